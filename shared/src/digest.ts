@@ -1,0 +1,52 @@
+import { createHash, type Hash } from 'node:crypto';
+import { CodedError } from './errors.ts';
+
+/** `sha256:<64 lower-case hex>` or `sha512:<128 lower-case hex>` (OCI image-spec, "Digests"). */
+export type Digest = `${DigestAlgorithm}:${string}` & { readonly __brand: 'Digest' };
+export type DigestAlgorithm = 'sha256' | 'sha512';
+
+const DIGEST = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
+
+export function isDigest(text: string): text is Digest {
+  return DIGEST.test(text);
+}
+
+/** @throws {CodedError} `DIGEST_SYNTAX` */
+export function parseDigest(text: string): Digest {
+  if (!isDigest(text)) throw new CodedError('DIGEST_SYNTAX', { detail: { found: text.slice(0, 200) } });
+  return text;
+}
+
+export function digestAlgorithm(digest: Digest): DigestAlgorithm {
+  return digest.startsWith('sha256:') ? 'sha256' : 'sha512';
+}
+
+/** The hex part of a digest: 64 or 128 characters. */
+export function digestHex(digest: Digest): string {
+  return digest.slice(7);
+}
+
+export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256'): Digest {
+  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` as Digest;
+}
+
+/** A running digest over bytes that arrive in order. */
+export class Digester {
+  readonly algorithm: DigestAlgorithm;
+  readonly #hash: Hash;
+
+  constructor(algorithm: DigestAlgorithm = 'sha256') {
+    this.algorithm = algorithm;
+    this.#hash = createHash(algorithm);
+  }
+
+  update(bytes: Uint8Array): this {
+    this.#hash.update(bytes);
+    return this;
+  }
+
+  /** Ends the running digest; may be called once. */
+  digest(): Digest {
+    return `${this.algorithm}:${this.#hash.digest('hex')}` as Digest;
+  }
+}
