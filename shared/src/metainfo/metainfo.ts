@@ -60,6 +60,12 @@ export class Metainfo {
     return this.#attempt;
   }
 
+  /** Number of pieces from the front whose hashes are all known: what a long-poll names as `from`. */
+  get knownPrefix(): number {
+    const missing = this.#known.nextMissing(0);
+    return missing === -1 ? this.pieceCount : missing;
+  }
+
   /** How many hashes are known. */
   get knownCount(): number {
     return this.#known.count;
@@ -134,9 +140,10 @@ export class Metainfo {
 
   /**
    * Binary form: `SPM1` | state u8 (0 open, 1 final) | digest length u8 | digest | size u64 | attempt 16 B |
-   * known bitfield | 32 B per known hash, ascending. Integers big-endian.
+   * known bitfield | 32 B per known hash, ascending. Integers big-endian. While open, hashes below `fromIndex`
+   * are left out: what a long-poll already knows.
    */
-  encode(): Uint8Array {
+  encode(fromIndex = 0): Uint8Array {
     const digest = Buffer.from(this.digest, 'latin1');
     const head = Buffer.alloc(6 + digest.length + 8 + ATTEMPT_BYTES);
     head.write(MAGIC, 0, 'latin1');
@@ -145,10 +152,15 @@ export class Metainfo {
     digest.copy(head, 6);
     head.writeBigUInt64BE(BigInt(this.sizeBytes), 6 + digest.length);
     head.write(this.#attempt, 14 + digest.length, 'hex');
-    if (this.#known.complete) return Buffer.concat([head, this.#known.bytes, this.#layer]);
+    if (this.#known.complete && (fromIndex === 0 || this.#state === 'final')) return Buffer.concat([head, this.#known.bytes, this.#layer]);
+    const told = new Bitfield(this.pieceCount);
     const hashes: Uint8Array[] = [];
-    for (const index of this.#known) hashes.push(this.pieceHash(index)!);
-    return Buffer.concat([head, this.#known.bytes, ...hashes]);
+    for (let index = fromIndex; index < this.pieceCount; index++) {
+      if (!this.#known.has(index)) continue;
+      told.add(index);
+      hashes.push(this.pieceHash(index)!);
+    }
+    return Buffer.concat([head, told.bytes, ...hashes]);
   }
 
   /** Reads {@link Metainfo.encode}; copies. @throws `METAINFO_INVALID` and nothing else */

@@ -1,0 +1,87 @@
+import type { RequestListener, Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { CodedError, systemCode } from '../errors.ts';
+import { createHttpServer, IDLE_PROGRESS_MS } from './sockets.ts';
+
+/** `host:port`; IPv6 hosts in brackets. */
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Reads `host:port`, `[v6]:port`; undefined if it is neither. */
+export function parseHostPort(text: string): HostPort | undefined {
+  const found = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(text);
+  const port = Number(found?.[3]);
+  if (found === null || port > 65_535) return undefined;
+  return { host: (found[1] ?? found[2])!, port };
+}
+
+/** A bound HTTP listener that can be drained. */
+export class HttpListener {
+  readonly #server: Server;
+  #draining = false;
+
+  private constructor(server: Server) {
+    this.#server = server;
+  }
+
+  /**
+   * Binds `address` (`host:port`, port 0 = any). `key` names the config key in the error.
+   * @throws {CodedError} `START_FAILED` when the port is taken or the address is not ours
+   */
+  static async start(listener: RequestListener, address: string, key: string): Promise<HttpListener> {
+    const target = parseHostPort(address);
+    if (target === undefined) throw new CodedError('CONFIG_INVALID', { message: `${key}: "${address}" is not host:port` });
+    const server = createHttpServer(listener);
+    server.on('connection', (socket) => {
+      socket.setTimeout(IDLE_PROGRESS_MS * 2);
+      socket.on('error', () => socket.destroy());
+    });
+    server.on('clientError', (_error, socket) => socket.destroy());
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (cause) => reject(bindError(cause, key, address)));
+      server.listen(target.port, target.host, resolve);
+    });
+    return new HttpListener(server);
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  get hostPort(): string {
+    const { address, port, family } = this.#server.address() as AddressInfo;
+    return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
+  }
+
+  get url(): string {
+    return `http://${this.hostPort}`;
+  }
+
+  /** Takes no new connections, waits for requests under way up to `graceMs`, then cuts. Idempotent. */
+  async stop(graceMs: number): Promise<void> {
+    if (this.#draining) return;
+    this.#draining = true;
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeIdleConnections();
+    const sweep = setInterval(() => this.#server.closeIdleConnections(), 50);
+    const cut = setTimeout(() => this.#server.closeAllConnections(), graceMs);
+    await closed;
+    clearInterval(sweep);
+    clearTimeout(cut);
+  }
+}
+
+function bindError(cause: unknown, key: string, address: string): CodedError {
+  const code = systemCode(cause);
+  const what =
+    code === 'EADDRINUSE'
+      ? 'is taken by another process; stop it or choose another port'
+      : code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND'
+        ? 'is not an address of this machine'
+        : code === 'EACCES'
+          ? 'needs more rights; choose a port above 1023'
+          : `cannot be bound (${code})`;
+  return new CodedError('START_FAILED', { message: `${key}: ${address} ${what}`, detail: { key, address }, cause });
+}

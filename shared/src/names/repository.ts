@@ -1,0 +1,31 @@
+import { CodedError } from '../errors.ts';
+
+/** OCI `<name>` (distribution-spec, "Pulling manifests"), at most 255 characters. */
+export type RepositoryName = string & { readonly __brand: 'RepositoryName' };
+/** OCI tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. */
+export type Tag = string & { readonly __brand: 'Tag' };
+
+const PART = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
+const NAME = new RegExp(`^${PART}(?:/${PART})*$`);
+const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
+const MAX_NAME = 255;
+
+export function isRepositoryName(text: string): text is RepositoryName {
+  return text.length <= MAX_NAME && NAME.test(text);
+}
+
+/** @throws {CodedError} `NAME_INVALID` */
+export function parseRepositoryName(text: string): RepositoryName {
+  if (!isRepositoryName(text)) throw new CodedError('NAME_INVALID', { detail: { found: text.slice(0, 300) } });
+  return text;
+}
+
+export function isTag(text: string): text is Tag {
+  return TAG.test(text);
+}
+
+/** @throws {CodedError} `TAG_INVALID` */
+export function parseTag(text: string): Tag {
+  if (!isTag(text)) throw new CodedError('TAG_INVALID', { detail: { found: text.slice(0, 200) } });
+  return text;
+}

@@ -1,0 +1,80 @@
+import { CodedError } from '../errors.ts';
+import { type RepositoryName, parseRepositoryName } from './repository.ts';
+
+/** What name resolution needs to know of an upstream. `hosts`: lower-case host[:port] values it answers to. */
+export interface NamedUpstream {
+  readonly name: string;
+  readonly hosts: readonly string[];
+}
+
+/** A repository at an upstream: the identity under which tags and links are kept. */
+export interface ResolvedName {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+interface NameRequest {
+  /** The `ns` query value of containerd, if sent. */
+  readonly ns: string | undefined;
+  /** `<name>` of the path, unchecked. */
+  readonly name: string;
+  /** Upstream of the listener, used when nothing in the request names one. */
+  readonly defaultUpstream: string | undefined;
+}
+
+const DOCKER_HUB = new Set(['docker.io', 'registry-1.docker.io', 'index.docker.io']);
+
+/**
+ * Which upstream and repository a request means (design, "Names"): `ns`, else the first path part if it is
+ * one of the hosts and looks like a host, else the listener's default. Docker Hub's bare names get `library/`.
+ * No host is ever dialled because a request named it.
+ * @throws {CodedError} `UPSTREAM_UNKNOWN`, `NAME_INVALID`
+ */
+export function resolveName(request: NameRequest, upstreams: readonly NamedUpstream[]): ResolvedName {
+  const { ns, name } = request;
+  if (ns !== undefined && ns !== '') {
+    const found = upstreamOfHost(ns, upstreams);
+    if (found === undefined) throw new CodedError('UPSTREAM_UNKNOWN', { detail: { ns: ns.slice(0, 200) } });
+    return resolved(found, stripHost(name, found));
+  }
+  const slash = name.indexOf('/');
+  const first = slash === -1 ? '' : name.slice(0, slash);
+  if (looksLikeHost(first)) {
+    const found = upstreamOfHost(first, upstreams);
+    if (found !== undefined) return resolved(found, name.slice(slash + 1));
+  }
+  const fallback = upstreams.find((one) => one.name === request.defaultUpstream);
+  if (fallback === undefined) throw new CodedError('UPSTREAM_UNKNOWN', { detail: { name: name.slice(0, 300) } });
+  return resolved(fallback, name);
+}
+
+/** The upstream that answers to `host`, Docker Hub's three names being one. */
+export function upstreamOfHost<T extends NamedUpstream>(host: string, upstreams: readonly T[]): T | undefined {
+  const wanted = canonicalHost(host);
+  return upstreams.find((one) => one.hosts.some((candidate) => canonicalHost(candidate) === wanted));
+}
+
+export function isDockerHub(upstream: NamedUpstream): boolean {
+  return upstream.hosts.some((host) => DOCKER_HUB.has(host.toLowerCase()));
+}
+
+function canonicalHost(host: string): string {
+  const lower = host.toLowerCase();
+  return DOCKER_HUB.has(lower) ? 'docker.io' : lower;
+}
+
+function looksLikeHost(part: string): boolean {
+  return part === 'localhost' || part.includes('.') || part.includes(':');
+}
+
+/** `ns` wins, but a mirror configured with a path sends the host in the name as well: it is taken off once. */
+function stripHost(name: string, upstream: NamedUpstream): string {
+  const slash = name.indexOf('/');
+  if (slash === -1 || !looksLikeHost(name.slice(0, slash))) return name;
+  return upstreamOfHost(name.slice(0, slash), [upstream]) === undefined ? name : name.slice(slash + 1);
+}
+
+function resolved(upstream: NamedUpstream, name: string): ResolvedName {
+  const bare = isDockerHub(upstream) && !name.includes('/') ? `library/${name}` : name;
+  return { upstream: upstream.name, repository: parseRepositoryName(bare) };
+}

@@ -1,0 +1,101 @@
+import { type Digest, isDigest } from '../digest.ts';
+import { CodedError } from '../errors.ts';
+
+/** Largest manifest taken or handed on, in bytes (distribution-spec, "Pushing manifests"). */
+export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
+
+export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
+export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
+export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
+const DOCKER_SIGNED_V1 = 'application/vnd.docker.distribution.manifest.v1+prettyjws';
+
+/** Always sent upstream in full: distribution 2.8 answers 404 or converts without it. */
+export const MANIFEST_ACCEPT = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(', ');
+
+/** One entry of a manifest: what it names, how big it is (bytes), and whether it must be there. */
+export interface Descriptor {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly mediaType: string;
+  /** Foreign (non-distributable) layers need not exist here (harbor.md 2.3). */
+  readonly foreign: boolean;
+  readonly kind: 'config' | 'layer' | 'child';
+}
+
+export interface ParsedManifest {
+  readonly mediaType: string;
+  readonly descriptors: readonly Descriptor[];
+  /** Need not exist (distribution-spec, "Pushing Manifests with Subject"). */
+  readonly subject: Digest | undefined;
+}
+
+/**
+ * Reads what a manifest names. Unknown fields are ignored (the bytes are kept as they are).
+ * `contentType`: what the client or upstream said, without parameters.
+ * @throws {CodedError} `MANIFEST_SYNTAX`, `MANIFEST_TOO_LARGE`
+ */
+export function parseManifest(bytes: Uint8Array, contentType: string | undefined): ParsedManifest {
+  if (bytes.length > MAX_MANIFEST_BYTES) throw new CodedError('MANIFEST_TOO_LARGE', { detail: { sizeBytes: bytes.length } });
+  const root = parseObject(bytes);
+  const inside = typeof root['mediaType'] === 'string' ? root['mediaType'] : undefined;
+  const declared = contentType === undefined || contentType === '' || contentType === 'application/json' ? undefined : contentType;
+  if (inside !== undefined && declared !== undefined && inside !== declared) {
+    throw syntax('Content-Type and mediaType differ', { contentType: declared, mediaType: inside });
+  }
+  const mediaType = declared ?? inside ?? guessType(root);
+  if (mediaType === DOCKER_SIGNED_V1 || root['schemaVersion'] === 1) throw syntax('schema 1 manifests are not supported');
+  if (root['schemaVersion'] !== 2) throw syntax('schemaVersion must be 2');
+  const subject = root['subject'];
+  return {
+    mediaType,
+    descriptors: [
+      ...entries(root['config'] === undefined ? [] : [root['config']], 'config', 'config'),
+      ...entries(root['layers'] ?? [], 'layers', 'layer'),
+      ...entries(root['manifests'] ?? [], 'manifests', 'child'),
+      ...entries(root['blobs'] ?? [], 'blobs', 'layer'),
+    ],
+    subject: subject === undefined || subject === null ? undefined : entries([subject], 'subject', 'child')[0]?.digest,
+  };
+}
+
+/** True for the two index types. */
+export function isIndexType(mediaType: string): boolean {
+  return mediaType === OCI_INDEX || mediaType === DOCKER_LIST;
+}
+
+/** True for a media type that a client asks manifests by. */
+export function isManifestType(mediaType: string): boolean {
+  return isIndexType(mediaType) || mediaType === OCI_MANIFEST || mediaType === DOCKER_MANIFEST;
+}
+
+function parseObject(bytes: Uint8Array): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw new CodedError('MANIFEST_SYNTAX', { message: 'manifest is not valid JSON', cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw syntax('manifest is not a JSON object');
+  return value as Record<string, unknown>;
+}
+
+function entries(list: unknown, field: string, kind: Descriptor['kind']): Descriptor[] {
+  if (!Array.isArray(list)) throw syntax(`${field} is not a list`);
+  return list.map((entry: unknown, index) => {
+    const { digest, size, mediaType } = (entry ?? {}) as Record<string, unknown>;
+    if (typeof digest !== 'string' || !isDigest(digest)) throw syntax(`${field}[${index}].digest is not valid`);
+    if (!Number.isSafeInteger(size) || (size as number) < 0) throw syntax(`${field}[${index}].size is not valid`);
+    const type = typeof mediaType === 'string' ? mediaType : 'application/octet-stream';
+    const foreign = type.includes('.foreign.') || type.includes('.nondistributable.');
+    return { digest, sizeBytes: size as number, mediaType: type, foreign, kind };
+  });
+}
+
+function guessType(root: Record<string, unknown>): string {
+  return Array.isArray(root['manifests']) ? OCI_INDEX : OCI_MANIFEST;
+}
+
+function syntax(message: string, detail: Record<string, unknown> = {}): CodedError {
+  return new CodedError('MANIFEST_SYNTAX', { message, detail });
+}

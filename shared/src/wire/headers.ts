@@ -1,0 +1,12 @@
+/** Upstream that a signed `/v2` call of an agent means. */
+export const H_UPSTREAM = 'sepia-upstream';
+/** Version of the cluster document that the answering member uses. */
+export const H_CLUSTER = 'sepia-cluster';
+/** Age in seconds of a tag that is served although the upstream does not confirm it. */
+export const H_STALE = 'sepia-stale';
+/** Bytes of a blob, where `content-length` is that of the answer. */
+export const H_BLOB_SIZE = 'sepia-blob-size';
+/** Class of a copied blob: `pushed` or `cached`. */
+export const H_CLASS = 'sepia-class';
+/** Code of our error table behind an OCI error. */
+export const H_ERROR = 'sepia-error';

@@ -1,0 +1,39 @@
+import { z } from 'zod';
+import { hostPort } from '../config/units.ts';
+
+/** Most recent seeds that a node names in its lease. */
+export const MAX_LEASE_SEEDS = 256;
+
+/** Body of `PUT /v1/nodes/<id>`: a node's lease, renewed by each heartbeat. Digests go to their tracker and the next in order. */
+export const LEASE_REQUEST = z.object({
+  bootId: z.string().min(1).max(64),
+  seq: z.number().int().nonnegative(),
+  addresses: z.array(hostPort()).max(16),
+  zone: z.string().max(64).optional(),
+  ttlMs: z.number().int().min(1_000).max(600_000),
+  add: z.array(z.string()).max(MAX_LEASE_SEEDS),
+  drop: z.array(z.string()).max(4096),
+  leeching: z.array(z.string()).max(4096),
+  /** XOR of the first 8 bytes of SHA-256 of each advertised digest, 16 hex: a difference asks for the full set. */
+  setHash: z.string().regex(/^[0-9a-f]{16}$/),
+  /** Live figures of running swarms, for people who look (never for decisions). */
+  swarms: z.array(z.object({ digest: z.string().max(160), pieces: z.number().int(), have: z.string().max(40_000), peerBytes: z.number(), originBytes: z.number() })).max(64).default([]),
+});
+export type LeaseRequest = z.input<typeof LEASE_REQUEST>;
+
+/** A command to an agent; the only way *to* one. Idempotent by id. */
+export interface NodeCommand {
+  readonly id: string;
+  readonly type: 'prefetch' | 'purge' | 'limits' | 'drain' | 'ban';
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+export interface LeaseAnswer {
+  readonly heartbeatMs: number;
+  /** Send the full set next time. */
+  readonly resync?: boolean;
+  readonly commands: readonly NodeCommand[];
+  /** Digests to drop from the cache. */
+  readonly revoked: readonly string[];
+  readonly clusterVersion: number;
+}
