@@ -1,0 +1,189 @@
+import type Koa from 'koa';
+import type { Context, Middleware } from 'koa';
+import { CodedError } from '../../errors.ts';
+import { createApp, type RequestState } from '../../http/app.ts';
+import { queryValue } from '../../http/signed.ts';
+import type { Logger } from '../../log.ts';
+import { parseRepositoryName } from '../../names/repository.ts';
+import { type NamedUpstream, type ResolvedName, resolveName } from '../../names/upstream-name.ts';
+import { parseRegistryPath, type RegistryRoute } from '../route.ts';
+
+/** Answers one route; `target` is what the request's name means, `route` the parsed path. Throws coded errors. */
+export type RegistryHandler<T extends RegistryRoute['type']> = (
+  ctx: Context,
+  target: ResolvedName,
+  route: Extract<RegistryRoute, { type: T }>,
+) => Promise<void>;
+
+/** The read side, for GET and HEAD. A missing `referrers` is 404, which makes clients use the tag schema. */
+export interface RegistryHandlers {
+  readonly manifest: RegistryHandler<'manifest'>;
+  readonly blob: RegistryHandler<'blob'>;
+  /** GET only. */
+  readonly tags: RegistryHandler<'tags'>;
+  /** GET only. */
+  readonly referrers?: RegistryHandler<'referrers'>;
+  /** The write side; without it every write is 405 with the `readOnly` message. */
+  readonly write?: RegistryWriteHandlers;
+}
+
+/** The write side, one function per method and route. */
+export interface RegistryWriteHandlers {
+  /** POST `<name>/blobs/uploads/` */
+  readonly startUpload: RegistryHandler<'uploads'>;
+  /** GET of a session */
+  readonly uploadStatus: RegistryHandler<'upload'>;
+  /** PATCH */
+  readonly appendUpload: RegistryHandler<'upload'>;
+  /** PUT `?digest=` */
+  readonly finishUpload: RegistryHandler<'upload'>;
+  /** DELETE of a session */
+  readonly cancelUpload: RegistryHandler<'upload'>;
+  readonly putManifest: RegistryHandler<'manifest'>;
+  readonly deleteManifest: RegistryHandler<'manifest'>;
+  readonly deleteBlob: RegistryHandler<'blob'>;
+}
+
+interface RegistryAppDeps {
+  readonly log: Logger;
+  /** As in `createApp`. */
+  readonly onRequest?: (facts: { method: string; route: string; status: number; seconds: number }) => void;
+  /** Asked per request, so that a new cluster document counts at once. */
+  readonly upstreams: () => readonly NamedUpstream[];
+  readonly handlers: RegistryHandlers;
+  /** The upstream that a verified member names, undefined for ordinary clients; see {@link memberUpstream}. */
+  readonly member?: (ctx: Context) => string | undefined;
+  /** Runs for every path outside `/v2`; 404 without it. */
+  readonly other?: Middleware;
+}
+
+interface RegistryAppOptions {
+  /** Upstream of this listener, for requests that name none. */
+  readonly defaultUpstream: string | undefined;
+  /** Message of the 405 for writes where there is no write side. */
+  readonly readOnly?: string;
+}
+
+/**
+ * The OCI distribution face that agent and proxy share: path → route, name → upstream and repository, method →
+ * handler. Codes: `ROUTE_UNKNOWN`, `METHOD_UNSUPPORTED` (with `Allow`), `UPSTREAM_UNKNOWN`, `NAME_INVALID`,
+ * `TAG_INVALID`, `DIGEST_SYNTAX`, and what handlers throw.
+ */
+export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOptions): Koa {
+  const app = createApp(
+    deps.onRequest === undefined ? { log: deps.log } : { log: deps.log, onRequest: deps.onRequest },
+  );
+  app.use(async (ctx, next) => {
+    if (ctx.path !== '/v2' && !ctx.path.startsWith('/v2/')) {
+      if (deps.other === undefined)
+        throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
+      await deps.other(ctx, next);
+      return;
+    }
+    ctx.set('Docker-Distribution-Api-Version', 'registry/2.0');
+    const route = parseRegistryPath(decodeURIComponent(ctx.path));
+    (ctx.state as RequestState).route = route.type;
+    const memberUpstream = deps.member?.(ctx);
+    if (route.type === 'base') return answerBase(ctx);
+    if (route.type === 'catalog')
+      throw new CodedError('ROUTE_UNKNOWN', { message: 'the catalog is not served' });
+    const run = handlerOf(ctx, route, deps.handlers, options);
+    await run(targetOf(ctx, route.name, memberUpstream, deps, options));
+  });
+  return app;
+}
+
+function answerBase(ctx: Context): void {
+  if (ctx.method !== 'GET' && ctx.method !== 'HEAD') refuse(ctx, ['GET', 'HEAD']);
+  ctx.type = 'application/json; charset=utf-8';
+  ctx.body = '{}';
+}
+
+function targetOf(
+  ctx: Context,
+  name: string,
+  memberUpstream: string | undefined,
+  deps: RegistryAppDeps,
+  options: RegistryAppOptions,
+): ResolvedName {
+  const upstreams = deps.upstreams();
+  if (memberUpstream === undefined) {
+    return resolveName(
+      { ns: queryValue(ctx, 'ns'), name, defaultUpstream: options.defaultUpstream },
+      upstreams,
+    );
+  }
+  if (!upstreams.some((one) => one.name === memberUpstream)) {
+    throw new CodedError('UPSTREAM_UNKNOWN', { detail: { upstream: memberUpstream.slice(0, 200) } });
+  }
+  return { upstream: memberUpstream, repository: parseRepositoryName(name) };
+}
+
+type Bound = (target: ResolvedName) => Promise<void>;
+type NamedRoute = Exclude<RegistryRoute, { type: 'base' | 'catalog' }>;
+
+function handlerOf(
+  ctx: Context,
+  route: NamedRoute,
+  handlers: RegistryHandlers,
+  options: RegistryAppOptions,
+): Bound {
+  const table = methodsOf(ctx, route, handlers);
+  const found = table[ctx.method];
+  if (found !== undefined) return found;
+  const isWrite = ['POST', 'PUT', 'PATCH', 'DELETE'].includes(ctx.method) || route.type.startsWith('upload');
+  const message = isWrite && handlers.write === undefined ? options.readOnly : undefined;
+  return refuse(ctx, Object.keys(table), message);
+}
+
+function methodsOf(
+  ctx: Context,
+  route: NamedRoute,
+  handlers: RegistryHandlers,
+): Readonly<Partial<Record<string, Bound>>> {
+  const { write } = handlers;
+  switch (route.type) {
+    case 'manifest': {
+      const read: Bound = (target) => handlers.manifest(ctx, target, route);
+      const own = { GET: read, HEAD: read };
+      if (write === undefined) return own;
+      return {
+        ...own,
+        PUT: (target) => write.putManifest(ctx, target, route),
+        DELETE: (target) => write.deleteManifest(ctx, target, route),
+      };
+    }
+    case 'blob': {
+      const read: Bound = (target) => handlers.blob(ctx, target, route);
+      const own = { GET: read, HEAD: read };
+      return write === undefined ? own : { ...own, DELETE: (target) => write.deleteBlob(ctx, target, route) };
+    }
+    case 'tags':
+      return { GET: (target) => handlers.tags(ctx, target, route) };
+    case 'referrers': {
+      const { referrers } = handlers;
+      if (referrers === undefined) {
+        throw new CodedError('ROUTE_UNKNOWN', {
+          message: 'referrers are not served; use the referrers tag schema',
+        });
+      }
+      return { GET: (target) => referrers(ctx, target, route) };
+    }
+    case 'uploads':
+      return write === undefined ? {} : { POST: (target) => write.startUpload(ctx, target, route) };
+    case 'upload':
+      if (write === undefined) return {};
+      return {
+        GET: (target) => write.uploadStatus(ctx, target, route),
+        PATCH: (target) => write.appendUpload(ctx, target, route),
+        PUT: (target) => write.finishUpload(ctx, target, route),
+        DELETE: (target) => write.cancelUpload(ctx, target, route),
+      };
+  }
+}
+
+function refuse(ctx: Context, allowed: readonly string[], message?: string): never {
+  ctx.set('Allow', allowed.join(', '));
+  const init = { detail: { method: ctx.method, allow: allowed } };
+  throw new CodedError('METHOD_UNSUPPORTED', message === undefined ? init : { ...init, message });
+}
