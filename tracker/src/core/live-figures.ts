@@ -1,0 +1,34 @@
+/** What a node last told of a running swarm; for people who look, never for decisions. */
+export interface SwarmFigures {
+  readonly digest: string;
+  readonly pieces: number;
+  /** Bitfield in hex. */
+  readonly have: string;
+  readonly peerBytes: number;
+  readonly originBytes: number;
+}
+
+const MAX_NODES = 2_000;
+
+/** Last figures by node; the oldest node is dropped beyond a limit. */
+export class LiveFigures {
+  readonly #byNode = new Map<string, readonly SwarmFigures[]>();
+
+  note(nodeId: string, figures: readonly SwarmFigures[]): void {
+    this.#byNode.delete(nodeId);
+    this.#byNode.set(nodeId, figures);
+    if (this.#byNode.size > MAX_NODES) this.forget(this.#byNode.keys().next().value!);
+  }
+
+  forget(nodeId: string): void {
+    this.#byNode.delete(nodeId);
+  }
+
+  of(digest: string): (SwarmFigures & { nodeId: string })[] {
+    const found: (SwarmFigures & { nodeId: string })[] = [];
+    for (const [nodeId, all] of this.#byNode) {
+      for (const one of all) if (one.digest === digest) found.push({ nodeId, ...one });
+    }
+    return found;
+  }
+}

@@ -1,0 +1,156 @@
+import Router from '@koa/router';
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import { type Digest, parseDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import type { RequestState } from '@sepia/shared/http/app';
+import { PROTOCOL_VERSION } from '@sepia/shared/http/app';
+import { queryValue, readJson } from '@sepia/shared/http/signed';
+import { peerIdHexOf } from '@sepia/shared/names/peer-id';
+import { H_CLUSTER } from '@sepia/shared/wire/headers';
+import { JOIN_REQUEST, type JoinAnswer, type OwnerEntry, type PeerEntry, SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
+import { LEASE_REQUEST, type LeaseAnswer } from '@sepia/shared/wire/lease';
+import { setHash } from '@sepia/shared/wire/set-hash';
+import type { Context, Middleware } from 'koa';
+import type { z } from 'zod';
+import type { SwarmTable } from '../core/swarm-table.ts';
+import type { MetainfoKeeper } from '../net/metainfo-keeper.ts';
+import type { BlobName } from '../net/origins.ts';
+import type { LiveFigures } from '../core/live-figures.ts';
+
+/** Longest body of a join or lease, in bytes. */
+const MAX_BODY_BYTES = 4 * 1024 * 1024;
+/** Longest wait of a metainfo long-poll, in ms. */
+const MAX_WAIT_MS = 25_000;
+/** While pieces are lacking, a node joins again after this, in ms. */
+const REJOIN_MS = 3_000;
+
+export interface RouteDeps {
+  readonly id: string;
+  readonly cluster: Cluster;
+  readonly table: SwarmTable;
+  readonly keeper: MetainfoKeeper;
+  readonly figures: LiveFigures;
+  readonly heartbeatMs: number;
+  readonly nowMs: () => number;
+  readonly startedMs: number;
+  readonly stopping: AbortSignal;
+}
+
+/** Signed routes of the tracker: join, metainfo, leases, status. */
+export function signedRoutes(deps: RouteDeps, signed: Middleware): Middleware {
+  const router = new Router({ prefix: '/v1' });
+  router.use(async (ctx, next) => {
+    ctx.set(H_CLUSTER, String(deps.cluster.version));
+    (ctx.state as RequestState).route = 'v1';
+    await signed(ctx as Context, next);
+  });
+  router.post('/swarms/:digest/join', async (ctx) => {
+    (ctx.state as RequestState).route = 'join';
+    const digest = parseDigest(ctx.params['digest'] ?? '');
+    const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) => check(JOIN_REQUEST, value));
+    ctx.body = await join(deps, digest, request);
+  });
+  router.get('/swarms/:digest/metainfo', async (ctx) => {
+    (ctx.state as RequestState).route = 'metainfo';
+    await metainfo(deps, ctx as Context, parseDigest(ctx.params['digest'] ?? ''));
+  });
+  router.put('/nodes/:id', async (ctx) => {
+    (ctx.state as RequestState).route = 'lease';
+    const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) => check(LEASE_REQUEST, value));
+    ctx.body = renew(deps, ctx.params['id'] ?? '', request);
+  });
+  router.delete('/nodes/:id', (ctx) => {
+    deps.table.forget(ctx.params['id'] ?? '');
+    deps.figures.forget(ctx.params['id'] ?? '');
+    ctx.status = 204;
+  });
+  router.get('/status', (ctx) => {
+    ctx.body = status(deps);
+  });
+  return router.routes() as unknown as Middleware;
+}
+
+async function join(deps: RouteDeps, digest: Digest, request: z.output<typeof JOIN_REQUEST>): Promise<JoinAnswer> {
+  const name: BlobName = { digest, upstream: request.upstream, repository: request.repository };
+  const facts = { nodeId: request.nodeId, addresses: request.addresses, zone: request.zone };
+  const { metainfo, originIds } = await deps.keeper.get(name);
+  const owners = ownerEntries(deps.cluster, digest, originIds);
+  if (metainfo.sizeBytes <= SMALL_BLOB_BYTES) return { kind: 'small', sizeBytes: metainfo.sizeBytes, owners };
+  deps.table.join(facts, digest, request.leeching, request.attempt, deps.heartbeatMs * 2.5, deps.nowMs());
+  const peers: PeerEntry[] = [
+    ...originPeers(deps.cluster, originIds),
+    ...deps.table.handout(digest, facts, request.numwant).map(peerEntry),
+  ];
+  return { kind: 'swarm', sizeBytes: metainfo.sizeBytes, metainfo: Buffer.from(metainfo.encode()).toString('base64'), owners, peers, intervalMs: REJOIN_MS };
+}
+
+async function metainfo(deps: RouteDeps, ctx: Context, digest: Digest): Promise<void> {
+  const name = { digest, upstream: needed(ctx, 'upstream'), repository: needed(ctx, 'repository') };
+  const waitMs = Math.min(MAX_WAIT_MS, Number(queryValue(ctx, 'wait') ?? 0) || 0);
+  const from = Math.max(0, Number(queryValue(ctx, 'from') ?? 0) || 0);
+  const etag = ctx.get('if-none-match');
+  const gone = new AbortController();
+  ctx.res.once('close', () => gone.abort(new CodedError('DRAINING')));
+  const found = await deps.keeper.wait(name, etag, waitMs, AbortSignal.any([gone.signal, deps.stopping]));
+  if (found === undefined) {
+    ctx.status = 304;
+    return;
+  }
+  const sameAttempt = etag.startsWith(`"${found.attempt}.`);
+  ctx.set('ETag', found.etag);
+  ctx.type = 'application/octet-stream';
+  ctx.body = Buffer.from(found.encode(sameAttempt ? from : 0));
+}
+
+function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_REQUEST>): LeaseAnswer {
+  const { resync, refused } = deps.table.renew({ nodeId, ...request }, setHash, deps.nowMs());
+  if (refused) throw new CodedError('OVERLOADED', { message: 'too many nodes have a lease here' });
+  deps.figures.note(nodeId, request.swarms);
+  return { heartbeatMs: deps.heartbeatMs, ...(resync ? { resync } : {}), commands: [], revoked: [], clusterVersion: deps.cluster.version };
+}
+
+function status(deps: RouteDeps): unknown {
+  const nowMs = deps.nowMs();
+  return {
+    id: deps.id,
+    version: PROTOCOL_VERSION,
+    uptimeSeconds: Math.round((nowMs - deps.startedMs) / 1000),
+    nodes: [...deps.table.nodes()].slice(0, 2_000).map(({ facts, expiresAtMs, seeds }) => ({
+      id: facts.nodeId, zone: facts.zone, addresses: facts.addresses, seeds, ageMs: Math.max(0, Math.round(deps.heartbeatMs * 2.5 - (expiresAtMs - nowMs))),
+    })),
+    swarms: [...deps.keeper.running()].slice(-64).map(([digest, { metainfo, originIds }]) => ({
+      digest, sizeBytes: metainfo.sizeBytes, pieces: metainfo.pieceCount, known: metainfo.knownCount, state: metainfo.state, origins: originIds, peers: deps.figures.of(digest),
+    })),
+  };
+}
+
+/** Those that hold it first, then the other owners. */
+function ownerEntries(cluster: Cluster, digest: Digest, holderIds: readonly string[]): OwnerEntry[] {
+  const ids = [...new Set([...holderIds, ...cluster.origins(digest).owners])];
+  return ids.map((id) => ({ id, urls: cluster.member(id).urls }));
+}
+
+function originPeers(cluster: Cluster, originIds: readonly string[]): PeerEntry[] {
+  return originIds.map((id) => {
+    const { peers, zone } = cluster.member(id);
+    return { peerId: peerIdHexOf(id), nodeId: id, addresses: peers, origin: true, ...(zone === undefined ? {} : { zone }) };
+  });
+}
+
+export function peerEntry(handout: { nodeId: string; addresses: readonly string[]; zone: string | undefined }): PeerEntry {
+  const { nodeId, addresses, zone } = handout;
+  return { peerId: peerIdHexOf(nodeId), nodeId, addresses, origin: false, ...(zone === undefined ? {} : { zone }) };
+}
+
+function needed(ctx: Context, name: string): string {
+  const value = queryValue(ctx, name);
+  if (value === undefined) throw new CodedError('REQUEST_INVALID', { message: `query ${name} is missing` });
+  return value;
+}
+
+function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const found = schema.safeParse(value);
+  if (found.success) return found.data;
+  const [issue] = found.error.issues;
+  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
+}

@@ -1,0 +1,20 @@
+import { besideConfig, loadConfig } from '@sepia/shared/config/load';
+import type { Logger } from '@sepia/shared/log';
+import type { z } from 'zod';
+import { TRACKER_CONFIG, type TrackerConfig } from './config.ts';
+import { startTracker, type Tracker } from './service.ts';
+
+export { TRACKER_CONFIG, type TrackerConfig } from './config.ts';
+export type { Tracker } from './service.ts';
+
+/** Starts a tracker from a checked config whose paths are absolute. */
+export async function createTracker(config: TrackerConfig, deps: { readonly log?: Logger } = {}): Promise<Tracker> {
+  return await startTracker(config, deps);
+}
+
+/** Reads a tracker's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */
+export function loadTrackerConfig(file: string): TrackerConfig {
+  const config = loadConfig(file, TRACKER_CONFIG as unknown as z.ZodType<TrackerConfig>);
+  const at = (path: string): string => besideConfig(file, path);
+  return Object.freeze({ ...config, data: at(config.data), 'cluster-key-file': at(config['cluster-key-file']), 'cluster-document': at(config['cluster-document']) });
+}
