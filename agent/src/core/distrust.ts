@@ -1,0 +1,33 @@
+/** How long a digest that came out wrong is distrusted, in ms (design, "How a body ends"). */
+export const DISTRUST_MS = 24 * 3_600_000;
+const MAX_ENTRIES = 10_000;
+
+/**
+ * Digests whose whole content came out wrong. Clients may hold a wrong prefix, so resuming is refused for a day;
+ * whole bodies get one more fetch, verified before it is served; a second failure is final until it expires.
+ */
+export class Distrust {
+  readonly #since = new Map<string, { atMs: number; failures: number }>();
+
+  /** Notes one more failure and returns how many there were. */
+  note(digest: string, nowMs: number): number {
+    const failures = (this.#find(digest, nowMs)?.failures ?? 0) + 1;
+    this.#since.delete(digest);
+    this.#since.set(digest, { atMs: nowMs, failures });
+    if (this.#since.size > MAX_ENTRIES) this.#since.delete(this.#since.keys().next().value!);
+    return failures;
+  }
+
+  /** `trusted`, `verify-first` (one failure) or `refused` (two and more within {@link DISTRUST_MS}). */
+  verdict(digest: string, nowMs: number): 'trusted' | 'verify-first' | 'refused' {
+    const failures = this.#find(digest, nowMs)?.failures ?? 0;
+    return failures === 0 ? 'trusted' : failures === 1 ? 'verify-first' : 'refused';
+  }
+
+  #find(digest: string, nowMs: number): { atMs: number; failures: number } | undefined {
+    const found = this.#since.get(digest);
+    if (found === undefined || nowMs - found.atMs <= DISTRUST_MS) return found;
+    this.#since.delete(digest);
+    return undefined;
+  }
+}

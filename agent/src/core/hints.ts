@@ -1,0 +1,28 @@
+/** Most descriptors remembered: about 40 MB at 160 bytes each. */
+const MAX_HINTS = 200_000;
+
+/** What a manifest that passed said of a blob in a repository. It also proves the link. */
+export interface Hint {
+  readonly sizeBytes: number;
+  readonly mediaType: string;
+}
+
+/** Descriptors of manifests that passed, by upstream, repository and digest; the oldest go first. */
+export class Hints {
+  readonly #byKey = new Map<string, Hint>();
+
+  note(upstream: string, repository: string, digest: string, hint: Hint): void {
+    const key = keyOf(upstream, repository, digest);
+    this.#byKey.delete(key);
+    this.#byKey.set(key, hint);
+    if (this.#byKey.size > MAX_HINTS) this.#byKey.delete(this.#byKey.keys().next().value!);
+  }
+
+  get(upstream: string, repository: string, digest: string): Hint | undefined {
+    return this.#byKey.get(keyOf(upstream, repository, digest));
+  }
+}
+
+function keyOf(upstream: string, repository: string, digest: string): string {
+  return `${upstream}\n${repository}\n${digest}`;
+}

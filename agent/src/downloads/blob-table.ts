@@ -1,0 +1,292 @@
+import { createHash } from 'node:crypto';
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import type { Digest } from '@sepia/shared/digest';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
+import { delay } from '@sepia/shared/lifecycle';
+import type { Logger } from '@sepia/shared/log';
+import { SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
+import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
+import type { BlobHandle } from '@sepia/shared/store/blob-handle';
+import type { BlobStore } from '@sepia/shared/store/blob-store';
+import type { SwarmEngine } from '@sepia/shared/swarm/engine';
+import { type BackToSourcePolicy, sourceDelayMs } from '../core/back-to-source.ts';
+import { Distrust } from '../core/distrust.ts';
+import type { Hints } from '../core/hints.ts';
+import { isCertain } from '../net/members.ts';
+import type { OriginClient } from '../net/origin-client.ts';
+import type { BlobName } from '../net/tracker-client.ts';
+import { CachedBlob, MemoryBlob } from './cached-blob.ts';
+import { Download, type Finding, type Guide, type PieceSource } from './download.ts';
+import type { ClusterGuide } from './guide.ts';
+import type { Seeds } from './seeds.ts';
+import type { SourceGate } from './source-gate.ts';
+import { fetchFromUpstream, SourceGuide } from './source-download.ts';
+import { SwarmPieces } from './swarm-pieces.ts';
+
+/** Downloads at once; further ones wait for their turn at the front door (503 with Retry-After would be worse). */
+const MAX_DOWNLOADS = 256;
+
+interface TableDeps {
+  readonly cluster: Cluster;
+  readonly store: BlobStore;
+  readonly engine: SwarmEngine;
+  readonly origins: OriginClient;
+  readonly hints: Hints;
+  readonly guideOf: (name: BlobName) => ClusterGuide;
+  readonly upstreamClient: (upstream: string) => UpstreamClient;
+  readonly gate: SourceGate;
+  readonly log: Logger;
+  readonly nodeId: string;
+  readonly nowMs: () => number;
+  readonly onBytes: (source: PieceSource | 'cache', bytes: number) => void;
+  readonly seeds: Seeds;
+}
+
+/** A blob to serve; `release` once done. */
+export interface Lease {
+  readonly blob: ReadableBlob;
+  /** True if every byte comes from the cache. */
+  readonly cached: boolean;
+  /** True: serve nothing before the whole digest was verified here. */
+  readonly verifyFirst: boolean;
+  readonly resumable: boolean;
+  release(): void;
+}
+
+/** Finds or begins what a request for a blob needs: cache, running download, new download, the upstream itself. */
+export class BlobTable {
+  readonly #deps: TableDeps;
+  readonly #policy: BackToSourcePolicy;
+  readonly #running = new Map<Digest, Download>();
+  readonly #starting = new Map<Digest, Promise<Download | MemoryBlob>>();
+  readonly #distrust = new Distrust();
+  readonly #stopped = new AbortController();
+
+  constructor(deps: TableDeps, options: { readonly backToSource: BackToSourcePolicy }) {
+    this.#deps = deps;
+    this.#policy = options.backToSource;
+  }
+
+  /** Running downloads, for people who look. */
+  downloads(): Iterable<Download> {
+    return this.#running.values();
+  }
+
+  /** @throws what makes the blob impossible to serve, before any byte */
+  async get(name: BlobName, signal: AbortSignal): Promise<Lease> {
+    const verdict = this.#distrust.verdict(name.digest, this.#deps.nowMs());
+    if (verdict === 'refused') throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
+    const flags = { verifyFirst: verdict === 'verify-first', resumable: verdict === 'trusted' };
+    const handle = await this.#deps.store.open(name.digest);
+    if (handle !== undefined) {
+      try {
+        await this.#proveLink(name, handle, signal);
+      } catch (error) {
+        await handle.close();
+        throw error;
+      }
+      this.#deps.seeds.touch(name.digest);
+      const blob = new CachedBlob(handle, (index, abort) => this.#repair(name, handle, index, abort));
+      return { ...flags, blob, cached: true, verifyFirst: false, resumable: true, release: () => void handle.close().catch(() => undefined) };
+    }
+    const running = this.#running.get(name.digest);
+    if (running !== undefined && running.state === 'running') {
+      if (!this.#hasHint(name)) await this.#deps.guideOf(name).locate(true, signal);
+      return this.#lease(running, flags);
+    }
+    let starting = this.#starting.get(name.digest);
+    if (starting === undefined) {
+      if (this.#running.size + this.#starting.size >= MAX_DOWNLOADS) throw new CodedError('NO_PEERS', { message: 'too many downloads at once', detail: { retryAfterSeconds: 2 } });
+      starting = this.#start(name).finally(() => this.#starting.delete(name.digest));
+      starting.catch(() => undefined);
+      this.#starting.set(name.digest, starting);
+    } else if (!this.#hasHint(name)) {
+      await this.#deps.guideOf(name).locate(true, signal);
+    }
+    const started = await orAbort(starting, signal);
+    if (started instanceof MemoryBlob) return { ...flags, blob: started, cached: false, verifyFirst: false, release: () => undefined };
+    return this.#lease(started, flags);
+  }
+
+  /** Size without a download: cache, hint, origin. */
+  async sizeBytes(name: BlobName, signal: AbortSignal): Promise<number> {
+    const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
+    if (hint !== undefined) return hint.sizeBytes;
+    const stat = await this.#deps.store.stat(name.digest);
+    if (stat !== undefined && isLinked(stat.attrs.provenance, name)) return stat.sizeBytes;
+    try {
+      return await this.#deps.origins.sizeBytes(name, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isCertain(error)) throw error;
+      return (await this.#askSource(name, error)).sizeBytes;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    const running = [...this.#running.values()];
+    for (const download of running) download.fail(new CodedError('DRAINING'));
+    await Promise.allSettled(running.map((download) => download.ended));
+  }
+
+  #lease(download: Download, flags: { verifyFirst: boolean; resumable: boolean }): Lease {
+    download.partial.retain();
+    return { blob: download, cached: false, ...flags, release: () => void download.partial.release().catch(() => undefined) };
+  }
+
+  #hasHint(name: BlobName): boolean {
+    return this.#deps.hints.get(name.upstream, name.repository, name.digest) !== undefined;
+  }
+
+  /** A cached blob is served under a repository only by its link; one join proves it. */
+  async #proveLink(name: BlobName, handle: BlobHandle, signal: AbortSignal): Promise<void> {
+    if (isLinked(handle.attrs.provenance, name)) return;
+    if (!this.#hasHint(name)) await this.#deps.guideOf(name).locate(false, signal);
+    await this.#deps.store.addProvenance(name.digest, { upstream: name.upstream, repository: name.repository });
+  }
+
+  /** A rotted piece comes from the origins once; the damaged blob is dropped, so that the next pull renews it. */
+  async #repair(name: BlobName, handle: BlobHandle, index: number, signal: AbortSignal): Promise<Uint8Array> {
+    this.#deps.log.warn({ digest: name.digest, piece: index }, 'a cached piece rotted on disk; fetching it again');
+    const piece = await this.#deps.guideOf(name).refetch(handle.metainfo(), index, signal);
+    this.#deps.onBytes('origin', piece.length);
+    await this.#deps.store.delete(name.digest);
+    this.#deps.seeds.drop(name.digest);
+    return piece;
+  }
+
+  async #start(name: BlobName): Promise<Download | MemoryBlob> {
+    const signal = this.#stopped.signal;
+    const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
+    const guide = this.#deps.guideOf(name);
+    try {
+      if (hint !== undefined && hint.sizeBytes <= SMALL_BLOB_BYTES) return await this.#small(name, this.#deps.origins.targets(name), signal);
+      const located = await guide.locate(true, signal);
+      if (located.kind === 'small') return await this.#small(name, located.targets, signal);
+      return await this.#begin(name, guide, located);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isCertain(error) || isCoded(error, 'DISK_FULL') || !isQuiet(error)) throw error;
+      return await this.#fromSource(name, error, hint?.sizeBytes);
+    }
+  }
+
+  async #small(name: BlobName, targets: Parameters<OriginClient['small']>[1], signal: AbortSignal): Promise<MemoryBlob> {
+    const bytes = await this.#deps.origins.small(name, targets, signal);
+    this.#deps.onBytes('origin', bytes.length);
+    await this.#keep(name, bytes);
+    return new MemoryBlob(name.digest, bytes);
+  }
+
+  async #keep(name: BlobName, bytes: Uint8Array): Promise<void> {
+    try {
+      await this.#deps.store.putBytes(name.digest, bytes, attrsOf(name));
+    } catch (error) {
+      this.#deps.log.warn({ err: error, digest: name.digest }, 'not cached; served all the same');
+    }
+  }
+
+  async #begin(name: BlobName, guide: Guide, finding: Finding): Promise<Download> {
+    const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo);
+    if ((await partial.learn(finding.metainfo)) === 'replaced') this.#deps.log.info({ digest: name.digest }, 'an older attempt was dropped');
+    const pieces = SwarmPieces.ofPartial(this.#deps.store, partial);
+    const download = new Download(
+      {
+        partial,
+        guide,
+        log: this.#deps.log,
+        nowMs: this.#deps.nowMs,
+        joinSwarm: () => this.#deps.engine.join({ digest: name.digest, metainfo: partial.metainfo, pieces, leech: true }),
+        onBytes: this.#deps.onBytes,
+        commit: (whole) => whole.commit(attrsOf(name)),
+        onWrong: () => this.#distrust.note(name.digest, this.#deps.nowMs()),
+      },
+      finding,
+    );
+    this.#running.set(name.digest, download);
+    void download.ended.then(async () => {
+      this.#running.delete(name.digest);
+      await this.#close(download, pieces);
+    });
+    return download;
+  }
+
+  /** A finished download hands its swarm over to the seeds; a wrong or stale one is dropped from disk. */
+  async #close(download: Download, pieces: SwarmPieces): Promise<void> {
+    try {
+      if (download.state === 'final') {
+        this.#deps.seeds.adopt(download, pieces);
+      } else if (isCoded(download.error, 'UPSTREAM_LIES') || isCoded(download.error, 'STALE_ATTEMPT')) {
+        await download.partial.drop();
+      }
+      await download.partial.release();
+    } catch (error) {
+      this.#deps.log.warn({ err: error, digest: download.digest }, 'partial was not closed');
+    }
+  }
+
+  async #askSource(name: BlobName, cause: unknown): Promise<{ sizeBytes: number; client: UpstreamClient }> {
+    const { gate, cluster, nowMs, nodeId, upstreamClient } = this.#deps;
+    const upstream = cluster.upstream(name.upstream);
+    const waitMs = sourceDelayMs(this.#policy, upstream.url !== undefined, gate.silentForMs(nowMs()), fractionOf(nodeId, name.digest));
+    if (waitMs === undefined) throw asUnavailable(cause);
+    await delay(waitMs, this.#stopped.signal);
+    const client = upstreamClient(name.upstream);
+    const { sizeBytes } = await client.headBlob({ repository: name.repository, digest: name.digest }, this.#stopped.signal);
+    if (sizeBytes === undefined) throw asUnavailable(cause);
+    return { sizeBytes, client };
+  }
+
+  /** The whole cluster is silent: the upstream itself, a few blobs at once. */
+  async #fromSource(name: BlobName, cause: unknown, hinted: number | undefined): Promise<Download> {
+    const release = await this.#deps.gate.enter(this.#stopped.signal);
+    try {
+      const { sizeBytes, client } = await this.#askSource(name, cause);
+      this.#deps.log.warn({ digest: name.digest, upstream: name.upstream }, 'nobody in the cluster answers; asking the upstream itself');
+      const guide = new SourceGuide(name, hinted ?? sizeBytes);
+      const download = await this.#begin(name, guide, guide.finding);
+      fetchFromUpstream(client, name, download.partial, (index) => download.landed(index, 'upstream'), this.#stopped.signal)
+        .then(() => download.sourceDone())
+        .catch((error: unknown) => download.fail(error))
+        .finally(release);
+      return download;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+}
+
+function attrsOf(name: BlobName) {
+  return { class: 'cached' as const, provenance: [{ upstream: name.upstream, repository: name.repository }], writtenBack: true };
+}
+
+function isLinked(provenance: readonly { upstream: string; repository: string }[], name: BlobName): boolean {
+  return provenance.some((one) => one.upstream === name.upstream && one.repository === name.repository);
+}
+
+/** True for what "nobody answers" looks like. */
+function isQuiet(error: unknown): boolean {
+  return isCoded(error, 'PEER_HTTP') || isCoded(error, 'NO_PEERS') || isCoded(error, 'QUORUM_LOST') || isCoded(error, 'DRAINING') || isCoded(error, 'TIMEOUT');
+}
+
+function asUnavailable(cause: unknown): CodedError {
+  return isCoded(cause) && cause.code !== 'PEER_HTTP' ? cause : new CodedError('NO_PEERS', { cause });
+}
+
+/** 0…1, the same for the same node and digest. */
+function fractionOf(nodeId: string, digest: string): number {
+  return createHash('sha256').update(`${nodeId}\n${digest}`).digest().readUInt32BE(0) / 2 ** 32;
+}
+
+async function orAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) throw signal.reason;
+  return await new Promise<T>((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}
+

@@ -1,0 +1,66 @@
+import { isCoded } from '@sepia/shared/errors';
+import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
+import type { BlobHandle } from '@sepia/shared/store/blob-handle';
+import type { Digest } from '@sepia/shared/digest';
+
+/** Fetches one piece again after it rotted on disk; verified bytes. */
+export type RefetchPiece = (index: number, signal: AbortSignal) => Promise<Uint8Array>;
+
+/** A blob of the cache, served from its file; each piece is verified at its first read since the start. */
+export class CachedBlob implements ReadableBlob {
+  readonly isFinal = true;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly #handle: BlobHandle;
+  readonly #refetch: RefetchPiece;
+
+  constructor(handle: BlobHandle, refetch: RefetchPiece) {
+    this.digest = handle.digest;
+    this.sizeBytes = handle.sizeBytes;
+    this.#handle = handle;
+    this.#refetch = refetch;
+  }
+
+  async readPiece(index: number, signal: AbortSignal): Promise<Uint8Array> {
+    try {
+      return await this.#handle.readPieceVerified(index);
+    } catch (error) {
+      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+      return await this.#refetch(index, signal);
+    }
+  }
+
+  whenFinal(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  openReader(): BlobReader {
+    return { move: () => undefined, close: () => undefined };
+  }
+}
+
+/** A small blob in memory, its digest checked. */
+export class MemoryBlob implements ReadableBlob {
+  readonly isFinal = true;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly #bytes: Uint8Array;
+
+  constructor(digest: Digest, bytes: Uint8Array) {
+    this.digest = digest;
+    this.sizeBytes = bytes.length;
+    this.#bytes = bytes;
+  }
+
+  readPiece(): Promise<Uint8Array> {
+    return Promise.resolve(this.#bytes);
+  }
+
+  whenFinal(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  openReader(): BlobReader {
+    return { move: () => undefined, close: () => undefined };
+  }
+}

@@ -1,0 +1,282 @@
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
+import { delay } from '@sepia/shared/lifecycle';
+import type { Logger } from '@sepia/shared/log';
+import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import { pieceLength } from '@sepia/shared/metainfo/tree';
+import type { PartialBlob } from '@sepia/shared/store/partial-blob';
+import type { Swarm } from '@sepia/shared/swarm/engine';
+import type { Bitfield } from '@sepia/shared/bitfield';
+import type { Digest } from '@sepia/shared/digest';
+
+/** Where a piece came from, for the byte counters. */
+export type PieceSource = 'peer' | 'origin' | 'upstream';
+
+/** A download that makes no progress for this long fails its readers, in ms; well below the 30 s cut in mid-body. */
+const NO_PROGRESS_MS = 20_000;
+const WATCH_EVERY_MS = 500;
+const FIND_AGAIN_MS = 200;
+
+/** How a download learns who has the blob and what its pieces hash to. */
+export interface Guide {
+  /** Who has it now; joins the swarm again. */
+  find(signal: AbortSignal): Promise<Finding>;
+  /** More metainfo, or undefined when there is no news within the guide's own wait. */
+  poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined>;
+}
+
+export interface Finding {
+  readonly metainfo: Metainfo;
+  /** Hands peers and HTTP sources to the swarm. */
+  readonly introduce: (swarm: Swarm) => void;
+  readonly intervalMs: number;
+}
+
+interface DownloadDeps {
+  readonly partial: PartialBlob;
+  readonly joinSwarm: () => Swarm;
+  readonly guide: Guide;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly onBytes: (source: PieceSource, bytes: number) => void;
+  /** Stores the verified blob. */
+  readonly commit: (partial: PartialBlob) => Promise<void>;
+  /** The whole digest came out wrong. */
+  readonly onWrong: () => void;
+}
+
+type State = 'running' | 'final' | 'failed';
+
+/**
+ * One blob on its way in: takes pieces from the swarm, wakes readers as each is verified, checks the whole digest
+ * and stores it. `running → final | failed`; a new attempt of the origin also fails it (`STALE_ATTEMPT`), the
+ * caller begins a new one.
+ */
+export class Download implements ReadableBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly partial: PartialBlob;
+  readonly #deps: DownloadDeps;
+  readonly #swarm: Swarm;
+  readonly #abort = new AbortController();
+  readonly #waiters = new Map<number, Set<Waiter>>();
+  readonly #finals = new Set<Waiter>();
+  readonly #watch: NodeJS.Timeout;
+  #state: State = 'running';
+  #error: unknown;
+  #progressMs: number;
+  #finishing = false;
+  #wanted = true;
+  /** Resolves once it ended either way. */
+  readonly ended: Promise<void>;
+  #end = (): void => undefined;
+
+  constructor(deps: DownloadDeps, first: Finding) {
+    this.#deps = deps;
+    this.partial = deps.partial;
+    this.digest = deps.partial.digest;
+    this.sizeBytes = deps.partial.sizeBytes;
+    this.#progressMs = deps.nowMs();
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.#swarm = deps.joinSwarm();
+    this.#swarm.onPiece((index, from) => this.#landed(index, from.origin ? 'origin' : 'peer'));
+    this.#swarm.onWantPeers(() => {
+      this.#wanted = true;
+    });
+    this.#watch = setInterval(() => this.#checkProgress(), WATCH_EVERY_MS);
+    this.#watch.unref();
+    first.introduce(this.#swarm);
+    this.#run(this.#findLoop(first.intervalMs));
+    if (deps.partial.metainfo.state === 'open') this.#run(this.#pollLoop());
+    this.#maybeFinish();
+  }
+
+  get isFinal(): boolean {
+    return this.#state === 'final';
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  get have(): Bitfield {
+    return this.partial.have;
+  }
+
+  get swarm(): Swarm {
+    return this.#swarm;
+  }
+
+  get error(): unknown {
+    return this.#error;
+  }
+
+  async readPiece(index: number, signal: AbortSignal): Promise<Uint8Array> {
+    if (this.#state === 'failed') throw this.#error;
+    if (!this.have.has(index)) await this.#wait(this.#waitersOf(index), signal);
+    return await this.partial.readPiece(index);
+  }
+
+  async whenFinal(signal: AbortSignal): Promise<void> {
+    if (this.#state === 'final') return;
+    if (this.#state === 'failed') throw this.#error;
+    await this.#wait(this.#finals, signal);
+  }
+
+  openReader(pieceIndex: number): BlobReader {
+    return this.#swarm.openReader(pieceIndex);
+  }
+
+  /** A piece was stored from elsewhere (back-to-source). */
+  landed(index: number, source: PieceSource): void {
+    this.#swarm.pieceLanded(index);
+    this.#landed(index, source);
+  }
+
+  /** The upstream itself delivered everything and the whole digest was right: the metainfo is final. */
+  sourceDone(): void {
+    this.#swarm.metainfoChanged();
+    this.#maybeFinish();
+  }
+
+  /** Gives up; readers get `error`. Idempotent. */
+  fail(error: unknown): void {
+    if (this.#state !== 'running') return;
+    this.#state = 'failed';
+    this.#error = error;
+    this.#swarm.leave();
+    this.#settle();
+    for (const waiters of this.#waiters.values()) for (const waiter of waiters) waiter.reject(error);
+    for (const waiter of this.#finals) waiter.reject(error);
+    this.#waiters.clear();
+    this.#finals.clear();
+  }
+
+  #landed(index: number, source: PieceSource): void {
+    this.#progressMs = this.#deps.nowMs();
+    this.#deps.onBytes(source, pieceLength(this.sizeBytes, index));
+    const waiters = this.#waiters.get(index);
+    this.#waiters.delete(index);
+    if (waiters !== undefined) for (const waiter of waiters) waiter.resolve();
+    this.#maybeFinish();
+  }
+
+  #maybeFinish(): void {
+    if (this.#finishing || this.#state !== 'running' || !this.have.complete) return;
+    if (this.partial.metainfo.state !== 'final') return;
+    this.#finishing = true;
+    this.#run(this.#finish());
+  }
+
+  async #finish(): Promise<void> {
+    try {
+      await this.#deps.commit(this.partial);
+    } catch (error) {
+      if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
+      this.#deps.log.error({ digest: this.digest }, 'whole digest is wrong; the blob is dropped');
+      this.#deps.onWrong();
+      throw new CodedError('UPSTREAM_LIES', { message: 'the content that the cluster has does not match its digest', detail: { digest: this.digest }, cause: error });
+    }
+    this.#state = 'final';
+    this.#swarm.setLeech(false);
+    this.#settle();
+    for (const waiter of this.#finals) waiter.resolve();
+    this.#finals.clear();
+  }
+
+  /** Joins again while pieces are lacking: new peers, or another leader. */
+  async #findLoop(firstIntervalMs: number): Promise<void> {
+    const { signal } = this.#abort;
+    let intervalMs = firstIntervalMs;
+    while (!this.have.complete) {
+      this.#wanted = false;
+      const dueMs = this.#deps.nowMs() + intervalMs;
+      while (!this.#wanted && this.#deps.nowMs() < dueMs) await delay(FIND_AGAIN_MS, signal);
+      await delay(FIND_AGAIN_MS, signal);
+      try {
+        const finding = await this.#deps.guide.find(signal);
+        intervalMs = finding.intervalMs;
+        await this.#learn(finding.metainfo);
+        finding.introduce(this.#swarm);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (isCoded(error, 'STALE_ATTEMPT')) throw error;
+        this.#deps.log.debug({ digest: this.digest, err: error }, 'nobody named peers');
+      }
+    }
+  }
+
+  async #pollLoop(): Promise<void> {
+    const { signal } = this.#abort;
+    while (this.partial.metainfo.state === 'open') {
+      try {
+        const news = await this.#deps.guide.poll(this.partial.metainfo, signal);
+        if (news !== undefined) await this.#learn(news);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (isCoded(error, 'STALE_ATTEMPT') || (isCoded(error) && error.code === 'UPSTREAM_LIES')) throw error;
+        await delay(FIND_AGAIN_MS, signal);
+      }
+    }
+    this.#maybeFinish();
+  }
+
+  async #learn(news: Metainfo): Promise<void> {
+    const before = this.partial.metainfo.etag;
+    if ((await this.partial.learn(news)) === 'replaced') {
+      throw new CodedError('STALE_ATTEMPT', { message: 'the origin began a new attempt', detail: { digest: this.digest } });
+    }
+    if (this.partial.metainfo.etag === before) return;
+    this.#progressMs = this.#deps.nowMs();
+    this.#swarm.metainfoChanged();
+    this.#maybeFinish();
+  }
+
+  #checkProgress(): void {
+    const silentMs = this.#deps.nowMs() - this.#progressMs;
+    if (silentMs > NO_PROGRESS_MS) this.fail(new CodedError('NO_PEERS', { message: `nobody served a piece for ${Math.round(silentMs / 1000)} s`, detail: { digest: this.digest } }));
+  }
+
+  #run(task: Promise<void>): void {
+    task.catch((error: unknown) => {
+      if (!this.#abort.signal.aborted) this.fail(error);
+    });
+  }
+
+  #settle(): void {
+    clearInterval(this.#watch);
+    this.#abort.abort(new CodedError('STALE_ATTEMPT', { message: 'download has ended' }));
+    this.#end();
+  }
+
+  #waitersOf(index: number): Set<Waiter> {
+    let waiters = this.#waiters.get(index);
+    if (waiters === undefined) {
+      waiters = new Set();
+      this.#waiters.set(index, waiters);
+    }
+    return waiters;
+  }
+
+  async #wait(waiters: Set<Waiter>, signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const done = (settle: () => void): void => {
+        signal.removeEventListener('abort', onAbort);
+        waiters.delete(waiter);
+        settle();
+      };
+      const waiter: Waiter = { resolve: () => done(resolve), reject: (error) => done(() => reject(error)) };
+      const onAbort = (): void => waiter.reject(signal.reason);
+      signal.addEventListener('abort', onAbort, { once: true });
+      waiters.add(waiter);
+    });
+  }
+}
+
+interface Waiter {
+  resolve(): void;
+  reject(error: unknown): void;
+}

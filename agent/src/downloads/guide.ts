@@ -1,0 +1,113 @@
+import { CodedError } from '@sepia/shared/errors';
+import { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import { pieceHash } from '@sepia/shared/metainfo/tree';
+import type { HttpSource, Swarm } from '@sepia/shared/swarm/engine';
+import type { JoinAnswer, PeerEntry } from '@sepia/shared/wire/join';
+import { isCertain, type Target } from '../net/members.ts';
+import type { OriginClient } from '../net/origin-client.ts';
+import type { BlobName, TrackerClient } from '../net/tracker-client.ts';
+import type { Finding, Guide } from './download.ts';
+
+/** Long-poll for more hashes, in ms. */
+const POLL_MS = 10_000;
+/** While no tracker answers, owners are asked again after this, in ms. */
+const DIRECT_INTERVAL_MS = 2_000;
+
+interface GuideDeps {
+  readonly trackers: TrackerClient;
+  readonly origins: OriginClient;
+  readonly nodeId: string;
+  readonly addresses: () => readonly string[];
+  readonly zone: string | undefined;
+}
+
+/** What the cluster says of a blob: small (fetch it from these), or a swarm. */
+export type Located = { readonly kind: 'small'; readonly sizeBytes: number; readonly targets: readonly Target[] } | ({ readonly kind: 'swarm' } & Finding);
+
+/** Finds a blob through its tracker, or straight at its owners when no tracker answers. */
+export class ClusterGuide implements Guide {
+  readonly #deps: GuideDeps;
+  readonly #name: BlobName;
+  /** Set while metainfo comes straight from an owner. */
+  #direct: Target | undefined;
+
+  constructor(deps: GuideDeps, name: BlobName) {
+    this.#deps = deps;
+    this.#name = name;
+  }
+
+  /** @throws a certain error (404 and the like), or `NO_PEERS`, `PEER_HTTP` when nobody answers */
+  async locate(leeching: boolean, signal: AbortSignal): Promise<Located> {
+    const { trackers, nodeId, addresses, zone } = this.#deps;
+    const { digest, upstream, repository } = this.#name;
+    const request = { nodeId, addresses: [...addresses()], upstream, repository, leeching, ...(zone === undefined ? {} : { zone }) };
+    let answer: JoinAnswer;
+    try {
+      answer = await trackers.join(digest, request, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isCertain(error)) throw error;
+      return await this.#locateDirect(signal);
+    }
+    this.#direct = undefined;
+    if (answer.kind === 'small') return { kind: 'small', sizeBytes: answer.sizeBytes, targets: this.#deps.origins.ordered(answer.owners) };
+    const sources = this.#sources(this.#deps.origins.ordered(answer.owners), answer.sizeBytes);
+    const { peers } = answer;
+    return {
+      kind: 'swarm',
+      metainfo: Metainfo.decode(Buffer.from(answer.metainfo, 'base64')),
+      intervalMs: answer.intervalMs,
+      introduce: (swarm) => {
+        swarm.addPeers(peers.filter((peer) => peer.nodeId !== nodeId).map(peerAddress));
+        swarm.setHttpSources(sources);
+      },
+    };
+  }
+
+  async find(signal: AbortSignal): Promise<Finding> {
+    const located = await this.locate(true, signal);
+    if (located.kind === 'small') throw new CodedError('NO_PEERS', { message: 'blob shrank' });
+    return located;
+  }
+
+  async poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
+    if (this.#direct !== undefined) return await this.#deps.origins.poll(this.#name, known, POLL_MS, this.#direct, signal);
+    return await this.#deps.trackers.poll(this.#name, known, POLL_MS, signal);
+  }
+
+  /** One verified piece of a known blob from whoever owns it: repairs what rotted on disk. */
+  async refetch(metainfo: Metainfo, index: number, signal: AbortSignal): Promise<Uint8Array> {
+    let last: unknown = new CodedError('NO_PEERS');
+    for (const target of this.#deps.origins.targets(this.#name)) {
+      try {
+        const piece = await this.#deps.origins.piece(this.#name, metainfo.sizeBytes, index, target, signal);
+        if (metainfo.matches(index, pieceHash(piece))) return piece;
+        last = new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
+      } catch (error) {
+        signal.throwIfAborted();
+        last = error;
+      }
+    }
+    throw last;
+  }
+
+  async #locateDirect(signal: AbortSignal): Promise<Located> {
+    const { metainfo, target } = await this.#deps.origins.metainfo(this.#name, signal);
+    this.#direct = target;
+    const others = this.#deps.origins.targets(this.#name).filter((other) => other.id !== target.id);
+    const sources = this.#sources([target, ...others], metainfo.sizeBytes);
+    return { kind: 'swarm', metainfo, intervalMs: DIRECT_INTERVAL_MS, introduce: (swarm) => swarm.setHttpSources(sources) };
+  }
+
+  #sources(targets: readonly Target[], sizeBytes: number): HttpSource[] {
+    return targets.map((target) => ({
+      id: target.id,
+      has: () => true,
+      fetchPiece: (index, signal) => this.#deps.origins.piece(this.#name, sizeBytes, index, target, signal),
+    }));
+  }
+}
+
+function peerAddress({ peerId, addresses, origin, zone }: PeerEntry) {
+  return { peerId, addresses, origin, ...(zone === undefined ? {} : { zone }) };
+}

@@ -1,0 +1,79 @@
+import { Bitfield } from '@sepia/shared/bitfield';
+import type { Digest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
+import type { BlobHandle } from '@sepia/shared/store/blob-handle';
+import type { BlobStore } from '@sepia/shared/store/blob-store';
+import type { PartialBlob } from '@sepia/shared/store/partial-blob';
+import type { PieceStore } from '@sepia/shared/swarm/engine';
+
+/** An open file is closed after this idle time, in ms, so that seeding never keeps a blob from eviction. */
+const IDLE_CLOSE_MS = 2_000;
+
+/** Pieces that a swarm reads and writes: of a partial while it downloads, of the stored blob afterwards. */
+export class SwarmPieces implements PieceStore {
+  readonly #store: BlobStore;
+  readonly #digest: Digest;
+  #partial: PartialBlob | undefined;
+  readonly #whole: Bitfield;
+  #handle: Promise<BlobHandle | undefined> | undefined;
+  #idle: NodeJS.Timeout | undefined;
+  #reading = 0;
+
+  private constructor(store: BlobStore, digest: Digest, partial: PartialBlob | undefined, whole: Bitfield) {
+    this.#store = store;
+    this.#digest = digest;
+    this.#partial = partial;
+    this.#whole = whole;
+  }
+
+  static ofPartial(store: BlobStore, partial: PartialBlob): SwarmPieces {
+    return new SwarmPieces(store, partial.digest, partial, Bitfield.full(partial.metainfo.pieceCount));
+  }
+
+  static ofBlob(store: BlobStore, digest: Digest, pieceCount: number): SwarmPieces {
+    return new SwarmPieces(store, digest, undefined, Bitfield.full(pieceCount));
+  }
+
+  get have(): Bitfield {
+    return this.#partial?.have ?? this.#whole;
+  }
+
+  /** The partial became a blob: from now on its file is opened when needed. */
+  stored(): void {
+    this.#partial = undefined;
+  }
+
+  async readPiece(index: number, offset: number, length: number): Promise<Uint8Array> {
+    if (this.#partial !== undefined) return await this.#partial.readPiece(index, offset, length);
+    this.#reading += 1;
+    clearTimeout(this.#idle);
+    try {
+      this.#handle ??= this.#store.open(this.#digest);
+      const handle = await this.#handle;
+      if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: this.#digest } });
+      return await handle.read(index * PIECE_BYTES + offset, length);
+    } finally {
+      this.#reading -= 1;
+      if (this.#reading === 0) this.#closeWhenIdle();
+    }
+  }
+
+  async writePiece(index: number, bytes: Uint8Array): Promise<void> {
+    if (this.#partial === undefined) throw new TypeError('piece written to a whole blob');
+    await this.#partial.writePiece(index, bytes);
+  }
+
+  close(): void {
+    clearTimeout(this.#idle);
+    const handle = this.#handle;
+    this.#handle = undefined;
+    handle?.then((open) => open?.close()).catch(() => undefined);
+  }
+
+  #closeWhenIdle(): void {
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => this.close(), IDLE_CLOSE_MS);
+    this.#idle.unref();
+  }
+}

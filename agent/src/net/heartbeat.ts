@@ -1,0 +1,101 @@
+import { randomUUID } from 'node:crypto';
+import type { Logger } from '@sepia/shared/log';
+import { setHash } from '@sepia/shared/wire/set-hash';
+import type { LeaseRequest } from '@sepia/shared/wire/lease';
+import type { LeaseBook } from '../core/lease-book.ts';
+import type { TrackerClient } from './tracker-client.ts';
+
+/** Heartbeat until a tracker names another, in ms. */
+const FIRST_HEARTBEAT_MS = 2_000;
+/** While swarms run, people who look see them move: at least this often, in ms. */
+const LIVE_HEARTBEAT_MS = 1_000;
+const SPREAD = 0.2;
+
+interface HeartbeatDeps {
+  readonly trackers: TrackerClient;
+  readonly book: LeaseBook;
+  readonly nodeId: string;
+  readonly zone: string | undefined;
+  readonly addresses: () => readonly string[];
+  /** Digests being downloaded, with live figures. */
+  readonly swarms: () => NonNullable<LeaseRequest['swarms']>;
+  readonly trackerIdsOf: (digest: string) => string[];
+  readonly log: Logger;
+  readonly chance: () => number;
+  readonly onAnswer: (answered: boolean) => void;
+}
+
+/** Renews this node's lease at every tracker, each with the seeds that it is to know. */
+export class Heartbeat {
+  readonly #deps: HeartbeatDeps;
+  readonly #bootId = randomUUID();
+  readonly #timers = new Map<string, NodeJS.Timeout>();
+  #seq = 0;
+  #stopped = false;
+
+  constructor(deps: HeartbeatDeps) {
+    this.#deps = deps;
+  }
+
+  start(): void {
+    for (const trackerId of this.#deps.trackers.allIds()) this.#schedule(trackerId, 0);
+  }
+
+  /** Ends the heartbeats and says farewell. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const timer of this.#timers.values()) clearTimeout(timer);
+    await Promise.all(this.#deps.trackers.allIds().map((id) => this.#deps.trackers.leave(id, this.#deps.nodeId)));
+  }
+
+  #schedule(trackerId: string, delayMs: number): void {
+    if (this.#stopped) return;
+    const timer = setTimeout(() => {
+      this.#beat(trackerId)
+        .then((nextMs) => this.#schedule(trackerId, nextMs * (1 + SPREAD * (2 * this.#deps.chance() - 1))))
+        .catch((error: unknown) => {
+          this.#deps.log.error({ err: error }, 'heartbeat failed');
+          this.#schedule(trackerId, FIRST_HEARTBEAT_MS);
+        });
+    }, delayMs);
+    timer.unref();
+    this.#timers.set(trackerId, timer);
+  }
+
+  async #beat(trackerId: string): Promise<number> {
+    const { trackers, book, nodeId, zone, addresses, swarms, trackerIdsOf, onAnswer } = this.#deps;
+    const change = book.change(trackerId);
+    const running = swarms().filter(({ digest }) => trackerIdsOf(digest).slice(0, 2).includes(trackerId));
+    this.#seq += 1;
+    const lease: LeaseRequest = {
+      bootId: this.#bootId,
+      seq: this.#seq,
+      addresses: [...addresses()],
+      ...(zone === undefined ? {} : { zone }),
+      ttlMs: 25_000,
+      add: [...change.add],
+      drop: [...change.drop],
+      leeching: running.filter(({ have, pieces }) => !isFull(have, pieces)).map(({ digest }) => digest),
+      setHash: setHash(change.set),
+      swarms: running,
+    };
+    try {
+      const answer = await trackers.renew(trackerId, nodeId, lease);
+      onAnswer(true);
+      book.told(trackerId, change, answer.resync === true);
+      if (answer.resync === true) return FIRST_HEARTBEAT_MS / 4;
+      return running.length > 0 ? Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs) : answer.heartbeatMs;
+    } catch (error) {
+      this.#deps.log.debug({ err: error, trackerId }, 'tracker did not take the lease');
+      return FIRST_HEARTBEAT_MS;
+    }
+  }
+}
+
+
+function isFull(haveHex: string, pieces: number): boolean {
+  const bits = Buffer.from(haveHex, 'hex');
+  let count = 0;
+  for (const byte of bits) for (let rest = byte; rest !== 0; rest &= rest - 1) count += 1;
+  return count >= pieces;
+}

@@ -1,0 +1,189 @@
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import { shardKey } from '@sepia/shared/cluster/cluster';
+import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/shared/digest';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import type { InternalClient, InternalResponse } from '@sepia/shared/http/client';
+import { firstAnswer } from '@sepia/shared/http/hedge';
+import type { Logger } from '@sepia/shared/log';
+import type { ResolvedName } from '@sepia/shared/names/upstream-name';
+import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
+import type { ManifestAnswer } from '@sepia/shared/registry/face/manifest-answer';
+import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
+import { type Reference, referenceText } from '@sepia/shared/registry/route';
+import { ownersOf } from '@sepia/shared/ring';
+import type { BlobStore } from '@sepia/shared/store/blob-store';
+import { H_STALE, H_UPSTREAM } from '@sepia/shared/wire/headers';
+import { type BackToSourcePolicy, sourceDelayMs } from '../core/back-to-source.ts';
+import type { Hints } from '../core/hints.ts';
+import type { SourceGate } from '../downloads/source-gate.ts';
+import { isCertain, type MemberHealth, type Target, targetsOf } from './members.ts';
+import type { OriginClient } from './origin-client.ts';
+import type { TagMemory } from './tag-memory.ts';
+
+/** A proxy that is silent for this long is passed over, in ms. */
+const HEDGE_MS = 1_000;
+/** A proxy may have to ask origin and upstream, in ms. */
+const TIMEOUT_MS = 40_000;
+
+interface ManifestsDeps {
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly origins: OriginClient;
+  readonly health: MemberHealth;
+  readonly store: BlobStore;
+  readonly hints: Hints;
+  readonly tags: TagMemory;
+  readonly gate: SourceGate;
+  readonly upstreamClient: (upstream: string) => UpstreamClient;
+  readonly nodeId: string;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+type Whole = ManifestAnswer & { readonly bytes: Uint8Array };
+
+/** Manifests: the cache by digest, a proxy, an origin, what the cache last knew of a tag, the upstream itself. */
+export class Manifests {
+  readonly #deps: ManifestsDeps;
+  readonly #policy: BackToSourcePolicy;
+
+  constructor(deps: ManifestsDeps, options: { readonly backToSource: BackToSourcePolicy }) {
+    this.#deps = deps;
+    this.#policy = options.backToSource;
+  }
+
+  /** @throws `MANIFEST_UNKNOWN`, `TAG_UNKNOWN`, `NO_PEERS` and what upstreams answer; always verified bytes */
+  async get(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
+    if (reference.kind === 'digest') {
+      const cached = await this.#fromCache(target, reference.digest);
+      if (cached !== undefined) return cached;
+    }
+    let found: Whole;
+    try {
+      found = await this.#fromCluster(target, reference, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isCertain(error)) throw error;
+      return await this.#withoutCluster(target, reference, error, signal);
+    }
+    await this.#keep(target, reference, found);
+    return found;
+  }
+
+  /** `tags/list` as a proxy answers it: status, JSON bytes, `Link`. */
+  async tags(target: ResolvedName, query: string, signal: AbortSignal): Promise<{ bytes: Buffer; link: string | undefined }> {
+    const path = `/v2/${target.repository}/tags/list${query === '' ? '' : `?${query}`}`;
+    const { bytes, headers } = await this.#askProxies(target, path, signal);
+    return { bytes, link: one(headers['link']) };
+  }
+
+  async #fromCluster(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
+    const text = referenceText(reference);
+    try {
+      return answerOf(reference, await this.#askProxies(target, `/v2/${target.repository}/manifests/${text}`, signal));
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isCertain(error)) throw error;
+      const key = reference.kind === 'digest' ? reference.digest : shardKey(target.upstream, target.repository);
+      const { owners, standIns } = this.#deps.cluster.origins(key);
+      const answer = await this.#deps.origins.manifest(target.upstream, target.repository, text, 'GET', [...owners, ...standIns], signal);
+      return answerOf(reference, answer);
+    }
+  }
+
+  async #askProxies(target: ResolvedName, path: string, signal: AbortSignal): Promise<{ bytes: Buffer; headers: InternalResponse['headers'] }> {
+    const { cluster, client, health, nodeId, gate, nowMs } = this.#deps;
+    const proxies = health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
+    const ask = (proxy: Target, abort: AbortSignal) =>
+      health.watch(proxy, HEDGE_MS * 3, () =>
+        client.bytes({ url: proxy.url, method: 'GET', path, headers: { [H_UPSTREAM]: target.upstream }, headersTimeoutMs: TIMEOUT_MS, signal: abort }, MAX_MANIFEST_BYTES),
+      );
+    const answer = await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isCertain });
+    gate.note(true, nowMs());
+    return answer;
+  }
+
+  /** The last resort, in order: the tag as last seen, the upstream itself. */
+  async #withoutCluster(target: ResolvedName, reference: Reference, cause: unknown, signal: AbortSignal): Promise<Whole> {
+    const { gate, tags, nowMs, log } = this.#deps;
+    gate.note(false, nowMs());
+    const seen = reference.kind === 'tag' ? tags.get(target.upstream, target.repository, reference.tag) : undefined;
+    if (seen !== undefined) {
+      const cached = await this.#fromCache(target, seen.digest);
+      if (cached !== undefined) {
+        log.warn({ ...target, tag: referenceText(reference) }, 'nobody answers; serving the tag as last seen');
+        return { ...cached, staleSeconds: Math.max(0, Math.round((nowMs() - seen.atMs) / 1000)) };
+      }
+    }
+    const found = await this.#fromUpstream(target, reference, cause, signal);
+    await this.#keep(target, reference, found);
+    return found;
+  }
+
+  async #fromUpstream(target: ResolvedName, reference: Reference, cause: unknown, signal: AbortSignal): Promise<Whole> {
+    const { cluster, gate, nowMs, upstreamClient, log } = this.#deps;
+    const waitMs = sourceDelayMs(this.#policy, cluster.upstream(target.upstream).url !== undefined, gate.silentForMs(nowMs()), 0);
+    if (waitMs === undefined) throw isCoded(cause) && cause.code !== 'PEER_HTTP' ? cause : new CodedError('NO_PEERS', { message: 'no proxy and no origin answers', cause });
+    const release = await gate.enter(signal);
+    try {
+      log.warn({ ...target, reference: referenceText(reference) }, 'nobody in the cluster answers; asking the upstream itself');
+      const { bytes, mediaType, digest } = await upstreamClient(target.upstream).getManifest({ repository: target.repository, reference }, signal);
+      return { bytes, mediaType, digest, sizeBytes: bytes.length };
+    } finally {
+      release();
+    }
+  }
+
+  async #fromCache(target: ResolvedName, digest: Digest): Promise<Whole | undefined> {
+    await using handle = await this.#deps.store.open(digest);
+    if (handle === undefined || handle.attrs.mediaType === undefined) return undefined;
+    const linked = handle.attrs.provenance.some((from) => from.upstream === target.upstream && from.repository === target.repository);
+    if (!linked || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
+    try {
+      const bytes = await handle.read(0, handle.sizeBytes);
+      this.#note(target, bytes, handle.attrs.mediaType);
+      return { digest, mediaType: handle.attrs.mediaType, sizeBytes: bytes.length, bytes };
+    } catch (error) {
+      this.#deps.log.warn({ err: error, digest }, 'cached manifest is damaged; asking again');
+      await this.#deps.store.delete(digest);
+      return undefined;
+    }
+  }
+
+  async #keep(target: ResolvedName, reference: Reference, found: Whole): Promise<void> {
+    this.#note(target, found.bytes, found.mediaType);
+    if (reference.kind === 'tag') this.#deps.tags.note(target.upstream, target.repository, reference.tag, found.digest, this.#deps.nowMs());
+    try {
+      const attrs = { class: 'cached' as const, provenance: [{ upstream: target.upstream, repository: target.repository }], writtenBack: true, mediaType: found.mediaType };
+      await this.#deps.store.putBytes(found.digest, found.bytes, attrs);
+      await this.#deps.store.addProvenance(found.digest, attrs.provenance[0]!);
+    } catch (error) {
+      this.#deps.log.warn({ err: error, digest: found.digest }, 'manifest is not cached; served all the same');
+    }
+  }
+
+  #note(target: ResolvedName, bytes: Uint8Array, mediaType: string): void {
+    try {
+      for (const { digest, sizeBytes, mediaType: type, foreign } of parseManifest(bytes, mediaType).descriptors) {
+        if (!foreign) this.#deps.hints.note(target.upstream, target.repository, digest, { sizeBytes, mediaType: type });
+      }
+    } catch (error) {
+      this.#deps.log.debug({ err: error }, 'manifest of an unknown form gives no hints');
+    }
+  }
+}
+
+function answerOf(reference: Reference, answer: { bytes: Buffer; headers: InternalResponse['headers'] }): Whole {
+  const { bytes, headers } = answer;
+  const named = one(headers['docker-content-digest']) ?? '';
+  const expected = reference.kind === 'digest' ? reference.digest : named;
+  if (!isDigest(expected)) throw new CodedError('PEER_HTTP', { message: 'answer names no digest' });
+  const found = digestOf(bytes, digestAlgorithm(expected));
+  if (found !== expected) throw new CodedError('PEER_HTTP', { message: 'manifest does not match its digest', detail: { expected, found } });
+  const stale = Number(one(headers[H_STALE]) ?? Number.NaN);
+  return { digest: expected, mediaType: one(headers['content-type']) ?? 'application/octet-stream', sizeBytes: bytes.length, bytes, ...(Number.isFinite(stale) ? { staleSeconds: stale } : {}) };
+}
+
+function one(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}
