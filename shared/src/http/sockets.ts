@@ -1,4 +1,5 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
+import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher } from 'undici';
 
 /** Largest request header block taken, in bytes. */
@@ -34,7 +35,7 @@ export function createDispatcher(options: ClientSocketOptions = {}): Agent {
     connections: options.connections ?? 64,
     connect: {
       timeout: options.connectTimeoutMs ?? 3_000,
-      ...(options.ca === undefined ? {} : { ca: options.ca }),
+      ...(options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }),
       ...(options.insecure === true ? { rejectUnauthorized: false } : {}),
     },
     keepAliveTimeout: CLIENT_KEEP_ALIVE_MS,
