@@ -1,0 +1,239 @@
+import { CodedError } from '../../errors.ts';
+import { createDispatcher } from '../../http/sockets.ts';
+import type { Logger } from '../../log.ts';
+import { Authenticator } from './authenticator.ts';
+import { type Answer, discard, type ExchangeDeps, exchange } from './exchange.ts';
+import { failureOf, type Subject } from './failure.ts';
+import { MAX_REDIRECTS, redirectTarget } from './redirect.ts';
+import { PauseBook } from './retry-after.ts';
+import { SlotGate } from './slot-gate.ts';
+import { type Credentials, TokenCache } from './token.ts';
+
+/** Sockets kept beside `max-connections` for token requests, which may be to the same host: they never wait for bodies. */
+const TOKEN_SLOTS = 2;
+
+interface TransportDeps {
+  readonly upstream: string;
+  readonly base: URL;
+  readonly credentials: Credentials | undefined;
+  readonly ca: string | undefined;
+  readonly insecure: boolean;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+export interface TransportOptions {
+  readonly connections: number;
+  readonly connectTimeoutMs: number;
+  readonly headersTimeoutMs: number;
+  readonly bodyTimeoutMs: number;
+  readonly queueLimit: number;
+  readonly queueTimeoutMs: number;
+  readonly userAgent: string;
+}
+
+/** A read of the registry. `kind` is what rate limits and pauses apply to. */
+export interface RegistryRead {
+  readonly method: 'GET' | 'HEAD';
+  /** Below `/v2/<repository>/`, with query. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly subject: Subject;
+  readonly kind: 'manifest' | 'blob' | 'tags';
+  /** Statuses handed back beside 200; everything else is thrown. */
+  readonly accept?: readonly number[];
+}
+
+/**
+ * Requests to one upstream: connection limit, authentication, redirects, pauses after 429, errors with codes.
+ * Credentials and tokens only go to the upstream's own scheme, host and port, and to the realm that its own challenge names.
+ */
+export class Transport {
+  readonly #deps: TransportDeps;
+  readonly #options: TransportOptions;
+  readonly #exchange: ExchangeDeps;
+  readonly #tokenExchange: ExchangeDeps;
+  readonly #auth: Authenticator;
+  readonly #pauses = new PauseBook();
+  #closed = false;
+
+  constructor(deps: TransportDeps, options: TransportOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    const dispatcher = createDispatcher({
+      connections: options.connections + TOKEN_SLOTS,
+      connectTimeoutMs: options.connectTimeoutMs,
+      insecure: deps.insecure,
+      ...(deps.ca === undefined ? {} : { ca: deps.ca }),
+    });
+    const shared = {
+      dispatcher,
+      headersTimeoutMs: options.headersTimeoutMs,
+      bodyTimeoutMs: options.bodyTimeoutMs,
+    };
+    const gate = (slots: number): SlotGate =>
+      new SlotGate({ slots, queueLimit: options.queueLimit, waitMs: options.queueTimeoutMs });
+    this.#exchange = { ...shared, gate: gate(options.connections) };
+    this.#tokenExchange = { ...shared, gate: gate(TOKEN_SLOTS) };
+    this.#auth = new Authenticator({
+      credentials: deps.credentials,
+      tokens: new TokenCache({
+        ...deps,
+        timeoutMs: options.headersTimeoutMs,
+        send: (url, authorization, signal) => this.#sendToken(url, authorization, signal),
+      }),
+      mayAsk: (realm) => this.#mayAskRealm(realm),
+    });
+  }
+
+  /**
+   * The answer to a read, with status 200 or one of `accept`; its body must be read or destroyed.
+   * @throws {CodedError} see {@link failureOf}; the signal's reason when aborted
+   */
+  async read(call: RegistryRead, signal: AbortSignal): Promise<Answer> {
+    signal.throwIfAborted();
+    if (this.#closed) throw new CodedError('DRAINING', { message: 'upstream client is closed' });
+    const pauseKey = `${call.method} ${call.kind}`;
+    const left = this.#pauses.secondsLeft(pauseKey, this.#deps.nowMs());
+    if (left > 0) {
+      throw new CodedError('UPSTREAM_LIMITED', {
+        message: `${this.#deps.base.host} limits the request rate; asked again in ${left} s`,
+        detail: { upstream: this.#deps.upstream, retryAfterSeconds: left },
+      });
+    }
+    const answer = await this.#follow(call, signal);
+    if (answer.status === 200 || call.accept?.includes(answer.status) === true) return answer;
+    const failure = await failureOf(answer, call.subject, {
+      nowMs: this.#deps.nowMs(),
+      foreign: !this.#isOwn(answer.url),
+    });
+    if (failure.code === 'UPSTREAM_LIMITED') this.#pause(pauseKey, failure);
+    throw failure;
+  }
+
+  /** Cuts what is under way and closes all connections. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#exchange.dispatcher.destroy(
+      new CodedError('DRAINING', { message: 'upstream client is closed' }),
+    );
+  }
+
+  /** Follows redirects; each hop at the upstream itself brings its own authorization, other hosts never see any. */
+  async #follow(call: RegistryRead, signal: AbortSignal): Promise<Answer> {
+    let url = new URL(`/v2/${call.subject.repository}/${call.path}`, this.#deps.base);
+    let trusted = true;
+    for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
+      trusted &&= this.#isOwn(url);
+      const answer = trusted
+        ? await this.#sendOwn(call, url, signal)
+        : await this.#sendOnce(call, url, undefined, signal);
+      const target = targetOf(answer, this.#deps.insecure);
+      if (target === undefined) return answer;
+      url = target;
+    }
+    throw new CodedError('BACKEND_DOWN', {
+      message: `${this.#deps.base.host} redirects more than ${MAX_REDIRECTS} times`,
+      detail: { upstream: this.#deps.upstream },
+    });
+  }
+
+  /** One request to the upstream itself; repeated once with fresh authorization after a 401. */
+  async #sendOwn(call: RegistryRead, url: URL, signal: AbortSignal): Promise<Answer> {
+    const scope = scopeOf(url, call.subject.repository);
+    const authorization = await this.#auth.header(scope, signal);
+    const answer = await this.#sendOnce(call, url, authorization, signal);
+    if (answer.status !== 401) return answer;
+    let fresh: string | undefined;
+    try {
+      fresh = await this.#auth.afterRefusal(scope, authorization, answer.headers['www-authenticate'], signal);
+    } catch (error) {
+      discard(answer);
+      throw error;
+    }
+    if (fresh === undefined) return answer;
+    discard(answer);
+    const second = await this.#sendOnce(call, url, fresh, signal);
+    if (second.status === 401) this.#auth.reset();
+    return second;
+  }
+
+  async #sendOnce(
+    call: RegistryRead,
+    url: URL,
+    authorization: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const headers = {
+      ...call.headers,
+      'accept-encoding': 'identity',
+      'user-agent': this.#options.userAgent,
+      ...(authorization === undefined ? {} : { authorization }),
+    };
+    return await exchange(this.#exchange, { url, method: call.method, headers }, signal);
+  }
+
+  async #sendToken(first: URL, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
+    let url = first;
+    let trusted = true;
+    for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
+      trusted &&= url.origin === first.origin;
+      const headers = {
+        accept: 'application/json',
+        'user-agent': this.#options.userAgent,
+        ...(authorization === undefined || !trusted ? {} : { authorization }),
+      };
+      const answer = await exchange(this.#tokenExchange, { url, method: 'GET', headers }, signal);
+      const target = targetOf(answer, this.#deps.insecure);
+      if (target === undefined) return answer;
+      url = target;
+    }
+    throw new CodedError('BACKEND_DOWN', {
+      message: `token service ${first.host} redirects more than ${MAX_REDIRECTS} times`,
+      detail: { host: first.host },
+    });
+  }
+
+  #mayAskRealm(realm: string): boolean {
+    const allowed =
+      this.#deps.base.protocol === 'http:' || this.#deps.insecure || new URL(realm).protocol === 'https:';
+    if (!allowed)
+      this.#deps.log.warn(
+        { upstream: this.#deps.upstream, realm },
+        'token realm is not https; not asked (set insecure to allow it)',
+      );
+    return allowed;
+  }
+
+  #pause(key: string, failure: CodedError): void {
+    const seconds = Number(failure.detail['retryAfterSeconds'] ?? 1);
+    this.#pauses.pause(key, seconds, this.#deps.nowMs());
+    this.#deps.log.warn(
+      { upstream: this.#deps.upstream, seconds, request: key },
+      'upstream limits the request rate',
+    );
+  }
+
+  #isOwn(url: URL): boolean {
+    return url.origin === this.#deps.base.origin;
+  }
+}
+
+function targetOf(answer: Answer, allowPlain: boolean): URL | undefined {
+  let target: URL | undefined;
+  try {
+    target = redirectTarget(answer, allowPlain);
+  } catch (error) {
+    discard(answer);
+    throw error;
+  }
+  if (target !== undefined) discard(answer);
+  return target;
+}
+
+/** A redirect within the upstream may lead to another repository (Docker Hub projects of Harbor): its scope is asked then. */
+function scopeOf(url: URL, repository: string): string {
+  const found = /^\/v2\/(.+)\/(?:manifests|blobs|tags)\//.exec(url.pathname);
+  return `repository:${found?.[1] ?? repository}:pull`;
+}

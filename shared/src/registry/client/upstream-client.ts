@@ -1,0 +1,327 @@
+import { readFileSync } from 'node:fs';
+import type { ClusterUpstream } from '../../cluster/cluster.ts';
+import { type Digest, isDigest } from '../../digest.ts';
+import { CodedError, isCoded, systemCode } from '../../errors.ts';
+import type { Logger } from '../../log.ts';
+import type { RepositoryName } from '../../names/repository.ts';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '../manifest.ts';
+import { referenceText } from '../route.ts';
+import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from './answer-facts.ts';
+import { BlobBody } from './blob-body.ts';
+import { type Answer, discard, down, header } from './exchange.ts';
+import { checkBytes, checkDigest, checkManifest } from './manifest-check.ts';
+import {
+  type BlobQuery,
+  type BlobRange,
+  type ManifestQuery,
+  type TagPage,
+  UPSTREAM_CLIENT_DEFAULTS,
+  type UpstreamBlob,
+  type UpstreamClientOptions,
+  type UpstreamManifest,
+  type UpstreamManifestHead,
+} from './queries.ts';
+import type { Credentials } from './token.ts';
+import { type RegistryRead, Transport } from './transport.ts';
+
+interface UpstreamClientDeps {
+  readonly upstream: ClusterUpstream;
+  readonly credentials?: Credentials | undefined;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  /** PEM certificates trusted beside the system's; without it the file `upstream.ca` is read. */
+  readonly ca?: string | undefined;
+}
+
+const MAX_TAGS_ANSWER_BYTES = 16 * 1024 * 1024;
+const OCTETS = '*/*';
+
+/**
+ * Reads one upstream registry. Every method takes the caller's deadline as `signal` and throws its reason when it
+ * is aborted; all other failures are coded: `UPSTREAM_DENIED` (401, 403, 412 and other refusals), `MANIFEST_UNKNOWN`,
+ * `BLOB_UNKNOWN`, `REPOSITORY_UNKNOWN` (404), `UPSTREAM_LIMITED` (429, with `detail.retryAfterSeconds`; requests
+ * of the same kind fail at once until then), `BACKEND_DOWN` (5xx, refused, cut, silent), `UPSTREAM_LIES` (wrong bytes).
+ */
+export class UpstreamClient {
+  readonly #name: string;
+  readonly #transport: Transport;
+
+  /** @throws {CodedError} `CONFIG_INVALID` when the upstream has no url or its `ca` cannot be read */
+  constructor(deps: UpstreamClientDeps, options: UpstreamClientOptions = {}) {
+    const { upstream } = deps;
+    if (upstream.url === undefined)
+      throw new CodedError('CONFIG_INVALID', {
+        message: `upstreams: ${upstream.name} has mode none and no url to read from`,
+      });
+    this.#name = upstream.name;
+    const ca = deps.ca ?? (upstream.ca === undefined ? undefined : readCa(upstream.ca, upstream.name));
+    this.#transport = new Transport(
+      {
+        upstream: upstream.name,
+        base: baseOf(upstream.url),
+        credentials: deps.credentials,
+        ca,
+        insecure: upstream.insecure,
+        log: deps.log,
+        nowMs: deps.nowMs,
+      },
+      { ...UPSTREAM_CLIENT_DEFAULTS, ...defined(options), connections: upstream['max-connections'] },
+    );
+  }
+
+  /**
+   * A whole manifest, at most 4 MiB. By digest the bytes are checked against it; by tag they must be a manifest.
+   * With `ifDigest` the answer is undefined when the upstream says that it still is that one.
+   */
+  getManifest(
+    query: ManifestQuery & { readonly ifDigest?: undefined },
+    signal: AbortSignal,
+  ): Promise<UpstreamManifest>;
+  getManifest(
+    query: ManifestQuery & { readonly ifDigest?: Digest | undefined },
+    signal: AbortSignal,
+  ): Promise<UpstreamManifest | undefined>;
+  async getManifest(
+    query: ManifestQuery & { readonly ifDigest?: Digest | undefined },
+    signal: AbortSignal,
+  ): Promise<UpstreamManifest | undefined> {
+    const condition: Record<string, string> =
+      query.ifDigest === undefined ? {} : { 'if-none-match': `"${query.ifDigest}"` };
+    const answer = await this.#transport.read(
+      { ...this.#manifestCall('GET', query, condition), accept: query.ifDigest === undefined ? [] : [304] },
+      signal,
+    );
+    if (answer.status === 304) {
+      discard(answer);
+      return undefined;
+    }
+    const bytes = await this.#readBody(answer, MAX_MANIFEST_BYTES, signal);
+    return { ...checkManifest(this.#name, query, answer, bytes), headers: answer.headers };
+  }
+
+  /** Digest, type and size of a manifest; falls back to GET where HEAD is not allowed or tells no digest. */
+  async headManifest(query: ManifestQuery, signal: AbortSignal): Promise<UpstreamManifestHead> {
+    const answer = await this.#transport.read(
+      { ...this.#manifestCall('HEAD', query, {}), accept: [400, 405, 501] },
+      signal,
+    );
+    discard(answer);
+    const digest = header(answer, 'docker-content-digest') ?? '';
+    if (answer.status !== 200 || !isDigest(digest)) {
+      const { bytes, ...manifest } = await this.getManifest(query, signal);
+      return { digest: manifest.digest, mediaType: manifest.mediaType, sizeBytes: bytes.length };
+    }
+    checkDigest(this.#name, query, digest);
+    return { digest, mediaType: mediaTypeOf(answer), sizeBytes: lengthOf(answer) };
+  }
+
+  /**
+   * Whether the upstream has a blob, and its size where it tells. Falls back to GET, closed after its headers:
+   * a Harbor proxy project answers HEAD of a blob that it has not cached with 404.
+   */
+  async headBlob(query: BlobQuery, signal: AbortSignal): Promise<{ sizeBytes: number | undefined }> {
+    try {
+      const answer = await this.#transport.read(this.#blobCall('HEAD', query, {}), signal);
+      discard(answer);
+      const sizeBytes = lengthOf(answer);
+      if (sizeBytes !== undefined) return { sizeBytes };
+    } catch (error) {
+      if (!helpsToGet(error)) throw error;
+    }
+    const blob = await this.getBlob(query, signal);
+    blob.body.destroy();
+    return { sizeBytes: blob.sizeBytes };
+  }
+
+  /** The bytes of a blob, or a part of them; not checked against the digest (see {@link BlobBody}). */
+  async getBlob(
+    query: BlobQuery & { readonly range?: BlobRange | undefined },
+    signal: AbortSignal,
+  ): Promise<UpstreamBlob> {
+    const { range } = query;
+    const headers: Record<string, string> =
+      range === undefined ? {} : { range: `bytes=${range.start}-${range.end ?? ''}` };
+    const answer = await this.#transport.read(
+      { ...this.#blobCall('GET', query, headers), accept: range === undefined ? [] : [206] },
+      signal,
+    );
+    const facts = { upstream: this.#name, digest: query.digest };
+    if (answer.status === 200) {
+      const sizeBytes = lengthOf(answer);
+      return {
+        status: 'whole',
+        start: 0,
+        sizeBytes,
+        body: new BlobBody(answer, { ...facts, expectedBytes: sizeBytes }, signal),
+      };
+    }
+    const part = partOf(answer, range!);
+    if (part === undefined) {
+      discard(answer);
+      throw new CodedError('UPSTREAM_LIES', {
+        message: `${answer.url.host} answered with another range than asked`,
+        detail: { ...facts, asked: headers['range'], found: header(answer, 'content-range') ?? null },
+      });
+    }
+    return {
+      status: 'partial',
+      start: part.start,
+      sizeBytes: part.sizeBytes,
+      body: new BlobBody(answer, { ...facts, expectedBytes: part.end - part.start + 1 }, signal),
+    };
+  }
+
+  /** A whole blob of at most `limitBytes` in memory, checked against its digest. @throws {CodedError} also `SIZE_MISMATCH` when it is larger */
+  async getBlobBytes(
+    query: BlobQuery & { readonly limitBytes: number },
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const { body } = await this.getBlob({ repository: query.repository, digest: query.digest }, signal);
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    for await (const chunk of body) {
+      sizeBytes += chunk.length;
+      if (sizeBytes > query.limitBytes)
+        throw new CodedError('SIZE_MISMATCH', {
+          message: `blob is larger than ${query.limitBytes} bytes`,
+          detail: { digest: query.digest },
+        });
+      chunks.push(chunk);
+    }
+    const bytes = Buffer.concat(chunks);
+    checkBytes(this.#name, bytes, query.digest);
+    return bytes;
+  }
+
+  /** One page of a repository's tags, as many as the upstream sends; names that are no tags are left out. */
+  async listTags(
+    query: {
+      readonly repository: RepositoryName;
+      readonly n?: number | undefined;
+      readonly last?: string | undefined;
+    },
+    signal: AbortSignal,
+  ): Promise<TagPage> {
+    const search = new URLSearchParams();
+    if (query.n !== undefined) search.set('n', String(query.n));
+    if (query.last !== undefined) search.set('last', query.last);
+    const path = search.size === 0 ? 'tags/list' : `tags/list?${search}`;
+    const subject = {
+      upstream: this.#name,
+      repository: query.repository,
+      unknown: 'REPOSITORY_UNKNOWN',
+    } as const;
+    const answer = await this.#transport.read(
+      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags' },
+      signal,
+    );
+    const bytes = await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal);
+    const tags = tagsOf(bytes);
+    if (tags === undefined)
+      throw new CodedError('UPSTREAM_LIES', {
+        message: `${answer.url.host} sent no tag list`,
+        detail: { ...subject },
+      });
+    return { tags, next: nextOf(header(answer, 'link')) };
+  }
+
+  /** Cuts what is under way. Idempotent. */
+  async close(): Promise<void> {
+    await this.#transport.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #manifestCall(
+    method: 'GET' | 'HEAD',
+    query: ManifestQuery,
+    headers: Readonly<Record<string, string>>,
+  ): RegistryRead {
+    const item = referenceText(query.reference);
+    return {
+      method,
+      path: `manifests/${item}`,
+      headers: { ...headers, accept: query.accept ?? MANIFEST_ACCEPT },
+      subject: { upstream: this.#name, repository: query.repository, unknown: 'MANIFEST_UNKNOWN', item },
+      kind: 'manifest',
+    };
+  }
+
+  #blobCall(
+    method: 'GET' | 'HEAD',
+    query: BlobQuery,
+    headers: Readonly<Record<string, string>>,
+  ): RegistryRead {
+    return {
+      method,
+      path: `blobs/${query.digest}`,
+      headers: { ...headers, accept: OCTETS },
+      subject: {
+        upstream: this.#name,
+        repository: query.repository,
+        unknown: 'BLOB_UNKNOWN',
+        item: query.digest,
+      },
+      kind: 'blob',
+    };
+  }
+
+  /** Reads a body to memory. @throws {CodedError} `UPSTREAM_LIES` when it is larger than `limitBytes`, `BACKEND_DOWN` when cut */
+  async #readBody(answer: Answer, limitBytes: number, signal: AbortSignal): Promise<Buffer> {
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    try {
+      for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+        sizeBytes += chunk.length;
+        if (sizeBytes > limitBytes)
+          throw new CodedError('UPSTREAM_LIES', {
+            message: `answer of ${answer.url.host} is larger than ${limitBytes} bytes`,
+            detail: { upstream: this.#name, limitBytes },
+          });
+        chunks.push(chunk);
+      }
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw error instanceof CodedError ? error : down(answer.url, error);
+    }
+    return Buffer.concat(chunks, sizeBytes);
+  }
+}
+
+/** Other names of Docker Hub that are no registries themselves. */
+const DOCKER_HUB_ALIASES = new Set(['docker.io', 'index.docker.io', 'hub.docker.com']);
+
+function baseOf(url: string): URL {
+  const base = new URL(url);
+  if (DOCKER_HUB_ALIASES.has(base.host)) base.host = 'registry-1.docker.io';
+  return base;
+}
+
+/** A refused or missing HEAD may still be an allowed GET, unless the credentials themselves were refused. */
+function helpsToGet(error: unknown): boolean {
+  if (isCoded(error, 'BLOB_UNKNOWN')) return true;
+  if (isCoded(error, 'UPSTREAM_DENIED'))
+    return error.detail['status'] !== 401 && error.detail['scope'] === undefined;
+  // Storage behind a redirect may only have signed for GET; 501 is a HEAD that was never built.
+  return (
+    isCoded(error, 'BACKEND_DOWN') && [400, 401, 403, 404, 405, 501].includes(Number(error.detail['status']))
+  );
+}
+
+function readCa(file: string, upstream: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new CodedError('CONFIG_INVALID', {
+      message: `upstreams: ca of ${upstream}: ${file} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
+  }
+}
+
+/** Options without the keys that are set to undefined, so that they do not hide a default. */
+function defined(options: UpstreamClientOptions): UpstreamClientOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
