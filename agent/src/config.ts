@@ -4,9 +4,20 @@ import { z } from 'zod';
 
 const BACK_TO_SOURCE = z
   .strictObject({
-    mode: z.enum(['never', 'auto']).default('auto').describe('auto: ask the upstream itself when no proxy, tracker or origin answers.'),
-    after: duration().prefault('5s').describe('How long nobody must have answered; starts are spread over the same time.'),
-    'max-parallel': z.number().int().min(1).max(64).default(2).describe('Blobs fetched from upstreams at once.'),
+    mode: z
+      .enum(['never', 'auto'])
+      .default('auto')
+      .describe('auto: ask the upstream itself when no proxy, tracker or origin answers.'),
+    after: duration()
+      .prefault('5s')
+      .describe('How long nobody must have answered; starts are spread over the same time.'),
+    'max-parallel': z
+      .number()
+      .int()
+      .min(1)
+      .max(64)
+      .default(2)
+      .describe('Blobs fetched from upstreams at once.'),
   })
   .prefault({});
 
@@ -17,13 +28,19 @@ export const AGENT_CONFIG = z.strictObject({
     .array(
       z.strictObject({
         listen: hostPort().describe('Address of the registry endpoint, on loopback.'),
-        'default-upstream': z.string().optional().describe('Upstream of requests that name none; default: the first of the cluster.'),
+        'default-upstream': z
+          .string()
+          .optional()
+          .describe('Upstream of requests that name none; default: the first of the cluster.'),
       }),
     )
     .min(1)
     .describe('Registry endpoints; a Docker Hub mirror is a listener of its own.'),
   'peer-listen': z.array(hostPort()).min(1).describe('Addresses of the swarm port.'),
-  advertise: z.array(hostPort()).optional().describe('Swarm addresses told to peers, if they differ from peer-listen.'),
+  advertise: z
+    .array(hostPort())
+    .optional()
+    .describe('Swarm addresses told to peers, if they differ from peer-listen.'),
   cache: CACHE_KEYS.describe('Disk cache.'),
   'back-to-source': BACK_TO_SOURCE.describe('What to do when the whole cluster is silent.'),
 });

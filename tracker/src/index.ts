@@ -8,7 +8,10 @@ export { TRACKER_CONFIG, type TrackerConfig } from './config.ts';
 export type { Tracker } from './service.ts';
 
 /** Starts a tracker from a checked config whose paths are absolute. */
-export async function createTracker(config: TrackerConfig, deps: { readonly log?: Logger } = {}): Promise<Tracker> {
+export async function createTracker(
+  config: TrackerConfig,
+  deps: { readonly log?: Logger } = {},
+): Promise<Tracker> {
   return await startTracker(config, deps);
 }
 
@@ -16,5 +19,10 @@ export async function createTracker(config: TrackerConfig, deps: { readonly log?
 export function loadTrackerConfig(file: string): TrackerConfig {
   const config = loadConfig(file, TRACKER_CONFIG as unknown as z.ZodType<TrackerConfig>);
   const at = (path: string): string => besideConfig(file, path);
-  return Object.freeze({ ...config, data: at(config.data), 'cluster-key-file': at(config['cluster-key-file']), 'cluster-document': at(config['cluster-document']) });
+  return Object.freeze({
+    ...config,
+    data: at(config.data),
+    'cluster-key-file': at(config['cluster-key-file']),
+    'cluster-document': at(config['cluster-document']),
+  });
 }

@@ -13,6 +13,7 @@ import { createDispatcher } from '@sepia/shared/http/sockets';
 import { StopStack, startAll } from '@sepia/shared/lifecycle';
 import { createLogger, type Logger } from '@sepia/shared/log';
 import { Metrics } from '@sepia/shared/metrics';
+import { DataFolder } from '@sepia/shared/store/data-folder';
 import type { TrackerConfig } from './config.ts';
 import { LiveFigures } from './core/live-figures.ts';
 import { SwarmTable } from './core/swarm-table.ts';
@@ -32,15 +33,23 @@ export interface Tracker {
 }
 
 /** Builds and starts a tracker. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
-export async function startTracker(config: TrackerConfig, deps: { readonly log?: Logger } = {}): Promise<Tracker> {
+export async function startTracker(
+  config: TrackerConfig,
+  deps: { readonly log?: Logger } = {},
+): Promise<Tracker> {
   const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
   const clusterKey = readClusterKey(config['cluster-key-file']);
   const id = config.id ?? '';
-  if (cluster.findMember(id)?.role !== 'tracker') throw new CodedError('CONFIG_INVALID', { message: `id: "${id}" is not a tracker of the cluster document; add it there or correct the id` });
+  if (cluster.findMember(id)?.role !== 'tracker')
+    throw new CodedError('CONFIG_INVALID', {
+      message: `id: "${id}" is not a tracker of the cluster document; add it there or correct the id`,
+    });
   const log = deps.log ?? createLogger('tracker', id, config.log.level);
   const metrics = new Metrics('tracker', id);
   const stops = new StopStack();
   return await startAll(stops, async () => {
+    const folder = await DataFolder.open({ log }, { dir: config.data, id });
+    stops.push('data folder', () => folder.close());
     const stopping = new AbortController();
     const nowMs = (): number => Date.now();
     const dispatcher = createDispatcher();
@@ -48,7 +57,10 @@ export async function startTracker(config: TrackerConfig, deps: { readonly log?:
     const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
     const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
     const origins = new Origins({ cluster, client });
-    const keeper = new MetainfoKeeper({ origins, log, nowMs, holders: (digest) => table.holders(digest, 50).map(peerEntry) }, { budgetBytes: config['metainfo-cache'] });
+    const keeper = new MetainfoKeeper(
+      { origins, log, nowMs, holders: (digest) => table.holders(digest, 50).map(peerEntry) },
+      { budgetBytes: config['metainfo-cache'] },
+    );
     stops.push('metainfo', () => keeper.stop());
     const figures = new LiveFigures();
     const expiry = setInterval(() => {
@@ -59,14 +71,30 @@ export async function startTracker(config: TrackerConfig, deps: { readonly log?:
 
     const app = createApp({ log, onRequest: metrics.onRequest });
     app.use(announceRoutes());
-    const routeDeps = { id, cluster, table, keeper, figures, heartbeatMs: config.heartbeat, nowMs, startedMs: nowMs(), stopping: stopping.signal };
+    const routeDeps = {
+      id,
+      cluster,
+      table,
+      keeper,
+      figures,
+      heartbeatMs: config.heartbeat,
+      nowMs,
+      startedMs: nowMs(),
+      stopping: stopping.signal,
+    };
     app.use(signedRoutes(routeDeps, requireSigned(new CallVerifier(clusterKey), nowMs)));
     const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
     stops.push('listener', () => listener.stop(STOP_GRACE_MS));
-    const admin = await startAdmin({ log, metrics, notReady: () => (stopping.signal.aborted ? 'stopping' : undefined), debug: {} }, config['admin-listen']);
+    const admin = await startAdmin(
+      { log, metrics, notReady: () => (stopping.signal.aborted ? 'stopping' : undefined), debug: {} },
+      config['admin-listen'],
+    );
     stops.push('admin', () => admin.stop(STOP_GRACE_MS));
     stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
-    log.info({ listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version }, 'tracker is ready');
+    log.info(
+      { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
+      'tracker is ready',
+    );
     return { url: listener.url, adminUrl: admin.url, stop: () => stops.stop() };
   });
 }

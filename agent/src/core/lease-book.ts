@@ -33,10 +33,16 @@ export class LeaseBook {
 
   /** What a tracker must be told; the caller confirms with {@link told} once it was. */
   change(trackerId: string): LeaseChange {
-    const set = [...this.#seeds].filter(([, trackers]) => trackers.includes(trackerId)).map(([digest]) => digest);
+    const set = [...this.#seeds]
+      .filter(([, trackers]) => trackers.includes(trackerId))
+      .map(([digest]) => digest);
     const told = this.#told.get(trackerId) ?? new Set<string>();
     const now = new Set(set);
-    return { set, add: set.filter((digest) => !told.has(digest)), drop: [...told].filter((digest) => !now.has(digest)) };
+    return {
+      set,
+      add: set.filter((digest) => !told.has(digest)),
+      drop: [...told].filter((digest) => !now.has(digest)),
+    };
   }
 
   told(trackerId: string, change: LeaseChange, resync: boolean): void {

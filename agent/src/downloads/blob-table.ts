@@ -5,11 +5,12 @@ import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
 import { delay } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
-import { SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 import type { BlobHandle } from '@sepia/shared/store/blob-handle';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
 import type { SwarmEngine } from '@sepia/shared/swarm/engine';
+import { SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
+import type { LeaseRequest } from '@sepia/shared/wire/lease';
 import { type BackToSourcePolicy, sourceDelayMs } from '../core/back-to-source.ts';
 import { Distrust } from '../core/distrust.ts';
 import type { Hints } from '../core/hints.ts';
@@ -20,12 +21,15 @@ import { CachedBlob, MemoryBlob } from './cached-blob.ts';
 import { Download, type Finding, type Guide, type PieceSource } from './download.ts';
 import type { ClusterGuide } from './guide.ts';
 import type { Seeds } from './seeds.ts';
-import type { SourceGate } from './source-gate.ts';
 import { fetchFromUpstream, SourceGuide } from './source-download.ts';
+import type { SourceGate } from './source-gate.ts';
 import { SwarmPieces } from './swarm-pieces.ts';
 
 /** Downloads at once; further ones wait for their turn at the front door (503 with Retry-After would be worse). */
 const MAX_DOWNLOADS = 256;
+/** A finished download stays visible for this long, in ms. */
+const SHOW_ENDED_MS = 5_000;
+const MAX_SHOWN = 64;
 
 interface TableDeps {
   readonly cluster: Cluster;
@@ -41,6 +45,8 @@ interface TableDeps {
   readonly nowMs: () => number;
   readonly onBytes: (source: PieceSource | 'cache', bytes: number) => void;
   readonly seeds: Seeds;
+  readonly onBadPiece: () => void;
+  readonly onStart: (digest: Digest) => void;
 }
 
 /** A blob to serve; `release` once done. */
@@ -60,6 +66,11 @@ export class BlobTable {
   readonly #policy: BackToSourcePolicy;
   readonly #running = new Map<Digest, Download>();
   readonly #starting = new Map<Digest, Promise<Download | MemoryBlob>>();
+  readonly #shown = new Map<
+    Digest,
+    { download: Download; endedAtMs: number | undefined; bytes: Record<PieceSource, number> }
+  >();
+  readonly #repairing = new Set<Digest>();
   readonly #distrust = new Distrust();
   readonly #stopped = new AbortController();
 
@@ -68,9 +79,25 @@ export class BlobTable {
     this.#policy = options.backToSource;
   }
 
-  /** Running downloads, for people who look. */
-  downloads(): Iterable<Download> {
-    return this.#running.values();
+  /** Figures of running downloads, and of those that ended a few seconds ago, for people who look. */
+  figures(): NonNullable<LeaseRequest['swarms']> {
+    const sinceMs = this.#deps.nowMs() - SHOW_ENDED_MS;
+    const shown: NonNullable<LeaseRequest['swarms']> = [];
+    for (const [digest, { download, endedAtMs, bytes }] of this.#shown) {
+      if (endedAtMs !== undefined && endedAtMs < sinceMs) {
+        this.#shown.delete(digest);
+        continue;
+      }
+      const { have } = download;
+      shown.push({
+        digest,
+        pieces: have.size,
+        have: Buffer.from(have.bytes).toString('hex'),
+        peerBytes: bytes.peer,
+        originBytes: bytes.origin + bytes.upstream,
+      });
+    }
+    return shown.slice(-MAX_SHOWN);
   }
 
   /** @throws what makes the blob impossible to serve, before any byte */
@@ -88,7 +115,14 @@ export class BlobTable {
       }
       this.#deps.seeds.touch(name.digest);
       const blob = new CachedBlob(handle, (index, abort) => this.#repair(name, handle, index, abort));
-      return { ...flags, blob, cached: true, verifyFirst: false, resumable: true, release: () => void handle.close().catch(() => undefined) };
+      return {
+        ...flags,
+        blob,
+        cached: true,
+        verifyFirst: false,
+        resumable: true,
+        release: () => void handle.close().catch(() => undefined),
+      };
     }
     const running = this.#running.get(name.digest);
     if (running !== undefined && running.state === 'running') {
@@ -97,7 +131,11 @@ export class BlobTable {
     }
     let starting = this.#starting.get(name.digest);
     if (starting === undefined) {
-      if (this.#running.size + this.#starting.size >= MAX_DOWNLOADS) throw new CodedError('NO_PEERS', { message: 'too many downloads at once', detail: { retryAfterSeconds: 2 } });
+      if (this.#running.size + this.#starting.size >= MAX_DOWNLOADS)
+        throw new CodedError('NO_PEERS', {
+          message: 'too many downloads at once',
+          detail: { retryAfterSeconds: 2 },
+        });
       starting = this.#start(name).finally(() => this.#starting.delete(name.digest));
       starting.catch(() => undefined);
       this.#starting.set(name.digest, starting);
@@ -105,7 +143,8 @@ export class BlobTable {
       await this.#deps.guideOf(name).locate(true, signal);
     }
     const started = await orAbort(starting, signal);
-    if (started instanceof MemoryBlob) return { ...flags, blob: started, cached: false, verifyFirst: false, release: () => undefined };
+    if (started instanceof MemoryBlob)
+      return { ...flags, blob: started, cached: false, verifyFirst: false, release: () => undefined };
     return this.#lease(started, flags);
   }
 
@@ -133,7 +172,12 @@ export class BlobTable {
 
   #lease(download: Download, flags: { verifyFirst: boolean; resumable: boolean }): Lease {
     download.partial.retain();
-    return { blob: download, cached: false, ...flags, release: () => void download.partial.release().catch(() => undefined) };
+    return {
+      blob: download,
+      cached: false,
+      ...flags,
+      release: () => void download.partial.release().catch(() => undefined),
+    };
   }
 
   #hasHint(name: BlobName): boolean {
@@ -144,16 +188,32 @@ export class BlobTable {
   async #proveLink(name: BlobName, handle: BlobHandle, signal: AbortSignal): Promise<void> {
     if (isLinked(handle.attrs.provenance, name)) return;
     if (!this.#hasHint(name)) await this.#deps.guideOf(name).locate(false, signal);
-    await this.#deps.store.addProvenance(name.digest, { upstream: name.upstream, repository: name.repository });
+    await this.#deps.store.addProvenance(name.digest, {
+      upstream: name.upstream,
+      repository: name.repository,
+    });
   }
 
-  /** A rotted piece comes from the origins once; the damaged blob is dropped, so that the next pull renews it. */
+  /**
+   * A rotted piece comes from the origins once; the damaged blob becomes a partial that lacks its bad pieces, so that
+   * the next pull fetches only these.
+   */
   async #repair(name: BlobName, handle: BlobHandle, index: number, signal: AbortSignal): Promise<Uint8Array> {
-    this.#deps.log.warn({ digest: name.digest, piece: index }, 'a cached piece rotted on disk; fetching it again');
+    this.#deps.log.warn(
+      { digest: name.digest, piece: index },
+      'a cached piece rotted on disk; fetching it again',
+    );
+    this.#deps.seeds.drop(name.digest);
     const piece = await this.#deps.guideOf(name).refetch(handle.metainfo(), index, signal);
     this.#deps.onBytes('origin', piece.length);
-    await this.#deps.store.delete(name.digest);
-    this.#deps.seeds.drop(name.digest);
+    if (!this.#repairing.has(name.digest)) {
+      this.#repairing.add(name.digest);
+      try {
+        await (await this.#deps.store.openForRepair(name.digest))?.release();
+      } finally {
+        this.#repairing.delete(name.digest);
+      }
+    }
     return piece;
   }
 
@@ -162,18 +222,25 @@ export class BlobTable {
     const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
     const guide = this.#deps.guideOf(name);
     try {
-      if (hint !== undefined && hint.sizeBytes <= SMALL_BLOB_BYTES) return await this.#small(name, this.#deps.origins.targets(name), signal);
+      if (hint !== undefined && hint.sizeBytes <= SMALL_BLOB_BYTES)
+        return await this.#small(name, this.#deps.origins.targets(name), signal);
       const located = await guide.locate(true, signal);
+      this.#deps.gate.note(true, this.#deps.nowMs());
       if (located.kind === 'small') return await this.#small(name, located.targets, signal);
       return await this.#begin(name, guide, located);
     } catch (error) {
       signal.throwIfAborted();
       if (isCertain(error) || isCoded(error, 'DISK_FULL') || !isQuiet(error)) throw error;
+      this.#deps.gate.note(false, this.#deps.nowMs());
       return await this.#fromSource(name, error, hint?.sizeBytes);
     }
   }
 
-  async #small(name: BlobName, targets: Parameters<OriginClient['small']>[1], signal: AbortSignal): Promise<MemoryBlob> {
+  async #small(
+    name: BlobName,
+    targets: Parameters<OriginClient['small']>[1],
+    signal: AbortSignal,
+  ): Promise<MemoryBlob> {
     const bytes = await this.#deps.origins.small(name, targets, signal);
     this.#deps.onBytes('origin', bytes.length);
     await this.#keep(name, bytes);
@@ -189,25 +256,39 @@ export class BlobTable {
   }
 
   async #begin(name: BlobName, guide: Guide, finding: Finding): Promise<Download> {
-    const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo);
-    if ((await partial.learn(finding.metainfo)) === 'replaced') this.#deps.log.info({ digest: name.digest }, 'an older attempt was dropped');
+    const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo.sizeBytes, {
+      metainfo: finding.metainfo,
+    });
+    if ((await partial.learn(finding.metainfo)) === 'replaced')
+      this.#deps.log.info({ digest: name.digest }, 'an older attempt was dropped');
     const pieces = SwarmPieces.ofPartial(this.#deps.store, partial);
+    const bytes = { peer: 0, origin: 0, upstream: 0 };
     const download = new Download(
       {
         partial,
         guide,
         log: this.#deps.log,
         nowMs: this.#deps.nowMs,
-        joinSwarm: () => this.#deps.engine.join({ digest: name.digest, metainfo: partial.metainfo, pieces, leech: true }),
-        onBytes: this.#deps.onBytes,
+        joinSwarm: () =>
+          this.#deps.engine.join({ digest: name.digest, metainfo: partial.metainfo, pieces, leech: true }),
+        onBytes: (source, count) => {
+          bytes[source] += count;
+          this.#deps.onBytes(source, count);
+        },
         commit: (whole) => whole.commit(attrsOf(name)),
         onWrong: () => this.#distrust.note(name.digest, this.#deps.nowMs()),
       },
       finding,
     );
     this.#running.set(name.digest, download);
+    const shown = { download, endedAtMs: undefined as number | undefined, bytes };
+    this.#shown.delete(name.digest);
+    this.#shown.set(name.digest, shown);
+    download.swarm.onBadPiece(this.#deps.onBadPiece);
+    this.#deps.onStart(name.digest);
     void download.ended.then(async () => {
       this.#running.delete(name.digest);
+      shown.endedAtMs = this.#deps.nowMs();
       await this.#close(download, pieces);
     });
     return download;
@@ -230,11 +311,19 @@ export class BlobTable {
   async #askSource(name: BlobName, cause: unknown): Promise<{ sizeBytes: number; client: UpstreamClient }> {
     const { gate, cluster, nowMs, nodeId, upstreamClient } = this.#deps;
     const upstream = cluster.upstream(name.upstream);
-    const waitMs = sourceDelayMs(this.#policy, upstream.url !== undefined, gate.silentForMs(nowMs()), fractionOf(nodeId, name.digest));
+    const waitMs = sourceDelayMs(
+      this.#policy,
+      upstream.url !== undefined,
+      gate.silentForMs(nowMs()),
+      fractionOf(nodeId, name.digest),
+    );
     if (waitMs === undefined) throw asUnavailable(cause);
     await delay(waitMs, this.#stopped.signal);
     const client = upstreamClient(name.upstream);
-    const { sizeBytes } = await client.headBlob({ repository: name.repository, digest: name.digest }, this.#stopped.signal);
+    const { sizeBytes } = await client.headBlob(
+      { repository: name.repository, digest: name.digest },
+      this.#stopped.signal,
+    );
     if (sizeBytes === undefined) throw asUnavailable(cause);
     return { sizeBytes, client };
   }
@@ -244,10 +333,19 @@ export class BlobTable {
     const release = await this.#deps.gate.enter(this.#stopped.signal);
     try {
       const { sizeBytes, client } = await this.#askSource(name, cause);
-      this.#deps.log.warn({ digest: name.digest, upstream: name.upstream }, 'nobody in the cluster answers; asking the upstream itself');
+      this.#deps.log.warn(
+        { digest: name.digest, upstream: name.upstream },
+        'nobody in the cluster answers; asking the upstream itself',
+      );
       const guide = new SourceGuide(name, hinted ?? sizeBytes);
       const download = await this.#begin(name, guide, guide.finding);
-      fetchFromUpstream(client, name, download.partial, (index) => download.landed(index, 'upstream'), this.#stopped.signal)
+      fetchFromUpstream(
+        client,
+        name,
+        download.partial,
+        (index) => download.landed(index, 'upstream'),
+        this.#stopped.signal,
+      )
         .then(() => download.sourceDone())
         .catch((error: unknown) => download.fail(error))
         .finally(release);
@@ -260,7 +358,11 @@ export class BlobTable {
 }
 
 function attrsOf(name: BlobName) {
-  return { class: 'cached' as const, provenance: [{ upstream: name.upstream, repository: name.repository }], writtenBack: true };
+  return {
+    class: 'cached' as const,
+    provenance: [{ upstream: name.upstream, repository: name.repository }],
+    writtenBack: true,
+  };
 }
 
 function isLinked(provenance: readonly { upstream: string; repository: string }[], name: BlobName): boolean {
@@ -269,7 +371,13 @@ function isLinked(provenance: readonly { upstream: string; repository: string }[
 
 /** True for what "nobody answers" looks like. */
 function isQuiet(error: unknown): boolean {
-  return isCoded(error, 'PEER_HTTP') || isCoded(error, 'NO_PEERS') || isCoded(error, 'QUORUM_LOST') || isCoded(error, 'DRAINING') || isCoded(error, 'TIMEOUT');
+  return (
+    isCoded(error, 'PEER_HTTP') ||
+    isCoded(error, 'NO_PEERS') ||
+    isCoded(error, 'QUORUM_LOST') ||
+    isCoded(error, 'DRAINING') ||
+    isCoded(error, 'TIMEOUT')
+  );
 }
 
 function asUnavailable(cause: unknown): CodedError {
@@ -289,4 +397,3 @@ async function orAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> 
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
 }
-

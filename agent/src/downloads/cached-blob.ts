@@ -1,7 +1,7 @@
+import type { Digest } from '@sepia/shared/digest';
 import { isCoded } from '@sepia/shared/errors';
 import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
 import type { BlobHandle } from '@sepia/shared/store/blob-handle';
-import type { Digest } from '@sepia/shared/digest';
 
 /** Fetches one piece again after it rotted on disk; verified bytes. */
 export type RefetchPiece = (index: number, signal: AbortSignal) => Promise<Uint8Array>;

@@ -1,3 +1,5 @@
+import type { Bitfield } from '@sepia/shared/bitfield';
+import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
 import { delay } from '@sepia/shared/lifecycle';
@@ -6,8 +8,6 @@ import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { pieceLength } from '@sepia/shared/metainfo/tree';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
 import type { Swarm } from '@sepia/shared/swarm/engine';
-import type { Bitfield } from '@sepia/shared/bitfield';
-import type { Digest } from '@sepia/shared/digest';
 
 /** Where a piece came from, for the byte counters. */
 export type PieceSource = 'peer' | 'origin' | 'upstream';
@@ -177,7 +177,11 @@ export class Download implements ReadableBlob {
       if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
       this.#deps.log.error({ digest: this.digest }, 'whole digest is wrong; the blob is dropped');
       this.#deps.onWrong();
-      throw new CodedError('UPSTREAM_LIES', { message: 'the content that the cluster has does not match its digest', detail: { digest: this.digest }, cause: error });
+      throw new CodedError('UPSTREAM_LIES', {
+        message: 'the content that the cluster has does not match its digest',
+        detail: { digest: this.digest },
+        cause: error,
+      });
     }
     this.#state = 'final';
     this.#swarm.setLeech(false);
@@ -216,7 +220,8 @@ export class Download implements ReadableBlob {
         if (news !== undefined) await this.#learn(news);
       } catch (error) {
         signal.throwIfAborted();
-        if (isCoded(error, 'STALE_ATTEMPT') || (isCoded(error) && error.code === 'UPSTREAM_LIES')) throw error;
+        if (isCoded(error, 'STALE_ATTEMPT') || (isCoded(error) && error.code === 'UPSTREAM_LIES'))
+          throw error;
         await delay(FIND_AGAIN_MS, signal);
       }
     }
@@ -226,7 +231,10 @@ export class Download implements ReadableBlob {
   async #learn(news: Metainfo): Promise<void> {
     const before = this.partial.metainfo.etag;
     if ((await this.partial.learn(news)) === 'replaced') {
-      throw new CodedError('STALE_ATTEMPT', { message: 'the origin began a new attempt', detail: { digest: this.digest } });
+      throw new CodedError('STALE_ATTEMPT', {
+        message: 'the origin began a new attempt',
+        detail: { digest: this.digest },
+      });
     }
     if (this.partial.metainfo.etag === before) return;
     this.#progressMs = this.#deps.nowMs();
@@ -236,7 +244,13 @@ export class Download implements ReadableBlob {
 
   #checkProgress(): void {
     const silentMs = this.#deps.nowMs() - this.#progressMs;
-    if (silentMs > NO_PROGRESS_MS) this.fail(new CodedError('NO_PEERS', { message: `nobody served a piece for ${Math.round(silentMs / 1000)} s`, detail: { digest: this.digest } }));
+    if (silentMs > NO_PROGRESS_MS)
+      this.fail(
+        new CodedError('NO_PEERS', {
+          message: `nobody served a piece for ${Math.round(silentMs / 1000)} s`,
+          detail: { digest: this.digest },
+        }),
+      );
   }
 
   #run(task: Promise<void>): void {

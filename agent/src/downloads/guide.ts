@@ -1,7 +1,7 @@
 import { CodedError } from '@sepia/shared/errors';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { pieceHash } from '@sepia/shared/metainfo/tree';
-import type { HttpSource, Swarm } from '@sepia/shared/swarm/engine';
+import type { HttpSource } from '@sepia/shared/swarm/engine';
 import type { JoinAnswer, PeerEntry } from '@sepia/shared/wire/join';
 import { isCertain, type Target } from '../net/members.ts';
 import type { OriginClient } from '../net/origin-client.ts';
@@ -22,7 +22,9 @@ interface GuideDeps {
 }
 
 /** What the cluster says of a blob: small (fetch it from these), or a swarm. */
-export type Located = { readonly kind: 'small'; readonly sizeBytes: number; readonly targets: readonly Target[] } | ({ readonly kind: 'swarm' } & Finding);
+export type Located =
+  | { readonly kind: 'small'; readonly sizeBytes: number; readonly targets: readonly Target[] }
+  | ({ readonly kind: 'swarm' } & Finding);
 
 /** Finds a blob through its tracker, or straight at its owners when no tracker answers. */
 export class ClusterGuide implements Guide {
@@ -40,7 +42,14 @@ export class ClusterGuide implements Guide {
   async locate(leeching: boolean, signal: AbortSignal): Promise<Located> {
     const { trackers, nodeId, addresses, zone } = this.#deps;
     const { digest, upstream, repository } = this.#name;
-    const request = { nodeId, addresses: [...addresses()], upstream, repository, leeching, ...(zone === undefined ? {} : { zone }) };
+    const request = {
+      nodeId,
+      addresses: [...addresses()],
+      upstream,
+      repository,
+      leeching,
+      ...(zone === undefined ? {} : { zone }),
+    };
     let answer: JoinAnswer;
     try {
       answer = await trackers.join(digest, request, signal);
@@ -50,7 +59,12 @@ export class ClusterGuide implements Guide {
       return await this.#locateDirect(signal);
     }
     this.#direct = undefined;
-    if (answer.kind === 'small') return { kind: 'small', sizeBytes: answer.sizeBytes, targets: this.#deps.origins.ordered(answer.owners) };
+    if (answer.kind === 'small')
+      return {
+        kind: 'small',
+        sizeBytes: answer.sizeBytes,
+        targets: this.#deps.origins.ordered(answer.owners),
+      };
     const sources = this.#sources(this.#deps.origins.ordered(answer.owners), answer.sizeBytes);
     const { peers } = answer;
     return {
@@ -71,7 +85,8 @@ export class ClusterGuide implements Guide {
   }
 
   async poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
-    if (this.#direct !== undefined) return await this.#deps.origins.poll(this.#name, known, POLL_MS, this.#direct, signal);
+    if (this.#direct !== undefined)
+      return await this.#deps.origins.poll(this.#name, known, POLL_MS, this.#direct, signal);
     return await this.#deps.trackers.poll(this.#name, known, POLL_MS, signal);
   }
 
@@ -96,7 +111,12 @@ export class ClusterGuide implements Guide {
     this.#direct = target;
     const others = this.#deps.origins.targets(this.#name).filter((other) => other.id !== target.id);
     const sources = this.#sources([target, ...others], metainfo.sizeBytes);
-    return { kind: 'swarm', metainfo, intervalMs: DIRECT_INTERVAL_MS, introduce: (swarm) => swarm.setHttpSources(sources) };
+    return {
+      kind: 'swarm',
+      metainfo,
+      intervalMs: DIRECT_INTERVAL_MS,
+      introduce: (swarm) => swarm.setHttpSources(sources),
+    };
   }
 
   #sources(targets: readonly Target[], sizeBytes: number): HttpSource[] {

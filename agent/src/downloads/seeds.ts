@@ -39,7 +39,10 @@ export class Seeds {
   touch(digest: Digest): void {
     const known = this.#seeds.get(digest);
     if (known !== undefined) this.#keep(digest, known.swarm, known.pieces);
-    else this.#open(digest).catch((error: unknown) => this.#deps.log.warn({ err: error, digest }, 'blob is not seeded'));
+    else
+      this.#open(digest).catch((error: unknown) =>
+        this.#deps.log.warn({ err: error, digest }, 'blob is not seeded'),
+      );
   }
 
   /** Stops seeding; the trackers hear of it with the next heartbeat. */
@@ -61,7 +64,13 @@ export class Seeds {
     this.#opening.add(digest);
     try {
       await using handle = await this.#deps.store.open(digest);
-      if (handle === undefined || handle.sizeBytes <= SMALL_BLOB_BYTES || this.#seeds.has(digest) || this.#deps.engine.get(digest) !== undefined) return;
+      if (
+        handle === undefined ||
+        handle.sizeBytes <= SMALL_BLOB_BYTES ||
+        this.#seeds.has(digest) ||
+        this.#deps.engine.get(digest) !== undefined
+      )
+        return;
       const metainfo = handle.metainfo();
       const pieces = SwarmPieces.ofBlob(this.#deps.store, digest, metainfo.pieceCount);
       this.#keep(digest, this.#deps.engine.join({ digest, metainfo, pieces, leech: false }), pieces);

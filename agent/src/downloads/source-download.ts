@@ -4,8 +4,8 @@ import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/shared/metainfo/tree';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
-import type { Finding, Guide } from './download.ts';
 import type { BlobName } from '../net/tracker-client.ts';
+import type { Finding, Guide } from './download.ts';
 
 /** Guide of a download that comes straight from the upstream: nobody else is asked, hashes are our own. */
 export class SourceGuide implements Guide {
@@ -32,7 +32,13 @@ export class SourceGuide implements Guide {
  * times. The partial's metainfo becomes final when the whole digest is right.
  * @throws `BACKEND_DOWN`, `UPSTREAM_LIES`, and what the upstream client throws
  */
-export async function fetchFromUpstream(client: UpstreamClient, name: BlobName, partial: PartialBlob, onPiece: (index: number) => void, signal: AbortSignal): Promise<void> {
+export async function fetchFromUpstream(
+  client: UpstreamClient,
+  name: BlobName,
+  partial: PartialBlob,
+  onPiece: (index: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const pieces = pieceCount(partial.sizeBytes);
   for (let tries = 0; ; tries++) {
     const first = partial.have.nextMissing(0);
@@ -50,10 +56,23 @@ export async function fetchFromUpstream(client: UpstreamClient, name: BlobName, 
   partial.metainfo.finalize();
 }
 
-async function fetchFrom(client: UpstreamClient, name: BlobName, partial: PartialBlob, first: number, onPiece: (index: number) => void, signal: AbortSignal): Promise<void> {
+async function fetchFrom(
+  client: UpstreamClient,
+  name: BlobName,
+  partial: PartialBlob,
+  first: number,
+  onPiece: (index: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const start = first * PIECE_BYTES;
-  const answer = await client.getBlob({ repository: name.repository, digest: name.digest, ...(start > 0 ? { range: { start } } : {}) }, signal);
-  if (answer.sizeBytes !== undefined && answer.sizeBytes !== partial.sizeBytes) throw new CodedError('SIZE_MISMATCH', { detail: { expected: partial.sizeBytes, found: answer.sizeBytes } });
+  const answer = await client.getBlob(
+    { repository: name.repository, digest: name.digest, ...(start > 0 ? { range: { start } } : {}) },
+    signal,
+  );
+  if (answer.sizeBytes !== undefined && answer.sizeBytes !== partial.sizeBytes)
+    throw new CodedError('SIZE_MISMATCH', {
+      detail: { expected: partial.sizeBytes, found: answer.sizeBytes },
+    });
   let at = answer.start;
   let piece = Buffer.allocUnsafe(PIECE_BYTES);
   let fill = 0;
@@ -71,12 +90,22 @@ async function fetchFrom(client: UpstreamClient, name: BlobName, partial: Partia
       }
     }
     signal.throwIfAborted();
-    if (at + fill > partial.sizeBytes) throw new CodedError('SIZE_MISMATCH', { detail: { expected: partial.sizeBytes } });
+    if (at + fill > partial.sizeBytes)
+      throw new CodedError('SIZE_MISMATCH', { detail: { expected: partial.sizeBytes } });
   }
-  if (at !== partial.sizeBytes) throw new CodedError('BACKEND_DOWN', { message: 'upstream cut the body', detail: { digest: name.digest } });
+  if (at !== partial.sizeBytes)
+    throw new CodedError('BACKEND_DOWN', {
+      message: 'upstream cut the body',
+      detail: { digest: name.digest },
+    });
 }
 
-async function store(partial: PartialBlob, index: number, bytes: Uint8Array, onPiece: (index: number) => void): Promise<void> {
+async function store(
+  partial: PartialBlob,
+  index: number,
+  bytes: Uint8Array,
+  onPiece: (index: number) => void,
+): Promise<void> {
   if (partial.have.has(index)) return;
   partial.metainfo.addHash(index, pieceHash(bytes));
   await partial.writePiece(index, bytes);

@@ -25,7 +25,8 @@ export class SourceGate {
 
   /** Waits for a slot; call the result once to give it back. */
   async enter(signal: AbortSignal): Promise<() => void> {
-    if (this.#waiting.length >= MAX_WAITING) throw new CodedError('NO_PEERS', { message: 'too many blobs wait for the upstream' });
+    if (this.#waiting.length >= MAX_WAITING)
+      throw new CodedError('NO_PEERS', { message: 'too many blobs wait for the upstream' });
     while (this.#busy >= this.#slots) {
       await new Promise<void>((resolve, reject) => {
         if (signal.aborted) return reject(signal.reason);

@@ -1,9 +1,9 @@
-import type { Context } from 'koa';
+import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import { serveBlob } from '@sepia/shared/http/serve-blob';
-import type { Digest } from '@sepia/shared/digest';
 import { sendManifest } from '@sepia/shared/registry/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/shared/registry/face/registry-app';
+import type { Context } from 'koa';
 import type { BlobTable, Lease } from '../downloads/blob-table.ts';
 import type { Manifests } from '../net/manifests.ts';
 import type { BlobName } from '../net/tracker-client.ts';
@@ -43,7 +43,11 @@ export function agentHandlers(deps: HandlerDeps): RegistryHandlers {
 
 async function head(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {
   const sizeBytes = await deps.blobs.sizeBytes(name, goneSignal(ctx));
-  await serveBlob(ctx, headOnly(name.digest, sizeBytes), { contentType: 'application/octet-stream', stallMs: STALL_MS, firstPieceMs: FIRST_PIECE_MS });
+  await serveBlob(ctx, headOnly(name.digest, sizeBytes), {
+    contentType: 'application/octet-stream',
+    stallMs: STALL_MS,
+    firstPieceMs: FIRST_PIECE_MS,
+  });
 }
 
 async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {

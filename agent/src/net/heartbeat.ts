@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from '@sepia/shared/log';
-import { setHash } from '@sepia/shared/wire/set-hash';
 import type { LeaseRequest } from '@sepia/shared/wire/lease';
+import { setHash } from '@sepia/shared/wire/set-hash';
 import type { LeaseBook } from '../core/lease-book.ts';
 import type { TrackerClient } from './tracker-client.ts';
 
@@ -9,6 +9,8 @@ import type { TrackerClient } from './tracker-client.ts';
 const FIRST_HEARTBEAT_MS = 2_000;
 /** While swarms run, people who look see them move: at least this often, in ms. */
 const LIVE_HEARTBEAT_MS = 1_000;
+/** After a swarm began, in ms. */
+const POKE_MS = 100;
 const SPREAD = 0.2;
 
 interface HeartbeatDeps {
@@ -30,6 +32,7 @@ export class Heartbeat {
   readonly #deps: HeartbeatDeps;
   readonly #bootId = randomUUID();
   readonly #timers = new Map<string, NodeJS.Timeout>();
+  readonly #beating = new Set<string>();
   #seq = 0;
   #stopped = false;
 
@@ -45,13 +48,26 @@ export class Heartbeat {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const timer of this.#timers.values()) clearTimeout(timer);
-    await Promise.all(this.#deps.trackers.allIds().map((id) => this.#deps.trackers.leave(id, this.#deps.nodeId)));
+    await Promise.all(
+      this.#deps.trackers.allIds().map((id) => this.#deps.trackers.leave(id, this.#deps.nodeId)),
+    );
+  }
+
+  /** A swarm began: its trackers hear of it soon. */
+  poke(digest: string): void {
+    for (const trackerId of this.#deps.trackerIdsOf(digest).slice(0, 2)) {
+      if (this.#beating.has(trackerId)) continue;
+      clearTimeout(this.#timers.get(trackerId));
+      this.#schedule(trackerId, POKE_MS);
+    }
   }
 
   #schedule(trackerId: string, delayMs: number): void {
     if (this.#stopped) return;
     const timer = setTimeout(() => {
+      this.#beating.add(trackerId);
       this.#beat(trackerId)
+        .finally(() => this.#beating.delete(trackerId))
         .then((nextMs) => this.#schedule(trackerId, nextMs * (1 + SPREAD * (2 * this.#deps.chance() - 1))))
         .catch((error: unknown) => {
           this.#deps.log.error({ err: error }, 'heartbeat failed');
@@ -91,7 +107,6 @@ export class Heartbeat {
     }
   }
 }
-
 
 function isFull(haveHex: string, pieces: number): boolean {
   const bits = Buffer.from(haveHex, 'hex');

@@ -71,7 +71,11 @@ export class Manifests {
   }
 
   /** `tags/list` as a proxy answers it: status, JSON bytes, `Link`. */
-  async tags(target: ResolvedName, query: string, signal: AbortSignal): Promise<{ bytes: Buffer; link: string | undefined }> {
+  async tags(
+    target: ResolvedName,
+    query: string,
+    signal: AbortSignal,
+  ): Promise<{ bytes: Buffer; link: string | undefined }> {
     const path = `/v2/${target.repository}/tags/list${query === '' ? '' : `?${query}`}`;
     const { bytes, headers } = await this.#askProxies(target, path, signal);
     return { bytes, link: one(headers['link']) };
@@ -80,23 +84,48 @@ export class Manifests {
   async #fromCluster(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
     const text = referenceText(reference);
     try {
-      return answerOf(reference, await this.#askProxies(target, `/v2/${target.repository}/manifests/${text}`, signal));
+      return answerOf(
+        reference,
+        await this.#askProxies(target, `/v2/${target.repository}/manifests/${text}`, signal),
+      );
     } catch (error) {
       signal.throwIfAborted();
       if (isCertain(error)) throw error;
-      const key = reference.kind === 'digest' ? reference.digest : shardKey(target.upstream, target.repository);
+      const key =
+        reference.kind === 'digest' ? reference.digest : shardKey(target.upstream, target.repository);
       const { owners, standIns } = this.#deps.cluster.origins(key);
-      const answer = await this.#deps.origins.manifest(target.upstream, target.repository, text, 'GET', [...owners, ...standIns], signal);
+      const answer = await this.#deps.origins.manifest(
+        target.upstream,
+        target.repository,
+        text,
+        'GET',
+        [...owners, ...standIns],
+        signal,
+      );
       return answerOf(reference, answer);
     }
   }
 
-  async #askProxies(target: ResolvedName, path: string, signal: AbortSignal): Promise<{ bytes: Buffer; headers: InternalResponse['headers'] }> {
+  async #askProxies(
+    target: ResolvedName,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<{ bytes: Buffer; headers: InternalResponse['headers'] }> {
     const { cluster, client, health, nodeId, gate, nowMs } = this.#deps;
     const proxies = health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
     const ask = (proxy: Target, abort: AbortSignal) =>
       health.watch(proxy, HEDGE_MS * 3, () =>
-        client.bytes({ url: proxy.url, method: 'GET', path, headers: { [H_UPSTREAM]: target.upstream }, headersTimeoutMs: TIMEOUT_MS, signal: abort }, MAX_MANIFEST_BYTES),
+        client.bytes(
+          {
+            url: proxy.url,
+            method: 'GET',
+            path,
+            headers: { [H_UPSTREAM]: target.upstream },
+            headersTimeoutMs: TIMEOUT_MS,
+            signal: abort,
+          },
+          MAX_MANIFEST_BYTES,
+        ),
       );
     const answer = await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isCertain });
     gate.note(true, nowMs());
@@ -104,14 +133,23 @@ export class Manifests {
   }
 
   /** The last resort, in order: the tag as last seen, the upstream itself. */
-  async #withoutCluster(target: ResolvedName, reference: Reference, cause: unknown, signal: AbortSignal): Promise<Whole> {
+  async #withoutCluster(
+    target: ResolvedName,
+    reference: Reference,
+    cause: unknown,
+    signal: AbortSignal,
+  ): Promise<Whole> {
     const { gate, tags, nowMs, log } = this.#deps;
     gate.note(false, nowMs());
-    const seen = reference.kind === 'tag' ? tags.get(target.upstream, target.repository, reference.tag) : undefined;
+    const seen =
+      reference.kind === 'tag' ? tags.get(target.upstream, target.repository, reference.tag) : undefined;
     if (seen !== undefined) {
       const cached = await this.#fromCache(target, seen.digest);
       if (cached !== undefined) {
-        log.warn({ ...target, tag: referenceText(reference) }, 'nobody answers; serving the tag as last seen');
+        log.warn(
+          { ...target, tag: referenceText(reference) },
+          'nobody answers; serving the tag as last seen',
+        );
         return { ...cached, staleSeconds: Math.max(0, Math.round((nowMs() - seen.atMs) / 1000)) };
       }
     }
@@ -120,14 +158,33 @@ export class Manifests {
     return found;
   }
 
-  async #fromUpstream(target: ResolvedName, reference: Reference, cause: unknown, signal: AbortSignal): Promise<Whole> {
+  async #fromUpstream(
+    target: ResolvedName,
+    reference: Reference,
+    cause: unknown,
+    signal: AbortSignal,
+  ): Promise<Whole> {
     const { cluster, gate, nowMs, upstreamClient, log } = this.#deps;
-    const waitMs = sourceDelayMs(this.#policy, cluster.upstream(target.upstream).url !== undefined, gate.silentForMs(nowMs()), 0);
-    if (waitMs === undefined) throw isCoded(cause) && cause.code !== 'PEER_HTTP' ? cause : new CodedError('NO_PEERS', { message: 'no proxy and no origin answers', cause });
+    const waitMs = sourceDelayMs(
+      this.#policy,
+      cluster.upstream(target.upstream).url !== undefined,
+      gate.silentForMs(nowMs()),
+      0,
+    );
+    if (waitMs === undefined)
+      throw isCoded(cause) && cause.code !== 'PEER_HTTP'
+        ? cause
+        : new CodedError('NO_PEERS', { message: 'no proxy and no origin answers', cause });
     const release = await gate.enter(signal);
     try {
-      log.warn({ ...target, reference: referenceText(reference) }, 'nobody in the cluster answers; asking the upstream itself');
-      const { bytes, mediaType, digest } = await upstreamClient(target.upstream).getManifest({ repository: target.repository, reference }, signal);
+      log.warn(
+        { ...target, reference: referenceText(reference) },
+        'nobody in the cluster answers; asking the upstream itself',
+      );
+      const { bytes, mediaType, digest } = await upstreamClient(target.upstream).getManifest(
+        { repository: target.repository, reference },
+        signal,
+      );
       return { bytes, mediaType, digest, sizeBytes: bytes.length };
     } finally {
       release();
@@ -137,7 +194,9 @@ export class Manifests {
   async #fromCache(target: ResolvedName, digest: Digest): Promise<Whole | undefined> {
     await using handle = await this.#deps.store.open(digest);
     if (handle === undefined || handle.attrs.mediaType === undefined) return undefined;
-    const linked = handle.attrs.provenance.some((from) => from.upstream === target.upstream && from.repository === target.repository);
+    const linked = handle.attrs.provenance.some(
+      (from) => from.upstream === target.upstream && from.repository === target.repository,
+    );
     if (!linked || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
     try {
       const bytes = await handle.read(0, handle.sizeBytes);
@@ -152,20 +211,37 @@ export class Manifests {
 
   async #keep(target: ResolvedName, reference: Reference, found: Whole): Promise<void> {
     this.#note(target, found.bytes, found.mediaType);
-    if (reference.kind === 'tag') this.#deps.tags.note(target.upstream, target.repository, reference.tag, found.digest, this.#deps.nowMs());
+    if (reference.kind === 'tag')
+      this.#deps.tags.note(
+        target.upstream,
+        target.repository,
+        reference.tag,
+        found.digest,
+        this.#deps.nowMs(),
+      );
     try {
-      const attrs = { class: 'cached' as const, provenance: [{ upstream: target.upstream, repository: target.repository }], writtenBack: true, mediaType: found.mediaType };
+      const attrs = {
+        class: 'cached' as const,
+        provenance: [{ upstream: target.upstream, repository: target.repository }],
+        writtenBack: true,
+        mediaType: found.mediaType,
+      };
       await this.#deps.store.putBytes(found.digest, found.bytes, attrs);
       await this.#deps.store.addProvenance(found.digest, attrs.provenance[0]!);
     } catch (error) {
-      this.#deps.log.warn({ err: error, digest: found.digest }, 'manifest is not cached; served all the same');
+      this.#deps.log.warn(
+        { err: error, digest: found.digest },
+        'manifest is not cached; served all the same',
+      );
     }
   }
 
   #note(target: ResolvedName, bytes: Uint8Array, mediaType: string): void {
     try {
-      for (const { digest, sizeBytes, mediaType: type, foreign } of parseManifest(bytes, mediaType).descriptors) {
-        if (!foreign) this.#deps.hints.note(target.upstream, target.repository, digest, { sizeBytes, mediaType: type });
+      for (const { digest, sizeBytes, mediaType: type, foreign } of parseManifest(bytes, mediaType)
+        .descriptors) {
+        if (!foreign)
+          this.#deps.hints.note(target.upstream, target.repository, digest, { sizeBytes, mediaType: type });
       }
     } catch (error) {
       this.#deps.log.debug({ err: error }, 'manifest of an unknown form gives no hints');
@@ -173,15 +249,28 @@ export class Manifests {
   }
 }
 
-function answerOf(reference: Reference, answer: { bytes: Buffer; headers: InternalResponse['headers'] }): Whole {
+function answerOf(
+  reference: Reference,
+  answer: { bytes: Buffer; headers: InternalResponse['headers'] },
+): Whole {
   const { bytes, headers } = answer;
   const named = one(headers['docker-content-digest']) ?? '';
   const expected = reference.kind === 'digest' ? reference.digest : named;
   if (!isDigest(expected)) throw new CodedError('PEER_HTTP', { message: 'answer names no digest' });
   const found = digestOf(bytes, digestAlgorithm(expected));
-  if (found !== expected) throw new CodedError('PEER_HTTP', { message: 'manifest does not match its digest', detail: { expected, found } });
+  if (found !== expected)
+    throw new CodedError('PEER_HTTP', {
+      message: 'manifest does not match its digest',
+      detail: { expected, found },
+    });
   const stale = Number(one(headers[H_STALE]) ?? Number.NaN);
-  return { digest: expected, mediaType: one(headers['content-type']) ?? 'application/octet-stream', sizeBytes: bytes.length, bytes, ...(Number.isFinite(stale) ? { staleSeconds: stale } : {}) };
+  return {
+    digest: expected,
+    mediaType: one(headers['content-type']) ?? 'application/octet-stream',
+    sizeBytes: bytes.length,
+    bytes,
+    ...(Number.isFinite(stale) ? { staleSeconds: stale } : {}),
+  };
 }
 
 function one(value: string | string[] | undefined): string | undefined {

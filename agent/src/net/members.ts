@@ -1,5 +1,5 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
-import { CodedError, isCoded } from '@sepia/shared/errors';
+import { type CodedError, isCoded } from '@sepia/shared/errors';
 
 /** A member that failed to answer is tried last for this long, in ms. */
 const SUSPECT_MS = 5_000;
@@ -53,7 +53,12 @@ export function isSilence(error: unknown): boolean {
 
 /** True for an answer that no other member would better. */
 export function isCertain(error: unknown): boolean {
-  return isCoded(error) && !error.facts.retryable && error.code !== 'INTERNAL' && error.code !== 'SIGNATURE_INVALID';
+  return (
+    isCoded(error) &&
+    !error.facts.retryable &&
+    error.code !== 'INTERNAL' &&
+    error.code !== 'SIGNATURE_INVALID'
+  );
 }
 
 export function targetsOf(cluster: Cluster, ids: readonly string[]): Target[] {

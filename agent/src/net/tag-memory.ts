@@ -60,7 +60,13 @@ export class TagMemory {
     for (const entry of entries.slice(-MAX_TAGS)) {
       if (!Array.isArray(entry)) continue;
       const [key, digest, atMs] = entry as unknown[];
-      if (typeof key === 'string' && typeof digest === 'string' && isDigest(digest) && typeof atMs === 'number') this.#tags.set(key, { digest, atMs });
+      if (
+        typeof key === 'string' &&
+        typeof digest === 'string' &&
+        isDigest(digest) &&
+        typeof atMs === 'number'
+      )
+        this.#tags.set(key, { digest, atMs });
     }
   }
 
@@ -68,7 +74,10 @@ export class TagMemory {
     this.#timer = undefined;
     this.#writing = this.#writing.then(async () => {
       try {
-        const text = JSON.stringify({ version: VERSION, tags: [...this.#tags].map(([key, { digest, atMs }]) => [key, digest, atMs]) });
+        const text = JSON.stringify({
+          version: VERSION,
+          tags: [...this.#tags].map(([key, { digest, atMs }]) => [key, digest, atMs]),
+        });
         await writeFile(`${this.#path}.new`, text);
         await rename(`${this.#path}.new`, this.#path);
       } catch (error) {

@@ -1,6 +1,6 @@
 import { CodedError } from '../errors.ts';
 import type { NamedUpstream } from '../names/upstream-name.ts';
-import { type Placement, ownersOf } from '../ring.ts';
+import { type Ownership, ownersOf } from '../ring.ts';
 import type { ClusterDocument, Member, MemberRole, Upstream } from './document.ts';
 
 /** An upstream with every `ns` value it answers to. */
@@ -15,10 +15,19 @@ export class Cluster {
   constructor(document: ClusterDocument) {
     this.document = document;
     this.#members = new Map(document.members.map((member) => [member.id, member]));
-    const proxyHosts = document.members.filter((member) => member.role === 'proxy').flatMap((member) => member.urls.map(hostOf));
+    const proxyHosts = document.members
+      .filter((member) => member.role === 'proxy')
+      .flatMap((member) => member.urls.map(hostOf));
     this.upstreams = document.upstreams.map((upstream, index) => ({
       ...upstream,
-      hosts: [...new Set([upstream.name, ...(upstream.url === undefined ? [] : [hostOf(upstream.url)]), ...upstream.hosts, ...(index === 0 ? proxyHosts : [])])],
+      hosts: [
+        ...new Set([
+          upstream.name,
+          ...(upstream.url === undefined ? [] : [hostOf(upstream.url)]),
+          ...upstream.hosts,
+          ...(index === 0 ? proxyHosts : []),
+        ]),
+      ],
     }));
   }
 
@@ -37,7 +46,11 @@ export class Cluster {
   /** @throws {CodedError} `INTERNAL` if no member has this id */
   member(id: string): Member {
     const found = this.#members.get(id);
-    if (found === undefined) throw new CodedError('PEER_HTTP', { message: `no member ${id} in the cluster document`, detail: { id } });
+    if (found === undefined)
+      throw new CodedError('PEER_HTTP', {
+        message: `no member ${id} in the cluster document`,
+        detail: { id },
+      });
     return found;
   }
 
@@ -53,7 +66,7 @@ export class Cluster {
   }
 
   /** Origins for a digest or a shard key, from the configured membership. */
-  origins(key: string): Placement {
+  origins(key: string): Ownership {
     return ownersOf(key, this.members('origin'));
   }
 

@@ -1,29 +1,48 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { checkConfig } from '../config/load.ts';
 import { MEMBER_ID } from '../config/common.ts';
+import { checkConfig } from '../config/load.ts';
 import { baseUrl, duration, hostPort } from '../config/units.ts';
 import { CodedError, systemCode } from '../errors.ts';
 
 const TAG_POLICY = z.strictObject({
-  policy: z.enum(['mutable', 'revalidate', 'immutable', 'pinned']).optional().describe('Freshness of tags; default mutable for mode none, revalidate else.'),
+  policy: z
+    .enum(['mutable', 'revalidate', 'immutable', 'pinned'])
+    .optional()
+    .describe('Freshness of tags; default mutable for mode none, revalidate else.'),
   ttl: duration().prefault('60s').describe('How long a revalidated tag is believed.'),
-  'stale-limit': duration().prefault('24h').describe('How old a tag may be served while the upstream does not answer.'),
+  'stale-limit': duration()
+    .prefault('24h')
+    .describe('How old a tag may be served while the upstream does not answer.'),
 });
 
 /** One registry that the cluster fronts. */
 export const UPSTREAM_SCHEMA = z
   .strictObject({
-    name: z.string().regex(MEMBER_ID, 'is not a name: lower-case letters, digits, dots, dashes').describe('Name of the upstream.'),
+    name: z
+      .string()
+      .regex(MEMBER_ID, 'is not a name: lower-case letters, digits, dots, dashes')
+      .describe('Name of the upstream.'),
     url: baseUrl().optional().describe('Its registry; left out for mode none.'),
     hosts: z.array(z.string().min(1).max(255)).default([]).describe('Further `ns` values it answers to.'),
-    mode: z.enum(['none', 'pull-through']).describe('none: Sepia is the source of truth. pull-through: read from url.'),
+    mode: z
+      .enum(['none', 'pull-through'])
+      .describe('none: Sepia is the source of truth. pull-through: read from url.'),
     insecure: z.boolean().default(false).describe('Do not check its certificate.'),
     ca: z.string().optional().describe('PEM file of certificates trusted for it.'),
     tags: TAG_POLICY.prefault({}).describe('Freshness of its tags.'),
-    'max-connections': z.number().int().min(1).max(1000).default(32).describe('Connections that one origin opens to it.'),
+    'max-connections': z
+      .number()
+      .int()
+      .min(1)
+      .max(1000)
+      .default(32)
+      .describe('Connections that one origin opens to it.'),
   })
-  .refine((one) => (one.mode === 'none') === (one.url === undefined), { message: 'mode none has no url, every other mode needs one', path: ['url'] });
+  .refine((one) => (one.mode === 'none') === (one.url === undefined), {
+    message: 'mode none has no url, every other mode needs one',
+    path: ['url'],
+  });
 
 const MEMBER_SCHEMA = z.strictObject({
   id: z.string().regex(MEMBER_ID, 'is not an id'),
@@ -40,19 +59,32 @@ const DOCUMENT_SCHEMA = z
     version: z.number().int().min(1),
     members: z.array(MEMBER_SCHEMA),
     upstreams: z.array(UPSTREAM_SCHEMA).min(1).describe('The first is the default.'),
-    policies: z.strictObject({ strangers: z.literal('never').default('never').describe('Who but members may join swarms; only never is built.') }).prefault({}),
+    policies: z
+      .strictObject({
+        strangers: z
+          .literal('never')
+          .default('never')
+          .describe('Who but members may join swarms; only never is built.'),
+      })
+      .prefault({}),
   })
   .superRefine((document, ctx) => {
     const seen = new Set<string>();
     for (const member of document.members) {
-      if (seen.has(member.id)) ctx.addIssue({ code: 'custom', path: ['members'], message: `id ${member.id} is there twice` });
+      if (seen.has(member.id))
+        ctx.addIssue({ code: 'custom', path: ['members'], message: `id ${member.id} is there twice` });
       seen.add(member.id);
     }
     const hosts = new Map<string, string>();
     for (const upstream of document.upstreams) {
       for (const host of new Set([upstream.name, ...upstream.hosts])) {
         const other = hosts.get(host.toLowerCase());
-        if (other !== undefined) ctx.addIssue({ code: 'custom', path: ['upstreams'], message: `host ${host} belongs to ${other} and ${upstream.name}` });
+        if (other !== undefined)
+          ctx.addIssue({
+            code: 'custom',
+            path: ['upstreams'],
+            message: `host ${host} belongs to ${other} and ${upstream.name}`,
+          });
         hosts.set(host.toLowerCase(), upstream.name);
       }
     }
@@ -69,7 +101,10 @@ export function loadClusterDocument(file: string): ClusterDocument {
     return parseClusterDocument(readFileSync(file, 'utf8'), file);
   } catch (cause) {
     if (cause instanceof CodedError) throw cause;
-    throw new CodedError('CONFIG_INVALID', { message: `cluster-document: ${file} cannot be read (${systemCode(cause)})`, cause });
+    throw new CodedError('CONFIG_INVALID', {
+      message: `cluster-document: ${file} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
   }
 }
 

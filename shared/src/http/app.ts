@@ -43,16 +43,27 @@ export function createApp(deps: AppDeps): Koa {
     await mapErrors(ctx, next, deps.log);
     const seconds = (performance.now() - startedMs) / 1000;
     deps.onRequest?.({ method: ctx.method, route: state.route ?? 'other', status: ctx.status, seconds });
-    deps.log.debug({ requestId: state.requestId, method: ctx.method, url: ctx.url, status: ctx.status, ms: Math.round(seconds * 1000) }, 'request');
+    deps.log.debug(
+      {
+        requestId: state.requestId,
+        method: ctx.method,
+        url: ctx.url,
+        status: ctx.status,
+        ms: Math.round(seconds * 1000),
+      },
+      'request',
+    );
   });
   return app;
 }
 
 async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
   try {
-    if (ctx.url.length > MAX_URL_CHARS) throw new CodedError('REQUEST_INVALID', { message: 'request path is too long' });
+    if (ctx.url.length > MAX_URL_CHARS)
+      throw new CodedError('REQUEST_INVALID', { message: 'request path is too long' });
     await next();
-    if (ctx.status === 404 && ctx.body === undefined && ctx.respond !== false) throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
+    if (ctx.status === 404 && ctx.body === undefined && ctx.respond !== false)
+      throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
   } catch (thrown) {
     const error = toCoded(thrown);
     if (ctx.headerSent || ctx.respond === false) {
@@ -60,7 +71,8 @@ async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
       ctx.res.destroy();
       return;
     }
-    if (error.facts.status >= 500 && !error.facts.retryable) log.error({ err: thrown, url: ctx.url }, error.message);
+    if (error.facts.status >= 500 && !error.facts.retryable)
+      log.error({ err: thrown, url: ctx.url }, error.message);
     writeError(ctx, error);
   }
 }
@@ -75,7 +87,11 @@ export function writeError(ctx: Context, error: CodedError): void {
   const retryAfter = error.detail['retryAfterSeconds'];
   if (typeof retryAfter === 'number') ctx.set('Retry-After', String(Math.max(1, Math.ceil(retryAfter))));
   const hidden = error.code === 'INTERNAL';
-  const body = { errors: [{ code: oci, message: hidden ? 'internal error' : error.message, detail: hidden ? null : error.detail }] };
+  const body = {
+    errors: [
+      { code: oci, message: hidden ? 'internal error' : error.message, detail: hidden ? null : error.detail },
+    ],
+  };
   ctx.type = 'application/json; charset=utf-8';
   if (ctx.method === 'HEAD') ctx.body = null;
   else ctx.body = JSON.stringify(body);
@@ -86,11 +102,18 @@ export function writeError(ctx: Context, error: CodedError): void {
 export function toCoded(thrown: unknown): CodedError {
   if (isCoded(thrown)) return thrown;
   if (systemCode(thrown) === 'ENOSPC') return new CodedError('DISK_FULL', { cause: thrown });
-  if (thrown instanceof URIError) return new CodedError('REQUEST_INVALID', { message: 'request path is not valid', cause: thrown });
+  if (thrown instanceof URIError)
+    return new CodedError('REQUEST_INVALID', { message: 'request path is not valid', cause: thrown });
   return new CodedError('INTERNAL', { cause: thrown });
 }
 
 export function isClientGone(thrown: unknown): boolean {
   const code = systemCode(thrown);
-  return code === 'ECONNRESET' || code === 'EPIPE' || code === 'ERR_STREAM_PREMATURE_CLOSE' || code === 'ECONNABORTED' || code === 'ERR_STREAM_DESTROYED';
+  return (
+    code === 'ECONNRESET' ||
+    code === 'EPIPE' ||
+    code === 'ERR_STREAM_PREMATURE_CLOSE' ||
+    code === 'ECONNABORTED' ||
+    code === 'ERR_STREAM_DESTROYED'
+  );
 }

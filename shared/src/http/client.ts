@@ -51,8 +51,19 @@ export class InternalClient {
   async raw(call: InternalRequest): Promise<InternalResponse> {
     const { body } = call;
     const bodyBytes =
-      body === undefined ? 0 : typeof body === 'string' ? Buffer.byteLength(body) : body instanceof Uint8Array ? body.length : Number(call.headers?.['content-length'] ?? -1);
-    const authorization = signCall(this.#deps.clusterKey, this.#deps.memberId, { method: call.method, path: call.path, bodyBytes }, this.#deps.nowMs());
+      body === undefined
+        ? 0
+        : typeof body === 'string'
+          ? Buffer.byteLength(body)
+          : body instanceof Uint8Array
+            ? body.length
+            : Number(call.headers?.['content-length'] ?? -1);
+    const authorization = signCall(
+      this.#deps.clusterKey,
+      this.#deps.memberId,
+      { method: call.method, path: call.path, bodyBytes },
+      this.#deps.nowMs(),
+    );
     try {
       const answer = await request(new URL(call.path, call.url), {
         method: call.method,
@@ -66,7 +77,11 @@ export class InternalClient {
       return { status: answer.statusCode, headers: answer.headers, body: answer.body };
     } catch (cause) {
       if (call.signal?.aborted === true) throw call.signal.reason;
-      throw new CodedError('PEER_HTTP', { message: `${call.url} does not answer`, detail: { url: call.url }, cause });
+      throw new CodedError('PEER_HTTP', {
+        message: `${call.url} does not answer`,
+        detail: { url: call.url },
+        cause,
+      });
     }
   }
 
@@ -77,15 +92,29 @@ export class InternalClient {
     throw await errorOf(call, answer);
   }
 
-  async bytes(call: InternalRequest, limitBytes = MAX_ANSWER_BYTES): Promise<{ headers: InternalResponse['headers']; status: number; bytes: Buffer }> {
+  async bytes(
+    call: InternalRequest,
+    limitBytes = MAX_ANSWER_BYTES,
+  ): Promise<{ headers: InternalResponse['headers']; status: number; bytes: Buffer }> {
     const answer = await this.call(call);
-    return { headers: answer.headers, status: answer.status, bytes: await readLimited(answer.body, limitBytes, call.url) };
+    return {
+      headers: answer.headers,
+      status: answer.status,
+      bytes: await readLimited(answer.body, limitBytes, call.url),
+    };
   }
 
   /** Sends and reads JSON. An empty answer is undefined. */
   async json<T>(call: Omit<InternalRequest, 'body'> & { readonly json?: unknown }): Promise<T> {
     const { json, ...rest } = call;
-    const withBody = json === undefined ? rest : { ...rest, body: JSON.stringify(json), headers: { ...rest.headers, 'content-type': 'application/json' } };
+    const withBody =
+      json === undefined
+        ? rest
+        : {
+            ...rest,
+            body: JSON.stringify(json),
+            headers: { ...rest.headers, 'content-type': 'application/json' },
+          };
     const { bytes } = await this.bytes(withBody);
     if (bytes.length === 0) return undefined as T;
     try {
@@ -97,13 +126,20 @@ export class InternalClient {
 }
 
 /** Reads a whole body of at most `limitBytes`. @throws `PEER_HTTP` when it is cut or larger */
-export async function readLimited(body: AsyncIterable<Uint8Array>, limitBytes: number, from: string): Promise<Buffer> {
+export async function readLimited(
+  body: AsyncIterable<Uint8Array>,
+  limitBytes: number,
+  from: string,
+): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
   try {
     for await (const chunk of body) {
       sizeBytes += chunk.length;
-      if (sizeBytes > limitBytes) throw new CodedError('PEER_HTTP', { message: `answer of ${from} is larger than ${limitBytes} bytes` });
+      if (sizeBytes > limitBytes)
+        throw new CodedError('PEER_HTTP', {
+          message: `answer of ${from} is larger than ${limitBytes} bytes`,
+        });
       chunks.push(chunk);
     }
   } catch (cause) {
@@ -119,7 +155,9 @@ async function errorOf(call: InternalRequest, answer: InternalResponse): Promise
   let message: string | undefined;
   const bytes = await readLimited(answer.body, 64 * 1024, call.url).catch(() => Buffer.alloc(0));
   try {
-    const parsed = JSON.parse(bytes.toString('utf8')) as { errors?: { message?: unknown; detail?: unknown }[] };
+    const parsed = JSON.parse(bytes.toString('utf8')) as {
+      errors?: { message?: unknown; detail?: unknown }[];
+    };
     const first = parsed.errors?.[0];
     if (typeof first?.message === 'string') message = first.message;
     if (typeof first?.detail === 'object' && first.detail !== null) Object.assign(detail, first.detail);

@@ -12,7 +12,11 @@ interface HedgeOptions {
  * Asks candidates in order until one answers: the next is asked when one fails or is silent for
  * `hedgeAfterMs`. The first success wins; the others are aborted. When all fail, the last error is thrown.
  */
-export async function firstAnswer<C, T>(candidates: readonly C[], ask: (candidate: C, signal: AbortSignal) => Promise<T>, options: HedgeOptions): Promise<T> {
+export async function firstAnswer<C, T>(
+  candidates: readonly C[],
+  ask: (candidate: C, signal: AbortSignal) => Promise<T>,
+  options: HedgeOptions,
+): Promise<T> {
   if (candidates.length === 0) throw new CodedError('NO_PEERS', { message: 'nobody to ask' });
   const aborts: AbortController[] = [];
   return await new Promise<T>((resolve, reject) => {
@@ -40,12 +44,15 @@ export async function firstAnswer<C, T>(candidates: readonly C[], ask: (candidat
       ask(candidate, abort.signal).then(
         (value) => {
           finish(() => resolve(value));
-          for (const other of aborts) if (other !== abort) other.abort(new CodedError('TIMEOUT', { message: 'another member was faster' }));
+          for (const other of aborts)
+            if (other !== abort)
+              other.abort(new CodedError('TIMEOUT', { message: 'another member was faster' }));
         },
         (error: unknown) => {
           running -= 1;
           if (done) return;
-          if (options.isFinal?.(error) === true || (running === 0 && next >= candidates.length)) finish(() => reject(error));
+          if (options.isFinal?.(error) === true || (running === 0 && next >= candidates.length))
+            finish(() => reject(error));
           else if (next < candidates.length) launch();
         },
       );

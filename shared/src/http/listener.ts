@@ -32,7 +32,8 @@ export class HttpListener {
    */
   static async start(listener: RequestListener, address: string, key: string): Promise<HttpListener> {
     const target = parseHostPort(address);
-    if (target === undefined) throw new CodedError('CONFIG_INVALID', { message: `${key}: "${address}" is not host:port` });
+    if (target === undefined)
+      throw new CodedError('CONFIG_INVALID', { message: `${key}: "${address}" is not host:port` });
     const server = createHttpServer(listener);
     server.on('connection', (socket) => {
       socket.setTimeout(IDLE_PROGRESS_MS * 2);
@@ -83,5 +84,9 @@ function bindError(cause: unknown, key: string, address: string): CodedError {
         : code === 'EACCES'
           ? 'needs more rights; choose a port above 1023'
           : `cannot be bound (${code})`;
-  return new CodedError('START_FAILED', { message: `${key}: ${address} ${what}`, detail: { key, address }, cause });
+  return new CodedError('START_FAILED', {
+    message: `${key}: ${address} ${what}`,
+    detail: { key, address },
+    cause,
+  });
 }

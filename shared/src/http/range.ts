@@ -34,7 +34,8 @@ export function parseRange(header: string | undefined, sizeBytes: number): Range
     if (range === 'malformed') return { type: 'whole' };
     if (range !== undefined) ranges.push(range);
   }
-  if (ranges.length === 0) throw new CodedError('RANGE_INVALID', { detail: { range: header.slice(0, 200), sizeBytes } });
+  if (ranges.length === 0)
+    throw new CodedError('RANGE_INVALID', { detail: { range: header.slice(0, 200), sizeBytes } });
   if (ranges.length > 1) return { type: 'several', ranges };
   return { type: 'single', range: ranges[0]!, openEnded: specs.length === 1 && /^\d+-$/.test(specs[0]!) };
 }
@@ -42,7 +43,9 @@ export function parseRange(header: string | undefined, sizeBytes: number): Range
 function one(first: string, last: string, sizeBytes: number): ByteRange | undefined | 'malformed' {
   if (first === '') {
     const length = Number(last);
-    return length === 0 || sizeBytes === 0 ? undefined : { start: Math.max(0, sizeBytes - length), end: sizeBytes - 1 };
+    return length === 0 || sizeBytes === 0
+      ? undefined
+      : { start: Math.max(0, sizeBytes - length), end: sizeBytes - 1 };
   }
   const start = Number(first);
   if (last !== '' && Number(last) < start) return 'malformed';

@@ -59,21 +59,32 @@ export async function serveBlob(ctx: Context, blob: ReadableBlob, options: Serve
     return;
   }
   if (ctx.method === 'HEAD') {
-    ctx.status = 200;
     ctx.set('Content-Length', String(blob.sizeBytes));
-    ctx.body = null;
-    ctx.status = 200;
-    ctx.set('Content-Length', String(blob.sizeBytes));
+    ctx.respond = false;
+    ctx.res.statusCode = 200;
+    ctx.res.end();
     return;
   }
   const ifRange = ctx.get('if-range');
-  const asked = parseRangeOf(ctx, ifRange !== '' && ifRange !== etag ? undefined : ctx.get('range'), blob.sizeBytes);
+  const asked = parseRangeOf(
+    ctx,
+    ifRange !== '' && ifRange !== etag ? undefined : ctx.get('range'),
+    blob.sizeBytes,
+  );
   if (asked.type === 'single') {
     const { range, openEnded } = asked;
     if (openEnded && range.start > 0 && options.resumable === false) {
-      throw new CodedError('NO_PEERS', { message: 'this blob failed verification; begin its download again', detail: { digest: blob.digest } });
+      throw new CodedError('NO_PEERS', {
+        message: 'this blob failed verification; begin its download again',
+        detail: { digest: blob.digest },
+      });
     }
-    await sendBody(ctx, blob, options, { status: 206, parts: [{ range, head: '', withhold: openEnded }], tail: '', headers: { 'Content-Range': contentRange(range, blob.sizeBytes) } });
+    await sendBody(ctx, blob, options, {
+      status: 206,
+      parts: [{ range, head: '', withhold: openEnded }],
+      tail: '',
+      headers: { 'Content-Range': contentRange(range, blob.sizeBytes) },
+    });
   } else if (asked.type === 'several') {
     const boundary = randomBytes(16).toString('hex');
     const parts = asked.ranges.map((range) => ({
@@ -81,14 +92,28 @@ export async function serveBlob(ctx: Context, blob: ReadableBlob, options: Serve
       head: `\r\n--${boundary}\r\nContent-Type: ${options.contentType}\r\nContent-Range: ${contentRange(range, blob.sizeBytes)}\r\n\r\n`,
       withhold: false,
     }));
-    await sendBody(ctx, blob, options, { status: 206, parts, tail: `\r\n--${boundary}--\r\n`, headers: { 'Content-Type': `multipart/byteranges; boundary=${boundary}` } });
+    await sendBody(ctx, blob, options, {
+      status: 206,
+      parts,
+      tail: `\r\n--${boundary}--\r\n`,
+      headers: { 'Content-Type': `multipart/byteranges; boundary=${boundary}` },
+    });
   } else {
     const range = { start: 0, end: blob.sizeBytes - 1 };
-    await sendBody(ctx, blob, options, { status: 200, parts: [{ range, head: '', withhold: true }], tail: '', headers: {} });
+    await sendBody(ctx, blob, options, {
+      status: 200,
+      parts: [{ range, head: '', withhold: true }],
+      tail: '',
+      headers: {},
+    });
   }
 }
 
-function parseRangeOf(ctx: Context, header: string | undefined, sizeBytes: number): ReturnType<typeof parseRange> {
+function parseRangeOf(
+  ctx: Context,
+  header: string | undefined,
+  sizeBytes: number,
+): ReturnType<typeof parseRange> {
   try {
     return parseRange(header, sizeBytes);
   } catch (error) {
@@ -104,7 +129,12 @@ interface BodyPlan {
   readonly tail: string;
 }
 
-async function sendBody(ctx: Context, blob: ReadableBlob, options: ServeOptions, plan: BodyPlan): Promise<void> {
+async function sendBody(
+  ctx: Context,
+  blob: ReadableBlob,
+  options: ServeOptions,
+  plan: BodyPlan,
+): Promise<void> {
   const gone = new AbortController();
   const onClose = (): void => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' }));
   ctx.res.once('close', onClose);
@@ -122,7 +152,8 @@ async function sendBody(ctx: Context, blob: ReadableBlob, options: ServeOptions,
     ctx.res.flushHeaders();
     if (!empty) await sendParts(ctx, blob, options, plan, reader, gone.signal, first);
     ctx.res.end();
-    if (!ctx.res.writableFinished) await once(ctx.res, 'finish', { signal: gone.signal }).catch(() => undefined);
+    if (!ctx.res.writableFinished)
+      await once(ctx.res, 'finish', { signal: gone.signal }).catch(() => undefined);
   } catch (error) {
     if (!ctx.res.headersSent) throw error;
     ctx.res.destroy();
@@ -134,16 +165,30 @@ async function sendBody(ctx: Context, blob: ReadableBlob, options: ServeOptions,
 }
 
 /** Waits for the first piece, and where it is also a withheld last one, for the whole digest, before any header. */
-async function firstPiece(blob: ReadableBlob, plan: BodyPlan, options: ServeOptions, gone: AbortSignal): Promise<Uint8Array> {
+async function firstPiece(
+  blob: ReadableBlob,
+  plan: BodyPlan,
+  options: ServeOptions,
+  gone: AbortSignal,
+): Promise<Uint8Array> {
   const part = plan.parts[0]!;
   const index = Math.floor(part.range.start / PIECE_BYTES);
   return await within(options.firstPieceMs, gone, async (signal) => {
-    if (part.withhold && !blob.isFinal && index === pieceCount(blob.sizeBytes) - 1) await blob.whenFinal(signal);
+    if (part.withhold && !blob.isFinal && index === pieceCount(blob.sizeBytes) - 1)
+      await blob.whenFinal(signal);
     return await blob.readPiece(index, signal);
   });
 }
 
-async function sendParts(ctx: Context, blob: ReadableBlob, options: ServeOptions, plan: BodyPlan, reader: BlobReader, gone: AbortSignal, first: Uint8Array | undefined): Promise<void> {
+async function sendParts(
+  ctx: Context,
+  blob: ReadableBlob,
+  options: ServeOptions,
+  plan: BodyPlan,
+  reader: BlobReader,
+  gone: AbortSignal,
+  first: Uint8Array | undefined,
+): Promise<void> {
   let ready = first;
   for (const { range, head, withhold } of plan.parts) {
     if (head !== '') await write(ctx, Buffer.from(head), gone, options);
@@ -157,16 +202,27 @@ async function sendParts(ctx: Context, blob: ReadableBlob, options: ServeOptions
         if (withhold && isLast && !blob.isFinal) await blob.whenFinal(signal);
         return await blob.readPiece(index, signal);
       });
-      if (piece.length !== pieceLength(blob.sizeBytes, index)) throw new CodedError('DISK_CORRUPT', { detail: { digest: blob.digest, piece: index } });
+      if (piece.length !== pieceLength(blob.sizeBytes, index))
+        throw new CodedError('DISK_CORRUPT', { detail: { digest: blob.digest, piece: index } });
       const base = index * PIECE_BYTES;
-      await write(ctx, piece.subarray(Math.max(0, range.start - base), Math.min(piece.length, range.end + 1 - base)), gone, options);
+      await write(
+        ctx,
+        piece.subarray(Math.max(0, range.start - base), Math.min(piece.length, range.end + 1 - base)),
+        gone,
+        options,
+      );
     }
   }
   if (plan.tail !== '') await write(ctx, Buffer.from(plan.tail), gone, options);
 }
 
 /** Resolves when the socket took the bytes: the caller may then reuse the buffer. */
-async function write(ctx: Context, bytes: Uint8Array, gone: AbortSignal, options: ServeOptions): Promise<void> {
+async function write(
+  ctx: Context,
+  bytes: Uint8Array,
+  gone: AbortSignal,
+  options: ServeOptions,
+): Promise<void> {
   if (gone.aborted) throw gone.reason;
   await new Promise<void>((resolve, reject) => {
     const onGone = (): void => reject(gone.reason);
@@ -180,9 +236,16 @@ async function write(ctx: Context, bytes: Uint8Array, gone: AbortSignal, options
   options.onBytes?.(bytes.length);
 }
 
-async function within<T>(ms: number, gone: AbortSignal, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+async function within<T>(
+  ms: number,
+  gone: AbortSignal,
+  run: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
   const late = new AbortController();
-  const timer = setTimeout(() => late.abort(new CodedError('NO_PEERS', { message: `no verified progress within ${ms / 1000} s` })), ms);
+  const timer = setTimeout(
+    () => late.abort(new CodedError('NO_PEERS', { message: `no verified progress within ${ms / 1000} s` })),
+    ms,
+  );
   try {
     const signal = AbortSignal.any([late.signal, gone]);
     return await run(signal);
@@ -193,5 +256,8 @@ async function within<T>(ms: number, gone: AbortSignal, run: (signal: AbortSigna
 
 function bodyLength(plan: BodyPlan): number {
   if (plan.parts.length === 1 && plan.parts[0]!.range.end < 0) return 0;
-  return plan.parts.reduce((sum, { range, head }) => sum + Buffer.byteLength(head) + range.end - range.start + 1, Buffer.byteLength(plan.tail));
+  return plan.parts.reduce(
+    (sum, { range, head }) => sum + Buffer.byteLength(head) + range.end - range.start + 1,
+    Buffer.byteLength(plan.tail),
+  );
 }

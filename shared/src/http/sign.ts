@@ -32,16 +32,21 @@ export class CallVerifier {
 
   /** Returns the caller's id. @throws {CodedError} `SIGNATURE_INVALID` */
   verify(header: string | undefined, call: SignedCall, nowMs: number): string {
-    const found = /^Sepia v=1,id=([\w.-]{1,128}),date=(\d{1,15}),nonce=([0-9a-f]{32}),sig=([0-9a-f]{64})$/.exec(header ?? '');
+    const found =
+      /^Sepia v=1,id=([\w.-]{1,128}),date=(\d{1,15}),nonce=([0-9a-f]{32}),sig=([0-9a-f]{64})$/.exec(
+        header ?? '',
+      );
     if (found === null) throw bad('no signature');
     const [, id = '', date = '', nonce = '', signature = ''] = found;
     const dateMs = Number(date);
     if (Math.abs(nowMs - dateMs) > SIGN_SKEW_MS) throw bad('date is off by more than 60 s; check the clocks');
     const expected = mac(this.#key, id, call, dateMs, nonce);
-    if (!timingSafeEqual(expected, Buffer.from(signature, 'hex'))) throw bad('made with another cluster key, or for another call');
+    if (!timingSafeEqual(expected, Buffer.from(signature, 'hex')))
+      throw bad('made with another cluster key, or for another call');
     this.#forget(nowMs);
     if (this.#nonces.has(nonce)) throw bad('replayed');
-    if (this.#nonces.size >= MAX_NONCES) throw new CodedError('DRAINING', { message: 'too many signed calls within two minutes' });
+    if (this.#nonces.size >= MAX_NONCES)
+      throw new CodedError('DRAINING', { message: 'too many signed calls within two minutes' });
     this.#nonces.set(nonce, nowMs);
     return id;
   }
@@ -55,7 +60,15 @@ export class CallVerifier {
 }
 
 function mac(key: Uint8Array, id: string, call: SignedCall, dateMs: number, nonce: string): Buffer {
-  const text = ['sepia-http-1', id, call.method, call.path, String(dateMs), nonce, String(call.bodyBytes)].join('\n');
+  const text = [
+    'sepia-http-1',
+    id,
+    call.method,
+    call.path,
+    String(dateMs),
+    nonce,
+    String(call.bodyBytes),
+  ].join('\n');
   return createHmac('sha256', key).update(text).digest();
 }
 

@@ -13,7 +13,11 @@ export function requireSigned(verifier: CallVerifier, nowMs: () => number): Midd
 
 /** Checks one request, notes and returns the caller's id. @throws {CodedError} `SIGNATURE_INVALID` */
 export function verifyRequest(ctx: Context, verifier: CallVerifier, nowMs: number): string {
-  const caller = verifier.verify(ctx.get('authorization'), { method: ctx.method, path: ctx.url, bodyBytes: bodyBytes(ctx) }, nowMs);
+  const caller = verifier.verify(
+    ctx.get('authorization'),
+    { method: ctx.method, path: ctx.url, bodyBytes: bodyBytes(ctx) },
+    nowMs,
+  );
   (ctx.state as RequestState).caller = caller;
   return caller;
 }
@@ -30,7 +34,11 @@ function bodyBytes(ctx: Context): number {
 }
 
 /** Reads a request body of at most `limitBytes` to memory. @throws {CodedError} `REQUEST_TOO_LARGE` (or `tooLarge`) */
-export async function readBody(ctx: Context, limitBytes: number, tooLarge: () => CodedError = () => new CodedError('REQUEST_TOO_LARGE')): Promise<Buffer> {
+export async function readBody(
+  ctx: Context,
+  limitBytes: number,
+  tooLarge: () => CodedError = () => new CodedError('REQUEST_TOO_LARGE'),
+): Promise<Buffer> {
   if (Number(ctx.get('content-length') || 0) > limitBytes) throw tooLarge();
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
@@ -43,7 +51,11 @@ export async function readBody(ctx: Context, limitBytes: number, tooLarge: () =>
 }
 
 /** Reads a JSON request body; `check` turns it into its type or throws. @throws {CodedError} `REQUEST_INVALID` */
-export async function readJson<T>(ctx: Context, limitBytes: number, check: (value: unknown) => T): Promise<T> {
+export async function readJson<T>(
+  ctx: Context,
+  limitBytes: number,
+  check: (value: unknown) => T,
+): Promise<T> {
   const bytes = await readBody(ctx, limitBytes);
   let value: unknown;
   try {

@@ -13,7 +13,10 @@ export const IDLE_PROGRESS_MS = 60_000;
 
 /** The one place where this process's HTTP listeners are made: TLS goes under here. */
 export function createHttpServer(listener: RequestListener): Server {
-  const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: SERVER_KEEP_ALIVE_MS, noDelay: true }, listener);
+  const server = createServer(
+    { maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: SERVER_KEEP_ALIVE_MS, noDelay: true },
+    listener,
+  );
   server.requestTimeout = 0;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.maxRequestsPerSocket = 0;

@@ -17,7 +17,18 @@ export const LEASE_REQUEST = z.object({
   /** XOR of the first 8 bytes of SHA-256 of each advertised digest, 16 hex: a difference asks for the full set. */
   setHash: z.string().regex(/^[0-9a-f]{16}$/),
   /** Live figures of running swarms, for people who look (never for decisions). */
-  swarms: z.array(z.object({ digest: z.string().max(160), pieces: z.number().int(), have: z.string().max(40_000), peerBytes: z.number(), originBytes: z.number() })).max(64).default([]),
+  swarms: z
+    .array(
+      z.object({
+        digest: z.string().max(160),
+        pieces: z.number().int(),
+        have: z.string().max(40_000),
+        peerBytes: z.number(),
+        originBytes: z.number(),
+      }),
+    )
+    .max(64)
+    .default([]),
 });
 export type LeaseRequest = z.input<typeof LEASE_REQUEST>;
 

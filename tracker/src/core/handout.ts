@@ -15,7 +15,11 @@ export function sample<T>(items: T[], count: number, chance: Chance): T[] {
 }
 
 /** The first `count` items, at most three quarters of them from `zone` while others are there; order is kept otherwise. */
-export function preferZone<T extends { zone: string | undefined }>(items: readonly T[], zone: string | undefined, count: number): T[] {
+export function preferZone<T extends { zone: string | undefined }>(
+  items: readonly T[],
+  zone: string | undefined,
+  count: number,
+): T[] {
   if (zone === undefined || items.length <= count) return items.slice(0, count);
   const near = items.filter((item) => item.zone === zone);
   const far = items.filter((item) => item.zone !== zone);

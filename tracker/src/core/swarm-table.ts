@@ -1,4 +1,4 @@
-import { preferZone, sample, type Chance } from './handout.ts';
+import { type Chance, preferZone, sample } from './handout.ts';
 
 /** Most seeds remembered per blob; further ones replace a random one (design, "Tracker"). */
 export const MAX_SEEDS_PER_BLOB = 100;
@@ -63,10 +63,15 @@ export class SwarmTable {
    * A heartbeat. Answers `resync` when the node's set is not the one known here (restart of either side, a lost
    * message): the node then sends its full set. An older `seq` of the same boot changes nothing.
    */
-  renew(renewal: Renewal, hashOf: (digests: Iterable<string>) => string, nowMs: number): { resync: boolean; refused: boolean } {
+  renew(
+    renewal: Renewal,
+    hashOf: (digests: Iterable<string>) => string,
+    nowMs: number,
+  ): { resync: boolean; refused: boolean } {
     let node = this.#nodes.get(renewal.nodeId);
     if (node === undefined && this.#nodes.size >= MAX_NODES) return { resync: false, refused: true };
-    if (node !== undefined && node.bootId === renewal.bootId && renewal.seq < node.seq) return { resync: false, refused: false };
+    if (node !== undefined && node.bootId === renewal.bootId && renewal.seq < node.seq)
+      return { resync: false, refused: false };
     if (node !== undefined && node.bootId !== renewal.bootId) {
       this.forget(renewal.nodeId);
       node = undefined;
@@ -85,7 +90,14 @@ export class SwarmTable {
   }
 
   /** A join outside the heartbeat. `ttlMs` applies if the node has no lease yet. */
-  join(facts: NodeFacts, digest: string, leeching: boolean, attempt: string | undefined, ttlMs: number, nowMs: number): void {
+  join(
+    facts: NodeFacts,
+    digest: string,
+    leeching: boolean,
+    attempt: string | undefined,
+    ttlMs: number,
+    nowMs: number,
+  ): void {
     let node = this.#nodes.get(facts.nodeId);
     if (node === undefined) {
       if (this.#nodes.size >= MAX_NODES) return;
@@ -132,7 +144,8 @@ export class SwarmTable {
 
   /** Nodes with their lease, for people who look. */
   *nodes(): Generator<{ facts: NodeFacts; expiresAtMs: number; seeds: number }> {
-    for (const node of this.#nodes.values()) yield { facts: node.facts, expiresAtMs: node.expiresAtMs, seeds: node.seeds.size };
+    for (const node of this.#nodes.values())
+      yield { facts: node.facts, expiresAtMs: node.expiresAtMs, seeds: node.seeds.size };
   }
 
   forget(nodeId: string): void {
@@ -152,7 +165,15 @@ export class SwarmTable {
   }
 
   #create(facts: NodeFacts, bootId: string): Node {
-    const node: Node = { facts, bootId, seq: -1, expiresAtMs: 0, setHash: '', seeds: new Set(), leeching: new Map() };
+    const node: Node = {
+      facts,
+      bootId,
+      seq: -1,
+      expiresAtMs: 0,
+      setHash: '',
+      seeds: new Set(),
+      leeching: new Map(),
+    };
     this.#nodes.set(facts.nodeId, node);
     return node;
   }

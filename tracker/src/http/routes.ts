@@ -7,15 +7,21 @@ import { PROTOCOL_VERSION } from '@sepia/shared/http/app';
 import { queryValue, readJson } from '@sepia/shared/http/signed';
 import { peerIdHexOf } from '@sepia/shared/names/peer-id';
 import { H_CLUSTER } from '@sepia/shared/wire/headers';
-import { JOIN_REQUEST, type JoinAnswer, type OwnerEntry, type PeerEntry, SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
+import {
+  JOIN_REQUEST,
+  type JoinAnswer,
+  type OwnerEntry,
+  type PeerEntry,
+  SMALL_BLOB_BYTES,
+} from '@sepia/shared/wire/join';
 import { LEASE_REQUEST, type LeaseAnswer } from '@sepia/shared/wire/lease';
 import { setHash } from '@sepia/shared/wire/set-hash';
 import type { Context, Middleware } from 'koa';
 import type { z } from 'zod';
+import type { LiveFigures } from '../core/live-figures.ts';
 import type { SwarmTable } from '../core/swarm-table.ts';
 import type { MetainfoKeeper } from '../net/metainfo-keeper.ts';
 import type { BlobName } from '../net/origins.ts';
-import type { LiveFigures } from '../core/live-figures.ts';
 
 /** Longest body of a join or lease, in bytes. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
@@ -70,7 +76,11 @@ export function signedRoutes(deps: RouteDeps, signed: Middleware): Middleware {
   return router.routes() as unknown as Middleware;
 }
 
-async function join(deps: RouteDeps, digest: Digest, request: z.output<typeof JOIN_REQUEST>): Promise<JoinAnswer> {
+async function join(
+  deps: RouteDeps,
+  digest: Digest,
+  request: z.output<typeof JOIN_REQUEST>,
+): Promise<JoinAnswer> {
   const name: BlobName = { digest, upstream: request.upstream, repository: request.repository };
   const facts = { nodeId: request.nodeId, addresses: request.addresses, zone: request.zone };
   const { metainfo, originIds } = await deps.keeper.get(name);
@@ -81,7 +91,14 @@ async function join(deps: RouteDeps, digest: Digest, request: z.output<typeof JO
     ...originPeers(deps.cluster, originIds),
     ...deps.table.handout(digest, facts, request.numwant).map(peerEntry),
   ];
-  return { kind: 'swarm', sizeBytes: metainfo.sizeBytes, metainfo: Buffer.from(metainfo.encode()).toString('base64'), owners, peers, intervalMs: REJOIN_MS };
+  return {
+    kind: 'swarm',
+    sizeBytes: metainfo.sizeBytes,
+    metainfo: Buffer.from(metainfo.encode()).toString('base64'),
+    owners,
+    peers,
+    intervalMs: REJOIN_MS,
+  };
 }
 
 async function metainfo(deps: RouteDeps, ctx: Context, digest: Digest): Promise<void> {
@@ -106,7 +123,13 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
   const { resync, refused } = deps.table.renew({ nodeId, ...request }, setHash, deps.nowMs());
   if (refused) throw new CodedError('OVERLOADED', { message: 'too many nodes have a lease here' });
   deps.figures.note(nodeId, request.swarms);
-  return { heartbeatMs: deps.heartbeatMs, ...(resync ? { resync } : {}), commands: [], revoked: [], clusterVersion: deps.cluster.version };
+  return {
+    heartbeatMs: deps.heartbeatMs,
+    ...(resync ? { resync } : {}),
+    commands: [],
+    revoked: [],
+    clusterVersion: deps.cluster.version,
+  };
 }
 
 function status(deps: RouteDeps): unknown {
@@ -116,10 +139,20 @@ function status(deps: RouteDeps): unknown {
     version: PROTOCOL_VERSION,
     uptimeSeconds: Math.round((nowMs - deps.startedMs) / 1000),
     nodes: [...deps.table.nodes()].slice(0, 2_000).map(({ facts, expiresAtMs, seeds }) => ({
-      id: facts.nodeId, zone: facts.zone, addresses: facts.addresses, seeds, ageMs: Math.max(0, Math.round(deps.heartbeatMs * 2.5 - (expiresAtMs - nowMs))),
+      id: facts.nodeId,
+      zone: facts.zone,
+      addresses: facts.addresses,
+      seeds,
+      ageMs: Math.max(0, Math.round(deps.heartbeatMs * 2.5 - (expiresAtMs - nowMs))),
     })),
     swarms: [...deps.keeper.running()].slice(-64).map(([digest, { metainfo, originIds }]) => ({
-      digest, sizeBytes: metainfo.sizeBytes, pieces: metainfo.pieceCount, known: metainfo.knownCount, state: metainfo.state, origins: originIds, peers: deps.figures.of(digest),
+      digest,
+      sizeBytes: metainfo.sizeBytes,
+      pieces: metainfo.pieceCount,
+      known: metainfo.knownCount,
+      state: metainfo.state,
+      origins: originIds,
+      peers: deps.figures.of(digest),
     })),
   };
 }
@@ -133,13 +166,29 @@ function ownerEntries(cluster: Cluster, digest: Digest, holderIds: readonly stri
 function originPeers(cluster: Cluster, originIds: readonly string[]): PeerEntry[] {
   return originIds.map((id) => {
     const { peers, zone } = cluster.member(id);
-    return { peerId: peerIdHexOf(id), nodeId: id, addresses: peers, origin: true, ...(zone === undefined ? {} : { zone }) };
+    return {
+      peerId: peerIdHexOf(id),
+      nodeId: id,
+      addresses: peers,
+      origin: true,
+      ...(zone === undefined ? {} : { zone }),
+    };
   });
 }
 
-export function peerEntry(handout: { nodeId: string; addresses: readonly string[]; zone: string | undefined }): PeerEntry {
+export function peerEntry(handout: {
+  nodeId: string;
+  addresses: readonly string[];
+  zone: string | undefined;
+}): PeerEntry {
   const { nodeId, addresses, zone } = handout;
-  return { peerId: peerIdHexOf(nodeId), nodeId, addresses, origin: false, ...(zone === undefined ? {} : { zone }) };
+  return {
+    peerId: peerIdHexOf(nodeId),
+    nodeId,
+    addresses,
+    origin: false,
+    ...(zone === undefined ? {} : { zone }),
+  };
 }
 
 function needed(ctx: Context, name: string): string {

@@ -2,8 +2,8 @@ import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import { delay } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
-import { HASH_BYTES } from '@sepia/shared/metainfo/tree';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import { HASH_BYTES } from '@sepia/shared/metainfo/tree';
 import type { PeerEntry } from '@sepia/shared/wire/join';
 import { chooseOrigins } from '../core/locate.ts';
 import { type BlobName, isCertain, type Origins, query } from './origins.ts';
@@ -78,7 +78,12 @@ export class MetainfoKeeper {
   }
 
   /** Waits until there is more than `etag` says, at most `waitMs`. Undefined when there was nothing new. */
-  async wait(name: BlobName, etag: string, waitMs: number, signal: AbortSignal): Promise<Metainfo | undefined> {
+  async wait(
+    name: BlobName,
+    etag: string,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<Metainfo | undefined> {
     const entry = (await this.get(name)) as Entry;
     if (entry.metainfo.etag !== etag) return entry.metainfo;
     let wake = (): void => undefined;
@@ -88,7 +93,10 @@ export class MetainfoKeeper {
     });
     try {
       const late = new AbortController();
-      await Promise.race([news, delay(waitMs, AbortSignal.any([signal, late.signal])).catch(() => undefined)]);
+      await Promise.race([
+        news,
+        delay(waitMs, AbortSignal.any([signal, late.signal])).catch(() => undefined),
+      ]);
       late.abort();
     } finally {
       entry.waiters.delete(wake);
@@ -116,29 +124,46 @@ export class MetainfoKeeper {
   async #locate(name: BlobName): Promise<Entry> {
     const known = this.#entries.get(name.digest);
     try {
-      const { metainfo, originIds } = await this.#ask(name, known?.failed === undefined ? known?.metainfo : undefined);
+      const { metainfo, originIds } = await this.#ask(
+        name,
+        known?.failed === undefined ? known?.metainfo : undefined,
+      );
       return this.#keep(name, metainfo, originIds);
     } catch (error) {
       // With no origin left, what is known still lets a running swarm finish (design, "If it dies").
       const kept = this.#entries.get(name.digest);
-      if (!isCertain(error) && kept !== undefined && kept.failed === undefined && this.#links.has(linkKey(name))) return kept;
+      if (
+        !isCertain(error) &&
+        kept !== undefined &&
+        kept.failed === undefined &&
+        this.#links.has(linkKey(name))
+      )
+        return kept;
       throw error;
     }
   }
 
-  async #ask(name: BlobName, known: Metainfo | undefined): Promise<{ metainfo: Metainfo; originIds: readonly string[] }> {
+  async #ask(
+    name: BlobName,
+    known: Metainfo | undefined,
+  ): Promise<{ metainfo: Metainfo; originIds: readonly string[] }> {
     const { origins, holders } = this.#deps;
     const signal = this.#stopped.signal;
     const answers = await origins.where(name, signal);
     const choice = chooseOrigins(answers, origins.candidates(name.digest).ownerIds);
-    let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers', detail: { digest: name.digest } });
+    let last: unknown = new CodedError('NO_PEERS', {
+      message: 'no origin answers',
+      detail: { digest: name.digest },
+    });
     for (const originId of choice.originIds) {
       try {
-        const adopt = choice.type === 'fetch' && known !== undefined && known.state === 'open' && known.knownCount > 0;
+        const adopt =
+          choice.type === 'fetch' && known !== undefined && known.state === 'open' && known.knownCount > 0;
         const metainfo = adopt
           ? await origins.adopt(originId, name, known, holders(name.digest), signal)
           : await origins.metainfo(originId, name, choice.type === 'fetch', signal);
-        const originIds = choice.type === 'holders' && choice.state === 'final' ? choice.originIds : [originId];
+        const originIds =
+          choice.type === 'holders' && choice.state === 'final' ? choice.originIds : [originId];
         return { metainfo, originIds };
       } catch (error) {
         last = error;
@@ -152,7 +177,13 @@ export class MetainfoKeeper {
     let entry = this.#entries.get(name.digest);
     if (entry === undefined || entry.failed !== undefined) {
       entry?.poller?.abort();
-      entry = { metainfo, originIds, poller: undefined, waiters: entry?.waiters ?? new Set(), failed: undefined };
+      entry = {
+        metainfo,
+        originIds,
+        poller: undefined,
+        waiters: entry?.waiters ?? new Set(),
+        failed: undefined,
+      };
       this.#entries.set(name.digest, entry);
     } else {
       this.#take(entry, metainfo);
@@ -201,7 +232,10 @@ export class MetainfoKeeper {
         if (isCertain(error) && orphanSinceMs !== undefined) throw error;
         orphanSinceMs ??= this.#deps.nowMs();
         if (this.#deps.nowMs() - orphanSinceMs > ORPHAN_MS) throw error;
-        this.#deps.log.info({ digest: name.digest, leader, err: error }, 'leader is gone; looking for the next');
+        this.#deps.log.info(
+          { digest: name.digest, leader, err: error },
+          'leader is gone; looking for the next',
+        );
         await this.#nextLeader(name, entry, signal);
       }
     }

@@ -1,6 +1,6 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
-import { CodedError, isCoded } from '@sepia/shared/errors';
+import { type CodedError, isCoded } from '@sepia/shared/errors';
 import type { InternalClient } from '@sepia/shared/http/client';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { PeerEntry } from '@sepia/shared/wire/join';
@@ -62,7 +62,12 @@ export class Origins {
     try {
       const path = `/v1/blobs/${name.digest}/where?${query(name)}`;
       const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
-        url: this.url(originId), method: 'GET', path, headersTimeoutMs: WHERE_TIMEOUT_MS, bodyTimeoutMs: WHERE_TIMEOUT_MS, signal,
+        url: this.url(originId),
+        method: 'GET',
+        path,
+        headersTimeoutMs: WHERE_TIMEOUT_MS,
+        bodyTimeoutMs: WHERE_TIMEOUT_MS,
+        signal,
       });
       return { originId, ...answer };
     } catch {
@@ -73,25 +78,54 @@ export class Origins {
   /** Metainfo of a blob; `fetch` makes the origin the leader if it has nothing. Also the proof that the link exists. */
   async metainfo(originId: string, name: BlobName, fetch: boolean, signal: AbortSignal): Promise<Metainfo> {
     const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}`;
-    const { bytes } = await this.#client.bytes({ url: this.url(originId), method: 'GET', path, headersTimeoutMs: fetch ? FETCH_HEADERS_MS : 10_000, signal });
+    const { bytes } = await this.#client.bytes({
+      url: this.url(originId),
+      method: 'GET',
+      path,
+      headersTimeoutMs: fetch ? FETCH_HEADERS_MS : 10_000,
+      signal,
+    });
     return Metainfo.decode(bytes);
   }
 
   /** Waits for news of an open blob; undefined when there was none within `waitMs`. */
-  async poll(originId: string, name: BlobName, known: Metainfo, waitMs: number, signal: AbortSignal): Promise<Metainfo | undefined> {
+  async poll(
+    originId: string,
+    name: BlobName,
+    known: Metainfo,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<Metainfo | undefined> {
     const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
     const { bytes, status } = await this.#client.bytes({
-      url: this.url(originId), method: 'GET', path, headers: { 'if-none-match': known.etag }, headersTimeoutMs: waitMs + POLL_SLACK_MS, bodyTimeoutMs: 5_000, signal,
+      url: this.url(originId),
+      method: 'GET',
+      path,
+      headers: { 'if-none-match': known.etag },
+      headersTimeoutMs: waitMs + POLL_SLACK_MS,
+      bodyTimeoutMs: 5_000,
+      signal,
     });
     return status === 304 ? undefined : Metainfo.decode(bytes);
   }
 
   /** Hands an open attempt to a new leader, with the agents that hold pieces of it. */
-  async adopt(originId: string, name: BlobName, known: Metainfo, peers: readonly PeerEntry[], signal: AbortSignal): Promise<Metainfo> {
+  async adopt(
+    originId: string,
+    name: BlobName,
+    known: Metainfo,
+    peers: readonly PeerEntry[],
+    signal: AbortSignal,
+  ): Promise<Metainfo> {
     const body = JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers });
     const { bytes } = await this.#client.bytes({
-      url: this.url(originId), method: 'POST', path: `/v1/blobs/${name.digest}/adopt?${query(name)}`, body,
-      headers: { 'content-type': 'application/json' }, headersTimeoutMs: FETCH_HEADERS_MS, signal,
+      url: this.url(originId),
+      method: 'POST',
+      path: `/v1/blobs/${name.digest}/adopt?${query(name)}`,
+      body,
+      headers: { 'content-type': 'application/json' },
+      headersTimeoutMs: FETCH_HEADERS_MS,
+      signal,
     });
     return Metainfo.decode(bytes);
   }

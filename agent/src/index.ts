@@ -1,0 +1,25 @@
+import { besideConfig, loadConfig } from '@sepia/shared/config/load';
+import type { Logger } from '@sepia/shared/log';
+import type { z } from 'zod';
+import { AGENT_CONFIG, type AgentConfig } from './config.ts';
+import { type Agent, startAgent } from './service.ts';
+
+export { AGENT_CONFIG, type AgentConfig } from './config.ts';
+export type { Agent } from './service.ts';
+
+/** Starts an agent from a checked config whose paths are absolute. */
+export async function createAgent(config: AgentConfig, deps: { readonly log?: Logger } = {}): Promise<Agent> {
+  return await startAgent(config, deps);
+}
+
+/** Reads an agent's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */
+export function loadAgentConfig(file: string): AgentConfig {
+  const config = loadConfig(file, AGENT_CONFIG as unknown as z.ZodType<AgentConfig>);
+  const at = (path: string): string => besideConfig(file, path);
+  return Object.freeze({
+    ...config,
+    data: at(config.data),
+    'cluster-key-file': at(config['cluster-key-file']),
+    'cluster-document': at(config['cluster-document']),
+  });
+}

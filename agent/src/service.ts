@@ -1,0 +1,230 @@
+import { randomInt } from 'node:crypto';
+import { join } from 'node:path';
+import { Cluster } from '@sepia/shared/cluster/cluster';
+import { loadClusterDocument } from '@sepia/shared/cluster/document';
+import { readClusterKey } from '@sepia/shared/config/load';
+import type { Digest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { startAdmin } from '@sepia/shared/http/admin';
+import { InternalClient } from '@sepia/shared/http/client';
+import { HttpListener } from '@sepia/shared/http/listener';
+import { createDispatcher } from '@sepia/shared/http/sockets';
+import { StopStack, startAll } from '@sepia/shared/lifecycle';
+import { createLogger, type Logger } from '@sepia/shared/log';
+import { Metrics } from '@sepia/shared/metrics';
+import { peerIdOf } from '@sepia/shared/names/peer-id';
+import { createRegistryApp } from '@sepia/shared/registry/face/registry-app';
+import { BlobStore } from '@sepia/shared/store/blob-store';
+import { DataFolder } from '@sepia/shared/store/data-folder';
+import { diskFiles } from '@sepia/shared/store/disk-files';
+import { SwarmEngine } from '@sepia/shared/swarm/engine';
+import type { AgentConfig } from './config.ts';
+import { Hints } from './core/hints.ts';
+import { LeaseBook } from './core/lease-book.ts';
+import { BlobTable } from './downloads/blob-table.ts';
+import { ClusterGuide } from './downloads/guide.ts';
+import { Seeds } from './downloads/seeds.ts';
+import { SourceGate } from './downloads/source-gate.ts';
+import { agentHandlers } from './http/handlers.ts';
+import { Heartbeat } from './net/heartbeat.ts';
+import { Manifests } from './net/manifests.ts';
+import { MemberHealth } from './net/members.ts';
+import { OriginClient } from './net/origin-client.ts';
+import { TagMemory } from './net/tag-memory.ts';
+import { TrackerClient } from './net/tracker-client.ts';
+import { UpstreamClients } from './net/upstream-clients.ts';
+
+const STOP_GRACE_MS = 5_000;
+
+/** A running agent. */
+export interface Agent {
+  readonly id: string;
+  /** Registry endpoint of each listener. */
+  readonly urls: readonly string[];
+  readonly url: string;
+  readonly adminUrl: string;
+  readonly peers: readonly string[];
+  stop(): Promise<void>;
+}
+
+/** Builds and starts an agent. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED`, `DISK_FORMAT` */
+export async function startAgent(config: AgentConfig, given: { readonly log?: Logger } = {}): Promise<Agent> {
+  const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
+  const clusterKey = readClusterKey(config['cluster-key-file']);
+  checkListeners(config, cluster);
+  const stops = new StopStack();
+  return await startAll(stops, async () => {
+    const nowMs = (): number => Date.now();
+    const folderLog = given.log ?? createLogger('agent', config.id ?? 'new', config.log.level);
+    const folder = await DataFolder.open(
+      { log: folderLog },
+      { dir: config.data, ...(config.id === undefined ? {} : { id: config.id }) },
+    );
+    stops.push('data folder', () => folder.close());
+    const { id } = folder;
+    const log = given.log ?? createLogger('agent', id, config.log.level);
+    const metrics = new Metrics('agent', id);
+    const bytes = metrics.counter('sepia_agent_bytes_total', 'Bytes by where they came from.', ['source']);
+    for (const source of ['peer', 'origin', 'upstream', 'cache']) bytes.inc({ source }, 0);
+    const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
+
+    const { cache } = config;
+    const store = await BlobStore.open(
+      { files: diskFiles, dir: folder.dir, log, nowMs },
+      {
+        durable: false,
+        bootId: folder.bootId,
+        budgetBytes: cache.budget,
+        highWatermark: cache.high,
+        lowWatermark: cache.low,
+      },
+    );
+    stops.push('store', () => store.close());
+    store.reconcile().catch((error: unknown) => log.warn({ err: error }, 'cache was not counted'));
+    const tags = await TagMemory.open(join(folder.dir, 'tags.json'), log);
+    stops.push('tags', () => tags.stop());
+
+    const dispatcher = createDispatcher();
+    stops.push('sockets', () => dispatcher.destroy());
+    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const health = new MemberHealth(nowMs);
+    const trackers = new TrackerClient({ cluster, client, health });
+    const origins = new OriginClient({ cluster, client, health });
+    const upstreams = new UpstreamClients({ cluster, log, nowMs });
+    stops.push('upstreams', () => upstreams.stop());
+
+    const engine = new SwarmEngine(
+      { clusterKey, peerId: peerIdOf(id), log },
+      config.zone === undefined ? {} : { zone: config.zone },
+    );
+    stops.push('swarm', () => engine.stop());
+    const listening: string[] = [];
+    for (const address of config['peer-listen']) listening.push((await engine.listen(address)).address);
+    const addresses = (): readonly string[] => config.advertise ?? listening;
+
+    const hints = new Hints();
+    const book = new LeaseBook();
+    const gate = new SourceGate(config['back-to-source']['max-parallel']);
+    const seeds = new Seeds({
+      store,
+      engine,
+      book,
+      trackerIds: (digest) => trackers.trackerIds(digest),
+      log,
+    });
+    stops.push('seeds', () => seeds.stop());
+    store.onEvicted((digest) => seeds.drop(digest));
+    const options = {
+      backToSource: { mode: config['back-to-source'].mode, afterMs: config['back-to-source'].after },
+    };
+    const upstreamClient = (name: string) => upstreams.of(name);
+    const guideDeps = { trackers, origins, nodeId: id, addresses, zone: config.zone };
+    let poke = (_digest: Digest): void => undefined;
+    const blobs = new BlobTable(
+      {
+        cluster,
+        store,
+        engine,
+        origins,
+        hints,
+        upstreamClient,
+        gate,
+        log,
+        nowMs,
+        seeds,
+        nodeId: id,
+        guideOf: (name) => new ClusterGuide(guideDeps, name),
+        onBytes: (source, count) => bytes.inc({ source }, count),
+        onBadPiece: () => bad.inc(),
+        onStart: (digest) => poke(digest),
+      },
+      options,
+    );
+    stops.push('downloads', () => blobs.stop());
+    const manifests = new Manifests(
+      { cluster, client, origins, health, store, hints, tags, gate, upstreamClient, nodeId: id, log, nowMs },
+      options,
+    );
+
+    const heartbeat = new Heartbeat({
+      trackers,
+      book,
+      nodeId: id,
+      zone: config.zone,
+      addresses,
+      log,
+      swarms: () => blobs.figures(),
+      trackerIdsOf: (digest) => trackers.trackerIds(digest as Digest),
+      chance: () => randomInt(2 ** 32) / 2 ** 32,
+      onAnswer: () => gate.note(true, nowMs()),
+    });
+    heartbeat.start();
+    poke = (digest) => heartbeat.poke(digest);
+    stops.push('heartbeat', () => heartbeat.stop());
+
+    const proxyUrls = cluster.members('proxy').map((proxy) => proxy.urls[0]!);
+    const handlers = agentHandlers({
+      blobs,
+      manifests,
+      onCacheBytes: (count) => bytes.inc({ source: 'cache' }, count),
+    });
+    const listeners: HttpListener[] = [];
+    for (const [
+      index,
+      { listen, 'default-upstream': defaultUpstream = cluster.defaultUpstream },
+    ] of config.listeners.entries()) {
+      const own = new Set(listeners.map((one) => one.hostPort));
+      const app = createRegistryApp(
+        {
+          log,
+          onRequest: metrics.onRequest,
+          handlers,
+          upstreams: () => withOwnHosts(cluster, [listen, ...own]),
+        },
+        { defaultUpstream, readOnly: `an agent takes no writes; push to a proxy: ${proxyUrls.join(' or ')}` },
+      );
+      const listener = await HttpListener.start(app.callback(), listen, `listeners.${index}.listen`);
+      listeners.push(listener);
+      stops.push('listener', () => listener.stop(STOP_GRACE_MS));
+    }
+    let stopping = false;
+    const admin = await startAdmin(
+      {
+        log,
+        metrics,
+        notReady: () => (stopping ? 'stopping' : undefined),
+        debug: { swarms: () => blobs.figures() },
+      },
+      config['admin-listen'],
+    );
+    stops.push('admin', () => admin.stop(STOP_GRACE_MS));
+    stops.push('readiness', () => {
+      stopping = true;
+    });
+    log.info({ listen: listeners.map((one) => one.hostPort), peers: listening }, 'agent is ready');
+    return {
+      id,
+      urls: listeners.map((one) => one.url),
+      url: listeners[0]!.url,
+      adminUrl: admin.url,
+      peers: listening,
+      stop: () => stops.stop(),
+    };
+  });
+}
+
+/** The default upstream also answers to the agent's own host:port (design, "Names"). */
+function withOwnHosts(cluster: Cluster, own: readonly string[]) {
+  return cluster.upstreams.map((upstream, index) =>
+    index === 0 ? { ...upstream, hosts: [...upstream.hosts, ...own] } : upstream,
+  );
+}
+
+function checkListeners(config: AgentConfig, cluster: Cluster): void {
+  for (const [index, { 'default-upstream': name }] of config.listeners.entries()) {
+    if (name === undefined || cluster.upstreams.some((upstream) => upstream.name === name)) continue;
+    throw new CodedError('CONFIG_INVALID', {
+      message: `listeners.${index}.default-upstream: no upstream "${name}" in the cluster document`,
+    });
+  }
+}
