@@ -1,0 +1,101 @@
+// What the npm scripts call: installs what is missing, then runs the task under Node 24. Plain JS: it must run under Node 20.
+import { existsSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
+import { runChild } from './child.mjs';
+import { ensureInstalled } from './install.mjs';
+import { findNode, noNodeText, ROOT } from './node24.mjs';
+import { FAST_PLACES, runTap, testFiles } from './tap.mjs';
+
+const TASKS = {
+  start: { level: 'prod', run: (args) => node(['./sepia', 'demo', ...args], { cwd: ROOT }) },
+  test: { level: 'all', run: (args) => runTap(FAST_PLACES, args, node) },
+  'test:processes': {
+    level: 'all',
+    run: (args) => runTap(['test/processes'], args, node, { except: 'test/processes/clients' }),
+  },
+  'test:clients': { level: 'all', run: clients },
+  check: { level: 'all', run: check },
+  fix: { level: 'all', run: () => node([bin('@biomejs/biome', 'bin/biome'), 'check', '--write', '.']) },
+  bench: { level: 'all', run: bench },
+};
+
+const [name = '', ...args] = process.argv.slice(2);
+process.exitCode = await main();
+
+async function main() {
+  const task = TASKS[name];
+  if (task === undefined)
+    return refuse(`unknown task "${name}"; there are: ${Object.keys(TASKS).join(', ')}`);
+  const installed = await ensureInstalled(task.level);
+  if (installed !== 0) return installed;
+  if (findNode() === undefined) return refuse(noNodeText());
+  return await task.run(args[0] === '--' ? args.slice(1) : args);
+}
+
+/** Runs Node 24, which is also first in PATH for whatever it starts. */
+async function node(nodeArgs, options = {}) {
+  const path = findNode();
+  const env = {
+    ...process.env,
+    ...options.env,
+    PATH: `${dirname(path)}${delimiter}${process.env['PATH'] ?? ''}`,
+    UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '16',
+  };
+  const followParent = process.env['npm_lifecycle_event'] !== undefined;
+  return await runChild(path, nodeArgs, { cwd: ROOT, followParent, ...options, env });
+}
+
+async function clients(given) {
+  if (process.getuid?.() !== 0)
+    return refuse('test:clients starts containerd and dockerd and needs root; run it with sudo');
+  const testbed = process.env['SEPIA_TESTBED'] ?? join(ROOT, '..', 'shared', 'testbed');
+  if (!existsSync(join(testbed, 'install.sh')))
+    return refuse(`no testbed at ${testbed}; set SEPIA_TESTBED to the folder that holds install.sh`);
+  // One file at a time: the clients share the machine's network and are timed.
+  return await runTap(['test/processes/clients'], ['--jobs=1', '--timeout=600', ...given], node, {
+    env: { SEPIA_TESTBED: testbed },
+  });
+}
+
+async function check() {
+  const steps = [
+    ['types', [bin('typescript', 'bin/tsc'), '--noEmit']],
+    ['lint and format', [bin('@biomejs/biome', 'bin/biome'), 'check', '--error-on-warnings', '.']],
+    ['layering', ['test/layering.test.ts']],
+    ['dead code', [bin('knip', 'bin/knip.js'), '--no-progress']],
+  ];
+  const lines = [];
+  let failed = 0;
+  for (const [title, stepArgs] of steps) {
+    const startedMs = Date.now();
+    const code = await node(stepArgs);
+    if (code !== 0) failed += 1;
+    lines.push(
+      `${code === 0 ? 'ok    ' : 'FAILED'} ${title} (${((Date.now() - startedMs) / 1000).toFixed(1)} s)`,
+    );
+    if (code > 128) return code;
+  }
+  process.stdout.write(`\n${lines.join('\n')}\n${steps.length - failed} passed, ${failed} failed\n`);
+  return failed === 0 ? 0 : 1;
+}
+
+async function bench(given) {
+  const entry = ['bench/src/main.ts', 'bench/main.ts'].find((file) => existsSync(join(ROOT, file)));
+  if (entry !== undefined) return await node([entry, ...given]);
+  const [first] = given;
+  const file = ['bench/src', 'bench']
+    .map((folder) => `${folder}/${first}.ts`)
+    .find((one) => existsSync(join(ROOT, one)));
+  if (first !== undefined && file !== undefined) return await node([file, ...given.slice(1)]);
+  const known = testFiles(['bench'], /\.ts$/).map((one) => one.replace(/^bench\/(?:src\/)?|\.ts$/g, ''));
+  return refuse(`usage: npm run bench -- NAME; there are: ${known.join(', ') || 'none'}`);
+}
+
+function bin(pkg, path) {
+  return join(ROOT, 'node_modules', pkg, path);
+}
+
+function refuse(text) {
+  process.stderr.write(`sepia: ${text}\n`);
+  return 2;
+}
