@@ -24,6 +24,18 @@ import {
 import type { Credentials } from './token.ts';
 import { type RegistryRead, Transport } from './transport.ts';
 
+export type {
+  BlobQuery,
+  BlobRange,
+  ManifestQuery,
+  TagPage,
+  UpstreamBlob,
+  UpstreamClientOptions,
+  UpstreamManifest,
+  UpstreamManifestHead,
+} from './queries.ts';
+export type { Credentials } from './token.ts';
+
 interface UpstreamClientDeps {
   readonly upstream: ClusterUpstream;
   readonly credentials?: Credentials | undefined;
