@@ -42,7 +42,7 @@ export interface BlobStoreOptions {
   readonly partialTtlMs?: number;
 }
 
-export const BLOB_STORE_DEFAULTS = Object.freeze({
+export const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'durable' | 'bootId'>>> = Object.freeze({
   budgetBytes: Number.POSITIVE_INFINITY,
   highWatermark: 0.9,
   lowWatermark: 0.8,

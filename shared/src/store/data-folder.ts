@@ -130,14 +130,17 @@ async function settleId(root: string, dir: string, configured: string | undefine
 async function readLastStop(root: string, bootId: string): Promise<LastStop> {
   const bytes = await readWhole(diskFiles, join(root, 'run'));
   if (bytes === undefined) return 'first-start';
-  let run: { bootId?: unknown; clean?: unknown } | null = null;
-  try {
-    run = JSON.parse(Buffer.from(bytes).toString('utf8')) as typeof run;
-  } catch {
-    return 'reboot';
-  }
+  const run = parseRun(Buffer.from(bytes).toString('utf8'));
   if (run?.clean === true) return 'clean';
   return run?.bootId === bootId ? 'killed' : 'reboot';
+}
+
+function parseRun(text: string): { bootId?: unknown; clean?: unknown } | null {
+  try {
+    return JSON.parse(text) as { bootId?: unknown; clean?: unknown } | null;
+  } catch {
+    return null;
+  }
 }
 
 async function writeRun(root: string, run: { bootId: string; clean: boolean }): Promise<void> {

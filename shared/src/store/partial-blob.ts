@@ -124,7 +124,7 @@ export class PartialBlob {
   async verifyWhole(): Promise<boolean> {
     if (!this.#have.complete) return false;
     const attempt = this.#attempts;
-    await this.#advance();
+    while (attempt === this.#attempts && this.#prefixNext < this.#metainfo.pieceCount) await this.#advance();
     if (attempt !== this.#attempts) return false;
     this.#found ??= this.#prefix.digest();
     return this.#found === this.digest;
@@ -242,9 +242,14 @@ export class PartialBlob {
   }
 
   #advance(): Promise<void> {
-    this.#advancing ??= this.#readBack().finally(() => {
-      this.#advancing = undefined;
-    });
+    if (this.#advancing === undefined) {
+      const running = this.#readBack();
+      this.#advancing = running;
+      const ended = (): void => {
+        if (this.#advancing === running) this.#advancing = undefined;
+      };
+      running.then(ended, ended);
+    }
     return this.#advancing;
   }
 

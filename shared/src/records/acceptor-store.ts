@@ -1,0 +1,94 @@
+import { CodedError } from '../errors.ts';
+import type { Database } from '../store/data-folder.ts';
+import { KeyedLocks } from '../store/keyed-locks.ts';
+import { GroupCommit } from './group-commit.ts';
+import { type AcceptorState, acceptorStep, type Ballot, EMPTY_ACCEPTOR, type RegisterReply, type RegisterRequest } from './register.ts';
+
+const PREFIX = 'r1\0';
+const PREFIX_END = 'r1\x01';
+const MAX_KEY_CHARS = 4096;
+
+/** The acceptors of one origin: registers by key, durable before any answer. */
+export class AcceptorStore {
+  readonly #db: Database;
+  readonly #commits: GroupCommit;
+  readonly #locks = new KeyedLocks<string>();
+
+  constructor(deps: { readonly db: Database; readonly commits: GroupCommit }) {
+    this.#db = deps.db;
+    this.#commits = deps.commits;
+  }
+
+  /** Answers one request of a proposer; requests of one key go one after another. @throws `DISK_FORMAT`, `DISK_CORRUPT` */
+  handle(request: RegisterRequest): Promise<RegisterReply> {
+    return this.#locks.run(request.key, async () => {
+      const state = await this.state(request.key);
+      const { next, reply } = acceptorStep(state, request);
+      if (next !== state) await this.#commits.write({ type: 'put', key: PREFIX + request.key, value: JSON.stringify(next) });
+      return reply;
+    });
+  }
+
+  /** What this acceptor keeps of a register. */
+  async state(key: string): Promise<AcceptorState> {
+    const text = await this.#db.get(PREFIX + key);
+    return text === undefined ? EMPTY_ACCEPTOR : parseState(key, text);
+  }
+
+  /** Keys that begin with `prefix`, in order; for repair and moves. */
+  async *keys(prefix = ''): AsyncGenerator<string, void, void> {
+    const range = prefix === '' ? { gte: PREFIX, lt: PREFIX_END } : { gte: PREFIX + prefix, lt: `${PREFIX}${prefix}\u{10ffff}` };
+    for await (const key of this.#db.keys(range)) yield key.slice(PREFIX.length);
+  }
+
+  /** Resolves when nothing is being written. */
+  async close(): Promise<void> {
+    await this.#locks.allIdle();
+    await this.#commits.idle();
+  }
+}
+
+/** Reads a request that came over the network. @throws `REQUEST_INVALID` and nothing else */
+export function parseRegisterRequest(input: unknown): RegisterRequest {
+  const request = (typeof input === 'object' && input !== null ? input : {}) as Record<string, unknown>;
+  const { type, key, ballot, value } = request;
+  if (typeof key !== 'string' || key === '' || key.length > MAX_KEY_CHARS) throw invalid('key');
+  if (type === 'read') return { type, key };
+  if (!isBallot(ballot)) throw invalid('ballot');
+  const { counter, proposer } = ballot;
+  if (type === 'prepare') return { type, key, ballot: { counter, proposer } };
+  if (type === 'accept') return { type, key, ballot: { counter, proposer }, ...(value === undefined ? {} : { value }) };
+  throw invalid('type');
+}
+
+/** Reads a reply that came over the network. @throws `REQUEST_INVALID` and nothing else */
+export function parseRegisterReply(input: unknown): RegisterReply {
+  const reply = (typeof input === 'object' && input !== null ? input : {}) as Record<string, unknown>;
+  const { type, accepted, promised, value } = reply;
+  if (type === 'accepted') return { type };
+  if (type === 'refused' && isBallot(promised)) return { type, promised };
+  if (type === 'state' && isBallot(accepted)) return { type, accepted, ...(value === undefined ? {} : { value }) };
+  throw invalid('reply');
+}
+
+function isBallot(value: unknown): value is Ballot {
+  const ballot = value as Partial<Ballot> | null;
+  if (typeof ballot !== 'object' || ballot === null || typeof ballot.proposer !== 'string') return false;
+  return Number.isSafeInteger(ballot.counter) && (ballot.counter as number) >= 0 && ballot.proposer.length <= 256;
+}
+
+function parseState(key: string, text: string): AcceptorState {
+  let state: Partial<AcceptorState> | null;
+  try {
+    state = JSON.parse(text) as Partial<AcceptorState> | null;
+  } catch (cause) {
+    throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
+  }
+  if (typeof state?.v === 'number' && (state.v as number) > 1) throw new CodedError('DISK_FORMAT', { detail: { key, found: state.v } });
+  if (state?.v !== 1 || !isBallot(state.promised) || !isBallot(state.accepted)) throw new CodedError('DISK_CORRUPT', { detail: { key } });
+  return state as AcceptorState;
+}
+
+function invalid(part: string): CodedError {
+  return new CodedError('REQUEST_INVALID', { message: `register message is not valid: ${part}`, detail: { part } });
+}

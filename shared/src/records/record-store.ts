@@ -1,0 +1,129 @@
+import type { Digest } from '../digest.ts';
+import type { Database } from '../store/data-folder.ts';
+import { KeyedLocks } from '../store/keyed-locks.ts';
+import { AcceptorStore } from './acceptor-store.ts';
+import { GroupCommit } from './group-commit.ts';
+import { type RecordPage, RecordSet } from './record-set.ts';
+
+/** What a link (upstream, repository) → digest knows of the blob. */
+export interface Link {
+  readonly sizeBytes?: number;
+  readonly mediaType?: string;
+  readonly atMs: number;
+}
+
+/** A tag's place in the index of its repository; its value is in its register. */
+export interface TagEntry {
+  readonly atMs: number;
+}
+
+/** A manifest that names another as its subject. */
+export interface Referrer {
+  readonly artifactType?: string;
+  readonly mediaType: string;
+  readonly sizeBytes: number;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+const REPOSITORY_SEPARATOR = '/';
+
+/**
+ * The records of one origin in the database of its data folder. What is returned as stored survives a power loss.
+ * Replication and quorums are the caller's: every entry merges by its clock, see {@link RecordSet}.
+ */
+export class RecordStore {
+  /** Registers (tags and other compare-and-set values). */
+  readonly registers: AcceptorStore;
+  /** (upstream, repository, digest). */
+  readonly linkSet: RecordSet<Link>;
+  /** (upstream, repository, tag). */
+  readonly tagSet: RecordSet<TagEntry>;
+  /** (upstream, repository). */
+  readonly repositorySet: RecordSet<{ readonly atMs: number }>;
+  /** (upstream, repository, subject digest, referrer digest). */
+  readonly referrerSet: RecordSet<Referrer>;
+  /** (queue, job id): what waits for another side. */
+  readonly jobSet: RecordSet<unknown>;
+  readonly #commits: GroupCommit;
+  readonly #locks = new KeyedLocks<string>();
+
+  constructor(deps: { readonly db: Database }) {
+    const { db } = deps;
+    this.#commits = new GroupCommit({ db });
+    const parts = { db, commits: this.#commits, locks: this.#locks };
+    this.registers = new AcceptorStore({ db, commits: this.#commits });
+    this.linkSet = new RecordSet(parts, 'l1');
+    this.tagSet = new RecordSet(parts, 't1');
+    this.repositorySet = new RecordSet(parts, 'n1');
+    this.referrerSet = new RecordSet(parts, 'f1');
+    this.jobSet = new RecordSet(parts, 'j1');
+  }
+
+  /** Links a blob to a repository, and notes the repository. */
+  async putLink(upstream: string, repository: string, digest: Digest, link: Link): Promise<void> {
+    const stored = this.linkSet.put([upstream, repository, digest], link, link.atMs);
+    await Promise.all([stored, this.#noteRepository(upstream, repository, link.atMs)]);
+  }
+
+  getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {
+    return this.linkSet.get([upstream, repository, digest]);
+  }
+
+  /** Leaves a tombstone. */
+  async deleteLink(upstream: string, repository: string, digest: Digest, atMs: number): Promise<void> {
+    await this.linkSet.delete([upstream, repository, digest], atMs);
+  }
+
+  /** Links of a repository, by digest; `after` is a digest. */
+  async *links(upstream: string, repository: string, page?: RecordPage): AsyncGenerator<{ digest: Digest; link: Link }, void, void> {
+    for await (const { key, value } of this.linkSet.list([upstream, repository], page)) {
+      yield { digest: key[2] as Digest, link: value };
+    }
+  }
+
+  /** Puts a tag into the index of its repository (before its register is written). */
+  async putTag(upstream: string, repository: string, tag: string, atMs: number): Promise<void> {
+    const stored = this.tagSet.put([upstream, repository, tag], { atMs }, atMs);
+    await Promise.all([stored, this.#noteRepository(upstream, repository, atMs)]);
+  }
+
+  async deleteTag(upstream: string, repository: string, tag: string, atMs: number): Promise<void> {
+    await this.tagSet.delete([upstream, repository, tag], atMs);
+  }
+
+  /** Tags of a repository in byte order, from behind `after`, at most `limit`. */
+  async tags(upstream: string, repository: string, page?: RecordPage): Promise<string[]> {
+    const found: string[] = [];
+    for await (const { key } of this.tagSet.list([upstream, repository], page)) found.push(key[2]!);
+    return found;
+  }
+
+  /** Repositories of an upstream in byte order. */
+  async repositories(upstream: string, page?: RecordPage): Promise<string[]> {
+    const found: string[] = [];
+    for await (const { key } of this.repositorySet.list([upstream], page)) found.push(key[1]!);
+    return found;
+  }
+
+  /** Resolves when nothing is being written; the database stays open (the data folder closes it). */
+  async close(): Promise<void> {
+    await this.registers.close();
+    await this.#locks.allIdle();
+    await this.#commits.idle();
+  }
+
+  async #noteRepository(upstream: string, repository: string, atMs: number): Promise<void> {
+    if (await this.repositorySet.has([upstream, repository])) return;
+    await this.repositorySet.put([upstream, repository], { atMs }, atMs);
+  }
+}
+
+/** The register key of a tag; also names its shard's (upstream, repository). */
+export function tagKey(upstream: string, repository: string, tag: string): string {
+  return `tag\0${shardKey(upstream, repository)}\0${tag}`;
+}
+
+/** What the ring places records by: all of a repository's tags, links and referrers live together. */
+export function shardKey(upstream: string, repository: string): string {
+  return `${upstream}${REPOSITORY_SEPARATOR}${repository}`;
+}

@@ -1,0 +1,211 @@
+import { randomUUID } from 'node:crypto';
+import { CodedError } from '../errors.ts';
+import { delay as realDelay } from '../lifecycle.ts';
+import {
+  agreedState,
+  type Ballot,
+  majorityOf,
+  newestValue,
+  nextBallot,
+  type RegisterReply,
+  type RegisterRequest,
+  type RegisterValue,
+} from './register.ts';
+
+export interface RegisterClientDeps {
+  /** Sends a request to one owner; rejects when it does not answer. A reply may come late or never: it is timed out here. */
+  readonly transport: (memberId: string, request: RegisterRequest, signal: AbortSignal) => Promise<RegisterReply>;
+  /** 0 ≤ x < 1, for back-off. */
+  readonly chance: () => number;
+  readonly nowMs: () => number;
+  readonly delay?: (ms: number, signal?: AbortSignal) => Promise<void>;
+  /** Makes proposer ids unique per process: two that share one could break a register. Default: a random UUID. */
+  readonly incarnation?: string;
+}
+
+export interface RegisterClientOptions {
+  readonly proposerId: string;
+  readonly deadlineMs?: number;
+  readonly requestTimeoutMs?: number;
+  readonly backoffMs?: number;
+  readonly maxBackoffMs?: number;
+  /** How often a round that too few owners answered is tried. */
+  readonly quorumTries?: number;
+  /** How long a read waits for the remaining owners when a majority answered but does not agree. */
+  readonly graceMs?: number;
+}
+
+export const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOptions, 'proposerId'>>> = Object.freeze({
+  deadlineMs: 10_000,
+  requestTimeoutMs: 2_000,
+  backoffMs: 10,
+  maxBackoffMs: 500,
+  quorumTries: 3,
+  graceMs: 50,
+});
+
+type StateReply = Extract<RegisterReply, { type: 'state' }>;
+
+/** How a round ended: enough good replies, or a higher ballot in the way, or too few answers. */
+type Round<T> = { readonly type: 'quorum'; readonly replies: T[] } | { readonly type: 'refused' } | { readonly type: 'lost' };
+
+/**
+ * Proposer of compare-and-set registers (CASPaxos). Owners are the configured ones of the key, never stand-ins; a
+ * majority of them decides. All operations on one key are linearizable.
+ */
+export class RegisterClient {
+  readonly #deps: RegisterClientDeps;
+  readonly #options: typeof REGISTER_CLIENT_DEFAULTS;
+  readonly #proposer: string;
+  #counter = 0;
+
+  constructor(deps: RegisterClientDeps, options: RegisterClientOptions) {
+    this.#deps = deps;
+    this.#options = { ...REGISTER_CLIENT_DEFAULTS, ...options };
+    this.#proposer = `${options.proposerId}.${deps.incarnation ?? randomUUID()}`;
+  }
+
+  /**
+   * The value of a register, undefined if never written. One round when a majority agrees, else a whole one that
+   * settles it. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async read<T = RegisterValue>(key: string, owners: readonly string[], signal?: AbortSignal): Promise<T | undefined> {
+    const majority = majorityOf(owners.length);
+    const round = await this.#ask(owners, { type: 'read', key }, isState, signal, (replies) => agreedState(replies, majority) !== undefined);
+    const agreed = round.type === 'quorum' ? agreedState(round.replies, majority) : undefined;
+    if (agreed !== undefined) return agreed.value as T | undefined;
+    return this.change<T>(key, owners, (current) => current, signal);
+  }
+
+  /**
+   * Replaces the value by what `fn` makes of it, and returns that. `fn` may run more than once; if it throws, the value
+   * it saw is settled first, then the error goes on. After `CONFLICT` or `QUORUM_LOST` the change may or may not
+   * have happened. @throws `QUORUM_LOST` if too few owners answer, `CONFLICT` if others kept winning up to the deadline
+   */
+  async change<T = RegisterValue>(
+    key: string,
+    owners: readonly string[],
+    fn: (current: T | undefined) => T | undefined,
+    signal?: AbortSignal,
+  ): Promise<T | undefined> {
+    if (owners.length === 0) throw new CodedError('QUORUM_LOST', { detail: { key, owners: [] } });
+    const untilMs = this.#deps.nowMs() + this.#options.deadlineMs;
+    let lost = 0;
+    for (let tries = 0; ; tries++) {
+      signal?.throwIfAborted();
+      const outcome = await this.#attempt(key, owners, fn, signal);
+      if (outcome.type === 'done') return outcome.value;
+      if (outcome.type === 'threw') throw outcome.error;
+      if (outcome.type === 'lost') lost += 1;
+      if (lost >= this.#options.quorumTries) throw new CodedError('QUORUM_LOST', { detail: { key, owners } });
+      if (this.#deps.nowMs() >= untilMs) throw new CodedError('CONFLICT', { detail: { key, tries: tries + 1 } });
+      await (this.#deps.delay ?? realDelay)(this.#backoffMs(tries), signal);
+    }
+  }
+
+  async #attempt<T>(key: string, owners: readonly string[], fn: (current: T | undefined) => T | undefined, signal?: AbortSignal) {
+    const ballot = nextBallot(this.#counter, this.#proposer);
+    this.#counter = ballot.counter;
+    const prepared = await this.#ask(owners, { type: 'prepare', key, ballot }, isState, signal);
+    if (prepared.type !== 'quorum') return prepared;
+    for (const { accepted } of prepared.replies) this.#saw(accepted);
+    const current = newestValue(prepared.replies) as T | undefined;
+    const made = attemptFn(fn, current);
+    const value = made.type === 'value' ? made.value : current;
+    const request: RegisterRequest = { type: 'accept', key, ballot, ...(value === undefined ? {} : { value }) };
+    const accepted = await this.#ask(owners, request, isAccepted, signal);
+    if (accepted.type !== 'quorum') return accepted;
+    return made.type === 'value' ? { type: 'done' as const, value: made.value } : { type: 'threw' as const, error: made.error };
+  }
+
+  /**
+   * Asks all owners; ends as soon as a majority gave a good reply and `enough` holds (or no further reply can come),
+   * or as soon as a majority is out of reach. Requests under way are not aborted then: late ones still teach owners.
+   */
+  #ask<R extends RegisterReply>(
+    owners: readonly string[],
+    request: RegisterRequest,
+    isGood: (reply: RegisterReply) => reply is R,
+    signal?: AbortSignal,
+    enough: (replies: R[]) => boolean = () => true,
+  ): Promise<Round<R>> {
+    const majority = majorityOf(owners.length);
+    return new Promise((resolve, reject) => {
+      const replies: R[] = [];
+      let left = owners.length;
+      let refused = false;
+      let late = false;
+      const judge = (): void => {
+        if (replies.length >= majority && !late && left > 0 && !enough(replies)) {
+          late = true;
+          this.#after(this.#options.graceMs, judge);
+        } else if (replies.length >= majority && (late || left === 0 || enough(replies))) resolve({ type: 'quorum', replies: [...replies] });
+        else if (replies.length + left < majority) resolve(refused ? { type: 'refused' } : { type: 'lost' });
+      };
+      const onAbort = (): void => reject(signal?.reason);
+      if (signal?.aborted === true) return onAbort();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      const settled = owners.map((owner) =>
+        this.#send(owner, request).then(
+          (reply) => {
+            if (isGood(reply)) replies.push(reply);
+            else if (reply.type === 'refused') {
+              refused = true;
+              this.#saw(reply.promised);
+            }
+            left -= 1;
+            judge();
+          },
+          () => {
+            left -= 1;
+            judge();
+          },
+        ),
+      );
+      void Promise.all(settled).then(() => signal?.removeEventListener('abort', onAbort));
+    });
+  }
+
+  async #send(owner: string, request: RegisterRequest): Promise<RegisterReply> {
+    const abort = new AbortController();
+    const timedOut = (this.#deps.delay ?? realDelay)(this.#options.requestTimeoutMs, abort.signal).then(() => {
+      abort.abort(new CodedError('TIMEOUT', { detail: { owner } }));
+      throw abort.signal.reason;
+    });
+    try {
+      return await Promise.race([this.#deps.transport(owner, request, abort.signal), timedOut]);
+    } finally {
+      timedOut.catch(() => undefined);
+      abort.abort(new CodedError('TIMEOUT', { detail: { owner } }));
+    }
+  }
+
+  #after(ms: number, then: () => void): void {
+    (this.#deps.delay ?? realDelay)(ms).then(then, then);
+  }
+
+  #saw(ballot: Ballot): void {
+    this.#counter = Math.max(this.#counter, ballot.counter);
+  }
+
+  #backoffMs(tries: number): number {
+    const { backoffMs, maxBackoffMs } = this.#options;
+    return Math.min(maxBackoffMs, backoffMs * 2 ** Math.min(tries, 16)) * (0.5 + this.#deps.chance());
+  }
+}
+
+function attemptFn<T>(fn: (current: T | undefined) => T | undefined, current: T | undefined) {
+  try {
+    return { type: 'value' as const, value: fn(current) };
+  } catch (error) {
+    return { type: 'error' as const, error };
+  }
+}
+
+function isState(reply: RegisterReply): reply is StateReply {
+  return reply.type === 'state';
+}
+
+function isAccepted(reply: RegisterReply): reply is Extract<RegisterReply, { type: 'accepted' }> {
+  return reply.type === 'accepted';
+}

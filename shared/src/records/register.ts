@@ -1,0 +1,105 @@
+/** Order of proposals: by counter, then by proposer. Each is used for one value only. */
+export interface Ballot {
+  readonly counter: number;
+  readonly proposer: string;
+}
+
+/** A JSON value; `undefined` stands for a register that was never written. */
+export type RegisterValue = unknown;
+
+/** What one acceptor keeps of one register. `v` is the record's schema. */
+export interface AcceptorState {
+  readonly v: 1;
+  readonly promised: Ballot;
+  /** {@link NO_BALLOT} while nothing was accepted. */
+  readonly accepted: Ballot;
+  readonly value?: RegisterValue;
+}
+
+/** What proposers ask of an acceptor. */
+export type RegisterRequest =
+  | { readonly type: 'read'; readonly key: string }
+  | { readonly type: 'prepare'; readonly key: string; readonly ballot: Ballot }
+  | { readonly type: 'accept'; readonly key: string; readonly ballot: Ballot; readonly value?: RegisterValue };
+
+/** What an acceptor answers. `refused` names the higher ballot that was promised. */
+export type RegisterReply =
+  | { readonly type: 'state'; readonly accepted: Ballot; readonly value?: RegisterValue }
+  | { readonly type: 'accepted' }
+  | { readonly type: 'refused'; readonly promised: Ballot };
+
+/** Lower than every ballot of a proposer. */
+export const NO_BALLOT: Ballot = Object.freeze({ counter: 0, proposer: '' });
+
+/** Negative if `a` is lower than `b`, 0 if they are the same. */
+export function compareBallots(a: Ballot, b: Ballot): number {
+  return a.counter - b.counter || (a.proposer < b.proposer ? -1 : a.proposer > b.proposer ? 1 : 0);
+}
+
+export const EMPTY_ACCEPTOR: AcceptorState = Object.freeze({ v: 1, promised: NO_BALLOT, accepted: NO_BALLOT });
+
+/**
+ * One step of an acceptor (CASPaxos, Rystsov 2018). If `next` differs from `state` it must be durable before the reply
+ * leaves.
+ *
+ * ```
+ * prepare b > promised:  promised = b           → state
+ * accept  b ≥ promised:  promised = accepted = b → accepted
+ * read:                                         → state
+ * ```
+ */
+export function acceptorStep(state: AcceptorState, request: RegisterRequest): { next: AcceptorState; reply: RegisterReply } {
+  switch (request.type) {
+    case 'read':
+      return { next: state, reply: stateReply(state) };
+    case 'prepare': {
+      if (compareBallots(request.ballot, state.promised) <= 0) return refuse(state);
+      const next = { ...state, promised: request.ballot };
+      return { next, reply: stateReply(next) };
+    }
+    case 'accept': {
+      const { ballot, value } = request;
+      if (compareBallots(ballot, state.promised) < 0) return refuse(state);
+      const kept = value === undefined ? {} : { value };
+      return { next: { v: 1, promised: ballot, accepted: ballot, ...kept }, reply: { type: 'accepted' } };
+    }
+  }
+}
+
+/** Majority of the configured owners: 1 of 1, 2 of 2, 2 of 3. */
+export function majorityOf(owners: number): number {
+  return Math.floor(owners / 2) + 1;
+}
+
+/** The value of the highest accepted ballot among promises of a majority: what a change must build on. */
+export function newestValue(states: readonly { readonly accepted: Ballot; readonly value?: RegisterValue }[]): RegisterValue {
+  let newest: { readonly accepted: Ballot; readonly value?: RegisterValue } | undefined;
+  for (const state of states) {
+    if (newest === undefined || compareBallots(state.accepted, newest.accepted) > 0) newest = state;
+  }
+  return newest?.value;
+}
+
+/**
+ * A read of one round: if `majority` of the answers name the same accepted ballot, its value is chosen, and nothing
+ * newer was acknowledged before the read began (any majority that did so would share a member). Else undefined.
+ */
+export function agreedState(
+  states: readonly { readonly accepted: Ballot; readonly value?: RegisterValue }[],
+  majority: number,
+): { readonly accepted: Ballot; readonly value?: RegisterValue } | undefined {
+  return states.find((one) => states.filter((other) => compareBallots(one.accepted, other.accepted) === 0).length >= majority);
+}
+
+/** The ballot after all that were seen. */
+export function nextBallot(seenCounter: number, proposer: string): Ballot {
+  return { counter: seenCounter + 1, proposer };
+}
+
+function stateReply(state: AcceptorState): RegisterReply {
+  return { type: 'state', accepted: state.accepted, ...(state.value === undefined ? {} : { value: state.value }) };
+}
+
+function refuse(state: AcceptorState): { next: AcceptorState; reply: RegisterReply } {
+  return { next: state, reply: { type: 'refused', promised: state.promised } };
+}
