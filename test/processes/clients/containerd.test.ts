@@ -1,0 +1,170 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { freePort, must, quietly, run, testbed, whyNoClients } from '../../support/testbed.ts';
+import { Up } from '../../support/up.ts';
+
+const why = whyNoClients();
+const NODES = ['n1', 'n2', 'n3', 'n4', 'n5'];
+const NAME = 'registry.example:5000';
+
+t.test('five containerds behind five agents', { skip: why ?? false, timeout: 600_000 }, async (t) => {
+  const dir = t.testdir();
+  const port = await freePort();
+  const registry = join(dir, 'registry');
+  await testbed('registry.sh', ['start', registry, String(port)]);
+  t.teardown(() => quietly('registry.sh', ['stop', registry]));
+  await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
+  const up = await Up.start(join(dir, 'data'), [
+    '--agents',
+    '5',
+    '--upstream',
+    `local-registry=http://127.0.0.1:${port},${NAME}`,
+    '--ports-from',
+    '21000',
+  ]);
+  t.teardown(() => up.stop());
+  for (const node of NODES) {
+    await testbed('containerd.sh', ['start', node]);
+    t.teardown(() => quietly('containerd.sh', ['stop', node]));
+  }
+  const mirror = (name: string) =>
+    Promise.all(
+      NODES.map((node, at) => testbed('containerd.sh', ['mirror', node, name, up.cluster.agents[at]!.url])),
+    );
+  await mirror(NAME);
+
+  await t.test('nothing pushed: each blob is fetched from the upstream once', async (t) => {
+    const before = readFileSync(join(registry, 'registry.log'), 'utf8').length;
+    await Promise.all(
+      NODES.map((node) => testbed('containerd.sh', ['cri-pull', node, `${NAME}/t/python:oci`])),
+    );
+    const { stdout } = await testbed('containerd.sh', [
+      'run',
+      'n1',
+      `${NAME}/t/python:oci`,
+      'python3',
+      '-c',
+      'print(6*7)',
+    ]);
+    t.match(stdout, /42/);
+    const log = readFileSync(join(registry, 'registry.log'), 'utf8').slice(before);
+    const gets = blobGets(log);
+    t.ok(gets.size >= 3, `the registry's log names blobs (${gets.size})`);
+    for (const [digest, count] of gets) t.equal(count, 1, `${digest} was fetched ${count} times`);
+  });
+
+  await t.test('Docker types and the multi-arch index', async (t) => {
+    await Promise.all(NODES.map((node) => testbed('containerd.sh', ['pull', node, `${NAME}/t/big:v2s2`])));
+    for (const kind of ['oci', 'v2s2']) {
+      await testbed('containerd.sh', ['pull', 'n2', `${NAME}/t/multi:${kind}`]);
+      const { stdout } = await testbed('containerd.sh', [
+        'run',
+        'n2',
+        `${NAME}/t/multi:${kind}`,
+        'echo',
+        'hello',
+      ]);
+      t.match(stdout, /hello/);
+    }
+  });
+
+  await t.test('a push to a pull-through upstream is refused and says why', async (t) => {
+    const source = `docker://127.0.0.1:${port}/t/python:v2s2`;
+    const target = `docker://${new URL(up.cluster.proxies[0]!.url).host}/t/python:pushed`;
+    const args = ['copy', '--src-tls-verify=false', '--dest-tls-verify=false', source];
+    const { code, stderr } = await run('skopeo', [...args, target]);
+    t.not(code, 0, 'a pull-through upstream takes no push');
+    t.match(stderr, /mode|denied/i);
+  });
+
+  t.equal(await up.stop(), 0, 'drained');
+});
+
+t.test(
+  'mode none: skopeo pushes, five containerds pull and run',
+  { skip: why ?? false, timeout: 600_000 },
+  async (t) => {
+    const dir = t.testdir();
+    const port = await freePort();
+    const registry = join(dir, 'registry');
+    await testbed('registry.sh', ['start', registry, String(port)]);
+    t.teardown(() => quietly('registry.sh', ['stop', registry]));
+    await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
+    const up = await Up.start(join(dir, 'data'), [
+      '--agents',
+      '5',
+      '--origins',
+      '7',
+      '--proxies',
+      '3',
+      '--ports-from',
+      '23000',
+    ]);
+    t.teardown(() => up.stop());
+    for (const node of NODES) {
+      await testbed('containerd.sh', ['start', node]);
+      t.teardown(() => quietly('containerd.sh', ['stop', node]));
+    }
+    const proxies = up.cluster.proxies.map((proxy) => new URL(proxy.url).host);
+    for (const [at, name] of [
+      't/python:oci',
+      't/python:v2s2',
+      't/multi:oci',
+      't/multi:v2s2',
+      't/tiny:oci',
+    ].entries()) {
+      await must('skopeo', [
+        'copy',
+        '--all',
+        '--src-tls-verify=false',
+        '--dest-tls-verify=false',
+        `docker://127.0.0.1:${port}/${name}`,
+        `docker://${proxies[at % proxies.length]}/${name}`,
+      ]);
+    }
+    await Promise.all(
+      NODES.map((node, at) =>
+        testbed('containerd.sh', ['mirror', node, 'local', up.cluster.agents[at]!.url]),
+      ),
+    );
+    await Promise.all(
+      NODES.map((node, at) =>
+        testbed('containerd.sh', [
+          'mirror',
+          node,
+          new URL(up.cluster.proxies[0]!.url).host,
+          up.cluster.agents[at]!.url,
+        ]),
+      ),
+    );
+    const ref = (name: string): string => `${proxies[0]}/${name}`;
+    for (const name of ['t/python:v2s2', 't/multi:oci']) {
+      await Promise.all(NODES.map((node) => testbed('containerd.sh', ['cri-pull', node, ref(name)])));
+    }
+    const { stdout } = await testbed('containerd.sh', [
+      'run',
+      'n5',
+      ref('t/python:v2s2'),
+      'python3',
+      '-c',
+      'print(6*7)',
+    ]);
+    t.match(stdout, /42/);
+    const sums = await Promise.all(up.cluster.agents.map((agent) => up.bytesOf(agent)));
+    const peer = sums.reduce((sum, one) => sum + (one['peer'] ?? 0), 0);
+    t.ok(peer > 0, `agents exchanged pieces (${peer} bytes from peers)`);
+    t.equal(await up.stop(), 0);
+  },
+);
+
+/** How often each blob was fetched whole or in part, from docker-registry's access log. */
+function blobGets(log: string): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const line of log.split('\n')) {
+    const found = /"GET (?:\/v2\/\S+)\/blobs\/(sha256:[0-9a-f]{64})\S* HTTP\/1\.1" (\d+)/.exec(line);
+    if (found?.[1] !== undefined && found[2]?.startsWith('2') === true)
+      counts.set(found[1], (counts.get(found[1]) ?? 0) + 1);
+  }
+  return counts;
+}
