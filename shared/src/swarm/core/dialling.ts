@@ -1,0 +1,117 @@
+import type { DownReason, Emit, KnownPeer, LinkId } from './events.ts';
+import type { CoreLimits } from './limits.ts';
+import type { Chance } from './random.ts';
+
+interface PeerState {
+  peer: KnownPeer;
+  /** `idle` → `dialling` (link drawn) → `linked` → `idle` with a pause. */
+  state: 'idle' | 'dialling' | 'linked';
+  link: LinkId | undefined;
+  failures: number;
+  notBeforeMs: number;
+  nextAddress: number;
+}
+
+/**
+ * Whom to dial and when: known peers, pauses that double, bans. A peer that is full or gone is no liar:
+ * it is asked again later. Origins first, then the own zone, then by lot.
+ */
+export class Dialling {
+  readonly #limits: CoreLimits;
+  readonly #chance: Chance;
+  readonly #ownId: string;
+  readonly #zone: string;
+  readonly #peers = new Map<string, PeerState>();
+  readonly #bannedUntil = new Map<string, number>();
+
+  constructor(init: { limits: CoreLimits; chance: Chance; ownId: string; zone: string }) {
+    this.#limits = init.limits;
+    this.#chance = init.chance;
+    this.#ownId = init.ownId;
+    this.#zone = init.zone;
+  }
+
+  get pending(): number {
+    let count = 0;
+    for (const one of this.#peers.values()) if (one.state === 'dialling') count += 1;
+    return count;
+  }
+
+  learn(peers: readonly KnownPeer[]): void {
+    for (const peer of peers) {
+      if (peer.peerId === this.#ownId || peer.addresses.length === 0) continue;
+      const known = this.#peers.get(peer.peerId);
+      if (known !== undefined) {
+        if (known.peer.addresses.join() !== peer.addresses.join()) known.notBeforeMs = 0;
+        known.peer = peer;
+        continue;
+      }
+      if (this.#peers.size >= this.#limits.knownPeers && !this.#forgetOne()) return;
+      this.#peers.set(peer.peerId, { peer, state: 'idle', link: undefined, failures: 0, notBeforeMs: 0, nextAddress: 0 });
+    }
+  }
+
+  banned(peerId: string, nowMs: number): boolean {
+    return (this.#bannedUntil.get(peerId) ?? 0) > nowMs;
+  }
+
+  /** A liar: never again, or for a while if it is an origin (it may be the only source). */
+  ban(peerId: string, origin: boolean, nowMs: number): void {
+    this.#bannedUntil.set(peerId, origin ? nowMs + this.#limits.originBanMs : Number.POSITIVE_INFINITY);
+  }
+
+  /** Dials what may be dialled now, up to the limit of wires. */
+  dial(wires: number, nowMs: number, draw: () => LinkId, emit: Emit): void {
+    let room = this.#limits.dialledWires - wires - this.pending;
+    if (room <= 0) return;
+    const ready: { one: PeerState; order: number }[] = [];
+    for (const one of this.#peers.values()) {
+      if (one.state !== 'idle' || one.notBeforeMs > nowMs || this.banned(one.peer.peerId, nowMs)) continue;
+      const near = one.peer.zone === this.#zone ? 0 : 1;
+      ready.push({ one, order: (one.peer.origin ? 0 : 2) + near + this.#chance.next() });
+    }
+    ready.sort((a, b) => a.order - b.order);
+    for (const { one } of ready) {
+      if (room-- <= 0) return;
+      one.state = 'dialling';
+      one.link = draw();
+      const address = one.peer.addresses[one.nextAddress++ % one.peer.addresses.length]!;
+      emit({ type: 'dial', link: one.link, peerId: one.peer.peerId, address });
+    }
+  }
+
+  /** True if the link was dialled for a peer that is known. */
+  onUp(peerId: string, link: LinkId): void {
+    const one = this.#peers.get(peerId);
+    if (one === undefined) return;
+    one.state = 'linked';
+    one.link = link;
+    one.failures = 0;
+  }
+
+  onDown(link: LinkId, reason: DownReason, nowMs: number): void {
+    for (const one of this.#peers.values()) {
+      if (one.link !== link) continue;
+      one.link = undefined;
+      one.state = 'idle';
+      if (reason === 'duplicate') {
+        one.notBeforeMs = nowMs + this.#limits.backoffMinMs;
+        return;
+      }
+      const pause = Math.min(this.#limits.backoffMaxMs, this.#limits.backoffMinMs * 2 ** Math.min(10, one.failures));
+      const patience = reason === 'gone' || reason === 'full' || reason === 'done' ? 4 : 1;
+      one.failures += 1;
+      one.notBeforeMs = nowMs + Math.min(this.#limits.backoffMaxMs, pause * patience) * (0.75 + 0.5 * this.#chance.next());
+      return;
+    }
+  }
+
+  #forgetOne(): boolean {
+    for (const [peerId, one] of this.#peers) {
+      if (one.state !== 'idle' || one.failures === 0) continue;
+      this.#peers.delete(peerId);
+      return true;
+    }
+    return false;
+  }
+}

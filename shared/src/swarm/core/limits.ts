@@ -1,0 +1,53 @@
+/** Limits and times of the policy, all in ms, bytes or counts. Reasons: `docs/adr/0010-swarm-wire.md`. */
+export const CORE_LIMITS = Object.freeze({
+  /** Peers remembered from the tracker. */
+  knownPeers: 256,
+  /** Wires that this side dials, and wires in all; above the second a peer is told `full`. */
+  dialledWires: 24,
+  wires: 64,
+  /** Pieces asked of one wire at once. */
+  depthMin: 2,
+  depthMax: 8,
+  /** Pieces asked of one HTTP source at once. */
+  httpDepth: 4,
+  /** Pieces in flight for one swarm. */
+  inFlight: 32,
+  /** Missing pieces looked at for one choice; more are sampled. */
+  sample: 128,
+  /** Pieces straight in front of a reader that everybody takes first, and those that are mixed with the rarest. */
+  readerHead: 2,
+  readerWindow: 32,
+  /** A fetch without a byte for this long gets a second source. With the tick: a switch in ≤ 1.25 s. */
+  stallMs: 1_000,
+  tickMs: 250,
+  /** A wire with open fetches and no byte for this long is closed. */
+  hungMs: 10_000,
+  /** Sources of one piece at once. */
+  fetchers: 2,
+  /** Missing pieces at which the endgame begins. */
+  endgame: 16,
+  /** Age of a fetch, in multiples of what it should take, before the endgame doubles it. */
+  endgameFactor: 2,
+  endgameMinMs: 500,
+  /** Pause after a refused or failed piece, per wire and piece. */
+  refusedMs: 500,
+  backoffMinMs: 500,
+  backoffMaxMs: 30_000,
+  dialMs: 5_000,
+  /** How long an origin that lied is left alone; other liars stay banned. */
+  originBanMs: 30_000,
+  /** A wire older than this gives way to a newer one of the same peer. */
+  settledMs: 5_000,
+  /** Super-seeding: suggestions open per wire, and pieces looked at from the first that nobody has. */
+  suggestionsMin: 3,
+  suggestionsMax: 16,
+  suggestWindow: 32,
+  /** Copies of a piece that an origin gives before it sends askers to the peers that have it. */
+  originCopies: 2,
+  /** Below this number of downloading peers an origin gives whatever is asked. */
+  freeLeechers: 2,
+  wantPeersMs: 1_000,
+});
+
+/** Limits of the core, as {@link CORE_LIMITS}. */
+export type CoreLimits = Readonly<Record<keyof typeof CORE_LIMITS, number>>;

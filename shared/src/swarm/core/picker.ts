@@ -1,0 +1,92 @@
+import type { Link } from './link.ts';
+import type { CoreLimits } from './limits.ts';
+import type { Chance } from './random.ts';
+
+/** What a choice of a piece looks at. */
+export interface PickView {
+  readonly limits: CoreLimits;
+  readonly chance: Chance;
+  /** Pieces that are missing, known by hash, and not in flight: in any order. */
+  readonly wanted: readonly number[];
+  isWanted(index: number): boolean;
+  /** How many wires have it. */
+  rarity(index: number): number;
+  /** Where open readers stand. */
+  readonly readers: readonly number[];
+  /** Whether policy lets this link be asked for it now. */
+  mayAsk(link: Link, index: number, urgent: boolean): boolean;
+}
+
+/**
+ * The next piece to ask of `link`, or −1. What the source suggested first; then, half by half, the rarest of a
+ * reader's window and the rarest of all, ties by lot: so that readers get on, yet not all peers want the same.
+ */
+export function pickPiece(view: PickView, link: Link): number {
+  for (const index of link.suggested) {
+    if (view.isWanted(index) && view.mayAsk(link, index, false)) return index;
+    if (!view.isWanted(index)) link.suggested.delete(index);
+  }
+  if (view.readers.length > 0 && view.chance.next() < 0.5) {
+    const window: number[] = [];
+    for (const at of view.readers) {
+      for (let index = at; index < at + view.limits.readerWindow; index++) if (view.isWanted(index)) window.push(index);
+    }
+    const near = rarest(view, link, window, 0, window.length);
+    if (near >= 0) return near;
+  }
+  const all = view.wanted;
+  if (all.length <= view.limits.sample) return rarest(view, link, all, 0, all.length);
+  const start = view.chance.below(all.length);
+  const sampled = rarest(view, link, all, start, view.limits.sample);
+  return sampled >= 0 ? sampled : rarest(view, link, all, start + view.limits.sample, all.length - view.limits.sample);
+}
+
+function rarest(view: PickView, link: Link, from: readonly number[], start: number, count: number): number {
+  let best = -1;
+  let bestRarity = Number.POSITIVE_INFINITY;
+  let ties = 0;
+  for (let i = 0; i < count; i++) {
+    const index = from[(start + i) % from.length]!;
+    const rarity = view.rarity(index);
+    if (rarity > bestRarity || !view.mayAsk(link, index, false)) continue;
+    if (rarity < bestRarity) {
+      best = index;
+      bestRarity = rarity;
+      ties = 1;
+      continue;
+    }
+    ties += 1;
+    if (view.chance.below(ties) === 0) best = index;
+  }
+  return best;
+}
+
+/** A set of piece indexes with O(1) add, delete and sampling. */
+export class IndexSet {
+  readonly list: number[] = [];
+  readonly #at: Int32Array;
+
+  constructor(size: number) {
+    this.#at = new Int32Array(size).fill(-1);
+  }
+
+  has(index: number): boolean {
+    return index < this.#at.length && this.#at[index]! >= 0;
+  }
+
+  add(index: number): void {
+    if (this.has(index)) return;
+    this.#at[index] = this.list.length;
+    this.list.push(index);
+  }
+
+  delete(index: number): void {
+    const at = this.#at[index]!;
+    if (at < 0) return;
+    const last = this.list.pop()!;
+    this.#at[index] = -1;
+    if (last === index) return;
+    this.list[at] = last;
+    this.#at[last] = at;
+  }
+}

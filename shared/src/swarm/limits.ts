@@ -1,0 +1,35 @@
+/** Limits of the wire. Numbers come from `docs/adr/0010-swarm-wire.md`; all sizes in bytes, all times in ms. */
+export const WIRE_LIMITS = Object.freeze({
+  /** Longest message of a member, without its 4-byte length: a 1 TiB blob's bitfield is 128 KiB. */
+  memberMessageBytes: 256 * 1024 + 9,
+  /** Longest message before the cluster key is proven; also the limit for strangers, once there are any. */
+  strangerMessageBytes: 16 * 1024,
+  /** Longest extension handshake and proof. */
+  handshakeMessageBytes: 4 * 1024,
+  /** Block length that members agree on. */
+  memberBlockBytes: 128 * 1024,
+  /** Block length that every BitTorrent peer understands. */
+  strangerBlockBytes: 16 * 1024,
+  /** Requests of a peer that wait here; further ones are rejected (BEP 6). */
+  queuedRequests: 64,
+  /** A block is read from disk only while less than this waits in the socket. */
+  wireUploadBytes: 1024 * 1024,
+  /** The same for all wires of the engine together. */
+  engineUploadBytes: 32 * 1024 * 1024,
+  /** Reading from a peer stops while more than this waits to be written to it. */
+  controlBacklogBytes: 2 * 1024 * 1024,
+  /** From connection to proven cluster key. */
+  handshakeMs: 5_000,
+  /** HAVEs are collected this long. */
+  haveBatchMs: 20,
+  /** Indexes in one HAVE batch. */
+  haveBatch: 4_096,
+  keepAliveMs: 30_000,
+  /** A socket without any traffic for this long is closed. */
+  idleMs: 90_000,
+  /** Late blocks of cancelled requests that are taken and thrown away, per wire. */
+  cancelledRequests: 1_024,
+});
+
+/** Limits of the wire, as {@link WIRE_LIMITS}. */
+export type WireLimits = Readonly<Record<keyof typeof WIRE_LIMITS, number>>;

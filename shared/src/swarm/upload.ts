@@ -1,0 +1,81 @@
+import type { HardenedWire } from './wire.ts';
+import type { PieceStore } from './swarm.ts';
+import { WIRE_LIMITS } from './limits.ts';
+
+interface Waiting {
+  readonly index: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Upload bytes that are read or queued in sockets, over all wires of an engine. */
+export interface UploadBudget {
+  usedBytes: number;
+}
+
+/**
+ * Serves the requests of one wire, pulled by its socket: a block is read from disk only while less than 1 MiB waits
+ * in the socket and less than 32 MiB in the engine. Order is kept; at most 64 wait (the wire rejects the rest).
+ */
+export class Upload {
+  readonly #wire: HardenedWire;
+  readonly #pieces: PieceStore;
+  readonly #budget: UploadBudget;
+  #waiting: Waiting[] = [];
+  #reading = 0;
+  #stopped = false;
+  readonly #onSent: (bytes: number) => void;
+
+  constructor(deps: { wire: HardenedWire; pieces: PieceStore; budget: UploadBudget; onSent: (bytes: number) => void }) {
+    this.#wire = deps.wire;
+    this.#pieces = deps.pieces;
+    this.#budget = deps.budget;
+    this.#onSent = deps.onSent;
+  }
+
+  add(index: number, offset: number, length: number): void {
+    this.#waiting.push({ index, offset, length });
+    this.pull();
+  }
+
+  cancel(index: number, offset: number): void {
+    const rest = this.#waiting.filter((one) => one.index !== index || one.offset !== offset);
+    for (let i = rest.length; i < this.#waiting.length; i++) this.#wire.forgetRequest();
+    this.#waiting = rest;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#waiting = [];
+  }
+
+  /** Reads on, as far as the socket and the budget let it. */
+  pull(): void {
+    while (!this.#stopped && this.#waiting.length > 0) {
+      if (this.#wire.queuedBytes + this.#reading >= WIRE_LIMITS.wireUploadBytes) return;
+      if (this.#budget.usedBytes >= WIRE_LIMITS.engineUploadBytes && this.#reading > 0) return;
+      const next = this.#waiting.shift()!;
+      this.#reading += next.length;
+      this.#budget.usedBytes += next.length;
+      void this.#serve(next);
+    }
+  }
+
+  async #serve(one: Waiting): Promise<void> {
+    let bytes: Uint8Array | undefined;
+    try {
+      bytes = await this.#pieces.readPiece(one.index, one.offset, one.length);
+    } catch {
+      bytes = undefined;
+    }
+    this.#reading -= one.length;
+    this.#budget.usedBytes -= one.length;
+    if (this.#stopped) return;
+    if (bytes === undefined || bytes.length !== one.length) this.#wire.sendReject(one.index, one.offset, one.length);
+    else {
+      this.#wire.sendBlock(one.index, one.offset, bytes);
+      this.#onSent(bytes.length);
+    }
+    this.pull();
+  }
+}

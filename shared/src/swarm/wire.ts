@@ -1,0 +1,467 @@
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import Wire from 'bittorrent-protocol';
+import { Bitfield } from '../bitfield.ts';
+import { CodedError, isCoded } from '../errors.ts';
+import { LEAF_BYTES, PIECE_BYTES, pieceCount, pieceLength } from '../metainfo/tree.ts';
+import { FrameParser, type FrameSink, HANDSHAKE_BYTES, invalidWire, readUint32 } from './frames.ts';
+import { WIRE_LIMITS, type WireLimits } from './limits.ts';
+import { NONCE_BYTES, PROOF_BYTES, proofMatches, type Transcript, type WireRole, wireProof } from './wire-auth.ts';
+import * as ext from './wire-extensions.ts';
+
+/** What the other end proved to be. */
+export interface ProvenPeer {
+  /** 40 hex characters. */
+  readonly peerId: string;
+  readonly origin: boolean;
+  readonly zone: string;
+  /** Block length for our requests, bytes. */
+  readonly blockBytes: number;
+}
+
+/** What a wire tells its owner. No call comes before `onReady`, none after `onClosed`, except `onSwarm`. */
+export interface WireOwner {
+  /** A listener learned which swarm the dialer means. Returns the blob's size, or undefined: unknown, say goodbye. */
+  onSwarm(swarmIdHex: string, peerIdHex: string): { readonly sizeBytes: number } | undefined;
+  onReady(peer: ProvenPeer): void;
+  /** Fresh copy. At most once, before any HAVE. */
+  onBitfield(pieces: Bitfield): void;
+  onHaves(indexes: readonly number[]): void;
+  onSuggest(index: number): void;
+  /** A valid request; the owner answers by {@link HardenedWire.sendBlock} or {@link HardenedWire.sendReject}. */
+  onRequest(index: number, offset: number, length: number): void;
+  onCancel(index: number, offset: number, length: number): void;
+  /** Bytes of a requested block arrived in its target; `done` with the last ones. */
+  onBlock(index: number, offset: number, count: number, done: boolean): void;
+  onReject(index: number, offset: number): void;
+  /** Less than the upload limit waits in the socket again. */
+  onDrain(): void;
+  /** Once. `error` is undefined after an orderly end. */
+  onClosed(reason: ext.GoneReason | undefined, error: CodedError | undefined): void;
+}
+
+export interface WireInit {
+  readonly socket: Socket;
+  readonly role: WireRole;
+  readonly clusterKey: Uint8Array;
+  readonly peerId: Uint8Array;
+  readonly origin: boolean;
+  readonly zone: string;
+  /** Dialer only. */
+  readonly swarm?: { readonly id: Uint8Array; readonly sizeBytes: number; readonly peerId?: string };
+  readonly owner: WireOwner;
+  readonly limits?: WireLimits;
+}
+
+/**
+ * One connection between two members: `bittorrent-protocol` 5.0.9, hardened. Replaces its parsing (O(n), unsigned
+ * lengths, length caps), bitfield, request and piece handling; keeps its handshake and framing. Whatever a peer
+ * sends, the wire is closed with `WIRE_INVALID` at worst: nothing throws. Pieces are taken and given only after both
+ * ends proved the cluster key. See `docs/adr/0010-swarm-wire.md`.
+ */
+export class HardenedWire extends Wire implements FrameSink {
+  readonly role: WireRole;
+  closed = false;
+  ready = false;
+  downloadedBytes = 0;
+  uploadedBytes = 0;
+  readonly #init: WireInit;
+  readonly #limits: WireLimits;
+  readonly #socket: Socket;
+  readonly #parser: FrameParser;
+  readonly #nonce: Uint8Array = randomBytes(NONCE_BYTES);
+  readonly #timers: NodeJS.Timeout[] = [];
+  #swarmId: Uint8Array | undefined;
+  #sizeBytes = 0;
+  #hello: ext.MemberHello | undefined;
+  #ids: Record<ext.ExtensionName, number> | undefined;
+  #peer: ProvenPeer | undefined;
+  #mayBitfield = true;
+  #gone: ext.GoneReason | undefined;
+  /** Our requests by {@link blockKey}, with the place for their bytes. */
+  readonly #requests = new Map<number, Uint8Array>();
+  readonly #cancelled = new Set<number>();
+  #block: { index: number; offset: number; key: number; wanted: boolean } | undefined;
+  #peerRequests = 0;
+  #haves: number[] = [];
+  #haveTimer: NodeJS.Timeout | undefined;
+
+  constructor(init: WireInit) {
+    super(init.role === 'dialer' ? 'tcpOutgoing' : 'tcpIncoming');
+    this.#init = init;
+    this.#limits = init.limits ?? WIRE_LIMITS;
+    this.role = init.role;
+    this.#socket = init.socket;
+    this.#parser = new FrameParser(this);
+    this.extendedMapping = Object.fromEntries(Object.entries(ext.EXTENSION_IDS).map(([name, id]) => [id, name]));
+    this.extendedHandshake = ext.helloDictionary({
+      version: ext.WIRE_VERSION,
+      features: 0,
+      blockBytes: this.#limits.memberBlockBytes,
+      nonce: this.#nonce,
+      origin: init.origin,
+      zone: init.zone,
+    });
+    this.#listen();
+    if (init.swarm !== undefined) {
+      this.#swarmId = init.swarm.id;
+      this.#sizeBytes = init.swarm.sizeBytes;
+      this.handshake(init.swarm.id, init.peerId, { fast: true });
+    }
+  }
+
+  get queuedBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  /** How many blocks may be requested at once: what the other end queues. */
+  get requestLimit(): number {
+    return this.#limits.queuedRequests;
+  }
+
+  get pendingRequests(): number {
+    return this.#requests.size;
+  }
+
+  sendBitfield(pieces: Bitfield): void {
+    if (this.#open()) this._message(5, [], pieces.bytes.slice());
+  }
+
+  /** Tells a piece; batched over {@link WIRE_LIMITS.haveBatchMs}. */
+  sendHave(index: number): void {
+    if (!this.#open()) return;
+    this.#haves.push(index);
+    if (this.#haves.length >= this.#limits.haveBatch) this.#flushHaves();
+    else this.#haveTimer ??= setTimeout(() => this.#flushHaves(), this.#limits.haveBatchMs);
+  }
+
+  sendSuggest(index: number): void {
+    if (this.#open()) this._message(0x0d, [index], null);
+  }
+
+  /** Asks for a block. Its bytes are written to `target`, which stays borrowed until done, rejected or cancelled. */
+  sendRequest(index: number, offset: number, target: Uint8Array): void {
+    const key = blockKey(index, offset);
+    if (this.#requests.has(key)) throw new TypeError('block requested twice');
+    if (!this.#open()) return;
+    this.#requests.set(key, target);
+    this._message(6, [index, offset, target.length], null);
+  }
+
+  /** Takes a request back; its target is free at once, late bytes are thrown away. */
+  sendCancel(index: number, offset: number): void {
+    const key = blockKey(index, offset);
+    const target = this.#requests.get(key);
+    if (target === undefined) return;
+    this.#requests.delete(key);
+    if (this.#block?.key === key) {
+      this.#block.wanted = false;
+      this.#parser.dropTarget();
+    } else {
+      this.#cancelled.add(key);
+      if (this.#cancelled.size > this.#limits.cancelledRequests) {
+        for (const oldest of this.#cancelled) {
+          this.#cancelled.delete(oldest);
+          break;
+        }
+      }
+    }
+    if (this.#open()) this._message(8, [index, offset, target.length], null);
+  }
+
+  /** Answers a request. `bytes` must not change until the socket took them. Returns false once the wire has enough queued. */
+  sendBlock(index: number, offset: number, bytes: Uint8Array): boolean {
+    this.#peerRequests -= 1;
+    if (!this.#open()) return false;
+    this.#socket.cork();
+    this._message(7, [index, offset], bytes);
+    this.#socket.uncork();
+    this.uploadedBytes += bytes.length;
+    return this.#socket.writableLength < this.#limits.wireUploadBytes;
+  }
+
+  sendReject(index: number, offset: number, length: number): void {
+    this.#peerRequests -= 1;
+    if (this.#open()) this._message(0x10, [index, offset, length], null);
+  }
+
+  /** A request left the owner's queue without an answer (it was cancelled). */
+  forgetRequest(): void {
+    this.#peerRequests -= 1;
+  }
+
+  /** Says why and closes, orderly. Idempotent. */
+  goodbye(reason: ext.GoneReason): void {
+    if (this.closed) return;
+    if (this.#ids !== undefined) this.extended(this.#ids.sepia_gone, ext.encodeGone(reason));
+    this.#finish(undefined, true);
+  }
+
+  /** Closes at once. Idempotent. The error must be coded. */
+  fail(error: CodedError): void {
+    this.#finish(error, false);
+  }
+
+  // FrameSink: what the parser finds.
+
+  onHandshakeFrame(bytes: Uint8Array): void {
+    if (bytes.length !== HANDSHAKE_BYTES || bytes[0] !== 19) throw invalidWire('not BitTorrent');
+    if (Buffer.from(bytes.subarray(1, 20)).toString('latin1') !== 'BitTorrent protocol') throw invalidWire('not BitTorrent');
+    if ((bytes[25]! & 0x10) === 0 || (bytes[27]! & 0x04) === 0) throw invalidWire('no member: extensions missing');
+    this._onHandshakeBuffer(bytes.slice(1));
+  }
+
+  checkLength(length: number): void {
+    const limit = this.ready ? this.#limits.memberMessageBytes : this.#limits.handshakeMessageBytes;
+    if (length > limit) throw invalidWire(`message of ${length} bytes`);
+  }
+
+  onFrame(message: Uint8Array): void {
+    const id = message[0]!;
+    if (!this.ready && id !== 20) throw invalidWire(`message ${id} before the cluster key was proven`);
+    if (FIXED_LENGTHS[id] !== undefined && message.length !== FIXED_LENGTHS[id]) throw invalidWire(`length of message ${id}`);
+    switch (id) {
+      case 4:
+        return this.#onHave([this.#index(message)]);
+      case 5:
+        return this._onBitField(message.subarray(1));
+      case 6:
+        return this._onRequest(readUint32(message, 1), readUint32(message, 5), readUint32(message, 9));
+      case 8:
+        return this.#init.owner.onCancel(readUint32(message, 1), readUint32(message, 5), readUint32(message, 9));
+      case 0x0d:
+        return this.#init.owner.onSuggest(this.#index(message));
+      case 0x10:
+        return this._onReject(readUint32(message, 1), readUint32(message, 5));
+      case 20:
+        if (message.length < 2) throw invalidWire('empty extension message');
+        return this._onExtended(message[1]!, message.subarray(2));
+      default:
+        if (id > 20) throw invalidWire(`message ${id}`);
+    }
+  }
+
+  onBlockHead(index: number, offset: number, length: number): Uint8Array | undefined {
+    if (!this.ready) throw invalidWire('piece before the cluster key was proven');
+    const known = index < this.#pieceCount && offset < PIECE_BYTES && offset % LEAF_BYTES === 0;
+    const key = known ? blockKey(index, offset) : -1;
+    const target = this.#requests.get(key);
+    if (target === undefined) {
+      if (!this.#cancelled.delete(key)) throw invalidWire('piece that was not requested');
+      this.#block = { index, offset, key, wanted: false };
+      return undefined;
+    }
+    if (target.length !== length) throw invalidWire('block of another length');
+    this.#block = { index, offset, key, wanted: true };
+    return target;
+  }
+
+  onBlockBytes(count: number, done: boolean): void {
+    this.downloadedBytes += count;
+    const block = this.#block!;
+    if (done) {
+      this.#block = undefined;
+      if (block.wanted) this.#requests.delete(block.key);
+    }
+    if (block.wanted) this.#init.owner.onBlock(block.index, block.offset, count, done);
+  }
+
+  // Overrides of bittorrent-protocol's private methods.
+
+  override _debug(): void {}
+
+  override _parseHandshake(): void {}
+
+  override _push(data: Uint8Array): unknown {
+    if (this.closed || this.#socket.destroyed) return false;
+    return this.#socket.write(data);
+  }
+
+  override _write(data: Uint8Array, callback: (error: Error | null) => void): void {
+    this.#receive(data);
+    callback(null);
+  }
+
+  override _onHandshake(infoHash: Uint8Array, peerId: Uint8Array, extensions: object): void {
+    const hex = Buffer.from(infoHash).toString('hex');
+    const peerHex = Buffer.from(peerId).toString('hex');
+    if (Buffer.compare(peerId, this.#init.peerId) === 0) throw invalidWire('connected to itself');
+    if (this.role === 'dialer') {
+      if (Buffer.compare(infoHash, this.#swarmId!) !== 0) throw invalidWire('another swarm');
+      const expected = this.#init.swarm?.peerId;
+      if (expected !== undefined && expected !== peerHex) throw invalidWire('another peer id');
+    } else {
+      const swarm = this.#init.owner.onSwarm(hex, peerHex);
+      if (swarm === undefined) return this.#finish(undefined, true);
+      this.#swarmId = infoHash.slice();
+      this.#sizeBytes = swarm.sizeBytes;
+    }
+    super._onHandshake(infoHash.slice(), peerId.slice(), extensions);
+    if (this.role === 'listener') this.handshake(this.#swarmId!, this.#init.peerId, { fast: true });
+  }
+
+  override _onBitField(bytes: Uint8Array): void {
+    if (!this.#mayBitfield) throw invalidWire('bitfield twice or late');
+    this.#mayBitfield = false;
+    const pieces = new Bitfield(this.#pieceCount, bytes);
+    if (bytes.length !== pieces.bytes.length) throw invalidWire('bitfield length');
+    if (Buffer.compare(bytes, pieces.bytes) !== 0) throw invalidWire('bitfield spare bits');
+    this.#init.owner.onBitfield(pieces);
+  }
+
+  override _onRequest(index: number, offset: number, length: number): void {
+    const pieceBytes = index < this.#pieceCount ? pieceLength(this.#sizeBytes, index) : 0;
+    if (length === 0 || length > this.#limits.memberBlockBytes || offset + length > pieceBytes) throw invalidWire('request');
+    this.#peerRequests += 1;
+    if (this.#peerRequests > this.#limits.queuedRequests) return this.sendReject(index, offset, length);
+    this.#init.owner.onRequest(index, offset, length);
+  }
+
+  override _onReject(index: number, offset: number): void {
+    if (index >= this.#pieceCount || offset >= PIECE_BYTES || offset % LEAF_BYTES !== 0) throw invalidWire('reject');
+    const key = blockKey(index, offset);
+    if (this.#requests.delete(key)) this.#init.owner.onReject(index, offset);
+    else this.#cancelled.delete(key);
+  }
+
+  override _onExtended(id: number, payload: Uint8Array): void {
+    if (id === 0) return this.#onHello(payload);
+    if (id === ext.EXTENSION_IDS.sepia_auth) return this.#onProof(payload);
+    if (id === ext.EXTENSION_IDS.sepia_gone) {
+      this.#gone = ext.readGone(payload);
+      return this.#finish(undefined, false);
+    }
+    if (!this.ready) throw invalidWire('extension before the cluster key was proven');
+    if (id !== ext.EXTENSION_IDS.sepia_have) return;
+    this.#onHave(ext.readHaves(payload, this.#pieceCount, this.#limits.haveBatch));
+  }
+
+  get #pieceCount(): number {
+    return pieceCount(this.#sizeBytes);
+  }
+
+  #listen(): void {
+    const socket = this.#socket;
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    socket.on('drain', () => {
+      if (socket.isPaused()) socket.resume();
+      if (this.ready && !this.closed) this.#init.owner.onDrain();
+    });
+    socket.on('end', () => this.#finish(undefined, false));
+    socket.on('error', (cause) => this.#finish(new CodedError('TIMEOUT', { message: 'connection broke', cause }), false));
+    socket.on('close', () => this.#finish(undefined, false));
+    socket.setTimeout(this.#limits.idleMs, () => this.fail(new CodedError('TIMEOUT', { message: 'peer is silent' })));
+    this.#timers.push(
+      setTimeout(() => {
+        if (!this.ready) this.fail(invalidWire('handshake takes too long'));
+      }, this.#limits.handshakeMs),
+      setInterval(() => this.keepAlive(), this.#limits.keepAliveMs),
+    );
+    for (const timer of this.#timers) timer.unref();
+  }
+
+  #receive(chunk: Uint8Array): void {
+    if (this.closed) return;
+    try {
+      this.#parser.push(chunk);
+    } catch (error) {
+      this.fail(isCoded(error) ? error : new CodedError('WIRE_INVALID', { cause: error }));
+      return;
+    }
+    if (this.#socket.writableLength > this.#limits.controlBacklogBytes) this.#socket.pause();
+  }
+
+  #onHello(payload: Uint8Array): void {
+    if (this.#hello !== undefined || this.#swarmId === undefined) throw invalidWire('extension handshake twice or early');
+    const { hello, ids } = ext.readHello(payload);
+    this.#hello = hello;
+    this.#ids = ids;
+    this.extended(ids.sepia_auth, wireProof(this.#init.clusterKey, this.role, this.#transcript(hello)));
+  }
+
+  #onProof(payload: Uint8Array): void {
+    const hello = this.#hello;
+    if (hello === undefined || this.ready || payload.length !== PROOF_BYTES) throw invalidWire('proof out of order');
+    const other = this.role === 'dialer' ? 'listener' : 'dialer';
+    const expected = wireProof(this.#init.clusterKey, other, this.#transcript(hello));
+    if (!proofMatches(expected, payload)) throw invalidWire('cluster key not proven');
+    this.ready = true;
+    clearTimeout(this.#timers[0]);
+    const blockBytes = Math.min(hello.blockBytes, this.#limits.memberBlockBytes);
+    // Blocks must tile pieces and start at leaves: round down to a power of two.
+    this.#peer = { peerId: this.peerId!, origin: hello.origin, zone: hello.zone, blockBytes: 2 ** Math.floor(Math.log2(blockBytes)) };
+    this.#init.owner.onReady(this.#peer);
+  }
+
+  #transcript(hello: ext.MemberHello): Transcript {
+    const dialing = this.role === 'dialer';
+    const theirId = Buffer.from(this.peerId!, 'hex');
+    return {
+      dialerNonce: dialing ? this.#nonce : hello.nonce,
+      listenerNonce: dialing ? hello.nonce : this.#nonce,
+      dialerPeerId: dialing ? this.#init.peerId : theirId,
+      listenerPeerId: dialing ? theirId : this.#init.peerId,
+      swarmId: this.#swarmId!,
+    };
+  }
+
+  #onHave(indexes: readonly number[]): void {
+    this.#mayBitfield = false;
+    this.#init.owner.onHaves(indexes);
+  }
+
+  #index(message: Uint8Array): number {
+    const index = readUint32(message, 1);
+    if (index >= this.#pieceCount) throw invalidWire('index out of range');
+    return index;
+  }
+
+  #flushHaves(): void {
+    clearTimeout(this.#haveTimer);
+    this.#haveTimer = undefined;
+    const haves = this.#haves;
+    this.#haves = [];
+    if (haves.length > 0 && this.#open()) this.extended(this.#ids!.sepia_have, ext.encodeHaves(haves));
+  }
+
+  #open(): boolean {
+    return this.ready && !this.closed;
+  }
+
+  #finish(error: CodedError | undefined, orderly: boolean): void {
+    if (this.closed) return;
+    this.closed = true;
+    clearTimeout(this.#haveTimer);
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#parser.dropTarget();
+    this.#requests.clear();
+    this.#cancelled.clear();
+    if (orderly) {
+      this.#socket.resume();
+      this.#socket.end();
+      this.#socket.setTimeout(1_000, () => this.#socket.destroy());
+    } else this.#socket.destroy();
+    this.#init.owner.onClosed(this.#gone, error);
+  }
+}
+
+/** Exact lengths of messages with the id in front (BEP 3, BEP 6). */
+const FIXED_LENGTHS: Readonly<Record<number, number>> = Object.freeze({
+  0: 1,
+  1: 1,
+  2: 1,
+  3: 1,
+  4: 5,
+  6: 13,
+  8: 13,
+  13: 5,
+  14: 1,
+  15: 1,
+  16: 13,
+  17: 5,
+});
+
+/** One number for (piece, offset): offsets of blocks are multiples of a leaf, 64 to a piece. */
+function blockKey(index: number, offset: number): number {
+  return index * (PIECE_BYTES / LEAF_BYTES) + offset / LEAF_BYTES;
+}
