@@ -1,0 +1,25 @@
+import type { Command } from 'commander';
+import { mainOfRole } from '../up/member-process.ts';
+import { ROLES } from '../up/plan.ts';
+
+const PURPOSE = {
+  origin: "keep the cluster's own copy of blobs and records",
+  tracker: 'tell agents who has what',
+  proxy: 'take pushes and answer for tags',
+  agent: "be a node's registry endpoint and swarm member",
+} as const;
+
+/** `sepia origin|tracker|agent|proxy --config FILE`: that service in this process. */
+export function addRoles(program: Command): void {
+  for (const role of ROLES) {
+    program
+      .command(role)
+      .description(PURPOSE[role])
+      .requiredOption('--config <file>', `its config; "sepia config ${role}" prints one to begin with`)
+      .action(async (flags: { config: string }) => {
+        const main = mainOfRole(role);
+        process.argv = [process.argv[0]!, main, '--config', flags.config];
+        await import(main);
+      });
+  }
+}

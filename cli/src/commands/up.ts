@@ -1,0 +1,73 @@
+import { CodedError } from '@sepia/shared/errors';
+import type { Command } from 'commander';
+import { DEFAULT_COUNTS, DEFAULT_PORTS_FROM } from '../up/plan.ts';
+import { runUp } from '../up/run-up.ts';
+import { parseUpstream, type UpstreamOption } from '../up/upstream-option.ts';
+import { wholeNumber } from './option-values.ts';
+
+interface UpFlags {
+  readonly data: string;
+  readonly origins: number;
+  readonly trackers: number;
+  readonly proxies: number;
+  readonly agents: number;
+  readonly upstream: readonly UpstreamOption[];
+  readonly strangers: string;
+  readonly portsFrom: number;
+  readonly restart: boolean;
+  readonly json: boolean;
+}
+
+/** `sepia up`. */
+export function addUp(program: Command): void {
+  program
+    .command('up')
+    .description('run a whole cluster on this machine until Ctrl-C')
+    .option('--data <folder>', 'folder of its keys, configs, logs and data', './sepia-data')
+    .option('--origins <n>', 'origins', wholeNumber('--origins'), DEFAULT_COUNTS.origin)
+    .option('--trackers <n>', 'trackers', wholeNumber('--trackers'), DEFAULT_COUNTS.tracker)
+    .option('--proxies <n>', 'proxies', wholeNumber('--proxies'), DEFAULT_COUNTS.proxy)
+    .option('--agents <n>', 'agents', wholeNumber('--agents'), DEFAULT_COUNTS.agent)
+    .option(
+      '--upstream <name=url,host…>',
+      'registry to front, with further names it answers to; may be repeated, the first is the default (none: one named local, mode none)',
+      collect,
+      [],
+    )
+    .option('--strangers <policy>', 'who but members may join swarms; only "never" is built', 'never')
+    .option(
+      '--ports-from <port>',
+      'first agent port; the ports of the other roles shift along',
+      wholeNumber('--ports-from'),
+      DEFAULT_PORTS_FROM,
+    )
+    .option('--restart', 'start members again that died', false)
+    .option(
+      '--json',
+      'print cluster.json on standard output when ready, everything else on standard error',
+      false,
+    )
+    .action(async (flags: UpFlags) => {
+      if (flags.strangers !== 'never')
+        throw new CodedError('CONFIG_INVALID', {
+          message: `--strangers: "${flags.strangers}" is not built; only never`,
+        });
+      const counts = {
+        origin: flags.origins,
+        tracker: flags.trackers,
+        proxy: flags.proxies,
+        agent: flags.agents,
+      };
+      await runUp({
+        data: flags.data,
+        shape: { counts, portsFrom: flags.portsFrom },
+        upstreams: flags.upstream,
+        restart: flags.restart,
+        json: flags.json,
+      });
+    });
+}
+
+function collect(text: string, before: readonly UpstreamOption[]): UpstreamOption[] {
+  return [...before, parseUpstream(text)];
+}

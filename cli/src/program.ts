@@ -1,0 +1,15 @@
+import { Command } from 'commander';
+import { addRoles } from './commands/role.ts';
+import { addUp } from './commands/up.ts';
+
+/** The `sepia` command line. Bad usage ends the process with exit 2 and one line. */
+export function buildProgram(): Command {
+  const program = new Command('sepia');
+  program
+    .description('Hands container images to every node of a cluster at once.')
+    .showHelpAfterError('(sepia COMMAND --help shows the options)')
+    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
+  addUp(program);
+  addRoles(program);
+  return program;
+}

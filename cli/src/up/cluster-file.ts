@@ -1,0 +1,62 @@
+import { readFileSync } from 'node:fs';
+import { CodedError, systemCode } from '@sepia/shared/errors';
+import { z } from 'zod';
+
+const MEMBER = z.object({
+  name: z.string(),
+  /** Registry endpoint of agents and proxies, else the main listener. */
+  url: z.string(),
+  adminUrl: z.string(),
+  peers: z.array(z.string()),
+  pid: z.number().int(),
+  log: z.string(),
+  config: z.string(),
+});
+
+const CLUSTER_FILE = z.object({
+  version: z.literal(1),
+  upstreams: z.array(
+    z.object({ name: z.string(), url: z.string().nullable(), hosts: z.array(z.string()), mode: z.string() }),
+  ),
+  proxies: z.array(MEMBER),
+  trackers: z.array(MEMBER),
+  origins: z.array(MEMBER),
+  agents: z.array(MEMBER),
+});
+
+/** `cluster.json`: there while the cluster is ready; it appears by rename and goes at start and stop. */
+export type ClusterFile = z.infer<typeof CLUSTER_FILE>;
+export type ClusterFileMember = z.infer<typeof MEMBER>;
+
+/** @throws {CodedError} `CONFIG_INVALID` when it is not there or not one of ours */
+export function readClusterFile(file: string): ClusterFile {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    const why =
+      systemCode(cause) === 'ENOENT'
+        ? 'is not there: no cluster is ready here; start one with "sepia up" or name its file with --cluster'
+        : `cannot be read (${systemCode(cause)})`;
+    throw new CodedError('CONFIG_INVALID', { message: `${file} ${why}`, cause });
+  }
+  try {
+    return CLUSTER_FILE.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new CodedError('CONFIG_INVALID', { message: `${file} is not a cluster.json`, cause });
+  }
+}
+
+/** Members in the order in which they are shown, with their role. */
+export function membersOf(cluster: ClusterFile): (ClusterFileMember & { role: string })[] {
+  const of = (
+    role: string,
+    members: readonly ClusterFileMember[],
+  ): (ClusterFileMember & { role: string })[] => members.map((member) => ({ ...member, role }));
+  return [
+    ...of('origin', cluster.origins),
+    ...of('tracker', cluster.trackers),
+    ...of('proxy', cluster.proxies),
+    ...of('agent', cluster.agents),
+  ];
+}

@@ -1,0 +1,141 @@
+import { randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import {
+  type ClusterDocument,
+  loadClusterDocument,
+  parseClusterDocument,
+} from '@sepia/shared/cluster/document';
+import { readClusterKey } from '@sepia/shared/config/load';
+import { stringify } from 'yaml';
+import { HOST, type MemberPlan } from './plan.ts';
+import type { UpstreamOption } from './upstream-option.ts';
+
+/** Where everything of a cluster lies below its data folder. */
+export interface ClusterPaths {
+  readonly root: string;
+  readonly key: string;
+  readonly document: string;
+  readonly clusterJson: string;
+  config(name: string): string;
+  log(name: string): string;
+  data(name: string): string;
+}
+
+export function clusterPaths(root: string): ClusterPaths {
+  return {
+    root,
+    key: join(root, 'cluster-key'),
+    document: join(root, 'cluster-document.yaml'),
+    clusterJson: join(root, 'cluster.json'),
+    config: (name) => join(root, 'configs', `${name}.yaml`),
+    log: (name) => join(root, 'logs', `${name}.log`),
+    data: (name) => join(root, 'members', name),
+  };
+}
+
+/** Writes key, cluster document and one config per member. What exists of the key and of members' data is kept. */
+export function writeClusterFiles(
+  paths: ClusterPaths,
+  members: readonly MemberPlan[],
+  upstreams: readonly UpstreamOption[],
+): void {
+  for (const folder of ['configs', 'logs', 'members'])
+    mkdirSync(join(paths.root, folder), { recursive: true });
+  if (!existsSync(paths.key)) {
+    replaceFile(paths.key, `${randomBytes(32).toString('hex')}\n`);
+    chmodSync(paths.key, 0o600);
+  }
+  readClusterKey(paths.key);
+  writeDocument(paths, members, upstreams);
+  for (const member of members) {
+    const text = `# Written by "sepia up" at each start: changes here are lost.\n${stringify(memberConfig(paths, member, upstreams))}`;
+    replaceFile(paths.config(member.name), text);
+  }
+}
+
+/** Writes a file so that readers see the old or the new one, never a part. */
+export function replaceFile(file: string, text: string): void {
+  const temporary = `${file}.${process.pid}.tmp`;
+  writeFileSync(temporary, text, { mode: 0o600 });
+  try {
+    chmodSync(temporary, 0o644);
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** The version goes up only when something in the document changed. */
+function writeDocument(
+  paths: ClusterPaths,
+  members: readonly MemberPlan[],
+  upstreams: readonly UpstreamOption[],
+): void {
+  const content = {
+    members: members.filter((member) => member.role !== 'agent').map(documentMember),
+    upstreams: upstreams.map(({ name, url, hosts, mode }) => ({
+      name,
+      ...(url === undefined ? {} : { url }),
+      hosts: [...hosts],
+      mode,
+    })),
+  };
+  const render = (version: number): string => stringify({ version, ...content });
+  const wanted = parseClusterDocument(render(1), paths.document);
+  const existing = existsSync(paths.document) ? loadClusterDocument(paths.document) : undefined;
+  if (existing !== undefined && sameContent(existing, wanted)) return;
+  replaceFile(paths.document, render((existing?.version ?? 0) + 1));
+}
+
+function sameContent(a: ClusterDocument, b: ClusterDocument): boolean {
+  return JSON.stringify({ ...a, version: 0 }) === JSON.stringify({ ...b, version: 0 });
+}
+
+function documentMember(member: MemberPlan): Record<string, unknown> {
+  const peers = member.peerPort === undefined ? {} : { peers: [`${HOST}:${member.peerPort}`] };
+  return { id: member.name, role: member.role, urls: [`http://${HOST}:${member.port}`], ...peers };
+}
+
+function memberConfig(
+  paths: ClusterPaths,
+  member: MemberPlan,
+  upstreams: readonly UpstreamOption[],
+): Record<string, unknown> {
+  const beside = (path: string): string => relative(join(paths.root, 'configs'), path);
+  const listen = `${HOST}:${member.port}`;
+  const common = {
+    id: member.name,
+    data: beside(paths.data(member.name)),
+    'cluster-key-file': beside(paths.key),
+    'cluster-document': beside(paths.document),
+    'admin-listen': `${HOST}:${member.adminPort}`,
+    log: { level: process.env['SEPIA_LOG_LEVEL'] ?? 'info' },
+  };
+  const peers = { 'peer-listen': [`${HOST}:${member.peerPort}`] };
+  const listeners = { listeners: [{ listen, 'default-upstream': upstreams[0]!.name }] };
+  const cache = { cache: { budget: '50GiB' } };
+  if (member.role === 'tracker') return { ...common, listen };
+  if (member.role === 'origin') return { ...common, listen, ...peers, ...cache };
+  if (member.role === 'proxy') return { ...common, ...listeners };
+  return {
+    ...common,
+    ...listeners,
+    ...peers,
+    ...cache,
+    'back-to-source': { mode: 'auto', after: '5s', 'max-parallel': 2 },
+  };
+}
+
+/** The text of a log from byte `from` on, at most its last 64 KiB; empty when it cannot be read. */
+export function logTail(file: string, from: number): string {
+  try {
+    return readFileSync(file)
+      .subarray(from)
+      .subarray(-64 * 1024)
+      .toString('utf8');
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,56 @@
+import { resolve } from 'node:path';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import { runService } from '@sepia/shared/process';
+import { whatNext } from './hints.ts';
+import type { ClusterShape } from './plan.ts';
+import { StartView } from './start-view.ts';
+import { Supervisor } from './supervisor.ts';
+import { LOCAL_UPSTREAM, type UpstreamOption } from './upstream-option.ts';
+
+export interface UpOptions {
+  readonly data: string;
+  readonly shape: ClusterShape;
+  readonly upstreams: readonly UpstreamOption[];
+  readonly restart: boolean;
+  readonly json: boolean;
+}
+
+const EXIT_REFUSED = 2;
+
+/** `sepia up`: runs a cluster until SIGTERM or SIGINT; with `json` its description is the only thing on standard output. */
+export async function runUp(options: UpOptions): Promise<void> {
+  const out = options.json ? process.stderr : process.stdout;
+  await runService('up', async () => {
+    const upstreams = options.upstreams.length === 0 ? [LOCAL_UPSTREAM] : options.upstreams;
+    let view: StartView | undefined;
+    const supervisor = new Supervisor(
+      { onEvent: (event) => view?.onEvent(event) },
+      { root: resolve(options.data), shape: options.shape, upstreams, restart: options.restart },
+    );
+    view = new StartView(supervisor.members, out);
+    out.write(`Starting ${supervisor.members.length} members in ${supervisor.paths.root}\n`);
+    void start(supervisor, view, options, out);
+    return supervisor;
+  });
+}
+
+async function start(
+  supervisor: Supervisor,
+  view: StartView,
+  options: UpOptions,
+  out: NodeJS.WriteStream,
+): Promise<void> {
+  try {
+    const cluster = await supervisor.start();
+    view.started();
+    if (options.json) process.stdout.write(`${JSON.stringify(cluster)}\n`);
+    else out.write(`${whatNext(cluster, supervisor.paths.clusterJson)}\n`);
+  } catch (error) {
+    view.started();
+    if (isCoded(error, 'DRAINING')) return;
+    await supervisor.stop();
+    const text = isCoded(error) ? `${error.code}: ${error.message}` : String((error as Error).stack ?? error);
+    process.stderr.write(`sepia up: ${text}\n`);
+    process.exit(error instanceof CodedError ? EXIT_REFUSED : 1);
+  }
+}

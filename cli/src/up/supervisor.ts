@@ -1,0 +1,247 @@
+import { rmSync } from 'node:fs';
+import { CodedError } from '@sepia/shared/errors';
+import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
+import { delay } from '@sepia/shared/lifecycle';
+import type { ClusterFile, ClusterFileMember } from './cluster-file.ts';
+import { type ClusterPaths, clusterPaths, replaceFile, writeClusterFiles } from './files.ts';
+import { type Exit, MemberProcess, mainOfRole } from './member-process.ts';
+import { type ClusterShape, HOST, type MemberPlan, planMembers, type Role } from './plan.ts';
+import { demandFreePorts } from './ports.ts';
+import { isReady } from './readiness.ts';
+import type { UpstreamOption } from './upstream-option.ts';
+
+export interface SupervisorOptions {
+  /** Absolute data folder. */
+  readonly root: string;
+  readonly shape: ClusterShape;
+  /** The first is the default. */
+  readonly upstreams: readonly UpstreamOption[];
+  /** Start a member again that died. */
+  readonly restart: boolean;
+  /** Until every member must be ready, in ms. */
+  readonly readyTimeoutMs?: number;
+}
+
+/** What happens to members, for people who watch. */
+export type MemberEvent =
+  | { readonly type: 'starting' | 'ready' | 'stopped'; readonly name: string; readonly atMs: number }
+  | {
+      readonly type: 'died';
+      readonly name: string;
+      readonly atMs: number;
+      readonly why: string;
+      readonly restartInMs: number | undefined;
+    };
+
+interface SupervisorDeps {
+  readonly onEvent: (event: MemberEvent) => void;
+  readonly mainOf?: (role: Role) => string;
+}
+
+const READY_TIMEOUT_MS = 60_000;
+const READY_POLL_MS = 100;
+/** Longer than a member's own drain. */
+const STOP_GRACE_MS = 15_000;
+const RESTART_FIRST_MS = 500;
+const RESTART_MAX_MS = 30_000;
+/** Members that others still need while they drain go last. */
+const STOP_ORDER: readonly (readonly Role[])[] = [['agent', 'proxy'], ['tracker'], ['origin']];
+
+interface Slot {
+  readonly plan: MemberPlan;
+  process: MemberProcess | undefined;
+  deaths: number;
+}
+
+/** Runs every member of a cluster as a process of its own, and keeps `cluster.json` true. */
+export class Supervisor {
+  readonly paths: ClusterPaths;
+  readonly members: readonly MemberPlan[];
+  readonly #options: SupervisorOptions;
+  readonly #deps: Required<SupervisorDeps>;
+  readonly #slots: readonly Slot[];
+  readonly #dispatcher: Dispatcher = createDispatcher({ connections: 2, connectTimeoutMs: 1_000 });
+  readonly #abort = new AbortController();
+  readonly #background = new Set<Promise<void>>();
+  #isUp = false;
+  #stopping: Promise<void> | undefined;
+
+  /** @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` when the shape is impossible */
+  constructor(deps: SupervisorDeps, options: SupervisorOptions) {
+    this.#deps = { mainOf: mainOfRole, ...deps };
+    this.#options = options;
+    this.paths = clusterPaths(options.root);
+    this.members = planMembers(options.shape);
+    this.#slots = this.members.map((plan) => ({ plan, process: undefined, deaths: 0 }));
+  }
+
+  /**
+   * Starts all members and waits until each is ready; then `cluster.json` is there.
+   * @throws {CodedError} `START_FAILED` with one line that names the member; what was started is stopped by {@link stop}
+   */
+  async start(): Promise<ClusterFile> {
+    await demandFreePorts(this.members);
+    rmSync(this.paths.clusterJson, { force: true });
+    writeClusterFiles(this.paths, this.members, this.#options.upstreams);
+    const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
+    await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));
+    this.#abort.signal.throwIfAborted();
+    this.#isUp = true;
+    for (const slot of this.#slots) this.#watch(slot);
+    return this.#publish();
+  }
+
+  /** Drains and stops every member; idempotent. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    this.#abort.abort(new CodedError('DRAINING', { message: 'the cluster is stopping' }));
+    rmSync(this.paths.clusterJson, { force: true });
+    for (const roles of STOP_ORDER) {
+      const slots = this.#slots.filter(
+        (slot) => roles.includes(slot.plan.role) && slot.process !== undefined,
+      );
+      await Promise.all(
+        slots.map(async (slot) => {
+          await slot.process?.stop(STOP_GRACE_MS);
+          this.#tell('stopped', slot);
+        }),
+      );
+    }
+    await Promise.allSettled(this.#background);
+    await this.#dispatcher.close();
+  }
+
+  async #startFirst(slot: Slot, timeoutMs: number): Promise<void> {
+    this.#abort.signal.throwIfAborted();
+    this.#tell('starting', slot);
+    const member = this.#spawn(slot);
+    const outcome = await this.#untilReady(slot.plan, member, timeoutMs);
+    if (outcome === 'ready') return this.#tell('ready', slot);
+    const why =
+      outcome === 'late'
+        ? `is not ready after ${timeoutMs / 1000} s; see ${this.paths.log(slot.plan.name)}`
+        : member.why(outcome);
+    throw new CodedError('START_FAILED', { message: `${slot.plan.name}: ${why}` });
+  }
+
+  #spawn(slot: Slot): MemberProcess {
+    const { name } = slot.plan;
+    const member = new MemberProcess({
+      plan: slot.plan,
+      config: this.paths.config(name),
+      log: this.paths.log(name),
+      mainOf: this.#deps.mainOf,
+    });
+    slot.process = member;
+    return member;
+  }
+
+  async #untilReady(
+    plan: MemberPlan,
+    member: MemberProcess,
+    timeoutMs: number,
+  ): Promise<'ready' | 'late' | Exit> {
+    const deadlineMs = performance.now() + timeoutMs;
+    while (performance.now() < deadlineMs) {
+      if (member.isGone) return await member.exited;
+      this.#abort.signal.throwIfAborted();
+      if (await isReady(`http://${HOST}:${plan.adminPort}`, this.#dispatcher)) return 'ready';
+      await delay(READY_POLL_MS, this.#abort.signal);
+    }
+    return 'late';
+  }
+
+  /** Reports the death of a running member, and starts it again if that is wanted. */
+  #watch(slot: Slot): void {
+    const member = slot.process!;
+    const task = (async () => {
+      const exit = await member.exited;
+      if (this.#abort.signal.aborted) return;
+      slot.deaths += 1;
+      const restartInMs = this.#options.restart
+        ? Math.min(RESTART_MAX_MS, RESTART_FIRST_MS * 2 ** (slot.deaths - 1))
+        : undefined;
+      this.#deps.onEvent({
+        type: 'died',
+        name: slot.plan.name,
+        atMs: performance.now(),
+        why: member.why(exit),
+        restartInMs,
+      });
+      if (restartInMs === undefined) return;
+      await delay(restartInMs, this.#abort.signal);
+      await this.#restart(slot);
+    })().catch((error: unknown) => {
+      if (this.#abort.signal.aborted) return;
+      const why = `cannot be started again: ${(error as Error)?.message ?? String(error)}`;
+      this.#deps.onEvent({
+        type: 'died',
+        name: slot.plan.name,
+        atMs: performance.now(),
+        why,
+        restartInMs: undefined,
+      });
+    });
+    this.#background.add(task);
+    void task.finally(() => this.#background.delete(task));
+  }
+
+  async #restart(slot: Slot): Promise<void> {
+    this.#tell('starting', slot);
+    const member = this.#spawn(slot);
+    const outcome = await this.#untilReady(
+      slot.plan,
+      member,
+      this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS,
+    );
+    if (outcome === 'ready') {
+      slot.deaths = 0;
+      this.#tell('ready', slot);
+      this.#publish();
+    } else if (outcome === 'late') {
+      await member.stop(STOP_GRACE_MS);
+    }
+    this.#watch(slot);
+  }
+
+  #publish(): ClusterFile {
+    const of = (role: Role): ClusterFileMember[] =>
+      this.#slots.filter((slot) => slot.plan.role === role).map((slot) => this.#fileMember(slot));
+    const cluster: ClusterFile = {
+      version: 1,
+      upstreams: this.#options.upstreams.map(({ name, url, hosts, mode }) => ({
+        name,
+        url: url ?? null,
+        hosts: [...hosts],
+        mode,
+      })),
+      proxies: of('proxy'),
+      trackers: of('tracker'),
+      origins: of('origin'),
+      agents: of('agent'),
+    };
+    if (this.#isUp && !this.#abort.signal.aborted)
+      replaceFile(this.paths.clusterJson, `${JSON.stringify(cluster, null, 2)}\n`);
+    return cluster;
+  }
+
+  #fileMember({ plan, process }: Slot): ClusterFileMember {
+    return {
+      name: plan.name,
+      url: `http://${HOST}:${plan.port}`,
+      adminUrl: `http://${HOST}:${plan.adminPort}`,
+      peers: plan.peerPort === undefined ? [] : [`${HOST}:${plan.peerPort}`],
+      pid: process?.pid ?? -1,
+      log: this.paths.log(plan.name),
+      config: this.paths.config(plan.name),
+    };
+  }
+
+  #tell(type: 'starting' | 'ready' | 'stopped', slot: Slot): void {
+    this.#deps.onEvent({ type, name: slot.plan.name, atMs: performance.now() });
+  }
+}

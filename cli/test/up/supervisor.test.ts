@@ -1,0 +1,146 @@
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { readClusterFile } from '../../src/up/cluster-file.ts';
+import { type MemberEvent, Supervisor, type SupervisorOptions } from '../../src/up/supervisor.ts';
+import { LOCAL_UPSTREAM } from '../../src/up/upstream-option.ts';
+import { freeBase } from '../support/ports.ts';
+import { isAlive, until } from '../support/processes.ts';
+
+const COUNTS = { origin: 1, tracker: 1, proxy: 1, agent: 1 };
+const STAND_IN = fileURLToPath(new URL('../support/stand-in.mjs', import.meta.url));
+
+interface Started {
+  supervisor: Supervisor;
+  events: MemberEvent[];
+  root: string;
+}
+
+async function make(t: Test, options: Partial<SupervisorOptions> = {}): Promise<Started> {
+  const root = options.root ?? t.testdir();
+  const shape = options.shape ?? { counts: COUNTS, portsFrom: await freeBase(COUNTS) };
+  const events: MemberEvent[] = [];
+  const deps = { onEvent: (event: MemberEvent) => void events.push(event), mainOf: () => STAND_IN };
+  const supervisor = new Supervisor(deps, {
+    root,
+    shape,
+    upstreams: [LOCAL_UPSTREAM],
+    restart: false,
+    ...options,
+  });
+  t.teardown(async () => await supervisor.stop());
+  return { supervisor, events, root };
+}
+
+function sign(root: string, member: string, name: string): void {
+  mkdirSync(join(root, 'members', member), { recursive: true });
+  writeFileSync(join(root, 'members', member, name), '');
+}
+
+t.test('cluster.json is there while the cluster is ready, and a second run works', async (t) => {
+  const { supervisor, root } = await make(t);
+  const cluster = await supervisor.start();
+  t.same(readClusterFile(join(root, 'cluster.json')), cluster);
+  t.same(Object.keys(cluster), ['version', 'upstreams', 'proxies', 'trackers', 'origins', 'agents']);
+  t.same(cluster.upstreams, [{ name: 'local', url: null, hosts: [], mode: 'none' }]);
+  const agent = cluster.agents[0]!;
+  t.same(Object.keys(agent), ['name', 'url', 'adminUrl', 'peers', 'pid', 'log', 'config']);
+  t.ok(isAlive(agent.pid));
+  t.ok(existsSync(agent.log) && existsSync(agent.config));
+  const key = readFileSync(join(root, 'cluster-key'), 'utf8');
+  await supervisor.stop();
+  t.notOk(existsSync(join(root, 'cluster.json')), 'goes at stop');
+  for (const one of [agent, cluster.origins[0]!]) t.notOk(isAlive(one.pid));
+  t.ok(existsSync(join(root, 'members/origin-1/drained')), 'members are stopped, not killed');
+
+  const portsFrom = Number(new URL(agent.url).port);
+  const again = await make(t, { root, shape: { counts: COUNTS, portsFrom } });
+  await again.supervisor.start();
+  t.equal(readFileSync(join(root, 'cluster-key'), 'utf8'), key, 'the key stays');
+  t.match(readFileSync(join(root, 'cluster-document.yaml'), 'utf8'), /^version: 1$/m, 'so does the version');
+  await again.supervisor.stop();
+  const bigger = await make(t, { root, shape: { counts: { ...COUNTS, proxy: 2 }, portsFrom } });
+  await bigger.supervisor.start();
+  t.match(
+    readFileSync(join(root, 'cluster-document.yaml'), 'utf8'),
+    /^version: 2$/m,
+    'a changed membership is a new version',
+  );
+});
+
+t.test('a member that refuses to start is named with its own line, and nothing is left', async (t) => {
+  const { supervisor, root } = await make(t);
+  sign(root, 'origin-1', 'refuse');
+  await t.rejects(supervisor.start(), {
+    code: 'START_FAILED',
+    message: /^origin-1: START_FAILED: data: .* is in use by another process$/,
+  });
+  await supervisor.stop();
+  t.notOk(existsSync(join(root, 'cluster.json')));
+});
+
+t.test('a member that does not become ready is named', async (t) => {
+  const { supervisor, root } = await make(t, { readyTimeoutMs: 2_000 });
+  sign(root, 'tracker-1', 'unready');
+  await t.rejects(supervisor.start(), {
+    code: 'START_FAILED',
+    message: /^tracker-1: is not ready after 2 s; see .*tracker-1\.log$/,
+  });
+});
+
+t.test('a taken port stops the start before anything is touched', async (t) => {
+  const { supervisor, root } = await make(t);
+  const { port } = supervisor.members.find((member) => member.name === 'proxy-1')!;
+  const squatter = createServer();
+  await new Promise<void>((resolve) => squatter.listen(port, '127.0.0.1', resolve));
+  t.teardown(() => squatter.close());
+  await t.rejects(supervisor.start(), {
+    code: 'START_FAILED',
+    message: new RegExp(`^port ${port} \\(registry port of proxy-1\\) is taken`),
+  });
+  t.notOk(existsSync(join(root, 'configs')));
+});
+
+t.test('a dead member is reported, and started again where that is wanted', async (t) => {
+  const { supervisor, events, root } = await make(t, { restart: true });
+  const before = (await supervisor.start()).agents[0]!.pid;
+  process.kill(before, 'SIGKILL');
+  await until(
+    'the agent has a new pid',
+    () => readClusterFile(join(root, 'cluster.json')).agents[0]!.pid !== before,
+  );
+  t.ok(isAlive(readClusterFile(join(root, 'cluster.json')).agents[0]!.pid));
+  t.match(
+    events.find((event) => event.type === 'died'),
+    { name: 'agent-1', why: /was ended by SIGKILL/, restartInMs: 500 },
+  );
+
+  const plain = await make(t);
+  process.kill((await plain.supervisor.start()).agents[0]!.pid, 'SIGKILL');
+  await until('its death is reported', () => plain.events.some((event) => event.type === 'died'));
+  t.match(
+    plain.events.find((event) => event.type === 'died'),
+    { name: 'agent-1', restartInMs: undefined },
+  );
+});
+
+t.test('a halted member is stopped as well', async (t) => {
+  const { supervisor } = await make(t);
+  const { pid } = (await supervisor.start()).origins[0]!;
+  process.kill(pid, 'SIGSTOP');
+  await supervisor.stop();
+  t.notOk(isAlive(pid));
+});
+
+t.test('a stop during the start leaves nothing', async (t) => {
+  const { supervisor, root } = await make(t);
+  sign(root, 'tracker-1', 'unready');
+  const started = supervisor.start();
+  started.catch(() => undefined);
+  await until('something runs', () => existsSync(join(root, 'members/agent-1')));
+  await supervisor.stop();
+  await t.rejects(started, { code: 'DRAINING' });
+  t.notOk(existsSync(join(root, 'cluster.json')));
+});
