@@ -1,6 +1,6 @@
 import type Koa from 'koa';
 import type { Context, Middleware } from 'koa';
-import { CodedError } from '../../errors.ts';
+import { CodedError, isCoded } from '../../errors.ts';
 import { createApp, type RequestState } from '../../http/app.ts';
 import { queryValue } from '../../http/signed.ts';
 import type { Logger } from '../../log.ts';
@@ -81,7 +81,7 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
       return;
     }
     ctx.set('Docker-Distribution-Api-Version', 'registry/2.0');
-    const route = parseRegistryPath(decodeURIComponent(ctx.path));
+    const route = routeOf(ctx);
     (ctx.state as RequestState).route = route.type;
     const memberUpstream = deps.member?.(ctx);
     if (route.type === 'base') return answerBase(ctx);
@@ -91,6 +91,17 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
     await run(targetOf(ctx, route.name, memberUpstream, deps, options));
   });
   return app;
+}
+
+/** A reference that is no legal tag cannot be there: a read of it is 404 (OCI conformance, "Pull"), a write 400. */
+function routeOf(ctx: Context): RegistryRoute {
+  try {
+    return parseRegistryPath(decodeURIComponent(ctx.path));
+  } catch (error) {
+    const isRead = ctx.method === 'GET' || ctx.method === 'HEAD';
+    if (!isRead || !isCoded(error, 'TAG_INVALID')) throw error;
+    throw new CodedError('TAG_UNKNOWN', { detail: error.detail, cause: error });
+  }
 }
 
 function answerBase(ctx: Context): void {

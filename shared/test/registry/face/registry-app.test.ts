@@ -98,7 +98,7 @@ t.test('bad paths get coded errors', async (t) => {
   const cases: [string, number, string][] = [
     ['/v2/..%2f..%2fetc/manifests/v1', 400, 'NAME_INVALID'],
     ['/v2/UPPER/manifests/v1', 400, 'NAME_INVALID'],
-    ['/v2/a/manifests/-bad', 400, 'TAG_INVALID'],
+    ['/v2/a/manifests/-bad', 404, 'TAG_UNKNOWN'],
     ['/v2/a/blobs/sha256:ABC', 400, 'DIGEST_SYNTAX'],
     [`/v2/a/blobs/${DIGEST.toUpperCase()}`, 400, 'DIGEST_SYNTAX'],
     ['/v2/a/manifests/%', 400, 'REQUEST_INVALID'],

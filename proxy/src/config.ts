@@ -1,0 +1,41 @@
+import { COMMON_KEYS } from '@sepia/shared/config/common';
+import { bytes, duration, hostPort } from '@sepia/shared/config/units';
+import { z } from 'zod';
+
+const LISTENER = z.strictObject({
+  listen: hostPort().describe('Address of the registry endpoint (read and write).'),
+  'default-upstream': z
+    .string()
+    .optional()
+    .describe('Upstream of requests that name none; default: the first of the cluster.'),
+});
+
+const LIMITS = z
+  .strictObject({
+    'open-uploads': z
+      .number()
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(512)
+      .describe('Requests with a blob in their body at once; more are answered with 429.'),
+    'manifest-cache': bytes().prefault('64MiB').describe('Memory for manifests by digest.'),
+    'upload-idle': duration()
+      .prefault('60s')
+      .describe('A request body without progress for this long is cut.'),
+    drain: duration().prefault('10s').describe('How long requests under way may take at a stop.'),
+  })
+  .prefault({});
+
+/** Config file of a proxy. */
+export const PROXY_CONFIG = z.strictObject({
+  ...COMMON_KEYS,
+  listeners: z
+    .array(LISTENER)
+    .min(1)
+    .max(16)
+    .describe('Registry endpoints; a Docker Hub mirror is a listener of its own.'),
+  limits: LIMITS.describe('What a proxy takes at once.'),
+});
+
+export type ProxyConfig = z.infer<typeof PROXY_CONFIG>;

@@ -1,0 +1,229 @@
+import { isDigest } from '@sepia/shared/digest';
+import { countPieces, fullnessCells } from './cells.ts';
+
+/** A member as asked: its status answer as it came, or undefined when it was silent. */
+export interface AskedMember {
+  readonly id: string;
+  readonly role: 'origin' | 'tracker' | 'proxy';
+  readonly zone?: string;
+  readonly answer: unknown;
+}
+
+export interface MemberView {
+  readonly id: string;
+  readonly role: string;
+  readonly zone?: string;
+  readonly up: boolean;
+  readonly version?: string;
+  readonly uptimeSeconds?: number;
+  readonly blobs?: number;
+  readonly usedBytes?: number;
+}
+
+export interface PeerView {
+  readonly id: string;
+  readonly role: 'agent' | 'origin';
+  /** One hex digit per column, see `fullnessCells`. */
+  readonly cells: string;
+  readonly have: number;
+  readonly peerBytes: number;
+  readonly originBytes: number;
+}
+
+export interface SwarmView {
+  readonly digest: string;
+  readonly sizeBytes: number;
+  readonly pieces: number;
+  readonly state: string;
+  readonly progress: number;
+  readonly peers: readonly PeerView[];
+  /** Peers that are not shown. */
+  readonly morePeers: number;
+}
+
+/** What the page shows; figures and names only. */
+export interface ClusterView {
+  readonly atMs: number;
+  readonly clusterVersion: number;
+  readonly members: readonly MemberView[];
+  readonly swarms: readonly SwarmView[];
+  readonly totals: {
+    readonly peerBytes: number;
+    readonly originBytes: number;
+    readonly upstreamBytes: number;
+    readonly nodes: number;
+  };
+}
+
+const MAX_SWARMS = 24;
+const MAX_PEERS = 128;
+const MAX_NODES = 500;
+const MAX_PIECES = 1 << 20;
+
+/** Builds the page's view from status answers; whatever has not the expected form is left out, never trusted. */
+export function clusterView(
+  asked: readonly AskedMember[],
+  clusterVersion: number,
+  nowMs: number,
+): ClusterView {
+  const swarms = new Map<string, Draft>();
+  const nodes = new Map<string, MemberView>();
+  let upstreamBytes = 0;
+  for (const member of asked) {
+    const answer = record(member.answer);
+    upstreamBytes += number(answer['upstreamBytes']) ?? 0;
+    for (const node of list(answer['nodes'])) noteNode(nodes, record(node));
+    for (const swarm of list(answer['swarms'])) noteSwarm(swarms, record(swarm));
+    if (member.role === 'origin')
+      for (const fetch of list(answer['fetches'])) noteFetch(swarms, member.id, record(fetch));
+  }
+  const shown = [...swarms.values()].slice(0, MAX_SWARMS).map(swarmView);
+  const peers = shown.flatMap((swarm) => swarm.peers);
+  return {
+    atMs: nowMs,
+    clusterVersion,
+    members: [...asked.map(memberView), ...nodes.values()],
+    swarms: shown,
+    totals: {
+      peerBytes: sum(peers, 'peerBytes'),
+      originBytes: sum(peers, 'originBytes'),
+      upstreamBytes,
+      nodes: nodes.size,
+    },
+  };
+}
+
+interface Draft {
+  readonly digest: string;
+  readonly sizeBytes: number;
+  readonly pieces: number;
+  readonly state: string;
+  readonly peers: Map<string, PeerView>;
+}
+
+function draftOf(swarms: Map<string, Draft>, facts: Record<string, unknown>): Draft | undefined {
+  const { digest } = facts;
+  const pieces = number(facts['pieces']);
+  if (
+    typeof digest !== 'string' ||
+    !isDigest(digest) ||
+    pieces === undefined ||
+    pieces < 1 ||
+    pieces > MAX_PIECES
+  )
+    return undefined;
+  const known = swarms.get(digest);
+  if (known !== undefined) return known;
+  const draft = {
+    digest,
+    sizeBytes: number(facts['sizeBytes']) ?? 0,
+    pieces,
+    state: text(facts['state']) ?? 'open',
+    peers: new Map<string, PeerView>(),
+  };
+  swarms.set(digest, draft);
+  return draft;
+}
+
+function noteSwarm(swarms: Map<string, Draft>, facts: Record<string, unknown>): void {
+  const draft = draftOf(swarms, facts);
+  if (draft === undefined) return;
+  for (const peer of list(facts['peers']))
+    notePeer(draft, text(record(peer)['nodeId']), 'agent', record(peer));
+}
+
+function noteFetch(swarms: Map<string, Draft>, originId: string, facts: Record<string, unknown>): void {
+  const draft = draftOf(swarms, facts);
+  if (draft !== undefined) notePeer(draft, originId, 'origin', facts);
+}
+
+function notePeer(
+  draft: Draft,
+  id: string | undefined,
+  role: PeerView['role'],
+  facts: Record<string, unknown>,
+): void {
+  const have = text(facts['have'], MAX_PIECES / 4) ?? '';
+  if (id === undefined || draft.peers.has(id)) return;
+  draft.peers.set(id, {
+    id,
+    role,
+    cells: fullnessCells(have, draft.pieces),
+    have: countPieces(have, draft.pieces),
+    peerBytes: number(facts['peerBytes']) ?? 0,
+    originBytes: number(facts['originBytes']) ?? 0,
+  });
+}
+
+function swarmView(draft: Draft): SwarmView {
+  const peers = [...draft.peers.values()].sort((a, b) =>
+    a.role === b.role ? compare(a.id, b.id) : a.role === 'origin' ? -1 : 1,
+  );
+  const have = peers.reduce((all, peer) => all + peer.have, 0);
+  return {
+    digest: draft.digest,
+    sizeBytes: draft.sizeBytes,
+    pieces: draft.pieces,
+    state: draft.state,
+    progress: peers.length === 0 ? 0 : have / (peers.length * draft.pieces),
+    peers: peers.slice(0, MAX_PEERS),
+    morePeers: Math.max(0, peers.length - MAX_PEERS),
+  };
+}
+
+function memberView(asked: AskedMember): MemberView {
+  const answer = record(asked.answer);
+  const version = answer['version'];
+  return {
+    id: asked.id,
+    role: asked.role,
+    up: asked.answer !== undefined,
+    ...optional('zone', asked.zone),
+    ...optional('version', typeof version === 'number' ? String(version) : text(version)),
+    ...optional('uptimeSeconds', number(answer['uptimeSeconds'])),
+    ...optional('blobs', number(answer['blobs'])),
+    ...optional('usedBytes', number(answer['usedBytes'])),
+  };
+}
+
+function noteNode(nodes: Map<string, MemberView>, facts: Record<string, unknown>): void {
+  const id = text(facts['id']);
+  if (id === undefined || nodes.has(id) || nodes.size >= MAX_NODES) return;
+  nodes.set(id, {
+    id,
+    role: 'agent',
+    up: true,
+    ...optional('zone', text(facts['zone'])),
+    ...optional('blobs', number(facts['seeds'])),
+  });
+}
+
+function optional<K extends string, V>(key: K, value: V | undefined): { [key in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { [key in K]?: V });
+}
+
+function record(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : {};
+}
+
+function list(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function number(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined;
+}
+
+function text(value: unknown, maxChars = 200): string | undefined {
+  return typeof value === 'string' && value !== '' ? value.slice(0, maxChars) : undefined;
+}
+
+function sum(peers: readonly PeerView[], key: 'peerBytes' | 'originBytes'): number {
+  return peers.reduce((total, peer) => total + peer[key], 0);
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,111 @@
+import { randomInt } from 'node:crypto';
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import type { InternalClient } from '@sepia/shared/http/client';
+import { CallVerifier } from '@sepia/shared/http/sign';
+import { verifyRequest } from '@sepia/shared/http/signed';
+import type { Logger } from '@sepia/shared/log';
+import { memberUpstream } from '@sepia/shared/registry/face/member-upstream';
+import { createRegistryApp } from '@sepia/shared/registry/face/registry-app';
+import type Koa from 'koa';
+import type { ProxyConfig } from './config.ts';
+import { ManifestCache } from './core/manifest-cache.ts';
+import { readBlob, refuseDelete } from './http/blobs.ts';
+import { putManifest, readManifest } from './http/manifests.ts';
+import { OWN_VERSION, pageRoutes } from './http/page.ts';
+import { PushGate } from './http/push-gate.ts';
+import { listTags } from './http/tags.ts';
+import { appendUpload, cancelUpload, finishUpload, startUpload, uploadStatus } from './http/uploads.ts';
+import type { Origins } from './net/origins.ts';
+import { type OwnStatus, StatusGatherer } from './net/status.ts';
+import { Uploads } from './net/uploads.ts';
+import type { ProxyMetrics } from './proxy-metrics.ts';
+
+/** What the face is built from. */
+export interface FaceParts {
+  readonly id: string;
+  readonly config: ProxyConfig;
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly clusterKey: Uint8Array;
+  readonly origins: Origins;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly startedMs: number;
+  readonly metrics: ProxyMetrics;
+}
+
+/** One app per listener over the same parts. */
+export interface Face {
+  app(defaultUpstream: string): Koa;
+  readonly debug: Readonly<Record<string, () => unknown>>;
+}
+
+/** Wires handlers, page and metrics of a proxy. */
+export function createFace(parts: FaceParts): Face {
+  const { config, cluster, origins, log, nowMs, metrics } = parts;
+  const cache = new ManifestCache(config.limits['manifest-cache']);
+  const gate = new PushGate({ cluster }, { maxOpen: config.limits['open-uploads'] });
+  const uploads = new Uploads(
+    { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },
+    { idleMs: config.limits['upload-idle'] },
+  );
+  const verifier = new CallVerifier(parts.clusterKey);
+  const own = (): OwnStatus => ({
+    id: parts.id,
+    version: OWN_VERSION,
+    uptimeSeconds: Math.round((nowMs() - parts.startedMs) / 1000),
+  });
+  const status = new StatusGatherer({ cluster, client: parts.client, own, nowMs });
+  metrics.watch(
+    'sepia_proxy_manifest_cache_bytes',
+    'Memory held by cached manifests.',
+    () => cache.usedBytes,
+  );
+  metrics.watch('sepia_proxy_open_uploads', 'Requests with a blob in their body.', () => gate.open);
+  metrics.watch('sepia_proxy_origins_answering', 'Origins that answered the last probe.', () =>
+    origins.health.answering(origins.ids),
+  );
+  const other = pageRoutes({
+    status,
+    own,
+    clusterVersion: cluster.version,
+    verify: (ctx) => void verifyRequest(ctx, verifier, nowMs()),
+  });
+  const member = memberUpstream(verifier, nowMs);
+  const blobs = {
+    origins,
+    log,
+    onBytes: (bytes: number) => metrics.bytesOut.inc(bytes),
+    onResume: () => metrics.resumes.inc(),
+  };
+  const manifests = { origins, cache, gate };
+  const upstreams = (): typeof cluster.upstreams => cluster.upstreams;
+  return {
+    app: (defaultUpstream) => {
+      const pushes = { uploads, gate, upstreams, defaultUpstream, log };
+      const write = {
+        startUpload: startUpload(pushes),
+        uploadStatus: uploadStatus(pushes),
+        appendUpload: appendUpload(pushes),
+        finishUpload: finishUpload(pushes),
+        cancelUpload: cancelUpload(pushes),
+        putManifest: putManifest(manifests),
+        deleteManifest: refuseDelete('manifests'),
+        deleteBlob: refuseDelete('blobs'),
+      };
+      const handlers = {
+        manifest: readManifest(manifests),
+        blob: readBlob(blobs),
+        tags: listTags({ origins }),
+        write,
+      };
+      return createRegistryApp(
+        { log, onRequest: metrics.base.onRequest, upstreams, handlers, member, other },
+        { defaultUpstream },
+      );
+    },
+    debug: {
+      origins: () => origins.ids.map((id) => ({ id, suspect: origins.health.isSuspect(id) })),
+    },
+  };
+}

@@ -1,0 +1,165 @@
+import { shardKey } from '@sepia/shared/cluster/cluster';
+import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { type InternalResponse, readLimited } from '@sepia/shared/http/client';
+import { firstAnswer } from '@sepia/shared/http/hedge';
+import type { ResolvedName } from '@sepia/shared/names/upstream-name';
+import { type ManifestAnswer, sendManifest } from '@sepia/shared/registry/face/manifest-answer';
+import type { RegistryHandler } from '@sepia/shared/registry/face/registry-app';
+import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
+import { referenceText } from '@sepia/shared/registry/route';
+import { H_STALE } from '@sepia/shared/wire/headers';
+import type { Context } from 'koa';
+import type { ManifestCache } from '../core/manifest-cache.ts';
+import { whileAlive } from '../net/blob-source.ts';
+import { headerOf, isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import { drainRequest, RequestBody } from '../net/request-body.ts';
+import { clientSignal, locationOf, sendEmpty } from './answers.ts';
+import type { PushGate } from './push-gate.ts';
+
+/** The next origin is asked beside a silent one after this, in ms. */
+const HEDGE_MS = 500;
+/** An origin may have to ask a slow upstream, in ms. */
+const READ_TIMEOUT_MS = 20_000;
+/** A manifest that is stored on a quorum within this is stored, in ms. */
+const WRITE_TIMEOUT_MS = 30_000;
+
+interface ManifestDeps {
+  readonly origins: Origins;
+  readonly cache: ManifestCache;
+  readonly gate: PushGate;
+}
+
+/** GET and HEAD of a manifest: by digest from memory if it is there, a tag always from an origin. */
+export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
+  return async (ctx, target, route) => {
+    const shard = shardKey(target.upstream, target.repository);
+    const { reference } = route;
+    const known = reference.kind === 'digest' ? deps.cache.get(shard, reference.digest) : undefined;
+    if (known !== undefined) return sendManifest(ctx, { ...known, sizeBytes: known.bytes.length });
+    const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
+    const signal = clientSignal(ctx);
+    const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}`;
+    const wanted = reference.kind === 'digest' ? reference.digest : undefined;
+    const ask = async (id: string, abort: AbortSignal): Promise<ManifestAnswer> => {
+      const either = AbortSignal.any([abort, signal]);
+      const answer = await deps.origins.call(id, {
+        method,
+        path,
+        headersTimeoutMs: READ_TIMEOUT_MS,
+        signal: either,
+      });
+      return await manifestOf(answer, id, method, wanted);
+    };
+    const order = deps.origins.health.order(deps.origins.placement(shard).candidates);
+    const found = await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
+    if (found.bytes !== undefined)
+      deps.cache.put(shard, { digest: found.digest, mediaType: found.mediaType, bytes: found.bytes });
+    sendManifest(ctx, found);
+  };
+}
+
+/** Reads an origin's answer and checks the bytes against their digest. @throws {CodedError} `PEER_HTTP` when they lie */
+async function manifestOf(
+  answer: InternalResponse,
+  id: string,
+  method: 'GET' | 'HEAD',
+  wanted: Digest | undefined,
+): Promise<ManifestAnswer> {
+  const bytes = method === 'HEAD' ? undefined : await readLimited(answer.body, MAX_MANIFEST_BYTES, id);
+  if (bytes === undefined) await answer.body.dump();
+  const digest = parseDigest(headerOf(answer, 'docker-content-digest') ?? wanted ?? '');
+  const isLie =
+    (wanted !== undefined && digest !== wanted) ||
+    (bytes !== undefined && digestOf(bytes, digestAlgorithm(digest)) !== digest);
+  if (isLie)
+    throw new CodedError('PEER_HTTP', {
+      message: `origin ${id} sent a manifest that does not match its digest`,
+      detail: { digest },
+    });
+  const stale = Number(headerOf(answer, H_STALE) ?? Number.NaN);
+  return {
+    digest,
+    mediaType: headerOf(answer, 'content-type') ?? 'application/octet-stream',
+    sizeBytes: bytes?.length ?? Number(headerOf(answer, 'content-length') ?? 0),
+    ...(bytes === undefined ? {} : { bytes }),
+    ...(Number.isFinite(stale) ? { staleSeconds: stale } : {}),
+  };
+}
+
+/** PUT of a manifest: checked, then stored and tagged by an origin on a quorum before the 201. */
+export function putManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
+  return async (ctx, target, route) => {
+    deps.gate.checkMode(target);
+    const bytes = await readManifestBody(ctx);
+    const contentType = ctx.get('content-type').split(';')[0]!.trim();
+    const { subject, mediaType } = parseManifest(bytes, contentType);
+    const { reference } = route;
+    if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
+    const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}`;
+    const digest = await store(deps.origins, target, path, bytes, mediaType, clientSignal(ctx));
+    deps.cache.put(shardKey(target.upstream, target.repository), { digest, mediaType, bytes });
+    ctx.set('Location', locationOf(ctx, route.name, `manifests/${digest}`));
+    ctx.set('Docker-Content-Digest', digest);
+    if (subject !== undefined) ctx.set('OCI-Subject', subject);
+    sendEmpty(ctx, 201);
+  };
+}
+
+/** Asks one origin after the other, never two at once: a write that is late must not be sent twice for nothing. */
+async function store(
+  origins: Origins,
+  target: ResolvedName,
+  path: string,
+  bytes: Uint8Array,
+  mediaType: string,
+  signal: AbortSignal,
+): Promise<Digest> {
+  const headers = { 'content-type': mediaType, 'content-length': String(bytes.length) };
+  const order = origins.health.order(
+    origins.placement(shardKey(target.upstream, target.repository)).candidates,
+  );
+  let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
+  for (const id of order) {
+    try {
+      const answer = await whileAlive(origins, id, signal, (running) =>
+        origins.call(id, {
+          method: 'PUT',
+          path,
+          headers,
+          body: bytes,
+          headersTimeoutMs: WRITE_TIMEOUT_MS,
+          signal: running,
+        }),
+      );
+      await answer.body.dump();
+      return parseDigest(headerOf(answer, 'docker-content-digest') ?? digestOf(bytes));
+    } catch (error) {
+      if (isDefinite(error) || signal.aborted) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+async function readManifestBody(ctx: Context): Promise<Buffer> {
+  const tooLarge = (): CodedError => {
+    ctx.res.once('finish', () => drainRequest(ctx.req));
+    return new CodedError('MANIFEST_TOO_LARGE', { detail: { limitBytes: MAX_MANIFEST_BYTES } });
+  };
+  if (Number(ctx.get('content-length') || 0) > MAX_MANIFEST_BYTES) throw tooLarge();
+  const body = new RequestBody(ctx.req);
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > MAX_MANIFEST_BYTES) throw tooLarge();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+function checkDigest(bytes: Uint8Array, digest: Digest): void {
+  const found = digestOf(bytes, digestAlgorithm(digest));
+  if (found !== digest) throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found } });
+}

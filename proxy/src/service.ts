@@ -1,0 +1,113 @@
+import { Cluster } from '@sepia/shared/cluster/cluster';
+import { loadClusterDocument } from '@sepia/shared/cluster/document';
+import { readClusterKey } from '@sepia/shared/config/load';
+import { CodedError } from '@sepia/shared/errors';
+import { startAdmin } from '@sepia/shared/http/admin';
+import { InternalClient } from '@sepia/shared/http/client';
+import { HttpListener } from '@sepia/shared/http/listener';
+import { createDispatcher } from '@sepia/shared/http/sockets';
+import { StopStack, startAll } from '@sepia/shared/lifecycle';
+import { createLogger, type Logger } from '@sepia/shared/log';
+import type { ProxyConfig } from './config.ts';
+import { OriginHealth } from './core/origin-health.ts';
+import { createFace, type FaceParts } from './face.ts';
+import { Origins } from './net/origins.ts';
+import { ProxyMetrics } from './proxy-metrics.ts';
+
+/** Sockets to each origin; an upload or download holds one while it runs. */
+const CONNECTIONS = 256;
+const ADMIN_GRACE_MS = 1_000;
+
+/** A running proxy. `url` is its first listener's; `urls` are all, in the order of the config. */
+export interface RunningProxy {
+  readonly url: string;
+  readonly urls: readonly string[];
+  readonly adminUrl: string;
+  stop(): Promise<void>;
+}
+
+/** Builds and starts a proxy. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
+export async function startProxy(
+  config: ProxyConfig,
+  deps: { readonly log?: Logger } = {},
+): Promise<RunningProxy> {
+  const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
+  const clusterKey = readClusterKey(config['cluster-key-file']);
+  const id = checkedId(config, cluster);
+  const log = deps.log ?? createLogger('proxy', id, config.log.level);
+  const stops = new StopStack();
+  return await startAll(stops, async () => {
+    const nowMs = (): number => Date.now();
+    const dispatcher = createDispatcher({ connections: CONNECTIONS });
+    stops.push('sockets', () => dispatcher.destroy());
+    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs });
+    const stopping = new AbortController();
+    const probing = origins.watch(stopping.signal);
+    stops.push('probes', async () => {
+      stopping.abort(new CodedError('DRAINING'));
+      await probing;
+    });
+    let draining = false;
+    const parts: FaceParts = {
+      id,
+      config,
+      cluster,
+      client,
+      clusterKey,
+      origins,
+      log,
+      nowMs,
+      startedMs: nowMs(),
+      metrics: new ProxyMetrics(id),
+    };
+    const face = createFace(parts);
+    const listeners: HttpListener[] = [];
+    for (const [index, one] of config.listeners.entries()) {
+      const app = face.app(one['default-upstream'] ?? cluster.defaultUpstream);
+      const listener = await HttpListener.start(app.callback(), one.listen, `listeners.${index}.listen`);
+      listeners.push(listener);
+      stops.push(`listener ${one.listen}`, () => listener.stop(0));
+    }
+    const notReady = (): string | undefined => (draining ? 'stopping' : quorumLack(origins));
+    const admin = await startAdmin(
+      { log, metrics: parts.metrics.base, notReady, debug: face.debug },
+      config['admin-listen'],
+    );
+    stops.push('admin', () => admin.stop(ADMIN_GRACE_MS));
+    stops.push('drain', async () => {
+      draining = true;
+      await Promise.all(listeners.map((listener) => listener.stop(config.limits.drain)));
+    });
+    const urls = listeners.map((listener) => listener.url);
+    log.info({ listen: urls, admin: admin.hostPort, clusterVersion: cluster.version }, 'proxy is ready');
+    return { url: urls[0]!, urls, adminUrl: admin.url, stop: () => stops.stop() };
+  });
+}
+
+/** Undefined when as many origins answer as a write needs, whatever its owners are. */
+function quorumLack(origins: Origins): string | undefined {
+  const { ids, health } = origins;
+  const needed = Math.floor(ids.length / 2) + 1;
+  const answering = health.answering(ids);
+  return answering >= needed
+    ? undefined
+    : `${answering} of ${ids.length} origins answer; ${needed} are needed`;
+}
+
+function checkedId(config: ProxyConfig, cluster: Cluster): string {
+  const id = config.id ?? '';
+  if (cluster.findMember(id)?.role !== 'proxy') {
+    throw new CodedError('CONFIG_INVALID', {
+      message: `id: "${id}" is not a proxy of the cluster document; add it there or correct the id`,
+    });
+  }
+  for (const [index, one] of config.listeners.entries()) {
+    const upstream = one['default-upstream'];
+    if (upstream === undefined || cluster.upstreams.some((known) => known.name === upstream)) continue;
+    throw new CodedError('CONFIG_INVALID', {
+      message: `listeners.${index}.default-upstream: "${upstream}" is not an upstream of the cluster document`,
+    });
+  }
+  return id;
+}
