@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { CodedError } from '../errors.ts';
 import { delay as realDelay } from '../lifecycle.ts';
 import {
@@ -19,7 +19,7 @@ export interface RegisterClientDeps {
   readonly chance: () => number;
   readonly nowMs: () => number;
   readonly delay?: (ms: number, signal?: AbortSignal) => Promise<void>;
-  /** Makes proposer ids unique per process: two that share one could break a register. Default: a random UUID. */
+  /** Makes proposer ids unique per process: two that share one could break a register. Default: random. */
   readonly incarnation?: string;
 }
 
@@ -44,6 +44,16 @@ export const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOpti
   graceMs: 50,
 });
 
+/** What a register holds on its acceptors: the value, and the newest changes that made it, oldest first. */
+interface Envelope {
+  readonly v: 1;
+  readonly value?: RegisterValue;
+  readonly recent: readonly string[];
+}
+
+/** Changes remembered in a register: one of them whose answer was lost is not made again. */
+const RECENT_CHANGES = 16;
+
 type StateReply = Extract<RegisterReply, { type: 'state' }>;
 
 /** How a round ended: enough good replies, or a higher ballot in the way, or too few answers. */
@@ -62,7 +72,7 @@ export class RegisterClient {
   constructor(deps: RegisterClientDeps, options: RegisterClientOptions) {
     this.#deps = deps;
     this.#options = { ...REGISTER_CLIENT_DEFAULTS, ...options };
-    this.#proposer = `${options.proposerId}.${deps.incarnation ?? randomUUID()}`;
+    this.#proposer = `${options.proposerId}.${deps.incarnation ?? randomBytes(8).toString('hex')}`;
   }
 
   /**
@@ -73,14 +83,14 @@ export class RegisterClient {
     const majority = majorityOf(owners.length);
     const round = await this.#ask(owners, { type: 'read', key }, isState, signal, (replies) => agreedState(replies, majority) !== undefined);
     const agreed = round.type === 'quorum' ? agreedState(round.replies, majority) : undefined;
-    if (agreed !== undefined) return agreed.value as T | undefined;
+    if (agreed !== undefined) return parseEnvelope(key, agreed.value).value as T | undefined;
     return this.change<T>(key, owners, (current) => current, signal);
   }
 
   /**
-   * Replaces the value by what `fn` makes of it, and returns that. `fn` may run more than once; if it throws, the value
-   * it saw is settled first, then the error goes on. After `CONFLICT` or `QUORUM_LOST` the change may or may not
-   * have happened. @throws `QUORUM_LOST` if too few owners answer, `CONFLICT` if others kept winning up to the deadline
+   * Replaces the value by what `fn` makes of it, and returns that. `fn` may run more than once, but takes effect once
+   * (unless more than 16 others come between two tries); if it throws, the value it saw is settled first, then the
+   * error goes on. After `CONFLICT` or `QUORUM_LOST` the change may or may not have happened. @throws `QUORUM_LOST` if too few owners answer, `CONFLICT` if others kept winning up to the deadline
    */
   async change<T = RegisterValue>(
     key: string,
@@ -90,10 +100,11 @@ export class RegisterClient {
   ): Promise<T | undefined> {
     if (owners.length === 0) throw new CodedError('QUORUM_LOST', { detail: { key, owners: [] } });
     const untilMs = this.#deps.nowMs() + this.#options.deadlineMs;
+    const proposed = new Map<string, T | undefined>();
     let lost = 0;
     for (let tries = 0; ; tries++) {
       signal?.throwIfAborted();
-      const outcome = await this.#attempt(key, owners, fn, signal);
+      const outcome = await this.#attempt(key, owners, fn, proposed, signal);
       if (outcome.type === 'done') return outcome.value;
       if (outcome.type === 'threw') throw outcome.error;
       if (outcome.type === 'lost') lost += 1;
@@ -103,15 +114,26 @@ export class RegisterClient {
     }
   }
 
-  async #attempt<T>(key: string, owners: readonly string[], fn: (current: T | undefined) => T | undefined, signal?: AbortSignal) {
+  async #attempt<T>(
+    key: string,
+    owners: readonly string[],
+    fn: (current: T | undefined) => T | undefined,
+    proposed: Map<string, T | undefined>,
+    signal?: AbortSignal,
+  ) {
     const ballot = nextBallot(this.#counter, this.#proposer);
     this.#counter = ballot.counter;
     const prepared = await this.#ask(owners, { type: 'prepare', key, ballot }, isState, signal);
     if (prepared.type !== 'quorum') return prepared;
     for (const { accepted } of prepared.replies) this.#saw(accepted);
-    const current = newestValue(prepared.replies) as T | undefined;
-    const made = attemptFn(fn, current);
-    const value = made.type === 'value' ? made.value : current;
+    const newest = newestValue(prepared.replies);
+    const current = parseEnvelope(key, newest);
+    const earlier = current.recent.find((change) => proposed.has(change));
+    const made = earlier === undefined ? attemptFn(fn, current.value as T | undefined) : { type: 'value' as const, value: proposed.get(earlier) };
+    const changed = earlier === undefined && made.type === 'value' && made.value !== current.value;
+    const change = `${ballot.counter}.${ballot.proposer}`;
+    if (changed) proposed.set(change, made.value);
+    const value = changed ? envelope(made.value, [...current.recent, change]) : newest;
     const request: RegisterRequest = { type: 'accept', key, ballot, ...(value === undefined ? {} : { value }) };
     const accepted = await this.#ask(owners, request, isAccepted, signal);
     if (accepted.type !== 'quorum') return accepted;
@@ -146,7 +168,7 @@ export class RegisterClient {
       if (signal?.aborted === true) return onAbort();
       signal?.addEventListener('abort', onAbort, { once: true });
       const settled = owners.map((owner) =>
-        this.#send(owner, request).then(
+        this.#send(owner, request, signal).then(
           (reply) => {
             if (isGood(reply)) replies.push(reply);
             else if (reply.type === 'refused') {
@@ -166,17 +188,17 @@ export class RegisterClient {
     });
   }
 
-  async #send(owner: string, request: RegisterRequest): Promise<RegisterReply> {
-    const abort = new AbortController();
-    const timedOut = (this.#deps.delay ?? realDelay)(this.#options.requestTimeoutMs, abort.signal).then(() => {
-      abort.abort(new CodedError('TIMEOUT', { detail: { owner } }));
-      throw abort.signal.reason;
+  async #send(owner: string, request: RegisterRequest, signal?: AbortSignal): Promise<RegisterReply> {
+    const ended = new AbortController();
+    const either = signal === undefined ? ended.signal : AbortSignal.any([ended.signal, signal]);
+    const timedOut = (this.#deps.delay ?? realDelay)(this.#options.requestTimeoutMs, either).then(() => {
+      throw new CodedError('TIMEOUT', { detail: { owner } });
     });
     try {
-      return await Promise.race([this.#deps.transport(owner, request, abort.signal), timedOut]);
+      return await Promise.race([this.#deps.transport(owner, request, either), timedOut]);
     } finally {
       timedOut.catch(() => undefined);
-      abort.abort(new CodedError('TIMEOUT', { detail: { owner } }));
+      ended.abort(new CodedError('TIMEOUT', { detail: { owner } }));
     }
   }
 
@@ -192,6 +214,18 @@ export class RegisterClient {
     const { backoffMs, maxBackoffMs } = this.#options;
     return Math.min(maxBackoffMs, backoffMs * 2 ** Math.min(tries, 16)) * (0.5 + this.#deps.chance());
   }
+}
+
+function envelope(value: RegisterValue, recent: readonly string[]): Envelope {
+  return { v: 1, ...(value === undefined ? {} : { value }), recent: recent.slice(-RECENT_CHANGES) };
+}
+
+/** @throws `DISK_FORMAT` for a record of a newer version */
+function parseEnvelope(key: string, found: RegisterValue): Envelope {
+  if (found === undefined) return { v: 1, recent: [] };
+  const one = found as Partial<Envelope> | null;
+  if (typeof one === 'object' && one?.v === 1 && Array.isArray(one.recent)) return one as Envelope;
+  throw new CodedError('DISK_FORMAT', { message: 'record has a form that this version does not read', detail: { key, found: one?.v } });
 }
 
 function attemptFn<T>(fn: (current: T | undefined) => T | undefined, current: T | undefined) {
