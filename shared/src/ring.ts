@@ -30,7 +30,10 @@ const SCORE_BITS = 53;
  * Weighted rendezvous order of `members` for `key`, best first: score = −weight / ln(h), where h in (0, 1) comes
  * from the first 8 bytes of SHA-256(id ‖ 0 ‖ key). A member that leaves moves only its own keys. Ties break by id.
  */
-export function rendezvous(key: string, members: readonly { readonly id: string; readonly weight: number }[]): string[] {
+export function rendezvous(
+  key: string,
+  members: readonly { readonly id: string; readonly weight: number }[],
+): string[] {
   const scored = members.map(({ id, weight }) => ({ id, score: score(key, id, weight) }));
   scored.sort((a, b) => b.score - a.score || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
   return scored.map(({ id }) => id);
@@ -39,8 +42,14 @@ export function rendezvous(key: string, members: readonly { readonly id: string;
 /** Owners and stand-ins of a digest or record key. @throws {TypeError} on a repeated id or a weight that is not positive */
 export function ownersOf(key: string, members: readonly RingMember[]): Ownership {
   checkMembers(members);
-  const able = rendezvous(key, members.filter(({ state }) => state !== 'draining'));
-  const draining = rendezvous(key, members.filter(({ state }) => state === 'draining'));
+  const able = rendezvous(
+    key,
+    members.filter(({ state }) => state !== 'draining'),
+  );
+  const draining = rendezvous(
+    key,
+    members.filter(({ state }) => state === 'draining'),
+  );
   const replicas = Math.min(MAX_REPLICAS, able.length);
   return {
     order: [...able, ...draining],

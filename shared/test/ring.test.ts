@@ -2,8 +2,13 @@ import fc from 'fast-check';
 import t from 'tap';
 import { ownersOf, type RingMember, rendezvous } from '../src/ring.ts';
 
-const member = (id: string, weight = 1, state: RingMember['state'] = 'active'): RingMember => ({ id, weight, state });
-const ring = (count: number): RingMember[] => Array.from({ length: count }, (_, index) => member(`o${index + 1}`));
+const member = (id: string, weight = 1, state: RingMember['state'] = 'active'): RingMember => ({
+  id,
+  weight,
+  state,
+});
+const ring = (count: number): RingMember[] =>
+  Array.from({ length: count }, (_, index) => member(`o${index + 1}`));
 
 t.test('owners, stand-ins and quorum follow the configured membership', async (t) => {
   t.match(ownersOf('k', ring(1)), { replicas: 1, writeQuorum: 1, standIns: [] });
@@ -39,7 +44,10 @@ t.test('a member that leaves moves only its own keys', async (t) => {
       const members = ring(count);
       const before = rendezvous(key, members);
       const gone = members[pick % count]!.id;
-      const after = rendezvous(key, members.filter(({ id }) => id !== gone));
+      const after = rendezvous(
+        key,
+        members.filter(({ id }) => id !== gone),
+      );
       return JSON.stringify(after) === JSON.stringify(before.filter((id) => id !== gone));
     }),
   );

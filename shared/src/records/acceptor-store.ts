@@ -1,8 +1,15 @@
 import { CodedError } from '../errors.ts';
 import type { Database } from '../store/data-folder.ts';
 import { KeyedLocks } from '../store/keyed-locks.ts';
-import { GroupCommit } from './group-commit.ts';
-import { type AcceptorState, acceptorStep, type Ballot, EMPTY_ACCEPTOR, type RegisterReply, type RegisterRequest } from './register.ts';
+import type { GroupCommit } from './group-commit.ts';
+import {
+  type AcceptorState,
+  acceptorStep,
+  type Ballot,
+  EMPTY_ACCEPTOR,
+  type RegisterReply,
+  type RegisterRequest,
+} from './register.ts';
 
 const PREFIX = 'r1\0';
 const PREFIX_END = 'r1\x01';
@@ -24,7 +31,8 @@ export class AcceptorStore {
     return this.#locks.run(request.key, async () => {
       const state = await this.state(request.key);
       const { next, reply } = acceptorStep(state, request);
-      if (next !== state) await this.#commits.write({ type: 'put', key: PREFIX + request.key, value: JSON.stringify(next) });
+      if (next !== state)
+        await this.#commits.write({ type: 'put', key: PREFIX + request.key, value: JSON.stringify(next) });
       return reply;
     });
   }
@@ -37,7 +45,10 @@ export class AcceptorStore {
 
   /** Keys that begin with `prefix`, in order; for repair and moves. */
   async *keys(prefix = ''): AsyncGenerator<string, void, void> {
-    const range = prefix === '' ? { gte: PREFIX, lt: PREFIX_END } : { gte: PREFIX + prefix, lt: `${PREFIX}${prefix}\u{10ffff}` };
+    const range =
+      prefix === ''
+        ? { gte: PREFIX, lt: PREFIX_END }
+        : { gte: PREFIX + prefix, lt: `${PREFIX}${prefix}\u{10ffff}` };
     for await (const key of this.#db.keys(range)) yield key.slice(PREFIX.length);
   }
 
@@ -57,7 +68,8 @@ export function parseRegisterRequest(input: unknown): RegisterRequest {
   if (!isBallot(ballot)) throw invalid('ballot');
   const { counter, proposer } = ballot;
   if (type === 'prepare') return { type, key, ballot: { counter, proposer } };
-  if (type === 'accept') return { type, key, ballot: { counter, proposer }, ...(value === undefined ? {} : { value }) };
+  if (type === 'accept')
+    return { type, key, ballot: { counter, proposer }, ...(value === undefined ? {} : { value }) };
   throw invalid('type');
 }
 
@@ -67,14 +79,17 @@ export function parseRegisterReply(input: unknown): RegisterReply {
   const { type, accepted, promised, value } = reply;
   if (type === 'accepted') return { type };
   if (type === 'refused' && isBallot(promised)) return { type, promised };
-  if (type === 'state' && isBallot(accepted)) return { type, accepted, ...(value === undefined ? {} : { value }) };
+  if (type === 'state' && isBallot(accepted))
+    return { type, accepted, ...(value === undefined ? {} : { value }) };
   throw invalid('reply');
 }
 
 function isBallot(value: unknown): value is Ballot {
   const ballot = value as Partial<Ballot> | null;
   if (typeof ballot !== 'object' || ballot === null || typeof ballot.proposer !== 'string') return false;
-  return Number.isSafeInteger(ballot.counter) && (ballot.counter as number) >= 0 && ballot.proposer.length <= 256;
+  return (
+    Number.isSafeInteger(ballot.counter) && (ballot.counter as number) >= 0 && ballot.proposer.length <= 256
+  );
 }
 
 function parseState(key: string, text: string): AcceptorState {
@@ -84,11 +99,16 @@ function parseState(key: string, text: string): AcceptorState {
   } catch (cause) {
     throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
   }
-  if (typeof state?.v === 'number' && (state.v as number) > 1) throw new CodedError('DISK_FORMAT', { detail: { key, found: state.v } });
-  if (state?.v !== 1 || !isBallot(state.promised) || !isBallot(state.accepted)) throw new CodedError('DISK_CORRUPT', { detail: { key } });
+  if (typeof state?.v === 'number' && (state.v as number) > 1)
+    throw new CodedError('DISK_FORMAT', { detail: { key, found: state.v } });
+  if (state?.v !== 1 || !isBallot(state.promised) || !isBallot(state.accepted))
+    throw new CodedError('DISK_CORRUPT', { detail: { key } });
   return state as AcceptorState;
 }
 
 function invalid(part: string): CodedError {
-  return new CodedError('REQUEST_INVALID', { message: `register message is not valid: ${part}`, detail: { part } });
+  return new CodedError('REQUEST_INVALID', {
+    message: `register message is not valid: ${part}`,
+    detail: { part },
+  });
 }

@@ -1,7 +1,9 @@
 import type { Database } from '../store/data-folder.ts';
 
 /** One write of a batch. Keys of the whole database, not of a part. */
-export type Write = { readonly type: 'put'; readonly key: string; readonly value: string } | { readonly type: 'del'; readonly key: string };
+export type Write =
+  | { readonly type: 'put'; readonly key: string; readonly value: string }
+  | { readonly type: 'del'; readonly key: string };
 
 interface Waiting {
   readonly writes: readonly Write[];
@@ -44,7 +46,10 @@ export class GroupCommit {
     while (this.#waiting.length > 0) {
       const group = this.#take();
       try {
-        await this.#db.batch(group.flatMap(({ writes }) => writes.slice()), { sync: true });
+        await this.#db.batch(
+          group.flatMap(({ writes }) => writes.slice()),
+          { sync: true },
+        );
         for (const { resolve } of group) resolve();
       } catch (error) {
         for (const { reject } of group) reject(error);
@@ -56,7 +61,8 @@ export class GroupCommit {
   #take(): Waiting[] {
     let count = 0;
     let size = 0;
-    while (count < this.#waiting.length && (size === 0 || size < BATCH_WRITES)) size += this.#waiting[count++]!.writes.length;
+    while (count < this.#waiting.length && (size === 0 || size < BATCH_WRITES))
+      size += this.#waiting[count++]!.writes.length;
     return this.#waiting.splice(0, count);
   }
 }

@@ -1,6 +1,6 @@
 import { CodedError } from '../errors.ts';
 import type { Database } from '../store/data-folder.ts';
-import { KeyedLocks } from '../store/keyed-locks.ts';
+import type { KeyedLocks } from '../store/keyed-locks.ts';
 import type { GroupCommit } from './group-commit.ts';
 
 const SEPARATOR = '\0';
@@ -34,11 +34,18 @@ interface Stored {
  * tombstone at the same time: merging in any order ends the same on every owner.
  */
 export class RecordSet<T> {
-  readonly #deps: { readonly db: Database; readonly commits: GroupCommit; readonly locks: KeyedLocks<string> };
+  readonly #deps: {
+    readonly db: Database;
+    readonly commits: GroupCommit;
+    readonly locks: KeyedLocks<string>;
+  };
   readonly #prefix: string;
 
   /** `name` begins every key of this set in the database. */
-  constructor(deps: { readonly db: Database; readonly commits: GroupCommit; readonly locks: KeyedLocks<string> }, name: string) {
+  constructor(
+    deps: { readonly db: Database; readonly commits: GroupCommit; readonly locks: KeyedLocks<string> },
+    name: string,
+  ) {
     this.#deps = deps;
     this.#prefix = `${name}${SEPARATOR}`;
   }
@@ -58,7 +65,11 @@ export class RecordSet<T> {
     const key = this.#keyOf(entry.key);
     return this.#deps.locks.run(key, async () => {
       const before = parse(key, await this.#deps.db.get(key));
-      const now: Stored = { v: 1, atMs: entry.atMs, ...(entry.value === undefined ? { deleted: true } : { value: entry.value }) };
+      const now: Stored = {
+        v: 1,
+        atMs: entry.atMs,
+        ...(entry.value === undefined ? { deleted: true } : { value: entry.value }),
+      };
       if (before !== undefined && !supersedes(now, before)) return false;
       await this.#deps.commits.write({ type: 'put', key, value: JSON.stringify(now) });
       return true;
@@ -76,7 +87,10 @@ export class RecordSet<T> {
   }
 
   /** Values below `prefix` (whole parts), in order of their keys. */
-  async *list(prefix: readonly string[], page: RecordPage = {}): AsyncGenerator<{ key: readonly string[]; value: T }, void, void> {
+  async *list(
+    prefix: readonly string[],
+    page: RecordPage = {},
+  ): AsyncGenerator<{ key: readonly string[]; value: T }, void, void> {
     let left = page.limit ?? Number.POSITIVE_INFINITY;
     if (left <= 0) return;
     for await (const { key, value } of this.entries(prefix, page.after)) {
@@ -95,12 +109,17 @@ export class RecordSet<T> {
     for await (const [key, text] of this.#deps.db.iterator(range)) {
       const stored = parse(key, text);
       if (stored === undefined) continue;
-      yield { key: key.slice(this.#prefix.length).split(SEPARATOR), atMs: stored.atMs, value: stored.value as T | undefined };
+      yield {
+        key: key.slice(this.#prefix.length).split(SEPARATOR),
+        atMs: stored.atMs,
+        value: stored.value as T | undefined,
+      };
     }
   }
 
   #keyOf(parts: readonly string[]): string {
-    for (const part of parts) if (part === '' || /[\0\x01]/.test(part)) throw new TypeError(`key part ${JSON.stringify(part)}`);
+    for (const part of parts)
+      if (part === '' || /[\0\x01]/.test(part)) throw new TypeError(`key part ${JSON.stringify(part)}`);
     return this.#prefix + parts.join(SEPARATOR);
   }
 }

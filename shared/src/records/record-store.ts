@@ -75,7 +75,11 @@ export class RecordStore {
   }
 
   /** Links of a repository, by digest; `after` is a digest. */
-  async *links(upstream: string, repository: string, page?: RecordPage): AsyncGenerator<{ digest: Digest; link: Link }, void, void> {
+  async *links(
+    upstream: string,
+    repository: string,
+    page?: RecordPage,
+  ): AsyncGenerator<{ digest: Digest; link: Link }, void, void> {
     for await (const { key, value } of this.linkSet.list([upstream, repository], page)) {
       yield { digest: key[2] as Digest, link: value };
     }

@@ -14,7 +14,11 @@ import {
 
 export interface RegisterClientDeps {
   /** Sends a request to one owner; rejects when it does not answer. A reply may come late or never: it is timed out here. */
-  readonly transport: (memberId: string, request: RegisterRequest, signal: AbortSignal) => Promise<RegisterReply>;
+  readonly transport: (
+    memberId: string,
+    request: RegisterRequest,
+    signal: AbortSignal,
+  ) => Promise<RegisterReply>;
   /** 0 ≤ x < 1, for back-off. */
   readonly chance: () => number;
   readonly nowMs: () => number;
@@ -35,14 +39,15 @@ export interface RegisterClientOptions {
   readonly graceMs?: number;
 }
 
-export const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOptions, 'proposerId'>>> = Object.freeze({
-  deadlineMs: 10_000,
-  requestTimeoutMs: 2_000,
-  backoffMs: 10,
-  maxBackoffMs: 500,
-  quorumTries: 3,
-  graceMs: 50,
-});
+export const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOptions, 'proposerId'>>> =
+  Object.freeze({
+    deadlineMs: 10_000,
+    requestTimeoutMs: 2_000,
+    backoffMs: 10,
+    maxBackoffMs: 500,
+    quorumTries: 3,
+    graceMs: 50,
+  });
 
 /** What a register holds on its acceptors: the value, and the newest changes that made it, oldest first. */
 interface Envelope {
@@ -57,7 +62,10 @@ const RECENT_CHANGES = 16;
 type StateReply = Extract<RegisterReply, { type: 'state' }>;
 
 /** How a round ended: enough good replies, or a higher ballot in the way, or too few answers. */
-type Round<T> = { readonly type: 'quorum'; readonly replies: T[] } | { readonly type: 'refused' } | { readonly type: 'lost' };
+type Round<T> =
+  | { readonly type: 'quorum'; readonly replies: T[] }
+  | { readonly type: 'refused' }
+  | { readonly type: 'lost' };
 
 /**
  * Proposer of compare-and-set registers (CASPaxos). Owners are the configured ones of the key, never stand-ins; a
@@ -79,9 +87,19 @@ export class RegisterClient {
    * The value of a register, undefined if never written. One round when a majority agrees, else a whole one that
    * settles it. @throws `QUORUM_LOST`, `CONFLICT`
    */
-  async read<T = RegisterValue>(key: string, owners: readonly string[], signal?: AbortSignal): Promise<T | undefined> {
+  async read<T = RegisterValue>(
+    key: string,
+    owners: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<T | undefined> {
     const majority = majorityOf(owners.length);
-    const round = await this.#ask(owners, { type: 'read', key }, isState, signal, (replies) => agreedState(replies, majority) !== undefined);
+    const round = await this.#ask(
+      owners,
+      { type: 'read', key },
+      isState,
+      signal,
+      (replies) => agreedState(replies, majority) !== undefined,
+    );
     const agreed = round.type === 'quorum' ? agreedState(round.replies, majority) : undefined;
     if (agreed !== undefined) return parseEnvelope(key, agreed.value).value as T | undefined;
     return this.change<T>(key, owners, (current) => current, signal);
@@ -109,7 +127,8 @@ export class RegisterClient {
       if (outcome.type === 'threw') throw outcome.error;
       if (outcome.type === 'lost') lost += 1;
       if (lost >= this.#options.quorumTries) throw new CodedError('QUORUM_LOST', { detail: { key, owners } });
-      if (this.#deps.nowMs() >= untilMs) throw new CodedError('CONFLICT', { detail: { key, tries: tries + 1 } });
+      if (this.#deps.nowMs() >= untilMs)
+        throw new CodedError('CONFLICT', { detail: { key, tries: tries + 1 } });
       await (this.#deps.delay ?? realDelay)(this.#backoffMs(tries), signal);
     }
   }
@@ -129,15 +148,25 @@ export class RegisterClient {
     const newest = newestValue(prepared.replies);
     const current = parseEnvelope(key, newest);
     const earlier = current.recent.find((change) => proposed.has(change));
-    const made = earlier === undefined ? attemptFn(fn, current.value as T | undefined) : { type: 'value' as const, value: proposed.get(earlier) };
+    const made =
+      earlier === undefined
+        ? attemptFn(fn, current.value as T | undefined)
+        : { type: 'value' as const, value: proposed.get(earlier) };
     const changed = earlier === undefined && made.type === 'value' && made.value !== current.value;
     const change = `${ballot.counter}.${ballot.proposer}`;
     if (changed) proposed.set(change, made.value);
     const value = changed ? envelope(made.value, [...current.recent, change]) : newest;
-    const request: RegisterRequest = { type: 'accept', key, ballot, ...(value === undefined ? {} : { value }) };
+    const request: RegisterRequest = {
+      type: 'accept',
+      key,
+      ballot,
+      ...(value === undefined ? {} : { value }),
+    };
     const accepted = await this.#ask(owners, request, isAccepted, signal);
     if (accepted.type !== 'quorum') return accepted;
-    return made.type === 'value' ? { type: 'done' as const, value: made.value } : { type: 'threw' as const, error: made.error };
+    return made.type === 'value'
+      ? { type: 'done' as const, value: made.value }
+      : { type: 'threw' as const, error: made.error };
   }
 
   /**
@@ -161,7 +190,8 @@ export class RegisterClient {
         if (replies.length >= majority && !late && left > 0 && !enough(replies)) {
           late = true;
           this.#after(this.#options.graceMs, judge);
-        } else if (replies.length >= majority && (late || left === 0 || enough(replies))) resolve({ type: 'quorum', replies: [...replies] });
+        } else if (replies.length >= majority && (late || left === 0 || enough(replies)))
+          resolve({ type: 'quorum', replies: [...replies] });
         else if (replies.length + left < majority) resolve(refused ? { type: 'refused' } : { type: 'lost' });
       };
       const onAbort = (): void => reject(signal?.reason);
@@ -225,7 +255,10 @@ function parseEnvelope(key: string, found: RegisterValue): Envelope {
   if (found === undefined) return { v: 1, recent: [] };
   const one = found as Partial<Envelope> | null;
   if (typeof one === 'object' && one?.v === 1 && Array.isArray(one.recent)) return one as Envelope;
-  throw new CodedError('DISK_FORMAT', { message: 'record has a form that this version does not read', detail: { key, found: one?.v } });
+  throw new CodedError('DISK_FORMAT', {
+    message: 'record has a form that this version does not read',
+    detail: { key, found: one?.v },
+  });
 }
 
 function attemptFn<T>(fn: (current: T | undefined) => T | undefined, current: T | undefined) {

@@ -20,7 +20,12 @@ export interface AcceptorState {
 export type RegisterRequest =
   | { readonly type: 'read'; readonly key: string }
   | { readonly type: 'prepare'; readonly key: string; readonly ballot: Ballot }
-  | { readonly type: 'accept'; readonly key: string; readonly ballot: Ballot; readonly value?: RegisterValue };
+  | {
+      readonly type: 'accept';
+      readonly key: string;
+      readonly ballot: Ballot;
+      readonly value?: RegisterValue;
+    };
 
 /** What an acceptor answers. `refused` names the higher ballot that was promised. */
 export type RegisterReply =
@@ -36,7 +41,11 @@ export function compareBallots(a: Ballot, b: Ballot): number {
   return a.counter - b.counter || (a.proposer < b.proposer ? -1 : a.proposer > b.proposer ? 1 : 0);
 }
 
-export const EMPTY_ACCEPTOR: AcceptorState = Object.freeze({ v: 1, promised: NO_BALLOT, accepted: NO_BALLOT });
+export const EMPTY_ACCEPTOR: AcceptorState = Object.freeze({
+  v: 1,
+  promised: NO_BALLOT,
+  accepted: NO_BALLOT,
+});
 
 /**
  * One step of an acceptor (CASPaxos, Rystsov 2018). If `next` differs from `state` it must be durable before the reply
@@ -48,7 +57,10 @@ export const EMPTY_ACCEPTOR: AcceptorState = Object.freeze({ v: 1, promised: NO_
  * read:                                         → state
  * ```
  */
-export function acceptorStep(state: AcceptorState, request: RegisterRequest): { next: AcceptorState; reply: RegisterReply } {
+export function acceptorStep(
+  state: AcceptorState,
+  request: RegisterRequest,
+): { next: AcceptorState; reply: RegisterReply } {
   switch (request.type) {
     case 'read':
       return { next: state, reply: stateReply(state) };
@@ -72,7 +84,9 @@ export function majorityOf(owners: number): number {
 }
 
 /** The value of the highest accepted ballot among promises of a majority: what a change must build on. */
-export function newestValue(states: readonly { readonly accepted: Ballot; readonly value?: RegisterValue }[]): RegisterValue {
+export function newestValue(
+  states: readonly { readonly accepted: Ballot; readonly value?: RegisterValue }[],
+): RegisterValue {
   let newest: { readonly accepted: Ballot; readonly value?: RegisterValue } | undefined;
   for (const state of states) {
     if (newest === undefined || compareBallots(state.accepted, newest.accepted) > 0) newest = state;
@@ -88,7 +102,9 @@ export function agreedState(
   states: readonly { readonly accepted: Ballot; readonly value?: RegisterValue }[],
   majority: number,
 ): { readonly accepted: Ballot; readonly value?: RegisterValue } | undefined {
-  return states.find((one) => states.filter((other) => compareBallots(one.accepted, other.accepted) === 0).length >= majority);
+  return states.find(
+    (one) => states.filter((other) => compareBallots(one.accepted, other.accepted) === 0).length >= majority,
+  );
 }
 
 /** The ballot after all that were seen. */
@@ -97,7 +113,11 @@ export function nextBallot(seenCounter: number, proposer: string): Ballot {
 }
 
 function stateReply(state: AcceptorState): RegisterReply {
-  return { type: 'state', accepted: state.accepted, ...(state.value === undefined ? {} : { value: state.value }) };
+  return {
+    type: 'state',
+    accepted: state.accepted,
+    ...(state.value === undefined ? {} : { value: state.value }),
+  };
 }
 
 function refuse(state: AcceptorState): { next: AcceptorState; reply: RegisterReply } {

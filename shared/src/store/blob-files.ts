@@ -118,7 +118,10 @@ export class BlobFiles {
   }
 
   /** Removes a blob unless `unless` says so at the last moment; returns the bytes freed. The sidecar goes last. */
-  async remove(digest: Digest, unless: (sidecar: Sidecar | undefined) => boolean = () => false): Promise<number> {
+  async remove(
+    digest: Digest,
+    unless: (sidecar: Sidecar | undefined) => boolean = () => false,
+  ): Promise<number> {
     return this.#locks.run(digest, async () => {
       const path = this.layout.blob(digest);
       const facts = await this.files.stat(path);
@@ -173,7 +176,10 @@ export class BlobFiles {
     const sidecar = await this.#readSidecar(digest);
     if (sidecar === undefined) return this.#rebuild(digest);
     if (sidecar.sizeBytes === facts.sizeBytes) return sidecar;
-    this.log.warn({ digest, expected: sidecar.sizeBytes, found: facts.sizeBytes }, 'blob has a wrong size: treated as missing');
+    this.log.warn(
+      { digest, expected: sidecar.sizeBytes, found: facts.sizeBytes },
+      'blob has a wrong size: treated as missing',
+    );
     return undefined;
   }
 
@@ -205,7 +211,8 @@ export class BlobFiles {
   }
 
   #cache(sidecar: Sidecar): Sidecar {
-    if (sidecar.layer.length <= CACHED_LAYER_BYTES) this.#remember(this.#sidecars, CACHED_SIDECARS, sidecar.digest, sidecar);
+    if (sidecar.layer.length <= CACHED_LAYER_BYTES)
+      this.#remember(this.#sidecars, CACHED_SIDECARS, sidecar.digest, sidecar);
     return sidecar;
   }
 
@@ -246,7 +253,11 @@ export class BlobFiles {
         return undefined;
       }
       this.log.warn({ digest, sizeBytes }, 'blob without sidecar matches its digest: sidecar made again');
-      const attrs: BlobAttrs = { class: this.durable ? 'pushed' : 'cached', provenance: [], writtenBack: false };
+      const attrs: BlobAttrs = {
+        class: this.durable ? 'pushed' : 'cached',
+        provenance: [],
+        writtenBack: false,
+      };
       const sidecar = { digest, sizeBytes, layer: hasher.finish(), attrs };
       await this.#writeSidecar(sidecar);
       return sidecar;

@@ -55,7 +55,8 @@ export class BlobHandle {
 
   /** One whole piece, verified at its first read since the start. @throws `DISK_CORRUPT` with `detail.piece` */
   async readPieceVerified(index: number): Promise<Uint8Array> {
-    if (!Number.isInteger(index) || index < 0 || index >= this.#metainfo.pieceCount) throw new TypeError(`piece ${index}`);
+    if (!Number.isInteger(index) || index < 0 || index >= this.#metainfo.pieceCount)
+      throw new TypeError(`piece ${index}`);
     if (this.#verified.has(index)) return this.read(index * PIECE_BYTES, pieceLength(this.sizeBytes, index));
     return this.#readAndCheck(index);
   }

@@ -42,14 +42,15 @@ export interface BlobStoreOptions {
   readonly partialTtlMs?: number;
 }
 
-export const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'durable' | 'bootId'>>> = Object.freeze({
-  budgetBytes: Number.POSITIVE_INFINITY,
-  highWatermark: 0.9,
-  lowWatermark: 0.8,
-  mapDelayMs: 1000,
-  accessGrainMs: 3_600_000,
-  partialTtlMs: 24 * 3_600_000,
-});
+export const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'durable' | 'bootId'>>> =
+  Object.freeze({
+    budgetBytes: Number.POSITIVE_INFINITY,
+    highWatermark: 0.9,
+    lowWatermark: 0.8,
+    mapDelayMs: 1000,
+    accessGrainMs: 3_600_000,
+    partialTtlMs: 24 * 3_600_000,
+  });
 
 /** What is known of a blob without reading it. */
 export interface BlobStat {
@@ -90,7 +91,10 @@ export class BlobStore {
       removed: (...args) => this.#usage.removed(...args),
     };
     const { mapDelayMs, budgetBytes, highWatermark, lowWatermark } = this.#options;
-    this.#partials = new PartialFolder({ blobs: this.#blobs }, { bootId: options.bootId ?? randomUUID(), mapDelayMs });
+    this.#partials = new PartialFolder(
+      { blobs: this.#blobs },
+      { bootId: options.bootId ?? randomUUID(), mapDelayMs },
+    );
     this.#evictor = new Evictor(
       {
         blobs: this.#blobs,
@@ -153,7 +157,14 @@ export class BlobStore {
     const file = await this.#deps.files.open(path, 'create');
     try {
       await file.write(bytes, 0);
-      await this.#blobs.install({ digest, sizeBytes: bytes.length, layer: hasher.finish(), attrs, path, file });
+      await this.#blobs.install({
+        digest,
+        sizeBytes: bytes.length,
+        layer: hasher.finish(),
+        attrs,
+        path,
+        file,
+      });
     } catch (error) {
       await this.#deps.files.unlink(path).catch(() => undefined);
       throw error;
@@ -177,13 +188,19 @@ export class BlobStore {
 
   /** Begins an upload. @throws `UPLOAD_INVALID` if `id` is not 1–128 of `A–Z a–z 0–9 . _ -` or is in use */
   async createUpload(id: string): Promise<UploadFile> {
-    if (!UPLOAD_ID.test(id) || id.startsWith('tmp-') || this.#uploads.has(id)) throw new CodedError('UPLOAD_INVALID', { detail: { id } });
+    if (!UPLOAD_ID.test(id) || id.startsWith('tmp-') || this.#uploads.has(id))
+      throw new CodedError('UPLOAD_INVALID', { detail: { id } });
     const path = join(this.#blobs.layout.uploads, id);
     const file = await this.#deps.files.open(path, 'create').catch((cause: unknown) => {
       if ((cause as { code?: unknown })?.code !== 'EEXIST') throw cause;
       throw new CodedError('UPLOAD_INVALID', { detail: { id }, cause });
     });
-    const upload = new UploadFile(id, { blobs: this.#blobs, path, file, onClosed: () => this.#uploads.delete(id) });
+    const upload = new UploadFile(id, {
+      blobs: this.#blobs,
+      path,
+      file,
+      onClosed: () => this.#uploads.delete(id),
+    });
     this.#uploads.set(id, upload);
     return upload;
   }
@@ -203,8 +220,14 @@ export class BlobStore {
   }
 
   /** Changes attributes, durably if the store is; undefined if the blob is not here. */
-  setAttrs(digest: Digest, change: Partial<BlobAttrs> | ((attrs: BlobAttrs) => BlobAttrs)): Promise<BlobAttrs | undefined> {
-    return this.#blobs.change(digest, typeof change === 'function' ? change : (attrs) => ({ ...attrs, ...change }));
+  setAttrs(
+    digest: Digest,
+    change: Partial<BlobAttrs> | ((attrs: BlobAttrs) => BlobAttrs),
+  ): Promise<BlobAttrs | undefined> {
+    return this.#blobs.change(
+      digest,
+      typeof change === 'function' ? change : (attrs) => ({ ...attrs, ...change }),
+    );
   }
 
   /** Removes a blob, whatever its class; open handles still read. Returns false if it was not here. */
@@ -280,7 +303,9 @@ export class BlobStore {
 
   #evictWhenDue(): void {
     if (!this.#evictor.due || this.#closing !== undefined) return;
-    this.#evictor.run().catch((error: unknown) => this.#deps.log.warn({ reason: String(error) }, 'eviction failed'));
+    this.#evictor
+      .run()
+      .catch((error: unknown) => this.#deps.log.warn({ reason: String(error) }, 'eviction failed'));
   }
 
   #letGo(digest: Digest): void {
@@ -291,10 +316,12 @@ export class BlobStore {
 
   #noteAccess(digest: Digest): void {
     const nowMs = this.#deps.nowMs();
-    if (nowMs - (this.#accessed.get(digest) ?? Number.NEGATIVE_INFINITY) < this.#options.accessGrainMs) return;
+    if (nowMs - (this.#accessed.get(digest) ?? Number.NEGATIVE_INFINITY) < this.#options.accessGrainMs)
+      return;
     this.#accessed.delete(digest);
     this.#accessed.set(digest, nowMs);
-    if (this.#accessed.size > ACCESSES_REMEMBERED) this.#accessed.delete(this.#accessed.keys().next().value as Digest);
+    if (this.#accessed.size > ACCESSES_REMEMBERED)
+      this.#accessed.delete(this.#accessed.keys().next().value as Digest);
     this.#deps.files.touch(this.#blobs.layout.blob(digest), nowMs).catch(() => undefined);
   }
 }

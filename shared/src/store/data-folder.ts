@@ -45,9 +45,13 @@ export class DataFolder {
    * configured); later it must be the same.
    * @throws `START_FAILED` if another process holds the folder or the id differs, `DISK_FORMAT` if a newer version wrote it
    */
-  static async open(deps: { readonly log: StoreLog }, options: { readonly dir: string; readonly id?: string }): Promise<DataFolder> {
+  static async open(
+    deps: { readonly log: StoreLog },
+    options: { readonly dir: string; readonly id?: string },
+  ): Promise<DataFolder> {
     const { dir, id } = options;
-    if (id !== undefined && !ID.test(id)) throw new CodedError('CONFIG_INVALID', { message: `id "${id}" is not valid`, detail: { key: 'id' } });
+    if (id !== undefined && !ID.test(id))
+      throw new CodedError('CONFIG_INVALID', { message: `id "${id}" is not valid`, detail: { key: 'id' } });
     await refuseNewer(dir);
     const root = join(dir, `v${DISK_FORMAT}`);
     await mkdir(root, { recursive: true, mode: 0o750 });

@@ -30,7 +30,8 @@ export const diskFiles: FilePort = {
       await folder.close();
     }
   },
-  touch: (path, atMs) => unlessMissing(undefined, () => told(path, () => utimes(path, atMs / 1000, atMs / 1000))),
+  touch: (path, atMs) =>
+    unlessMissing(undefined, () => told(path, () => utimes(path, atMs / 1000, atMs / 1000))),
 };
 
 class DiskFile implements OpenFile {
@@ -46,7 +47,9 @@ class DiskFile implements OpenFile {
   async read(into: Uint8Array, at: number): Promise<number> {
     let done = 0;
     while (done < into.length) {
-      const { bytesRead } = await told(this.#path, () => this.#handle.read(into, done, into.length - done, at + done));
+      const { bytesRead } = await told(this.#path, () =>
+        this.#handle.read(into, done, into.length - done, at + done),
+      );
       if (bytesRead === 0) break;
       done += bytesRead;
     }
@@ -56,7 +59,9 @@ class DiskFile implements OpenFile {
   async write(bytes: Uint8Array, at: number): Promise<void> {
     let done = 0;
     while (done < bytes.length) {
-      const { bytesWritten } = await told(this.#path, () => this.#handle.write(bytes, done, bytes.length - done, at + done));
+      const { bytesWritten } = await told(this.#path, () =>
+        this.#handle.write(bytes, done, bytes.length - done, at + done),
+      );
       done += bytesWritten;
     }
   }
@@ -91,7 +96,12 @@ async function told<T>(path: string, call: () => Promise<T>): Promise<T> {
   } catch (cause) {
     const system = systemCode(cause) ?? '';
     if (FULL.has(system)) throw new CodedError('DISK_FULL', { detail: { path, system }, cause });
-    if (FAILING.has(system)) throw new CodedError('DISK_CORRUPT', { message: `disk fails: ${system}`, detail: { path, system }, cause });
+    if (FAILING.has(system))
+      throw new CodedError('DISK_CORRUPT', {
+        message: `disk fails: ${system}`,
+        detail: { path, system },
+        cause,
+      });
     throw cause;
   }
 }

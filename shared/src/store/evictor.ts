@@ -86,7 +86,8 @@ export class Evictor {
 
   async #oldest(): Promise<ListedBlob[]> {
     let kept: ListedBlob[] = [];
-    const byAge = (a: ListedBlob, b: ListedBlob): number => a.accessedMs - b.accessedMs || (a.digest < b.digest ? -1 : 1);
+    const byAge = (a: ListedBlob, b: ListedBlob): number =>
+      a.accessedMs - b.accessedMs || (a.digest < b.digest ? -1 : 1);
     for await (const blob of listBlobs(this.#deps.blobs)) {
       kept.push(blob);
       if (kept.length >= OLDEST_KEPT * 2) kept = kept.sort(byAge).slice(0, OLDEST_KEPT);

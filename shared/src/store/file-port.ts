@@ -60,7 +60,11 @@ export async function readWhole(files: FilePort, path: string): Promise<Uint8Arr
 }
 
 /** Opens for reading, or undefined if there is no such file. */
-export async function openExisting(files: FilePort, path: string, mode: 'read' | 'update' = 'read'): Promise<OpenFile | undefined> {
+export async function openExisting(
+  files: FilePort,
+  path: string,
+  mode: 'read' | 'update' = 'read',
+): Promise<OpenFile | undefined> {
   try {
     return await files.open(path, mode);
   } catch (error) {

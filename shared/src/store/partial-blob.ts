@@ -97,7 +97,8 @@ export class PartialBlob {
   async writePiece(index: number, bytes: Uint8Array): Promise<void> {
     if (this.#state !== 'open') throw this.#stale();
     if (!this.#metainfo.knows(index)) throw new TypeError(`piece ${index} has no known hash`);
-    if (bytes.length !== pieceLength(this.sizeBytes, index)) throw new TypeError(`piece ${index} of ${bytes.length} bytes`);
+    if (bytes.length !== pieceLength(this.sizeBytes, index))
+      throw new TypeError(`piece ${index} of ${bytes.length} bytes`);
     if (this.#have.has(index)) return;
     const attempt = this.#attempts;
     await this.#file.write(bytes, index * PIECE_BYTES);
@@ -109,14 +110,20 @@ export class PartialBlob {
   }
 
   /** `length` bytes of piece `index` from `offset` (within the piece); a fresh buffer. @throws `STALE_ATTEMPT` */
-  async readPiece(index: number, offset = 0, length = pieceLength(this.sizeBytes, index) - offset): Promise<Uint8Array> {
+  async readPiece(
+    index: number,
+    offset = 0,
+    length = pieceLength(this.sizeBytes, index) - offset,
+  ): Promise<Uint8Array> {
     if (!this.#have.has(index)) throw new TypeError(`piece ${index} is not there`);
-    if (offset < 0 || length < 0 || offset + length > pieceLength(this.sizeBytes, index)) throw new TypeError('range outside the piece');
+    if (offset < 0 || length < 0 || offset + length > pieceLength(this.sizeBytes, index))
+      throw new TypeError('range outside the piece');
     const attempt = this.#attempts;
     const bytes = Buffer.allocUnsafe(length);
     const found = await this.#file.read(bytes, index * PIECE_BYTES + offset);
     if (attempt !== this.#attempts) throw this.#stale();
-    if (found !== length) throw new CodedError('DISK_CORRUPT', { detail: { digest: this.digest, piece: index } });
+    if (found !== length)
+      throw new CodedError('DISK_CORRUPT', { detail: { digest: this.digest, piece: index } });
     return bytes;
   }
 
@@ -152,7 +159,8 @@ export class PartialBlob {
 
   /** Starts over with another attempt: every piece is dropped. `metainfo` is owned by this partial from now on. */
   async replaceMetainfo(metainfo: Metainfo): Promise<void> {
-    if (metainfo.digest !== this.digest || metainfo.sizeBytes !== this.sizeBytes) throw new TypeError('metainfo of another blob');
+    if (metainfo.digest !== this.digest || metainfo.sizeBytes !== this.sizeBytes)
+      throw new TypeError('metainfo of another blob');
     if (this.#state !== 'open') throw this.#stale();
     const { files, layout } = this.#deps.blobs;
     const dataName = partialDataName(this.digest, randomBytes(4).toString('hex'));
@@ -222,7 +230,9 @@ export class PartialBlob {
   async #commit(attrs: BlobAttrs): Promise<void> {
     if (this.#state !== 'open') throw this.#stale();
     if (!(await this.verifyWhole())) {
-      throw new CodedError('DIGEST_MISMATCH', { detail: { expected: this.digest, found: this.#found ?? 'incomplete' } });
+      throw new CodedError('DIGEST_MISMATCH', {
+        detail: { expected: this.digest, found: this.#found ?? 'incomplete' },
+      });
     }
     clearTimeout(this.#mapTimer);
     await this.#mapWrite;

@@ -36,7 +36,9 @@ export class PartialFolder {
       const shared = await this.#shared(digest);
       if (shared !== undefined) {
         if (shared.sizeBytes === sizeBytes) return shared.retain();
-        throw new CodedError('SIZE_MISMATCH', { detail: { digest, expected: shared.sizeBytes, found: sizeBytes } });
+        throw new CodedError('SIZE_MISMATCH', {
+          detail: { digest, expected: shared.sizeBytes, found: sizeBytes },
+        });
       }
       const start = (await this.#resume(digest, sizeBytes)) ?? (await this.#fresh(digest, sizeBytes, init));
       return this.#share(start);
@@ -86,7 +88,9 @@ export class PartialFolder {
   async #shared(digest: Digest): Promise<PartialBlob | undefined> {
     const partial = this.#open.get(digest);
     await partial?.closing?.catch(() => undefined);
-    return partial !== undefined && partial.closing === undefined && partial.state === 'open' ? partial : undefined;
+    return partial !== undefined && partial.closing === undefined && partial.state === 'open'
+      ? partial
+      : undefined;
   }
 
   #share(start: PartialStart): PartialBlob {
@@ -100,8 +104,10 @@ export class PartialFolder {
   }
 
   async #fresh(digest: Digest, sizeBytes: number, init: PartialInit): Promise<PartialStart> {
-    const metainfo = init.metainfo ?? Metainfo.open(digest, sizeBytes, init.attempt ?? randomBytes(16).toString('hex'));
-    if (metainfo.digest !== digest || metainfo.sizeBytes !== sizeBytes) throw new TypeError('metainfo of another blob');
+    const metainfo =
+      init.metainfo ?? Metainfo.open(digest, sizeBytes, init.attempt ?? randomBytes(16).toString('hex'));
+    if (metainfo.digest !== digest || metainfo.sizeBytes !== sizeBytes)
+      throw new TypeError('metainfo of another blob');
     const dataName = partialDataName(digest, randomBytes(4).toString('hex'));
     const file = await this.#blobs.files.open(this.#blobs.layout.partialData(dataName), 'create');
     return { metainfo, have: new Bitfield(metainfo.pieceCount), dataName, file };

@@ -33,12 +33,19 @@ export function unseal(magic: string, input: Uint8Array): SealedContent {
   if (!hash('sha256', payload, 'buffer').equals(bytes.subarray(payload.length))) throw corrupt('checksum');
   const bodyAt = HEAD_BYTES + bytes.readUInt32BE(MAGIC_BYTES);
   if (bodyAt > payload.length) throw corrupt('header length');
-  return { header: parseHeader(payload.toString('utf8', HEAD_BYTES, bodyAt)), body: payload.subarray(bodyAt) };
+  return {
+    header: parseHeader(payload.toString('utf8', HEAD_BYTES, bodyAt)),
+    body: payload.subarray(bodyAt),
+  };
 }
 
 /** The one error for a file of ours that does not read: `part` says where. */
 export function corrupt(part: string, cause?: unknown): CodedError {
-  return new CodedError('DISK_CORRUPT', { message: `content on disk is damaged: ${part}`, detail: { part }, cause });
+  return new CodedError('DISK_CORRUPT', {
+    message: `content on disk is damaged: ${part}`,
+    detail: { part },
+    cause,
+  });
 }
 
 function parseHeader(text: string): Record<string, unknown> {

@@ -73,8 +73,12 @@ export function mergeAttrs(before: BlobAttrs, now: BlobAttrs): BlobAttrs {
 
 /** Adds one origin of a blob; the same list if it is there or the list is full. */
 export function withProvenance(list: readonly Provenance[], one: Provenance): readonly Provenance[] {
-  const known = list.some(({ upstream, repository }) => upstream === one.upstream && repository === one.repository);
-  return known || list.length >= MAX_PROVENANCE ? list : [...list, { upstream: one.upstream, repository: one.repository }];
+  const known = list.some(
+    ({ upstream, repository }) => upstream === one.upstream && repository === one.repository,
+  );
+  return known || list.length >= MAX_PROVENANCE
+    ? list
+    : [...list, { upstream: one.upstream, repository: one.repository }];
 }
 
 function parseAttrs(header: Readonly<Record<string, unknown>>): BlobAttrs {
@@ -93,5 +97,10 @@ function parseAttrs(header: Readonly<Record<string, unknown>>): BlobAttrs {
 
 function isProvenance(value: unknown): value is Provenance {
   const one = value as Partial<Provenance> | null;
-  return typeof one === 'object' && one !== null && typeof one.upstream === 'string' && typeof one.repository === 'string';
+  return (
+    typeof one === 'object' &&
+    one !== null &&
+    typeof one.upstream === 'string' &&
+    typeof one.repository === 'string'
+  );
 }

@@ -25,7 +25,12 @@ const STREAM_BYTES = 256 * 1024;
  */
 export class UploadFile {
   readonly id: string;
-  readonly #deps: { readonly blobs: BlobFiles; readonly path: string; readonly file: OpenFile; readonly onClosed: () => void };
+  readonly #deps: {
+    readonly blobs: BlobFiles;
+    readonly path: string;
+    readonly file: OpenFile;
+    readonly onClosed: () => void;
+  };
   readonly #digester = new Digester();
   readonly #hasher = new PieceHasher();
   #offset = 0;
@@ -137,7 +142,12 @@ function sealedUpload(digest: Digest, sizeBytes: number, layer: Uint8Array, file
   };
 }
 
-async function* chunksOf(file: OpenFile, from: number, to: number, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
+async function* chunksOf(
+  file: OpenFile,
+  from: number,
+  to: number,
+  chunkBytes: number,
+): AsyncGenerator<Uint8Array, void, void> {
   for (let at = from; at < to; ) {
     const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, to - at));
     const found = await file.read(chunk, at);

@@ -12,7 +12,10 @@ export interface ListedBlob {
 }
 
 /** Walks over `DIR/v1/blobs`, folder by folder; holds one folder of names at a time. */
-export async function* listBlobs(blobs: BlobFiles, onFolder?: (folder: string) => void): AsyncGenerator<ListedBlob, void, void> {
+export async function* listBlobs(
+  blobs: BlobFiles,
+  onFolder?: (folder: string) => void,
+): AsyncGenerator<ListedBlob, void, void> {
   for (const { algorithm, shard } of await shards(blobs, 'blobs')) {
     const folder = join(blobs.layout.root, 'blobs', algorithm, shard);
     onFolder?.(folder);
@@ -106,7 +109,10 @@ function folderOf(digest: Digest): string {
   return join('blobs', digestAlgorithm(digest), digestHex(digest).slice(0, 2));
 }
 
-async function shards(blobs: BlobFiles, kind: 'blobs' | 'meta'): Promise<{ algorithm: string; shard: string }[]> {
+async function shards(
+  blobs: BlobFiles,
+  kind: 'blobs' | 'meta',
+): Promise<{ algorithm: string; shard: string }[]> {
   const found: { algorithm: string; shard: string }[] = [];
   for (const algorithm of ['sha256', 'sha512']) {
     const names = await blobs.files.list(join(blobs.layout.root, kind, algorithm));

@@ -34,7 +34,10 @@ t.test('links open only their own repository', async (t) => {
   t.same(await store.getLink('u', 'a/b', A), { sizeBytes: 3, mediaType: 'm', atMs: 5 });
   t.equal(await store.getLink('u', 'a', A), undefined);
   t.equal(await store.getLink('v', 'a/b', A), undefined);
-  t.same((await collect(store.links('u', 'a/b'))).map(({ digest }) => digest), [A, B].sort());
+  t.same(
+    (await collect(store.links('u', 'a/b'))).map(({ digest }) => digest),
+    [A, B].sort(),
+  );
   t.same(await collect(store.links('u', 'a')), []);
   await store.deleteLink('u', 'a/b', A, 7);
   t.equal(await store.getLink('u', 'a/b', A), undefined);
@@ -54,7 +57,11 @@ t.test('tags and repositories list in byte order, page by page', async (t) => {
   t.same(await store.tags('u', 'app'), all);
   t.same(await store.tags('u', 'app', { limit: 2 }), all.slice(0, 2));
   t.same(await store.tags('u', 'app', { after: 'v1', limit: 2 }), ['v1-a', 'v1.a']);
-  t.same(await store.tags('u', 'app', { after: 'v1-0' }), ['v1-a', 'v1.a', 'v10', 'v2'], 'after a tag that is not there');
+  t.same(
+    await store.tags('u', 'app', { after: 'v1-0' }),
+    ['v1-a', 'v1.a', 'v10', 'v2'],
+    'after a tag that is not there',
+  );
   t.same(await store.tags('u', 'app', { limit: 0 }), []);
   await store.deleteTag('u', 'app', 'v1', 2);
   t.same(await store.tags('u', 'app', { limit: 2 }), ['V3', 'v1-a']);
@@ -69,13 +76,19 @@ t.test('records survive a restart; registers too', async (t) => {
   let db = await openDb(dir);
   let store = new RecordStore({ db });
   await store.referrerSet.put(['u', 'app', A, B], { mediaType: 'm', sizeBytes: 1 }, 1);
-  t.same(await store.registers.handle({ type: 'accept', key, ballot, value: { v: 1, digest: A } }), { type: 'accepted' });
+  t.same(await store.registers.handle({ type: 'accept', key, ballot, value: { v: 1, digest: A } }), {
+    type: 'accepted',
+  });
   await store.close();
   await db.close();
   db = await openDb(dir);
   store = new RecordStore({ db });
   t.same(await store.referrerSet.get(['u', 'app', A, B]), { mediaType: 'm', sizeBytes: 1 });
-  t.same(await store.registers.handle({ type: 'read', key }), { type: 'state', accepted: ballot, value: { v: 1, digest: A } });
+  t.same(await store.registers.handle({ type: 'read', key }), {
+    type: 'state',
+    accepted: ballot,
+    value: { v: 1, digest: A },
+  });
   t.same(await collect(store.registers.keys()), [key]);
   t.same(await collect(store.registers.keys(`tag\0${shardKey('u', 'app')}\0`)), [key]);
   t.same(await collect(store.registers.keys('x')), []);
@@ -85,7 +98,9 @@ t.test('records survive a restart; registers too', async (t) => {
 t.test('an acceptor answers racing requests one after another', async (t) => {
   const { registers } = await freshStore(t);
   const replies = await Promise.all(
-    Array.from({ length: 50 }, (_, index) => registers.handle({ type: 'prepare', key: 'k', ballot: { counter: (index * 17) % 50, proposer: 'p' } })),
+    Array.from({ length: 50 }, (_, index) =>
+      registers.handle({ type: 'prepare', key: 'k', ballot: { counter: (index * 17) % 50, proposer: 'p' } }),
+    ),
   );
   t.equal((await registers.state('k')).promised.counter, 49);
   t.ok(replies.some(({ type }) => type === 'refused'));
@@ -119,7 +134,9 @@ t.test('owners that merge the same entries in any order end the same', async (t)
       for (const one of entries) await set.merge(one);
       const first = await collect(set.entries([]));
       await db.clear();
-      const shuffled = entries.map((one, index) => ({ one, at: keys[index] ?? 0 })).sort((a, b) => a.at - b.at);
+      const shuffled = entries
+        .map((one, index) => ({ one, at: keys[index] ?? 0 }))
+        .sort((a, b) => a.at - b.at);
       for (const { one } of shuffled) await set.merge(one);
       return JSON.stringify(await collect(set.entries([]))) === JSON.stringify(first);
     }),

@@ -1,4 +1,10 @@
-import { acceptorStep, type AcceptorState, EMPTY_ACCEPTOR, type RegisterReply, type RegisterRequest } from '../../src/records/register.ts';
+import {
+  type AcceptorState,
+  acceptorStep,
+  EMPTY_ACCEPTOR,
+  type RegisterReply,
+  type RegisterRequest,
+} from '../../src/records/register.ts';
 import { RegisterClient } from '../../src/records/register-client.ts';
 import { seeded } from '../store/seeded.ts';
 
@@ -60,7 +66,12 @@ export class RegisterSimulation {
   async work(name: string, client: RegisterClient, steps: number): Promise<void> {
     for (let step = 0; step < steps; step++) {
       const appended = this.#chance() < 0.5 ? `${name}${step}` : undefined;
-      const operation: Operation = { client: name, beganAt: this.#ticks++, endedAt: Number.POSITIVE_INFINITY, ...(appended && { appended }) };
+      const operation: Operation = {
+        client: name,
+        beganAt: this.#ticks++,
+        endedAt: Number.POSITIVE_INFINITY,
+        ...(appended && { appended }),
+      };
       this.history.push(operation);
       try {
         const list =
@@ -95,7 +106,8 @@ export class RegisterSimulation {
 
   #next(): Event | undefined {
     let first = 0;
-    for (let index = 1; index < this.#events.length; index++) if (this.#events[index]!.atMs < this.#events[first]!.atMs) first = index;
+    for (let index = 1; index < this.#events.length; index++)
+      if (this.#events[index]!.atMs < this.#events[first]!.atMs) first = index;
     return this.#events.splice(first, 1)[0];
   }
 
@@ -122,7 +134,8 @@ export class RegisterSimulation {
 
   #deliver(member: string, request: RegisterRequest, answer: (reply: RegisterReply) => void): void {
     if ((this.#downUntilMs.get(member) ?? 0) > this.#nowMs) return;
-    if (this.#chance() < this.#faults.restart) this.#downUntilMs.set(member, this.#nowMs + this.#chance() * 200);
+    if (this.#chance() < this.#faults.restart)
+      this.#downUntilMs.set(member, this.#nowMs + this.#chance() * 200);
     const { next, reply } = acceptorStep(this.#disks.get(member) ?? EMPTY_ACCEPTOR, request);
     const crashedBeforeDurable = (this.#downUntilMs.get(member) ?? 0) > this.#nowMs && this.#chance() < 0.5;
     if (crashedBeforeDurable) return;
@@ -142,12 +155,19 @@ export class RegisterSimulation {
  * is contained in it; nothing is seen before it was asked for, twice, or from nowhere.
  */
 export function findAnomaly(history: readonly Operation[]): string | undefined {
-  const known = history.filter((one): one is Operation & { list: readonly string[] } => one.list !== undefined);
-  const longest = known.reduce<readonly string[]>((best, { list }) => (list.length > best.length ? list : best), []);
+  const known = history.filter(
+    (one): one is Operation & { list: readonly string[] } => one.list !== undefined,
+  );
+  const longest = known.reduce<readonly string[]>(
+    (best, { list }) => (list.length > best.length ? list : best),
+    [],
+  );
   if (new Set(longest).size !== longest.length) return `twice: ${longest}`;
   for (const { client, list, appended, endedAt } of known) {
-    if (list.some((item, index) => longest[index] !== item)) return `${client} saw ${list}, no prefix of ${longest}`;
-    if (appended !== undefined && list.at(-1) !== appended) return `${client} appended ${appended}, got ${list}`;
+    if (list.some((item, index) => longest[index] !== item))
+      return `${client} saw ${list}, no prefix of ${longest}`;
+    if (appended !== undefined && list.at(-1) !== appended)
+      return `${client} appended ${appended}, got ${list}`;
     for (const item of list) {
       const writer = history.find((one) => one.appended === item);
       if (writer === undefined || writer.beganAt > endedAt) return `${client} saw ${item} from nowhere`;
@@ -157,7 +177,8 @@ export function findAnomaly(history: readonly Operation[]): string | undefined {
     for (const later of known) {
       if (earlier.endedAt >= later.beganAt) continue;
       const grown = later.list.length - earlier.list.length;
-      if (grown < (later.appended === undefined ? 0 : 1)) return `${later.client} saw ${later.list} after ${earlier.list}`;
+      if (grown < (later.appended === undefined ? 0 : 1))
+        return `${later.client} saw ${later.list} after ${earlier.list}`;
     }
   }
   return undefined;

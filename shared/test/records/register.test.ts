@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { isCoded } from '../../src/errors.ts';
 import { parseRegisterReply, parseRegisterRequest } from '../../src/records/acceptor-store.ts';
 import {
   acceptorStep,
@@ -13,7 +14,6 @@ import {
   type RegisterRequest,
 } from '../../src/records/register.ts';
 import { RegisterClient } from '../../src/records/register-client.ts';
-import { isCoded } from '../../src/errors.ts';
 import { findAnomaly, RegisterSimulation } from './register-simulation.ts';
 
 const SEED = Number(process.env['SEED'] ?? 1);
@@ -22,20 +22,47 @@ const b = (counter: number, proposer = 'p') => ({ counter, proposer });
 t.test('an acceptor promises upwards only and accepts what it promised', async (t) => {
   const promised = acceptorStep(EMPTY_ACCEPTOR, { type: 'prepare', key: 'k', ballot: b(2) });
   t.same(promised.reply, { type: 'state', accepted: NO_BALLOT });
-  t.same(acceptorStep(promised.next, { type: 'prepare', key: 'k', ballot: b(2) }).reply, { type: 'refused', promised: b(2) });
-  t.same(acceptorStep(promised.next, { type: 'accept', key: 'k', ballot: b(1), value: 1 }).reply, { type: 'refused', promised: b(2) });
+  t.same(acceptorStep(promised.next, { type: 'prepare', key: 'k', ballot: b(2) }).reply, {
+    type: 'refused',
+    promised: b(2),
+  });
+  t.same(acceptorStep(promised.next, { type: 'accept', key: 'k', ballot: b(1), value: 1 }).reply, {
+    type: 'refused',
+    promised: b(2),
+  });
   const accepted = acceptorStep(promised.next, { type: 'accept', key: 'k', ballot: b(2), value: 1 });
   t.same(accepted.reply, { type: 'accepted' });
-  t.same(acceptorStep(accepted.next, { type: 'read', key: 'k' }).reply, { type: 'state', accepted: b(2), value: 1 });
+  t.same(acceptorStep(accepted.next, { type: 'read', key: 'k' }).reply, {
+    type: 'state',
+    accepted: b(2),
+    value: 1,
+  });
   t.ok(compareBallots(b(1, 'z'), b(2, 'a')) < 0);
   t.ok(compareBallots(b(1, 'b'), b(1, 'a')) > 0);
 });
 
 t.test('majorities, newest and agreed values', async (t) => {
   t.same([1, 2, 3].map(majorityOf), [1, 2, 2]);
-  t.equal(newestValue([{ accepted: b(1), value: 'old' }, { accepted: b(3), value: 'new' }, { accepted: NO_BALLOT }]), 'new');
+  t.equal(
+    newestValue([
+      { accepted: b(1), value: 'old' },
+      { accepted: b(3), value: 'new' },
+      { accepted: NO_BALLOT },
+    ]),
+    'new',
+  );
   t.equal(agreedState([{ accepted: b(1) }, { accepted: b(2) }], 2), undefined);
-  t.match(agreedState([{ accepted: b(1), value: 1 }, { accepted: b(2), value: 2 }, { accepted: b(1), value: 1 }], 2), { value: 1 });
+  t.match(
+    agreedState(
+      [
+        { accepted: b(1), value: 1 },
+        { accepted: b(2), value: 2 },
+        { accepted: b(1), value: 1 },
+      ],
+      2,
+    ),
+    { value: 1 },
+  );
 });
 
 const ROUNDS = 40;
@@ -79,9 +106,18 @@ t.test('the checker finds anomalies', async (t) => {
   t.equal(findAnomaly([op('a', 0, 5, ['x'], 'x'), op('b', 2, 3, [])]), undefined);
 });
 
-function clientOver(answer: (member: string, request: RegisterRequest) => Promise<RegisterReply>, options = {}): RegisterClient {
+function clientOver(
+  answer: (member: string, request: RegisterRequest) => Promise<RegisterReply>,
+  options = {},
+): RegisterClient {
   const deps = { transport: answer, chance: () => 0, nowMs: () => performance.now() };
-  return new RegisterClient(deps, { proposerId: 'p', backoffMs: 1, requestTimeoutMs: 20, deadlineMs: 50, ...options });
+  return new RegisterClient(deps, {
+    proposerId: 'p',
+    backoffMs: 1,
+    requestTimeoutMs: 20,
+    deadlineMs: 50,
+    ...options,
+  });
 }
 
 function acceptors(): (member: string, request: RegisterRequest) => Promise<RegisterReply> {
@@ -96,22 +132,35 @@ function acceptors(): (member: string, request: RegisterRequest) => Promise<Regi
 t.test('one owner of three may be away, two may not', async (t) => {
   const answer = acceptors();
   const away = new Set(['o3']);
-  const client = clientOver((member, request) => (away.has(member) ? new Promise(() => undefined) : answer(member, request)));
+  const client = clientOver((member, request) =>
+    away.has(member) ? new Promise(() => undefined) : answer(member, request),
+  );
   const owners = ['o1', 'o2', 'o3'];
   t.equal(await client.read('k', owners), undefined);
   t.equal(await client.change<number>('k', owners, (current) => (current ?? 0) + 1), 1);
   t.equal(await client.read('k', owners), 1);
   away.add('o2');
   await t.rejects(client.read('k', owners), { code: 'QUORUM_LOST' });
-  await t.rejects(client.change('k', owners, () => 2), { code: 'QUORUM_LOST' });
-  await t.rejects(client.change('k', [], () => 2), { code: 'QUORUM_LOST' });
+  await t.rejects(
+    client.change('k', owners, () => 2),
+    { code: 'QUORUM_LOST' },
+  );
+  await t.rejects(
+    client.change('k', [], () => 2),
+    { code: 'QUORUM_LOST' },
+  );
 });
 
 t.test('a refusing function settles what it saw and passes its error on', async (t) => {
   const answer = acceptors();
   const owners = ['o1', 'o2', 'o3'];
   const client = clientOver(answer);
-  await answer('o1', { type: 'accept', key: 'k', ballot: b(1, 'other'), value: { v: 1, value: 'half', recent: [] } });
+  await answer('o1', {
+    type: 'accept',
+    key: 'k',
+    ballot: b(1, 'other'),
+    value: { v: 1, value: 'half', recent: [] },
+  });
   await t.rejects(
     client.change('k', ['o1', 'o2'], (current) => {
       throw new Error(`immutable: ${current}`);
@@ -123,7 +172,10 @@ t.test('a refusing function settles what it saw and passes its error on', async 
 
 t.test('a proposer that always loses ends with CONFLICT, an aborted one with its reason', async (t) => {
   const client = clientOver(async () => ({ type: 'refused', promised: b(1e6) }));
-  await t.rejects(client.change('k', ['o1', 'o2', 'o3'], () => 1), { code: 'CONFLICT' });
+  await t.rejects(
+    client.change('k', ['o1', 'o2', 'o3'], () => 1),
+    { code: 'CONFLICT' },
+  );
   const hanging = clientOver(() => new Promise(() => undefined), { requestTimeoutMs: 60_000 });
   const abort = new AbortController();
   const waiting = hanging.read('k', ['o1'], abort.signal);
@@ -137,7 +189,12 @@ t.test('messages from the network: parsed, or REQUEST_INVALID', async (t) => {
   t.same(parseRegisterReply({ type: 'refused', promised: b(3) }), { type: 'refused', promised: b(3) });
   const shapes = fc.oneof(
     fc.anything(),
-    fc.record({ type: fc.constantFrom('read', 'prepare', 'accept', 'state', 'refused', 'x'), key: fc.anything(), ballot: fc.anything(), accepted: fc.anything() }),
+    fc.record({
+      type: fc.constantFrom('read', 'prepare', 'accept', 'state', 'refused', 'x'),
+      key: fc.anything(),
+      ballot: fc.anything(),
+      accepted: fc.anything(),
+    }),
   );
   fc.assert(
     fc.property(shapes, (input) => {

@@ -10,7 +10,11 @@ import type { FilePort } from '../../src/store/file-port.ts';
 import type { PartialBlob } from '../../src/store/partial-blob.ts';
 import { bytesOf } from './seeded.ts';
 
-export const PUSHED: BlobAttrs = { class: 'pushed', provenance: [{ upstream: 'u', repository: 'a/b' }], writtenBack: false };
+export const PUSHED: BlobAttrs = {
+  class: 'pushed',
+  provenance: [{ upstream: 'u', repository: 'a/b' }],
+  writtenBack: false,
+};
 export const CACHED: BlobAttrs = { class: 'cached', provenance: [], writtenBack: false };
 const MIB = PIECE_BYTES;
 
@@ -33,7 +37,11 @@ export function pieceOf(bytes: Uint8Array, index: number): Uint8Array {
 }
 
 /** Writes pieces with their hashes, as one who fetches them does. */
-export async function writePieces(partial: PartialBlob, bytes: Uint8Array, indexes: readonly number[]): Promise<void> {
+export async function writePieces(
+  partial: PartialBlob,
+  bytes: Uint8Array,
+  indexes: readonly number[],
+): Promise<void> {
   for (const index of indexes) {
     partial.metainfo.addHash(index, pieceHash(pieceOf(bytes, index)));
     await partial.writePiece(index, pieceOf(bytes, index));
@@ -56,7 +64,10 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
       t.test(`${name} (${durable ? 'durable' : 'cache'})`, async (t) => {
         const ground = await makeGround(t);
         const open: Open = (options, nowMs = () => 1e12) =>
-          BlobStore.open({ files: ground.files, dir: ground.dir, log: silentLogger(), nowMs }, { durable, bootId: 'b1', mapDelayMs: 5, ...options });
+          BlobStore.open(
+            { files: ground.files, dir: ground.dir, log: silentLogger(), nowMs },
+            { durable, bootId: 'b1', mapDelayMs: 5, ...options },
+          );
         await body(t, ground, open);
       });
     }
@@ -105,7 +116,11 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
     for (const algorithm of ['sha256', 'sha512'] as const) {
       const digest = digestOf(bytes, algorithm);
       const upload = await store.createUpload(`o1.${algorithm}`);
-      await Promise.all([upload.append(bytes.subarray(0, 100)), upload.append(bytes.subarray(100, MIB)), upload.append(bytes.subarray(MIB))]);
+      await Promise.all([
+        upload.append(bytes.subarray(0, 100)),
+        upload.append(bytes.subarray(100, MIB)),
+        upload.append(bytes.subarray(MIB)),
+      ]);
       t.equal(upload.offset, bytes.length);
       const sealed = await upload.seal(digest);
       const parts: Uint8Array[] = [];
@@ -127,7 +142,10 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
     const store = await open();
     const bytes = bytesOf(4 * MIB + 5, 4);
     const digest = digestOf(bytes);
-    const [one, two] = await Promise.all([store.openPartial(digest, bytes.length), store.openPartial(digest, bytes.length)]);
+    const [one, two] = await Promise.all([
+      store.openPartial(digest, bytes.length),
+      store.openPartial(digest, bytes.length),
+    ]);
     t.equal(one, two, 'users of one digest share it');
     await t.rejects(store.openPartial(digest, 5), { code: 'SIZE_MISMATCH' });
     await writePieces(one, bytes, [0]);
@@ -185,7 +203,9 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
     t.same([...partial.have], [0, 2], 'same boot: believed');
     t.equal(partial.metainfo.attempt, attempt);
     await store.close();
-    const data = (await ground.files.list(join(ground.dir, 'partial'))).find((name) => !name.endsWith('.map'))!;
+    const data = (await ground.files.list(join(ground.dir, 'partial'))).find(
+      (name) => !name.endsWith('.map'),
+    )!;
     await ground.damage(join(ground.dir, 'partial', data), 2 * MIB + 9);
     store = await open({ bootId: 'b2' });
     partial = await store.openPartial(digest, bytes.length);
@@ -283,7 +303,15 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
     await store.close();
     store = await open();
     const attrs = (await store.stat(digest))!.attrs;
-    t.same(attrs, { class: 'pushed', writtenBack: false, mediaType: 'm', provenance: [{ upstream: 'u', repository: 'r' }, { upstream: 'u', repository: 'a/b' }] });
+    t.same(attrs, {
+      class: 'pushed',
+      writtenBack: false,
+      mediaType: 'm',
+      provenance: [
+        { upstream: 'u', repository: 'r' },
+        { upstream: 'u', repository: 'a/b' },
+      ],
+    });
     t.match(await store.setAttrs(digest, { writtenBack: true }), { writtenBack: true });
     t.ok(await store.delete(digest));
     t.notOk(await store.delete(digest));
@@ -293,7 +321,10 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
 
   check('eviction takes the least recently used and nothing that must stay', async (t, _, open) => {
     let nowMs = 1e12;
-    const store = await open({ budgetBytes: 100 * 1000, highWatermark: 0.9, lowWatermark: 0.5, accessGrainMs: 0 }, () => nowMs);
+    const store = await open(
+      { budgetBytes: 100 * 1000, highWatermark: 0.9, lowWatermark: 0.5, accessGrainMs: 0 },
+      () => nowMs,
+    );
     await store.reconcile();
     const digests: Digest[] = [];
     const evicted: string[] = [];
@@ -301,7 +332,11 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
     for (let index = 0; index < 9; index++) {
       const bytes = bytesOf(10_000, 100 + index);
       digests.push(digestOf(bytes));
-      await store.putBytes(digests[index]!, bytes, index === 1 ? PUSHED : index === 2 ? { ...CACHED, pinned: true } : CACHED);
+      await store.putBytes(
+        digests[index]!,
+        bytes,
+        index === 1 ? PUSHED : index === 2 ? { ...CACHED, pinned: true } : CACHED,
+      );
       nowMs += 10_000;
       await (await store.open(digests[index]!))!.close();
       await new Promise((resolve) => setImmediate(resolve));

@@ -76,7 +76,8 @@ export class CrashFiles implements FilePort {
     const names = new Map(this.#durable);
     const lost = new Set<NameChange>();
     for (const change of this.#changes) {
-      if (!keep() || (change.type === 'remove' && change.needs !== undefined && lost.has(change.needs))) lost.add(change);
+      if (!keep() || (change.type === 'remove' && change.needs !== undefined && lost.has(change.needs)))
+        lost.add(change);
       else if (change.type === 'add') names.set(change.path, change.entry);
       else names.delete(change.path);
     }
@@ -105,7 +106,12 @@ export class CrashFiles implements FilePort {
     if (mode !== 'create') return this.#handle(this.#file(path));
     if (this.#names.has(path)) throw systemError('EEXIST', path);
     this.#parent(path);
-    const inode: Inode = { bytes: new Uint8Array(0), synced: new Uint8Array(0), dirty: new Set(), modifiedMs: 0 };
+    const inode: Inode = {
+      bytes: new Uint8Array(0),
+      synced: new Uint8Array(0),
+      dirty: new Set(),
+      modifiedMs: 0,
+    };
     this.#change(() => this.#add(path, inode));
     return this.#handle(inode);
   }
@@ -127,7 +133,9 @@ export class CrashFiles implements FilePort {
 
   async list(folder: string): Promise<string[]> {
     this.#alive();
-    return [...this.#names.keys()].filter((path) => dirname(path) === folder && path !== folder).map((path) => basename(path));
+    return [...this.#names.keys()]
+      .filter((path) => dirname(path) === folder && path !== folder)
+      .map((path) => basename(path));
   }
 
   async stat(path: string): Promise<FileFacts | undefined> {
@@ -235,7 +243,8 @@ export class CrashFiles implements FilePort {
 function writeTo(inode: Inode, bytes: Uint8Array, at: number): void {
   if (at + bytes.length > inode.bytes.length) resize(inode, at + bytes.length);
   inode.bytes.set(bytes, at);
-  for (let page = Math.floor(at / PAGE_BYTES); page * PAGE_BYTES < at + bytes.length; page++) inode.dirty.add(page);
+  for (let page = Math.floor(at / PAGE_BYTES); page * PAGE_BYTES < at + bytes.length; page++)
+    inode.dirty.add(page);
 }
 
 function resize(inode: Inode, sizeBytes: number): void {
@@ -245,7 +254,8 @@ function resize(inode: Inode, sizeBytes: number): void {
 }
 
 function survivor(inode: Inode, keep: () => boolean): Inode {
-  const size = inode.bytes.length === inode.synced.length || keep() ? inode.bytes.length : inode.synced.length;
+  const size =
+    inode.bytes.length === inode.synced.length || keep() ? inode.bytes.length : inode.synced.length;
   const bytes = new Uint8Array(size);
   bytes.set(inode.synced.subarray(0, size));
   for (const page of inode.dirty) {

@@ -96,7 +96,10 @@ const SCENARIOS: Record<string, Scenario> = {
 };
 
 function openStore(files: CrashFiles, durable: boolean, bootId: string): Promise<BlobStore> {
-  return BlobStore.open({ files, dir: '/d', log: silentLogger(), nowMs: () => 1e12 }, { durable, bootId, mapDelayMs: 1e6 });
+  return BlobStore.open(
+    { files, dir: '/d', log: silentLogger(), nowMs: () => 1e12 },
+    { durable, bootId, mapDelayMs: 1e6 },
+  );
 }
 
 /** Runs `scenario` up to the crash, or to its end. */
@@ -111,64 +114,80 @@ async function runTo(files: CrashFiles, scenario: Scenario, durable: boolean): P
 }
 
 /** Says what is wrong after a crash, or undefined. */
-async function findFault(files: CrashFiles, told: Acknowledged, durable: boolean, bootId: string): Promise<string | undefined> {
+async function findFault(
+  files: CrashFiles,
+  told: Acknowledged,
+  durable: boolean,
+  bootId: string,
+): Promise<string | undefined> {
   const store = await openStore(files, durable, bootId);
   for (const [digest, bytes] of CONTENT) {
     let found: Uint8Array | undefined;
     try {
       found = await readAll(store, digest);
     } catch (error) {
-      if (durable || (error as { code?: string }).code !== 'DISK_CORRUPT') return `${digest}: ${String(error)}`;
+      if (durable || (error as { code?: string }).code !== 'DISK_CORRUPT')
+        return `${digest}: ${String(error)}`;
       continue;
     }
     if (found !== undefined && !Buffer.from(found).equals(bytes)) return `${digest} has wrong bytes`;
-    if (durable && found === undefined && told.present.has(digest)) return `${digest} was acknowledged and is lost`;
+    if (durable && found === undefined && told.present.has(digest))
+      return `${digest} was acknowledged and is lost`;
     if (durable && found !== undefined && told.gone.has(digest)) return `${digest} was deleted and is back`;
   }
   if (durable && told.provenance !== undefined) {
     const attrs = (await store.stat(SMALL_DIGEST))?.attrs;
-    if (attrs?.class !== 'pushed' || attrs.provenance[0]?.repository !== told.provenance) return 'attributes were lost';
+    if (attrs?.class !== 'pushed' || attrs.provenance[0]?.repository !== told.provenance)
+      return 'attributes were lost';
   }
   const partial = await store.openPartial(BIG_DIGEST, BIG.length);
   for (const index of partial.have) {
     const { pieceHash } = await import('../../src/metainfo/tree.ts');
-    if (!partial.metainfo.matches(index, pieceHash(await partial.readPiece(index)))) return `partial believes a wrong piece ${index}`;
+    if (!partial.metainfo.matches(index, pieceHash(await partial.readPiece(index))))
+      return `partial believes a wrong piece ${index}`;
   }
   await partial.drop();
   await partial.release();
   await store.putBytes(SMALL_DIGEST, SMALL, PUSHED);
   await store.reconcile();
-  if (!Buffer.from((await readAll(store, SMALL_DIGEST)) ?? []).equals(SMALL)) return 'the store does not take it again';
+  if (!Buffer.from((await readAll(store, SMALL_DIGEST)) ?? []).equals(SMALL))
+    return 'the store does not take it again';
   await store.close();
   return undefined;
 }
 
 for (const durable of [true, false]) {
   for (const [name, scenario] of Object.entries(SCENARIOS)) {
-    t.test(`${name}, ${durable ? 'durable' : 'cache'}: any crash leaves what was acknowledged and nothing wrong`, async (t) => {
-      const whole = new CrashFiles('/d');
-      await runTo(whole, scenario, durable);
-      const count = whole.operations;
-      const faults: string[] = [];
-      let tried = 0;
-      for (let operation = 0; operation <= count; operation++) {
-        for (const applied of [false, true]) {
-          const files = new CrashFiles('/d');
-          files.crashAt({ operation, applied });
-          const told = await runTo(files, scenario, durable);
-          for (const [pattern, survival] of SURVIVALS.entries()) {
-            const chance = seeded(SEED * 7919 + operation * 64 + pattern * 2 + (applied ? 1 : 0));
-            const left = files.afterPowerLoss(() => chance() < survival);
-            const fault = await findFault(left, told, durable, 'after');
-            tried += 1;
-            if (fault !== undefined) faults.push(`${fault} (SEED=${SEED}, operation ${operation}, ${applied}, pattern ${pattern})`);
+    t.test(
+      `${name}, ${durable ? 'durable' : 'cache'}: any crash leaves what was acknowledged and nothing wrong`,
+      async (t) => {
+        const whole = new CrashFiles('/d');
+        await runTo(whole, scenario, durable);
+        const count = whole.operations;
+        const faults: string[] = [];
+        let tried = 0;
+        for (let operation = 0; operation <= count; operation++) {
+          for (const applied of [false, true]) {
+            const files = new CrashFiles('/d');
+            files.crashAt({ operation, applied });
+            const told = await runTo(files, scenario, durable);
+            for (const [pattern, survival] of SURVIVALS.entries()) {
+              const chance = seeded(SEED * 7919 + operation * 64 + pattern * 2 + (applied ? 1 : 0));
+              const left = files.afterPowerLoss(() => chance() < survival);
+              const fault = await findFault(left, told, durable, 'after');
+              tried += 1;
+              if (fault !== undefined)
+                faults.push(
+                  `${fault} (SEED=${SEED}, operation ${operation}, ${applied}, pattern ${pattern})`,
+                );
+            }
+            const fault = await findFault(files.afterKill(), told, true, 'before');
+            if (fault !== undefined) faults.push(`${fault} (kill at operation ${operation}, ${applied})`);
           }
-          const fault = await findFault(files.afterKill(), told, true, 'before');
-          if (fault !== undefined) faults.push(`${fault} (kill at operation ${operation}, ${applied})`);
         }
-      }
-      t.same(faults.slice(0, 5), [], `${tried} losses at ${count} operations`);
-    });
+        t.same(faults.slice(0, 5), [], `${tried} losses at ${count} operations`);
+      },
+    );
   }
 }
 
