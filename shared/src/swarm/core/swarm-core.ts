@@ -286,7 +286,10 @@ export class SwarmCore {
     }
     this.#inFlight.delete(index);
     this.#superSeed?.onLanded(index);
-    for (const link of this.links.values()) if (link.kind === 'wire' && (!link.has.has(index) || this.#init.origin)) emit({ type: 'sendHave', link: link.id, index });
+    // A peer that has it need not know; an origin must, to see what is out already.
+    for (const link of this.links.values()) {
+      if (link.kind === 'wire' && (link.origin || !link.has.has(index))) emit({ type: 'sendHave', link: link.id, index });
+    }
     if (!this.have.complete || this.#finished) return;
     this.#finished = true;
     emit({ type: 'finish' });

@@ -1,0 +1,1 @@
+export { type Fault, type Result, type SimulateOptions, simulate } from './simulate.ts';

@@ -1,0 +1,44 @@
+import type { VirtualClock } from './clock.ts';
+
+interface Port {
+  readonly upBytesPerSec: number;
+  readonly downBytesPerSec: number;
+  upFreeMs: number;
+  downFreeMs: number;
+}
+
+/** Every node has one line: its uploads leave in order at its rate, downloads come in order at its rate, plus a latency. */
+export class Network {
+  readonly latencyMs: number;
+  readonly #clock: VirtualClock;
+  readonly #ports = new Map<string, Port>();
+
+  constructor(clock: VirtualClock, latencyMs: number) {
+    this.#clock = clock;
+    this.latencyMs = latencyMs;
+  }
+
+  add(name: string, upBytesPerSec: number, downBytesPerSec: number): void {
+    this.#ports.set(name, { upBytesPerSec, downBytesPerSec, upFreeMs: 0, downFreeMs: 0 });
+  }
+
+  /** A message without weight. */
+  message(run: () => void): void {
+    this.#clock.at(this.#clock.nowMs + this.latencyMs, run);
+  }
+
+  /** Sends `bytes`; `sent` when they left, `arrived` when they are there. */
+  transfer(from: string, to: string, bytes: number, sent: () => void, arrived: () => void): void {
+    const up = this.#ports.get(from)!;
+    const down = this.#ports.get(to)!;
+    const now = this.#clock.nowMs;
+    up.upFreeMs = Math.max(up.upFreeMs, now) + (bytes * 1000) / up.upBytesPerSec;
+    const leftMs = up.upFreeMs;
+    this.#clock.at(leftMs, sent);
+    this.#clock.at(leftMs + this.latencyMs, () => {
+      const startMs = Math.max(down.downFreeMs, this.#clock.nowMs - (bytes * 1000) / down.downBytesPerSec);
+      down.downFreeMs = startMs + (bytes * 1000) / down.downBytesPerSec;
+      this.#clock.at(down.downFreeMs, arrived);
+    });
+  }
+}

@@ -1,0 +1,38 @@
+import t from 'tap';
+import { simulate } from '../src/index.ts';
+
+t.test('20 nodes, one warm origin: bounded copies, near the limit of the line', (t) => {
+  const result = simulate({ nodes: 20, pieces: 64, seed: 1 });
+  t.equal(result.finishedMs.size, 20);
+  t.ok(result.originCopies <= 3, `origin gave ${result.originCopies} copies`);
+  t.ok(result.duplicates <= 0.05 * 20 * 64, `${result.duplicates} duplicates`);
+  const limitMs = (64 * 2 ** 20 * 1000) / 12.5e6;
+  t.ok(result.lastMs <= 1.6 * limitMs, `last ${result.lastMs} ms, limit ${limitMs} ms`);
+  t.comment(JSON.stringify({ ...result, finishedMs: undefined, limitMs }));
+  t.end();
+});
+
+t.test('50 nodes, a cold blob, the leader dies, a liar, a stopped peer: all finish, twice the same', (t) => {
+  const options = {
+    nodes: 50,
+    origins: 2,
+    pieces: 64,
+    landEveryMs: 80,
+    fullOrigins: [1],
+    seed: 7,
+    faults: [
+      { kind: 'kill', node: 'o0', atMs: 3_000 },
+      { kind: 'corrupt', node: 'a3', atMs: 1_000 },
+      { kind: 'stop', node: 'a5', atMs: 2_000 },
+    ],
+  } as const;
+  const result = simulate(options);
+  t.equal(result.finishedMs.size, 49);
+  t.ok(result.originCopies <= 5, `origins gave ${result.originCopies} copies`);
+  t.ok(result.badPieces <= 49 * 8, `${result.badPieces} bad pieces`);
+  t.ok(result.duplicates <= 0.1 * 50 * 64, `${result.duplicates} duplicates`);
+  t.equal(simulate(options).traceHash, result.traceHash);
+  t.not(simulate({ ...options, seed: 8 }).traceHash, result.traceHash);
+  t.comment(JSON.stringify({ ...result, finishedMs: undefined }));
+  t.end();
+});
