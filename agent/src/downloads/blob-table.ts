@@ -261,6 +261,7 @@ export class BlobTable {
     });
     if ((await partial.learn(finding.metainfo)) === 'replaced')
       this.#deps.log.info({ digest: name.digest }, 'an older attempt was dropped');
+    this.#deps.seeds.drop(name.digest);
     const pieces = SwarmPieces.ofPartial(this.#deps.store, partial);
     const bytes = { peer: 0, origin: 0, upstream: 0 };
     const download = new Download(

@@ -81,7 +81,7 @@ export class Download implements ReadableBlob {
       this.#end = resolve;
     });
     this.#swarm = deps.joinSwarm();
-    this.#swarm.onPiece((index, from) => this.#landed(index, from.origin ? 'origin' : 'peer'));
+    this.#swarm.onPiece((index, from) => this.#landed(index, from));
     this.#swarm.onWantPeers(() => {
       this.#wanted = true;
     });
