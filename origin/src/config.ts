@@ -1,0 +1,54 @@
+import { CACHE_KEYS, COMMON_KEYS } from '@sepia/shared/config/common';
+import { duration, hostPort } from '@sepia/shared/config/units';
+import { z } from 'zod';
+
+const DEADLINES = z
+  .strictObject({
+    'fetch-progress': duration()
+      .prefault('10s')
+      .describe('A fetch from an upstream that gets no byte for this long fails with 503.'),
+    'body-stall': duration()
+      .prefault('30s')
+      .describe('An answer that makes no verified progress for this long is cut.'),
+    'copy-straggler': duration()
+      .prefault('10s')
+      .describe(
+        'A copy that is this much slower than the one that made the write quorum is cut and made later.',
+      ),
+    'upload-idle': duration()
+      .prefault('1h')
+      .describe('An upload session that gets no request for this long ends.'),
+    'swarm-idle': duration()
+      .prefault('10m')
+      .describe('A swarm that nobody asked about for this long is left.'),
+    drain: duration().prefault('10s').describe('How long requests under way may take at a stop.'),
+  })
+  .prefault({});
+
+/** Config file of an origin. */
+export const ORIGIN_CONFIG = z.strictObject({
+  ...COMMON_KEYS,
+  listen: hostPort().describe('Address of the signed routes.'),
+  'peer-listen': z.array(hostPort()).min(1).max(16).describe('Addresses of the swarm ports.'),
+  cache: CACHE_KEYS.describe('Disk used for cached blobs; pushed blobs are never evicted.'),
+  credentials: z
+    .record(
+      z.string(),
+      z.strictObject({
+        username: z.string().min(1).describe('User at the upstream.'),
+        'password-file': z.string().describe('File with the password or token, relative to this file.'),
+      }),
+    )
+    .default({})
+    .describe('Credentials by upstream name.'),
+  'max-uploads': z
+    .number()
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(1_000)
+    .describe('Upload sessions open at once; more are answered with 429.'),
+  deadlines: DEADLINES.describe('How long things may take.'),
+});
+
+export type OriginConfig = z.infer<typeof ORIGIN_CONFIG>;

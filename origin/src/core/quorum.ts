@@ -1,0 +1,35 @@
+/** What one member said about a blob, or `silent`. */
+export type WhereState = 'final' | 'open' | 'none' | 'silent';
+
+export type Located =
+  | { readonly type: 'at'; readonly id: string; readonly state: 'final' | 'open' }
+  /** Every member that could hold an acknowledged copy said no. */
+  | { readonly type: 'absent' }
+  /** Somebody who could hold it did not answer. */
+  | { readonly type: 'undecided' };
+
+/**
+ * Where a blob is, from the answers of the first R + 2 members in `order` (owners, then stand-ins): a whole copy
+ * wins over an open one, earlier members win over later ones; absent only if nobody was silent.
+ */
+export function locate(order: readonly string[], answers: ReadonlyMap<string, WhereState>): Located {
+  for (const state of ['final', 'open'] as const) {
+    const id = order.find((one) => answers.get(one) === state);
+    if (id !== undefined) return { type: 'at', id, state };
+  }
+  return order.every((one) => answers.get(one) === 'none') ? { type: 'absent' } : { type: 'undecided' };
+}
+
+/**
+ * Whether a record exists, from owners that said yes, no, or nothing. A write reached `write` of `owners`
+ * members, so `owners − write + 1` noes are a no.
+ */
+export function decideLinked(
+  yes: number,
+  no: number,
+  owners: number,
+  write: number,
+): 'yes' | 'no' | 'undecided' {
+  if (yes > 0) return 'yes';
+  return no >= owners - write + 1 ? 'no' : 'undecided';
+}

@@ -1,0 +1,221 @@
+import type Router from '@koa/router';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import type { RequestState } from '@sepia/shared/http/app';
+import { parseRange } from '@sepia/shared/http/range';
+import { serveBlob } from '@sepia/shared/http/serve-blob';
+import { queryValue, readJson } from '@sepia/shared/http/signed';
+import { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
+import { H_BLOB_SIZE, H_CLASS } from '@sepia/shared/wire/headers';
+import type { PeerEntry } from '@sepia/shared/wire/join';
+import type { Context } from 'koa';
+import type { Blobs, MetainfoSource } from '../net/blobs.ts';
+import type { BlobName } from '../net/fetch.ts';
+import type { Links } from '../net/links.ts';
+import type { Members } from '../net/members.ts';
+import type { Replicator } from '../net/replicator.ts';
+import type { Uploads } from '../net/uploads.ts';
+import { PEER_ENTRIES } from './messages.ts';
+import { relay } from './relay.ts';
+import { blobNameOf, goneSignal, isHop, numberOf } from './request.ts';
+
+/** Longest wait of a metainfo long-poll, in ms. */
+const MAX_WAIT_MS = 25_000;
+/** Largest body of adopt: metainfo of a 1 TiB blob in base64 and its peers. */
+const MAX_ADOPT_BYTES = 48 * 1024 * 1024;
+/** A fetch fails by itself after 10 s without progress; this ends what hangs all the same. */
+const FIRST_PIECE_MS = 60_000;
+
+export interface BlobRouteDeps {
+  readonly blobs: Blobs;
+  readonly links: Links;
+  readonly uploads: Uploads;
+  readonly replicator: Replicator;
+  readonly members: Members;
+  readonly stallMs: number;
+  readonly stopping: AbortSignal;
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** Blob routes of `/v1`: where, metainfo, adopt, bytes, copies. */
+export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
+  router.get('/blobs/:digest/where', async (context) => {
+    const ctx = named(context, 'where');
+    ctx.body = await deps.blobs.where(blobNameOf(ctx));
+  });
+  router.get(
+    '/blobs/:digest/metainfo',
+    async (context) => await getMetainfo(deps, named(context, 'metainfo')),
+  );
+  router.post('/blobs/:digest/adopt', async (context) => await adopt(deps, named(context, 'adopt')));
+  router.get('/blobs/:digest', async (context) => await getBlob(deps, named(context, 'blob')));
+  router.put('/blobs/:digest', async (context) => await putBlob(deps, named(context, 'blob-put')));
+}
+
+/** Notes the route for metrics. */
+export function named(context: unknown, route: string): Context {
+  const ctx = context as Context;
+  (ctx.state as RequestState).route = route;
+  return ctx;
+}
+
+async function getMetainfo(deps: BlobRouteDeps, ctx: Context): Promise<void> {
+  const name = blobNameOf(ctx);
+  const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+  const options = {
+    fetch: queryValue(ctx, 'fetch') === '1',
+    wantAll: queryValue(ctx, 'want') !== 'ranges',
+    hop: isHop(ctx),
+  };
+  const source = await deps.blobs.metainfo(name, options, signal);
+  if (source.type === 'remote') {
+    try {
+      return await relay(ctx, deps.members, source.id, signal);
+    } catch (error) {
+      if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP') || !options.fetch) throw error;
+    }
+    return await answerMetainfo(
+      deps,
+      ctx,
+      await deps.blobs.metainfo(name, { ...options, hop: true }, signal),
+      signal,
+    );
+  }
+  await answerMetainfo(deps, ctx, source, signal);
+}
+
+async function answerMetainfo(
+  deps: BlobRouteDeps,
+  ctx: Context,
+  source: MetainfoSource,
+  signal: AbortSignal,
+): Promise<void> {
+  if (source.type === 'remote') return await relay(ctx, deps.members, source.id, signal);
+  const waitMs = numberOf(ctx, 'wait', MAX_WAIT_MS) ?? 0;
+  const from = numberOf(ctx, 'from', Number.MAX_SAFE_INTEGER) ?? 0;
+  const known = ctx.get('if-none-match');
+  let { metainfo } = source;
+  const { fetch } = source;
+  if (fetch !== undefined && waitMs > 0 && known === metainfo.etag) {
+    const late = AbortSignal.any([AbortSignal.timeout(waitMs), signal]);
+    try {
+      while (fetch.error === undefined && (fetch.metainfo ?? metainfo).etag === known)
+        await fetch.changed(late);
+    } catch {
+      signal.throwIfAborted();
+    }
+    if (fetch.error !== undefined) throw fetch.error;
+    metainfo = fetch.metainfo ?? metainfo;
+  }
+  ctx.set('ETag', metainfo.etag);
+  ctx.set(H_BLOB_SIZE, String(metainfo.sizeBytes));
+  if (known === metainfo.etag) {
+    ctx.status = 304;
+    return;
+  }
+  // Another attempt, or none known before: everything is told.
+  const sameAttempt = known.startsWith(`"${metainfo.attempt}.`);
+  ctx.type = 'application/octet-stream';
+  ctx.body = Buffer.from(metainfo.encode(sameAttempt ? Math.min(from, metainfo.pieceCount) : 0));
+}
+
+async function adopt(deps: BlobRouteDeps, ctx: Context): Promise<void> {
+  const name = blobNameOf(ctx);
+  const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+  const { known, peers } = await readJson(ctx, MAX_ADOPT_BYTES, (value) => adoptBody(value));
+  if (known.digest !== name.digest)
+    throw new CodedError('METAINFO_INVALID', { message: 'metainfo is of another blob' });
+  await answerMetainfo(deps, ctx, await deps.blobs.adopt(name, known, peers, signal), signal);
+}
+
+function adoptBody(value: unknown): { known: Metainfo; peers: PeerEntry[] } {
+  const { metainfo, peers } = (value ?? {}) as { metainfo?: unknown; peers?: unknown };
+  const list = PEER_ENTRIES.safeParse(peers ?? []);
+  if (typeof metainfo !== 'string' || !list.success)
+    throw new CodedError('REQUEST_INVALID', { message: 'adopt needs metainfo (base64) and peers' });
+  return { known: Metainfo.decode(Buffer.from(metainfo, 'base64')), peers: list.data as PeerEntry[] };
+}
+
+async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
+  const name = blobNameOf(ctx);
+  const hop = isHop(ctx);
+  const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+  if (ctx.method === 'HEAD') {
+    const { sizeBytes, mediaType } = await deps.blobs.head(name, hop, signal);
+    return answerHead(ctx, name, sizeBytes, mediaType);
+  }
+  const lastPiece = boundOf(ctx.get('range'));
+  let opened = await deps.blobs.open(name, { lastPiece, hop }, signal);
+  if (opened.type === 'remote') {
+    try {
+      return await relay(ctx, deps.members, opened.id, signal);
+    } catch (error) {
+      if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP')) throw error;
+    }
+    opened = await deps.blobs.openHere(name, lastPiece, signal);
+    if (opened.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
+  }
+  try {
+    const { mediaType, blob } = opened;
+    await serveBlob(ctx, blob, {
+      contentType: mediaType ?? 'application/octet-stream',
+      stallMs: deps.stallMs,
+      firstPieceMs: FIRST_PIECE_MS,
+      onBytes: deps.onBytes,
+    });
+  } finally {
+    await opened.close();
+  }
+}
+
+function answerHead(ctx: Context, name: BlobName, sizeBytes: number, mediaType: string | undefined): void {
+  ctx.respond = false;
+  const headers = {
+    'content-length': sizeBytes,
+    'content-type': mediaType ?? 'application/octet-stream',
+    'docker-content-digest': name.digest,
+    'accept-ranges': 'bytes',
+    etag: `"${name.digest}"`,
+  };
+  for (const [key, value] of Object.entries(headers)) ctx.res.setHeader(key, value);
+  ctx.res.statusCode = 200;
+  ctx.res.end();
+}
+
+/** Last piece that bounded ranges cover; undefined when the whole blob or its end is asked. */
+function boundOf(range: string): number | undefined {
+  if (range === '') return undefined;
+  // A suffix needs the size to be placed: the blob is then fetched as its readers move.
+  if (/^bytes\s*=\s*-\d+$/i.test(range.trim())) return Number.MAX_SAFE_INTEGER;
+  try {
+    const asked = parseRange(range, Number.MAX_SAFE_INTEGER);
+    if (asked.type === 'single' && !asked.openEnded) return Math.floor(asked.range.end / PIECE_BYTES);
+    if (asked.type === 'several') {
+      const last = Math.max(...asked.ranges.map((one) => one.end));
+      return last >= Number.MAX_SAFE_INTEGER - 1 ? undefined : Math.floor(last / PIECE_BYTES);
+    }
+  } catch {
+    // Said properly once the size is known.
+  }
+  return undefined;
+}
+
+async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
+  const name = blobNameOf(ctx);
+  if (queryValue(ctx, 'copy') === '1') {
+    const kind = ctx.get(H_CLASS);
+    if (kind !== 'pushed' && kind !== 'cached')
+      throw new CodedError('REQUEST_INVALID', { message: `${H_CLASS} must be pushed or cached` });
+    const mediaType = ctx.get('sepia-media-type');
+    await deps.uploads.putCopy(name, ctx.req, {
+      class: kind,
+      mediaType: mediaType === '' ? undefined : mediaType,
+    });
+    if (queryValue(ctx, 'hint') === '1') await deps.replicator.owe(name);
+  } else {
+    await deps.uploads.putWhole(name, ctx.req);
+  }
+  ctx.set('Docker-Content-Digest', name.digest);
+  ctx.status = 201;
+  ctx.body = '';
+}

@@ -1,0 +1,111 @@
+import type Router from '@koa/router';
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import { parseDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { queryValue, readBody, readJson } from '@sepia/shared/http/signed';
+import { parseRegisterRequest } from '@sepia/shared/records/acceptor-store';
+import type { RecordStore } from '@sepia/shared/records/record-store';
+import { MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
+import { parseReference } from '@sepia/shared/registry/route';
+import { H_STALE } from '@sepia/shared/wire/headers';
+import type { Context } from 'koa';
+import type { LinkEntry, Links } from '../net/links.ts';
+import type { Manifests } from '../net/manifests.ts';
+import type { Tags } from '../net/tags.ts';
+import { named } from './blob-routes.ts';
+import { LINKS_BODY } from './messages.ts';
+import { isHop, numberOf, repositoryOf, required } from './request.ts';
+
+const MAX_LINKS_BYTES = 8 * 1024 * 1024;
+const MAX_REGISTER_BYTES = 256 * 1024;
+
+export interface RecordRouteDeps {
+  readonly cluster: Cluster;
+  readonly records: RecordStore;
+  readonly links: Links;
+  readonly tags: Tags;
+  readonly manifests: Manifests;
+  readonly status: () => Promise<unknown>;
+}
+
+/** Manifests, tags, links, registers, cluster document and status of `/v1`. */
+export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
+  router.get('/manifests', async (context) => await getManifest(deps, named(context, 'manifest')));
+  router.put('/manifests', async (context) => await putManifest(deps, named(context, 'manifest-put')));
+  router.get('/tags', async (context) => {
+    const ctx = named(context, 'tags');
+    const tags = await deps.manifests.listTags(repositoryOf(ctx));
+    const last = queryValue(ctx, 'last');
+    const behind = last === undefined ? tags : tags.filter((tag) => tag > last);
+    const n = numberOf(ctx, 'n', Number.MAX_SAFE_INTEGER);
+    ctx.body = { tags: n === undefined ? behind : behind.slice(0, n) };
+  });
+  router.get('/links', async (context) => {
+    const ctx = named(context, 'link');
+    const { upstream, repository } = repositoryOf(ctx);
+    const digest = parseDigest(required(ctx, 'digest'));
+    const found = await deps.links.own(upstream, repository, digest);
+    if (found === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest } });
+    ctx.body = found;
+  });
+  router.put('/links', async (context) => {
+    const ctx = named(context, 'link-put');
+    const { links } = await readJson(ctx, MAX_LINKS_BYTES, (value) => {
+      const checked = LINKS_BODY.safeParse(value);
+      if (checked.success) return checked.data;
+      throw new CodedError('REQUEST_INVALID', {
+        message: `links: ${checked.error.issues[0]?.path.join('.')} ${checked.error.issues[0]?.message}`,
+      });
+    });
+    await deps.links.putOwn(links as LinkEntry[]);
+    ctx.status = 204;
+  });
+  router.get('/taglists', async (context) => {
+    const ctx = named(context, 'taglist');
+    const { upstream, repository } = repositoryOf(ctx);
+    ctx.body = { tags: await deps.tags.own(upstream, repository) };
+  });
+  router.post('/register', async (context) => {
+    const ctx = named(context, 'register');
+    ctx.body = await deps.records.registers.handle(
+      await readJson(ctx, MAX_REGISTER_BYTES, parseRegisterRequest),
+    );
+  });
+  router.get('/cluster', (context) => {
+    named(context, 'cluster').body = deps.cluster.document;
+  });
+  router.get('/status', async (context) => {
+    named(context, 'status').body = await deps.status();
+  });
+}
+
+async function getManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
+  const answer = await deps.manifests.get(
+    repositoryOf(ctx),
+    parseReference(required(ctx, 'reference')),
+    isHop(ctx),
+  );
+  ctx.set('Docker-Content-Digest', answer.digest);
+  ctx.set('ETag', `"${answer.digest}"`);
+  if (answer.staleSeconds !== undefined) ctx.set(H_STALE, String(answer.staleSeconds));
+  ctx.set('Content-Type', answer.mediaType);
+  ctx.status = 200;
+  ctx.body = answer.bytes;
+  ctx.set('Content-Type', answer.mediaType);
+}
+
+async function putManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
+  const name = repositoryOf(ctx);
+  const reference = parseReference(required(ctx, 'reference'));
+  const bytes = await readBody(ctx, MAX_MANIFEST_BYTES, () => new CodedError('MANIFEST_TOO_LARGE'));
+  const contentType = ctx.get('content-type').split(';')[0]?.trim();
+  const { digest } = await deps.manifests.put(
+    name,
+    reference,
+    bytes,
+    contentType === '' ? undefined : contentType,
+  );
+  ctx.set('Docker-Content-Digest', digest);
+  ctx.status = 201;
+  ctx.body = '';
+}

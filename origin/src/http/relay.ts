@@ -1,0 +1,74 @@
+import { once } from 'node:events';
+import { CodedError } from '@sepia/shared/errors';
+import type { InternalResponse } from '@sepia/shared/http/client';
+import type { Context } from 'koa';
+import { H_HOP, type Members } from '../net/members.ts';
+
+/** Until another origin answers a passed-on request, in ms; it may have to fetch first. */
+const RELAY_HEADERS_MS = 45_000;
+/** A passed-on body that is silent for this long is cut, in ms. */
+const RELAY_STALL_MS = 35_000;
+
+const REQUEST_HEADERS = ['range', 'if-none-match', 'if-range'];
+const ANSWER_HEADERS = [
+  'accept-ranges',
+  'cache-control',
+  'content-length',
+  'content-range',
+  'content-type',
+  'docker-content-digest',
+  'etag',
+  'sepia-blob-size',
+  'sepia-error',
+  'retry-after',
+];
+
+/**
+ * Passes a GET or HEAD on to the origin that has the blob, and its answer back, without a redirect.
+ * @throws {CodedError} `PEER_HTTP` before anything was answered: another way may be tried
+ */
+export async function relay(
+  ctx: Context,
+  members: Members,
+  id: string,
+  signal: AbortSignal,
+  path: string = ctx.url,
+): Promise<void> {
+  const headers: Record<string, string> = { [H_HOP]: '1' };
+  for (const name of REQUEST_HEADERS) if (ctx.get(name) !== '') headers[name] = ctx.get(name);
+  const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
+  const answer = await members.raw(id, {
+    method,
+    path,
+    headers,
+    headersTimeoutMs: RELAY_HEADERS_MS,
+    bodyTimeoutMs: RELAY_STALL_MS,
+    signal,
+  });
+  if (answer.status === 503 || answer.status === 500) {
+    await answer.body.dump();
+    throw new CodedError('PEER_HTTP', {
+      message: `${id} cannot serve it now`,
+      detail: { id, status: answer.status },
+    });
+  }
+  ctx.respond = false;
+  ctx.res.statusCode = answer.status;
+  for (const name of ANSWER_HEADERS) {
+    const value = answer.headers[name];
+    if (value !== undefined) ctx.res.setHeader(name, value);
+  }
+  await pipe(ctx, answer, signal);
+}
+
+async function pipe(ctx: Context, answer: InternalResponse, signal: AbortSignal): Promise<void> {
+  try {
+    for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+      if (!ctx.res.write(chunk)) await once(ctx.res, 'drain', { signal });
+    }
+    ctx.res.end();
+  } catch (error) {
+    ctx.res.destroy();
+    if (!signal.aborted) throw error;
+  }
+}

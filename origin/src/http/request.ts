@@ -1,0 +1,59 @@
+import { type Digest, parseDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { queryValue } from '@sepia/shared/http/signed';
+import { parseRepositoryName, type RepositoryName } from '@sepia/shared/names/repository';
+import type { Context } from 'koa';
+import type { BlobName } from '../net/fetch.ts';
+import { H_HOP } from '../net/members.ts';
+
+/** `upstream` and `repository` of a request. @throws `REQUEST_INVALID`, `NAME_INVALID` */
+export function repositoryOf(ctx: Context): { upstream: string; repository: RepositoryName } {
+  return {
+    upstream: required(ctx, 'upstream'),
+    repository: parseRepositoryName(required(ctx, 'repository')),
+  };
+}
+
+/** The digest of the path with upstream and repository of the query. */
+export function blobNameOf(ctx: Context): BlobName {
+  return { ...repositoryOf(ctx), digest: digestParam(ctx) };
+}
+
+export function digestParam(ctx: Context): Digest {
+  return parseDigest(String((ctx as unknown as { params: Record<string, string> }).params['digest'] ?? ''));
+}
+
+/** @throws `REQUEST_INVALID` that names the query key */
+export function required(ctx: Context, name: string): string {
+  const value = queryValue(ctx, name);
+  if (value === undefined)
+    throw new CodedError('REQUEST_INVALID', { message: `query value ${name} is missing` });
+  return value;
+}
+
+/** A whole number of a query, or undefined. @throws `REQUEST_INVALID` */
+export function numberOf(ctx: Context, name: string, max: number): number | undefined {
+  const text = queryValue(ctx, name);
+  if (text === undefined) return undefined;
+  if (!/^\d{1,15}$/.test(text))
+    throw new CodedError('REQUEST_INVALID', { message: `query value ${name} is not a number` });
+  return Math.min(max, Number(text));
+}
+
+/** True if another origin passed the request on. */
+export function isHop(ctx: Context): boolean {
+  return ctx.get(H_HOP) !== '';
+}
+
+/** A signal that is aborted when the client is gone. */
+export function goneSignal(ctx: Context): AbortSignal {
+  const gone = new AbortController();
+  ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
+  return gone.signal;
+}
+
+/** Length of the body as announced, or undefined. */
+export function contentLength(ctx: Context): number | undefined {
+  const text = ctx.get('content-length');
+  return text === '' ? undefined : Number(text);
+}

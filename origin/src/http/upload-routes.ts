@@ -1,0 +1,80 @@
+import type Router from '@koa/router';
+import { parseDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { parseRepositoryName } from '@sepia/shared/names/repository';
+import type { Context } from 'koa';
+import { chunkStart } from '../core/content-range.ts';
+import type { Links } from '../net/links.ts';
+import type { Uploads } from '../net/uploads.ts';
+import { readOnly } from '../net/uploads.ts';
+import type { Upstreams } from '../net/upstreams.ts';
+import { named } from './blob-routes.ts';
+import { contentLength, goneSignal, repositoryOf, required } from './request.ts';
+
+export interface UploadRouteDeps {
+  readonly uploads: Uploads;
+  readonly links: Links;
+  readonly upstreams: Upstreams;
+  readonly stopping: AbortSignal;
+}
+
+/** Upload sessions and mounts of `/v1`. */
+export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
+  const { uploads } = deps;
+  router.post('/uploads', async (context) => {
+    const ctx = named(context, 'upload-begin');
+    const { upstream, repository } = repositoryOf(ctx);
+    ctx.body = { uploadId: await uploads.begin(upstream, repository) };
+    ctx.status = 202;
+  });
+  router.get('/uploads/:id', (context) => {
+    const ctx = named(context, 'upload-status');
+    ctx.body = { offset: uploads.offset(idOf(ctx)) };
+  });
+  router.patch('/uploads/:id', async (context) => {
+    const ctx = named(context, 'upload-append');
+    ctx.body = { offset: await uploads.append(idOf(ctx), ctx.req, startOf(ctx)) };
+    ctx.status = 202;
+  });
+  router.put('/uploads/:id', async (context) => {
+    const ctx = named(context, 'upload-finish');
+    const digest = parseDigest(required(ctx, 'digest'));
+    await uploads.finish(idOf(ctx), ctx.req, startOf(ctx), digest);
+    ctx.set('Docker-Content-Digest', digest);
+    ctx.status = 201;
+    ctx.body = '';
+  });
+  router.delete('/uploads/:id', async (context) => {
+    const ctx = named(context, 'upload-cancel');
+    await uploads.cancel(idOf(ctx));
+    ctx.status = 204;
+  });
+  router.post('/mounts', async (context) => await mount(deps, named(context, 'mount')));
+}
+
+async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {
+  const { upstream, repository } = repositoryOf(ctx);
+  const from = parseRepositoryName(required(ctx, 'from'));
+  const digest = parseDigest(required(ctx, 'digest'));
+  const { mode } = deps.upstreams.get(upstream);
+  if (mode !== 'none') throw readOnly(upstream, mode);
+  const link = await deps.links.require(
+    { upstream, repository: from, digest },
+    AbortSignal.any([goneSignal(ctx), deps.stopping]),
+  );
+  await deps.links.write([{ ...link, repository }]);
+  ctx.set('Docker-Content-Digest', digest);
+  ctx.status = 201;
+  ctx.body = '';
+}
+
+function idOf(ctx: Context): string {
+  const id = String((ctx as unknown as { params: Record<string, string> }).params['id'] ?? '');
+  if (id === '') throw new CodedError('UPLOAD_UNKNOWN');
+  return id;
+}
+
+function startOf(ctx: Context): number | undefined {
+  const header = ctx.get('content-range');
+  return header === '' ? undefined : chunkStart(header, contentLength(ctx));
+}

@@ -1,0 +1,35 @@
+import { besideConfig, loadConfig } from '@sepia/shared/config/load';
+import type { Logger } from '@sepia/shared/log';
+import type { z } from 'zod';
+import { ORIGIN_CONFIG, type OriginConfig } from './config.ts';
+import { type Origin, startOrigin } from './service.ts';
+
+export { ORIGIN_CONFIG, type OriginConfig } from './config.ts';
+export type { Origin } from './service.ts';
+
+/** Starts an origin from a checked config whose paths are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
+export async function createOrigin(
+  config: OriginConfig,
+  deps: { readonly log?: Logger } = {},
+): Promise<Origin> {
+  return await startOrigin(config, deps);
+}
+
+/** Reads an origin's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */
+export function loadOriginConfig(file: string): OriginConfig {
+  const config = loadConfig(file, ORIGIN_CONFIG as unknown as z.ZodType<OriginConfig>);
+  const at = (path: string): string => besideConfig(file, path);
+  const credentials = Object.fromEntries(
+    Object.entries(config.credentials).map(([name, one]) => [
+      name,
+      { ...one, 'password-file': at(one['password-file']) },
+    ]),
+  );
+  return Object.freeze({
+    ...config,
+    data: at(config.data),
+    'cluster-key-file': at(config['cluster-key-file']),
+    'cluster-document': at(config['cluster-document']),
+    credentials,
+  });
+}

@@ -1,0 +1,414 @@
+import { shardKey } from '@sepia/shared/cluster/cluster';
+import { type Digest, digestAlgorithm, digestOf } from '@sepia/shared/digest';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import type { Logger } from '@sepia/shared/log';
+import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
+import { isManifestType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
+import type { Reference } from '@sepia/shared/registry/route';
+import type { BlobStore } from '@sepia/shared/store/blob-store';
+import { decideTag, staleAge } from '../core/tag-policy.ts';
+import type { Blobs } from './blobs.ts';
+import type { BlobName } from './fetch.ts';
+import type { LinkEntry, Links } from './links.ts';
+import { ManifestCache } from './manifest-cache.ts';
+import { H_HOP, type Members, repositoryQuery } from './members.ts';
+import type { Replicator } from './replicator.ts';
+import { byBytes, isQuorumProblem, type TagName, type TagRecord, type Tags } from './tags.ts';
+import { readOnly } from './uploads.ts';
+import type { Upstreams } from './upstreams.ts';
+
+/** A manifest with the digest it was put or asked with. */
+export interface StoredManifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
+
+export interface ManifestAnswer extends StoredManifest {
+  /** Age in seconds, when the upstream did not confirm the tag. */
+  readonly staleSeconds?: number;
+}
+
+/** The upstream may take this long for a tag when a record could be served instead, in ms. */
+const REVALIDATE_MS = 3_000;
+const ASK_MS = 10_000;
+const FORWARD_MS = 15_000;
+/** Pages of an upstream's tag list that are read. */
+const MAX_TAG_PAGES = 100;
+const CACHE_BYTES = 64 * 1024 * 1024;
+
+interface ManifestsDeps {
+  readonly members: Members;
+  readonly store: BlobStore;
+  readonly blobs: Blobs;
+  readonly links: Links;
+  readonly tags: Tags;
+  readonly replicator: Replicator;
+  readonly upstreams: Upstreams;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** Manifests: resolved by tag under the upstream's policy, found by digest, pushed. */
+export class Manifests {
+  readonly #deps: ManifestsDeps;
+  readonly #cache = new ManifestCache(CACHE_BYTES);
+  readonly #flights = new Map<string, Promise<ManifestAnswer>>();
+
+  constructor(deps: ManifestsDeps) {
+    this.#deps = deps;
+  }
+
+  /** @throws `TAG_UNKNOWN`, `MANIFEST_UNKNOWN`, `QUORUM_LOST`, and what the upstream says */
+  async get(
+    name: { readonly upstream: string; readonly repository: RepositoryName },
+    reference: Reference,
+    hop: boolean,
+  ): Promise<ManifestAnswer> {
+    if (reference.kind === 'digest') return await this.#byDigest({ ...name, digest: reference.digest });
+    return await this.#byTag({ ...name, tag: reference.tag }, hop);
+  }
+
+  /**
+   * Takes a pushed manifest: what it names must be linked here; stored on W owners, linked, then the tag moves.
+   * @throws `UPSTREAM_READ_ONLY`, `MANIFEST_SYNTAX`, `MANIFEST_BLOB_MISSING`, `DIGEST_MISMATCH`, `TAG_IMMUTABLE`, `QUORUM_LOST`
+   */
+  async put(
+    name: { readonly upstream: string; readonly repository: RepositoryName },
+    reference: Reference,
+    bytes: Buffer,
+    contentType: string | undefined,
+  ): Promise<StoredManifest> {
+    const { upstreams, links, store, replicator, tags } = this.#deps;
+    const { mode } = upstreams.get(name.upstream);
+    if (mode !== 'none') throw readOnly(name.upstream, mode);
+    const parsed = parseManifest(bytes, contentType);
+    const digest = digestOf(
+      bytes,
+      reference.kind === 'digest' ? digestAlgorithm(reference.digest) : 'sha256',
+    );
+    if (reference.kind === 'digest' && reference.digest !== digest) {
+      throw new CodedError('DIGEST_MISMATCH', { detail: { expected: reference.digest, found: digest } });
+    }
+    const needed = parsed.descriptors.filter((one) => !one.foreign);
+    const found = await Promise.all(
+      [...new Set(needed.map((one) => one.digest))].map(async (one) => ({
+        one,
+        link: await links.find({ ...name, digest: one }),
+      })),
+    );
+    const missing = found.filter(({ link }) => link === undefined).map(({ one }) => one);
+    if (missing.length > 0)
+      throw new CodedError('MANIFEST_BLOB_MISSING', {
+        message: `manifest names content that this repository does not have: ${missing.slice(0, 5).join(', ')}`,
+        detail: { digests: missing },
+      });
+    const { mediaType } = parsed;
+    const provenance = [{ upstream: name.upstream, repository: name.repository }];
+    await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });
+    await replicator.place({ ...name, digest });
+    await links.write([
+      { ...name, digest, sizeBytes: bytes.length, mediaType },
+      ...descriptorLinks(name, needed),
+    ]);
+    if (reference.kind === 'tag')
+      await tags.move({ ...name, tag: reference.tag }, digest, upstreams.tagRules(name.upstream));
+    const stored = { digest, mediaType, bytes };
+    this.#cache.put(stored);
+    return stored;
+  }
+
+  /** Tags of a repository, sorted; in pull-through the upstream's own list and ours. @throws `REPOSITORY_UNKNOWN` */
+  async listTags(name: {
+    readonly upstream: string;
+    readonly repository: RepositoryName;
+  }): Promise<string[]> {
+    const client = this.#deps.upstreams.client(name.upstream);
+    const kept = async (): Promise<string[]> => await this.#deps.tags.list(name.upstream, name.repository);
+    if (client === undefined) {
+      const found = await kept();
+      if (found.length > 0) return found;
+      throw new CodedError('REPOSITORY_UNKNOWN', { detail: { repository: name.repository } });
+    }
+    const signal = AbortSignal.timeout(FORWARD_MS);
+    const all = new Set<string>();
+    try {
+      let last: string | undefined;
+      for (let page = 0; page < MAX_TAG_PAGES; page++) {
+        const { tags, next } = await client.listTags({ repository: name.repository, n: 1000, last }, signal);
+        for (const tag of tags) all.add(tag);
+        if (next === undefined || next === last) break;
+        last = next;
+      }
+    } catch (error) {
+      const known = await kept().catch(() => []);
+      if (known.length === 0 || !isPassing(error)) throw upstreamError(error, name.upstream);
+      for (const tag of known) all.add(tag);
+    }
+    return [...all].sort(byBytes);
+  }
+
+  async #byTag(name: TagName, hop: boolean): Promise<ManifestAnswer> {
+    const { tags, upstreams, nowMs } = this.#deps;
+    const rules = upstreams.tagRules(name.upstream);
+    let record: TagRecord | undefined;
+    try {
+      record = await tags.read(name);
+    } catch (error) {
+      if (rules.mode === 'none' || !isQuorumProblem(error)) throw error;
+    }
+    const decision = decideTag(record, rules, nowMs());
+    if (decision === 'unknown') throw unknownTag(name);
+    if (decision === 'answer') return await this.#byDigest({ ...name, digest: record!.digest });
+    const leader = this.#deps.members.leaderOf(shardKey(name.upstream, name.repository));
+    if (!hop && leader !== this.#deps.members.selfId) {
+      const forwarded = await this.#forward(leader, name);
+      if (forwarded !== undefined) return forwarded;
+    }
+    const key = `${name.upstream}\n${name.repository}\n${name.tag}`;
+    let flight = this.#flights.get(key);
+    if (flight === undefined) {
+      flight = this.#revalidate(name, record).finally(() => this.#flights.delete(key));
+      this.#flights.set(key, flight);
+    }
+    return await flight;
+  }
+
+  /** One revalidation per cluster: the first healthy owner of the shard does it. Undefined if it does not answer. */
+  async #forward(leader: string, name: TagName): Promise<ManifestAnswer | undefined> {
+    try {
+      const path = `/v1/manifests?${repositoryQuery(name)}&reference=${encodeURIComponent(name.tag)}`;
+      const { bytes, headers } = await this.#deps.members.bytes(
+        leader,
+        { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS },
+        MAX_MANIFEST_BYTES,
+      );
+      const stale = Number(headers['sepia-stale'] ?? Number.NaN);
+      const digest = String(headers['docker-content-digest']) as Digest;
+      return {
+        digest,
+        mediaType: String(headers['content-type']),
+        bytes,
+        ...(Number.isNaN(stale) ? {} : { staleSeconds: stale }),
+      };
+    } catch (error) {
+      if (isCoded(error, 'PEER_HTTP') || isCoded(error, 'DRAINING') || isCoded(error, 'INTERNAL'))
+        return undefined;
+      throw error;
+    }
+  }
+
+  async #revalidate(name: TagName, record: TagRecord | undefined): Promise<ManifestAnswer> {
+    const { upstreams, nowMs, tags, log } = this.#deps;
+    const client = upstreams.client(name.upstream)!;
+    const rules = upstreams.tagRules(name.upstream);
+    const staleSeconds = staleAge(record, rules, nowMs());
+    const signal = AbortSignal.timeout(staleSeconds === undefined ? ASK_MS : REVALIDATE_MS);
+    const reference = { kind: 'tag', tag: name.tag } as const;
+    try {
+      if (record !== undefined) {
+        const head = await client.headManifest({ repository: name.repository, reference }, signal);
+        if (head.digest === record.digest) {
+          await this.#moveTag(name, record.digest);
+          return await this.#byDigest({ ...name, digest: record.digest });
+        }
+      }
+      const manifest = await client.getManifest({ repository: name.repository, reference }, signal);
+      await this.#keep(name, manifest);
+      await this.#moveTag(name, manifest.digest);
+      return { digest: manifest.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
+    } catch (thrown) {
+      const error = upstreamError(thrown, name.upstream);
+      if (error.code === 'MANIFEST_UNKNOWN' || error.code === 'REPOSITORY_UNKNOWN') {
+        if (record !== undefined)
+          await tags
+            .drop(name, record)
+            .catch((cause: unknown) =>
+              log.warn({ err: cause, tag: name.tag }, 'tag that is gone upstream not dropped'),
+            );
+        throw unknownTag(name);
+      }
+      if (record === undefined || staleSeconds === undefined || !isPassing(error)) throw error;
+      log.warn(
+        {
+          upstream: name.upstream,
+          repository: name.repository,
+          tag: name.tag,
+          ageSeconds: staleSeconds,
+          reason: error.message,
+        },
+        'tag served stale',
+      );
+      return { ...(await this.#byDigest({ ...name, digest: record.digest })), staleSeconds };
+    }
+  }
+
+  /** In pull-through the upstream's answer counts, also when the register has no quorum now. */
+  async #moveTag(name: TagName, digest: Digest): Promise<void> {
+    const rules = this.#deps.upstreams.tagRules(name.upstream);
+    try {
+      await this.#deps.tags.move(name, digest, rules);
+    } catch (error) {
+      if (!isQuorumProblem(error)) throw error;
+      this.#deps.log.warn(
+        { tag: name.tag, repository: name.repository },
+        'tag not written: too few origins answer',
+      );
+    }
+  }
+
+  async #byDigest(name: BlobName): Promise<StoredManifest> {
+    const { links, upstreams } = this.#deps;
+    const client = upstreams.client(name.upstream);
+    let link: LinkEntry | undefined;
+    try {
+      link = await links.find(name);
+    } catch (error) {
+      if (client === undefined || !isQuorumProblem(error)) throw error;
+    }
+    if (link !== undefined) {
+      const found =
+        this.#cache.get(name.digest) ?? (await this.#fromStore(name, link)) ?? (await this.#fromOthers(name));
+      if (found !== undefined) {
+        this.#cache.put(found);
+        return found;
+      }
+    }
+    if (client === undefined)
+      throw new CodedError('MANIFEST_UNKNOWN', {
+        detail: { reference: name.digest, repository: name.repository },
+      });
+    const key = `${name.upstream}\n${name.repository}\n${name.digest}`;
+    let flight = this.#flights.get(key);
+    if (flight === undefined) {
+      flight = (async () => {
+        const manifest = await client.getManifest(
+          { repository: name.repository, reference: { kind: 'digest', digest: name.digest } },
+          AbortSignal.timeout(ASK_MS),
+        );
+        await this.#keep(name, manifest);
+        return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
+      })().finally(() => this.#flights.delete(key));
+      this.#flights.set(key, flight);
+    }
+    try {
+      return await flight;
+    } catch (error) {
+      throw upstreamError(error, name.upstream);
+    }
+  }
+
+  async #fromStore(name: BlobName, link: LinkEntry): Promise<StoredManifest | undefined> {
+    const handle = await this.#deps.store.open(name.digest);
+    if (handle === undefined) return undefined;
+    try {
+      const mediaType = handle.attrs.mediaType ?? link.mediaType;
+      if (mediaType === undefined || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
+      if (handle.attrs.mediaType === undefined && !isManifestType(mediaType)) return undefined;
+      return { digest: name.digest, mediaType, bytes: Buffer.from(await handle.read(0, handle.sizeBytes)) };
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** From another origin; its bytes are checked here. @throws `QUORUM_LOST` in mode none when one that could hold it is silent */
+  async #fromOthers(name: BlobName): Promise<StoredManifest | undefined> {
+    const found = await this.#deps.blobs.locateOthers(name);
+    if (found.type === 'undecided' && this.#deps.upstreams.client(name.upstream) === undefined) {
+      throw new CodedError('QUORUM_LOST', {
+        message: 'an origin that could hold this manifest does not answer',
+        detail: { digest: name.digest },
+      });
+    }
+    if (found.type !== 'at' || found.state !== 'final') return undefined;
+    const path = `/v1/blobs/${name.digest}?${repositoryQuery(name)}`;
+    const { bytes, headers } = await this.#deps.members.bytes(
+      found.id,
+      { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS },
+      MAX_MANIFEST_BYTES,
+    );
+    const mediaType = String(headers['content-type'] ?? '');
+    if (
+      digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest ||
+      mediaType === 'application/octet-stream'
+    )
+      return undefined;
+    return { digest: name.digest, mediaType, bytes };
+  }
+
+  /** Keeps a manifest of an upstream as a cached blob here and at its first owner, and links what it names. */
+  async #keep(
+    name: { readonly upstream: string; readonly repository: RepositoryName },
+    manifest: StoredManifest,
+  ): Promise<void> {
+    const { store, links, members, log } = this.#deps;
+    const { digest, bytes, mediaType } = manifest;
+    const provenance = [{ upstream: name.upstream, repository: name.repository }];
+    const entries: LinkEntry[] = [{ ...name, digest, sizeBytes: bytes.length, mediaType }];
+    try {
+      entries.push(...descriptorLinks(name, parseManifest(bytes, undefined).descriptors));
+    } catch {
+      // An odd manifest is handed on as it is; it leaves no hints.
+    }
+    this.#cache.put({ digest, bytes, mediaType });
+    const kept = store.putBytes(digest, bytes, { class: 'cached', provenance, writtenBack: true, mediaType });
+    await Promise.all([
+      kept.catch((error: unknown) => log.warn({ err: error, digest }, 'manifest not kept')),
+      links.write(entries).catch((error: unknown) => {
+        if (!isQuorumProblem(error)) throw error;
+        log.warn({ digest, repository: name.repository }, 'links not written: too few origins answer');
+      }),
+    ]);
+    const owner = members.leaderOf(digest);
+    if (members.placement(digest).owners.includes(members.selfId)) return;
+    const headers = { 'sepia-class': 'cached', 'sepia-media-type': mediaType };
+    void members
+      .json(owner, {
+        method: 'PUT',
+        path: `/v1/blobs/${digest}?${repositoryQuery(name)}&copy=1`,
+        headersTimeoutMs: FORWARD_MS,
+        headers,
+        ...({ body: bytes } as object),
+      })
+      .catch((error: unknown) =>
+        log.debug({ digest, owner, reason: String(error) }, 'manifest not copied to its owner'),
+      );
+  }
+}
+
+function descriptorLinks(
+  name: { readonly upstream: string; readonly repository: string },
+  list: readonly { readonly digest: Digest; readonly sizeBytes: number; readonly mediaType: string }[],
+): LinkEntry[] {
+  const seen = new Map(list.map((one) => [one.digest, one]));
+  return [...seen.values()].map(({ digest, sizeBytes, mediaType }) => ({
+    upstream: name.upstream,
+    repository: name.repository,
+    digest,
+    sizeBytes,
+    mediaType,
+  }));
+}
+
+function unknownTag(name: { readonly repository: string; readonly tag: Tag }): CodedError {
+  return new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
+}
+
+/** True for a failure that may pass: a stale answer is better than none. */
+function isPassing(error: unknown): boolean {
+  return (
+    isCoded(error) &&
+    (error.code === 'BACKEND_DOWN' || error.code === 'UPSTREAM_LIMITED' || error.code === 'UPSTREAM_LIES')
+  );
+}
+
+function upstreamError(thrown: unknown, upstream: string): CodedError {
+  if (isCoded(thrown)) return thrown;
+  if ((thrown as { name?: unknown })?.name === 'TimeoutError')
+    return new CodedError('BACKEND_DOWN', {
+      message: `upstream ${upstream} did not answer in time`,
+      detail: { upstream },
+      cause: thrown,
+    });
+  return new CodedError('INTERNAL', { cause: thrown });
+}

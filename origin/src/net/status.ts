@@ -1,0 +1,60 @@
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import type { BlobStore } from '@sepia/shared/store/blob-store';
+import type { Health } from '../core/health.ts';
+import type { Fetches } from './fetches.ts';
+import type { Replicator } from './replicator.ts';
+import type { Swarms } from './swarms.ts';
+import type { Uploads } from './uploads.ts';
+
+interface StatusParts {
+  readonly selfId: string;
+  readonly cluster: Cluster;
+  readonly store: BlobStore;
+  readonly fetches: Fetches;
+  readonly swarms: Swarms;
+  readonly uploads: Uploads;
+  readonly replicator: Replicator;
+  readonly health: Health;
+  readonly nowMs: () => number;
+  readonly startedMs: number;
+  readonly peerAddresses: readonly string[];
+}
+
+/** Answer of `GET /v1/status`. */
+export async function originStatus(parts: StatusParts): Promise<unknown> {
+  const {
+    selfId,
+    cluster,
+    store,
+    fetches,
+    swarms,
+    uploads,
+    replicator,
+    health,
+    nowMs,
+    startedMs,
+    peerAddresses,
+  } = parts;
+  return {
+    role: 'origin',
+    id: selfId,
+    clusterVersion: cluster.version,
+    uptimeMs: nowMs() - startedMs,
+    peers: peerAddresses,
+    storedBytes: store.usage(),
+    uploadsOpen: uploads.open,
+    copiesOwed: await replicator.owed(),
+    suspects: health.suspects(nowMs()),
+    fetches: [...fetches].map((fetch) => ({
+      digest: fetch.name.digest,
+      upstream: fetch.name.upstream,
+      repository: fetch.name.repository,
+      state: fetch.state,
+      sizeBytes: fetch.sizeBytes,
+      pieces: fetch.metainfo?.pieceCount,
+      have: fetch.have?.count,
+      connections: fetch.upstreamConnections,
+    })),
+    swarms: [...swarms.stats()],
+  };
+}

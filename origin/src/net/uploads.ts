@@ -1,0 +1,233 @@
+import { randomBytes } from 'node:crypto';
+import type { Digest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import type { Logger } from '@sepia/shared/log';
+import { MAX_BLOB_BYTES } from '@sepia/shared/metainfo/metainfo';
+import type { RepositoryName } from '@sepia/shared/names/repository';
+import type { BlobAttrs, BlobStore } from '@sepia/shared/store/blob-store';
+import type { UploadFile } from '@sepia/shared/store/upload-file';
+import type { BlobName } from './fetch.ts';
+import type { Links } from './links.ts';
+import type { Replicator } from './replicator.ts';
+import type { Upstreams } from './upstreams.ts';
+
+const SWEEP_MS = 5_000;
+
+interface Session {
+  readonly id: string;
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+  readonly file: UploadFile;
+  busy: boolean;
+  usedAtMs: number;
+}
+
+interface UploadsDeps {
+  readonly selfId: string;
+  readonly store: BlobStore;
+  readonly links: Links;
+  readonly replicator: Replicator;
+  readonly upstreams: Upstreams;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/**
+ * Upload sessions of this stager. A session lives in this process alone: its id names the stager, so that any
+ * proxy finds it, and it is gone with it (`UPLOAD_UNKNOWN`: the push begins again).
+ */
+export class Uploads {
+  readonly #deps: UploadsDeps;
+  readonly #options: { readonly maxOpen: number; readonly idleMs: number };
+  readonly #sessions = new Map<string, Session>();
+  readonly #sweep: NodeJS.Timeout;
+  #oneGo = 0;
+
+  constructor(deps: UploadsDeps, options: { readonly maxOpen: number; readonly idleMs: number }) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#sweep = setInterval(() => void this.#dropIdle(), Math.min(SWEEP_MS, options.idleMs));
+    this.#sweep.unref();
+  }
+
+  get open(): number {
+    return this.#sessions.size + this.#oneGo;
+  }
+
+  /** @throws `OVERLOADED`, `UPSTREAM_READ_ONLY` */
+  async begin(upstream: string, repository: RepositoryName): Promise<string> {
+    this.#checkWritable(upstream);
+    this.#checkRoom();
+    const id = `${this.#deps.selfId}.${randomBytes(16).toString('hex')}`;
+    const file = await this.#deps.store.createUpload(id);
+    this.#sessions.set(id, { id, upstream, repository, file, busy: false, usedAtMs: this.#deps.nowMs() });
+    return id;
+  }
+
+  /** Bytes stored so far. @throws `UPLOAD_UNKNOWN` */
+  offset(id: string): number {
+    return this.#get(id).file.offset;
+  }
+
+  /**
+   * Appends a body; what arrived before a cut stays. `start`: byte that the chunk says it begins at.
+   * @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `UPLOAD_INVALID` while another request writes
+   */
+  async append(id: string, body: AsyncIterable<Uint8Array>, start: number | undefined): Promise<number> {
+    return await this.#exclusive(id, async (session) => {
+      this.#checkStart(session, start);
+      await this.#fill(session.file, body);
+      return session.file.offset;
+    });
+  }
+
+  /** Ends a session: last bytes, digest, copies, link. Resolves when W members have the blob durably. */
+  async finish(
+    id: string,
+    body: AsyncIterable<Uint8Array>,
+    start: number | undefined,
+    digest: Digest,
+  ): Promise<{ sizeBytes: number }> {
+    return await this.#exclusive(id, async (session) => {
+      this.#checkStart(session, start);
+      await this.#fill(session.file, body);
+      try {
+        return await this.#commit(session.file, {
+          upstream: session.upstream,
+          repository: session.repository,
+          digest,
+        });
+      } finally {
+        // A digest that does not match cannot be mended, and a committed upload is no session any more.
+        this.#sessions.delete(id);
+        await session.file.drop();
+      }
+    });
+  }
+
+  /** An upload in one go, without session. */
+  async putWhole(name: BlobName, body: AsyncIterable<Uint8Array>): Promise<{ sizeBytes: number }> {
+    this.#checkWritable(name.upstream);
+    this.#checkRoom();
+    this.#oneGo += 1;
+    const file = await this.#deps.store.createUpload(`put-${randomBytes(12).toString('hex')}`);
+    try {
+      await this.#fill(file, body);
+      return await this.#commit(file, name);
+    } finally {
+      this.#oneGo -= 1;
+      await file.drop();
+    }
+  }
+
+  /** A copy that another member sends: durable when it resolves; neither linked nor passed on. */
+  async putCopy(
+    name: BlobName,
+    body: AsyncIterable<Uint8Array>,
+    facts: { readonly class: BlobAttrs['class']; readonly mediaType: string | undefined },
+  ): Promise<{ sizeBytes: number }> {
+    const file = await this.#deps.store.createUpload(`copy-${randomBytes(12).toString('hex')}`);
+    try {
+      await this.#fill(file, body);
+      return await file.commit(name.digest, attrsOf(name, facts.class, facts.mediaType));
+    } finally {
+      await file.drop();
+    }
+  }
+
+  /** @throws `UPLOAD_UNKNOWN` */
+  async cancel(id: string): Promise<void> {
+    const session = this.#get(id);
+    this.#sessions.delete(id);
+    await session.file.drop();
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#sweep);
+    for (const session of this.#sessions.values()) await session.file.drop();
+    this.#sessions.clear();
+  }
+
+  async #commit(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
+    const { links, replicator } = this.#deps;
+    const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
+    await replicator.place(name);
+    await links.write([{ ...name, sizeBytes }]);
+    return { sizeBytes };
+  }
+
+  async #fill(file: UploadFile, body: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const chunk of body) {
+      if (file.offset + chunk.length > MAX_BLOB_BYTES) throw new CodedError('REQUEST_TOO_LARGE');
+      await file.append(chunk);
+    }
+  }
+
+  async #exclusive<T>(id: string, work: (session: Session) => Promise<T>): Promise<T> {
+    const session = this.#get(id);
+    if (session.busy)
+      throw new CodedError('UPLOAD_INVALID', {
+        message: 'another request writes to this upload',
+        detail: { uploadId: id },
+      });
+    session.busy = true;
+    try {
+      return await work(session);
+    } finally {
+      session.busy = false;
+      session.usedAtMs = this.#deps.nowMs();
+    }
+  }
+
+  #get(id: string): Session {
+    const session = this.#sessions.get(id);
+    if (session === undefined)
+      throw new CodedError('UPLOAD_UNKNOWN', { detail: { uploadId: id.slice(0, 128) } });
+    return session;
+  }
+
+  #checkStart(session: Session, start: number | undefined): void {
+    if (start === undefined || start === session.file.offset) return;
+    throw new CodedError('UPLOAD_OUT_OF_ORDER', { detail: { offset: session.file.offset, found: start } });
+  }
+
+  #checkRoom(): void {
+    if (this.open >= this.#options.maxOpen)
+      throw new CodedError('OVERLOADED', {
+        detail: { maxUploads: this.#options.maxOpen, retryAfterSeconds: 1 },
+      });
+  }
+
+  #checkWritable(upstream: string): void {
+    const { mode } = this.#deps.upstreams.get(upstream);
+    if (mode !== 'none') throw readOnly(upstream, mode);
+  }
+
+  async #dropIdle(): Promise<void> {
+    const nowMs = this.#deps.nowMs();
+    for (const session of [...this.#sessions.values()]) {
+      if (session.busy || nowMs - session.usedAtMs < this.#options.idleMs) continue;
+      this.#sessions.delete(session.id);
+      await session.file
+        .drop()
+        .catch((error: unknown) => this.#deps.log.warn({ err: error }, 'idle upload not dropped'));
+    }
+  }
+}
+
+/** The error of a push to an upstream that takes none. */
+export function readOnly(upstream: string, mode: string): CodedError {
+  return new CodedError('UPSTREAM_READ_ONLY', {
+    message: `upstream ${upstream} has mode ${mode} and takes no pushes; use one of mode none`,
+    detail: { upstream, mode },
+  });
+}
+
+function attrsOf(name: BlobName, kind: BlobAttrs['class'], mediaType: string | undefined): BlobAttrs {
+  return {
+    class: kind,
+    provenance: [{ upstream: name.upstream, repository: name.repository }],
+    writtenBack: kind === 'cached',
+    ...(mediaType === undefined ? {} : { mediaType }),
+  };
+}

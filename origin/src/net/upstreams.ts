@@ -1,0 +1,82 @@
+import { readFileSync } from 'node:fs';
+import type { Cluster, ClusterUpstream } from '@sepia/shared/cluster/cluster';
+import { CodedError, systemCode } from '@sepia/shared/errors';
+import type { Logger } from '@sepia/shared/log';
+import { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
+import { defaultPolicy, type TagRules } from '../core/tag-policy.ts';
+
+interface UpstreamsDeps {
+  readonly cluster: Cluster;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly credentials: Readonly<
+    Record<string, { readonly username: string; readonly 'password-file': string }>
+  >;
+}
+
+/** The upstreams of the cluster with a client for each that has a registry behind it. */
+export class Upstreams {
+  readonly #cluster: Cluster;
+  readonly #clients = new Map<string, UpstreamClient>();
+
+  /** @throws {CodedError} `CONFIG_INVALID` for credentials without upstream or an unreadable password file */
+  constructor(deps: UpstreamsDeps, options: { readonly progressMs: number }) {
+    this.#cluster = deps.cluster;
+    for (const name of Object.keys(deps.credentials)) {
+      if (!deps.cluster.upstreams.some((one) => one.name === name)) {
+        throw new CodedError('CONFIG_INVALID', {
+          message: `credentials.${name}: the cluster document has no upstream of this name`,
+        });
+      }
+    }
+    for (const upstream of deps.cluster.upstreams) {
+      if (upstream.mode === 'none') continue;
+      const named = deps.credentials[upstream.name];
+      const credentials =
+        named === undefined
+          ? undefined
+          : { username: named.username, password: readPassword(upstream.name, named['password-file']) };
+      const limits = { headersTimeoutMs: options.progressMs, bodyTimeoutMs: options.progressMs };
+      this.#clients.set(
+        upstream.name,
+        new UpstreamClient({ upstream, credentials, log: deps.log, nowMs: deps.nowMs }, limits),
+      );
+    }
+  }
+
+  /** @throws {CodedError} `UPSTREAM_UNKNOWN` */
+  get(name: string): ClusterUpstream {
+    return this.#cluster.upstream(name);
+  }
+
+  /** The client of an upstream, or undefined in mode none. @throws {CodedError} `UPSTREAM_UNKNOWN` */
+  client(name: string): UpstreamClient | undefined {
+    this.get(name);
+    return this.#clients.get(name);
+  }
+
+  tagRules(name: string): TagRules {
+    const { mode, tags } = this.get(name);
+    return {
+      mode,
+      policy: tags.policy ?? defaultPolicy(mode),
+      ttlMs: tags.ttl,
+      staleLimitMs: tags['stale-limit'],
+    };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#clients.values()].map(async (client) => await client.close()));
+  }
+}
+
+function readPassword(upstream: string, file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (cause) {
+    throw new CodedError('CONFIG_INVALID', {
+      message: `credentials.${upstream}.password-file: ${file} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
+  }
+}

@@ -1,0 +1,261 @@
+import Router from '@koa/router';
+import { Cluster } from '@sepia/shared/cluster/cluster';
+import { loadClusterDocument } from '@sepia/shared/cluster/document';
+import { readClusterKey } from '@sepia/shared/config/load';
+import type { Digest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { startAdmin } from '@sepia/shared/http/admin';
+import { createApp } from '@sepia/shared/http/app';
+import { InternalClient } from '@sepia/shared/http/client';
+import { HttpListener } from '@sepia/shared/http/listener';
+import { CallVerifier } from '@sepia/shared/http/sign';
+import { requireSigned } from '@sepia/shared/http/signed';
+import { createDispatcher } from '@sepia/shared/http/sockets';
+import { StopStack, startAll } from '@sepia/shared/lifecycle';
+import { createLogger, type Logger } from '@sepia/shared/log';
+import { Metrics } from '@sepia/shared/metrics';
+import { peerIdOf } from '@sepia/shared/names/peer-id';
+import { RecordStore } from '@sepia/shared/records/record-store';
+import { BlobStore } from '@sepia/shared/store/blob-store';
+import { DataFolder } from '@sepia/shared/store/data-folder';
+import { diskFiles } from '@sepia/shared/store/disk-files';
+import { SwarmEngine } from '@sepia/shared/swarm/engine';
+import { H_CLUSTER } from '@sepia/shared/wire/headers';
+import type { Context, Middleware } from 'koa';
+import type { OriginConfig } from './config.ts';
+import { Health } from './core/health.ts';
+import { blobRoutes } from './http/blob-routes.ts';
+import { recordRoutes } from './http/record-routes.ts';
+import { uploadRoutes } from './http/upload-routes.ts';
+import { Blobs } from './net/blobs.ts';
+import { Fetches } from './net/fetches.ts';
+import { Links } from './net/links.ts';
+import { Manifests } from './net/manifests.ts';
+import { Members } from './net/members.ts';
+import { Repair } from './net/repair.ts';
+import { Replicator } from './net/replicator.ts';
+import { originStatus } from './net/status.ts';
+import { Swarms } from './net/swarms.ts';
+import { Tags } from './net/tags.ts';
+import { Uploads } from './net/uploads.ts';
+import { Upstreams } from './net/upstreams.ts';
+import { Hints } from './store/hints.ts';
+
+const CONNECT_TIMEOUT_MS = 1_000;
+
+/** A running origin. */
+export interface Origin {
+  readonly url: string;
+  readonly adminUrl: string;
+  /** Addresses of the swarm ports. */
+  readonly peerAddresses: readonly string[];
+  /** Drains, then stops all parts. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** Builds and starts an origin. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
+export async function startOrigin(
+  config: OriginConfig,
+  deps: { readonly log?: Logger } = {},
+): Promise<Origin> {
+  const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
+  const clusterKey = readClusterKey(config['cluster-key-file']);
+  const selfId = checkedId(config, cluster);
+  const log = deps.log ?? createLogger('origin', selfId, config.log.level);
+  const stops = new StopStack();
+  return await startAll(stops, async () => await build({ config, cluster, clusterKey, selfId, log, stops }));
+}
+
+interface BuildParts {
+  readonly config: OriginConfig;
+  readonly cluster: Cluster;
+  readonly clusterKey: Uint8Array;
+  readonly selfId: string;
+  readonly log: Logger;
+  readonly stops: StopStack;
+}
+
+async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildParts): Promise<Origin> {
+  const { deadlines } = config;
+  const nowMs = (): number => Date.now();
+  const startedMs = nowMs();
+  const stopping = new AbortController();
+  const metrics = new Metrics('origin', selfId);
+  const upstreamBytes = metrics.counter(
+    'sepia_origin_upstream_bytes_total',
+    'Bytes of blobs that came from an upstream.',
+    ['upstream'],
+  );
+  const servedBytes = metrics.counter(
+    'sepia_origin_served_bytes_total',
+    'Bytes of blobs answered over HTTP.',
+  );
+
+  const folder = await DataFolder.open({ log }, { dir: config.data, id: selfId });
+  stops.push('data folder', async () => await folder.close());
+  const records = new RecordStore({ db: folder.db });
+  stops.push('records', async () => await records.close());
+  const store = await BlobStore.open(
+    { files: diskFiles, dir: folder.dir, log, nowMs, mayEvict: (_digest, attrs) => attrs.class === 'cached' },
+    {
+      durable: true,
+      budgetBytes: config.cache.budget,
+      highWatermark: config.cache.high,
+      lowWatermark: config.cache.low,
+      bootId: folder.bootId,
+    },
+  );
+  stops.push('blob store', async () => await store.close());
+
+  const upstreams = new Upstreams(
+    { cluster, log, nowMs, credentials: config.credentials },
+    { progressMs: deadlines['fetch-progress'] },
+  );
+  stops.push('upstreams', async () => await upstreams.close());
+  const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
+  stops.push('sockets', async () => await dispatcher.destroy());
+  const health = new Health();
+  const members = new Members({
+    cluster,
+    selfId,
+    client: new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs }),
+    health,
+    nowMs,
+  });
+
+  const engine = new SwarmEngine(
+    { clusterKey, peerId: peerIdOf(selfId), log },
+    { origin: true, ...(config.zone === undefined ? {} : { zone: config.zone }) },
+  );
+  stops.push('swarm engine', async () => await engine.stop());
+  const peerAddresses: string[] = [];
+  for (const address of config['peer-listen']) peerAddresses.push((await engine.listen(address)).address);
+
+  const swarms = new Swarms({ engine, store, log, nowMs }, { idleMs: deadlines['swarm-idle'] });
+  stops.push('swarms', async () => await swarms.stop());
+  store.onEvicted((digest) => swarms.forget(digest));
+  const fetches = new Fetches(
+    {
+      store,
+      upstreams,
+      log,
+      nowMs,
+      events: swarms,
+      onUpstreamBytes: (upstream, bytes) => upstreamBytes.inc({ upstream }, bytes),
+    },
+    { progressMs: deadlines['fetch-progress'] },
+  );
+  stops.push('fetches', async () => await fetches.stop());
+  const links = new Links({ members, records, upstreams, nowMs });
+  const hints = new Hints({ records, nowMs });
+  const replicator = new Replicator(
+    { members, store, hints, log, nowMs },
+    { stragglerMs: deadlines['copy-straggler'] },
+  );
+  stops.push('replicator', async () => await replicator.stop());
+  const repair = new Repair({ members, store, upstreams, log });
+  const blobs = new Blobs({
+    members,
+    store,
+    links,
+    fetches,
+    swarms,
+    upstreams,
+    onRotten: (digest: Digest, error: unknown) => repair.noteRotten(digest, error),
+  });
+  const tags = new Tags({ members, records, nowMs });
+  const manifests = new Manifests({ members, store, blobs, links, tags, replicator, upstreams, log, nowMs });
+  const uploads = new Uploads(
+    { selfId, store, links, replicator, upstreams, log, nowMs },
+    { maxOpen: config['max-uploads'], idleMs: deadlines['upload-idle'] },
+  );
+  stops.push('uploads', async () => await uploads.stop());
+
+  metrics.gauge('sepia_origin_fetches', 'Blobs that are being fetched from an upstream.', () => fetches.size);
+  metrics.gauge('sepia_origin_uploads_open', 'Open upload sessions.', () => uploads.open);
+  metrics.gauge('sepia_origin_swarms', 'Swarms that this origin is in.', () => swarms.size);
+  metrics.gauge('sepia_origin_store_bytes', 'Bytes of blobs on disk.', () => store.usage());
+  metrics.gauge(
+    'sepia_origin_suspects',
+    'Origins that did not answer lately.',
+    () => health.suspects(nowMs()).length,
+  );
+
+  const status = async (): Promise<unknown> =>
+    await originStatus({
+      selfId,
+      cluster,
+      store,
+      fetches,
+      swarms,
+      uploads,
+      replicator,
+      health,
+      nowMs,
+      startedMs,
+      peerAddresses,
+    });
+  const router = new Router({ prefix: '/v1' });
+  blobRoutes(router, {
+    blobs,
+    links,
+    uploads,
+    replicator,
+    members,
+    stallMs: deadlines['body-stall'],
+    stopping: stopping.signal,
+    onBytes: (bytes) => servedBytes.inc(bytes),
+  });
+  uploadRoutes(router, { uploads, links, upstreams, stopping: stopping.signal });
+  recordRoutes(router, { cluster, records, links, tags, manifests, status });
+
+  const app = createApp({ log, onRequest: metrics.onRequest });
+  const signed = requireSigned(new CallVerifier(clusterKey), nowMs);
+  app.use(async (ctx, next) => {
+    ctx.set(H_CLUSTER, String(cluster.version));
+    await signed(ctx as Context, next);
+  });
+  app.use(router.routes() as unknown as Middleware);
+  const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
+  stops.push('listener', async () => await listener.stop(deadlines.drain));
+  const notReady = (): string | undefined => (stopping.signal.aborted ? 'stopping' : undefined);
+  const admin = await startAdmin(
+    { log, metrics, notReady, debug: { suspects: () => health.suspects(nowMs()) } },
+    config['admin-listen'],
+  );
+  stops.push('admin', async () => await admin.stop(deadlines.drain));
+  stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
+  replicator.start();
+  void store
+    .reconcile()
+    .catch((error: unknown) => log.error({ err: error }, 'blob store was not reconciled'));
+  log.info(
+    {
+      listen: listener.hostPort,
+      admin: admin.hostPort,
+      peers: peerAddresses,
+      clusterVersion: cluster.version,
+    },
+    'origin is ready',
+  );
+  return { url: listener.url, adminUrl: admin.url, peerAddresses, stop: async () => await stops.stop() };
+}
+
+/** The configured id, if the cluster document has it as an origin. */
+function checkedId(config: OriginConfig, cluster: Cluster): string {
+  const { id } = config;
+  if (id === undefined)
+    throw new CodedError('CONFIG_INVALID', {
+      message: 'id: is missing; an origin needs the id that the cluster document gives it',
+    });
+  const member = cluster.findMember(id);
+  if (member === undefined)
+    throw new CodedError('CONFIG_INVALID', {
+      message: `id: "${id}" is not in ${config['cluster-document']}; add it as a member with role origin`,
+    });
+  if (member.role !== 'origin')
+    throw new CodedError('CONFIG_INVALID', {
+      message: `id: "${id}" has role ${member.role} in ${config['cluster-document']}, not origin`,
+    });
+  return id;
+}

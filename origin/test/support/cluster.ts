@@ -1,0 +1,134 @@
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { Cluster } from '@sepia/shared/cluster/cluster';
+import { loadClusterDocument } from '@sepia/shared/cluster/document';
+import { InternalClient, type InternalRequest } from '@sepia/shared/http/client';
+import { createDispatcher } from '@sepia/shared/http/sockets';
+import { silentLogger } from '@sepia/shared/log';
+import type { Test } from 'tap';
+import { createOrigin, loadOriginConfig, type Origin } from '../../src/index.ts';
+
+export interface ClusterOptions {
+  readonly origins: number;
+  /** Extra upstreams after `local` (mode none). */
+  readonly upstreams?: readonly object[];
+  /** Lines added to every origin's config. */
+  readonly config?: string;
+}
+
+export interface TestCluster {
+  readonly ids: readonly string[];
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly origins: Map<string, Origin>;
+  call(
+    id: string,
+    call: Omit<InternalRequest, 'url' | 'headersTimeoutMs'>,
+  ): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; bytes: Buffer }>;
+  start(id: string): Promise<Origin>;
+  stop(id: string): Promise<void>;
+  dataOf(id: string): string;
+}
+
+/** A cluster of origins in this process, on free ports. Stopped at the end of the test. */
+export async function startCluster(t: Test, options: ClusterOptions): Promise<TestCluster> {
+  const origins = new Map<string, Origin>();
+  const dispatcher = createDispatcher();
+  t.teardown(async () => {
+    await Promise.all([...origins.values()].map(async (origin) => await origin.stop()));
+    await dispatcher.destroy();
+  });
+  const dir = t.testdir();
+  const ids = Array.from({ length: options.origins }, (_, index) => `o${index + 1}`);
+  const ports = await freePorts(ids.length * 2);
+  const key = randomBytes(32);
+  writeFileSync(join(dir, 'key'), key.toString('hex'));
+  const members = ids.map((id, index) => ({
+    id,
+    role: 'origin',
+    urls: [`http://127.0.0.1:${ports[index * 2]}`],
+    peers: [`127.0.0.1:${ports[index * 2 + 1]}`],
+  }));
+  const document = {
+    version: 1,
+    members,
+    upstreams: [{ name: 'local', mode: 'none' }, ...(options.upstreams ?? [])],
+  };
+  writeFileSync(join(dir, 'cluster.yaml'), JSON.stringify(document));
+  const cluster = new Cluster(loadClusterDocument(join(dir, 'cluster.yaml')));
+  const client = new InternalClient({
+    dispatcher,
+    clusterKey: key,
+    memberId: 'test',
+    nowMs: () => Date.now(),
+  });
+  const start = async (id: string): Promise<Origin> => {
+    const index = ids.indexOf(id);
+    mkdirSync(join(dir, id), { recursive: true });
+    const file = join(dir, `${id}.yaml`);
+    const text = [
+      `id: ${id}`,
+      `data: ${id}`,
+      'cluster-key-file: key',
+      'cluster-document: cluster.yaml',
+      `listen: 127.0.0.1:${ports[index * 2]}`,
+      `peer-listen: ['127.0.0.1:${ports[index * 2 + 1]}']`,
+      'admin-listen: 127.0.0.1:0',
+      options.config ?? '',
+    ].join('\n');
+    writeFileSync(file, text);
+    const origin = await createOrigin(loadOriginConfig(file), { log: silentLogger() });
+    origins.set(id, origin);
+    return origin;
+  };
+  for (const id of ids) await start(id);
+  return {
+    ids,
+    cluster,
+    client,
+    origins,
+    start,
+    dataOf: (id) => join(dir, id),
+    async stop(id) {
+      await origins.get(id)?.stop();
+      origins.delete(id);
+    },
+    async call(id, call) {
+      const url = cluster.member(id).urls[0]!;
+      const answer = await client.raw({ headersTimeoutMs: 30_000, ...call, url });
+      return {
+        status: answer.status,
+        headers: answer.headers,
+        bytes: Buffer.from(await answer.body.arrayBuffer()),
+      };
+    },
+  };
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer();
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+/** Polls until `check` holds, at most `deadlineMs`. */
+export async function until(
+  check: () => boolean | Promise<boolean>,
+  what: string,
+  deadlineMs = 10_000,
+): Promise<void> {
+  const endMs = Date.now() + deadlineMs;
+  while (!(await check())) {
+    if (Date.now() > endMs) throw new Error(`never happened: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
