@@ -10,7 +10,8 @@ interface HedgeOptions {
 
 /**
  * Asks candidates in order until one answers: the next is asked when one fails or is silent for
- * `hedgeAfterMs`. The first success wins; the others are aborted. When all fail, the last error is thrown.
+ * `hedgeAfterMs`. The first success wins; the others are aborted, as all are when the signal
+ * is. When all fail, the last error is thrown.
  */
 export async function firstAnswer<C, T>(
   candidates: readonly C[],
@@ -24,14 +25,15 @@ export async function firstAnswer<C, T>(
     let running = 0;
     let timer: NodeJS.Timeout | undefined;
     let done = false;
-    const onAbort = (): void => finish(() => reject(options.signal?.reason));
-    const finish = (settle: () => void): void => {
+    const finish = (settle: () => void, winner?: AbortController): void => {
       if (done) return;
       done = true;
       clearTimeout(timer);
       options.signal?.removeEventListener('abort', onAbort);
       settle();
+      for (const one of aborts) if (one !== winner) one.abort(reasonOfEnd(winner, options.signal));
     };
+    const onAbort = (): void => finish(() => reject(options.signal?.reason));
     const launch = (): void => {
       clearTimeout(timer);
       if (done || next >= candidates.length) return;
@@ -41,13 +43,9 @@ export async function firstAnswer<C, T>(
       const abort = new AbortController();
       aborts.push(abort);
       if (next < candidates.length) timer = setTimeout(launch, options.hedgeAfterMs);
-      ask(candidate, abort.signal).then(
-        (value) => {
-          finish(() => resolve(value));
-          for (const other of aborts)
-            if (other !== abort)
-              other.abort(new CodedError('TIMEOUT', { message: 'another member was faster' }));
-        },
+      // NOTE: in an async function, so that an ask that throws at once fails like any other.
+      (async () => await ask(candidate, abort.signal))().then(
+        (value) => finish(() => resolve(value), abort),
         (error: unknown) => {
           running -= 1;
           if (done) return;
@@ -61,4 +59,11 @@ export async function firstAnswer<C, T>(
     options.signal?.addEventListener('abort', onAbort, { once: true });
     launch();
   });
+}
+
+function reasonOfEnd(winner: AbortController | undefined, signal: AbortSignal | undefined): unknown {
+  if (winner !== undefined) return new CodedError('TIMEOUT', { message: 'another member was faster' });
+  return signal?.aborted === true
+    ? signal.reason
+    : new CodedError('TIMEOUT', { message: 'the answer is known' });
 }
