@@ -53,7 +53,7 @@ export class CallVerifier {
 
   #forget(nowMs: number): void {
     for (const [nonce, atMs] of this.#nonces) {
-      if (nowMs - atMs < NONCE_KEEP_MS) return;
+      if (nowMs - atMs <= NONCE_KEEP_MS) return;
       this.#nonces.delete(nonce);
     }
   }
