@@ -77,13 +77,15 @@ async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
   }
 }
 
+/** What a route said of its content before it failed: an error must not carry it, least of all be cached by it. */
+const CONTENT_HEADERS = ['Content-Length', 'Docker-Content-Digest', 'ETag', 'Cache-Control', 'Accept-Ranges'];
+
 /** Writes the OCI error body of `error`; HEAD gets none. */
 export function writeError(ctx: Context, error: CodedError): void {
   const { oci, status } = error.facts;
   ctx.status = status;
   ctx.set('Sepia-Error', error.code);
-  ctx.remove('Content-Length');
-  ctx.remove('Docker-Content-Digest');
+  for (const name of CONTENT_HEADERS) ctx.remove(name);
   const retryAfter = error.detail['retryAfterSeconds'];
   if (typeof retryAfter === 'number') ctx.set('Retry-After', String(Math.max(1, Math.ceil(retryAfter))));
   const hidden = error.code === 'INTERNAL';

@@ -27,17 +27,20 @@ export function parseRange(header: string | undefined, sizeBytes: number): Range
   const specs = found[1]!.split(',').map((spec) => spec.trim());
   if (specs.length > MAX_RANGES) return { type: 'whole' };
   const ranges: ByteRange[] = [];
+  let openEnded = false;
   for (const spec of specs) {
     const parts = /^(\d{0,15})-(\d{0,15})$/.exec(spec);
     if (parts === null || spec === '-') return { type: 'whole' };
     const range = one(parts[1]!, parts[2]!, sizeBytes);
     if (range === 'malformed') return { type: 'whole' };
-    if (range !== undefined) ranges.push(range);
+    if (range === undefined) continue;
+    ranges.push(range);
+    openEnded = parts[1] !== '' && parts[2] === '';
   }
   if (ranges.length === 0)
     throw new CodedError('RANGE_INVALID', { detail: { range: header.slice(0, 200), sizeBytes } });
   if (ranges.length > 1) return { type: 'several', ranges };
-  return { type: 'single', range: ranges[0]!, openEnded: specs.length === 1 && /^\d+-$/.test(specs[0]!) };
+  return { type: 'single', range: ranges[0]!, openEnded };
 }
 
 function one(first: string, last: string, sizeBytes: number): ByteRange | undefined | 'malformed' {

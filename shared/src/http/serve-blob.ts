@@ -248,7 +248,12 @@ async function within<T>(
   );
   try {
     const signal = AbortSignal.any([late.signal, gone]);
-    return await run(signal);
+    signal.throwIfAborted();
+    // NOTE: raced, so that the deadline holds even against a source that does not watch its signal.
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+    return await Promise.race([run(signal), aborted]);
   } finally {
     clearTimeout(timer);
   }
