@@ -20,7 +20,7 @@ export function parseHostPort(text: string): HostPort | undefined {
 /** A bound HTTP listener that can be drained. */
 export class HttpListener {
   readonly #server: Server;
-  #draining = false;
+  #stopping: Promise<void> | undefined;
 
   private constructor(server: Server) {
     this.#server = server;
@@ -61,9 +61,12 @@ export class HttpListener {
   }
 
   /** Takes no new connections, waits for requests under way up to `graceMs`, then cuts. Idempotent. */
-  async stop(graceMs: number): Promise<void> {
-    if (this.#draining) return;
-    this.#draining = true;
+  stop(graceMs: number): Promise<void> {
+    this.#stopping ??= this.#stop(graceMs);
+    return this.#stopping;
+  }
+
+  async #stop(graceMs: number): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
     const sweep = setInterval(() => this.#server.closeIdleConnections(), 50);

@@ -1,0 +1,92 @@
+import { CodedError } from '@sepia/shared/errors';
+import { HttpListener, parseHostPort } from '@sepia/shared/http/listener';
+import t from 'tap';
+import { request } from 'undici';
+
+t.test('host:port in its forms', async (t) => {
+  t.same(parseHostPort('127.0.0.1:80'), { host: '127.0.0.1', port: 80 });
+  t.same(parseHostPort('harbor.example:65535'), { host: 'harbor.example', port: 65535 });
+  t.same(parseHostPort('[::1]:0'), { host: '::1', port: 0 });
+  for (const bad of [
+    '',
+    ':80',
+    'a',
+    'a:',
+    'a:b',
+    'a:65536',
+    'a:1:2',
+    '::1:80',
+    '[::1]',
+    '[]:1',
+    'http://a:1',
+    'a b:1',
+    'a/b:1',
+    'a:-1',
+    'a:123456',
+  ]) {
+    t.equal(parseHostPort(bad), undefined, bad);
+  }
+});
+
+t.test('a taken port says so, and names the key', async (t) => {
+  const first = await HttpListener.start(() => undefined, '127.0.0.1:0', 'listen');
+  t.teardown(() => first.stop(0));
+  const error = await HttpListener.start(() => undefined, first.hostPort, 'admin-listen').catch(
+    (thrown: unknown) => thrown,
+  );
+  t.ok(error instanceof CodedError);
+  t.match(error, {
+    code: 'START_FAILED',
+    message: `admin-listen: ${first.hostPort} is taken by another process`,
+    detail: { key: 'admin-listen', address: first.hostPort },
+  });
+});
+
+t.test('an address that is not ours, or none, says so', async (t) => {
+  await t.rejects(
+    HttpListener.start(() => undefined, '203.0.113.7:0', 'listen'),
+    { code: 'START_FAILED', message: /listen: 203\.0\.113\.7:0 is not an address of this machine/ },
+  );
+  await t.rejects(
+    HttpListener.start(() => undefined, 'nonsense', 'listen'),
+    { code: 'CONFIG_INVALID', message: /listen: "nonsense" is not host:port/ },
+  );
+});
+
+t.test('IPv6 addresses are written in brackets', async (t) => {
+  const listener = await HttpListener.start((_req, res) => res.end('ok'), '[::1]:0', 'listen');
+  t.teardown(() => listener.stop(0));
+  t.equal(listener.url, `http://[::1]:${listener.port}`);
+  t.equal(await (await request(listener.url)).body.text(), 'ok');
+});
+
+t.test('stop lets a request finish, takes no new one, and may be called twice', async (t) => {
+  let finish = (): void => undefined;
+  const arrived = Promise.withResolvers<void>();
+  const listener = await HttpListener.start(
+    (_req, res) => {
+      finish = () => res.end('done');
+      arrived.resolve();
+    },
+    '127.0.0.1:0',
+    'listen',
+  );
+  const answer = request(listener.url);
+  await arrived.promise;
+  const { url } = listener;
+  const stopped = Promise.all([listener.stop(10_000), listener.stop(10_000)]);
+  await t.rejects(request(url));
+  finish();
+  t.equal(await (await answer).body.text(), 'done');
+  await stopped;
+});
+
+t.test('stop cuts what is not done within the grace', async (t) => {
+  const arrived = Promise.withResolvers<void>();
+  const listener = await HttpListener.start(() => arrived.resolve(), '127.0.0.1:0', 'listen');
+  const answer = request(listener.url).catch((error: unknown) => error);
+  await arrived.promise;
+  const second = [listener.stop(20), listener.stop(20)];
+  await Promise.all(second);
+  t.ok((await answer) instanceof Error);
+});
