@@ -38,7 +38,7 @@ t.test('the order is a fixed contract', async (t) => {
   t.matchOnly(rendezvous('sha256:00', ring(5)), ['o4', 'o2', 'o1', 'o3', 'o5']);
 });
 
-t.test('a member that leaves moves only its own keys', async (t) => {
+t.test('a member that leaves moves only its own keys', async () => {
   fc.assert(
     fc.property(fc.string(), fc.integer({ min: 2, max: 9 }), fc.nat(), (key, count, pick) => {
       const members = ring(count);

@@ -119,7 +119,8 @@ export class RecordSet<T> {
 
   #keyOf(parts: readonly string[]): string {
     for (const part of parts)
-      if (part === '' || /[\0\x01]/.test(part)) throw new TypeError(`key part ${JSON.stringify(part)}`);
+      if (part === '' || part.includes(SEPARATOR) || part.includes(AFTER_SEPARATOR))
+        throw new TypeError(`key part ${JSON.stringify(part)}`);
     return this.#prefix + parts.join(SEPARATOR);
   }
 }

@@ -96,9 +96,11 @@ export class CrashFiles implements FilePort {
     return new CrashFiles('/', state);
   }
 
-  /** What a killed process leaves: everything. */
-  afterKill(): CrashFiles {
-    return this.afterPowerLoss(() => true);
+  /** The process was killed and starts again: nothing is lost, and what was not synced still is not. */
+  revive(): this {
+    this.#dead = false;
+    this.#crash = undefined;
+    return this;
   }
 
   async open(path: string, mode: OpenMode): Promise<OpenFile> {

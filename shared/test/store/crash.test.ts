@@ -15,6 +15,8 @@ const SMALL = bytesOf(5000, 1);
 const BIG = bytesOf(PIECE_BYTES + 9000, 2);
 const SMALL_DIGEST = digestOf(SMALL);
 const BIG_DIGEST = digestOf(BIG);
+/** A blob in the same folder as the small one. */
+const NEIGHBOUR = neighbourOf(SMALL_DIGEST);
 const CONTENT = new Map<Digest, Uint8Array>([
   [SMALL_DIGEST, SMALL],
   [BIG_DIGEST, BIG],
@@ -86,6 +88,7 @@ const SCENARIOS: Record<string, Scenario> = {
     told.gone.add(SMALL_DIGEST);
   },
   async 'seen means durable'(store, told) {
+    await store.putBytes(digestOf(NEIGHBOUR), NEIGHBOUR, PUSHED);
     const put = store.putBytes(SMALL_DIGEST, SMALL, PUSHED);
     put.catch(() => undefined);
     for (let tries = 0; tries < 100 && !told.present.has(SMALL_DIGEST); tries++) {
@@ -94,6 +97,22 @@ const SCENARIOS: Record<string, Scenario> = {
     await put;
   },
 };
+
+function neighbourOf(digest: Digest): Uint8Array {
+  for (let seed = 10; ; seed++) {
+    const bytes = bytesOf(64, seed);
+    if (digestOf(bytes).slice(0, 9) === digest.slice(0, 9)) return bytes;
+  }
+}
+
+/** After a kill, what the next process sees must survive a power loss that follows. */
+async function findLostAfterSeen(files: CrashFiles, keep: () => boolean): Promise<string | undefined> {
+  const store = await openStore(files, true, 'before');
+  const seen: Digest[] = [];
+  for (const digest of CONTENT.keys()) if (await store.has(digest)) seen.push(digest);
+  const left = files.afterPowerLoss(keep);
+  return findFault(left, { present: new Set(seen), gone: new Set() }, true, 'after');
+}
 
 function openStore(files: CrashFiles, durable: boolean, bootId: string): Promise<BlobStore> {
   return BlobStore.open(
@@ -181,7 +200,13 @@ for (const durable of [true, false]) {
                   `${fault} (SEED=${SEED}, operation ${operation}, ${applied}, pattern ${pattern})`,
                 );
             }
-            const fault = await findFault(files.afterKill(), told, true, 'before');
+            const chance = seeded(SEED + operation);
+            if (durable) {
+              const lost = await findLostAfterSeen(files.revive(), () => chance() < 0.3);
+              if (lost !== undefined)
+                faults.push(`${lost} (seen after a kill at operation ${operation}, ${applied})`);
+            }
+            const fault = await findFault(files.revive(), told, true, 'before');
             if (fault !== undefined) faults.push(`${fault} (kill at operation ${operation}, ${applied})`);
           }
         }
