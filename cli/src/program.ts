@@ -1,4 +1,6 @@
 import { Command } from 'commander';
+import { addPull } from './commands/pull.ts';
+import { addPush } from './commands/push.ts';
 import { addRoles } from './commands/role.ts';
 import { addUp } from './commands/up.ts';
 
@@ -11,5 +13,7 @@ export function buildProgram(): Command {
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
   addUp(program);
   addRoles(program);
+  addPull(program);
+  addPush(program);
   return program;
 }

@@ -1,0 +1,78 @@
+import { resolve } from 'node:path';
+import { createDispatcher } from '@sepia/shared/http/sockets';
+import type { Command } from 'commander';
+import { LayoutWriter } from '../image/layout-writer.ts';
+import { type ImageReference, parseImageReference } from '../registry/image-reference.ts';
+import { eachBlob, resolveImage } from '../registry/pull-image.ts';
+import { RegistryClient } from '../registry/registry-client.ts';
+import { bytesText, durationText, rateText } from '../terminal/format.ts';
+import { Transfers } from '../terminal/transfers.ts';
+import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
+import { urlOption } from './option-values.ts';
+
+const DEFAULT_AGENT = `http://${HOST}:${DEFAULT_PORTS_FROM}`;
+
+/** `sepia pull`. */
+export function addPull(program: Command): void {
+  program
+    .command('pull <ref>')
+    .description('pull an image through an agent and check every digest')
+    .option(
+      '--agent <url>',
+      `registry endpoint to pull from (default: the reference's own host if it is this machine's, else ${DEFAULT_AGENT})`,
+      urlOption('--agent'),
+    )
+    .option('--output <folder>', 'write it there as an OCI layout (without: read, checked and dropped)')
+    .action(async (ref: string, flags: { agent?: string; output?: string }) => {
+      const image = parseImageReference(ref);
+      const client = new RegistryClient({ dispatcher: createDispatcher() }, sourceOf(image, flags.agent));
+      await pull(client, image, flags.output);
+    });
+}
+
+async function pull(
+  client: RegistryClient,
+  image: ImageReference,
+  output: string | undefined,
+): Promise<void> {
+  const startedMs = performance.now();
+  const { manifests, blobs } = await resolveImage(client, image.repository, image.reference);
+  const writer = output === undefined ? undefined : new LayoutWriter(resolve(output));
+  const transfers = new Transfers(process.stdout);
+  const top = manifests[0]!;
+  process.stdout.write(`${image.repository}@${top.digest}  ${blobs.length} blobs\n`);
+  for (const manifest of manifests) writer?.writeManifest(manifest);
+  await eachBlob(blobs, async (blob, signal) => {
+    const transfer = transfers.start(blob.digest.slice(0, 19), blob.sizeBytes);
+    const file = await writer?.openBlob(blob.digest);
+    try {
+      await client.pullBlob(
+        image.repository,
+        blob,
+        async (chunk) => {
+          transfer.add(chunk.length);
+          await file?.write(chunk);
+        },
+        signal,
+      );
+      await file?.keep();
+    } finally {
+      await file?.close();
+    }
+    transfer.end();
+  });
+  writer?.writeIndex(top, image.reference);
+  const sizeBytes = blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0);
+  const ms = performance.now() - startedMs;
+  process.stdout.write(
+    `${bytesText(sizeBytes)} in ${durationText(ms)} (${rateText(sizeBytes, ms)}), every digest is right\n`,
+  );
+}
+
+/** A host of this machine in the reference is the registry itself; any other names the upstream, as containerd does with `ns`. */
+function sourceOf(image: ImageReference, agent: string | undefined): { url: string; ns: string | undefined } {
+  const { host } = image;
+  const isHere = host !== undefined && /^(?:localhost|127\.\d+\.\d+\.\d+):\d+$/.test(host);
+  if (agent === undefined && isHere) return { url: `http://${host}`, ns: undefined };
+  return { url: agent ?? DEFAULT_AGENT, ns: host };
+}

@@ -1,0 +1,89 @@
+import { createReadStream, statSync } from 'node:fs';
+import { join, normalize } from 'node:path';
+import { Readable } from 'node:stream';
+import { CodedError, systemCode } from '@sepia/shared/errors';
+import { type TarEntry, tarEntries } from './tar-index.ts';
+
+/** Files of an image on disk, in a folder or in a tar; names are relative with `/`. */
+export interface Archive {
+  /** Undefined when there is no such file. */
+  sizeOf(name: string): number | undefined;
+  open(name: string): Readable;
+}
+
+const MAX_JSON_BYTES = 4 * 1024 * 1024;
+
+/** Opens a folder or an uncompressed tar. @throws {CodedError} `REQUEST_INVALID` when it is neither */
+export async function openArchive(path: string): Promise<Archive> {
+  let isFolder: boolean;
+  try {
+    isFolder = statSync(path).isDirectory();
+  } catch (cause) {
+    throw new CodedError('REQUEST_INVALID', {
+      message: `${path} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
+  }
+  return isFolder ? new FolderArchive(path) : new TarArchive(path, await tarEntries(path));
+}
+
+/** A small file as text, or undefined when it is not there. */
+export async function readText(archive: Archive, name: string): Promise<string | undefined> {
+  const sizeBytes = archive.sizeOf(name);
+  if (sizeBytes === undefined) return undefined;
+  if (sizeBytes > MAX_JSON_BYTES)
+    throw new CodedError('MANIFEST_TOO_LARGE', { message: `${name} is larger than 4 MiB` });
+  const chunks: Buffer[] = [];
+  for await (const chunk of archive.open(name) as AsyncIterable<Buffer>) chunks.push(chunk);
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+class FolderArchive implements Archive {
+  readonly #root: string;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  sizeOf(name: string): number | undefined {
+    const stat = statSync(join(this.#root, name), { throwIfNoEntry: false });
+    return stat?.isFile() === true ? stat.size : undefined;
+  }
+
+  open(name: string): Readable {
+    return createReadStream(join(this.#root, name), { highWaterMark: 1024 * 1024 });
+  }
+}
+
+class TarArchive implements Archive {
+  readonly #path: string;
+  readonly #entries: ReadonlyMap<string, TarEntry>;
+
+  constructor(path: string, entries: ReadonlyMap<string, TarEntry>) {
+    this.#path = path;
+    this.#entries = entries;
+  }
+
+  sizeOf(name: string): number | undefined {
+    return this.#find(name)?.sizeBytes;
+  }
+
+  open(name: string): Readable {
+    const entry = this.#find(name);
+    if (entry === undefined)
+      throw new CodedError('REQUEST_INVALID', { message: `${this.#path} holds no ${name}` });
+    if (entry.sizeBytes === 0) return Readable.from([]);
+    const range = {
+      start: entry.offset,
+      end: entry.offset + entry.sizeBytes - 1,
+      highWaterMark: 1024 * 1024,
+    };
+    return createReadStream(this.#path, range);
+  }
+
+  #find(name: string, depth = 0): TarEntry | undefined {
+    const entry = this.#entries.get(normalize(name));
+    if (entry?.link === undefined || depth > 4) return entry;
+    return this.#find(entry.link, depth + 1);
+  }
+}

@@ -1,0 +1,153 @@
+import { type Digest, Digester, digestAlgorithm, digestHex, digestOf, isDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { isIndexType, OCI_MANIFEST, parseManifest } from '@sepia/shared/registry/manifest';
+import type { BlobSource } from '../registry/registry-client.ts';
+import { type Archive, readText } from './archive.ts';
+
+export interface ManifestToPush {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
+  readonly mediaType: string;
+}
+
+/** What a push sends: blobs first, then manifests, children before what names them; the last one gets the tag. */
+export interface ImageToPush {
+  readonly blobs: readonly BlobSource[];
+  readonly manifests: readonly ManifestToPush[];
+}
+
+const REF_NAME = 'org.opencontainers.image.ref.name';
+const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
+const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
+
+interface LayoutEntry {
+  readonly digest?: unknown;
+  readonly mediaType?: unknown;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Reads an OCI layout, or what `docker save` wrote. `tag` chooses among several images.
+ * @throws {CodedError} `REQUEST_INVALID`, `MANIFEST_SYNTAX`
+ */
+export async function loadImage(archive: Archive, tag: string): Promise<ImageToPush> {
+  const index = await readText(archive, 'index.json');
+  if (index !== undefined)
+    return await fromLayout(
+      archive,
+      (parse(index, 'index.json') as { manifests?: LayoutEntry[] }).manifests ?? [],
+      tag,
+    );
+  const saved = await readText(archive, 'manifest.json');
+  if (saved !== undefined)
+    return await fromDockerSave(archive, parse(saved, 'manifest.json') as SavedImage[], tag);
+  throw refuse('there is neither index.json (an OCI layout) nor manifest.json (docker save)');
+}
+
+async function fromLayout(
+  archive: Archive,
+  entries: readonly LayoutEntry[],
+  tag: string,
+): Promise<ImageToPush> {
+  const names = entries.map((entry) => entry.annotations?.[REF_NAME] ?? '');
+  const chosen =
+    entries.length === 1
+      ? entries[0]
+      : entries[names.findIndex((name) => name === tag || name.endsWith(`:${tag}`))];
+  if (chosen === undefined)
+    throw refuse(`index.json holds ${entries.length} images (${names.join(', ')}) and none is tagged ${tag}`);
+  const manifests: ManifestToPush[] = [];
+  const blobs = new Map<Digest, BlobSource>();
+  const visit = async (digest: unknown, mediaType: unknown, depth: number): Promise<void> => {
+    if (typeof digest !== 'string' || !isDigest(digest) || depth > 3)
+      throw refuse('index.json names no valid digest');
+    const text = await readText(archive, layoutPath(digest));
+    if (text === undefined) throw refuse(`${layoutPath(digest)} is not there`);
+    const bytes = Buffer.from(text, 'utf8');
+    if (digestOf(bytes, digestAlgorithm(digest)) !== digest)
+      throw refuse(`${layoutPath(digest)} does not match its digest`);
+    const parsed = parseManifest(bytes, typeof mediaType === 'string' ? mediaType : undefined);
+    for (const one of parsed.descriptors) {
+      const isHere = archive.sizeOf(layoutPath(one.digest)) !== undefined;
+      if (one.kind === 'child') {
+        // A layout may leave platforms out; an index may then not be pushed under its digest, which the registry will say.
+        if (isHere) await visit(one.digest, one.mediaType, depth + 1);
+      } else if (!one.foreign || isHere) blobs.set(one.digest, layoutBlob(archive, one.digest));
+    }
+    manifests.push({ bytes, digest, mediaType: parsed.mediaType });
+    if (depth === 0 && !isIndexType(parsed.mediaType) && blobs.size === 0)
+      throw refuse('the manifest names no content');
+  };
+  await visit(chosen.digest, chosen.mediaType, 0);
+  return { blobs: [...blobs.values()], manifests };
+}
+
+interface SavedImage {
+  readonly Config: string;
+  readonly RepoTags: readonly string[] | null;
+  readonly Layers: readonly string[];
+}
+
+async function fromDockerSave(
+  archive: Archive,
+  images: readonly SavedImage[],
+  tag: string,
+): Promise<ImageToPush> {
+  const image =
+    images.length === 1
+      ? images[0]
+      : images.find((one) => one.RepoTags?.some((name) => name.endsWith(`:${tag}`)));
+  if (image === undefined)
+    throw refuse(`manifest.json holds ${images.length} images and none is tagged ${tag}`);
+  const config = await digested(archive, image.Config);
+  const layers: BlobSource[] = [];
+  for (const name of image.Layers) layers.push(await digested(archive, name));
+  const descriptor = (mediaType: string, blob: BlobSource): object => ({
+    mediaType,
+    digest: blob.digest,
+    size: blob.sizeBytes,
+  });
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: OCI_MANIFEST,
+    config: descriptor(OCI_CONFIG, config),
+    layers: layers.map((layer) => descriptor(OCI_LAYER, layer)),
+  };
+  const bytes = Buffer.from(JSON.stringify(manifest));
+  const blobs = new Map([config, ...layers].map((blob) => [blob.digest, blob]));
+  return {
+    blobs: [...blobs.values()],
+    manifests: [{ bytes, digest: digestOf(bytes), mediaType: OCI_MANIFEST }],
+  };
+}
+
+async function digested(archive: Archive, name: string): Promise<BlobSource> {
+  const sizeBytes = archive.sizeOf(name);
+  if (sizeBytes === undefined) throw refuse(`${name} is not there`);
+  const digester = new Digester();
+  for await (const chunk of archive.open(name) as AsyncIterable<Buffer>) digester.update(chunk);
+  return { digest: digester.digest(), sizeBytes, open: () => archive.open(name) };
+}
+
+function layoutBlob(archive: Archive, digest: Digest): BlobSource {
+  const path = layoutPath(digest);
+  const sizeBytes = archive.sizeOf(path);
+  if (sizeBytes === undefined) throw refuse(`${path} is not there`);
+  return { digest, sizeBytes, open: () => archive.open(path) };
+}
+
+function layoutPath(digest: Digest): string {
+  return `blobs/${digestAlgorithm(digest)}/${digestHex(digest)}`;
+}
+
+function parse(text: string, name: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (cause) {
+    throw new CodedError('REQUEST_INVALID', { message: `${name} is not valid JSON`, cause });
+  }
+}
+
+function refuse(message: string): CodedError {
+  return new CodedError('REQUEST_INVALID', { message });
+}

@@ -1,0 +1,81 @@
+import type { Descriptor } from '@sepia/shared/registry/manifest';
+import { isIndexType, parseManifest } from '@sepia/shared/registry/manifest';
+import type { PulledManifest, RegistryClient } from './registry-client.ts';
+
+/** Blobs fetched at once, as containerd does. */
+const PARALLEL = 3;
+const MAX_DEPTH = 3;
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  x64: 'amd64',
+  arm64: 'arm64',
+  arm: 'arm',
+  ia32: '386',
+};
+
+/** Manifests of an image, the asked one first, and every blob that they name. */
+export interface ResolvedImage {
+  readonly manifests: readonly PulledManifest[];
+  readonly blobs: readonly Descriptor[];
+}
+
+/** Reads manifests down to this machine's platform; an index without it is read whole. @throws as {@link RegistryClient.pullManifest} */
+export async function resolveImage(
+  client: RegistryClient,
+  repository: string,
+  reference: string,
+  signal?: AbortSignal,
+): Promise<ResolvedImage> {
+  const manifests: PulledManifest[] = [];
+  const blobs = new Map<string, Descriptor>();
+  const visit = async (wanted: string, depth: number): Promise<void> => {
+    const manifest = await client.pullManifest(repository, wanted, signal);
+    manifests.push(manifest);
+    const parsed = parseManifest(manifest.bytes, manifest.mediaType);
+    for (const one of parsed.descriptors)
+      if (one.kind !== 'child' && !one.foreign) blobs.set(one.digest, one);
+    if (!isIndexType(parsed.mediaType) || depth >= MAX_DEPTH) return;
+    for (const child of ofThisPlatform(manifest.bytes, parsed.descriptors))
+      await visit(child.digest, depth + 1);
+  };
+  await visit(reference, 0);
+  return { manifests, blobs: [...blobs.values()] };
+}
+
+/** Runs `fetch` for every blob, three at a time; the first failure stops the rest. */
+export async function eachBlob(
+  blobs: readonly Descriptor[],
+  fetch: (blob: Descriptor, signal: AbortSignal) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const abort = new AbortController();
+  const combined = signal === undefined ? abort.signal : AbortSignal.any([signal, abort.signal]);
+  const queue = [...blobs];
+  const worker = async (): Promise<void> => {
+    for (let blob = queue.shift(); blob !== undefined; blob = queue.shift()) {
+      combined.throwIfAborted();
+      await fetch(blob, combined);
+    }
+  };
+  const workers = Array.from({ length: PARALLEL }, worker);
+  try {
+    await Promise.all(workers);
+  } catch (error) {
+    abort.abort(error);
+    await Promise.allSettled(workers);
+    throw error;
+  }
+}
+
+function ofThisPlatform(bytes: Uint8Array, children: readonly Descriptor[]): readonly Descriptor[] {
+  const raw = JSON.parse(Buffer.from(bytes).toString('utf8')) as {
+    manifests?: { digest: string; platform?: { os?: string; architecture?: string } }[];
+  };
+  const architecture = ARCHITECTURES[process.arch] ?? process.arch;
+  const mine = new Set(
+    raw.manifests
+      ?.filter((one) => one.platform?.os === 'linux' && one.platform.architecture === architecture)
+      .map((one) => one.digest),
+  );
+  const found = children.filter((child) => mine.has(child.digest));
+  return found.length === 0 ? children : found;
+}

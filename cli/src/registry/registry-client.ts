@@ -1,0 +1,244 @@
+import type { Readable } from 'node:stream';
+import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sepia/shared/digest';
+import { CodedError, isErrorCode } from '@sepia/shared/errors';
+import { readLimited } from '@sepia/shared/http/client';
+import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
+import { request } from 'undici';
+
+interface RegistryClientOptions {
+  /** Base URL of the registry endpoint. */
+  readonly url: string;
+  /** Registry that the names belong to, sent as containerd sends it to a mirror. */
+  readonly ns?: string | undefined;
+}
+
+export interface PulledManifest {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
+  readonly mediaType: string;
+}
+
+export interface BlobSource {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** A new stream of its bytes at each call. */
+  readonly open: () => Readable;
+}
+
+type Answer = Dispatcher.ResponseData;
+
+/** Agents hold headers back while a cold blob is fetched; bodies never stand still for long. */
+const HEADERS_TIMEOUT_MS = 600_000;
+const BODY_TIMEOUT_MS = 60_000;
+/** Requests in a row that bring no byte until a pull fails. */
+const MAX_FRUITLESS = 4;
+
+/** Pulls and pushes over the OCI distribution API, as containerd does: by digest, verified, resumed by Range. */
+export class RegistryClient {
+  readonly #dispatcher: Dispatcher;
+  readonly #options: RegistryClientOptions;
+
+  constructor(deps: { readonly dispatcher: Dispatcher }, options: RegistryClientOptions) {
+    this.#dispatcher = deps.dispatcher;
+    this.#options = options;
+  }
+
+  /** HEAD by tag, then GET by digest; the bytes match the digest. @throws {CodedError} what the registry answered, `DIGEST_MISMATCH` */
+  async pullManifest(repository: string, reference: string, signal?: AbortSignal): Promise<PulledManifest> {
+    const accept = { accept: `${MANIFEST_ACCEPT}, */*` };
+    const head = isDigest(reference)
+      ? undefined
+      : await this.#ask('HEAD', `/v2/${repository}/manifests/${reference}`, { headers: accept, signal });
+    await head?.body.dump();
+    const named = headerOf(head, 'docker-content-digest');
+    const wanted = isDigest(reference) ? reference : named;
+    const answer = await this.#ask('GET', `/v2/${repository}/manifests/${wanted ?? reference}`, {
+      headers: accept,
+      signal,
+    });
+    const bytes = await readLimited(answer.body, MAX_MANIFEST_BYTES, this.#options.url);
+    const digest = wanted !== undefined && isDigest(wanted) ? wanted : digestOf(bytes);
+    const found = digestOf(bytes, digestAlgorithm(digest));
+    if (found !== digest)
+      throw new CodedError('DIGEST_MISMATCH', {
+        message: `manifest ${reference} does not match its digest`,
+        detail: { expected: digest, found },
+      });
+    return { bytes, digest, mediaType: headerOf(answer, 'content-type')?.split(';')[0]?.trim() ?? '' };
+  }
+
+  /**
+   * Reads a blob to its end and checks size and digest. `take` gets every chunk once, in order (the chunk is the
+   * taker's). A cut body is resumed by Range as long as bytes come.
+   * @throws {CodedError} what the registry answered, `DIGEST_MISMATCH`, `SIZE_MISMATCH`
+   */
+  async pullBlob(
+    repository: string,
+    blob: { readonly digest: Digest; readonly sizeBytes: number },
+    take: (chunk: Buffer) => void | Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const digester = new Digester(digestAlgorithm(blob.digest));
+    let offset = 0;
+    let fruitless = 0;
+    do {
+      const before = offset;
+      let failure: unknown;
+      try {
+        for await (const chunk of await this.#blobFrom(repository, blob.digest, offset, signal)) {
+          offset += chunk.length;
+          if (offset > blob.sizeBytes) throw longer(blob);
+          digester.update(chunk);
+          await take(chunk);
+        }
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (error instanceof CodedError && error.code !== 'PEER_HTTP') throw error;
+        failure = error;
+      }
+      fruitless = offset > before ? 0 : fruitless + 1;
+      if (offset < blob.sizeBytes && fruitless >= MAX_FRUITLESS) throw failure ?? cut(blob, offset);
+    } while (offset < blob.sizeBytes);
+    const found = digester.digest();
+    if (found !== blob.digest)
+      throw new CodedError('DIGEST_MISMATCH', {
+        message: `blob does not match its digest ${blob.digest}`,
+        detail: { expected: blob.digest, found },
+      });
+  }
+
+  /** Uploads a blob unless the registry has it. @returns false if it was there */
+  async pushBlob(repository: string, blob: BlobSource, signal?: AbortSignal): Promise<boolean> {
+    const head = await this.#raw('HEAD', `/v2/${repository}/blobs/${blob.digest}`, { signal });
+    await head.body.dump();
+    if (head.statusCode === 200) return false;
+    const begun = await this.#ask('POST', `/v2/${repository}/blobs/uploads/`, {
+      headers: { 'content-length': '0' },
+      signal,
+    });
+    await begun.body.dump();
+    const location = headerOf(begun, 'location');
+    if (location === undefined)
+      throw new CodedError('PEER_HTTP', {
+        message: `${this.#options.url} began an upload without a Location`,
+      });
+    const target = new URL(location, `${this.#options.url}/v2/`);
+    target.searchParams.set('digest', blob.digest);
+    const headers = { 'content-length': String(blob.sizeBytes), 'content-type': 'application/octet-stream' };
+    const done = await this.#ask('PUT', target, { headers, body: blob.open(), signal });
+    await done.body.dump();
+    return true;
+  }
+
+  /** @returns the digest under which it is stored */
+  async pushManifest(
+    repository: string,
+    reference: string,
+    bytes: Uint8Array,
+    mediaType: string,
+    signal?: AbortSignal,
+  ): Promise<Digest> {
+    const answer = await this.#ask('PUT', `/v2/${repository}/manifests/${reference}`, {
+      headers: { 'content-type': mediaType },
+      body: bytes,
+      signal,
+    });
+    await answer.body.dump();
+    return digestOf(bytes);
+  }
+
+  async #blobFrom(
+    repository: string,
+    digest: Digest,
+    offset: number,
+    signal: AbortSignal | undefined,
+  ): Promise<AsyncIterable<Buffer>> {
+    const headers: Record<string, string> = offset === 0 ? {} : { range: `bytes=${offset}-` };
+    const answer = await this.#ask('GET', `/v2/${repository}/blobs/${digest}`, { headers, signal });
+    return skipping(answer.body as AsyncIterable<Buffer>, answer.statusCode === 206 ? 0 : offset);
+  }
+
+  /** @throws {CodedError} the error that the registry named */
+  async #ask(method: Dispatcher.HttpMethod, path: string | URL, call: Call): Promise<Answer> {
+    const answer = await this.#raw(method, path, call);
+    if (answer.statusCode < 400) return answer;
+    throw await errorOf(this.#options.url, answer);
+  }
+
+  async #raw(method: Dispatcher.HttpMethod, path: string | URL, call: Call): Promise<Answer> {
+    const url = new URL(path, this.#options.url);
+    if (this.#options.ns !== undefined && (method === 'GET' || method === 'HEAD'))
+      url.searchParams.set('ns', this.#options.ns);
+    try {
+      return await request(url, {
+        method,
+        dispatcher: this.#dispatcher,
+        headers: { ...call.headers, 'user-agent': 'sepia' },
+        body: call.body ?? null,
+        headersTimeout: HEADERS_TIMEOUT_MS,
+        bodyTimeout: BODY_TIMEOUT_MS,
+        signal: call.signal ?? null,
+      });
+    } catch (cause) {
+      call.signal?.throwIfAborted();
+      throw new CodedError('PEER_HTTP', {
+        message: `${url.origin} does not answer (${(cause as Error).message})`,
+        cause,
+      });
+    }
+  }
+}
+
+interface Call {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Readable | Uint8Array;
+  readonly signal?: AbortSignal | undefined;
+}
+
+function longer(blob: { readonly digest: Digest; readonly sizeBytes: number }): CodedError {
+  return new CodedError('SIZE_MISMATCH', {
+    message: `blob ${blob.digest} is longer than ${blob.sizeBytes} bytes`,
+  });
+}
+
+function cut(blob: { readonly digest: Digest }, offset: number): CodedError {
+  return new CodedError('PEER_HTTP', {
+    message: `blob ${blob.digest} ends at ${offset} bytes again and again`,
+  });
+}
+
+/** A registry that ignores Range sends everything again: the first `count` bytes are left out. */
+async function* skipping(body: AsyncIterable<Buffer>, count: number): AsyncGenerator<Buffer> {
+  let left = count;
+  for await (const chunk of body) {
+    if (left >= chunk.length) {
+      left -= chunk.length;
+      continue;
+    }
+    yield left === 0 ? chunk : chunk.subarray(left);
+    left = 0;
+  }
+}
+
+async function errorOf(url: string, answer: Answer): Promise<CodedError> {
+  const bytes = await readLimited(answer.body, 64 * 1024, url).catch(() => Buffer.alloc(0));
+  let text = `HTTP ${answer.statusCode}`;
+  try {
+    const [first] = (JSON.parse(bytes.toString('utf8')) as { errors: { code?: string; message?: string }[] })
+      .errors;
+    if (first?.message !== undefined) text = `${first.code ?? text}: ${first.message}`;
+  } catch {
+    // Not an OCI error: the status must do.
+  }
+  const named = headerOf(answer, 'sepia-error') ?? '';
+  return new CodedError(isErrorCode(named) ? named : 'REQUEST_INVALID', {
+    message: `${url} answered ${text}`,
+    detail: { status: answer.statusCode },
+  });
+}
+
+function headerOf(answer: Answer | undefined, name: string): string | undefined {
+  const value = answer?.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}

@@ -1,0 +1,78 @@
+import { barText, bytesText, durationText, rateText } from './format.ts';
+import { LiveBlock } from './live-block.ts';
+
+/** One transfer being shown. */
+export interface Transfer {
+  add(sizeBytes: number): void;
+  /** Ends it; `note` stands in place of time and rate. */
+  end(note?: string): void;
+}
+
+interface Row {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly startedMs: number;
+  done: number;
+  quarter: number;
+  note: string | undefined;
+}
+
+const DRAW_EVERY_MS = 80;
+const BAR_CELLS = 28;
+
+/** Shows transfers: bars that move on a terminal, else a line at each quarter and at the end. */
+export class Transfers {
+  readonly #out: NodeJS.WriteStream;
+  readonly #block: LiveBlock;
+  readonly #rows: Row[] = [];
+  #drawnMs = 0;
+
+  constructor(out: NodeJS.WriteStream) {
+    this.#out = out;
+    this.#block = new LiveBlock(out);
+  }
+
+  start(name: string, sizeBytes: number): Transfer {
+    const row: Row = { name, sizeBytes, startedMs: performance.now(), done: 0, quarter: 0, note: undefined };
+    this.#rows.push(row);
+    this.#draw(true);
+    return {
+      add: (count) => {
+        row.done += count;
+        this.#quarter(row);
+        this.#draw(false);
+      },
+      end: (note) => {
+        const ms = performance.now() - row.startedMs;
+        row.note = note ?? `${durationText(ms)}, ${rateText(sizeBytes, ms)}`;
+        row.done = sizeBytes;
+        this.#draw(true);
+        if (!this.#block.isLive) this.#out.write(`  ${name}  ${bytesText(sizeBytes)}  ${row.note}\n`);
+      },
+    };
+  }
+
+  #quarter(row: Row): void {
+    const reached = Math.floor((4 * row.done) / Math.max(1, row.sizeBytes));
+    if (reached <= row.quarter || reached >= 4) return;
+    row.quarter = reached;
+    if (this.#block.isLive) return;
+    this.#out.write(
+      `  ${row.name}  ${reached * 25} % after ${durationText(performance.now() - row.startedMs)}\n`,
+    );
+  }
+
+  #draw(force: boolean): void {
+    const nowMs = performance.now();
+    if (!this.#block.isLive || (!force && nowMs - this.#drawnMs < DRAW_EVERY_MS)) return;
+    this.#drawnMs = nowMs;
+    this.#block.draw(this.#rows.map((row) => rowText(row, nowMs)));
+  }
+}
+
+function rowText(row: Row, nowMs: number): string {
+  const share = row.sizeBytes === 0 ? 1 : row.done / row.sizeBytes;
+  const percent = `${Math.floor(share * 100)}%`.padStart(4);
+  const note = row.note ?? rateText(row.done, nowMs - row.startedMs);
+  return `  ${row.name} ${barText(share, BAR_CELLS)} ${percent}  ${bytesText(row.done).padStart(8)} of ${bytesText(row.sizeBytes)}  ${note}`;
+}
