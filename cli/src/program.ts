@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { addDemo } from './commands/demo.ts';
 import { addPull } from './commands/pull.ts';
 import { addPush } from './commands/push.ts';
 import { addRoles } from './commands/role.ts';
@@ -12,6 +13,7 @@ export function buildProgram(): Command {
     .showHelpAfterError('(sepia COMMAND --help shows the options)')
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
   addUp(program);
+  addDemo(program);
   addRoles(program);
   addPull(program);
   addPush(program);

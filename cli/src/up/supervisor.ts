@@ -63,6 +63,7 @@ export class Supervisor {
   readonly #dispatcher: Dispatcher = createDispatcher({ connections: 2, connectTimeoutMs: 1_000 });
   readonly #abort = new AbortController();
   readonly #background = new Set<Promise<void>>();
+  #cluster: ClusterFile | undefined;
   #isUp = false;
   #stopping: Promise<void> | undefined;
 
@@ -89,6 +90,11 @@ export class Supervisor {
     this.#isUp = true;
     for (const slot of this.#slots) this.#watch(slot);
     return this.#publish();
+  }
+
+  /** The cluster as it was last published; undefined before it was ready. */
+  get cluster(): ClusterFile | undefined {
+    return this.#cluster;
   }
 
   /** Drains and stops every member; idempotent. */
@@ -226,6 +232,7 @@ export class Supervisor {
     };
     if (this.#isUp && !this.#abort.signal.aborted)
       replaceFile(this.paths.clusterJson, `${JSON.stringify(cluster, null, 2)}\n`);
+    this.#cluster = cluster;
     return cluster;
   }
 

@@ -1,0 +1,43 @@
+import { isCoded } from '@sepia/shared/errors';
+import { runService } from '@sepia/shared/process';
+import type { Command } from 'commander';
+import { Demo } from '../demo/demo.ts';
+
+/** `sepia demo`. */
+export function addDemo(program: Command): void {
+  program
+    .command('demo')
+    .description('see it work: a cluster, one image, five nodes that pull it at once')
+    .option(
+      '--once',
+      'end after the table; exit 0 only if every digest was right and half of the bytes came from peers',
+      false,
+    )
+    .action(async (flags: { once: boolean }) => {
+      const demo = new Demo(process.stdout);
+      await runService('demo', async () => {
+        void show(demo, flags.once);
+        return demo;
+      });
+    });
+}
+
+async function show(demo: Demo, once: boolean): Promise<void> {
+  let exitCode: number;
+  try {
+    const passed = await demo.run();
+    if (!once) {
+      process.stdout.write(`${demo.hints()}\n`);
+      return;
+    }
+    exitCode = passed ? 0 : 1;
+  } catch (error) {
+    if (isCoded(error, 'DRAINING')) return;
+    process.stderr.write(
+      `sepia demo: ${isCoded(error) ? `${error.code}: ${error.message}` : ((error as Error).stack ?? String(error))}\n`,
+    );
+    exitCode = isCoded(error) ? 2 : 1;
+  }
+  await demo.stop();
+  process.exit(exitCode);
+}

@@ -1,0 +1,56 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CodedError } from '@sepia/shared/errors';
+import { type ClusterShape, DEFAULT_COUNTS, DEFAULT_PORTS_FROM, planMembers } from '../up/plan.ts';
+import { takenPort } from '../up/ports.ts';
+
+const OTHER_BASES = [27_000, 37_000, 47_000, 19_000, 29_000, 39_000, 49_000];
+const PREFIX = 'sepia-demo-';
+
+/** The default ports, or others when one of them is taken; `note` says so. @throws {CodedError} `START_FAILED` */
+export async function chooseShape(): Promise<{ shape: ClusterShape; note: string | undefined }> {
+  let first: string | undefined;
+  for (const portsFrom of [DEFAULT_PORTS_FROM, ...OTHER_BASES]) {
+    const shape: ClusterShape = { counts: DEFAULT_COUNTS, portsFrom };
+    const taken = await takenPort(planMembers(shape));
+    if (taken === undefined)
+      return {
+        shape,
+        note: first === undefined ? undefined : `${first}: ports from ${portsFrom} on are used instead.`,
+      };
+    first ??= `Port ${taken.port} is taken`;
+  }
+  throw new CodedError('START_FAILED', {
+    message: `${first}, and so are the ports from ${OTHER_BASES.join(', ')} on; stop something first`,
+  });
+}
+
+/** A temporary folder named after this process; what killed demos left behind is removed first. */
+export class DemoFolder {
+  #path: string | undefined;
+
+  create(): string {
+    for (const name of readdirSync(tmpdir())) {
+      const pid = Number(new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1] ?? 'none');
+      if (Number.isSafeInteger(pid) && !isRunning(pid))
+        rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    }
+    this.#path = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+    return this.#path;
+  }
+
+  remove(): void {
+    if (this.#path !== undefined) rmSync(this.#path, { recursive: true, force: true });
+    this.#path = undefined;
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
