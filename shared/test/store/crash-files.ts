@@ -3,6 +3,7 @@ import { CodedError } from '../../src/errors.ts';
 import type { FileFacts, FilePort, OpenFile, OpenMode } from '../../src/store/file-port.ts';
 
 const PAGE_BYTES = 4096;
+const SYNC_TURNS = 30;
 
 /** Thrown by the operation at the crash point, and by every one after it. */
 export class Crashed extends Error {
@@ -155,6 +156,7 @@ export class CrashFiles implements FilePort {
   }
 
   async syncFolder(path: string): Promise<void> {
+    await turns();
     this.#alive();
     if (this.#names.get(path) !== 'folder') throw systemError('ENOENT', path);
     this.#change(() => {
@@ -194,6 +196,7 @@ export class CrashFiles implements FilePort {
         if (sizeBytes !== inode.bytes.length) this.#change(() => resize(inode, sizeBytes));
       },
       sync: async () => {
+        await turns();
         this.#alive();
         this.#change(() => {
           inode.synced = inode.bytes.slice();
@@ -240,6 +243,11 @@ export class CrashFiles implements FilePort {
   #alive(): void {
     if (this.#dead) throw new Crashed('after the crash');
   }
+}
+
+/** A sync takes a while: others run before it has taken effect. */
+async function turns(): Promise<void> {
+  for (let turn = 0; turn < SYNC_TURNS; turn++) await undefined;
 }
 
 function writeTo(inode: Inode, bytes: Uint8Array, at: number): void {
