@@ -34,7 +34,10 @@ function metainfo(): Metainfo {
 
 function engine(name: string): { engine: SwarmEngine; peerId: string } {
   const peerId = createHash('sha1').update(name).digest();
-  return { engine: new SwarmEngine({ clusterKey: KEY, peerId, log: QUIET, random: 1 }), peerId: peerId.toString('hex') };
+  return {
+    engine: new SwarmEngine({ clusterKey: KEY, peerId, log: QUIET, random: 1 }),
+    peerId: peerId.toString('hex'),
+  };
 }
 
 function usage(cpu: NodeJS.CpuUsage, startMs: number): Answer {
@@ -46,19 +49,24 @@ function usage(cpu: NodeJS.CpuUsage, startMs: number): Answer {
   };
 }
 
+function report(answer: Answer): void {
+  process.send!(answer, undefined, undefined, () => process.exit(0));
+}
+
 async function seed(): Promise<void> {
   const own = engine('seed');
   const { port } = await own.engine.listen('127.0.0.1:0');
   const pieces = {
     have: Bitfield.full(SIZE_BYTES / PIECE_BYTES),
-    readPiece: async (_index: number, offset: number, length: number) => PIECE.subarray(offset, offset + length),
+    readPiece: async (_index: number, offset: number, length: number) =>
+      PIECE.subarray(offset, offset + length),
     writePiece: async () => {},
   };
   own.engine.join({ digest: DIGEST, metainfo: metainfo(), pieces, leech: false });
   const cpu = process.cpuUsage();
   const startMs = performance.now();
   process.once('message', () => {
-    process.send!(usage(cpu, startMs), () => process.exit(0));
+    report(usage(cpu, startMs));
   });
   process.send!({ peerId: own.peerId, addresses: [`127.0.0.1:${port}`], origin: false });
 }
@@ -76,7 +84,7 @@ async function leech(peer: PeerAddress): Promise<void> {
   const swarm = own.engine.join({ digest: DIGEST, metainfo: metainfo(), pieces, leech: true });
   const cpu = process.cpuUsage();
   const startMs = performance.now();
-  swarm.onComplete(() => process.send!(usage(cpu, startMs), () => process.exit(0)));
+  swarm.onComplete(() => report(usage(cpu, startMs)));
   swarm.addPeers([peer]);
 }
 
@@ -95,9 +103,13 @@ function message<T>(child: ChildProcess): Promise<T> {
 }
 
 async function parent(): Promise<void> {
-  const from = fork(import.meta.filename, [String(GIB)], { env: { ...process.env, SEPIA_BENCH_ROLE: 'seed' } });
+  const from = fork(import.meta.filename, [String(GIB)], {
+    env: { ...process.env, SEPIA_BENCH_ROLE: 'seed' },
+  });
   const peer = await message<PeerAddress>(from);
-  const to = fork(import.meta.filename, [String(GIB)], { env: { ...process.env, SEPIA_BENCH_ROLE: 'leech', SEPIA_BENCH_PEER: JSON.stringify(peer) } });
+  const to = fork(import.meta.filename, [String(GIB)], {
+    env: { ...process.env, SEPIA_BENCH_ROLE: 'leech', SEPIA_BENCH_PEER: JSON.stringify(peer) },
+  });
   const recv = await message<Answer>(to);
   const sent = message<Answer>(from);
   from.send('end');

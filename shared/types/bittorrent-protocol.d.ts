@@ -1,5 +1,6 @@
 /** The parts of bittorrent-protocol 5.0.9 that `shared/src/swarm/wire.ts` uses or overrides; the version is pinned. */
 declare module 'bittorrent-protocol' {
+  // biome-ignore lint/style/noDefaultExport: that is how the module exports
   export default class Wire {
     constructor(type?: string, peEnabled?: 0 | 1 | 2);
     peerId: string | null;

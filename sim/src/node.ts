@@ -49,6 +49,8 @@ export class SimNode {
   /** Our link → the other end. */
   readonly #wires = new Map<LinkId, Wire>();
   readonly #uploads: { to: Wire; index: number; chunk: number; bad: boolean }[] = [];
+  /** Wires in the order of their turns. */
+  readonly #turns = new Set<Wire>();
   #uploading = false;
   readonly #events: SwarmEvent[] = [];
   #handling = false;
@@ -72,7 +74,9 @@ export class SimNode {
     });
   }
 
-  dbg() { return this.#core; }
+  dbg() {
+    return this.#core;
+  }
   start(peers: readonly KnownPeer[]): void {
     if (this.#init.reader) this.tell({ type: 'reader', reader: 0, index: 0 });
     this.tell({ type: 'peers', peers });
@@ -109,35 +113,52 @@ export class SimNode {
   #run(effect: SwarmEffect): void {
     const { clock, network, trace } = this.#init;
     const what = 'index' in effect ? effect.index : '';
-    trace(`${clock.nowMs.toFixed(3)} ${this.name} ${effect.type} ${'link' in effect ? effect.link : ''} ${what}\n`);
+    trace(
+      `${clock.nowMs.toFixed(3)} ${this.name} ${effect.type} ${'link' in effect ? effect.link : ''} ${what}\n`,
+    );
     switch (effect.type) {
       case 'dial':
-        return this.#dial(effect.link, effect.address);
+        this.#dial(effect.link, effect.address);
+        return;
       case 'close':
-        return this.#closed(effect.link, effect.reason, true);
+        this.#closed(effect.link, effect.reason, true);
+        return;
       case 'sendBitfield': {
         const indexes = [...this.#core.have];
-        return this.#send(effect.link, (link) => ({ type: 'bitfield', link, indexes }));
+        this.#send(effect.link, (link) => ({ type: 'bitfield', link, indexes }));
+        return;
       }
       case 'sendHave':
-        return this.#send(effect.link, (link) => ({ type: 'haves', link, indexes: [effect.index] }));
+        this.#send(effect.link, (link) => ({ type: 'haves', link, indexes: [effect.index] }));
+        return;
       case 'sendSuggest':
-        return this.#send(effect.link, (link) => ({ type: 'suggested', link, index: effect.index }));
+        this.#send(effect.link, (link) => ({ type: 'suggested', link, index: effect.index }));
+        return;
       case 'fetch':
-        return this.#send(effect.link, (link) => ({ type: 'asked', link, index: effect.index }));
+        this.#send(effect.link, (link) => ({ type: 'asked', link, index: effect.index }));
+        return;
       case 'cancel': {
         const wire = this.#wires.get(effect.link);
         if (wire !== undefined) network.message(() => wire.node.#unqueue(wire.link, effect.index));
         return;
       }
       case 'refuse':
-        return this.#send(effect.link, (link) => ({ type: 'fetchFailed', link, index: effect.index, busy: false }));
+        this.#send(effect.link, (link) => ({
+          type: 'fetchFailed',
+          link,
+          index: effect.index,
+          busy: false,
+        }));
+        return;
       case 'readPiece': {
         const to = this.#wires.get(effect.link);
         if (to === undefined) return;
         this.sentPieces += 1;
-        for (let chunk = 0; chunk < CHUNKS; chunk++) this.#uploads.push({ to, index: effect.index, chunk, bad: this.corrupt });
-        return this.#upload();
+        this.#turns.add(to);
+        for (let chunk = 0; chunk < CHUNKS; chunk++)
+          this.#uploads.push({ to, index: effect.index, chunk, bad: this.corrupt });
+        this.#upload();
+        return;
       }
       case 'writePiece':
         clock.at(clock.nowMs + 0.2, () => this.#written(effect.index));
@@ -147,7 +168,8 @@ export class SimNode {
         else this.duplicates += 1;
         return;
       case 'setTimer':
-        return clock.at(effect.atMs, () => this.tell({ type: 'timer', key: effect.key }));
+        clock.at(effect.atMs, () => this.tell({ type: 'timer', key: effect.key }));
+        return;
       case 'finish':
         this.done = true;
         this.finishedMs = clock.nowMs;
@@ -168,9 +190,24 @@ export class SimNode {
       other.#wires.set(theirs, { node: this, link, open: true });
       this.#wires.set(link, ours);
       network.message(() => {
-        if (this.#wires.has(link)) this.tell({ type: 'wireUp', link, peerId: other.name, origin: other.origin, zone: '', dialled: true });
+        if (this.#wires.has(link))
+          this.tell({
+            type: 'wireUp',
+            link,
+            peerId: other.name,
+            origin: other.origin,
+            zone: '',
+            dialled: true,
+          });
       });
-      other.tell({ type: 'wireUp', link: theirs, peerId: this.name, origin: this.origin, zone: '', dialled: false });
+      other.tell({
+        type: 'wireUp',
+        link: theirs,
+        peerId: this.name,
+        origin: this.origin,
+        zone: '',
+        dialled: false,
+      });
     });
   }
 
@@ -184,13 +221,19 @@ export class SimNode {
     });
   }
 
-  #closed(link: LinkId, reason: Extract<SwarmEvent, { type: 'linkDown' }>['reason'], tellOther: boolean): void {
+  #closed(
+    link: LinkId,
+    reason: Extract<SwarmEvent, { type: 'linkDown' }>['reason'],
+    tellOther: boolean,
+  ): void {
     const wire = this.#wires.get(link);
     this.#wires.delete(link);
     if (wire === undefined) return;
     this.tell({ type: 'linkDown', link, reason });
     if (!tellOther) return;
-    this.#init.network.message(() => wire.node.#closed(wire.link, reason === 'banned' ? 'gone' : reason, false));
+    this.#init.network.message(() =>
+      wire.node.#closed(wire.link, reason === 'banned' ? 'gone' : reason, false),
+    );
   }
 
   #unqueue(link: LinkId, index: number): void {
@@ -204,11 +247,13 @@ export class SimNode {
   /** One chunk at a time, the wires in turn: what fair sockets do. */
   #upload(): void {
     if (this.#uploading || !this.alive) return;
-    const next = this.#uploads.shift();
-    if (next === undefined) return;
+    const turn = [...this.#turns].find((wire) => this.#uploads.some((one) => one.to === wire));
+    const next = this.#uploads.find((one) => one.to === turn);
+    if (turn === undefined || next === undefined) return;
+    this.#uploads.splice(this.#uploads.indexOf(next), 1);
+    this.#turns.delete(turn);
+    this.#turns.add(turn);
     const { to, index, bad } = next;
-    const rest = this.#uploads.findIndex((one) => one.to !== to);
-    if (rest > 0) this.#uploads.unshift(...this.#uploads.splice(rest, 1));
     if (this.#wires.size === 0) return;
     this.#uploading = true;
     this.#init.network.transfer(

@@ -60,7 +60,8 @@ export function simulate(options: SimulateOptions): Result {
   const nodes = new Map<string, SimNode>();
   for (const [position, name] of names.entries()) {
     const origin = name.startsWith('o');
-    const full = origin && ((options.landEveryMs ?? 0) === 0 || options.fullOrigins?.includes(position) === true);
+    const full =
+      origin && ((options.landEveryMs ?? 0) === 0 || options.fullOrigins?.includes(position) === true);
     const egress = origin ? (options.originRateBytesPerSec ?? rate * 4) : rate;
     network.add(name, egress, origin ? egress : rate);
     nodes.set(
@@ -92,9 +93,15 @@ export function simulate(options: SimulateOptions): Result {
       });
     }
   }
-  const peers = names.map((name) => ({ peerId: name, addresses: [name], origin: name.startsWith('o'), zone: '' }));
+  const peers = names.map((name) => ({
+    peerId: name,
+    addresses: [name],
+    origin: name.startsWith('o'),
+    zone: '',
+  }));
   for (const node of nodes.values()) clock.at(chance.next() * 50, () => node.start(peers));
-  for (const fault of options.faults ?? []) clock.at(fault.atMs, () => nodes.get(fault.node)?.fail(fault.kind));
+  for (const fault of options.faults ?? [])
+    clock.at(fault.atMs, () => nodes.get(fault.node)?.fail(fault.kind));
   const untilMs = options.untilMs ?? 600_000;
   const agents = [...nodes.values()].filter((node) => !node.origin);
   while (clock.nowMs < untilMs && agents.some((node) => node.alive && !node.done) && clock.step());
@@ -142,4 +149,3 @@ class TraceHash {
     return this.#a.toString(16).padStart(8, '0') + this.#b.toString(16).padStart(8, '0');
   }
 }
-

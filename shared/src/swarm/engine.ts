@@ -9,7 +9,17 @@ import { swarmId } from './swarm-id.ts';
 import { HardenedWire } from './wire.ts';
 import type { GoneReason } from './wire-extensions.ts';
 
-export type { HttpSource, JoinInit, LinkStats, PeerAddress, PieceFrom, PieceStore, Reader, Swarm, SwarmStats } from './swarm.ts';
+export type {
+  HttpSource,
+  JoinInit,
+  LinkStats,
+  PeerAddress,
+  PieceFrom,
+  PieceStore,
+  Reader,
+  Swarm,
+  SwarmStats,
+} from './swarm.ts';
 
 /** Inbound connections that did not prove the cluster key yet. */
 const UNPROVEN_WIRES = 256;
@@ -71,7 +81,9 @@ export class SwarmEngine {
     const id = swarmId(this.#parts.clusterKey, init.digest);
     const hex = Buffer.from(id).toString('hex');
     if (this.#swarms.has(hex)) throw new TypeError(`already in the swarm of ${init.digest}`);
-    const swarm = new SwarmShell(this.#parts, id, init, this.#seed + this.#joined++, () => this.#swarms.delete(hex));
+    const swarm = new SwarmShell(this.#parts, id, init, this.#seed + this.#joined++, () =>
+      this.#swarms.delete(hex),
+    );
     this.#swarms.set(hex, swarm);
     return swarm;
   }
@@ -141,7 +153,8 @@ export class SwarmEngine {
         onClosed: (gone, error) => {
           this.#unproven.delete(wire);
           if (link !== undefined) return link.onClosed(gone, error);
-          if (error?.code === 'WIRE_INVALID') log.warn({ error, address: socket.remoteAddress }, 'wire refused');
+          if (error?.code === 'WIRE_INVALID')
+            log.warn({ error, address: socket.remoteAddress }, 'wire refused');
         },
       },
     });

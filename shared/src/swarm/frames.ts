@@ -144,5 +144,8 @@ export function readUint32(bytes: Uint8Array, at: number): number {
 
 /** `WIRE_INVALID` with the part that was wrong. */
 export function invalidWire(part: string): CodedError {
-  return new CodedError('WIRE_INVALID', { message: `peer broke the wire protocol: ${part}`, detail: { part } });
+  return new CodedError('WIRE_INVALID', {
+    message: `peer broke the wire protocol: ${part}`,
+    detail: { part },
+  });
 }

@@ -24,7 +24,9 @@ export async function listen(address: string, onSocket: (socket: Socket) => void
   });
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) => reject(new CodedError('START_FAILED', { message: `cannot listen on ${address}`, cause })));
+    server.once('error', (cause) =>
+      reject(new CodedError('START_FAILED', { message: `cannot listen on ${address}`, cause })),
+    );
     server.listen(port, host, resolve);
   });
   server.on('error', () => {});
@@ -38,11 +40,18 @@ export async function listen(address: string, onSocket: (socket: Socket) => void
 }
 
 /** Dials `host:port`. `done` is called once: with the connected socket, or with an error. Returns a function that gives up. */
-export function dial(address: string, timeoutMs: number, done: (socket: Socket | undefined, error?: CodedError) => void): () => void {
+export function dial(
+  address: string,
+  timeoutMs: number,
+  done: (socket: Socket | undefined, error?: CodedError) => void,
+): () => void {
   const { host, port } = parseHostPort(address);
   const socket = connect({ host, port, noDelay: true });
   let open = true;
-  const timer = setTimeout(() => end(new CodedError('TIMEOUT', { message: `no connection to ${address}` })), timeoutMs);
+  const timer = setTimeout(
+    () => end(new CodedError('TIMEOUT', { message: `no connection to ${address}` })),
+    timeoutMs,
+  );
   const end = (error?: CodedError): void => {
     if (!open) return;
     open = false;
@@ -50,7 +59,9 @@ export function dial(address: string, timeoutMs: number, done: (socket: Socket |
     if (error !== undefined) socket.destroy();
     done(error === undefined ? socket : undefined, error);
   };
-  socket.on('error', (cause) => end(new CodedError('TIMEOUT', { message: `no connection to ${address}`, cause })));
+  socket.on('error', (cause) =>
+    end(new CodedError('TIMEOUT', { message: `no connection to ${address}`, cause })),
+  );
   socket.once('connect', () => end());
   return () => {
     if (!open) return;

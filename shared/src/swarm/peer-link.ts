@@ -5,9 +5,10 @@ import type { DownReason, LinkId, SwarmEvent } from './core/events.ts';
 import { WIRE_LIMITS } from './limits.ts';
 import type { PieceStore } from './swarm.ts';
 import { Upload, type UploadBudget } from './upload.ts';
-import type { HardenedWire, ProvenPeer } from './wire.ts';
+import type { HardenedWire } from './wire.ts';
 import type { GoneReason } from './wire-extensions.ts';
 import { type FetchOwner, WireFetcher } from './wire-link.ts';
+import type { ProvenPeer } from './wire-owner.ts';
 
 /** One proven wire of a swarm: turns what it says into events of the core, and effects into messages. */
 export class PeerLink {
@@ -43,11 +44,19 @@ export class PeerLink {
     this.#tell = init.tell;
     this.fetcher = new WireFetcher(init.wire, init.sizeBytes, init.fetches);
     this.fetcher.blockBytes = init.peer.blockBytes;
-    this.#upload = new Upload({ wire: init.wire, pieces: init.pieces, budget: init.budget, onSent: init.onSent });
+    this.#upload = new Upload({
+      wire: init.wire,
+      pieces: init.pieces,
+      budget: init.budget,
+      onSent: init.onSent,
+    });
   }
 
   onRequest(index: number, offset: number, length: number): void {
-    if (this.#admitted.has(index)) return this.#queue(index, offset, length);
+    if (this.#admitted.has(index)) {
+      this.#queue(index, offset, length);
+      return;
+    }
     const waiting = this.#asked.get(index);
     if (waiting !== undefined) {
       waiting.push({ offset, length });

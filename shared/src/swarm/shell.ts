@@ -10,10 +10,20 @@ import { Listeners } from './listeners.ts';
 import { dial } from './net.ts';
 import { downReason, PeerLink } from './peer-link.ts';
 import type { SlabPool } from './slab-pool.ts';
-import type { HttpSource, JoinInit, PeerAddress, PieceFrom, Reader, Swarm, SwarmLog, SwarmStats } from './swarm.ts';
+import type {
+  HttpSource,
+  JoinInit,
+  PeerAddress,
+  PieceFrom,
+  Reader,
+  Swarm,
+  SwarmLog,
+  SwarmStats,
+} from './swarm.ts';
 import type { UploadBudget } from './upload.ts';
-import { HardenedWire, type ProvenPeer, type WireOwner } from './wire.ts';
+import { HardenedWire } from './wire.ts';
 import type { GoneReason } from './wire-extensions.ts';
+import type { ProvenPeer, WireOwner } from './wire-owner.ts';
 
 /** What all swarms of an engine share. */
 export interface EngineParts {
@@ -73,7 +83,8 @@ export class SwarmShell implements Swarm {
     this.digest = join.digest;
     this.metainfo = join.metainfo;
     this.leech = join.leech;
-    const onError = (error: unknown): void => parts.log.warn({ error, digest: join.digest }, 'swarm listener failed');
+    const onError = (error: unknown): void =>
+      parts.log.warn({ error, digest: join.digest }, 'swarm listener failed');
     this.#onPiece = new Listeners(onError);
     this.#onComplete = new Listeners(onError);
     this.#onBad = new Listeners(onError);
@@ -226,7 +237,8 @@ export class SwarmShell implements Swarm {
     if (this.#left) return;
     switch (effect.type) {
       case 'dial':
-        return this.#dial(effect.link, effect.peerId, effect.address);
+        this.#dial(effect.link, effect.peerId, effect.address);
+        return;
       case 'close':
         this.#links.get(effect.link)?.close(effect.reason);
         return;
@@ -240,9 +252,11 @@ export class SwarmShell implements Swarm {
         this.#links.get(effect.link)?.wire.sendSuggest(effect.index);
         return;
       case 'fetch':
-        return this.#fetch(effect.link, effect.index);
+        this.#fetch(effect.link, effect.index);
+        return;
       case 'cancel':
-        return this.#cancel(effect.link, effect.index);
+        this.#cancel(effect.link, effect.index);
+        return;
       case 'readPiece':
       case 'refuse':
         this.#links.get(effect.link)?.onAnswer(effect.index, effect.type === 'readPiece');
@@ -251,15 +265,21 @@ export class SwarmShell implements Swarm {
         void this.#write(effect.link, effect.index);
         return;
       case 'dropPiece':
-        return this.#drop(effect.link, effect.index, effect.bad);
+        this.#drop(effect.link, effect.index, effect.bad);
+        return;
       case 'setTimer':
         clearTimeout(this.#timer);
-        this.#timer = setTimeout(() => this.#tell({ type: 'timer', key: effect.key }), Math.max(0, effect.atMs - performance.now()));
+        this.#timer = setTimeout(
+          () => this.#tell({ type: 'timer', key: effect.key }),
+          Math.max(0, effect.atMs - performance.now()),
+        );
         return;
       case 'wantPeers':
-        return this.#onWant.call();
+        this.#onWant.call();
+        return;
       case 'finish':
-        return this.#onComplete.call();
+        this.#onComplete.call();
+        return;
       case 'log':
         this.#parts.log[effect.level]({ ...effect.detail, digest: this.digest }, effect.message);
     }
@@ -285,7 +305,11 @@ export class SwarmShell implements Swarm {
           origin,
           zone,
           swarm: { id: this.id, sizeBytes: this.metainfo.sizeBytes, peerId },
-          owner: { ...owner.events, onSwarm: () => undefined, onReady: (peer) => owner.onReady(wire, peer, true) },
+          owner: {
+            ...owner.events,
+            onSwarm: () => undefined,
+            onReady: (peer) => owner.onReady(wire, peer, true),
+          },
         });
         slot.wire = wire;
       });
@@ -301,7 +325,10 @@ export class SwarmShell implements Swarm {
     let peerLink: PeerLink | undefined;
     const onReady = (wire: HardenedWire, peer: ProvenPeer, dialled: boolean): void => {
       this.#dials.delete(link);
-      if (this.#left) return wire.goodbye('dropped');
+      if (this.#left) {
+        wire.goodbye('dropped');
+        return;
+      }
       peerLink = new PeerLink({
         id: link,
         wire,
@@ -325,7 +352,14 @@ export class SwarmShell implements Swarm {
         tell: (event) => this.#tell(event),
       });
       this.#links.set(link, peerLink);
-      this.#tell({ type: 'wireUp', link, peerId: peer.peerId, origin: peer.origin, zone: peer.zone, dialled });
+      this.#tell({
+        type: 'wireUp',
+        link,
+        peerId: peer.peerId,
+        origin: peer.origin,
+        zone: peer.zone,
+        dialled,
+      });
     };
     const events: LinkOwner['events'] = {
       onBitfield: (pieces) => this.#tell({ type: 'bitfield', link, indexes: pieces }),
@@ -354,10 +388,14 @@ export class SwarmShell implements Swarm {
     const slab = this.#parts.slabs.acquire();
     if (slab === undefined) {
       this.#parts.slabs.whenFree(this.#wake);
-      return this.#tell({ type: 'fetchFailed', link, index, busy: true });
+      this.#tell({ type: 'fetchFailed', link, index, busy: true });
+      return;
     }
     const wire = this.#links.get(link);
-    if (wire !== undefined) return wire.fetcher.fetch(index, slab);
+    if (wire !== undefined) {
+      wire.fetcher.fetch(index, slab);
+      return;
+    }
     const http = this.#http.get(link);
     if (http !== undefined) {
       void this.#fetchHttp(link, http, index, slab);
@@ -405,8 +443,18 @@ export class SwarmShell implements Swarm {
     this.#http.delete(link);
   }
 
-  #onBytes(link: LinkId, index: number, slab: Uint8Array, lengthBytes: number, from: PieceFrom, peerId: string): void {
-    if (this.#left) return this.#parts.slabs.release(slab);
+  #onBytes(
+    link: LinkId,
+    index: number,
+    slab: Uint8Array,
+    lengthBytes: number,
+    from: PieceFrom,
+    peerId: string,
+  ): void {
+    if (this.#left) {
+      this.#parts.slabs.release(slab);
+      return;
+    }
     const bytes = slab.subarray(0, lengthBytes);
     this.#arrived.set(`${link}:${index}`, { slab, bytes, from, peerId });
     this.#tell({ type: 'fetched', link, index, good: this.metainfo.matches(index, pieceHash(bytes)) });

@@ -1,6 +1,6 @@
-import type { HardenedWire } from './wire.ts';
-import type { PieceStore } from './swarm.ts';
 import { WIRE_LIMITS } from './limits.ts';
+import type { PieceStore } from './swarm.ts';
+import type { HardenedWire } from './wire.ts';
 
 interface Waiting {
   readonly index: number;
@@ -26,7 +26,12 @@ export class Upload {
   #stopped = false;
   readonly #onSent: (bytes: number) => void;
 
-  constructor(deps: { wire: HardenedWire; pieces: PieceStore; budget: UploadBudget; onSent: (bytes: number) => void }) {
+  constructor(deps: {
+    wire: HardenedWire;
+    pieces: PieceStore;
+    budget: UploadBudget;
+    onSent: (bytes: number) => void;
+  }) {
     this.#wire = deps.wire;
     this.#pieces = deps.pieces;
     this.#budget = deps.budget;
@@ -71,7 +76,8 @@ export class Upload {
     this.#reading -= one.length;
     this.#budget.usedBytes -= one.length;
     if (this.#stopped) return;
-    if (bytes === undefined || bytes.length !== one.length) this.#wire.sendReject(one.index, one.offset, one.length);
+    if (bytes === undefined || bytes.length !== one.length)
+      this.#wire.sendReject(one.index, one.offset, one.length);
     else {
       this.#wire.sendBlock(one.index, one.offset, bytes);
       this.#onSent(bytes.length);

@@ -59,7 +59,8 @@ export function readHello(payload: Uint8Array): { hello: MemberHello; ids: Recor
   if (!isCount(features, 2 ** 32)) throw invalidWire('features');
   if (!isCount(blockBytes, 2 ** 24) || blockBytes < 16 * 1024) throw invalidWire('block length');
   if (!(nonce instanceof Uint8Array) || nonce.length !== NONCE_BYTES) throw invalidWire('nonce');
-  if (zone !== undefined && (!(zone instanceof Uint8Array) || zone.length > ZONE_LIMIT * 4)) throw invalidWire('zone');
+  if (zone !== undefined && (!(zone instanceof Uint8Array) || zone.length > ZONE_LIMIT * 4))
+    throw invalidWire('zone');
   const hello = {
     version,
     features,

@@ -31,7 +31,12 @@ export class WireFetcher {
 
   fetch(index: number, slab: Uint8Array): void {
     if (this.#fetches.has(index)) throw new TypeError('piece fetched twice over one wire');
-    this.#fetches.set(index, { slab, lengthBytes: pieceLength(this.#sizeBytes, index), sentBytes: 0, arrivedBytes: 0 });
+    this.#fetches.set(index, {
+      slab,
+      lengthBytes: pieceLength(this.#sizeBytes, index),
+      sentBytes: 0,
+      arrivedBytes: 0,
+    });
     this.#ask();
   }
 
@@ -40,7 +45,8 @@ export class WireFetcher {
     const fetch = this.#fetches.get(index);
     if (fetch === undefined) return undefined;
     this.#fetches.delete(index);
-    for (let offset = 0; offset < fetch.sentBytes; offset += this.blockBytes) this.#wire.sendCancel(index, offset);
+    for (let offset = 0; offset < fetch.sentBytes; offset += this.blockBytes)
+      this.#wire.sendCancel(index, offset);
     this.#ask();
     return fetch.slab;
   }
@@ -81,4 +87,3 @@ export class WireFetcher {
     }
   }
 }
-

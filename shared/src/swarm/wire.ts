@@ -6,52 +6,17 @@ import { CodedError, isCoded } from '../errors.ts';
 import { LEAF_BYTES, PIECE_BYTES, pieceCount, pieceLength } from '../metainfo/tree.ts';
 import { FrameParser, type FrameSink, HANDSHAKE_BYTES, invalidWire, readUint32 } from './frames.ts';
 import { WIRE_LIMITS, type WireLimits } from './limits.ts';
-import { NONCE_BYTES, PROOF_BYTES, proofMatches, type Transcript, type WireRole, wireProof } from './wire-auth.ts';
+import {
+  NONCE_BYTES,
+  PROOF_BYTES,
+  proofMatches,
+  type Transcript,
+  type WireRole,
+  wireProof,
+} from './wire-auth.ts';
 import * as ext from './wire-extensions.ts';
-
-/** What the other end proved to be. */
-export interface ProvenPeer {
-  /** 40 hex characters. */
-  readonly peerId: string;
-  readonly origin: boolean;
-  readonly zone: string;
-  /** Block length for our requests, bytes. */
-  readonly blockBytes: number;
-}
-
-/** What a wire tells its owner. No call comes before `onReady`, none after `onClosed`, except `onSwarm`. */
-export interface WireOwner {
-  /** A listener learned which swarm the dialer means. Returns the blob's size, or undefined: unknown, say goodbye. */
-  onSwarm(swarmIdHex: string, peerIdHex: string): { readonly sizeBytes: number } | undefined;
-  onReady(peer: ProvenPeer): void;
-  /** Fresh copy. At most once, before any HAVE. */
-  onBitfield(pieces: Bitfield): void;
-  onHaves(indexes: readonly number[]): void;
-  onSuggest(index: number): void;
-  /** A valid request; the owner answers by {@link HardenedWire.sendBlock} or {@link HardenedWire.sendReject}. */
-  onRequest(index: number, offset: number, length: number): void;
-  onCancel(index: number, offset: number, length: number): void;
-  /** Bytes of a requested block arrived in its target; `done` with the last ones. */
-  onBlock(index: number, offset: number, count: number, done: boolean): void;
-  onReject(index: number, offset: number): void;
-  /** Less than the upload limit waits in the socket again. */
-  onDrain(): void;
-  /** Once. `error` is undefined after an orderly end. */
-  onClosed(reason: ext.GoneReason | undefined, error: CodedError | undefined): void;
-}
-
-export interface WireInit {
-  readonly socket: Socket;
-  readonly role: WireRole;
-  readonly clusterKey: Uint8Array;
-  readonly peerId: Uint8Array;
-  readonly origin: boolean;
-  readonly zone: string;
-  /** Dialer only. */
-  readonly swarm?: { readonly id: Uint8Array; readonly sizeBytes: number; readonly peerId?: string };
-  readonly owner: WireOwner;
-  readonly limits?: WireLimits;
-}
+import { blockKey, FIXED_LENGTHS } from './wire-messages.ts';
+import type { ProvenPeer, WireInit } from './wire-owner.ts';
 
 /**
  * One connection between two members: `bittorrent-protocol` 5.0.9, hardened. Replaces its parsing (O(n), unsigned
@@ -93,7 +58,9 @@ export class HardenedWire extends Wire implements FrameSink {
     this.role = init.role;
     this.#socket = init.socket;
     this.#parser = new FrameParser(this);
-    this.extendedMapping = Object.fromEntries(Object.entries(ext.EXTENSION_IDS).map(([name, id]) => [id, name]));
+    this.extendedMapping = Object.fromEntries(
+      Object.entries(ext.EXTENSION_IDS).map(([name, id]) => [id, name]),
+    );
     this.extendedHandshake = ext.helloDictionary({
       version: ext.WIRE_VERSION,
       features: 0,
@@ -206,8 +173,10 @@ export class HardenedWire extends Wire implements FrameSink {
 
   onHandshakeFrame(bytes: Uint8Array): void {
     if (bytes.length !== HANDSHAKE_BYTES || bytes[0] !== 19) throw invalidWire('not BitTorrent');
-    if (Buffer.from(bytes.subarray(1, 20)).toString('latin1') !== 'BitTorrent protocol') throw invalidWire('not BitTorrent');
-    if ((bytes[25]! & 0x10) === 0 || (bytes[27]! & 0x04) === 0) throw invalidWire('no member: extensions missing');
+    if (Buffer.from(bytes.subarray(1, 20)).toString('latin1') !== 'BitTorrent protocol')
+      throw invalidWire('not BitTorrent');
+    if ((bytes[25]! & 0x10) === 0 || (bytes[27]! & 0x04) === 0)
+      throw invalidWire('no member: extensions missing');
     this._onHandshakeBuffer(bytes.slice(1));
   }
 
@@ -219,23 +188,31 @@ export class HardenedWire extends Wire implements FrameSink {
   onFrame(message: Uint8Array): void {
     const id = message[0]!;
     if (!this.ready && id !== 20) throw invalidWire(`message ${id} before the cluster key was proven`);
-    if (FIXED_LENGTHS[id] !== undefined && message.length !== FIXED_LENGTHS[id]) throw invalidWire(`length of message ${id}`);
+    if (FIXED_LENGTHS[id] !== undefined && message.length !== FIXED_LENGTHS[id])
+      throw invalidWire(`length of message ${id}`);
     switch (id) {
       case 4:
-        return this.#onHave([this.#index(message)]);
+        this.#onHave([this.#index(message)]);
+        return;
       case 5:
-        return this._onBitField(message.subarray(1));
+        this._onBitField(message.subarray(1));
+        return;
       case 6:
-        return this._onRequest(readUint32(message, 1), readUint32(message, 5), readUint32(message, 9));
+        this._onRequest(readUint32(message, 1), readUint32(message, 5), readUint32(message, 9));
+        return;
       case 8:
-        return this.#init.owner.onCancel(readUint32(message, 1), readUint32(message, 5), readUint32(message, 9));
+        this.#init.owner.onCancel(readUint32(message, 1), readUint32(message, 5), readUint32(message, 9));
+        return;
       case 0x0d:
-        return this.#init.owner.onSuggest(this.#index(message));
+        this.#init.owner.onSuggest(this.#index(message));
+        return;
       case 0x10:
-        return this._onReject(readUint32(message, 1), readUint32(message, 5));
+        this._onReject(readUint32(message, 1), readUint32(message, 5));
+        return;
       case 20:
         if (message.length < 2) throw invalidWire('empty extension message');
-        return this._onExtended(message[1]!, message.subarray(2));
+        this._onExtended(message[1]!, message.subarray(2));
+        return;
       default:
         if (id > 20) throw invalidWire(`message ${id}`);
     }
@@ -292,7 +269,10 @@ export class HardenedWire extends Wire implements FrameSink {
       if (expected !== undefined && expected !== peerHex) throw invalidWire('another peer id');
     } else {
       const swarm = this.#init.owner.onSwarm(hex, peerHex);
-      if (swarm === undefined) return this.#finish(undefined, true);
+      if (swarm === undefined) {
+        this.#finish(undefined, true);
+        return;
+      }
       this.#swarmId = infoHash.slice();
       this.#sizeBytes = swarm.sizeBytes;
     }
@@ -311,25 +291,37 @@ export class HardenedWire extends Wire implements FrameSink {
 
   override _onRequest(index: number, offset: number, length: number): void {
     const pieceBytes = index < this.#pieceCount ? pieceLength(this.#sizeBytes, index) : 0;
-    if (length === 0 || length > this.#limits.memberBlockBytes || offset + length > pieceBytes) throw invalidWire('request');
+    if (length === 0 || length > this.#limits.memberBlockBytes || offset + length > pieceBytes)
+      throw invalidWire('request');
     this.#peerRequests += 1;
-    if (this.#peerRequests > this.#limits.queuedRequests) return this.sendReject(index, offset, length);
+    if (this.#peerRequests > this.#limits.queuedRequests) {
+      this.sendReject(index, offset, length);
+      return;
+    }
     this.#init.owner.onRequest(index, offset, length);
   }
 
   override _onReject(index: number, offset: number): void {
-    if (index >= this.#pieceCount || offset >= PIECE_BYTES || offset % LEAF_BYTES !== 0) throw invalidWire('reject');
+    if (index >= this.#pieceCount || offset >= PIECE_BYTES || offset % LEAF_BYTES !== 0)
+      throw invalidWire('reject');
     const key = blockKey(index, offset);
     if (this.#requests.delete(key)) this.#init.owner.onReject(index, offset);
     else this.#cancelled.delete(key);
   }
 
   override _onExtended(id: number, payload: Uint8Array): void {
-    if (id === 0) return this.#onHello(payload);
-    if (id === ext.EXTENSION_IDS.sepia_auth) return this.#onProof(payload);
+    if (id === 0) {
+      this.#onHello(payload);
+      return;
+    }
+    if (id === ext.EXTENSION_IDS.sepia_auth) {
+      this.#onProof(payload);
+      return;
+    }
     if (id === ext.EXTENSION_IDS.sepia_gone) {
       this.#gone = ext.readGone(payload);
-      return this.#finish(undefined, false);
+      this.#finish(undefined, false);
+      return;
     }
     if (!this.ready) throw invalidWire('extension before the cluster key was proven');
     if (id !== ext.EXTENSION_IDS.sepia_have) return;
@@ -348,9 +340,13 @@ export class HardenedWire extends Wire implements FrameSink {
       if (this.ready && !this.closed) this.#init.owner.onDrain();
     });
     socket.on('end', () => this.#finish(undefined, false));
-    socket.on('error', (cause) => this.#finish(new CodedError('TIMEOUT', { message: 'connection broke', cause }), false));
+    socket.on('error', (cause) =>
+      this.#finish(new CodedError('TIMEOUT', { message: 'connection broke', cause }), false),
+    );
     socket.on('close', () => this.#finish(undefined, false));
-    socket.setTimeout(this.#limits.idleMs, () => this.fail(new CodedError('TIMEOUT', { message: 'peer is silent' })));
+    socket.setTimeout(this.#limits.idleMs, () =>
+      this.fail(new CodedError('TIMEOUT', { message: 'peer is silent' })),
+    );
     this.#timers.push(
       setTimeout(() => {
         if (!this.ready) this.fail(invalidWire('handshake takes too long'));
@@ -372,7 +368,8 @@ export class HardenedWire extends Wire implements FrameSink {
   }
 
   #onHello(payload: Uint8Array): void {
-    if (this.#hello !== undefined || this.#swarmId === undefined) throw invalidWire('extension handshake twice or early');
+    if (this.#hello !== undefined || this.#swarmId === undefined)
+      throw invalidWire('extension handshake twice or early');
     const { hello, ids } = ext.readHello(payload);
     this.#hello = hello;
     this.#ids = ids;
@@ -381,7 +378,8 @@ export class HardenedWire extends Wire implements FrameSink {
 
   #onProof(payload: Uint8Array): void {
     const hello = this.#hello;
-    if (hello === undefined || this.ready || payload.length !== PROOF_BYTES) throw invalidWire('proof out of order');
+    if (hello === undefined || this.ready || payload.length !== PROOF_BYTES)
+      throw invalidWire('proof out of order');
     const other = this.role === 'dialer' ? 'listener' : 'dialer';
     const expected = wireProof(this.#init.clusterKey, other, this.#transcript(hello));
     if (!proofMatches(expected, payload)) throw invalidWire('cluster key not proven');
@@ -389,7 +387,12 @@ export class HardenedWire extends Wire implements FrameSink {
     clearTimeout(this.#timers[0]);
     const blockBytes = Math.min(hello.blockBytes, this.#limits.memberBlockBytes);
     // Blocks must tile pieces and start at leaves: round down to a power of two.
-    this.#peer = { peerId: this.peerId!, origin: hello.origin, zone: hello.zone, blockBytes: 2 ** Math.floor(Math.log2(blockBytes)) };
+    this.#peer = {
+      peerId: this.peerId!,
+      origin: hello.origin,
+      zone: hello.zone,
+      blockBytes: 2 ** Math.floor(Math.log2(blockBytes)),
+    };
     this.#init.owner.onReady(this.#peer);
   }
 
@@ -443,25 +446,4 @@ export class HardenedWire extends Wire implements FrameSink {
     } else this.#socket.destroy();
     this.#init.owner.onClosed(this.#gone, error);
   }
-}
-
-/** Exact lengths of messages with the id in front (BEP 3, BEP 6). */
-const FIXED_LENGTHS: Readonly<Record<number, number>> = Object.freeze({
-  0: 1,
-  1: 1,
-  2: 1,
-  3: 1,
-  4: 5,
-  6: 13,
-  8: 13,
-  13: 5,
-  14: 1,
-  15: 1,
-  16: 13,
-  17: 5,
-});
-
-/** One number for (piece, offset): offsets of blocks are multiples of a leaf, 64 to a piece. */
-function blockKey(index: number, offset: number): number {
-  return index * (PIECE_BYTES / LEAF_BYTES) + offset / LEAF_BYTES;
 }

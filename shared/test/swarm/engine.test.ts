@@ -2,18 +2,25 @@ import t, { type Test } from 'tap';
 import { Metainfo } from '../../src/metainfo/metainfo.ts';
 import { PIECE_BYTES } from '../../src/metainfo/tree.ts';
 import type { HttpSource } from '../../src/swarm/engine.ts';
-import { completed, makeBlob, type Member, MemoryStore, startMember } from './support/members.ts';
+import { completed, type Member, MemoryStore, makeBlob, startMember } from './support/members.ts';
 
 const MIB = PIECE_BYTES;
 
-async function members(t: Test, names: readonly string[], origins: readonly string[] = []): Promise<Member[]> {
+async function members(
+  t: Test,
+  names: readonly string[],
+  origins: readonly string[] = [],
+): Promise<Member[]> {
   const all: Member[] = [];
   for (const name of names) all.push(await startMember(name, { origin: origins.includes(name) }));
   t.teardown(() => Promise.all(all.map((member) => member.engine.stop())));
   return all;
 }
 
-function httpSource(bytes: Uint8Array, change: (index: number, piece: Uint8Array) => Uint8Array = (_i, piece) => piece): HttpSource {
+function httpSource(
+  bytes: Uint8Array,
+  change: (index: number, piece: Uint8Array) => Uint8Array = (_i, piece) => piece,
+): HttpSource {
   return {
     id: 'origin-http',
     has: () => true,
@@ -25,7 +32,12 @@ t.test('four leechers get a blob from one origin and each other', async (t) => {
   const blob = makeBlob(24 * MIB + 12_345);
   const all = await members(t, ['seed', 'a', 'b', 'c', 'd'], ['seed']);
   const peers = all.map((member) => member.address);
-  all[0]!.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length, blob.bytes), leech: false });
+  all[0]!.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
+    leech: false,
+  });
   const stores: MemoryStore[] = [];
   const swarms = all.slice(1).map((member) => {
     const pieces = new MemoryStore(blob.bytes.length);
@@ -48,7 +60,7 @@ t.test('four leechers get a blob from one origin and each other', async (t) => {
 
 t.test('an open metainfo grows and pieces land at the origin one by one', async (t) => {
   const blob = makeBlob(6 * MIB);
-  const [origin, agent] = await members(t, ['o', 'ag'], ['o']) as [Member, Member];
+  const [origin, agent] = (await members(t, ['o', 'ag'], ['o'])) as [Member, Member];
   const open = () => Metainfo.open(blob.digest, blob.bytes.length, 'ab'.repeat(16));
   const originInfo = open();
   const agentInfo = open();
@@ -74,14 +86,19 @@ t.test('an open metainfo grows and pieces land at the origin one by one', async 
 
 t.test('a liar is banned and everything completes right', async (t) => {
   const blob = makeBlob(10 * MIB);
-  const [honest, liar, agent] = await members(t, ['honest', 'liar', 'agent']) as [Member, Member, Member];
+  const [honest, liar, agent] = (await members(t, ['honest', 'liar', 'agent'])) as [Member, Member, Member];
   const lies = new MemoryStore(blob.bytes.length, blob.bytes);
   lies.twist = (_index, bytes) => {
     const copy = bytes.slice();
     copy[5]! ^= 1;
     return copy;
   };
-  honest.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length, blob.bytes), leech: false });
+  honest.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
+    leech: false,
+  });
   liar.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: lies, leech: false });
   const pieces = new MemoryStore(blob.bytes.length);
   const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
@@ -96,10 +113,15 @@ t.test('a liar is banned and everything completes right', async (t) => {
 
 t.test('a source that never answers is left within 1.5 s', async (t) => {
   const blob = makeBlob(4 * MIB);
-  const [good, hung, agent] = await members(t, ['good', 'hung', 'agent']) as [Member, Member, Member];
+  const [good, hung, agent] = (await members(t, ['good', 'hung', 'agent'])) as [Member, Member, Member];
   const never = new MemoryStore(blob.bytes.length, blob.bytes);
   never.twist = () => new Promise<Uint8Array>(() => {});
-  good.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length, blob.bytes), leech: false });
+  good.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
+    leech: false,
+  });
   hung.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: never, leech: false });
   const pieces = new MemoryStore(blob.bytes.length);
   const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
@@ -114,11 +136,25 @@ t.test('a source that never answers is left within 1.5 s', async (t) => {
 
 t.test('the seeder is killed, another source finishes', async (t) => {
   const blob = makeBlob(16 * MIB);
-  const [first, second, agent] = await members(t, ['first', 'second', 'agent'], ['first', 'second']) as [Member, Member, Member];
+  const [first, second, agent] = (await members(t, ['first', 'second', 'agent'], ['first', 'second'])) as [
+    Member,
+    Member,
+    Member,
+  ];
   for (const one of [first, second]) {
-    one.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length, blob.bytes), leech: false });
+    one.engine.join({
+      digest: blob.digest,
+      metainfo: blob.metainfo(),
+      pieces: new MemoryStore(blob.bytes.length, blob.bytes),
+      leech: false,
+    });
   }
-  const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length), leech: true });
+  const swarm = agent.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: new MemoryStore(blob.bytes.length),
+    leech: true,
+  });
   const done = completed(swarm);
   const some = new Promise<void>((resolve) => swarm.onPiece(() => resolve()));
   swarm.addPeers([first.address]);
@@ -131,7 +167,7 @@ t.test('the seeder is killed, another source finishes', async (t) => {
 
 t.test('an HTTP source alone is enough, also after a bad piece', async (t) => {
   const blob = makeBlob(5 * MIB + 17);
-  const [agent] = await members(t, ['agent']) as [Member];
+  const [agent] = (await members(t, ['agent'])) as [Member];
   let lies = 1;
   const pieces = new MemoryStore(blob.bytes.length);
   const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
@@ -147,9 +183,19 @@ t.test('an HTTP source alone is enough, also after a bad piece', async (t) => {
 
 t.test('peers come before HTTP', async (t) => {
   const blob = makeBlob(16 * MIB);
-  const [seed, agent] = await members(t, ['seed', 'agent']) as [Member, Member];
-  seed.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length, blob.bytes), leech: false });
-  const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length), leech: true });
+  const [seed, agent] = (await members(t, ['seed', 'agent'])) as [Member, Member];
+  seed.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
+    leech: false,
+  });
+  const swarm = agent.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: new MemoryStore(blob.bytes.length),
+    leech: true,
+  });
   const done = completed(swarm);
   swarm.addPeers([seed.address]);
   swarm.setHttpSources([httpSource(blob.bytes)]);
@@ -161,13 +207,23 @@ t.test('peers come before HTTP', async (t) => {
 
 t.test('two that dial each other keep one wire', async (t) => {
   const blob = makeBlob(8 * MIB);
-  const [x, y] = await members(t, ['x', 'y']) as [Member, Member];
+  const [x, y] = (await members(t, ['x', 'y'])) as [Member, Member];
   const stores = [x, y].map(() => new MemoryStore(blob.bytes.length));
   for (let index = 0; index < 8; index++) {
     await stores[index % 2]!.writePiece(index, blob.bytes.subarray(index * MIB, (index + 1) * MIB));
   }
-  const a = x.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: stores[0]!, leech: true });
-  const b = y.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: stores[1]!, leech: true });
+  const a = x.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: stores[0]!,
+    leech: true,
+  });
+  const b = y.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: stores[1]!,
+    leech: true,
+  });
   const done = Promise.all([completed(a), completed(b)]);
   a.addPeers([y.address]);
   b.addPeers([x.address]);
@@ -177,12 +233,21 @@ t.test('two that dial each other keep one wire', async (t) => {
 
 t.test('a member without the key gets nothing; nobody to ask: wants peers', async (t) => {
   const blob = makeBlob(2 * MIB);
-  const [seed] = await members(t, ['seed']) as [Member];
-  const stranger = await startMember('stranger', { limits: { wantPeersMs: 300 } }, new Uint8Array(32).fill(9));
+  const [seed] = (await members(t, ['seed'])) as [Member];
+  const stranger = await startMember(
+    'stranger',
+    { limits: { wantPeersMs: 300 } },
+    new Uint8Array(32).fill(9),
+  );
   t.teardown(() => stranger.engine.stop());
   const store = new MemoryStore(blob.bytes.length, blob.bytes);
   seed.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: store, leech: false });
-  const swarm = stranger.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length), leech: true });
+  const swarm = stranger.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: new MemoryStore(blob.bytes.length),
+    leech: true,
+  });
   const wants = new Promise<void>((resolve) => swarm.onWantPeers(resolve));
   swarm.addPeers([seed.address]);
   await wants;
@@ -192,12 +257,22 @@ t.test('a member without the key gets nothing; nobody to ask: wants peers', asyn
 
 t.test('a peer that dropped the swarm is no liar: it may come back', async (t) => {
   const blob = makeBlob(2 * MIB);
-  const [seed, agent] = await members(t, ['seed', 'agent']) as [Member, Member];
-  const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length), leech: true });
+  const [seed, agent] = (await members(t, ['seed', 'agent'])) as [Member, Member];
+  const swarm = agent.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: new MemoryStore(blob.bytes.length),
+    leech: true,
+  });
   const done = completed(swarm);
   swarm.addPeers([seed.address]);
   await new Promise<void>((resolve) => swarm.onWantPeers(resolve));
-  seed.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: new MemoryStore(blob.bytes.length, blob.bytes), leech: false });
+  seed.engine.join({
+    digest: blob.digest,
+    metainfo: blob.metainfo(),
+    pieces: new MemoryStore(blob.bytes.length, blob.bytes),
+    leech: false,
+  });
   await done;
   t.pass('complete');
 });

@@ -47,7 +47,14 @@ export class Dialling {
         continue;
       }
       if (this.#peers.size >= this.#limits.knownPeers && !this.#forgetOne()) return;
-      this.#peers.set(peer.peerId, { peer, state: 'idle', link: undefined, failures: 0, notBeforeMs: 0, nextAddress: 0 });
+      this.#peers.set(peer.peerId, {
+        peer,
+        state: 'idle',
+        link: undefined,
+        failures: 0,
+        notBeforeMs: 0,
+        nextAddress: 0,
+      });
     }
   }
 
@@ -98,10 +105,14 @@ export class Dialling {
         one.notBeforeMs = nowMs + this.#limits.backoffMinMs;
         return;
       }
-      const pause = Math.min(this.#limits.backoffMaxMs, this.#limits.backoffMinMs * 2 ** Math.min(10, one.failures));
+      const pause = Math.min(
+        this.#limits.backoffMaxMs,
+        this.#limits.backoffMinMs * 2 ** Math.min(10, one.failures),
+      );
       const patience = reason === 'gone' || reason === 'full' || reason === 'done' ? 4 : 1;
       one.failures += 1;
-      one.notBeforeMs = nowMs + Math.min(this.#limits.backoffMaxMs, pause * patience) * (0.75 + 0.5 * this.#chance.next());
+      one.notBeforeMs =
+        nowMs + Math.min(this.#limits.backoffMaxMs, pause * patience) * (0.75 + 0.5 * this.#chance.next());
       return;
     }
   }

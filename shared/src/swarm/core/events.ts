@@ -11,13 +11,29 @@ export interface KnownPeer {
 }
 
 /** Why a wire ended. `gone`, `full`, `done` and `duplicate` are no fault; `invalid` broke the protocol. */
-export type DownReason = 'closed' | 'failed' | 'gone' | 'full' | 'done' | 'duplicate' | 'stopping' | 'banned' | 'invalid';
+export type DownReason =
+  | 'closed'
+  | 'failed'
+  | 'gone'
+  | 'full'
+  | 'done'
+  | 'duplicate'
+  | 'stopping'
+  | 'banned'
+  | 'invalid';
 
 /** What happens to a swarm. Indexes are 0-based pieces. */
 export type SwarmEvent =
   | { readonly type: 'peers'; readonly peers: readonly KnownPeer[] }
   | { readonly type: 'httpUp'; readonly link: LinkId; readonly has: (index: number) => boolean }
-  | { readonly type: 'wireUp'; readonly link: LinkId; readonly peerId: string; readonly origin: boolean; readonly zone: string; readonly dialled: boolean }
+  | {
+      readonly type: 'wireUp';
+      readonly link: LinkId;
+      readonly peerId: string;
+      readonly origin: boolean;
+      readonly zone: string;
+      readonly dialled: boolean;
+    }
   | { readonly type: 'linkDown'; readonly link: LinkId; readonly reason: DownReason }
   | { readonly type: 'bitfield'; readonly link: LinkId; readonly indexes: Iterable<number> }
   | { readonly type: 'haves'; readonly link: LinkId; readonly indexes: readonly number[] }
@@ -58,6 +74,11 @@ export type SwarmEffect =
   | { readonly type: 'setTimer'; readonly key: 'tick'; readonly atMs: number }
   | { readonly type: 'wantPeers' }
   | { readonly type: 'finish' }
-  | { readonly type: 'log'; readonly level: 'debug' | 'warn'; readonly message: string; readonly detail: Readonly<Record<string, unknown>> };
+  | {
+      readonly type: 'log';
+      readonly level: 'debug' | 'warn';
+      readonly message: string;
+      readonly detail: Readonly<Record<string, unknown>>;
+    };
 
 export type Emit = (effect: SwarmEffect) => void;

@@ -7,8 +7,6 @@ export interface Fetch {
   readonly startedMs: number;
   lastByteMs: number;
   bytes: number;
-  /** Somebody else was asked too, because this one did not move or for the endgame. */
-  doubled: boolean;
 }
 
 const RATE_WEIGHT = 0.3;
@@ -95,7 +93,8 @@ export class Link {
   onBytes(index: number, bytes: number, nowMs: number): void {
     const fetch = this.fetches.get(index);
     if (fetch !== undefined) {
-      if (fetch.bytes === 0 && this.fetches.size === 1) this.rttMs += (nowMs - fetch.startedMs - this.rttMs) * RATE_WEIGHT;
+      if (fetch.bytes === 0 && this.fetches.size === 1)
+        this.rttMs += (nowMs - fetch.startedMs - this.rttMs) * RATE_WEIGHT;
       fetch.bytes += bytes;
       fetch.lastByteMs = nowMs;
     }
@@ -105,7 +104,8 @@ export class Link {
     const spanMs = nowMs - this.#windowMs;
     if (spanMs < 100) return;
     const rate = (this.#windowBytes * 1000) / spanMs;
-    this.rateBytesPerSec = this.rateBytesPerSec === 0 ? rate : this.rateBytesPerSec + (rate - this.rateBytesPerSec) * RATE_WEIGHT;
+    this.rateBytesPerSec =
+      this.rateBytesPerSec === 0 ? rate : this.rateBytesPerSec + (rate - this.rateBytesPerSec) * RATE_WEIGHT;
     this.#windowBytes = 0;
     this.#windowMs = nowMs;
   }
@@ -117,7 +117,7 @@ export class Link {
       this.#windowBytes = 0;
       this.lastByteMs = nowMs;
     }
-    this.fetches.set(index, { startedMs: nowMs, lastByteMs: nowMs, bytes: 0, doubled: false });
+    this.fetches.set(index, { startedMs: nowMs, lastByteMs: nowMs, bytes: 0 });
     this.suggested.delete(index);
   }
 }

@@ -1,5 +1,5 @@
-import type { Link } from './link.ts';
 import type { CoreLimits } from './limits.ts';
+import type { Link } from './link.ts';
 import type { Chance } from './random.ts';
 
 /** What a choice of a piece looks at. */
@@ -29,7 +29,8 @@ export function pickPiece(view: PickView, link: Link): number {
   if (view.readers.length > 0 && view.chance.next() < 0.5) {
     const window: number[] = [];
     for (const at of view.readers) {
-      for (let index = at; index < at + view.limits.readerWindow; index++) if (view.isWanted(index)) window.push(index);
+      for (let index = at; index < at + view.limits.readerWindow; index++)
+        if (view.isWanted(index)) window.push(index);
     }
     const near = rarest(view, link, window, 0, window.length);
     if (near >= 0) return near;
@@ -38,7 +39,9 @@ export function pickPiece(view: PickView, link: Link): number {
   if (all.length <= view.limits.sample) return rarest(view, link, all, 0, all.length);
   const start = view.chance.below(all.length);
   const sampled = rarest(view, link, all, start, view.limits.sample);
-  return sampled >= 0 ? sampled : rarest(view, link, all, start + view.limits.sample, all.length - view.limits.sample);
+  return sampled >= 0
+    ? sampled
+    : rarest(view, link, all, start + view.limits.sample, all.length - view.limits.sample);
 }
 
 function rarest(view: PickView, link: Link, from: readonly number[], start: number, count: number): number {

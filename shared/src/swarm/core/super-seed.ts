@@ -1,7 +1,7 @@
 import type { Bitfield } from '../../bitfield.ts';
 import type { Emit } from './events.ts';
-import type { Link } from './link.ts';
 import type { CoreLimits } from './limits.ts';
+import type { Link } from './link.ts';
 import type { Chance } from './random.ts';
 
 /**
@@ -58,10 +58,13 @@ export class SuperSeed {
   /** Whether to give `index` to `link` now. */
   admit(link: Link, index: number, leechers: number, nowMs: number): boolean {
     const free = leechers <= this.#limits.freeLeechers || link.offers.has(index);
-    const waited = nowMs - (link.turnedAway.get(index) ?? Number.POSITIVE_INFINITY) >= this.#limits.refusedMs;
+    // The more copies are out, the longer an asker is left to find one.
+    const patienceMs = this.#limits.refusedMs * (this.#holders[index] === 0 ? 1 : 1 + this.#given[index]!);
+    const waited = nowMs - (link.turnedAway.get(index) ?? Number.POSITIVE_INFINITY) >= patienceMs;
     const spent = this.#given[index]! >= this.#limits.originCopies;
     if (!free && !waited && spent) {
-      if (!link.turnedAway.has(index) && link.turnedAway.size < this.#limits.sample) link.turnedAway.set(index, nowMs);
+      if (!link.turnedAway.has(index) && link.turnedAway.size < this.#limits.sample)
+        link.turnedAway.set(index, nowMs);
       return false;
     }
     link.turnedAway.delete(index);
@@ -79,7 +82,11 @@ export class SuperSeed {
   #next(link: Link): number {
     const found: number[] = [];
     let seen = false;
-    for (let index = this.#cursor; index < this.#have.size && found.length < this.#limits.suggestWindow; index++) {
+    for (
+      let index = this.#cursor;
+      index < this.#have.size && found.length < this.#limits.suggestWindow;
+      index++
+    ) {
       const open = this.#offered[index] === 0 && this.#holders[index] === 0;
       if (!open) {
         if (!seen && this.#have.has(index)) this.#cursor = index + 1;

@@ -1,9 +1,9 @@
-import { Bitfield } from '../../bitfield.ts';
+import type { Bitfield } from '../../bitfield.ts';
 import { Dialling } from './dialling.ts';
 import type { DownReason, Emit, LinkId, SwarmEvent } from './events.ts';
-import { Link } from './link.ts';
 import type { CoreLimits } from './limits.ts';
 import { CORE_LIMITS } from './limits.ts';
+import { Link } from './link.ts';
 import { IndexSet, type PickView, pickPiece } from './picker.ts';
 import { Chance } from './random.ts';
 import { SuperSeed } from './super-seed.ts';
@@ -62,7 +62,12 @@ export class SwarmCore {
     this.limits = { ...CORE_LIMITS, ...init.limits };
     this.have = init.have.clone();
     this.#chance = new Chance(init.seed);
-    this.#dialling = new Dialling({ limits: this.limits, chance: this.#chance, ownId: init.peerId, zone: init.zone });
+    this.#dialling = new Dialling({
+      limits: this.limits,
+      chance: this.#chance,
+      ownId: init.peerId,
+      zone: init.zone,
+    });
     this.#wanted = new IndexSet(init.pieceCount);
     this.#peerHolders = new Uint16Array(init.pieceCount);
     this.#originHolders = new Uint16Array(init.pieceCount);
@@ -71,7 +76,12 @@ export class SwarmCore {
     this.#wireByteMs = init.nowMs;
     this.#lackSinceMs = init.nowMs;
     if (init.origin) {
-      this.#superSeed = new SuperSeed({ limits: this.limits, chance: this.#chance, have: this.have, holders: this.#peerHolders });
+      this.#superSeed = new SuperSeed({
+        limits: this.limits,
+        chance: this.#chance,
+        have: this.have,
+        holders: this.#peerHolders,
+      });
     }
     this.#learnHashes();
   }
@@ -115,9 +125,11 @@ export class SwarmCore {
         this.#onSuggested(event);
         break;
       case 'asked':
-        return this.#onAsked(event, nowMs, emit);
+        this.#onAsked(event, nowMs, emit);
+        return;
       case 'progress':
-        return this.#onProgress(event, nowMs);
+        this.#onProgress(event, nowMs);
+        return;
       case 'fetched':
         this.#onFetched(event, nowMs, emit);
         break;
@@ -153,7 +165,17 @@ export class SwarmCore {
   }
 
   #onHttpUp(event: Of<'httpUp'>, nowMs: number): void {
-    this.links.set(event.link, this.#link(event.link, nowMs, { kind: 'http', peerId: '', origin: true, zone: '', dialled: true, httpHas: event.has }));
+    this.links.set(
+      event.link,
+      this.#link(event.link, nowMs, {
+        kind: 'http',
+        peerId: '',
+        origin: true,
+        zone: '',
+        dialled: true,
+        httpHas: event.has,
+      }),
+    );
   }
 
   #onWireUp(event: Of<'wireUp'>, nowMs: number, emit: Emit): void {
@@ -164,7 +186,10 @@ export class SwarmCore {
     }
     this.#dialling.onUp(event.peerId, event.link);
     const { peerId, origin, zone, dialled } = event;
-    this.links.set(event.link, this.#link(event.link, nowMs, { kind: 'wire', peerId, origin, zone, dialled }));
+    this.links.set(
+      event.link,
+      this.#link(event.link, nowMs, { kind: 'wire', peerId, origin, zone, dialled }),
+    );
     if (other !== undefined) {
       emit({ type: 'close', link: other.id, reason: 'duplicate' });
       this.#down(other.id, 'duplicate', nowMs);
@@ -210,10 +235,15 @@ export class SwarmCore {
   #onAsked(event: Of<'asked'>, nowMs: number, emit: Emit): void {
     const link = this.links.get(event.link);
     const { index } = event;
-    if (link === undefined || !this.have.has(index)) return emit({ type: 'refuse', link: event.link, index });
+    if (link === undefined || !this.have.has(index)) {
+      emit({ type: 'refuse', link: event.link, index });
+      return;
+    }
     let leechers = 0;
-    if (this.#superSeed !== undefined) for (const one of this.links.values()) if (one.kind === 'wire' && !one.has.complete) leechers += 1;
-    const admitted = this.#superSeed === undefined || link.origin || this.#superSeed.admit(link, index, leechers, nowMs);
+    if (this.#superSeed !== undefined)
+      for (const one of this.links.values()) if (one.kind === 'wire' && !one.has.complete) leechers += 1;
+    const admitted =
+      this.#superSeed === undefined || link.origin || this.#superSeed.admit(link, index, leechers, nowMs);
     emit({ type: admitted ? 'readPiece' : 'refuse', link: link.id, index });
   }
 
@@ -250,7 +280,10 @@ export class SwarmCore {
 
   /** A bad piece came from `link`. An HTTP source is left alone for a while, a wire is closed and its peer banned. */
   #punish(link: Link, nowMs: number, emit: Emit): void {
-    if (link.kind === 'http') return this.#pause(link, nowMs);
+    if (link.kind === 'http') {
+      this.#pause(link, nowMs);
+      return;
+    }
     this.#dialling.ban(link.peerId, link.origin, nowMs);
     emit({ type: 'log', level: 'warn', message: 'peer sent a bad piece', detail: { peerId: link.peerId } });
     emit({ type: 'close', link: link.id, reason: 'banned' });
@@ -259,7 +292,9 @@ export class SwarmCore {
 
   #pause(link: Link, nowMs: number): void {
     link.failures += 1;
-    link.notBeforeMs = nowMs + Math.min(this.limits.backoffMaxMs, this.limits.backoffMinMs * 2 ** Math.min(10, link.failures - 1));
+    link.notBeforeMs =
+      nowMs +
+      Math.min(this.limits.backoffMaxMs, this.limits.backoffMinMs * 2 ** Math.min(10, link.failures - 1));
   }
 
   #onFetchFailed(event: Of<'fetchFailed'>, nowMs: number): void {
@@ -288,7 +323,8 @@ export class SwarmCore {
     this.#superSeed?.onLanded(index);
     // A peer that has it need not know; an origin must, to see what is out already.
     for (const link of this.links.values()) {
-      if (link.kind === 'wire' && (link.origin || !link.has.has(index))) emit({ type: 'sendHave', link: link.id, index });
+      if (link.kind === 'wire' && (link.origin || !link.has.has(index)))
+        emit({ type: 'sendHave', link: link.id, index });
     }
     if (!this.have.complete || this.#finished) return;
     this.#finished = true;
@@ -312,7 +348,13 @@ export class SwarmCore {
   }
 
   #want(index: number): void {
-    if (!this.have.has(index) && !this.#writing.has(index) && !this.#inFlight.has(index) && this.#init.knows(index)) this.#wanted.add(index);
+    if (
+      !this.have.has(index) &&
+      !this.#writing.has(index) &&
+      !this.#inFlight.has(index) &&
+      this.#init.knows(index)
+    )
+      this.#wanted.add(index);
   }
 
   #release(id: LinkId, index: number): void {
@@ -387,7 +429,12 @@ export class SwarmCore {
       mayAsk: (link, index, urgent) => this.#mayAsk(link, index, urgent, nowMs),
     };
     for (const link of this.links.values()) {
-      while (this.#wanted.list.length > 0 && this.#inFlight.size < this.limits.inFlight && !this.#noBuffers && link.room(this.limits) > 0) {
+      while (
+        this.#wanted.list.length > 0 &&
+        this.#inFlight.size < this.limits.inFlight &&
+        !this.#noBuffers &&
+        link.room(this.limits) > 0
+      ) {
         const index = pickPiece(view, link);
         if (index < 0) break;
         this.#fetch(link, index, nowMs, emit);
@@ -410,10 +457,9 @@ export class SwarmCore {
   /** A fetch that does not move, or that the endgame can beat, gets a second source. */
   #hedge(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): void {
     if (ids.length >= this.limits.fetchers + this.#stalledAmong(ids) || this.#noBuffers) return;
-    let urgent = false;
-    for (const reader of this.#readers.values()) if (index >= reader.index && index < reader.index + this.limits.readerHead) urgent = true;
+    const urgent = this.#readerWaits(index, nowMs);
     let stuck = true;
-    let late = true;
+    let youngestMs = Number.POSITIVE_INFINITY;
     for (const id of ids) {
       const link = this.links.get(id);
       const fetch = link?.fetches.get(index);
@@ -421,17 +467,13 @@ export class SwarmCore {
       // A peer sends pieces one after the other: a queued one waits while the link moves, but a reader does not.
       const movedMs = urgent ? fetch.lastByteMs : Math.max(fetch.lastByteMs, link.lastByteMs);
       if (nowMs - movedMs < this.limits.stallMs) stuck = false;
-      const dueMs = Math.max(this.limits.endgameMinMs, link.costMs() * this.limits.endgameFactor);
-      if (nowMs - fetch.startedMs < dueMs) late = false;
+      youngestMs = Math.min(youngestMs, nowMs - fetch.startedMs);
     }
-    const endgame = this.#wanted.list.length === 0 && this.#inFlight.size <= this.limits.endgame && late;
-    if (!stuck && !endgame) return;
+    const nearEnd = this.#wanted.list.length === 0 && this.#inFlight.size <= this.limits.endgame;
+    if (!stuck && (!nearEnd || youngestMs < this.limits.endgameMinMs)) return;
     const best = this.#soonest(index, nowMs, stuck);
     if (best === undefined || (best.room(this.limits) <= 0 && !urgent)) return;
-    for (const id of ids) {
-      const fetch = this.links.get(id)?.fetches.get(index);
-      if (fetch !== undefined) fetch.doubled = true;
-    }
+    if (!stuck && youngestMs < best.costMs() * this.limits.endgameFactor) return;
     this.#fetch(best, index, nowMs, emit);
   }
 
@@ -469,20 +511,23 @@ export class SwarmCore {
   /** HTTP serves what no wire can, and a reader that waits. */
   #mayAskHttp(index: number, urgent: boolean, nowMs: number): boolean {
     if (urgent && (this.#inFlight.has(index) || this.#readerWaits(index, nowMs))) return true;
-    for (const link of this.links.values()) if (link.kind === 'wire' && !link.stalled && link.has.has(index)) return false;
+    for (const link of this.links.values())
+      if (link.kind === 'wire' && !link.stalled && link.has.has(index)) return false;
     if (this.#noWires()) return urgent || this.#dialling.pending === 0;
     return nowMs - this.#wireByteMs >= this.limits.stallMs;
   }
 
   #readerWaits(index: number, nowMs: number): boolean {
-    for (const reader of this.#readers.values()) if (reader.index === index && nowMs - reader.sinceMs >= this.limits.stallMs) return true;
+    for (const reader of this.#readers.values())
+      if (reader.index === index && nowMs - reader.sinceMs >= this.limits.stallMs) return true;
     return false;
   }
 
   #peersWith(index: number, nowMs: number): number {
     if (this.#peerHolders[index] === 0) return 0;
     let count = 0;
-    for (const link of this.links.values()) if (link.kind === 'wire' && !link.origin && link.canServe(index, nowMs)) count += 1;
+    for (const link of this.links.values())
+      if (link.kind === 'wire' && !link.origin && link.canServe(index, nowMs)) count += 1;
     return count;
   }
 
@@ -510,7 +555,11 @@ export class SwarmCore {
     return undefined;
   }
 
-  #link(id: LinkId, nowMs: number, of: Omit<ConstructorParameters<typeof Link>[0], 'id' | 'nowMs' | 'pieceCount'>): Link {
+  #link(
+    id: LinkId,
+    nowMs: number,
+    of: Omit<ConstructorParameters<typeof Link>[0], 'id' | 'nowMs' | 'pieceCount'>,
+  ): Link {
     return new Link({ ...of, id, nowMs, pieceCount: this.#init.pieceCount });
   }
 }

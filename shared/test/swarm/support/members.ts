@@ -3,14 +3,20 @@ import { Bitfield } from '../../../src/bitfield.ts';
 import { digestOf } from '../../../src/digest.ts';
 import { Metainfo } from '../../../src/metainfo/metainfo.ts';
 import { PIECE_BYTES, PieceHasher } from '../../../src/metainfo/tree.ts';
-import { type PeerAddress, type PieceStore, type Swarm, SwarmEngine, type SwarmEngineOptions } from '../../../src/swarm/engine.ts';
+import {
+  type PeerAddress,
+  type PieceStore,
+  type Swarm,
+  SwarmEngine,
+  type SwarmEngineOptions,
+} from '../../../src/swarm/engine.ts';
 
 export const CLUSTER_KEY = new Uint8Array(32).fill(7);
 export const SILENT = { debug() {}, info() {}, warn() {} };
 
 /** Random bytes with their digest and final metainfo. */
 export function makeBlob(sizeBytes: number) {
-  const bytes = randomBytes(sizeBytes);
+  const bytes = new Uint8Array(randomBytes(sizeBytes));
   const hasher = new PieceHasher();
   hasher.update(bytes);
   const layer = hasher.finish();
@@ -50,12 +56,23 @@ export interface Member {
 }
 
 /** An engine that listens on loopback. Its peer id is made from `name`. */
-export async function startMember(name: string, options: SwarmEngineOptions = {}, clusterKey = CLUSTER_KEY): Promise<Member> {
+export async function startMember(
+  name: string,
+  options: SwarmEngineOptions = {},
+  clusterKey = CLUSTER_KEY,
+): Promise<Member> {
   const id = createHash('sha1').update(name).digest();
-  const engine = new SwarmEngine({ clusterKey, peerId: id, log: SILENT, random: id.readUInt32BE(0) }, options);
+  const engine = new SwarmEngine(
+    { clusterKey, peerId: id, log: SILENT, random: id.readUInt32BE(0) },
+    options,
+  );
   const { port } = await engine.listen('127.0.0.1:0');
   const peerId = id.toString('hex');
-  return { engine, peerId, address: { peerId, addresses: [`127.0.0.1:${port}`], origin: options.origin ?? false } };
+  return {
+    engine,
+    peerId,
+    address: { peerId, addresses: [`127.0.0.1:${port}`], origin: options.origin ?? false },
+  };
 }
 
 export function completed(swarm: Swarm): Promise<void> {

@@ -1,0 +1,22 @@
+import { LEAF_BYTES, PIECE_BYTES } from '../metainfo/tree.ts';
+
+/** Exact lengths of messages with the id in front (BEP 3, BEP 6). */
+export const FIXED_LENGTHS: Readonly<Record<number, number>> = Object.freeze({
+  0: 1,
+  1: 1,
+  2: 1,
+  3: 1,
+  4: 5,
+  6: 13,
+  8: 13,
+  13: 5,
+  14: 1,
+  15: 1,
+  16: 13,
+  17: 5,
+});
+
+/** One number for (piece, offset): offsets of blocks are multiples of a leaf, 64 to a piece. */
+export function blockKey(index: number, offset: number): number {
+  return index * (PIECE_BYTES / LEAF_BYTES) + offset / LEAF_BYTES;
+}
