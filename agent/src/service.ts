@@ -99,7 +99,10 @@ export async function startAgent(config: AgentConfig, given: { readonly log?: Lo
     );
     stops.push('swarm', () => engine.stop());
     const listening: string[] = [];
-    for (const address of config['peer-listen']) listening.push((await engine.listen(address)).address);
+    for (const address of config['peer-listen']) {
+      const bound = await engine.listen(address);
+      listening.push(`${bound.address.includes(':') ? `[${bound.address}]` : bound.address}:${bound.port}`);
+    }
     const addresses = (): readonly string[] => config.advertise ?? listening;
 
     const hints = new Hints();
