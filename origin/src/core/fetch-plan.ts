@@ -141,7 +141,7 @@ export class FetchPlan {
   /** What a further connection should fetch, or undefined if none is called for now. */
   next(): FetchJob | undefined {
     if (this.complete) return undefined;
-    if (this.#connections.size === 0) return this.#urgent() ?? this.#main();
+    if (this.#connections.size === 0) return this.#main() ?? this.#urgent();
     if (this.#ranges === 'no') return undefined;
     if (this.#connections.size > MAX_EXTRA_CONNECTIONS) return undefined;
     const urgent = this.#urgent();

@@ -525,6 +525,7 @@ export class Fetch {
       if (error.code === 'UPSTREAM_LIMITED') return this.#fail(error);
     }
     this.#retryAtMs = nowMs + waitMs;
+    if (waitMs < TICK_MS) setTimeout(() => this.#pump(), waitMs).unref();
   }
 
   #tick(): void {
