@@ -6,8 +6,7 @@ import { getChecked, pullImage, pushImage, randomImage } from '../support/regist
 const MIB = 1024 * 1024;
 
 t.test('pushed through one proxy, pulled by every agent at once', async (t) => {
-  const cluster = await Constellation.start(t.testdir(), { agents: 5 });
-  t.teardown(() => cluster.stop());
+  await using cluster = await Constellation.start(t.testdir(), { agents: 5 });
   const image = randomImage([5 * MIB + 123, 3 * MIB, 100_000]);
   await pushImage(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
   const sizes = await Promise.all(cluster.agents.map((agent) => pullImage(agent.url, 'demo/app', 'v1')));
@@ -19,8 +18,7 @@ t.test('pushed through one proxy, pulled by every agent at once', async (t) => {
 });
 
 t.test('7 origins, 3 proxies, every request at another proxy', async (t) => {
-  const cluster = await Constellation.start(t.testdir(), { origins: 7, proxies: 3, agents: 3 });
-  t.teardown(() => cluster.stop());
+  await using cluster = await Constellation.start(t.testdir(), { origins: 7, proxies: 3, agents: 3 });
   let turn = 0;
   const next = (): string => cluster.proxyUrls[turn++ % 3]!;
   for (const tag of ['a', 'b', 'c']) {
@@ -32,8 +30,7 @@ t.test('7 origins, 3 proxies, every request at another proxy', async (t) => {
 });
 
 t.test('a second pull comes from the cache alone', async (t) => {
-  const cluster = await Constellation.start(t.testdir(), { agents: 1 });
-  t.teardown(() => cluster.stop());
+  await using cluster = await Constellation.start(t.testdir(), { agents: 1 });
   const image = randomImage([2 * MIB]);
   await pushImage(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
   const [agent] = cluster.agents;
@@ -45,8 +42,7 @@ t.test('a second pull comes from the cache alone', async (t) => {
 });
 
 t.test('a digest learned elsewhere opens nothing under another repository', async (t) => {
-  const cluster = await Constellation.start(t.testdir(), { agents: 1 });
-  t.teardown(() => cluster.stop());
+  await using cluster = await Constellation.start(t.testdir(), { agents: 1 });
   const image = randomImage([2 * MIB]);
   await pushImage(() => cluster.proxyUrls[0]!, 'secret/app', 'v1', image);
   const [agent] = cluster.agents;
@@ -58,8 +54,7 @@ t.test('a digest learned elsewhere opens nothing under another repository', asyn
 });
 
 t.test('ranges of a cold blob: one, several, suffix, open end', async (t) => {
-  const cluster = await Constellation.start(t.testdir(), { agents: 1 });
-  t.teardown(() => cluster.stop());
+  await using cluster = await Constellation.start(t.testdir(), { agents: 1 });
   const image = randomImage([6 * MIB + 77]);
   await pushImage(() => cluster.proxyUrls[0]!, 'demo/app', 'v1', image);
   const { digest, bytes } = image.layers[0]!;
@@ -88,8 +83,7 @@ t.test('ranges of a cold blob: one, several, suffix, open end', async (t) => {
 });
 
 t.test('a write at an agent names the proxy', async (t) => {
-  const cluster = await Constellation.start(t.testdir(), { origins: 1, trackers: 1, proxies: 1, agents: 1 });
-  t.teardown(() => cluster.stop());
+  await using cluster = await Constellation.start(t.testdir(), { origins: 1, trackers: 1, proxies: 1, agents: 1 });
   const answer = await request(`${cluster.agents[0]!.url}/v2/a/b/blobs/uploads/`, { method: 'POST' });
   const body = (await answer.body.json()) as { errors: { code: string; message: string }[] };
   t.equal(answer.statusCode, 405);
@@ -98,8 +92,7 @@ t.test('a write at an agent names the proxy', async (t) => {
 });
 
 t.test('unknown ns: 404 at once, nothing is dialled', async (t) => {
-  const cluster = await Constellation.start(t.testdir(), { origins: 1, trackers: 1, proxies: 1, agents: 1 });
-  t.teardown(() => cluster.stop());
+  await using cluster = await Constellation.start(t.testdir(), { origins: 1, trackers: 1, proxies: 1, agents: 1 });
   const answer = await request(`${cluster.agents[0]!.url}/v2/a/b/manifests/x?ns=evil.example`);
   t.equal(answer.statusCode, 404);
   await answer.body.dump();

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { type Agent, AGENT_CONFIG, createAgent } from '@sepia/agent';
+import { AGENT_CONFIG, type Agent, createAgent } from '@sepia/agent';
 import { createOrigin, ORIGIN_CONFIG } from '@sepia/origin';
 import { createProxy, PROXY_CONFIG } from '@sepia/proxy';
 import { type Logger, silentLogger } from '@sepia/shared/log';
@@ -64,6 +64,10 @@ export class Constellation {
     this.#running.set(id, await this.#starts.get(id)!());
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
   async stop(): Promise<void> {
     const order = ['agent', 'proxy', 'tracker', 'origin'];
     for (const role of order) {
@@ -73,34 +77,54 @@ export class Constellation {
   }
 
   async #start(options: ConstellationOptions): Promise<void> {
-    const counts = { origin: options.origins ?? 3, tracker: options.trackers ?? 2, proxy: options.proxies ?? 2 };
+    const counts = {
+      origin: options.origins ?? 3,
+      tracker: options.trackers ?? 2,
+      proxy: options.proxies ?? 2,
+    };
     const total = counts.origin * 2 + counts.tracker + counts.proxy + (options.agents ?? 2);
     const ports = await freePorts(total);
     const log = options.log ?? silentLogger();
     const keyFile = join(this.dir, 'cluster-key');
     const documentFile = join(this.dir, 'cluster.yaml');
     const members: unknown[] = [];
-    const base = (id: string) => ({ id, data: join(this.dir, id), 'cluster-key-file': keyFile, 'cluster-document': documentFile, 'admin-listen': '127.0.0.1:0' });
+    const base = (id: string) => ({
+      id,
+      data: join(this.dir, id),
+      'cluster-key-file': keyFile,
+      'cluster-document': documentFile,
+      'admin-listen': '127.0.0.1:0',
+    });
     const next = (): string => `127.0.0.1:${ports.pop()!}`;
     for (let at = 0; at < counts.origin; at++) {
       const id = `origin-${at + 1}`;
       const [listen, peer] = [next(), next()];
       members.push({ id, role: 'origin', urls: [`http://${listen}`], peers: [peer] });
       this.originUrls.push(`http://${listen}`);
-      this.#starts.set(id, () => createOrigin(ORIGIN_CONFIG.parse({ ...base(id), listen, 'peer-listen': [peer], ...options.origin }), { log }));
+      this.#starts.set(id, () =>
+        createOrigin(ORIGIN_CONFIG.parse({ ...base(id), listen, 'peer-listen': [peer], ...options.origin }), {
+          log,
+        }),
+      );
     }
     for (let at = 0; at < counts.tracker; at++) {
       const id = `tracker-${at + 1}`;
       const listen = next();
       members.push({ id, role: 'tracker', urls: [`http://${listen}`] });
-      this.#starts.set(id, () => createTracker(TRACKER_CONFIG.parse({ ...base(id), listen, heartbeat: '1s', ...options.tracker }), { log }));
+      this.#starts.set(id, () =>
+        createTracker(TRACKER_CONFIG.parse({ ...base(id), listen, heartbeat: '1s', ...options.tracker }), {
+          log,
+        }),
+      );
     }
     for (let at = 0; at < counts.proxy; at++) {
       const id = `proxy-${at + 1}`;
       const listen = next();
       members.push({ id, role: 'proxy', urls: [`http://${listen}`] });
       this.proxyUrls.push(`http://${listen}`);
-      this.#starts.set(id, () => createProxy(PROXY_CONFIG.parse({ ...base(id), listeners: [{ listen }] }), { log }));
+      this.#starts.set(id, () =>
+        createProxy(PROXY_CONFIG.parse({ ...base(id), listeners: [{ listen }] }), { log }),
+      );
     }
     await mkdir(this.dir, { recursive: true });
     await writeFile(keyFile, randomBytes(32).toString('hex'));
@@ -111,7 +135,15 @@ export class Constellation {
       const id = `agent-${at + 1}`;
       const listen = next();
       const start = () =>
-        createAgent(AGENT_CONFIG.parse({ ...base(id), listeners: [{ listen }], 'peer-listen': ['127.0.0.1:0'], ...options.agent }), { log });
+        createAgent(
+          AGENT_CONFIG.parse({
+            ...base(id),
+            listeners: [{ listen }],
+            'peer-listen': ['127.0.0.1:0'],
+            ...options.agent,
+          }),
+          { log },
+        );
       const agent = await start();
       this.#starts.set(id, start);
       this.#running.set(id, agent);

@@ -12,21 +12,43 @@ export interface PushedImage {
 /** A random image in memory; config and layers of the given sizes. */
 export function randomImage(layerBytes: readonly number[]): PushedImage {
   const blob = (bytes: Buffer) => ({ digest: sha256(bytes), bytes });
-  const config = blob(Buffer.from(JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [] }, nonce: randomBytes(8).toString('hex') })));
+  const config = blob(
+    Buffer.from(
+      JSON.stringify({
+        architecture: 'amd64',
+        os: 'linux',
+        rootfs: { type: 'layers', diff_ids: [] },
+        nonce: randomBytes(8).toString('hex'),
+      }),
+    ),
+  );
   const layers = layerBytes.map((size) => blob(randomBytes(size)));
   const manifest = Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
       mediaType: 'application/vnd.oci.image.manifest.v1+json',
-      config: { mediaType: 'application/vnd.oci.image.config.v1+json', digest: config.digest, size: config.bytes.length },
-      layers: layers.map(({ digest, bytes }) => ({ mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size: bytes.length })),
+      config: {
+        mediaType: 'application/vnd.oci.image.config.v1+json',
+        digest: config.digest,
+        size: config.bytes.length,
+      },
+      layers: layers.map(({ digest, bytes }) => ({
+        mediaType: 'application/vnd.oci.image.layer.v1.tar',
+        digest,
+        size: bytes.length,
+      })),
     }),
   );
   return { manifestDigest: sha256(manifest), manifest, config, layers };
 }
 
 /** Pushes as docker does (POST, PATCH chunked, PUT empty), each request to the proxy that `pick` names. */
-export async function pushImage(pick: () => string, repository: string, tag: string, image: PushedImage): Promise<void> {
+export async function pushImage(
+  pick: () => string,
+  repository: string,
+  tag: string,
+  image: PushedImage,
+): Promise<void> {
   for (const { digest, bytes } of [image.config, ...image.layers]) {
     const begun = await request(`${pick()}/v2/${repository}/blobs/uploads/`, { method: 'POST' });
     await begun.body.dump();
@@ -34,7 +56,11 @@ export async function pushImage(pick: () => string, repository: string, tag: str
     let location = String(begun.headers['location']);
     const middle = Math.floor(bytes.length / 2);
     for (const part of [bytes.subarray(0, middle), bytes.subarray(middle)]) {
-      const patched = await request(new URL(location, pick()), { method: 'PATCH', body: part, headers: { 'content-type': 'application/octet-stream' } });
+      const patched = await request(new URL(location, pick()), {
+        method: 'PATCH',
+        body: part,
+        headers: { 'content-type': 'application/octet-stream' },
+      });
       await patched.body.dump();
       expectStatus(patched.statusCode, 202, 'PATCH');
       location = String(patched.headers['location']);
@@ -46,7 +72,9 @@ export async function pushImage(pick: () => string, repository: string, tag: str
     expectStatus(put.statusCode, 201, `PUT upload: ${text}`);
   }
   const put = await request(`${pick()}/v2/${repository}/manifests/${tag}`, {
-    method: 'PUT', body: image.manifest, headers: { 'content-type': 'application/vnd.oci.image.manifest.v1+json' },
+    method: 'PUT',
+    body: image.manifest,
+    headers: { 'content-type': 'application/vnd.oci.image.manifest.v1+json' },
   });
   const text = await put.body.text();
   expectStatus(put.statusCode, 201, `PUT manifest: ${text}`);
@@ -60,8 +88,15 @@ export async function pullImage(url: string, repository: string, tag: string, ns
   expectStatus(head.statusCode, 200, 'HEAD manifest');
   const digest = String(head.headers['docker-content-digest']);
   const { bytes } = await getChecked(`${url}/v2/${repository}/manifests/${digest}${query}`, digest);
-  const manifest = JSON.parse(bytes.toString('utf8')) as { config: { digest: string }; layers: { digest: string }[] };
-  const blobs = await Promise.all([manifest.config, ...manifest.layers].map((one) => getChecked(`${url}/v2/${repository}/blobs/${one.digest}${query}`, one.digest)));
+  const manifest = JSON.parse(bytes.toString('utf8')) as {
+    config: { digest: string };
+    layers: { digest: string }[];
+  };
+  const blobs = await Promise.all(
+    [manifest.config, ...manifest.layers].map((one) =>
+      getChecked(`${url}/v2/${repository}/blobs/${one.digest}${query}`, one.digest),
+    ),
+  );
   return blobs.reduce((sum, one) => sum + one.bytes.length, 0);
 }
 

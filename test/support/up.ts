@@ -77,6 +77,10 @@ export class Up {
     return code;
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
   get dir(): string {
     return this.#dir;
   }

@@ -15,7 +15,7 @@ t.test('five containerds behind five agents', { skip: why ?? false, timeout: 600
   await testbed('registry.sh', ['start', registry, String(port)]);
   t.teardown(() => quietly('registry.sh', ['stop', registry]));
   await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
-  const up = await Up.start(join(dir, 'data'), [
+  await using up = await Up.start(join(dir, 'data'), [
     '--agents',
     '5',
     '--upstream',
@@ -23,7 +23,6 @@ t.test('five containerds behind five agents', { skip: why ?? false, timeout: 600
     '--ports-from',
     '21000',
   ]);
-  t.teardown(() => up.stop());
   for (const node of NODES) {
     await testbed('containerd.sh', ['start', node]);
     t.teardown(() => quietly('containerd.sh', ['stop', node]));
@@ -91,7 +90,7 @@ t.test(
     await testbed('registry.sh', ['start', registry, String(port)]);
     t.teardown(() => quietly('registry.sh', ['stop', registry]));
     await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
-    const up = await Up.start(join(dir, 'data'), [
+    await using up = await Up.start(join(dir, 'data'), [
       '--agents',
       '5',
       '--origins',
@@ -101,7 +100,6 @@ t.test(
       '--ports-from',
       '23000',
     ]);
-    t.teardown(() => up.stop());
     for (const node of NODES) {
       await testbed('containerd.sh', ['start', node]);
       t.teardown(() => quietly('containerd.sh', ['stop', node]));

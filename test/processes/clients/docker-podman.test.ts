@@ -15,7 +15,7 @@ t.test(
     await testbed('registry.sh', ['start', registry, String(port)]);
     t.teardown(() => quietly('registry.sh', ['stop', registry]));
     await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
-    const up = await Up.start(join(dir, 'data'), [
+    await using up = await Up.start(join(dir, 'data'), [
       '--agents',
       '2',
       '--proxies',
@@ -23,7 +23,6 @@ t.test(
       '--ports-from',
       '25000',
     ]);
-    t.teardown(() => up.stop());
     await testbed('dockerd.sh', ['start', 'd1']);
     t.teardown(() => quietly('dockerd.sh', ['stop', 'd1']));
     const docker = (...args: string[]) => testbed('dockerd.sh', ['do', 'd1', ...args]);
