@@ -7,7 +7,8 @@ import { Bitfield } from '../../src/bitfield.ts';
 import type { CodedError } from '../../src/errors.ts';
 import { PIECE_BYTES } from '../../src/metainfo/tree.ts';
 import { WIRE_LIMITS } from '../../src/swarm/limits.ts';
-import { HardenedWire, type WireInit, type WireOwner } from '../../src/swarm/wire.ts';
+import { HardenedWire } from '../../src/swarm/wire.ts';
+import type { WireInit, WireOwner } from '../../src/swarm/wire-owner.ts';
 
 const KEY = new Uint8Array(32).fill(3);
 const SWARM = new Uint8Array(20).fill(4);
