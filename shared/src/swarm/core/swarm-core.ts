@@ -1,4 +1,5 @@
 import type { Bitfield } from '../../bitfield.ts';
+import { Asking } from './asking.ts';
 import { Dialling } from './dialling.ts';
 import type { DownReason, Emit, LinkId, SwarmEvent } from './events.ts';
 import type { CoreLimits } from './limits.ts';
@@ -48,6 +49,7 @@ export class SwarmCore {
   readonly #peerHolders: Uint16Array;
   readonly #originHolders: Uint16Array;
   readonly #readers = new Map<number, { index: number; sinceMs: number }>();
+  readonly #asking: Asking;
   #known = 0;
   #nextLink = 0;
   #leech: boolean;
@@ -83,6 +85,17 @@ export class SwarmCore {
         holders: this.#peerHolders,
       });
     }
+    this.#asking = new Asking({
+      limits: this.limits,
+      zone: init.zone,
+      origin: init.origin,
+      links: this.links,
+      inFlight: this.#inFlight,
+      peerHolders: this.#peerHolders,
+      readers: this.#readers,
+      dialling: this.#dialling,
+      wireByteMs: () => this.#wireByteMs,
+    });
     this.#learnHashes();
   }
 
@@ -426,7 +439,7 @@ export class SwarmCore {
       isWanted: (index) => this.#wanted.has(index),
       rarity: (index) => this.#peerHolders[index]! + this.#originHolders[index]!,
       readers: [...this.#readers.values()].map((reader) => reader.index),
-      mayAsk: (link, index, urgent) => this.#mayAsk(link, index, urgent, nowMs),
+      mayAsk: (link, index, urgent) => this.#asking.mayAsk(link, index, urgent, nowMs),
     };
     for (const link of this.links.values()) {
       while (
@@ -448,7 +461,7 @@ export class SwarmCore {
     for (const reader of this.#readers.values()) {
       for (let index = reader.index; index < reader.index + this.limits.readerHead; index++) {
         if (!this.#wanted.has(index) || this.#noBuffers) continue;
-        const best = this.#soonest(index, nowMs, true);
+        const best = this.#asking.soonest(index, nowMs, true);
         if (best !== undefined) this.#fetch(best, index, nowMs, emit);
       }
     }
@@ -457,7 +470,7 @@ export class SwarmCore {
   /** A fetch that does not move, or that the endgame can beat, gets a second source. */
   #hedge(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): void {
     if (ids.length >= this.limits.fetchers + this.#stalledAmong(ids) || this.#noBuffers) return;
-    const urgent = this.#readerWaits(index, nowMs);
+    const urgent = this.#asking.readerWaits(index, nowMs);
     let stuck = true;
     let youngestMs = Number.POSITIVE_INFINITY;
     for (const id of ids) {
@@ -471,7 +484,7 @@ export class SwarmCore {
     }
     const nearEnd = this.#wanted.list.length === 0 && this.#inFlight.size <= this.limits.endgame;
     if (!stuck && (!nearEnd || youngestMs < this.limits.endgameMinMs)) return;
-    const best = this.#soonest(index, nowMs, stuck);
+    const best = this.#asking.soonest(index, nowMs, stuck);
     if (best === undefined || (best.room(this.limits) <= 0 && !urgent)) return;
     if (!stuck && youngestMs < best.costMs() * this.limits.endgameFactor) return;
     this.#fetch(best, index, nowMs, emit);
@@ -479,66 +492,6 @@ export class SwarmCore {
 
   #stalledAmong(ids: readonly LinkId[]): number {
     return ids.filter((id) => this.links.get(id)?.stalled === true).length;
-  }
-
-  #soonest(index: number, nowMs: number, urgent: boolean): Link | undefined {
-    let best: Link | undefined;
-    let bestCost = Number.POSITIVE_INFINITY;
-    for (const link of this.links.values()) {
-      if (!this.#mayAsk(link, index, urgent, nowMs)) continue;
-      if (link.kind === 'http' && link.room(this.limits) <= 0) continue;
-      const far = link.zone === this.#init.zone ? 1 : 2;
-      const last = link.kind === 'http' ? 1e6 : link.origin ? 1e3 : 0;
-      const cost = link.costMs() * far + last;
-      if (cost < bestCost) {
-        best = link;
-        bestCost = cost;
-      }
-    }
-    return best;
-  }
-
-  #mayAsk(link: Link, index: number, urgent: boolean, nowMs: number): boolean {
-    if (!link.canServe(index, nowMs)) return false;
-    if (link.kind === 'http') return this.#mayAskHttp(index, urgent, nowMs);
-    if (!link.origin || link.suggested.has(index) || this.#init.origin) return true;
-    const peers = this.#peersWith(index, nowMs);
-    if (urgent) return peers === 0 || this.#inFlight.has(index) || this.#readerWaits(index, nowMs);
-    // An idle member may take from an origin what its peers do not have; the origin's budget has the last word.
-    return peers === 0 ? link.fetches.size === 0 || !this.#hasPeers() : this.#inFlight.size === 0;
-  }
-
-  /** HTTP serves what no wire can, and a reader that waits. */
-  #mayAskHttp(index: number, urgent: boolean, nowMs: number): boolean {
-    if (urgent && (this.#inFlight.has(index) || this.#readerWaits(index, nowMs))) return true;
-    for (const link of this.links.values())
-      if (link.kind === 'wire' && !link.stalled && link.has.has(index)) return false;
-    if (this.#noWires()) return urgent || this.#dialling.pending === 0;
-    return nowMs - this.#wireByteMs >= this.limits.stallMs;
-  }
-
-  #readerWaits(index: number, nowMs: number): boolean {
-    for (const reader of this.#readers.values())
-      if (reader.index === index && nowMs - reader.sinceMs >= this.limits.stallMs) return true;
-    return false;
-  }
-
-  #peersWith(index: number, nowMs: number): number {
-    if (this.#peerHolders[index] === 0) return 0;
-    let count = 0;
-    for (const link of this.links.values())
-      if (link.kind === 'wire' && !link.origin && link.canServe(index, nowMs)) count += 1;
-    return count;
-  }
-
-  #hasPeers(): boolean {
-    for (const link of this.links.values()) if (link.kind === 'wire' && !link.origin) return true;
-    return false;
-  }
-
-  #noWires(): boolean {
-    for (const link of this.links.values()) if (link.kind === 'wire' && !link.stalled) return false;
-    return true;
   }
 
   #fetch(link: Link, index: number, nowMs: number, emit: Emit): void {
