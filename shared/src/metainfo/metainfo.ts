@@ -26,7 +26,14 @@ export class Metainfo {
   readonly #known: Bitfield;
   readonly #layer: Uint8Array;
 
-  private constructor(digest: Digest, sizeBytes: number, attempt: string, state: MetainfoState, known: Bitfield, layer: Uint8Array) {
+  private constructor(
+    digest: Digest,
+    sizeBytes: number,
+    attempt: string,
+    state: MetainfoState,
+    known: Bitfield,
+    layer: Uint8Array,
+  ) {
     this.digest = digest;
     this.sizeBytes = sizeBytes;
     this.pieceCount = pieceCount(sizeBytes);
@@ -41,7 +48,14 @@ export class Metainfo {
     checkSize(sizeBytes);
     if (!/^[0-9a-f]{32}$/.test(attempt) || attempt === FINAL_ATTEMPT) throw invalid('attempt');
     const pieces = pieceCount(sizeBytes);
-    return new Metainfo(digest, sizeBytes, attempt, 'open', new Bitfield(pieces), new Uint8Array(pieces * HASH_BYTES));
+    return new Metainfo(
+      digest,
+      sizeBytes,
+      attempt,
+      'open',
+      new Bitfield(pieces),
+      new Uint8Array(pieces * HASH_BYTES),
+    );
   }
 
   /** A final metainfo from a whole piece layer (32 bytes a piece; copied). @throws `METAINFO_INVALID` */
@@ -49,7 +63,14 @@ export class Metainfo {
     checkSize(sizeBytes);
     const pieces = pieceCount(sizeBytes);
     if (layer.length !== pieces * HASH_BYTES) throw invalid('layer');
-    return new Metainfo(digest, sizeBytes, FINAL_ATTEMPT, 'final', Bitfield.full(pieces), layer.slice());
+    return new Metainfo(
+      digest,
+      sizeBytes,
+      FINAL_ATTEMPT,
+      'final',
+      Bitfield.full(pieces),
+      new Uint8Array(layer),
+    );
   }
 
   get state(): MetainfoState {
@@ -82,7 +103,9 @@ export class Metainfo {
 
   /** A view of 32 bytes, or undefined while the hash is not known. */
   pieceHash(index: number): Uint8Array | undefined {
-    return this.#known.has(index) ? this.#layer.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES) : undefined;
+    return this.#known.has(index)
+      ? this.#layer.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)
+      : undefined;
   }
 
   /** True if `found` (32 bytes) is the hash of piece `index`; false if it differs or is not known. */
@@ -152,7 +175,8 @@ export class Metainfo {
     digest.copy(head, 6);
     head.writeBigUInt64BE(BigInt(this.sizeBytes), 6 + digest.length);
     head.write(this.#attempt, 14 + digest.length, 'hex');
-    if (this.#known.complete && (fromIndex === 0 || this.#state === 'final')) return Buffer.concat([head, this.#known.bytes, this.#layer]);
+    if (this.#known.complete && (fromIndex === 0 || this.#state === 'final'))
+      return Buffer.concat([head, this.#known.bytes, this.#layer]);
     const told = new Bitfield(this.pieceCount);
     const hashes: Uint8Array[] = [];
     for (let index = fromIndex; index < this.pieceCount; index++) {
