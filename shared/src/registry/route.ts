@@ -1,9 +1,11 @@
 import { type Digest, parseDigest } from '../digest.ts';
 import { CodedError } from '../errors.ts';
-import { type Tag, parseTag } from '../names/repository.ts';
+import { parseTag, type Tag } from '../names/repository.ts';
 
 /** A manifest is asked for by tag or by digest. */
-export type Reference = { readonly kind: 'tag'; readonly tag: Tag } | { readonly kind: 'digest'; readonly digest: Digest };
+export type Reference =
+  | { readonly kind: 'tag'; readonly tag: Tag }
+  | { readonly kind: 'digest'; readonly digest: Digest };
 
 /** The routes of OCI distribution 1.1 below `/v2`; `name` is the unchecked `<name>`. */
 export type RegistryRoute =
@@ -23,12 +25,17 @@ export type RegistryRoute =
 export function parseRegistryPath(path: string): RegistryRoute {
   if (path === '/v2' || path === '/v2/') return { type: 'base' };
   if (path === '/v2/_catalog') return { type: 'catalog' };
-  const found = /^\/v2\/(.+)\/(manifests|blobs|tags|referrers)\/(?:(uploads)(?:\/([^/]*))?|([^/]+))$/.exec(path);
+  const found = /^\/v2\/(.+)\/(manifests|blobs|tags|referrers)\/(?:(uploads)(?:\/([^/]*))?|([^/]+))$/.exec(
+    path,
+  );
   if (found === null) throw new CodedError('ROUTE_UNKNOWN', { detail: { path: path.slice(0, 300) } });
   const [, name = '', kind, uploads, uploadId, last] = found;
   if (uploads !== undefined && kind === 'blobs') {
-    return uploadId === undefined || uploadId === '' ? { type: 'uploads', name } : { type: 'upload', name, uploadId };
+    return uploadId === undefined || uploadId === ''
+      ? { type: 'uploads', name }
+      : { type: 'upload', name, uploadId };
   }
+  if (uploadId !== undefined) throw new CodedError('ROUTE_UNKNOWN', { detail: { path: path.slice(0, 300) } });
   const value = last ?? uploads ?? '';
   if (kind === 'manifests') return { type: 'manifest', name, reference: parseReference(value) };
   if (kind === 'tags' && value === 'list') return { type: 'tags', name };
@@ -39,7 +46,9 @@ export function parseRegistryPath(path: string): RegistryRoute {
 
 /** A value with `:` is a digest, anything else a tag. @throws `DIGEST_SYNTAX`, `TAG_INVALID` */
 export function parseReference(text: string): Reference {
-  return text.includes(':') ? { kind: 'digest', digest: parseDigest(text) } : { kind: 'tag', tag: parseTag(text) };
+  return text.includes(':')
+    ? { kind: 'digest', digest: parseDigest(text) }
+    : { kind: 'tag', tag: parseTag(text) };
 }
 
 export function referenceText(reference: Reference): string {
