@@ -22,12 +22,12 @@ export function loadConfig<T>(file: string, schema: z.ZodType<T>): T {
 export function checkConfig<T>(text: string, file: string, schema: z.ZodType<T>): T {
   let value: unknown;
   try {
-    value = parse(text, { uniqueKeys: true, maxAliasCount: 20 });
+    value = parse(text, { uniqueKeys: true, maxAliasCount: 20, logLevel: 'error' });
   } catch (cause) {
     const [line = 'not valid YAML'] = String((cause as Error).message).split('\n');
     throw invalid(`${file}: ${line}`, cause);
   }
-  const checked = schema.safeParse(value ?? {});
+  const checked = schema.safeParse(value ?? {}, { reportInput: true });
   if (checked.success) return Object.freeze(checked.data);
   throw invalid(`${file}: ${checked.error.issues.slice(0, 5).map(issueText).join('; ')}`);
 }
@@ -46,9 +46,13 @@ export function readClusterKey(path: string, key = 'cluster-key-file'): Uint8Arr
   try {
     text = readFileSync(path, 'utf8').trim();
   } catch (cause) {
-    throw invalid(`${key}: ${path} cannot be read (${systemCode(cause)}); make one with: openssl rand -hex 32 > FILE`, cause);
+    throw invalid(
+      `${key}: ${path} cannot be read (${systemCode(cause)}); make one with: openssl rand -hex 32 > FILE`,
+      cause,
+    );
   }
-  if (!/^[0-9a-f]{64}$/i.test(text)) throw invalid(`${key}: ${path} must hold 64 hex characters; make one with: openssl rand -hex 32 > FILE`);
+  if (!/^[0-9a-f]{64}$/i.test(text))
+    throw invalid(`${key}: ${path} must hold 64 hex characters; make one with: openssl rand -hex 32 > FILE`);
   return Buffer.from(text, 'hex');
 }
 
@@ -58,7 +62,8 @@ function issueText(issue: z.core.$ZodIssue): string {
     const keys = issue.keys.map((key) => (path === '' ? key : `${path}.${key}`)).join(', ');
     return `unknown key ${keys}; see docs/config.md for the keys`;
   }
-  if (issue.code === 'invalid_type' && issue.input === undefined) return `${path}: is missing (${issue.expected})`;
+  if (issue.code === 'invalid_type' && issue.input === undefined)
+    return `${path}: is missing (${issue.expected})`;
   return `${path === '' ? '(root)' : path}: ${issue.message}`;
 }
 

@@ -2,9 +2,23 @@ import { z } from 'zod';
 import { parseHostPort } from '../http/listener.ts';
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
-  B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12,
+  B: 1,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
 };
-const TIME_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const TIME_UNITS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
 
 /** Bytes from `512`, `64KiB`, `10GiB`, `3GB`; undefined if malformed. */
 export function parseBytes(text: string): number | undefined {
@@ -16,18 +30,27 @@ export function parseDuration(text: string): number | undefined {
   return parseUnit(text, TIME_UNITS, undefined);
 }
 
-function parseUnit(text: string, units: Readonly<Record<string, number>>, bare: string | undefined): number | undefined {
+function parseUnit(
+  text: string,
+  units: Readonly<Record<string, number>>,
+  bare: string | undefined,
+): number | undefined {
   const found = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(text.trim());
   const unit = found?.[2] === '' ? bare : found?.[2];
-  const factor = unit === undefined ? undefined : units[unit];
-  return found === null || factor === undefined ? undefined : Math.round(Number(found[1]) * factor);
+  if (found === null || unit === undefined || !Object.hasOwn(units, unit)) return undefined;
+  const value = Math.round(Number(found[1]) * units[unit]!);
+  return Number.isSafeInteger(value) ? value : undefined;
 }
 
 /** Config value in bytes, e.g. `10GiB`. */
 export function bytes(): z.ZodType<number> {
   return z.union([z.number().int().nonnegative(), z.string()]).transform((value, ctx) => {
     const parsed = typeof value === 'number' ? value : parseBytes(value);
-    if (parsed === undefined) ctx.addIssue({ code: 'custom', message: `"${value}" is not a size; write 512MiB, 10GiB or a number of bytes` });
+    if (parsed === undefined)
+      ctx.addIssue({
+        code: 'custom',
+        message: `"${value}" is not a size; write 512MiB, 10GiB or a number of bytes`,
+      });
     return parsed ?? 0;
   }) as unknown as z.ZodType<number>;
 }
@@ -36,23 +59,36 @@ export function bytes(): z.ZodType<number> {
 export function duration(): z.ZodType<number> {
   return z.union([z.number(), z.string()]).transform((value, ctx) => {
     const parsed = typeof value === 'number' ? undefined : parseDuration(value);
-    if (parsed === undefined) ctx.addIssue({ code: 'custom', message: `"${value}" is not a duration; write 500ms, 5s, 2m or 1h` });
+    if (parsed === undefined)
+      ctx.addIssue({ code: 'custom', message: `"${value}" is not a duration; write 500ms, 5s, 2m or 1h` });
     return parsed ?? 0;
   }) as unknown as z.ZodType<number>;
 }
 
 /** Config value `host:port`. */
 export function hostPort(): z.ZodType<string> {
-  return z.string().refine((text) => parseHostPort(text) !== undefined, { error: (issue) => `"${String(issue.input)}" is not host:port, e.g. 127.0.0.1:17000` });
+  return z.string().refine((text) => parseHostPort(text) !== undefined, {
+    error: (issue) => `"${String(issue.input)}" is not host:port, e.g. 127.0.0.1:17000`,
+  });
 }
 
 /** Config value: an http or https URL without path, query or credentials. */
 export function baseUrl(): z.ZodType<string> {
-  return z.string().refine(isBaseUrl, { error: (issue) => `"${String(issue.input)}" is not an http(s) URL without path, e.g. https://harbor.example.com` });
+  return z.string().refine(isBaseUrl, {
+    error: (issue) =>
+      `"${String(issue.input)}" is not an http(s) URL without path, e.g. https://harbor.example.com`,
+  });
 }
 
 export function isBaseUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;
   const url = new URL(text);
-  return ['http:', 'https:'].includes(url.protocol) && url.username === '' && url.pathname === '/' && url.search === '' && url.hash === '';
+  return (
+    ['http:', 'https:'].includes(url.protocol) &&
+    url.username === '' &&
+    url.password === '' &&
+    url.pathname === '/' &&
+    url.search === '' &&
+    url.hash === ''
+  );
 }

@@ -138,6 +138,7 @@ t.test('merging is the union, in any order and as often as one likes', async (t)
       );
     }),
   );
+  t.pass('held');
 });
 
 t.test('another attempt, or a final one that contradicts, replaces', async (t) => {
