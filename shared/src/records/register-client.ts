@@ -127,8 +127,10 @@ export class RegisterClient {
       if (outcome.type === 'threw') throw outcome.error;
       if (outcome.type === 'lost') lost += 1;
       if (lost >= this.#options.quorumTries) throw new CodedError('QUORUM_LOST', { detail: { key, owners } });
-      if (this.#deps.nowMs() >= untilMs)
-        throw new CodedError('CONFLICT', { detail: { key, tries: tries + 1 } });
+      if (this.#deps.nowMs() >= untilMs) {
+        const code = outcome.type === 'lost' ? 'QUORUM_LOST' : 'CONFLICT';
+        throw new CodedError(code, { detail: { key, owners, tries: tries + 1 } });
+      }
       await (this.#deps.delay ?? realDelay)(this.#backoffMs(tries), signal);
     }
   }

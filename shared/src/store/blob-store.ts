@@ -74,6 +74,7 @@ export class BlobStore {
   readonly #evictor: Evictor;
   readonly #opened = new Map<Digest, number>();
   readonly #uploads = new Map<string, UploadFile>();
+  readonly #touches = new Set<Promise<void>>();
   readonly #accessed = new Map<Digest, number>();
   readonly #evictedListeners = new Set<(digest: Digest, sizeBytes: number) => void>();
   #reconciling: Promise<void> | undefined;
@@ -285,6 +286,7 @@ export class BlobStore {
     for (const upload of [...this.#uploads.values()]) await upload.drop();
     await this.#partials.close();
     await this.#blobs.idle();
+    await Promise.all(this.#touches);
   }
 
   async #reconcile(): Promise<void> {
@@ -322,6 +324,10 @@ export class BlobStore {
     this.#accessed.set(digest, nowMs);
     if (this.#accessed.size > ACCESSES_REMEMBERED)
       this.#accessed.delete(this.#accessed.keys().next().value as Digest);
-    this.#deps.files.touch(this.#blobs.layout.blob(digest), nowMs).catch(() => undefined);
+    const touch = this.#deps.files
+      .touch(this.#blobs.layout.blob(digest), nowMs)
+      .catch(() => undefined)
+      .finally(() => this.#touches.delete(touch));
+    this.#touches.add(touch);
   }
 }

@@ -114,8 +114,7 @@ function clientOver(
   return new RegisterClient(deps, {
     proposerId: 'p',
     backoffMs: 1,
-    requestTimeoutMs: 20,
-    deadlineMs: 50,
+    requestTimeoutMs: 100,
     ...options,
   });
 }
@@ -171,7 +170,7 @@ t.test('a refusing function settles what it saw and passes its error on', async 
 });
 
 t.test('a proposer that always loses ends with CONFLICT, an aborted one with its reason', async (t) => {
-  const client = clientOver(async () => ({ type: 'refused', promised: b(1e6) }));
+  const client = clientOver(async () => ({ type: 'refused', promised: b(1e6) }), { deadlineMs: 50 });
   await t.rejects(
     client.change('k', ['o1', 'o2', 'o3'], () => 1),
     { code: 'CONFLICT' },
