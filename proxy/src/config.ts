@@ -23,6 +23,9 @@ const LIMITS = z
     'upload-idle': duration()
       .prefault('60s')
       .describe('A request body without progress for this long is cut.'),
+    'body-stall': duration()
+      .prefault('30s')
+      .describe('A blob that makes no progress at any origin for this long is cut.'),
     drain: duration().prefault('10s').describe('How long requests under way may take at a stop.'),
   })
   .prefault({});

@@ -75,6 +75,7 @@ export function createFace(parts: FaceParts): Face {
   const blobs = {
     origins,
     log,
+    stallMs: config.limits['body-stall'],
     onBytes: (bytes: number) => metrics.bytesOut.inc(bytes),
     onResume: () => metrics.resumes.inc(),
   };

@@ -50,19 +50,21 @@ export function chooseSource(
   return { type: 'leader', originIds: ids([...open, ...owners, ...others]), isCertain: false, ...withSize };
 }
 
+/** How much has been learned: `all` there is to know, `holder` once a whole linked copy is known, else `little`. */
+export type Knowledge = 'all' | 'holder' | 'little';
+
 /**
- * True when nothing more can be learned by waiting: a whole linked copy is known, or everybody answered, or those
- * still silent are suspects and too few to hold an acknowledged copy alone.
+ * Judges the answers so far. Those still silent no longer matter when they are suspects and too few to hold an
+ * acknowledged copy alone.
  */
-export function isEnough(
+export function judgeKnowledge(
   answers: readonly Whereabouts[],
   silent: readonly string[],
   isSuspect: (id: string) => boolean,
   writeQuorum: number,
-): boolean {
-  if (answers.some((one) => one.state === 'final' && one.linked)) return true;
-  if (silent.length === 0) return true;
-  return silent.length < writeQuorum && silent.every(isSuspect);
+): Knowledge {
+  if (silent.length === 0 || (silent.length < writeQuorum && silent.every(isSuspect))) return 'all';
+  return answers.some((one) => one.state === 'final' && one.linked) ? 'holder' : 'little';
 }
 
 function ids(answers: readonly Whereabouts[]): string[] {

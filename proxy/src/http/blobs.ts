@@ -25,6 +25,8 @@ const PASSED = [
 interface BlobDeps {
   readonly origins: Origins;
   readonly log: Logger;
+  /** See `ResumableBody`. */
+  readonly stallMs: number;
   readonly onBytes?: (bytes: number) => void;
   readonly onResume?: () => void;
 }
@@ -34,7 +36,7 @@ export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
   return async (ctx, target, { digest }) => {
     const name: BlobName = { ...target, digest };
     const signal = clientSignal(ctx);
-    const plan = await findSource(deps.origins, name, signal);
+    const plan = await findSource(deps.origins, name, signal, ctx.method === 'HEAD' ? 0 : undefined);
     const headers = Object.fromEntries(
       ASKED.filter((key) => ctx.get(key) !== '').map((key) => [key, ctx.get(key)]),
     );

@@ -6,9 +6,10 @@ import { type OpenedBlob, openBlob } from './blob-source.ts';
 import { headerOf, type Origins } from './origins.ts';
 import { type BlobName, findSource } from './whereabouts.ts';
 
-/** Another source is looked for after this silence, the body is cut after the second, in ms. */
+/** Another source is looked for after this silence, in ms. */
 const STALL_MS = 1_000;
-const CUT_MS = 30_000;
+/** Answers about who has the blob are waited for this long once one has it, in ms. */
+const RESUME_GRACE_MS = 200;
 /** Pause between two looks for another source, in ms. */
 const RETRY_MS = 250;
 
@@ -23,6 +24,8 @@ interface Feed {
 interface BodyDeps {
   readonly origins: Origins;
   readonly log: Logger;
+  /** A body that makes no progress at any origin for this long is cut, in ms. */
+  readonly stallMs: number;
   /** Called when the rest of a body is taken from another origin. */
   readonly onResume?: () => void;
 }
@@ -30,7 +33,7 @@ interface BodyDeps {
 /**
  * The body of a blob answer as one intact stream of chunks: when its origin dies or stalls, the rest is taken by
  * Range from another. Ends only after exactly the announced number of bytes.
- * @throws {CodedError} `TIMEOUT` when no origin makes progress for 30 s; `PEER_HTTP` for a body that cannot be resumed
+ * @throws {CodedError} `TIMEOUT` when no origin makes progress for `stallMs`; `PEER_HTTP` for a body that cannot be resumed
  */
 export class ResumableBody {
   readonly #deps: BodyDeps;
@@ -40,6 +43,8 @@ export class ResumableBody {
   readonly lengthBytes: number;
   #feed: Feed | undefined;
   #sentBytes = 0;
+  /** Origins that failed this body; they are asked last. */
+  readonly #failed = new Set<string>();
 
   constructor(deps: BodyDeps, name: BlobName, opened: OpenedBlob, rangeHeader: string | undefined) {
     const facts = factsOf(opened, rangeHeader);
@@ -69,7 +74,7 @@ export class ResumableBody {
           throw new CodedError('PEER_HTTP', { message: 'origin sent more than it announced' });
         return step.chunk;
       }
-      if (performance.now() - startedMs > CUT_MS)
+      if (performance.now() - startedMs > this.#deps.stallMs)
         throw new CodedError('TIMEOUT', { message: 'no origin makes progress with this blob' });
       if (step.type === 'broken') await this.#afterBreak(step.cause, signal);
       else await this.#takeOver(true, signal);
@@ -80,8 +85,16 @@ export class ResumableBody {
   async #afterBreak(cause: unknown, signal: AbortSignal): Promise<void> {
     if (this.#plan === undefined)
       throw new CodedError('PEER_HTTP', { message: 'body of several ranges was cut', cause });
+    if (this.#feed !== undefined) this.#failed.add(this.#feed.originId);
     this.close();
     if (!(await this.#takeOver(false, signal))) await delay(RETRY_MS, signal);
+  }
+
+  /** Those that did not fail this body first; a stalled one is left out, a broken one comes last. */
+  #choose(originIds: readonly string[], onlyHolders: boolean): string[] {
+    const isFresh = (id: string): boolean => !this.#failed.has(id) && id !== this.#feed?.originId;
+    const others = onlyHolders ? [] : originIds.filter((id) => !isFresh(id));
+    return [...originIds.filter(isFresh), ...others];
   }
 
   /** Finds another origin for the rest; while the present one only stalls, just one that has the whole blob. */
@@ -90,10 +103,8 @@ export class ResumableBody {
     if (plan === undefined) return false;
     const range = restRange(plan, this.#sentBytes);
     try {
-      const source = await findSource(this.#deps.origins, this.#name, signal);
-      const originIds = onlyHolders
-        ? source.originIds.filter((id) => id !== this.#feed?.originId)
-        : source.originIds;
+      const source = await findSource(this.#deps.origins, this.#name, signal, RESUME_GRACE_MS);
+      const originIds = this.#choose(source.originIds, onlyHolders);
       if (originIds.length === 0 || (onlyHolders && source.type === 'leader')) return false;
       const opened = await openBlob(
         this.#deps.origins,

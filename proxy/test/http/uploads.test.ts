@@ -4,6 +4,7 @@ import { digestOf } from '@sepia/shared/digest';
 import t from 'tap';
 import { type Answer, ask, contentOf, pushBlob, randomContent } from '../support/client.ts';
 import { startCluster } from '../support/fake-cluster.ts';
+import { until } from '../support/until.ts';
 
 const MIB = 1024 * 1024;
 
@@ -324,11 +325,3 @@ t.test('a client that sends nothing is cut', async (t) => {
   t.equal(answer.status, 503);
   t.match(answer.text, /no progress/);
 });
-
-async function until(check: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const endMs = performance.now() + 5_000;
-  while (!(await check())) {
-    if (performance.now() > endMs) throw new Error(`not within 5 s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}

@@ -1,0 +1,106 @@
+import { digestOf } from '@sepia/shared/digest';
+import fc from 'fast-check';
+import t from 'tap';
+import { clusterView } from '../../src/core/cluster-view.ts';
+
+const DIGEST = digestOf(Buffer.from('x'));
+
+t.test('members, nodes, swarms and totals are gathered', async (t) => {
+  const view = clusterView(
+    [
+      {
+        id: 'o1',
+        role: 'origin',
+        zone: 'z',
+        answer: {
+          version: 1,
+          uptimeSeconds: 9,
+          blobs: 3,
+          usedBytes: 7,
+          upstreamBytes: 50,
+          fetches: [{ digest: DIGEST, sizeBytes: 8, pieces: 4, have: 'c0' }],
+        },
+      },
+      { id: 'o2', role: 'origin', answer: undefined },
+      {
+        id: 't1',
+        role: 'tracker',
+        answer: {
+          version: 1,
+          nodes: [{ id: 'n1', zone: 'z', seeds: 2 }, { id: 'n1' }],
+          swarms: [
+            {
+              digest: DIGEST,
+              sizeBytes: 8,
+              pieces: 4,
+              state: 'open',
+              peers: [{ nodeId: 'n1', have: '80', peerBytes: 10, originBytes: 5 }],
+            },
+          ],
+        },
+      },
+    ],
+    3,
+    1000,
+  );
+  t.same(view.members, [
+    { id: 'o1', role: 'origin', up: true, zone: 'z', version: '1', uptimeSeconds: 9, blobs: 3, usedBytes: 7 },
+    { id: 'o2', role: 'origin', up: false },
+    { id: 't1', role: 'tracker', up: true, version: '1' },
+    { id: 'n1', role: 'agent', up: true, zone: 'z', blobs: 2 },
+  ]);
+  t.same(view.swarms, [
+    {
+      digest: DIGEST,
+      sizeBytes: 8,
+      pieces: 4,
+      state: 'open',
+      progress: 3 / 8,
+      peers: [
+        { id: 'o1', role: 'origin', cells: 'ff00', have: 2, peerBytes: 0, originBytes: 0 },
+        { id: 'n1', role: 'agent', cells: 'f000', have: 1, peerBytes: 10, originBytes: 5 },
+      ],
+      morePeers: 0,
+    },
+  ]);
+  t.same(view.totals, { peerBytes: 10, originBytes: 5, upstreamBytes: 50, nodes: 1 });
+});
+
+t.test('any answer at all gives a view', async (t) => {
+  fc.assert(
+    fc.property(fc.jsonValue(), fc.jsonValue(), fc.jsonValue(), (any, nodes, swarms) => {
+      const answers = [
+        any,
+        { nodes: [nodes], swarms: [swarms], fetches: [any] },
+        { swarms: [{ digest: DIGEST, pieces: 3, peers: [any, nodes, { nodeId: 'x', have: any }] }] },
+      ];
+      const view = clusterView(
+        answers.map((answer, index) => ({ id: `m${index}`, role: 'origin', answer })),
+        1,
+        0,
+      );
+      if (view.members.length < answers.length) throw new Error('a member is missing');
+      JSON.stringify(view);
+    }),
+  );
+  t.pass('never throws');
+});
+
+t.test('what is shown is limited', async (t) => {
+  const peers = Array.from({ length: 1000 }, (_, index) => ({ nodeId: `n${index}`, have: 'f' }));
+  const swarms = Array.from({ length: 100 }, (_, index) => ({
+    digest: digestOf(Buffer.from(String(index))),
+    sizeBytes: 1,
+    pieces: 4,
+    peers,
+  }));
+  const view = clusterView(
+    [{ id: 't', role: 'tracker', answer: { swarms, nodes: peers.map(({ nodeId }) => ({ id: nodeId })) } }],
+    1,
+    0,
+  );
+  t.equal(view.swarms.length, 24);
+  t.equal(view.swarms[0]!.peers.length, 128);
+  t.equal(view.swarms[0]!.morePeers, 872);
+  t.equal(view.totals.nodes, 500);
+});
