@@ -1,8 +1,11 @@
 import { Command } from 'commander';
+import { addConfig } from './commands/config.ts';
 import { addDemo } from './commands/demo.ts';
+import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
 import { addPush } from './commands/push.ts';
 import { addRoles } from './commands/role.ts';
+import { addStatus } from './commands/status.ts';
 import { addUp } from './commands/up.ts';
 
 /** The `sepia` command line. Bad usage ends the process with exit 2 and one line. */
@@ -17,5 +20,8 @@ export function buildProgram(): Command {
   addRoles(program);
   addPull(program);
   addPush(program);
+  addPreheat(program);
+  addStatus(program);
+  addConfig(program);
   return program;
 }

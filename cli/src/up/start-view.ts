@@ -13,6 +13,7 @@ export class StartView {
   readonly #states = new Map<string, string>();
   readonly #startedMs = performance.now();
   #isStarting = true;
+  #stopped = 0;
 
   constructor(members: readonly MemberPlan[], out: NodeJS.WriteStream) {
     this.#members = members;
@@ -29,6 +30,12 @@ export class StartView {
   readonly onEvent = (event: MemberEvent): void => {
     if (event.type === 'died') {
       this.#died(event);
+      return;
+    }
+    if (event.type === 'stopped') {
+      this.#stopped += 1;
+      if (this.#stopped === this.#members.length)
+        this.#line(`${mark('stopped', this.#out)} all ${this.#stopped} members are stopped`);
       return;
     }
     if (!this.#isStarting) {

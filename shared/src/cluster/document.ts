@@ -54,7 +54,8 @@ const MEMBER_SCHEMA = z.strictObject({
   state: z.enum(['active', 'draining', 'joining']).default('active'),
 });
 
-const DOCUMENT_SCHEMA = z
+/** The cluster document; docs are made from it. */
+export const DOCUMENT_SCHEMA = z
   .strictObject({
     version: z.number().int().min(1),
     members: z.array(MEMBER_SCHEMA),
