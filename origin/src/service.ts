@@ -145,7 +145,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     },
     { progressMs: deadlines['fetch-progress'] },
   );
-  stops.push('fetches', async () => await fetches.stop());
+  stops.push('fetches', async () => fetches.stop());
   const links = new Links({ members, records, upstreams, nowMs });
   const hints = new Hints({ records, nowMs });
   const replicator = new Replicator(

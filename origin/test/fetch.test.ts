@@ -9,7 +9,10 @@ import { TestUpstream } from './support/upstream.ts';
 const HUB = 'upstream=hub&repository=lib/x';
 const MIB = 1024 * 1024;
 
-async function setUp(t: Test, options: { origins?: number; config?: string } = {}): Promise<{ upstream: TestUpstream; c: TestCluster }> {
+async function setUp(
+  t: Test,
+  options: { origins?: number; config?: string } = {},
+): Promise<{ upstream: TestUpstream; c: TestCluster }> {
   const upstream = await TestUpstream.start(t);
   const hub = { name: 'hub', url: upstream.url, mode: 'pull-through' };
   const config = options.config ?? "deadlines: {fetch-progress: '2s'}";
@@ -28,14 +31,18 @@ t.test('a body that is cut again and again is resumed by Range', async (t) => {
   upstream.fault = (req, res, bytes) => {
     const start = Number(/^bytes=(\d+)/.exec(req.headers.range ?? '')?.[1] ?? 0);
     if (req.method === 'HEAD') return false;
-    const headers = start === 0 ? {} : { 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` };
+    const headers =
+      start === 0 ? {} : { 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` };
     res.writeHead(start === 0 ? 200 : 206, { 'content-length': bytes.length - start, ...headers });
     res.write(bytes.subarray(start, start + 1_500_000), () => setTimeout(() => res.destroy(), 5));
     return true;
   };
   const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
   t.ok(got.bytes.equals(blob), `${got.status} ${got.bytes.length}`);
-  t.ok(blobGets(upstream).some((one) => /bytes=[1-9]/.test(one)), blobGets(upstream).join('\n'));
+  t.ok(
+    blobGets(upstream).some((one) => /bytes=[1-9]/.test(one)),
+    blobGets(upstream).join('\n'),
+  );
 });
 
 t.test('an upstream that ignores Range is read again and compared', async (t) => {
@@ -55,24 +62,36 @@ t.test('an upstream that ignores Range is read again and compared', async (t) =>
   t.ok(got.bytes.equals(blob), `${got.status} ${got.bytes.length}`);
 });
 
-t.test('a chunked upstream without length: headers wait for the whole blob, or the size of the manifest is used', async (t) => {
-  const { upstream, c } = await setUp(t);
-  upstream.noLength = true;
-  const blob = randomBytes(3 * MIB + 5);
-  const digest = upstream.addBlob(blob);
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
-  t.ok(got.bytes.equals(blob), `${got.status} ${got.bytes.length}`);
-  const hinted = randomBytes(3 * MIB + 6);
-  const second = upstream.addBlob(hinted);
-  upstream.addManifest('lib/x', 'v1', { schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [{ mediaType: 'a/b', digest: second, size: hinted.length }] }, OCI_MANIFEST);
-  await c.call('o1', { method: 'GET', path: `/v1/manifests?${HUB}&reference=v1` });
-  upstream.rate = MIB;
-  const meta = await c.call('o1', { method: 'GET', path: `/v1/blobs/${second}/metainfo?${HUB}&fetch=1` });
-  t.equal(Metainfo.decode(meta.bytes).state, 'open', 'with a hint there is an open metainfo');
-  upstream.rate = 0;
-  const whole = await c.call('o1', { method: 'GET', path: `/v1/blobs/${second}?${HUB}` });
-  t.ok(whole.bytes.equals(hinted));
-});
+t.test(
+  'a chunked upstream without length: headers wait for the whole blob, or the size of the manifest is used',
+  async (t) => {
+    const { upstream, c } = await setUp(t);
+    upstream.noLength = true;
+    const blob = randomBytes(3 * MIB + 5);
+    const digest = upstream.addBlob(blob);
+    const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
+    t.ok(got.bytes.equals(blob), `${got.status} ${got.bytes.length}`);
+    const hinted = randomBytes(3 * MIB + 6);
+    const second = upstream.addBlob(hinted);
+    upstream.addManifest(
+      'lib/x',
+      'v1',
+      {
+        schemaVersion: 2,
+        mediaType: OCI_MANIFEST,
+        layers: [{ mediaType: 'a/b', digest: second, size: hinted.length }],
+      },
+      OCI_MANIFEST,
+    );
+    await c.call('o1', { method: 'GET', path: `/v1/manifests?${HUB}&reference=v1` });
+    upstream.rate = MIB;
+    const meta = await c.call('o1', { method: 'GET', path: `/v1/blobs/${second}/metainfo?${HUB}&fetch=1` });
+    t.equal(Metainfo.decode(meta.bytes).state, 'open', 'with a hint there is an open metainfo');
+    upstream.rate = 0;
+    const whole = await c.call('o1', { method: 'GET', path: `/v1/blobs/${second}?${HUB}` });
+    t.ok(whole.bytes.equals(hinted));
+  },
+);
 
 t.test('metainfo is followed by long-polls from open to final', async (t) => {
   const { upstream, c } = await setUp(t);
@@ -85,7 +104,11 @@ t.test('metainfo is followed by long-polls from open to final', async (t) => {
   let polls = 0;
   while (known.state === 'open' && polls < 50) {
     polls += 1;
-    const next = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${HUB}&wait=5000&from=${known.knownPrefix}`, headers: { 'if-none-match': known.etag } });
+    const next = await c.call('o1', {
+      method: 'GET',
+      path: `/v1/blobs/${digest}/metainfo?${HUB}&wait=5000&from=${known.knownPrefix}`,
+      headers: { 'if-none-match': known.etag },
+    });
     if (next.status === 304) continue;
     t.equal(next.status, 200, next.bytes.toString());
     t.equal(known.merge(Metainfo.decode(next.bytes)), 'merged');
@@ -99,7 +122,9 @@ t.test('a wrong digest is tried once more, then remembered as a lie', async (t) 
   const blob = randomBytes(2 * MIB);
   const digest = upstream.addBlob(blob);
   upstream.blobs.set(digest, randomBytes(2 * MIB));
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}`, headers: { range: 'bytes=0-' } }).catch((error: unknown) => error as Error);
+  const got = await c
+    .call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}`, headers: { range: 'bytes=0-' } })
+    .catch((error: unknown) => error as Error);
   t.ok(got instanceof Error || got.status === 502, 'no completed body');
   await until(() => blobGets(upstream).length >= 2, 'a second attempt');
   const again = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
@@ -143,7 +168,11 @@ t.test('a stalled upstream ends in 503 and what landed is kept', async (t) => {
     return true;
   };
   const startedMs = Date.now();
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}`, headers: { range: `bytes=${3 * MIB}-${3 * MIB + 9}` } });
+  const got = await c.call('o1', {
+    method: 'GET',
+    path: `/v1/blobs/${digest}?${HUB}`,
+    headers: { range: `bytes=${3 * MIB}-${3 * MIB + 9}` },
+  });
   t.equal(got.status, 503, got.bytes.toString());
   t.ok(Date.now() - startedMs < 6_000, `${Date.now() - startedMs} ms`);
   upstream.fault = undefined;
@@ -176,12 +205,24 @@ t.test('bounded ranges of a cold blob fetch what they cover and no more', async 
   const { upstream, c } = await setUp(t);
   const blob = randomBytes(32 * MIB);
   const digest = upstream.addBlob(blob);
-  for (const [start, end] of [[30 * MIB + 5, 30 * MIB + 65_000], [0, 51], [12 * MIB - 5, 12 * MIB + 5]] as const) {
-    const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}`, headers: { range: `bytes=${start}-${end}` } });
+  for (const [start, end] of [
+    [30 * MIB + 5, 30 * MIB + 65_000],
+    [0, 51],
+    [12 * MIB - 5, 12 * MIB + 5],
+  ] as const) {
+    const got = await c.call('o1', {
+      method: 'GET',
+      path: `/v1/blobs/${digest}?${HUB}`,
+      headers: { range: `bytes=${start}-${end}` },
+    });
     t.equal(got.status, 206, got.bytes.toString());
     t.ok(got.bytes.equals(blob.subarray(start, end + 1)));
   }
-  const suffix = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}`, headers: { range: 'bytes=-51' } });
+  const suffix = await c.call('o1', {
+    method: 'GET',
+    path: `/v1/blobs/${digest}?${HUB}`,
+    headers: { range: 'bytes=-51' },
+  });
   t.ok(suffix.bytes.equals(blob.subarray(blob.length - 51)), `${suffix.status}`);
   t.ok(upstream.bodyBytes <= 6 * MIB, `${upstream.bodyBytes} bytes for 5 pieces`);
   const whole = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });
@@ -195,7 +236,11 @@ t.test('a reader far ahead of a slow fetch gets its pieces at once', async (t) =
   const digest = upstream.addBlob(blob);
   await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}/metainfo?${HUB}&fetch=1` });
   const startedMs = Date.now();
-  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${HUB}`, headers: { range: `bytes=${28 * MIB}-${28 * MIB + 99}` } });
+  const got = await c.call('o1', {
+    method: 'GET',
+    path: `/v1/blobs/${digest}?${HUB}`,
+    headers: { range: `bytes=${28 * MIB}-${28 * MIB + 99}` },
+  });
   t.ok(got.bytes.equals(blob.subarray(28 * MIB, 28 * MIB + 100)), `${got.status}`);
   t.ok(Date.now() - startedMs < 4_000, `${Date.now() - startedMs} ms`);
   upstream.rate = 0;
@@ -217,7 +262,12 @@ t.test('a leader that dies is followed by another that goes on with its attempt'
   await c.stop(leader);
   upstream.rate = 0;
   const body = JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers: [] });
-  const adopted = await c.call(next, { method: 'POST', path: `/v1/blobs/${digest}/adopt?${HUB}`, body, headers: { 'content-type': 'application/json' } });
+  const adopted = await c.call(next, {
+    method: 'POST',
+    path: `/v1/blobs/${digest}/adopt?${HUB}`,
+    body,
+    headers: { 'content-type': 'application/json' },
+  });
   t.equal(adopted.status, 200, adopted.bytes.toString());
   t.equal(Metainfo.decode(adopted.bytes).attempt, known.attempt);
   const got = await c.call(next, { method: 'GET', path: `/v1/blobs/${digest}?${HUB}` });

@@ -10,13 +10,25 @@ function manifest(text: string): object {
   return { schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [], annotations: { text } };
 }
 
-async function setUp(t: Test, tags: object, origins = 3): Promise<{ upstream: TestUpstream; c: TestCluster }> {
+async function setUp(
+  t: Test,
+  tags: object,
+  origins = 3,
+): Promise<{ upstream: TestUpstream; c: TestCluster }> {
   const upstream = await TestUpstream.start(t);
-  const c = await startCluster(t, { origins, upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', tags }] });
+  const c = await startCluster(t, {
+    origins,
+    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', tags }],
+  });
   return { upstream, c };
 }
 
-async function get(c: TestCluster, id: string, reference = 'v1', repository = HUB): ReturnType<TestCluster['call']> {
+async function get(
+  c: TestCluster,
+  id: string,
+  reference = 'v1',
+  repository = HUB,
+): ReturnType<TestCluster['call']> {
   return await c.call(id, { method: 'GET', path: `/v1/manifests?${repository}&reference=${reference}` });
 }
 
@@ -73,9 +85,17 @@ t.test('pull-through goes on without quorum', async (t) => {
 });
 
 t.test('mode none: mutable tags move, immutable ones do not, same digest again is fine', async (t) => {
-  const c = await startCluster(t, { origins: 3, upstreams: [{ name: 'fixed', mode: 'none', tags: { policy: 'immutable' } }] });
+  const c = await startCluster(t, {
+    origins: 3,
+    upstreams: [{ name: 'fixed', mode: 'none', tags: { policy: 'immutable' } }],
+  });
   const put = async (upstream: string, text: string, reference = 'v1'): ReturnType<TestCluster['call']> =>
-    await c.call('o1', { method: 'PUT', path: `/v1/manifests?upstream=${upstream}&repository=a/b&reference=${reference}`, body: Buffer.from(JSON.stringify(manifest(text))), headers: { 'content-type': OCI_MANIFEST } });
+    await c.call('o1', {
+      method: 'PUT',
+      path: `/v1/manifests?upstream=${upstream}&repository=a/b&reference=${reference}`,
+      body: Buffer.from(JSON.stringify(manifest(text))),
+      headers: { 'content-type': OCI_MANIFEST },
+    });
   t.equal((await put('local', 'one')).status, 201);
   t.equal((await put('local', 'two')).status, 201);
   t.match((await get(c, 'o3', 'v1', 'upstream=local&repository=a/b')).bytes.toString(), /two/);
@@ -84,17 +104,34 @@ t.test('mode none: mutable tags move, immutable ones do not, same digest again i
   const refused = await put('fixed', 'two');
   t.equal(refused.status, 403);
   t.equal(refused.headers['sepia-error'], 'TAG_IMMUTABLE');
-  t.equal((await get(c, 'o2', 'nope', 'upstream=local&repository=a/b')).headers['sepia-error'], 'TAG_UNKNOWN');
+  t.equal(
+    (await get(c, 'o2', 'nope', 'upstream=local&repository=a/b')).headers['sepia-error'],
+    'TAG_UNKNOWN',
+  );
   const wrong = await put('local', 'three', digestOf(Buffer.from('x')));
   t.equal(wrong.headers['sepia-error'], 'DIGEST_MISMATCH');
   const bytes = Buffer.from(JSON.stringify(manifest('four')));
   const sha512 = digestOf(bytes, 'sha512');
   t.equal((await put('local', 'four', sha512)).status, 201);
   t.equal((await get(c, 'o2', sha512, 'upstream=local&repository=a/b')).status, 200);
-  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: [{ mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('y')), size: 1 }] }));
-  const missing = await c.call('o2', { method: 'PUT', path: '/v1/manifests?upstream=local&repository=a/b&reference=i', body: index, headers: { 'content-type': OCI_INDEX } });
+  const index = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: OCI_INDEX,
+      manifests: [{ mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('y')), size: 1 }],
+    }),
+  );
+  const missing = await c.call('o2', {
+    method: 'PUT',
+    path: '/v1/manifests?upstream=local&repository=a/b&reference=i',
+    body: index,
+    headers: { 'content-type': OCI_INDEX },
+  });
   t.equal(missing.headers['sepia-error'], 'MANIFEST_BLOB_MISSING');
-  t.equal((await c.call('o2', { method: 'GET', path: '/v1/tags?upstream=local&repository=no/such' })).status, 404);
+  t.equal(
+    (await c.call('o2', { method: 'GET', path: '/v1/tags?upstream=local&repository=no/such' })).status,
+    404,
+  );
 });
 
 t.test('the upstream tag list is merged and paged', async (t) => {

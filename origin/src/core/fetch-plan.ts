@@ -107,7 +107,7 @@ export class FetchPlan {
   /** A reader at `piece` that reads no further than `last`. */
   moveReader(id: number, piece: number, last = this.pieceCount - 1): void {
     const reader = this.#readers.get(id);
-    if (reader === undefined) this.#readers.set(id, { piece, last });
+    if (reader === undefined) this.#readers.set(id, { piece, last: Math.min(last, this.pieceCount - 1) });
     else reader.piece = piece;
   }
 

@@ -10,7 +10,7 @@ import { H_BLOB_SIZE, H_CLASS } from '@sepia/shared/wire/headers';
 import type { PeerEntry } from '@sepia/shared/wire/join';
 import type { Context } from 'koa';
 import type { Blobs, MetainfoSource } from '../net/blobs.ts';
-import type { BlobName } from '../net/fetch.ts';
+import type { BlobName } from '../net/fetch-parts.ts';
 import type { Links } from '../net/links.ts';
 import type { Members } from '../net/members.ts';
 import type { Replicator } from '../net/replicator.ts';

@@ -3,7 +3,7 @@ import { CodedError } from '@sepia/shared/errors';
 import { queryValue } from '@sepia/shared/http/signed';
 import { parseRepositoryName, type RepositoryName } from '@sepia/shared/names/repository';
 import type { Context } from 'koa';
-import type { BlobName } from '../net/fetch.ts';
+import type { BlobName } from '../net/fetch-parts.ts';
 import { H_HOP } from '../net/members.ts';
 
 /** `upstream` and `repository` of a request. @throws `REQUEST_INVALID`, `NAME_INVALID` */

@@ -5,7 +5,8 @@ import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
 import type { PeerEntry } from '@sepia/shared/wire/join';
 import { type Located, locate, type WhereState } from '../core/quorum.ts';
-import type { BlobName, Fetch } from './fetch.ts';
+import type { Fetch } from './fetch.ts';
+import type { BlobName } from './fetch-parts.ts';
 import type { Fetches } from './fetches.ts';
 import type { Links } from './links.ts';
 import { H_HOP, type Members, QUICK_MS, repositoryQuery } from './members.ts';
@@ -195,7 +196,12 @@ export class Blobs {
     const link = await links.require(name, signal);
     const whole = await this.#wholeMetainfo(name.digest);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
-    const fetch = fetches.begin(name, { wantAll: true, sizeHint: link.sizeBytes, adopt: known });
+    const fetch = fetches.begin(name, {
+      wantAll: true,
+      sizeHint: link.sizeBytes,
+      adopt: known,
+      hasPeers: peers.length > 0,
+    });
     await fetch.whenSized(signal);
     swarms.addPeers(name.digest, peers);
     return await this.#metainfoOf(fetch, name, signal);

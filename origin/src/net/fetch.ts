@@ -1,98 +1,58 @@
 import { randomBytes } from 'node:crypto';
-import { Bitfield } from '@sepia/shared/bitfield';
-import type { Digest } from '@sepia/shared/digest';
+import type { Bitfield } from '@sepia/shared/bitfield';
 import { CodedError, isCoded } from '@sepia/shared/errors';
-import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
-import type { Logger } from '@sepia/shared/log';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/shared/metainfo/tree';
-import type { RepositoryName } from '@sepia/shared/names/repository';
-import type { UpstreamBlob, UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
-import type { BlobStore } from '@sepia/shared/store/blob-store';
+import { PIECE_BYTES, pieceHash } from '@sepia/shared/metainfo/tree';
+import type { UpstreamBlob } from '@sepia/shared/registry/client/upstream-client';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
+import { FetchPace } from '../core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from '../core/fetch-plan.ts';
-import { errorWeight, retryDelayMs } from '../core/fetch-retry.ts';
+import {
+  type BlobName,
+  cachedAttrs,
+  type FetchDeps,
+  type FetchOptions,
+  knownPieces,
+  liesError,
+  storeUnsized,
+  wrongSize,
+} from './fetch-parts.ts';
+import { type OpenFetch, openFetch } from './fetch-reader.ts';
 import { News } from './news.ts';
-
-/** A blob under a repository of an upstream. */
-export interface BlobName {
-  readonly upstream: string;
-  readonly repository: RepositoryName;
-  readonly digest: Digest;
-}
-
-/** What a fetch tells the swarm of its blob. */
-export interface FetchEvents {
-  /** The size is known: the swarm may be joined. `leech`: pieces are wanted from it. */
-  started(fetch: Fetch, leech: boolean): void;
-  landed(fetch: Fetch, piece: number): void;
-  /** A new attempt dropped everything. */
-  restarted(fetch: Fetch): void;
-  /** Committed, or failed; the fetch is over. */
-  ended(fetch: Fetch): void;
-}
-
-export interface FetchDeps {
-  readonly store: BlobStore;
-  readonly client: UpstreamClient;
-  readonly log: Logger;
-  readonly nowMs: () => number;
-  readonly events: FetchEvents;
-  /** Counts bytes that came from the upstream. */
-  readonly onUpstreamBytes: (bytes: number) => void;
-}
-
-export interface FetchOptions {
-  /** Bytes of the blob as a manifest told, if known. */
-  readonly sizeHint: number | undefined;
-  /** False: only what readers ask for. */
-  readonly wantAll: boolean;
-  /** An open attempt of another leader to go on with. */
-  readonly adopt?: Metainfo;
-  /** Longest time without a byte, in ms. */
-  readonly progressMs: number;
-  /** A fetch for readers alone ends when there were none for this long, in ms. */
-  readonly lingerMs: number;
-}
+import { type PieceTail, streamPieces } from './piece-stream.ts';
 
 /** Attempts whose whole digest may be wrong before the upstream counts as lying. */
 const MAX_ATTEMPTS = 2;
-/** Time that the swarm gets for pieces that agents hold before the upstream is asked, in ms. */
-const SWARM_GRACE_MS = 2_000;
 const TICK_MS = 250;
+const NOTHING = new Uint8Array(0);
 
 type FetchState = 'sizing' | 'running' | 'final' | 'failed';
 
 /**
  * One blob on its way from the upstream: `sizing → running → final`, `failed` from the first two. Pieces are
- * hashed, written and told to the swarm as they land; a cut connection is resumed by Range.
+ * hashed, written and told to the swarm as they land; a cut connection is resumed by Range. `FetchPlan` decides
+ * what is asked for, `FetchPace` when and for how long.
  */
 export class Fetch {
   readonly name: BlobName;
   readonly #deps: FetchDeps;
   readonly #options: FetchOptions;
+  readonly #pace: FetchPace;
   readonly #news = new News();
   readonly #stopped = new AbortController();
   #connections = new AbortController();
   #state: FetchState = 'sizing';
   #error: CodedError | undefined;
+  #lastError: CodedError | undefined;
   #partial: PartialBlob | undefined;
   #plan: FetchPlan | undefined;
-  /** Bytes of a piece whose connection was cut. */
-  #tail: { piece: number; bytes: Uint8Array } | undefined;
+  #tail: PieceTail | undefined;
   #attempts = 1;
-  #conflicts = 0;
-  #failures = 0;
-  #retryAtMs = 0;
-  #lastError: CodedError | undefined;
-  #progressAtMs: number;
-  #swarmAtMs: number;
-  #busyAtMs: number;
   #readers = 0;
   #nextId = 1;
   #ticker: NodeJS.Timeout | undefined;
   #finishing = false;
-  #unsized = false;
+  #sizing = false;
   #wantAll: boolean;
 
   constructor(deps: FetchDeps, name: BlobName, options: FetchOptions) {
@@ -100,9 +60,7 @@ export class Fetch {
     this.name = name;
     this.#options = options;
     this.#wantAll = options.wantAll;
-    this.#progressAtMs = deps.nowMs();
-    this.#swarmAtMs = this.#progressAtMs;
-    this.#busyAtMs = this.#progressAtMs;
+    this.#pace = new FetchPace(options, deps.nowMs());
   }
 
   get state(): FetchState {
@@ -131,7 +89,7 @@ export class Fetch {
   }
 
   get upstreamConnections(): number {
-    return this.#plan?.connections ?? (this.#state === 'sizing' ? 1 : 0);
+    return this.#plan?.connections ?? (this.#sizing ? 1 : 0);
   }
 
   /** Begins; never rejects: see `state` and `error`. */
@@ -142,6 +100,7 @@ export class Fetch {
 
   /** From now on the whole blob is wanted, not only what readers ask for. */
   fetchAll(): void {
+    if (this.#wantAll) return;
     this.#wantAll = true;
     this.#plan?.setWantAll();
     this.#pump();
@@ -167,76 +126,38 @@ export class Fetch {
   async pieceFromSwarm(piece: number, bytes: Uint8Array): Promise<void> {
     if (this.#partial === undefined || this.#state !== 'running') throw new CodedError('STALE_ATTEMPT');
     await this.#partial.writePiece(piece, bytes);
-    this.#swarmAtMs = this.#deps.nowMs();
-    this.#landed(piece);
+    this.#landed(piece, true);
   }
 
   /** The blob as a reader sees it that reads no further than `lastPiece`. Close it. Only once sized. */
-  open(lastPiece?: number): ReadableBlob & { close(): Promise<void> } {
+  open(lastPiece?: number): OpenFetch {
     const partial = this.#partial;
     if (partial === undefined) throw new TypeError('fetch without size');
-    partial.retain();
     this.#readers += 1;
-    const { attempt } = partial.metainfo;
-    let closed = false;
-    const check = (): void => {
-      if (this.#error !== undefined) throw this.#error;
-      if (this.#state !== 'final' && partial.metainfo.attempt !== attempt)
-        throw new CodedError('STALE_ATTEMPT', { detail: { digest: this.name.digest } });
-    };
-    const isFinal = (): boolean => this.#state === 'final';
-    return {
-      digest: this.name.digest,
-      sizeBytes: partial.sizeBytes,
-      get isFinal() {
-        return isFinal();
+    return openFetch(this, partial.retain(), {
+      move: (id, piece) => {
+        this.#plan?.moveReader(id, piece, lastPiece);
+        this.#pump();
       },
-      readPiece: async (index, signal) => {
-        check();
-        while (!partial.have.has(index)) {
-          await this.#news.next(signal);
-          check();
-        }
-        return await partial.readPiece(index);
-      },
-      whenFinal: async (signal) => {
-        if (!this.#wantAll) this.fetchAll();
-        await this.whenFinal(signal);
-        check();
-      },
-      openReader: (piece) => {
-        const id = this.#nextId++;
-        const move = (to: number): void => {
-          this.#plan?.moveReader(id, to, lastPiece);
-          this.#pump();
-        };
-        move(piece);
-        return { move, close: () => this.#plan?.closeReader(id) };
-      },
-      close: async () => {
-        if (closed) return;
-        closed = true;
+      leave: (id) => this.#plan?.closeReader(id),
+      nextId: () => this.#nextId++,
+      closed: () => {
         this.#readers -= 1;
-        this.#busyAtMs = this.#deps.nowMs();
-        await partial.release();
+        this.#pace.readerLeft(this.#deps.nowMs());
       },
-    };
+    });
   }
 
   /** Ends it; what landed stays on disk. */
-  async stop(): Promise<void> {
+  stop(): void {
     this.#fail(new CodedError('DRAINING'));
   }
 
   async #begin(): Promise<void> {
-    const { adopt, sizeHint } = this.#options;
+    const { adopt, sizeHint, hasPeers } = this.#options;
     if (adopt !== undefined) {
       await this.#openPartial(adopt.sizeBytes, adopt);
-      const plan = this.#plan!;
-      const held = new Bitfield(plan.pieceCount);
-      for (let piece = 0; piece < plan.pieceCount; piece++)
-        if (this.#partial!.metainfo.knows(piece)) held.add(piece);
-      plan.avoid(held);
+      if (hasPeers === true) this.#plan!.avoid(knownPieces(this.#partial!.metainfo));
       this.#sized(true);
       return;
     }
@@ -250,12 +171,12 @@ export class Fetch {
 
   async #openPartial(sizeBytes: number, adopt?: Metainfo): Promise<void> {
     const { store } = this.#deps;
-    const partial = await store.openPartial(
-      this.name.digest,
-      sizeBytes,
-      adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) },
-    );
-    if (this.#state === 'failed') return await partial.release();
+    const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
+    const partial = await store.openPartial(this.name.digest, sizeBytes, init);
+    if (this.#state === 'failed') {
+      await partial.release();
+      throw this.#error;
+    }
     if (adopt !== undefined) await partial.learn(adopt);
     this.#partial = partial;
     this.#plan = new FetchPlan(sizeBytes, { wantAll: this.#wantAll, have: partial.have.clone() });
@@ -268,22 +189,22 @@ export class Fetch {
     this.#deps.events.started(this, leech);
     this.#news.tell();
     this.#pump();
-    if (this.#partial!.have.complete) void this.#finish();
   }
 
   #pump(): void {
     if (this.#state === 'final' || this.#state === 'failed' || this.#finishing) return;
-    if (this.#deps.nowMs() < this.#retryAtMs) return;
+    if (!this.#pace.mayTry(this.#deps.nowMs())) return;
     const plan = this.#plan;
     if (plan === undefined) {
-      if (this.#unsized) return;
-      this.#unsized = true;
-      void this.#run(async (signal) => await this.#fetchUnsized(signal)).finally(() => {
-        this.#unsized = false;
-      });
+      this.#pumpUnsized();
       return;
     }
-    if (plan.complete) return void this.#finish();
+    if (plan.complete) {
+      // Empty, or all of it was on disk.
+      this.#sized(false);
+      void this.#finish();
+      return;
+    }
     for (let job = this.#nextJob(plan); job !== undefined; job = this.#nextJob(plan)) {
       const id = this.#nextId++;
       const one = job;
@@ -295,11 +216,20 @@ export class Fetch {
     }
   }
 
+  #pumpUnsized(): void {
+    if (this.#sizing) return;
+    this.#sizing = true;
+    void this.#run(async (signal) => await this.#fetchUnsized(signal)).finally(() => {
+      this.#sizing = false;
+      this.#pump();
+    });
+  }
+
   /** Before the first answer the size is only believed: one connection asks, also where no reader is yet. */
   #nextJob(plan: FetchPlan): FetchJob | undefined {
     if (this.#state !== 'sizing') return plan.next();
     if (plan.connections > 0) return undefined;
-    return plan.next() ?? { start: 0, end: Math.min(1, plan.pieceCount), urgent: true };
+    return plan.next() ?? { start: 0, end: 1, urgent: true };
   }
 
   async #run(part: (signal: AbortSignal) => Promise<void>): Promise<void> {
@@ -314,71 +244,45 @@ export class Fetch {
 
   async #fetchJob(id: number, job: FetchJob, signal: AbortSignal): Promise<void> {
     const plan = this.#plan!;
-    const partial = this.#partial!;
-    const tail = this.#tail?.piece === job.start ? this.#tail.bytes : new Uint8Array(0);
+    const { sizeBytes } = this.#partial!;
+    const tail = this.#tail?.piece === job.start ? this.#tail.bytes : NOTHING;
     const start = job.start * PIECE_BYTES + tail.length;
     const toEnd = job.end >= plan.pieceCount;
     const ranged = start > 0 || !toEnd;
     const range = ranged ? { start, ...(toEnd ? {} : { end: job.end * PIECE_BYTES - 1 }) } : undefined;
-    const blob = await this.#deps.client.getBlob(
-      { repository: this.name.repository, digest: this.name.digest, range },
-      signal,
-    );
+    const { repository, digest } = this.name;
+    const blob = await this.#deps.client.getBlob({ repository, digest, range }, signal);
     try {
-      if (blob.sizeBytes !== undefined && blob.sizeBytes !== partial.sizeBytes)
-        throw this.#wrongSize(partial.sizeBytes, blob.sizeBytes);
+      if (blob.sizeBytes !== undefined && blob.sizeBytes !== sizeBytes) {
+        throw wrongSize(this.name, sizeBytes, blob.sizeBytes);
+      }
       if (ranged) plan.setRanges(blob.status === 'partial');
       this.#sized(false);
-      if (blob.status === 'whole' && ranged) {
-        // The upstream ignores Range: one connection brings all, from byte 0.
-        if (plan.connections > 1) return;
-        plan.opened(id, { start: 0, end: plan.pieceCount });
-        await this.#receive(id, blob, 0, new Uint8Array(0));
-      } else {
-        await this.#receive(id, blob, job.start, tail);
-      }
+      if (blob.status === 'partial' || !ranged) return await this.#receive(id, blob, job.start, tail);
+      // The upstream ignores Range: one connection brings all, from byte 0.
+      if (plan.connections > 1) return;
+      plan.opened(id, { start: 0, end: plan.pieceCount });
+      await this.#receive(id, blob, 0, NOTHING);
     } finally {
       blob.body.destroy();
     }
   }
 
   async #receive(id: number, blob: UpstreamBlob, firstPiece: number, head: Uint8Array): Promise<void> {
-    const { sizeBytes } = this.#partial!;
     const plan = this.#plan!;
-    const buffer = Buffer.allocUnsafe(PIECE_BYTES);
-    buffer.set(head);
-    let piece = firstPiece;
-    let fill = head.length;
-    let wanted = true;
-    try {
-      for await (const chunk of blob.body) {
-        this.#gotBytes(chunk.length);
-        for (let at = 0; at < chunk.length; ) {
-          if (piece >= plan.pieceCount) throw this.#wrongSize(sizeBytes, undefined);
-          const length = pieceLength(sizeBytes, piece);
-          const take = Math.min(length - fill, chunk.length - at);
-          buffer.set(chunk.subarray(at, at + take), fill);
-          fill += take;
-          at += take;
-          if (fill < length) continue;
-          await this.#pieceArrived(piece, buffer.subarray(0, length));
-          fill = 0;
-          piece += 1;
-          wanted = plan.delivered(id, piece - 1);
-          // The last bytes of an answer are read out, so that its connection is used again.
-          if (!wanted && piece < plan.pieceCount) return;
-        }
-      }
-      if (wanted && piece < plan.pieceCount && blob.sizeBytes === undefined) {
-        throw new CodedError('BACKEND_DOWN', {
-          message: 'upstream ended the body early',
-          detail: { digest: this.name.digest },
-        });
-      }
-    } finally {
-      if (fill > 0 && plan.ranges !== 'no' && piece < plan.pieceCount)
-        this.#tail = { piece, bytes: Uint8Array.prototype.slice.call(buffer, 0, fill) };
-    }
+    const { tail, error } = await streamPieces({
+      blob,
+      sizeBytes: this.#partial!.sizeBytes,
+      firstPiece,
+      head,
+      onBytes: (bytes) => this.#gotBytes(bytes),
+      onPiece: async (piece, bytes) => {
+        await this.#pieceArrived(piece, bytes);
+        return plan.delivered(id, piece);
+      },
+    });
+    if (tail !== undefined && plan.ranges !== 'no') this.#tail = tail;
+    if (error !== undefined) throw error;
   }
 
   async #pieceArrived(piece: number, bytes: Uint8Array): Promise<void> {
@@ -386,86 +290,78 @@ export class Fetch {
     const { metainfo } = partial;
     const hash = pieceHash(bytes);
     if (this.#tail?.piece === piece) this.#tail = undefined;
-    if (metainfo.knows(piece)) {
-      if (!metainfo.matches(piece, hash)) {
-        this.#conflicts += 1;
-        throw new CodedError('UPSTREAM_LIES', {
-          message: 'upstream sent other bytes than before',
-          detail: { digest: this.name.digest, piece },
-        });
-      }
-    } else {
-      metainfo.addHash(piece, hash);
+    if (!metainfo.knows(piece)) metainfo.addHash(piece, hash);
+    else if (!metainfo.matches(piece, hash)) {
+      this.#pace.conflict();
+      const detail = { digest: this.name.digest, piece };
+      throw new CodedError('UPSTREAM_LIES', { message: 'upstream sent other bytes than before', detail });
     }
     await partial.writePiece(piece, bytes);
-    this.#landed(piece);
+    this.#landed(piece, false);
   }
 
-  #landed(piece: number): void {
-    this.#progressAtMs = this.#deps.nowMs();
-    this.#failures = 0;
-    const fresh = this.#plan!.landed(piece);
-    if (fresh) this.#deps.events.landed(this, piece);
+  #landed(piece: number, fromSwarm: boolean): void {
+    this.#pace.landed(this.#deps.nowMs(), fromSwarm);
+    if (this.#plan!.landed(piece)) this.#deps.events.landed(this, piece);
     this.#news.tell();
     if (this.#plan!.complete) void this.#finish();
   }
 
-  /** An upstream that tells no length and no manifest to ask: nothing is shown before the whole blob is here. */
+  /** Nothing told the size before: the answer does, or nothing is shown before the whole blob is here. */
   async #fetchUnsized(signal: AbortSignal): Promise<void> {
-    const { client, store } = this.#deps;
     const { digest, repository } = this.name;
-    const blob = await client.getBlob({ repository, digest }, signal);
-    if (blob.sizeBytes !== undefined) {
+    const blob = await this.#deps.client.getBlob({ repository, digest }, signal);
+    try {
+      if (blob.sizeBytes === undefined) return await this.#storeUnsized(blob);
       await this.#openPartial(blob.sizeBytes);
-      if (this.#plan === undefined || this.#state === 'failed') return blob.body.destroy();
-      if (this.#plan.have.has(0) || !this.#wantAll) {
-        blob.body.destroy();
-        return this.#sized(false);
-      }
+      const plan = this.#plan!;
+      if (plan.have.has(0) || !this.#wantAll || plan.pieceCount === 0) return this.#sized(false);
       const id = this.#nextId++;
-      this.#plan.opened(id, { start: 0, end: this.#plan.pieceCount });
+      plan.opened(id, { start: 0, end: plan.pieceCount });
       this.#sized(false);
       try {
-        return await this.#receive(id, blob, 0, new Uint8Array(0));
+        await this.#receive(id, blob, 0, NOTHING);
       } finally {
-        this.#plan.closed(id);
-        blob.body.destroy();
-        queueMicrotask(() => this.#pump());
+        plan.closed(id);
       }
+    } finally {
+      blob.body.destroy();
     }
-    const upload = await store.createUpload(`fetch-${randomBytes(12).toString('hex')}`);
+  }
+
+  async #storeUnsized(blob: UpstreamBlob): Promise<void> {
     try {
-      for await (const chunk of blob.body) {
-        this.#gotBytes(chunk.length);
-        await upload.append(chunk);
-      }
-      await upload.commit(digest, this.#attrs());
+      await storeUnsized(this.#deps, this.name, blob, (bytes) => this.#gotBytes(bytes));
     } catch (error) {
-      await upload.drop();
       if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
-      if (this.#attempts >= MAX_ATTEMPTS) return this.#fail(this.#lies());
+      if (this.#attempts >= MAX_ATTEMPTS) return this.#fail(liesError(this.name));
       this.#attempts += 1;
-      throw this.#lies();
+      throw liesError(this.name);
     }
     this.#end('final');
   }
 
   #gotBytes(bytes: number): void {
     this.#deps.onUpstreamBytes(bytes);
-    this.#progressAtMs = this.#deps.nowMs();
+    this.#pace.progress(this.#deps.nowMs());
   }
 
   async #finish(): Promise<void> {
-    if (this.#finishing || this.#state !== 'running') return;
+    if (this.#state !== 'running') return;
+    await this.#alone(async () => {
+      const partial = this.#partial!;
+      if (!(await partial.verifyWhole())) return await this.#newAttempt();
+      await partial.commit(cachedAttrs(this.name));
+      this.#end('final');
+    });
+  }
+
+  /** Runs one step that no connection may be opened beside. */
+  async #alone(step: () => Promise<void>): Promise<void> {
+    if (this.#finishing) return;
     this.#finishing = true;
     try {
-      const partial = this.#partial!;
-      if (await partial.verifyWhole()) {
-        await partial.commit(this.#attrs());
-        this.#end('final');
-      } else {
-        await this.#newAttempt();
-      }
+      await step();
     } catch (error) {
       this.#fail(error);
     } finally {
@@ -475,25 +371,20 @@ export class Fetch {
   }
 
   async #newAttempt(): Promise<void> {
-    const { digest } = this.name;
-    this.#deps.log.warn(
-      { digest, upstream: this.name.upstream, attempt: this.#attempts },
-      'upstream sent content that does not match its digest',
-    );
+    const { digest, upstream } = this.name;
+    const partial = this.#partial!;
+    this.#deps.log.warn({ digest, upstream, attempt: this.#attempts }, 'upstream sent wrong content');
     this.#connections.abort(new CodedError('STALE_ATTEMPT'));
     this.#connections = new AbortController();
     if (this.#attempts >= MAX_ATTEMPTS) {
-      await this.#partial!.drop();
-      throw this.#lies();
+      await partial.drop();
+      throw liesError(this.name);
     }
     this.#attempts += 1;
-    this.#conflicts = 0;
     this.#tail = undefined;
-    await this.#partial!.replaceMetainfo(
-      Metainfo.open(digest, this.#partial!.sizeBytes, randomBytes(16).toString('hex')),
-    );
+    await partial.replaceMetainfo(Metainfo.open(digest, partial.sizeBytes, randomBytes(16).toString('hex')));
     this.#plan!.reset();
-    this.#progressAtMs = this.#deps.nowMs();
+    this.#pace.newAttempt(this.#deps.nowMs());
     this.#deps.events.restarted(this);
     this.#news.tell();
   }
@@ -501,79 +392,40 @@ export class Fetch {
   #connectionFailed(error: CodedError): void {
     if (this.#state === 'final' || this.#state === 'failed') return;
     this.#lastError = error;
-    this.#deps.log.debug(
-      { digest: this.name.digest, code: error.code, reason: error.message },
-      'upstream connection failed',
-    );
-    if (error.code === 'DISK_FULL' || error.code === 'INTERNAL') return this.#fail(error);
+    const { log, nowMs } = this.#deps;
+    log.debug({ digest: this.name.digest, code: error.code, reason: error.message }, 'connection failed');
     if (error.code === 'RANGE_INVALID') this.#plan?.setRanges(false);
-    if (this.#conflicts >= 2 && this.#state === 'running' && !this.#finishing) {
-      this.#finishing = true;
-      void this.#newAttempt()
-        .catch((cause: unknown) => this.#fail(cause))
-        .finally(() => {
-          this.#finishing = false;
-          this.#pump();
-        });
-      return;
-    }
-    if (errorWeight(error.code) === 'certain' && !(this.#plan?.avoiding ?? false)) return this.#fail(error);
-    const waitMs = retryDelayMs(this.#failures, error.detail['retryAfterSeconds']);
-    this.#failures += 1;
-    const nowMs = this.#deps.nowMs();
-    if (nowMs + waitMs > this.#progressAtMs + this.#options.progressMs) {
-      if (error.code === 'UPSTREAM_LIMITED') return this.#fail(error);
-    }
-    this.#retryAtMs = nowMs + waitMs;
-    if (waitMs < TICK_MS) setTimeout(() => this.#pump(), waitMs).unref();
+    const avoiding = this.#plan?.avoiding ?? false;
+    const next = this.#pace.failed(error.code, error.detail['retryAfterSeconds'], avoiding, nowMs());
+    if (next.type === 'fail') this.#fail(error);
+    else if (next.type === 'retry') setTimeout(() => this.#pump(), next.inMs).unref();
+    else if (this.#state === 'running') void this.#alone(async () => await this.#newAttempt());
   }
 
   #tick(): void {
-    const nowMs = this.#deps.nowMs();
     const plan = this.#plan;
-    if (plan?.avoiding === true && nowMs - this.#swarmAtMs > SWARM_GRACE_MS) plan.stopAvoiding();
-    const hungry =
-      this.#state === 'sizing' || plan?.hungry === true || (plan?.connections ?? 0) > 0 || this.#finishing;
-    if (!hungry) {
-      this.#progressAtMs = nowMs;
-      if (this.#readers > 0) this.#busyAtMs = nowMs;
-      if (nowMs - this.#busyAtMs > this.#options.lingerMs)
-        return this.#fail(new CodedError('NO_PEERS', { message: 'nobody reads this blob any more' }));
-    } else if (nowMs - this.#progressAtMs > this.#options.progressMs && !this.#finishing) {
-      return this.#fail(
-        this.#lastError ??
-          new CodedError('BACKEND_DOWN', {
-            message: `no byte from the upstream within ${this.#options.progressMs / 1000} s`,
-            detail: { upstream: this.name.upstream },
-          }),
-      );
-    }
+    if (this.#finishing) return;
+    const waiting = this.#state === 'sizing' || (plan?.connections ?? 0) > 0;
+    const facts = {
+      hungry: waiting || plan?.hungry === true,
+      readers: this.#readers,
+      avoiding: plan?.avoiding ?? false,
+    };
+    const verdict = this.#pace.tick(facts, this.#deps.nowMs());
+    if (verdict === 'stop-avoiding') plan?.stopAvoiding();
+    if (verdict === 'unwanted')
+      this.#fail(new CodedError('NO_PEERS', { message: 'nobody reads it any more' }));
+    if (verdict === 'late') this.#fail(this.#lastError ?? this.#silentError());
     this.#pump();
   }
 
-  #wrongSize(expected: number, found: number | undefined): CodedError {
-    return new CodedError('UPSTREAM_LIES', {
-      message: 'upstream has another size for this blob than its manifest says',
-      detail: { digest: this.name.digest, expected, found: found ?? 'more' },
+  #silentError(): CodedError {
+    const seconds = this.#options.progressMs / 1000;
+    const detail = { upstream: this.name.upstream, digest: this.name.digest };
+    return new CodedError('BACKEND_DOWN', {
+      message: `no byte from the upstream within ${seconds} s`,
+      detail,
     });
-  }
-
-  #lies(): CodedError {
-    return new CodedError('UPSTREAM_LIES', {
-      detail: { digest: this.name.digest, upstream: this.name.upstream },
-    });
-  }
-
-  #attrs(): {
-    class: 'cached';
-    provenance: { upstream: string; repository: string }[];
-    writtenBack: boolean;
-  } {
-    return {
-      class: 'cached',
-      provenance: [{ upstream: this.name.upstream, repository: this.name.repository }],
-      writtenBack: true,
-    };
   }
 
   #fail(cause: unknown): void {
@@ -589,12 +441,11 @@ export class Fetch {
     this.#news.tell();
     this.#deps.events.ended(this);
     const partial = this.#partial;
-    // The swarm and readers that were told just now may still take it over.
-    setImmediate(
-      () =>
-        void partial
-          ?.release()
-          .catch((error: unknown) => this.#deps.log.warn({ err: error }, 'partial not released')),
-    );
+    // Readers and the swarm that were told just now may still take it over.
+    setImmediate(() => {
+      partial
+        ?.release()
+        .catch((error: unknown) => this.#deps.log.warn({ err: error }, 'partial not released'));
+    });
   }
 }

@@ -3,7 +3,8 @@ import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
-import { type BlobName, Fetch, type FetchEvents } from './fetch.ts';
+import { Fetch } from './fetch.ts';
+import type { BlobName, FetchEvents, FetchView } from './fetch-parts.ts';
 import type { Upstreams } from './upstreams.ts';
 
 /** Most blobs that one origin fetches at once. */
@@ -54,7 +55,12 @@ export class Fetches {
    */
   begin(
     name: BlobName,
-    options: { readonly wantAll: boolean; readonly sizeHint: number | undefined; readonly adopt?: Metainfo },
+    options: {
+      readonly wantAll: boolean;
+      readonly sizeHint: number | undefined;
+      readonly adopt?: Metainfo;
+      readonly hasPeers?: boolean;
+    },
   ): Fetch {
     if (this.#stopped) throw new CodedError('DRAINING');
     const running = this.#running.get(name.digest);
@@ -81,9 +87,9 @@ export class Fetches {
     return fetch;
   }
 
-  async stop(): Promise<void> {
+  stop(): void {
     this.#stopped = true;
-    await Promise.all([...this.#running.values()].map(async (fetch) => await fetch.stop()));
+    for (const fetch of [...this.#running.values()]) fetch.stop();
   }
 
   #events(): FetchEvents {
@@ -96,7 +102,7 @@ export class Fetches {
     };
   }
 
-  #ended(fetch: Fetch): void {
+  #ended(fetch: FetchView): void {
     const { digest } = fetch.name;
     if (this.#running.get(digest) === fetch) this.#running.delete(digest);
     if (isCoded(fetch.error, 'UPSTREAM_LIES')) {

@@ -3,7 +3,7 @@ import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { Link, RecordStore } from '@sepia/shared/records/record-store';
 import { decideLinked } from '../core/quorum.ts';
-import type { BlobName } from './fetch.ts';
+import type { BlobName } from './fetch-parts.ts';
 import { type Members, QUICK_MS, repositoryQuery } from './members.ts';
 import type { Upstreams } from './upstreams.ts';
 

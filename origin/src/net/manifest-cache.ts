@@ -1,5 +1,11 @@
 import type { Digest } from '@sepia/shared/digest';
-import type { StoredManifest } from './manifests.ts';
+
+/** A manifest with the digest it was put or asked with. */
+export interface StoredManifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
 
 /** Manifests in memory by digest, least recently used first out. */
 export class ManifestCache {

@@ -8,21 +8,14 @@ import type { Reference } from '@sepia/shared/registry/route';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
 import { decideTag, staleAge } from '../core/tag-policy.ts';
 import type { Blobs } from './blobs.ts';
-import type { BlobName } from './fetch.ts';
+import type { BlobName } from './fetch-parts.ts';
 import type { LinkEntry, Links } from './links.ts';
-import { ManifestCache } from './manifest-cache.ts';
+import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { H_HOP, type Members, repositoryQuery } from './members.ts';
 import type { Replicator } from './replicator.ts';
 import { byBytes, isQuorumProblem, type TagName, type TagRecord, type Tags } from './tags.ts';
 import { readOnly } from './uploads.ts';
 import type { Upstreams } from './upstreams.ts';
-
-/** A manifest with the digest it was put or asked with. */
-export interface StoredManifest {
-  readonly digest: Digest;
-  readonly mediaType: string;
-  readonly bytes: Buffer;
-}
 
 export interface ManifestAnswer extends StoredManifest {
   /** Age in seconds, when the upstream did not confirm the tag. */

@@ -8,14 +8,14 @@ import type { BlobStore } from '@sepia/shared/store/blob-store';
 import type { Swarm, SwarmEngine } from '@sepia/shared/swarm/engine';
 import type { PeerEntry } from '@sepia/shared/wire/join';
 import { SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
-import type { Fetch, FetchEvents } from './fetch.ts';
+import type { FetchEvents, FetchView } from './fetch-parts.ts';
 
 /** Swarms that one origin is in at once; the one that nobody asked about for longest is left first. */
 const MAX_SWARMS = 256;
 
 interface Entry {
   readonly link: Swarm;
-  readonly fetch: Fetch | undefined;
+  readonly fetch: FetchView | undefined;
   handle: Promise<BlobHandle | undefined> | undefined;
   askedAtMs: number;
 }
@@ -57,29 +57,32 @@ export class Swarms implements FetchEvents {
     this.#entries.get(digest)?.link.addPeers(peers);
   }
 
-  started(fetch: Fetch, leech: boolean): void {
+  started(fetch: FetchView, leech: boolean): void {
     const { metainfo, have } = fetch;
     if (metainfo === undefined || have === undefined || metainfo.sizeBytes <= SMALL_BLOB_BYTES) return;
     this.#drop(fetch.name.digest);
     this.#join(metainfo, have, fetch, leech);
   }
 
-  landed(fetch: Fetch, piece: number): void {
+  landed(fetch: FetchView, piece: number): void {
     const entry = this.#entries.get(fetch.name.digest);
     if (entry?.fetch !== fetch) return;
     entry.link.metainfoChanged();
     entry.link.pieceLanded(piece);
   }
 
-  restarted(fetch: Fetch): void {
+  restarted(fetch: FetchView): void {
     if (this.#entries.get(fetch.name.digest)?.fetch === fetch) this.started(fetch, false);
   }
 
-  ended(fetch: Fetch): void {
+  ended(fetch: FetchView): void {
     const { digest } = fetch.name;
     const entry = this.#entries.get(digest);
     if (entry?.fetch !== fetch) return;
-    if (fetch.state !== 'final') return this.#drop(digest);
+    if (fetch.state !== 'final') {
+      this.#drop(digest);
+      return;
+    }
     entry.handle = this.#open(digest);
     entry.link.setLeech(false);
     entry.link.metainfoChanged();
@@ -103,7 +106,7 @@ export class Swarms implements FetchEvents {
     for (const digest of [...this.#entries.keys()]) this.#drop(digest);
   }
 
-  #join(metainfo: Metainfo, have: Bitfield, fetch: Fetch | undefined, leech: boolean): Entry | undefined {
+  #join(metainfo: Metainfo, have: Bitfield, fetch: FetchView | undefined, leech: boolean): Entry | undefined {
     const { digest } = metainfo;
     while (this.#entries.size >= MAX_SWARMS) {
       const oldest = [...this.#entries].find(

@@ -6,7 +6,7 @@ import { MAX_BLOB_BYTES } from '@sepia/shared/metainfo/metainfo';
 import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { BlobAttrs, BlobStore } from '@sepia/shared/store/blob-store';
 import type { UploadFile } from '@sepia/shared/store/upload-file';
-import type { BlobName } from './fetch.ts';
+import type { BlobName } from './fetch-parts.ts';
 import type { Links } from './links.ts';
 import type { Replicator } from './replicator.ts';
 import type { Upstreams } from './upstreams.ts';
