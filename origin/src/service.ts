@@ -129,7 +129,10 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   );
   stops.push('swarm engine', async () => await engine.stop());
   const peerAddresses: string[] = [];
-  for (const address of config['peer-listen']) peerAddresses.push((await engine.listen(address)).address);
+  for (const address of config['peer-listen']) {
+    const bound = await engine.listen(address);
+    peerAddresses.push(`${bound.address.includes(':') ? `[${bound.address}]` : bound.address}:${bound.port}`);
+  }
 
   const swarms = new Swarms({ engine, store, log, nowMs }, { idleMs: deadlines['swarm-idle'] });
   stops.push('swarms', async () => await swarms.stop());

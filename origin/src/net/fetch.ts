@@ -302,7 +302,7 @@ export class Fetch {
 
   #landed(piece: number, fromSwarm: boolean): void {
     this.#pace.landed(this.#deps.nowMs(), fromSwarm);
-    if (this.#plan!.landed(piece)) this.#deps.events.landed(this, piece);
+    if (this.#plan!.landed(piece) && !fromSwarm) this.#deps.events.landed(this, piece);
     this.#news.tell();
     if (this.#plan!.complete) void this.#finish();
   }
