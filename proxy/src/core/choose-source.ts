@@ -50,7 +50,7 @@ export function chooseSource(
   return { type: 'leader', originIds: ids([...open, ...owners, ...others]), isCertain: false, ...withSize };
 }
 
-/** How much has been learned: `all` there is to know, `holder` once a whole linked copy is known, else `little`. */
+/** How much has been learned: `all` there is to know, `holder` once a whole copy is known, else `little`. */
 export type Knowledge = 'all' | 'holder' | 'little';
 
 /**
@@ -64,7 +64,7 @@ export function judgeKnowledge(
   writeQuorum: number,
 ): Knowledge {
   if (silent.length === 0 || (silent.length < writeQuorum && silent.every(isSuspect))) return 'all';
-  return answers.some((one) => one.state === 'final' && one.linked) ? 'holder' : 'little';
+  return answers.some((one) => one.state === 'final') ? 'holder' : 'little';
 }
 
 function ids(answers: readonly Whereabouts[]): string[] {

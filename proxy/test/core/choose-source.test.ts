@@ -43,5 +43,6 @@ t.test('a silent suspect is not waited for, unless it could hold an acknowledged
   t.equal(judgeKnowledge(none, ['b', 'c'], suspects('b', 'c'), 2), 'little');
   t.equal(judgeKnowledge(none, ['b'], suspects('b'), 1), 'little');
   t.equal(judgeKnowledge([at('a', 'final', true)], ['b'], suspects(), 2), 'holder');
-  t.equal(judgeKnowledge([at('a', 'final', false)], ['b'], suspects(), 2), 'little');
+  t.equal(judgeKnowledge([at('a', 'final', false)], ['b'], suspects(), 2), 'holder');
+  t.equal(judgeKnowledge([at('a', 'open', true)], ['b'], suspects(), 2), 'little');
 });

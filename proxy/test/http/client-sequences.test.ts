@@ -2,8 +2,8 @@ import { Readable } from 'node:stream';
 import { digestOf } from '@sepia/shared/digest';
 import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
 import t, { type Test } from 'tap';
+import { Constellation } from '../../../test/support/constellation.ts';
 import { type Answer, ask, type Content, contentOf, manifestOf, randomContent } from '../support/client.ts';
-import { startCluster } from '../support/fake-cluster.ts';
 
 const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.v2+json',
@@ -23,15 +23,20 @@ interface Session {
   ): Promise<Answer>;
 }
 
-async function session(t: Test): Promise<Session> {
-  const { proxies } = await startCluster(t, { origins: 7, proxies: 3 });
+function session(cluster: Constellation): Session {
+  const urls = cluster.proxyUrls;
   let turn = 0;
   return {
     send: async (method, path, headers = {}, body) => {
-      const { url } = proxies[turn++ % proxies.length]!;
+      const url = urls[turn++ % urls.length]!;
       return await ask(url + path, method, body === undefined ? { headers } : { headers, body });
     },
   };
+}
+
+/** Clusters are disposed of before their folder goes, so not in a teardown. */
+function start(t: Test): Promise<Constellation> {
+  return Constellation.start(t.testdir(), { origins: 7, trackers: 0, proxies: 3, agents: 0 });
 }
 
 interface Image {
@@ -102,7 +107,8 @@ async function containerdPull(
 }
 
 t.test('containerd pushes and pulls', async (t) => {
-  const clients = await session(t);
+  await using cluster = await start(t);
+  const clients = session(cluster);
   const image = newImage();
   await containerdPush(t, clients, 't/python', image);
   await containerdPull(t, clients, 't/python', image, '');
@@ -115,7 +121,8 @@ t.test('containerd pushes and pulls', async (t) => {
 });
 
 t.test('docker pushes and pulls', async (t) => {
-  const { send } = await session(t);
+  await using cluster = await start(t);
+  const { send } = session(cluster);
   const image = newImage();
   const name = 't/python';
   t.equal((await send('GET', '/v2/')).status, 200);
@@ -159,7 +166,8 @@ t.test('docker pushes and pulls', async (t) => {
 });
 
 t.test('skopeo pushes, pulls and lists', async (t) => {
-  const { send } = await session(t);
+  await using cluster = await start(t);
+  const { send } = session(cluster);
   const image = newImage();
   const name = 'team/app';
   t.equal((await send('GET', '/v2/')).status, 200);
@@ -184,7 +192,8 @@ t.test('skopeo pushes, pulls and lists', async (t) => {
 });
 
 t.test('Harbor replicates, in chunks too', async (t) => {
-  const { send } = await session(t);
+  await using cluster = await start(t);
+  const { send } = session(cluster);
   const image = newImage();
   const name = 'library/app';
   for (const blob of [image.config, ...image.layers]) {
