@@ -54,6 +54,7 @@ async function clients(given) {
   // One file at a time: the clients share the machine's network and are timed.
   return await runTap(['test/processes/clients'], ['--jobs=1', '--timeout=600', ...given], node, {
     env: { SEPIA_TESTBED: testbed },
+    demandAll: process.env['CI'] === 'true',
   });
 }
 

@@ -50,12 +50,19 @@ export async function runTap(places, args, run, options = {}) {
     stdio: ['inherit', 'pipe', 'inherit'],
     onStart: (child) => child.stdout.pipe(parser),
   });
-  const failed = totals.failed === 0 && code !== 0 ? 1 : totals.failed;
+  const lost = options.demandAll === true ? totals.skipped : 0;
+  const failed = (totals.failed === 0 && code !== 0 ? 1 : totals.failed) + lost;
   const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
   process.stdout.write(
     `\n${files.length} files in ${seconds} s${totals.skipped === 0 ? '' : `, ${totals.skipped} skipped`}\n`,
   );
   process.stdout.write(`${totals.passed} passed, ${failed} failed\n`);
+  if (options.demandAll === true && totals.skipped > 0) {
+    process.stderr.write(
+      'sepia: a test was skipped where none may be; see "skipped" above for what is missing\n',
+    );
+    return 1;
+  }
   return code === 0 && failed > 0 ? 1 : code;
 }
 

@@ -65,7 +65,8 @@ export class MemberProcess {
   why(exit: Exit): string {
     const lines = logTail(this.#deps.log, this.#logFrom).split('\n');
     const own = lines.findLast((line) => line.startsWith(`sepia ${this.#deps.plan.role}: `));
-    if (own !== undefined) return own.slice(`sepia ${this.#deps.plan.role}: `.length);
+    if (own !== undefined)
+      return own.slice(`sepia ${this.#deps.plan.role}: `.length).replace(/^[A-Z_]+: /, '');
     const how = exit.signal === null ? `ended with exit ${exit.code}` : `was ended by ${exit.signal}`;
     const last = lines.findLast((line) => /^\w*Error\b/.test(line));
     return `${how}${last === undefined ? '' : ` (${last})`}; see ${this.#deps.log}`;

@@ -75,7 +75,7 @@ t.test('a member that refuses to start is named with its own line, and nothing i
   sign(root, 'origin-1', 'refuse');
   await t.rejects(supervisor.start(), {
     code: 'START_FAILED',
-    message: /^origin-1: START_FAILED: data: .* is in use by another process$/,
+    message: /^origin-1: data: .* is in use by another process$/,
   });
   await supervisor.stop();
   t.notOk(existsSync(join(root, 'cluster.json')));
