@@ -16,6 +16,10 @@ export type PieceSource = 'peer' | 'origin' | 'upstream';
 const NO_PROGRESS_MS = 20_000;
 const WATCH_EVERY_MS = 500;
 const FIND_AGAIN_MS = 200;
+/** A piece within this many of the fetch's front comes by itself. */
+const NEAR_PIECES = 4;
+/** How long a reader waits before the origin is asked to fetch out of order, in ms. */
+const URGE_AFTER_MS = 50;
 
 /** How a download learns who has the blob and what its pieces hash to. */
 export interface Guide {
@@ -23,6 +27,8 @@ export interface Guide {
   find(signal: AbortSignal): Promise<Finding>;
   /** More metainfo, or undefined when there is no news within the guide's own wait. */
   poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined>;
+  /** Asks the fetching origin for a piece that it has not reached yet; ends when that one has it. */
+  urge(sizeBytes: number, index: number, signal: AbortSignal): Promise<void>;
 }
 
 export interface Finding {
@@ -115,7 +121,14 @@ export class Download implements ReadableBlob {
 
   async readPiece(index: number, signal: AbortSignal): Promise<Uint8Array> {
     if (this.#state === 'failed') throw this.#error;
-    if (!this.have.has(index)) await this.#wait(this.#waitersOf(index), signal);
+    if (!this.have.has(index)) {
+      const urging = this.#urge(index, signal);
+      try {
+        await this.#wait(this.#waitersOf(index), signal);
+      } finally {
+        urging.abort();
+      }
+    }
     return await this.partial.readPiece(index);
   }
 
@@ -152,6 +165,20 @@ export class Download implements ReadableBlob {
     for (const waiter of this.#finals) waiter.reject(error);
     this.#waiters.clear();
     this.#finals.clear();
+  }
+
+  /** A piece far beyond what the origin has reached is fetched out of order there, if the upstream honours Range. */
+  #urge(index: number, signal: AbortSignal): AbortController {
+    const done = new AbortController();
+    const { metainfo } = this.partial;
+    if (metainfo.state !== 'open' || metainfo.knows(index) || index <= metainfo.knownPrefix + NEAR_PIECES) return done;
+    const stop = AbortSignal.any([signal, done.signal, this.#abort.signal]);
+    delay(URGE_AFTER_MS, stop)
+      .then(() => this.#deps.guide.urge(this.sizeBytes, index, stop))
+      .catch((error: unknown) => {
+        if (!stop.aborted) this.#deps.log.debug({ digest: this.digest, piece: index, err: error }, 'nobody could be urged');
+      });
+    return done;
   }
 
   #landed(index: number, source: PieceSource): void {

@@ -32,6 +32,8 @@ export class ClusterGuide implements Guide {
   readonly #name: BlobName;
   /** Set while metainfo comes straight from an owner. */
   #direct: Target | undefined;
+  /** Whom the tracker named, the holder or fetching leader first. */
+  #holders: readonly Target[] = [];
 
   constructor(deps: GuideDeps, name: BlobName) {
     this.#deps = deps;
@@ -65,7 +67,8 @@ export class ClusterGuide implements Guide {
         sizeBytes: answer.sizeBytes,
         targets: this.#deps.origins.ordered(answer.owners),
       };
-    const sources = this.#sources(this.#deps.origins.ordered(answer.owners), answer.sizeBytes);
+    this.#holders = this.#deps.origins.ordered(answer.owners);
+    const sources = this.#sources(this.#holders, answer.sizeBytes);
     const { peers } = answer;
     return {
       kind: 'swarm',
@@ -88,6 +91,20 @@ export class ClusterGuide implements Guide {
     if (this.#direct !== undefined)
       return await this.#deps.origins.poll(this.#name, known, POLL_MS, this.#direct, signal);
     return await this.#deps.trackers.poll(this.#name, known, POLL_MS, signal);
+  }
+
+  async urge(sizeBytes: number, index: number, signal: AbortSignal): Promise<void> {
+    let last: unknown = new CodedError('NO_PEERS');
+    for (const target of this.#holders.length > 0 ? this.#holders : this.#deps.origins.targets(this.#name)) {
+      try {
+        await this.#deps.origins.touch(this.#name, sizeBytes, index, target, signal);
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
+        last = error;
+      }
+    }
+    throw last;
   }
 
   /** One verified piece of a known blob from whoever owns it: repairs what rotted on disk. */

@@ -20,6 +20,10 @@ export class SourceGuide implements Guide {
     return Promise.resolve(this.finding);
   }
 
+  urge(): Promise<void> {
+    return Promise.resolve();
+  }
+
   async poll(_known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
     return await new Promise((_resolve, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });

@@ -96,6 +96,17 @@ export class OriginClient {
     });
   }
 
+  /** Reads the first byte of a piece: the fetching origin takes that piece out of order. */
+  async touch(name: BlobName, sizeBytes: number, index: number, target: Target, signal: AbortSignal): Promise<void> {
+    const start = Math.min(index * PIECE_BYTES, sizeBytes - 1);
+    await this.#health.watch(target, PIECE_TIMEOUT_MS, () =>
+      this.#client.bytes(
+        { url: target.url, method: 'GET', path: blobPath(name), headers: { range: `bytes=${start}-${start}` }, headersTimeoutMs: PIECE_TIMEOUT_MS, signal },
+        PIECE_BYTES,
+      ),
+    );
+  }
+
   /** Size of a blob, asked without a download. */
   async sizeBytes(name: BlobName, signal: AbortSignal): Promise<number> {
     const ask = async (target: Target, abort: AbortSignal): Promise<number> =>

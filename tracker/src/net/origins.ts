@@ -1,17 +1,19 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
 import { type CodedError, isCoded } from '@sepia/shared/errors';
+import { AnswerPace } from '@sepia/shared/http/answer-pace';
 import type { InternalClient } from '@sepia/shared/http/client';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { PeerEntry } from '@sepia/shared/wire/join';
 import type { Whereabouts } from '../core/locate.ts';
 
-/** An origin that does not say within this what it has counts as silent, in ms. */
-const WHERE_TIMEOUT_MS = 900;
+/** An origin that does not say within this what it has counts as silent, in ms; measured between the two. */
+const LEAST_SILENCE_MS = 900;
+const MOST_SILENCE_MS = 4_000;
 /** The leader may think this long before it knows the size, in ms: it has its own deadline of 10 s without progress. */
 const FETCH_HEADERS_MS = 60_000;
-/** Slack over the wait of a long-poll before the leader counts as gone, in ms. */
-const POLL_SLACK_MS = 700;
+/** Least slack over the wait of a long-poll before the leader counts as gone, in ms. */
+const LEAST_POLL_SLACK_MS = 700;
 
 /** A blob under a repository. */
 export interface BlobName {
@@ -24,6 +26,7 @@ export interface BlobName {
 export class Origins {
   readonly #cluster: Cluster;
   readonly #client: InternalClient;
+  readonly #pace = new AnswerPace();
 
   constructor(deps: { readonly cluster: Cluster; readonly client: InternalClient }) {
     this.#cluster = deps.cluster;
@@ -59,16 +62,18 @@ export class Origins {
   }
 
   async #where(originId: string, name: BlobName, signal: AbortSignal): Promise<Whereabouts> {
+    const timeoutMs = this.#pace.timeoutMs(LEAST_SILENCE_MS, MOST_SILENCE_MS);
+    const startedMs = performance.now();
     try {
-      const path = `/v1/blobs/${name.digest}/where?${query(name)}`;
       const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
         url: this.url(originId),
         method: 'GET',
-        path,
-        headersTimeoutMs: WHERE_TIMEOUT_MS,
-        bodyTimeoutMs: WHERE_TIMEOUT_MS,
-        signal,
+        path: `/v1/blobs/${name.digest}/where?${query(name)}`,
+        headersTimeoutMs: timeoutMs,
+        bodyTimeoutMs: timeoutMs,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
       });
+      this.#pace.note(performance.now() - startedMs);
       return { originId, ...answer };
     } catch {
       return { originId, state: 'silent' };
@@ -102,7 +107,7 @@ export class Origins {
       method: 'GET',
       path,
       headers: { 'if-none-match': known.etag },
-      headersTimeoutMs: waitMs + POLL_SLACK_MS,
+      headersTimeoutMs: waitMs + this.#pace.timeoutMs(LEAST_POLL_SLACK_MS, MOST_SILENCE_MS),
       bodyTimeoutMs: 5_000,
       signal,
     });
