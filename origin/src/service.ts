@@ -2,7 +2,6 @@ import Router from '@koa/router';
 import { Cluster } from '@sepia/shared/cluster/cluster';
 import { loadClusterDocument } from '@sepia/shared/cluster/document';
 import { readClusterKey } from '@sepia/shared/config/load';
-import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import { startAdmin } from '@sepia/shared/http/admin';
 import { createApp } from '@sepia/shared/http/app';
@@ -164,7 +163,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     fetches,
     swarms,
     upstreams,
-    onRotten: (digest: Digest, error: unknown) => repair.noteRotten(digest, error),
+    repair,
   });
   const tags = new Tags({ members, records, nowMs });
   const manifests = new Manifests({ members, store, blobs, links, tags, replicator, upstreams, log, nowMs });

@@ -4,6 +4,7 @@ import type { RequestState } from '@sepia/shared/http/app';
 import { parseRange } from '@sepia/shared/http/range';
 import { serveBlob } from '@sepia/shared/http/serve-blob';
 import { queryValue, readJson } from '@sepia/shared/http/signed';
+import { delay } from '@sepia/shared/lifecycle';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
 import { H_BLOB_SIZE, H_CLASS } from '@sepia/shared/wire/headers';
@@ -21,6 +22,9 @@ import { blobNameOf, goneSignal, isHop, numberOf } from './request.ts';
 
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
+/** The first hashes are told one by one, later ones gathered for this long, in ms. */
+const GATHER_MS = 15;
+const EAGER_HASHES = 8;
 /** Largest body of adopt: metainfo of a 1 TiB blob in base64 and its peers. */
 const MAX_ADOPT_BYTES = 48 * 1024 * 1024;
 /** A fetch fails by itself after 10 s without progress; this ends what hangs all the same. */
@@ -105,6 +109,7 @@ async function answerMetainfo(
       signal.throwIfAborted();
     }
     if (fetch.error !== undefined) throw fetch.error;
+    if (metainfo.knownCount > EAGER_HASHES) await delay(GATHER_MS);
     metainfo = fetch.metainfo ?? metainfo;
   }
   ctx.set('ETag', metainfo.etag);

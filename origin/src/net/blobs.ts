@@ -10,6 +10,7 @@ import type { BlobName } from './fetch-parts.ts';
 import type { Fetches } from './fetches.ts';
 import type { Links } from './links.ts';
 import { H_HOP, type Members, QUICK_MS, repositoryQuery } from './members.ts';
+import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
 import type { Swarms } from './swarms.ts';
 import type { Upstreams } from './upstreams.ts';
@@ -42,7 +43,7 @@ interface BlobsDeps {
   readonly fetches: Fetches;
   readonly swarms: Swarms;
   readonly upstreams: Upstreams;
-  readonly onRotten: (digest: Digest, error: unknown) => void;
+  readonly repair: Repair;
 }
 
 export interface OpenOptions {
@@ -62,7 +63,10 @@ export class Blobs {
 
   /** What is here, without side effect. */
   async where(name: BlobName): Promise<Where> {
-    const { store, fetches, links } = this.#deps;
+    const { store, fetches, links, repair } = this.#deps;
+    // A copy that is being mended is no "no": the answer must not lead to a 404.
+    if (repair.isMending(name.digest))
+      throw new CodedError('DISK_CORRUPT', { detail: { digest: name.digest } });
     const [stat, link] = await Promise.all([
       store.stat(name.digest),
       links.own(name.upstream, name.repository, name.digest),
@@ -230,7 +234,7 @@ export class Blobs {
   async #openStored(digest: Digest, mediaType: string | undefined): Promise<Opened | undefined> {
     const handle = await this.#deps.store.open(digest);
     if (handle === undefined) return undefined;
-    const blob = storedBlob(handle, (error) => this.#deps.onRotten(digest, error));
+    const blob = storedBlob(handle, (error) => this.#deps.repair.noteRotten(digest, error));
     return {
       type: 'local',
       blob,

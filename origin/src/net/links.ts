@@ -35,7 +35,8 @@ interface LinksDeps {
  */
 export class Links {
   readonly #deps: LinksDeps;
-  readonly #cache = new Map<string, { entry: LinkEntry; untilMs: number }>();
+  /** `written`: by a quorum write of this process; one that was only found may be on too few owners. */
+  readonly #cache = new Map<string, { entry: LinkEntry; written: boolean; untilMs: number }>();
   readonly #confirming = new Map<string, Promise<LinkEntry>>();
 
   constructor(deps: LinksDeps) {
@@ -70,7 +71,7 @@ export class Links {
 
   /** Writes links of one repository to W of its owners; the rest follows behind. @throws `QUORUM_LOST` */
   async write(entries: readonly LinkEntry[]): Promise<void> {
-    const fresh = entries.filter((entry) => !this.#isCached(entry));
+    const fresh = entries.filter((entry) => !this.#isWritten(entry));
     const [first] = fresh;
     if (first === undefined) return;
     const { owners, writeQuorum } = this.#deps.members.placement(shardKey(first.upstream, first.repository));
@@ -78,7 +79,7 @@ export class Links {
       for (let at = 0; at < fresh.length; at += MAX_LINKS)
         await this.#put(id, fresh.slice(at, at + MAX_LINKS));
     });
-    for (const entry of fresh) this.#remember(entry);
+    for (const entry of fresh) this.#remember(entry, true);
   }
 
   /** The link, or undefined if enough owners say that there is none. @throws `QUORUM_LOST` */
@@ -86,7 +87,7 @@ export class Links {
     const cached = this.#cache.get(keyOf(name));
     if (cached !== undefined && cached.untilMs > this.#deps.nowMs()) return cached.entry;
     const found = await this.#ask(name);
-    if (found !== undefined) this.#remember(found);
+    if (found !== undefined) this.#remember(found, false);
     return found;
   }
 
@@ -117,7 +118,7 @@ export class Links {
         const entry: LinkEntry = { ...name, sizeBytes };
         await this.write([entry]).catch((error: unknown) => {
           if (!isCoded(error, 'QUORUM_LOST')) throw error;
-          this.#remember(entry);
+          this.#remember(entry, false);
         });
         return entry;
       })().finally(() => this.#confirming.delete(key));
@@ -198,9 +199,9 @@ export class Links {
     });
   }
 
-  #isCached(entry: LinkEntry): boolean {
+  #isWritten(entry: LinkEntry): boolean {
     const cached = this.#cache.get(keyOf(entry));
-    if (cached === undefined || cached.untilMs <= this.#deps.nowMs()) return false;
+    if (cached?.written !== true || cached.untilMs <= this.#deps.nowMs()) return false;
     const known = cached.entry;
     return (
       (entry.sizeBytes ?? known.sizeBytes) === known.sizeBytes &&
@@ -208,10 +209,10 @@ export class Links {
     );
   }
 
-  #remember(entry: LinkEntry): void {
+  #remember(entry: LinkEntry, written: boolean): void {
     const key = keyOf(entry);
     this.#cache.delete(key);
-    this.#cache.set(key, { entry, untilMs: this.#deps.nowMs() + CACHE_MS });
+    this.#cache.set(key, { entry, written, untilMs: this.#deps.nowMs() + CACHE_MS });
     if (this.#cache.size > MAX_CACHED) this.#cache.delete(this.#cache.keys().next().value as string);
   }
 }

@@ -28,6 +28,10 @@ export class Repair {
     this.#deps = deps;
   }
 
+  isMending(digest: Digest): boolean {
+    return this.#running.has(digest);
+  }
+
   /** A read found a damaged piece: it is mended behind, the reader tries another source. */
   noteRotten(digest: Digest, error: unknown): void {
     if (!isCoded(error, 'DISK_CORRUPT') || this.#running.has(digest) || this.#running.size >= MAX_REPAIRS)
