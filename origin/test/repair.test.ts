@@ -12,10 +12,15 @@ t.test('a blob that rotted on disk is never served wrong, and is mended from ano
   const c = await startCluster(t, { origins: 3 });
   const blob = randomBytes(3 * MIB + 5);
   const digest = digestOf(blob);
-  t.equal((await c.call('o1', { method: 'PUT', path: `/v1/blobs/${digest}?${LOCAL}`, body: blob })).status, 201);
+  t.equal(
+    (await c.call('o1', { method: 'PUT', path: `/v1/blobs/${digest}?${LOCAL}`, body: blob })).status,
+    201,
+  );
   const state = async (): Promise<string> => {
     const answer = await c.call('o2', { method: 'GET', path: `/v1/blobs/${digest}/where?${LOCAL}` });
-    return answer.status === 200 ? (JSON.parse(answer.bytes.toString()) as { state: string }).state : String(answer.status);
+    return answer.status === 200
+      ? (JSON.parse(answer.bytes.toString()) as { state: string }).state
+      : String(answer.status);
   };
   await until(async () => (await state()) === 'final', 'o2 has its copy');
   await c.stop('o2');
@@ -24,10 +29,14 @@ t.test('a blob that rotted on disk is never served wrong, and is mended from ano
   await file.write(Buffer.from('rotten'), 0, 6, MIB + 100);
   await file.close();
   await c.start('o2');
-  const answer = await c.call('o2', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` }).catch((error: unknown) => error as Error);
+  const answer = await c
+    .call('o2', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` })
+    .catch((error: unknown) => error as Error);
   t.ok(answer instanceof Error, 'the body is cut before the bad piece');
   await until(async () => {
-    const got = await c.call('o2', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` }).catch(() => undefined);
+    const got = await c
+      .call('o2', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` })
+      .catch(() => undefined);
     return got !== undefined && got.status === 200 && got.bytes.equals(blob) && (await state()) === 'final';
   }, 'mended');
 });

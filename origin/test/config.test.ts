@@ -1,0 +1,75 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { silentLogger } from '@sepia/shared/log';
+import t, { type Test } from 'tap';
+import { createOrigin, loadOriginConfig } from '../src/index.ts';
+
+function write(t: Test, config: string, members: object[]): string {
+  const dir = t.testdir();
+  writeFileSync(join(dir, 'key'), 'ab'.repeat(32));
+  writeFileSync(
+    join(dir, 'cluster.yaml'),
+    JSON.stringify({ version: 1, members, upstreams: [{ name: 'local', mode: 'none' }] }),
+  );
+  const file = join(dir, 'origin.yaml');
+  writeFileSync(file, config);
+  return file;
+}
+
+const ORIGIN = { id: 'o1', role: 'origin', urls: ['http://127.0.0.1:1'] };
+const BASE = [
+  'data: d',
+  'cluster-key-file: key',
+  'cluster-document: cluster.yaml',
+  'listen: 127.0.0.1:0',
+  "peer-listen: ['127.0.0.1:0']",
+  'admin-listen: 127.0.0.1:0',
+];
+
+t.test('paths are relative to the file, defaults are there', async (t) => {
+  const file = write(
+    t,
+    ['id: o1', ...BASE, 'credentials: {hub: {username: u, password-file: secret}}'].join('\n'),
+    [ORIGIN],
+  );
+  const config = loadOriginConfig(file);
+  t.equal(config.data, join(file, '..', 'd'));
+  t.equal(config.credentials['hub']?.['password-file'], join(file, '..', 'secret'));
+  t.equal(config.deadlines['fetch-progress'], 10_000);
+  await t.rejects(createOrigin(config, { log: silentLogger() }), {
+    code: 'CONFIG_INVALID',
+    message: /credentials\.hub/,
+  });
+});
+
+t.test('what is wrong is named', async (t) => {
+  for (const [config, members, message] of [
+    [BASE, [ORIGIN], /^id: is missing/],
+    [['id: o2', ...BASE], [ORIGIN], /^id: "o2" is not in .*cluster\.yaml/],
+    [['id: o1', ...BASE], [{ ...ORIGIN, role: 'proxy' }], /^id: "o1" has role proxy/],
+    [['id: o1', ...BASE, 'typo: 1'], [ORIGIN], /unknown key typo/],
+    [['id: o1', ...BASE, "deadlines: {fetch-progress: '10'}"], [ORIGIN], /deadlines\.fetch-progress/],
+    [
+      ['id: o1', ...BASE.filter((line) => !line.startsWith('peer')), 'peer-listen: []'],
+      [ORIGIN],
+      /peer-listen/,
+    ],
+  ] as const) {
+    const file = write(t, config.join('\n'), [...members]);
+    const start = async (): Promise<unknown> =>
+      await createOrigin(loadOriginConfig(file), { log: silentLogger() });
+    await t.rejects(start(), { code: 'CONFIG_INVALID', message }, String(message));
+  }
+});
+
+t.test('ready, metrics, and a clean stop', async (t) => {
+  const file = write(t, ['id: o1', ...BASE].join('\n'), [ORIGIN]);
+  const origin = await createOrigin(loadOriginConfig(file), { log: silentLogger() });
+  t.equal((await fetch(`${origin.adminUrl}/readyz`)).status, 200);
+  t.match(await (await fetch(`${origin.adminUrl}/metrics`)).text(), /sepia_origin_upstream_bytes_total/);
+  t.match(origin.peerAddresses[0], /^127\.0\.0\.1:\d+$/);
+  await origin.stop();
+  await origin.stop();
+  const again = await createOrigin(loadOriginConfig(file), { log: silentLogger() });
+  await again.stop();
+});
