@@ -119,6 +119,9 @@ function drawRow(pen, row, peer, swarm, width, colour) {
     pen.globalAlpha = 0.25 + 0.75 * fullness;
     pen.fillRect(NAME_PX + column * step, top, Math.max(1, step - gap), ROW_PX);
   }
+  pen.globalAlpha = 0.45;
+  // Only a number is known: a plain bar, no grid that would claim to know which pieces.
+  if (peer.cells.length === 0) pen.fillRect(NAME_PX, top, (room * peer.have) / swarm.pieces, ROW_PX);
   pen.globalAlpha = 1;
   pen.fillStyle = colour('--quiet');
   const share = peer.peerBytes + peer.originBytes;

@@ -23,7 +23,7 @@ export interface MemberView {
 export interface PeerView {
   readonly id: string;
   readonly role: 'agent' | 'origin';
-  /** One hex digit per column, see `fullnessCells`. */
+  /** One hex digit per column, see `fullnessCells`; empty when only the number of pieces is known. */
   readonly cells: string;
   readonly have: number;
   readonly peerBytes: number;
@@ -74,9 +74,10 @@ export function clusterView(
     upstreamBytes += number(answer['upstreamBytes']) ?? 0;
     for (const node of list(answer['nodes'])) noteNode(nodes, record(node));
     for (const swarm of list(answer['swarms'])) noteSwarm(swarms, record(swarm));
-    if (member.role === 'origin')
-      for (const fetch of list(answer['fetches'])) noteFetch(swarms, member.id, record(fetch));
   }
+  for (const { id, role, answer } of asked)
+    if (role === 'origin')
+      for (const fetch of list(record(answer)['fetches'])) noteFetch(swarms, id, record(fetch));
   const shown = [...swarms.values()].slice(0, MAX_SWARMS).map(swarmView);
   const peers = shown.flatMap((swarm) => swarm.peers);
   return {
@@ -132,7 +133,10 @@ function noteSwarm(swarms: Map<string, Draft>, facts: Record<string, unknown>): 
     notePeer(draft, text(record(peer)['nodeId']), 'agent', record(peer));
 }
 
+/** An origin's fetch is a row of its swarm; one that has ended makes no swarm of its own. */
 function noteFetch(swarms: Map<string, Draft>, originId: string, facts: Record<string, unknown>): void {
+  const isOver = facts['state'] === 'final' || facts['state'] === 'failed';
+  if (isOver && !swarms.has(String(facts['digest']))) return;
   const draft = draftOf(swarms, facts);
   if (draft !== undefined) notePeer(draft, originId, 'origin', facts);
 }
@@ -143,13 +147,14 @@ function notePeer(
   role: PeerView['role'],
   facts: Record<string, unknown>,
 ): void {
-  const have = text(facts['have'], MAX_PIECES / 4) ?? '';
   if (id === undefined || draft.peers.has(id)) return;
+  const count = number(facts['have']);
+  const have = text(facts['have'], MAX_PIECES / 4) ?? '';
   draft.peers.set(id, {
     id,
     role,
-    cells: fullnessCells(have, draft.pieces),
-    have: countPieces(have, draft.pieces),
+    cells: count === undefined ? fullnessCells(have, draft.pieces) : '',
+    have: count === undefined ? countPieces(have, draft.pieces) : Math.min(Math.floor(count), draft.pieces),
     peerBytes: number(facts['peerBytes']) ?? 0,
     originBytes: number(facts['originBytes']) ?? 0,
   });
@@ -180,9 +185,9 @@ function memberView(asked: AskedMember): MemberView {
     up: asked.answer !== undefined,
     ...optional('zone', asked.zone),
     ...optional('version', typeof version === 'number' ? String(version) : text(version)),
-    ...optional('uptimeSeconds', number(answer['uptimeSeconds'])),
+    ...optional('uptimeSeconds', number(answer['uptimeSeconds']) ?? inSeconds(number(answer['uptimeMs']))),
     ...optional('blobs', number(answer['blobs'])),
-    ...optional('usedBytes', number(answer['usedBytes'])),
+    ...optional('usedBytes', number(answer['usedBytes']) ?? number(answer['storedBytes'])),
   };
 }
 
@@ -196,6 +201,10 @@ function noteNode(nodes: Map<string, MemberView>, facts: Record<string, unknown>
     ...optional('zone', text(facts['zone'])),
     ...optional('blobs', number(facts['seeds'])),
   });
+}
+
+function inSeconds(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.round(ms / 1000);
 }
 
 function optional<K extends string, V>(key: K, value: V | undefined): { [key in K]?: V } {

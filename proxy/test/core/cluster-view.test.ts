@@ -66,6 +66,32 @@ t.test('members, nodes, swarms and totals are gathered', async (t) => {
   t.same(view.totals, { peerBytes: 10, originBytes: 5, upstreamBytes: 50, nodes: 1 });
 });
 
+t.test(
+  'an origin that tells numbers only is shown without a grid, its ended fetches not at all',
+  async (t) => {
+    const fetch = { digest: DIGEST, sizeBytes: 8, pieces: 4, have: 3 };
+    const view = (state: string) =>
+      clusterView(
+        [
+          {
+            id: 'o1',
+            role: 'origin',
+            answer: { uptimeMs: 4_400, storedBytes: 9, fetches: [{ ...fetch, state }] },
+          },
+        ],
+        1,
+        0,
+      );
+    const running = view('running');
+    t.same(running.members[0], { id: 'o1', role: 'origin', up: true, uptimeSeconds: 4, usedBytes: 9 });
+    t.equal(running.swarms[0]?.peers[0]?.cells, '');
+    t.equal(running.swarms[0]?.peers[0]?.have, 3);
+    t.equal(running.swarms[0]?.progress, 0.75);
+    t.same(view('final').swarms, []);
+    t.same(view('failed').swarms, []);
+  },
+);
+
 t.test('any answer at all gives a view', async (t) => {
   fc.assert(
     fc.property(fc.jsonValue(), fc.jsonValue(), fc.jsonValue(), (any, nodes, swarms) => {
