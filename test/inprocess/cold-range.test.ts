@@ -8,9 +8,9 @@ const MIB = 1024 * 1024;
 t.test('the end of a cold blob is there long before the whole blob', async (t) => {
   const upstream = await FakeUpstream.start();
   t.teardown(() => upstream.stop());
-  const image = makeImage({ layers: [40 * MIB], seed: 'cold-range' });
+  const image = makeImage({ layers: [20 * MIB], seed: 'cold-range' });
   upstream.push('team/app', image, 'v1');
-  upstream.misbehave({ kind: 'blob', does: { type: 'slow', bytesPerSec: 6 * MIB } });
+  upstream.misbehave({ kind: 'blob', does: { type: 'slow', bytesPerSec: 8 * MIB } });
   await using cluster = await Constellation.start(t.testdir(), {
     agents: 2,
     upstreams: [{ name: 'up', url: upstream.url, mode: 'pull-through' }],

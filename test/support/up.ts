@@ -61,6 +61,14 @@ export class Up {
     return new Up(child, dir, JSON.parse(readFileSync(file, 'utf8')) as ClusterFile);
   }
 
+  /** A member as `cluster.json` names it now: a restarted one has another pid than at first. */
+  member(name: string): UpMember {
+    const now = JSON.parse(readFileSync(join(this.#dir, 'cluster.json'), 'utf8')) as ClusterFile;
+    const found = [...now.origins, ...now.trackers, ...now.proxies, ...now.agents].find((one) => one.name === name);
+    if (found === undefined) throw new Error(`no member ${name} in cluster.json`);
+    return found;
+  }
+
   /** Bytes that an agent counted, by source. */
   async bytesOf(agent: UpMember): Promise<Record<string, number>> {
     return await metricBySource(agent.adminUrl, 'sepia_agent_bytes_total');

@@ -1,0 +1,137 @@
+import { chmodSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { delay } from '@sepia/shared/lifecycle';
+import t from 'tap';
+import { must, type Output, quietly, run, testbed, whyNoClients } from '../../support/testbed.ts';
+
+const ROOT = resolve(import.meta.dirname, '../../..');
+const why = whyNoClients();
+const NAME = 'sepia-compose';
+const PREFIX = 'sc';
+const READY_MS = 180_000;
+const SERVICES = 13;
+
+t.test(
+  'the compose cluster: push to a proxy, pull at each agent, pull through',
+  { skip: why ?? false, timeout: 600_000 },
+  async (t) => {
+    const dir = t.testdir();
+    process.env['PREFIX'] = PREFIX;
+    t.teardown(() => quietly('netns.sh', ['down']));
+    await testbed('netns.sh', ['up', '2']);
+    t.teardown(() => quietly('dockerd.sh', ['stop', NAME]));
+    await testbed('dockerd.sh', ['start', NAME, '--netns', `${PREFIX}0`, '--live-network']);
+    const env = {
+      DOCKER_HOST: /DOCKER_HOST=(\S+)/.exec((await testbed('dockerd.sh', ['env', NAME])).stdout)![1]!,
+      DOCKER_BUILDKIT: '0',
+      COMPOSE_DOCKER_CLI_BUILD: '0',
+      REGISTRY_IMAGE: 'test-registry',
+      SEPIA_IMAGE: 'sepia-under-test',
+    };
+    const docker = async (...args: string[]): Promise<Output> => await must('docker', args, env);
+
+    await importBase(dir, env);
+    await docker(
+      'build',
+      '--network',
+      'none',
+      '--build-arg',
+      'BASE=test-base',
+      '-f',
+      join(ROOT, 'docker/Dockerfile'),
+      '-t',
+      env.SEPIA_IMAGE,
+      ROOT,
+    );
+
+    const folder = join(dir, 'compose');
+    cpSync(join(ROOT, 'docker'), folder, { recursive: true });
+    writeFileSync(join(folder, 'cluster-key'), `${'5e'.repeat(32)}\n`);
+    chmodSync(join(folder, 'cluster-key'), 0o644);
+    const compose = async (...args: string[]): Promise<Output> =>
+      await must('docker-compose', ['-f', join(folder, 'compose.yaml'), '-p', 'sepia', ...args], env);
+    t.teardown(
+      async () =>
+        void (await run(
+          'docker-compose',
+          ['-f', join(folder, 'compose.yaml'), '-p', 'sepia', 'down', '--timeout', '5'],
+          env,
+        )),
+    );
+    await compose('up', '-d');
+    await untilReady(docker);
+
+    await t.test('what is pushed to a proxy comes from every agent', async (t) => {
+      await docker('tag', 'test-base', '127.0.0.1:17310/my/base:v1');
+      await docker('push', '127.0.0.1:17310/my/base:v1');
+      const digests = new Set<string>();
+      for (let agent = 0; agent < 5; agent += 1) {
+        const { stdout } = await docker('pull', `127.0.0.1:${17_000 + 10 * agent}/my/base:v1`);
+        digests.add(/Digest: (\S+)/.exec(stdout)?.[1] ?? `agent ${agent + 1}: none`);
+      }
+      t.equal(digests.size, 1, [...digests].join(', '));
+    });
+
+    await t.test('the registry behind is read through by name', async (t) => {
+      await docker('tag', 'test-registry', '127.0.0.1:5000/tools/registry:v1');
+      await docker('push', '127.0.0.1:5000/tools/registry:v1');
+      const { stdout } = await docker('pull', '127.0.0.1:17020/registry.local/tools/registry:v1');
+      t.match(stdout, /Digest: sha256:[0-9a-f]{64}/);
+      const write = await run('docker', ['push', '127.0.0.1:17020/registry.local/tools/registry:v1'], env);
+      t.not(write.code, 0, 'an agent takes no push');
+    });
+
+    await t.test('all is drained at the end', async (t) => {
+      await compose('stop', '--timeout', '15');
+      const { stdout } = await docker('ps', '-a', '--format', '{{.Names}} {{.Status}}');
+      const members = stdout
+        .trim()
+        .split('\n')
+        .filter((line) => !line.includes('registry'));
+      t.equal(members.length, SERVICES - 1);
+      t.same(
+        members.filter((line) => !line.includes('Exited (0)')),
+        [],
+      );
+    });
+  },
+);
+
+/** A base without network: the C libraries of Node and of docker-registry, and a second image that runs the latter. */
+async function importBase(dir: string, env: Readonly<Record<string, string>>): Promise<void> {
+  const registry = (await must('which', ['docker-registry'])).stdout.trim();
+  const libraries = new Set<string>();
+  for (const program of [process.execPath, registry]) {
+    for (const [, path] of (await must('ldd', [program])).stdout.matchAll(/(\/\S+) \(0x/g))
+      libraries.add(path!);
+  }
+  const extra = join(dir, 'base');
+  mkdirSync(join(extra, 'etc/registry'), { recursive: true });
+  mkdirSync(join(extra, 'tmp'));
+  writeFileSync(join(extra, 'etc/passwd'), 'root:x:0:0:root:/:/\n');
+  writeFileSync(
+    join(extra, 'etc/registry/config.yml'),
+    'version: 0.1\nstorage: { filesystem: { rootdirectory: /tmp/registry } }\nhttp: { addr: ":5000" }\n',
+  );
+  const tar = join(dir, 'base.tar');
+  const relative = [...libraries, registry].map((path) => path.slice(1));
+  await must('tar', ['-chf', tar, '-C', '/', ...relative, '-C', extra, 'etc', 'tmp']);
+  await must('docker', ['import', tar, 'test-base'], env);
+  const entry = `ENTRYPOINT ["${registry}","serve","/etc/registry/config.yml"]`;
+  await must('docker', ['import', '-c', entry, tar, 'test-registry'], env);
+}
+
+async function untilReady(docker: (...args: string[]) => Promise<Output>): Promise<void> {
+  const deadlineMs = performance.now() + READY_MS;
+  for (;;) {
+    const { stdout } = await docker('ps', '--format', '{{.Names}} {{.Status}}');
+    const lines = stdout.trim().split('\n');
+    if (
+      lines.filter((line) => line.includes('(healthy)')).length === SERVICES - 1 &&
+      lines.length === SERVICES
+    )
+      return;
+    if (performance.now() > deadlineMs) throw new Error(`not ready:\n${stdout}`);
+    await delay(1_000);
+  }
+}
