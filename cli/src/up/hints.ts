@@ -9,7 +9,7 @@ export function whatNext(cluster: ClusterFile, clusterJson: string): string {
     '',
     `The cluster is ready: ${cluster.origins.length} origins, ${cluster.trackers.length} trackers, ${cluster.proxies.length} proxies, ${cluster.agents.length} agents.`,
     '',
-    `  look      ${proxy.url}/    and  ./sepia status --cluster ${clusterJson}`,
+    `  look      ${proxy.url}/ui/    and  ./sepia status --cluster ${clusterJson}`,
   ];
   if (first.mode === 'none')
     lines.push(
