@@ -64,7 +64,8 @@ t.test('Retry-After as number and as date, bounded', async (t) => {
   t.equal(retryAfterSeconds('Mon, 31 Dec 2029 00:00:00 GMT', nowMs), 0);
   t.equal(retryAfterSeconds('99999999', nowMs), 600);
   t.equal(retryAfterSeconds(['3', '4'], nowMs), 3);
-  for (const bad of [undefined, '', 'soon', '-5x']) t.equal(retryAfterSeconds(bad, nowMs), undefined, String(bad));
+  for (const bad of [undefined, '', 'soon', '-5x'])
+    t.equal(retryAfterSeconds(bad, nowMs), undefined, String(bad));
 });
 
 t.test('a pause lasts as long as the longest that was asked for, per kind', async (t) => {

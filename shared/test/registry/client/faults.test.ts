@@ -1,4 +1,6 @@
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { HttpListener } from '@sepia/shared/http/listener';
+import { UPSTREAM_CLIENT_DEFAULTS } from '@sepia/shared/registry/client/queries';
 import t from 'tap';
 import { type Misbehaviour, makeImage, seededBytes } from '../../../../test/support/fake-upstream.ts';
 import { FAKE_TLS } from '../../../../test/support/fake-upstream-tls.ts';
@@ -46,6 +48,41 @@ t.test('a chunked body that is cut fails too', async (t) => {
   upstream.misbehave({ does: { type: 'cut', afterBytes: 1000 } });
   const { body } = await clientOf(t, upstream.url).getBlob({ repository, digest }, soon());
   await failure(readAll(body), 'BACKEND_DOWN');
+});
+
+t.test('a part that is longer or shorter than its Content-Range is not believed', async (t) => {
+  for (const [sent, code, taken] of [
+    [8, 'UPSTREAM_LIES', 0],
+    [3, 'BACKEND_DOWN', 3],
+  ] as const) {
+    const listener = await HttpListener.start(
+      (_req, res) => {
+        res.writeHead(206, { 'content-range': 'bytes 5-9/100' });
+        res.end(Buffer.alloc(sent));
+      },
+      '127.0.0.1:0',
+      'listen',
+    );
+    t.teardown(() => listener.stop(0));
+    const { body } = await clientOf(t, listener.url).getBlob(
+      { repository, digest: IMAGE.config, range: { start: 5, end: 9 } },
+      soon(),
+    );
+    let found = 0;
+    const read = async (): Promise<void> => {
+      for await (const chunk of body) found += chunk.length;
+    };
+    await failure(read(), code);
+    t.equal(found, taken, `${sent} bytes for 5`);
+  }
+});
+
+t.test('the deadlines of the design are the defaults', async (t) => {
+  t.match(UPSTREAM_CLIENT_DEFAULTS, {
+    connectTimeoutMs: 3_000,
+    headersTimeoutMs: 10_000,
+    bodyTimeoutMs: 10_000,
+  });
 });
 
 t.test('a slow body with progress is not cut', async (t) => {
