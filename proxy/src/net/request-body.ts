@@ -49,6 +49,26 @@ export class RequestBody extends Readable {
     return this.#isComplete || this.readableLength > 0;
   }
 
+  /** True once a byte is there, false when the body ended without one. Rejects when the client cuts it. */
+  async hasBytes(signal: AbortSignal): Promise<boolean> {
+    this.#req.resume();
+    while (this.#receivedBytes === 0 && !this.#isComplete) {
+      if (this.errored !== null) throw this.errored;
+      await new Promise<void>((resolve, reject) => {
+        const settle = (): void => {
+          for (const name of ['data', 'end', 'close', 'error'] as const) this.#req.off(name, settle);
+          signal.removeEventListener('abort', settle);
+          if (signal.aborted) reject(signal.reason);
+          else resolve();
+        };
+        for (const name of ['data', 'end', 'close', 'error'] as const) this.#req.once(name, settle);
+        signal.addEventListener('abort', settle, { once: true });
+        if (signal.aborted) settle();
+      });
+    }
+    return this.#receivedBytes > 0;
+  }
+
   override _read(): void {
     this.#req.resume();
   }

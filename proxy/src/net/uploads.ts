@@ -137,20 +137,24 @@ export class Uploads {
     const { stream, contentLength, contentRange } = body;
     stream.once('error', (error) => abort.abort(error));
     const endWatch = watchFlow(stream, this.#limits, () => this.#origins.alive(originId, ALIVE_MS), abort);
-    const call: OriginRequest = {
-      method,
-      path,
-      headers: {
-        'content-type': 'application/octet-stream',
-        ...(contentLength === undefined ? {} : { 'content-length': String(contentLength) }),
-        ...(contentRange === undefined ? {} : { 'content-range': contentRange }),
-      },
-      ...(contentLength === 0 ? {} : { body: stream }),
-      headersTimeoutMs: 0,
-      signal: AbortSignal.any([abort.signal, signal]),
-    };
+    const either = AbortSignal.any([abort.signal, signal]);
     try {
       if (stream.errored !== null) throw stream.errored;
+      // A chunked body without a byte would be sent, and signed, as another length than it has.
+      const isEmpty =
+        contentLength === 0 || (contentLength === undefined && !(await stream.hasBytes(either)));
+      const call: OriginRequest = {
+        method,
+        path,
+        headers: {
+          'content-type': 'application/octet-stream',
+          ...(isEmpty || contentLength === undefined ? {} : { 'content-length': String(contentLength) }),
+          ...(contentRange === undefined ? {} : { 'content-range': contentRange }),
+        },
+        ...(isEmpty ? {} : { body: stream }),
+        headersTimeoutMs: 0,
+        signal: either,
+      };
       return await this.#origins.call(originId, call);
     } finally {
       endWatch();

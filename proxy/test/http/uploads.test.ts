@@ -75,6 +75,25 @@ t.test('a body without length is streamed', async (t) => {
   t.equal((await ask(at(url, begun, content.digest), 'PUT')).status, 201);
 });
 
+t.test('a chunked body without a byte is an empty one', async (t) => {
+  const { proxies } = await startCluster(t);
+  const { url } = proxies[0]!;
+  const empty = contentOf(Buffer.alloc(0));
+  const begun = await ask(`${url}/v2/app/blobs/uploads/`, 'POST');
+  const raw = async (method: string, path: string): Promise<string> => {
+    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    socket.write(
+      `${method} ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
+    );
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks).toString().split('\r\n')[0]!;
+  };
+  t.match(await raw('PATCH', String(begun.headers.location)), '202');
+  t.match(await raw('PUT', `${begun.headers.location}?digest=${empty.digest}`), '201');
+  t.match(await raw('POST', `/v2/app/blobs/uploads/?digest=${empty.digest}`), '201');
+});
+
 t.test('a whole body on an empty session goes straight to an owner', async (t) => {
   const { proxies, origins, cluster } = await startCluster(t, { origins: 7 });
   const { url } = proxies[0]!;
