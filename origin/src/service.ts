@@ -209,7 +209,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
   uploadRoutes(router, { uploads, links, upstreams, stopping: stopping.signal });
-  recordRoutes(router, { cluster, records, links, tags, manifests, status });
+  recordRoutes(router, { cluster, records, links, tags, manifests, upstreams, status });
 
   const app = createApp({ log, onRequest: metrics.onRequest });
   const signed = requireSigned(new CallVerifier(clusterKey), nowMs);

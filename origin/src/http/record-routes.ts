@@ -11,7 +11,9 @@ import { H_STALE } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { LinkEntry, Links } from '../net/links.ts';
 import type { Manifests } from '../net/manifests.ts';
+import { listTags } from '../net/tag-lists.ts';
 import type { Tags } from '../net/tags.ts';
+import type { Upstreams } from '../net/upstreams.ts';
 import { named } from './blob-routes.ts';
 import { LINKS_BODY } from './messages.ts';
 import { isHop, numberOf, repositoryOf, required } from './request.ts';
@@ -25,6 +27,7 @@ export interface RecordRouteDeps {
   readonly links: Links;
   readonly tags: Tags;
   readonly manifests: Manifests;
+  readonly upstreams: Upstreams;
   readonly status: () => Promise<unknown>;
 }
 
@@ -34,7 +37,7 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
   router.put('/manifests', async (context) => await putManifest(deps, named(context, 'manifest-put')));
   router.get('/tags', async (context) => {
     const ctx = named(context, 'tags');
-    const tags = await deps.manifests.listTags(repositoryOf(ctx));
+    const tags = await listTags(deps, repositoryOf(ctx));
     const last = queryValue(ctx, 'last');
     const behind = last === undefined ? tags : tags.filter((tag) => tag > last);
     const n = numberOf(ctx, 'n', Number.MAX_SAFE_INTEGER);

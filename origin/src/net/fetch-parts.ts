@@ -113,3 +113,11 @@ export function wrongSize(name: BlobName, expected: number, found: number): Code
     detail: { digest: name.digest, expected, found },
   });
 }
+
+/** Nothing came from the upstream for too long. */
+export function silentError(name: BlobName, progressMs: number): CodedError {
+  return new CodedError('BACKEND_DOWN', {
+    message: `no byte from the upstream within ${progressMs / 1000} s`,
+    detail: { upstream: name.upstream, digest: name.digest },
+  });
+}

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import type { Bitfield } from '@sepia/shared/bitfield';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { toCoded } from '@sepia/shared/http/app';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PIECE_BYTES, pieceHash } from '@sepia/shared/metainfo/tree';
-import type { UpstreamBlob } from '@sepia/shared/registry/client/upstream-client';
+import { pieceHash } from '@sepia/shared/metainfo/tree';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
 import { FetchPace } from '../core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from '../core/fetch-plan.ts';
+import { type ReceiveParts, runFetchJob, runUnsized } from './fetch-job.ts';
 import {
   type BlobName,
   cachedAttrs,
@@ -14,17 +15,15 @@ import {
   type FetchOptions,
   knownPieces,
   liesError,
-  storeUnsized,
-  wrongSize,
+  silentError,
 } from './fetch-parts.ts';
 import { type OpenFetch, openFetch } from './fetch-reader.ts';
 import { News } from './news.ts';
-import { type PieceTail, streamPieces } from './piece-stream.ts';
+import type { PieceTail } from './piece-stream.ts';
 
 /** Attempts whose whole digest may be wrong before the upstream counts as lying. */
 const MAX_ATTEMPTS = 2;
 const TICK_MS = 250;
-const NOTHING = new Uint8Array(0);
 
 type FetchState = 'sizing' | 'running' | 'final' | 'failed';
 
@@ -118,9 +117,7 @@ export class Fetch {
   }
 
   /** Resolves at the next change of anything. */
-  async changed(signal: AbortSignal): Promise<void> {
-    await this.#news.next(signal);
-  }
+  readonly changed = (signal: AbortSignal): Promise<void> => this.#news.next(signal);
 
   /** A verified piece of the swarm; `bytes` must not change before it resolves. */
   async pieceFromSwarm(piece: number, bytes: Uint8Array): Promise<void> {
@@ -195,20 +192,16 @@ export class Fetch {
     if (this.#state === 'final' || this.#state === 'failed' || this.#finishing) return;
     if (!this.#pace.mayTry(this.#deps.nowMs())) return;
     const plan = this.#plan;
-    if (plan === undefined) {
-      this.#pumpUnsized();
-      return;
-    }
+    if (plan === undefined) return void this.#pumpUnsized();
     if (plan.complete) {
       // Empty, or all of it was on disk.
       this.#sized(false);
-      void this.#finish();
-      return;
+      return void this.#finish();
     }
     for (let job = this.#nextJob(plan); job !== undefined; job = this.#nextJob(plan)) {
       const id = this.#nextId++;
+      plan.opened(id, job);
       const one = job;
-      plan.opened(id, one);
       void this.#run(async (signal) => await this.#fetchJob(id, one, signal)).finally(() => {
         plan.closed(id);
         this.#pump();
@@ -237,52 +230,26 @@ export class Fetch {
     try {
       await part(signal);
     } catch (error) {
-      if (signal.aborted) return;
-      this.#connectionFailed(isCoded(error) ? error : new CodedError('INTERNAL', { cause: error }));
+      if (!signal.aborted) this.#connectionFailed(toCoded(error));
     }
+  }
+
+  #jobParts(id: number) {
+    return {
+      sizeBytes: this.#partial!.sizeBytes,
+      plan: this.#plan!,
+      id,
+      onBytes: (bytes: number) => this.#gotBytes(bytes),
+      onPiece: async (piece: number, bytes: Uint8Array) => await this.#pieceArrived(piece, bytes),
+      onTail: (tail: PieceTail) => {
+        this.#tail = tail;
+      },
+    };
   }
 
   async #fetchJob(id: number, job: FetchJob, signal: AbortSignal): Promise<void> {
-    const plan = this.#plan!;
-    const { sizeBytes } = this.#partial!;
-    const tail = this.#tail?.piece === job.start ? this.#tail.bytes : NOTHING;
-    const start = job.start * PIECE_BYTES + tail.length;
-    const toEnd = job.end >= plan.pieceCount;
-    const ranged = start > 0 || !toEnd;
-    const range = ranged ? { start, ...(toEnd ? {} : { end: job.end * PIECE_BYTES - 1 }) } : undefined;
-    const { repository, digest } = this.name;
-    const blob = await this.#deps.client.getBlob({ repository, digest, range }, signal);
-    try {
-      if (blob.sizeBytes !== undefined && blob.sizeBytes !== sizeBytes) {
-        throw wrongSize(this.name, sizeBytes, blob.sizeBytes);
-      }
-      if (ranged) plan.setRanges(blob.status === 'partial');
-      this.#sized(false);
-      if (blob.status === 'partial' || !ranged) return await this.#receive(id, blob, job.start, tail);
-      // The upstream ignores Range: one connection brings all, from byte 0.
-      if (plan.connections > 1) return;
-      plan.opened(id, { start: 0, end: plan.pieceCount });
-      await this.#receive(id, blob, 0, NOTHING);
-    } finally {
-      blob.body.destroy();
-    }
-  }
-
-  async #receive(id: number, blob: UpstreamBlob, firstPiece: number, head: Uint8Array): Promise<void> {
-    const plan = this.#plan!;
-    const { tail, error } = await streamPieces({
-      blob,
-      sizeBytes: this.#partial!.sizeBytes,
-      firstPiece,
-      head,
-      onBytes: (bytes) => this.#gotBytes(bytes),
-      onPiece: async (piece, bytes) => {
-        await this.#pieceArrived(piece, bytes);
-        return plan.delivered(id, piece);
-      },
-    });
-    if (tail !== undefined && plan.ranges !== 'no') this.#tail = tail;
-    if (error !== undefined) throw error;
+    const parts = { client: this.#deps.client, name: this.name, signal, onSized: () => this.#sized(false) };
+    await runFetchJob({ ...this.#jobParts(id), ...parts }, job, this.#tail);
   }
 
   async #pieceArrived(piece: number, bytes: Uint8Array): Promise<void> {
@@ -309,36 +276,26 @@ export class Fetch {
 
   /** Nothing told the size before: the answer does, or nothing is shown before the whole blob is here. */
   async #fetchUnsized(signal: AbortSignal): Promise<void> {
-    const { digest, repository } = this.name;
-    const blob = await this.#deps.client.getBlob({ repository, digest }, signal);
-    try {
-      if (blob.sizeBytes === undefined) return await this.#storeUnsized(blob);
-      await this.#openPartial(blob.sizeBytes);
+    const onBytes = (bytes: number): void => this.#gotBytes(bytes);
+    const onSize = async (sizeBytes: number): Promise<ReceiveParts | undefined> => {
+      await this.#openPartial(sizeBytes);
       const plan = this.#plan!;
-      if (plan.have.has(0) || !this.#wantAll || plan.pieceCount === 0) return this.#sized(false);
+      const usable = this.#wantAll && !plan.have.has(0) && !plan.complete;
       const id = this.#nextId++;
-      plan.opened(id, { start: 0, end: plan.pieceCount });
+      if (usable) plan.opened(id, { start: 0, end: plan.pieceCount });
       this.#sized(false);
-      try {
-        await this.#receive(id, blob, 0, NOTHING);
-      } finally {
-        plan.closed(id);
-      }
-    } finally {
-      blob.body.destroy();
-    }
-  }
-
-  async #storeUnsized(blob: UpstreamBlob): Promise<void> {
+      return usable ? this.#jobParts(id) : undefined;
+    };
     try {
-      await storeUnsized(this.#deps, this.name, blob, (bytes) => this.#gotBytes(bytes));
+      const { client, store } = this.#deps;
+      const outcome = await runUnsized({ client, store, name: this.name, signal, onBytes, onSize });
+      if (outcome === 'stored') this.#end('final');
     } catch (error) {
       if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
-      if (this.#attempts >= MAX_ATTEMPTS) return this.#fail(liesError(this.name));
       this.#attempts += 1;
+      if (this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
       throw liesError(this.name);
     }
-    this.#end('final');
   }
 
   #gotBytes(bytes: number): void {
@@ -415,22 +372,13 @@ export class Fetch {
     if (verdict === 'stop-avoiding') plan?.stopAvoiding();
     if (verdict === 'unwanted')
       this.#fail(new CodedError('NO_PEERS', { message: 'nobody reads it any more' }));
-    if (verdict === 'late') this.#fail(this.#lastError ?? this.#silentError());
+    if (verdict === 'late') this.#fail(this.#lastError ?? silentError(this.name, this.#options.progressMs));
     this.#pump();
-  }
-
-  #silentError(): CodedError {
-    const seconds = this.#options.progressMs / 1000;
-    const detail = { upstream: this.name.upstream, digest: this.name.digest };
-    return new CodedError('BACKEND_DOWN', {
-      message: `no byte from the upstream within ${seconds} s`,
-      detail,
-    });
   }
 
   #fail(cause: unknown): void {
     if (this.#state === 'final' || this.#state === 'failed') return;
-    this.#error = isCoded(cause) ? cause : new CodedError('INTERNAL', { cause });
+    this.#error = toCoded(cause);
     this.#end('failed');
   }
 

@@ -13,8 +13,9 @@ import type { LinkEntry, Links } from './links.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { H_HOP, type Members, repositoryQuery } from './members.ts';
 import type { Replicator } from './replicator.ts';
-import { byBytes, isQuorumProblem, type TagName, type TagRecord, type Tags } from './tags.ts';
+import { isQuorumProblem, type TagName, type TagRecord, type Tags } from './tags.ts';
 import { readOnly } from './uploads.ts';
+import { isPassing, upstreamError } from './upstream-failure.ts';
 import type { Upstreams } from './upstreams.ts';
 
 export interface ManifestAnswer extends StoredManifest {
@@ -26,8 +27,6 @@ export interface ManifestAnswer extends StoredManifest {
 const REVALIDATE_MS = 3_000;
 const ASK_MS = 10_000;
 const FORWARD_MS = 15_000;
-/** Pages of an upstream's tag list that are read. */
-const MAX_TAG_PAGES = 100;
 const CACHE_BYTES = 64 * 1024 * 1024;
 
 interface ManifestsDeps {
@@ -109,36 +108,6 @@ export class Manifests {
     const stored = { digest, mediaType, bytes };
     this.#cache.put(stored);
     return stored;
-  }
-
-  /** Tags of a repository, sorted; in pull-through the upstream's own list and ours. @throws `REPOSITORY_UNKNOWN` */
-  async listTags(name: {
-    readonly upstream: string;
-    readonly repository: RepositoryName;
-  }): Promise<string[]> {
-    const client = this.#deps.upstreams.client(name.upstream);
-    const kept = async (): Promise<string[]> => await this.#deps.tags.list(name.upstream, name.repository);
-    if (client === undefined) {
-      const found = await kept();
-      if (found.length > 0) return found;
-      throw new CodedError('REPOSITORY_UNKNOWN', { detail: { repository: name.repository } });
-    }
-    const signal = AbortSignal.timeout(FORWARD_MS);
-    const all = new Set<string>();
-    try {
-      let last: string | undefined;
-      for (let page = 0; page < MAX_TAG_PAGES; page++) {
-        const { tags, next } = await client.listTags({ repository: name.repository, n: 1000, last }, signal);
-        for (const tag of tags) all.add(tag);
-        if (next === undefined || next === last) break;
-        last = next;
-      }
-    } catch (error) {
-      const known = await kept().catch(() => []);
-      if (known.length === 0 || !isPassing(error)) throw upstreamError(error, name.upstream);
-      for (const tag of known) all.add(tag);
-    }
-    return [...all].sort(byBytes);
   }
 
   async #byTag(name: TagName, hop: boolean): Promise<ManifestAnswer> {
@@ -385,23 +354,4 @@ function descriptorLinks(
 
 function unknownTag(name: { readonly repository: string; readonly tag: Tag }): CodedError {
   return new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
-}
-
-/** True for a failure that may pass: a stale answer is better than none. */
-function isPassing(error: unknown): boolean {
-  return (
-    isCoded(error) &&
-    (error.code === 'BACKEND_DOWN' || error.code === 'UPSTREAM_LIMITED' || error.code === 'UPSTREAM_LIES')
-  );
-}
-
-function upstreamError(thrown: unknown, upstream: string): CodedError {
-  if (isCoded(thrown)) return thrown;
-  if ((thrown as { name?: unknown })?.name === 'TimeoutError')
-    return new CodedError('BACKEND_DOWN', {
-      message: `upstream ${upstream} did not answer in time`,
-      detail: { upstream },
-      cause: thrown,
-    });
-  return new CodedError('INTERNAL', { cause: thrown });
 }
