@@ -3,8 +3,8 @@ import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/shared/errors';
 import { type FlowLimits, judgeFlow } from '../core/upload.ts';
 
-/** Bytes of a request body held at once. */
-const BUFFER_BYTES = 256 * 1024;
+/** Chunks of a request body held at once; Node reads up to 64 KiB per chunk. */
+const BUFFER_CHUNKS = 4;
 const WATCH_EVERY_MS = 250;
 /** A request that was refused before its end is read on this long, so that the client sees the answer, in ms. */
 const DRAIN_MS = 5_000;
@@ -12,15 +12,18 @@ const DRAIN_MS = 5_000;
 /**
  * A request's body as a stream for an origin, with back-pressure and without ever destroying the client's socket:
  * the client must still see our answer. Knows for whom it waits.
+ *
+ * In object mode, since the HTTP client turns a byte stream that has already ended into a body with length, while
+ * the call was signed as chunked.
  */
 export class RequestBody extends Readable {
   readonly #req: IncomingMessage;
-  #takenBytes = 0;
   #receivedBytes = 0;
+  #receivedChunks = 0;
   #isComplete = false;
 
   constructor(req: IncomingMessage) {
-    super({ highWaterMark: BUFFER_BYTES });
+    super({ objectMode: true, highWaterMark: BUFFER_CHUNKS });
     this.#req = req;
     req.on('data', this.#onData);
     req.once('end', this.#onEnd);
@@ -34,10 +37,9 @@ export class RequestBody extends Readable {
     return this.#receivedBytes;
   }
 
-  /** Bytes that the origin took. */
-  get takenBytes(): number {
-    this.#takenBytes = this.#receivedBytes - this.readableLength;
-    return this.#takenBytes;
+  /** Chunks that the origin took. */
+  get takenChunks(): number {
+    return this.#receivedChunks - this.readableLength;
   }
 
   get isComplete(): boolean {
@@ -82,6 +84,7 @@ export class RequestBody extends Readable {
 
   readonly #onData = (chunk: Buffer): void => {
     this.#receivedBytes += chunk.length;
+    this.#receivedChunks += 1;
     if (!this.push(chunk)) this.#req.pause();
   };
 
@@ -104,14 +107,14 @@ export function watchFlow(
   isAlive: () => boolean,
   abort: AbortController,
 ): () => void {
-  let [taken, received] = [body.takenBytes, body.receivedBytes];
+  let [taken, received] = [body.takenChunks, body.receivedBytes];
   let clientMovedMs = performance.now();
   let originMovedMs = clientMovedMs;
   const timer = setInterval(() => {
     const nowMs = performance.now();
     if (body.receivedBytes !== received) clientMovedMs = nowMs;
-    if (body.takenBytes !== taken || !body.waitsForOrigin) originMovedMs = nowMs;
-    [taken, received] = [body.takenBytes, body.receivedBytes];
+    if (body.takenChunks !== taken || !body.waitsForOrigin) originMovedMs = nowMs;
+    [taken, received] = [body.takenChunks, body.receivedBytes];
     const figures = {
       clientIdleMs: nowMs - clientMovedMs,
       originIdleMs: nowMs - originMovedMs,

@@ -75,6 +75,18 @@ t.test('a body without length is streamed', async (t) => {
   t.equal((await ask(at(url, begun, content.digest), 'PUT')).status, 201);
 });
 
+t.test('a chunked body that has ended before it is sent on stays chunked', async (t) => {
+  const { proxies } = await startCluster(t);
+  const { url } = proxies[0]!;
+  for (let round = 0; round < 20; round++) {
+    const content = randomContent(1 + round * 7_000);
+    const begun = await ask(`${url}/v2/app/blobs/uploads/`, 'POST');
+    const patched = await ask(at(url, begun), 'PATCH', { body: Readable.from([content.bytes]) });
+    t.equal(patched.status, 202, `round ${round}`);
+    t.equal((await ask(at(url, begun, content.digest), 'PUT')).status, 201, `round ${round}`);
+  }
+});
+
 t.test('a chunked body without a byte is an empty one', async (t) => {
   const { proxies } = await startCluster(t);
   const { url } = proxies[0]!;
