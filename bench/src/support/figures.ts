@@ -1,0 +1,18 @@
+/** Middle value; of an even count the lower one. */
+export function median(values: readonly number[]): number {
+  return percentile(values, 50);
+}
+
+/** Nearest-rank percentile. */
+export function percentile(values: readonly number[], percent: number): number {
+  if (values.length === 0) throw new TypeError('no values');
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1)]!;
+}
+
+export function round(value: number, digits = 3): number {
+  return Math.round(value * 10 ** digits) / 10 ** digits;
+}
+
+export const MIB = 2 ** 20;
+export const GIB = 2 ** 30;

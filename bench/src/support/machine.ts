@@ -1,0 +1,70 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
+import { delay } from '@sepia/shared/lifecycle';
+
+/** Clock ticks per second of `/proc/PID/stat`; the kernel's ABI fixes it. */
+const TICKS = 100;
+
+interface CpuTimes {
+  readonly idle: number;
+  readonly total: number;
+}
+
+/** CPU seconds (user and system) that a process and its threads used so far. */
+export function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS;
+}
+
+/** Peak resident memory of a process, in MiB. */
+export function peakRssMiB(pid: number): number {
+  const found = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return Math.round(Number(found![1]) / 1024);
+}
+
+/** Measures the share of CPU time of the whole machine that nobody used. */
+export class IdleMeter {
+  readonly #from = machineTimes();
+
+  /** Percent since the meter was made. */
+  percent(): number {
+    const now = machineTimes();
+    return Math.round((100 * (now.idle - this.#from.idle)) / Math.max(1, now.total - this.#from.total));
+  }
+}
+
+/** Waits until the machine was `percent` idle for 2 s in a row, at most `limitMs`; returns the last figure. */
+export async function quietMachine(percent = 85, limitMs = 120_000): Promise<number> {
+  const deadline = Date.now() + limitMs;
+  for (;;) {
+    const meter = new IdleMeter();
+    await delay(2_000);
+    const idle = meter.percent();
+    if (idle >= percent || Date.now() > deadline) return idle;
+  }
+}
+
+/** What a figure depends on besides the code. */
+export function machineFacts(): Record<string, unknown> {
+  const git = (...args: string[]): string =>
+    execFileSync('git', args, { cwd: import.meta.dirname, encoding: 'utf8' }).trim();
+  return {
+    date: new Date().toISOString(),
+    node: process.version,
+    cpu: cpus()[0]?.model,
+    cores: cpus().length,
+    commit: git('rev-parse', '--short', 'HEAD'),
+    changed: git('status', '--porcelain', '--', '../../..')
+      .split('\n')
+      .some((line) => /\.ts$/.test(line)),
+    load: loadavg().map((one) => Math.round(one * 100) / 100),
+  };
+}
+
+function machineTimes(): CpuTimes {
+  const [line = ''] = readFileSync('/proc/stat', 'utf8').split('\n');
+  const times = line.trim().split(/\s+/).slice(1, 9).map(Number);
+  return { idle: times[3]! + times[4]!, total: times.reduce((sum, one) => sum + one, 0) };
+}
