@@ -21,6 +21,22 @@ const BACK_TO_SOURCE = z
   })
   .prefault({});
 
+const DEADLINES = z
+  .strictObject({
+    'first-piece': duration()
+      .prefault('120s')
+      .describe(
+        'Longest wait for the first verified piece of an answer; downloads without progress fail long before.',
+      ),
+    'download-progress': duration()
+      .prefault('20s')
+      .describe('A download that gets no piece for this long fails its readers; keep it below body-stall.'),
+    'body-stall': duration()
+      .prefault('30s')
+      .describe('An answer that makes no verified progress for this long is cut.'),
+  })
+  .prefault({});
+
 /** Config file of an agent. */
 export const AGENT_CONFIG = z.strictObject({
   ...COMMON_KEYS,
@@ -43,6 +59,7 @@ export const AGENT_CONFIG = z.strictObject({
     .describe('Swarm addresses told to peers, if they differ from peer-listen.'),
   cache: CACHE_KEYS.describe('Disk cache.'),
   'back-to-source': BACK_TO_SOURCE.describe('What to do when the whole cluster is silent.'),
+  deadlines: DEADLINES.describe('How long things may take.'),
 });
 
 export type AgentConfig = z.infer<typeof AGENT_CONFIG>;

@@ -1,14 +1,13 @@
 import { besideConfig, loadConfig } from '@sepia/shared/config/load';
-import type { Logger } from '@sepia/shared/log';
 import type { z } from 'zod';
 import { AGENT_CONFIG, type AgentConfig } from './config.ts';
-import { type Agent, startAgent } from './service.ts';
+import { type Agent, type AgentGiven, startAgent } from './service.ts';
 
 export { AGENT_CONFIG, type AgentConfig } from './config.ts';
 export type { Agent } from './service.ts';
 
 /** Starts an agent from a checked config whose paths are absolute. */
-export async function createAgent(config: AgentConfig, deps: { readonly log?: Logger } = {}): Promise<Agent> {
+export async function createAgent(config: AgentConfig, deps: AgentGiven = {}): Promise<Agent> {
   return await startAgent(config, deps);
 }
 

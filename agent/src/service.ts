@@ -17,6 +17,7 @@ import { createRegistryApp } from '@sepia/shared/registry/face/registry-app';
 import { BlobStore } from '@sepia/shared/store/blob-store';
 import { DataFolder } from '@sepia/shared/store/data-folder';
 import { diskFiles } from '@sepia/shared/store/disk-files';
+import type { FilePort } from '@sepia/shared/store/file-port';
 import { SwarmEngine } from '@sepia/shared/swarm/engine';
 import type { AgentConfig } from './config.ts';
 import { Hints } from './core/hints.ts';
@@ -47,8 +48,15 @@ export interface Agent {
   stop(): Promise<void>;
 }
 
+/** What a caller may put in place of the process's own. */
+export interface AgentGiven {
+  readonly log?: Logger;
+  /** File access of the blob store. */
+  readonly files?: FilePort;
+}
+
 /** Builds and starts an agent. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED`, `DISK_FORMAT` */
-export async function startAgent(config: AgentConfig, given: { readonly log?: Logger } = {}): Promise<Agent> {
+export async function startAgent(config: AgentConfig, given: AgentGiven = {}): Promise<Agent> {
   const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
   const clusterKey = readClusterKey(config['cluster-key-file']);
   checkListeners(config, cluster);
@@ -70,7 +78,7 @@ export async function startAgent(config: AgentConfig, given: { readonly log?: Lo
 
     const { cache } = config;
     const store = await BlobStore.open(
-      { files: diskFiles, dir: folder.dir, log, nowMs },
+      { files: given.files ?? diskFiles, dir: folder.dir, log, nowMs },
       {
         durable: false,
         bootId: folder.bootId,
@@ -119,6 +127,7 @@ export async function startAgent(config: AgentConfig, given: { readonly log?: Lo
     store.onEvicted((digest) => seeds.drop(digest));
     const options = {
       backToSource: { mode: config['back-to-source'].mode, afterMs: config['back-to-source'].after },
+      progressMs: config.deadlines['download-progress'],
     };
     const upstreamClient = (name: string) => upstreams.of(name);
     const guideDeps = { trackers, origins, nodeId: id, addresses, zone: config.zone };
@@ -170,6 +179,8 @@ export async function startAgent(config: AgentConfig, given: { readonly log?: Lo
       blobs,
       manifests,
       onCacheBytes: (count) => bytes.inc({ source: 'cache' }, count),
+      firstPieceMs: config.deadlines['first-piece'],
+      stallMs: config.deadlines['body-stall'],
     });
     const listeners: HttpListener[] = [];
     for (const [

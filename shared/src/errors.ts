@@ -16,23 +16,48 @@ export const ERROR_TABLE = {
   MANIFEST_UNKNOWN: f('MANIFEST_UNKNOWN', 404, false, 'manifest unknown to this repository'),
   TAG_UNKNOWN: f('MANIFEST_UNKNOWN', 404, false, 'tag unknown to this repository'),
   REPOSITORY_UNKNOWN: f('NAME_UNKNOWN', 404, false, 'repository unknown'),
-  UPSTREAM_UNKNOWN: f('NAME_UNKNOWN', 404, false, 'no upstream answers to this name; add it to `hosts` of an upstream'),
-  UPLOAD_UNKNOWN: f('BLOB_UPLOAD_UNKNOWN', 404, false, 'upload session unknown or lost; begin the push again'),
+  UPSTREAM_UNKNOWN: f(
+    'NAME_UNKNOWN',
+    404,
+    false,
+    'no upstream answers to this name; add it to `hosts` of an upstream',
+  ),
+  UPLOAD_UNKNOWN: f(
+    'BLOB_UPLOAD_UNKNOWN',
+    404,
+    false,
+    'upload session unknown or lost; begin the push again',
+  ),
   UPLOAD_OUT_OF_ORDER: f('BLOB_UPLOAD_INVALID', 416, false, 'chunk does not start where the upload ends'),
   UPLOAD_INVALID: f('BLOB_UPLOAD_INVALID', 400, false, 'upload request is not valid'),
   NAME_INVALID: f('NAME_INVALID', 400, false, 'repository name is not valid'),
   TAG_INVALID: f('NAME_INVALID', 400, false, 'tag is not valid'),
-  DIGEST_SYNTAX: f('DIGEST_INVALID', 400, false, 'digest is not valid; expected sha256:<64 hex> or sha512:<128 hex>'),
+  DIGEST_SYNTAX: f(
+    'DIGEST_INVALID',
+    400,
+    false,
+    'digest is not valid; expected sha256:<64 hex> or sha512:<128 hex>',
+  ),
   DIGEST_MISMATCH: f('DIGEST_INVALID', 400, false, 'content does not match its digest'),
   SIZE_MISMATCH: f('SIZE_INVALID', 400, false, 'content does not have the announced length'),
   MANIFEST_SYNTAX: f('MANIFEST_INVALID', 400, false, 'manifest is not valid'),
   MANIFEST_TOO_LARGE: f('MANIFEST_INVALID', 413, false, 'manifest is larger than 4 MiB'),
-  MANIFEST_BLOB_MISSING: f('MANIFEST_BLOB_UNKNOWN', 400, false, 'manifest names content that this repository does not have'),
+  MANIFEST_BLOB_MISSING: f(
+    'MANIFEST_BLOB_UNKNOWN',
+    400,
+    false,
+    'manifest names content that this repository does not have',
+  ),
   RANGE_INVALID: f('UNSUPPORTED', 416, false, 'requested range lies outside the content'),
   AUTH_REQUIRED: f('UNAUTHORIZED', 401, false, 'authentication required'),
   AUTH_DENIED: f('DENIED', 403, false, 'access denied'),
   UPSTREAM_READ_ONLY: f('DENIED', 403, false, 'upstream takes no pushes; use one of mode none or write-back'),
-  SIGNATURE_INVALID: f('DENIED', 403, false, 'internal call is not signed with this cluster key; check cluster-key-file and clocks'),
+  SIGNATURE_INVALID: f(
+    'DENIED',
+    403,
+    false,
+    'internal call is not signed with this cluster key; check cluster-key-file and clocks',
+  ),
   METHOD_UNSUPPORTED: f('UNSUPPORTED', 405, false, 'operation not supported here'),
   ROUTE_UNKNOWN: f('UNSUPPORTED', 404, false, 'no such route'),
   REQUEST_INVALID: f('UNSUPPORTED', 400, false, 'request is not valid'),
@@ -40,7 +65,12 @@ export const ERROR_TABLE = {
   OVERLOADED: f('TOOMANYREQUESTS', 429, true, 'too many open uploads; try again later'),
   NO_PEERS: f('UNAVAILABLE', 503, true, 'no source can serve this content now'),
   BACKEND_DOWN: f('UNAVAILABLE', 503, true, 'upstream registry does not answer'),
-  UPSTREAM_DENIED: f('BLOB_UNKNOWN', 404, false, 'upstream registry refuses access with the configured credentials'),
+  UPSTREAM_DENIED: f(
+    'BLOB_UNKNOWN',
+    404,
+    false,
+    'upstream registry refuses access with the configured credentials',
+  ),
   UPSTREAM_LIMITED: f('UNAVAILABLE', 503, true, 'upstream registry limits the request rate'),
   UPSTREAM_LIES: f('UNAVAILABLE', 502, true, 'upstream registry sent content that does not match its digest'),
   QUORUM_LOST: f('UNAVAILABLE', 503, true, 'too few origins answer to decide'),
@@ -80,7 +110,10 @@ export class CodedError extends Error {
   readonly detail: ErrorDetail;
 
   constructor(code: ErrorCode, init: CodedErrorInit = {}) {
-    super(init.message ?? ERROR_TABLE[code].message, init.cause === undefined ? undefined : { cause: init.cause });
+    super(
+      init.message ?? ERROR_TABLE[code].message,
+      init.cause === undefined ? undefined : { cause: init.cause },
+    );
     this.code = code;
     this.detail = init.detail ?? {};
   }
@@ -93,6 +126,16 @@ export class CodedError extends Error {
 /** True if `error` is a {@link CodedError}, of `code` if one is given. */
 export function isCoded(error: unknown, code?: ErrorCode): error is CodedError {
   return error instanceof CodedError && (code === undefined || error.code === code);
+}
+
+/**
+ * True for an error of the upstream that the fetching origin reports at the end of its own deadline: another member
+ * would only begin to wait anew.
+ */
+export function isUpstreamFailure(error: unknown): error is CodedError {
+  return (
+    isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED') || isCoded(error, 'UPSTREAM_LIES')
+  );
 }
 
 /** True if a string is a known code (errors of other members arrive as text). */

@@ -83,7 +83,12 @@ t.test('ranges of a cold blob: one, several, suffix, open end', async (t) => {
 });
 
 t.test('a write at an agent names the proxy', async (t) => {
-  await using cluster = await Constellation.start(t.testdir(), { origins: 1, trackers: 1, proxies: 1, agents: 1 });
+  await using cluster = await Constellation.start(t.testdir(), {
+    origins: 1,
+    trackers: 1,
+    proxies: 1,
+    agents: 1,
+  });
   const answer = await request(`${cluster.agents[0]!.url}/v2/a/b/blobs/uploads/`, { method: 'POST' });
   const body = (await answer.body.json()) as { errors: { code: string; message: string }[] };
   t.equal(answer.statusCode, 405);
@@ -92,7 +97,12 @@ t.test('a write at an agent names the proxy', async (t) => {
 });
 
 t.test('unknown ns: 404 at once, nothing is dialled', async (t) => {
-  await using cluster = await Constellation.start(t.testdir(), { origins: 1, trackers: 1, proxies: 1, agents: 1 });
+  await using cluster = await Constellation.start(t.testdir(), {
+    origins: 1,
+    trackers: 1,
+    proxies: 1,
+    agents: 1,
+  });
   const answer = await request(`${cluster.agents[0]!.url}/v2/a/b/manifests/x?ns=evil.example`);
   t.equal(answer.statusCode, 404);
   await answer.body.dump();

@@ -1,12 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AGENT_CONFIG, type Agent, createAgent } from '@sepia/agent';
 import { createOrigin, ORIGIN_CONFIG } from '@sepia/origin';
 import { createProxy, PROXY_CONFIG } from '@sepia/proxy';
+import { InternalClient } from '@sepia/shared/http/client';
+import { createDispatcher } from '@sepia/shared/http/sockets';
 import { type Logger, silentLogger } from '@sepia/shared/log';
+import type { FilePort } from '@sepia/shared/store/file-port';
 import { createTracker, TRACKER_CONFIG } from '@sepia/tracker';
+import './fail-on-rejection.ts';
+import { freePorts } from './free-ports.ts';
 
 interface Running {
   stop(): Promise<void>;
@@ -24,7 +28,10 @@ export interface ConstellationOptions {
   readonly agent?: Readonly<Record<string, unknown>>;
   readonly origin?: Readonly<Record<string, unknown>>;
   readonly tracker?: Readonly<Record<string, unknown>>;
+  readonly proxy?: Readonly<Record<string, unknown>>;
   readonly log?: Logger;
+  /** File access of the agents' stores. */
+  readonly agentFiles?: FilePort;
 }
 
 /** A whole cluster in this process. Members may be stopped and started again by id. */
@@ -32,6 +39,9 @@ export class Constellation {
   readonly dir: string;
   readonly originUrls: string[] = [];
   readonly proxyUrls: string[] = [];
+  readonly trackerUrls: string[] = [];
+  /** Config of each member, by id. */
+  readonly configs = new Map<string, Readonly<Record<string, unknown>>>();
   readonly agents: Agent[] = [];
   readonly #running = new Map<string, Running>();
   readonly #starts = new Map<string, () => Promise<Running>>();
@@ -64,6 +74,42 @@ export class Constellation {
     this.#running.set(id, await this.#starts.get(id)!());
   }
 
+  /** Stops and starts a member. */
+  async restartMember(id: string): Promise<void> {
+    await this.stopMember(id);
+    await this.startMember(id);
+  }
+
+  get keyFile(): string {
+    return join(this.dir, 'cluster-key');
+  }
+
+  get documentFile(): string {
+    return join(this.dir, 'cluster.yaml');
+  }
+
+  /** Data folder of a member. */
+  dataOf(id: string): string {
+    return join(this.dir, id);
+  }
+
+  /** A signed `GET` of a member's `/v1/…`, JSON. */
+  async ask<T>(url: string, path: string): Promise<T> {
+    const dispatcher = createDispatcher();
+    try {
+      const clusterKey = Buffer.from(await readFile(this.keyFile, 'utf8'), 'hex');
+      const client = new InternalClient({
+        dispatcher,
+        clusterKey,
+        memberId: 'test',
+        nowMs: () => Date.now(),
+      });
+      return await client.json<T>({ url, method: 'GET', path, headersTimeoutMs: 10_000 });
+    } finally {
+      await dispatcher.destroy();
+    }
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
   }
@@ -81,87 +127,67 @@ export class Constellation {
       origin: options.origins ?? 3,
       tracker: options.trackers ?? 2,
       proxy: options.proxies ?? 2,
+      agent: options.agents ?? 2,
     };
-    const total = counts.origin * 2 + counts.tracker + counts.proxy + (options.agents ?? 2);
-    const ports = await freePorts(total);
-    const log = options.log ?? silentLogger();
-    const keyFile = join(this.dir, 'cluster-key');
-    const documentFile = join(this.dir, 'cluster.yaml');
-    const members: unknown[] = [];
-    const base = (id: string) => ({
-      id,
-      data: join(this.dir, id),
-      'cluster-key-file': keyFile,
-      'cluster-document': documentFile,
-      'admin-listen': '127.0.0.1:0',
-    });
+    const ports = await freePorts(counts.origin * 2 + counts.tracker + counts.proxy + counts.agent);
     const next = (): string => `127.0.0.1:${ports.pop()!}`;
-    for (let at = 0; at < counts.origin; at++) {
-      const id = `origin-${at + 1}`;
+    const log = options.log ?? silentLogger();
+    const members: unknown[] = [];
+    for (const id of idsOf('origin', counts.origin)) {
       const [listen, peer] = [next(), next()];
       members.push({ id, role: 'origin', urls: [`http://${listen}`], peers: [peer] });
       this.originUrls.push(`http://${listen}`);
-      this.#starts.set(id, () =>
-        createOrigin(ORIGIN_CONFIG.parse({ ...base(id), listen, 'peer-listen': [peer], ...options.origin }), {
-          log,
-        }),
-      );
+      const config = this.#config(id, { listen, 'peer-listen': [peer], ...options.origin });
+      this.#starts.set(id, () => createOrigin(ORIGIN_CONFIG.parse(config), { log }));
     }
-    for (let at = 0; at < counts.tracker; at++) {
-      const id = `tracker-${at + 1}`;
+    for (const id of idsOf('tracker', counts.tracker)) {
       const listen = next();
       members.push({ id, role: 'tracker', urls: [`http://${listen}`] });
-      this.#starts.set(id, () =>
-        createTracker(TRACKER_CONFIG.parse({ ...base(id), listen, heartbeat: '1s', ...options.tracker }), {
-          log,
-        }),
-      );
+      this.trackerUrls.push(`http://${listen}`);
+      const config = this.#config(id, { listen, heartbeat: '1s', ...options.tracker });
+      this.#starts.set(id, () => createTracker(TRACKER_CONFIG.parse(config), { log }));
     }
-    for (let at = 0; at < counts.proxy; at++) {
-      const id = `proxy-${at + 1}`;
+    for (const id of idsOf('proxy', counts.proxy)) {
       const listen = next();
       members.push({ id, role: 'proxy', urls: [`http://${listen}`] });
       this.proxyUrls.push(`http://${listen}`);
-      this.#starts.set(id, () =>
-        createProxy(PROXY_CONFIG.parse({ ...base(id), listeners: [{ listen }] }), { log }),
-      );
+      const config = this.#config(id, { listeners: [{ listen }], ...options.proxy });
+      this.#starts.set(id, () => createProxy(PROXY_CONFIG.parse(config), { log }));
     }
     await mkdir(this.dir, { recursive: true });
-    await writeFile(keyFile, randomBytes(32).toString('hex'));
+    await writeFile(this.keyFile, randomBytes(32).toString('hex'));
     const upstreams = options.upstreams ?? [{ name: 'local', mode: 'none' }];
-    await writeFile(documentFile, JSON.stringify({ version: 1, members, upstreams }));
-    for (const [id, start] of this.#starts) this.#running.set(id, await start());
-    for (let at = 0; at < (options.agents ?? 2); at++) {
-      const id = `agent-${at + 1}`;
-      const listen = next();
-      const start = () =>
-        createAgent(
-          AGENT_CONFIG.parse({
-            ...base(id),
-            listeners: [{ listen }],
-            'peer-listen': ['127.0.0.1:0'],
-            ...options.agent,
-          }),
-          { log },
-        );
-      const agent = await start();
-      this.#starts.set(id, start);
-      this.#running.set(id, agent);
-      this.agents.push(agent);
+    await writeFile(this.documentFile, JSON.stringify({ version: 1, members, upstreams }));
+    await Promise.all([...this.#starts.keys()].map((id) => this.startMember(id)));
+    for (const id of idsOf('agent', counts.agent)) {
+      const config = this.#config(id, {
+        listeners: [{ listen: next() }],
+        'peer-listen': ['127.0.0.1:0'],
+        ...options.agent,
+      });
+      const files = options.agentFiles;
+      this.#starts.set(id, () =>
+        createAgent(AGENT_CONFIG.parse(config), { log, ...(files === undefined ? {} : { files }) }),
+      );
+      await this.startMember(id);
+      this.agents.push(this.#running.get(id) as Agent);
     }
+  }
+
+  #config(id: string, own: object): Record<string, unknown> {
+    const config = {
+      id,
+      data: this.dataOf(id),
+      'cluster-key-file': this.keyFile,
+      'cluster-document': this.documentFile,
+      'admin-listen': '127.0.0.1:0',
+      ...own,
+    };
+    this.configs.set(id, config);
+    return config;
   }
 }
 
-/** Ports that were free a moment ago. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
+function idsOf(role: string, count: number): string[] {
+  return Array.from({ length: count }, (_, at) => `${role}-${at + 1}`);
 }

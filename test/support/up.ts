@@ -64,7 +64,9 @@ export class Up {
   /** A member as `cluster.json` names it now: a restarted one has another pid than at first. */
   member(name: string): UpMember {
     const now = JSON.parse(readFileSync(join(this.#dir, 'cluster.json'), 'utf8')) as ClusterFile;
-    const found = [...now.origins, ...now.trackers, ...now.proxies, ...now.agents].find((one) => one.name === name);
+    const found = [...now.origins, ...now.trackers, ...now.proxies, ...now.agents].find(
+      (one) => one.name === name,
+    );
     if (found === undefined) throw new Error(`no member ${name} in cluster.json`);
     return found;
   }

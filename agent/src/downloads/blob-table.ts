@@ -14,7 +14,7 @@ import type { LeaseRequest } from '@sepia/shared/wire/lease';
 import { type BackToSourcePolicy, sourceDelayMs } from '../core/back-to-source.ts';
 import { Distrust } from '../core/distrust.ts';
 import type { Hints } from '../core/hints.ts';
-import { isCertain } from '../net/members.ts';
+import { isDecisive } from '../net/members.ts';
 import type { OriginClient } from '../net/origin-client.ts';
 import type { BlobName } from '../net/tracker-client.ts';
 import { CachedBlob, MemoryBlob } from './cached-blob.ts';
@@ -64,6 +64,7 @@ export interface Lease {
 export class BlobTable {
   readonly #deps: TableDeps;
   readonly #policy: BackToSourcePolicy;
+  readonly #progressMs: number;
   readonly #running = new Map<Digest, Download>();
   readonly #starting = new Map<Digest, Promise<Download | MemoryBlob>>();
   readonly #shown = new Map<
@@ -74,9 +75,13 @@ export class BlobTable {
   readonly #distrust = new Distrust();
   readonly #stopped = new AbortController();
 
-  constructor(deps: TableDeps, options: { readonly backToSource: BackToSourcePolicy }) {
+  constructor(
+    deps: TableDeps,
+    options: { readonly backToSource: BackToSourcePolicy; readonly progressMs: number },
+  ) {
     this.#deps = deps;
     this.#policy = options.backToSource;
+    this.#progressMs = options.progressMs;
   }
 
   /** Figures of running downloads, and of those that ended a few seconds ago, for people who look. */
@@ -158,7 +163,7 @@ export class BlobTable {
       return await this.#deps.origins.sizeBytes(name, signal);
     } catch (error) {
       signal.throwIfAborted();
-      if (isCertain(error)) throw error;
+      if (isDecisive(error)) throw error;
       return (await this.#askSource(name, error)).sizeBytes;
     }
   }
@@ -230,7 +235,7 @@ export class BlobTable {
       return await this.#begin(name, guide, located);
     } catch (error) {
       signal.throwIfAborted();
-      if (isCertain(error) || isCoded(error, 'DISK_FULL') || !isQuiet(error)) throw error;
+      if (isDecisive(error) || !isQuiet(error)) throw error;
       this.#deps.gate.note(false, this.#deps.nowMs());
       return await this.#fromSource(name, error, hint?.sizeBytes);
     }
@@ -270,6 +275,7 @@ export class BlobTable {
         guide,
         log: this.#deps.log,
         nowMs: this.#deps.nowMs,
+        progressMs: this.#progressMs,
         joinSwarm: () =>
           this.#deps.engine.join({ digest: name.digest, metainfo: partial.metainfo, pieces, leech: true }),
         onBytes: (source, count) => {

@@ -12,8 +12,6 @@ import type { Swarm } from '@sepia/shared/swarm/engine';
 /** Where a piece came from, for the byte counters. */
 export type PieceSource = 'peer' | 'origin' | 'upstream';
 
-/** A download that makes no progress for this long fails its readers, in ms; well below the 30 s cut in mid-body. */
-const NO_PROGRESS_MS = 20_000;
 const WATCH_EVERY_MS = 500;
 const FIND_AGAIN_MS = 200;
 /** A piece within this many of the fetch's front comes by itself. */
@@ -45,6 +43,8 @@ interface DownloadDeps {
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly onBytes: (source: PieceSource, bytes: number) => void;
+  /** Without progress for this long its readers fail, in ms. */
+  readonly progressMs: number;
   /** Stores the verified blob. */
   readonly commit: (partial: PartialBlob) => Promise<void>;
   /** The whole digest came out wrong. */
@@ -171,12 +171,14 @@ export class Download implements ReadableBlob {
   #urge(index: number, signal: AbortSignal): AbortController {
     const done = new AbortController();
     const { metainfo } = this.partial;
-    if (metainfo.state !== 'open' || metainfo.knows(index) || index <= metainfo.knownPrefix + NEAR_PIECES) return done;
+    if (metainfo.state !== 'open' || metainfo.knows(index) || index <= metainfo.knownPrefix + NEAR_PIECES)
+      return done;
     const stop = AbortSignal.any([signal, done.signal, this.#abort.signal]);
     delay(URGE_AFTER_MS, stop)
       .then(() => this.#deps.guide.urge(this.sizeBytes, index, stop))
       .catch((error: unknown) => {
-        if (!stop.aborted) this.#deps.log.debug({ digest: this.digest, piece: index, err: error }, 'nobody could be urged');
+        if (!stop.aborted)
+          this.#deps.log.debug({ digest: this.digest, piece: index, err: error }, 'nobody could be urged');
       });
     return done;
   }
@@ -271,7 +273,7 @@ export class Download implements ReadableBlob {
 
   #checkProgress(): void {
     const silentMs = this.#deps.nowMs() - this.#progressMs;
-    if (silentMs > NO_PROGRESS_MS)
+    if (silentMs > this.#deps.progressMs)
       this.fail(
         new CodedError('NO_PEERS', {
           message: `nobody served a piece for ${Math.round(silentMs / 1000)} s`,

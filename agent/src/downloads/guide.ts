@@ -3,7 +3,7 @@ import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { pieceHash } from '@sepia/shared/metainfo/tree';
 import type { HttpSource } from '@sepia/shared/swarm/engine';
 import type { JoinAnswer, PeerEntry } from '@sepia/shared/wire/join';
-import { isCertain, type Target } from '../net/members.ts';
+import { isDecisive, type Target } from '../net/members.ts';
 import type { OriginClient } from '../net/origin-client.ts';
 import type { BlobName, TrackerClient } from '../net/tracker-client.ts';
 import type { Finding, Guide } from './download.ts';
@@ -57,7 +57,7 @@ export class ClusterGuide implements Guide {
       answer = await trackers.join(digest, request, signal);
     } catch (error) {
       signal.throwIfAborted();
-      if (isCertain(error)) throw error;
+      if (isDecisive(error)) throw error;
       return await this.#locateDirect(signal);
     }
     this.#direct = undefined;

@@ -8,10 +8,6 @@ import type { BlobTable, Lease } from '../downloads/blob-table.ts';
 import type { Manifests } from '../net/manifests.ts';
 import type { BlobName } from '../net/tracker-client.ts';
 
-/** No verified progress in mid-body for this long: the body is cut, in ms. */
-const STALL_MS = 30_000;
-/** Longest wait for the first verified piece, in ms; downloads without progress fail long before. */
-const FIRST_PIECE_MS = 120_000;
 /** A stale attempt or a damaged start is tried again this often before any byte was sent. */
 const MAX_TRIES = 3;
 
@@ -19,6 +15,10 @@ interface HandlerDeps {
   readonly blobs: BlobTable;
   readonly manifests: Manifests;
   readonly onCacheBytes: (bytes: number) => void;
+  /** Longest wait for the first verified piece, in ms. */
+  readonly firstPieceMs: number;
+  /** No verified progress in mid-body for this long: the body is cut, in ms. */
+  readonly stallMs: number;
 }
 
 /** The read side of the registry that clients on the node see. */
@@ -45,8 +45,8 @@ async function head(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<vo
   const sizeBytes = await deps.blobs.sizeBytes(name, goneSignal(ctx));
   await serveBlob(ctx, headOnly(name.digest, sizeBytes), {
     contentType: 'application/octet-stream',
-    stallMs: STALL_MS,
-    firstPieceMs: FIRST_PIECE_MS,
+    stallMs: deps.stallMs,
+    firstPieceMs: deps.firstPieceMs,
   });
 }
 
@@ -70,8 +70,8 @@ async function serve(ctx: Context, lease: Lease, deps: HandlerDeps, gone: AbortS
   if (lease.verifyFirst) await lease.blob.whenFinal(gone);
   await serveBlob(ctx, lease.blob, {
     contentType: 'application/octet-stream',
-    stallMs: STALL_MS,
-    firstPieceMs: FIRST_PIECE_MS,
+    stallMs: deps.stallMs,
+    firstPieceMs: deps.firstPieceMs,
     resumable: lease.resumable,
     ...(lease.cached ? { onBytes: deps.onCacheBytes } : {}),
   });

@@ -16,7 +16,7 @@ import { H_STALE, H_UPSTREAM } from '@sepia/shared/wire/headers';
 import { type BackToSourcePolicy, sourceDelayMs } from '../core/back-to-source.ts';
 import type { Hints } from '../core/hints.ts';
 import type { SourceGate } from '../downloads/source-gate.ts';
-import { isCertain, type MemberHealth, type Target, targetsOf } from './members.ts';
+import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
 import type { OriginClient } from './origin-client.ts';
 import type { TagMemory } from './tag-memory.ts';
 
@@ -63,7 +63,7 @@ export class Manifests {
       found = await this.#fromCluster(target, reference, signal);
     } catch (error) {
       signal.throwIfAborted();
-      if (isCertain(error)) throw error;
+      if (isDecisive(error)) throw error;
       return await this.#withoutCluster(target, reference, error, signal);
     }
     await this.#keep(target, reference, found);
@@ -90,7 +90,7 @@ export class Manifests {
       );
     } catch (error) {
       signal.throwIfAborted();
-      if (isCertain(error)) throw error;
+      if (isDecisive(error)) throw error;
       const key =
         reference.kind === 'digest' ? reference.digest : shardKey(target.upstream, target.repository);
       const { owners, standIns } = this.#deps.cluster.origins(key);
@@ -127,7 +127,7 @@ export class Manifests {
           MAX_MANIFEST_BYTES,
         ),
       );
-    const answer = await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isCertain });
+    const answer = await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
     gate.note(true, nowMs());
     return answer;
   }

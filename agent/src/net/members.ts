@@ -1,5 +1,5 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
-import { type CodedError, isCoded } from '@sepia/shared/errors';
+import { type CodedError, isCoded, isUpstreamFailure } from '@sepia/shared/errors';
 
 /** A member that failed to answer is tried last for this long, in ms. */
 const SUSPECT_MS = 5_000;
@@ -59,6 +59,11 @@ export function isCertain(error: unknown): boolean {
     error.code !== 'INTERNAL' &&
     error.code !== 'SIGNATURE_INVALID'
   );
+}
+
+/** True for an answer that ends the search: certain, or the upstream's failure as the fetching origin tells it. */
+export function isDecisive(error: unknown): boolean {
+  return isCertain(error) || isUpstreamFailure(error);
 }
 
 export function targetsOf(cluster: Cluster, ids: readonly string[]): Target[] {

@@ -7,7 +7,7 @@ import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/shared/metainfo/tree';
 import { H_BLOB_SIZE } from '@sepia/shared/wire/headers';
 import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
-import { isCertain, type MemberHealth, type Target, targetsOf } from './members.ts';
+import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
 import type { BlobName } from './tracker-client.ts';
 
 const HEDGE_MS = 800;
@@ -64,7 +64,7 @@ export class OriginClient {
           throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest, origin: target.id } });
         return bytes;
       });
-    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isCertain });
+    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
   }
 
   /** One piece, unchecked: the caller has the metainfo. */
@@ -97,11 +97,24 @@ export class OriginClient {
   }
 
   /** Reads the first byte of a piece: the fetching origin takes that piece out of order. */
-  async touch(name: BlobName, sizeBytes: number, index: number, target: Target, signal: AbortSignal): Promise<void> {
+  async touch(
+    name: BlobName,
+    sizeBytes: number,
+    index: number,
+    target: Target,
+    signal: AbortSignal,
+  ): Promise<void> {
     const start = Math.min(index * PIECE_BYTES, sizeBytes - 1);
     await this.#health.watch(target, PIECE_TIMEOUT_MS, () =>
       this.#client.bytes(
-        { url: target.url, method: 'GET', path: blobPath(name), headers: { range: `bytes=${start}-${start}` }, headersTimeoutMs: PIECE_TIMEOUT_MS, signal },
+        {
+          url: target.url,
+          method: 'GET',
+          path: blobPath(name),
+          headers: { range: `bytes=${start}-${start}` },
+          headersTimeoutMs: PIECE_TIMEOUT_MS,
+          signal,
+        },
         PIECE_BYTES,
       ),
     );
@@ -125,7 +138,11 @@ export class OriginClient {
           throw new CodedError('PEER_HTTP', { detail: { status: answer.status, url: target.url } });
         return size;
       });
-    return await firstAnswer(this.targets(name), ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isCertain });
+    return await firstAnswer(this.targets(name), ask, {
+      hedgeAfterMs: HEDGE_MS,
+      signal,
+      isFinal: isDecisive,
+    });
   }
 
   /** Metainfo straight from an owner, when no tracker answers. Makes it fetch the blob if nobody has it. */
@@ -145,7 +162,7 @@ export class OriginClient {
     return await firstAnswer(this.targets(name), ask, {
       hedgeAfterMs: HEDGE_MS * 2,
       signal,
-      isFinal: isCertain,
+      isFinal: isDecisive,
     });
   }
 
@@ -190,7 +207,7 @@ export class OriginClient {
           signal: abort,
         }),
       );
-    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS * 2, signal, isFinal: isCertain });
+    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS * 2, signal, isFinal: isDecisive });
   }
 }
 

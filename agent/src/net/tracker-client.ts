@@ -6,7 +6,7 @@ import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { JoinAnswer, JoinRequest } from '@sepia/shared/wire/join';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/shared/wire/lease';
-import { isCertain, type MemberHealth, type Target, targetsOf } from './members.ts';
+import { isCertain, isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
 
 /** A silent tracker is passed over after this, in ms. */
 const HEDGE_MS = 800;
@@ -60,7 +60,7 @@ export class TrackerClient {
           signal: abort,
         }),
       );
-    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isCertain });
+    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
   }
 
   /** Waits at most `waitMs` for more metainfo than is known; undefined when there was none. */

@@ -1,5 +1,5 @@
 import type { Digest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError, isUpstreamFailure } from '@sepia/shared/errors';
 import { delay } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
@@ -167,7 +167,7 @@ export class MetainfoKeeper {
         return { metainfo, originIds };
       } catch (error) {
         last = error;
-        if (isCertain(error) && choice.type === 'fetch') break;
+        if ((isCertain(error) || isUpstreamFailure(error)) && choice.type === 'fetch') break;
       }
     }
     throw last;
