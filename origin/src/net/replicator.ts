@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import { delay } from '@sepia/shared/lifecycle';
@@ -38,6 +37,8 @@ export class Replicator {
   readonly #stragglerMs: number;
   readonly #stopped = new AbortController();
   readonly #backoff = new Map<string, { failures: number; untilMs: number }>();
+  /** Copies under way, by digest and target: they are not begun twice. */
+  readonly #running = new Set<string>();
   #loop: Promise<void> | undefined;
 
   constructor(deps: ReplicatorDeps, options: { readonly stragglerMs: number }) {
@@ -140,6 +141,18 @@ export class Replicator {
   }
 
   async #copy(name: CopyName, id: string, isStandIn: boolean, signal: AbortSignal): Promise<void> {
+    const key = keyOf(name.digest, id);
+    if (this.#running.has(key))
+      throw new CodedError('CONFLICT', { message: `a copy for ${id} is under way` });
+    this.#running.add(key);
+    try {
+      await this.#send(name, id, isStandIn, signal);
+    } finally {
+      this.#running.delete(key);
+    }
+  }
+
+  async #send(name: CopyName, id: string, isStandIn: boolean, signal: AbortSignal): Promise<void> {
     const { members, store } = this.#deps;
     if (members.isSuspect(id)) throw new CodedError('PEER_HTTP', { message: `${id} did not answer lately` });
     const handle = await store.open(name.digest);
@@ -151,9 +164,12 @@ export class Replicator {
         stall.abort(new CodedError('TIMEOUT', { message: `${id} takes no bytes` }));
     }, 500);
     const { sizeBytes, attrs } = handle;
+    // The client pulls a chunk only after the socket took the one before (each is larger than its buffer), so two
+    // buffers in turn are enough; fresh ones would outlive many collections.
+    const buffers = [Buffer.allocUnsafe(CHUNK_BYTES), Buffer.allocUnsafe(CHUNK_BYTES)];
     async function* chunks(): AsyncGenerator<Uint8Array> {
-      for (let at = 0; at < sizeBytes; at += CHUNK_BYTES) {
-        yield await handle!.read(at, CHUNK_BYTES);
+      for (let at = 0, turn = 0; at < sizeBytes; at += CHUNK_BYTES, turn = 1 - turn) {
+        yield await handle!.read(at, buffers[turn]!);
         movedAtMs = Date.now();
       }
       // From here the receiver syncs: its answer has a deadline of its own.
@@ -168,12 +184,7 @@ export class Replicator {
           'content-length': String(sizeBytes),
           ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
         },
-        ...({
-          body:
-            sizeBytes === 0
-              ? new Uint8Array(0)
-              : Readable.from(chunks(), { objectMode: false, highWaterMark: CHUNK_BYTES }),
-        } as object),
+        ...({ body: sizeBytes === 0 ? new Uint8Array(0) : chunks() } as object),
         headersTimeoutMs: COPY_HEADERS_MS,
         signal: AbortSignal.any([signal, stall.signal]),
       });
@@ -205,7 +216,7 @@ export class Replicator {
 
   async #handBack(hint: Hint): Promise<void> {
     const { hints, store, members, log } = this.#deps;
-    const key = `${hint.digest}\n${hint.target}`;
+    const key = keyOf(hint.digest, hint.target);
     if (!(await store.has(hint.digest)) || members.find(hint.target) === undefined) {
       log.warn({ ...hint }, 'owed copy is void: the blob or the member is gone');
       return await hints.done(hint);
@@ -236,7 +247,8 @@ export class Replicator {
   }
 
   #isDue(hint: Hint): boolean {
-    return (this.#backoff.get(`${hint.digest}\n${hint.target}`)?.untilMs ?? 0) <= this.#deps.nowMs();
+    const key = keyOf(hint.digest, hint.target);
+    return !this.#running.has(key) && (this.#backoff.get(key)?.untilMs ?? 0) <= this.#deps.nowMs();
   }
 
   /** What this origin kept for others goes when they all have it. */
@@ -249,4 +261,8 @@ export class Replicator {
       log.warn({ err: error, digest }, 'staged copy not removed');
     }
   }
+}
+
+function keyOf(digest: Digest, target: string): string {
+  return `${digest}\n${target}`;
 }

@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
-import { MAX_BLOB_BYTES } from '@sepia/shared/metainfo/metainfo';
 import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { BlobAttrs, BlobStore } from '@sepia/shared/store/blob-store';
 import type { UploadFile } from '@sepia/shared/store/upload-file';
+import { appendBody } from './append-body.ts';
 import type { BlobName } from './fetch-parts.ts';
 import type { Links } from './links.ts';
 import type { Replicator } from './replicator.ts';
@@ -76,7 +76,7 @@ export class Uploads {
   async append(id: string, body: AsyncIterable<Uint8Array>, start: number | undefined): Promise<number> {
     return await this.#exclusive(id, async (session) => {
       this.#checkStart(session, start);
-      await this.#fill(session.file, body);
+      await appendBody(session.file, body);
       return session.file.offset;
     });
   }
@@ -90,7 +90,7 @@ export class Uploads {
   ): Promise<{ sizeBytes: number }> {
     return await this.#exclusive(id, async (session) => {
       this.#checkStart(session, start);
-      await this.#fill(session.file, body);
+      await appendBody(session.file, body);
       try {
         return await this.#commit(session.file, {
           upstream: session.upstream,
@@ -112,7 +112,7 @@ export class Uploads {
     this.#oneGo += 1;
     const file = await this.#deps.store.createUpload(`put-${randomBytes(12).toString('hex')}`);
     try {
-      await this.#fill(file, body);
+      await appendBody(file, body);
       return await this.#commit(file, name);
     } finally {
       this.#oneGo -= 1;
@@ -128,7 +128,7 @@ export class Uploads {
   ): Promise<{ sizeBytes: number }> {
     const file = await this.#deps.store.createUpload(`copy-${randomBytes(12).toString('hex')}`);
     try {
-      await this.#fill(file, body);
+      await appendBody(file, body);
       return await file.commit(name.digest, attrsOf(name, facts.class, facts.mediaType));
     } finally {
       await file.drop();
@@ -154,13 +154,6 @@ export class Uploads {
     await replicator.place(name);
     await links.write([{ ...name, sizeBytes }]);
     return { sizeBytes };
-  }
-
-  async #fill(file: UploadFile, body: AsyncIterable<Uint8Array>): Promise<void> {
-    for await (const chunk of body) {
-      if (file.offset + chunk.length > MAX_BLOB_BYTES) throw new CodedError('REQUEST_TOO_LARGE');
-      await file.append(chunk);
-    }
   }
 
   async #exclusive<T>(id: string, work: (session: Session) => Promise<T>): Promise<T> {
