@@ -9,7 +9,10 @@ const FIGURE_PX = 170;
 const FULL = 15;
 
 const byId = (id) => document.getElementById(id);
+const MAX_KEPT = 5_000;
 const swarmCards = new Map();
+/** Bytes per blob and peer as last seen, so that the totals outlive the swarms. */
+const taken = new Map();
 let last;
 
 async function poll() {
@@ -36,7 +39,8 @@ function show(state) {
   const up = state.members.filter((member) => member.up).length;
   const isBad = up < state.members.length;
   say(`${up} of ${state.members.length} members up · cluster version ${state.clusterVersion}`, isBad);
-  const { peerBytes, originBytes, upstreamBytes, nodes } = state.totals;
+  const { upstreamBytes, nodes } = state.totals;
+  const { peerBytes, originBytes } = takenSoFar(state.swarms);
   byId('peer-bytes').textContent = bytes(peerBytes);
   byId('origin-bytes').textContent = bytes(originBytes);
   byId('upstream-bytes').textContent = bytes(upstreamBytes);
@@ -46,6 +50,23 @@ function show(state) {
   byId('share-origin').style.width = percent(total === 0 ? 0 : originBytes / total);
   showSwarms(state.swarms);
   byId('members').replaceChildren(...state.members.map(memberRow));
+}
+
+function takenSoFar(swarms) {
+  for (const swarm of swarms) {
+    for (const peer of swarm.peers) {
+      const key = `${swarm.digest} ${peer.id}`;
+      taken.delete(key);
+      taken.set(key, peer);
+      if (taken.size > MAX_KEPT) taken.delete(taken.keys().next().value);
+    }
+  }
+  const sum = { peerBytes: 0, originBytes: 0 };
+  for (const peer of taken.values()) {
+    sum.peerBytes += peer.peerBytes;
+    sum.originBytes += peer.originBytes;
+  }
+  return sum;
 }
 
 function showSwarms(swarms) {
@@ -59,7 +80,7 @@ function showSwarms(swarms) {
   for (const swarm of swarms) {
     const card = swarmCards.get(swarm.digest) ?? newCard(swarm);
     card.state.textContent = swarm.state;
-    card.facts.textContent = `${bytes(swarm.sizeBytes)} · ${swarm.pieces} pieces · ${swarm.peers.length + swarm.morePeers} peers${swarm.morePeers > 0 ? ` (${swarm.morePeers} not shown)` : ''}`;
+    card.facts.textContent = `${bytes(swarm.sizeBytes)} · ${count(swarm.pieces, 'piece')} · ${count(swarm.peers.length + swarm.morePeers, 'peer')}${swarm.morePeers > 0 ? ` (${swarm.morePeers} not shown)` : ''}`;
     card.percent.textContent = percent(swarm.progress);
     card.fill.style.width = percent(swarm.progress);
     draw(card.canvas, swarm);
@@ -162,6 +183,10 @@ function element(name, className) {
   const made = document.createElement(name);
   if (className !== undefined) made.className = className;
   return made;
+}
+
+function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }
 
 function percent(share) {

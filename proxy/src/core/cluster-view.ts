@@ -1,4 +1,5 @@
 import { isDigest } from '@sepia/shared/digest';
+import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
 import { countPieces, fullnessCells } from './cells.ts';
 
 /** A member as asked: its status answer as it came, or undefined when it was silent. */
@@ -71,19 +72,22 @@ export function clusterView(
   let upstreamBytes = 0;
   for (const member of asked) {
     const answer = record(member.answer);
-    upstreamBytes += number(answer['upstreamBytes']) ?? 0;
+    if (member.role === 'origin') upstreamBytes += fetchedBytes(answer);
+    if (member.role !== 'tracker') continue;
     for (const node of list(answer['nodes'])) noteNode(nodes, record(node));
     for (const swarm of list(answer['swarms'])) noteSwarm(swarms, record(swarm));
   }
   for (const { id, role, answer } of asked)
     if (role === 'origin')
       for (const fetch of list(record(answer)['fetches'])) noteFetch(swarms, id, record(fetch));
-  const shown = [...swarms.values()].slice(0, MAX_SWARMS).map(swarmView);
+  const busy = [...swarms.values()].filter((swarm) => swarm.peers.size > 0).map(swarmView);
+  const shown = [...busy.filter((one) => one.progress < 1), ...busy.filter((one) => one.progress === 1)];
+  shown.length = Math.min(shown.length, MAX_SWARMS);
   const peers = shown.flatMap((swarm) => swarm.peers);
   return {
     atMs: nowMs,
     clusterVersion,
-    members: [...asked.map(memberView), ...nodes.values()],
+    members: [...asked.map(memberView), ...[...nodes.values()].sort((a, b) => compare(a.id, b.id))],
     swarms: shown,
     totals: {
       peerBytes: sum(peers, 'peerBytes'),
@@ -92,6 +96,17 @@ export function clusterView(
       nodes: nodes.size,
     },
   };
+}
+
+/** What an origin took from upstreams: as it says, else what its known fetches hold. */
+function fetchedBytes(origin: Record<string, unknown>): number {
+  const told = number(origin['upstreamBytes']);
+  if (told !== undefined) return told;
+  return list(origin['fetches']).reduce<number>((sum, one) => {
+    const fetch = record(one);
+    const pieces = number(fetch['have']) ?? 0;
+    return sum + Math.min(pieces * PIECE_BYTES, number(fetch['sizeBytes']) ?? 0);
+  }, 0);
 }
 
 interface Draft {

@@ -16,6 +16,9 @@ export interface OwnStatus {
   readonly uptimeSeconds: number;
 }
 
+/** Largest status answer read: bitfields of many peers. */
+const MAX_STATUS_BYTES = 32 * 1024 * 1024;
+
 interface StatusDeps {
   readonly cluster: Cluster;
   readonly client: InternalClient;
@@ -71,7 +74,9 @@ export class StatusGatherer {
         headersTimeoutMs: ASK_TIMEOUT_MS * 3,
         signal: late.signal,
       } as const;
-      return { ...facts, answer: (await this.#deps.client.json<unknown>(call)) ?? {} };
+      const { headers, bytes } = await this.#deps.client.bytes(call, MAX_STATUS_BYTES);
+      const said = JSON.parse(bytes.toString('utf8')) as unknown;
+      return { ...facts, answer: { version: headers['sepia-version'], ...(said as object) } };
     } catch {
       return { ...facts, answer: undefined };
     } finally {

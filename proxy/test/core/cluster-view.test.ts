@@ -83,6 +83,7 @@ t.test(
         0,
       );
     const running = view('running');
+    t.equal(running.totals.upstreamBytes, 8, 'what its fetches hold, at most their size');
     t.same(running.members[0], { id: 'o1', role: 'origin', up: true, uptimeSeconds: 4, usedBytes: 9 });
     t.equal(running.swarms[0]?.peers[0]?.cells, '');
     t.equal(running.swarms[0]?.peers[0]?.have, 3);
@@ -101,7 +102,11 @@ t.test('any answer at all gives a view', async (t) => {
         { swarms: [{ digest: DIGEST, pieces: 3, peers: [any, nodes, { nodeId: 'x', have: any }] }] },
       ];
       const view = clusterView(
-        answers.map((answer, index) => ({ id: `m${index}`, role: 'origin', answer })),
+        answers.map((answer, index) => ({
+          id: `m${index}`,
+          role: index === 0 ? 'origin' : 'tracker',
+          answer,
+        })),
         1,
         0,
       );
@@ -110,6 +115,22 @@ t.test('any answer at all gives a view', async (t) => {
     }),
   );
   t.pass('never throws');
+});
+
+t.test('a swarm that nobody takes part in is not shown, a finished one last', async (t) => {
+  const other = digestOf(Buffer.from('y'));
+  const idle = digestOf(Buffer.from('z'));
+  const swarms = [
+    { digest: idle, sizeBytes: 8, pieces: 4, peers: [] },
+    { digest: DIGEST, sizeBytes: 8, pieces: 4, peers: [{ nodeId: 'n', have: 'f0' }] },
+    { digest: other, sizeBytes: 8, pieces: 4, peers: [{ nodeId: 'n', have: 'e0' }] },
+  ];
+  const view = clusterView([{ id: 't', role: 'tracker', answer: { swarms } }], 1, 0);
+  t.same(
+    view.swarms.map((swarm) => swarm.digest),
+    [other, DIGEST],
+  );
+  t.same(clusterView([{ id: 'o', role: 'origin', answer: { swarms } }], 1, 0).swarms, [], 'of trackers only');
 });
 
 t.test('what is shown is limited', async (t) => {
