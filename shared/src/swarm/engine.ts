@@ -2,12 +2,13 @@ import type { Socket } from 'node:net';
 import type { Digest } from '../digest.ts';
 import type { CoreLimits } from './core/limits.ts';
 import { type Listener, listen } from './net.ts';
-import { type EngineParts, type LinkOwner, SwarmShell } from './shell.ts';
+import { type EngineParts, SwarmShell } from './shell.ts';
 import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
 import type { JoinInit, Swarm, SwarmLog } from './swarm.ts';
 import { swarmId } from './swarm-id.ts';
 import { HardenedWire } from './wire.ts';
 import type { GoneReason } from './wire-extensions.ts';
+import type { LinkOwner } from './wire-owner.ts';
 
 export type {
   HttpSource,

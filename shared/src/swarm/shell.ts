@@ -1,13 +1,16 @@
 import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Digest } from '../digest.ts';
+import { isCoded } from '../errors.ts';
 import type { Metainfo } from '../metainfo/metainfo.ts';
-import { pieceHash, pieceLength } from '../metainfo/tree.ts';
+import { pieceLength } from '../metainfo/tree.ts';
+import { Arrivals } from './arrivals.ts';
 import type { LinkId, SwarmEffect, SwarmEvent } from './core/events.ts';
 import { CORE_LIMITS, type CoreLimits } from './core/limits.ts';
 import { SwarmCore } from './core/swarm-core.ts';
+import { Dials } from './dials.ts';
+import { HttpLinks } from './http-links.ts';
 import { Listeners } from './listeners.ts';
-import { dial } from './net.ts';
 import { downReason, PeerLink } from './peer-link.ts';
 import type { SlabPool } from './slab-pool.ts';
 import type {
@@ -21,9 +24,9 @@ import type {
   SwarmStats,
 } from './swarm.ts';
 import type { UploadBudget } from './upload.ts';
-import { HardenedWire } from './wire.ts';
+import type { HardenedWire } from './wire.ts';
 import type { GoneReason } from './wire-extensions.ts';
-import type { ProvenPeer, WireOwner } from './wire-owner.ts';
+import type { LinkOwner, ProvenPeer } from './wire-owner.ts';
 
 /** What all swarms of an engine share. */
 export interface EngineParts {
@@ -37,18 +40,6 @@ export interface EngineParts {
   readonly limits: Partial<CoreLimits>;
 }
 
-interface HttpLink {
-  readonly source: HttpSource;
-  readonly aborts: Map<number, { abort: AbortController; slab: Uint8Array }>;
-}
-
-interface Arrived {
-  readonly slab: Uint8Array;
-  readonly bytes: Uint8Array;
-  readonly from: PieceFrom;
-  readonly peerId: string;
-}
-
 /** Sockets, disk, timers and hashes of one swarm around its {@link SwarmCore}. */
 export class SwarmShell implements Swarm {
   readonly digest: Digest;
@@ -60,15 +51,15 @@ export class SwarmShell implements Swarm {
   readonly #core: SwarmCore;
   readonly #onLeave: () => void;
   readonly #links = new Map<LinkId, PeerLink>();
-  readonly #http = new Map<LinkId, HttpLink>();
-  readonly #dials = new Map<LinkId, { giveUp: () => void; wire?: HardenedWire }>();
-  readonly #arrived = new Map<string, Arrived>();
+  readonly #http: HttpLinks;
+  readonly #dials: Dials;
+  readonly #arrivals: Arrivals;
   readonly #events: SwarmEvent[] = [];
   #handling = false;
   #left = false;
   #timer: NodeJS.Timeout | undefined;
   #nextReader = 0;
-  readonly #stats = { bytesFromPeers: 0, bytesFromOrigin: 0, uploadedBytes: 0, wastedBytes: 0 };
+  #uploadedBytes = 0;
   readonly #onPiece: Listeners<[number, PieceFrom]>;
   readonly #onComplete: Listeners<[]>;
   readonly #onBad: Listeners<[{ index: number; peerId: string }]>;
@@ -101,6 +92,38 @@ export class SwarmShell implements Swarm {
       nowMs: performance.now(),
       limits: parts.limits,
     });
+    this.#arrivals = new Arrivals({
+      metainfo: join.metainfo,
+      pieces: join.pieces,
+      slabs: parts.slabs,
+      log: parts.log,
+      tell: (event) => this.#tell(event),
+      onKept: (index, from) => this.#onPiece.call(index, from),
+      onBad: (bad) => this.#onBad.call(bad),
+    });
+    this.#dials = new Dials({
+      timeoutMs: parts.limits.dialMs ?? CORE_LIMITS.dialMs,
+      self: { clusterKey: parts.clusterKey, peerId: parts.peerId, origin: parts.origin, zone: parts.zone },
+      swarm: { id, sizeBytes: join.metainfo.sizeBytes },
+      ownerOf: (link, socket) => this.#owner(link, socket),
+      onFailed: (link, error) => {
+        if (!isCoded(error, 'TIMEOUT')) parts.log.warn({ error }, 'peer address is not valid');
+        this.#tell({ type: 'linkDown', link, reason: 'failed' });
+      },
+    });
+    this.#http = new HttpLinks({
+      slabs: parts.slabs,
+      log: parts.log,
+      lengthOf: (index) => pieceLength(join.metainfo.sizeBytes, index),
+      tell: (event) => this.#tell(event),
+      onPiece: (link, index, slab, sourceId) =>
+        this.#arrivals.add(link, index, {
+          slab,
+          lengthBytes: pieceLength(join.metainfo.sizeBytes, index),
+          from: 'origin',
+          peerId: sourceId,
+        }),
+    });
     this.#tell({ type: 'hashes' });
   }
 
@@ -109,18 +132,7 @@ export class SwarmShell implements Swarm {
   }
 
   setHttpSources(sources: readonly HttpSource[]): void {
-    const wanted = new Map(sources.map((source) => [source.id, source]));
-    for (const [link, http] of [...this.#http]) {
-      if (wanted.delete(http.source.id)) continue;
-      this.#dropHttp(link);
-      this.#tell({ type: 'linkDown', link, reason: 'closed' });
-    }
-    for (const source of wanted.values()) {
-      if (this.#left) return;
-      const link = this.#core.drawLink();
-      this.#http.set(link, { source, aborts: new Map() });
-      this.#tell({ type: 'httpUp', link, has: (index) => source.has(index) });
-    }
+    if (!this.#left) this.#http.set(sources, () => this.#core.drawLink());
   }
 
   metainfoChanged(): void {
@@ -177,7 +189,7 @@ export class SwarmShell implements Swarm {
       downBytes: link.wire.downloadedBytes,
       upBytes: link.wire.uploadedBytes,
     }));
-    return { ...this.#stats, links };
+    return { ...this.#arrivals.stats, uploadedBytes: this.#uploadedBytes, links };
   }
 
   setLeech(leech: boolean): void {
@@ -195,15 +207,10 @@ export class SwarmShell implements Swarm {
     this.#left = true;
     clearTimeout(this.#timer);
     this.#parts.slabs.forget(this.#wake);
-    for (const one of [...this.#dials.values()]) {
-      one.giveUp();
-      one.wire?.goodbye(reason);
-    }
-    this.#dials.clear();
+    this.#dials.stop(reason);
     for (const link of [...this.#links.values()]) link.wire.goodbye(reason);
-    for (const link of [...this.#http.keys()]) this.#dropHttp(link);
-    for (const arrived of this.#arrived.values()) this.#parts.slabs.release(arrived.slab);
-    this.#arrived.clear();
+    this.#http.stop();
+    this.#arrivals.stop();
     for (const one of [this.#onPiece, this.#onComplete, this.#onBad, this.#onWant]) one.clear();
     this.#onLeave();
   }
@@ -237,7 +244,7 @@ export class SwarmShell implements Swarm {
     if (this.#left) return;
     switch (effect.type) {
       case 'dial':
-        this.#dial(effect.link, effect.peerId, effect.address);
+        this.#dials.start(effect.link, effect.peerId, effect.address);
         return;
       case 'close':
         this.#links.get(effect.link)?.close(effect.reason);
@@ -262,10 +269,10 @@ export class SwarmShell implements Swarm {
         this.#links.get(effect.link)?.onAnswer(effect.index, effect.type === 'readPiece');
         return;
       case 'writePiece':
-        void this.#write(effect.link, effect.index);
+        void this.#arrivals.write(effect.link, effect.index);
         return;
       case 'dropPiece':
-        this.#drop(effect.link, effect.index, effect.bad);
+        this.#arrivals.drop(effect.link, effect.index, effect.bad);
         return;
       case 'setTimer':
         clearTimeout(this.#timer);
@@ -285,46 +292,11 @@ export class SwarmShell implements Swarm {
     }
   }
 
-  #dial(link: LinkId, peerId: string, address: string): void {
-    const fail = (): void => this.#tell({ type: 'linkDown', link, reason: 'failed' });
-    const slot: { giveUp: () => void; wire?: HardenedWire } = { giveUp: () => {} };
-    this.#dials.set(link, slot);
-    try {
-      slot.giveUp = dial(address, this.#parts.limits.dialMs ?? CORE_LIMITS.dialMs, (socket) => {
-        if (socket === undefined) {
-          this.#dials.delete(link);
-          return fail();
-        }
-        const owner = this.#owner(link, socket);
-        const { clusterKey, peerId: ownId, origin, zone } = this.#parts;
-        const wire: HardenedWire = new HardenedWire({
-          socket,
-          role: 'dialer',
-          clusterKey,
-          peerId: ownId,
-          origin,
-          zone,
-          swarm: { id: this.id, sizeBytes: this.metainfo.sizeBytes, peerId },
-          owner: {
-            ...owner.events,
-            onSwarm: () => undefined,
-            onReady: (peer) => owner.onReady(wire, peer, true),
-          },
-        });
-        slot.wire = wire;
-      });
-    } catch (error) {
-      this.#parts.log.warn({ error, peerId, address }, 'peer address is not valid');
-      this.#dials.delete(link);
-      fail();
-    }
-  }
-
   /** What listens to the wire of `link`, before and after it is ready. */
   #owner(link: LinkId, socket: Socket): LinkOwner {
     let peerLink: PeerLink | undefined;
     const onReady = (wire: HardenedWire, peer: ProvenPeer, dialled: boolean): void => {
-      this.#dials.delete(link);
+      this.#dials.settle(link);
       if (this.#left) {
         wire.goodbye('dropped');
         return;
@@ -340,14 +312,19 @@ export class SwarmShell implements Swarm {
         fetches: {
           onProgress: (index, bytes) => this.#tell({ type: 'progress', link, index, bytes }),
           onPiece: (index, slab, lengthBytes) =>
-            this.#onBytes(link, index, slab, lengthBytes, peer.origin ? 'origin' : 'peer', peer.peerId),
+            this.#arrivals.add(link, index, {
+              slab,
+              lengthBytes,
+              from: peer.origin ? 'origin' : 'peer',
+              peerId: peer.peerId,
+            }),
           onFailed: (index, slab) => {
             this.#parts.slabs.release(slab);
             this.#tell({ type: 'fetchFailed', link, index, busy: false });
           },
         },
         onSent: (bytes) => {
-          this.#stats.uploadedBytes += bytes;
+          this.#uploadedBytes += bytes;
         },
         tell: (event) => this.#tell(event),
       });
@@ -371,7 +348,7 @@ export class SwarmShell implements Swarm {
       onReject: (index) => peerLink?.fetcher.onReject(index),
       onDrain: () => peerLink?.onDrain(),
       onClosed: (gone, error) => {
-        this.#dials.delete(link);
+        this.#dials.settle(link);
         this.#links.delete(link);
         peerLink?.stop();
         for (const slab of peerLink?.fetcher.stop() ?? []) this.#parts.slabs.release(slab);
@@ -396,106 +373,14 @@ export class SwarmShell implements Swarm {
       wire.fetcher.fetch(index, slab);
       return;
     }
-    const http = this.#http.get(link);
-    if (http !== undefined) {
-      void this.#fetchHttp(link, http, index, slab);
-      return;
-    }
+    if (this.#http.fetch(link, index, slab)) return;
     this.#parts.slabs.release(slab);
     this.#tell({ type: 'fetchFailed', link, index, busy: false });
-  }
-
-  async #fetchHttp(link: LinkId, http: HttpLink, index: number, slab: Uint8Array): Promise<void> {
-    const abort = new AbortController();
-    const entry = { abort, slab };
-    http.aborts.set(index, entry);
-    let bytes: Uint8Array | undefined;
-    try {
-      bytes = await http.source.fetchPiece(index, abort.signal);
-    } catch (error) {
-      this.#parts.log.debug({ error, source: http.source.id, index }, 'piece over HTTP failed');
-    }
-    if (http.aborts.get(index) !== entry) return;
-    http.aborts.delete(index);
-    const lengthBytes = pieceLength(this.metainfo.sizeBytes, index);
-    if (bytes === undefined || bytes.length !== lengthBytes) {
-      this.#parts.slabs.release(slab);
-      return this.#tell({ type: 'fetchFailed', link, index, busy: false });
-    }
-    slab.set(bytes);
-    this.#tell({ type: 'progress', link, index, bytes: lengthBytes });
-    this.#onBytes(link, index, slab, lengthBytes, 'origin', http.source.id);
   }
 
   #cancel(link: LinkId, index: number): void {
     const slab = this.#links.get(link)?.fetcher.cancel(index);
     if (slab !== undefined) this.#parts.slabs.release(slab);
-    const http = this.#http.get(link);
-    const entry = http?.aborts.get(index);
-    if (entry === undefined) return;
-    http?.aborts.delete(index);
-    entry.abort.abort();
-    this.#parts.slabs.release(entry.slab);
+    else this.#http.cancel(link, index);
   }
-
-  #dropHttp(link: LinkId): void {
-    for (const index of [...(this.#http.get(link)?.aborts.keys() ?? [])]) this.#cancel(link, index);
-    this.#http.delete(link);
-  }
-
-  #onBytes(
-    link: LinkId,
-    index: number,
-    slab: Uint8Array,
-    lengthBytes: number,
-    from: PieceFrom,
-    peerId: string,
-  ): void {
-    if (this.#left) {
-      this.#parts.slabs.release(slab);
-      return;
-    }
-    const bytes = slab.subarray(0, lengthBytes);
-    this.#arrived.set(`${link}:${index}`, { slab, bytes, from, peerId });
-    this.#tell({ type: 'fetched', link, index, good: this.metainfo.matches(index, pieceHash(bytes)) });
-  }
-
-  async #write(link: LinkId, index: number): Promise<void> {
-    const arrived = this.#take(link, index);
-    if (arrived === undefined) return;
-    let ok = true;
-    try {
-      await this.#join.pieces.writePiece(index, arrived.bytes);
-    } catch (error) {
-      ok = false;
-      this.#parts.log.warn({ error, index, digest: this.digest }, 'piece could not be written');
-    }
-    this.#parts.slabs.release(arrived.slab);
-    if (ok && !this.#left) {
-      this.#stats[arrived.from === 'peer' ? 'bytesFromPeers' : 'bytesFromOrigin'] += arrived.bytes.length;
-      this.#onPiece.call(index, arrived.from);
-    }
-    this.#tell({ type: 'written', index, ok });
-  }
-
-  #drop(link: LinkId, index: number, bad: boolean): void {
-    const arrived = this.#take(link, index);
-    if (arrived === undefined) return;
-    this.#stats.wastedBytes += arrived.bytes.length;
-    this.#parts.slabs.release(arrived.slab);
-    if (bad) this.#onBad.call({ index, peerId: arrived.peerId });
-  }
-
-  #take(link: LinkId, index: number): Arrived | undefined {
-    const key = `${link}:${index}`;
-    const arrived = this.#arrived.get(key);
-    this.#arrived.delete(key);
-    return arrived;
-  }
-}
-
-/** Listens to one wire for a swarm. */
-export interface LinkOwner {
-  readonly events: Omit<WireOwner, 'onSwarm' | 'onReady'>;
-  onReady(wire: HardenedWire, peer: ProvenPeer, dialled: boolean): void;
 }

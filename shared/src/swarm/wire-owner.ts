@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { Bitfield } from '../bitfield.ts';
 import type { CodedError } from '../errors.ts';
 import type { WireLimits } from './limits.ts';
+import type { HardenedWire } from './wire.ts';
 import type { WireRole } from './wire-auth.ts';
 import type { GoneReason } from './wire-extensions.ts';
 
@@ -47,4 +48,10 @@ export interface WireInit {
   readonly swarm?: { readonly id: Uint8Array; readonly sizeBytes: number; readonly peerId?: string };
   readonly owner: WireOwner;
   readonly limits?: WireLimits;
+}
+
+/** Listens to one wire for a swarm. */
+export interface LinkOwner {
+  readonly events: Omit<WireOwner, 'onSwarm' | 'onReady'>;
+  onReady(wire: HardenedWire, peer: ProvenPeer, dialled: boolean): void;
 }

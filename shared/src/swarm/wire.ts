@@ -1,22 +1,17 @@
-import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import Wire from 'bittorrent-protocol';
 import { Bitfield } from '../bitfield.ts';
 import { CodedError, isCoded } from '../errors.ts';
 import { LEAF_BYTES, PIECE_BYTES, pieceCount, pieceLength } from '../metainfo/tree.ts';
+import { BlockRequests } from './block-requests.ts';
 import { FrameParser, type FrameSink, HANDSHAKE_BYTES, invalidWire, readUint32 } from './frames.ts';
+import { HaveBatch } from './have-batch.ts';
 import { WIRE_LIMITS, type WireLimits } from './limits.ts';
-import {
-  NONCE_BYTES,
-  PROOF_BYTES,
-  proofMatches,
-  type Transcript,
-  type WireRole,
-  wireProof,
-} from './wire-auth.ts';
+import { type Ends, MemberProof } from './member-proof.ts';
+import type { WireRole } from './wire-auth.ts';
 import * as ext from './wire-extensions.ts';
-import { blockKey, FIXED_LENGTHS } from './wire-messages.ts';
-import type { ProvenPeer, WireInit } from './wire-owner.ts';
+import { FIXED_LENGTHS } from './wire-messages.ts';
+import type { WireInit } from './wire-owner.ts';
 
 /**
  * One connection between two members: `bittorrent-protocol` 5.0.9, hardened. Replaces its parsing (O(n), unsigned
@@ -34,22 +29,15 @@ export class HardenedWire extends Wire implements FrameSink {
   readonly #limits: WireLimits;
   readonly #socket: Socket;
   readonly #parser: FrameParser;
-  readonly #nonce: Uint8Array = randomBytes(NONCE_BYTES);
+  readonly #proof: MemberProof;
+  readonly #haves: HaveBatch;
   readonly #timers: NodeJS.Timeout[] = [];
   #swarmId: Uint8Array | undefined;
   #sizeBytes = 0;
-  #hello: ext.MemberHello | undefined;
-  #ids: Record<ext.ExtensionName, number> | undefined;
-  #peer: ProvenPeer | undefined;
   #mayBitfield = true;
   #gone: ext.GoneReason | undefined;
-  /** Our requests by {@link blockKey}, with the place for their bytes. */
-  readonly #requests = new Map<number, Uint8Array>();
-  readonly #cancelled = new Set<number>();
-  #block: { index: number; offset: number; key: number; wanted: boolean } | undefined;
+  readonly #requests: BlockRequests;
   #peerRequests = 0;
-  #haves: number[] = [];
-  #haveTimer: NodeJS.Timeout | undefined;
 
   constructor(init: WireInit) {
     super(init.role === 'dialer' ? 'tcpOutgoing' : 'tcpIncoming');
@@ -58,6 +46,11 @@ export class HardenedWire extends Wire implements FrameSink {
     this.role = init.role;
     this.#socket = init.socket;
     this.#parser = new FrameParser(this);
+    this.#requests = new BlockRequests(this.#limits.cancelledRequests);
+    this.#proof = new MemberProof(init.clusterKey, init.role);
+    this.#haves = new HaveBatch(this.#limits, (indexes) => {
+      if (this.#open()) this.extended(this.#proof.ids!.sepia_have, ext.encodeHaves(indexes));
+    });
     this.extendedMapping = Object.fromEntries(
       Object.entries(ext.EXTENSION_IDS).map(([name, id]) => [id, name]),
     );
@@ -65,7 +58,7 @@ export class HardenedWire extends Wire implements FrameSink {
       version: ext.WIRE_VERSION,
       features: 0,
       blockBytes: this.#limits.memberBlockBytes,
-      nonce: this.#nonce,
+      nonce: this.#proof.nonce,
       origin: init.origin,
       zone: init.zone,
     });
@@ -96,10 +89,7 @@ export class HardenedWire extends Wire implements FrameSink {
 
   /** Tells a piece; batched over {@link WIRE_LIMITS.haveBatchMs}. */
   sendHave(index: number): void {
-    if (!this.#open()) return;
-    this.#haves.push(index);
-    if (this.#haves.length >= this.#limits.haveBatch) this.#flushHaves();
-    else this.#haveTimer ??= setTimeout(() => this.#flushHaves(), this.#limits.haveBatchMs);
+    if (this.#open()) this.#haves.add(index);
   }
 
   sendSuggest(index: number): void {
@@ -108,32 +98,18 @@ export class HardenedWire extends Wire implements FrameSink {
 
   /** Asks for a block. Its bytes are written to `target`, which stays borrowed until done, rejected or cancelled. */
   sendRequest(index: number, offset: number, target: Uint8Array): void {
-    const key = blockKey(index, offset);
-    if (this.#requests.has(key)) throw new TypeError('block requested twice');
+    if (this.#requests.has(index, offset)) throw new TypeError('block requested twice');
     if (!this.#open()) return;
-    this.#requests.set(key, target);
+    this.#requests.add(index, offset, target);
     this._message(6, [index, offset, target.length], null);
   }
 
   /** Takes a request back; its target is free at once, late bytes are thrown away. */
   sendCancel(index: number, offset: number): void {
-    const key = blockKey(index, offset);
-    const target = this.#requests.get(key);
-    if (target === undefined) return;
-    this.#requests.delete(key);
-    if (this.#block?.key === key) {
-      this.#block.wanted = false;
-      this.#parser.dropTarget();
-    } else {
-      this.#cancelled.add(key);
-      if (this.#cancelled.size > this.#limits.cancelledRequests) {
-        for (const oldest of this.#cancelled) {
-          this.#cancelled.delete(oldest);
-          break;
-        }
-      }
-    }
-    if (this.#open()) this._message(8, [index, offset, target.length], null);
+    const cancelled = this.#requests.cancel(index, offset);
+    if (cancelled === undefined) return;
+    if (cancelled.arriving) this.#parser.dropTarget();
+    if (this.#open()) this._message(8, [index, offset, cancelled.length], null);
   }
 
   /** Answers a request. `bytes` must not change until the socket took them. Returns false once the wire has enough queued. */
@@ -160,7 +136,8 @@ export class HardenedWire extends Wire implements FrameSink {
   /** Says why and closes, orderly. Idempotent. */
   goodbye(reason: ext.GoneReason): void {
     if (this.closed) return;
-    if (this.#ids !== undefined) this.extended(this.#ids.sepia_gone, ext.encodeGone(reason));
+    const { ids } = this.#proof;
+    if (ids !== undefined) this.extended(ids.sepia_gone, ext.encodeGone(reason));
     this.#finish(undefined, true);
   }
 
@@ -221,26 +198,14 @@ export class HardenedWire extends Wire implements FrameSink {
   onBlockHead(index: number, offset: number, length: number): Uint8Array | undefined {
     if (!this.ready) throw invalidWire('piece before the cluster key was proven');
     const known = index < this.#pieceCount && offset < PIECE_BYTES && offset % LEAF_BYTES === 0;
-    const key = known ? blockKey(index, offset) : -1;
-    const target = this.#requests.get(key);
-    if (target === undefined) {
-      if (!this.#cancelled.delete(key)) throw invalidWire('piece that was not requested');
-      this.#block = { index, offset, key, wanted: false };
-      return undefined;
-    }
-    if (target.length !== length) throw invalidWire('block of another length');
-    this.#block = { index, offset, key, wanted: true };
-    return target;
+    if (!known) throw invalidWire('piece that was not requested');
+    return this.#requests.begin(index, offset, length);
   }
 
   onBlockBytes(count: number, done: boolean): void {
     this.downloadedBytes += count;
-    const block = this.#block!;
-    if (done) {
-      this.#block = undefined;
-      if (block.wanted) this.#requests.delete(block.key);
-    }
-    if (block.wanted) this.#init.owner.onBlock(block.index, block.offset, count, done);
+    const block = this.#requests.onBytes(done);
+    if (block !== undefined) this.#init.owner.onBlock(block.index, block.offset, count, done);
   }
 
   // Overrides of bittorrent-protocol's private methods.
@@ -304,9 +269,7 @@ export class HardenedWire extends Wire implements FrameSink {
   override _onReject(index: number, offset: number): void {
     if (index >= this.#pieceCount || offset >= PIECE_BYTES || offset % LEAF_BYTES !== 0)
       throw invalidWire('reject');
-    const key = blockKey(index, offset);
-    if (this.#requests.delete(key)) this.#init.owner.onReject(index, offset);
-    else this.#cancelled.delete(key);
+    if (this.#requests.reject(index, offset)) this.#init.owner.onReject(index, offset);
   }
 
   override _onExtended(id: number, payload: Uint8Array): void {
@@ -368,43 +331,32 @@ export class HardenedWire extends Wire implements FrameSink {
   }
 
   #onHello(payload: Uint8Array): void {
-    if (this.#hello !== undefined || this.#swarmId === undefined)
-      throw invalidWire('extension handshake twice or early');
-    const { hello, ids } = ext.readHello(payload);
-    this.#hello = hello;
-    this.#ids = ids;
-    this.extended(ids.sepia_auth, wireProof(this.#init.clusterKey, this.role, this.#transcript(hello)));
+    const proof = this.#proof.onHello(payload, this.#ends());
+    this.extended(this.#proof.ids!.sepia_auth, proof);
   }
 
   #onProof(payload: Uint8Array): void {
-    const hello = this.#hello;
-    if (hello === undefined || this.ready || payload.length !== PROOF_BYTES)
-      throw invalidWire('proof out of order');
-    const other = this.role === 'dialer' ? 'listener' : 'dialer';
-    const expected = wireProof(this.#init.clusterKey, other, this.#transcript(hello));
-    if (!proofMatches(expected, payload)) throw invalidWire('cluster key not proven');
+    if (this.ready) throw invalidWire('proof out of order');
+    const hello = this.#proof.onProof(payload, this.#ends());
     this.ready = true;
     clearTimeout(this.#timers[0]);
     const blockBytes = Math.min(hello.blockBytes, this.#limits.memberBlockBytes);
-    // Blocks must tile pieces and start at leaves: round down to a power of two.
-    this.#peer = {
+    this.#init.owner.onReady({
       peerId: this.peerId!,
       origin: hello.origin,
       zone: hello.zone,
+      // Blocks must tile pieces and start at leaves: round down to a power of two.
       blockBytes: 2 ** Math.floor(Math.log2(blockBytes)),
-    };
-    this.#init.owner.onReady(this.#peer);
+    });
   }
 
-  #transcript(hello: ext.MemberHello): Transcript {
-    const dialing = this.role === 'dialer';
-    const theirId = Buffer.from(this.peerId!, 'hex');
+  /** Undefined before the other end's handshake. */
+  #ends(): Ends | undefined {
+    if (this.#swarmId === undefined || this.peerId === null) return undefined;
     return {
-      dialerNonce: dialing ? this.#nonce : hello.nonce,
-      listenerNonce: dialing ? hello.nonce : this.#nonce,
-      dialerPeerId: dialing ? this.#init.peerId : theirId,
-      listenerPeerId: dialing ? theirId : this.#init.peerId,
-      swarmId: this.#swarmId!,
+      peerId: this.#init.peerId,
+      theirPeerId: Buffer.from(this.peerId, 'hex'),
+      swarmId: this.#swarmId,
     };
   }
 
@@ -419,14 +371,6 @@ export class HardenedWire extends Wire implements FrameSink {
     return index;
   }
 
-  #flushHaves(): void {
-    clearTimeout(this.#haveTimer);
-    this.#haveTimer = undefined;
-    const haves = this.#haves;
-    this.#haves = [];
-    if (haves.length > 0 && this.#open()) this.extended(this.#ids!.sepia_have, ext.encodeHaves(haves));
-  }
-
   #open(): boolean {
     return this.ready && !this.closed;
   }
@@ -434,11 +378,10 @@ export class HardenedWire extends Wire implements FrameSink {
   #finish(error: CodedError | undefined, orderly: boolean): void {
     if (this.closed) return;
     this.closed = true;
-    clearTimeout(this.#haveTimer);
+    this.#haves.stop();
     for (const timer of this.#timers) clearTimeout(timer);
     this.#parser.dropTarget();
     this.#requests.clear();
-    this.#cancelled.clear();
     if (orderly) {
       this.#socket.resume();
       this.#socket.end();

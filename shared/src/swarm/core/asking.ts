@@ -2,6 +2,7 @@ import type { Dialling } from './dialling.ts';
 import type { LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
+import type { PieceTable } from './pieces.ts';
 
 /** What the rules look at; it stays the core's. */
 export interface AskingState {
@@ -9,8 +10,7 @@ export interface AskingState {
   readonly zone: string;
   readonly origin: boolean;
   readonly links: ReadonlyMap<LinkId, Link>;
-  readonly inFlight: ReadonlyMap<number, readonly LinkId[]>;
-  readonly peerHolders: Uint16Array;
+  readonly pieces: PieceTable;
   readonly readers: ReadonlyMap<number, { readonly index: number; readonly sinceMs: number }>;
   readonly dialling: Dialling;
   /** When a wire brought the last byte. */
@@ -47,14 +47,17 @@ export class Asking {
     if (link.kind === 'http') return this.#mayAskHttp(index, urgent, nowMs);
     if (!link.origin || link.suggested.has(index) || this.#state.origin) return true;
     const peers = this.#peersWith(index, nowMs);
-    if (urgent) return peers === 0 || this.#state.inFlight.has(index) || this.readerWaits(index, nowMs);
+    if (urgent)
+      return peers === 0 || this.#state.pieces.inFlight.has(index) || this.readerWaits(index, nowMs);
     // An idle member may take from an origin what its peers do not have; the origin's budget has the last word.
-    return peers === 0 ? link.fetches.size === 0 || !this.#hasPeers() : this.#state.inFlight.size === 0;
+    return peers === 0
+      ? link.fetches.size === 0 || !this.#hasPeers()
+      : this.#state.pieces.inFlight.size === 0;
   }
 
   /** HTTP serves what no wire can, and a reader that waits. */
   #mayAskHttp(index: number, urgent: boolean, nowMs: number): boolean {
-    if (urgent && (this.#state.inFlight.has(index) || this.readerWaits(index, nowMs))) return true;
+    if (urgent && (this.#state.pieces.inFlight.has(index) || this.readerWaits(index, nowMs))) return true;
     for (const link of this.#state.links.values())
       if (link.kind === 'wire' && !link.stalled && link.has.has(index)) return false;
     if (this.#noWires()) return urgent || this.#state.dialling.pending === 0;
@@ -68,7 +71,7 @@ export class Asking {
   }
 
   #peersWith(index: number, nowMs: number): number {
-    if (this.#state.peerHolders[index] === 0) return 0;
+    if (this.#state.pieces.peerHolders[index] === 0) return 0;
     let count = 0;
     for (const link of this.#state.links.values())
       if (link.kind === 'wire' && !link.origin && link.canServe(index, nowMs)) count += 1;

@@ -110,6 +110,25 @@ export class Link {
     this.#windowMs = nowMs;
   }
 
+  /** Notes whether it is stalled; true if it has been silent for so long that it is given up. */
+  checkSilence(limits: CoreLimits, nowMs: number): boolean {
+    const silentMs = nowMs - this.lastByteMs;
+    if (this.fetches.size === 0) {
+      // A stalled wire whose pieces came from elsewhere is tried again after a pause.
+      if (this.stalled && silentMs > 4 * limits.stallMs) this.stalled = false;
+      return false;
+    }
+    this.stalled = silentMs >= limits.stallMs;
+    return silentMs >= limits.hungMs * (this.kind === 'http' ? 3 : 1);
+  }
+
+  /** Leaves it alone for a while that doubles with each failure. */
+  pause(limits: CoreLimits, nowMs: number): void {
+    this.failures += 1;
+    this.notBeforeMs =
+      nowMs + Math.min(limits.backoffMaxMs, limits.backoffMinMs * 2 ** Math.min(10, this.failures - 1));
+  }
+
   /** A link that was idle measures anew: idle time is not slowness. */
   begin(index: number, nowMs: number): void {
     if (this.fetches.size === 0) {

@@ -2,10 +2,11 @@ import type { Bitfield } from '../../bitfield.ts';
 import { Asking } from './asking.ts';
 import { Dialling } from './dialling.ts';
 import type { DownReason, Emit, LinkId, SwarmEvent } from './events.ts';
+import { Fetching } from './fetching.ts';
 import type { CoreLimits } from './limits.ts';
 import { CORE_LIMITS } from './limits.ts';
 import { Link } from './link.ts';
-import { IndexSet, type PickView, pickPiece } from './picker.ts';
+import { PieceTable } from './pieces.ts';
 import { Chance } from './random.ts';
 import { SuperSeed } from './super-seed.ts';
 
@@ -40,29 +41,21 @@ export class SwarmCore {
   readonly #chance: Chance;
   readonly #dialling: Dialling;
   readonly #superSeed: SuperSeed | undefined;
-  /** Missing, hash known, asked of nobody. */
-  readonly #wanted: IndexSet;
-  /** Piece → links that fetch it. */
-  readonly #inFlight = new Map<number, LinkId[]>();
-  readonly #writing = new Set<number>();
-  /** Wires (not origins' / origins') that have each piece. */
-  readonly #peerHolders: Uint16Array;
-  readonly #originHolders: Uint16Array;
+  readonly #pieces: PieceTable;
   readonly #readers = new Map<number, { index: number; sinceMs: number }>();
-  readonly #asking: Asking;
-  #known = 0;
+  readonly #fetching: Fetching;
   #nextLink = 0;
   #leech: boolean;
   #finished = false;
   #timerSet = false;
-  #noBuffers = false;
   #lackSinceMs = 0;
   #wireByteMs: number;
 
   constructor(init: CoreInit) {
     this.#init = init;
     this.limits = { ...CORE_LIMITS, ...init.limits };
-    this.have = init.have.clone();
+    this.#pieces = new PieceTable(init);
+    this.have = this.#pieces.have;
     this.#chance = new Chance(init.seed);
     this.#dialling = new Dialling({
       limits: this.limits,
@@ -70,9 +63,6 @@ export class SwarmCore {
       ownId: init.peerId,
       zone: init.zone,
     });
-    this.#wanted = new IndexSet(init.pieceCount);
-    this.#peerHolders = new Uint16Array(init.pieceCount);
-    this.#originHolders = new Uint16Array(init.pieceCount);
     this.#leech = init.leech;
     this.#finished = this.have.complete;
     this.#wireByteMs = init.nowMs;
@@ -82,21 +72,27 @@ export class SwarmCore {
         limits: this.limits,
         chance: this.#chance,
         have: this.have,
-        holders: this.#peerHolders,
+        holders: this.#pieces.peerHolders,
       });
     }
-    this.#asking = new Asking({
+    const asking = new Asking({
       limits: this.limits,
       zone: init.zone,
       origin: init.origin,
       links: this.links,
-      inFlight: this.#inFlight,
-      peerHolders: this.#peerHolders,
+      pieces: this.#pieces,
       readers: this.#readers,
       dialling: this.#dialling,
       wireByteMs: () => this.#wireByteMs,
     });
-    this.#learnHashes();
+    this.#fetching = new Fetching({
+      limits: this.limits,
+      chance: this.#chance,
+      pieces: this.#pieces,
+      links: this.links,
+      readers: this.#readers,
+      asking,
+    });
   }
 
   get wireCount(): number {
@@ -156,10 +152,10 @@ export class SwarmCore {
         this.#onLanded(event.index, nowMs, emit);
         break;
       case 'hashes':
-        this.#learnHashes();
+        this.#pieces.learnHashes();
         break;
       case 'buffers':
-        this.#noBuffers = false;
+        this.#fetching.noBuffers = false;
         break;
       case 'reader':
         this.#readers.set(event.reader, { index: event.index, sinceMs: nowMs });
@@ -222,16 +218,16 @@ export class SwarmCore {
     const link = this.links.get(id);
     if (link === undefined) return;
     this.links.delete(id);
-    const holders = link.origin ? this.#originHolders : this.#peerHolders;
+    const holders = this.#pieces.holders(link);
     for (const index of link.has) holders[index]! -= 1;
-    for (const index of link.fetches.keys()) this.#release(id, index);
+    for (const index of link.fetches.keys()) this.#pieces.release(id, index);
     this.#superSeed?.onDown(link);
   }
 
   #onHaves(id: LinkId, indexes: Iterable<number>, nowMs: number, emit: Emit): void {
     const link = this.links.get(id);
     if (link === undefined) return;
-    const holders = link.origin ? this.#originHolders : this.#peerHolders;
+    const holders = this.#pieces.holders(link);
     for (const index of indexes) {
       if (!link.has.add(index)) continue;
       holders[index]! += 1;
@@ -271,19 +267,13 @@ export class SwarmCore {
     const { index } = event;
     const link = this.links.get(event.link);
     link?.fetches.delete(index);
-    const useful = event.good && !this.have.has(index) && !this.#writing.has(index);
+    const useful = event.good && !this.have.has(index) && !this.#pieces.writing.has(index);
     if (useful) {
-      this.#writing.add(index);
+      this.#pieces.writing.add(index);
       emit({ type: 'writePiece', link: event.link, index });
-      for (const id of [...(this.#inFlight.get(index) ?? [])]) {
-        if (id === event.link) continue;
-        this.links.get(id)?.fetches.delete(index);
-        emit({ type: 'cancel', link: id, index });
-      }
-      this.#inFlight.delete(index);
-      this.#wanted.delete(index);
+      this.#cancelRest(index, event.link, emit);
     } else {
-      this.#release(event.link, index);
+      this.#pieces.release(event.link, index);
       emit({ type: 'dropPiece', link: event.link, index, bad: !event.good });
     }
     if (link === undefined) return;
@@ -291,10 +281,18 @@ export class SwarmCore {
     else this.#punish(link, nowMs, emit);
   }
 
+  #cancelRest(index: number, but: LinkId | undefined, emit: Emit): void {
+    for (const id of this.#pieces.settle(index)) {
+      if (id === but) continue;
+      this.links.get(id)?.fetches.delete(index);
+      emit({ type: 'cancel', link: id, index });
+    }
+  }
+
   /** A bad piece came from `link`. An HTTP source is left alone for a while, a wire is closed and its peer banned. */
   #punish(link: Link, nowMs: number, emit: Emit): void {
     if (link.kind === 'http') {
-      this.#pause(link, nowMs);
+      link.pause(this.limits, nowMs);
       return;
     }
     this.#dialling.ban(link.peerId, link.origin, nowMs);
@@ -303,36 +301,24 @@ export class SwarmCore {
     this.#down(link.id, 'banned', nowMs);
   }
 
-  #pause(link: Link, nowMs: number): void {
-    link.failures += 1;
-    link.notBeforeMs =
-      nowMs +
-      Math.min(this.limits.backoffMaxMs, this.limits.backoffMinMs * 2 ** Math.min(10, link.failures - 1));
-  }
-
   #onFetchFailed(event: Of<'fetchFailed'>, nowMs: number): void {
     const link = this.links.get(event.link);
     link?.fetches.delete(event.index);
-    this.#release(event.link, event.index);
-    if (event.busy) this.#noBuffers = true;
-    else if (link?.kind === 'http') this.#pause(link, nowMs);
+    this.#pieces.release(event.link, event.index);
+    if (event.busy) this.#fetching.noBuffers = true;
+    else if (link?.kind === 'http') link.pause(this.limits, nowMs);
     else link?.refused.set(event.index, nowMs + this.limits.refusedMs);
   }
 
   #onWritten(event: Of<'written'>, nowMs: number, emit: Emit): void {
-    this.#writing.delete(event.index);
+    this.#pieces.writing.delete(event.index);
     if (event.ok) this.#onLanded(event.index, nowMs, emit);
-    else this.#want(event.index);
+    else this.#pieces.want(event.index);
   }
 
   #onLanded(index: number, nowMs: number, emit: Emit): void {
     if (!this.have.add(index)) return;
-    this.#wanted.delete(index);
-    for (const id of this.#inFlight.get(index) ?? []) {
-      this.links.get(id)?.fetches.delete(index);
-      emit({ type: 'cancel', link: id, index });
-    }
-    this.#inFlight.delete(index);
+    this.#cancelRest(index, undefined, emit);
     this.#superSeed?.onLanded(index);
     // A peer that has it need not know; an origin must, to see what is out already.
     for (const link of this.links.values()) {
@@ -352,53 +338,19 @@ export class SwarmCore {
     this.#down(link.id, 'done', nowMs);
   }
 
-  #learnHashes(): void {
-    for (let index = this.#known; index < this.#init.pieceCount; index++) {
-      if (!this.#init.knows(index)) continue;
-      this.#want(index);
-      if (index === this.#known) this.#known += 1;
-    }
-  }
-
-  #want(index: number): void {
-    if (
-      !this.have.has(index) &&
-      !this.#writing.has(index) &&
-      !this.#inFlight.has(index) &&
-      this.#init.knows(index)
-    )
-      this.#wanted.add(index);
-  }
-
-  #release(id: LinkId, index: number): void {
-    const rest = this.#inFlight.get(index)?.filter((one) => one !== id) ?? [];
-    if (rest.length > 0) this.#inFlight.set(index, rest);
-    else {
-      this.#inFlight.delete(index);
-      this.#want(index);
-    }
-  }
-
   #onTick(nowMs: number, emit: Emit): void {
     for (const link of [...this.links.values()]) {
-      if (link.fetches.size === 0) {
-        // A stalled wire whose pieces came from elsewhere is tried again after a pause.
-        if (link.stalled && nowMs - link.lastByteMs > 4 * this.limits.stallMs) link.stalled = false;
-        continue;
-      }
-      const silentMs = nowMs - link.lastByteMs;
-      link.stalled = silentMs >= this.limits.stallMs;
-      if (silentMs < this.limits.hungMs * (link.kind === 'http' ? 3 : 1)) continue;
+      if (!link.checkSilence(this.limits, nowMs)) continue;
       if (link.kind === 'wire') {
         emit({ type: 'close', link: link.id, reason: 'failed' });
         this.#down(link.id, 'failed', nowMs);
         continue;
       }
-      this.#pause(link, nowMs);
+      link.pause(this.limits, nowMs);
       for (const index of [...link.fetches.keys()]) {
         emit({ type: 'cancel', link: link.id, index });
         link.fetches.delete(index);
-        this.#release(link.id, index);
+        this.#pieces.release(link.id, index);
       }
     }
     this.#checkSources(nowMs, emit);
@@ -418,7 +370,7 @@ export class SwarmCore {
   #work(nowMs: number, emit: Emit): void {
     if (this.#leech && !this.#finished) {
       this.#dialling.dial(this.wireCount, nowMs, () => this.drawLink(), emit);
-      if (!this.#noBuffers) this.#schedule(nowMs, emit);
+      this.#fetching.schedule(nowMs, emit);
     }
     if (this.#superSeed !== undefined) {
       for (const link of this.links.values()) {
@@ -428,79 +380,6 @@ export class SwarmCore {
     if (this.#timerSet || !this.#leech || this.#finished) return;
     this.#timerSet = true;
     emit({ type: 'setTimer', key: 'tick', atMs: nowMs + this.limits.tickMs });
-  }
-
-  #schedule(nowMs: number, emit: Emit): void {
-    if (this.#wanted.list.length > 0 || this.#inFlight.size > 0) this.#readerHeads(nowMs, emit);
-    const view: PickView = {
-      limits: this.limits,
-      chance: this.#chance,
-      wanted: this.#wanted.list,
-      isWanted: (index) => this.#wanted.has(index),
-      rarity: (index) => this.#peerHolders[index]! + this.#originHolders[index]!,
-      readers: [...this.#readers.values()].map((reader) => reader.index),
-      mayAsk: (link, index, urgent) => this.#asking.mayAsk(link, index, urgent, nowMs),
-    };
-    for (const link of this.links.values()) {
-      while (
-        this.#wanted.list.length > 0 &&
-        this.#inFlight.size < this.limits.inFlight &&
-        !this.#noBuffers &&
-        link.room(this.limits) > 0
-      ) {
-        const index = pickPiece(view, link);
-        if (index < 0) break;
-        this.#fetch(link, index, nowMs, emit);
-      }
-    }
-    for (const [index, ids] of this.#inFlight) this.#hedge(index, ids, nowMs, emit);
-  }
-
-  /** The pieces straight in front of a reader go to whoever brings them soonest. */
-  #readerHeads(nowMs: number, emit: Emit): void {
-    for (const reader of this.#readers.values()) {
-      for (let index = reader.index; index < reader.index + this.limits.readerHead; index++) {
-        if (!this.#wanted.has(index) || this.#noBuffers) continue;
-        const best = this.#asking.soonest(index, nowMs, true);
-        if (best !== undefined) this.#fetch(best, index, nowMs, emit);
-      }
-    }
-  }
-
-  /** A fetch that does not move, or that the endgame can beat, gets a second source. */
-  #hedge(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): void {
-    if (ids.length >= this.limits.fetchers + this.#stalledAmong(ids) || this.#noBuffers) return;
-    const urgent = this.#asking.readerWaits(index, nowMs);
-    let stuck = true;
-    let youngestMs = Number.POSITIVE_INFINITY;
-    for (const id of ids) {
-      const link = this.links.get(id);
-      const fetch = link?.fetches.get(index);
-      if (link === undefined || fetch === undefined) continue;
-      // A peer sends pieces one after the other: a queued one waits while the link moves, but a reader does not.
-      const movedMs = urgent ? fetch.lastByteMs : Math.max(fetch.lastByteMs, link.lastByteMs);
-      if (nowMs - movedMs < this.limits.stallMs) stuck = false;
-      youngestMs = Math.min(youngestMs, nowMs - fetch.startedMs);
-    }
-    const nearEnd = this.#wanted.list.length === 0 && this.#inFlight.size <= this.limits.endgame;
-    if (!stuck && (!nearEnd || youngestMs < this.limits.endgameMinMs)) return;
-    const best = this.#asking.soonest(index, nowMs, stuck);
-    if (best === undefined || (best.room(this.limits) <= 0 && !urgent)) return;
-    if (!stuck && youngestMs < best.costMs() * this.limits.endgameFactor) return;
-    this.#fetch(best, index, nowMs, emit);
-  }
-
-  #stalledAmong(ids: readonly LinkId[]): number {
-    return ids.filter((id) => this.links.get(id)?.stalled === true).length;
-  }
-
-  #fetch(link: Link, index: number, nowMs: number, emit: Emit): void {
-    link.begin(index, nowMs);
-    const others = this.#inFlight.get(index);
-    if (others === undefined) this.#inFlight.set(index, [link.id]);
-    else others.push(link.id);
-    this.#wanted.delete(index);
-    emit({ type: 'fetch', link: link.id, index });
   }
 
   #wireOf(peerId: string): Link | undefined {
