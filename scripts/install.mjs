@@ -63,10 +63,11 @@ function hasDevTools() {
   return existsSync(join(ROOT, 'node_modules', 'typescript'));
 }
 
+// Not `npm ci`: it refuses a lock file that a registry without every platform's optional packages has made.
 async function npmInstall(level) {
-  const verb = existsSync(join(ROOT, 'node_modules')) ? ['install', '--no-save'] : ['ci'];
   const args = [
-    ...verb,
+    'install',
+    '--no-save',
     '--ignore-scripts',
     '--no-audit',
     '--no-fund',

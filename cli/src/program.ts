@@ -5,6 +5,7 @@ import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
 import { addPush } from './commands/push.ts';
 import { addRoles } from './commands/role.ts';
+import { addSimulate } from './commands/simulate.ts';
 import { addStatus } from './commands/status.ts';
 import { addUp } from './commands/up.ts';
 
@@ -22,6 +23,7 @@ export function buildProgram(): Command {
   addPush(program);
   addPreheat(program);
   addStatus(program);
+  addSimulate(program);
   addConfig(program);
   return program;
 }

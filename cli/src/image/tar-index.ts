@@ -28,6 +28,10 @@ export async function tarEntries(path: string): Promise<Map<string, TarEntry>> {
 
 async function readEntries(file: FileHandle, path: string): Promise<Map<string, TarEntry>> {
   const { size: fileBytes } = await file.stat();
+  const magic = await readAt(file, 0, 2);
+  if (magic[0] === 0x1f && magic[1] === 0x8b)
+    throw broken(path, 'is compressed; unpack it first: gunzip FILE');
+  if (fileBytes < BLOCK) throw broken(path, 'is no tar');
   const entries = new Map<string, TarEntry>();
   let longName: string | undefined;
   let longLink: string | undefined;
@@ -61,8 +65,6 @@ async function readEntries(file: FileHandle, path: string): Promise<Map<string, 
 }
 
 function checkHeader(header: Buffer, path: string): void {
-  if (header[0] === 0x1f && header[1] === 0x8b)
-    throw broken(path, 'is compressed; unpack it first: gunzip FILE');
   const told = numberField(header, 148, 8);
   let sum = 0;
   for (let index = 0; index < BLOCK; index += 1) sum += index >= 148 && index < 156 ? 0x20 : header[index]!;

@@ -1,0 +1,118 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createDispatcher } from '@sepia/shared/http/sockets';
+import { parseManifest } from '@sepia/shared/registry/manifest';
+import t from 'tap';
+import { pushImage } from '../../src/commands/push.ts';
+import { randomImage } from '../../src/demo/random-image.ts';
+import { openArchive } from '../../src/image/archive.ts';
+import { LayoutWriter } from '../../src/image/layout-writer.ts';
+import { loadImage } from '../../src/image/load-image.ts';
+import { eachBlob, resolveImage } from '../../src/registry/pull-image.ts';
+import { RegistryClient } from '../../src/registry/registry-client.ts';
+import { Transfers } from '../../src/terminal/transfers.ts';
+import { FakeRegistry } from '../support/fake-registry.ts';
+import { nowhere } from '../support/nowhere.ts';
+
+t.test('an image goes out and comes back: push, pull as layout, push the layout and its tar', async (t) => {
+  const registry = new FakeRegistry();
+  const dispatcher = createDispatcher();
+  const client = new RegistryClient({ dispatcher }, { url: await registry.start() });
+  t.teardown(async () => {
+    await dispatcher.destroy();
+    await registry.stop();
+  });
+  const image = await randomImage({ layers: 2, layerBytes: 512 * 300, seed: 'test' });
+  const digest = await pushImage(client, 'a/b', 'v1', image, new Transfers(nowhere()));
+
+  const root = join(t.testdir(), 'layout');
+  const writer = new LayoutWriter(root);
+  const { manifests, blobs } = await resolveImage(client, 'a/b', 'v1');
+  t.equal(manifests[0]!.digest, digest);
+  await eachBlob(blobs, async (blob, signal) => {
+    const file = await writer.openBlob(blob.digest);
+    await client.pullBlob('a/b', blob, (chunk) => file.write(chunk), signal);
+    await file.keep();
+    await file.close();
+  });
+  writer.writeManifest(manifests[0]!);
+  writer.writeIndex(manifests[0]!, 'v1');
+
+  execFileSync('tar', ['-cf', `${root}.tar`, '-C', root, '.']);
+  for (const path of [root, `${root}.tar`]) {
+    const loaded = await loadImage(await openArchive(path), 'v1');
+    t.same(
+      loaded.blobs.map((blob) => blob.digest).sort(),
+      image.blobs.map((blob) => blob.digest).sort(),
+      path,
+    );
+    registry.blobs.clear();
+    t.equal(await pushImage(client, 'a/b', 'again', loaded, new Transfers(nowhere())), digest);
+    t.equal(registry.blobs.size, 3);
+  }
+});
+
+t.test('the noise is a tar that tar can read, and the same for the same seed', async (t) => {
+  const [first, second, other] = await Promise.all(
+    ['x', 'x', 'y'].map((seed) => randomImage({ layers: 1, layerBytes: 512 * 10, seed })),
+  );
+  t.equal(first!.blobs[0]!.digest, second!.blobs[0]!.digest);
+  t.not(first!.blobs[0]!.digest, other!.blobs[0]!.digest);
+  const chunks: Buffer[] = [];
+  for await (const chunk of first!.blobs[0]!.open() as AsyncIterable<Buffer>) chunks.push(chunk);
+  const file = join(t.testdir(), 'layer.tar');
+  writeFileSync(file, Buffer.concat(chunks));
+  t.match(execFileSync('tar', ['-tvf', file]).toString(), / 5120 .* noise-1\.bin\n$/);
+});
+
+t.test('what docker save writes: links between layers, long names, several images', async (t) => {
+  const root = join(t.testdir(), 'saved');
+  const long = 'f'.repeat(120);
+  mkdirSync(join(root, long), { recursive: true });
+  writeFileSync(join(root, 'config.json'), '{"os":"linux"}');
+  writeFileSync(join(root, long, 'layer.tar'), 'bytes of a layer');
+  execFileSync('ln', ['-s', `${long}/layer.tar`, join(root, 'second.tar')]);
+  const entry = (tag: string): object => ({
+    Config: 'config.json',
+    RepoTags: [`a/b:${tag}`],
+    Layers: [`${long}/layer.tar`, 'second.tar'],
+  });
+  writeFileSync(join(root, 'manifest.json'), JSON.stringify([entry('one'), entry('two')]));
+  for (const format of ['gnu', 'pax']) {
+    const tar = `${root}-${format}.tar`;
+    execFileSync('tar', [`--format=${format}`, '-cf', tar, '-C', root, '.']);
+    const image = await loadImage(await openArchive(tar), 'two');
+    t.equal(image.blobs.length, 2, 'both layers are one blob');
+    const { descriptors } = parseManifest(image.manifests[0]!.bytes, image.manifests[0]!.mediaType);
+    t.same(
+      descriptors.map((one) => one.sizeBytes),
+      [14, 16, 16],
+      format,
+    );
+    await t.rejects(loadImage(await openArchive(tar), 'three'), {
+      code: 'REQUEST_INVALID',
+      message: /2 images and none is tagged three/,
+    });
+  }
+});
+
+t.test('what is no image is refused in one sentence', async (t) => {
+  const root = t.testdir({ empty: {}, text: 'no tar at all, only text'.repeat(40) });
+  await t.rejects(openArchive(join(root, 'nothing')), {
+    code: 'REQUEST_INVALID',
+    message: /cannot be read \(ENOENT\)/,
+  });
+  await t.rejects(openArchive(join(root, 'text')), { code: 'REQUEST_INVALID', message: /is no tar/ });
+  await t.rejects(loadImage(await openArchive(join(root, 'empty')), 'v1'), {
+    code: 'REQUEST_INVALID',
+    message: /neither index\.json/,
+  });
+  const zipped = join(root, 'x.tar.gz');
+  execFileSync('tar', ['-czf', zipped, '-C', root, 'empty']);
+  await t.rejects(openArchive(zipped), { code: 'REQUEST_INVALID', message: /is compressed/ });
+  const cut = join(root, 'cut.tar');
+  execFileSync('tar', ['-cf', cut, '-C', root, 'text']);
+  execFileSync('truncate', ['-s', '1000', cut]);
+  await t.rejects(openArchive(cut), { code: 'REQUEST_INVALID', message: /is cut short/ });
+});

@@ -1,0 +1,92 @@
+import { randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { type Digest, digestOf } from '@sepia/shared/digest';
+import { createDispatcher } from '@sepia/shared/http/sockets';
+import t, { type Test } from 'tap';
+import { RegistryClient } from '../../src/registry/registry-client.ts';
+import { type BlobFault, FakeRegistry } from '../support/fake-registry.ts';
+
+const BYTES = randomBytes(300_000);
+
+async function begin(
+  t: Test,
+  fault?: BlobFault,
+): Promise<{ registry: FakeRegistry; client: RegistryClient; pull: () => Promise<Buffer> }> {
+  const registry = new FakeRegistry();
+  const url = await registry.start();
+  const dispatcher = createDispatcher();
+  t.teardown(async () => {
+    await dispatcher.destroy();
+    await registry.stop();
+  });
+  const digest = registry.addBlob(BYTES, fault) as Digest;
+  const client = new RegistryClient({ dispatcher }, { url });
+  const pull = async (): Promise<Buffer> => {
+    const chunks: Buffer[] = [];
+    await client.pullBlob('a/b', { digest, sizeBytes: BYTES.length }, (chunk) => void chunks.push(chunk));
+    return Buffer.concat(chunks);
+  };
+  return { registry, client, pull };
+}
+
+t.test('a blob is read once when all is well', async (t) => {
+  const { registry, pull } = await begin(t);
+  t.ok(BYTES.equals(await pull()));
+  t.equal(registry.requests.length, 1);
+});
+
+t.test('a cut body is resumed by Range, also where Range is ignored', async (t) => {
+  for (const ignoreRange of [false, true]) {
+    const { registry, pull } = await begin(t, (count) =>
+      count === 1 ? { cutAfter: 100_000 } : { ignoreRange },
+    );
+    t.ok(BYTES.equals(await pull()), `ignoreRange ${ignoreRange}`);
+    t.match(registry.requests[1], /bytes=\d+-$/);
+  }
+});
+
+t.test('cuts before any byte end the pull after four tries', async (t) => {
+  const { registry, pull } = await begin(t, () => ({ cutAfter: 0 }));
+  await t.rejects(pull());
+  t.equal(registry.requests.length, 4);
+});
+
+t.test('wrong bytes and wrong sizes are refused', async (t) => {
+  const { client, pull, registry } = await begin(t, () => ({ corrupt: true }));
+  await t.rejects(pull(), { code: 'DIGEST_MISMATCH' });
+  const digest = digestOf(BYTES);
+  registry.addBlob(BYTES);
+  await t.rejects(
+    client.pullBlob('a/b', { digest, sizeBytes: 1_000 }, () => undefined),
+    { code: 'SIZE_MISMATCH' },
+  );
+});
+
+t.test('an empty blob', async (t) => {
+  const { client, registry } = await begin(t);
+  const digest = registry.addBlob(Buffer.alloc(0)) as Digest;
+  await client.pullBlob('a/b', { digest, sizeBytes: 0 }, () => void t.fail('there is nothing to take'));
+});
+
+t.test('a push goes to the Location that it was given, and not at all where the blob is', async (t) => {
+  const { client, registry } = await begin(t);
+  const bytes = randomBytes(50_000);
+  const blob = { digest: digestOf(bytes), sizeBytes: bytes.length, open: () => Readable.from([bytes]) };
+  t.equal(await client.pushBlob('a/b', blob), true);
+  t.ok(registry.blobs.get(blob.digest)?.equals(bytes));
+  t.equal(await client.pushBlob('a/b', blob), false);
+});
+
+t.test('a manifest is asked for by digest after its tag; errors say what the registry said', async (t) => {
+  const { client, registry } = await begin(t);
+  const bytes = Buffer.from('{"schemaVersion":2}');
+  await client.pushManifest('a/b', 'v1', bytes, 'application/vnd.oci.image.manifest.v1+json');
+  const pulled = await client.pullManifest('a/b', 'v1');
+  t.same(pulled, { bytes, digest: digestOf(bytes), mediaType: 'application/vnd.oci.image.manifest.v1+json' });
+  t.match(registry.requests.at(-1), `GET /v2/a/b/manifests/${digestOf(bytes)}`);
+  registry.manifests.get(digestOf(bytes))!.bytes = Buffer.from('{}');
+  await t.rejects(client.pullManifest('a/b', digestOf(bytes)), { code: 'DIGEST_MISMATCH' });
+  await t.rejects(client.pullManifest('a/b', digestOf(Buffer.from('x'))), {
+    message: /answered MANIFEST_UNKNOWN: manifest unknown/,
+  });
+});
