@@ -44,7 +44,7 @@ export class FakeRegistry {
     if (kind === 'manifests') return this.#manifest(request, response, last!, Buffer.concat(body));
     if (last?.startsWith('uploads/')) return this.#upload(request, response, url, Buffer.concat(body));
     const blob = this.blobs.get(last ?? '');
-    if (blob === undefined) return refuse(response, 404, 'BLOB_UNKNOWN', 'blob unknown');
+    if (blob === undefined) return void refuse(response, 404, 'BLOB_UNKNOWN', 'blob unknown');
     if (request.method === 'HEAD')
       return void response.writeHead(200, { 'content-length': blob.length }).end();
     this.#blob(request, response, last!, blob);
@@ -57,7 +57,7 @@ export class FakeRegistry {
       return void response.writeHead(201).end();
     }
     const found = this.manifests.get(reference);
-    if (found === undefined) return refuse(response, 404, 'MANIFEST_UNKNOWN', 'manifest unknown');
+    if (found === undefined) return void refuse(response, 404, 'MANIFEST_UNKNOWN', 'manifest unknown');
     const headers = {
       'content-type': found.type,
       'content-length': found.bytes.length,
@@ -70,9 +70,9 @@ export class FakeRegistry {
     if (request.method === 'POST')
       return void response.writeHead(202, { location: '/v2/x/blobs/uploads/one?state=1' }).end();
     if (url.searchParams.get('state') !== '1')
-      return refuse(response, 404, 'BLOB_UPLOAD_UNKNOWN', 'no such upload');
+      return void refuse(response, 404, 'BLOB_UPLOAD_UNKNOWN', 'no such upload');
     const digest = url.searchParams.get('digest') ?? '';
-    if (digestOf(body) !== digest) return refuse(response, 400, 'DIGEST_INVALID', 'wrong bytes');
+    if (digestOf(body) !== digest) return void refuse(response, 400, 'DIGEST_INVALID', 'wrong bytes');
     this.blobs.set(digest, body);
     response.writeHead(201).end();
   }
