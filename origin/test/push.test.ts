@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { createServer, type Socket } from 'node:net';
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { type Digest, digestOf } from '@sepia/shared/digest';
 import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
-import t, { type Test } from 'tap';
-import { startCluster, type TestCluster, until } from './support/cluster.ts';
+import t from 'tap';
+import { hang, startCluster, type TestCluster, until } from './support/cluster.ts';
 
 const LOCAL = 'upstream=local&repository=team/app';
 const MIB = 1024 * 1024;
@@ -20,25 +19,6 @@ async function push(c: TestCluster, id: string, blob: Buffer): Promise<{ status:
 async function stateAt(c: TestCluster, id: string, digest: Digest): Promise<string> {
   const answer = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}/where?${LOCAL}` });
   return (JSON.parse(answer.bytes.toString()) as { state: string }).state;
-}
-
-/** Takes the place of a member that hangs: connections open, nothing is ever answered. */
-async function hang(t: Test, c: TestCluster, id: string): Promise<() => Promise<void>> {
-  const port = Number(new URL(c.cluster.member(id).urls[0]!).port);
-  const sockets = new Set<Socket>();
-  await c.stop(id);
-  const server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => socket.destroy());
-    socket.resume();
-  });
-  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
-  const stop = async (): Promise<void> => {
-    for (const socket of sockets) socket.destroy();
-    await new Promise((resolve) => server.close(resolve));
-  };
-  t.teardown(stop);
-  return stop;
 }
 
 t.test('seven origins: a blob lands on its three owners, wherever it was staged', async (t) => {

@@ -1,7 +1,8 @@
+import { shardKey } from '@sepia/shared/cluster/cluster';
 import { digestOf } from '@sepia/shared/digest';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/shared/registry/manifest';
 import t, { type Test } from 'tap';
-import { startCluster, type TestCluster, until } from './support/cluster.ts';
+import { hang, startCluster, type TestCluster, until } from './support/cluster.ts';
 import { TestUpstream } from './support/upstream.ts';
 
 const HUB = 'upstream=hub&repository=lib/x';
@@ -73,6 +74,18 @@ t.test('pinned: asked once, for ever', async (t) => {
   upstream.addManifest('lib/x', 'v1', manifest('two'), OCI_MANIFEST);
   t.match((await get(c, 'o1')).bytes.toString(), /one/);
   t.equal(upstream.requests.length, 1);
+});
+
+t.test('a leader that hangs is passed over within about a second', async (t) => {
+  const { upstream, c } = await setUp(t, { ttl: '1ms' });
+  upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  const [leader = '', next = ''] = c.cluster.origins(shardKey('hub', 'lib/x')).order;
+  t.equal((await get(c, next)).status, 200);
+  await hang(t, c, leader);
+  const startedMs = Date.now();
+  const got = await get(c, next);
+  t.equal(got.status, 200, got.bytes.toString());
+  t.ok(Date.now() - startedMs < 2_000, `${Date.now() - startedMs} ms`);
 });
 
 t.test('pull-through goes on without quorum', async (t) => {

@@ -37,14 +37,18 @@ export async function relay(
   const headers: Record<string, string> = { [H_HOP]: '1' };
   for (const name of REQUEST_HEADERS) if (ctx.get(name) !== '') headers[name] = ctx.get(name);
   const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
-  const answer = await members.raw(id, {
+  const call = {
     method,
     path,
     headers,
     headersTimeoutMs: RELAY_HEADERS_MS,
     bodyTimeoutMs: RELAY_STALL_MS,
+  } as const;
+  const answer = await members.attended(
+    id,
+    async (late) => await members.raw(id, { ...call, signal: late }),
     signal,
-  });
+  );
   if (answer.status === 503 || answer.status === 500) {
     await answer.body.dump();
     throw new CodedError('PEER_HTTP', {

@@ -9,7 +9,7 @@ import type { Fetch } from './fetch.ts';
 import type { BlobName } from './fetch-parts.ts';
 import type { Fetches } from './fetches.ts';
 import type { Links } from './links.ts';
-import { H_HOP, type Members, QUICK_MS, repositoryQuery } from './members.ts';
+import { type Members, QUICK_MS, repositoryQuery } from './members.ts';
 import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
 import type { Swarms } from './swarms.ts';
@@ -268,6 +268,3 @@ export class Blobs {
     return new CodedError('BLOB_UNKNOWN', { detail });
   }
 }
-
-/** Header of a call that must not be passed on. */
-export const HOP_HEADERS = { [H_HOP]: '1' } as const;

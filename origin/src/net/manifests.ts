@@ -140,11 +140,11 @@ export class Manifests {
   async #forward(leader: string, name: TagName): Promise<ManifestAnswer | undefined> {
     try {
       const path = `/v1/manifests?${repositoryQuery(name)}&reference=${encodeURIComponent(name.tag)}`;
-      const { bytes, headers } = await this.#deps.members.bytes(
-        leader,
-        { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS },
-        MAX_MANIFEST_BYTES,
-      );
+      const { members } = this.#deps;
+      const call = { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS } as const;
+      const ask = async (signal: AbortSignal) =>
+        await members.bytes(leader, { ...call, signal }, MAX_MANIFEST_BYTES);
+      const { bytes, headers } = await members.attended(leader, ask);
       const stale = Number(headers['sepia-stale'] ?? Number.NaN);
       const digest = String(headers['docker-content-digest']) as Digest;
       return {

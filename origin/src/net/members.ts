@@ -2,13 +2,14 @@ import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Member } from '@sepia/shared/cluster/document';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/shared/http/client';
+import { delay } from '@sepia/shared/lifecycle';
 import type { Ownership } from '@sepia/shared/ring';
 import type { Health } from '../core/health.ts';
 
 /** A member that says nothing to a small question within this counts as failing, in ms. */
 export const QUICK_MS = 800;
-/** The next member is asked beside a silent one after this, in ms. */
-export const HEDGE_MS = 250;
+/** A member that is asked something long is asked something small this often meanwhile, in ms. */
+const ATTEND_EVERY_MS = 250;
 /** An aborted small question that was silent for this long counts as a failure as well, in ms. */
 const SILENT_MS = 400;
 
@@ -95,6 +96,30 @@ export class Members {
       call,
       async (request) => await this.#deps.client.json<T>({ ...request, json: call.json }),
     );
+  }
+
+  /**
+   * Runs a call that may take long; gives it up with `PEER_HTTP` when the member does not answer small questions
+   * meanwhile, so that a hung one costs about a second.
+   */
+  async attended<T>(id: string, run: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const gone = new AbortController();
+    const done = new AbortController();
+    const attend = async (): Promise<void> => {
+      for (;;) {
+        await delay(ATTEND_EVERY_MS, done.signal);
+        const answer = await this.raw(id, { method: 'HEAD', path: '/v1/cluster', signal: done.signal });
+        await answer.body.dump();
+      }
+    };
+    attend().catch((error: unknown) => {
+      if (!done.signal.aborted) gone.abort(error);
+    });
+    try {
+      return await run(signal === undefined ? gone.signal : AbortSignal.any([gone.signal, signal]));
+    } finally {
+      done.abort(new CodedError('TIMEOUT', { message: 'call is over' }));
+    }
   }
 
   async #watch<T>(id: string, call: MemberCall, send: (request: InternalRequest) => Promise<T>): Promise<T> {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Cluster } from '@sepia/shared/cluster/cluster';
 import { loadClusterDocument } from '@sepia/shared/cluster/document';
@@ -131,4 +131,23 @@ export async function until(
     if (Date.now() > endMs) throw new Error(`never happened: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+}
+
+/** Takes the place of a member that hangs: connections open, nothing is ever answered. */
+export async function hang(t: Test, c: TestCluster, id: string): Promise<() => Promise<void>> {
+  const port = Number(new URL(c.cluster.member(id).urls[0]!).port);
+  const sockets = new Set<Socket>();
+  await c.stop(id);
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => socket.destroy());
+    socket.resume();
+  });
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
+  const stop = async (): Promise<void> => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  t.teardown(stop);
+  return stop;
 }
