@@ -15,7 +15,10 @@ const log = silentLogger();
 function makeFiles(dir: string): Record<string, unknown> {
   writeFileSync(join(dir, 'key'), randomBytes(32).toString('hex'));
   const members = [{ id: 'tracker-1', role: 'tracker', urls: ['http://127.0.0.1:1'] }];
-  writeFileSync(join(dir, 'cluster.yaml'), JSON.stringify({ version: 1, members, upstreams: [{ name: 'local', mode: 'none' }] }));
+  writeFileSync(
+    join(dir, 'cluster.yaml'),
+    JSON.stringify({ version: 1, members, upstreams: [{ name: 'local', mode: 'none' }] }),
+  );
   return {
     id: 'agent-1',
     data: 'data',
@@ -45,13 +48,25 @@ t.test('a wrong key or value stops the start and is named', async (t) => {
   const cases: [string, unknown, RegExp][] = [
     ['unknown key', { ...good, colour: 'red' }, /agent\.yaml: unknown key colour/],
     ['unknown nested key', { ...good, cache: { budgett: '1GiB' } }, /unknown key cache\.budgett/],
-    ['bad unit', { ...good, 'back-to-source': { after: '5 parsecs' } }, /back-to-source\.after: "5 parsecs" is not a duration/],
+    [
+      'bad unit',
+      { ...good, 'back-to-source': { after: '5 parsecs' } },
+      /back-to-source\.after: "5 parsecs" is not a duration/,
+    ],
     ['bad size', { ...good, cache: { budget: 'much' } }, /cache\.budget: "much" is not a size/],
     ['impossible pair', { ...good, cache: { high: 0.5, low: 0.9 } }, /cache\.low: low must be below high/],
     ['bad address', { ...good, 'peer-listen': ['17001'] }, /peer-listen\.0: "17001" is not host:port/],
     ['missing key', { ...good, data: undefined }, /data: is missing/],
-    ['unknown upstream', { ...good, listeners: [{ listen: '127.0.0.1:0', 'default-upstream': 'nope' }] }, /listeners\.0\.default-upstream: no upstream "nope"/],
-    ['no key file', { ...good, 'cluster-key-file': 'nowhere' }, /cluster-key-file: .* cannot be read \(ENOENT\); make one/],
+    [
+      'unknown upstream',
+      { ...good, listeners: [{ listen: '127.0.0.1:0', 'default-upstream': 'nope' }] },
+      /listeners\.0\.default-upstream: no upstream "nope"/,
+    ],
+    [
+      'no key file',
+      { ...good, 'cluster-key-file': 'nowhere' },
+      /cluster-key-file: .* cannot be read \(ENOENT\); make one/,
+    ],
     ['no document', { ...good, 'cluster-document': 'nowhere' }, /cluster-document: .* cannot be read/],
   ];
   for (const [title, config, expected] of cases) {
@@ -68,7 +83,10 @@ t.test('a port that is taken is named with its key', async (t) => {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.teardown(() => new Promise((resolve) => server.close(resolve)));
   const { port } = server.address() as { port: number };
-  const { code, message } = await refusal(dir, { ...makeFiles(dir), listeners: [{ listen: `127.0.0.1:${port}` }] });
+  const { code, message } = await refusal(dir, {
+    ...makeFiles(dir),
+    listeners: [{ listen: `127.0.0.1:${port}` }],
+  });
   t.equal(code, 'START_FAILED');
   t.match(message, new RegExp(`listeners\\.0\\.listen: 127\\.0\\.0\\.1:${port} is taken`));
 });
@@ -76,7 +94,12 @@ t.test('a port that is taken is named with its key', async (t) => {
 t.test('a data folder that is copied, in use or newer is refused', async (t) => {
   const dir = t.testdir();
   const good = makeFiles(dir);
-  const absolute = { ...good, data: join(dir, 'data'), 'cluster-key-file': join(dir, 'key'), 'cluster-document': join(dir, 'cluster.yaml') };
+  const absolute = {
+    ...good,
+    data: join(dir, 'data'),
+    'cluster-key-file': join(dir, 'key'),
+    'cluster-document': join(dir, 'cluster.yaml'),
+  };
   const agent = await createAgent(AGENT_CONFIG.parse(absolute), { log });
   try {
     const inUse = await refusal(dir, good);

@@ -28,13 +28,25 @@ t.test('two upstreams at once: ns, host in the path, listener default, Docker Hu
   const cases: [string, string, string | number][] = [
     ['no name: the first upstream', 'library/app/manifests/v1', ours.manifest.digest],
     ['ns of its further host', 'library/app/manifests/v1?ns=registry.example%3A5000', ours.manifest.digest],
-    ['ns of its own address', `library/app/manifests/v1?ns=${encodeURIComponent(new URL(first.url).host)}`, ours.manifest.digest],
+    [
+      'ns of its own address',
+      `library/app/manifests/v1?ns=${encodeURIComponent(new URL(first.url).host)}`,
+      ours.manifest.digest,
+    ],
     ['ns of the Hub', 'library/app/manifests/v1?ns=docker.io', theirs.manifest.digest],
-    ['the Hub by its other names', 'library/app/manifests/v1?ns=registry-1.docker.io', theirs.manifest.digest],
+    [
+      'the Hub by its other names',
+      'library/app/manifests/v1?ns=registry-1.docker.io',
+      theirs.manifest.digest,
+    ],
     ['a bare name of the Hub gets library/', 'app/manifests/v1?ns=docker.io', theirs.manifest.digest],
     ['host in the path', 'registry.example:5000/library/app/manifests/v1', ours.manifest.digest],
     ['Hub in the path, bare name', 'docker.io/app/manifests/v1', theirs.manifest.digest],
-    ['a first part that is no host of ours is part of the name', 'library/app/manifests/v1', ours.manifest.digest],
+    [
+      'a first part that is no host of ours is part of the name',
+      'library/app/manifests/v1',
+      ours.manifest.digest,
+    ],
     ['unknown ns', 'library/app/manifests/v1?ns=evil.example', 404],
     ['unknown tag', 'library/app/manifests/v9', 404],
   ];

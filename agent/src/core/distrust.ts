@@ -1,10 +1,12 @@
 /** How long a digest that came out wrong is distrusted, in ms (design, "How a body ends"). */
 export const DISTRUST_MS = 24 * 3_600_000;
+/** After a second failure it is answered without a look for this long, in ms; then one more fetch is tried. */
+export const REFUSE_MS = 60_000;
 const MAX_ENTRIES = 10_000;
 
 /**
  * Digests whose whole content came out wrong. Clients may hold a wrong prefix, so resuming is refused for a day;
- * whole bodies get one more fetch, verified before it is served; a second failure is final until it expires.
+ * whole bodies get one more fetch, verified before it is served; when that fails as well they are refused for a minute.
  */
 export class Distrust {
   readonly #since = new Map<string, { atMs: number; failures: number }>();
@@ -18,10 +20,16 @@ export class Distrust {
     return failures;
   }
 
-  /** `trusted`, `verify-first` (one failure) or `refused` (two and more within {@link DISTRUST_MS}). */
+  /** `trusted`, `verify-first`, or `refused` for {@link REFUSE_MS} after the second and every further failure. */
   verdict(digest: string, nowMs: number): 'trusted' | 'verify-first' | 'refused' {
-    const failures = this.#find(digest, nowMs)?.failures ?? 0;
-    return failures === 0 ? 'trusted' : failures === 1 ? 'verify-first' : 'refused';
+    const found = this.#find(digest, nowMs);
+    if (found === undefined) return 'trusted';
+    return found.failures > 1 && nowMs - found.atMs <= REFUSE_MS ? 'refused' : 'verify-first';
+  }
+
+  /** Whether it came out wrong within {@link DISTRUST_MS}. */
+  isKnown(digest: string, nowMs: number): boolean {
+    return this.#find(digest, nowMs) !== undefined;
   }
 
   #find(digest: string, nowMs: number): { atMs: number; failures: number } | undefined {

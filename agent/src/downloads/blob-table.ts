@@ -1,9 +1,7 @@
-import { createHash } from 'node:crypto';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
-import { delay } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 import type { BlobHandle } from '@sepia/shared/store/blob-handle';
@@ -11,12 +9,12 @@ import type { BlobStore } from '@sepia/shared/store/blob-store';
 import type { SwarmEngine } from '@sepia/shared/swarm/engine';
 import { SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
 import type { LeaseRequest } from '@sepia/shared/wire/lease';
-import { type BackToSourcePolicy, sourceDelayMs } from '../core/back-to-source.ts';
-import { Distrust } from '../core/distrust.ts';
+import type { BackToSourcePolicy } from '../core/back-to-source.ts';
 import type { Hints } from '../core/hints.ts';
 import { isDecisive } from '../net/members.ts';
 import type { OriginClient } from '../net/origin-client.ts';
 import type { BlobName } from '../net/tracker-client.ts';
+import { BackToSource } from './back-to-source.ts';
 import { CachedBlob, MemoryBlob } from './cached-blob.ts';
 import { Download, type Finding, type Guide, type PieceSource } from './download.ts';
 import type { ClusterGuide } from './guide.ts';
@@ -24,6 +22,7 @@ import type { Seeds } from './seeds.ts';
 import { fetchFromUpstream, SourceGuide } from './source-download.ts';
 import type { SourceGate } from './source-gate.ts';
 import { SwarmPieces } from './swarm-pieces.ts';
+import { Trust } from './trust.ts';
 
 /** Downloads at once; further ones wait for their turn at the front door (503 with Retry-After would be worse). */
 const MAX_DOWNLOADS = 256;
@@ -56,14 +55,16 @@ export interface Lease {
   readonly cached: boolean;
   /** True: serve nothing before the whole digest was verified here. */
   readonly verifyFirst: boolean;
-  readonly resumable: boolean;
+  /** False: the client may hold a wrong prefix. Ask after the verification that `verifyFirst` demands. */
+  isResumable(): boolean;
   release(): void;
 }
 
 /** Finds or begins what a request for a blob needs: cache, running download, new download, the upstream itself. */
 export class BlobTable {
   readonly #deps: TableDeps;
-  readonly #policy: BackToSourcePolicy;
+  readonly #source: BackToSource;
+  readonly #trust: Trust;
   readonly #progressMs: number;
   readonly #running = new Map<Digest, Download>();
   readonly #starting = new Map<Digest, Promise<Download | MemoryBlob>>();
@@ -72,7 +73,6 @@ export class BlobTable {
     { download: Download; endedAtMs: number | undefined; bytes: Record<PieceSource, number> }
   >();
   readonly #repairing = new Set<Digest>();
-  readonly #distrust = new Distrust();
   readonly #stopped = new AbortController();
 
   constructor(
@@ -80,7 +80,8 @@ export class BlobTable {
     options: { readonly backToSource: BackToSourcePolicy; readonly progressMs: number },
   ) {
     this.#deps = deps;
-    this.#policy = options.backToSource;
+    this.#source = new BackToSource(deps, options.backToSource);
+    this.#trust = new Trust(deps);
     this.#progressMs = options.progressMs;
   }
 
@@ -107,9 +108,6 @@ export class BlobTable {
 
   /** @throws what makes the blob impossible to serve, before any byte */
   async get(name: BlobName, signal: AbortSignal): Promise<Lease> {
-    const verdict = this.#distrust.verdict(name.digest, this.#deps.nowMs());
-    if (verdict === 'refused') throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
-    const flags = { verifyFirst: verdict === 'verify-first', resumable: verdict === 'trusted' };
     const handle = await this.#deps.store.open(name.digest);
     if (handle !== undefined) {
       try {
@@ -121,18 +119,19 @@ export class BlobTable {
       this.#deps.seeds.touch(name.digest);
       const blob = new CachedBlob(handle, (index, abort) => this.#repair(name, handle, index, abort));
       return {
-        ...flags,
         blob,
         cached: true,
         verifyFirst: false,
-        resumable: true,
+        isResumable: () => this.#trust.isResumable(name.digest),
         release: () => void handle.close().catch(() => undefined),
       };
     }
+    if (this.#trust.verdict(name.digest) === 'refused')
+      throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
     const running = this.#running.get(name.digest);
     if (running !== undefined && running.state === 'running') {
       if (!this.#hasHint(name)) await this.#deps.guideOf(name).locate(true, signal);
-      return this.#lease(running, flags);
+      return this.#lease(running);
     }
     let starting = this.#starting.get(name.digest);
     if (starting === undefined) {
@@ -149,8 +148,14 @@ export class BlobTable {
     }
     const started = await orAbort(starting, signal);
     if (started instanceof MemoryBlob)
-      return { ...flags, blob: started, cached: false, verifyFirst: false, release: () => undefined };
-    return this.#lease(started, flags);
+      return {
+        blob: started,
+        cached: false,
+        verifyFirst: false,
+        isResumable: () => true,
+        release: () => undefined,
+      };
+    return this.#lease(started);
   }
 
   /** Size without a download: cache, hint, origin. */
@@ -164,7 +169,7 @@ export class BlobTable {
     } catch (error) {
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
-      return (await this.#askSource(name, error)).sizeBytes;
+      return (await this.#source.ask(name, error, this.#stopped.signal)).sizeBytes;
     }
   }
 
@@ -175,12 +180,13 @@ export class BlobTable {
     await Promise.allSettled(running.map((download) => download.ended));
   }
 
-  #lease(download: Download, flags: { verifyFirst: boolean; resumable: boolean }): Lease {
+  #lease(download: Download): Lease {
     download.partial.retain();
     return {
       blob: download,
       cached: false,
-      ...flags,
+      verifyFirst: this.#trust.verdict(download.digest) === 'verify-first',
+      isResumable: () => this.#trust.isResumable(download.digest),
       release: () => void download.partial.release().catch(() => undefined),
     };
   }
@@ -264,8 +270,11 @@ export class BlobTable {
     const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo.sizeBytes, {
       metainfo: finding.metainfo,
     });
-    if ((await partial.learn(finding.metainfo)) === 'replaced')
+    const before = partial.metainfo;
+    if ((await partial.learn(finding.metainfo)) === 'replaced') {
+      this.#trust.suspect(before);
       this.#deps.log.info({ digest: name.digest }, 'an older attempt was dropped');
+    }
     this.#deps.seeds.drop(name.digest);
     const pieces = SwarmPieces.ofPartial(this.#deps.store, partial);
     const bytes = { peer: 0, origin: 0, upstream: 0 };
@@ -282,8 +291,11 @@ export class BlobTable {
           bytes[source] += count;
           this.#deps.onBytes(source, count);
         },
-        commit: (whole) => whole.commit(attrsOf(name)),
-        onWrong: () => this.#distrust.note(name.digest, this.#deps.nowMs()),
+        commit: async (whole) => {
+          await whole.commit(attrsOf(name));
+          this.#trust.settled(whole.metainfo);
+        },
+        onDropped: (attempt) => this.#trust.suspect(attempt),
       },
       finding,
     );
@@ -304,6 +316,7 @@ export class BlobTable {
   /** A finished download hands its swarm over to the seeds; a wrong or stale one is dropped from disk. */
   async #close(download: Download, pieces: SwarmPieces): Promise<void> {
     try {
+      if (isCoded(download.error, 'UPSTREAM_LIES')) this.#trust.wrong(download.digest);
       if (download.state === 'final') {
         this.#deps.seeds.adopt(download, pieces);
       } else if (isCoded(download.error, 'UPSTREAM_LIES') || isCoded(download.error, 'STALE_ATTEMPT')) {
@@ -315,31 +328,11 @@ export class BlobTable {
     }
   }
 
-  async #askSource(name: BlobName, cause: unknown): Promise<{ sizeBytes: number; client: UpstreamClient }> {
-    const { gate, cluster, nowMs, nodeId, upstreamClient } = this.#deps;
-    const upstream = cluster.upstream(name.upstream);
-    const waitMs = sourceDelayMs(
-      this.#policy,
-      upstream.url !== undefined,
-      gate.silentForMs(nowMs()),
-      fractionOf(nodeId, name.digest),
-    );
-    if (waitMs === undefined) throw asUnavailable(cause);
-    await delay(waitMs, this.#stopped.signal);
-    const client = upstreamClient(name.upstream);
-    const { sizeBytes } = await client.headBlob(
-      { repository: name.repository, digest: name.digest },
-      this.#stopped.signal,
-    );
-    if (sizeBytes === undefined) throw asUnavailable(cause);
-    return { sizeBytes, client };
-  }
-
   /** The whole cluster is silent: the upstream itself, a few blobs at once. */
   async #fromSource(name: BlobName, cause: unknown, hinted: number | undefined): Promise<Download> {
-    const release = await this.#deps.gate.enter(this.#stopped.signal);
+    const release = await this.#source.enter(this.#stopped.signal);
     try {
-      const { sizeBytes, client } = await this.#askSource(name, cause);
+      const { sizeBytes, client } = await this.#source.ask(name, cause, this.#stopped.signal);
       this.#deps.log.warn(
         { digest: name.digest, upstream: name.upstream },
         'nobody in the cluster answers; asking the upstream itself',
@@ -385,15 +378,6 @@ function isQuiet(error: unknown): boolean {
     isCoded(error, 'DRAINING') ||
     isCoded(error, 'TIMEOUT')
   );
-}
-
-function asUnavailable(cause: unknown): CodedError {
-  return isCoded(cause) && cause.code !== 'PEER_HTTP' ? cause : new CodedError('NO_PEERS', { cause });
-}
-
-/** 0…1, the same for the same node and digest. */
-function fractionOf(nodeId: string, digest: string): number {
-  return createHash('sha256').update(`${nodeId}\n${digest}`).digest().readUInt32BE(0) / 2 ** 32;
 }
 
 async function orAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

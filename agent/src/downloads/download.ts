@@ -47,8 +47,8 @@ interface DownloadDeps {
   readonly progressMs: number;
   /** Stores the verified blob. */
   readonly commit: (partial: PartialBlob) => Promise<void>;
-  /** The whole digest came out wrong. */
-  readonly onWrong: () => void;
+  /** The origin dropped this attempt and began another; pieces of it may have been read. */
+  readonly onDropped: (attempt: Metainfo) => void;
 }
 
 type State = 'running' | 'final' | 'failed';
@@ -205,7 +205,6 @@ export class Download implements ReadableBlob {
     } catch (error) {
       if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
       this.#deps.log.error({ digest: this.digest }, 'whole digest is wrong; the blob is dropped');
-      this.#deps.onWrong();
       throw new CodedError('UPSTREAM_LIES', {
         message: 'the content that the cluster has does not match its digest',
         detail: { digest: this.digest },
@@ -259,7 +258,9 @@ export class Download implements ReadableBlob {
 
   async #learn(news: Metainfo): Promise<void> {
     const before = this.partial.metainfo.etag;
+    const attempt = this.partial.metainfo;
     if ((await this.partial.learn(news)) === 'replaced') {
+      this.#deps.onDropped(attempt);
       throw new CodedError('STALE_ATTEMPT', {
         message: 'the origin began a new attempt',
         detail: { digest: this.digest },

@@ -72,7 +72,7 @@ async function serve(ctx: Context, lease: Lease, deps: HandlerDeps, gone: AbortS
     contentType: 'application/octet-stream',
     stallMs: deps.stallMs,
     firstPieceMs: deps.firstPieceMs,
-    resumable: lease.resumable,
+    resumable: lease.isResumable(),
     ...(lease.cached ? { onBytes: deps.onCacheBytes } : {}),
   });
 }

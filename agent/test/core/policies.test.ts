@@ -2,7 +2,7 @@ import { MAX_LEASE_SEEDS } from '@sepia/shared/wire/lease';
 import { setHash } from '@sepia/shared/wire/set-hash';
 import t from 'tap';
 import { sourceDelayMs } from '../../src/core/back-to-source.ts';
-import { DISTRUST_MS, Distrust } from '../../src/core/distrust.ts';
+import { DISTRUST_MS, Distrust, REFUSE_MS } from '../../src/core/distrust.ts';
 import { LeaseBook } from '../../src/core/lease-book.ts';
 
 t.test('back to source: never when switched off or without a registry behind', async (t) => {
@@ -18,14 +18,17 @@ t.test('back to source: waits for the silence, spread by node and digest', async
   t.equal(sourceDelayMs(policy, true, 60_000, 0.9), 0);
 });
 
-t.test('distrust: one more try, verified first; then refused; for a day', async (t) => {
+t.test('distrust: one more try, verified first; then refused; known for a day', async (t) => {
   const distrust = new Distrust();
   t.equal(distrust.verdict('d', 0), 'trusted');
   distrust.note('d', 0);
   t.equal(distrust.verdict('d', 1), 'verify-first');
   distrust.note('d', 2);
   t.equal(distrust.verdict('d', 3), 'refused');
+  t.equal(distrust.verdict('d', 3 + REFUSE_MS), 'verify-first');
+  t.ok(distrust.isKnown('d', 3 + REFUSE_MS));
   t.equal(distrust.verdict('d', 3 + DISTRUST_MS), 'trusted');
+  t.notOk(distrust.isKnown('d', 3 + DISTRUST_MS));
 });
 
 t.test('lease book: tells each tracker its digests once, and what went', async (t) => {

@@ -1,0 +1,75 @@
+import t from 'tap';
+import { MIB, PullThrough } from '../../support/pull-through.ts';
+import { ociError } from '../../support/watched-get.ts';
+
+const REFUSED = /begin its download again/;
+
+t.test('the upstream sends wrong bytes', async (t) => {
+  await using here = await PullThrough.start(t.testdir());
+
+  await t.test(
+    'once: last piece withheld, cut, then refetched and verified before it is served',
+    async (t) => {
+      const layer = await here.hinted(4 * MIB);
+      layer.misbehave({ type: 'slow', bytesPerSec: 6 * MIB });
+      layer.misbehave({ type: 'lie', at: MIB + 5 }, { times: 1 });
+      const first = await layer.get();
+      t.equal(first.status, 200);
+      t.equal(first.cut, true);
+      t.ok(first.bytes.length <= 3 * MIB, `${first.bytes.length} bytes, the last piece among them`);
+      t.ok(first.bytes.length > MIB, 'it was streamed until then');
+
+      const rest = await layer.get({ range: `bytes=${first.bytes.length}-` });
+      t.equal(rest.status, 503, 'resuming on a wrong prefix is refused');
+      t.match(ociError(rest).message, REFUSED);
+
+      const again = await layer.get();
+      t.equal(again.status, 200);
+      t.ok(again.bytes.equals(layer.content));
+      const late = await layer.get({ range: 'bytes=10-' });
+      t.equal(late.status, 503, 'still refused when the right bytes are in the cache');
+      const bounded = await layer.get({ range: 'bytes=10-19' });
+      t.equal(bounded.status, 206);
+      t.ok(bounded.bytes.equals(layer.content.subarray(10, 20)));
+      t.ok(here.log.has(/resum/i), 'a log line says why');
+    },
+  );
+
+  await t.test('a small blob, once: right bytes or no byte', async (t) => {
+    const layer = await here.hinted(60_000);
+    layer.misbehave({ type: 'lie' }, { times: 1 });
+    const answer = await layer.get();
+    t.ok(
+      answer.status === 200 ? answer.bytes.equals(layer.content) : answer.status >= 500,
+      `${answer.status}`,
+    );
+  });
+
+  await t.test('always: one refetch, then 502, and never the last piece', async (t) => {
+    const layer = await here.hinted(3 * MIB);
+    layer.misbehave({ type: 'slow', bytesPerSec: 6 * MIB });
+    layer.misbehave({ type: 'lie', at: 2 * MIB + 5 });
+    const first = await layer.get();
+    if (first.status === 200) {
+      t.equal(first.cut, true);
+      t.ok(first.bytes.length <= 2 * MIB);
+    } else t.equal(first.status, 502);
+    const second = await layer.get();
+    t.equal(second.status, 502);
+    t.equal(ociError(second).code, 'UNAVAILABLE');
+    t.match(ociError(second).message, /match its digest/);
+    const third = await layer.get();
+    t.equal(third.status, 502);
+    t.ok(layer.requests.length <= 6, `${layer.requests.length} requests at the upstream`);
+    const rest = await layer.get({ range: 'bytes=1048576-' });
+    t.ok(rest.status === 503 || rest.status === 502, `${rest.status}`);
+  });
+
+  await t.test('of another size than the manifest says: refused before any byte', async (t) => {
+    const layer = await here.hinted(2 * MIB);
+    layer.misbehave({ type: 'wrong-length', by: 1 });
+    const answer = await layer.get();
+    t.ok(answer.status >= 500, `${answer.status}`);
+    t.equal(ociError(answer).code, 'UNAVAILABLE');
+  });
+});
