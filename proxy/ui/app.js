@@ -46,8 +46,8 @@ function show(state) {
   byId('upstream-bytes').textContent = bytes(upstreamBytes);
   byId('node-count').textContent = String(nodes);
   const total = peerBytes + originBytes;
-  byId('share-peer').style.width = percent(total === 0 ? 0 : peerBytes / total);
-  byId('share-origin').style.width = percent(total === 0 ? 0 : originBytes / total);
+  byId('share-peer').style.width = `${total === 0 ? 0 : (100 * peerBytes) / total}%`;
+  byId('share-origin').style.width = `${total === 0 ? 0 : (100 * originBytes) / total}%`;
   showSwarms(state.swarms);
   byId('members').replaceChildren(...state.members.map(memberRow));
 }
