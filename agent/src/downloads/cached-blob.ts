@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/shared/digest';
 import { isCoded } from '@sepia/shared/errors';
 import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
+import { PIECE_BYTES, pieceLength } from '@sepia/shared/metainfo/tree';
 import type { BlobHandle } from '@sepia/shared/store/blob-handle';
 
 /** Fetches one piece again after it rotted on disk; verified bytes. */
@@ -21,9 +22,10 @@ export class CachedBlob implements ReadableBlob {
     this.#refetch = refetch;
   }
 
-  async readPiece(index: number, signal: AbortSignal): Promise<Uint8Array> {
+  async readPiece(index: number, signal: AbortSignal, into: Uint8Array): Promise<Uint8Array> {
     try {
-      return await this.#handle.readPieceVerified(index);
+      const length = pieceLength(this.sizeBytes, index);
+      return await this.#handle.read(index * PIECE_BYTES, into.subarray(0, length));
     } catch (error) {
       if (!isCoded(error, 'DISK_CORRUPT')) throw error;
       return await this.#refetch(index, signal);

@@ -119,7 +119,7 @@ export class Download implements ReadableBlob {
     return this.#error;
   }
 
-  async readPiece(index: number, signal: AbortSignal): Promise<Uint8Array> {
+  async readPiece(index: number, signal: AbortSignal, into: Uint8Array): Promise<Uint8Array> {
     if (this.#state === 'failed') throw this.#error;
     if (!this.have.has(index)) {
       const urging = this.#urge(index, signal);
@@ -129,7 +129,7 @@ export class Download implements ReadableBlob {
         urging.abort();
       }
     }
-    return await this.partial.readPiece(index);
+    return await this.partial.readPiece(index, 0, pieceLength(this.sizeBytes, index), into);
   }
 
   async whenFinal(signal: AbortSignal): Promise<void> {

@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/shared/errors';
 import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
+import { pieceLength } from '@sepia/shared/metainfo/tree';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
 import type { FetchView } from './fetch-parts.ts';
 
@@ -41,13 +42,13 @@ export function openFetch(fetch: FetchView, partial: PartialBlob, hooks: ReaderH
     get isFinal() {
       return fetch.state === 'final';
     },
-    readPiece: async (index, signal) => {
+    readPiece: async (index, signal, into) => {
       check();
       while (!partial.have.has(index)) {
         await fetch.changed(signal);
         check();
       }
-      return await partial.readPiece(index);
+      return await partial.readPiece(index, 0, pieceLength(partial.sizeBytes, index), into);
     },
     whenFinal: async (signal) => {
       fetch.fetchAll();

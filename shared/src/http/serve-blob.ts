@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import type { Context } from 'koa';
 import type { Digest } from '../digest.ts';
 import { CodedError } from '../errors.ts';
-import { PIECE_BYTES, pieceCount, pieceLength } from '../metainfo/tree.ts';
+import { PIECE_BYTES } from '../metainfo/tree.ts';
+import { type FeedStep, PieceFeed, within } from './piece-feed.ts';
 import { type ByteRange, contentRange, parseRange } from './range.ts';
 
 /** A blob whose verified pieces can be read, now or as they arrive. */
@@ -13,10 +14,11 @@ export interface ReadableBlob {
   /** True once the whole digest was verified here: nothing is withheld then. */
   readonly isFinal: boolean;
   /**
-   * Verified bytes of a piece; waits until it is there. The view is valid until the next call of this reader.
+   * Verified bytes of a piece; waits until it is there. `into` (1 MiB, or the blob's size if smaller) may be used
+   * for them: fresh megabytes outlive many collections while sockets hold them.
    * Rejects when the blob failed (`STALE_ATTEMPT`, `NO_PEERS`, `DISK_CORRUPT`).
    */
-  readPiece(index: number, signal: AbortSignal): Promise<Uint8Array>;
+  readPiece(index: number, signal: AbortSignal, into: Uint8Array): Promise<Uint8Array>;
   /** Resolves when the whole digest was verified; rejects when it is wrong. */
   whenFinal(signal: AbortSignal): Promise<void>;
   /** Tells the fetching side where a reader stands, so that these pieces come first. */
@@ -141,16 +143,19 @@ async function sendBody(
   const reader = blob.openReader(Math.floor((plan.parts[0]?.range.start ?? 0) / PIECE_BYTES));
   try {
     const empty = blob.sizeBytes === 0;
+    const feed = new PieceFeed(blob, gone.signal);
+    const [firstStep, secondStep] = empty ? [] : stepsOf(plan).flat();
     let first: Uint8Array | undefined;
-    if (empty) await within(options.firstPieceMs, gone.signal, (signal) => blob.whenFinal(signal));
-    else first = await firstPiece(blob, plan, options, gone.signal);
+    if (firstStep === undefined)
+      await within(options.firstPieceMs, gone.signal, (signal) => blob.whenFinal(signal));
+    else first = await feed.take(firstStep, secondStep, options.firstPieceMs);
     ctx.status = plan.status;
     for (const [name, value] of Object.entries(plan.headers)) ctx.set(name, value);
     ctx.set('Content-Length', String(bodyLength(plan)));
     ctx.respond = false;
     ctx.res.statusCode = plan.status;
     ctx.res.flushHeaders();
-    if (!empty) await sendParts(ctx, blob, options, plan, reader, gone.signal, first);
+    if (first !== undefined) await sendParts(ctx, plan, options, { feed, reader, gone: gone.signal }, first);
     ctx.res.end();
     if (!ctx.res.writableFinished)
       await once(ctx.res, 'finish', { signal: gone.signal }).catch(() => undefined);
@@ -164,53 +169,44 @@ async function sendBody(
   }
 }
 
-/** Waits for the first piece, and where it is also a withheld last one, for the whole digest, before any header. */
-async function firstPiece(
-  blob: ReadableBlob,
-  plan: BodyPlan,
-  options: ServeOptions,
-  gone: AbortSignal,
-): Promise<Uint8Array> {
-  const part = plan.parts[0]!;
-  const index = Math.floor(part.range.start / PIECE_BYTES);
-  return await within(options.firstPieceMs, gone, async (signal) => {
-    if (part.withhold && !blob.isFinal && index === pieceCount(blob.sizeBytes) - 1)
-      await blob.whenFinal(signal);
-    return await blob.readPiece(index, signal);
+/** Steps of a plan, part by part: which pieces, in order. */
+function stepsOf(plan: BodyPlan): FeedStep[][] {
+  return plan.parts.map(({ range, withhold }) => {
+    const first = Math.floor(range.start / PIECE_BYTES);
+    const count = Math.floor(range.end / PIECE_BYTES) - first + 1;
+    return Array.from({ length: count }, (_, at) => ({ index: first + at, withhold }));
   });
 }
 
+interface Sending {
+  readonly feed: PieceFeed;
+  readonly reader: BlobReader;
+  readonly gone: AbortSignal;
+}
+
+/** Writes all parts; `first` is the piece of the first step. */
 async function sendParts(
   ctx: Context,
-  blob: ReadableBlob,
-  options: ServeOptions,
   plan: BodyPlan,
-  reader: BlobReader,
-  gone: AbortSignal,
-  first: Uint8Array | undefined,
+  options: ServeOptions,
+  { feed, reader, gone }: Sending,
+  first: Uint8Array,
 ): Promise<void> {
-  let ready = first;
-  for (const { range, head, withhold } of plan.parts) {
+  const steps = stepsOf(plan);
+  const flat = steps.flat();
+  let at = 0;
+  for (const [partIndex, { range, head }] of plan.parts.entries()) {
     if (head !== '') await write(ctx, Buffer.from(head), gone, options);
-    const last = Math.floor(range.end / PIECE_BYTES);
-    for (let index = Math.floor(range.start / PIECE_BYTES); index <= last; index++) {
-      reader.move(index);
-      const isLast = index === pieceCount(blob.sizeBytes) - 1;
-      let piece = ready;
-      ready = undefined;
-      piece ??= await within(options.stallMs, gone, async (signal) => {
-        if (withhold && isLast && !blob.isFinal) await blob.whenFinal(signal);
-        return await blob.readPiece(index, signal);
-      });
-      if (piece.length !== pieceLength(blob.sizeBytes, index))
-        throw new CodedError('DISK_CORRUPT', { detail: { digest: blob.digest, piece: index } });
-      const base = index * PIECE_BYTES;
-      await write(
-        ctx,
-        piece.subarray(Math.max(0, range.start - base), Math.min(piece.length, range.end + 1 - base)),
-        gone,
-        options,
+    for (const step of steps[partIndex]!) {
+      reader.move(step.index);
+      const piece = at === 0 ? first : await feed.take(step, flat[at + 1], options.stallMs);
+      at += 1;
+      const base = step.index * PIECE_BYTES;
+      const bytes = piece.subarray(
+        Math.max(0, range.start - base),
+        Math.min(piece.length, range.end + 1 - base),
       );
+      await write(ctx, bytes, gone, options);
     }
   }
   if (plan.tail !== '') await write(ctx, Buffer.from(plan.tail), gone, options);
@@ -234,29 +230,6 @@ async function write(
     });
   });
   options.onBytes?.(bytes.length);
-}
-
-async function within<T>(
-  ms: number,
-  gone: AbortSignal,
-  run: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const late = new AbortController();
-  const timer = setTimeout(
-    () => late.abort(new CodedError('NO_PEERS', { message: `no verified progress within ${ms / 1000} s` })),
-    ms,
-  );
-  try {
-    const signal = AbortSignal.any([late.signal, gone]);
-    signal.throwIfAborted();
-    // NOTE: raced, so that the deadline holds even against a source that does not watch its signal.
-    const aborted = new Promise<never>((_, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-    });
-    return await Promise.race([run(signal), aborted]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function bodyLength(plan: BodyPlan): number {

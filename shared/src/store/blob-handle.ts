@@ -46,6 +46,14 @@ export class BlobHandle {
     const target = typeof into === 'number' ? Buffer.allocUnsafe(length) : into.subarray(0, length);
     if (length === 0) return target;
     const last = Math.floor((offset + length - 1) / PIECE_BYTES);
+    if (
+      offset === last * PIECE_BYTES &&
+      length === pieceLength(this.sizeBytes, last) &&
+      !this.#verified.has(last)
+    ) {
+      await this.#readAndCheck(last, target);
+      return target;
+    }
     for (let piece = Math.floor(offset / PIECE_BYTES); piece <= last; piece++) {
       if (!this.#verified.has(piece)) await this.#check(piece);
     }
@@ -89,8 +97,8 @@ export class BlobHandle {
     return running;
   }
 
-  async #readAndCheck(index: number): Promise<Uint8Array> {
-    const piece = Buffer.allocUnsafe(pieceLength(this.sizeBytes, index));
+  async #readAndCheck(index: number, into?: Uint8Array): Promise<Uint8Array> {
+    const piece = into ?? Buffer.allocUnsafe(pieceLength(this.sizeBytes, index));
     const found = await this.#file.read(piece, index * PIECE_BYTES);
     if (found !== piece.length || !this.#metainfo.matches(index, pieceHash(piece))) throw this.#rotten(index);
     this.#verified.add(index);

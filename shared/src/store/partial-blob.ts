@@ -109,17 +109,18 @@ export class PartialBlob {
     this.#mapChanged();
   }
 
-  /** `length` bytes of piece `index` from `offset` (within the piece); a fresh buffer. @throws `STALE_ATTEMPT` */
+  /** `length` bytes of piece `index` from `offset` (within the piece), read into `into` or a fresh buffer. @throws `STALE_ATTEMPT` */
   async readPiece(
     index: number,
     offset = 0,
     length = pieceLength(this.sizeBytes, index) - offset,
+    into?: Uint8Array,
   ): Promise<Uint8Array> {
     if (!this.#have.has(index)) throw new TypeError(`piece ${index} is not there`);
     if (offset < 0 || length < 0 || offset + length > pieceLength(this.sizeBytes, index))
       throw new TypeError('range outside the piece');
     const attempt = this.#attempts;
-    const bytes = Buffer.allocUnsafe(length);
+    const bytes = into === undefined ? Buffer.allocUnsafe(length) : into.subarray(0, length);
     const found = await this.#file.read(bytes, index * PIECE_BYTES + offset);
     if (attempt !== this.#attempts) throw this.#stale();
     if (found !== length)
@@ -265,8 +266,10 @@ export class PartialBlob {
 
   async #readBack(): Promise<void> {
     const attempt = this.#attempts;
+    const scratch = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, this.sizeBytes));
     while (this.#have.has(this.#prefixNext)) {
-      const bytes = await this.readPiece(this.#prefixNext);
+      const next = this.#prefixNext;
+      const bytes = await this.readPiece(next, 0, pieceLength(this.sizeBytes, next), scratch);
       if (attempt !== this.#attempts) return;
       this.#hashNext(bytes);
     }
