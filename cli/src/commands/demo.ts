@@ -26,13 +26,14 @@ async function show(demo: Demo, once: boolean): Promise<void> {
   let exitCode: number;
   try {
     const passed = await demo.run();
+    if (demo.isStopping) return;
     if (!once) {
       process.stdout.write(`${demo.hints()}\n`);
       return;
     }
     exitCode = passed ? 0 : 1;
   } catch (error) {
-    if (isCoded(error, 'DRAINING')) return;
+    if (demo.isStopping) return;
     process.stderr.write(
       `sepia demo: ${isCoded(error) ? `${error.code}: ${error.message}` : ((error as Error).stack ?? String(error))}\n`,
     );

@@ -1,4 +1,5 @@
 import { styleText } from 'node:util';
+import { CodedError } from '@sepia/shared/errors';
 import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
 import { pushImage } from '../commands/push.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
@@ -25,6 +26,7 @@ export class Demo {
   readonly #folder = new DemoFolder();
   readonly #dispatcher: Dispatcher = createDispatcher();
   #supervisor: Supervisor | undefined;
+  readonly #abort = new AbortController();
   #stopping: Promise<void> | undefined;
 
   constructor(out: NodeJS.WriteStream) {
@@ -51,7 +53,7 @@ export class Demo {
     const transfers = new Transfers(this.#out);
     const results = await pullRace(
       { dispatcher: this.#dispatcher, transfers },
-      { agents: cluster.agents, repository: REPOSITORY, tag: TAG, sizeBytes },
+      { signal: this.#abort.signal, agents: cluster.agents, repository: REPOSITORY, tag: TAG, sizeBytes },
     );
     const { passed, text } = verdict(results, sizeBytes);
     this.#out.write(
@@ -59,6 +61,11 @@ export class Demo {
     );
     this.#out.write(`All of it took ${durationText(performance.now() - startedMs)}.\n`);
     return passed;
+  }
+
+  /** True from the moment of a stop on: what fails then is not worth a word. */
+  get isStopping(): boolean {
+    return this.#stopping !== undefined;
   }
 
   /** What to type next; the cluster goes on running. */
@@ -73,8 +80,10 @@ export class Demo {
   /** Stops the cluster and removes its folder; idempotent. */
   stop(): Promise<void> {
     this.#stopping ??= (async () => {
-      await this.#supervisor?.stop();
+      // Our own pulls go first: members wait for requests under way.
+      this.#abort.abort(new CodedError('DRAINING'));
       await this.#dispatcher.destroy();
+      await this.#supervisor?.stop();
       this.#folder.remove();
     })();
     return this.#stopping;

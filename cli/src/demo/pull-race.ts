@@ -23,9 +23,10 @@ interface RaceOptions {
   readonly tag: string;
   /** What one pull moves, for the bars. */
   readonly sizeBytes: number;
+  readonly signal: AbortSignal;
 }
 
-/** Pulls one image through every agent at the same time, each with a registry client of its own. */
+/** Pulls one image through every agent at the same time, each with a registry client of its own. Rejects only when aborted. */
 export async function pullRace(
   deps: { readonly dispatcher: Dispatcher; readonly transfers: Transfers },
   options: RaceOptions,
@@ -45,17 +46,22 @@ async function pullOne(
   let sizeBytes = 0;
   let failure: string | undefined;
   try {
-    const { blobs } = await resolveImage(client, options.repository, options.tag);
-    await eachBlob(blobs, async (blob, signal) => {
-      const take = (chunk: Buffer): void => {
-        if (sizeBytes === 0) firstByteMs = performance.now() - startedMs;
-        sizeBytes += chunk.length;
-        transfer.add(chunk.length);
-      };
-      await client.pullBlob(options.repository, blob, take, signal);
-    });
+    const { blobs } = await resolveImage(client, options.repository, options.tag, options.signal);
+    await eachBlob(
+      blobs,
+      async (blob, signal) => {
+        const take = (chunk: Buffer): void => {
+          if (sizeBytes === 0) firstByteMs = performance.now() - startedMs;
+          sizeBytes += chunk.length;
+          transfer.add(chunk.length);
+        };
+        await client.pullBlob(options.repository, blob, take, signal);
+      },
+      options.signal,
+    );
     transfer.end();
   } catch (error) {
+    options.signal.throwIfAborted();
     failure = (error as Error).message;
     transfer.end(`failed: ${failure}`);
   }
