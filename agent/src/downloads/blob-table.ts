@@ -3,9 +3,10 @@ import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
 import type { Logger } from '@sepia/shared/log';
+import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
-import type { BlobHandle } from '@sepia/shared/store/blob-handle';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
+import type { PartialBlob } from '@sepia/shared/store/partial-blob';
 import type { SwarmEngine } from '@sepia/shared/swarm/engine';
 import { SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
 import type { LeaseRequest } from '@sepia/shared/wire/lease';
@@ -15,10 +16,14 @@ import { isDecisive } from '../net/members.ts';
 import type { OriginClient } from '../net/origin-client.ts';
 import type { BlobName } from '../net/tracker-client.ts';
 import { BackToSource } from './back-to-source.ts';
-import { CachedBlob, MemoryBlob } from './cached-blob.ts';
+import { MemoryBlob } from './cached-blob.ts';
+import { CachedBlobs } from './cached-blobs.ts';
 import { Download, type Finding, type Guide, type PieceSource } from './download.ts';
+import { EnduringBlob } from './enduring-blob.ts';
 import type { ClusterGuide } from './guide.ts';
+import { Passage } from './passage.ts';
 import type { Seeds } from './seeds.ts';
+import { ShownDownloads } from './shown-downloads.ts';
 import { fetchFromUpstream, SourceGuide } from './source-download.ts';
 import type { SourceGate } from './source-gate.ts';
 import { SwarmPieces } from './swarm-pieces.ts';
@@ -26,10 +31,8 @@ import { Trust } from './trust.ts';
 
 /** Downloads at once; further ones wait for their turn at the front door (503 with Retry-After would be worse). */
 const MAX_DOWNLOADS = 256;
-/** A finished download stays visible for this long, in ms. */
-const SHOW_ENDED_MS = 5_000;
-const MAX_SHOWN = 64;
-
+/** After the disk was full nothing is stored for this long, in ms. */
+const FULL_MS = 5_000;
 interface TableDeps {
   readonly cluster: Cluster;
   readonly store: BlobStore;
@@ -46,6 +49,12 @@ interface TableDeps {
   readonly seeds: Seeds;
   readonly onBadPiece: () => void;
   readonly onStart: (digest: Digest) => void;
+}
+
+/** A blob that is passed on but not kept. */
+interface Passing {
+  readonly guide: Guide;
+  readonly finding: Finding;
 }
 
 /** A blob to serve; `release` once done. */
@@ -67,13 +76,11 @@ export class BlobTable {
   readonly #trust: Trust;
   readonly #progressMs: number;
   readonly #running = new Map<Digest, Download>();
-  readonly #starting = new Map<Digest, Promise<Download | MemoryBlob>>();
-  readonly #shown = new Map<
-    Digest,
-    { download: Download; endedAtMs: number | undefined; bytes: Record<PieceSource, number> }
-  >();
-  readonly #repairing = new Set<Digest>();
+  readonly #starting = new Map<Digest, Promise<Download | MemoryBlob | Passing>>();
+  readonly #shown: ShownDownloads;
+  readonly #cached: CachedBlobs;
   readonly #stopped = new AbortController();
+  #fullUntilMs = 0;
 
   constructor(
     deps: TableDeps,
@@ -82,50 +89,26 @@ export class BlobTable {
     this.#deps = deps;
     this.#source = new BackToSource(deps, options.backToSource);
     this.#trust = new Trust(deps);
+    this.#shown = new ShownDownloads(deps.nowMs);
+    this.#cached = new CachedBlobs(deps);
     this.#progressMs = options.progressMs;
   }
 
   /** Figures of running downloads, and of those that ended a few seconds ago, for people who look. */
   figures(): NonNullable<LeaseRequest['swarms']> {
-    const sinceMs = this.#deps.nowMs() - SHOW_ENDED_MS;
-    const shown: NonNullable<LeaseRequest['swarms']> = [];
-    for (const [digest, { download, endedAtMs, bytes }] of this.#shown) {
-      if (endedAtMs !== undefined && endedAtMs < sinceMs) {
-        this.#shown.delete(digest);
-        continue;
-      }
-      const { have } = download;
-      shown.push({
-        digest,
-        pieces: have.size,
-        have: Buffer.from(have.bytes).toString('hex'),
-        peerBytes: bytes.peer,
-        originBytes: bytes.origin + bytes.upstream,
-      });
-    }
-    return shown.slice(-MAX_SHOWN);
+    return this.#shown.figures();
   }
 
   /** @throws what makes the blob impossible to serve, before any byte */
   async get(name: BlobName, signal: AbortSignal): Promise<Lease> {
-    const handle = await this.#deps.store.open(name.digest);
-    if (handle !== undefined) {
-      try {
-        await this.#proveLink(name, handle, signal);
-      } catch (error) {
-        await handle.close();
-        throw error;
-      }
-      this.#deps.seeds.touch(name.digest);
-      const blob = new CachedBlob(handle, (index, abort) => this.#repair(name, handle, index, abort));
+    const cached = await this.#cached.open(name, signal);
+    if (cached !== undefined)
       return {
-        blob,
+        ...cached,
         cached: true,
         verifyFirst: false,
         isResumable: () => this.#trust.isResumable(name.digest),
-        release: () => void handle.close().catch(() => undefined),
       };
-    }
     if (this.#trust.verdict(name.digest) === 'refused')
       throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
     const running = this.#running.get(name.digest);
@@ -155,15 +138,16 @@ export class BlobTable {
         isResumable: () => true,
         release: () => undefined,
       };
-    return this.#lease(started);
+    if (started instanceof Download) return this.#lease(started);
+    return this.#leaseOf(this.#passage(started.guide, started.finding), () => undefined);
   }
 
   /** Size without a download: cache, hint, origin. */
   async sizeBytes(name: BlobName, signal: AbortSignal): Promise<number> {
     const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
     if (hint !== undefined) return hint.sizeBytes;
-    const stat = await this.#deps.store.stat(name.digest);
-    if (stat !== undefined && isLinked(stat.attrs.provenance, name)) return stat.sizeBytes;
+    const cached = await this.#cached.sizeBytes(name);
+    if (cached !== undefined) return cached;
     try {
       return await this.#deps.origins.sizeBytes(name, signal);
     } catch (error) {
@@ -181,54 +165,52 @@ export class BlobTable {
   }
 
   #lease(download: Download): Lease {
-    download.partial.retain();
+    const { partial, guide } = download;
+    partial.retain();
+    const blob = new EnduringBlob(download, (firstPiece) =>
+      this.#passage(guide, partial, { stored: partial, firstPiece }),
+    );
+    return this.#leaseOf(blob, () => void partial.release().catch(() => undefined));
+  }
+
+  #leaseOf(blob: ReadableBlob, release: () => void): Lease {
     return {
-      blob: download,
+      blob,
       cached: false,
-      verifyFirst: this.#trust.verdict(download.digest) === 'verify-first',
-      isResumable: () => this.#trust.isResumable(download.digest),
-      release: () => void download.partial.release().catch(() => undefined),
+      verifyFirst: this.#trust.verdict(blob.digest) === 'verify-first',
+      isResumable: () => this.#trust.isResumable(blob.digest),
+      release,
     };
+  }
+
+  /** A way past the full disk, for one reader. */
+  #passage(
+    guide: Guide,
+    { metainfo }: { readonly metainfo: Metainfo },
+    begun: { readonly stored?: PartialBlob; readonly firstPiece?: number | undefined } = {},
+  ): Passage {
+    return new Passage(
+      {
+        guide,
+        nowMs: this.#deps.nowMs,
+        progressMs: this.#progressMs,
+        onBytes: (bytes) => this.#deps.onBytes('origin', bytes),
+        onWrong: () => this.#trust.wrong(metainfo.digest),
+      },
+      { metainfo, ...begun },
+    );
+  }
+
+  #noteFull(digest: Digest): void {
+    this.#fullUntilMs = this.#deps.nowMs() + FULL_MS;
+    this.#deps.log.warn({ digest }, 'disk is full; blobs are passed on and not kept');
   }
 
   #hasHint(name: BlobName): boolean {
     return this.#deps.hints.get(name.upstream, name.repository, name.digest) !== undefined;
   }
 
-  /** A cached blob is served under a repository only by its link; one join proves it. */
-  async #proveLink(name: BlobName, handle: BlobHandle, signal: AbortSignal): Promise<void> {
-    if (isLinked(handle.attrs.provenance, name)) return;
-    if (!this.#hasHint(name)) await this.#deps.guideOf(name).locate(false, signal);
-    await this.#deps.store.addProvenance(name.digest, {
-      upstream: name.upstream,
-      repository: name.repository,
-    });
-  }
-
-  /**
-   * A rotted piece comes from the origins once; the damaged blob becomes a partial that lacks its bad pieces, so that
-   * the next pull fetches only these.
-   */
-  async #repair(name: BlobName, handle: BlobHandle, index: number, signal: AbortSignal): Promise<Uint8Array> {
-    this.#deps.log.warn(
-      { digest: name.digest, piece: index },
-      'a cached piece rotted on disk; fetching it again',
-    );
-    this.#deps.seeds.drop(name.digest);
-    const piece = await this.#deps.guideOf(name).refetch(handle.metainfo(), index, signal);
-    this.#deps.onBytes('origin', piece.length);
-    if (!this.#repairing.has(name.digest)) {
-      this.#repairing.add(name.digest);
-      try {
-        await (await this.#deps.store.openForRepair(name.digest))?.release();
-      } finally {
-        this.#repairing.delete(name.digest);
-      }
-    }
-    return piece;
-  }
-
-  async #start(name: BlobName): Promise<Download | MemoryBlob> {
+  async #start(name: BlobName): Promise<Download | MemoryBlob | Passing> {
     const signal = this.#stopped.signal;
     const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
     const guide = this.#deps.guideOf(name);
@@ -238,7 +220,7 @@ export class BlobTable {
       const located = await guide.locate(true, signal);
       this.#deps.gate.note(true, this.#deps.nowMs());
       if (located.kind === 'small') return await this.#small(name, located.targets, signal);
-      return await this.#begin(name, guide, located);
+      return await this.#beginOrPass(name, guide, located);
     } catch (error) {
       signal.throwIfAborted();
       if (isDecisive(error) || !isQuiet(error)) throw error;
@@ -266,6 +248,17 @@ export class BlobTable {
     }
   }
 
+  async #beginOrPass(name: BlobName, guide: Guide, finding: Finding): Promise<Download | Passing> {
+    if (this.#deps.nowMs() < this.#fullUntilMs) return { guide, finding };
+    try {
+      return await this.#begin(name, guide, finding);
+    } catch (error) {
+      if (!isCoded(error, 'DISK_FULL')) throw error;
+      this.#noteFull(name.digest);
+      return { guide, finding };
+    }
+  }
+
   async #begin(name: BlobName, guide: Guide, finding: Finding): Promise<Download> {
     const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo.sizeBytes, {
       metainfo: finding.metainfo,
@@ -276,9 +269,11 @@ export class BlobTable {
       this.#deps.log.info({ digest: name.digest }, 'an older attempt was dropped');
     }
     this.#deps.seeds.drop(name.digest);
-    const pieces = SwarmPieces.ofPartial(this.#deps.store, partial);
+    const pieces = SwarmPieces.ofPartial(this.#deps.store, partial, (error) => {
+      if (isCoded(error, 'DISK_FULL')) download.fail(error);
+    });
     const bytes = { peer: 0, origin: 0, upstream: 0 };
-    const download = new Download(
+    const download: Download = new Download(
       {
         partial,
         guide,
@@ -291,23 +286,18 @@ export class BlobTable {
           bytes[source] += count;
           this.#deps.onBytes(source, count);
         },
-        commit: async (whole) => {
-          await whole.commit(attrsOf(name));
-          this.#trust.settled(whole.metainfo);
-        },
+        commit: (whole) => whole.commit(attrsOf(name)),
+        onVerified: () => this.#trust.settled(partial.metainfo),
         onDropped: (attempt) => this.#trust.suspect(attempt),
       },
       finding,
     );
     this.#running.set(name.digest, download);
-    const shown = { download, endedAtMs: undefined as number | undefined, bytes };
-    this.#shown.delete(name.digest);
-    this.#shown.set(name.digest, shown);
+    this.#shown.add(download, bytes);
     download.swarm.onBadPiece(this.#deps.onBadPiece);
     this.#deps.onStart(name.digest);
     void download.ended.then(async () => {
       this.#running.delete(name.digest);
-      shown.endedAtMs = this.#deps.nowMs();
       await this.#close(download, pieces);
     });
     return download;
@@ -317,9 +307,10 @@ export class BlobTable {
   async #close(download: Download, pieces: SwarmPieces): Promise<void> {
     try {
       if (isCoded(download.error, 'UPSTREAM_LIES')) this.#trust.wrong(download.digest);
-      if (download.state === 'final') {
-        this.#deps.seeds.adopt(download, pieces);
-      } else if (isCoded(download.error, 'UPSTREAM_LIES') || isCoded(download.error, 'STALE_ATTEMPT')) {
+      if (isCoded(download.error, 'DISK_FULL')) this.#noteFull(download.digest);
+      if (download.partial.state === 'committed') this.#deps.seeds.adopt(download, pieces);
+      else if (download.state === 'final' || DROPPED.some((code) => isCoded(download.error, code))) {
+        download.swarm.leave();
         await download.partial.drop();
       }
       await download.partial.release();
@@ -357,16 +348,15 @@ export class BlobTable {
   }
 }
 
+/** What a download ended with whose partial is of no use any more. */
+const DROPPED = ['UPSTREAM_LIES', 'STALE_ATTEMPT', 'DISK_FULL'] as const;
+
 function attrsOf(name: BlobName) {
   return {
     class: 'cached' as const,
     provenance: [{ upstream: name.upstream, repository: name.repository }],
     writtenBack: true,
   };
-}
-
-function isLinked(provenance: readonly { upstream: string; repository: string }[], name: BlobName): boolean {
-  return provenance.some((one) => one.upstream === name.upstream && one.repository === name.repository);
 }
 
 /** True for what "nobody answers" looks like. */

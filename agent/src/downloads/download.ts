@@ -27,6 +27,8 @@ export interface Guide {
   poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined>;
   /** Asks the fetching origin for a piece that it has not reached yet; ends when that one has it. */
   urge(sizeBytes: number, index: number, signal: AbortSignal): Promise<void>;
+  /** One verified piece past the swarm, from whoever owns the blob. */
+  refetch(metainfo: Metainfo, index: number, signal: AbortSignal): Promise<Uint8Array>;
 }
 
 export interface Finding {
@@ -45,8 +47,10 @@ interface DownloadDeps {
   readonly onBytes: (source: PieceSource, bytes: number) => void;
   /** Without progress for this long its readers fail, in ms. */
   readonly progressMs: number;
-  /** Stores the verified blob. */
+  /** Stores the verified blob. @throws `DISK_FULL`, `DIGEST_MISMATCH` */
   readonly commit: (partial: PartialBlob) => Promise<void>;
+  /** The whole digest was right; the blob may be stored or not. */
+  readonly onVerified: () => void;
   /** The origin dropped this attempt and began another; pieces of it may have been read. */
   readonly onDropped: (attempt: Metainfo) => void;
 }
@@ -109,6 +113,10 @@ export class Download implements ReadableBlob {
 
   get have(): Bitfield {
     return this.partial.have;
+  }
+
+  get guide(): Guide {
+    return this.#deps.guide;
   }
 
   get swarm(): Swarm {
@@ -203,19 +211,31 @@ export class Download implements ReadableBlob {
     try {
       await this.#deps.commit(this.partial);
     } catch (error) {
-      if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
-      this.#deps.log.error({ digest: this.digest }, 'whole digest is wrong; the blob is dropped');
-      throw new CodedError('UPSTREAM_LIES', {
-        message: 'the content that the cluster has does not match its digest',
-        detail: { digest: this.digest },
-        cause: error,
-      });
+      if (isCoded(error, 'DISK_FULL')) await this.#withoutStoring(error);
+      else if (isCoded(error, 'DIGEST_MISMATCH')) throw this.#wrong(error);
+      else throw error;
     }
+    this.#deps.onVerified();
     this.#state = 'final';
     this.#swarm.setLeech(false);
     this.#settle();
     for (const waiter of this.#finals) waiter.resolve();
     this.#finals.clear();
+  }
+
+  /** No room for the last few bytes on disk: whoever reads it now gets it all the same. */
+  async #withoutStoring(error: CodedError): Promise<void> {
+    if (!(await this.partial.verifyWhole())) throw this.#wrong(error);
+    this.#deps.log.warn({ digest: this.digest }, 'disk is full; the blob is served but not kept');
+  }
+
+  #wrong(cause: unknown): CodedError {
+    this.#deps.log.error({ digest: this.digest }, 'whole digest is wrong; the blob is dropped');
+    return new CodedError('UPSTREAM_LIES', {
+      message: 'the content that the cluster has does not match its digest',
+      detail: { digest: this.digest },
+      cause,
+    });
   }
 
   /** Joins again while pieces are lacking: new peers, or another leader. */

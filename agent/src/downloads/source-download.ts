@@ -24,6 +24,10 @@ export class SourceGuide implements Guide {
     return Promise.resolve();
   }
 
+  refetch(): Promise<Uint8Array> {
+    return Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
+  }
+
   async poll(_known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
     return await new Promise((_resolve, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });

@@ -16,19 +16,29 @@ export class SwarmPieces implements PieceStore {
   readonly #digest: Digest;
   #partial: PartialBlob | undefined;
   readonly #whole: Bitfield;
+  readonly #onFailure: (error: unknown) => void;
   #handle: Promise<BlobHandle | undefined> | undefined;
   #idle: NodeJS.Timeout | undefined;
   #reading = 0;
 
-  private constructor(store: BlobStore, digest: Digest, partial: PartialBlob | undefined, whole: Bitfield) {
+  private constructor(
+    store: BlobStore,
+    digest: Digest,
+    partial: PartialBlob | undefined,
+    whole: Bitfield,
+    onFailure: (error: unknown) => void = () => undefined,
+  ) {
     this.#store = store;
     this.#digest = digest;
     this.#partial = partial;
     this.#whole = whole;
+    this.#onFailure = onFailure;
   }
 
-  static ofPartial(store: BlobStore, partial: PartialBlob): SwarmPieces {
-    return new SwarmPieces(store, partial.digest, partial, Bitfield.full(partial.metainfo.pieceCount));
+  /** `onFailure`: a piece could not be written; the swarm would try it again and again. */
+  static ofPartial(store: BlobStore, partial: PartialBlob, onFailure: (error: unknown) => void): SwarmPieces {
+    const whole = Bitfield.full(partial.metainfo.pieceCount);
+    return new SwarmPieces(store, partial.digest, partial, whole, onFailure);
   }
 
   static ofBlob(store: BlobStore, digest: Digest, pieceCount: number): SwarmPieces {
@@ -61,7 +71,12 @@ export class SwarmPieces implements PieceStore {
 
   async writePiece(index: number, bytes: Uint8Array): Promise<void> {
     if (this.#partial === undefined) throw new TypeError('piece written to a whole blob');
-    await this.#partial.writePiece(index, bytes);
+    try {
+      await this.#partial.writePiece(index, bytes);
+    } catch (error) {
+      this.#onFailure(error);
+      throw error;
+    }
   }
 
   close(): void {

@@ -1,0 +1,163 @@
+import { open, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CodedError } from '@sepia/shared/errors';
+import { diskFiles } from '@sepia/shared/store/disk-files';
+import type { FilePort, OpenFile } from '@sepia/shared/store/file-port';
+import t from 'tap';
+import { MIB, PullThrough } from '../../support/pull-through.ts';
+import { until } from '../../support/until.ts';
+
+/** Flips a bit of the stored blob at byte `at`. */
+async function rot(dataDir: string, digest: string, at: number): Promise<boolean> {
+  const hex = digest.slice('sha256:'.length);
+  const path = join(dataDir, 'v1', 'blobs', 'sha256', hex.slice(0, 2), hex);
+  const file = await open(path, 'r+').catch(() => undefined);
+  if (file === undefined) return false;
+  try {
+    const byte = Buffer.alloc(1);
+    await file.read(byte, 0, 1, at);
+    byte[0]! ^= 1;
+    await file.write(byte, 0, 1, at);
+    return true;
+  } finally {
+    await file.close();
+  }
+}
+
+t.test('a blob in the cache of an agent rots: the bad piece is fetched again', async (t) => {
+  await using here = await PullThrough.start(t.testdir());
+  const layer = await here.hinted(4 * MIB + 3);
+  t.ok((await layer.get()).bytes.equals(layer.content));
+  await here.cluster.stopMember('agent-1');
+  t.ok(await rot(here.cluster.dataOf('agent-1'), layer.digest, 2 * MIB + 17));
+  await here.cluster.startMember('agent-1');
+  const answer = await layer.get();
+  t.equal(answer.status, 200);
+  t.ok(answer.bytes.equals(layer.content));
+  t.ok(
+    (await layer.get({ range: `bytes=${2 * MIB}-${2 * MIB + 99}` })).bytes.equals(
+      layer.content.subarray(2 * MIB, 2 * MIB + 100),
+    ),
+  );
+  t.equal(layer.requests.length, 1, 'the upstream was not asked again');
+});
+
+t.test('a blob at an origin rots: right bytes all the same', async (t) => {
+  await using here = await PullThrough.start(t.testdir(), { agents: 2 });
+  const layer = await here.hinted(4 * MIB + 3);
+  t.ok((await layer.get()).bytes.equals(layer.content));
+  await here.cluster.stopMember('agent-1');
+  const rotten: string[] = [];
+  for (const id of ['origin-1', 'origin-2', 'origin-3']) {
+    if (!(await rot(here.cluster.dataOf(id), layer.digest, MIB + 17))) continue;
+    rotten.push(id);
+    await here.cluster.restartMember(id);
+  }
+  t.ok(rotten.length > 0);
+  await layer.hint(1);
+  const answer = await layer.get({}, 1);
+  t.equal(answer.status, 200);
+  t.ok(answer.bytes.equals(layer.content));
+});
+
+/** A disk that takes no byte more once `full` is set; `roomBytes` are left for blobs. */
+class FullDisk implements FilePort {
+  full = false;
+  roomBytes = 0;
+  readonly rename = diskFiles.rename.bind(diskFiles);
+  readonly unlink = diskFiles.unlink.bind(diskFiles);
+  readonly list = diskFiles.list.bind(diskFiles);
+  readonly stat = diskFiles.stat.bind(diskFiles);
+  readonly makeFolder = diskFiles.makeFolder.bind(diskFiles);
+  readonly syncFolder = diskFiles.syncFolder.bind(diskFiles);
+  readonly touch = diskFiles.touch.bind(diskFiles);
+
+  async open(path: string, mode: Parameters<FilePort['open']>[1]): Promise<OpenFile> {
+    const file = await diskFiles.open(path, mode);
+    return {
+      read: (into, at) => file.read(into, at),
+      write: async (bytes, at) => {
+        if (this.full) {
+          if (this.roomBytes < bytes.length)
+            throw new CodedError('DISK_FULL', { detail: { path, system: 'ENOSPC' } });
+          this.roomBytes -= bytes.length;
+        }
+        await file.write(bytes, at);
+      },
+      truncate: (sizeBytes) => file.truncate(sizeBytes),
+      sync: () => file.sync(),
+      sizeBytes: () => file.sizeBytes(),
+      close: () => file.close(),
+    };
+  }
+}
+
+t.test('the disk of an agent is full', async (t) => {
+  const files = new FullDisk();
+  await using here = await PullThrough.start(t.testdir(), { agentFiles: files });
+  const kept = await here.hinted(2 * MIB);
+  t.ok((await kept.get()).bytes.equals(kept.content));
+  files.full = true;
+
+  await t.test('from the beginning: streamed through, small and large', async (t) => {
+    const large = await here.hinted(5 * MIB + 1);
+    const small = await here.hinted(1000);
+    const answer = await large.get();
+    t.equal(answer.status, 200);
+    t.equal(answer.cut, false);
+    t.ok(answer.bytes.equals(large.content));
+    t.ok((await small.get()).bytes.equals(small.content));
+    const tail = await large.get({ range: `bytes=${3 * MIB + 5}-` });
+    t.equal(tail.status, 206);
+    t.ok(tail.bytes.equals(large.content.subarray(3 * MIB + 5)));
+    const suffix = await large.get({ range: 'bytes=-20' });
+    t.ok(suffix.bytes.equals(large.content.subarray(-20)));
+  });
+
+  await t.test('while the upstream is slow: still streamed', async (t) => {
+    const layer = await here.hinted(4 * MIB);
+    layer.misbehave({ type: 'slow', bytesPerSec: 3 * MIB });
+    const answer = await layer.get();
+    t.ok(answer.bytes.equals(layer.content));
+    t.ok(answer.headersMs < answer.totalMs * 0.7, 'not held back whole');
+  });
+
+  await t.test('it gets full in mid-body: the same body goes on, several readers', async (t) => {
+    const layer = await here.hinted(6 * MIB);
+    files.roomBytes = 2 * MIB + 500_000;
+    const answers = await Promise.all([layer.get(), layer.get(), layer.get({ range: `bytes=${MIB}-` })]);
+    t.ok(answers[0].bytes.equals(layer.content));
+    t.ok(answers[1].bytes.equals(layer.content));
+    t.ok(answers[2].bytes.equals(layer.content.subarray(MIB)));
+    t.notOk(answers.some((answer) => answer.cut));
+  });
+
+  await t.test('wrong bytes are withheld there as well', async (t) => {
+    const layer = await here.hinted(3 * MIB);
+    layer.misbehave({ type: 'lie', at: 5 }, { times: 1 });
+    const answer = await layer.get();
+    t.ok(
+      answer.cut
+        ? answer.bytes.length <= 2 * MIB
+        : answer.status !== 200 || answer.bytes.equals(layer.content),
+      `${answer.status}, ${answer.bytes.length} bytes`,
+    );
+  });
+
+  await t.test('what was in the cache is served; with room again, blobs are kept again', async (t) => {
+    t.ok((await kept.get()).bytes.equals(kept.content));
+    files.full = false;
+    const layer = await here.hinted(2 * MIB);
+    await until(
+      async () => {
+        t.ok((await layer.get()).bytes.equals(layer.content));
+        const names = await readdir(join(here.cluster.dataOf('agent-1'), 'v1', 'blobs', 'sha256'), {
+          recursive: true,
+        });
+        return names.some((name) => name.includes(layer.digest.slice(7)));
+      },
+      'the blob is in the cache',
+      15_000,
+    );
+  });
+});
