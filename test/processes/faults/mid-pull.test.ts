@@ -18,7 +18,13 @@ t.test('killed and frozen members in mid-pull', async (t) => {
   upstream.misbehave({ kind: 'blob', does: { type: 'slow', bytesPerSec: UPSTREAM_RATE } });
   t.teardown(() => upstream.stop());
   const topology = ['--origins', '7', '--proxies', '3', '--trackers', '2', '--agents', '5', '--restart'];
-  await using up = await Up.start(join(t.testdir(), 'data'), [...topology, '--upstream', `up=${upstream.url}`, '--ports-from', '28000']);
+  await using up = await Up.start(join(t.testdir(), 'data'), [
+    ...topology,
+    '--upstream',
+    `up=${upstream.url}`,
+    '--ports-from',
+    '28000',
+  ]);
   const { origins, trackers, proxies, agents } = up.cluster;
 
   for (const signal of ['SIGKILL', 'SIGSTOP'] as const) {
@@ -44,9 +50,12 @@ t.test('killed and frozen members in mid-pull', async (t) => {
         }[victim];
         const { pid } = up.member(target.name);
         process.kill(pid, signal);
-        const results = await Promise.all(pulls.map((pull, at) => (victim === 'agent' && at === 4 ? undefined : pull)));
+        const results = await Promise.all(
+          pulls.map((pull, at) => (victim === 'agent' && at === 4 ? undefined : pull)),
+        );
         if (signal === 'SIGSTOP') process.kill(pid, 'SIGCONT');
-        for (const [at, failure] of results.entries()) t.equal(failure, undefined, `agent ${at + 1}: ${String(failure)}`);
+        for (const [at, failure] of results.entries())
+          t.equal(failure, undefined, `agent ${at + 1}: ${String(failure)}`);
         if (victim === 'agent') await pulls[4];
         await ready(target);
       });
@@ -58,8 +67,14 @@ t.test('killed and frozen members in mid-pull', async (t) => {
 async function upstreamBytes(origins: readonly UpMember[]): Promise<number[]> {
   return await Promise.all(
     origins.map(async ({ adminUrl }) => {
-      const text = await fetch(`${adminUrl}/metrics`).then((answer) => answer.text(), () => '');
-      return [...text.matchAll(/^sepia_origin_upstream_bytes_total\{[^}]*\} (\d+)/gm)].reduce((sum, [, value]) => sum + Number(value), 0);
+      const text = await fetch(`${adminUrl}/metrics`).then(
+        (answer) => answer.text(),
+        () => '',
+      );
+      return [...text.matchAll(/^sepia_origin_upstream_bytes_total\{[^}]*\} (\d+)/gm)].reduce(
+        (sum, [, value]) => sum + Number(value),
+        0,
+      );
     }),
   );
 }
@@ -72,7 +87,10 @@ function grownMost(before: readonly number[], after: readonly number[]): number 
 async function ready(member: UpMember): Promise<void> {
   const deadline = Date.now() + 20_000;
   for (;;) {
-    const ok = await fetch(`${member.adminUrl}/readyz`).then((answer) => answer.ok, () => false);
+    const ok = await fetch(`${member.adminUrl}/readyz`).then(
+      (answer) => answer.ok,
+      () => false,
+    );
     if (ok) return;
     if (Date.now() > deadline) throw new Error(`${member.name} does not come back`);
     await delay(100);

@@ -1,0 +1,79 @@
+import { join } from 'node:path';
+import { delay } from '@sepia/shared/lifecycle';
+import t from 'tap';
+import { type PushedImage, pullImage, pushImage, randomImage } from '../../support/registry-client.ts';
+import { Up, type UpMember } from '../../support/up.ts';
+
+/** Rounds of kill -9; more before a release: `ROUNDS=200`. */
+const ROUNDS = Number(process.env['ROUNDS'] ?? 20);
+const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
+const PUSHES_PER_ROUND = 3;
+const READY_MS = 30_000;
+
+t.test(
+  `${ROUNDS} rounds of kill -9 during pushes: nothing acknowledged is lost (SEED=${SEED})`,
+  async (t) => {
+    const chance = seeded(SEED);
+    const pick = <T>(list: readonly T[]): T => list[Math.floor(chance() * list.length)]!;
+    const topology = ['--origins', '3', '--proxies', '2', '--trackers', '1', '--agents', '1', '--restart'];
+    await using up = await Up.start(join(t.testdir(), 'data'), [...topology, '--ports-from', '29000']);
+    const { origins, proxies, agents } = up.cluster;
+    const acknowledged = new Map<string, PushedImage>();
+    let refused = 0;
+
+    for (let round = 0; round < ROUNDS; round++) {
+      const pushes = Array.from({ length: PUSHES_PER_ROUND }, async (_, at) => {
+        const tag = `r${round}-${at}`;
+        const image = randomImage([200_000 + Math.floor(chance() * 2_000_000), 5_000]);
+        try {
+          await pushImage(() => pick(proxies).url, 'team/app', tag, image);
+          acknowledged.set(tag, image);
+        } catch (error) {
+          refused += 1;
+          t.comment(`${tag}: ${String(error).slice(0, 300)}`);
+        }
+      });
+      await delay(Math.floor(chance() * 300));
+      // Every fifth round all origins die at once.
+      const victims = round % 5 === 4 ? origins : [pick([...origins, ...proxies])];
+      for (const victim of victims) process.kill(up.member(victim.name).pid, 'SIGKILL');
+      await Promise.all(pushes);
+      for (const victim of victims) await ready(victim);
+    }
+
+    t.ok(acknowledged.size > 0, `${acknowledged.size} pushes were acknowledged, ${refused} failed clearly`);
+    for (const tag of acknowledged.keys()) {
+      const failure = await pullImage(pick(proxies).url, 'team/app', tag).then(
+        () => undefined,
+        (error: unknown) => String(error),
+      );
+      if (failure !== undefined) t.fail(`${tag} was acknowledged and is lost: ${failure}`);
+    }
+    const [last] = [...acknowledged.keys()].slice(-1);
+    t.ok((await pullImage(agents[0]!.url, 'team/app', last!)) > 0, 'an agent pulls what was pushed');
+  },
+);
+
+async function ready(member: UpMember): Promise<void> {
+  const deadline = Date.now() + READY_MS;
+  for (;;) {
+    const ok = await fetch(`${member.adminUrl}/readyz`).then(
+      (answer) => answer.ok,
+      () => false,
+    );
+    if (ok) return;
+    if (Date.now() > deadline) throw new Error(`${member.name} does not come back`);
+    await delay(50);
+  }
+}
+
+/** Numbers in [0, 1) that follow from a seed (mulberry32). */
+function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
