@@ -5,9 +5,12 @@ interface Port {
   readonly downBytesPerSec: number;
   upFreeMs: number;
   downFreeMs: number;
+  /** Stopped: what comes to it is never taken. */
+  deaf: boolean;
+  sentBytes: number;
 }
 
-/** Every node has one line: its uploads leave in order at its rate, downloads come in order at its rate, plus a latency. */
+/** Every node has one full-duplex line: uploads leave in order at one rate, downloads come in order at the other, plus a latency. */
 export class Network {
   readonly latencyMs: number;
   readonly #clock: VirtualClock;
@@ -19,7 +22,22 @@ export class Network {
   }
 
   add(name: string, upBytesPerSec: number, downBytesPerSec: number): void {
-    this.#ports.set(name, { upBytesPerSec, downBytesPerSec, upFreeMs: 0, downFreeMs: 0 });
+    this.#ports.set(name, {
+      upBytesPerSec,
+      downBytesPerSec,
+      upFreeMs: 0,
+      downFreeMs: 0,
+      deaf: false,
+      sentBytes: 0,
+    });
+  }
+
+  silence(name: string): void {
+    this.#ports.get(name)!.deaf = true;
+  }
+
+  sentBytes(name: string): number {
+    return this.#ports.get(name)!.sentBytes;
   }
 
   /** A message without weight. */
@@ -33,9 +51,11 @@ export class Network {
     const down = this.#ports.get(to)!;
     const now = this.#clock.nowMs;
     up.upFreeMs = Math.max(up.upFreeMs, now) + (bytes * 1000) / up.upBytesPerSec;
+    up.sentBytes += bytes;
     const leftMs = up.upFreeMs;
     this.#clock.at(leftMs, sent);
     this.#clock.at(leftMs + this.latencyMs, () => {
+      if (down.deaf) return;
       const startMs = Math.max(down.downFreeMs, this.#clock.nowMs - (bytes * 1000) / down.downBytesPerSec);
       down.downFreeMs = startMs + (bytes * 1000) / down.downBytesPerSec;
       this.#clock.at(down.downFreeMs, arrived);

@@ -3,16 +3,18 @@ import type { KnownPeer, LinkId, SwarmEffect, SwarmEvent } from '@sepia/shared/s
 import type { CoreLimits } from '@sepia/shared/swarm/core/limits';
 import { SwarmCore } from '@sepia/shared/swarm/core/swarm-core';
 import type { VirtualClock } from './clock.ts';
+import type { HttpPort } from './http.ts';
 import type { Network } from './network.ts';
+import { BLOCK_BYTES, BLOCKS, type Flow, newFlow, Uplink } from './uplink.ts';
 
-/** Bytes that travel at once: a quarter of a piece, so that uploads to several peers mix. */
-const CHUNK_BYTES = 256 * 1024;
-const CHUNKS = 4;
+/** HAVEs are collected this long, as the shell does. */
+const HAVE_BATCH_MS = 20;
 
 interface Wire {
   readonly node: SimNode;
   readonly link: LinkId;
-  open: boolean;
+  readonly flow: Flow;
+  haves: number[];
 }
 
 interface NodeInit {
@@ -30,6 +32,7 @@ interface NodeInit {
   readonly trace: (text: string) => void;
   readonly reader: boolean;
   readonly limits: Partial<CoreLimits>;
+  readonly dialMs: number;
 }
 
 /** A simulated shell around one core. */
@@ -44,22 +47,26 @@ export class SimNode {
   sentPieces = 0;
   duplicates = 0;
   badPieces = 0;
+  /** Blocks that came after their piece was taken back. */
+  lateBlocks = 0;
   readonly #init: NodeInit;
   readonly #core: SwarmCore;
   /** Our link → the other end. */
   readonly #wires = new Map<LinkId, Wire>();
-  readonly #uploads: { to: Wire; index: number; chunk: number; bad: boolean }[] = [];
-  /** Wires in the order of their turns. */
-  readonly #turns = new Set<Wire>();
-  #uploading = false;
+  readonly #http = new Map<LinkId, { readonly port: HttpPort; readonly gets: Map<number, () => void> }>();
+  readonly uplink: Uplink;
   readonly #events: SwarmEvent[] = [];
   #handling = false;
   #readerAt = 0;
+  #readerSinceMs = 0;
+  /** The longest that the reader stood before a piece whose hash was known. */
+  readerWaitMs = 0;
 
   constructor(init: NodeInit) {
     this.#init = init;
     this.name = init.name;
     this.origin = init.origin;
+    this.uplink = new Uplink(init.name, init.network, init.clock);
     this.#core = new SwarmCore({
       peerId: init.peerId,
       zone: '',
@@ -74,17 +81,26 @@ export class SimNode {
     });
   }
 
-  dbg() {
-    return this.#core;
+  has(index: number): boolean {
+    return this.#core.have.has(index);
   }
-  start(peers: readonly KnownPeer[]): void {
+
+  /** As agents begin: peers, then HTTP sources that say they have everything. */
+  start(peers: readonly KnownPeer[], ports: readonly HttpPort[]): void {
+    this.#readerSinceMs = this.#init.clock.nowMs;
     if (this.#init.reader) this.tell({ type: 'reader', reader: 0, index: 0 });
     this.tell({ type: 'peers', peers });
+    for (const port of ports) {
+      const link = this.#core.drawLink();
+      this.#http.set(link, { port, gets: new Map() });
+      this.tell({ type: 'httpUp', link, has: () => true });
+    }
   }
 
   /** The hash of a piece became known; at the fetching origin the piece lands too. */
   onKnown(index: number, lands: boolean): void {
     if (lands) this.tell({ type: 'landed', index });
+    if (index === this.#readerAt) this.#readerSinceMs = this.#init.clock.nowMs;
     this.tell({ type: 'hashes' });
   }
 
@@ -93,8 +109,11 @@ export class SimNode {
     else if (kind === 'stop') {
       this.stopped = true;
       this.alive = false;
+      this.uplink.die();
+      this.#init.network.silence(this.name);
     } else {
       this.alive = false;
+      this.uplink.die();
       for (const [link] of [...this.#wires]) this.#closed(link, 'closed', true);
     }
   }
@@ -111,7 +130,7 @@ export class SimNode {
   }
 
   #run(effect: SwarmEffect): void {
-    const { clock, network, trace } = this.#init;
+    const { clock, trace } = this.#init;
     const what = 'index' in effect ? effect.index : '';
     trace(
       `${clock.nowMs.toFixed(3)} ${this.name} ${effect.type} ${'link' in effect ? effect.link : ''} ${what}\n`,
@@ -129,19 +148,17 @@ export class SimNode {
         return;
       }
       case 'sendHave':
-        this.#send(effect.link, (link) => ({ type: 'haves', link, indexes: [effect.index] }));
+        this.#have(effect.link, effect.index);
         return;
       case 'sendSuggest':
         this.#send(effect.link, (link) => ({ type: 'suggested', link, index: effect.index }));
         return;
       case 'fetch':
-        this.#send(effect.link, (link) => ({ type: 'asked', link, index: effect.index }));
+        this.#fetch(effect.link, effect.index);
         return;
-      case 'cancel': {
-        const wire = this.#wires.get(effect.link);
-        if (wire !== undefined) network.message(() => wire.node.#unqueue(wire.link, effect.index));
+      case 'cancel':
+        this.#cancel(effect.link, effect.index);
         return;
-      }
       case 'refuse':
         this.#send(effect.link, (link) => ({
           type: 'fetchFailed',
@@ -152,12 +169,7 @@ export class SimNode {
         return;
       case 'readPiece': {
         const to = this.#wires.get(effect.link);
-        if (to === undefined) return;
-        this.sentPieces += 1;
-        this.#turns.add(to);
-        for (let chunk = 0; chunk < CHUNKS; chunk++)
-          this.#uploads.push({ to, index: effect.index, chunk, bad: this.corrupt });
-        this.#upload();
+        if (to !== undefined) this.#upload(to, effect.index);
         return;
       }
       case 'writePiece':
@@ -177,17 +189,17 @@ export class SimNode {
   }
 
   #dial(link: LinkId, address: string): void {
-    const { network, nodes } = this.#init;
+    const { clock, network, nodes, dialMs } = this.#init;
     const other = nodes.get(address)!;
-    network.message(() => {
+    clock.at(clock.nowMs + network.latencyMs + dialMs, () => {
       if (other.stopped) return;
       const now = this.#init.clock.nowMs;
       if (!other.alive || other.#core.welcome(this.name, now) !== 'yes') {
         return network.message(() => this.tell({ type: 'linkDown', link, reason: 'failed' }));
       }
       const theirs = other.#core.drawLink();
-      const ours: Wire = { node: other, link: theirs, open: true };
-      other.#wires.set(theirs, { node: this, link, open: true });
+      const ours: Wire = { node: other, link: theirs, flow: newFlow(other.name), haves: [] };
+      other.#wires.set(theirs, { node: this, link, flow: newFlow(this.name), haves: [] });
       this.#wires.set(link, ours);
       network.message(() => {
         if (this.#wires.has(link))
@@ -229,6 +241,7 @@ export class SimNode {
     const wire = this.#wires.get(link);
     this.#wires.delete(link);
     if (wire === undefined) return;
+    this.uplink.drop(wire.flow);
     this.tell({ type: 'linkDown', link, reason });
     if (!tellOther) return;
     this.#init.network.message(() =>
@@ -236,56 +249,73 @@ export class SimNode {
     );
   }
 
-  #unqueue(link: LinkId, index: number): void {
-    const mine = this.#wires.get(link);
-    for (let i = this.#uploads.length - 1; i >= 0; i--) {
-      const one = this.#uploads[i]!;
-      if (one.to === mine && one.index === index) this.#uploads.splice(i, 1);
-    }
+  #have(link: LinkId, index: number): void {
+    const wire = this.#wires.get(link);
+    if (wire === undefined) return;
+    if (wire.haves.push(index) > 1) return;
+    this.#init.clock.at(this.#init.clock.nowMs + HAVE_BATCH_MS, () => {
+      const indexes = wire.haves;
+      wire.haves = [];
+      if (this.alive) this.#send(link, (theirs) => ({ type: 'haves', link: theirs, indexes }));
+    });
   }
 
-  /** One chunk at a time, the wires in turn: what fair sockets do. */
-  #upload(): void {
-    if (this.#uploading || !this.alive) return;
-    const turn = [...this.#turns].find((wire) => this.#uploads.some((one) => one.to === wire));
-    const next = this.#uploads.find((one) => one.to === turn);
-    if (turn === undefined || next === undefined) return;
-    this.#uploads.splice(this.#uploads.indexOf(next), 1);
-    this.#turns.delete(turn);
-    this.#turns.add(turn);
-    const { to, index, bad } = next;
-    if (this.#wires.size === 0) return;
-    this.#uploading = true;
-    this.#init.network.transfer(
-      this.name,
-      to.node.name,
-      CHUNK_BYTES,
-      () => {
-        this.#uploading = false;
-        this.#upload();
-      },
-      () => {
-        if (!to.node.#wires.has(to.link)) return;
-        to.node.tell({ type: 'progress', link: to.link, index, bytes: CHUNK_BYTES });
-        if (next.chunk === CHUNKS - 1) to.node.#arrived(to.link, index, !bad);
-      },
-    );
-  }
-
-  #arrived(link: LinkId, index: number, good: boolean): void {
-    if (this.#core.links.get(link)?.fetches.has(index) !== true) {
-      this.duplicates += 1;
+  #fetch(link: LinkId, index: number): void {
+    const http = this.#http.get(link);
+    if (http === undefined) {
+      this.#send(link, (theirs) => ({ type: 'asked', link: theirs, index }));
       return;
     }
-    this.tell({ type: 'fetched', link, index, good });
+    const giveUp = http.port.get(this.name, index, (ok) => {
+      http.gets.delete(index);
+      if (!ok) {
+        this.tell({ type: 'fetchFailed', link, index, busy: false });
+        return;
+      }
+      this.tell({ type: 'progress', link, index, bytes: BLOCKS * BLOCK_BYTES });
+      this.tell({ type: 'fetched', link, index, good: true });
+    });
+    http.gets.set(index, giveUp);
+  }
+
+  #cancel(link: LinkId, index: number): void {
+    const http = this.#http.get(link);
+    http?.gets.get(index)?.();
+    http?.gets.delete(index);
+    const wire = this.#wires.get(link);
+    if (wire === undefined) return;
+    this.#init.network.message(() => {
+      const back = wire.node.#wires.get(wire.link);
+      if (back !== undefined) wire.node.uplink.cancel(back.flow, index);
+    });
+  }
+
+  #upload(to: Wire, index: number): void {
+    this.sentPieces += 1;
+    const bad = this.corrupt;
+    this.uplink.send(to.flow, index, (last) => {
+      if (!to.node.#wires.has(to.link)) return;
+      if (to.node.#core.links.get(to.link)?.fetches.has(index) !== true) {
+        to.node.lateBlocks += 1;
+        return;
+      }
+      to.node.tell({ type: 'progress', link: to.link, index, bytes: BLOCK_BYTES });
+      if (last) to.node.tell({ type: 'fetched', link: to.link, index, good: !bad });
+    });
   }
 
   #written(index: number): void {
     this.tell({ type: 'written', index, ok: true });
-    if (!this.#init.reader) return;
+    if (this.#init.reader) this.#read();
+  }
+
+  #read(): void {
+    const { clock, pieces, knows } = this.#init;
     const at = this.#core.have.nextMissing(this.#readerAt);
     if (at === this.#readerAt) return;
-    this.#readerAt = at < 0 ? this.#init.pieces : at;
+    this.readerWaitMs = Math.max(this.readerWaitMs, clock.nowMs - this.#readerSinceMs);
+    this.#readerAt = at < 0 ? pieces : at;
+    this.#readerSinceMs = at >= 0 && knows(at) ? clock.nowMs : Number.POSITIVE_INFINITY;
     this.tell(at < 0 ? { type: 'readerClosed', reader: 0 } : { type: 'reader', reader: 0, index: at });
   }
 }

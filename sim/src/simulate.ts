@@ -1,8 +1,11 @@
 import type { CoreLimits } from '@sepia/shared/swarm/core/limits';
 import { Chance } from '@sepia/shared/swarm/core/random';
 import { VirtualClock } from './clock.ts';
+import { HttpPort } from './http.ts';
 import { Network } from './network.ts';
 import { SimNode } from './node.ts';
+import { TraceHash } from './trace.ts';
+import { BLOCK_BYTES, BLOCKS } from './uplink.ts';
 
 /** What goes wrong: at `atMs` the node dies (no word to anybody who listens), stops for good, or sends bad pieces from then on. */
 export interface Fault {
@@ -24,6 +27,16 @@ export interface SimulateOptions {
   readonly landEveryMs?: number;
   /** Which origins have the blob from the start, whatever `landEveryMs` says. */
   readonly fullOrigins?: readonly number[];
+  /** Without the blob from the start: these pass on over HTTP what another origin has, and are no peers. */
+  readonly emptyOrigins?: readonly number[];
+  /** Hashes of landed pieces reach the members after this. */
+  readonly newsMs?: number;
+  /** Whether members have an HTTP source at each origin, as agents do. Default true. */
+  readonly http?: boolean;
+  /** From dial to proven wire, beyond one latency. */
+  readonly dialMs?: number;
+  /** Members start within this. */
+  readonly startMs?: number;
   readonly readers?: boolean;
   readonly faults?: readonly Fault[];
   readonly seed: number;
@@ -37,8 +50,12 @@ export interface Result {
   readonly lastMs: number;
   /** Copies of the blob that left the origins. */
   readonly originCopies: number;
-  /** Pieces that arrived though their node had them: hedges and endgame. */
+  /** The same, over HTTP. */
+  readonly httpCopies: number;
+  /** Pieces' worth of bytes that arrived though their node had them or took the request back: hedges and endgame. */
   readonly duplicates: number;
+  /** The longest that a reader stood before one piece whose hash was known. */
+  readonly readerWaitMs: number;
   readonly badPieces: number;
   readonly effects: number;
   /** Of all effects with node and time, in order: equal seeds give equal hashes. */
@@ -47,105 +64,143 @@ export interface Result {
 
 /** Runs the cores of `shared/src/swarm/core` on a virtual clock and network until all finished or `untilMs`. */
 export function simulate(options: SimulateOptions): Result {
-  const clock = new VirtualClock();
-  const trace = new TraceHash();
-  const rate = options.rateBytesPerSec ?? 12.5e6;
-  const network = new Network(clock, options.latencyMs ?? 0.5);
-  const chance = new Chance(options.seed);
-  const names = [
-    ...Array.from({ length: options.origins ?? 1 }, (_, i) => `o${i}`),
-    ...Array.from({ length: options.nodes }, (_, i) => `a${i}`),
-  ];
-  const landed = new Set<number>();
-  const nodes = new Map<string, SimNode>();
-  for (const [position, name] of names.entries()) {
-    const origin = name.startsWith('o');
-    const full =
-      origin && ((options.landEveryMs ?? 0) === 0 || options.fullOrigins?.includes(position) === true);
-    const egress = origin ? (options.originRateBytesPerSec ?? rate * 4) : rate;
-    network.add(name, egress, origin ? egress : rate);
-    nodes.set(
-      name,
-      new SimNode({
-        name,
-        peerId: name,
-        origin,
-        full,
-        leech: !origin,
-        pieces: options.pieces,
-        knows: (index) => (options.landEveryMs ?? 0) === 0 || landed.has(index),
-        seed: chance.below(2 ** 31),
-        clock,
-        network,
-        nodes,
-        trace: (text) => trace.add(text),
-        reader: options.readers !== false && !origin,
-        limits: options.limits ?? {},
-      }),
-    );
+  const world = new World(options);
+  world.land();
+  world.start();
+  world.run();
+  return world.summary();
+}
+
+/** All nodes of one run, on one clock. */
+class World {
+  readonly #options: SimulateOptions;
+  readonly #clock = new VirtualClock();
+  readonly #trace = new TraceHash();
+  readonly #network: Network;
+  readonly #chance: Chance;
+  readonly #nodes = new Map<string, SimNode>();
+  readonly #ports = new Map<string, HttpPort>();
+  readonly #empty: readonly string[];
+  /** Pieces whose hash the origins know, and those that members know. */
+  readonly #landed = new Set<number>();
+  readonly #told = new Set<number>();
+
+  constructor(options: SimulateOptions) {
+    this.#options = options;
+    this.#network = new Network(this.#clock, options.latencyMs ?? 0.5);
+    this.#chance = new Chance(options.seed);
+    this.#empty = (options.emptyOrigins ?? []).map((position) => `o${position}`);
+    const rate = options.rateBytesPerSec ?? 12.5e6;
+    const egress = options.originRateBytesPerSec ?? rate * 4;
+    for (let i = 0; i < (options.origins ?? 1); i++) this.#add(`o${i}`, egress, i);
+    for (let i = 0; i < options.nodes; i++) this.#add(`a${i}`, rate, i);
   }
-  const everyMs = options.landEveryMs ?? 0;
-  if (everyMs > 0) {
-    for (let index = 0; index < options.pieces; index++) {
-      clock.at(index * everyMs, () => {
-        landed.add(index);
-        for (const node of nodes.values()) node.onKnown(index, node.name === 'o0');
+
+  get #cold(): boolean {
+    return (this.#options.landEveryMs ?? 0) > 0;
+  }
+
+  land(): void {
+    const everyMs = this.#options.landEveryMs ?? 0;
+    if (everyMs === 0) return;
+    const newsMs = this.#options.newsMs ?? 0;
+    for (let index = 0; index < this.#options.pieces; index++) {
+      this.#clock.at((index + 1) * everyMs, () => {
+        this.#landed.add(index);
+        for (const node of this.#nodes.values()) if (node.origin) node.onKnown(index, node.name === 'o0');
+        this.#ports.get('o0')?.landed(index);
+      });
+      this.#clock.at((index + 1) * everyMs + newsMs, () => {
+        this.#told.add(index);
+        for (const node of this.#nodes.values()) if (!node.origin) node.onKnown(index, false);
       });
     }
   }
-  const peers = names.map((name) => ({
-    peerId: name,
-    addresses: [name],
-    origin: name.startsWith('o'),
-    zone: '',
-  }));
-  for (const node of nodes.values()) clock.at(chance.next() * 50, () => node.start(peers));
-  for (const fault of options.faults ?? [])
-    clock.at(fault.atMs, () => nodes.get(fault.node)?.fail(fault.kind));
-  const untilMs = options.untilMs ?? 600_000;
-  const agents = [...nodes.values()].filter((node) => !node.origin);
-  while (clock.nowMs < untilMs && agents.some((node) => node.alive && !node.done) && clock.step());
-  return summary(options, nodes, trace);
-}
 
-function summary(options: SimulateOptions, nodes: ReadonlyMap<string, SimNode>, trace: TraceHash): Result {
-  const finishedMs = new Map<string, number>();
-  let originPieces = 0;
-  let duplicates = 0;
-  let badPieces = 0;
-  for (const node of nodes.values()) {
-    if (!node.origin && node.finishedMs !== undefined) finishedMs.set(node.name, node.finishedMs);
-    if (node.origin) originPieces += node.sentPieces;
-    duplicates += node.duplicates;
-    badPieces += node.badPieces;
-  }
-  return {
-    finishedMs,
-    lastMs: Math.max(0, ...finishedMs.values()),
-    originCopies: originPieces / options.pieces,
-    duplicates,
-    badPieces,
-    effects: trace.count,
-    traceHash: trace.hex,
-  };
-}
-
-/** FNV-1a, 2 × 32 bit. */
-class TraceHash {
-  count = 0;
-  #a = 0x811c9dc5;
-  #b = 0x1000193;
-
-  add(text: string): void {
-    this.count += 1;
-    for (let i = 0; i < text.length; i++) {
-      const code = text.charCodeAt(i);
-      this.#a = Math.imul(this.#a ^ code, 0x01000193) >>> 0;
-      this.#b = Math.imul(this.#b ^ (code + i), 0x85ebca6b) >>> 0;
+  start(): void {
+    const peers = [...this.#nodes.values()]
+      .filter((node) => !this.#empty.includes(node.name))
+      .map(({ name, origin }) => ({ peerId: name, addresses: [name], origin, zone: '' }));
+    const ports = this.#options.http === false ? [] : [...this.#ports.values()];
+    for (const node of this.#nodes.values()) {
+      const atMs = this.#chance.next() * (this.#options.startMs ?? 50);
+      this.#clock.at(atMs, () => node.start(peers, node.origin ? [] : ports));
     }
+    for (const fault of this.#options.faults ?? [])
+      this.#clock.at(fault.atMs, () => {
+        this.#nodes.get(fault.node)?.fail(fault.kind);
+        if (fault.kind !== 'corrupt') this.#ports.get(fault.node)?.fail(fault.kind);
+      });
   }
 
-  get hex(): string {
-    return this.#a.toString(16).padStart(8, '0') + this.#b.toString(16).padStart(8, '0');
+  run(): void {
+    const untilMs = this.#options.untilMs ?? 600_000;
+    const members = [...this.#nodes.values()].filter((node) => !node.origin);
+    const busy = (): boolean => members.some((node) => node.alive && !node.done);
+    while (this.#clock.nowMs < untilMs && busy() && this.#clock.step());
+  }
+
+  summary(): Result {
+    const members = [...this.#nodes.values()].filter((node) => !node.origin);
+    const finishedMs = new Map<string, number>();
+    for (const node of members) if (node.finishedMs !== undefined) finishedMs.set(node.name, node.finishedMs);
+    const sum = (of: (node: SimNode) => number): number =>
+      members.reduce((total, node) => total + of(node), 0);
+    const blobBytes = this.#options.pieces * BLOCKS * BLOCK_BYTES;
+    let sentBytes = 0;
+    let asked = 0;
+    for (const [name, port] of this.#ports) {
+      sentBytes += this.#network.sentBytes(name);
+      asked += port.asked;
+    }
+    return {
+      finishedMs,
+      lastMs: Math.max(0, ...finishedMs.values()),
+      originCopies: sentBytes / blobBytes,
+      httpCopies: asked / this.#options.pieces,
+      duplicates: sum((node) => node.duplicates + node.lateBlocks / BLOCKS),
+      badPieces: sum((node) => node.badPieces),
+      readerWaitMs: Math.max(...members.filter((node) => node.alive).map((node) => node.readerWaitMs)),
+      effects: this.#trace.count,
+      traceHash: this.#trace.hex,
+    };
+  }
+
+  #add(name: string, rateBytesPerSec: number, position: number): void {
+    const { pieces, fullOrigins, readers, limits } = this.#options;
+    const origin = name.startsWith('o');
+    const known = origin ? this.#landed : this.#told;
+    this.#network.add(name, rateBytesPerSec, rateBytesPerSec);
+    const full =
+      origin && !this.#empty.includes(name) && (!this.#cold || fullOrigins?.includes(position) === true);
+    const node = new SimNode({
+      name,
+      peerId: name,
+      origin,
+      full,
+      leech: !origin,
+      pieces,
+      knows: (index) => !this.#cold || known.has(index),
+      seed: this.#chance.below(2 ** 31),
+      clock: this.#clock,
+      network: this.#network,
+      nodes: this.#nodes,
+      trace: (text) => this.#trace.add(text),
+      reader: readers !== false && !origin,
+      limits: limits ?? {},
+      dialMs: this.#options.dialMs ?? 0,
+    });
+    this.#nodes.set(name, node);
+    if (!origin) return;
+    this.#ports.set(
+      name,
+      new HttpPort({
+        name,
+        network: this.#network,
+        uplink: node.uplink,
+        has: (index) => node.has(index),
+        holder: () => (this.#empty.includes(name) ? this.#ports.get('o0') : undefined),
+      }),
+    );
   }
 }

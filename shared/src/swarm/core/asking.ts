@@ -3,6 +3,7 @@ import type { LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
 import type { PieceTable } from './pieces.ts';
+import type { Readers } from './readers.ts';
 
 /** What the rules look at; it stays the core's. */
 export interface AskingState {
@@ -11,7 +12,7 @@ export interface AskingState {
   readonly origin: boolean;
   readonly links: ReadonlyMap<LinkId, Link>;
   readonly pieces: PieceTable;
-  readonly readers: ReadonlyMap<number, { readonly index: number; readonly sinceMs: number }>;
+  readonly readers: Readers;
   readonly dialling: Dialling;
   /** When a wire brought the last byte. */
   readonly wireByteMs: () => number;
@@ -47,27 +48,42 @@ export class Asking {
     if (link.kind === 'http') return this.#mayAskHttp(index, urgent, nowMs);
     if (!link.origin || link.suggested.has(index) || this.#state.origin) return true;
     const peers = this.#peersWith(index, nowMs);
-    if (urgent)
-      return peers === 0 || this.#state.pieces.inFlight.has(index) || this.readerWaits(index, nowMs);
-    // An idle member may take from an origin what its peers do not have; the origin's budget has the last word.
-    return peers === 0
-      ? link.fetches.size === 0 || !this.#hasPeers()
-      : this.#state.pieces.inFlight.size === 0;
+    if (urgent) return this.#state.pieces.inFlight.has(index) || this.#readerMay(index, peers, nowMs);
+    // A member that no origin gives anything may take what its peers do not have; the origin's budget has the last word.
+    if (peers === 0) return !this.#hasPeers() || !this.#originBusy();
+    return this.#state.pieces.inFlight.size === 0;
   }
 
-  /** HTTP serves what no wire can, and a reader that waits. */
+  /** A reader's first piece comes from an origin at once, later ones if the swarm is late with them. */
+  #readerMay(index: number, peers: number, nowMs: number): boolean {
+    const { limits, readers } = this.#state;
+    const waitedMs = readers.waitedMs(index, nowMs);
+    if (waitedMs >= limits.readerHttpMs) return true;
+    return peers === 0 && (readers.fresh(index) || waitedMs >= limits.originGraceMs || !this.#hasPeers());
+  }
+
+  /** HTTP serves what no wire can: little while wires are dialled, all if there are none; else a reader's late piece. */
   #mayAskHttp(index: number, urgent: boolean, nowMs: number): boolean {
-    if (urgent && (this.#state.pieces.inFlight.has(index) || this.readerWaits(index, nowMs))) return true;
+    const { limits, pieces, dialling } = this.#state;
+    if (this.#noWires()) {
+      if (dialling.pending === 0) return true;
+      return urgent && this.#httpInFlight() < limits.httpWhileDialling;
+    }
+    const stuck = urgent && (pieces.inFlight.has(index) || this.#waits(index, limits.stallMs, nowMs));
+    if (stuck && this.#waits(index, limits.readerHttpMs, nowMs)) return true;
     for (const link of this.#state.links.values())
       if (link.kind === 'wire' && !link.stalled && link.has.has(index)) return false;
-    if (this.#noWires()) return urgent || this.#state.dialling.pending === 0;
-    return nowMs - this.#state.wireByteMs() >= this.#state.limits.stallMs;
+    return stuck || nowMs - this.#state.wireByteMs() >= limits.stallMs;
   }
 
-  readerWaits(index: number, nowMs: number): boolean {
-    for (const reader of this.#state.readers.values())
-      if (reader.index === index && nowMs - reader.sinceMs >= this.#state.limits.stallMs) return true;
-    return false;
+  #waits(index: number, ms: number, nowMs: number): boolean {
+    return this.#state.readers.waitedMs(index, nowMs) >= ms;
+  }
+
+  #httpInFlight(): number {
+    let count = 0;
+    for (const link of this.#state.links.values()) if (link.kind === 'http') count += link.fetches.size;
+    return count;
   }
 
   #peersWith(index: number, nowMs: number): number {
@@ -76,6 +92,12 @@ export class Asking {
     for (const link of this.#state.links.values())
       if (link.kind === 'wire' && !link.origin && link.canServe(index, nowMs)) count += 1;
     return count;
+  }
+
+  #originBusy(): boolean {
+    for (const link of this.#state.links.values())
+      if (link.kind === 'wire' && link.origin && link.fetches.size > 0) return true;
+    return false;
   }
 
   #hasPeers(): boolean {

@@ -5,6 +5,8 @@ import type { Link } from './link.ts';
 import { type PickView, pickPiece } from './picker.ts';
 import type { PieceTable } from './pieces.ts';
 import type { Chance } from './random.ts';
+import type { Rate } from './rate.ts';
+import type { Readers } from './readers.ts';
 
 /** What the choice of fetches looks at; it stays the core's. */
 export interface FetchingDeps {
@@ -12,8 +14,9 @@ export interface FetchingDeps {
   readonly chance: Chance;
   readonly pieces: PieceTable;
   readonly links: ReadonlyMap<LinkId, Link>;
-  readonly readers: ReadonlyMap<number, { readonly index: number }>;
+  readonly readers: Readers;
   readonly asking: Asking;
+  readonly rate: Rate;
 }
 
 /** Which pieces are asked of which links now: readers' first, then each link as deep as it bears, then the late ones twice. */
@@ -27,7 +30,7 @@ export class Fetching {
   }
 
   schedule(nowMs: number, emit: Emit): void {
-    const { limits, links, pieces, asking } = this.#deps;
+    const { limits, pieces, asking } = this.#deps;
     if (this.noBuffers) return;
     if (pieces.wanted.list.length > 0 || pieces.inFlight.size > 0) this.#readerHeads(nowMs, emit);
     const view: PickView = {
@@ -39,19 +42,48 @@ export class Fetching {
       readers: [...this.#deps.readers.values()].map((reader) => reader.index),
       mayAsk: (link, index, urgent) => asking.mayAsk(link, index, urgent, nowMs),
     };
-    for (const link of links.values()) {
-      while (
-        pieces.wanted.list.length > 0 &&
-        pieces.inFlight.size < limits.inFlight &&
-        !this.noBuffers &&
-        link.room(limits) > 0
-      ) {
-        const index = pickPiece(view, link);
-        if (index < 0) break;
-        this.#fetch(link, index, nowMs, emit);
+    const links = this.#byLoad();
+    while (links.length > 0 && this.#mayAskMore()) {
+      // One more piece of each in turn: the load spreads over all that can bear it.
+      for (let i = links.length - 1; i >= 0 && this.#mayAskMore(); i--) {
+        const link = links[i]!;
+        const index = link.room(limits) > 0 ? pickPiece(view, link) : -1;
+        if (index < 0) links.splice(i, 1);
+        else this.#fetch(link, index, nowMs, emit);
       }
     }
-    for (const [index, ids] of pieces.inFlight) this.#hedge(index, ids, nowMs, emit);
+  }
+
+  /**
+   * What the swarm's own rate brings in a short while: more would only wait in somebody's queue. Where few pieces are
+   * left to choose from (the end, or the front of a blob that still arrives) the queues are shorter.
+   */
+  get target(): number {
+    const { limits, rate, pieces } = this.#deps;
+    const few = pieces.wanted.list.length < 2 * limits.inFlight;
+    const ms = few ? limits.inFlightFewMs : limits.inFlightMs;
+    const busy = Math.ceil((rate.bytesPerSec * ms) / 1000 / 2 ** 20);
+    return Math.min(limits.inFlight, Math.max(limits.inFlightMin, busy));
+  }
+
+  #mayAskMore(): boolean {
+    const { pieces } = this.#deps;
+    return pieces.wanted.list.length > 0 && pieces.inFlight.size < this.target && !this.noBuffers;
+  }
+
+  /** Links that have room, the busiest first, ties by lot (the caller takes them from the end). */
+  #byLoad(): Link[] {
+    const { limits, links, chance } = this.#deps;
+    if (!this.#mayAskMore()) return [];
+    const open: { link: Link; order: number }[] = [];
+    for (const link of links.values())
+      if (link.room(limits) > 0) open.push({ link, order: link.fetches.size + chance.next() });
+    return open.sort((a, b) => b.order - a.order).map((one) => one.link);
+  }
+
+  /** Looks for fetches that are late; called with the tick. */
+  hedge(nowMs: number, emit: Emit): void {
+    for (const [index, ids] of this.#deps.pieces.inFlight) this.#hedge(index, ids, nowMs, emit);
   }
 
   /** The pieces straight in front of a reader go to whoever brings them soonest. */
@@ -69,7 +101,7 @@ export class Fetching {
   #hedge(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): void {
     const { limits, asking, pieces } = this.#deps;
     if (ids.length >= limits.fetchers + this.#stalledAmong(ids) || this.noBuffers) return;
-    const urgent = asking.readerWaits(index, nowMs);
+    const urgent = this.#deps.readers.waitedMs(index, nowMs) >= limits.stallMs;
     const { stuck, youngestMs } = this.#ageOf(index, ids, urgent, nowMs);
     const nearEnd = pieces.wanted.list.length === 0 && pieces.inFlight.size <= limits.endgame;
     if (!stuck && (!nearEnd || youngestMs < limits.endgameMinMs)) return;
@@ -99,6 +131,7 @@ export class Fetching {
   }
 
   #fetch(link: Link, index: number, nowMs: number, emit: Emit): void {
+    if (this.#deps.pieces.inFlight.size === 0) this.#deps.rate.restart(nowMs);
     link.begin(index, nowMs);
     this.#deps.pieces.begin(link.id, index);
     emit({ type: 'fetch', link: link.id, index });

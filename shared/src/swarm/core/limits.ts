@@ -10,13 +10,22 @@ export const CORE_LIMITS = Object.freeze({
   depthMax: 8,
   /** Pieces asked of one HTTP source at once. */
   httpDepth: 4,
-  /** Pieces in flight for one swarm. */
+  /** Pieces in flight for one swarm: what its rate brings in `inFlightMs`, between these two. */
+  inFlightMin: 8,
   inFlight: 32,
+  inFlightMs: 1_000,
+  inFlightFewMs: 600,
   /** Missing pieces looked at for one choice; more are sampled. */
   sample: 128,
   /** Pieces straight in front of a reader that everybody takes first, and those that are mixed with the rarest. */
-  readerHead: 2,
+  readerHead: 1,
   readerWindow: 32,
+  /** A reader's piece that no peer has is asked of an origin after this; the first piece of a reader at once. */
+  originGraceMs: 300,
+  /** Pieces asked over HTTP while wires are being dialled. */
+  httpWhileDialling: 2,
+  /** A reader's piece comes over HTTP after this, though wires have it. */
+  readerHttpMs: 4_000,
   /** A fetch without a byte for this long gets a second source. With the tick: a switch in ≤ 1.25 s. */
   stallMs: 1_000,
   tickMs: 250,
@@ -39,11 +48,10 @@ export const CORE_LIMITS = Object.freeze({
   /** A wire older than this gives way to a newer one of the same peer. */
   settledMs: 5_000,
   /** Super-seeding: suggestions open per wire, and pieces looked at from the first that nobody has. */
-  suggestionsMin: 3,
-  suggestionsMax: 16,
+  suggestions: 2,
   suggestWindow: 32,
   /** Copies of a piece that an origin gives before it sends askers to the peers that have it. */
-  originCopies: 2,
+  originCopies: 1,
   /** Below this number of downloading peers an origin gives whatever is asked. */
   freeLeechers: 2,
   wantPeersMs: 1_000,

@@ -29,6 +29,8 @@ export class Link {
   readonly suggested = new Set<number>();
   /** Our suggestions to it (super-seeding), and when it was refused which piece. */
   readonly offers = new Set<number>();
+  /** How many pieces we suggested to it; −1: none yet. */
+  offered = -1;
   readonly turnedAway = new Map<number, number>();
   rateBytesPerSec = 0;
   rttMs = 30;

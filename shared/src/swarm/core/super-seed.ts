@@ -2,11 +2,12 @@ import type { Bitfield } from '../../bitfield.ts';
 import type { Emit } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
+import { IndexSet } from './picker.ts';
 import type { Chance } from './random.ts';
 
 /**
- * How an origin spends its egress: each piece is suggested (BEP 6) to one peer first; an asker of a piece that went
- * out already is sent to the peers, and served if it comes back. All pieces stay announced, so a lost peer costs nothing.
+ * How an origin spends its egress: each piece is suggested (BEP 6) to one peer first; an asker of a piece that is out
+ * already is sent to the peers, and served if it comes back. All pieces stay announced, so a lost peer costs nothing.
  */
 export class SuperSeed {
   readonly #limits: CoreLimits;
@@ -15,7 +16,12 @@ export class SuperSeed {
   readonly #given: Uint16Array;
   readonly #offered: Uint8Array;
   readonly #holders: Uint16Array;
-  #cursor = 0;
+  /** Here, and out nowhere that we know of. */
+  readonly #open: IndexSet;
+  /** The order of suggestions goes on here, and round. */
+  #next: number;
+  /** What the peer that was given least was given: where a new one begins. */
+  #least = 0;
 
   constructor(init: { limits: CoreLimits; chance: Chance; have: Bitfield; holders: Uint16Array }) {
     this.#limits = init.limits;
@@ -24,35 +30,58 @@ export class SuperSeed {
     this.#holders = init.holders;
     this.#given = new Uint16Array(init.have.size);
     this.#offered = new Uint8Array(init.have.size);
+    this.#open = new IndexSet(init.have.size);
+    for (const index of init.have) this.#open.add(index);
+    // Several origins that have all of it begin at different places, so that they seldom give the same.
+    this.#next = init.have.complete ? init.chance.below(Math.max(1, init.have.size)) : 0;
   }
 
-  /** Suggests pieces that nobody has or was offered, to a peer that downloads. */
-  offer(link: Link, emit: Emit): void {
-    const rate = Math.ceil((link.rateBytesPerSec * 0.3) / 2 ** 20);
-    const want = Math.min(this.#limits.suggestionsMax, Math.max(this.#limits.suggestionsMin, rate));
-    while (link.offers.size < want) {
-      const index = this.#next(link);
-      if (index < 0) return;
+  /**
+   * Suggests open pieces to peers that download. Whoever was given least comes first: a peer that gets no fresh
+   * pieces has nothing to give on, and its line is lost to the swarm.
+   */
+  offer(links: Iterable<Link>, emit: Emit): void {
+    if (this.#open.list.length === 0) return;
+    const takers: Link[] = [];
+    let least = Number.POSITIVE_INFINITY;
+    for (const link of links) {
+      if (link.kind !== 'wire' || link.origin || link.has.complete) continue;
+      if (link.offered < 0) link.offered = this.#least;
+      least = Math.min(least, link.offered);
+      if (link.offers.size < this.#limits.suggestions) takers.push(link);
+    }
+    if (least !== Number.POSITIVE_INFINITY) this.#least = least;
+    while (this.#open.list.length > 0 && takers.length > 0) {
+      const at = this.#neediest(takers);
+      const link = takers[at]!;
+      const index = this.#choose();
       link.offers.add(index);
+      link.offered += 1;
       this.#offered[index] = 1;
+      this.#open.delete(index);
       emit({ type: 'sendSuggest', link: link.id, index });
+      if (link.offers.size >= this.#limits.suggestions) takers.splice(at, 1);
     }
   }
 
-  /** The link has the piece, or is gone: what it was offered and did not take may go to another. */
+  /** A peer has the piece now. */
   settle(link: Link, index: number): void {
-    if (!link.offers.delete(index)) return;
-    if (this.#holders[index] === 0 && !link.has.has(index)) this.#reopen(index);
+    link.offers.delete(index);
+    this.#open.delete(index);
   }
 
+  /** What it was offered and did not take may go to another. */
   onDown(link: Link): void {
-    for (const index of link.offers) if (this.#holders[index] === 0) this.#reopen(index);
+    for (const index of link.offers) {
+      if (this.#holders[index] !== 0) continue;
+      this.#offered[index] = 0;
+      this.#open.add(index);
+    }
     link.offers.clear();
   }
 
-  /** A piece landed: it may lie before the cursor. */
   onLanded(index: number): void {
-    this.#cursor = Math.min(this.#cursor, index);
+    if (this.#offered[index] === 0 && this.#holders[index] === 0) this.#open.add(index);
   }
 
   /** Whether to give `index` to `link` now. */
@@ -61,8 +90,9 @@ export class SuperSeed {
     // The more copies are out, the longer an asker is left to find one.
     const patienceMs = this.#limits.refusedMs * (this.#holders[index] === 0 ? 1 : 1 + this.#given[index]!);
     const waited = nowMs - (link.turnedAway.get(index) ?? Number.POSITIVE_INFINITY) >= patienceMs;
-    const spent = this.#given[index]! >= this.#limits.originCopies;
-    if (!free && !waited && spent) {
+    // What was suggested to another, or a peer has, is as good as given.
+    const out = Math.max(this.#given[index]!, this.#offered[index]!, this.#holders[index]!);
+    if (!free && !waited && out >= this.#limits.originCopies) {
       if (!link.turnedAway.has(index) && link.turnedAway.size < this.#limits.sample)
         link.turnedAway.set(index, nowMs);
       return false;
@@ -70,32 +100,31 @@ export class SuperSeed {
     link.turnedAway.delete(index);
     this.#given[index]! += 1;
     this.#offered[index] = 1;
+    this.#open.delete(index);
     return true;
   }
 
-  #reopen(index: number): void {
-    this.#offered[index] = 0;
-    this.#cursor = Math.min(this.#cursor, index);
+  #neediest(takers: readonly Link[]): number {
+    let best = 0;
+    let ties = 1;
+    for (let i = 1; i < takers.length; i++) {
+      const less = takers[i]!.offered - takers[best]!.offered;
+      if (less > 0) continue;
+      ties = less === 0 ? ties + 1 : 1;
+      if (this.#chance.below(ties) === 0) best = i;
+    }
+    return best;
   }
 
-  /** Lot among the first pieces that are out nowhere: near the front, yet two origins seldom choose alike. */
-  #next(link: Link): number {
-    const found: number[] = [];
-    let seen = false;
-    for (
-      let index = this.#cursor;
-      index < this.#have.size && found.length < this.#limits.suggestWindow;
-      index++
-    ) {
-      const open = this.#offered[index] === 0 && this.#holders[index] === 0;
-      if (!open) {
-        if (!seen && this.#have.has(index)) this.#cursor = index + 1;
-        else seen = true;
-        continue;
-      }
-      seen = true;
-      if (this.#have.has(index) && !link.has.has(index)) found.push(index);
-    }
-    return found.length === 0 ? -1 : found[this.#chance.below(Math.min(found.length, 8))]!;
+  /** The next open piece in order. Where another origin has been before, it goes on elsewhere. */
+  #choose(): number {
+    const { size } = this.#have;
+    let index = this.#next;
+    while (!this.#open.has(index)) index = (index + 1) % size;
+    const before = (index + size - 1) % size;
+    if (this.#holders[before]! > 0 && this.#given[before] === 0)
+      index = this.#open.list[this.#chance.below(this.#open.list.length)]!;
+    this.#next = (index + 1) % size;
+    return index;
   }
 }

@@ -8,6 +8,8 @@ import { CORE_LIMITS } from './limits.ts';
 import { Link } from './link.ts';
 import { PieceTable } from './pieces.ts';
 import { Chance } from './random.ts';
+import { Rate } from './rate.ts';
+import { Readers } from './readers.ts';
 import { SuperSeed } from './super-seed.ts';
 
 /** What a core is told once. `have` is copied. */
@@ -42,8 +44,10 @@ export class SwarmCore {
   readonly #dialling: Dialling;
   readonly #superSeed: SuperSeed | undefined;
   readonly #pieces: PieceTable;
-  readonly #readers = new Map<number, { index: number; sinceMs: number }>();
+  readonly #readers: Readers;
   readonly #fetching: Fetching;
+  /** Over all links. */
+  readonly #rate: Rate;
   #nextLink = 0;
   #leech: boolean;
   #finished = false;
@@ -55,6 +59,8 @@ export class SwarmCore {
     this.#init = init;
     this.limits = { ...CORE_LIMITS, ...init.limits };
     this.#pieces = new PieceTable(init);
+    this.#readers = new Readers(init.knows);
+    this.#rate = new Rate(init.nowMs);
     this.have = this.#pieces.have;
     this.#chance = new Chance(init.seed);
     this.#dialling = new Dialling({
@@ -92,6 +98,7 @@ export class SwarmCore {
       links: this.links,
       readers: this.#readers,
       asking,
+      rate: this.#rate,
     });
   }
 
@@ -153,12 +160,13 @@ export class SwarmCore {
         break;
       case 'hashes':
         this.#pieces.learnHashes();
+        this.#readers.learnHashes(nowMs);
         break;
       case 'buffers':
         this.#fetching.noBuffers = false;
         break;
       case 'reader':
-        this.#readers.set(event.reader, { index: event.index, sinceMs: nowMs });
+        this.#readers.set(event.reader, event.index, nowMs);
         break;
       case 'readerClosed':
         this.#readers.delete(event.reader);
@@ -260,6 +268,7 @@ export class SwarmCore {
     const link = this.links.get(event.link);
     if (link === undefined) return;
     link.onBytes(event.index, event.bytes, nowMs);
+    this.#rate.add(event.bytes, nowMs);
     if (link.kind === 'wire') this.#wireByteMs = nowMs;
   }
 
@@ -353,6 +362,7 @@ export class SwarmCore {
         this.#pieces.release(link.id, index);
       }
     }
+    if (this.#leech && !this.#finished) this.#fetching.hedge(nowMs, emit);
     this.#checkSources(nowMs, emit);
   }
 
@@ -372,11 +382,7 @@ export class SwarmCore {
       this.#dialling.dial(this.wireCount, nowMs, () => this.drawLink(), emit);
       this.#fetching.schedule(nowMs, emit);
     }
-    if (this.#superSeed !== undefined) {
-      for (const link of this.links.values()) {
-        if (link.kind === 'wire' && !link.origin && !link.has.complete) this.#superSeed.offer(link, emit);
-      }
-    }
+    this.#superSeed?.offer(this.links.values(), emit);
     if (this.#timerSet || !this.#leech || this.#finished) return;
     this.#timerSet = true;
     emit({ type: 'setTimer', key: 'tick', atMs: nowMs + this.limits.tickMs });

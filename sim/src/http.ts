@@ -1,0 +1,96 @@
+import type { Network } from './network.ts';
+import { type Flow, newFlow, type Uplink } from './uplink.ts';
+
+interface Get {
+  readonly index: number;
+  readonly flow: Flow;
+  readonly done: (ok: boolean) => void;
+  open: boolean;
+  giveUp: (() => void) | undefined;
+}
+
+/** An origin's HTTP port: gives any piece by Range once it has it; an origin without the blob passes on what a holder gives. */
+export class HttpPort {
+  readonly #name: string;
+  readonly #network: Network;
+  readonly #uplink: Uplink;
+  readonly #has: (index: number) => boolean;
+  readonly #holder: () => HttpPort | undefined;
+  readonly #gets = new Set<Get>();
+  readonly #waiting = new Map<number, Get[]>();
+  #state: 'serving' | 'stopped' | 'killed' = 'serving';
+  /** Pieces asked for over HTTP by members. */
+  asked = 0;
+
+  constructor(init: {
+    name: string;
+    network: Network;
+    uplink: Uplink;
+    has: (index: number) => boolean;
+    /** Who gives what this origin does not have. */
+    holder: () => HttpPort | undefined;
+  }) {
+    this.#name = init.name;
+    this.#network = init.network;
+    this.#uplink = init.uplink;
+    this.#has = init.has;
+    this.#holder = init.holder;
+  }
+
+  /** A GET of one piece. `done` is told once, never after giving up. Returns how to give up. */
+  get(client: string, index: number, done: (ok: boolean) => void): () => void {
+    const get: Get = { index, flow: newFlow(client), done, open: true, giveUp: undefined };
+    this.asked += 1;
+    this.#network.message(() => this.#serve(get));
+    return () => {
+      get.open = false;
+      this.#gets.delete(get);
+      get.giveUp?.();
+      this.#network.message(() => this.#uplink.drop(get.flow));
+    };
+  }
+
+  landed(index: number): void {
+    const waiting = this.#waiting.get(index) ?? [];
+    this.#waiting.delete(index);
+    for (const get of waiting) this.#answer(get);
+  }
+
+  fail(kind: 'kill' | 'stop'): void {
+    this.#state = kind === 'kill' ? 'killed' : 'stopped';
+    if (kind === 'kill') for (const get of this.#gets) this.#end(get, false);
+  }
+
+  #serve(get: Get): void {
+    if (!get.open || this.#state === 'stopped') return;
+    this.#gets.add(get);
+    if (this.#state === 'killed') {
+      this.#end(get, false);
+      return;
+    }
+    if (this.#has(get.index)) {
+      this.#answer(get);
+      return;
+    }
+    const holder = this.#holder();
+    if (holder === undefined || holder === this) {
+      this.#waiting.set(get.index, [...(this.#waiting.get(get.index) ?? []), get]);
+      return;
+    }
+    get.giveUp = holder.get(this.#name, get.index, (ok) => (ok ? this.#answer(get) : this.#end(get, false)));
+  }
+
+  #answer(get: Get): void {
+    if (!get.open || this.#state !== 'serving') return;
+    this.#uplink.send(get.flow, get.index, (last) => {
+      if (last) this.#end(get, true);
+    });
+  }
+
+  #end(get: Get, ok: boolean): void {
+    this.#gets.delete(get);
+    if (!get.open) return;
+    get.open = false;
+    this.#network.message(() => get.done(ok));
+  }
+}
