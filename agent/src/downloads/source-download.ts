@@ -1,6 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import { CodedError } from '@sepia/shared/errors';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import { firstAttempt, Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/shared/metainfo/tree';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
@@ -12,7 +11,7 @@ export class SourceGuide implements Guide {
   readonly finding: Finding;
 
   constructor(name: BlobName, sizeBytes: number) {
-    const metainfo = Metainfo.open(name.digest, sizeBytes, randomBytes(16).toString('hex'));
+    const metainfo = Metainfo.open(name.digest, sizeBytes, firstAttempt(name.digest));
     this.finding = { metainfo, intervalMs: 3_600_000, introduce: () => undefined };
   }
 

@@ -3,7 +3,7 @@ import { Bitfield } from '@sepia/shared/bitfield';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
-import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { UpstreamBlob, UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 import type { BlobAttrs, BlobStore } from '@sepia/shared/store/blob-store';
@@ -73,6 +73,28 @@ export function knownPieces(metainfo: Metainfo): Bitfield {
   const known = new Bitfield(metainfo.pieceCount);
   for (let piece = 0; piece < metainfo.pieceCount; piece++) if (metainfo.knows(piece)) known.add(piece);
   return known;
+}
+
+/** Merges what another leader knows of the same attempt; false (and nothing changed) if it is another or differs. */
+export function mergeSame(own: Metainfo, known: Metainfo): boolean {
+  return known.state === 'open' && known.attempt === own.attempt && own.merge(known) === 'merged';
+}
+
+/** Lets go of a partial once those that were told just now had their turn to take it over. */
+export function releaseSoon(partial: PartialBlob, log: Logger): void {
+  setImmediate(() => {
+    partial.release().catch((error: unknown) => log.warn({ err: error }, 'partial not released'));
+  });
+}
+
+/** Drops all that was fetched: it was wrong. */
+export async function beginAnew(partial: PartialBlob): Promise<void> {
+  const attempt = randomBytes(16).toString('hex');
+  await partial.replaceMetainfo(Metainfo.open(partial.digest, partial.sizeBytes, attempt));
+}
+
+export function unwantedError(): CodedError {
+  return new CodedError('NO_PEERS', { message: 'nobody reads it any more' });
 }
 
 /** Attributes of a blob that can be fetched again. */

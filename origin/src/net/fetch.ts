@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { Bitfield } from '@sepia/shared/bitfield';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import { toCoded } from '@sepia/shared/http/app';
@@ -10,12 +9,16 @@ import { type FetchJob, FetchPlan } from '../core/fetch-plan.ts';
 import { type ReceiveParts, runFetchJob, runUnsized } from './fetch-job.ts';
 import {
   type BlobName,
+  beginAnew,
   cachedAttrs,
   type FetchDeps,
   type FetchOptions,
   knownPieces,
   liesError,
+  mergeSame,
+  releaseSoon,
   silentError,
+  unwantedError,
 } from './fetch-parts.ts';
 import { type OpenFetch, openFetch } from './fetch-reader.ts';
 import { News } from './news.ts';
@@ -124,6 +127,14 @@ export class Fetch {
     if (this.#partial === undefined || this.#state !== 'running') throw new CodedError('STALE_ATTEMPT');
     await this.#partial.writePiece(piece, bytes);
     this.#landed(piece, true);
+  }
+
+  /** Another leader's hashes of the same attempt; with `hasPeers` agents hold their pieces. */
+  learn(known: Metainfo, hasPeers: boolean): void {
+    if (this.#state !== 'running' || !mergeSame(this.#partial!.metainfo, known)) return;
+    if (hasPeers) this.#plan!.avoid(knownPieces(known));
+    this.#deps.events.started(this, hasPeers);
+    this.#news.tell();
   }
 
   /** The blob as a reader sees it that reads no further than `lastPiece`. Close it. Only once sized. */
@@ -328,9 +339,8 @@ export class Fetch {
   }
 
   async #newAttempt(): Promise<void> {
-    const { digest, upstream } = this.name;
     const partial = this.#partial!;
-    this.#deps.log.warn({ digest, upstream, attempt: this.#attempts }, 'upstream sent wrong content');
+    this.#deps.log.warn({ ...this.name, attempt: this.#attempts }, 'upstream sent wrong content');
     this.#connections.abort(new CodedError('STALE_ATTEMPT'));
     this.#connections = new AbortController();
     if (this.#attempts >= MAX_ATTEMPTS) {
@@ -339,7 +349,7 @@ export class Fetch {
     }
     this.#attempts += 1;
     this.#tail = undefined;
-    await partial.replaceMetainfo(Metainfo.open(digest, partial.sizeBytes, randomBytes(16).toString('hex')));
+    await beginAnew(partial);
     this.#plan!.reset();
     this.#pace.newAttempt(this.#deps.nowMs());
     this.#deps.events.restarted(this);
@@ -350,7 +360,7 @@ export class Fetch {
     if (this.#state === 'final' || this.#state === 'failed') return;
     this.#lastError = error;
     const { log, nowMs } = this.#deps;
-    log.debug({ digest: this.name.digest, code: error.code, reason: error.message }, 'connection failed');
+    log.debug({ ...this.name, code: error.code, reason: error.message }, 'connection failed');
     if (error.code === 'RANGE_INVALID') this.#plan?.setRanges(false);
     const avoiding = this.#plan?.avoiding ?? false;
     const next = this.#pace.failed(error.code, error.detail['retryAfterSeconds'], avoiding, nowMs());
@@ -363,15 +373,11 @@ export class Fetch {
     const plan = this.#plan;
     if (this.#finishing) return;
     const waiting = this.#state === 'sizing' || (plan?.connections ?? 0) > 0;
-    const facts = {
-      hungry: waiting || plan?.hungry === true,
-      readers: this.#readers,
-      avoiding: plan?.avoiding ?? false,
-    };
-    const verdict = this.#pace.tick(facts, this.#deps.nowMs());
+    const hungry = waiting || plan?.hungry === true;
+    const avoiding = plan?.avoiding ?? false;
+    const verdict = this.#pace.tick({ hungry, readers: this.#readers, avoiding }, this.#deps.nowMs());
     if (verdict === 'stop-avoiding') plan?.stopAvoiding();
-    if (verdict === 'unwanted')
-      this.#fail(new CodedError('NO_PEERS', { message: 'nobody reads it any more' }));
+    if (verdict === 'unwanted') this.#fail(unwantedError());
     if (verdict === 'late') this.#fail(this.#lastError ?? silentError(this.name, this.#options.progressMs));
     this.#pump();
   }
@@ -388,12 +394,6 @@ export class Fetch {
     this.#stopped.abort(this.#error ?? new CodedError('STALE_ATTEMPT'));
     this.#news.tell();
     this.#deps.events.ended(this);
-    const partial = this.#partial;
-    // Readers and the swarm that were told just now may still take it over.
-    setImmediate(() => {
-      partial
-        ?.release()
-        .catch((error: unknown) => this.#deps.log.warn({ err: error }, 'partial not released'));
-    });
+    if (this.#partial !== undefined) releaseSoon(this.#partial, this.#deps.log);
   }
 }

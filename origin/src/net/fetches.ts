@@ -66,6 +66,7 @@ export class Fetches {
     const running = this.#running.get(name.digest);
     if (running !== undefined) {
       if (options.wantAll) running.fetchAll();
+      if (options.adopt !== undefined) running.learn(options.adopt, options.hasPeers === true);
       return running;
     }
     const lie = this.#lies.get(name.digest);

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { Bitfield } from '../bitfield.ts';
 import { type Digest, isDigest } from '../digest.ts';
 import { CodedError } from '../errors.ts';
@@ -9,6 +10,14 @@ export const MAX_BLOB_BYTES = 2 ** 40;
 const MAGIC = 'SPM1';
 const ATTEMPT_BYTES = 16;
 const FINAL_ATTEMPT = '0'.repeat(ATTEMPT_BYTES * 2);
+
+/**
+ * The attempt that every fetch of a blob begins with. It is the same everywhere: leaders that begin apart
+ * (each thought the other gone) have the same pieces, and what one made known stays true of the other's.
+ */
+export function firstAttempt(digest: Digest): string {
+  return hash('sha256', `sepia-attempt-1\n${digest}`, 'hex').slice(0, ATTEMPT_BYTES * 2);
+}
 
 /** `open`: size fixed, hashes arrive by index and are only added. `final`: all there, whole digest verified. */
 export type MetainfoState = 'open' | 'final';

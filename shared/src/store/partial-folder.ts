@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { Bitfield } from '../bitfield.ts';
 import type { Digest } from '../digest.ts';
 import { CodedError, isCoded } from '../errors.ts';
-import { Metainfo } from '../metainfo/metainfo.ts';
+import { firstAttempt, Metainfo } from '../metainfo/metainfo.ts';
 import { PIECE_BYTES, pieceHash, pieceLength } from '../metainfo/tree.ts';
 import type { BlobFiles } from './blob-files.ts';
 import { type OpenFile, openExisting, readWhole } from './file-port.ts';
@@ -104,8 +104,7 @@ export class PartialFolder {
   }
 
   async #fresh(digest: Digest, sizeBytes: number, init: PartialInit): Promise<PartialStart> {
-    const metainfo =
-      init.metainfo ?? Metainfo.open(digest, sizeBytes, init.attempt ?? randomBytes(16).toString('hex'));
+    const metainfo = init.metainfo ?? Metainfo.open(digest, sizeBytes, init.attempt ?? firstAttempt(digest));
     if (metainfo.digest !== digest || metainfo.sizeBytes !== sizeBytes)
       throw new TypeError('metainfo of another blob');
     const dataName = partialDataName(digest, randomBytes(4).toString('hex'));

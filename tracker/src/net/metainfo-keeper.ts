@@ -127,6 +127,7 @@ export class MetainfoKeeper {
       const { metainfo, originIds } = await this.#ask(
         name,
         known?.failed === undefined ? known?.metainfo : undefined,
+        false,
       );
       return this.#keep(name, metainfo, originIds);
     } catch (error) {
@@ -143,9 +144,11 @@ export class MetainfoKeeper {
     }
   }
 
+  /** `isOrphan`: the leader of what is known is gone; whoever fetches the blob now is told of it. */
   async #ask(
     name: BlobName,
     known: Metainfo | undefined,
+    isOrphan: boolean,
   ): Promise<{ metainfo: Metainfo; originIds: readonly string[] }> {
     const { origins, holders } = this.#deps;
     const signal = this.#stopped.signal;
@@ -158,7 +161,9 @@ export class MetainfoKeeper {
     for (const originId of choice.originIds) {
       try {
         const adopt =
-          choice.type === 'fetch' && known !== undefined && known.state === 'open' && known.knownCount > 0;
+          (choice.type === 'fetch' || (isOrphan && choice.state === 'open')) &&
+          known?.state === 'open' &&
+          known.knownCount > 0;
         const metainfo = adopt
           ? await origins.adopt(originId, name, known, holders(name.digest), signal)
           : await origins.metainfo(originId, name, choice.type === 'fetch', signal);
@@ -243,7 +248,7 @@ export class MetainfoKeeper {
 
   async #nextLeader(name: BlobName, entry: Entry, signal: AbortSignal): Promise<void> {
     try {
-      const { metainfo, originIds } = await this.#ask(name, entry.metainfo);
+      const { metainfo, originIds } = await this.#ask(name, entry.metainfo, true);
       this.#take(entry, metainfo);
       entry.originIds = originIds;
     } catch (error) {
