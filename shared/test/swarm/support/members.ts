@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createCipheriv, createHash, randomBytes } from 'node:crypto';
 import { Bitfield } from '../../../src/bitfield.ts';
 import { digestOf } from '../../../src/digest.ts';
 import { Metainfo } from '../../../src/metainfo/metainfo.ts';
@@ -16,7 +16,18 @@ export const SILENT = { debug() {}, info() {}, warn() {} };
 
 /** Random bytes with their digest and final metainfo. */
 export function makeBlob(sizeBytes: number) {
-  const bytes = new Uint8Array(randomBytes(sizeBytes));
+  return blobOf(new Uint8Array(randomBytes(sizeBytes)));
+}
+
+/** The same bytes in every process. */
+export function fixedBytes(sizeBytes: number): Uint8Array {
+  const key = Buffer.alloc(16, 3);
+  return new Uint8Array(createCipheriv('aes-128-ctr', key, key).update(Buffer.alloc(sizeBytes)));
+}
+
+/** These bytes with their digest and final metainfo. */
+export function blobOf(bytes: Uint8Array) {
+  const sizeBytes = bytes.length;
   const hasher = new PieceHasher();
   hasher.update(bytes);
   const layer = hasher.finish();
