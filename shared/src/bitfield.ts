@@ -34,7 +34,8 @@ export class Bitfield {
 
   /** Returns true if the bit was not set before. @throws {TypeError} when out of range */
   add(index: number): boolean {
-    if (!Number.isInteger(index) || index < 0 || index >= this.size) throw new TypeError(`bit ${index} of ${this.size}`);
+    if (!Number.isInteger(index) || index < 0 || index >= this.size)
+      throw new TypeError(`bit ${index} of ${this.size}`);
     if (this.has(index)) return false;
     this.bytes[index >> 3]! |= 0x80 >> (index & 7);
     this.#count += 1;

@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 export { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
@@ -21,7 +21,10 @@ export class Metrics {
 
   /** For {@link createApp}'s `onRequest`. */
   readonly onRequest = (facts: { method: string; route: string; status: number; seconds: number }): void => {
-    this.#requests.observe({ method: facts.method, route: facts.route, status: String(facts.status) }, facts.seconds);
+    this.#requests.observe(
+      { method: facts.method, route: facts.route, status: String(facts.status) },
+      facts.seconds,
+    );
   };
 
   counter<L extends string>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> {

@@ -36,7 +36,9 @@ export async function runService(service: string, start: () => Promise<Stoppable
     running = await start();
   } catch (error) {
     clearInterval(watch);
-    const text = isCoded(error) ? `${error.code}: ${error.message}` : `${(error as Error)?.stack ?? String(error)}`;
+    const text = isCoded(error)
+      ? `${error.code}: ${error.message}`
+      : `${(error as Error)?.stack ?? String(error)}`;
     process.stderr.write(`sepia ${service}: ${text}\n`);
     process.exit(isCoded(error) ? EXIT_REFUSED : 1);
   }

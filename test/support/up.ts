@@ -78,7 +78,7 @@ export class Up {
 
   /** Stops everything; resolves with the exit code. */
   async stop(): Promise<number | null> {
-    if (this.#child.exitCode !== null) return this.#child.exitCode;
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return this.#child.exitCode;
     const ended = new Promise<number | null>((settle) => this.#child.once('exit', settle));
     this.#child.kill('SIGTERM');
     const late = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS);

@@ -6,13 +6,25 @@ export const MEMBER_ID = /^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$/;
 
 /** Keys that every role has. */
 export const COMMON_KEYS = {
-  id: z.string().regex(MEMBER_ID, 'is not an id: lower-case letters, digits, dots, dashes, at most 64').optional().describe('Persistent id of this member; the first start stores it in the data folder.'),
+  id: z
+    .string()
+    .regex(MEMBER_ID, 'is not an id: lower-case letters, digits, dots, dashes, at most 64')
+    .optional()
+    .describe('Persistent id of this member; the first start stores it in the data folder.'),
   data: z.string().describe('Data folder, relative to this file.'),
   'cluster-key-file': z.string().describe('File of 64 hex characters that every member shares.'),
   'cluster-document': z.string().describe('File with the members, upstreams and policies of the cluster.'),
   'admin-listen': hostPort().describe('Address of /livez, /readyz, /metrics, /debug.'),
   zone: z.string().max(64).optional().describe('Zone of this node; peers of the same zone are preferred.'),
-  log: z.strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least severe level that is logged.') }).prefault({}).describe('Logging.'),
+  log: z
+    .strictObject({
+      level: z
+        .enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
+        .default('info')
+        .describe('Least severe level that is logged.'),
+    })
+    .prefault({})
+    .describe('Logging.'),
 } as const;
 
 /** Keys of the roles that keep blobs. */

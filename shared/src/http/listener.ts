@@ -77,7 +77,8 @@ export class HttpListener {
   }
 }
 
-function bindError(cause: unknown, key: string, address: string): CodedError {
+/** Why an address cannot be bound, in words that name the config key and what to do. */
+export function bindError(cause: unknown, key: string, address: string): CodedError {
   const code = systemCode(cause);
   const what =
     code === 'EADDRINUSE'

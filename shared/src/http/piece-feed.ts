@@ -60,12 +60,16 @@ export async function within<T>(
   run: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const late = new AbortController();
+  const { signal } = late;
   const timer = setTimeout(
     () => late.abort(new CodedError('NO_PEERS', { message: `no verified progress within ${ms / 1000} s` })),
     ms,
   );
+  // NOTE: no AbortSignal.any: one that is listened to lives until `gone` goes, so each piece of a body would leave one behind.
+  const onGone = (): void => late.abort(gone.reason);
+  gone.addEventListener('abort', onGone, { once: true });
   try {
-    const signal = AbortSignal.any([late.signal, gone]);
+    if (gone.aborted) onGone();
     signal.throwIfAborted();
     // NOTE: raced, so that the deadline holds even against a source that does not watch its signal.
     const aborted = new Promise<never>((_, reject) => {
@@ -74,5 +78,6 @@ export async function within<T>(
     return await Promise.race([run(signal), aborted]);
   } finally {
     clearTimeout(timer);
+    gone.removeEventListener('abort', onGone);
   }
 }

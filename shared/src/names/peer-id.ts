@@ -8,7 +8,10 @@ export const PEER_ID_BYTES = 20;
  * same peer id after a restart (BEP 20 style).
  */
 export function peerIdOf(nodeId: string): Uint8Array {
-  return Buffer.concat([Buffer.from('-SP0001-', 'latin1'), createHash('sha256').update(nodeId).digest().subarray(0, 12)]);
+  return Buffer.concat([
+    Buffer.from('-SP0001-', 'latin1'),
+    createHash('sha256').update(nodeId).digest().subarray(0, 12),
+  ]);
 }
 
 /** {@link peerIdOf} as 40 hex characters. */

@@ -16,7 +16,8 @@ export function isRepositoryName(text: string): text is RepositoryName {
 
 /** @throws {CodedError} `NAME_INVALID` */
 export function parseRepositoryName(text: string): RepositoryName {
-  if (!isRepositoryName(text)) throw new CodedError('NAME_INVALID', { detail: { found: text.slice(0, 300) } });
+  if (!isRepositoryName(text))
+    throw new CodedError('NAME_INVALID', { detail: { found: text.slice(0, 300) } });
   return text;
 }
 

@@ -1,5 +1,5 @@
 import { CodedError } from '../errors.ts';
-import { type RepositoryName, parseRepositoryName } from './repository.ts';
+import { parseRepositoryName, type RepositoryName } from './repository.ts';
 
 /** What name resolution needs to know of an upstream. `hosts`: lower-case host[:port] values it answers to. */
 export interface NamedUpstream {
@@ -44,12 +44,16 @@ export function resolveName(request: NameRequest, upstreams: readonly NamedUpstr
     if (found !== undefined) return resolved(found, name.slice(slash + 1));
   }
   const fallback = upstreams.find((one) => one.name === request.defaultUpstream);
-  if (fallback === undefined) throw new CodedError('UPSTREAM_UNKNOWN', { detail: { name: name.slice(0, 300) } });
+  if (fallback === undefined)
+    throw new CodedError('UPSTREAM_UNKNOWN', { detail: { name: name.slice(0, 300) } });
   return resolved(fallback, name);
 }
 
 /** The upstream that answers to `host`, Docker Hub's three names being one. */
-export function upstreamOfHost<T extends NamedUpstream>(host: string, upstreams: readonly T[]): T | undefined {
+export function upstreamOfHost<T extends NamedUpstream>(
+  host: string,
+  upstreams: readonly T[],
+): T | undefined {
   const wanted = canonicalHost(host);
   return upstreams.find((one) => one.hosts.some((candidate) => canonicalHost(candidate) === wanted));
 }

@@ -36,15 +36,20 @@ export interface ParsedManifest {
  * @throws {CodedError} `MANIFEST_SYNTAX`, `MANIFEST_TOO_LARGE`
  */
 export function parseManifest(bytes: Uint8Array, contentType: string | undefined): ParsedManifest {
-  if (bytes.length > MAX_MANIFEST_BYTES) throw new CodedError('MANIFEST_TOO_LARGE', { detail: { sizeBytes: bytes.length } });
+  if (bytes.length > MAX_MANIFEST_BYTES)
+    throw new CodedError('MANIFEST_TOO_LARGE', { detail: { sizeBytes: bytes.length } });
   const root = parseObject(bytes);
   const inside = typeof root['mediaType'] === 'string' ? root['mediaType'] : undefined;
-  const declared = contentType === undefined || contentType === '' || contentType === 'application/json' ? undefined : contentType;
+  const declared =
+    contentType === undefined || contentType === '' || contentType === 'application/json'
+      ? undefined
+      : contentType;
   if (inside !== undefined && declared !== undefined && inside !== declared) {
     throw syntax('Content-Type and mediaType differ', { contentType: declared, mediaType: inside });
   }
   const mediaType = declared ?? inside ?? guessType(root);
-  if (mediaType === DOCKER_SIGNED_V1 || root['schemaVersion'] === 1) throw syntax('schema 1 manifests are not supported');
+  if (mediaType === DOCKER_SIGNED_V1 || root['schemaVersion'] === 1)
+    throw syntax('schema 1 manifests are not supported');
   if (root['schemaVersion'] !== 2) throw syntax('schemaVersion must be 2');
   const subject = root['subject'];
   return {
@@ -55,7 +60,10 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
       ...entries(root['manifests'] ?? [], 'manifests', 'child'),
       ...entries(root['blobs'] ?? [], 'blobs', 'layer'),
     ],
-    subject: subject === undefined || subject === null ? undefined : entries([subject], 'subject', 'child')[0]?.digest,
+    subject:
+      subject === undefined || subject === null
+        ? undefined
+        : entries([subject], 'subject', 'child')[0]?.digest,
   };
 }
 
@@ -76,7 +84,8 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
   } catch (cause) {
     throw new CodedError('MANIFEST_SYNTAX', { message: 'manifest is not valid JSON', cause });
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw syntax('manifest is not a JSON object');
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw syntax('manifest is not a JSON object');
   return value as Record<string, unknown>;
 }
 
@@ -84,8 +93,10 @@ function entries(list: unknown, field: string, kind: Descriptor['kind']): Descri
   if (!Array.isArray(list)) throw syntax(`${field} is not a list`);
   return list.map((entry: unknown, index) => {
     const { digest, size, mediaType } = (entry ?? {}) as Record<string, unknown>;
-    if (typeof digest !== 'string' || !isDigest(digest)) throw syntax(`${field}[${index}].digest is not valid`);
-    if (!Number.isSafeInteger(size) || (size as number) < 0) throw syntax(`${field}[${index}].size is not valid`);
+    if (typeof digest !== 'string' || !isDigest(digest))
+      throw syntax(`${field}[${index}].digest is not valid`);
+    if (!Number.isSafeInteger(size) || (size as number) < 0)
+      throw syntax(`${field}[${index}].size is not valid`);
     const type = typeof mediaType === 'string' ? mediaType : 'application/octet-stream';
     const foreign = type.includes('.foreign.') || type.includes('.nondistributable.');
     return { digest, sizeBytes: size as number, mediaType: type, foreign, kind };

@@ -71,8 +71,13 @@ export class HttpLinks {
     const fetch = { abort: new AbortController(), slab };
     http.fetches.set(index, fetch);
     let bytes: Uint8Array | undefined;
+    let toldBytes = 0;
     try {
-      bytes = await http.source.fetchPiece(index, fetch.abort.signal);
+      bytes = await http.source.fetchPiece(index, fetch.abort.signal, (count) => {
+        if (http.fetches.get(index) !== fetch || !(count > 0)) return;
+        toldBytes += count;
+        tell({ type: 'progress', link, index, bytes: count });
+      });
     } catch (error) {
       log.debug({ error, source: http.source.id, index }, 'piece over HTTP failed');
     }
@@ -84,7 +89,7 @@ export class HttpLinks {
       return;
     }
     slab.set(bytes);
-    tell({ type: 'progress', link, index, bytes: bytes.length });
+    tell({ type: 'progress', link, index, bytes: Math.max(0, bytes.length - toldBytes) });
     onPiece(link, index, slab, http.source.id);
   }
 }

@@ -1,5 +1,6 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { CodedError } from '../errors.ts';
+import { bindError } from '../http/listener.ts';
 
 /** Connections that a listening engine takes at once; more wait in the kernel. */
 const MAX_CONNECTIONS = 1_024;
@@ -24,9 +25,7 @@ export async function listen(address: string, onSocket: (socket: Socket) => void
   });
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(new CodedError('START_FAILED', { message: `cannot listen on ${address}`, cause })),
-    );
+    server.once('error', (cause) => reject(bindError(cause, 'peer-listen', address)));
     server.listen(port, host, resolve);
   });
   server.on('error', () => {});

@@ -24,8 +24,11 @@ export interface HttpSource {
   /** Names the source; the same id again is the same source. */
   readonly id: string;
   has(index: number): boolean;
-  /** The whole piece; checked by its hash here. */
-  fetchPiece(index: number, signal: AbortSignal): Promise<Uint8Array>;
+  /**
+   * The whole piece; checked by its hash here. `onBytes` may be told of bytes as they come: a source that is silent
+   * for a second counts as stalled.
+   */
+  fetchPiece(index: number, signal: AbortSignal, onBytes: (count: number) => void): Promise<Uint8Array>;
 }
 
 /** Where a piece came from. */

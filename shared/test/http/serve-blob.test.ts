@@ -1,77 +1,13 @@
 import { createConnection, type Socket } from 'node:net';
-import { type Digest, digestOf } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import { createApp } from '@sepia/shared/http/app';
 import { HttpListener } from '@sepia/shared/http/listener';
-import { type BlobReader, type ReadableBlob, serveBlob } from '@sepia/shared/http/serve-blob';
+import { type ReadableBlob, serveBlob } from '@sepia/shared/http/serve-blob';
 import { silentLogger } from '@sepia/shared/log';
-import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/shared/metainfo/tree';
+import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
 import t, { type Test } from 'tap';
 import { type Dispatcher, request } from 'undici';
-import { seededBytes } from '../../../test/support/fake-upstream.ts';
-
-/** A blob in memory whose pieces and whole digest are verified when the test says so. */
-class FakeBlob implements ReadableBlob {
-  readonly bytes: Buffer;
-  readonly digest: Digest;
-  readonly sizeBytes: number;
-  isFinal = false;
-  readonly moves: number[] = [];
-  openReaders = 0;
-  readonly #pieces: PromiseWithResolvers<void>[];
-  readonly #final = Promise.withResolvers<void>();
-
-  constructor(sizeBytes: number, seed: string) {
-    this.bytes = seededBytes(sizeBytes, seed);
-    this.digest = digestOf(this.bytes);
-    this.sizeBytes = sizeBytes;
-    this.#pieces = Array.from({ length: pieceCount(sizeBytes) }, () => Promise.withResolvers<void>());
-    for (const { promise } of [...this.#pieces, this.#final]) promise.catch(() => undefined);
-  }
-
-  /** All verified, as a blob from the cache. */
-  static done(sizeBytes: number, seed: string): FakeBlob {
-    const blob = new FakeBlob(sizeBytes, seed);
-    blob.land(...blob.#pieces.keys());
-    blob.finish();
-    return blob;
-  }
-
-  land(...indexes: number[]): void {
-    for (const index of indexes) this.#pieces[index]!.resolve();
-  }
-
-  finish(): void {
-    this.isFinal = true;
-    this.#final.resolve();
-  }
-
-  fail(error: CodedError): void {
-    this.#final.reject(error);
-    for (const { reject } of this.#pieces) reject(error);
-  }
-
-  async readPiece(index: number, signal: AbortSignal): Promise<Uint8Array> {
-    await orAborted(this.#pieces[index]!.promise, signal);
-    const at = index * PIECE_BYTES;
-    return this.bytes.subarray(at, at + pieceLength(this.sizeBytes, index));
-  }
-
-  async whenFinal(signal: AbortSignal): Promise<void> {
-    await orAborted(this.#final.promise, signal);
-  }
-
-  openReader(pieceIndex: number): BlobReader {
-    this.openReaders += 1;
-    this.moves.push(pieceIndex);
-    return {
-      move: (index) => this.moves.push(index),
-      close: () => {
-        this.openReaders -= 1;
-      },
-    };
-  }
-}
+import { FakeBlob } from '../support/fake-blob.ts';
 
 /** A source that does not watch its signal. */
 class DeafBlob extends FakeBlob {
@@ -82,14 +18,6 @@ class DeafBlob extends FakeBlob {
   override whenFinal(): Promise<void> {
     return super.whenFinal(new AbortController().signal);
   }
-}
-
-async function orAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  await new Promise<void>((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-    promise.then(resolve, reject);
-  });
 }
 
 interface Setup {

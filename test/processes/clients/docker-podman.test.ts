@@ -77,9 +77,16 @@ t.test(
 
     await t.test('podman and skopeo read through an agent', async (t) => {
       // podman refuses a run folder whose path is longer than 50 characters.
-    const folder = mkdtempSync('/tmp/sepia-pod-');
-    t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-    const storage = ['--root', join(folder, 's'), '--runroot', join(folder, 'r'), '--storage-driver', 'vfs'];
+      const folder = mkdtempSync('/tmp/sepia-pod-');
+      t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+      const storage = [
+        '--root',
+        join(folder, 's'),
+        '--runroot',
+        join(folder, 'r'),
+        '--storage-driver',
+        'vfs',
+      ];
       await must('podman', [...storage, 'pull', '--tls-verify=false', `${other}/team/multi:1`]);
       const { stdout } = await must('podman', [...storage, 'images', '--format', '{{.Repository}}:{{.Tag}}']);
       t.match(stdout, 'team/multi:1');

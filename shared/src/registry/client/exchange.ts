@@ -108,7 +108,7 @@ export function reasonOf(thrown: unknown): string {
 export function down(url: URL, cause: unknown): CodedError {
   const reason = reasonOf(cause);
   return new CodedError('BACKEND_DOWN', {
-    message: `${url.host}: ${wordsOf(reason)}`,
+    message: `upstream registry ${url.host}: ${wordsOf(reason)}`,
     detail: { host: url.host, reason },
     cause,
   });

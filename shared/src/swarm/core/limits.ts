@@ -47,9 +47,8 @@ export const CORE_LIMITS = Object.freeze({
   originBanMs: 30_000,
   /** A wire older than this gives way to a newer one of the same peer. */
   settledMs: 5_000,
-  /** Super-seeding: suggestions open per wire, and pieces looked at from the first that nobody has. */
+  /** Super-seeding: suggestions open per wire. */
   suggestions: 2,
-  suggestWindow: 32,
   /** Copies of a piece that an origin gives before it sends askers to the peers that have it. */
   originCopies: 1,
   /** Below this number of downloading peers an origin gives whatever is asked. */

@@ -1,45 +1,6 @@
 import t from 'tap';
 import { Bitfield } from '../../../src/bitfield.ts';
-import type { SwarmEffect, SwarmEvent } from '../../../src/swarm/core/events.ts';
-import { type CoreInit, SwarmCore } from '../../../src/swarm/core/swarm-core.ts';
-
-const PIECES = 40;
-
-function start(change: Partial<CoreInit> = {}) {
-  const core = new SwarmCore({
-    peerId: 'm'.repeat(40),
-    zone: 'z1',
-    pieceCount: PIECES,
-    have: new Bitfield(PIECES),
-    knows: () => true,
-    leech: true,
-    origin: false,
-    seed: 5,
-    nowMs: 0,
-    ...change,
-  });
-  let nowMs = 0;
-  const tell = (event: SwarmEvent, atMs = nowMs): SwarmEffect[] => {
-    nowMs = atMs;
-    const effects: SwarmEffect[] = [];
-    core.handle(event, nowMs, (effect) => effects.push(effect));
-    return effects;
-  };
-  const wire = (
-    peerId: string,
-    has: Iterable<number>,
-    more: { origin?: boolean; zone?: string; dialled?: boolean } = {},
-  ) => {
-    const link = core.drawLink();
-    const up = tell({ type: 'wireUp', link, peerId, origin: false, zone: 'z1', dialled: true, ...more });
-    return { link, effects: [...up, ...tell({ type: 'bitfield', link, indexes: has })] };
-  };
-  return { core, tell, wire };
-}
-
-const all = (): number[] => Array.from({ length: PIECES }, (_, index) => index);
-const of = <T extends SwarmEffect['type']>(effects: readonly SwarmEffect[], type: T) =>
-  effects.filter((effect): effect is Extract<SwarmEffect, { type: T }> => effect.type === type);
+import { all, of, PIECES, start } from '../support/core.ts';
 
 t.test('asks for rare pieces first', async (t) => {
   const { wire } = start({ limits: { depthMin: 1 } });
