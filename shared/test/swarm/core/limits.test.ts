@@ -1,7 +1,9 @@
 import t from 'tap';
 import { Bitfield } from '../../../src/bitfield.ts';
-import type { CoreLimits } from '../../../src/swarm/core/limits.ts';
+import { CORE_LIMITS, type CoreLimits } from '../../../src/swarm/core/limits.ts';
 import { all, of, PIECES, start } from '../support/core.ts';
+
+const governed = new Set<string>();
 
 /** Each measures what one limit governs; `expect` is told for two values, so that a limit that is ignored fails. */
 function governs<K extends keyof CoreLimits>(
@@ -9,6 +11,7 @@ function governs<K extends keyof CoreLimits>(
   expect: readonly (readonly [value: number, found: unknown])[],
   measure: (limits: Partial<CoreLimits>) => unknown,
 ): void {
+  governed.add(name);
   t.test(name, async (t) => {
     for (const [value, found] of expect) t.same(measure({ [name]: value }), found, `${name} ${value}`);
   });
@@ -463,3 +466,11 @@ governs(
   ],
   (limits) => ticks(start({ limits }), (effects) => of(effects, 'wantPeers').length > 0),
 );
+
+t.test('every limit of the core is tried', async (t) => {
+  // `dialMs` is the shell's.
+  t.same(
+    Object.keys(CORE_LIMITS).filter((name) => !governed.has(name)),
+    ['dialMs'],
+  );
+});
