@@ -125,6 +125,9 @@ function passHeaders(ctx: Context, opened: OpenedBlob): void {
     const value = headerOf(opened.answer, name);
     if (value !== undefined) ctx.set(name, value);
   }
+  // Bytes, whatever a manifest calls them: the page has the same origin, and a manifest may say text/html.
+  if (headerOf(opened.answer, 'content-type')?.startsWith('multipart/byteranges') !== true)
+    ctx.set('Content-Type', 'application/octet-stream');
 }
 
 /** DELETE of blobs and manifests: not yet. */

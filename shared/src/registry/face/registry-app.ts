@@ -88,9 +88,23 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
     if (route.type === 'catalog')
       throw new CodedError('ROUTE_UNKNOWN', { message: 'the catalog is not served' });
     const run = handlerOf(ctx, route, deps.handlers, options);
-    await run(targetOf(ctx, route.name, memberUpstream, deps, options));
+    await run(targetOf(ctx, route.name, memberUpstream, deps, options)).catch((error: unknown) => {
+      throw isRefusedByMember(error) ? withoutMembers(error, deps.log) : error;
+    });
   });
   return app;
+}
+
+/** True where another member refused our call, not we the client's. */
+function isRefusedByMember(error: unknown): error is CodedError {
+  return isCoded(error, 'SIGNATURE_INVALID') && error.detail['url'] !== undefined;
+}
+
+/** That the cluster does not take this member's calls is no fault of the client: 503, and a line for the operator. */
+function withoutMembers(cause: CodedError, log: Logger): CodedError {
+  const message = `${cause.message}; check cluster-key-file and the clock of this member`;
+  log.error({ url: cause.detail['url'] }, message);
+  return new CodedError('NO_PEERS', { message, detail: { url: cause.detail['url'] }, cause });
 }
 
 /** A reference that is no legal tag cannot be there: a read of it is 404 (OCI conformance, "Pull"), a write 400. */
