@@ -17,7 +17,7 @@ export interface CurlOptions {
   readonly maxSeconds?: number;
 }
 
-/** GETs a URL to nowhere. @throws {Error} unless the answer is 200 and whole, except when aborted */
+/** GETs a URL to nowhere. @throws {Error} unless the answer is 200 and as long as its header says, except when aborted */
 export async function curl(url: string, options: CurlOptions = {}): Promise<Transfer> {
   const args = [
     '--silent',

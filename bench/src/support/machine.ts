@@ -36,7 +36,10 @@ export class IdleMeter {
 }
 
 /** Waits until the machine was `percent` idle for 2 s in a row, at most `limitMs`; returns the last figure. */
-export async function quietMachine(percent = 85, limitMs = 120_000): Promise<number> {
+export async function quietMachine(
+  percent = 85,
+  limitMs = Number(process.env['SEPIA_BENCH_QUIET_MS'] ?? 120_000),
+): Promise<number> {
   const deadline = Date.now() + limitMs;
   for (;;) {
     const meter = new IdleMeter();
