@@ -20,6 +20,7 @@ interface Wire {
 interface NodeInit {
   readonly name: string;
   readonly peerId: string;
+  readonly zone: string;
   readonly origin: boolean;
   readonly full: boolean;
   readonly leech: boolean;
@@ -39,6 +40,10 @@ interface NodeInit {
 export class SimNode {
   readonly name: string;
   readonly origin: boolean;
+  readonly zone: string;
+  /** Blocks that came over wires, and those of another zone. */
+  blocks = 0;
+  farBlocks = 0;
   alive = true;
   stopped = false;
   corrupt = false;
@@ -66,10 +71,11 @@ export class SimNode {
     this.#init = init;
     this.name = init.name;
     this.origin = init.origin;
+    this.zone = init.zone;
     this.uplink = new Uplink(init.name, init.network, init.clock);
     this.#core = new SwarmCore({
       peerId: init.peerId,
-      zone: '',
+      zone: init.zone,
       pieceCount: init.pieces,
       have: init.full ? Bitfield.full(init.pieces) : new Bitfield(init.pieces),
       knows: init.knows,
@@ -208,7 +214,7 @@ export class SimNode {
             link,
             peerId: other.name,
             origin: other.origin,
-            zone: '',
+            zone: other.zone,
             dialled: true,
           });
       });
@@ -217,7 +223,7 @@ export class SimNode {
         link: theirs,
         peerId: this.name,
         origin: this.origin,
-        zone: '',
+        zone: this.zone,
         dialled: false,
       });
     });
@@ -299,6 +305,8 @@ export class SimNode {
         to.node.lateBlocks += 1;
         return;
       }
+      to.node.blocks += 1;
+      if (to.node.zone !== this.zone) to.node.farBlocks += 1;
       to.node.tell({ type: 'progress', link: to.link, index, bytes: BLOCK_BYTES });
       if (last) to.node.tell({ type: 'fetched', link: to.link, index, good: !bad });
     });

@@ -35,6 +35,8 @@ export interface SimulateOptions {
   readonly http?: boolean;
   /** From dial to proven wire, beyond one latency. */
   readonly dialMs?: number;
+  /** Members' zones, in turn; origins are in the first. Default 1. */
+  readonly zones?: number;
   /** Members start within this. */
   readonly startMs?: number;
   readonly readers?: boolean;
@@ -54,6 +56,8 @@ export interface Result {
   readonly httpCopies: number;
   /** Pieces' worth of bytes that arrived though their node had them or took the request back: hedges and endgame. */
   readonly duplicates: number;
+  /** Of the bytes that members took over wires, the share from other zones. */
+  readonly farShare: number;
   /** The longest that a reader stood before one piece whose hash was known. */
   readonly readerWaitMs: number;
   readonly badPieces: number;
@@ -120,7 +124,7 @@ class World {
   start(): void {
     const peers = [...this.#nodes.values()]
       .filter((node) => !this.#empty.includes(node.name))
-      .map(({ name, origin }) => ({ peerId: name, addresses: [name], origin, zone: '' }));
+      .map(({ name, origin, zone }) => ({ peerId: name, addresses: [name], origin, zone }));
     const ports = this.#options.http === false ? [] : [...this.#ports.values()];
     for (const node of this.#nodes.values()) {
       const atMs = this.#chance.next() * (this.#options.startMs ?? 50);
@@ -160,6 +164,12 @@ class World {
       httpCopies: asked / this.#options.pieces,
       duplicates: sum((node) => node.duplicates + node.lateBlocks / BLOCKS),
       badPieces: sum((node) => node.badPieces),
+      farShare:
+        sum((node) => node.farBlocks) /
+        Math.max(
+          1,
+          sum((node) => node.blocks),
+        ),
       readerWaitMs: Math.max(...members.filter((node) => node.alive).map((node) => node.readerWaitMs)),
       effects: this.#trace.count,
       traceHash: this.#trace.hex,
@@ -176,6 +186,7 @@ class World {
     const node = new SimNode({
       name,
       peerId: name,
+      zone: `z${origin ? 0 : position % (this.#options.zones ?? 1)}`,
       origin,
       full,
       leech: !origin,

@@ -77,3 +77,13 @@ t.test('no wire at all: HTTP alone, spread over the origins', async (t) => {
   t.ok(result.httpCopies >= 1 && result.httpCopies <= 1.1, `${result.httpCopies} copies`);
   t.ok(result.lastMs <= 1.2 * 64 * PIECE_MS, `${result.lastMs} ms`);
 });
+
+t.test('three zones: no more bytes across than allowed, and no slower', async (t) => {
+  const options = { ...LINK, pieces: 256, nodes: 12, zones: 3, seed: 9 };
+  const free = simulate(options);
+  const capped = simulate({ ...options, limits: { farShare: 0.5 } });
+  t.comment(`across ${free.farShare.toFixed(2)}, capped ${capped.farShare.toFixed(2)}`);
+  t.equal(capped.finishedMs.size, 12);
+  t.ok(free.farShare > 0.6 && capped.farShare <= 0.52, `${free.farShare}, capped ${capped.farShare}`);
+  t.ok(capped.lastMs <= 1.15 * free.lastMs, `${capped.lastMs} ms, uncapped ${free.lastMs} ms`);
+});

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Digest } from '../digest.ts';
+import { Bans } from './core/bans.ts';
 import type { CoreLimits } from './core/limits.ts';
 import { type Listener, listen } from './net.ts';
 import { type EngineParts, SwarmShell } from './shell.ts';
@@ -65,6 +66,7 @@ export class SwarmEngine {
       slabs: new SlabPool(options.slabs ?? SLAB_COUNT),
       uploads: { usedBytes: 0 },
       limits: options.limits ?? {},
+      bans: new Bans(),
     };
   }
 

@@ -5,6 +5,7 @@ import { isCoded } from '../errors.ts';
 import type { Metainfo } from '../metainfo/metainfo.ts';
 import { pieceLength } from '../metainfo/tree.ts';
 import { Arrivals } from './arrivals.ts';
+import type { Bans } from './core/bans.ts';
 import type { LinkId, SwarmEffect, SwarmEvent } from './core/events.ts';
 import { CORE_LIMITS, type CoreLimits } from './core/limits.ts';
 import { SwarmCore } from './core/swarm-core.ts';
@@ -38,6 +39,7 @@ export interface EngineParts {
   readonly slabs: SlabPool;
   readonly uploads: UploadBudget;
   readonly limits: Partial<CoreLimits>;
+  readonly bans: Bans;
 }
 
 /** Sockets, disk, timers and hashes of one swarm around its {@link SwarmCore}. */
@@ -91,6 +93,7 @@ export class SwarmShell implements Swarm {
       seed,
       nowMs: performance.now(),
       limits: parts.limits,
+      bans: parts.bans,
     });
     this.#arrivals = new Arrivals({
       metainfo: join.metainfo,

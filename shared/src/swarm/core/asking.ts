@@ -4,6 +4,7 @@ import type { CoreLimits } from './limits.ts';
 import type { Link } from './link.ts';
 import type { PieceTable } from './pieces.ts';
 import type { Readers } from './readers.ts';
+import type { ZoneMeter } from './zone-meter.ts';
 
 /** What the rules look at; it stays the core's. */
 export interface AskingState {
@@ -14,6 +15,7 @@ export interface AskingState {
   readonly pieces: PieceTable;
   readonly readers: Readers;
   readonly dialling: Dialling;
+  readonly zones: ZoneMeter;
   /** When a wire brought the last byte. */
   readonly wireByteMs: () => number;
 }
@@ -46,6 +48,7 @@ export class Asking {
   mayAsk(link: Link, index: number, urgent: boolean, nowMs: number): boolean {
     if (!link.canServe(index, nowMs)) return false;
     if (link.kind === 'http') return this.#mayAskHttp(index, urgent, nowMs);
+    if (!urgent && link.zone !== this.#state.zone && !this.#mayCross(nowMs)) return false;
     if (!link.origin || link.suggested.has(index) || this.#state.origin) return true;
     const peers = this.#peersWith(index, nowMs);
     if (urgent) return this.#state.pieces.inFlight.has(index) || this.#readerMay(index, peers, nowMs);
@@ -92,6 +95,21 @@ export class Asking {
     for (const link of this.#state.links.values())
       if (link.kind === 'wire' && !link.origin && link.canServe(index, nowMs)) count += 1;
     return count;
+  }
+
+  /** Across zones within the share; beyond it only when nothing else moves: zones are preferred, never exclusive. */
+  #mayCross(nowMs: number): boolean {
+    const { limits, links, zone, zones } = this.#state;
+    if (limits.farShare >= 1) return true;
+    let onItsWay = 0;
+    let near = false;
+    for (const link of links.values()) {
+      if (link.kind !== 'wire') continue;
+      if (link.zone === zone) near = true;
+      else onItsWay += link.fetches.size;
+    }
+    if (!near || zones.mayCross(onItsWay)) return true;
+    return onItsWay === 0 && nowMs - this.#state.wireByteMs() >= limits.stallMs;
   }
 
   #originBusy(): boolean {

@@ -1,3 +1,4 @@
+import type { Bans } from './bans.ts';
 import type { DownReason, Emit, KnownPeer, LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import type { Chance } from './random.ts';
@@ -22,9 +23,10 @@ export class Dialling {
   readonly #ownId: string;
   readonly #zone: string;
   readonly #peers = new Map<string, PeerState>();
-  readonly #bannedUntil = new Map<string, number>();
+  readonly #bans: Bans;
 
-  constructor(init: { limits: CoreLimits; chance: Chance; ownId: string; zone: string }) {
+  constructor(init: { limits: CoreLimits; chance: Chance; ownId: string; zone: string; bans: Bans }) {
+    this.#bans = init.bans;
     this.#limits = init.limits;
     this.#chance = init.chance;
     this.#ownId = init.ownId;
@@ -58,13 +60,23 @@ export class Dialling {
     }
   }
 
-  banned(peerId: string, nowMs: number): boolean {
-    return (this.#bannedUntil.get(peerId) ?? 0) > nowMs;
+  /** Two wires between the same two: the one that the smaller peer id dialled stays, unless the old one is long settled. */
+  newWins(
+    fresh: { readonly peerId: string; readonly dialled: boolean },
+    old: { readonly upMs: number; readonly dialled: boolean },
+    nowMs: number,
+  ): boolean {
+    if (nowMs - old.upMs > this.#limits.settledMs || fresh.dialled === old.dialled) return true;
+    return fresh.dialled === this.#ownId < fresh.peerId;
   }
 
-  /** A liar: never again, or for a while if it is an origin (it may be the only source). */
+  banned(peerId: string, nowMs: number): boolean {
+    return this.#bans.has(peerId, nowMs);
+  }
+
+  /** A liar: not again for long; an origin only for a while (it may be the only source). */
   ban(peerId: string, origin: boolean, nowMs: number): void {
-    this.#bannedUntil.set(peerId, origin ? nowMs + this.#limits.originBanMs : Number.POSITIVE_INFINITY);
+    this.#bans.add(peerId, nowMs + (origin ? this.#limits.originBanMs : this.#limits.banMs));
   }
 
   /** Dials what may be dialled now, up to the limit of wires. */

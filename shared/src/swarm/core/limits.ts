@@ -43,7 +43,8 @@ export const CORE_LIMITS = Object.freeze({
   backoffMinMs: 500,
   backoffMaxMs: 30_000,
   dialMs: 5_000,
-  /** How long an origin that lied is left alone; other liars stay banned. */
+  /** How long a peer that lied is left alone, in all swarms of the engine; and an origin. */
+  banMs: 3_600_000,
   originBanMs: 30_000,
   /** A wire older than this gives way to a newer one of the same peer. */
   settledMs: 5_000,
@@ -54,6 +55,8 @@ export const CORE_LIMITS = Object.freeze({
   /** Below this number of downloading peers an origin gives whatever is asked. */
   freeLeechers: 2,
   wantPeersMs: 1_000,
+  /** Of all bytes over wires, at most this share comes from other zones while the own one moves; 1: no cap. */
+  farShare: 1,
 });
 
 /** Limits of the core, as {@link CORE_LIMITS}. */

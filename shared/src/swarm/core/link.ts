@@ -142,3 +142,9 @@ export class Link {
     this.suggested.delete(index);
   }
 }
+
+/** The wire to a peer, if there is one. */
+export function wireOf(links: Iterable<Link>, peerId: string): Link | undefined {
+  for (const link of links) if (link.kind === 'wire' && link.peerId === peerId) return link;
+  return undefined;
+}

@@ -85,7 +85,9 @@ export class SuperSeed {
   }
 
   /** Whether to give `index` to `link` now. */
-  admit(link: Link, index: number, leechers: number, nowMs: number): boolean {
+  admit(link: Link, index: number, links: Iterable<Link>, nowMs: number): boolean {
+    let leechers = 0;
+    for (const one of links) if (one.kind === 'wire' && !one.has.complete) leechers += 1;
     const free = leechers <= this.#limits.freeLeechers || link.offers.has(index);
     // The more copies are out, the longer an asker is left to find one.
     const patienceMs = this.#limits.refusedMs * (this.#holders[index] === 0 ? 1 : 1 + this.#given[index]!);

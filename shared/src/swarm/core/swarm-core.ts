@@ -1,16 +1,19 @@
 import type { Bitfield } from '../../bitfield.ts';
 import { Asking } from './asking.ts';
+import { Bans } from './bans.ts';
 import { Dialling } from './dialling.ts';
 import type { DownReason, Emit, LinkId, SwarmEvent } from './events.ts';
 import { Fetching } from './fetching.ts';
+import { Lack } from './lack.ts';
 import type { CoreLimits } from './limits.ts';
 import { CORE_LIMITS } from './limits.ts';
-import { Link } from './link.ts';
+import { Link, wireOf } from './link.ts';
 import { PieceTable } from './pieces.ts';
 import { Chance } from './random.ts';
 import { Rate } from './rate.ts';
 import { Readers } from './readers.ts';
 import { SuperSeed } from './super-seed.ts';
+import { ZoneMeter } from './zone-meter.ts';
 
 /** What a core is told once. `have` is copied. */
 export interface CoreInit {
@@ -26,6 +29,8 @@ export interface CoreInit {
   readonly seed: number;
   readonly nowMs: number;
   readonly limits?: Partial<CoreLimits>;
+  /** Shared with other swarms; own ones when left out. */
+  readonly bans?: Bans;
 }
 
 type Of<T extends SwarmEvent['type']> = Extract<SwarmEvent, { type: T }>;
@@ -48,11 +53,12 @@ export class SwarmCore {
   readonly #fetching: Fetching;
   /** Over all links. */
   readonly #rate: Rate;
+  readonly #zones: ZoneMeter;
   #nextLink = 0;
   #leech: boolean;
   #finished = false;
   #timerSet = false;
-  #lackSinceMs = 0;
+  readonly #lack: Lack;
   #wireByteMs: number;
 
   constructor(init: CoreInit) {
@@ -68,11 +74,13 @@ export class SwarmCore {
       chance: this.#chance,
       ownId: init.peerId,
       zone: init.zone,
+      bans: init.bans ?? new Bans(),
     });
+    this.#zones = new ZoneMeter(this.limits.farShare);
     this.#leech = init.leech;
     this.#finished = this.have.complete;
     this.#wireByteMs = init.nowMs;
-    this.#lackSinceMs = init.nowMs;
+    this.#lack = new Lack(this.limits.wantPeersMs, init.nowMs);
     if (init.origin) {
       this.#superSeed = new SuperSeed({
         limits: this.limits,
@@ -89,6 +97,7 @@ export class SwarmCore {
       pieces: this.#pieces,
       readers: this.#readers,
       dialling: this.#dialling,
+      zones: this.#zones,
       wireByteMs: () => this.#wireByteMs,
     });
     this.#fetching = new Fetching({
@@ -196,8 +205,8 @@ export class SwarmCore {
   }
 
   #onWireUp(event: Of<'wireUp'>, nowMs: number, emit: Emit): void {
-    const other = this.#wireOf(event.peerId);
-    if (other !== undefined && !this.#newWins(event, other, nowMs)) {
+    const other = wireOf(this.links.values(), event.peerId);
+    if (other !== undefined && !this.#dialling.newWins(event, other, nowMs)) {
       emit({ type: 'close', link: event.link, reason: 'duplicate' });
       return;
     }
@@ -214,11 +223,9 @@ export class SwarmCore {
     if (this.have.count > 0) emit({ type: 'sendBitfield', link: event.link });
   }
 
-  /** Two wires between the same two: the one that the smaller peer id dialled stays, unless the old one is long settled. */
-  #newWins(event: Of<'wireUp'>, other: Link, nowMs: number): boolean {
-    if (nowMs - other.upMs > this.limits.settledMs) return true;
-    if (event.dialled === other.dialled) return true;
-    return event.dialled === this.#init.peerId < event.peerId;
+  #close(link: Link, reason: DownReason, nowMs: number, emit: Emit): void {
+    emit({ type: 'close', link: link.id, reason });
+    this.#down(link.id, reason, nowMs);
   }
 
   #down(id: LinkId, reason: DownReason, nowMs: number): void {
@@ -256,11 +263,10 @@ export class SwarmCore {
       emit({ type: 'refuse', link: event.link, index });
       return;
     }
-    let leechers = 0;
-    if (this.#superSeed !== undefined)
-      for (const one of this.links.values()) if (one.kind === 'wire' && !one.has.complete) leechers += 1;
     const admitted =
-      this.#superSeed === undefined || link.origin || this.#superSeed.admit(link, index, leechers, nowMs);
+      this.#superSeed === undefined ||
+      link.origin ||
+      this.#superSeed.admit(link, index, this.links.values(), nowMs);
     emit({ type: admitted ? 'readPiece' : 'refuse', link: link.id, index });
   }
 
@@ -269,7 +275,9 @@ export class SwarmCore {
     if (link === undefined) return;
     link.onBytes(event.index, event.bytes, nowMs);
     this.#rate.add(event.bytes, nowMs);
-    if (link.kind === 'wire') this.#wireByteMs = nowMs;
+    if (link.kind !== 'wire') return;
+    this.#wireByteMs = nowMs;
+    this.#zones.add(event.bytes, link.zone !== this.#init.zone);
   }
 
   #onFetched(event: Of<'fetched'>, nowMs: number, emit: Emit): void {
@@ -306,8 +314,7 @@ export class SwarmCore {
     }
     this.#dialling.ban(link.peerId, link.origin, nowMs);
     emit({ type: 'log', level: 'warn', message: 'peer sent a bad piece', detail: { peerId: link.peerId } });
-    emit({ type: 'close', link: link.id, reason: 'banned' });
-    this.#down(link.id, 'banned', nowMs);
+    this.#close(link, 'banned', nowMs, emit);
   }
 
   #onFetchFailed(event: Of<'fetchFailed'>, nowMs: number): void {
@@ -343,16 +350,19 @@ export class SwarmCore {
   /** Two that have everything have nothing to say: the wire makes room. */
   #closeDone(link: Link, nowMs: number, emit: Emit): void {
     if (link.kind !== 'wire' || !link.has.complete || !this.have.complete) return;
-    emit({ type: 'close', link: link.id, reason: 'done' });
-    this.#down(link.id, 'done', nowMs);
+    this.#close(link, 'done', nowMs, emit);
   }
 
   #onTick(nowMs: number, emit: Emit): void {
     for (const link of [...this.links.values()]) {
+      if (link.kind === 'wire' && this.#dialling.banned(link.peerId, nowMs)) {
+        // It lied in another swarm.
+        this.#close(link, 'banned', nowMs, emit);
+        continue;
+      }
       if (!link.checkSilence(this.limits, nowMs)) continue;
       if (link.kind === 'wire') {
-        emit({ type: 'close', link: link.id, reason: 'failed' });
-        this.#down(link.id, 'failed', nowMs);
+        this.#close(link, 'failed', nowMs, emit);
         continue;
       }
       link.pause(this.limits, nowMs);
@@ -363,18 +373,8 @@ export class SwarmCore {
       }
     }
     if (this.#leech && !this.#finished) this.#fetching.hedge(nowMs, emit);
-    this.#checkSources(nowMs, emit);
-  }
-
-  /** Asks the owner for more peers while there is a piece to fetch and nobody to ask. */
-  #checkSources(nowMs: number, emit: Emit): void {
-    let alive = !this.#leech || this.#finished;
-    for (const link of this.links.values()) if (link.kind === 'wire' && !link.stalled) alive = true;
-    if (alive) this.#lackSinceMs = nowMs;
-    else if (nowMs - this.#lackSinceMs >= this.limits.wantPeersMs) {
-      this.#lackSinceMs = nowMs;
+    if (this.#lack.check(this.links.values(), this.#leech && !this.#finished, nowMs))
       emit({ type: 'wantPeers' });
-    }
   }
 
   #work(nowMs: number, emit: Emit): void {
@@ -386,11 +386,6 @@ export class SwarmCore {
     if (this.#timerSet || !this.#leech || this.#finished) return;
     this.#timerSet = true;
     emit({ type: 'setTimer', key: 'tick', atMs: nowMs + this.limits.tickMs });
-  }
-
-  #wireOf(peerId: string): Link | undefined {
-    for (const link of this.links.values()) if (link.kind === 'wire' && link.peerId === peerId) return link;
-    return undefined;
   }
 
   #link(

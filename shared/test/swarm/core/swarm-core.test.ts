@@ -1,5 +1,7 @@
 import t from 'tap';
 import { Bitfield } from '../../../src/bitfield.ts';
+import { Bans } from '../../../src/swarm/core/bans.ts';
+import type { SwarmEffect } from '../../../src/swarm/core/events.ts';
 import { all, of, PIECES, start } from '../support/core.ts';
 
 t.test('asks for rare pieces first', async (t) => {
@@ -150,4 +152,112 @@ t.test('without sources it asks for peers', async (t) => {
   for (let atMs = 250; atMs <= 3_100; atMs += 250)
     asked += of(tell({ type: 'timer', key: 'tick' }, atMs), 'wantPeers').length;
   t.equal(asked, 3);
+});
+
+t.test(
+  'beyond the share across zones nothing crosses while the own zone moves, then one by one',
+  async (t) => {
+    const { core, tell, wire } = start({ limits: { farShare: 0.2, depthMin: 8 } });
+    const near = wire('near', []);
+    const far = wire('far', all(), { zone: 'z2' });
+    const flying = () => [...(core.links.get(far.link)?.fetches.keys() ?? [])];
+    t.equal(flying().length, 4);
+    for (const index of flying()) {
+      tell({ type: 'progress', link: far.link, index, bytes: 2 ** 20 }, 100);
+      tell({ type: 'fetched', link: far.link, index, good: true });
+      tell({ type: 'written', index, ok: true });
+    }
+    t.equal(flying().length, 0);
+    tell({ type: 'progress', link: near.link, index: 0, bytes: 1 }, 900);
+    tell({ type: 'timer', key: 'tick' }, 1_500);
+    t.equal(flying().length, 0);
+    tell({ type: 'timer', key: 'tick' }, 2_000);
+    t.equal(flying().length, 1);
+    tell({ type: 'reader', reader: 1, index: core.have.nextMissing(0) });
+    t.equal(flying().length, 2, 'a reader crosses');
+  },
+);
+
+t.test('a peer that lied in one swarm is banned in the others of the engine', async (t) => {
+  const bans = new Bans();
+  const first = start({ bans });
+  const second = start({ bans });
+  const there = second.wire('liar', all());
+  const { link } = first.wire('liar', all());
+  first.tell({ type: 'fetched', link, index: 0, good: false });
+  t.equal(second.core.welcome('liar', 1), 'banned');
+  const closed = of(second.tell({ type: 'timer', key: 'tick' }, 250), 'close');
+  t.strictSame(closed, [{ type: 'close', link: there.link, reason: 'banned' }]);
+  const peers = [{ peerId: 'liar', addresses: ['h:1'], origin: false, zone: 'z1' }];
+  t.equal(of(second.tell({ type: 'peers', peers }, 60_000), 'dial').length, 0);
+});
+
+t.test('bans are limited in number', async (t) => {
+  const bans = new Bans();
+  for (let i = 0; i < 5_000; i++) bans.add(`p${i}`, 1_000);
+  t.equal(bans.size, 4_096);
+  t.equal(bans.has('p0', 0), false);
+  t.equal(bans.has('p4999', 0), true);
+  t.equal(bans.has('p4999', 1_000), false);
+});
+
+t.test('suggestions go evenly to all, and to another when a peer is lost', async (t) => {
+  const { tell, wire } = start({ origin: true, leech: false, have: Bitfield.full(PIECES) });
+  const given = new Map<number, number[]>();
+  const note = (effects: readonly SwarmEffect[]) => {
+    for (const one of of(effects, 'sendSuggest'))
+      given.set(one.link, [...(given.get(one.link) ?? []), one.index]);
+  };
+  const links = ['a', 'b', 'c', 'd'].map((peerId) => {
+    const { link, effects } = wire(peerId, [], { dialled: false });
+    note(effects);
+    return link;
+  });
+  for (let round = 0; round < 4; round++)
+    for (const link of links.slice(0, 3))
+      note(tell({ type: 'haves', link, indexes: [given.get(link)![round]!] }));
+  const counts = links.map((link) => given.get(link)!.length);
+  t.strictSame(counts, [6, 6, 6, 2]);
+  const lost = given.get(links[3]!)!;
+  tell({ type: 'linkDown', link: links[3]!, reason: 'closed' });
+  const again = new Set<number>();
+  for (let i = 0; i < PIECES; i++) {
+    for (const link of links.slice(0, 3)) {
+      const index = given.get(link)?.shift();
+      if (index === undefined) continue;
+      const effects = tell({ type: 'haves', link, indexes: [index] });
+      for (const one of of(effects, 'sendSuggest')) again.add(one.index);
+      note(effects);
+    }
+  }
+  t.ok(
+    lost.every((index) => again.has(index)),
+    `lost ${lost}, suggested again ${[...again]}`,
+  );
+});
+
+t.test('a piece that could not be written is fetched again', async (t) => {
+  const { tell, wire } = start({ knows: (index) => index === 0 });
+  const { link } = wire('a', [0]);
+  t.equal(of(tell({ type: 'fetched', link, index: 0, good: true }), 'writePiece').length, 1);
+  t.strictSame(of(tell({ type: 'written', index: 0, ok: false }), 'fetch'), [
+    { type: 'fetch', link, index: 0 },
+  ]);
+});
+
+t.test('without buffers nothing is asked until there are some', async (t) => {
+  const { tell, wire } = start();
+  const { link, effects } = wire('a', all());
+  const { index } = of(effects, 'fetch')[0]!;
+  t.equal(of(tell({ type: 'fetchFailed', link, index, busy: true }), 'fetch').length, 0);
+  t.equal(of(tell({ type: 'timer', key: 'tick' }, 250), 'fetch').length, 0);
+  t.ok(of(tell({ type: 'buffers' }), 'fetch').length > 0);
+});
+
+t.test('who does not leech asks nothing; a reader that closed is forgotten', async (t) => {
+  const { tell, wire } = start({ leech: false });
+  t.equal(of(wire('a', all()).effects, 'fetch').length, 0);
+  tell({ type: 'reader', reader: 0, index: 30 });
+  tell({ type: 'readerClosed', reader: 0 });
+  t.ok(of(tell({ type: 'leech', on: true }), 'fetch').length > 0);
 });
