@@ -196,6 +196,8 @@ export class BlobTable {
         progressMs: this.#progressMs,
         onBytes: (bytes) => this.#deps.onBytes('origin', bytes),
         onWrong: () => this.#trust.wrong(metainfo.digest),
+        onVerified: (final) => this.#trust.settled(final),
+        onDropped: (attempt) => this.#trust.suspect(attempt),
       },
       { metainfo, ...begun },
     );

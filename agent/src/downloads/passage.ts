@@ -21,6 +21,10 @@ interface PassageDeps {
   readonly onBytes: (bytes: number) => void;
   /** The whole digest came out wrong. */
   readonly onWrong: () => void;
+  /** The cluster vouches for the whole digest. */
+  readonly onVerified: (final: Metainfo) => void;
+  /** The origin dropped this attempt and began another; pieces of it may have been read. */
+  readonly onDropped: (attempt: Metainfo) => void;
 }
 
 interface PassageStart {
@@ -87,6 +91,7 @@ export class Passage implements ReadableBlob {
         throw new CodedError('UPSTREAM_LIES', { detail: { digest: this.digest } });
       }
     }
+    if (!this.#verified) this.#deps.onVerified(this.#metainfo);
     this.#verified = true;
   }
 
@@ -133,11 +138,13 @@ export class Passage implements ReadableBlob {
       async () => (await this.#deps.guide.poll(this.#metainfo, signal)) ?? this.#metainfo,
       signal,
     );
-    if (news !== this.#metainfo && this.#metainfo.merge(news) === 'replaced')
+    if (news !== this.#metainfo && this.#metainfo.merge(news) === 'replaced') {
+      this.#deps.onDropped(this.#metainfo);
       throw new CodedError('STALE_ATTEMPT', {
         message: 'the origin began a new attempt',
         detail: { digest: this.digest },
       });
+    }
   }
 
   async #fetch(index: number, signal: AbortSignal): Promise<Uint8Array> {
