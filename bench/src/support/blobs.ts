@@ -1,29 +1,40 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { type Digest, digestOf, parseDigest } from '@sepia/shared/digest';
+import { type Digest, Digester, digestOf } from '@sepia/shared/digest';
 import { request } from 'undici';
 import { MIB } from './figures.ts';
 
 /** A blob of made-up bytes that do not compress; any part of it can be made again. */
 export class MadeBlob {
   readonly sizeBytes: number;
-  readonly digest: Digest;
-  readonly #base: Uint8Array;
+  /** The MiB that every piece is made from. */
+  readonly base: Uint8Array;
+  #digest: Digest | undefined;
 
-  constructor(sizeBytes: number) {
+  constructor(sizeBytes: number, base: Uint8Array = randomBytes(Math.min(MIB, sizeBytes))) {
     this.sizeBytes = sizeBytes;
-    this.#base = randomBytes(Math.min(MIB, sizeBytes));
-    const hash = createHash('sha256');
-    for (const part of this.parts()) hash.update(part);
-    this.digest = parseDigest(`sha256:${hash.digest('hex')}`);
+    this.base = base;
   }
 
-  /** Piece `index` of 1 MiB, a fresh copy; every piece differs by its number in front. */
-  piece(index: number): Uint8Array {
-    const length = Math.min(MIB, this.sizeBytes - index * MIB);
-    const piece = Buffer.from(this.#base.subarray(0, length));
-    if (length >= 4) piece.writeUInt32BE(index);
-    return piece;
+  /** Computed at first use. */
+  get digest(): Digest {
+    if (this.#digest === undefined) {
+      const digester = new Digester();
+      for (const part of this.parts()) digester.update(part);
+      this.#digest = digester.digest();
+    }
+    return this.#digest;
+  }
+
+  /** Bytes of piece `index` of 1 MiB, a fresh copy; every piece differs by its number in front. */
+  piece(
+    index: number,
+    offset = 0,
+    length = Math.min(MIB, this.sizeBytes - index * MIB) - offset,
+  ): Uint8Array {
+    const bytes = Buffer.from(this.base.subarray(offset, offset + length));
+    if (offset === 0 && length >= 4) bytes.writeUInt32BE(index);
+    return bytes;
   }
 
   *parts(): Generator<Uint8Array> {
