@@ -13,6 +13,8 @@ const POLL_MS = 400;
 /** Time that a blob may stay without any origin that goes on with it, in ms. */
 const ORPHAN_MS = 30_000;
 const RETRY_MS = 200;
+/** How often holders that failed are looked for again. */
+const HOLDER_TRIES = 8;
 /** How long a proven link (upstream, repository) → digest is believed, in ms. */
 const LINK_TTL_MS = 60_000;
 const MAX_LINKS = 100_000;
@@ -149,6 +151,7 @@ export class MetainfoKeeper {
     name: BlobName,
     known: Metainfo | undefined,
     isOrphan: boolean,
+    tries = HOLDER_TRIES,
   ): Promise<{ metainfo: Metainfo; originIds: readonly string[] }> {
     const { origins, holders } = this.#deps;
     const signal = this.#stopped.signal;
@@ -174,6 +177,11 @@ export class MetainfoKeeper {
         last = error;
         if ((isCertain(error) || isUpstreamFailure(error)) && choice.type === 'fetch') break;
       }
+    }
+    // Those that had it are stopping or just died: a moment later they are silent, and others are asked.
+    if (choice.type === 'holders' && tries > 1 && !isCertain(last) && !isUpstreamFailure(last)) {
+      await delay(RETRY_MS, signal);
+      return await this.#ask(name, known, isOrphan, tries - 1);
     }
     throw last;
   }
