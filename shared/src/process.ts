@@ -59,6 +59,8 @@ function watchSupervisor(stop: () => void): NodeJS.Timeout | undefined {
   const pid = Number(process.env['SEPIA_SUPERVISOR'] ?? '');
   if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
   const born = startTicks(pid);
+  // Gone before this process looked: nothing would ever change.
+  if (born === 'gone') setImmediate(stop);
   const timer = setInterval(() => {
     if (startTicks(pid) !== born) stop();
   }, SUPERVISOR_POLL_MS);

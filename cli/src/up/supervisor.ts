@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs';
 import { CodedError } from '@sepia/shared/errors';
 import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
 import { delay } from '@sepia/shared/lifecycle';
+import { makeFolders } from '@sepia/shared/store/make-folders';
 import type { ClusterFile, ClusterFileMember } from './cluster-file.ts';
 import { type ClusterPaths, clusterPaths, replaceFile, writeClusterFiles } from './files.ts';
 import { type Exit, MemberProcess, mainOfRole } from './member-process.ts';
@@ -65,6 +66,7 @@ export class Supervisor {
   readonly #background = new Set<Promise<void>>();
   #cluster: ClusterFile | undefined;
   #isUp = false;
+  #wrote = false;
   #stopping: Promise<void> | undefined;
 
   /** @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` when the shape is impossible */
@@ -81,8 +83,10 @@ export class Supervisor {
    * @throws {CodedError} `START_FAILED` with one line that names the member; what was started is stopped by {@link stop}
    */
   async start(): Promise<ClusterFile> {
+    await makeFolders(this.paths.root, '--data');
     await demandFreePorts(this.members);
     rmSync(this.paths.clusterJson, { force: true });
+    this.#wrote = true;
     writeClusterFiles(this.paths, this.members, this.#options.upstreams);
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));
@@ -105,7 +109,7 @@ export class Supervisor {
 
   async #stop(): Promise<void> {
     this.#abort.abort(new CodedError('DRAINING', { message: 'the cluster is stopping' }));
-    rmSync(this.paths.clusterJson, { force: true });
+    if (this.#wrote) rmSync(this.paths.clusterJson, { force: true });
     for (const roles of STOP_ORDER) {
       const slots = this.#slots.filter(
         (slot) => roles.includes(slot.plan.role) && slot.process !== undefined,

@@ -1,12 +1,12 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Level } from 'level';
 import { CodedError, systemCode } from '../errors.ts';
 import type { StoreLog } from './blob-files.ts';
 import { diskFiles } from './disk-files.ts';
 import { readWhole, replaceWhole } from './file-port.ts';
+import { makeFolders } from './make-folders.ts';
 
 /** The disk format that this version reads and writes (`DIR/v1`). */
 export const DISK_FORMAT = 1;
@@ -52,9 +52,10 @@ export class DataFolder {
     const { dir, id } = options;
     if (id !== undefined && !ID.test(id))
       throw new CodedError('CONFIG_INVALID', { message: `id "${id}" is not valid`, detail: { key: 'id' } });
+    await makeFolders(dir, 'data');
     await refuseNewer(dir);
     const root = join(dir, `v${DISK_FORMAT}`);
-    await mkdir(root, { recursive: true, mode: 0o750 });
+    await makeFolders(root, 'data');
     await diskFiles.syncFolder(dir);
     const db = await openDatabase(dir, join(root, 'db'));
     try {
