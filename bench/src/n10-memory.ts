@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { delay } from '@sepia/shared/lifecycle';
+import { request } from 'undici';
 import { MadeBlob, pushImage } from './support/blobs.ts';
 import type { CrowdOrder, CrowdTargets } from './support/crowd.ts';
 import { curl } from './support/curl.ts';
@@ -57,14 +58,10 @@ async function measure(
   const startMiB = peaks(pids);
   const cpuBefore = [agent.pid, origin.pid].map(cpuSeconds);
   const meter = new IdleMeter();
-  const slow = new AbortController();
-  const slowReader = curl(blobUrl(agent.url, blobs[0]!.digest), {
-    args: ['--limit-rate', `${context.number('slow')}M`],
-    signal: slow.signal,
-    maxSeconds: 3600,
+  const slow = readSlowly(blobUrl(agent.url, blobs[0]!.digest), context.number('slow') * MIB);
+  context.stops.push('slow reader', async () => {
+    await slow.stop();
   });
-  slowReader.catch(() => undefined);
-  context.stops.push('slow reader', () => slow.abort());
   const pulls = blobs.map((blob) => curl(blobUrl(agent.url, blob.digest), { maxSeconds: 3600 }));
   send(crowd, {
     targets: [
@@ -75,8 +72,7 @@ async function measure(
   const counts = watchWires(crowd);
   const transfers = await Promise.all(pulls);
   const seen = await counts.stop();
-  slow.abort();
-  const slowBytes = (await slowReader).bytes;
+  const slowBytes = await slow.stop();
   const total = blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0);
   const [agentCpu, originCpu] = [agent.pid, origin.pid].map(
     (pid, index) => cpuSeconds(pid) - cpuBefore[index]!,
@@ -91,6 +87,31 @@ async function measure(
     slowReaderMiB: Math.round(slowBytes / MIB),
     cpuSecPerGib: { agent: round((agentCpu! * GIB) / total), origin: round((originCpu! * GIB) / total) },
     idlePercent: meter.percent(),
+  };
+}
+
+/** A client that takes a body at `bytesPerSec` until it is stopped; answers how much it got. */
+function readSlowly(url: string, bytesPerSec: number): { stop(): Promise<number> } {
+  const gone = new AbortController();
+  const reading = (async () => {
+    let bytes = 0;
+    try {
+      const { body } = await request(url, { signal: gone.signal, bodyTimeout: 0 });
+      for await (const chunk of body) {
+        bytes += (chunk as Uint8Array).length;
+        await delay(((chunk as Uint8Array).length * 1000) / bytesPerSec, gone.signal);
+      }
+    } catch (error) {
+      if (!gone.signal.aborted) throw error;
+    }
+    return bytes;
+  })();
+  reading.catch(() => undefined);
+  return {
+    stop: async () => {
+      gone.abort();
+      return await reading;
+    },
   };
 }
 
