@@ -1,4 +1,4 @@
-import { CACHE_KEYS, COMMON_KEYS } from '@sepia/shared/config/common';
+import { CACHE_KEYS, COMMON_KEYS } from '@sepia/shared/config/member-keys';
 import { duration, hostPort } from '@sepia/shared/config/units';
 import { z } from 'zod';
 

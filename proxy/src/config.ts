@@ -1,4 +1,4 @@
-import { COMMON_KEYS } from '@sepia/shared/config/common';
+import { COMMON_KEYS } from '@sepia/shared/config/member-keys';
 import { bytes, duration, hostPort } from '@sepia/shared/config/units';
 import { z } from 'zod';
 

@@ -1,4 +1,4 @@
-import { MEMBER_ID } from '@sepia/shared/config/common';
+import { MEMBER_ID } from '@sepia/shared/config/member-keys';
 import { isBaseUrl } from '@sepia/shared/config/units';
 import { CodedError } from '@sepia/shared/errors';
 

@@ -1,4 +1,4 @@
-import { MEMBER_ID } from '@sepia/shared/config/common';
+import { MEMBER_ID } from '@sepia/shared/config/member-keys';
 import { hostPort } from '@sepia/shared/config/units';
 import { type Digest, isDigest } from '@sepia/shared/digest';
 import { z } from 'zod';

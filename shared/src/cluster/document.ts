@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { MEMBER_ID } from '../config/common.ts';
 import { checkConfig } from '../config/load.ts';
+import { MEMBER_ID } from '../config/member-keys.ts';
 import { baseUrl, duration, hostPort } from '../config/units.ts';
 import { CodedError, systemCode } from '../errors.ts';
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { CACHE_KEYS, COMMON_KEYS } from '@sepia/shared/config/common';
 import { besideConfig, checkConfig, loadConfig, readClusterKey } from '@sepia/shared/config/load';
+import { CACHE_KEYS, COMMON_KEYS } from '@sepia/shared/config/member-keys';
 import { CodedError } from '@sepia/shared/errors';
 import fc from 'fast-check';
 import t from 'tap';
