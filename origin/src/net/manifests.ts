@@ -12,6 +12,7 @@ import type { BlobName } from './fetch-parts.ts';
 import type { LinkEntry, Links } from './links.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { H_HOP, type Members, repositoryQuery } from './members.ts';
+import { missingLinks } from './missing-links.ts';
 import type { Replicator } from './replicator.ts';
 import { isQuorumProblem, type TagName, type TagRecord, type Tags } from './tags.ts';
 import { readOnly } from './uploads.ts';
@@ -83,16 +84,10 @@ export class Manifests {
       throw new CodedError('DIGEST_MISMATCH', { detail: { expected: reference.digest, found: digest } });
     }
     const needed = parsed.descriptors.filter((one) => !one.foreign);
-    const found = await Promise.all(
-      [...new Set(needed.map((one) => one.digest))].map(async (one) => ({
-        one,
-        link: await links.find({ ...name, digest: one }),
-      })),
-    );
-    const missing = found.filter(({ link }) => link === undefined).map(({ one }) => one);
+    const missing = await missingLinks(links, name, [...new Set(needed.map((one) => one.digest))]);
     if (missing.length > 0)
       throw new CodedError('MANIFEST_BLOB_MISSING', {
-        message: `manifest names content that this repository does not have: ${missing.slice(0, 5).join(', ')}`,
+        message: `manifest names content that this repository does not have: ${missing.join(', ')}`,
         detail: { digests: missing },
       });
     const { mediaType } = parsed;

@@ -1,7 +1,8 @@
 import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { CodedError, systemCode } from '../errors.ts';
-import { createHttpServer, IDLE_PROGRESS_MS } from './sockets.ts';
+import { createHttpServer, IDLE_PROGRESS_MS, MAX_HEADER_BYTES } from './sockets.ts';
 
 /** `host:port`; IPv6 hosts in brackets. */
 export interface HostPort {
@@ -39,7 +40,7 @@ export class HttpListener {
       socket.setTimeout(IDLE_PROGRESS_MS * 2);
       socket.on('error', () => socket.destroy());
     });
-    server.on('clientError', (_error, socket) => socket.destroy());
+    server.on('clientError', refuseUnread);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause) => reject(bindError(cause, key, address)));
       server.listen(target.port, target.host, resolve);
@@ -75,6 +76,26 @@ export class HttpListener {
     clearInterval(sweep);
     clearTimeout(cut);
   }
+}
+
+/** Says why before the connection closes: what could not be parsed reaches no route. */
+function refuseUnread(error: Error, socket: Duplex): void {
+  if (!socket.writable || systemCode(error) === 'ECONNRESET') {
+    socket.destroy();
+    return;
+  }
+  const code = systemCode(error);
+  const [status, reason] =
+    code === 'HPE_HEADER_OVERFLOW'
+      ? ['431 Request Header Fields Too Large', `headers are larger than ${MAX_HEADER_BYTES} bytes`]
+      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? ['408 Request Timeout', 'headers did not arrive in time']
+        : ['400 Bad Request', 'request is not valid HTTP'];
+  const body = JSON.stringify({ errors: [{ code: 'UNSUPPORTED', message: reason, detail: {} }] });
+  socket.end(
+    `HTTP/1.1 ${status}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy(),
+  );
 }
 
 /** Why an address cannot be bound, in words that name the config key and what to do. */

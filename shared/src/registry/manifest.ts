@@ -1,6 +1,10 @@
 import { type Digest, isDigest } from '../digest.ts';
 import { CodedError } from '../errors.ts';
 
+/** Deepest nesting of a manifest's JSON; what reads it elsewhere may recurse. */
+const MAX_DEPTH = 100;
+/** Most entries that one manifest names. */
+const MAX_ENTRIES = 20_000;
 /** Largest manifest taken or handed on, in bytes (distribution-spec, "Pushing manifests"). */
 export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 
@@ -12,6 +16,8 @@ const DOCKER_SIGNED_V1 = 'application/vnd.docker.distribution.manifest.v1+pretty
 
 /** Always sent upstream in full: distribution 2.8 answers 404 or converts without it. */
 export const MANIFEST_ACCEPT = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(', ');
+
+const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = Buffer.from('"\\{}[]');
 
 /** One entry of a manifest: what it names, how big it is (bytes), and whether it must be there. */
 export interface Descriptor {
@@ -78,6 +84,7 @@ export function isManifestType(mediaType: string): boolean {
 }
 
 function parseObject(bytes: Uint8Array): Record<string, unknown> {
+  if (isDeeperThan(bytes, MAX_DEPTH)) throw syntax(`manifest is nested more than ${MAX_DEPTH} deep`);
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
@@ -89,8 +96,27 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
+/** True if brackets outside of strings are nested deeper; a scan of bytes, since parsers and printers may recurse. */
+function isDeeperThan(bytes: Uint8Array, limit: number): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (inString) {
+      if (byte === BACKSLASH) at += 1;
+      else if (byte === QUOTE) inString = false;
+    } else if (byte === QUOTE) inString = true;
+    else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
+      depth += 1;
+      if (depth > limit) return true;
+    } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth -= 1;
+  }
+  return false;
+}
+
 function entries(list: unknown, field: string, kind: Descriptor['kind']): Descriptor[] {
   if (!Array.isArray(list)) throw syntax(`${field} is not a list`);
+  if (list.length > MAX_ENTRIES) throw syntax(`${field} names more than ${MAX_ENTRIES} entries`);
   return list.map((entry: unknown, index) => {
     const { digest, size, mediaType } = (entry ?? {}) as Record<string, unknown>;
     if (typeof digest !== 'string' || !isDigest(digest))

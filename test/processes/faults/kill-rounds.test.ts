@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { delay } from '@sepia/shared/lifecycle';
 import t from 'tap';
 import { type PushedImage, pullImage, pushImage, randomImage } from '../../support/registry-client.ts';
+import { until } from '../../support/until.ts';
 import { Up, type UpMember } from '../../support/up.ts';
 
 /** Rounds of kill -9; more before a release: `ROUNDS=200`. */
@@ -36,9 +37,10 @@ t.test(
       await delay(Math.floor(chance() * 300));
       // Every fifth round all origins die at once.
       const victims = round % 5 === 4 ? origins : [pick([...origins, ...proxies])];
-      for (const victim of victims) process.kill(up.member(victim.name).pid, 'SIGKILL');
+      const killed = victims.map((victim) => ({ victim, pid: up.member(victim.name).pid }));
+      for (const { pid } of killed) process.kill(pid, 'SIGKILL');
       await Promise.all(pushes);
-      for (const victim of victims) await ready(victim);
+      for (const { victim, pid } of killed) await back(up, victim, pid);
     }
 
     t.ok(acknowledged.size > 0, `${acknowledged.size} pushes were acknowledged, ${refused} failed clearly`);
@@ -54,17 +56,19 @@ t.test(
   },
 );
 
-async function ready(member: UpMember): Promise<void> {
-  const deadline = Date.now() + READY_MS;
-  for (;;) {
-    const ok = await fetch(`${member.adminUrl}/readyz`).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-    if (ok) return;
-    if (Date.now() > deadline) throw new Error(`${member.name} does not come back`);
-    await delay(50);
-  }
+/** Until `cluster.json` names another process for this member and that one is ready. */
+async function back(up: Up, { name, adminUrl }: UpMember, killedPid: number): Promise<void> {
+  await until(
+    async () => {
+      if (up.member(name).pid === killedPid) return false;
+      return await fetch(`${adminUrl}/readyz`).then(
+        (answer) => answer.ok,
+        () => false,
+      );
+    },
+    `${name} is back`,
+    READY_MS,
+  );
 }
 
 /** Numbers in [0, 1) that follow from a seed (mulberry32). */
