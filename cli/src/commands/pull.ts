@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { createDispatcher } from '@sepia/shared/http/sockets';
 import type { Command } from 'commander';
 import { LayoutWriter } from '../image/layout-writer.ts';
+import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { type ImageReference, parseImageReference } from '../registry/image-reference.ts';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
@@ -14,7 +15,7 @@ const DEFAULT_AGENT = `http://${HOST}:${DEFAULT_PORTS_FROM}`;
 
 /** `sepia pull`. */
 export function addPull(program: Command): void {
-  program
+  const command = program
     .command('pull <ref>')
     .description('pull an image through an agent and check every digest')
     .option(
@@ -22,12 +23,17 @@ export function addPull(program: Command): void {
       `registry endpoint to pull from (default: the reference's own host if it is this machine's, else ${DEFAULT_AGENT})`,
       urlOption('--agent'),
     )
-    .option('--output <folder>', 'write it there as an OCI layout (without: read, checked and dropped)')
-    .action(async (ref: string, flags: { agent?: string; output?: string }) => {
+    .option('--output <folder>', 'write it there as an OCI layout (without: read, checked and dropped)');
+  addCredentialOptions(command).action(
+    async (ref: string, flags: CredentialFlags & { agent?: string; output?: string }) => {
       const image = parseImageReference(ref);
-      const client = new RegistryClient({ dispatcher: createDispatcher() }, sourceOf(image, flags.agent));
+      const source = sourceOf(image, flags.agent);
+      const credentials = credentialsFor(source.ns ?? new URL(source.url).host, flags, process.env);
+      const hint = 'is a cluster running? name another agent with --agent URL';
+      const client = new RegistryClient({ dispatcher: createDispatcher() }, { ...source, credentials, hint });
       await pull(client, image, flags.output);
-    });
+    },
+  );
 }
 
 async function pull(

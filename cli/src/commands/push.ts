@@ -4,6 +4,7 @@ import { createDispatcher } from '@sepia/shared/http/sockets';
 import type { Command } from 'commander';
 import { openArchive } from '../image/archive.ts';
 import { type ImageToPush, loadImage } from '../image/load-image.ts';
+import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
 import { type BlobSource, RegistryClient } from '../registry/registry-client.ts';
 import { durationText } from '../terminal/format.ts';
@@ -15,7 +16,7 @@ const DEFAULT_PROXY = `http://${HOST}:${DEFAULT_PORTS_FROM + 300}`;
 
 /** `sepia push`. */
 export function addPush(program: Command): void {
-  program
+  const command = program
     .command('push <dir-or-tar> <ref>')
     .description('push an OCI layout folder, or a tar of one or of "docker save", through a proxy')
     .option(
@@ -23,7 +24,12 @@ export function addPush(program: Command): void {
       `registry endpoint to push to (default: the reference's own host if it is this machine's, else ${DEFAULT_PROXY})`,
       urlOption('--proxy'),
     )
-    .action(async (path: string, ref: string, flags: { proxy?: string }) => {
+    .option(
+      '--source-tag <tag>',
+      'which image of a layout or archive of several (default: the tag of <ref>)',
+    );
+  addCredentialOptions(command).action(
+    async (path: string, ref: string, flags: CredentialFlags & { proxy?: string; sourceTag?: string }) => {
       const target = parseImageReference(ref);
       if (target.reference.includes(':'))
         throw new CodedError('REQUEST_INVALID', { message: `${ref}: a push needs a tag, not a digest` });
@@ -31,9 +37,11 @@ export function addPush(program: Command): void {
       const url = flags.proxy ?? (isHere ? `http://${target.host}` : DEFAULT_PROXY);
       const repository =
         isHere || target.host === undefined ? target.repository : `${target.host}/${target.repository}`;
-      const client = new RegistryClient({ dispatcher: createDispatcher() }, { url });
+      const credentials = credentialsFor(new URL(url).host, flags, process.env);
+      const hint = 'is a cluster running? name another proxy with --proxy URL';
+      const client = new RegistryClient({ dispatcher: createDispatcher() }, { url, credentials, hint });
       const startedMs = performance.now();
-      const image = await loadImage(await openArchive(path), target.reference);
+      const image = await loadImage(await openArchive(path), flags.sourceTag ?? target.reference);
       const digest = await pushImage(
         client,
         repository,
@@ -44,7 +52,8 @@ export function addPush(program: Command): void {
       process.stdout.write(
         `pushed ${repository}:${target.reference}@${digest} in ${durationText(performance.now() - startedMs)}\n`,
       );
-    });
+    },
+  );
 }
 
 /** Sends blobs, then manifests; the last manifest gets the tag. @returns its digest */

@@ -55,7 +55,9 @@ async function fromLayout(
       ? entries[0]
       : entries[names.findIndex((name) => name === tag || name.endsWith(`:${tag}`))];
   if (chosen === undefined)
-    throw refuse(`index.json holds ${entries.length} images (${names.join(', ')}) and none is tagged ${tag}`);
+    throw refuse(
+      `index.json holds ${entries.length} images (${names.join(', ')}) and none is tagged ${tag}; choose one with --source-tag`,
+    );
   const manifests: ManifestToPush[] = [];
   const blobs = new Map<Digest, BlobSource>();
   const visit = async (digest: unknown, mediaType: unknown, depth: number): Promise<void> => {
@@ -98,7 +100,9 @@ async function fromDockerSave(
       ? images[0]
       : images.find((one) => one.RepoTags?.some((name) => name.endsWith(`:${tag}`)));
   if (image === undefined)
-    throw refuse(`manifest.json holds ${images.length} images and none is tagged ${tag}`);
+    throw refuse(
+      `manifest.json holds ${images.length} images and none is tagged ${tag}; choose one with --source-tag`,
+    );
   const config = await digested(archive, image.Config);
   const layers: BlobSource[] = [];
   for (const name of image.Layers) layers.push(await digested(archive, name));

@@ -1,16 +1,23 @@
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sepia/shared/digest';
 import { CodedError, isErrorCode } from '@sepia/shared/errors';
 import { readLimited } from '@sepia/shared/http/client';
 import type { Dispatcher } from '@sepia/shared/http/sockets';
+import type { Authenticator } from '@sepia/shared/registry/client/authenticator';
+import type { Credentials } from '@sepia/shared/registry/client/token';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
 import { request } from 'undici';
+import { clientAuth, scopeOf } from './client-auth.ts';
 
 interface RegistryClientOptions {
   /** Base URL of the registry endpoint. */
   readonly url: string;
   /** Registry that the names belong to, sent as containerd sends it to a mirror. */
   readonly ns?: string | undefined;
+  /** What to do when nobody answers at `url`; ends the error message. */
+  readonly hint?: string;
+  /** Account at the registry, used once it asks for one. */
+  readonly credentials?: Credentials | undefined;
 }
 
 export interface PulledManifest {
@@ -38,10 +45,12 @@ const MAX_FRUITLESS = 4;
 export class RegistryClient {
   readonly #dispatcher: Dispatcher;
   readonly #options: RegistryClientOptions;
+  readonly #auth: Authenticator;
 
   constructor(deps: { readonly dispatcher: Dispatcher }, options: RegistryClientOptions) {
     this.#dispatcher = deps.dispatcher;
     this.#options = options;
+    this.#auth = clientAuth(deps, { url: options.url, credentials: options.credentials });
   }
 
   /** HEAD by tag, then GET by digest; the bytes match the digest. @throws {CodedError} what the registry answered, `DIGEST_MISMATCH` */
@@ -49,11 +58,16 @@ export class RegistryClient {
     const accept = { accept: `${MANIFEST_ACCEPT}, */*` };
     const head = isDigest(reference)
       ? undefined
-      : await this.#ask('HEAD', `/v2/${repository}/manifests/${reference}`, { headers: accept, signal });
+      : await this.#ask('HEAD', `/v2/${repository}/manifests/${reference}`, {
+          repository,
+          headers: accept,
+          signal,
+        });
     await head?.body.dump();
     const named = headerOf(head, 'docker-content-digest');
     const wanted = isDigest(reference) ? reference : named;
     const answer = await this.#ask('GET', `/v2/${repository}/manifests/${wanted ?? reference}`, {
+      repository,
       headers: accept,
       signal,
     });
@@ -110,10 +124,11 @@ export class RegistryClient {
 
   /** Uploads a blob unless the registry has it. @returns false if it was there */
   async pushBlob(repository: string, blob: BlobSource, signal?: AbortSignal): Promise<boolean> {
-    const head = await this.#raw('HEAD', `/v2/${repository}/blobs/${blob.digest}`, { signal });
+    const head = await this.#raw('HEAD', `/v2/${repository}/blobs/${blob.digest}`, { repository, signal });
     await head.body.dump();
     if (head.statusCode === 200) return false;
     const begun = await this.#ask('POST', `/v2/${repository}/blobs/uploads/`, {
+      repository,
       headers: { 'content-length': '0' },
       signal,
     });
@@ -126,7 +141,7 @@ export class RegistryClient {
     const target = new URL(location, `${this.#options.url}/v2/`);
     target.searchParams.set('digest', blob.digest);
     const headers = { 'content-length': String(blob.sizeBytes), 'content-type': 'application/octet-stream' };
-    const done = await this.#ask('PUT', target, { headers, body: blob.open(), signal });
+    const done = await this.#ask('PUT', target, { repository, headers, body: blob.open(), signal });
     await done.body.dump();
     return true;
   }
@@ -140,6 +155,7 @@ export class RegistryClient {
     signal?: AbortSignal,
   ): Promise<Digest> {
     const answer = await this.#ask('PUT', `/v2/${repository}/manifests/${reference}`, {
+      repository,
       headers: { 'content-type': mediaType },
       body: bytes,
       signal,
@@ -155,7 +171,11 @@ export class RegistryClient {
     signal: AbortSignal | undefined,
   ): Promise<AsyncIterable<Buffer>> {
     const headers: Record<string, string> = offset === 0 ? {} : { range: `bytes=${offset}-` };
-    const answer = await this.#ask('GET', `/v2/${repository}/blobs/${digest}`, { headers, signal });
+    const answer = await this.#ask('GET', `/v2/${repository}/blobs/${digest}`, {
+      repository,
+      headers,
+      signal,
+    });
     return skipping(answer.body as AsyncIterable<Buffer>, answer.statusCode === 206 ? 0 : offset);
   }
 
@@ -166,15 +186,37 @@ export class RegistryClient {
     throw await errorOf(this.#options.url, answer);
   }
 
+  /** Sends a request, once more with an account where the registry asks for one. */
   async #raw(method: Dispatcher.HttpMethod, path: string | URL, call: Call): Promise<Answer> {
     const url = new URL(path, this.#options.url);
     if (this.#options.ns !== undefined && (method === 'GET' || method === 'HEAD'))
       url.searchParams.set('ns', this.#options.ns);
+    const scope = scopeOf(call.repository, method);
+    const signal = call.signal ?? AbortSignal.timeout(HEADERS_TIMEOUT_MS);
+    const sent = await this.#auth.header(scope, signal);
+    const answer = await this.#send(method, url, call, sent);
+    if (answer.statusCode !== 401 || call.body instanceof Readable) return answer;
+    const next = await this.#auth.afterRefusal(scope, sent, answer.headers['www-authenticate'], signal);
+    if (next === undefined) return answer;
+    await answer.body.dump();
+    return await this.#send(method, url, call, next);
+  }
+
+  async #send(
+    method: Dispatcher.HttpMethod,
+    url: URL,
+    call: Call,
+    authorization: string | undefined,
+  ): Promise<Answer> {
     try {
       return await request(url, {
         method,
         dispatcher: this.#dispatcher,
-        headers: { ...call.headers, 'user-agent': 'sepia' },
+        headers: {
+          ...call.headers,
+          'user-agent': 'sepia',
+          ...(authorization === undefined ? {} : { authorization }),
+        },
         body: call.body ?? null,
         headersTimeout: HEADERS_TIMEOUT_MS,
         bodyTimeout: BODY_TIMEOUT_MS,
@@ -182,8 +224,9 @@ export class RegistryClient {
       });
     } catch (cause) {
       call.signal?.throwIfAborted();
+      const { hint } = this.#options;
       throw new CodedError('PEER_HTTP', {
-        message: `${url.origin} does not answer (${(cause as Error).message})`,
+        message: `${url.origin} does not answer (${(cause as Error).message})${hint === undefined ? '' : `; ${hint}`}`,
         cause,
       });
     }
@@ -191,6 +234,7 @@ export class RegistryClient {
 }
 
 interface Call {
+  readonly repository: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Readable | Uint8Array;
   readonly signal?: AbortSignal | undefined;
@@ -232,8 +276,10 @@ async function errorOf(url: string, answer: Answer): Promise<CodedError> {
     // Not an OCI error: the status must do.
   }
   const named = headerOf(answer, 'sepia-error') ?? '';
-  return new CodedError(isErrorCode(named) ? named : 'REQUEST_INVALID', {
-    message: `${url} answered ${text}`,
+  const code = isErrorCode(named) ? named : answer.statusCode === 401 ? 'AUTH_REQUIRED' : 'REQUEST_INVALID';
+  const hint = answer.statusCode === 401 ? '; give --user and --password-file, or run docker login' : '';
+  return new CodedError(code, {
+    message: `${url} answered ${text}${hint}`,
     detail: { status: answer.statusCode },
   });
 }

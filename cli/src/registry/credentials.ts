@@ -1,0 +1,70 @@
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { CodedError, systemCode } from '@sepia/shared/errors';
+import type { Credentials } from '@sepia/shared/registry/client/token';
+import type { Command } from 'commander';
+
+/** Flags of commands that speak to a registry which may want an account. */
+export interface CredentialFlags {
+  readonly user?: string;
+  readonly passwordFile?: string;
+}
+
+/** Adds `--user` and `--password-file`. The password is never an argument: those are public on a machine. */
+export function addCredentialOptions(command: Command): Command {
+  return command
+    .option('--user <name>', 'account at the registry (default: $SEPIA_USER, else what docker login stored)')
+    .option('--password-file <file>', 'file with its password (default: $SEPIA_PASSWORD)');
+}
+
+/**
+ * Credentials for `registry`, from the flags, `SEPIA_USER` and `SEPIA_PASSWORD`, or the `auths` of docker's
+ * config file; undefined where nothing is known. `registry`: the host[:port] that `docker login` was given.
+ * @throws {CodedError} `CONFIG_INVALID` that names the flag or file
+ */
+export function credentialsFor(
+  registry: string,
+  flags: CredentialFlags,
+  env: Readonly<Record<string, string | undefined>>,
+): Credentials | undefined {
+  const username = flags.user ?? env['SEPIA_USER'];
+  if (username !== undefined) {
+    const password =
+      flags.passwordFile === undefined ? env['SEPIA_PASSWORD'] : readPassword(flags.passwordFile);
+    if (password === undefined)
+      throw new CodedError('CONFIG_INVALID', {
+        message: `no password for ${username}: give --password-file or set SEPIA_PASSWORD`,
+      });
+    return { username, password };
+  }
+  return fromDockerConfig(registry, join(env['DOCKER_CONFIG'] ?? join(homedir(), '.docker'), 'config.json'));
+}
+
+function readPassword(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').replace(/\r?\n$/, '');
+  } catch (cause) {
+    throw new CodedError('CONFIG_INVALID', {
+      message: `--password-file: ${file} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
+  }
+}
+
+/** What `docker login` wrote without a credential helper; a file that is not there or of another form knows nothing. */
+function fromDockerConfig(registry: string, file: string): Credentials | undefined {
+  let auth: unknown;
+  try {
+    const { auths } = JSON.parse(readFileSync(file, 'utf8')) as {
+      auths?: Record<string, { auth?: unknown } | undefined>;
+    };
+    auth = (auths?.[registry] ?? auths?.[`http://${registry}`] ?? auths?.[`https://${registry}`])?.auth;
+  } catch {
+    return undefined;
+  }
+  if (typeof auth !== 'string') return undefined;
+  const text = Buffer.from(auth, 'base64').toString('utf8');
+  const colon = text.indexOf(':');
+  return colon < 1 ? undefined : { username: text.slice(0, colon), password: text.slice(colon + 1) };
+}

@@ -1,0 +1,115 @@
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { digestOf } from '@sepia/shared/digest';
+import { createDispatcher } from '@sepia/shared/http/sockets';
+import t, { type Test } from 'tap';
+import { credentialsFor } from '../../src/registry/credentials.ts';
+import { RegistryClient } from '../../src/registry/registry-client.ts';
+import { FakeRegistry } from '../support/fake-registry.ts';
+
+const ANNA = { username: 'anna', password: 'päss:word' };
+const BASIC = `Basic ${Buffer.from('anna:päss:word').toString('base64')}`;
+
+function unauthorized(response: ServerResponse, challenge: string): true {
+  response.writeHead(401, { 'www-authenticate': challenge }).end('{"errors":[{"code":"UNAUTHORIZED"}]}');
+  return true;
+}
+
+async function begin(t: Test, credentials: typeof ANNA | undefined) {
+  const registry = new FakeRegistry();
+  const url = await registry.start();
+  const dispatcher = createDispatcher();
+  t.teardown(async () => {
+    await dispatcher.destroy();
+    await registry.stop();
+  });
+  return { registry, url, client: new RegistryClient({ dispatcher }, { url, credentials }) };
+}
+
+async function pushAndPull(client: RegistryClient): Promise<Buffer> {
+  const bytes = randomBytes(1_000);
+  const blob = { digest: digestOf(bytes), sizeBytes: bytes.length };
+  await client.pushBlob('a/b', { ...blob, open: () => Readable.from([bytes]) });
+  const got: Buffer[] = [];
+  await client.pullBlob('a/b', blob, (chunk) => void got.push(chunk));
+  return Buffer.concat(got);
+}
+
+t.test('Basic: sent once the registry asks for it', async (t) => {
+  const { registry, client } = await begin(t, ANNA);
+  const seen: (string | undefined)[] = [];
+  registry.guard = (request, response) => {
+    seen.push(request.headers.authorization);
+    return request.headers.authorization === BASIC ? false : unauthorized(response, 'Basic realm="x"');
+  };
+  t.equal((await pushAndPull(client)).length, 1_000);
+  t.equal(seen[0], undefined, 'nothing is sent unasked');
+  t.ok(seen.slice(1).every((one) => one === BASIC));
+});
+
+t.test('Bearer: a token by scope, with the account at the token service', async (t) => {
+  const { registry, url, client } = await begin(t, ANNA);
+  const scopes: string[] = [];
+  registry.guard = (request: IncomingMessage, response) => {
+    const asked = new URL(request.url!, url);
+    if (asked.pathname === '/token') {
+      if (request.headers.authorization !== BASIC) return unauthorized(response, 'Basic realm="token"');
+      const scope = asked.searchParams.get('scope') ?? '';
+      scopes.push(scope);
+      response.end(JSON.stringify({ token: Buffer.from(scope).toString('hex'), expires_in: 300 }));
+      return true;
+    }
+    const needed = `repository:a/b:${request.method === 'GET' || request.method === 'HEAD' ? 'pull' : 'pull,push'}`;
+    if (request.headers.authorization === `Bearer ${Buffer.from(needed).toString('hex')}`) return false;
+    return unauthorized(response, `Bearer realm="${url}/token",service="s",scope="${needed}"`);
+  };
+  t.equal((await pushAndPull(client)).length, 1_000);
+  t.same([...new Set(scopes)].sort(), ['repository:a/b:pull', 'repository:a/b:pull,push']);
+});
+
+t.test('credentials do not follow a realm on another host without TLS', async (t) => {
+  const thief = new FakeRegistry();
+  const elsewhere = await thief.start();
+  t.teardown(() => thief.stop());
+  const { registry, client } = await begin(t, ANNA);
+  registry.guard = (_request, response) =>
+    unauthorized(response, `Bearer realm="${elsewhere}/token",service="s",scope="repository:a/b:pull"`);
+  await t.rejects(client.pullManifest('a/b', 'v1'), { code: 'AUTH_REQUIRED', message: /docker login/ });
+  t.equal(thief.requests.length, 0);
+});
+
+t.test('without an account the error says what to do', async (t) => {
+  const { registry, client } = await begin(t, undefined);
+  registry.guard = (_request, response) => unauthorized(response, 'Basic realm="x"');
+  await t.rejects(client.pullManifest('a/b', 'v1'), { code: 'AUTH_REQUIRED', message: /--user/ });
+});
+
+t.test('where credentials come from', async (t) => {
+  const dir = t.testdir({ password: 'from file\n' });
+  const passwordFile = join(dir, 'password');
+  t.same(credentialsFor('r:1', { user: 'u', passwordFile }, {}), { username: 'u', password: 'from file' });
+  t.same(credentialsFor('r:1', {}, { SEPIA_USER: 'u', SEPIA_PASSWORD: 'p' }), {
+    username: 'u',
+    password: 'p',
+  });
+  t.throws(() => credentialsFor('r:1', { user: 'u' }, {}), {
+    code: 'CONFIG_INVALID',
+    message: /--password-file/,
+  });
+  t.throws(() => credentialsFor('r:1', { user: 'u', passwordFile: join(dir, 'none') }, {}), {
+    code: 'CONFIG_INVALID',
+  });
+  const docker = join(dir, 'docker');
+  mkdirSync(docker);
+  const env = { DOCKER_CONFIG: docker };
+  t.equal(credentialsFor('r:1', {}, env), undefined, 'no file');
+  const auth = Buffer.from('anna:päss:word').toString('base64');
+  writeFileSync(join(docker, 'config.json'), JSON.stringify({ auths: { 'r:1': { auth } } }));
+  t.same(credentialsFor('r:1', {}, env), ANNA);
+  t.equal(credentialsFor('other:1', {}, env), undefined);
+  writeFileSync(join(docker, 'config.json'), 'no json');
+  t.equal(credentialsFor('r:1', {}, env), undefined);
+});
