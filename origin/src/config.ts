@@ -1,5 +1,5 @@
 import { CACHE_KEYS, COMMON_KEYS } from '@sepia/shared/config/member-keys';
-import { duration, hostPort } from '@sepia/shared/config/units';
+import { bytes, duration, hostPort } from '@sepia/shared/config/units';
 import { z } from 'zod';
 
 const DEADLINES = z
@@ -48,6 +48,7 @@ export const ORIGIN_CONFIG = z.strictObject({
     .max(100_000)
     .default(1_000)
     .describe('Upload sessions open at once; more are answered with 429.'),
+  'max-blob': bytes().prefault('1TiB').describe('Largest blob that a push may bring; more is 413.'),
   deadlines: DEADLINES.describe('How long things may take.'),
 });
 

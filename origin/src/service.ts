@@ -12,6 +12,7 @@ import { requireSigned } from '@sepia/shared/http/signed';
 import { createDispatcher } from '@sepia/shared/http/sockets';
 import { StopStack, startAll } from '@sepia/shared/lifecycle';
 import { createLogger, type Logger } from '@sepia/shared/log';
+import { MAX_BLOB_BYTES } from '@sepia/shared/metainfo/metainfo';
 import { Metrics } from '@sepia/shared/metrics';
 import { peerIdOf } from '@sepia/shared/names/peer-id';
 import { RecordStore } from '@sepia/shared/records/record-store';
@@ -169,7 +170,11 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   const manifests = new Manifests({ members, store, blobs, links, tags, replicator, upstreams, log, nowMs });
   const uploads = new Uploads(
     { selfId, store, links, replicator, upstreams, log, nowMs },
-    { maxOpen: config['max-uploads'], idleMs: deadlines['upload-idle'] },
+    {
+      maxOpen: config['max-uploads'],
+      idleMs: deadlines['upload-idle'],
+      maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
+    },
   );
   stops.push('uploads', async () => await uploads.stop());
 

@@ -19,6 +19,13 @@ const LIMITS = z
       .max(100_000)
       .default(512)
       .describe('Requests with a blob in their body at once; more are answered with 429.'),
+    'requests-per-second': z
+      .number()
+      .int()
+      .min(0)
+      .max(1_000_000)
+      .default(2_000)
+      .describe('Requests per second of one client address; more wait a little, then get 429. 0: no limit.'),
     'manifest-cache': bytes().prefault('64MiB').describe('Memory for manifests by digest.'),
     'upload-idle': duration()
       .prefault('60s')

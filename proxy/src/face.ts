@@ -13,6 +13,7 @@ import { readBlob, refuseDelete } from './http/blobs.ts';
 import { putManifest, readManifest } from './http/manifests.ts';
 import { OWN_VERSION, pageRoutes } from './http/page.ts';
 import { PushGate } from './http/push-gate.ts';
+import { admitByRate } from './http/rate-gate.ts';
 import { listTags } from './http/tags.ts';
 import { appendUpload, cancelUpload, finishUpload, startUpload, uploadStatus } from './http/uploads.ts';
 import type { Origins } from './net/origins.ts';
@@ -49,6 +50,7 @@ export function createFace(parts: FaceParts): Face {
     { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },
     { idleMs: config.limits['upload-idle'] },
   );
+  const admit = admitByRate({ nowMs }, { perSecond: config.limits['requests-per-second'] });
   const verifier = new CallVerifier(parts.clusterKey);
   const own = (): OwnStatus => ({
     id: parts.id,
@@ -101,7 +103,7 @@ export function createFace(parts: FaceParts): Face {
         write,
       };
       return createRegistryApp(
-        { log, onRequest: metrics.base.onRequest, upstreams, handlers, member, other },
+        { log, onRequest: metrics.base.onRequest, upstreams, handlers, member, admit, other },
         { defaultUpstream },
       );
     },

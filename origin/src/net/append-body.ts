@@ -9,7 +9,11 @@ const GATHER_BYTES = 256 * 1024;
  * Appends a request's body to an upload, as fast as the disk takes it. What came before a cut is stored.
  * @throws {CodedError} `UPLOAD_INVALID` when the body is cut, `REQUEST_TOO_LARGE`, `DISK_FULL`
  */
-export async function appendBody(file: UploadFile, body: AsyncIterable<Uint8Array>): Promise<void> {
+export async function appendBody(
+  file: UploadFile,
+  body: AsyncIterable<Uint8Array>,
+  maxBytes: number = MAX_BLOB_BYTES,
+): Promise<void> {
   const buffer = Buffer.allocUnsafe(GATHER_BYTES);
   let fill = 0;
   const flush = async (): Promise<void> => {
@@ -28,7 +32,11 @@ export async function appendBody(file: UploadFile, body: AsyncIterable<Uint8Arra
       throw new CodedError('UPLOAD_INVALID', { message: 'the body was cut', detail, cause: next.cause });
     }
     const chunk: Uint8Array = next.value;
-    if (file.offset + fill + chunk.length > MAX_BLOB_BYTES) throw new CodedError('REQUEST_TOO_LARGE');
+    if (file.offset + fill + chunk.length > maxBytes)
+      throw new CodedError('REQUEST_TOO_LARGE', {
+        message: `blob is larger than ${maxBytes} bytes (max-blob of the origins)`,
+        detail: { maxBytes },
+      });
     if (fill + chunk.length > GATHER_BYTES) await flush();
     if (chunk.length >= GATHER_BYTES) await file.append(chunk);
     else {

@@ -32,18 +32,24 @@ interface UploadsDeps {
   readonly nowMs: () => number;
 }
 
+interface UploadsOptions {
+  readonly maxOpen: number;
+  readonly idleMs: number;
+  readonly maxBlobBytes: number;
+}
+
 /**
  * Upload sessions of this stager. A session lives in this process alone: its id names the stager, so that any
  * proxy finds it, and it is gone with it (`UPLOAD_UNKNOWN`: the push begins again).
  */
 export class Uploads {
   readonly #deps: UploadsDeps;
-  readonly #options: { readonly maxOpen: number; readonly idleMs: number };
+  readonly #options: UploadsOptions;
   readonly #sessions = new Map<string, Session>();
   readonly #sweep: NodeJS.Timeout;
   #oneGo = 0;
 
-  constructor(deps: UploadsDeps, options: { readonly maxOpen: number; readonly idleMs: number }) {
+  constructor(deps: UploadsDeps, options: UploadsOptions) {
     this.#deps = deps;
     this.#options = options;
     this.#sweep = setInterval(() => void this.#dropIdle(), Math.min(SWEEP_MS, options.idleMs));
@@ -76,7 +82,7 @@ export class Uploads {
   async append(id: string, body: AsyncIterable<Uint8Array>, start: number | undefined): Promise<number> {
     return await this.#exclusive(id, async (session) => {
       this.#checkStart(session, start);
-      await appendBody(session.file, body);
+      await appendBody(session.file, body, this.#options.maxBlobBytes);
       return session.file.offset;
     });
   }
@@ -90,7 +96,7 @@ export class Uploads {
   ): Promise<{ sizeBytes: number }> {
     return await this.#exclusive(id, async (session) => {
       this.#checkStart(session, start);
-      await appendBody(session.file, body);
+      await appendBody(session.file, body, this.#options.maxBlobBytes);
       try {
         return await this.#commit(session.file, {
           upstream: session.upstream,
@@ -112,7 +118,7 @@ export class Uploads {
     this.#oneGo += 1;
     const file = await this.#deps.store.createUpload(`put-${randomBytes(12).toString('hex')}`);
     try {
-      await appendBody(file, body);
+      await appendBody(file, body, this.#options.maxBlobBytes);
       return await this.#commit(file, name);
     } finally {
       this.#oneGo -= 1;

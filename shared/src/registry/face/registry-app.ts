@@ -53,6 +53,8 @@ interface RegistryAppDeps {
   readonly handlers: RegistryHandlers;
   /** The upstream that a verified member names, undefined for ordinary clients; see {@link memberUpstream}. */
   readonly member?: (ctx: Context) => string | undefined;
+  /** Asked before a request of an ordinary client is answered; may wait or throw. */
+  readonly admit?: (ctx: Context) => Promise<void>;
   /** Runs for every path outside `/v2`; 404 without it. */
   readonly other?: Middleware;
 }
@@ -84,6 +86,7 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
     const route = routeOf(ctx);
     (ctx.state as RequestState).route = route.type;
     const memberUpstream = deps.member?.(ctx);
+    if (memberUpstream === undefined) await deps.admit?.(ctx);
     if (route.type === 'base') return answerBase(ctx);
     if (route.type === 'catalog')
       throw new CodedError('ROUTE_UNKNOWN', { message: 'the catalog is not served' });
