@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { checkConfig } from '../config/load.ts';
 import { MEMBER_ID } from '../config/member-keys.ts';
-import { baseUrl, duration, hostPort } from '../config/units.ts';
+import { baseUrl, duration, hostPort, proxyUrl } from '../config/units.ts';
 import { CodedError, systemCode } from '../errors.ts';
 
 const TAG_POLICY = z.strictObject({
@@ -30,6 +30,9 @@ export const UPSTREAM_SCHEMA = z
       .describe('none: Sepia is the source of truth. pull-through: read from url.'),
     insecure: z.boolean().default(false).describe('Do not check its certificate.'),
     ca: z.string().optional().describe('PEM file of certificates trusted for it.'),
+    proxy: proxyUrl()
+      .optional()
+      .describe('HTTP proxy on the way to it; without it the registry is called directly.'),
     tags: TAG_POLICY.prefault({}).describe('Freshness of its tags.'),
     'max-connections': z
       .number()

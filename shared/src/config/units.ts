@@ -92,3 +92,10 @@ export function isBaseUrl(text: string): boolean {
     url.hash === ''
   );
 }
+
+/** Config value: an HTTP proxy, `http://host:port`. It carries no account: the cluster document holds no secrets. */
+export function proxyUrl(): z.ZodType<string> {
+  return z.string().refine((text) => isBaseUrl(text) && text.startsWith('http:'), {
+    error: () => 'is not an HTTP proxy; write http://host:port, without user and password',
+  });
+}

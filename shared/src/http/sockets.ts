@@ -1,6 +1,6 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { getCACertificates } from 'node:tls';
-import { Agent, type Dispatcher } from 'undici';
+import { Agent, type Dispatcher, ProxyAgent } from 'undici';
 
 /** Largest request header block taken, in bytes. */
 export const MAX_HEADER_BYTES = 32 * 1024;
@@ -30,23 +30,27 @@ interface ClientSocketOptions {
   /** PEM certificates trusted beside the system's. */
   readonly ca?: string;
   readonly insecure?: boolean;
+  /** HTTP proxy through which every request goes, by CONNECT: `http://host:port`. */
+  readonly proxy?: string;
 }
 
 /** The one place where this process's HTTP clients get their sockets. Header and body timeouts are set per call. */
-export function createDispatcher(options: ClientSocketOptions = {}): Agent {
-  return new Agent({
+export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher {
+  const tls = {
+    timeout: options.connectTimeoutMs ?? 3_000,
+    ...(options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }),
+    ...(options.insecure === true ? { rejectUnauthorized: false } : {}),
+  };
+  const common = {
     connections: options.connections ?? 64,
-    connect: {
-      timeout: options.connectTimeoutMs ?? 3_000,
-      ...(options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }),
-      ...(options.insecure === true ? { rejectUnauthorized: false } : {}),
-    },
     keepAliveTimeout: CLIENT_KEEP_ALIVE_MS,
     keepAliveMaxTimeout: CLIENT_KEEP_ALIVE_MS,
     headersTimeout: 0,
     bodyTimeout: 0,
     pipelining: 1,
-  });
+  };
+  if (options.proxy === undefined) return new Agent({ ...common, connect: tls });
+  return new ProxyAgent({ ...common, uri: options.proxy, requestTls: tls, proxyTunnel: true });
 }
 
 export type { Dispatcher };

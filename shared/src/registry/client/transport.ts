@@ -18,6 +18,7 @@ interface TransportDeps {
   readonly credentials: Credentials | undefined;
   readonly ca: string | undefined;
   readonly insecure: boolean;
+  readonly proxy: string | undefined;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -65,6 +66,7 @@ export class Transport {
       connectTimeoutMs: options.connectTimeoutMs,
       insecure: deps.insecure,
       ...(deps.ca === undefined ? {} : { ca: deps.ca }),
+      ...(deps.proxy === undefined ? {} : { proxy: deps.proxy }),
     });
     const shared = {
       dispatcher,

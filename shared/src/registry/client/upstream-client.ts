@@ -74,6 +74,7 @@ export class UpstreamClient {
         credentials: deps.credentials,
         ca,
         insecure: upstream.insecure,
+        proxy: upstream.proxy,
         log: deps.log,
         nowMs: deps.nowMs,
       },
