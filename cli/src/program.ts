@@ -7,6 +7,7 @@ import { addPush } from './commands/push.ts';
 import { addRoles } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
 import { addStatus } from './commands/status.ts';
+import { addTag } from './commands/tag.ts';
 import { addUp } from './commands/up.ts';
 
 /** The `sepia` command line. Bad usage ends the process with exit 2 and one line. */
@@ -22,6 +23,7 @@ export function buildProgram(): Command {
   addPull(program);
   addPush(program);
   addPreheat(program);
+  addTag(program);
   addStatus(program);
   addSimulate(program);
   addConfig(program);

@@ -26,6 +26,7 @@ import type { OriginConfig } from './config.ts';
 import { Health } from './core/health.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
+import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
 import { Blobs } from './net/blobs.ts';
 import { Fetches } from './net/fetches.ts';
@@ -214,6 +215,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
   uploadRoutes(router, { uploads, links, upstreams, stopping: stopping.signal });
+  tagRoutes(router, { tags, manifests, upstreams });
   recordRoutes(router, { cluster, records, links, tags, manifests, upstreams, status });
 
   const app = createApp({ log, onRequest: metrics.onRequest });

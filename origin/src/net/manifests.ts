@@ -7,6 +7,7 @@ import { isManifestType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared
 import type { Reference } from '@sepia/shared/registry/route';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
 import { decideTag, staleAge } from '../core/tag-policy.ts';
+import type { TagRecord } from '../core/tag-record.ts';
 import type { Blobs } from './blobs.ts';
 import type { BlobName } from './fetch-parts.ts';
 import type { LinkEntry, Links } from './links.ts';
@@ -14,7 +15,7 @@ import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { H_HOP, type Members, repositoryQuery } from './members.ts';
 import { missingLinks } from './missing-links.ts';
 import type { Replicator } from './replicator.ts';
-import { isQuorumProblem, type TagName, type TagRecord, type Tags } from './tags.ts';
+import { isQuorumProblem, type TagName, type Tags } from './tags.ts';
 import { readOnly } from './uploads.ts';
 import { isPassing, upstreamError } from './upstream-failure.ts';
 import type { Upstreams } from './upstreams.ts';
@@ -98,8 +99,10 @@ export class Manifests {
       { ...name, digest, sizeBytes: bytes.length, mediaType },
       ...descriptorLinks(name, needed),
     ]);
-    if (reference.kind === 'tag')
-      await tags.move({ ...name, tag: reference.tag }, digest, upstreams.tagRules(name.upstream));
+    if (reference.kind === 'tag') {
+      const tagName = { ...name, tag: reference.tag };
+      await tags.move(tagName, digest, upstreams.tagRules(tagName), 'push');
+    }
     const stored = { digest, mediaType, bytes };
     this.#cache.put(stored);
     return stored;
@@ -107,7 +110,7 @@ export class Manifests {
 
   async #byTag(name: TagName, hop: boolean): Promise<ManifestAnswer> {
     const { tags, upstreams, nowMs } = this.#deps;
-    const rules = upstreams.tagRules(name.upstream);
+    const rules = upstreams.tagRules(name);
     let record: TagRecord | undefined;
     try {
       record = await tags.read(name);
@@ -158,7 +161,7 @@ export class Manifests {
   async #revalidate(name: TagName, record: TagRecord | undefined): Promise<ManifestAnswer> {
     const { upstreams, nowMs, tags, log } = this.#deps;
     const client = upstreams.client(name.upstream)!;
-    const rules = upstreams.tagRules(name.upstream);
+    const rules = upstreams.tagRules(name);
     const staleSeconds = staleAge(record, rules, nowMs());
     const signal = AbortSignal.timeout(staleSeconds === undefined ? ASK_MS : REVALIDATE_MS);
     const reference = { kind: 'tag', tag: name.tag } as const;
@@ -166,13 +169,14 @@ export class Manifests {
       if (record !== undefined) {
         const head = await client.headManifest({ repository: name.repository, reference }, signal);
         if (head.digest === record.digest) {
-          await this.#moveTag(name, record.digest);
-          return await this.#byDigest({ ...name, digest: record.digest });
+          const held = await this.#moveTag(name, record.digest);
+          return await this.#byDigest({ ...name, digest: held });
         }
       }
       const manifest = await client.getManifest({ repository: name.repository, reference }, signal);
       await this.#keep(name, manifest);
-      await this.#moveTag(name, manifest.digest);
+      const held = await this.#moveTag(name, manifest.digest);
+      if (held !== manifest.digest) return await this.#byDigest({ ...name, digest: held });
       return { digest: manifest.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     } catch (thrown) {
       const error = upstreamError(thrown, name.upstream);
@@ -200,17 +204,18 @@ export class Manifests {
     }
   }
 
-  /** In pull-through the upstream's answer counts, also when the register has no quorum now. */
-  async #moveTag(name: TagName, digest: Digest): Promise<void> {
-    const rules = this.#deps.upstreams.tagRules(name.upstream);
+  /**
+   * Notes what the upstream says; returns what the tag points at then (its policy may hold it where it was). In
+   * pull-through the upstream's answer counts, also when the register has no quorum now.
+   */
+  async #moveTag(name: TagName, digest: Digest): Promise<Digest> {
+    const { tags, upstreams, log } = this.#deps;
     try {
-      await this.#deps.tags.move(name, digest, rules);
+      return (await tags.move(name, digest, upstreams.tagRules(name), 'revalidate')).digest;
     } catch (error) {
       if (!isQuorumProblem(error)) throw error;
-      this.#deps.log.warn(
-        { tag: name.tag, repository: name.repository },
-        'tag not written: too few origins answer',
-      );
+      log.warn({ tag: name.tag, repository: name.repository }, 'tag not written: too few origins answer');
+      return digest;
     }
   }
 

@@ -6,14 +6,18 @@ import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
 import { parseRegisterReply } from '@sepia/shared/records/acceptor-store';
 import { type RecordStore, tagKey } from '@sepia/shared/records/record-store';
 import type { RegisterReply, RegisterRequest } from '@sepia/shared/records/register';
-import { RegisterClient } from '@sepia/shared/records/register-client';
-import { mayMove, type TagFacts, type TagRules } from '../core/tag-policy.ts';
+import { RegisterClient, type RegisterClientDeps, settledValue } from '@sepia/shared/records/register-client';
+import { mayMove, type TagMover, type TagRules } from '../core/tag-policy.ts';
+import {
+  moved,
+  recordOf,
+  restored,
+  type TagMoveKind,
+  type TagRecord,
+  type TagState,
+  takenAway,
+} from '../core/tag-record.ts';
 import { type Members, QUICK_MS, repositoryQuery } from './members.ts';
-
-/** Value of a tag's register. */
-export interface TagRecord extends TagFacts {
-  readonly digest: Digest;
-}
 
 /** A tag of a repository of an upstream. */
 export interface TagName {
@@ -26,8 +30,8 @@ const MAX_TAGS = 100_000;
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
 const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
 
-interface TagsDeps {
-  readonly members: Members;
+interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
+  readonly members: Pick<Members, 'selfId' | 'placement' | 'json'>;
   readonly records: RecordStore;
   readonly nowMs: () => number;
 }
@@ -42,8 +46,10 @@ export class Tags {
     this.#registers = new RegisterClient(
       {
         transport: async (id, request, signal) => await this.#send(id, request, signal),
-        chance: () => randomInt(2 ** 32) / 2 ** 32,
+        chance: deps.chance ?? (() => randomInt(2 ** 32) / 2 ** 32),
         nowMs: deps.nowMs,
+        ...(deps.delay === undefined ? {} : { delay: deps.delay }),
+        ...(deps.incarnation === undefined ? {} : { incarnation: deps.incarnation }),
       },
       { proposerId: deps.members.selfId, ...REGISTER_OPTIONS },
     );
@@ -51,24 +57,46 @@ export class Tags {
 
   /** Quorum read. @throws `QUORUM_LOST`, `CONFLICT` */
   async read(name: TagName): Promise<TagRecord | undefined> {
-    return await this.#registers.read<TagRecord>(keyOf(name), this.#owners(name));
+    return recordOf(await this.state(name));
   }
 
-  /** Points a tag at a digest. @throws `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT` */
-  async move(name: TagName, digest: Digest, rules: TagRules): Promise<void> {
-    const next: TagRecord = { digest, checkedAtMs: this.#deps.nowMs() };
-    await this.#registers.change<TagRecord>(keyOf(name), this.#owners(name), (current) => {
-      if (mayMove(current?.digest, digest, rules)) return next;
+  /** As {@link read}, with the tag's history; also of one that was taken away. */
+  async state(name: TagName): Promise<TagState | undefined> {
+    return await this.#registers.read<TagState>(keyOf(name), this.#owners(name));
+  }
+
+  /**
+   * Points a tag at a digest and returns what it points at then: another one if the policy lets a `revalidate` not
+   * move it. @throws `TAG_IMMUTABLE` (`push`, `set`), `QUORUM_LOST`, `CONFLICT`
+   */
+  async move(name: TagName, digest: Digest, rules: TagRules, mover: TagMover): Promise<TagRecord> {
+    const move = { digest, atMs: this.#deps.nowMs(), how: mover, by: this.#deps.members.selfId };
+    const state = await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) => {
+      if (mayMove(current?.digest, digest, rules, mover)) return moved(current, move);
+      if (mover === 'revalidate') return current;
       throw new CodedError('TAG_IMMUTABLE', { detail: { tag: name.tag, digest: current?.digest } });
     });
+    return recordOf(state)!;
   }
 
-  /** The upstream does not have the tag any more. A newer revalidation by somebody else stays. */
-  async drop(name: TagName, seen: TagRecord): Promise<void> {
-    await this.#registers.change<TagRecord>(keyOf(name), this.#owners(name), (current) =>
-      current !== undefined && current.digest === seen.digest && current.checkedAtMs <= seen.checkedAtMs
-        ? undefined
-        : current,
+  /** The upstream does not have the tag any more. A newer revalidation by somebody else stays: false then. */
+  async drop(name: TagName, seen: TagRecord): Promise<boolean> {
+    return await this.#takeAway(
+      name,
+      'delete',
+      (current) => current.digest === seen.digest && current.checkedAtMs <= seen.checkedAtMs,
+    );
+  }
+
+  /** Takes a tag away; false if it was not there. Its history stays. */
+  async remove(name: TagName, how: Extract<TagMoveKind, 'delete' | 'purge'>): Promise<boolean> {
+    return await this.#takeAway(name, how, () => true);
+  }
+
+  /** Puts the state of a backup back, unless something later is there. */
+  async restore(name: TagName, backup: TagState): Promise<void> {
+    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
+      restored(current, backup),
     );
   }
 
@@ -80,7 +108,7 @@ export class Tags {
     for await (const key of registers.keys(prefix)) {
       if (found.length >= MAX_TAGS) break;
       const { value } = await registers.state(key);
-      if (value !== undefined && value !== null) found.push(key.slice(prefix.length));
+      if (recordOf(settledValue<TagState>(key, value)) !== undefined) found.push(key.slice(prefix.length));
     }
     return found;
   }
@@ -104,6 +132,21 @@ export class Tags {
         detail: { owners },
       });
     return [...new Set(good.flatMap((one) => one.value))].sort(byBytes);
+  }
+
+  async #takeAway(
+    name: TagName,
+    how: Extract<TagMoveKind, 'delete' | 'purge'>,
+    isMeant: (current: TagRecord) => boolean,
+  ): Promise<boolean> {
+    const move = { atMs: this.#deps.nowMs(), how, by: this.#deps.members.selfId };
+    let isTaken = false;
+    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) => {
+      const record = recordOf(current);
+      isTaken = record !== undefined && isMeant(record);
+      return isTaken ? takenAway(current, move) : current;
+    });
+    return isTaken;
   }
 
   #owners(name: TagName): readonly string[] {

@@ -3,7 +3,7 @@ import type { Cluster, ClusterUpstream } from '@sepia/shared/cluster/cluster';
 import { CodedError, systemCode } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
 import { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
-import { defaultPolicy, type TagRules } from '../core/tag-policy.ts';
+import { TagPolicies, type TagRules } from '../core/tag-policy.ts';
 
 interface UpstreamsDeps {
   readonly cluster: Cluster;
@@ -18,6 +18,7 @@ interface UpstreamsDeps {
 export class Upstreams {
   readonly #cluster: Cluster;
   readonly #clients = new Map<string, UpstreamClient>();
+  readonly #policies = new Map<string, TagPolicies>();
 
   /** @throws {CodedError} `CONFIG_INVALID` for credentials without upstream or an unreadable password file */
   constructor(deps: UpstreamsDeps, options: { readonly progressMs: number }) {
@@ -55,14 +56,14 @@ export class Upstreams {
     return this.#clients.get(name);
   }
 
-  tagRules(name: string): TagRules {
-    const { mode, tags } = this.get(name);
-    return {
-      mode,
-      policy: tags.policy ?? defaultPolicy(mode),
-      ttlMs: tags.ttl,
-      staleLimitMs: tags['stale-limit'],
-    };
+  /** What holds for a tag. @throws {CodedError} `UPSTREAM_UNKNOWN` */
+  tagRules(name: { readonly upstream: string; readonly repository: string; readonly tag: string }): TagRules {
+    let policies = this.#policies.get(name.upstream);
+    if (policies === undefined) {
+      policies = new TagPolicies(this.get(name.upstream));
+      this.#policies.set(name.upstream, policies);
+    }
+    return policies.rulesOf(name.repository, name.tag);
   }
 
   async close(): Promise<void> {

@@ -7,7 +7,14 @@ import { FetchPlan } from '../../src/core/fetch-plan.ts';
 import { errorWeight, retryDelayMs } from '../../src/core/fetch-retry.ts';
 import { Health } from '../../src/core/health.ts';
 import { decideLinked, locate } from '../../src/core/quorum.ts';
-import { decideTag, defaultPolicy, mayMove, staleAge, type TagRules } from '../../src/core/tag-policy.ts';
+import {
+  decideTag,
+  defaultPolicy,
+  mayMove,
+  setFault,
+  staleAge,
+  type TagRules,
+} from '../../src/core/tag-policy.ts';
 
 const MIB = 1024 * 1024;
 
@@ -289,10 +296,20 @@ t.test('tag policies', (t) => {
   t.equal(staleAge(facts, rules, 2_000), 1);
   t.equal(staleAge(facts, rules, 2_001), undefined);
   t.equal(staleAge(facts, rules, 0), 0);
-  t.equal(mayMove('a', 'b', rules), true);
-  t.equal(mayMove('a', 'b', { ...rules, policy: 'immutable' }), false);
-  t.equal(mayMove('a', 'a', { ...rules, policy: 'immutable' }), true);
-  t.equal(mayMove(undefined, 'a', { ...rules, policy: 'immutable' }), true);
+  const mutable = { ...rules, policy: 'mutable' } as const;
+  t.equal(decideTag(facts, mutable, 1_001), 'ask-upstream', 'mutable never trusts its record alone');
+  t.equal(decideTag(facts, { ...mutable, mode: 'none' }, 9e9), 'answer');
+  for (const mover of ['push', 'set', 'revalidate'] as const) {
+    const immutable = { ...rules, policy: 'immutable' } as const;
+    t.equal(mayMove('a', 'b', rules, mover), true);
+    t.equal(mayMove('a', 'b', immutable, mover), false);
+    t.equal(mayMove('a', 'a', immutable, mover), true);
+    t.equal(mayMove(undefined, 'a', immutable, mover), true);
+    t.equal(mayMove('a', 'b', { ...rules, policy: 'pinned' }, mover), mover !== 'revalidate');
+  }
+  t.equal(setFault({ ...rules, mode: 'none', policy: 'mutable' }), undefined);
+  t.equal(setFault({ ...rules, policy: 'pinned' }), undefined);
+  t.match(setFault(rules), /follows the upstream/);
   t.equal(defaultPolicy('none'), 'mutable');
   t.equal(defaultPolicy('pull-through'), 'revalidate');
   t.end();

@@ -2,19 +2,9 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { checkConfig } from '../config/load.ts';
 import { MEMBER_ID } from '../config/member-keys.ts';
-import { baseUrl, duration, hostPort, proxyUrl } from '../config/units.ts';
+import { baseUrl, hostPort, proxyUrl } from '../config/units.ts';
 import { CodedError, systemCode } from '../errors.ts';
-
-const TAG_POLICY = z.strictObject({
-  policy: z
-    .enum(['mutable', 'revalidate', 'immutable', 'pinned'])
-    .optional()
-    .describe('Freshness of tags; default mutable for mode none, revalidate else.'),
-  ttl: duration().prefault('60s').describe('How long a revalidated tag is believed.'),
-  'stale-limit': duration()
-    .prefault('24h')
-    .describe('How old a tag may be served while the upstream does not answer.'),
-});
+import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
 
 /** One registry that the cluster fronts. */
 export const UPSTREAM_SCHEMA = z
@@ -33,7 +23,7 @@ export const UPSTREAM_SCHEMA = z
     proxy: proxyUrl()
       .optional()
       .describe('HTTP proxy on the way to it; without it the registry is called directly.'),
-    tags: TAG_POLICY.prefault({}).describe('Freshness of its tags.'),
+    tags: TAG_POLICIES.prefault({}).describe('Freshness of its tags.'),
     'max-connections': z
       .number()
       .int()
@@ -45,7 +35,8 @@ export const UPSTREAM_SCHEMA = z
   .refine((one) => (one.mode === 'none') === (one.url === undefined), {
     message: 'mode none has no url, every other mode needs one',
     path: ['url'],
-  });
+  })
+  .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx));
 
 const MEMBER_SCHEMA = z.strictObject({
   id: z.string().regex(MEMBER_ID, 'is not an id'),

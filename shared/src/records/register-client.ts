@@ -248,6 +248,11 @@ export class RegisterClient {
   }
 }
 
+/** The value within what an acceptor keeps of a register (it need not be chosen). @throws `DISK_FORMAT` */
+export function settledValue<T>(key: string, found: RegisterValue): T | undefined {
+  return parseEnvelope(key, found).value as T | undefined;
+}
+
 function envelope(value: RegisterValue, recent: readonly string[]): Envelope {
   return { v: 1, ...(value === undefined ? {} : { value }), recent: recent.slice(-RECENT_CHANGES) };
 }

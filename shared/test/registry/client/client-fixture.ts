@@ -36,7 +36,7 @@ export function clientOf(t: Teardown, url: string, setup: ClientSetup = {}): Ups
     hosts: ['fake'],
     mode: 'pull-through',
     insecure: false,
-    tags: { ttl: 60_000, 'stale-limit': 86_400_000 },
+    tags: { ttl: 60_000, 'stale-limit': 86_400_000, overrides: [] },
     'max-connections': 8,
     ...setup.upstream,
   };

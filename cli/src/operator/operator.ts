@@ -1,0 +1,150 @@
+import { readFileSync } from 'node:fs';
+import { Cluster, shardKey } from '@sepia/shared/cluster/cluster';
+import { loadClusterDocument } from '@sepia/shared/cluster/document';
+import { besideConfig, readClusterKey } from '@sepia/shared/config/load';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import { InternalClient, type InternalRequest } from '@sepia/shared/http/client';
+import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
+import { type ResolvedName, resolveName } from '@sepia/shared/names/upstream-name';
+import type { Command } from 'commander';
+import { parse } from 'yaml';
+import { parseImageReference } from '../registry/image-reference.ts';
+import { readClusterFile } from '../up/cluster-file.ts';
+
+/** How a command finds the cluster: the file of `sepia up`, or document and key by name. */
+export interface OperatorFlags {
+  readonly cluster: string;
+  readonly clusterDocument?: string;
+  readonly clusterKeyFile?: string;
+}
+
+export type OperatorCall = Omit<InternalRequest, 'url' | 'headersTimeoutMs' | 'body'> & {
+  readonly json?: unknown;
+  readonly headersTimeoutMs?: number;
+};
+
+/** A name of the command line with the upstream that it belongs to. */
+export interface OperatorName extends ResolvedName {
+  /** Tag or digest. */
+  readonly reference: string;
+}
+
+const CALL_MS = 30_000;
+
+/** The options by which every operator's command finds its cluster. */
+export function operatorOptions(command: Command): Command {
+  return command
+    .option('--cluster <file>', 'cluster.json of "sepia up"', './sepia-data/cluster.json')
+    .option('--cluster-document <file>', 'cluster document, where there is no cluster.json')
+    .option('--cluster-key-file <file>', 'cluster key, where there is no cluster.json');
+}
+
+/** Signed calls of an operator to the origins of a cluster. Close it. */
+export class Operator {
+  readonly cluster: Cluster;
+  readonly #client: InternalClient;
+  readonly #dispatcher: Dispatcher;
+
+  constructor(cluster: Cluster, clusterKey: Uint8Array) {
+    this.cluster = cluster;
+    this.#dispatcher = createDispatcher({ connectTimeoutMs: 2_000 });
+    this.#client = new InternalClient({
+      dispatcher: this.#dispatcher,
+      clusterKey,
+      memberId: 'operator',
+      nowMs: () => Date.now(),
+    });
+  }
+
+  /** @throws {CodedError} `CONFIG_INVALID` that names the file */
+  static open(flags: OperatorFlags): Operator {
+    const { clusterDocument, clusterKeyFile } = flags;
+    if ((clusterDocument === undefined) !== (clusterKeyFile === undefined))
+      throw new CodedError('CONFIG_INVALID', {
+        message: '--cluster-document and --cluster-key-file belong together',
+      });
+    const files =
+      clusterDocument === undefined
+        ? filesOf(flags.cluster)
+        : { document: clusterDocument, key: clusterKeyFile! };
+    return new Operator(new Cluster(loadClusterDocument(files.document)), readClusterKey(files.key));
+  }
+
+  get originIds(): string[] {
+    return this.cluster.members('origin').map((member) => member.id);
+  }
+
+  /** Upstream, repository and reference of `[HOST/]REPOSITORY[:TAG|@DIGEST]`. @throws `UPSTREAM_UNKNOWN`, `REQUEST_INVALID` */
+  nameOf(text: string): OperatorName {
+    const { host, repository, reference } = parseImageReference(text);
+    const name = host === undefined ? repository : `${host}/${repository}`;
+    const known = resolveName(
+      { ns: host, name, defaultUpstream: this.cluster.defaultUpstream },
+      this.cluster.upstreams,
+    );
+    return { ...known, reference };
+  }
+
+  /** A call to one origin, JSON both ways. @throws what the origin names, `PEER_HTTP` if it does not answer */
+  async ask<T>(id: string, call: OperatorCall): Promise<T> {
+    const url = this.cluster.member(id).urls[0]!;
+    return await this.#client.json<T>({ headersTimeoutMs: CALL_MS, ...call, url });
+  }
+
+  /** A call to the first owner of a repository that answers. */
+  async askOwner<T>(name: ResolvedName, call: OperatorCall): Promise<T> {
+    let last: unknown;
+    for (const id of this.cluster.origins(shardKey(name.upstream, name.repository)).order) {
+      try {
+        return await this.ask<T>(id, call);
+      } catch (error) {
+        if (!isCoded(error) || (!error.facts.retryable && error.code !== 'INTERNAL')) throw error;
+        last = error;
+      }
+    }
+    throw last;
+  }
+
+  /** The same call to all origins at once. */
+  async askAll<T>(call: OperatorCall): Promise<{ id: string; answer?: T; error?: unknown }[]> {
+    return await Promise.all(
+      this.originIds.map(async (id) => {
+        try {
+          return { id, answer: await this.ask<T>(id, call) };
+        } catch (error) {
+          return { id, error };
+        }
+      }),
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.#dispatcher.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** `upstream=…&repository=…` and more, escaped. */
+export function nameQuery(name: ResolvedName, more: Readonly<Record<string, string>> = {}): string {
+  return new URLSearchParams({ upstream: name.upstream, repository: name.repository, ...more }).toString();
+}
+
+/** Document and key of a cluster of `sepia up`: its members' configs name them. */
+function filesOf(clusterFile: string): { document: string; key: string } {
+  const config = readClusterFile(clusterFile).origins[0]?.config ?? '';
+  try {
+    const keys = parse(readFileSync(config, 'utf8')) as Record<string, string>;
+    return {
+      document: besideConfig(config, keys['cluster-document']!),
+      key: besideConfig(config, keys['cluster-key-file']!),
+    };
+  } catch (cause) {
+    throw new CodedError('CONFIG_INVALID', {
+      message: `${clusterFile}: the config ${config} of its first origin cannot be read`,
+      cause,
+    });
+  }
+}

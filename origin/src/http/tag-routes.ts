@@ -1,0 +1,56 @@
+import type Router from '@koa/router';
+import { isDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { readJson } from '@sepia/shared/http/signed';
+import { parseTag } from '@sepia/shared/names/repository';
+import type { Context } from 'koa';
+import { setFault } from '../core/tag-policy.ts';
+import type { Manifests } from '../net/manifests.ts';
+import type { TagName, Tags } from '../net/tags.ts';
+import type { Upstreams } from '../net/upstreams.ts';
+import { named } from './blob-routes.ts';
+import { repositoryOf, required } from './request.ts';
+
+const MAX_SET_BYTES = 4 * 1024;
+
+interface TagRouteDeps {
+  readonly tags: Tags;
+  readonly manifests: Manifests;
+  readonly upstreams: Upstreams;
+}
+
+/** What an operator does with one tag: reads its history, points it somewhere. */
+export function tagRoutes(router: Router, deps: TagRouteDeps): void {
+  router.get('/tags/history', async (context) => {
+    const ctx = named(context, 'tag-history');
+    const name = tagNameOf(ctx);
+    deps.upstreams.get(name.upstream);
+    const state = await deps.tags.state(name);
+    if (state === undefined) throw unknownTag(name);
+    const { policy } = deps.upstreams.tagRules(name);
+    ctx.body = { tag: name.tag, policy, digest: state.digest, history: state.history ?? [] };
+  });
+  router.put('/tags', async (context) => {
+    const ctx = named(context, 'tag-set');
+    const name = tagNameOf(ctx);
+    const rules = deps.upstreams.tagRules(name);
+    const fault = setFault(rules);
+    if (fault !== undefined) throw new CodedError('REQUEST_INVALID', { message: `${name.tag}: ${fault}` });
+    const digest = await readJson(ctx, MAX_SET_BYTES, (value) => {
+      const found = (value as { digest?: unknown } | null)?.digest;
+      if (typeof found === 'string' && isDigest(found)) return found;
+      throw new CodedError('REQUEST_INVALID', { message: 'digest: is missing or not a digest' });
+    });
+    // A tag never points at what cannot be pulled.
+    await deps.manifests.get(name, { kind: 'digest', digest }, false);
+    ctx.body = await deps.tags.move(name, digest, rules, 'set');
+  });
+}
+
+function tagNameOf(ctx: Context): TagName {
+  return { ...repositoryOf(ctx), tag: parseTag(required(ctx, 'tag')) };
+}
+
+function unknownTag(name: TagName): CodedError {
+  return new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
+}
