@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { arch } from 'node:os';
 import { join } from 'node:path';
 import { Cluster } from '@sepia/shared/cluster/cluster';
 import { loadClusterDocument } from '@sepia/shared/cluster/document';
@@ -19,7 +20,11 @@ import { DataFolder } from '@sepia/shared/store/data-folder';
 import { diskFiles } from '@sepia/shared/store/disk-files';
 import type { FilePort } from '@sepia/shared/store/file-port';
 import { SwarmEngine } from '@sepia/shared/swarm/engine';
+import { prefetch } from './commands/prefetch.ts';
+import { purge } from './commands/purge.ts';
+import { CommandRunner } from './commands/runner.ts';
 import type { AgentConfig } from './config.ts';
+import { CommandLog } from './core/command-log.ts';
 import { Hints } from './core/hints.ts';
 import { LeaseBook } from './core/lease-book.ts';
 import { BlobTable } from './downloads/blob-table.ts';
@@ -158,9 +163,12 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       options,
     );
 
-    const heartbeat = new Heartbeat({
+    const commandLog = new CommandLog();
+    const heartbeat: Heartbeat = new Heartbeat({
       trackers,
       book,
+      commandLog,
+      commands: () => commands,
       nodeId: id,
       zone: config.zone,
       addresses,
@@ -170,6 +178,16 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       chance: () => randomInt(2 ** 32) / 2 ** 32,
       onAnswer: () => gate.note(true, nowMs()),
     });
+    const architecture = arch() === 'x64' ? 'amd64' : arch();
+    const commands = new CommandRunner({
+      commandLog,
+      log,
+      prefetch: (detail, onProgress, signal) =>
+        prefetch({ manifests, blobs, store, architecture }, detail, onProgress, signal),
+      purge: (detail) => purge({ store, seeds, hints, tags, log }, detail),
+      onEnd: () => heartbeat.pokeAll(),
+    });
+    stops.push('commands', () => commands.stop());
     heartbeat.start();
     poke = (digest) => heartbeat.poke(digest);
     stops.push('heartbeat', () => heartbeat.stop());

@@ -48,6 +48,7 @@ export const ERROR_TABLE = {
     false,
     'manifest names content that this repository does not have',
   ),
+  COMMAND_UNKNOWN: f('UNSUPPORTED', 404, false, 'command or job is not known here'),
   RANGE_INVALID: f('UNSUPPORTED', 416, false, 'requested range lies outside the content'),
   AUTH_REQUIRED: f('UNAUTHORIZED', 401, false, 'authentication required'),
   AUTH_DENIED: f('DENIED', 403, false, 'access denied'),

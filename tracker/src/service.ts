@@ -15,6 +15,7 @@ import { createLogger, type Logger } from '@sepia/shared/log';
 import { Metrics } from '@sepia/shared/metrics';
 import { DataFolder } from '@sepia/shared/store/data-folder';
 import type { TrackerConfig } from './config.ts';
+import { CommandBook } from './core/command-book.ts';
 import { LiveFigures } from './core/live-figures.ts';
 import { SwarmTable } from './core/swarm-table.ts';
 import { announceRoutes } from './http/announce.ts';
@@ -63,11 +64,15 @@ export async function startTracker(
     );
     stops.push('metainfo', () => keeper.stop());
     const figures = new LiveFigures();
+    const commands = new CommandBook();
     const expiry = setInterval(() => {
       for (const gone of table.expire(nowMs())) figures.forget(gone);
+      commands.expire(nowMs());
     }, EXPIRE_EVERY_MS);
     stops.push('expiry', () => clearInterval(expiry));
     metrics.gauge('sepia_tracker_nodes', 'Nodes with a lease.', () => table.nodeCount);
+
+    metrics.gauge('sepia_tracker_commands', 'Commands to nodes that are alive.', () => commands.size);
 
     const app = createApp({ log, onRequest: metrics.onRequest });
     app.use(announceRoutes());
@@ -77,6 +82,7 @@ export async function startTracker(
       table,
       keeper,
       figures,
+      commands,
       heartbeatMs: config.heartbeat,
       nowMs,
       startedMs: nowMs(),

@@ -21,6 +21,16 @@ export class Hints {
   get(upstream: string, repository: string, digest: string): Hint | undefined {
     return this.#byKey.get(keyOf(upstream, repository, digest));
   }
+
+  /** Forgets one descriptor, or all of the repository. */
+  forget(upstream: string, repository: string, digest?: string): void {
+    if (digest !== undefined) {
+      this.#byKey.delete(keyOf(upstream, repository, digest));
+      return;
+    }
+    const prefix = keyOf(upstream, repository, '');
+    for (const key of this.#byKey.keys()) if (key.startsWith(prefix)) this.#byKey.delete(key);
+  }
 }
 
 function keyOf(upstream: string, repository: string, digest: string): string {

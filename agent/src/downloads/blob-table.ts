@@ -99,6 +99,12 @@ export class BlobTable {
     return this.#shown.figures();
   }
 
+  /** How much of a running download is here, from 0 to 1. */
+  shareOf(digest: Digest): number {
+    const have = this.#running.get(digest)?.have;
+    return have === undefined ? 0 : have.count / Math.max(1, have.size);
+  }
+
   /** @throws what makes the blob impossible to serve, before any byte */
   async get(name: BlobName, signal: AbortSignal): Promise<Lease> {
     const cached = await this.#cached.open(name, signal);

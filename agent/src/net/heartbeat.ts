@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto';
 import type { Logger } from '@sepia/shared/log';
 import type { LeaseRequest } from '@sepia/shared/wire/lease';
 import { setHash } from '@sepia/shared/wire/set-hash';
+import type { CommandRunner } from '../commands/runner.ts';
+import type { CommandLog } from '../core/command-log.ts';
 import type { LeaseBook } from '../core/lease-book.ts';
 import type { TrackerClient } from './tracker-client.ts';
 
@@ -16,6 +18,8 @@ const SPREAD = 0.2;
 interface HeartbeatDeps {
   readonly trackers: TrackerClient;
   readonly book: LeaseBook;
+  readonly commandLog: CommandLog;
+  readonly commands: () => Pick<CommandRunner, 'receive'>;
   readonly nodeId: string;
   readonly zone: string | undefined;
   readonly addresses: () => readonly string[];
@@ -55,11 +59,18 @@ export class Heartbeat {
 
   /** A swarm began: its trackers hear of it soon. */
   poke(digest: string): void {
-    for (const trackerId of this.#deps.trackerIdsOf(digest).slice(0, 2)) {
-      if (this.#beating.has(trackerId)) continue;
-      clearTimeout(this.#timers.get(trackerId));
-      this.#schedule(trackerId, POKE_MS);
-    }
+    for (const trackerId of this.#deps.trackerIdsOf(digest).slice(0, 2)) this.#soon(trackerId);
+  }
+
+  /** A command ended: every tracker hears of it soon. */
+  pokeAll(): void {
+    for (const trackerId of this.#deps.trackers.allIds()) this.#soon(trackerId);
+  }
+
+  #soon(trackerId: string): void {
+    if (this.#beating.has(trackerId)) return;
+    clearTimeout(this.#timers.get(trackerId));
+    this.#schedule(trackerId, POKE_MS);
   }
 
   #schedule(trackerId: string, delayMs: number): void {
@@ -79,8 +90,10 @@ export class Heartbeat {
   }
 
   async #beat(trackerId: string): Promise<number> {
-    const { trackers, book, nodeId, zone, addresses, swarms, trackerIdsOf, onAnswer } = this.#deps;
+    const { trackers, book, nodeId, zone, addresses, swarms, trackerIdsOf, onAnswer, commandLog } =
+      this.#deps;
     const change = book.change(trackerId);
+    const { reports, versions } = commandLog.reports(trackerId);
     const running = swarms().filter(({ digest }) => trackerIdsOf(digest).slice(0, 2).includes(trackerId));
     this.#seq += 1;
     const lease: LeaseRequest = {
@@ -94,12 +107,16 @@ export class Heartbeat {
       leeching: running.filter(({ have, pieces }) => !isFull(have, pieces)).map(({ digest }) => digest),
       setHash: setHash(change.set),
       swarms: running,
+      commands: reports,
     };
     try {
       const answer = await trackers.renew(trackerId, nodeId, lease);
       onAnswer(true);
       book.told(trackerId, change, answer.resync === true);
+      commandLog.told(trackerId, versions);
+      this.#deps.commands().receive(trackerId, answer.commands);
       if (answer.resync === true) return FIRST_HEARTBEAT_MS / 4;
+      if (commandLog.hasNews(trackerId)) return Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs);
       return running.length > 0 ? Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs) : answer.heartbeatMs;
     } catch (error) {
       this.#deps.log.debug({ err: error, trackerId }, 'tracker did not take the lease');

@@ -50,6 +50,25 @@ export class TagMemory {
     return this.#tags.get(keyOf(upstream, repository, tag));
   }
 
+  /** Forgets one tag, all that point at a digest, or with neither the whole repository; returns what they pointed at. */
+  forget(
+    upstream: string,
+    repository: string,
+    which: { readonly tag?: string | undefined; readonly digest?: string | undefined },
+  ): Digest[] {
+    const forgotten: Digest[] = [];
+    const whole = which.tag === undefined && which.digest === undefined;
+    for (const [key, { digest }] of this.#tags) {
+      const isTag = which.tag !== undefined && key === keyOf(upstream, repository, which.tag);
+      const isHere = key.startsWith(keyOf(upstream, repository, ''));
+      if (!isTag && !(isHere && (whole || digest === which.digest))) continue;
+      this.#tags.delete(key);
+      forgotten.push(digest);
+    }
+    if (forgotten.length > 0) this.#timer ??= setTimeout(() => void this.#write(), WRITE_DELAY_MS).unref();
+    return forgotten;
+  }
+
   async stop(): Promise<void> {
     clearTimeout(this.#timer);
     if (this.#timer !== undefined) await this.#write();

@@ -1,8 +1,12 @@
 import { z } from 'zod';
 import { hostPort } from '../config/units.ts';
+import { COMMAND_REPORT, type NodeCommand } from './commands.ts';
 
 /** Most recent seeds that a node names in its lease. */
 export const MAX_LEASE_SEEDS = 256;
+
+/** Most commands in one lease, and in one answer to it. */
+export const MAX_LEASE_COMMANDS = 64;
 
 /** Body of `PUT /v1/nodes/<id>`: a node's lease, renewed by each heartbeat. Digests go to their tracker and the next in order. */
 export const LEASE_REQUEST = z.object({
@@ -29,20 +33,16 @@ export const LEASE_REQUEST = z.object({
     )
     .max(64)
     .default([]),
+  /** Commands whose state this tracker has not heard yet. */
+  commands: z.array(COMMAND_REPORT).max(MAX_LEASE_COMMANDS).default([]),
 });
 export type LeaseRequest = z.input<typeof LEASE_REQUEST>;
-
-/** A command to an agent; the only way *to* one. Idempotent by id. */
-export interface NodeCommand {
-  readonly id: string;
-  readonly type: 'prefetch' | 'purge' | 'limits' | 'drain' | 'ban';
-  readonly detail: Readonly<Record<string, unknown>>;
-}
 
 export interface LeaseAnswer {
   readonly heartbeatMs: number;
   /** Send the full set next time. */
   readonly resync?: boolean;
+  /** Commands that the node has not reported yet; it carries each id out once. */
   readonly commands: readonly NodeCommand[];
   /** Digests to drop from the cache. */
   readonly revoked: readonly string[];

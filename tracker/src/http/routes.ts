@@ -18,10 +18,13 @@ import { LEASE_REQUEST, type LeaseAnswer } from '@sepia/shared/wire/lease';
 import { setHash } from '@sepia/shared/wire/set-hash';
 import type { Context, Middleware } from 'koa';
 import type { z } from 'zod';
+import type { CommandBook } from '../core/command-book.ts';
 import type { LiveFigures } from '../core/live-figures.ts';
 import type { SwarmTable } from '../core/swarm-table.ts';
 import type { MetainfoKeeper } from '../net/metainfo-keeper.ts';
 import type { BlobName } from '../net/origins.ts';
+import { commandRoutes } from './command-routes.ts';
+import { checked } from './messages.ts';
 
 /** Longest body of a join or lease, in bytes. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
@@ -29,6 +32,8 @@ const MAX_BODY_BYTES = 4 * 1024 * 1024;
 const MAX_WAIT_MS = 25_000;
 /** While pieces are lacking, a node joins again after this, in ms. */
 const REJOIN_MS = 3_000;
+const REPORTS_PER_SECOND = 500;
+const MIN_WATCHED_MS = 1_000;
 
 export interface RouteDeps {
   readonly id: string;
@@ -36,6 +41,7 @@ export interface RouteDeps {
   readonly table: SwarmTable;
   readonly keeper: MetainfoKeeper;
   readonly figures: LiveFigures;
+  readonly commands: CommandBook;
   readonly heartbeatMs: number;
   readonly nowMs: () => number;
   readonly startedMs: number;
@@ -53,7 +59,7 @@ export function signedRoutes(deps: RouteDeps, signed: Middleware): Middleware {
   router.post('/swarms/:digest/join', async (ctx) => {
     (ctx.state as RequestState).route = 'join';
     const digest = parseDigest(ctx.params['digest'] ?? '');
-    const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) => check(JOIN_REQUEST, value));
+    const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) => checked(JOIN_REQUEST, value));
     ctx.body = await join(deps, digest, request);
   });
   router.get('/swarms/:digest/metainfo', async (ctx) => {
@@ -62,7 +68,7 @@ export function signedRoutes(deps: RouteDeps, signed: Middleware): Middleware {
   });
   router.put('/nodes/:id', async (ctx) => {
     (ctx.state as RequestState).route = 'lease';
-    const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) => check(LEASE_REQUEST, value));
+    const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) => checked(LEASE_REQUEST, value));
     ctx.body = renew(deps, ctx.params['id'] ?? '', request);
   });
   router.delete('/nodes/:id', (ctx) => {
@@ -70,6 +76,7 @@ export function signedRoutes(deps: RouteDeps, signed: Middleware): Middleware {
     deps.figures.forget(ctx.params['id'] ?? '');
     ctx.status = 204;
   });
+  commandRoutes(router, deps);
   router.get('/status', (ctx) => {
     ctx.body = status(deps);
   });
@@ -123,13 +130,23 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
   const { resync, refused } = deps.table.renew({ nodeId, ...request }, setHash, deps.nowMs());
   if (refused) throw new CodedError('OVERLOADED', { message: 'too many nodes have a lease here' });
   deps.figures.note(nodeId, request.swarms);
+  deps.commands.report({ nodeId, address: request.addresses[0] }, request.bootId, request.commands);
+  const { commands, unfinished } = deps.commands.due(nodeId, request.bootId, deps.nowMs());
   return {
-    heartbeatMs: deps.heartbeatMs,
+    heartbeatMs: unfinished ? watchedMs(deps) : deps.heartbeatMs,
     ...(resync ? { resync } : {}),
-    commands: [],
+    commands,
     revoked: [],
     clusterVersion: deps.cluster.version,
   };
+}
+
+/** Nodes with unfinished commands report their progress sooner, all together about {@link REPORTS_PER_SECOND} times a second. */
+function watchedMs(deps: RouteDeps): number {
+  return Math.min(
+    deps.heartbeatMs,
+    Math.max(MIN_WATCHED_MS, (deps.table.nodeCount * 1_000) / REPORTS_PER_SECOND),
+  );
 }
 
 function status(deps: RouteDeps): unknown {
@@ -195,11 +212,4 @@ function needed(ctx: Context, name: string): string {
   const value = queryValue(ctx, name);
   if (value === undefined) throw new CodedError('REQUEST_INVALID', { message: `query ${name} is missing` });
   return value;
-}
-
-function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const found = schema.safeParse(value);
-  if (found.success) return found.data;
-  const [issue] = found.error.issues;
-  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
 }
