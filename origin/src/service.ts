@@ -33,6 +33,7 @@ import { Fetches } from './net/fetches.ts';
 import { Links } from './net/links.ts';
 import { Manifests } from './net/manifests.ts';
 import { Members } from './net/members.ts';
+import { Quotas } from './net/quotas.ts';
 import { Repair } from './net/repair.ts';
 import { Replicator } from './net/replicator.ts';
 import { originStatus } from './net/status.ts';
@@ -150,7 +151,21 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     { progressMs: deadlines['fetch-progress'] },
   );
   stops.push('fetches', async () => fetches.stop());
-  const links = new Links({ members, records, upstreams, nowMs });
+  const quotas = new Quotas({
+    members,
+    records,
+    upstreams,
+    log,
+    nowMs,
+    isLinked: async (name) => (await links.find(name)) !== undefined,
+  });
+  const links: Links = new Links({
+    members,
+    records,
+    upstreams,
+    nowMs,
+    onLinked: (entry) => quotas.linked(entry),
+  });
   const hints = new Hints({ records, nowMs });
   const replicator = new Replicator(
     { members, store, hints, log, nowMs },
@@ -168,9 +183,20 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     repair,
   });
   const tags = new Tags({ members, records, nowMs });
-  const manifests = new Manifests({ members, store, blobs, links, tags, replicator, upstreams, log, nowMs });
+  const manifests = new Manifests({
+    members,
+    store,
+    blobs,
+    links,
+    quotas,
+    tags,
+    replicator,
+    upstreams,
+    log,
+    nowMs,
+  });
   const uploads = new Uploads(
-    { selfId, store, links, replicator, upstreams, log, nowMs },
+    { selfId, store, links, quotas, replicator, upstreams, log, nowMs },
     {
       maxOpen: config['max-uploads'],
       idleMs: deadlines['upload-idle'],
@@ -214,9 +240,9 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
-  uploadRoutes(router, { uploads, links, upstreams, stopping: stopping.signal });
+  uploadRoutes(router, { uploads, links, quotas, upstreams, stopping: stopping.signal });
   tagRoutes(router, { tags, manifests, upstreams });
-  recordRoutes(router, { cluster, records, links, tags, manifests, upstreams, status });
+  recordRoutes(router, { cluster, records, links, quotas, tags, manifests, upstreams, status });
 
   const app = createApp({ log, onRequest: metrics.onRequest });
   const signed = requireSigned(new CallVerifier(clusterKey), nowMs);

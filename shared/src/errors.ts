@@ -76,6 +76,7 @@ export const ERROR_TABLE = {
   UPSTREAM_LIES: f('UNAVAILABLE', 502, true, 'upstream registry sent content that does not match its digest'),
   QUORUM_LOST: f('UNAVAILABLE', 503, true, 'too few origins answer to decide'),
   CONFLICT: f('UNAVAILABLE', 503, true, 'concurrent writers got in the way; try again'),
+  QUOTA_EXCEEDED: f('DENIED', 403, false, 'repository is over its quota'),
   TAG_IMMUTABLE: f('DENIED', 403, false, 'tag is immutable and points elsewhere'),
   DRAINING: f('UNAVAILABLE', 503, true, 'this member is stopping'),
   TIMEOUT: f('UNAVAILABLE', 503, true, 'no progress within the deadline'),

@@ -11,6 +11,7 @@ import { H_STALE } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { LinkEntry, Links } from '../net/links.ts';
 import type { Manifests } from '../net/manifests.ts';
+import type { Quotas } from '../net/quotas.ts';
 import { listTags } from '../net/tag-lists.ts';
 import type { Tags } from '../net/tags.ts';
 import type { Upstreams } from '../net/upstreams.ts';
@@ -25,6 +26,7 @@ export interface RecordRouteDeps {
   readonly cluster: Cluster;
   readonly records: RecordStore;
   readonly links: Links;
+  readonly quotas: Pick<Quotas, 'own'>;
   readonly tags: Tags;
   readonly manifests: Manifests;
   readonly upstreams: Upstreams;
@@ -62,6 +64,11 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
     });
     await deps.links.putOwn(links as LinkEntry[]);
     ctx.status = 204;
+  });
+  router.get('/usage', async (context) => {
+    const ctx = named(context, 'usage');
+    const { upstream, repository } = repositoryOf(ctx);
+    ctx.body = await deps.quotas.own(upstream, repository);
   });
   router.get('/taglists', async (context) => {
     const ctx = named(context, 'taglist');

@@ -5,6 +5,7 @@ import { parseRepositoryName } from '@sepia/shared/names/repository';
 import type { Context } from 'koa';
 import { chunkStart } from '../core/content-range.ts';
 import type { Links } from '../net/links.ts';
+import type { Quotas } from '../net/quotas.ts';
 import type { Uploads } from '../net/uploads.ts';
 import { readOnly } from '../net/uploads.ts';
 import type { Upstreams } from '../net/upstreams.ts';
@@ -14,6 +15,7 @@ import { contentLength, goneSignal, repositoryOf, required } from './request.ts'
 export interface UploadRouteDeps {
   readonly uploads: Uploads;
   readonly links: Links;
+  readonly quotas: Pick<Quotas, 'check'>;
   readonly upstreams: Upstreams;
   readonly stopping: AbortSignal;
 }
@@ -62,6 +64,7 @@ async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {
     { upstream, repository: from, digest },
     AbortSignal.any([goneSignal(ctx), deps.stopping]),
   );
+  await deps.quotas.check({ upstream, repository, digest }, link.sizeBytes ?? 0);
   await deps.links.write([{ ...link, repository }]);
   ctx.set('Docker-Content-Digest', digest);
   ctx.status = 201;

@@ -27,6 +27,8 @@ interface LinksDeps {
   readonly records: RecordStore;
   readonly upstreams: Upstreams;
   readonly nowMs: () => number;
+  /** Told of each link that is new here. */
+  readonly onLinked?: (entry: LinkEntry) => void;
 }
 
 /**
@@ -65,6 +67,8 @@ export class Links {
         if (known !== undefined && known.sizeBytes === link.sizeBytes && known.mediaType === link.mediaType)
           return;
         await this.#deps.records.putLink(upstream, repository, digest, link);
+        if (known === undefined)
+          this.#deps.onLinked?.({ upstream, repository, digest, sizeBytes: link.sizeBytes });
       }),
     );
   }

@@ -14,6 +14,7 @@ import type { LinkEntry, Links } from './links.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { H_HOP, type Members, repositoryQuery } from './members.ts';
 import { missingLinks } from './missing-links.ts';
+import type { Quotas } from './quotas.ts';
 import type { Replicator } from './replicator.ts';
 import { isQuorumProblem, type TagName, type Tags } from './tags.ts';
 import { readOnly } from './uploads.ts';
@@ -37,6 +38,7 @@ interface ManifestsDeps {
   readonly blobs: Blobs;
   readonly links: Links;
   readonly tags: Tags;
+  readonly quotas: Pick<Quotas, 'check'>;
   readonly replicator: Replicator;
   readonly upstreams: Upstreams;
   readonly log: Logger;
@@ -73,7 +75,7 @@ export class Manifests {
     bytes: Buffer,
     contentType: string | undefined,
   ): Promise<StoredManifest> {
-    const { upstreams, links, store, replicator, tags } = this.#deps;
+    const { upstreams, links, quotas, store, replicator, tags } = this.#deps;
     const { mode } = upstreams.get(name.upstream);
     if (mode !== 'none') throw readOnly(name.upstream, mode);
     const parsed = parseManifest(bytes, contentType);
@@ -91,6 +93,7 @@ export class Manifests {
         message: `manifest names content that this repository does not have: ${missing.join(', ')}`,
         detail: { digests: missing },
       });
+    await quotas.check({ ...name, digest }, bytes.length);
     const { mediaType } = parsed;
     const provenance = [{ upstream: name.upstream, repository: name.repository }];
     await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });

@@ -8,6 +8,7 @@ import type { UploadFile } from '@sepia/shared/store/upload-file';
 import { appendBody } from './append-body.ts';
 import type { BlobName } from './fetch-parts.ts';
 import type { Links } from './links.ts';
+import type { Quotas } from './quotas.ts';
 import type { Replicator } from './replicator.ts';
 import type { Upstreams } from './upstreams.ts';
 
@@ -26,6 +27,7 @@ interface UploadsDeps {
   readonly selfId: string;
   readonly store: BlobStore;
   readonly links: Links;
+  readonly quotas: Pick<Quotas, 'check'>;
   readonly replicator: Replicator;
   readonly upstreams: Upstreams;
   readonly log: Logger;
@@ -155,7 +157,8 @@ export class Uploads {
   }
 
   async #commit(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
-    const { links, replicator } = this.#deps;
+    const { links, quotas, replicator } = this.#deps;
+    await quotas.check(name, file.offset);
     const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
     await replicator.place(name);
     await links.write([{ ...name, sizeBytes }]);

@@ -2,9 +2,17 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { checkConfig } from '../config/load.ts';
 import { MEMBER_ID } from '../config/member-keys.ts';
-import { baseUrl, hostPort, proxyUrl } from '../config/units.ts';
+import { baseUrl, bytes, hostPort, proxyUrl } from '../config/units.ts';
 import { CodedError, systemCode } from '../errors.ts';
+import { patterns } from '../names/pattern.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
+
+const QUOTA = z.strictObject({
+  repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
+  size: bytes().describe('Bytes that each of them may have, e.g. 50GiB.'),
+});
+
+export type RepositoryQuota = z.infer<typeof QUOTA>;
 
 /** One registry that the cluster fronts. */
 export const UPSTREAM_SCHEMA = z
@@ -24,6 +32,11 @@ export const UPSTREAM_SCHEMA = z
       .optional()
       .describe('HTTP proxy on the way to it; without it the registry is called directly.'),
     tags: TAG_POLICIES.prefault({}).describe('Freshness of its tags.'),
+    quotas: z
+      .array(QUOTA)
+      .max(1_000)
+      .default([])
+      .describe('How much may be pushed to a repository; the first that matches counts, none: no limit.'),
     'max-connections': z
       .number()
       .int()

@@ -40,6 +40,7 @@ t.test('a document with its defaults', async (t) => {
   t.match(document.members[0], { weight: 1, state: 'active', peers: ['127.0.0.1:11'] });
   t.match(document.upstreams[0], {
     insecure: false,
+    quotas: [],
     'max-connections': 32,
     tags: { ttl: 60_000, 'stale-limit': 86_400_000 },
   });

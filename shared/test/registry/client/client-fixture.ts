@@ -37,6 +37,7 @@ export function clientOf(t: Teardown, url: string, setup: ClientSetup = {}): Ups
     mode: 'pull-through',
     insecure: false,
     tags: { ttl: 60_000, 'stale-limit': 86_400_000, overrides: [] },
+    quotas: [],
     'max-connections': 8,
     ...setup.upstream,
   };
