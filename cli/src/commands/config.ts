@@ -7,6 +7,7 @@ import type { Command } from 'commander';
 import { parse } from 'yaml';
 import { defaultConfig } from '../config/default-config.ts';
 import { configDocs } from '../config/docs.ts';
+import { errorDocs } from '../config/error-docs.ts';
 import { configKeys } from '../config/keys.ts';
 import { roleSchema } from '../config/role-schemas.ts';
 import { ROLES, type Role } from '../up/plan.ts';
@@ -17,8 +18,10 @@ export function addConfig(program: Command): void {
   config
     .argument('[role]', `${ROLES.join(', ')}: its config with every key, default and meaning`)
     .option('--docs', 'print docs/config.md', false)
-    .action(async (role: string | undefined, flags: { docs: boolean }) => {
+    .option('--errors', 'print docs/errors.md', false)
+    .action(async (role: string | undefined, flags: { docs: boolean; errors: boolean }) => {
       if (flags.docs) return void process.stdout.write(await configDocs());
+      if (flags.errors) return void process.stdout.write(errorDocs());
       if (role === undefined || !isRole(role))
         throw new CodedError('CONFIG_INVALID', {
           message: `config: "${role ?? ''}" is not a role; one of ${ROLES.join(', ')}, or check FILE`,

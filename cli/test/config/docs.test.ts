@@ -5,6 +5,7 @@ import t from 'tap';
 import { parse } from 'yaml';
 import { defaultConfig } from '../../src/config/default-config.ts';
 import { configDocs } from '../../src/config/docs.ts';
+import { errorDocs } from '../../src/config/error-docs.ts';
 import { type ConfigKey, configKeys } from '../../src/config/keys.ts';
 import { roleSchema } from '../../src/config/role-schemas.ts';
 import { ROLES } from '../../src/up/plan.ts';
@@ -16,6 +17,11 @@ t.test('docs/config.md is what the schemas say', async (t) => {
     await configDocs(),
     'make it with: ./sepia config --docs > docs/config.md',
   );
+});
+
+t.test('docs/errors.md is what the table of errors says', async (t) => {
+  const file = join(import.meta.dirname, '../../../docs/errors.md');
+  t.equal(readFileSync(file, 'utf8'), errorDocs(), 'make it with: ./sepia config --errors > docs/errors.md');
 });
 
 t.test('the printed default config of each role is valid, also with every comment taken off', async (t) => {
