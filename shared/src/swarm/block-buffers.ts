@@ -1,22 +1,25 @@
-/** Buffers that lie ready for the next block, at most; more are left to the collector. */
-const KEPT = 64;
+import { giveBack } from '../chunk.ts';
 
-/** Buffers for blocks between the disk and the socket, used over and over. Their number is bounded by the upload budget. */
+/** Buffers that lie ready for the next read, at most; the memory of more is freed. */
+const KEPT = 16;
+
+/** Buffers between the disk and the socket, used over and over. How many are out is bounded by the upload budget. */
 export class BlockBuffers {
-  readonly #blockBytes: number;
+  readonly sizeBytes: number;
   readonly #free: Uint8Array[] = [];
 
-  constructor(blockBytes: number) {
-    this.#blockBytes = blockBytes;
+  /** `sizeBytes`: of each buffer. */
+  constructor(sizeBytes: number) {
+    this.sizeBytes = sizeBytes;
   }
 
-  /** A buffer for `length` bytes, dirty. Give back the whole of it. */
-  take(length: number): Uint8Array {
-    if (length > this.#blockBytes) throw new TypeError(`block of ${length} bytes`);
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#blockBytes);
+  /** A dirty buffer. */
+  take(): Uint8Array {
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.sizeBytes);
   }
 
   give(buffer: Uint8Array): void {
     if (this.#free.length < KEPT) this.#free.push(buffer);
+    else giveBack(buffer);
   }
 }

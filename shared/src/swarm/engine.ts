@@ -66,7 +66,7 @@ export class SwarmEngine {
       origin: options.origin ?? false,
       zone: options.zone ?? '',
       slabs: new SlabPool(options.slabs ?? SLAB_COUNT),
-      uploads: { usedBytes: 0, buffers: new BlockBuffers(WIRE_LIMITS.memberBlockBytes) },
+      uploads: { usedBytes: 0, buffers: new BlockBuffers(WIRE_LIMITS.uploadReadBytes) },
       limits: options.limits ?? {},
       bans: new Bans(),
     };

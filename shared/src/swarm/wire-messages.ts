@@ -22,7 +22,7 @@ export function blockKey(index: number, offset: number): number {
   return index * (PIECE_BYTES / LEAF_BYTES) + offset / LEAF_BYTES;
 }
 
-/** Writes a `piece` message (BEP 3) at once: its 13 bytes of head and the block, which is not copied. */
+/** Writes a `piece` message (BEP 3): its 13 bytes of head and the block, which is not copied. */
 export function writeBlock(
   socket: Writable,
   block: { readonly index: number; readonly offset: number; readonly bytes: Uint8Array },
@@ -33,8 +33,6 @@ export function writeBlock(
   head[4] = 7;
   head.writeUInt32BE(block.index, 5);
   head.writeUInt32BE(block.offset, 9);
-  socket.cork();
   socket.write(head);
   socket.write(block.bytes, onTaken);
-  socket.uncork();
 }

@@ -8,6 +8,7 @@ import { FrameParser, type FrameSink, HANDSHAKE_BYTES, invalidWire, readUint32 }
 import { HaveBatch } from './have-batch.ts';
 import { WIRE_LIMITS, type WireLimits } from './limits.ts';
 import { type Ends, MemberProof } from './member-proof.ts';
+import { TurnCork } from './turn-cork.ts';
 import type { WireRole } from './wire-auth.ts';
 import * as ext from './wire-extensions.ts';
 import { FIXED_LENGTHS, writeBlock } from './wire-messages.ts';
@@ -28,6 +29,7 @@ export class HardenedWire extends Wire implements FrameSink {
   readonly #init: WireInit;
   readonly #limits: WireLimits;
   readonly #socket: Socket;
+  readonly #cork: TurnCork;
   readonly #parser: FrameParser;
   readonly #proof: MemberProof;
   readonly #haves: HaveBatch;
@@ -45,6 +47,7 @@ export class HardenedWire extends Wire implements FrameSink {
     this.#limits = init.limits ?? WIRE_LIMITS;
     this.role = init.role;
     this.#socket = init.socket;
+    this.#cork = new TurnCork(init.socket);
     this.#parser = new FrameParser(this);
     this.#requests = new BlockRequests(this.#limits.cancelledRequests);
     this.#proof = new MemberProof(init.clusterKey, init.role);
@@ -119,6 +122,7 @@ export class HardenedWire extends Wire implements FrameSink {
       onTaken();
       return;
     }
+    this.#cork.hold();
     writeBlock(this.#socket, { index, offset, bytes }, onTaken);
     this.uploadedBytes += bytes.length;
   }
@@ -216,6 +220,7 @@ export class HardenedWire extends Wire implements FrameSink {
 
   override _push(data: Uint8Array): unknown {
     if (this.closed || this.#socket.destroyed) return false;
+    this.#cork.hold();
     return this.#socket.write(data);
   }
 
@@ -382,6 +387,7 @@ export class HardenedWire extends Wire implements FrameSink {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#parser.dropTarget();
     this.#requests.clear();
+    this.#cork.flush();
     if (orderly) {
       this.#socket.resume();
       this.#socket.end();
