@@ -54,15 +54,15 @@ export class SwarmPieces implements PieceStore {
     this.#partial = undefined;
   }
 
-  async readPiece(index: number, offset: number, length: number): Promise<Uint8Array> {
-    if (this.#partial !== undefined) return await this.#partial.readPiece(index, offset, length);
+  async readPiece(index: number, offset: number, length: number, into: Uint8Array): Promise<Uint8Array> {
+    if (this.#partial !== undefined) return await this.#partial.readPiece(index, offset, length, into);
     this.#reading += 1;
     clearTimeout(this.#idle);
     try {
       this.#handle ??= this.#store.open(this.#digest);
       const handle = await this.#handle;
       if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: this.#digest } });
-      return await handle.read(index * PIECE_BYTES + offset, length);
+      return await handle.read(index * PIECE_BYTES + offset, into);
     } finally {
       this.#reading -= 1;
       if (this.#reading === 0) this.#closeWhenIdle();

@@ -23,7 +23,7 @@ import { blobNameOf, goneSignal, isHop, numberOf } from './request.ts';
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
 /** The first hashes are told one by one, later ones gathered for this long, in ms. */
-const GATHER_MS = 15;
+const GATHER_MS = 50;
 const EAGER_HASHES = 8;
 /** Largest body of adopt: metainfo of a 1 TiB blob in base64 and its peers. */
 const MAX_ADOPT_BYTES = 48 * 1024 * 1024;

@@ -112,7 +112,7 @@ export async function storeUnsized(
 ): Promise<void> {
   const upload = await deps.store.createUpload(`fetch-${randomBytes(12).toString('hex')}`);
   try {
-    for await (const chunk of blob.body) {
+    for await (const chunk of blob.body.lent()) {
       onBytes(chunk.length);
       await upload.append(chunk);
     }

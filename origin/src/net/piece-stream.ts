@@ -39,7 +39,7 @@ export async function streamPieces(
       ? { piece, bytes: Uint8Array.prototype.slice.call(buffer, 0, fill) }
       : undefined;
   try {
-    for await (const chunk of blob.body) {
+    for await (const chunk of blob.body.lent()) {
       parts.onBytes(chunk.length);
       for (let at = 0; at < chunk.length; ) {
         if (piece >= count) throw longer(sizeBytes);

@@ -121,7 +121,7 @@ export class Swarms implements FetchEvents {
       leech,
       pieces: {
         have,
-        readPiece: async (piece, offset, length) => await this.#read(digest, piece, offset, length),
+        readPiece: async (piece, offset, _length, into) => await this.#read(digest, piece, offset, into),
         writePiece: async (piece, bytes) => await fetch?.pieceFromSwarm(piece, bytes),
       },
     });
@@ -130,13 +130,13 @@ export class Swarms implements FetchEvents {
     return entry;
   }
 
-  async #read(digest: Digest, piece: number, offset: number, length: number): Promise<Uint8Array> {
+  async #read(digest: Digest, piece: number, offset: number, into: Uint8Array): Promise<Uint8Array> {
     const entry = this.#entries.get(digest);
     const handle = await entry?.handle;
-    if (handle !== undefined) return await handle.read(piece * PIECE_BYTES + offset, length);
+    if (handle !== undefined) return await handle.read(piece * PIECE_BYTES + offset, into);
     const partial = entry?.fetch?.partial;
     if (partial === undefined) throw new TypeError(`swarm of ${digest} has no bytes`);
-    return await partial.readPiece(piece, offset, length);
+    return await partial.readPiece(piece, offset, into.length, into);
   }
 
   async #open(digest: Digest): Promise<BlobHandle | undefined> {

@@ -48,6 +48,8 @@ export class PartialBlob {
   #prefix: Digester;
   #prefixNext = 0;
   #found: Digest | undefined;
+  /** What the prefix is read back into. */
+  #scratch: Uint8Array | undefined;
   #advancing: Promise<void> | undefined;
   #committing: Promise<void> | undefined;
   #mapTimer: NodeJS.Timeout | undefined;
@@ -244,6 +246,7 @@ export class PartialBlob {
     const { digest, sizeBytes } = this;
     await blobs.install({ digest, sizeBytes, layer: this.#metainfo.layer(), attrs, path, file: this.#file });
     this.#state = 'committed';
+    this.#scratch = undefined;
     await blobs.files.unlink(blobs.layout.pieceMap(digest));
   }
 
@@ -266,10 +269,10 @@ export class PartialBlob {
 
   async #readBack(): Promise<void> {
     const attempt = this.#attempts;
-    const scratch = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, this.sizeBytes));
+    this.#scratch ??= Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, this.sizeBytes));
     while (this.#have.has(this.#prefixNext)) {
       const next = this.#prefixNext;
-      const bytes = await this.readPiece(next, 0, pieceLength(this.sizeBytes, next), scratch);
+      const bytes = await this.readPiece(next, 0, pieceLength(this.sizeBytes, next), this.#scratch);
       if (attempt !== this.#attempts) return;
       this.#hashNext(bytes);
     }

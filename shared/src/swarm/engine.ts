@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net';
 import type { Digest } from '../digest.ts';
+import { BlockBuffers } from './block-buffers.ts';
 import { Bans } from './core/bans.ts';
 import type { CoreLimits } from './core/limits.ts';
+import { WIRE_LIMITS } from './limits.ts';
 import { type Listener, listen } from './net.ts';
 import { type EngineParts, SwarmShell } from './shell.ts';
 import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
@@ -64,7 +66,7 @@ export class SwarmEngine {
       origin: options.origin ?? false,
       zone: options.zone ?? '',
       slabs: new SlabPool(options.slabs ?? SLAB_COUNT),
-      uploads: { usedBytes: 0 },
+      uploads: { usedBytes: 0, buffers: new BlockBuffers(WIRE_LIMITS.uploadReadBytes) },
       limits: options.limits ?? {},
       bans: new Bans(),
     };

@@ -43,8 +43,10 @@ export class FrameParser {
     this.#sink = sink;
   }
 
-  /** Takes the next bytes. @throws what the sink throws */
-  push(chunk: Uint8Array): void {
+  /** Takes the next bytes, which are the caller's again afterwards. @throws what the sink throws */
+  push(given: Uint8Array): void {
+    // Views of a Buffer cost more, and its `slice` would not copy.
+    const chunk = new Uint8Array(given.buffer, given.byteOffset, given.byteLength);
     let at = 0;
     while (at < chunk.length && !this.#sink.closed) {
       if (this.#state === 'block') {

@@ -12,8 +12,10 @@ export const WIRE_LIMITS = Object.freeze({
   strangerBlockBytes: 16 * 1024,
   /** Requests of a peer that wait here; further ones are rejected (BEP 6). */
   queuedRequests: 64,
-  /** A block is read from disk only while less than this waits in the socket. */
+  /** What may be read or wait in the socket of one wire. */
   wireUploadBytes: 1024 * 1024,
+  /** Blocks that follow each other are read from disk at once, up to this. */
+  uploadReadBytes: 512 * 1024,
   /** The same for all wires of the engine together. */
   engineUploadBytes: 32 * 1024 * 1024,
   /** Reading from a peer stops while more than this waits to be written to it. */

@@ -5,8 +5,11 @@ import type { Metainfo } from '../metainfo/metainfo.ts';
 /** Where the pieces of one blob lie. */
 export interface PieceStore {
   readonly have: Bitfield;
-  /** Bytes of a stored piece. They must not change until the socket took them. */
-  readPiece(index: number, offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * Bytes of a stored piece, put in `into` (`length` long) or elsewhere; they must not change until the socket took
+   * them. `into` is the caller's again when its bytes were taken, or the promise rejected.
+   */
+  readPiece(index: number, offset: number, length: number, into: Uint8Array): Promise<Uint8Array>;
   /** Stores a verified piece and adds it to `have`. `bytes` is only lent until the promise settles. */
   writePiece(index: number, bytes: Uint8Array): Promise<void>;
 }

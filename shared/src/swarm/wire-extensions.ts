@@ -65,7 +65,7 @@ export function readHello(payload: Uint8Array): { hello: MemberHello; ids: Recor
     version,
     features,
     blockBytes,
-    nonce: nonce.slice(),
+    nonce: new Uint8Array(nonce),
     origin: own(found, 'o') === 1,
     zone: zone === undefined ? '' : Buffer.from(zone).toString('utf8'),
   };

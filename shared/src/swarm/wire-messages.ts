@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream';
 import { LEAF_BYTES, PIECE_BYTES } from '../metainfo/tree.ts';
 
 /** Exact lengths of messages with the id in front (BEP 3, BEP 6). */
@@ -19,4 +20,19 @@ export const FIXED_LENGTHS: Readonly<Record<number, number>> = Object.freeze({
 /** One number for (piece, offset): offsets of blocks are multiples of a leaf, 64 to a piece. */
 export function blockKey(index: number, offset: number): number {
   return index * (PIECE_BYTES / LEAF_BYTES) + offset / LEAF_BYTES;
+}
+
+/** Writes a `piece` message (BEP 3): its 13 bytes of head and the block, which is not copied. */
+export function writeBlock(
+  socket: Writable,
+  block: { readonly index: number; readonly offset: number; readonly bytes: Uint8Array },
+  onTaken: () => void,
+): void {
+  const head = Buffer.allocUnsafe(13);
+  head.writeUInt32BE(9 + block.bytes.length, 0);
+  head[4] = 7;
+  head.writeUInt32BE(block.index, 5);
+  head.writeUInt32BE(block.offset, 9);
+  socket.write(head);
+  socket.write(block.bytes, onTaken);
 }

@@ -8,9 +8,10 @@ import { FrameParser, type FrameSink, HANDSHAKE_BYTES, invalidWire, readUint32 }
 import { HaveBatch } from './have-batch.ts';
 import { WIRE_LIMITS, type WireLimits } from './limits.ts';
 import { type Ends, MemberProof } from './member-proof.ts';
+import { TurnCork } from './turn-cork.ts';
 import type { WireRole } from './wire-auth.ts';
 import * as ext from './wire-extensions.ts';
-import { FIXED_LENGTHS } from './wire-messages.ts';
+import { FIXED_LENGTHS, writeBlock } from './wire-messages.ts';
 import type { WireInit } from './wire-owner.ts';
 
 /**
@@ -28,6 +29,7 @@ export class HardenedWire extends Wire implements FrameSink {
   readonly #init: WireInit;
   readonly #limits: WireLimits;
   readonly #socket: Socket;
+  readonly #cork: TurnCork;
   readonly #parser: FrameParser;
   readonly #proof: MemberProof;
   readonly #haves: HaveBatch;
@@ -45,6 +47,7 @@ export class HardenedWire extends Wire implements FrameSink {
     this.#limits = init.limits ?? WIRE_LIMITS;
     this.role = init.role;
     this.#socket = init.socket;
+    this.#cork = new TurnCork(init.socket);
     this.#parser = new FrameParser(this);
     this.#requests = new BlockRequests(this.#limits.cancelledRequests);
     this.#proof = new MemberProof(init.clusterKey, init.role);
@@ -112,15 +115,16 @@ export class HardenedWire extends Wire implements FrameSink {
     if (this.#open()) this._message(8, [index, offset, cancelled.length], null);
   }
 
-  /** Answers a request. `bytes` must not change until the socket took them. Returns false once the wire has enough queued. */
-  sendBlock(index: number, offset: number, bytes: Uint8Array): boolean {
+  /** Answers a request. `bytes` must not change until `onTaken`: the socket took them, or never will. */
+  sendBlock(index: number, offset: number, bytes: Uint8Array, onTaken: () => void = () => {}): void {
     this.#peerRequests -= 1;
-    if (!this.#open()) return false;
-    this.#socket.cork();
-    this._message(7, [index, offset], bytes);
-    this.#socket.uncork();
+    if (!this.#open() || this.#socket.destroyed) {
+      onTaken();
+      return;
+    }
+    this.#cork.hold();
+    writeBlock(this.#socket, { index, offset, bytes }, onTaken);
     this.uploadedBytes += bytes.length;
-    return this.#socket.writableLength < this.#limits.wireUploadBytes;
   }
 
   sendReject(index: number, offset: number, length: number): void {
@@ -154,7 +158,7 @@ export class HardenedWire extends Wire implements FrameSink {
       throw invalidWire('not BitTorrent');
     if ((bytes[25]! & 0x10) === 0 || (bytes[27]! & 0x04) === 0)
       throw invalidWire('no member: extensions missing');
-    this._onHandshakeBuffer(bytes.slice(1));
+    this._onHandshakeBuffer(new Uint8Array(bytes.subarray(1)));
   }
 
   checkLength(length: number): void {
@@ -216,6 +220,7 @@ export class HardenedWire extends Wire implements FrameSink {
 
   override _push(data: Uint8Array): unknown {
     if (this.closed || this.#socket.destroyed) return false;
+    this.#cork.hold();
     return this.#socket.write(data);
   }
 
@@ -238,10 +243,10 @@ export class HardenedWire extends Wire implements FrameSink {
         this.#finish(undefined, true);
         return;
       }
-      this.#swarmId = infoHash.slice();
+      this.#swarmId = new Uint8Array(infoHash);
       this.#sizeBytes = swarm.sizeBytes;
     }
-    super._onHandshake(infoHash.slice(), peerId.slice(), extensions);
+    super._onHandshake(new Uint8Array(infoHash), new Uint8Array(peerId), extensions);
     if (this.role === 'listener') this.handshake(this.#swarmId!, this.#init.peerId, { fast: true });
   }
 
@@ -382,6 +387,7 @@ export class HardenedWire extends Wire implements FrameSink {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#parser.dropTarget();
     this.#requests.clear();
+    this.#cork.flush();
     if (orderly) {
       this.#socket.resume();
       this.#socket.end();

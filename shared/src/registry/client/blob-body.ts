@@ -1,3 +1,4 @@
+import { giveBack } from '../../chunk.ts';
 import type { Digest } from '../../digest.ts';
 import { CodedError } from '../../errors.ts';
 import { type Answer, down } from './exchange.ts';
@@ -26,7 +27,16 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
     this.#signal = signal;
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
+  [Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
+    return this.#chunks(false);
+  }
+
+  /** As iterating, but a chunk is only lent: its memory is freed when the next one is asked for. */
+  lent(): AsyncGenerator<Uint8Array, void, undefined> {
+    return this.#chunks(true);
+  }
+
+  async *#chunks(lend: boolean): AsyncGenerator<Uint8Array, void, undefined> {
     const { expectedBytes, digest, upstream } = this.#facts;
     let found = 0;
     try {
@@ -39,6 +49,7 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
           });
         }
         yield chunk;
+        if (lend) giveBack(chunk);
       }
     } catch (error) {
       if (this.#signal.aborted) throw this.#signal.reason;
