@@ -14,7 +14,7 @@ import { StopStack, startAll } from '@sepia/shared/lifecycle';
 import { createLogger, type Logger } from '@sepia/shared/log';
 import { Metrics } from '@sepia/shared/metrics';
 import { peerIdOf } from '@sepia/shared/names/peer-id';
-import { RecordStore } from '@sepia/shared/records/record-store';
+import { type Link, RecordStore, type Referrer } from '@sepia/shared/records/record-store';
 import { BlobStore } from '@sepia/shared/store/blob-store';
 import { DataFolder } from '@sepia/shared/store/data-folder';
 import { diskFiles } from '@sepia/shared/store/disk-files';
@@ -25,12 +25,15 @@ import type { OriginConfig } from './config.ts';
 import { Health } from './core/health.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
+import { setRoutes } from './http/set-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
 import { Blobs } from './net/blobs.ts';
 import { Fetches } from './net/fetches.ts';
+import { Invalidation } from './net/invalidation.ts';
 import { Links } from './net/links.ts';
 import { Manifests } from './net/manifests.ts';
 import { Members } from './net/members.ts';
+import { QuorumSet } from './net/quorum-set.ts';
 import { Repair } from './net/repair.ts';
 import { Replicator } from './net/replicator.ts';
 import { originStatus } from './net/status.ts';
@@ -114,13 +117,8 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
-  const members = new Members({
-    cluster,
-    selfId,
-    client: new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs }),
-    health,
-    nowMs,
-  });
+  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs });
+  const members = new Members({ cluster, selfId, client, health, nowMs });
 
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
@@ -148,7 +146,22 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     { progressMs: deadlines['fetch-progress'] },
   );
   stops.push('fetches', async () => fetches.stop());
-  const links = new Links({ members, records, upstreams, nowMs });
+  const sets = {
+    links: new QuorumSet<Link>('links', {
+      members,
+      own: {
+        entry: async (key) => await records.linkSet.entry(key),
+        merge: async (entry) => await records.mergeLink(entry),
+        entries: (prefix, after) => records.linkSet.entries(prefix, after),
+      },
+      nowMs,
+    }),
+    referrers: new QuorumSet<Referrer>('referrers', { members, own: records.referrerSet, nowMs }),
+  };
+  const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
+  stops.push('revocations', () => invalidation.stop());
+  const links = new Links({ set: sets.links, upstreams, nowMs });
+  invalidation.onRevoked((revoked) => links.revoke(revoked));
   const hints = new Hints({ records, nowMs });
   const replicator = new Replicator(
     { members, store, hints, log, nowMs },
@@ -209,7 +222,8 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
   uploadRoutes(router, { uploads, links, upstreams, stopping: stopping.signal });
-  recordRoutes(router, { cluster, records, links, tags, manifests, upstreams, status });
+  setRoutes(router, { sets, invalidation });
+  recordRoutes(router, { cluster, records, tags, manifests, upstreams, status });
 
   const app = createApp({ log, onRequest: metrics.onRequest });
   const signed = requireSigned(new CallVerifier(clusterKey), nowMs);

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { hostPort } from '../config/units.ts';
+import type { Revocation } from './revocation.ts';
 
 /** Most recent seeds that a node names in its lease. */
 export const MAX_LEASE_SEEDS = 256;
@@ -16,6 +17,8 @@ export const LEASE_REQUEST = z.object({
   leeching: z.array(z.string()).max(4096),
   /** XOR of the first 8 bytes of SHA-256 of each advertised digest, 16 hex: a difference asks for the full set. */
   setHash: z.string().regex(/^[0-9a-f]{16}$/),
+  /** `revokedCursor` of this tracker's last answer. */
+  revokedAfter: z.string().max(128).optional(),
   /** Live figures of running swarms, for people who look (never for decisions). */
   swarms: z
     .array(
@@ -44,7 +47,8 @@ export interface LeaseAnswer {
   /** Send the full set next time. */
   readonly resync?: boolean;
   readonly commands: readonly NodeCommand[];
-  /** Digests to drop from the cache. */
-  readonly revoked: readonly string[];
+  /** Links that are no more: what the node keeps by them is dropped. Idempotent. */
+  readonly revoked: readonly Revocation[];
+  readonly revokedCursor?: string;
   readonly clusterVersion: number;
 }

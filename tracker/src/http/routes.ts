@@ -15,10 +15,12 @@ import {
   SMALL_BLOB_BYTES,
 } from '@sepia/shared/wire/join';
 import { LEASE_REQUEST, type LeaseAnswer } from '@sepia/shared/wire/lease';
+import { REVOCATIONS_BODY, type Revocation } from '@sepia/shared/wire/revocation';
 import { setHash } from '@sepia/shared/wire/set-hash';
 import type { Context, Middleware } from 'koa';
 import type { z } from 'zod';
 import type { LiveFigures } from '../core/live-figures.ts';
+import type { Revocations } from '../core/revocations.ts';
 import type { SwarmTable } from '../core/swarm-table.ts';
 import type { MetainfoKeeper } from '../net/metainfo-keeper.ts';
 import type { BlobName } from '../net/origins.ts';
@@ -36,6 +38,7 @@ export interface RouteDeps {
   readonly table: SwarmTable;
   readonly keeper: MetainfoKeeper;
   readonly figures: LiveFigures;
+  readonly revocations: Revocations;
   readonly heartbeatMs: number;
   readonly nowMs: () => number;
   readonly startedMs: number;
@@ -68,6 +71,15 @@ export function signedRoutes(deps: RouteDeps, signed: Middleware): Middleware {
   router.delete('/nodes/:id', (ctx) => {
     deps.table.forget(ctx.params['id'] ?? '');
     deps.figures.forget(ctx.params['id'] ?? '');
+    ctx.status = 204;
+  });
+  router.post('/revocations', async (ctx) => {
+    (ctx.state as RequestState).route = 'revocations';
+    const { revoked } = await readJson(ctx as Context, MAX_BODY_BYTES, (value) =>
+      check(REVOCATIONS_BODY, value),
+    );
+    deps.keeper.revoke(revoked as Revocation[]);
+    deps.revocations.add(revoked as Revocation[], deps.nowMs());
     ctx.status = 204;
   });
   router.get('/status', (ctx) => {
@@ -123,11 +135,13 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
   const { resync, refused } = deps.table.renew({ nodeId, ...request }, setHash, deps.nowMs());
   if (refused) throw new CodedError('OVERLOADED', { message: 'too many nodes have a lease here' });
   deps.figures.note(nodeId, request.swarms);
+  const { revoked, cursor } = deps.revocations.after(request.revokedAfter, deps.nowMs());
   return {
     heartbeatMs: deps.heartbeatMs,
     ...(resync ? { resync } : {}),
     commands: [],
-    revoked: [],
+    revoked,
+    revokedCursor: cursor,
     clusterVersion: deps.cluster.version,
   };
 }
