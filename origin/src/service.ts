@@ -15,7 +15,7 @@ import { createLogger, type Logger } from '@sepia/shared/log';
 import { MAX_BLOB_BYTES } from '@sepia/shared/metainfo/metainfo';
 import { Metrics } from '@sepia/shared/metrics';
 import { peerIdOf } from '@sepia/shared/names/peer-id';
-import { RecordStore } from '@sepia/shared/records/record-store';
+import { type Link, RecordStore, type Referrer } from '@sepia/shared/records/record-store';
 import { BlobStore } from '@sepia/shared/store/blob-store';
 import { DataFolder } from '@sepia/shared/store/data-folder';
 import { diskFiles } from '@sepia/shared/store/disk-files';
@@ -26,13 +26,16 @@ import type { OriginConfig } from './config.ts';
 import { Health } from './core/health.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
+import { setRoutes } from './http/set-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
 import { Blobs } from './net/blobs.ts';
 import { Fetches } from './net/fetches.ts';
+import { Invalidation } from './net/invalidation.ts';
 import { Links } from './net/links.ts';
 import { Manifests } from './net/manifests.ts';
 import { Members } from './net/members.ts';
+import { QuorumSet } from './net/quorum-set.ts';
 import { Quotas } from './net/quotas.ts';
 import { Repair } from './net/repair.ts';
 import { Replicator } from './net/replicator.ts';
@@ -117,13 +120,8 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
-  const members = new Members({
-    cluster,
-    selfId,
-    client: new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs }),
-    health,
-    nowMs,
-  });
+  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs });
+  const members = new Members({ cluster, selfId, client, health, nowMs });
 
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
@@ -159,13 +157,27 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     nowMs,
     isLinked: async (name) => (await links.find(name)) !== undefined,
   });
-  const links: Links = new Links({
-    members,
-    records,
-    upstreams,
-    nowMs,
-    onLinked: (entry) => quotas.linked(entry),
-  });
+  const sets = {
+    links: new QuorumSet<Link>('links', {
+      members,
+      own: {
+        entry: async (key) => await records.linkSet.entry(key),
+        merge: async (entry) => {
+          const before = (await records.linkSet.entry(entry.key))?.value;
+          const isNews = await records.mergeLink(entry);
+          if (isNews) quotas.changed(entry.key, before, entry.value);
+          return isNews;
+        },
+        entries: (prefix, after) => records.linkSet.entries(prefix, after),
+      },
+      nowMs,
+    }),
+    referrers: new QuorumSet<Referrer>('referrers', { members, own: records.referrerSet, nowMs }),
+  };
+  const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
+  stops.push('revocations', () => invalidation.stop());
+  const links: Links = new Links({ set: sets.links, upstreams, nowMs });
+  invalidation.onRevoked((revoked) => links.revoke(revoked));
   const hints = new Hints({ records, nowMs });
   const replicator = new Replicator(
     { members, store, hints, log, nowMs },
@@ -242,7 +254,8 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   });
   uploadRoutes(router, { uploads, links, quotas, upstreams, stopping: stopping.signal });
   tagRoutes(router, { tags, manifests, upstreams });
-  recordRoutes(router, { cluster, records, links, quotas, tags, manifests, upstreams, status });
+  recordRoutes(router, { cluster, records, quotas, tags, manifests, upstreams, status });
+  setRoutes(router, { sets, invalidation });
 
   const app = createApp({ log, onRequest: metrics.onRequest });
   const signed = requireSigned(new CallVerifier(clusterKey), nowMs);

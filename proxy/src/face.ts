@@ -6,7 +6,9 @@ import { verifyRequest } from '@sepia/shared/http/signed';
 import type { Logger } from '@sepia/shared/log';
 import { memberUpstream } from '@sepia/shared/registry/face/member-upstream';
 import { createRegistryApp } from '@sepia/shared/registry/face/registry-app';
+import { LINK_BELIEF_MS } from '@sepia/shared/wire/revocation';
 import type Koa from 'koa';
+import type { Context, Middleware } from 'koa';
 import type { ProxyConfig } from './config.ts';
 import { ManifestCache } from './core/manifest-cache.ts';
 import { readBlob, refuseDelete } from './http/blobs.ts';
@@ -14,6 +16,7 @@ import { putManifest, readManifest } from './http/manifests.ts';
 import { OWN_VERSION, pageRoutes } from './http/page.ts';
 import { PushGate } from './http/push-gate.ts';
 import { admitByRate } from './http/rate-gate.ts';
+import { revocationRoute } from './http/revocations.ts';
 import { listTags } from './http/tags.ts';
 import { appendUpload, cancelUpload, finishUpload, startUpload, uploadStatus } from './http/uploads.ts';
 import type { Origins } from './net/origins.ts';
@@ -67,12 +70,10 @@ export function createFace(parts: FaceParts): Face {
   metrics.watch('sepia_proxy_origins_answering', 'Origins that answered the last probe.', () =>
     origins.health.answering(origins.ids),
   );
-  const other = pageRoutes({
-    status,
-    own,
-    clusterVersion: cluster.version,
-    verify: (ctx) => void verifyRequest(ctx, verifier, nowMs()),
-  });
+  const verify = (ctx: Context): void => void verifyRequest(ctx, verifier, nowMs());
+  const page = pageRoutes({ status, own, clusterVersion: cluster.version, verify });
+  const revocations = revocationRoute({ cache, verify });
+  const other: Middleware = (ctx, next) => revocations(ctx, () => page(ctx, next));
   const member = memberUpstream(verifier, nowMs);
   const blobs = {
     origins,
@@ -81,7 +82,9 @@ export function createFace(parts: FaceParts): Face {
     onBytes: (bytes: number) => metrics.bytesOut.inc(bytes),
     onResume: () => metrics.resumes.inc(),
   };
-  const manifests = { origins, cache, gate };
+  const beliefMs = (upstream: string): number =>
+    cluster.takesDeletes(upstream) ? LINK_BELIEF_MS : Number.POSITIVE_INFINITY;
+  const manifests = { origins, cache, gate, beliefMs, nowMs };
   const upstreams = (): typeof cluster.upstreams => cluster.upstreams;
   return {
     app: (defaultUpstream) => {

@@ -114,6 +114,7 @@ t.test('defaults are filled in', async (t) => {
   );
   t.same(config.limits, {
     'open-uploads': 512,
+    'requests-per-second': 2_000,
     'manifest-cache': 64 * 1024 * 1024,
     'upload-idle': 60_000,
     'body-stall': 30_000,

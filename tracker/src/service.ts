@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto';
+import { randomInt, randomUUID } from 'node:crypto';
 import { Cluster } from '@sepia/shared/cluster/cluster';
 import { loadClusterDocument } from '@sepia/shared/cluster/document';
 import { readClusterKey } from '@sepia/shared/config/load';
@@ -17,6 +17,7 @@ import { DataFolder } from '@sepia/shared/store/data-folder';
 import type { TrackerConfig } from './config.ts';
 import { CommandBook } from './core/command-book.ts';
 import { LiveFigures } from './core/live-figures.ts';
+import { Revocations } from './core/revocations.ts';
 import { SwarmTable } from './core/swarm-table.ts';
 import { announceRoutes } from './http/announce.ts';
 import { peerEntry, signedRoutes } from './http/routes.ts';
@@ -59,7 +60,7 @@ export async function startTracker(
     const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
     const origins = new Origins({ cluster, client });
     const keeper = new MetainfoKeeper(
-      { origins, log, nowMs, holders: (digest) => table.holders(digest, 50).map(peerEntry) },
+      { cluster, origins, log, nowMs, holders: (digest) => table.holders(digest, 50).map(peerEntry) },
       { budgetBytes: config['metainfo-cache'] },
     );
     stops.push('metainfo', () => keeper.stop());
@@ -83,6 +84,7 @@ export async function startTracker(
       keeper,
       figures,
       commands,
+      revocations: new Revocations(randomUUID()),
       heartbeatMs: config.heartbeat,
       nowMs,
       startedMs: nowMs(),

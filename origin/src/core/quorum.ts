@@ -19,17 +19,3 @@ export function locate(order: readonly string[], answers: ReadonlyMap<string, Wh
   }
   return order.every((one) => answers.get(one) === 'none') ? { type: 'absent' } : { type: 'undecided' };
 }
-
-/**
- * Whether a record exists, from owners that said yes, no, or nothing. A write reached `write` of `owners`
- * members, so `owners − write + 1` noes are a no.
- */
-export function decideLinked(
-  yes: number,
-  no: number,
-  owners: number,
-  write: number,
-): 'yes' | 'no' | 'undecided' {
-  if (yes > 0) return 'yes';
-  return no >= owners - write + 1 ? 'no' : 'undecided';
-}

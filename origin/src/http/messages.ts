@@ -1,8 +1,7 @@
-import { MEMBER_ID } from '@sepia/shared/config/member-keys';
 import { hostPort } from '@sepia/shared/config/units';
 import { type Digest, isDigest } from '@sepia/shared/digest';
 import { z } from 'zod';
-import { MAX_LINKS } from '../net/links.ts';
+import { MAX_RECORDS } from '../net/quorum-set.ts';
 
 /** `peers` of adopt. */
 export const PEER_ENTRIES = z
@@ -17,13 +16,42 @@ export const PEER_ENTRIES = z
   )
   .max(1_000);
 
-const LINK_ENTRY = z.object({
-  upstream: z.string().regex(MEMBER_ID),
-  repository: z.string().min(1).max(255),
-  digest: z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' }),
-  sizeBytes: z.number().int().nonnegative().optional(),
-  mediaType: z.string().max(255).optional(),
-});
+const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
 
-/** Body of `PUT /v1/links`. */
-export const LINKS_BODY = z.object({ links: z.array(LINK_ENTRY).max(MAX_LINKS) });
+/** Values of the record sets, by the name of their set. */
+const RECORD_VALUES = {
+  links: z.strictObject({
+    sizeBytes: z.number().int().nonnegative().optional(),
+    mediaType: z.string().max(255).optional(),
+  }),
+  referrers: z.strictObject({
+    mediaType: z.string().max(255),
+    sizeBytes: z.number().int().nonnegative(),
+    artifactType: z.string().max(255).optional(),
+    annotations: z.record(z.string(), z.string()).optional(),
+  }),
+} as const;
+
+export type RecordSetName = keyof typeof RECORD_VALUES;
+
+export function isRecordSetName(name: string): name is RecordSetName {
+  return Object.hasOwn(RECORD_VALUES, name);
+}
+
+/** Key of a record behind (upstream, repository), or the beginning of one. */
+export const RECORD_KEY = z.array(DIGEST).max(2);
+
+/** Body of `PUT /v1/records/<set>`. A record without value is a tombstone. */
+export function recordsBody(name: RecordSetName) {
+  return z.object({
+    records: z
+      .array(
+        z.object({
+          key: RECORD_KEY.min(1),
+          atMs: z.number().int().nonnegative(),
+          value: RECORD_VALUES[name].optional(),
+        }),
+      )
+      .max(MAX_RECORDS),
+  });
+}

@@ -1,6 +1,5 @@
 import type Router from '@koa/router';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
-import { parseDigest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import { queryValue, readBody, readJson } from '@sepia/shared/http/signed';
 import { parseRegisterRequest } from '@sepia/shared/records/acceptor-store';
@@ -9,23 +8,19 @@ import { MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
 import { parseReference } from '@sepia/shared/registry/route';
 import { H_STALE } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
-import type { LinkEntry, Links } from '../net/links.ts';
 import type { Manifests } from '../net/manifests.ts';
 import type { Quotas } from '../net/quotas.ts';
 import { listTags } from '../net/tag-lists.ts';
 import type { Tags } from '../net/tags.ts';
 import type { Upstreams } from '../net/upstreams.ts';
 import { named } from './blob-routes.ts';
-import { LINKS_BODY } from './messages.ts';
 import { isHop, numberOf, repositoryOf, required } from './request.ts';
 
-const MAX_LINKS_BYTES = 8 * 1024 * 1024;
 const MAX_REGISTER_BYTES = 256 * 1024;
 
 export interface RecordRouteDeps {
   readonly cluster: Cluster;
   readonly records: RecordStore;
-  readonly links: Links;
   readonly quotas: Pick<Quotas, 'own'>;
   readonly tags: Tags;
   readonly manifests: Manifests;
@@ -44,26 +39,6 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
     const behind = last === undefined ? tags : tags.filter((tag) => tag > last);
     const n = numberOf(ctx, 'n', Number.MAX_SAFE_INTEGER);
     ctx.body = { tags: n === undefined ? behind : behind.slice(0, n) };
-  });
-  router.get('/links', async (context) => {
-    const ctx = named(context, 'link');
-    const { upstream, repository } = repositoryOf(ctx);
-    const digest = parseDigest(required(ctx, 'digest'));
-    const found = await deps.links.own(upstream, repository, digest);
-    if (found === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest } });
-    ctx.body = found;
-  });
-  router.put('/links', async (context) => {
-    const ctx = named(context, 'link-put');
-    const { links } = await readJson(ctx, MAX_LINKS_BYTES, (value) => {
-      const checked = LINKS_BODY.safeParse(value);
-      if (checked.success) return checked.data;
-      throw new CodedError('REQUEST_INVALID', {
-        message: `links: ${checked.error.issues[0]?.path.join('.')} ${checked.error.issues[0]?.message}`,
-      });
-    });
-    await deps.links.putOwn(links as LinkEntry[]);
-    ctx.status = 204;
   });
   router.get('/usage', async (context) => {
     const ctx = named(context, 'usage');

@@ -19,6 +19,7 @@ import type { Upstreams } from './upstreams.ts';
 export interface Where {
   readonly state: 'final' | 'open' | 'none';
   readonly sizeBytes?: number;
+  /** By this origin's own record alone: a guess where links can be deleted. */
   readonly linked: boolean;
 }
 
@@ -67,11 +68,7 @@ export class Blobs {
     // A copy that is being mended is no "no": the answer must not lead to a 404.
     if (repair.isMending(name.digest))
       throw new CodedError('DISK_CORRUPT', { detail: { digest: name.digest } });
-    const [stat, link] = await Promise.all([
-      store.stat(name.digest),
-      links.own(name.upstream, name.repository, name.digest),
-    ]);
-    const linked = link !== undefined;
+    const [stat, linked] = await Promise.all([store.stat(name.digest), links.hasOwn(name)]);
     if (stat !== undefined) return { state: 'final', sizeBytes: stat.sizeBytes, linked };
     const sizeBytes = fetches.running(name.digest)?.sizeBytes;
     return sizeBytes === undefined ? { state: 'none', linked } : { state: 'open', sizeBytes, linked };

@@ -1,10 +1,9 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { CodedError } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
-import type { RecordStore } from '@sepia/shared/records/record-store';
+import type { Link, RecordStore } from '@sepia/shared/records/record-store';
 import { type QuotaRules, quotaOf, quotaRules } from '../core/quota.ts';
 import type { BlobName } from './fetch-parts.ts';
-import type { LinkEntry } from './links.ts';
 import { type Members, repositoryQuery } from './members.ts';
 import type { Upstreams } from './upstreams.ts';
 
@@ -76,12 +75,12 @@ export class Quotas {
     return usage;
   }
 
-  /** A new link was stored here. */
-  linked({ upstream, repository, sizeBytes }: LinkEntry): void {
+  /** A link was stored or taken away here. `key`: upstream, repository, digest. */
+  changed([upstream = '', repository = '']: readonly string[], before?: Link, after?: Link): void {
     void this.#counts.get(shardKey(upstream, repository))?.usage.then(
       (count) => {
-        count.bytes += sizeBytes ?? 0;
-        count.blobs += 1;
+        count.bytes += (after?.sizeBytes ?? 0) - (before?.sizeBytes ?? 0);
+        count.blobs += Number(after !== undefined) - Number(before !== undefined);
       },
       () => undefined,
     );

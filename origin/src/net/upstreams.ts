@@ -50,6 +50,11 @@ export class Upstreams {
     return this.#cluster.upstream(name);
   }
 
+  /** True where Sepia is the source of truth, so that content can be deleted here. */
+  takesDeletes(name: string): boolean {
+    return this.#cluster.takesDeletes(name);
+  }
+
   /** The client of an upstream, or undefined in mode none. @throws {CodedError} `UPSTREAM_UNKNOWN` */
   client(name: string): UpstreamClient | undefined {
     this.get(name);

@@ -6,7 +6,7 @@ import { FetchPace } from '../../src/core/fetch-pace.ts';
 import { FetchPlan } from '../../src/core/fetch-plan.ts';
 import { errorWeight, retryDelayMs } from '../../src/core/fetch-retry.ts';
 import { Health } from '../../src/core/health.ts';
-import { decideLinked, locate } from '../../src/core/quorum.ts';
+import { locate } from '../../src/core/quorum.ts';
 import {
   decideTag,
   defaultPolicy,
@@ -274,11 +274,6 @@ t.test('quorum decisions', (t) => {
     { type: 'undecided' },
   );
   t.same(locate(order, new Map([['a', 'none']])), { type: 'undecided' });
-  t.equal(decideLinked(1, 2, 3, 2), 'yes');
-  t.equal(decideLinked(0, 2, 3, 2), 'no');
-  t.equal(decideLinked(0, 1, 3, 2), 'undecided');
-  t.equal(decideLinked(0, 1, 1, 1), 'no');
-  t.equal(decideLinked(0, 1, 2, 2), 'no');
   t.end();
 });
 

@@ -28,6 +28,9 @@ interface ManifestDeps {
   readonly origins: Origins;
   readonly cache: ManifestCache;
   readonly gate: PushGate;
+  /** How long a manifest of an upstream is served from memory, in ms. */
+  readonly beliefMs: (upstream: string) => number;
+  readonly nowMs: () => number;
 }
 
 /** GET and HEAD of a manifest: by digest from memory if it is there, a tag always from an origin. */
@@ -35,8 +38,10 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
   return async (ctx, target, route) => {
     const shard = shardKey(target.upstream, target.repository);
     const { reference } = route;
-    const known = reference.kind === 'digest' ? deps.cache.get(shard, reference.digest) : undefined;
+    const known =
+      reference.kind === 'digest' ? deps.cache.get(shard, reference.digest, deps.nowMs()) : undefined;
     if (known !== undefined) return sendManifest(ctx, { ...known, sizeBytes: known.bytes.length });
+    const belief = beliefOf(deps, target.upstream);
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
     const signal = clientSignal(ctx);
     const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}`;
@@ -54,9 +59,13 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
     const order = deps.origins.health.order(deps.origins.placement(shard).candidates);
     const found = await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
     if (found.bytes !== undefined)
-      deps.cache.put(shard, { digest: found.digest, mediaType: found.mediaType, bytes: found.bytes });
+      deps.cache.put(shard, { digest: found.digest, mediaType: found.mediaType, bytes: found.bytes }, belief);
     sendManifest(ctx, found);
   };
+}
+
+function beliefOf(deps: ManifestDeps, upstream: string): { untilMs: number; revision: number } {
+  return { untilMs: deps.nowMs() + deps.beliefMs(upstream), revision: deps.cache.revision };
 }
 
 /** Reads an origin's answer and checks the bytes against their digest. @throws {CodedError} `PEER_HTTP` when they lie */
@@ -97,8 +106,9 @@ export function putManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
     const { reference } = route;
     if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
     const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}`;
+    const belief = beliefOf(deps, target.upstream);
     const digest = await store(deps.origins, target, path, bytes, mediaType, clientSignal(ctx));
-    deps.cache.put(shardKey(target.upstream, target.repository), { digest, mediaType, bytes });
+    deps.cache.put(shardKey(target.upstream, target.repository), { digest, mediaType, bytes }, belief);
     ctx.set('Location', locationOf(ctx, route.name, `manifests/${digest}`));
     ctx.set('Docker-Content-Digest', digest);
     if (subject !== undefined) ctx.set('OCI-Subject', subject);

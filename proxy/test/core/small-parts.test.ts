@@ -29,20 +29,28 @@ t.test('the manifest cache drops what was not used for longest and stays below i
   });
   const [a, b, c] = [made('a'), made('b'), made('c')];
   const cache = new ManifestCache(3_500);
-  cache.put('s', a);
-  cache.put('s', b);
-  t.equal(cache.get('s', a.digest), a);
-  t.equal(cache.get('other', a.digest), undefined);
-  cache.put('s', c);
-  t.equal(cache.get('s', b.digest), undefined, 'b was used longest ago');
-  t.equal(cache.get('s', a.digest), a);
+  const belief = (untilMs = 10) => ({ untilMs, revision: cache.revision });
+  cache.put('s', a, belief());
+  cache.put('s', b, belief());
+  t.equal(cache.get('s', a.digest, 5)?.bytes, a.bytes);
+  t.equal(cache.get('other', a.digest, 5), undefined);
+  cache.put('s', c, belief());
+  t.equal(cache.get('s', b.digest, 5), undefined, 'b was used longest ago');
+  t.equal(cache.get('s', a.digest, 5)?.bytes, a.bytes);
   const used = cache.usedBytes;
-  cache.put('s', a);
+  cache.put('s', a, belief());
   t.equal(cache.usedBytes, used, 'the same again costs nothing');
-  cache.put('s', { ...made('d'), bytes: Buffer.alloc(5_000) });
+  cache.put('s', { ...made('d'), bytes: Buffer.alloc(5_000) }, belief());
   t.equal(cache.usedBytes, used, 'what exceeds the limit alone is not taken');
-  cache.delete('s', a.digest);
-  cache.delete('s', c.digest);
+  t.equal(cache.get('s', a.digest, 10), undefined, 'what is too old is asked for again');
+  const before = belief();
+  cache.revoke([
+    ['s', c.digest],
+    ['s', b.digest],
+  ]);
+  t.equal(cache.get('s', c.digest, 5), undefined);
+  cache.put('s', c, before);
+  t.equal(cache.get('s', c.digest, 5), undefined, 'what was asked for before a revocation is not kept');
   t.equal(cache.usedBytes, 0);
 });
 

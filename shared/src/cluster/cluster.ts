@@ -65,6 +65,11 @@ export class Cluster {
     return found;
   }
 
+  /** True where Sepia is the source of truth, so that content can be deleted here; false for an unknown name. */
+  takesDeletes(upstream: string): boolean {
+    return this.upstreams.find((one) => one.name === upstream)?.mode === 'none';
+  }
+
   /** Origins for a digest or a shard key, from the configured membership. */
   origins(key: string): Ownership {
     return ownersOf(key, this.members('origin'));

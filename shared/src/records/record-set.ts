@@ -82,6 +82,13 @@ export class RecordSet<T> {
     return parse(text, await this.#deps.db.get(text))?.value as T | undefined;
   }
 
+  /** As {@link get}, with its clock; a tombstone has no value. */
+  async entry(key: readonly string[]): Promise<RecordEntry<T> | undefined> {
+    const text = this.#keyOf(key);
+    const stored = parse(text, await this.#deps.db.get(text));
+    return stored && { key, atMs: stored.atMs, value: stored.value as T | undefined };
+  }
+
   async has(key: readonly string[]): Promise<boolean> {
     return (await this.get(key)) !== undefined;
   }

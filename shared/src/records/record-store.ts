@@ -3,13 +3,12 @@ import type { Database } from '../store/data-folder.ts';
 import { KeyedLocks } from '../store/keyed-locks.ts';
 import { AcceptorStore } from './acceptor-store.ts';
 import { GroupCommit } from './group-commit.ts';
-import { type RecordPage, RecordSet } from './record-set.ts';
+import { type RecordEntry, type RecordPage, RecordSet } from './record-set.ts';
 
 /** What a link (upstream, repository) → digest knows of the blob. */
 export interface Link {
   readonly sizeBytes?: number;
   readonly mediaType?: string;
-  readonly atMs: number;
 }
 
 /** A tag's place in the index of its repository; its value is in its register. */
@@ -59,19 +58,24 @@ export class RecordStore {
     this.jobSet = new RecordSet(parts, 'j1');
   }
 
-  /** Links a blob to a repository, and notes the repository. */
-  async putLink(upstream: string, repository: string, digest: Digest, link: Link): Promise<void> {
-    const stored = this.linkSet.put([upstream, repository, digest], link, link.atMs);
-    await Promise.all([stored, this.#noteRepository(upstream, repository, link.atMs)]);
+  /**
+   * Takes over a link or its tombstone and notes the repository; false if a later one is there. What a link does not
+   * say of its blob it has from the one before.
+   */
+  async mergeLink(entry: RecordEntry<Link>): Promise<boolean> {
+    const [upstream = '', repository = ''] = entry.key;
+    if (entry.value === undefined) return await this.linkSet.merge(entry);
+    const known = await this.linkSet.get(entry.key);
+    const value = known === undefined ? entry.value : { ...known, ...entry.value };
+    const [merged] = await Promise.all([
+      this.linkSet.merge({ ...entry, value }),
+      this.#noteRepository(upstream, repository, entry.atMs),
+    ]);
+    return merged;
   }
 
   getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {
     return this.linkSet.get([upstream, repository, digest]);
-  }
-
-  /** Leaves a tombstone. */
-  async deleteLink(upstream: string, repository: string, digest: Digest, atMs: number): Promise<void> {
-    await this.linkSet.delete([upstream, repository, digest], atMs);
   }
 
   /** Links of a repository, by digest; `after` is a digest. */

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { hostPort } from '../config/units.ts';
 import { COMMAND_REPORT, type NodeCommand } from './commands.ts';
+import type { Revocation } from './revocation.ts';
 
 /** Most recent seeds that a node names in its lease. */
 export const MAX_LEASE_SEEDS = 256;
@@ -20,6 +21,8 @@ export const LEASE_REQUEST = z.object({
   leeching: z.array(z.string()).max(4096),
   /** XOR of the first 8 bytes of SHA-256 of each advertised digest, 16 hex: a difference asks for the full set. */
   setHash: z.string().regex(/^[0-9a-f]{16}$/),
+  /** `revokedCursor` of this tracker's last answer. */
+  revokedAfter: z.string().max(128).optional(),
   /** Live figures of running swarms, for people who look (never for decisions). */
   swarms: z
     .array(
@@ -44,7 +47,8 @@ export interface LeaseAnswer {
   readonly resync?: boolean;
   /** Commands that the node has not reported yet; it carries each id out once. */
   readonly commands: readonly NodeCommand[];
-  /** Digests to drop from the cache. */
-  readonly revoked: readonly string[];
+  /** Links that are no more: what the node keeps by them is dropped. Idempotent. */
+  readonly revoked: readonly Revocation[];
+  readonly revokedCursor?: string;
   readonly clusterVersion: number;
 }

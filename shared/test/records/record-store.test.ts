@@ -29,9 +29,9 @@ const B = digestOf(Buffer.from('b'));
 
 t.test('links open only their own repository', async (t) => {
   const store = await freshStore(t);
-  await store.putLink('u', 'a/b', A, { sizeBytes: 3, mediaType: 'm', atMs: 5 });
-  await store.putLink('u', 'a/b', B, { atMs: 6 });
-  t.same(await store.getLink('u', 'a/b', A), { sizeBytes: 3, mediaType: 'm', atMs: 5 });
+  await store.mergeLink({ key: ['u', 'a/b', A], atMs: 5, value: { sizeBytes: 3, mediaType: 'm' } });
+  await store.mergeLink({ key: ['u', 'a/b', B], atMs: 6, value: {} });
+  t.same(await store.getLink('u', 'a/b', A), { sizeBytes: 3, mediaType: 'm' });
   t.equal(await store.getLink('u', 'a', A), undefined);
   t.equal(await store.getLink('v', 'a/b', A), undefined);
   t.same(
@@ -39,11 +39,14 @@ t.test('links open only their own repository', async (t) => {
     [A, B].sort(),
   );
   t.same(await collect(store.links('u', 'a')), []);
-  await store.deleteLink('u', 'a/b', A, 7);
+  await store.mergeLink({ key: ['u', 'a/b', A], atMs: 7, value: undefined });
+  t.same(await store.linkSet.entry(['u', 'a/b', A]), { key: ['u', 'a/b', A], atMs: 7, value: undefined });
   t.equal(await store.getLink('u', 'a/b', A), undefined);
-  await store.putLink('u', 'a/b', A, { atMs: 7 });
+  t.notOk(await store.mergeLink({ key: ['u', 'a/b', A], atMs: 7, value: {} }));
   t.equal(await store.getLink('u', 'a/b', A), undefined, 'a tombstone wins at the same time');
-  await store.putLink('u', 'a/b', A, { atMs: 8 });
+  await store.mergeLink({ key: ['u', 'a/b', A], atMs: 8, value: { sizeBytes: 3 } });
+  await store.mergeLink({ key: ['u', 'a/b', A], atMs: 9, value: { mediaType: 'n' } });
+  t.same(await store.getLink('u', 'a/b', A), { sizeBytes: 3, mediaType: 'n' }, 'what is known stays');
   t.ok(await store.getLink('u', 'a/b', A));
   await store.close();
 });

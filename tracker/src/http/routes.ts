@@ -15,11 +15,13 @@ import {
   SMALL_BLOB_BYTES,
 } from '@sepia/shared/wire/join';
 import { LEASE_REQUEST, type LeaseAnswer } from '@sepia/shared/wire/lease';
+import { REVOCATIONS_BODY, type Revocation } from '@sepia/shared/wire/revocation';
 import { setHash } from '@sepia/shared/wire/set-hash';
 import type { Context, Middleware } from 'koa';
 import type { z } from 'zod';
 import type { CommandBook } from '../core/command-book.ts';
 import type { LiveFigures } from '../core/live-figures.ts';
+import type { Revocations } from '../core/revocations.ts';
 import type { SwarmTable } from '../core/swarm-table.ts';
 import type { MetainfoKeeper } from '../net/metainfo-keeper.ts';
 import type { BlobName } from '../net/origins.ts';
@@ -42,6 +44,7 @@ export interface RouteDeps {
   readonly keeper: MetainfoKeeper;
   readonly figures: LiveFigures;
   readonly commands: CommandBook;
+  readonly revocations: Revocations;
   readonly heartbeatMs: number;
   readonly nowMs: () => number;
   readonly startedMs: number;
@@ -77,6 +80,15 @@ export function signedRoutes(deps: RouteDeps, signed: Middleware): Middleware {
     ctx.status = 204;
   });
   commandRoutes(router, deps);
+  router.post('/revocations', async (ctx) => {
+    (ctx.state as RequestState).route = 'revocations';
+    const { revoked } = await readJson(ctx as Context, MAX_BODY_BYTES, (value) =>
+      checked(REVOCATIONS_BODY, value),
+    );
+    deps.keeper.revoke(revoked as Revocation[]);
+    deps.revocations.add(revoked as Revocation[], deps.nowMs());
+    ctx.status = 204;
+  });
   router.get('/status', (ctx) => {
     ctx.body = status(deps);
   });
@@ -132,11 +144,13 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
   deps.figures.note(nodeId, request.swarms);
   deps.commands.report({ nodeId, address: request.addresses[0] }, request.bootId, request.commands);
   const { commands, unfinished } = deps.commands.due(nodeId, request.bootId, deps.nowMs());
+  const { revoked, cursor } = deps.revocations.after(request.revokedAfter, deps.nowMs());
   return {
     heartbeatMs: unfinished ? watchedMs(deps) : deps.heartbeatMs,
     ...(resync ? { resync } : {}),
     commands,
-    revoked: [],
+    revoked,
+    revokedCursor: cursor,
     clusterVersion: deps.cluster.version,
   };
 }

@@ -1,3 +1,4 @@
+import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isUpstreamFailure } from '@sepia/shared/errors';
 import { delay } from '@sepia/shared/lifecycle';
@@ -5,6 +6,7 @@ import type { Logger } from '@sepia/shared/log';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { HASH_BYTES } from '@sepia/shared/metainfo/tree';
 import type { PeerEntry } from '@sepia/shared/wire/join';
+import { LINK_BELIEF_MS, type Revocation } from '@sepia/shared/wire/revocation';
 import { chooseOrigins } from '../core/locate.ts';
 import { type BlobName, isCertain, type Origins, query } from './origins.ts';
 
@@ -15,7 +17,7 @@ const ORPHAN_MS = 30_000;
 const RETRY_MS = 200;
 /** How often holders that failed are looked for again. */
 const HOLDER_TRIES = 8;
-/** How long a proven link (upstream, repository) → digest is believed, in ms. */
+/** How long a proven link (upstream, repository) → digest is believed where nothing is deleted, in ms. */
 const LINK_TTL_MS = 60_000;
 const MAX_LINKS = 100_000;
 
@@ -35,6 +37,7 @@ interface Entry {
 }
 
 interface KeeperDeps {
+  readonly cluster: Cluster;
   readonly origins: Origins;
   readonly log: Logger;
   readonly nowMs: () => number;
@@ -54,6 +57,8 @@ export class MetainfoKeeper {
   readonly #links = new Map<string, number>();
   readonly #stopped = new AbortController();
   #bytes = 0;
+  /** Grows with each revocation: a link that was asked for before one is not believed. */
+  #revision = 0;
 
   constructor(deps: KeeperDeps, options: { readonly budgetBytes: number }) {
     this.#deps = deps;
@@ -71,11 +76,17 @@ export class MetainfoKeeper {
     const key = linkKey(name);
     let running = this.#locating.get(key);
     if (running === undefined) {
-      running = this.#locate(name).finally(() => this.#locating.delete(key));
+      running = this.#locate(name);
       this.#locating.set(key, running);
+      const mine = running;
+      const done = (): void => {
+        if (this.#locating.get(key) === mine) this.#locating.delete(key);
+      };
+      mine.then(done, done);
     }
+    const revision = this.#revision;
     const entry = await running;
-    this.#prove(name);
+    if (revision === this.#revision) this.#prove(name);
     return entry;
   }
 
@@ -116,6 +127,15 @@ export class MetainfoKeeper {
   doubt(digest: Digest): void {
     const entry = this.#entries.get(digest);
     if (entry?.metainfo.state === 'final') entry.originIds = [];
+  }
+
+  /** Links that are no more: the next that asks by one of them is answered by the origins. */
+  revoke(revoked: readonly Revocation[]): void {
+    this.#revision += 1;
+    for (const name of revoked) {
+      this.#links.delete(linkKey(name));
+      this.#locating.delete(linkKey(name));
+    }
   }
 
   stop(): void {
@@ -273,7 +293,8 @@ export class MetainfoKeeper {
   #prove(name: BlobName): void {
     const nowMs = this.#deps.nowMs();
     this.#links.delete(linkKey(name));
-    this.#links.set(linkKey(name), nowMs + LINK_TTL_MS);
+    const beliefMs = this.#deps.cluster.takesDeletes(name.upstream) ? LINK_BELIEF_MS : LINK_TTL_MS;
+    this.#links.set(linkKey(name), nowMs + beliefMs);
     if (this.#links.size > MAX_LINKS) this.#links.delete(this.#links.keys().next().value!);
   }
 

@@ -1,0 +1,77 @@
+import type Router from '@koa/router';
+import { CodedError } from '@sepia/shared/errors';
+import { queryValue, readJson } from '@sepia/shared/http/signed';
+import { REVOCATIONS_BODY, type Revocation } from '@sepia/shared/wire/revocation';
+import type { Context } from 'koa';
+import type { z } from 'zod';
+import type { Invalidation } from '../net/invalidation.ts';
+import type { QuorumSet } from '../net/quorum-set.ts';
+import { named } from './blob-routes.ts';
+import { isRecordSetName, RECORD_KEY, type RecordSetName, recordsBody } from './messages.ts';
+import { numberOf, repositoryOf, required } from './request.ts';
+
+const MAX_RECORDS_BYTES = 16 * 1024 * 1024;
+const MAX_REVOCATIONS_BYTES = 4 * 1024 * 1024;
+const MAX_PAGE = 10_000;
+
+interface SetRouteDeps {
+  readonly sets: Readonly<Record<RecordSetName, QuorumSet<unknown>>>;
+  readonly invalidation: Invalidation;
+}
+
+/** This origin's own records for the other owners, and what they revoke. */
+export function setRoutes(router: Router, deps: SetRouteDeps): void {
+  router.get('/records/:set', async (context) => {
+    const ctx = named(context, 'records');
+    const set = deps.sets[setName(ctx)];
+    const shard = repositoryOf(ctx);
+    const key = queryValue(ctx, 'key');
+    if (key !== undefined) {
+      const record = await set.own(shard, checkedKey('key', key));
+      ctx.body = record === undefined ? {} : { record };
+      return;
+    }
+    const [after] = RECORD_KEY.safeParse([queryValue(ctx, 'after')]).data ?? [];
+    ctx.body = await set.ownPage(shard, checkedKey('prefix', required(ctx, 'prefix')), {
+      after,
+      limit: Math.max(1, numberOf(ctx, 'limit', MAX_PAGE) ?? MAX_PAGE),
+    });
+  });
+  router.put('/records/:set', async (context) => {
+    const ctx = named(context, 'records-put');
+    const name = setName(ctx);
+    const { records } = await readJson(ctx, MAX_RECORDS_BYTES, (value) => check(recordsBody(name), value));
+    ctx.body = await deps.sets[name].putOwn(repositoryOf(ctx), records);
+  });
+  router.post('/revocations', async (context) => {
+    const ctx = named(context, 'revocations');
+    const { revoked } = await readJson(ctx, MAX_REVOCATIONS_BYTES, (value) => check(REVOCATIONS_BODY, value));
+    deps.invalidation.take(revoked as Revocation[]);
+    ctx.status = 204;
+  });
+}
+
+function setName(ctx: Context): RecordSetName {
+  const name = String((ctx as unknown as { params: Record<string, string> }).params['set'] ?? '');
+  if (isRecordSetName(name)) return name;
+  throw new CodedError('ROUTE_UNKNOWN', { message: 'no such set of records' });
+}
+
+function checkedKey(name: string, text: string): string[] {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new CodedError('REQUEST_INVALID', { message: `query value ${name} is not valid JSON`, cause });
+  }
+  const found = RECORD_KEY.safeParse(value);
+  if (found.success) return found.data;
+  throw new CodedError('REQUEST_INVALID', { message: `query value ${name} is not a list of digests` });
+}
+
+function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const found = schema.safeParse(value);
+  if (found.success) return found.data;
+  const [issue] = found.error.issues;
+  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
+}
