@@ -81,7 +81,9 @@ export function createFace(parts: FaceParts): Face {
     onBytes: (bytes: number) => metrics.bytesOut.inc(bytes),
     onResume: () => metrics.resumes.inc(),
   };
-  const manifests = { origins, cache, gate };
+  const isRechecked = (upstream: string): boolean =>
+    cluster.upstream(upstream)['manifest-recheck'] !== 'never';
+  const manifests = { origins, cache, gate, isRechecked };
   const upstreams = (): typeof cluster.upstreams => cluster.upstreams;
   return {
     app: (defaultUpstream) => {

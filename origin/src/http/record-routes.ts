@@ -11,15 +11,18 @@ import { H_STALE } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { LinkEntry, Links } from '../net/links.ts';
 import type { Manifests } from '../net/manifests.ts';
+import type { PullTimes } from '../net/pull-times.ts';
+import type { Purges } from '../net/purges.ts';
 import type { Quotas } from '../net/quotas.ts';
 import { listTags } from '../net/tag-lists.ts';
 import type { Tags } from '../net/tags.ts';
 import type { Upstreams } from '../net/upstreams.ts';
 import { named } from './blob-routes.ts';
-import { LINKS_BODY } from './messages.ts';
-import { isHop, numberOf, repositoryOf, required } from './request.ts';
+import { LINKS_BODY, parsePurge } from './messages.ts';
+import { broughtAuthorization, isHop, numberOf, repositoryOf, required } from './request.ts';
 
 const MAX_LINKS_BYTES = 8 * 1024 * 1024;
+const MAX_PURGE_BYTES = 4 * 1024;
 const MAX_REGISTER_BYTES = 256 * 1024;
 
 export interface RecordRouteDeps {
@@ -29,6 +32,8 @@ export interface RecordRouteDeps {
   readonly quotas: Pick<Quotas, 'own'>;
   readonly tags: Tags;
   readonly manifests: Manifests;
+  readonly purges: Purges;
+  readonly pullTimes: PullTimes;
   readonly upstreams: Upstreams;
   readonly status: () => Promise<unknown>;
 }
@@ -70,6 +75,11 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
     const { upstream, repository } = repositoryOf(ctx);
     ctx.body = await deps.quotas.own(upstream, repository);
   });
+  router.post('/purge', async (context) => {
+    const ctx = named(context, 'purge');
+    const what = await readJson(ctx, MAX_PURGE_BYTES, parsePurge);
+    ctx.body = await deps.purges.purge(repositoryOf(ctx), what, isHop(ctx));
+  });
   router.get('/taglists', async (context) => {
     const ctx = named(context, 'taglist');
     const { upstream, repository } = repositoryOf(ctx);
@@ -94,7 +104,9 @@ async function getManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
     repositoryOf(ctx),
     parseReference(required(ctx, 'reference')),
     isHop(ctx),
+    { fresh: queryValue(ctx, 'fresh') === '1', authorization: broughtAuthorization(ctx) },
   );
+  deps.pullTimes.note(repositoryOf(ctx), required(ctx, 'reference'));
   ctx.set('Docker-Content-Digest', answer.digest);
   ctx.set('ETag', `"${answer.digest}"`);
   if (answer.staleSeconds !== undefined) ctx.set(H_STALE, String(answer.staleSeconds));

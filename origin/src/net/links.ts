@@ -73,6 +73,13 @@ export class Links {
     );
   }
 
+  /** Takes a link away here: a tombstone and no memory of it. Other owners keep theirs. */
+  async forgetOwn(name: BlobName): Promise<void> {
+    this.#cache.delete(keyOf(name));
+    await this.#deps.records.deleteLink(name.upstream, name.repository, name.digest, this.#deps.nowMs());
+    this.#cache.delete(keyOf(name));
+  }
+
   /** Writes links of one repository to W of its owners; the rest follows behind. @throws `QUORUM_LOST` */
   async write(entries: readonly LinkEntry[]): Promise<void> {
     const fresh = entries.filter((entry) => !this.#isWritten(entry));

@@ -27,6 +27,8 @@ const WRITE_TIMEOUT_MS = 30_000;
 interface ManifestDeps {
   readonly origins: Origins;
   readonly cache: ManifestCache;
+  /** True where the upstream wants to be asked before a manifest is served (`manifest-recheck`). */
+  readonly isRechecked: (upstream: string) => boolean;
   readonly gate: PushGate;
 }
 
@@ -35,7 +37,8 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
   return async (ctx, target, route) => {
     const shard = shardKey(target.upstream, target.repository);
     const { reference } = route;
-    const known = reference.kind === 'digest' ? deps.cache.get(shard, reference.digest) : undefined;
+    const mayServe = reference.kind === 'digest' && !deps.isRechecked(target.upstream);
+    const known = mayServe ? deps.cache.get(shard, reference.digest) : undefined;
     if (known !== undefined) return sendManifest(ctx, { ...known, sizeBytes: known.bytes.length });
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
     const signal = clientSignal(ctx);
