@@ -35,8 +35,11 @@ import { Invalidation } from './net/invalidation.ts';
 import { Links } from './net/links.ts';
 import { Manifests } from './net/manifests.ts';
 import { Members } from './net/members.ts';
+import { PullTimes } from './net/pull-times.ts';
+import { Purges } from './net/purges.ts';
 import { QuorumSet } from './net/quorum-set.ts';
 import { Quotas } from './net/quotas.ts';
+import { Recheck } from './net/recheck.ts';
 import { Repair } from './net/repair.ts';
 import { Replicator } from './net/replicator.ts';
 import { originStatus } from './net/status.ts';
@@ -44,6 +47,7 @@ import { Swarms } from './net/swarms.ts';
 import { Tags } from './net/tags.ts';
 import { Uploads } from './net/uploads.ts';
 import { Upstreams } from './net/upstreams.ts';
+import { WholeBlobs } from './net/whole-blobs.ts';
 import { Hints } from './store/hints.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
@@ -195,6 +199,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     repair,
   });
   const tags = new Tags({ members, records, nowMs });
+  const recheck = new Recheck({ members, upstreams, log, nowMs });
   const manifests = new Manifests({
     members,
     store,
@@ -204,9 +209,14 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     tags,
     replicator,
     upstreams,
+    recheck,
     log,
     nowMs,
   });
+  const whole = new WholeBlobs({ members, store, links, fetches, blobs, replicator });
+  const purges = new Purges({ members, store, links, invalidation, tags, manifests, upstreams, log });
+  const pullTimes = new PullTimes({ upstreams, log, nowMs });
+  stops.push('pull times', async () => await pullTimes.stop());
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, upstreams, log, nowMs },
     {
@@ -244,6 +254,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   const router = new Router({ prefix: '/v1' });
   blobRoutes(router, {
     blobs,
+    whole,
     links,
     uploads,
     replicator,
@@ -254,8 +265,18 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   });
   uploadRoutes(router, { uploads, links, quotas, upstreams, stopping: stopping.signal });
   tagRoutes(router, { tags, manifests, upstreams });
-  recordRoutes(router, { cluster, records, quotas, tags, manifests, upstreams, status });
   setRoutes(router, { sets, invalidation });
+  recordRoutes(router, {
+    cluster,
+    records,
+    quotas,
+    tags,
+    manifests,
+    purges,
+    pullTimes,
+    upstreams,
+    status,
+  });
 
   const app = createApp({ log, onRequest: metrics.onRequest });
   const signed = requireSigned(new CallVerifier(clusterKey), nowMs);
@@ -274,6 +295,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   stops.push('admin', async () => await admin.stop(deadlines.drain));
   stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
   replicator.start();
+  pullTimes.start();
   void store
     .reconcile()
     .catch((error: unknown) => log.error({ err: error }, 'blob store was not reconciled'));

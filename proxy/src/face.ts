@@ -84,7 +84,9 @@ export function createFace(parts: FaceParts): Face {
   };
   const beliefMs = (upstream: string): number =>
     cluster.takesDeletes(upstream) ? LINK_BELIEF_MS : Number.POSITIVE_INFINITY;
-  const manifests = { origins, cache, gate, beliefMs, nowMs };
+  const isRechecked = (upstream: string): boolean =>
+    cluster.upstream(upstream)['manifest-recheck'] !== 'never';
+  const manifests = { origins, cache, gate, beliefMs, isRechecked, nowMs };
   const upstreams = (): typeof cluster.upstreams => cluster.upstreams;
   return {
     app: (defaultUpstream) => {

@@ -72,6 +72,7 @@ export const ERROR_TABLE = {
     false,
     'upstream registry refuses access with the configured credentials',
   ),
+  UPSTREAM_POLICY: f('DENIED', 412, false, 'upstream registry refuses this content by a policy of its own'),
   UPSTREAM_LIMITED: f('UNAVAILABLE', 503, true, 'upstream registry limits the request rate'),
   UPSTREAM_LIES: f('UNAVAILABLE', 502, true, 'upstream registry sent content that does not match its digest'),
   QUORUM_LOST: f('UNAVAILABLE', 503, true, 'too few origins answer to decide'),

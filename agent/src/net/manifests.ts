@@ -54,7 +54,8 @@ export class Manifests {
 
   /** @throws `MANIFEST_UNKNOWN`, `TAG_UNKNOWN`, `NO_PEERS` and what upstreams answer; always verified bytes */
   async get(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
-    if (reference.kind === 'digest') {
+    const isRechecked = this.#deps.cluster.upstream(target.upstream)['manifest-recheck'] !== 'never';
+    if (reference.kind === 'digest' && !isRechecked) {
       const cached = await this.#fromCache(target, reference.digest);
       if (cached !== undefined) return cached;
     }
@@ -141,6 +142,10 @@ export class Manifests {
   ): Promise<Whole> {
     const { gate, tags, nowMs, log } = this.#deps;
     gate.note(false, nowMs());
+    if (reference.kind === 'digest') {
+      const cached = await this.#fromCache(target, reference.digest);
+      if (cached !== undefined) return cached;
+    }
     const seen =
       reference.kind === 'tag' ? tags.get(target.upstream, target.repository, reference.tag) : undefined;
     if (seen !== undefined) {

@@ -86,6 +86,11 @@ export function decideTag(facts: TagFacts | undefined, rules: TagRules, nowMs: n
   return nowMs - facts.checkedAtMs < rules.ttlMs ? 'answer' : 'ask-upstream';
 }
 
+/** Whether a tag that is known may be asked for upstream at all: not where it is believed for ever. */
+export function mayAsk(rules: TagRules): boolean {
+  return rules.mode !== 'none' && rules.policy !== 'immutable' && rules.policy !== 'pinned';
+}
+
 /** Age in whole seconds at which a tag may still be served although the upstream does not answer, else undefined. */
 export function staleAge(facts: TagFacts | undefined, rules: TagRules, nowMs: number): number | undefined {
   if (facts === undefined) return undefined;

@@ -7,18 +7,21 @@ import { queryValue, readJson } from '@sepia/shared/http/signed';
 import { delay } from '@sepia/shared/lifecycle';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
+import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/shared/wire/blob-fetch';
 import { H_BLOB_SIZE, H_CLASS } from '@sepia/shared/wire/headers';
 import type { PeerEntry } from '@sepia/shared/wire/join';
 import type { Context } from 'koa';
 import type { Blobs, MetainfoSource } from '../net/blobs.ts';
 import type { BlobName } from '../net/fetch-parts.ts';
 import type { Links } from '../net/links.ts';
-import type { Members } from '../net/members.ts';
+import { H_HOP, type Members } from '../net/members.ts';
+import { broughtHeader } from '../net/recheck.ts';
 import type { Replicator } from '../net/replicator.ts';
 import type { Uploads } from '../net/uploads.ts';
+import type { WholeBlobs } from '../net/whole-blobs.ts';
 import { PEER_ENTRIES } from './messages.ts';
 import { relay } from './relay.ts';
-import { blobNameOf, goneSignal, isHop, numberOf } from './request.ts';
+import { blobNameOf, broughtAuthorization, goneSignal, isHop, numberOf } from './request.ts';
 
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
@@ -27,11 +30,14 @@ const GATHER_MS = 50;
 const EAGER_HASHES = 8;
 /** Largest body of adopt: metainfo of a 1 TiB blob in base64 and its peers. */
 const MAX_ADOPT_BYTES = 48 * 1024 * 1024;
+/** Until an origin answers beside the wait that it was asked for, in ms. */
+const RELAY_MS = 20_000;
 /** A fetch fails by itself after 10 s without progress; this ends what hangs all the same. */
 const FIRST_PIECE_MS = 60_000;
 
 export interface BlobRouteDeps {
   readonly blobs: Blobs;
+  readonly whole: WholeBlobs;
   readonly links: Links;
   readonly uploads: Uploads;
   readonly replicator: Replicator;
@@ -52,6 +58,7 @@ export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
     async (context) => await getMetainfo(deps, named(context, 'metainfo')),
   );
   router.post('/blobs/:digest/adopt', async (context) => await adopt(deps, named(context, 'adopt')));
+  router.post('/blobs/:digest/fetch', async (context) => await fetchWhole(deps, named(context, 'fetch')));
   router.get('/blobs/:digest', async (context) => await getBlob(deps, named(context, 'blob')));
   router.put('/blobs/:digest', async (context) => await putBlob(deps, named(context, 'blob-put')));
 }
@@ -122,6 +129,36 @@ async function answerMetainfo(
   const sameAttempt = known.startsWith(`"${metainfo.attempt}.`);
   ctx.type = 'application/octet-stream';
   ctx.body = Buffer.from(metainfo.encode(sameAttempt ? Math.min(from, metainfo.pieceCount) : 0));
+}
+
+/** Answers when the blob is stored, or after `wait` ms with how far it is. */
+async function fetchWhole(deps: BlobRouteDeps, ctx: Context): Promise<void> {
+  const name = blobNameOf(ctx);
+  const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+  const waitMs = numberOf(ctx, 'wait', MAX_FETCH_WAIT_MS) ?? 0;
+  const wait = AbortSignal.timeout(waitMs);
+  const authorization = broughtAuthorization(ctx);
+  const copies = queryValue(ctx, 'copies') === 'all' ? 'all' : 'one';
+  const wish = { copies, authorization } as const;
+  let found = await deps.whole.want(name, { ...wish, hop: isHop(ctx) }, wait, signal);
+  if ('remote' in found) {
+    const { remote } = found;
+    const headers = { [H_HOP]: '1', ...broughtHeader(authorization) };
+    const call = { method: 'POST', path: ctx.url, headers, headersTimeoutMs: waitMs + RELAY_MS } as const;
+    try {
+      ctx.body = await deps.members.attended(
+        remote,
+        async (late) => await deps.members.json<BlobFetchState>(remote, { ...call, signal: late }),
+        signal,
+      );
+      return;
+    } catch (error) {
+      if (!isCoded(error, 'PEER_HTTP')) throw error;
+    }
+    found = await deps.whole.want(name, { ...wish, hop: true }, wait, signal);
+    if ('remote' in found) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
+  }
+  ctx.body = found;
 }
 
 async function adopt(deps: BlobRouteDeps, ctx: Context): Promise<void> {

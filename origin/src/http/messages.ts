@@ -1,5 +1,7 @@
 import { hostPort } from '@sepia/shared/config/units';
 import { type Digest, isDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { isTag, type Tag } from '@sepia/shared/names/repository';
 import { z } from 'zod';
 import { MAX_RECORDS } from '../net/quorum-set.ts';
 
@@ -54,4 +56,27 @@ export function recordsBody(name: RecordSetName) {
       )
       .max(MAX_RECORDS),
   });
+}
+
+const PURGE_BODY = z
+  .object({
+    digest: z
+      .string()
+      .refine((text) => isDigest(text), { message: 'is not a digest' })
+      .optional(),
+    tag: z
+      .string()
+      .refine((text) => isTag(text), { message: 'is not a tag' })
+      .optional(),
+  })
+  .refine(({ digest, tag }) => digest !== undefined || tag !== undefined, {
+    message: 'names neither digest nor tag',
+  });
+
+/** Body of `POST /v1/purge`. @throws {CodedError} `REQUEST_INVALID` */
+export function parsePurge(value: unknown): { digest?: Digest; tag?: Tag } {
+  const checked = PURGE_BODY.safeParse(value);
+  if (checked.success) return checked.data as { digest?: Digest; tag?: Tag };
+  const [issue] = checked.error.issues;
+  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
 }

@@ -9,13 +9,17 @@ import { parseReference } from '@sepia/shared/registry/route';
 import { H_STALE } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { Manifests } from '../net/manifests.ts';
+import type { PullTimes } from '../net/pull-times.ts';
+import type { Purges } from '../net/purges.ts';
 import type { Quotas } from '../net/quotas.ts';
 import { listTags } from '../net/tag-lists.ts';
 import type { Tags } from '../net/tags.ts';
 import type { Upstreams } from '../net/upstreams.ts';
 import { named } from './blob-routes.ts';
-import { isHop, numberOf, repositoryOf, required } from './request.ts';
+import { parsePurge } from './messages.ts';
+import { broughtAuthorization, isHop, numberOf, repositoryOf, required } from './request.ts';
 
+const MAX_PURGE_BYTES = 4 * 1024;
 const MAX_REGISTER_BYTES = 256 * 1024;
 
 export interface RecordRouteDeps {
@@ -24,6 +28,8 @@ export interface RecordRouteDeps {
   readonly quotas: Pick<Quotas, 'own'>;
   readonly tags: Tags;
   readonly manifests: Manifests;
+  readonly purges: Purges;
+  readonly pullTimes: PullTimes;
   readonly upstreams: Upstreams;
   readonly status: () => Promise<unknown>;
 }
@@ -44,6 +50,11 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
     const ctx = named(context, 'usage');
     const { upstream, repository } = repositoryOf(ctx);
     ctx.body = await deps.quotas.own(upstream, repository);
+  });
+  router.post('/purge', async (context) => {
+    const ctx = named(context, 'purge');
+    const what = await readJson(ctx, MAX_PURGE_BYTES, parsePurge);
+    ctx.body = await deps.purges.purge(repositoryOf(ctx), what, isHop(ctx));
   });
   router.get('/taglists', async (context) => {
     const ctx = named(context, 'taglist');
@@ -69,7 +80,9 @@ async function getManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
     repositoryOf(ctx),
     parseReference(required(ctx, 'reference')),
     isHop(ctx),
+    { fresh: queryValue(ctx, 'fresh') === '1', authorization: broughtAuthorization(ctx) },
   );
+  deps.pullTimes.note(repositoryOf(ctx), required(ctx, 'reference'));
   ctx.set('Docker-Content-Digest', answer.digest);
   ctx.set('ETag', `"${answer.digest}"`);
   if (answer.staleSeconds !== undefined) ctx.set(H_STALE, String(answer.staleSeconds));

@@ -2,6 +2,7 @@ import { type Digest, parseDigest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import { queryValue } from '@sepia/shared/http/signed';
 import { parseRepositoryName, type RepositoryName } from '@sepia/shared/names/repository';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { BlobName } from '../net/fetch-parts.ts';
 import { H_HOP } from '../net/members.ts';
@@ -43,6 +44,12 @@ export function numberOf(ctx: Context, name: string, max: number): number | unde
 /** True if another origin passed the request on. */
 export function isHop(ctx: Context): boolean {
   return ctx.get(H_HOP) !== '';
+}
+
+/** `Authorization` that a client brought for the upstream, as a member passes it on. */
+export function broughtAuthorization(ctx: Context): string | undefined {
+  const text = ctx.get(H_UPSTREAM_AUTHORIZATION);
+  return text === '' ? undefined : text;
 }
 
 /** A signal that is aborted when the client is gone. */

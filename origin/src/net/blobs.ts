@@ -113,7 +113,7 @@ export class Blobs {
     const wantAll = options.lastPiece === undefined;
     let fetch = fetches.running(name.digest);
     if (fetch === undefined) {
-      const id = await this.#elsewhere(name, options.hop);
+      const id = await this.elsewhere(name, options.hop);
       if (id !== undefined) return { type: 'remote', id };
       fetch = fetches.begin(name, { wantAll, sizeHint: link.sizeBytes });
     } else if (wantAll) fetch.fetchAll();
@@ -151,7 +151,7 @@ export class Blobs {
       );
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
-    const id = await this.#elsewhere(name, hop);
+    const id = await this.elsewhere(name, hop);
     if (id !== undefined) {
       const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
       const { sizeBytes } = await members.json<Where>(id, { method: 'GET', path });
@@ -240,8 +240,8 @@ export class Blobs {
     };
   }
 
-  /** The origin that has the blob or is to fetch it; undefined if that is this one. */
-  async #elsewhere(name: BlobName, hop: boolean): Promise<string | undefined> {
+  /** The origin that has the blob or is to fetch it; undefined if that is this one. @throws as {@link open} */
+  async elsewhere(name: BlobName, hop: boolean): Promise<string | undefined> {
     const { members, upstreams } = this.#deps;
     const fetchable = upstreams.client(name.upstream) !== undefined;
     if (hop) {

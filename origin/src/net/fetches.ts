@@ -60,6 +60,8 @@ export class Fetches {
       readonly sizeHint: number | undefined;
       readonly adopt?: Metainfo;
       readonly hasPeers?: boolean;
+      /** `Authorization` that a caller brought for the upstream. */
+      readonly authorization?: string | undefined;
     },
   ): Fetch {
     if (this.#stopped) throw new CodedError('DRAINING');
@@ -71,7 +73,7 @@ export class Fetches {
     }
     const lie = this.#lies.get(name.digest);
     if (lie !== undefined && lie.untilMs > this.#deps.nowMs()) throw lie.error;
-    const client = this.#deps.upstreams.client(name.upstream);
+    const client = this.#deps.upstreams.client(name.upstream, options.authorization);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     if (this.#running.size >= MAX_FETCHES)
       throw new CodedError('NO_PEERS', { message: `${MAX_FETCHES} fetches are running; try again later` });

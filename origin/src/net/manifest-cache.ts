@@ -25,6 +25,11 @@ export class ManifestCache {
     return found;
   }
 
+  delete(digest: Digest): void {
+    this.#bytes -= this.#entries.get(digest)?.bytes.length ?? 0;
+    this.#entries.delete(digest);
+  }
+
   put(manifest: StoredManifest): void {
     const before = this.#entries.get(manifest.digest);
     if (before !== undefined) {

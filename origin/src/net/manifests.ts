@@ -6,7 +6,7 @@ import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
 import { isManifestType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
 import type { Reference } from '@sepia/shared/registry/route';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
-import { decideTag, staleAge } from '../core/tag-policy.ts';
+import { decideTag, mayAsk, staleAge } from '../core/tag-policy.ts';
 import type { TagRecord } from '../core/tag-record.ts';
 import type { Blobs } from './blobs.ts';
 import type { BlobName } from './fetch-parts.ts';
@@ -15,6 +15,7 @@ import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { H_HOP, type Members, repositoryQuery } from './members.ts';
 import { missingLinks } from './missing-links.ts';
 import type { Quotas } from './quotas.ts';
+import { broughtHeader, type Recheck } from './recheck.ts';
 import type { Replicator } from './replicator.ts';
 import { isQuorumProblem, type TagName, type Tags } from './tags.ts';
 import { readOnly } from './uploads.ts';
@@ -32,6 +33,14 @@ const ASK_MS = 10_000;
 const FORWARD_MS = 15_000;
 const CACHE_BYTES = 64 * 1024 * 1024;
 
+/** How a manifest is asked for. */
+export interface ManifestWish {
+  /** Ask the upstream now, however fresh the record is. */
+  readonly fresh?: boolean | undefined;
+  /** `Authorization` that a caller brought for the upstream. */
+  readonly authorization?: string | undefined;
+}
+
 interface ManifestsDeps {
   readonly members: Members;
   readonly store: BlobStore;
@@ -41,6 +50,7 @@ interface ManifestsDeps {
   readonly quotas: Pick<Quotas, 'check'>;
   readonly replicator: Replicator;
   readonly upstreams: Upstreams;
+  readonly recheck: Recheck;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -60,9 +70,17 @@ export class Manifests {
     name: { readonly upstream: string; readonly repository: RepositoryName },
     reference: Reference,
     hop: boolean,
+    wish: ManifestWish = {},
   ): Promise<ManifestAnswer> {
-    if (reference.kind === 'digest') return await this.#byDigest({ ...name, digest: reference.digest });
-    return await this.#byTag({ ...name, tag: reference.tag }, hop);
+    if (reference.kind === 'tag') return await this.#byTag({ ...name, tag: reference.tag }, hop, wish);
+    const blob = { ...name, digest: reference.digest };
+    await this.#deps.recheck.check(blob, hop, wish);
+    return await this.#byDigest(blob, wish);
+  }
+
+  /** Drops a manifest from memory. */
+  forget(digest: Digest): void {
+    this.#cache.delete(digest);
   }
 
   /**
@@ -111,7 +129,7 @@ export class Manifests {
     return stored;
   }
 
-  async #byTag(name: TagName, hop: boolean): Promise<ManifestAnswer> {
+  async #byTag(name: TagName, hop: boolean, wish: ManifestWish): Promise<ManifestAnswer> {
     const { tags, upstreams, nowMs } = this.#deps;
     const rules = upstreams.tagRules(name);
     let record: TagRecord | undefined;
@@ -120,14 +138,17 @@ export class Manifests {
     } catch (error) {
       if (rules.mode === 'none' || !isQuorumProblem(error)) throw error;
     }
-    const decision = decideTag(record, rules, nowMs());
+    const decided = decideTag(record, rules, nowMs());
+    const decision = decided === 'answer' && wish.fresh === true && mayAsk(rules) ? 'ask-upstream' : decided;
     if (decision === 'unknown') throw unknownTag(name);
     if (decision === 'answer') return await this.#byDigest({ ...name, digest: record!.digest });
     const leader = this.#deps.members.leaderOf(shardKey(name.upstream, name.repository));
     if (!hop && leader !== this.#deps.members.selfId) {
-      const forwarded = await this.#forward(leader, name);
+      const forwarded = await this.#forward(leader, name, wish);
       if (forwarded !== undefined) return forwarded;
     }
+    if (wish.fresh === true || wish.authorization !== undefined)
+      return await this.#revalidate(name, record, wish);
     const key = `${name.upstream}\n${name.repository}\n${name.tag}`;
     let flight = this.#flights.get(key);
     if (flight === undefined) {
@@ -138,11 +159,13 @@ export class Manifests {
   }
 
   /** One revalidation per cluster: the first healthy owner of the shard does it. Undefined if it does not answer. */
-  async #forward(leader: string, name: TagName): Promise<ManifestAnswer | undefined> {
+  async #forward(leader: string, name: TagName, wish: ManifestWish): Promise<ManifestAnswer | undefined> {
     try {
-      const path = `/v1/manifests?${repositoryQuery(name)}&reference=${encodeURIComponent(name.tag)}`;
+      const fresh = wish.fresh === true ? '&fresh=1' : '';
+      const path = `/v1/manifests?${repositoryQuery(name)}&reference=${encodeURIComponent(name.tag)}${fresh}`;
       const { members } = this.#deps;
-      const call = { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS } as const;
+      const sent = { [H_HOP]: '1', ...broughtHeader(wish.authorization) };
+      const call = { method: 'GET', path, headers: sent, headersTimeoutMs: FORWARD_MS } as const;
       const ask = async (signal: AbortSignal) =>
         await members.bytes(leader, { ...call, signal }, MAX_MANIFEST_BYTES);
       const { bytes, headers } = await members.attended(leader, ask);
@@ -161,9 +184,13 @@ export class Manifests {
     }
   }
 
-  async #revalidate(name: TagName, record: TagRecord | undefined): Promise<ManifestAnswer> {
-    const { upstreams, nowMs, tags, log } = this.#deps;
-    const client = upstreams.client(name.upstream)!;
+  async #revalidate(
+    name: TagName,
+    record: TagRecord | undefined,
+    wish: ManifestWish = {},
+  ): Promise<ManifestAnswer> {
+    const { upstreams, nowMs, tags, log, recheck } = this.#deps;
+    const client = upstreams.client(name.upstream, wish.authorization)!;
     const rules = upstreams.tagRules(name);
     const staleSeconds = staleAge(record, rules, nowMs());
     const signal = AbortSignal.timeout(staleSeconds === undefined ? ASK_MS : REVALIDATE_MS);
@@ -173,13 +200,15 @@ export class Manifests {
         const head = await client.headManifest({ repository: name.repository, reference }, signal);
         if (head.digest === record.digest) {
           const held = await this.#moveTag(name, record.digest);
-          return await this.#byDigest({ ...name, digest: held });
+          recheck.confirmed({ ...name, digest: record.digest });
+          return await this.#byDigest({ ...name, digest: held }, wish);
         }
       }
       const manifest = await client.getManifest({ repository: name.repository, reference }, signal);
       await this.#keep(name, manifest);
       const held = await this.#moveTag(name, manifest.digest);
-      if (held !== manifest.digest) return await this.#byDigest({ ...name, digest: held });
+      recheck.confirmed({ ...name, digest: manifest.digest });
+      if (held !== manifest.digest) return await this.#byDigest({ ...name, digest: held }, wish);
       return { digest: manifest.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     } catch (thrown) {
       const error = upstreamError(thrown, name.upstream);
@@ -222,9 +251,9 @@ export class Manifests {
     }
   }
 
-  async #byDigest(name: BlobName): Promise<StoredManifest> {
-    const { links, upstreams } = this.#deps;
-    const client = upstreams.client(name.upstream);
+  async #byDigest(name: BlobName, wish: ManifestWish = {}): Promise<StoredManifest> {
+    const { links, upstreams, recheck } = this.#deps;
+    const client = upstreams.client(name.upstream, wish.authorization);
     let link: LinkEntry | undefined;
     try {
       link = await links.find(name);
@@ -243,7 +272,7 @@ export class Manifests {
       throw new CodedError('MANIFEST_UNKNOWN', {
         detail: { reference: name.digest, repository: name.repository },
       });
-    const key = `${name.upstream}\n${name.repository}\n${name.digest}`;
+    const key = `${name.upstream}\n${name.repository}\n${name.digest}\n${wish.authorization === undefined ? '' : 'brought'}`;
     let flight = this.#flights.get(key);
     if (flight === undefined) {
       flight = (async () => {
@@ -252,6 +281,7 @@ export class Manifests {
           AbortSignal.timeout(ASK_MS),
         );
         await this.#keep(name, manifest);
+        recheck.confirmed(name);
         return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
       })().finally(() => this.#flights.delete(key));
       this.#flights.set(key, flight);

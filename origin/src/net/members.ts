@@ -38,6 +38,11 @@ export class Members {
     this.selfId = deps.selfId;
   }
 
+  /** Every origin of the cluster. */
+  get ids(): string[] {
+    return this.#deps.cluster.members('origin').map(({ id }) => id);
+  }
+
   /** Owners and stand-ins of a digest or shard key. */
   placement(key: string): Ownership {
     return this.#deps.cluster.origins(key);

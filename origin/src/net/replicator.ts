@@ -128,6 +128,14 @@ export class Replicator {
     });
   }
 
+  /** Makes one copy now; it is owed until it is made. @throws `CONFLICT` while it is under way, `PEER_HTTP` and the like */
+  async copyTo(name: CopyName, id: string): Promise<void> {
+    const { hints } = this.#deps;
+    await hints.add({ ...name, target: id });
+    await this.#copy(name, id, false, this.#stopped.signal);
+    await hints.done({ digest: name.digest, target: id });
+  }
+
   /** A stand-in got a blob for owners that were away: it owes them a copy each. */
   async owe(name: CopyName): Promise<void> {
     const { members, hints } = this.#deps;

@@ -55,10 +55,14 @@ export class Upstreams {
     return this.#cluster.takesDeletes(name);
   }
 
-  /** The client of an upstream, or undefined in mode none. @throws {CodedError} `UPSTREAM_UNKNOWN` */
-  client(name: string): UpstreamClient | undefined {
+  /**
+   * The client of an upstream, or undefined in mode none; with `authorization` it uses that and not this origin's
+   * credentials. @throws {CodedError} `UPSTREAM_UNKNOWN`
+   */
+  client(name: string, authorization?: string): UpstreamClient | undefined {
     this.get(name);
-    return this.#clients.get(name);
+    const own = this.#clients.get(name);
+    return authorization === undefined ? own : own?.as(authorization);
   }
 
   /** What holds for a tag. @throws {CodedError} `UPSTREAM_UNKNOWN` */

@@ -15,6 +15,8 @@ export class TestUpstream {
   /** Bytes per second of blob bodies; 0 = unlimited. */
   rate = 0;
   down = false;
+  /** Every manifest is refused with this, as a policy gate does. */
+  refuse: { readonly status: number; readonly code: string; readonly message: string } | undefined;
   bodyBytes = 0;
   readonly #server: Server;
 
@@ -66,6 +68,13 @@ export class TestUpstream {
       return void res
         .writeHead(200, { 'content-type': 'application/json' })
         .end(JSON.stringify({ name: repository, tags }));
+    }
+    if (kind === 'manifests' && this.refuse !== undefined) {
+      const { status, ...error } = this.refuse;
+      const body = JSON.stringify({ errors: [error] });
+      return void res
+        .writeHead(status, { 'content-type': 'application/json' })
+        .end(req.method === 'HEAD' ? undefined : body);
     }
     if (kind === 'manifests') {
       const manifest = this.manifests.get(`${repository}:${reference}`);

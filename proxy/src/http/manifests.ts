@@ -27,6 +27,8 @@ const WRITE_TIMEOUT_MS = 30_000;
 interface ManifestDeps {
   readonly origins: Origins;
   readonly cache: ManifestCache;
+  /** True where the upstream wants to be asked before a manifest is served (`manifest-recheck`). */
+  readonly isRechecked: (upstream: string) => boolean;
   readonly gate: PushGate;
   /** How long a manifest of an upstream is served from memory, in ms. */
   readonly beliefMs: (upstream: string) => number;
@@ -38,8 +40,8 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
   return async (ctx, target, route) => {
     const shard = shardKey(target.upstream, target.repository);
     const { reference } = route;
-    const known =
-      reference.kind === 'digest' ? deps.cache.get(shard, reference.digest, deps.nowMs()) : undefined;
+    const mayServe = reference.kind === 'digest' && !deps.isRechecked(target.upstream);
+    const known = mayServe ? deps.cache.get(shard, reference.digest, deps.nowMs()) : undefined;
     if (known !== undefined) return sendManifest(ctx, { ...known, sizeBytes: known.bytes.length });
     const belief = beliefOf(deps, target.upstream);
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { checkConfig } from '../config/load.ts';
 import { MEMBER_ID } from '../config/member-keys.ts';
-import { baseUrl, bytes, hostPort, proxyUrl } from '../config/units.ts';
+import { baseUrl, bytes, duration, hostPort, proxyUrl } from '../config/units.ts';
 import { CodedError, systemCode } from '../errors.ts';
 import { patterns } from '../names/pattern.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
@@ -37,6 +37,17 @@ export const UPSTREAM_SCHEMA = z
       .max(1_000)
       .default([])
       .describe('How much may be pushed to a repository; the first that matches counts, none: no limit.'),
+    'manifest-recheck': z
+      .enum(['never', 'ttl', 'always'])
+      .default('never')
+      .describe(
+        'When it is asked (HEAD) before a cached manifest is served by digest: never, when it was last asked `tags.ttl` ago, or always. For policy gates and permissions upstream.',
+      ),
+    'refresh-pull-times': duration()
+      .optional()
+      .describe(
+        'Its pull time of images that are served here is kept fresh by one manifest GET in this time, e.g. 6h; left out: never.',
+      ),
     'max-connections': z
       .number()
       .int()

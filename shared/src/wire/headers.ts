@@ -8,5 +8,7 @@ export const H_STALE = 'sepia-stale';
 export const H_BLOB_SIZE = 'sepia-blob-size';
 /** Class of a copied blob: `pushed` or `cached`. */
 export const H_CLASS = 'sepia-class';
+/** `Authorization` that a client brought for the upstream: used for this call's upstream requests, never kept or logged. */
+export const H_UPSTREAM_AUTHORIZATION = 'sepia-upstream-authorization';
 /** Code of our error table behind an OCI error. */
 export const H_ERROR = 'sepia-error';

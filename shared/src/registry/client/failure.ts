@@ -48,6 +48,7 @@ function codeOf(status: number, subject: Subject, foreign: boolean): ErrorCode {
   if (status === 429) return 'UPSTREAM_LIMITED';
   if (status === 416) return 'RANGE_INVALID';
   if (foreign || status >= 500 || status === 408 || status === 425 || status < 400) return 'BACKEND_DOWN';
+  if (status === 412) return 'UPSTREAM_POLICY';
   return status === 404 ? subject.unknown : 'UPSTREAM_DENIED';
 }
 
@@ -59,6 +60,8 @@ function messageOf(code: ErrorCode, answer: Answer, said: Said): string {
       return answer.status === 401 || answer.status === 403
         ? `${host} refuses access with the configured credentials (${answer.status})${because}`
         : `${host} refuses the request (${answer.status})${because}`;
+    case 'UPSTREAM_POLICY':
+      return `${host} refuses it by a policy${said.code === undefined ? '' : ` (${said.code})`}${because}`;
     case 'UPSTREAM_LIMITED':
       return `${host} limits the request rate${because}`;
     case 'BACKEND_DOWN':

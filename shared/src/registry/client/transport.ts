@@ -43,7 +43,12 @@ export interface RegistryRead {
   readonly kind: 'manifest' | 'blob' | 'tags';
   /** Statuses handed back beside 200; everything else is thrown. */
   readonly accept?: readonly number[];
+  /** Sent to the upstream itself in place of its own credentials; a 401 is then final. */
+  readonly authorization?: string;
 }
+
+/** What reads the registry. */
+export type RegistryReader = Pick<Transport, 'read' | 'as' | 'close'>;
 
 /**
  * Requests to one upstream: connection limit, authentication, redirects, pauses after 429, errors with codes.
@@ -113,6 +118,15 @@ export class Transport {
     throw failure;
   }
 
+  /** The same connections and limits with another `Authorization`; closing it does nothing. */
+  as(authorization: string): RegistryReader {
+    return {
+      read: (call, signal) => this.read({ ...call, authorization }, signal),
+      as: (other) => this.as(other),
+      close: () => Promise.resolve(),
+    };
+  }
+
   /** Cuts what is under way and closes all connections. Idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -143,6 +157,7 @@ export class Transport {
 
   /** One request to the upstream itself; repeated once with fresh authorization after a 401. */
   async #sendOwn(call: RegistryRead, url: URL, signal: AbortSignal): Promise<Answer> {
+    if (call.authorization !== undefined) return await this.#sendOnce(call, url, call.authorization, signal);
     const scope = scopeOf(url, call.subject.repository);
     const authorization = await this.#auth.header(scope, signal);
     const answer = await this.#sendOnce(call, url, authorization, signal);

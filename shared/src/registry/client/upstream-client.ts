@@ -22,7 +22,7 @@ import {
   type UpstreamManifestHead,
 } from './queries.ts';
 import type { Credentials } from './token.ts';
-import { type RegistryRead, Transport } from './transport.ts';
+import { type RegistryRead, type RegistryReader, Transport } from './transport.ts';
 
 export type {
   BlobQuery,
@@ -43,6 +43,8 @@ interface UpstreamClientDeps {
   readonly nowMs: () => number;
   /** PEM certificates trusted beside the system's; without it the file `upstream.ca` is read. */
   readonly ca?: string | undefined;
+  /** Connections of another client to share. */
+  readonly reader?: RegistryReader;
 }
 
 const MAX_TAGS_ANSWER_BYTES = 16 * 1024 * 1024;
@@ -50,13 +52,14 @@ const OCTETS = '*/*';
 
 /**
  * Reads one upstream registry. Every method takes the caller's deadline as `signal` and throws its reason when it
- * is aborted; all other failures are coded: `UPSTREAM_DENIED` (401, 403, 412 and other refusals), `MANIFEST_UNKNOWN`,
+ * is aborted; all other failures are coded: `UPSTREAM_DENIED` (401, 403 and other refusals), `UPSTREAM_POLICY` (412), `MANIFEST_UNKNOWN`,
  * `BLOB_UNKNOWN`, `REPOSITORY_UNKNOWN` (404), `UPSTREAM_LIMITED` (429, with `detail.retryAfterSeconds`; requests
  * of the same kind fail at once until then), `BACKEND_DOWN` (5xx, refused, cut, silent), `UPSTREAM_LIES` (wrong bytes).
  */
 export class UpstreamClient {
   readonly #name: string;
-  readonly #transport: Transport;
+  readonly #transport: RegistryReader;
+  readonly #deps: UpstreamClientDeps;
 
   /** @throws {CodedError} `CONFIG_INVALID` when the upstream has no url or its `ca` cannot be read */
   constructor(deps: UpstreamClientDeps, options: UpstreamClientOptions = {}) {
@@ -66,6 +69,11 @@ export class UpstreamClient {
         message: `upstreams: ${upstream.name} has mode none and no url to read from`,
       });
     this.#name = upstream.name;
+    this.#deps = deps;
+    if (deps.reader !== undefined) {
+      this.#transport = deps.reader;
+      return;
+    }
     const ca = deps.ca ?? (upstream.ca === undefined ? undefined : readCa(upstream.ca, upstream.name));
     this.#transport = new Transport(
       {
@@ -80,6 +88,11 @@ export class UpstreamClient {
       },
       { ...UPSTREAM_CLIENT_DEFAULTS, ...defined(options), connections: upstream['max-connections'] },
     );
+  }
+
+  /** This client with a token that a caller brought, in place of its own credentials. */
+  as(authorization: string): UpstreamClient {
+    return new UpstreamClient({ ...this.#deps, reader: this.#transport.as(authorization) });
   }
 
   /**

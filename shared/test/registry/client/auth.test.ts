@@ -1,5 +1,5 @@
 import t from 'tap';
-import { makeImage } from '../../../../test/support/fake-upstream.ts';
+import { makeImage, seededBytes } from '../../../../test/support/fake-upstream.ts';
 import {
   clientOf,
   failure,
@@ -175,16 +175,52 @@ t.test('token: a challenge of the host behind a redirect is not followed', async
 });
 
 t.test('403 and 412 are denials that say what the upstream said', async (t) => {
-  for (const status of [403, 412]) {
+  for (const [status, code] of [
+    [403, 'UPSTREAM_DENIED'],
+    [412, 'UPSTREAM_POLICY'],
+  ] as const) {
     const upstream = await startUpstream(t);
     upstream.push(repository, IMAGE, 'v1');
     const body = '{"errors":[{"code":"PROJECTPOLICYVIOLATION","message":"has vulnerabilities"}]}';
     upstream.misbehave({ does: { type: 'status', status, body } });
-    const error = await failure(clientOf(t, upstream.url).getManifest(V1, soon()), 'UPSTREAM_DENIED');
+    const error = await failure(clientOf(t, upstream.url).getManifest(V1, soon()), code);
+    t.equal(error.facts.status, status === 403 ? 404 : 412);
     t.match(error.detail, {
       status,
       upstreamCode: 'PROJECTPOLICYVIOLATION',
       upstreamMessage: 'has vulnerabilities',
     });
   }
+});
+
+t.test(
+  'a brought token goes to the upstream in place of the own credentials, a refusal is final',
+  async (t) => {
+    const upstream = await startUpstream(t, { auth: { type: 'basic', ...USER } });
+    upstream.push(repository, IMAGE, 'v1');
+    const client = clientOf(t, upstream.url, { credentials: USER });
+    const brought = `Basic ${Buffer.from(`${USER.username}:${USER.password}`).toString('base64')}`;
+    await client.as(brought).getManifest(V1, soon());
+    t.equal(upstream.log.length, 1, 'no round for a challenge');
+    await failure(client.as('Bearer not-known').getManifest(V1, soon()), 'UPSTREAM_DENIED');
+    t.equal(upstream.log.length, 2);
+    await client.getManifest(V1, soon());
+  },
+);
+
+t.test('a brought token does not follow a redirect to another host', async (t) => {
+  const upstream = await startUpstream(t);
+  const bytes = seededBytes(1_000, 'x');
+  const digest = upstream.addBlob(repository, bytes);
+  upstream.misbehave({ kind: 'blob', does: { type: 'redirect' } });
+  const client = clientOf(t, upstream.url).as('Bearer carried');
+  const found = await client.getBlobBytes({ repository, digest, limitBytes: 2_000 }, soon());
+  t.ok(found.equals(bytes));
+  t.same(
+    upstream.log.map(({ host, authorization }) => [host, authorization]),
+    [
+      ['registry', 'Bearer carried'],
+      ['store', undefined],
+    ],
+  );
 });

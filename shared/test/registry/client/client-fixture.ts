@@ -39,6 +39,7 @@ export function clientOf(t: Teardown, url: string, setup: ClientSetup = {}): Ups
     tags: { ttl: 60_000, 'stale-limit': 86_400_000, overrides: [] },
     quotas: [],
     'max-connections': 8,
+    'manifest-recheck': 'never',
     ...setup.upstream,
   };
   const client = new UpstreamClient(

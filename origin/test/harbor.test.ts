@@ -1,0 +1,199 @@
+import { randomBytes } from 'node:crypto';
+import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import type { BlobFetchState } from '@sepia/shared/wire/blob-fetch';
+import t, { type Test } from 'tap';
+import { startCluster, type TestCluster, until } from './support/cluster.ts';
+import { TestUpstream } from './support/upstream.ts';
+
+const HUB = 'upstream=hub&repository=lib/x';
+const MIB = 1024 * 1024;
+
+function manifest(text: string, layers: object[] = []): object {
+  return { schemaVersion: 2, mediaType: OCI_MANIFEST, layers, annotations: { text } };
+}
+
+async function setUp(
+  t: Test,
+  keys: object = {},
+  origins = 7,
+): Promise<{ upstream: TestUpstream; c: TestCluster }> {
+  const upstream = await TestUpstream.start(t);
+  const c = await startCluster(t, {
+    origins,
+    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', ...keys }],
+  });
+  return { upstream, c };
+}
+
+async function get(c: TestCluster, id: string, reference = 'v1', more = ''): ReturnType<TestCluster['call']> {
+  return await c.call(id, {
+    method: 'GET',
+    path: `/v1/manifests?${HUB}&reference=${reference}${more}`,
+  });
+}
+
+const headsOf = (upstream: TestUpstream): number =>
+  upstream.requests.filter((line) => line.startsWith('HEAD ')).length;
+
+/** Asks until it is no longer running. */
+async function fetchWhole(c: TestCluster, id: string, digest: string, more = ''): Promise<BlobFetchState> {
+  for (;;) {
+    const path = `/v1/blobs/${digest}/fetch?${HUB}&wait=5000${more}`;
+    const { status, bytes } = await c.call(id, { method: 'POST', path });
+    if (status !== 200) throw new Error(`${status} ${bytes.toString()}`);
+    const found = JSON.parse(bytes.toString()) as BlobFetchState;
+    if (found.state === 'final') return found;
+  }
+}
+
+async function holdersOf(c: TestCluster, digest: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const id of c.ids) {
+    const { bytes } = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}/where?${HUB}` });
+    if ((JSON.parse(bytes.toString()) as { state: string }).state === 'final') found.push(id);
+  }
+  return found;
+}
+
+t.test('a blob is fetched whole without a reader, once, whichever origins are asked', async (t) => {
+  const { upstream, c } = await setUp(t);
+  const digest = upstream.addBlob(randomBytes(3 * MIB + 5));
+  const all = await Promise.all(c.ids.map(async (id) => await fetchWhole(c, id, digest)));
+  for (const one of all) {
+    t.equal(one.sizeBytes, 3 * MIB + 5);
+    t.equal(one.haveBytes, one.sizeBytes);
+    t.equal(one.holders.length, 1);
+  }
+  t.same(await holdersOf(c, digest), [...new Set(all.flatMap(({ holders }) => holders))]);
+  t.equal(upstream.requests.filter((line) => line.startsWith(`GET /v2/lib/x/blobs/${digest}`)).length, 1);
+});
+
+t.test('copies=all brings it to every owner, also after one copy was there', async (t) => {
+  const { upstream, c } = await setUp(t);
+  const digest = upstream.addBlob(randomBytes(2 * MIB));
+  await fetchWhole(c, 'o1', digest);
+  const found = await fetchWhole(c, 'o4', digest, '&copies=all');
+  t.same([...found.holders].sort(), [...c.cluster.origins(digest).owners].sort());
+  t.same(await holdersOf(c, digest), [...found.holders].sort());
+  t.same(found.failed, {});
+  t.equal(upstream.requests.filter((line) => line.startsWith(`GET /v2/lib/x/blobs/${digest}`)).length, 1);
+});
+
+t.test('progress is told while it runs; what fails is told with its code', async (t) => {
+  const { upstream, c } = await setUp(t);
+  const digest = upstream.addBlob(randomBytes(4 * MIB));
+  upstream.rate = 4 * MIB;
+  const path = `/v1/blobs/${digest}/fetch?${HUB}&wait=1`;
+  await until(async () => {
+    const { bytes } = await c.call('o2', { method: 'POST', path });
+    const { state, haveBytes } = JSON.parse(bytes.toString()) as BlobFetchState;
+    return state === 'running' && haveBytes > 0 && haveBytes < 4 * MIB;
+  }, 'a part of it is told');
+  upstream.rate = 0;
+  t.equal((await fetchWhole(c, 'o3', digest)).haveBytes, 4 * MIB);
+  const none = `sha256:${'e'.repeat(64)}`;
+  const missing = await c.call('o1', { method: 'POST', path: `/v1/blobs/${none}/fetch?${HUB}&wait=1000` });
+  t.equal(missing.status, 404);
+  t.equal(missing.headers['sepia-error'], 'BLOB_UNKNOWN');
+});
+
+t.test('fresh asks upstream although the record is young; pinned tags stay', async (t) => {
+  const { upstream, c } = await setUp(t, { tags: { ttl: '1h' } });
+  upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  for (const id of c.ids) t.match((await get(c, id)).bytes.toString(), /one/);
+  upstream.addManifest('lib/x', 'v1', manifest('two'), OCI_MANIFEST);
+  t.match((await get(c, 'o5')).bytes.toString(), /one/, 'within the ttl');
+  t.match((await get(c, 'o6', 'v1', '&fresh=1')).bytes.toString(), /two/);
+  for (const id of c.ids) t.match((await get(c, id)).bytes.toString(), /two/, id);
+});
+
+t.test('purge: what is gone upstream is gone everywhere, with every tag that named it', async (t) => {
+  const { upstream, c } = await setUp(t, { tags: { ttl: '1h' } });
+  const gone = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  upstream.addManifest('lib/x', 'also', manifest('one'), OCI_MANIFEST);
+  const kept = upstream.addManifest('lib/x', 'v2', manifest('two'), OCI_MANIFEST);
+  for (const reference of ['v1', 'also', 'v2', gone, kept])
+    for (const id of c.ids) t.equal((await get(c, id, reference)).status, 200);
+  const purge = async (id: string, what: object): Promise<unknown> => {
+    const path = `/v1/purge?${HUB}`;
+    const body = JSON.stringify(what);
+    const { bytes } = await c.call(id, {
+      method: 'POST',
+      path,
+      body,
+      headers: { 'content-type': 'application/json' },
+    });
+    return JSON.parse(bytes.toString());
+  };
+  t.match(await purge('o3', { digest: gone, tag: 'v1' }), { gone: false }, 'still there upstream');
+  t.equal((await get(c, 'o1', gone)).status, 200);
+  for (const reference of ['v1', 'also', gone]) upstream.manifests.delete(`lib/x:${reference}`);
+  const result = (await purge('o3', { digest: gone, tag: 'v1' })) as { tags: string[] };
+  t.match(result, { gone: true, missed: [] });
+  t.same(result.tags.sort(), ['also', 'v1']);
+  for (const id of c.ids) {
+    for (const reference of ['v1', 'also', gone])
+      t.equal((await get(c, id, reference)).status, 404, `${id} ${reference}`);
+    t.equal((await get(c, id, 'v2')).status, 200, id);
+  }
+  t.match(await purge('o2', {}), { errors: [{ message: /neither digest nor tag/ }] });
+});
+
+t.test('purge in mode none is refused: nothing behind could confirm it', async (t) => {
+  const { c } = await setUp(t, {}, 1);
+  const answer = await c.call('o1', {
+    method: 'POST',
+    path: '/v1/purge?upstream=local&repository=lib/x',
+    body: '{"tag":"v1"}',
+  });
+  t.equal(answer.status, 405);
+});
+
+t.test('recheck always: a policy gate stops a manifest that is cached', async (t) => {
+  const { upstream, c } = await setUp(t, { 'manifest-recheck': 'always' });
+  const digest = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  for (const id of c.ids) t.equal((await get(c, id, digest)).status, 200, id);
+  upstream.refuse = { status: 412, code: 'PROJECTPOLICYVIOLATION', message: 'has vulnerabilities' };
+  for (const id of c.ids) {
+    const answer = await get(c, id, digest);
+    t.equal(answer.status, 412, id);
+    t.equal(answer.headers['sepia-error'], 'UPSTREAM_POLICY', id);
+    t.match(answer.bytes.toString(), /policy/);
+  }
+  upstream.refuse = undefined;
+  t.equal((await get(c, 'o1', digest)).status, 200);
+  upstream.down = true;
+  t.equal((await get(c, 'o1', digest)).status, 200, 'within the stale limit');
+});
+
+t.test('recheck ttl asks once per ttl', async (t) => {
+  const { upstream, c } = await setUp(t, { 'manifest-recheck': 'ttl', tags: { ttl: '1h' } }, 1);
+  const digest = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  for (let count = 0; count < 5; count++) await get(c, 'o1', digest);
+  t.equal(headsOf(upstream), 1);
+});
+
+t.test('recheck never asks nobody', async (t) => {
+  const { upstream, c } = await setUp(t, {}, 1);
+  const digest = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  for (let count = 0; count < 5; count++) await get(c, 'o1', digest);
+  t.equal(headsOf(upstream), 0);
+});
+
+t.test(
+  'pull times: what is served is asked for by GET once per interval, what is not is left alone',
+  async (t) => {
+    const { upstream, c } = await setUp(t, { 'refresh-pull-times': '300ms', tags: { ttl: '1h' } }, 1);
+    upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+    upstream.addManifest('lib/x', 'v2', manifest('two'), OCI_MANIFEST);
+    const gets = (tag: string): number =>
+      upstream.requests.filter((line) => line === `GET /v2/lib/x/manifests/${tag}`).length;
+    await get(c, 'o1', 'v1');
+    await get(c, 'o1', 'v2');
+    await until(async () => {
+      await get(c, 'o1', 'v1');
+      return gets('v1') >= 3;
+    }, 'refreshed twice');
+    t.equal(gets('v2'), 1, 'nobody asked for it again');
+  },
+);
