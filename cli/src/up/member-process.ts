@@ -19,6 +19,12 @@ interface MemberProcessDeps {
   readonly mainOf: (role: Role) => string;
 }
 
+/**
+ * V8 lets its young generation grow to 3 × 16 MiB under load; members make little garbage and hold big buffers, 4 do.
+ * `./sepia` and the image give the same to roles that run alone.
+ */
+const NODE_FLAGS = ['--max-semi-space-size=4'];
+
 /** One run of a member, as leader of a process group of its own; its output goes to its log. */
 export class MemberProcess {
   readonly pid: number;
@@ -34,15 +40,19 @@ export class MemberProcess {
     this.#logFrom = sizeOf(deps.log);
     const log = openSync(deps.log, 'a');
     try {
-      this.#child = spawn(process.execPath, [deps.mainOf(deps.plan.role), '--config', deps.config], {
-        detached: true,
-        stdio: ['ignore', log, log],
-        env: {
-          ...process.env,
-          SEPIA_SUPERVISOR: String(process.pid),
-          UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '16',
+      this.#child = spawn(
+        process.execPath,
+        [...NODE_FLAGS, deps.mainOf(deps.plan.role), '--config', deps.config],
+        {
+          detached: true,
+          stdio: ['ignore', log, log],
+          env: {
+            ...process.env,
+            SEPIA_SUPERVISOR: String(process.pid),
+            UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '16',
+          },
         },
-      });
+      );
     } finally {
       closeSync(log);
     }

@@ -1,7 +1,7 @@
 import { PIECE_BYTES } from '../metainfo/tree.ts';
 
-/** Slabs of the pool: the memory budget for pieces that are requested but not yet written (64 MiB). */
-export const SLAB_COUNT = 64;
+/** Slabs of the pool: the memory budget for pieces that are requested but not yet written (40 MiB). */
+export const SLAB_COUNT = 40;
 
 /**
  * A fixed pool of piece-sized buffers. A slab has one owner from {@link SlabPool.acquire} to {@link SlabPool.release};
