@@ -24,20 +24,25 @@ import type { Context, Middleware } from 'koa';
 import type { OriginConfig } from './config.ts';
 import { Health } from './core/health.ts';
 import { blobRoutes } from './http/blob-routes.ts';
+import { discoveryRoutes } from './http/discovery-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
 import { setRoutes } from './http/set-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
 import { Blobs } from './net/blobs.ts';
+import { Catalog } from './net/catalog.ts';
+import { Deletes } from './net/deletes.ts';
 import { Fetches } from './net/fetches.ts';
 import { Invalidation } from './net/invalidation.ts';
 import { Links } from './net/links.ts';
 import { Manifests } from './net/manifests.ts';
 import { Members } from './net/members.ts';
 import { QuorumSet } from './net/quorum-set.ts';
+import { Referrers } from './net/referrers.ts';
 import { Repair } from './net/repair.ts';
 import { Replicator } from './net/replicator.ts';
 import { originStatus } from './net/status.ts';
 import { Swarms } from './net/swarms.ts';
+import { TagIndex } from './net/tag-index.ts';
 import { Tags } from './net/tags.ts';
 import { Uploads } from './net/uploads.ts';
 import { Upstreams } from './net/upstreams.ts';
@@ -179,7 +184,31 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     repair,
   });
   const tags = new Tags({ members, records, nowMs });
-  const manifests = new Manifests({ members, store, blobs, links, tags, replicator, upstreams, log, nowMs });
+  const tagIndex = new TagIndex({ members, records });
+  const referrers = new Referrers({ set: sets.referrers, upstreams, log });
+  const catalog = new Catalog({ cluster, members, records });
+  const manifests = new Manifests({
+    members,
+    store,
+    blobs,
+    links,
+    tags,
+    referrers,
+    replicator,
+    upstreams,
+    log,
+    nowMs,
+  });
+  const deletes = new Deletes({
+    links,
+    tags,
+    tagIndex,
+    manifests,
+    referrers,
+    invalidation,
+    upstreams,
+    log,
+  });
   const uploads = new Uploads(
     { selfId, store, links, replicator, upstreams, log, nowMs },
     { maxOpen: config['max-uploads'], idleMs: deadlines['upload-idle'] },
@@ -223,7 +252,8 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   });
   uploadRoutes(router, { uploads, links, upstreams, stopping: stopping.signal });
   setRoutes(router, { sets, invalidation });
-  recordRoutes(router, { cluster, records, tags, manifests, upstreams, status });
+  recordRoutes(router, { cluster, records, manifests, status });
+  discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
 
   const app = createApp({ log, onRequest: metrics.onRequest });
   const signed = requireSigned(new CallVerifier(clusterKey), nowMs);

@@ -1,7 +1,8 @@
 import type Router from '@koa/router';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import { CodedError } from '@sepia/shared/errors';
-import { queryValue, readBody, readJson } from '@sepia/shared/http/signed';
+import { readBody, readJson } from '@sepia/shared/http/signed';
+import { parseTag, type Tag } from '@sepia/shared/names/repository';
 import { parseRegisterRequest } from '@sepia/shared/records/acceptor-store';
 import type { RecordStore } from '@sepia/shared/records/record-store';
 import { MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
@@ -9,20 +10,17 @@ import { parseReference } from '@sepia/shared/registry/route';
 import { H_STALE } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { Manifests } from '../net/manifests.ts';
-import { listTags } from '../net/tag-lists.ts';
-import type { Tags } from '../net/tags.ts';
-import type { Upstreams } from '../net/upstreams.ts';
 import { named } from './blob-routes.ts';
-import { isHop, numberOf, repositoryOf, required } from './request.ts';
+import { isHop, repositoryOf, required } from './request.ts';
 
+/** Tags that one push of a manifest may move beside its reference. */
+const MAX_PUSHED_TAGS = 100;
 const MAX_REGISTER_BYTES = 256 * 1024;
 
 export interface RecordRouteDeps {
   readonly cluster: Cluster;
   readonly records: RecordStore;
-  readonly tags: Tags;
   readonly manifests: Manifests;
-  readonly upstreams: Upstreams;
   readonly status: () => Promise<unknown>;
 }
 
@@ -30,19 +28,6 @@ export interface RecordRouteDeps {
 export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
   router.get('/manifests', async (context) => await getManifest(deps, named(context, 'manifest')));
   router.put('/manifests', async (context) => await putManifest(deps, named(context, 'manifest-put')));
-  router.get('/tags', async (context) => {
-    const ctx = named(context, 'tags');
-    const tags = await listTags(deps, repositoryOf(ctx));
-    const last = queryValue(ctx, 'last');
-    const behind = last === undefined ? tags : tags.filter((tag) => tag > last);
-    const n = numberOf(ctx, 'n', Number.MAX_SAFE_INTEGER);
-    ctx.body = { tags: n === undefined ? behind : behind.slice(0, n) };
-  });
-  router.get('/taglists', async (context) => {
-    const ctx = named(context, 'taglist');
-    const { upstream, repository } = repositoryOf(ctx);
-    ctx.body = { tags: await deps.tags.own(upstream, repository) };
-  });
   router.post('/register', async (context) => {
     const ctx = named(context, 'register');
     ctx.body = await deps.records.registers.handle(
@@ -77,13 +62,23 @@ async function putManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
   const reference = parseReference(required(ctx, 'reference'));
   const bytes = await readBody(ctx, MAX_MANIFEST_BYTES, () => new CodedError('MANIFEST_TOO_LARGE'));
   const contentType = ctx.get('content-type').split(';')[0]?.trim();
-  const { digest } = await deps.manifests.put(
+  const { digest, tags } = await deps.manifests.put(
     name,
     reference,
     bytes,
     contentType === '' ? undefined : contentType,
+    furtherTags(ctx),
   );
+  for (const tag of tags) ctx.append('OCI-Tag', tag);
   ctx.set('Docker-Content-Digest', digest);
   ctx.status = 201;
   ctx.body = '';
+}
+
+/** `tag` query values of a push. @throws `TAG_INVALID`, `REQUEST_INVALID` */
+function furtherTags(ctx: Context): Tag[] {
+  const value = ctx.query['tag'] ?? [];
+  const tags = (Array.isArray(value) ? value : [value]).map((text) => parseTag(text));
+  if (tags.length <= MAX_PUSHED_TAGS) return [...new Set(tags)];
+  throw new CodedError('REQUEST_INVALID', { message: `more than ${MAX_PUSHED_TAGS} tags in one push` });
 }

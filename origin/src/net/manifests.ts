@@ -3,7 +3,12 @@ import { type Digest, digestAlgorithm, digestOf } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
 import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
-import { isManifestType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
+import {
+  isManifestType,
+  MAX_MANIFEST_BYTES,
+  type ParsedManifest,
+  parseManifest,
+} from '@sepia/shared/registry/manifest';
 import type { Reference } from '@sepia/shared/registry/route';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
 import { decideTag, staleAge } from '../core/tag-policy.ts';
@@ -12,6 +17,7 @@ import type { BlobName } from './fetch-parts.ts';
 import type { LinkEntry, Links } from './links.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { H_HOP, type Members, repositoryQuery } from './members.ts';
+import type { Referrers } from './referrers.ts';
 import type { Replicator } from './replicator.ts';
 import { isQuorumProblem, type TagName, type TagRecord, type Tags } from './tags.ts';
 import { readOnly } from './uploads.ts';
@@ -35,6 +41,7 @@ interface ManifestsDeps {
   readonly blobs: Blobs;
   readonly links: Links;
   readonly tags: Tags;
+  readonly referrers: Referrers;
   readonly replicator: Replicator;
   readonly upstreams: Upstreams;
   readonly log: Logger;
@@ -62,7 +69,8 @@ export class Manifests {
   }
 
   /**
-   * Takes a pushed manifest: what it names must be linked here; stored on W owners, linked, then the tag moves.
+   * Takes a pushed manifest: what it names must be linked here; stored on W owners, linked, noted under its subject,
+   * then the tags move: that of the reference, and further ones, of which those that may not move are left out.
    * @throws `UPSTREAM_READ_ONLY`, `MANIFEST_SYNTAX`, `MANIFEST_BLOB_MISSING`, `DIGEST_MISMATCH`, `TAG_IMMUTABLE`, `QUORUM_LOST`
    */
   async put(
@@ -70,8 +78,9 @@ export class Manifests {
     reference: Reference,
     bytes: Buffer,
     contentType: string | undefined,
-  ): Promise<StoredManifest> {
-    const { upstreams, links, store, replicator, tags } = this.#deps;
+    furtherTags: readonly Tag[] = [],
+  ): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
+    const { upstreams, links, store, replicator, tags, referrers } = this.#deps;
     const { mode } = upstreams.get(name.upstream);
     if (mode !== 'none') throw readOnly(name.upstream, mode);
     const parsed = parseManifest(bytes, contentType);
@@ -86,7 +95,7 @@ export class Manifests {
     const found = await Promise.all(
       [...new Set(needed.map((one) => one.digest))].map(async (one) => ({
         one,
-        link: await links.find({ ...name, digest: one }),
+        link: await links.find({ ...name, digest: one }, { fresh: true }),
       })),
     );
     const missing = found.filter(({ link }) => link === undefined).map(({ one }) => one);
@@ -103,11 +112,21 @@ export class Manifests {
       { ...name, digest, sizeBytes: bytes.length, mediaType },
       ...descriptorLinks(name, needed),
     ]);
-    if (reference.kind === 'tag')
-      await tags.move({ ...name, tag: reference.tag }, digest, upstreams.tagRules(name.upstream));
+    await referrers.note({ ...name, digest }, bytes.length, parsed);
+    const rules = upstreams.tagRules(name.upstream);
+    if (reference.kind === 'tag') await tags.move({ ...name, tag: reference.tag }, digest, rules);
+    const moved: Tag[] = [];
+    for (const tag of furtherTags) {
+      try {
+        await tags.move({ ...name, tag }, digest, rules);
+        moved.push(tag);
+      } catch (error) {
+        if (!isCoded(error, 'TAG_IMMUTABLE')) throw error;
+      }
+    }
     const stored = { digest, mediaType, bytes };
     this.#cache.put(stored);
-    return stored;
+    return { ...stored, tags: moved };
   }
 
   async #byTag(name: TagName, hop: boolean): Promise<ManifestAnswer> {
@@ -303,12 +322,14 @@ export class Manifests {
     name: { readonly upstream: string; readonly repository: RepositoryName },
     manifest: StoredManifest,
   ): Promise<void> {
-    const { store, links, members, log } = this.#deps;
+    const { store, links, referrers, members, log } = this.#deps;
     const { digest, bytes, mediaType } = manifest;
     const provenance = [{ upstream: name.upstream, repository: name.repository }];
     const entries: LinkEntry[] = [{ ...name, digest, sizeBytes: bytes.length, mediaType }];
+    let parsed: ParsedManifest | undefined;
     try {
-      entries.push(...descriptorLinks(name, parseManifest(bytes, undefined).descriptors));
+      parsed = parseManifest(bytes, undefined);
+      entries.push(...descriptorLinks(name, parsed.descriptors));
     } catch {
       // An odd manifest is handed on as it is; it leaves no hints.
     }
@@ -316,10 +337,15 @@ export class Manifests {
     const kept = store.putBytes(digest, bytes, { class: 'cached', provenance, writtenBack: true, mediaType });
     await Promise.all([
       kept.catch((error: unknown) => log.warn({ err: error, digest }, 'manifest not kept')),
-      links.write(entries).catch((error: unknown) => {
-        if (!isQuorumProblem(error)) throw error;
-        log.warn({ digest, repository: name.repository }, 'links not written: too few origins answer');
-      }),
+      links
+        .write(entries)
+        .then(async () => {
+          if (parsed !== undefined) await referrers.note({ ...name, digest }, bytes.length, parsed);
+        })
+        .catch((error: unknown) => {
+          if (!isQuorumProblem(error)) throw error;
+          log.warn({ digest, repository: name.repository }, 'links not written: too few origins answer');
+        }),
     ]);
     const owner = members.leaderOf(digest);
     if (members.placement(digest).owners.includes(members.selfId)) return;

@@ -8,7 +8,7 @@ import { type RecordStore, tagKey } from '@sepia/shared/records/record-store';
 import type { RegisterReply, RegisterRequest } from '@sepia/shared/records/register';
 import { RegisterClient } from '@sepia/shared/records/register-client';
 import { mayMove, type TagFacts, type TagRules } from '../core/tag-policy.ts';
-import { type Members, QUICK_MS, repositoryQuery } from './members.ts';
+import { type Members, QUICK_MS } from './members.ts';
 
 /** Value of a tag's register. */
 export interface TagRecord extends TagFacts {
@@ -22,7 +22,6 @@ export interface TagName {
   readonly tag: Tag;
 }
 
-const MAX_TAGS = 100_000;
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
 const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
 
@@ -63,6 +62,21 @@ export class Tags {
     });
   }
 
+  /**
+   * Deletes a tag, only while it points at `digest` if one is given: one that was moved meanwhile stays. False if there
+   * was nothing to delete. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async delete(name: TagName, digest?: Digest): Promise<boolean> {
+    if ((await this.read(name)) === undefined) return false;
+    let deleted = false;
+    await this.#registers.change<TagRecord>(keyOf(name), this.#owners(name), (current) => {
+      const doomed = current !== undefined && (digest === undefined || current.digest === digest);
+      deleted = doomed;
+      return doomed ? undefined : current;
+    });
+    return deleted;
+  }
+
   /** The upstream does not have the tag any more. A newer revalidation by somebody else stays. */
   async drop(name: TagName, seen: TagRecord): Promise<void> {
     await this.#registers.change<TagRecord>(keyOf(name), this.#owners(name), (current) =>
@@ -70,40 +84,6 @@ export class Tags {
         ? undefined
         : current,
     );
-  }
-
-  /** Tag names that this origin's acceptors keep, for other members. */
-  async own(upstream: string, repository: string): Promise<string[]> {
-    const { registers } = this.#deps.records;
-    const prefix = tagKey(upstream, repository, '');
-    const found: string[] = [];
-    for await (const key of registers.keys(prefix)) {
-      if (found.length >= MAX_TAGS) break;
-      const { value } = await registers.state(key);
-      if (value !== undefined && value !== null) found.push(key.slice(prefix.length));
-    }
-    return found;
-  }
-
-  /** Every tag of a repository, sorted: from enough owners that no acknowledged tag is missed. @throws `QUORUM_LOST` */
-  async list(upstream: string, repository: string): Promise<string[]> {
-    const { members } = this.#deps;
-    const { owners, writeQuorum } = members.placement(shardKey(upstream, repository));
-    const needed = owners.length - writeQuorum + 1;
-    const path = `/v1/taglists?${repositoryQuery({ upstream, repository })}`;
-    const lists = await Promise.allSettled(
-      owners.map(async (id) => {
-        if (id === members.selfId) return await this.own(upstream, repository);
-        return (await members.json<{ tags: string[] }>(id, { method: 'GET', path })).tags;
-      }),
-    );
-    const good = lists.filter((one) => one.status === 'fulfilled');
-    if (good.length < needed)
-      throw new CodedError('QUORUM_LOST', {
-        message: 'too few origins answer to list tags',
-        detail: { owners },
-      });
-    return [...new Set(good.flatMap((one) => one.value))].sort(byBytes);
   }
 
   #owners(name: TagName): readonly string[] {
