@@ -25,11 +25,14 @@ import type { Context, Middleware } from 'koa';
 import type { OriginConfig } from './config.ts';
 import { Health } from './core/health.ts';
 import { blobRoutes } from './http/blob-routes.ts';
+import { discoveryRoutes } from './http/discovery-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
 import { setRoutes } from './http/set-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
 import { Blobs } from './net/blobs.ts';
+import { Catalog } from './net/catalog.ts';
+import { Deletes } from './net/deletes.ts';
 import { Fetches } from './net/fetches.ts';
 import { Invalidation } from './net/invalidation.ts';
 import { Links } from './net/links.ts';
@@ -40,10 +43,12 @@ import { Purges } from './net/purges.ts';
 import { QuorumSet } from './net/quorum-set.ts';
 import { Quotas } from './net/quotas.ts';
 import { Recheck } from './net/recheck.ts';
+import { Referrers } from './net/referrers.ts';
 import { Repair } from './net/repair.ts';
 import { Replicator } from './net/replicator.ts';
 import { originStatus } from './net/status.ts';
 import { Swarms } from './net/swarms.ts';
+import { TagIndex } from './net/tag-index.ts';
 import { Tags } from './net/tags.ts';
 import { Uploads } from './net/uploads.ts';
 import { Upstreams } from './net/upstreams.ts';
@@ -200,6 +205,9 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   });
   const tags = new Tags({ members, records, nowMs });
   const recheck = new Recheck({ members, upstreams, log, nowMs });
+  const tagIndex = new TagIndex({ members, records });
+  const referrers = new Referrers({ set: sets.referrers, upstreams, log });
+  const catalog = new Catalog({ cluster, members, records });
   const manifests = new Manifests({
     members,
     store,
@@ -207,14 +215,25 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     links,
     quotas,
     tags,
+    referrers,
     replicator,
     upstreams,
     recheck,
     log,
     nowMs,
   });
+  const deletes = new Deletes({
+    links,
+    tags,
+    tagIndex,
+    manifests,
+    referrers,
+    invalidation,
+    upstreams,
+    log,
+  });
   const whole = new WholeBlobs({ members, store, links, fetches, blobs, replicator });
-  const purges = new Purges({ members, store, links, invalidation, tags, manifests, upstreams, log });
+  const purges = new Purges({ members, store, links, invalidation, tagIndex, manifests, upstreams, log });
   const pullTimes = new PullTimes({ upstreams, log, nowMs });
   stops.push('pull times', async () => await pullTimes.stop());
   const uploads = new Uploads(
@@ -266,17 +285,8 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   uploadRoutes(router, { uploads, links, quotas, upstreams, stopping: stopping.signal });
   tagRoutes(router, { tags, manifests, upstreams });
   setRoutes(router, { sets, invalidation });
-  recordRoutes(router, {
-    cluster,
-    records,
-    quotas,
-    tags,
-    manifests,
-    purges,
-    pullTimes,
-    upstreams,
-    status,
-  });
+  recordRoutes(router, { cluster, records, quotas, manifests, purges, pullTimes, status });
+  discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
 
   const app = createApp({ log, onRequest: metrics.onRequest });
   const signed = requireSigned(new CallVerifier(clusterKey), nowMs);

@@ -18,21 +18,21 @@ t.test('a push to one origin is pulled from every other', async (t) => {
   t.match(uploadId, /^o1\.[0-9a-f]{32}$/);
   const part = await c.call('o1', {
     method: 'PATCH',
-    path: `/v1/uploads/${uploadId}`,
+    path: `/v1/uploads/${uploadId}?${LOCAL}`,
     body: blob.subarray(0, 1_000_000),
     headers: { 'content-range': '0-999999' },
   });
   t.same(JSON.parse(part.bytes.toString()), { offset: 1_000_000 });
   const wrong = await c.call('o1', {
     method: 'PATCH',
-    path: `/v1/uploads/${uploadId}`,
+    path: `/v1/uploads/${uploadId}?${LOCAL}`,
     body: blob.subarray(0, 10),
     headers: { 'content-range': '5-14' },
   });
   t.equal(wrong.status, 416);
   const done = await c.call('o1', {
     method: 'PUT',
-    path: `/v1/uploads/${uploadId}?digest=${digest}`,
+    path: `/v1/uploads/${uploadId}?${LOCAL}&digest=${digest}`,
     body: blob.subarray(1_000_000),
   });
   t.equal(done.status, 201, done.bytes.toString());

@@ -11,8 +11,11 @@ const MIB = 1024 * 1024;
 async function push(c: TestCluster, id: string, blob: Buffer): Promise<{ status: number; text: string }> {
   const begun = await c.call(id, { method: 'POST', path: `/v1/uploads?${LOCAL}` });
   const { uploadId } = JSON.parse(begun.bytes.toString()) as { uploadId: string };
-  await c.call(id, { method: 'PATCH', path: `/v1/uploads/${uploadId}`, body: blob });
-  const done = await c.call(id, { method: 'PUT', path: `/v1/uploads/${uploadId}?digest=${digestOf(blob)}` });
+  await c.call(id, { method: 'PATCH', path: `/v1/uploads/${uploadId}?${LOCAL}`, body: blob });
+  const done = await c.call(id, {
+    method: 'PUT',
+    path: `/v1/uploads/${uploadId}?${LOCAL}&digest=${digestOf(blob)}`,
+  });
   return { status: done.status, text: done.bytes.toString() };
 }
 
@@ -175,7 +178,7 @@ t.test('a restart keeps what was acknowledged, and forgets sessions', async (t) 
   t.ok(got.bytes.equals(blob));
   const tag = await c.call('o1', { method: 'GET', path: `/v1/manifests?${LOCAL}&reference=v1` });
   t.ok(tag.bytes.equals(manifest));
-  const session = await c.call('o1', { method: 'GET', path: `/v1/uploads/${uploadId}` });
+  const session = await c.call('o1', { method: 'GET', path: `/v1/uploads/${uploadId}?${LOCAL}` });
   t.equal(session.status, 404);
   t.match(session.bytes.toString(), /BLOB_UPLOAD_UNKNOWN/);
 });

@@ -11,11 +11,14 @@ import type Koa from 'koa';
 import type { Context, Middleware } from 'koa';
 import type { ProxyConfig } from './config.ts';
 import { ManifestCache } from './core/manifest-cache.ts';
-import { readBlob, refuseDelete } from './http/blobs.ts';
+import { readBlob } from './http/blobs.ts';
+import { listCatalog } from './http/catalog.ts';
+import { deleteBlob, deleteManifest } from './http/deletes.ts';
 import { putManifest, readManifest } from './http/manifests.ts';
 import { OWN_VERSION, pageRoutes } from './http/page.ts';
 import { PushGate } from './http/push-gate.ts';
 import { admitByRate } from './http/rate-gate.ts';
+import { listReferrers } from './http/referrers.ts';
 import { revocationRoute } from './http/revocations.ts';
 import { listTags } from './http/tags.ts';
 import { appendUpload, cancelUpload, finishUpload, startUpload, uploadStatus } from './http/uploads.ts';
@@ -78,6 +81,7 @@ export function createFace(parts: FaceParts): Face {
   const blobs = {
     origins,
     log,
+    takesDeletes: (upstream: string) => cluster.takesDeletes(upstream),
     stallMs: config.limits['body-stall'],
     onBytes: (bytes: number) => metrics.bytesOut.inc(bytes),
     onResume: () => metrics.resumes.inc(),
@@ -98,13 +102,15 @@ export function createFace(parts: FaceParts): Face {
         finishUpload: finishUpload(pushes),
         cancelUpload: cancelUpload(pushes),
         putManifest: putManifest(manifests),
-        deleteManifest: refuseDelete('manifests'),
-        deleteBlob: refuseDelete('blobs'),
+        deleteManifest: deleteManifest({ origins }),
+        deleteBlob: deleteBlob({ origins }),
       };
       const handlers = {
         manifest: readManifest(manifests),
         blob: readBlob(blobs),
         tags: listTags({ origins }),
+        referrers: listReferrers({ origins }),
+        catalog: listCatalog({ origins }),
         write,
       };
       return createRegistryApp(

@@ -2,6 +2,7 @@ import type Router from '@koa/router';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import { CodedError } from '@sepia/shared/errors';
 import { queryValue, readBody, readJson } from '@sepia/shared/http/signed';
+import { parseTag, type Tag } from '@sepia/shared/names/repository';
 import { parseRegisterRequest } from '@sepia/shared/records/acceptor-store';
 import type { RecordStore } from '@sepia/shared/records/record-store';
 import { MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
@@ -12,25 +13,22 @@ import type { Manifests } from '../net/manifests.ts';
 import type { PullTimes } from '../net/pull-times.ts';
 import type { Purges } from '../net/purges.ts';
 import type { Quotas } from '../net/quotas.ts';
-import { listTags } from '../net/tag-lists.ts';
-import type { Tags } from '../net/tags.ts';
-import type { Upstreams } from '../net/upstreams.ts';
 import { named } from './blob-routes.ts';
 import { parsePurge } from './messages.ts';
-import { broughtAuthorization, isHop, numberOf, repositoryOf, required } from './request.ts';
+import { broughtAuthorization, isHop, repositoryOf, required } from './request.ts';
 
 const MAX_PURGE_BYTES = 4 * 1024;
+/** Tags that one push of a manifest may move beside its reference. */
+const MAX_PUSHED_TAGS = 100;
 const MAX_REGISTER_BYTES = 256 * 1024;
 
 export interface RecordRouteDeps {
   readonly cluster: Cluster;
   readonly records: RecordStore;
   readonly quotas: Pick<Quotas, 'own'>;
-  readonly tags: Tags;
   readonly manifests: Manifests;
   readonly purges: Purges;
   readonly pullTimes: PullTimes;
-  readonly upstreams: Upstreams;
   readonly status: () => Promise<unknown>;
 }
 
@@ -38,14 +36,6 @@ export interface RecordRouteDeps {
 export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
   router.get('/manifests', async (context) => await getManifest(deps, named(context, 'manifest')));
   router.put('/manifests', async (context) => await putManifest(deps, named(context, 'manifest-put')));
-  router.get('/tags', async (context) => {
-    const ctx = named(context, 'tags');
-    const tags = await listTags(deps, repositoryOf(ctx));
-    const last = queryValue(ctx, 'last');
-    const behind = last === undefined ? tags : tags.filter((tag) => tag > last);
-    const n = numberOf(ctx, 'n', Number.MAX_SAFE_INTEGER);
-    ctx.body = { tags: n === undefined ? behind : behind.slice(0, n) };
-  });
   router.get('/usage', async (context) => {
     const ctx = named(context, 'usage');
     const { upstream, repository } = repositoryOf(ctx);
@@ -55,11 +45,6 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
     const ctx = named(context, 'purge');
     const what = await readJson(ctx, MAX_PURGE_BYTES, parsePurge);
     ctx.body = await deps.purges.purge(repositoryOf(ctx), what, isHop(ctx));
-  });
-  router.get('/taglists', async (context) => {
-    const ctx = named(context, 'taglist');
-    const { upstream, repository } = repositoryOf(ctx);
-    ctx.body = { tags: await deps.tags.own(upstream, repository) };
   });
   router.post('/register', async (context) => {
     const ctx = named(context, 'register');
@@ -97,13 +82,23 @@ async function putManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
   const reference = parseReference(required(ctx, 'reference'));
   const bytes = await readBody(ctx, MAX_MANIFEST_BYTES, () => new CodedError('MANIFEST_TOO_LARGE'));
   const contentType = ctx.get('content-type').split(';')[0]?.trim();
-  const { digest } = await deps.manifests.put(
+  const { digest, tags } = await deps.manifests.put({
     name,
     reference,
     bytes,
-    contentType === '' ? undefined : contentType,
-  );
+    contentType: contentType === '' ? undefined : contentType,
+    furtherTags: furtherTags(ctx),
+  });
+  for (const tag of tags) ctx.append('OCI-Tag', tag);
   ctx.set('Docker-Content-Digest', digest);
   ctx.status = 201;
   ctx.body = '';
+}
+
+/** `tag` query values of a push. @throws `TAG_INVALID`, `REQUEST_INVALID` */
+function furtherTags(ctx: Context): Tag[] {
+  const value = ctx.query['tag'] ?? [];
+  const tags = (Array.isArray(value) ? value : [value]).map((text) => parseTag(text));
+  if (tags.length <= MAX_PUSHED_TAGS) return [...new Set(tags)];
+  throw new CodedError('REQUEST_INVALID', { message: `more than ${MAX_PUSHED_TAGS} tags in one push` });
 }

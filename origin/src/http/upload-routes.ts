@@ -1,12 +1,11 @@
 import type Router from '@koa/router';
 import { parseDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
 import { parseRepositoryName } from '@sepia/shared/names/repository';
 import type { Context } from 'koa';
 import { chunkStart } from '../core/content-range.ts';
 import type { Links } from '../net/links.ts';
 import type { Quotas } from '../net/quotas.ts';
-import type { Uploads } from '../net/uploads.ts';
+import type { UploadName, Uploads } from '../net/uploads.ts';
 import { readOnly } from '../net/uploads.ts';
 import type { Upstreams } from '../net/upstreams.ts';
 import { named } from './blob-routes.ts';
@@ -31,24 +30,24 @@ export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
   });
   router.get('/uploads/:id', (context) => {
     const ctx = named(context, 'upload-status');
-    ctx.body = { offset: uploads.offset(idOf(ctx)) };
+    ctx.body = { offset: uploads.offset(uploadOf(ctx)) };
   });
   router.patch('/uploads/:id', async (context) => {
     const ctx = named(context, 'upload-append');
-    ctx.body = { offset: await uploads.append(idOf(ctx), ctx.req, startOf(ctx)) };
+    ctx.body = { offset: await uploads.append(uploadOf(ctx), ctx.req, startOf(ctx)) };
     ctx.status = 202;
   });
   router.put('/uploads/:id', async (context) => {
     const ctx = named(context, 'upload-finish');
     const digest = parseDigest(required(ctx, 'digest'));
-    await uploads.finish(idOf(ctx), ctx.req, startOf(ctx), digest);
+    await uploads.finish(uploadOf(ctx), ctx.req, startOf(ctx), digest);
     ctx.set('Docker-Content-Digest', digest);
     ctx.status = 201;
     ctx.body = '';
   });
   router.delete('/uploads/:id', async (context) => {
     const ctx = named(context, 'upload-cancel');
-    await uploads.cancel(idOf(ctx));
+    await uploads.cancel(uploadOf(ctx));
     ctx.status = 204;
   });
   router.post('/mounts', async (context) => await mount(deps, named(context, 'mount')));
@@ -71,10 +70,9 @@ async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {
   ctx.body = '';
 }
 
-function idOf(ctx: Context): string {
+function uploadOf(ctx: Context): UploadName {
   const id = String((ctx as unknown as { params: Record<string, string> }).params['id'] ?? '');
-  if (id === '') throw new CodedError('UPLOAD_UNKNOWN');
-  return id;
+  return { id, ...repositoryOf(ctx) };
 }
 
 function startOf(ctx: Context): number | undefined {

@@ -3,7 +3,12 @@ import { type Digest, digestAlgorithm, digestOf } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
 import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
-import { isManifestType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
+import {
+  isManifestType,
+  MAX_MANIFEST_BYTES,
+  type ParsedManifest,
+  parseManifest,
+} from '@sepia/shared/registry/manifest';
 import type { Reference } from '@sepia/shared/registry/route';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
 import { decideTag, mayAsk, staleAge } from '../core/tag-policy.ts';
@@ -12,13 +17,13 @@ import type { Blobs } from './blobs.ts';
 import type { BlobName } from './fetch-parts.ts';
 import type { LinkEntry, Links } from './links.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
+import { descriptorLinks, type ManifestPush, pushManifest } from './manifest-push.ts';
 import { H_HOP, type Members, repositoryQuery } from './members.ts';
-import { missingLinks } from './missing-links.ts';
 import type { Quotas } from './quotas.ts';
 import { broughtHeader, type Recheck } from './recheck.ts';
+import type { Referrers } from './referrers.ts';
 import type { Replicator } from './replicator.ts';
 import { isQuorumProblem, type TagName, type Tags } from './tags.ts';
-import { readOnly } from './uploads.ts';
 import { isPassing, upstreamError } from './upstream-failure.ts';
 import type { Upstreams } from './upstreams.ts';
 
@@ -48,6 +53,7 @@ interface ManifestsDeps {
   readonly links: Links;
   readonly tags: Tags;
   readonly quotas: Pick<Quotas, 'check'>;
+  readonly referrers: Referrers;
   readonly replicator: Replicator;
   readonly upstreams: Upstreams;
   readonly recheck: Recheck;
@@ -83,50 +89,12 @@ export class Manifests {
     this.#cache.delete(digest);
   }
 
-  /**
-   * Takes a pushed manifest: what it names must be linked here; stored on W owners, linked, then the tag moves.
-   * @throws `UPSTREAM_READ_ONLY`, `MANIFEST_SYNTAX`, `MANIFEST_BLOB_MISSING`, `DIGEST_MISMATCH`, `TAG_IMMUTABLE`, `QUORUM_LOST`
-   */
-  async put(
-    name: { readonly upstream: string; readonly repository: RepositoryName },
-    reference: Reference,
-    bytes: Buffer,
-    contentType: string | undefined,
-  ): Promise<StoredManifest> {
-    const { upstreams, links, quotas, store, replicator, tags } = this.#deps;
-    const { mode } = upstreams.get(name.upstream);
-    if (mode !== 'none') throw readOnly(name.upstream, mode);
-    const parsed = parseManifest(bytes, contentType);
-    const digest = digestOf(
-      bytes,
-      reference.kind === 'digest' ? digestAlgorithm(reference.digest) : 'sha256',
-    );
-    if (reference.kind === 'digest' && reference.digest !== digest) {
-      throw new CodedError('DIGEST_MISMATCH', { detail: { expected: reference.digest, found: digest } });
-    }
-    const needed = parsed.descriptors.filter((one) => !one.foreign);
-    const missing = await missingLinks(links, name, [...new Set(needed.map((one) => one.digest))]);
-    if (missing.length > 0)
-      throw new CodedError('MANIFEST_BLOB_MISSING', {
-        message: `manifest names content that this repository does not have: ${missing.join(', ')}`,
-        detail: { digests: missing },
-      });
-    await quotas.check({ ...name, digest }, bytes.length);
-    const { mediaType } = parsed;
-    const provenance = [{ upstream: name.upstream, repository: name.repository }];
-    await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });
-    await replicator.place({ ...name, digest });
-    await links.write([
-      { ...name, digest, sizeBytes: bytes.length, mediaType },
-      ...descriptorLinks(name, needed),
-    ]);
-    if (reference.kind === 'tag') {
-      const tagName = { ...name, tag: reference.tag };
-      await tags.move(tagName, digest, upstreams.tagRules(tagName), 'push');
-    }
-    const stored = { digest, mediaType, bytes };
-    this.#cache.put(stored);
-    return stored;
+  /** Takes a pushed manifest. @throws as {@link pushManifest} */
+  async put(push: ManifestPush): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
+    const pushed = await pushManifest(this.#deps, push);
+    const { digest, mediaType, bytes } = pushed;
+    this.#cache.put({ digest, mediaType, bytes });
+    return pushed;
   }
 
   async #byTag(name: TagName, hop: boolean, wish: ManifestWish): Promise<ManifestAnswer> {
@@ -336,12 +304,14 @@ export class Manifests {
     name: { readonly upstream: string; readonly repository: RepositoryName },
     manifest: StoredManifest,
   ): Promise<void> {
-    const { store, links, members, log } = this.#deps;
+    const { store, links, referrers, members, log } = this.#deps;
     const { digest, bytes, mediaType } = manifest;
     const provenance = [{ upstream: name.upstream, repository: name.repository }];
     const entries: LinkEntry[] = [{ ...name, digest, sizeBytes: bytes.length, mediaType }];
+    let parsed: ParsedManifest | undefined;
     try {
-      entries.push(...descriptorLinks(name, parseManifest(bytes, undefined).descriptors));
+      parsed = parseManifest(bytes, undefined);
+      entries.push(...descriptorLinks(name, parsed.descriptors));
     } catch {
       // An odd manifest is handed on as it is; it leaves no hints.
     }
@@ -349,10 +319,15 @@ export class Manifests {
     const kept = store.putBytes(digest, bytes, { class: 'cached', provenance, writtenBack: true, mediaType });
     await Promise.all([
       kept.catch((error: unknown) => log.warn({ err: error, digest }, 'manifest not kept')),
-      links.write(entries).catch((error: unknown) => {
-        if (!isQuorumProblem(error)) throw error;
-        log.warn({ digest, repository: name.repository }, 'links not written: too few origins answer');
-      }),
+      links
+        .write(entries)
+        .then(async () => {
+          if (parsed !== undefined) await referrers.note({ ...name, digest }, bytes.length, parsed);
+        })
+        .catch((error: unknown) => {
+          if (!isQuorumProblem(error)) throw error;
+          log.warn({ digest, repository: name.repository }, 'links not written: too few origins answer');
+        }),
     ]);
     const owner = members.leaderOf(digest);
     if (members.placement(digest).owners.includes(members.selfId)) return;
@@ -369,20 +344,6 @@ export class Manifests {
         log.debug({ digest, owner, reason: String(error) }, 'manifest not copied to its owner'),
       );
   }
-}
-
-function descriptorLinks(
-  name: { readonly upstream: string; readonly repository: string },
-  list: readonly { readonly digest: Digest; readonly sizeBytes: number; readonly mediaType: string }[],
-): LinkEntry[] {
-  const seen = new Map(list.map((one) => [one.digest, one]));
-  return [...seen.values()].map(({ digest, sizeBytes, mediaType }) => ({
-    upstream: name.upstream,
-    repository: name.repository,
-    digest,
-    sizeBytes,
-    mediaType,
-  }));
 }
 
 function unknownTag(name: { readonly repository: string; readonly tag: Tag }): CodedError {

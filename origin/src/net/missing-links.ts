@@ -16,7 +16,9 @@ export async function missingLinks(
   const missing: Digest[] = [];
   for (let at = 0; at < digests.length && missing.length < ENOUGH; at += AT_ONCE) {
     const some = digests.slice(at, at + AT_ONCE);
-    const found = await Promise.all(some.map(async (digest) => await links.find({ ...name, digest })));
+    const found = await Promise.all(
+      some.map(async (digest) => await links.find({ ...name, digest }, { fresh: true })),
+    );
     missing.push(...some.filter((_, index) => found[index] === undefined));
   }
   return missing.slice(0, ENOUGH);

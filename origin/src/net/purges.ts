@@ -8,7 +8,7 @@ import type { Invalidation } from './invalidation.ts';
 import type { Links } from './links.ts';
 import type { Manifests } from './manifests.ts';
 import { H_HOP, type Members, repositoryQuery } from './members.ts';
-import type { Tags } from './tags.ts';
+import type { TagIndex } from './tag-index.ts';
 import { upstreamError } from './upstream-failure.ts';
 import type { Upstreams } from './upstreams.ts';
 
@@ -17,7 +17,6 @@ const ASK_MS = 10_000;
 const PURGE_MS = 3_000;
 /** Tags of a repository that are looked through for a digest. */
 const MAX_TAGS = 10_000;
-const TAGS_AT_ONCE = 16;
 
 interface Repository {
   readonly upstream: string;
@@ -36,7 +35,7 @@ interface PurgesDeps {
   readonly store: BlobStore;
   readonly links: Links;
   readonly invalidation: Invalidation;
-  readonly tags: Tags;
+  readonly tagIndex: TagIndex;
   readonly manifests: Manifests;
   readonly upstreams: Upstreams;
   readonly log: Logger;
@@ -95,14 +94,9 @@ export class Purges {
   }
 
   async #tagsOf(name: Repository, digest: Digest): Promise<Tag[]> {
-    const { tags } = this.#deps;
-    const all = (await tags.list(name.upstream, name.repository)).slice(0, MAX_TAGS) as Tag[];
     const found: Tag[] = [];
-    for (let at = 0; at < all.length; at += TAGS_AT_ONCE) {
-      const group = all.slice(at, at + TAGS_AT_ONCE);
-      const records = await Promise.all(group.map(async (tag) => await tags.read({ ...name, tag })));
-      found.push(...group.filter((_, index) => records[index]?.digest === digest));
-    }
+    for await (const one of this.#deps.tagIndex.list(name, { limit: MAX_TAGS }))
+      if (one.digest === digest) found.push(one.tag as Tag);
     return found;
   }
 

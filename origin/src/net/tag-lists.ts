@@ -1,6 +1,8 @@
 import { CodedError } from '@sepia/shared/errors';
 import type { RepositoryName } from '@sepia/shared/names/repository';
-import { byBytes, type Tags } from './tags.ts';
+import type { ShardName } from './quorum-set.ts';
+import type { TagIndex } from './tag-index.ts';
+import { byBytes } from './tags.ts';
 import { isPassing, upstreamError } from './upstream-failure.ts';
 import type { Upstreams } from './upstreams.ts';
 
@@ -9,19 +11,33 @@ const LIST_MS = 15_000;
 /** Pages of an upstream's tag list that are read. */
 const MAX_PAGES = 100;
 const PAGE_TAGS = 1_000;
+/** Most tags of one answer. */
+const MAX_TAGS = 100_000;
+
+/** Where a list begins and how many it names at most. */
+interface ListPage {
+  readonly n?: number | undefined;
+  readonly last?: string | undefined;
+}
 
 /**
  * Tags of a repository, sorted. Mode none: those on record. Pull-through: the upstream's own list, and those on
  * record where it does not answer. @throws `REPOSITORY_UNKNOWN`, `QUORUM_LOST`, what the upstream says
  */
 export async function listTags(
-  deps: { readonly tags: Tags; readonly upstreams: Upstreams },
+  deps: {
+    readonly tagIndex: TagIndex;
+    readonly catalog: { has(name: ShardName): Promise<boolean> };
+    readonly upstreams: Upstreams;
+  },
   name: { readonly upstream: string; readonly repository: RepositoryName },
+  page: ListPage,
 ): Promise<string[]> {
   const client = deps.upstreams.client(name.upstream);
+  const { n: limit = MAX_TAGS, last: after } = page;
   if (client === undefined) {
-    const found = await deps.tags.list(name.upstream, name.repository);
-    if (found.length > 0) return found;
+    const found = await recorded(deps.tagIndex, name, after, limit);
+    if (found.length > 0 || (await deps.catalog.has(name))) return found;
     throw new CodedError('REPOSITORY_UNKNOWN', { detail: { repository: name.repository } });
   }
   const signal = AbortSignal.timeout(LIST_MS);
@@ -40,10 +56,22 @@ export async function listTags(
   } catch (thrown) {
     const error = upstreamError(thrown, name.upstream);
     const known = isPassing(error)
-      ? await deps.tags.list(name.upstream, name.repository).catch(() => [])
+      ? await recorded(deps.tagIndex, name, undefined, MAX_TAGS).catch(() => [])
       : [];
     if (known.length === 0) throw error;
     for (const tag of known) all.add(tag);
   }
-  return [...all].sort(byBytes);
+  const behind = after === undefined ? [...all] : [...all].filter((tag) => tag > after);
+  return behind.sort(byBytes).slice(0, limit);
+}
+
+async function recorded(
+  index: TagIndex,
+  name: ShardName,
+  after: string | undefined,
+  limit: number,
+): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { tag } of index.list(name, { after, limit })) found.push(tag);
+  return found;
 }

@@ -6,7 +6,7 @@ import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
 import { parseRegisterReply } from '@sepia/shared/records/acceptor-store';
 import { type RecordStore, tagKey } from '@sepia/shared/records/record-store';
 import type { RegisterReply, RegisterRequest } from '@sepia/shared/records/register';
-import { RegisterClient, type RegisterClientDeps, settledValue } from '@sepia/shared/records/register-client';
+import { RegisterClient, type RegisterClientDeps } from '@sepia/shared/records/register-client';
 import { mayMove, type TagMover, type TagRules } from '../core/tag-policy.ts';
 import {
   moved,
@@ -17,7 +17,7 @@ import {
   type TagState,
   takenAway,
 } from '../core/tag-record.ts';
-import { type Members, QUICK_MS, repositoryQuery } from './members.ts';
+import { type Members, QUICK_MS } from './members.ts';
 
 /** A tag of a repository of an upstream. */
 export interface TagName {
@@ -26,7 +26,6 @@ export interface TagName {
   readonly tag: Tag;
 }
 
-const MAX_TAGS = 100_000;
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
 const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
 
@@ -88,9 +87,17 @@ export class Tags {
     );
   }
 
-  /** Takes a tag away; false if it was not there. Its history stays. */
-  async remove(name: TagName, how: Extract<TagMoveKind, 'delete' | 'purge'>): Promise<boolean> {
-    return await this.#takeAway(name, how, () => true);
+  /**
+   * Deletes a tag, only while it points at `digest` if one is given: one that was moved meanwhile stays. False if there
+   * was nothing to delete. Its history stays. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async delete(name: TagName, digest?: Digest): Promise<boolean> {
+    if ((await this.read(name)) === undefined) return false;
+    return await this.#takeAway(
+      name,
+      'delete',
+      (current) => digest === undefined || current.digest === digest,
+    );
   }
 
   /** Puts the state of a backup back, unless something later is there. */
@@ -98,40 +105,6 @@ export class Tags {
     await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
       restored(current, backup),
     );
-  }
-
-  /** Tag names that this origin's acceptors keep, for other members. */
-  async own(upstream: string, repository: string): Promise<string[]> {
-    const { registers } = this.#deps.records;
-    const prefix = tagKey(upstream, repository, '');
-    const found: string[] = [];
-    for await (const key of registers.keys(prefix)) {
-      if (found.length >= MAX_TAGS) break;
-      const { value } = await registers.state(key);
-      if (recordOf(settledValue<TagState>(key, value)) !== undefined) found.push(key.slice(prefix.length));
-    }
-    return found;
-  }
-
-  /** Every tag of a repository, sorted: from enough owners that no acknowledged tag is missed. @throws `QUORUM_LOST` */
-  async list(upstream: string, repository: string): Promise<string[]> {
-    const { members } = this.#deps;
-    const { owners, writeQuorum } = members.placement(shardKey(upstream, repository));
-    const needed = owners.length - writeQuorum + 1;
-    const path = `/v1/taglists?${repositoryQuery({ upstream, repository })}`;
-    const lists = await Promise.allSettled(
-      owners.map(async (id) => {
-        if (id === members.selfId) return await this.own(upstream, repository);
-        return (await members.json<{ tags: string[] }>(id, { method: 'GET', path })).tags;
-      }),
-    );
-    const good = lists.filter((one) => one.status === 'fulfilled');
-    if (good.length < needed)
-      throw new CodedError('QUORUM_LOST', {
-        message: 'too few origins answer to list tags',
-        detail: { owners },
-      });
-    return [...new Set(good.flatMap((one) => one.value))].sort(byBytes);
   }
 
   async #takeAway(

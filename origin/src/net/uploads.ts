@@ -23,6 +23,13 @@ interface Session {
   usedAtMs: number;
 }
 
+/** A session as a request names it: its id opens it only in the repository that it was begun for. */
+export interface UploadName {
+  readonly id: string;
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
 interface UploadsDeps {
   readonly selfId: string;
   readonly store: BlobStore;
@@ -73,16 +80,20 @@ export class Uploads {
   }
 
   /** Bytes stored so far. @throws `UPLOAD_UNKNOWN` */
-  offset(id: string): number {
-    return this.#get(id).file.offset;
+  offset(upload: UploadName): number {
+    return this.#get(upload).file.offset;
   }
 
   /**
    * Appends a body; what arrived before a cut stays. `start`: byte that the chunk says it begins at.
    * @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `UPLOAD_INVALID` while another request writes
    */
-  async append(id: string, body: AsyncIterable<Uint8Array>, start: number | undefined): Promise<number> {
-    return await this.#exclusive(id, async (session) => {
+  async append(
+    upload: UploadName,
+    body: AsyncIterable<Uint8Array>,
+    start: number | undefined,
+  ): Promise<number> {
+    return await this.#exclusive(upload, async (session) => {
       this.#checkStart(session, start);
       await appendBody(session.file, body, this.#options.maxBlobBytes);
       return session.file.offset;
@@ -91,12 +102,12 @@ export class Uploads {
 
   /** Ends a session: last bytes, digest, copies, link. Resolves when W members have the blob durably. */
   async finish(
-    id: string,
+    upload: UploadName,
     body: AsyncIterable<Uint8Array>,
     start: number | undefined,
     digest: Digest,
   ): Promise<{ sizeBytes: number }> {
-    return await this.#exclusive(id, async (session) => {
+    return await this.#exclusive(upload, async (session) => {
       this.#checkStart(session, start);
       await appendBody(session.file, body, this.#options.maxBlobBytes);
       try {
@@ -107,7 +118,7 @@ export class Uploads {
         });
       } finally {
         // A digest that does not match cannot be mended, and a committed upload is no session any more.
-        this.#sessions.delete(id);
+        this.#sessions.delete(session.id);
         await session.file.drop();
       }
     });
@@ -144,9 +155,9 @@ export class Uploads {
   }
 
   /** @throws `UPLOAD_UNKNOWN` */
-  async cancel(id: string): Promise<void> {
-    const session = this.#get(id);
-    this.#sessions.delete(id);
+  async cancel(upload: UploadName): Promise<void> {
+    const session = this.#get(upload);
+    this.#sessions.delete(session.id);
     await session.file.drop();
   }
 
@@ -165,12 +176,12 @@ export class Uploads {
     return { sizeBytes };
   }
 
-  async #exclusive<T>(id: string, work: (session: Session) => Promise<T>): Promise<T> {
-    const session = this.#get(id);
+  async #exclusive<T>(upload: UploadName, work: (session: Session) => Promise<T>): Promise<T> {
+    const session = this.#get(upload);
     if (session.busy)
       throw new CodedError('UPLOAD_INVALID', {
         message: 'another request writes to this upload',
-        detail: { uploadId: id },
+        detail: { uploadId: session.id },
       });
     session.busy = true;
     try {
@@ -181,9 +192,9 @@ export class Uploads {
     }
   }
 
-  #get(id: string): Session {
+  #get({ id, upstream, repository }: UploadName): Session {
     const session = this.#sessions.get(id);
-    if (session === undefined)
+    if (session === undefined || session.upstream !== upstream || session.repository !== repository)
       throw new CodedError('UPLOAD_UNKNOWN', { detail: { uploadId: id.slice(0, 128) } });
     return session;
   }

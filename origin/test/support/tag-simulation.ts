@@ -159,7 +159,7 @@ export class TagSimulation {
       case 'read':
         return { type: 'value', value: (await tags.read(name))?.digest ?? '' };
       case 'remove':
-        return { type: 'changed', changed: await tags.remove(name, 'delete') };
+        return { type: 'changed', changed: await tags.delete(name) };
       case 'drop': {
         const seen = { digest: input.seen as Digest, checkedAtMs: Number.MAX_SAFE_INTEGER };
         return { type: 'changed', changed: await tags.drop(name, seen) };

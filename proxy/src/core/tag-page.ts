@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/shared/errors';
+import { nextLink } from './page-link.ts';
 
 /** Most tags in one answer when the client asks for pages. */
 export const MAX_TAG_PAGE = 10_000;
@@ -34,6 +35,5 @@ export function tagPage(
   const page = tags.slice(0, n);
   const last = page.at(-1);
   if (last === undefined) return { tags: page };
-  const query = new URLSearchParams({ n: String(n), last, ...(ns === undefined ? {} : { ns }) });
-  return { tags: page, link: `</v2/${name}/tags/list?${query.toString()}>; rel="next"` };
+  return { tags: page, link: nextLink(`/v2/${name}/tags/list`, { n: String(n), last, ns }) };
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { CodedError, isCoded } from '@sepia/shared/errors';
+import { isCoded } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
 import type { RegistryHandler } from '@sepia/shared/registry/face/registry-app';
 import type { Context } from 'koa';
@@ -25,6 +25,8 @@ const PASSED = [
 interface BlobDeps {
   readonly origins: Origins;
   readonly log: Logger;
+  /** Where links can be deleted, one origin's word for one is not enough. */
+  readonly takesDeletes: (upstream: string) => boolean;
   /** See `ResumableBody`. */
   readonly stallMs: number;
   readonly onBytes?: (bytes: number) => void;
@@ -42,6 +44,7 @@ export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
     );
     if (
       ctx.method === 'HEAD' &&
+      !deps.takesDeletes(target.upstream) &&
       plan.isCertain &&
       plan.sizeBytes !== undefined &&
       headers['if-none-match'] === undefined
@@ -128,15 +131,4 @@ function passHeaders(ctx: Context, opened: OpenedBlob): void {
   // Bytes, whatever a manifest calls them: the page has the same origin, and a manifest may say text/html.
   if (headerOf(opened.answer, 'content-type')?.startsWith('multipart/byteranges') !== true)
     ctx.set('Content-Type', 'application/octet-stream');
-}
-
-/** DELETE of blobs and manifests: not yet. */
-export function refuseDelete(what: 'blobs' | 'manifests'): (ctx: Context) => Promise<void> {
-  return async (ctx) => {
-    ctx.set('Allow', 'GET, HEAD');
-    throw new CodedError('METHOD_UNSUPPORTED', {
-      message: `deleting ${what} is not supported by this version`,
-      detail: { method: ctx.method },
-    });
-  };
 }

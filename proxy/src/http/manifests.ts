@@ -3,11 +3,12 @@ import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/shar
 import { CodedError } from '@sepia/shared/errors';
 import { type InternalResponse, readLimited } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
+import { parseTag } from '@sepia/shared/names/repository';
 import type { ResolvedName } from '@sepia/shared/names/upstream-name';
 import { type ManifestAnswer, sendManifest } from '@sepia/shared/registry/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/shared/registry/face/registry-app';
 import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
-import { referenceText } from '@sepia/shared/registry/route';
+import { type Reference, referenceText } from '@sepia/shared/registry/route';
 import { H_STALE } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { ManifestCache } from '../core/manifest-cache.ts';
@@ -107,15 +108,24 @@ export function putManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
     const { subject, mediaType } = parseManifest(bytes, contentType);
     const { reference } = route;
     if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
-    const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}`;
+    const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}${tagsOf(ctx, reference)}`;
     const belief = beliefOf(deps, target.upstream);
-    const digest = await store(deps.origins, target, path, bytes, mediaType, clientSignal(ctx));
+    const { digest, tags } = await store(deps.origins, target, path, bytes, mediaType, clientSignal(ctx));
     deps.cache.put(shardKey(target.upstream, target.repository), { digest, mediaType, bytes }, belief);
     ctx.set('Location', locationOf(ctx, route.name, `manifests/${digest}`));
     ctx.set('Docker-Content-Digest', digest);
     if (subject !== undefined) ctx.set('OCI-Subject', subject);
+    if (tags.length > 0) ctx.set('OCI-Tag', [...tags]);
     sendEmpty(ctx, 201);
   };
+}
+
+/** `&tag=…` for each tag that a push by digest moves as well (distribution-spec, end-7b). @throws `TAG_INVALID` */
+function tagsOf(ctx: Context, reference: Reference): string {
+  const value = ctx.query['tag'];
+  if (value === undefined || reference.kind === 'tag') return '';
+  const tags = (Array.isArray(value) ? value : [value]).map((text) => parseTag(text));
+  return tags.map((tag) => `&tag=${encodeURIComponent(tag)}`).join('');
 }
 
 /** Asks one origin after the other, never two at once: a write that is late must not be sent twice for nothing. */
@@ -126,7 +136,7 @@ async function store(
   bytes: Uint8Array,
   mediaType: string,
   signal: AbortSignal,
-): Promise<Digest> {
+): Promise<{ digest: Digest; tags: readonly string[] }> {
   const headers = { 'content-type': mediaType, 'content-length': String(bytes.length) };
   const order = origins.health.order(
     origins.placement(shardKey(target.upstream, target.repository)).candidates,
@@ -145,7 +155,11 @@ async function store(
         }),
       );
       await answer.body.dump();
-      return parseDigest(headerOf(answer, 'docker-content-digest') ?? digestOf(bytes));
+      const tags = answer.headers['oci-tag'] ?? [];
+      return {
+        digest: parseDigest(headerOf(answer, 'docker-content-digest') ?? digestOf(bytes)),
+        tags: Array.isArray(tags) ? tags : [tags],
+      };
     } catch (error) {
       if (isDefinite(error) || signal.aborted) throw error;
       last = error;

@@ -29,8 +29,7 @@ export function startUpload(deps: UploadDeps): RegistryHandler<'uploads'> {
     if (mount !== undefined) {
       const from = queryValue(ctx, 'from');
       const wanted = parseDigest(mount);
-      if (from !== undefined && (await isMounted(deps, ctx, target, from, wanted, signal)))
-        return sendCreated(ctx, name, wanted);
+      if (await isMounted(deps, ctx, target, from, wanted, signal)) return sendCreated(ctx, name, wanted);
     } else if (digest !== undefined) {
       const wanted = parseDigest(digest);
       const length = contentLength(ctx);
@@ -55,9 +54,9 @@ export function appendUpload(deps: UploadDeps): RegistryHandler<'upload'> {
     const body = bodyOf(ctx);
     await deps.gate.run(ctx, async () => {
       try {
-        sendSession(ctx, name, id.text, await deps.uploads.append(id, body, signal));
+        sendSession(ctx, name, id.text, await deps.uploads.append(id, target, body, signal));
       } catch (error) {
-        if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, name, id, signal);
+        if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, target, name, id, signal);
         throw error;
       }
     });
@@ -80,7 +79,7 @@ export function finishUpload(deps: UploadDeps): RegistryHandler<'upload'> {
       try {
         await finish(deps, id, target, wanted, body, signal);
       } catch (error) {
-        if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, name, id, signal);
+        if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, target, name, id, signal);
         throw error;
       }
     });
@@ -98,42 +97,46 @@ async function finish(
 ): Promise<void> {
   const isWhole =
     (body.contentLength ?? 0) > 0 && (body.contentRange === undefined || body.contentRange.startsWith('0-'));
-  if (!isWhole || (await deps.uploads.offset(id, signal)) > 0) {
+  if (!isWhole || (await deps.uploads.offset(id, target, signal)) > 0) {
     await deps.uploads.finish(id, target, digest, body, signal);
     return;
   }
   await deps.uploads.putWhole(target, digest, body, signal);
-  await deps.uploads.cancel(id, AbortSignal.timeout(1_000)).catch((error: unknown) => {
+  await deps.uploads.cancel(id, target, AbortSignal.timeout(1_000)).catch((error: unknown) => {
     deps.log.debug({ err: error, uploadId: id.text }, 'an empty session was left to expire');
   });
 }
 
 /** GET: what the session holds. */
 export function uploadStatus(deps: UploadDeps): RegistryHandler<'upload'> {
-  return async (ctx, _target, { name, uploadId }) => {
+  return async (ctx, target, { name, uploadId }) => {
     const id = parseUploadId(uploadId);
-    sendSession(ctx, name, id.text, await deps.uploads.offset(id, clientSignal(ctx)));
+    sendSession(ctx, name, id.text, await deps.uploads.offset(id, target, clientSignal(ctx)));
     sendEmpty(ctx, 204);
   };
 }
 
 /** DELETE: drops the session. */
 export function cancelUpload(deps: UploadDeps): RegistryHandler<'upload'> {
-  return async (ctx, _target, { uploadId }) => {
-    await deps.uploads.cancel(parseUploadId(uploadId), clientSignal(ctx));
+  return async (ctx, target, { uploadId }) => {
+    await deps.uploads.cancel(parseUploadId(uploadId), target, clientSignal(ctx));
     sendEmpty(ctx, 204);
   };
 }
 
-/** `from` is a name as the client writes it; a mount from another upstream is an ordinary upload. */
+/**
+ * `from` is a name as the client writes it; a mount from another upstream is an ordinary upload. Without it only what
+ * this repository has already is there: a digest that was learned elsewhere opens nothing.
+ */
 async function isMounted(
   deps: UploadDeps,
   ctx: Context,
   target: ResolvedName,
-  from: string,
+  from: string | undefined,
   digest: Digest,
   signal: AbortSignal,
 ): Promise<boolean> {
+  if (from === undefined) return await deps.uploads.mount(target, target.repository, digest, signal);
   const source = resolveName(
     { ns: queryValue(ctx, 'ns'), name: from, defaultUpstream: deps.defaultUpstream },
     deps.upstreams(),
@@ -145,11 +148,12 @@ async function isMounted(
 async function tellOffset(
   deps: UploadDeps,
   ctx: Context,
+  target: ResolvedName,
   name: string,
   id: UploadId,
   signal: AbortSignal,
 ): Promise<void> {
-  const offset = await deps.uploads.offset(id, signal).catch(() => undefined);
+  const offset = await deps.uploads.offset(id, target, signal).catch(() => undefined);
   if (offset !== undefined) sendSession(ctx, name, id.text, offset);
 }
 

@@ -78,20 +78,19 @@ export class Uploads {
   }
 
   /** Bytes that the session holds. @throws {CodedError} `UPLOAD_UNKNOWN` */
-  async offset(id: UploadId, signal: AbortSignal): Promise<number> {
-    return offsetOf(await this.#short(id, 'GET', signal));
+  async offset(id: UploadId, target: ResolvedName, signal: AbortSignal): Promise<number> {
+    return offsetOf(await this.#short(id, target, 'GET', signal));
   }
 
   /** @throws {CodedError} `UPLOAD_UNKNOWN` */
-  async cancel(id: UploadId, signal: AbortSignal): Promise<void> {
-    await this.#short(id, 'DELETE', signal);
+  async cancel(id: UploadId, target: ResolvedName, signal: AbortSignal): Promise<void> {
+    await this.#short(id, target, 'DELETE', signal);
   }
 
   /** Appends a chunk and returns the bytes then held. @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `TIMEOUT` */
-  async append(id: UploadId, body: UploadBody, signal: AbortSignal): Promise<number> {
-    const answer = await this.#session(id, () =>
-      this.#send(id.stagerId, 'PATCH', sessionPath(id), body, signal),
-    );
+  async append(id: UploadId, target: ResolvedName, body: UploadBody, signal: AbortSignal): Promise<number> {
+    const path = `${sessionPath(id)}?${nameQuery(target)}`;
+    const answer = await this.#session(id, () => this.#send(id.stagerId, 'PATCH', path, body, signal));
     const bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, id.stagerId);
     return offsetOf(bytes.length === 0 ? {} : (JSON.parse(bytes.toString('utf8')) as object));
   }
@@ -173,9 +172,15 @@ export class Uploads {
     }
   }
 
-  async #short(id: UploadId, method: 'GET' | 'DELETE', signal: AbortSignal): Promise<object> {
+  async #short(
+    id: UploadId,
+    target: ResolvedName,
+    method: 'GET' | 'DELETE',
+    signal: AbortSignal,
+  ): Promise<object> {
+    const path = `${sessionPath(id)}?${nameQuery(target)}`;
     return await this.#session(id, () =>
-      this.#origins.quick<object>(id.stagerId, STAGER_SILENT_MS, { method, path: sessionPath(id) }, signal),
+      this.#origins.quick<object>(id.stagerId, STAGER_SILENT_MS, { method, path }, signal),
     );
   }
 

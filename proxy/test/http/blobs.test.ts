@@ -197,13 +197,19 @@ t.test('members are known by signature and name their upstream', async (t) => {
   t.equal((await ask(url + path, 'GET', { headers: sign(Buffer.alloc(32)) })).status, 403);
 });
 
-t.test('deletes and the catalog are refused in words', async (t) => {
+t.test('a deleted blob is gone, and may be pushed again', async (t) => {
   const { url, path, content } = await pushed(t, 10);
-  const gone = await ask(path, 'DELETE');
-  t.equal(gone.status, 405);
-  t.equal(gone.code, 'UNSUPPORTED');
-  t.match(gone.text, /deleting blobs is not supported/);
-  t.equal((await ask(`${url}/v2/app/manifests/${content.digest}`, 'DELETE')).status, 405);
-  t.equal((await ask(`${url}/v2/_catalog`)).status, 404);
-  t.equal((await ask(`${url}/v2/app/referrers/${content.digest}`)).status, 404);
+  t.equal((await ask(path, 'DELETE')).status, 202);
+  t.equal((await ask(path, 'HEAD')).status, 404);
+  t.equal((await ask(path)).code, 'BLOB_UNKNOWN');
+  t.equal((await ask(path, 'DELETE')).status, 404);
+  t.equal((await ask(`${url}/v2/app/blobs/sha256:nonsense`, 'DELETE')).status, 400);
+  t.equal((await pushBlob(url, 'app', content)).status, 201);
+  t.ok((await ask(path)).bytes.equals(content.bytes));
+});
+
+t.test('a delete whose answer was lost is a delete all the same', async (t) => {
+  const { cluster, path } = await pushed(t, 10);
+  for (const origin of cluster.origins) origin.loseAnswers = true;
+  t.equal((await ask(path, 'DELETE')).status, 202, 'the next origin says that it is not there');
 });

@@ -51,6 +51,7 @@ export class FakeOrigin {
   readonly calls: string[] = [];
   /** Once this many pieces were served in all, answers stall or are cut. */
   fault: { readonly type: 'stall' | 'cut'; readonly afterPieces: number } | undefined;
+  loseAnswers = false;
   readonly #records: FakeRecords;
   readonly #key: Uint8Array;
   #listener: HttpListener | undefined;
@@ -115,11 +116,14 @@ export class FakeOrigin {
       ctx.body = { id: this.id, version: 1, uptimeSeconds: 5, fetches: [] };
     else if (what === 'blobs' && verb === 'where') this.#where(ctx, parseDigest(name));
     else if (what === 'blobs' && ctx.method === 'PUT') await this.#putBlob(ctx, parseDigest(name));
+    else if (what === 'blobs' && ctx.method === 'DELETE') this.#delete(ctx, name);
     else if (what === 'blobs') await this.#getBlob(ctx, parseDigest(name));
     else if (what === 'uploads' && name === '') this.#begin(ctx);
     else if (what === 'uploads') await this.#upload(ctx, name);
     else if (what === 'mounts') this.#mount(ctx);
     else if (what === 'manifests' && ctx.method === 'PUT') await this.#putManifest(ctx);
+    else if (what === 'manifests' && ctx.method === 'DELETE')
+      this.#delete(ctx, queryValue(ctx, 'reference') ?? '');
     else if (what === 'manifests') this.#getManifest(ctx);
     else if (what === 'tags') this.#tags(ctx);
   }
@@ -271,6 +275,17 @@ export class FakeOrigin {
     ctx.body = bytes;
     ctx.set('Content-Type', this.#records.types.get(digest) ?? 'application/octet-stream');
     ctx.set('Docker-Content-Digest', digest);
+  }
+
+  /** `loseAnswers`: the delete is made, but its caller never hears of it. */
+  #delete(ctx: Context, reference: string): void {
+    const { shard } = target(ctx);
+    const gone = reference.includes(':')
+      ? this.#records.links.delete(linkKey(shard, parseDigest(reference)))
+      : tagsOf(this.#records, shard).delete(reference);
+    if (!gone) throw new CodedError(reference.includes(':') ? 'MANIFEST_UNKNOWN' : 'TAG_UNKNOWN');
+    if (this.loseAnswers) ctx.res.destroy();
+    ctx.status = 204;
   }
 
   #copyOfOthers(digest: Digest): Buffer | undefined {

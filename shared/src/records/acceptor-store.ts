@@ -43,12 +43,10 @@ export class AcceptorStore {
     return text === undefined ? EMPTY_ACCEPTOR : parseState(key, text);
   }
 
-  /** Keys that begin with `prefix`, in order; for repair and moves. */
-  async *keys(prefix = ''): AsyncGenerator<string, void, void> {
-    const range =
-      prefix === ''
-        ? { gte: PREFIX, lt: PREFIX_END }
-        : { gte: PREFIX + prefix, lt: `${PREFIX}${prefix}\u{10ffff}` };
+  /** Keys that begin with `prefix`, in order, from behind `prefix + after`; for lists, repair and moves. */
+  async *keys(prefix = '', after?: string): AsyncGenerator<string, void, void> {
+    const lower = after === undefined ? { gte: PREFIX + prefix } : { gt: PREFIX + prefix + after };
+    const range = { ...lower, lt: prefix === '' ? PREFIX_END : `${PREFIX}${prefix}\u{10ffff}` };
     for await (const key of this.#db.keys(range)) yield key.slice(PREFIX.length);
   }
 

@@ -8,6 +8,9 @@ const MAX_ENTRIES = 20_000;
 /** Largest manifest taken or handed on, in bytes (distribution-spec, "Pushing manifests"). */
 export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 
+/** A media type has at most 127 characters on either side of its slash (RFC 6838, 4.2). */
+const MAX_TYPE_CHARS = 255;
+
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
@@ -34,6 +37,9 @@ export interface ParsedManifest {
   readonly descriptors: readonly Descriptor[];
   /** Need not exist (distribution-spec, "Pushing Manifests with Subject"). */
   readonly subject: Digest | undefined;
+  /** As a referrers list names it: its own, else the type of its config (distribution-spec, "Pushing Manifests with Subject"). */
+  readonly artifactType: string | undefined;
+  readonly annotations: Readonly<Record<string, string>> | undefined;
 }
 
 /**
@@ -58,10 +64,11 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
     throw syntax('schema 1 manifests are not supported');
   if (root['schemaVersion'] !== 2) throw syntax('schemaVersion must be 2');
   const subject = root['subject'];
+  const config = entries(root['config'] === undefined ? [] : [root['config']], 'config', 'config');
   return {
     mediaType,
     descriptors: [
-      ...entries(root['config'] === undefined ? [] : [root['config']], 'config', 'config'),
+      ...config,
       ...entries(root['layers'] ?? [], 'layers', 'layer'),
       ...entries(root['manifests'] ?? [], 'manifests', 'child'),
       ...entries(root['blobs'] ?? [], 'blobs', 'layer'),
@@ -70,6 +77,8 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
       subject === undefined || subject === null
         ? undefined
         : entries([subject], 'subject', 'child')[0]?.digest,
+    artifactType: artifactTypeOf(root['artifactType']) ?? config[0]?.mediaType,
+    annotations: withAnnotations(root['annotations']).annotations,
   };
 }
 
@@ -124,13 +133,29 @@ function entries(list: unknown, field: string, kind: Descriptor['kind']): Descri
     if (!Number.isSafeInteger(size) || (size as number) < 0)
       throw syntax(`${field}[${index}].size is not valid`);
     const type = typeof mediaType === 'string' ? mediaType : 'application/octet-stream';
+    if (type.length > MAX_TYPE_CHARS) throw syntax(`${field}[${index}].mediaType is too long`);
     const foreign = type.includes('.foreign.') || type.includes('.nondistributable.');
     return { digest, sizeBytes: size as number, mediaType: type, foreign, kind };
   });
 }
 
+function artifactTypeOf(value: unknown): string | undefined {
+  if (typeof value !== 'string' || value === '') return undefined;
+  if (value.length > MAX_TYPE_CHARS) throw syntax('artifactType is too long');
+  return value;
+}
+
 function guessType(root: Record<string, unknown>): string {
   return Array.isArray(root['manifests']) ? OCI_INDEX : OCI_MANIFEST;
+}
+
+/** The string values of an `annotations` object, if there are any. */
+export function withAnnotations(value: unknown): { annotations?: Record<string, string> } {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return {};
+  const strings = Object.entries(value).filter(
+    (entry): entry is [string, string] => typeof entry[1] === 'string',
+  );
+  return strings.length === 0 ? {} : { annotations: Object.fromEntries(strings) };
 }
 
 function syntax(message: string, detail: Record<string, unknown> = {}): CodedError {

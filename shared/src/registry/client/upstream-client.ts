@@ -4,7 +4,7 @@ import { type Digest, isDigest } from '../../digest.ts';
 import { CodedError, isCoded, systemCode } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import type { RepositoryName } from '../../names/repository.ts';
-import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '../manifest.ts';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '../manifest.ts';
 import { referenceText } from '../route.ts';
 import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from './answer-facts.ts';
 import { BlobBody } from './blob-body.ts';
@@ -21,6 +21,7 @@ import {
   type UpstreamManifest,
   type UpstreamManifestHead,
 } from './queries.ts';
+import { nextQuery, type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
 import type { Credentials } from './token.ts';
 import { type RegistryRead, type RegistryReader, Transport } from './transport.ts';
 
@@ -34,6 +35,7 @@ export type {
   UpstreamManifest,
   UpstreamManifestHead,
 } from './queries.ts';
+export type { ReferrerEntry } from './referrer-list.ts';
 export type { Credentials } from './token.ts';
 
 interface UpstreamClientDeps {
@@ -49,6 +51,9 @@ interface UpstreamClientDeps {
 
 const MAX_TAGS_ANSWER_BYTES = 16 * 1024 * 1024;
 const OCTETS = '*/*';
+const MAX_REFERRER_PAGES = 20;
+/** Answers of registries without a referrers API. */
+const NO_REFERRERS_API = [400, 404, 405, 501];
 
 /**
  * Reads one upstream registry. Every method takes the caller's deadline as `signal` and throws its reason when it
@@ -249,6 +254,45 @@ export class UpstreamClient {
         detail: { ...subject },
       });
     return { tags, next: nextOf(header(answer, 'link')) };
+  }
+
+  /**
+   * What names `digest` as its subject, at most `limit`: from the referrers API, else from the referrers tag; nothing
+   * where the upstream has neither.
+   */
+  async listReferrers(
+    query: BlobQuery & { readonly limit: number },
+    signal: AbortSignal,
+  ): Promise<ReferrerEntry[]> {
+    const { repository, digest, limit } = query;
+    const subject = { upstream: this.#name, repository, unknown: 'MANIFEST_UNKNOWN', item: digest } as const;
+    const headers = { accept: OCI_INDEX };
+    const all: ReferrerEntry[] = [];
+    let search: string | undefined = '';
+    for (let page = 0; search !== undefined && page < MAX_REFERRER_PAGES && all.length < limit; page++) {
+      const path = `referrers/${digest}${search === '' ? '' : `?${search}`}`;
+      const call = { method: 'GET', path, headers, subject, kind: 'tags' } as const;
+      const answer = await this.#transport.read({ ...call, accept: NO_REFERRERS_API }, signal);
+      const bytes =
+        answer.status === 200 ? await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal) : undefined;
+      if (bytes === undefined) discard(answer);
+      const found = bytes === undefined ? undefined : referrersOf(bytes);
+      if (found === undefined) return page === 0 ? await this.#taggedReferrers(query, signal) : all;
+      all.push(...found);
+      search = nextQuery(header(answer, 'link'));
+    }
+    return all.slice(0, limit);
+  }
+
+  async #taggedReferrers(query: BlobQuery, signal: AbortSignal): Promise<ReferrerEntry[]> {
+    const reference = { kind: 'tag', tag: referrersTag(query.digest) } as const;
+    try {
+      const { bytes } = await this.getManifest({ repository: query.repository, reference }, signal);
+      return referrersOf(bytes) ?? [];
+    } catch (error) {
+      if (isCoded(error, 'MANIFEST_UNKNOWN') || isCoded(error, 'REPOSITORY_UNKNOWN')) return [];
+      throw error;
+    }
   }
 
   /** Cuts what is under way. Idempotent. */

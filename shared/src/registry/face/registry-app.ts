@@ -15,6 +15,9 @@ export type RegistryHandler<T extends RegistryRoute['type']> = (
   route: Extract<RegistryRoute, { type: T }>,
 ) => Promise<void>;
 
+/** Answers `GET /v2/_catalog` for one upstream. */
+export type CatalogHandler = (ctx: Context, upstream: string) => Promise<void>;
+
 /** The read side, for GET and HEAD. A missing `referrers` is 404, which makes clients use the tag schema. */
 export interface RegistryHandlers {
   readonly manifest: RegistryHandler<'manifest'>;
@@ -23,6 +26,8 @@ export interface RegistryHandlers {
   readonly tags: RegistryHandler<'tags'>;
   /** GET only. */
   readonly referrers?: RegistryHandler<'referrers'>;
+  /** GET only; 404 without it. */
+  readonly catalog?: CatalogHandler;
   /** The write side; without it every write is 405 with the `readOnly` message. */
   readonly write?: RegistryWriteHandlers;
 }
@@ -88,10 +93,16 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
     const memberUpstream = deps.member?.(ctx);
     if (memberUpstream === undefined) await deps.admit?.(ctx);
     if (route.type === 'base') return answerBase(ctx);
-    if (route.type === 'catalog')
-      throw new CodedError('ROUTE_UNKNOWN', { message: 'the catalog is not served' });
-    const run = handlerOf(ctx, route, deps.handlers, options);
-    await run(targetOf(ctx, route.name, memberUpstream, deps, options)).catch((error: unknown) => {
+    const run =
+      route.type === 'catalog'
+        ? catalogOf(ctx, memberUpstream, deps, options)
+        : handlerOf(
+            ctx,
+            route,
+            deps.handlers,
+            options,
+          )(targetOf(ctx, route.name, memberUpstream, deps, options));
+    await run.catch((error: unknown) => {
       throw isRefusedByMember(error) ? withoutMembers(error, deps.log) : error;
     });
   });
@@ -145,6 +156,20 @@ function targetOf(
     throw new CodedError('UPSTREAM_UNKNOWN', { detail: { upstream: memberUpstream.slice(0, 200) } });
   }
   return { upstream: memberUpstream, repository: parseRepositoryName(name) };
+}
+
+async function catalogOf(
+  ctx: Context,
+  memberUpstream: string | undefined,
+  deps: RegistryAppDeps,
+  options: RegistryAppOptions,
+): Promise<void> {
+  const { catalog } = deps.handlers;
+  if (catalog === undefined) throw new CodedError('ROUTE_UNKNOWN', { message: 'the catalog is not served' });
+  if (ctx.method !== 'GET') refuse(ctx, ['GET']);
+  // Any legal name says which upstream a request without one means.
+  const { upstream } = targetOf(ctx, 'any', memberUpstream, deps, options);
+  await catalog(ctx, upstream);
 }
 
 type Bound = (target: ResolvedName) => Promise<void>;

@@ -1,0 +1,80 @@
+import type Router from '@koa/router';
+import { parseDigest } from '@sepia/shared/digest';
+import { queryValue } from '@sepia/shared/http/signed';
+import { parseRepositoryName } from '@sepia/shared/names/repository';
+import { parseReference } from '@sepia/shared/registry/route';
+import { type Catalog, MAX_CATALOG_PAGE } from '../net/catalog.ts';
+import type { Deletes } from '../net/deletes.ts';
+import type { Referrers } from '../net/referrers.ts';
+import { MAX_TAG_STATES, type TagIndex } from '../net/tag-index.ts';
+import { listTags } from '../net/tag-lists.ts';
+import type { Upstreams } from '../net/upstreams.ts';
+import { named } from './blob-routes.ts';
+import { blobNameOf, numberOf, repositoryOf, required } from './request.ts';
+
+interface DiscoveryRouteDeps {
+  readonly catalog: Catalog;
+  readonly deletes: Deletes;
+  readonly referrers: Referrers;
+  readonly tagIndex: TagIndex;
+  readonly upstreams: Upstreams;
+}
+
+/** Lists of tags, referrers and repositories of `/v1`, and deletes. */
+export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void {
+  router.get('/tags', async (context) => {
+    const ctx = named(context, 'tags');
+    const n = numberOf(ctx, 'n', Number.MAX_SAFE_INTEGER);
+    ctx.body = { tags: await listTags(deps, repositoryOf(ctx), { n, last: queryValue(ctx, 'last') }) };
+  });
+  router.get('/taglists', async (context) => {
+    const ctx = named(context, 'taglist');
+    const limit = Math.max(1, numberOf(ctx, 'limit', MAX_TAG_STATES) ?? MAX_TAG_STATES);
+    ctx.body = await deps.tagIndex.ownPage(repositoryOf(ctx), { after: queryValue(ctx, 'after'), limit });
+  });
+  router.get('/referrers', async (context) => {
+    const ctx = named(context, 'referrers');
+    const last = queryValue(ctx, 'last');
+    ctx.body = await deps.referrers.list(
+      { ...repositoryOf(ctx), digest: parseDigest(required(ctx, 'digest')) },
+      {
+        artifactType: queryValue(ctx, 'artifactType'),
+        last: last === undefined ? undefined : parseDigest(last),
+      },
+    );
+  });
+  router.get('/catalog', async (context) => {
+    const ctx = named(context, 'catalog');
+    const upstream = required(ctx, 'upstream');
+    deps.upstreams.get(upstream);
+    const n = numberOf(ctx, 'n', MAX_CATALOG_PAGE) ?? MAX_CATALOG_PAGE;
+    ctx.body = await deps.catalog.list(upstream, { n, last: lastName(queryValue(ctx, 'last')) });
+  });
+  router.get('/repositories', async (context) => {
+    const ctx = named(context, 'repositories');
+    if (queryValue(ctx, 'repository') !== undefined) {
+      ctx.body = { known: await deps.catalog.hasOwn(repositoryOf(ctx)) };
+      return;
+    }
+    const limit = Math.max(1, numberOf(ctx, 'limit', MAX_CATALOG_PAGE + 1) ?? MAX_CATALOG_PAGE);
+    const after = lastName(queryValue(ctx, 'after'));
+    ctx.body = await deps.catalog.ownPage(required(ctx, 'upstream'), { after, limit });
+  });
+  router.delete('/manifests', async (context) => {
+    const ctx = named(context, 'manifest-delete');
+    const name = repositoryOf(ctx);
+    const reference = parseReference(required(ctx, 'reference'));
+    if (reference.kind === 'tag') await deps.deletes.tag({ ...name, tag: reference.tag });
+    else await deps.deletes.manifest({ ...name, digest: reference.digest });
+    ctx.status = 204;
+  });
+  router.delete('/blobs/:digest', async (context) => {
+    const ctx = named(context, 'blob-delete');
+    await deps.deletes.blob(blobNameOf(ctx));
+    ctx.status = 204;
+  });
+}
+
+function lastName(text: string | undefined): string | undefined {
+  return text === undefined ? undefined : parseRepositoryName(text);
+}

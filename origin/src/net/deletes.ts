@@ -1,0 +1,106 @@
+import type { Digest } from '@sepia/shared/digest';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import type { Logger } from '@sepia/shared/log';
+import type { Tag } from '@sepia/shared/names/repository';
+import { isManifestType, parseManifest } from '@sepia/shared/registry/manifest';
+import type { BlobName } from './fetch-parts.ts';
+import type { Invalidation } from './invalidation.ts';
+import type { Links } from './links.ts';
+import type { Manifests } from './manifests.ts';
+import type { Referrers } from './referrers.ts';
+import type { TagIndex } from './tag-index.ts';
+import type { TagName, Tags } from './tags.ts';
+import type { Upstreams } from './upstreams.ts';
+
+interface DeletesDeps {
+  readonly links: Links;
+  readonly tags: Tags;
+  readonly tagIndex: TagIndex;
+  readonly manifests: Manifests;
+  readonly referrers: Referrers;
+  readonly invalidation: Invalidation;
+  readonly upstreams: Upstreams;
+  readonly log: Logger;
+}
+
+/**
+ * Deletes of tags, manifests and blobs where Sepia is the source of truth. What goes are records, durably on a quorum
+ * before anybody is told; bytes stay on disk. Content may be pushed again at once.
+ */
+export class Deletes {
+  readonly #deps: DeletesDeps;
+
+  constructor(deps: DeletesDeps) {
+    this.#deps = deps;
+  }
+
+  /** The manifest stays. @throws `METHOD_UNSUPPORTED`, `TAG_UNKNOWN`, `QUORUM_LOST`, `CONFLICT` */
+  async tag(name: TagName): Promise<void> {
+    this.#check(name.upstream);
+    if (await this.#deps.tags.delete(name)) return;
+    throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
+  }
+
+  /**
+   * Goes with the tags that point at it (one that is moved meanwhile stays) and its entry under its subject. Its link
+   * goes last, so that a delete that was cut can be repeated. What names it as subject stays.
+   * @throws `METHOD_UNSUPPORTED`, `MANIFEST_UNKNOWN`, `QUORUM_LOST`, `CONFLICT`
+   */
+  async manifest(name: BlobName): Promise<void> {
+    this.#check(name.upstream);
+    const { links, manifests, referrers } = this.#deps;
+    const link = await links.find(name, { fresh: true });
+    if (link === undefined)
+      throw new CodedError('MANIFEST_UNKNOWN', {
+        detail: { reference: name.digest, repository: name.repository },
+      });
+    let subject: Digest | undefined;
+    try {
+      subject = subjectOf((await manifests.get(name, { kind: 'digest', digest: name.digest }, false)).bytes);
+    } catch (error) {
+      // Its bytes are lost: the link of a manifest goes all the same, that of a blob is not meant.
+      if (!isCoded(error, 'MANIFEST_UNKNOWN') || !isManifestType(link.mediaType ?? '')) throw error;
+    }
+    for await (const { tag, digest } of this.#deps.tagIndex.list(name)) {
+      if (digest === name.digest) await this.#deps.tags.delete({ ...name, tag: tag as Tag }, name.digest);
+    }
+    if (subject !== undefined) await referrers.delete(name, subject);
+    await this.#unlink(name);
+  }
+
+  /** Only this repository's link goes. @throws `METHOD_UNSUPPORTED`, `BLOB_UNKNOWN`, `QUORUM_LOST`, `CONFLICT` */
+  async blob(name: BlobName): Promise<void> {
+    this.#check(name.upstream);
+    if ((await this.#deps.links.find(name, { fresh: true })) === undefined)
+      throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
+    await this.#unlink(name);
+  }
+
+  async #unlink({ upstream, repository, digest }: BlobName): Promise<void> {
+    const { links, invalidation, log } = this.#deps;
+    await links.delete({ upstream, repository }, [digest]);
+    await invalidation.broadcast([{ upstream, repository, digest }]);
+    log.info({ upstream, repository, digest }, 'deleted');
+  }
+
+  #check(upstream: string): void {
+    const { mode } = this.#deps.upstreams.get(upstream);
+    if (!this.#deps.upstreams.takesDeletes(upstream)) throw notDeletable(upstream, mode);
+  }
+}
+
+/** The error of a delete where another registry is the source of truth. */
+function notDeletable(upstream: string, mode: string): CodedError {
+  return new CodedError('METHOD_UNSUPPORTED', {
+    message: `upstream ${upstream} has mode ${mode}: what it has is deleted at the registry behind it`,
+    detail: { upstream, mode },
+  });
+}
+
+function subjectOf(bytes: Uint8Array): Digest | undefined {
+  try {
+    return parseManifest(bytes, undefined).subject;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,114 @@
+import { type Digest, digestAlgorithm, digestOf } from '@sepia/shared/digest';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
+import { parseManifest } from '@sepia/shared/registry/manifest';
+import type { Reference } from '@sepia/shared/registry/route';
+import type { BlobStore } from '@sepia/shared/store/blob-store';
+import type { LinkEntry, Links } from './links.ts';
+import type { StoredManifest } from './manifest-cache.ts';
+import { missingLinks } from './missing-links.ts';
+import type { Quotas } from './quotas.ts';
+import type { Referrers } from './referrers.ts';
+import type { Replicator } from './replicator.ts';
+import type { Tags } from './tags.ts';
+import { readOnly } from './uploads.ts';
+import type { Upstreams } from './upstreams.ts';
+
+interface Repository {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+/** A manifest as a client pushes it. */
+export interface ManifestPush {
+  readonly name: Repository;
+  readonly reference: Reference;
+  readonly bytes: Buffer;
+  readonly contentType: string | undefined;
+  /** Tags to move beside the reference; those that may not move are left out. */
+  readonly furtherTags?: readonly Tag[];
+}
+
+interface PushDeps {
+  readonly store: BlobStore;
+  readonly links: Links;
+  readonly tags: Tags;
+  readonly quotas: Pick<Quotas, 'check'>;
+  readonly referrers: Referrers;
+  readonly replicator: Replicator;
+  readonly upstreams: Upstreams;
+}
+
+/**
+ * Takes a pushed manifest: what it names must be linked here; stored on W owners, linked, noted under its subject,
+ * then the tags move. Returns it with the further tags that moved.
+ * @throws `UPSTREAM_READ_ONLY`, `MANIFEST_SYNTAX`, `MANIFEST_BLOB_MISSING`, `DIGEST_MISMATCH`, `QUOTA_EXCEEDED`, `TAG_IMMUTABLE`, `QUORUM_LOST`
+ */
+export async function pushManifest(
+  deps: PushDeps,
+  push: ManifestPush,
+): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
+  const { links, quotas, store, replicator, referrers, upstreams } = deps;
+  const { name, bytes } = push;
+  const { mode } = upstreams.get(name.upstream);
+  if (mode !== 'none') throw readOnly(name.upstream, mode);
+  const parsed = parseManifest(bytes, push.contentType);
+  const digest = checkedDigest(push);
+  const needed = parsed.descriptors.filter((one) => !one.foreign);
+  const missing = await missingLinks(links, name, [...new Set(needed.map((one) => one.digest))]);
+  if (missing.length > 0)
+    throw new CodedError('MANIFEST_BLOB_MISSING', {
+      message: `manifest names content that this repository does not have: ${missing.join(', ')}`,
+      detail: { digests: missing },
+    });
+  await quotas.check({ ...name, digest }, bytes.length);
+  const { mediaType } = parsed;
+  const provenance = [{ upstream: name.upstream, repository: name.repository }];
+  await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });
+  await replicator.place({ ...name, digest });
+  await links.write([
+    { ...name, digest, sizeBytes: bytes.length, mediaType },
+    ...descriptorLinks(name, needed),
+  ]);
+  await referrers.note({ ...name, digest }, bytes.length, parsed);
+  return { digest, mediaType, bytes, tags: await moveTags(deps, push, digest) };
+}
+
+function checkedDigest({ reference, bytes }: ManifestPush): Digest {
+  if (reference.kind === 'tag') return digestOf(bytes);
+  const digest = digestOf(bytes, digestAlgorithm(reference.digest));
+  if (reference.digest === digest) return digest;
+  throw new CodedError('DIGEST_MISMATCH', { detail: { expected: reference.digest, found: digest } });
+}
+
+async function moveTags({ tags, upstreams }: PushDeps, push: ManifestPush, digest: Digest): Promise<Tag[]> {
+  const { name, reference, furtherTags = [] } = push;
+  const move = async (tag: Tag): Promise<unknown> =>
+    await tags.move({ ...name, tag }, digest, upstreams.tagRules({ ...name, tag }), 'push');
+  if (reference.kind === 'tag') await move(reference.tag);
+  const moved: Tag[] = [];
+  for (const tag of furtherTags) {
+    try {
+      await move(tag);
+      moved.push(tag);
+    } catch (error) {
+      if (!isCoded(error, 'TAG_IMMUTABLE')) throw error;
+    }
+  }
+  return moved;
+}
+
+/** Links to what a manifest names. */
+export function descriptorLinks(
+  name: { readonly upstream: string; readonly repository: string },
+  list: readonly { readonly digest: Digest; readonly sizeBytes: number; readonly mediaType: string }[],
+): LinkEntry[] {
+  const seen = new Map(list.map((one) => [one.digest, one]));
+  return [...seen.values()].map(({ digest, sizeBytes, mediaType }) => ({
+    upstream: name.upstream,
+    repository: name.repository,
+    digest,
+    sizeBytes,
+    mediaType,
+  }));
+}
