@@ -25,7 +25,7 @@ import { blobNameOf, broughtAuthorization, goneSignal, isHop, numberOf } from '.
 
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
-/** The first hashes are told one by one, later ones gathered for this long, in ms. */
+/** To one that waits for more, the first hashes are told one by one, later ones gathered for this long, in ms. */
 const GATHER_MS = 50;
 const EAGER_HASHES = 8;
 /** Largest body of adopt: metainfo of a 1 TiB blob in base64 and its peers. */
@@ -107,7 +107,7 @@ async function answerMetainfo(
   const known = ctx.get('if-none-match');
   let { metainfo } = source;
   const { fetch } = source;
-  if (fetch !== undefined && waitMs > 0 && known === metainfo.etag) {
+  if (fetch !== undefined && waitMs > 0 && metainfo.state === 'open') {
     const late = AbortSignal.any([AbortSignal.timeout(waitMs), signal]);
     try {
       while (fetch.error === undefined && (fetch.metainfo ?? metainfo).etag === known)

@@ -1,4 +1,5 @@
 import type { Bitfield } from '../bitfield.ts';
+import { giveBack } from '../chunk.ts';
 import type { Digest } from '../digest.ts';
 import { CodedError } from '../errors.ts';
 import { Metainfo } from '../metainfo/metainfo.ts';
@@ -86,7 +87,10 @@ export class BlobHandle {
     let running = this.#checks.get(index);
     if (running === undefined) {
       running = this.#readAndCheck(index).then(
-        () => void this.#checks.delete(index),
+        (piece) => {
+          this.#checks.delete(index);
+          giveBack(piece);
+        },
         (error: unknown) => {
           this.#checks.delete(index);
           throw error;
@@ -98,7 +102,7 @@ export class BlobHandle {
   }
 
   async #readAndCheck(index: number, into?: Uint8Array): Promise<Uint8Array> {
-    const piece = into ?? Buffer.allocUnsafe(pieceLength(this.sizeBytes, index));
+    const piece = into ?? Buffer.allocUnsafeSlow(pieceLength(this.sizeBytes, index));
     const found = await this.#file.read(piece, index * PIECE_BYTES);
     if (found !== piece.length || !this.#metainfo.matches(index, pieceHash(piece))) throw this.#rotten(index);
     this.#verified.add(index);

@@ -11,7 +11,7 @@ interface Waiting {
 
 /** What all wires of an engine share for uploads. */
 export interface UploadBudget {
-  /** Bytes that are being read or wait in sockets. */
+  /** Bytes of the buffers that are being read into or wait in sockets. */
   usedBytes: number;
   readonly buffers: BlockBuffers;
 }
@@ -72,10 +72,10 @@ export class Upload {
       if (this.#openBytes > WIRE_LIMITS.wireUploadBytes - WIRE_LIMITS.uploadReadBytes) return;
       if (this.#budget.usedBytes >= WIRE_LIMITS.engineUploadBytes && this.#openBytes > 0) return;
       const run = this.#nextRun();
-      const bytes = lengthOf(run);
-      this.#openBytes += bytes;
-      this.#budget.usedBytes += bytes;
-      void this.#serve(run, bytes);
+      const length = lengthOf(run);
+      this.#openBytes += length;
+      this.#budget.usedBytes += this.#budget.buffers.sizeBytes;
+      void this.#serve(run, length);
     }
   }
 
@@ -107,9 +107,10 @@ export class Upload {
     let open = run.length;
     const done = (one: Waiting): void => {
       this.#openBytes -= one.length;
-      this.#budget.usedBytes -= one.length;
       open -= 1;
-      if (open === 0) buffers.give(buffer);
+      if (open > 0) return;
+      this.#budget.usedBytes -= buffers.sizeBytes;
+      buffers.give(buffer);
     };
     for (const one of run) {
       if (this.#stopped) done(one);
