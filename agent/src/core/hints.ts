@@ -18,6 +18,10 @@ export class Hints {
     if (this.#byKey.size > MAX_HINTS) this.#byKey.delete(this.#byKey.keys().next().value!);
   }
 
+  forget(upstream: string, repository: string, digest: string): void {
+    this.#byKey.delete(keyOf(upstream, repository, digest));
+  }
+
   get(upstream: string, repository: string, digest: string): Hint | undefined {
     return this.#byKey.get(keyOf(upstream, repository, digest));
   }

@@ -43,7 +43,12 @@ export class TagMemory {
     this.#tags.delete(key);
     this.#tags.set(key, { digest, atMs: nowMs });
     if (this.#tags.size > MAX_TAGS) this.#tags.delete(this.#tags.keys().next().value!);
-    this.#timer ??= setTimeout(() => void this.#write(), WRITE_DELAY_MS).unref();
+    this.#writeSoon();
+  }
+
+  /** The cluster says that there is no such tag. */
+  forget(upstream: string, repository: string, tag: string): void {
+    if (this.#tags.delete(keyOf(upstream, repository, tag))) this.#writeSoon();
   }
 
   get(upstream: string, repository: string, tag: string): Seen | undefined {
@@ -68,6 +73,10 @@ export class TagMemory {
       )
         this.#tags.set(key, { digest, atMs });
     }
+  }
+
+  #writeSoon(): void {
+    this.#timer ??= setTimeout(() => void this.#write(), WRITE_DELAY_MS).unref();
   }
 
   #write(): Promise<void> {
