@@ -27,8 +27,10 @@ import type { AgentConfig } from './config.ts';
 import { CommandLog } from './core/command-log.ts';
 import { Hints } from './core/hints.ts';
 import { LeaseBook } from './core/lease-book.ts';
+import { LinkProofs } from './core/link-proofs.ts';
 import { BlobTable } from './downloads/blob-table.ts';
 import { ClusterGuide } from './downloads/guide.ts';
+import { Links } from './downloads/links.ts';
 import { Seeds } from './downloads/seeds.ts';
 import { SourceGate } from './downloads/source-gate.ts';
 import { agentHandlers } from './http/handlers.ts';
@@ -119,6 +121,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const addresses = (): readonly string[] => config.advertise ?? listening;
 
     const hints = new Hints();
+    const proofs = new LinkProofs((upstream) => cluster.takesDeletes(upstream));
     const book = new LeaseBook();
     const gate = new SourceGate(config['back-to-source']['max-parallel']);
     const seeds = new Seeds({
@@ -130,6 +133,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     });
     stops.push('seeds', () => seeds.stop());
     store.onEvicted((digest) => seeds.drop(digest));
+    const links = new Links({ proofs, hints, origins, store, seeds, log, nowMs });
     const options = {
       backToSource: { mode: config['back-to-source'].mode, afterMs: config['back-to-source'].after },
       progressMs: config.deadlines['download-progress'],
@@ -159,7 +163,21 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     );
     stops.push('downloads', () => blobs.stop());
     const manifests = new Manifests(
-      { cluster, client, origins, health, store, hints, tags, gate, upstreamClient, nodeId: id, log, nowMs },
+      {
+        cluster,
+        client,
+        origins,
+        health,
+        store,
+        hints,
+        tags,
+        proofs,
+        gate,
+        upstreamClient,
+        nodeId: id,
+        log,
+        nowMs,
+      },
       options,
     );
 
@@ -177,6 +195,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       trackerIdsOf: (digest) => trackers.trackerIds(digest as Digest),
       chance: () => randomInt(2 ** 32) / 2 ** 32,
       onAnswer: () => gate.note(true, nowMs()),
+      onRevoked: async (revoked) => await links.drop(revoked),
     });
     const architecture = arch() === 'x64' ? 'amd64' : arch();
     const commands = new CommandRunner({
@@ -196,6 +215,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const handlers = agentHandlers({
       blobs,
       manifests,
+      links,
       onCacheBytes: (count) => bytes.inc({ source: 'cache' }, count),
       firstPieceMs: config.deadlines['first-piece'],
       stallMs: config.deadlines['body-stall'],

@@ -1,10 +1,14 @@
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import { serveBlob } from '@sepia/shared/http/serve-blob';
+import { queryValue } from '@sepia/shared/http/signed';
 import { sendManifest } from '@sepia/shared/registry/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/shared/registry/face/registry-app';
+import { OCI_INDEX } from '@sepia/shared/registry/manifest';
 import type { Context } from 'koa';
+import { relink } from '../core/relink.ts';
 import type { BlobTable, Lease } from '../downloads/blob-table.ts';
+import type { Links } from '../downloads/links.ts';
 import type { Manifests } from '../net/manifests.ts';
 import type { BlobName } from '../net/tracker-client.ts';
 
@@ -14,6 +18,7 @@ const MAX_TRIES = 3;
 interface HandlerDeps {
   readonly blobs: BlobTable;
   readonly manifests: Manifests;
+  readonly links: Links;
   readonly onCacheBytes: (bytes: number) => void;
   /** Longest wait for the first verified piece, in ms. */
   readonly firstPieceMs: number;
@@ -29,16 +34,57 @@ export function agentHandlers(deps: HandlerDeps): RegistryHandlers {
     },
     blob: async (ctx, target, route) => {
       const name = { ...target, digest: route.digest };
+      await deps.links.require(name, goneSignal(ctx));
       if (ctx.method === 'HEAD') await head(ctx, name, deps);
       else await get(ctx, name, deps);
     },
-    tags: async (ctx, target) => {
-      const { bytes, link } = await deps.manifests.tags(target, tagQuery(ctx), goneSignal(ctx));
-      ctx.type = 'application/json; charset=utf-8';
-      if (link !== undefined) ctx.set('Link', link);
-      ctx.body = bytes;
-    },
+    tags: async (ctx, target, { name }) =>
+      await passList(ctx, deps, {
+        upstream: target.upstream,
+        asked: `/v2/${target.repository}/tags/list`,
+        own: `/v2/${name}/tags/list`,
+        type: 'application/json; charset=utf-8',
+      }),
+    referrers: async (ctx, target, { name, digest }) =>
+      await passList(ctx, deps, {
+        upstream: target.upstream,
+        asked: `/v2/${target.repository}/referrers/${digest}`,
+        own: `/v2/${name}/referrers/${digest}`,
+        type: OCI_INDEX,
+      }),
+    catalog: async (ctx, upstream) =>
+      await passList(ctx, deps, {
+        upstream,
+        asked: '/v2/_catalog',
+        own: '/v2/_catalog',
+        type: 'application/json; charset=utf-8',
+      }),
   };
+}
+
+/** Passes on a list that a proxy makes; the link to its next page leads back to this node. */
+async function passList(
+  ctx: Context,
+  deps: HandlerDeps,
+  list: { readonly upstream: string; readonly asked: string; readonly own: string; readonly type: string },
+): Promise<void> {
+  const query = new URLSearchParams();
+  for (const key of ['n', 'last', 'artifactType']) {
+    const value = queryValue(ctx, key);
+    if (value !== undefined) query.set(key, value);
+  }
+  const path = query.size === 0 ? list.asked : `${list.asked}?${query.toString()}`;
+  const { bytes, headers } = await deps.manifests.list(list.upstream, path, goneSignal(ctx));
+  const link = relink(firstOf(headers['link']), list.own, queryValue(ctx, 'ns'));
+  if (link !== undefined) ctx.set('Link', link);
+  const filters = firstOf(headers['oci-filters-applied']);
+  if (filters !== undefined) ctx.set('OCI-Filters-Applied', filters);
+  ctx.body = bytes;
+  ctx.set('Content-Type', list.type);
+}
+
+function firstOf(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
 }
 
 async function head(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {
@@ -82,15 +128,6 @@ function goneSignal(ctx: Context): AbortSignal {
   const gone = new AbortController();
   ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
   return gone.signal;
-}
-
-function tagQuery(ctx: Context): string {
-  const query = new URLSearchParams();
-  for (const key of ['n', 'last']) {
-    const value = ctx.query[key];
-    if (typeof value === 'string') query.set(key, value);
-  }
-  return query.toString();
 }
 
 function headOnly(digest: Digest, sizeBytes: number) {

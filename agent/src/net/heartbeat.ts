@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from '@sepia/shared/log';
-import type { LeaseRequest } from '@sepia/shared/wire/lease';
+import type { LeaseAnswer, LeaseRequest } from '@sepia/shared/wire/lease';
+import { MAX_REVOCATIONS } from '@sepia/shared/wire/revocation';
 import { setHash } from '@sepia/shared/wire/set-hash';
 import type { CommandRunner } from '../commands/runner.ts';
 import type { CommandLog } from '../core/command-log.ts';
@@ -29,6 +30,8 @@ interface HeartbeatDeps {
   readonly log: Logger;
   readonly chance: () => number;
   readonly onAnswer: (answered: boolean) => void;
+  /** Links that are no more; each tracker tells it once. */
+  readonly onRevoked: (revoked: LeaseAnswer['revoked']) => Promise<void>;
 }
 
 /** Renews this node's lease at every tracker, each with the seeds that it is to know. */
@@ -37,6 +40,8 @@ export class Heartbeat {
   readonly #bootId = randomUUID();
   readonly #timers = new Map<string, NodeJS.Timeout>();
   readonly #beating = new Set<string>();
+  /** Up to where each tracker told what was revoked. */
+  readonly #revokedCursors = new Map<string, string>();
   #seq = 0;
   #stopped = false;
 
@@ -90,8 +95,9 @@ export class Heartbeat {
   }
 
   async #beat(trackerId: string): Promise<number> {
-    const { trackers, book, nodeId, zone, addresses, swarms, trackerIdsOf, onAnswer, commandLog } =
-      this.#deps;
+    const { trackers, book, nodeId, zone, addresses, swarms, trackerIdsOf } = this.#deps;
+    const { onAnswer, onRevoked, commandLog } = this.#deps;
+    const cursor = this.#revokedCursors.get(trackerId);
     const change = book.change(trackerId);
     const { reports, versions } = commandLog.reports(trackerId);
     const running = swarms().filter(({ digest }) => trackerIdsOf(digest).slice(0, 2).includes(trackerId));
@@ -106,16 +112,21 @@ export class Heartbeat {
       drop: [...change.drop],
       leeching: running.filter(({ have, pieces }) => !isFull(have, pieces)).map(({ digest }) => digest),
       setHash: setHash(change.set),
+      ...(cursor === undefined ? {} : { revokedAfter: cursor }),
       swarms: running,
       commands: reports,
     };
     try {
       const answer = await trackers.renew(trackerId, nodeId, lease);
       onAnswer(true);
+      await onRevoked(answer.revoked);
+      if (answer.revokedCursor !== undefined) this.#revokedCursors.set(trackerId, answer.revokedCursor);
       book.told(trackerId, change, answer.resync === true);
       commandLog.told(trackerId, versions);
       this.#deps.commands().receive(trackerId, answer.commands);
-      if (answer.resync === true) return FIRST_HEARTBEAT_MS / 4;
+      // A full message has a next one.
+      const hasMore = answer.revoked.length >= MAX_REVOCATIONS;
+      if (answer.resync === true || hasMore) return FIRST_HEARTBEAT_MS / 4;
       if (commandLog.hasNews(trackerId)) return Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs);
       return running.length > 0 ? Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs) : answer.heartbeatMs;
     } catch (error) {

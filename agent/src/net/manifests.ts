@@ -15,6 +15,7 @@ import type { BlobStore } from '@sepia/shared/store/blob-store';
 import { H_STALE, H_UPSTREAM } from '@sepia/shared/wire/headers';
 import { type BackToSourcePolicy, sourceDelayMs } from '../core/back-to-source.ts';
 import type { Hints } from '../core/hints.ts';
+import type { LinkProofs } from '../core/link-proofs.ts';
 import type { SourceGate } from '../downloads/source-gate.ts';
 import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
 import type { OriginClient } from './origin-client.ts';
@@ -24,6 +25,8 @@ import type { TagMemory } from './tag-memory.ts';
 const HEDGE_MS = 1_000;
 /** A proxy may have to ask origin and upstream, in ms. */
 const TIMEOUT_MS = 40_000;
+/** Longest list of tags, referrers or repositories that is passed on. */
+const MAX_LIST_BYTES = 32 * 1024 * 1024;
 
 interface ManifestsDeps {
   readonly cluster: Cluster;
@@ -33,6 +36,7 @@ interface ManifestsDeps {
   readonly store: BlobStore;
   readonly hints: Hints;
   readonly tags: TagMemory;
+  readonly proofs: LinkProofs;
   readonly gate: SourceGate;
   readonly upstreamClient: (upstream: string) => UpstreamClient;
   readonly nodeId: string;
@@ -54,32 +58,41 @@ export class Manifests {
 
   /** @throws `MANIFEST_UNKNOWN`, `TAG_UNKNOWN`, `NO_PEERS` and what upstreams answer; always verified bytes */
   async get(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
-    const isRechecked = this.#deps.cluster.upstream(target.upstream)['manifest-recheck'] !== 'never';
-    if (reference.kind === 'digest' && !isRechecked) {
+    if (reference.kind === 'digest' && this.#mayServe(target, reference.digest)) {
       const cached = await this.#fromCache(target, reference.digest);
       if (cached !== undefined) return cached;
     }
+    const { proofs } = this.#deps;
+    const { revision } = proofs;
     let found: Whole;
     try {
       found = await this.#fromCluster(target, reference, signal);
     } catch (error) {
       signal.throwIfAborted();
+      if (isCoded(error, 'TAG_UNKNOWN') && reference.kind === 'tag')
+        this.#deps.tags.forget(target.upstream, target.repository, { tag: reference.tag });
       if (isDecisive(error)) throw error;
       return await this.#withoutCluster(target, reference, error, signal);
     }
     await this.#keep(target, reference, found);
+    this.#prove(target, found, revision);
     return found;
   }
 
-  /** `tags/list` as a proxy answers it: status, JSON bytes, `Link`. */
-  async tags(
-    target: ResolvedName,
-    query: string,
+  /** A list as a proxy answers it: JSON bytes and headers. `path` is that of `/v2`, with query. */
+  async list(
+    upstream: string,
+    path: string,
     signal: AbortSignal,
-  ): Promise<{ bytes: Buffer; link: string | undefined }> {
-    const path = `/v2/${target.repository}/tags/list${query === '' ? '' : `?${query}`}`;
-    const { bytes, headers } = await this.#askProxies(target, path, signal);
-    return { bytes, link: one(headers['link']) };
+  ): Promise<{ bytes: Buffer; headers: InternalResponse['headers'] }> {
+    return await this.#askProxies({ upstream }, path, signal, MAX_LIST_BYTES);
+  }
+
+  /** Neither the upstream wants to be asked first, nor can the link have been deleted unheard. */
+  #mayServe(target: ResolvedName, digest: Digest): boolean {
+    const { cluster, proofs, nowMs } = this.#deps;
+    if (cluster.upstream(target.upstream)['manifest-recheck'] !== 'never') return false;
+    return proofs.isBelieved({ ...target, digest }, nowMs());
   }
 
   async #fromCluster(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
@@ -108,9 +121,10 @@ export class Manifests {
   }
 
   async #askProxies(
-    target: ResolvedName,
+    target: Pick<ResolvedName, 'upstream'>,
     path: string,
     signal: AbortSignal,
+    limitBytes = MAX_MANIFEST_BYTES,
   ): Promise<{ bytes: Buffer; headers: InternalResponse['headers'] }> {
     const { cluster, client, health, nodeId, gate, nowMs } = this.#deps;
     const proxies = health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
@@ -125,7 +139,7 @@ export class Manifests {
             headersTimeoutMs: TIMEOUT_MS,
             signal: abort,
           },
-          MAX_MANIFEST_BYTES,
+          limitBytes,
         ),
       );
     const answer = await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
@@ -238,6 +252,19 @@ export class Manifests {
         { err: error, digest: found.digest },
         'manifest is not cached; served all the same',
       );
+    }
+  }
+
+  /** The cluster vouched for the manifest and all that it names. */
+  #prove(target: ResolvedName, { digest, bytes, mediaType }: Whole, revision: number): void {
+    const { proofs, nowMs } = this.#deps;
+    const atMs = nowMs();
+    proofs.note({ ...target, digest }, atMs, revision);
+    try {
+      for (const one of parseManifest(bytes, mediaType).descriptors)
+        proofs.note({ ...target, digest: one.digest }, atMs, revision);
+    } catch {
+      // A manifest of an unknown form vouches for itself alone.
     }
   }
 

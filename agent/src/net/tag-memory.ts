@@ -43,7 +43,7 @@ export class TagMemory {
     this.#tags.delete(key);
     this.#tags.set(key, { digest, atMs: nowMs });
     if (this.#tags.size > MAX_TAGS) this.#tags.delete(this.#tags.keys().next().value!);
-    this.#timer ??= setTimeout(() => void this.#write(), WRITE_DELAY_MS).unref();
+    this.#writeSoon();
   }
 
   get(upstream: string, repository: string, tag: string): Seen | undefined {
@@ -65,7 +65,7 @@ export class TagMemory {
       this.#tags.delete(key);
       forgotten.push(digest);
     }
-    if (forgotten.length > 0) this.#timer ??= setTimeout(() => void this.#write(), WRITE_DELAY_MS).unref();
+    if (forgotten.length > 0) this.#writeSoon();
     return forgotten;
   }
 
@@ -87,6 +87,10 @@ export class TagMemory {
       )
         this.#tags.set(key, { digest, atMs });
     }
+  }
+
+  #writeSoon(): void {
+    this.#timer ??= setTimeout(() => void this.#write(), WRITE_DELAY_MS).unref();
   }
 
   #write(): Promise<void> {

@@ -1,11 +1,9 @@
-import type { Revocation } from '@sepia/shared/wire/revocation';
+import { MAX_REVOCATIONS, type Revocation } from '@sepia/shared/wire/revocation';
 
 /** Revocations kept for agents that beat late; beyond these the oldest go. */
 const MAX_KEPT = 10_000;
 /** How long one is kept, in ms: many times the longest heartbeat. */
 const KEEP_MS = 15 * 60_000;
-/** Most in one answer; the rest comes with the next heartbeat. */
-const MAX_TOLD = 1_000;
 
 interface Kept {
   readonly seq: number;
@@ -43,7 +41,7 @@ export class Revocations {
     this.#expire(nowMs);
     const heard = this.#seqOf(cursor);
     const from = this.#kept.findIndex(({ seq }) => seq > heard);
-    const told = from === -1 ? [] : this.#kept.slice(from, from + MAX_TOLD);
+    const told = from === -1 ? [] : this.#kept.slice(from, from + MAX_REVOCATIONS);
     const last = told.at(-1)?.seq ?? this.#seq;
     return { revoked: told.map((one) => one.revoked), cursor: `${this.#epoch}.${last}` };
   }
