@@ -7,7 +7,9 @@ import type { RepositoryName } from '../../names/repository.ts';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '../manifest.ts';
 import { referenceText } from '../route.ts';
 import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from './answer-facts.ts';
+import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { BlobBody } from './blob-body.ts';
+import type { BearerChallenge } from './challenge.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
 import { checkBytes, checkDigest, checkManifest } from './manifest-check.ts';
 import {
@@ -21,8 +23,8 @@ import {
   type UpstreamManifest,
   type UpstreamManifestHead,
 } from './queries.ts';
-import type { Credentials } from './token.ts';
-import { type RegistryRead, type RegistryReader, Transport } from './transport.ts';
+import type { Credentials, GivenAnswer } from './token.ts';
+import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
 
 export type {
   BlobQuery,
@@ -45,6 +47,8 @@ interface UpstreamClientDeps {
   readonly ca?: string | undefined;
   /** Connections of another client to share. */
   readonly reader?: RegistryReader;
+  /** In whose name repositories are read, where `credentials` are not all there is. */
+  readonly names?: NamesOf | undefined;
 }
 
 const MAX_TAGS_ANSWER_BYTES = 16 * 1024 * 1024;
@@ -85,6 +89,7 @@ export class UpstreamClient {
         proxy: upstream.proxy,
         log: deps.log,
         nowMs: deps.nowMs,
+        names: deps.names,
       },
       { ...UPSTREAM_CLIENT_DEFAULTS, ...defined(options), connections: upstream['max-connections'] },
     );
@@ -93,6 +98,30 @@ export class UpstreamClient {
   /** This client with a token that a caller brought, in place of its own credentials. */
   as(authorization: string): UpstreamClient {
     return new UpstreamClient({ ...this.#deps, reader: this.#transport.as(authorization) });
+  }
+
+  /** Asks as the configured credentials say. */
+  get own(): Authorizer {
+    return this.#transport.own;
+  }
+
+  /** Asks in the name of these credentials, or of nobody; for the `as` of queries. */
+  authorizer(credentials: Credentials | undefined): Authorizer {
+    return this.#transport.authorizer(credentials);
+  }
+
+  /** What `/v2/` itself asks for, undefined where it lets everybody in. @throws {CodedError} `BACKEND_DOWN` */
+  async baseChallenge(signal: AbortSignal): Promise<UpstreamChallenge | undefined> {
+    return await this.#transport.baseChallenge(signal);
+  }
+
+  /** A token from the realm that the upstream's own challenge named. @throws {CodedError} `UPSTREAM_DENIED`, `UPSTREAM_LIMITED`, `BACKEND_DOWN` */
+  async token(
+    challenge: BearerChallenge,
+    scopes: readonly string[],
+    credentials: Credentials | undefined,
+  ): Promise<GivenAnswer> {
+    return await this.#transport.token(challenge, scopes, credentials);
   }
 
   /**
@@ -225,6 +254,7 @@ export class UpstreamClient {
       readonly repository: RepositoryName;
       readonly n?: number | undefined;
       readonly last?: string | undefined;
+      readonly as?: Authorizer | undefined;
     },
     signal: AbortSignal,
   ): Promise<TagPage> {
@@ -238,7 +268,7 @@ export class UpstreamClient {
       unknown: 'REPOSITORY_UNKNOWN',
     } as const;
     const answer = await this.#transport.read(
-      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags' },
+      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags', as: query.as },
       signal,
     );
     const bytes = await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal);
@@ -272,6 +302,7 @@ export class UpstreamClient {
       headers: { ...headers, accept: query.accept ?? MANIFEST_ACCEPT },
       subject: { upstream: this.#name, repository: query.repository, unknown: 'MANIFEST_UNKNOWN', item },
       kind: 'manifest',
+      as: query.as,
     };
   }
 
@@ -291,6 +322,7 @@ export class UpstreamClient {
         item: query.digest,
       },
       kind: 'blob',
+      as: query.as,
     };
   }
 
