@@ -8,6 +8,7 @@ import { InternalClient, type InternalRequest } from '@sepia/shared/http/client'
 import { createDispatcher } from '@sepia/shared/http/sockets';
 import { silentLogger } from '@sepia/shared/log';
 import type { Test } from 'tap';
+import { freePorts } from '../../../test/support/free-ports.ts';
 import { createOrigin, loadOriginConfig, type Origin } from '../../src/index.ts';
 
 export interface ClusterOptions {
@@ -105,19 +106,6 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
       };
     },
   };
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
 
 /** Polls until `check` holds, at most `deadlineMs`. */

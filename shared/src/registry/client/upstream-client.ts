@@ -1,14 +1,15 @@
-import { readFileSync } from 'node:fs';
 import type { ClusterUpstream } from '../../cluster/cluster.ts';
 import { type Digest, isDigest } from '../../digest.ts';
-import { CodedError, isCoded, systemCode } from '../../errors.ts';
+import { CodedError, isCoded } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import type { RepositoryName } from '../../names/repository.ts';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '../manifest.ts';
 import { referenceText } from '../route.ts';
 import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from './answer-facts.ts';
+import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { BlobBody } from './blob-body.ts';
-import { type Answer, discard, down, header } from './exchange.ts';
+import type { BearerChallenge } from './challenge.ts';
+import { discard, header } from './exchange.ts';
 import { checkBytes, checkDigest, checkManifest } from './manifest-check.ts';
 import {
   type BlobQuery,
@@ -21,9 +22,11 @@ import {
   type UpstreamManifest,
   type UpstreamManifestHead,
 } from './queries.ts';
+import { readAnswer } from './read-answer.ts';
+import { readCa } from './read-ca.ts';
 import { nextQuery, type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
-import type { Credentials } from './token.ts';
-import { type RegistryRead, type RegistryReader, Transport } from './transport.ts';
+import type { Credentials, GivenAnswer } from './token.ts';
+import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
 
 export type {
   BlobQuery,
@@ -47,6 +50,8 @@ interface UpstreamClientDeps {
   readonly ca?: string | undefined;
   /** Connections of another client to share. */
   readonly reader?: RegistryReader;
+  /** In whose name repositories are read, where `credentials` are not all there is. */
+  readonly names?: NamesOf | undefined;
 }
 
 const MAX_TAGS_ANSWER_BYTES = 16 * 1024 * 1024;
@@ -90,6 +95,7 @@ export class UpstreamClient {
         proxy: upstream.proxy,
         log: deps.log,
         nowMs: deps.nowMs,
+        names: deps.names,
       },
       { ...UPSTREAM_CLIENT_DEFAULTS, ...defined(options), connections: upstream['max-connections'] },
     );
@@ -98,6 +104,30 @@ export class UpstreamClient {
   /** This client with a token that a caller brought, in place of its own credentials. */
   as(authorization: string): UpstreamClient {
     return new UpstreamClient({ ...this.#deps, reader: this.#transport.as(authorization) });
+  }
+
+  /** Asks as the configured credentials say. */
+  get own(): Authorizer {
+    return this.#transport.own;
+  }
+
+  /** Asks in the name of these credentials, or of nobody; for the `as` of queries. */
+  authorizer(credentials: Credentials | undefined): Authorizer {
+    return this.#transport.authorizer(credentials);
+  }
+
+  /** What `/v2/` itself asks for, undefined where it lets everybody in. @throws {CodedError} `BACKEND_DOWN` */
+  async baseChallenge(signal: AbortSignal): Promise<UpstreamChallenge | undefined> {
+    return await this.#transport.baseChallenge(signal);
+  }
+
+  /** A token from the realm that the upstream's own challenge named. @throws {CodedError} `UPSTREAM_DENIED`, `UPSTREAM_LIMITED`, `BACKEND_DOWN` */
+  async token(
+    challenge: BearerChallenge,
+    scopes: readonly string[],
+    credentials: Credentials | undefined,
+  ): Promise<GivenAnswer> {
+    return await this.#transport.token(challenge, scopes, credentials);
   }
 
   /**
@@ -126,7 +156,7 @@ export class UpstreamClient {
       discard(answer);
       return undefined;
     }
-    const bytes = await this.#readBody(answer, MAX_MANIFEST_BYTES, signal);
+    const bytes = await readAnswer(this.#name, answer, MAX_MANIFEST_BYTES, signal);
     return { ...checkManifest(this.#name, query, answer, bytes), headers: answer.headers };
   }
 
@@ -230,6 +260,7 @@ export class UpstreamClient {
       readonly repository: RepositoryName;
       readonly n?: number | undefined;
       readonly last?: string | undefined;
+      readonly as?: Authorizer | undefined;
     },
     signal: AbortSignal,
   ): Promise<TagPage> {
@@ -243,10 +274,10 @@ export class UpstreamClient {
       unknown: 'REPOSITORY_UNKNOWN',
     } as const;
     const answer = await this.#transport.read(
-      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags' },
+      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags', as: query.as },
       signal,
     );
-    const bytes = await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal);
+    const bytes = await readAnswer(this.#name, answer, MAX_TAGS_ANSWER_BYTES, signal);
     const tags = tagsOf(bytes);
     if (tags === undefined)
       throw new CodedError('UPSTREAM_LIES', {
@@ -274,7 +305,9 @@ export class UpstreamClient {
       const call = { method: 'GET', path, headers, subject, kind: 'tags' } as const;
       const answer = await this.#transport.read({ ...call, accept: NO_REFERRERS_API }, signal);
       const bytes =
-        answer.status === 200 ? await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal) : undefined;
+        answer.status === 200
+          ? await readAnswer(this.#name, answer, MAX_TAGS_ANSWER_BYTES, signal)
+          : undefined;
       if (bytes === undefined) discard(answer);
       const found = bytes === undefined ? undefined : referrersOf(bytes);
       if (found === undefined) return page === 0 ? await this.#taggedReferrers(query, signal) : all;
@@ -316,6 +349,7 @@ export class UpstreamClient {
       headers: { ...headers, accept: query.accept ?? MANIFEST_ACCEPT },
       subject: { upstream: this.#name, repository: query.repository, unknown: 'MANIFEST_UNKNOWN', item },
       kind: 'manifest',
+      as: query.as,
     };
   }
 
@@ -335,28 +369,8 @@ export class UpstreamClient {
         item: query.digest,
       },
       kind: 'blob',
+      as: query.as,
     };
-  }
-
-  /** Reads a body to memory. @throws {CodedError} `UPSTREAM_LIES` when it is larger than `limitBytes`, `BACKEND_DOWN` when cut */
-  async #readBody(answer: Answer, limitBytes: number, signal: AbortSignal): Promise<Buffer> {
-    const chunks: Uint8Array[] = [];
-    let sizeBytes = 0;
-    try {
-      for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
-        sizeBytes += chunk.length;
-        if (sizeBytes > limitBytes)
-          throw new CodedError('UPSTREAM_LIES', {
-            message: `answer of ${answer.url.host} is larger than ${limitBytes} bytes`,
-            detail: { upstream: this.#name, limitBytes },
-          });
-        chunks.push(chunk);
-      }
-    } catch (error) {
-      if (signal.aborted) throw signal.reason;
-      throw error instanceof CodedError ? error : down(answer.url, error);
-    }
-    return Buffer.concat(chunks, sizeBytes);
   }
 }
 
@@ -378,17 +392,6 @@ function helpsToGet(error: unknown): boolean {
   return (
     isCoded(error, 'BACKEND_DOWN') && [400, 401, 403, 404, 405, 501].includes(Number(error.detail['status']))
   );
-}
-
-function readCa(file: string, upstream: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new CodedError('CONFIG_INVALID', {
-      message: `upstreams: ca of ${upstream}: ${file} cannot be read (${systemCode(cause)})`,
-      cause,
-    });
-  }
 }
 
 /** Options without the keys that are set to undefined, so that they do not hide a default. */
