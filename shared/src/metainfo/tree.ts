@@ -24,22 +24,28 @@ export function pieceLength(sizeBytes: number, index: number): number {
  * Returns 32 fresh bytes; `piece` is only read.
  */
 export function pieceHash(piece: Uint8Array): Uint8Array {
-  const layer = new Uint8Array(LEAVES * HASH_BYTES);
-  for (let leaf = 0, at = 0; at < piece.length; leaf += 1, at += LEAF_BYTES) {
-    layer.set(hash('sha256', piece.subarray(at, at + LEAF_BYTES), 'buffer'), leaf * HASH_BYTES);
-  }
+  const layer = SCRATCH;
+  if (piece.length <= PIECE_BYTES - LEAF_BYTES) layer.fill(0);
+  for (let leaf = 0, at = 0; at < piece.length; leaf += 1, at += LEAF_BYTES)
+    putHash(piece.subarray(at, at + LEAF_BYTES), layer, leaf);
   return foldTree(layer);
 }
 
+/** Leaf hashes of the piece that {@link pieceHash} looks at; it never waits, so one is enough. */
+const SCRATCH = Buffer.alloc(LEAVES * HASH_BYTES);
+
+/** Puts the SHA-256 of `bytes` at place `at` of `layer`; as a string it leaves no memory of its own behind. */
+function putHash(bytes: Uint8Array, layer: Buffer, at: number): void {
+  layer.write(hash('sha256', bytes, 'binary'), at * HASH_BYTES, HASH_BYTES, 'latin1');
+}
+
 /** Root over `layer`, a power-of-two number of 32-byte hashes; overwrites `layer`. */
-function foldTree(layer: Uint8Array): Uint8Array {
+function foldTree(layer: Buffer): Uint8Array {
   for (let width = layer.length / HASH_BYTES; width > 1; width /= 2) {
-    for (let pair = 0; pair < width / 2; pair++) {
-      const both = layer.subarray(pair * 2 * HASH_BYTES, (pair * 2 + 2) * HASH_BYTES);
-      layer.set(hash('sha256', both, 'buffer'), pair * HASH_BYTES);
-    }
+    for (let pair = 0; pair < width / 2; pair++)
+      putHash(layer.subarray(pair * 2 * HASH_BYTES, (pair * 2 + 2) * HASH_BYTES), layer, pair);
   }
-  return layer.slice(0, HASH_BYTES);
+  return new Uint8Array(layer.subarray(0, HASH_BYTES));
 }
 
 /**
@@ -50,7 +56,7 @@ export class PieceHasher {
   readonly #hashes: Uint8Array[] = [];
   #leaf = new Uint8Array(LEAF_BYTES);
   #leafFill = 0;
-  #layer = new Uint8Array(LEAVES * HASH_BYTES);
+  readonly #layer = Buffer.alloc(LEAVES * HASH_BYTES);
   #leaves = 0;
   #sizeBytes = 0;
 
@@ -91,14 +97,14 @@ export class PieceHasher {
   }
 
   #addLeaf(leaf: Uint8Array): void {
-    this.#layer.set(hash('sha256', leaf, 'buffer'), this.#leaves * HASH_BYTES);
+    putHash(leaf, this.#layer, this.#leaves);
     this.#leaves += 1;
     if (this.#leaves === LEAVES) this.#endPiece();
   }
 
   #endPiece(): void {
     this.#hashes.push(foldTree(this.#layer));
-    this.#layer = new Uint8Array(LEAVES * HASH_BYTES);
+    this.#layer.fill(0);
     this.#leaves = 0;
   }
 }
