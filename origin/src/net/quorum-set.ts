@@ -136,8 +136,8 @@ export class QuorumSet<T> {
   }
 
   /**
-   * The record that stands, a tombstone as such; undefined if there never was one. `lenient`: with too few owners a
-   * value that any of them has is better than none. @throws `QUORUM_LOST`
+   * The record that stands, a tombstone as such; undefined if there never was one. `lenient`: where records are not
+   * deleted the first value ends it, unless a tombstone was told before. @throws `QUORUM_LOST`
    */
   async read(
     shard: ShardName,
@@ -145,7 +145,7 @@ export class QuorumSet<T> {
     options: { readonly lenient?: boolean } = {},
   ): Promise<ShardRecord<T> | undefined> {
     const path = `/v1/records/${this.name}?${repositoryQuery(shard)}&key=${encodeURIComponent(JSON.stringify(key))}`;
-    const { answers, isEnough } = await this.#ask(shard, async (id, signal) => {
+    const ask = async (id: string, signal: AbortSignal): Promise<ShardRecord<T> | undefined> => {
       if (id === this.#deps.members.selfId) return await this.own(shard, key);
       const { record } = await this.#deps.members.json<{ record?: ShardRecord<T> }>(id, {
         method: 'GET',
@@ -153,9 +153,12 @@ export class QuorumSet<T> {
         signal,
       });
       return record;
-    });
+    };
+    const settles = (found: readonly (ShardRecord<T> | undefined)[]): boolean =>
+      options.lenient === true && isValueAlone(found);
+    const { answers, isEnough } = await this.#ask(shard, ask, settles);
     const found = latest(answers);
-    if (isEnough || (options.lenient === true && found?.value !== undefined)) return found;
+    if (isEnough || settles(answers)) return found;
     throw new CodedError('QUORUM_LOST', {
       message: 'too few origins answer to know this record',
       detail: { ...shard, key },
@@ -187,9 +190,10 @@ export class QuorumSet<T> {
   async #ask<A>(
     shard: ShardName,
     ask: (id: string, signal: AbortSignal) => Promise<A>,
+    settles?: (answers: readonly A[]) => boolean,
   ): Promise<{ answers: A[]; isEnough: boolean }> {
     const { owners, writeQuorum } = this.#deps.members.placement(shardKey(shard.upstream, shard.repository));
-    return await askQuorum(owners, readQuorum(owners.length, writeQuorum), ask);
+    return await askQuorum(owners, readQuorum(owners.length, writeQuorum), ask, settles);
   }
 
   async #put(
@@ -207,11 +211,12 @@ export class QuorumSet<T> {
   }
 }
 
-/** Asks all `ids` at once; resolves when `needed` have answered or no more can. */
+/** Asks all `ids` at once; resolves when `needed` have answered, the answers settle it, or no more can come. */
 export async function askQuorum<A>(
   ids: readonly string[],
   needed: number,
   ask: (id: string, signal: AbortSignal) => Promise<A>,
+  settles: (answers: readonly A[]) => boolean = () => false,
 ): Promise<{ answers: A[]; isEnough: boolean }> {
   const stop = new AbortController();
   const answers: A[] = [];
@@ -225,7 +230,7 @@ export async function askQuorum<A>(
           .catch(() => undefined)
           .finally(() => {
             open -= 1;
-            if (open === 0 || answers.length >= needed) resolve();
+            if (open === 0 || answers.length >= needed || settles(answers)) resolve();
           });
       }
     });
@@ -269,6 +274,11 @@ export async function acknowledged(
     if (ids.length < quorum || ids.length === 0)
       reject(new CodedError('QUORUM_LOST', { detail: { owners: ids } }));
   });
+}
+
+function isValueAlone(answers: readonly ({ readonly value?: unknown } | undefined)[]): boolean {
+  const told = answers.filter((one) => one !== undefined);
+  return told.length > 0 && told.every((one) => one.value !== undefined);
 }
 
 function toRecord<T>(entry: RecordEntry<T>): ShardRecord<T> {
