@@ -26,6 +26,7 @@ import type { OriginConfig } from './config.ts';
 import { Health } from './core/health.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
+import { replicationRoutes } from './http/replication-routes.ts';
 import { setRoutes } from './http/set-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
@@ -41,6 +42,7 @@ import { QuorumSet } from './net/quorum-set.ts';
 import { Quotas } from './net/quotas.ts';
 import { Recheck } from './net/recheck.ts';
 import { Repair } from './net/repair.ts';
+import { createReplication } from './net/replication/start.ts';
 import { Replicator } from './net/replicator.ts';
 import { originStatus } from './net/status.ts';
 import { Swarms } from './net/swarms.ts';
@@ -200,7 +202,21 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   });
   const tags = new Tags({ members, records, nowMs });
   const recheck = new Recheck({ members, upstreams, log, nowMs });
-  const manifests = new Manifests({
+  const { replication, intake, jobs } = createReplication({
+    cluster,
+    members,
+    records,
+    blobs,
+    store,
+    tags,
+    manifests: () => manifests,
+    credentials: config.credentials,
+    metrics,
+    log,
+    nowMs,
+  });
+  stops.push('replication', async () => await replication.stop());
+  const manifests: Manifests = new Manifests({
     members,
     store,
     blobs,
@@ -208,6 +224,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     quotas,
     tags,
     replicator,
+    replication: intake,
     upstreams,
     recheck,
     log,
@@ -264,6 +281,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
   uploadRoutes(router, { uploads, links, quotas, upstreams, stopping: stopping.signal });
+  replicationRoutes(router, { replication, intake, jobs });
   tagRoutes(router, { tags, manifests, upstreams });
   setRoutes(router, { sets, invalidation });
   recordRoutes(router, {
@@ -296,6 +314,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
   replicator.start();
   pullTimes.start();
+  replication.start();
   void store
     .reconcile()
     .catch((error: unknown) => log.error({ err: error }, 'blob store was not reconciled'));

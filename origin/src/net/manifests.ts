@@ -16,6 +16,7 @@ import { H_HOP, type Members, repositoryQuery } from './members.ts';
 import { missingLinks } from './missing-links.ts';
 import type { Quotas } from './quotas.ts';
 import { broughtHeader, type Recheck } from './recheck.ts';
+import type { ReplicationIntake } from './replication/intake.ts';
 import type { Replicator } from './replicator.ts';
 import { isQuorumProblem, type TagName, type Tags } from './tags.ts';
 import { readOnly } from './uploads.ts';
@@ -49,6 +50,7 @@ interface ManifestsDeps {
   readonly tags: Tags;
   readonly quotas: Pick<Quotas, 'check'>;
   readonly replicator: Replicator;
+  readonly replication: Pick<ReplicationIntake, 'intend'>;
   readonly upstreams: Upstreams;
   readonly recheck: Recheck;
   readonly log: Logger;
@@ -93,7 +95,7 @@ export class Manifests {
     bytes: Buffer,
     contentType: string | undefined,
   ): Promise<StoredManifest> {
-    const { upstreams, links, quotas, store, replicator, tags } = this.#deps;
+    const { upstreams, links, quotas, store, replicator, replication, tags } = this.#deps;
     const { mode } = upstreams.get(name.upstream);
     if (mode !== 'none') throw readOnly(name.upstream, mode);
     const parsed = parseManifest(bytes, contentType);
@@ -116,6 +118,7 @@ export class Manifests {
     const provenance = [{ upstream: name.upstream, repository: name.repository }];
     await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });
     await replicator.place({ ...name, digest });
+    const pushed = await replication.intend(name, reference, parsed.subject !== undefined);
     await links.write([
       { ...name, digest, sizeBytes: bytes.length, mediaType },
       ...descriptorLinks(name, needed),
@@ -124,6 +127,7 @@ export class Manifests {
       const tagName = { ...name, tag: reference.tag };
       await tags.move(tagName, digest, upstreams.tagRules(tagName), 'push');
     }
+    await pushed();
     const stored = { digest, mediaType, bytes };
     this.#cache.put(stored);
     return stored;

@@ -5,6 +5,7 @@ import { MEMBER_ID } from '../config/member-keys.ts';
 import { baseUrl, bytes, duration, hostPort, proxyUrl } from '../config/units.ts';
 import { CodedError, systemCode } from '../errors.ts';
 import { patterns } from '../names/pattern.ts';
+import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
 
 const QUOTA = z.strictObject({
@@ -86,8 +87,14 @@ export const DOCUMENT_SCHEMA = z
           .describe('Who but members may join swarms; only never is built.'),
       })
       .prefault({}),
+    replication: z
+      .array(REPLICATION_RULE)
+      .max(100)
+      .default([])
+      .describe('What is copied to other registries as soon as it is pushed.'),
   })
   .superRefine((document, ctx) => {
+    checkReplication(document, ctx);
     const seen = new Set<string>();
     for (const member of document.members) {
       if (seen.has(member.id))
