@@ -4,6 +4,7 @@ import { addDemo } from './commands/demo.ts';
 import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
 import { addPush } from './commands/push.ts';
+import { addReplicate } from './commands/replicate.ts';
 import { addRoles } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
 import { addStatus } from './commands/status.ts';
@@ -24,6 +25,7 @@ export function buildProgram(): Command {
   addPush(program);
   addPreheat(program);
   addTag(program);
+  addReplicate(program);
   addStatus(program);
   addSimulate(program);
   addConfig(program);

@@ -40,7 +40,7 @@ export const ORIGIN_CONFIG = z.strictObject({
       }),
     )
     .default({})
-    .describe('Credentials by upstream name.'),
+    .describe('Credentials by upstream name, or by the name that a replication rule gives.'),
   'max-uploads': z
     .number()
     .int()

@@ -28,6 +28,7 @@ import { accessRoutes } from './http/access-routes.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { discoveryRoutes } from './http/discovery-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
+import { replicationRoutes } from './http/replication-routes.ts';
 import { setRoutes } from './http/set-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
@@ -48,6 +49,7 @@ import { Quotas } from './net/quotas.ts';
 import { Recheck } from './net/recheck.ts';
 import { Referrers } from './net/referrers.ts';
 import { Repair } from './net/repair.ts';
+import { createReplication } from './net/replication/start.ts';
 import { Replicator } from './net/replicator.ts';
 import { Sessions } from './net/sessions.ts';
 import { originStatus } from './net/status.ts';
@@ -220,7 +222,22 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   const tagIndex = new TagIndex({ members, records });
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
   const catalog = new Catalog({ cluster, members, records });
-  const manifests = new Manifests({
+  const { replication, intake, jobs } = createReplication({
+    cluster,
+    members,
+    records,
+    blobs,
+    store,
+    tags,
+    tagIndex,
+    manifests: () => manifests,
+    credentials: config.credentials,
+    metrics,
+    log,
+    nowMs,
+  });
+  stops.push('replication', async () => await replication.stop());
+  const manifests: Manifests = new Manifests({
     members,
     store,
     blobs,
@@ -229,6 +246,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     tags,
     referrers,
     replicator,
+    replication: intake,
     upstreams,
     recheck,
     log,
@@ -240,6 +258,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     tagIndex,
     manifests,
     referrers,
+    replication: intake,
     invalidation,
     upstreams,
     log,
@@ -296,6 +315,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
   uploadRoutes(router, { uploads, links, quotas, upstreams, stopping: stopping.signal });
+  replicationRoutes(router, { replication, intake, jobs });
   tagRoutes(router, { tags, manifests, upstreams });
   setRoutes(router, { sets, invalidation });
   recordRoutes(router, { cluster, records, quotas, manifests, purges, pullTimes, status });
@@ -320,6 +340,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
   replicator.start();
   pullTimes.start();
+  replication.start();
   void store
     .reconcile()
     .catch((error: unknown) => log.error({ err: error }, 'blob store was not reconciled'));

@@ -7,7 +7,7 @@ import {
   parseClusterDocument,
 } from '@sepia/shared/cluster/document';
 import { readClusterKey } from '@sepia/shared/config/load';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { HOST, type MemberPlan } from './plan.ts';
 import type { UpstreamOption } from './upstream-option.ts';
 
@@ -73,9 +73,12 @@ function writeDocument(
   members: readonly MemberPlan[],
   upstreams: readonly UpstreamOption[],
 ): void {
+  const kept = keptKeys(paths.document);
   const content = {
+    ...kept.document,
     members: members.filter((member) => member.role !== 'agent').map(documentMember),
     upstreams: upstreams.map(({ name, url, hosts, mode }) => ({
+      ...kept.upstreams.get(name),
       name,
       ...(url === undefined ? {} : { url }),
       hosts: [...hosts],
@@ -87,6 +90,23 @@ function writeDocument(
   const existing = existsSync(paths.document) ? loadClusterDocument(paths.document) : undefined;
   if (existing !== undefined && sameContent(existing, wanted)) return;
   replaceFile(paths.document, render((existing?.version ?? 0) + 1));
+}
+
+/** What an operator wrote into the document stays: all but the members and what the command line says of upstreams. */
+function keptKeys(file: string): {
+  document: Record<string, unknown>;
+  upstreams: Map<string, Record<string, unknown>>;
+} {
+  if (!existsSync(file)) return { document: {}, upstreams: new Map() };
+  loadClusterDocument(file);
+  const { version: _version, ...document } = parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+  const list = document['upstreams'] as Record<string, unknown>[];
+  const own = new Set(['name', 'url', 'hosts', 'mode']);
+  const others = list.map((one): [string, Record<string, unknown>] => [
+    String(one['name']),
+    Object.fromEntries(Object.entries(one).filter(([key]) => !own.has(key))),
+  ]);
+  return { document, upstreams: new Map(others) };
 }
 
 function sameContent(a: ClusterDocument, b: ClusterDocument): boolean {

@@ -8,6 +8,7 @@ import type { Invalidation } from './invalidation.ts';
 import type { Links } from './links.ts';
 import type { Manifests } from './manifests.ts';
 import type { Referrers } from './referrers.ts';
+import type { ReplicationIntake } from './replication/intake.ts';
 import type { TagIndex } from './tag-index.ts';
 import type { TagName, Tags } from './tags.ts';
 import type { Upstreams } from './upstreams.ts';
@@ -18,6 +19,7 @@ interface DeletesDeps {
   readonly tagIndex: TagIndex;
   readonly manifests: Manifests;
   readonly referrers: Referrers;
+  readonly replication: Pick<ReplicationIntake, 'deleted'>;
   readonly invalidation: Invalidation;
   readonly upstreams: Upstreams;
   readonly log: Logger;
@@ -37,7 +39,7 @@ export class Deletes {
   /** The manifest stays. @throws `METHOD_UNSUPPORTED`, `TAG_UNKNOWN`, `QUORUM_LOST`, `CONFLICT` */
   async tag(name: TagName): Promise<void> {
     this.#check(name.upstream);
-    if (await this.#deps.tags.delete(name)) return;
+    if (await this.#deps.tags.delete(name)) return await this.#deps.replication.deleted(name, name.tag);
     throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
   }
 
@@ -62,7 +64,9 @@ export class Deletes {
       if (!isCoded(error, 'MANIFEST_UNKNOWN') || !isManifestType(link.mediaType ?? '')) throw error;
     }
     for await (const { tag, digest } of this.#deps.tagIndex.list(name)) {
-      if (digest === name.digest) await this.#deps.tags.delete({ ...name, tag: tag as Tag }, name.digest);
+      if (digest !== name.digest) continue;
+      if (await this.#deps.tags.delete({ ...name, tag: tag as Tag }, name.digest))
+        await this.#deps.replication.deleted(name, tag);
     }
     if (subject !== undefined) await referrers.delete(name, subject);
     await this.#unlink(name);

@@ -9,6 +9,7 @@ import type { StoredManifest } from './manifest-cache.ts';
 import { missingLinks } from './missing-links.ts';
 import type { Quotas } from './quotas.ts';
 import type { Referrers } from './referrers.ts';
+import type { ReplicationIntake } from './replication/intake.ts';
 import type { Replicator } from './replicator.ts';
 import type { Tags } from './tags.ts';
 import { readOnly } from './uploads.ts';
@@ -36,6 +37,7 @@ interface PushDeps {
   readonly quotas: Pick<Quotas, 'check'>;
   readonly referrers: Referrers;
   readonly replicator: Replicator;
+  readonly replication: Pick<ReplicationIntake, 'intend'>;
   readonly upstreams: Upstreams;
 }
 
@@ -48,7 +50,7 @@ export async function pushManifest(
   deps: PushDeps,
   push: ManifestPush,
 ): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
-  const { links, quotas, store, replicator, referrers, upstreams } = deps;
+  const { links, quotas, store, replicator, replication, referrers, upstreams } = deps;
   const { name, bytes } = push;
   const { mode } = upstreams.get(name.upstream);
   if (mode !== 'none') throw readOnly(name.upstream, mode);
@@ -66,12 +68,21 @@ export async function pushManifest(
   const provenance = [{ upstream: name.upstream, repository: name.repository }];
   await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });
   await replicator.place({ ...name, digest });
+  const references = [
+    push.reference,
+    ...(push.furtherTags ?? []).map((tag) => ({ kind: 'tag', tag }) as const),
+  ];
+  const pushed = await Promise.all(
+    references.map(async (one) => await replication.intend(name, one, parsed.subject !== undefined)),
+  );
   await links.write([
     { ...name, digest, sizeBytes: bytes.length, mediaType },
     ...descriptorLinks(name, needed),
   ]);
   await referrers.note({ ...name, digest }, bytes.length, parsed);
-  return { digest, mediaType, bytes, tags: await moveTags(deps, push, digest) };
+  const tags = await moveTags(deps, push, digest);
+  await Promise.all(pushed.map(async (done) => await done()));
+  return { digest, mediaType, bytes, tags };
 }
 
 function checkedDigest({ reference, bytes }: ManifestPush): Digest {

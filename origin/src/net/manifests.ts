@@ -22,6 +22,7 @@ import { H_HOP, type Members, repositoryQuery } from './members.ts';
 import type { Quotas } from './quotas.ts';
 import { broughtHeader, type Recheck } from './recheck.ts';
 import type { Referrers } from './referrers.ts';
+import type { ReplicationIntake } from './replication/intake.ts';
 import type { Replicator } from './replicator.ts';
 import { isQuorumProblem, type TagName, type Tags } from './tags.ts';
 import { isPassing, upstreamError } from './upstream-failure.ts';
@@ -55,6 +56,7 @@ interface ManifestsDeps {
   readonly quotas: Pick<Quotas, 'check'>;
   readonly referrers: Referrers;
   readonly replicator: Replicator;
+  readonly replication: Pick<ReplicationIntake, 'intend'>;
   readonly upstreams: Upstreams;
   readonly recheck: Recheck;
   readonly log: Logger;

@@ -38,10 +38,12 @@ export class Upstreams {
   /** @throws {CodedError} `CONFIG_INVALID` for credentials without upstream or an unreadable password file */
   constructor(deps: UpstreamsDeps, options: { readonly progressMs: number }) {
     this.#cluster = deps.cluster;
+    const rules = deps.cluster.document.replication;
     for (const name of Object.keys(deps.credentials)) {
-      if (!deps.cluster.upstreams.some((one) => one.name === name)) {
+      const isNamed = rules.some((one) => one.credentials === name);
+      if (!isNamed && !deps.cluster.upstreams.some((one) => one.name === name)) {
         throw new CodedError('CONFIG_INVALID', {
-          message: `credentials.${name}: the cluster document has no upstream of this name`,
+          message: `credentials.${name}: the cluster document has no upstream and no replication of this name`,
         });
       }
     }

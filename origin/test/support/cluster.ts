@@ -15,6 +15,8 @@ export interface ClusterOptions {
   readonly origins: number;
   /** Extra upstreams after `local` (mode none). */
   readonly upstreams?: readonly object[];
+  /** Further keys of the cluster document. */
+  readonly document?: object;
   /** Lines added to every origin's config. */
   readonly config?: string;
 }
@@ -46,6 +48,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
   const ports = await freePorts(ids.length * 2);
   const key = randomBytes(32);
   writeFileSync(join(dir, 'key'), key.toString('hex'));
+  writeFileSync(join(dir, 'password'), 'pass\n');
   const members = ids.map((id, index) => ({
     id,
     role: 'origin',
@@ -56,6 +59,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     version: 1,
     members,
     upstreams: [{ name: 'local', mode: 'none' }, ...(options.upstreams ?? [])],
+    ...options.document,
   };
   writeFileSync(join(dir, 'cluster.yaml'), JSON.stringify(document));
   const cluster = new Cluster(loadClusterDocument(join(dir, 'cluster.yaml')));

@@ -6,6 +6,7 @@ import { baseUrl, bytes, duration, hostPort, proxyUrl } from '../config/units.ts
 import { CodedError, systemCode } from '../errors.ts';
 import { patterns } from '../names/pattern.ts';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
+import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
 
 const QUOTA = z.strictObject({
@@ -103,11 +104,17 @@ export const DOCUMENT_SCHEMA = z
           .describe('Who but members may join swarms; only never is built.'),
       })
       .prefault({}),
+    replication: z
+      .array(REPLICATION_RULE)
+      .max(100)
+      .default([])
+      .describe('What is copied to other registries as soon as it is pushed.'),
     accounts: ACCOUNTS_SCHEMA.optional().describe(
       'Rules for accounts; the passwords stand in the accounts-file of each proxy. Without it nobody has to log in.',
     ),
   })
   .superRefine((document, ctx) => {
+    checkReplication(document, ctx);
     for (const [index, upstream] of document.upstreams.entries())
       if (upstream.access === 'accounts' && document.accounts === undefined)
         ctx.addIssue({

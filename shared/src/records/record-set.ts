@@ -76,6 +76,16 @@ export class RecordSet<T> {
     });
   }
 
+  /** Takes a tombstone off the disk if it is still that one; for keys that are never used again. */
+  async forget(key: readonly string[], atMs: number): Promise<void> {
+    const text = this.#keyOf(key);
+    await this.#deps.locks.run(text, async () => {
+      const stored = parse(text, await this.#deps.db.get(text));
+      if (stored?.deleted === true && stored.atMs === atMs)
+        await this.#deps.commits.write({ type: 'del', key: text });
+    });
+  }
+
   /** The value, undefined if it is not there or deleted. */
   async get(key: readonly string[]): Promise<T | undefined> {
     const text = this.#keyOf(key);

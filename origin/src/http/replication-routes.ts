@@ -1,0 +1,110 @@
+import type Router from '@koa/router';
+import { CodedError } from '@sepia/shared/errors';
+import { queryValue, readJson } from '@sepia/shared/http/signed';
+import { z } from 'zod';
+import type { ReplicationIntake } from '../net/replication/intake.ts';
+import { MAX_JOBS } from '../net/replication/job-queue.ts';
+import type { Replication, WhichJobs } from '../net/replication/replication.ts';
+import type { JobEntry, ReplicationJobs } from '../store/replication-jobs.ts';
+import { named } from './blob-routes.ts';
+import { numberOf, required } from './request.ts';
+
+const MAX_BODY_BYTES = 2 * 1024 * 1024;
+const MAX_SHOWN = 10_000;
+
+const TEXT = z.string().min(1).max(512);
+const CLOCK = z.number().int().nonnegative();
+const JOB = z.object({
+  v: z.literal(1),
+  rule: TEXT,
+  upstream: TEXT,
+  repository: TEXT,
+  reference: TEXT,
+  kind: z.enum(['copy', 'delete']),
+  state: z.enum(['intent', 'waiting', 'dead']),
+  createdAtMs: CLOCK,
+  tries: CLOCK,
+  error: z.string().max(1_000).optional(),
+});
+const JOBS_BODY = z.object({
+  jobs: z
+    .array(
+      z.object({
+        upstream: TEXT,
+        repository: TEXT,
+        id: z.string().regex(/^[\w.-]{1,128}$/),
+        atMs: CLOCK,
+        job: JOB.optional(),
+      }),
+    )
+    .max(MAX_JOBS),
+});
+const RUN_BODY = z.object({ rule: TEXT, id: z.string().regex(/^[\w-]{1,64}$/), atMs: CLOCK });
+const WHICH_BODY = z.object({
+  rule: TEXT.optional(),
+  job: TEXT.optional(),
+  dead: z.boolean().optional(),
+  atMs: CLOCK,
+});
+
+/** Replication: jobs among owners, and what an operator asks. */
+export function replicationRoutes(
+  router: Router,
+  deps: {
+    readonly replication: Replication;
+    readonly intake: ReplicationIntake;
+    readonly jobs: ReplicationJobs;
+  },
+): void {
+  const { replication, intake, jobs } = deps;
+  router.put('/replication/jobs', async (context) => {
+    const ctx = named(context, 'replication-jobs-put');
+    const body = await readJson(ctx, MAX_BODY_BYTES, (value) => checked(JOBS_BODY, value));
+    ctx.body = { later: await jobs.merge(body.jobs as JobEntry[]) };
+    replication.wake();
+  });
+  router.get('/replication/running', (context) => {
+    const ctx = named(context, 'replication-running');
+    ctx.body = { running: replication.isRunning(required(ctx, 'key')) };
+  });
+  router.get('/replication', async (context) => {
+    const ctx = named(context, 'replication');
+    const rule = queryValue(ctx, 'rule');
+    const shown = await replication.shown(rule, numberOf(ctx, 'limit', MAX_SHOWN) ?? MAX_SHOWN);
+    ctx.body = { counts: replication.counts, jobs: shown };
+  });
+  router.post('/replication/run', async (context) => {
+    const ctx = named(context, 'replication-run');
+    const { rule, id, atMs } = await readJson(ctx, MAX_BODY_BYTES, (value) => checked(RUN_BODY, value));
+    ctx.body = { queued: await intake.runAll(rule, { id, atMs }) };
+  });
+  router.post('/replication/cancel', async (context) => {
+    const ctx = named(context, 'replication-cancel');
+    const { which, atMs } = await readJson(ctx, MAX_BODY_BYTES, whichOf);
+    ctx.body = { changed: await replication.cancel(which, atMs) };
+  });
+  router.post('/replication/retry', async (context) => {
+    const ctx = named(context, 'replication-retry');
+    const { which, atMs } = await readJson(ctx, MAX_BODY_BYTES, whichOf);
+    ctx.body = { changed: await replication.retry(which, atMs) };
+  });
+}
+
+/** Jobs that a body names by rule, id, or being dead; it must name something. */
+function whichOf(value: unknown): { which: WhichJobs; atMs: number } {
+  const { rule, job: wanted, dead, atMs } = checked(WHICH_BODY, value);
+  if (rule === undefined && wanted === undefined && dead !== true)
+    throw new CodedError('REQUEST_INVALID', { message: 'name a rule, a job, or dead: true' });
+  const which: WhichJobs = (job, id) =>
+    (rule === undefined || job.rule === rule) &&
+    (wanted === undefined || id === wanted) &&
+    (dead !== true || job.state === 'dead');
+  return { which, atMs };
+}
+
+function checked<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const found = schema.safeParse(value);
+  if (found.success) return found.data;
+  const [issue] = found.error.issues;
+  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
+}

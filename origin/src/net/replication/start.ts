@@ -1,0 +1,101 @@
+import { randomInt } from 'node:crypto';
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import type { Digest } from '@sepia/shared/digest';
+import type { Logger } from '@sepia/shared/log';
+import type { Metrics } from '@sepia/shared/metrics';
+import type { RecordStore } from '@sepia/shared/records/record-store';
+import type { BlobStore, Provenance } from '@sepia/shared/store/blob-store';
+import { ReplicationJobs } from '../../store/replication-jobs.ts';
+import type { Blobs } from '../blobs.ts';
+import type { Manifests } from '../manifests.ts';
+import type { Members } from '../members.ts';
+import type { TagIndex } from '../tag-index.ts';
+import type { Tags } from '../tags.ts';
+import { BlobReader } from './blob-reader.ts';
+import { ImageCopy } from './image-copy.ts';
+import { ReplicationIntake } from './intake.ts';
+import { JobQueue } from './job-queue.ts';
+import { Replication } from './replication.ts';
+import { openTargets } from './targets.ts';
+
+interface ReplicationParts {
+  readonly cluster: Cluster;
+  readonly members: Members;
+  readonly records: RecordStore;
+  readonly blobs: Blobs;
+  readonly store: BlobStore;
+  readonly tags: Tags;
+  readonly tagIndex: TagIndex;
+  /** Asked late: manifests and replication know each other. */
+  readonly manifests: () => Manifests;
+  readonly credentials: Readonly<
+    Record<string, { readonly username: string; readonly 'password-file': string }>
+  >;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** Builds replication with its metrics; not started. @throws {CodedError} `CONFIG_INVALID` */
+export function createReplication(parts: ReplicationParts): {
+  replication: Replication;
+  intake: ReplicationIntake;
+  jobs: ReplicationJobs;
+} {
+  const { cluster, members, records, blobs, store, tags, tagIndex, credentials, metrics, log, nowMs } = parts;
+  const bytes = metrics.counter('sepia_origin_replication_bytes_total', 'Bytes of blobs sent to targets.', [
+    'rule',
+  ]);
+  const outcomes = metrics.counter(
+    'sepia_origin_replication_jobs_total',
+    'Runs of replication jobs by how they ended: done, failed (tried again), dead.',
+    ['rule', 'outcome'],
+  );
+  const jobs = new ReplicationJobs({ records, nowMs });
+  const reader = new BlobReader({ blobs, members });
+  const referrersOf = async (
+    name: { readonly upstream: string; readonly repository: string },
+    subject: Digest,
+  ): Promise<Digest[]> => {
+    const found: Digest[] = [];
+    for await (const { key } of records.referrerSet.list([name.upstream, name.repository, subject]))
+      found.push(key[3] as Digest);
+    return found;
+  };
+  const broughtBy = async (digest: Digest): Promise<readonly Provenance[]> =>
+    (await store.stat(digest))?.attrs.provenance ?? [];
+  const onBytes = (rule: string, count: number): void => bytes.inc({ rule }, count);
+  const queue = new JobQueue({ members, jobs, nowMs });
+  const targets = openTargets({ cluster, credentials, log, nowMs });
+  const replication = new Replication({
+    members,
+    jobs,
+    queue,
+    targets,
+    tags,
+    newCopy: (target, signal) =>
+      new ImageCopy(
+        { manifests: parts.manifests(), tags, reader, referrersOf, broughtBy, nowMs, onBytes },
+        target,
+        signal,
+      ),
+    log,
+    nowMs,
+    chance: () => randomInt(2 ** 32) / 2 ** 32,
+    onOutcome: (rule, outcome) => outcomes.inc({ rule, outcome }),
+  });
+  metrics.gauge(
+    'sepia_origin_replication_waiting',
+    'Replication jobs on record here that are not dead.',
+    () => replication.counts.waiting,
+  );
+  metrics.gauge('sepia_origin_replication_running', 'Copies under way.', () => replication.counts.running);
+  metrics.gauge(
+    'sepia_origin_replication_dead',
+    'Replication jobs on record here that were given up.',
+    () => replication.counts.dead,
+  );
+  const wake = (): void => replication.wake();
+  const intake = new ReplicationIntake({ members, records, queue, targets, tagIndex, nowMs, wake });
+  return { replication, intake, jobs };
+}
