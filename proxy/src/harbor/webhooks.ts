@@ -5,12 +5,13 @@ import { matcherOf } from '@sepia/shared/names/pattern';
 import { parseRepositoryName } from '@sepia/shared/names/repository';
 import { upstreamOfHost } from '@sepia/shared/names/upstream-name';
 import type { Reference } from '@sepia/shared/registry/route';
+import { H_STALE } from '@sepia/shared/wire/headers';
 import type { ProxyConfig } from '../config.ts';
 import type { ImageName } from '../core/harbor/image-url.ts';
 import type { Scope } from '../core/harbor/messages.ts';
 import type { HarborEvent } from '../core/harbor/webhook.ts';
 import { whileAlive } from '../net/blob-source.ts';
-import { isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import { headerOf, isDefinite, nameQuery, type Origins } from '../net/origins.ts';
 import { EventQueue } from './event-queue.ts';
 import type { Preheat, PreheatRequest } from './preheat.ts';
 import type { Purger } from './purger.ts';
@@ -137,6 +138,10 @@ export class Webhooks {
           origins.call(id, { method: 'HEAD', path, headersTimeoutMs: REFRESH_MS, signal: running }),
         );
         await answer.body.dump();
+        if (headerOf(answer, H_STALE) !== undefined)
+          throw new CodedError('BACKEND_DOWN', {
+            message: 'the registry does not confirm the tag at present',
+          });
         return;
       } catch (error) {
         signal.throwIfAborted();
