@@ -1,6 +1,7 @@
 import { COMMON_KEYS } from '@sepia/shared/config/member-keys';
 import { baseUrl, bytes, duration, hostPort } from '@sepia/shared/config/units';
 import { z } from 'zod';
+import { HARBOR_CONFIG } from './harbor/config.ts';
 
 const LISTENER = z.strictObject({
   listen: hostPort().describe('Address of the registry endpoint (read and write).'),
@@ -61,6 +62,7 @@ export const PROXY_CONFIG = z.strictObject({
     .string()
     .optional()
     .describe('File for lines about pushes, deletes, logins and refusals; default: marked lines in the log.'),
+  harbor: HARBOR_CONFIG.describe('Preheat drivers and webhooks of Harbor; see docs/harbor.md.'),
 });
 
 export type ProxyConfig = z.infer<typeof PROXY_CONFIG>;

@@ -3,6 +3,7 @@ import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { InternalClient } from '@sepia/shared/http/client';
 import { CallVerifier } from '@sepia/shared/http/sign';
 import { verifyRequest } from '@sepia/shared/http/signed';
+import type { StopStack } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
 import { memberUpstream } from '@sepia/shared/registry/face/member-upstream';
 import { createRegistryApp } from '@sepia/shared/registry/face/registry-app';
@@ -12,6 +13,8 @@ import type { Context, Middleware } from 'koa';
 import type { ProxyConfig } from './config.ts';
 import { ManifestCache } from './core/manifest-cache.ts';
 import type { Entrance } from './entrance.ts';
+import { createHarbor } from './harbor/parts.ts';
+import { harborRoutes } from './harbor/routes.ts';
 import { readBlob } from './http/blobs.ts';
 import { listCatalog } from './http/catalog.ts';
 import { deleteBlob, deleteManifest } from './http/deletes.ts';
@@ -51,7 +54,7 @@ export interface Face {
 }
 
 /** Wires handlers, page and metrics of a proxy. */
-export function createFace(parts: FaceParts): Face {
+export function createFace(parts: FaceParts, stops: StopStack): Face {
   const { config, cluster, origins, log, nowMs, metrics } = parts;
   const cache = new ManifestCache(config.limits['manifest-cache']);
   const gate = new PushGate({ cluster }, { maxOpen: config.limits['open-uploads'] });
@@ -83,10 +86,12 @@ export function createFace(parts: FaceParts): Face {
     () => parts.entrance.differing().length,
   );
   const verify = (ctx: Context): void => void verifyRequest(ctx, verifier, nowMs());
+  const harbor = createHarbor(parts, cache, verify, stops);
+  metrics.watch('sepia_proxy_preheat_jobs', 'Preheat jobs that run here.', () => harbor.jobs.size);
   const page = pageRoutes({ status, own, clusterVersion: cluster.version, verify });
   const revocations = revocationRoute({ cache, verify });
   const forMembers = memberToken({ logins: parts.entrance.logins, verify });
-  const other: Middleware = async (ctx, next) =>
+  const beside: Middleware = async (ctx, next) =>
     ctx.path === '/v1/token' ? await forMembers(ctx) : await revocations(ctx, () => page(ctx, next));
   const member = memberUpstream(verifier, nowMs);
   const blobs = {
@@ -125,6 +130,10 @@ export function createFace(parts: FaceParts): Face {
         referrers: listReferrers({ origins }),
         catalog: listCatalog({ origins }),
         write,
+      };
+      const forHarbor = harborRoutes(harbor, defaultUpstream);
+      const other: Middleware = async (ctx, next) => {
+        if (!(await forHarbor(ctx as Context))) await beside(ctx, next);
       };
       return createRegistryApp(
         { log, onRequest: metrics.base.onRequest, upstreams, handlers, member, admit, door, other },

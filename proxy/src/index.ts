@@ -26,5 +26,21 @@ export function loadProxyConfig(file: string): ProxyConfig {
     'cluster-document': at(config['cluster-document']),
     ...(config['accounts-file'] === undefined ? {} : { 'accounts-file': at(config['accounts-file']) }),
     ...(config['audit-log'] === undefined ? {} : { 'audit-log': at(config['audit-log']) }),
+    harbor: harborBeside(config.harbor, at),
   });
+}
+
+/** The same with absolute paths. */
+function harborBeside(harbor: ProxyConfig['harbor'], at: (path: string) => string): ProxyConfig['harbor'] {
+  const { 'driver-auth': driver, webhook } = harbor;
+  const secret = driver['secret-file'];
+  const authorization = webhook['authorization-file'];
+  return {
+    ...harbor,
+    'driver-auth': { ...driver, ...(secret === undefined ? {} : { 'secret-file': at(secret) }) },
+    webhook: {
+      ...webhook,
+      ...(authorization === undefined ? {} : { 'authorization-file': at(authorization) }),
+    },
+  };
 }

@@ -67,7 +67,7 @@ export async function startProxy(
       metrics: new ProxyMetrics(id),
       entrance,
     };
-    const face = createFace(parts);
+    const face = createFace(parts, stops);
     const listeners: HttpListener[] = [];
     for (const [index, one] of config.listeners.entries()) {
       const app = face.app(one);

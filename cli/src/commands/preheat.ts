@@ -1,16 +1,85 @@
-import { CodedError } from '@sepia/shared/errors';
+import { readFileSync } from 'node:fs';
+import { CodedError, systemCode } from '@sepia/shared/errors';
+import { createDispatcher } from '@sepia/shared/http/sockets';
+import { delay } from '@sepia/shared/lifecycle';
 import type { Command } from 'commander';
+import { PreheatClient, type PreheatJob } from '../harbor/preheat-client.ts';
+import { PreheatView } from '../harbor/preheat-view.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
+import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
+import { urlOption } from './option-values.ts';
 
-/** `sepia preheat`: named in the command line's contract, not built yet. */
+const DEFAULT_PROXY = `http://${HOST}:${DEFAULT_PORTS_FROM + 300}`;
+const SCOPES = { origins: 'single_seed_peer', copies: 'all_seed_peers', nodes: 'all_peers' } as const;
+const POLL_MS = 500;
+/** Answers that fail in a row before it is given up; the next may come from another proxy behind the address. */
+const MAX_SILENCE = 20;
+
+interface Flags {
+  readonly scope: string;
+  readonly proxy: string;
+  readonly headerFile?: string;
+}
+
+/** `sepia preheat`. */
 export function addPreheat(program: Command): void {
   program
     .command('preheat <ref>')
-    .description('(not built yet) have every node fetch an image before it is needed')
-    .action((ref: string) => {
-      parseImageReference(ref);
-      throw new CodedError('METHOD_UNSUPPORTED', {
-        message: `preheat is not built yet; until then pull it on each node: sepia pull ${ref} --agent URL`,
-      });
+    .description('bring an image to origins or nodes before it is needed; exit 1 if that fails anywhere')
+    .option(
+      '--scope <scope>',
+      'origins: one owning origin of each blob; copies: all its owners; nodes: every node as well',
+      'nodes',
+    )
+    .option('--proxy <url>', 'a proxy of the cluster', urlOption('--proxy'), DEFAULT_PROXY)
+    .option('--header-file <file>', 'file with "Name: value" for proxies that ask drivers for credentials')
+    .action(async (ref: string, flags: Flags) => {
+      const { host, repository, reference } = parseImageReference(ref);
+      const scope = Object.entries(SCOPES).find(([name]) => name === flags.scope)?.[1];
+      if (scope === undefined)
+        throw new CodedError('CONFIG_INVALID', {
+          message: `--scope: "${flags.scope}" is not one of ${Object.keys(SCOPES).join(', ')}`,
+        });
+      const path = `/v2/${repository}/manifests/${reference}`;
+      const client = new PreheatClient({ dispatcher: createDispatcher() }, flags.proxy, headerOf(flags));
+      const job = await preheat(client, host === undefined ? path : `http://${host}${path}`, scope);
+      if (job.state !== 'SUCCESS') process.exitCode = 1;
     });
+}
+
+async function preheat(client: PreheatClient, url: string, scope: string): Promise<PreheatJob> {
+  const view = new PreheatView(process.stdout);
+  let job = await client.create(url, scope);
+  for (let silent = 0; job.state === 'PENDING'; ) {
+    await delay(POLL_MS);
+    try {
+      job = await client.get(job.id);
+      silent = 0;
+    } catch (error) {
+      silent += 1;
+      if (silent >= MAX_SILENCE) throw error;
+    }
+    view.show(job);
+  }
+  view.end(job);
+  return job;
+}
+
+function headerOf({ headerFile }: Flags): Readonly<Record<string, string>> {
+  if (headerFile === undefined) return {};
+  let text: string;
+  try {
+    text = readFileSync(headerFile, 'utf8').trim();
+  } catch (cause) {
+    throw new CodedError('CONFIG_INVALID', {
+      message: `--header-file: ${headerFile} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
+  }
+  const [, name, value] = /^([A-Za-z0-9-]+):\s*(\S.*)$/.exec(text) ?? [];
+  if (name === undefined || value === undefined)
+    throw new CodedError('CONFIG_INVALID', {
+      message: `--header-file: ${headerFile} must hold one line "Name: value"`,
+    });
+  return { [name]: value };
 }

@@ -15,8 +15,8 @@ const PAGE_FILES = {
 /** Nothing but our own three files, no inline code, in no frame. */
 const CSP =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/** Harbor's health checks (reference: its Kraken and Dragonfly drivers); any 2xx counts. */
-const HEALTH_PATHS = new Set(['/health', '/readiness', '/healthy']);
+/** For load balancers; `/health` and `/healthy` are Harbor's, see `harbor/routes.ts`. */
+const HEALTH_PATHS = new Set(['/readiness']);
 
 interface PageDeps {
   readonly status: StatusGatherer;

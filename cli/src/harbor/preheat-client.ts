@@ -1,0 +1,96 @@
+import { CodedError } from '@sepia/shared/errors';
+import { readLimited } from '@sepia/shared/http/client';
+import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { request } from 'undici';
+
+const TIMEOUT_MS = 30_000;
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+
+/** One origin or node of a job. */
+export interface PreheatRow {
+  readonly id: string;
+  readonly role: string;
+  readonly state: 'pending' | 'running' | 'done' | 'failed';
+  readonly description?: string;
+  readonly doneBytes?: number;
+  readonly totalBytes?: number;
+}
+
+export interface PreheatJob {
+  readonly id: number;
+  readonly state: 'PENDING' | 'SUCCESS' | 'FAILURE';
+  readonly error: string;
+  readonly rows: readonly PreheatRow[];
+  readonly moreRows: number;
+}
+
+/** Preheat jobs at a proxy, by the routes that Harbor uses. */
+export class PreheatClient {
+  readonly #dispatcher: Dispatcher;
+  readonly #proxy: string;
+  readonly #headers: Readonly<Record<string, string>>;
+
+  constructor(
+    deps: { readonly dispatcher: Dispatcher },
+    proxy: string,
+    headers: Readonly<Record<string, string>>,
+  ) {
+    this.#dispatcher = deps.dispatcher;
+    this.#proxy = proxy;
+    this.#headers = headers;
+  }
+
+  /** @throws {CodedError} `REQUEST_INVALID` when the proxy refuses, `PEER_HTTP` when it does not answer */
+  async create(url: string, scope: string): Promise<PreheatJob> {
+    return await this.#send('POST', '/oapi/v1/jobs', {
+      type: 'preheat',
+      args: { type: 'image', url, scope },
+    });
+  }
+
+  async get(id: number): Promise<PreheatJob> {
+    return await this.#send('GET', `/oapi/v1/jobs/${id}`);
+  }
+
+  async #send(method: 'GET' | 'POST', path: string, body?: object): Promise<PreheatJob> {
+    let status: number;
+    let bytes: Buffer;
+    try {
+      const answer = await request(new URL(path, this.#proxy), {
+        method,
+        dispatcher: this.#dispatcher,
+        headers: { ...this.#headers, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        headersTimeout: TIMEOUT_MS,
+      });
+      status = answer.statusCode;
+      bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, this.#proxy);
+    } catch (cause) {
+      throw new CodedError('PEER_HTTP', { message: `${this.#proxy} does not answer`, cause });
+    }
+    const json = parsed(bytes);
+    if (status >= 400) {
+      const said = (json['errors'] as { message?: unknown }[] | undefined)?.[0]?.message;
+      throw new CodedError('REQUEST_INVALID', {
+        message: `${this.#proxy} answers ${status}${typeof said === 'string' ? `: ${said}` : ''}`,
+      });
+    }
+    const result = (json['result'] ?? {}) as { job_states?: { error?: string }[] };
+    const own = (json['sepia'] ?? {}) as { rows?: PreheatRow[]; moreRows?: number };
+    return {
+      id: json['id'] as number,
+      state: json['state'] as PreheatJob['state'],
+      error: result.job_states?.[0]?.error ?? '',
+      rows: own.rows ?? [],
+      moreRows: own.moreRows ?? 0,
+    };
+  }
+}
+
+function parsed(bytes: Buffer): Record<string, unknown> {
+  try {
+    return JSON.parse(bytes.toString('utf8')) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,70 @@
+import { patterns } from '@sepia/shared/names/pattern';
+import { z } from 'zod';
+import { SCOPES } from '../core/harbor/messages.ts';
+
+const SCOPE = z.enum(SCOPES);
+const SCOPE_TEXT =
+  'single_seed_peer: one owning origin of each blob; all_seed_peers: all its owners; all_peers: the nodes too.';
+
+const DRIVER_AUTH = z
+  .strictObject({
+    mode: z
+      .enum(['none', 'basic', 'bearer', 'custom'])
+      .default('none')
+      .describe("As the instance's auth mode in Harbor (NONE, BASIC, OAUTH, CUSTOM)."),
+    username: z.string().min(1).optional().describe('User, for basic.'),
+    header: z
+      .string()
+      .regex(/^[A-Za-z0-9-]{1,64}$/, 'is not a header name')
+      .optional()
+      .describe('Header name, for custom.'),
+    'secret-file': z
+      .string()
+      .optional()
+      .describe('File with the password, token or header value, relative to this file.'),
+  })
+  .prefault({});
+
+const KRAKEN = z
+  .strictObject({
+    answer: z
+      .enum(['stored', 'accepted'])
+      .default('stored')
+      .describe('2xx when the origins have every blob, or at once: Harbor then never hears of a failure.'),
+    scope: SCOPE.default('single_seed_peer').describe(SCOPE_TEXT),
+  })
+  .prefault({});
+
+const WEBHOOK = z
+  .strictObject({
+    auth: z
+      .enum(['off', 'none', 'header'])
+      .default('off')
+      .describe("off: refused. header: Authorization must be the policy's auth header, to the letter."),
+    'authorization-file': z
+      .string()
+      .optional()
+      .describe('File with that header value, relative to this file.'),
+    prefetch: z
+      .array(
+        z.strictObject({
+          repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
+          scope: SCOPE.default('single_seed_peer').describe(SCOPE_TEXT),
+        }),
+      )
+      .max(1_000)
+      .default([])
+      .describe(
+        'What pushed images are brought along for; the first that matches counts, none: only the tag moves.',
+      ),
+  })
+  .prefault({});
+
+/** `harbor` in the config of a proxy. */
+export const HARBOR_CONFIG = z
+  .strictObject({
+    'driver-auth': DRIVER_AUTH.describe('How preheat drivers prove themselves.'),
+    kraken: KRAKEN.describe('The Kraken driver.'),
+    webhook: WEBHOOK.describe('Webhooks.'),
+  })
+  .prefault({});

@@ -1,0 +1,151 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import { delay } from '@sepia/shared/lifecycle';
+import type { Logger } from '@sepia/shared/log';
+import {
+  addEvent,
+  finish,
+  hasDue,
+  type Lane,
+  type LaneEvent,
+  putBack,
+  renew,
+  takeDue,
+} from '../core/harbor/event-lane.ts';
+import type { Records } from './records.ts';
+
+/** Registers that events are spread over. */
+const LANES = 8;
+/** Events worked on at once by one proxy. */
+const PARALLEL = 4;
+/** What other proxies left, and what is tried again, is looked for this often, in ms. */
+const LOOK_EVERY_MS = 5_000;
+const RENEW_MS = 20_000;
+
+interface EventQueueDeps<T> {
+  readonly records: Records;
+  readonly memberId: string;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  /** Carries an event out; what it throws puts the event back. */
+  readonly work: (payload: T, key: string, signal: AbortSignal) => Promise<void>;
+}
+
+/**
+ * Events on record at the origins, so that what was answered with 2xx is carried out although the proxy dies: each
+ * at least once, a repeated delivery not again, in no order.
+ */
+export class EventQueue<T> {
+  readonly #deps: EventQueueDeps<T>;
+  readonly #lookEveryMs: number;
+  readonly #holder: string;
+  readonly #stopped = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  #loop: Promise<void> | undefined;
+
+  constructor(deps: EventQueueDeps<T>, options: { readonly lookEveryMs?: number } = {}) {
+    this.#deps = deps;
+    this.#lookEveryMs = options.lookEveryMs ?? LOOK_EVERY_MS;
+    this.#holder = `${deps.memberId}.${randomBytes(8).toString('hex')}`;
+  }
+
+  start(): void {
+    this.#loop = this.#look();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    await this.#loop;
+    await Promise.allSettled(this.#running);
+  }
+
+  /** Resolves when the event is on a quorum; false if it was known. @throws `OVERLOADED`, `QUORUM_LOST` */
+  async accept(name: string, payload: T): Promise<boolean> {
+    if (this.#stopped.signal.aborted) throw new CodedError('DRAINING');
+    const { records, nowMs } = this.#deps;
+    const key = createHash('sha256').update(name).digest('hex').slice(0, 32);
+    let isNew = false;
+    await records.change<Lane<T>>(laneKey(key), (lane) => {
+      const added = addEvent(lane, { key, payload }, this.#holder, nowMs());
+      isNew = added.isNew;
+      return added.lane;
+    });
+    if (isNew) this.#begin(key, payload);
+    return isNew;
+  }
+
+  async #look(): Promise<void> {
+    const { signal } = this.#stopped;
+    const { records, nowMs, log } = this.#deps;
+    while (!signal.aborted) {
+      await delay(this.#lookEveryMs, signal).catch(() => undefined);
+      for (let lane = 0; lane < LANES && !signal.aborted && this.#running.size < PARALLEL; lane++) {
+        const register = `events\0${lane}`;
+        try {
+          if (!hasDue(await records.read<Lane<T>>(register), nowMs())) continue;
+          let taken: LaneEvent<T>[] = [];
+          await records.change<Lane<T>>(register, (current) => {
+            const found = takeDue(current, this.#holder, nowMs(), PARALLEL - this.#running.size);
+            taken = found.taken;
+            return found.lane;
+          });
+          for (const { key, payload } of taken) this.#begin(key, payload);
+        } catch (error) {
+          if (!signal.aborted) log.warn({ err: error, lane }, 'events that wait were not looked for');
+        }
+      }
+    }
+  }
+
+  #begin(key: string, payload: T): void {
+    const run = this.#run(key, payload)
+      .catch((error: unknown) =>
+        this.#deps.log.warn({ err: error, event: key }, 'event not ended; it is done again'),
+      )
+      .finally(() => this.#running.delete(run));
+    this.#running.add(run);
+  }
+
+  async #run(key: string, payload: T): Promise<void> {
+    const { records, nowMs, log, work } = this.#deps;
+    const over = new AbortController();
+    const renewing = this.#renew(key, over.signal);
+    try {
+      await work(payload, key, this.#stopped.signal);
+    } catch (error) {
+      log.warn({ event: key, err: error }, 'event not carried out; it is tried again');
+      await records.change<Lane<T>>(laneKey(key), (lane) => {
+        const { lane: next, isOver } = putBack(lane, key, this.#holder, nowMs());
+        if (isOver) log.error({ event: key, reason: textOf(error) }, 'event given up after a day');
+        return next;
+      });
+      return;
+    } finally {
+      over.abort(new CodedError('TIMEOUT', { message: 'event is over' }));
+      await renewing;
+    }
+    await records.change<Lane<T>>(laneKey(key), (lane) => finish(lane, key));
+  }
+
+  async #renew(key: string, over: AbortSignal): Promise<void> {
+    const { records, nowMs, log } = this.#deps;
+    for (;;) {
+      try {
+        await delay(RENEW_MS, over);
+      } catch {
+        return;
+      }
+      await records
+        .change<Lane<T>>(laneKey(key), (lane) => renew(lane, key, this.#holder, nowMs()).lane)
+        .catch((error: unknown) => log.debug({ err: error, event: key }, 'hold of an event not renewed'));
+    }
+  }
+}
+
+function laneKey(key: string): string {
+  return `events\0${Number.parseInt(key.slice(0, 4), 16) % LANES}`;
+}
+
+function textOf(error: unknown): string {
+  return isCoded(error) ? `${error.code}: ${error.message}` : String(error);
+}

@@ -1,0 +1,114 @@
+import { shardKey } from '@sepia/shared/cluster/cluster';
+import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/shared/digest';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import { readLimited } from '@sepia/shared/http/client';
+import { isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
+import { type Reference, referenceText } from '@sepia/shared/registry/route';
+import { H_STALE, H_UPSTREAM_AUTHORIZATION } from '@sepia/shared/wire/headers';
+import type { ImageName } from '../core/harbor/image-url.ts';
+import { whileAlive } from '../net/blob-source.ts';
+import { headerOf, isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+
+const MAX_DEPTH = 4;
+const MAX_MANIFESTS = 500;
+const MANIFEST_MS = 30_000;
+
+/** An image down to its blobs. */
+export interface ImageBlobs {
+  /** What the tag names. */
+  readonly top: Digest;
+  /** Size in bytes by digest. */
+  readonly blobs: ReadonlyMap<Digest, number>;
+  /** Children of an index that the registry does not have: it may hold only the platforms that were pulled. */
+  readonly absent: readonly Digest[];
+}
+
+/**
+ * Reads the manifests of an image through the origins, which keep them; a tag is asked for upstream now. Children of
+ * an index are walked whatever type it claims to be.
+ * @throws what the upstream says; `BACKEND_DOWN` when it does not confirm the tag
+ */
+export async function readImage(
+  origins: Origins,
+  image: ImageName,
+  authorization: string | undefined,
+  signal: AbortSignal,
+): Promise<ImageBlobs> {
+  const blobs = new Map<Digest, number>();
+  const absent: Digest[] = [];
+  const seen = new Set<Digest>();
+  const visit = async (reference: Reference, depth: number): Promise<Digest> => {
+    if (seen.size >= MAX_MANIFESTS || depth > MAX_DEPTH)
+      throw new CodedError('MANIFEST_SYNTAX', { message: 'the index has too many or too deep children' });
+    const { digest, bytes, mediaType } = await readOne(
+      origins,
+      { ...image, reference },
+      authorization,
+      signal,
+    );
+    if (seen.has(digest)) return digest;
+    seen.add(digest);
+    const parsed = parseManifest(bytes, mediaType);
+    for (const one of parsed.descriptors)
+      if (one.kind !== 'child' && !one.foreign) blobs.set(one.digest, one.sizeBytes);
+    if (!isIndexType(parsed.mediaType)) return digest;
+    const children = parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => one.digest);
+    let found = 0;
+    for (const child of new Set(children)) {
+      try {
+        await visit({ kind: 'digest', digest: child }, depth + 1);
+        found += 1;
+      } catch (error) {
+        if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
+        absent.push(child);
+      }
+    }
+    if (children.length > 0 && found === 0)
+      throw new CodedError('MANIFEST_UNKNOWN', {
+        message: 'the registry has none of the images that the index names',
+      });
+    return digest;
+  };
+  const top = await visit(image.reference, 1);
+  return { top, blobs, absent };
+}
+
+async function readOne(
+  origins: Origins,
+  image: ImageName,
+  authorization: string | undefined,
+  signal: AbortSignal,
+): Promise<{ digest: Digest; bytes: Buffer; mediaType: string }> {
+  const text = referenceText(image.reference);
+  const path = `/v1/manifests?${nameQuery(image, { reference: text, fresh: '1' })}`;
+  const order = origins.health.order(
+    origins.placement(shardKey(image.upstream, image.repository)).candidates,
+  );
+  let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
+  for (const id of order) {
+    try {
+      const answer = await whileAlive(origins, id, signal, (running) =>
+        origins.call(id, {
+          method: 'GET',
+          path,
+          headers: authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization },
+          headersTimeoutMs: MANIFEST_MS,
+          signal: running,
+        }),
+      );
+      const bytes = await readLimited(answer.body, MAX_MANIFEST_BYTES, id);
+      if (headerOf(answer, H_STALE) !== undefined)
+        throw new CodedError('BACKEND_DOWN', { message: `the registry does not confirm ${text} at present` });
+      const digest = headerOf(answer, 'docker-content-digest') ?? '';
+      if (!isDigest(digest) || digestOf(bytes, digestAlgorithm(digest)) !== digest)
+        throw new CodedError('PEER_HTTP', { message: `origin ${id} sent a manifest that is not its digest` });
+      return { digest, bytes, mediaType: headerOf(answer, 'content-type') ?? '' };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isDefinite(error) || isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED'))
+        throw error;
+      last = error;
+    }
+  }
+  throw last;
+}

@@ -1,0 +1,58 @@
+import { NodeCommands } from '@sepia/shared/cluster/node-commands';
+import type { StopStack } from '@sepia/shared/lifecycle';
+import type { NamedUpstream } from '@sepia/shared/names/upstream-name';
+import type { Context } from 'koa';
+import type { ManifestCache } from '../core/manifest-cache.ts';
+import type { FaceParts } from '../face.ts';
+import { Jobs } from './jobs.ts';
+import { KrakenDriver } from './kraken.ts';
+import { Preheat, type PreheatRequest } from './preheat.ts';
+import { Purger } from './purger.ts';
+import { Records } from './records.ts';
+import { driverAuth, type RequestAuth, webhookAuth } from './request-auth.ts';
+import { Webhooks } from './webhooks.ts';
+
+/** What Harbor's routes are built from. */
+export interface HarborParts {
+  readonly jobs: Jobs;
+  readonly kraken: KrakenDriver;
+  readonly webhooks: Webhooks;
+  readonly purger: Purger;
+  readonly upstreams: () => readonly NamedUpstream[];
+  readonly driverAuth: RequestAuth;
+  readonly webhookAuth: RequestAuth;
+  /** Throws unless the call is signed with the cluster key. */
+  readonly verify: (ctx: Context) => void;
+}
+
+/** Builds Harbor's side of a proxy; `stops` gets what must end with it. @throws {CodedError} `CONFIG_INVALID` */
+export function createHarbor(
+  face: FaceParts,
+  cache: ManifestCache,
+  verify: (ctx: Context) => void,
+  stops: StopStack,
+): HarborParts {
+  const { cluster, client, origins, log, nowMs, id: memberId } = face;
+  const config = face.config.harbor;
+  const commands = new NodeCommands({ cluster, client });
+  const records = new Records({ origins, memberId, nowMs });
+  const shared = { cluster, origins, commands, records, memberId, log, nowMs };
+  const preheat = (request: PreheatRequest): Preheat => new Preheat(shared, request);
+  const upstreams = (): readonly NamedUpstream[] => cluster.upstreams;
+  const purger = new Purger({ cluster, client, origins, commands, cache, memberId });
+  const parts = {
+    jobs: new Jobs(shared),
+    kraken: new KrakenDriver({ upstreams, preheat, config: config.kraken, log }),
+    webhooks: new Webhooks({ ...shared, purger, preheat, config: config.webhook }),
+    purger,
+    upstreams,
+    driverAuth: driverAuth(config['driver-auth']),
+    webhookAuth: webhookAuth(config.webhook),
+    verify,
+  };
+  if (config.webhook.auth !== 'off') parts.webhooks.start();
+  stops.push('webhooks', async () => await parts.webhooks.stop());
+  stops.push('kraken driver', async () => await parts.kraken.stop());
+  stops.push('preheat jobs', async () => await parts.jobs.stop());
+  return parts;
+}

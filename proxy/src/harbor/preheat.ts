@@ -1,0 +1,249 @@
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import type { CommandView, NodeCommands } from '@sepia/shared/cluster/node-commands';
+import type { Digest } from '@sepia/shared/digest';
+import { CodedError, isCoded, isUpstreamFailure } from '@sepia/shared/errors';
+import { readLimited } from '@sepia/shared/http/client';
+import { delay } from '@sepia/shared/lifecycle';
+import type { Logger } from '@sepia/shared/log';
+import type { BlobFetchState } from '@sepia/shared/wire/blob-fetch';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/shared/wire/headers';
+import type { ImageName } from '../core/harbor/image-url.ts';
+import type { JobRow } from '../core/harbor/job-slots.ts';
+import type { Scope } from '../core/harbor/messages.ts';
+import { hostOfUrl, nodeRows } from '../core/harbor/rows.ts';
+import { whileAlive } from '../net/blob-source.ts';
+import { isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import { type ImageBlobs, readImage } from './image-blobs.ts';
+
+/** Blobs of one image at once; each is fetched by its own origin. */
+const PARALLEL = 4;
+const FETCH_WAIT_MS = 15_000;
+/** Rounds over a blob's origins before it counts as failed. */
+const TRIES = 4;
+/** So often the registry may fail, each time for as long as the origin's own deadline. */
+const MAX_REFUSALS = 2;
+const RETRY_MS = 1_000;
+const POLL_MS = 1_000;
+/** A node that has not reported and whose lease ran out for this long is given up, in ms. */
+const GONE_MS = 30_000;
+/** Nodes carry the command out for so long, in ms: a little longer than anybody asks. */
+const COMMAND_LIFE_MS = 35 * 60_000;
+
+export interface PreheatRequest {
+  readonly image: ImageName;
+  readonly scope: Scope;
+  readonly authorization: string | undefined;
+  /** Id of the command to nodes; the same for every run of the same job. */
+  readonly commandId: string;
+}
+
+interface PreheatDeps {
+  readonly cluster: Cluster;
+  readonly origins: Origins;
+  readonly commands: NodeCommands;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** One image on its way to origins, and to nodes if its scope says so. `rows` may be read at any time. */
+export class Preheat {
+  readonly #deps: PreheatDeps;
+  readonly #request: PreheatRequest;
+  #authorization: string | undefined;
+  #image: ImageBlobs | undefined;
+  readonly #have = new Map<Digest, number>();
+  readonly #stored = new Map<string, number>();
+  readonly #failed = new Map<string, string>();
+  #nodes: readonly JobRow[] = [];
+
+  constructor(deps: PreheatDeps, request: PreheatRequest) {
+    this.#deps = deps;
+    this.#request = request;
+    this.#authorization = request.authorization;
+  }
+
+  /** Blobs that are stored, and all. */
+  get counts(): { readonly done: number; readonly all: number } {
+    const blobs = this.#image?.blobs ?? new Map<Digest, number>();
+    let done = 0;
+    for (const [digest, sizeBytes] of blobs) if ((this.#have.get(digest) ?? -1) >= sizeBytes) done += 1;
+    return { done, all: blobs.size };
+  }
+
+  /** Origins that hold blobs of it (while it runs: one row for all of them), then nodes. */
+  rows(): JobRow[] {
+    const { cluster } = this.#deps;
+    const ids = new Set([...this.#stored.keys(), ...this.#failed.keys()]);
+    const rows: JobRow[] = [...ids].sort().map((id) => {
+      const description = this.#failed.get(id);
+      const doneBytes = this.#stored.get(id) ?? 0;
+      const ip = hostOfUrl(cluster.findMember(id)?.urls[0] ?? '');
+      const state = description === undefined ? 'done' : 'failed';
+      return { id, role: 'origin', ip, state, description, doneBytes };
+    });
+    return [...rows, ...this.#nodes];
+  }
+
+  /** Bytes that origins have of the image, and all. */
+  get originBytes(): { readonly doneBytes: number; readonly totalBytes: number } {
+    let doneBytes = 0;
+    let totalBytes = 0;
+    for (const [digest, sizeBytes] of this.#image?.blobs ?? []) {
+      totalBytes += sizeBytes;
+      doneBytes += Math.min(sizeBytes, this.#have.get(digest) ?? 0);
+    }
+    return { doneBytes, totalBytes };
+  }
+
+  /**
+   * Resolves when every blob is stored where the scope wants it and the nodes have reported. A node that went away is
+   * a failed row, no failure. @throws with a short text for people
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    const { image, scope } = this.#request;
+    this.#image = await this.#allowed((authorization) =>
+      readImage(this.#deps.origins, image, authorization, signal),
+    );
+    await this.#fetchAll(this.#image, signal);
+    this.#authorization = undefined;
+    if (scope === 'all_peers') await this.#reachNodes(this.#image.top, signal);
+  }
+
+  /** With the token that came along; where the registry refuses it, with the origins' own credentials. */
+  async #allowed<T>(step: (authorization: string | undefined) => Promise<T>): Promise<T> {
+    try {
+      return await step(this.#authorization);
+    } catch (error) {
+      if (this.#authorization === undefined || !isCoded(error, 'UPSTREAM_DENIED')) throw error;
+      this.#authorization = undefined;
+      return await step(undefined);
+    }
+  }
+
+  async #fetchAll({ blobs }: ImageBlobs, signal: AbortSignal): Promise<void> {
+    const queue = [...blobs.keys()];
+    const failures: string[] = [];
+    const worker = async (): Promise<void> => {
+      for (let digest = queue.shift(); digest !== undefined; digest = queue.shift()) {
+        const one = digest;
+        try {
+          await this.#allowed((authorization) => this.#fetchOne(one, authorization, signal));
+        } catch (error) {
+          signal.throwIfAborted();
+          const reason = error instanceof Error ? error.message : String(error);
+          failures.push(`${one.slice(0, 19)}…: ${reason}`);
+          const [owner = ''] = this.#deps.origins.placement(one).owners;
+          this.#failed.set(owner, reason);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: PARALLEL }, worker));
+    const missed = [...this.#failed].filter(([, reason]) => reason !== '');
+    if (failures.length > 0)
+      throw new CodedError('NO_PEERS', {
+        message: `${failures.length} of ${blobs.size} blobs are not stored: ${failures.slice(0, 3).join('; ')}`,
+      });
+    if (missed.length > 0)
+      throw new CodedError('NO_PEERS', {
+        message: `${missed.length} origins did not get their copies: ${missed.map(([id, why]) => `${id}: ${why}`).join('; ')}`,
+      });
+  }
+
+  async #fetchOne(digest: Digest, authorization: string | undefined, signal: AbortSignal): Promise<void> {
+    let last: unknown;
+    let refusals = 0;
+    for (let tries = 1; tries <= TRIES && refusals < MAX_REFUSALS; tries++) {
+      const { candidates } = this.#deps.origins.placement(digest);
+      for (const id of this.#deps.origins.health.order(candidates)) {
+        try {
+          return await this.#fetchAt(id, digest, authorization, signal);
+        } catch (error) {
+          signal.throwIfAborted();
+          if (isDefinite(error)) throw error;
+          last = error;
+          // The fetching origin's own deadline has passed: the next would only begin to wait anew.
+          if (isUpstreamFailure(error)) {
+            refusals += 1;
+            break;
+          }
+        }
+      }
+      if (tries < TRIES) await delay(RETRY_MS * 2 ** (tries - 1), signal);
+    }
+    throw last;
+  }
+
+  async #fetchAt(
+    id: string,
+    digest: Digest,
+    authorization: string | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { origins } = this.#deps;
+    const { image, scope } = this.#request;
+    const copies = scope === 'single_seed_peer' ? {} : { copies: 'all' };
+    const query = nameQuery(image, { wait: String(FETCH_WAIT_MS), ...copies });
+    for (;;) {
+      const state = await whileAlive(origins, id, signal, async (running) => {
+        const answer = await origins.call(id, {
+          method: 'POST',
+          path: `/v1/blobs/${digest}/fetch?${query}`,
+          headers: authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization },
+          headersTimeoutMs: FETCH_WAIT_MS + 45_000,
+          signal: running,
+        });
+        return JSON.parse((await readLimited(answer.body, 64 * 1024, id)).toString('utf8')) as BlobFetchState;
+      });
+      const sizeBytes = this.#image?.blobs.get(digest) ?? state.sizeBytes;
+      this.#have.set(digest, state.state === 'final' ? sizeBytes : Math.min(state.haveBytes, sizeBytes - 1));
+      if (state.state !== 'final') continue;
+      for (const holder of state.holders)
+        this.#stored.set(holder, (this.#stored.get(holder) ?? 0) + state.sizeBytes);
+      for (const [owner, reason] of Object.entries(state.failed)) this.#failed.set(owner, reason);
+      return;
+    }
+  }
+
+  async #reachNodes(manifest: Digest, signal: AbortSignal): Promise<void> {
+    const { commands, nowMs } = this.#deps;
+    const { image, commandId } = this.#request;
+    const command = {
+      id: commandId,
+      type: 'prefetch',
+      detail: { upstream: image.upstream, repository: image.repository, manifest },
+      ttlMs: COMMAND_LIFE_MS,
+    } as const;
+    await commands.send(command);
+    const goneSinceMs = new Map<string, number>();
+    for (;;) {
+      const view = await commands.view(commandId);
+      if (view.unaware.length > 0) await commands.send(command, view.unaware).catch(() => undefined);
+      const isOver = this.#noteNodes(view, goneSinceMs, nowMs());
+      if (isOver && view.silent.length < commands.trackerIds.length) break;
+      await delay(POLL_MS, signal);
+    }
+    const failed = this.#nodes.filter(({ state }) => state === 'failed');
+    const refused = failed.filter(({ id }) => !goneSinceMs.has(id));
+    const noneDone = failed.length > 0 && failed.length === this.#nodes.length;
+    if (refused.length > 0 || noneDone)
+      throw new CodedError('NO_PEERS', {
+        message: `${failed.length} of ${this.#nodes.length} nodes failed: ${failed
+          .slice(0, 3)
+          .map(({ id, description }) => `${id}: ${description ?? ''}`)
+          .join('; ')}`,
+      });
+  }
+
+  /** True when every node has ended or is given up. */
+  #noteNodes(view: CommandView, goneSinceMs: Map<string, number>, nowMs: number): boolean {
+    let isOver = true;
+    for (const { nodeId, state, leased } of view.nodes) {
+      const isOpen = state === 'pending' || state === 'running';
+      if (leased || !isOpen) goneSinceMs.delete(nodeId);
+      else if (!goneSinceMs.has(nodeId)) goneSinceMs.set(nodeId, nowMs);
+      if (isOpen && !(nowMs - (goneSinceMs.get(nodeId) ?? nowMs) > GONE_MS)) isOver = false;
+    }
+    this.#nodes = nodeRows(view.nodes, (id) => nowMs - (goneSinceMs.get(id) ?? nowMs) > GONE_MS);
+    return isOver;
+  }
+}

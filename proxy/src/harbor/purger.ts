@@ -1,0 +1,106 @@
+import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
+import type { NodeCommands } from '@sepia/shared/cluster/node-commands';
+import type { Digest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import type { InternalClient } from '@sepia/shared/http/client';
+import { readLimited } from '@sepia/shared/http/client';
+import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
+import type { ManifestCache } from '../core/manifest-cache.ts';
+import { whileAlive } from '../net/blob-source.ts';
+import { isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+
+/** Origins ask the upstream first, in ms. */
+const ORIGIN_MS = 20_000;
+const PROXY_MS = 3_000;
+/** A node that is away for longer begins with what it has; it is told when it comes back within this, in ms. */
+const COMMAND_LIFE_MS = 24 * 3_600_000;
+
+/** What is to go. */
+export interface PurgeOrder {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+  readonly digest?: Digest | undefined;
+  readonly tag?: Tag | undefined;
+}
+
+interface PurgerDeps {
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly origins: Origins;
+  readonly commands: NodeCommands;
+  readonly cache: ManifestCache;
+  readonly memberId: string;
+}
+
+/** Takes deleted content away from origins, proxies and nodes, once the upstream confirms that it is gone. */
+export class Purger {
+  readonly #deps: PurgerDeps;
+
+  constructor(deps: PurgerDeps) {
+    this.#deps = deps;
+  }
+
+  /** Drops a manifest from this proxy's memory. */
+  purgeHere({ upstream, repository, digest }: PurgeOrder): void {
+    if (digest !== undefined) this.#deps.cache.delete(shardKey(upstream, repository), digest);
+  }
+
+  /**
+   * Idempotent; `id` names the command to nodes. @throws `NO_PEERS` that names the members that were not reached: do it
+   * again; what the origins answer
+   */
+  async purge(order: PurgeOrder, id: string, signal: AbortSignal): Promise<{ gone: boolean }> {
+    const { upstream, repository, digest, tag } = order;
+    const what = { ...(digest === undefined ? {} : { digest }), ...(tag === undefined ? {} : { tag }) };
+    const { gone, missed } = await this.#askOrigins(order, what, signal);
+    if (!gone) return { gone };
+    this.purgeHere(order);
+    const proxies = this.#deps.cluster.members('proxy').filter((one) => one.id !== this.#deps.memberId);
+    await Promise.all(
+      proxies.map(async (proxy) => {
+        const call = { url: proxy.urls[0]!, method: 'POST', path: '/v1/purge', signal } as const;
+        await this.#deps.client
+          .json({ ...call, json: { upstream, repository, digest }, headersTimeoutMs: PROXY_MS })
+          .catch(() => missed.push(proxy.id));
+      }),
+    );
+    const detail = { upstream, repository, ...what };
+    missed.push(...(await this.#deps.commands.send({ id, type: 'purge', detail, ttlMs: COMMAND_LIFE_MS })));
+    if (missed.length > 0)
+      throw new CodedError('NO_PEERS', { message: `not purged yet at ${missed.join(', ')}` });
+    return { gone };
+  }
+
+  async #askOrigins(
+    order: PurgeOrder,
+    what: object,
+    signal: AbortSignal,
+  ): Promise<{ gone: boolean; missed: string[] }> {
+    const { origins } = this.#deps;
+    const { candidates } = origins.placement(shardKey(order.upstream, order.repository));
+    let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
+    for (const id of origins.health.order(candidates)) {
+      try {
+        const answer = await whileAlive(origins, id, signal, (running) =>
+          origins.call(id, {
+            method: 'POST',
+            path: `/v1/purge?${nameQuery(order)}`,
+            body: JSON.stringify(what),
+            headers: { 'content-type': 'application/json' },
+            headersTimeoutMs: ORIGIN_MS,
+            signal: running,
+          }),
+        );
+        return JSON.parse((await readLimited(answer.body, 1024 * 1024, id)).toString('utf8')) as {
+          gone: boolean;
+          missed: string[];
+        };
+      } catch (error) {
+        signal.throwIfAborted();
+        if (isDefinite(error)) throw error;
+        last = error;
+      }
+    }
+    throw last;
+  }
+}

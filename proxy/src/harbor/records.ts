@@ -1,0 +1,51 @@
+import { randomInt } from 'node:crypto';
+import { readLimited } from '@sepia/shared/http/client';
+import { parseRegisterReply } from '@sepia/shared/records/acceptor-store';
+import { RegisterClient } from '@sepia/shared/records/register-client';
+import type { Origins } from '../net/origins.ts';
+
+const MAX_REPLY_BYTES = 1024 * 1024;
+const REQUEST_MS = 1_500;
+/** Harbor waits 30 s for an answer and takes an error for a failed job: a majority is waited for. */
+const OPTIONS = { deadlineMs: 15_000, requestTimeoutMs: REQUEST_MS, quorumTries: 8, maxBackoffMs: 1_000 };
+
+/** Registers on the origins, for what must outlive this proxy. */
+export class Records {
+  readonly #origins: Origins;
+  readonly #client: RegisterClient;
+
+  constructor(deps: { readonly origins: Origins; readonly memberId: string; readonly nowMs: () => number }) {
+    const { origins, memberId, nowMs } = deps;
+    this.#origins = origins;
+    this.#client = new RegisterClient(
+      {
+        transport: async (id, request, signal) => {
+          const answer = await origins.call(id, {
+            method: 'POST',
+            path: '/v1/register',
+            body: JSON.stringify(request),
+            headers: { 'content-type': 'application/json' },
+            headersTimeoutMs: REQUEST_MS,
+            bodyTimeoutMs: REQUEST_MS,
+            signal,
+          });
+          const bytes = await readLimited(answer.body, MAX_REPLY_BYTES, id);
+          return parseRegisterReply(JSON.parse(bytes.toString('utf8')));
+        },
+        chance: () => randomInt(2 ** 32) / 2 ** 32,
+        nowMs,
+      },
+      { proposerId: memberId, ...OPTIONS },
+    );
+  }
+
+  /** A quorum read. @throws `QUORUM_LOST`, `CONFLICT` */
+  async read<T>(key: string): Promise<T | undefined> {
+    return await this.#client.read<T>(key, this.#origins.placement(key).owners);
+  }
+
+  /** Replaces a value by what `change` makes of it. @throws `QUORUM_LOST`, `CONFLICT`, what `change` throws */
+  async change<T>(key: string, change: (current: T | undefined) => T | undefined): Promise<T | undefined> {
+    return await this.#client.change<T>(key, this.#origins.placement(key).owners, change);
+  }
+}

@@ -1,0 +1,158 @@
+import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
+import { CodedError, isCoded } from '@sepia/shared/errors';
+import type { Logger } from '@sepia/shared/log';
+import { matcherOf } from '@sepia/shared/names/pattern';
+import { parseRepositoryName } from '@sepia/shared/names/repository';
+import { upstreamOfHost } from '@sepia/shared/names/upstream-name';
+import type { Reference } from '@sepia/shared/registry/route';
+import { H_STALE } from '@sepia/shared/wire/headers';
+import type { ProxyConfig } from '../config.ts';
+import type { ImageName } from '../core/harbor/image-url.ts';
+import type { Scope } from '../core/harbor/messages.ts';
+import type { HarborEvent } from '../core/harbor/webhook.ts';
+import { whileAlive } from '../net/blob-source.ts';
+import { headerOf, isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import { EventQueue } from './event-queue.ts';
+import type { Preheat, PreheatRequest } from './preheat.ts';
+import type { Purger } from './purger.ts';
+import type { Records } from './records.ts';
+
+/** Harbor waits 3 s for an answer. */
+const ACCEPT_MS = 2_500;
+const REFRESH_MS = 20_000;
+const PREHEAT_MS = 30 * 60_000;
+
+/** What an event asks for, as it stands on record. */
+type Task = Omit<HarborEvent, 'key' | 'host'> & { readonly upstream: string };
+
+interface WebhooksDeps {
+  readonly cluster: Cluster;
+  readonly origins: Origins;
+  readonly records: Records;
+  readonly purger: Purger;
+  readonly preheat: (request: PreheatRequest) => Preheat;
+  readonly config: ProxyConfig['harbor']['webhook'];
+  readonly memberId: string;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** Events of Harbor: on record first, then carried out, by this proxy or another. */
+export class Webhooks {
+  readonly #deps: WebhooksDeps;
+  readonly #queue: EventQueue<Task>;
+  readonly #rules: readonly { readonly matches: (repository: string) => boolean; readonly scope: Scope }[];
+
+  constructor(deps: WebhooksDeps, options: { readonly lookEveryMs?: number } = {}) {
+    this.#deps = deps;
+    this.#rules = deps.config.prefetch.map(({ repositories, scope }) => ({
+      matches: matcherOf(repositories),
+      scope,
+    }));
+    this.#queue = new EventQueue(
+      {
+        ...deps,
+        work: async (task, key, signal) =>
+          await (task.kind === 'push' ? this.#pushed(task, key, signal) : this.#deleted(task, key, signal)),
+      },
+      options,
+    );
+  }
+
+  start(): void {
+    this.#queue.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#queue.stop();
+  }
+
+  /**
+   * Resolves when every event is on a quorum of origins.
+   * @throws `UPSTREAM_UNKNOWN`, `OVERLOADED`, `QUORUM_LOST`, `TIMEOUT`: Harbor sends it again
+   */
+  async take(events: readonly HarborEvent[]): Promise<void> {
+    const tasks = events.map(({ key, host, ...rest }) => {
+      const upstream = upstreamOfHost(host, this.#deps.cluster.upstreams);
+      if (upstream === undefined)
+        throw new CodedError('UPSTREAM_UNKNOWN', {
+          message: `no upstream answers to ${host}; add it to "hosts" of the upstream in the cluster document`,
+        });
+      return { key, task: { ...rest, upstream: upstream.name } };
+    });
+    let late: NodeJS.Timeout | undefined;
+    try {
+      await Promise.race([
+        Promise.all(tasks.map(async ({ key, task }) => await this.#queue.accept(key, task))),
+        new Promise<never>((_, reject) => {
+          late = setTimeout(
+            () =>
+              reject(new CodedError('TIMEOUT', { message: 'the event is not on record yet; send it again' })),
+            ACCEPT_MS,
+          );
+        }),
+      ]);
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  async #pushed(task: Task, key: string, signal: AbortSignal): Promise<void> {
+    const repository = parseRepositoryName(task.repository);
+    const { upstream } = task;
+    const scope = this.#rules.find(({ matches }) => matches(repository))?.scope;
+    try {
+      if (task.tag !== undefined)
+        await this.#refresh({ upstream, repository, reference: { kind: 'tag', tag: task.tag } }, signal);
+      if (scope === undefined) return;
+      const image: ImageName = { upstream, repository, reference: referenceOf(task) };
+      const request = { image, scope, authorization: undefined, commandId: `push-${key}` };
+      await this.#deps.preheat(request).run(AbortSignal.any([signal, AbortSignal.timeout(PREHEAT_MS)]));
+    } catch (error) {
+      signal.throwIfAborted();
+      // Pushed and deleted since, or never to be had: trying again would change nothing.
+      if (!isCoded(error) || !isDefinite(error)) throw error;
+      this.#deps.log.warn({ err: error, ...task }, 'pushed image was not brought along');
+    }
+  }
+
+  async #deleted(task: Task, key: string, signal: AbortSignal): Promise<void> {
+    const repository = parseRepositoryName(task.repository);
+    const { upstream, digest, tag } = task;
+    const { mode } = this.#deps.cluster.upstream(upstream);
+    if (mode === 'none') return;
+    await this.#deps.purger.purge({ upstream, repository, digest, tag }, `purge-${key}`, signal);
+  }
+
+  /** The tag is asked for upstream now. */
+  async #refresh(image: ImageName, signal: AbortSignal): Promise<void> {
+    const { origins } = this.#deps;
+    const reference = image.reference.kind === 'tag' ? image.reference.tag : image.reference.digest;
+    const path = `/v1/manifests?${nameQuery(image, { reference, fresh: '1' })}`;
+    let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
+    for (const id of origins.health.order(
+      origins.placement(shardKey(image.upstream, image.repository)).candidates,
+    )) {
+      try {
+        const answer = await whileAlive(origins, id, signal, (running) =>
+          origins.call(id, { method: 'HEAD', path, headersTimeoutMs: REFRESH_MS, signal: running }),
+        );
+        await answer.body.dump();
+        if (headerOf(answer, H_STALE) !== undefined)
+          throw new CodedError('BACKEND_DOWN', {
+            message: 'the registry does not confirm the tag at present',
+          });
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (isDefinite(error)) throw error;
+        last = error;
+      }
+    }
+    throw last;
+  }
+}
+
+function referenceOf({ digest, tag }: Task): Reference {
+  return digest === undefined ? { kind: 'tag', tag: tag! } : { kind: 'digest', digest };
+}
