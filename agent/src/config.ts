@@ -1,5 +1,5 @@
 import { CACHE_KEYS, COMMON_KEYS } from '@sepia/shared/config/member-keys';
-import { duration, hostPort } from '@sepia/shared/config/units';
+import { baseUrl, duration, hostPort } from '@sepia/shared/config/units';
 import { z } from 'zod';
 
 const BACK_TO_SOURCE = z
@@ -48,6 +48,11 @@ export const AGENT_CONFIG = z.strictObject({
           .string()
           .optional()
           .describe('Upstream of requests that name none; default: the first of the cluster.'),
+        'public-url': baseUrl()
+          .optional()
+          .describe(
+            'Where clients reach this listener, for the address of its tokens; default: http and the Host that they name.',
+          ),
       }),
     )
     .min(1)
@@ -60,6 +65,10 @@ export const AGENT_CONFIG = z.strictObject({
   cache: CACHE_KEYS.describe('Disk cache.'),
   'back-to-source': BACK_TO_SOURCE.describe('What to do when the whole cluster is silent.'),
   deadlines: DEADLINES.describe('How long things may take.'),
+  'audit-log': z
+    .string()
+    .optional()
+    .describe('File for lines about refusals; default: marked lines in the log.'),
 });
 
 export type AgentConfig = z.infer<typeof AGENT_CONFIG>;

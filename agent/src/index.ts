@@ -20,5 +20,6 @@ export function loadAgentConfig(file: string): AgentConfig {
     data: at(config.data),
     'cluster-key-file': at(config['cluster-key-file']),
     'cluster-document': at(config['cluster-document']),
+    ...(config['audit-log'] === undefined ? {} : { 'audit-log': at(config['audit-log']) }),
   });
 }

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { arch } from 'node:os';
 import { join } from 'node:path';
+import { openAudit } from '@sepia/shared/audit';
 import { Cluster } from '@sepia/shared/cluster/cluster';
 import { loadClusterDocument } from '@sepia/shared/cluster/document';
 import { readClusterKey } from '@sepia/shared/config/load';
@@ -33,7 +34,9 @@ import { ClusterGuide } from './downloads/guide.ts';
 import { Links } from './downloads/links.ts';
 import { Seeds } from './downloads/seeds.ts';
 import { SourceGate } from './downloads/source-gate.ts';
+import { entranceOf } from './entrance.ts';
 import { agentHandlers } from './http/handlers.ts';
+import { AccessClient } from './net/access-client.ts';
 import { Heartbeat } from './net/heartbeat.ts';
 import { Manifests } from './net/manifests.ts';
 import { MemberHealth } from './net/members.ts';
@@ -211,6 +214,13 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     poke = (digest) => heartbeat.poke(digest);
     stops.push('heartbeat', () => heartbeat.stop());
 
+    const audit = openAudit({ service: 'agent', id, log }, config['audit-log']);
+    stops.push('audit log', () => audit.close());
+    const asking = new AccessClient(
+      { cluster, client, health, gate, upstreamClient, nodeId: id, nowMs },
+      options,
+    );
+    const doorOf = entranceOf({ cluster, clusterKey, asking, audit, nowMs });
     const proxyUrls = cluster.members('proxy').map((proxy) => proxy.urls[0]!);
     const handlers = agentHandlers({
       blobs,
@@ -223,15 +233,17 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const listeners: HttpListener[] = [];
     for (const [
       index,
-      { listen, 'default-upstream': defaultUpstream = cluster.defaultUpstream },
+      { listen, 'default-upstream': defaultUpstream = cluster.defaultUpstream, 'public-url': publicUrl },
     ] of config.listeners.entries()) {
       const own = new Set(listeners.map((one) => one.hostPort));
+      const upstreams = () => withOwnHosts(cluster, [listen, ...own]);
       const app = createRegistryApp(
         {
           log,
           onRequest: metrics.onRequest,
           handlers,
-          upstreams: () => withOwnHosts(cluster, [listen, ...own]),
+          upstreams,
+          door: doorOf(upstreams, { defaultUpstream, publicUrl }),
         },
         { defaultUpstream, readOnly: `an agent takes no writes; push to a proxy: ${proxyUrls.join(' or ')}` },
       );

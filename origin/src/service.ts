@@ -24,12 +24,14 @@ import { H_CLUSTER } from '@sepia/shared/wire/headers';
 import type { Context, Middleware } from 'koa';
 import type { OriginConfig } from './config.ts';
 import { Health } from './core/health.ts';
+import { accessRoutes } from './http/access-routes.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { discoveryRoutes } from './http/discovery-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
 import { setRoutes } from './http/set-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
+import { Access } from './net/access.ts';
 import { Blobs } from './net/blobs.ts';
 import { Catalog } from './net/catalog.ts';
 import { Deletes } from './net/deletes.ts';
@@ -38,6 +40,7 @@ import { Invalidation } from './net/invalidation.ts';
 import { Links } from './net/links.ts';
 import { Manifests } from './net/manifests.ts';
 import { Members } from './net/members.ts';
+import { namesToFetchWith } from './net/names-to-fetch-with.ts';
 import { PullTimes } from './net/pull-times.ts';
 import { Purges } from './net/purges.ts';
 import { QuorumSet } from './net/quorum-set.ts';
@@ -46,6 +49,7 @@ import { Recheck } from './net/recheck.ts';
 import { Referrers } from './net/referrers.ts';
 import { Repair } from './net/repair.ts';
 import { Replicator } from './net/replicator.ts';
+import { Sessions } from './net/sessions.ts';
 import { originStatus } from './net/status.ts';
 import { Swarms } from './net/swarms.ts';
 import { TagIndex } from './net/tag-index.ts';
@@ -121,8 +125,16 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   );
   stops.push('blob store', async () => await store.close());
 
+  const sessions = new Sessions({ nowMs });
   const upstreams = new Upstreams(
-    { cluster, log, nowMs, credentials: config.credentials },
+    {
+      cluster,
+      log,
+      nowMs,
+      credentials: config.credentials,
+      names: (fetching, repository, signal) =>
+        namesToFetchWith({ members, sessions, isPrivate: access.isPrivate }, fetching, repository, signal),
+    },
     { progressMs: deadlines['fetch-progress'] },
   );
   stops.push('upstreams', async () => await upstreams.close());
@@ -130,7 +142,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
   const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs });
-  const members = new Members({ cluster, selfId, client, health, nowMs });
+  const members: Members = new Members({ cluster, selfId, client, health, nowMs });
 
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
@@ -236,6 +248,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   const purges = new Purges({ members, store, links, invalidation, tagIndex, manifests, upstreams, log });
   const pullTimes = new PullTimes({ upstreams, log, nowMs });
   stops.push('pull times', async () => await pullTimes.stop());
+  const access: Access = new Access({ upstreams, manifests, tags, links, sessions, nowMs });
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, upstreams, log, nowMs },
     {
@@ -287,6 +300,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   setRoutes(router, { sets, invalidation });
   recordRoutes(router, { cluster, records, quotas, manifests, purges, pullTimes, status });
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
+  accessRoutes(router, { access, sessions });
 
   const app = createApp({ log, onRequest: metrics.onRequest });
   const signed = requireSigned(new CallVerifier(clusterKey), nowMs);

@@ -1,5 +1,5 @@
 import { COMMON_KEYS } from '@sepia/shared/config/member-keys';
-import { bytes, duration, hostPort } from '@sepia/shared/config/units';
+import { baseUrl, bytes, duration, hostPort } from '@sepia/shared/config/units';
 import { z } from 'zod';
 
 const LISTENER = z.strictObject({
@@ -8,6 +8,11 @@ const LISTENER = z.strictObject({
     .string()
     .optional()
     .describe('Upstream of requests that name none; default: the first of the cluster.'),
+  'public-url': baseUrl()
+    .optional()
+    .describe(
+      'Where clients reach this listener, for the address of its tokens; default: http and the Host that they name. X-Forwarded headers are never looked at.',
+    ),
 });
 
 const LIMITS = z
@@ -46,6 +51,16 @@ export const PROXY_CONFIG = z.strictObject({
     .max(16)
     .describe('Registry endpoints; a Docker Hub mirror is a listener of its own.'),
   limits: LIMITS.describe('What a proxy takes at once.'),
+  'accounts-file': z
+    .string()
+    .optional()
+    .describe(
+      'htpasswd file with bcrypt hashes (htpasswd -B), the same at every proxy; needs the section accounts of the cluster document.',
+    ),
+  'audit-log': z
+    .string()
+    .optional()
+    .describe('File for lines about pushes, deletes, logins and refusals; default: marked lines in the log.'),
 });
 
 export type ProxyConfig = z.infer<typeof PROXY_CONFIG>;

@@ -11,10 +11,12 @@ import type Koa from 'koa';
 import type { Context, Middleware } from 'koa';
 import type { ProxyConfig } from './config.ts';
 import { ManifestCache } from './core/manifest-cache.ts';
+import type { Entrance } from './entrance.ts';
 import { readBlob } from './http/blobs.ts';
 import { listCatalog } from './http/catalog.ts';
 import { deleteBlob, deleteManifest } from './http/deletes.ts';
 import { putManifest, readManifest } from './http/manifests.ts';
+import { memberToken } from './http/member-token.ts';
 import { OWN_VERSION, pageRoutes } from './http/page.ts';
 import { PushGate } from './http/push-gate.ts';
 import { admitByRate } from './http/rate-gate.ts';
@@ -39,11 +41,12 @@ export interface FaceParts {
   readonly nowMs: () => number;
   readonly startedMs: number;
   readonly metrics: ProxyMetrics;
+  readonly entrance: Entrance;
 }
 
 /** One app per listener over the same parts. */
 export interface Face {
-  app(defaultUpstream: string): Koa;
+  app(listener: ProxyConfig['listeners'][number]): Koa;
   readonly debug: Readonly<Record<string, () => unknown>>;
 }
 
@@ -62,6 +65,7 @@ export function createFace(parts: FaceParts): Face {
     id: parts.id,
     version: OWN_VERSION,
     uptimeSeconds: Math.round((nowMs() - parts.startedMs) / 1000),
+    ...accountsOf(parts.entrance),
   });
   const status = new StatusGatherer({ cluster, client: parts.client, own, nowMs });
   metrics.watch(
@@ -73,10 +77,17 @@ export function createFace(parts: FaceParts): Face {
   metrics.watch('sepia_proxy_origins_answering', 'Origins that answered the last probe.', () =>
     origins.health.answering(origins.ids),
   );
+  metrics.watch(
+    'sepia_proxy_accounts_differ',
+    'Proxies whose accounts-file is another than here.',
+    () => parts.entrance.differing().length,
+  );
   const verify = (ctx: Context): void => void verifyRequest(ctx, verifier, nowMs());
   const page = pageRoutes({ status, own, clusterVersion: cluster.version, verify });
   const revocations = revocationRoute({ cache, verify });
-  const other: Middleware = (ctx, next) => revocations(ctx, () => page(ctx, next));
+  const forMembers = memberToken({ logins: parts.entrance.logins, verify });
+  const other: Middleware = async (ctx, next) =>
+    ctx.path === '/v1/token' ? await forMembers(ctx) : await revocations(ctx, () => page(ctx, next));
   const member = memberUpstream(verifier, nowMs);
   const blobs = {
     origins,
@@ -93,7 +104,9 @@ export function createFace(parts: FaceParts): Face {
   const manifests = { origins, cache, gate, beliefMs, isRechecked, nowMs };
   const upstreams = (): typeof cluster.upstreams => cluster.upstreams;
   return {
-    app: (defaultUpstream) => {
+    app: (listener) => {
+      const defaultUpstream = listener['default-upstream'] ?? cluster.defaultUpstream;
+      const door = parts.entrance.door(listener);
       const pushes = { uploads, gate, upstreams, defaultUpstream, log };
       const write = {
         startUpload: startUpload(pushes),
@@ -114,7 +127,7 @@ export function createFace(parts: FaceParts): Face {
         write,
       };
       return createRegistryApp(
-        { log, onRequest: metrics.base.onRequest, upstreams, handlers, member, admit, other },
+        { log, onRequest: metrics.base.onRequest, upstreams, handlers, member, admit, door, other },
         { defaultUpstream },
       );
     },
@@ -122,4 +135,9 @@ export function createFace(parts: FaceParts): Face {
       origins: () => origins.ids.map((id) => ({ id, suspect: origins.health.isSuspect(id) })),
     },
   };
+}
+
+function accountsOf(entrance: Entrance): { accounts?: string } {
+  const accounts = entrance.fingerprint();
+  return accounts === undefined ? {} : { accounts };
 }

@@ -24,5 +24,7 @@ export function loadProxyConfig(file: string): ProxyConfig {
     data: at(config.data),
     'cluster-key-file': at(config['cluster-key-file']),
     'cluster-document': at(config['cluster-document']),
+    ...(config['accounts-file'] === undefined ? {} : { 'accounts-file': at(config['accounts-file']) }),
+    ...(config['audit-log'] === undefined ? {} : { 'audit-log': at(config['audit-log']) }),
   });
 }

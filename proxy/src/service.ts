@@ -10,6 +10,7 @@ import { StopStack, startAll } from '@sepia/shared/lifecycle';
 import { createLogger, type Logger } from '@sepia/shared/log';
 import type { ProxyConfig } from './config.ts';
 import { OriginHealth } from './core/origin-health.ts';
+import { openEntrance } from './entrance.ts';
 import { createFace, type FaceParts } from './face.ts';
 import { Origins } from './net/origins.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
@@ -43,6 +44,10 @@ export async function startProxy(
     const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
     const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs });
     const stopping = new AbortController();
+    const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs });
+    stops.push('audit log', () => entrance.audit.close());
+    const comparing = entrance.watch(stopping.signal);
+    stops.push('accounts', async () => await comparing);
     const probing = origins.watch(stopping.signal);
     stops.push('probes', async () => {
       stopping.abort(new CodedError('DRAINING'));
@@ -60,11 +65,12 @@ export async function startProxy(
       nowMs,
       startedMs: nowMs(),
       metrics: new ProxyMetrics(id),
+      entrance,
     };
     const face = createFace(parts);
     const listeners: HttpListener[] = [];
     for (const [index, one] of config.listeners.entries()) {
-      const app = face.app(one['default-upstream'] ?? cluster.defaultUpstream);
+      const app = face.app(one);
       const listener = await HttpListener.start(app.callback(), one.listen, `listeners.${index}.listen`);
       listeners.push(listener);
       stops.push(`listener ${one.listen}`, () => listener.stop(0));

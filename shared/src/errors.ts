@@ -66,12 +66,7 @@ export const ERROR_TABLE = {
   OVERLOADED: f('TOOMANYREQUESTS', 429, true, 'too many open uploads; try again later'),
   NO_PEERS: f('UNAVAILABLE', 503, true, 'no source can serve this content now'),
   BACKEND_DOWN: f('UNAVAILABLE', 503, true, 'upstream registry does not answer'),
-  UPSTREAM_DENIED: f(
-    'BLOB_UNKNOWN',
-    404,
-    false,
-    'upstream registry refuses access with the configured credentials',
-  ),
+  UPSTREAM_DENIED: f('DENIED', 403, false, 'upstream registry refuses access'),
   UPSTREAM_POLICY: f('DENIED', 412, false, 'upstream registry refuses this content by a policy of its own'),
   UPSTREAM_LIMITED: f('UNAVAILABLE', 503, true, 'upstream registry limits the request rate'),
   UPSTREAM_LIES: f('UNAVAILABLE', 502, true, 'upstream registry sent content that does not match its digest'),

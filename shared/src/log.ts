@@ -4,6 +4,13 @@ export type { Logger } from 'pino';
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
 
+/** Keys whose values never reach a log, at any of the depths at which objects are logged here. */
+const SECRETS = ['authorization', 'password', 'token', 'access_token', '["sepia-upstream-authorization"]'];
+const SECRET_PATHS = SECRETS.flatMap((key) => {
+  const tail = key.startsWith('[') ? key : `.${key}`;
+  return [key, `*${tail}`, `*.headers${tail}`, `*.*${tail}`];
+});
+
 /** A process's logger: JSON lines on standard output, or to `sink`; `service` and `member` on each. */
 export function createLogger(
   service: string,
@@ -16,7 +23,7 @@ export function createLogger(
     base: { service, member },
     formatters: { level: (label: string) => ({ level: label }) },
     timestamp: pino.stdTimeFunctions.isoTime,
-    redact: { paths: ['*.authorization', '*.password', '*.headers.authorization'], censor: '[secret]' },
+    redact: { paths: SECRET_PATHS, censor: '[secret]' },
   };
   return pino(options, sink);
 }

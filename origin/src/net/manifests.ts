@@ -167,14 +167,14 @@ export class Manifests {
       if (record !== undefined) {
         const head = await client.headManifest({ repository: name.repository, reference }, signal);
         if (head.digest === record.digest) {
-          const held = await this.#moveTag(name, record.digest);
+          const held = await this.moveTag(name, record.digest);
           recheck.confirmed({ ...name, digest: record.digest });
           return await this.#byDigest({ ...name, digest: held }, wish);
         }
       }
       const manifest = await client.getManifest({ repository: name.repository, reference }, signal);
-      await this.#keep(name, manifest);
-      const held = await this.#moveTag(name, manifest.digest);
+      await this.keep(name, manifest);
+      const held = await this.moveTag(name, manifest.digest);
       recheck.confirmed({ ...name, digest: manifest.digest });
       if (held !== manifest.digest) return await this.#byDigest({ ...name, digest: held }, wish);
       return { digest: manifest.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
@@ -208,7 +208,7 @@ export class Manifests {
    * Notes what the upstream says; returns what the tag points at then (its policy may hold it where it was). In
    * pull-through the upstream's answer counts, also when the register has no quorum now.
    */
-  async #moveTag(name: TagName, digest: Digest): Promise<Digest> {
+  async moveTag(name: TagName, digest: Digest): Promise<Digest> {
     const { tags, upstreams, log } = this.#deps;
     try {
       return (await tags.move(name, digest, upstreams.tagRules(name), 'revalidate')).digest;
@@ -248,7 +248,7 @@ export class Manifests {
           { repository: name.repository, reference: { kind: 'digest', digest: name.digest } },
           AbortSignal.timeout(ASK_MS),
         );
-        await this.#keep(name, manifest);
+        await this.keep(name, manifest);
         recheck.confirmed(name);
         return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
       })().finally(() => this.#flights.delete(key));
@@ -300,7 +300,7 @@ export class Manifests {
   }
 
   /** Keeps a manifest of an upstream as a cached blob here and at its first owner, and links what it names. */
-  async #keep(
+  async keep(
     name: { readonly upstream: string; readonly repository: RepositoryName },
     manifest: StoredManifest,
   ): Promise<void> {

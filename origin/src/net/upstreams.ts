@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
+import { accessMode } from '@sepia/shared/access/rules';
 import type { Cluster, ClusterUpstream } from '@sepia/shared/cluster/cluster';
 import { CodedError, systemCode } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
+import type { Authorizer } from '@sepia/shared/registry/client/authenticator';
 import { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 import { TagPolicies, type TagRules } from '../core/tag-policy.ts';
 
@@ -12,6 +14,18 @@ interface UpstreamsDeps {
   readonly credentials: Readonly<
     Record<string, { readonly username: string; readonly 'password-file': string }>
   >;
+  /** In whose name a repository of an upstream with access `upstream` is read; see `namesToFetchWith`. */
+  readonly names?: (fetching: Fetching, repository: string, signal: AbortSignal) => AsyncIterable<Authorizer>;
+}
+
+/** An upstream whose content is fetched in several names. */
+export interface Fetching {
+  readonly name: string;
+  readonly client: UpstreamClient;
+  /** Nobody's name. */
+  readonly anonymous: Authorizer;
+  readonly hasRobot: boolean;
+  readonly fetchWith: 'any' | 'robot' | 'client';
 }
 
 /** The upstreams of the cluster with a client for each that has a registry behind it. */
@@ -19,6 +33,7 @@ export class Upstreams {
   readonly #cluster: Cluster;
   readonly #clients = new Map<string, UpstreamClient>();
   readonly #policies = new Map<string, TagPolicies>();
+  readonly #anonymous = new Map<string, Authorizer>();
 
   /** @throws {CodedError} `CONFIG_INVALID` for credentials without upstream or an unreadable password file */
   constructor(deps: UpstreamsDeps, options: { readonly progressMs: number }) {
@@ -38,10 +53,29 @@ export class Upstreams {
           ? undefined
           : { username: named.username, password: readPassword(upstream.name, named['password-file']) };
       const limits = { headersTimeoutMs: options.progressMs, bodyTimeoutMs: options.progressMs };
-      this.#clients.set(
-        upstream.name,
-        new UpstreamClient({ upstream, credentials, log: deps.log, nowMs: deps.nowMs }, limits),
+      const fetchWith = upstream['fetch-with'];
+      const { names } = deps;
+      const isChecked = names !== undefined && accessMode(deps.cluster, upstream.name) === 'upstream';
+      const client: UpstreamClient = new UpstreamClient(
+        {
+          upstream,
+          credentials,
+          log: deps.log,
+          nowMs: deps.nowMs,
+          ...(isChecked ? { names: (repository, signal) => names(fetching, repository, signal) } : {}),
+        },
+        limits,
       );
+      const anonymous = credentials === undefined ? client.own : client.authorizer(undefined);
+      const fetching = {
+        name: upstream.name,
+        client,
+        anonymous,
+        hasRobot: credentials !== undefined,
+        fetchWith,
+      };
+      this.#clients.set(upstream.name, client);
+      this.#anonymous.set(upstream.name, anonymous);
     }
   }
 
@@ -73,6 +107,11 @@ export class Upstreams {
       this.#policies.set(name.upstream, policies);
     }
     return policies.rulesOf(name.repository, name.tag);
+  }
+
+  /** Asks an upstream in nobody's name; undefined in mode none. */
+  anonymous(name: string): Authorizer | undefined {
+    return this.#anonymous.get(name);
   }
 
   async close(): Promise<void> {

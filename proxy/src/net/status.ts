@@ -14,6 +14,8 @@ export interface OwnStatus {
   readonly id: string;
   readonly version: string;
   readonly uptimeSeconds: number;
+  /** Fingerprint of the accounts, for the other proxies. */
+  readonly accounts?: string;
 }
 
 /** Largest status answer read: bitfields of many peers. */

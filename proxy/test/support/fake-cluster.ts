@@ -51,7 +51,13 @@ export async function startCluster(t: Test, options: ClusterOptions = {}): Promi
     ],
     upstreams: [
       { name: 'local', mode: 'none' },
-      { name: 'hub', mode: 'pull-through', url: 'http://127.0.0.1:1', hosts: ['docker.io'] },
+      {
+        name: 'hub',
+        mode: 'pull-through',
+        url: 'http://127.0.0.1:1',
+        hosts: ['docker.io'],
+        access: 'cluster',
+      },
     ],
   });
   writeFileSync(documentFile, text);

@@ -5,6 +5,7 @@ import { MEMBER_ID } from '../config/member-keys.ts';
 import { baseUrl, bytes, duration, hostPort, proxyUrl } from '../config/units.ts';
 import { CodedError, systemCode } from '../errors.ts';
 import { patterns } from '../names/pattern.ts';
+import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
 
 const QUOTA = z.strictObject({
@@ -55,10 +56,26 @@ export const UPSTREAM_SCHEMA = z
       .max(1000)
       .default(32)
       .describe('Connections that one origin opens to it.'),
+    access: z
+      .enum(['upstream', 'accounts', 'cluster'])
+      .optional()
+      .describe(
+        'Who may read it (and push, in mode none). upstream: whom the upstream itself accepts, the default of pull-through. accounts: whom the rules of accounts allow, the default of mode none where there are accounts. cluster: whoever reaches an agent or proxy, with the credentials of the origins.',
+      ),
+    'fetch-with': z
+      .enum(['any', 'robot', 'client'])
+      .default('any')
+      .describe(
+        'Whose credentials fetch private content after a client was accepted. robot: those of the origins. client: those of a client that was accepted for the repository. any: the robot, else a client.',
+      ),
   })
   .refine((one) => (one.mode === 'none') === (one.url === undefined), {
     message: 'mode none has no url, every other mode needs one',
     path: ['url'],
+  })
+  .refine((one) => one.mode !== 'none' || one.access !== 'upstream', {
+    message: 'mode none has no upstream to ask; use accounts or cluster',
+    path: ['access'],
   })
   .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx));
 
@@ -86,8 +103,25 @@ export const DOCUMENT_SCHEMA = z
           .describe('Who but members may join swarms; only never is built.'),
       })
       .prefault({}),
+    accounts: ACCOUNTS_SCHEMA.optional().describe(
+      'Rules for accounts; the passwords stand in the accounts-file of each proxy. Without it nobody has to log in.',
+    ),
   })
   .superRefine((document, ctx) => {
+    for (const [index, upstream] of document.upstreams.entries())
+      if (upstream.access === 'accounts' && document.accounts === undefined)
+        ctx.addIssue({
+          code: 'custom',
+          path: ['upstreams', index, 'access'],
+          message: 'accounts needs the section accounts in this document',
+        });
+    for (const [index, rule] of (document.accounts?.rules ?? []).entries())
+      if (rule.upstream !== undefined && !document.upstreams.some(({ name }) => name === rule.upstream))
+        ctx.addIssue({
+          code: 'custom',
+          path: ['accounts', 'rules', index, 'upstream'],
+          message: `there is no upstream ${rule.upstream}`,
+        });
     const seen = new Set<string>();
     for (const member of document.members) {
       if (seen.has(member.id))

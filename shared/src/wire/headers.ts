@@ -12,3 +12,5 @@ export const H_CLASS = 'sepia-class';
 export const H_UPSTREAM_AUTHORIZATION = 'sepia-upstream-authorization';
 /** Code of our error table behind an OCI error. */
 export const H_ERROR = 'sepia-error';
+/** A client's own `Authorization` on its way to the upstream or to a proxy's accounts: in memory only, never logged. */
+export const H_CLIENT_AUTH = 'sepia-upstream-authorization';

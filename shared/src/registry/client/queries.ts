@@ -1,6 +1,7 @@
 import type { Digest } from '../../digest.ts';
 import type { RepositoryName, Tag } from '../../names/repository.ts';
 import type { Reference } from '../route.ts';
+import type { Authorizer } from './authenticator.ts';
 import type { BlobBody } from './blob-body.ts';
 import type { Answer } from './exchange.ts';
 
@@ -32,6 +33,8 @@ export interface ManifestQuery {
   readonly reference: Reference;
   /** `Accept`; default all four types, which registries need to answer with the stored one. */
   readonly accept?: string;
+  /** In whose name; default: as the client was set up. */
+  readonly as?: Authorizer | undefined;
 }
 
 /** A manifest as the upstream has it. `bytes` match `digest`; by tag, `digest` is computed from them. */
@@ -52,6 +55,8 @@ export interface UpstreamManifestHead {
 export interface BlobQuery {
   readonly repository: RepositoryName;
   readonly digest: Digest;
+  /** As of {@link ManifestQuery}. */
+  readonly as?: Authorizer | undefined;
 }
 
 /** Bytes `start` … `end`, both inclusive; without `end` to the end of the blob. */

@@ -63,45 +63,66 @@ export class TokenCache {
   }
 
   async #fetch(challenge: BearerChallenge, scope: string): Promise<string> {
-    const { credentials, nowMs, timeoutMs } = this.#deps;
-    const url = new URL(challenge.realm);
-    if (credentials !== undefined) url.searchParams.set('account', credentials.username);
-    if (challenge.service !== undefined) url.searchParams.set('service', challenge.service);
-    url.searchParams.append('scope', scope);
-    const answer = await this.#deps
-      .send(url, credentials === undefined ? undefined : basic(credentials), AbortSignal.timeout(timeoutMs))
-      .catch((error: unknown) => {
-        throw error instanceof CodedError
-          ? error
-          : new CodedError('BACKEND_DOWN', {
-              message: `token of ${url.host} did not come within ${timeoutMs} ms`,
-              detail: { host: url.host },
-              cause: error,
-            });
-      });
-    if (answer.status !== 200) throw this.#refusal(answer, scope);
-    const askedAtMs = nowMs();
-    const { token, lifetimeSeconds } = readToken(await tokenAnswer(answer), url);
+    const askedAtMs = this.#deps.nowMs();
+    const { token, lifetimeSeconds } = await requestToken(
+      this.#deps,
+      challenge,
+      [scope],
+      this.#deps.credentials,
+    );
     this.#tokens.delete(scope);
     this.#tokens.set(scope, { token, renewAtMs: askedAtMs + lifetimeSeconds * 1000 * (1 - RENEW_SHARE) });
     if (this.#tokens.size > MAX_SCOPES) this.#tokens.delete(this.#tokens.keys().next().value!);
     return token;
   }
+}
 
-  #refusal(answer: Answer, scope: string): CodedError {
-    discard(answer);
-    const { status, url } = answer;
-    const detail = { upstream: this.#deps.upstream, host: url.host, status, scope };
-    if (status === 429) {
-      const retryAfter = retryAfterSeconds(header(answer, 'retry-after'), this.#deps.nowMs()) ?? 1;
-      return new CodedError('UPSTREAM_LIMITED', {
-        message: `token service ${url.host} limits the request rate`,
-        detail: { ...detail, retryAfterSeconds: Math.max(1, retryAfter) },
-      });
-    }
-    const code = status >= 400 && status < 500 && status !== 408 ? 'UPSTREAM_DENIED' : 'BACKEND_DOWN';
-    return new CodedError(code, { message: `token service ${url.host} answered ${status}`, detail });
+/** A token as a token service gave it. */
+export interface GivenAnswer {
+  readonly token: string;
+  readonly lifetimeSeconds: number;
+}
+
+/** Fetches one token from the realm of a challenge. @throws {CodedError} `UPSTREAM_DENIED`, `UPSTREAM_LIMITED`, `BACKEND_DOWN` */
+export async function requestToken(
+  deps: Omit<TokenDeps, 'credentials'>,
+  challenge: BearerChallenge,
+  scopes: readonly string[],
+  credentials: Credentials | undefined,
+): Promise<GivenAnswer> {
+  const { timeoutMs } = deps;
+  const url = new URL(challenge.realm);
+  if (credentials !== undefined) url.searchParams.set('account', credentials.username);
+  if (challenge.service !== undefined) url.searchParams.set('service', challenge.service);
+  for (const scope of scopes) url.searchParams.append('scope', scope);
+  const answer = await deps
+    .send(url, credentials === undefined ? undefined : basic(credentials), AbortSignal.timeout(timeoutMs))
+    .catch((error: unknown) => {
+      throw error instanceof CodedError
+        ? error
+        : new CodedError('BACKEND_DOWN', {
+            message: `token of ${url.host} did not come within ${timeoutMs} ms`,
+            detail: { host: url.host },
+            cause: error,
+          });
+    });
+  if (answer.status !== 200) throw refusalOf(deps, answer, scopes.join(' '));
+  return readToken(await tokenAnswer(answer), url);
+}
+
+function refusalOf(deps: Pick<TokenDeps, 'upstream' | 'nowMs'>, answer: Answer, scope: string): CodedError {
+  discard(answer);
+  const { status, url } = answer;
+  const detail = { upstream: deps.upstream, host: url.host, status, scope };
+  if (status === 429) {
+    const retryAfter = retryAfterSeconds(header(answer, 'retry-after'), deps.nowMs()) ?? 1;
+    return new CodedError('UPSTREAM_LIMITED', {
+      message: `token service ${url.host} limits the request rate`,
+      detail: { ...detail, retryAfterSeconds: Math.max(1, retryAfter) },
+    });
   }
+  const code = status >= 400 && status < 500 && status !== 408 ? 'UPSTREAM_DENIED' : 'BACKEND_DOWN';
+  return new CodedError(code, { message: `token service ${url.host} answered ${status}`, detail });
 }
 
 /** `Authorization` of Basic (RFC 7617, in UTF-8). */
@@ -121,7 +142,7 @@ async function tokenAnswer(answer: Answer): Promise<Buffer> {
   }
 }
 
-function readToken(bytes: Buffer, url: URL): { token: string; lifetimeSeconds: number } {
+function readToken(bytes: Buffer, url: URL): GivenAnswer {
   let value: unknown;
   try {
     value = JSON.parse(bytes.toString('utf8'));

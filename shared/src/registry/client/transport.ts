@@ -1,13 +1,14 @@
-import { CodedError } from '../../errors.ts';
+import { CodedError, isCoded } from '../../errors.ts';
 import { createDispatcher } from '../../http/sockets.ts';
 import type { Logger } from '../../log.ts';
-import { Authenticator } from './authenticator.ts';
+import { Authenticator, type Authorizer, type UpstreamChallenge } from './authenticator.ts';
+import { type BearerChallenge, bearerOf, parseChallenges } from './challenge.ts';
 import { type Answer, discard, type ExchangeDeps, exchange } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
 import { MAX_REDIRECTS, redirectTarget } from './redirect.ts';
 import { PauseBook } from './retry-after.ts';
 import { SlotGate } from './slot-gate.ts';
-import { type Credentials, TokenCache } from './token.ts';
+import { type Credentials, type GivenAnswer, requestToken, TokenCache } from './token.ts';
 
 /** Sockets kept beside `max-connections` for token requests, which may be to the same host: they never wait for bodies. */
 const TOKEN_SLOTS = 2;
@@ -21,7 +22,12 @@ interface TransportDeps {
   readonly proxy: string | undefined;
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** In whose name a repository is read, in the order to try; without it always as `credentials` say. */
+  readonly names?: NamesOf | undefined;
 }
+
+/** Who may read a repository, in the order to try; see {@link Transport.read}. */
+export type NamesOf = (repository: string, signal: AbortSignal) => AsyncIterable<Authorizer>;
 
 export interface TransportOptions {
   readonly connections: number;
@@ -45,10 +51,15 @@ export interface RegistryRead {
   readonly accept?: readonly number[];
   /** Sent to the upstream itself in place of its own credentials; a 401 is then final. */
   readonly authorization?: string;
+  /** In whose name, where it is not for the transport to choose. */
+  readonly as?: Authorizer | undefined;
 }
 
 /** What reads the registry. */
-export type RegistryReader = Pick<Transport, 'read' | 'as' | 'close'>;
+export type RegistryReader = Pick<
+  Transport,
+  'read' | 'as' | 'close' | 'own' | 'authorizer' | 'token' | 'baseChallenge'
+>;
 
 /**
  * Requests to one upstream: connection limit, authentication, redirects, pauses after 429, errors with codes.
@@ -59,7 +70,8 @@ export class Transport {
   readonly #options: TransportOptions;
   readonly #exchange: ExchangeDeps;
   readonly #tokenExchange: ExchangeDeps;
-  readonly #auth: Authenticator;
+  /** As the configured credentials say. */
+  readonly own: Authorizer;
   readonly #pauses = new PauseBook();
   #closed = false;
 
@@ -82,22 +94,70 @@ export class Transport {
       new SlotGate({ slots, queueLimit: options.queueLimit, waitMs: options.queueTimeoutMs });
     this.#exchange = { ...shared, gate: gate(options.connections) };
     this.#tokenExchange = { ...shared, gate: gate(TOKEN_SLOTS) };
-    this.#auth = new Authenticator({
-      credentials: deps.credentials,
-      tokens: new TokenCache({
-        ...deps,
-        timeoutMs: options.headersTimeoutMs,
-        send: (url, authorization, signal) => this.#sendToken(url, authorization, signal),
-      }),
-      mayAsk: (realm) => this.#mayAskRealm(realm),
-    });
+    this.own = this.authorizer(deps.credentials);
+  }
+
+  /** Asks in the name of `credentials`, or of nobody; keeps its own tokens. */
+  authorizer(credentials: Credentials | undefined): Authenticator {
+    const tokens = new TokenCache({ ...this.#tokenDeps(), credentials });
+    return new Authenticator({ credentials, tokens, mayAsk: (realm) => this.#mayAskRealm(realm) });
+  }
+
+  /** A token from the upstream's own token service, for somebody's credentials. @throws as {@link requestToken} */
+  async token(
+    challenge: BearerChallenge,
+    scopes: readonly string[],
+    credentials: Credentials | undefined,
+  ): Promise<GivenAnswer> {
+    return await requestToken(this.#tokenDeps(), challenge, scopes, credentials);
+  }
+
+  /** What `/v2/` itself asks for, or undefined where it lets everybody in. */
+  async baseChallenge(signal: AbortSignal): Promise<UpstreamChallenge | undefined> {
+    const url = new URL('/v2/', this.#deps.base);
+    const headers = { 'user-agent': this.#options.userAgent };
+    const answer = await exchange(this.#exchange, { url, method: 'GET', headers }, signal);
+    discard(answer);
+    if (answer.status !== 401) return undefined;
+    const challenges = parseChallenges(answer.headers['www-authenticate']);
+    const bearer = bearerOf(challenges);
+    if (bearer !== undefined && this.#mayAskRealm(bearer.realm)) return { scheme: 'bearer', ...bearer };
+    return challenges.some(({ scheme }) => scheme === 'basic') ? { scheme: 'basic' } : undefined;
+  }
+
+  #tokenDeps() {
+    return {
+      upstream: this.#deps.upstream,
+      nowMs: this.#deps.nowMs,
+      timeoutMs: this.#options.headersTimeoutMs,
+      send: (url: URL, authorization: string | undefined, signal: AbortSignal) =>
+        this.#sendToken(url, authorization, signal),
+    };
   }
 
   /**
-   * The answer to a read, with status 200 or one of `accept`; its body must be read or destroyed.
+   * The answer to a read, with status 200 or one of `accept`; its body must be read or destroyed. Where it is for
+   * the transport to choose a name, the next one is tried after a refusal.
    * @throws {CodedError} see {@link failureOf}; the signal's reason when aborted
    */
   async read(call: RegistryRead, signal: AbortSignal): Promise<Answer> {
+    const { names } = this.#deps;
+    if (call.as !== undefined || call.authorization !== undefined || names === undefined)
+      return await this.#readAs(call.as ?? this.own, call, signal);
+    let last: unknown;
+    for await (const as of names(call.subject.repository, signal)) {
+      try {
+        return await this.#readAs(as, call, signal);
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        // What is unknown to somebody who may look is a better answer than a refusal.
+        if (last === undefined || !isCoded(error, 'UPSTREAM_DENIED')) last = error;
+      }
+    }
+    throw last ?? new CodedError('UPSTREAM_DENIED', { detail: { upstream: this.#deps.upstream } });
+  }
+
+  async #readAs(as: Authorizer, call: RegistryRead, signal: AbortSignal): Promise<Answer> {
     signal.throwIfAborted();
     if (this.#closed) throw new CodedError('DRAINING', { message: 'upstream client is closed' });
     const pauseKey = `${call.method} ${call.kind}`;
@@ -108,7 +168,7 @@ export class Transport {
         detail: { upstream: this.#deps.upstream, retryAfterSeconds: left },
       });
     }
-    const answer = await this.#follow(call, signal);
+    const answer = await this.#follow(as, call, signal);
     if (answer.status === 200 || call.accept?.includes(answer.status) === true) return answer;
     const failure = await failureOf(answer, call.subject, {
       nowMs: this.#deps.nowMs(),
@@ -123,6 +183,10 @@ export class Transport {
     return {
       read: (call, signal) => this.read({ ...call, authorization }, signal),
       as: (other) => this.as(other),
+      own: this.own,
+      authorizer: (credentials) => this.authorizer(credentials),
+      baseChallenge: (signal) => this.baseChallenge(signal),
+      token: (...asked) => this.token(...asked),
       close: () => Promise.resolve(),
     };
   }
@@ -137,13 +201,13 @@ export class Transport {
   }
 
   /** Follows redirects; each hop at the upstream itself brings its own authorization, other hosts never see any. */
-  async #follow(call: RegistryRead, signal: AbortSignal): Promise<Answer> {
+  async #follow(as: Authorizer, call: RegistryRead, signal: AbortSignal): Promise<Answer> {
     let url = new URL(`/v2/${call.subject.repository}/${call.path}`, this.#deps.base);
     let trusted = true;
     for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
       trusted &&= this.#isOwn(url);
       const answer = trusted
-        ? await this.#sendOwn(call, url, signal)
+        ? await this.#sendOwn(as, call, url, signal)
         : await this.#sendOnce(call, url, undefined, signal);
       const target = targetOf(answer, this.#deps.insecure);
       if (target === undefined) return answer;
@@ -156,15 +220,15 @@ export class Transport {
   }
 
   /** One request to the upstream itself; repeated once with fresh authorization after a 401. */
-  async #sendOwn(call: RegistryRead, url: URL, signal: AbortSignal): Promise<Answer> {
+  async #sendOwn(as: Authorizer, call: RegistryRead, url: URL, signal: AbortSignal): Promise<Answer> {
     if (call.authorization !== undefined) return await this.#sendOnce(call, url, call.authorization, signal);
     const scope = scopeOf(url, call.subject.repository);
-    const authorization = await this.#auth.header(scope, signal);
+    const authorization = await as.header(scope, signal);
     const answer = await this.#sendOnce(call, url, authorization, signal);
     if (answer.status !== 401) return answer;
     let fresh: string | undefined;
     try {
-      fresh = await this.#auth.afterRefusal(scope, authorization, answer.headers['www-authenticate'], signal);
+      fresh = await as.afterRefusal(scope, authorization, answer.headers['www-authenticate'], signal);
     } catch (error) {
       discard(answer);
       throw error;
@@ -172,7 +236,7 @@ export class Transport {
     if (fresh === undefined) return answer;
     discard(answer);
     const second = await this.#sendOnce(call, url, fresh, signal);
-    if (second.status === 401) this.#auth.reset();
+    if (second.status === 401) as.reset();
     return second;
   }
 
@@ -235,6 +299,13 @@ export class Transport {
   #isOwn(url: URL): boolean {
     return url.origin === this.#deps.base.origin;
   }
+}
+
+/** True where other credentials could help; some registries hide what is private behind a 404. */
+function isRefusal(error: unknown): boolean {
+  if (!isCoded(error)) return false;
+  if (error.code === 'UPSTREAM_DENIED') return [401, 403].includes(Number(error.detail['status']));
+  return Number(error.detail['status']) === 404;
 }
 
 function targetOf(answer: Answer, allowPlain: boolean): URL | undefined {

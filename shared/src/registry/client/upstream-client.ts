@@ -1,13 +1,15 @@
-import { readFileSync } from 'node:fs';
 import type { ClusterUpstream } from '../../cluster/cluster.ts';
 import { type Digest, isDigest } from '../../digest.ts';
-import { CodedError, isCoded, systemCode } from '../../errors.ts';
+import { CodedError, isCoded } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import type { RepositoryName } from '../../names/repository.ts';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '../manifest.ts';
 import { referenceText } from '../route.ts';
 import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from './answer-facts.ts';
+import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { BlobBody } from './blob-body.ts';
+import type { BearerChallenge } from './challenge.ts';
+import { baseOf, defined, helpsToGet, readCa } from './client-setup.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
 import { checkBytes, checkDigest, checkManifest } from './manifest-check.ts';
 import {
@@ -22,8 +24,8 @@ import {
   type UpstreamManifestHead,
 } from './queries.ts';
 import { nextQuery, type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
-import type { Credentials } from './token.ts';
-import { type RegistryRead, type RegistryReader, Transport } from './transport.ts';
+import type { Credentials, GivenAnswer } from './token.ts';
+import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
 
 export type {
   BlobQuery,
@@ -47,6 +49,8 @@ interface UpstreamClientDeps {
   readonly ca?: string | undefined;
   /** Connections of another client to share. */
   readonly reader?: RegistryReader;
+  /** In whose name repositories are read, where `credentials` are not all there is. */
+  readonly names?: NamesOf | undefined;
 }
 
 const MAX_TAGS_ANSWER_BYTES = 16 * 1024 * 1024;
@@ -90,6 +94,7 @@ export class UpstreamClient {
         proxy: upstream.proxy,
         log: deps.log,
         nowMs: deps.nowMs,
+        names: deps.names,
       },
       { ...UPSTREAM_CLIENT_DEFAULTS, ...defined(options), connections: upstream['max-connections'] },
     );
@@ -98,6 +103,30 @@ export class UpstreamClient {
   /** This client with a token that a caller brought, in place of its own credentials. */
   as(authorization: string): UpstreamClient {
     return new UpstreamClient({ ...this.#deps, reader: this.#transport.as(authorization) });
+  }
+
+  /** Asks as the configured credentials say. */
+  get own(): Authorizer {
+    return this.#transport.own;
+  }
+
+  /** Asks in the name of these credentials, or of nobody; for the `as` of queries. */
+  authorizer(credentials: Credentials | undefined): Authorizer {
+    return this.#transport.authorizer(credentials);
+  }
+
+  /** What `/v2/` itself asks for, undefined where it lets everybody in. @throws {CodedError} `BACKEND_DOWN` */
+  async baseChallenge(signal: AbortSignal): Promise<UpstreamChallenge | undefined> {
+    return await this.#transport.baseChallenge(signal);
+  }
+
+  /** A token from the realm that the upstream's own challenge named. @throws {CodedError} `UPSTREAM_DENIED`, `UPSTREAM_LIMITED`, `BACKEND_DOWN` */
+  async token(
+    challenge: BearerChallenge,
+    scopes: readonly string[],
+    credentials: Credentials | undefined,
+  ): Promise<GivenAnswer> {
+    return await this.#transport.token(challenge, scopes, credentials);
   }
 
   /**
@@ -230,6 +259,7 @@ export class UpstreamClient {
       readonly repository: RepositoryName;
       readonly n?: number | undefined;
       readonly last?: string | undefined;
+      readonly as?: Authorizer | undefined;
     },
     signal: AbortSignal,
   ): Promise<TagPage> {
@@ -243,7 +273,7 @@ export class UpstreamClient {
       unknown: 'REPOSITORY_UNKNOWN',
     } as const;
     const answer = await this.#transport.read(
-      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags' },
+      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags', as: query.as },
       signal,
     );
     const bytes = await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal);
@@ -316,6 +346,7 @@ export class UpstreamClient {
       headers: { ...headers, accept: query.accept ?? MANIFEST_ACCEPT },
       subject: { upstream: this.#name, repository: query.repository, unknown: 'MANIFEST_UNKNOWN', item },
       kind: 'manifest',
+      as: query.as,
     };
   }
 
@@ -335,6 +366,7 @@ export class UpstreamClient {
         item: query.digest,
       },
       kind: 'blob',
+      as: query.as,
     };
   }
 
@@ -358,40 +390,4 @@ export class UpstreamClient {
     }
     return Buffer.concat(chunks, sizeBytes);
   }
-}
-
-/** Other names of Docker Hub that are no registries themselves. */
-const DOCKER_HUB_ALIASES = new Set(['docker.io', 'index.docker.io', 'hub.docker.com']);
-
-function baseOf(url: string): URL {
-  const base = new URL(url);
-  if (DOCKER_HUB_ALIASES.has(base.host)) base.host = 'registry-1.docker.io';
-  return base;
-}
-
-/** A refused or missing HEAD may still be an allowed GET, unless the credentials themselves were refused. */
-function helpsToGet(error: unknown): boolean {
-  if (isCoded(error, 'BLOB_UNKNOWN')) return true;
-  if (isCoded(error, 'UPSTREAM_DENIED'))
-    return error.detail['status'] !== 401 && error.detail['scope'] === undefined;
-  // Storage behind a redirect may only have signed for GET; 501 is a HEAD that was never built.
-  return (
-    isCoded(error, 'BACKEND_DOWN') && [400, 401, 403, 404, 405, 501].includes(Number(error.detail['status']))
-  );
-}
-
-function readCa(file: string, upstream: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new CodedError('CONFIG_INVALID', {
-      message: `upstreams: ca of ${upstream}: ${file} cannot be read (${systemCode(cause)})`,
-      cause,
-    });
-  }
-}
-
-/** Options without the keys that are set to undefined, so that they do not hide a default. */
-function defined(options: UpstreamClientOptions): UpstreamClientOptions {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }

@@ -7,6 +7,7 @@ import type { Logger } from '../../log.ts';
 import { parseRepositoryName } from '../../names/repository.ts';
 import { type NamedUpstream, type ResolvedName, resolveName } from '../../names/upstream-name.ts';
 import { parseRegistryPath, type RegistryRoute } from '../route.ts';
+import type { Door } from './door.ts';
 
 /** Answers one route; `target` is what the request's name means, `route` the parsed path. Throws coded errors. */
 export type RegistryHandler<T extends RegistryRoute['type']> = (
@@ -60,6 +61,8 @@ interface RegistryAppDeps {
   readonly member?: (ctx: Context) => string | undefined;
   /** Asked before a request of an ordinary client is answered; may wait or throw. */
   readonly admit?: (ctx: Context) => Promise<void>;
+  /** Says who may do what, and gives tokens at `/token`; without it everybody may. Members pass. */
+  readonly door?: Pick<Door, 'base' | 'catalog' | 'pass' | 'token'>;
   /** Runs for every path outside `/v2`; 404 without it. */
   readonly other?: Middleware;
 }
@@ -81,6 +84,10 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
     deps.onRequest === undefined ? { log: deps.log } : { log: deps.log, onRequest: deps.onRequest },
   );
   app.use(async (ctx, next) => {
+    if (ctx.path === '/token' && deps.door !== undefined) {
+      await deps.admit?.(ctx);
+      return await deps.door.token(ctx);
+    }
     if (ctx.path !== '/v2' && !ctx.path.startsWith('/v2/')) {
       if (deps.other === undefined)
         throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
@@ -92,16 +99,15 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
     (ctx.state as RequestState).route = route.type;
     const memberUpstream = deps.member?.(ctx);
     if (memberUpstream === undefined) await deps.admit?.(ctx);
-    if (route.type === 'base') return answerBase(ctx);
+    const door = (ctx.state as RequestState).caller === undefined ? deps.door : undefined;
+    if (route.type === 'base') {
+      await door?.base(ctx);
+      return answerBase(ctx);
+    }
     const run =
       route.type === 'catalog'
-        ? catalogOf(ctx, memberUpstream, deps, options)
-        : handlerOf(
-            ctx,
-            route,
-            deps.handlers,
-            options,
-          )(targetOf(ctx, route.name, memberUpstream, deps, options));
+        ? catalogOf(ctx, memberUpstream, deps, options, door)
+        : passed(ctx, route, memberUpstream, deps, options, door);
     await run.catch((error: unknown) => {
       throw isRefusedByMember(error) ? withoutMembers(error, deps.log) : error;
     });
@@ -163,13 +169,30 @@ async function catalogOf(
   memberUpstream: string | undefined,
   deps: RegistryAppDeps,
   options: RegistryAppOptions,
+  door: RegistryAppDeps['door'],
 ): Promise<void> {
   const { catalog } = deps.handlers;
   if (catalog === undefined) throw new CodedError('ROUTE_UNKNOWN', { message: 'the catalog is not served' });
   if (ctx.method !== 'GET') refuse(ctx, ['GET']);
   // Any legal name says which upstream a request without one means.
   const { upstream } = targetOf(ctx, 'any', memberUpstream, deps, options);
+  await door?.catalog(ctx, upstream);
   await catalog(ctx, upstream);
+}
+
+/** Runs a handler for whom the door lets pass. */
+async function passed(
+  ctx: Context,
+  route: NamedRoute,
+  memberUpstream: string | undefined,
+  deps: RegistryAppDeps,
+  options: RegistryAppOptions,
+  door: RegistryAppDeps['door'],
+): Promise<void> {
+  const run = handlerOf(ctx, route, deps.handlers, options);
+  const target = targetOf(ctx, route.name, memberUpstream, deps, options);
+  if (door === undefined) await run(target);
+  else await door.pass(ctx, target, route, () => run(target));
 }
 
 type Bound = (target: ResolvedName) => Promise<void>;

@@ -40,6 +40,7 @@ export function clientOf(t: Teardown, url: string, setup: ClientSetup = {}): Ups
     quotas: [],
     'max-connections': 8,
     'manifest-recheck': 'never',
+    'fetch-with': 'any',
     ...setup.upstream,
   };
   const client = new UpstreamClient(

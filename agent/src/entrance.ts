@@ -1,0 +1,35 @@
+import { AccessTokens } from '@sepia/shared/access/access-tokens';
+import { AccessRules } from '@sepia/shared/access/rules';
+import type { Audit } from '@sepia/shared/audit';
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import type { NamedUpstream } from '@sepia/shared/names/upstream-name';
+import { Door, type DoorOptions } from '@sepia/shared/registry/face/door';
+import { UpstreamAccess } from '@sepia/shared/registry/face/upstream-access';
+import type { AccessClient } from './net/access-client.ts';
+
+interface EntranceParts {
+  readonly cluster: Cluster;
+  readonly clusterKey: Uint8Array;
+  readonly asking: AccessClient;
+  readonly audit: Audit;
+  readonly nowMs: () => number;
+}
+
+/** Makes the door of each listener: they share what is known of who may read what. */
+export function entranceOf(
+  parts: EntranceParts,
+): (upstreams: () => readonly NamedUpstream[], options: DoorOptions) => Door {
+  const { cluster, clusterKey, asking, audit, nowMs } = parts;
+  const { accounts } = cluster.document;
+  const shared = {
+    cluster,
+    tokens: new AccessTokens({ clusterKey, nowMs }),
+    rules: accounts === undefined ? undefined : new AccessRules(accounts),
+    access: new UpstreamAccess({ ask: (...asked) => asking.check(...asked), nowMs }),
+    askBase: (upstream: string) => asking.base(upstream),
+    login: (...given: Parameters<AccessClient['login']>) => asking.login(...given),
+    audit,
+    nowMs,
+  };
+  return (upstreams, options) => new Door({ ...shared, upstreams }, options);
+}

@@ -1,0 +1,55 @@
+import type Router from '@koa/router';
+import { parseBasic } from '@sepia/shared/access/authorization';
+import { shardKey } from '@sepia/shared/cluster/cluster';
+import { CodedError } from '@sepia/shared/errors';
+import { queryValue, readJson } from '@sepia/shared/http/signed';
+import { type AccessItem, TOKEN_REQUEST } from '@sepia/shared/wire/access';
+import { H_CLIENT_AUTH } from '@sepia/shared/wire/headers';
+import type { Context } from 'koa';
+import type { Access } from '../net/access.ts';
+import type { Sessions } from '../net/sessions.ts';
+import { named } from './blob-routes.ts';
+import { repositoryOf, required } from './request.ts';
+
+const MAX_TOKEN_REQUEST_BYTES = 128 * 1024;
+
+/** Access routes of `/v1`: may this client read that, a token for it, credentials to fetch with. */
+export function accessRoutes(
+  router: Router,
+  deps: { readonly access: Access; readonly sessions: Sessions },
+): void {
+  router.get('/access', async (context) => {
+    const ctx = named(context, 'access');
+    if (queryValue(ctx, 'repository') === undefined) {
+      ctx.body = await deps.access.base(required(ctx, 'upstream'));
+      return;
+    }
+    const given = ctx.get(H_CLIENT_AUTH);
+    ctx.body = await deps.access.check(repositoryOf(ctx), itemOf(ctx), given === '' ? undefined : given);
+  });
+  router.post('/access/lend', (context) => {
+    const ctx = named(context, 'lend');
+    const { upstream, repository } = repositoryOf(ctx);
+    const [newest] = deps.sessions.of(shardKey(upstream, repository));
+    if (newest !== undefined) ctx.set(H_CLIENT_AUTH, newest.authorization);
+    ctx.status = 204;
+  });
+  router.post('/token', async (context) => {
+    const ctx = named(context, 'token');
+    const request = await readJson(ctx, MAX_TOKEN_REQUEST_BYTES, (value) => {
+      const checked = TOKEN_REQUEST.safeParse(value);
+      if (checked.success) return checked.data;
+      throw new CodedError('REQUEST_INVALID', { message: `token: ${checked.error.issues[0]?.message}` });
+    });
+    const credentials = parseBasic(ctx.get(H_CLIENT_AUTH));
+    if (credentials === undefined) throw new CodedError('AUTH_REQUIRED');
+    ctx.body = await deps.access.token(request.upstream, request.scopes, credentials);
+  });
+}
+
+function itemOf(ctx: Context): AccessItem {
+  const reference = queryValue(ctx, 'reference');
+  if (reference !== undefined) return { kind: 'manifest', reference };
+  const digest = queryValue(ctx, 'digest');
+  return digest === undefined ? { kind: 'repository' } : { kind: 'blob', digest };
+}

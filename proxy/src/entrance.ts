@@ -1,0 +1,116 @@
+import { AccessTokens } from '@sepia/shared/access/access-tokens';
+import { AccessRules, accessMode } from '@sepia/shared/access/rules';
+import { type Audit, openAudit } from '@sepia/shared/audit';
+import type { Cluster } from '@sepia/shared/cluster/cluster';
+import { CodedError } from '@sepia/shared/errors';
+import type { InternalClient } from '@sepia/shared/http/client';
+import type { Logger } from '@sepia/shared/log';
+import { Door } from '@sepia/shared/registry/face/door';
+import { UpstreamAccess } from '@sepia/shared/registry/face/upstream-access';
+import type { ProxyConfig } from './config.ts';
+import { Accounts } from './net/accounts.ts';
+import { AccountsAgreement } from './net/accounts-agreement.ts';
+import { Logins } from './net/logins.ts';
+import { OriginAccess } from './net/origin-access.ts';
+import type { Origins } from './net/origins.ts';
+
+interface EntranceParts {
+  readonly id: string;
+  readonly config: ProxyConfig;
+  readonly cluster: Cluster;
+  readonly clusterKey: Uint8Array;
+  readonly client: InternalClient;
+  readonly origins: Origins;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** Everything about who may come in, shared by all listeners of a proxy. */
+export interface Entrance {
+  readonly audit: Audit;
+  readonly logins: Logins;
+  door(listener: ProxyConfig['listeners'][number]): Door;
+  /** Fingerprint of the accounts, for the other proxies; undefined without accounts. */
+  fingerprint(): string | undefined;
+  /** Proxies with other accounts, as of the last look. */
+  differing(): readonly string[];
+  /** Compares accounts with the other proxies until the signal aborts. */
+  watch(signal: AbortSignal): Promise<void>;
+}
+
+/** Reads the accounts and builds the doors. @throws {CodedError} `CONFIG_INVALID` */
+export function openEntrance(parts: EntranceParts): Entrance {
+  const { id, config, cluster, clusterKey, log, nowMs } = parts;
+  const audit = openAudit({ service: 'proxy', id, log }, config['audit-log']);
+  const own = ownAccounts(parts);
+  const tokens = new AccessTokens({ clusterKey, nowMs });
+  const asking = new OriginAccess({ origins: parts.origins });
+  const logins = new Logins({ cluster, tokens, origins: asking, audit, nowMs, own });
+  const agreement =
+    own === undefined
+      ? undefined
+      : new AccountsAgreement({
+          selfId: id,
+          cluster,
+          client: parts.client,
+          fingerprint: () => own.accounts.fingerprint,
+          log,
+        });
+  tellWhoMayCome(cluster, own?.accounts.size, log);
+  const deps = {
+    cluster,
+    upstreams: () => cluster.upstreams,
+    tokens,
+    rules: own?.rules,
+    access: new UpstreamAccess({ ask: (...asked) => asking.check(...asked), nowMs }),
+    askBase: (upstream: string) => asking.base(upstream),
+    login: (...given: Parameters<Logins['login']>) => logins.login(...given),
+    verifyBasic: (...given: Parameters<Logins['verify']>) => logins.verify(...given),
+    isOwnAccount: logins.isOwn,
+    audit,
+    nowMs,
+  };
+  return {
+    audit,
+    logins,
+    door: (listener) =>
+      new Door(deps, {
+        defaultUpstream: listener['default-upstream'] ?? cluster.defaultUpstream,
+        publicUrl: listener['public-url'],
+      }),
+    fingerprint: () => own?.accounts.fingerprint,
+    differing: () => agreement?.differing ?? [],
+    watch: async (signal) => await agreement?.watch(signal),
+  };
+}
+
+/** Rules stand in the document, passwords in the file: one without the other is a mistake. */
+function ownAccounts({ config, cluster, clusterKey, log, nowMs }: EntranceParts) {
+  const { accounts: document } = cluster.document;
+  const file = config['accounts-file'];
+  if (document === undefined && file === undefined) return undefined;
+  if (document === undefined)
+    throw new CodedError('CONFIG_INVALID', {
+      message: 'accounts-file: the cluster document has no section accounts with the rules for them',
+    });
+  if (file === undefined)
+    throw new CodedError('CONFIG_INVALID', {
+      message: 'accounts-file: is missing; the cluster document has a section accounts',
+    });
+  return {
+    accounts: new Accounts({ log, nowMs, clusterKey }, file),
+    rules: new AccessRules(document),
+    tokenLifeMs: document['token-life'],
+  };
+}
+
+function tellWhoMayCome(cluster: Cluster, accounts: number | undefined, log: Logger): void {
+  const open = cluster.upstreams.filter(({ name }) => accessMode(cluster, name) === 'cluster');
+  const pushable = open.filter(({ mode }) => mode === 'none').map(({ name }) => name);
+  if (accounts !== undefined) log.info({ accounts }, 'clients log in; rules come from the cluster document');
+  if (pushable.length > 0)
+    log.warn(
+      { upstreams: pushable },
+      'no accounts for these upstreams: whoever reaches this proxy may pull and push; see docs/auth.md',
+    );
+}

@@ -1,0 +1,72 @@
+import type { BasicCredentials } from '@sepia/shared/access/authorization';
+import { shardKey } from '@sepia/shared/cluster/cluster';
+import { CodedError, isUpstreamFailure } from '@sepia/shared/errors';
+import { readLimited } from '@sepia/shared/http/client';
+import { firstAnswer } from '@sepia/shared/http/hedge';
+import type { ResolvedName } from '@sepia/shared/names/upstream-name';
+import { basic } from '@sepia/shared/registry/client/token';
+import { accessQuery } from '@sepia/shared/registry/face/upstream-access';
+import type { AccessAnswer, AccessItem, TokenAnswer, TokenRequest } from '@sepia/shared/wire/access';
+import { H_CLIENT_AUTH } from '@sepia/shared/wire/headers';
+import { isDefinite, type OriginRequest, type Origins } from './origins.ts';
+
+/** An origin may have to ask a slow upstream; the next is asked beside a silent one after this, in ms. */
+const HEDGE_MS = 1_000;
+const TIMEOUT_MS = 15_000;
+const MAX_ANSWER_BYTES = 1024 * 1024;
+
+/** Asks origins whom an upstream accepts, and for its tokens. Credentials travel in a header of the signed call. */
+export class OriginAccess {
+  readonly #origins: Origins;
+
+  constructor(deps: { readonly origins: Origins }) {
+    this.#origins = deps.origins;
+  }
+
+  async check(
+    name: ResolvedName,
+    item: AccessItem,
+    authorization: string | undefined,
+  ): Promise<AccessAnswer> {
+    const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
+    const key = shardKey(name.upstream, name.repository);
+    return await this.#ask<AccessAnswer>(key, {
+      method: 'GET',
+      path: `/v1/access?${accessQuery(name, item)}`,
+      headers,
+    });
+  }
+
+  async base(upstream: string): Promise<AccessAnswer> {
+    const path = `/v1/access?${new URLSearchParams({ upstream })}`;
+    return await this.#ask<AccessAnswer>(upstream, { method: 'GET', path });
+  }
+
+  async token(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {
+    return await this.#ask<TokenAnswer>(request.upstream, {
+      method: 'POST',
+      path: '/v1/token',
+      headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },
+      body: JSON.stringify(request),
+    });
+  }
+
+  async #ask<T>(key: string, call: Omit<OriginRequest, 'headersTimeoutMs'>): Promise<T> {
+    const ask = async (id: string, signal: AbortSignal): Promise<T> => {
+      const answer = await this.#origins.call(id, { ...call, headersTimeoutMs: TIMEOUT_MS, signal });
+      const bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, id);
+      try {
+        return JSON.parse(bytes.toString('utf8')) as T;
+      } catch (cause) {
+        throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
+      }
+    };
+    const order = this.#origins.health.order(this.#origins.placement(key).candidates);
+    return await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, isFinal });
+  }
+}
+
+/** Also what the upstream failed with: another origin would only ask it again. */
+function isFinal(error: unknown): boolean {
+  return isDefinite(error) || isUpstreamFailure(error);
+}

@@ -1,0 +1,50 @@
+import { destination, type Logger, pino } from 'pino';
+
+/** One line of the audit log: who did what to which content. Never a secret. */
+export interface AuditEvent {
+  readonly event: 'push' | 'delete' | 'login' | 'denied' | 'purge';
+  /** Undefined for somebody who did not log in. */
+  readonly account?: string | undefined;
+  readonly address?: string | undefined;
+  readonly requestId?: string | undefined;
+  readonly upstream?: string | undefined;
+  readonly repository?: string | undefined;
+  /** Tag or digest as asked for. */
+  readonly reference?: string | undefined;
+  readonly digest?: string | undefined;
+  readonly action?: string | undefined;
+  /** Of a login. */
+  readonly outcome?: 'ok' | 'failed' | 'limited' | undefined;
+  readonly reason?: string | undefined;
+}
+
+/** Writes audit lines: JSON with time, member and event. */
+export interface Audit {
+  note(event: AuditEvent): void;
+  /** Everything noted is in the file when it returns. */
+  close(): void;
+}
+
+/**
+ * The audit log of a member: `file` gets lines of its own, whatever the log level; without it they go to the member's
+ * log, level info, marked `audit: true`.
+ */
+export function openAudit(
+  member: { readonly service: string; readonly id: string; readonly log: Logger },
+  file: string | undefined,
+): Audit {
+  if (file === undefined) {
+    const log = member.log.child({ audit: true });
+    return { note: (event) => log.info(event, event.event), close: () => undefined };
+  }
+  const sink = destination({ dest: file, append: true, mkdir: true, mode: 0o600, sync: true });
+  const log = pino(
+    {
+      base: { service: member.service, member: member.id, audit: true },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label: string) => ({ level: label }) },
+    },
+    sink,
+  );
+  return { note: (event) => log.info(event, event.event), close: () => sink.end() };
+}

@@ -1,0 +1,15 @@
+import type { Context } from 'koa';
+import type { RequestState } from '../../http/app.ts';
+import type { ResolvedName } from '../../names/upstream-name.ts';
+
+/** Where a client comes from. */
+export function addressOf(ctx: Context): string {
+  return ctx.req.socket.remoteAddress ?? '';
+}
+
+/** Who asked for what, as every audit line of a request says it. */
+export function auditFacts(ctx: Context, target: ResolvedName) {
+  const { requestId, account } = ctx.state as RequestState & { account?: string };
+  const { upstream, repository } = target;
+  return { account, address: addressOf(ctx), requestId, upstream, repository };
+}
