@@ -42,7 +42,7 @@ export function openAudit(
     {
       base: { service: member.service, member: member.id, audit: true },
       timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: () => ({}) },
+      formatters: { level: (label: string) => ({ level: label }) },
     },
     sink,
   );

@@ -29,6 +29,8 @@ export interface ConstellationOptions {
   readonly origin?: Readonly<Record<string, unknown>>;
   readonly tracker?: Readonly<Record<string, unknown>>;
   readonly proxy?: Readonly<Record<string, unknown>>;
+  /** Further keys of the cluster document. */
+  readonly document?: Readonly<Record<string, unknown>>;
   readonly log?: Logger;
   /** File access of the agents' stores. */
   readonly agentFiles?: FilePort;
@@ -157,7 +159,10 @@ export class Constellation {
     await mkdir(this.dir, { recursive: true });
     await writeFile(this.keyFile, randomBytes(32).toString('hex'));
     const upstreams = options.upstreams ?? [{ name: 'local', mode: 'none' }];
-    await writeFile(this.documentFile, JSON.stringify({ version: 1, members, upstreams }));
+    await writeFile(
+      this.documentFile,
+      JSON.stringify({ version: 1, members, upstreams, ...options.document }),
+    );
     await Promise.all([...this.#starts.keys()].map((id) => this.startMember(id)));
     for (const id of idsOf('agent', counts.agent)) {
       const config = this.#config(id, {

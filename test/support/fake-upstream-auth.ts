@@ -17,6 +17,10 @@ export type FakeAuth =
       readonly harborQuirk?: boolean;
       /** Scope named in the challenge, where it is another than the repository's. */
       readonly scope?: string;
+      /** Passwords of several users, in place of one; who is none of them is anonymous. */
+      readonly users?: Readonly<Record<string, string>>;
+      /** Whether somebody (undefined: anonymous) may pull a repository; tokens grant only what they may. */
+      readonly mayPull?: (user: string | undefined, repository: string) => boolean;
     };
 
 interface Grant {
@@ -60,6 +64,7 @@ export class FakeAuthority {
   serveToken(req: IncomingMessage, res: ServerResponse, url: URL): void {
     const auth = this.#auth;
     if (auth.type !== 'token') return void res.writeHead(404).end();
+    if (auth.users !== undefined) return void this.#serveUser(auth, auth.users, req, res, url);
     const named =
       auth.username !== undefined &&
       req.headers.authorization === basicOf({ username: auth.username, password: auth.password ?? '' });
@@ -73,12 +78,41 @@ export class FakeAuthority {
         .end('{"errors":[{"code":"UNAUTHORIZED","message":"no token"}]}');
       return;
     }
-    const token = randomBytes(24).toString('base64url');
-    const lifetime = auth.expiresInSeconds ?? 300;
-    this.#grants.set(token, {
-      scopes: url.searchParams.getAll('scope'),
-      expiresAtMs: Date.now() + lifetime * 1000,
+    this.#give(res, auth.expiresInSeconds ?? 300, url.searchParams.getAll('scope'));
+  }
+
+  /** As Docker Hub: wrong credentials are 401, right ones get what they may, others the public rest. */
+  #serveUser(
+    auth: Extract<FakeAuth, { type: 'token' }>,
+    users: Readonly<Record<string, string>>,
+    req: IncomingMessage,
+    res: ServerResponse,
+    url: URL,
+  ): void {
+    const sent = req.headers.authorization;
+    const user = Object.keys(users).find(
+      (username) => sent === basicOf({ username, password: users[username]! }),
+    );
+    if (sent !== undefined && user === undefined) {
+      res
+        .writeHead(401, { 'content-type': 'application/json' })
+        .end('{"errors":[{"code":"UNAUTHORIZED","message":"wrong password"}]}');
+      return;
+    }
+    const scopes = url.searchParams.getAll('scope').filter((scope) => {
+      const repository = /^repository:(.+):pull(?:,push)?$/.exec(scope)?.[1];
+      return repository !== undefined && auth.mayPull?.(user, repository) === true;
     });
+    this.#give(
+      res,
+      auth.expiresInSeconds ?? 300,
+      scopes.map((scope) => scope.replace(/,push$/, '')),
+    );
+  }
+
+  #give(res: ServerResponse, lifetime: number, scopes: readonly string[]): void {
+    const token = randomBytes(24).toString('base64url');
+    this.#grants.set(token, { scopes, expiresAtMs: Date.now() + lifetime * 1000 });
     res.writeHead(200, { 'content-type': 'application/json' });
     res.end(JSON.stringify({ token, expires_in: lifetime, issued_at: new Date().toISOString() }));
   }

@@ -1,17 +1,17 @@
-import { createLogger, type Logger } from '@sepia/shared/log';
+import { createLogger, type Logger, type LogLevel } from '@sepia/shared/log';
 
 /** A logger that keeps its lines, to be looked at; `SHOW_LOG=1` prints them as well. */
 export class LogLines {
   readonly lines: Record<string, unknown>[] = [];
   readonly logger: Logger;
 
-  constructor() {
+  constructor(level: LogLevel = 'info') {
     const show = process.env['SHOW_LOG'] !== undefined;
     const write = (line: string): void => {
       this.lines.push(JSON.parse(line) as Record<string, unknown>);
       if (show) process.stderr.write(line);
     };
-    this.logger = createLogger('test', 'all', show ? 'debug' : 'info', { write });
+    this.logger = createLogger('test', 'all', show ? 'debug' : level, { write });
   }
 
   /** Lines whose message matches. */

@@ -25,6 +25,8 @@ const GRANTED_MS = 60_000;
 const PRIVATE_MS = 5_000;
 /** While the upstream does not answer, what was public is told for so much longer at a time, in ms. */
 const STALE_TTL_MS = 10_000;
+/** Who asks twice in a row (containerd: for the HEAD and for the GETs) gets the same token: one check for both, in ms. */
+const SAME_TOKEN_MS = 30_000;
 const BASE_MS = 10 * 60_000;
 const ASK_MS = 10_000;
 const MAX_ENTRIES = 20_000;
@@ -56,6 +58,7 @@ export class Access {
   readonly #private = new ExpiringMap<AccessChallenge | { readonly denied: string }>(MAX_ENTRIES);
   readonly #granted = new ExpiringMap<true>(MAX_ENTRIES);
   readonly #base = new ExpiringMap<UpstreamChallenge | undefined>(1_000);
+  readonly #tokens = new ExpiringMap<TokenAnswer>(2_000);
   /** The realm that each upstream named last. */
   readonly #realms = new Map<string, BearerChallenge>();
   readonly #running = new Map<string, Promise<AccessAnswer>>();
@@ -109,8 +112,13 @@ export class Access {
       challenge = base;
     }
     const issuedAtMs = this.#deps.nowMs();
+    const key = hashOf([upstream, credentials.username, credentials.password, ...scopes].join('\0'));
+    const known = this.#tokens.get(key, issuedAtMs);
+    if (known !== undefined) return known;
     const { token, lifetimeSeconds } = await client.token(challenge, scopes, credentials);
-    return { token, expires_in: lifetimeSeconds, issued_at: new Date(issuedAtMs).toISOString() };
+    const answer = { token, expires_in: lifetimeSeconds, issued_at: new Date(issuedAtMs).toISOString() };
+    this.#tokens.set(key, answer, issuedAtMs + Math.min(SAME_TOKEN_MS, lifetimeSeconds * 500));
+    return answer;
   }
 
   #known(key: string, hash: string): AccessAnswer | undefined {

@@ -150,8 +150,8 @@ export class Transport {
         return await this.#readAs(as, call, signal);
       } catch (error) {
         if (!isRefusal(error)) throw error;
-        // The first refusal tells more than a later one of borrowed credentials.
-        last ??= error;
+        // What is unknown to somebody who may look is a better answer than a refusal.
+        if (last === undefined || !isCoded(error, 'UPSTREAM_DENIED')) last = error;
       }
     }
     throw last ?? new CodedError('UPSTREAM_DENIED', { detail: { upstream: this.#deps.upstream } });

@@ -9,7 +9,8 @@ import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from './answer-facts.ts
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { BlobBody } from './blob-body.ts';
 import type { BearerChallenge } from './challenge.ts';
-import { discard, header } from './exchange.ts';
+import { baseOf, defined, helpsToGet, readCa } from './client-setup.ts';
+import { type Answer, discard, down, header } from './exchange.ts';
 import { checkBytes, checkDigest, checkManifest } from './manifest-check.ts';
 import {
   type BlobQuery,
@@ -22,8 +23,6 @@ import {
   type UpstreamManifest,
   type UpstreamManifestHead,
 } from './queries.ts';
-import { readAnswer } from './read-answer.ts';
-import { readCa } from './read-ca.ts';
 import { nextQuery, type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
 import type { Credentials, GivenAnswer } from './token.ts';
 import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
@@ -156,7 +155,7 @@ export class UpstreamClient {
       discard(answer);
       return undefined;
     }
-    const bytes = await readAnswer(this.#name, answer, MAX_MANIFEST_BYTES, signal);
+    const bytes = await this.#readBody(answer, MAX_MANIFEST_BYTES, signal);
     return { ...checkManifest(this.#name, query, answer, bytes), headers: answer.headers };
   }
 
@@ -277,7 +276,7 @@ export class UpstreamClient {
       { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags', as: query.as },
       signal,
     );
-    const bytes = await readAnswer(this.#name, answer, MAX_TAGS_ANSWER_BYTES, signal);
+    const bytes = await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal);
     const tags = tagsOf(bytes);
     if (tags === undefined)
       throw new CodedError('UPSTREAM_LIES', {
@@ -305,9 +304,7 @@ export class UpstreamClient {
       const call = { method: 'GET', path, headers, subject, kind: 'tags' } as const;
       const answer = await this.#transport.read({ ...call, accept: NO_REFERRERS_API }, signal);
       const bytes =
-        answer.status === 200
-          ? await readAnswer(this.#name, answer, MAX_TAGS_ANSWER_BYTES, signal)
-          : undefined;
+        answer.status === 200 ? await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal) : undefined;
       if (bytes === undefined) discard(answer);
       const found = bytes === undefined ? undefined : referrersOf(bytes);
       if (found === undefined) return page === 0 ? await this.#taggedReferrers(query, signal) : all;
@@ -372,29 +369,25 @@ export class UpstreamClient {
       as: query.as,
     };
   }
-}
 
-/** Other names of Docker Hub that are no registries themselves. */
-const DOCKER_HUB_ALIASES = new Set(['docker.io', 'index.docker.io', 'hub.docker.com']);
-
-function baseOf(url: string): URL {
-  const base = new URL(url);
-  if (DOCKER_HUB_ALIASES.has(base.host)) base.host = 'registry-1.docker.io';
-  return base;
-}
-
-/** A refused or missing HEAD may still be an allowed GET, unless the credentials themselves were refused. */
-function helpsToGet(error: unknown): boolean {
-  if (isCoded(error, 'BLOB_UNKNOWN')) return true;
-  if (isCoded(error, 'UPSTREAM_DENIED'))
-    return error.detail['status'] !== 401 && error.detail['scope'] === undefined;
-  // Storage behind a redirect may only have signed for GET; 501 is a HEAD that was never built.
-  return (
-    isCoded(error, 'BACKEND_DOWN') && [400, 401, 403, 404, 405, 501].includes(Number(error.detail['status']))
-  );
-}
-
-/** Options without the keys that are set to undefined, so that they do not hide a default. */
-function defined(options: UpstreamClientOptions): UpstreamClientOptions {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  /** Reads a body to memory. @throws {CodedError} `UPSTREAM_LIES` when it is larger than `limitBytes`, `BACKEND_DOWN` when cut */
+  async #readBody(answer: Answer, limitBytes: number, signal: AbortSignal): Promise<Buffer> {
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    try {
+      for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+        sizeBytes += chunk.length;
+        if (sizeBytes > limitBytes)
+          throw new CodedError('UPSTREAM_LIES', {
+            message: `answer of ${answer.url.host} is larger than ${limitBytes} bytes`,
+            detail: { upstream: this.#name, limitBytes },
+          });
+        chunks.push(chunk);
+      }
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw error instanceof CodedError ? error : down(answer.url, error);
+    }
+    return Buffer.concat(chunks, sizeBytes);
+  }
 }

@@ -93,9 +93,15 @@ export class Door {
     throw new CodedError('AUTH_REQUIRED');
   }
 
-  /** The catalog names repositories of every kind: with accounts it needs the right to read them all. */
-  async catalog(ctx: Context): Promise<void> {
-    await this.#accounts?.catalog(ctx, this.#options.defaultUpstream);
+  /** The catalog names repositories of every kind: it is for accounts that may read them all, or of an upstream that lets everybody in. @throws {CodedError} `AUTH_REQUIRED`, `AUTH_DENIED` */
+  async catalog(ctx: Context, upstream: string): Promise<void> {
+    const mode = this.#mode(upstream);
+    if (mode === 'accounts') return await this.#accounts!.catalog(ctx, upstream);
+    if (mode === 'upstream' && (await this.#deps.askBase(upstream)).verdict !== 'public')
+      throw new CodedError('AUTH_DENIED', {
+        message: `the catalog would name private repositories of upstream ${upstream}; ask the upstream itself`,
+        detail: { upstream },
+      });
   }
 
   /** Runs a request of a client whom the repository is open to. @throws {CodedError} `AUTH_REQUIRED` with a challenge, `AUTH_DENIED` */

@@ -104,16 +104,11 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
       await door?.base(ctx);
       return answerBase(ctx);
     }
-    const answer = async (): Promise<void> => {
-      if (route.type === 'catalog') {
-        await door?.catalog(ctx);
-        return await catalogOf(ctx, memberUpstream, deps, options);
-      }
-      const run = handlerOf(ctx, route, deps.handlers, options);
-      const target = targetOf(ctx, route.name, memberUpstream, deps, options);
-      await (door === undefined ? run(target) : door.pass(ctx, target, route, () => run(target)));
-    };
-    await answer().catch((error: unknown) => {
+    const run =
+      route.type === 'catalog'
+        ? catalogOf(ctx, memberUpstream, deps, options, door)
+        : passed(ctx, route, memberUpstream, deps, options, door);
+    await run.catch((error: unknown) => {
       throw isRefusedByMember(error) ? withoutMembers(error, deps.log) : error;
     });
   });
@@ -174,13 +169,30 @@ async function catalogOf(
   memberUpstream: string | undefined,
   deps: RegistryAppDeps,
   options: RegistryAppOptions,
+  door: RegistryAppDeps['door'],
 ): Promise<void> {
   const { catalog } = deps.handlers;
   if (catalog === undefined) throw new CodedError('ROUTE_UNKNOWN', { message: 'the catalog is not served' });
   if (ctx.method !== 'GET') refuse(ctx, ['GET']);
   // Any legal name says which upstream a request without one means.
   const { upstream } = targetOf(ctx, 'any', memberUpstream, deps, options);
+  await door?.catalog(ctx, upstream);
   await catalog(ctx, upstream);
+}
+
+/** Runs a handler for whom the door lets pass. */
+async function passed(
+  ctx: Context,
+  route: NamedRoute,
+  memberUpstream: string | undefined,
+  deps: RegistryAppDeps,
+  options: RegistryAppOptions,
+  door: RegistryAppDeps['door'],
+): Promise<void> {
+  const run = handlerOf(ctx, route, deps.handlers, options);
+  const target = targetOf(ctx, route.name, memberUpstream, deps, options);
+  if (door === undefined) await run(target);
+  else await door.pass(ctx, target, route, () => run(target));
 }
 
 type Bound = (target: ResolvedName) => Promise<void>;
