@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { addBackup } from './commands/backup.ts';
 import { addConfig } from './commands/config.ts';
 import { addDemo } from './commands/demo.ts';
 import { addPreheat } from './commands/preheat.ts';
@@ -25,6 +26,7 @@ export function buildProgram(): Command {
   addPush(program);
   addPreheat(program);
   addTag(program);
+  addBackup(program);
   addReplicate(program);
   addStatus(program);
   addSimulate(program);

@@ -25,6 +25,7 @@ import type { Context, Middleware } from 'koa';
 import type { OriginConfig } from './config.ts';
 import { Health } from './core/health.ts';
 import { accessRoutes } from './http/access-routes.ts';
+import { backupRoutes } from './http/backup-routes.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { discoveryRoutes } from './http/discovery-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
@@ -316,6 +317,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   });
   uploadRoutes(router, { uploads, links, quotas, upstreams, stopping: stopping.signal });
   replicationRoutes(router, { replication, intake, jobs });
+  backupRoutes(router, { records, tags });
   tagRoutes(router, { tags, manifests, upstreams });
   setRoutes(router, { sets, invalidation });
   recordRoutes(router, { cluster, records, quotas, manifests, purges, pullTimes, status });

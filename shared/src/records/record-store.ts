@@ -3,6 +3,7 @@ import type { Database } from '../store/data-folder.ts';
 import { KeyedLocks } from '../store/keyed-locks.ts';
 import { AcceptorStore } from './acceptor-store.ts';
 import { GroupCommit } from './group-commit.ts';
+import { RecordDump } from './record-dump.ts';
 import { type RecordEntry, type RecordPage, RecordSet } from './record-set.ts';
 
 /** What a link (upstream, repository) → digest knows of the blob. */
@@ -43,6 +44,8 @@ export class RecordStore {
   readonly referrerSet: RecordSet<Referrer>;
   /** (queue, job id): what waits for another side. */
   readonly jobSet: RecordSet<unknown>;
+  /** Everything as it is on the disk, for backups. */
+  readonly dump: RecordDump;
   readonly #commits: GroupCommit;
   readonly #locks = new KeyedLocks<string>();
 
@@ -56,6 +59,16 @@ export class RecordStore {
     this.repositorySet = new RecordSet(parts, 'n1');
     this.referrerSet = new RecordSet(parts, 'f1');
     this.jobSet = new RecordSet(parts, 'j1');
+    this.dump = new RecordDump({
+      db,
+      sets: {
+        l1: this.linkSet,
+        t1: this.tagSet,
+        n1: this.repositorySet,
+        f1: this.referrerSet,
+        j1: this.jobSet,
+      },
+    });
   }
 
   /**

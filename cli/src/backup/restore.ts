@@ -1,0 +1,105 @@
+import { shardKey } from '@sepia/shared/cluster/cluster';
+import { CodedError } from '@sepia/shared/errors';
+import { type DumpedRecord, type RecordSpace, shardOfRecord } from '@sepia/shared/records/record-dump';
+import type { Operator } from '../operator/operator.ts';
+import { type BackupHead, readFrames } from './backup-file.ts';
+
+const RESTORE_MS = 120_000;
+
+export interface RestoreResult {
+  readonly head: BackupHead;
+  readonly counts: Readonly<Record<string, number>>;
+  /** Records of upstreams that this cluster does not have. */
+  readonly left: number;
+}
+
+/**
+ * Puts the records of a backup into a cluster, whatever its members are: sets merge by their clocks, tags by
+ * compare-and-set, so nothing later is overwritten and doing it again changes nothing. The whole file is checked first.
+ * @throws {CodedError} `DISK_CORRUPT` that names the offset, `QUORUM_LOST`
+ */
+export async function restore(
+  operator: Operator,
+  file: string,
+  onProgress: (space: RecordSpace, count: number) => void,
+): Promise<RestoreResult> {
+  for (const _ of readFrames(file)) void _;
+  const counts: Record<string, number> = {};
+  let head: BackupHead | undefined;
+  let left = 0;
+  for (const { frame } of readFrames(file)) {
+    if (frame.type === 'head') head = frame;
+    if (frame.type !== 'records') continue;
+    const { space } = frame;
+    const known = (frame.entries as DumpedRecord[]).filter((record) => isKnown(operator, space, record));
+    left += frame.entries.length - known.length;
+    await (space === 'r1' ? putTags(operator, known) : putRecords(operator, space, known));
+    counts[space] = (counts[space] ?? 0) + known.length;
+    onProgress(space, counts[space]);
+  }
+  return { head: head!, counts, left };
+}
+
+function isKnown(operator: Operator, space: RecordSpace, { key }: DumpedRecord): boolean {
+  const shard = shardOfRecord(space, key);
+  return shard !== undefined && operator.cluster.upstreams.some((one) => one.name === shard.upstream);
+}
+
+/** Every owner of a record's repository gets it; W of them must have taken it. */
+async function putRecords(
+  operator: Operator,
+  space: RecordSpace,
+  records: readonly DumpedRecord[],
+): Promise<void> {
+  const byOwner = new Map<string, DumpedRecord[]>();
+  const needed = new Map<DumpedRecord, { left: number; lost: number }>();
+  for (const record of records) {
+    const { owners, writeQuorum } = ownership(operator, space, record);
+    needed.set(record, { left: writeQuorum, lost: owners.length - writeQuorum });
+    for (const id of owners) byOwner.set(id, [...(byOwner.get(id) ?? []), record]);
+  }
+  await Promise.all(
+    [...byOwner].map(async ([id, entries]) => {
+      try {
+        await operator.ask(id, {
+          method: 'POST',
+          path: '/v1/restore',
+          json: { space, entries },
+          headersTimeoutMs: RESTORE_MS,
+        });
+      } catch (cause) {
+        if (entries.some((record) => --needed.get(record)!.lost < 0))
+          throw new CodedError('QUORUM_LOST', {
+            message: `too few origins take the records (${id}: ${String((cause as Error).message)})`,
+            cause,
+          });
+      }
+    }),
+  );
+}
+
+/** One origin of each repository's owners sets its tags. */
+async function putTags(operator: Operator, records: readonly DumpedRecord[]): Promise<void> {
+  const byShard = new Map<string, DumpedRecord[]>();
+  for (const record of records) {
+    const { upstream, repository } = shardOfRecord('r1', record.key)!;
+    const shard = shardKey(upstream, repository);
+    byShard.set(shard, [...(byShard.get(shard) ?? []), record]);
+  }
+  for (const entries of byShard.values()) {
+    const { upstream, repository } = shardOfRecord('r1', entries[0]!.key)!;
+    await operator.askOwner(
+      { upstream, repository: repository as never },
+      { method: 'POST', path: '/v1/restore', json: { space: 'r1', entries }, headersTimeoutMs: RESTORE_MS },
+    );
+  }
+}
+
+function ownership(
+  operator: Operator,
+  space: RecordSpace,
+  { key }: DumpedRecord,
+): ReturnType<Operator['cluster']['origins']> {
+  const { upstream, repository } = shardOfRecord(space, key)!;
+  return operator.cluster.origins(shardKey(upstream, repository));
+}

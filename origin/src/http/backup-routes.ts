@@ -1,0 +1,108 @@
+import type Router from '@koa/router';
+import { isDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { queryValue, readJson } from '@sepia/shared/http/signed';
+import { parseRepositoryName, parseTag } from '@sepia/shared/names/repository';
+import {
+  type DumpedRecord,
+  RECORD_SPACES,
+  type RecordSpace,
+  shardOfRecord,
+} from '@sepia/shared/records/record-dump';
+import type { RecordStore } from '@sepia/shared/records/record-store';
+import { settledValue } from '@sepia/shared/records/register-client';
+import type { Context } from 'koa';
+import { z } from 'zod';
+import type { TagState } from '../core/tag-record.ts';
+import type { Tags } from '../net/tags.ts';
+import { named } from './blob-routes.ts';
+import { numberOf } from './request.ts';
+
+const MAX_PAGE = 1_000;
+const MAX_RESTORE_BYTES = 16 * 1024 * 1024;
+/** Registers that are written at once. */
+const AT_ONCE = 32;
+
+const RESTORE_BODY = z.object({
+  space: z.enum(RECORD_SPACES),
+  entries: z.array(z.object({ key: z.string().min(1).max(4_096), stored: z.unknown() })).max(MAX_PAGE),
+});
+const DIGEST = z.string().refine(isDigest, { message: 'is not a digest' });
+const TAG_STATE = z.object({
+  digest: DIGEST.optional(),
+  checkedAtMs: z.number(),
+  history: z
+    .array(
+      z.object({
+        digest: DIGEST.optional(),
+        atMs: z.number(),
+        how: z.enum(['push', 'revalidate', 'set', 'delete', 'purge', 'restore']),
+        by: z.string().max(256),
+      }),
+    )
+    .max(1_000)
+    .optional(),
+});
+
+interface BackupRouteDeps {
+  readonly records: RecordStore;
+  readonly tags: Tags;
+}
+
+/** This origin's own records page by page, and records of a backup that are put back. */
+export function backupRoutes(router: Router, deps: BackupRouteDeps): void {
+  router.get('/backup/:space', async (context) => {
+    const ctx = named(context, 'backup');
+    const after = queryValue(ctx, 'after');
+    const key = after === undefined ? undefined : Buffer.from(after, 'base64url').toString('utf8');
+    ctx.body = await deps.records.dump.page(spaceOf(ctx), key, numberOf(ctx, 'limit', MAX_PAGE) ?? MAX_PAGE);
+  });
+  router.post('/restore', async (context) => {
+    const ctx = named(context, 'restore');
+    const { space, entries } = await readJson(ctx, MAX_RESTORE_BYTES, (value) => {
+      const found = RESTORE_BODY.safeParse(value);
+      if (found.success) return found.data;
+      const [issue] = found.error.issues;
+      throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
+    });
+    if (space === 'r1')
+      for (let at = 0; at < entries.length; at += AT_ONCE)
+        await Promise.all(
+          entries
+            .slice(at, at + AT_ONCE)
+            .map(async (entry) => await restoreTag(deps.tags, entry as DumpedRecord)),
+        );
+    else
+      await Promise.all(
+        entries.map(async (entry) => await deps.records.dump.take(space, entry as DumpedRecord)),
+      );
+    ctx.body = { taken: entries.length };
+  });
+}
+
+/** By compare-and-set: what is there and later stays. */
+async function restoreTag(tags: Tags, { key, stored }: DumpedRecord): Promise<void> {
+  const shard = shardOfRecord('r1', key);
+  if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'r1: a key names no tag' });
+  const state = settledValue<TagState>(key, (stored as { value?: unknown } | null)?.value);
+  if (state === undefined) return;
+  const checked = TAG_STATE.safeParse(state);
+  if (!checked.success)
+    throw new CodedError('REQUEST_INVALID', {
+      message: `r1: ${shard.repository}: ${checked.error.issues[0]?.path.join('.')} ${checked.error.issues[0]?.message}`,
+    });
+  const name = {
+    upstream: shard.upstream,
+    repository: parseRepositoryName(shard.repository),
+    tag: parseTag(shard.rest[0]!),
+  };
+  await tags.restore(name, checked.data as TagState);
+}
+
+function spaceOf(ctx: Context): RecordSpace {
+  const space = String((ctx as unknown as { params: Record<string, string> }).params['space'] ?? '');
+  if ((RECORD_SPACES as readonly string[]).includes(space)) return space as RecordSpace;
+  throw new CodedError('REQUEST_INVALID', {
+    message: `no such records; there are ${RECORD_SPACES.join(', ')}`,
+  });
+}
