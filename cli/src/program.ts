@@ -4,6 +4,7 @@ import { addConfig } from './commands/config.ts';
 import { addDemo } from './commands/demo.ts';
 import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
+import { addPurge } from './commands/purge.ts';
 import { addPush } from './commands/push.ts';
 import { addReplicate } from './commands/replicate.ts';
 import { addRoles } from './commands/role.ts';
@@ -26,6 +27,7 @@ export function buildProgram(): Command {
   addPush(program);
   addPreheat(program);
   addTag(program);
+  addPurge(program);
   addBackup(program);
   addReplicate(program);
   addStatus(program);

@@ -29,6 +29,7 @@ import { backupRoutes } from './http/backup-routes.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { discoveryRoutes } from './http/discovery-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
+import { removalRoutes } from './http/removal-routes.ts';
 import { replicationRoutes } from './http/replication-routes.ts';
 import { setRoutes } from './http/set-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
@@ -49,6 +50,7 @@ import { QuorumSet } from './net/quorum-set.ts';
 import { Quotas } from './net/quotas.ts';
 import { Recheck } from './net/recheck.ts';
 import { Referrers } from './net/referrers.ts';
+import { Removals } from './net/removals.ts';
 import { Repair } from './net/repair.ts';
 import { createReplication } from './net/replication/start.ts';
 import { Replicator } from './net/replicator.ts';
@@ -231,6 +233,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     store,
     tags,
     tagIndex,
+    referrers,
     manifests: () => manifests,
     credentials: config.credentials,
     metrics,
@@ -266,6 +269,20 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   });
   const whole = new WholeBlobs({ members, store, links, fetches, blobs, replicator });
   const purges = new Purges({ members, store, links, invalidation, tagIndex, manifests, upstreams, log });
+  const removals = new Removals({
+    members,
+    store,
+    links,
+    linkSet: sets.links,
+    tags,
+    tagIndex,
+    manifests,
+    deletes,
+    replication: intake,
+    invalidation,
+    upstreams,
+    log,
+  });
   const pullTimes = new PullTimes({ upstreams, log, nowMs });
   stops.push('pull times', async () => await pullTimes.stop());
   const access: Access = new Access({ upstreams, manifests, tags, links, sessions, nowMs });
@@ -317,6 +334,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   });
   uploadRoutes(router, { uploads, links, quotas, upstreams, stopping: stopping.signal });
   replicationRoutes(router, { replication, intake, jobs });
+  removalRoutes(router, { removals });
   backupRoutes(router, { records, tags });
   tagRoutes(router, { tags, manifests, upstreams });
   setRoutes(router, { sets, invalidation });

@@ -89,15 +89,15 @@ export class Tags {
 
   /**
    * Deletes a tag, only while it points at `digest` if one is given: one that was moved meanwhile stays. False if there
-   * was nothing to delete. Its history stays. @throws `QUORUM_LOST`, `CONFLICT`
+   * was nothing to delete. Its history stays and says `how`. @throws `QUORUM_LOST`, `CONFLICT`
    */
-  async delete(name: TagName, digest?: Digest): Promise<boolean> {
+  async delete(
+    name: TagName,
+    digest?: Digest,
+    how: Extract<TagMoveKind, 'delete' | 'purge'> = 'delete',
+  ): Promise<boolean> {
     if ((await this.read(name)) === undefined) return false;
-    return await this.#takeAway(
-      name,
-      'delete',
-      (current) => digest === undefined || current.digest === digest,
-    );
+    return await this.#takeAway(name, how, (current) => digest === undefined || current.digest === digest);
   }
 
   /** Puts the state of a backup back, unless something later is there. */

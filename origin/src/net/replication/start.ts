@@ -3,12 +3,14 @@ import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
 import type { Logger } from '@sepia/shared/log';
 import type { Metrics } from '@sepia/shared/metrics';
+import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { RecordStore } from '@sepia/shared/records/record-store';
 import type { BlobStore, Provenance } from '@sepia/shared/store/blob-store';
 import { ReplicationJobs } from '../../store/replication-jobs.ts';
 import type { Blobs } from '../blobs.ts';
 import type { Manifests } from '../manifests.ts';
 import type { Members } from '../members.ts';
+import type { Referrers } from '../referrers.ts';
 import type { TagIndex } from '../tag-index.ts';
 import type { Tags } from '../tags.ts';
 import { BlobReader } from './blob-reader.ts';
@@ -18,6 +20,9 @@ import { JobQueue } from './job-queue.ts';
 import { Replication } from './replication.ts';
 import { openTargets } from './targets.ts';
 
+/** Referrers of one manifest that are looked at; a rule may have less. */
+const MAX_REFERRERS = 10_000;
+
 interface ReplicationParts {
   readonly cluster: Cluster;
   readonly members: Members;
@@ -26,6 +31,7 @@ interface ReplicationParts {
   readonly store: BlobStore;
   readonly tags: Tags;
   readonly tagIndex: TagIndex;
+  readonly referrers: Referrers;
   /** Asked late: manifests and replication know each other. */
   readonly manifests: () => Manifests;
   readonly credentials: Readonly<
@@ -54,12 +60,16 @@ export function createReplication(parts: ReplicationParts): {
   const jobs = new ReplicationJobs({ records, nowMs });
   const reader = new BlobReader({ blobs, members });
   const referrersOf = async (
-    name: { readonly upstream: string; readonly repository: string },
+    name: { readonly upstream: string; readonly repository: RepositoryName },
     subject: Digest,
   ): Promise<Digest[]> => {
     const found: Digest[] = [];
-    for await (const { key } of records.referrerSet.list([name.upstream, name.repository, subject]))
-      found.push(key[3] as Digest);
+    let last: string | undefined;
+    do {
+      const page = await parts.referrers.list({ ...name, digest: subject }, { last });
+      for (const { digest } of page.manifests) found.push(digest as Digest);
+      last = page.next;
+    } while (last !== undefined && found.length < MAX_REFERRERS);
     return found;
   };
   const broughtBy = async (digest: Digest): Promise<readonly Provenance[]> =>

@@ -1,0 +1,47 @@
+import type Router from '@koa/router';
+import { type Digest, isDigest } from '@sepia/shared/digest';
+import { CodedError } from '@sepia/shared/errors';
+import { readJson } from '@sepia/shared/http/signed';
+import { isTag, type Tag } from '@sepia/shared/names/repository';
+import { MAX_DROPPED, type Removals } from '../net/removals.ts';
+import { named } from './blob-routes.ts';
+import { repositoryOf } from './request.ts';
+
+const MAX_BODY_BYTES = 256 * 1024;
+
+/** What an operator takes away. */
+export function removalRoutes(router: Router, deps: { readonly removals: Removals }): void {
+  router.post('/removals', async (context) => {
+    const ctx = named(context, 'removal');
+    const what = await readJson(ctx, MAX_BODY_BYTES, whatOf);
+    ctx.body = await deps.removals.remove(repositoryOf(ctx), what);
+  });
+  router.post('/removals/drop', async (context) => {
+    const ctx = named(context, 'removal-drop');
+    const digests = await readJson(ctx, MAX_BODY_BYTES, digestsOf);
+    ctx.body = { dropped: await deps.removals.drop(repositoryOf(ctx), digests) };
+  });
+}
+
+function whatOf(value: unknown): { tag?: Tag; digest?: Digest } {
+  const { tag, digest } = (value ?? {}) as { tag?: unknown; digest?: unknown };
+  if (tag !== undefined && digest !== undefined) throw invalid('name a tag or a digest, not both');
+  if (tag !== undefined) {
+    if (typeof tag === 'string' && isTag(tag)) return { tag };
+    throw invalid('tag: is not a tag');
+  }
+  if (digest === undefined) return {};
+  if (typeof digest === 'string' && isDigest(digest)) return { digest };
+  throw invalid('digest: is not a digest');
+}
+
+function digestsOf(value: unknown): Digest[] {
+  const { digests } = (value ?? {}) as { digests?: unknown };
+  const isList = Array.isArray(digests) && digests.length <= MAX_DROPPED;
+  if (isList && digests.every((one) => typeof one === 'string' && isDigest(one))) return digests as Digest[];
+  throw invalid(`digests: is not a list of at most ${MAX_DROPPED} digests`);
+}
+
+function invalid(message: string): CodedError {
+  return new CodedError('REQUEST_INVALID', { message });
+}
