@@ -29,10 +29,12 @@ interface Target {
 
 /** 7 origins, 3 proxies, each request at the next proxy. */
 async function setUp(t: Test): Promise<Target> {
-  const cluster = await Constellation.start(t.testdir(), { origins: 7, proxies: 3, trackers: 0, agents: 0 });
-  t.teardown(() => cluster.stop());
+  let cluster: Constellation | undefined;
+  t.teardown(() => cluster?.stop());
+  cluster = await Constellation.start(t.testdir(), { origins: 7, proxies: 3, trackers: 0, agents: 0 });
+  const { proxyUrls } = cluster;
   let turn = 0;
-  const next = (): string => cluster.proxyUrls[turn++ % 3]!;
+  const next = (): string => proxyUrls[turn++ % 3]!;
   const send = async (
     method: string,
     path: string,
