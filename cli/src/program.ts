@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addBackup } from './commands/backup.ts';
 import { addConfig } from './commands/config.ts';
 import { addDemo } from './commands/demo.ts';
+import { addHarbor } from './commands/harbor.ts';
 import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
 import { addPurge } from './commands/purge.ts';
@@ -26,6 +27,7 @@ export function buildProgram(): Command {
   addPull(program);
   addPush(program);
   addPreheat(program);
+  addHarbor(program);
   addTag(program);
   addPurge(program);
   addBackup(program);

@@ -1,0 +1,136 @@
+import { CodedError } from '@sepia/shared/errors';
+import { readLimited } from '@sepia/shared/http/client';
+import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { request } from 'undici';
+
+const TIMEOUT_MS = 30_000;
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+const PAGE_SIZE = 100;
+const MAX_PAGES = 100;
+/** Keys whose values nobody is to see. */
+const SECRET_KEYS = new Set(['auth_header', 'access_secret', 'secret', 'password', 'token']);
+
+type Method = 'GET' | 'POST' | 'PUT';
+
+/** An object as Harbor answers it. */
+export type HarborObject = Readonly<Record<string, unknown>>;
+
+interface HarborApiOptions {
+  readonly url: string;
+  readonly username: string;
+  readonly password: string;
+  /** Changes are told and not made. */
+  readonly dryRun: boolean;
+  /** One line for each change. */
+  readonly tell: (line: string) => void;
+}
+
+/** Harbor's API v2.0, as far as connecting needs it. Errors name the call and what Harbor said of it. */
+export class HarborApi {
+  readonly #dispatcher: Dispatcher;
+  readonly #options: HarborApiOptions;
+
+  constructor(deps: { readonly dispatcher: Dispatcher }, options: HarborApiOptions) {
+    this.#dispatcher = deps.dispatcher;
+    this.#options = options;
+  }
+
+  get dryRun(): boolean {
+    return this.#options.dryRun;
+  }
+
+  /** An object, undefined if Harbor says 404. */
+  async find(path: string): Promise<HarborObject | undefined> {
+    const { status, body } = await this.#send('GET', path);
+    if (status === 404) return undefined;
+    this.#expect('GET', path, status, body);
+    return body as HarborObject;
+  }
+
+  /** Every object of a list, page by page. */
+  async list(path: string): Promise<HarborObject[]> {
+    const found: HarborObject[] = [];
+    for (let page = 1; page <= MAX_PAGES; page++) {
+      const paged = `${path}${path.includes('?') ? '&' : '?'}page=${page}&page_size=${PAGE_SIZE}`;
+      const { status, body } = await this.#send('GET', paged);
+      this.#expect('GET', paged, status, body);
+      const part = Array.isArray(body) ? (body as HarborObject[]) : [];
+      found.push(...part);
+      if (part.length < PAGE_SIZE) break;
+    }
+    return found;
+  }
+
+  /** Makes a change, or only tells of it. Returns Harbor's status. @throws {CodedError} `PEER_HTTP` unless it is 2xx or one of `allowed` */
+  async change(
+    method: 'POST' | 'PUT',
+    path: string,
+    body: HarborObject,
+    allowed: readonly number[] = [],
+  ): Promise<number> {
+    const { tell, dryRun } = this.#options;
+    tell(`${dryRun ? 'would ' : ''}${method} ${path} ${JSON.stringify(masked(body))}`);
+    if (dryRun) return 200;
+    const { status, body: said } = await this.#send(method, path, body);
+    if (!allowed.includes(status)) this.#expect(method, path, status, said);
+    return status;
+  }
+
+  async #send(method: Method, path: string, json?: HarborObject): Promise<{ status: number; body: unknown }> {
+    const { url, username, password } = this.#options;
+    try {
+      const answer = await request(new URL(`/api/v2.0${path}`, url), {
+        method,
+        dispatcher: this.#dispatcher,
+        headers: {
+          accept: 'application/json',
+          authorization: `Basic ${Buffer.from(`${username}:${password}`, 'utf8').toString('base64')}`,
+          ...(json === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(json === undefined ? {} : { body: JSON.stringify(json) }),
+        headersTimeout: TIMEOUT_MS,
+      });
+      const text = (await readLimited(answer.body, MAX_ANSWER_BYTES, url)).toString('utf8');
+      return { status: answer.statusCode, body: parsed(text) };
+    } catch (cause) {
+      throw new CodedError('PEER_HTTP', {
+        message: `Harbor at ${url} does not answer to ${method} /api/v2.0${path}`,
+        cause,
+      });
+    }
+  }
+
+  #expect(method: Method, path: string, status: number, body: unknown): void {
+    if (status >= 200 && status < 300) return;
+    const errors = (body as { errors?: { message?: unknown }[] } | null)?.errors;
+    const said = typeof errors?.[0]?.message === 'string' ? errors[0].message.slice(0, 300) : undefined;
+    const hint =
+      status === 401 ? 'check user and password' : status === 403 ? 'this user may not do that' : undefined;
+    const why = [said, hint].filter((one) => one !== undefined).join('; ');
+    throw new CodedError('PEER_HTTP', {
+      message: `Harbor answers ${status} to ${method} /api/v2.0${path}${why === '' ? '' : `: ${why}`}`,
+    });
+  }
+}
+
+/** The same with secrets hidden, at any depth. */
+export function masked(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(masked);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, one]) => {
+      const isSecret = SECRET_KEYS.has(key) && one !== '';
+      if (key === 'auth_info' && typeof one === 'object' && one !== null)
+        return [key, Object.fromEntries(Object.keys(one).map((name) => [name, '***']))];
+      return [key, isSecret ? '***' : masked(one)];
+    }),
+  );
+}
+
+function parsed(text: string): unknown {
+  try {
+    return text === '' ? undefined : JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
