@@ -151,7 +151,6 @@ export class Access {
       const as = sessions.authorizer(client, key, authorization);
       mine = as === undefined ? undefined : await this.#probe(name, item, as);
       if (as !== undefined && mine === undefined) return this.#grant(name, key, authorization, as);
-      if (as !== undefined) this.#learnRealm(name.upstream, as.challenge(scopeOf(name)));
       if (mine !== undefined && !isRefusal(mine)) return this.#orStale(name, key, mine);
       sessions.drop(key, authorization);
     }
