@@ -44,6 +44,7 @@ import { Links } from './net/links.ts';
 import { Manifests } from './net/manifests.ts';
 import { Members } from './net/members.ts';
 import { namesToFetchWith } from './net/names-to-fetch-with.ts';
+import { type PublicRecord, PublicRepositories } from './net/public-repositories.ts';
 import { PullTimes } from './net/pull-times.ts';
 import { Purges } from './net/purges.ts';
 import { QuorumSet } from './net/quorum-set.ts';
@@ -199,6 +200,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
       nowMs,
     }),
     referrers: new QuorumSet<Referrer>('referrers', { members, own: records.referrerSet, nowMs }),
+    public: new QuorumSet<PublicRecord>('public', { members, own: records.publicSet, nowMs }),
   };
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
@@ -285,7 +287,8 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   });
   const pullTimes = new PullTimes({ upstreams, log, nowMs });
   stops.push('pull times', async () => await pullTimes.stop());
-  const access: Access = new Access({ upstreams, manifests, tags, links, sessions, nowMs });
+  const publics = new PublicRepositories({ set: sets.public, log, nowMs });
+  const access: Access = new Access({ upstreams, manifests, tags, links, sessions, publics, nowMs });
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, upstreams, log, nowMs },
     {

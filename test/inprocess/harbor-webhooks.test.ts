@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
@@ -34,6 +34,7 @@ async function setUp(t: Test, agents = 0): Promise<Here> {
       { name: 'harbor', url: harbor.url, mode: 'pull-through', hosts: ['harbor.test'], tags: { ttl: '1h' } },
     ],
     proxy: {
+      'audit-log': join(dir, 'audit.log'),
       harbor: {
         webhook: {
           auth: 'header',
@@ -155,6 +156,10 @@ t.test('a deletion is purged from origins, proxies and nodes, with every tag of 
         async () => (await digestAt(url, 'library/app', reference)) === 404,
         `${reference} is gone at ${url}`,
       );
+  const audit = readFileSync(join(here.cluster.dir, '..', 'audit.log'), 'utf8');
+  const purges = audit.split('\n').filter((line) => line.includes('"event":"purge"'));
+  t.ok(purges.length > 0);
+  t.match(JSON.parse(purges[0]!), { upstream: 'harbor', repository: 'library/app', reference: 'v1', digest });
 });
 
 t.test('a repeated delivery is taken once; order does not matter', async (t) => {

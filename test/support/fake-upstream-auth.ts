@@ -39,6 +39,11 @@ export class FakeAuthority {
     this.#auth = auth;
   }
 
+  /** This `Authorization` is refused from now on. */
+  revoke(authorization: string): void {
+    this.#grants.delete(authorization.slice('Bearer '.length));
+  }
+
   /** All tokens given so far are refused from now on. */
   revokeTokens(): void {
     this.#grants.clear();

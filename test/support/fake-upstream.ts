@@ -112,6 +112,11 @@ export class FakeUpstream {
     this.#rules.clear();
   }
 
+  /** A token is refused from now on. */
+  revoke(authorization: string): void {
+    this.#authority.revoke(authorization);
+  }
+
   revokeTokens(): void {
     this.#authority.revokeTokens();
   }

@@ -7,6 +7,7 @@ import { type AccessItem, TOKEN_REQUEST } from '@sepia/shared/wire/access';
 import { H_CLIENT_AUTH } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { Access } from '../net/access.ts';
+import { MAX_LENT } from '../net/names-to-fetch-with.ts';
 import type { Sessions } from '../net/sessions.ts';
 import { named } from './blob-routes.ts';
 import { repositoryOf, required } from './request.ts';
@@ -30,9 +31,8 @@ export function accessRoutes(
   router.post('/access/lend', (context) => {
     const ctx = named(context, 'lend');
     const { upstream, repository } = repositoryOf(ctx);
-    const [newest] = deps.sessions.of(shardKey(upstream, repository));
-    if (newest !== undefined) ctx.set(H_CLIENT_AUTH, newest.authorization);
-    ctx.status = 204;
+    const known = deps.sessions.of(shardKey(upstream, repository)).slice(0, MAX_LENT);
+    ctx.body = { authorizations: known.map(({ authorization }) => authorization) };
   });
   router.post('/token', async (context) => {
     const ctx = named(context, 'token');

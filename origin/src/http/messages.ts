@@ -32,6 +32,7 @@ const RECORD_VALUES = {
     artifactType: z.string().max(255).optional(),
     annotations: z.record(z.string(), z.string()).optional(),
   }),
+  public: z.strictObject({ checkedAtMs: z.number().int().nonnegative() }),
 } as const;
 
 export type RecordSetName = keyof typeof RECORD_VALUES;

@@ -12,6 +12,7 @@ import type { AccessAnswer, AccessChallenge, AccessItem, TokenAnswer } from '@se
 import type { Links } from './links.ts';
 import { probeManifest } from './manifest-probe.ts';
 import type { Manifests } from './manifests.ts';
+import type { PublicRepositories } from './public-repositories.ts';
 import type { Sessions } from './sessions.ts';
 import type { Tags } from './tags.ts';
 import { isPassing, upstreamError } from './upstream-failure.ts';
@@ -37,6 +38,7 @@ interface AccessDeps {
   readonly tags: Tags;
   readonly links: Links;
   readonly sessions: Sessions;
+  readonly publics: Pick<PublicRepositories, 'note' | 'forget' | 'recall'>;
   readonly nowMs: () => number;
 }
 
@@ -145,14 +147,13 @@ export class Access {
     authorization: string | undefined,
   ): Promise<AccessAnswer> {
     const client = this.#client(name.upstream);
-    const { sessions, upstreams } = this.#deps;
+    const { sessions, upstreams, publics } = this.#deps;
     let mine: CodedError | undefined;
     if (authorization !== undefined) {
       const as = sessions.authorizer(client, key, authorization);
       mine = as === undefined ? undefined : await this.#probe(name, item, as);
       if (as !== undefined && mine === undefined) return this.#grant(name, key, authorization, as);
-      if (as !== undefined) this.#learnRealm(name.upstream, as.challenge(scopeOf(name)));
-      if (mine !== undefined && !isRefusal(mine)) return this.#orStale(name, key, mine);
+      if (mine !== undefined && !isRefusal(mine)) return await this.#orStale(name, key, mine);
       sessions.drop(key, authorization);
     }
     const anonymous = upstreams.anonymous(name.upstream)!;
@@ -162,10 +163,12 @@ export class Access {
       const staleLimitMs = upstreams.get(name.upstream).tags['stale-limit'];
       this.#public.set(key, nowMs, nowMs + Math.max(PUBLIC_MS, staleLimitMs));
       this.#private.delete(key);
+      publics.note(name);
       return { verdict: 'public', ttlMs: PUBLIC_MS };
     }
-    if (!isRefusal(refused)) return this.#orStale(name, key, refused);
+    if (!isRefusal(refused)) return await this.#orStale(name, key, refused);
     this.#public.delete(key);
+    void publics.forget(name);
     const challenge = anonymous.challenge(scopeOf(name));
     this.#learnRealm(name.upstream, challenge);
     const answer = challenge === undefined ? { denied: refused.message } : told(challenge);
@@ -186,10 +189,13 @@ export class Access {
   }
 
   /** An upstream that does not answer takes nothing back: what was public is served within the stale limit. */
-  #orStale(name: Name, key: string, error: CodedError): AccessAnswer {
-    if (isPassing(error) && this.#public.get(key, this.#deps.nowMs()) !== undefined)
-      return { verdict: 'public', ttlMs: STALE_TTL_MS };
-    throw upstreamError(error, name.upstream);
+  async #orStale(name: Name, key: string, error: CodedError): Promise<AccessAnswer> {
+    if (!isPassing(error)) throw error;
+    const nowMs = this.#deps.nowMs();
+    const atMs = this.#public.get(key, nowMs) ?? (await this.#deps.publics.recall(name));
+    const staleLimitMs = this.#deps.upstreams.get(name.upstream).tags['stale-limit'];
+    if (atMs === undefined || nowMs - atMs > Math.max(PUBLIC_MS, staleLimitMs)) throw error;
+    return { verdict: 'public', ttlMs: STALE_TTL_MS };
   }
 
   /** Reads the item in somebody's name; undefined if that works. */

@@ -1,12 +1,11 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import type { Authorizer } from '@sepia/shared/registry/client/authenticator';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
-import { H_CLIENT_AUTH } from '@sepia/shared/wire/headers';
 import { type Members, QUICK_MS, repositoryQuery } from './members.ts';
 import type { Sessions } from './sessions.ts';
 
-/** A client's credentials that are tried for one request. */
-const MAX_LENT = 3;
+/** Credentials of clients that are tried for one request, the newest first. */
+export const MAX_LENT = 3;
 
 interface NamesDeps {
   readonly members: Members;
@@ -26,7 +25,7 @@ interface Of {
 /**
  * In whose name content is fetched, in the order to try (key `fetch-with`): the robot of the origins, nobody, then
  * clients that the upstream accepted for the repository, known here or at the origins that checked them. Their
- * credentials go from origin to origin in a header of a signed call, and only when nothing else helped.
+ * credentials go from origin to origin in the answer of a signed call, and only when nothing else helped.
  */
 export async function* namesToFetchWith(
   deps: NamesDeps,
@@ -47,11 +46,12 @@ export async function* namesToFetchWith(
   const { members } = deps;
   for (const id of members.order(members.candidates(key))) {
     if (id === members.selfId || tried.size >= MAX_LENT) continue;
-    const authorization = await lentBy(members, id, upstream.name, repository, signal);
-    if (authorization === undefined || tried.has(authorization)) continue;
-    tried.add(authorization);
-    const as = deps.sessions.authorizer(client, key, authorization);
-    if (as !== undefined) yield as;
+    for (const authorization of await lentBy(members, id, upstream.name, repository, signal)) {
+      if (tried.has(authorization) || tried.size >= MAX_LENT) continue;
+      tried.add(authorization);
+      const as = deps.sessions.authorizer(client, key, authorization);
+      if (as !== undefined) yield as;
+    }
   }
 }
 
@@ -61,15 +61,18 @@ async function lentBy(
   upstream: string,
   repository: string,
   signal: AbortSignal,
-): Promise<string | undefined> {
+): Promise<readonly string[]> {
   const path = `/v1/access/lend?${repositoryQuery({ upstream, repository })}`;
   try {
-    const answer = await members.call(id, { method: 'POST', path, headersTimeoutMs: QUICK_MS, signal });
-    await answer.body.dump();
-    const lent = answer.headers[H_CLIENT_AUTH];
-    return typeof lent === 'string' && lent !== '' ? lent : undefined;
+    const { authorizations } = await members.json<{ authorizations?: unknown }>(id, {
+      method: 'POST',
+      path,
+      headersTimeoutMs: QUICK_MS,
+      signal,
+    });
+    return Array.isArray(authorizations) ? authorizations.filter((one) => typeof one === 'string') : [];
   } catch {
     signal.throwIfAborted();
-    return undefined;
+    return [];
   }
 }

@@ -39,7 +39,15 @@ export function createHarbor(
   const shared = { cluster, origins, commands, records, memberId, log, nowMs };
   const preheat = (request: PreheatRequest): Preheat => new Preheat(shared, request);
   const upstreams = (): readonly NamedUpstream[] => cluster.upstreams;
-  const purger = new Purger({ cluster, client, origins, commands, cache, memberId });
+  const purger = new Purger({
+    audit: face.entrance.audit,
+    cluster,
+    client,
+    origins,
+    commands,
+    cache,
+    memberId,
+  });
   const parts = {
     jobs: new Jobs(shared),
     kraken: new KrakenDriver({ upstreams, preheat, config: config.kraken, log }),

@@ -1,3 +1,4 @@
+import type { Audit } from '@sepia/shared/audit';
 import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
 import type { NodeCommands } from '@sepia/shared/cluster/node-commands';
 import type { Digest } from '@sepia/shared/digest';
@@ -24,6 +25,7 @@ export interface PurgeOrder {
 }
 
 interface PurgerDeps {
+  readonly audit: Audit;
   readonly cluster: Cluster;
   readonly client: InternalClient;
   readonly origins: Origins;
@@ -54,6 +56,7 @@ export class Purger {
     const what = { ...(digest === undefined ? {} : { digest }), ...(tag === undefined ? {} : { tag }) };
     const { gone, missed } = await this.#askOrigins(order, what, signal);
     if (!gone) return { gone };
+    this.#deps.audit.note({ event: 'purge', upstream, repository, reference: tag, digest });
     this.purgeHere(order);
     const proxies = this.#deps.cluster.members('proxy').filter((one) => one.id !== this.#deps.memberId);
     await Promise.all(

@@ -42,6 +42,8 @@ export class RecordStore {
   readonly repositorySet: RecordSet<{ readonly atMs: number }>;
   /** (upstream, repository, subject digest, referrer digest). */
   readonly referrerSet: RecordSet<Referrer>;
+  /** (upstream, repository, mark): when everybody could read it. */
+  readonly publicSet: RecordSet<{ readonly checkedAtMs: number }>;
   /** (queue, job id): what waits for another side. */
   readonly jobSet: RecordSet<unknown>;
   /** Everything as it is on the disk, for backups. */
@@ -58,6 +60,7 @@ export class RecordStore {
     this.tagSet = new RecordSet(parts, 't1');
     this.repositorySet = new RecordSet(parts, 'n1');
     this.referrerSet = new RecordSet(parts, 'f1');
+    this.publicSet = new RecordSet(parts, 'p1');
     this.jobSet = new RecordSet(parts, 'j1');
     this.dump = new RecordDump({
       db,

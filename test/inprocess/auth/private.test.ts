@@ -183,3 +183,24 @@ t.test('access cluster: whoever reaches the agent pulls with the credentials of 
   t.equal((await ask(image.manifestUrl())).status, 200);
   t.ok((await ask(image.blobUrl())).bytes.equals(image.content));
 });
+
+t.test(
+  'origins restart while the upstream is away: what was public is served, what was not is not',
+  async (t) => {
+    await using here = await PrivateCluster.start(t.testdir(), { origins: 3, trackers: 1, proxies: 1 });
+    const open = here.image('open/app', MIB);
+    const closed = here.image('both/app', MIB);
+    t.equal((await ask(open.manifestUrl())).status, 200);
+    t.equal((await ask(open.blobUrl())).status, 200);
+    const alices = await askAs(ALICE, closed.manifestUrl());
+    t.equal((await ask(closed.blobUrl(), { authorization: alices.authorization! })).status, 200);
+    await here.upstream.down();
+    for (const id of ['origin-1', 'origin-2', 'origin-3', 'proxy-1', 'agent-2'])
+      await here.cluster.restartMember(id);
+    const url = here.cluster.proxyUrls[0]!;
+    t.equal((await ask(open.manifestUrl(url))).status, 200);
+    t.ok((await ask(open.blobUrl(url))).bytes.equals(open.content));
+    t.equal((await ask(closed.blobUrl(url))).status, 503);
+    t.equal((await ask(closed.blobUrl(url), { authorization: alices.authorization! })).status, 503);
+  },
+);

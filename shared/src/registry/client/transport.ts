@@ -109,6 +109,11 @@ export class Transport {
     scopes: readonly string[],
     credentials: Credentials | undefined,
   ): Promise<GivenAnswer> {
+    if (!this.#mayAskRealm(challenge.realm))
+      throw new CodedError('UPSTREAM_DENIED', {
+        message: `the token service of upstream ${this.#deps.upstream} is not https; not asked`,
+        detail: { upstream: this.#deps.upstream },
+      });
     return await requestToken(this.#tokenDeps(), challenge, scopes, credentials);
   }
 
