@@ -13,6 +13,11 @@ const TASKS = {
     level: 'all',
     run: (args) => runTap(['test/processes'], args, node, { except: 'test/processes/clients' }),
   },
+  'test:conformance': {
+    level: 'all',
+    run: (args) =>
+      runTap(['test/conformance'], ['--jobs=1', '--timeout=900', ...args], node, { demandAll: true }),
+  },
   'test:clients': { level: 'all', run: clients },
   check: { level: 'all', run: check },
   fix: { level: 'all', run: () => node([bin('@biomejs/biome', 'bin/biome'), 'check', '--write', '.']) },
