@@ -159,6 +159,9 @@ t.test('accounts: push, pull, and who may not', async (t) => {
 
 t.test('anonymous-pull: everybody reads what no rule speaks of', async (t) => {
   await using here = await AccountCluster.start(t.testdir(), {
+    origins: 3,
+    trackers: 1,
+    agents: 1,
     accounts: {
       'anonymous-pull': true,
       rules: [
