@@ -159,6 +159,9 @@ t.test('accounts: push, pull, and who may not', async (t) => {
 
 t.test('anonymous-pull: everybody reads what no rule speaks of', async (t) => {
   await using here = await AccountCluster.start(t.testdir(), {
+    origins: 3,
+    trackers: 1,
+    agents: 1,
     accounts: {
       'anonymous-pull': true,
       rules: [
@@ -206,4 +209,40 @@ t.test('two proxies with other accounts say so', async (t) => {
     'the difference is logged',
   );
   t.pass('seen');
+});
+
+t.test('public-url, token-life and the audit log of an agent', async (t) => {
+  await using here = await AccountCluster.start(t.testdir(), {
+    origins: 1,
+    trackers: 1,
+    proxies: 1,
+    agents: 1,
+    accounts: { 'token-life': '2m' },
+  });
+  const auditFile = join(here.cluster.dir, 'agent-audit.log');
+  for (const id of ['proxy-1', 'agent-1']) {
+    const config = here.cluster.configs.get(id) as {
+      listeners: { listen: string; 'public-url'?: string }[];
+      'audit-log'?: string;
+    };
+    await here.cluster.stopMember(id);
+    config.listeners[0]!['public-url'] = `https://${id}.example`;
+    if (id === 'agent-1') config['audit-log'] = auditFile;
+    await here.cluster.startMember(id);
+    const base = `http://${config.listeners[0]!.listen}`;
+    for (const path of ['/v2/', '/v2/team/app/manifests/v1']) {
+      const realm = challengeOf(await ask(`${base}${path}`)).params.get('realm')!;
+      t.ok(realm.startsWith(`https://${id}.example/token`), `${id} ${path} ${realm}`);
+    }
+    const reply = await ask(`${base}/token?scope=repository:team/app:pull`, { authorization: basicOf(DEV) });
+    t.match(JSON.parse(reply.bytes.toString('utf8')), { expires_in: 120 });
+    await ask(`${base}/v2/team/app/manifests/v1`, { authorization: 'Bearer nonsense' });
+  }
+  const lines = readFileSync(auditFile, 'utf8').trim().split('\n');
+  t.match(JSON.parse(lines[0]!), {
+    event: 'denied',
+    service: 'agent',
+    member: 'agent-1',
+    reason: 'invalid_token',
+  });
 });

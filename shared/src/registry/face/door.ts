@@ -10,6 +10,7 @@ import type { Cluster } from '../../cluster/cluster.ts';
 import { CodedError } from '../../errors.ts';
 import type { RequestState } from '../../http/app.ts';
 import { queryValue } from '../../http/signed.ts';
+import { delay } from '../../lifecycle.ts';
 import {
   type NamedUpstream,
   type ResolvedName,
@@ -27,6 +28,8 @@ import { UpstreamDoor } from './upstream-door.ts';
 
 /** Life of a token that is given to whoever does not log in, in ms. */
 const ANONYMOUS_MS = 5 * 60_000;
+/** What `/v2/` of the upstream asks for is waited for this long at most, in ms. */
+const BASE_MS = 2_000;
 /** How long it is remembered which upstream gave a token, in ms. */
 const BINDING_MS = 60 * 60_000;
 const MAX_BINDINGS = 20_000;
@@ -85,7 +88,12 @@ export class Door {
     if (mode === 'accounts') return await this.#accounts!.base(ctx);
     if (mode === 'cluster' || ctx.get('authorization') !== '') return;
     // An upstream that does not answer is no reason to send clients away: content is checked all the same.
-    const answer = await this.#deps.askBase(upstream).catch(() => undefined);
+    const late = new AbortController();
+    const answer = await Promise.race([
+      this.#deps.askBase(upstream).catch(() => undefined),
+      delay(BASE_MS, late.signal).catch(() => undefined),
+    ]);
+    late.abort();
     if (answer?.verdict !== 'challenge') return;
     const { challenge } = answer;
     const base = publicBase(ctx, this.#options.publicUrl);
