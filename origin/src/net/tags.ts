@@ -107,7 +107,8 @@ export class Tags {
     change?: string,
   ): Promise<boolean> {
     if ((await this.read(name)) === undefined) return false;
-    return await this.#takeAway(name, how, (current) => digest === undefined || current.digest === digest);
+    const isMeant = (current: TagRecord): boolean => digest === undefined || current.digest === digest;
+    return await this.#takeAway(name, how, isMeant, change);
   }
 
   /** Puts the state of a backup back, unless something later is there. */
