@@ -10,7 +10,7 @@ import { MAX_TAG_STATES, type TagIndex } from '../net/tag-index.ts';
 import { listTags } from '../net/tag-lists.ts';
 import type { Upstreams } from '../net/upstreams.ts';
 import { named } from './blob-routes.ts';
-import { blobNameOf, numberOf, repositoryOf, required } from './request.ts';
+import { blobNameOf, changeOf, numberOf, repositoryOf, required } from './request.ts';
 
 interface DiscoveryRouteDeps {
   readonly catalog: Catalog;
@@ -64,7 +64,7 @@ export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void 
     const ctx = named(context, 'manifest-delete');
     const name = repositoryOf(ctx);
     const reference = parseReference(required(ctx, 'reference'));
-    if (reference.kind === 'tag') await deps.deletes.tag({ ...name, tag: reference.tag });
+    if (reference.kind === 'tag') await deps.deletes.tag({ ...name, tag: reference.tag }, changeOf(ctx));
     else await deps.deletes.manifest({ ...name, digest: reference.digest });
     ctx.status = 204;
   });

@@ -15,7 +15,7 @@ import type { Purges } from '../net/purges.ts';
 import type { Quotas } from '../net/quotas.ts';
 import { named } from './blob-routes.ts';
 import { parsePurge } from './messages.ts';
-import { broughtAuthorization, isHop, repositoryOf, required } from './request.ts';
+import { broughtAuthorization, changeOf, isHop, repositoryOf, required } from './request.ts';
 
 const MAX_PURGE_BYTES = 4 * 1024;
 /** Tags that one push of a manifest may move beside its reference. */
@@ -88,6 +88,7 @@ async function putManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
     bytes,
     contentType: contentType === '' ? undefined : contentType,
     furtherTags: furtherTags(ctx),
+    change: changeOf(ctx),
   });
   for (const tag of tags) ctx.append('OCI-Tag', tag);
   ctx.set('Docker-Content-Digest', digest);

@@ -2,7 +2,7 @@ import { type Digest, parseDigest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import { queryValue } from '@sepia/shared/http/signed';
 import { parseRepositoryName, type RepositoryName } from '@sepia/shared/names/repository';
-import { H_UPSTREAM_AUTHORIZATION } from '@sepia/shared/wire/headers';
+import { H_CHANGE, H_UPSTREAM_AUTHORIZATION } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { BlobName } from '../net/fetch-parts.ts';
 import { H_HOP } from '../net/members.ts';
@@ -39,6 +39,14 @@ export function numberOf(ctx: Context, name: string, max: number): number | unde
   if (!/^\d{1,15}$/.test(text))
     throw new CodedError('REQUEST_INVALID', { message: `query value ${name} is not a number` });
   return Math.min(max, Number(text));
+}
+
+/** Id of a change that a proxy may hand to several origins, or undefined. @throws `REQUEST_INVALID` */
+export function changeOf(ctx: Context): string | undefined {
+  const id = ctx.get(H_CHANGE);
+  if (id === '') return undefined;
+  if (/^[\w-]{16,64}$/.test(id)) return id;
+  throw new CodedError('REQUEST_INVALID', { message: `${H_CHANGE} is not an id of 16 to 64 characters` });
 }
 
 /** True if another origin passed the request on. */

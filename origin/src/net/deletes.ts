@@ -37,9 +37,10 @@ export class Deletes {
   }
 
   /** The manifest stays. @throws `METHOD_UNSUPPORTED`, `TAG_UNKNOWN`, `QUORUM_LOST`, `CONFLICT` */
-  async tag(name: TagName): Promise<void> {
+  async tag(name: TagName, change?: string): Promise<void> {
     this.#check(name.upstream);
-    if (await this.#deps.tags.delete(name)) return await this.#deps.replication.deleted(name, name.tag);
+    if (await this.#deps.tags.delete(name, undefined, 'delete', change))
+      return await this.#deps.replication.deleted(name, name.tag);
     throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
   }
 

@@ -28,6 +28,8 @@ export interface ManifestPush {
   readonly contentType: string | undefined;
   /** Tags to move beside the reference; those that may not move are left out. */
   readonly furtherTags?: readonly Tag[];
+  /** Id of the push, the same at every origin that is given it: its tags move once. */
+  readonly change?: string | undefined;
 }
 
 interface PushDeps {
@@ -95,7 +97,7 @@ function checkedDigest({ reference, bytes }: ManifestPush): Digest {
 async function moveTags({ tags, upstreams }: PushDeps, push: ManifestPush, digest: Digest): Promise<Tag[]> {
   const { name, reference, furtherTags = [] } = push;
   const move = async (tag: Tag): Promise<unknown> =>
-    await tags.move({ ...name, tag }, digest, upstreams.tagRules({ ...name, tag }), 'push');
+    await tags.move({ ...name, tag }, digest, upstreams.tagRules({ ...name, tag }), 'push', push.change);
   if (reference.kind === 'tag') await move(reference.tag);
   const moved: Tag[] = [];
   for (const tag of furtherTags) {

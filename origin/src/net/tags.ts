@@ -66,16 +66,25 @@ export class Tags {
 
   /**
    * Points a tag at a digest and returns what it points at then: another one if the policy lets a `revalidate` not
-   * move it. @throws `TAG_IMMUTABLE` (`push`, `set`), `QUORUM_LOST`, `CONFLICT`
+   * move it. `change`: id of a change that other origins may have been given as well; it is made once.
+   * @throws `TAG_IMMUTABLE` (`push`, `set`), `QUORUM_LOST`, `CONFLICT`
    */
-  async move(name: TagName, digest: Digest, rules: TagRules, mover: TagMover): Promise<TagRecord> {
+  async move(
+    name: TagName,
+    digest: Digest,
+    rules: TagRules,
+    mover: TagMover,
+    change?: string,
+  ): Promise<TagRecord> {
     const move = { digest, atMs: this.#deps.nowMs(), how: mover, by: this.#deps.members.selfId };
-    const state = await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) => {
+    const fn = (current: TagState | undefined): TagState | undefined => {
       if (mayMove(current?.digest, digest, rules, mover)) return moved(current, move);
       if (mover === 'revalidate') return current;
       throw new CodedError('TAG_IMMUTABLE', { detail: { tag: name.tag, digest: current?.digest } });
-    });
-    return recordOf(state)!;
+    };
+    const state = await this.#registers.change(keyOf(name), this.#owners(name), fn, undefined, change);
+    // Of a change that another origin made already the tag may be gone again.
+    return recordOf(state) ?? { digest, checkedAtMs: move.atMs };
   }
 
   /** The upstream does not have the tag any more. A newer revalidation by somebody else stays: false then. */
@@ -95,9 +104,11 @@ export class Tags {
     name: TagName,
     digest?: Digest,
     how: Extract<TagMoveKind, 'delete' | 'purge'> = 'delete',
+    change?: string,
   ): Promise<boolean> {
     if ((await this.read(name)) === undefined) return false;
-    return await this.#takeAway(name, how, (current) => digest === undefined || current.digest === digest);
+    const isMeant = (current: TagRecord): boolean => digest === undefined || current.digest === digest;
+    return await this.#takeAway(name, how, isMeant, change);
   }
 
   /** Puts the state of a backup back, unless something later is there. */
@@ -111,14 +122,16 @@ export class Tags {
     name: TagName,
     how: Extract<TagMoveKind, 'delete' | 'purge'>,
     isMeant: (current: TagRecord) => boolean,
+    change?: string,
   ): Promise<boolean> {
     const move = { atMs: this.#deps.nowMs(), how, by: this.#deps.members.selfId };
     let isTaken = false;
-    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) => {
+    const fn = (current: TagState | undefined): TagState | undefined => {
       const record = recordOf(current);
       isTaken = record !== undefined && isMeant(record);
       return isTaken ? takenAway(current, move) : current;
-    });
+    };
+    await this.#registers.change(keyOf(name), this.#owners(name), fn, undefined, change);
     return isTaken;
   }
 

@@ -3,8 +3,9 @@ import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { ResolvedName } from '@sepia/shared/names/upstream-name';
 import type { RegistryHandler } from '@sepia/shared/registry/face/registry-app';
 import { referenceText } from '@sepia/shared/registry/route';
+import { H_CHANGE } from '@sepia/shared/wire/headers';
 import { whileAlive } from '../net/blob-source.ts';
-import { isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import { isDefinite, nameQuery, newChange, type Origins } from '../net/origins.ts';
 import { clientSignal, sendEmpty } from './answers.ts';
 
 /** An origin that records a delete on a quorum and tells the others needs less than this, in ms. */
@@ -40,11 +41,18 @@ async function drop(
 ): Promise<void> {
   const { candidates } = origins.placement(shardKey(target.upstream, target.repository));
   let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
+  const headers = { [H_CHANGE]: newChange() };
   let maybeDone = false;
   for (const id of origins.health.order(candidates)) {
     try {
       const answer = await whileAlive(origins, id, signal, (running) =>
-        origins.call(id, { method: 'DELETE', path, headersTimeoutMs: DELETE_TIMEOUT_MS, signal: running }),
+        origins.call(id, {
+          method: 'DELETE',
+          path,
+          headers,
+          headersTimeoutMs: DELETE_TIMEOUT_MS,
+          signal: running,
+        }),
       );
       await answer.body.dump();
       return;

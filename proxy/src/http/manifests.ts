@@ -9,11 +9,11 @@ import { type ManifestAnswer, sendManifest } from '@sepia/shared/registry/face/m
 import type { RegistryHandler } from '@sepia/shared/registry/face/registry-app';
 import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
 import { type Reference, referenceText } from '@sepia/shared/registry/route';
-import { H_STALE } from '@sepia/shared/wire/headers';
+import { H_CHANGE, H_STALE } from '@sepia/shared/wire/headers';
 import type { Context } from 'koa';
 import type { ManifestCache } from '../core/manifest-cache.ts';
 import { whileAlive } from '../net/blob-source.ts';
-import { headerOf, isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import { headerOf, isDefinite, nameQuery, newChange, type Origins } from '../net/origins.ts';
 import { drainRequest, RequestBody } from '../net/request-body.ts';
 import { clientSignal, locationOf, sendEmpty } from './answers.ts';
 import type { PushGate } from './push-gate.ts';
@@ -137,7 +137,11 @@ async function store(
   mediaType: string,
   signal: AbortSignal,
 ): Promise<{ digest: Digest; tags: readonly string[] }> {
-  const headers = { 'content-type': mediaType, 'content-length': String(bytes.length) };
+  const headers = {
+    'content-type': mediaType,
+    'content-length': String(bytes.length),
+    [H_CHANGE]: newChange(),
+  };
   const order = origins.health.order(
     origins.placement(shardKey(target.upstream, target.repository)).candidates,
   );

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import {
@@ -150,6 +151,11 @@ export function isDefinite(error: unknown): boolean {
     error.code !== 'INTERNAL' &&
     error.code !== 'SIGNATURE_INVALID'
   );
+}
+
+/** An id for a change of a tag that several origins may be given, one after the other. */
+export function newChange(): string {
+  return randomBytes(12).toString('hex');
 }
 
 /** `upstream=…&repository=…` and more, escaped. */

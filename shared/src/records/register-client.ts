@@ -57,7 +57,7 @@ interface Envelope {
 }
 
 /** Changes remembered in a register: one of them whose answer was lost is not made again. */
-const RECENT_CHANGES = 16;
+const RECENT_CHANGES = 32;
 
 type StateReply = Extract<RegisterReply, { type: 'state' }>;
 
@@ -107,14 +107,16 @@ export class RegisterClient {
 
   /**
    * Replaces the value by what `fn` makes of it, and returns that. `fn` may run more than once, but takes effect once
-   * (unless more than 16 others come between two tries); if it throws, the value it saw is settled first, then the
-   * error goes on. After `CONFLICT` or `QUORUM_LOST` the change may or may not have happened. @throws `QUORUM_LOST` if too few owners answer, `CONFLICT` if others kept winning up to the deadline
+   * (unless more than 32 others come between two tries); if it throws, the value it saw is settled first, then the
+   * error goes on. Who hands the same change to several proposers gives it an `id`: it is made once, whichever of them
+   * comes first, and the others get the value that is there. After `CONFLICT` or `QUORUM_LOST` the change may or may not have happened. @throws `QUORUM_LOST` if too few owners answer, `CONFLICT` if others kept winning up to the deadline
    */
   async change<T = RegisterValue>(
     key: string,
     owners: readonly string[],
     fn: (current: T | undefined) => T | undefined,
     signal?: AbortSignal,
+    id?: string,
   ): Promise<T | undefined> {
     if (owners.length === 0) throw new CodedError('QUORUM_LOST', { detail: { key, owners: [] } });
     const untilMs = this.#deps.nowMs() + this.#options.deadlineMs;
@@ -122,7 +124,7 @@ export class RegisterClient {
     let lost = 0;
     for (let tries = 0; ; tries++) {
       signal?.throwIfAborted();
-      const outcome = await this.#attempt(key, owners, fn, proposed, signal);
+      const outcome = await this.#attempt(key, owners, fn, proposed, signal, id);
       if (outcome.type === 'done') return outcome.value;
       if (outcome.type === 'threw') throw outcome.error;
       if (outcome.type === 'lost') lost += 1;
@@ -141,6 +143,7 @@ export class RegisterClient {
     fn: (current: T | undefined) => T | undefined,
     proposed: Map<string, T | undefined>,
     signal?: AbortSignal,
+    id?: string,
   ) {
     const ballot = nextBallot(this.#counter, this.#proposer);
     this.#counter = ballot.counter;
@@ -149,13 +152,16 @@ export class RegisterClient {
     for (const { accepted } of prepared.replies) this.#saw(accepted);
     const newest = newestValue(prepared.replies);
     const current = parseEnvelope(key, newest);
-    const earlier = current.recent.find((change) => proposed.has(change));
+    const earlier = current.recent.find((change) => proposed.has(change) || change === id);
     const made =
       earlier === undefined
         ? attemptFn(fn, current.value as T | undefined)
-        : { type: 'value' as const, value: proposed.get(earlier) };
+        : {
+            type: 'value' as const,
+            value: proposed.has(earlier) ? proposed.get(earlier) : (current.value as T | undefined),
+          };
     const changed = earlier === undefined && made.type === 'value' && made.value !== current.value;
-    const change = `${ballot.counter}.${ballot.proposer}`;
+    const change = id ?? `${ballot.counter}.${ballot.proposer}`;
     if (changed) proposed.set(change, made.value);
     const value = changed ? envelope(made.value, [...current.recent, change]) : newest;
     const request: RegisterRequest = {

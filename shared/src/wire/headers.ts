@@ -14,3 +14,5 @@ export const H_UPSTREAM_AUTHORIZATION = 'sepia-upstream-authorization';
 export const H_ERROR = 'sepia-error';
 /** A client's own `Authorization` on its way to the upstream or to a proxy's accounts: in memory only, never logged. */
 export const H_CLIENT_AUTH = 'sepia-upstream-authorization';
+/** Id of one change of a tag: a proxy sends the same to every origin that it tries, so that it is made once. */
+export const H_CHANGE = 'sepia-change';

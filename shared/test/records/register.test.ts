@@ -207,3 +207,19 @@ t.test('messages from the network: parsed, or REQUEST_INVALID', async (t) => {
     }),
   );
 });
+
+t.test('a change with an id is made once, also by a proposer that comes late', async (t) => {
+  const answer = acceptors();
+  const owners = ['o1', 'o2', 'o3'];
+  const [first, second] = [clientOf('a'), clientOf('b')];
+  function clientOf(incarnation: string): RegisterClient {
+    const deps = { transport: answer, chance: () => 0, nowMs: () => performance.now(), incarnation };
+    return new RegisterClient(deps, { proposerId: 'p', backoffMs: 1 });
+  }
+  const add = (text: string) => (current: string | undefined) => `${current ?? ''}${text}`;
+  t.equal(await first.change('k', owners, add('x'), undefined, 'push-1'), 'x');
+  t.equal(await second.change('k', owners, add('y'), undefined, 'push-2'), 'xy');
+  t.equal(await second.change('k', owners, add('x'), undefined, 'push-1'), 'xy', 'somebody else made it');
+  t.equal(await first.read('k', owners), 'xy');
+  t.equal(await first.change('k', owners, add('x')), 'xyx', 'without an id each is one of its own');
+});
