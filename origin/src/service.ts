@@ -15,7 +15,7 @@ import { createLogger, type Logger } from '@sepia/shared/log';
 import { MAX_BLOB_BYTES } from '@sepia/shared/metainfo/metainfo';
 import { Metrics } from '@sepia/shared/metrics';
 import { peerIdOf } from '@sepia/shared/names/peer-id';
-import { type Link, RecordStore, type Referrer } from '@sepia/shared/records/record-store';
+import { RecordStore } from '@sepia/shared/records/record-store';
 import { BlobStore } from '@sepia/shared/store/blob-store';
 import { DataFolder } from '@sepia/shared/store/data-folder';
 import { diskFiles } from '@sepia/shared/store/disk-files';
@@ -38,18 +38,21 @@ import { Access } from './net/access.ts';
 import { Blobs } from './net/blobs.ts';
 import { Catalog } from './net/catalog.ts';
 import { Deletes } from './net/deletes.ts';
+import type { BlobName } from './net/fetch-parts.ts';
 import { Fetches } from './net/fetches.ts';
 import { Invalidation } from './net/invalidation.ts';
+import { LinkProofs } from './net/link-proofs.ts';
 import { Links } from './net/links.ts';
+
 import { Manifests } from './net/manifests.ts';
 import { Members } from './net/members.ts';
 import { namesToFetchWith } from './net/names-to-fetch-with.ts';
-import { type PublicRecord, PublicRepositories } from './net/public-repositories.ts';
+import { PublicRepositories } from './net/public-repositories.ts';
 import { PullTimes } from './net/pull-times.ts';
 import { Purges } from './net/purges.ts';
-import { QuorumSet } from './net/quorum-set.ts';
 import { Quotas } from './net/quotas.ts';
 import { Recheck } from './net/recheck.ts';
+import { recordSets } from './net/record-sets.ts';
 import { Referrers } from './net/referrers.ts';
 import { Removals } from './net/removals.ts';
 import { Repair } from './net/repair.ts';
@@ -184,28 +187,16 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     nowMs,
     isLinked: async (name) => (await links.find(name)) !== undefined,
   });
-  const sets = {
-    links: new QuorumSet<Link>('links', {
-      members,
-      own: {
-        entry: async (key) => await records.linkSet.entry(key),
-        merge: async (entry) => {
-          const before = (await records.linkSet.entry(entry.key))?.value;
-          const isNews = await records.mergeLink(entry);
-          if (isNews) quotas.changed(entry.key, before, entry.value);
-          return isNews;
-        },
-        entries: (prefix, after) => records.linkSet.entries(prefix, after),
-      },
-      nowMs,
-    }),
-    referrers: new QuorumSet<Referrer>('referrers', { members, own: records.referrerSet, nowMs }),
-    public: new QuorumSet<PublicRecord>('public', { members, own: records.publicSet, nowMs }),
-  };
+  const sets = recordSets({ members, records, quotas, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
-  const links: Links = new Links({ set: sets.links, upstreams, nowMs });
-  invalidation.onRevoked((revoked) => links.revoke(revoked));
+  const proofs = new LinkProofs({ store, upstreams });
+  const onConfirmed = (name: BlobName): void => proofs.note(name);
+  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed });
+  invalidation.onRevoked((revoked) => {
+    for (const name of revoked) proofs.forget(name);
+    links.revoke(revoked);
+  });
   const hints = new Hints({ records, nowMs });
   const replicator = new Replicator(
     { members, store, hints, log, nowMs },
@@ -217,6 +208,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     members,
     store,
     links,
+    proofs,
     fetches,
     swarms,
     upstreams,
@@ -248,6 +240,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     store,
     blobs,
     links,
+    proofs,
     quotas,
     tags,
     referrers,
@@ -269,7 +262,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     upstreams,
     log,
   });
-  const whole = new WholeBlobs({ members, store, links, fetches, blobs, replicator });
+  const whole = new WholeBlobs({ members, store, fetches, blobs, replicator });
   const purges = new Purges({ members, store, links, invalidation, tagIndex, manifests, upstreams, log });
   const removals = new Removals({
     members,

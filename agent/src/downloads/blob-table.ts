@@ -22,6 +22,7 @@ import { Download, type Finding, type Guide, type PieceSource } from './download
 import { EnduringBlob } from './enduring-blob.ts';
 import type { ClusterGuide } from './guide.ts';
 import { Passage } from './passage.ts';
+import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
 import { ShownDownloads } from './shown-downloads.ts';
 import { fetchFromUpstream, SourceGuide } from './source-download.ts';
@@ -76,6 +77,7 @@ export class BlobTable {
   readonly #trust: Trust;
   readonly #progressMs: number;
   readonly #running = new Map<Digest, Download>();
+  readonly #names = new ProvenNames();
   readonly #starting = new Map<Digest, Promise<Download | MemoryBlob | Passing>>();
   readonly #shown: ShownDownloads;
   readonly #cached: CachedBlobs;
@@ -119,7 +121,7 @@ export class BlobTable {
       throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
     const running = this.#running.get(name.digest);
     if (running !== undefined && running.state === 'running') {
-      if (!this.#hasHint(name)) await this.#deps.guideOf(name).locate(true, signal);
+      await this.#prove(name, signal);
       return this.#lease(running);
     }
     let starting = this.#starting.get(name.digest);
@@ -129,12 +131,14 @@ export class BlobTable {
           message: 'too many downloads at once',
           detail: { retryAfterSeconds: 2 },
         });
-      starting = this.#start(name).finally(() => this.#starting.delete(name.digest));
+      this.#names.add(name);
+      starting = this.#start(name).finally(() => {
+        this.#starting.delete(name.digest);
+        if (!this.#running.has(name.digest)) this.#names.forget(name.digest);
+      });
       starting.catch(() => undefined);
       this.#starting.set(name.digest, starting);
-    } else if (!this.#hasHint(name)) {
-      await this.#deps.guideOf(name).locate(true, signal);
-    }
+    } else await this.#prove(name, signal);
     const started = await orAbort(starting, signal);
     if (started instanceof MemoryBlob)
       return {
@@ -214,8 +218,11 @@ export class BlobTable {
     this.#deps.log.warn({ digest }, 'disk is full; blobs are passed on and not kept');
   }
 
-  #hasHint(name: BlobName): boolean {
-    return this.#deps.hints.get(name.upstream, name.repository, name.digest) !== undefined;
+  /** A blob that is on its way under another name is shared once the cluster vouched for this one. */
+  async #prove(name: BlobName, signal: AbortSignal): Promise<void> {
+    if (this.#names.has(name)) return;
+    await this.#deps.guideOf(name).locate(true, signal);
+    this.#names.add(name);
   }
 
   async #start(name: BlobName): Promise<Download | MemoryBlob | Passing> {
@@ -306,6 +313,7 @@ export class BlobTable {
     this.#deps.onStart(name.digest);
     void download.ended.then(async () => {
       this.#running.delete(name.digest);
+      this.#names.forget(name.digest);
       await this.#close(download, pieces);
     });
     return download;

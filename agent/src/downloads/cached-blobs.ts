@@ -2,7 +2,6 @@ import type { Digest } from '@sepia/shared/digest';
 import type { Logger } from '@sepia/shared/log';
 import type { BlobHandle } from '@sepia/shared/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/shared/store/blob-store';
-import type { Hints } from '../core/hints.ts';
 import type { BlobName } from '../net/tracker-client.ts';
 import { CachedBlob } from './cached-blob.ts';
 import type { ClusterGuide } from './guide.ts';
@@ -11,7 +10,6 @@ import type { Seeds } from './seeds.ts';
 interface CachedBlobsDeps {
   readonly store: BlobStore;
   readonly seeds: Seeds;
-  readonly hints: Hints;
   readonly guideOf: (name: BlobName) => ClusterGuide;
   readonly log: Logger;
   readonly onBytes: (source: 'origin', bytes: number) => void;
@@ -52,12 +50,15 @@ export class CachedBlobs {
     return stat !== undefined && isLinked(stat.attrs.provenance, name) ? stat.sizeBytes : undefined;
   }
 
-  /** A cached blob is served under a repository only by its link; one join proves it. */
+  /**
+   * A cached blob is served under a repository only by its link; one join proves it. That a manifest of the repository
+   * names the digest proves nothing: anybody writes manifests.
+   */
   async #proveLink(name: BlobName, handle: BlobHandle, signal: AbortSignal): Promise<void> {
     if (isLinked(handle.attrs.provenance, name)) return;
     const { upstream, repository, digest } = name;
-    const { hints, guideOf, store, log } = this.#deps;
-    if (hints.get(upstream, repository, digest) === undefined) await guideOf(name).locate(false, signal);
+    const { guideOf, store, log } = this.#deps;
+    await guideOf(name).locate(false, signal);
     try {
       await store.addProvenance(digest, { upstream, repository });
     } catch (error) {

@@ -8,7 +8,8 @@ import { type Located, locate, type WhereState } from '../core/quorum.ts';
 import type { Fetch } from './fetch.ts';
 import type { BlobName } from './fetch-parts.ts';
 import type { Fetches } from './fetches.ts';
-import type { Links } from './links.ts';
+import type { LinkProofs } from './link-proofs.ts';
+import type { LinkEntry, Links } from './links.ts';
 import { type Members, QUICK_MS, repositoryQuery } from './members.ts';
 import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
@@ -41,6 +42,7 @@ interface BlobsDeps {
   readonly members: Members;
   readonly store: BlobStore;
   readonly links: Links;
+  readonly proofs: LinkProofs;
   readonly fetches: Fetches;
   readonly swarms: Swarms;
   readonly upstreams: Upstreams;
@@ -64,14 +66,34 @@ export class Blobs {
 
   /** What is here, without side effect. */
   async where(name: BlobName): Promise<Where> {
-    const { store, fetches, links, repair } = this.#deps;
+    const { store, fetches, links, repair, proofs } = this.#deps;
     // A copy that is being mended is no "no": the answer must not lead to a 404.
     if (repair.isMending(name.digest))
       throw new CodedError('DISK_CORRUPT', { detail: { digest: name.digest } });
-    const [stat, linked] = await Promise.all([store.stat(name.digest), links.hasOwn(name)]);
-    if (stat !== undefined) return { state: 'final', sizeBytes: stat.sizeBytes, linked };
-    const sizeBytes = fetches.running(name.digest)?.sizeBytes;
-    return sizeBytes === undefined ? { state: 'none', linked } : { state: 'open', sizeBytes, linked };
+    const [stat, hasLink] = await Promise.all([store.stat(name.digest), links.hasOwn(name)]);
+    // Without proof nothing may be answered from here alone.
+    if (stat !== undefined) {
+      const linked = hasLink && proofs.isProven(name, stat.attrs.provenance);
+      return { state: 'final', sizeBytes: stat.sizeBytes, linked };
+    }
+    const fetch = fetches.running(name.digest);
+    if (fetch?.sizeBytes === undefined) return { state: 'none', linked: hasLink };
+    return {
+      state: 'open',
+      sizeBytes: fetch.sizeBytes,
+      linked: hasLink && proofs.isProven(name, [fetch.name]),
+    };
+  }
+
+  /** The link, and its proof where the bytes here came under another name. @throws as `Links.require` and `LinkProofs.ask` */
+  async admit(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
+    const { links, proofs, fetches } = this.#deps;
+    const link = await links.require(name, signal);
+    await proofs.requireStored(name, signal);
+    const fetch = fetches.running(name.digest);
+    if (fetch !== undefined && !proofs.isProven(name, [fetch.name]))
+      await proofs.ask(name, undefined, signal);
+    return link;
   }
 
   /** Where else the blob is: all that could hold it are asked at once, the best answer ends it. */
@@ -106,8 +128,8 @@ export class Blobs {
    * @throws `BLOB_UNKNOWN` only when all that could hold an acknowledged copy said no, `QUORUM_LOST`, what the fetch fails with
    */
   async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
-    const { links, fetches } = this.#deps;
-    const link = await links.require(name, signal);
+    const { fetches } = this.#deps;
+    const link = await this.admit(name, signal);
     const stored = await this.#openStored(name.digest, link.mediaType);
     if (stored !== undefined) return stored;
     const wantAll = options.lastPiece === undefined;
@@ -137,8 +159,8 @@ export class Blobs {
     hop: boolean,
     signal: AbortSignal,
   ): Promise<{ sizeBytes: number; mediaType: string | undefined }> {
-    const { links, store, fetches, upstreams, members } = this.#deps;
-    const link = await links.require(name, signal);
+    const { store, fetches, upstreams, members } = this.#deps;
+    const link = await this.admit(name, signal);
     const { mediaType } = link;
     const here = (await store.stat(name.digest))?.sizeBytes ?? fetches.running(name.digest)?.sizeBytes;
     if (here !== undefined) return { sizeBytes: here, mediaType };
@@ -169,8 +191,8 @@ export class Blobs {
     options: { readonly fetch: boolean; readonly wantAll: boolean; readonly hop: boolean },
     signal: AbortSignal,
   ): Promise<MetainfoSource> {
-    const { links, fetches } = this.#deps;
-    const link = await links.require(name, signal);
+    const { fetches } = this.#deps;
+    const link = await this.admit(name, signal);
     const whole = await this.#wholeMetainfo(name.digest);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     let fetch = fetches.running(name.digest);
@@ -193,8 +215,8 @@ export class Blobs {
     peers: readonly PeerEntry[],
     signal: AbortSignal,
   ): Promise<MetainfoSource> {
-    const { links, fetches, swarms } = this.#deps;
-    const link = await links.require(name, signal);
+    const { fetches, swarms } = this.#deps;
+    const link = await this.admit(name, signal);
     const whole = await this.#wholeMetainfo(name.digest);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     const fetch = fetches.begin(name, {

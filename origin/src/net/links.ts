@@ -23,6 +23,8 @@ interface LinksDeps {
   readonly set: QuorumSet<Link>;
   readonly upstreams: Upstreams;
   readonly nowMs: () => number;
+  /** The upstream said that the repository has it. */
+  readonly onConfirmed?: (name: BlobName) => void;
 }
 
 /**
@@ -119,6 +121,7 @@ export class Links {
           { repository: name.repository, digest: name.digest },
           AbortSignal.timeout(15_000),
         );
+        this.#deps.onConfirmed?.(name);
         const entry: LinkEntry = { ...name, sizeBytes };
         await this.write([entry]).catch((error: unknown) => {
           if (!isCoded(error, 'QUORUM_LOST') && !isCoded(error, 'CONFLICT')) throw error;

@@ -15,6 +15,7 @@ import { decideTag, mayAsk, staleAge } from '../core/tag-policy.ts';
 import type { TagRecord } from '../core/tag-record.ts';
 import type { Blobs } from './blobs.ts';
 import type { BlobName } from './fetch-parts.ts';
+import type { LinkProofs } from './link-proofs.ts';
 import type { LinkEntry, Links } from './links.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { descriptorLinks, type ManifestPush, pushManifest } from './manifest-push.ts';
@@ -52,6 +53,7 @@ interface ManifestsDeps {
   readonly store: BlobStore;
   readonly blobs: Blobs;
   readonly links: Links;
+  readonly proofs: LinkProofs;
   readonly tags: Tags;
   readonly quotas: Pick<Quotas, 'check'>;
   readonly referrers: Referrers;
@@ -222,7 +224,7 @@ export class Manifests {
   }
 
   async #byDigest(name: BlobName, wish: ManifestWish = {}): Promise<StoredManifest> {
-    const { links, upstreams, recheck } = this.#deps;
+    const { links, upstreams, recheck, proofs, store } = this.#deps;
     const client = upstreams.client(name.upstream, wish.authorization);
     let link: LinkEntry | undefined;
     try {
@@ -231,8 +233,11 @@ export class Manifests {
       if (client === undefined || !isQuorumProblem(error)) throw error;
     }
     if (link !== undefined) {
-      const found =
-        this.#cache.get(name.digest) ?? (await this.#fromStore(name, link)) ?? (await this.#fromOthers(name));
+      const provenance = (await store.stat(name.digest))?.attrs.provenance ?? [];
+      const here = proofs.isProven(name, provenance)
+        ? (this.#cache.get(name.digest) ?? (await this.#fromStore(name, link)))
+        : undefined;
+      const found = here ?? (await this.#fromOthers(name));
       if (found !== undefined) {
         this.#cache.put(found);
         return found;
@@ -287,11 +292,16 @@ export class Manifests {
     }
     if (found.type !== 'at' || found.state !== 'final') return undefined;
     const path = `/v1/blobs/${name.digest}?${repositoryQuery(name)}`;
-    const { bytes, headers } = await this.#deps.members.bytes(
-      found.id,
-      { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS },
-      MAX_MANIFEST_BYTES,
-    );
+    const call = { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS } as const;
+    const answer = await this.#deps.members
+      .bytes(found.id, call, MAX_MANIFEST_BYTES)
+      .catch((error: unknown) => {
+        // It asked the upstream whether this repository has it; a GET says better what is wrong.
+        if (isCoded(error, 'BLOB_UNKNOWN') || isCoded(error, 'MANIFEST_UNKNOWN')) return undefined;
+        throw error;
+      });
+    if (answer === undefined) return undefined;
+    const { bytes, headers } = answer;
     const mediaType = String(headers['content-type'] ?? '');
     if (
       digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest ||
@@ -306,7 +316,7 @@ export class Manifests {
     name: { readonly upstream: string; readonly repository: RepositoryName },
     manifest: StoredManifest,
   ): Promise<void> {
-    const { store, links, referrers, members, log } = this.#deps;
+    const { store, links, proofs, referrers, members, log } = this.#deps;
     const { digest, bytes, mediaType } = manifest;
     const provenance = [{ upstream: name.upstream, repository: name.repository }];
     const entries: LinkEntry[] = [{ ...name, digest, sizeBytes: bytes.length, mediaType }];
@@ -318,7 +328,11 @@ export class Manifests {
       // An odd manifest is handed on as it is; it leaves no hints.
     }
     this.#cache.put({ digest, bytes, mediaType });
-    const kept = store.putBytes(digest, bytes, { class: 'cached', provenance, writtenBack: true, mediaType });
+    proofs.note({ ...name, digest });
+    const attrs = { class: 'cached', provenance, writtenBack: true, mediaType } as const;
+    const kept = store
+      .putBytes(digest, bytes, attrs)
+      .then(async () => await store.addProvenance(digest, provenance[0]!));
     await Promise.all([
       kept.catch((error: unknown) => log.warn({ err: error, digest }, 'manifest not kept')),
       links

@@ -4,14 +4,12 @@ import type { BlobFetchState } from '@sepia/shared/wire/blob-fetch';
 import type { Blobs, Where } from './blobs.ts';
 import type { BlobName } from './fetch-parts.ts';
 import type { Fetches } from './fetches.ts';
-import type { Links } from './links.ts';
 import { type Members, repositoryQuery } from './members.ts';
 import type { Replicator } from './replicator.ts';
 
 interface WholeBlobsDeps {
   readonly members: Members;
   readonly store: BlobStore;
-  readonly links: Links;
   readonly fetches: Fetches;
   readonly blobs: Blobs;
   readonly replicator: Replicator;
@@ -42,8 +40,8 @@ export class WholeBlobs {
     wait: AbortSignal,
     signal: AbortSignal,
   ): Promise<BlobFetchState | { readonly remote: string }> {
-    const { links, store, fetches, blobs, members } = this.#deps;
-    const link = await links.require(name, signal);
+    const { store, fetches, blobs, members } = this.#deps;
+    const link = await blobs.admit(name, signal);
     if (!(await store.has(name.digest))) {
       let fetch = fetches.running(name.digest);
       if (fetch === undefined) {
