@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { PROTOCOL_VERSION } from '@sepia/shared/http/app';
 import { Command } from 'commander';
 import { addBackup } from './commands/backup.ts';
 import { addConfig } from './commands/config.ts';
@@ -18,6 +20,7 @@ import { addUp } from './commands/up.ts';
 export function buildProgram(): Command {
   const program = new Command('sepia');
   program
+    .version(versionText(), '-V, --version', 'print the version')
     .description('Hands container images to every node of a cluster at once.')
     .showHelpAfterError('(sepia COMMAND --help shows the options)')
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
@@ -36,4 +39,12 @@ export function buildProgram(): Command {
   addSimulate(program);
   addConfig(program);
   return program;
+}
+
+/** Version of the package, of the protocol between members, and of Node. */
+function versionText(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  return `sepia ${version} (protocol ${PROTOCOL_VERSION}, node ${process.version})`;
 }

@@ -1,10 +1,10 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { hash, parseOptions, verify } from '@node-rs/bcrypt';
 import type { BasicCredentials } from '@sepia/shared/access/authorization';
 import { ExpiringMap } from '@sepia/shared/access/expiring-map';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import { CodedError, isCoded, systemCode } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
+import { bcrypt } from './bcrypt.ts';
 
 /** A right password is not computed again for this long, in ms; at once again when its line in the file changes. */
 const REMEMBER_MS = 60_000;
@@ -47,8 +47,8 @@ export class Accounts {
     this.#hashes = parseHtpasswd(readText(file), file);
     this.#version = versionOf(file);
     this.#lookedAtMs = deps.nowMs();
-    const cost = Math.max(4, ...[...this.#hashes.values()].map((one) => parseOptions(one).cost));
-    this.#nobody = hash(randomBytes(16).toString('hex'), { cost });
+    const cost = Math.max(4, ...[...this.#hashes.values()].map((one) => bcrypt().parseOptions(one).cost));
+    this.#nobody = bcrypt().hash(randomBytes(16).toString('hex'), { cost });
   }
 
   get size(): number {
@@ -103,7 +103,7 @@ export class Accounts {
     this.#computing += 1;
     try {
       const known = this.#hashes.get(username);
-      const isRight = await verify(password, known ?? (await this.#nobody));
+      const isRight = await bcrypt().verify(password, known ?? (await this.#nobody));
       return isRight && known !== undefined;
     } finally {
       this.#computing -= 1;
@@ -163,8 +163,9 @@ function faultOf(line: string, before: ReadonlyMap<string, string>): string | un
 
 function costOf(hashed: string): number | undefined {
   try {
-    return parseOptions(hashed).cost;
-  } catch {
+    return bcrypt().parseOptions(hashed).cost;
+  } catch (error) {
+    if (isCoded(error)) throw error;
     return undefined;
   }
 }

@@ -121,6 +121,18 @@ t.test(
       ]);
       t.equal((await askAs(DEV, `http://${agent}/v2/team/podman/manifests/1`)).status, 200);
     });
+
+    await t.test('skopeo delete', async (t) => {
+      const image = `docker://${second}/team/shared/multi:1`;
+      const remove = ['delete', '--tls-verify=false'];
+      t.not((await run('skopeo', [...remove, image])).code, 0, 'not without an account');
+      t.not((await run('skopeo', [...remove, '--creds', creds(READER), image])).code, 0, 'not for a reader');
+      t.equal((await askAs(DEV, `http://${first}/v2/team/shared/multi/manifests/1`)).status, 200);
+      await must('skopeo', [...remove, '--creds', creds(DEV), image]);
+      for (const host of [first, second, third, agent])
+        t.equal((await askAs(DEV, `http://${host}/v2/team/shared/multi/manifests/1`)).status, 404, `${host}`);
+      t.equal((await askAs(DEV, `http://${first}/v2/team/copy/manifests/1`)).status, 200, 'copies stay');
+    });
   },
 );
 

@@ -131,7 +131,14 @@ async function untilReady(docker: (...args: string[]) => Promise<Output>): Promi
       lines.length === SERVICES
     )
       return;
-    if (performance.now() > deadlineMs) throw new Error(`not ready:\n${stdout}`);
+    if (performance.now() > deadlineMs) {
+      const [failing] = lines
+        .filter((line) => /Restarting|unhealthy/.test(line))
+        .map((line) => line.split(' ')[0]!);
+      const { stderr } =
+        failing === undefined ? { stderr: '' } : await docker('logs', '--tail', '20', failing);
+      throw new Error(`not ready:\n${stdout}\n${failing ?? ''}: ${stderr.slice(-2_000)}`);
+    }
     await delay(1_000);
   }
 }

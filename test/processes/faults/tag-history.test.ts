@@ -25,7 +25,7 @@ t.test(`kill -9 and SIGSTOP of origins and proxies: tags stay linearizable (SEED
   const chance = seeded(SEED);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(chance() * list.length)]!;
   const topology = ['--origins', '5', '--proxies', '3', '--trackers', '1', '--agents', '0', '--restart'];
-  await using up = await Up.start(join(t.testdir(), 'data'), [...topology, '--ports-from', '26500']);
+  await using up = await Up.start(join(t.testdir(), 'data'), [...topology, '--ports-from', '24000']);
   const { origins, proxies } = up.cluster;
   const history: TagOperation[] = [];
   const startedMs = performance.now();
