@@ -1,6 +1,7 @@
 import Router from '@koa/router';
 import { Cluster } from '@sepia/shared/cluster/cluster';
 import { loadClusterDocument } from '@sepia/shared/cluster/document';
+import { NodeCommands } from '@sepia/shared/cluster/node-commands';
 import { readClusterKey } from '@sepia/shared/config/load';
 import { CodedError } from '@sepia/shared/errors';
 import { startAdmin } from '@sepia/shared/http/admin';
@@ -152,7 +153,6 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   const health = new Health();
   const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
-
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
     { origin: true, ...(config.zone === undefined ? {} : { zone: config.zone }) },
@@ -276,6 +276,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     replication: intake,
     invalidation,
     upstreams,
+    commands: new NodeCommands({ cluster, client }),
     log,
   });
   const pullTimes = new PullTimes({ upstreams, log, nowMs });

@@ -7,6 +7,7 @@ import { startCluster, type TestCluster, until } from './support/cluster.ts';
 import { TestTarget } from './support/target.ts';
 
 const BASE = { name: 'dr', from: 'local', repositories: ['team/**'], retry: { first: '50ms', max: '300ms' } };
+const CREDENTIALS = 'credentials:\n  other:\n    username: user\n    password-file: password';
 
 interface Status {
   readonly jobs: readonly { id: string; state: string; tries: number; error?: string; reference: string }[];
@@ -153,11 +154,7 @@ t.test('referrers follow: by digest, of referrers, and under fallback tags', asy
 });
 
 t.test('a target that fails in every way ends with everything, nothing sent twice', async (t) => {
-  const { target, c } = await setUp(
-    t,
-    { credentials: 'other' },
-    { config: 'credentials:\n  other:\n    username: user\n    password-file: password' },
-  );
+  const { target, c } = await setUp(t, { credentials: 'other' }, { config: CREDENTIALS });
   target.auth = { type: 'token', uses: 3 };
   const done = { cut: 0, limited: 0, broken: 0 };
   target.fault = (method, path) => {
@@ -183,6 +180,26 @@ t.test('a target that fails in every way ends with everything, nothing sent twic
   await target.up();
   await until(() => target.manifests.has('team/app:v2'), 'it goes on when the target is back', 20_000);
   onlyOnce(t, target);
+});
+
+t.test('a target with basic auth: credentials are sent, no token is asked for', async (t) => {
+  const { target, c } = await setUp(t, { credentials: 'other' }, { config: CREDENTIALS });
+  target.auth = { type: 'basic' };
+  const image = await pushImage(c, 'team/app', 'v1', [randomBytes(40_000)]);
+  await until(() => target.manifests.get('team/app:v1') === image.digest, 'it went over');
+  onlyOnce(t, target);
+  t.notOk(target.requests.includes('GET /token'), 'no token was asked for');
+});
+
+t.test('a target with basic auth, without credentials: the job ends and says why', async (t) => {
+  const { target, c } = await setUp(t, { retry: { first: '10ms', max: '20ms', tries: 2 } });
+  target.auth = { type: 'basic' };
+  await pushImage(c, 'team/app', 'v1', [randomBytes(10)]);
+  await until(async () => {
+    const all = await Promise.all(c.ids.map(async (id) => await status(c, id)));
+    return all.some(({ jobs }) => jobs.some((job) => job.state === 'dead' && /401|DENIED/.test(job.error!)));
+  }, 'it is told');
+  t.equal(target.sent.size, 0);
 });
 
 t.test('a job that fails too often is dead with its last error; retry and cancel', async (t) => {

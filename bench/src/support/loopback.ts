@@ -32,28 +32,28 @@ export async function startLoopback(
   registry: BenchRegistry,
 ): Promise<LoopbackCluster> {
   const counts = ['origins', 'trackers', 'proxies', 'agents'].flatMap((role) => [`--${role}`, '1']);
+  const up = await startUp(stops, dir, [...counts, '--upstream', `bench=${registry.url}`]);
+  const { agents, proxies, origins, trackers } = up.cluster;
+  return {
+    registry,
+    agent: agents[0]!,
+    proxy: proxies[0]!,
+    origin: origins[0]!,
+    tracker: trackers[0]!,
+    keyFile: join(up.dir, 'cluster-key'),
+  };
+}
+
+/** `sepia up` with `args` on ports that are free; ends with `stops`. */
+export async function startUp(stops: StopStack, dir: string, args: readonly string[]): Promise<Up> {
   for (let tried = 1; ; tried++) {
     const portsFrom = PORTS_FROM + 10 * Math.floor((Math.random() * PORTS_SPAN) / 10);
     try {
-      const up = await Up.start(join(dir, `up-${tried}`), [
-        ...counts,
-        '--upstream',
-        `bench=${registry.url}`,
-        '--ports-from',
-        String(portsFrom),
-      ]);
+      const up = await Up.start(join(dir, `up-${tried}`), [...args, '--ports-from', String(portsFrom)]);
       stops.push('cluster', async () => {
         await up.stop();
       });
-      const { agents, proxies, origins, trackers } = up.cluster;
-      return {
-        registry,
-        agent: agents[0]!,
-        proxy: proxies[0]!,
-        origin: origins[0]!,
-        tracker: trackers[0]!,
-        keyFile: join(up.dir, 'cluster-key'),
-      };
+      return up;
     } catch (error) {
       if (tried === TRIES) throw error;
     }

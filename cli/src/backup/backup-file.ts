@@ -124,9 +124,18 @@ function readFrame(fd: number, file: string, offset: number): { frame: BackupFra
   if (payload.length < length) throw damaged(file, offset, 'is cut');
   if (!createHash('sha256').update(payload).digest().equals(head.subarray(4)))
     throw damaged(file, offset, 'does not match its checksum');
-  const frame = FRAME.safeParse(JSON.parse(payload.toString('utf8')));
+  const frame = FRAME.safeParse(jsonOf(payload));
   if (!frame.success) throw damaged(file, offset, 'has an unknown form');
   return { frame: frame.data, endOffset: offset + HEAD_BYTES + length };
+}
+
+/** Undefined, which no frame is, for what is no JSON. */
+function jsonOf(payload: Buffer): unknown {
+  try {
+    return JSON.parse(payload.toString('utf8'));
+  } catch {
+    return undefined;
+  }
 }
 
 function take(fd: number, offset: number, length: number): Buffer {

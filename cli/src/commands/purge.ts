@@ -39,7 +39,7 @@ export function addPurge(program: Command): void {
       process.stdout.write(`${act} ${text}: ${done.tags.length} tags, ${done.digests} digests\n`);
       if (done.missed.length > 0)
         process.stdout.write(
-          `${done.missed.join(', ')} did not answer and keep cached copies that nothing names; repeat it then\n`,
+          `${done.missed.join(', ')} did not take it: copies that nothing names stay in caches there, or at nodes that hear of it from there alone; repeat it then\n`,
         );
     });
 }

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+import type { NodeCommands } from '@sepia/shared/cluster/node-commands';
 import { type Digest, isDigest } from '@sepia/shared/digest';
 import { isCoded } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
@@ -20,10 +22,12 @@ import type { Upstreams } from './upstreams.ts';
 export const MAX_DROPPED = 1_000;
 const DROP_MS = 30_000;
 const MAX_DEPTH = 8;
+/** Nodes that are away for longer keep what they have, in ms: trackers hold only so many commands. */
+const COMMAND_LIFE_MS = 3_600_000;
 
 type Repository = { readonly upstream: string; readonly repository: RepositoryName };
 
-/** What a removal did. `missed`: origins that keep cached copies until they evict them or it is repeated. */
+/** What a removal did. `missed`: origins that keep cached copies, trackers whose nodes may, until it is repeated. */
 export interface Removed {
   readonly tags: readonly string[];
   readonly digests: number;
@@ -42,6 +46,7 @@ interface RemovalsDeps {
   readonly replication: Pick<ReplicationIntake, 'deleted'>;
   readonly invalidation: Invalidation;
   readonly upstreams: Upstreams;
+  readonly commands: Pick<NodeCommands, 'send' | 'trackerIds'>;
   readonly log: Logger;
 }
 
@@ -73,7 +78,7 @@ export class Removals {
         if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
         await deletes.blob({ ...name, digest });
       });
-      return { tags, digests: 1, missed: [] };
+      return { tags, digests: 1, missed: await this.#tellNodes(name, what) };
     } else {
       for await (const one of this.#deps.tagIndex.list(name)) {
         if (digest !== undefined && one.digest !== digest) continue;
@@ -82,7 +87,7 @@ export class Removals {
       if (digest !== undefined) await this.#tree(name, digest, digests, 0);
       else for await (const one of this.#linked(name)) digests.add(one);
     }
-    const missed = await this.#forget(name, [...digests]);
+    const missed = [...(await this.#forget(name, [...digests])), ...(await this.#tellNodes(name, what))];
     log.info({ ...name, ...what, tags: tags.length, digests: digests.size, missed }, 'removed');
     return { tags, digests: digests.size, missed };
   }
@@ -135,6 +140,25 @@ export class Removals {
       }
       after = page.next;
       if (after === undefined) return;
+    }
+  }
+
+  /**
+   * Nodes hear of digests by revocations; what they know beyond the records (tags as last seen, copies whose links are
+   * gone already) goes by command. Returns trackers that did not take it.
+   */
+  async #tellNodes(
+    name: Repository,
+    what: { readonly tag?: Tag; readonly digest?: Digest },
+  ): Promise<string[]> {
+    const { commands, log } = this.#deps;
+    const detail = { upstream: name.upstream, repository: name.repository, ...what };
+    const id = `purge-${randomUUID()}`;
+    try {
+      return await commands.send({ id, type: 'purge', detail, ttlMs: COMMAND_LIFE_MS });
+    } catch (error) {
+      log.warn({ err: error, ...detail }, 'no tracker passes a purge on to the nodes');
+      return commands.trackerIds;
     }
   }
 

@@ -48,9 +48,19 @@ export function tagsOf(bytes: Uint8Array): Tag[] | undefined {
     : undefined;
 }
 
-/** `last` of a `Link: <…?last=x&n=1>; rel="next"` header; only the query is used, so no other host is ever asked. */
+/**
+ * What a `Link` header names as `rel="next"`, in linear time whatever it holds. Of another host too: use its query alone,
+ * so that nobody else is ever asked.
+ */
+export function nextTarget(link: string | undefined): URL | undefined {
+  for (const [, target = '', parameters = ''] of (link ?? '').matchAll(/<([^<>]*)>\s*;([^,<]*)/g)) {
+    if (!/\brel="?next"?/i.test(parameters)) continue;
+    return URL.canParse(target, 'http://link.invalid') ? new URL(target, 'http://link.invalid') : undefined;
+  }
+  return undefined;
+}
+
+/** `last` of a `Link: <…?last=x&n=1>; rel="next"` header. */
 export function nextOf(link: string | undefined): string | undefined {
-  const target = /<([^>]*)>\s*;[^,]*\brel="?next"?/i.exec(link ?? '')?.[1];
-  if (target === undefined || !URL.canParse(target, 'http://link.invalid')) return undefined;
-  return new URL(target, 'http://link.invalid').searchParams.get('last') ?? undefined;
+  return nextTarget(link)?.searchParams.get('last') ?? undefined;
 }

@@ -1,6 +1,7 @@
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../digest.ts';
 import { isTag, type Tag } from '../../names/repository.ts';
 import { withAnnotations } from '../manifest.ts';
+import { nextTarget } from './answer-facts.ts';
 
 /** A descriptor of a referrers list (image-spec, "Descriptor"). */
 export interface ReferrerEntry {
@@ -31,11 +32,9 @@ export function referrersTag(digest: Digest): Tag {
   return tag;
 }
 
-/** The query of a `Link: <…>; rel="next"` header; nothing else of it is used, so no other host is ever asked. */
+/** The query of a `Link: <…>; rel="next"` header. */
 export function nextQuery(link: string | undefined): string | undefined {
-  const target = /<([^>]*)>\s*;[^,]*\brel="?next"?/i.exec(link ?? '')?.[1];
-  if (target === undefined || !URL.canParse(target, 'http://link.invalid')) return undefined;
-  const { search } = new URL(target, 'http://link.invalid');
+  const search = nextTarget(link)?.search ?? '';
   return search.length > 1 ? search.slice(1) : undefined;
 }
 

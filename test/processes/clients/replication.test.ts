@@ -1,0 +1,87 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { Constellation } from '../../support/constellation.ts';
+import { call } from '../../support/registry-calls.ts';
+import { freePort, must, quietly, run, testbed, whyNoClients } from '../../support/testbed.ts';
+import { until } from '../../support/until.ts';
+
+const why = whyNoClients();
+const USER = { username: 'robot', password: 'dr-S3cret' };
+const CREDS = `${USER.username}:${USER.password}`;
+
+t.test(
+  'what skopeo pushes to a proxy is the same at docker-registry, which wants basic auth',
+  { skip: why ?? false, timeout: 120_000 },
+  async (t) => {
+    const folder = t.testdir();
+    const layout = join(folder, 'oci');
+    await testbed('make-image.sh', ['index', layout]);
+    const registry = join(folder, 'registry');
+    const port = await freePort();
+    await testbed('registry.sh', ['start', registry, String(port), '--auth', CREDS]);
+    t.teardown(() => quietly('registry.sh', ['stop', registry]));
+    const passwordFile = join(folder, 'password');
+    await writeFile(passwordFile, `${USER.password}\n`);
+    await mkdir(join(folder, 'out'));
+    await using cluster = await Constellation.start(join(folder, 'c'), {
+      proxies: 2,
+      agents: 0,
+      trackers: 1,
+      origin: { credentials: { dr: { username: USER.username, 'password-file': passwordFile } } },
+      document: {
+        replication: [
+          {
+            name: 'dr',
+            from: 'local',
+            repositories: ['team/**'],
+            to: { url: `http://127.0.0.1:${port}` },
+            rewrite: { 'strip-prefix': 'team', 'add-prefix': 'mirror' },
+            credentials: 'dr',
+            delete: false,
+          },
+        ],
+      },
+    });
+    const proxy = new URL(cluster.proxyUrls[0]!).host;
+    const image = `docker://${proxy}/team/multi:1`;
+    await must('skopeo', ['copy', '--all', '--dest-tls-verify=false', `oci:${layout}:multi`, image]);
+    const copied = `docker://127.0.0.1:${port}/mirror/multi:1`;
+    const asUser = ['--tls-verify=false', '--creds', CREDS];
+    t.not((await run('skopeo', ['inspect', '--raw', '--tls-verify=false', copied])).code, 0, 'not without');
+    const there = await until(async () => {
+      const output = await run('skopeo', ['inspect', '--raw', ...asUser, copied]);
+      return output.code === 0 && output.stdout;
+    }, 'docker-registry has the tag');
+    const here = await must('skopeo', ['inspect', '--raw', '--tls-verify=false', image]);
+    t.equal(there, here.stdout, 'the same index, byte for byte');
+    t.match(there, /"manifests"/, 'it is an index');
+    await must('skopeo', [
+      'copy',
+      '--all',
+      '--preserve-digests',
+      '--src-tls-verify=false',
+      '--src-creds',
+      CREDS,
+      copied,
+      `dir:${folder}/out`,
+    ]);
+    const one = await must('skopeo', ['inspect', '--format', '{{.Digest}}', '--tls-verify=false', image]);
+    const other = await must('skopeo', ['inspect', '--format', '{{.Digest}}', ...asUser, copied]);
+    t.equal(other.stdout, one.stdout);
+
+    const gone = await call('DELETE', `${cluster.proxyUrls[1]}/v2/team/multi/manifests/1`);
+    t.equal(gone.status, 202);
+    await must('skopeo', [
+      'copy',
+      '--dest-tls-verify=false',
+      `oci:${layout}:multi`,
+      `${image.slice(0, -1)}2`,
+    ]);
+    await until(
+      async () => (await run('skopeo', ['inspect', ...asUser, `${copied.slice(0, -1)}2`])).code === 0,
+      'a later push',
+    );
+    await must('skopeo', ['inspect', ...asUser, copied]);
+  },
+);
