@@ -42,7 +42,9 @@ export function addBackup(program: Command): void {
           `${left} records belong to upstreams that this cluster does not have; left out\n`,
         );
       const made = new Date(head.createdAtMs).toISOString();
-      process.stdout.write(`restored what was backed up at ${made}: ${countsText(counts)}\n`);
+      process.stdout.write(
+        `put back what was backed up at ${made}: ${countsText(counts)}; what is newer in the cluster, deletions too, stayed as it is\n`,
+      );
     });
 }
 

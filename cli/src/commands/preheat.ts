@@ -5,7 +5,7 @@ import { delay } from '@sepia/shared/lifecycle';
 import type { Command } from 'commander';
 import { PreheatClient, type PreheatJob } from '../harbor/preheat-client.ts';
 import { PreheatView } from '../harbor/preheat-view.ts';
-import { parseImageReference } from '../registry/image-reference.ts';
+import { isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
 import { urlOption } from './option-values.ts';
 
@@ -17,7 +17,7 @@ const MAX_SILENCE = 20;
 
 interface Flags {
   readonly scope: string;
-  readonly proxy: string;
+  readonly proxy?: string;
   readonly headerFile?: string;
 }
 
@@ -31,17 +31,24 @@ export function addPreheat(program: Command): void {
       'origins: one owning origin of each blob; copies: all its owners; nodes: every node as well',
       'nodes',
     )
-    .option('--proxy <url>', 'a proxy of the cluster', urlOption('--proxy'), DEFAULT_PROXY)
+    .option(
+      '--proxy <url>',
+      `a proxy of the cluster (default: the reference's own host if it is this machine's, else ${DEFAULT_PROXY})`,
+      urlOption('--proxy'),
+    )
     .option('--header-file <file>', 'file with "Name: value" for proxies that ask drivers for credentials')
     .action(async (ref: string, flags: Flags) => {
-      const { host, repository, reference } = parseImageReference(ref);
+      const { host: named, repository, reference } = parseImageReference(ref);
+      const isHere = named !== undefined && isThisMachine(named);
+      const host = isHere ? undefined : named;
+      const proxy = flags.proxy ?? (isHere ? `http://${named}` : DEFAULT_PROXY);
       const scope = Object.entries(SCOPES).find(([name]) => name === flags.scope)?.[1];
       if (scope === undefined)
         throw new CodedError('CONFIG_INVALID', {
           message: `--scope: "${flags.scope}" is not one of ${Object.keys(SCOPES).join(', ')}`,
         });
       const path = `/v2/${repository}/manifests/${reference}`;
-      const client = new PreheatClient({ dispatcher: createDispatcher() }, flags.proxy, headerOf(flags));
+      const client = new PreheatClient({ dispatcher: createDispatcher() }, proxy, headerOf(flags));
       const job = await preheat(client, host === undefined ? path : `http://${host}${path}`, scope);
       if (job.state !== 'SUCCESS') process.exitCode = 1;
     });

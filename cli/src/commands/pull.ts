@@ -3,7 +3,7 @@ import { createDispatcher } from '@sepia/shared/http/sockets';
 import type { Command } from 'commander';
 import { LayoutWriter } from '../image/layout-writer.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
-import { type ImageReference, parseImageReference } from '../registry/image-reference.ts';
+import { type ImageReference, isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText, rateText } from '../terminal/format.ts';
@@ -78,7 +78,7 @@ async function pull(
 /** A host of this machine in the reference is the registry itself; any other names the upstream, as containerd does with `ns`. */
 function sourceOf(image: ImageReference, agent: string | undefined): { url: string; ns: string | undefined } {
   const { host } = image;
-  const isHere = host !== undefined && /^(?:localhost|127\.\d+\.\d+\.\d+):\d+$/.test(host);
+  const isHere = host !== undefined && isThisMachine(host);
   if (agent === undefined && isHere) return { url: `http://${host}`, ns: undefined };
   return { url: agent ?? DEFAULT_AGENT, ns: host };
 }

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { openArchive } from '../image/archive.ts';
 import { type ImageToPush, loadImage } from '../image/load-image.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
-import { parseImageReference } from '../registry/image-reference.ts';
+import { isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 import { type BlobSource, RegistryClient } from '../registry/registry-client.ts';
 import { durationText } from '../terminal/format.ts';
 import { type Transfer, Transfers } from '../terminal/transfers.ts';
@@ -33,7 +33,7 @@ export function addPush(program: Command): void {
       const target = parseImageReference(ref);
       if (target.reference.includes(':'))
         throw new CodedError('REQUEST_INVALID', { message: `${ref}: a push needs a tag, not a digest` });
-      const isHere = target.host !== undefined && /^(?:localhost|127\.\d+\.\d+\.\d+):\d+$/.test(target.host);
+      const isHere = target.host !== undefined && isThisMachine(target.host);
       const url = flags.proxy ?? (isHere ? `http://${target.host}` : DEFAULT_PROXY);
       const repository =
         isHere || target.host === undefined ? target.repository : `${target.host}/${target.repository}`;
@@ -41,7 +41,10 @@ export function addPush(program: Command): void {
       const hint = 'is a cluster running? name another proxy with --proxy URL';
       const client = new RegistryClient({ dispatcher: createDispatcher() }, { url, credentials, hint });
       const startedMs = performance.now();
-      const image = await loadImage(await openArchive(path), flags.sourceTag ?? target.reference);
+      const image = await loadImage(await openArchive(path), {
+        tag: flags.sourceTag ?? target.reference,
+        isDemanded: flags.sourceTag !== undefined,
+      });
       const digest = await pushImage(
         client,
         repository,

@@ -26,32 +26,38 @@ interface LayoutEntry {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
+/** Which of several images is meant. `isDemanded`: a single one must have the tag as well. */
+export interface SourceTag {
+  readonly tag: string;
+  readonly isDemanded?: boolean;
+}
+
 /**
- * Reads an OCI layout, or what `docker save` wrote. `tag` chooses among several images.
+ * Reads an OCI layout, or what `docker save` wrote. `source` chooses among several images.
  * @throws {CodedError} `REQUEST_INVALID`, `MANIFEST_SYNTAX`
  */
-export async function loadImage(archive: Archive, tag: string): Promise<ImageToPush> {
+export async function loadImage(archive: Archive, source: SourceTag): Promise<ImageToPush> {
   const index = await readText(archive, 'index.json');
   if (index !== undefined)
     return await fromLayout(
       archive,
       (parse(index, 'index.json') as { manifests?: LayoutEntry[] }).manifests ?? [],
-      tag,
+      source,
     );
   const saved = await readText(archive, 'manifest.json');
   if (saved !== undefined)
-    return await fromDockerSave(archive, parse(saved, 'manifest.json') as SavedImage[], tag);
+    return await fromDockerSave(archive, parse(saved, 'manifest.json') as SavedImage[], source);
   throw refuse('there is neither index.json (an OCI layout) nor manifest.json (docker save)');
 }
 
 async function fromLayout(
   archive: Archive,
   entries: readonly LayoutEntry[],
-  tag: string,
+  { tag, isDemanded }: SourceTag,
 ): Promise<ImageToPush> {
   const names = entries.map((entry) => entry.annotations?.[REF_NAME] ?? '');
   const chosen =
-    entries.length === 1
+    entries.length === 1 && isDemanded !== true
       ? entries[0]
       : entries[names.findIndex((name) => name === tag || name.endsWith(`:${tag}`))];
   if (chosen === undefined)
@@ -93,10 +99,10 @@ interface SavedImage {
 async function fromDockerSave(
   archive: Archive,
   images: readonly SavedImage[],
-  tag: string,
+  { tag, isDemanded }: SourceTag,
 ): Promise<ImageToPush> {
   const image =
-    images.length === 1
+    images.length === 1 && isDemanded !== true
       ? images[0]
       : images.find((one) => one.RepoTags?.some((name) => name.endsWith(`:${tag}`)));
   if (image === undefined)

@@ -30,6 +30,11 @@ export function parseImageReference(text: string): ImageReference {
   return { host: isHost ? first : undefined, repository, reference: digest ?? tag ?? 'latest' };
 }
 
+/** True for a registry host of the loopback: `localhost:17300`, `127.0.0.1:17300`. */
+export function isThisMachine(host: string): boolean {
+  return /^(?:localhost|127\.\d+\.\d+\.\d+):\d+$/.test(host);
+}
+
 function invalid(text: string, why: string): CodedError {
   return new CodedError('REQUEST_INVALID', {
     message: `${text}: ${why}; expected [HOST/]REPOSITORY[:TAG|@DIGEST]`,

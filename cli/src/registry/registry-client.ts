@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sepia/shared/digest';
-import { CodedError, isErrorCode } from '@sepia/shared/errors';
+import { CodedError, isCoded, isErrorCode } from '@sepia/shared/errors';
 import { readLimited } from '@sepia/shared/http/client';
 import type { Dispatcher } from '@sepia/shared/http/sockets';
 import type { Authenticator } from '@sepia/shared/registry/client/authenticator';
@@ -56,15 +56,13 @@ export class RegistryClient {
   /** HEAD by tag, then GET by digest; the bytes match the digest. @throws {CodedError} what the registry answered, `DIGEST_MISMATCH` */
   async pullManifest(repository: string, reference: string, signal?: AbortSignal): Promise<PulledManifest> {
     const accept = { accept: `${MANIFEST_ACCEPT}, */*` };
+    const call = { repository, headers: accept, signal };
     const head = isDigest(reference)
       ? undefined
-      : await this.#ask('HEAD', `/v2/${repository}/manifests/${reference}`, {
-          repository,
-          headers: accept,
-          signal,
-        });
+      : await this.#raw('HEAD', `/v2/${repository}/manifests/${reference}`, call);
     await head?.body.dump();
-    const named = headerOf(head, 'docker-content-digest');
+    // A refused HEAD does not say why; the GET does.
+    const named = head?.statusCode === 200 ? headerOf(head, 'docker-content-digest') : undefined;
     const wanted = isDigest(reference) ? reference : named;
     const answer = await this.#ask('GET', `/v2/${repository}/manifests/${wanted ?? reference}`, {
       repository,
@@ -183,7 +181,7 @@ export class RegistryClient {
   async #ask(method: Dispatcher.HttpMethod, path: string | URL, call: Call): Promise<Answer> {
     const answer = await this.#raw(method, path, call);
     if (answer.statusCode < 400) return answer;
-    throw await errorOf(this.#options.url, answer);
+    throw await errorOf(this.#options, answer);
   }
 
   /** Sends a request, once more with an account where the registry asks for one. */
@@ -193,13 +191,29 @@ export class RegistryClient {
       url.searchParams.set('ns', this.#options.ns);
     const scope = scopeOf(call.repository, method);
     const signal = call.signal ?? AbortSignal.timeout(HEADERS_TIMEOUT_MS);
-    const sent = await this.#auth.header(scope, signal);
+    const sent = await this.#authorized(this.#auth.header(scope, signal));
     const answer = await this.#send(method, url, call, sent);
     if (answer.statusCode !== 401 || call.body instanceof Readable) return answer;
-    const next = await this.#auth.afterRefusal(scope, sent, answer.headers['www-authenticate'], signal);
+    const next = await this.#authorized(
+      this.#auth.afterRefusal(scope, sent, answer.headers['www-authenticate'], signal),
+    );
     if (next === undefined) return answer;
     await answer.body.dump();
     return await this.#send(method, url, call, next);
+  }
+
+  /** A token service that refuses an account says it of that account. */
+  async #authorized(header: Promise<string | undefined>): Promise<string | undefined> {
+    try {
+      return await header;
+    } catch (error) {
+      const { credentials, url } = this.#options;
+      if (credentials === undefined || !isCoded(error, 'UPSTREAM_DENIED')) throw error;
+      throw new CodedError('AUTH_DENIED', {
+        message: `${url}: user or password is wrong for ${credentials.username}`,
+        cause: error,
+      });
+    }
   }
 
   async #send(
@@ -265,7 +279,7 @@ async function* skipping(body: AsyncIterable<Buffer>, count: number): AsyncGener
   }
 }
 
-async function errorOf(url: string, answer: Answer): Promise<CodedError> {
+async function errorOf({ url, credentials }: RegistryClientOptions, answer: Answer): Promise<CodedError> {
   const bytes = await readLimited(answer.body, 64 * 1024, url).catch(() => Buffer.alloc(0));
   let text = `HTTP ${answer.statusCode}`;
   try {
@@ -277,7 +291,11 @@ async function errorOf(url: string, answer: Answer): Promise<CodedError> {
   }
   const named = headerOf(answer, 'sepia-error') ?? '';
   const code = isErrorCode(named) ? named : answer.statusCode === 401 ? 'AUTH_REQUIRED' : 'REQUEST_INVALID';
-  const hint = answer.statusCode === 401 ? '; give --user and --password-file, or run docker login' : '';
+  const advice =
+    credentials === undefined
+      ? '; give --user and --password-file, or run docker login'
+      : `; user or password is wrong for ${credentials.username}, or that account may not do this`;
+  const hint = answer.statusCode === 401 ? advice : '';
   return new CodedError(code, {
     message: `${url} answered ${text}${hint}`,
     detail: { status: answer.statusCode },

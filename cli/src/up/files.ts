@@ -8,6 +8,7 @@ import {
 } from '@sepia/shared/cluster/document';
 import { readClusterKey } from '@sepia/shared/config/load';
 import { parse, stringify } from 'yaml';
+import { laidOver, overridesOf } from './overrides.ts';
 import { HOST, type MemberPlan } from './plan.ts';
 import type { UpstreamOption } from './upstream-option.ts';
 
@@ -49,7 +50,8 @@ export function writeClusterFiles(
   readClusterKey(paths.key);
   writeDocument(paths, members, upstreams);
   for (const member of members) {
-    const text = `# Written by "sepia up" at each start: changes here are lost.\n${stringify(memberConfig(paths, member, upstreams))}`;
+    const config = laidOver(memberConfig(paths, member, upstreams), overridesOf(paths.root, member.role));
+    const text = `# Written by "sepia up" at each start: changes here are lost. Further keys: ../overrides/${member.role}.yaml\n${stringify(config)}`;
     replaceFile(paths.config(member.name), text);
   }
 }

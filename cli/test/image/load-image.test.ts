@@ -41,7 +41,7 @@ t.test('an image goes out and comes back: push, pull as layout, push the layout 
 
   execFileSync('tar', ['-cf', `${root}.tar`, '-C', root, '.']);
   for (const path of [root, `${root}.tar`]) {
-    const loaded = await loadImage(await openArchive(path), 'v1');
+    const loaded = await loadImage(await openArchive(path), { tag: 'v1' });
     t.same(
       loaded.blobs.map((blob) => blob.digest).sort(),
       image.blobs.map((blob) => blob.digest).sort(),
@@ -82,7 +82,7 @@ t.test('what docker save writes: links between layers, long names, several image
   for (const format of ['gnu', 'pax']) {
     const tar = `${root}-${format}.tar`;
     execFileSync('tar', [`--format=${format}`, '-cf', tar, '-C', root, '.']);
-    const image = await loadImage(await openArchive(tar), 'two');
+    const image = await loadImage(await openArchive(tar), { tag: 'two' });
     t.equal(image.blobs.length, 2, 'both layers are one blob');
     const { descriptors } = parseManifest(image.manifests[0]!.bytes, image.manifests[0]!.mediaType);
     t.same(
@@ -90,7 +90,7 @@ t.test('what docker save writes: links between layers, long names, several image
       [14, 16, 16],
       format,
     );
-    await t.rejects(loadImage(await openArchive(tar), 'three'), {
+    await t.rejects(loadImage(await openArchive(tar), { tag: 'three' }), {
       code: 'REQUEST_INVALID',
       message: /2 images and none is tagged three/,
     });
@@ -104,7 +104,7 @@ t.test('what is no image is refused in one sentence', async (t) => {
     message: /cannot be read \(ENOENT\)/,
   });
   await t.rejects(openArchive(join(root, 'text')), { code: 'REQUEST_INVALID', message: /is no tar/ });
-  await t.rejects(loadImage(await openArchive(join(root, 'empty')), 'v1'), {
+  await t.rejects(loadImage(await openArchive(join(root, 'empty')), { tag: 'v1' }), {
     code: 'REQUEST_INVALID',
     message: /neither index\.json/,
   });

@@ -1,0 +1,53 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CodedError } from '@sepia/shared/errors';
+import { parse } from 'yaml';
+import type { Role } from './plan.ts';
+
+type Keys = Readonly<Record<string, unknown>>;
+
+/** Keys that `sepia up` decides: members would not find each other with others. */
+const RESERVED = new Set([
+  'id',
+  'data',
+  'cluster-key-file',
+  'cluster-document',
+  'admin-listen',
+  'listen',
+  'peer-listen',
+]);
+
+/**
+ * Further config keys of all members of a role, from `overrides/ROLE.yaml` in the cluster's folder; empty without it.
+ * Paths in it are relative to the folder `configs`, where they end up. @throws {CodedError} `CONFIG_INVALID` that names file and key
+ */
+export function overridesOf(root: string, role: Role): Keys {
+  const file = join(root, 'overrides', `${role}.yaml`);
+  if (!existsSync(file)) return {};
+  let value: unknown;
+  try {
+    value = parse(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    throw new CodedError('CONFIG_INVALID', { message: `${file}: is not valid YAML`, cause });
+  }
+  if (value === null) return {};
+  if (!isKeys(value)) throw new CodedError('CONFIG_INVALID', { message: `${file}: is not a list of keys` });
+  const reserved = Object.keys(value).find((key) => RESERVED.has(key));
+  if (reserved !== undefined)
+    throw new CodedError('CONFIG_INVALID', { message: `${file}: ${reserved}: is decided by "sepia up"` });
+  return value;
+}
+
+/** `over` laid over `base`: sections key by key, everything else whole. */
+export function laidOver(base: Keys, over: Keys): Keys {
+  const merged: Record<string, unknown> = { ...base };
+  for (const [key, value] of Object.entries(over)) {
+    const before = merged[key];
+    merged[key] = isKeys(before) && isKeys(value) ? laidOver(before, value) : value;
+  }
+  return merged;
+}
+
+function isKeys(value: unknown): value is Keys {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

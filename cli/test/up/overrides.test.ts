@@ -1,0 +1,36 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { laidOver, overridesOf } from '../../src/up/overrides.ts';
+
+t.test('sections are merged key by key, everything else is taken whole', async (t) => {
+  const base = { log: { level: 'info' }, listeners: [{ listen: 'a' }], cache: { budget: '50GiB' } };
+  const over = { log: { level: 'debug' }, 'accounts-file': '../accounts', cache: { high: 0.9 } };
+  t.same(laidOver(base, over), {
+    log: { level: 'debug' },
+    listeners: [{ listen: 'a' }],
+    cache: { budget: '50GiB', high: 0.9 },
+    'accounts-file': '../accounts',
+  });
+  t.same(base.log, { level: 'info' }, 'what is given stays as it is');
+});
+
+t.test('overrides/ROLE.yaml: absent, empty, wrong', async (t) => {
+  const root = t.testdir();
+  t.same(overridesOf(root, 'proxy'), {});
+  mkdirSync(join(root, 'overrides'));
+  const write = (text: string): void => writeFileSync(join(root, 'overrides', 'proxy.yaml'), text);
+  write('');
+  t.same(overridesOf(root, 'proxy'), {});
+  write('accounts-file: ../accounts\n');
+  t.same(overridesOf(root, 'proxy'), { 'accounts-file': '../accounts' });
+  t.same(overridesOf(root, 'agent'), {}, 'of another role');
+  for (const [text, message] of [
+    ['- a\n', /not a list of keys/],
+    ['a: [', /not valid YAML/],
+    ['listen: 127.0.0.1:1\n', /listen: is decided by/],
+  ] as const) {
+    write(text);
+    t.throws(() => overridesOf(root, 'proxy'), { code: 'CONFIG_INVALID', message });
+  }
+});
