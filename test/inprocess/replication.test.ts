@@ -69,6 +69,16 @@ class TwoClusters {
     return head.status === 200 ? String(head.headers['docker-content-digest']) : undefined;
   }
 
+  /** The target acknowledged everything: a manifest is readable there before its push has ended. */
+  async allDone(): Promise<void> {
+    await until(async () => {
+      const asked = this.source.originUrls.map((url) =>
+        this.source.ask<{ jobs: readonly unknown[] }>(url, '/v1/replication'),
+      );
+      return (await Promise.all(asked)).every(({ jobs }) => jobs.length === 0);
+    }, 'every job is done');
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.source.stop();
     await this.target.stop();
@@ -115,6 +125,7 @@ t.test('an index and its signature are readable everywhere in a second cluster',
   const artifactType = 'application/vnd.example.signature';
   const signature = await imageOf(here.proxy(), 'team/app', { subject, artifactType });
   await until(async () => (await here.there('eu/team/app', signature.digest)) !== undefined, 'the signature');
+  await here.allDone();
 
   for (const url of here.readers) {
     const base = `${url}/v2/eu/team/app`;
@@ -150,6 +161,7 @@ t.test('a tag that is deleted here is deleted there, if its rule says so', async
   for (const repository of ['keep/app', 'team/app'])
     t.equal((await call('DELETE', `${here.proxy()}/v2/${repository}/manifests/v1`)).status, 202);
   await until(async () => (await here.there('eu/team/app', 'v1')) === undefined, 'the deletion is there');
+  await here.allDone();
   for (const url of here.readers) {
     t.equal((await call('GET', `${url}/v2/eu/team/app/manifests/v1`)).code, 'MANIFEST_UNKNOWN', url);
     await pullImage(url, 'eu/team/app', 'v2');

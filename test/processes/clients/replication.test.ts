@@ -1,3 +1,4 @@
+import { mkdtempSync, rmSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
@@ -14,7 +15,9 @@ t.test(
   'what skopeo pushes to a proxy is the same at docker-registry, which wants basic auth',
   { skip: why ?? false, timeout: 120_000 },
   async (t) => {
-    const folder = t.testdir();
+    // Not a folder of the test's: that goes before the registry in it is stopped.
+    const folder = mkdtempSync('/tmp/sepia-replication-');
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }));
     const layout = join(folder, 'oci');
     await testbed('make-image.sh', ['index', layout]);
     const registry = join(folder, 'registry');
