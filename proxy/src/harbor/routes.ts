@@ -45,8 +45,8 @@ export function harborRoutes(
   const create = async (ctx: Context, parse: (value: unknown) => JobRequest) => {
     parts.driverAuth(ctx);
     const { url, scope, authorization } = await readJson(ctx, MAX_BODY_BYTES, parse);
-    const image = parseImageUrl(url, parts.upstreams(), defaultUpstream);
-    return await parts.jobs.create(image, url, scope, authorization);
+    const named = parseImageUrl(url, parts.upstreams(), defaultUpstream);
+    return await parts.jobs.create(named.image, named.url, scope, authorization);
   };
   const routes: Readonly<Record<string, (ctx: Context, id: string) => Promise<void>>> = {
     'GET /health': health,
