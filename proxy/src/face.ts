@@ -131,7 +131,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
         catalog: listCatalog({ origins }),
         write,
       };
-      const forHarbor = harborRoutes(harbor, defaultUpstream);
+      const forHarbor = harborRoutes(harbor, { defaultUpstream, admit });
       const other: Middleware = async (ctx, next) => {
         if (!(await forHarbor(ctx as Context))) await beside(ctx, next);
       };

@@ -35,6 +35,10 @@ async function setUp(t: Test, options: ConstellationOptions = {}, auth = {}): Pr
       { name: 'harbor', url: harbor.url, mode: 'pull-through', hosts: ['harbor.test'] },
     ],
     ...options,
+    proxy: {
+      ...options.proxy,
+      harbor: { 'driver-auth': { mode: 'none' }, ...Object(options.proxy?.['harbor']) },
+    },
   });
   t.teardown(() => cluster.stop());
   let turn = 0;
@@ -250,6 +254,32 @@ t.test(
     t.equal(job.state, 'SUCCESS', job.error);
   },
 );
+
+t.test('drivers are off unless they are configured; health is open', async (t) => {
+  const few = { origins: 1, proxies: 1, agents: 0, trackers: 0 };
+  await using off = await Constellation.start(t.testdir(), few);
+  const [url] = off.proxyUrls;
+  for (const [method, path, status] of [
+    ['POST', '/registry/notifications', 404],
+    ['POST', '/kraken/registry/notifications', 404],
+    ['POST', '/oapi/v1/jobs', 404],
+    ['GET', '/oapi/v1/jobs/4097', 404],
+    ['POST', '/preheats', 404],
+    ['GET', '/preheats/4097', 404],
+    ['GET', '/health', 200],
+    ['GET', '/dragonfly/healthy', 200],
+    ['GET', '/_ping', 200],
+  ] as const) {
+    const answer = await call(method, `${url}${path}`, method === 'POST' ? {} : undefined);
+    t.equal(answer.status, status, path);
+    if (status === 404) t.match(answer.text, 'harbor.driver-auth.mode', 'it says how to set them');
+  }
+});
+
+t.test('mode none is told of at the start', async (t) => {
+  const here = await setUp(t, { origins: 1, proxies: 1, trackers: 0 });
+  t.ok(here.log.has(/harbor\.driver-auth\.mode is none/));
+});
 
 t.test('driver auth: basic, bearer and custom headers, on every route', async (t) => {
   const dir = t.testdir({ secret: 's3cret\n' });

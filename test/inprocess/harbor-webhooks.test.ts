@@ -237,5 +237,5 @@ t.test('webhooks are off unless they are configured', async (t) => {
     agents: 0,
     trackers: 0,
   });
-  t.equal((await call('POST', `${cluster.proxyUrls[0]}/webhooks/harbor`, {})).status, 403);
+  t.equal((await call('POST', `${cluster.proxyUrls[0]}/webhooks/harbor`, {})).status, 404);
 });

@@ -48,7 +48,10 @@ export function addHarbor(program: Command): void {
     .option('--scope <scope>', `scope of the Dragonfly policy: ${SCOPES.join(', ')}`, 'single_seed_peer')
     .option('--driver-user <name>', "user of the drivers, for the proxies' driver-auth mode basic")
     .option('--driver-header <name>', 'header of the drivers, for mode custom; with neither: mode bearer')
-    .option('--driver-secret-file <file>', 'file with their secret (without: mode none)')
+    .option(
+      '--driver-secret-file <file>',
+      'file with their secret (without: mode none, which the proxies must allow)',
+    )
     .option('--webhook-secret-file <file>', "file with the webhooks' Authorization (without: no webhooks)")
     .option('--registry-user <name>', 'user at the proxies, for replication')
     .option('--registry-password-file <file>', 'file with its password')

@@ -140,7 +140,9 @@ function memberConfig(
   const cache = { cache: { budget: '50GiB' } };
   if (member.role === 'tracker') return { ...common, listen };
   if (member.role === 'origin') return { ...common, listen, ...peers, ...cache };
-  if (member.role === 'proxy') return { ...common, ...listeners };
+  // Loopback only: `sepia preheat` needs no credentials here.
+  if (member.role === 'proxy')
+    return { ...common, ...listeners, harbor: { 'driver-auth': { mode: 'none' } } };
   return {
     ...common,
     ...listeners,

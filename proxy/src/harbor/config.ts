@@ -9,9 +9,11 @@ const SCOPE_TEXT =
 const DRIVER_AUTH = z
   .strictObject({
     mode: z
-      .enum(['none', 'basic', 'bearer', 'custom'])
-      .default('none')
-      .describe("As the instance's auth mode in Harbor (NONE, BASIC, OAUTH, CUSTOM)."),
+      .enum(['off', 'none', 'basic', 'bearer', 'custom'])
+      .default('off')
+      .describe(
+        "off: no drivers, 404. Else the instance's auth mode in Harbor (NONE, BASIC, OAUTH, CUSTOM); none: whoever reaches this proxy may preheat, private images too.",
+      ),
     username: z.string().min(1).optional().describe('User, for basic.'),
     header: z
       .string()

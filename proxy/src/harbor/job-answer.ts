@@ -1,7 +1,8 @@
-import type { JobRecord, JobRow } from '../core/harbor/job-slots.ts';
+import { boundedRows, type JobRecord, type JobRow } from '../core/harbor/job-slots.ts';
 
 /** `POST` and `GET /oapi/v1/jobs` as Harbor's Dragonfly driver reads them; `sepia` is for our own command line. */
-export function jobAnswer(job: JobRecord, rows: readonly JobRow[]): Record<string, unknown> {
+export function jobAnswer(job: JobRecord, all: readonly JobRow[]): Record<string, unknown> {
+  const { rows, moreRows } = boundedRows(all);
   const task = ({ id, ip, description }: JobRow): Record<string, string> => ({
     url: job.url,
     hostname: id,
@@ -32,7 +33,7 @@ export function jobAnswer(job: JobRecord, rows: readonly JobRow[]): Record<strin
         },
       ],
     },
-    sepia: { rows, moreRows: job.moreRows },
+    sepia: { rows, moreRows: job.moreRows + moreRows },
   };
 }
 

@@ -13,6 +13,7 @@ import {
   dropHold,
   endJob,
   isAbandoned,
+  JOB_SERIALS,
   JOB_SLOTS,
   type JobRecord,
   type JobRow,
@@ -33,8 +34,6 @@ const CLAIM_TRIES = 16;
 const RENEW_MS = 5_000;
 /** Harbor asks for 1801 s: a job says before that what became of it, in ms. */
 const DEADLINE_MS = 29 * 60_000;
-/** Rows that stand in the record: it must stay below what a register takes. */
-const MAX_ROWS = 500;
 const MAX_ERROR_CHARS = 1_000;
 
 interface JobsDeps {
@@ -71,7 +70,7 @@ export class Jobs {
     return this.#running.size;
   }
 
-  /** A new job, on record and begun. @throws `OVERLOADED`, `QUORUM_LOST` */
+  /** A new job, on record and begun; `url` is shown to whoever asks. @throws `OVERLOADED`, `QUORUM_LOST` */
   async create(
     image: ImageName,
     url: string,
@@ -95,9 +94,10 @@ export class Jobs {
     };
     for (let tries = 0; tries < CLAIM_TRIES; tries++) {
       const slot = randomInt(JOB_SLOTS);
+      const serial = randomInt(1, JOB_SERIALS);
       let claimed: JobRecord | undefined;
       await records.change<JobRecord>(keyOf(slot), (current) => {
-        claimed = claimSlot(current, slot, job, nowMs());
+        claimed = claimSlot(current, { slot, serial }, job, nowMs());
         return claimed ?? current;
       });
       if (claimed === undefined) continue;
@@ -198,7 +198,7 @@ export class Jobs {
     log.info({ job: job.id, scope: job.scope, error }, 'preheat job ended');
     const end = {
       state: error === undefined ? ('SUCCESS' as const) : ('FAILURE' as const),
-      ...boundedRows(preheat.rows(), MAX_ROWS),
+      ...boundedRows(preheat.rows()),
       ...(error === undefined ? {} : { error: error.slice(0, MAX_ERROR_CHARS) }),
     };
     await this.#change(job.id, (current) => endJob(current, job.id, this.#holder, end, this.#deps.nowMs()));

@@ -97,8 +97,8 @@ export class KrakenDriver {
     const upstreams = this.#deps.upstreams();
     if (url === undefined)
       return { ...resolveName({ ns: undefined, name: repository, defaultUpstream }, upstreams), reference };
-    const { upstream } = parseImageUrl(url, upstreams, defaultUpstream);
-    return { upstream, repository, reference };
+    const { image } = parseImageUrl(url, upstreams, defaultUpstream);
+    return { upstream: image.upstream, repository, reference };
   }
 
   #lateError(flights: readonly Flight[]): CodedError {

@@ -20,6 +20,8 @@ export interface HarborParts {
   readonly purger: Purger;
   readonly upstreams: () => readonly NamedUpstream[];
   readonly driverAuth: RequestAuth;
+  /** As `driverAuth`; open where there are no drivers, for load balancers. */
+  readonly healthAuth: RequestAuth;
   readonly webhookAuth: RequestAuth;
   /** Throws unless the call is signed with the cluster key. */
   readonly verify: (ctx: Context) => void;
@@ -48,13 +50,19 @@ export function createHarbor(
     cache,
     memberId,
   });
+  const drivers = driverAuth(config['driver-auth']);
+  if (config['driver-auth'].mode === 'none')
+    log.warn(
+      'harbor.driver-auth.mode is none: whoever reaches this proxy may preheat any image, private ones too',
+    );
   const parts = {
     jobs: new Jobs(shared),
     kraken: new KrakenDriver({ upstreams, preheat, config: config.kraken, log }),
     webhooks: new Webhooks({ ...shared, purger, preheat, config: config.webhook }),
     purger,
     upstreams,
-    driverAuth: driverAuth(config['driver-auth']),
+    driverAuth: drivers,
+    healthAuth: config['driver-auth'].mode === 'off' ? () => undefined : drivers,
     webhookAuth: webhookAuth(config.webhook),
     verify,
   };

@@ -6,7 +6,7 @@ import type { ProxyConfig } from '../config.ts';
 
 type Harbor = ProxyConfig['harbor'];
 
-/** Passes a request or throws `AUTH_REQUIRED`. */
+/** Passes a request or throws `AUTH_REQUIRED`; `ROUTE_UNKNOWN` where this side is off. */
 export type RequestAuth = (ctx: Context) => void;
 
 /** How preheat drivers prove themselves (`harbor.driver-auth`). @throws {CodedError} `CONFIG_INVALID` */
@@ -14,6 +14,7 @@ export function driverAuth(config: Harbor['driver-auth']): RequestAuth {
   const { mode } = config;
   const key = 'harbor.driver-auth';
   if (mode === 'none') return () => undefined;
+  if (mode === 'off') return isOff(`preheat drivers are off; set ${key}.mode in the config of this proxy`);
   const secret = readSecret(config['secret-file'], `${key}.secret-file`);
   if (mode === 'bearer') return exactly('authorization', `Bearer ${secret}`, 'Bearer realm="sepia"');
   if (mode === 'custom') {
@@ -28,15 +29,16 @@ export function driverAuth(config: Harbor['driver-auth']): RequestAuth {
 /** How webhooks prove themselves (`harbor.webhook`). @throws {CodedError} `CONFIG_INVALID` */
 export function webhookAuth(config: Harbor['webhook']): RequestAuth {
   if (config.auth === 'none') return () => undefined;
-  if (config.auth === 'off') {
-    return () => {
-      throw new CodedError('AUTH_DENIED', {
-        message: 'webhooks are off; set harbor.webhook.auth in the config of this proxy',
-      });
-    };
-  }
+  if (config.auth === 'off')
+    return isOff('webhooks are off; set harbor.webhook.auth in the config of this proxy');
   const secret = readSecret(config['authorization-file'], 'harbor.webhook.authorization-file');
   return exactly('authorization', secret);
+}
+
+function isOff(message: string): RequestAuth {
+  return () => {
+    throw new CodedError('ROUTE_UNKNOWN', { message });
+  };
 }
 
 /** Compares one header with its whole expected value, in a time that tells nothing of either. */

@@ -22,24 +22,31 @@ const PURGE_BODY = z.object({
   digest: z.string().max(160).optional(),
 });
 
-/** Answers a route of Harbor's; false for paths that are none. `defaultUpstream` is the listener's. */
+interface HarborRoutesOptions {
+  /** The listener's. */
+  readonly defaultUpstream: string;
+  /** Asked before a request of a client is looked at; may wait or throw. */
+  readonly admit: (ctx: Context) => Promise<void>;
+}
+
+/** Answers a route of Harbor's; false for paths that are none. */
 export function harborRoutes(
   parts: HarborParts,
-  defaultUpstream: string,
+  { defaultUpstream, admit }: HarborRoutesOptions,
 ): (ctx: Context) => Promise<boolean> {
   const name = (ctx: Context, route: string): void => {
     (ctx.state as RequestState).route = route;
   };
   const health = async (ctx: Context): Promise<void> => {
     name(ctx, 'health');
-    parts.driverAuth(ctx);
+    parts.healthAuth(ctx);
     ctx.body = 'ok\n';
   };
   const create = async (ctx: Context, parse: (value: unknown) => JobRequest) => {
     parts.driverAuth(ctx);
     const { url, scope, authorization } = await readJson(ctx, MAX_BODY_BYTES, parse);
-    const image = parseImageUrl(url, parts.upstreams(), defaultUpstream);
-    return await parts.jobs.create(image, url, scope, authorization);
+    const named = parseImageUrl(url, parts.upstreams(), defaultUpstream);
+    return await parts.jobs.create(named.image, named.url, scope, authorization);
   };
   const routes: Readonly<Record<string, (ctx: Context, id: string) => Promise<void>>> = {
     'GET /health': health,
@@ -108,6 +115,7 @@ export function harborRoutes(
     const run = routes[`${method} ${base}`];
     if (run === undefined)
       throw new CodedError('METHOD_UNSUPPORTED', { detail: { method: ctx.method, path: base } });
+    if (run !== health && base !== '/v1/purge') await admit(ctx);
     await run(ctx, withId?.[2] ?? '');
     return true;
   };

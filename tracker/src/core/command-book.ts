@@ -6,15 +6,32 @@ import type {
 } from '@sepia/shared/wire/commands';
 import { MAX_LEASE_COMMANDS } from '@sepia/shared/wire/lease';
 
-/** Commands alive at once; further ones are refused. */
-export const MAX_COMMANDS = 512;
-/** Reports kept over all commands, about 100 MB; a command that could go over is refused. */
-export const MAX_REPORTS = 1_000_000;
+/** What commands of one kind may take here: none crowds out another. All reports together are about 100 MB. */
+interface Budget {
+  readonly commands: number;
+  readonly reports: number;
+}
+
+const OTHER: Budget = { commands: 64, reports: 60_000 };
+/** Commands alive at once and reports kept of them, by kind. */
+export const BUDGETS: Readonly<Record<CommandRequest['type'], Budget>> = {
+  prefetch: { commands: 256, reports: 400_000 },
+  purge: { commands: 256, reports: 400_000 },
+  limits: OTHER,
+  drain: OTHER,
+  ban: OTHER,
+};
 
 /** A node with a lease, as far as commands need it. */
 export interface CommandNode {
   readonly nodeId: string;
   readonly address?: string | undefined;
+}
+
+/** Nodes that have a lease. */
+export interface LeasedNodes {
+  readonly count: number;
+  ids(): Iterable<string>;
 }
 
 interface Told {
@@ -40,21 +57,22 @@ export type Submission = 'new' | 'known' | 'other' | 'full';
  */
 export class CommandBook {
   readonly #entries = new Map<string, Entry>();
-  #reports = 0;
 
   get size(): number {
     return this.#entries.size;
   }
 
-  /** Takes a command. `other`: this id has another content; `full`: too many live, or too many nodes to keep reports of. */
-  submit(request: CommandRequest, nodeCount: number, nowMs: number): Submission {
+  /**
+   * Takes a command. Where its kind has used up its budget, those go that every leased node has carried out, of purges
+   * then the oldest: nodes hear of deletions by revocations as well. `other`: this id has another content; `full`: too
+   * many of its kind live, or too many nodes to keep reports of.
+   */
+  submit(request: CommandRequest, leased: LeasedNodes, nowMs: number): Submission {
     const { id, nodes, ttlMs } = request;
     const text = JSON.stringify([request.type, request.detail, nodes ?? null]);
     const known = this.#entries.get(id);
     if (known !== undefined) return known.text === text ? 'known' : 'other';
-    const expected = (this.#entries.size + 1) * Math.min(nodeCount, nodes?.length ?? nodeCount);
-    if (this.#entries.size >= MAX_COMMANDS || expected > MAX_REPORTS || this.#reports >= MAX_REPORTS)
-      return 'full';
+    if (!this.#makeRoom(request, leased, nowMs)) return 'full';
     this.#entries.set(id, {
       request,
       text,
@@ -67,10 +85,27 @@ export class CommandBook {
 
   /** No node is told of it any more. False if it is not known. */
   withdraw(id: string): boolean {
-    const entry = this.#entries.get(id);
-    if (entry === undefined) return false;
-    this.#reports -= entry.told.size;
     return this.#entries.delete(id);
+  }
+
+  #makeRoom({ type, nodes }: CommandRequest, leased: LeasedNodes, nowMs: number): boolean {
+    const budget = BUDGETS[type];
+    const own = Math.min(leased.count, nodes?.length ?? leased.count);
+    if (own > budget.reports) return false;
+    this.expire(nowMs);
+    const alive = [...this.#entries].filter(([, entry]) => entry.request.type === type);
+    let commands = alive.length;
+    let reports = alive.reduce((sum, [, entry]) => sum + reportsOf(entry, leased.count), 0);
+    const isFull = (): boolean => commands >= budget.commands || reports + own > budget.reports;
+    const drop = (id: string, entry: Entry): void => {
+      this.#entries.delete(id);
+      commands -= 1;
+      reports -= reportsOf(entry, leased.count);
+    };
+    for (const [id, entry] of alive) if (isFull() && isCarriedOut(entry, leased)) drop(id, entry);
+    if (type === 'purge')
+      for (const [id, entry] of alive) if (isFull() && this.#entries.has(id)) drop(id, entry);
+    return !isFull();
   }
 
   /** What a node says in its lease; of commands that are not known here nothing is kept. */
@@ -78,7 +113,6 @@ export class CommandBook {
     for (const report of reports) {
       const entry = this.#entries.get(report.id);
       if (entry === undefined || !isMeant(entry, node.nodeId)) continue;
-      if (!entry.told.has(node.nodeId)) this.#reports += 1;
       entry.told.set(node.nodeId, { bootId, report, address: node.address });
     }
   }
@@ -130,6 +164,20 @@ export class CommandBook {
 
 function isMeant(entry: Entry, nodeId: string): boolean {
   return entry.nodes === undefined || entry.nodes.has(nodeId);
+}
+
+/** Reports that a command has, or is still to get from nodes with a lease. */
+function reportsOf({ told, nodes }: Entry, leasedCount: number): number {
+  return Math.max(told.size, Math.min(leasedCount, nodes?.size ?? leasedCount));
+}
+
+/** True when every leased node that it is meant for has reported an end; false while nobody has said anything. */
+function isCarriedOut(entry: Entry, leased: LeasedNodes): boolean {
+  const { told, nodes } = entry;
+  if (told.size === 0 || (nodes === undefined && told.size < leased.count)) return false;
+  for (const id of leased.ids())
+    if (isMeant(entry, id) && (told.get(id)?.report.state ?? 'running') === 'running') return false;
+  return true;
 }
 
 function stateOf(

@@ -25,12 +25,16 @@ export function commandRoutes(router: Router, deps: CommandRouteDeps): void {
     const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) =>
       checked(COMMAND_REQUEST, value),
     );
-    const found = commands.submit(request, table.nodeCount, nowMs());
+    const leased = { count: table.nodeCount, ids: () => leasedIds(table) };
+    const found = commands.submit(request, leased, nowMs());
     if (found === 'other')
       throw new CodedError('REQUEST_INVALID', {
         message: `command ${request.id} is there with another content`,
       });
-    if (found === 'full') throw new CodedError('OVERLOADED', { message: 'too many commands are alive here' });
+    if (found === 'full')
+      throw new CodedError('OVERLOADED', {
+        message: `too many commands of kind ${request.type} are alive here`,
+      });
     ctx.status = found === 'new' ? 201 : 200;
     ctx.body = { id: request.id };
   });
@@ -46,6 +50,10 @@ export function commandRoutes(router: Router, deps: CommandRouteDeps): void {
     commands.withdraw(ctx.params['id'] ?? '');
     ctx.status = 204;
   });
+}
+
+function* leasedIds(table: SwarmTable): Generator<string> {
+  for (const { facts } of table.nodes()) yield facts.nodeId;
 }
 
 function* leasedNodes(table: SwarmTable): Generator<CommandNode> {

@@ -2,9 +2,18 @@ import { CodedError } from '@sepia/shared/errors';
 import { type NamedUpstream, type ResolvedName, resolveName } from '@sepia/shared/names/upstream-name';
 import { parseReference, type Reference } from '@sepia/shared/registry/route';
 
+/** Longest URL taken, in bytes. */
+const MAX_URL_BYTES = 2 * 1024;
+
 /** An image of an upstream, by tag or digest. */
 export interface ImageName extends ResolvedName {
   readonly reference: Reference;
+}
+
+/** An image with its URL as it may be kept and shown: without query and fragment. */
+export interface NamedImage {
+  readonly image: ImageName;
+  readonly url: string;
 }
 
 const PATH = /^\/v2\/(.+)\/manifests\/([^/]+)$/;
@@ -18,10 +27,16 @@ export function parseImageUrl(
   text: string,
   upstreams: readonly NamedUpstream[],
   defaultUpstream: string,
-): ImageName {
+): NamedImage {
+  if (Buffer.byteLength(text) > MAX_URL_BYTES)
+    throw new CodedError('REQUEST_INVALID', { message: `url is longer than ${MAX_URL_BYTES} bytes` });
   const isPath = text.startsWith('/') && !text.startsWith('//');
   if (!URL.canParse(text, isPath ? 'http://path.invalid' : undefined)) throw invalid(text);
   const url = new URL(text, isPath ? 'http://path.invalid' : undefined);
+  if (url.username !== '' || url.password !== '')
+    throw new CodedError('REQUEST_INVALID', {
+      message: 'url has a user or password in it; send an Authorization header instead',
+    });
   let path: string;
   try {
     path = decodeURIComponent(url.pathname);
@@ -33,7 +48,8 @@ export function parseImageUrl(
     throw invalid(text);
   try {
     const target = resolveName({ ns: isPath ? undefined : url.host, name, defaultUpstream }, upstreams);
-    return { ...target, reference: parseReference(reference) };
+    const image = { ...target, reference: parseReference(reference) };
+    return { image, url: isPath ? path : `${url.origin}${path}` };
   } catch (error) {
     if (!(error instanceof CodedError) || error.code !== 'UPSTREAM_UNKNOWN') throw error;
     throw new CodedError('UPSTREAM_UNKNOWN', {

@@ -3,6 +3,11 @@ import type { Scope } from './messages.ts';
 
 /** Registers that jobs take in turn: the space that they need is bounded. */
 export const JOB_SLOTS = 4_096;
+/** Random numbers below this and a random slot make an id of 53 bits: nobody finds a job by trying. */
+export const JOB_SERIALS = 2 ** 41;
+/** Rows of a job that are kept and told, and their bytes: registers and answers have limits. */
+const MAX_ROWS = 500;
+const MAX_ROWS_BYTES = 192 * 1024;
 /** A job's end is told for this long, in ms (Harbor asks for half an hour). */
 export const KEEP_MS = 3_600_000;
 /** A hold that was not renewed for this long is void, in ms. */
@@ -56,10 +61,10 @@ export function slotOf(id: number): number {
   return id % JOB_SLOTS;
 }
 
-/** `undefined → PENDING`, `ended and old → PENDING`: takes a slot for a new job; undefined if it is in use. */
+/** `undefined → PENDING`, `ended and old → PENDING`: takes a slot for a new job; undefined if it is in use. `serial` is random. */
 export function claimSlot(
   current: JobRecord | undefined,
-  slot: number,
+  { slot, serial }: { readonly slot: number; readonly serial: number },
   job: NewJob,
   nowMs: number,
 ): JobRecord | undefined {
@@ -67,7 +72,6 @@ export function claimSlot(
     const age = nowMs - current.updatedAtMs;
     if (age < (current.state === 'PENDING' ? FORGET_MS : KEEP_MS)) return undefined;
   }
-  const serial = current === undefined ? 1 : Math.floor(current.id / JOB_SLOTS) + 1;
   return {
     ...job,
     id: serial * JOB_SLOTS + slot,
@@ -132,14 +136,18 @@ function held(current: JobRecord | undefined, id: number, holder: string): JobRe
   throw new CodedError('CONFLICT', { message: `job ${id} is not run here any more` });
 }
 
-/** Failed rows first, at most `limit`: what a person looks for. */
-export function boundedRows(
-  rows: readonly JobRow[],
-  limit: number,
-): { rows: readonly JobRow[]; moreRows: number } {
+/** Failed rows first, which a person looks for, at most 500 and 192 KiB; `moreRows` counts the others. */
+export function boundedRows(rows: readonly JobRow[]): { rows: readonly JobRow[]; moreRows: number } {
   const ordered = [
     ...rows.filter(({ state }) => state === 'failed'),
     ...rows.filter(({ state }) => state !== 'failed'),
   ];
-  return { rows: ordered.slice(0, limit), moreRows: Math.max(0, rows.length - limit) };
+  const kept: JobRow[] = [];
+  let bytes = 0;
+  for (const row of ordered.slice(0, MAX_ROWS)) {
+    bytes += Buffer.byteLength(JSON.stringify(row));
+    if (bytes > MAX_ROWS_BYTES) break;
+    kept.push(row);
+  }
+  return { rows: kept, moreRows: rows.length - kept.length };
 }

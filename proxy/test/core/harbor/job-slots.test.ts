@@ -6,6 +6,7 @@ import {
   endJob,
   HOLD_MS,
   isAbandoned,
+  JOB_SERIALS,
   JOB_SLOTS,
   type JobRow,
   KEEP_MS,
@@ -24,32 +25,29 @@ const JOB = {
   hadToken: true,
   holder: 'p1.x',
 } as const;
+const AT = { slot: 1, serial: 1 };
 const END = { state: 'SUCCESS', rows: [], moreRows: 0 } as const;
 
-t.test('ids are safe integers that never come again in a slot', async (t) => {
-  let current = claimSlot(undefined, 7, JOB, 0)!;
-  t.equal(slotOf(current.id), 7);
-  for (let round = 1; round < 50; round++) {
-    const ended = endJob(current, current.id, JOB.holder, END, round);
-    const next = claimSlot(ended, 7, JOB, round + KEEP_MS)!;
-    t.ok(next.id > current.id && Number.isSafeInteger(next.id), `round ${round}`);
-    t.equal(slotOf(next.id), 7);
-    current = { ...next, updatedAtMs: round };
-  }
-  t.equal(current.id, 50 * JOB_SLOTS + 7);
+t.test('ids are safe integers of 53 random bits, in their slot', async (t) => {
+  const largest = claimSlot(undefined, { slot: JOB_SLOTS - 1, serial: JOB_SERIALS - 1 }, JOB, 0)!;
+  t.equal(largest.id, Number.MAX_SAFE_INTEGER);
+  t.equal(slotOf(largest.id), JOB_SLOTS - 1);
+  const ended = endJob(largest, largest.id, JOB.holder, END, 1);
+  const next = claimSlot(ended, { slot: 7, serial: 5 }, JOB, 1 + KEEP_MS)!;
+  t.equal(next.id, 5 * JOB_SLOTS + 7, 'nothing of the id before is in it');
 });
 
 t.test('a slot is taken while its job runs and for an hour after its end', async (t) => {
-  const running = claimSlot(undefined, 1, JOB, 0)!;
-  t.equal(claimSlot(running, 1, JOB, KEEP_MS), undefined);
-  t.ok(claimSlot(running, 1, JOB, 2 * KEEP_MS), 'nobody ended it');
+  const running = claimSlot(undefined, AT, JOB, 0)!;
+  t.equal(claimSlot(running, AT, JOB, KEEP_MS), undefined);
+  t.ok(claimSlot(running, AT, JOB, 2 * KEEP_MS), 'nobody ended it');
   const ended = endJob(running, running.id, JOB.holder, END, 1_000);
-  t.equal(claimSlot(ended, 1, JOB, KEEP_MS), undefined);
-  t.ok(claimSlot(ended, 1, JOB, KEEP_MS + 1_000));
+  t.equal(claimSlot(ended, AT, JOB, KEEP_MS), undefined);
+  t.ok(claimSlot(ended, AT, JOB, KEEP_MS + 1_000));
 });
 
 t.test('a job whose hold is void is taken over, three times at most', async (t) => {
-  let job = claimSlot(undefined, 1, JOB, 0)!;
+  let job = claimSlot(undefined, AT, JOB, 0)!;
   t.equal(isAbandoned(job, HOLD_MS), false);
   t.equal(takeOver(job, job.id, 'p2.x', HOLD_MS), job);
   job = renewHold(job, job.id, JOB.holder, 15_000);
@@ -67,7 +65,7 @@ t.test('a job whose hold is void is taken over, three times at most', async (t) 
 });
 
 t.test('another job in the slot is not touched', async (t) => {
-  const job = claimSlot(undefined, 1, JOB, 0)!;
+  const job = claimSlot(undefined, AT, JOB, 0)!;
   t.equal(takeOver(job, job.id + JOB_SLOTS, 'p2.x', 1e9), job);
   t.throws(() => renewHold(job, job.id + JOB_SLOTS, JOB.holder, 1), { code: 'CONFLICT' });
   t.throws(() => renewHold(undefined, 1, JOB.holder, 1), { code: 'CONFLICT' });
@@ -76,8 +74,10 @@ t.test('another job in the slot is not touched', async (t) => {
 t.test('rows are bounded, failed ones first', async (t) => {
   const row = (id: string, state: JobRow['state']): JobRow => ({ id, role: 'agent', ip: '', state });
   const rows = [row('a', 'done'), row('b', 'failed'), row('c', 'done')];
-  t.same(boundedRows(rows, 2), { rows: [rows[1], rows[0]], moreRows: 1 });
-  t.same(boundedRows(rows, 9).moreRows, 0);
+  t.same(boundedRows(rows), { rows: [rows[1], rows[0], rows[2]], moreRows: 0 });
+  const many = boundedRows([...Array(3_000).keys()].map((at) => row(`n${at}`, 'done')));
+  t.equal(many.rows.length, 500);
+  t.equal(many.moreRows, 2_500);
 });
 
 t.test('a node that left before it reported is a failed row', async (t) => {

@@ -84,7 +84,7 @@ t.test('a job, with its token and every scope', async (t) => {
 });
 
 t.test('the URL of a manifest names upstream, repository and reference', async (t) => {
-  const parse = (url: string) => parseImageUrl(url, UPSTREAMS, 'local');
+  const parse = (url: string) => parseImageUrl(url, UPSTREAMS, 'local').image;
   t.match(parse('https://harbor.local/v2/library/a/b/manifests/v1'), {
     upstream: 'harbor',
     repository: 'library/a/b',
@@ -103,6 +103,24 @@ t.test('the URL of a manifest names upstream, repository and reference', async (
     '/v2/%ff/manifests/v',
   ])
     t.throws(() => parse(bad), CodedError, bad);
+});
+
+t.test('what is kept of a URL: no query, no user, at most 2 KiB', async (t) => {
+  const url = (text: string) => parseImageUrl(text, UPSTREAMS, 'local').url;
+  t.equal(
+    url('https://harbor.local/v2/a/b/manifests/v1?token=x#y'),
+    'https://harbor.local/v2/a/b/manifests/v1',
+  );
+  t.equal(url('https://harbor.local:443/v2/a/%62/manifests/v1'), 'https://harbor.local/v2/a/b/manifests/v1');
+  t.equal(url('/v2/a/b/manifests/v1?token=x'), '/v2/a/b/manifests/v1');
+  for (const user of ['user', 'user:secret', ':secret'])
+    t.throws(() => url(`https://${user}@harbor.local/v2/a/b/manifests/v1`), {
+      code: 'REQUEST_INVALID',
+      message: /^url has a user or password(?!.*secret)/,
+    });
+  const long = (bytes: number) => '/v2/a/b/manifests/v1?'.padEnd(bytes, 'q');
+  t.equal(url(long(2_048)), '/v2/a/b/manifests/v1');
+  t.throws(() => url(long(2_049)), { code: 'REQUEST_INVALID', message: /longer than 2048 bytes/ });
 });
 
 t.test('webhooks: a push with tag; the digest in place of a tag; slashes in the name', async (t) => {
