@@ -1,10 +1,12 @@
 import { AccessTokens } from '@sepia/shared/access/access-tokens';
+import { LoginGuard } from '@sepia/shared/access/login-guard';
 import { AccessRules } from '@sepia/shared/access/rules';
 import type { Audit } from '@sepia/shared/audit';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { NamedUpstream } from '@sepia/shared/names/upstream-name';
 import { Door, type DoorOptions } from '@sepia/shared/registry/face/door';
 import { UpstreamAccess } from '@sepia/shared/registry/face/upstream-access';
+import type { AccessAnswer } from '@sepia/shared/wire/access';
 import type { AccessClient } from './net/access-client.ts';
 
 interface EntranceParts {
@@ -21,12 +23,16 @@ export function entranceOf(
 ): (upstreams: () => readonly NamedUpstream[], options: DoorOptions) => Door {
   const { cluster, clusterKey, asking, audit, nowMs } = parts;
   const { accounts } = cluster.document;
+  const guard = new LoginGuard({ nowMs });
   const shared = {
     cluster,
     tokens: new AccessTokens({ clusterKey, nowMs }),
     rules: accounts === undefined ? undefined : new AccessRules(accounts),
     access: new UpstreamAccess({ ask: (...asked) => asking.check(...asked), nowMs }),
     askBase: (upstream: string) => asking.base(upstream),
+    isOwnAccount: (username: string) => asking.isOwnAccount(username),
+    showPassword: (upstream: string, username: string, address: string, ask: () => Promise<AccessAnswer>) =>
+      guard.show({ account: `${upstream}\n${username}`, address }, ask),
     login: (...given: Parameters<AccessClient['login']>) => asking.login(...given),
     audit,
     nowMs,

@@ -67,6 +67,7 @@ export function openEntrance(parts: EntranceParts): Entrance {
     login: (...given: Parameters<Logins['login']>) => logins.login(...given),
     verifyBasic: (...given: Parameters<Logins['verify']>) => logins.verify(...given),
     isOwnAccount: logins.isOwn,
+    showPassword: (...given: Parameters<Logins['shown']>) => logins.shown(...given),
     audit,
     nowMs,
   };

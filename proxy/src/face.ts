@@ -19,7 +19,7 @@ import { readBlob } from './http/blobs.ts';
 import { listCatalog } from './http/catalog.ts';
 import { deleteBlob, deleteManifest } from './http/deletes.ts';
 import { putManifest, readManifest } from './http/manifests.ts';
-import { memberToken } from './http/member-token.ts';
+import { memberAccounts, memberToken } from './http/member-token.ts';
 import { OWN_VERSION, pageRoutes } from './http/page.ts';
 import { PushGate } from './http/push-gate.ts';
 import { admitByRate } from './http/rate-gate.ts';
@@ -91,8 +91,13 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   const page = pageRoutes({ status, own, clusterVersion: cluster.version, verify });
   const revocations = revocationRoute({ cache, verify });
   const forMembers = memberToken({ logins: parts.entrance.logins, verify });
+  const accounts = memberAccounts({ logins: parts.entrance.logins, verify });
   const beside: Middleware = async (ctx, next) =>
-    ctx.path === '/v1/token' ? await forMembers(ctx) : await revocations(ctx, () => page(ctx, next));
+    ctx.path === '/v1/token'
+      ? await forMembers(ctx)
+      : ctx.path === '/v1/accounts'
+        ? accounts(ctx)
+        : await revocations(ctx, () => page(ctx, next));
   const member = memberUpstream(verifier, nowMs);
   const blobs = {
     origins,

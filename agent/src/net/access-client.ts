@@ -1,4 +1,5 @@
-import { type BasicCredentials, parseBasic, parseBearer } from '@sepia/shared/access/authorization';
+import { type BasicCredentials, expiryMs, parseBasic, parseBearer } from '@sepia/shared/access/authorization';
+import { ExpiringMap } from '@sepia/shared/access/expiring-map';
 import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
 import { isCoded, isUpstreamFailure } from '@sepia/shared/errors';
 import type { InternalClient, InternalRequest } from '@sepia/shared/http/client';
@@ -23,6 +24,9 @@ const TIMEOUT_MS = 15_000;
 /** What the agent found out alone is believed for this long, in ms. */
 const OWN_TTL_MS = 60_000;
 const ASK_UPSTREAM_MS = 10_000;
+/** Whether a name is an account of the cluster is believed for this long, in ms. */
+const OWN_ACCOUNT_MS = 30_000;
+const MAX_NAMES = 5_000;
 
 interface AccessClientDeps {
   readonly cluster: Cluster;
@@ -41,6 +45,8 @@ interface AccessClientDeps {
 export class AccessClient {
   readonly #deps: AccessClientDeps;
   readonly #policy: BackToSourcePolicy;
+  /** Names asked for at proxies, and whether the cluster knows them. */
+  readonly #own = new ExpiringMap<boolean>(MAX_NAMES);
 
   constructor(deps: AccessClientDeps, options: { readonly backToSource: BackToSourcePolicy }) {
     this.#deps = deps;
@@ -74,15 +80,29 @@ export class AccessClient {
 
   /** A token for somebody who logs in: a proxy knows accounts and limits. */
   async login(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {
-    const { cluster, health, nodeId } = this.#deps;
-    const proxies = health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
     const call = {
       method: 'POST' as const,
       path: '/v1/token',
       headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },
       body: JSON.stringify(request),
     };
-    return await this.#ask<TokenAnswer>(proxies, call);
+    return await this.#ask<TokenAnswer>(this.#proxies(), call);
+  }
+
+  /** True for an account of the cluster. Where no proxy says so it counts as one: its password goes nowhere. */
+  async isOwnAccount(username: string): Promise<boolean> {
+    const { cluster, nowMs } = this.#deps;
+    if (cluster.document.accounts === undefined) return false;
+    const known = this.#own.get(username, nowMs());
+    if (known !== undefined) return known;
+    const path = `/v1/accounts?${new URLSearchParams({ name: username })}`;
+    try {
+      const { isOwn } = await this.#ask<{ isOwn: boolean }>(this.#proxies(), { method: 'GET', path });
+      this.#own.set(username, isOwn !== false, nowMs() + OWN_ACCOUNT_MS);
+      return isOwn !== false;
+    } catch {
+      return true;
+    }
   }
 
   async #ask<T>(
@@ -101,6 +121,11 @@ export class AccessClient {
         return JSON.parse(bytes.toString('utf8')) as T;
       });
     return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, isFinal });
+  }
+
+  #proxies(): Target[] {
+    const { cluster, health, nodeId } = this.#deps;
+    return health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
   }
 
   #origins(key: string): Target[] {
@@ -124,7 +149,11 @@ export class AccessClient {
       if (as === undefined) continue;
       try {
         await readItem(client, name.repository, item, as, AbortSignal.timeout(ASK_UPSTREAM_MS));
-        return { verdict, ttlMs: OWN_TTL_MS };
+        const endMs = verdict === 'granted' ? expiryMs(authorization ?? '') : undefined;
+        return {
+          verdict,
+          ttlMs: Math.max(0, Math.min(OWN_TTL_MS, (endMs ?? Number.MAX_SAFE_INTEGER) - nowMs())),
+        };
       } catch (error) {
         if (!isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;
       }

@@ -61,6 +61,8 @@ export class Access {
   readonly #granted = new ExpiringMap<true>(MAX_ENTRIES);
   readonly #base = new ExpiringMap<UpstreamChallenge | undefined>(1_000);
   readonly #tokens = new ExpiringMap<TokenAnswer>(2_000);
+  /** When tokens that were handed out here end, by their hash: opaque ones do not say it. */
+  readonly #ends = new ExpiringMap<number>(MAX_ENTRIES);
   /** The realm that each upstream named last. */
   readonly #realms = new Map<string, BearerChallenge>();
   readonly #running = new Map<string, Promise<AccessAnswer>>();
@@ -119,6 +121,9 @@ export class Access {
     if (known !== undefined) return known;
     const { token, lifetimeSeconds } = await client.token(challenge, scopes, credentials);
     const answer = { token, expires_in: lifetimeSeconds, issued_at: new Date(issuedAtMs).toISOString() };
+    const endMs = issuedAtMs + lifetimeSeconds * 1_000;
+    // Kept a little longer than it lives, so that its end is known to who asks at its end.
+    this.#ends.set(hashOf(`Bearer ${token}`), endMs, endMs + GRANTED_MS);
     this.#tokens.set(key, answer, issuedAtMs + Math.min(SAME_TOKEN_MS, lifetimeSeconds * 500));
     return answer;
   }
@@ -155,6 +160,10 @@ export class Access {
       if (as !== undefined && mine === undefined) return this.#grant(name, key, authorization, as);
       if (mine !== undefined && !isRefusal(mine)) return await this.#orStale(name, key, mine);
       sessions.drop(key, authorization);
+      // Made-up credentials cost the upstream one request, not two.
+      const known = this.#private.get(key, this.#deps.nowMs());
+      if (known !== undefined && mine?.detail['status'] !== 403 && mine?.detail['status'] !== 412)
+        return refusal(known);
     }
     const anonymous = upstreams.anonymous(name.upstream)!;
     const refused = await this.#probe(name, item, anonymous);
@@ -181,7 +190,8 @@ export class Access {
 
   #grant(name: Name, key: string, authorization: string, as: Authorizer): AccessAnswer {
     const nowMs = this.#deps.nowMs();
-    const ttlMs = Math.min(GRANTED_MS, (expiryMs(authorization) ?? Number.MAX_SAFE_INTEGER) - nowMs);
+    const endMs = expiryMs(authorization) ?? this.#ends.get(hashOf(authorization), nowMs);
+    const ttlMs = Math.min(GRANTED_MS, (endMs ?? Number.MAX_SAFE_INTEGER) - nowMs);
     if (this.#deps.upstreams.get(name.upstream)['fetch-with'] !== 'robot')
       this.#deps.sessions.keep(key, authorization, as);
     this.#granted.set(`${key}\n${hashOf(authorization)}`, true, nowMs + Math.max(0, ttlMs));
@@ -192,7 +202,11 @@ export class Access {
   async #orStale(name: Name, key: string, error: CodedError): Promise<AccessAnswer> {
     if (!isPassing(error)) throw error;
     const nowMs = this.#deps.nowMs();
-    const atMs = this.#public.get(key, nowMs) ?? (await this.#deps.publics.recall(name));
+    const own = this.#public.get(key, nowMs);
+    // What others heard meanwhile counts more than an old memory; that counts where the record cannot be read.
+    const isFresh = own !== undefined && nowMs - own < PUBLIC_MS;
+    const recorded = isFresh ? undefined : await this.#deps.publics.recall(name);
+    const atMs = isFresh || recorded === 'unreadable' ? own : recorded;
     const staleLimitMs = this.#deps.upstreams.get(name.upstream).tags['stale-limit'];
     if (atMs === undefined || nowMs - atMs > Math.max(PUBLIC_MS, staleLimitMs)) throw error;
     return { verdict: 'public', ttlMs: STALE_TTL_MS };

@@ -39,12 +39,12 @@ export class PublicRepositories {
     if ((await this.recall(name)) !== undefined) this.#write(name, 'private', undefined);
   }
 
-  /** When it was last known to be public; undefined where that is not on record or cannot be read. */
-  async recall(name: ShardName): Promise<number | undefined> {
+  /** When it was last known to be public; undefined where that is not on record. */
+  async recall(name: ShardName): Promise<number | 'unreadable' | undefined> {
     try {
       return (await this.#deps.set.read(name, KEY))?.value?.checkedAtMs;
     } catch {
-      return undefined;
+      return 'unreadable';
     }
   }
 

@@ -17,6 +17,8 @@ const MAX_WAITING = 64;
 /** 2^14 rounds take about a second: more would let a few logins hold the machine. */
 const MAX_COST = 14;
 const MAX_PASSWORD_BYTES = 1024;
+/** A name that is gone from the file still counts as the cluster's own for this long, in ms. */
+const FORMER_MS = 60 * 60_000;
 
 interface AccountsDeps {
   readonly log: Logger;
@@ -32,6 +34,7 @@ export class Accounts {
   readonly #key = randomBytes(32);
   readonly #right = new ExpiringMap<true>(MAX_REMEMBERED);
   readonly #running = new Map<string, Promise<boolean>>();
+  readonly #former = new ExpiringMap<true>(MAX_REMEMBERED);
   readonly #waiting: (() => void)[] = [];
   #computing = 0;
   #hashes: ReadonlyMap<string, string>;
@@ -68,6 +71,11 @@ export class Accounts {
   has(username: string): boolean {
     this.#look();
     return this.#hashes.has(username);
+  }
+
+  /** As {@link has}; also of a name that went from the file within the last hour. */
+  hadLately(username: string): boolean {
+    return this.has(username) || this.#former.get(username, this.#deps.nowMs()) !== undefined;
   }
 
   /** True if this password was right a moment ago. */
@@ -124,7 +132,12 @@ export class Accounts {
     try {
       const version = versionOf(this.#file);
       if (version === this.#version) return;
-      this.#hashes = parseHtpasswd(readText(this.#file), this.#file);
+      const found = parseHtpasswd(readText(this.#file), this.#file);
+      // A file that is rewritten in place is empty for a moment.
+      if (found.size === 0 && this.#hashes.size > 0) throw invalid(`${this.#file}: has no account left`);
+      for (const name of this.#hashes.keys())
+        if (!found.has(name)) this.#former.set(name, true, nowMs + FORMER_MS);
+      this.#hashes = found;
       this.#version = version;
       this.#deps.log.info({ file: this.#file, accounts: this.#hashes.size }, 'accounts were read again');
     } catch (error) {

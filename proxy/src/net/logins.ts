@@ -1,14 +1,17 @@
 import type { AccessTokens } from '@sepia/shared/access/access-tokens';
 import type { BasicCredentials } from '@sepia/shared/access/authorization';
 import { grantsFor, issueToken } from '@sepia/shared/access/grants';
+import { LoginGuard } from '@sepia/shared/access/login-guard';
 import { type AccessRules, accessMode } from '@sepia/shared/access/rules';
 import type { Audit } from '@sepia/shared/audit';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import { CodedError, isCoded } from '@sepia/shared/errors';
-import type { TokenAnswer, TokenRequest } from '@sepia/shared/wire/access';
-import { LoginLimits } from '../core/login-limits.ts';
+import type { AccessAnswer, TokenAnswer, TokenRequest } from '@sepia/shared/wire/access';
 import type { Accounts } from './accounts.ts';
 import type { OriginAccess } from './origin-access.ts';
+
+/** The same for accounts of the cluster and of upstreams: nobody learns which names there are. */
+const WRONG = 'user or password is wrong';
 
 interface LoginsDeps {
   readonly cluster: Cluster;
@@ -25,20 +28,21 @@ interface LoginsDeps {
 /** Turns user and password into tokens: the cluster's for its accounts, the upstream's for everybody else. */
 export class Logins {
   readonly #deps: LoginsDeps;
-  readonly #limits = new LoginLimits();
+  readonly #guard: LoginGuard;
 
   constructor(deps: LoginsDeps) {
     this.#deps = deps;
+    this.#guard = new LoginGuard(deps);
   }
 
-  /** True for a name that the cluster itself knows: its password never goes to an upstream. */
-  isOwn = (username: string): boolean => this.#deps.own?.accounts.has(username) === true;
+  /** True for a name that the cluster itself knows or knew lately: its password never goes to an upstream. */
+  isOwn = (username: string): boolean => this.#deps.own?.accounts.hadLately(username) === true;
 
   /** @throws {CodedError} `AUTH_REQUIRED` for wrong credentials, `OVERLOADED`, what the upstream's token service says */
   async login(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {
     const { cluster, own } = this.#deps;
     const mode = accessMode(cluster, request.upstream);
-    if (own !== undefined && (mode === 'accounts' || own.accounts.has(credentials.username)))
+    if (own !== undefined && (mode === 'accounts' || this.isOwn(credentials.username)))
       return await this.#ownToken(
         own,
         mode === 'accounts' ? request : { ...request, scopes: [] },
@@ -49,16 +53,33 @@ export class Logins {
 
   /** True if the password is right. @throws {CodedError} `OVERLOADED` after too many wrong ones */
   async verify(credentials: BasicCredentials, address: string): Promise<boolean> {
-    const { own, audit, nowMs } = this.#deps;
+    const { own, audit } = this.#deps;
     if (own === undefined) return false;
     if (own.accounts.remembers(credentials)) return true;
     const { username: account } = credentials;
-    this.#checkLimits(account, address, undefined);
-    const isRight = await own.accounts.verify(credentials);
-    if (isRight) this.#limits.succeeded(account, address);
-    else this.#limits.failed(account, address, nowMs());
-    audit.note({ event: 'login', account: shown(account), address, outcome: isRight ? 'ok' : 'failed' });
-    return isRight;
+    const facts = { event: 'login', account: shown(account), address } as const;
+    return await this.#guard.run(
+      { account, address },
+      async () => {
+        const isRight = await own.accounts.verify(credentials);
+        audit.note({ ...facts, outcome: isRight ? 'ok' : 'failed' });
+        return { isRight, value: isRight };
+      },
+      () => audit.note({ ...facts, outcome: 'limited' }),
+    );
+  }
+
+  /**
+   * Shows credentials to an upstream with a read, under the same limits as a login.
+   * @throws {CodedError} `OVERLOADED`, what `ask` throws
+   */
+  async shown(
+    upstream: string,
+    username: string,
+    address: string,
+    ask: () => Promise<AccessAnswer>,
+  ): Promise<AccessAnswer> {
+    return await this.#guard.show({ account: `${upstream}\n${username}`, address }, ask);
   }
 
   async #ownToken(
@@ -67,49 +88,32 @@ export class Logins {
     credentials: BasicCredentials,
   ): Promise<TokenAnswer> {
     if (!(await this.verify(credentials, request.address ?? '')))
-      throw new CodedError('AUTH_REQUIRED', { message: 'account or password is wrong' });
+      throw new CodedError('AUTH_REQUIRED', { message: WRONG });
     const account = credentials.username;
     const access = grantsFor(own.rules, account, request.upstream, request.scopes);
     return await issueToken(this.#deps, { account, access }, own.tokenLifeMs);
   }
 
   async #upstreamToken(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {
-    const { audit, nowMs, origins } = this.#deps;
+    const { audit, origins } = this.#deps;
     const { username } = credentials;
     const { upstream, address = '' } = request;
     const facts = { event: 'login', account: shown(username), address, upstream } as const;
-    this.#checkLimits(`${upstream}\n${username}`, address, upstream);
-    try {
-      const answer = await origins.token(request, credentials);
-      this.#limits.succeeded(`${upstream}\n${username}`, address);
-      audit.note({ ...facts, outcome: 'ok' });
-      return answer;
-    } catch (error) {
-      if (!isCoded(error, 'UPSTREAM_DENIED')) throw error;
-      this.#limits.failed(`${upstream}\n${username}`, address, nowMs());
-      audit.note({ ...facts, outcome: 'failed' });
-      throw new CodedError('AUTH_REQUIRED', {
-        message: `upstream ${upstream} does not accept the credentials`,
-        detail: { upstream },
-        cause: error,
-      });
-    }
-  }
-
-  #checkLimits(account: string, address: string, upstream: string | undefined): void {
-    const waitMs = this.#limits.waitMs(account, address, this.#deps.nowMs());
-    if (waitMs === 0) return;
-    this.#deps.audit.note({
-      event: 'login',
-      account: shown(account.split('\n').at(-1) ?? ''),
-      address,
-      upstream,
-      outcome: 'limited',
-    });
-    throw new CodedError('OVERLOADED', {
-      message: 'too many failed logins; try again later',
-      detail: { retryAfterSeconds: Math.ceil(waitMs / 1000) },
-    });
+    const answer = await this.#guard.run<TokenAnswer | CodedError>(
+      { account: `${upstream}\n${username}`, address },
+      async () => {
+        try {
+          return { isRight: true, value: await origins.token(request, credentials) };
+        } catch (error) {
+          if (!isCoded(error, 'UPSTREAM_DENIED')) throw error;
+          return { isRight: false, value: error };
+        }
+      },
+      () => audit.note({ ...facts, outcome: 'limited' }),
+    );
+    audit.note({ ...facts, outcome: answer instanceof CodedError ? 'failed' : 'ok' });
+    if (!(answer instanceof CodedError)) return answer;
+    throw new CodedError('AUTH_REQUIRED', { message: WRONG, detail: { upstream }, cause: answer });
   }
 }
 

@@ -47,6 +47,16 @@ export class AccessRules {
     return new Set(this.#accounts['anonymous-pull'] ? ['read'] : []);
   }
 
+  /** True if no rule withholds reading of anything of an upstream from an account: it may see every name. */
+  readsAll(account: string | undefined, upstream: string): boolean {
+    for (const { rule } of this.#rules) {
+      if ((rule.upstream !== undefined && rule.upstream !== upstream) || !this.#fits(rule, account)) continue;
+      if (!rule.actions.includes('read')) return false;
+      if (rule.repositories.includes('**')) return true;
+    }
+    return this.#accounts['anonymous-pull'];
+  }
+
   #fits(rule: AccessRule, account: string | undefined): boolean {
     const { groups } = this.#accounts;
     return rule.who.some((who) => {

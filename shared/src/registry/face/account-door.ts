@@ -17,9 +17,6 @@ import type { RegistryRoute } from '../route.ts';
 import { addressOf, auditFacts } from './client-facts.ts';
 import { challengeText } from './realm.ts';
 
-/** Whom the rules for the catalog look at: a name that no repository has: only patterns for everything fit it. */
-const EVERYTHING = '-/-/-/-';
-
 interface AccountDoorDeps {
   readonly tokens: AccessTokens;
   readonly rules: AccessRules;
@@ -50,7 +47,7 @@ export class AccountDoor {
 
   async catalog(ctx: Context, upstream: string): Promise<void> {
     const caller = await this.#caller(ctx, undefined);
-    if (this.#deps.rules.allowed(caller.account, { upstream, repository: EVERYTHING }).has('read')) return;
+    if (this.#deps.rules.readsAll(caller.account, upstream)) return;
     if (caller.account === undefined) throw this.#challenged(ctx, undefined, undefined);
     throw new CodedError('AUTH_DENIED', { message: 'the catalog is for accounts that may read everything' });
   }

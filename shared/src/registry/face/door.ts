@@ -48,7 +48,14 @@ export interface DoorDeps {
   /** Checks a password on the spot; only proxies can. @throws as `login` */
   readonly verifyBasic?: (credentials: BasicCredentials, address: string) => Promise<boolean>;
   /** True for credentials that are the cluster's own and must not reach an upstream. */
-  readonly isOwnAccount?: (username: string) => boolean;
+  readonly isOwnAccount?: (username: string) => boolean | Promise<boolean>;
+  /** Shows a password to an upstream under the limits of logins. @throws {CodedError} `OVERLOADED` */
+  readonly showPassword?: (
+    upstream: string,
+    username: string,
+    address: string,
+    ask: () => Promise<AccessAnswer>,
+  ) => Promise<AccessAnswer>;
   readonly audit: Audit;
   readonly nowMs: () => number;
 }

@@ -52,6 +52,14 @@ export class UpstreamAccess {
     return await running;
   }
 
+  /** True if a yes is known: nothing has to be asked. */
+  isKnown(name: ResolvedName, authorization: string | undefined): boolean {
+    const repository = repositoryKey(name);
+    const key = `${repository}\n${authorization === undefined ? '' : hashOf(authorization)}`;
+    const nowMs = this.#nowMs();
+    return (this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs)) !== undefined;
+  }
+
   /** The upstream refused what was believed to be allowed. */
   forget(name: ResolvedName, authorization: string | undefined): void {
     const repository = repositoryKey(name);

@@ -11,13 +11,20 @@ import { CodedError, isCoded } from '../../errors.ts';
 import type { ResolvedName } from '../../names/upstream-name.ts';
 import type { AccessAnswer, AccessChallenge, AccessItem } from '../../wire/access.ts';
 import { type RegistryRoute, referenceText } from '../route.ts';
-import { auditFacts } from './client-facts.ts';
+import { addressOf, auditFacts } from './client-facts.ts';
 import { challengeText } from './realm.ts';
 import type { UpstreamAccess } from './upstream-access.ts';
 
 interface UpstreamDoorDeps {
   readonly access: UpstreamAccess;
-  readonly isOwnAccount?: (username: string) => boolean;
+  readonly isOwnAccount?: (username: string) => boolean | Promise<boolean>;
+  /** Asks with a password under the limits of logins. */
+  readonly showPassword?: (
+    upstream: string,
+    username: string,
+    address: string,
+    ask: () => Promise<AccessAnswer>,
+  ) => Promise<AccessAnswer>;
   readonly audit: Audit;
   readonly baseOf: (ctx: Context) => string;
   /** Upstream that a token was fetched from here, if it is known. */
@@ -40,7 +47,7 @@ export class UpstreamDoor {
     run: () => Promise<void>,
   ): Promise<void> {
     if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return await run();
-    const authorization = this.#forUpstream(ctx, target.upstream);
+    const authorization = await this.#forUpstream(ctx, target.upstream);
     const item = itemOf(route);
     await this.#admit(ctx, target, item, authorization);
     try {
@@ -73,7 +80,13 @@ export class UpstreamDoor {
     item: AccessItem,
     authorization: string | undefined,
   ): Promise<void> {
-    const answer = await this.#deps.access.decide(target, item, authorization);
+    const { access, showPassword } = this.#deps;
+    const ask = async (): Promise<AccessAnswer> => await access.decide(target, item, authorization);
+    const basic = authorization === undefined ? undefined : parseBasic(authorization);
+    const answer =
+      basic === undefined || showPassword === undefined || access.isKnown(target, authorization)
+        ? await ask()
+        : await showPassword(target.upstream, basic.username, addressOf(ctx), ask);
     if (answer.verdict === 'challenge' || answer.verdict === 'denied')
       throw this.#refuse(ctx, target, answer, authorization);
   }
@@ -108,7 +121,7 @@ export class UpstreamDoor {
   }
 
   /** What goes on to the upstream: nothing of the cluster's own, nothing that another upstream gave. */
-  #forUpstream(ctx: Context, upstream: string): string | undefined {
+  async #forUpstream(ctx: Context, upstream: string): Promise<string | undefined> {
     const authorization = ctx.get('authorization');
     if (authorization === '') return undefined;
     if (authorization.length > MAX_AUTHORIZATION_CHARS)
@@ -122,12 +135,12 @@ export class UpstreamDoor {
       return isForeign || AccessTokens.isOwn(token) ? undefined : `Bearer ${token}`;
     }
     const basic = parseBasic(authorization);
-    if (basic === undefined || this.#isOwn(basic)) return undefined;
+    if (basic === undefined || (await this.#isOwn(basic))) return undefined;
     return authorization;
   }
 
-  #isOwn({ username }: BasicCredentials): boolean {
-    return this.#deps.isOwnAccount?.(username) === true;
+  async #isOwn({ username }: BasicCredentials): Promise<boolean> {
+    return (await this.#deps.isOwnAccount?.(username)) === true;
   }
 }
 

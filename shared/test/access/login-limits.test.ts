@@ -1,5 +1,5 @@
+import { LoginLimits } from '@sepia/shared/access/login-limits';
 import t from 'tap';
-import { LoginLimits } from '../../src/core/login-limits.ts';
 
 t.test('each further failure of an account from an address doubles the pause, up to a minute', async (t) => {
   const limits = new LoginLimits();
@@ -13,7 +13,7 @@ t.test('each further failure of an account from an address doubles the pause, up
   t.equal(limits.waitMs('ben', '10.0.0.1', 0), 0, 'another account');
   t.equal(limits.waitMs('ann', '10.0.0.2', 0), 0, 'from elsewhere');
   t.equal(limits.waitMs('ann', '10.0.0.1', 59_000), 1_000);
-  limits.succeeded('ann', '10.0.0.1');
+  limits.succeeded('ann', '10.0.0.1', 0);
   t.equal(limits.waitMs('ann', '10.0.0.1', 0), 0, 'the right password clears it');
 });
 
@@ -30,6 +30,13 @@ t.test(
     const limits = new LoginLimits();
     for (let at = 0; at < 1_000; at++) limits.failed('ann', `10.0.${at >> 8}.${at & 255}`, 0);
     t.equal(limits.waitMs('ann', '192.168.0.1', 0), 5_000);
+    limits.succeeded('ann', '192.168.0.1', 0);
+    limits.failed('ann', '10.9.9.9', 0);
+    t.equal(
+      limits.waitMs('ann', '192.168.0.1', 0),
+      0,
+      'who logged in from there before is not slowed at all',
+    );
   },
 );
 

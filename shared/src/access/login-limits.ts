@@ -1,3 +1,5 @@
+import { ExpiringMap } from './expiring-map.ts';
+
 /** Failures that cost nothing, and the longest pause after more, by what they are counted for. */
 const LIMITS = {
   /** One account from one address. */
@@ -11,6 +13,8 @@ const FIRST_PAUSE_MS = 1_000;
 /** Without another failure for this long all is forgotten, in ms. */
 const FORGET_MS = 10 * 60_000;
 const MAX_KEYS = 30_000;
+/** How long a right password spares an account from what others do wrong, in ms. */
+const KNOWN_MS = 7 * 24 * 60 * 60_000;
 
 interface Failures {
   count: number;
@@ -24,6 +28,8 @@ interface Failures {
  */
 export class LoginLimits {
   readonly #failures = new Map<string, Failures>();
+  /** Accounts that logged in well from an address lately: only what fails from there counts against them. */
+  readonly #known = new ExpiringMap<true>(MAX_KEYS);
 
   get keys(): number {
     return this.#failures.size;
@@ -31,7 +37,9 @@ export class LoginLimits {
 
   /** How long to wait before this login may be tried, in ms; 0: now. */
   waitMs(account: string, address: string, nowMs: number): number {
-    const untilMs = keysOf(account, address).map(([key]) => this.#failures.get(key)?.untilMs ?? 0);
+    const keys = keysOf(account, address);
+    const isKnown = this.#known.get(keys[0]![0], nowMs) !== undefined;
+    const untilMs = keys.slice(0, isKnown ? 1 : 3).map(([key]) => this.#failures.get(key)?.untilMs ?? 0);
     return Math.max(0, Math.max(...untilMs) - nowMs);
   }
 
@@ -49,8 +57,10 @@ export class LoginLimits {
   }
 
   /** A right password clears what this account did wrong from this address. */
-  succeeded(account: string, address: string): void {
-    this.#failures.delete(keysOf(account, address)[0]![0]);
+  succeeded(account: string, address: string, nowMs: number): void {
+    const [pair] = keysOf(account, address)[0]!;
+    this.#failures.delete(pair);
+    this.#known.set(pair, true, nowMs + KNOWN_MS);
   }
 }
 

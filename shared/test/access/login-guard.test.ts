@@ -1,0 +1,53 @@
+import { LoginGuard } from '@sepia/shared/access/login-guard';
+import t from 'tap';
+
+t.test('guesses at once are tried one after the other, and refused after the third', async (t) => {
+  const guard = new LoginGuard({ nowMs: () => 0 });
+  let tried = 0;
+  let together = 0;
+  let limited = 0;
+  const guess = async (): Promise<string> =>
+    await guard
+      .run(
+        { account: 'ann', address: '10.0.0.1' },
+        async () => {
+          together += 1;
+          t.equal(together, 1);
+          await new Promise((resolve) => setImmediate(resolve));
+          together -= 1;
+          tried += 1;
+          return { isRight: false, value: 'wrong' };
+        },
+        () => {
+          limited += 1;
+        },
+      )
+      .catch((error: { code: string }) => error.code);
+  const outcomes = await Promise.all(Array.from({ length: 60 }, guess));
+  t.equal(tried, 3);
+  t.equal(limited, 57);
+  t.equal(outcomes.filter((one) => one === 'OVERLOADED').length, 57);
+});
+
+t.test('what fails for another reason counts as nothing; others are not held up', async (t) => {
+  const guard = new LoginGuard({ nowMs: () => 0 });
+  const ann = { account: 'ann', address: '10.0.0.1' };
+  for (let at = 0; at < 10; at++)
+    await t.rejects(
+      guard.run(ann, async () => {
+        throw new Error('the upstream is down');
+      }),
+    );
+  t.same(await guard.show(ann, async () => ({ verdict: 'granted', ttlMs: 1 })), {
+    verdict: 'granted',
+    ttlMs: 1,
+  });
+  for (let at = 0; at < 3; at++)
+    await guard.show(ann, async () => ({ verdict: 'challenge', challenge: { scheme: 'basic' } }));
+  await t.rejects(
+    guard.show(ann, async () => ({ verdict: 'granted', ttlMs: 1 })),
+    { code: 'OVERLOADED' },
+  );
+  const ben = { account: 'ben', address: '10.0.0.1' };
+  t.ok(await guard.show(ben, async () => ({ verdict: 'granted', ttlMs: 1 })));
+});

@@ -1,0 +1,118 @@
+import { writeFile } from 'node:fs/promises';
+import t from 'tap';
+import { AccountCluster, DEV, READER } from '../../support/account-cluster.ts';
+import { FakeUpstream } from '../../support/fake-upstream.ts';
+import { PrivateCluster, USERS } from '../../support/private-cluster.ts';
+import { ask, askAs, basicOf } from '../../support/token-client.ts';
+import { until } from '../../support/until.ts';
+
+const MIB = 1024 * 1024;
+
+t.test(
+  "a password of the cluster's own account reaches no upstream, whatever door it is tried at",
+  async (t) => {
+    const up = await FakeUpstream.start({ auth: USERS });
+    t.teardown(() => up.stop());
+    await using here = await AccountCluster.start(t.testdir(), {
+      origins: 3,
+      trackers: 1,
+      proxies: 2,
+      agents: 1,
+      upstreams: [
+        { name: 'local', mode: 'none' },
+        { name: 'up', url: up.url, mode: 'pull-through', hosts: ['up.test'] },
+      ],
+    });
+    const authorization = basicOf(DEV);
+    const doors = [here.cluster.agents[0]!.url, ...here.cluster.proxyUrls];
+    for (const door of doors) {
+      const reply = await ask(`${door}/v2/alice/x/manifests/v1?ns=up.test`, { authorization });
+      t.equal(reply.status, 401, door);
+    }
+    const heard = up.log.filter((entry) => entry.authorization === authorization);
+    t.same(heard, [], 'the upstream never saw it');
+    const wrong = [DEV, { username: 'nobody', password: 'x' }].map(async ({ username }) => {
+      const given = basicOf({ username, password: 'wrong' });
+      const reply = await ask(`${doors[1]}/token?service=up`, { authorization: given });
+      return (JSON.parse(reply.bytes.toString()) as { errors: { message: string }[] }).errors[0]?.message;
+    });
+    const [own, strange] = await Promise.all(wrong);
+    t.equal(own, strange, 'names cannot be told apart');
+  },
+);
+
+t.test('an accounts file that is empty for a moment opens nothing', async (t) => {
+  await using here = await AccountCluster.start(t.testdir(), {
+    origins: 1,
+    trackers: 0,
+    proxies: 1,
+    agents: 0,
+  });
+  const url = `${here.proxyUrl()}/token?service=sepia`;
+  t.equal((await ask(url, { authorization: basicOf(READER) })).status, 200);
+  await writeFile(String(here.cluster.configs.get('proxy-1')!['accounts-file']), '');
+  await until(async () => {
+    t.equal((await ask(url, { authorization: basicOf(DEV) })).status, 200, 'the old accounts stay');
+    return here.log.lines.some((line) => JSON.stringify(line).includes('no account left'));
+  }, 'the file is looked at again');
+});
+
+t.test('passwords guessed on /v2 of a private upstream are limited at agents and proxies', async (t) => {
+  await using here = await PrivateCluster.start(t.testdir(), {
+    origins: 3,
+    trackers: 1,
+    proxies: 1,
+    agents: 1,
+  });
+  here.image('alice/app', MIB);
+  for (const door of [here.agentUrl(), here.cluster.proxyUrls[0]!]) {
+    const before = here.upstream.requests('token').length;
+    const url = `${door}/v2/alice/app/manifests/v1`;
+    const statuses = await Promise.all(
+      Array.from({ length: 40 }, async (_, at) => {
+        const authorization = basicOf({ username: 'alice', password: `guess-${at}` });
+        return (await ask(url, { authorization })).status;
+      }),
+    );
+    t.equal(statuses.filter((one) => one === 401).length, 3, `${door}: ${statuses.join(' ')}`);
+    t.equal(statuses.filter((one) => one === 429).length, 37, door);
+    t.ok(here.upstream.requests('token').length - before <= 9, 'the upstream heard of a few alone');
+  }
+});
+
+t.test('guesses at once at /token are limited as one after the other', async (t) => {
+  await using here = await AccountCluster.start(t.testdir(), {
+    origins: 1,
+    trackers: 0,
+    proxies: 1,
+    agents: 0,
+  });
+  const statuses = await Promise.all(
+    Array.from({ length: 40 }, async (_, at) => {
+      const user = at === 30 ? DEV : { username: 'dev', password: `guess-${at}` };
+      return (await ask(`${here.proxyUrl()}/token?service=sepia`, { authorization: basicOf(user) })).status;
+    }),
+  );
+  t.notOk(statuses.includes(200), 'the right one was among those that came too late');
+  t.equal(statuses.filter((one) => one === 401).length, 3);
+});
+
+t.test('the catalog is only for whom no rule withholds anything', async (t) => {
+  await using here = await AccountCluster.start(t.testdir(), {
+    origins: 3,
+    trackers: 1,
+    agents: 1,
+    accounts: {
+      'anonymous-pull': true,
+      rules: [
+        { who: ['dev'], repositories: ['**'], actions: ['read', 'write'] },
+        { who: ['*', 'anonymous'], repositories: ['secret/**'], actions: [] },
+      ],
+    },
+  });
+  for (const door of [here.proxyUrl(), here.cluster.agents[0]!.url]) {
+    t.equal((await ask(`${door}/v2/_catalog`)).status, 401, 'nobody in particular');
+    t.equal((await askAs(READER, `${door}/v2/_catalog`)).status, 403, 'an account that may not read secret');
+    t.equal((await askAs(DEV, `${door}/v2/_catalog`)).status, 200, 'one that may read everything');
+  }
+});
