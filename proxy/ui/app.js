@@ -91,8 +91,7 @@ function newCard(swarm) {
   const root = element('article', 'swarm');
   const head = element('div', 'head');
   const name = element('code');
-  name.textContent = `${swarm.digest.slice(0, 19)}…`;
-  name.title = swarm.digest;
+  name.textContent = `${swarm.digest}…`;
   const card = { root, state: element('span', 'tag'), facts: element('span', 'quiet'), percent: element('span', 'percent'), fill: element('i'), canvas: element('canvas') };
   const bar = element('div', 'bar');
   bar.append(card.fill);

@@ -230,6 +230,30 @@ t.test('who may send, what is ignored, what is refused', async (t) => {
   t.match(answer.text, /no upstream answers to evil\.test/);
 });
 
+t.test('a webhook with 100 resources is taken at once, one with more is refused with 400', async (t) => {
+  const here = await setUp(t);
+  const image = makeImage({ layers: [KIB], seed: 'many' });
+  here.harbor.push('library/app', image, 'v0');
+  const many = (count: number): object => ({
+    type: 'PUSH_ARTIFACT',
+    occur_at: ++stamp,
+    event_data: {
+      resources: [...Array(count).keys()].map((at) => ({
+        digest: image.manifest.digest,
+        tag: `v${at}`,
+        resource_url: `harbor.test/library/app:v${at}`,
+      })),
+      repository: { name: 'app', namespace: 'library', repo_full_name: 'library/app' },
+    },
+  });
+  const taken = await here.send(many(100));
+  t.equal(taken.status, 202, taken.text);
+  t.same(taken.json, { events: 100 });
+  const refused = await here.send(many(101));
+  t.equal(refused.status, 400);
+  t.match(refused.text, /101 entries; at most 100 are taken/);
+});
+
 t.test('webhooks are off unless they are configured', async (t) => {
   await using cluster = await Constellation.start(t.testdir(), {
     origins: 1,

@@ -75,10 +75,12 @@ export class BackupWriter {
 }
 
 /**
- * The frames of a backup with the offset behind each, one in memory at a time.
+ * The frames of a backup with the offsets before and behind each, one in memory at a time.
  * @throws {CodedError} `DISK_CORRUPT` that names the offset of what is damaged or cut, `DISK_FORMAT` for a newer version
  */
-export function* readFrames(file: string): Generator<{ frame: BackupFrame; endOffset: number }> {
+export function* readFrames(
+  file: string,
+): Generator<{ frame: BackupFrame; offset: number; endOffset: number }> {
   let fd: number;
   try {
     fd = openSync(file, 'r');
@@ -105,8 +107,8 @@ export function* readFrames(file: string): Generator<{ frame: BackupFrame; endOf
       if (frame.frame.type !== 'head' && frame.frame.n !== records)
         throw damaged(file, offset, `is number ${frame.frame.n}, expected ${records}`);
       if (type === 'records') records += 1;
+      yield { ...frame, offset };
       offset = frame.endOffset;
-      yield frame;
       if (type === 'end') break;
     }
     if (take(fd, offset, 1).length > 0) throw damaged(file, offset, 'comes after the end');

@@ -1,6 +1,11 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { CodedError } from '@sepia/shared/errors';
-import { type DumpedRecord, type RecordSpace, shardOfRecord } from '@sepia/shared/records/record-dump';
+import {
+  clockFault,
+  type DumpedRecord,
+  type RecordSpace,
+  shardOfRecord,
+} from '@sepia/shared/records/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { type BackupHead, readFrames } from './backup-file.ts';
 
@@ -23,7 +28,7 @@ export async function restore(
   file: string,
   onProgress: (space: RecordSpace, count: number) => void,
 ): Promise<RestoreResult> {
-  for (const _ of readFrames(file)) void _;
+  checkWhole(file);
   const counts: Record<string, number> = {};
   let head: BackupHead | undefined;
   let left = 0;
@@ -38,6 +43,18 @@ export async function restore(
     onProgress(space, counts[space]);
   }
   return { head: head!, counts, left };
+}
+
+/** Every frame, and the clock of every record. @throws `DISK_CORRUPT`, `REQUEST_INVALID` that names record and offset */
+export function checkWhole(file: string): void {
+  for (const { frame, offset } of readFrames(file)) {
+    if (frame.type !== 'records') continue;
+    for (const record of frame.entries as DumpedRecord[]) {
+      const fault = clockFault(frame.space, record, Date.now());
+      if (fault !== undefined)
+        throw new CodedError('REQUEST_INVALID', { message: `${file}: the part at byte ${offset}: ${fault}` });
+    }
+  }
 }
 
 function isKnown(operator: Operator, space: RecordSpace, { key }: DumpedRecord): boolean {

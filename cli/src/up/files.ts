@@ -43,10 +43,7 @@ export function writeClusterFiles(
 ): void {
   for (const folder of ['configs', 'logs', 'members'])
     mkdirSync(join(paths.root, folder), { recursive: true });
-  if (!existsSync(paths.key)) {
-    replaceFile(paths.key, `${randomBytes(32).toString('hex')}\n`);
-    chmodSync(paths.key, 0o600);
-  }
+  if (!existsSync(paths.key)) replaceFile(paths.key, `${randomBytes(32).toString('hex')}\n`, 0o600);
   readClusterKey(paths.key);
   writeDocument(paths, members, upstreams);
   for (const member of members) {
@@ -56,12 +53,12 @@ export function writeClusterFiles(
   }
 }
 
-/** Writes a file so that readers see the old or the new one, never a part. */
-export function replaceFile(file: string, text: string): void {
+/** Writes a file so that readers see the old or the new one, never a part, nor with a wider mode. */
+export function replaceFile(file: string, text: string, mode = 0o644): void {
   const temporary = `${file}.${process.pid}.tmp`;
   writeFileSync(temporary, text, { mode: 0o600 });
   try {
-    chmodSync(temporary, 0o644);
+    chmodSync(temporary, mode);
     renameSync(temporary, file);
   } catch (error) {
     rmSync(temporary, { force: true });

@@ -5,6 +5,7 @@ import { isCoded } from '@sepia/shared/errors';
 import fc from 'fast-check';
 import t from 'tap';
 import { type BackupFrame, BackupWriter, readFrames } from '../../src/backup/backup-file.ts';
+import { checkWhole } from '../../src/backup/restore.ts';
 
 const BOX = { interruptAfterTimeLimit: 4_000, markInterruptAsFailure: false };
 const HEAD: BackupFrame = {
@@ -86,4 +87,32 @@ t.test('any one byte that is changed, cut or added is found', async (t) => {
     }),
     BOX,
   );
+});
+
+t.test('a part that is no JSON is named by its offset', async (t) => {
+  const file = join(t.testdir(), 'backup');
+  const head = Buffer.from(JSON.stringify(HEAD));
+  writeFileSync(file, framed([head, Buffer.from('{"type":')]));
+  const offset = 8 + 36 + head.length;
+  t.throws(() => [...readFrames(file)], { code: 'DISK_CORRUPT', message: new RegExp(`byte ${offset} `) });
+});
+
+t.test('a clock that nothing could follow is refused before anything is sent', async (t) => {
+  const file = join(t.testdir(), 'backup');
+  const offset = 8 + 36 + JSON.stringify(HEAD).length;
+  const check = (atMs: number): void => {
+    const writer = BackupWriter.create(file);
+    const entries = [{ key: 'local\0team/app\0sha256:1', stored: { v: 1, atMs, value: {} } }];
+    writer.write(HEAD);
+    writer.write({ type: 'records', n: 0, space: 'l1', entries, last: true });
+    writer.write({ ...END, n: 1 });
+    writer.close();
+    checkWhole(file);
+  };
+  for (const bad of [1e300, -1, Date.now() + 2 * 24 * 3_600_000])
+    t.throws(() => check(bad), {
+      code: 'REQUEST_INVALID',
+      message: new RegExp(`byte ${offset}: l1: .*local team/app sha256:1`),
+    });
+  t.doesNotThrow(() => check(Date.now()));
 });

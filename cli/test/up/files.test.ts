@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import { parse, stringify } from 'yaml';
-import { clusterPaths, writeClusterFiles } from '../../src/up/files.ts';
+import { clusterPaths, replaceFile, writeClusterFiles } from '../../src/up/files.ts';
 import { planMembers } from '../../src/up/plan.ts';
 
 t.test('what an operator wrote into the cluster document stays, with a version of its own', async (t) => {
@@ -24,4 +25,17 @@ t.test('what an operator wrote into the cluster document stays, with a version o
   t.match(read(), { version: 1, replication: [rule], upstreams: [{ tags }] });
   writeClusterFiles(paths, members, [...upstreams, { name: 'own', url: undefined, hosts: [], mode: 'none' }]);
   t.match(read(), { version: 2, replication: [rule], upstreams: [{ tags }, { name: 'own' }] });
+});
+
+t.test('the cluster key appears with mode 0600, not before it is narrowed', async (t) => {
+  const dir = t.testdir();
+  const modeOf = (file: string): number => statSync(file).mode & 0o777;
+  replaceFile(join(dir, 'key'), 'secret', 0o600);
+  t.equal(modeOf(join(dir, 'key')), 0o600, 'as it is renamed into place');
+  replaceFile(join(dir, 'config'), 'text');
+  t.equal(modeOf(join(dir, 'config')), 0o644);
+  const paths = clusterPaths(dir);
+  const members = planMembers({ counts: { origin: 1, tracker: 1, proxy: 1, agent: 0 }, portsFrom: 26_000 });
+  writeClusterFiles(paths, members, [{ name: 'local', url: undefined, hosts: [], mode: 'none' }]);
+  t.equal(modeOf(paths.key), 0o600);
 });

@@ -74,7 +74,7 @@ export function backupRoutes(router: Router, deps: BackupRouteDeps): void {
         );
     else
       await Promise.all(
-        entries.map(async (entry) => await deps.records.dump.take(space, entry as DumpedRecord)),
+        entries.map(async (entry) => await deps.records.dump.take(space, entry as DumpedRecord, Date.now())),
       );
     ctx.body = { taken: entries.length };
   });

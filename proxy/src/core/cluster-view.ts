@@ -31,8 +31,11 @@ export interface PeerView {
   readonly originBytes: number;
 }
 
+/** Anybody may see it: neither the digest nor the size is enough to ask for the blob. */
 export interface SwarmView {
+  /** Algorithm and the first 12 digits. */
   readonly digest: string;
+  /** In whole MiB, rounded up. */
   readonly sizeBytes: number;
   readonly pieces: number;
   readonly state: string;
@@ -60,6 +63,8 @@ const MAX_SWARMS = 24;
 const MAX_PEERS = 128;
 const MAX_NODES = 500;
 const MAX_PIECES = 1 << 20;
+const SHOWN_DIGITS = 12;
+const MIB = 1024 * 1024;
 
 /** Builds the page's view from status answers; whatever has not the expected form is left out, never trusted. */
 export function clusterView(
@@ -92,7 +97,7 @@ export function clusterView(
     totals: {
       peerBytes: sum(peers, 'peerBytes'),
       originBytes: sum(peers, 'originBytes'),
-      upstreamBytes,
+      upstreamBytes: roundMib(upstreamBytes),
       nodes: nodes.size,
     },
   };
@@ -170,8 +175,8 @@ function notePeer(
     role,
     cells: count === undefined ? fullnessCells(have, draft.pieces) : '',
     have: count === undefined ? countPieces(have, draft.pieces) : Math.min(Math.floor(count), draft.pieces),
-    peerBytes: number(facts['peerBytes']) ?? 0,
-    originBytes: number(facts['originBytes']) ?? 0,
+    peerBytes: roundMib(number(facts['peerBytes'])),
+    originBytes: roundMib(number(facts['originBytes'])),
   });
 }
 
@@ -181,8 +186,8 @@ function swarmView(draft: Draft): SwarmView {
   );
   const have = peers.reduce((all, peer) => all + peer.have, 0);
   return {
-    digest: draft.digest,
-    sizeBytes: draft.sizeBytes,
+    digest: draft.digest.slice(0, draft.digest.indexOf(':') + 1 + SHOWN_DIGITS),
+    sizeBytes: Math.ceil(draft.sizeBytes / MIB) * MIB,
     pieces: draft.pieces,
     state: draft.state,
     progress: peers.length === 0 ? 0 : have / (peers.length * draft.pieces),
@@ -202,7 +207,7 @@ function memberView(asked: AskedMember): MemberView {
     ...optional('version', typeof version === 'number' ? String(version) : text(version)),
     ...optional('uptimeSeconds', number(answer['uptimeSeconds']) ?? inSeconds(number(answer['uptimeMs']))),
     ...optional('blobs', number(answer['blobs'])),
-    ...optional('usedBytes', number(answer['usedBytes']) ?? number(answer['storedBytes'])),
+    ...optional('usedBytes', inMib(number(answer['usedBytes']) ?? number(answer['storedBytes']))),
   };
 }
 
@@ -216,6 +221,10 @@ function noteNode(nodes: Map<string, MemberView>, facts: Record<string, unknown>
     ...optional('zone', text(facts['zone'])),
     ...optional('blobs', number(facts['seeds'])),
   });
+}
+
+function inMib(bytes: number | undefined): number | undefined {
+  return bytes === undefined ? undefined : roundMib(bytes);
 }
 
 function inSeconds(ms: number | undefined): number | undefined {
@@ -246,6 +255,11 @@ function text(value: unknown, maxChars = 200): string | undefined {
 
 function sum(peers: readonly PeerView[], key: 'peerBytes' | 'originBytes'): number {
   return peers.reduce((total, peer) => total + peer[key], 0);
+}
+
+/** What a peer has of a blob in the end is its size: whole MiB here too. */
+function roundMib(bytes = 0): number {
+  return Math.round(bytes / MIB) * MIB;
 }
 
 function compare(a: string, b: string): number {

@@ -59,19 +59,37 @@ export class EventQueue<T> {
     await Promise.allSettled(this.#running);
   }
 
-  /** Resolves when the event is on a quorum; false if it was known. @throws `OVERLOADED`, `QUORUM_LOST` */
-  async accept(name: string, payload: T): Promise<boolean> {
+  /**
+   * Resolves when all events are on a quorum, with one write for each lane that they fall into; known ones are not
+   * taken again. @throws `OVERLOADED`, `QUORUM_LOST`
+   */
+  async accept(events: readonly { readonly name: string; readonly payload: T }[]): Promise<void> {
     if (this.#stopped.signal.aborted) throw new CodedError('DRAINING');
+    const byLane = new Map<string, { readonly key: string; readonly payload: T }[]>();
+    for (const { name, payload } of events) {
+      const key = createHash('sha256').update(name).digest('hex').slice(0, 32);
+      const register = laneKey(key);
+      byLane.set(register, [...(byLane.get(register) ?? []), { key, payload }]);
+    }
+    await Promise.all([...byLane].map(async ([register, list]) => await this.#acceptInLane(register, list)));
+  }
+
+  async #acceptInLane(
+    register: string,
+    events: readonly { readonly key: string; readonly payload: T }[],
+  ): Promise<void> {
     const { records, nowMs } = this.#deps;
-    const key = createHash('sha256').update(name).digest('hex').slice(0, 32);
-    let isNew = false;
-    await records.change<Lane<T>>(laneKey(key), (lane) => {
-      const added = addEvent(lane, { key, payload }, this.#holder, nowMs());
-      isNew = added.isNew;
-      return added.lane;
+    let added: typeof events = [];
+    await records.change<Lane<T>>(register, (lane) => {
+      let next = lane;
+      added = events.filter((event) => {
+        const found = addEvent(next, event, this.#holder, nowMs());
+        next = found.lane;
+        return found.isNew;
+      });
+      return next;
     });
-    if (isNew) this.#begin(key, payload);
-    return isNew;
+    for (const { key, payload } of added) this.#begin(key, payload);
   }
 
   async #look(): Promise<void> {

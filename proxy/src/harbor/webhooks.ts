@@ -78,12 +78,12 @@ export class Webhooks {
         throw new CodedError('UPSTREAM_UNKNOWN', {
           message: `no upstream answers to ${host}; add it to "hosts" of the upstream in the cluster document`,
         });
-      return { key, task: { ...rest, upstream: upstream.name } };
+      return { name: key, payload: { ...rest, upstream: upstream.name } };
     });
     let late: NodeJS.Timeout | undefined;
     try {
       await Promise.race([
-        Promise.all(tasks.map(async ({ key, task }) => await this.#queue.accept(key, task))),
+        this.#queue.accept(tasks),
         new Promise<never>((_, reject) => {
           late = setTimeout(
             () =>

@@ -3,6 +3,12 @@ import { z } from 'zod';
 
 /** Longest pattern taken: as long as the longest repository name. */
 const MAX_PATTERN_CHARS = 255;
+/** Stars in one part of a path. */
+const MAX_STARS = 2;
+/** Parts with two stars, `**` or as `*a*`: each further one multiplies the time of a match. */
+const MAX_WIDE_PARTS = 3;
+/** Names that the braces of a pattern may stand for. */
+const MAX_WAYS = 50;
 const PATTERN_CHARS = /^[\w./*?[\]{},!^-]+$/;
 const OPTIONS = { dot: true, nonegate: true, noextglob: true, strictBrackets: true } as const;
 
@@ -31,6 +37,8 @@ export function patternFault(pattern: string): string | undefined {
   if (pattern.startsWith('!')) return 'is negated: the first match wins, so put exceptions before the rule';
   if (!PATTERN_CHARS.test(pattern)) return 'has characters that no name has';
   if (count(pattern, '{') !== count(pattern, '}')) return 'has a brace that is not closed';
+  const stars = starFault(pattern);
+  if (stars !== undefined) return stars;
   try {
     picomatch.makeRe(pattern, { ...OPTIONS, debug: true });
     return undefined;
@@ -54,6 +62,29 @@ export function patterns(): z.ZodType<readonly string[]> {
     )
     .min(1)
     .max(100) as unknown as z.ZodType<readonly string[]>;
+}
+
+/** Matches are regular expressions that try each place of each star: with many of them one name takes minutes. */
+function starFault(pattern: string): string | undefined {
+  let wide = 0;
+  let stars = 0;
+  let depth = 0;
+  let ways = 1;
+  const commas: number[] = [];
+  for (const char of pattern) {
+    if (char === '{') commas[++depth] = 0;
+    else if (char === ',' && depth > 0) commas[depth]! += 1;
+    else if (char === '}') ways *= 1 + (commas[depth--] ?? 0);
+    else if (char === '/') stars = 0;
+    if (depth > 1 && pattern.includes('*')) return 'has braces in braces beside a star';
+    if (ways > MAX_WAYS) return `has braces that mean more than ${MAX_WAYS} names`;
+    if (char !== '*') continue;
+    stars += 1;
+    if (stars === MAX_STARS) wide += 1;
+    if (stars > MAX_STARS) return `has more than ${MAX_STARS} stars in one part`;
+    if (wide > MAX_WIDE_PARTS) return `has more than ${MAX_WIDE_PARTS} parts with two stars`;
+  }
+  return undefined;
 }
 
 function count(text: string, part: string): number {

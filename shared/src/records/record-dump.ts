@@ -19,6 +19,8 @@ export interface DumpPage {
 }
 
 const PAGE_BYTES = 1024 * 1024;
+/** So far may a record's clock be ahead of ours, in ms: a later one could never be replaced. */
+const MAX_AHEAD_MS = 24 * 3_600_000;
 
 interface RecordDumpDeps {
   readonly db: Database;
@@ -51,7 +53,9 @@ export class RecordDump {
   }
 
   /** Takes a record of a set over if it is later than what is here. @throws `REQUEST_INVALID`, `DISK_FORMAT` */
-  async take(space: Exclude<RecordSpace, 'r1'>, record: DumpedRecord): Promise<boolean> {
+  async take(space: Exclude<RecordSpace, 'r1'>, record: DumpedRecord, nowMs: number): Promise<boolean> {
+    const fault = clockFault(space, record, nowMs);
+    if (fault !== undefined) throw new CodedError('REQUEST_INVALID', { message: fault });
     const { v, atMs, value } = (record.stored ?? {}) as { v?: unknown; atMs?: unknown; value?: unknown };
     if (typeof v === 'number' && v > 1) throw new CodedError('DISK_FORMAT', { detail: { space, found: v } });
     if (v !== 1 || typeof atMs !== 'number')
@@ -61,6 +65,19 @@ export class RecordDump {
       throw new CodedError('REQUEST_INVALID', { message: `${space}: a key is not valid` });
     return await (this.#deps.sets[space] as RecordSet<unknown>).merge({ key, atMs, value });
   }
+}
+
+/** Why the clock of a set's record cannot be taken over, naming the record; undefined if it can. */
+export function clockFault(
+  space: RecordSpace,
+  { key, stored }: DumpedRecord,
+  nowMs: number,
+): string | undefined {
+  const { atMs } = (stored ?? {}) as { atMs?: unknown };
+  if (space === 'r1' || typeof atMs !== 'number') return undefined;
+  if (Number.isFinite(atMs) && atMs >= 0 && atMs <= nowMs + MAX_AHEAD_MS) return undefined;
+  const name = key.replaceAll('\0', ' ').slice(0, 300);
+  return `${space}: the clock of record ${name} (${atMs}) is negative or more than a day ahead`;
 }
 
 /**

@@ -57,6 +57,66 @@ t.test('any text is a pattern or refused; a name without wildcards means itself'
   );
 });
 
+t.test('patterns that would take long are refused', async (t) => {
+  for (const bad of [
+    '*a*a*a*a*b',
+    '*a*b*c',
+    'team/*a*b*c/x',
+    '**/a/**/b/**/c/**',
+    '*a*/*a*/*a*/*a*b',
+    '{{a,b}*,c}',
+    '*{{a,b},c}',
+    `${'{a,aa}'.repeat(6)}b`,
+    '{a*,b*,c*}',
+  ])
+    t.type(patternFault(bad), 'string', bad);
+  for (const good of [
+    '*a*',
+    '*a*/*b*/*c*',
+    '**/a/**',
+    '{a*,b*}/c',
+    '{team,lib}/**',
+    '{a,{b,c}}',
+    'v*-*',
+    '**',
+  ])
+    t.equal(patternFault(good), undefined, good);
+});
+
+t.test('property: any pattern that is taken is matched against the longest names at once', async (t) => {
+  const names = [
+    'a'.repeat(255),
+    `${'a/'.repeat(127)}a`,
+    `${'aaa/'.repeat(63)}aaa`,
+    `${'ab/'.repeat(85)}`.slice(0, 254),
+  ];
+  const piece = fc.constantFrom('*', '**', 'a', 'a', 'aa', '/', '?', '[ab]', '{a,aa}', '{a,aa,*}', 'b');
+  const hard = [
+    '*a*b',
+    '**/*a*b/**/*a*b',
+    '**a*/**a*b',
+    `${'{a,aa}'.repeat(5)}*a*b`,
+    `**/${'{a,aa}'.repeat(5)}*a/**/b`,
+    '**/*a*/*a*b',
+    `**/${'*/'.repeat(60)}*a*b`,
+    `**/${'*a/'.repeat(40)}*a*b`,
+  ];
+  const startedMs = performance.now();
+  let matched = 0;
+  const match = (pattern: string): void => {
+    if (patternFault(pattern) !== undefined) return;
+    matched += 1;
+    for (const name of names) matcherOf([pattern])(name);
+  };
+  for (const pattern of hard) match(pattern);
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 60 }), (pieces) => match(pieces.join(''))),
+    { numRuns: 1_000, interruptAfterTimeLimit: 10_000 },
+  );
+  t.ok(matched > 50, `${matched} patterns`);
+  t.ok(performance.now() - startedMs < 30_000, 'one bad pattern alone would take minutes');
+});
+
 const MEMBER = { id: 'o1', role: 'origin', urls: ['http://127.0.0.1:1'] };
 
 t.test('a bad pattern or policy in the cluster document is refused with its path', async (t) => {
@@ -70,6 +130,10 @@ t.test('a bad pattern or policy in the cluster document is refused with its path
     [
       { overrides: [{ repositories: ['a'], tags: ['v1', '!x'], policy: 'pinned' }] },
       'upstreams.0.tags.overrides.0.tags.1',
+    ],
+    [
+      { overrides: [{ repositories: ['b', '*a*a*a*b'], policy: 'pinned' }] },
+      'upstreams.0.tags.overrides.0.repositories.1',
     ],
     [{ overrides: [{ repositories: [], policy: 'pinned' }] }, 'upstreams.0.tags.overrides.0.repositories'],
     [{ overrides: [{ repositories: ['a'], policy: 'fixed' }] }, 'upstreams.0.tags.overrides.0.policy'],

@@ -146,3 +146,16 @@ t.test('owners that merge the same entries in any order end the same', async (t)
     { numRuns: 30 },
   );
 });
+
+t.test('a restored record whose clock nothing could follow is refused by name', async (t) => {
+  const store = await freshStore(t);
+  const digest = digestOf(Buffer.from('x'));
+  const record = (atMs: number) => ({ key: `local\0team/app\0${digest}`, stored: { v: 1, atMs, value: {} } });
+  const day = 24 * 3_600_000;
+  for (const bad of [1e300, -1, 1_000 + day + 1])
+    await t.rejects(store.dump.take('l1', record(bad), 1_000), {
+      code: 'REQUEST_INVALID',
+      message: /l1: .*local team\/app sha256:/,
+    });
+  t.equal(await store.dump.take('l1', record(1_000 + day), 1_000), true);
+});

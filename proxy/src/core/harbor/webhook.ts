@@ -13,6 +13,9 @@ export interface HarborEvent {
   readonly tag: Tag | undefined;
 }
 
+/** Harbor sends one; as many as fit into the time that it waits. */
+const MAX_RESOURCES = 100;
+
 const KINDS: Readonly<Record<string, HarborEvent['kind']>> = {
   PUSH_ARTIFACT: 'push',
   'harbor.artifact.pushed': 'push',
@@ -37,8 +40,13 @@ export function parseWebhook(value: unknown): HarborEvent[] {
   if (repository === undefined || !isRepositoryName(repository))
     throw invalid(`${where}.repository.repo_full_name`, 'is not a repository name');
   const resources = field(data, 'resources');
-  if (!Array.isArray(resources) || resources.length === 0 || resources.length > 100)
-    throw invalid(`${where}.resources`, 'is not a list of 1 to 100');
+  if (!Array.isArray(resources) || resources.length === 0)
+    throw invalid(`${where}.resources`, 'is not a list with entries');
+  if (resources.length > MAX_RESOURCES)
+    throw invalid(
+      `${where}.resources`,
+      `has ${resources.length} entries; at most ${MAX_RESOURCES} are taken`,
+    );
   const stamp = isCloudEvent ? cloudId(value) : stampOf(value);
   return resources.map((resource: unknown, index) => {
     const at = `${where}.resources[${index}]`;
