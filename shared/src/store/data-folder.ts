@@ -84,6 +84,9 @@ export class DataFolder {
   async #close(): Promise<void> {
     try {
       await writeRun(this.dir, { bootId: this.bootId, clean: true });
+    } catch (error) {
+      // Without the mark the next start takes it for killed, and checks more.
+      if (!isCoded(error, 'DISK_FULL')) throw error;
     } finally {
       await this.db.close();
     }
