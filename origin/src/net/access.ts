@@ -1,4 +1,4 @@
-import { expiryMs, hashOf } from '@sepia/shared/access/authorization';
+import { believableUntilMs, hashOf } from '@sepia/shared/access/authorization';
 import { ExpiringMap } from '@sepia/shared/access/expiring-map';
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { isDigest } from '@sepia/shared/digest';
@@ -190,8 +190,8 @@ export class Access {
 
   #grant(name: Name, key: string, authorization: string, as: Authorizer): AccessAnswer {
     const nowMs = this.#deps.nowMs();
-    const endMs = expiryMs(authorization) ?? this.#ends.get(hashOf(authorization), nowMs);
-    const ttlMs = Math.min(GRANTED_MS, (endMs ?? Number.MAX_SAFE_INTEGER) - nowMs);
+    const known = this.#ends.get(hashOf(authorization), nowMs);
+    const ttlMs = Math.min(GRANTED_MS, believableUntilMs(authorization, nowMs, known) - nowMs);
     if (this.#deps.upstreams.get(name.upstream)['fetch-with'] !== 'robot')
       this.#deps.sessions.keep(key, authorization, as);
     this.#granted.set(`${key}\n${hashOf(authorization)}`, true, nowMs + Math.max(0, ttlMs));
