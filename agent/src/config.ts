@@ -1,5 +1,5 @@
 import { CACHE_KEYS, COMMON_KEYS } from '@sepia/shared/config/member-keys';
-import { baseUrl, duration, hostPort } from '@sepia/shared/config/units';
+import { baseUrl, duration, hostPort, networks, TRUSTED_PROXIES_TEXT } from '@sepia/shared/config/units';
 import { z } from 'zod';
 
 const BACK_TO_SOURCE = z
@@ -53,6 +53,7 @@ export const AGENT_CONFIG = z.strictObject({
           .describe(
             'Where clients reach this listener, for the address of its tokens; default: http and the Host that they name.',
           ),
+        'trusted-proxies': networks().describe(TRUSTED_PROXIES_TEXT),
       }),
     )
     .min(1)

@@ -233,7 +233,12 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const listeners: HttpListener[] = [];
     for (const [
       index,
-      { listen, 'default-upstream': defaultUpstream = cluster.defaultUpstream, 'public-url': publicUrl },
+      {
+        listen,
+        'default-upstream': defaultUpstream = cluster.defaultUpstream,
+        'public-url': publicUrl,
+        'trusted-proxies': trustedProxies,
+      },
     ] of config.listeners.entries()) {
       const own = new Set(listeners.map((one) => one.hostPort));
       const upstreams = () => withOwnHosts(cluster, [listen, ...own]);
@@ -245,7 +250,11 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
           upstreams,
           door: doorOf(upstreams, { defaultUpstream, publicUrl }),
         },
-        { defaultUpstream, readOnly: `an agent takes no writes; push to a proxy: ${proxyUrls.join(' or ')}` },
+        {
+          defaultUpstream,
+          readOnly: `an agent takes no writes; push to a proxy: ${proxyUrls.join(' or ')}`,
+          trustedProxies,
+        },
       );
       const listener = await HttpListener.start(app.callback(), listen, `listeners.${index}.listen`);
       listeners.push(listener);

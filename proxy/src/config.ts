@@ -1,5 +1,12 @@
 import { COMMON_KEYS } from '@sepia/shared/config/member-keys';
-import { baseUrl, bytes, duration, hostPort } from '@sepia/shared/config/units';
+import {
+  baseUrl,
+  bytes,
+  duration,
+  hostPort,
+  networks,
+  TRUSTED_PROXIES_TEXT,
+} from '@sepia/shared/config/units';
 import { z } from 'zod';
 import { HARBOR_CONFIG } from './harbor/config.ts';
 
@@ -12,8 +19,9 @@ const LISTENER = z.strictObject({
   'public-url': baseUrl()
     .optional()
     .describe(
-      'Where clients reach this listener, for the address of its tokens; default: http and the Host that they name. X-Forwarded headers are never looked at.',
+      'Where clients reach this listener, for the address of its tokens; default: http and the Host that they name. X-Forwarded headers are never looked at for it.',
     ),
+  'trusted-proxies': networks().describe(TRUSTED_PROXIES_TEXT),
 });
 
 const LIMITS = z

@@ -142,7 +142,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
       };
       return createRegistryApp(
         { log, onRequest: metrics.base.onRequest, upstreams, handlers, member, admit, door, other },
-        { defaultUpstream },
+        { defaultUpstream, trustedProxies: listener['trusted-proxies'] },
       );
     },
     debug: {

@@ -29,6 +29,8 @@ export interface ConstellationOptions {
   readonly origin?: Readonly<Record<string, unknown>>;
   readonly tracker?: Readonly<Record<string, unknown>>;
   readonly proxy?: Readonly<Record<string, unknown>>;
+  /** Further keys of the listener of every proxy. */
+  readonly proxyListener?: Readonly<Record<string, unknown>>;
   /** Further keys of the cluster document. */
   readonly document?: Readonly<Record<string, unknown>>;
   readonly log?: Logger;
@@ -159,7 +161,10 @@ export class Constellation {
       const listen = next();
       members.push({ id, role: 'proxy', urls: [`http://${listen}`] });
       this.proxyUrls.push(`http://${listen}`);
-      const config = this.#config(id, { listeners: [{ listen }], ...options.proxy });
+      const config = this.#config(id, {
+        listeners: [{ listen, ...options.proxyListener }],
+        ...options.proxy,
+      });
       this.#starts.set(id, () => createProxy(PROXY_CONFIG.parse(config), { log }));
     }
     await mkdir(this.dir, { recursive: true });

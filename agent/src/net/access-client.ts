@@ -1,4 +1,9 @@
-import { type BasicCredentials, expiryMs, parseBasic, parseBearer } from '@sepia/shared/access/authorization';
+import {
+  type BasicCredentials,
+  believableUntilMs,
+  parseBasic,
+  parseBearer,
+} from '@sepia/shared/access/authorization';
 import { ExpiringMap } from '@sepia/shared/access/expiring-map';
 import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
 import { isCoded, isUpstreamFailure } from '@sepia/shared/errors';
@@ -149,11 +154,9 @@ export class AccessClient {
       if (as === undefined) continue;
       try {
         await readItem(client, name.repository, item, as, AbortSignal.timeout(ASK_UPSTREAM_MS));
-        const endMs = verdict === 'granted' ? expiryMs(authorization ?? '') : undefined;
-        return {
-          verdict,
-          ttlMs: Math.max(0, Math.min(OWN_TTL_MS, (endMs ?? Number.MAX_SAFE_INTEGER) - nowMs())),
-        };
+        const untilMs =
+          verdict === 'granted' ? believableUntilMs(authorization ?? '', nowMs()) : Number.MAX_SAFE_INTEGER;
+        return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - nowMs())) };
       } catch (error) {
         if (!isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;
       }

@@ -1,4 +1,4 @@
-import { expiryMs, hashOf } from '@sepia/shared/access/authorization';
+import { believableUntilMs, hashOf } from '@sepia/shared/access/authorization';
 import { ExpiringMap } from '@sepia/shared/access/expiring-map';
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { isDigest } from '@sepia/shared/digest';
@@ -59,6 +59,8 @@ export class Access {
   readonly #public = new ExpiringMap<number>(MAX_ENTRIES);
   readonly #private = new ExpiringMap<AccessChallenge | { readonly denied: string }>(MAX_ENTRIES);
   readonly #granted = new ExpiringMap<true>(MAX_ENTRIES);
+  /** Credentials that the upstream refused for a repository a moment ago. */
+  readonly #refused = new ExpiringMap<true>(MAX_ENTRIES);
   readonly #base = new ExpiringMap<UpstreamChallenge | undefined>(1_000);
   readonly #tokens = new ExpiringMap<TokenAnswer>(2_000);
   /** When tokens that were handed out here end, by their hash: opaque ones do not say it. */
@@ -135,7 +137,7 @@ export class Access {
     const grant = `${key}\n${hash}`;
     if (hash !== '' && this.#granted.get(grant, nowMs) !== undefined)
       return { verdict: 'granted', ttlMs: this.#granted.leftMs(grant, nowMs) };
-    if (hash !== '') return undefined;
+    if (hash !== '' && this.#refused.get(grant, nowMs) === undefined) return undefined;
     const refused = this.#private.get(key, nowMs);
     return refused === undefined ? undefined : refusal(refused);
   }
@@ -161,9 +163,12 @@ export class Access {
       if (mine !== undefined && !isRefusal(mine)) return await this.#orStale(name, key, mine);
       sessions.drop(key, authorization);
       // Made-up credentials cost the upstream one request, not two.
-      const known = this.#private.get(key, this.#deps.nowMs());
-      if (known !== undefined && mine?.detail['status'] !== 403 && mine?.detail['status'] !== 412)
-        return refusal(known);
+      const nowMs = this.#deps.nowMs();
+      if (!isForbidden(mine)) {
+        this.#refused.set(`${key}\n${hashOf(authorization)}`, true, nowMs + PRIVATE_MS);
+        const known = this.#private.get(key, nowMs);
+        if (known !== undefined) return refusal(known);
+      }
     }
     const anonymous = upstreams.anonymous(name.upstream)!;
     const refused = await this.#probe(name, item, anonymous);
@@ -183,15 +188,14 @@ export class Access {
     const answer = challenge === undefined ? { denied: refused.message } : told(challenge);
     this.#private.set(key, answer, nowMs + PRIVATE_MS);
     // Credentials that the upstream knows and does not let in: another login would not help.
-    if (mine?.detail['status'] === 403 || mine?.detail['status'] === 412)
-      return { verdict: 'denied', message: mine.message };
+    if (mine !== undefined && isForbidden(mine)) return { verdict: 'denied', message: mine.message };
     return refusal(answer);
   }
 
   #grant(name: Name, key: string, authorization: string, as: Authorizer): AccessAnswer {
     const nowMs = this.#deps.nowMs();
-    const endMs = expiryMs(authorization) ?? this.#ends.get(hashOf(authorization), nowMs);
-    const ttlMs = Math.min(GRANTED_MS, (endMs ?? Number.MAX_SAFE_INTEGER) - nowMs);
+    const known = this.#ends.get(hashOf(authorization), nowMs);
+    const ttlMs = Math.min(GRANTED_MS, believableUntilMs(authorization, nowMs, known) - nowMs);
     if (this.#deps.upstreams.get(name.upstream)['fetch-with'] !== 'robot')
       this.#deps.sessions.keep(key, authorization, as);
     this.#granted.set(`${key}\n${hashOf(authorization)}`, true, nowMs + Math.max(0, ttlMs));
@@ -257,6 +261,11 @@ export class Access {
 
 function isRefusal(error: CodedError): boolean {
   return isCoded(error, 'UPSTREAM_DENIED');
+}
+
+/** The upstream knows who it is, and says no. */
+function isForbidden(error: CodedError | undefined): boolean {
+  return error?.detail['status'] === 403 || error?.detail['status'] === 412;
 }
 
 function refusal(known: AccessChallenge | { readonly denied: string }): AccessAnswer {

@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/shared/errors';
 import { delay } from '@sepia/shared/lifecycle';
+import { addressOf } from '@sepia/shared/registry/face/client-facts';
 import type { Context } from 'koa';
 import { RateLimit } from '../core/rate-limit.ts';
 import { clientSignal } from './answers.ts';
@@ -15,7 +16,7 @@ export function admitByRate(
 ): (ctx: Context) => Promise<void> {
   const limit = new RateLimit({ ...options, maxWaitMs: MAX_WAIT_MS, maxKeys: MAX_ADDRESSES });
   return async (ctx) => {
-    const found = limit.admit(ctx.req.socket.remoteAddress ?? '', deps.nowMs());
+    const found = limit.admit(addressOf(ctx), deps.nowMs());
     if (found.type === 'wait') await delay(found.waitMs, clientSignal(ctx));
     if (found.type === 'refuse')
       throw new CodedError('OVERLOADED', {

@@ -1,8 +1,10 @@
 import type { BasicCredentials } from '@sepia/shared/access/authorization';
+import { parseRepositoryScope } from '@sepia/shared/access/scope';
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { CodedError, isUpstreamFailure } from '@sepia/shared/errors';
 import { readLimited } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
+import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { ResolvedName } from '@sepia/shared/names/upstream-name';
 import { basic } from '@sepia/shared/registry/client/token';
 import { accessQuery } from '@sepia/shared/registry/face/upstream-access';
@@ -42,8 +44,12 @@ export class OriginAccess {
     return await this.#ask<AccessAnswer>(upstream, { method: 'GET', path });
   }
 
+  /** Asked where the token will be checked: that origin knows when it ends. */
   async token(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {
-    return await this.#ask<TokenAnswer>(request.upstream, {
+    const { upstream, scopes } = request;
+    const [scope] = scopes.map(parseRepositoryScope).filter((one) => one !== undefined);
+    const key = scope === undefined ? upstream : shardKey(upstream, scope.name as RepositoryName);
+    return await this.#ask<TokenAnswer>(key, {
       method: 'POST',
       path: '/v1/token',
       headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { parseNetworks } from '../http/client-address.ts';
 import { parseHostPort } from '../http/listener.ts';
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
@@ -70,6 +71,18 @@ export function hostPort(): z.ZodType<string> {
   return z.string().refine((text) => parseHostPort(text) !== undefined, {
     error: (issue) => `"${String(issue.input)}" is not host:port, e.g. 127.0.0.1:17000`,
   });
+}
+
+/** What `trusted-proxies` of a listener means. */
+export const TRUSTED_PROXIES_TEXT =
+  'Addresses or networks (10.0.0.0/8) of TLS proxies before this listener: behind them the last other address in X-Forwarded-For counts as the client for limits and the audit log. Default: none, and that header is never read.';
+
+/** Config value: a list of addresses and networks; empty by default. */
+export function networks(): z.ZodDefault<z.ZodArray<z.ZodType<string>>> {
+  const one = z.string().refine((text) => parseNetworks([text]) !== undefined, {
+    error: (issue) => `"${String(issue.input)}" is no address or network, e.g. 10.0.0.7 or 10.0.0.0/8`,
+  });
+  return z.array(one).max(64).default([]);
 }
 
 /** Config value: an http or https URL without path, query or credentials. */

@@ -25,6 +25,8 @@ export interface RequestState {
   route?: string;
   /** Id of the member that signed the call. */
   caller?: string;
+  /** Where the client comes from, if not from the connection's other end. */
+  address?: string;
 }
 
 /**

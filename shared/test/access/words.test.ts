@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { expiryMs, hashOf, parseBasic, parseBearer, peekClaims } from '../../src/access/authorization.ts';
+import {
+  believableUntilMs,
+  expiryMs,
+  hashOf,
+  parseBasic,
+  parseBearer,
+  peekClaims,
+} from '../../src/access/authorization.ts';
 import { ExpiringMap } from '../../src/access/expiring-map.ts';
 import { actionsOf, parseRepositoryScope, repositoryScope, splitScopes } from '../../src/access/scope.ts';
 
@@ -87,4 +94,13 @@ t.test('an expiring map forgets in time and keeps its limit', async (t) => {
   t.equal(map.get('b', 0), undefined, 'the oldest went');
   map.delete('c');
   t.equal(map.leftMs('c', 0), 0);
+});
+
+t.test('how long credentials are believable: never beyond an end that is known', async (t) => {
+  const jwt = `x.${Buffer.from(JSON.stringify({ exp: 2 })).toString('base64url')}.y`;
+  t.equal(believableUntilMs(`Bearer ${jwt}`, 1_000), 2_000, 'it says so itself');
+  t.equal(believableUntilMs(`Bearer ${jwt}`, 1_000, 9_000), 2_000);
+  t.equal(believableUntilMs('Bearer opaque', 1_000, 3_000), 3_000, 'it was handed out here');
+  t.equal(believableUntilMs('Bearer opaque', 1_000), 11_000, 'nobody knows');
+  t.equal(believableUntilMs('Basic YTpi', 1_000), Number.MAX_SAFE_INTEGER, 'a password has no end');
 });

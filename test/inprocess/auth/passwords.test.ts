@@ -1,9 +1,9 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import t from 'tap';
 import { AccountCluster, DEV, READER } from '../../support/account-cluster.ts';
 import { FakeUpstream } from '../../support/fake-upstream.ts';
 import { PrivateCluster, USERS } from '../../support/private-cluster.ts';
-import { ask, askAs, basicOf } from '../../support/token-client.ts';
+import { ask, askAs, basicOf, type TestUser } from '../../support/token-client.ts';
 import { until } from '../../support/until.ts';
 
 const MIB = 1024 * 1024;
@@ -114,5 +114,26 @@ t.test('the catalog is only for whom no rule withholds anything', async (t) => {
     t.equal((await ask(`${door}/v2/_catalog`)).status, 401, 'nobody in particular');
     t.equal((await askAs(READER, `${door}/v2/_catalog`)).status, 403, 'an account that may not read secret');
     t.equal((await askAs(DEV, `${door}/v2/_catalog`)).status, 200, 'one that may read everything');
+  }
+});
+
+t.test('clients behind one TLS proxy are told apart where it is trusted, and only there', async (t) => {
+  const dir = t.testdir();
+  for (const isTrusted of [true, false]) {
+    await using here = await AccountCluster.start(`${dir}/${isTrusted}`, {
+      origins: 1,
+      trackers: 0,
+      proxies: 1,
+      agents: 0,
+      proxyListener: isTrusted ? { 'trusted-proxies': ['127.0.0.0/8'] } : {},
+    });
+    const url = `${here.proxyUrl()}/token?service=sepia`;
+    const login = async (user: TestUser, address: string): Promise<number> =>
+      (await ask(url, { authorization: basicOf(user), 'x-forwarded-for': `6.6.6.6, ${address}` })).status;
+    for (let at = 0; at < 21; at++) await login({ username: `nobody-${at}`, password: 'x' }, '192.0.2.1');
+    t.equal(await login(READER, '192.0.2.1'), 429, 'who guesses has to wait');
+    t.equal(await login(READER, '192.0.2.2'), isTrusted ? 200 : 429, `trusted: ${isTrusted}`);
+    const { address } = JSON.parse((await readFile(here.auditFile, 'utf8')).trim().split('\n').at(-1)!);
+    t.equal(address, isTrusted ? '192.0.2.2' : '127.0.0.1', 'so says the audit log');
   }
 });

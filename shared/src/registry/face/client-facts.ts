@@ -2,9 +2,9 @@ import type { Context } from 'koa';
 import type { RequestState } from '../../http/app.ts';
 import type { ResolvedName } from '../../names/upstream-name.ts';
 
-/** Where a client comes from. */
+/** Where a client comes from; see the listener key `trusted-proxies`. */
 export function addressOf(ctx: Context): string {
-  return ctx.req.socket.remoteAddress ?? '';
+  return (ctx.state as RequestState).address ?? ctx.req.socket.remoteAddress ?? '';
 }
 
 /** Who asked for what, as every audit line of a request says it. */

@@ -142,9 +142,16 @@ export class Door {
       credentials === undefined || this.#mode(upstream) === 'cluster'
         ? await this.#anonymousToken(upstream, scopes)
         : await this.#deps.login({ upstream, scopes, address: addressOf(ctx) }, credentials);
-    if (this.#mode(upstream) === 'upstream')
-      this.#bindings.set(hashOf(`Bearer ${answer.token}`), upstream, this.#deps.nowMs() + BINDING_MS);
+    if (this.#mode(upstream) === 'upstream') this.#noteToken(upstream, answer);
     ctx.body = { ...answer, access_token: answer.token };
+  }
+
+  #noteToken(upstream: string, { token, expires_in, issued_at }: TokenAnswer): void {
+    const nowMs = this.#deps.nowMs();
+    const authorization = `Bearer ${token}`;
+    this.#bindings.set(hashOf(authorization), upstream, nowMs + BINDING_MS);
+    const issuedAtMs = Math.min(nowMs, Date.parse(issued_at) || nowMs);
+    this.#deps.access.noteEnd(authorization, issuedAtMs + expires_in * 1_000);
   }
 
   async #anonymousToken(upstream: string, scopes: readonly string[]): Promise<TokenAnswer> {

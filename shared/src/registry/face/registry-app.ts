@@ -2,6 +2,7 @@ import type Koa from 'koa';
 import type { Context, Middleware } from 'koa';
 import { CodedError, isCoded } from '../../errors.ts';
 import { createApp, type RequestState } from '../../http/app.ts';
+import { clientAddresses } from '../../http/client-address.ts';
 import { queryValue } from '../../http/signed.ts';
 import type { Logger } from '../../log.ts';
 import { parseRepositoryName } from '../../names/repository.ts';
@@ -72,6 +73,8 @@ interface RegistryAppOptions {
   readonly defaultUpstream: string | undefined;
   /** Message of the 405 for writes where there is no write side. */
   readonly readOnly?: string;
+  /** Proxies whose `X-Forwarded-For` is believed; default none. */
+  readonly trustedProxies?: readonly string[];
 }
 
 /**
@@ -83,7 +86,9 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
   const app = createApp(
     deps.onRequest === undefined ? { log: deps.log } : { log: deps.log, onRequest: deps.onRequest },
   );
+  const clientOf = clientAddresses(options.trustedProxies ?? []);
   app.use(async (ctx, next) => {
+    (ctx.state as RequestState).address = clientOf(ctx.req);
     if (ctx.path === '/token' && deps.door !== undefined) {
       await deps.admit?.(ctx);
       return await deps.door.token(ctx);

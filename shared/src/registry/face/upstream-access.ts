@@ -24,6 +24,8 @@ export class UpstreamAccess {
   readonly #nowMs: () => number;
   readonly #public = new ExpiringMap<AccessAnswer>(MAX_DECISIONS);
   readonly #granted = new ExpiringMap<AccessAnswer>(MAX_DECISIONS);
+  /** When tokens that were handed out here end, by their hash: opaque ones do not say it. */
+  readonly #ends = new ExpiringMap<number>(MAX_DECISIONS);
   readonly #running = new Map<string, Promise<AccessAnswer>>();
 
   constructor(deps: { readonly ask: AskAccess; readonly nowMs: () => number }) {
@@ -37,7 +39,8 @@ export class UpstreamAccess {
     authorization: string | undefined,
   ): Promise<AccessAnswer> {
     const repository = repositoryKey(name);
-    const key = `${repository}\n${authorization === undefined ? '' : hashOf(authorization)}`;
+    const hash = authorization === undefined ? '' : hashOf(authorization);
+    const key = `${repository}\n${hash}`;
     const nowMs = this.#nowMs();
     const known = this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs);
     if (known !== undefined) return known;
@@ -45,7 +48,7 @@ export class UpstreamAccess {
     let running = this.#running.get(flight);
     if (running === undefined) {
       running = this.#ask(name, item, authorization)
-        .then((answer) => this.#keep(repository, key, answer))
+        .then((answer) => this.#keep(repository, hash, answer))
         .finally(() => this.#running.delete(flight));
       this.#running.set(flight, running);
     }
@@ -60,6 +63,12 @@ export class UpstreamAccess {
     return (this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs)) !== undefined;
   }
 
+  /** A token was handed out that nobody may be let in with after `endMs`. */
+  noteEnd(authorization: string, endMs: number): void {
+    // Kept a little longer than it lives, so that its end is known to who asks at its end.
+    this.#ends.set(hashOf(authorization), endMs, endMs + MAX_GRANTED_MS);
+  }
+
   /** The upstream refused what was believed to be allowed. */
   forget(name: ResolvedName, authorization: string | undefined): void {
     const repository = repositoryKey(name);
@@ -67,12 +76,15 @@ export class UpstreamAccess {
     this.#granted.delete(`${repository}\n${authorization === undefined ? '' : hashOf(authorization)}`);
   }
 
-  #keep(repository: string, key: string, answer: AccessAnswer): AccessAnswer {
+  #keep(repository: string, hash: string, answer: AccessAnswer): AccessAnswer {
     const nowMs = this.#nowMs();
     if (answer.verdict === 'public')
       this.#public.set(repository, answer, nowMs + Math.min(MAX_PUBLIC_MS, answer.ttlMs));
-    if (answer.verdict === 'granted')
-      this.#granted.set(key, answer, nowMs + Math.min(MAX_GRANTED_MS, answer.ttlMs));
+    if (answer.verdict === 'granted') {
+      const endMs = this.#ends.get(hash, nowMs) ?? Number.MAX_SAFE_INTEGER;
+      const untilMs = Math.min(endMs, nowMs + MAX_GRANTED_MS, nowMs + answer.ttlMs);
+      this.#granted.set(`${repository}\n${hash}`, answer, untilMs);
+    }
     return answer;
   }
 }

@@ -1,0 +1,31 @@
+import t from 'tap';
+import { ALICE, PrivateCluster, USERS } from '../../support/private-cluster.ts';
+import { MIB } from '../../support/pull-through.ts';
+import { ask, askAs } from '../../support/token-client.ts';
+import { until } from '../../support/until.ts';
+
+t.test('an opaque token opens nothing after its end, whichever origin and door is asked', async (t) => {
+  await using here = await PrivateCluster.start(t.testdir(), {
+    auth: { ...USERS, expiresInSeconds: 4 } as typeof USERS,
+  });
+  const doors = [...here.cluster.proxyUrls, here.agentUrl(0), here.agentUrl(1)];
+  const pulled = await Promise.all(
+    Array.from({ length: 4 }, async (_, at) => {
+      const image = here.image(`alice/app-${at}`, MIB);
+      const { authorization = '', status } = await askAs(ALICE, image.manifestUrl(doors[at % doors.length]));
+      t.equal(status, 200, 'the token is good');
+      const other = image.manifestUrl(doors[(at + 1) % doors.length]);
+      t.equal((await ask(other, { authorization })).status, 200, 'at another door as well');
+      return { image, authorization };
+    }),
+  );
+  for (const { image, authorization } of pulled)
+    for (const door of doors) {
+      const url = image.manifestUrl(door);
+      await until(
+        async () => (await ask(url, { authorization })).status === 401,
+        `${url} is refused`,
+        30_000,
+      );
+    }
+});
