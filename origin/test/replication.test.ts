@@ -166,7 +166,7 @@ t.test('a target that fails in every way ends with everything, nothing sent twic
   };
   const big = randomBytes(6_000_000);
   await pushImage(c, 'team/app', 'v1', [big, randomBytes(100), randomBytes(0)]);
-  await until(() => target.manifests.has('team/app:v1'), 'all failures are overcome', 30_000);
+  await until(() => target.manifests.has('team/app:v1'), 'all failures are overcome', 80_000);
   t.same(target.blobs.get(`team/app@${digestOf(big)}`), big);
   t.ok(done.cut >= 2 && done.broken >= 2 && done.limited >= 1, JSON.stringify(done));
   onlyOnce(t, target);
@@ -178,7 +178,7 @@ t.test('a target that fails in every way ends with everything, nothing sent twic
     return all.some(({ jobs }) => jobs.some((job) => /BACKEND_DOWN: .*refused/.test(job.error ?? '')));
   }, 'its error is told');
   await target.up();
-  await until(() => target.manifests.has('team/app:v2'), 'it goes on when the target is back', 20_000);
+  await until(() => target.manifests.has('team/app:v2'), 'it goes on when the target is back', 40_000);
   onlyOnce(t, target);
 });
 
