@@ -1,17 +1,13 @@
 import { besideConfig, loadConfig } from '@sepia/shared/config/load';
-import type { Logger } from '@sepia/shared/log';
 import type { z } from 'zod';
 import { ORIGIN_CONFIG, type OriginConfig } from './config.ts';
-import { type Origin, startOrigin } from './service.ts';
+import { type Origin, type OriginDeps, startOrigin } from './service.ts';
 
 export { ORIGIN_CONFIG, type OriginConfig } from './config.ts';
 export type { Origin } from './service.ts';
 
 /** Starts an origin from a checked config whose paths are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
-export async function createOrigin(
-  config: OriginConfig,
-  deps: { readonly log?: Logger } = {},
-): Promise<Origin> {
+export async function createOrigin(config: OriginConfig, deps: OriginDeps = {}): Promise<Origin> {
   return await startOrigin(config, deps);
 }
 

@@ -41,10 +41,10 @@ import { Catalog } from './net/catalog.ts';
 import { Deletes } from './net/deletes.ts';
 import type { BlobName } from './net/fetch-parts.ts';
 import { Fetches } from './net/fetches.ts';
+import { originGauges } from './net/gauges.ts';
 import { Invalidation } from './net/invalidation.ts';
 import { LinkProofs } from './net/link-proofs.ts';
 import { Links } from './net/links.ts';
-
 import { Manifests } from './net/manifests.ts';
 import { Members } from './net/members.ts';
 import { namesToFetchWith } from './net/names-to-fetch-with.ts';
@@ -67,6 +67,7 @@ import { Tags } from './net/tags.ts';
 import { Uploads } from './net/uploads.ts';
 import { Upstreams } from './net/upstreams.ts';
 import { WholeBlobs } from './net/whole-blobs.ts';
+import { DiskRoom, type FreeBytes } from './store/disk-room.ts';
 import { Hints } from './store/hints.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
@@ -81,17 +82,24 @@ export interface Origin {
   stop(): Promise<void>;
 }
 
+export interface OriginDeps {
+  readonly log?: Logger;
+  /** Free bytes of the data disk; default: the system's. */
+  readonly freeBytes?: FreeBytes;
+}
+
 /** Builds and starts an origin. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
-export async function startOrigin(
-  config: OriginConfig,
-  deps: { readonly log?: Logger } = {},
-): Promise<Origin> {
+export async function startOrigin(config: OriginConfig, deps: OriginDeps = {}): Promise<Origin> {
   const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
   const clusterKey = readClusterKey(config['cluster-key-file']);
   const selfId = checkedId(config, cluster);
+  const { freeBytes } = deps;
   const log = deps.log ?? createLogger('origin', selfId, config.log.level);
   const stops = new StopStack();
-  return await startAll(stops, async () => await build({ config, cluster, clusterKey, selfId, log, stops }));
+  return await startAll(
+    stops,
+    async () => await build({ config, cluster, clusterKey, selfId, log, stops, freeBytes }),
+  );
 }
 
 interface BuildParts {
@@ -101,9 +109,11 @@ interface BuildParts {
   readonly selfId: string;
   readonly log: Logger;
   readonly stops: StopStack;
+  readonly freeBytes: FreeBytes | undefined;
 }
 
-async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildParts): Promise<Origin> {
+async function build(parts: BuildParts): Promise<Origin> {
+  const { config, cluster, clusterKey, selfId, log, stops, freeBytes } = parts;
   const { deadlines } = config;
   const nowMs = (): number => Date.now();
   const startedMs = nowMs();
@@ -123,14 +133,25 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   stops.push('data folder', async () => await folder.close());
   const records = new RecordStore({ db: folder.db });
   stops.push('records', async () => await records.close());
+  const room = new DiskRoom({ selfId, dir: folder.dir, log, nowMs, freeBytes });
+  stops.push('disk room', () => room.stop());
+  await room.start();
   const store = await BlobStore.open(
-    { files: diskFiles, dir: folder.dir, log, nowMs, mayEvict: (_digest, attrs) => attrs.class === 'cached' },
+    {
+      files: room.guard(diskFiles),
+      dir: folder.dir,
+      log,
+      nowMs,
+      mayEvict: (_digest, attrs) => attrs.class === 'cached',
+    },
     {
       durable: true,
       budgetBytes: config.cache.budget,
       highWatermark: config.cache.high,
       lowWatermark: config.cache.low,
       bootId: folder.bootId,
+      // On a full disk, what a former process left half is room.
+      ...(room.isFull ? { partialTtlMs: 0 } : {}),
     },
   );
   stops.push('blob store', async () => await store.close());
@@ -171,6 +192,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     {
       store,
       upstreams,
+      room,
       log,
       nowMs,
       events: swarms,
@@ -204,16 +226,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   );
   stops.push('replicator', async () => await replicator.stop());
   const repair = new Repair({ members, store, upstreams, log });
-  const blobs = new Blobs({
-    members,
-    store,
-    links,
-    proofs,
-    fetches,
-    swarms,
-    upstreams,
-    repair,
-  });
+  const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair });
   const tags = new Tags({ members, records, nowMs });
   const recheck = new Recheck({ members, upstreams, log, nowMs });
   const tagIndex = new TagIndex({ members, records });
@@ -284,7 +297,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   const publics = new PublicRepositories({ set: sets.public, log, nowMs });
   const access: Access = new Access({ upstreams, manifests, tags, links, sessions, publics, nowMs });
   const uploads = new Uploads(
-    { selfId, store, links, quotas, replicator, upstreams, log, nowMs },
+    { selfId, store, links, quotas, replicator, upstreams, room, log, nowMs },
     {
       maxOpen: config['max-uploads'],
       idleMs: deadlines['upload-idle'],
@@ -293,15 +306,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
   );
   stops.push('uploads', async () => await uploads.stop());
 
-  metrics.gauge('sepia_origin_fetches', 'Blobs that are being fetched from an upstream.', () => fetches.size);
-  metrics.gauge('sepia_origin_uploads_open', 'Open upload sessions.', () => uploads.open);
-  metrics.gauge('sepia_origin_swarms', 'Swarms that this origin is in.', () => swarms.size);
-  metrics.gauge('sepia_origin_store_bytes', 'Bytes of blobs on disk.', () => store.usage());
-  metrics.gauge(
-    'sepia_origin_suspects',
-    'Origins that did not answer lately.',
-    () => health.suspects(nowMs()).length,
-  );
+  originGauges(metrics, { fetches, uploads, swarms, store, room, health, nowMs });
 
   const status = async (): Promise<unknown> =>
     await originStatus({
@@ -313,6 +318,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
       uploads,
       replicator,
       health,
+      room,
       nowMs,
       startedMs,
       peerAddresses,
@@ -329,7 +335,7 @@ async function build({ config, cluster, clusterKey, selfId, log, stops }: BuildP
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
-  uploadRoutes(router, { uploads, links, quotas, upstreams, stopping: stopping.signal });
+  uploadRoutes(router, { uploads, links, quotas, upstreams, room, stopping: stopping.signal });
   replicationRoutes(router, { replication, intake, jobs });
   removalRoutes(router, { removals });
   backupRoutes(router, { records, tags });

@@ -108,13 +108,13 @@ t.test('a push brings blobs along where the policy says so; to nodes too', async
   const image = makeImage({ layers: [300 * KIB], seed: 'w3' });
   here.harbor.push('team/a/b', image, 'v1');
   await here.send(event('PUSH_ARTIFACT', 'team/a/b', image, 'v1'));
-  await until(async () => (await holderCount(here, 'team/a/b', image.layers[0]!)) === 1, 'origins have it');
+  await until(async () => (await holderCount(here, 'team/a/b', image.layers[0]!)) >= 1, 'origins have it');
   const other = makeImage({ layers: [300 * KIB], seed: 'w4' });
   here.harbor.push('team/nodes/app', other, 'v1');
   await here.send(event('PUSH_ARTIFACT', 'team/nodes/app', other, other.manifest.digest));
   const before = (): number => here.harbor.blobBytes;
   await until(
-    async () => (await holderCount(here, 'team/nodes/app', other.layers[0]!)) === 1,
+    async () => (await holderCount(here, 'team/nodes/app', other.layers[0]!)) >= 1,
     'origins have it',
   );
   const has = async (url: string): Promise<boolean> => {

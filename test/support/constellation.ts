@@ -36,6 +36,8 @@ export interface ConstellationOptions {
   readonly log?: Logger;
   /** File access of the agents' stores. */
   readonly agentFiles?: FilePort;
+  /** Free bytes of the disk of an origin with that data folder; default: the system's. */
+  readonly originFreeBytes?: (id: string, dataDir: string) => Promise<number>;
 }
 
 /** A whole cluster in this process. Members may be stopped and started again by id. */
@@ -142,7 +144,11 @@ export class Constellation {
       members.push({ id, role: 'origin', urls: [`http://${listen}`], peers: [peer] });
       this.originUrls.push(`http://${listen}`);
       const config = this.#config(id, { listen, 'peer-listen': [peer], ...options.origin });
-      this.#starts.set(id, () => createOrigin(ORIGIN_CONFIG.parse(config), { log }));
+      const free = options.originFreeBytes;
+      const freeBytes = free && (async () => await free(id, this.dataOf(id)));
+      this.#starts.set(id, () =>
+        createOrigin(ORIGIN_CONFIG.parse(config), { log, ...(freeBytes === undefined ? {} : { freeBytes }) }),
+      );
     }
     for (const id of idsOf('tracker', counts.tracker)) {
       const listen = next();

@@ -1,7 +1,7 @@
 import { type ExecFileException, execFile } from 'node:child_process';
-import { accessSync } from 'node:fs';
+import { accessSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 
 /** Folder with the scripts that run real clients; `SEPIA_TESTBED` names another than the one beside the project. */
 export const TESTBED =
@@ -79,4 +79,23 @@ export async function freePort(): Promise<number> {
   const { port } = server.address() as { port: number };
   await new Promise((settle) => server.close(settle));
   return port;
+}
+
+/**
+ * Starts docker-registry in a folder of its own and returns that; stopped and removed at the end of the test. It is
+ * no folder of the test's: those go before the script looks there for what to stop.
+ */
+export async function startRegistry(
+  t: { teardown(done: () => unknown): void },
+  port: number,
+  ...options: readonly string[]
+): Promise<string> {
+  const folder = mkdtempSync('/tmp/sepia-registry-');
+  const registry = join(folder, 'registry');
+  t.teardown(async () => {
+    await quietly('registry.sh', ['stop', registry]);
+    rmSync(folder, { recursive: true, force: true });
+  });
+  await testbed('registry.sh', ['start', registry, String(port), ...options]);
+  return registry;
 }

@@ -21,7 +21,7 @@ import type { Uploads } from '../net/uploads.ts';
 import type { WholeBlobs } from '../net/whole-blobs.ts';
 import { PEER_ENTRIES } from './messages.ts';
 import { relay } from './relay.ts';
-import { blobNameOf, broughtAuthorization, goneSignal, isHop, numberOf } from './request.ts';
+import { blobNameOf, broughtAuthorization, contentLength, goneSignal, isHop, numberOf } from './request.ts';
 
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
@@ -153,7 +153,7 @@ async function fetchWhole(deps: BlobRouteDeps, ctx: Context): Promise<void> {
       );
       return;
     } catch (error) {
-      if (!isCoded(error, 'PEER_HTTP')) throw error;
+      if (!isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DISK_FULL')) throw error;
     }
     found = await deps.whole.want(name, { ...wish, hop: true }, wait, signal);
     if ('remote' in found) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
@@ -252,10 +252,11 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     await deps.uploads.putCopy(name, ctx.req, {
       class: kind,
       mediaType: mediaType === '' ? undefined : mediaType,
+      roomBytes: contentLength(ctx) ?? 0,
     });
     if (queryValue(ctx, 'hint') === '1') await deps.replicator.owe(name);
   } else {
-    await deps.uploads.putWhole(name, ctx.req);
+    await deps.uploads.putWhole(name, ctx.req, contentLength(ctx) ?? 0);
   }
   ctx.set('Docker-Content-Digest', name.digest);
   ctx.status = 201;

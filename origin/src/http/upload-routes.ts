@@ -8,14 +8,16 @@ import type { Quotas } from '../net/quotas.ts';
 import type { UploadName, Uploads } from '../net/uploads.ts';
 import { readOnly } from '../net/uploads.ts';
 import type { Upstreams } from '../net/upstreams.ts';
+import type { DiskRoom } from '../store/disk-room.ts';
 import { named } from './blob-routes.ts';
-import { contentLength, goneSignal, repositoryOf, required } from './request.ts';
+import { contentLength, goneSignal, numberOf, repositoryOf, required } from './request.ts';
 
 export interface UploadRouteDeps {
   readonly uploads: Uploads;
   readonly links: Links;
   readonly quotas: Pick<Quotas, 'check'>;
   readonly upstreams: Upstreams;
+  readonly room: Pick<DiskRoom, 'check'>;
   readonly stopping: AbortSignal;
 }
 
@@ -25,8 +27,14 @@ export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
   router.post('/uploads', async (context) => {
     const ctx = named(context, 'upload-begin');
     const { upstream, repository } = repositoryOf(ctx);
-    ctx.body = { uploadId: await uploads.begin(upstream, repository) };
+    const roomBytes = numberOf(ctx, 'room', Number.MAX_SAFE_INTEGER) ?? 0;
+    ctx.body = { uploadId: await uploads.begin(upstream, repository, roomBytes) };
     ctx.status = 202;
+  });
+  router.get('/room', (context) => {
+    const ctx = named(context, 'room');
+    deps.room.check(numberOf(ctx, 'bytes', Number.MAX_SAFE_INTEGER) ?? 0);
+    ctx.status = 204;
   });
   router.get('/uploads/:id', (context) => {
     const ctx = named(context, 'upload-status');

@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { Bitfield } from '@sepia/shared/bitfield';
 import type { Digest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
 import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { UpstreamBlob, UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 import type { BlobAttrs, BlobStore } from '@sepia/shared/store/blob-store';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
+import type { DiskRoom } from '../store/disk-room.ts';
 
 /** A blob under a repository of an upstream. */
 export interface BlobName {
@@ -46,6 +48,7 @@ export interface FetchEvents {
 export interface FetchDeps {
   readonly store: BlobStore;
   readonly client: UpstreamClient;
+  readonly room: Pick<DiskRoom, 'require'>;
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly events: FetchEvents;
@@ -80,11 +83,26 @@ export function mergeSame(own: Metainfo, known: Metainfo): boolean {
   return known.state === 'open' && known.attempt === own.attempt && own.merge(known) === 'merged';
 }
 
-/** Lets go of a partial once those that were told just now had their turn to take it over. */
-export function releaseSoon(partial: PartialBlob, log: Logger): void {
+/**
+ * Lets go of a partial once those that were told just now had their turn to take it over. One that found no room
+ * for the rest of it gives its own back.
+ */
+export function letGo(partial: PartialBlob, error: CodedError | undefined, log: Logger): void {
+  const end = async (): Promise<void> => {
+    try {
+      if (isCoded(error, 'DISK_FULL')) await partial.drop();
+    } finally {
+      await partial.release();
+    }
+  };
   setImmediate(() => {
-    partial.release().catch((error: unknown) => log.warn({ err: error }, 'partial not released'));
+    end().catch((cause: unknown) => log.warn({ err: cause }, 'partial not released'));
   });
+}
+
+/** Bytes that are still to be written. */
+export function missingBytes({ sizeBytes, have }: PartialBlob): number {
+  return Math.max(0, sizeBytes - have.count * PIECE_BYTES);
 }
 
 /** Drops all that was fetched: it was wrong. */

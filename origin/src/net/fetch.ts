@@ -13,10 +13,12 @@ import {
   cachedAttrs,
   type FetchDeps,
   type FetchOptions,
+  type FetchView,
   knownPieces,
+  letGo,
   liesError,
   mergeSame,
-  releaseSoon,
+  missingBytes,
   silentError,
   unwantedError,
 } from './fetch-parts.ts';
@@ -27,8 +29,6 @@ import type { PieceTail } from './piece-stream.ts';
 /** Attempts whose whole digest may be wrong before the upstream counts as lying. */
 const MAX_ATTEMPTS = 2;
 const TICK_MS = 250;
-
-type FetchState = 'sizing' | 'running' | 'final' | 'failed';
 
 /**
  * One blob on its way from the upstream: `sizing → running → final`, `failed` from the first two. Pieces are
@@ -43,7 +43,7 @@ export class Fetch {
   readonly #news = new News();
   readonly #stopped = new AbortController();
   #connections = new AbortController();
-  #state: FetchState = 'sizing';
+  #state: FetchView['state'] = 'sizing';
   #error: CodedError | undefined;
   #lastError: CodedError | undefined;
   #partial: PartialBlob | undefined;
@@ -65,7 +65,7 @@ export class Fetch {
     this.#pace = new FetchPace(options, deps.nowMs());
   }
 
-  get state(): FetchState {
+  get state(): FetchView['state'] {
     return this.#state;
   }
 
@@ -125,7 +125,10 @@ export class Fetch {
   /** A verified piece of the swarm; `bytes` must not change before it resolves. */
   async pieceFromSwarm(piece: number, bytes: Uint8Array): Promise<void> {
     if (this.#partial === undefined || this.#state !== 'running') throw new CodedError('STALE_ATTEMPT');
-    await this.#partial.writePiece(piece, bytes);
+    await this.#partial.writePiece(piece, bytes).catch((error: unknown) => {
+      if (isCoded(error, 'DISK_FULL')) this.#fail(error);
+      throw error;
+    });
     this.#landed(piece, true);
   }
 
@@ -166,8 +169,7 @@ export class Fetch {
     if (adopt !== undefined) {
       await this.#openPartial(adopt.sizeBytes, adopt);
       if (hasPeers === true) this.#plan!.avoid(knownPieces(this.#partial!.metainfo));
-      this.#sized(true);
-      return;
+      return this.#sized(true);
     }
     if (sizeHint !== undefined) await this.#openPartial(sizeHint);
     else if (!this.#wantAll) {
@@ -178,15 +180,15 @@ export class Fetch {
   }
 
   async #openPartial(sizeBytes: number, adopt?: Metainfo): Promise<void> {
-    const { store } = this.#deps;
     const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
-    const partial = await store.openPartial(this.name.digest, sizeBytes, init);
+    const partial = await this.#deps.store.openPartial(this.name.digest, sizeBytes, init);
     if (this.#state === 'failed') {
       await partial.release();
       throw this.#error;
     }
     if (adopt !== undefined) await partial.learn(adopt);
     this.#partial = partial;
+    if (this.#wantAll) this.#deps.room.require(missingBytes(partial));
     this.#plan = new FetchPlan(sizeBytes, { wantAll: this.#wantAll, have: partial.have.clone() });
   }
 
@@ -372,8 +374,7 @@ export class Fetch {
   #tick(): void {
     const plan = this.#plan;
     if (this.#finishing) return;
-    const waiting = this.#state === 'sizing' || (plan?.connections ?? 0) > 0;
-    const hungry = waiting || plan?.hungry === true;
+    const hungry = this.#state === 'sizing' || (plan?.connections ?? 0) > 0 || plan?.hungry === true;
     const avoiding = plan?.avoiding ?? false;
     const verdict = this.#pace.tick({ hungry, readers: this.#readers, avoiding }, this.#deps.nowMs());
     if (verdict === 'stop-avoiding') plan?.stopAvoiding();
@@ -394,6 +395,6 @@ export class Fetch {
     this.#stopped.abort(this.#error ?? new CodedError('STALE_ATTEMPT'));
     this.#news.tell();
     this.#deps.events.ended(this);
-    if (this.#partial !== undefined) releaseSoon(this.#partial, this.#deps.log);
+    if (this.#partial !== undefined) letGo(this.#partial, this.#error, this.#deps.log);
   }
 }

@@ -3,6 +3,7 @@ import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
+import type { DiskRoom } from '../store/disk-room.ts';
 import { Fetch } from './fetch.ts';
 import type { BlobName, FetchEvents, FetchView } from './fetch-parts.ts';
 import type { Upstreams } from './upstreams.ts';
@@ -18,6 +19,7 @@ const LINGER_MS = 60_000;
 interface FetchesDeps {
   readonly store: BlobStore;
   readonly upstreams: Upstreams;
+  readonly room: Pick<DiskRoom, 'check' | 'require'>;
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly events: FetchEvents;
@@ -51,7 +53,8 @@ export class Fetches {
 
   /**
    * The fetch of a blob, begun if there is none. `adopt`: an open attempt of a leader that is gone.
-   * @throws `UPSTREAM_LIES` for a while after it lied, `BLOB_UNKNOWN` in mode none, `NO_PEERS` when too many run
+   * @throws `UPSTREAM_LIES` for a while after it lied, `BLOB_UNKNOWN` in mode none, `NO_PEERS` when too many run,
+   * `DISK_FULL`
    */
   begin(
     name: BlobName,
@@ -77,10 +80,11 @@ export class Fetches {
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     if (this.#running.size >= MAX_FETCHES)
       throw new CodedError('NO_PEERS', { message: `${MAX_FETCHES} fetches are running; try again later` });
-    const { store, log, nowMs } = this.#deps;
+    const { store, room, log, nowMs } = this.#deps;
+    room.check(0);
     const events: FetchEvents = { ...this.#events(), ended: (fetch) => this.#ended(fetch) };
     const onUpstreamBytes = (bytes: number): void => this.#deps.onUpstreamBytes(name.upstream, bytes);
-    const fetch = new Fetch({ store, client, log, nowMs, events, onUpstreamBytes }, name, {
+    const fetch = new Fetch({ store, client, room, log, nowMs, events, onUpstreamBytes }, name, {
       ...options,
       progressMs: this.#progressMs,
       lingerMs: LINGER_MS,

@@ -1,6 +1,7 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
 import type { Health } from '../core/health.ts';
+import type { DiskRoom } from '../store/disk-room.ts';
 import type { Fetches } from './fetches.ts';
 import type { Replicator } from './replicator.ts';
 import type { Swarms } from './swarms.ts';
@@ -15,6 +16,7 @@ interface StatusParts {
   readonly uploads: Uploads;
   readonly replicator: Replicator;
   readonly health: Health;
+  readonly room: DiskRoom;
   readonly nowMs: () => number;
   readonly startedMs: number;
   readonly peerAddresses: readonly string[];
@@ -31,6 +33,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     uploads,
     replicator,
     health,
+    room,
     nowMs,
     startedMs,
     peerAddresses,
@@ -42,6 +45,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     uptimeMs: nowMs() - startedMs,
     peers: peerAddresses,
     storedBytes: store.usage(),
+    disk: { freeBytes: room.freeBytes, full: room.isFull },
     uploadsOpen: uploads.open,
     copiesOwed: await replicator.owed(),
     suspects: health.suspects(nowMs()),

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import type { Digest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { Logger } from '@sepia/shared/log';
 import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { BlobAttrs, BlobStore } from '@sepia/shared/store/blob-store';
 import type { UploadFile } from '@sepia/shared/store/upload-file';
+import type { DiskRoom } from '../store/disk-room.ts';
 import { appendBody } from './append-body.ts';
 import type { BlobName } from './fetch-parts.ts';
 import type { Links } from './links.ts';
@@ -13,6 +14,8 @@ import type { Replicator } from './replicator.ts';
 import type { Upstreams } from './upstreams.ts';
 
 const SWEEP_MS = 5_000;
+/** Copies up to this size (manifests, mostly) are tried on a full disk as well. */
+const SMALL_COPY_BYTES = 64 * 1024;
 
 interface Session {
   readonly id: string;
@@ -37,6 +40,7 @@ interface UploadsDeps {
   readonly quotas: Pick<Quotas, 'check'>;
   readonly replicator: Replicator;
   readonly upstreams: Upstreams;
+  readonly room: Pick<DiskRoom, 'check' | 'require'>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -69,10 +73,11 @@ export class Uploads {
     return this.#sessions.size + this.#oneGo;
   }
 
-  /** @throws `OVERLOADED`, `UPSTREAM_READ_ONLY` */
-  async begin(upstream: string, repository: RepositoryName): Promise<string> {
+  /** `roomBytes`: room that the disk is to have. @throws `OVERLOADED`, `UPSTREAM_READ_ONLY`, `DISK_FULL` */
+  async begin(upstream: string, repository: RepositoryName, roomBytes: number): Promise<string> {
     this.#checkWritable(upstream);
     this.#checkRoom();
+    this.#deps.room.check(roomBytes);
     const id = `${this.#deps.selfId}.${randomBytes(16).toString('hex')}`;
     const file = await this.#deps.store.createUpload(id);
     this.#sessions.set(id, { id, upstream, repository, file, busy: false, usedAtMs: this.#deps.nowMs() });
@@ -118,16 +123,20 @@ export class Uploads {
         });
       } finally {
         // A digest that does not match cannot be mended, and a committed upload is no session any more.
-        this.#sessions.delete(session.id);
-        await session.file.drop();
+        await this.#end(session);
       }
     });
   }
 
-  /** An upload in one go, without session. */
-  async putWhole(name: BlobName, body: AsyncIterable<Uint8Array>): Promise<{ sizeBytes: number }> {
+  /** An upload in one go, without session. `roomBytes`: how long the body says it is. */
+  async putWhole(
+    name: BlobName,
+    body: AsyncIterable<Uint8Array>,
+    roomBytes: number,
+  ): Promise<{ sizeBytes: number }> {
     this.#checkWritable(name.upstream);
     this.#checkRoom();
+    this.#deps.room.require(roomBytes);
     this.#oneGo += 1;
     const file = await this.#deps.store.createUpload(`put-${randomBytes(12).toString('hex')}`);
     try {
@@ -143,8 +152,14 @@ export class Uploads {
   async putCopy(
     name: BlobName,
     body: AsyncIterable<Uint8Array>,
-    facts: { readonly class: BlobAttrs['class']; readonly mediaType: string | undefined },
+    facts: {
+      readonly class: BlobAttrs['class'];
+      readonly mediaType: string | undefined;
+      /** How long the body says it is. */
+      readonly roomBytes: number;
+    },
   ): Promise<{ sizeBytes: number }> {
+    if (facts.roomBytes > SMALL_COPY_BYTES) this.#deps.room.require(facts.roomBytes);
     const file = await this.#deps.store.createUpload(`copy-${randomBytes(12).toString('hex')}`);
     try {
       await appendBody(file, body);
@@ -156,9 +171,7 @@ export class Uploads {
 
   /** @throws `UPLOAD_UNKNOWN` */
   async cancel(upload: UploadName): Promise<void> {
-    const session = this.#get(upload);
-    this.#sessions.delete(session.id);
-    await session.file.drop();
+    await this.#end(this.#get(upload));
   }
 
   async stop(): Promise<void> {
@@ -186,10 +199,19 @@ export class Uploads {
     session.busy = true;
     try {
       return await work(session);
+    } catch (error) {
+      // What it holds is the room that is lacking; a push begun anew goes to another stager.
+      if (isCoded(error, 'DISK_FULL')) await this.#end(session);
+      throw error;
     } finally {
       session.busy = false;
       session.usedAtMs = this.#deps.nowMs();
     }
+  }
+
+  async #end(session: Session): Promise<void> {
+    this.#sessions.delete(session.id);
+    await session.file.drop();
   }
 
   #get({ id, upstream, repository }: UploadName): Session {
@@ -220,10 +242,9 @@ export class Uploads {
     const nowMs = this.#deps.nowMs();
     for (const session of [...this.#sessions.values()]) {
       if (session.busy || nowMs - session.usedAtMs < this.#options.idleMs) continue;
-      this.#sessions.delete(session.id);
-      await session.file
-        .drop()
-        .catch((error: unknown) => this.#deps.log.warn({ err: error }, 'idle upload not dropped'));
+      await this.#end(session).catch((error: unknown) =>
+        this.#deps.log.warn({ err: error }, 'idle upload not dropped'),
+      );
     }
   }
 }

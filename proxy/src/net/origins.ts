@@ -114,6 +114,17 @@ export class Origins {
     }
   }
 
+  /** Asks one origin whether it lives and has room for a blob. @throws `DISK_FULL`, `PEER_HTTP` when it is silent */
+  async askRoom(id: string, bytes: number, signal: AbortSignal): Promise<void> {
+    try {
+      const call = { method: 'GET', path: `/v1/room?bytes=${bytes}` } as const;
+      await this.quick(id, PROBE_TIMEOUT_MS, call, signal);
+    } catch (error) {
+      if (isCoded(error, 'DISK_FULL') || isSilence(error) || !isCoded(error)) throw error;
+      // It lives, but is of a version that cannot tell.
+    }
+  }
+
   /** Probes every origin each second until the signal aborts. */
   async watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {

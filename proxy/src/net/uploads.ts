@@ -15,6 +15,8 @@ const ALIVE_MS = 3_000;
 const ANSWER_MS = 15 * 60_000;
 const HEDGE_MS = 500;
 const SHORT_CALL_MS = 4_000;
+/** Room that a stager of a blob of unknown length should have. */
+const ROOM_BYTES = 10 * 1024 ** 3;
 const MAX_ANSWER_BYTES = 64 * 1024;
 
 interface UploadsDeps {
@@ -43,16 +45,23 @@ export class Uploads {
     this.#limits = { originSilentMs: STAGER_SILENT_MS, idleMs: options.idleMs, answerMs: ANSWER_MS };
   }
 
-  /** Opens a session on any healthy origin. @throws what the origins said */
+  /** Opens a session on any healthy origin, on one with much room where there is one. @throws what the origins said */
   async begin(target: ResolvedName, signal: AbortSignal): Promise<string> {
+    return await roomy(async (room, noteFull) => await this.#beginWith(target, room, noteFull, signal));
+  }
+
+  async #beginWith(
+    target: ResolvedName,
+    room: number,
+    noteFull: NoteFull,
+    signal: AbortSignal,
+  ): Promise<string> {
     const ask = async (id: string, abort: AbortSignal): Promise<string> => {
-      const call = { method: 'POST', path: `/v1/uploads?${nameQuery(target)}` } as const;
-      const { uploadId } = await this.#origins.quick<{ uploadId?: unknown }>(
-        id,
-        SHORT_CALL_MS,
-        call,
-        AbortSignal.any([abort, signal]),
-      );
+      const path = `/v1/uploads?${nameQuery(target, { room: String(room) })}`;
+      const call = { method: 'POST', path } as const;
+      const { uploadId } = await this.#origins
+        .quick<{ uploadId?: unknown }>(id, SHORT_CALL_MS, call, AbortSignal.any([abort, signal]))
+        .catch(noteFull);
       if (typeof uploadId !== 'string')
         throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without an upload id` });
       return uploadId;
@@ -110,16 +119,20 @@ export class Uploads {
 
   /** Stores a whole blob through one of its owners: done when it is durable. */
   async putWhole(target: ResolvedName, digest: Digest, body: UploadBody, signal: AbortSignal): Promise<void> {
-    const owner = await this.#liveOwner(digest, signal);
+    const { contentLength } = body;
+    const owner =
+      contentLength === undefined
+        ? await roomy(async (room, noteFull) => await this.#liveOwner(digest, room, noteFull, signal))
+        : await this.#liveOwner(digest, contentLength, rethrow, signal);
     const answer = await this.#send(owner, 'PUT', `/v1/blobs/${digest}?${nameQuery(target)}`, body, signal);
     await answer.body.dump();
   }
 
-  /** The first owner or stand-in that answers now: a body cannot be sent twice. */
-  async #liveOwner(digest: Digest, signal: AbortSignal): Promise<string> {
+  /** The first owner or stand-in that answers now and has room: a body cannot be sent twice. @throws `DISK_FULL` */
+  async #liveOwner(digest: Digest, bytes: number, noteFull: NoteFull, signal: AbortSignal): Promise<string> {
     const ask = async (id: string, abort: AbortSignal): Promise<string> => {
-      if (await this.#origins.probe(id, AbortSignal.any([abort, signal]))) return id;
-      throw new CodedError('PEER_HTTP', { message: `origin ${id} does not answer` });
+      await this.#origins.askRoom(id, bytes, AbortSignal.any([abort, signal])).catch(noteFull);
+      return id;
     };
     const order = this.#origins.health.order(this.#origins.placement(digest).candidates);
     return await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS / 2, signal });
@@ -191,6 +204,28 @@ export class Uploads {
       [ids[last], ids[other]] = [ids[other]!, ids[last]!];
     }
     return ids;
+  }
+}
+
+function rethrow(error: unknown): never {
+  throw error;
+}
+
+/** Notes that an origin has no room. */
+type NoteFull = (error: unknown) => never;
+
+/** Asks for much room first, then for any: how long the blob is nobody knows yet. */
+async function roomy(ask: (roomBytes: number, noteFull: NoteFull) => Promise<string>): Promise<string> {
+  let lacking = false;
+  const noteFull = (error: unknown): never => {
+    lacking ||= isCoded(error, 'DISK_FULL');
+    throw error;
+  };
+  try {
+    return await ask(ROOM_BYTES, noteFull);
+  } catch (error) {
+    if (!lacking || isDefinite(error)) throw error;
+    return await ask(0, noteFull);
   }
 }
 

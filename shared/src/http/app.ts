@@ -6,6 +6,9 @@ import type { Logger } from '../log.ts';
 /** Longest path with query taken, in characters. */
 export const MAX_URL_CHARS = 8 * 1024;
 
+/** How the database words a full disk. */
+const NO_SPACE = /No space left on device/;
+
 /** Version that this build speaks to other members; `N` and `N−1` interoperate. */
 export const PROTOCOL_VERSION = 1;
 
@@ -105,7 +108,8 @@ export function writeError(ctx: Context, error: CodedError): void {
 /** Anything thrown, as a coded error: disk full and damaged disks get their codes, the rest is `INTERNAL`. */
 export function toCoded(thrown: unknown): CodedError {
   if (isCoded(thrown)) return thrown;
-  if (systemCode(thrown) === 'ENOSPC') return new CodedError('DISK_FULL', { cause: thrown });
+  if (systemCode(thrown) === 'ENOSPC' || NO_SPACE.test(String(thrown)))
+    return new CodedError('DISK_FULL', { cause: thrown });
   if (thrown instanceof URIError)
     return new CodedError('REQUEST_INVALID', { message: 'request path is not valid', cause: thrown });
   return new CodedError('INTERNAL', { cause: thrown });

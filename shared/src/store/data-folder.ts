@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Level } from 'level';
-import { CodedError, systemCode } from '../errors.ts';
+import { CodedError, isCoded, systemCode } from '../errors.ts';
 import type { StoreLog } from './blob-files.ts';
 import { diskFiles } from './disk-files.ts';
 import { readWhole, replaceWhole } from './file-port.ts';
@@ -43,7 +43,7 @@ export class DataFolder {
   /**
    * Opens and locks `dir`, making it at the first start. `id` is stored then (or a random one if none is
    * configured); later it must be the same.
-   * @throws `START_FAILED` if another process holds the folder or the id differs, `DISK_FORMAT` if a newer version wrote it
+   * @throws `START_FAILED` if another process holds the folder or the id differs, `DISK_FORMAT` if a newer version wrote it, `DISK_FULL`
    */
   static async open(
     deps: { readonly log: StoreLog },
@@ -67,7 +67,7 @@ export class DataFolder {
       return new DataFolder({ dir: root, id: stored, bootId, lastStop, db });
     } catch (error) {
       await db.close();
-      throw error;
+      throw isCoded(error, 'DISK_FULL') ? noRoom(dir, error) : error;
     }
   }
 
@@ -84,6 +84,9 @@ export class DataFolder {
   async #close(): Promise<void> {
     try {
       await writeRun(this.dir, { bootId: this.bootId, clean: true });
+    } catch (error) {
+      // Without the mark the next start takes it for killed, and checks more.
+      if (!isCoded(error, 'DISK_FULL')) throw error;
     } finally {
       await this.db.close();
     }
@@ -108,12 +111,22 @@ async function openDatabase(dir: string, path: string): Promise<Database> {
     return db;
   } catch (cause) {
     const reason = systemCode((cause as Error).cause) ?? systemCode(cause) ?? 'unknown';
+    if (/No space left|ENOSPC|quota exceeded/i.test(String(((cause as Error).cause as Error)?.message)))
+      throw noRoom(dir, cause);
     const message =
       reason === 'LEVEL_LOCKED'
         ? `data folder ${dir} is in use by another process: stop it, or configure another \`data\``
         : `database ${path} does not open (${reason}): ${String(((cause as Error).cause as Error)?.message ?? cause)}`;
     throw new CodedError('START_FAILED', { message, detail: { dir, reason }, cause });
   }
+}
+
+function noRoom(dir: string, cause: unknown): CodedError {
+  return new CodedError('DISK_FULL', {
+    message: `the disk of data folder ${dir} is full: make room on it, or give it a larger one, then start again`,
+    detail: { dir },
+    cause,
+  });
 }
 
 async function settleId(root: string, dir: string, configured: string | undefined): Promise<string> {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Bitfield } from '../bitfield.ts';
 import { type Digest, Digester, digestAlgorithm } from '../digest.ts';
-import { CodedError } from '../errors.ts';
+import { CodedError, isCoded } from '../errors.ts';
 import type { Metainfo } from '../metainfo/metainfo.ts';
 import { PIECE_BYTES, pieceLength } from '../metainfo/tree.ts';
 import type { BlobFiles } from './blob-files.ts';
@@ -224,6 +224,10 @@ export class PartialBlob {
         if (synced) await this.#file.sync();
         await this.#persist(synced);
       }
+    } catch (error) {
+      // Without map its bytes would never be used, and they are the room that is lacking.
+      if (!isCoded(error, 'DISK_FULL')) throw error;
+      await this.drop();
     } finally {
       this.#deps.onClosed();
       for (const file of [this.#file, ...this.#replaced]) await file.close();

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { type Digest, digestOf } from '../../src/digest.ts';
 import { silentLogger } from '../../src/log.ts';
-import { PIECE_BYTES } from '../../src/metainfo/tree.ts';
+import { PIECE_BYTES, pieceHash } from '../../src/metainfo/tree.ts';
 import { BlobStore } from '../../src/store/blob-store.ts';
 import { CACHED, PUSHED, readAll, writePieces } from './contract.ts';
 import { Crashed, CrashFiles } from './crash-files.ts';
@@ -161,7 +161,6 @@ async function findFault(
   }
   const partial = await store.openPartial(BIG_DIGEST, BIG.length);
   for (const index of partial.have) {
-    const { pieceHash } = await import('../../src/metainfo/tree.ts');
     if (!partial.metainfo.matches(index, pieceHash(await partial.readPiece(index))))
       return `partial believes a wrong piece ${index}`;
   }
@@ -232,4 +231,16 @@ t.test('a full disk is DISK_FULL, and leaves the store as it was', async (t) => 
   await store.putBytes(SMALL_DIGEST, SMALL, PUSHED);
   t.ok(await store.has(SMALL_DIGEST));
   await store.close();
+});
+
+t.test('a partial whose map finds no room at a stop is removed: it would be of no use', async (t) => {
+  const files = new CrashFiles('/d');
+  const store = await openStore(files, true, 'b');
+  const partial = await store.openPartial(BIG_DIGEST, BIG.length);
+  partial.metainfo.addHash(0, pieceHash(BIG.subarray(0, PIECE_BYTES)));
+  await partial.writePiece(0, BIG.subarray(0, PIECE_BYTES));
+  files.limitSpace(10);
+  await store.close();
+  t.same(await files.list('/d/partials'), []);
+  t.same(await files.list('/d/uploads'), []);
 });

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { freePort, must, quietly, run, testbed, whyNoClients } from '../../support/testbed.ts';
+import { freePort, must, quietly, run, startRegistry, testbed, whyNoClients } from '../../support/testbed.ts';
 import { Up } from '../../support/up.ts';
 
 const why = whyNoClients();
@@ -11,9 +11,7 @@ const NAME = 'registry.example:5000';
 t.test('five containerds behind five agents', { skip: why ?? false, timeout: 600_000 }, async (t) => {
   const dir = t.testdir();
   const port = await freePort();
-  const registry = join(dir, 'registry');
-  await testbed('registry.sh', ['start', registry, String(port)]);
-  t.teardown(() => quietly('registry.sh', ['stop', registry]));
+  const registry = await startRegistry(t, port);
   await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
   await using up = await Up.start(join(dir, 'data'), [
     '--agents',
@@ -86,9 +84,7 @@ t.test(
   async (t) => {
     const dir = t.testdir();
     const port = await freePort();
-    const registry = join(dir, 'registry');
-    await testbed('registry.sh', ['start', registry, String(port)]);
-    t.teardown(() => quietly('registry.sh', ['stop', registry]));
+    await startRegistry(t, port);
     await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
     await using up = await Up.start(join(dir, 'data'), [
       '--agents',

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { freePort, must, quietly, testbed, whyNoClients } from '../../support/testbed.ts';
+import { freePort, must, quietly, startRegistry, testbed, whyNoClients } from '../../support/testbed.ts';
 import { Up } from '../../support/up.ts';
 
 const why = whyNoClients();
@@ -12,9 +12,7 @@ t.test(
   async (t) => {
     const dir = t.testdir();
     const port = await freePort();
-    const registry = join(dir, 'registry');
-    await testbed('registry.sh', ['start', registry, String(port)]);
-    t.teardown(() => quietly('registry.sh', ['stop', registry]));
+    await startRegistry(t, port);
     await testbed('make-image.sh', ['all', `127.0.0.1:${port}`]);
     await using up = await Up.start(join(dir, 'data'), [
       '--agents',
