@@ -1,4 +1,5 @@
 import { AccessTokens } from '@sepia/shared/access/access-tokens';
+import type { BasicCredentials } from '@sepia/shared/access/authorization';
 import { LoginGuard } from '@sepia/shared/access/login-guard';
 import { AccessRules } from '@sepia/shared/access/rules';
 import type { Audit } from '@sepia/shared/audit';
@@ -31,8 +32,12 @@ export function entranceOf(
     access: new UpstreamAccess({ ask: (...asked) => asking.check(...asked), nowMs }),
     askBase: (upstream: string) => asking.base(upstream),
     isOwnAccount: (username: string) => asking.isOwnAccount(username),
-    showPassword: (upstream: string, username: string, address: string, ask: () => Promise<AccessAnswer>) =>
-      guard.show({ account: `${upstream}\n${username}`, address }, ask),
+    showPassword: (
+      upstream: string,
+      { username, password }: BasicCredentials,
+      address: string,
+      ask: () => Promise<AccessAnswer>,
+    ) => guard.show({ account: `${upstream}\n${username}`, address, password }, ask),
     login: (...given: Parameters<AccessClient['login']>) => asking.login(...given),
     audit,
     nowMs,

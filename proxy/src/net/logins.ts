@@ -56,10 +56,10 @@ export class Logins {
     const { own, audit } = this.#deps;
     if (own === undefined) return false;
     if (own.accounts.remembers(credentials)) return true;
-    const { username: account } = credentials;
+    const { username: account, password } = credentials;
     const facts = { event: 'login', account: shown(account), address } as const;
     return await this.#guard.run(
-      { account, address },
+      { account, address, password },
       async () => {
         const isRight = await own.accounts.verify(credentials);
         audit.note({ ...facts, outcome: isRight ? 'ok' : 'failed' });
@@ -75,11 +75,11 @@ export class Logins {
    */
   async shown(
     upstream: string,
-    username: string,
+    { username, password }: BasicCredentials,
     address: string,
     ask: () => Promise<AccessAnswer>,
   ): Promise<AccessAnswer> {
-    return await this.#guard.show({ account: `${upstream}\n${username}`, address }, ask);
+    return await this.#guard.show({ account: `${upstream}\n${username}`, address, password }, ask);
   }
 
   async #ownToken(
@@ -96,11 +96,11 @@ export class Logins {
 
   async #upstreamToken(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {
     const { audit, origins } = this.#deps;
-    const { username } = credentials;
+    const { username, password } = credentials;
     const { upstream, address = '' } = request;
     const facts = { event: 'login', account: shown(username), address, upstream } as const;
     const answer = await this.#guard.run<TokenAnswer | CodedError>(
-      { account: `${upstream}\n${username}`, address },
+      { account: `${upstream}\n${username}`, address, password },
       async () => {
         try {
           return { isRight: true, value: await origins.token(request, credentials) };

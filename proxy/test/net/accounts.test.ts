@@ -48,6 +48,23 @@ t.test('the file is read again when it changes; what is wrong in it changes noth
   t.equal(await accounts.verify({ username: 'ann', password: 'new' }), true);
 });
 
+t.test('a name that is gone is still known as own for an hour; an empty file changes nothing', async (t) => {
+  const clock = { nowMs: 0 };
+  const { accounts, file } = open(t.testdir(), `${line('ann', 'a')}\n${line('ben', 'b')}\n`, clock);
+  t.equal(accounts.hadLately('eve'), false);
+  writeFileSync(file, '');
+  clock.nowMs += 3_000;
+  t.equal(await accounts.verify({ username: 'ann', password: 'a' }), true, 'rewritten in place');
+  t.equal(accounts.size, 2);
+  writeFileSync(file, `${line('ann', 'a')}\n`);
+  clock.nowMs += 3_000;
+  t.equal(accounts.has('ben'), false);
+  t.equal(accounts.hadLately('ben'), true, 'half written, or taken out a moment ago');
+  clock.nowMs += 60 * 60_000;
+  t.equal(accounts.hadLately('ben'), false);
+  t.equal(accounts.hadLately('ann'), true);
+});
+
 t.test('many logins at once: a few are computed, the event loop goes on, too many are told', async (t) => {
   const { accounts } = open(t.testdir(), line('ann', 'right', 8));
   let turns = 0;

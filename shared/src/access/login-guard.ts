@@ -1,16 +1,28 @@
+import { createHmac, randomBytes } from 'node:crypto';
 import { CodedError } from '../errors.ts';
 import { KeyedLocks } from '../store/keyed-locks.ts';
 import type { AccessAnswer } from '../wire/access.ts';
+import { ExpiringMap } from './expiring-map.ts';
 import { LoginLimits } from './login-limits.ts';
 
 /** Tries of one account from one address that wait for each other; more are refused. */
 const MAX_WAITING = 16;
+/** A password that was right does not wait for this long, in ms, whoever guesses beside it. */
+const RIGHT_MS = 60_000;
+const MAX_RIGHT = 10_000;
 
 /** Who tries to log in as whom. */
 export interface LoginTry {
   /** What failures are counted for: the account, with its upstream where there are several. */
   readonly account: string;
   readonly address: string;
+  readonly password: string;
+}
+
+interface Tried<T> {
+  /** Undefined: nobody could tell. */
+  readonly isRight: boolean | undefined;
+  readonly value: T;
 }
 
 /** One password at a time for account and address, so that many at once do not pass before the first failure counts. */
@@ -18,6 +30,9 @@ export class LoginGuard {
   readonly #limits = new LoginLimits();
   readonly #locks = new KeyedLocks<string>();
   readonly #waiting = new Map<string, number>();
+  /** Passwords that were right a moment ago; nothing of them can be told from a dump of it. */
+  readonly #right = new ExpiringMap<true>(MAX_RIGHT);
+  readonly #secret = randomBytes(32);
   readonly #nowMs: () => number;
 
   constructor(deps: { readonly nowMs: () => number }) {
@@ -30,9 +45,11 @@ export class LoginGuard {
    */
   async run<T>(
     one: LoginTry,
-    attempt: () => Promise<{ readonly isRight: boolean | undefined; readonly value: T }>,
+    attempt: () => Promise<Tried<T>>,
     onLimited: () => void = () => undefined,
   ): Promise<T> {
+    const proof = this.#proofOf(one);
+    if (this.#right.get(proof, this.#nowMs()) !== undefined) return await this.#try(one, proof, attempt);
     const key = `${one.account}\n${one.address}`;
     const waiting = this.#waiting.get(key) ?? 0;
     if (waiting >= MAX_WAITING) throw this.#limited(1_000, onLimited);
@@ -41,10 +58,7 @@ export class LoginGuard {
       return await this.#locks.run(key, async () => {
         const waitMs = this.#limits.waitMs(one.account, one.address, this.#nowMs());
         if (waitMs > 0) throw this.#limited(waitMs, onLimited);
-        const { isRight, value } = await attempt();
-        if (isRight === true) this.#limits.succeeded(one.account, one.address, this.#nowMs());
-        if (isRight === false) this.#limits.failed(one.account, one.address, this.#nowMs());
-        return value;
+        return await this.#try(one, proof, attempt);
       });
     } finally {
       const left = (this.#waiting.get(key) ?? 1) - 1;
@@ -65,6 +79,24 @@ export class LoginGuard {
       ];
       return { isRight, value };
     });
+  }
+
+  async #try<T>(one: LoginTry, proof: string, attempt: () => Promise<Tried<T>>): Promise<T> {
+    const { isRight, value } = await attempt();
+    const nowMs = this.#nowMs();
+    if (isRight === true) {
+      this.#limits.succeeded(one.account, one.address, nowMs);
+      this.#right.set(proof, true, nowMs + RIGHT_MS);
+    }
+    if (isRight === false) {
+      this.#limits.failed(one.account, one.address, nowMs);
+      this.#right.delete(proof);
+    }
+    return value;
+  }
+
+  #proofOf({ account, password }: LoginTry): string {
+    return createHmac('sha256', this.#secret).update(`${account}\0${password}`).digest('base64url');
   }
 
   #limited(waitMs: number, onLimited: () => void): CodedError {

@@ -9,7 +9,7 @@ t.test('guesses at once are tried one after the other, and refused after the thi
   const guess = async (): Promise<string> =>
     await guard
       .run(
-        { account: 'ann', address: '10.0.0.1' },
+        { account: 'ann', address: '10.0.0.1', password: 'p' },
         async () => {
           together += 1;
           t.equal(together, 1);
@@ -31,7 +31,7 @@ t.test('guesses at once are tried one after the other, and refused after the thi
 
 t.test('what fails for another reason counts as nothing; others are not held up', async (t) => {
   const guard = new LoginGuard({ nowMs: () => 0 });
-  const ann = { account: 'ann', address: '10.0.0.1' };
+  const ann = { account: 'ann', address: '10.0.0.1', password: 'p' };
   for (let at = 0; at < 10; at++)
     await t.rejects(
       guard.run(ann, async () => {
@@ -48,6 +48,26 @@ t.test('what fails for another reason counts as nothing; others are not held up'
     guard.show(ann, async () => ({ verdict: 'granted', ttlMs: 1 })),
     { code: 'OVERLOADED' },
   );
-  const ben = { account: 'ben', address: '10.0.0.1' };
+  const ben = { account: 'ben', address: '10.0.0.1', password: 'p' };
   t.ok(await guard.show(ben, async () => ({ verdict: 'granted', ttlMs: 1 })));
+});
+
+t.test('a password that was right a moment ago never waits, until it is wrong', async (t) => {
+  let nowMs = 0;
+  const guard = new LoginGuard({ nowMs: () => nowMs });
+  const right = { account: 'ann', address: '10.0.0.1', password: 'right' };
+  const login = async (password: string, truth = 'right'): Promise<boolean> =>
+    await guard.run({ ...right, password }, async () => {
+      const isRight = password === truth;
+      return { isRight, value: isRight };
+    });
+  t.equal(await login('right'), true);
+  for (let at = 0; at < 3; at++) t.equal(await login(`guess-${at}`), false);
+  await t.rejects(login('guess-4'), { code: 'OVERLOADED' });
+  const many = await Promise.all(Array.from({ length: 40 }, async () => await login('right')));
+  t.ok(many.every(Boolean), 'whoever guesses at the same address');
+  for (let at = 0; at < 3; at++) await login(`guess-${at}`).catch(() => undefined);
+  nowMs += 30_000;
+  t.equal(await login('right', 'changed'), false, 'it was changed');
+  await t.rejects(login('right', 'changed'), { code: 'OVERLOADED' }, 'and waits like any other');
 });

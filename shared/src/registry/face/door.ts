@@ -52,7 +52,7 @@ export interface DoorDeps {
   /** Shows a password to an upstream under the limits of logins. @throws {CodedError} `OVERLOADED` */
   readonly showPassword?: (
     upstream: string,
-    username: string,
+    credentials: BasicCredentials,
     address: string,
     ask: () => Promise<AccessAnswer>,
   ) => Promise<AccessAnswer>;

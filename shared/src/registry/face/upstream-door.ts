@@ -21,7 +21,7 @@ interface UpstreamDoorDeps {
   /** Asks with a password under the limits of logins. */
   readonly showPassword?: (
     upstream: string,
-    username: string,
+    credentials: BasicCredentials,
     address: string,
     ask: () => Promise<AccessAnswer>,
   ) => Promise<AccessAnswer>;
@@ -86,7 +86,7 @@ export class UpstreamDoor {
     const answer =
       basic === undefined || showPassword === undefined || access.isKnown(target, authorization)
         ? await ask()
-        : await showPassword(target.upstream, basic.username, addressOf(ctx), ask);
+        : await showPassword(target.upstream, basic, addressOf(ctx), ask);
     if (answer.verdict === 'challenge' || answer.verdict === 'denied')
       throw this.#refuse(ctx, target, answer, authorization);
   }
