@@ -24,7 +24,7 @@ import { addressOf, auditFacts } from './client-facts.ts';
 import { challengeText, publicBase } from './realm.ts';
 import { readTokenRequest } from './token-request.ts';
 import type { UpstreamAccess } from './upstream-access.ts';
-import { UpstreamDoor } from './upstream-door.ts';
+import { type ShowPassword, UpstreamDoor } from './upstream-door.ts';
 
 /** Life of a token that is given to whoever does not log in, in ms. */
 const ANONYMOUS_MS = 5 * 60_000;
@@ -49,13 +49,7 @@ export interface DoorDeps {
   readonly verifyBasic?: (credentials: BasicCredentials, address: string) => Promise<boolean>;
   /** True for credentials that are the cluster's own and must not reach an upstream. */
   readonly isOwnAccount?: (username: string) => boolean | Promise<boolean>;
-  /** Shows a password to an upstream under the limits of logins. @throws {CodedError} `OVERLOADED` */
-  readonly showPassword?: (
-    upstream: string,
-    credentials: BasicCredentials,
-    address: string,
-    ask: () => Promise<AccessAnswer>,
-  ) => Promise<AccessAnswer>;
+  readonly showPassword?: ShowPassword;
   readonly audit: Audit;
   readonly nowMs: () => number;
 }

@@ -15,16 +15,18 @@ import { addressOf, auditFacts } from './client-facts.ts';
 import { challengeText } from './realm.ts';
 import type { UpstreamAccess } from './upstream-access.ts';
 
+/** Shows a password to an upstream under the limits of logins. @throws {CodedError} `OVERLOADED` */
+export type ShowPassword = (
+  upstream: string,
+  credentials: BasicCredentials,
+  address: string,
+  ask: () => Promise<AccessAnswer>,
+) => Promise<AccessAnswer>;
+
 interface UpstreamDoorDeps {
   readonly access: UpstreamAccess;
   readonly isOwnAccount?: (username: string) => boolean | Promise<boolean>;
-  /** Asks with a password under the limits of logins. */
-  readonly showPassword?: (
-    upstream: string,
-    credentials: BasicCredentials,
-    address: string,
-    ask: () => Promise<AccessAnswer>,
-  ) => Promise<AccessAnswer>;
+  readonly showPassword?: ShowPassword;
   readonly audit: Audit;
   readonly baseOf: (ctx: Context) => string;
   /** Upstream that a token was fetched from here, if it is known. */
