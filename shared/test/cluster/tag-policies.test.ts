@@ -1,6 +1,8 @@
 import t from 'tap';
 import { parseClusterDocument } from '../../src/cluster/document.ts';
 
+const MEMBER = { id: 'o1', role: 'origin', urls: ['http://127.0.0.1:1'] };
+
 t.test('a bad pattern or policy in the cluster document is refused with its path', async (t) => {
   const document = (tags: object, mode = 'none'): string =>
     JSON.stringify({ version: 1, members: [MEMBER], upstreams: [{ name: 'local', mode, tags }] });

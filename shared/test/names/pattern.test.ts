@@ -115,5 +115,3 @@ t.test('property: any pattern that is taken is matched against the longest names
   t.ok(matched > 50, `${matched} patterns`);
   t.ok(performance.now() - startedMs < 30_000, 'one bad pattern alone would take minutes');
 });
-
-const MEMBER = { id: 'o1', role: 'origin', urls: ['http://127.0.0.1:1'] };
