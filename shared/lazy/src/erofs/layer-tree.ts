@@ -140,6 +140,8 @@ function nodeOf(entry: LayerEntry): TreeNode {
     children: type === 'directory' ? new Map() : undefined,
   };
   setAttributes(node, entry);
+  // Linux keeps no mode of a symbolic link.
+  if (type === 'symlink') node.mode = 0o777;
   return node;
 }
 
