@@ -97,8 +97,7 @@ t.test('no body is completed with wrong bytes, whatever its sources do', async (
     else if (outcome.complete) count.right += 1;
     else if (outcome.status < 300) count.cut += 1;
     else count.refused += 1;
-    if (!weather.wrong)
-      t.ok(outcome.complete && outcome.right, `honest sources need no cut: seed ${seed}`);
+    if (!weather.wrong) t.ok(outcome.complete && outcome.right, `honest sources need no cut: seed ${seed}`);
   }
   t.comment(JSON.stringify(count));
   t.same(wrong, [], `wrong bytes completed in ${RUNS} runs`);

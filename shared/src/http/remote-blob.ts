@@ -7,6 +7,8 @@ import type { BlobReader, ReadableBlob } from './serve-blob.ts';
 
 /** Another member is asked beside one whose bytes do not come for this long, in ms. */
 const STALL_MS = 1_000;
+/** A member whose bytes do not come for this long is given up; then it is asked anew like any other, in ms. */
+const RENEW_MS = 4_000;
 /** How often the silence of a member is looked at, in ms. */
 const LOOK_MS = 250;
 /** Pause before members are looked for again after all have failed, in ms. */
@@ -161,7 +163,8 @@ export class RemoteBlob implements ReadableBlob {
       for (;;) {
         either.throwIfAborted();
         if (this.#error !== undefined) throw this.#error;
-        const next = this.#mayAsk(running) ? this.#next(tried) : undefined;
+        this.#giveUp(running, index);
+        const next = this.#mayAsk(running, index) ? this.#next(tried) : undefined;
         if (next !== undefined) {
           tried.add(next);
           running.set(next, this.#try(next, index, either));
@@ -194,12 +197,26 @@ export class RemoteBlob implements ReadableBlob {
     return bytes;
   }
 
-  /** True if nobody is asked yet, or all that are asked are silent and others have the blob too. */
-  #mayAsk(running: ReadonlyMap<string, Try>): boolean {
+  /** True if nobody is asked yet, or all that are asked are silent and others have the piece too. */
+  #mayAsk(running: ReadonlyMap<string, Try>, index: number): boolean {
     if (running.size === 0) return true;
-    if (!this.#holders.areWhole) return false;
-    const nowMs = performance.now();
-    return [...running.values()].every((one) => nowMs - one.lastByteMs >= STALL_MS);
+    return this.#isThere(index) && [...running.values()].every((one) => silentMs(one) >= STALL_MS);
+  }
+
+  /** Lets go of those that should have sent the piece long ago. */
+  #giveUp(running: Map<string, Try>, index: number): void {
+    if (!this.#isThere(index)) return;
+    for (const [id, one] of running) {
+      if (silentMs(one) < RENEW_MS) continue;
+      running.delete(id);
+      this.#failed.add(id);
+      one.abort.abort(new CodedError('TIMEOUT', { message: `${id} is silent` }));
+    }
+  }
+
+  /** True if whoever holds the blob has the piece: a fetching member must be waited for before. */
+  #isThere(index: number): boolean {
+    return this.#holders.areWhole || this.#metainfo.knows(index);
   }
 
   /** The member to ask next: the one of the piece before, then those that have not failed. */
@@ -316,6 +333,10 @@ export class RemoteBlob implements ReadableBlob {
     });
     if (this.#error !== undefined) throw this.#error;
   }
+}
+
+function silentMs(one: Try): number {
+  return performance.now() - one.lastByteMs;
 }
 
 /** The first try that ends, or undefined when it is time to look again. */
