@@ -1,5 +1,6 @@
 import { createApp } from '@sepia/shared/http/app';
 import type { InternalClient } from '@sepia/shared/http/client';
+import { createGate } from '@sepia/shared/http/gate';
 import { silentLogger } from '@sepia/shared/log';
 import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
 import { parseRepositoryName } from '@sepia/shared/names/repository';
@@ -40,7 +41,7 @@ async function run(truth: Truth, weather: Weather, seed: number): Promise<Outcom
       nowMs: Date.now,
     });
     const handler = readBlob({ origins, log: silentLogger(), takesDeletes: () => true, stallMs: 30_000 });
-    const app = createApp({ log: silentLogger() });
+    const app = createApp({ log: silentLogger(), gate: createGate({ open: { '/*': 'anyone' } }) });
     const { digest, bytes } = truth;
     app.use(async (ctx) => {
       const target = { upstream: 'local', repository: parseRepositoryName('app') };
