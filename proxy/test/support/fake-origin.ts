@@ -3,10 +3,11 @@ import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import { createApp } from '@sepia/shared/http/app';
+import { createGate } from '@sepia/shared/http/gate';
 import { HttpListener } from '@sepia/shared/http/listener';
 import { type ReadableBlob, serveBlob } from '@sepia/shared/http/serve-blob';
 import { CallVerifier } from '@sepia/shared/http/sign';
-import { queryValue, readBody, requireSigned } from '@sepia/shared/http/signed';
+import { queryValue, readBody } from '@sepia/shared/http/signed';
 import { silentLogger } from '@sepia/shared/log';
 import { PIECE_BYTES, pieceLength } from '@sepia/shared/metainfo/tree';
 import { parseManifest } from '@sepia/shared/registry/manifest';
@@ -72,12 +73,12 @@ export class FakeOrigin {
   }
 
   async start(): Promise<void> {
-    const app = createApp({ log: silentLogger() });
+    const gate = createGate({ open: {}, verifier: new CallVerifier(this.#key) });
+    const app = createApp({ log: silentLogger(), gate });
     app.use(async (_ctx, next) => {
       await this.#gate();
       await next();
     });
-    app.use(requireSigned(new CallVerifier(this.#key), Date.now));
     app.use(async (ctx) => await this.#route(ctx));
     this.#listener = await HttpListener.start(app.callback(), '127.0.0.1:0', 'listen');
   }
