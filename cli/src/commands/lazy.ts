@@ -1,7 +1,7 @@
+import { CodedError } from '@sepia/base/errors';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import type { LayerIndex } from '@sepia/lazy/index/layer-index';
 import { textOf } from '@sepia/lazy/tar/byte-string';
-import { CodedError } from '@sepia/shared/errors';
 import type { Command } from 'commander';
 import { indexFile, readIndexFile, saveIndex } from '../lazy/layer-file.ts';
 import { bytesText, durationText } from '../terminal/format.ts';

@@ -1,12 +1,12 @@
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
-import { CodedError, isCoded, systemCode } from '@sepia/shared/errors';
-import { diskFiles } from '@sepia/shared/store/disk-files';
-import { replaceWhole } from '@sepia/shared/store/file-port';
+import { diskFiles } from '@sepia/store/disk-files';
+import { replaceWhole } from '@sepia/store/file-port';
 
 const READ_BYTES = 256 * 1024;
 

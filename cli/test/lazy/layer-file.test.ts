@@ -1,7 +1,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { digestOf } from '@sepia/shared/digest';
+import { digestOf } from '@sepia/base/digest';
 import t from 'tap';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import { indexFile, readIndexFile, saveIndex } from '../../src/lazy/layer-file.ts';

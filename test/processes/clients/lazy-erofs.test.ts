@@ -5,13 +5,13 @@ import { encodeErofs } from '@sepia/lazy/erofs/encode';
 import { layerTree } from '@sepia/lazy/erofs/layer-tree';
 import { layerEntry } from '@sepia/lazy/index/layer-entry';
 import { tarEntries } from '@sepia/lazy/tar/tar-reader';
+import { must, run } from '@sepia/test-support/testbed';
 import fc from 'fast-check';
 import t from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { arbitraryParts } from '../../../shared/lazy/test/support/arbitrary-tar.ts';
 import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { type TarPart, writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
-import { must, run } from '../../support/testbed.ts';
 
 const FACTS = join(import.meta.dirname, 'support/tree-facts.py');
 const CAPABILITY = Buffer.from('0100000200040000000000000000000000000000', 'hex');

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { type ByteString, byteString, bytesOf } from '../tar/byte-string.ts';
 import type { Extents } from './extents.ts';
 import type { TreeNode } from './layer-tree.ts';

@@ -1,4 +1,4 @@
-import { digestHex } from '@sepia/shared/digest';
+import { digestHex } from '@sepia/base/digest';
 import type { LayerIndex } from '../index/layer-index.ts';
 import { type ErofsImage, encodeErofs } from './encode.ts';
 import { layerTree } from './layer-tree.ts';

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import type { LayerEntry, LayerEntryType } from '../index/layer-entry.ts';
 import { type ByteString, byteStringOf, textOf } from '../tar/byte-string.ts';
 import { checkXattrs } from './xattrs.ts';

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 
 /** Reads what a `ByteWriter` wrote. Every read is checked: bytes that end early or numbers that are too large are refused. */
 export class ByteReader {

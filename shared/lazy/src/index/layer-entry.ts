@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { type ByteString, textOf } from '../tar/byte-string.ts';
 import { cleanPath, type TarEntry, type TarEntryType } from '../tar/tar-entry.ts';
 

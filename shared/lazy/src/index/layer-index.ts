@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { crc32, deflateRawSync, inflateRawSync } from 'node:zlib';
-import type { Digest, DigestAlgorithm } from '@sepia/shared/digest';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import type { Digest, DigestAlgorithm } from '@sepia/base/digest';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { invalidIndex } from './byte-reader.ts';
 import { decodeEntries, encodeEntries } from './entries-codec.ts';
 import type { LayerEntry } from './layer-entry.ts';

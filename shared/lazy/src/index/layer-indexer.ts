@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { type Digest, Digester } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
+import { type Digest, Digester } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { GZIP_SPANS_DEFAULTS, GzipSpans } from '../gzip/gzip-spans.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 import { ZSTD_SPANS_DEFAULTS, ZstdSpans } from '../zstd/zstd-spans.ts';

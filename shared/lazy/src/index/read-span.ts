@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { resumeGzip } from '../gzip/resume.ts';
 import { resumeZstd } from '../zstd/zstd-spans.ts';
 import { type LayerIndex, readWindow } from './layer-index.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { digestOf } from '@sepia/shared/digest';
-import { isCoded } from '@sepia/shared/errors';
+import { digestOf } from '@sepia/base/digest';
+import { isCoded } from '@sepia/base/errors';
 import fc from 'fast-check';
 import t from 'tap';
 import { layerEntry } from '../../src/index/layer-entry.ts';
