@@ -3,7 +3,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import t from 'tap';
 
 const ROOT = resolve(import.meta.dirname, '..');
-const SERVICES = ['tracker', 'origin', 'agent', 'proxy'] as const;
+const SERVICES = ['tracker', 'origin', 'agent', 'proxy', 'snapshotter'] as const;
 /** The packages of `shared/`: each may import those above it. */
 const LADDER = [
   ...['base', 'oci', 'metainfo', 'http', 'store', 'cluster', 'upstream', 'records', 'swarm', 'face'],
