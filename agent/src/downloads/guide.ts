@@ -4,9 +4,10 @@ import { pieceHash } from '@sepia/shared/metainfo/tree';
 import type { HttpSource } from '@sepia/shared/swarm/engine';
 import type { JoinAnswer, PeerEntry } from '@sepia/shared/wire/join';
 import { isDecisive, type Target } from '../net/members.ts';
-import type { OriginClient } from '../net/origin-client.ts';
+import type { OriginClient, VouchedPiece } from '../net/origin-client.ts';
 import type { BlobName, TrackerClient } from '../net/tracker-client.ts';
 import type { Finding, Guide } from './download.ts';
+import type { Wish } from './wish.ts';
 
 /** Long-poll for more hashes, in ms. */
 const POLL_MS = 10_000;
@@ -30,14 +31,23 @@ export type Located =
 export class ClusterGuide implements Guide {
   readonly #deps: GuideDeps;
   readonly #name: BlobName;
+  #wish: Wish;
+  /** The last answer's mark: pieces that an origin vouched for make ours another. */
+  #etag = '';
   /** Set while metainfo comes straight from an owner. */
   #direct: Target | undefined;
   /** Whom the tracker named, the holder or fetching leader first. */
   #holders: readonly Target[] = [];
 
-  constructor(deps: GuideDeps, name: BlobName) {
+  /** `wish`: what is to be fetched where the cluster does not have the blob. */
+  constructor(deps: GuideDeps, name: BlobName, wish: Wish = { all: true }) {
     this.#deps = deps;
     this.#name = name;
+    this.#wish = wish;
+  }
+
+  wantAll(): void {
+    this.#wish = { all: true };
   }
 
   /** @throws a certain error (404 and the like), or `NO_PEERS`, `PEER_HTTP` when nobody answers */
@@ -50,6 +60,8 @@ export class ClusterGuide implements Guide {
       upstream,
       repository,
       leeching,
+      want: this.#wish.all ? ('all' as const) : ('ranges' as const),
+      ...(this.#wish.piece === undefined ? {} : { piece: this.#wish.piece }),
       ...(zone === undefined ? {} : { zone }),
     };
     let answer: JoinAnswer;
@@ -70,9 +82,11 @@ export class ClusterGuide implements Guide {
     this.#holders = this.#deps.origins.ordered(answer.owners);
     const sources = this.#sources(this.#holders, answer.sizeBytes);
     const { peers } = answer;
+    const metainfo = Metainfo.decode(Buffer.from(answer.metainfo, 'base64'));
+    this.#etag = metainfo.etag;
     return {
       kind: 'swarm',
-      metainfo: Metainfo.decode(Buffer.from(answer.metainfo, 'base64')),
+      metainfo,
       intervalMs: answer.intervalMs,
       introduce: (swarm) => {
         swarm.addPeers(peers.filter((peer) => peer.nodeId !== nodeId).map(peerAddress));
@@ -88,17 +102,23 @@ export class ClusterGuide implements Guide {
   }
 
   async poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
-    if (this.#direct !== undefined)
-      return await this.#deps.origins.poll(this.#name, known, POLL_MS, this.#direct, signal);
-    return await this.#deps.trackers.poll(this.#name, known, POLL_MS, signal);
+    const { origins, trackers } = this.#deps;
+    const news =
+      this.#direct === undefined
+        ? await trackers.poll(this.#name, known, this.#etag, POLL_MS, signal)
+        : await origins.poll(this.#name, known, this.#etag, POLL_MS, this.#direct, signal);
+    if (news !== undefined) this.#etag = news.etag;
+    return news?.metainfo;
   }
 
-  async urge(sizeBytes: number, index: number, signal: AbortSignal): Promise<void> {
+  async urge(
+    span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
+    signal: AbortSignal,
+  ): Promise<VouchedPiece | undefined> {
     let last: unknown = new CodedError('NO_PEERS');
     for (const target of this.#holders.length > 0 ? this.#holders : this.#deps.origins.targets(this.#name)) {
       try {
-        await this.#deps.origins.touch(this.#name, sizeBytes, index, target, signal);
-        return;
+        return await this.#deps.origins.vouched(this.#name, span, target, signal);
       } catch (error) {
         signal.throwIfAborted();
         last = error;
@@ -124,7 +144,8 @@ export class ClusterGuide implements Guide {
   }
 
   async #locateDirect(signal: AbortSignal): Promise<Located> {
-    const { metainfo, target } = await this.#deps.origins.metainfo(this.#name, signal);
+    const { metainfo, target } = await this.#deps.origins.metainfo(this.#name, this.#wish, signal);
+    this.#etag = metainfo.etag;
     this.#direct = target;
     const others = this.#deps.origins.targets(this.#name).filter((other) => other.id !== target.id);
     const sources = this.#sources([target, ...others], metainfo.sizeBytes);

@@ -76,6 +76,7 @@ export class Passage implements ReadableBlob {
 
   /** Resolves when the cluster vouches for the whole digest and, where all of the blob is read, so do we. */
   async whenFinal(signal: AbortSignal): Promise<void> {
+    if (this.#metainfo.state === 'open') await this.#wantAll(signal);
     while (this.#metainfo.state === 'open') await this.#learnMore(signal);
     if ((this.#firstPiece ?? 0) === 0) {
       const { pieceCount } = this.#metainfo;
@@ -97,6 +98,12 @@ export class Passage implements ReadableBlob {
 
   openReader(): BlobReader {
     return { move: () => undefined, close: () => this.#ahead.clear() };
+  }
+
+  /** Where only ranges were fetched so far the rest is asked for. */
+  async #wantAll(signal: AbortSignal): Promise<void> {
+    this.#deps.guide.wantAll();
+    await this.#persist(async () => await this.#deps.guide.find(signal), signal);
   }
 
   #hash(bytes: Uint8Array): void {
@@ -124,7 +131,7 @@ export class Passage implements ReadableBlob {
     const known = new AbortController();
     if (index > this.#metainfo.knownPrefix + NEAR_PIECES)
       this.#deps.guide
-        .urge(this.sizeBytes, index, AbortSignal.any([signal, known.signal]))
+        .urge({ sizeBytes: this.sizeBytes, index, lastPiece: index }, AbortSignal.any([signal, known.signal]))
         .catch(() => undefined);
     try {
       while (!this.#metainfo.knows(index)) await this.#learnMore(signal);

@@ -19,9 +19,11 @@ export class SourceGuide implements Guide {
     return Promise.resolve(this.finding);
   }
 
-  urge(): Promise<void> {
-    return Promise.resolve();
+  urge(): Promise<undefined> {
+    return Promise.resolve(undefined);
   }
+
+  wantAll(): void {}
 
   refetch(): Promise<Uint8Array> {
     return Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));

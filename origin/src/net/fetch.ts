@@ -3,6 +3,7 @@ import { CodedError, isCoded } from '@sepia/shared/errors';
 import { toCoded } from '@sepia/shared/http/app';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { pieceHash } from '@sepia/shared/metainfo/tree';
+import { News } from '@sepia/shared/news';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
 import { FetchPace } from '../core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from '../core/fetch-plan.ts';
@@ -23,8 +24,8 @@ import {
   unwantedError,
 } from './fetch-parts.ts';
 import { type OpenFetch, openFetch } from './fetch-reader.ts';
-import { News } from './news.ts';
 import type { PieceTail } from './piece-stream.ts';
+import { WaitedFor } from './waited-for.ts';
 
 /** Attempts whose whole digest may be wrong before the upstream counts as lying. */
 const MAX_ATTEMPTS = 2;
@@ -49,6 +50,7 @@ export class Fetch {
   #partial: PartialBlob | undefined;
   #plan: FetchPlan | undefined;
   #tail: PieceTail | undefined;
+  readonly #waitedFor = new WaitedFor();
   #attempts = 1;
   #readers = 0;
   #nextId = 1;
@@ -211,7 +213,8 @@ export class Fetch {
       this.#sized(false);
       return void this.#finish();
     }
-    for (let job = this.#nextJob(plan); job !== undefined; job = this.#nextJob(plan)) {
+    const next = () => (this.#state === 'sizing' ? plan.first(this.#options.firstPiece) : plan.next());
+    for (let job = next(); job !== undefined; job = next()) {
       const id = this.#nextId++;
       plan.opened(id, job);
       const one = job;
@@ -231,13 +234,6 @@ export class Fetch {
     });
   }
 
-  /** Before the first answer the size is only believed: one connection asks, also where no reader is yet. */
-  #nextJob(plan: FetchPlan): FetchJob | undefined {
-    if (this.#state !== 'sizing') return plan.next();
-    if (plan.connections > 0) return undefined;
-    return plan.next() ?? { start: 0, end: 1, urgent: true };
-  }
-
   async #run(part: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const signal = AbortSignal.any([this.#stopped.signal, this.#connections.signal]);
     try {
@@ -247,8 +243,9 @@ export class Fetch {
     }
   }
 
-  #jobParts(id: number) {
+  #jobParts(id: number, job?: FetchJob) {
     return {
+      turn: async () => await this.#waitedFor.turn(job, this.#stopped.signal),
       sizeBytes: this.#partial!.sizeBytes,
       plan: this.#plan!,
       id,
@@ -261,8 +258,11 @@ export class Fetch {
   }
 
   async #fetchJob(id: number, job: FetchJob, signal: AbortSignal): Promise<void> {
-    const parts = { client: this.#deps.client, name: this.name, signal, onSized: () => this.#sized(false) };
-    await runFetchJob({ ...this.#jobParts(id), ...parts }, job, this.#tail);
+    const { client } = this.#deps;
+    const parts = { ...this.#jobParts(id, job), client, name: this.name, signal };
+    await this.#waitedFor.during(job, async () => {
+      await runFetchJob({ ...parts, onSized: () => this.#sized(false) }, job, this.#tail);
+    });
   }
 
   async #pieceArrived(piece: number, bytes: Uint8Array): Promise<void> {

@@ -1,6 +1,7 @@
 import { Bitfield } from '../../../src/bitfield.ts';
+import type { CoreInit } from '../../../src/swarm/core/core-init.ts';
 import type { SwarmEffect, SwarmEvent } from '../../../src/swarm/core/events.ts';
-import { type CoreInit, SwarmCore } from '../../../src/swarm/core/swarm-core.ts';
+import { SwarmCore } from '../../../src/swarm/core/swarm-core.ts';
 
 /** Pieces of the blob in all tests of the core. */
 export const PIECES = 40;
