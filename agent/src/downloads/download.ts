@@ -9,6 +9,7 @@ import { pieceLength } from '@sepia/shared/metainfo/tree';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
 import type { Swarm } from '@sepia/shared/swarm/engine';
 import type { VouchedPiece } from '../net/origin-client.ts';
+import type { MetainfoNews } from '../net/tracker-client.ts';
 import { Readings } from './readings.ts';
 import { Waiters } from './waiters.ts';
 
@@ -28,8 +29,8 @@ const RANGES_IDLE_MS = 60_000;
 export interface Guide {
   /** Who has it now; joins the swarm again. */
   find(signal: AbortSignal): Promise<Finding>;
-  /** More metainfo, or undefined when there is no news within the guide's own wait. */
-  poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined>;
+  /** More than the answer with `etag` said, or undefined when there is no news within the guide's own wait. */
+  poll(known: Metainfo, etag: string, signal: AbortSignal): Promise<MetainfoNews | undefined>;
   /** Asks the fetching origin for a piece that it has not reached yet; answers when that one has it. */
   urge(
     span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
@@ -83,6 +84,8 @@ export class Download implements ReadableBlob {
   readonly #abort = new AbortController();
   readonly #waiters = new Waiters<number | 'final'>();
   readonly #readings: Readings;
+  /** Of the last answer: pieces that an origin vouched for make our own metainfo another. */
+  #etag: string;
   readonly #watch: NodeJS.Timeout;
   #state: State = 'running';
   #error: unknown;
@@ -98,6 +101,7 @@ export class Download implements ReadableBlob {
     this.partial = deps.partial;
     this.digest = deps.partial.digest;
     this.sizeBytes = deps.partial.sizeBytes;
+    this.#etag = first.metainfo.etag;
     this.#progressMs = deps.nowMs();
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
@@ -298,7 +302,7 @@ export class Download implements ReadableBlob {
       try {
         const finding = await this.#deps.guide.find(signal);
         intervalMs = finding.intervalMs;
-        await this.#learn(finding.metainfo);
+        await this.#learn(finding.metainfo, finding.metainfo.etag);
         finding.introduce(this.#swarm);
       } catch (error) {
         signal.throwIfAborted();
@@ -313,8 +317,8 @@ export class Download implements ReadableBlob {
     while (this.partial.metainfo.state === 'open') {
       await this.#readings.untilBusy(signal);
       try {
-        const news = await this.#deps.guide.poll(this.partial.metainfo, signal);
-        if (news !== undefined) await this.#learn(news);
+        const news = await this.#deps.guide.poll(this.partial.metainfo, this.#etag, signal);
+        if (news !== undefined) await this.#learn(news.metainfo, news.etag);
       } catch (error) {
         signal.throwIfAborted();
         if (isCoded(error, 'STALE_ATTEMPT') || (isCoded(error) && error.code === 'UPSTREAM_LIES'))
@@ -325,7 +329,8 @@ export class Download implements ReadableBlob {
     this.#maybeFinish();
   }
 
-  async #learn(news: Metainfo): Promise<void> {
+  async #learn(news: Metainfo, etag: string): Promise<void> {
+    this.#etag = etag;
     const before = this.partial.metainfo.etag;
     const attempt = this.partial.metainfo;
     if ((await this.partial.learn(news)) === 'replaced') {

@@ -5,7 +5,7 @@ import type { HttpSource } from '@sepia/shared/swarm/engine';
 import type { JoinAnswer, PeerEntry } from '@sepia/shared/wire/join';
 import { isDecisive, type Target } from '../net/members.ts';
 import type { OriginClient, VouchedPiece } from '../net/origin-client.ts';
-import type { BlobName, TrackerClient } from '../net/tracker-client.ts';
+import type { BlobName, MetainfoNews, TrackerClient } from '../net/tracker-client.ts';
 import type { Finding, Guide } from './download.ts';
 import type { Wish } from './wish.ts';
 
@@ -32,8 +32,6 @@ export class ClusterGuide implements Guide {
   readonly #deps: GuideDeps;
   readonly #name: BlobName;
   #wish: Wish;
-  /** The last answer's mark: pieces that an origin vouched for make ours another. */
-  #etag = '';
   /** Set while metainfo comes straight from an owner. */
   #direct: Target | undefined;
   /** Whom the tracker named, the holder or fetching leader first. */
@@ -82,11 +80,9 @@ export class ClusterGuide implements Guide {
     this.#holders = this.#deps.origins.ordered(answer.owners);
     const sources = this.#sources(this.#holders, answer.sizeBytes);
     const { peers } = answer;
-    const metainfo = Metainfo.decode(Buffer.from(answer.metainfo, 'base64'));
-    this.#etag = metainfo.etag;
     return {
       kind: 'swarm',
-      metainfo,
+      metainfo: Metainfo.decode(Buffer.from(answer.metainfo, 'base64')),
       intervalMs: answer.intervalMs,
       introduce: (swarm) => {
         swarm.addPeers(peers.filter((peer) => peer.nodeId !== nodeId).map(peerAddress));
@@ -101,14 +97,11 @@ export class ClusterGuide implements Guide {
     return located;
   }
 
-  async poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
+  async poll(known: Metainfo, etag: string, signal: AbortSignal): Promise<MetainfoNews | undefined> {
     const { origins, trackers } = this.#deps;
-    const news =
-      this.#direct === undefined
-        ? await trackers.poll(this.#name, known, this.#etag, POLL_MS, signal)
-        : await origins.poll(this.#name, known, this.#etag, POLL_MS, this.#direct, signal);
-    if (news !== undefined) this.#etag = news.etag;
-    return news?.metainfo;
+    if (this.#direct !== undefined)
+      return await origins.poll(this.#name, known, etag, POLL_MS, this.#direct, signal);
+    return await trackers.poll(this.#name, known, etag, POLL_MS, signal);
   }
 
   async urge(
@@ -145,7 +138,6 @@ export class ClusterGuide implements Guide {
 
   async #locateDirect(signal: AbortSignal): Promise<Located> {
     const { metainfo, target } = await this.#deps.origins.metainfo(this.#name, this.#wish, signal);
-    this.#etag = metainfo.etag;
     this.#direct = target;
     const others = this.#deps.origins.targets(this.#name).filter((other) => other.id !== target.id);
     const sources = this.#sources([target, ...others], metainfo.sizeBytes);

@@ -44,6 +44,8 @@ export class Passage implements ReadableBlob {
   readonly sizeBytes: number;
   readonly #deps: PassageDeps;
   readonly #metainfo: Metainfo;
+  /** Of the last answer. */
+  #etag: string;
   readonly #stored: PartialBlob | undefined;
   readonly #ahead = new Map<number, Promise<Uint8Array>>();
   readonly #whole: Digester;
@@ -54,6 +56,7 @@ export class Passage implements ReadableBlob {
   constructor(deps: PassageDeps, start: PassageStart) {
     this.#deps = deps;
     this.#metainfo = Metainfo.decode(start.metainfo.encode());
+    this.#etag = this.#metainfo.etag;
     this.#stored = start.stored;
     this.#firstPiece = start.firstPiece;
     this.digest = start.metainfo.digest;
@@ -103,7 +106,8 @@ export class Passage implements ReadableBlob {
   /** Where only ranges were fetched so far the rest is asked for. */
   async #wantAll(signal: AbortSignal): Promise<void> {
     this.#deps.guide.wantAll();
-    await this.#persist(async () => await this.#deps.guide.find(signal), signal);
+    const { metainfo } = await this.#persist(async () => await this.#deps.guide.find(signal), signal);
+    this.#learn(metainfo, metainfo.etag);
   }
 
   #hash(bytes: Uint8Array): void {
@@ -142,10 +146,15 @@ export class Passage implements ReadableBlob {
 
   async #learnMore(signal: AbortSignal): Promise<void> {
     const news = await this.#persist(
-      async () => (await this.#deps.guide.poll(this.#metainfo, signal)) ?? this.#metainfo,
+      async () => await this.#deps.guide.poll(this.#metainfo, this.#etag, signal),
       signal,
     );
-    if (news !== this.#metainfo && this.#metainfo.merge(news) === 'replaced') {
+    if (news !== undefined) this.#learn(news.metainfo, news.etag);
+  }
+
+  #learn(news: Metainfo, etag: string): void {
+    this.#etag = etag;
+    if (this.#metainfo.merge(news) === 'replaced') {
       this.#deps.onDropped(this.#metainfo);
       throw new CodedError('STALE_ATTEMPT', {
         message: 'the origin began a new attempt',

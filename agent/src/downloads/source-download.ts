@@ -29,7 +29,7 @@ export class SourceGuide implements Guide {
     return Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
   }
 
-  async poll(_known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
+  async poll(_known: Metainfo, _etag: string, signal: AbortSignal): Promise<undefined> {
     return await new Promise((_resolve, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
