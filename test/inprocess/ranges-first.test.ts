@@ -1,5 +1,5 @@
+import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import t from 'tap';
-import { MIB, PullThrough } from '../support/pull-through.ts';
 
 const SOME = 'bytes=5242880-5308415';
 

@@ -1,15 +1,15 @@
-import type { Bitfield } from '@sepia/shared/bitfield';
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
-import { delay } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
-import { FINAL_ATTEMPT, type Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { pieceLength } from '@sepia/shared/metainfo/tree';
-import type { PartialBlob } from '@sepia/shared/store/partial-blob';
-import type { Swarm } from '@sepia/shared/swarm/engine';
-import type { VouchedPiece } from '../net/origin-client.ts';
-import type { MetainfoNews } from '../net/tracker-client.ts';
+import type { Bitfield } from '@sepia/base/bitfield';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { BlobReader, ReadableBlob } from '@sepia/http/serve-blob';
+import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
+import { pieceLength } from '@sepia/metainfo/tree';
+import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { Swarm } from '@sepia/swarm/shell/engine';
+import type { VouchedPiece } from '../cluster/origin-client.ts';
+import type { MetainfoNews } from '../cluster/tracker-client.ts';
 import { Readings } from './readings.ts';
 import { Waiters } from './waiters.ts';
 

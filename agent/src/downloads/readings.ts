@@ -1,5 +1,5 @@
-import type { BlobReader } from '@sepia/shared/http/serve-blob';
-import { News } from '@sepia/shared/news';
+import { News } from '@sepia/base/news';
+import type { BlobReader } from '@sepia/http/serve-blob';
 import { type ReaderSpan, type UrgeDeps, Urges } from './urges.ts';
 
 interface ReadingDeps extends UrgeDeps {

@@ -1,7 +1,7 @@
-import { isCoded } from '@sepia/shared/errors';
-import { delay } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
-import type { VouchedPiece } from '../net/origin-client.ts';
+import { isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { VouchedPiece } from '../cluster/origin-client.ts';
 
 /** Pieces ahead of a reader whose hashes are asked for at the same time. */
 const AHEAD = 4;

@@ -1,5 +1,5 @@
-import { rangeWish } from '@sepia/shared/http/range';
-import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import { rangeWish } from '@sepia/oci/range';
 
 /** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, `piece` first if known. */
 export interface Wish {
