@@ -39,7 +39,6 @@ import { Access } from './net/access.ts';
 import { Blobs } from './net/blobs.ts';
 import { Catalog } from './net/catalog.ts';
 import { Deletes } from './net/deletes.ts';
-import type { BlobName } from './net/fetch-parts.ts';
 import { Fetches } from './net/fetches.ts';
 import { originGauges } from './net/gauges.ts';
 import { Invalidation } from './net/invalidation.ts';
@@ -212,9 +211,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   const sets = recordSets({ members, records, quotas, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
-  const proofs = new LinkProofs({ store, upstreams });
-  const onConfirmed = (name: BlobName): void => proofs.note(name);
-  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed });
+  const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
+  stops.push('link proofs', () => proofs.stop());
+  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed: proofs.note });
   invalidation.onRevoked((revoked) => {
     for (const name of revoked) proofs.forget(name);
     links.revoke(revoked);
@@ -328,6 +327,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     blobs,
     whole,
     links,
+    proofs,
     uploads,
     replicator,
     members,

@@ -1,7 +1,7 @@
 import type { Bitfield } from '@sepia/shared/bitfield';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import { toCoded } from '@sepia/shared/http/app';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { pieceHash } from '@sepia/shared/metainfo/tree';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
 import { FetchPace } from '../core/fetch-pace.ts';
@@ -19,6 +19,7 @@ import {
   liesError,
   mergeSame,
   missingBytes,
+  openOwn,
   silentError,
   unwantedError,
 } from './fetch-parts.ts';
@@ -180,8 +181,7 @@ export class Fetch {
   }
 
   async #openPartial(sizeBytes: number, adopt?: Metainfo): Promise<void> {
-    const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
-    const partial = await this.#deps.store.openPartial(this.name.digest, sizeBytes, init);
+    const partial = await openOwn(this.#deps.store, this.name, sizeBytes, adopt);
     if (this.#state === 'failed') {
       await partial.release();
       throw this.#error;
