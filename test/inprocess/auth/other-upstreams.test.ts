@@ -133,12 +133,11 @@ t.test(
       await here.cluster.startMember(id);
     }
     here.other.push('grab/app', image, 'v1');
-    for (const [digest, bytes] of image.blobs)
-      here.other.misbehave({
-        method: 'GET',
-        path: digest,
-        does: { type: 'stall', afterBytes: bytes.length >> 1 },
-      });
+    for (const [digest, bytes] of image.blobs) {
+      const half = { type: 'stall', afterBytes: bytes.length >> 1 } as const;
+      here.other.misbehave({ method: 'GET', path: digest, times: 1, does: half });
+      here.other.misbehave({ method: 'GET', path: digest, skip: 1, does: { type: 'stall', afterBytes: 0 } });
+    }
     for (const digest of image.layers) {
       const url = `${here.agent}/v2/grab/app/blobs/${digest}?ns=other.test`;
       t.not(await statusOf('GET', url, `-100`), 206, 'the end, which was never sent');
