@@ -1,12 +1,17 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Digest, digestOf } from '@sepia/shared/digest';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { call, pushBlob } from '@sepia/test-support/clients/registry-calls';
+import { askAs } from '@sepia/test-support/clients/token-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { ALICE } from '@sepia/test-support/cluster/private-cluster';
+import {
+  type FakeImage,
+  FakeUpstream,
+  type Misbehaviour,
+  makeImage,
+} from '@sepia/test-support/upstream/fake-upstream';
 import t, { type Test } from 'tap';
-import { Constellation } from '../../support/constellation.ts';
-import { type FakeImage, FakeUpstream, type Misbehaviour, makeImage } from '../../support/fake-upstream.ts';
-import { ALICE } from '../../support/private-cluster.ts';
-import { call, pushBlob } from '../../support/registry-calls.ts';
-import { askAs } from '../../support/token-client.ts';
 
 const LAYER_BYTES = 2_500_000;
 const SMALL_BYTES = 5_000;

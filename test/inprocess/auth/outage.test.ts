@@ -1,8 +1,8 @@
+import { ask, askAs, authorizationFor, basicOf, challengeOf } from '@sepia/test-support/clients/token-client';
+import { ALICE, PrivateCluster } from '@sepia/test-support/cluster/private-cluster';
+import { until } from '@sepia/test-support/until';
+import type { Misbehaviour } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
-import type { Misbehaviour } from '../../support/fake-upstream.ts';
-import { ALICE, PrivateCluster } from '../../support/private-cluster.ts';
-import { ask, askAs, authorizationFor, basicOf, challengeOf } from '../../support/token-client.ts';
-import { until } from '../../support/until.ts';
 
 /** What a registry that asks who is there may answer at `/v2/` while something before or in it is broken. */
 const UNCLEAR: Readonly<Record<string, Misbehaviour>> = {
