@@ -1,9 +1,9 @@
 import { CodedError } from '@sepia/base/errors';
 import { isManifestType, OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
-import { Deliveries, type DeliveriesDeps, type Kind } from '../blobs/deliveries.ts';
 import type { BlobName } from '../fetch/fetch-parts.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
+import { Deliveries, type DeliveriesDeps, type Kind } from './deliveries.ts';
 
 const ASK_MS = 15_000;
 /** Names that the upstream confirmed while nothing was stored by which to remember it. */
