@@ -155,14 +155,7 @@ export class BlobTable {
       this.#starting.set(name.digest, starting);
     } else await this.#prove(name, signal);
     const started = await orAbort(starting, signal);
-    if (started instanceof MemoryBlob)
-      return {
-        blob: started,
-        cached: false,
-        verifyFirst: false,
-        isResumable: () => true,
-        release: () => undefined,
-      };
+    if (started instanceof MemoryBlob) return this.#leaseOf(started, () => undefined);
     if (started instanceof Download) return this.#lease(started, wish);
     return this.#leaseOf(this.#passage(started.guide, started.finding), () => undefined);
   }
@@ -243,7 +236,7 @@ export class BlobTable {
   /** A blob that is on its way under another name is shared once the cluster vouched for this one. */
   async #prove(name: BlobName, signal: AbortSignal): Promise<void> {
     if (this.#names.has(name)) return;
-    await this.#deps.guideOf(name).locate(true, signal);
+    await this.#deps.guideOf(name).vouch(this.#names.hasUpstream(name), true, signal);
     this.#names.add(name);
   }
 
@@ -300,6 +293,8 @@ export class BlobTable {
   async #begin(name: BlobName, guide: Guide, finding: Finding, wantAll = true): Promise<Download> {
     const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo.sizeBytes, {
       metainfo: finding.metainfo,
+      // While it is open, the cluster vouches for no more of it than that upstream has sent.
+      ...(finding.metainfo.state === 'open' ? { source: name.upstream } : {}),
     });
     const before = partial.metainfo;
     if ((await partial.learn(finding.metainfo)) === 'replaced') {
