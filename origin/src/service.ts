@@ -6,11 +6,10 @@ import { CodedError } from '@sepia/shared/errors';
 import { startAdmin } from '@sepia/shared/http/admin';
 import { createApp } from '@sepia/shared/http/app';
 import { InternalClient } from '@sepia/shared/http/client';
-import { createGate } from '@sepia/shared/http/gate';
 import { HttpListener } from '@sepia/shared/http/listener';
+import { createMemberGate } from '@sepia/shared/http/member-gate';
 import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
 import { createRouter, routesOf } from '@sepia/shared/http/router';
-import { CallVerifier } from '@sepia/shared/http/sign';
 import { createDispatcher } from '@sepia/shared/http/sockets';
 import { StopStack, startAll } from '@sepia/shared/lifecycle';
 import { createLogger, type Logger } from '@sepia/shared/log';
@@ -114,7 +113,7 @@ interface BuildParts {
 
 async function build(parts: BuildParts): Promise<Origin> {
   const { config, cluster, clusterKey, selfId, log, stops, freeBytes } = parts;
-  const { deadlines } = config;
+  const { deadlines, 'old-signatures': oldSignatures } = config;
   const nowMs = (): number => Date.now();
   const startedMs = nowMs();
   const stopping = new AbortController();
@@ -172,7 +171,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
-  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs });
+  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
@@ -345,7 +344,10 @@ async function build(parts: BuildParts): Promise<Origin> {
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
 
-  const gate = createGate({ open: OPEN_ROUTES.origin, verifier: new CallVerifier(clusterKey), nowMs });
+  const gate = createMemberGate(
+    { open: OPEN_ROUTES.origin, clusterKey, selfId, log, metrics },
+    oldSignatures,
+  );
   const app = createApp({ log, gate, onRequest: metrics.onRequest });
   app.use(async (ctx, next) => {
     ctx.set(H_CLUSTER, String(cluster.version));

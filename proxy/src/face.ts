@@ -1,10 +1,9 @@
 import { randomInt } from 'node:crypto';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { InternalClient } from '@sepia/shared/http/client';
-import { createGate } from '@sepia/shared/http/gate';
+import { createMemberGate } from '@sepia/shared/http/member-gate';
 import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
 import { createRouter, routesOf } from '@sepia/shared/http/router';
-import { CallVerifier } from '@sepia/shared/http/sign';
 import type { StopStack } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
 import { createRegistryApp } from '@sepia/shared/registry/face/registry-app';
@@ -63,7 +62,6 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     { idleMs: config.limits['upload-idle'] },
   );
   const admit = admitByRate({ nowMs }, { perSecond: config.limits['requests-per-second'] });
-  const verifier = new CallVerifier(parts.clusterKey);
   const own = (): OwnStatus => ({
     id: parts.id,
     version: OWN_VERSION,
@@ -87,7 +85,11 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   );
   const harbor = createHarbor(parts, cache, stops);
   const guards = harborGuards(harbor, admit);
-  const entry = createGate({ open: OPEN_ROUTES.proxy, guards, verifier, nowMs });
+  const { clusterKey, id: selfId } = parts;
+  const entry = createMemberGate(
+    { open: OPEN_ROUTES.proxy, guards, clusterKey, selfId, log, metrics: metrics.base },
+    config['old-signatures'],
+  );
   metrics.watch('sepia_proxy_preheat_jobs', 'Preheat jobs that run here.', () => harbor.jobs.size);
   const blobs = {
     origins,

@@ -6,10 +6,9 @@ import { CodedError } from '@sepia/shared/errors';
 import { startAdmin } from '@sepia/shared/http/admin';
 import { createApp } from '@sepia/shared/http/app';
 import { InternalClient } from '@sepia/shared/http/client';
-import { createGate } from '@sepia/shared/http/gate';
 import { HttpListener } from '@sepia/shared/http/listener';
+import { createMemberGate } from '@sepia/shared/http/member-gate';
 import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
-import { CallVerifier } from '@sepia/shared/http/sign';
 import { createDispatcher } from '@sepia/shared/http/sockets';
 import { StopStack, startAll } from '@sepia/shared/lifecycle';
 import { createLogger, type Logger } from '@sepia/shared/log';
@@ -58,7 +57,13 @@ export async function startTracker(
     const nowMs = (): number => Date.now();
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const client = new InternalClient({
+      dispatcher,
+      clusterKey,
+      memberId: id,
+      nowMs,
+      oldSignatures: config['old-signatures'],
+    });
     const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
     const origins = new Origins({ cluster, client });
     const keeper = new MetainfoKeeper(
@@ -77,7 +82,11 @@ export async function startTracker(
 
     metrics.gauge('sepia_tracker_commands', 'Commands to nodes that are alive.', () => commands.size);
 
-    const gate = createGate({ open: OPEN_ROUTES.tracker, verifier: new CallVerifier(clusterKey), nowMs });
+    const oldSignatures = config['old-signatures'];
+    const gate = createMemberGate(
+      { open: OPEN_ROUTES.tracker, clusterKey, selfId: id, log, metrics },
+      oldSignatures,
+    );
     const app = createApp({ log, gate, onRequest: metrics.onRequest });
     app.use(announceRoutes());
     app.use(async (ctx, next) => {

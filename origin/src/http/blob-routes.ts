@@ -3,7 +3,7 @@ import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { RequestState } from '@sepia/shared/http/app';
 import { parseRange } from '@sepia/shared/http/range';
 import { serveBlob } from '@sepia/shared/http/serve-blob';
-import { queryValue, readJson } from '@sepia/shared/http/signed';
+import { bodyOf, queryValue, readJson } from '@sepia/shared/http/signed';
 import { delay } from '@sepia/shared/lifecycle';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
@@ -249,14 +249,14 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     if (kind !== 'pushed' && kind !== 'cached')
       throw new CodedError('REQUEST_INVALID', { message: `${H_CLASS} must be pushed or cached` });
     const mediaType = ctx.get('sepia-media-type');
-    await deps.uploads.putCopy(name, ctx.req, {
+    await deps.uploads.putCopy(name, bodyOf(ctx), {
       class: kind,
       mediaType: mediaType === '' ? undefined : mediaType,
       roomBytes: contentLength(ctx) ?? 0,
     });
     if (queryValue(ctx, 'hint') === '1') await deps.replicator.owe(name);
   } else {
-    await deps.uploads.putWhole(name, ctx.req, contentLength(ctx) ?? 0);
+    await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   }
   ctx.set('Docker-Content-Digest', name.digest);
   ctx.status = 201;

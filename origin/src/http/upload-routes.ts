@@ -1,5 +1,6 @@
 import type Router from '@koa/router';
 import { parseDigest } from '@sepia/shared/digest';
+import { bodyOf } from '@sepia/shared/http/signed';
 import { parseRepositoryName } from '@sepia/shared/names/repository';
 import type { Context } from 'koa';
 import { chunkStart } from '../core/content-range.ts';
@@ -42,13 +43,13 @@ export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
   });
   router.patch('/uploads/:id', async (context) => {
     const ctx = named(context, 'upload-append');
-    ctx.body = { offset: await uploads.append(uploadOf(ctx), ctx.req, startOf(ctx)) };
+    ctx.body = { offset: await uploads.append(uploadOf(ctx), bodyOf(ctx), startOf(ctx)) };
     ctx.status = 202;
   });
   router.put('/uploads/:id', async (context) => {
     const ctx = named(context, 'upload-finish');
     const digest = parseDigest(required(ctx, 'digest'));
-    await uploads.finish(uploadOf(ctx), ctx.req, startOf(ctx), digest);
+    await uploads.finish(uploadOf(ctx), bodyOf(ctx), startOf(ctx), digest);
     ctx.set('Docker-Content-Digest', digest);
     ctx.status = 201;
     ctx.body = '';

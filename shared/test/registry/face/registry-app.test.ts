@@ -5,7 +5,7 @@ import { CodedError } from '../../../src/errors.ts';
 import { createGate } from '../../../src/http/gate.ts';
 import { HttpListener } from '../../../src/http/listener.ts';
 import { OPEN_ROUTES } from '../../../src/http/open-routes.ts';
-import { CallVerifier, signCall } from '../../../src/http/sign.ts';
+import { CallVerifier, hashOf, signCall } from '../../../src/http/sign.ts';
 import { silentLogger } from '../../../src/log.ts';
 import { sendManifest } from '../../../src/registry/face/manifest-answer.ts';
 import { createRegistryApp, type RegistryHandlers } from '../../../src/registry/face/registry-app.ts';
@@ -56,7 +56,11 @@ async function start(t: Test, handlers: RegistryHandlers): Promise<string> {
       log: silentLogger(),
       upstreams: () => UPSTREAMS,
       handlers,
-      gate: createGate({ open: OPEN_ROUTES.proxy, guards, verifier: new CallVerifier(KEY) }),
+      gate: createGate({
+        open: OPEN_ROUTES.proxy,
+        guards,
+        verifier: new CallVerifier({ clusterKey: KEY, selfId: 'p-1' }),
+      }),
     },
     { defaultUpstream: 'local', readOnly: 'push at http://proxy' },
   );
@@ -142,8 +146,13 @@ t.test('members name the upstream; a wrong signature is refused', async (t) => {
   const url = await start(t, reads(seen));
   const path = '/v2/a/manifests/v1';
   const sign = (key: Uint8Array, upstream: string) => ({
-    authorization: signCall(key, 'agent-1', { method: 'GET', path, bodyBytes: 0 }, Date.now()),
     'sepia-upstream': upstream,
+    authorization: signCall(
+      { clusterKey: key, id: 'agent-1' },
+      'p-1',
+      { method: 'GET', path, headers: { 'sepia-upstream': upstream }, body: hashOf('') },
+      Date.now(),
+    ),
   });
   t.equal((await ask(url + path, 'GET', sign(KEY, 'hub'))).status, 200);
   t.equal((await ask(url + path, 'GET', sign(Buffer.alloc(32, 8), 'hub'))).code, 'SIGNATURE_INVALID');
