@@ -13,7 +13,6 @@ import { createApp } from '@sepia/http/app';
 import { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
-import { OPEN_ROUTES } from '@sepia/http/open-routes';
 import { createRouter, routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
@@ -344,10 +343,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
 
-  const gate = createMemberGate(
-    { open: OPEN_ROUTES.origin, clusterKey, selfId, log, metrics },
-    oldSignatures,
-  );
+  const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, oldSignatures });
   const app = createApp({ log, gate, onRequest: metrics.onRequest });
   app.use(async (ctx, next) => {
     ctx.set(H_CLUSTER, String(cluster.version));

@@ -6,7 +6,6 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { createRegistryApp } from '@sepia/face/registry-app';
 import type { InternalClient } from '@sepia/http/client';
 import { createMemberGate } from '@sepia/http/member-gate';
-import { OPEN_ROUTES } from '@sepia/http/open-routes';
 import { createRouter, routesOf } from '@sepia/http/router';
 import type Koa from 'koa';
 import { memberLoginRoutes } from './accounts/member-token.ts';
@@ -86,10 +85,15 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   const harbor = createHarbor(parts, cache, stops);
   const guards = harborGuards(harbor, admit);
   const { clusterKey, id: selfId } = parts;
-  const entry = createMemberGate(
-    { open: OPEN_ROUTES.proxy, guards, clusterKey, selfId, log, metrics: metrics.base },
-    config['old-signatures'],
-  );
+  const entry = createMemberGate({
+    role: 'proxy',
+    guards,
+    clusterKey,
+    selfId,
+    log,
+    metrics: metrics.base,
+    oldSignatures: config['old-signatures'],
+  });
   metrics.watch('sepia_proxy_preheat_jobs', 'Preheat jobs that run here.', () => harbor.jobs.size);
   const blobs = {
     origins,

@@ -12,7 +12,6 @@ import { createApp } from '@sepia/http/app';
 import { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
-import { OPEN_ROUTES } from '@sepia/http/open-routes';
 import { createDispatcher } from '@sepia/http/sockets';
 import { DataFolder } from '@sepia/store/data-folder';
 import { CommandBook } from './commands/core/command-book.ts';
@@ -83,10 +82,7 @@ export async function startTracker(
     metrics.gauge('sepia_tracker_commands', 'Commands to nodes that are alive.', () => commands.size);
 
     const oldSignatures = config['old-signatures'];
-    const gate = createMemberGate(
-      { open: OPEN_ROUTES.tracker, clusterKey, selfId: id, log, metrics },
-      oldSignatures,
-    );
+    const gate = createMemberGate({ role: 'tracker', clusterKey, selfId: id, log, metrics, oldSignatures });
     const app = createApp({ log, gate, onRequest: metrics.onRequest });
     app.use(announceRoutes());
     app.use(async (ctx, next) => {
