@@ -63,6 +63,7 @@ export class OriginClient {
         const { bytes } = await this.#client.bytes(
           {
             url: target.url,
+            to: target.id,
             method: 'GET',
             path: blobPath(name),
             headersTimeoutMs: SMALL_TIMEOUT_MS,
@@ -91,6 +92,7 @@ export class OriginClient {
       const { bytes } = await this.#client.bytes(
         {
           url: target.url,
+          to: target.id,
           method: 'GET',
           path: blobPath(name),
           headers: { range: `bytes=${start}-${start + length - 1}` },
@@ -122,6 +124,7 @@ export class OriginClient {
       const { bytes, headers } = await this.#client.bytes(
         {
           url: target.url,
+          to: target.id,
           method: 'GET',
           path: `/v1/blobs/${name.digest}/pieces/${index}?${nameQuery(name)}&last=${lastPiece}`,
           headersTimeoutMs: VOUCHED_TIMEOUT_MS,
@@ -151,6 +154,7 @@ export class OriginClient {
       await this.#health.watch(target, HEDGE_MS * 4, async () => {
         const answer = await this.#client.raw({
           url: target.url,
+          to: target.id,
           method: 'HEAD',
           path: blobPath(name),
           headersTimeoutMs: SMALL_TIMEOUT_MS,
@@ -182,6 +186,7 @@ export class OriginClient {
         const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&fetch=1&${want}`;
         const { bytes } = await this.#client.bytes({
           url: target.url,
+          to: target.id,
           method: 'GET',
           path,
           headersTimeoutMs: METAINFO_TIMEOUT_MS,
@@ -208,6 +213,7 @@ export class OriginClient {
     const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
     const { bytes, status, headers } = await this.#client.bytes({
       url: target.url,
+      to: target.id,
       method: 'GET',
       path,
       headers: { 'if-none-match': etag },
@@ -232,6 +238,7 @@ export class OriginClient {
       this.#health.watch(target, HEDGE_MS * 4, () =>
         this.#client.bytes({
           url: target.url,
+          to: target.id,
           method,
           path,
           headersTimeoutMs: SMALL_TIMEOUT_MS,
