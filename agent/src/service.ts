@@ -107,7 +107,13 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
 
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const client = new InternalClient({
+      dispatcher,
+      clusterKey,
+      memberId: id,
+      nowMs,
+      oldSignatures: config['old-signatures'],
+    });
     const health = new MemberHealth(nowMs);
     const trackers = new TrackerClient({ cluster, client, health });
     const origins = new OriginClient({ cluster, client, health });
@@ -160,7 +166,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         nowMs,
         seeds,
         nodeId: id,
-        guideOf: (name) => new ClusterGuide(guideDeps, name),
+        guideOf: (name, wish) => new ClusterGuide(guideDeps, name, wish),
         onBytes: (source, count) => bytes.inc({ source }, count),
         onBadPiece: () => bad.inc(),
         onStart: (digest) => poke(digest),

@@ -11,11 +11,9 @@ import { NodeCommands } from '@sepia/cluster/node-commands';
 import { startAdmin } from '@sepia/http/admin';
 import { createApp } from '@sepia/http/app';
 import { InternalClient } from '@sepia/http/client';
-import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
-import { OPEN_ROUTES } from '@sepia/http/open-routes';
+import { createMemberGate } from '@sepia/http/member-gate';
 import { createRouter, routesOf } from '@sepia/http/router';
-import { CallVerifier } from '@sepia/http/sign';
 import { createDispatcher } from '@sepia/http/sockets';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { RecordStore } from '@sepia/records/record-store';
@@ -37,7 +35,6 @@ import { WholeBlobs } from './blobs/whole-blobs.ts';
 import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
 import type { OriginConfig } from './config.ts';
-import type { BlobName } from './fetch/fetch-parts.ts';
 import { Fetches } from './fetch/fetches.ts';
 import { originGauges } from './gauges.ts';
 import { accessRoutes } from './http/access-routes.ts';
@@ -114,7 +111,7 @@ interface BuildParts {
 
 async function build(parts: BuildParts): Promise<Origin> {
   const { config, cluster, clusterKey, selfId, log, stops, freeBytes } = parts;
-  const { deadlines } = config;
+  const { deadlines, 'old-signatures': oldSignatures } = config;
   const nowMs = (): number => Date.now();
   const startedMs = nowMs();
   const stopping = new AbortController();
@@ -172,7 +169,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
-  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs });
+  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
@@ -212,9 +209,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   const sets = recordSets({ members, records, quotas, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
-  const proofs = new LinkProofs({ store, upstreams });
-  const onConfirmed = (name: BlobName): void => proofs.note(name);
-  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed });
+  const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
+  stops.push('link proofs', () => proofs.stop());
+  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed: proofs.note });
   invalidation.onRevoked((revoked) => {
     for (const name of revoked) proofs.forget(name);
     links.revoke(revoked);
@@ -328,6 +325,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     blobs,
     whole,
     links,
+    proofs,
     uploads,
     replicator,
     members,
@@ -345,7 +343,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
 
-  const gate = createGate({ open: OPEN_ROUTES.origin, verifier: new CallVerifier(clusterKey), nowMs });
+  const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, oldSignatures });
   const app = createApp({ log, gate, onRequest: metrics.onRequest });
   app.use(async (ctx, next) => {
     ctx.set(H_CLUSTER, String(cluster.version));

@@ -2,7 +2,9 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { ReadableBlob } from '@sepia/http/serve-blob';
-import type { Metainfo } from '@sepia/metainfo/metainfo';
+import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
+import { pieceCount, pieceHash, pieceLength } from '@sepia/metainfo/tree';
+import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { type Members, QUICK_MS, repositoryQuery } from '../cluster/members.ts';
 import type { Fetch } from '../fetch/fetch.ts';
@@ -12,6 +14,7 @@ import type { LinkProofs } from '../manifests/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { type Located, locate, type WhereState } from './core/quorum.ts';
+import { Handouts } from './handouts.ts';
 import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
 import type { Swarms } from './swarms.ts';
@@ -38,6 +41,18 @@ export type MetainfoSource =
   | { readonly type: 'local'; readonly metainfo: Metainfo; readonly fetch: Fetch | undefined }
   | { readonly type: 'remote'; readonly id: string };
 
+export interface MetainfoOptions {
+  /** This origin becomes the leader if nobody else is. */
+  readonly fetch: boolean;
+  /** False: only what readers ask for is fetched. */
+  readonly wantAll: boolean;
+  /** A fetch that runs for readers alone is told that everything is wanted, also without `fetch`. */
+  readonly raise?: boolean;
+  /** The piece that is read first, if known. */
+  readonly firstPiece?: number | undefined;
+  readonly hop: boolean;
+}
+
 interface BlobsDeps {
   readonly members: Members;
   readonly store: BlobStore;
@@ -49,8 +64,20 @@ interface BlobsDeps {
   readonly repair: Repair;
 }
 
+/** One piece as this origin vouches for it, or another origin that has it. */
+export type VouchedPiece =
+  | {
+      readonly type: 'local';
+      readonly attempt: string;
+      readonly hash: Uint8Array;
+      /** Undefined when another asker was given it: the swarm has it. */
+      readonly bytes: Uint8Array | undefined;
+    }
+  | { readonly type: 'remote'; readonly id: string };
+
 export interface OpenOptions {
-  /** Last piece that the request reads; undefined for the whole blob. */
+  /** First and last piece that the request reads; without the last the whole blob is wanted. */
+  readonly firstPiece?: number | undefined;
   readonly lastPiece: number | undefined;
   /** The request comes from another origin: it is not passed on. */
   readonly hop: boolean;
@@ -59,6 +86,7 @@ export interface OpenOptions {
 /** Finds blobs: here, at other origins, at the upstream. */
 export class Blobs {
   readonly #deps: BlobsDeps;
+  readonly #handouts = new Handouts();
 
   constructor(deps: BlobsDeps) {
     this.#deps = deps;
@@ -85,15 +113,36 @@ export class Blobs {
     };
   }
 
-  /** The link, and its proof where the bytes here came under another name. @throws as `Links.require` and `LinkProofs.ask` */
+  /** The link, and its proof where the bytes here came under another name. @throws as `Links.require` and `LinkProofs.require` */
   async admit(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
-    const { links, proofs, fetches } = this.#deps;
+    const { links, proofs, store } = this.#deps;
     const link = await links.require(name, signal);
-    await proofs.requireStored(name, signal);
-    const fetch = fetches.running(name.digest);
-    if (fetch !== undefined && !proofs.isProven(name, [fetch.name]))
-      await proofs.ask(name, undefined, signal);
+    const stat = await store.stat(name.digest);
+    if (stat !== undefined) await proofs.require(name, stat.attrs, signal);
+    await this.#runningFor(name, signal);
     return link;
+  }
+
+  /**
+   * The running fetch of a blob, if there is one, once its bytes may be shown under this name. Whatever is opened is
+   * looked at again: another name's bytes may come at any time.
+   */
+  async #runningFor(name: BlobName, signal: AbortSignal): Promise<Fetch | undefined> {
+    for (;;) {
+      const fetch = this.#deps.fetches.running(name.digest);
+      if (fetch === undefined || this.#deps.proofs.isProven(name, [fetch.name])) return fetch;
+      await this.#deps.proofs.require(name, { provenance: [fetch.name] }, signal);
+    }
+  }
+
+  /** As `Fetches.begin`; joins the fetch of another name only once that is proven. */
+  async #begin(
+    name: BlobName,
+    options: Parameters<Fetches['begin']>[1],
+    signal: AbortSignal,
+  ): Promise<Fetch> {
+    await this.#runningFor(name, signal);
+    return this.#deps.fetches.begin(name, options);
   }
 
   /** Where else the blob is: all that could hold it are asked at once, the best answer ends it. */
@@ -128,20 +177,20 @@ export class Blobs {
    * @throws `BLOB_UNKNOWN` only when all that could hold an acknowledged copy said no, `QUORUM_LOST`, what the fetch fails with
    */
   async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
-    const { fetches } = this.#deps;
     const link = await this.admit(name, signal);
-    const stored = await this.#openStored(name.digest, link.mediaType);
+    const stored = await this.#openStored(name, link.mediaType, signal);
     if (stored !== undefined) return stored;
     const wantAll = options.lastPiece === undefined;
-    let fetch = fetches.running(name.digest);
+    let fetch = await this.#runningFor(name, signal);
     if (fetch === undefined) {
       const id = await this.elsewhere(name, options.hop);
       if (id !== undefined) return { type: 'remote', id };
-      fetch = fetches.begin(name, { wantAll, sizeHint: link.sizeBytes });
+      const { firstPiece } = options;
+      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (wantAll) fetch.fetchAll();
     await fetch.whenSized(signal);
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
-      const fetched = await this.#openStored(name.digest, link.mediaType);
+      const fetched = await this.#openStored(name, link.mediaType, signal);
       if (fetched !== undefined) return fetched;
     }
     const blob = fetch.open(options.lastPiece);
@@ -151,6 +200,49 @@ export class Blobs {
   /** As {@link open}, here alone: after the other origin that was named did not answer. */
   async openHere(name: BlobName, lastPiece: number | undefined, signal: AbortSignal): Promise<Opened> {
     return await this.open(name, { lastPiece, hop: true }, signal);
+  }
+
+  /**
+   * One piece, for a member that does not know its hash yet: fetched out of order where it is not here.
+   * `lastPiece`: how far that member reads on. @throws as {@link open}; `RANGE_INVALID` for a piece outside the blob
+   */
+  async piece(
+    name: BlobName,
+    index: number,
+    options: OpenOptions,
+    signal: AbortSignal,
+  ): Promise<VouchedPiece> {
+    const opened = await this.open(name, { firstPiece: index, ...options }, signal);
+    if (opened.type === 'remote') return opened;
+    const { blob } = opened;
+    try {
+      const count = pieceCount(blob.sizeBytes);
+      if (index >= count)
+        throw new CodedError('RANGE_INVALID', { detail: { piece: index, pieceCount: count } });
+      const reader = blob.openReader(index, Math.min(count - 1, options.lastPiece ?? index));
+      try {
+        const bytes = await blob.readPiece(
+          index,
+          signal,
+          Buffer.allocUnsafe(pieceLength(blob.sizeBytes, index)),
+        );
+        return this.#vouch(name.digest, index, bytes);
+      } finally {
+        reader.close();
+      }
+    } finally {
+      await opened.close();
+    }
+  }
+
+  #vouch(digest: Digest, index: number, bytes: Uint8Array): VouchedPiece {
+    const fetch = this.#deps.fetches.running(digest);
+    const metainfo = fetch?.metainfo;
+    const hash = metainfo?.pieceHash(index);
+    if (fetch === undefined || metainfo === undefined || hash === undefined)
+      return { type: 'local', attempt: FINAL_ATTEMPT, hash: pieceHash(bytes), bytes };
+    const isFirst = this.#handouts.give(digest, metainfo.attempt, index);
+    return { type: 'local', attempt: metainfo.attempt, hash, bytes: isFirst ? bytes : undefined };
   }
 
   /** Size of a blob for HEAD. @throws as {@link open} */
@@ -186,16 +278,11 @@ export class Blobs {
   }
 
   /** Metainfo of a blob, or who has it. With `fetch` this origin becomes the leader if nobody else is. */
-  async metainfo(
-    name: BlobName,
-    options: { readonly fetch: boolean; readonly wantAll: boolean; readonly hop: boolean },
-    signal: AbortSignal,
-  ): Promise<MetainfoSource> {
-    const { fetches } = this.#deps;
+  async metainfo(name: BlobName, options: MetainfoOptions, signal: AbortSignal): Promise<MetainfoSource> {
     const link = await this.admit(name, signal);
-    const whole = await this.#wholeMetainfo(name.digest);
+    const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
-    let fetch = fetches.running(name.digest);
+    let fetch = await this.#runningFor(name, signal);
     if (fetch === undefined) {
       if (!options.hop || !options.fetch) {
         const found = options.hop ? ({ type: 'absent' } as const) : await this.locateOthers(name);
@@ -203,8 +290,9 @@ export class Blobs {
         if (!options.fetch || this.#deps.upstreams.client(name.upstream) === undefined)
           throw this.#missing(name, found);
       }
-      fetch = fetches.begin(name, { wantAll: options.wantAll, sizeHint: link.sizeBytes });
-    } else if (options.fetch && options.wantAll) fetch.fetchAll();
+      const { wantAll, firstPiece } = options;
+      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
+    } else if (options.wantAll && (options.fetch || options.raise === true)) fetch.fetchAll();
     return await this.#metainfoOf(fetch, name, signal);
   }
 
@@ -213,18 +301,15 @@ export class Blobs {
     name: BlobName,
     known: Metainfo,
     peers: readonly PeerEntry[],
+    wantAll: boolean,
     signal: AbortSignal,
   ): Promise<MetainfoSource> {
-    const { fetches, swarms } = this.#deps;
+    const { swarms } = this.#deps;
     const link = await this.admit(name, signal);
-    const whole = await this.#wholeMetainfo(name.digest);
+    const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
-    const fetch = fetches.begin(name, {
-      wantAll: true,
-      sizeHint: link.sizeBytes,
-      adopt: known,
-      hasPeers: peers.length > 0,
-    });
+    const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
+    const fetch = await this.#begin(name, adopted, signal);
     await fetch.whenSized(signal);
     swarms.addPeers(name.digest, peers);
     return await this.#metainfoOf(fetch, name, signal);
@@ -232,14 +317,26 @@ export class Blobs {
 
   async #metainfoOf(fetch: Fetch, name: BlobName, signal: AbortSignal): Promise<MetainfoSource> {
     await fetch.whenSized(signal);
-    const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name.digest) : undefined;
+    const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name, signal) : undefined;
     const metainfo = whole ?? fetch.metainfo;
     if (metainfo === undefined) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
     return { type: 'local', metainfo, fetch: whole === undefined ? fetch : undefined };
   }
 
-  async #wholeMetainfo(digest: Digest): Promise<Metainfo | undefined> {
-    const handle = await this.#deps.store.open(digest);
+  /** The stored blob, once it may be shown under this name. Close it. */
+  async #provenHandle(name: BlobName, signal: AbortSignal): Promise<BlobHandle | undefined> {
+    const handle = await this.#deps.store.open(name.digest);
+    try {
+      if (handle !== undefined) await this.#deps.proofs.require(name, handle.attrs, signal);
+    } catch (error) {
+      await handle?.close();
+      throw error;
+    }
+    return handle;
+  }
+
+  async #wholeMetainfo(name: BlobName, signal: AbortSignal): Promise<Metainfo | undefined> {
+    const handle = await this.#provenHandle(name, signal);
     if (handle === undefined) return undefined;
     try {
       const metainfo = handle.metainfo();
@@ -250,8 +347,13 @@ export class Blobs {
     }
   }
 
-  async #openStored(digest: Digest, mediaType: string | undefined): Promise<Opened | undefined> {
-    const handle = await this.#deps.store.open(digest);
+  async #openStored(
+    name: BlobName,
+    mediaType: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Opened | undefined> {
+    const { digest } = name;
+    const handle = await this.#provenHandle(name, signal);
     if (handle === undefined) return undefined;
     const blob = storedBlob(handle, (error) => this.#deps.repair.noteRotten(digest, error));
     return {

@@ -61,6 +61,8 @@ export interface FetchOptions {
   readonly sizeHint: number | undefined;
   /** False: only what readers ask for. */
   readonly wantAll: boolean;
+  /** The piece that is read first, where that is known: its answer tells the size as well. */
+  readonly firstPiece?: number | undefined;
   /** An open attempt of another leader to go on with. */
   readonly adopt?: Metainfo | undefined;
   /** Agents hold pieces of what is adopted: they are asked before the upstream. */
@@ -103,6 +105,17 @@ export function letGo(partial: PartialBlob, error: CodedError | undefined, log: 
 /** Bytes that are still to be written. */
 export function missingBytes({ sizeBytes, have }: PartialBlob): number {
   return Math.max(0, sizeBytes - have.count * PIECE_BYTES);
+}
+
+/** The partial of a blob; pieces of another upstream in it are dropped. `adopt`: the attempt to go on with. */
+export async function openOwn(
+  store: BlobStore,
+  { digest, upstream: source }: BlobName,
+  sizeBytes: number,
+  adopt: Metainfo | undefined,
+): Promise<PartialBlob> {
+  const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
+  return await store.openPartial(digest, sizeBytes, { source, ...init });
 }
 
 /** Drops all that was fetched: it was wrong. */

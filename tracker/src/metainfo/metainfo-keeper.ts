@@ -8,13 +8,15 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { HASH_BYTES } from '@sepia/metainfo/tree';
 import { chooseOrigins } from './core/locate.ts';
-import { type BlobName, isCertain, type Origins, query } from './origins.ts';
+import { type BlobName, isCertain, type Origins, query, type Wish } from './origins.ts';
 
 /** Wait of one poll at the leader, in ms; short, so that a stopped leader is noticed within about a second. */
 const POLL_MS = 400;
 /** Time that a blob may stay without any origin that goes on with it, in ms. */
 const ORPHAN_MS = 30_000;
 const RETRY_MS = 200;
+/** A blob of which only ranges are wanted is followed until nobody asked about it for this long, in ms. */
+const RANGES_IDLE_MS = 30_000;
 /** How often holders that failed are looked for again. */
 const HOLDER_TRIES = 8;
 /** How long a proven link (upstream, repository) → digest is believed where nothing is deleted, in ms. */
@@ -31,10 +33,16 @@ export interface Tracked {
 interface Entry {
   metainfo: Metainfo;
   originIds: readonly string[];
+  /** Somebody wants the whole blob; else only what is read is fetched. */
+  wantsAll: boolean;
+  askedMs: number;
   poller: AbortController | undefined;
   readonly waiters: Set<() => void>;
   failed: unknown;
 }
+
+/** Whoever only asks what is known wants nothing fetched. */
+const WATCHING: Wish = { all: false };
 
 interface KeeperDeps {
   readonly cluster: Cluster;
@@ -46,13 +54,14 @@ interface KeeperDeps {
 }
 
 /**
- * Metainfo by digest: located once for all that join, followed while open (also to a new leader when the old one
- * dies or hangs), kept when final, least recently used first out.
+ * Metainfo by digest and upstream: located once for all that join, followed while open (also to a new leader when the
+ * old one dies or hangs), kept when final, least recently used first out. What one upstream has sent so far is not told
+ * under another: an open blob of theirs may never come to its end.
  */
 export class MetainfoKeeper {
   readonly #deps: KeeperDeps;
   readonly #budgetBytes: number;
-  readonly #entries = new Map<Digest, Entry>();
+  readonly #entries = new Map<string, Entry>();
   readonly #locating = new Map<string, Promise<Entry>>();
   readonly #links = new Map<string, number>();
   readonly #stopped = new AbortController();
@@ -66,17 +75,24 @@ export class MetainfoKeeper {
   }
 
   /** Metainfo and holders of a blob; asks the origins when it is not known here or its link is not proven. */
-  async get(name: BlobName): Promise<Tracked> {
-    const known = this.#entries.get(name.digest);
+  async get(name: BlobName, wish: Wish = WATCHING): Promise<Tracked> {
+    const entry = await this.#get(name, wish);
+    entry.askedMs = this.#deps.nowMs();
+    if (wish.all) this.#raise(name, entry);
+    return entry;
+  }
+
+  async #get(name: BlobName, wish: Wish): Promise<Entry> {
+    const known = this.#entries.get(entryKey(name));
     const proven = (this.#links.get(linkKey(name)) ?? 0) > this.#deps.nowMs();
     if (known !== undefined && proven && known.failed === undefined) {
-      this.#touch(name.digest, known);
+      this.#touch(name, known);
       return known;
     }
     const key = linkKey(name);
     let running = this.#locating.get(key);
     if (running === undefined) {
-      running = this.#locate(name);
+      running = this.#locate(name, wish);
       this.#locating.set(key, running);
       const mine = running;
       const done = (): void => {
@@ -97,7 +113,8 @@ export class MetainfoKeeper {
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const entry = (await this.get(name)) as Entry;
+    const entry = await this.#get(name, WATCHING);
+    entry.askedMs = this.#deps.nowMs();
     if (entry.metainfo.etag !== etag) return entry.metainfo;
     let wake = (): void => undefined;
     const news = new Promise<void>((resolve) => {
@@ -120,13 +137,13 @@ export class MetainfoKeeper {
 
   /** All blobs followed now, for people who look. */
   *running(): Generator<[Digest, Tracked]> {
-    yield* this.#entries;
+    for (const entry of this.#entries.values()) yield [entry.metainfo.digest, entry];
   }
 
   /** Forgets who holds a blob, after an agent could not get it from those named. */
   doubt(digest: Digest): void {
-    const entry = this.#entries.get(digest);
-    if (entry?.metainfo.state === 'final') entry.originIds = [];
+    for (const entry of this.#entries.values())
+      if (entry.metainfo.digest === digest && entry.metainfo.state === 'final') entry.originIds = [];
   }
 
   /** Links that are no more: the next that asks by one of them is answered by the origins. */
@@ -143,18 +160,33 @@ export class MetainfoKeeper {
     for (const entry of this.#entries.values()) this.#wake(entry);
   }
 
-  async #locate(name: BlobName): Promise<Entry> {
-    const known = this.#entries.get(name.digest);
+  /** From now on the whole blob is wanted; a leader that fetches ranges alone is told, and again by each poll. */
+  #raise(name: BlobName, entry: Entry): void {
+    if (entry.wantsAll) return;
+    entry.wantsAll = true;
+    const [leader] = entry.originIds;
+    if (entry.metainfo.state !== 'open' || leader === undefined) return;
+    this.#deps.origins
+      .metainfo(leader, name, true, { all: true }, this.#stopped.signal)
+      .catch((error: unknown) =>
+        this.#deps.log.debug({ err: error, digest: name.digest, leader }, 'leader does not hear'),
+      );
+  }
+
+  async #locate(name: BlobName, wish: Wish): Promise<Entry> {
+    const known = this.#entries.get(entryKey(name));
+    const all = wish.all || known?.wantsAll === true;
     try {
       const { metainfo, originIds } = await this.#ask(
         name,
         known?.failed === undefined ? known?.metainfo : undefined,
+        { ...wish, all },
         false,
       );
-      return this.#keep(name, metainfo, originIds);
+      return this.#keep(name, metainfo, originIds, all);
     } catch (error) {
       // With no origin left, what is known still lets a running swarm finish (design, "If it dies").
-      const kept = this.#entries.get(name.digest);
+      const kept = this.#entries.get(entryKey(name));
       if (
         !isCertain(error) &&
         kept !== undefined &&
@@ -170,6 +202,7 @@ export class MetainfoKeeper {
   async #ask(
     name: BlobName,
     known: Metainfo | undefined,
+    wish: Wish,
     isOrphan: boolean,
     tries = HOLDER_TRIES,
   ): Promise<{ metainfo: Metainfo; originIds: readonly string[] }> {
@@ -188,8 +221,8 @@ export class MetainfoKeeper {
           known?.state === 'open' &&
           known.knownCount > 0;
         const metainfo = adopt
-          ? await origins.adopt(originId, name, known, holders(name.digest), signal)
-          : await origins.metainfo(originId, name, choice.type === 'fetch', signal);
+          ? await origins.adopt(originId, name, known, holders(name.digest), wish, signal)
+          : await origins.metainfo(originId, name, choice.type === 'fetch', wish, signal);
         const originIds =
           choice.type === 'holders' && choice.state === 'final' ? choice.originIds : [originId];
         return { metainfo, originIds };
@@ -201,29 +234,31 @@ export class MetainfoKeeper {
     // Those that had it are stopping or just died: a moment later they are silent, and others are asked.
     if (choice.type === 'holders' && tries > 1 && !isCertain(last) && !isUpstreamFailure(last)) {
       await delay(RETRY_MS, signal);
-      return await this.#ask(name, known, isOrphan, tries - 1);
+      return await this.#ask(name, known, wish, isOrphan, tries - 1);
     }
     throw last;
   }
 
-  #keep(name: BlobName, metainfo: Metainfo, originIds: readonly string[]): Entry {
-    let entry = this.#entries.get(name.digest);
+  #keep(name: BlobName, metainfo: Metainfo, originIds: readonly string[], wantsAll: boolean): Entry {
+    let entry = this.#entries.get(entryKey(name));
     if (entry === undefined || entry.failed !== undefined) {
       entry?.poller?.abort();
       entry = {
         metainfo,
         originIds,
+        wantsAll,
+        askedMs: this.#deps.nowMs(),
         poller: undefined,
         waiters: entry?.waiters ?? new Set(),
         failed: undefined,
       };
-      this.#entries.set(name.digest, entry);
+      this.#entries.set(entryKey(name), entry);
     } else {
       this.#take(entry, metainfo);
       entry.originIds = originIds;
     }
     if (entry.metainfo.state === 'open' && entry.poller === undefined) this.#follow(name, entry);
-    this.#touch(name.digest, entry);
+    this.#touch(name, entry);
     this.#trim();
     return entry;
   }
@@ -254,10 +289,18 @@ export class MetainfoKeeper {
     let orphanSinceMs: number | undefined;
     while (entry.metainfo.state === 'open') {
       signal.throwIfAborted();
+      if (this.#isForgotten(entry)) return void this.#entries.delete(entryKey(name));
       const leader = entry.originIds[0];
       try {
         if (leader === undefined) throw new CodedError('NO_PEERS');
-        const news = await this.#deps.origins.poll(leader, name, entry.metainfo, POLL_MS, signal);
+        const news = await this.#deps.origins.poll(
+          leader,
+          name,
+          entry.metainfo,
+          wishOf(entry),
+          POLL_MS,
+          signal,
+        );
         orphanSinceMs = undefined;
         if (news !== undefined) this.#take(entry, news);
       } catch (error) {
@@ -276,13 +319,19 @@ export class MetainfoKeeper {
 
   async #nextLeader(name: BlobName, entry: Entry, signal: AbortSignal): Promise<void> {
     try {
-      const { metainfo, originIds } = await this.#ask(name, entry.metainfo, true);
+      const { metainfo, originIds } = await this.#ask(name, entry.metainfo, wishOf(entry), true);
       this.#take(entry, metainfo);
       entry.originIds = originIds;
     } catch (error) {
       if (isCertain(error)) throw error;
       await delay(RETRY_MS, signal);
     }
+  }
+
+  /** Ranges of it were read, and nobody asks any more. */
+  #isForgotten(entry: Entry): boolean {
+    if (entry.wantsAll || entry.waiters.size > 0) return false;
+    return this.#deps.nowMs() - entry.askedMs > RANGES_IDLE_MS;
   }
 
   #wake(entry: Entry): void {
@@ -298,25 +347,33 @@ export class MetainfoKeeper {
     if (this.#links.size > MAX_LINKS) this.#links.delete(this.#links.keys().next().value!);
   }
 
-  #touch(digest: Digest, entry: Entry): void {
-    this.#entries.delete(digest);
-    this.#entries.set(digest, entry);
+  #touch(name: BlobName, entry: Entry): void {
+    this.#entries.delete(entryKey(name));
+    this.#entries.set(entryKey(name), entry);
   }
 
   #trim(): void {
     this.#bytes = 0;
     for (const entry of this.#entries.values()) this.#bytes += sizeOf(entry);
-    for (const [digest, entry] of this.#entries) {
+    for (const [key, entry] of this.#entries) {
       if (this.#bytes <= this.#budgetBytes) return;
       if (entry.poller !== undefined || entry.waiters.size > 0) continue;
       this.#bytes -= sizeOf(entry);
-      this.#entries.delete(digest);
+      this.#entries.delete(key);
     }
   }
 }
 
+function wishOf(entry: Entry): Wish {
+  return { all: entry.wantsAll };
+}
+
 function sizeOf(entry: Entry): number {
   return 512 + entry.metainfo.pieceCount * HASH_BYTES;
+}
+
+function entryKey({ digest, upstream }: BlobName): string {
+  return `${digest}\n${upstream}`;
 }
 
 function linkKey(name: BlobName): string {

@@ -22,6 +22,12 @@ export interface BlobName {
   readonly repository: string;
 }
 
+/** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, first that piece. */
+export interface Wish {
+  readonly all: boolean;
+  readonly piece?: number | undefined;
+}
+
 /** What the tracker asks of origins. */
 export class Origins {
   readonly #cluster: Cluster;
@@ -67,6 +73,7 @@ export class Origins {
     try {
       const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
         url: this.url(originId),
+        to: originId,
         method: 'GET',
         path: `/v1/blobs/${name.digest}/where?${query(name)}`,
         headersTimeoutMs: timeoutMs,
@@ -81,10 +88,17 @@ export class Origins {
   }
 
   /** Metainfo of a blob; `fetch` makes the origin the leader if it has nothing. Also the proof that the link exists. */
-  async metainfo(originId: string, name: BlobName, fetch: boolean, signal: AbortSignal): Promise<Metainfo> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}`;
+  async metainfo(
+    originId: string,
+    name: BlobName,
+    fetch: boolean,
+    wish: Wish,
+    signal: AbortSignal,
+  ): Promise<Metainfo> {
+    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}${wishQuery(wish)}`;
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
+      to: originId,
       method: 'GET',
       path,
       headersTimeoutMs: fetch ? FETCH_HEADERS_MS : 10_000,
@@ -98,12 +112,15 @@ export class Origins {
     originId: string,
     name: BlobName,
     known: Metainfo,
+    wish: Wish,
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
+    const asked = `${query(name)}&wait=${waitMs}&from=${known.knownPrefix}${wishQuery(wish)}`;
+    const path = `/v1/blobs/${name.digest}/metainfo?${asked}`;
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
+      to: originId,
       method: 'GET',
       path,
       headers: { 'if-none-match': known.etag },
@@ -120,13 +137,15 @@ export class Origins {
     name: BlobName,
     known: Metainfo,
     peers: readonly PeerEntry[],
+    wish: Wish,
     signal: AbortSignal,
   ): Promise<Metainfo> {
     const body = JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers });
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
+      to: originId,
       method: 'POST',
-      path: `/v1/blobs/${name.digest}/adopt?${query(name)}`,
+      path: `/v1/blobs/${name.digest}/adopt?${query(name)}${wishQuery(wish)}`,
       body,
       headers: { 'content-type': 'application/json' },
       headersTimeoutMs: FETCH_HEADERS_MS,
@@ -139,6 +158,10 @@ export class Origins {
 /** True for an answer that another origin would give as well. */
 export function isCertain(error: unknown): boolean {
   return isCoded(error) && !(error as CodedError).facts.retryable && error.code !== 'INTERNAL';
+}
+
+function wishQuery({ all, piece }: Wish): string {
+  return `&want=${all ? 'all' : 'ranges'}${piece === undefined ? '' : `&piece=${piece}`}`;
 }
 
 export function query(name: BlobName): string {
