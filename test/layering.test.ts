@@ -209,8 +209,9 @@ t.test('one pull of the README passes through every service and the packages tha
     [],
     'each is a source file',
   );
+  // An ordinary pull: layers that start before they are downloaded have their own picture, in snapshotter/README.md.
   for (const home of [
-    ...SERVICES,
+    ...SERVICES.filter((service) => service !== 'snapshotter'),
     'shared/face',
     'shared/records',
     'shared/upstream',
