@@ -7,6 +7,7 @@ import { loadClusterDocument } from '@sepia/shared/cluster/document';
 import { readClusterKey } from '@sepia/shared/config/load';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
+import { logFailure } from '@sepia/shared/failure';
 import { startAdmin } from '@sepia/shared/http/admin';
 import { InternalClient } from '@sepia/shared/http/client';
 import { HttpListener } from '@sepia/shared/http/listener';
@@ -98,7 +99,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       },
     );
     stops.push('store', () => store.close());
-    store.reconcile().catch((error: unknown) => log.warn({ err: error }, 'cache was not counted'));
+    store.reconcile().catch((error: unknown) => logFailure(log, error, 'cache was not counted'));
     const tags = await TagMemory.open(join(folder.dir, 'tags.json'), log);
     stops.push('tags', () => tags.stop());
 

@@ -4,6 +4,7 @@ import { loadClusterDocument } from '@sepia/shared/cluster/document';
 import { NodeCommands } from '@sepia/shared/cluster/node-commands';
 import { readClusterKey } from '@sepia/shared/config/load';
 import { CodedError } from '@sepia/shared/errors';
+import { logFailure } from '@sepia/shared/failure';
 import { startAdmin } from '@sepia/shared/http/admin';
 import { createApp } from '@sepia/shared/http/app';
 import { InternalClient } from '@sepia/shared/http/client';
@@ -366,7 +367,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   replication.start();
   void store
     .reconcile()
-    .catch((error: unknown) => log.error({ err: error }, 'blob store was not reconciled'));
+    .catch((error: unknown) => logFailure(log, error, 'blob store was not reconciled', {}, 'error'));
   log.info(
     {
       listen: listener.hostPort,

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { delay } from '@sepia/shared/lifecycle';
 import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { ResolvedName } from '@sepia/shared/names/upstream-name';
@@ -137,6 +138,7 @@ async function patiently<T>(step: () => Promise<T>, signal: AbortSignal): Promis
     try {
       return await step();
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       const passing = isCoded(error) && error.facts.retryable && error.code !== 'DISK_FULL';
       if (!passing || tries >= TRIES) throw error;

@@ -1,6 +1,7 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { ignoreFailure, logFailure, readElsewhere, throwIfBug } from '@sepia/shared/failure';
 import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
 import type { Logger } from '@sepia/shared/log';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
@@ -136,7 +137,7 @@ export class BlobTable {
         this.#starting.delete(name.digest);
         if (!this.#running.has(name.digest)) this.#names.forget(name.digest);
       });
-      starting.catch(() => undefined);
+      readElsewhere(starting);
       this.#starting.set(name.digest, starting);
     } else await this.#prove(name, signal);
     const started = await orAbort(starting, signal);
@@ -161,6 +162,7 @@ export class BlobTable {
     try {
       return await this.#deps.origins.sizeBytes(name, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
       return (await this.#source.ask(name, error, this.#stopped.signal)).sizeBytes;
@@ -180,7 +182,7 @@ export class BlobTable {
     const blob = new EnduringBlob(download, (firstPiece) =>
       this.#passage(guide, partial, { stored: partial, firstPiece }),
     );
-    return this.#leaseOf(blob, () => void partial.release().catch(() => undefined));
+    return this.#leaseOf(blob, () => void partial.release().catch(ignoreFailure));
   }
 
   #leaseOf(blob: ReadableBlob, release: () => void): Lease {
@@ -259,6 +261,7 @@ export class BlobTable {
     try {
       await this.#deps.store.putBytes(name.digest, bytes, attrsOf(name));
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.warn({ err: error, digest: name.digest }, 'not cached; served all the same');
     }
   }
@@ -331,7 +334,7 @@ export class BlobTable {
       }
       await download.partial.release();
     } catch (error) {
-      this.#deps.log.warn({ err: error, digest: download.digest }, 'partial was not closed');
+      logFailure(this.#deps.log, error, 'partial was not closed', { digest: download.digest });
     }
   }
 

@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/shared/digest';
+import { ignoreFailure, throwIfBug } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import type { BlobHandle } from '@sepia/shared/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/shared/store/blob-store';
@@ -40,7 +41,7 @@ export class CachedBlobs {
     this.#deps.seeds.touch(name.digest);
     return {
       blob: new CachedBlob(handle, (index, abort) => this.#repair(name, handle, index, abort)),
-      release: () => void handle.close().catch(() => undefined),
+      release: () => void handle.close().catch(ignoreFailure),
     };
   }
 
@@ -62,6 +63,7 @@ export class CachedBlobs {
     try {
       await store.addProvenance(digest, { upstream, repository });
     } catch (error) {
+      throwIfBug(error);
       log.warn({ err: error, digest }, 'link is not kept; served all the same');
     }
   }
@@ -82,6 +84,7 @@ export class CachedBlobs {
       try {
         await (await store.openForRepair(digest))?.release();
       } catch (error) {
+        throwIfBug(error);
         log.warn({ err: error, digest }, 'a damaged blob could not be opened for repair');
       } finally {
         this.#repairing.delete(digest);

@@ -1,6 +1,8 @@
 import type { Bitfield } from '@sepia/shared/bitfield';
+import { boundedMs } from '@sepia/shared/bounded-ms';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { logFailure, throwIfBug } from '@sepia/shared/failure';
 import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
 import { delay } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
@@ -14,6 +16,8 @@ export type PieceSource = 'peer' | 'origin' | 'upstream';
 
 const WATCH_EVERY_MS = 500;
 const FIND_AGAIN_MS = 200;
+/** Longest pause between two joins that a tracker is believed, in ms. */
+const MAX_FIND_MS = 3_600_000;
 /** A piece within this many of the fetch's front comes by itself. */
 const NEAR_PIECES = 4;
 /** How long a reader waits before the origin is asked to fetch out of order, in ms. */
@@ -185,8 +189,8 @@ export class Download implements ReadableBlob {
     delay(URGE_AFTER_MS, stop)
       .then(() => this.#deps.guide.urge(this.sizeBytes, index, stop))
       .catch((error: unknown) => {
-        if (!stop.aborted)
-          this.#deps.log.debug({ digest: this.digest, piece: index, err: error }, 'nobody could be urged');
+        const facts = { digest: this.digest, piece: index };
+        if (!stop.aborted) logFailure(this.#deps.log, error, 'nobody could be urged', facts, 'debug');
       });
     return done;
   }
@@ -244,7 +248,7 @@ export class Download implements ReadableBlob {
     let intervalMs = firstIntervalMs;
     while (!this.have.complete) {
       this.#wanted = false;
-      const dueMs = this.#deps.nowMs() + intervalMs;
+      const dueMs = this.#deps.nowMs() + boundedMs(intervalMs, FIND_AGAIN_MS, MAX_FIND_MS);
       while (!this.#wanted && this.#deps.nowMs() < dueMs) await delay(FIND_AGAIN_MS, signal);
       await delay(FIND_AGAIN_MS, signal);
       try {
@@ -253,6 +257,7 @@ export class Download implements ReadableBlob {
         await this.#learn(finding.metainfo);
         finding.introduce(this.#swarm);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isCoded(error, 'STALE_ATTEMPT')) throw error;
         this.#deps.log.debug({ digest: this.digest, err: error }, 'nobody named peers');
@@ -267,6 +272,7 @@ export class Download implements ReadableBlob {
         const news = await this.#deps.guide.poll(this.partial.metainfo, signal);
         if (news !== undefined) await this.#learn(news);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isCoded(error, 'STALE_ATTEMPT') || (isCoded(error) && error.code === 'UPSTREAM_LIES'))
           throw error;

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { pieceHash } from '@sepia/shared/metainfo/tree';
 import type { HttpSource } from '@sepia/shared/swarm/engine';
@@ -56,6 +57,7 @@ export class ClusterGuide implements Guide {
     try {
       answer = await trackers.join(digest, request, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
       return await this.#locateDirect(signal);
@@ -100,6 +102,7 @@ export class ClusterGuide implements Guide {
         await this.#deps.origins.touch(this.#name, sizeBytes, index, target, signal);
         return;
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         last = error;
       }
@@ -116,6 +119,7 @@ export class ClusterGuide implements Guide {
         if (metainfo.matches(index, pieceHash(piece))) return piece;
         last = new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         last = error;
       }

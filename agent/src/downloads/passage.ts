@@ -1,5 +1,6 @@
 import { type Digest, Digester, digestAlgorithm } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/shared/failure';
 import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
 import { delay } from '@sepia/shared/lifecycle';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
@@ -107,7 +108,7 @@ export class Passage implements ReadableBlob {
   #prefetch(index: number, signal: AbortSignal): void {
     if (this.#ahead.has(index)) return;
     const coming = this.#fetch(index, signal);
-    coming.catch(() => this.#ahead.delete(index));
+    readElsewhere(coming, () => this.#ahead.delete(index));
     this.#ahead.set(index, coming);
   }
 
@@ -125,7 +126,7 @@ export class Passage implements ReadableBlob {
     if (index > this.#metainfo.knownPrefix + NEAR_PIECES)
       this.#deps.guide
         .urge(this.sizeBytes, index, AbortSignal.any([signal, known.signal]))
-        .catch(() => undefined);
+        .catch(ignoreFailure);
     try {
       while (!this.#metainfo.knows(index)) await this.#learnMore(signal);
     } finally {
@@ -163,6 +164,7 @@ export class Passage implements ReadableBlob {
       try {
         return await attempt();
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         const late = this.#deps.nowMs() - sinceMs > this.#deps.progressMs;
         if (late || isDecisive(error) || isCoded(error, 'STALE_ATTEMPT')) throw error;

@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/shared/digest';
+import { logFailure } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
 import type { Swarm, SwarmEngine } from '@sepia/shared/swarm/engine';
@@ -41,7 +42,7 @@ export class Seeds {
     if (known !== undefined) this.#keep(digest, known.swarm, known.pieces);
     else
       this.#open(digest).catch((error: unknown) =>
-        this.#deps.log.warn({ err: error, digest }, 'blob is not seeded'),
+        logFailure(this.#deps.log, error, 'blob is not seeded', { digest }),
       );
   }
 

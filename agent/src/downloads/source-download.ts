@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { firstAttempt, Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/shared/metainfo/tree';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
@@ -53,6 +54,7 @@ export async function fetchFromUpstream(
     try {
       await fetchFrom(client, name, partial, first, onPiece, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (tries >= 4 || partial.have.nextMissing(0) === first) throw error;
     }

@@ -1,6 +1,7 @@
 import { Bitfield } from '@sepia/shared/bitfield';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
+import { ignoreFailure } from '@sepia/shared/failure';
 import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
 import type { BlobHandle } from '@sepia/shared/store/blob-handle';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
@@ -83,7 +84,7 @@ export class SwarmPieces implements PieceStore {
     clearTimeout(this.#idle);
     const handle = this.#handle;
     this.#handle = undefined;
-    handle?.then((open) => open?.close()).catch(() => undefined);
+    handle?.then((open) => open?.close()).catch(ignoreFailure);
   }
 
   #closeWhenIdle(): void {

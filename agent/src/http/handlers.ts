@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { serveBlob } from '@sepia/shared/http/serve-blob';
 import { queryValue } from '@sepia/shared/http/signed';
 import { sendManifest } from '@sepia/shared/registry/face/manifest-answer';
@@ -104,6 +105,7 @@ async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<voi
       await serve(ctx, lease, deps, gone);
       return;
     } catch (error) {
+      throwIfBug(error);
       const again = isCoded(error, 'STALE_ATTEMPT') || isCoded(error, 'UPSTREAM_LIES');
       if (!again || ctx.headerSent || tries >= MAX_TRIES || gone.aborted) throw error;
     } finally {

@@ -7,6 +7,7 @@ import {
 import { ExpiringMap } from '@sepia/shared/access/expiring-map';
 import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
 import { isCoded, isUpstreamFailure } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { InternalClient, InternalRequest } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
 import type { ResolvedName } from '@sepia/shared/names/upstream-name';
@@ -72,6 +73,7 @@ export class AccessClient {
       gate.note(true, nowMs());
       return answer;
     } catch (error) {
+      throwIfBug(error);
       if (isDecisive(error)) throw error;
       gate.note(false, nowMs());
       return await this.#askUpstream(name, item, authorization, error);
@@ -105,7 +107,8 @@ export class AccessClient {
       const { isOwn } = await this.#ask<{ isOwn: boolean }>(this.#proxies(), { method: 'GET', path });
       this.#own.set(username, isOwn !== false, nowMs() + OWN_ACCOUNT_MS);
       return isOwn !== false;
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return true;
     }
   }
@@ -158,6 +161,7 @@ export class AccessClient {
           verdict === 'granted' ? believableUntilMs(authorization ?? '', nowMs()) : Number.MAX_SAFE_INTEGER;
         return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - nowMs())) };
       } catch (error) {
+        throwIfBug(error);
         if (!isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;
       }
     }

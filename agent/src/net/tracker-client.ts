@@ -1,5 +1,6 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
+import { ignoreFailure } from '@sepia/shared/failure';
 import type { InternalClient } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
@@ -120,6 +121,6 @@ export class TrackerClient {
         headersTimeoutMs: 500,
       })
       .then((answer) => answer.body.dump())
-      .catch(() => undefined);
+      .catch(ignoreFailure);
   }
 }

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 
@@ -39,6 +40,7 @@ function readCa(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', { message: `upstreams.ca: ${file} cannot be read`, cause });
   }
 }

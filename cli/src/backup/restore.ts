@@ -1,5 +1,6 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import {
   clockFault,
   type DumpedRecord,
@@ -85,6 +86,7 @@ async function putRecords(
           headersTimeoutMs: RESTORE_MS,
         });
       } catch (cause) {
+        throwIfBug(cause);
         if (entries.some((record) => --needed.get(record)!.lost < 0))
           throw new CodedError('QUORUM_LOST', {
             message: `too few origins take the records (${id}: ${String((cause as Error).message)})`,

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { Dispatcher } from '@sepia/shared/http/sockets';
 import { Authenticator } from '@sepia/shared/registry/client/authenticator';
 import { type Credentials, TokenCache } from '@sepia/shared/registry/client/token';
@@ -30,6 +31,7 @@ export function clientAuth(
         });
         return { url, method: 'GET', status: statusCode, headers, body };
       } catch (cause) {
+        throwIfBug(cause);
         throw new CodedError('PEER_HTTP', { message: `token service ${url.host} does not answer`, cause });
       }
     },

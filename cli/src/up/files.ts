@@ -7,6 +7,7 @@ import {
   parseClusterDocument,
 } from '@sepia/shared/cluster/document';
 import { readClusterKey } from '@sepia/shared/config/load';
+import { throwIfBug } from '@sepia/shared/failure';
 import { parse, stringify } from 'yaml';
 import { laidOver, overridesOf } from './overrides.ts';
 import { HOST, type MemberPlan } from './plan.ts';
@@ -156,7 +157,8 @@ export function logTail(file: string, from: number): string {
       .subarray(from)
       .subarray(-64 * 1024)
       .toString('utf8');
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return '';
   }
 }

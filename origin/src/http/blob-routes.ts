@@ -1,5 +1,6 @@
 import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { RequestState } from '@sepia/shared/http/app';
 import { parseRange } from '@sepia/shared/http/range';
 import { serveBlob } from '@sepia/shared/http/serve-blob';
@@ -112,7 +113,8 @@ async function answerMetainfo(
     try {
       while (fetch.error === undefined && (fetch.metainfo ?? metainfo).etag === known)
         await fetch.changed(late);
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
     }
     if (fetch.error !== undefined) throw fetch.error;
@@ -236,7 +238,8 @@ function boundOf(range: string): number | undefined {
       const last = Math.max(...asked.ranges.map((one) => one.end));
       return last >= Number.MAX_SAFE_INTEGER - 1 ? undefined : Math.floor(last / PIECE_BYTES);
     }
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     // Said properly once the size is known.
   }
   return undefined;

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { InternalResponse } from '@sepia/shared/http/client';
 import type { Context } from 'koa';
 import { H_HOP, type Members } from '../net/members.ts';
@@ -72,6 +73,7 @@ async function pipe(ctx: Context, answer: InternalResponse, signal: AbortSignal)
     }
     ctx.res.end();
   } catch (error) {
+    throwIfBug(error);
     ctx.res.destroy();
     if (!signal.aborted) throw error;
   }

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
@@ -103,7 +104,7 @@ export class Blobs {
     const answers = new Map<string, WhereState>();
     const stop = new AbortController();
     const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       let open = ids.length;
       if (open === 0) resolve();
       for (const id of ids) {
@@ -111,12 +112,15 @@ export class Blobs {
           .json<Where>(id, { method: 'GET', path, signal: stop.signal, bodyTimeoutMs: QUICK_MS })
           .then(
             ({ state }) => answers.set(id, state),
-            () => answers.set(id, 'silent'),
+            (error: unknown) => {
+              throwIfBug(error);
+              answers.set(id, 'silent');
+            },
           )
-          .finally(() => {
+          .then(() => {
             open -= 1;
             if (open === 0 || answers.get(id) === 'final') resolve();
-          });
+          }, reject);
       }
     });
     stop.abort(new CodedError('TIMEOUT', { message: 'another origin has it' }));

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import type { Tag } from '@sepia/shared/names/repository';
 import { isManifestType, parseManifest } from '@sepia/shared/registry/manifest';
@@ -105,7 +106,8 @@ function notDeletable(upstream: string, mode: string): CodedError {
 function subjectOf(bytes: Uint8Array): Digest | undefined {
   try {
     return parseManifest(bytes, undefined).subject;
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return undefined;
   }
 }

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { Bitfield } from '@sepia/shared/bitfield';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { isBug, logFailure } from '@sepia/shared/failure';
+import { toCoded } from '@sepia/shared/http/app';
 import type { Logger } from '@sepia/shared/log';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
@@ -96,7 +98,7 @@ export function letGo(partial: PartialBlob, error: CodedError | undefined, log: 
     }
   };
   setImmediate(() => {
-    end().catch((cause: unknown) => log.warn({ err: cause }, 'partial not released'));
+    end().catch((cause: unknown) => logFailure(log, cause, 'partial not released'));
   });
 }
 
@@ -160,4 +162,10 @@ export function silentError(name: BlobName, progressMs: number): CodedError {
     message: `no byte from the upstream within ${progressMs / 1000} s`,
     detail: { upstream: name.upstream, digest: name.digest },
   });
+}
+
+/** What a part of a fetch failed with, as a coded error; a bug is logged. */
+export function failedWith(cause: unknown, name: BlobName, log: Logger): CodedError {
+  if (isBug(cause)) logFailure(log, cause, 'fetch failed', { digest: name.digest });
+  return toCoded(cause);
 }

@@ -1,8 +1,9 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Member } from '@sepia/shared/cluster/document';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { InternalClient } from '@sepia/shared/http/client';
-import { delay } from '@sepia/shared/lifecycle';
+import { delay, pause } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
 import { MAX_REVOCATIONS, type Revocation } from '@sepia/shared/wire/revocation';
 
@@ -64,7 +65,7 @@ export class Invalidation {
     const late = new AbortController();
     await Promise.race([
       Promise.all(told),
-      delay(WAIT_MS, AbortSignal.any([late.signal, this.#stopped.signal])).catch(() => undefined),
+      pause(WAIT_MS, AbortSignal.any([late.signal, this.#stopped.signal])),
     ]);
     late.abort(new CodedError('TIMEOUT', { message: 'all were told' }));
   }
@@ -78,6 +79,7 @@ export class Invalidation {
     try {
       await this.#send(member, revoked);
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.debug(
         { member: member.id, reason: String(error) },
         'revocation not taken; trying again',
@@ -100,7 +102,8 @@ export class Invalidation {
       try {
         await delay(pauseMs, this.#stopped.signal);
         return await this.#send(member, revoked);
-      } catch {
+      } catch (error) {
+        throwIfBug(error);
         if (this.#stopped.signal.aborted) return;
       }
     }

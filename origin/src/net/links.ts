@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { Link } from '@sepia/shared/records/record-store';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/shared/wire/revocation';
 import type { BlobName } from './fetch-parts.ts';
@@ -134,6 +135,7 @@ export class Links {
     try {
       return await running;
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       throw isCoded(error) && error.code !== 'BACKEND_DOWN' ? error : (lost ?? error);
     }

@@ -1,6 +1,7 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Member } from '@sepia/shared/cluster/document';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/shared/http/client';
 import { delay } from '@sepia/shared/lifecycle';
 import type { Ownership } from '@sepia/shared/ring';
@@ -143,6 +144,7 @@ export class Members {
         health.answered(id);
         return answer;
       } catch (error) {
+        throwIfBug(error);
         last = error;
         if (call.signal?.aborted === true) {
           if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS)

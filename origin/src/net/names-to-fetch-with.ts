@@ -1,4 +1,5 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { Authorizer } from '@sepia/shared/registry/client/authenticator';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 import { type Members, QUICK_MS, repositoryQuery } from './members.ts';
@@ -71,7 +72,8 @@ async function lentBy(
       signal,
     });
     return Array.isArray(authorizations) ? authorizations.filter((one) => typeof one === 'string') : [];
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     signal.throwIfAborted();
     return [];
   }

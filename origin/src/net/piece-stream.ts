@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/shared/metainfo/tree';
 import type { UpstreamBlob } from '@sepia/shared/registry/client/upstream-client';
 
@@ -64,6 +65,7 @@ export async function streamPieces(
     }
     return { tail: rest() };
   } catch (error) {
+    throwIfBug(error);
     return { tail: rest(), error };
   }
 }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { NodeCommands } from '@sepia/shared/cluster/node-commands';
 import { type Digest, isDigest } from '@sepia/shared/digest';
 import { isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
 import type { Link } from '@sepia/shared/records/record-store';
@@ -157,6 +158,7 @@ export class Removals {
     try {
       return await commands.send({ id, type: 'purge', detail, ttlMs: COMMAND_LIFE_MS });
     } catch (error) {
+      throwIfBug(error);
       log.warn({ err: error, ...detail }, 'no tracker passes a purge on to the nodes');
       return commands.trackerIds;
     }
@@ -174,7 +176,11 @@ export class Removals {
       await Promise.all(
         members.ids.map(async (id) => {
           if (id === members.selfId) await this.drop(name, part);
-          else await members.json(id, call).catch(() => missed.add(id));
+          else
+            await members.json(id, call).catch((error: unknown) => {
+              throwIfBug(error);
+              missed.add(id);
+            });
         }),
       );
     }

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { logFailure, throwIfBug } from '@sepia/shared/failure';
 import { readLimited } from '@sepia/shared/http/client';
 import type { Logger } from '@sepia/shared/log';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/shared/metainfo/tree';
@@ -41,7 +42,8 @@ export class Repair {
     void this.#mend(digest)
       .then(
         () => this.#deps.log.info({ digest }, 'blob mended'),
-        (cause: unknown) => this.#deps.log.error({ digest, err: cause }, 'blob could not be mended'),
+        (cause: unknown) =>
+          logFailure(this.#deps.log, cause, 'blob could not be mended', { digest }, 'error'),
       )
       .finally(() => this.#running.delete(digest));
   }
@@ -115,6 +117,7 @@ export class Repair {
         const bytes = await source();
         if (partial.metainfo.matches(piece, pieceHash(bytes))) return bytes;
       } catch (error) {
+        throwIfBug(error);
         cause = error;
       }
     }

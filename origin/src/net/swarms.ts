@@ -1,5 +1,6 @@
 import { Bitfield } from '@sepia/shared/bitfield';
 import type { Digest } from '@sepia/shared/digest';
+import { logFailure, throwIfBug } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
@@ -143,6 +144,7 @@ export class Swarms implements FetchEvents {
     try {
       return await this.#deps.store.open(digest);
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.warn({ digest, err: error }, 'blob of a swarm does not open');
       return undefined;
     }
@@ -173,7 +175,9 @@ export class Swarms implements FetchEvents {
     void (async () => {
       entry.link.leave();
       await (await entry.handle)?.close();
-    })().catch((error: unknown) => this.#deps.log.warn({ digest, err: error }, 'swarm was not left cleanly'));
+    })().catch((error: unknown) =>
+      logFailure(this.#deps.log, error, 'swarm was not left cleanly', { digest }),
+    );
   }
 }
 

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/shared/errors';
+import { ignoreFailure } from '@sepia/shared/failure';
 import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { ShardName } from './quorum-set.ts';
 import type { TagIndex } from './tag-index.ts';
@@ -56,7 +57,7 @@ export async function listTags(
   } catch (thrown) {
     const error = upstreamError(thrown, name.upstream);
     const known = isPassing(error)
-      ? await recorded(deps.tagIndex, name, undefined, MAX_TAGS).catch(() => [])
+      ? ((await recorded(deps.tagIndex, name, undefined, MAX_TAGS).catch(ignoreFailure)) ?? [])
       : [];
     if (known.length === 0) throw error;
     for (const tag of known) all.add(tag);

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { logFailure } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import type { RepositoryName } from '@sepia/shared/names/repository';
 import type { BlobAttrs, BlobStore } from '@sepia/shared/store/blob-store';
@@ -243,7 +244,7 @@ export class Uploads {
     for (const session of [...this.#sessions.values()]) {
       if (session.busy || nowMs - session.usedAtMs < this.#options.idleMs) continue;
       await this.#end(session).catch((error: unknown) =>
-        this.#deps.log.warn({ err: error }, 'idle upload not dropped'),
+        logFailure(this.#deps.log, error, 'idle upload not dropped'),
       );
     }
   }

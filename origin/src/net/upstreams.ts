@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { accessMode } from '@sepia/shared/access/rules';
 import type { Cluster, ClusterUpstream } from '@sepia/shared/cluster/cluster';
 import { CodedError, systemCode } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import type { Authorizer } from '@sepia/shared/registry/client/authenticator';
 import { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
@@ -125,6 +126,7 @@ function readPassword(upstream: string, file: string): string {
   try {
     return readFileSync(file, 'utf8').trim();
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {
       message: `credentials.${upstream}.password-file: ${file} cannot be read (${systemCode(cause)})`,
       cause,

@@ -1,5 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { logFailure } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import type { FilePort, OpenFile } from '@sepia/shared/store/file-port';
 
@@ -154,7 +155,7 @@ export class DiskRoom {
     try {
       this.#free = await this.#ask();
     } catch (error) {
-      this.#deps.log.debug({ err: error }, 'free bytes of the disk are not known');
+      logFailure(this.#deps.log, error, 'free bytes of the disk are not known', {}, 'debug');
     } finally {
       this.#asking = false;
     }

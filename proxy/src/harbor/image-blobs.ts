@@ -1,6 +1,7 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { readLimited } from '@sepia/shared/http/client';
 import { isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
 import { type Reference, referenceText } from '@sepia/shared/registry/route';
@@ -104,6 +105,7 @@ async function readOne(
         throw new CodedError('PEER_HTTP', { message: `origin ${id} sent a manifest that is not its digest` });
       return { digest, bytes, mediaType: headerOf(answer, 'content-type') ?? '' };
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDefinite(error) || isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED'))
         throw error;

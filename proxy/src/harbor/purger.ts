@@ -3,6 +3,7 @@ import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
 import type { NodeCommands } from '@sepia/shared/cluster/node-commands';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { InternalClient } from '@sepia/shared/http/client';
 import { readLimited } from '@sepia/shared/http/client';
 import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
@@ -64,7 +65,10 @@ export class Purger {
         const call = { url: proxy.urls[0]!, method: 'POST', path: '/v1/purge', signal } as const;
         await this.#deps.client
           .json({ ...call, json: { upstream, repository, digest }, headersTimeoutMs: PROXY_MS })
-          .catch(() => missed.push(proxy.id));
+          .catch((error: unknown) => {
+            throwIfBug(error);
+            missed.push(proxy.id);
+          });
       }),
     );
     const detail = { upstream, repository, ...what };
@@ -99,6 +103,7 @@ export class Purger {
           missed: string[];
         };
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isDefinite(error)) throw error;
         last = error;

@@ -1,5 +1,6 @@
 import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import { matcherOf } from '@sepia/shared/names/pattern';
 import { parseRepositoryName } from '@sepia/shared/names/repository';
@@ -144,6 +145,7 @@ export class Webhooks {
           });
         return;
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isDefinite(error)) throw error;
         last = error;

@@ -1,5 +1,6 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { ResolvedName } from '@sepia/shared/names/upstream-name';
 import type { RegistryHandler } from '@sepia/shared/registry/face/registry-app';
 import { referenceText } from '@sepia/shared/registry/route';
@@ -57,6 +58,7 @@ async function drop(
       await answer.body.dump();
       return;
     } catch (error) {
+      throwIfBug(error);
       if (maybeDone && isUnknown(error)) return;
       if (isDefinite(error) || signal.aborted) throw error;
       maybeDone = true;

@@ -1,6 +1,7 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { type InternalResponse, readLimited } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
 import { parseTag } from '@sepia/shared/names/repository';
@@ -165,6 +166,7 @@ async function store(
         tags: Array.isArray(tags) ? tags : [tags],
       };
     } catch (error) {
+      throwIfBug(error);
       if (isDefinite(error) || signal.aborted) throw error;
       last = error;
     }

@@ -1,5 +1,6 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { readLimited } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
 import { queryValue } from '@sepia/shared/http/signed';
@@ -58,6 +59,7 @@ function pageOf(bytes: Buffer, id: string): { manifests: unknown[]; next?: strin
   try {
     value = JSON.parse(bytes.toString('utf8')) as typeof value;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
   }
   const { manifests, next } = value ?? {};

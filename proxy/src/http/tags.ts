@@ -1,5 +1,6 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { readLimited } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
 import { queryValue } from '@sepia/shared/http/signed';
@@ -49,9 +50,10 @@ export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'
 
 function tagsOf(bytes: Buffer, id: string): string[] {
   try {
-    const { tags } = JSON.parse(bytes.toString('utf8')) as { tags?: unknown };
+    const { tags } = (JSON.parse(bytes.toString('utf8')) ?? {}) as { tags?: unknown };
     if (Array.isArray(tags) && tags.every((tag) => typeof tag === 'string')) return tags;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
   }
   throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without tags` });

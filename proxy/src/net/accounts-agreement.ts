@@ -1,4 +1,5 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { InternalClient } from '@sepia/shared/http/client';
 import { delay } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
@@ -39,7 +40,8 @@ export class AccountsAgreement {
         await delay(waitMs, signal);
         await this.look(signal);
       }
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       // Stopping.
     }
   }
@@ -71,7 +73,8 @@ export class AccountsAgreement {
         signal,
       });
       return accounts ?? 'none';
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return fingerprint();
     }
   }

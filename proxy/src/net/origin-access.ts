@@ -2,6 +2,7 @@ import type { BasicCredentials } from '@sepia/shared/access/authorization';
 import { parseRepositoryScope } from '@sepia/shared/access/scope';
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { CodedError, isUpstreamFailure } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { readLimited } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
 import type { RepositoryName } from '@sepia/shared/names/repository';
@@ -64,6 +65,7 @@ export class OriginAccess {
       try {
         return JSON.parse(bytes.toString('utf8')) as T;
       } catch (cause) {
+        throwIfBug(cause);
         throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
       }
     };

@@ -1,13 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import {
   type InternalClient,
   type InternalRequest,
   type InternalResponse,
   readLimited,
 } from '@sepia/shared/http/client';
-import { delay } from '@sepia/shared/lifecycle';
+import { pause } from '@sepia/shared/lifecycle';
 import type { OriginHealth } from '../core/origin-health.ts';
 
 const PROBE_EVERY_MS = 1_000;
@@ -110,6 +111,7 @@ export class Origins {
       await this.quick(id, PROBE_TIMEOUT_MS, { method: 'GET', path: '/v1/cluster' }, signal);
       return true;
     } catch (error) {
+      throwIfBug(error);
       return isCoded(error) && !isSilence(error);
     }
   }
@@ -129,7 +131,7 @@ export class Origins {
   async watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const round = Promise.all(this.ids.map((id) => this.probe(id, signal)));
-      await Promise.all([round, delay(PROBE_EVERY_MS, signal)]).catch(() => undefined);
+      await Promise.all([round, pause(PROBE_EVERY_MS, signal)]);
     }
   }
 

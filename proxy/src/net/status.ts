@@ -1,6 +1,7 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Member } from '@sepia/shared/cluster/document';
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { InternalClient } from '@sepia/shared/http/client';
 import { type AskedMember, type ClusterView, clusterView } from '../core/cluster-view.ts';
 
@@ -79,7 +80,8 @@ export class StatusGatherer {
       const { headers, bytes } = await this.#deps.client.bytes(call, MAX_STATUS_BYTES);
       const said = JSON.parse(bytes.toString('utf8')) as unknown;
       return { ...facts, answer: { version: headers['sepia-version'], ...(said as object) } };
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return { ...facts, answer: undefined };
     } finally {
       clearTimeout(timer);

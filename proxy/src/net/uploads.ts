@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { type InternalResponse, readLimited } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
 import type { ResolvedName } from '@sepia/shared/names/upstream-name';
@@ -224,6 +225,7 @@ async function roomy(ask: (roomBytes: number, noteFull: NoteFull) => Promise<str
   try {
     return await ask(ROOM_BYTES, noteFull);
   } catch (error) {
+    throwIfBug(error);
     if (!lacking || isDefinite(error)) throw error;
     return await ask(0, noteFull);
   }

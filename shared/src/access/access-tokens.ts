@@ -1,5 +1,6 @@
 import { hkdfSync, randomUUID } from 'node:crypto';
 import { jwtVerify, SignJWT } from 'jose';
+import { throwIfBug } from '../failure.ts';
 import { peekClaims } from './authorization.ts';
 
 const ISSUER = 'sepia';
@@ -60,7 +61,8 @@ export class AccessTokens {
       });
       const account = payload.sub === '' ? undefined : payload.sub;
       return { account, access: grantsOf(payload['access']) };
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return undefined;
     }
   }

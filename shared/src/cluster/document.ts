@@ -4,6 +4,7 @@ import { checkConfig } from '../config/load.ts';
 import { MEMBER_ID } from '../config/member-keys.ts';
 import { baseUrl, bytes, duration, hostPort, proxyUrl } from '../config/units.ts';
 import { CodedError, systemCode } from '../errors.ts';
+import { throwIfBug } from '../failure.ts';
 import { patterns } from '../names/pattern.ts';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
 import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
@@ -160,6 +161,7 @@ export function loadClusterDocument(file: string): ClusterDocument {
   try {
     return parseClusterDocument(readFileSync(file, 'utf8'), file);
   } catch (cause) {
+    throwIfBug(cause);
     if (cause instanceof CodedError) throw cause;
     throw new CodedError('CONFIG_INVALID', {
       message: `cluster-document: ${file} cannot be read (${systemCode(cause)})`,

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { CodedError, isCoded } from '../errors.ts';
+import { throwIfBug } from '../failure.ts';
 import type { InternalClient } from '../http/client.ts';
 import type { COMMAND_REQUEST, CommandState, NodeCommandState } from '../wire/commands.ts';
 import type { Cluster } from './cluster.ts';
@@ -50,6 +51,7 @@ export class NodeCommands {
         try {
           await this.#ask(id, 'POST', '/v1/commands', command);
         } catch (error) {
+          throwIfBug(error);
           cause = error;
           missed.push(id);
         }
@@ -73,6 +75,7 @@ export class NodeCommands {
           const state = await this.#ask<CommandState>(trackerId, 'GET', `/v1/commands/${id}`);
           answers.push([...state.nodes]);
         } catch (error) {
+          throwIfBug(error);
           (isCoded(error, 'COMMAND_UNKNOWN') ? unaware : silent).push(trackerId);
         }
       }),

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import Koa, { type Context, type Next } from 'koa';
 import { CodedError, isCoded, systemCode } from '../errors.ts';
+import { noteBug } from '../failure.ts';
 import type { Logger } from '../log.ts';
 
 /** Longest path with query taken, in characters. */
@@ -71,8 +72,11 @@ async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
       throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
   } catch (thrown) {
     const error = toCoded(thrown);
+    const isWrong = noteBug(thrown);
     if (ctx.headerSent || ctx.respond === false) {
-      if (!isClientGone(thrown)) log.warn({ err: thrown, url: ctx.url }, 'failed after the response began');
+      if (isWrong) log.error({ err: thrown, url: ctx.url, bug: true }, error.message);
+      else if (!isClientGone(thrown))
+        log.warn({ err: thrown, url: ctx.url }, 'failed after the response began');
       ctx.res.destroy();
       return;
     }

@@ -1,4 +1,5 @@
 import { CodedError } from '../errors.ts';
+import { readElsewhere } from '../failure.ts';
 import { PIECE_BYTES, pieceCount, pieceLength } from '../metainfo/tree.ts';
 import type { ReadableBlob } from './serve-blob.ts';
 
@@ -38,7 +39,7 @@ export class PieceFeed {
     }
     if (next !== undefined && this.#blob.isFinal) {
       const coming = this.#read(next, this.#gone);
-      coming.catch(() => undefined);
+      readElsewhere(coming);
       this.#ahead = { index: next.index, piece: coming };
     }
     return piece;

@@ -1,5 +1,6 @@
 import type { Context, Middleware } from 'koa';
 import { CodedError } from '../errors.ts';
+import { throwIfBug } from '../failure.ts';
 import type { RequestState } from './app.ts';
 import type { CallVerifier } from './sign.ts';
 
@@ -61,6 +62,7 @@ export async function readJson<T>(
   try {
     value = JSON.parse(bytes.toString('utf8'));
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('REQUEST_INVALID', { message: 'body is not valid JSON', cause });
   }
   return check(value);

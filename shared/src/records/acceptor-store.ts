@@ -1,4 +1,5 @@
 import { CodedError } from '../errors.ts';
+import { throwIfBug } from '../failure.ts';
 import type { Database } from '../store/data-folder.ts';
 import { KeyedLocks } from '../store/keyed-locks.ts';
 import type { GroupCommit } from './group-commit.ts';
@@ -95,6 +96,7 @@ function parseState(key: string, text: string): AcceptorState {
   try {
     state = JSON.parse(text) as Partial<AcceptorState> | null;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
   }
   if (typeof state?.v === 'number' && (state.v as number) > 1)

@@ -1,4 +1,5 @@
 import { CodedError } from '../errors.ts';
+import { throwIfBug } from '../failure.ts';
 import type { Database } from '../store/data-folder.ts';
 import type { RecordSet } from './record-set.ts';
 
@@ -120,6 +121,7 @@ function parsed(key: string, text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
   }
 }

@@ -1,4 +1,5 @@
 import { CodedError } from '../errors.ts';
+import { throwIfBug } from '../failure.ts';
 import type { Database } from '../store/data-folder.ts';
 import type { KeyedLocks } from '../store/keyed-locks.ts';
 import type { GroupCommit } from './group-commit.ts';
@@ -154,6 +155,7 @@ function parse(key: string, text: string | undefined): Stored | undefined {
   try {
     stored = JSON.parse(text) as Partial<Stored> | null;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
   }
   if (stored?.v === 1 && typeof stored.atMs === 'number') return stored as Stored;

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { CodedError } from '../errors.ts';
+import { isBug, readElsewhere, throwIfBug } from '../failure.ts';
 import { delay as realDelay } from '../lifecycle.ts';
 import {
   agreedState,
@@ -216,7 +217,8 @@ export class RegisterClient {
             left -= 1;
             judge();
           },
-          () => {
+          (error: unknown) => {
+            if (isBug(error)) return reject(error);
             left -= 1;
             judge();
           },
@@ -235,7 +237,7 @@ export class RegisterClient {
     try {
       return await Promise.race([this.#deps.transport(owner, request, either), timedOut]);
     } finally {
-      timedOut.catch(() => undefined);
+      readElsewhere(timedOut);
       ended.abort(new CodedError('TIMEOUT', { detail: { owner } }));
     }
   }
@@ -278,6 +280,7 @@ function attemptFn<T>(fn: (current: T | undefined) => T | undefined, current: T 
   try {
     return { type: 'value' as const, value: fn(current) };
   } catch (error) {
+    throwIfBug(error);
     return { type: 'error' as const, error };
   }
 }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Level } from 'level';
 import { CodedError, isCoded, systemCode } from '../errors.ts';
+import { throwIfBug } from '../failure.ts';
 import type { StoreLog } from './blob-files.ts';
 import { diskFiles } from './disk-files.ts';
 import { readWhole, replaceWhole } from './file-port.ts';
@@ -110,6 +111,7 @@ async function openDatabase(dir: string, path: string): Promise<Database> {
     await db.open();
     return db;
   } catch (cause) {
+    throwIfBug(cause);
     const reason = systemCode((cause as Error).cause) ?? systemCode(cause) ?? 'unknown';
     if (/No space left|ENOSPC|quota exceeded/i.test(String(((cause as Error).cause as Error)?.message)))
       throw noRoom(dir, cause);
@@ -156,7 +158,8 @@ async function readLastStop(root: string, bootId: string): Promise<LastStop> {
 function parseRun(text: string): { bootId?: unknown; clean?: unknown } | null {
   try {
     return JSON.parse(text) as { bootId?: unknown; clean?: unknown } | null;
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return null;
   }
 }
@@ -175,7 +178,8 @@ async function replaceSynced(root: string, path: string, text: string): Promise<
 function readBootId(): string {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return randomUUID();
   }
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { Bitfield } from '../bitfield.ts';
 import { type Digest, Digester, digestAlgorithm } from '../digest.ts';
 import { CodedError, isCoded } from '../errors.ts';
+import { ended, ignoreFailure, logFailure } from '../failure.ts';
 import type { Metainfo } from '../metainfo/metainfo.ts';
 import { PIECE_BYTES, pieceLength } from '../metainfo/tree.ts';
 import type { BlobFiles } from './blob-files.ts';
@@ -98,7 +99,7 @@ export class PartialBlob {
    */
   async writePiece(index: number, bytes: Uint8Array): Promise<void> {
     if (this.#state !== 'open') throw this.#stale();
-    if (!this.#metainfo.knows(index)) throw new TypeError(`piece ${index} has no known hash`);
+    if (!this.#metainfo.knows(index)) throw this.#misused(`piece ${index} has no known hash`);
     if (bytes.length !== pieceLength(this.sizeBytes, index))
       throw new TypeError(`piece ${index} of ${bytes.length} bytes`);
     if (this.#have.has(index)) return;
@@ -107,7 +108,7 @@ export class PartialBlob {
     if (attempt !== this.#attempts || this.state === 'dropped') throw this.#stale();
     if (!this.#have.add(index)) return;
     if (index === this.#prefixNext && this.#advancing === undefined) this.#hashNext(bytes);
-    if (this.#have.has(this.#prefixNext)) this.#advance().catch(() => undefined);
+    if (this.#have.has(this.#prefixNext)) this.#advance().catch(ignoreFailure);
     this.#mapChanged();
   }
 
@@ -118,7 +119,7 @@ export class PartialBlob {
     length = pieceLength(this.sizeBytes, index) - offset,
     into?: Uint8Array,
   ): Promise<Uint8Array> {
-    if (!this.#have.has(index)) throw new TypeError(`piece ${index} is not there`);
+    if (!this.#have.has(index)) throw this.#misused(`piece ${index} is not there`);
     if (offset < 0 || length < 0 || offset + length > pieceLength(this.sizeBytes, index))
       throw new TypeError('range outside the piece');
     const attempt = this.#attempts;
@@ -184,7 +185,7 @@ export class PartialBlob {
 
   /** Removes it from disk. Other users get `STALE_ATTEMPT` when they write. Idempotent. */
   async drop(): Promise<void> {
-    await this.#committing?.catch(() => undefined);
+    await ended(this.#committing);
     if (this.#state !== 'open') return;
     this.#state = 'dropped';
     clearTimeout(this.#mapTimer);
@@ -217,8 +218,8 @@ export class PartialBlob {
   async #close(synced: boolean): Promise<void> {
     clearTimeout(this.#mapTimer);
     this.#mapTimer = undefined;
-    await this.#committing?.catch(() => undefined);
-    await this.#advancing?.catch(() => undefined);
+    await ended(this.#committing);
+    await ended(this.#advancing);
     try {
       if (this.#state === 'open') {
         if (synced) await this.#file.sync();
@@ -263,10 +264,10 @@ export class PartialBlob {
     if (this.#advancing === undefined) {
       const running = this.#readBack();
       this.#advancing = running;
-      const ended = (): void => {
+      const done = (): void => {
         if (this.#advancing === running) this.#advancing = undefined;
       };
-      running.then(ended, ended);
+      running.then(done, done);
     }
     return this.#advancing;
   }
@@ -287,7 +288,7 @@ export class PartialBlob {
     this.#mapTimer = setTimeout(() => {
       this.#mapTimer = undefined;
       this.#persist(false).catch((error: unknown) => {
-        this.#deps.blobs.log.debug({ digest: this.digest, reason: String(error) }, 'piece map not written');
+        logFailure(this.#deps.blobs.log, error, 'piece map not written', { digest: this.digest }, 'debug');
       });
     }, this.#deps.mapDelayMs);
     this.#mapTimer.unref();
@@ -303,8 +304,13 @@ export class PartialBlob {
       await replaceWhole(files, target, encodePieceMap(map));
       if (synced) await files.syncFolder(layout.partials);
     });
-    this.#mapWrite = writing.catch(() => undefined);
+    this.#mapWrite = ended(writing);
     return writing;
+  }
+
+  /** What was true of an attempt that was replaced meanwhile is no misuse. */
+  #misused(message: string): Error {
+    return this.#attempts > 0 ? this.#stale() : new TypeError(message);
   }
 
   #stale(): CodedError {

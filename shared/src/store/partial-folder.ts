@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { Bitfield } from '../bitfield.ts';
 import type { Digest } from '../digest.ts';
 import { CodedError, isCoded } from '../errors.ts';
+import { ended } from '../failure.ts';
 import { firstAttempt, Metainfo } from '../metainfo/metainfo.ts';
 import { PIECE_BYTES, pieceHash, pieceLength } from '../metainfo/tree.ts';
 import type { BlobFiles } from './blob-files.ts';
@@ -87,7 +88,7 @@ export class PartialFolder {
 
   async #shared(digest: Digest): Promise<PartialBlob | undefined> {
     const partial = this.#open.get(digest);
-    await partial?.closing?.catch(() => undefined);
+    await ended(partial?.closing);
     return partial !== undefined && partial.closing === undefined && partial.state === 'open'
       ? partial
       : undefined;

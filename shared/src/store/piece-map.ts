@@ -1,5 +1,6 @@
 import { Bitfield } from '../bitfield.ts';
 import type { Digest } from '../digest.ts';
+import { throwIfBug } from '../failure.ts';
 import { Metainfo } from '../metainfo/metainfo.ts';
 import { corrupt, seal, unseal } from './sealed.ts';
 
@@ -50,6 +51,7 @@ function decodeMetainfo(bytes: Uint8Array): Metainfo {
   try {
     return Metainfo.decode(bytes);
   } catch (cause) {
+    throwIfBug(cause);
     throw corrupt('metainfo', cause);
   }
 }

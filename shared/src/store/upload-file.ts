@@ -1,5 +1,6 @@
 import { type Digest, Digester, digestAlgorithm } from '../digest.ts';
 import { CodedError } from '../errors.ts';
+import { ended } from '../failure.ts';
 import { PIECE_BYTES, PieceHasher } from '../metainfo/tree.ts';
 import type { BlobFiles } from './blob-files.ts';
 import type { OpenFile } from './file-port.ts';
@@ -63,7 +64,7 @@ export class UploadFile {
       this.#hasher.update(bytes);
       this.#offset += bytes.length;
     });
-    this.#tail = done.catch(() => undefined);
+    this.#tail = ended(done);
     return done;
   }
 

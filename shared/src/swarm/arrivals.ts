@@ -1,3 +1,4 @@
+import { logFailure } from '../failure.ts';
 import type { Metainfo } from '../metainfo/metainfo.ts';
 import { pieceHash } from '../metainfo/tree.ts';
 import type { LinkId, SwarmEvent } from './core/events.ts';
@@ -57,7 +58,7 @@ export class Arrivals {
       await pieces.writePiece(index, arrived.bytes);
     } catch (error) {
       ok = false;
-      log.warn({ error, index, digest: metainfo.digest }, 'piece could not be written');
+      logFailure(log, error, 'piece could not be written', { index, digest: metainfo.digest });
     }
     slabs.release(arrived.slab);
     if (ok && !this.#stopped) {

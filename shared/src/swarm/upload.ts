@@ -1,3 +1,5 @@
+import { CodedError } from '../errors.ts';
+import { isBug } from '../failure.ts';
 import type { BlockBuffers } from './block-buffers.ts';
 import { WIRE_LIMITS } from './limits.ts';
 import type { PieceStore } from './swarm.ts';
@@ -101,7 +103,8 @@ export class Upload {
     let bytes: Uint8Array | undefined;
     try {
       bytes = await this.#pieces.readPiece(index, offset, length, buffer.subarray(0, length));
-    } catch {
+    } catch (error) {
+      if (isBug(error)) this.#wire.fail(new CodedError('INTERNAL', { cause: error }));
       bytes = undefined;
     }
     let open = run.length;

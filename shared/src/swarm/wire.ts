@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import Wire from 'bittorrent-protocol';
 import { Bitfield } from '../bitfield.ts';
-import { CodedError, isCoded } from '../errors.ts';
+import { CodedError } from '../errors.ts';
 import { LEAF_BYTES, PIECE_BYTES, pieceCount, pieceLength } from '../metainfo/tree.ts';
 import { BlockRequests } from './block-requests.ts';
 import { FrameParser, type FrameSink, HANDSHAKE_BYTES, invalidWire, readUint32 } from './frames.ts';
@@ -10,6 +10,7 @@ import { WIRE_LIMITS, type WireLimits } from './limits.ts';
 import { type Ends, MemberProof } from './member-proof.ts';
 import { TurnCork } from './turn-cork.ts';
 import type { WireRole } from './wire-auth.ts';
+import { wireError } from './wire-error.ts';
 import * as ext from './wire-extensions.ts';
 import { FIXED_LENGTHS, writeBlock } from './wire-messages.ts';
 import type { WireInit } from './wire-owner.ts';
@@ -329,7 +330,7 @@ export class HardenedWire extends Wire implements FrameSink {
     try {
       this.#parser.push(chunk);
     } catch (error) {
-      this.fail(isCoded(error) ? error : new CodedError('WIRE_INVALID', { cause: error }));
+      this.fail(wireError(error));
       return;
     }
     if (this.#socket.writableLength > this.#limits.controlBacklogBytes) this.#socket.pause();

@@ -1,7 +1,8 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isUpstreamFailure } from '@sepia/shared/errors';
-import { delay } from '@sepia/shared/lifecycle';
+import { logFailure, throwIfBug } from '@sepia/shared/failure';
+import { delay, pause } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { HASH_BYTES } from '@sepia/shared/metainfo/tree';
@@ -106,10 +107,7 @@ export class MetainfoKeeper {
     });
     try {
       const late = new AbortController();
-      await Promise.race([
-        news,
-        delay(waitMs, AbortSignal.any([signal, late.signal])).catch(() => undefined),
-      ]);
+      await Promise.race([news, pause(waitMs, AbortSignal.any([signal, late.signal]))]);
       late.abort();
     } finally {
       entry.waiters.delete(wake);
@@ -153,6 +151,7 @@ export class MetainfoKeeper {
       );
       return this.#keep(name, metainfo, originIds);
     } catch (error) {
+      throwIfBug(error);
       // With no origin left, what is known still lets a running swarm finish (design, "If it dies").
       const kept = this.#entries.get(name.digest);
       if (
@@ -194,6 +193,7 @@ export class MetainfoKeeper {
           choice.type === 'holders' && choice.state === 'final' ? choice.originIds : [originId];
         return { metainfo, originIds };
       } catch (error) {
+        throwIfBug(error);
         last = error;
         if ((isCertain(error) || isUpstreamFailure(error)) && choice.type === 'fetch') break;
       }
@@ -241,7 +241,7 @@ export class MetainfoKeeper {
     void this.#followLoop(name, entry, signal)
       .catch((error: unknown) => {
         if (signal.aborted) return;
-        this.#deps.log.warn({ err: error, digest: name.digest }, 'an open blob was given up');
+        logFailure(this.#deps.log, error, 'an open blob was given up', { digest: name.digest });
         entry.failed = error;
         this.#wake(entry);
       })
@@ -261,6 +261,7 @@ export class MetainfoKeeper {
         orphanSinceMs = undefined;
         if (news !== undefined) this.#take(entry, news);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isCertain(error) && orphanSinceMs !== undefined) throw error;
         orphanSinceMs ??= this.#deps.nowMs();
@@ -280,6 +281,7 @@ export class MetainfoKeeper {
       this.#take(entry, metainfo);
       entry.originIds = originIds;
     } catch (error) {
+      throwIfBug(error);
       if (isCertain(error)) throw error;
       await delay(RETRY_MS, signal);
     }

@@ -1,6 +1,7 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
 import { type CodedError, isCoded } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { AnswerPace } from '@sepia/shared/http/answer-pace';
 import type { InternalClient } from '@sepia/shared/http/client';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
@@ -47,17 +48,18 @@ export class Origins {
   async where(name: BlobName, signal: AbortSignal): Promise<Whereabouts[]> {
     const { ids } = this.candidates(name.digest);
     const answers = new Map<string, Whereabouts>();
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       let open = ids.length;
       for (const originId of ids) {
-        void this.#where(originId, name, signal).then((answer) => {
+        this.#where(originId, name, signal).then((answer) => {
           answers.set(originId, answer);
           open -= 1;
           if (open === 0 || answer.state === 'final') resolve();
-        });
+        }, reject);
       }
       if (ids.length === 0) resolve();
     });
+    if (!signal.aborted && ids.every((id) => answers.get(id)?.state === 'silent')) this.#pace.missed();
     return ids.map((originId) => answers.get(originId) ?? { originId, state: 'silent' });
   }
 
@@ -75,7 +77,8 @@ export class Origins {
       });
       this.#pace.note(performance.now() - startedMs);
       return { originId, ...answer };
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return { originId, state: 'silent' };
     }
   }

@@ -1,6 +1,7 @@
 import { shardKey } from '@sepia/shared/cluster/cluster';
 import { digestOf } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
+import { ignoreFailure } from '@sepia/shared/failure';
 import { parseRepositoryName, type RepositoryName } from '@sepia/shared/names/repository';
 import type { RecordStore } from '@sepia/shared/records/record-store';
 import { type Reference, referenceText } from '@sepia/shared/registry/route';
@@ -59,7 +60,7 @@ export class ReplicationIntake {
       }));
       queue
         .write(due)
-        .catch(() => undefined)
+        .catch(ignoreFailure)
         .finally(() => this.#deps.wake());
       // An intent that is about to run by itself may have run before the tag moved: jobs of their own then.
       if (nowMs() - beganMs > INTENT_MS / 2)

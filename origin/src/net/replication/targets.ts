@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { ReplicationRule } from '@sepia/shared/cluster/replication-rule';
 import { CodedError, systemCode } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import type { Logger } from '@sepia/shared/log';
 import { SlotGate } from '@sepia/shared/registry/client/slot-gate';
 import { TargetClient } from '@sepia/shared/registry/client/target-client';
@@ -77,6 +78,7 @@ function readText(file: string, key: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {
       message: `${key}: ${file} cannot be read (${systemCode(cause)})`,
       cause,

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/shared/errors';
+import { throwIfBug } from '@sepia/shared/failure';
 import { type NamedUpstream, type ResolvedName, resolveName } from '@sepia/shared/names/upstream-name';
 import { parseReference, type Reference } from '@sepia/shared/registry/route';
 
@@ -40,7 +41,8 @@ export function parseImageUrl(
   let path: string;
   try {
     path = decodeURIComponent(url.pathname);
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     throw invalid(text);
   }
   const [, name, reference] = PATH.exec(path) ?? [];

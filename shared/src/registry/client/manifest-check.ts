@@ -1,5 +1,6 @@
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../../digest.ts';
 import { CodedError } from '../../errors.ts';
+import { throwIfBug } from '../../failure.ts';
 import { isManifestType, parseManifest } from '../manifest.ts';
 import { mediaTypeOf } from './answer-facts.ts';
 import { type Answer, header } from './exchange.ts';
@@ -25,6 +26,7 @@ export function checkManifest(
   try {
     return { bytes, digest, mediaType: parseManifest(bytes, contentType).mediaType };
   } catch (cause) {
+    throwIfBug(cause);
     if (reference.kind === 'digest') return { bytes, digest, mediaType: said ?? 'application/octet-stream' };
     throw new CodedError('UPSTREAM_LIES', {
       message: `${answer.url.host} sent no manifest: ${(cause as Error).message}`,

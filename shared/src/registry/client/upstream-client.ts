@@ -1,6 +1,7 @@
 import type { ClusterUpstream } from '../../cluster/cluster.ts';
 import { type Digest, isDigest } from '../../digest.ts';
 import { CodedError, isCoded } from '../../errors.ts';
+import { throwIfBug } from '../../failure.ts';
 import type { Logger } from '../../log.ts';
 import type { RepositoryName } from '../../names/repository.ts';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '../manifest.ts';
@@ -385,6 +386,7 @@ export class UpstreamClient {
         chunks.push(chunk);
       }
     } catch (error) {
+      throwIfBug(error);
       if (signal.aborted) throw signal.reason;
       throw error instanceof CodedError ? error : down(answer.url, error);
     }

@@ -8,9 +8,10 @@ import { parseRepositoryScope, repositoryScope } from '../../access/scope.ts';
 import type { Audit } from '../../audit.ts';
 import type { Cluster } from '../../cluster/cluster.ts';
 import { CodedError } from '../../errors.ts';
+import { ignoreFailure } from '../../failure.ts';
 import type { RequestState } from '../../http/app.ts';
 import { queryValue } from '../../http/signed.ts';
-import { delay } from '../../lifecycle.ts';
+import { pause } from '../../lifecycle.ts';
 import {
   type NamedUpstream,
   type ResolvedName,
@@ -91,11 +92,11 @@ export class Door {
     // An upstream that does not answer is no reason to send clients away: content is checked all the same.
     const late = new AbortController();
     const answer = await Promise.race([
-      this.#deps.askBase(upstream).catch(() => undefined),
-      delay(BASE_MS, late.signal).catch(() => undefined),
+      this.#deps.askBase(upstream).catch(ignoreFailure),
+      pause(BASE_MS, late.signal),
     ]);
     late.abort();
-    if (answer?.verdict !== 'challenge') return;
+    if (typeof answer !== 'object' || answer.verdict !== 'challenge') return;
     const { challenge } = answer;
     const base = publicBase(ctx, this.#options.publicUrl);
     ctx.set('WWW-Authenticate', challengeText({ base, challenge, upstream: undefined }));
