@@ -6,7 +6,7 @@ import { ROOT } from './node24.mjs';
 
 /** What `npm test` runs: neither root nor foreign programs are needed. */
 export const FAST_PLACES = [
-  ...'shared tracker origin agent proxy cli sim bench'.split(' ').map((name) => `${name}/test`),
+  ...'shared shared/lazy tracker origin agent proxy cli sim bench'.split(' ').map((name) => `${name}/test`),
   'test/inprocess',
   'test/layering.test.ts',
 ];

@@ -85,6 +85,14 @@ export const ERROR_TABLE = {
   METAINFO_INVALID: f('UNKNOWN', 500, false, 'metainfo is not valid'),
   PIECE_BAD: f('UNKNOWN', 500, true, 'piece does not match its hash'),
   STALE_ATTEMPT: f('UNAVAILABLE', 503, true, 'the attempt to fetch this content was dropped'),
+  LAYER_INVALID: f('UNKNOWN', 500, false, 'layer is not a valid archive'),
+  LAYER_NOT_LAZY: f(
+    'UNKNOWN',
+    500,
+    false,
+    'layer cannot be read before it is downloaded; it is pulled whole',
+  ),
+  INDEX_INVALID: f('UNKNOWN', 500, false, 'layer index is not valid; make it again'),
   PEER_HTTP: f('UNAVAILABLE', 503, true, 'another member answered with an error'),
   INTERNAL: f('UNKNOWN', 500, false, 'internal error'),
 } as const satisfies Record<string, ErrorFacts>;

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { parseNetworks } from '../http/client-address.ts';
-import { parseHostPort } from '../http/listener.ts';
+import { parseHostPort } from '../host-port.ts';
+import { parseNetworks } from '../networks.ts';
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   B: 1,

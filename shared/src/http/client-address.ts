@@ -1,23 +1,9 @@
 import type { IncomingMessage } from 'node:http';
-import { BlockList, isIP } from 'node:net';
+import { isIP } from 'node:net';
+import { isListed, parseNetworks, withoutPrefix } from '../networks.ts';
 
 /** More hops than this are not looked at. */
 const MAX_HOPS = 32;
-
-/** Addresses and networks (`10.0.0.0/8`) as one list; undefined if one is neither. */
-export function parseNetworks(texts: readonly string[]): BlockList | undefined {
-  const list = new BlockList();
-  for (const text of texts) {
-    const [, address = '', bits] = /^([0-9a-f.:]+)(?:\/(\d{1,3}))?$/i.exec(text) ?? [];
-    const version = isIP(address);
-    const prefix = bits === undefined ? undefined : Number(bits);
-    if (version === 0 || (prefix !== undefined && prefix > (version === 4 ? 32 : 128))) return undefined;
-    const family = version === 4 ? 'ipv4' : 'ipv6';
-    if (prefix === undefined) list.addAddress(address, family);
-    else list.addSubnet(address, prefix, family);
-  }
-  return list;
-}
 
 /**
  * Where a request comes from: its connection, or behind proxies of `trusted` the last hop of `X-Forwarded-For` that is
@@ -38,17 +24,6 @@ export function clientAddresses(trusted: readonly string[]): (req: IncomingMessa
     }
     return address;
   };
-}
-
-function isListed(list: BlockList, address: string): boolean {
-  const plain = withoutPrefix(address);
-  const version = isIP(plain);
-  return version !== 0 && list.check(plain, version === 4 ? 'ipv4' : 'ipv6');
-}
-
-/** An IPv4 address as dual-stack sockets show it. */
-function withoutPrefix(address: string): string {
-  return address.replace(/^::ffff:(?=\d+\.)/i, '');
 }
 
 /** The address of a hop, which some proxies write with its port. */

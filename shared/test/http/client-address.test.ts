@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import fc from 'fast-check';
 import t from 'tap';
-import { clientAddresses, parseNetworks } from '../../src/http/client-address.ts';
+import { clientAddresses } from '../../src/http/client-address.ts';
+import { parseNetworks } from '../../src/networks.ts';
 
 const BOX = { interruptAfterTimeLimit: 2_000, markInterruptAsFailure: false };
 
