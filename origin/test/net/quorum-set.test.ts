@@ -26,7 +26,7 @@ t.test('a bug is thrown, it is no silent owner', async (t) => {
   await t.rejects(
     askQuorum(
       IDS,
-      2,
+      4,
       async () => 1,
       () => {
         throw new RangeError('wrong rule');
