@@ -10,7 +10,9 @@ import { CodedError } from '@sepia/shared/errors';
 import { logFailure } from '@sepia/shared/failure';
 import { startAdmin } from '@sepia/shared/http/admin';
 import { InternalClient } from '@sepia/shared/http/client';
+import { createGate } from '@sepia/shared/http/gate';
 import { HttpListener } from '@sepia/shared/http/listener';
+import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
 import { createDispatcher } from '@sepia/shared/http/sockets';
 import { StopStack, startAll } from '@sepia/shared/lifecycle';
 import { createLogger, type Logger } from '@sepia/shared/log';
@@ -22,6 +24,7 @@ import { DataFolder } from '@sepia/shared/store/data-folder';
 import { diskFiles } from '@sepia/shared/store/disk-files';
 import type { FilePort } from '@sepia/shared/store/file-port';
 import { SwarmEngine } from '@sepia/shared/swarm/engine';
+import type Koa from 'koa';
 import { prefetch } from './commands/prefetch.ts';
 import { purge } from './commands/purge.ts';
 import { CommandRunner } from './commands/runner.ts';
@@ -231,6 +234,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       firstPieceMs: config.deadlines['first-piece'],
       stallMs: config.deadlines['body-stall'],
     });
+    const apps: Koa[] = [];
     const listeners: HttpListener[] = [];
     for (const [
       index,
@@ -246,6 +250,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       const app = createRegistryApp(
         {
           log,
+          gate: createGate({ open: OPEN_ROUTES.agent }),
           onRequest: metrics.onRequest,
           handlers,
           upstreams,
@@ -257,6 +262,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
           trustedProxies,
         },
       );
+      apps.push(app);
       const listener = await HttpListener.start(app.callback(), listen, `listeners.${index}.listen`);
       listeners.push(listener);
       stops.push('listener', () => listener.stop(STOP_GRACE_MS));
@@ -266,6 +272,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       {
         log,
         metrics,
+        app: apps[0]!,
         notReady: () => (stopping ? 'stopping' : undefined),
         debug: { swarms: () => blobs.figures() },
       },

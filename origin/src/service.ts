@@ -1,4 +1,3 @@
-import Router from '@koa/router';
 import { Cluster } from '@sepia/shared/cluster/cluster';
 import { loadClusterDocument } from '@sepia/shared/cluster/document';
 import { NodeCommands } from '@sepia/shared/cluster/node-commands';
@@ -8,9 +7,11 @@ import { logFailure } from '@sepia/shared/failure';
 import { startAdmin } from '@sepia/shared/http/admin';
 import { createApp } from '@sepia/shared/http/app';
 import { InternalClient } from '@sepia/shared/http/client';
+import { createGate } from '@sepia/shared/http/gate';
 import { HttpListener } from '@sepia/shared/http/listener';
+import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
+import { createRouter, routesOf } from '@sepia/shared/http/router';
 import { CallVerifier } from '@sepia/shared/http/sign';
-import { requireSigned } from '@sepia/shared/http/signed';
 import { createDispatcher } from '@sepia/shared/http/sockets';
 import { StopStack, startAll } from '@sepia/shared/lifecycle';
 import { createLogger, type Logger } from '@sepia/shared/log';
@@ -23,7 +24,6 @@ import { DataFolder } from '@sepia/shared/store/data-folder';
 import { diskFiles } from '@sepia/shared/store/disk-files';
 import { SwarmEngine } from '@sepia/shared/swarm/engine';
 import { H_CLUSTER } from '@sepia/shared/wire/headers';
-import type { Context, Middleware } from 'koa';
 import type { OriginConfig } from './config.ts';
 import { Health } from './core/health.ts';
 import { accessRoutes } from './http/access-routes.ts';
@@ -324,7 +324,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       startedMs,
       peerAddresses,
     });
-  const router = new Router({ prefix: '/v1' });
+  const router = createRouter('/v1');
   blobRoutes(router, {
     blobs,
     whole,
@@ -346,18 +346,18 @@ async function build(parts: BuildParts): Promise<Origin> {
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
 
-  const app = createApp({ log, onRequest: metrics.onRequest });
-  const signed = requireSigned(new CallVerifier(clusterKey), nowMs);
+  const gate = createGate({ open: OPEN_ROUTES.origin, verifier: new CallVerifier(clusterKey), nowMs });
+  const app = createApp({ log, gate, onRequest: metrics.onRequest });
   app.use(async (ctx, next) => {
     ctx.set(H_CLUSTER, String(cluster.version));
-    await signed(ctx as Context, next);
+    await next();
   });
-  app.use(router.routes() as unknown as Middleware);
+  app.use(routesOf(router));
   const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
   stops.push('listener', async () => await listener.stop(deadlines.drain));
   const notReady = (): string | undefined => (stopping.signal.aborted ? 'stopping' : undefined);
   const admin = await startAdmin(
-    { log, metrics, notReady, debug: { suspects: () => health.suspects(nowMs()) } },
+    { log, metrics, app, notReady, debug: { suspects: () => health.suspects(nowMs()) } },
     config['admin-listen'],
   );
   stops.push('admin', async () => await admin.stop(deadlines.drain));

@@ -1,25 +1,25 @@
 import { randomInt } from 'node:crypto';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { InternalClient } from '@sepia/shared/http/client';
+import { createGate } from '@sepia/shared/http/gate';
+import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
+import { createRouter, routesOf } from '@sepia/shared/http/router';
 import { CallVerifier } from '@sepia/shared/http/sign';
-import { verifyRequest } from '@sepia/shared/http/signed';
 import type { StopStack } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
-import { memberUpstream } from '@sepia/shared/registry/face/member-upstream';
 import { createRegistryApp } from '@sepia/shared/registry/face/registry-app';
 import { LINK_BELIEF_MS } from '@sepia/shared/wire/revocation';
 import type Koa from 'koa';
-import type { Context, Middleware } from 'koa';
 import type { ProxyConfig } from './config.ts';
 import { ManifestCache } from './core/manifest-cache.ts';
 import type { Entrance } from './entrance.ts';
 import { createHarbor } from './harbor/parts.ts';
-import { harborRoutes } from './harbor/routes.ts';
+import { harborGuards, harborRoutes } from './harbor/routes.ts';
 import { readBlob } from './http/blobs.ts';
 import { listCatalog } from './http/catalog.ts';
 import { deleteBlob, deleteManifest } from './http/deletes.ts';
 import { putManifest, readManifest } from './http/manifests.ts';
-import { memberAccounts, memberToken } from './http/member-token.ts';
+import { memberLoginRoutes } from './http/member-token.ts';
 import { OWN_VERSION, pageRoutes } from './http/page.ts';
 import { PushGate } from './http/push-gate.ts';
 import { admitByRate } from './http/rate-gate.ts';
@@ -85,20 +85,10 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     'Proxies whose accounts-file is another than here.',
     () => parts.entrance.differing().length,
   );
-  const verify = (ctx: Context): void => void verifyRequest(ctx, verifier, nowMs());
-  const harbor = createHarbor(parts, cache, verify, stops);
+  const harbor = createHarbor(parts, cache, stops);
+  const guards = harborGuards(harbor, admit);
+  const entry = createGate({ open: OPEN_ROUTES.proxy, guards, verifier, nowMs });
   metrics.watch('sepia_proxy_preheat_jobs', 'Preheat jobs that run here.', () => harbor.jobs.size);
-  const page = pageRoutes({ status, own, clusterVersion: cluster.version, verify });
-  const revocations = revocationRoute({ cache, verify });
-  const forMembers = memberToken({ logins: parts.entrance.logins, verify });
-  const accounts = memberAccounts({ logins: parts.entrance.logins, verify });
-  const beside: Middleware = async (ctx, next) =>
-    ctx.path === '/v1/token'
-      ? await forMembers(ctx)
-      : ctx.path === '/v1/accounts'
-        ? accounts(ctx)
-        : await revocations(ctx, () => page(ctx, next));
-  const member = memberUpstream(verifier, nowMs);
   const blobs = {
     origins,
     log,
@@ -136,12 +126,14 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
         catalog: listCatalog({ origins }),
         write,
       };
-      const forHarbor = harborRoutes(harbor, { defaultUpstream, admit });
-      const other: Middleware = async (ctx, next) => {
-        if (!(await forHarbor(ctx as Context))) await beside(ctx, next);
-      };
+      const router = createRouter();
+      harborRoutes(router, harbor, defaultUpstream);
+      revocationRoute(router, cache);
+      memberLoginRoutes(router, parts.entrance.logins);
+      pageRoutes(router, { status, own, clusterVersion: cluster.version });
+      const other = routesOf(router);
       return createRegistryApp(
-        { log, onRequest: metrics.base.onRequest, upstreams, handlers, member, admit, door, other },
+        { log, gate: entry, onRequest: metrics.base.onRequest, upstreams, handlers, admit, door, other },
         { defaultUpstream, trustedProxies: listener['trusted-proxies'] },
       );
     },

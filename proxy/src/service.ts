@@ -68,16 +68,20 @@ export async function startProxy(
       entrance,
     };
     const face = createFace(parts, stops);
+    const apps = config.listeners.map((one) => face.app(one));
     const listeners: HttpListener[] = [];
     for (const [index, one] of config.listeners.entries()) {
-      const app = face.app(one);
-      const listener = await HttpListener.start(app.callback(), one.listen, `listeners.${index}.listen`);
+      const listener = await HttpListener.start(
+        apps[index]!.callback(),
+        one.listen,
+        `listeners.${index}.listen`,
+      );
       listeners.push(listener);
       stops.push(`listener ${one.listen}`, () => listener.stop(0));
     }
     const notReady = (): string | undefined => (draining ? 'stopping' : quorumLack(origins));
     const admin = await startAdmin(
-      { log, metrics: parts.metrics.base, notReady, debug: face.debug },
+      { log, metrics: parts.metrics.base, app: apps[0]!, notReady, debug: face.debug },
       config['admin-listen'],
     );
     stops.push('admin', () => admin.stop(ADMIN_GRACE_MS));

@@ -13,6 +13,7 @@ import './fail-on-rejection.ts';
 import { freePorts } from './free-ports.ts';
 
 interface Running {
+  readonly adminUrl: string;
   stop(): Promise<void>;
 }
 
@@ -84,6 +85,16 @@ export class Constellation {
   async restartMember(id: string): Promise<void> {
     await this.stopMember(id);
     await this.startMember(id);
+  }
+
+  /** Ids of the members that run, in the order of their start. */
+  get ids(): string[] {
+    return [...this.#running.keys()];
+  }
+
+  /** Address of the admin listener of a running member. */
+  adminUrl(id: string): string {
+    return this.#running.get(id)!.adminUrl;
   }
 
   get keyFile(): string {

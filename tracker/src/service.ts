@@ -6,21 +6,23 @@ import { CodedError } from '@sepia/shared/errors';
 import { startAdmin } from '@sepia/shared/http/admin';
 import { createApp } from '@sepia/shared/http/app';
 import { InternalClient } from '@sepia/shared/http/client';
+import { createGate } from '@sepia/shared/http/gate';
 import { HttpListener } from '@sepia/shared/http/listener';
+import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
 import { CallVerifier } from '@sepia/shared/http/sign';
-import { requireSigned } from '@sepia/shared/http/signed';
 import { createDispatcher } from '@sepia/shared/http/sockets';
 import { StopStack, startAll } from '@sepia/shared/lifecycle';
 import { createLogger, type Logger } from '@sepia/shared/log';
 import { Metrics } from '@sepia/shared/metrics';
 import { DataFolder } from '@sepia/shared/store/data-folder';
+import { H_CLUSTER } from '@sepia/shared/wire/headers';
 import type { TrackerConfig } from './config.ts';
 import { CommandBook } from './core/command-book.ts';
 import { LiveFigures } from './core/live-figures.ts';
 import { Revocations } from './core/revocations.ts';
 import { SwarmTable } from './core/swarm-table.ts';
 import { announceRoutes } from './http/announce.ts';
-import { peerEntry, signedRoutes } from './http/routes.ts';
+import { memberRoutes, peerEntry } from './http/routes.ts';
 import { MetainfoKeeper } from './net/metainfo-keeper.ts';
 import { Origins } from './net/origins.ts';
 
@@ -75,8 +77,13 @@ export async function startTracker(
 
     metrics.gauge('sepia_tracker_commands', 'Commands to nodes that are alive.', () => commands.size);
 
-    const app = createApp({ log, onRequest: metrics.onRequest });
+    const gate = createGate({ open: OPEN_ROUTES.tracker, verifier: new CallVerifier(clusterKey), nowMs });
+    const app = createApp({ log, gate, onRequest: metrics.onRequest });
     app.use(announceRoutes());
+    app.use(async (ctx, next) => {
+      ctx.set(H_CLUSTER, String(cluster.version));
+      await next();
+    });
     const routeDeps = {
       id,
       cluster,
@@ -90,11 +97,11 @@ export async function startTracker(
       startedMs: nowMs(),
       stopping: stopping.signal,
     };
-    app.use(signedRoutes(routeDeps, requireSigned(new CallVerifier(clusterKey), nowMs)));
+    app.use(memberRoutes(routeDeps));
     const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
     stops.push('listener', () => listener.stop(STOP_GRACE_MS));
     const admin = await startAdmin(
-      { log, metrics, notReady: () => (stopping.signal.aborted ? 'stopping' : undefined), debug: {} },
+      { log, metrics, app, notReady: () => (stopping.signal.aborted ? 'stopping' : undefined) },
       config['admin-listen'],
     );
     stops.push('admin', () => admin.stop(STOP_GRACE_MS));

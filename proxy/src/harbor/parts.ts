@@ -1,7 +1,6 @@
 import { NodeCommands } from '@sepia/shared/cluster/node-commands';
 import type { StopStack } from '@sepia/shared/lifecycle';
 import type { NamedUpstream } from '@sepia/shared/names/upstream-name';
-import type { Context } from 'koa';
 import type { ManifestCache } from '../core/manifest-cache.ts';
 import type { FaceParts } from '../face.ts';
 import { Jobs } from './jobs.ts';
@@ -23,17 +22,10 @@ export interface HarborParts {
   /** As `driverAuth`; open where there are no drivers, for load balancers. */
   readonly healthAuth: RequestAuth;
   readonly webhookAuth: RequestAuth;
-  /** Throws unless the call is signed with the cluster key. */
-  readonly verify: (ctx: Context) => void;
 }
 
 /** Builds Harbor's side of a proxy; `stops` gets what must end with it. @throws {CodedError} `CONFIG_INVALID` */
-export function createHarbor(
-  face: FaceParts,
-  cache: ManifestCache,
-  verify: (ctx: Context) => void,
-  stops: StopStack,
-): HarborParts {
+export function createHarbor(face: FaceParts, cache: ManifestCache, stops: StopStack): HarborParts {
   const { cluster, client, origins, log, nowMs, id: memberId } = face;
   const config = face.config.harbor;
   const commands = new NodeCommands({ cluster, client });
@@ -64,7 +56,6 @@ export function createHarbor(
     driverAuth: drivers,
     healthAuth: config['driver-auth'].mode === 'off' ? () => undefined : drivers,
     webhookAuth: webhookAuth(config.webhook),
-    verify,
   };
   if (config.webhook.auth !== 'off') parts.webhooks.start();
   stops.push('webhooks', async () => await parts.webhooks.stop());

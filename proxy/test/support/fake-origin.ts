@@ -3,12 +3,14 @@ import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import { createApp } from '@sepia/shared/http/app';
+import { createGate } from '@sepia/shared/http/gate';
 import { HttpListener } from '@sepia/shared/http/listener';
 import { type ReadableBlob, serveBlob } from '@sepia/shared/http/serve-blob';
 import { CallVerifier } from '@sepia/shared/http/sign';
-import { queryValue, readBody, requireSigned } from '@sepia/shared/http/signed';
+import { queryValue, readBody } from '@sepia/shared/http/signed';
 import { silentLogger } from '@sepia/shared/log';
-import { PIECE_BYTES, pieceLength } from '@sepia/shared/metainfo/tree';
+import { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import { PIECE_BYTES, PieceHasher, pieceLength } from '@sepia/shared/metainfo/tree';
 import { parseManifest } from '@sepia/shared/registry/manifest';
 import type { Context } from 'koa';
 
@@ -72,12 +74,12 @@ export class FakeOrigin {
   }
 
   async start(): Promise<void> {
-    const app = createApp({ log: silentLogger() });
+    const gate = createGate({ open: {}, verifier: new CallVerifier(this.#key) });
+    const app = createApp({ log: silentLogger(), gate });
     app.use(async (_ctx, next) => {
       await this.#gate();
       await next();
     });
-    app.use(requireSigned(new CallVerifier(this.#key), Date.now));
     app.use(async (ctx) => await this.#route(ctx));
     this.#listener = await HttpListener.start(app.callback(), '127.0.0.1:0', 'listen');
   }
@@ -115,6 +117,7 @@ export class FakeOrigin {
     if (what === 'cluster' || what === 'status')
       ctx.body = { id: this.id, version: 1, uptimeSeconds: 5, fetches: [] };
     else if (what === 'blobs' && verb === 'where') this.#where(ctx, parseDigest(name));
+    else if (what === 'blobs' && verb === 'metainfo') await this.#metainfo(ctx, parseDigest(name));
     else if (what === 'blobs' && ctx.method === 'PUT') await this.#putBlob(ctx, parseDigest(name));
     else if (what === 'blobs' && ctx.method === 'DELETE') this.#delete(ctx, name);
     else if (what === 'blobs') await this.#getBlob(ctx, parseDigest(name));
@@ -138,7 +141,23 @@ export class FakeOrigin {
     };
   }
 
+  async #metainfo(ctx: Context, digest: Digest): Promise<void> {
+    const hasher = new PieceHasher();
+    const bytes = await this.#bytesOf(ctx, digest);
+    hasher.update(bytes);
+    ctx.body = Buffer.from(Metainfo.final(digest, bytes.length, hasher.finish()).encode());
+  }
+
   async #getBlob(ctx: Context, digest: Digest): Promise<void> {
+    await serveBlob(ctx, this.#readable(ctx, digest, await this.#bytesOf(ctx, digest)), {
+      contentType: 'application/octet-stream',
+      stallMs: 60_000,
+      firstPieceMs: 60_000,
+    });
+  }
+
+  /** Content that is linked here, fetched from the upstream if need be. */
+  async #bytesOf(ctx: Context, digest: Digest): Promise<Buffer> {
     const { shard } = target(ctx);
     let bytes = this.blobs.get(digest) ?? this.#copyOfOthers(digest);
     if (bytes === undefined && this.#records.upstream.has(digest)) {
@@ -151,11 +170,7 @@ export class FakeOrigin {
     }
     if (bytes === undefined || !this.#records.links.has(linkKey(shard, digest)))
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest } });
-    await serveBlob(ctx, this.#readable(ctx, digest, bytes), {
-      contentType: 'application/octet-stream',
-      stallMs: 60_000,
-      firstPieceMs: 60_000,
-    });
+    return bytes;
   }
 
   #readable(ctx: Context, digest: Digest, bytes: Buffer): ReadableBlob {

@@ -3,6 +3,8 @@ import Koa, { type Context, type Next } from 'koa';
 import { CodedError, isCoded, systemCode } from '../errors.ts';
 import { noteBug } from '../failure.ts';
 import type { Logger } from '../log.ts';
+import { clientAddresses } from './client-address.ts';
+import type { Gate } from './gate.ts';
 
 /** Longest path with query taken, in characters. */
 export const MAX_URL_CHARS = 8 * 1024;
@@ -15,6 +17,10 @@ export const PROTOCOL_VERSION = 1;
 
 interface AppDeps {
   readonly log: Logger;
+  /** Decides before everything else who may come in: no listener is without. */
+  readonly gate: Gate;
+  /** Proxies whose `X-Forwarded-For` is believed; default none. */
+  readonly trustedProxies?: readonly string[];
   /** Called once per finished request, for metrics. */
   readonly onRequest?: (facts: { method: string; route: string; status: number; seconds: number }) => void;
 }
@@ -26,16 +32,17 @@ export interface RequestState {
   route?: string;
   /** Id of the member that signed the call. */
   caller?: string;
-  /** Where the client comes from, if not from the connection's other end. */
+  /** Where the client comes from: the connection's other end, or what a trusted proxy says. */
   address?: string;
 }
 
 /**
  * A koa app with what every listener needs, outermost first: request id, access log, one mapping of anything
- * thrown to `{"errors":[{code,message,detail}]}`, URL limit. Routes throw; they never write error bodies.
+ * thrown to `{"errors":[{code,message,detail}]}`, URL limit, the gate. Routes throw; they never write error bodies.
  */
 export function createApp(deps: AppDeps): Koa {
   const app = new Koa();
+  const addressOf = clientAddresses(deps.trustedProxies ?? []);
   app.on('error', (error: unknown) => {
     if (!isClientGone(error)) deps.log.debug({ err: error }, 'response ended early');
   });
@@ -43,6 +50,7 @@ export function createApp(deps: AppDeps): Koa {
     const startedMs = performance.now();
     const given = ctx.get('x-request-id');
     const state = ctx.state as RequestState;
+    state.address = addressOf(ctx.req);
     state.requestId = /^[\w.-]{1,64}$/.test(given) ? given : randomUUID();
     ctx.set('X-Request-Id', state.requestId);
     ctx.set('Sepia-Version', String(PROTOCOL_VERSION));
@@ -60,6 +68,7 @@ export function createApp(deps: AppDeps): Koa {
       'request',
     );
   });
+  app.use(deps.gate);
   return app;
 }
 

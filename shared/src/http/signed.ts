@@ -1,26 +1,17 @@
-import type { Context, Middleware } from 'koa';
+import type { Context } from 'koa';
 import { CodedError } from '../errors.ts';
 import { throwIfBug } from '../failure.ts';
 import type { RequestState } from './app.ts';
 import type { CallVerifier } from './sign.ts';
 
-/** Middleware of `/v1`: only calls signed with the cluster key pass. */
-export function requireSigned(verifier: CallVerifier, nowMs: () => number): Middleware {
-  return async (ctx, next) => {
-    verifyRequest(ctx, verifier, nowMs());
-    await next();
-  };
-}
-
-/** Checks one request, notes and returns the caller's id. @throws {CodedError} `SIGNATURE_INVALID` */
-export function verifyRequest(ctx: Context, verifier: CallVerifier, nowMs: number): string {
+/** Checks one request and notes the caller's id. @throws {CodedError} `SIGNATURE_INVALID` */
+export function verifyRequest(ctx: Context, verifier: CallVerifier, nowMs: number): void {
   const caller = verifier.verify(
     ctx.get('authorization'),
     { method: ctx.method, path: ctx.url, bodyBytes: bodyBytes(ctx) },
     nowMs,
   );
   (ctx.state as RequestState).caller = caller;
-  return caller;
 }
 
 /** True if the request claims to come from a member. */

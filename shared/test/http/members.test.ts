@@ -2,9 +2,10 @@ import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/shared/errors';
 import { createApp, MAX_URL_CHARS } from '@sepia/shared/http/app';
 import { InternalClient, type InternalRequest } from '@sepia/shared/http/client';
+import { createGate } from '@sepia/shared/http/gate';
 import { HttpListener } from '@sepia/shared/http/listener';
 import { CallVerifier } from '@sepia/shared/http/sign';
-import { queryValue, readBody, readJson, requireSigned } from '@sepia/shared/http/signed';
+import { queryValue, readBody, readJson } from '@sepia/shared/http/signed';
 import { createDispatcher } from '@sepia/shared/http/sockets';
 import { silentLogger } from '@sepia/shared/log';
 import type { Context } from 'koa';
@@ -15,8 +16,8 @@ const KEY = Buffer.alloc(32, 7);
 
 /** A member that runs `route` for signed calls, and a client that signs with `key`. */
 async function member(t: Test, route: (ctx: Context) => Promise<void> | void, key = KEY) {
-  const app = createApp({ log: silentLogger() });
-  app.use(requireSigned(new CallVerifier(KEY), Date.now));
+  const gate = createGate({ open: {}, verifier: new CallVerifier(KEY) });
+  const app = createApp({ log: silentLogger(), gate });
   app.use((ctx) => route(ctx));
   const listener = await HttpListener.start(app.callback(), '127.0.0.1:0', 'listen');
   const dispatcher = createDispatcher();

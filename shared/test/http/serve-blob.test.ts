@@ -1,6 +1,7 @@
 import { createConnection, type Socket } from 'node:net';
 import { CodedError } from '@sepia/shared/errors';
 import { createApp } from '@sepia/shared/http/app';
+import { createGate } from '@sepia/shared/http/gate';
 import { HttpListener } from '@sepia/shared/http/listener';
 import { type ReadableBlob, serveBlob } from '@sepia/shared/http/serve-blob';
 import { silentLogger } from '@sepia/shared/log';
@@ -29,7 +30,7 @@ interface Setup {
 /** Serves the blob at any path; tells how many bytes were handed to sockets. */
 async function serve(t: Test, blob: ReadableBlob, setup: Setup = {}) {
   const served = { bytes: 0 };
-  const app = createApp({ log: silentLogger() });
+  const app = createApp({ log: silentLogger(), gate: createGate({ open: { '/*': 'anyone' } }) });
   app.use((ctx) =>
     serveBlob(ctx, blob, {
       contentType: 'application/octet-stream',

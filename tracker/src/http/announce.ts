@@ -1,3 +1,4 @@
+import { createRouter, routesOf } from '@sepia/shared/http/router';
 import bencode from 'bencode';
 import type { Middleware } from 'koa';
 
@@ -9,9 +10,12 @@ export function announceRoutes(): Middleware {
   const refusal = Buffer.from(
     bencode.encode({ 'failure reason': 'strangers: never (this cluster serves its members only)' }),
   );
-  return async (ctx, next) => {
-    if (ctx.path !== '/announce' && ctx.path !== '/scrape') return await next();
-    ctx.type = 'text/plain';
-    ctx.body = refusal;
-  };
+  const router = createRouter();
+  for (const path of ['/announce', '/scrape']) {
+    router.get(path, (ctx) => {
+      ctx.type = 'text/plain';
+      ctx.body = refusal;
+    });
+  }
+  return routesOf(router);
 }

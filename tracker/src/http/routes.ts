@@ -1,12 +1,11 @@
-import Router from '@koa/router';
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import { type Digest, parseDigest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
 import type { RequestState } from '@sepia/shared/http/app';
 import { PROTOCOL_VERSION } from '@sepia/shared/http/app';
+import { createRouter, routesOf } from '@sepia/shared/http/router';
 import { queryValue, readJson } from '@sepia/shared/http/signed';
 import { peerIdHexOf } from '@sepia/shared/names/peer-id';
-import { H_CLUSTER } from '@sepia/shared/wire/headers';
 import {
   JOIN_REQUEST,
   type JoinAnswer,
@@ -51,14 +50,9 @@ export interface RouteDeps {
   readonly stopping: AbortSignal;
 }
 
-/** Signed routes of the tracker: join, metainfo, leases, status. */
-export function signedRoutes(deps: RouteDeps, signed: Middleware): Middleware {
-  const router = new Router({ prefix: '/v1' });
-  router.use(async (ctx, next) => {
-    ctx.set(H_CLUSTER, String(deps.cluster.version));
-    (ctx.state as RequestState).route = 'v1';
-    await signed(ctx as Context, next);
-  });
+/** The tracker's routes for members: join, metainfo, leases, commands, status. */
+export function memberRoutes(deps: RouteDeps): Middleware {
+  const router = createRouter('/v1');
   router.post('/swarms/:digest/join', async (ctx) => {
     (ctx.state as RequestState).route = 'join';
     const digest = parseDigest(ctx.params['digest'] ?? '');
@@ -90,9 +84,10 @@ export function signedRoutes(deps: RouteDeps, signed: Middleware): Middleware {
     ctx.status = 204;
   });
   router.get('/status', (ctx) => {
+    (ctx.state as RequestState).route = 'status';
     ctx.body = status(deps);
   });
-  return router.routes() as unknown as Middleware;
+  return routesOf(router);
 }
 
 async function join(

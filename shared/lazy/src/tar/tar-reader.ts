@@ -6,6 +6,9 @@ import type { TarEntry } from './tar-entry.ts';
 
 /** Extended headers longer than this are refused, as by Go's `archive/tar`. */
 const MAX_EXTENDED_BYTES = 1024 * 1024;
+/** GNU's old sparse form (tar manual, "Sparse Formats"): tells whether another block of its map follows. */
+const HEADER_MAP_GOES_ON = 482;
+const MAP_GOES_ON = 504;
 const NO_RECORDS: PaxRecords = new Map();
 
 /** What a {@link TarReader} tells. */
@@ -16,7 +19,7 @@ export interface TarSink {
   payload?(bytes: Uint8Array, entry: TarEntry): void;
 }
 
-type State = 'header' | 'extended' | 'payload' | 'padding' | 'ended';
+type State = 'header' | 'extended' | 'sparse map' | 'payload' | 'padding' | 'ended';
 
 /**
  * Reads a tar archive that arrives in chunks of any size: USTAR, PAX (global headers included), GNU long names,
@@ -25,6 +28,7 @@ type State = 'header' | 'extended' | 'payload' | 'padding' | 'ended';
  *
  * ```
  * header ─ x, L, K, g ─▶ extended ─▶ padding ─▶ header
+ *        ─ S ──────────▶ sparse map ─▶ payload               (blocks that go on with GNU's old sparse map)
  *        ─ entry ──────▶ payload ──▶ padding ─▶ header        header ─ two zero blocks ─▶ ended (the rest is ignored)
  * ```
  */
@@ -40,6 +44,8 @@ export class TarReader {
   #padding = 0;
   #zeroBlocks = 0;
   #entry: TarEntry | undefined;
+  /** A sparse entry whose map goes on behind its header. */
+  #mapped: TarHeader | undefined;
   #extended: { typeFlag: string; offset: number; bytes: Buffer; filled: number } | undefined;
   /** What was read for the next entry. */
   #headerOffset: number | undefined;
@@ -58,7 +64,7 @@ export class TarReader {
     while (at < chunk.length && this.#state !== 'ended') {
       const rest = chunk.subarray(at);
       const taken =
-        this.#state === 'header'
+        this.#state === 'header' || this.#state === 'sparse map'
           ? this.#takeHeader(rest)
           : this.#state === 'extended'
             ? this.#takeExtended(rest)
@@ -76,6 +82,7 @@ export class TarReader {
   end(): void {
     const isCut =
       this.#state === 'extended' ||
+      this.#state === 'sparse map' ||
       this.#state === 'payload' ||
       (this.#state === 'header' && (this.#filled > 0 || this.#headerOffset !== undefined));
     this.#state = 'ended';
@@ -108,7 +115,9 @@ export class TarReader {
     this.#filled += take;
     if (this.#filled === BLOCK) {
       this.#filled = 0;
-      this.#header(this.#offset + take - BLOCK);
+      const offset = this.#offset + take - BLOCK;
+      if (this.#state === 'header') this.#header(offset);
+      else if (this.#block[MAP_GOES_ON] === 0) this.#beginEntry(this.#mapped!, offset);
     }
     return take;
   }
@@ -124,7 +133,11 @@ export class TarReader {
     if (header.size < 0 || header.size > Number.MAX_SAFE_INTEGER - offset - 2 * BLOCK)
       this.#invalid('size', offset);
     if ('xgLK'.includes(header.typeFlag)) this.#beginExtended(header, offset);
-    else this.#beginEntry(header, offset);
+    else if (header.typeFlag === 'S' && this.#block[HEADER_MAP_GOES_ON] !== 0) {
+      this.#headerOffset ??= offset;
+      this.#mapped = header;
+      this.#state = 'sparse map';
+    } else this.#beginEntry(header, offset);
   }
 
   #beginExtended(header: TarHeader, offset: number): void {

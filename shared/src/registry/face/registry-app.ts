@@ -2,11 +2,12 @@ import type Koa from 'koa';
 import type { Context, Middleware } from 'koa';
 import { CodedError, isCoded } from '../../errors.ts';
 import { createApp, type RequestState } from '../../http/app.ts';
-import { clientAddresses } from '../../http/client-address.ts';
+import type { Gate } from '../../http/gate.ts';
 import { queryValue } from '../../http/signed.ts';
 import type { Logger } from '../../log.ts';
 import { parseRepositoryName } from '../../names/repository.ts';
 import { type NamedUpstream, type ResolvedName, resolveName } from '../../names/upstream-name.ts';
+import { H_UPSTREAM } from '../../wire/headers.ts';
 import { parseRegistryPath, type RegistryRoute } from '../route.ts';
 import type { Door } from './door.ts';
 
@@ -53,18 +54,17 @@ export interface RegistryWriteHandlers {
 
 interface RegistryAppDeps {
   readonly log: Logger;
+  readonly gate: Gate;
   /** As in `createApp`. */
   readonly onRequest?: (facts: { method: string; route: string; status: number; seconds: number }) => void;
   /** Asked per request, so that a new cluster document counts at once. */
   readonly upstreams: () => readonly NamedUpstream[];
   readonly handlers: RegistryHandlers;
-  /** The upstream that a verified member names, undefined for ordinary clients; see {@link memberUpstream}. */
-  readonly member?: (ctx: Context) => string | undefined;
   /** Asked before a request of an ordinary client is answered; may wait or throw. */
   readonly admit?: (ctx: Context) => Promise<void>;
   /** Says who may do what, and gives tokens at `/token`; without it everybody may. Members pass. */
   readonly door?: Pick<Door, 'base' | 'catalog' | 'pass' | 'token'>;
-  /** Runs for every path outside `/v2`; 404 without it. */
+  /** Routes for paths outside `/v2`; 404 without them. */
   readonly other?: Middleware;
 }
 
@@ -83,26 +83,19 @@ interface RegistryAppOptions {
  * `TAG_INVALID`, `DIGEST_SYNTAX`, and what handlers throw.
  */
 export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOptions): Koa {
-  const app = createApp(
-    deps.onRequest === undefined ? { log: deps.log } : { log: deps.log, onRequest: deps.onRequest },
-  );
-  const clientOf = clientAddresses(options.trustedProxies ?? []);
+  const { log, gate, onRequest } = deps;
+  const { trustedProxies = [] } = options;
+  const app = createApp({ log, gate, trustedProxies, ...(onRequest === undefined ? {} : { onRequest }) });
   app.use(async (ctx, next) => {
-    (ctx.state as RequestState).address = clientOf(ctx.req);
     if (ctx.path === '/token' && deps.door !== undefined) {
       await deps.admit?.(ctx);
       return await deps.door.token(ctx);
     }
-    if (ctx.path !== '/v2' && !ctx.path.startsWith('/v2/')) {
-      if (deps.other === undefined)
-        throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
-      await deps.other(ctx, next);
-      return;
-    }
+    if (ctx.path !== '/v2' && !ctx.path.startsWith('/v2/')) return await next();
     ctx.set('Docker-Distribution-Api-Version', 'registry/2.0');
     const route = routeOf(ctx);
     (ctx.state as RequestState).route = route.type;
-    const memberUpstream = deps.member?.(ctx);
+    const memberUpstream = upstreamOfMember(ctx);
     if (memberUpstream === undefined) await deps.admit?.(ctx);
     const door = (ctx.state as RequestState).caller === undefined ? deps.door : undefined;
     if (route.type === 'base') {
@@ -117,7 +110,14 @@ export function createRegistryApp(deps: RegistryAppDeps, options: RegistryAppOpt
       throw isRefusedByMember(error) ? withoutMembers(error, deps.log) : error;
     });
   });
+  if (deps.other !== undefined) app.use(deps.other);
   return app;
+}
+
+/** The upstream that a member names in `Sepia-Upstream`; from ordinary clients the header counts for nothing. */
+function upstreamOfMember(ctx: Context): string | undefined {
+  const upstream = (ctx.state as RequestState).caller === undefined ? '' : ctx.get(H_UPSTREAM);
+  return upstream === '' ? undefined : upstream;
 }
 
 /** True where another member refused our call, not we the client's. */

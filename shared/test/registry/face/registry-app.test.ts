@@ -1,11 +1,13 @@
 import t, { type Test } from 'tap';
 import { request } from 'undici';
 import { digestOf } from '../../../src/digest.ts';
+import { CodedError } from '../../../src/errors.ts';
+import { createGate } from '../../../src/http/gate.ts';
 import { HttpListener } from '../../../src/http/listener.ts';
+import { OPEN_ROUTES } from '../../../src/http/open-routes.ts';
 import { CallVerifier, signCall } from '../../../src/http/sign.ts';
 import { silentLogger } from '../../../src/log.ts';
 import { sendManifest } from '../../../src/registry/face/manifest-answer.ts';
-import { memberUpstream } from '../../../src/registry/face/member-upstream.ts';
 import { createRegistryApp, type RegistryHandlers } from '../../../src/registry/face/registry-app.ts';
 
 const UPSTREAMS = [
@@ -42,13 +44,19 @@ function reads(seen: Seen[]): RegistryHandlers {
   };
 }
 
+const guards = { health: refuse, driver: refuse, webhook: refuse };
+
+function refuse(): never {
+  throw new CodedError('AUTH_REQUIRED');
+}
+
 async function start(t: Test, handlers: RegistryHandlers): Promise<string> {
   const app = createRegistryApp(
     {
       log: silentLogger(),
       upstreams: () => UPSTREAMS,
       handlers,
-      member: memberUpstream(new CallVerifier(KEY), Date.now),
+      gate: createGate({ open: OPEN_ROUTES.proxy, guards, verifier: new CallVerifier(KEY) }),
     },
     { defaultUpstream: 'local', readOnly: 'push at http://proxy' },
   );

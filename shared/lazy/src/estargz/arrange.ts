@@ -1,0 +1,235 @@
+import { type ByteString, byteStringOf, textOf } from '../tar/byte-string.ts';
+import { cleanPath, endOfEntry, type TarEntry } from '../tar/tar-entry.ts';
+import { isReservedName, landmarkEntry, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK } from './landmark.ts';
+import { type Part, wholeFile } from './part.ts';
+
+/** One entry of the layer that is written. */
+export interface OutEntry {
+  /** What its header says. */
+  readonly entry: TarEntry;
+  /** True: the header blocks of the source are copied as they are; false: they are made anew from `entry`. */
+  readonly isRaw: boolean;
+  /** Content of a file, in order; its lengths add up to `entry.size`. */
+  readonly payload: readonly Part[];
+  /** True for a landmark: its payload must begin a member of its own. */
+  readonly isLandmark: boolean;
+}
+
+export interface Arrangement {
+  readonly entries: readonly OutEntry[];
+  /** True if nothing was dropped, moved or changed: the source's bytes may be kept one for one. */
+  readonly isVerbatim: boolean;
+  /** Prioritized names that this layer does not have. */
+  readonly missing: readonly string[];
+}
+
+/** Why a layer cannot be eStargz; it then stays the ordinary layer that it is. */
+export interface Unfit {
+  readonly unfit: string;
+}
+
+export interface ArrangeOptions {
+  /** Files that a container reads first, in that order; any spelling of a path from the root. */
+  readonly prioritized?: readonly string[];
+  /** Content and logical size of sparse files, by entry (see `readSparse`). */
+  readonly sparse?: ReadonlyMap<TarEntry, SparseFile>;
+  /** False: no landmark is put in (a layer that keeps its bytes). */
+  readonly withLandmark?: boolean;
+}
+
+/** A GNU sparse file with its holes filled in. */
+export interface SparseFile {
+  readonly name: ByteString;
+  readonly sizeBytes: number;
+  readonly parts: readonly Part[];
+}
+
+/** Directories that a later entry of another type replaces: more make a layer unfit, each costs a walk over all names. */
+const MAX_REPLACED_DIRECTORIES = 1000;
+
+/**
+ * Decides what an eStargz layer holds and in which order. A TOC knows one entry per path, so of entries of the same path
+ * the last counts, as after unpacking; a hard link to one that does not count becomes the file itself. An old TOC and old
+ * landmarks are left out.
+ */
+export function arrange(source: readonly TarEntry[], options: ArrangeOptions = {}): Arrangement | Unfit {
+  const tree = new LayerTree();
+  for (const [index, entry] of source.entries()) {
+    const sparse = options.sparse?.get(entry);
+    const problem = misfit(entry, sparse) ?? tree.add(withSparse(entry, sparse), index);
+    if (problem !== undefined) return { unfit: problem };
+  }
+  const kept = tree.entries(options.sparse, source);
+  const { front, rest, missing } = prioritize(kept, options.prioritized ?? []);
+  const isVerbatim = front.length === 0 && kept.length === source.length && kept.every((one) => one.isRaw);
+  if (options.withLandmark === false) return { entries: [...front, ...rest], isVerbatim, missing };
+  const landmark = landmarkOf(front.length === 0 ? NO_PREFETCH_LANDMARK : PREFETCH_LANDMARK);
+  return { entries: [...front, landmark, ...rest], isVerbatim, missing };
+}
+
+function landmarkOf(name: ByteString): OutEntry {
+  const payload: Part[] = [{ bytes: Uint8Array.of(0x0f) }];
+  return { entry: landmarkEntry(name), isRaw: false, payload, isLandmark: true };
+}
+
+function withSparse(entry: TarEntry, sparse: SparseFile | undefined): TarEntry {
+  if (sparse === undefined) return entry;
+  return { ...entry, typeFlag: '0', type: 'file', name: sparse.name, size: sparse.sizeBytes, sparse: false };
+}
+
+/** What no TOC can say of a single entry. */
+function misfit(entry: TarEntry, sparse: SparseFile | undefined): string | undefined {
+  const name = sparse?.name ?? entry.name;
+  const shown = JSON.stringify(textOf(name).slice(0, 200));
+  if (!isText(name) || !isText(entry.linkName)) return `${shown} is not named in UTF-8`;
+  if (!isText(entry.userName) || !isText(entry.groupName))
+    return `the owner of ${shown} is not named in UTF-8`;
+  if ([...entry.xattrs.keys()].some((key) => !isText(key)))
+    return `an xattr of ${shown} is not named in UTF-8`;
+  if (entry.sparse && sparse === undefined) return `${shown} is a sparse file of an unknown form`;
+  if (entry.type === 'other' && sparse === undefined)
+    return `${shown} has the tar type ${JSON.stringify(entry.typeFlag)}`;
+  if (entry.uid < 0 || entry.gid < 0) return `${shown} has a negative owner`;
+  return undefined;
+}
+
+function isText(name: ByteString): boolean {
+  return byteStringOf(textOf(name)) === name;
+}
+
+interface Node {
+  readonly entry: TarEntry;
+  /** Position in the source. */
+  readonly index: number;
+  /** The node whose file a hard link shares. */
+  readonly target: Node | undefined;
+  /** Path that the node has, while it counts. */
+  readonly path: ByteString;
+  counts: boolean;
+  /** For a file that does not count: the first link to it that does takes its place. */
+  heir: Node | undefined;
+}
+
+/** What unpacking the entries so far leaves behind. */
+class LayerTree {
+  readonly #nodes: Node[] = [];
+  readonly #byPath = new Map<ByteString, Node>();
+  #replaced = 0;
+
+  /** @returns why the entry has no place in a TOC */
+  add(entry: TarEntry, index: number): string | undefined {
+    const path = cleanPath(entry.name);
+    if (isReservedName(path)) return undefined;
+    if (path === '' && entry.type !== 'directory') return 'the root is no directory';
+    const shown = JSON.stringify(textOf(path).slice(0, 200));
+    const parent = this.#nonDirectoryAbove(path);
+    if (parent !== undefined)
+      return `${shown} lies below ${JSON.stringify(textOf(parent))}, which is no directory`;
+    let target: Node | undefined;
+    if (entry.type === 'hardlink') {
+      const named = this.#byPath.get(cleanPath(entry.linkName));
+      target = named?.target ?? named;
+      if (target === undefined || named?.path === path)
+        return `${shown} is a hard link to ${JSON.stringify(textOf(entry.linkName).slice(0, 200))}, which this layer does not have before it`;
+      if (target.entry.type === 'directory') return `${shown} is a hard link to a directory`;
+    }
+    const before = this.#byPath.get(path);
+    if (before !== undefined && !this.#replace(before, entry))
+      return 'too many directories are replaced by files';
+    const node: Node = { entry, index, target, path, counts: true, heir: undefined };
+    this.#nodes.push(node);
+    this.#byPath.set(path, node);
+    return undefined;
+  }
+
+  /** What counts, in the order of the source. */
+  entries(sparse: ReadonlyMap<TarEntry, SparseFile> | undefined, source: readonly TarEntry[]): OutEntry[] {
+    const out: OutEntry[] = [];
+    for (const node of this.#nodes) {
+      if (!node.counts) continue;
+      const { target } = node;
+      if (target === undefined) out.push(this.#own(node, node.entry, sparse, source));
+      else if (target.counts) out.push(linkTo(node, target));
+      else if (target.heir === undefined) {
+        target.heir = node;
+        // The file lives on under the name of its first link.
+        const { typeFlag, type, ...rest } = target.entry;
+        out.push(this.#own(target, { ...rest, typeFlag, type, name: node.entry.name }, sparse, source));
+      } else out.push(linkTo(node, target.heir));
+    }
+    return out;
+  }
+
+  #own(
+    node: Node,
+    entry: TarEntry,
+    sparse: ReadonlyMap<TarEntry, SparseFile> | undefined,
+    source: readonly TarEntry[],
+  ): OutEntry {
+    const filled = sparse?.get(source[node.index]!);
+    const payload = filled?.parts ?? wholeFile(entry);
+    const isRaw = filled === undefined && !entry.usesGlobals && entry.name === node.entry.name;
+    return { entry, isRaw, payload, isLandmark: false };
+  }
+
+  /** A file among the directories above a path. */
+  #nonDirectoryAbove(path: ByteString): ByteString | undefined {
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+      const above = path.slice(0, end) as ByteString;
+      const node = this.#byPath.get(above);
+      if (node !== undefined && node.entry.type !== 'directory') return above;
+    }
+    return undefined;
+  }
+
+  #replace(before: Node, entry: TarEntry): boolean {
+    before.counts = false;
+    if (before.entry.type !== 'directory' || entry.type === 'directory') return true;
+    this.#replaced += 1;
+    const inside = `${before.path}/`;
+    for (const [path, node] of this.#byPath) {
+      if (!path.startsWith(inside)) continue;
+      node.counts = false;
+      this.#byPath.delete(path);
+    }
+    return this.#replaced <= MAX_REPLACED_DIRECTORIES;
+  }
+}
+
+/** A hard link by the name that its file has in the output. */
+function linkTo(link: Node, file: Node): OutEntry {
+  const isSame = cleanPath(link.entry.linkName) === file.path && !link.entry.usesGlobals;
+  const entry = isSame ? link.entry : { ...link.entry, linkName: file.entry.name };
+  return { entry, isRaw: isSame, payload: [], isLandmark: false };
+}
+
+/** Moves the prioritized entries, each behind its directories and its link's file, to the front. */
+function prioritize(
+  entries: readonly OutEntry[],
+  names: readonly string[],
+): { front: OutEntry[]; rest: OutEntry[]; missing: string[] } {
+  if (names.length === 0) return { front: [], rest: [...entries], missing: [] };
+  const byPath = new Map(entries.map((one) => [cleanPath(one.entry.name), one]));
+  const front = new Set<OutEntry>();
+  const missing: string[] = [];
+  const take = (path: ByteString): boolean => {
+    const found = byPath.get(path);
+    if (found === undefined) return false;
+    for (let end = path.indexOf('/'); end > 0; end = path.indexOf('/', end + 1)) {
+      const above = byPath.get(path.slice(0, end) as ByteString);
+      if (above !== undefined) front.add(above);
+    }
+    if (found.entry.type === 'hardlink') take(cleanPath(found.entry.linkName));
+    front.add(found);
+    return true;
+  };
+  for (const name of names) if (!take(cleanPath(byteStringOf(name)))) missing.push(name);
+  return { front: [...front], rest: entries.filter((one) => !front.has(one)), missing };
+}
+
+/** Bytes that the source's own end has after its last entry: zero blocks, and whatever follows. */
+export function trailerOf(source: readonly TarEntry[], tarBytes: number): Part[] {
+  const last = source.at(-1);
+  const from = last === undefined ? 0 : Math.min(endOfEntry(last), tarBytes);
+  return tarBytes > from ? [{ from, length: tarBytes - from }] : [];
+}

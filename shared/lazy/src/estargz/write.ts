@@ -1,0 +1,195 @@
+import { createHash } from 'node:crypto';
+import type { Packed, Packer } from '../pack/batch.ts';
+import type { ByteString } from '../tar/byte-string.ts';
+import { EMPTY_HEADER, encodeHeader, zerosAfter } from '../tar/encode-header.ts';
+import type { OutEntry } from './arrange.ts';
+import { type Batch, type CutOptions, cutMembers } from './cut.ts';
+import { estargzFooter, externalTocFooter } from './footer.ts';
+import { lengthOf, type Part } from './part.ts';
+import { TOC_NAME } from './toc.ts';
+import { TocBuilder } from './toc-builder.ts';
+
+/** Where the bytes of the source tar are read from. */
+export interface TarBytes {
+  readonly sizeBytes: number;
+  /** Exactly the bytes `[offset, offset + into.length)`; rejects where the source is shorter. */
+  readInto(into: Uint8Array, offset: number): Promise<void>;
+}
+
+/** Takes the bytes of the blob in order; what it returns is awaited, so that a slow taker slows the writer. */
+export type TakeBytes = (bytes: Uint8Array) => Promise<void> | void;
+
+export interface EstargzOptions {
+  /** gzip level 0–9. */
+  readonly level: number;
+  readonly chunkBytes: number;
+  readonly minChunkBytes: number;
+  /** True: the TOC is not in the blob but in {@link EstargzResult.externalToc}. */
+  readonly externalToc: boolean;
+}
+
+export const ESTARGZ_DEFAULTS: EstargzOptions = {
+  level: 6,
+  chunkBytes: 4 * 1024 * 1024,
+  minChunkBytes: 0,
+  externalToc: false,
+};
+
+/** What was written. */
+export interface EstargzResult {
+  /** `sha256:…` of the blob. */
+  readonly digest: string;
+  readonly sizeBytes: number;
+  /** `sha256:…` of the uncompressed stream. */
+  readonly diffId: string;
+  readonly uncompressedBytes: number;
+  /** `sha256:…` of the uncompressed TOC. */
+  readonly tocDigest: string;
+  /** A gzip member with a tar that holds the TOC, where it is not in the blob. */
+  readonly externalToc?: Uint8Array;
+}
+
+export interface WriteDeps {
+  readonly source: TarBytes;
+  readonly packer: Packer;
+  readonly take: TakeBytes;
+  /** Told how many uncompressed bytes are done, more at each call. */
+  readonly progress?: (uncompressedBytes: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Two zero blocks end an archive. */
+const END_OF_TAR_BYTES = 1024;
+
+/**
+ * Writes an eStargz layer. The bytes depend on the entries, their content and the options only, whatever the packer's
+ * number of threads. Memory: a few batches (each up to one chunk and 1 MiB) per thread, and the TOC.
+ * `trailer`: parts that follow the last entry instead of an end of archive (a layer that keeps its bytes).
+ */
+export async function writeEstargz(
+  deps: WriteDeps,
+  entries: readonly OutEntry[],
+  options: EstargzOptions,
+  trailer: readonly Part[] = [],
+): Promise<EstargzResult> {
+  const diffId = createHash('sha256');
+  const blob = createHash('sha256');
+  const toc = new TocBuilder();
+  let rawBytes = 0;
+  let sizeBytes = 0;
+  const put = async (raw: Uint8Array, packed: Uint8Array): Promise<void> => {
+    diffId.update(raw);
+    blob.update(packed);
+    rawBytes += raw.length;
+    sizeBytes += packed.length;
+    await deps.take(packed);
+    deps.progress?.(rawBytes);
+  };
+  const cut: CutOptions = { ...options, tarBytes: deps.source.sizeBytes, trailer };
+  for await (const { batch, packed } of packBatches(deps, cutMembers(entries, cut), options)) {
+    markAll(toc, batch, packed, sizeBytes);
+    await put(packed.raw, packed.packed);
+  }
+  const json = toc.finish();
+  const tocDigest = createHash('sha256').update(json).digest('hex');
+  const tar = tocTar(json);
+  const tocMember = await deps.packer.pack({
+    raw: tar,
+    members: [tar.length],
+    digests: [],
+    format: 'gzip',
+    level: options.level,
+  });
+  const footer = options.externalToc ? externalTocFooter() : estargzFooter(sizeBytes);
+  if (!options.externalToc) await put(tocMember.raw, tocMember.packed);
+  await put(new Uint8Array(), footer);
+  return {
+    digest: `sha256:${blob.digest('hex')}`,
+    sizeBytes,
+    diffId: `sha256:${diffId.digest('hex')}`,
+    uncompressedBytes: rawBytes,
+    tocDigest: `sha256:${tocDigest}`,
+    ...(options.externalToc ? { externalToc: tocMember.packed } : {}),
+  };
+}
+
+/** Batches compressed, in order; a few are in work at once. */
+async function* packBatches(
+  deps: WriteDeps,
+  batches: Iterable<Batch>,
+  { level }: EstargzOptions,
+): AsyncGenerator<{ batch: Batch; packed: Packed }> {
+  const queue: { batch: Batch; packed: Promise<Packed> }[] = [];
+  const next = async (): Promise<{ batch: Batch; packed: Packed }> => {
+    const { batch, packed } = queue.shift()!;
+    return { batch, packed: await packed };
+  };
+  try {
+    for (const batch of batches) {
+      deps.signal?.throwIfAborted();
+      const raw = await read(deps.source, batch);
+      const members = batch.members.map((member) => member.sizeBytes);
+      const packed = deps.packer.pack({ raw, members, digests: digestsOf(batch), format: 'gzip', level });
+      // Awaited in its turn; until then a failure must not count as unhandled.
+      packed.catch(() => undefined);
+      queue.push({ batch, packed });
+      if (queue.length > deps.packer.width + 1) yield await next();
+    }
+    while (queue.length > 0) yield await next();
+  } finally {
+    await Promise.allSettled(queue.map((one) => one.packed));
+  }
+}
+
+async function read(source: TarBytes, batch: Batch): Promise<Uint8Array<ArrayBuffer>> {
+  const raw = new Uint8Array(batch.sizeBytes);
+  let at = 0;
+  for (const part of batch.parts) {
+    const length = lengthOf(part);
+    if ('from' in part) await source.readInto(raw.subarray(at, at + length), part.from);
+    else if ('bytes' in part) raw.set(part.bytes, at);
+    at += length;
+  }
+  return raw;
+}
+
+/** Places of the chunks in the batch. */
+function digestsOf(batch: Batch): [number, number][] {
+  const places: [number, number][] = [];
+  let at = 0;
+  for (const member of batch.members) {
+    for (const mark of member.marks)
+      if (mark.kind === 'chunk') places.push([at + mark.innerOffset, mark.chunkBytes]);
+    at += member.sizeBytes;
+  }
+  return places;
+}
+
+function markAll(toc: TocBuilder, batch: Batch, packed: Packed, blobOffset: number): void {
+  const places = digestsOf(batch);
+  let offset = blobOffset;
+  let index = 0;
+  for (const [memberIndex, member] of batch.members.entries()) {
+    for (const mark of member.marks) {
+      if (mark.kind === 'plain') {
+        toc.mark(mark);
+        continue;
+      }
+      const [start, length] = places[index]!;
+      const bytes = packed.raw.subarray(start, start + length);
+      toc.mark(mark, { offset, digest: packed.digests[index]!, bytes });
+      index += 1;
+    }
+    offset += packed.lengths[memberIndex]!;
+  }
+}
+
+/** A tar of its own memory (it changes threads) with the TOC as its one file. */
+function tocTar(json: Uint8Array): Uint8Array<ArrayBuffer> {
+  const header = encodeHeader({ ...EMPTY_HEADER, name: TOC_NAME as ByteString, size: json.length });
+  const end = header.length + json.length + zerosAfter(json.length).length;
+  const tar = new Uint8Array(end + END_OF_TAR_BYTES);
+  tar.set(header, 0);
+  tar.set(json, header.length);
+  return tar;
+}
