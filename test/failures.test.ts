@@ -14,16 +14,16 @@ const UNLESS_EXPECTED =
 const UNLESS_CODE = /\bif \(systemCode\(NAME\) !== '\w+'\) throw NAME;/;
 /** What others rewrite at this moment; to be emptied. */
 const EXEMPT = new Set([
-  'shared/src/http/serve-blob.ts',
-  'proxy/src/net/resumable-body.ts',
-  'proxy/src/http/blobs.ts',
+  'shared/http/src/serve-blob.ts',
+  'proxy/src/bodies/resumable-body.ts',
+  'proxy/src/registry/blobs.ts',
 ]);
 
 const FILES = globSync('*/src/**/*.ts', {
   cwd: ROOT,
   exclude: (name) => name === 'node_modules' || name.startsWith('.'),
 })
-  .filter((path) => !EXEMPT.has(path) && path !== 'shared/src/failure.ts')
+  .filter((path) => !EXEMPT.has(path) && path !== 'shared/base/src/failure.ts')
   .sort();
 
 t.test('sources were found', async (t) => {
@@ -45,7 +45,7 @@ t.test('a catch tells a bug from an outcome', async (t) => {
     }
   }
   t.ok(seen > 200, 'catches were found');
-  t.same(wrong, [], 'call throwIfBug, logFailure or another of the kind (shared/src/failure.ts)');
+  t.same(wrong, [], 'call throwIfBug, logFailure or another of the kind (shared/base/src/failure.ts)');
 });
 
 t.test('a handler of a rejection by name throws a bug on', async (t) => {

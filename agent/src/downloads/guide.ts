@@ -1,12 +1,12 @@
-import { CodedError } from '@sepia/shared/errors';
-import { throwIfBug } from '@sepia/shared/failure';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { pieceHash } from '@sepia/shared/metainfo/tree';
-import type { HttpSource } from '@sepia/shared/swarm/engine';
-import type { JoinAnswer, PeerEntry } from '@sepia/shared/wire/join';
-import { isDecisive, type Target } from '../net/members.ts';
-import type { OriginClient } from '../net/origin-client.ts';
-import type { BlobName, TrackerClient } from '../net/tracker-client.ts';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { pieceHash } from '@sepia/metainfo/tree';
+import type { HttpSource } from '@sepia/swarm/shell/engine';
+import { isDecisive, type Target } from '../cluster/members.ts';
+import type { OriginClient } from '../cluster/origin-client.ts';
+import type { BlobName, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from './download.ts';
 
 /** Long-poll for more hashes, in ms. */

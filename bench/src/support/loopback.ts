@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { throwIfBug } from '@sepia/shared/failure';
-import type { StopStack } from '@sepia/shared/lifecycle';
-import { Up, type UpMember } from '@sepia/test/support/up';
+import { throwIfBug } from '@sepia/base/failure';
+import type { StopStack } from '@sepia/base/lifecycle';
+import { Up, type UpMember } from '@sepia/test-support/up';
 import { BenchRegistry } from './registry.ts';
 
 const TRIES = 4;

@@ -1,12 +1,7 @@
-import { shardKey } from '@sepia/shared/cluster/cluster';
-import { CodedError } from '@sepia/shared/errors';
-import { throwIfBug } from '@sepia/shared/failure';
-import {
-  clockFault,
-  type DumpedRecord,
-  type RecordSpace,
-  shardOfRecord,
-} from '@sepia/shared/records/record-dump';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { shardKey } from '@sepia/cluster/cluster';
+import { clockFault, type DumpedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { type BackupHead, readFrames } from './backup-file.ts';
 

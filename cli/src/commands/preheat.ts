@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import { throwIfBug } from '@sepia/shared/failure';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { delay } from '@sepia/shared/lifecycle';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { PreheatClient, type PreheatJob } from '../harbor/preheat-client.ts';
 import { PreheatView } from '../harbor/preheat-view.ts';

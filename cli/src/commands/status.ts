@@ -1,5 +1,5 @@
-import { ignoreFailure } from '@sepia/shared/failure';
-import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
+import { ignoreFailure } from '@sepia/base/failure';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { type AgentBytes, agentBytes } from '../demo/agent-bytes.ts';

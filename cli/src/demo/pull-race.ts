@@ -1,5 +1,5 @@
-import { ignoreFailure, throwIfBug } from '@sepia/shared/failure';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import type { Dispatcher } from '@sepia/http/sockets';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import type { Transfers } from '../terminal/transfers.ts';

@@ -1,8 +1,8 @@
-import { CodedError } from '@sepia/shared/errors';
-import { throwIfBug } from '@sepia/shared/failure';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
-import { Authenticator } from '@sepia/shared/registry/client/authenticator';
-import { type Credentials, TokenCache } from '@sepia/shared/registry/client/token';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Dispatcher } from '@sepia/http/sockets';
+import { Authenticator } from '@sepia/upstream/authenticator';
+import { type Credentials, TokenCache } from '@sepia/upstream/token';
 import { request } from 'undici';
 
 const TOKEN_TIMEOUT_MS = 30_000;

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import { throwIfBug } from '@sepia/shared/failure';
-import type { Credentials } from '@sepia/shared/registry/client/token';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Credentials } from '@sepia/upstream/token';
 import type { Command } from 'commander';
 
 /** Flags of commands that speak to a registry which may want an account. */

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import { throwIfBug } from '@sepia/shared/failure';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { z } from 'zod';
 
 const MEMBER = z.object({

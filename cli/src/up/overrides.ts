@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CodedError } from '@sepia/shared/errors';
-import { tryParse } from '@sepia/shared/failure';
+import { CodedError } from '@sepia/base/errors';
+import { tryParse } from '@sepia/base/failure';
 import { parse } from 'yaml';
 import type { Role } from './plan.ts';
 

@@ -1,5 +1,5 @@
-import { throwIfBug } from '@sepia/shared/failure';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 
 const PROBE_TIMEOUT_MS = 2_000;

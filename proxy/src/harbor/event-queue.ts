@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { logFailure } from '@sepia/shared/failure';
-import { pause } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
 import {
   addEvent,
   finish,
@@ -12,7 +12,7 @@ import {
   putBack,
   renew,
   takeDue,
-} from '../core/harbor/event-lane.ts';
+} from './core/event-lane.ts';
 import type { Records } from './records.ts';
 
 /** Registers that events are spread over. */
