@@ -5,21 +5,24 @@ import t from 'tap';
 const ROOT = resolve(import.meta.dirname, '..');
 /** Calls that tell a bug from an outcome: they throw it on, or log and count it. */
 const TELLING =
-  /\b(?:throwIfBug|isBug|outcomeOf|logFailure|noteBug|upstreamError|wireError|failedWith)\(|\b(?:reject|fail|abort|crash|onFailed|onFailure|onError|onEvent|push|exit)\(|\bexitCode\b/;
+  /\b(?:throwIfBug|isBug|outcomeOf|logFailure|noteBug|upstreamError|wireError|failedWith|asInvalid)\(|\b(?:reject|fail|abort|crash|onFailed|onFailure|onError|onEvent|push|exit|destroy)\(|\bexitCode\b/;
 /** `.catch(NAME)`: functions that throw a bug on. */
 const HANDLERS = /^(?:ignoreFailure|noteFull|reject)$/;
 /** `throw error` under a condition that is true of every bug: it is not one of the errors that are expected. */
 const UNLESS_EXPECTED =
   /\bif \((?:[^&]*\|\| )?!(?:\w+\(NAME\b[^&]*|\(?NAME instanceof \w+\)?[^&]*)(?: && !\w+\(NAME\b[^&]*)*\)\s*(?:\{\s*)?throw NAME;/;
+/** Compressed data that is damaged. */
+const UNLESS_ZLIB = /\bif \(code\?\.startsWith\('Z_'\) !== true[^)]*\) throw NAME;/;
 const UNLESS_CODE = /\bif \(systemCode\(NAME\) !== '\w+'\) throw NAME;/;
 /** What others rewrite at this moment; to be emptied. */
 const EXEMPT = new Set([
   'shared/http/src/serve-blob.ts',
   'proxy/src/bodies/resumable-body.ts',
   'proxy/src/registry/blobs.ts',
+  'shared/http/src/remote-blob.ts',
 ]);
 
-const FILES = globSync('*/src/**/*.ts', {
+const FILES = globSync(['*/src/**/*.ts', 'shared/*/src/**/*.ts'], {
   cwd: ROOT,
   exclude: (name) => name === 'node_modules' || name.startsWith('.'),
 })
@@ -91,7 +94,7 @@ t.test('the rule finds what it is for', async (t) => {
 function tells(name: string, body: string): boolean {
   if (TELLING.test(body)) return true;
   if (new RegExp(`(?:^|[;}]\\s*|else )throw (?:[^;]* \\? [^;]*:\\s*)?${name};\\s*$`).test(body)) return true;
-  return [UNLESS_EXPECTED, UNLESS_CODE].some((rule) =>
+  return [UNLESS_EXPECTED, UNLESS_CODE, UNLESS_ZLIB].some((rule) =>
     new RegExp(rule.source.replaceAll('NAME', name)).test(body),
   );
 }

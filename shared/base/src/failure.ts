@@ -25,11 +25,12 @@ const BUG_CODES: ReadonlySet<string> = new Set([
   'ERR_HTTP_HEADERS_SENT',
   'UND_ERR_INVALID_ARG',
 ]);
-/** Codes of `TypeError`s that say that foreign bytes or text are not valid. */
+/** Codes of `TypeError`s and `RangeError`s that say that foreign bytes or text are not valid. */
 const INPUT_CODES: ReadonlySet<string> = new Set([
   'ERR_INVALID_URL',
   'ERR_ENCODING_INVALID_ENCODED_DATA',
   'ERR_INVALID_IP_ADDRESS',
+  'ERR_BUFFER_TOO_LARGE',
 ]);
 /** Coded errors that mean that nobody answered. */
 const SILENT_CODES: ReadonlySet<string> = new Set(['PEER_HTTP', 'TIMEOUT', 'BACKEND_DOWN', 'DRAINING']);

@@ -1,4 +1,5 @@
 import assert from 'node:assert';
+import { deflateSync, inflateSync } from 'node:zlib';
 import t from 'tap';
 import { request } from 'undici';
 import { CodedError } from '../src/errors.ts';
@@ -38,6 +39,11 @@ const CASES: readonly [string, () => unknown, Failure][] = [
   [
     'bytes that are no UTF-8',
     () => new TextDecoder('utf-8', { fatal: true }).decode(Buffer.of(0xff)),
+    'silence',
+  ],
+  [
+    'bytes that inflate to too much',
+    () => inflateSync(deflateSync(Buffer.alloc(99)), { maxOutputLength: 9 }),
     'silence',
   ],
   ['text that is no JSON', () => JSON.parse('{'), 'silence'],

@@ -27,7 +27,7 @@ t.test('it recovers when answers are fast again', async (t) => {
 
 t.test(
   'any samples keep the wait in whole ms within its bounds, and it comes back to the least',
-  async (t) => {
+  async () => {
     const sample = fc.oneof(
       fc.double({ min: 0, max: 1e5 }),
       fc.double(),

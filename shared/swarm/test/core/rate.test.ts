@@ -4,7 +4,7 @@ import { CORE_LIMITS } from '../../src/core/limits.ts';
 import { Link } from '../../src/core/link.ts';
 import { Rate } from '../../src/core/rate.ts';
 
-t.test('any samples keep a rate within its bounds, and it follows what comes after', async (t) => {
+t.test('any samples keep a rate within its bounds, and it follows what comes after', async () => {
   const step = fc.record({ bytes: fc.nat(2 ** 31), ms: fc.double({ min: 0, max: 1e9, noNaN: true }) });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
