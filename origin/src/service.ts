@@ -38,7 +38,6 @@ import { WholeBlobs } from './blobs/whole-blobs.ts';
 import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
 import type { OriginConfig } from './config.ts';
-import type { BlobName } from './fetch/fetch-parts.ts';
 import { Fetches } from './fetch/fetches.ts';
 import { originGauges } from './gauges.ts';
 import { accessRoutes } from './http/access-routes.ts';
@@ -213,9 +212,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   const sets = recordSets({ members, records, quotas, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
-  const proofs = new LinkProofs({ store, upstreams });
-  const onConfirmed = (name: BlobName): void => proofs.note(name);
-  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed });
+  const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
+  stops.push('link proofs', () => proofs.stop());
+  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed: proofs.note });
   invalidation.onRevoked((revoked) => {
     for (const name of revoked) proofs.forget(name);
     links.revoke(revoked);
@@ -329,6 +328,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     blobs,
     whole,
     links,
+    proofs,
     uploads,
     replicator,
     members,

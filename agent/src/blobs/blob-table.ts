@@ -223,7 +223,7 @@ export class BlobTable {
   /** A blob that is on its way under another name is shared once the cluster vouched for this one. */
   async #prove(name: BlobName, signal: AbortSignal): Promise<void> {
     if (this.#names.has(name)) return;
-    await this.#deps.guideOf(name).locate(true, signal);
+    await this.#deps.guideOf(name).vouch(this.#names.hasUpstream(name), true, signal);
     this.#names.add(name);
   }
 
@@ -261,8 +261,7 @@ export class BlobTable {
     try {
       await this.#deps.store.putBytes(name.digest, bytes, attrsOf(name));
     } catch (error) {
-      throwIfBug(error);
-      this.#deps.log.warn({ err: error, digest: name.digest }, 'not cached; served all the same');
+      logFailure(this.#deps.log, error, 'not cached; served all the same', { digest: name.digest });
     }
   }
 
@@ -280,6 +279,8 @@ export class BlobTable {
   async #begin(name: BlobName, guide: Guide, finding: Finding): Promise<Download> {
     const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo.sizeBytes, {
       metainfo: finding.metainfo,
+      // While it is open, the cluster vouches for no more of it than that upstream has sent.
+      ...(finding.metainfo.state === 'open' ? { source: name.upstream } : {}),
     });
     const before = partial.metainfo;
     if ((await partial.learn(finding.metainfo)) === 'replaced') {

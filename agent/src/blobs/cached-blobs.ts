@@ -52,14 +52,15 @@ export class CachedBlobs {
   }
 
   /**
-   * A cached blob is served under a repository only by its link; one join proves it. That a manifest of the repository
-   * names the digest proves nothing: anybody writes manifests.
+   * A cached blob is served under a repository only by its link; one join proves it, under another upstream all of its
+   * bytes. That a manifest of the repository names the digest proves nothing: anybody writes manifests.
    */
   async #proveLink(name: BlobName, handle: BlobHandle, signal: AbortSignal): Promise<void> {
     if (isLinked(handle.attrs.provenance, name)) return;
     const { upstream, repository, digest } = name;
     const { guideOf, store, log } = this.#deps;
-    await guideOf(name).locate(false, signal);
+    const isOfUpstream = handle.attrs.provenance.some((one) => one.upstream === upstream);
+    await guideOf(name).vouch(isOfUpstream, false, signal);
     try {
       await store.addProvenance(digest, { upstream, repository });
     } catch (error) {

@@ -18,6 +18,11 @@ export class ProvenNames {
     return this.#names.get(name.digest)?.has(keyOf(name)) === true;
   }
 
+  /** True if it was asked for under another repository of the upstream. */
+  hasUpstream({ digest, upstream }: BlobName): boolean {
+    return [...(this.#names.get(digest) ?? [])].some((key) => key.startsWith(`${upstream}\n`));
+  }
+
   /** The blob is not on its way any more. */
   forget(digest: Digest): void {
     this.#names.delete(digest);

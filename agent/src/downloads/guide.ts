@@ -83,6 +83,26 @@ export class ClusterGuide implements Guide {
     };
   }
 
+  /**
+   * Resolves when bytes that are here may be shown under this name. Where they came from its own upstream, that the
+   * cluster has them under it is enough (`isOfUpstream`). Else the upstream must have sent all of them: one that only
+   * knows the digest never brings an open blob to its end.
+   * @throws as {@link locate}, and what ends the blob
+   */
+  async vouch(isOfUpstream: boolean, leeching: boolean, signal: AbortSignal): Promise<void> {
+    const located = await this.locate(leeching, signal);
+    if (isOfUpstream) return;
+    if (located.kind === 'small') {
+      await this.#deps.origins.small(this.#name, located.targets, signal);
+      return;
+    }
+    let { metainfo } = located;
+    while (metainfo.state === 'open') {
+      const news = await this.poll(metainfo, signal);
+      if (news !== undefined && metainfo.merge(news) === 'replaced') metainfo = news;
+    }
+  }
+
   async find(signal: AbortSignal): Promise<Finding> {
     const located = await this.locate(true, signal);
     if (located.kind === 'small') throw new CodedError('NO_PEERS', { message: 'blob shrank' });

@@ -28,7 +28,9 @@ const PRIVATE_MS = 5_000;
 const STALE_TTL_MS = 10_000;
 /** Who asks twice in a row (containerd: for the HEAD and for the GETs) gets the same token: one check for both, in ms. */
 const SAME_TOKEN_MS = 30_000;
+/** How long it is believed what `/v2/` of an upstream asks for, in ms; and that it did not answer. */
 const BASE_MS = 10 * 60_000;
+const BASE_FAILED_MS = 3_000;
 const ASK_MS = 10_000;
 const MAX_ENTRIES = 20_000;
 
@@ -62,6 +64,9 @@ export class Access {
   /** Credentials that the upstream refused for a repository a moment ago. */
   readonly #refused = new ExpiringMap<true>(MAX_ENTRIES);
   readonly #base = new ExpiringMap<UpstreamChallenge | undefined>(1_000);
+  readonly #baseFailed = new ExpiringMap<CodedError>(1_000);
+  /** What each upstream asked for last, however long ago: it may be told again, as it lets nobody in. */
+  readonly #asked = new Map<string, UpstreamChallenge>();
   readonly #tokens = new ExpiringMap<TokenAnswer>(2_000);
   /** When tokens that were handed out here end, by their hash: opaque ones do not say it. */
   readonly #ends = new ExpiringMap<number>(MAX_ENTRIES);
@@ -235,12 +240,21 @@ export class Access {
   async #baseChallenge(upstream: string): Promise<UpstreamChallenge | undefined> {
     const nowMs = this.#deps.nowMs();
     if (this.#base.leftMs(upstream, nowMs) > 0) return this.#base.get(upstream, nowMs);
-    const challenge = await this.#client(upstream)
-      .baseChallenge(AbortSignal.timeout(ASK_MS))
-      .catch((error: unknown) => {
-        throw upstreamError(error, upstream);
-      });
+    const failed = this.#baseFailed.get(upstream, nowMs);
+    let challenge: UpstreamChallenge | undefined;
+    try {
+      if (failed !== undefined) throw failed;
+      challenge = await this.#client(upstream).baseChallenge(AbortSignal.timeout(ASK_MS));
+    } catch (thrown) {
+      const error = upstreamError(thrown, upstream);
+      if (failed === undefined) this.#baseFailed.set(upstream, error, this.#deps.nowMs() + BASE_FAILED_MS);
+      const asked = this.#asked.get(upstream);
+      if (asked !== undefined && isPassing(error)) return asked;
+      throw error;
+    }
     this.#base.set(upstream, challenge, nowMs + BASE_MS);
+    if (challenge === undefined) this.#asked.delete(upstream);
+    else this.#asked.set(upstream, challenge);
     this.#learnRealm(upstream, challenge);
     return challenge;
   }

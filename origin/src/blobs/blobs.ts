@@ -1,9 +1,9 @@
-import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { ReadableBlob } from '@sepia/http/serve-blob';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
+import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { type Members, QUICK_MS, repositoryQuery } from '../cluster/members.ts';
 import type { Fetch } from '../fetch/fetch.ts';
@@ -86,15 +86,36 @@ export class Blobs {
     };
   }
 
-  /** The link, and its proof where the bytes here came under another name. @throws as `Links.require` and `LinkProofs.ask` */
+  /** The link, and its proof where the bytes here came under another name. @throws as `Links.require` and `LinkProofs.require` */
   async admit(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
-    const { links, proofs, fetches } = this.#deps;
+    const { links, proofs, store } = this.#deps;
     const link = await links.require(name, signal);
-    await proofs.requireStored(name, signal);
-    const fetch = fetches.running(name.digest);
-    if (fetch !== undefined && !proofs.isProven(name, [fetch.name]))
-      await proofs.ask(name, undefined, signal);
+    const stat = await store.stat(name.digest);
+    if (stat !== undefined) await proofs.require(name, stat.attrs, signal);
+    await this.#runningFor(name, signal);
     return link;
+  }
+
+  /**
+   * The running fetch of a blob, if there is one, once its bytes may be shown under this name. Whatever is opened is
+   * looked at again: another name's bytes may come at any time.
+   */
+  async #runningFor(name: BlobName, signal: AbortSignal): Promise<Fetch | undefined> {
+    for (;;) {
+      const fetch = this.#deps.fetches.running(name.digest);
+      if (fetch === undefined || this.#deps.proofs.isProven(name, [fetch.name])) return fetch;
+      await this.#deps.proofs.require(name, { provenance: [fetch.name] }, signal);
+    }
+  }
+
+  /** As `Fetches.begin`; joins the fetch of another name only once that is proven. */
+  async #begin(
+    name: BlobName,
+    options: Parameters<Fetches['begin']>[1],
+    signal: AbortSignal,
+  ): Promise<Fetch> {
+    await this.#runningFor(name, signal);
+    return this.#deps.fetches.begin(name, options);
   }
 
   /** Where else the blob is: all that could hold it are asked at once, the best answer ends it. */
@@ -132,20 +153,19 @@ export class Blobs {
    * @throws `BLOB_UNKNOWN` only when all that could hold an acknowledged copy said no, `QUORUM_LOST`, what the fetch fails with
    */
   async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
-    const { fetches } = this.#deps;
     const link = await this.admit(name, signal);
-    const stored = await this.#openStored(name.digest, link.mediaType);
+    const stored = await this.#openStored(name, link.mediaType, signal);
     if (stored !== undefined) return stored;
     const wantAll = options.lastPiece === undefined;
-    let fetch = fetches.running(name.digest);
+    let fetch = await this.#runningFor(name, signal);
     if (fetch === undefined) {
       const id = await this.elsewhere(name, options.hop);
       if (id !== undefined) return { type: 'remote', id };
-      fetch = fetches.begin(name, { wantAll, sizeHint: link.sizeBytes });
+      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes }, signal);
     } else if (wantAll) fetch.fetchAll();
     await fetch.whenSized(signal);
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
-      const fetched = await this.#openStored(name.digest, link.mediaType);
+      const fetched = await this.#openStored(name, link.mediaType, signal);
       if (fetched !== undefined) return fetched;
     }
     const blob = fetch.open(options.lastPiece);
@@ -195,11 +215,10 @@ export class Blobs {
     options: { readonly fetch: boolean; readonly wantAll: boolean; readonly hop: boolean },
     signal: AbortSignal,
   ): Promise<MetainfoSource> {
-    const { fetches } = this.#deps;
     const link = await this.admit(name, signal);
-    const whole = await this.#wholeMetainfo(name.digest);
+    const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
-    let fetch = fetches.running(name.digest);
+    let fetch = await this.#runningFor(name, signal);
     if (fetch === undefined) {
       if (!options.hop || !options.fetch) {
         const found = options.hop ? ({ type: 'absent' } as const) : await this.locateOthers(name);
@@ -207,7 +226,8 @@ export class Blobs {
         if (!options.fetch || this.#deps.upstreams.client(name.upstream) === undefined)
           throw this.#missing(name, found);
       }
-      fetch = fetches.begin(name, { wantAll: options.wantAll, sizeHint: link.sizeBytes });
+      const { wantAll } = options;
+      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes }, signal);
     } else if (options.fetch && options.wantAll) fetch.fetchAll();
     return await this.#metainfoOf(fetch, name, signal);
   }
@@ -219,16 +239,12 @@ export class Blobs {
     peers: readonly PeerEntry[],
     signal: AbortSignal,
   ): Promise<MetainfoSource> {
-    const { fetches, swarms } = this.#deps;
+    const { swarms } = this.#deps;
     const link = await this.admit(name, signal);
-    const whole = await this.#wholeMetainfo(name.digest);
+    const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
-    const fetch = fetches.begin(name, {
-      wantAll: true,
-      sizeHint: link.sizeBytes,
-      adopt: known,
-      hasPeers: peers.length > 0,
-    });
+    const adopted = { wantAll: true, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
+    const fetch = await this.#begin(name, adopted, signal);
     await fetch.whenSized(signal);
     swarms.addPeers(name.digest, peers);
     return await this.#metainfoOf(fetch, name, signal);
@@ -236,14 +252,26 @@ export class Blobs {
 
   async #metainfoOf(fetch: Fetch, name: BlobName, signal: AbortSignal): Promise<MetainfoSource> {
     await fetch.whenSized(signal);
-    const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name.digest) : undefined;
+    const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name, signal) : undefined;
     const metainfo = whole ?? fetch.metainfo;
     if (metainfo === undefined) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
     return { type: 'local', metainfo, fetch: whole === undefined ? fetch : undefined };
   }
 
-  async #wholeMetainfo(digest: Digest): Promise<Metainfo | undefined> {
-    const handle = await this.#deps.store.open(digest);
+  /** The stored blob, once it may be shown under this name. Close it. */
+  async #provenHandle(name: BlobName, signal: AbortSignal): Promise<BlobHandle | undefined> {
+    const handle = await this.#deps.store.open(name.digest);
+    try {
+      if (handle !== undefined) await this.#deps.proofs.require(name, handle.attrs, signal);
+    } catch (error) {
+      await handle?.close();
+      throw error;
+    }
+    return handle;
+  }
+
+  async #wholeMetainfo(name: BlobName, signal: AbortSignal): Promise<Metainfo | undefined> {
+    const handle = await this.#provenHandle(name, signal);
     if (handle === undefined) return undefined;
     try {
       const metainfo = handle.metainfo();
@@ -254,8 +282,13 @@ export class Blobs {
     }
   }
 
-  async #openStored(digest: Digest, mediaType: string | undefined): Promise<Opened | undefined> {
-    const handle = await this.#deps.store.open(digest);
+  async #openStored(
+    name: BlobName,
+    mediaType: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Opened | undefined> {
+    const { digest } = name;
+    const handle = await this.#provenHandle(name, signal);
     if (handle === undefined) return undefined;
     const blob = storedBlob(handle, (error) => this.#deps.repair.noteRotten(digest, error));
     return {

@@ -107,6 +107,17 @@ export function missingBytes({ sizeBytes, have }: PartialBlob): number {
   return Math.max(0, sizeBytes - have.count * PIECE_BYTES);
 }
 
+/** The partial of a blob; pieces of another upstream in it are dropped. `adopt`: the attempt to go on with. */
+export async function openOwn(
+  store: BlobStore,
+  { digest, upstream: source }: BlobName,
+  sizeBytes: number,
+  adopt: Metainfo | undefined,
+): Promise<PartialBlob> {
+  const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
+  return await store.openPartial(digest, sizeBytes, { source, ...init });
+}
+
 /** Drops all that was fetched: it was wrong. */
 export async function beginAnew(partial: PartialBlob): Promise<void> {
   const attempt = randomBytes(16).toString('hex');

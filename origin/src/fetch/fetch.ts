@@ -1,7 +1,7 @@
 import { News } from '@sepia/base/async/news';
 import type { Bitfield } from '@sepia/base/bitfield';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { Metainfo } from '@sepia/metainfo/metainfo';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import { FetchPace } from './core/fetch-pace.ts';
@@ -20,6 +20,7 @@ import {
   liesError,
   mergeSame,
   missingBytes,
+  openOwn,
   silentError,
   unwantedError,
 } from './fetch-parts.ts';
@@ -180,8 +181,7 @@ export class Fetch {
   }
 
   async #openPartial(sizeBytes: number, adopt?: Metainfo): Promise<void> {
-    const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
-    const partial = await this.#deps.store.openPartial(this.name.digest, sizeBytes, init);
+    const partial = await openOwn(this.#deps.store, this.name, sizeBytes, adopt);
     if (this.#state === 'failed') {
       await partial.release();
       throw this.#error;

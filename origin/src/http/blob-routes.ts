@@ -18,6 +18,7 @@ import type { Uploads } from '../blobs/uploads.ts';
 import type { WholeBlobs } from '../blobs/whole-blobs.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
 import type { BlobName } from '../fetch/fetch-parts.ts';
+import type { LinkProofs } from '../manifests/link-proofs.ts';
 import { broughtHeader } from '../manifests/recheck.ts';
 import type { Links } from '../records/links.ts';
 import { PEER_ENTRIES } from './messages.ts';
@@ -40,6 +41,7 @@ export interface BlobRouteDeps {
   readonly blobs: Blobs;
   readonly whole: WholeBlobs;
   readonly links: Links;
+  readonly proofs: Pick<LinkProofs, 'requireFor'>;
   readonly uploads: Uploads;
   readonly replicator: Replicator;
   readonly members: Members;
@@ -60,6 +62,13 @@ export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
   );
   router.post('/blobs/:digest/adopt', async (context) => await adopt(deps, named(context, 'adopt')));
   router.post('/blobs/:digest/fetch', async (context) => await fetchWhole(deps, named(context, 'fetch')));
+  router.post('/blobs/:digest/delivery', async (context) => {
+    const ctx = named(context, 'delivery');
+    const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+    const kind = queryValue(ctx, 'kind') === 'manifest' ? 'manifest' : 'blob';
+    await deps.proofs.requireFor(blobNameOf(ctx), kind, signal);
+    ctx.body = {};
+  });
   router.get('/blobs/:digest', async (context) => await getBlob(deps, named(context, 'blob')));
   router.put('/blobs/:digest', async (context) => await putBlob(deps, named(context, 'blob-put')));
 }

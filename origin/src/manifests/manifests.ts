@@ -325,7 +325,7 @@ export class Manifests {
       // An odd manifest is handed on as it is; it leaves no hints.
     }
     this.#cache.put({ digest, bytes, mediaType });
-    proofs.note({ ...name, digest });
+    proofs.noteDelivered({ ...name, digest });
     const attrs = { class: 'cached', provenance, writtenBack: true, mediaType } as const;
     const kept = store
       .putBytes(digest, bytes, attrs)

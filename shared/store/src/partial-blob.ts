@@ -16,6 +16,8 @@ export interface PartialStart {
   readonly have: Bitfield;
   readonly dataName: string;
   readonly file: OpenFile;
+  /** Upstreams whose bytes the pieces are. */
+  readonly sources: readonly string[];
 }
 
 interface PartialDeps {
@@ -41,6 +43,7 @@ export class PartialBlob {
   #metainfo: Metainfo;
   #have: Bitfield;
   #dataName: string;
+  #sources: readonly string[];
   #file: OpenFile;
   readonly #replaced: OpenFile[] = [];
   #attempts = 0;
@@ -64,6 +67,7 @@ export class PartialBlob {
     this.#metainfo = start.metainfo;
     this.#have = start.have;
     this.#dataName = start.dataName;
+    this.#sources = start.sources;
     this.#file = start.file;
     this.#prefix = new Digester(digestAlgorithm(this.digest));
   }
@@ -80,6 +84,11 @@ export class PartialBlob {
 
   get state(): PartialState {
     return this.#state;
+  }
+
+  /** True if its pieces are bytes of that upstream. */
+  isOf(source: string): boolean {
+    return this.#sources.includes(source);
   }
 
   /** How many bytes from 0 on went into the whole digest. */
@@ -161,8 +170,11 @@ export class PartialBlob {
     return outcome;
   }
 
-  /** Starts over with another attempt: every piece is dropped. `metainfo` is owned by this partial from now on. */
-  async replaceMetainfo(metainfo: Metainfo): Promise<void> {
+  /**
+   * Starts over with another attempt: every piece is dropped. `metainfo` is owned by this partial from now on.
+   * `source`: the upstream that its pieces come from then, if it is another.
+   */
+  async replaceMetainfo(metainfo: Metainfo, source?: string): Promise<void> {
     if (metainfo.digest !== this.digest || metainfo.sizeBytes !== this.sizeBytes)
       throw new TypeError('metainfo of another blob');
     if (this.#state !== 'open') throw this.#stale();
@@ -174,6 +186,7 @@ export class PartialBlob {
     this.#replaced.push(this.#file);
     this.#file = file;
     this.#dataName = dataName;
+    if (source !== undefined) this.#sources = [source];
     this.#metainfo = metainfo;
     this.#have = new Bitfield(metainfo.pieceCount);
     this.#prefix = new Digester(digestAlgorithm(this.digest));
@@ -299,7 +312,8 @@ export class PartialBlob {
       if (this.#state !== 'open') return;
       const { blobs, bootId } = this.#deps;
       const { files, layout } = blobs;
-      const map = { metainfo: this.#metainfo, have: this.#have, dataName: this.#dataName, bootId, synced };
+      const [metainfo, have, dataName, sources] = [this.#metainfo, this.#have, this.#dataName, this.#sources];
+      const map = { metainfo, have, dataName, bootId, synced, sources };
       const target = { path: layout.pieceMap(this.digest), temporary: blobs.temporary(), durable: synced };
       await replaceWhole(files, target, encodePieceMap(map));
       if (synced) await files.syncFolder(layout.partials);

@@ -17,6 +17,11 @@ export interface PartialInit {
   readonly attempt?: string;
   /** What to start from in place of an empty one; owned by the partial from then on. */
   readonly metainfo?: Metainfo;
+  /**
+   * The upstream that its bytes come from: pieces of another are dropped, since they would be shown under a name that
+   * never had them. Not given: whoever opens it knows that all pieces may be shown.
+   */
+  readonly source?: string | undefined;
 }
 
 /** The partials of a store: opens them, lets users of one digest share, finds those that a former process left. */
@@ -36,12 +41,13 @@ export class PartialFolder {
     return this.#locks.run(digest, async () => {
       const shared = await this.#shared(digest);
       if (shared !== undefined) {
-        if (shared.sizeBytes === sizeBytes) return shared.retain();
+        if (shared.sizeBytes === sizeBytes) return (await this.#ofSource(shared, init)).retain();
         throw new CodedError('SIZE_MISMATCH', {
           detail: { digest, expected: shared.sizeBytes, found: sizeBytes },
         });
       }
-      const start = (await this.#resume(digest, sizeBytes)) ?? (await this.#fresh(digest, sizeBytes, init));
+      const start =
+        (await this.#resume(digest, sizeBytes, init.source)) ?? (await this.#fresh(digest, sizeBytes, init));
       return this.#share(start);
     });
   }
@@ -58,7 +64,8 @@ export class PartialFolder {
       const metainfo = Metainfo.final(digest, sidecar.sizeBytes, sidecar.layer);
       const file = await this.#blobs.files.open(path, 'update');
       const have = await goodPieces(file, metainfo, Bitfield.full(metainfo.pieceCount));
-      return this.#share({ metainfo, have, dataName, file });
+      const sources = [...new Set(sidecar.attrs.provenance.map(({ upstream }) => upstream))];
+      return this.#share({ metainfo, have, dataName, file, sources });
     });
   }
 
@@ -110,23 +117,39 @@ export class PartialFolder {
       throw new TypeError('metainfo of another blob');
     const dataName = partialDataName(digest, randomBytes(4).toString('hex'));
     const file = await this.#blobs.files.open(this.#blobs.layout.partialData(dataName), 'create');
-    return { metainfo, have: new Bitfield(metainfo.pieceCount), dataName, file };
+    const sources = init.source === undefined ? [] : [init.source];
+    return { metainfo, have: new Bitfield(metainfo.pieceCount), dataName, file, sources };
   }
 
-  async #resume(digest: Digest, sizeBytes: number): Promise<PartialStart | undefined> {
+  /** `partial` as it may be shared: one with another upstream's pieces begins anew. */
+  async #ofSource(partial: PartialBlob, { source, metainfo }: PartialInit): Promise<PartialBlob> {
+    if (source === undefined || partial.isOf(source)) return partial;
+    const { digest, sizeBytes } = partial;
+    const attempt = randomBytes(16).toString('hex');
+    await partial.replaceMetainfo(metainfo ?? Metainfo.open(digest, sizeBytes, attempt), source);
+    return partial;
+  }
+
+  async #resume(
+    digest: Digest,
+    sizeBytes: number,
+    source: string | undefined,
+  ): Promise<PartialStart | undefined> {
     const { files, layout, log } = this.#blobs;
     const map = await this.#readMap(digest);
     if (map === undefined) return undefined;
     const file = await openExisting(files, layout.partialData(map.dataName), 'update');
-    if (file !== undefined && map.metainfo.sizeBytes === sizeBytes && map.metainfo.digest === digest) {
+    const { metainfo, dataName, sources } = map;
+    const isOfSource = source === undefined || sources.includes(source);
+    if (file !== undefined && isOfSource && metainfo.sizeBytes === sizeBytes && metainfo.digest === digest) {
       const believed = map.synced || map.bootId === this.#options.bootId;
-      const have = believed ? map.have : await goodPieces(file, map.metainfo, map.have);
+      const have = believed ? map.have : await goodPieces(file, metainfo, map.have);
       log.info({ digest, pieces: have.count, believed }, 'partial blob resumed');
-      return { metainfo: map.metainfo, have, dataName: map.dataName, file };
+      return { metainfo, have, dataName, file, sources };
     }
     await file?.close();
     await files.unlink(layout.pieceMap(digest));
-    await files.unlink(layout.partialData(map.dataName));
+    await files.unlink(layout.partialData(dataName));
     return undefined;
   }
 

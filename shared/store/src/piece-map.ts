@@ -18,6 +18,8 @@ export interface PieceMap {
   readonly bootId: string;
   /** True if data and map were synced: then it is believed after any reboot. */
   readonly synced: boolean;
+  /** Upstreams whose bytes the pieces are; none: not known. */
+  readonly sources: readonly string[];
 }
 
 /** A name for the data file of `digest`; `salt`: 8 hex characters. */
@@ -26,25 +28,26 @@ export function partialDataName(digest: Digest, salt: string): string {
 }
 
 export function encodePieceMap(map: PieceMap): Uint8Array {
-  const { metainfo, have, dataName, bootId, synced } = map;
+  const { metainfo, have, dataName, bootId, synced, sources } = map;
   const meta = metainfo.encode();
-  const header = { v: 1, dataName, bootId, synced, metainfoBytes: meta.length };
+  const header = { v: 1, dataName, bootId, synced, sources, metainfoBytes: meta.length };
   return seal(MAGIC, { header, body: Buffer.concat([meta, have.bytes]) });
 }
 
 /** Reads {@link encodePieceMap}. @throws `DISK_CORRUPT` and nothing else */
 export function decodePieceMap(bytes: Uint8Array): PieceMap {
   const { header, body } = unseal(MAGIC, bytes);
-  const { dataName, bootId, synced, metainfoBytes } = header;
+  const { dataName, bootId, synced, metainfoBytes, sources = [] } = header;
   if (typeof dataName !== 'string' || !DATA_NAME.test(dataName)) throw corrupt('data name');
   if (typeof bootId !== 'string' || typeof synced !== 'boolean') throw corrupt('boot');
+  if (!Array.isArray(sources) || !sources.every((one) => typeof one === 'string')) throw corrupt('sources');
   if (!Number.isSafeInteger(metainfoBytes) || (metainfoBytes as number) < 0) throw corrupt('metainfo length');
   const metainfo = decodeMetainfo(body.subarray(0, metainfoBytes as number));
   const bits = body.subarray(metainfoBytes as number);
   const have = new Bitfield(metainfo.pieceCount, bits);
   if (bits.length !== have.bytes.length || Buffer.compare(bits, have.bytes) !== 0) throw corrupt('bitfield');
   for (const index of have) if (!metainfo.knows(index)) throw corrupt(`piece ${index} without hash`);
-  return { metainfo, have, dataName, bootId, synced };
+  return { metainfo, have, dataName, bootId, synced, sources };
 }
 
 function decodeMetainfo(bytes: Uint8Array): Metainfo {

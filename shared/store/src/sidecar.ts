@@ -71,14 +71,25 @@ export function mergeAttrs(before: BlobAttrs, now: BlobAttrs): BlobAttrs {
   };
 }
 
-/** Adds one origin of a blob; the same list if it is there or the list is full. */
+/** Adds one origin of a blob; the same list if it is there, or the list is full and names the upstream already. */
 export function withProvenance(list: readonly Provenance[], one: Provenance): readonly Provenance[] {
   const known = list.some(
     ({ upstream, repository }) => upstream === one.upstream && repository === one.repository,
   );
-  return known || list.length >= MAX_PROVENANCE
-    ? list
-    : [...list, { upstream: one.upstream, repository: one.repository }];
+  const isFull = list.length >= MAX_PROVENANCE;
+  if (known || (isFull && list.some(({ upstream }) => upstream === one.upstream))) return list;
+  // That bytes came from an upstream is worth more than one repository more of another.
+  const kept = isFull ? withoutOne(list) : list;
+  return [...kept, { upstream: one.upstream, repository: one.repository }];
+}
+
+/** A full list without the last entry of the upstream that has the most. */
+function withoutOne(list: readonly Provenance[]): readonly Provenance[] {
+  const counts = new Map<string, number>();
+  for (const { upstream } of list) counts.set(upstream, (counts.get(upstream) ?? 0) + 1);
+  const [most] = [...counts].reduce((best, one) => (one[1] > best[1] ? one : best));
+  const at = list.findLastIndex(({ upstream }) => upstream === most);
+  return list.toSpliced(at, 1);
 }
 
 function parseAttrs(header: Readonly<Record<string, unknown>>): BlobAttrs {

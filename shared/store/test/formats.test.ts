@@ -42,7 +42,14 @@ function pieceMap(pieces: number, have: readonly number[]) {
     metainfo.addHash(index, new Uint8Array(32).fill(1));
     bits.add(index);
   }
-  return { metainfo, have: bits, dataName: partialDataName(DIGEST, '0123abcd'), bootId: 'b', synced: false };
+  return {
+    metainfo,
+    have: bits,
+    dataName: partialDataName(DIGEST, '0123abcd'),
+    bootId: 'b',
+    synced: false,
+    sources: ['u'],
+  };
 }
 
 /** Fails unless `decode` returns or throws `DISK_CORRUPT`. */
@@ -71,7 +78,7 @@ t.test('piece maps read back as written', async (t) => {
       const found = decodePieceMap(encodePieceMap(one));
       t.same([...found.have], [...one.have]);
       t.equal(found.metainfo.etag, one.metainfo.etag);
-      t.match(found, { dataName: one.dataName, bootId: 'b', synced: false });
+      t.match(found, { dataName: one.dataName, bootId: 'b', synced: false, sources: ['u'] });
     }),
     { numRuns: 50 },
   );

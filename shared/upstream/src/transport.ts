@@ -3,10 +3,10 @@ import type { Logger } from '@sepia/base/log';
 import { createDispatcher } from '@sepia/http/sockets';
 import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-authenticate';
 import { Authenticator, type Authorizer, type UpstreamChallenge } from './authenticator.ts';
-import { type Answer, discard, type ExchangeDeps, exchange } from './exchange.ts';
+import { type Answer, discard, type ExchangeDeps, exchange, header } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
 import { MAX_REDIRECTS, redirectTarget } from './redirect.ts';
-import { PauseBook } from './retry-after.ts';
+import { PauseBook, retryAfterSeconds } from './retry-after.ts';
 import { SlotGate } from './slot-gate.ts';
 import { type Credentials, type GivenAnswer, requestToken, TokenCache } from './token.ts';
 
@@ -117,13 +117,17 @@ export class Transport {
     return await requestToken(this.#tokenDeps(), challenge, scopes, credentials);
   }
 
-  /** What `/v2/` itself asks for, or undefined where it lets everybody in. */
+  /**
+   * What `/v2/` itself asks for, or undefined where it lets everybody in: only a clear 200 says that.
+   * @throws {CodedError} `BACKEND_DOWN`, `UPSTREAM_LIMITED` for every other answer, and none
+   */
   async baseChallenge(signal: AbortSignal): Promise<UpstreamChallenge | undefined> {
     const url = new URL('/v2/', this.#deps.base);
     const headers = { 'user-agent': this.#options.userAgent };
     const answer = await exchange(this.#exchange, { url, method: 'GET', headers }, signal);
     discard(answer);
-    if (answer.status !== 401) return undefined;
+    if (answer.status === 200) return undefined;
+    if (answer.status !== 401) throw unclear(answer, this.#deps.upstream, this.#deps.nowMs());
     const challenges = parseChallenges(answer.headers['www-authenticate']);
     const bearer = bearerOf(challenges);
     if (bearer !== undefined && this.#mayAskRealm(bearer.realm)) return { scheme: 'bearer', ...bearer };
@@ -304,6 +308,21 @@ export class Transport {
   #isOwn(url: URL): boolean {
     return url.origin === this.#deps.base.origin;
   }
+}
+
+/** An answer of `/v2/` that says neither that everybody may come in nor what to bring. */
+function unclear(answer: Answer, upstream: string, nowMs: number): CodedError {
+  const { status, url } = answer;
+  const seconds = retryAfterSeconds(header(answer, 'retry-after'), nowMs);
+  return new CodedError(status === 429 ? 'UPSTREAM_LIMITED' : 'BACKEND_DOWN', {
+    message: `${url.host} does not say who may come in: /v2/ answered ${status}`,
+    detail: {
+      upstream,
+      host: url.host,
+      status,
+      ...(seconds === undefined ? {} : { retryAfterSeconds: seconds }),
+    },
+  });
 }
 
 /** True where other credentials could help; some registries hide what is private behind a 404. */

@@ -47,13 +47,14 @@ interface KeeperDeps {
 }
 
 /**
- * Metainfo by digest: located once for all that join, followed while open (also to a new leader when the old one
- * dies or hangs), kept when final, least recently used first out.
+ * Metainfo by digest and upstream: located once for all that join, followed while open (also to a new leader when the
+ * old one dies or hangs), kept when final, least recently used first out. What one upstream has sent so far is not told
+ * under another: an open blob of theirs may never come to its end.
  */
 export class MetainfoKeeper {
   readonly #deps: KeeperDeps;
   readonly #budgetBytes: number;
-  readonly #entries = new Map<Digest, Entry>();
+  readonly #entries = new Map<string, Entry>();
   readonly #locating = new Map<string, Promise<Entry>>();
   readonly #links = new Map<string, number>();
   readonly #stopped = new AbortController();
@@ -68,10 +69,10 @@ export class MetainfoKeeper {
 
   /** Metainfo and holders of a blob; asks the origins when it is not known here or its link is not proven. */
   async get(name: BlobName): Promise<Tracked> {
-    const known = this.#entries.get(name.digest);
+    const known = this.#entries.get(entryKey(name));
     const proven = (this.#links.get(linkKey(name)) ?? 0) > this.#deps.nowMs();
     if (known !== undefined && proven && known.failed === undefined) {
-      this.#touch(name.digest, known);
+      this.#touch(name, known);
       return known;
     }
     const key = linkKey(name);
@@ -118,13 +119,13 @@ export class MetainfoKeeper {
 
   /** All blobs followed now, for people who look. */
   *running(): Generator<[Digest, Tracked]> {
-    yield* this.#entries;
+    for (const entry of this.#entries.values()) yield [entry.metainfo.digest, entry];
   }
 
   /** Forgets who holds a blob, after an agent could not get it from those named. */
   doubt(digest: Digest): void {
-    const entry = this.#entries.get(digest);
-    if (entry?.metainfo.state === 'final') entry.originIds = [];
+    for (const entry of this.#entries.values())
+      if (entry.metainfo.digest === digest && entry.metainfo.state === 'final') entry.originIds = [];
   }
 
   /** Links that are no more: the next that asks by one of them is answered by the origins. */
@@ -142,7 +143,7 @@ export class MetainfoKeeper {
   }
 
   async #locate(name: BlobName): Promise<Entry> {
-    const known = this.#entries.get(name.digest);
+    const known = this.#entries.get(entryKey(name));
     try {
       const { metainfo, originIds } = await this.#ask(
         name,
@@ -153,7 +154,7 @@ export class MetainfoKeeper {
     } catch (error) {
       throwIfBug(error);
       // With no origin left, what is known still lets a running swarm finish (design, "If it dies").
-      const kept = this.#entries.get(name.digest);
+      const kept = this.#entries.get(entryKey(name));
       if (
         !isCertain(error) &&
         kept !== undefined &&
@@ -207,7 +208,7 @@ export class MetainfoKeeper {
   }
 
   #keep(name: BlobName, metainfo: Metainfo, originIds: readonly string[]): Entry {
-    let entry = this.#entries.get(name.digest);
+    let entry = this.#entries.get(entryKey(name));
     if (entry === undefined || entry.failed !== undefined) {
       entry?.poller?.abort();
       entry = {
@@ -217,13 +218,13 @@ export class MetainfoKeeper {
         waiters: entry?.waiters ?? new Set(),
         failed: undefined,
       };
-      this.#entries.set(name.digest, entry);
+      this.#entries.set(entryKey(name), entry);
     } else {
       this.#take(entry, metainfo);
       entry.originIds = originIds;
     }
     if (entry.metainfo.state === 'open' && entry.poller === undefined) this.#follow(name, entry);
-    this.#touch(name.digest, entry);
+    this.#touch(name, entry);
     this.#trim();
     return entry;
   }
@@ -300,25 +301,29 @@ export class MetainfoKeeper {
     if (this.#links.size > MAX_LINKS) this.#links.delete(this.#links.keys().next().value!);
   }
 
-  #touch(digest: Digest, entry: Entry): void {
-    this.#entries.delete(digest);
-    this.#entries.set(digest, entry);
+  #touch(name: BlobName, entry: Entry): void {
+    this.#entries.delete(entryKey(name));
+    this.#entries.set(entryKey(name), entry);
   }
 
   #trim(): void {
     this.#bytes = 0;
     for (const entry of this.#entries.values()) this.#bytes += sizeOf(entry);
-    for (const [digest, entry] of this.#entries) {
+    for (const [key, entry] of this.#entries) {
       if (this.#bytes <= this.#budgetBytes) return;
       if (entry.poller !== undefined || entry.waiters.size > 0) continue;
       this.#bytes -= sizeOf(entry);
-      this.#entries.delete(digest);
+      this.#entries.delete(key);
     }
   }
 }
 
 function sizeOf(entry: Entry): number {
   return 512 + entry.metainfo.pieceCount * HASH_BYTES;
+}
+
+function entryKey({ digest, upstream }: BlobName): string {
+  return `${digest}\n${upstream}`;
 }
 
 function linkKey(name: BlobName): string {

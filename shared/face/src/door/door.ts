@@ -89,15 +89,16 @@ export class Door {
     const mode = this.#mode(upstream);
     if (mode === 'accounts') return await this.#accounts!.base(ctx);
     if (mode === 'cluster' || ctx.get('authorization') !== '') return;
-    // An upstream that does not answer is no reason to send clients away: content is checked all the same.
+    // An upstream that does not answer is no reason to send clients away: content is checked all the same. But it is none
+    // to tell somebody who logs in that all is well either: the way to our own `/token` does neither.
     const late = new AbortController();
     const answer = await Promise.race([
       this.#deps.askBase(upstream).catch(ignoreFailure),
-      pause(BASE_MS, late.signal),
+      pause(BASE_MS, late.signal).then(() => undefined),
     ]);
     late.abort();
-    if (typeof answer !== 'object' || answer.verdict !== 'challenge') return;
-    const { challenge } = answer;
+    if (answer?.verdict === 'public') return;
+    const challenge = answer?.verdict === 'challenge' ? answer.challenge : ({ scheme: 'bearer' } as const);
     const base = publicBase(ctx, this.#options.publicUrl);
     ctx.set('WWW-Authenticate', challengeText({ base, challenge, upstream: undefined }));
     throw new CodedError('AUTH_REQUIRED');
