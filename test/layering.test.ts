@@ -171,6 +171,58 @@ t.test('the README lists every workspace, and no other', async (t) => {
   );
 });
 
+t.test('every workspace says what it is in a README.md', async (t) => {
+  t.same(
+    WORKSPACES.filter((home) => !existsSync(join(ROOT, home, 'README.md'))),
+    [],
+  );
+});
+
+t.test('what READMEs, ADRs and pages name is there', async (t) => {
+  const wrong: string[] = [];
+  let seen = 0;
+  for (const page of globSync(
+    ['*.md', '*/README.md', 'shared/*/README.md', 'test/support/README.md', 'docs/**/*.md'],
+    { cwd: ROOT },
+  )) {
+    const text = readFileSync(join(ROOT, page), 'utf8');
+    for (const [, link] of text.matchAll(/\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)/g)) {
+      seen += 1;
+      if (!existsSync(resolve(ROOT, dirname(page), link!))) wrong.push(`${page}: ${link}`);
+    }
+    for (const [, path] of text.matchAll(
+      /`((?:shared|tracker|origin|agent|proxy|cli|sim|bench|test)\/[\w./-]+\.ts)`/g,
+    )) {
+      seen += 1;
+      if (!existsSync(join(ROOT, path!))) wrong.push(`${page}: ${path}`);
+    }
+  }
+  t.ok(seen > 60, 'there are links and paths');
+  t.same(wrong, []);
+});
+
+t.test('one pull of the README passes through every service and the packages that carry it', async (t) => {
+  const walk = /## One pull[\s\S]*?(?=\n## )/.exec(readFileSync(join(ROOT, 'README.md'), 'utf8'))?.[0] ?? '';
+  const files = [...walk.matchAll(/\]\(([\w./-]+)\)/g)].map((link) => link[1]!);
+  t.same(
+    files.filter((file) => !FILES.some((each) => each.path === file)),
+    [],
+    'each is a source file',
+  );
+  for (const home of [
+    ...SERVICES,
+    'shared/face',
+    'shared/records',
+    'shared/upstream',
+    'shared/swarm',
+    'shared/store',
+  ])
+    t.ok(
+      files.some((file) => file.startsWith(`${home}/`)),
+      home,
+    );
+});
+
 t.test('every workspace has a tsconfig.json that extends the base', async (t) => {
   for (const home of WORKSPACES) {
     const file = join(ROOT, home, 'tsconfig.json');

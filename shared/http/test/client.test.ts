@@ -27,7 +27,13 @@ async function answering(t: Test, status: number, body: string): Promise<string>
 }
 
 t.test('silence is PEER_HTTP, with the cause', async (t) => {
-  const call = { url: 'http://127.0.0.1:1', method: 'GET', path: '/', headersTimeoutMs: 1_000 } as const;
+  const call = {
+    url: 'http://127.0.0.1:1',
+    method: 'GET',
+    path: '/',
+    headersTimeoutMs: 1_000,
+    to: 'b',
+  } as const;
   await t.rejects(clientOf().raw(call), { code: 'PEER_HTTP', cause: { code: 'ECONNREFUSED' } });
 });
 
@@ -40,7 +46,7 @@ t.test('a call that our own code made wrongly is no silence of the member', asyn
   ];
   for (const part of wrong) {
     const error: unknown = await clientOf()
-      .raw({ url, method: 'POST', path: '/', ...part })
+      .raw({ url, to: 'b', method: 'POST', path: '/', ...part })
       .then(
         () => undefined,
         (thrown: unknown) => thrown,
@@ -61,7 +67,7 @@ t.test('an error answer of any form is the coded error of its status, never a bu
     '',
   ]) {
     const url = await answering(t, 503, body);
-    const call = { url, method: 'GET', path: '/', headersTimeoutMs: 1_000 } as const;
+    const call = { url, method: 'GET', path: '/', headersTimeoutMs: 1_000, to: 'b' } as const;
     await t.rejects(clientOf().call(call), { code: 'PEER_HTTP', detail: { status: 503 } }, body);
   }
 });
