@@ -23,6 +23,12 @@ export interface BlobName {
   readonly repository: string;
 }
 
+/** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, first that piece. */
+export interface Wish {
+  readonly all: boolean;
+  readonly piece?: number | undefined;
+}
+
 /** What the tracker asks of origins. */
 export class Origins {
   readonly #cluster: Cluster;
@@ -85,8 +91,14 @@ export class Origins {
   }
 
   /** Metainfo of a blob; `fetch` makes the origin the leader if it has nothing. Also the proof that the link exists. */
-  async metainfo(originId: string, name: BlobName, fetch: boolean, signal: AbortSignal): Promise<Metainfo> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}`;
+  async metainfo(
+    originId: string,
+    name: BlobName,
+    fetch: boolean,
+    wish: Wish,
+    signal: AbortSignal,
+  ): Promise<Metainfo> {
+    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}${wishQuery(wish)}`;
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
@@ -103,10 +115,12 @@ export class Origins {
     originId: string,
     name: BlobName,
     known: Metainfo,
+    wish: Wish,
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
+    const asked = `${query(name)}&wait=${waitMs}&from=${known.knownPrefix}${wishQuery(wish)}`;
+    const path = `/v1/blobs/${name.digest}/metainfo?${asked}`;
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
@@ -126,6 +140,7 @@ export class Origins {
     name: BlobName,
     known: Metainfo,
     peers: readonly PeerEntry[],
+    wish: Wish,
     signal: AbortSignal,
   ): Promise<Metainfo> {
     const body = JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers });
@@ -133,7 +148,7 @@ export class Origins {
       url: this.url(originId),
       to: originId,
       method: 'POST',
-      path: `/v1/blobs/${name.digest}/adopt?${query(name)}`,
+      path: `/v1/blobs/${name.digest}/adopt?${query(name)}${wishQuery(wish)}`,
       body,
       headers: { 'content-type': 'application/json' },
       headersTimeoutMs: FETCH_HEADERS_MS,
@@ -146,6 +161,10 @@ export class Origins {
 /** True for an answer that another origin would give as well. */
 export function isCertain(error: unknown): boolean {
   return isCoded(error) && !(error as CodedError).facts.retryable && error.code !== 'INTERNAL';
+}
+
+function wishQuery({ all, piece }: Wish): string {
+  return `&want=${all ? 'all' : 'ranges'}${piece === undefined ? '' : `&piece=${piece}`}`;
 }
 
 export function query(name: BlobName): string {
