@@ -1,5 +1,6 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import type { Digest } from '@sepia/base/digest';
+import { ignoreFailure } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { JoinAnswer, JoinRequest } from '@sepia/cluster/api/join';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
@@ -136,6 +137,6 @@ export class TrackerClient {
         headersTimeoutMs: 500,
       })
       .then((answer) => answer.body.dump())
-      .catch(() => undefined);
+      .catch(ignoreFailure);
   }
 }
