@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdir, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay, type Stoppable } from '@sepia/base/lifecycle';
 import { request } from 'undici';
 import type { SnapshotterConfig } from './config.ts';
@@ -61,7 +62,8 @@ async function untilServed(config: SnapshotterConfig, pidFile: string): Promise<
   while (!(await isReady(config))) {
     try {
       await delay(POLL_MS, deadline);
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       const holder = (await isHolder(pidFile)) ? 'the holder runs' : 'no holder runs';
       throw new CodedError('START_FAILED', {
         message: `the snapshotter does not serve (${holder}); see ${join(config.data, 'log')}`,
@@ -78,7 +80,7 @@ async function isReady(config: SnapshotterConfig): Promise<boolean> {
     await body.dump();
     return statusCode === 200;
   } catch (error) {
-    if (systemCode(error) === undefined) throw error;
+    throwIfBug(error);
     return false;
   }
 }

@@ -1,6 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import { type Stoppable, StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
@@ -62,7 +63,7 @@ export async function startSnapshotter(
     );
     stops.push('fuse', () => server.stop());
     await setReadahead(config.mount, config.readahead).catch((error: unknown) =>
-      log.warn({ err: error }, 'readahead of the mount could not be set; cold reads are slower'),
+      logFailure(log, error, 'readahead of the mount could not be set; cold reads are slower'),
     );
     const door = new ContentCache(config['content-cache']);
     for (const layer of opened)

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { systemCode } from '@sepia/base/errors';
+import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { ERRNO, replyHeader, resendNotice } from './messages.ts';
 import { type FromWorker, keyOf, type ShownFile, type ToWorker } from './shown-file.ts';
@@ -77,7 +78,7 @@ export class FuseServer {
       this.#isStopping = true;
       this.#send({ type: 'stop' });
       // The worker blocks in a read: a look-up of any name wakes it.
-      await stat(join(this.#options.mountPoint, '.wake')).catch(() => undefined);
+      await stat(join(this.#options.mountPoint, '.wake')).catch(ignoreFailure);
     }
     await this.#ended;
     this.#port.close();
@@ -102,10 +103,8 @@ export class FuseServer {
     } catch (error) {
       // The next process is sent the request again.
       if (this.#isStopping) return;
-      this.#deps.log.warn(
-        { err: error, name: miss.name, offset: miss.offset, size: miss.size },
-        'a read failed with EIO',
-      );
+      const { name, offset, size } = miss;
+      logFailure(this.#deps.log, error, 'a read failed with EIO', { name, offset, size });
       this.#write([replyHeader(miss.unique, ERRNO.EIO, 0)]);
     } finally {
       this.#missing -= 1;
@@ -116,6 +115,7 @@ export class FuseServer {
     try {
       writevSync(this.#options.fd, [...parts]);
     } catch (error) {
+      throwIfBug(error);
       // ENOENT: the reader is gone. ENODEV: the mount is. EINVAL: a kernel that knows no resend.
       if (!['ENOENT', 'ENODEV', 'EINVAL', 'EPERM'].includes(systemCode(error) ?? '')) throw error;
     }

@@ -1,5 +1,7 @@
 import { readSync, writevSync } from 'node:fs';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import {
   attrReply,
   ERRNO,
@@ -68,7 +70,7 @@ class FuseWorker {
     try {
       return readSync(this.#fd, this.#request, 0, this.#request.length, null);
     } catch (error) {
-      const { code } = error as { code?: string };
+      const code = systemCode(error);
       // ENOENT: the request was taken back by its process.
       if (code === 'ENOENT' || code === 'EINTR' || code === 'EAGAIN') return 0;
       if (code === 'ENODEV') return undefined;
@@ -147,9 +149,8 @@ class FuseWorker {
       if (read === length) return this.#data.subarray(0, length);
       this.#tell({ type: 'disk-failed', name: file.name, code: 'short read' });
     } catch (error) {
-      const code = (error as { code?: string }).code;
-      if (code === undefined) throw error;
-      this.#tell({ type: 'disk-failed', name: file.name, code });
+      throwIfBug(error);
+      this.#tell({ type: 'disk-failed', name: file.name, code: systemCode(error) ?? String(error) });
     }
     return ERRNO.EIO;
   }
@@ -162,7 +163,8 @@ class FuseWorker {
     try {
       writevSync(this.#fd, parts);
     } catch (error) {
-      const { code } = error as { code?: string };
+      throwIfBug(error);
+      const code = systemCode(error);
       // ENOENT: its process is gone; ENODEV: the mount is.
       if (code !== 'ENOENT' && code !== 'ENODEV') throw error;
     }

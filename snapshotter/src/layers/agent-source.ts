@@ -1,4 +1,5 @@
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Dispatcher } from '@sepia/http/sockets';
 
@@ -50,7 +51,8 @@ export class AgentSource {
       }
       try {
         await delay(pauseMs, deadline);
-      } catch {
+      } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         throw new CodedError('TIMEOUT', {
           message: `the agent gave no bytes of ${layer.digest} for ${this.#options.deadlineMs} ms`,

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type Digest, digestHex } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { FileToShow } from '../fuse/fuse-server.ts';
 import type { AgentSource } from './agent-source.ts';
@@ -57,6 +58,7 @@ export class Layers {
       this.#status.push({ indexFile, layer, reason: undefined });
       return layer;
     } catch (error) {
+      throwIfBug(error);
       const reason = (error as Error).message;
       this.#status.push({ indexFile, layer: undefined, reason });
       this.#deps.log.error({ err: error, indexFile }, 'a layer cannot be lazy');

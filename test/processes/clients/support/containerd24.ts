@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { must, type Output, run } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
@@ -95,18 +95,11 @@ export class Containerd24 {
     const gone = new Promise((settle) => this.#process.once('exit', settle));
     this.#process.kill('SIGTERM');
     await gone;
-    const mounts = execFileSync(
-      'awk',
-      [`index($5, "${this.#dir}/") == 1 {print $5}`, '/proc/self/mountinfo'],
-      {
-        encoding: 'utf8',
-      },
-    );
-    for (const mount of mounts
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
-      .filter((one) => one !== '')
-      .reverse())
-      await run('umount', ['-l', mount]);
+      .map((line) => line.split(' ')[4] ?? '')
+      .filter((path) => path.startsWith(`${this.#dir}/`));
+    for (const mount of mounts.reverse()) await run('umount', ['-l', mount]);
   }
 
   async #must(args: readonly string[]): Promise<Output> {
