@@ -1,11 +1,12 @@
-import { once } from 'node:events';
 import { isCoded } from '@sepia/shared/errors';
+import { serveBlob } from '@sepia/shared/http/serve-blob';
 import type { Logger } from '@sepia/shared/log';
 import type { RegistryHandler } from '@sepia/shared/registry/face/registry-app';
 import type { Context } from 'koa';
+import type { SourcePlan } from '../core/choose-source.ts';
 import { type OpenedBlob, openBlob } from '../net/blob-source.ts';
+import { openOriginBlob } from '../net/origin-blob.ts';
 import { headerOf, type Origins } from '../net/origins.ts';
-import { ResumableBody } from '../net/resumable-body.ts';
 import { type BlobName, findSource } from '../net/whereabouts.ts';
 import { clientSignal } from './answers.ts';
 
@@ -27,7 +28,7 @@ interface BlobDeps {
   readonly log: Logger;
   /** Where links can be deleted, one origin's word for one is not enough. */
   readonly takesDeletes: (upstream: string) => boolean;
-  /** See `ResumableBody`. */
+  /** A body that makes no progress at any origin for this long is cut, in ms. */
   readonly stallMs: number;
   readonly onBytes?: (bytes: number) => void;
   readonly onResume?: () => void;
@@ -53,9 +54,9 @@ export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
     }
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
     try {
-      const opened = await openBlob(deps.origins, plan, name, method, headers, signal);
-      if (method === 'HEAD' || opened.answer.status === 304) await sendHeadersOnly(ctx, opened);
-      else await sendBody(deps, ctx, name, opened, headers['range'], signal);
+      if (method === 'GET' && headers['if-none-match'] !== `"${digest}"`)
+        return await sendBody(deps, ctx, name, plan, signal);
+      await sendHeadersOnly(ctx, await openBlob(deps.origins, plan, name, 'HEAD', headers, signal));
     } catch (error) {
       if (!ctx.headerSent && isCoded(error, 'RANGE_INVALID')) {
         const size = plan.sizeBytes ?? error.detail['sizeBytes'];
@@ -93,34 +94,42 @@ function endHead(ctx: Context, status: number, sizeBytes: number | undefined): v
   ctx.res.end();
 }
 
+/** Until the first byte an origin has its own deadline and says what failed; this ends what hangs all the same, in ms. */
+const FIRST_PIECE_MS = 120_000;
+/** An attempt that was dropped before any byte was sent is begun again this often. */
+const MAX_TRIES = 3;
+
 async function sendBody(
   deps: BlobDeps,
   ctx: Context,
   name: BlobName,
-  opened: OpenedBlob,
-  range: string | undefined,
+  found: SourcePlan,
   signal: AbortSignal,
 ): Promise<void> {
-  const body = new ResumableBody(deps, name, opened, range);
-  try {
-    let chunk = await body.next(signal);
-    passHeaders(ctx, opened);
-    ctx.status = opened.answer.status;
-    ctx.respond = false;
-    ctx.res.statusCode = opened.answer.status;
-    for (; chunk !== undefined; chunk = await body.next(signal)) {
-      deps.onBytes?.(chunk.length);
-      if (!ctx.res.write(chunk)) await once(ctx.res, 'drain', { signal });
+  let plan = found;
+  for (let tries = 1; ; tries++) {
+    const opened = await openOriginBlob(deps, name, plan, runsToEnd(ctx.get('range')), signal);
+    try {
+      return await serveBlob(ctx, opened.blob, {
+        // Bytes, whatever a manifest calls them: the page has the same origin, and a manifest may say text/html.
+        contentType: 'application/octet-stream',
+        stallMs: deps.stallMs,
+        firstPieceMs: FIRST_PIECE_MS,
+        ...(deps.onBytes === undefined ? {} : { onBytes: deps.onBytes }),
+      });
+    } catch (error) {
+      if (!isCoded(error, 'STALE_ATTEMPT') || ctx.headerSent || tries >= MAX_TRIES || signal.aborted)
+        throw error;
+    } finally {
+      opened.close();
     }
-    ctx.res.end();
-    if (!ctx.res.writableFinished) await once(ctx.res, 'finish', { signal });
-  } catch (error) {
-    if (!ctx.headerSent) throw error;
-    ctx.res.destroy();
-    if (!signal.aborted) throw error;
-  } finally {
-    body.close();
+    plan = await findSource(deps.origins, name, signal);
   }
+}
+
+/** True unless only bounded or suffix ranges are asked for. */
+function runsToEnd(range: string): boolean {
+  return range === '' || !/^bytes\s*=/i.test(range) || /\d+-\s*(,|$)/.test(range);
 }
 
 function passHeaders(ctx: Context, opened: OpenedBlob): void {

@@ -6,9 +6,9 @@ import { isDefinite, nameQuery, type Origins } from './origins.ts';
 import type { BlobName } from './whereabouts.ts';
 
 /** Whoever has the whole blob must begin to answer within this, else the next is asked beside it, in ms. */
-const HOLDER_HEDGE_MS = 400;
+export const HOLDER_HEDGE_MS = 400;
 /** A fetching origin may think long (it has its own deadline of 10 s without progress), in ms. */
-const LEADER_TIMEOUT_MS = 120_000;
+export const LEADER_TIMEOUT_MS = 120_000;
 /** While it thinks, it is probed this often, in ms; a probe without an answer means that it is gone. */
 const PROBE_EVERY_MS = 250;
 const NEVER_MS = 2 ** 31 - 1;

@@ -9,7 +9,8 @@ import { type ReadableBlob, serveBlob } from '@sepia/shared/http/serve-blob';
 import { CallVerifier } from '@sepia/shared/http/sign';
 import { queryValue, readBody } from '@sepia/shared/http/signed';
 import { silentLogger } from '@sepia/shared/log';
-import { PIECE_BYTES, pieceLength } from '@sepia/shared/metainfo/tree';
+import { Metainfo } from '@sepia/shared/metainfo/metainfo';
+import { PIECE_BYTES, PieceHasher, pieceLength } from '@sepia/shared/metainfo/tree';
 import { parseManifest } from '@sepia/shared/registry/manifest';
 import type { Context } from 'koa';
 
@@ -116,6 +117,7 @@ export class FakeOrigin {
     if (what === 'cluster' || what === 'status')
       ctx.body = { id: this.id, version: 1, uptimeSeconds: 5, fetches: [] };
     else if (what === 'blobs' && verb === 'where') this.#where(ctx, parseDigest(name));
+    else if (what === 'blobs' && verb === 'metainfo') await this.#metainfo(ctx, parseDigest(name));
     else if (what === 'blobs' && ctx.method === 'PUT') await this.#putBlob(ctx, parseDigest(name));
     else if (what === 'blobs' && ctx.method === 'DELETE') this.#delete(ctx, name);
     else if (what === 'blobs') await this.#getBlob(ctx, parseDigest(name));
@@ -139,7 +141,23 @@ export class FakeOrigin {
     };
   }
 
+  async #metainfo(ctx: Context, digest: Digest): Promise<void> {
+    const hasher = new PieceHasher();
+    const bytes = await this.#bytesOf(ctx, digest);
+    hasher.update(bytes);
+    ctx.body = Buffer.from(Metainfo.final(digest, bytes.length, hasher.finish()).encode());
+  }
+
   async #getBlob(ctx: Context, digest: Digest): Promise<void> {
+    await serveBlob(ctx, this.#readable(ctx, digest, await this.#bytesOf(ctx, digest)), {
+      contentType: 'application/octet-stream',
+      stallMs: 60_000,
+      firstPieceMs: 60_000,
+    });
+  }
+
+  /** Content that is linked here, fetched from the upstream if need be. */
+  async #bytesOf(ctx: Context, digest: Digest): Promise<Buffer> {
     const { shard } = target(ctx);
     let bytes = this.blobs.get(digest) ?? this.#copyOfOthers(digest);
     if (bytes === undefined && this.#records.upstream.has(digest)) {
@@ -152,11 +170,7 @@ export class FakeOrigin {
     }
     if (bytes === undefined || !this.#records.links.has(linkKey(shard, digest)))
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest } });
-    await serveBlob(ctx, this.#readable(ctx, digest, bytes), {
-      contentType: 'application/octet-stream',
-      stallMs: 60_000,
-      firstPieceMs: 60_000,
-    });
+    return bytes;
   }
 
   #readable(ctx: Context, digest: Digest, bytes: Buffer): ReadableBlob {

@@ -1,0 +1,105 @@
+import { createApp } from '@sepia/shared/http/app';
+import type { InternalClient } from '@sepia/shared/http/client';
+import { createGate } from '@sepia/shared/http/gate';
+import { silentLogger } from '@sepia/shared/log';
+import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
+import { parseRepositoryName } from '@sepia/shared/names/repository';
+import { Chance } from '@sepia/shared/swarm/core/random';
+import t from 'tap';
+import { seededBytes } from '../../../test/support/fake-upstream.ts';
+import { virtualGet } from '../../../test/support/virtual-get.ts';
+import { VirtualTime } from '../../../test/support/virtual-time.ts';
+import { OriginHealth } from '../../src/core/origin-health.ts';
+import { readBlob } from '../../src/http/blobs.ts';
+import { Origins } from '../../src/net/origins.ts';
+import { FaultyOrigins, type Truth, truthOf, type Weather } from '../support/faulty-origins.ts';
+
+const RUNS = Number(process.env['SEPIA_FAULT_RUNS'] ?? 70);
+const MIB = PIECE_BYTES;
+
+const TRUTHS = [300_000, MIB, 2 * MIB + 77_777, 5 * MIB + 1].map((size) =>
+  truthOf(Buffer.from(seededBytes(size, `faults-${size}`))),
+);
+
+interface Outcome {
+  readonly status: number;
+  readonly complete: boolean;
+  readonly right: boolean;
+  readonly tookMs: number;
+}
+
+/** One body of a proxy whose origins have this weather. */
+async function run(truth: Truth, weather: Weather, seed: number): Promise<Outcome> {
+  const time = new VirtualTime().install();
+  try {
+    const chance = new Chance(seed);
+    const faulty = new FaultyOrigins(truth, weather, chance);
+    const origins = new Origins({
+      cluster: faulty.cluster,
+      client: faulty as unknown as InternalClient,
+      health: new OriginHealth(),
+      nowMs: Date.now,
+    });
+    const handler = readBlob({ origins, log: silentLogger(), takesDeletes: () => true, stallMs: 30_000 });
+    const app = createApp({ log: silentLogger(), gate: createGate({ open: { '/*': 'anyone' } }) });
+    const { digest, bytes } = truth;
+    app.use(async (ctx) => {
+      const target = { upstream: 'local', repository: parseRepositoryName('app') };
+      await handler(ctx, target as never, { type: 'blob', name: target.repository, digest } as never);
+    });
+    const from = chance.below(bytes.length);
+    const to = Math.min(bytes.length - 1, from + chance.below(2 * MIB));
+    const [range, expected] = (
+      [
+        [undefined, bytes],
+        [`bytes=${from}-`, bytes.subarray(from)],
+        [`bytes=${from}-${to}`, bytes.subarray(from, to + 1)],
+        [`bytes=-${bytes.length - from}`, bytes.subarray(from)],
+      ] as const
+    )[chance.below(4)]!;
+    const slow = chance.next() < 0.3;
+    const answer = await time.settle(
+      virtualGet(app.callback(), '/', {
+        headers: range === undefined ? {} : { range },
+        takesMs: () => (slow && chance.next() < 0.1 ? chance.below(1_500) : undefined),
+      }),
+    );
+    return {
+      status: answer.status,
+      complete: answer.complete && answer.status < 300,
+      right: answer.body.equals(expected),
+      tookMs: time.elapsedMs,
+    };
+  } finally {
+    time.uninstall();
+  }
+}
+
+const WEATHERS: readonly Weather[] = [
+  { timing: false, wrong: false, fetchRate: undefined },
+  { timing: true, wrong: false, fetchRate: undefined },
+  { timing: true, wrong: true, fetchRate: undefined },
+  { timing: false, wrong: false, fetchRate: 1_048_576 },
+  { timing: false, wrong: false, fetchRate: 900_000 },
+  { timing: true, wrong: false, fetchRate: 1_048_576 },
+  { timing: true, wrong: true, fetchRate: 700_000 },
+];
+
+t.test('no body is completed with wrong bytes, whatever its sources do', async (t) => {
+  const wrong: string[] = [];
+  const count = { right: 0, cut: 0, refused: 0 };
+  for (let seed = 1; seed <= RUNS; seed++) {
+    const weather = WEATHERS[seed % WEATHERS.length]!;
+    const truth = TRUTHS[(seed * 7) % TRUTHS.length]!;
+    const outcome = await run(truth, weather, seed).catch((cause: unknown) => {
+      throw new Error(`seed ${seed}`, { cause });
+    });
+    if (outcome.complete && !outcome.right) wrong.push(`seed ${seed} ${JSON.stringify(weather)}`);
+    else if (outcome.complete) count.right += 1;
+    else if (outcome.status < 300) count.cut += 1;
+    else count.refused += 1;
+    if (!weather.wrong) t.ok(outcome.complete && outcome.right, `honest sources need no cut: seed ${seed}`);
+  }
+  t.comment(JSON.stringify(count));
+  t.same(wrong, [], `wrong bytes completed in ${RUNS} runs`);
+});
