@@ -1,11 +1,11 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
-import { Bitfield } from '@sepia/shared/bitfield';
-import { digestOf } from '@sepia/shared/digest';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PIECE_BYTES, pieceHash } from '@sepia/shared/metainfo/tree';
-import { type PeerAddress, SwarmEngine } from '@sepia/shared/swarm/engine';
+import { Bitfield } from '@sepia/base/bitfield';
+import { digestOf } from '@sepia/base/digest';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, pieceHash } from '@sepia/metainfo/tree';
+import { type PeerAddress, SwarmEngine } from '@sepia/swarm/shell/engine';
 
 /**
  * CPU seconds per GiB of two processes, seed → leech, through the hardened wire on loopback. Disk is left out: the

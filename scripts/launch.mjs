@@ -22,7 +22,7 @@ const TASKS = {
   model: {
     level: 'all',
     run: (args) =>
-      runTap(['shared/test/records/model'], ['--timeout=3600', ...args], node, {
+      runTap(['shared/records/test/model'], ['--timeout=3600', ...args], node, {
         env: { MODEL_RUNS: '2000', MODEL_STATES: '3000000' },
       }),
   },

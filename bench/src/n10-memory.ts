@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { delay } from '@sepia/shared/lifecycle';
+import { delay } from '@sepia/base/lifecycle';
 import { request } from 'undici';
 import { MadeBlob, pushImage } from './support/blobs.ts';
 import type { CrowdOrder, CrowdTargets } from './support/crowd.ts';

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { PROTOCOL_VERSION } from '@sepia/shared/http/app';
+import { PROTOCOL_VERSION } from '@sepia/http/app';
 import { Command } from 'commander';
 import { addBackup } from './commands/backup.ts';
 import { addConfig } from './commands/config.ts';

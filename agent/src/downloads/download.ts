@@ -1,13 +1,13 @@
-import type { Bitfield } from '@sepia/shared/bitfield';
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
-import { delay } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
-import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { pieceLength } from '@sepia/shared/metainfo/tree';
-import type { PartialBlob } from '@sepia/shared/store/partial-blob';
-import type { Swarm } from '@sepia/shared/swarm/engine';
+import type { Bitfield } from '@sepia/base/bitfield';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { BlobReader, ReadableBlob } from '@sepia/http/serve-blob';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
+import { pieceLength } from '@sepia/metainfo/tree';
+import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { Swarm } from '@sepia/swarm/shell/engine';
 
 /** Where a piece came from, for the byte counters. */
 export type PieceSource = 'peer' | 'origin' | 'upstream';

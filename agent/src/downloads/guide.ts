@@ -1,11 +1,11 @@
-import { CodedError } from '@sepia/shared/errors';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { pieceHash } from '@sepia/shared/metainfo/tree';
-import type { HttpSource } from '@sepia/shared/swarm/engine';
-import type { JoinAnswer, PeerEntry } from '@sepia/shared/wire/join';
-import { isDecisive, type Target } from '../net/members.ts';
-import type { OriginClient } from '../net/origin-client.ts';
-import type { BlobName, TrackerClient } from '../net/tracker-client.ts';
+import { CodedError } from '@sepia/base/errors';
+import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { pieceHash } from '@sepia/metainfo/tree';
+import type { HttpSource } from '@sepia/swarm/shell/engine';
+import { isDecisive, type Target } from '../cluster/members.ts';
+import type { OriginClient } from '../cluster/origin-client.ts';
+import type { BlobName, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from './download.ts';
 
 /** Long-poll for more hashes, in ms. */
@@ -79,6 +79,26 @@ export class ClusterGuide implements Guide {
         swarm.setHttpSources(sources);
       },
     };
+  }
+
+  /**
+   * Resolves when bytes that are here may be shown under this name. Where they came from its own upstream, that the
+   * cluster has them under it is enough (`isOfUpstream`). Else the upstream must have sent all of them: one that only
+   * knows the digest never brings an open blob to its end.
+   * @throws as {@link locate}, and what ends the blob
+   */
+  async vouch(isOfUpstream: boolean, leeching: boolean, signal: AbortSignal): Promise<void> {
+    const located = await this.locate(leeching, signal);
+    if (isOfUpstream) return;
+    if (located.kind === 'small') {
+      await this.#deps.origins.small(this.#name, located.targets, signal);
+      return;
+    }
+    let { metainfo } = located;
+    while (metainfo.state === 'open') {
+      const news = await this.poll(metainfo, signal);
+      if (news !== undefined && metainfo.merge(news) === 'replaced') metainfo = news;
+    }
   }
 
   async find(signal: AbortSignal): Promise<Finding> {

@@ -1,10 +1,10 @@
-import { type Digest, Digester, digestAlgorithm } from '@sepia/shared/digest';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
-import { delay } from '@sepia/shared/lifecycle';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import type { PartialBlob } from '@sepia/shared/store/partial-blob';
-import { isDecisive } from '../net/members.ts';
+import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import type { BlobReader, ReadableBlob } from '@sepia/http/serve-blob';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import type { PartialBlob } from '@sepia/store/partial-blob';
+import { isDecisive } from '../cluster/members.ts';
 import type { Guide } from './download.ts';
 
 /** Pieces fetched ahead of the reader; each is in memory. */

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { Bitfield } from '@sepia/shared/bitfield';
-import { parseDigest } from '@sepia/shared/digest';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PieceHasher } from '@sepia/shared/metainfo/tree';
-import { peerIdHexOf, peerIdOf } from '@sepia/shared/names/peer-id';
-import { SwarmEngine } from '@sepia/shared/swarm/engine';
+import { Bitfield } from '@sepia/base/bitfield';
+import { parseDigest } from '@sepia/base/digest';
+import { peerIdHexOf, peerIdOf } from '@sepia/base/names/peer-id';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { PieceHasher } from '@sepia/metainfo/tree';
+import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { MadeBlob } from './blobs.ts';
 
 /** What the crowd's process is told, once. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import type { StopStack } from '@sepia/shared/lifecycle';
-import { Up, type UpMember } from '@sepia/test/support/up';
+import type { StopStack } from '@sepia/base/lifecycle';
+import { Up, type UpMember } from '@sepia/test-support/up';
 import { BenchRegistry } from './registry.ts';
 
 const TRIES = 4;

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { StopStack } from '@sepia/shared/lifecycle';
+import { StopStack } from '@sepia/base/lifecycle';
 import { machineFacts } from './machine.ts';
 
 /** What a bench is given. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import { RECORD_SPACES } from '@sepia/shared/records/record-dump';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { RECORD_SPACES } from '@sepia/records/record-dump';
 import { z } from 'zod';
 
 const MAGIC = Buffer.from('SEPIABK1');

@@ -1,11 +1,6 @@
-import { shardKey } from '@sepia/shared/cluster/cluster';
-import { CodedError } from '@sepia/shared/errors';
-import {
-  clockFault,
-  type DumpedRecord,
-  type RecordSpace,
-  shardOfRecord,
-} from '@sepia/shared/records/record-dump';
+import { CodedError } from '@sepia/base/errors';
+import { shardKey } from '@sepia/cluster/cluster';
+import { clockFault, type DumpedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { type BackupHead, readFrames } from './backup-file.ts';
 

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { besideConfig, loadConfig, readClusterKey } from '@sepia/shared/config/load';
-import { CodedError } from '@sepia/shared/errors';
+import { besideConfig, loadConfig, readClusterKey } from '@sepia/base/config/load';
+import { CodedError } from '@sepia/base/errors';
+import { loadClusterDocument } from '@sepia/cluster/document';
 import type { Command } from 'commander';
 import { parse } from 'yaml';
 import { defaultConfig } from '../config/default-config.ts';

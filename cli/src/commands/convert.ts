@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { FORMATS, LAYER_DEFAULTS } from '@sepia/lazy/convert/layer-job';
 import { BUILD_DEFAULTS } from '@sepia/lazy/estargz/build';
-import { CodedError, systemCode } from '@sepia/shared/errors';
 import { type Command, Option } from 'commander';
 import { summaryJson, summaryText } from '../convert/convert-view.ts';
 import { besideSource, placeText, sourcePlace, targetPlace } from '../convert/place.ts';

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { isBaseUrl } from '@sepia/shared/config/units';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import { createDispatcher } from '@sepia/shared/http/sockets';
+import { isBaseUrl } from '@sepia/base/config/units';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { HarborApi } from '../harbor/api.ts';
 import { type ConnectPlan, connect, type Driver, type DriverAuth } from '../harbor/connect.ts';

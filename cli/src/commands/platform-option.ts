@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 
 /** Reads `--platform`, which may be given again, as `os/architecture[/variant]`. @throws {CodedError} `CONFIG_INVALID` */
 export function platformOption(value: string, before: string[] = []): string[] {

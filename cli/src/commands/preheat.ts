@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { delay } from '@sepia/shared/lifecycle';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { PreheatClient, type PreheatJob } from '../harbor/preheat-client.ts';
 import { PreheatView } from '../harbor/preheat-view.ts';

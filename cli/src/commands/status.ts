@@ -1,4 +1,4 @@
-import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { type AgentBytes, agentBytes } from '../demo/agent-bytes.ts';

@@ -1,8 +1,8 @@
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { systemCode } from '@sepia/base/errors';
 import type { LayerCache } from '@sepia/lazy/convert/convert-image';
 import type { LayerRecord } from '@sepia/lazy/convert/layer-job';
-import { systemCode } from '@sepia/shared/errors';
 
 /**
  * Remembers converted layers in a folder, a small file each, so that a conversion that was stopped goes on where it was.

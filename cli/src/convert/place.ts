@@ -1,5 +1,5 @@
 import { existsSync, statSync } from 'node:fs';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { type ImageReference, isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 
 /** Where an image is or goes: a folder or tar on disk, or a repository of a registry. */

@@ -1,5 +1,5 @@
 import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/convert-image';
-import { parseManifest } from '@sepia/shared/registry/manifest';
+import { parseManifest } from '@sepia/oci/manifest';
 import type { RegistryClient } from '../registry/registry-client.ts';
 
 /** A repository of a registry as the source of a conversion. */

@@ -1,5 +1,7 @@
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
+import { isCoded } from '@sepia/base/errors';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import {
   type ConvertOptions,
   type ConvertResult,
@@ -10,8 +12,6 @@ import {
 import type { Document } from '@sepia/lazy/convert/documents';
 import { sweepScratch } from '@sepia/lazy/convert/scratch';
 import { PackPool } from '@sepia/lazy/pack/pool';
-import { isCoded } from '@sepia/shared/errors';
-import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
 import { openArchive } from '../image/archive.ts';
 import { loadImage } from '../image/load-image.ts';
 import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts';

@@ -1,4 +1,4 @@
-import type { Dispatcher } from '@sepia/shared/http/sockets';
+import type { Dispatcher } from '@sepia/http/sockets';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import type { Transfers } from '../terminal/transfers.ts';

@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { type ClusterShape, DEFAULT_COUNTS, DEFAULT_PORTS_FROM, planMembers } from '../up/plan.ts';
 import { takenPort } from '../up/ports.ts';
 

@@ -1,6 +1,6 @@
-import { CodedError } from '@sepia/shared/errors';
-import { readLimited } from '@sepia/shared/http/client';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { CodedError } from '@sepia/base/errors';
+import { readLimited } from '@sepia/http/client';
+import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 
 const TIMEOUT_MS = 30_000;

@@ -1,7 +1,7 @@
 import { createReadStream, statSync } from 'node:fs';
 import { join, normalize } from 'node:path';
 import { Readable } from 'node:stream';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { type TarEntry, tarEntries } from './tar-index.ts';
 
 /** Files of an image on disk, in a folder or in a tar; names are relative with `/`. */

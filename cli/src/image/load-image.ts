@@ -1,6 +1,6 @@
-import { type Digest, Digester, digestAlgorithm, digestHex, digestOf, isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { isIndexType, OCI_MANIFEST, parseManifest } from '@sepia/shared/registry/manifest';
+import { type Digest, Digester, digestAlgorithm, digestHex, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { isIndexType, OCI_MANIFEST, parseManifest } from '@sepia/oci/manifest';
 import type { BlobSource } from '../registry/registry-client.ts';
 import { type Archive, readText } from './archive.ts';
 

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { Cluster, shardKey } from '@sepia/shared/cluster/cluster';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { besideConfig, readClusterKey } from '@sepia/shared/config/load';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { InternalClient, type InternalRequest } from '@sepia/shared/http/client';
-import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
-import { type ResolvedName, resolveName } from '@sepia/shared/names/upstream-name';
+import { besideConfig, readClusterKey } from '@sepia/base/config/load';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
+import { Cluster, shardKey } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { InternalClient, type InternalRequest } from '@sepia/http/client';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { parse } from 'yaml';
 import { parseImageReference } from '../registry/image-reference.ts';

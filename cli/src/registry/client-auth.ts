@@ -1,7 +1,7 @@
-import { CodedError } from '@sepia/shared/errors';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
-import { Authenticator } from '@sepia/shared/registry/client/authenticator';
-import { type Credentials, TokenCache } from '@sepia/shared/registry/client/token';
+import { CodedError } from '@sepia/base/errors';
+import type { Dispatcher } from '@sepia/http/sockets';
+import { Authenticator } from '@sepia/upstream/authenticator';
+import { type Credentials, TokenCache } from '@sepia/upstream/token';
 import { request } from 'undici';
 
 const TOKEN_TIMEOUT_MS = 30_000;

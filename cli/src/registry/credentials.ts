@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import type { Credentials } from '@sepia/shared/registry/client/token';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import type { Credentials } from '@sepia/upstream/token';
 import type { Command } from 'commander';
 
 /** Flags of commands that speak to a registry which may want an account. */

@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
-import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sepia/shared/digest';
-import { CodedError, isCoded, isErrorCode } from '@sepia/shared/errors';
-import { readLimited } from '@sepia/shared/http/client';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
-import type { Authenticator } from '@sepia/shared/registry/client/authenticator';
-import type { Credentials } from '@sepia/shared/registry/client/token';
-import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
+import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError, isCoded, isErrorCode } from '@sepia/base/errors';
+import { readLimited } from '@sepia/http/client';
+import type { Dispatcher } from '@sepia/http/sockets';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import type { Authenticator } from '@sepia/upstream/authenticator';
+import type { Credentials } from '@sepia/upstream/token';
 import { request } from 'undici';
 import { clientAuth, scopeOf } from './client-auth.ts';
 

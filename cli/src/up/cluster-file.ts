@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { z } from 'zod';
 
 const MEMBER = z.object({

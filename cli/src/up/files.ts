@@ -1,12 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import {
-  type ClusterDocument,
-  loadClusterDocument,
-  parseClusterDocument,
-} from '@sepia/shared/cluster/document';
-import { readClusterKey } from '@sepia/shared/config/load';
+import { readClusterKey } from '@sepia/base/config/load';
+import { type ClusterDocument, loadClusterDocument, parseClusterDocument } from '@sepia/cluster/document';
 import { parse, stringify } from 'yaml';
 import { laidOver, overridesOf } from './overrides.ts';
 import { HOST, type MemberPlan } from './plan.ts';

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { systemCode } from '@sepia/shared/errors';
-import { delay } from '@sepia/shared/lifecycle';
+import { systemCode } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
 import { logTail } from './files.ts';
 import type { MemberPlan, Role } from './plan.ts';
 

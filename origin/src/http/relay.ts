@@ -1,8 +1,8 @@
 import { once } from 'node:events';
-import { CodedError } from '@sepia/shared/errors';
-import type { InternalResponse } from '@sepia/shared/http/client';
+import { CodedError } from '@sepia/base/errors';
+import type { InternalResponse } from '@sepia/http/client';
 import type { Context } from 'koa';
-import { H_HOP, type Members } from '../net/members.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
 
 /** Until another origin answers a passed-on request, in ms; it may have to fetch first. */
 const RELAY_HEADERS_MS = 45_000;

@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { Cluster } from '@sepia/shared/cluster/cluster';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { InternalClient, type InternalRequest } from '@sepia/shared/http/client';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { silentLogger } from '@sepia/shared/log';
+import { silentLogger } from '@sepia/base/log';
+import { Cluster } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { InternalClient, type InternalRequest } from '@sepia/http/client';
+import { createDispatcher } from '@sepia/http/sockets';
+import { freePorts } from '@sepia/test-support/free-ports';
 import type { Test } from 'tap';
-import { freePorts } from '../../../test/support/free-ports.ts';
 import { createOrigin, loadOriginConfig, type Origin } from '../../src/index.ts';
 
 export interface ClusterOptions {

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { delay } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
 import {
   addEvent,
   finish,
@@ -11,7 +11,7 @@ import {
   putBack,
   renew,
   takeDue,
-} from '../core/harbor/event-lane.ts';
+} from './core/event-lane.ts';
 import type { Records } from './records.ts';
 
 /** Registers that events are spread over. */

@@ -1,12 +1,13 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import type { Cluster } from '@sepia/shared/cluster/cluster';
-import type { NodeCommands } from '@sepia/shared/cluster/node-commands';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { delay } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
-import { parseRepositoryName } from '@sepia/shared/names/repository';
-import { parseReference, referenceText } from '@sepia/shared/registry/route';
-import type { ImageName } from '../core/harbor/image-url.ts';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { NodeCommands } from '@sepia/cluster/node-commands';
+import { parseReference, referenceText } from '@sepia/oci/route';
+import type { Origins } from '../cluster/origins.ts';
+import type { ImageName } from './core/image-url.ts';
 import {
   boundedRows,
   claimSlot,
@@ -20,10 +21,9 @@ import {
   renewHold,
   slotOf,
   takeOver,
-} from '../core/harbor/job-slots.ts';
-import type { Scope } from '../core/harbor/messages.ts';
-import { nodeRows } from '../core/harbor/rows.ts';
-import type { Origins } from '../net/origins.ts';
+} from './core/job-slots.ts';
+import type { Scope } from './core/messages.ts';
+import { nodeRows } from './core/rows.ts';
 import { Preheat } from './preheat.ts';
 import type { Records } from './records.ts';
 

@@ -1,11 +1,11 @@
-import { CodedError } from '@sepia/shared/errors';
-import type { Logger } from '@sepia/shared/log';
-import { isRepositoryName } from '@sepia/shared/names/repository';
-import { type NamedUpstream, resolveName } from '@sepia/shared/names/upstream-name';
-import { referenceText } from '@sepia/shared/registry/route';
+import { CodedError } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import { isRepositoryName } from '@sepia/base/names/repository';
+import { type NamedUpstream, resolveName } from '@sepia/base/names/upstream-name';
+import { referenceText } from '@sepia/oci/route';
 import type { ProxyConfig } from '../config.ts';
-import { type ImageName, parseImageUrl } from '../core/harbor/image-url.ts';
-import type { PushNotice } from '../core/harbor/messages.ts';
+import { type ImageName, parseImageUrl } from './core/image-url.ts';
+import type { PushNotice } from './core/messages.ts';
 import type { Preheat, PreheatRequest } from './preheat.ts';
 
 /** Harbor gives up after 30 s: it is told before that how far things are, in ms. */

@@ -1,14 +1,14 @@
-import type { Audit } from '@sepia/shared/audit';
-import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
-import type { NodeCommands } from '@sepia/shared/cluster/node-commands';
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import type { InternalClient } from '@sepia/shared/http/client';
-import { readLimited } from '@sepia/shared/http/client';
-import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
-import type { ManifestCache } from '../core/manifest-cache.ts';
-import { whileAlive } from '../net/blob-source.ts';
-import { isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import type { Audit } from '@sepia/base/audit';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { type Cluster, shardKey } from '@sepia/cluster/cluster';
+import type { NodeCommands } from '@sepia/cluster/node-commands';
+import type { InternalClient } from '@sepia/http/client';
+import { readLimited } from '@sepia/http/client';
+import { whileAlive } from '../bodies/blob-source.ts';
+import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import type { ManifestCache } from '../registry/core/manifest-cache.ts';
 
 /** Origins ask the upstream first, in ms. */
 const ORIGIN_MS = 20_000;

@@ -1,10 +1,10 @@
-import { guardOf, OPEN_ROUTES } from '@sepia/shared/http/open-routes';
-import type { RouteLine } from '@sepia/shared/http/router';
+import { guardOf, OPEN_ROUTES } from '@sepia/http/open-routes';
+import type { RouteLine } from '@sepia/http/router';
+import { rawHttp } from '@sepia/test-support/clients/raw-http';
+import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
 import { request } from 'undici';
-import { Constellation } from '../../support/constellation.ts';
-import { rawHttp } from '../../support/raw-http.ts';
-import { pullImage, pushImage, randomImage } from '../../support/registry-client.ts';
 
 const REFUSALS = [400, 401, 403, 404, 405];
 const QUERY = '?upstream=local&repository=team/app&reference=v1';

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Packer } from '../pack/batch.ts';
 import {
   type Document,

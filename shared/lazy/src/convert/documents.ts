@@ -1,12 +1,6 @@
-import { type Digest, digestOf, isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import {
-  DOCKER_LIST,
-  DOCKER_MANIFEST,
-  isIndexType,
-  OCI_INDEX,
-  OCI_MANIFEST,
-} from '@sepia/shared/registry/manifest';
+import { type Digest, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { DOCKER_LIST, DOCKER_MANIFEST, isIndexType, OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { isObject, type JsonObject, parseObject } from './lossless-json.ts';
 
 /** Annotation of a result: the digest of the manifest or index that it was made from. */

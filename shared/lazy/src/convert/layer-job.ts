@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { type Digest, parseDigest } from '@sepia/shared/digest';
-import { CodedError, isCoded } from '@sepia/shared/errors';
+import { type Digest, parseDigest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { BUILD_DEFAULTS, type BuildOptions, buildEstargz } from '../estargz/build.ts';
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
 import type { Packer } from '../pack/batch.ts';

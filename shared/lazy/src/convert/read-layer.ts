@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { type Digest, Digester } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
+import { type Digest, Digester } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { systemCode } from '@sepia/shared/errors';
+import { systemCode } from '@sepia/base/errors';
 import type { TarBytes } from '../estargz/write.ts';
 
 /** A file that lives as long as one layer is worked on: written once from its start, read anywhere. */

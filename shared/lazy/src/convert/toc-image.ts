@@ -1,6 +1,6 @@
 import { gunzipSync } from 'node:zlib';
-import { type Digest, digestOf } from '@sepia/shared/digest';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { type Document, documentOf, OCI_CONFIG } from './documents.ts';
 import type { LayerRecord } from './layer-job.ts';
 

@@ -1,6 +1,6 @@
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import { parseFooter } from '../estargz/footer.ts';
 import { TOC_DIGEST_ANNOTATION } from '../estargz/toc.ts';
 import { type Finding, verifyEstargz } from '../estargz/verify.ts';

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 
 /** Name of the last entry of an eStargz tar: the table of contents. */
 export const TOC_NAME = 'stargz.index.json';

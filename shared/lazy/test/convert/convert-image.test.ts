@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
-import { digestOf } from '@sepia/shared/digest';
+import { digestOf } from '@sepia/base/digest';
 import t, { type Test } from 'tap';
 import { type ConvertOptions, type ConvertResult, convertImage } from '../../src/convert/convert-image.ts';
 import { LAYER_DEFAULTS } from '../../src/convert/layer-job.ts';

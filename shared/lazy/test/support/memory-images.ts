@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib';
-import { type Digest, digestOf } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { OCI_INDEX, OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { ImageSource, ImageTarget, LayerCache } from '../../src/convert/convert-image.ts';
 import type { LayerRecord } from '../../src/convert/layer-job.ts';
 

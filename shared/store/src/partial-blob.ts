@@ -1,0 +1,327 @@
+import { randomBytes } from 'node:crypto';
+import { Bitfield } from '@sepia/base/bitfield';
+import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
+import type { BlobFiles } from './blob-files.ts';
+import { type OpenFile, replaceWhole } from './file-port.ts';
+import { encodePieceMap, partialDataName } from './piece-map.ts';
+import type { BlobAttrs } from './sidecar.ts';
+
+/** What a partial is made from: a fresh one, or one found on disk. */
+export interface PartialStart {
+  readonly metainfo: Metainfo;
+  readonly have: Bitfield;
+  readonly dataName: string;
+  readonly file: OpenFile;
+  /** Upstreams whose bytes the pieces are. */
+  readonly sources: readonly string[];
+}
+
+interface PartialDeps {
+  readonly blobs: BlobFiles;
+  readonly bootId: string;
+  readonly mapDelayMs: number;
+  /** Called once, when the last user let go. */
+  readonly onClosed: () => void;
+}
+
+/** `open → committed` or `open → dropped`; after both, pieces read as long as somebody holds it. */
+type PartialState = 'open' | 'committed' | 'dropped';
+
+/**
+ * A blob in the making, shared by all who asked for its digest; each calls `release` once.
+ * The whole digest advances with the gapless prefix: from memory when the next piece is written, else read back.
+ */
+export class PartialBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly #deps: PartialDeps;
+  #closing: Promise<void> | undefined;
+  #metainfo: Metainfo;
+  #have: Bitfield;
+  #dataName: string;
+  #sources: readonly string[];
+  #file: OpenFile;
+  readonly #replaced: OpenFile[] = [];
+  #attempts = 0;
+  #state: PartialState = 'open';
+  #refs = 1;
+  #prefix: Digester;
+  #prefixNext = 0;
+  #found: Digest | undefined;
+  /** What the prefix is read back into. */
+  #scratch: Uint8Array | undefined;
+  #advancing: Promise<void> | undefined;
+  #committing: Promise<void> | undefined;
+  #mapTimer: NodeJS.Timeout | undefined;
+  #mapWrite: Promise<void> = Promise.resolve();
+
+  /** Made by `BlobStore.openPartial`. */
+  constructor(deps: PartialDeps, start: PartialStart) {
+    this.#deps = deps;
+    this.digest = start.metainfo.digest;
+    this.sizeBytes = start.metainfo.sizeBytes;
+    this.#metainfo = start.metainfo;
+    this.#have = start.have;
+    this.#dataName = start.dataName;
+    this.#sources = start.sources;
+    this.#file = start.file;
+    this.#prefix = new Digester(digestAlgorithm(this.digest));
+  }
+
+  /** Grows: add hashes to it, then write their pieces. Replaced as a whole by {@link replaceMetainfo}. */
+  get metainfo(): Metainfo {
+    return this.#metainfo;
+  }
+
+  /** Pieces on disk; only read it. */
+  get have(): Bitfield {
+    return this.#have;
+  }
+
+  get state(): PartialState {
+    return this.#state;
+  }
+
+  /** True if its pieces are bytes of that upstream. */
+  isOf(source: string): boolean {
+    return this.#sources.includes(source);
+  }
+
+  /** How many bytes from 0 on went into the whole digest. */
+  get prefixBytes(): number {
+    return Math.min(this.#prefixNext * PIECE_BYTES, this.sizeBytes);
+  }
+
+  /** One more user. */
+  retain(): this {
+    this.#refs += 1;
+    return this;
+  }
+
+  /**
+   * Stores a piece that the caller has verified against `metainfo`. `bytes` must not change before it resolves.
+   * A piece that is there is left alone. @throws `DISK_FULL`, `STALE_ATTEMPT` if the attempt was replaced meanwhile
+   */
+  async writePiece(index: number, bytes: Uint8Array): Promise<void> {
+    if (this.#state !== 'open') throw this.#stale();
+    if (!this.#metainfo.knows(index)) throw new TypeError(`piece ${index} has no known hash`);
+    if (bytes.length !== pieceLength(this.sizeBytes, index))
+      throw new TypeError(`piece ${index} of ${bytes.length} bytes`);
+    if (this.#have.has(index)) return;
+    const attempt = this.#attempts;
+    await this.#file.write(bytes, index * PIECE_BYTES);
+    if (attempt !== this.#attempts || this.state === 'dropped') throw this.#stale();
+    if (!this.#have.add(index)) return;
+    if (index === this.#prefixNext && this.#advancing === undefined) this.#hashNext(bytes);
+    if (this.#have.has(this.#prefixNext)) this.#advance().catch(() => undefined);
+    this.#mapChanged();
+  }
+
+  /** `length` bytes of piece `index` from `offset` (within the piece), read into `into` or a fresh buffer. @throws `STALE_ATTEMPT` */
+  async readPiece(
+    index: number,
+    offset = 0,
+    length = pieceLength(this.sizeBytes, index) - offset,
+    into?: Uint8Array,
+  ): Promise<Uint8Array> {
+    if (!this.#have.has(index)) throw new TypeError(`piece ${index} is not there`);
+    if (offset < 0 || length < 0 || offset + length > pieceLength(this.sizeBytes, index))
+      throw new TypeError('range outside the piece');
+    const attempt = this.#attempts;
+    const bytes = into === undefined ? Buffer.allocUnsafe(length) : into.subarray(0, length);
+    const found = await this.#file.read(bytes, index * PIECE_BYTES + offset);
+    if (attempt !== this.#attempts) throw this.#stale();
+    if (found !== length)
+      throw new CodedError('DISK_CORRUPT', { detail: { digest: this.digest, piece: index } });
+    return bytes;
+  }
+
+  /** True if all pieces are there and the whole digest matches. */
+  async verifyWhole(): Promise<boolean> {
+    if (!this.#have.complete) return false;
+    const attempt = this.#attempts;
+    while (attempt === this.#attempts && this.#prefixNext < this.#metainfo.pieceCount) await this.#advance();
+    if (attempt !== this.#attempts) return false;
+    this.#found ??= this.#prefix.digest();
+    return this.#found === this.digest;
+  }
+
+  /**
+   * Verifies the whole digest and makes this a blob; users who joined may all call it. Pieces still read afterwards.
+   * @throws `DIGEST_MISMATCH` (the partial stays: drop it or replace its metainfo), `DISK_FULL`, `STALE_ATTEMPT`
+   */
+  commit(attrs: BlobAttrs): Promise<void> {
+    this.#committing ??= this.#commit(attrs).catch((error: unknown) => {
+      this.#committing = undefined;
+      throw error;
+    });
+    return this.#committing;
+  }
+
+  /** Takes over what a newer answer says; a contradiction or a new attempt replaces all. See `Metainfo.merge`. */
+  async learn(other: Metainfo): Promise<'merged' | 'replaced'> {
+    const outcome = this.#metainfo.merge(other);
+    if (outcome === 'replaced') await this.replaceMetainfo(other);
+    else this.#mapChanged();
+    return outcome;
+  }
+
+  /**
+   * Starts over with another attempt: every piece is dropped. `metainfo` is owned by this partial from now on.
+   * `source`: the upstream that its pieces come from then, if it is another.
+   */
+  async replaceMetainfo(metainfo: Metainfo, source?: string): Promise<void> {
+    if (metainfo.digest !== this.digest || metainfo.sizeBytes !== this.sizeBytes)
+      throw new TypeError('metainfo of another blob');
+    if (this.#state !== 'open') throw this.#stale();
+    const { files, layout } = this.#deps.blobs;
+    const dataName = partialDataName(this.digest, randomBytes(4).toString('hex'));
+    const file = await files.open(layout.partialData(dataName), 'create');
+    const old = layout.partialData(this.#dataName);
+    this.#attempts += 1;
+    this.#replaced.push(this.#file);
+    this.#file = file;
+    this.#dataName = dataName;
+    if (source !== undefined) this.#sources = [source];
+    this.#metainfo = metainfo;
+    this.#have = new Bitfield(metainfo.pieceCount);
+    this.#prefix = new Digester(digestAlgorithm(this.digest));
+    this.#prefixNext = 0;
+    this.#found = undefined;
+    this.#mapChanged();
+    await files.unlink(old);
+  }
+
+  /** Removes it from disk. Other users get `STALE_ATTEMPT` when they write. Idempotent. */
+  async drop(): Promise<void> {
+    await this.#committing?.catch(() => undefined);
+    if (this.#state !== 'open') return;
+    this.#state = 'dropped';
+    clearTimeout(this.#mapTimer);
+    await this.#mapWrite;
+    const { files, layout } = this.#deps.blobs;
+    await files.unlink(layout.pieceMap(this.digest));
+    await files.unlink(layout.partialData(this.#dataName));
+  }
+
+  /** The caller is done with it. The last one out writes the piece map and closes the file. */
+  async release(): Promise<void> {
+    this.#refs -= 1;
+    if (this.#refs > 0) return;
+    if (this.#refs < 0) throw new TypeError('partial released too often');
+    this.#closing ??= this.#close(false);
+    await this.#closing;
+  }
+
+  /** Set once it is being closed: wait for it, then open anew. */
+  get closing(): Promise<void> | undefined {
+    return this.#closing;
+  }
+
+  /** Closes it for everybody at a clean stop: bytes and piece map are synced, so that they are believed later. */
+  closeSynced(): Promise<void> {
+    this.#closing ??= this.#close(true);
+    return this.#closing;
+  }
+
+  async #close(synced: boolean): Promise<void> {
+    clearTimeout(this.#mapTimer);
+    this.#mapTimer = undefined;
+    await this.#committing?.catch(() => undefined);
+    await this.#advancing?.catch(() => undefined);
+    try {
+      if (this.#state === 'open') {
+        if (synced) await this.#file.sync();
+        await this.#persist(synced);
+      }
+    } catch (error) {
+      // Without map its bytes would never be used, and they are the room that is lacking.
+      if (!isCoded(error, 'DISK_FULL')) throw error;
+      await this.drop();
+    } finally {
+      this.#deps.onClosed();
+      for (const file of [this.#file, ...this.#replaced]) await file.close();
+    }
+  }
+
+  async #commit(attrs: BlobAttrs): Promise<void> {
+    if (this.#state !== 'open') throw this.#stale();
+    if (!(await this.verifyWhole())) {
+      throw new CodedError('DIGEST_MISMATCH', {
+        detail: { expected: this.digest, found: this.#found ?? 'incomplete' },
+      });
+    }
+    clearTimeout(this.#mapTimer);
+    await this.#mapWrite;
+    if (this.state !== 'open') throw this.#stale();
+    this.#metainfo.finalize();
+    const { blobs } = this.#deps;
+    const path = blobs.layout.partialData(this.#dataName);
+    const { digest, sizeBytes } = this;
+    await blobs.install({ digest, sizeBytes, layer: this.#metainfo.layer(), attrs, path, file: this.#file });
+    this.#state = 'committed';
+    this.#scratch = undefined;
+    await blobs.files.unlink(blobs.layout.pieceMap(digest));
+  }
+
+  #hashNext(bytes: Uint8Array): void {
+    this.#prefix.update(bytes);
+    this.#prefixNext += 1;
+  }
+
+  #advance(): Promise<void> {
+    if (this.#advancing === undefined) {
+      const running = this.#readBack();
+      this.#advancing = running;
+      const ended = (): void => {
+        if (this.#advancing === running) this.#advancing = undefined;
+      };
+      running.then(ended, ended);
+    }
+    return this.#advancing;
+  }
+
+  async #readBack(): Promise<void> {
+    const attempt = this.#attempts;
+    this.#scratch ??= Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, this.sizeBytes));
+    while (this.#have.has(this.#prefixNext)) {
+      const next = this.#prefixNext;
+      const bytes = await this.readPiece(next, 0, pieceLength(this.sizeBytes, next), this.#scratch);
+      if (attempt !== this.#attempts) return;
+      this.#hashNext(bytes);
+    }
+  }
+
+  #mapChanged(): void {
+    if (this.#mapTimer !== undefined || this.#state !== 'open') return;
+    this.#mapTimer = setTimeout(() => {
+      this.#mapTimer = undefined;
+      this.#persist(false).catch((error: unknown) => {
+        this.#deps.blobs.log.debug({ digest: this.digest, reason: String(error) }, 'piece map not written');
+      });
+    }, this.#deps.mapDelayMs);
+    this.#mapTimer.unref();
+  }
+
+  #persist(synced: boolean): Promise<void> {
+    const writing = this.#mapWrite.then(async () => {
+      if (this.#state !== 'open') return;
+      const { blobs, bootId } = this.#deps;
+      const { files, layout } = blobs;
+      const [metainfo, have, dataName, sources] = [this.#metainfo, this.#have, this.#dataName, this.#sources];
+      const map = { metainfo, have, dataName, bootId, synced, sources };
+      const target = { path: layout.pieceMap(this.digest), temporary: blobs.temporary(), durable: synced };
+      await replaceWhole(files, target, encodePieceMap(map));
+      if (synced) await files.syncFolder(layout.partials);
+    });
+    this.#mapWrite = writing.catch(() => undefined);
+    return writing;
+  }
+
+  #stale(): CodedError {
+    return new CodedError('STALE_ATTEMPT', { detail: { digest: this.digest, state: this.#state } });
+  }
+}

@@ -1,0 +1,329 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { PeerEntry } from '@sepia/cluster/api/join';
+import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
+import { HASH_BYTES } from '@sepia/metainfo/tree';
+import { chooseOrigins } from './core/locate.ts';
+import { type BlobName, isCertain, type Origins, query } from './origins.ts';
+
+/** Wait of one poll at the leader, in ms; short, so that a stopped leader is noticed within about a second. */
+const POLL_MS = 400;
+/** Time that a blob may stay without any origin that goes on with it, in ms. */
+const ORPHAN_MS = 30_000;
+const RETRY_MS = 200;
+/** How often holders that failed are looked for again. */
+const HOLDER_TRIES = 8;
+/** How long a proven link (upstream, repository) → digest is believed where nothing is deleted, in ms. */
+const LINK_TTL_MS = 60_000;
+const MAX_LINKS = 100_000;
+
+/** A blob that the tracker follows. */
+export interface Tracked {
+  readonly metainfo: Metainfo;
+  /** Origins that hold it or fetch it now. */
+  readonly originIds: readonly string[];
+}
+
+interface Entry {
+  metainfo: Metainfo;
+  originIds: readonly string[];
+  poller: AbortController | undefined;
+  readonly waiters: Set<() => void>;
+  failed: unknown;
+}
+
+interface KeeperDeps {
+  readonly cluster: Cluster;
+  readonly origins: Origins;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  /** Agents with pieces of an open blob. */
+  readonly holders: (digest: Digest) => PeerEntry[];
+}
+
+/**
+ * Metainfo by digest and upstream: located once for all that join, followed while open (also to a new leader when the
+ * old one dies or hangs), kept when final, least recently used first out. What one upstream has sent so far is not told
+ * under another: an open blob of theirs may never come to its end.
+ */
+export class MetainfoKeeper {
+  readonly #deps: KeeperDeps;
+  readonly #budgetBytes: number;
+  readonly #entries = new Map<string, Entry>();
+  readonly #locating = new Map<string, Promise<Entry>>();
+  readonly #links = new Map<string, number>();
+  readonly #stopped = new AbortController();
+  #bytes = 0;
+  /** Grows with each revocation: a link that was asked for before one is not believed. */
+  #revision = 0;
+
+  constructor(deps: KeeperDeps, options: { readonly budgetBytes: number }) {
+    this.#deps = deps;
+    this.#budgetBytes = options.budgetBytes;
+  }
+
+  /** Metainfo and holders of a blob; asks the origins when it is not known here or its link is not proven. */
+  async get(name: BlobName): Promise<Tracked> {
+    const known = this.#entries.get(entryKey(name));
+    const proven = (this.#links.get(linkKey(name)) ?? 0) > this.#deps.nowMs();
+    if (known !== undefined && proven && known.failed === undefined) {
+      this.#touch(name, known);
+      return known;
+    }
+    const key = linkKey(name);
+    let running = this.#locating.get(key);
+    if (running === undefined) {
+      running = this.#locate(name);
+      this.#locating.set(key, running);
+      const mine = running;
+      const done = (): void => {
+        if (this.#locating.get(key) === mine) this.#locating.delete(key);
+      };
+      mine.then(done, done);
+    }
+    const revision = this.#revision;
+    const entry = await running;
+    if (revision === this.#revision) this.#prove(name);
+    return entry;
+  }
+
+  /** Waits until there is more than `etag` says, at most `waitMs`. Undefined when there was nothing new. */
+  async wait(
+    name: BlobName,
+    etag: string,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<Metainfo | undefined> {
+    const entry = (await this.get(name)) as Entry;
+    if (entry.metainfo.etag !== etag) return entry.metainfo;
+    let wake = (): void => undefined;
+    const news = new Promise<void>((resolve) => {
+      wake = resolve;
+      entry.waiters.add(resolve);
+    });
+    try {
+      const late = new AbortController();
+      await Promise.race([
+        news,
+        delay(waitMs, AbortSignal.any([signal, late.signal])).catch(() => undefined),
+      ]);
+      late.abort();
+    } finally {
+      entry.waiters.delete(wake);
+    }
+    if (entry.failed !== undefined) throw entry.failed;
+    return entry.metainfo.etag === etag ? undefined : entry.metainfo;
+  }
+
+  /** All blobs followed now, for people who look. */
+  *running(): Generator<[Digest, Tracked]> {
+    for (const entry of this.#entries.values()) yield [entry.metainfo.digest, entry];
+  }
+
+  /** Forgets who holds a blob, after an agent could not get it from those named. */
+  doubt(digest: Digest): void {
+    for (const entry of this.#entries.values())
+      if (entry.metainfo.digest === digest && entry.metainfo.state === 'final') entry.originIds = [];
+  }
+
+  /** Links that are no more: the next that asks by one of them is answered by the origins. */
+  revoke(revoked: readonly Revocation[]): void {
+    this.#revision += 1;
+    for (const name of revoked) {
+      this.#links.delete(linkKey(name));
+      this.#locating.delete(linkKey(name));
+    }
+  }
+
+  stop(): void {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    for (const entry of this.#entries.values()) this.#wake(entry);
+  }
+
+  async #locate(name: BlobName): Promise<Entry> {
+    const known = this.#entries.get(entryKey(name));
+    try {
+      const { metainfo, originIds } = await this.#ask(
+        name,
+        known?.failed === undefined ? known?.metainfo : undefined,
+        false,
+      );
+      return this.#keep(name, metainfo, originIds);
+    } catch (error) {
+      // With no origin left, what is known still lets a running swarm finish (design, "If it dies").
+      const kept = this.#entries.get(entryKey(name));
+      if (
+        !isCertain(error) &&
+        kept !== undefined &&
+        kept.failed === undefined &&
+        this.#links.has(linkKey(name))
+      )
+        return kept;
+      throw error;
+    }
+  }
+
+  /** `isOrphan`: the leader of what is known is gone; whoever fetches the blob now is told of it. */
+  async #ask(
+    name: BlobName,
+    known: Metainfo | undefined,
+    isOrphan: boolean,
+    tries = HOLDER_TRIES,
+  ): Promise<{ metainfo: Metainfo; originIds: readonly string[] }> {
+    const { origins, holders } = this.#deps;
+    const signal = this.#stopped.signal;
+    const answers = await origins.where(name, signal);
+    const choice = chooseOrigins(answers, origins.candidates(name.digest).ownerIds);
+    let last: unknown = new CodedError('NO_PEERS', {
+      message: 'no origin answers',
+      detail: { digest: name.digest },
+    });
+    for (const originId of choice.originIds) {
+      try {
+        const adopt =
+          (choice.type === 'fetch' || (isOrphan && choice.state === 'open')) &&
+          known?.state === 'open' &&
+          known.knownCount > 0;
+        const metainfo = adopt
+          ? await origins.adopt(originId, name, known, holders(name.digest), signal)
+          : await origins.metainfo(originId, name, choice.type === 'fetch', signal);
+        const originIds =
+          choice.type === 'holders' && choice.state === 'final' ? choice.originIds : [originId];
+        return { metainfo, originIds };
+      } catch (error) {
+        last = error;
+        if ((isCertain(error) || isUpstreamFailure(error)) && choice.type === 'fetch') break;
+      }
+    }
+    // Those that had it are stopping or just died: a moment later they are silent, and others are asked.
+    if (choice.type === 'holders' && tries > 1 && !isCertain(last) && !isUpstreamFailure(last)) {
+      await delay(RETRY_MS, signal);
+      return await this.#ask(name, known, isOrphan, tries - 1);
+    }
+    throw last;
+  }
+
+  #keep(name: BlobName, metainfo: Metainfo, originIds: readonly string[]): Entry {
+    let entry = this.#entries.get(entryKey(name));
+    if (entry === undefined || entry.failed !== undefined) {
+      entry?.poller?.abort();
+      entry = {
+        metainfo,
+        originIds,
+        poller: undefined,
+        waiters: entry?.waiters ?? new Set(),
+        failed: undefined,
+      };
+      this.#entries.set(entryKey(name), entry);
+    } else {
+      this.#take(entry, metainfo);
+      entry.originIds = originIds;
+    }
+    if (entry.metainfo.state === 'open' && entry.poller === undefined) this.#follow(name, entry);
+    this.#touch(name, entry);
+    this.#trim();
+    return entry;
+  }
+
+  #take(entry: Entry, news: Metainfo): void {
+    if (entry.metainfo.merge(news) === 'replaced') entry.metainfo = news;
+    this.#wake(entry);
+  }
+
+  /** Follows an open blob at its leader; when that one fails, finds the next. */
+  #follow(name: BlobName, entry: Entry): void {
+    const poller = new AbortController();
+    entry.poller = poller;
+    const signal = AbortSignal.any([poller.signal, this.#stopped.signal]);
+    void this.#followLoop(name, entry, signal)
+      .catch((error: unknown) => {
+        if (signal.aborted) return;
+        this.#deps.log.warn({ err: error, digest: name.digest }, 'an open blob was given up');
+        entry.failed = error;
+        this.#wake(entry);
+      })
+      .finally(() => {
+        if (entry.poller === poller) entry.poller = undefined;
+      });
+  }
+
+  async #followLoop(name: BlobName, entry: Entry, signal: AbortSignal): Promise<void> {
+    let orphanSinceMs: number | undefined;
+    while (entry.metainfo.state === 'open') {
+      signal.throwIfAborted();
+      const leader = entry.originIds[0];
+      try {
+        if (leader === undefined) throw new CodedError('NO_PEERS');
+        const news = await this.#deps.origins.poll(leader, name, entry.metainfo, POLL_MS, signal);
+        orphanSinceMs = undefined;
+        if (news !== undefined) this.#take(entry, news);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (isCertain(error) && orphanSinceMs !== undefined) throw error;
+        orphanSinceMs ??= this.#deps.nowMs();
+        if (this.#deps.nowMs() - orphanSinceMs > ORPHAN_MS) throw error;
+        this.#deps.log.info(
+          { digest: name.digest, leader, err: error },
+          'leader is gone; looking for the next',
+        );
+        await this.#nextLeader(name, entry, signal);
+      }
+    }
+  }
+
+  async #nextLeader(name: BlobName, entry: Entry, signal: AbortSignal): Promise<void> {
+    try {
+      const { metainfo, originIds } = await this.#ask(name, entry.metainfo, true);
+      this.#take(entry, metainfo);
+      entry.originIds = originIds;
+    } catch (error) {
+      if (isCertain(error)) throw error;
+      await delay(RETRY_MS, signal);
+    }
+  }
+
+  #wake(entry: Entry): void {
+    for (const wake of entry.waiters) wake();
+    entry.waiters.clear();
+  }
+
+  #prove(name: BlobName): void {
+    const nowMs = this.#deps.nowMs();
+    this.#links.delete(linkKey(name));
+    const beliefMs = this.#deps.cluster.takesDeletes(name.upstream) ? LINK_BELIEF_MS : LINK_TTL_MS;
+    this.#links.set(linkKey(name), nowMs + beliefMs);
+    if (this.#links.size > MAX_LINKS) this.#links.delete(this.#links.keys().next().value!);
+  }
+
+  #touch(name: BlobName, entry: Entry): void {
+    this.#entries.delete(entryKey(name));
+    this.#entries.set(entryKey(name), entry);
+  }
+
+  #trim(): void {
+    this.#bytes = 0;
+    for (const entry of this.#entries.values()) this.#bytes += sizeOf(entry);
+    for (const [key, entry] of this.#entries) {
+      if (this.#bytes <= this.#budgetBytes) return;
+      if (entry.poller !== undefined || entry.waiters.size > 0) continue;
+      this.#bytes -= sizeOf(entry);
+      this.#entries.delete(key);
+    }
+  }
+}
+
+function sizeOf(entry: Entry): number {
+  return 512 + entry.metainfo.pieceCount * HASH_BYTES;
+}
+
+function entryKey({ digest, upstream }: BlobName): string {
+  return `${digest}\n${upstream}`;
+}
+
+function linkKey(name: BlobName): string {
+  return `${name.digest}?${query(name)}`;
+}
