@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
 import { createDispatcher } from '@sepia/http/sockets';
-import { sweepScratch } from '@sepia/lazy/convert/scratch';
 import { type VerifiedLayer, verifyImage } from '@sepia/lazy/convert/verify-image';
+import { ScratchFile, sweepScratch } from '@sepia/store/scratch';
 import type { Command } from 'commander';
 import { sourcePlace } from '../convert/place.ts';
 import { defaultWorkDir, openSource } from '../convert/run-convert.ts';
@@ -51,7 +51,11 @@ async function verify(ref: string, flags: VerifyFlags): Promise<void> {
   const onLayer = (layer: VerifiedLayer): void => {
     if (flags.json !== true) process.stdout.write(layerText(layer));
   };
-  const layers = await verifyImage({ source, folder, tocImage, onLayer }, reference, flags.platform);
+  const layers = await verifyImage(
+    { source, scratch: () => ScratchFile.create(folder), tocImage, onLayer },
+    reference,
+    flags.platform,
+  );
   const wrong = layers.filter((layer) => layer.state === 'wrong').length;
   const right = layers.filter((layer) => layer.state === 'right').length;
   if (flags.json === true)

@@ -10,8 +10,8 @@ import {
   type ImageTarget,
 } from '@sepia/lazy/convert/convert-image';
 import type { Document } from '@sepia/lazy/convert/documents';
-import { sweepScratch } from '@sepia/lazy/convert/scratch';
 import { PackPool } from '@sepia/lazy/pack/pool';
+import { ScratchFile, sweepScratch } from '@sepia/store/scratch';
 import { openArchive } from '../image/archive.ts';
 import { loadImage } from '../image/load-image.ts';
 import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
@@ -60,7 +60,7 @@ export async function runConvert(run: RunConvert): Promise<ConvertResult> {
     target,
     cache: layerRecords(join(run.workDir, 'layers')),
     packer: pool,
-    folder: work,
+    scratch: () => ScratchFile.create(work),
     report: convertView(run.out),
     signal: run.signal,
   };

@@ -19,7 +19,7 @@ import {
   type SourceDocument,
 } from './documents.ts';
 import { convertLayer, type LayerOptions, type LayerPhase, type LayerRecord, layerKey } from './layer-job.ts';
-import { Scratch } from './scratch.ts';
+import type { MakeScratch } from './scratch.ts';
 import { tocImageOf } from './toc-image.ts';
 
 /** Where the image comes from. Everything that it gives matches its digest. */
@@ -57,8 +57,7 @@ export interface ConvertDeps {
   readonly target: ImageTarget;
   readonly cache: LayerCache;
   readonly packer: Packer;
-  /** Folder for the layers that are worked on. */
-  readonly folder: string;
+  readonly scratch: MakeScratch;
   readonly report: ConvertReport;
   readonly signal?: AbortSignal | undefined;
 }
@@ -267,7 +266,7 @@ class Conversion {
       {
         pull: (take, until) => this.#pull(layer, take, until),
         diffId,
-        folder: this.#deps.folder,
+        scratch: this.#deps.scratch,
         packer: this.#deps.packer,
         onProgress: (phase, done, of) => report.layer(layer, phase, done, of),
         signal,
@@ -310,13 +309,13 @@ class Conversion {
 
   /** Copies blobs that the target does not have; foreign ones (`urls`) may be missing at the source as well. */
   async #copyParts(parts: readonly RawDescriptor[]): Promise<void> {
-    const { source, target, folder, signal } = this.#deps;
+    const { source, target, scratch, signal } = this.#deps;
     for (const part of parts) {
       if ((await target.has(part.digest, part.sizeBytes, signal)) || part.raw['urls'] !== undefined) continue;
-      await using scratch = await Scratch.create(folder);
-      await source.blob(part, (chunk) => scratch.append(chunk), signal);
+      await using room = await scratch();
+      await source.blob(part, (chunk) => room.append(chunk), signal);
       const { digest, sizeBytes } = part;
-      await target.putBlob({ digest, sizeBytes, open: () => scratch.stream() }, signal);
+      await target.putBlob({ digest, sizeBytes, open: () => room.stream() }, signal);
     }
   }
 

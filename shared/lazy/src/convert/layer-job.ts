@@ -5,7 +5,7 @@ import { BUILD_DEFAULTS, type BuildOptions, buildEstargz } from '../estargz/buil
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
 import type { Packer } from '../pack/batch.ts';
 import { LayerReader } from './read-layer.ts';
-import { Scratch } from './scratch.ts';
+import type { MakeScratch, Scratch } from './scratch.ts';
 
 /** What layers are converted to. */
 export const FORMATS = ['estargz'] as const;
@@ -59,7 +59,7 @@ interface Job {
   ) => Promise<void>;
   /** What the config says of the layer. */
   readonly diffId: Digest;
-  readonly folder: string;
+  readonly scratch: MakeScratch;
   readonly packer: Packer;
   readonly onProgress: (phase: LayerPhase, doneBytes: number, ofBytes: number) => void;
   readonly signal?: AbortSignal | undefined;
@@ -77,7 +77,7 @@ export interface ConvertedLayer {
  * @throws {CodedError} what the pull throws, `LAYER_INVALID`, `DIGEST_MISMATCH` where the config lies
  */
 export async function convertLayer(job: Job, options: LayerOptions): Promise<ConvertedLayer> {
-  await using tar = await Scratch.create(job.folder);
+  await using tar = await job.scratch();
   const reader = new LayerReader(tar, options.maxBytes);
   let layer: Awaited<ReturnType<LayerReader['end']>>;
   try {
@@ -94,7 +94,7 @@ export async function convertLayer(job: Job, options: LayerOptions): Promise<Con
       message: 'the uncompressed layer does not match its diff_id in the config of the image',
       detail: { expected: job.diffId, found: layer.diffId },
     });
-  const blob = await Scratch.create(job.folder);
+  const blob = await job.scratch();
   try {
     const deps = {
       source: tar,

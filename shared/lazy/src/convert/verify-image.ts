@@ -15,13 +15,12 @@ import {
   readDocument,
   type SourceDocument,
 } from './documents.ts';
-import { Scratch } from './scratch.ts';
+import type { MakeScratch, Scratch } from './scratch.ts';
 import { LAYER_DIGEST_ANNOTATION } from './toc-image.ts';
 
 interface Deps {
   readonly source: ImageSource;
-  /** Folder for the layer that is looked at. */
-  readonly folder: string;
+  readonly scratch: MakeScratch;
   /** The image with the TOCs, where layers do not hold them; undefined if there is none. */
   readonly tocImage: () => Promise<Document | undefined>;
   readonly onLayer: (layer: VerifiedLayer) => void;
@@ -103,7 +102,7 @@ async function verifyLayer(
   const tocDigest = annotationsOf(layer.raw)[TOC_DIGEST_ANNOTATION];
   if (tocDigest === undefined)
     return { digest, sizeBytes, platform, state: 'ordinary', findings: [], entries: 0, chunks: 0 };
-  await using blob = await Scratch.create(deps.folder);
+  await using blob = await deps.scratch();
   await deps.source.blob(layer, (chunk) => blob.append(chunk), deps.signal);
   const externalToc = await externalTocOf(deps, blob, digest);
   const read = (offset: number, length: number): Promise<Uint8Array> => blob.read(offset, length);

@@ -1,14 +1,13 @@
-import { readdirSync } from 'node:fs';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { type ConvertOptions, type ConvertResult, convertImage } from '../../src/convert/convert-image.ts';
 import { LAYER_DEFAULTS } from '../../src/convert/layer-job.ts';
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../../src/estargz/toc.ts';
 import { verifyEstargz } from '../../src/estargz/verify.ts';
 import { inlinePacker } from '../../src/pack/batch.ts';
 import { eager, lazy, unpacked } from '../support/layer-tree.ts';
-import { MemoryImages, memoryCache, type Part } from '../support/memory-images.ts';
+import { MemoryImages, MemoryScratch, memoryCache, type Part } from '../support/memory-images.ts';
 import { writeTar } from '../support/tar-writer.ts';
 
 interface Manifest {
@@ -26,8 +25,8 @@ interface Index {
 const tarOf = (...names: string[]): Buffer =>
   writeTar(names.map((name) => ({ name, payload: Buffer.from(`content of ${name}`), mode: 0o644 })));
 
-function setup(t: Test, images: MemoryImages, cache = memoryCache()) {
-  const folder = t.testdir();
+function setup(images: MemoryImages, cache = memoryCache()) {
+  const room = new MemoryScratch();
   const events: string[] = [];
   const run = (
     reference: string,
@@ -40,7 +39,7 @@ function setup(t: Test, images: MemoryImages, cache = memoryCache()) {
         target: images,
         cache,
         packer: inlinePacker,
-        folder,
+        scratch: room.make,
         report: {
           layer: () => undefined,
           layerDone: (layer, record, isFromCache) =>
@@ -51,7 +50,7 @@ function setup(t: Test, images: MemoryImages, cache = memoryCache()) {
       reference,
       { ...LAYER_DEFAULTS, tag: 'result', parallel: 2, ...options },
     );
-  return { run, events, folder };
+  return { run, events, room };
 }
 
 t.test('an image: layers, DiffIDs, annotations; everything else is kept', async (t) => {
@@ -63,7 +62,7 @@ t.test('an image: layers, DiffIDs, annotations; everything else is kept', async 
     history: [{ created_by: 'one' }, { created_by: 'two' }],
   };
   const source = images.addImage(tars, { tag: 'app', config });
-  const { run, folder } = setup(t, images);
+  const { run, room } = setup(images);
   const result = await run('app');
   t.equal(result.source.digest, source.digest);
   const manifest = images.json<Manifest>('result');
@@ -96,7 +95,7 @@ t.test('an image: layers, DiffIDs, annotations; everything else is kept', async 
     { ...newConfig, rootfs: undefined },
     { architecture: 'amd64', os: 'linux', ...config, rootfs: undefined },
   );
-  t.same(readdirSync(folder), [], 'nothing is left behind');
+  t.equal(room.held, 0, 'nothing is left behind');
 });
 
 t.test('numbers of a config that a double cannot hold stay as they are', async (t) => {
@@ -110,7 +109,7 @@ t.test('numbers of a config that a double cannot hold stay as they are', async (
     'application/vnd.oci.image.manifest.v1+json',
     'app',
   );
-  await setup(t, images).run('app');
+  await setup(images).run('app');
   const after = images.blobs.get(images.json<Manifest>('result').config.digest)!.toString();
   t.match(after, '"big":12345678901234567890,"e":1.50');
 });
@@ -118,7 +117,7 @@ t.test('numbers of a config that a double cannot hold stay as they are', async (
 t.test('Docker schema 2 becomes OCI; zstd and plain layers are read', async (t) => {
   const images = new MemoryImages();
   images.addImage([tarOf('a')], { tag: 'docker', docker: true });
-  await setup(t, images).run('docker');
+  await setup(images).run('docker');
   const manifest = images.json<Manifest>('result');
   t.equal(manifest.mediaType, 'application/vnd.oci.image.manifest.v1+json');
   t.equal(manifest.config.mediaType, 'application/vnd.oci.image.config.v1+json');
@@ -137,7 +136,7 @@ t.test('Docker schema 2 becomes OCI; zstd and plain layers are read', async (t) 
     'application/vnd.oci.image.manifest.v1+json',
     'two',
   );
-  await setup(t, images).run('two');
+  await setup(images).run('two');
   const two = images.json<Manifest>('result');
   t.equal(two.layers[0]?.digest, two.layers[1]?.digest, 'the same tar is the same layer');
 });
@@ -178,7 +177,7 @@ t.test('every platform of an index; attestations and unknown artifacts as they a
     chart,
   ];
   const source = images.addIndex(children, 'app');
-  const { run, events } = setup(t, images);
+  const { run, events } = setup(images);
   const result = await run('app');
   const index = images.json<Index>('result');
   t.equal(index.annotations['io.sepia.conversion.source'], source.digest);
@@ -229,7 +228,7 @@ t.test('what cannot be converted stays: foreign, encrypted and unfit layers', as
     'application/vnd.docker.distribution.manifest.v2+json',
     'app',
   );
-  const { run, events } = setup(t, images);
+  const { run, events } = setup(images);
   const result = await run('app');
   const now = images.json<Manifest>('result').layers;
   t.same(now[1], { ...layers[1], mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip' });
@@ -247,7 +246,7 @@ t.test('an artifact alone is copied', async (t) => {
     'application/vnd.oci.image.manifest.v1+json',
     'chart',
   );
-  const result = await setup(t, images).run('chart');
+  const result = await setup(images).run('chart');
   t.equal(result.result.digest, chart.digest);
 });
 
@@ -269,7 +268,7 @@ t.test('a source that lies is refused', async (t) => {
     ['LAYER_INVALID', config([layer.digest]), [text]],
     ['BLOB_UNKNOWN', config([layer.digest]), [{ ...layer, digest: digestOf(Buffer.from('gone')) }]],
   ];
-  const { run, folder } = setup(t, images);
+  const { run, room } = setup(images);
   for (const [code, one, layers] of cases) {
     images.addManifest(
       { schemaVersion: 2, config: one, layers },
@@ -279,7 +278,7 @@ t.test('a source that lies is refused', async (t) => {
     await t.rejects(run('app'), { code });
     t.notOk(images.manifests.has('result'), code);
   }
-  t.same(readdirSync(folder), [], 'nothing is left behind');
+  t.equal(room.held, 0, 'nothing is left behind');
 });
 
 t.test('what was done before a failure is not done again', async (t) => {
@@ -291,7 +290,7 @@ t.test('what was done before a failure is not done again', async (t) => {
     puts += 1;
     if (puts === 2) throw new Error('killed');
   };
-  const { run, events } = setup(t, images, cache);
+  const { run, events } = setup(images, cache);
   await t.rejects(run('app', { parallel: 1 }), /killed/);
   t.equal(events.length, 1);
   images.onPut = () => undefined;
@@ -315,16 +314,16 @@ t.test('a conversion that is stopped ends', async (t) => {
   images.addImage([tarOf('a'), tarOf('b')], { tag: 'app' });
   const stop = new AbortController();
   images.onPut = () => stop.abort(new Error('stopped'));
-  const { run, folder } = setup(t, images);
+  const { run, room } = setup(images);
   await t.rejects(run('app', { parallel: 1 }, stop.signal), /stopped/);
-  t.same(readdirSync(folder), []);
+  t.equal(room.held, 0);
 });
 
 t.test('tables of contents in an image of their own', async (t) => {
   const images = new MemoryImages();
   const tars = [tarOf('a'), tarOf('b')];
   images.addImage(tars, { tag: 'app' });
-  const result = await setup(t, images).run('app', { externalToc: true });
+  const result = await setup(images).run('app', { externalToc: true });
   const manifest = images.json<Manifest>('result');
   const config = JSON.parse(images.blobs.get(manifest.config.digest)!.toString()) as {
     rootfs: { diff_ids: string[] };
@@ -350,7 +349,7 @@ t.test('tables of contents in an image of their own', async (t) => {
 t.test('prioritized files that no layer has are named', async (t) => {
   const images = new MemoryImages();
   images.addImage([tarOf('a'), tarOf('b')], { tag: 'app' });
-  const result = await setup(t, images).run('app', { prioritized: ['/a', '/b', '/c'] });
+  const result = await setup(images).run('app', { prioritized: ['/a', '/b', '/c'] });
   t.same(result.missing, ['/c']);
 });
 
@@ -360,5 +359,5 @@ t.test('a bug is not taken for an answer', async (t) => {
   images.onPut = () => {
     throw new TypeError('a bug');
   };
-  await t.rejects(setup(t, images).run('app'), { name: 'TypeError', message: 'a bug' });
+  await t.rejects(setup(images).run('app'), { name: 'TypeError', message: 'a bug' });
 });

@@ -6,7 +6,7 @@ import { inlinePacker } from '../../src/pack/batch.ts';
 import { cleanPath, type TarEntry } from '../../src/tar/tar-entry.ts';
 import { TarReader } from '../../src/tar/tar-reader.ts';
 import { lazy } from '../support/layer-tree.ts';
-import { MemoryImages, memoryCache, type Part } from '../support/memory-images.ts';
+import { MemoryImages, MemoryScratch, memoryCache, type Part } from '../support/memory-images.ts';
 import { type TarPart, writeGlobal, writeTar } from '../support/tar-writer.ts';
 
 /** A node of an image's root, as `mtree` would print it. */
@@ -223,7 +223,7 @@ for (const [name, tars] of Object.entries(IMAGES))
       target: images,
       cache: memoryCache(),
       packer: inlinePacker,
-      folder: t.testdir(),
+      scratch: new MemoryScratch().make,
       report,
     };
     const result = await convertImage(deps, 'odd', { ...LAYER_DEFAULTS, tag: 'result', parallel: 1 });

@@ -1,9 +1,11 @@
+import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { ImageSource, ImageTarget, LayerCache } from '../../src/convert/convert-image.ts';
 import type { LayerRecord } from '../../src/convert/layer-job.ts';
+import type { MakeScratch } from '../../src/convert/scratch.ts';
 
 export interface Part {
   readonly mediaType: string;
@@ -120,5 +122,35 @@ export function memoryCache(): LayerCache & { readonly records: Map<string, Laye
     records,
     get: async (key) => records.get(key),
     put: async (key, record) => void records.set(key, record),
+  };
+}
+
+/** Room for layers in memory, and how much of it is still held. */
+export class MemoryScratch {
+  held = 0;
+
+  readonly make: MakeScratch = async () => {
+    this.held += 1;
+    let isHeld = true;
+    let bytes = Buffer.alloc(0);
+    const read = async (offset: number, length: number): Promise<Uint8Array> => {
+      if (offset + length > bytes.length) throw new RangeError('read behind the end');
+      return Buffer.from(bytes.subarray(offset, offset + length));
+    };
+    return {
+      get sizeBytes() {
+        return bytes.length;
+      },
+      append: async (more) => {
+        bytes = Buffer.concat([bytes, more]);
+      },
+      read,
+      readInto: async (into, offset) => into.set(await read(offset, into.length)),
+      stream: () => Readable.from([bytes]),
+      [Symbol.asyncDispose]: async () => {
+        if (isHeld) this.held -= 1;
+        isHeld = false;
+      },
+    };
   };
 }
