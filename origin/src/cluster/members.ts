@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
@@ -16,7 +17,7 @@ const SILENT_MS = 400;
 /** Header that stops a member from asking others in turn. */
 export const H_HOP = 'sepia-hop';
 
-export type MemberCall = Omit<InternalRequest, 'url' | 'headersTimeoutMs'> & {
+export type MemberCall = Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'> & {
   readonly headersTimeoutMs?: number;
 };
 
@@ -139,10 +140,17 @@ export class Members {
     let last: unknown;
     for (const url of member.urls) {
       try {
-        const answer = await send({ headersTimeoutMs: QUICK_MS, bodyTimeoutMs: QUICK_MS * 4, ...call, url });
+        const answer = await send({
+          headersTimeoutMs: QUICK_MS,
+          bodyTimeoutMs: QUICK_MS * 4,
+          ...call,
+          url,
+          to: id,
+        });
         health.answered(id);
         return answer;
       } catch (error) {
+        throwIfBug(error);
         last = error;
         if (call.signal?.aborted === true) {
           if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS)

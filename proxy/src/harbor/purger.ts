@@ -1,6 +1,7 @@
 import type { Audit } from '@sepia/base/audit';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
@@ -61,10 +62,19 @@ export class Purger {
     const proxies = this.#deps.cluster.members('proxy').filter((one) => one.id !== this.#deps.memberId);
     await Promise.all(
       proxies.map(async (proxy) => {
-        const call = { url: proxy.urls[0]!, method: 'POST', path: '/v1/purge', signal } as const;
+        const call = {
+          url: proxy.urls[0]!,
+          to: proxy.id,
+          method: 'POST',
+          path: '/v1/purge',
+          signal,
+        } as const;
         await this.#deps.client
           .json({ ...call, json: { upstream, repository, digest }, headersTimeoutMs: PROXY_MS })
-          .catch(() => missed.push(proxy.id));
+          .catch((error: unknown) => {
+            throwIfBug(error);
+            missed.push(proxy.id);
+          });
       }),
     );
     const detail = { upstream, repository, ...what };
@@ -99,6 +109,7 @@ export class Purger {
           missed: string[];
         };
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isDefinite(error)) throw error;
         last = error;

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { noteBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import Koa, { type Context, type Next } from 'koa';
 import { clientAddresses } from './client-address.ts';
@@ -12,7 +13,7 @@ export const MAX_URL_CHARS = 8 * 1024;
 const NO_SPACE = /No space left on device/;
 
 /** Version that this build speaks to other members; `N` and `N−1` interoperate. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 interface AppDeps {
   readonly log: Logger;
@@ -31,6 +32,8 @@ export interface RequestState {
   route?: string;
   /** Id of the member that signed the call. */
   caller?: string;
+  /** The body of a signed call, where the signature needed all of it. */
+  body?: Buffer;
   /** Where the client comes from: the connection's other end, or what a trusted proxy says. */
   address?: string;
 }
@@ -80,8 +83,11 @@ async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
       throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
   } catch (thrown) {
     const error = toCoded(thrown);
+    const isWrong = noteBug(thrown);
     if (ctx.headerSent || ctx.respond === false) {
-      if (!isClientGone(thrown)) log.warn({ err: thrown, url: ctx.url }, 'failed after the response began');
+      if (isWrong) log.error({ err: thrown, url: ctx.url, bug: true }, error.message);
+      else if (!isClientGone(thrown))
+        log.warn({ err: thrown, url: ctx.url }, 'failed after the response began');
       ctx.res.destroy();
       return;
     }
