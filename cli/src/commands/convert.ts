@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { FORMATS, LAYER_DEFAULTS } from '@sepia/lazy/convert/layer-job';
 import { BUILD_DEFAULTS } from '@sepia/lazy/estargz/build';
 import { type Command, Option } from 'commander';
@@ -110,6 +111,7 @@ async function convert(src: string, dst: string | undefined, flags: Flags): Prom
         : summaryText(result, placeText(target), ms),
     );
   } catch (error) {
+    throwIfBug(error);
     if (!stop.signal.aborted) throw error;
     process.stderr.write(`sepia: ${(stop.signal.reason as Error).message}\n`);
     process.exitCode = EXIT_INTERRUPTED;
@@ -139,6 +141,7 @@ function readList(file: string): string[] {
   try {
     text = readFileSync(file, 'utf8');
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {
       message: `--prioritize: ${file} cannot be read (${systemCode(cause)})`,
       cause,

@@ -4,6 +4,7 @@ import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 
 /** A file that lives as long as something is worked on: written once from its start, read anywhere. Not synced. */
 export class ScratchFile {
@@ -94,6 +95,7 @@ function isRunning(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
+    throwIfBug(error);
     return systemCode(error) === 'EPERM';
   }
 }

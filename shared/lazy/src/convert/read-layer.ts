@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { ended, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 
@@ -70,7 +71,7 @@ export class LayerReader {
     if (stream !== undefined) {
       const done = this.#consume(stream);
       // Shown by `push` or `end`; a failure in between must not count as unhandled.
-      done.catch(() => undefined);
+      readElsewhere(done);
       this.#unpacking = { stream, done };
     }
     if (head.length > 0) await this.#feed(head);
@@ -84,8 +85,10 @@ export class LayerReader {
     if (stream.destroyed || stream.readableEnded) return await done;
     if (stream.write(chunk)) return;
     const stop = new AbortController();
-    const drained = once(stream, 'drain', { signal: stop.signal }).catch(() => done);
-    await Promise.race([drained, done]);
+    const drained = once(stream, 'drain', { signal: stop.signal });
+    readElsewhere(drained);
+    await Promise.race([ended(drained), done]);
+    if (stream.destroyed) await done;
     stop.abort();
   }
 
@@ -93,6 +96,7 @@ export class LayerReader {
     try {
       for await (const bytes of stream as AsyncIterable<Buffer>) await this.#take(bytes);
     } catch (cause) {
+      throwIfBug(cause);
       const { code } = cause as NodeJS.ErrnoException;
       if (code?.startsWith('Z_') !== true && code?.startsWith('ZSTD_') !== true) throw cause;
       throw new CodedError('LAYER_INVALID', { message: `the layer cannot be decompressed (${code})`, cause });
