@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import type { LeaseRequest } from '@sepia/cluster/api/lease';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -12,7 +13,6 @@ import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { isDecisive } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
-import type { BlobName } from '../cluster/tracker-client.ts';
 import { Download, type Finding, type Guide, type PieceSource } from '../downloads/download.ts';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import { Passage } from '../downloads/passage.ts';

@@ -1,8 +1,8 @@
 import type { Digest } from '@sepia/base/digest';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
-import type { BlobName } from '../cluster/tracker-client.ts';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import { CachedBlob } from './cached-blob.ts';
 import type { Seeds } from './seeds.ts';

@@ -1,8 +1,9 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import type { Digest } from '@sepia/base/digest';
-import type { RepositoryName } from '@sepia/base/names/repository';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, JoinRequest } from '@sepia/cluster/api/join';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -13,13 +14,6 @@ const HEDGE_MS = 800;
 /** A cold blob's join waits for the upstream's first headers, in ms. */
 const JOIN_TIMEOUT_MS = 60_000;
 const LEASE_TIMEOUT_MS = 3_000;
-
-/** A blob under a repository of an upstream. */
-export interface BlobName {
-  readonly digest: Digest;
-  readonly upstream: string;
-  readonly repository: RepositoryName;
-}
 
 /** Calls to trackers: join, metainfo long-poll, lease. */
 export class TrackerClient {
@@ -70,19 +64,14 @@ export class TrackerClient {
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const query = new URLSearchParams({
-      upstream: name.upstream,
-      repository: name.repository,
-      wait: String(waitMs),
-      from: String(known.knownPrefix),
-    });
+    const query = nameQuery(name, { wait: String(waitMs), from: String(known.knownPrefix) });
     const targets = this.#health.order(targetsOf(this.#cluster, this.trackerIds(name.digest)));
     const ask = (target: Target, abort: AbortSignal) =>
       this.#health.watch(target, waitMs + HEDGE_MS, () =>
         this.#client.bytes({
           url: target.url,
           method: 'GET',
-          path: `/v1/swarms/${name.digest}/metainfo?${query.toString()}`,
+          path: `/v1/swarms/${name.digest}/metainfo?${query}`,
           headers: { 'if-none-match': known.etag },
           headersTimeoutMs: waitMs + JOIN_TIMEOUT_MS,
           signal: abort,

@@ -1,11 +1,12 @@
 import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { HttpSource } from '@sepia/swarm/shell/engine';
 import { isDecisive, type Target } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
-import type { BlobName, TrackerClient } from '../cluster/tracker-client.ts';
+import type { TrackerClient } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from './download.ts';
 
 /** Long-poll for more hashes, in ms. */

@@ -1,6 +1,7 @@
 import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-fetch';
 import { H_BLOB_SIZE, H_CLASS } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
@@ -16,7 +17,6 @@ import type { Replicator } from '../blobs/replicator.ts';
 import type { Uploads } from '../blobs/uploads.ts';
 import type { WholeBlobs } from '../blobs/whole-blobs.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
-import type { BlobName } from '../fetch/fetch-parts.ts';
 import type { LinkProofs } from '../manifests/link-proofs.ts';
 import { broughtHeader } from '../manifests/recheck.ts';
 import type { Links } from '../records/links.ts';

@@ -1,9 +1,9 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Tag } from '@sepia/base/names/repository';
 import { isManifestType, parseManifest } from '@sepia/oci/manifest';
-import type { BlobName } from '../fetch/fetch-parts.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Links } from '../records/links.ts';
 import type { Referrers } from '../records/referrers.ts';

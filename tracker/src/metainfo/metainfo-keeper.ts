@@ -2,13 +2,15 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { HASH_BYTES } from '@sepia/metainfo/tree';
 import { chooseOrigins } from './core/locate.ts';
-import { type BlobName, isCertain, type Origins, query } from './origins.ts';
+import { isCertain, type Origins } from './origins.ts';
 
 /** Wait of one poll at the leader, in ms; short, so that a stopped leader is noticed within about a second. */
 const POLL_MS = 400;
@@ -324,6 +326,6 @@ function entryKey({ digest, upstream }: BlobName): string {
   return `${digest}\n${upstream}`;
 }
 
-function linkKey(name: BlobName): string {
-  return `${name.digest}?${query(name)}`;
+function linkKey(name: Revocation): string {
+  return `${name.digest}?${nameQuery(name)}`;
 }

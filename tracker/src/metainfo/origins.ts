@@ -1,6 +1,8 @@
 import type { Digest } from '@sepia/base/digest';
 import { type CodedError, isCoded } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import type { InternalClient } from '@sepia/http/client';
@@ -14,13 +16,6 @@ const MOST_SILENCE_MS = 4_000;
 const FETCH_HEADERS_MS = 60_000;
 /** Least slack over the wait of a long-poll before the leader counts as gone, in ms. */
 const LEAST_POLL_SLACK_MS = 700;
-
-/** A blob under a repository. */
-export interface BlobName {
-  readonly digest: Digest;
-  readonly upstream: string;
-  readonly repository: string;
-}
 
 /** What the tracker asks of origins. */
 export class Origins {
@@ -68,7 +63,7 @@ export class Origins {
       const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
         url: this.url(originId),
         method: 'GET',
-        path: `/v1/blobs/${name.digest}/where?${query(name)}`,
+        path: `/v1/blobs/${name.digest}/where?${nameQuery(name)}`,
         headersTimeoutMs: timeoutMs,
         bodyTimeoutMs: timeoutMs,
         signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
@@ -82,7 +77,7 @@ export class Origins {
 
   /** Metainfo of a blob; `fetch` makes the origin the leader if it has nothing. Also the proof that the link exists. */
   async metainfo(originId: string, name: BlobName, fetch: boolean, signal: AbortSignal): Promise<Metainfo> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}`;
+    const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}${fetch ? '&fetch=1' : ''}`;
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
       method: 'GET',
@@ -101,7 +96,7 @@ export class Origins {
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
+    const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
       method: 'GET',
@@ -126,7 +121,7 @@ export class Origins {
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
       method: 'POST',
-      path: `/v1/blobs/${name.digest}/adopt?${query(name)}`,
+      path: `/v1/blobs/${name.digest}/adopt?${nameQuery(name)}`,
       body,
       headers: { 'content-type': 'application/json' },
       headersTimeoutMs: FETCH_HEADERS_MS,
@@ -139,8 +134,4 @@ export class Origins {
 /** True for an answer that another origin would give as well. */
 export function isCertain(error: unknown): boolean {
   return isCoded(error) && !(error as CodedError).facts.retryable && error.code !== 'INTERNAL';
-}
-
-export function query(name: BlobName): string {
-  return new URLSearchParams({ upstream: name.upstream, repository: name.repository }).toString();
 }

@@ -1,13 +1,13 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { PrefetchDetail } from '@sepia/cluster/api/commands';
 import { isIndexType, parseManifest } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobTable } from '../../blobs/blob-table.ts';
-import type { BlobName } from '../../cluster/tracker-client.ts';
 import { ownChildren } from '../../manifests/core/platform.ts';
 import type { Manifests } from '../../manifests/manifests.ts';
 import type { CommandProgress } from './runner.ts';
