@@ -107,7 +107,13 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
 
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const client = new InternalClient({
+      dispatcher,
+      clusterKey,
+      memberId: id,
+      nowMs,
+      oldSignatures: config['old-signatures'],
+    });
     const health = new MemberHealth(nowMs);
     const trackers = new TrackerClient({ cluster, client, health });
     const origins = new OriginClient({ cluster, client, health });

@@ -11,11 +11,9 @@ import { NodeCommands } from '@sepia/cluster/node-commands';
 import { startAdmin } from '@sepia/http/admin';
 import { createApp } from '@sepia/http/app';
 import { InternalClient } from '@sepia/http/client';
-import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
-import { OPEN_ROUTES } from '@sepia/http/open-routes';
+import { createMemberGate } from '@sepia/http/member-gate';
 import { createRouter, routesOf } from '@sepia/http/router';
-import { CallVerifier } from '@sepia/http/sign';
 import { createDispatcher } from '@sepia/http/sockets';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { RecordStore } from '@sepia/records/record-store';
@@ -113,7 +111,7 @@ interface BuildParts {
 
 async function build(parts: BuildParts): Promise<Origin> {
   const { config, cluster, clusterKey, selfId, log, stops, freeBytes } = parts;
-  const { deadlines } = config;
+  const { deadlines, 'old-signatures': oldSignatures } = config;
   const nowMs = (): number => Date.now();
   const startedMs = nowMs();
   const stopping = new AbortController();
@@ -171,7 +169,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
-  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs });
+  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
@@ -345,7 +343,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
 
-  const gate = createGate({ open: OPEN_ROUTES.origin, verifier: new CallVerifier(clusterKey), nowMs });
+  const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, oldSignatures });
   const app = createApp({ log, gate, onRequest: metrics.onRequest });
   app.use(async (ctx, next) => {
     ctx.set(H_CLUSTER, String(cluster.version));

@@ -5,10 +5,8 @@ import { LINK_BELIEF_MS } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createRegistryApp } from '@sepia/face/registry-app';
 import type { InternalClient } from '@sepia/http/client';
-import { createGate } from '@sepia/http/gate';
-import { OPEN_ROUTES } from '@sepia/http/open-routes';
+import { createMemberGate } from '@sepia/http/member-gate';
 import { createRouter, routesOf } from '@sepia/http/router';
-import { CallVerifier } from '@sepia/http/sign';
 import type Koa from 'koa';
 import { memberLoginRoutes } from './accounts/member-token.ts';
 import type { Origins } from './cluster/origins.ts';
@@ -63,7 +61,6 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     { idleMs: config.limits['upload-idle'] },
   );
   const admit = admitByRate({ nowMs }, { perSecond: config.limits['requests-per-second'] });
-  const verifier = new CallVerifier(parts.clusterKey);
   const own = (): OwnStatus => ({
     id: parts.id,
     version: OWN_VERSION,
@@ -87,7 +84,16 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   );
   const harbor = createHarbor(parts, cache, stops);
   const guards = harborGuards(harbor, admit);
-  const entry = createGate({ open: OPEN_ROUTES.proxy, guards, verifier, nowMs });
+  const { clusterKey, id: selfId } = parts;
+  const entry = createMemberGate({
+    role: 'proxy',
+    guards,
+    clusterKey,
+    selfId,
+    log,
+    metrics: metrics.base,
+    oldSignatures: config['old-signatures'],
+  });
   metrics.watch('sepia_proxy_preheat_jobs', 'Preheat jobs that run here.', () => harbor.jobs.size);
   const blobs = {
     origins,

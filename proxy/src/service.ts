@@ -41,7 +41,13 @@ export async function startProxy(
     const nowMs = (): number => Date.now();
     const dispatcher = createDispatcher({ connections: CONNECTIONS });
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const client = new InternalClient({
+      dispatcher,
+      clusterKey,
+      memberId: id,
+      nowMs,
+      oldSignatures: config['old-signatures'],
+    });
     const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs });
     const stopping = new AbortController();
     const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs });

@@ -10,10 +10,8 @@ import { loadClusterDocument } from '@sepia/cluster/document';
 import { startAdmin } from '@sepia/http/admin';
 import { createApp } from '@sepia/http/app';
 import { InternalClient } from '@sepia/http/client';
-import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
-import { OPEN_ROUTES } from '@sepia/http/open-routes';
-import { CallVerifier } from '@sepia/http/sign';
+import { createMemberGate } from '@sepia/http/member-gate';
 import { createDispatcher } from '@sepia/http/sockets';
 import { DataFolder } from '@sepia/store/data-folder';
 import { CommandBook } from './commands/core/command-book.ts';
@@ -58,7 +56,13 @@ export async function startTracker(
     const nowMs = (): number => Date.now();
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const client = new InternalClient({
+      dispatcher,
+      clusterKey,
+      memberId: id,
+      nowMs,
+      oldSignatures: config['old-signatures'],
+    });
     const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
     const origins = new Origins({ cluster, client });
     const keeper = new MetainfoKeeper(
@@ -77,7 +81,8 @@ export async function startTracker(
 
     metrics.gauge('sepia_tracker_commands', 'Commands to nodes that are alive.', () => commands.size);
 
-    const gate = createGate({ open: OPEN_ROUTES.tracker, verifier: new CallVerifier(clusterKey), nowMs });
+    const oldSignatures = config['old-signatures'];
+    const gate = createMemberGate({ role: 'tracker', clusterKey, selfId: id, log, metrics, oldSignatures });
     const app = createApp({ log, gate, onRequest: metrics.onRequest });
     app.use(announceRoutes());
     app.use(async (ctx, next) => {

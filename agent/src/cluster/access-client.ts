@@ -112,7 +112,7 @@ export class AccessClient {
 
   async #ask<T>(
     targets: readonly Target[],
-    call: Omit<InternalRequest, 'url' | 'headersTimeoutMs'>,
+    call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>,
   ): Promise<T> {
     const { client, health } = this.#deps;
     const ask = async (target: Target, signal: AbortSignal): Promise<T> =>
@@ -120,6 +120,7 @@ export class AccessClient {
         const { bytes } = await client.bytes({
           ...call,
           url: target.url,
+          to: target.id,
           headersTimeoutMs: TIMEOUT_MS,
           signal,
         });

@@ -54,6 +54,7 @@ export class OriginClient {
         const { bytes } = await this.#client.bytes(
           {
             url: target.url,
+            to: target.id,
             method: 'GET',
             path: blobPath(name),
             headersTimeoutMs: SMALL_TIMEOUT_MS,
@@ -82,6 +83,7 @@ export class OriginClient {
       const { bytes } = await this.#client.bytes(
         {
           url: target.url,
+          to: target.id,
           method: 'GET',
           path: blobPath(name),
           headers: { range: `bytes=${start}-${start + length - 1}` },
@@ -110,6 +112,7 @@ export class OriginClient {
       this.#client.bytes(
         {
           url: target.url,
+          to: target.id,
           method: 'GET',
           path: blobPath(name),
           headers: { range: `bytes=${start}-${start}` },
@@ -127,6 +130,7 @@ export class OriginClient {
       await this.#health.watch(target, HEDGE_MS * 4, async () => {
         const answer = await this.#client.raw({
           url: target.url,
+          to: target.id,
           method: 'HEAD',
           path: blobPath(name),
           headersTimeoutMs: SMALL_TIMEOUT_MS,
@@ -153,6 +157,7 @@ export class OriginClient {
         const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&fetch=1`;
         const { bytes } = await this.#client.bytes({
           url: target.url,
+          to: target.id,
           method: 'GET',
           path,
           headersTimeoutMs: METAINFO_TIMEOUT_MS,
@@ -178,6 +183,7 @@ export class OriginClient {
     const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
     const { bytes, status } = await this.#client.bytes({
       url: target.url,
+      to: target.id,
       method: 'GET',
       path,
       headers: { 'if-none-match': known.etag },
@@ -202,6 +208,7 @@ export class OriginClient {
       this.#health.watch(target, HEDGE_MS * 4, () =>
         this.#client.bytes({
           url: target.url,
+          to: target.id,
           method,
           path,
           headersTimeoutMs: SMALL_TIMEOUT_MS,

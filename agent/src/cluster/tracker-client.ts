@@ -47,6 +47,7 @@ export class TrackerClient {
       this.#health.watch(target, HEDGE_MS * 4, () =>
         this.#client.json<JoinAnswer>({
           url: target.url,
+          to: target.id,
           method: 'POST',
           path: `/v1/swarms/${digest}/join`,
           json: request,
@@ -70,6 +71,7 @@ export class TrackerClient {
       this.#health.watch(target, waitMs + HEDGE_MS, () =>
         this.#client.bytes({
           url: target.url,
+          to: target.id,
           method: 'GET',
           path: `/v1/swarms/${name.digest}/metainfo?${query}`,
           headers: { 'if-none-match': known.etag },
@@ -90,6 +92,7 @@ export class TrackerClient {
     return await this.#health.watch(target!, LEASE_TIMEOUT_MS, () =>
       this.#client.json<LeaseAnswer>({
         url: target!.url,
+        to: target!.id,
         method: 'PUT',
         path: `/v1/nodes/${encodeURIComponent(nodeId)}`,
         json: lease,
@@ -104,6 +107,7 @@ export class TrackerClient {
     await this.#client
       .call({
         url: target!.url,
+        to: target!.id,
         method: 'DELETE',
         path: `/v1/nodes/${encodeURIComponent(nodeId)}`,
         headersTimeoutMs: 500,

@@ -133,6 +133,7 @@ export class Manifests {
         client.bytes(
           {
             url: proxy.url,
+            to: proxy.id,
             method: 'GET',
             path,
             headers: { [H_UPSTREAM]: target.upstream },

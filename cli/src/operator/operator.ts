@@ -18,7 +18,7 @@ export interface OperatorFlags {
   readonly clusterKeyFile?: string;
 }
 
-export type OperatorCall = Omit<InternalRequest, 'url' | 'headersTimeoutMs' | 'body'> & {
+export type OperatorCall = Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs' | 'body'> & {
   readonly json?: unknown;
   readonly headersTimeoutMs?: number;
 };
@@ -88,7 +88,7 @@ export class Operator {
   /** A call to one origin, JSON both ways. @throws what the origin names, `PEER_HTTP` if it does not answer */
   async ask<T>(id: string, call: OperatorCall): Promise<T> {
     const url = this.cluster.member(id).urls[0]!;
-    return await this.#client.json<T>({ headersTimeoutMs: CALL_MS, ...call, url });
+    return await this.#client.json<T>({ headersTimeoutMs: CALL_MS, ...call, url, to: id });
   }
 
   /** A call to the first owner of a repository that answers. */

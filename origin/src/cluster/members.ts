@@ -16,7 +16,7 @@ const SILENT_MS = 400;
 /** Header that stops a member from asking others in turn. */
 export const H_HOP = 'sepia-hop';
 
-export type MemberCall = Omit<InternalRequest, 'url' | 'headersTimeoutMs'> & {
+export type MemberCall = Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'> & {
   readonly headersTimeoutMs?: number;
 };
 
@@ -139,7 +139,13 @@ export class Members {
     let last: unknown;
     for (const url of member.urls) {
       try {
-        const answer = await send({ headersTimeoutMs: QUICK_MS, bodyTimeoutMs: QUICK_MS * 4, ...call, url });
+        const answer = await send({
+          headersTimeoutMs: QUICK_MS,
+          bodyTimeoutMs: QUICK_MS * 4,
+          ...call,
+          url,
+          to: id,
+        });
         health.answered(id);
         return answer;
       } catch (error) {

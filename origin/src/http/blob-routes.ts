@@ -7,7 +7,7 @@ import { H_BLOB_SIZE, H_CLASS } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { RequestState } from '@sepia/http/app';
 import { serveBlob } from '@sepia/http/serve-blob';
-import { queryValue, readJson } from '@sepia/http/signed';
+import { bodyOf, queryValue, readJson } from '@sepia/http/signed';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { parseRange } from '@sepia/oci/range';
@@ -258,14 +258,14 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     if (kind !== 'pushed' && kind !== 'cached')
       throw new CodedError('REQUEST_INVALID', { message: `${H_CLASS} must be pushed or cached` });
     const mediaType = ctx.get('sepia-media-type');
-    await deps.uploads.putCopy(name, ctx.req, {
+    await deps.uploads.putCopy(name, bodyOf(ctx), {
       class: kind,
       mediaType: mediaType === '' ? undefined : mediaType,
       roomBytes: contentLength(ctx) ?? 0,
     });
     if (queryValue(ctx, 'hint') === '1') await deps.replicator.owe(name);
   } else {
-    await deps.uploads.putWhole(name, ctx.req, contentLength(ctx) ?? 0);
+    await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   }
   ctx.set('Docker-Content-Digest', name.digest);
   ctx.status = 201;

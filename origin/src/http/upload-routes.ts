@@ -1,6 +1,7 @@
 import type Router from '@koa/router';
 import { parseDigest } from '@sepia/base/digest';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { bodyOf } from '@sepia/http/signed';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Context } from 'koa';
 import type { UploadName, Uploads } from '../blobs/uploads.ts';
@@ -42,13 +43,13 @@ export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
   });
   router.patch('/uploads/:id', async (context) => {
     const ctx = named(context, 'upload-append');
-    ctx.body = { offset: await uploads.append(uploadOf(ctx), ctx.req, startOf(ctx)) };
+    ctx.body = { offset: await uploads.append(uploadOf(ctx), bodyOf(ctx), startOf(ctx)) };
     ctx.status = 202;
   });
   router.put('/uploads/:id', async (context) => {
     const ctx = named(context, 'upload-finish');
     const digest = parseDigest(required(ctx, 'digest'));
-    await uploads.finish(uploadOf(ctx), ctx.req, startOf(ctx), digest);
+    await uploads.finish(uploadOf(ctx), bodyOf(ctx), startOf(ctx), digest);
     ctx.set('Docker-Content-Digest', digest);
     ctx.status = 201;
     ctx.body = '';

@@ -110,6 +110,7 @@ export class Invalidation {
   async #send(member: Member, revoked: readonly Revocation[]): Promise<void> {
     await this.#deps.client.json({
       url: member.urls[0]!,
+      to: member.id,
       method: 'POST',
       path: '/v1/revocations',
       json: { revoked },

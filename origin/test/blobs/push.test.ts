@@ -240,5 +240,7 @@ t.test('bad uploads are refused by name', async (t) => {
   );
   const unsigned = await fetch(`${c.origins.get('o1')!.url}/v1/status`);
   t.equal(unsigned.status, 403);
-  t.equal(unsigned.headers.get('sepia-cluster'), '1');
+  t.equal(unsigned.headers.get('sepia-cluster'), null);
+  const signed = await c.call('o1', { method: 'GET', path: '/v1/status' });
+  t.equal(signed.headers['sepia-cluster'], '1');
 });

@@ -28,7 +28,7 @@ export interface TestCluster {
   readonly origins: Map<string, Origin>;
   call(
     id: string,
-    call: Omit<InternalRequest, 'url' | 'headersTimeoutMs'>,
+    call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>,
   ): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; bytes: Buffer }>;
   start(id: string): Promise<Origin>;
   stop(id: string): Promise<void>;
@@ -102,7 +102,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     },
     async call(id, call) {
       const url = cluster.member(id).urls[0]!;
-      const answer = await client.raw({ headersTimeoutMs: 30_000, ...call, url });
+      const answer = await client.raw({ headersTimeoutMs: 30_000, ...call, url, to: id });
       return {
         status: answer.status,
         headers: answer.headers,

@@ -49,7 +49,7 @@ export class AccountsAgreement {
     const others = cluster.members('proxy').filter(({ id }) => id !== selfId);
     const own = fingerprint();
     const found = await Promise.all(
-      others.map(async ({ id, urls }) => ((await this.#of(urls[0]!, signal)) === own ? [] : [id])),
+      others.map(async ({ id, urls }) => ((await this.#of(id, urls[0]!, signal)) === own ? [] : [id])),
     );
     this.#differing = found.flat();
     if (this.#differing.length > 0)
@@ -60,11 +60,12 @@ export class AccountsAgreement {
   }
 
   /** Fingerprint of another proxy; ours if it does not answer: then there is nothing to compare. */
-  async #of(url: string, signal: AbortSignal): Promise<string> {
+  async #of(id: string, url: string, signal: AbortSignal): Promise<string> {
     const { client, fingerprint } = this.#deps;
     try {
       const { accounts } = await client.json<{ accounts?: string }>({
         url,
+        to: id,
         method: 'GET',
         path: '/v1/status?self=1',
         headersTimeoutMs: TIMEOUT_MS,

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import type { Cluster } from '@sepia/cluster/cluster';
+import type { Member } from '@sepia/cluster/document';
 import {
   type InternalClient,
   type InternalRequest,
@@ -15,7 +16,7 @@ const PROBE_TIMEOUT_MS = 800;
 const MAX_QUICK_BYTES = 4 * 1024 * 1024;
 
 /** A call whose address is an origin. */
-export type OriginRequest = Omit<InternalRequest, 'url'>;
+export type OriginRequest = Omit<InternalRequest, 'url' | 'to'>;
 
 interface OriginsDeps {
   readonly cluster: Cluster;
@@ -59,7 +60,7 @@ export class Origins {
   async call(id: string, call: OriginRequest): Promise<InternalResponse> {
     const member = this.#deps.cluster.member(id);
     try {
-      const answer = await this.#anyUrl(member.urls, call);
+      const answer = await this.#anyUrl(member, call);
       this.health.ok(id, this.#deps.nowMs());
       return answer;
     } catch (error) {
@@ -134,13 +135,13 @@ export class Origins {
   }
 
   /** Tries a member's addresses in order; one with a streamed body is sent once. */
-  async #anyUrl(urls: readonly string[], call: OriginRequest): Promise<InternalResponse> {
+  async #anyUrl({ id, urls }: Member, call: OriginRequest): Promise<InternalResponse> {
     const isStream =
       call.body !== undefined && typeof call.body !== 'string' && !(call.body instanceof Uint8Array);
     const tries = isStream ? urls.slice(0, 1) : urls;
     for (const [index, url] of tries.entries()) {
       try {
-        return await this.#deps.client.call({ ...call, url });
+        return await this.#deps.client.call({ ...call, url, to: id });
       } catch (error) {
         if (index === tries.length - 1 || !isSilence(error) || call.signal?.aborted === true) throw error;
       }

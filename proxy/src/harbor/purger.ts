@@ -62,7 +62,13 @@ export class Purger {
     const proxies = this.#deps.cluster.members('proxy').filter((one) => one.id !== this.#deps.memberId);
     await Promise.all(
       proxies.map(async (proxy) => {
-        const call = { url: proxy.urls[0]!, method: 'POST', path: '/v1/purge', signal } as const;
+        const call = {
+          url: proxy.urls[0]!,
+          to: proxy.id,
+          method: 'POST',
+          path: '/v1/purge',
+          signal,
+        } as const;
         await this.#deps.client
           .json({ ...call, json: { upstream, repository, digest }, headersTimeoutMs: PROXY_MS })
           .catch(() => missed.push(proxy.id));

@@ -71,6 +71,7 @@ export class StatusGatherer {
       const path = role === 'proxy' ? '/v1/status?self=1' : '/v1/status';
       const call = {
         url: member.urls[0]!,
+        to: id,
         method: 'GET',
         path,
         headersTimeoutMs: ASK_TIMEOUT_MS * 3,

@@ -18,7 +18,7 @@ const needsLogin = (): never => {
 
 async function start(t: Test, parts: Partial<HarborParts>, admit: () => Promise<void>): Promise<string> {
   const whole = { driverAuth: pass, healthAuth: pass, webhookAuth: pass, ...parts } as HarborParts;
-  const verifier = new CallVerifier(Buffer.alloc(32, 7));
+  const verifier = new CallVerifier({ clusterKey: Buffer.alloc(32, 7), selfId: 'proxy-1' });
   const gate = createGate({ open: OPEN_ROUTES.proxy, guards: harborGuards(whole, admit), verifier });
   const app = createApp({ log: silentLogger(), gate });
   const router = createRouter();

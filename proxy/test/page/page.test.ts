@@ -1,4 +1,4 @@
-import { signCall } from '@sepia/http/sign';
+import { hashOf, signCall } from '@sepia/http/sign';
 import t from 'tap';
 import { ask } from '../support/client.ts';
 import { startCluster } from '../support/fake-cluster.ts';
@@ -67,7 +67,12 @@ t.test('members get the same by a signed call only', async (t) => {
   const { url } = proxies[0]!;
   t.equal((await ask(`${url}/v1/status`)).status, 403);
   const path = '/v1/status?self=1';
-  const authorization = signCall(key, 'proxy-2', { method: 'GET', path, bodyBytes: 0 }, Date.now());
+  const authorization = signCall(
+    { clusterKey: key, id: 'proxy-2' },
+    'proxy-1',
+    { method: 'GET', path, headers: {}, body: hashOf('') },
+    Date.now(),
+  );
   const answer = await ask(url + path, 'GET', { headers: { authorization } });
   t.equal(answer.status, 200);
   t.equal(answer.headers['sepia-cluster'], '7');

@@ -1,5 +1,5 @@
 import { digestOf } from '@sepia/base/digest';
-import { signCall } from '@sepia/http/sign';
+import { hashOf, signCall } from '@sepia/http/sign';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
 import { ask, type Content, pushBlob, randomContent } from '../support/client.ts';
@@ -188,7 +188,12 @@ t.test('members are known by signature and name their upstream', async (t) => {
   const { cluster, url, content } = await pushed(t, 1000);
   const path = `/v2/app/blobs/${content.digest}`;
   const sign = (key: Uint8Array): Record<string, string> => ({
-    authorization: signCall(key, 'agent-1', { method: 'GET', path, bodyBytes: 0 }, Date.now()),
+    authorization: signCall(
+      { clusterKey: key, id: 'agent-1' },
+      'proxy-1',
+      { method: 'GET', path, headers: { 'sepia-upstream': 'local' }, body: hashOf('') },
+      Date.now(),
+    ),
     'sepia-upstream': 'local',
   });
   const second = cluster.proxies[0]!.urls[1]!;

@@ -74,7 +74,10 @@ export class FakeOrigin {
   }
 
   async start(): Promise<void> {
-    const gate = createGate({ open: {}, verifier: new CallVerifier(this.#key) });
+    const gate = createGate({
+      open: {},
+      verifier: new CallVerifier({ clusterKey: this.#key, selfId: this.id }),
+    });
     const app = createApp({ log: silentLogger(), gate });
     app.use(async (_ctx, next) => {
       await this.#gate();

@@ -74,6 +74,7 @@ export const ERROR_TABLE = {
   CONFLICT: f('UNAVAILABLE', 503, true, 'concurrent writers got in the way; try again'),
   QUOTA_EXCEEDED: f('DENIED', 403, false, 'repository is over its quota'),
   TAG_IMMUTABLE: f('DENIED', 403, false, 'tag is immutable and points elsewhere'),
+  MEMBER_BUSY: f('UNAVAILABLE', 503, true, 'this member takes no further calls now'),
   DRAINING: f('UNAVAILABLE', 503, true, 'this member is stopping'),
   TIMEOUT: f('UNAVAILABLE', 503, true, 'no progress within the deadline'),
   DISK_FULL: f('UNAVAILABLE', 503, true, 'disk is full'),

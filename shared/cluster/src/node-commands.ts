@@ -84,6 +84,7 @@ export class NodeCommands {
     const { cluster, client } = this.#deps;
     return await client.json<T>({
       url: cluster.member(trackerId).urls[0]!,
+      to: trackerId,
       method,
       path,
       ...(json === undefined ? {} : { json }),

@@ -4,7 +4,7 @@ import { silentLogger } from '@sepia/base/log';
 import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
 import { OPEN_ROUTES } from '@sepia/http/open-routes';
-import { CallVerifier, signCall } from '@sepia/http/sign';
+import { CallVerifier, hashOf, signCall } from '@sepia/http/sign';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
 import { sendManifest } from '../src/manifest-answer.ts';
@@ -56,7 +56,11 @@ async function start(t: Test, handlers: RegistryHandlers): Promise<string> {
       log: silentLogger(),
       upstreams: () => UPSTREAMS,
       handlers,
-      gate: createGate({ open: OPEN_ROUTES.proxy, guards, verifier: new CallVerifier(KEY) }),
+      gate: createGate({
+        open: OPEN_ROUTES.proxy,
+        guards,
+        verifier: new CallVerifier({ clusterKey: KEY, selfId: 'p-1' }),
+      }),
     },
     { defaultUpstream: 'local', readOnly: 'push at http://proxy' },
   );
@@ -142,8 +146,13 @@ t.test('members name the upstream; a wrong signature is refused', async (t) => {
   const url = await start(t, reads(seen));
   const path = '/v2/a/manifests/v1';
   const sign = (key: Uint8Array, upstream: string) => ({
-    authorization: signCall(key, 'agent-1', { method: 'GET', path, bodyBytes: 0 }, Date.now()),
     'sepia-upstream': upstream,
+    authorization: signCall(
+      { clusterKey: key, id: 'agent-1' },
+      'p-1',
+      { method: 'GET', path, headers: { 'sepia-upstream': upstream }, body: hashOf('') },
+      Date.now(),
+    ),
   });
   t.equal((await ask(url + path, 'GET', sign(KEY, 'hub'))).status, 200);
   t.equal((await ask(url + path, 'GET', sign(Buffer.alloc(32, 8), 'hub'))).code, 'SIGNATURE_INVALID');

@@ -12,7 +12,7 @@ export const MAX_URL_CHARS = 8 * 1024;
 const NO_SPACE = /No space left on device/;
 
 /** Version that this build speaks to other members; `N` and `N−1` interoperate. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 interface AppDeps {
   readonly log: Logger;
@@ -31,6 +31,8 @@ export interface RequestState {
   route?: string;
   /** Id of the member that signed the call. */
   caller?: string;
+  /** The body of a signed call, where the signature needed all of it. */
+  body?: Buffer;
   /** Where the client comes from: the connection's other end, or what a trusted proxy says. */
   address?: string;
 }

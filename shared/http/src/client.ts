@@ -2,12 +2,15 @@ import type { Readable } from 'node:stream';
 import { CodedError, isErrorCode } from '@sepia/base/errors';
 import { request } from 'undici';
 import { PROTOCOL_VERSION } from './app.ts';
-import { signCall } from './sign.ts';
+import { hashOf, type SignedBody, signCall } from './sign.ts';
+import { signOld } from './sign-old.ts';
 import type { Dispatcher } from './sockets.ts';
 
 /** An internal call. `path` starts with `/` and includes the query. */
 export interface InternalRequest {
   readonly url: string;
+  /** Id of the member at `url`: no other takes the call. */
+  readonly to: string;
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -34,6 +37,8 @@ interface InternalClientDeps {
   readonly clusterKey: Uint8Array;
   readonly memberId: string;
   readonly nowMs: () => number;
+  /** Signs in the former form as well, for members of the former version; see ADR 11. */
+  readonly oldSignatures?: boolean;
 }
 
 /** Signed HTTP calls to other members. Never retries: callers choose another member. */
@@ -50,25 +55,12 @@ export class InternalClient {
    */
   async raw(call: InternalRequest): Promise<InternalResponse> {
     const { body } = call;
-    const bodyBytes =
-      body === undefined
-        ? 0
-        : typeof body === 'string'
-          ? Buffer.byteLength(body)
-          : body instanceof Uint8Array
-            ? body.length
-            : Number(call.headers?.['content-length'] ?? -1);
-    const authorization = signCall(
-      this.#deps.clusterKey,
-      this.#deps.memberId,
-      { method: call.method, path: call.path, bodyBytes },
-      this.#deps.nowMs(),
-    );
+    const headers = { ...call.headers, 'sepia-version': String(PROTOCOL_VERSION) };
     try {
       const answer = await request(new URL(call.path, call.url), {
         method: call.method,
         dispatcher: this.#deps.dispatcher,
-        headers: { ...call.headers, authorization, 'sepia-version': String(PROTOCOL_VERSION) },
+        headers: { ...headers, ...this.#signatures(call, headers) },
         ...(body === undefined ? {} : { body }),
         headersTimeout: call.headersTimeoutMs,
         bodyTimeout: call.bodyTimeoutMs ?? 30_000,
@@ -83,6 +75,17 @@ export class InternalClient {
         cause,
       });
     }
+  }
+
+  #signatures(call: InternalRequest, headers: Readonly<Record<string, string>>): Record<string, string> {
+    const { clusterKey, memberId: id, nowMs, oldSignatures } = this.#deps;
+    const { method, path } = call;
+    const body = signedBody(call);
+    const signature = signCall({ clusterKey, id }, call.to, { method, path, headers, body }, nowMs());
+    if (oldSignatures !== true) return { authorization: signature };
+    const bodyBytes = body.type === 'hash' ? byteLength(call.body) : body.type === 'length' ? body.bytes : -1;
+    const old = signOld({ clusterKey, id }, { method, path, bodyBytes }, nowMs());
+    return { authorization: old, 'sepia-signature': signature };
   }
 
   /** As {@link raw}, but an error status is thrown as the coded error that the other member named. */
@@ -123,6 +126,17 @@ export class InternalClient {
       throw new CodedError('PEER_HTTP', { message: `${call.url} answered with bad JSON`, cause });
     }
   }
+}
+
+function signedBody({ body, headers }: InternalRequest): SignedBody {
+  if (body === undefined) return hashOf('');
+  if (typeof body === 'string' || body instanceof Uint8Array) return hashOf(body);
+  const length = headers?.['content-length'];
+  return length === undefined ? { type: 'chunked' } : { type: 'length', bytes: Number(length) };
+}
+
+function byteLength(body: InternalRequest['body']): number {
+  return typeof body === 'string' || body instanceof Uint8Array ? Buffer.byteLength(body) : 0;
 }
 
 /** Reads a whole body of at most `limitBytes`. @throws `PEER_HTTP` when it is cut or larger */

@@ -14,7 +14,6 @@ interface GateDeps {
   readonly guards?: Readonly<Partial<Record<Guard, GuardCheck>>>;
   /** Checks calls of members; without it no member is known here, and only what is open answers. */
   readonly verifier?: CallVerifier;
-  readonly nowMs?: () => number;
 }
 
 /** Decides once, before any routing, who may come in; made by {@link createGate} only. */
@@ -30,7 +29,7 @@ const INTERNAL_PATH = /^\/v1(?:\/|$)/i;
  * @throws {TypeError} for a guard without a check
  */
 export function createGate(deps: GateDeps): Gate {
-  const { open, guards = {}, verifier, nowMs = Date.now } = deps;
+  const { open, guards = {}, verifier } = deps;
   for (const guard of Object.values(open)) {
     if (guard !== 'anyone' && guard !== 'door' && guards[guard] === undefined)
       throw new TypeError(`the guard ${guard} has no check`);
@@ -38,7 +37,7 @@ export function createGate(deps: GateDeps): Gate {
   const gate: Middleware = async (ctx, next) => {
     if (!ctx.url.startsWith('/')) toOriginForm(ctx as Context);
     if (verifier !== undefined && claimsSigned(ctx as Context)) {
-      verifyRequest(ctx as Context, verifier, nowMs());
+      await verifyRequest(ctx as Context, verifier);
     } else {
       const guard = guardOf(open, ctx.path);
       if (guard === undefined) refuse(ctx as Context, verifier !== undefined);

@@ -7,14 +7,18 @@ import { createGate, type GuardCheck } from '../src/gate.ts';
 import { HttpListener } from '../src/listener.ts';
 import { guardOf, OPEN_ROUTES, type OpenRoutes } from '../src/open-routes.ts';
 import { createRouter, listRoutes, routesOf } from '../src/router.ts';
-import { CallVerifier, signCall } from '../src/sign.ts';
+import { CallVerifier, hashOf, signCall } from '../src/sign.ts';
 
 const KEY = Buffer.alloc(32, 7);
 const OPEN: OpenRoutes = { '/open': 'anyone', '/half/*': 'driver' };
 
 async function start(t: Test, driver: GuardCheck = () => undefined) {
   const reached: string[] = [];
-  const gate = createGate({ open: OPEN, guards: { driver }, verifier: new CallVerifier(KEY) });
+  const gate = createGate({
+    open: OPEN,
+    guards: { driver },
+    verifier: new CallVerifier({ clusterKey: KEY, selfId: 'o-1' }),
+  });
   const app = createApp({ log: silentLogger(), gate });
   const router = createRouter();
   for (const path of ['/open', '/half/:id', '/v1/closed', '/v1/closed/:id']) {
@@ -86,8 +90,8 @@ t.test('what is open is open, by its guard', async (t) => {
 t.test('a request that claims to come from a member must be signed right, on open paths too', async (t) => {
   const { ask, reached } = await start(t);
   const signed = (key: Uint8Array, path: string): string => {
-    const call = { method: 'GET', path, bodyBytes: 0 };
-    return `Authorization: ${signCall(key, 'a-1', call, Date.now())}\r\n`;
+    const call = { method: 'GET', path, headers: {}, body: hashOf('') };
+    return `Authorization: ${signCall({ clusterKey: key, id: 'a-1' }, 'o-1', call, Date.now())}\r\n`;
   };
   const other = Buffer.alloc(32, 8);
   t.equal(await ask('/v1/closed', signed(KEY, '/v1/closed')), 200);

@@ -62,6 +62,7 @@ export class Origins {
     try {
       const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
         url: this.url(originId),
+        to: originId,
         method: 'GET',
         path: `/v1/blobs/${name.digest}/where?${nameQuery(name)}`,
         headersTimeoutMs: timeoutMs,
@@ -80,6 +81,7 @@ export class Origins {
     const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}${fetch ? '&fetch=1' : ''}`;
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
+      to: originId,
       method: 'GET',
       path,
       headersTimeoutMs: fetch ? FETCH_HEADERS_MS : 10_000,
@@ -99,6 +101,7 @@ export class Origins {
     const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
+      to: originId,
       method: 'GET',
       path,
       headers: { 'if-none-match': known.etag },
@@ -120,6 +123,7 @@ export class Origins {
     const body = JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers });
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
+      to: originId,
       method: 'POST',
       path: `/v1/blobs/${name.digest}/adopt?${nameQuery(name)}`,
       body,

@@ -14,6 +14,10 @@ export const COMMON_KEYS = {
   data: z.string().describe('Data folder, relative to this file.'),
   'cluster-key-file': z.string().describe('File of 64 hex characters that every member shares.'),
   'cluster-document': z.string().describe('File with the members, upstreams and policies of the cluster.'),
+  'old-signatures': z
+    .boolean()
+    .default(false)
+    .describe('Also makes and takes signatures of the former version: only while members of both run.'),
   'admin-listen': hostPort().describe('Address of /livez, /readyz, /metrics, /debug.'),
   zone: z.string().max(64).optional().describe('Zone of this node; peers of the same zone are preferred.'),
   log: z

@@ -121,7 +121,13 @@ export class Constellation {
         memberId: 'test',
         nowMs: () => Date.now(),
       });
-      return await client.json<T>({ url, method: 'GET', path, headersTimeoutMs: 10_000 });
+      return await client.json<T>({
+        url,
+        to: this.#idAt(url),
+        method: 'GET',
+        path,
+        headersTimeoutMs: 10_000,
+      });
     } finally {
       await dispatcher.destroy();
     }
@@ -199,6 +205,16 @@ export class Constellation {
       await this.startMember(id);
       this.agents.push(this.#running.get(id) as Agent);
     }
+  }
+
+  /** Id of the member whose main address this is. */
+  #idAt(url: string): string {
+    for (const urls of [this.originUrls, this.trackerUrls, this.proxyUrls]) {
+      const at = urls.indexOf(url);
+      if (at >= 0)
+        return `${urls === this.originUrls ? 'origin' : urls === this.trackerUrls ? 'tracker' : 'proxy'}-${at + 1}`;
+    }
+    throw new TypeError(`no member at ${url}`);
   }
 
   #config(id: string, own: object): Record<string, unknown> {
