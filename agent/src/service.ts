@@ -166,7 +166,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         nowMs,
         seeds,
         nodeId: id,
-        guideOf: (name) => new ClusterGuide(guideDeps, name),
+        guideOf: (name, wish) => new ClusterGuide(guideDeps, name, wish),
         onBytes: (source, count) => bytes.inc({ source }, count),
         onBadPiece: () => bad.inc(),
         onStart: (digest) => poke(digest),

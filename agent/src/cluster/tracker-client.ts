@@ -15,6 +15,17 @@ const HEDGE_MS = 800;
 const JOIN_TIMEOUT_MS = 60_000;
 const LEASE_TIMEOUT_MS = 3_000;
 
+/** What a long-poll told: hashes from where the asker's gapless prefix ended, and the mark for the next poll. */
+export interface MetainfoNews {
+  readonly metainfo: Metainfo;
+  readonly etag: string;
+}
+
+export function newsOf(bytes: Uint8Array, etag: string | string[] | undefined): MetainfoNews {
+  const metainfo = Metainfo.decode(bytes);
+  return { metainfo, etag: typeof etag === 'string' ? etag : metainfo.etag };
+}
+
 /** Calls to trackers: join, metainfo long-poll, lease. */
 export class TrackerClient {
   readonly #cluster: Cluster;
@@ -58,13 +69,14 @@ export class TrackerClient {
     return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
   }
 
-  /** Waits at most `waitMs` for more metainfo than is known; undefined when there was none. */
+  /** Waits at most `waitMs` for more than the answer with `etag` said; undefined when there was none. */
   async poll(
     name: BlobName,
     known: Metainfo,
+    etag: string,
     waitMs: number,
     signal: AbortSignal,
-  ): Promise<Metainfo | undefined> {
+  ): Promise<MetainfoNews | undefined> {
     const query = nameQuery(name, { wait: String(waitMs), from: String(known.knownPrefix) });
     const targets = this.#health.order(targetsOf(this.#cluster, this.trackerIds(name.digest)));
     const ask = (target: Target, abort: AbortSignal) =>
@@ -74,17 +86,17 @@ export class TrackerClient {
           to: target.id,
           method: 'GET',
           path: `/v1/swarms/${name.digest}/metainfo?${query}`,
-          headers: { 'if-none-match': known.etag },
+          headers: { 'if-none-match': etag },
           headersTimeoutMs: waitMs + JOIN_TIMEOUT_MS,
           signal: abort,
         }),
       );
-    const { status, bytes } = await firstAnswer(targets, ask, {
+    const { status, bytes, headers } = await firstAnswer(targets, ask, {
       hedgeAfterMs: waitMs + HEDGE_MS,
       signal,
       isFinal: isCertain,
     });
-    return status === 304 ? undefined : Metainfo.decode(bytes);
+    return status === 304 ? undefined : newsOf(bytes, headers['etag']);
   }
 
   async renew(trackerId: string, nodeId: string, lease: LeaseRequest): Promise<LeaseAnswer> {

@@ -99,7 +99,7 @@ async function head(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<vo
 async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {
   const gone = goneSignal(ctx);
   for (let tries = 1; ; tries++) {
-    const lease = await deps.blobs.get(name, gone);
+    const lease = await deps.blobs.get(name, gone, ctx.get('range'));
     try {
       await serve(ctx, lease, deps, gone);
       return;

@@ -19,15 +19,17 @@ export class SourceGuide implements Guide {
     return Promise.resolve(this.finding);
   }
 
-  urge(): Promise<void> {
-    return Promise.resolve();
+  urge(): Promise<undefined> {
+    return Promise.resolve(undefined);
   }
+
+  wantAll(): void {}
 
   refetch(): Promise<Uint8Array> {
     return Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
   }
 
-  async poll(_known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
+  async poll(_known: Metainfo, _etag: string, signal: AbortSignal): Promise<undefined> {
     return await new Promise((_resolve, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });

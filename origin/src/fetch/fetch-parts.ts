@@ -53,6 +53,8 @@ export interface FetchOptions {
   readonly sizeHint: number | undefined;
   /** False: only what readers ask for. */
   readonly wantAll: boolean;
+  /** The piece that is read first, where that is known: its answer tells the size as well. */
+  readonly firstPiece?: number | undefined;
   /** An open attempt of another leader to go on with. */
   readonly adopt?: Metainfo | undefined;
   /** Agents hold pieces of what is adopted: they are asked before the upstream. */

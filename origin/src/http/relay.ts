@@ -18,8 +18,10 @@ const ANSWER_HEADERS = [
   'content-type',
   'docker-content-digest',
   'etag',
+  'sepia-attempt',
   'sepia-blob-size',
   'sepia-error',
+  'sepia-piece-hash',
   'retry-after',
 ];
 

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { nameQuery } from '@sepia/cluster/api/name-query';
-import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
 
@@ -41,7 +41,7 @@ export class BlobReader {
     if (opened.type === 'remote')
       return yield* this.#fromOther(name, opened.id, { start, end }, pace, signal);
     const { blob } = opened;
-    const reader = blob.openReader(Math.floor(start / PIECE_BYTES));
+    const reader = blob.openReader(Math.floor(start / PIECE_BYTES), pieceCount(blob.sizeBytes) - 1);
     try {
       for (let at = start; at < end; ) {
         const index = Math.floor(at / PIECE_BYTES);

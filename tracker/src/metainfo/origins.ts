@@ -17,6 +17,12 @@ const FETCH_HEADERS_MS = 60_000;
 /** Least slack over the wait of a long-poll before the leader counts as gone, in ms. */
 const LEAST_POLL_SLACK_MS = 700;
 
+/** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, first that piece. */
+export interface Wish {
+  readonly all: boolean;
+  readonly piece?: number | undefined;
+}
+
 /** What the tracker asks of origins. */
 export class Origins {
   readonly #cluster: Cluster;
@@ -77,8 +83,14 @@ export class Origins {
   }
 
   /** Metainfo of a blob; `fetch` makes the origin the leader if it has nothing. Also the proof that the link exists. */
-  async metainfo(originId: string, name: BlobName, fetch: boolean, signal: AbortSignal): Promise<Metainfo> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}${fetch ? '&fetch=1' : ''}`;
+  async metainfo(
+    originId: string,
+    name: BlobName,
+    fetch: boolean,
+    wish: Wish,
+    signal: AbortSignal,
+  ): Promise<Metainfo> {
+    const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}${fetch ? '&fetch=1' : ''}${wishQuery(wish)}`;
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
@@ -95,10 +107,12 @@ export class Origins {
     originId: string,
     name: BlobName,
     known: Metainfo,
+    wish: Wish,
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
+    const asked = `${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}${wishQuery(wish)}`;
+    const path = `/v1/blobs/${name.digest}/metainfo?${asked}`;
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
@@ -118,6 +132,7 @@ export class Origins {
     name: BlobName,
     known: Metainfo,
     peers: readonly PeerEntry[],
+    wish: Wish,
     signal: AbortSignal,
   ): Promise<Metainfo> {
     const body = JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers });
@@ -125,7 +140,7 @@ export class Origins {
       url: this.url(originId),
       to: originId,
       method: 'POST',
-      path: `/v1/blobs/${name.digest}/adopt?${nameQuery(name)}`,
+      path: `/v1/blobs/${name.digest}/adopt?${nameQuery(name)}${wishQuery(wish)}`,
       body,
       headers: { 'content-type': 'application/json' },
       headersTimeoutMs: FETCH_HEADERS_MS,
@@ -138,4 +153,8 @@ export class Origins {
 /** True for an answer that another origin would give as well. */
 export function isCertain(error: unknown): boolean {
   return isCoded(error) && !(error as CodedError).facts.retryable && error.code !== 'INTERNAL';
+}
+
+function wishQuery({ all, piece }: Wish): string {
+  return `&want=${all ? 'all' : 'ranges'}${piece === undefined ? '' : `&piece=${piece}`}`;
 }

@@ -89,6 +89,7 @@ export class SwarmShell implements Swarm {
       have: join.pieces.have,
       knows: (index) => join.metainfo.knows(index),
       leech: join.leech,
+      wantAll: join.wantAll ?? true,
       origin: parts.origin,
       seed,
       nowMs: performance.now(),
@@ -146,9 +147,10 @@ export class SwarmShell implements Swarm {
     this.#tell({ type: 'landed', index });
   }
 
-  openReader(pieceIndex: number): Reader {
+  openReader(pieceIndex: number, lastPiece?: number): Reader {
     const reader = this.#nextReader++;
-    this.#tell({ type: 'reader', reader, index: pieceIndex });
+    const last = lastPiece === undefined ? {} : { last: lastPiece };
+    this.#tell({ type: 'reader', reader, index: pieceIndex, ...last });
     let open = true;
     return {
       move: (index) => {
@@ -198,6 +200,10 @@ export class SwarmShell implements Swarm {
   setLeech(leech: boolean): void {
     this.leech = leech;
     this.#tell({ type: 'leech', on: leech });
+  }
+
+  wantAll(): void {
+    this.#tell({ type: 'wantAll' });
   }
 
   leave(): void {
