@@ -9,6 +9,7 @@ export const FAST_PLACES = [
   ...workspaces().map((name) => `${name}/test`),
   'test/inprocess',
   'test/layering.test.ts',
+  'test/failures.test.ts',
   'test/one-of-each.test.ts',
 ];
 

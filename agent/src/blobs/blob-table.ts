@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
@@ -151,7 +152,7 @@ export class BlobTable {
         this.#starting.delete(name.digest);
         if (!this.#running.has(name.digest)) this.#names.forget(name.digest);
       });
-      starting.catch(() => undefined);
+      readElsewhere(starting);
       this.#starting.set(name.digest, starting);
     } else await this.#prove(name, signal);
     const started = await orAbort(starting, signal);
@@ -169,6 +170,7 @@ export class BlobTable {
     try {
       return await this.#deps.origins.sizeBytes(name, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
       return (await this.#source.ask(name, error, this.#stopped.signal)).sizeBytes;
@@ -194,7 +196,7 @@ export class BlobTable {
       done();
       partial
         .release()
-        .catch((error: unknown) => this.#deps.log.warn({ err: error }, 'partial was not released'));
+        .catch((error: unknown) => logFailure(this.#deps.log, error, 'partial was not released'));
     });
   }
 
@@ -274,7 +276,7 @@ export class BlobTable {
     try {
       await this.#deps.store.putBytes(name.digest, bytes, attrsOf(name));
     } catch (error) {
-      this.#deps.log.warn({ err: error, digest: name.digest }, 'not cached; served all the same');
+      logFailure(this.#deps.log, error, 'not cached; served all the same', { digest: name.digest });
     }
   }
 
@@ -350,7 +352,7 @@ export class BlobTable {
       }
       await download.partial.release();
     } catch (error) {
-      this.#deps.log.warn({ err: error, digest: download.digest }, 'partial was not closed');
+      logFailure(this.#deps.log, error, 'partial was not closed', { digest: download.digest });
     }
   }
 

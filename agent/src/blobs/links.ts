@@ -1,4 +1,5 @@
 import { isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
@@ -62,6 +63,7 @@ export class Links {
         seeds.drop(digest);
         await store.delete(digest);
       } catch (error) {
+        throwIfBug(error);
         log.warn({ err: error, digest, repository }, 'a deleted blob is still in the cache');
       }
     }
@@ -74,6 +76,7 @@ export class Links {
       await origins.sizeBytes(name, AbortSignal.timeout(ASK_MS));
       proofs.note(name, nowMs(), revision);
     } catch (error) {
+      throwIfBug(error);
       if (isCoded(error, 'BLOB_UNKNOWN')) await this.drop([name]);
       if (isCertain(error)) throw error;
       log.debug({ digest: name.digest, reason: String(error) }, 'nobody says whether a link is still there');

@@ -1,5 +1,6 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import type { Digest } from '@sepia/base/digest';
+import { ignoreFailure } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, JoinRequest } from '@sepia/cluster/api/join';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
@@ -125,6 +126,6 @@ export class TrackerClient {
         headersTimeoutMs: 500,
       })
       .then((answer) => answer.body.dump())
-      .catch(() => undefined);
+      .catch(ignoreFailure);
   }
 }

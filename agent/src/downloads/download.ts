@@ -1,6 +1,8 @@
 import type { Bitfield } from '@sepia/base/bitfield';
+import { boundedMs } from '@sepia/base/bounded-ms';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { BlobReader, ReadableBlob } from '@sepia/http/serve-blob';
@@ -18,6 +20,8 @@ export type PieceSource = 'peer' | 'origin' | 'upstream';
 
 const WATCH_EVERY_MS = 500;
 const FIND_AGAIN_MS = 200;
+/** Longest pause between two joins that a tracker is believed, in ms. */
+const MAX_FIND_MS = 3_600_000;
 /** A piece within this many of the fetch's front comes by itself. */
 const NEAR_PIECES = 4;
 /** How long a reader waits before the origin is asked to fetch out of order, in ms. */
@@ -296,7 +300,7 @@ export class Download implements ReadableBlob {
     while (!this.have.complete) {
       this.#wanted = false;
       await this.#readings.untilBusy(signal);
-      const dueMs = this.#deps.nowMs() + intervalMs;
+      const dueMs = this.#deps.nowMs() + boundedMs(intervalMs, FIND_AGAIN_MS, MAX_FIND_MS);
       while (!this.#wanted && this.#deps.nowMs() < dueMs) await delay(FIND_AGAIN_MS, signal);
       await delay(FIND_AGAIN_MS, signal);
       try {
@@ -305,6 +309,7 @@ export class Download implements ReadableBlob {
         await this.#learn(finding.metainfo, finding.metainfo.etag);
         finding.introduce(this.#swarm);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isCoded(error, 'STALE_ATTEMPT')) throw error;
         this.#deps.log.debug({ digest: this.digest, err: error }, 'nobody named peers');
@@ -320,6 +325,7 @@ export class Download implements ReadableBlob {
         const news = await this.#deps.guide.poll(this.partial.metainfo, this.#etag, signal);
         if (news !== undefined) await this.#learn(news.metainfo, news.etag);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isCoded(error, 'STALE_ATTEMPT') || (isCoded(error) && error.code === 'UPSTREAM_LIES'))
           throw error;

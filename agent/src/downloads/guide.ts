@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -67,6 +68,7 @@ export class ClusterGuide implements Guide {
     try {
       answer = await trackers.join(digest, request, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
       return await this.#locateDirect(signal);
@@ -137,6 +139,7 @@ export class ClusterGuide implements Guide {
       try {
         return await this.#deps.origins.vouched(this.#name, span, target, signal);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         last = error;
       }
@@ -153,6 +156,7 @@ export class ClusterGuide implements Guide {
         if (metainfo.matches(index, pieceHash(piece))) return piece;
         last = new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         last = error;
       }

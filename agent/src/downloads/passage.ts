@@ -1,5 +1,6 @@
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { BlobReader, ReadableBlob } from '@sepia/http/serve-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -118,7 +119,7 @@ export class Passage implements ReadableBlob {
   #prefetch(index: number, signal: AbortSignal): void {
     if (this.#ahead.has(index)) return;
     const coming = this.#fetch(index, signal);
-    coming.catch(() => this.#ahead.delete(index));
+    readElsewhere(coming, () => this.#ahead.delete(index));
     this.#ahead.set(index, coming);
   }
 
@@ -136,7 +137,7 @@ export class Passage implements ReadableBlob {
     if (index > this.#metainfo.knownPrefix + NEAR_PIECES)
       this.#deps.guide
         .urge({ sizeBytes: this.sizeBytes, index, lastPiece: index }, AbortSignal.any([signal, known.signal]))
-        .catch(() => undefined);
+        .catch(ignoreFailure);
     try {
       while (!this.#metainfo.knows(index)) await this.#learnMore(signal);
     } finally {
@@ -179,6 +180,7 @@ export class Passage implements ReadableBlob {
       try {
         return await attempt();
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         const late = this.#deps.nowMs() - sinceMs > this.#deps.progressMs;
         if (late || isDecisive(error) || isCoded(error, 'STALE_ATTEMPT')) throw error;

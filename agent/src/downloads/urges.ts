@@ -1,4 +1,4 @@
-import { isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
@@ -70,8 +70,7 @@ export class Urges {
         return;
       } catch (error) {
         if (signal.aborted) return;
-        if (isCoded(error)) log.debug({ piece, err: error }, 'nobody could be urged');
-        else log.error({ piece, err: error }, 'asking for a piece failed');
+        logFailure(log, error, 'nobody could be urged', { piece }, 'debug');
       }
     }
   }

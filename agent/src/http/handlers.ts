@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/face/registry-app';
@@ -104,6 +105,7 @@ async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<voi
       await serve(ctx, lease, deps, gone);
       return;
     } catch (error) {
+      throwIfBug(error);
       const again = isCoded(error, 'STALE_ATTEMPT') || isCoded(error, 'UPSTREAM_LIES');
       if (!again || ctx.headerSent || tries >= MAX_TRIES || gone.aborted) throw error;
     } finally {

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
@@ -55,6 +56,7 @@ export async function fetchFromUpstream(
     try {
       await fetchFrom(client, name, partial, first, onPiece, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (tries >= 4 || partial.have.nextMissing(0) === first) throw error;
     }

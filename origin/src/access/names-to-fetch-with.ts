@@ -1,3 +1,4 @@
+import { throwIfBug } from '@sepia/base/failure';
 import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Authorizer } from '@sepia/upstream/authenticator';
@@ -72,7 +73,8 @@ async function lentBy(
       signal,
     });
     return Array.isArray(authorizations) ? authorizations.filter((one) => typeof one === 'string') : [];
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     signal.throwIfAborted();
     return [];
   }

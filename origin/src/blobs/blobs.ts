@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { nameQuery } from '@sepia/cluster/api/name-query';
@@ -153,7 +154,7 @@ export class Blobs {
     const answers = new Map<string, WhereState>();
     const stop = new AbortController();
     const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       let open = ids.length;
       if (open === 0) resolve();
       for (const id of ids) {
@@ -161,12 +162,15 @@ export class Blobs {
           .json<Where>(id, { method: 'GET', path, signal: stop.signal, bodyTimeoutMs: QUICK_MS })
           .then(
             ({ state }) => answers.set(id, state),
-            () => answers.set(id, 'silent'),
+            (error: unknown) => {
+              throwIfBug(error);
+              answers.set(id, 'silent');
+            },
           )
-          .finally(() => {
+          .then(() => {
             open -= 1;
             if (open === 0 || answers.get(id) === 'final') resolve();
-          });
+          }, reject);
       }
     });
     stop.abort(new CodedError('TIMEOUT', { message: 'another origin has it' }));

@@ -2,7 +2,6 @@ import type { Bitfield } from '@sepia/base/bitfield';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { News } from '@sepia/base/news';
-import { toCoded } from '@sepia/http/app';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
@@ -16,6 +15,7 @@ import {
   type FetchDeps,
   type FetchOptions,
   type FetchView,
+  failedWith,
   knownPieces,
   letGo,
   liesError,
@@ -239,7 +239,8 @@ export class Fetch {
     try {
       await part(signal);
     } catch (error) {
-      if (!signal.aborted) this.#connectionFailed(toCoded(error));
+      const failure = failedWith(error, this.name, this.#deps.log);
+      if (!signal.aborted) this.#connectionFailed(failure);
     }
   }
 
@@ -305,8 +306,7 @@ export class Fetch {
       if (outcome === 'stored') this.#end('final');
     } catch (error) {
       if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
-      this.#attempts += 1;
-      if (this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
+      if (++this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
       throw liesError(this.name);
     }
   }
@@ -385,7 +385,7 @@ export class Fetch {
 
   #fail(cause: unknown): void {
     if (this.#state === 'final' || this.#state === 'failed') return;
-    this.#error = toCoded(cause);
+    this.#error = failedWith(cause, this.name, this.#deps.log);
     this.#end('failed');
   }
 

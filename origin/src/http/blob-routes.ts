@@ -1,5 +1,6 @@
 import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-fetch';
@@ -129,7 +130,8 @@ async function answerMetainfo(
     try {
       while (fetch.error === undefined && (fetch.metainfo ?? metainfo).etag === known)
         await fetch.changed(late);
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
     }
     if (fetch.error !== undefined) throw fetch.error;
@@ -289,7 +291,8 @@ function boundOf(range: string): number | undefined {
       const last = Math.max(...asked.ranges.map((one) => one.end));
       return last >= Number.MAX_SAFE_INTEGER - 1 ? undefined : Math.floor(last / PIECE_BYTES);
     }
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     // Said properly once the size is known.
   }
   return undefined;

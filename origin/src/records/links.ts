@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
@@ -135,6 +136,7 @@ export class Links {
     try {
       return await running;
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       throw isCoded(error) && error.code !== 'BACKEND_DOWN' ? error : (lost ?? error);
     }

@@ -1,6 +1,7 @@
 import type { Audit } from '@sepia/base/audit';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { nameQuery } from '@sepia/cluster/api/name-query';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
@@ -71,7 +72,10 @@ export class Purger {
         } as const;
         await this.#deps.client
           .json({ ...call, json: { upstream, repository, digest }, headersTimeoutMs: PROXY_MS })
-          .catch(() => missed.push(proxy.id));
+          .catch((error: unknown) => {
+            throwIfBug(error);
+            missed.push(proxy.id);
+          });
       }),
     );
     const detail = { upstream, repository, ...what };
@@ -106,6 +110,7 @@ export class Purger {
           missed: string[];
         };
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isDefinite(error)) throw error;
         last = error;

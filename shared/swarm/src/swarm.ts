@@ -108,4 +108,5 @@ export interface SwarmLog {
   debug(detail: object, message: string): void;
   info(detail: object, message: string): void;
   warn(detail: object, message: string): void;
+  error(detail: object, message: string): void;
 }

@@ -1,5 +1,6 @@
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { isManifestType, parseManifest } from '@sepia/oci/manifest';
 import { mediaTypeOf } from './answer-facts.ts';
 import { type Answer, header } from './exchange.ts';
@@ -25,6 +26,7 @@ export function checkManifest(
   try {
     return { bytes, digest, mediaType: parseManifest(bytes, contentType).mediaType };
   } catch (cause) {
+    throwIfBug(cause);
     if (reference.kind === 'digest') return { bytes, digest, mediaType: said ?? 'application/octet-stream' };
     throw new CodedError('UPSTREAM_LIES', {
       message: `${answer.url.host} sent no manifest: ${(cause as Error).message}`,

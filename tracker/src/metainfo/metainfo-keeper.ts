@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
-import { delay } from '@sepia/base/lifecycle';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
@@ -125,10 +126,7 @@ export class MetainfoKeeper {
     });
     try {
       const late = new AbortController();
-      await Promise.race([
-        news,
-        delay(waitMs, AbortSignal.any([signal, late.signal])).catch(() => undefined),
-      ]);
+      await Promise.race([news, pause(waitMs, AbortSignal.any([signal, late.signal]))]);
       late.abort();
     } finally {
       entry.waiters.delete(wake);
@@ -171,7 +169,7 @@ export class MetainfoKeeper {
     this.#deps.origins
       .metainfo(leader, name, true, { all: true }, this.#stopped.signal)
       .catch((error: unknown) =>
-        this.#deps.log.debug({ err: error, digest: name.digest, leader }, 'leader does not hear'),
+        logFailure(this.#deps.log, error, 'leader does not hear', { digest: name.digest, leader }, 'debug'),
       );
   }
 
@@ -187,6 +185,7 @@ export class MetainfoKeeper {
       );
       return this.#keep(name, metainfo, originIds, all);
     } catch (error) {
+      throwIfBug(error);
       // With no origin left, what is known still lets a running swarm finish (design, "If it dies").
       const kept = this.#entries.get(entryKey(name));
       if (
@@ -229,6 +228,7 @@ export class MetainfoKeeper {
           choice.type === 'holders' && choice.state === 'final' ? choice.originIds : [originId];
         return { metainfo, originIds };
       } catch (error) {
+        throwIfBug(error);
         last = error;
         if ((isCertain(error) || isUpstreamFailure(error)) && choice.type === 'fetch') break;
       }
@@ -278,7 +278,7 @@ export class MetainfoKeeper {
     void this.#followLoop(name, entry, signal)
       .catch((error: unknown) => {
         if (signal.aborted) return;
-        this.#deps.log.warn({ err: error, digest: name.digest }, 'an open blob was given up');
+        logFailure(this.#deps.log, error, 'an open blob was given up', { digest: name.digest });
         entry.failed = error;
         this.#wake(entry);
       })
@@ -306,6 +306,7 @@ export class MetainfoKeeper {
         orphanSinceMs = undefined;
         if (news !== undefined) this.#take(entry, news);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isCertain(error) && orphanSinceMs !== undefined) throw error;
         orphanSinceMs ??= this.#deps.nowMs();
@@ -325,6 +326,7 @@ export class MetainfoKeeper {
       this.#take(entry, metainfo);
       entry.originIds = originIds;
     } catch (error) {
+      throwIfBug(error);
       if (isCertain(error)) throw error;
       await delay(RETRY_MS, signal);
     }

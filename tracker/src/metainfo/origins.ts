@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { type CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { nameQuery } from '@sepia/cluster/api/name-query';
@@ -48,17 +49,18 @@ export class Origins {
   async where(name: BlobName, signal: AbortSignal): Promise<Whereabouts[]> {
     const { ids } = this.candidates(name.digest);
     const answers = new Map<string, Whereabouts>();
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       let open = ids.length;
       for (const originId of ids) {
-        void this.#where(originId, name, signal).then((answer) => {
+        this.#where(originId, name, signal).then((answer) => {
           answers.set(originId, answer);
           open -= 1;
           if (open === 0 || answer.state === 'final') resolve();
-        });
+        }, reject);
       }
       if (ids.length === 0) resolve();
     });
+    if (!signal.aborted && ids.every((id) => answers.get(id)?.state === 'silent')) this.#pace.missed();
     return ids.map((originId) => answers.get(originId) ?? { originId, state: 'silent' });
   }
 
@@ -77,7 +79,8 @@ export class Origins {
       });
       this.#pace.note(performance.now() - startedMs);
       return { originId, ...answer };
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return { originId, state: 'silent' };
     }
   }
