@@ -1,11 +1,12 @@
 import { isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { serveBlob } from '@sepia/http/serve-blob';
 import type { Context } from 'koa';
 import { type OpenedBlob, openBlob } from '../bodies/blob-source.ts';
 import type { SourcePlan } from '../bodies/core/choose-source.ts';
-import { type BlobName, findSource } from '../bodies/whereabouts.ts';
+import { findSource } from '../bodies/whereabouts.ts';
 import { openOriginBlob } from '../cluster/origin-blob.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
