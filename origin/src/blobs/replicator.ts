@@ -4,8 +4,9 @@ import { isBug, logFailure } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { H_CLASS } from '@sepia/cluster/api/headers';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { type Members, repositoryQuery } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import type { Hint, Hints } from './hints.ts';
 
 type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
@@ -189,7 +190,7 @@ export class Replicator {
     try {
       await members.json(id, {
         method: 'PUT',
-        path: `/v1/blobs/${name.digest}?${repositoryQuery(name)}&copy=1${isStandIn ? '&hint=1' : ''}`,
+        path: `/v1/blobs/${name.digest}?${nameQuery(name)}&copy=1${isStandIn ? '&hint=1' : ''}`,
         headers: {
           [H_CLASS]: attrs.class,
           'content-length': String(sizeBytes),
@@ -250,7 +251,7 @@ export class Replicator {
   }
 
   async #hasIt(hint: Hint): Promise<boolean> {
-    const path = `/v1/blobs/${hint.digest}/where?${repositoryQuery(hint)}`;
+    const path = `/v1/blobs/${hint.digest}/where?${nameQuery(hint)}`;
     const { state } = await this.#deps.members.json<{ state: string }>(hint.target, { method: 'GET', path });
     return state === 'final';
   }
