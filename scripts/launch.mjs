@@ -76,6 +76,7 @@ async function check() {
     ['lint and format', [bin('@biomejs/biome', 'bin/biome'), 'check', '--error-on-warnings', '.']],
     ['layering', ['test/layering.test.ts']],
     ['failures', ['test/failures.test.ts']],
+    ['one of each', ['test/one-of-each.test.ts']],
     ['dead code', [bin('knip', 'bin/knip.js'), '--no-progress']],
   ];
   const lines = [];

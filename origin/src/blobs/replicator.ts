@@ -5,8 +5,9 @@ import { isBug, logFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { H_CLASS } from '@sepia/cluster/api/headers';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { type Members, repositoryQuery } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import type { Hint, Hints } from './hints.ts';
 
 type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
@@ -203,7 +204,7 @@ export class Replicator {
     try {
       await members.json(id, {
         method: 'PUT',
-        path: `/v1/blobs/${name.digest}?${repositoryQuery(name)}&copy=1${isStandIn ? '&hint=1' : ''}`,
+        path: `/v1/blobs/${name.digest}?${nameQuery(name)}&copy=1${isStandIn ? '&hint=1' : ''}`,
         headers: {
           [H_CLASS]: attrs.class,
           'content-length': String(sizeBytes),
@@ -272,7 +273,7 @@ export class Replicator {
     // To send a small one takes no longer than to ask.
     if (stat !== undefined && stat.sizeBytes <= CHUNK_BYTES) return false;
     if (members.isSuspect(id)) return false;
-    const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
+    const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
     const asked = members.json<{ state: string; class?: string }>(id, { method: 'GET', path, signal });
     const where = await asked.catch((error: unknown) => {
       // Its copy is being mended: a good one is welcome.

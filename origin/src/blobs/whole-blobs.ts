@@ -1,8 +1,9 @@
 import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { type Members, repositoryQuery } from '../cluster/members.ts';
-import type { BlobName } from '../fetch/fetch-parts.ts';
+import type { Members } from '../cluster/members.ts';
 import type { Fetches } from '../fetch/fetches.ts';
 import type { Blobs, Where } from './blobs.ts';
 import type { Replicator } from './replicator.ts';
@@ -84,7 +85,7 @@ export class WholeBlobs {
     await Promise.all(
       owners.map(async (id) => {
         try {
-          const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
+          const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
           const asked = members.json<Where>(id, { method: 'GET', path });
           const state = (await asked.catch(ignoreFailure))?.state ?? 'silent';
           if (state !== 'final' && !(await finished(replicator.copyTo(name, id), wait, signal))) {
