@@ -54,9 +54,9 @@ export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
     }
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
     try {
-      if (method === 'GET' && headers['if-none-match'] !== `"${digest}"`)
-        return await sendBody(deps, ctx, name, plan, signal);
-      await sendHeadersOnly(ctx, await openBlob(deps.origins, plan, name, 'HEAD', headers, signal));
+      const isKnown = headers['if-none-match'] === `"${digest}"`;
+      if (method === 'GET' && !isKnown) return await sendBody(deps, ctx, name, plan, signal);
+      await sendHeadersOnly(ctx, await openBlob(deps.origins, plan, name, 'HEAD', headers, signal), isKnown);
     } catch (error) {
       if (!ctx.headerSent && isCoded(error, 'RANGE_INVALID')) {
         const size = plan.sizeBytes ?? error.detail['sizeBytes'];
@@ -76,13 +76,15 @@ function sendHead(ctx: Context, name: BlobName, sizeBytes: number): void {
   endHead(ctx, 200, sizeBytes);
 }
 
-async function sendHeadersOnly(ctx: Context, opened: OpenedBlob): Promise<void> {
+/** `isKnown`: the client has these bytes, if they are here at all. */
+async function sendHeadersOnly(ctx: Context, opened: OpenedBlob, isKnown: boolean): Promise<void> {
   const { answer } = opened;
+  const status = isKnown && answer.status === 200 ? 304 : answer.status;
   await answer.body.dump();
   passHeaders(ctx, opened);
   ctx.remove('Content-Length');
   const length = headerOf(answer, 'content-length');
-  endHead(ctx, answer.status, answer.status === 304 || length === undefined ? undefined : Number(length));
+  endHead(ctx, status, status === 304 || length === undefined ? undefined : Number(length));
 }
 
 /** Koa drops Content-Length of answers without a body, so these are written by hand. */
