@@ -14,7 +14,7 @@ import { type PeerAddress, SwarmEngine } from '@sepia/swarm/shell/engine';
  */
 const GIB = Number(process.argv[2] ?? 2);
 const KEY = new Uint8Array(32).fill(1);
-const QUIET = { debug() {}, info() {}, warn() {} };
+const QUIET = { debug() {}, info() {}, warn() {}, error() {} };
 const SIZE_BYTES = GIB * 2 ** 30;
 const PIECE = new Uint8Array(PIECE_BYTES).map((_, i) => (i * 31) & 255);
 const DIGEST = digestOf(new TextEncoder().encode(`wire-cpu ${GIB}`));

@@ -75,6 +75,7 @@ async function check() {
     ['types', [bin('typescript', 'bin/tsc'), '--noEmit']],
     ['lint and format', [bin('@biomejs/biome', 'bin/biome'), 'check', '--error-on-warnings', '.']],
     ['layering', ['test/layering.test.ts']],
+    ['failures', ['test/failures.test.ts']],
     ['dead code', [bin('knip', 'bin/knip.js'), '--no-progress']],
   ];
   const lines = [];

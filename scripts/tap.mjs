@@ -9,6 +9,7 @@ export const FAST_PLACES = [
   ...workspaces().map((name) => `${name}/test`),
   'test/inprocess',
   'test/layering.test.ts',
+  'test/failures.test.ts',
 ];
 
 /** Files below the places (folders or files, relative to the root) whose names match, sorted. */

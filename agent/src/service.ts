@@ -5,6 +5,7 @@ import { openAudit } from '@sepia/base/audit';
 import { readClusterKey } from '@sepia/base/config/load';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
@@ -101,7 +102,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       },
     );
     stops.push('store', () => store.close());
-    store.reconcile().catch((error: unknown) => log.warn({ err: error }, 'cache was not counted'));
+    store.reconcile().catch((error: unknown) => logFailure(log, error, 'cache was not counted'));
     const tags = await TagMemory.open(join(folder.dir, 'tags.json'), log);
     stops.push('tags', () => tags.stop());
 
@@ -166,7 +167,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         nowMs,
         seeds,
         nodeId: id,
-        guideOf: (name) => new ClusterGuide(guideDeps, name),
+        guideOf: (name, wish) => new ClusterGuide(guideDeps, name, wish),
         onBytes: (source, count) => bytes.inc({ source }, count),
         onBadPiece: () => bad.inc(),
         onStart: (digest) => poke(digest),

@@ -1,5 +1,6 @@
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
@@ -364,7 +365,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   replication.start();
   void store
     .reconcile()
-    .catch((error: unknown) => log.error({ err: error }, 'blob store was not reconciled'));
+    .catch((error: unknown) => logFailure(log, error, 'blob store was not reconciled', {}, 'error'));
   log.info(
     {
       listen: listener.hostPort,

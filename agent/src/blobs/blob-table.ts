@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import type { LeaseRequest } from '@sepia/cluster/api/lease';
@@ -15,9 +16,11 @@ import type { OriginClient } from '../cluster/origin-client.ts';
 import type { BlobName } from '../cluster/tracker-client.ts';
 import { Download, type Finding, type Guide, type PieceSource } from '../downloads/download.ts';
 import type { ClusterGuide } from '../downloads/guide.ts';
+import { orAbort } from '../downloads/or-abort.ts';
 import { Passage } from '../downloads/passage.ts';
 import { ShownDownloads } from '../downloads/shown-downloads.ts';
 import { SwarmPieces } from '../downloads/swarm-pieces.ts';
+import { type Wish, wishOf } from '../downloads/wish.ts';
 import { BackToSource } from '../source/back-to-source.ts';
 import type { BackToSourcePolicy } from '../source/core/back-to-source.ts';
 import { fetchFromUpstream, SourceGuide } from '../source/source-download.ts';
@@ -25,6 +28,7 @@ import type { SourceGate } from '../source/source-gate.ts';
 import { MemoryBlob } from './cached-blob.ts';
 import { CachedBlobs } from './cached-blobs.ts';
 import type { Hints } from './core/hints.ts';
+import { isQuiet } from './core/quiet.ts';
 import { EnduringBlob } from './enduring-blob.ts';
 import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
@@ -40,7 +44,7 @@ interface TableDeps {
   readonly engine: SwarmEngine;
   readonly origins: OriginClient;
   readonly hints: Hints;
-  readonly guideOf: (name: BlobName) => ClusterGuide;
+  readonly guideOf: (name: BlobName, wish?: Wish) => ClusterGuide;
   readonly upstreamClient: (upstream: string) => UpstreamClient;
   readonly gate: SourceGate;
   readonly log: Logger;
@@ -107,8 +111,11 @@ export class BlobTable {
     return have === undefined ? 0 : have.count / Math.max(1, have.size);
   }
 
-  /** @throws what makes the blob impossible to serve, before any byte */
-  async get(name: BlobName, signal: AbortSignal): Promise<Lease> {
+  /**
+   * `range`: the request's `Range` header; a bounded one fetches what it covers and nothing else.
+   * @throws what makes the blob impossible to serve, before any byte
+   */
+  async get(name: BlobName, signal: AbortSignal, range = ''): Promise<Lease> {
     const cached = await this.#cached.open(name, signal);
     if (cached !== undefined)
       return {
@@ -120,35 +127,37 @@ export class BlobTable {
     if (this.#trust.verdict(name.digest) === 'refused')
       throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
     const running = this.#running.get(name.digest);
+    const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
+    const wish = wishOf(range, hint?.sizeBytes);
     if (running !== undefined && running.state === 'running') {
-      await this.#prove(name, signal);
-      return this.#lease(running);
+      const done = running.use();
+      try {
+        await this.#prove(name, signal);
+        return this.#lease(running, wish);
+      } finally {
+        done();
+      }
     }
     let starting = this.#starting.get(name.digest);
     if (starting === undefined) {
+      if (this.#running.size + this.#starting.size >= MAX_DOWNLOADS)
+        [...this.#running.values()].find((download) => download.isLeft)?.end();
       if (this.#running.size + this.#starting.size >= MAX_DOWNLOADS)
         throw new CodedError('NO_PEERS', {
           message: 'too many downloads at once',
           detail: { retryAfterSeconds: 2 },
         });
       this.#names.add(name);
-      starting = this.#start(name).finally(() => {
+      starting = this.#start(name, wish).finally(() => {
         this.#starting.delete(name.digest);
         if (!this.#running.has(name.digest)) this.#names.forget(name.digest);
       });
-      starting.catch(() => undefined);
+      readElsewhere(starting);
       this.#starting.set(name.digest, starting);
     } else await this.#prove(name, signal);
     const started = await orAbort(starting, signal);
-    if (started instanceof MemoryBlob)
-      return {
-        blob: started,
-        cached: false,
-        verifyFirst: false,
-        isResumable: () => true,
-        release: () => undefined,
-      };
-    if (started instanceof Download) return this.#lease(started);
+    if (started instanceof MemoryBlob) return this.#leaseOf(started, () => undefined);
+    if (started instanceof Download) return this.#lease(started, wish);
     return this.#leaseOf(this.#passage(started.guide, started.finding), () => undefined);
   }
 
@@ -161,6 +170,7 @@ export class BlobTable {
     try {
       return await this.#deps.origins.sizeBytes(name, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
       return (await this.#source.ask(name, error, this.#stopped.signal)).sizeBytes;
@@ -174,13 +184,20 @@ export class BlobTable {
     await Promise.allSettled(running.map((download) => download.ended));
   }
 
-  #lease(download: Download): Lease {
+  #lease(download: Download, wish: Wish): Lease {
     const { partial, guide } = download;
+    if (wish.all) download.wantAll();
     partial.retain();
+    const done = download.use();
     const blob = new EnduringBlob(download, (firstPiece) =>
       this.#passage(guide, partial, { stored: partial, firstPiece }),
     );
-    return this.#leaseOf(blob, () => void partial.release().catch(() => undefined));
+    return this.#leaseOf(blob, () => {
+      done();
+      partial
+        .release()
+        .catch((error: unknown) => logFailure(this.#deps.log, error, 'partial was not released'));
+    });
   }
 
   #leaseOf(blob: ReadableBlob, release: () => void): Lease {
@@ -225,17 +242,17 @@ export class BlobTable {
     this.#names.add(name);
   }
 
-  async #start(name: BlobName): Promise<Download | MemoryBlob | Passing> {
+  async #start(name: BlobName, wish: Wish): Promise<Download | MemoryBlob | Passing> {
     const signal = this.#stopped.signal;
     const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
-    const guide = this.#deps.guideOf(name);
+    const guide = this.#deps.guideOf(name, wish);
     try {
       if (hint !== undefined && hint.sizeBytes <= SMALL_BLOB_BYTES)
         return await this.#small(name, this.#deps.origins.targets(name), signal);
       const located = await guide.locate(true, signal);
       this.#deps.gate.note(true, this.#deps.nowMs());
       if (located.kind === 'small') return await this.#small(name, located.targets, signal);
-      return await this.#beginOrPass(name, guide, located);
+      return await this.#beginOrPass(name, { guide, finding: located }, wish.all);
     } catch (error) {
       signal.throwIfAborted();
       if (isDecisive(error) || !isQuiet(error)) throw error;
@@ -259,22 +276,23 @@ export class BlobTable {
     try {
       await this.#deps.store.putBytes(name.digest, bytes, attrsOf(name));
     } catch (error) {
-      this.#deps.log.warn({ err: error, digest: name.digest }, 'not cached; served all the same');
+      logFailure(this.#deps.log, error, 'not cached; served all the same', { digest: name.digest });
     }
   }
 
-  async #beginOrPass(name: BlobName, guide: Guide, finding: Finding): Promise<Download | Passing> {
-    if (this.#deps.nowMs() < this.#fullUntilMs) return { guide, finding };
+  async #beginOrPass(name: BlobName, passing: Passing, wantAll: boolean): Promise<Download | Passing> {
+    const { guide, finding } = passing;
+    if (this.#deps.nowMs() < this.#fullUntilMs) return passing;
     try {
-      return await this.#begin(name, guide, finding);
+      return await this.#begin(name, guide, finding, wantAll);
     } catch (error) {
       if (!isCoded(error, 'DISK_FULL')) throw error;
       this.#noteFull(name.digest);
-      return { guide, finding };
+      return passing;
     }
   }
 
-  async #begin(name: BlobName, guide: Guide, finding: Finding): Promise<Download> {
+  async #begin(name: BlobName, guide: Guide, finding: Finding, wantAll = true): Promise<Download> {
     const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo.sizeBytes, {
       metainfo: finding.metainfo,
       // While it is open, the cluster vouches for no more of it than that upstream has sent.
@@ -289,6 +307,7 @@ export class BlobTable {
     const pieces = SwarmPieces.ofPartial(this.#deps.store, partial, (error) => {
       if (isCoded(error, 'DISK_FULL')) download.fail(error);
     });
+    const swarm = { digest: name.digest, pieces, leech: true, wantAll };
     const bytes = { peer: 0, origin: 0, upstream: 0 };
     const download: Download = new Download(
       {
@@ -297,8 +316,8 @@ export class BlobTable {
         log: this.#deps.log,
         nowMs: this.#deps.nowMs,
         progressMs: this.#progressMs,
-        joinSwarm: () =>
-          this.#deps.engine.join({ digest: name.digest, metainfo: partial.metainfo, pieces, leech: true }),
+        wantAll,
+        joinSwarm: () => this.#deps.engine.join({ ...swarm, metainfo: partial.metainfo }),
         onBytes: (source, count) => {
           bytes[source] += count;
           this.#deps.onBytes(source, count);
@@ -333,7 +352,7 @@ export class BlobTable {
       }
       await download.partial.release();
     } catch (error) {
-      this.#deps.log.warn({ err: error, digest: download.digest }, 'partial was not closed');
+      logFailure(this.#deps.log, error, 'partial was not closed', { digest: download.digest });
     }
   }
 
@@ -375,24 +394,4 @@ function attrsOf(name: BlobName) {
     provenance: [{ upstream: name.upstream, repository: name.repository }],
     writtenBack: true,
   };
-}
-
-/** True for what "nobody answers" looks like. */
-function isQuiet(error: unknown): boolean {
-  return (
-    isCoded(error, 'PEER_HTTP') ||
-    isCoded(error, 'NO_PEERS') ||
-    isCoded(error, 'QUORUM_LOST') ||
-    isCoded(error, 'DRAINING') ||
-    isCoded(error, 'TIMEOUT')
-  );
-}
-
-async function orAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) throw signal.reason;
-  return await new Promise<T>((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
@@ -40,7 +41,7 @@ export class CachedBlobs {
     this.#deps.seeds.touch(name.digest);
     return {
       blob: new CachedBlob(handle, (index, abort) => this.#repair(name, handle, index, abort)),
-      release: () => void handle.close().catch(() => undefined),
+      release: () => void handle.close().catch(ignoreFailure),
     };
   }
 
@@ -63,6 +64,7 @@ export class CachedBlobs {
     try {
       await store.addProvenance(digest, { upstream, repository });
     } catch (error) {
+      throwIfBug(error);
       log.warn({ err: error, digest }, 'link is not kept; served all the same');
     }
   }
@@ -83,6 +85,7 @@ export class CachedBlobs {
       try {
         await (await store.openForRepair(digest))?.release();
       } catch (error) {
+        throwIfBug(error);
         log.warn({ err: error, digest }, 'a damaged blob could not be opened for repair');
       } finally {
         this.#repairing.delete(digest);

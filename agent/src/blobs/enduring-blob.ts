@@ -33,8 +33,8 @@ export class EnduringBlob implements ReadableBlob {
     await this.#run(async (blob) => await blob.whenFinal(signal));
   }
 
-  openReader(pieceIndex: number): BlobReader {
-    return this.#download.openReader(pieceIndex);
+  openReader(pieceIndex: number, lastPiece: number): BlobReader {
+    return this.#download.openReader(pieceIndex, lastPiece);
   }
 
   async #run<T>(step: (blob: ReadableBlob) => Promise<T>): Promise<T> {

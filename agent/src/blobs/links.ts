@@ -1,4 +1,5 @@
 import { isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Revocation } from '@sepia/cluster/api/revocation';
 import type { BlobStore } from '@sepia/store/blob-store';
@@ -61,6 +62,7 @@ export class Links {
         seeds.drop(digest);
         await store.delete(digest);
       } catch (error) {
+        throwIfBug(error);
         log.warn({ err: error, digest, repository }, 'a deleted blob is still in the cache');
       }
     }
@@ -73,6 +75,7 @@ export class Links {
       await origins.sizeBytes(name, AbortSignal.timeout(ASK_MS));
       proofs.note(name, nowMs(), revision);
     } catch (error) {
+      throwIfBug(error);
       if (isCoded(error, 'BLOB_UNKNOWN')) await this.drop([name]);
       if (isCertain(error)) throw error;
       log.debug({ digest: name.digest, reason: String(error) }, 'nobody says whether a link is still there');

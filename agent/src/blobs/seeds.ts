@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import type { BlobStore } from '@sepia/store/blob-store';
@@ -41,7 +42,7 @@ export class Seeds {
     if (known !== undefined) this.#keep(digest, known.swarm, known.pieces);
     else
       this.#open(digest).catch((error: unknown) =>
-        this.#deps.log.warn({ err: error, digest }, 'blob is not seeded'),
+        logFailure(this.#deps.log, error, 'blob is not seeded', { digest }),
       );
   }
 

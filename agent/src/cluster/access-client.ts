@@ -1,6 +1,7 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
+import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem, TokenAnswer, TokenRequest } from '@sepia/cluster/api/access';
 import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
@@ -72,6 +73,7 @@ export class AccessClient {
       gate.note(true, nowMs());
       return answer;
     } catch (error) {
+      throwIfBug(error);
       if (isDecisive(error)) throw error;
       gate.note(false, nowMs());
       return await this.#askUpstream(name, item, authorization, error);
@@ -105,7 +107,8 @@ export class AccessClient {
       const { isOwn } = await this.#ask<{ isOwn: boolean }>(this.#proxies(), { method: 'GET', path });
       this.#own.set(username, isOwn !== false, nowMs() + OWN_ACCOUNT_MS);
       return isOwn !== false;
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return true;
     }
   }
@@ -159,6 +162,7 @@ export class AccessClient {
           verdict === 'granted' ? believableUntilMs(authorization ?? '', nowMs()) : Number.MAX_SAFE_INTEGER;
         return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - nowMs())) };
       } catch (error) {
+        throwIfBug(error);
         if (!isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;
       }
     }

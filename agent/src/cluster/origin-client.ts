@@ -1,21 +1,31 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { H_BLOB_SIZE } from '@sepia/cluster/api/headers';
+import { H_ATTEMPT, H_BLOB_SIZE, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
+import type { Wish } from '../downloads/wish.ts';
 import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
-import type { BlobName } from './tracker-client.ts';
+import { type BlobName, type MetainfoNews, newsOf } from './tracker-client.ts';
 
 const HEDGE_MS = 800;
 /** A cold small blob waits for the upstream, in ms. */
 const SMALL_TIMEOUT_MS = 30_000;
 /** One piece from an origin: it may have to fetch it from the upstream first, in ms. */
 const PIECE_TIMEOUT_MS = 20_000;
+/** An origin thinks no longer about a piece than an upstream may before its first byte, in ms. */
+const VOUCHED_TIMEOUT_MS = 60_000;
 const METAINFO_TIMEOUT_MS = 60_000;
+
+/** A piece as the fetching origin vouches for it; its bytes, if given, match `hash`. */
+export interface VouchedPiece {
+  readonly attempt: string;
+  readonly hash: Buffer;
+  readonly bytes?: Uint8Array;
+}
 
 /** Calls to origins: the HTTP source beside peers. */
 export class OriginClient {
@@ -98,29 +108,44 @@ export class OriginClient {
     });
   }
 
-  /** Reads the first byte of a piece: the fetching origin takes that piece out of order. */
-  async touch(
+  /**
+   * A piece whose hash is not known here: the fetching origin takes it out of order and vouches for it. Checked against
+   * that hash; without bytes where another member has it already. `lastPiece`: how far will be read.
+   * @throws `PIECE_BAD`, `PEER_HTTP` for an answer that is none, and as {@link piece}
+   */
+  async vouched(
     name: BlobName,
-    sizeBytes: number,
-    index: number,
+    span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
     target: Target,
     signal: AbortSignal,
-  ): Promise<void> {
-    const start = Math.min(index * PIECE_BYTES, sizeBytes - 1);
-    await this.#health.watch(target, PIECE_TIMEOUT_MS, () =>
-      this.#client.bytes(
+  ): Promise<VouchedPiece> {
+    const { index, lastPiece, sizeBytes } = span;
+    return await this.#health.watch(target, VOUCHED_TIMEOUT_MS, async () => {
+      const { bytes, headers } = await this.#client.bytes(
         {
           url: target.url,
           to: target.id,
           method: 'GET',
-          path: blobPath(name),
-          headers: { range: `bytes=${start}-${start}` },
-          headersTimeoutMs: PIECE_TIMEOUT_MS,
+          path: `/v1/blobs/${name.digest}/pieces/${index}?${nameQuery(name)}&last=${lastPiece}`,
+          headersTimeoutMs: VOUCHED_TIMEOUT_MS,
+          bodyTimeoutMs: 5_000,
           signal,
         },
         PIECE_BYTES,
-      ),
-    );
+      );
+      const hash = headers[H_PIECE_HASH];
+      const attempt = headers[H_ATTEMPT];
+      if (typeof hash !== 'string' || !/^[0-9a-f]{64}$/.test(hash) || typeof attempt !== 'string')
+        throw new CodedError('PEER_HTTP', {
+          message: 'piece without its hash',
+          detail: { origin: target.id },
+        });
+      const piece = { hash: Buffer.from(hash, 'hex'), attempt };
+      if (bytes.length === 0) return piece;
+      if (bytes.length !== pieceLength(sizeBytes, index) || !piece.hash.equals(pieceHash(bytes)))
+        throw new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
+      return { ...piece, bytes };
+    });
   }
 
   /** Size of a blob, asked without a download. */
@@ -150,10 +175,15 @@ export class OriginClient {
   }
 
   /** Metainfo straight from an owner, when no tracker answers. Makes it fetch the blob if nobody has it. */
-  async metainfo(name: BlobName, signal: AbortSignal): Promise<{ metainfo: Metainfo; target: Target }> {
+  async metainfo(
+    name: BlobName,
+    wish: Wish,
+    signal: AbortSignal,
+  ): Promise<{ metainfo: Metainfo; target: Target }> {
     const ask = async (target: Target, abort: AbortSignal): Promise<{ metainfo: Metainfo; target: Target }> =>
       await this.#health.watch(target, HEDGE_MS * 4, async () => {
-        const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&fetch=1`;
+        const want = `want=${wish.all ? 'all' : 'ranges'}${wish.piece === undefined ? '' : `&piece=${wish.piece}`}`;
+        const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&fetch=1&${want}`;
         const { bytes } = await this.#client.bytes({
           url: target.url,
           to: target.id,
@@ -175,21 +205,22 @@ export class OriginClient {
   async poll(
     name: BlobName,
     known: Metainfo,
+    etag: string,
     waitMs: number,
     target: Target,
     signal: AbortSignal,
-  ): Promise<Metainfo | undefined> {
+  ): Promise<MetainfoNews | undefined> {
     const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
-    const { bytes, status } = await this.#client.bytes({
+    const { bytes, status, headers } = await this.#client.bytes({
       url: target.url,
       to: target.id,
       method: 'GET',
       path,
-      headers: { 'if-none-match': known.etag },
+      headers: { 'if-none-match': etag },
       headersTimeoutMs: waitMs + 1_500,
       signal,
     });
-    return status === 304 ? undefined : Metainfo.decode(bytes);
+    return status === 304 ? undefined : newsOf(bytes, headers['etag']);
   }
 
   /** A manifest when no proxy answers. */

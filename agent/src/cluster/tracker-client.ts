@@ -1,5 +1,6 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import type { Digest } from '@sepia/base/digest';
+import { ignoreFailure } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { JoinAnswer, JoinRequest } from '@sepia/cluster/api/join';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
@@ -19,6 +20,17 @@ export interface BlobName {
   readonly digest: Digest;
   readonly upstream: string;
   readonly repository: RepositoryName;
+}
+
+/** What a long-poll told: hashes from where the asker's gapless prefix ended, and the mark for the next poll. */
+export interface MetainfoNews {
+  readonly metainfo: Metainfo;
+  readonly etag: string;
+}
+
+export function newsOf(bytes: Uint8Array, etag: string | string[] | undefined): MetainfoNews {
+  const metainfo = Metainfo.decode(bytes);
+  return { metainfo, etag: typeof etag === 'string' ? etag : metainfo.etag };
 }
 
 /** Calls to trackers: join, metainfo long-poll, lease. */
@@ -64,13 +76,14 @@ export class TrackerClient {
     return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
   }
 
-  /** Waits at most `waitMs` for more metainfo than is known; undefined when there was none. */
+  /** Waits at most `waitMs` for more than the answer with `etag` said; undefined when there was none. */
   async poll(
     name: BlobName,
     known: Metainfo,
+    etag: string,
     waitMs: number,
     signal: AbortSignal,
-  ): Promise<Metainfo | undefined> {
+  ): Promise<MetainfoNews | undefined> {
     const query = new URLSearchParams({
       upstream: name.upstream,
       repository: name.repository,
@@ -85,17 +98,17 @@ export class TrackerClient {
           to: target.id,
           method: 'GET',
           path: `/v1/swarms/${name.digest}/metainfo?${query.toString()}`,
-          headers: { 'if-none-match': known.etag },
+          headers: { 'if-none-match': etag },
           headersTimeoutMs: waitMs + JOIN_TIMEOUT_MS,
           signal: abort,
         }),
       );
-    const { status, bytes } = await firstAnswer(targets, ask, {
+    const { status, bytes, headers } = await firstAnswer(targets, ask, {
       hedgeAfterMs: waitMs + HEDGE_MS,
       signal,
       isFinal: isCertain,
     });
-    return status === 304 ? undefined : Metainfo.decode(bytes);
+    return status === 304 ? undefined : newsOf(bytes, headers['etag']);
   }
 
   async renew(trackerId: string, nodeId: string, lease: LeaseRequest): Promise<LeaseAnswer> {
@@ -124,6 +137,6 @@ export class TrackerClient {
         headersTimeoutMs: 500,
       })
       .then((answer) => answer.body.dump())
-      .catch(() => undefined);
+      .catch(ignoreFailure);
   }
 }

@@ -1,12 +1,14 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { HttpSource } from '@sepia/swarm/shell/engine';
 import { isDecisive, type Target } from '../cluster/members.ts';
-import type { OriginClient } from '../cluster/origin-client.ts';
-import type { BlobName, TrackerClient } from '../cluster/tracker-client.ts';
+import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
+import type { BlobName, MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from './download.ts';
+import type { Wish } from './wish.ts';
 
 /** Long-poll for more hashes, in ms. */
 const POLL_MS = 10_000;
@@ -30,14 +32,21 @@ export type Located =
 export class ClusterGuide implements Guide {
   readonly #deps: GuideDeps;
   readonly #name: BlobName;
+  #wish: Wish;
   /** Set while metainfo comes straight from an owner. */
   #direct: Target | undefined;
   /** Whom the tracker named, the holder or fetching leader first. */
   #holders: readonly Target[] = [];
 
-  constructor(deps: GuideDeps, name: BlobName) {
+  /** `wish`: what is to be fetched where the cluster does not have the blob. */
+  constructor(deps: GuideDeps, name: BlobName, wish: Wish = { all: true }) {
     this.#deps = deps;
     this.#name = name;
+    this.#wish = wish;
+  }
+
+  wantAll(): void {
+    this.#wish = { all: true };
   }
 
   /** @throws a certain error (404 and the like), or `NO_PEERS`, `PEER_HTTP` when nobody answers */
@@ -50,12 +59,15 @@ export class ClusterGuide implements Guide {
       upstream,
       repository,
       leeching,
+      want: this.#wish.all ? ('all' as const) : ('ranges' as const),
+      ...(this.#wish.piece === undefined ? {} : { piece: this.#wish.piece }),
       ...(zone === undefined ? {} : { zone }),
     };
     let answer: JoinAnswer;
     try {
       answer = await trackers.join(digest, request, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
       return await this.#locateDirect(signal);
@@ -95,9 +107,12 @@ export class ClusterGuide implements Guide {
       return;
     }
     let { metainfo } = located;
+    let { etag } = metainfo;
     while (metainfo.state === 'open') {
-      const news = await this.poll(metainfo, signal);
-      if (news !== undefined && metainfo.merge(news) === 'replaced') metainfo = news;
+      const news = await this.poll(metainfo, etag, signal);
+      if (news === undefined) continue;
+      etag = news.etag;
+      if (metainfo.merge(news.metainfo) === 'replaced') metainfo = news.metainfo;
     }
   }
 
@@ -107,19 +122,23 @@ export class ClusterGuide implements Guide {
     return located;
   }
 
-  async poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
+  async poll(known: Metainfo, etag: string, signal: AbortSignal): Promise<MetainfoNews | undefined> {
+    const { origins, trackers } = this.#deps;
     if (this.#direct !== undefined)
-      return await this.#deps.origins.poll(this.#name, known, POLL_MS, this.#direct, signal);
-    return await this.#deps.trackers.poll(this.#name, known, POLL_MS, signal);
+      return await origins.poll(this.#name, known, etag, POLL_MS, this.#direct, signal);
+    return await trackers.poll(this.#name, known, etag, POLL_MS, signal);
   }
 
-  async urge(sizeBytes: number, index: number, signal: AbortSignal): Promise<void> {
+  async urge(
+    span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
+    signal: AbortSignal,
+  ): Promise<VouchedPiece | undefined> {
     let last: unknown = new CodedError('NO_PEERS');
     for (const target of this.#holders.length > 0 ? this.#holders : this.#deps.origins.targets(this.#name)) {
       try {
-        await this.#deps.origins.touch(this.#name, sizeBytes, index, target, signal);
-        return;
+        return await this.#deps.origins.vouched(this.#name, span, target, signal);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         last = error;
       }
@@ -136,6 +155,7 @@ export class ClusterGuide implements Guide {
         if (metainfo.matches(index, pieceHash(piece))) return piece;
         last = new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         last = error;
       }
@@ -144,7 +164,7 @@ export class ClusterGuide implements Guide {
   }
 
   async #locateDirect(signal: AbortSignal): Promise<Located> {
-    const { metainfo, target } = await this.#deps.origins.metainfo(this.#name, signal);
+    const { metainfo, target } = await this.#deps.origins.metainfo(this.#name, this.#wish, signal);
     this.#direct = target;
     const others = this.#deps.origins.targets(this.#name).filter((other) => other.id !== target.id);
     const sources = this.#sources([target, ...others], metainfo.sizeBytes);

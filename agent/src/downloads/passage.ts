@@ -1,5 +1,6 @@
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { BlobReader, ReadableBlob } from '@sepia/http/serve-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -44,6 +45,8 @@ export class Passage implements ReadableBlob {
   readonly sizeBytes: number;
   readonly #deps: PassageDeps;
   readonly #metainfo: Metainfo;
+  /** Of the last answer. */
+  #etag: string;
   readonly #stored: PartialBlob | undefined;
   readonly #ahead = new Map<number, Promise<Uint8Array>>();
   readonly #whole: Digester;
@@ -54,6 +57,7 @@ export class Passage implements ReadableBlob {
   constructor(deps: PassageDeps, start: PassageStart) {
     this.#deps = deps;
     this.#metainfo = Metainfo.decode(start.metainfo.encode());
+    this.#etag = this.#metainfo.etag;
     this.#stored = start.stored;
     this.#firstPiece = start.firstPiece;
     this.digest = start.metainfo.digest;
@@ -76,6 +80,7 @@ export class Passage implements ReadableBlob {
 
   /** Resolves when the cluster vouches for the whole digest and, where all of the blob is read, so do we. */
   async whenFinal(signal: AbortSignal): Promise<void> {
+    if (this.#metainfo.state === 'open') await this.#wantAll(signal);
     while (this.#metainfo.state === 'open') await this.#learnMore(signal);
     if ((this.#firstPiece ?? 0) === 0) {
       const { pieceCount } = this.#metainfo;
@@ -99,6 +104,13 @@ export class Passage implements ReadableBlob {
     return { move: () => undefined, close: () => this.#ahead.clear() };
   }
 
+  /** Where only ranges were fetched so far the rest is asked for. */
+  async #wantAll(signal: AbortSignal): Promise<void> {
+    this.#deps.guide.wantAll();
+    const { metainfo } = await this.#persist(async () => await this.#deps.guide.find(signal), signal);
+    this.#learn(metainfo, metainfo.etag);
+  }
+
   #hash(bytes: Uint8Array): void {
     this.#whole.update(bytes);
     this.#hashedPieces += 1;
@@ -107,7 +119,7 @@ export class Passage implements ReadableBlob {
   #prefetch(index: number, signal: AbortSignal): void {
     if (this.#ahead.has(index)) return;
     const coming = this.#fetch(index, signal);
-    coming.catch(() => this.#ahead.delete(index));
+    readElsewhere(coming, () => this.#ahead.delete(index));
     this.#ahead.set(index, coming);
   }
 
@@ -124,8 +136,8 @@ export class Passage implements ReadableBlob {
     const known = new AbortController();
     if (index > this.#metainfo.knownPrefix + NEAR_PIECES)
       this.#deps.guide
-        .urge(this.sizeBytes, index, AbortSignal.any([signal, known.signal]))
-        .catch(() => undefined);
+        .urge({ sizeBytes: this.sizeBytes, index, lastPiece: index }, AbortSignal.any([signal, known.signal]))
+        .catch(ignoreFailure);
     try {
       while (!this.#metainfo.knows(index)) await this.#learnMore(signal);
     } finally {
@@ -135,10 +147,15 @@ export class Passage implements ReadableBlob {
 
   async #learnMore(signal: AbortSignal): Promise<void> {
     const news = await this.#persist(
-      async () => (await this.#deps.guide.poll(this.#metainfo, signal)) ?? this.#metainfo,
+      async () => await this.#deps.guide.poll(this.#metainfo, this.#etag, signal),
       signal,
     );
-    if (news !== this.#metainfo && this.#metainfo.merge(news) === 'replaced') {
+    if (news !== undefined) this.#learn(news.metainfo, news.etag);
+  }
+
+  #learn(news: Metainfo, etag: string): void {
+    this.#etag = etag;
+    if (this.#metainfo.merge(news) === 'replaced') {
       this.#deps.onDropped(this.#metainfo);
       throw new CodedError('STALE_ATTEMPT', {
         message: 'the origin began a new attempt',
@@ -163,6 +180,7 @@ export class Passage implements ReadableBlob {
       try {
         return await attempt();
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         const late = this.#deps.nowMs() - sinceMs > this.#deps.progressMs;
         if (late || isDecisive(error) || isCoded(error, 'STALE_ATTEMPT')) throw error;

@@ -1,6 +1,7 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
@@ -83,7 +84,7 @@ export class SwarmPieces implements PieceStore {
     clearTimeout(this.#idle);
     const handle = this.#handle;
     this.#handle = undefined;
-    handle?.then((open) => open?.close()).catch(() => undefined);
+    handle?.then((open) => open?.close()).catch(ignoreFailure);
   }
 
   #closeWhenIdle(): void {

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/face/registry-app';
 import { serveBlob } from '@sepia/http/serve-blob';
@@ -99,11 +100,12 @@ async function head(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<vo
 async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {
   const gone = goneSignal(ctx);
   for (let tries = 1; ; tries++) {
-    const lease = await deps.blobs.get(name, gone);
+    const lease = await deps.blobs.get(name, gone, ctx.get('range'));
     try {
       await serve(ctx, lease, deps, gone);
       return;
     } catch (error) {
+      throwIfBug(error);
       const again = isCoded(error, 'STALE_ATTEMPT') || isCoded(error, 'UPSTREAM_LIES');
       if (!again || ctx.headerSent || tries >= MAX_TRIES || gone.aborted) throw error;
     } finally {

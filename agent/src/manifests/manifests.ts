@@ -1,6 +1,7 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_STALE, H_UPSTREAM } from '@sepia/cluster/api/headers';
@@ -68,6 +69,7 @@ export class Manifests {
     try {
       found = await this.#fromCluster(target, reference, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isCoded(error, 'TAG_UNKNOWN') && reference.kind === 'tag')
         this.#deps.tags.forget(target.upstream, target.repository, { tag: reference.tag });
@@ -103,6 +105,7 @@ export class Manifests {
         await this.#askProxies(target, `/v2/${target.repository}/manifests/${text}`, signal),
       );
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
       const key =
@@ -223,6 +226,7 @@ export class Manifests {
       this.#note(target, bytes, handle.attrs.mediaType);
       return { digest, mediaType: handle.attrs.mediaType, sizeBytes: bytes.length, bytes };
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.warn({ err: error, digest }, 'cached manifest is damaged; asking again');
       await this.#deps.store.delete(digest);
       return undefined;
@@ -249,6 +253,7 @@ export class Manifests {
       await this.#deps.store.putBytes(found.digest, found.bytes, attrs);
       await this.#deps.store.addProvenance(found.digest, attrs.provenance[0]!);
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.warn(
         { err: error, digest: found.digest },
         'manifest is not cached; served all the same',
@@ -264,7 +269,8 @@ export class Manifests {
     try {
       for (const one of parseManifest(bytes, mediaType).descriptors)
         proofs.note({ ...target, digest: one.digest }, atMs, revision);
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       // A manifest of an unknown form vouches for itself alone.
     }
   }
@@ -277,6 +283,7 @@ export class Manifests {
           this.#deps.hints.note(target.upstream, target.repository, digest, { sizeBytes, mediaType: type });
       }
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.debug({ err: error }, 'manifest of an unknown form gives no hints');
     }
   }

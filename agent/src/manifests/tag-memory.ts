@@ -1,5 +1,6 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { type Digest, isDigest } from '@sepia/base/digest';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 
 const MAX_TAGS = 10_000;
@@ -30,9 +31,13 @@ export class TagMemory {
   static async open(path: string, log: Logger): Promise<TagMemory> {
     const memory = new TagMemory(path, log);
     try {
-      const parsed = JSON.parse(await readFile(path, 'utf8')) as { version?: unknown; tags?: unknown };
-      if (parsed.version === VERSION && Array.isArray(parsed.tags)) memory.#load(parsed.tags);
+      const parsed = JSON.parse(await readFile(path, 'utf8')) as {
+        version?: unknown;
+        tags?: unknown;
+      } | null;
+      if (parsed?.version === VERSION && Array.isArray(parsed.tags)) memory.#load(parsed.tags);
     } catch (error) {
+      throwIfBug(error);
       log.debug({ err: error }, 'no tags remembered');
     }
     return memory;
@@ -104,7 +109,7 @@ export class TagMemory {
         await writeFile(`${this.#path}.new`, text);
         await rename(`${this.#path}.new`, this.#path);
       } catch (error) {
-        this.#log.warn({ err: error }, 'tags are not remembered');
+        logFailure(this.#log, error, 'tags are not remembered');
       }
     });
     return this.#writing;

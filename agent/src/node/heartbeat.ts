@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { boundedMs } from '@sepia/base/bounded-ms';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
 import { MAX_REVOCATIONS } from '@sepia/cluster/api/revocation';
@@ -14,6 +16,8 @@ const FIRST_HEARTBEAT_MS = 2_000;
 const LIVE_HEARTBEAT_MS = 1_000;
 /** After a swarm began, in ms. */
 const POKE_MS = 100;
+/** A tracker that asks for a longer pause is not heeded, in ms: leases would end unnoticed. */
+const MAX_HEARTBEAT_MS = 60_000;
 const SPREAD = 0.2;
 
 interface HeartbeatDeps {
@@ -80,16 +84,19 @@ export class Heartbeat {
 
   #schedule(trackerId: string, delayMs: number): void {
     if (this.#stopped) return;
-    const timer = setTimeout(() => {
-      this.#beating.add(trackerId);
-      this.#beat(trackerId)
-        .finally(() => this.#beating.delete(trackerId))
-        .then((nextMs) => this.#schedule(trackerId, nextMs * (1 + SPREAD * (2 * this.#deps.chance() - 1))))
-        .catch((error: unknown) => {
-          this.#deps.log.error({ err: error }, 'heartbeat failed');
-          this.#schedule(trackerId, FIRST_HEARTBEAT_MS);
-        });
-    }, delayMs);
+    const timer = setTimeout(
+      () => {
+        this.#beating.add(trackerId);
+        this.#beat(trackerId)
+          .finally(() => this.#beating.delete(trackerId))
+          .then((nextMs) => this.#schedule(trackerId, nextMs * (1 + SPREAD * (2 * this.#deps.chance() - 1))))
+          .catch((error: unknown) => {
+            logFailure(this.#deps.log, error, 'heartbeat failed', {}, 'error');
+            this.#schedule(trackerId, FIRST_HEARTBEAT_MS);
+          });
+      },
+      boundedMs(delayMs, 0, MAX_HEARTBEAT_MS),
+    );
     timer.unref();
     this.#timers.set(trackerId, timer);
   }
@@ -130,6 +137,7 @@ export class Heartbeat {
       if (commandLog.hasNews(trackerId)) return Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs);
       return running.length > 0 ? Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs) : answer.heartbeatMs;
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.debug({ err: error, trackerId }, 'tracker did not take the lease');
       return FIRST_HEARTBEAT_MS;
     }

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
@@ -19,15 +20,17 @@ export class SourceGuide implements Guide {
     return Promise.resolve(this.finding);
   }
 
-  urge(): Promise<void> {
-    return Promise.resolve();
+  urge(): Promise<undefined> {
+    return Promise.resolve(undefined);
   }
+
+  wantAll(): void {}
 
   refetch(): Promise<Uint8Array> {
     return Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
   }
 
-  async poll(_known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
+  async poll(_known: Metainfo, _etag: string, signal: AbortSignal): Promise<undefined> {
     return await new Promise((_resolve, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
@@ -53,6 +56,7 @@ export async function fetchFromUpstream(
     try {
       await fetchFrom(client, name, partial, first, onPiece, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (tries >= 4 || partial.have.nextMissing(0) === first) throw error;
     }

@@ -22,7 +22,7 @@ export interface CrowdTargets {
 
 /** Every n-th piece is held by a member of the crowd. */
 const SHARE = 20;
-const QUIET = { debug() {}, info() {}, warn() {} };
+const QUIET = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
  * Many swarm members in one process, each with a twentieth of every blob. They give and never take: without buffers of

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { throwIfBug } from '@sepia/base/failure';
 import type { StopStack } from '@sepia/base/lifecycle';
 import { Up, type UpMember } from '@sepia/test-support/up';
 import { BenchRegistry } from './registry.ts';
@@ -55,6 +56,7 @@ export async function startUp(stops: StopStack, dir: string, args: readonly stri
       });
       return up;
     } catch (error) {
+      throwIfBug(error);
       if (tried === TRIES) throw error;
     }
   }

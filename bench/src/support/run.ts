@@ -56,7 +56,10 @@ export async function runBench(bench: BenchDefinition): Promise<void> {
     process.stderr.write(`${bench.id}: ${(error as Error).stack ?? String(error)}\n`);
     process.exitCode = 1;
   } finally {
-    await stops.stop().catch((error) => say(String(error)));
+    await stops.stop().catch((error: unknown) => {
+      process.exitCode = 1;
+      say(String(error));
+    });
   }
 }
 

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { shardKey } from '@sepia/cluster/cluster';
 import { clockFault, type DumpedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/record-dump';
 import type { Operator } from '../operator/operator.ts';
@@ -80,6 +81,7 @@ async function putRecords(
           headersTimeoutMs: RESTORE_MS,
         });
       } catch (cause) {
+        throwIfBug(cause);
         if (entries.some((record) => --needed.get(record)!.lost < 0))
           throw new CodedError('QUORUM_LOST', {
             message: `too few origins take the records (${id}: ${String((cause as Error).message)})`,

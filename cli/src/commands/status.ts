@@ -1,3 +1,4 @@
+import { ignoreFailure } from '@sepia/base/failure';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
@@ -41,7 +42,7 @@ async function statusOf(
   const state = await probe(member.adminUrl, dispatcher);
   const bytes =
     role === 'agent' && state === 'ready'
-      ? await agentBytes(member.adminUrl, dispatcher).catch(() => undefined)
+      ? await agentBytes(member.adminUrl, dispatcher).catch(ignoreFailure)
       : undefined;
   return { name, role, url, pid, state, bytes };
 }

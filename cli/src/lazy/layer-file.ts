@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
@@ -23,6 +24,7 @@ export async function indexFile(file: string, options: { spanBytes: number }): P
     layerImage(readIndexHead(made.bytes));
     return made;
   } catch (error) {
+    throwIfBug(error);
     if (isCoded(error, 'LAYER_NOT_LAZY'))
       throw new CodedError('LAYER_NOT_LAZY', {
         message: `${file}: ${error.message} (${[error.detail['reason'], error.detail['path']].filter(Boolean).join(': ')})`,
@@ -50,6 +52,7 @@ export async function readIndexFile(file: string): Promise<LayerIndex> {
   try {
     return readIndexHead(await readFile(file));
   } catch (error) {
+    throwIfBug(error);
     if (isCoded(error, 'INDEX_INVALID'))
       throw new CodedError('INDEX_INVALID', {
         message: `${file}: ${error.message}`,

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { besideConfig, readClusterKey } from '@sepia/base/config/load';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug, tryParse } from '@sepia/base/failure';
 import { type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
 import { Cluster, shardKey } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -98,6 +99,7 @@ export class Operator {
       try {
         return await this.ask<T>(id, call);
       } catch (error) {
+        throwIfBug(error);
         if (!isCoded(error) || (!error.facts.retryable && error.code !== 'INTERNAL')) throw error;
         last = error;
       }
@@ -112,6 +114,7 @@ export class Operator {
         try {
           return { id, answer: await this.ask<T>(id, call) };
         } catch (error) {
+          throwIfBug(error);
           return { id, error };
         }
       }),
@@ -135,16 +138,16 @@ export function nameQuery(name: ResolvedName, more: Readonly<Record<string, stri
 /** Document and key of a cluster of `sepia up`: its members' configs name them. */
 function filesOf(clusterFile: string): { document: string; key: string } {
   const config = readClusterFile(clusterFile).origins[0]?.config ?? '';
-  try {
-    const keys = parse(readFileSync(config, 'utf8')) as Record<string, string>;
-    return {
-      document: besideConfig(config, keys['cluster-document']!),
-      key: besideConfig(config, keys['cluster-key-file']!),
-    };
-  } catch (cause) {
-    throw new CodedError('CONFIG_INVALID', {
-      message: `${clusterFile}: the config ${config} of its first origin cannot be read`,
-      cause,
-    });
-  }
+  const read = tryParse(
+    () => parse(readFileSync(config, 'utf8')) as Readonly<Record<string, unknown>> | null,
+  );
+  const [document, key] = ['cluster-document', 'cluster-key-file'].map((name) =>
+    read.ok ? read.value?.[name] : undefined,
+  );
+  if (typeof document === 'string' && typeof key === 'string')
+    return { document: besideConfig(config, document), key: besideConfig(config, key) };
+  throw new CodedError('CONFIG_INVALID', {
+    message: `${clusterFile}: the config ${config} of its first origin cannot be read`,
+    cause: read.ok ? undefined : read.cause,
+  });
 }

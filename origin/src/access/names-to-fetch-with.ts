@@ -1,3 +1,4 @@
+import { throwIfBug } from '@sepia/base/failure';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Authorizer } from '@sepia/upstream/authenticator';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
@@ -71,7 +72,8 @@ async function lentBy(
       signal,
     });
     return Array.isArray(authorizations) ? authorizations.filter((one) => typeof one === 'string') : [];
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     signal.throwIfAborted();
     return [];
   }

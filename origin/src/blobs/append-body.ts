@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import type { UploadFile } from '@sepia/store/upload-file';
 
@@ -22,9 +23,10 @@ export async function appendBody(
   };
   const chunks = body[Symbol.asyncIterator]();
   for (;;) {
-    const next = await chunks
-      .next()
-      .catch((cause: unknown) => ({ done: true as const, value: undefined, cause }));
+    const next = await chunks.next().catch((cause: unknown) => {
+      throwIfBug(cause);
+      return { done: true as const, value: undefined, cause };
+    });
     if (next.done === true) {
       await flush();
       if (!('cause' in next)) return;

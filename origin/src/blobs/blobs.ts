@@ -1,7 +1,10 @@
+import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { ReadableBlob } from '@sepia/http/serve-blob';
-import type { Metainfo } from '@sepia/metainfo/metainfo';
+import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
+import { pieceCount, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { type Members, QUICK_MS, repositoryQuery } from '../cluster/members.ts';
@@ -12,6 +15,7 @@ import type { LinkProofs } from '../manifests/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { type Located, locate, type WhereState } from './core/quorum.ts';
+import { Handouts } from './handouts.ts';
 import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
 import type { Swarms } from './swarms.ts';
@@ -38,6 +42,18 @@ export type MetainfoSource =
   | { readonly type: 'local'; readonly metainfo: Metainfo; readonly fetch: Fetch | undefined }
   | { readonly type: 'remote'; readonly id: string };
 
+export interface MetainfoOptions {
+  /** This origin becomes the leader if nobody else is. */
+  readonly fetch: boolean;
+  /** False: only what readers ask for is fetched. */
+  readonly wantAll: boolean;
+  /** A fetch that runs for readers alone is told that everything is wanted, also without `fetch`. */
+  readonly raise?: boolean;
+  /** The piece that is read first, if known. */
+  readonly firstPiece?: number | undefined;
+  readonly hop: boolean;
+}
+
 interface BlobsDeps {
   readonly members: Members;
   readonly store: BlobStore;
@@ -49,8 +65,20 @@ interface BlobsDeps {
   readonly repair: Repair;
 }
 
+/** One piece as this origin vouches for it, or another origin that has it. */
+export type VouchedPiece =
+  | {
+      readonly type: 'local';
+      readonly attempt: string;
+      readonly hash: Uint8Array;
+      /** Undefined when another asker was given it: the swarm has it. */
+      readonly bytes: Uint8Array | undefined;
+    }
+  | { readonly type: 'remote'; readonly id: string };
+
 export interface OpenOptions {
-  /** Last piece that the request reads; undefined for the whole blob. */
+  /** First and last piece that the request reads; without the last the whole blob is wanted. */
+  readonly firstPiece?: number | undefined;
   readonly lastPiece: number | undefined;
   /** The request comes from another origin: it is not passed on. */
   readonly hop: boolean;
@@ -59,6 +87,7 @@ export interface OpenOptions {
 /** Finds blobs: here, at other origins, at the upstream. */
 export class Blobs {
   readonly #deps: BlobsDeps;
+  readonly #handouts = new Handouts();
 
   constructor(deps: BlobsDeps) {
     this.#deps = deps;
@@ -124,7 +153,7 @@ export class Blobs {
     const answers = new Map<string, WhereState>();
     const stop = new AbortController();
     const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       let open = ids.length;
       if (open === 0) resolve();
       for (const id of ids) {
@@ -132,12 +161,15 @@ export class Blobs {
           .json<Where>(id, { method: 'GET', path, signal: stop.signal, bodyTimeoutMs: QUICK_MS })
           .then(
             ({ state }) => answers.set(id, state),
-            () => answers.set(id, 'silent'),
+            (error: unknown) => {
+              throwIfBug(error);
+              answers.set(id, 'silent');
+            },
           )
-          .finally(() => {
+          .then(() => {
             open -= 1;
             if (open === 0 || answers.get(id) === 'final') resolve();
-          });
+          }, reject);
       }
     });
     stop.abort(new CodedError('TIMEOUT', { message: 'another origin has it' }));
@@ -157,7 +189,8 @@ export class Blobs {
     if (fetch === undefined) {
       const id = await this.elsewhere(name, options.hop);
       if (id !== undefined) return { type: 'remote', id };
-      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes }, signal);
+      const { firstPiece } = options;
+      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (wantAll) fetch.fetchAll();
     await fetch.whenSized(signal);
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
@@ -171,6 +204,49 @@ export class Blobs {
   /** As {@link open}, here alone: after the other origin that was named did not answer. */
   async openHere(name: BlobName, lastPiece: number | undefined, signal: AbortSignal): Promise<Opened> {
     return await this.open(name, { lastPiece, hop: true }, signal);
+  }
+
+  /**
+   * One piece, for a member that does not know its hash yet: fetched out of order where it is not here.
+   * `lastPiece`: how far that member reads on. @throws as {@link open}; `RANGE_INVALID` for a piece outside the blob
+   */
+  async piece(
+    name: BlobName,
+    index: number,
+    options: OpenOptions,
+    signal: AbortSignal,
+  ): Promise<VouchedPiece> {
+    const opened = await this.open(name, { firstPiece: index, ...options }, signal);
+    if (opened.type === 'remote') return opened;
+    const { blob } = opened;
+    try {
+      const count = pieceCount(blob.sizeBytes);
+      if (index >= count)
+        throw new CodedError('RANGE_INVALID', { detail: { piece: index, pieceCount: count } });
+      const reader = blob.openReader(index, Math.min(count - 1, options.lastPiece ?? index));
+      try {
+        const bytes = await blob.readPiece(
+          index,
+          signal,
+          Buffer.allocUnsafe(pieceLength(blob.sizeBytes, index)),
+        );
+        return this.#vouch(name.digest, index, bytes);
+      } finally {
+        reader.close();
+      }
+    } finally {
+      await opened.close();
+    }
+  }
+
+  #vouch(digest: Digest, index: number, bytes: Uint8Array): VouchedPiece {
+    const fetch = this.#deps.fetches.running(digest);
+    const metainfo = fetch?.metainfo;
+    const hash = metainfo?.pieceHash(index);
+    if (fetch === undefined || metainfo === undefined || hash === undefined)
+      return { type: 'local', attempt: FINAL_ATTEMPT, hash: pieceHash(bytes), bytes };
+    const isFirst = this.#handouts.give(digest, metainfo.attempt, index);
+    return { type: 'local', attempt: metainfo.attempt, hash, bytes: isFirst ? bytes : undefined };
   }
 
   /** Size of a blob for HEAD. @throws as {@link open} */
@@ -206,11 +282,7 @@ export class Blobs {
   }
 
   /** Metainfo of a blob, or who has it. With `fetch` this origin becomes the leader if nobody else is. */
-  async metainfo(
-    name: BlobName,
-    options: { readonly fetch: boolean; readonly wantAll: boolean; readonly hop: boolean },
-    signal: AbortSignal,
-  ): Promise<MetainfoSource> {
+  async metainfo(name: BlobName, options: MetainfoOptions, signal: AbortSignal): Promise<MetainfoSource> {
     const link = await this.admit(name, signal);
     const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
@@ -222,9 +294,9 @@ export class Blobs {
         if (!options.fetch || this.#deps.upstreams.client(name.upstream) === undefined)
           throw this.#missing(name, found);
       }
-      const { wantAll } = options;
-      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes }, signal);
-    } else if (options.fetch && options.wantAll) fetch.fetchAll();
+      const { wantAll, firstPiece } = options;
+      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
+    } else if (options.wantAll && (options.fetch || options.raise === true)) fetch.fetchAll();
     return await this.#metainfoOf(fetch, name, signal);
   }
 
@@ -233,13 +305,14 @@ export class Blobs {
     name: BlobName,
     known: Metainfo,
     peers: readonly PeerEntry[],
+    wantAll: boolean,
     signal: AbortSignal,
   ): Promise<MetainfoSource> {
     const { swarms } = this.#deps;
     const link = await this.admit(name, signal);
     const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
-    const adopted = { wantAll: true, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
+    const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
     const fetch = await this.#begin(name, adopted, signal);
     await fetch.whenSized(signal);
     swarms.addPeers(name.digest, peers);

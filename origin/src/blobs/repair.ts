@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { readLimited } from '@sepia/http/client';
@@ -41,7 +42,8 @@ export class Repair {
     void this.#mend(digest)
       .then(
         () => this.#deps.log.info({ digest }, 'blob mended'),
-        (cause: unknown) => this.#deps.log.error({ digest, err: cause }, 'blob could not be mended'),
+        (cause: unknown) =>
+          logFailure(this.#deps.log, cause, 'blob could not be mended', { digest }, 'error'),
       )
       .finally(() => this.#running.delete(digest));
   }
@@ -115,6 +117,7 @@ export class Repair {
         const bytes = await source();
         if (partial.metainfo.matches(piece, pieceHash(bytes))) return bytes;
       } catch (error) {
+        throwIfBug(error);
         cause = error;
       }
     }

@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { delay } from '@sepia/base/lifecycle';
+import { isBug, logFailure } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { H_CLASS } from '@sepia/cluster/api/headers';
 import type { BlobStore } from '@sepia/store/blob-store';
@@ -48,7 +49,8 @@ export class Replicator {
 
   start(): void {
     this.#loop = this.#retryForever().catch((error: unknown) => {
-      if (!this.#stopped.signal.aborted) this.#deps.log.error({ err: error }, 'replication stopped');
+      if (!this.#stopped.signal.aborted)
+        logFailure(this.#deps.log, error, 'replication stopped', {}, 'error');
     });
   }
 
@@ -104,6 +106,7 @@ export class Replicator {
               if (!isStandIn) await hints.done({ digest: name.digest, target: id });
             },
             (error: unknown) => {
+              if (isBug(error)) reject(error);
               lastError = error;
               this.#deps.log.warn(
                 { digest: name.digest, target: id, reason: String(error) },
@@ -116,7 +119,7 @@ export class Replicator {
               } else if (spare.length > 0) copy(spare.shift()!, true);
             },
           )
-          .catch((error: unknown) => this.#deps.log.error({ err: error }, 'copy was not noted'))
+          .catch((error: unknown) => logFailure(this.#deps.log, error, 'copy was not noted', {}, 'error'))
           .finally(() => {
             running -= 1;
             judge();
@@ -205,7 +208,7 @@ export class Replicator {
   async #retryForever(): Promise<void> {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
-      await delay(RETRY_EVERY_MS, signal).catch(() => undefined);
+      await pause(RETRY_EVERY_MS, signal);
       if (signal.aborted) return;
       const due = (await this.#deps.hints.all(HINTS_PER_ROUND)).filter((hint) => this.#isDue(hint));
       const next = due[Symbol.iterator]();
@@ -217,7 +220,7 @@ export class Replicator {
     for (const hint of next) {
       if (this.#stopped.signal.aborted) return;
       await this.#handBack(hint).catch((error: unknown) =>
-        this.#deps.log.warn({ err: error, digest: hint.digest }, 'owed copy not made'),
+        logFailure(this.#deps.log, error, 'owed copy not made', { digest: hint.digest }),
       );
     }
   }
@@ -241,10 +244,8 @@ export class Replicator {
         failures,
         untilMs: this.#deps.nowMs() + Math.min(MAX_RETRY_MS, RETRY_EVERY_MS * 2 ** Math.min(8, failures - 1)),
       });
-      log.debug(
-        { digest: hint.digest, target: hint.target, reason: String(error) },
-        'owed copy failed again',
-      );
+      const { digest, target } = hint;
+      logFailure(log, error, 'owed copy failed again', { digest, target }, 'debug');
     }
   }
 
@@ -266,7 +267,7 @@ export class Replicator {
       if (members.placement(digest).owners.includes(members.selfId) || (await hints.owes(digest))) return;
       if (await store.delete(digest)) log.debug({ digest }, 'handed to its owners');
     } catch (error) {
-      log.warn({ err: error, digest }, 'staged copy not removed');
+      logFailure(log, error, 'staged copy not removed', { digest });
     }
   }
 }

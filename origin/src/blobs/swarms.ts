@@ -1,5 +1,6 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
@@ -143,6 +144,7 @@ export class Swarms implements FetchEvents {
     try {
       return await this.#deps.store.open(digest);
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.warn({ digest, err: error }, 'blob of a swarm does not open');
       return undefined;
     }
@@ -173,7 +175,9 @@ export class Swarms implements FetchEvents {
     void (async () => {
       entry.link.leave();
       await (await entry.handle)?.close();
-    })().catch((error: unknown) => this.#deps.log.warn({ digest, err: error }, 'swarm was not left cleanly'));
+    })().catch((error: unknown) =>
+      logFailure(this.#deps.log, error, 'swarm was not left cleanly', { digest }),
+    );
   }
 }
 

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
@@ -243,7 +244,7 @@ export class Uploads {
     for (const session of [...this.#sessions.values()]) {
       if (session.busy || nowMs - session.usedAtMs < this.#options.idleMs) continue;
       await this.#end(session).catch((error: unknown) =>
-        this.#deps.log.warn({ err: error }, 'idle upload not dropped'),
+        logFailure(this.#deps.log, error, 'idle upload not dropped'),
       );
     }
   }

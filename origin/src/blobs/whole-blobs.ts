@@ -1,4 +1,5 @@
 import { isCoded } from '@sepia/base/errors';
+import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { type Members, repositoryQuery } from '../cluster/members.ts';
@@ -86,13 +87,14 @@ export class WholeBlobs {
         try {
           const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
           const asked = members.json<Where>(id, { method: 'GET', path });
-          const { state } = await asked.catch(() => ({ state: 'silent' }));
+          const state = (await asked.catch(ignoreFailure))?.state ?? 'silent';
           if (state !== 'final' && !(await finished(replicator.copyTo(name, id), wait, signal))) {
             running = true;
             return;
           }
           holders.push(id);
         } catch (error) {
+          throwIfBug(error);
           signal.throwIfAborted();
           if (isCoded(error, 'CONFLICT')) running = true;
           else failed[id] = error instanceof Error ? error.message : String(error);
@@ -106,7 +108,7 @@ export class WholeBlobs {
 /** True when `work` ended before `wait` did; it goes on all the same. @throws what it fails with, or the signal's reason */
 async function finished(work: Promise<void>, wait: AbortSignal, signal: AbortSignal): Promise<boolean> {
   const done = work.then(() => true as const);
-  done.catch(() => undefined);
+  readElsewhere(done);
   const over = new Promise<false>((resolve) => {
     const end = AbortSignal.any([wait, signal]);
     if (end.aborted) resolve(false);

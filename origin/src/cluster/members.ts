@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
@@ -149,6 +150,7 @@ export class Members {
         health.answered(id);
         return answer;
       } catch (error) {
+        throwIfBug(error);
         last = error;
         if (call.signal?.aborted === true) {
           if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS)

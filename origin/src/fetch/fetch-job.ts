@@ -15,6 +15,8 @@ export interface ReceiveParts {
   /** A whole piece; `bytes` is reused afterwards. */
   readonly onPiece: (piece: number, bytes: Uint8Array) => Promise<void>;
   readonly onTail: (tail: PieceTail) => void;
+  /** Waited for after each piece: what readers wait for goes first. */
+  readonly turn: () => Promise<void>;
 }
 
 interface JobParts extends ReceiveParts {
@@ -102,7 +104,9 @@ async function receivePieces(
   const { plan, id, sizeBytes, onBytes } = parts;
   const onPiece = async (piece: number, bytes: Uint8Array): Promise<boolean> => {
     await parts.onPiece(piece, bytes);
-    return plan.delivered(id, piece);
+    const goesOn = plan.delivered(id, piece);
+    if (goesOn) await parts.turn();
+    return goesOn;
   };
   const { tail, error } = await streamPieces({ blob, sizeBytes, firstPiece, head, onBytes, onPiece });
   if (tail !== undefined && plan.ranges !== 'no') parts.onTail(tail);

@@ -2,8 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { isBug, logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName } from '@sepia/base/names/repository';
+import { toCoded } from '@sepia/http/app';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
@@ -61,6 +63,8 @@ export interface FetchOptions {
   readonly sizeHint: number | undefined;
   /** False: only what readers ask for. */
   readonly wantAll: boolean;
+  /** The piece that is read first, where that is known: its answer tells the size as well. */
+  readonly firstPiece?: number | undefined;
   /** An open attempt of another leader to go on with. */
   readonly adopt?: Metainfo | undefined;
   /** Agents hold pieces of what is adopted: they are asked before the upstream. */
@@ -96,7 +100,7 @@ export function letGo(partial: PartialBlob, error: CodedError | undefined, log: 
     }
   };
   setImmediate(() => {
-    end().catch((cause: unknown) => log.warn({ err: cause }, 'partial not released'));
+    end().catch((cause: unknown) => logFailure(log, cause, 'partial not released'));
   });
 }
 
@@ -171,4 +175,10 @@ export function silentError(name: BlobName, progressMs: number): CodedError {
     message: `no byte from the upstream within ${progressMs / 1000} s`,
     detail: { upstream: name.upstream, digest: name.digest },
   });
+}
+
+/** What a part of a fetch failed with, as a coded error; a bug is logged. */
+export function failedWith(cause: unknown, name: BlobName, log: Logger): CodedError {
+  if (isBug(cause)) logFailure(log, cause, 'fetch failed', { digest: name.digest });
+  return toCoded(cause);
 }

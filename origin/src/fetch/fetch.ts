@@ -1,10 +1,10 @@
-import { News } from '@sepia/base/async/news';
 import type { Bitfield } from '@sepia/base/bitfield';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { toCoded } from '@sepia/http/app';
+import { News } from '@sepia/base/news';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
+import { WaitedFor } from '../blobs/waited-for.ts';
 import { FetchPace } from './core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from './core/fetch-plan.ts';
 import { type ReceiveParts, runFetchJob, runUnsized } from './fetch-job.ts';
@@ -15,6 +15,7 @@ import {
   type FetchDeps,
   type FetchOptions,
   type FetchView,
+  failedWith,
   knownPieces,
   letGo,
   liesError,
@@ -50,6 +51,7 @@ export class Fetch {
   #partial: PartialBlob | undefined;
   #plan: FetchPlan | undefined;
   #tail: PieceTail | undefined;
+  readonly #waitedFor = new WaitedFor();
   #attempts = 1;
   #readers = 0;
   #nextId = 1;
@@ -211,7 +213,8 @@ export class Fetch {
       this.#sized(false);
       return void this.#finish();
     }
-    for (let job = this.#nextJob(plan); job !== undefined; job = this.#nextJob(plan)) {
+    const next = () => (this.#state === 'sizing' ? plan.first(this.#options.firstPiece) : plan.next());
+    for (let job = next(); job !== undefined; job = next()) {
       const id = this.#nextId++;
       plan.opened(id, job);
       const one = job;
@@ -231,24 +234,19 @@ export class Fetch {
     });
   }
 
-  /** Before the first answer the size is only believed: one connection asks, also where no reader is yet. */
-  #nextJob(plan: FetchPlan): FetchJob | undefined {
-    if (this.#state !== 'sizing') return plan.next();
-    if (plan.connections > 0) return undefined;
-    return plan.next() ?? { start: 0, end: 1, urgent: true };
-  }
-
   async #run(part: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const signal = AbortSignal.any([this.#stopped.signal, this.#connections.signal]);
     try {
       await part(signal);
     } catch (error) {
-      if (!signal.aborted) this.#connectionFailed(toCoded(error));
+      const failure = failedWith(error, this.name, this.#deps.log);
+      if (!signal.aborted) this.#connectionFailed(failure);
     }
   }
 
-  #jobParts(id: number) {
+  #jobParts(id: number, job?: FetchJob) {
     return {
+      turn: async () => await this.#waitedFor.turn(job, this.#stopped.signal),
       sizeBytes: this.#partial!.sizeBytes,
       plan: this.#plan!,
       id,
@@ -261,8 +259,11 @@ export class Fetch {
   }
 
   async #fetchJob(id: number, job: FetchJob, signal: AbortSignal): Promise<void> {
-    const parts = { client: this.#deps.client, name: this.name, signal, onSized: () => this.#sized(false) };
-    await runFetchJob({ ...this.#jobParts(id), ...parts }, job, this.#tail);
+    const { client } = this.#deps;
+    const parts = { ...this.#jobParts(id, job), client, name: this.name, signal };
+    await this.#waitedFor.during(job, async () => {
+      await runFetchJob({ ...parts, onSized: () => this.#sized(false) }, job, this.#tail);
+    });
   }
 
   async #pieceArrived(piece: number, bytes: Uint8Array): Promise<void> {
@@ -305,8 +306,7 @@ export class Fetch {
       if (outcome === 'stored') this.#end('final');
     } catch (error) {
       if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
-      this.#attempts += 1;
-      if (this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
+      if (++this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
       throw liesError(this.name);
     }
   }
@@ -385,7 +385,7 @@ export class Fetch {
 
   #fail(cause: unknown): void {
     if (this.#state === 'final' || this.#state === 'failed') return;
-    this.#error = toCoded(cause);
+    this.#error = failedWith(cause, this.name, this.#deps.log);
     this.#end('failed');
   }
 

@@ -61,6 +61,7 @@ export class Fetches {
     options: {
       readonly wantAll: boolean;
       readonly sizeHint: number | undefined;
+      readonly firstPiece?: number | undefined;
       readonly adopt?: Metainfo;
       readonly hasPeers?: boolean;
       /** `Authorization` that a caller brought for the upstream. */

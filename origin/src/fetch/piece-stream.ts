@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
 import type { UpstreamBlob } from '@sepia/upstream/upstream-client';
 
@@ -64,6 +65,7 @@ export async function streamPieces(
     }
     return { tail: rest() };
   } catch (error) {
+    throwIfBug(error);
     return { tail: rest(), error };
   }
 }

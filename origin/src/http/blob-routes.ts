@@ -1,8 +1,9 @@
 import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-fetch';
-import { H_BLOB_SIZE, H_CLASS } from '@sepia/cluster/api/headers';
+import { H_ATTEMPT, H_BLOB_SIZE, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { RequestState } from '@sepia/http/app';
 import { serveBlob } from '@sepia/http/serve-blob';
@@ -31,6 +32,8 @@ const GATHER_MS = 50;
 const EAGER_HASHES = 8;
 /** Largest body of adopt: metainfo of a 1 TiB blob in base64 and its peers. */
 const MAX_ADOPT_BYTES = 48 * 1024 * 1024;
+/** Pieces of the largest blob. */
+const MAX_PIECES = 2 ** 24;
 /** Until an origin answers beside the wait that it was asked for, in ms. */
 const RELAY_MS = 20_000;
 /** A fetch fails by itself after 10 s without progress; this ends what hangs all the same. */
@@ -69,6 +72,10 @@ export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
     ctx.body = {};
   });
   router.get('/blobs/:digest', async (context) => await getBlob(deps, named(context, 'blob')));
+  router.get(
+    '/blobs/:digest/pieces/:index',
+    async (context) => await getPiece(deps, named(context, 'piece')),
+  );
   router.put('/blobs/:digest', async (context) => await putBlob(deps, named(context, 'blob-put')));
 }
 
@@ -85,6 +92,8 @@ async function getMetainfo(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const options = {
     fetch: queryValue(ctx, 'fetch') === '1',
     wantAll: queryValue(ctx, 'want') !== 'ranges',
+    raise: queryValue(ctx, 'want') === 'all',
+    firstPiece: numberOf(ctx, 'piece', MAX_PIECES),
     hop: isHop(ctx),
   };
   const source = await deps.blobs.metainfo(name, options, signal);
@@ -121,7 +130,8 @@ async function answerMetainfo(
     try {
       while (fetch.error === undefined && (fetch.metainfo ?? metainfo).etag === known)
         await fetch.changed(late);
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
     }
     if (fetch.error !== undefined) throw fetch.error;
@@ -176,7 +186,8 @@ async function adopt(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const { known, peers } = await readJson(ctx, MAX_ADOPT_BYTES, (value) => adoptBody(value));
   if (known.digest !== name.digest)
     throw new CodedError('METAINFO_INVALID', { message: 'metainfo is of another blob' });
-  await answerMetainfo(deps, ctx, await deps.blobs.adopt(name, known, peers, signal), signal);
+  const wantAll = queryValue(ctx, 'want') !== 'ranges';
+  await answerMetainfo(deps, ctx, await deps.blobs.adopt(name, known, peers, wantAll, signal), signal);
 }
 
 function adoptBody(value: unknown): { known: Metainfo; peers: PeerEntry[] } {
@@ -219,6 +230,41 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   }
 }
 
+/** One piece with its hash, or the hash alone (204) where another asker has the bytes. */
+async function getPiece(deps: BlobRouteDeps, ctx: Context): Promise<void> {
+  const name = blobNameOf(ctx);
+  const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+  const index = pieceIndexOf(ctx);
+  const lastPiece = numberOf(ctx, 'last', MAX_PIECES) ?? index;
+  let found = await deps.blobs.piece(name, index, { lastPiece, hop: isHop(ctx) }, signal);
+  if (found.type === 'remote') {
+    try {
+      return await relay(ctx, deps.members, found.id, signal);
+    } catch (error) {
+      if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP')) throw error;
+    }
+    found = await deps.blobs.piece(name, index, { lastPiece, hop: true }, signal);
+    if (found.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
+  }
+  const { attempt, hash, bytes } = found;
+  ctx.set(H_ATTEMPT, attempt);
+  ctx.set(H_PIECE_HASH, Buffer.from(hash).toString('hex'));
+  if (bytes === undefined) {
+    ctx.status = 204;
+    return;
+  }
+  ctx.type = 'application/octet-stream';
+  ctx.body = bytes;
+  deps.onBytes(bytes.length);
+}
+
+function pieceIndexOf(ctx: Context): number {
+  const text = String((ctx as unknown as { params: Record<string, string> }).params['index'] ?? '');
+  if (!/^\d{1,8}$/.test(text))
+    throw new CodedError('REQUEST_INVALID', { message: 'index of a piece is not a number' });
+  return Number(text);
+}
+
 function answerHead(ctx: Context, name: BlobName, sizeBytes: number, mediaType: string | undefined): void {
   ctx.respond = false;
   const headers = {
@@ -245,7 +291,8 @@ function boundOf(range: string): number | undefined {
       const last = Math.max(...asked.ranges.map((one) => one.end));
       return last >= Number.MAX_SAFE_INTEGER - 1 ? undefined : Math.floor(last / PIECE_BYTES);
     }
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     // Said properly once the size is known.
   }
   return undefined;

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { InternalResponse } from '@sepia/http/client';
 import type { Context } from 'koa';
 import { H_HOP, type Members } from '../cluster/members.ts';
@@ -18,8 +19,10 @@ const ANSWER_HEADERS = [
   'content-type',
   'docker-content-digest',
   'etag',
+  'sepia-attempt',
   'sepia-blob-size',
   'sepia-error',
+  'sepia-piece-hash',
   'retry-after',
 ];
 
@@ -72,6 +75,7 @@ async function pipe(ctx: Context, answer: InternalResponse, signal: AbortSignal)
     }
     ctx.res.end();
   } catch (error) {
+    throwIfBug(error);
     ctx.res.destroy();
     if (!signal.aborted) throw error;
   }

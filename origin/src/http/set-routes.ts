@@ -1,5 +1,6 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation';
 import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
@@ -62,6 +63,7 @@ function checkedKey(name: string, text: string): string[] {
   try {
     value = JSON.parse(text);
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('REQUEST_INVALID', { message: `query value ${name} is not valid JSON`, cause });
   }
   const found = RECORD_KEY.safeParse(value);

@@ -1,5 +1,6 @@
 import { Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { readElsewhere } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Provenance } from '@sepia/store/blob-store';
 import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
@@ -70,7 +71,7 @@ export class Deliveries {
     let running = this.#running.get(key);
     if (running === undefined) {
       running = this.#see(name, kind, hop).finally(() => this.#running.delete(key));
-      running.catch(() => undefined);
+      readElsewhere(running);
       this.#running.set(key, running);
     }
     await orAborted(running, signal);

@@ -1,5 +1,6 @@
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -184,7 +185,7 @@ export class Manifests {
           await tags
             .drop(name, record)
             .catch((cause: unknown) =>
-              log.warn({ err: cause, tag: name.tag }, 'tag that is gone upstream not dropped'),
+              logFailure(log, cause, 'tag that is gone upstream not dropped', { tag: name.tag }),
             );
         throw unknownTag(name);
       }
@@ -319,7 +320,8 @@ export class Manifests {
     try {
       parsed = parseManifest(bytes, undefined);
       entries.push(...descriptorLinks(name, parsed.descriptors));
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       // An odd manifest is handed on as it is; it leaves no hints.
     }
     this.#cache.put({ digest, bytes, mediaType });
@@ -329,7 +331,7 @@ export class Manifests {
       .putBytes(digest, bytes, attrs)
       .then(async () => await store.addProvenance(digest, provenance[0]!));
     await Promise.all([
-      kept.catch((error: unknown) => log.warn({ err: error, digest }, 'manifest not kept')),
+      kept.catch((error: unknown) => logFailure(log, error, 'manifest not kept', { digest })),
       links
         .write(entries)
         .then(async () => {
@@ -352,7 +354,7 @@ export class Manifests {
         ...({ body: bytes } as object),
       })
       .catch((error: unknown) =>
-        log.debug({ digest, owner, reason: String(error) }, 'manifest not copied to its owner'),
+        logFailure(log, error, 'manifest not copied to its owner', { digest, owner }, 'debug'),
       );
   }
 }

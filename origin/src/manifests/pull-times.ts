@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
-import { delay } from '@sepia/base/lifecycle';
+import { logFailure } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { parseReference } from '@sepia/oci/route';
@@ -71,7 +72,7 @@ export class PullTimes {
     while (!signal.aborted) {
       const due = this.#due();
       if (due !== undefined) await this.#refresh(due);
-      await delay(this.#pauseMs, signal).catch(() => undefined);
+      await pause(this.#pauseMs, signal);
     }
   }
 
@@ -100,7 +101,13 @@ export class PullTimes {
           AbortSignal.any([AbortSignal.timeout(ASK_MS), this.#stopped.signal]),
         );
     } catch (error) {
-      this.#deps.log.debug({ err: error, upstream, repository, reference }, 'pull time not refreshed');
+      logFailure(
+        this.#deps.log,
+        error,
+        'pull time not refreshed',
+        { upstream, repository, reference },
+        'debug',
+      );
     }
   }
 

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
 import type { Link } from '@sepia/records/record-store';
 import type { BlobName } from '../fetch/fetch-parts.ts';
@@ -134,6 +135,7 @@ export class Links {
     try {
       return await running;
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       throw isCoded(error) && error.code !== 'BACKEND_DOWN' ? error : (lost ?? error);
     }

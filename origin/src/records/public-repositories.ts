@@ -1,5 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { ExpiringMap } from '@sepia/base/expiring-map';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { QuorumSet, ShardName } from './quorum-set.ts';
 
@@ -43,7 +44,8 @@ export class PublicRepositories {
   async recall(name: ShardName): Promise<number | 'unreadable' | undefined> {
     try {
       return (await this.#deps.set.read(name, KEY))?.value?.checkedAtMs;
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return 'unreadable';
     }
   }
@@ -56,7 +58,7 @@ export class PublicRepositories {
     const shard = { upstream: name.upstream, repository: name.repository };
     set.write(shard, [{ key: KEY, value }]).catch((error: unknown) => {
       this.#written.delete(key);
-      log.warn({ ...shard, what, err: error }, 'who may read a repository is not on record');
+      logFailure(log, error, 'who may read a repository is not on record', { ...shard, what });
     });
   }
 }

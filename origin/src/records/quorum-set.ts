@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure, isBug, throwIfBug } from '@sepia/base/failure';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import { type Members, QUICK_MS, repositoryQuery } from '../cluster/members.ts';
@@ -128,6 +129,7 @@ export class QuorumSet<T> {
         });
         if (behindMs === 0) return;
       } catch (error) {
+        throwIfBug(error);
         if (behindMs === 0) throw error;
       }
       if (tries >= MAX_TRIES) throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
@@ -222,16 +224,16 @@ export async function askQuorum<A>(
   const answers: A[] = [];
   let open = ids.length;
   try {
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       if (open === 0) resolve();
       for (const id of ids) {
         ask(id, stop.signal)
-          .then((answer) => answers.push(answer))
-          .catch(() => undefined)
-          .finally(() => {
+          .then((answer) => answers.push(answer), ignoreFailure)
+          .then(() => {
             open -= 1;
             if (open === 0 || answers.length >= needed || settles(answers)) resolve();
-          });
+          })
+          .catch(reject);
       }
     });
   } finally {
@@ -259,6 +261,7 @@ export async function acknowledged(
           if (good >= quorum) resolve();
         },
         (cause: unknown) => {
+          if (isBug(cause)) return reject(cause);
           bad += 1;
           if (ids.length - bad < quorum)
             reject(

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Link, RecordStore } from '@sepia/records/record-store';
@@ -71,19 +72,16 @@ export class Quotas {
     this.#counts.delete(key);
     this.#counts.set(key, { usage, untilMs: this.#deps.nowMs() + COUNT_MS });
     if (this.#counts.size > MAX_COUNTS) this.#counts.delete(this.#counts.keys().next().value!);
-    usage.catch(() => this.#counts.delete(key));
+    readElsewhere(usage, () => this.#counts.delete(key));
     return usage;
   }
 
   /** A link was stored or taken away here. `key`: upstream, repository, digest. */
   changed([upstream = '', repository = '']: readonly string[], before?: Link, after?: Link): void {
-    void this.#counts.get(shardKey(upstream, repository))?.usage.then(
-      (count) => {
-        count.bytes += (after?.sizeBytes ?? 0) - (before?.sizeBytes ?? 0);
-        count.blobs += Number(after !== undefined) - Number(before !== undefined);
-      },
-      () => undefined,
-    );
+    void this.#counts.get(shardKey(upstream, repository))?.usage.then((count) => {
+      count.bytes += (after?.sizeBytes ?? 0) - (before?.sizeBytes ?? 0);
+      count.blobs += Number(after !== undefined) - Number(before !== undefined);
+    }, ignoreFailure);
   }
 
   #rulesOf(upstream: string): QuotaRules {
@@ -103,6 +101,7 @@ export class Quotas {
         const path = `/v1/usage?${repositoryQuery({ upstream, repository })}`;
         return await members.json<RepositoryUsage>(id, { method: 'GET', path });
       } catch (error) {
+        throwIfBug(error);
         log.debug({ err: error, id, repository }, 'usage not known');
       }
     }

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -56,7 +57,7 @@ export async function listTags(
   } catch (thrown) {
     const error = upstreamError(thrown, name.upstream);
     const known = isPassing(error)
-      ? await recorded(deps.tagIndex, name, undefined, MAX_TAGS).catch(() => [])
+      ? ((await recorded(deps.tagIndex, name, undefined, MAX_TAGS).catch(ignoreFailure)) ?? [])
       : [];
     if (known.length === 0) throw error;
     for (const tag of known) all.add(tag);

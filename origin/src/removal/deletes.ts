@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Tag } from '@sepia/base/names/repository';
 import { isManifestType, parseManifest } from '@sepia/oci/manifest';
@@ -105,7 +106,8 @@ function notDeletable(upstream: string, mode: string): CodedError {
 function subjectOf(bytes: Uint8Array): Digest | undefined {
   try {
     return parseManifest(bytes, undefined).subject;
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return undefined;
   }
 }

@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
-import { delay } from '@sepia/base/lifecycle';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { MAX_REVOCATIONS, type Revocation } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -64,7 +65,7 @@ export class Invalidation {
     const late = new AbortController();
     await Promise.race([
       Promise.all(told),
-      delay(WAIT_MS, AbortSignal.any([late.signal, this.#stopped.signal])).catch(() => undefined),
+      pause(WAIT_MS, AbortSignal.any([late.signal, this.#stopped.signal])),
     ]);
     late.abort(new CodedError('TIMEOUT', { message: 'all were told' }));
   }
@@ -78,6 +79,7 @@ export class Invalidation {
     try {
       await this.#send(member, revoked);
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.debug(
         { member: member.id, reason: String(error) },
         'revocation not taken; trying again',
@@ -100,7 +102,8 @@ export class Invalidation {
       try {
         await delay(pauseMs, this.#stopped.signal);
         return await this.#send(member, revoked);
-      } catch {
+      } catch (error) {
+        throwIfBug(error);
         if (this.#stopped.signal.aborted) return;
       }
     }

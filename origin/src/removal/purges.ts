@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { isManifestType } from '@sepia/oci/manifest';
@@ -110,7 +111,10 @@ export class Purges {
       members.ids.map(async (id) => {
         if (id === members.selfId) return await this.#purgeHere(name, digest);
         const call = { method: 'POST', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: PURGE_MS } as const;
-        await members.json(id, { ...call, json: { digest } }).catch(() => missed.push(id));
+        await members.json(id, { ...call, json: { digest } }).catch((error: unknown) => {
+          throwIfBug(error);
+          missed.push(id);
+        });
       }),
     );
     return missed;

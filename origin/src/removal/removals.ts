@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
@@ -157,6 +158,7 @@ export class Removals {
     try {
       return await commands.send({ id, type: 'purge', detail, ttlMs: COMMAND_LIFE_MS });
     } catch (error) {
+      throwIfBug(error);
       log.warn({ err: error, ...detail }, 'no tracker passes a purge on to the nodes');
       return commands.trackerIds;
     }
@@ -174,7 +176,11 @@ export class Removals {
       await Promise.all(
         members.ids.map(async (id) => {
           if (id === members.selfId) await this.drop(name, part);
-          else await members.json(id, call).catch(() => missed.add(id));
+          else
+            await members.json(id, call).catch((error: unknown) => {
+              throwIfBug(error);
+              missed.add(id);
+            });
         }),
       );
     }

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
-import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
 import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
 import type { BlobName } from '../fetch/fetch-parts.ts';
@@ -40,7 +40,7 @@ export class BlobReader {
     if (opened.type === 'remote')
       return yield* this.#fromOther(name, opened.id, { start, end }, pace, signal);
     const { blob } = opened;
-    const reader = blob.openReader(Math.floor(start / PIECE_BYTES));
+    const reader = blob.openReader(Math.floor(start / PIECE_BYTES), pieceCount(blob.sizeBytes) - 1);
     try {
       for (let at = start; at < end; ) {
         const index = Math.floor(at / PIECE_BYTES);

@@ -1,5 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
 import { parseRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type Reference, referenceText } from '@sepia/oci/route';
@@ -59,7 +60,7 @@ export class ReplicationIntake {
       }));
       queue
         .write(due)
-        .catch(() => undefined)
+        .catch(ignoreFailure)
         .finally(() => this.#deps.wake());
       // An intent that is about to run by itself may have run before the tag moved: jobs of their own then.
       if (nowMs() - beganMs > INTENT_MS / 2)

@@ -1,5 +1,6 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { delay } from '@sepia/base/lifecycle';
+import { ignoreFailure, isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -159,9 +160,10 @@ export class Replication {
       try {
         waitMs = (await this.#scan()) > LONG_QUEUE ? LONG_SCAN_MS : SCAN_MS;
       } catch (error) {
-        if (!signal.aborted) this.#deps.log.error({ err: error }, 'replication queue cannot be read');
+        if (!signal.aborted)
+          logFailure(this.#deps.log, error, 'replication queue cannot be read', {}, 'error');
       }
-      await delay(waitMs, AbortSignal.any([signal, this.#wake.signal])).catch(() => undefined);
+      await pause(waitMs, AbortSignal.any([signal, this.#wake.signal]));
     }
   }
 
@@ -216,6 +218,7 @@ export class Replication {
       else await (await members.raw(leader, { method: 'HEAD', path: '/v1/cluster' })).body.dump();
       for (const { id } of list) this.#toldMs.set(id, this.#deps.nowMs());
     } catch (error) {
+      throwIfBug(error);
       this.#deps.log.debug({ leader, reason: String(error) }, 'leader of replication jobs does not answer');
       this.wake();
     }
@@ -265,8 +268,9 @@ export class Replication {
       log.info({ rule, repository, reference, kind, ...copy.progress }, 'replicated');
     } catch (error) {
       if (signal.aborted) return;
+      if (isBug(error)) logFailure(log, error, 'replication job met a bug', { rule: job.rule });
       await this.#failed(group, error).catch((cause: unknown) =>
-        log.warn({ err: cause, rule: job.rule }, 'failure of a replication job not noted'),
+        logFailure(log, cause, 'failure of a replication job not noted', { rule: job.rule }),
       );
     }
   }
@@ -281,7 +285,7 @@ export class Replication {
       others.map(async (id) => {
         const said = await members
           .json<{ running: boolean }>(id, { method: 'GET', path })
-          .catch(() => undefined);
+          .catch(ignoreFailure);
         return said?.running === true;
       }),
     );

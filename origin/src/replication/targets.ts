@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ReplicationRule } from '@sepia/cluster/replication-rule';
@@ -77,6 +78,7 @@ function readText(file: string, key: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {
       message: `${key}: ${file} cannot be read (${systemCode(cause)})`,
       cause,

@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 
 /** True for a failure that may pass: a stale answer is better than none. */
 export function isPassing(error: unknown): boolean {
@@ -7,9 +8,10 @@ export function isPassing(error: unknown): boolean {
   );
 }
 
-/** What asking an upstream failed with, as a coded error; our own deadline is its silence. */
+/** What asking an upstream failed with, as a coded error; our own deadline is its silence. A bug is thrown on. */
 export function upstreamError(thrown: unknown, upstream: string): CodedError {
   if (isCoded(thrown)) return thrown;
+  throwIfBug(thrown);
   if ((thrown as { name?: unknown } | null)?.name === 'TimeoutError') {
     const message = `upstream ${upstream} did not answer in time`;
     return new CodedError('BACKEND_DOWN', { message, detail: { upstream }, cause: thrown });

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster, ClusterUpstream } from '@sepia/cluster/cluster';
 import { accessMode } from '@sepia/face/access/rules';
@@ -125,6 +126,7 @@ function readPassword(upstream: string, file: string): string {
   try {
     return readFileSync(file, 'utf8').trim();
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {
       message: `credentials.${upstream}.password-file: ${file} cannot be read (${systemCode(cause)})`,
       cause,

@@ -1,3 +1,4 @@
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -39,7 +40,8 @@ export class AccountsAgreement {
         await delay(waitMs, signal);
         await this.look(signal);
       }
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       // Stopping.
     }
   }
@@ -72,7 +74,8 @@ export class AccountsAgreement {
         signal,
       });
       return accounts ?? 'none';
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return fingerprint();
     }
   }

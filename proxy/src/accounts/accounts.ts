@@ -1,7 +1,8 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
+import { logFailure, throwIfBug, tryParse } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BasicCredentials } from '@sepia/face/access/authorization';
 import { bcrypt } from './bcrypt.ts';
@@ -141,10 +142,8 @@ export class Accounts {
       this.#version = version;
       this.#deps.log.info({ file: this.#file, accounts: this.#hashes.size }, 'accounts were read again');
     } catch (error) {
-      this.#deps.log.error(
-        { file: this.#file, err: error },
-        'accounts-file is not usable; the old accounts stay',
-      );
+      const facts = { file: this.#file };
+      logFailure(this.#deps.log, error, 'accounts-file is not usable; the old accounts stay', facts, 'error');
     }
   }
 }
@@ -175,18 +174,16 @@ function faultOf(line: string, before: ReadonlyMap<string, string>): string | un
 }
 
 function costOf(hashed: string): number | undefined {
-  try {
-    return bcrypt().parseOptions(hashed).cost;
-  } catch (error) {
-    if (isCoded(error)) throw error;
-    return undefined;
-  }
+  const { parseOptions } = bcrypt();
+  const read = tryParse(() => parseOptions(hashed).cost);
+  return read.ok ? read.value : undefined;
 }
 
 function readText(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
+    throwIfBug(cause);
     throw invalid(`${file} cannot be read (${systemCode(cause)})`, cause);
   }
 }

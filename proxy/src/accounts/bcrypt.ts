@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 
 type Bcrypt = Pick<typeof import('@node-rs/bcrypt'), 'hash' | 'parseOptions' | 'verify'>;
 
@@ -14,6 +15,7 @@ export function bcrypt(): Bcrypt {
     loaded ??= createRequire(import.meta.url)('@node-rs/bcrypt') as Bcrypt;
     return loaded;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('START_FAILED', {
       message: `accounts-file: bcrypt does not load on this machine (${String((cause as Error).message).split('\n')[0]}); it needs glibc or musl with librt and libgcc`,
       cause,

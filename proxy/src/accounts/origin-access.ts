@@ -1,5 +1,6 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem, TokenAnswer, TokenRequest } from '@sepia/cluster/api/access';
@@ -64,6 +65,7 @@ export class OriginAccess {
       try {
         return JSON.parse(bytes.toString('utf8')) as T;
       } catch (cause) {
+        throwIfBug(cause);
         throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
       }
     };

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { nameQuery, type Origins } from '../cluster/origins.ts';
 import { chooseSource, judgeKnowledge, type SourcePlan, type Whereabouts } from './core/choose-source.ts';
@@ -51,7 +52,7 @@ async function askAll(
   const enough = new AbortController();
   const stop = AbortSignal.any([signal, enough.signal]);
   let grace: NodeJS.Timeout | undefined;
-  await new Promise<void>((resolve) => {
+  await new Promise<void>((resolve, reject) => {
     const judge = (): void => {
       const silent = candidates.filter((id) => !answers.has(id));
       const known = judgeKnowledge(
@@ -64,10 +65,10 @@ async function askAll(
       else if (known === 'holder') grace ??= setTimeout(resolve, graceMs);
     };
     for (const originId of candidates) {
-      void askOne(origins, originId, name, timeoutMs, stop).then((answer) => {
+      askOne(origins, originId, name, timeoutMs, stop).then((answer) => {
         answers.set(originId, answer);
         judge();
-      });
+      }, reject);
     }
     if (candidates.length === 0) resolve();
   });
@@ -94,7 +95,8 @@ async function askOne(
     const state = answer.state === 'final' || answer.state === 'open' ? answer.state : 'none';
     const sizeBytes = Number.isSafeInteger(answer.sizeBytes) ? { sizeBytes: answer.sizeBytes as number } : {};
     return { originId, state, linked: answer.linked === true, ...sizeBytes };
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return { originId, state: 'silent', linked: false };
   }
 }

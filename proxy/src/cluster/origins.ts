@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { delay } from '@sepia/base/lifecycle';
+import { throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
 import {
@@ -111,6 +112,7 @@ export class Origins {
       await this.quick(id, PROBE_TIMEOUT_MS, { method: 'GET', path: '/v1/cluster' }, signal);
       return true;
     } catch (error) {
+      throwIfBug(error);
       return isCoded(error) && !isSilence(error);
     }
   }
@@ -130,7 +132,7 @@ export class Origins {
   async watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const round = Promise.all(this.ids.map((id) => this.probe(id, signal)));
-      await Promise.all([round, delay(PROBE_EVERY_MS, signal)]).catch(() => undefined);
+      await Promise.all([round, pause(PROBE_EVERY_MS, signal)]);
     }
   }
 

@@ -1,5 +1,6 @@
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { H_STALE, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { shardKey } from '@sepia/cluster/cluster';
 import { readLimited } from '@sepia/http/client';
@@ -104,6 +105,7 @@ async function readOne(
         throw new CodedError('PEER_HTTP', { message: `origin ${id} sent a manifest that is not its digest` });
       return { digest, bytes, mediaType: headerOf(answer, 'content-type') ?? '' };
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDefinite(error) || isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED'))
         throw error;

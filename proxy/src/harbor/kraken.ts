@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { isRepositoryName } from '@sepia/base/names/repository';
 import { type NamedUpstream, resolveName } from '@sepia/base/names/upstream-name';
@@ -80,7 +81,7 @@ export class KrakenDriver {
     done.then(
       () => this.#deps.log.info({ ...image, reference }, 'image preheated by notification'),
       (error: unknown) =>
-        this.#deps.log.warn({ err: error, ...image, reference }, 'preheat by notification failed'),
+        logFailure(this.#deps.log, error, 'preheat by notification failed', { ...image, reference }),
     );
     const flight = { preheat, done };
     this.#flights.set(key, flight);

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
@@ -129,6 +130,7 @@ export class Preheat {
         try {
           await this.#allowed((authorization) => this.#fetchOne(one, authorization, signal));
         } catch (error) {
+          throwIfBug(error);
           signal.throwIfAborted();
           const reason = error instanceof Error ? error.message : String(error);
           failures.push(`${one.slice(0, 19)}…: ${reason}`);
@@ -158,6 +160,7 @@ export class Preheat {
         try {
           return await this.#fetchAt(id, digest, authorization, signal);
         } catch (error) {
+          throwIfBug(error);
           signal.throwIfAborted();
           if (isDefinite(error)) throw error;
           last = error;
@@ -217,7 +220,7 @@ export class Preheat {
     const goneSinceMs = new Map<string, number>();
     for (;;) {
       const view = await commands.view(commandId);
-      if (view.unaware.length > 0) await commands.send(command, view.unaware).catch(() => undefined);
+      if (view.unaware.length > 0) await commands.send(command, view.unaware).catch(ignoreFailure);
       const isOver = this.#noteNodes(view, goneSinceMs, nowMs());
       if (isOver && view.silent.length < commands.trackerIds.length) break;
       await delay(POLL_MS, signal);

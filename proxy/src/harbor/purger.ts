@@ -1,6 +1,7 @@
 import type { Audit } from '@sepia/base/audit';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
@@ -70,7 +71,10 @@ export class Purger {
         } as const;
         await this.#deps.client
           .json({ ...call, json: { upstream, repository, digest }, headersTimeoutMs: PROXY_MS })
-          .catch(() => missed.push(proxy.id));
+          .catch((error: unknown) => {
+            throwIfBug(error);
+            missed.push(proxy.id);
+          });
       }),
     );
     const detail = { upstream, repository, ...what };
@@ -105,6 +109,7 @@ export class Purger {
           missed: string[];
         };
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isDefinite(error)) throw error;
         last = error;

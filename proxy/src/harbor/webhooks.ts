@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { matcherOf } from '@sepia/base/names/pattern';
 import { parseRepositoryName } from '@sepia/base/names/repository';
@@ -144,6 +145,7 @@ export class Webhooks {
           });
         return;
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isDefinite(error)) throw error;
         last = error;

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
 import type { InternalClient } from '@sepia/http/client';
@@ -80,7 +81,8 @@ export class StatusGatherer {
       const { headers, bytes } = await this.#deps.client.bytes(call, MAX_STATUS_BYTES);
       const said = JSON.parse(bytes.toString('utf8')) as unknown;
       return { ...facts, answer: { version: headers['sepia-version'], ...(said as object) } };
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return { ...facts, answer: undefined };
     } finally {
       clearTimeout(timer);

@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_CHANGE } from '@sepia/cluster/api/headers';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -57,6 +58,7 @@ async function drop(
       await answer.body.dump();
       return;
     } catch (error) {
+      throwIfBug(error);
       if (maybeDone && isUnknown(error)) return;
       if (isDefinite(error) || signal.aborted) throw error;
       maybeDone = true;

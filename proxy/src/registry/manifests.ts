@@ -1,6 +1,7 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { parseTag } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_CHANGE, H_STALE } from '@sepia/cluster/api/headers';
@@ -164,6 +165,7 @@ async function store(
         tags: Array.isArray(tags) ? tags : [tags],
       };
     } catch (error) {
+      throwIfBug(error);
       if (isDefinite(error) || signal.aborted) throw error;
       last = error;
     }

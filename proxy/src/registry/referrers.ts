@@ -1,5 +1,6 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { readLimited } from '@sepia/http/client';
@@ -58,6 +59,7 @@ function pageOf(bytes: Buffer, id: string): { manifests: unknown[]; next?: strin
   try {
     value = JSON.parse(bytes.toString('utf8')) as typeof value;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
   }
   const { manifests, next } = value ?? {};

@@ -1,5 +1,6 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { readLimited } from '@sepia/http/client';
@@ -49,9 +50,10 @@ export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'
 
 function tagsOf(bytes: Buffer, id: string): string[] {
   try {
-    const { tags } = JSON.parse(bytes.toString('utf8')) as { tags?: unknown };
+    const { tags } = (JSON.parse(bytes.toString('utf8')) ?? {}) as { tags?: unknown };
     if (Array.isArray(tags) && tags.every((tag) => typeof tag === 'string')) return tags;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
   }
   throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without tags` });

@@ -1,6 +1,7 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
 import { type RequestBody, watchFlow } from '../bodies/request-body.ts';
@@ -224,6 +225,7 @@ async function roomy(ask: (roomBytes: number, noteFull: NoteFull) => Promise<str
   try {
     return await ask(ROOM_BYTES, noteFull);
   } catch (error) {
+    throwIfBug(error);
     if (!lacking || isDefinite(error)) throw error;
     return await ask(0, noteFull);
   }

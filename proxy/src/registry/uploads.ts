@@ -1,5 +1,6 @@
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { type NamedUpstream, type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
 import type { RegistryHandler } from '@sepia/face/registry-app';
@@ -103,7 +104,7 @@ async function finish(
   }
   await deps.uploads.putWhole(target, digest, body, signal);
   await deps.uploads.cancel(id, target, AbortSignal.timeout(1_000)).catch((error: unknown) => {
-    deps.log.debug({ err: error, uploadId: id.text }, 'an empty session was left to expire');
+    logFailure(deps.log, error, 'an empty session was left to expire', { uploadId: id.text }, 'debug');
   });
 }
 
@@ -153,7 +154,7 @@ async function tellOffset(
   id: UploadId,
   signal: AbortSignal,
 ): Promise<void> {
-  const offset = await deps.uploads.offset(id, target, signal).catch(() => undefined);
+  const offset = await deps.uploads.offset(id, target, signal).catch(ignoreFailure);
   if (offset !== undefined) sendSession(ctx, name, id.text, offset);
 }
 

@@ -1,3 +1,5 @@
+import { boundedMs } from './bounded-ms.ts';
+import { ignoreFailure } from './failure.ts';
 /** Anything that is started and stopped. `stop` is idempotent. */
 export interface Stoppable {
   stop(): Promise<void>;
@@ -36,23 +38,38 @@ export async function startAll<T>(stops: StopStack, start: () => Promise<T>): Pr
   try {
     return await start();
   } catch (error) {
-    await stops.stop().catch(() => undefined);
+    await stops.stop().catch(ignoreFailure);
     throw error;
   }
 }
 
-/** Resolves after `ms`, or rejects with the signal's reason. */
+/** Resolves after `ms` (within what timers take), or rejects with the signal's reason. */
 export async function delay(ms: number, signal?: AbortSignal): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     if (signal?.aborted === true) return reject(signal.reason);
     const timer = setTimeout(() => {
       signal?.removeEventListener('abort', onAbort);
       resolve();
-    }, ms);
+    }, boundedMs(ms));
     const onAbort = (): void => {
       clearTimeout(timer);
       reject(signal?.reason);
     };
     signal?.addEventListener('abort', onAbort, { once: true });
+  });
+}
+
+/** Resolves after `ms`, or at once when the signal aborts: true if the whole time passed. Never rejects. */
+export async function pause(ms: number, signal: AbortSignal): Promise<boolean> {
+  if (signal.aborted) return false;
+  return await new Promise<boolean>((resolve) => {
+    const end = (whole: boolean): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+      resolve(whole);
+    };
+    const onAbort = (): void => end(false);
+    const timer = setTimeout(end, boundedMs(ms), true);
+    signal.addEventListener('abort', onAbort, { once: true });
   });
 }

@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { bugsSeen } from './failure.ts';
 
 export { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
@@ -10,6 +11,15 @@ export class Metrics {
   constructor(service: string, member: string) {
     this.registry.setDefaultLabels({ service, member });
     collectDefaultMetrics({ register: this.registry });
+    new Counter({
+      name: 'sepia_bugs_total',
+      help: 'Failures of this process that only wrong code can cause; each is in the log with "bug": true. Aim: 0.',
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        this.inc(bugsSeen());
+      },
+    });
     this.#requests = new Histogram({
       name: `sepia_${service}_http_request_seconds`,
       help: 'Time to answer a request, by route and status.',

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isCoded } from './errors.ts';
+import { throwIfBug } from './failure.ts';
 import type { Stoppable } from './lifecycle.ts';
 
 /** Exit code for a start that is refused: bad config, taken port, wrong data folder. */
@@ -74,11 +75,13 @@ function startTicks(pid: number): string {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     return fields[0] === 'Z' ? 'gone' : (fields[19] ?? 'gone');
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     try {
       process.kill(pid, 0);
       return 'unknown';
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return 'gone';
     }
   }

@@ -3,6 +3,7 @@ import { checkConfig } from '@sepia/base/config/load';
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
 import { baseUrl, bytes, duration, hostPort, proxyUrl } from '@sepia/base/config/units';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
@@ -160,6 +161,7 @@ export function loadClusterDocument(file: string): ClusterDocument {
   try {
     return parseClusterDocument(readFileSync(file, 'utf8'), file);
   } catch (cause) {
+    throwIfBug(cause);
     if (cause instanceof CodedError) throw cause;
     throw new CodedError('CONFIG_INVALID', {
       message: `cluster-document: ${file} cannot be read (${systemCode(cause)})`,

@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { InternalClient } from '@sepia/http/client';
 import type { z } from 'zod';
 import type { COMMAND_REQUEST, CommandState, NodeCommandState } from './api/commands.ts';
@@ -50,6 +51,7 @@ export class NodeCommands {
         try {
           await this.#ask(id, 'POST', '/v1/commands', command);
         } catch (error) {
+          throwIfBug(error);
           cause = error;
           missed.push(id);
         }
@@ -73,6 +75,7 @@ export class NodeCommands {
           const state = await this.#ask<CommandState>(trackerId, 'GET', `/v1/commands/${id}`);
           answers.push([...state.nodes]);
         } catch (error) {
+          throwIfBug(error);
           (isCoded(error, 'COMMAND_UNKNOWN') ? unaware : silent).push(trackerId);
         }
       }),

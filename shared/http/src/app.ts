@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { noteBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import Koa, { type Context, type Next } from 'koa';
 import { clientAddresses } from './client-address.ts';
@@ -84,8 +85,11 @@ async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
       throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
   } catch (thrown) {
     const error = toCoded(thrown);
+    const isWrong = noteBug(thrown);
     if (ctx.headerSent || ctx.respond === false) {
-      if (!isClientGone(thrown)) log.warn({ err: thrown, url: ctx.url }, 'failed after the response began');
+      if (isWrong) log.error({ err: thrown, url: ctx.url, bug: true }, error.message);
+      else if (!isClientGone(thrown))
+        log.warn({ err: thrown, url: ctx.url }, 'failed after the response began');
       ctx.res.destroy();
       return;
     }

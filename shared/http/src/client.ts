@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { CodedError, isErrorCode } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
 import { PROTOCOL_VERSION } from './app.ts';
 import { hashOf, type SignedBody, signCall } from './sign.ts';
@@ -68,6 +69,7 @@ export class InternalClient {
       });
       return { status: answer.statusCode, headers: answer.headers, body: answer.body };
     } catch (cause) {
+      throwIfBug(cause);
       if (call.signal?.aborted === true) throw call.signal.reason;
       throw new CodedError('PEER_HTTP', {
         message: `${call.url} does not answer`,
@@ -123,6 +125,7 @@ export class InternalClient {
     try {
       return JSON.parse(bytes.toString('utf8')) as T;
     } catch (cause) {
+      throwIfBug(cause);
       throw new CodedError('PEER_HTTP', { message: `${call.url} answered with bad JSON`, cause });
     }
   }
@@ -157,6 +160,7 @@ export async function readLimited(
       chunks.push(chunk);
     }
   } catch (cause) {
+    throwIfBug(cause);
     if (cause instanceof CodedError) throw cause;
     throw new CodedError('PEER_HTTP', { message: `answer of ${from} was cut`, cause });
   }
@@ -167,15 +171,16 @@ async function errorOf(call: InternalRequest, answer: InternalResponse): Promise
   const named = answer.headers['sepia-error'];
   const detail: Record<string, unknown> = { url: call.url, status: answer.status };
   let message: string | undefined;
-  const bytes = await readLimited(answer.body, 64 * 1024, call.url).catch(() => Buffer.alloc(0));
+  const bytes = await readLimited(answer.body, 64 * 1024, call.url).catch(ignoreFailure);
   try {
-    const parsed = JSON.parse(bytes.toString('utf8')) as {
+    const parsed = JSON.parse(bytes?.toString('utf8') ?? '') as {
       errors?: { message?: unknown; detail?: unknown }[];
-    };
-    const first = parsed.errors?.[0];
+    } | null;
+    const first = parsed?.errors?.[0];
     if (typeof first?.message === 'string') message = first.message;
     if (typeof first?.detail === 'object' && first.detail !== null) Object.assign(detail, first.detail);
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     // No JSON: the status alone must do.
   }
   const code = typeof named === 'string' && isErrorCode(named) ? named : 'PEER_HTTP';

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { readElsewhere } from '@sepia/base/failure';
 import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
 import type { ReadableBlob } from './serve-blob.ts';
 
@@ -38,7 +39,7 @@ export class PieceFeed {
     }
     if (next !== undefined && this.#blob.isFinal) {
       const coming = this.#read(next, this.#gone);
-      coming.catch(() => undefined);
+      readElsewhere(coming);
       this.#ahead = { index: next.index, piece: coming };
     }
     return piece;

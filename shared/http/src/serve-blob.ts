@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { type ByteRange, contentRange, parseRange } from '@sepia/oci/range';
 import type { Context } from 'koa';
@@ -21,8 +21,8 @@ export interface ReadableBlob {
   readPiece(index: number, signal: AbortSignal, into: Uint8Array): Promise<Uint8Array>;
   /** Resolves when the whole digest was verified; rejects when it is wrong. */
   whenFinal(signal: AbortSignal): Promise<void>;
-  /** Tells the fetching side where a reader stands, so that these pieces come first. */
-  openReader(pieceIndex: number): BlobReader;
+  /** Tells the fetching side where a reader stands that reads no further than `lastPiece`: these pieces come first. */
+  openReader(pieceIndex: number, lastPiece: number): BlobReader;
 }
 
 export interface BlobReader {
@@ -47,7 +47,7 @@ interface ServeOptions {
  * Answers GET and HEAD of a blob with ranges as design "How a body ends" promises: headers wait for the first
  * verified piece; a body from byte 0 or an open-ended range gets its last piece only after the whole digest was
  * verified; bounded ranges are served at once; a body without progress is cut.
- * @throws {CodedError} before any byte: `RANGE_INVALID`, `NO_PEERS`, or what the blob rejects with
+ * @throws {CodedError} before any byte: `RANGE_INVALID`, `REQUEST_INVALID`, `NO_PEERS`, or what the blob rejects with
  */
 export async function serveBlob(ctx: Context, blob: ReadableBlob, options: ServeOptions): Promise<void> {
   const etag = `"${blob.digest}"`;
@@ -119,7 +119,7 @@ function parseRangeOf(
   try {
     return parseRange(header, sizeBytes);
   } catch (error) {
-    ctx.set('Content-Range', `bytes */${sizeBytes}`);
+    if (isCoded(error, 'RANGE_INVALID')) ctx.set('Content-Range', `bytes */${sizeBytes}`);
     throw error;
   }
 }
@@ -140,7 +140,9 @@ async function sendBody(
   const gone = new AbortController();
   const onClose = (): void => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' }));
   ctx.res.once('close', onClose);
-  const reader = blob.openReader(Math.floor((plan.parts[0]?.range.start ?? 0) / PIECE_BYTES));
+  const readers = plan.parts.map(({ range }) =>
+    blob.openReader(Math.floor(range.start / PIECE_BYTES), Math.max(0, Math.floor(range.end / PIECE_BYTES))),
+  );
   try {
     const empty = blob.sizeBytes === 0;
     const feed = new PieceFeed(blob, gone.signal);
@@ -155,7 +157,7 @@ async function sendBody(
     ctx.respond = false;
     ctx.res.statusCode = plan.status;
     ctx.res.flushHeaders();
-    if (first !== undefined) await sendParts(ctx, plan, options, { feed, reader, gone: gone.signal }, first);
+    if (first !== undefined) await sendParts(ctx, plan, options, { feed, readers, gone: gone.signal }, first);
     ctx.res.end();
     if (!ctx.res.writableFinished)
       await once(ctx.res, 'finish', { signal: gone.signal }).catch(() => undefined);
@@ -165,7 +167,7 @@ async function sendBody(
     if (!gone.signal.aborted) throw error;
   } finally {
     ctx.res.off('close', onClose);
-    reader.close();
+    for (const reader of readers) reader.close();
   }
 }
 
@@ -180,7 +182,8 @@ function stepsOf(plan: BodyPlan): FeedStep[][] {
 
 interface Sending {
   readonly feed: PieceFeed;
-  readonly reader: BlobReader;
+  /** One a part. */
+  readonly readers: readonly BlobReader[];
   readonly gone: AbortSignal;
 }
 
@@ -189,7 +192,7 @@ async function sendParts(
   ctx: Context,
   plan: BodyPlan,
   options: ServeOptions,
-  { feed, reader, gone }: Sending,
+  { feed, readers, gone }: Sending,
   first: Uint8Array,
 ): Promise<void> {
   const steps = stepsOf(plan);
@@ -198,7 +201,7 @@ async function sendParts(
   for (const [partIndex, { range, head }] of plan.parts.entries()) {
     if (head !== '') await write(ctx, Buffer.from(head), gone, options);
     for (const step of steps[partIndex]!) {
-      reader.move(step.index);
+      readers[partIndex]!.move(step.index);
       const piece = at === 0 ? first : await feed.take(step, flat[at + 1], options.stallMs);
       at += 1;
       const base = step.index * PIECE_BYTES;

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Context } from 'koa';
 import type { RequestState } from './app.ts';
 import { type CallVerifier, type SignedBody, signatureFault } from './sign.ts';
@@ -81,6 +82,7 @@ export async function readJson<T>(
   try {
     value = JSON.parse(bytes.toString('utf8'));
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('REQUEST_INVALID', { message: 'body is not valid JSON', cause });
   }
   return check(value);

@@ -9,7 +9,8 @@ export const MAX_BLOB_BYTES = 2 ** 40;
 
 const MAGIC = 'SPM1';
 const ATTEMPT_BYTES = 16;
-const FINAL_ATTEMPT = '0'.repeat(ATTEMPT_BYTES * 2);
+/** Attempt of a final metainfo. */
+export const FINAL_ATTEMPT = '0'.repeat(ATTEMPT_BYTES * 2);
 
 /**
  * The attempt that every fetch of a blob begins with. It is the same everywhere: leaders that begin apart

@@ -1,5 +1,6 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { isMediaType, mediaTypeIn } from './media-type.ts';
 
 /** Deepest nesting of a manifest's JSON; what reads it elsewhere may recurse. */
@@ -125,6 +126,7 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('MANIFEST_SYNTAX', { message: 'manifest is not valid JSON', cause });
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))

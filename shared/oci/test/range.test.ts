@@ -1,7 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import fc from 'fast-check';
 import t from 'tap';
-import { contentRange, MAX_RANGES, parseRange } from '../src/range.ts';
+import { contentRange, MAX_RANGES, parseRange, rangeWish } from '../src/range.ts';
 
 const single = (start: number, end: number, openEnded = false) => ({
   type: 'single',
@@ -35,7 +35,6 @@ t.test('several ranges, of which those that overlap the body count', async (t) =
 });
 
 t.test('what is not understood is ignored', async (t) => {
-  const many = `bytes=${Array.from({ length: MAX_RANGES + 1 }, (_, index) => `${index}-${index}`).join(',')}`;
   for (const header of [
     undefined,
     '',
@@ -49,11 +48,26 @@ t.test('what is not understood is ignored', async (t) => {
     'bytes=1',
     'bytes=0-1,',
     'bytes=-1-2',
-    many,
   ]) {
     t.same(parseRange(header, 100), { type: 'whole' }, String(header));
   }
+});
+
+t.test('more ranges than a lazy client may ask at once are refused, never the whole body', async (t) => {
+  const many = `bytes=${Array.from({ length: MAX_RANGES + 1 }, (_, index) => `${index}-${index}`).join(',')}`;
+  t.throws(() => parseRange(many, 100), { code: 'REQUEST_INVALID', facts: { status: 400 } });
   t.equal(parseRange(many.slice(0, many.lastIndexOf(',')), 100).type, 'several');
+});
+
+t.test('what a request wants before the blob is looked for', async (t) => {
+  t.same(rangeWish(''), { want: 'all' });
+  t.same(rangeWish('bytes=7-'), { want: 'all' }, 'an open end resumes a whole download');
+  t.same(rangeWish('items=1-2'), { want: 'all' }, 'what is ignored means the whole');
+  t.same(rangeWish('bytes=7-9'), { want: 'ranges', start: 7 });
+  t.same(rangeWish('bytes=7-9,1-2'), { want: 'ranges', start: 7 });
+  t.same(rangeWish('bytes=-51'), { want: 'ranges' }, 'a suffix needs the size');
+  t.same(rangeWish('bytes=-51', 1_000), { want: 'ranges', start: 949 });
+  t.same(rangeWish('bytes=7-9', 5), { want: 'ranges' }, 'outside of the blob: nothing is fetched');
 });
 
 t.test('a range outside the body is refused', async (t) => {

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Database } from '@sepia/store/data-folder';
 import type { RecordSet } from './set/record-set.ts';
 
@@ -120,6 +121,7 @@ function parsed(key: string, text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
   }
 }

@@ -4,6 +4,7 @@ import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { Bitfield } from '@sepia/base/bitfield';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { PIECE_BYTES, PieceHasher, pieceCount } from '@sepia/metainfo/tree';
 import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './file-port.ts';
@@ -12,7 +13,7 @@ import { Layout } from './layout.ts';
 import { type BlobAttrs, decodeSidecar, encodeSidecar, mergeAttrs, type Sidecar } from './sidecar.ts';
 
 /** What the store logs with. */
-export type StoreLog = Pick<Logger, 'debug' | 'info' | 'warn'>;
+export type StoreLog = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
 
 /** Sidecars kept in memory, and up to which size of piece layer. */
 const CACHED_SIDECARS = 512;
@@ -98,7 +99,7 @@ export class BlobFiles {
       try {
         await this.folders.sync(this.layout.blobShard(digest));
       } catch (error) {
-        await this.files.unlink(this.layout.blob(digest)).catch(() => undefined);
+        await this.files.unlink(this.layout.blob(digest)).catch(ignoreFailure);
         throw error;
       }
       this.#remember(this.#verified, REMEMBERED_VERIFIED, digest, Bitfield.full(pieceCount(sizeBytes)));

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
 import { PieceHasher } from '@sepia/metainfo/tree';
 import { BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
@@ -167,7 +168,7 @@ export class BlobStore {
         file,
       });
     } catch (error) {
-      await this.#deps.files.unlink(path).catch(() => undefined);
+      await this.#deps.files.unlink(path).catch(ignoreFailure);
       throw error;
     } finally {
       await file.close();
@@ -193,7 +194,7 @@ export class BlobStore {
       throw new CodedError('UPLOAD_INVALID', { detail: { id } });
     const path = join(this.#blobs.layout.uploads, id);
     const file = await this.#deps.files.open(path, 'create').catch((cause: unknown) => {
-      if ((cause as { code?: unknown })?.code !== 'EEXIST') throw cause;
+      if (systemCode(cause) !== 'EEXIST') throw cause;
       throw new CodedError('UPLOAD_INVALID', { detail: { id }, cause });
     });
     const upload = new UploadFile(id, {
@@ -282,7 +283,7 @@ export class BlobStore {
   }
 
   async #close(): Promise<void> {
-    await this.#reconciling?.catch(() => undefined);
+    await ended(this.#reconciling);
     for (const upload of [...this.#uploads.values()]) await upload.drop();
     await this.#partials.close();
     await this.#blobs.idle();
@@ -305,9 +306,7 @@ export class BlobStore {
 
   #evictWhenDue(): void {
     if (!this.#evictor.due || this.#closing !== undefined) return;
-    this.#evictor
-      .run()
-      .catch((error: unknown) => this.#deps.log.warn({ reason: String(error) }, 'eviction failed'));
+    this.#evictor.run().catch((error: unknown) => logFailure(this.#deps.log, error, 'eviction failed'));
   }
 
   #letGo(digest: Digest): void {
@@ -326,7 +325,7 @@ export class BlobStore {
       this.#accessed.delete(this.#accessed.keys().next().value as Digest);
     const touch = this.#deps.files
       .touch(this.#blobs.layout.blob(digest), nowMs)
-      .catch(() => undefined)
+      .catch(ignoreFailure)
       .finally(() => this.#touches.delete(touch));
     this.#touches.add(touch);
   }

@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { Level } from 'level';
 import type { StoreLog } from './blob-files.ts';
 import { diskFiles } from './disk-files.ts';
@@ -110,6 +111,7 @@ async function openDatabase(dir: string, path: string): Promise<Database> {
     await db.open();
     return db;
   } catch (cause) {
+    throwIfBug(cause);
     const reason = systemCode((cause as Error).cause) ?? systemCode(cause) ?? 'unknown';
     if (/No space left|ENOSPC|quota exceeded/i.test(String(((cause as Error).cause as Error)?.message)))
       throw noRoom(dir, cause);
@@ -156,7 +158,8 @@ async function readLastStop(root: string, bootId: string): Promise<LastStop> {
 function parseRun(text: string): { bootId?: unknown; clean?: unknown } | null {
   try {
     return JSON.parse(text) as { bootId?: unknown; clean?: unknown } | null;
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return null;
   }
 }
@@ -175,7 +178,8 @@ async function replaceSynced(root: string, path: string, text: string): Promise<
 function readBootId(): string {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return randomUUID();
   }
 }

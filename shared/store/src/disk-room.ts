@@ -1,5 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { FilePort, OpenFile } from './file-port.ts';
 
@@ -154,7 +155,7 @@ export class DiskRoom {
     try {
       this.#free = await this.#ask();
     } catch (error) {
-      this.#deps.log.debug({ err: error }, 'free bytes of the disk are not known');
+      logFailure(this.#deps.log, error, 'free bytes of the disk are not known', {}, 'debug');
     } finally {
       this.#asking = false;
     }

@@ -1,3 +1,4 @@
+import { ignoreFailure } from '@sepia/base/failure';
 /** How a file is opened: `read` an existing one, `update` an existing one, `create` a new one (it must not exist). */
 export type OpenMode = 'read' | 'update' | 'create';
 
@@ -89,7 +90,7 @@ export async function replaceWhole(
     }
     await files.rename(target.temporary, target.path);
   } catch (error) {
-    await files.unlink(target.temporary).catch(() => undefined);
+    await files.unlink(target.temporary).catch(ignoreFailure);
     throw error;
   }
 }

@@ -1,4 +1,5 @@
 import { dirname } from 'node:path';
+import { ended, readElsewhere } from '@sepia/base/failure';
 import type { FilePort } from './file-port.ts';
 
 interface PendingSync {
@@ -27,7 +28,7 @@ export class Folders {
     if (known !== undefined) return known;
     const making = this.#make(folder, root);
     this.#made.set(folder, making);
-    making.catch(() => this.#made.delete(folder));
+    readElsewhere(making, () => this.#made.delete(folder));
     return making;
   }
 
@@ -43,10 +44,7 @@ export class Folders {
     if (!this.#durable) return;
     const pending = this.#syncs.get(folder);
     if (pending === undefined) return this.#start(folder);
-    pending.next ??= pending.running.then(
-      () => this.#start(folder),
-      () => this.#start(folder),
-    );
+    pending.next ??= ended(pending.running).then(() => this.#start(folder));
     return pending.next;
   }
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { Bitfield } from '@sepia/base/bitfield';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
@@ -107,7 +108,7 @@ export class PartialBlob {
    */
   async writePiece(index: number, bytes: Uint8Array): Promise<void> {
     if (this.#state !== 'open') throw this.#stale();
-    if (!this.#metainfo.knows(index)) throw new TypeError(`piece ${index} has no known hash`);
+    if (!this.#metainfo.knows(index)) throw this.#misused(`piece ${index} has no known hash`);
     if (bytes.length !== pieceLength(this.sizeBytes, index))
       throw new TypeError(`piece ${index} of ${bytes.length} bytes`);
     if (this.#have.has(index)) return;
@@ -116,7 +117,7 @@ export class PartialBlob {
     if (attempt !== this.#attempts || this.state === 'dropped') throw this.#stale();
     if (!this.#have.add(index)) return;
     if (index === this.#prefixNext && this.#advancing === undefined) this.#hashNext(bytes);
-    if (this.#have.has(this.#prefixNext)) this.#advance().catch(() => undefined);
+    if (this.#have.has(this.#prefixNext)) this.#advance().catch(ignoreFailure);
     this.#mapChanged();
   }
 
@@ -127,7 +128,7 @@ export class PartialBlob {
     length = pieceLength(this.sizeBytes, index) - offset,
     into?: Uint8Array,
   ): Promise<Uint8Array> {
-    if (!this.#have.has(index)) throw new TypeError(`piece ${index} is not there`);
+    if (!this.#have.has(index)) throw this.#misused(`piece ${index} is not there`);
     if (offset < 0 || length < 0 || offset + length > pieceLength(this.sizeBytes, index))
       throw new TypeError('range outside the piece');
     const attempt = this.#attempts;
@@ -197,7 +198,7 @@ export class PartialBlob {
 
   /** Removes it from disk. Other users get `STALE_ATTEMPT` when they write. Idempotent. */
   async drop(): Promise<void> {
-    await this.#committing?.catch(() => undefined);
+    await ended(this.#committing);
     if (this.#state !== 'open') return;
     this.#state = 'dropped';
     clearTimeout(this.#mapTimer);
@@ -230,8 +231,8 @@ export class PartialBlob {
   async #close(synced: boolean): Promise<void> {
     clearTimeout(this.#mapTimer);
     this.#mapTimer = undefined;
-    await this.#committing?.catch(() => undefined);
-    await this.#advancing?.catch(() => undefined);
+    await ended(this.#committing);
+    await ended(this.#advancing);
     try {
       if (this.#state === 'open') {
         if (synced) await this.#file.sync();
@@ -276,10 +277,10 @@ export class PartialBlob {
     if (this.#advancing === undefined) {
       const running = this.#readBack();
       this.#advancing = running;
-      const ended = (): void => {
+      const done = (): void => {
         if (this.#advancing === running) this.#advancing = undefined;
       };
-      running.then(ended, ended);
+      running.then(done, done);
     }
     return this.#advancing;
   }
@@ -300,7 +301,7 @@ export class PartialBlob {
     this.#mapTimer = setTimeout(() => {
       this.#mapTimer = undefined;
       this.#persist(false).catch((error: unknown) => {
-        this.#deps.blobs.log.debug({ digest: this.digest, reason: String(error) }, 'piece map not written');
+        logFailure(this.#deps.blobs.log, error, 'piece map not written', { digest: this.digest }, 'debug');
       });
     }, this.#deps.mapDelayMs);
     this.#mapTimer.unref();
@@ -317,8 +318,13 @@ export class PartialBlob {
       await replaceWhole(files, target, encodePieceMap(map));
       if (synced) await files.syncFolder(layout.partials);
     });
-    this.#mapWrite = writing.catch(() => undefined);
+    this.#mapWrite = ended(writing);
     return writing;
+  }
+
+  /** What was true of an attempt that was replaced meanwhile is no misuse. */
+  #misused(message: string): Error {
+    return this.#attempts > 0 ? this.#stale() : new TypeError(message);
   }
 
   #stale(): CodedError {

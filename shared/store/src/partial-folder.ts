@@ -3,6 +3,7 @@ import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { ended } from '@sepia/base/failure';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
@@ -94,7 +95,7 @@ export class PartialFolder {
 
   async #shared(digest: Digest): Promise<PartialBlob | undefined> {
     const partial = this.#open.get(digest);
-    await partial?.closing?.catch(() => undefined);
+    await ended(partial?.closing);
     return partial !== undefined && partial.closing === undefined && partial.state === 'open'
       ? partial
       : undefined;

@@ -1,5 +1,6 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
+import { throwIfBug } from '@sepia/base/failure';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { corrupt, seal, unseal } from './sealed.ts';
 
@@ -53,6 +54,7 @@ function decodeMetainfo(bytes: Uint8Array): Metainfo {
   try {
     return Metainfo.decode(bytes);
   } catch (cause) {
+    throwIfBug(cause);
     throw corrupt('metainfo', cause);
   }
 }

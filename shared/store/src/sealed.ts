@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 
 const CHECK_BYTES = 32;
 const MAGIC_BYTES = 4;
@@ -53,6 +54,7 @@ function parseHeader(text: string): Record<string, unknown> {
   try {
     header = JSON.parse(text);
   } catch (cause) {
+    throwIfBug(cause);
     throw corrupt('header', cause);
   }
   if (typeof header !== 'object' || header === null || Array.isArray(header)) throw corrupt('header');

@@ -1,5 +1,6 @@
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { ended } from '@sepia/base/failure';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
 import type { OpenFile } from './file-port.ts';
@@ -63,7 +64,7 @@ export class UploadFile {
       this.#hasher.update(bytes);
       this.#offset += bytes.length;
     });
-    this.#tail = done.catch(() => undefined);
+    this.#tail = ended(done);
     return done;
   }
 

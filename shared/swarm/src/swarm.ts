@@ -78,7 +78,8 @@ export interface Swarm {
   metainfoChanged(): void;
   /** A piece was stored by somebody else: tell the peers. */
   pieceLanded(index: number): void;
-  openReader(pieceIndex: number): Reader;
+  /** A reader that reads no further than `lastPiece` (the last one unless given). */
+  openReader(pieceIndex: number, lastPiece?: number): Reader;
   onPiece(listener: (index: number, from: PieceFrom) => void): Unsubscribe;
   /** Fires once; soon, if all is there already. */
   onComplete(listener: () => void): Unsubscribe;
@@ -87,6 +88,8 @@ export interface Swarm {
   onWantPeers(listener: () => void): Unsubscribe;
   stats(): SwarmStats;
   setLeech(leech: boolean): void;
+  /** A swarm joined with `wantAll: false` fetches everything from now on. */
+  wantAll(): void;
   /** Says goodbye to all peers and forgets the swarm. Idempotent. */
   leave(): void;
 }
@@ -97,10 +100,13 @@ export interface JoinInit {
   readonly metainfo: Metainfo;
   readonly pieces: PieceStore;
   readonly leech: boolean;
+  /** False: only pieces that readers cover are fetched. Default true. */
+  readonly wantAll?: boolean;
 }
 
 export interface SwarmLog {
   debug(detail: object, message: string): void;
   info(detail: object, message: string): void;
   warn(detail: object, message: string): void;
+  error(detail: object, message: string): void;
 }

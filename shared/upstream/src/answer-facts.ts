@@ -1,3 +1,4 @@
+import { throwIfBug } from '@sepia/base/failure';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { type Answer, header } from './exchange.ts';
 
@@ -38,7 +39,8 @@ export function tagsOf(bytes: Uint8Array): Tag[] | undefined {
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;

@@ -1,6 +1,7 @@
 import { giveBack } from '@sepia/base/chunk';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { type Answer, down } from './exchange.ts';
 
 interface BodyFacts {
@@ -52,6 +53,7 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
         if (lend) giveBack(chunk);
       }
     } catch (error) {
+      throwIfBug(error);
       if (this.#signal.aborted) throw this.#signal.reason;
       throw error instanceof CodedError ? error : down(this.#answer.url, error);
     } finally {

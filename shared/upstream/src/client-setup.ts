@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { UpstreamClientOptions } from './queries.ts';
 
 /** Other names of Docker Hub that are no registries themselves. */
@@ -17,6 +18,7 @@ export function readCa(file: string, upstream: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {
       message: `upstreams: ca of ${upstream}: ${file} cannot be read (${systemCode(cause)})`,
       cause,

@@ -1,4 +1,5 @@
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 import type { SlotGate } from './slot-gate.ts';
@@ -46,6 +47,7 @@ export async function exchange(
   try {
     return await once(deps, call, signal);
   } catch (thrown) {
+    throwIfBug(thrown);
     if (signal.aborted) throw signal.reason;
     if (thrown instanceof CodedError) throw thrown;
     if (!CLOSED_UNDER_US.has(reasonOf(thrown))) throw down(call.url, thrown);
@@ -53,6 +55,7 @@ export async function exchange(
   try {
     return await once(deps, call, signal);
   } catch (thrown) {
+    throwIfBug(thrown);
     if (signal.aborted) throw signal.reason;
     throw thrown instanceof CodedError ? thrown : down(call.url, thrown);
   }
@@ -134,6 +137,6 @@ export function header(answer: Pick<Answer, 'headers'>, name: string): string | 
 export function discard(answer: Answer): void {
   const isShort =
     answer.method === 'HEAD' || Number(header(answer, 'content-length') ?? Number.NaN) <= SHORT_BODY_BYTES;
-  if (isShort) answer.body.dump({ limit: Number.MAX_SAFE_INTEGER }).catch(() => undefined);
+  if (isShort) answer.body.dump({ limit: Number.MAX_SAFE_INTEGER }).catch(ignoreFailure);
   else answer.body.destroy();
 }

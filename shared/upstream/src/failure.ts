@@ -1,4 +1,5 @@
 import { CodedError, type ErrorCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import { type Answer, discard, header } from './exchange.ts';
 import { retryAfterSeconds } from './retry-after.ts';
@@ -88,7 +89,8 @@ async function errorBodyOf(answer: Answer): Promise<Said> {
       JSON.parse(bytes.toString('utf8')) as { errors?: { code?: unknown; message?: unknown }[] } | null
     )?.errors?.[0];
     return { ...text('code', first?.code, 64), ...text('message', first?.message, 200) };
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return {};
   }
 }

@@ -1,5 +1,6 @@
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { claimsToBeManifest, isManifestType, parseManifest } from '@sepia/oci/manifest';
 import { isGenericType, mediaTypeIn } from '@sepia/oci/media-type';
 import { type Answer, header } from './exchange.ts';
@@ -27,7 +28,7 @@ export function checkManifest(
     const isBetter = isGuessed && said !== undefined && !isGenericType(said);
     return { bytes, digest, mediaType: isBetter ? said : mediaType };
   } catch (cause) {
-    if (!isCoded(cause, 'MANIFEST_SYNTAX') && !isCoded(cause, 'MANIFEST_TOO_LARGE')) throw cause;
+    throwIfBug(cause);
     if (reference.kind === 'digest' || claimsToBeManifest(bytes))
       return { bytes, digest, mediaType: said ?? 'application/octet-stream' };
     throw new CodedError('UPSTREAM_LIES', {

@@ -1,4 +1,5 @@
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@sepia/base/digest';
+import { throwIfBug } from '@sepia/base/failure';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { withAnnotations } from '@sepia/oci/manifest';
 import { nextTarget } from './answer-facts.ts';
@@ -17,7 +18,8 @@ export function referrersOf(bytes: Uint8Array): ReferrerEntry[] | undefined {
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return undefined;
   }
   const manifests = (value as { manifests?: unknown } | null)?.manifests ?? [];

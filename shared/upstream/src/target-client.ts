@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { MANIFEST_ACCEPT } from '@sepia/oci/manifest';
@@ -190,6 +191,7 @@ export class TargetClient {
           offset = end;
           fruitless = 0;
         } catch (error) {
+          throwIfBug(error);
           signal.throwIfAborted();
           if (!mayResume(error) || ++fruitless > MAX_FRUITLESS) throw error;
           const where = await this.#where(blob, url, signal);
@@ -353,6 +355,7 @@ export class TargetClient {
       const method = call.method === 'HEAD' ? 'HEAD' : 'GET';
       return { url: call.url, method, status: answer.statusCode, headers: answer.headers, body: answer.body };
     } catch (error) {
+      throwIfBug(error);
       if (signal.aborted) throw signal.reason;
       if (late.signal.aborted) throw late.signal.reason;
       throw isCoded(error) ? error : down(call.url, error);

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import { type Answer, discard, header } from './exchange.ts';
@@ -51,7 +52,7 @@ export class TokenCache {
     let running = this.#running.get(scope);
     if (running === undefined) {
       running = this.#fetch(challenge, scope).finally(() => this.#running.delete(scope));
-      running.catch(() => undefined);
+      readElsewhere(running);
       this.#running.set(scope, running);
     }
     return await abortable(running, signal);
@@ -98,6 +99,7 @@ export async function requestToken(
   const answer = await deps
     .send(url, credentials === undefined ? undefined : basic(credentials), AbortSignal.timeout(timeoutMs))
     .catch((error: unknown) => {
+      throwIfBug(error);
       throw error instanceof CodedError
         ? error
         : new CodedError('BACKEND_DOWN', {
@@ -134,6 +136,7 @@ async function tokenAnswer(answer: Answer): Promise<Buffer> {
   try {
     return await readLimited(answer.body, MAX_TOKEN_ANSWER_BYTES, answer.url.host);
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('BACKEND_DOWN', {
       message: `token answer of ${answer.url.host} was cut or is too large`,
       detail: { host: answer.url.host },
@@ -146,7 +149,8 @@ function readToken(bytes: Buffer, url: URL): GivenAnswer {
   let value: unknown;
   try {
     value = JSON.parse(bytes.toString('utf8'));
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     value = undefined;
   }
   const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;

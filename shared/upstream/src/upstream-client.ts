@@ -1,5 +1,6 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ClusterUpstream } from '@sepia/cluster/cluster';
@@ -385,6 +386,7 @@ export class UpstreamClient {
         chunks.push(chunk);
       }
     } catch (error) {
+      throwIfBug(error);
       if (signal.aborted) throw signal.reason;
       throw error instanceof CodedError ? error : down(answer.url, error);
     }

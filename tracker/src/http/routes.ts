@@ -97,7 +97,8 @@ async function join(
 ): Promise<JoinAnswer> {
   const name: BlobName = { digest, upstream: request.upstream, repository: request.repository };
   const facts = { nodeId: request.nodeId, addresses: request.addresses, zone: request.zone };
-  const { metainfo, originIds } = await deps.keeper.get(name);
+  const wish = { all: request.want === 'all', piece: request.piece };
+  const { metainfo, originIds } = await deps.keeper.get(name, wish);
   const owners = ownerEntries(deps.cluster, digest, originIds);
   if (metainfo.sizeBytes <= SMALL_BLOB_BYTES) return { kind: 'small', sizeBytes: metainfo.sizeBytes, owners };
   deps.table.join(facts, digest, request.leeching, request.attempt, deps.heartbeatMs * 2.5, deps.nowMs());

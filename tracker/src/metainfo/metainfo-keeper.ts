@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
-import { delay } from '@sepia/base/lifecycle';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
@@ -8,13 +9,15 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { HASH_BYTES } from '@sepia/metainfo/tree';
 import { chooseOrigins } from './core/locate.ts';
-import { type BlobName, isCertain, type Origins, query } from './origins.ts';
+import { type BlobName, isCertain, type Origins, query, type Wish } from './origins.ts';
 
 /** Wait of one poll at the leader, in ms; short, so that a stopped leader is noticed within about a second. */
 const POLL_MS = 400;
 /** Time that a blob may stay without any origin that goes on with it, in ms. */
 const ORPHAN_MS = 30_000;
 const RETRY_MS = 200;
+/** A blob of which only ranges are wanted is followed until nobody asked about it for this long, in ms. */
+const RANGES_IDLE_MS = 30_000;
 /** How often holders that failed are looked for again. */
 const HOLDER_TRIES = 8;
 /** How long a proven link (upstream, repository) → digest is believed where nothing is deleted, in ms. */
@@ -31,10 +34,16 @@ export interface Tracked {
 interface Entry {
   metainfo: Metainfo;
   originIds: readonly string[];
+  /** Somebody wants the whole blob; else only what is read is fetched. */
+  wantsAll: boolean;
+  askedMs: number;
   poller: AbortController | undefined;
   readonly waiters: Set<() => void>;
   failed: unknown;
 }
+
+/** Whoever only asks what is known wants nothing fetched. */
+const WATCHING: Wish = { all: false };
 
 interface KeeperDeps {
   readonly cluster: Cluster;
@@ -67,7 +76,14 @@ export class MetainfoKeeper {
   }
 
   /** Metainfo and holders of a blob; asks the origins when it is not known here or its link is not proven. */
-  async get(name: BlobName): Promise<Tracked> {
+  async get(name: BlobName, wish: Wish = WATCHING): Promise<Tracked> {
+    const entry = await this.#get(name, wish);
+    entry.askedMs = this.#deps.nowMs();
+    if (wish.all) this.#raise(name, entry);
+    return entry;
+  }
+
+  async #get(name: BlobName, wish: Wish): Promise<Entry> {
     const known = this.#entries.get(entryKey(name));
     const proven = (this.#links.get(linkKey(name)) ?? 0) > this.#deps.nowMs();
     if (known !== undefined && proven && known.failed === undefined) {
@@ -77,7 +93,7 @@ export class MetainfoKeeper {
     const key = linkKey(name);
     let running = this.#locating.get(key);
     if (running === undefined) {
-      running = this.#locate(name);
+      running = this.#locate(name, wish);
       this.#locating.set(key, running);
       const mine = running;
       const done = (): void => {
@@ -98,7 +114,8 @@ export class MetainfoKeeper {
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const entry = (await this.get(name)) as Entry;
+    const entry = await this.#get(name, WATCHING);
+    entry.askedMs = this.#deps.nowMs();
     if (entry.metainfo.etag !== etag) return entry.metainfo;
     let wake = (): void => undefined;
     const news = new Promise<void>((resolve) => {
@@ -107,10 +124,7 @@ export class MetainfoKeeper {
     });
     try {
       const late = new AbortController();
-      await Promise.race([
-        news,
-        delay(waitMs, AbortSignal.any([signal, late.signal])).catch(() => undefined),
-      ]);
+      await Promise.race([news, pause(waitMs, AbortSignal.any([signal, late.signal]))]);
       late.abort();
     } finally {
       entry.waiters.delete(wake);
@@ -144,16 +158,32 @@ export class MetainfoKeeper {
     for (const entry of this.#entries.values()) this.#wake(entry);
   }
 
-  async #locate(name: BlobName): Promise<Entry> {
+  /** From now on the whole blob is wanted; a leader that fetches ranges alone is told, and again by each poll. */
+  #raise(name: BlobName, entry: Entry): void {
+    if (entry.wantsAll) return;
+    entry.wantsAll = true;
+    const [leader] = entry.originIds;
+    if (entry.metainfo.state !== 'open' || leader === undefined) return;
+    this.#deps.origins
+      .metainfo(leader, name, true, { all: true }, this.#stopped.signal)
+      .catch((error: unknown) =>
+        logFailure(this.#deps.log, error, 'leader does not hear', { digest: name.digest, leader }, 'debug'),
+      );
+  }
+
+  async #locate(name: BlobName, wish: Wish): Promise<Entry> {
     const known = this.#entries.get(entryKey(name));
+    const all = wish.all || known?.wantsAll === true;
     try {
       const { metainfo, originIds } = await this.#ask(
         name,
         known?.failed === undefined ? known?.metainfo : undefined,
+        { ...wish, all },
         false,
       );
-      return this.#keep(name, metainfo, originIds);
+      return this.#keep(name, metainfo, originIds, all);
     } catch (error) {
+      throwIfBug(error);
       // With no origin left, what is known still lets a running swarm finish (design, "If it dies").
       const kept = this.#entries.get(entryKey(name));
       if (
@@ -171,6 +201,7 @@ export class MetainfoKeeper {
   async #ask(
     name: BlobName,
     known: Metainfo | undefined,
+    wish: Wish,
     isOrphan: boolean,
     tries = HOLDER_TRIES,
   ): Promise<{ metainfo: Metainfo; originIds: readonly string[] }> {
@@ -189,12 +220,13 @@ export class MetainfoKeeper {
           known?.state === 'open' &&
           known.knownCount > 0;
         const metainfo = adopt
-          ? await origins.adopt(originId, name, known, holders(name.digest), signal)
-          : await origins.metainfo(originId, name, choice.type === 'fetch', signal);
+          ? await origins.adopt(originId, name, known, holders(name.digest), wish, signal)
+          : await origins.metainfo(originId, name, choice.type === 'fetch', wish, signal);
         const originIds =
           choice.type === 'holders' && choice.state === 'final' ? choice.originIds : [originId];
         return { metainfo, originIds };
       } catch (error) {
+        throwIfBug(error);
         last = error;
         if ((isCertain(error) || isUpstreamFailure(error)) && choice.type === 'fetch') break;
       }
@@ -202,18 +234,20 @@ export class MetainfoKeeper {
     // Those that had it are stopping or just died: a moment later they are silent, and others are asked.
     if (choice.type === 'holders' && tries > 1 && !isCertain(last) && !isUpstreamFailure(last)) {
       await delay(RETRY_MS, signal);
-      return await this.#ask(name, known, isOrphan, tries - 1);
+      return await this.#ask(name, known, wish, isOrphan, tries - 1);
     }
     throw last;
   }
 
-  #keep(name: BlobName, metainfo: Metainfo, originIds: readonly string[]): Entry {
+  #keep(name: BlobName, metainfo: Metainfo, originIds: readonly string[], wantsAll: boolean): Entry {
     let entry = this.#entries.get(entryKey(name));
     if (entry === undefined || entry.failed !== undefined) {
       entry?.poller?.abort();
       entry = {
         metainfo,
         originIds,
+        wantsAll,
+        askedMs: this.#deps.nowMs(),
         poller: undefined,
         waiters: entry?.waiters ?? new Set(),
         failed: undefined,
@@ -242,7 +276,7 @@ export class MetainfoKeeper {
     void this.#followLoop(name, entry, signal)
       .catch((error: unknown) => {
         if (signal.aborted) return;
-        this.#deps.log.warn({ err: error, digest: name.digest }, 'an open blob was given up');
+        logFailure(this.#deps.log, error, 'an open blob was given up', { digest: name.digest });
         entry.failed = error;
         this.#wake(entry);
       })
@@ -255,13 +289,22 @@ export class MetainfoKeeper {
     let orphanSinceMs: number | undefined;
     while (entry.metainfo.state === 'open') {
       signal.throwIfAborted();
+      if (this.#isForgotten(entry)) return void this.#entries.delete(entryKey(name));
       const leader = entry.originIds[0];
       try {
         if (leader === undefined) throw new CodedError('NO_PEERS');
-        const news = await this.#deps.origins.poll(leader, name, entry.metainfo, POLL_MS, signal);
+        const news = await this.#deps.origins.poll(
+          leader,
+          name,
+          entry.metainfo,
+          wishOf(entry),
+          POLL_MS,
+          signal,
+        );
         orphanSinceMs = undefined;
         if (news !== undefined) this.#take(entry, news);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isCertain(error) && orphanSinceMs !== undefined) throw error;
         orphanSinceMs ??= this.#deps.nowMs();
@@ -277,13 +320,20 @@ export class MetainfoKeeper {
 
   async #nextLeader(name: BlobName, entry: Entry, signal: AbortSignal): Promise<void> {
     try {
-      const { metainfo, originIds } = await this.#ask(name, entry.metainfo, true);
+      const { metainfo, originIds } = await this.#ask(name, entry.metainfo, wishOf(entry), true);
       this.#take(entry, metainfo);
       entry.originIds = originIds;
     } catch (error) {
+      throwIfBug(error);
       if (isCertain(error)) throw error;
       await delay(RETRY_MS, signal);
     }
+  }
+
+  /** Ranges of it were read, and nobody asks any more. */
+  #isForgotten(entry: Entry): boolean {
+    if (entry.wantsAll || entry.waiters.size > 0) return false;
+    return this.#deps.nowMs() - entry.askedMs > RANGES_IDLE_MS;
   }
 
   #wake(entry: Entry): void {
@@ -314,6 +364,10 @@ export class MetainfoKeeper {
       this.#entries.delete(key);
     }
   }
+}
+
+function wishOf(entry: Entry): Wish {
+  return { all: entry.wantsAll };
 }
 
 function sizeOf(entry: Entry): number {

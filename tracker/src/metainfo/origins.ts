@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { type CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { AnswerPace } from '@sepia/http/answer-pace';
@@ -20,6 +21,12 @@ export interface BlobName {
   readonly digest: Digest;
   readonly upstream: string;
   readonly repository: string;
+}
+
+/** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, first that piece. */
+export interface Wish {
+  readonly all: boolean;
+  readonly piece?: number | undefined;
 }
 
 /** What the tracker asks of origins. */
@@ -47,17 +54,18 @@ export class Origins {
   async where(name: BlobName, signal: AbortSignal): Promise<Whereabouts[]> {
     const { ids } = this.candidates(name.digest);
     const answers = new Map<string, Whereabouts>();
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       let open = ids.length;
       for (const originId of ids) {
-        void this.#where(originId, name, signal).then((answer) => {
+        this.#where(originId, name, signal).then((answer) => {
           answers.set(originId, answer);
           open -= 1;
           if (open === 0 || answer.state === 'final') resolve();
-        });
+        }, reject);
       }
       if (ids.length === 0) resolve();
     });
+    if (!signal.aborted && ids.every((id) => answers.get(id)?.state === 'silent')) this.#pace.missed();
     return ids.map((originId) => answers.get(originId) ?? { originId, state: 'silent' });
   }
 
@@ -76,14 +84,21 @@ export class Origins {
       });
       this.#pace.note(performance.now() - startedMs);
       return { originId, ...answer };
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return { originId, state: 'silent' };
     }
   }
 
   /** Metainfo of a blob; `fetch` makes the origin the leader if it has nothing. Also the proof that the link exists. */
-  async metainfo(originId: string, name: BlobName, fetch: boolean, signal: AbortSignal): Promise<Metainfo> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}`;
+  async metainfo(
+    originId: string,
+    name: BlobName,
+    fetch: boolean,
+    wish: Wish,
+    signal: AbortSignal,
+  ): Promise<Metainfo> {
+    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}${wishQuery(wish)}`;
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
@@ -100,10 +115,12 @@ export class Origins {
     originId: string,
     name: BlobName,
     known: Metainfo,
+    wish: Wish,
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
+    const asked = `${query(name)}&wait=${waitMs}&from=${known.knownPrefix}${wishQuery(wish)}`;
+    const path = `/v1/blobs/${name.digest}/metainfo?${asked}`;
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
@@ -123,6 +140,7 @@ export class Origins {
     name: BlobName,
     known: Metainfo,
     peers: readonly PeerEntry[],
+    wish: Wish,
     signal: AbortSignal,
   ): Promise<Metainfo> {
     const body = JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers });
@@ -130,7 +148,7 @@ export class Origins {
       url: this.url(originId),
       to: originId,
       method: 'POST',
-      path: `/v1/blobs/${name.digest}/adopt?${query(name)}`,
+      path: `/v1/blobs/${name.digest}/adopt?${query(name)}${wishQuery(wish)}`,
       body,
       headers: { 'content-type': 'application/json' },
       headersTimeoutMs: FETCH_HEADERS_MS,
@@ -143,6 +161,10 @@ export class Origins {
 /** True for an answer that another origin would give as well. */
 export function isCertain(error: unknown): boolean {
   return isCoded(error) && !(error as CodedError).facts.retryable && error.code !== 'INTERNAL';
+}
+
+function wishQuery({ all, piece }: Wish): string {
+  return `&want=${all ? 'all' : 'ranges'}${piece === undefined ? '' : `&piece=${piece}`}`;
 }
 
 export function query(name: BlobName): string {

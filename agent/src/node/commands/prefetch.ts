@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
@@ -137,6 +138,7 @@ async function patiently<T>(step: () => Promise<T>, signal: AbortSignal): Promis
     try {
       return await step();
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       const passing = isCoded(error) && error.facts.retryable && error.code !== 'DISK_FULL';
       if (!passing || tries >= TRIES) throw error;

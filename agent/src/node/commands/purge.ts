@@ -1,4 +1,5 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { PurgeDetail } from '@sepia/cluster/api/commands';
 import { isManifestType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
@@ -62,6 +63,7 @@ async function namedBy(deps: PurgeDeps, digest: Digest, mediaType: string): Prom
     const bytes = await handle.read(0, handle.sizeBytes);
     return parseManifest(bytes, mediaType).descriptors.map((one) => one.digest);
   } catch (error) {
+    throwIfBug(error);
     deps.log.warn({ err: error, digest }, 'purged manifest cannot be read; what it names stays cached');
     return [];
   }

@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { CommandReport, NodeCommand, PrefetchDetail, PurgeDetail } from '@sepia/cluster/api/commands';
 import type { CommandLog } from '../core/command-log.ts';
@@ -93,7 +94,7 @@ export class CommandRunner {
       if (this.#stopped.signal.aborted) return;
       const reason = isCoded(error) ? `${error.code}: ${error.message}` : String(error);
       report = { id, state: 'failed', error: reason.slice(0, MAX_ERROR_CHARS) };
-      log.warn({ id, type, err: error }, 'command failed');
+      logFailure(log, error, 'command failed', { id, type });
     } finally {
       clearTimeout(timer);
     }

@@ -138,6 +138,13 @@ export class FetchPlan {
     this.#connections.delete(connection);
   }
 
+  /** Before the first answer the size is only believed: one connection asks, for `piece` where no reader is yet. */
+  first(piece = 0): FetchJob | undefined {
+    if (this.#connections.size > 0) return undefined;
+    const start = Math.min(piece, this.pieceCount - 1);
+    return this.next() ?? { start, end: start + 1, urgent: true };
+  }
+
   /** What a further connection should fetch, or undefined if none is called for now. */
   next(): FetchJob | undefined {
     if (this.complete) return undefined;

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { type NamedUpstream, type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
 import { parseReference, type Reference } from '@sepia/oci/route';
 
@@ -40,7 +41,8 @@ export function parseImageUrl(
   let path: string;
   try {
     path = decodeURIComponent(url.pathname);
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     throw invalid(text);
   }
   const [, name, reference] = PATH.exec(path) ?? [];

@@ -1,4 +1,6 @@
+import { boundedMs } from '../bounded-ms.ts';
 import { CodedError } from '../errors.ts';
+import { isBug } from '../failure.ts';
 
 interface HedgeOptions {
   /** The next candidate is asked beside the running ones after this silence, in ms. */
@@ -11,7 +13,7 @@ interface HedgeOptions {
 /**
  * Asks candidates in order until one answers: the next is asked when one fails or is silent for
  * `hedgeAfterMs`. The first success wins; the others are aborted, as all are when the signal
- * is. When all fail, the last error is thrown.
+ * is. When all fail, the last error is thrown; a bug is thrown at once.
  */
 export async function firstAnswer<C, T>(
   candidates: readonly C[],
@@ -42,14 +44,15 @@ export async function firstAnswer<C, T>(
       running += 1;
       const abort = new AbortController();
       aborts.push(abort);
-      if (next < candidates.length) timer = setTimeout(launch, options.hedgeAfterMs);
+      if (next < candidates.length) timer = setTimeout(launch, boundedMs(options.hedgeAfterMs));
       // NOTE: in an async function, so that an ask that throws at once fails like any other.
       (async () => await ask(candidate, abort.signal))().then(
         (value) => finish(() => resolve(value), abort),
         (error: unknown) => {
           running -= 1;
           if (done) return;
-          if (options.isFinal?.(error) === true || (running === 0 && next >= candidates.length))
+          if (isBug(error)) finish(() => reject(error));
+          else if (options.isFinal?.(error) === true || (running === 0 && next >= candidates.length))
             finish(() => reject(error));
           else if (next < candidates.length) launch();
         },

@@ -1,3 +1,4 @@
+import { ended } from '../failure.ts';
 /** One task at a time for each key, in the order asked. */
 export class KeyedLocks<K> {
   readonly #tails = new Map<K, Promise<void>>();
@@ -6,10 +7,7 @@ export class KeyedLocks<K> {
   async run<T>(key: K, task: () => Promise<T>): Promise<T> {
     const before = this.#tails.get(key);
     const mine = before === undefined ? task() : before.then(task);
-    const tail = mine.then(
-      () => undefined,
-      () => undefined,
-    );
+    const tail = ended(mine);
     this.#tails.set(key, tail);
     try {
       return await mine;

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import type { z } from 'zod';
 import { CodedError, systemCode } from '../errors.ts';
+import { throwIfBug, tryParse } from '../failure.ts';
 
 /**
  * Reads a YAML file and checks it against a strict schema. The result is frozen.
@@ -13,6 +14,7 @@ export function loadConfig<T>(file: string, schema: z.ZodType<T>): T {
   try {
     text = readFileSync(file, 'utf8');
   } catch (cause) {
+    throwIfBug(cause);
     throw invalid(`${file}: cannot be read (${systemCode(cause)})`, cause);
   }
   return checkConfig(text, file, schema);
@@ -20,14 +22,14 @@ export function loadConfig<T>(file: string, schema: z.ZodType<T>): T {
 
 /** As {@link loadConfig}, from text; `file` is the name used in errors. */
 export function checkConfig<T>(text: string, file: string, schema: z.ZodType<T>): T {
-  let value: unknown;
-  try {
-    value = parse(text, { uniqueKeys: true, maxAliasCount: 20, logLevel: 'error' });
-  } catch (cause) {
-    const [line = 'not valid YAML'] = String((cause as Error).message).split('\n');
-    throw invalid(`${file}: ${line}`, cause);
+  const read = tryParse<unknown>(() =>
+    parse(text, { uniqueKeys: true, maxAliasCount: 20, logLevel: 'error' }),
+  );
+  if (!read.ok) {
+    const [line = 'not valid YAML'] = String((read.cause as Error).message).split('\n');
+    throw invalid(`${file}: ${line}`, read.cause);
   }
-  const checked = schema.safeParse(value ?? {}, { reportInput: true });
+  const checked = schema.safeParse(read.value ?? {}, { reportInput: true });
   if (checked.success) return Object.freeze(checked.data);
   throw invalid(`${file}: ${checked.error.issues.slice(0, 5).map(issueText).join('; ')}`);
 }
@@ -46,6 +48,7 @@ export function readClusterKey(path: string, key = 'cluster-key-file'): Uint8Arr
   try {
     text = readFileSync(path, 'utf8').trim();
   } catch (cause) {
+    throwIfBug(cause);
     throw invalid(
       `${key}: ${path} cannot be read (${systemCode(cause)}); make one with: openssl rand -hex 32 > FILE`,
       cause,

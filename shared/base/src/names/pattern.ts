@@ -1,5 +1,6 @@
 import picomatch from 'picomatch';
 import { z } from 'zod';
+import { throwIfBug } from '../failure.ts';
 
 /** Longest pattern taken: as long as the longest repository name. */
 const MAX_PATTERN_CHARS = 255;
@@ -43,6 +44,7 @@ export function patternFault(pattern: string): string | undefined {
     picomatch.makeRe(pattern, { ...OPTIONS, debug: true });
     return undefined;
   } catch (error) {
+    throwIfBug(error);
     return `is not a pattern (${(error as Error).message})`;
   }
 }

@@ -102,3 +102,13 @@ t.test('nobody to ask', async (t) => {
     { code: 'NO_PEERS' },
   );
 });
+
+t.test('a bug ends it at once: it is no answer of a candidate', async (t) => {
+  const asked: string[] = [];
+  const ask = async (candidate: string): Promise<string> => {
+    asked.push(candidate);
+    throw new TypeError('wrong code');
+  };
+  await t.rejects(firstAnswer(['a', 'b', 'c'], ask, { hedgeAfterMs: 1_000 }), TypeError);
+  t.same(asked, ['a']);
+});

@@ -6,6 +6,10 @@ export const H_CLUSTER = 'sepia-cluster';
 export const H_STALE = 'sepia-stale';
 /** Bytes of a blob, where `content-length` is that of the answer. */
 export const H_BLOB_SIZE = 'sepia-blob-size';
+/** Root of the SHA-256 tree over one piece, 64 hex, as the answering origin vouches for it. */
+export const H_PIECE_HASH = 'sepia-piece-hash';
+/** Attempt that a piece belongs to (32 hex; all zero once the whole digest was verified). */
+export const H_ATTEMPT = 'sepia-attempt';
 /** Class of a copied blob: `pushed` or `cached`. */
 export const H_CLASS = 'sepia-class';
 /** `Authorization` that a client brought for the upstream: used for this call's upstream requests, never kept or logged. */

@@ -15,6 +15,15 @@ export const JOIN_REQUEST = z.object({
   leeching: z.boolean(),
   /** Open attempt that the node has pieces of (32 hex), if any. */
   attempt: z.string().max(64).optional(),
+  /** `ranges`: only pieces that somebody reads are fetched, where the blob is not in the cluster yet. */
+  want: z.enum(['all', 'ranges']).default('all'),
+  /** The piece that is read first, where that is known. */
+  piece: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 24)
+    .optional(),
   /** Peers that the node wants, at most 50. */
   numwant: z.number().int().min(0).max(50).default(30),
 });

@@ -1,4 +1,5 @@
 import { hkdfSync, randomUUID } from 'node:crypto';
+import { throwIfBug } from '@sepia/base/failure';
 import { jwtVerify, SignJWT } from 'jose';
 import { peekClaims } from './authorization.ts';
 
@@ -60,7 +61,8 @@ export class AccessTokens {
       });
       const account = payload.sub === '' ? undefined : payload.sub;
       return { account, access: grantsOf(payload['access']) };
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       return undefined;
     }
   }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { throwIfBug } from '@sepia/base/failure';
 
 /** User and password, as Basic carries them. */
 export interface BasicCredentials {
@@ -36,7 +37,8 @@ export function peekClaims(token: string): Readonly<Record<string, unknown>> | u
   try {
     const value: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return undefined;
   }
 }

@@ -1,7 +1,8 @@
 import type { Audit } from '@sepia/base/audit';
 import { CodedError } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
-import { delay } from '@sepia/base/lifecycle';
+import { ignoreFailure } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
 import {
   type NamedUpstream,
   type ResolvedName,
@@ -92,8 +93,8 @@ export class Door {
     // to tell somebody who logs in that all is well either: the way to our own `/token` does neither.
     const late = new AbortController();
     const answer = await Promise.race([
-      this.#deps.askBase(upstream).catch(() => undefined),
-      delay(BASE_MS, late.signal).catch(() => undefined),
+      this.#deps.askBase(upstream).catch(ignoreFailure),
+      pause(BASE_MS, late.signal).then(() => undefined),
     ]);
     late.abort();
     if (answer?.verdict === 'public') return;

@@ -1,5 +1,6 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Database } from '@sepia/store/data-folder';
 import type { GroupCommit } from '../group-commit.ts';
 import {
@@ -104,6 +105,7 @@ function parseState(key: string, text: string): AcceptorState {
   try {
     state = JSON.parse(text) as Partial<AcceptorState> | null;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
   }
   if (typeof state?.v === 'number' && (state.v as number) > 1)

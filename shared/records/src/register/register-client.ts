@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
+import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay as realDelay } from '@sepia/base/lifecycle';
 import { counted, isQuorum, type Sender, type Shard } from '../core/standing.ts';
 import {
@@ -225,8 +226,8 @@ export class RegisterClient {
               } else if (reply.type === 'outdated') refused = true;
             },
             (error: unknown) => {
-              // Silence, or a refusal that says nothing of the register. Anything else is a bug.
-              if (!isCoded(error) && signal?.aborted !== true) reject(error);
+              // Silence, or a refusal that says nothing of the register.
+              if (isBug(error)) reject(error);
             },
           )
           .finally(() => {
@@ -248,7 +249,7 @@ export class RegisterClient {
     try {
       return await Promise.race([this.#deps.transport(owner, request, either), timedOut]);
     } finally {
-      timedOut.catch(() => undefined);
+      readElsewhere(timedOut);
       ended.abort(new CodedError('TIMEOUT', { detail: { owner } }));
     }
   }
@@ -299,6 +300,7 @@ function attemptFn<T>(fn: (current: T | undefined) => T | undefined, current: T 
   try {
     return { type: 'value' as const, value: fn(current) };
   } catch (error) {
+    throwIfBug(error);
     return { type: 'error' as const, error };
   }
 }

@@ -1,5 +1,6 @@
 import type { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Database } from '@sepia/store/data-folder';
 import type { GroupCommit } from '../group-commit.ts';
 
@@ -154,6 +155,7 @@ function parse(key: string, text: string | undefined): Stored | undefined {
   try {
     stored = JSON.parse(text) as Partial<Stored> | null;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
   }
   if (stored?.v === 1 && typeof stored.atMs === 'number') return stored as Stored;

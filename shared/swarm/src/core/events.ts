@@ -51,9 +51,12 @@ export type SwarmEvent =
   /** More piece hashes are known. */
   | { readonly type: 'hashes' }
   | { readonly type: 'buffers' }
-  | { readonly type: 'reader'; readonly reader: number; readonly index: number }
+  /** Opens or moves a reader that reads no further than `last` (the last piece unless given). */
+  | { readonly type: 'reader'; readonly reader: number; readonly index: number; readonly last?: number }
   | { readonly type: 'readerClosed'; readonly reader: number }
   | { readonly type: 'leech'; readonly on: boolean }
+  /** From now on every piece is wanted, not only what readers cover. */
+  | { readonly type: 'wantAll' }
   | { readonly type: 'timer'; readonly key: 'tick' };
 
 /** What the shell is to do. Each `fetch` is answered by one `fetched` or `fetchFailed`, unless cancelled or its link goes down. */

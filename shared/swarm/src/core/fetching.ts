@@ -89,7 +89,8 @@ export class Fetching {
   /** The pieces straight in front of a reader go to whoever brings them soonest. */
   #readerHeads(nowMs: number, emit: Emit): void {
     for (const reader of this.#deps.readers.values()) {
-      for (let index = reader.index; index < reader.index + this.#deps.limits.readerHead; index++) {
+      const end = Math.min(reader.last + 1, reader.index + this.#deps.limits.readerHead);
+      for (let index = reader.index; index < end; index++) {
         if (!this.#deps.pieces.wanted.has(index) || this.noBuffers) continue;
         const best = this.#deps.asking.soonest(index, nowMs, true);
         if (best !== undefined) this.#fetch(best, index, nowMs, emit);

@@ -1,6 +1,7 @@
 import { Bitfield } from '@sepia/base/bitfield';
 import type { LinkId, LinkKind } from './events.ts';
 import type { CoreLimits } from './limits.ts';
+import { Rate } from './rate.ts';
 
 /** One piece on its way over one link. */
 export interface Fetch {
@@ -9,7 +10,10 @@ export interface Fetch {
   bytes: number;
 }
 
-const RATE_WEIGHT = 0.3;
+const RATE_WINDOW_MS = 100;
+const RTT_WEIGHT = 0.3;
+/** A longer wait for the first bytes counts as this, in ms. */
+const MAX_RTT_MS = 10_000;
 const PIECE = 1024 * 1024;
 
 /** What the core knows of one source: what it has, what it was asked for, how fast it is. */
@@ -32,14 +36,12 @@ export class Link {
   /** How many pieces we suggested to it; −1: none yet. */
   offered = -1;
   readonly turnedAway = new Map<number, number>();
-  rateBytesPerSec = 0;
   rttMs = 30;
   lastByteMs: number;
   stalled = false;
   failures = 0;
   notBeforeMs = 0;
-  #windowMs: number;
-  #windowBytes = 0;
+  readonly #rate: Rate;
 
   constructor(init: {
     id: LinkId;
@@ -60,7 +62,7 @@ export class Link {
     this.dialled = init.dialled;
     this.upMs = init.nowMs;
     this.lastByteMs = init.nowMs;
-    this.#windowMs = init.nowMs;
+    this.#rate = new Rate(init.nowMs, RATE_WINDOW_MS);
     this.has = new Bitfield(init.kind === 'wire' ? init.pieceCount : 0);
     this.httpHas = init.httpHas;
   }
@@ -73,6 +75,10 @@ export class Link {
     if (nowMs < until) return false;
     this.refused.delete(index);
     return true;
+  }
+
+  get rateBytesPerSec(): number {
+    return this.#rate.bytesPerSec;
   }
 
   /** Pieces to ask for at once: what keeps the link busy over one round trip and 50 ms, from measurement. */
@@ -96,20 +102,13 @@ export class Link {
     const fetch = this.fetches.get(index);
     if (fetch !== undefined) {
       if (fetch.bytes === 0 && this.fetches.size === 1)
-        this.rttMs += (nowMs - fetch.startedMs - this.rttMs) * RATE_WEIGHT;
+        this.rttMs += (Math.min(MAX_RTT_MS, nowMs - fetch.startedMs) - this.rttMs) * RTT_WEIGHT;
       fetch.bytes += bytes;
       fetch.lastByteMs = nowMs;
     }
     this.lastByteMs = nowMs;
     this.stalled = false;
-    this.#windowBytes += bytes;
-    const spanMs = nowMs - this.#windowMs;
-    if (spanMs < 100) return;
-    const rate = (this.#windowBytes * 1000) / spanMs;
-    this.rateBytesPerSec =
-      this.rateBytesPerSec === 0 ? rate : this.rateBytesPerSec + (rate - this.rateBytesPerSec) * RATE_WEIGHT;
-    this.#windowBytes = 0;
-    this.#windowMs = nowMs;
+    this.#rate.add(bytes, nowMs);
   }
 
   /** Notes whether it is stalled; true if it has been silent for so long that it is given up. */
@@ -134,8 +133,7 @@ export class Link {
   /** A link that was idle measures anew: idle time is not slowness. */
   begin(index: number, nowMs: number): void {
     if (this.fetches.size === 0) {
-      this.#windowMs = nowMs;
-      this.#windowBytes = 0;
+      this.#rate.restart(nowMs);
       this.lastByteMs = nowMs;
     }
     this.fetches.set(index, { startedMs: nowMs, lastByteMs: nowMs, bytes: 0 });

@@ -16,13 +16,20 @@ export class PieceTable {
   readonly originHolders: Uint16Array;
   readonly #pieceCount: number;
   readonly #knows: (index: number) => boolean;
+  readonly #covered: (index: number) => boolean;
   #known = 0;
 
-  /** `have` is copied. */
-  constructor(init: { pieceCount: number; have: Bitfield; knows: (index: number) => boolean }) {
+  /** `have` is copied. `covered`: whether somebody here wants that piece at all. */
+  constructor(init: {
+    pieceCount: number;
+    have: Bitfield;
+    knows: (index: number) => boolean;
+    covered: (index: number) => boolean;
+  }) {
     this.have = init.have.clone();
     this.#pieceCount = init.pieceCount;
     this.#knows = init.knows;
+    this.#covered = init.covered;
     this.wanted = new IndexSet(init.pieceCount);
     this.peerHolders = new Uint16Array(init.pieceCount);
     this.originHolders = new Uint16Array(init.pieceCount);
@@ -39,7 +46,13 @@ export class PieceTable {
 
   want(index: number): void {
     if (this.have.has(index) || this.writing.has(index) || this.inFlight.has(index)) return;
-    if (this.#knows(index)) this.wanted.add(index);
+    if (this.#knows(index) && this.#covered(index)) this.wanted.add(index);
+  }
+
+  /** What is covered has changed: `from` … `to` (inclusive) may be wanted now, others no more. What is asked for still comes. */
+  coverageChanged(from: number, to: number): void {
+    for (const index of [...this.wanted.list]) if (!this.#covered(index)) this.wanted.delete(index);
+    for (let index = from; index <= to && index < this.#pieceCount; index++) this.want(index);
   }
 
   /** `link` is asked for it. */

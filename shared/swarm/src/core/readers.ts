@@ -1,6 +1,8 @@
 /** Where one reader stands. */
 export interface ReaderState {
   index: number;
+  /** It reads no further than this piece. */
+  readonly last: number;
   /** Since when it stands there and the piece's hash is known; undefined before. */
   sinceMs: number | undefined;
   /** It was just opened and waits for its first piece. */
@@ -16,12 +18,22 @@ export class Readers {
     this.#knows = knows;
   }
 
-  /** Opens or moves it. */
-  set(reader: number, index: number, nowMs: number): void {
+  get size(): number {
+    return this.#all.size;
+  }
+
+  /** Opens or moves it; `last` counts when it opens. */
+  set(reader: number, index: number, last: number, nowMs: number): void {
     const before = this.#all.get(reader);
     if (before?.index === index) return;
     const sinceMs = this.#knows(index) ? nowMs : undefined;
-    this.#all.set(reader, { index, sinceMs, fresh: before === undefined });
+    this.#all.set(reader, { index, last: before?.last ?? last, sinceMs, fresh: before === undefined });
+  }
+
+  /** Whether a reader stands at `index` or will come to it. */
+  covers(index: number): boolean {
+    for (const reader of this.#all.values()) if (index >= reader.index && index <= reader.last) return true;
+    return false;
   }
 
   delete(reader: number): void {

@@ -1,6 +1,7 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 import { Asking } from './asking.ts';
 import { Bans } from './bans.ts';
+import type { CoreInit } from './core-init.ts';
 import { Dialling } from './dialling.ts';
 import type { DownReason, Emit, LinkId, SwarmEvent } from './events.ts';
 import { Fetching } from './fetching.ts';
@@ -13,25 +14,8 @@ import { Chance } from './random.ts';
 import { Rate } from './rate.ts';
 import { Readers } from './readers.ts';
 import { SuperSeed } from './super-seed.ts';
+import { Wish } from './wish.ts';
 import { ZoneMeter } from './zone-meter.ts';
-
-/** What a core is told once. `have` is copied. */
-export interface CoreInit {
-  readonly peerId: string;
-  readonly zone: string;
-  readonly pieceCount: number;
-  readonly have: Bitfield;
-  /** True once the hash of a piece is known: no other piece is asked for. */
-  readonly knows: (index: number) => boolean;
-  readonly leech: boolean;
-  /** Super-seeds under an egress budget. */
-  readonly origin: boolean;
-  readonly seed: number;
-  readonly nowMs: number;
-  readonly limits?: Partial<CoreLimits>;
-  /** Shared with other swarms; own ones when left out. */
-  readonly bans?: Bans;
-}
 
 type Of<T extends SwarmEvent['type']> = Extract<SwarmEvent, { type: T }>;
 
@@ -55,8 +39,7 @@ export class SwarmCore {
   readonly #rate: Rate;
   readonly #zones: ZoneMeter;
   #nextLink = 0;
-  #leech: boolean;
-  #finished = false;
+  readonly #wish: Wish;
   #timerSet = false;
   readonly #lack: Lack;
   #wireByteMs: number;
@@ -64,8 +47,12 @@ export class SwarmCore {
   constructor(init: CoreInit) {
     this.#init = init;
     this.limits = { ...CORE_LIMITS, ...init.limits };
-    this.#pieces = new PieceTable(init);
     this.#readers = new Readers(init.knows);
+    this.#wish = new Wish(
+      { leech: init.leech, wantAll: init.wantAll ?? true, finished: init.have.complete },
+      this.#readers,
+    );
+    this.#pieces = new PieceTable({ ...init, covered: this.#wish.covers });
     this.#rate = new Rate(init.nowMs);
     this.have = this.#pieces.have;
     this.#chance = new Chance(init.seed);
@@ -77,8 +64,6 @@ export class SwarmCore {
       bans: init.bans ?? new Bans(),
     });
     this.#zones = new ZoneMeter(this.limits.farShare);
-    this.#leech = init.leech;
-    this.#finished = this.have.complete;
     this.#wireByteMs = init.nowMs;
     this.#lack = new Lack(this.limits.wantPeersMs, init.nowMs);
     if (init.origin) {
@@ -175,19 +160,28 @@ export class SwarmCore {
         this.#fetching.noBuffers = false;
         break;
       case 'reader':
-        this.#readers.set(event.reader, event.index, nowMs);
+        this.#onReader(event, nowMs);
         break;
       case 'readerClosed':
         this.#readers.delete(event.reader);
+        this.#wish.readersChanged(this.#pieces);
+        break;
+      case 'wantAll':
+        this.#wish.wantAll(this.#pieces, this.#init.pieceCount);
         break;
       case 'leech':
-        this.#leech = event.on;
+        this.#wish.leech = event.on;
         break;
       case 'timer':
         this.#timerSet = false;
         this.#onTick(nowMs, emit);
     }
     this.#work(nowMs, emit);
+  }
+
+  #onReader({ reader, index, last = this.#init.pieceCount - 1 }: Of<'reader'>, nowMs: number): void {
+    this.#readers.set(reader, index, last, nowMs);
+    this.#wish.readersChanged(this.#pieces, index, last);
   }
 
   #onHttpUp(event: Of<'httpUp'>, nowMs: number): void {
@@ -341,8 +335,8 @@ export class SwarmCore {
       if (link.kind === 'wire' && (link.origin || !link.has.has(index)))
         emit({ type: 'sendHave', link: link.id, index });
     }
-    if (!this.have.complete || this.#finished) return;
-    this.#finished = true;
+    if (!this.have.complete || this.#wish.finished) return;
+    this.#wish.finished = true;
     emit({ type: 'finish' });
     for (const link of [...this.links.values()]) this.#closeDone(link, nowMs, emit);
   }
@@ -372,18 +366,19 @@ export class SwarmCore {
         this.#pieces.release(link.id, index);
       }
     }
-    if (this.#leech && !this.#finished) this.#fetching.hedge(nowMs, emit);
-    if (this.#lack.check(this.links.values(), this.#leech && !this.#finished, nowMs))
-      emit({ type: 'wantPeers' });
+    const wanting = this.#wish.isWanting(this.#pieces);
+    if (wanting) this.#fetching.hedge(nowMs, emit);
+    if (this.#lack.check(this.links.values(), wanting, nowMs)) emit({ type: 'wantPeers' });
   }
 
   #work(nowMs: number, emit: Emit): void {
-    if (this.#leech && !this.#finished) {
+    const wanting = this.#wish.isWanting(this.#pieces);
+    if (wanting) {
       this.#dialling.dial(this.wireCount, nowMs, () => this.drawLink(), emit);
       this.#fetching.schedule(nowMs, emit);
     }
     this.#superSeed?.offer(this.links.values(), emit);
-    if (this.#timerSet || !this.#leech || this.#finished) return;
+    if (this.#timerSet || !wanting) return;
     this.#timerSet = true;
     emit({ type: 'setTimer', key: 'tick', atMs: nowMs + this.limits.tickMs });
   }

@@ -1,3 +1,4 @@
+import { logFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { LinkId, SwarmEvent } from '../core/events.ts';
@@ -57,7 +58,7 @@ export class Arrivals {
       await pieces.writePiece(index, arrived.bytes);
     } catch (error) {
       ok = false;
-      log.warn({ error, index, digest: metainfo.digest }, 'piece could not be written');
+      logFailure(log, error, 'piece could not be written', { index, digest: metainfo.digest });
     }
     slabs.release(arrived.slab);
     if (ok && !this.#stopped) {

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Digest } from '@sepia/base/digest';
+import { logFailure } from '@sepia/base/failure';
 import { Bans } from '../core/bans.ts';
 import type { CoreLimits } from '../core/limits.ts';
 import { WIRE_LIMITS } from '../limits.ts';
@@ -158,6 +159,7 @@ export class SwarmEngine {
         onClosed: (gone, error) => {
           this.#unproven.delete(wire);
           if (link !== undefined) return link.onClosed(gone, error);
+          if (error?.code === 'INTERNAL') logFailure(log, error.cause, 'wire refused');
           if (error?.code === 'WIRE_INVALID')
             log.warn({ error, address: socket.remoteAddress }, 'wire refused');
         },

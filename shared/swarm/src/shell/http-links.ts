@@ -1,3 +1,4 @@
+import { logFailure } from '@sepia/base/failure';
 import type { LinkId, SwarmEvent } from '../core/events.ts';
 import type { HttpSource, SwarmLog } from '../swarm.ts';
 import type { SlabPool } from './slab-pool.ts';
@@ -79,7 +80,7 @@ export class HttpLinks {
         tell({ type: 'progress', link, index, bytes: count });
       });
     } catch (error) {
-      log.debug({ error, source: http.source.id, index }, 'piece over HTTP failed');
+      logFailure(log, error, 'piece over HTTP failed', { source: http.source.id, index }, 'debug');
     }
     if (http.fetches.get(index) !== fetch) return;
     http.fetches.delete(index);

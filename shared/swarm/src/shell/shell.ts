@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Digest } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceLength } from '@sepia/metainfo/tree';
 import type { Bans } from '../core/bans.ts';
@@ -77,7 +78,7 @@ export class SwarmShell implements Swarm {
     this.metainfo = join.metainfo;
     this.leech = join.leech;
     const onError = (error: unknown): void =>
-      parts.log.warn({ error, digest: join.digest }, 'swarm listener failed');
+      logFailure(parts.log, error, 'swarm listener failed', { digest: join.digest });
     this.#onPiece = new Listeners(onError);
     this.#onComplete = new Listeners(onError);
     this.#onBad = new Listeners(onError);
@@ -89,6 +90,7 @@ export class SwarmShell implements Swarm {
       have: join.pieces.have,
       knows: (index) => join.metainfo.knows(index),
       leech: join.leech,
+      wantAll: join.wantAll ?? true,
       origin: parts.origin,
       seed,
       nowMs: performance.now(),
@@ -110,7 +112,7 @@ export class SwarmShell implements Swarm {
       swarm: { id, sizeBytes: join.metainfo.sizeBytes },
       ownerOf: (link, socket) => this.#owner(link, socket),
       onFailed: (link, error) => {
-        if (!isCoded(error, 'TIMEOUT')) parts.log.warn({ error }, 'peer address is not valid');
+        if (!isCoded(error, 'TIMEOUT')) logFailure(parts.log, error, 'peer address is not valid');
         this.#tell({ type: 'linkDown', link, reason: 'failed' });
       },
     });
@@ -146,9 +148,10 @@ export class SwarmShell implements Swarm {
     this.#tell({ type: 'landed', index });
   }
 
-  openReader(pieceIndex: number): Reader {
+  openReader(pieceIndex: number, lastPiece?: number): Reader {
     const reader = this.#nextReader++;
-    this.#tell({ type: 'reader', reader, index: pieceIndex });
+    const last = lastPiece === undefined ? {} : { last: lastPiece };
+    this.#tell({ type: 'reader', reader, index: pieceIndex, ...last });
     let open = true;
     return {
       move: (index) => {
@@ -198,6 +201,10 @@ export class SwarmShell implements Swarm {
   setLeech(leech: boolean): void {
     this.leech = leech;
     this.#tell({ type: 'leech', on: leech });
+  }
+
+  wantAll(): void {
+    this.#tell({ type: 'wantAll' });
   }
 
   leave(): void {
@@ -355,9 +362,9 @@ export class SwarmShell implements Swarm {
         this.#links.delete(link);
         peerLink?.stop();
         for (const slab of peerLink?.fetcher.stop() ?? []) this.#parts.slabs.release(slab);
-        if (error?.code === 'WIRE_INVALID') {
-          this.#parts.log.warn({ error, address: socket.remoteAddress, digest: this.digest }, 'wire closed');
-        }
+        const facts = { address: socket.remoteAddress, digest: this.digest };
+        if (error?.code === 'INTERNAL') logFailure(this.#parts.log, error.cause, 'wire closed', facts);
+        if (error?.code === 'WIRE_INVALID') this.#parts.log.warn({ error, ...facts }, 'wire closed');
         this.#tell({ type: 'linkDown', link, reason: downReason(gone, error) });
       },
     };

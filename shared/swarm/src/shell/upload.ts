@@ -1,3 +1,5 @@
+import { CodedError } from '@sepia/base/errors';
+import { isBug } from '@sepia/base/failure';
 import { WIRE_LIMITS } from '../limits.ts';
 import type { PieceStore } from '../swarm.ts';
 import type { HardenedWire } from '../wire/wire.ts';
@@ -101,7 +103,8 @@ export class Upload {
     let bytes: Uint8Array | undefined;
     try {
       bytes = await this.#pieces.readPiece(index, offset, length, buffer.subarray(0, length));
-    } catch {
+    } catch (error) {
+      if (isBug(error)) this.#wire.fail(new CodedError('INTERNAL', { cause: error }));
       bytes = undefined;
     }
     let open = run.length;

@@ -1,3 +1,4 @@
+import { tryParse } from '@sepia/base/failure';
 import bencode from 'bencode';
 import { invalidWire, readUint32 } from './frames.ts';
 import { NONCE_BYTES } from './wire-auth.ts';
@@ -101,14 +102,10 @@ export function readGone(payload: Uint8Array): GoneReason {
 }
 
 function decodeDictionary(payload: Uint8Array): Record<string, unknown> {
-  let found: unknown;
-  try {
-    found = bencode.decode(payload);
-  } catch (cause) {
-    throw Object.assign(invalidWire('extension handshake is not bencode'), { cause });
-  }
-  if (!isDictionary(found)) throw invalidWire('extension handshake is no dictionary');
-  return found;
+  const read = tryParse<unknown>(() => bencode.decode(payload));
+  if (!read.ok) throw Object.assign(invalidWire('extension handshake is not bencode'), { cause: read.cause });
+  if (!isDictionary(read.value)) throw invalidWire('extension handshake is no dictionary');
+  return read.value;
 }
 
 function isDictionary(value: unknown): value is Record<string, unknown> {

@@ -1,9 +1,10 @@
 import type { Socket } from 'node:net';
 import { Bitfield } from '@sepia/base/bitfield';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
 import { LEAF_BYTES, PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
 import Wire from 'bittorrent-protocol';
 import { WIRE_LIMITS, type WireLimits } from '../limits.ts';
+import { wireError } from '../shell/wire-error.ts';
 import { BlockRequests } from './block-requests.ts';
 import { FrameParser, type FrameSink, HANDSHAKE_BYTES, invalidWire, readUint32 } from './frames.ts';
 import { HaveBatch } from './have-batch.ts';
@@ -329,7 +330,7 @@ export class HardenedWire extends Wire implements FrameSink {
     try {
       this.#parser.push(chunk);
     } catch (error) {
-      this.fail(isCoded(error) ? error : new CodedError('WIRE_INVALID', { cause: error }));
+      this.fail(wireError(error));
       return;
     }
     if (this.#socket.writableLength > this.#limits.controlBacklogBytes) this.#socket.pause();

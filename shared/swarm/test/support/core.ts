@@ -1,6 +1,7 @@
 import { Bitfield } from '@sepia/base/bitfield';
+import type { CoreInit } from '../../src/core/core-init.ts';
 import type { SwarmEffect, SwarmEvent } from '../../src/core/events.ts';
-import { type CoreInit, SwarmCore } from '../../src/core/swarm-core.ts';
+import { SwarmCore } from '../../src/core/swarm-core.ts';
 
 /** Pieces of the blob in all tests of the core. */
 export const PIECES = 40;

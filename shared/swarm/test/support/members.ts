@@ -12,7 +12,7 @@ import {
 } from '../../src/shell/engine.ts';
 
 export const CLUSTER_KEY = new Uint8Array(32).fill(7);
-export const SILENT = { debug() {}, info() {}, warn() {} };
+export const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** Random bytes with their digest and final metainfo. */
 export function makeBlob(sizeBytes: number) {
