@@ -1,12 +1,13 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { HttpSource } from '@sepia/swarm/shell/engine';
 import { isDecisive, type Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
-import type { BlobName, MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
+import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from './download.ts';
 import type { Wish } from './wish.ts';
 

@@ -1,10 +1,10 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import type { BlobName } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from '../downloads/download.ts';
 
 /** Guide of a download that comes straight from the upstream: nobody else is asked, hashes are our own. */

@@ -5,6 +5,7 @@ import { textOf } from '@sepia/lazy/tar/byte-string';
 import type { Command } from 'commander';
 import { indexFile, readIndexFile, saveIndex } from '../lazy/layer-file.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
+import { addVerify } from './lazy-verify.ts';
 import { wholeNumber } from './option-values.ts';
 
 const MIB = 1024 * 1024;
@@ -14,6 +15,7 @@ const MAX_SPAN_MIB = 8;
 /** `sepia lazy`. */
 export function addLazy(program: Command): void {
   const lazy = program.command('lazy').description('layers that are read before they are downloaded');
+  addVerify(lazy);
   lazy
     .command('index <file>')
     .description('make the index of a layer blob (tar, tar+gzip, tar+zstd) in a file')

@@ -67,7 +67,7 @@ async function pull(
     }
     transfer.end();
   });
-  writer?.writeIndex(top, image.reference);
+  writer?.writeIndex([{ top, reference: image.reference }]);
   const sizeBytes = blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0);
   const ms = performance.now() - startedMs;
   process.stdout.write(

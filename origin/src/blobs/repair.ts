@@ -3,11 +3,12 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { readLimited } from '@sepia/http/client';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { PartialBlob } from '@sepia/store/partial-blob';
-import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
 const PIECE_MS = 15_000;
@@ -80,7 +81,7 @@ export class Repair {
         members.candidates(digest).filter((other) => other !== members.selfId),
       )) {
         sources.push(async () => {
-          const path = `/v1/blobs/${digest}?${repositoryQuery(one)}`;
+          const path = `/v1/blobs/${digest}?${nameQuery(one)}`;
           const headers = { range: `bytes=${start}-${end}`, [H_HOP]: '1' };
           return (
             await members.bytes(

@@ -3,11 +3,11 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { UploadFile } from '@sepia/store/upload-file';
-import type { BlobName } from '../fetch/fetch-parts.ts';
 import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -184,10 +184,12 @@ export class Uploads {
   async #commit(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
     const { links, quotas, replicator } = this.#deps;
     await quotas.check(name, file.offset);
-    const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
-    await replicator.place(name);
-    await links.write([{ ...name, sizeBytes }]);
-    return { sizeBytes };
+    return await replicator.hold(name.digest, async () => {
+      const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
+      await replicator.place(name);
+      await links.write([{ ...name, sizeBytes }]);
+      return { sizeBytes };
+    });
   }
 
   async #exclusive<T>(upload: UploadName, work: (session: Session) => Promise<T>): Promise<T> {

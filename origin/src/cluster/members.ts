@@ -168,8 +168,3 @@ export class Members {
     throw last;
   }
 }
-
-/** `upstream=…&repository=…`. */
-export function repositoryQuery(name: { readonly upstream: string; readonly repository: string }): string {
-  return new URLSearchParams({ upstream: name.upstream, repository: name.repository }).toString();
-}

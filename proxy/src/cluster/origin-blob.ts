@@ -2,15 +2,17 @@ import { firstAnswer } from '@sepia/base/async/hedge';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { readLimited } from '@sepia/http/client';
 import { type BlobSource, RemoteBlob } from '@sepia/http/remote-blob';
 import type { ReadableBlob } from '@sepia/http/serve-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, whileAlive } from '../bodies/blob-source.ts';
 import type { SourcePlan } from '../bodies/core/choose-source.ts';
-import { type BlobName, findSource } from '../bodies/whereabouts.ts';
-import { headerOf, isDefinite, nameQuery, type Origins } from './origins.ts';
+import { findSource } from '../bodies/whereabouts.ts';
+import { headerOf, isDefinite, type Origins } from './origins.ts';
 
 /** Answers about who has the blob are waited for this long once one has it, in ms, when another source is looked for. */
 const RESUME_GRACE_MS = 200;

@@ -172,14 +172,6 @@ export function newChange(): string {
   return randomBytes(12).toString('hex');
 }
 
-/** `upstream=…&repository=…` and more, escaped. */
-export function nameQuery(
-  name: { upstream: string; repository: string },
-  more: Readonly<Record<string, string>> = {},
-): string {
-  return new URLSearchParams({ upstream: name.upstream, repository: name.repository, ...more }).toString();
-}
-
 /** A header of an answer, the first if it came twice. */
 export function headerOf(answer: InternalResponse, name: string): string | undefined {
   const value = answer.headers[name];

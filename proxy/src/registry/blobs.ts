@@ -1,11 +1,12 @@
 import { isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { serveBlob } from '@sepia/http/serve-blob';
 import type { Context } from 'koa';
 import { type OpenedBlob, openBlob } from '../bodies/blob-source.ts';
 import type { SourcePlan } from '../bodies/core/choose-source.ts';
-import { type BlobName, findSource } from '../bodies/whereabouts.ts';
+import { findSource } from '../bodies/whereabouts.ts';
 import { openOriginBlob } from '../cluster/origin-blob.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
@@ -54,9 +55,9 @@ export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
     }
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
     try {
-      const isKnown = headers['if-none-match'] === `"${digest}"`;
-      if (method === 'GET' && !isKnown) return await sendBody(deps, ctx, name, plan, signal);
-      await sendHeadersOnly(ctx, await openBlob(deps.origins, plan, name, 'HEAD', headers, signal), isKnown);
+      if (method === 'GET' && headers['if-none-match'] !== `"${digest}"`)
+        return await sendBody(deps, ctx, name, plan, signal);
+      await sendHeadersOnly(ctx, await openBlob(deps.origins, plan, name, 'HEAD', headers, signal));
     } catch (error) {
       if (!ctx.headerSent && isCoded(error, 'RANGE_INVALID')) {
         const size = plan.sizeBytes ?? error.detail['sizeBytes'];
@@ -76,14 +77,14 @@ function sendHead(ctx: Context, name: BlobName, sizeBytes: number): void {
   endHead(ctx, 200, sizeBytes);
 }
 
-/** `isKnown`: the client has these bytes, if they are here at all. */
-async function sendHeadersOnly(ctx: Context, opened: OpenedBlob, isKnown: boolean): Promise<void> {
+async function sendHeadersOnly(ctx: Context, opened: OpenedBlob): Promise<void> {
   const { answer } = opened;
-  const status = isKnown && answer.status === 200 ? 304 : answer.status;
   await answer.body.dump();
   passHeaders(ctx, opened);
   ctx.remove('Content-Length');
   const length = headerOf(answer, 'content-length');
+  // A GET comes here only when its client has the blob: an origin's 200 to HEAD says that it is still there.
+  const status = ctx.method === 'GET' && answer.status === 200 ? 304 : answer.status;
   endHead(ctx, status, status === 304 || length === undefined ? undefined : Number(length));
 }
 

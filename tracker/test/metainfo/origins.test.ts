@@ -1,11 +1,12 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import t from 'tap';
 import { Origins } from '../../src/metainfo/origins.ts';
 
-const NAME = { digest: digestOf(Buffer.from('x')), upstream: 'local', repository: 'a' };
+const NAME = { digest: digestOf(Buffer.from('x')), upstream: 'local', repository: parseRepositoryName('a') };
 const SIGNAL = new AbortController().signal;
 
 /** Origins a, b and c; `answer` stands for the network. */
