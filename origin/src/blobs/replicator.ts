@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isBug, logFailure } from '@sepia/base/failure';
@@ -243,7 +244,7 @@ export class Replicator {
       const failures = (this.#backoff.get(key)?.failures ?? 0) + 1;
       this.#backoff.set(key, {
         failures,
-        untilMs: this.#deps.nowMs() + Math.min(MAX_RETRY_MS, RETRY_EVERY_MS * 2 ** Math.min(8, failures - 1)),
+        untilMs: this.#deps.nowMs() + backoffMs(failures, RETRY_EVERY_MS, MAX_RETRY_MS),
       });
       const { digest, target } = hint;
       logFailure(log, error, 'owed copy failed again', { digest, target }, 'debug');
