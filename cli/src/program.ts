@@ -14,6 +14,7 @@ import { addPush } from './commands/push.ts';
 import { addReplicate } from './commands/replicate.ts';
 import { addRoles } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
+import { addSnapshotter } from './commands/snapshotter.ts';
 import { addStatus } from './commands/status.ts';
 import { addTag } from './commands/tag.ts';
 import { addUp } from './commands/up.ts';
@@ -29,6 +30,7 @@ export function buildProgram(): Command {
   addUp(program);
   addDemo(program);
   addRoles(program);
+  addSnapshotter(program);
   addPull(program);
   addPush(program);
   addPreheat(program);

@@ -83,7 +83,9 @@ async function sendHeadersOnly(ctx: Context, opened: OpenedBlob): Promise<void> 
   passHeaders(ctx, opened);
   ctx.remove('Content-Length');
   const length = headerOf(answer, 'content-length');
-  endHead(ctx, answer.status, answer.status === 304 || length === undefined ? undefined : Number(length));
+  // A GET comes here only when its client has the blob: an origin's 200 to HEAD says that it is still there.
+  const status = ctx.method === 'GET' && answer.status === 200 ? 304 : answer.status;
+  endHead(ctx, status, status === 304 || length === undefined ? undefined : Number(length));
 }
 
 /** Koa drops Content-Length of answers without a body, so these are written by hand. */
