@@ -1,4 +1,5 @@
 import { existsSync, rmSync } from 'node:fs';
+import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
@@ -187,7 +188,7 @@ export class Supervisor {
       if (this.#abort.signal.aborted) return;
       slot.deaths += 1;
       const restartInMs = this.#options.restart
-        ? Math.min(RESTART_MAX_MS, RESTART_FIRST_MS * 2 ** (slot.deaths - 1))
+        ? backoffMs(slot.deaths, RESTART_FIRST_MS, RESTART_MAX_MS)
         : undefined;
       this.#deps.onEvent({
         type: 'died',

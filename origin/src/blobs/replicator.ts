@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
@@ -259,7 +260,7 @@ export class Replicator {
       const failures = (this.#backoff.get(key)?.failures ?? 0) + 1;
       this.#backoff.set(key, {
         failures,
-        untilMs: performance.now() + Math.min(MAX_RETRY_MS, RETRY_EVERY_MS * 2 ** Math.min(8, failures - 1)),
+        untilMs: performance.now() + backoffMs(failures, RETRY_EVERY_MS, MAX_RETRY_MS),
       });
       const { digest, target } = hint;
       logFailure(log, error, 'owed copy failed again', { digest, target }, 'debug');
