@@ -11,7 +11,8 @@ const TASKS = {
   test: { level: 'all', run: (args) => runTap(FAST_PLACES, args, node) },
   'test:processes': {
     level: 'all',
-    run: (args) => runTap(['test/processes'], args, node, { except: 'test/processes/clients' }),
+    run: (args) =>
+      runTap(['test/processes'], ['--timeout=400', ...args], node, { except: 'test/processes/clients' }),
   },
   'test:conformance': {
     level: 'all',

@@ -37,6 +37,11 @@ const ONES: readonly OneOfEach[] = [
     copy: /`tag\\0\$\{/,
     homes: ['shared/records/src/record-store.ts'],
   },
+  {
+    what: 'a wait that doubles',
+    copy: /[mM]s\w* \* 2 \*\*|_MS \* 2 \*\*|\b(\w*Ms) = Math\.min\([^)]*\b\1 \* 2\)|firstMs \* 2 \*\*/,
+    homes: ['shared/base/src/async/backoff.ts'],
+  },
 ];
 
 const SOURCES = globSync(

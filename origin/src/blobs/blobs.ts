@@ -8,7 +8,7 @@ import type { ReadableBlob } from '@sepia/http/serve-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceCount, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
-import type { BlobStore } from '@sepia/store/blob-store';
+import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import type { Fetch } from '../fetch/fetch.ts';
 import type { Fetches } from '../fetch/fetches.ts';
@@ -27,6 +27,8 @@ export interface Where {
   readonly sizeBytes?: number;
   /** By this origin's own record alone: a guess where links can be deleted. */
   readonly linked: boolean;
+  /** Of a blob that is here: whether it was pushed, or is only cached. */
+  readonly class?: BlobAttrs['class'];
 }
 
 /** Where a request goes on: here, or at another origin that has the blob or is to fetch it. */
@@ -104,7 +106,7 @@ export class Blobs {
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
       const linked = hasLink && proofs.isProven(name, stat.attrs.provenance);
-      return { state: 'final', sizeBytes: stat.sizeBytes, linked };
+      return { state: 'final', sizeBytes: stat.sizeBytes, linked, class: stat.attrs.class };
     }
     const fetch = fetches.running(name.digest);
     if (fetch?.sizeBytes === undefined) return { state: 'none', linked: hasLink };

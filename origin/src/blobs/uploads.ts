@@ -184,10 +184,12 @@ export class Uploads {
   async #commit(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
     const { links, quotas, replicator } = this.#deps;
     await quotas.check(name, file.offset);
-    const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
-    await replicator.place(name);
-    await links.write([{ ...name, sizeBytes }]);
-    return { sizeBytes };
+    return await replicator.hold(name.digest, async () => {
+      const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
+      await replicator.place(name);
+      await links.write([{ ...name, sizeBytes }]);
+      return { sizeBytes };
+    });
   }
 
   async #exclusive<T>(upload: UploadName, work: (session: Session) => Promise<T>): Promise<T> {

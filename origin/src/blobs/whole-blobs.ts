@@ -1,4 +1,3 @@
-import { isCoded } from '@sepia/base/errors';
 import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
@@ -97,8 +96,7 @@ export class WholeBlobs {
         } catch (error) {
           throwIfBug(error);
           signal.throwIfAborted();
-          if (isCoded(error, 'CONFLICT')) running = true;
-          else failed[id] = error instanceof Error ? error.message : String(error);
+          failed[id] = error instanceof Error ? error.message : String(error);
         }
       }),
     );

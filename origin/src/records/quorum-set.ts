@@ -232,7 +232,8 @@ export async function askQuorum<A>(
           .then((answer) => answers.push(answer), ignoreFailure)
           .then(() => {
             open -= 1;
-            if (open === 0 || answers.length >= needed || settles(answers)) resolve();
+            // The rule is asked first: one that is wrong must not be hidden by the last answer.
+            if (answers.length >= needed || settles(answers) || open === 0) resolve();
           })
           .catch(reject);
       }

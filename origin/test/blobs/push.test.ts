@@ -52,6 +52,35 @@ t.test('seven origins: a blob lands on its three owners, wherever it was staged'
   }
 });
 
+t.test(
+  'the same content pushed by many at once, and again when it is there: every push is taken',
+  async (t) => {
+    const c = await startCluster(t, { origins: 7 });
+    for (const pushers of [2, 8]) {
+      const blob = randomBytes(MIB + pushers);
+      for (const round of ['new', 'there already']) {
+        const done = await Promise.all(
+          Array.from({ length: pushers }, (_, at) => push(c, c.ids[at % 3]!, blob)),
+        );
+        t.same(
+          done.filter((one) => one.status !== 201),
+          [],
+          `${pushers} pushers, ${round}`,
+        );
+      }
+      const digest = digestOf(blob);
+      const { owners } = c.cluster.origins(digest);
+      await until(
+        async () =>
+          (await Promise.all(owners.map(async (one) => await stateAt(c, one, digest)))).every(
+            (state) => state === 'final',
+          ),
+        'all owners have it',
+      );
+    }
+  },
+);
+
 t.test('one of three down: pushes and pulls go on, and it gets its copies when it is back', async (t) => {
   const c = await startCluster(t, { origins: 3 });
   await c.stop('o3');

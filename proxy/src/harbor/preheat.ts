@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
@@ -25,6 +26,7 @@ const TRIES = 4;
 /** So often the registry may fail, each time for as long as the origin's own deadline. */
 const MAX_REFUSALS = 2;
 const RETRY_MS = 1_000;
+const MAX_RETRY_MS = 30_000;
 const POLL_MS = 1_000;
 /** A node that has not reported and whose lease ran out for this long is given up, in ms. */
 const GONE_MS = 30_000;
@@ -172,7 +174,7 @@ export class Preheat {
           }
         }
       }
-      if (tries < TRIES) await delay(RETRY_MS * 2 ** (tries - 1), signal);
+      if (tries < TRIES) await delay(backoffMs(tries, RETRY_MS, MAX_RETRY_MS), signal);
     }
     throw last;
   }
