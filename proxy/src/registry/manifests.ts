@@ -106,8 +106,7 @@ export function putManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
   return async (ctx, target, route) => {
     deps.gate.checkMode(target);
     const bytes = await readManifestBody(ctx);
-    const contentType = ctx.get('content-type').split(';')[0]!.trim();
-    const { subject, mediaType } = parseManifest(bytes, contentType);
+    const { subject, mediaType } = parseManifest(bytes, ctx.get('content-type'));
     const { reference } = route;
     if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
     const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}${tagsOf(ctx, reference)}`;

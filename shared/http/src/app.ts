@@ -5,6 +5,7 @@ import type { Logger } from '@sepia/base/log';
 import Koa, { type Context, type Next } from 'koa';
 import { clientAddresses } from './client-address.ts';
 import type { Gate } from './gate.ts';
+import { SAFETY_HEADERS } from './safety-headers.ts';
 
 /** Longest path with query taken, in characters. */
 export const MAX_URL_CHARS = 8 * 1024;
@@ -54,6 +55,7 @@ export function createApp(deps: AppDeps): Koa {
     const state = ctx.state as RequestState;
     state.address = addressOf(ctx.req);
     state.requestId = /^[\w.-]{1,64}$/.test(given) ? given : randomUUID();
+    ctx.set(SAFETY_HEADERS);
     ctx.set('X-Request-Id', state.requestId);
     ctx.set('Sepia-Version', String(PROTOCOL_VERSION));
     await mapErrors(ctx, next, deps.log);
