@@ -3,6 +3,7 @@ import { PROTOCOL_VERSION } from '@sepia/http/app';
 import { Command } from 'commander';
 import { addBackup } from './commands/backup.ts';
 import { addConfig } from './commands/config.ts';
+import { addConfigure } from './commands/configure.ts';
 import { addConvert } from './commands/convert.ts';
 import { addDemo } from './commands/demo.ts';
 import { addHarbor } from './commands/harbor.ts';
@@ -12,9 +13,8 @@ import { addPull } from './commands/pull.ts';
 import { addPurge } from './commands/purge.ts';
 import { addPush } from './commands/push.ts';
 import { addReplicate } from './commands/replicate.ts';
-import { addRoles } from './commands/role.ts';
+import { addRoles, addSnapshotter } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
-import { addSnapshotter } from './commands/snapshotter.ts';
 import { addStatus } from './commands/status.ts';
 import { addTag } from './commands/tag.ts';
 import { addUp } from './commands/up.ts';
@@ -44,6 +44,7 @@ export function buildProgram(): Command {
   addStatus(program);
   addSimulate(program);
   addConfig(program);
+  addConfigure(program);
   return program;
 }
 

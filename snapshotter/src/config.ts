@@ -29,6 +29,10 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .max(16_384)
     .default(1024)
     .describe('KiB that the kernel reads ahead in a layer.'),
+  fill: z
+    .enum(['none', 'all'])
+    .default('all')
+    .describe('all: what nobody read is fetched too, while nobody waits; none: only what is read.'),
   layers: z
     .array(LOCAL_LAYER)
     .max(10_000)

@@ -13,7 +13,9 @@ import { ContentCache } from './doors/content-cache.ts';
 import { FuseServer } from './fuse/fuse-server.ts';
 import { setReadahead } from './fuse/readahead.ts';
 import { AgentSource } from './layers/agent-source.ts';
+import { Filler } from './layers/filler.ts';
 import { fileNameOf, type LayerStatus, Layers } from './layers/layers.ts';
+import type { LazyLayer } from './layers/lazy-layer.ts';
 
 /** What tests give instead of the process's own. */
 export interface SnapshotterGiven {
@@ -49,15 +51,37 @@ export async function startSnapshotter(
       { url: config.agent, deadlineMs: config['read-deadline'] },
     );
     await mkdir(config.data, { recursive: true, mode: 0o700 });
+    const door = new ContentCache(config['content-cache']);
+    // A complete layer is mounted from its file, without us in between; what is mounted already stays as it is.
+    const publish = async (layer: LazyLayer): Promise<void> => {
+      const { diffId } = layer.index;
+      const target = layer.presence.isComplete ? layer.imagePath : join(config.mount, fileNameOf(diffId));
+      await door.publish(diffId, target);
+    };
     const layers = new Layers(
-      { log, source, onFetched: (bytes) => fetched.inc(bytes) },
+      {
+        log,
+        source,
+        onFetched: (bytes) => fetched.inc(bytes),
+        onComplete: (layer) =>
+          void publish(layer).catch((error: unknown) =>
+            logFailure(log, error, 'a link could not be written'),
+          ),
+      },
       { dir: join(config.data, 'layers'), bootId: await bootId() },
     );
     stops.push('layers', () => layers.close());
-    const opened = [];
-    for (const { index, image } of config.layers) opened.push(await layers.add(index, image));
+    for (const { index, image } of config.layers) await layers.add(index, image);
+    let lastReadMs = 0;
+    const readMiss = async (name: string, offset: number, size: number): Promise<Buffer> => {
+      try {
+        return await layers.read(name, offset, size);
+      } finally {
+        lastReadMs = performance.now();
+      }
+    };
     const server = new FuseServer(
-      { log, readMiss: (name, offset, size) => layers.read(name, offset, size), onEnd },
+      { log, readMiss, onEnd },
       { fd: fuseFd, mountPoint: config.mount },
       layers.files(),
     );
@@ -65,10 +89,12 @@ export async function startSnapshotter(
     await setReadahead(config.mount, config.readahead).catch((error: unknown) =>
       logFailure(log, error, 'readahead of the mount could not be set; cold reads are slower'),
     );
-    const door = new ContentCache(config['content-cache']);
-    for (const layer of opened)
-      if (layer !== undefined)
-        await door.publish(layer.index.diffId, join(config.mount, fileNameOf(layer.index.diffId)));
+    for (const layer of layers.shown()) await publish(layer);
+    if (config.fill === 'all') {
+      const reads = (): { waiting: number; lastReadMs: number } => ({ waiting: server.missing, lastReadMs });
+      const filler = new Filler({ log, layers: layers.shown(), reads, nowMs: () => performance.now() });
+      stops.push('filler', () => filler.stop());
+    }
     metrics.gauge('sepia_snapshotter_layers', 'Layers that are shown.', () => layers.files().length);
     metrics.gauge(
       'sepia_snapshotter_waiting_reads',

@@ -4,10 +4,12 @@ import type { LayerIndex } from '@sepia/lazy/index/layer-index';
 import { textOf } from '@sepia/lazy/tar/byte-string';
 import type { Command } from 'commander';
 import { indexFile, readIndexFile, saveIndex } from '../lazy/layer-file.ts';
+import { snapshotterLayers, statusText } from '../lazy/snapshotter-status.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
 import { addVerify } from './lazy-verify.ts';
-import { wholeNumber } from './option-values.ts';
+import { urlOption, wholeNumber } from './option-values.ts';
 
+const DEFAULT_ADMIN = 'http://127.0.0.1:17502';
 const MIB = 1024 * 1024;
 /** A span is held in memory whole, and may grow beyond this by one compressed block. */
 const MAX_SPAN_MIB = 8;
@@ -38,6 +40,15 @@ export function addLazy(program: Command): void {
       process.stdout.write(
         `${out}: index of ${made.layer}, ${bytesText(made.bytes.length)}, in ${durationText(performance.now() - startedMs)}\n`,
       );
+    });
+  lazy
+    .command('status')
+    .description('what this node’s snapshotter shows, how much of it is here, and why a layer is not lazy')
+    .option('--admin <url>', 'admin address of the snapshotter', urlOption('--admin'), DEFAULT_ADMIN)
+    .option('--json', 'print it as JSON', false)
+    .action(async (flags: { admin: string; json: boolean }) => {
+      const layers = await snapshotterLayers(flags.admin);
+      process.stdout.write(flags.json ? `${JSON.stringify(layers, null, 2)}\n` : statusText(layers));
     });
   lazy
     .command('show <file>')

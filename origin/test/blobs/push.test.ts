@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { shardKey } from '@sepia/cluster/cluster';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { hang, startCluster, type TestCluster, until } from '../support/cluster.ts';
+import { hang, startCluster, type TestCluster } from '../support/cluster.ts';
 
 const LOCAL = 'upstream=local&repository=team/app';
 const MIB = 1024 * 1024;

@@ -1,19 +1,21 @@
-import { type FileHandle, mkdir, open, readFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { compressedRange, type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { readSpan } from '@sepia/lazy/index/read-span';
 import type { AgentSource, LayerName } from './agent-source.ts';
 import { Presence } from './core/presence.ts';
-import { runsOf } from './core/runs.ts';
+import { type Run, runsOf } from './core/runs.ts';
 import { SpanMap } from './span-map.ts';
 
 interface LayerDeps {
   readonly source: Pick<AgentSource, 'read'>;
   /** Bytes that came from the agent. */
   readonly onFetched: (bytes: number) => void;
+  /** All of the layer is in its image file, on disk: the file can be mounted by itself. */
+  readonly onComplete: (layer: LazyLayer) => void;
 }
 
 interface LayerOptions {
@@ -37,6 +39,8 @@ export class LazyLayer {
   readonly index: LayerIndex;
   readonly imageBytes: number;
   readonly presence: Presence;
+  /** The image as a file: whole only where the layer is complete. */
+  readonly imagePath: string;
   readonly #deps: LayerDeps;
   readonly #name: LayerName;
   readonly #image: FileHandle;
@@ -47,7 +51,7 @@ export class LazyLayer {
 
   private constructor(
     deps: LayerDeps,
-    parts: { index: LayerIndex; imageBytes: number; presence: Presence; name: LayerName },
+    parts: { index: LayerIndex; imageBytes: number; presence: Presence; name: LayerName; imagePath: string },
     files: { image: FileHandle; map: SpanMap; indexFile: FileHandle },
   ) {
     this.#deps = deps;
@@ -55,6 +59,7 @@ export class LazyLayer {
     this.imageBytes = parts.imageBytes;
     this.presence = parts.presence;
     this.#name = parts.name;
+    this.imagePath = parts.imagePath;
     this.#image = files.image;
     this.#map = files.map;
     this.#indexFile = files.indexFile;
@@ -66,8 +71,14 @@ export class LazyLayer {
     const erofs = layerImage(index);
     const dir = options.dir(index.diffId);
     await mkdir(dir, { recursive: true, mode: 0o700 });
+    const imagePath = join(dir, 'image');
+    // Bits without the image that they are about mean nothing.
+    if ((await sizeOf(imagePath)) !== erofs.sizeBytes) await rm(join(dir, 'map'), { force: true });
     const { map, bits } = await SpanMap.open(join(dir, 'map'), index.spans.length, options.bootId);
-    const image = await open(join(dir, 'image'), bits.some((byte) => byte !== 0) ? 'r+' : 'w+', 0o600);
+    const isNew = bits.every((byte) => byte === 0);
+    // A new file: the old one may still be mounted.
+    if (isNew) await rm(imagePath, { force: true });
+    const image = await open(imagePath, isNew ? 'wx+' : 'r+', 0o600);
     const indexFile = await open(options.indexFile, 'r');
     await image.truncate(erofs.sizeBytes);
     await image.write(erofs.meta, 0, erofs.meta.length, 0);
@@ -84,9 +95,14 @@ export class LazyLayer {
     for (let span = 0; span < index.spans.length; span++)
       if ((bits[span >> 3]! & (1 << (span & 7))) !== 0) presence.add(span);
     const name = { host: options.host, repository: options.repository, digest: index.layer };
+    // Complete, but its process was killed before it said so.
+    if (presence.isComplete) {
+      await image.datasync();
+      await map.markClean();
+    }
     return new LazyLayer(
       deps,
-      { index, imageBytes: erofs.sizeBytes, presence, name },
+      { index, imageBytes: erofs.sizeBytes, presence, name, imagePath },
       { image, map, indexFile },
     );
   }
@@ -115,12 +131,19 @@ export class LazyLayer {
     return bytes;
   }
 
+  /** Fetches spans that are not there and not on their way. @throws {CodedError} as {@link read} */
+  async fetch(run: Run): Promise<void> {
+    const spans = Array.from({ length: run.last - run.first + 1 }, (_none, index) => run.first + index);
+    await this.#need(spans.filter((span) => !this.presence.has(span)));
+  }
+
   /** Gives up what runs, syncs the image and closes. */
   async close(): Promise<void> {
     this.#abort.abort(new CodedError('DRAINING'));
     await Promise.allSettled(this.#running.values());
     await this.#image.datasync();
-    await this.#map.closeClean();
+    await this.#map.markClean();
+    await this.#map.close();
     await this.#image.close();
     await this.#indexFile.close();
   }
@@ -155,6 +178,12 @@ export class LazyLayer {
     }
   }
 
+  async #complete(): Promise<void> {
+    await this.#image.datasync();
+    await this.#map.markClean();
+    this.#deps.onComplete(this);
+  }
+
   async #window(span: number): Promise<Buffer> {
     const { windowOffset, windowLength } = this.index.spans[span]!;
     const stored = Buffer.alloc(windowLength);
@@ -167,5 +196,15 @@ export class LazyLayer {
       await this.#image.write(bytes, from, length, to);
     this.presence.add(span);
     await this.#map.note(this.presence.spans, span);
+    if (this.presence.isComplete) await this.#complete();
+  }
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    return undefined;
   }
 }

@@ -38,6 +38,8 @@ export class SpanMap {
       ? Uint8Array.from(bytes.subarray(HEADER_BYTES))
       : new Uint8Array(bytes.length - HEADER_BYTES);
     const map = new SpanMap(file, bootId);
+    // Nothing will be added to a layer that is whole: what was clean stays so.
+    if (isBelieved && bytes[CLEAN_AT] === 1 && isFull(bits, spans)) return { map, bits };
     if (!isBelieved) await file.truncate(0);
     await map.#writeHeader(false);
     if (bits.length > 0) await file.write(bits, 0, bits.length, HEADER_BYTES);
@@ -51,11 +53,10 @@ export class SpanMap {
     await this.#file.write(bits, span >> 3, 1, HEADER_BYTES + (span >> 3));
   }
 
-  /** After the image was synced: the bits will be believed by any boot. */
-  async closeClean(): Promise<void> {
+  /** After the image was synced, and before bits are added: the bits will be believed by any boot. */
+  async markClean(): Promise<void> {
     await this.#writeHeader(true);
     await this.#file.datasync();
-    await this.#file.close();
   }
 
   async close(): Promise<void> {
@@ -69,6 +70,11 @@ export class SpanMap {
     header.write(this.#bootId, BOOT_AT, BOOT_BYTES, 'latin1');
     await this.#file.write(header, 0, header.length, 0);
   }
+}
+
+function isFull(bits: Uint8Array, spans: number): boolean {
+  for (let span = 0; span < spans; span++) if ((bits[span >> 3]! & (1 << (span & 7))) === 0) return false;
+  return true;
 }
 
 async function openOrMake(path: string): Promise<FileHandle> {

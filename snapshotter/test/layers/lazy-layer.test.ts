@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { CodedError } from '@sepia/base/errors';
@@ -21,6 +21,7 @@ const BLOB = gzipSync(TAR, { memLevel: 1 });
 
 interface Source {
   reads: { start: number; end: number }[];
+  completed: number;
   answer: (start: number, end: number) => Promise<Buffer>;
 }
 
@@ -35,14 +36,20 @@ function made(t: { testdir(): string }): {
   indexer.push(BLOB);
   const { bytes } = indexer.end();
   writeFileSync(join(dir, 'index'), bytes);
-  const source: Source = { reads: [], answer: async (start, end) => BLOB.subarray(start, end) };
+  const source: Source = { reads: [], completed: 0, answer: async (start, end) => BLOB.subarray(start, end) };
   const read = async (_layer: unknown, start: number, end: number): Promise<Buffer> => {
     source.reads.push({ start, end });
     return await source.answer(start, end);
   };
   const open = (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
     LazyLayer.open(
-      { source: { read }, onFetched: () => undefined },
+      {
+        source: { read },
+        onFetched: () => undefined,
+        onComplete: () => {
+          source.completed += 1;
+        },
+      },
       {
         dir: () => join(dir, 'layer'),
         indexFile: join(dir, 'index'),
@@ -71,6 +78,7 @@ t.test(
     t.equal(source.reads.length, before);
     t.ok((await layer.read(0, whole.length)).equals(whole));
     t.ok(layer.presence.isComplete);
+    t.equal(source.completed, 1);
     await layer.close();
   },
 );
@@ -100,18 +108,20 @@ t.test(
   async (t) => {
     const { dir, whole, source, open } = made(t);
     const first = await open();
-    await first.read(0, whole.length);
+    await first.read(0, whole.length >> 1);
+    const { count } = first.presence;
+    t.ok(count > 3 && !first.presence.isComplete);
     const noted = readFileSync(join(dir, 'layer/map'));
     await first.close();
     const fetched = source.reads.length;
     const clean = await open('c'.repeat(36));
-    t.ok(clean.presence.isComplete, 'closed cleanly: another boot believes it');
-    t.ok((await clean.read(0, whole.length)).equals(whole));
+    t.equal(clean.presence.count, count, 'closed cleanly: another boot believes it');
+    t.ok((await clean.read(0, whole.length >> 1)).equals(whole.subarray(0, whole.length >> 1)));
     t.equal(source.reads.length, fetched);
     await clean.close();
     writeFileSync(join(dir, 'layer/map'), noted);
     const sameBoot = await open();
-    t.ok(sameBoot.presence.isComplete, 'killed: the same boot believes it');
+    t.equal(sameBoot.presence.count, count, 'killed: the same boot believes it');
     await sameBoot.close();
     writeFileSync(join(dir, 'layer/map'), noted);
     const otherBoot = await open('d'.repeat(36));
@@ -120,3 +130,21 @@ t.test(
     await otherBoot.close();
   },
 );
+
+t.test('a complete layer is believed by any boot, unless its image is gone', async (t) => {
+  const { dir, whole, source, open } = made(t);
+  const first = await open();
+  await first.fetch({ first: 0, last: first.index.spans.length - 1 });
+  t.equal(source.completed, 1);
+  const noted = readFileSync(join(dir, 'layer/map'));
+  await first.close();
+  writeFileSync(join(dir, 'layer/map'), noted);
+  const killed = await open('c'.repeat(36));
+  t.ok(killed.presence.isComplete);
+  await killed.close();
+  rmSync(join(dir, 'layer/image'));
+  const gone = await open('c'.repeat(36));
+  t.equal(gone.presence.count, 0);
+  t.ok((await gone.read(0, whole.length)).equals(whole));
+  await gone.close();
+});

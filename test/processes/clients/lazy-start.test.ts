@@ -1,11 +1,10 @@
-import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
-import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 import { Containerd24, containerd24 } from './support/containerd24.ts';
+import { LazyDaemon } from './support/lazy-daemon.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const HOST = 'registry.example:5000';
@@ -47,7 +46,11 @@ t.test(
       await must(join(ROOT, 'sepia'), ['lazy', 'index', file, '--out', `${file}.lazy`]);
       indexes.push(`${file}.lazy`);
     }
-    const daemon = await Daemon.start(dir, { agent: up.cluster.agents[0]!.url, indexes });
+    const daemon = await LazyDaemon.start(dir, {
+      agent: up.cluster.agents[0]!.url,
+      image: `${HOST}/t/python`,
+      indexes,
+    });
     t.teardown(() => daemon.end());
     const containerd = await Containerd24.start(join(dir, 'c'), {
       contentCache: join(dir, 'content'),
@@ -104,69 +107,4 @@ async function layersOf(port: number): Promise<Layer[]> {
     headers: { accept: 'application/vnd.oci.image.manifest.v1+json' },
   });
   return ((await answer.json()) as { layers: Layer[] }).layers;
-}
-
-/** `sepia snapshotter` of this test. */
-class Daemon {
-  readonly #dir: string;
-  readonly #admin: string;
-
-  private constructor(dir: string, admin: string) {
-    this.#dir = dir;
-    this.#admin = admin;
-  }
-
-  static async start(dir: string, options: { agent: string; indexes: readonly string[] }): Promise<Daemon> {
-    const admin = `127.0.0.1:${await freePort()}`;
-    const config = {
-      data: join(dir, 'snapshotter'),
-      'admin-listen': admin,
-      agent: options.agent,
-      mount: join(dir, 'mnt'),
-      'content-cache': join(dir, 'content'),
-      layers: options.indexes.map((index) => ({ index, image: `${HOST}/t/python` })),
-    };
-    writeFileSync(join(dir, 'snapshotter.yaml'), JSON.stringify(config));
-    const daemon = new Daemon(dir, admin);
-    const node = process.execPath;
-    const main = join(ROOT, 'snapshotter/src/main.ts');
-    // The command only sees to it that the holder runs; its end leaves the mount.
-    const command = spawn(node, [main, '--config', join(dir, 'snapshotter.yaml')], { stdio: 'inherit' });
-    await until(async () => (await daemon.#get('/readyz')) !== undefined, 'the daemon is ready', 90_000);
-    command.kill('SIGTERM');
-    return daemon;
-  }
-
-  async fetchedBytes(): Promise<number> {
-    const metrics = (await this.#get('/metrics')) ?? '';
-    return Number(/^sepia_snapshotter_fetched_bytes_total\{.*\} (\d+)/m.exec(metrics)?.[1]);
-  }
-
-  /** Process of the daemon, waited for. */
-  async pid(): Promise<number> {
-    await until(async () => (await this.#get('/readyz')) !== undefined, 'the daemon is ready', 60_000);
-    const holder = this.#holder();
-    const children = readFileSync(`/proc/${holder}/task/${holder}/children`, 'utf8').trim().split(' ');
-    return Number(children[0]);
-  }
-
-  async end(): Promise<void> {
-    process.kill(this.#holder(), 'SIGTERM');
-    const isMounted = (): boolean =>
-      readFileSync('/proc/self/mountinfo', 'utf8').includes(`${this.#dir}/mnt`);
-    await until(() => !isMounted(), 'the mount is gone', 60_000);
-  }
-
-  #holder(): number {
-    return Number(readFileSync(join(this.#dir, 'snapshotter/holder.pid'), 'utf8'));
-  }
-
-  async #get(path: string): Promise<string | undefined> {
-    try {
-      const answer = await fetch(`http://${this.#admin}${path}`);
-      return answer.ok ? await answer.text() : undefined;
-    } catch {
-      return undefined;
-    }
-  }
 }

@@ -2,6 +2,7 @@ import type { Digest } from '@sepia/base/digest';
 import { type CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import type { Reach } from '@sepia/base/reach';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -43,6 +44,23 @@ export class Origins {
 
   url(originId: string): string {
     return this.#cluster.member(originId).urls[0]!;
+  }
+
+  /** Asks one origin after the other whether it lives, until one does: what `/readyz` says of this tracker. */
+  async look(reach: Pick<Reach, 'answered' | 'failed'>, signal: AbortSignal): Promise<void> {
+    for (const { id, urls } of this.#cluster.members('origin')) {
+      try {
+        const until = AbortSignal.any([signal, AbortSignal.timeout(MOST_SILENCE_MS)]);
+        const call = { url: urls[0]!, to: id, method: 'GET', path: '/v1/cluster', signal: until } as const;
+        await this.#client.bytes({ ...call, headersTimeoutMs: MOST_SILENCE_MS });
+        return reach.answered();
+      } catch (error) {
+        throwIfBug(error);
+        if (signal.aborted) return;
+        const kind = isCoded(error, 'SIGNATURE_INVALID') ? 'refused' : 'silent';
+        reach.failed(id, kind, (error as Error).message, performance.now());
+      }
+    }
   }
 
   /** Asks all candidates at once; resolves early as soon as one has the whole blob. */

@@ -62,6 +62,17 @@ export class Presence {
     return (this.spans[span >> 3]! & (1 << (span & 7))) !== 0;
   }
 
+  /** The first spans that are not there and neighbours, at most `most`. */
+  firstMissing(most: number): { first: number; last: number } | undefined {
+    const spans = this.#layout.spanOffsets.length;
+    let first = 0;
+    while (first < spans && this.has(first)) first += 1;
+    if (first === spans) return undefined;
+    let last = first;
+    while (last + 1 < spans && last + 1 - first < most && !this.has(last + 1)) last += 1;
+    return { first, last };
+  }
+
   /** The span's bytes are in the image file: its blocks can be read. */
   add(span: number): void {
     if (this.has(span)) return;
