@@ -55,3 +55,12 @@ for (const { what, copy, homes } of ONES) {
     t.same(found.sort(), [...homes].sort(), `write no second one; use the one of ${homes.join(', ')}`);
   });
 }
+
+t.test('there is one way in which tests wait', async (t) => {
+  const found = globSync(['**/test/**/*.ts'], {
+    cwd: ROOT,
+    exclude: (name) => name === 'node_modules',
+  }).filter((path) => /\bfunction until\b/.test(readFileSync(join(ROOT, path), 'utf8')));
+  // base is below the test support: its one test that waits does so by itself.
+  t.same(found.sort(), ['shared/base/test/async/hedge.test.ts', 'test/support/src/until.ts']);
+});

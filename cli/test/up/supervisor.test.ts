@@ -5,12 +5,13 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { lockFolder } from '@sepia/store/data-folder';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { readClusterFile } from '../../src/up/cluster-file.ts';
 import { type MemberEvent, Supervisor, type SupervisorOptions } from '../../src/up/supervisor.ts';
 import { LOCAL_UPSTREAM } from '../../src/up/upstream-option.ts';
 import { freeBase } from '../support/ports.ts';
-import { isAlive, until } from '../support/processes.ts';
+import { isAlive } from '../support/processes.ts';
 
 const COUNTS = { origin: 1, tracker: 1, proxy: 1, agent: 1 };
 const STAND_IN = fileURLToPath(new URL('../support/stand-in.mjs', import.meta.url));
@@ -177,8 +178,8 @@ t.test('a dead member is reported, and started again where that is wanted', asyn
   const before = (await supervisor.start()).agents[0]!.pid;
   process.kill(before, 'SIGKILL');
   await until(
-    'the agent has a new pid',
     () => readClusterFile(join(root, 'cluster.json')).agents[0]!.pid !== before,
+    'the agent has a new pid',
   );
   t.ok(isAlive(readClusterFile(join(root, 'cluster.json')).agents[0]!.pid));
   t.match(
@@ -189,7 +190,7 @@ t.test('a dead member is reported, and started again where that is wanted', asyn
   await supervisor.stop();
   const plain = await make(t);
   process.kill((await plain.supervisor.start()).agents[0]!.pid, 'SIGKILL');
-  await until('its death is reported', () => plain.events.some((event) => event.type === 'died'));
+  await until(() => plain.events.some((event) => event.type === 'died'), 'its death is reported');
   t.match(
     plain.events.find((event) => event.type === 'died'),
     { name: 'agent-1', restartInMs: undefined },
@@ -209,7 +210,7 @@ t.test('a stop during the start leaves nothing', async (t) => {
   sign(root, 'tracker-1', 'unready');
   const started = supervisor.start();
   started.catch(() => undefined);
-  await until('something runs', () => existsSync(join(root, 'members/agent-1')));
+  await until(() => existsSync(join(root, 'members/agent-1')), 'something runs');
   await supervisor.stop();
   await t.rejects(started, { code: 'DRAINING' });
   t.notOk(existsSync(join(root, 'cluster.json')));

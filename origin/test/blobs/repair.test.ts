@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestHex, digestOf } from '@sepia/base/digest';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { startCluster, until } from '../support/cluster.ts';
+import { startCluster } from '../support/cluster.ts';
 
 const LOCAL = 'upstream=local&repository=team/app';
 const MIB = 1024 * 1024;

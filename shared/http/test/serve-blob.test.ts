@@ -2,6 +2,7 @@ import { createConnection, type Socket } from 'node:net';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { type Dispatcher, request } from 'undici';
 import { createApp } from '../src/app.ts';
@@ -66,14 +67,6 @@ async function drain(body: AsyncIterable<Uint8Array>): Promise<{ bytes: Buffer; 
 async function errorOf(answer: Dispatcher.ResponseData): Promise<{ status: number; code: string }> {
   const body = (await answer.body.json()) as { errors: { code: string }[] };
   return { status: answer.statusCode, code: body.errors[0]!.code };
-}
-
-async function until(what: () => boolean, message: string): Promise<void> {
-  const deadlineMs = Date.now() + 10_000;
-  while (!what()) {
-    if (Date.now() > deadlineMs) throw new Error(`did not happen: ${message}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
 }
 
 const SIZE = 3 * PIECE_BYTES + 1000;
