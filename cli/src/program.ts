@@ -3,6 +3,7 @@ import { PROTOCOL_VERSION } from '@sepia/http/app';
 import { Command } from 'commander';
 import { addBackup } from './commands/backup.ts';
 import { addConfig } from './commands/config.ts';
+import { addConversions } from './commands/conversions.ts';
 import { addConvert } from './commands/convert.ts';
 import { addDemo } from './commands/demo.ts';
 import { addHarbor } from './commands/harbor.ts';
@@ -33,6 +34,7 @@ export function buildProgram(): Command {
   addPush(program);
   addPreheat(program);
   addConvert(program);
+  addConversions(program);
   addLazy(program);
   addHarbor(program);
   addTag(program);
