@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { addBackup } from './commands/backup.ts';
 import { addConfig } from './commands/config.ts';
 import { addConfigure } from './commands/configure.ts';
+import { addConversions } from './commands/conversions.ts';
 import { addConvert } from './commands/convert.ts';
 import { addDemo } from './commands/demo.ts';
 import { addHarbor } from './commands/harbor.ts';
@@ -35,6 +36,7 @@ export function buildProgram(): Command {
   addPush(program);
   addPreheat(program);
   addConvert(program);
+  addConversions(program);
   addLazy(program);
   addHarbor(program);
   addTag(program);

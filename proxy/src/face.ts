@@ -12,6 +12,7 @@ import type Koa from 'koa';
 import { memberLoginRoutes } from './accounts/member-token.ts';
 import type { Origins } from './cluster/origins.ts';
 import type { ProxyConfig } from './config.ts';
+import { conversionRoutes } from './conversions/routes.ts';
 import type { Entrance } from './entrance.ts';
 import { createHarbor } from './harbor/parts.ts';
 import { harborGuards, harborRoutes } from './harbor/routes.ts';
@@ -135,6 +136,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
       };
       const router = createRouter();
       harborRoutes(router, harbor, defaultUpstream);
+      conversionRoutes(router, harbor.conversions);
       revocationRoute(router, cache);
       memberLoginRoutes(router, parts.entrance.logins);
       pageRoutes(router, { status, own, clusterVersion: cluster.version });

@@ -55,7 +55,7 @@ async function check(file: string, given: string | undefined): Promise<string> {
   };
   readClusterKey(besideConfig(file, config['cluster-key-file']));
   loadClusterDocument(besideConfig(file, config['cluster-document']));
-  return `config of ${role === 'agent' || role === 'origin' ? 'an' : 'a'} ${role}`;
+  return `config of ${/^[ao]/.test(role) ? 'an' : 'a'} ${role}`;
 }
 
 /** By the keys that only one role has; undefined for a cluster document. What cannot be told is named after its file. */
@@ -64,6 +64,7 @@ function guessRole(file: string): Role | undefined {
   if (keys.has('members') || keys.has('upstreams')) return undefined;
   if (keys.has('listeners')) return keys.has('peer-listen') || keys.has('back-to-source') ? 'agent' : 'proxy';
   if (keys.has('peer-listen')) return 'origin';
+  if (keys.has('workers') || keys.has('scan')) return 'accelerator';
   const named = ROLES.find((role) => basename(file).startsWith(role));
   return named ?? 'tracker';
 }

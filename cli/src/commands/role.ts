@@ -9,9 +9,10 @@ const PURPOSE = {
   tracker: 'tell agents who has what',
   proxy: 'take pushes and answer for tags',
   agent: "be a node's registry endpoint and swarm member",
+  accelerator: 'convert images by the rules of the cluster document',
 } as const;
 
-/** `sepia origin|tracker|agent|proxy --config FILE`: that service in this process. */
+/** `sepia origin|tracker|agent|proxy|accelerator --config FILE`: that service in this process. */
 export function addRoles(program: Command): void {
   for (const role of ROLES) {
     program

@@ -11,6 +11,7 @@ interface UpFlags {
   readonly trackers: number;
   readonly proxies: number;
   readonly agents: number;
+  readonly accelerators: number;
   readonly upstream: readonly UpstreamOption[];
   readonly strangers: string;
   readonly portsFrom: number;
@@ -28,6 +29,7 @@ export function addUp(program: Command): void {
     .option('--trackers <n>', 'trackers', wholeNumber('--trackers'), DEFAULT_COUNTS.tracker)
     .option('--proxies <n>', 'proxies', wholeNumber('--proxies'), DEFAULT_COUNTS.proxy)
     .option('--agents <n>', 'agents', wholeNumber('--agents'), DEFAULT_COUNTS.agent)
+    .option('--accelerators <n>', 'accelerators', wholeNumber('--accelerators'), DEFAULT_COUNTS.accelerator)
     .option(
       '--upstream <name=url,host…>',
       'registry to front, with further names it answers to; may be repeated, the first is the default (none: one named local, mode none)',
@@ -57,6 +59,7 @@ export function addUp(program: Command): void {
         tracker: flags.trackers,
         proxy: flags.proxies,
         agent: flags.agents,
+        accelerator: flags.accelerators,
       };
       await runUp({
         data: flags.data,

@@ -15,6 +15,7 @@ const EXAMPLES: Readonly<Record<Role, Readonly<Record<string, string>>>> = {
     listen: '127.0.0.1:17200',
     'peer-listen': '[127.0.0.1:17201]',
   },
+  accelerator: { 'admin-listen': '127.0.0.1:17402', listen: '127.0.0.1:17400' },
   proxy: { 'admin-listen': '127.0.0.1:17302', listeners: '[{ listen: 127.0.0.1:17300 }]' },
 };
 const COMMON_EXAMPLES: Readonly<Record<string, string>> = {

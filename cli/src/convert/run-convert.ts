@@ -10,7 +10,9 @@ import {
   type ImageTarget,
 } from '@sepia/lazy/convert/convert-image';
 import type { Document } from '@sepia/lazy/convert/documents';
+import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
 import { PackPool } from '@sepia/lazy/pack/pool';
+import { JsonFolder } from '@sepia/store/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch';
 import { openArchive } from '../image/archive.ts';
 import { loadImage } from '../image/load-image.ts';
@@ -18,7 +20,6 @@ import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts
 import { RegistryClient } from '../registry/registry-client.ts';
 import { convertView } from './convert-view.ts';
 import { diskSource, layoutTarget, tarTarget } from './disk-ends.ts';
-import { layerRecords } from './layer-records.ts';
 import type { Place } from './place.ts';
 import { registrySource, registryTarget } from './registry-ends.ts';
 
@@ -58,7 +59,7 @@ export async function runConvert(run: RunConvert): Promise<ConvertResult> {
   const deps = {
     source,
     target,
-    cache: layerRecords(join(run.workDir, 'layers')),
+    cache: new JsonFolder(join(run.workDir, 'layers'), isLayerRecord),
     packer: pool,
     scratch: () => ScratchFile.create(work),
     report: convertView(run.out),

@@ -23,6 +23,7 @@ const CLUSTER_FILE = z.object({
   trackers: z.array(MEMBER),
   origins: z.array(MEMBER),
   agents: z.array(MEMBER),
+  accelerators: z.array(MEMBER).default([]),
 });
 
 /** `cluster.json`: there while the cluster is ready; it appears by rename and goes at start and stop. */
@@ -61,5 +62,6 @@ export function membersOf(cluster: ClusterFile): (ClusterFileMember & { role: st
     ...of('tracker', cluster.trackers),
     ...of('proxy', cluster.proxies),
     ...of('agent', cluster.agents),
+    ...of('accelerator', cluster.accelerators),
   ];
 }

@@ -72,7 +72,9 @@ function writeDocument(
   const kept = keptKeys(paths.document);
   const content = {
     ...kept.document,
-    members: members.filter((member) => member.role !== 'agent').map(documentMember),
+    members: members
+      .filter((member) => member.role !== 'agent' && member.role !== 'accelerator')
+      .map(documentMember),
     upstreams: upstreams.map(({ name, url, hosts, mode }) => ({
       ...kept.upstreams.get(name),
       name,
@@ -132,7 +134,7 @@ function memberConfig(
   const peers = { 'peer-listen': [`${HOST}:${member.peerPort}`] };
   const listeners = { listeners: [{ listen, 'default-upstream': upstreams[0]!.name }] };
   const cache = { cache: { budget: '50GiB' } };
-  if (member.role === 'tracker') return { ...common, listen };
+  if (member.role === 'tracker' || member.role === 'accelerator') return { ...common, listen };
   if (member.role === 'origin') return { ...common, listen, ...peers, ...cache };
   // Loopback only: `sepia preheat` needs no credentials here.
   if (member.role === 'proxy')

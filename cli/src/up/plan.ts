@@ -1,12 +1,12 @@
 import { CodedError } from '@sepia/base/errors';
 
-/** The four kinds of process, in the order in which they are shown. */
-export const ROLES = ['origin', 'tracker', 'proxy', 'agent'] as const;
+/** The kinds of process, in the order in which they are shown. */
+export const ROLES = ['origin', 'tracker', 'proxy', 'agent', 'accelerator'] as const;
 export type Role = (typeof ROLES)[number];
 
 /** How many of each to run and where their ports begin. */
 export interface ClusterShape {
-  readonly counts: Readonly<Record<Role, number>>;
+  readonly counts: Readonly<Record<Exclude<Role, 'accelerator'>, number>> & { readonly accelerator?: number };
   /** Base port of the agents; the other roles shift along with it. */
   readonly portsFrom: number;
 }
@@ -23,13 +23,26 @@ export interface MemberPlan {
 }
 
 export const DEFAULT_PORTS_FROM = 17_000;
-export const DEFAULT_COUNTS: Readonly<Record<Role, number>> = { origin: 3, tracker: 2, proxy: 2, agent: 5 };
-const ROLE_OFFSET: Readonly<Record<Role, number>> = { agent: 0, tracker: 100, origin: 200, proxy: 300 };
+export const DEFAULT_COUNTS: Readonly<Record<Role, number>> = {
+  origin: 3,
+  tracker: 2,
+  proxy: 2,
+  agent: 5,
+  accelerator: 0,
+};
+const ROLE_OFFSET: Readonly<Record<Role, number>> = {
+  agent: 0,
+  tracker: 100,
+  origin: 200,
+  proxy: 300,
+  accelerator: 400,
+};
 const HAS_PEER_PORT: Readonly<Record<Role, boolean>> = {
   agent: true,
   tracker: false,
   origin: true,
   proxy: false,
+  accelerator: false,
 };
 const MAX_MEMBERS = 200;
 const MAX_PORT = 65_535;
@@ -42,10 +55,11 @@ export const HOST = '127.0.0.1';
  */
 export function planMembers(shape: ClusterShape): MemberPlan[] {
   const plans = ROLES.flatMap((role) => {
-    const count = shape.counts[role];
-    if (!Number.isSafeInteger(count) || count < (role === 'agent' ? 0 : 1) || count > MAX_MEMBERS) {
+    const count = shape.counts[role] ?? 0;
+    const least = role === 'agent' || role === 'accelerator' ? 0 : 1;
+    if (!Number.isSafeInteger(count) || count < least || count > MAX_MEMBERS) {
       throw new CodedError('CONFIG_INVALID', {
-        message: `--${role}s: ${count} is not possible; from ${role === 'agent' ? 0 : 1} to ${MAX_MEMBERS}`,
+        message: `--${role}s: ${count} is not possible; from ${least} to ${MAX_MEMBERS}`,
       });
     }
     return Array.from({ length: count }, (_, index) => planMember(role, index, shape.portsFrom));

@@ -48,7 +48,12 @@ const STOP_GRACE_MS = 15_000;
 const RESTART_FIRST_MS = 500;
 const RESTART_MAX_MS = 30_000;
 /** Members that others still need while they drain go last. */
-const STOP_ORDER: readonly (readonly Role[])[] = [['agent', 'proxy'], ['tracker'], ['origin']];
+const STOP_ORDER: readonly (readonly Role[])[] = [
+  ['accelerator'],
+  ['agent', 'proxy'],
+  ['tracker'],
+  ['origin'],
+];
 
 interface Slot {
   readonly plan: MemberPlan;
@@ -248,6 +253,7 @@ export class Supervisor {
       trackers: of('tracker'),
       origins: of('origin'),
       agents: of('agent'),
+      accelerators: of('accelerator'),
     };
     if (this.#isUp && !this.#abort.signal.aborted)
       replaceFile(this.paths.clusterJson, `${JSON.stringify(cluster, null, 2)}\n`);

@@ -1,6 +1,8 @@
+import { randomInt } from 'node:crypto';
 import type { StopStack } from '@sepia/base/lifecycle';
 import type { NamedUpstream } from '@sepia/base/names/upstream-name';
 import { NodeCommands } from '@sepia/cluster/node-commands';
+import { Conversions } from '../conversions/conversions.ts';
 import type { FaceParts } from '../face.ts';
 import type { ManifestCache } from '../registry/core/manifest-cache.ts';
 import { Jobs } from './jobs.ts';
@@ -17,6 +19,7 @@ export interface HarborParts {
   readonly kraken: KrakenDriver;
   readonly webhooks: Webhooks;
   readonly purger: Purger;
+  readonly conversions: Conversions;
   readonly upstreams: () => readonly NamedUpstream[];
   readonly driverAuth: RequestAuth;
   /** As `driverAuth`; open where there are no drivers, for load balancers. */
@@ -42,6 +45,12 @@ export function createHarbor(face: FaceParts, cache: ManifestCache, stops: StopS
     cache,
     memberId,
   });
+  const conversions = new Conversions({
+    registers: records,
+    rules: cluster.document.conversions,
+    nowMs,
+    chance: () => randomInt(2 ** 32) / 2 ** 32,
+  });
   const drivers = driverAuth(config['driver-auth']);
   if (config['driver-auth'].mode === 'none')
     log.warn(
@@ -50,8 +59,9 @@ export function createHarbor(face: FaceParts, cache: ManifestCache, stops: StopS
   const parts = {
     jobs: new Jobs(shared),
     kraken: new KrakenDriver({ upstreams, preheat, config: config.kraken, log }),
-    webhooks: new Webhooks({ ...shared, purger, preheat, config: config.webhook }),
+    webhooks: new Webhooks({ ...shared, purger, preheat, conversions, config: config.webhook }),
     purger,
+    conversions,
     upstreams,
     driverAuth: drivers,
     healthAuth: config['driver-auth'].mode === 'off' ? () => undefined : drivers,

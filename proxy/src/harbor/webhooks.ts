@@ -11,6 +11,7 @@ import type { Reference } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { headerOf, isDefinite, type Origins } from '../cluster/origins.ts';
 import type { ProxyConfig } from '../config.ts';
+import type { Conversions } from '../conversions/conversions.ts';
 import type { ImageName } from './core/image-url.ts';
 import type { Scope } from './core/messages.ts';
 import type { HarborEvent } from './core/webhook.ts';
@@ -32,6 +33,8 @@ interface WebhooksDeps {
   readonly origins: Origins;
   readonly records: Records;
   readonly purger: Purger;
+  /** Gets pushes and deletions of tags before they count as carried out. */
+  readonly conversions: Conversions;
   readonly preheat: (request: PreheatRequest) => Preheat;
   readonly config: ProxyConfig['harbor']['webhook'];
   readonly memberId: string;
@@ -106,6 +109,7 @@ export class Webhooks {
     try {
       if (task.tag !== undefined)
         await this.#refresh({ upstream, repository, reference: { kind: 'tag', tag: task.tag } }, signal);
+      await this.#convert(task);
       if (scope === undefined) return;
       const image: ImageName = { upstream, repository, reference: referenceOf(task) };
       const request = { image, scope, authorization: undefined, commandId: `push-${key}` };
@@ -122,8 +126,14 @@ export class Webhooks {
     const repository = parseRepositoryName(task.repository);
     const { upstream, digest, tag } = task;
     const { mode } = this.#deps.cluster.upstream(upstream);
-    if (mode === 'none') return;
-    await this.#deps.purger.purge({ upstream, repository, digest, tag }, `purge-${key}`, signal);
+    if (mode !== 'none')
+      await this.#deps.purger.purge({ upstream, repository, digest, tag }, `purge-${key}`, signal);
+    await this.#convert(task);
+  }
+
+  /** What the rules make of the event stands in the queue of conversions when this resolves. */
+  async #convert({ kind, upstream, repository, tag, digest }: Task): Promise<void> {
+    if (tag !== undefined) await this.#deps.conversions.take({ kind, upstream, repository, tag, digest });
   }
 
   /** The tag is asked for upstream now. */

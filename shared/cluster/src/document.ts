@@ -7,6 +7,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
+import { CONVERSION_RULE, checkConversions } from './conversion-rule.ts';
 import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
 
@@ -110,12 +111,18 @@ export const DOCUMENT_SCHEMA = z
       .max(100)
       .default([])
       .describe('What is copied to other registries as soon as it is pushed.'),
+    conversions: z
+      .array(CONVERSION_RULE)
+      .max(100)
+      .default([])
+      .describe('What accelerators convert, so that containers start before their image is downloaded.'),
     accounts: ACCOUNTS_SCHEMA.optional().describe(
       'Rules for accounts; the passwords stand in the accounts-file of each proxy. Without it nobody has to log in.',
     ),
   })
   .superRefine((document, ctx) => {
     checkReplication(document, ctx);
+    checkConversions(document, ctx);
     for (const [index, upstream] of document.upstreams.entries())
       if (upstream.access === 'accounts' && document.accounts === undefined)
         ctx.addIssue({

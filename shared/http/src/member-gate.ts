@@ -7,7 +7,7 @@ import { CallVerifier, type RefusedWhy } from './sign.ts';
 const REASONS: readonly RefusedWhy[] = ['signature', 'date', 'recipient', 'replay', 'full'];
 
 interface MemberGateDeps {
-  readonly role: 'origin' | 'tracker' | 'proxy';
+  readonly role: 'origin' | 'tracker' | 'proxy' | 'accelerator';
   readonly guards?: Readonly<Partial<Record<Guard, GuardCheck>>>;
   readonly clusterKey: Uint8Array;
   readonly selfId: string;

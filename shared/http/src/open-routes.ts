@@ -30,6 +30,7 @@ export const OPEN_ROUTES = {
   origin: {},
   tracker: { '/announce': 'anyone', '/scrape': 'anyone' },
   agent: REGISTRY,
+  accelerator: { '/api/v1/health': 'anyone', '/api/v1/conversions': 'webhook' },
   proxy: {
     ...REGISTRY,
     ...Object.fromEntries(

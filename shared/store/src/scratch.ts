@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 
@@ -54,9 +54,10 @@ export class ScratchFile {
     return bytes;
   }
 
-  /** A new stream of all its bytes. */
-  stream(): Readable {
-    return createReadStream(this.path, { highWaterMark: 1024 * 1024 });
+  /** A new stream of its bytes from `start` to `end` (exclusive); without them, of all. */
+  stream(start = 0, end = this.#sizeBytes): Readable {
+    if (end <= start) return Readable.from([]);
+    return createReadStream(this.path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
   }
 
   /** Closes and removes it. Idempotent. */

@@ -37,9 +37,13 @@ export interface ImageSource {
 /** Where the result goes. */
 export interface ImageTarget {
   has(digest: Digest, sizeBytes: number, signal?: AbortSignal): Promise<boolean>;
-  /** Stores a blob. `open` gives a new stream of its bytes at each call. */
+  /** Stores a blob. `open` gives a new stream at each call: of its bytes from `start` to `end`, or of all. */
   putBlob(
-    blob: { readonly digest: Digest; readonly sizeBytes: number; readonly open: () => Readable },
+    blob: {
+      readonly digest: Digest;
+      readonly sizeBytes: number;
+      readonly open: (start?: number, end?: number) => Readable;
+    },
     signal?: AbortSignal,
   ): Promise<void>;
   /** Stores a manifest under its digest, or under this tag. */
@@ -277,7 +281,7 @@ class Conversion {
       try {
         report.layer(layer, 'push', 0, record.sizeBytes);
         const { digest, sizeBytes } = record;
-        await target.putBlob({ digest, sizeBytes, open: () => blob.stream() }, signal);
+        await target.putBlob({ digest, sizeBytes, open: (start, end) => blob.stream(start, end) }, signal);
       } finally {
         await blob[Symbol.asyncDispose]();
       }
@@ -315,7 +319,7 @@ class Conversion {
       await using room = await scratch();
       await source.blob(part, (chunk) => room.append(chunk), signal);
       const { digest, sizeBytes } = part;
-      await target.putBlob({ digest, sizeBytes, open: () => room.stream() }, signal);
+      await target.putBlob({ digest, sizeBytes, open: (start, end) => room.stream(start, end) }, signal);
     }
   }
 
@@ -332,7 +336,7 @@ class Conversion {
   }
 
   async #putBytes({ bytes, digest }: { readonly bytes: Buffer; readonly digest: Digest }): Promise<void> {
-    const open = (): Readable => Readable.from([bytes]);
+    const open = (start?: number, end?: number): Readable => Readable.from([bytes.subarray(start, end)]);
     await this.#deps.target.putBlob({ digest, sizeBytes: bytes.length, open }, this.#deps.signal);
   }
 

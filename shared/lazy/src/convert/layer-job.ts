@@ -40,6 +40,12 @@ export type LayerRecord =
   /** The layer stays as it is. */
   | { readonly kind: 'kept'; readonly reason: string; readonly missing: readonly string[] };
 
+/** True for what a {@link LayerRecord} looks like: for records that were kept elsewhere. */
+export function isLayerRecord(value: unknown): value is LayerRecord {
+  const { kind } = value as { kind?: unknown };
+  return kind === 'converted' || kind === 'kept';
+}
+
 /** Names a layer and all that decides its conversion: the same key, the same record. */
 export function layerKey(layer: Digest, options: LayerOptions): string {
   const named = Object.entries(options).sort(([one], [other]) => (one < other ? -1 : 1));

@@ -5,8 +5,8 @@ import type { TarBytes } from '../estargz/write.ts';
 export interface Scratch extends TarBytes, AsyncDisposable {
   append(bytes: Uint8Array): Promise<void>;
   read(offset: number, length: number): Promise<Uint8Array>;
-  /** A new stream of all its bytes. */
-  stream(): Readable;
+  /** A new stream of its bytes from `start` to `end` (exclusive); without them, of all. */
+  stream(start?: number, end?: number): Readable;
 }
 
 /** Gives room; it holds nothing yet. */

@@ -146,7 +146,7 @@ export class MemoryScratch {
       },
       read,
       readInto: async (into, offset) => into.set(await read(offset, into.length)),
-      stream: () => Readable.from([bytes]),
+      stream: (start, end) => Readable.from([bytes.subarray(start, end)]),
       [Symbol.asyncDispose]: async () => {
         if (isHeld) this.held -= 1;
         isHeld = false;

@@ -1,0 +1,82 @@
+import type { ConversionJob } from '@sepia/cluster/api/conversions';
+
+/** A job as Harbor's acceleration-service lists it, and what we know beyond. */
+export interface AcceldTask {
+  readonly id: string;
+  readonly created: string;
+  readonly finished: string | null;
+  readonly source: string;
+  readonly source_size: number;
+  readonly target_size: number;
+  readonly status: 'PROCESSING' | 'COMPLETED' | 'FAILED';
+  readonly reason: string;
+  readonly state: ConversionJob['state'];
+  readonly rule: string;
+  readonly tries: number;
+  readonly target?: string;
+  readonly digest?: string;
+  readonly progress?: ConversionJob['progress'];
+  readonly lost?: readonly string[];
+}
+
+/** Images that a webhook names for conversion; undefined for kinds that mean nothing here. */
+export type AcceldRequest = readonly string[] | undefined;
+
+const MAX_RESOURCES = 100;
+
+/**
+ * Reads the body of `POST /api/v1/conversions`: Harbor's webhook, of which only `type` and each `resource_url` count, as in
+ * Harbor's acceleration-service; CloudEvents too. @returns the field that is wrong
+ */
+export function parseAcceldRequest(value: unknown): AcceldRequest | { readonly wrong: string } {
+  const body = objectOf(value);
+  const type = body?.['type'];
+  if (typeof type !== 'string') return { wrong: 'type' };
+  if (type !== 'PUSH_ARTIFACT' && type !== 'harbor.artifact.pushed') return undefined;
+  const where = body?.['specversion'] === undefined ? 'event_data' : 'data';
+  const resources = objectOf(body?.[where])?.['resources'];
+  if (!Array.isArray(resources) || resources.length === 0 || resources.length > MAX_RESOURCES)
+    return { wrong: `${where}.resources` };
+  const urls: string[] = [];
+  for (const [index, resource] of resources.entries()) {
+    const url = objectOf(resource)?.['resource_url'];
+    if (typeof url !== 'string' || url === '' || url.length > 2_000)
+      return { wrong: `${where}.resources[${index}].resource_url` };
+    urls.push(url);
+  }
+  return urls;
+}
+
+/** A job in the words of Harbor's acceleration-service. Jobs that wait or run are PROCESSING, as there. */
+export function acceldTask(job: ConversionJob, hostOf: (upstream: string) => string): AcceldTask {
+  const { payload, result, state } = job;
+  const failed = state === 'dead' || state === 'cancelled';
+  const isOver = failed || state === 'done';
+  return {
+    id: job.id,
+    created: timeText(job.addedAtMs),
+    finished: job.endedAtMs === undefined ? null : timeText(job.endedAtMs),
+    source: `${hostOf(payload.upstream)}/${payload.repository}:${payload.tag}`,
+    source_size: result?.sourceBytes ?? 0,
+    target_size: result?.targetBytes ?? 0,
+    status: !isOver ? 'PROCESSING' : failed ? 'FAILED' : 'COMPLETED',
+    reason: job.error ?? result?.reason ?? (state === 'cancelled' ? 'cancelled' : ''),
+    state,
+    rule: payload.rule,
+    tries: job.tries,
+    ...(result?.target === undefined ? {} : { target: result.target }),
+    ...(result?.digest === undefined ? {} : { digest: result.digest }),
+    ...(job.progress === undefined ? {} : { progress: job.progress }),
+    ...(result?.lost === undefined ? {} : { lost: result.lost }),
+  };
+}
+
+function timeText(atMs: number): string {
+  return new Date(atMs).toISOString();
+}
+
+function objectOf(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : undefined;
+}

@@ -1,0 +1,146 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type Router from '@koa/router';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { matcherOf } from '@sepia/base/names/pattern';
+import { isRepositoryName, isTag } from '@sepia/base/names/repository';
+import { upstreamOfHost } from '@sepia/base/names/upstream-name';
+import type { ConversionTask } from '@sepia/cluster/api/conversions';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { routed } from '@sepia/http/router';
+import { readJson } from '@sepia/http/signed';
+import type { Context } from 'koa';
+import type { QueueClient } from '../net/queue-client.ts';
+import { acceldTask, parseAcceldRequest } from './acceld.ts';
+
+interface RouteDeps {
+  readonly cluster: Cluster;
+  readonly queue: QueueClient;
+}
+
+const MAX_BODY_BYTES = 1024 * 1024;
+
+/**
+ * The API of Harbor's acceleration-service, so that its users change the URL only:
+ *
+ * `POST /api/v1/conversions` webhook → `"Ok"` · `GET /api/v1/conversions` · `GET /api/v1/health`. Ours beyond it, signed:
+ * `GET /api/v1/conversions/<id>`, `POST /api/v1/conversions/<id>/cancel|retry`. Errors are `{code, message}`.
+ */
+export function apiRoutes(router: Router, deps: RouteDeps): void {
+  const hostOf = (upstream: string): string =>
+    deps.cluster.upstreams.find((one) => one.name === upstream)?.hosts[1] ?? upstream;
+  router.get('/api/v1/health', async (context) => {
+    await answered(routed(context, 'health'), async () => 'Ok');
+  });
+  router.post('/api/v1/conversions', async (context) => {
+    await answered(routed(context, 'conversions-add'), async (ctx) => {
+      const request = await readJson(ctx, MAX_BODY_BYTES, parseAcceldRequest);
+      if (request !== undefined && 'wrong' in request)
+        throw new CodedError('REQUEST_INVALID', { message: `${request.wrong} is missing or not valid` });
+      const tasks = (request ?? []).flatMap((url) => tasksOf(deps.cluster, url));
+      for (const task of tasks) await deps.queue.add(task);
+      return 'Ok';
+    });
+  });
+  router.get('/api/v1/conversions', async (context) => {
+    await answered(routed(context, 'conversions'), async () =>
+      (await deps.queue.list()).map((job) => acceldTask(job, hostOf)),
+    );
+  });
+  router.get('/api/v1/conversions/:id', async (context) => {
+    await answered(routed(context, 'conversion'), async () => {
+      const id = context.params['id'] ?? '';
+      const job = (await deps.queue.list()).find((one) => one.id === id);
+      if (job === undefined)
+        throw new CodedError('COMMAND_UNKNOWN', { message: `no job ${id.slice(0, 80)} is known` });
+      return acceldTask(job, hostOf);
+    });
+  });
+  for (const verb of ['cancel', 'retry'] as const)
+    router.post(`/api/v1/conversions/:id/${verb}`, async (context) => {
+      await answered(routed(context, `conversion-${verb}`), async () => {
+        await deps.queue[verb](context.params['id'] ?? '');
+        return 'Ok';
+      });
+    });
+}
+
+/** Answers as JSON; an error as acceleration-service words it. */
+async function answered(ctx: Context, work: (ctx: Context) => Promise<unknown>): Promise<void> {
+  ctx.type = 'application/json';
+  try {
+    ctx.body = JSON.stringify(await work(ctx));
+  } catch (error) {
+    if (!isCoded(error)) throw error;
+    ctx.status = error.facts.status;
+    ctx.body = JSON.stringify({ code: `ERR_${error.code}`, message: error.message });
+  }
+}
+
+/** What the rules make of a pushed image `host/repository:tag[@digest]`. @throws `REQUEST_INVALID`, `UPSTREAM_UNKNOWN` */
+function tasksOf(cluster: Cluster, url: string): ConversionTask[] {
+  const named = url.replace(/^https?:\/\//, '').replace(/@sha(?:256|512):[0-9a-f]+$/, '');
+  const slash = named.indexOf('/');
+  const colon = named.lastIndexOf(':');
+  const host = named.slice(0, Math.max(0, slash));
+  const repository = named.slice(slash + 1, colon > slash ? colon : undefined);
+  const tag = colon > slash ? named.slice(colon + 1) : 'latest';
+  if (slash < 1 || !isRepositoryName(repository) || !isTag(tag))
+    throw new CodedError('REQUEST_INVALID', {
+      message: `${url.slice(0, 300)} is not an image like host/repository:tag`,
+    });
+  const upstream = upstreamOfHost(host, cluster.upstreams);
+  if (upstream === undefined)
+    throw new CodedError('UPSTREAM_UNKNOWN', { message: `no upstream answers to ${host}` });
+  return cluster.document.conversions
+    .filter((rule) => rule.from === upstream.name && matcherOf(rule.repositories)(repository))
+    .filter((rule) => rule.tags === undefined || matcherOf(rule.tags)(tag))
+    .map((rule) => ({ kind: 'convert', rule: rule.name, upstream: upstream.name, repository, tag }));
+}
+
+/**
+ * Who may come in without a signature: whoever knows the header may convert; who may read says the config.
+ * @throws {CodedError} `CONFIG_INVALID` that names the key
+ */
+export function apiGuard(api: {
+  readonly 'authorization-file'?: string | undefined;
+  readonly read: 'anyone' | 'members';
+}) {
+  const file = api['authorization-file'];
+  const wanted = file === undefined ? undefined : hash(secretOf(file));
+  return (ctx: Context): void => {
+    if (ctx.method === 'GET' || ctx.method === 'HEAD') {
+      if (api.read === 'anyone') return;
+      throw new CodedError('SIGNATURE_INVALID', {
+        message: 'conversions are shown to members only; see api.read',
+      });
+    }
+    if (wanted === undefined)
+      throw new CodedError('AUTH_REQUIRED', {
+        message: 'nobody may convert by this route; set api.authorization-file',
+      });
+    if (!timingSafeEqual(hash(ctx.get('authorization')), wanted))
+      throw new CodedError('AUTH_REQUIRED', { message: 'the Authorization header is missing or wrong' });
+  };
+}
+
+function secretOf(file: string): string {
+  const key = 'api.authorization-file';
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8').trim();
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('CONFIG_INVALID', {
+      message: `${key}: ${file} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
+  }
+  if (text === '') throw new CodedError('CONFIG_INVALID', { message: `${key}: ${file} is empty` });
+  return text;
+}
+
+function hash(text: string): Buffer {
+  return createHash('sha256').update(text, 'utf8').digest();
+}

@@ -1,0 +1,35 @@
+import { besideConfig, loadConfig } from '@sepia/base/config/load';
+import type { Logger } from '@sepia/base/log';
+import type { z } from 'zod';
+import { ACCELERATOR_CONFIG, type AcceleratorConfig } from './config.ts';
+import { type Accelerator, startAccelerator } from './service.ts';
+
+export { ACCELERATOR_CONFIG, type AcceleratorConfig } from './config.ts';
+export type { Accelerator } from './service.ts';
+
+/** Starts an accelerator from a checked config whose paths are absolute. */
+export async function createAccelerator(
+  config: AcceleratorConfig,
+  deps: { readonly log?: Logger } = {},
+): Promise<Accelerator> {
+  return await startAccelerator(config, deps);
+}
+
+/** Reads an accelerator's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */
+export function loadAcceleratorConfig(file: string): AcceleratorConfig {
+  const config = loadConfig(file, ACCELERATOR_CONFIG as unknown as z.ZodType<AcceleratorConfig>);
+  const at = (path: string): string => besideConfig(file, path);
+  const credentials = Object.entries(config.credentials).map(([upstream, account]) => [
+    upstream,
+    { ...account, 'password-file': at(account['password-file']) },
+  ]);
+  const { 'authorization-file': authorization, ...api } = config.api;
+  return Object.freeze({
+    ...config,
+    data: at(config.data),
+    'cluster-key-file': at(config['cluster-key-file']),
+    'cluster-document': at(config['cluster-document']),
+    credentials: Object.fromEntries(credentials),
+    api: authorization === undefined ? api : { ...api, 'authorization-file': at(authorization) },
+  });
+}

@@ -1,0 +1,49 @@
+import type { Digest } from '@sepia/base/digest';
+import type { ImageTarget } from '@sepia/lazy/convert/convert-image';
+import type { TargetClient } from '@sepia/upstream/target-client';
+
+const NEVER = new AbortController().signal;
+/** Blobs whose repository at the target is remembered, for mounts. */
+const MAX_PLACES = 20_000;
+
+/** Where blobs are at one registry: digest to repository. The oldest go first. */
+export class Places {
+  readonly #places = new Map<Digest, string>();
+
+  get(digest: Digest): string | undefined {
+    return this.#places.get(digest);
+  }
+
+  note(digest: Digest, repository: string): void {
+    this.#places.delete(digest);
+    this.#places.set(digest, repository);
+    if (this.#places.size > MAX_PLACES) this.#places.delete(this.#places.keys().next().value!);
+  }
+}
+
+/** A repository of a registry as the target of a conversion; what another of its repositories has is mounted. */
+export function registryTarget(client: TargetClient, repository: string, places: Places): ImageTarget {
+  const isHere = async (digest: Digest, signal: AbortSignal): Promise<boolean> => {
+    if (await client.hasBlob(repository, digest, signal)) return true;
+    const from = places.get(digest);
+    if (from === undefined || from === repository) return false;
+    return (await client.begin(repository, { digest, from }, signal)).type === 'mounted';
+  };
+  return {
+    has: async (digest, _sizeBytes, signal = NEVER) => {
+      const found = await isHere(digest, signal);
+      if (found) places.note(digest, repository);
+      return found;
+    },
+    putBlob: async ({ digest, sizeBytes, open }, signal = NEVER) => {
+      if (!(await isHere(digest, signal))) {
+        const begun = await client.begin(repository, undefined, signal);
+        if (begun.type === 'session')
+          await client.upload({ repository, digest, sizeBytes, open }, begun.url, signal);
+      }
+      places.note(digest, repository);
+    },
+    putManifest: async (document, tag, signal = NEVER) =>
+      await client.putManifest(repository, tag ?? document.digest, document, signal),
+  };
+}

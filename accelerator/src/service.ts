@@ -1,0 +1,133 @@
+import { randomInt, randomUUID } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { readClusterKey } from '@sepia/base/config/load';
+import { CodedError } from '@sepia/base/errors';
+import { StopStack, startAll } from '@sepia/base/lifecycle';
+import { createLogger, type Logger } from '@sepia/base/log';
+import { Metrics } from '@sepia/base/metrics';
+import { Cluster } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { startAdmin } from '@sepia/http/admin';
+import { createApp } from '@sepia/http/app';
+import { InternalClient } from '@sepia/http/client';
+import { HttpListener } from '@sepia/http/listener';
+import { createMemberGate } from '@sepia/http/member-gate';
+import { createRouter, routesOf } from '@sepia/http/router';
+import { createDispatcher } from '@sepia/http/sockets';
+import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
+import { PackPool } from '@sepia/lazy/pack/pool';
+import { DataFolder } from '@sepia/store/data-folder';
+import { JsonFolder } from '@sepia/store/json-folder';
+import { ScratchFile, sweepScratch } from '@sepia/store/scratch';
+import type { AcceleratorConfig } from './config.ts';
+import { apiGuard, apiRoutes } from './http/routes.ts';
+import { Proxies } from './net/proxies.ts';
+import { QueueClient } from './net/queue-client.ts';
+import { ResultRegistries } from './net/result-registries.ts';
+import { runTask } from './run-task.ts';
+import { scanForever } from './scan.ts';
+import { Worker } from './worker.ts';
+
+const STOP_GRACE_MS = 3_000;
+
+/** A running accelerator. */
+export interface Accelerator {
+  readonly url: string;
+  readonly adminUrl: string;
+  stop(): Promise<void>;
+}
+
+/** Builds and starts an accelerator. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
+export async function startAccelerator(
+  config: AcceleratorConfig,
+  deps: { readonly log?: Logger } = {},
+): Promise<Accelerator> {
+  const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
+  const clusterKey = readClusterKey(config['cluster-key-file']);
+  const id = config.id ?? 'accelerator';
+  const log = deps.log ?? createLogger('accelerator', id, config.log.level);
+  const metrics = new Metrics('accelerator', id);
+  const guard = apiGuard(config.api);
+  const stops = new StopStack();
+  return await startAll(stops, async () => {
+    const nowMs = (): number => Date.now();
+    const chance = (): number => randomInt(2 ** 32) / 2 ** 32;
+    const folder = await DataFolder.open({ log }, { dir: config.data, id });
+    stops.push('data folder', () => folder.close());
+    const work = join(config.data, 'work');
+    await sweepScratch(work);
+    const oldSignatures = config['old-signatures'];
+    const dispatcher = createDispatcher();
+    stops.push('sockets', () => dispatcher.destroy());
+    const registries = new ResultRegistries({ cluster, credentials: config.credentials, log, nowMs });
+    stops.push('registries', () => registries.close());
+    const pool = new PackPool(config.threads ?? availableParallelism());
+    stops.push('compression threads', () => pool.close());
+    const proxies = new Proxies({
+      cluster,
+      client: new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs, oldSignatures }),
+    });
+    const queue = new QueueClient(proxies);
+    const ended = metrics.counter('sepia_accelerator_conversions_total', 'Conversions by how they ended.', [
+      'outcome',
+    ]);
+    const shared = {
+      cluster,
+      proxies,
+      registryOf: (upstream: string) => registries.of(upstream),
+      cache: new JsonFolder(join(config.data, 'layers'), isLayerRecord),
+      packer: pool,
+      scratch: () => ScratchFile.create(work),
+    };
+    const worker = new Worker(
+      {
+        queue,
+        holder: `${id}.${randomUUID()}`,
+        log,
+        onEnd: (outcome) => ended.inc({ outcome }),
+        run: async (task, onProgress, signal) =>
+          await runTask(
+            { ...shared, onProgress: (progress) => onProgress({ layers: progress.view() }) },
+            task,
+            signal,
+          ),
+      },
+      { workers: config.workers },
+    );
+    metrics.gauge('sepia_accelerator_running', 'Images that are converted now.', () => worker.running);
+    const stopping = new AbortController();
+    const gate = createMemberGate({
+      role: 'accelerator',
+      guards: { webhook: guard },
+      clusterKey,
+      selfId: id,
+      log,
+      metrics,
+      oldSignatures,
+    });
+    const app = createApp({ log, gate, onRequest: metrics.onRequest });
+    const router = createRouter();
+    apiRoutes(router, { cluster, queue });
+    app.use(routesOf(router));
+    const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
+    stops.push('listener', () => listener.stop(STOP_GRACE_MS));
+    const admin = await startAdmin(
+      { log, metrics, app, notReady: () => (stopping.signal.aborted ? 'stopping' : undefined) },
+      config['admin-listen'],
+    );
+    stops.push('admin', () => admin.stop(STOP_GRACE_MS));
+    worker.start();
+    stops.push('worker', () => worker.stop());
+    const scanning = scanForever({ cluster, proxies, queue, log, chance }, config.scan, stopping.signal);
+    stops.push('scan', async () => {
+      stopping.abort(new CodedError('DRAINING'));
+      await scanning;
+    });
+    log.info(
+      { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
+      'accelerator is ready',
+    );
+    return { url: listener.url, adminUrl: admin.url, stop: () => stops.stop() };
+  });
+}

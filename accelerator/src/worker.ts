@@ -1,0 +1,176 @@
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type {
+  ConversionJob,
+  ConversionOutcome,
+  ConversionProgress,
+  ConversionTask,
+} from '@sepia/cluster/api/conversions';
+import type { QueueClient } from './net/queue-client.ts';
+
+interface WorkerDeps {
+  readonly queue: QueueClient;
+  /** Names this run of this accelerator at the queue. */
+  readonly holder: string;
+  readonly run: (
+    task: ConversionTask,
+    onProgress: (progress: ConversionProgress) => void,
+    signal: AbortSignal,
+  ) => Promise<ConversionOutcome>;
+  readonly log: Logger;
+  readonly onEnd: (outcome: ConversionOutcome['outcome'] | 'failed') => void;
+}
+
+interface WorkerOptions {
+  readonly workers: number;
+  readonly lookEveryMs?: number;
+  readonly renewMs?: number;
+}
+
+/** The queue is asked this often while a worker is free, in ms. */
+const LOOK_EVERY_MS = 2_000;
+/** A job is held for a minute: three of these may fail. */
+const RENEW_MS = 15_000;
+
+/** Takes jobs from the cluster's queue and carries them out, a few at a time. */
+export class Worker {
+  readonly #deps: WorkerDeps;
+  readonly #options: Required<WorkerOptions>;
+  readonly #stopped = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  #loop: Promise<void> | undefined;
+  /** Ends the pause before the next look: a worker is free. */
+  #wake = new AbortController();
+
+  constructor(deps: WorkerDeps, options: WorkerOptions) {
+    this.#deps = deps;
+    this.#options = { lookEveryMs: LOOK_EVERY_MS, renewMs: RENEW_MS, ...options };
+  }
+
+  get running(): number {
+    return this.#running.size;
+  }
+
+  start(): void {
+    this.#loop = this.#look();
+  }
+
+  /** Stops what runs; those jobs go back to the queue at once. */
+  async stop(): Promise<void> {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    await this.#loop;
+    await Promise.allSettled(this.#running);
+  }
+
+  async #look(): Promise<void> {
+    const { queue, holder, log } = this.#deps;
+    const { signal } = this.#stopped;
+    while (!signal.aborted) {
+      const free = this.#options.workers - this.#running.size;
+      try {
+        const jobs = free > 0 ? await queue.take(holder, free) : [];
+        for (const job of jobs) this.#begin(job);
+      } catch (error) {
+        logFailure(log, error, 'the queue of conversions does not answer');
+      }
+      await this.#pause();
+    }
+  }
+
+  /** Until it is time to look again, or a worker is free. */
+  async #pause(): Promise<void> {
+    const signal = AbortSignal.any([this.#stopped.signal, this.#wake.signal]);
+    try {
+      await delay(this.#options.lookEveryMs, signal);
+    } catch (error) {
+      throwIfBug(error);
+      if (!signal.aborted) throw error;
+    }
+    if (this.#wake.signal.aborted) this.#wake = new AbortController();
+  }
+
+  #begin(job: ConversionJob): void {
+    const run = this.#run(job).finally(() => {
+      this.#running.delete(run);
+      this.#wake.abort(new CodedError('TIMEOUT', { message: 'a worker is free' }));
+    });
+    this.#running.add(run);
+  }
+
+  async #run(job: ConversionJob): Promise<void> {
+    const { queue, holder, log, onEnd } = this.#deps;
+    const lost = new AbortController();
+    const signal = AbortSignal.any([this.#stopped.signal, lost.signal]);
+    const over = new AbortController();
+    let progress: ConversionProgress = { layers: [] };
+    const renewing = this.#renew(job, () => progress, lost, over.signal);
+    const facts = { job: job.id, ...job.payload };
+    const note = (next: ConversionProgress): void => {
+      progress = next;
+    };
+    let end: () => Promise<void>;
+    try {
+      const outcome = await this.#deps.run(job.payload, note, signal);
+      log.info({ ...facts, ...outcome }, 'conversion ended');
+      onEnd(outcome.outcome);
+      end = () => queue.finish(job.id, holder, outcome);
+    } catch (error) {
+      if (this.#stopped.signal.aborted) end = () => queue.release(job.id, holder);
+      else if (lost.signal.aborted) {
+        log.warn(facts, 'conversion stopped: it was cancelled, or is another accelerator’s now');
+        end = async () => undefined;
+      } else {
+        logFailure(log, error, 'conversion failed', facts);
+        onEnd('failed');
+        const text = isCoded(error)
+          ? `${error.code}: ${error.message}`
+          : 'INTERNAL: see the log of the accelerator';
+        // A bug fails each time alike; a disk or socket may be better next time.
+        end = () => queue.fail(job.id, holder, text, isCoded(error) ? !error.facts.retryable : isBug(error));
+      }
+    }
+    over.abort(new CodedError('TIMEOUT', { message: 'the job is over' }));
+    await renewing;
+    await this.#tell(end, facts);
+  }
+
+  /** An end that the queue did not hear of costs a repetition, which finds everything done. */
+  async #tell(end: () => Promise<void>, facts: Readonly<Record<string, unknown>>): Promise<void> {
+    try {
+      await end();
+    } catch (error) {
+      logFailure(
+        this.#deps.log,
+        error,
+        'the queue did not hear how a conversion ended; it runs again',
+        facts,
+      );
+    }
+  }
+
+  async #renew(
+    job: ConversionJob,
+    progress: () => ConversionProgress,
+    lost: AbortController,
+    over: AbortSignal,
+  ): Promise<void> {
+    const { queue, holder, log } = this.#deps;
+    for (;;) {
+      try {
+        await delay(this.#options.renewMs, over);
+      } catch (error) {
+        throwIfBug(error);
+        return;
+      }
+      try {
+        if (await queue.renew(job.id, holder, progress())) continue;
+        lost.abort(new CodedError('CONFLICT', { message: 'the job is not this accelerator’s any more' }));
+        return;
+      } catch (error) {
+        logFailure(log, error, 'hold of a conversion not renewed', { job: job.id });
+      }
+    }
+  }
+}

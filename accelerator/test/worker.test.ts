@@ -1,0 +1,124 @@
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import type { ConversionJob, ConversionOutcome, ConversionTask } from '@sepia/cluster/api/conversions';
+import { until } from '@sepia/test-support/until';
+import t, { type Test } from 'tap';
+import type { QueueClient } from '../src/net/queue-client.ts';
+import { Worker } from '../src/worker.ts';
+
+const task = (tag: string): ConversionTask => ({
+  kind: 'convert',
+  rule: 'r',
+  upstream: 'u',
+  repository: 'a',
+  tag,
+});
+
+/** A queue that hands out its jobs once and notes what it hears. */
+class FakeQueue {
+  readonly heard: string[] = [];
+  isHeld = true;
+  #jobs: ConversionJob[];
+
+  constructor(...tags: string[]) {
+    this.#jobs = tags.map((tag) => ({
+      id: tag,
+      key: tag,
+      payload: task(tag),
+      state: 'running',
+      addedAtMs: 0,
+      notBeforeMs: 0,
+      tries: 0,
+    }));
+  }
+
+  take = async (_holder: string, limit: number): Promise<ConversionJob[]> => this.#jobs.splice(0, limit);
+  renew = async (id: string): Promise<boolean> => {
+    this.heard.push(`renew ${id}`);
+    return this.isHeld;
+  };
+  finish = async (id: string, _holder: string, result: ConversionOutcome): Promise<void> =>
+    void this.heard.push(`finish ${id} ${result.outcome}`);
+  fail = async (id: string, _holder: string, error: string, isFinal: boolean): Promise<void> =>
+    void this.heard.push(`fail ${id} ${error} ${isFinal}`);
+  release = async (id: string): Promise<void> => void this.heard.push(`release ${id}`);
+}
+
+function start(
+  t: Test,
+  queue: FakeQueue,
+  run: (one: ConversionTask, signal: AbortSignal) => Promise<ConversionOutcome>,
+  workers = 1,
+): Worker {
+  const worker = new Worker(
+    {
+      queue: queue as unknown as QueueClient,
+      holder: 'me',
+      log: silentLogger(),
+      onEnd: () => undefined,
+      run: async (one, _onProgress, signal) => await run(one, signal),
+    },
+    { workers, lookEveryMs: 5, renewMs: 5 },
+  );
+  worker.start();
+  t.teardown(() => worker.stop());
+  return worker;
+}
+
+t.test('each job ends in one word to the queue', async (t) => {
+  const queue = new FakeQueue('good', 'later', 'never', 'bug');
+  start(t, queue, async ({ tag }) => {
+    if (tag === 'later') throw new CodedError('BACKEND_DOWN', { message: 'down' });
+    if (tag === 'never') throw new CodedError('LAYER_INVALID', { message: 'bad' });
+    if (tag === 'bug') throw new TypeError('of ours');
+    return { outcome: 'converted' };
+  });
+  const ends = (): string[] => queue.heard.filter((one) => !one.startsWith('renew'));
+  await until(() => ends().length === 4, 'four ends');
+  t.same(ends(), [
+    'finish good converted',
+    'fail later BACKEND_DOWN: down false',
+    'fail never LAYER_INVALID: bad true',
+    'fail bug INTERNAL: see the log of the accelerator true',
+  ]);
+});
+
+t.test('no more at once than there are workers', async (t) => {
+  const queue = new FakeQueue('a', 'b', 'c', 'd', 'e');
+  let [now, most] = [0, 0];
+  start(
+    t,
+    queue,
+    async () => {
+      now += 1;
+      most = Math.max(most, now);
+      await new Promise((done) => setTimeout(done, 20));
+      now -= 1;
+      return { outcome: 'unchanged' };
+    },
+    2,
+  );
+  await until(() => queue.heard.filter((one) => one.startsWith('finish')).length === 5, 'five ends');
+  t.equal(most, 2);
+});
+
+const forever = async (signal: AbortSignal): Promise<never> =>
+  await new Promise(
+    (_, reject) => void signal.addEventListener('abort', () => reject(signal.reason as Error)),
+  );
+
+t.test('a stop gives jobs back at once', async (t) => {
+  const queue = new FakeQueue('a');
+  const worker = start(t, queue, async (_, signal) => await forever(signal));
+  await until(() => worker.running === 1, 'it runs');
+  await worker.stop();
+  t.equal(queue.heard.at(-1), 'release a');
+});
+
+t.test('a job that was cancelled is stopped, and nothing more is said of it', async (t) => {
+  const queue = new FakeQueue('a');
+  queue.isHeld = false;
+  const worker = start(t, queue, async (_, signal) => await forever(signal));
+  await until(() => queue.heard.length > 0 && worker.running === 0, 'it stops');
+  t.same(queue.heard, ['renew a']);
+});

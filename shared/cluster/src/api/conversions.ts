@@ -1,0 +1,78 @@
+import { isRepositoryName, isTag } from '@sepia/base/names/repository';
+import { z } from 'zod';
+
+/** What a conversion job is about: a tag of an upstream, by a rule of the cluster document. */
+export const CONVERSION_TASK = z.strictObject({
+  kind: z.enum(['convert', 'remove']),
+  rule: z.string().min(1).max(64),
+  upstream: z.string().min(1).max(64),
+  repository: z
+    .string()
+    .refine((text): boolean => isRepositoryName(text), { message: 'is not a repository name' }),
+  tag: z.string().refine((text): boolean => isTag(text), { message: 'is not a tag' }),
+  /** What the tag was said to point at; where it points is asked when the job runs. */
+  digest: z.string().max(160).optional(),
+});
+export type ConversionTask = z.infer<typeof CONVERSION_TASK>;
+
+/** What names the job of a task: of one key at most one is open. */
+export function conversionKey(
+  task: Pick<ConversionTask, 'rule' | 'upstream' | 'repository' | 'tag'>,
+): string {
+  return [task.rule, task.upstream, task.repository, task.tag].join('\n');
+}
+
+const HOLDER = z.string().min(1).max(160);
+
+/** Bodies of `POST /v1/conversions/…` at a proxy. */
+export const CONVERSION_CALLS = {
+  add: z.strictObject({ task: CONVERSION_TASK }),
+  take: z.strictObject({ holder: HOLDER, limit: z.number().int().min(1).max(64) }),
+  renew: z.strictObject({ holder: HOLDER, progress: z.unknown().optional() }),
+  finish: z.strictObject({ holder: HOLDER, result: z.unknown() }),
+  fail: z.strictObject({ holder: HOLDER, error: z.string().max(4_000), isFinal: z.boolean() }),
+  release: z.strictObject({ holder: HOLDER }),
+} as const;
+
+/** A job as `GET /v1/conversions` shows it. */
+export interface ConversionJob {
+  readonly id: string;
+  readonly key: string;
+  readonly payload: ConversionTask;
+  readonly state: 'waiting' | 'running' | 'done' | 'dead' | 'cancelled';
+  readonly addedAtMs: number;
+  readonly notBeforeMs: number;
+  readonly tries: number;
+  readonly holder?: string;
+  readonly progress?: ConversionProgress;
+  readonly result?: ConversionOutcome;
+  readonly error?: string;
+  readonly endedAtMs?: number;
+}
+
+/** How far a running job is. */
+export interface ConversionProgress {
+  readonly layers: readonly {
+    readonly digest: string;
+    readonly phase: 'pull' | 'convert' | 'push' | 'done';
+    /** 0 to 1 of the phase. */
+    readonly share: number;
+  }[];
+}
+
+/** What became of a job that is done. */
+export interface ConversionOutcome {
+  /** `skipped` says why in `reason`. */
+  readonly outcome: 'converted' | 'unchanged' | 'skipped' | 'removed';
+  readonly reason?: string;
+  readonly source?: string;
+  readonly target?: string;
+  readonly digest?: string;
+  readonly sourceBytes?: number;
+  readonly targetBytes?: number;
+  readonly layers?: number;
+  readonly layersFromCache?: number;
+  readonly layersKept?: number;
+  /** What was attached to the source and is not to the result: signatures, SBOMs, by type. */
+  readonly lost?: readonly string[];
+}

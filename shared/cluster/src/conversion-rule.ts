@@ -1,0 +1,73 @@
+import { MEMBER_ID } from '@sepia/base/config/member-keys';
+import { bytes } from '@sepia/base/config/units';
+import { patterns } from '@sepia/base/names/pattern';
+import { isRepositoryName } from '@sepia/base/names/repository';
+import { z } from 'zod';
+
+const PLATFORM = /^[a-z0-9]+\/[a-z0-9]+(?:\/[a-z0-9.]+)?$/;
+/** Part of a tag (distribution-spec, "Pulling manifests"). */
+const SUFFIX = /^[A-Za-z0-9_.-]{0,64}$/;
+const REPOSITORY_MARK = '{repository}';
+
+/** One entry of `conversions`; docs are made from it. */
+export const CONVERSION_RULE = z.strictObject({
+  name: z
+    .string()
+    .regex(MEMBER_ID, 'is not a name: lower-case letters, digits, dots, dashes')
+    .describe('Name of the rule.'),
+  from: z.string().describe('Upstream whose images are converted.'),
+  repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
+  tags: patterns().optional().describe('Globs of tags; left out: all.'),
+  to: z.enum(['estargz']).default('estargz').describe('What images are converted to.'),
+  repository: z
+    .string()
+    .default(REPOSITORY_MARK)
+    .refine((text) => isRepositoryName(text.replaceAll(REPOSITORY_MARK, 'team/app')), {
+      message: 'is not a repository name, with {repository} where the source stands',
+    })
+    .describe('Repository of the result at the same registry; {repository} stands for that of the source.'),
+  'tag-suffix': z
+    .string()
+    .regex(SUFFIX, 'is not a part of a tag')
+    .default('-estargz')
+    .describe("What the result's tag has behind that of the source; may be empty in another repository."),
+  platforms: z
+    .array(z.string().regex(PLATFORM, 'is not like linux/amd64'))
+    .min(1)
+    .max(20)
+    .optional()
+    .describe('Platforms that are kept; left out: all.'),
+  level: z.number().int().min(0).max(9).default(6).describe('gzip level.'),
+  'max-size': bytes().optional().describe('Larger images (compressed) are left alone; left out: no limit.'),
+  'delete-with-source': z
+    .boolean()
+    .default(false)
+    .describe("Take the result's tag away when the tag of the source is deleted."),
+});
+
+export type ConversionRule = z.infer<typeof CONVERSION_RULE>;
+
+interface Checked {
+  readonly conversions: readonly ConversionRule[];
+  readonly upstreams: readonly { readonly name: string }[];
+}
+
+/** Rules have names of their own, an upstream that is there, and a result that is not its own source. */
+export function checkConversions(document: Checked, ctx: z.RefinementCtx): void {
+  const names = new Set<string>();
+  for (const [index, rule] of document.conversions.entries()) {
+    const refuse = (key: string, message: string): void =>
+      ctx.addIssue({ code: 'custom', path: ['conversions', index, key], message });
+    if (names.has(rule.name)) refuse('name', `"${rule.name}" is there twice`);
+    names.add(rule.name);
+    if (!document.upstreams.some((upstream) => upstream.name === rule.from))
+      refuse('from', `"${rule.from}" is no upstream of this document`);
+    if (rule['tag-suffix'] === '' && rule.repository === REPOSITORY_MARK)
+      refuse('tag-suffix', 'is empty, so the result would replace its source; name another repository');
+  }
+}
+
+/** Repository of the result for one of the source. */
+export function resultRepository(rule: Pick<ConversionRule, 'repository'>, repository: string): string {
+  return rule.repository.replaceAll(REPOSITORY_MARK, repository);
+}

@@ -1,0 +1,35 @@
+import t from 'tap';
+import { resultRepository } from '../src/conversion-rule.ts';
+import { parseClusterDocument } from '../src/document.ts';
+
+function parse(...conversions: object[]): ReturnType<typeof parseClusterDocument> {
+  const document = { version: 1, members: [], upstreams: [{ name: 'local', mode: 'none' }], conversions };
+  return parseClusterDocument(JSON.stringify(document), 'doc');
+}
+
+t.test('rules have defaults', async (t) => {
+  t.match(parse({ name: 'all', from: 'local', repositories: ['**'] }).conversions, [
+    {
+      to: 'estargz',
+      repository: '{repository}',
+      'tag-suffix': '-estargz',
+      level: 6,
+      'delete-with-source': false,
+    },
+  ]);
+  t.equal(resultRepository({ repository: 'lazy/{repository}' }, 'team/app'), 'lazy/team/app');
+});
+
+t.test('what makes no sense is refused by its key', async (t) => {
+  const rule = { name: 'all', from: 'local', repositories: ['**'] };
+  const cases: [RegExp, object[]][] = [
+    [/conversions\.0\.from.*no upstream/, [{ ...rule, from: 'nowhere' }]],
+    [/conversions\.1\.name.*twice/, [rule, rule]],
+    [/conversions\.0\.tag-suffix.*replace its source/, [{ ...rule, 'tag-suffix': '' }]],
+    [/conversions\.0\.tag-suffix/, [{ ...rule, 'tag-suffix': '/x' }]],
+    [/conversions\.0\.repository/, [{ ...rule, repository: 'Upper/{repository}' }]],
+    [/conversions\.0\.platforms/, [{ ...rule, platforms: ['amd64'] }]],
+    [/conversions\.0\.to/, [{ ...rule, to: 'squashfs' }]],
+  ];
+  for (const [message, rules] of cases) t.throws(() => parse(...rules), { code: 'CONFIG_INVALID', message });
+});

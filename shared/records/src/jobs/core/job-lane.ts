@@ -1,0 +1,228 @@
+import { CodedError } from '@sepia/base/errors';
+
+/** Jobs that one lane holds before they end; more are refused. */
+export const MAX_OPEN = 200;
+/** Jobs that ended and are still shown; the oldest go first. */
+const MAX_ENDED = 100;
+/** A worker that took a job has to renew or end it within this, in ms. */
+export const HOLD_MS = 60_000;
+
+export type JobState = 'waiting' | 'running' | 'done' | 'dead' | 'cancelled';
+
+/** A job as it stands on record. What is in `payload`, `progress` and `result` is the caller's; all are JSON. */
+export interface Job<T> {
+  readonly id: string;
+  /** What the job is about: of one key at most one job is open. */
+  readonly key: string;
+  readonly payload: T;
+  readonly state: JobState;
+  readonly addedAtMs: number;
+  /** A waiting job is not taken before this. */
+  readonly notBeforeMs: number;
+  /** Failures so far. */
+  readonly tries: number;
+  readonly holder?: string;
+  readonly heldUntilMs?: number;
+  /** A newer payload that came while the job ran: it runs again with that one. */
+  readonly next?: T;
+  readonly progress?: unknown;
+  readonly result?: unknown;
+  readonly error?: string;
+  readonly endedAtMs?: number;
+}
+
+/** The value of one register: jobs in the order in which they came. */
+export interface JobLane<T> {
+  readonly jobs: readonly Job<T>[];
+}
+
+/** How failures are answered. */
+export interface RetryRules {
+  readonly firstMs: number;
+  readonly maxMs: number;
+  /** Failures after which a job is dead. */
+  readonly tries: number;
+}
+
+const EMPTY: JobLane<never> = { jobs: [] };
+
+export function isOpen(job: { readonly state: JobState }): boolean {
+  return job.state === 'waiting' || job.state === 'running';
+}
+
+/**
+ * Takes a job in. Of a key that is open already the newest payload wins: a waiting job gets it, a running one runs again
+ * with it. @returns the id of the job that now stands for the key @throws {CodedError} `OVERLOADED`
+ */
+export function addJob<T>(
+  lane: JobLane<T> = EMPTY,
+  added: { readonly id: string; readonly key: string; readonly payload: T },
+  nowMs: number,
+): { readonly lane: JobLane<T>; readonly id: string; readonly isNew: boolean } {
+  const before = lane.jobs.find((job) => job.key === added.key && isOpen(job));
+  if (before !== undefined) {
+    const isSame = JSON.stringify(before.next ?? before.payload) === JSON.stringify(added.payload);
+    if (isSame) return { lane, id: before.id, isNew: false };
+    const newer: Job<T> =
+      before.state === 'running'
+        ? { ...before, next: added.payload }
+        : { ...before, payload: added.payload, tries: 0, notBeforeMs: nowMs };
+    return { lane: replace(lane, newer), id: before.id, isNew: false };
+  }
+  if (lane.jobs.filter(isOpen).length >= MAX_OPEN)
+    throw new CodedError('OVERLOADED', { message: 'too many jobs wait; try again later' });
+  const job: Job<T> = { ...added, state: 'waiting', addedAtMs: nowMs, notBeforeMs: nowMs, tries: 0 };
+  return { lane: swept({ jobs: [...lane.jobs, job] }), id: job.id, isNew: true };
+}
+
+/** Gives jobs whose time has come, and those whose holder went away, to `holder`; at most `limit`, the oldest first. */
+export function takeJobs<T>(
+  lane: JobLane<T> = EMPTY,
+  holder: string,
+  nowMs: number,
+  limit: number,
+): { readonly lane: JobLane<T>; readonly taken: readonly Job<T>[] } {
+  const taken: Job<T>[] = [];
+  const jobs = lane.jobs.map((job) => {
+    if (taken.length >= limit || !isDue(job, nowMs)) return job;
+    const { progress: _progress, ...rest } = job;
+    const held: Job<T> = { ...rest, state: 'running', holder, heldUntilMs: nowMs + HOLD_MS };
+    taken.push(held);
+    return held;
+  });
+  return { lane: taken.length === 0 ? lane : { jobs }, taken };
+}
+
+export function hasDueJob<T>(lane: JobLane<T> | undefined, nowMs: number): boolean {
+  return lane?.jobs.some((job) => isDue(job, nowMs)) ?? false;
+}
+
+/** Goes on holding a job. `isHeld` is false if it was cancelled, ended, or another has it: the holder must stop. */
+export function renewJob<T>(
+  lane: JobLane<T> = EMPTY,
+  id: string,
+  holder: string,
+  nowMs: number,
+  progress?: unknown,
+): { readonly lane: JobLane<T>; readonly isHeld: boolean } {
+  const job = heldBy(lane, id, holder);
+  if (job === undefined) return { lane, isHeld: false };
+  const renewed = { ...job, heldUntilMs: nowMs + HOLD_MS, ...(progress === undefined ? {} : { progress }) };
+  return { lane: replace(lane, renewed), isHeld: true };
+}
+
+/** The job is done, unless a newer payload waits: then it runs again. Nothing changes for who does not hold it. */
+export function finishJob<T>(
+  lane: JobLane<T> = EMPTY,
+  id: string,
+  holder: string,
+  nowMs: number,
+  result: unknown,
+): JobLane<T> {
+  const job = heldBy(lane, id, holder);
+  if (job === undefined) return lane;
+  const { error: _error, ...rest } = job;
+  return job.next === undefined ? ended(lane, { ...rest, result }, 'done', nowMs) : again(lane, job, nowMs);
+}
+
+/** The job waits longer after each failure, or is dead. `isFinal`: no try can mend it. `chance`: 0 ≤ chance < 1. */
+export function failJob<T>(
+  lane: JobLane<T> = EMPTY,
+  id: string,
+  holder: string,
+  nowMs: number,
+  failure: {
+    readonly error: string;
+    readonly isFinal: boolean;
+    readonly chance: number;
+    readonly rules: RetryRules;
+  },
+): JobLane<T> {
+  const job = heldBy(lane, id, holder);
+  if (job === undefined) return lane;
+  if (job.next !== undefined) return again(lane, job, nowMs);
+  const { error, isFinal, chance, rules } = failure;
+  const tries = job.tries + 1;
+  const failed: Job<T> = { ...job, tries, error };
+  if (isFinal || tries >= rules.tries) return ended(lane, failed, 'dead', nowMs);
+  const waitMs = Math.min(rules.maxMs, rules.firstMs * 2 ** Math.min(30, tries - 1));
+  return replace(lane, {
+    ...letGo(failed),
+    state: 'waiting',
+    notBeforeMs: nowMs + Math.round(waitMs * (0.5 + chance / 2)),
+  });
+}
+
+/** A holder that stops gives the job back at once: no failure. */
+export function releaseJob<T>(
+  lane: JobLane<T> = EMPTY,
+  id: string,
+  holder: string,
+  nowMs: number,
+): JobLane<T> {
+  const job = heldBy(lane, id, holder);
+  return job === undefined ? lane : replace(lane, { ...letGo(job), state: 'waiting', notBeforeMs: nowMs });
+}
+
+/** Ends an open job; one that ended already stays as it is. @throws {CodedError} `COMMAND_UNKNOWN` */
+export function cancelJob<T>(lane: JobLane<T> = EMPTY, id: string, nowMs: number): JobLane<T> {
+  const job = known(lane, id);
+  return isOpen(job) ? ended(lane, job, 'cancelled', nowMs) : lane;
+}
+
+/** Runs an ended job again, a waiting one at once. @throws {CodedError} `COMMAND_UNKNOWN`, `CONFLICT` if a newer job of its key is open */
+export function retryJob<T>(lane: JobLane<T> = EMPTY, id: string, nowMs: number): JobLane<T> {
+  const job = known(lane, id);
+  if (job.state === 'running') return lane;
+  if (lane.jobs.some((other) => other.id !== id && other.key === job.key && isOpen(other)))
+    throw new CodedError('CONFLICT', { message: `a newer job is about the same as ${id}; it runs instead` });
+  const { endedAtMs: _ended, result: _result, ...rest } = job;
+  return replace(lane, { ...rest, state: 'waiting', tries: 0, notBeforeMs: nowMs });
+}
+
+function isDue<T>(job: Job<T>, nowMs: number): boolean {
+  if (job.state === 'waiting') return job.notBeforeMs <= nowMs;
+  return job.state === 'running' && (job.heldUntilMs ?? 0) <= nowMs;
+}
+
+function heldBy<T>(lane: JobLane<T>, id: string, holder: string): Job<T> | undefined {
+  return lane.jobs.find((job) => job.id === id && job.state === 'running' && job.holder === holder);
+}
+
+function known<T>(lane: JobLane<T>, id: string): Job<T> {
+  const job = lane.jobs.find((one) => one.id === id);
+  if (job === undefined)
+    throw new CodedError('COMMAND_UNKNOWN', { message: `no job ${id.slice(0, 80)} is known` });
+  return job;
+}
+
+function again<T>(lane: JobLane<T>, job: Job<T>, nowMs: number): JobLane<T> {
+  const { next, error: _error, ...rest } = job;
+  const payload = next ?? job.payload;
+  return replace(lane, { ...letGo(rest as Job<T>), payload, state: 'waiting', tries: 0, notBeforeMs: nowMs });
+}
+
+function ended<T>(lane: JobLane<T>, job: Job<T>, state: JobState, nowMs: number): JobLane<T> {
+  const { next: _next, progress: _progress, ...rest } = letGo(job);
+  return swept(replace(lane, { ...(rest as Job<T>), state, endedAtMs: nowMs }));
+}
+
+function letGo<T>(job: Job<T>): Job<T> {
+  const { holder: _holder, heldUntilMs: _until, ...rest } = job;
+  return rest;
+}
+
+function replace<T>(lane: JobLane<T>, job: Job<T>): JobLane<T> {
+  return { jobs: lane.jobs.map((one) => (one.id === job.id ? job : one)) };
+}
+
+/** Without the oldest of the jobs that ended, where there are too many. */
+function swept<T>(lane: JobLane<T>): JobLane<T> {
+  const over = lane.jobs.filter((job) => !isOpen(job)).length - MAX_ENDED;
+  if (over <= 0) return lane;
+  const oldest = lane.jobs
+    .filter((job) => !isOpen(job))
+    .toSorted((one, other) => (one.endedAtMs ?? 0) - (other.endedAtMs ?? 0))
+    .slice(0, over);
+  return { jobs: lane.jobs.filter((job) => !oldest.includes(job)) };
+}

@@ -1,0 +1,153 @@
+import { createHash } from 'node:crypto';
+import {
+  addJob,
+  cancelJob,
+  failJob,
+  finishJob,
+  hasDueJob,
+  type Job,
+  type JobLane,
+  type RetryRules,
+  releaseJob,
+  renewJob,
+  retryJob,
+  takeJobs,
+} from './core/job-lane.ts';
+
+/** Registers on a quorum of origins. */
+export interface Registers {
+  /** A quorum read. @throws `QUORUM_LOST`, `CONFLICT` */
+  read<T>(key: string): Promise<T | undefined>;
+  /** Replaces a value by what `change` makes of it; `change` may run again. @throws `QUORUM_LOST`, `CONFLICT`, what `change` throws */
+  change<T>(key: string, change: (current: T | undefined) => T | undefined): Promise<T | undefined>;
+}
+
+interface JobQueueDeps {
+  readonly registers: Registers;
+  readonly nowMs: () => number;
+  /** A number from 0 up to 1. */
+  readonly chance: () => number;
+}
+
+interface JobQueueOptions {
+  /** Names the queue's registers: `jobs NAME N`. */
+  readonly name: string;
+  readonly retry: RetryRules;
+}
+
+/** Registers that the jobs of one queue are spread over, by their key. */
+const LANES = 8;
+
+/**
+ * A queue of jobs on a quorum of origins: what it took is carried out whoever dies, by one holder at a time (two, where
+ * one was cut off for longer than its hold: work must be repeatable). Stateless: any number may work on the same records.
+ */
+export class JobQueue<T> {
+  readonly #deps: JobQueueDeps;
+  readonly #options: JobQueueOptions;
+
+  constructor(deps: JobQueueDeps, options: JobQueueOptions) {
+    this.#deps = deps;
+    this.#options = options;
+  }
+
+  /** Resolves when the job is on a quorum. @throws `OVERLOADED`, `QUORUM_LOST`, `CONFLICT` */
+  async add(key: string, payload: T): Promise<{ readonly id: string; readonly isNew: boolean }> {
+    const lane = laneOf(key);
+    const id = `${lane}-${this.#deps.nowMs().toString(36)}-${hash(`${key}\n${this.#deps.chance()}`).slice(0, 8)}`;
+    let added: { readonly id: string; readonly isNew: boolean } = { id, isNew: true };
+    await this.#change(lane, (jobs) => {
+      const { lane: next, ...rest } = addJob(jobs, { id, key, payload }, this.#deps.nowMs());
+      added = rest;
+      return next;
+    });
+    return added;
+  }
+
+  /** Gives up to `limit` due jobs to `holder`; lanes are looked at in another order each time. */
+  async take(holder: string, limit: number): Promise<Job<T>[]> {
+    const { registers, nowMs, chance } = this.#deps;
+    const taken: Job<T>[] = [];
+    const first = Math.floor(chance() * LANES);
+    for (let step = 0; step < LANES && taken.length < limit; step += 1) {
+      const lane = (first + step) % LANES;
+      if (!hasDueJob(await registers.read<JobLane<T>>(this.#register(lane)), nowMs())) continue;
+      let found: readonly Job<T>[] = [];
+      await this.#change(lane, (jobs) => {
+        const next = takeJobs(jobs, holder, nowMs(), limit - taken.length);
+        found = next.taken;
+        return next.lane;
+      });
+      taken.push(...found);
+    }
+    return taken;
+  }
+
+  /** @returns false if the holder must stop @throws `QUORUM_LOST`, `CONFLICT` */
+  async renew(id: string, holder: string, progress?: unknown): Promise<boolean> {
+    let isHeld = false;
+    await this.#change(laneOfId(id), (jobs) => {
+      const next = renewJob(jobs, id, holder, this.#deps.nowMs(), progress);
+      isHeld = next.isHeld;
+      return next.lane;
+    });
+    return isHeld;
+  }
+
+  async finish(id: string, holder: string, result: unknown): Promise<void> {
+    await this.#change(laneOfId(id), (jobs) => finishJob(jobs, id, holder, this.#deps.nowMs(), result));
+  }
+
+  async fail(id: string, holder: string, error: string, isFinal: boolean): Promise<void> {
+    const { nowMs, chance } = this.#deps;
+    const failure = { error, isFinal, chance: chance(), rules: this.#options.retry };
+    await this.#change(laneOfId(id), (jobs) => failJob(jobs, id, holder, nowMs(), failure));
+  }
+
+  async release(id: string, holder: string): Promise<void> {
+    await this.#change(laneOfId(id), (jobs) => releaseJob(jobs, id, holder, this.#deps.nowMs()));
+  }
+
+  /** @throws `COMMAND_UNKNOWN` */
+  async cancel(id: string): Promise<void> {
+    await this.#change(laneOfId(id), (jobs) => cancelJob(jobs, id, this.#deps.nowMs()));
+  }
+
+  /** @throws `COMMAND_UNKNOWN`, `CONFLICT` */
+  async retry(id: string): Promise<void> {
+    await this.#change(laneOfId(id), (jobs) => retryJob(jobs, id, this.#deps.nowMs()));
+  }
+
+  /** All jobs on record, the newest first. */
+  async list(): Promise<Job<T>[]> {
+    const lanes = await Promise.all(
+      Array.from({ length: LANES }, (_, lane) => this.#deps.registers.read<JobLane<T>>(this.#register(lane))),
+    );
+    return lanes.flatMap((lane) => lane?.jobs ?? []).sort((one, other) => other.addedAtMs - one.addedAtMs);
+  }
+
+  async #change(
+    lane: number,
+    change: (jobs: JobLane<T> | undefined) => JobLane<T> | undefined,
+  ): Promise<void> {
+    await this.#deps.registers.change<JobLane<T>>(this.#register(lane), change);
+  }
+
+  #register(lane: number): string {
+    return `jobs\0${this.#options.name}\0${lane}`;
+  }
+}
+
+function laneOf(key: string): number {
+  return Number.parseInt(hash(key).slice(0, 8), 16) % LANES;
+}
+
+/** Ids begin with their lane; any other text is in lane 0, which does not know it. */
+function laneOfId(id: string): number {
+  const lane = Number(/^(\d)-/.exec(id)?.[1] ?? 0);
+  return lane < LANES ? lane : 0;
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

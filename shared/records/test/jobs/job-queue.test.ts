@@ -1,0 +1,75 @@
+import t from 'tap';
+import { JobQueue, type Registers } from '../../src/jobs/job-queue.ts';
+
+/** Registers in memory whose changes may have to be made twice, as those of a quorum. */
+function memoryRegisters(): Registers {
+  const values = new Map<string, unknown>();
+  return {
+    read: async <T>(key: string) => structuredClone(values.get(key)) as T | undefined,
+    change: async <T>(key: string, change: (current: T | undefined) => T | undefined) => {
+      change(structuredClone(values.get(key)) as T | undefined);
+      const next = change(structuredClone(values.get(key)) as T | undefined);
+      values.set(key, JSON.parse(JSON.stringify(next)));
+      return next;
+    },
+  };
+}
+
+function setup() {
+  let nowMs = 1_000;
+  let seed = 0;
+  const chance = (): number => (seed = (seed + 0.37) % 1);
+  const registers = memoryRegisters();
+  const open = (name = 'test'): JobQueue<{ n: number }> =>
+    new JobQueue(
+      { registers, nowMs: () => nowMs, chance },
+      { name, retry: { firstMs: 100, maxMs: 1_000, tries: 2 } },
+    );
+  return { open, wait: (ms: number) => (nowMs += ms) };
+}
+
+t.test('every job is done once, by whichever queue object', async (t) => {
+  const { open } = setup();
+  const [one, other] = [open(), open()];
+  for (let n = 0; n < 30; n += 1) t.ok((await one.add(`key ${n}`, { n })).isNew);
+  t.notOk((await other.add('key 3', { n: 3 })).isNew);
+  const done: number[] = [];
+  for (;;) {
+    const jobs = [...(await one.take('a', 4)), ...(await other.take('b', 3))];
+    if (jobs.length === 0) break;
+    t.ok(jobs.length <= 7);
+    for (const job of jobs) {
+      done.push(job.payload.n);
+      await other.finish(job.id, job.holder!, job.payload.n);
+    }
+  }
+  t.same(
+    done.sort((x, y) => x - y),
+    Array.from({ length: 30 }, (_, n) => n),
+  );
+  t.ok((await one.list()).every((job) => job.state === 'done'));
+});
+
+t.test('failure, release, cancel and retry by id', async (t) => {
+  const { open, wait } = setup();
+  const queue = open();
+  const { id } = await queue.add('k', { n: 1 });
+  await queue.take('a', 1);
+  await queue.fail(id, 'a', 'first', false);
+  t.same(await queue.take('a', 1), []);
+  wait(1_000);
+  t.equal((await queue.take('a', 1)).length, 1);
+  await queue.release(id, 'a');
+  t.equal((await queue.take('b', 1))[0]?.tries, 1);
+  t.ok(await queue.renew(id, 'b', { share: 0.5 }));
+  t.match(await queue.list(), [{ progress: { share: 0.5 } }]);
+  await queue.cancel(id);
+  t.notOk(await queue.renew(id, 'b'));
+  await queue.retry(id);
+  t.equal((await queue.take('c', 1)).length, 1);
+  await queue.fail(id, 'c', 'never', true);
+  t.match(await queue.list(), [{ state: 'dead', error: 'never' }]);
+  await t.rejects(queue.cancel('7-unknown'), { code: 'COMMAND_UNKNOWN' });
+  await t.rejects(queue.retry('nonsense'), { code: 'COMMAND_UNKNOWN' });
+  t.same(await open('other').list(), [], 'queues of other names share nothing');
+});

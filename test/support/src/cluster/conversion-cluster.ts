@@ -1,0 +1,141 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { ACCELERATOR_CONFIG, type Accelerator, createAccelerator } from '@sepia/accelerator';
+import { digestOf } from '@sepia/base/digest';
+import { silentLogger } from '@sepia/base/log';
+import type { ConversionJob } from '@sepia/cluster/api/conversions';
+import { byteStringOf } from '@sepia/lazy/tar/byte-string';
+import { EMPTY_HEADER, encodeHeader, zerosAfter } from '@sepia/lazy/tar/encode-header';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import type { Test } from 'tap';
+import { request } from 'undici';
+import { pushBlob, pushManifest } from '../clients/registry-calls.ts';
+import { call } from '../upstream/harbor-calls.ts';
+import { Constellation } from './constellation.ts';
+
+/** What webhooks must carry. */
+export const SECRET = 'Hook 5e:cret';
+const RULES = [{ name: 'lazy', from: 'local', repositories: ['team/**'], 'delete-with-source': true }];
+
+interface Made {
+  readonly annotations: Record<string, string>;
+  readonly layers: readonly { readonly digest: string }[];
+}
+
+/** A cluster of mode none with rules for conversions, and what tests do with it. */
+export interface ConversionCluster {
+  readonly cluster: Constellation;
+  readonly proxy: string;
+  readonly dir: string;
+  start(name: string, keys?: object): Promise<Accelerator>;
+  push(repository: string, tag: string, content: string, more?: object): Promise<string>;
+  webhook(type: string, repository: string, tag: string, authorization?: string): Promise<number>;
+  jobs(): Promise<ConversionJob[]>;
+  manifest(repository: string, tag: string): Promise<Made | undefined>;
+}
+
+let stamp = 1_763_917_200;
+
+/** Starts it; it ends with the test, its accelerators first. */
+export async function conversionCluster(t: Test): Promise<ConversionCluster> {
+  const accelerators: Accelerator[] = [];
+  let running: Constellation | undefined;
+  // Before the folder is made, so that it is still there.
+  t.teardown(async () => {
+    for (const one of accelerators) await one.stop();
+    await running?.stop();
+  });
+  const dir = t.testdir();
+  const file = join(dir, 'hook');
+  writeFileSync(file, `${SECRET}\n`);
+  const cluster = await Constellation.start(join(dir, 'cluster'), {
+    origins: 1,
+    trackers: 0,
+    proxies: 1,
+    agents: 0,
+    upstreams: [{ name: 'local', mode: 'none', hosts: ['harbor.test'] }],
+    document: { conversions: RULES },
+    proxy: { harbor: { webhook: { auth: 'header', 'authorization-file': file } } },
+  });
+  running = cluster;
+  const proxy = cluster.proxyUrls[0]!;
+  return {
+    cluster,
+    proxy,
+    dir,
+    start: async (name, keys = {}) => {
+      const config = ACCELERATOR_CONFIG.parse({
+        id: name,
+        data: join(dir, name),
+        'cluster-key-file': cluster.keyFile,
+        'cluster-document': cluster.documentFile,
+        'admin-listen': '127.0.0.1:0',
+        listen: '127.0.0.1:0',
+        scan: '1h',
+        threads: 1,
+        ...keys,
+      });
+      const accelerator = await createAccelerator(config, { log: silentLogger() });
+      accelerators.push(accelerator);
+      return accelerator;
+    },
+    push: async (repository, tag, content, more = {}) => {
+      const payload = Buffer.from(content);
+      const header = encodeHeader({
+        ...EMPTY_HEADER,
+        name: byteStringOf('file'),
+        mode: 0o644,
+        size: payload.length,
+      });
+      const tar = Buffer.concat([header, payload, zerosAfter(payload.length), Buffer.alloc(1024)]);
+      const layer = gzipSync(tar);
+      const config = Buffer.from(
+        JSON.stringify({
+          os: 'linux',
+          architecture: 'amd64',
+          rootfs: { type: 'layers', diff_ids: [digestOf(tar)] },
+        }),
+      );
+      for (const bytes of [layer, config]) await pushBlob(proxy, repository, bytes);
+      const part = (bytes: Buffer, mediaType: string): object => ({
+        mediaType,
+        digest: digestOf(bytes),
+        size: bytes.length,
+      });
+      const manifest = {
+        schemaVersion: 2,
+        mediaType: OCI_MANIFEST,
+        config: part(config, 'application/vnd.oci.image.config.v1+json'),
+        layers: [part(layer, 'application/vnd.oci.image.layer.v1.tar+gzip')],
+        ...more,
+      };
+      return await pushManifest(proxy, repository, manifest, tag);
+    },
+    webhook: async (type, repository, tag, authorization = SECRET) => {
+      stamp += 1;
+      const event = {
+        type,
+        occur_at: stamp,
+        event_data: {
+          resources: [{ tag, resource_url: `harbor.test/${repository}:${tag}` }],
+          repository: { repo_full_name: repository },
+        },
+      };
+      return (await call('POST', `${proxy}/webhooks/harbor`, event, { authorization })).status;
+    },
+    jobs: async () => (await cluster.ask<{ jobs: ConversionJob[] }>(proxy, '/v1/conversions')).jobs,
+    manifest: async (repository, tag) => {
+      const answer = await request(`${proxy}/v2/${repository}/manifests/${tag}`, {
+        headers: { accept: OCI_MANIFEST },
+      });
+      const text = await answer.body.text();
+      return answer.statusCode === 200 ? (JSON.parse(text) as Made) : undefined;
+    },
+  };
+}
+
+/** True if there are jobs, and all are done. */
+export function areDone(jobs: readonly ConversionJob[]): boolean {
+  return jobs.length > 0 && jobs.every((job) => job.state === 'done');
+}
