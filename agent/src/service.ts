@@ -22,6 +22,7 @@ import { BlobStore } from '@sepia/shared/store/blob-store';
 import { DataFolder } from '@sepia/shared/store/data-folder';
 import { diskFiles } from '@sepia/shared/store/disk-files';
 import type { FilePort } from '@sepia/shared/store/file-port';
+import { rotCounts } from '@sepia/shared/store/rot-metrics';
 import { SwarmEngine } from '@sepia/shared/swarm/engine';
 import type Koa from 'koa';
 import { prefetch } from './commands/prefetch.ts';
@@ -162,6 +163,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         nodeId: id,
         guideOf: (name) => new ClusterGuide(guideDeps, name),
         onBytes: (source, count) => bytes.inc({ source }, count),
+        rot: rotCounts(metrics, 'agent'),
         onBadPiece: () => bad.inc(),
         onStart: (digest) => poke(digest),
       },

@@ -21,6 +21,7 @@ import { RecordStore } from '@sepia/shared/records/record-store';
 import { BlobStore } from '@sepia/shared/store/blob-store';
 import { DataFolder } from '@sepia/shared/store/data-folder';
 import { diskFiles } from '@sepia/shared/store/disk-files';
+import { rotCounts } from '@sepia/shared/store/rot-metrics';
 import { SwarmEngine } from '@sepia/shared/swarm/engine';
 import { H_CLUSTER } from '@sepia/shared/wire/headers';
 import type { OriginConfig } from './config.ts';
@@ -225,7 +226,9 @@ async function build(parts: BuildParts): Promise<Origin> {
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
-  const repair = new Repair({ members, store, upstreams, log });
+  const rot = rotCounts(metrics, 'origin');
+  const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot });
+  stops.push('repair', () => repair.stop());
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair });
   const tags = new Tags({ members, records, nowMs });
   const recheck = new Recheck({ members, upstreams, log, nowMs });
@@ -261,6 +264,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     replication: intake,
     upstreams,
     recheck,
+    repair,
     log,
     nowMs,
   });
@@ -331,6 +335,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     uploads,
     replicator,
     members,
+    repair,
     stallMs: deadlines['body-stall'],
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),

@@ -1,12 +1,14 @@
 import type { Cluster } from '@sepia/shared/cluster/cluster';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
-import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
+import { MemoryBlob } from '@sepia/shared/http/memory-blob';
+import type { ReadableBlob } from '@sepia/shared/http/readable-blob';
+import { RemoteBlob } from '@sepia/shared/http/remote-blob';
 import type { Logger } from '@sepia/shared/log';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
-import type { PartialBlob } from '@sepia/shared/store/partial-blob';
+import type { RotCounts } from '@sepia/shared/store/rot-metrics';
 import type { SwarmEngine } from '@sepia/shared/swarm/engine';
 import { SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
 import type { LeaseRequest } from '@sepia/shared/wire/lease';
@@ -16,12 +18,10 @@ import { isDecisive } from '../net/members.ts';
 import type { OriginClient } from '../net/origin-client.ts';
 import type { BlobName } from '../net/tracker-client.ts';
 import { BackToSource } from './back-to-source.ts';
-import { MemoryBlob } from './cached-blob.ts';
 import { CachedBlobs } from './cached-blobs.ts';
 import { Download, type Finding, type Guide, type PieceSource } from './download.ts';
 import { EnduringBlob } from './enduring-blob.ts';
 import type { ClusterGuide } from './guide.ts';
-import { Passage } from './passage.ts';
 import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
 import { ShownDownloads } from './shown-downloads.ts';
@@ -48,6 +48,7 @@ interface TableDeps {
   readonly nowMs: () => number;
   readonly onBytes: (source: PieceSource | 'cache', bytes: number) => void;
   readonly seeds: Seeds;
+  readonly rot: Pick<RotCounts, 'onRotten' | 'onMended'>;
   readonly onBadPiece: () => void;
   readonly onStart: (digest: Digest) => void;
 }
@@ -149,7 +150,8 @@ export class BlobTable {
         release: () => undefined,
       };
     if (started instanceof Download) return this.#lease(started);
-    return this.#leaseOf(this.#passage(started.guide, started.finding), () => undefined);
+    const passage = this.#passage(started.guide, started.finding.metainfo);
+    return this.#leaseOf(passage, () => passage.close());
   }
 
   /** Size without a download: cache, hint, origin. */
@@ -177,10 +179,11 @@ export class BlobTable {
   #lease(download: Download): Lease {
     const { partial, guide } = download;
     partial.retain();
-    const blob = new EnduringBlob(download, (firstPiece) =>
-      this.#passage(guide, partial, { stored: partial, firstPiece }),
-    );
-    return this.#leaseOf(blob, () => void partial.release().catch(() => undefined));
+    const blob = new EnduringBlob(download, () => this.#passage(guide, partial.metainfo));
+    return this.#leaseOf(blob, () => {
+      blob.close();
+      void partial.release().catch(() => undefined);
+    });
   }
 
   #leaseOf(blob: ReadableBlob, release: () => void): Lease {
@@ -193,23 +196,18 @@ export class BlobTable {
     };
   }
 
-  /** A way past the full disk, for one reader. */
-  #passage(
-    guide: Guide,
-    { metainfo }: { readonly metainfo: Metainfo },
-    begun: { readonly stored?: PartialBlob; readonly firstPiece?: number | undefined } = {},
-  ): Passage {
-    return new Passage(
+  /** A way past the full disk, for one reader. Close it. */
+  #passage(guide: Guide, metainfo: Metainfo): RemoteBlob {
+    return new RemoteBlob(
+      guide.source(),
       {
-        guide,
-        nowMs: this.#deps.nowMs,
         progressMs: this.#progressMs,
         onBytes: (bytes) => this.#deps.onBytes('origin', bytes),
-        onWrong: () => this.#trust.wrong(metainfo.digest),
-        onVerified: (final) => this.#trust.settled(final),
+        onWrongWhole: () => this.#trust.wrong(metainfo.digest),
+        onFinal: (final) => this.#trust.settled(final),
         onDropped: (attempt) => this.#trust.suspect(attempt),
       },
-      { metainfo, ...begun },
+      { holders: guide.holders(metainfo), metainfo },
     );
   }
 

@@ -1,7 +1,9 @@
 import type { Bitfield } from '@sepia/shared/bitfield';
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
-import type { BlobReader, ReadableBlob } from '@sepia/shared/http/serve-blob';
+import type { BlobHolders } from '@sepia/shared/http/core/source-order';
+import type { BlobReader, ReadableBlob } from '@sepia/shared/http/readable-blob';
+import type { BlobSource } from '@sepia/shared/http/remote-blob';
 import { delay } from '@sepia/shared/lifecycle';
 import type { Logger } from '@sepia/shared/log';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
@@ -29,6 +31,9 @@ export interface Guide {
   urge(sizeBytes: number, index: number, signal: AbortSignal): Promise<void>;
   /** One verified piece past the swarm, from whoever owns the blob. */
   refetch(metainfo: Metainfo, index: number, signal: AbortSignal): Promise<Uint8Array>;
+  /** The origins as a source that needs no disk here, and who they are. */
+  source(): BlobSource;
+  holders(metainfo: Metainfo): BlobHolders;
 }
 
 export interface Finding {
@@ -63,6 +68,7 @@ type State = 'running' | 'final' | 'failed';
  * caller begins a new one.
  */
 export class Download implements ReadableBlob {
+  readonly provesWhole = true;
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly partial: PartialBlob;
@@ -127,7 +133,11 @@ export class Download implements ReadableBlob {
     return this.#error;
   }
 
-  async readPiece(index: number, signal: AbortSignal, into: Uint8Array): Promise<Uint8Array> {
+  has(index: number): boolean {
+    return this.have.has(index);
+  }
+
+  async leaves(index: number, signal: AbortSignal): Promise<Uint8Array> {
     if (this.#state === 'failed') throw this.#error;
     if (!this.have.has(index)) {
       const urging = this.#urge(index, signal);
@@ -137,7 +147,23 @@ export class Download implements ReadableBlob {
         urging.abort();
       }
     }
-    return await this.partial.readPiece(index, 0, pieceLength(this.sizeBytes, index), into);
+    return await this.partial.leaves(index);
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    if (this.#state === 'failed') throw this.#error;
+    await this.partial.read(offset, into);
+  }
+
+  /** Damaged on disk between its arrival and this read. */
+  async mend(index: number, signal: AbortSignal): Promise<Uint8Array> {
+    this.#deps.log.error(
+      { digest: this.digest, piece: index },
+      'a piece is damaged on disk; fetching it again',
+    );
+    const bytes = await this.#deps.guide.refetch(this.partial.metainfo, index, signal);
+    await this.partial.mendPiece(index, bytes);
+    return bytes;
   }
 
   async whenFinal(signal: AbortSignal): Promise<void> {

@@ -1,4 +1,6 @@
 import { CodedError } from '@sepia/shared/errors';
+import type { BlobHolders } from '@sepia/shared/http/core/source-order';
+import type { BlobSource } from '@sepia/shared/http/remote-blob';
 import { firstAttempt, Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/shared/metainfo/tree';
 import type { UpstreamClient } from '@sepia/shared/registry/client/upstream-client';
@@ -25,6 +27,23 @@ export class SourceGuide implements Guide {
 
   refetch(): Promise<Uint8Array> {
     return Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
+  }
+
+  holders(): BlobHolders {
+    return { ids: [], areWhole: false };
+  }
+
+  source(): BlobSource {
+    const nobody = (): Promise<never> =>
+      Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
+    return {
+      find: nobody,
+      metainfo: nobody,
+      leaves: nobody,
+      range: nobody,
+      isDefinite: () => false,
+      wrong: () => undefined,
+    };
   }
 
   async poll(_known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {

@@ -1,6 +1,5 @@
-import type { Digest } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
-import { serveBlob } from '@sepia/shared/http/serve-blob';
+import { serveBlob, serveHead } from '@sepia/shared/http/serve-blob';
 import { queryValue } from '@sepia/shared/http/signed';
 import { sendManifest } from '@sepia/shared/registry/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/shared/registry/face/registry-app';
@@ -89,11 +88,7 @@ function firstOf(value: string | string[] | undefined): string | undefined {
 
 async function head(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {
   const sizeBytes = await deps.blobs.sizeBytes(name, goneSignal(ctx));
-  await serveBlob(ctx, headOnly(name.digest, sizeBytes), {
-    contentType: 'application/octet-stream',
-    stallMs: deps.stallMs,
-    firstPieceMs: deps.firstPieceMs,
-  });
+  serveHead(ctx, { digest: name.digest, sizeBytes }, { contentType: 'application/octet-stream' });
 }
 
 async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {
@@ -128,11 +123,4 @@ function goneSignal(ctx: Context): AbortSignal {
   const gone = new AbortController();
   ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
   return gone.signal;
-}
-
-function headOnly(digest: Digest, sizeBytes: number) {
-  const unused = (): never => {
-    throw new TypeError('HEAD reads no piece');
-  };
-  return { digest, sizeBytes, isFinal: true, readPiece: unused, whenFinal: unused, openReader: unused };
 }

@@ -1,12 +1,13 @@
 import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import type { RequestState } from '@sepia/shared/http/app';
+import { rightLeaves } from '@sepia/shared/http/checked-body';
 import { parseRange } from '@sepia/shared/http/range';
 import { serveBlob } from '@sepia/shared/http/serve-blob';
 import { queryValue, readJson } from '@sepia/shared/http/signed';
 import { delay } from '@sepia/shared/lifecycle';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
+import { PIECE_BYTES, pieceCount } from '@sepia/shared/metainfo/tree';
 import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/shared/wire/blob-fetch';
 import { H_BLOB_SIZE, H_CLASS } from '@sepia/shared/wire/headers';
 import type { PeerEntry } from '@sepia/shared/wire/join';
@@ -16,12 +17,21 @@ import type { BlobName } from '../net/fetch-parts.ts';
 import type { Links } from '../net/links.ts';
 import { H_HOP, type Members } from '../net/members.ts';
 import { broughtHeader } from '../net/recheck.ts';
+import type { Repair } from '../net/repair.ts';
 import type { Replicator } from '../net/replicator.ts';
 import type { Uploads } from '../net/uploads.ts';
 import type { WholeBlobs } from '../net/whole-blobs.ts';
 import { PEER_ENTRIES } from './messages.ts';
 import { relay } from './relay.ts';
-import { blobNameOf, broughtAuthorization, contentLength, goneSignal, isHop, numberOf } from './request.ts';
+import {
+  blobNameOf,
+  broughtAuthorization,
+  contentLength,
+  digestParam,
+  goneSignal,
+  isHop,
+  numberOf,
+} from './request.ts';
 
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
@@ -32,6 +42,8 @@ const EAGER_HASHES = 8;
 const MAX_ADOPT_BYTES = 48 * 1024 * 1024;
 /** Until an origin answers beside the wait that it was asked for, in ms. */
 const RELAY_MS = 20_000;
+/** Pieces whose leaf hashes one answer tells. */
+const MAX_LEAVES_PIECES = 256;
 /** A fetch fails by itself after 10 s without progress; this ends what hangs all the same. */
 const FIRST_PIECE_MS = 60_000;
 
@@ -42,6 +54,7 @@ export interface BlobRouteDeps {
   readonly uploads: Uploads;
   readonly replicator: Replicator;
   readonly members: Members;
+  readonly repair: Pick<Repair, 'lookBehind'>;
   readonly stallMs: number;
   readonly stopping: AbortSignal;
   readonly onBytes: (bytes: number) => void;
@@ -57,6 +70,8 @@ export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
     '/blobs/:digest/metainfo',
     async (context) => await getMetainfo(deps, named(context, 'metainfo')),
   );
+  router.get('/blobs/:digest/leaves', async (context) => await getLeaves(deps, named(context, 'leaves')));
+  router.post('/blobs/:digest/complaints', (context) => complain(deps, named(context, 'complaints')));
   router.post('/blobs/:digest/adopt', async (context) => await adopt(deps, named(context, 'adopt')));
   router.post('/blobs/:digest/fetch', async (context) => await fetchWhole(deps, named(context, 'fetch')));
   router.get('/blobs/:digest', async (context) => await getBlob(deps, named(context, 'blob')));
@@ -208,6 +223,50 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   } finally {
     await opened.close();
   }
+}
+
+/** Leaf hashes of pieces: those of the first are waited for, further ones are told as far as they are here. */
+async function getLeaves(deps: BlobRouteDeps, ctx: Context): Promise<void> {
+  const name = blobNameOf(ctx);
+  const first = numberOf(ctx, 'from', Number.MAX_SAFE_INTEGER) ?? 0;
+  const count = numberOf(ctx, 'count', MAX_LEAVES_PIECES) ?? 1;
+  const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+  let opened = await deps.blobs.open(name, { lastPiece: first, hop: isHop(ctx) }, signal);
+  if (opened.type === 'remote') {
+    try {
+      return await relay(ctx, deps.members, opened.id, signal);
+    } catch (error) {
+      if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP')) throw error;
+    }
+    opened = await deps.blobs.openHere(name, first, signal);
+    if (opened.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
+  }
+  const { blob } = opened;
+  try {
+    const end = Math.min(first + count, pieceCount(blob.sizeBytes));
+    if (first >= end) throw new CodedError('RANGE_INVALID', { detail: { sizeBytes: blob.sizeBytes } });
+    const reader = blob.openReader(first, first * PIECE_BYTES);
+    const told: Uint8Array[] = [];
+    try {
+      for (let piece = first; piece < end && (piece === first || blob.has(piece)); piece++)
+        told.push(await rightLeaves(blob, piece, signal));
+    } finally {
+      reader.close();
+    }
+    ctx.type = 'application/octet-stream';
+    ctx.body = Buffer.concat(told);
+  } finally {
+    await opened.close();
+  }
+}
+
+/** A receiver got a piece of us that does not match its hash: it is read again here, behind the answer. */
+function complain(deps: BlobRouteDeps, ctx: Context): void {
+  const digest = digestParam(ctx);
+  const piece = numberOf(ctx, 'piece', Number.MAX_SAFE_INTEGER);
+  deps.repair.lookBehind(digest, piece);
+  ctx.status = 202;
+  ctx.body = {};
 }
 
 function answerHead(ctx: Context, name: BlobName, sizeBytes: number, mediaType: string | undefined): void {

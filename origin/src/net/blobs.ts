@@ -1,6 +1,6 @@
 import type { Digest } from '@sepia/shared/digest';
 import { CodedError } from '@sepia/shared/errors';
-import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
+import type { ReadableBlob } from '@sepia/shared/http/readable-blob';
 import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import type { BlobStore } from '@sepia/shared/store/blob-store';
 import type { PeerEntry } from '@sepia/shared/wire/join';
@@ -66,10 +66,7 @@ export class Blobs {
 
   /** What is here, without side effect. */
   async where(name: BlobName): Promise<Where> {
-    const { store, fetches, links, repair, proofs } = this.#deps;
-    // A copy that is being mended is no "no": the answer must not lead to a 404.
-    if (repair.isMending(name.digest))
-      throw new CodedError('DISK_CORRUPT', { detail: { digest: name.digest } });
+    const { store, fetches, links, proofs } = this.#deps;
     const [stat, hasLink] = await Promise.all([store.stat(name.digest), links.hasOwn(name)]);
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
@@ -253,7 +250,7 @@ export class Blobs {
   async #openStored(digest: Digest, mediaType: string | undefined): Promise<Opened | undefined> {
     const handle = await this.#deps.store.open(digest);
     if (handle === undefined) return undefined;
-    const blob = storedBlob(handle, (error) => this.#deps.repair.noteRotten(digest, error));
+    const blob = storedBlob(handle, this.#deps.repair);
     return {
       type: 'local',
       blob,

@@ -31,7 +31,7 @@ export interface FetchView {
   fetchAll(): void;
   whenFinal(signal: AbortSignal): Promise<void>;
   changed(signal: AbortSignal): Promise<void>;
-  pieceFromSwarm(piece: number, bytes: Uint8Array): Promise<void>;
+  pieceFromSwarm(piece: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void>;
 }
 
 /** What a fetch tells the swarm of its blob. */

@@ -2,7 +2,7 @@ import type { Bitfield } from '@sepia/shared/bitfield';
 import { CodedError, isCoded } from '@sepia/shared/errors';
 import { toCoded } from '@sepia/shared/http/app';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { pieceHash } from '@sepia/shared/metainfo/tree';
+import { foldLeaves, pieceLeaves } from '@sepia/shared/metainfo/tree';
 import type { PartialBlob } from '@sepia/shared/store/partial-blob';
 import { FetchPace } from '../core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from '../core/fetch-plan.ts';
@@ -123,9 +123,9 @@ export class Fetch {
   readonly changed = (signal: AbortSignal): Promise<void> => this.#news.next(signal);
 
   /** A verified piece of the swarm; `bytes` must not change before it resolves. */
-  async pieceFromSwarm(piece: number, bytes: Uint8Array): Promise<void> {
+  async pieceFromSwarm(piece: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void> {
     if (this.#partial === undefined || this.#state !== 'running') throw new CodedError('STALE_ATTEMPT');
-    await this.#partial.writePiece(piece, bytes).catch((error: unknown) => {
+    await this.#partial.writePiece(piece, bytes, leaves).catch((error: unknown) => {
       if (isCoded(error, 'DISK_FULL')) this.#fail(error);
       throw error;
     });
@@ -268,7 +268,8 @@ export class Fetch {
   async #pieceArrived(piece: number, bytes: Uint8Array): Promise<void> {
     const partial = this.#partial!;
     const { metainfo } = partial;
-    const hash = pieceHash(bytes);
+    const leaves = pieceLeaves(bytes);
+    const hash = foldLeaves(leaves);
     if (this.#tail?.piece === piece) this.#tail = undefined;
     if (!metainfo.knows(piece)) metainfo.addHash(piece, hash);
     else if (!metainfo.matches(piece, hash)) {
@@ -276,7 +277,7 @@ export class Fetch {
       const detail = { digest: this.name.digest, piece };
       throw new CodedError('UPSTREAM_LIES', { message: 'upstream sent other bytes than before', detail });
     }
-    await partial.writePiece(piece, bytes);
+    await partial.writePiece(piece, bytes, leaves);
     this.#landed(piece, false);
   }
 

@@ -23,6 +23,7 @@ import { H_HOP, type Members, repositoryQuery } from './members.ts';
 import type { Quotas } from './quotas.ts';
 import { broughtHeader, type Recheck } from './recheck.ts';
 import type { Referrers } from './referrers.ts';
+import type { Repair } from './repair.ts';
 import type { ReplicationIntake } from './replication/intake.ts';
 import type { Replicator } from './replicator.ts';
 import { isQuorumProblem, type TagName, type Tags } from './tags.ts';
@@ -61,6 +62,7 @@ interface ManifestsDeps {
   readonly replication: Pick<ReplicationIntake, 'intend'>;
   readonly upstreams: Upstreams;
   readonly recheck: Recheck;
+  readonly repair: Pick<Repair, 'noteRotten'>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -275,7 +277,12 @@ export class Manifests {
       const mediaType = handle.attrs.mediaType ?? link.mediaType;
       if (mediaType === undefined || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
       if (handle.attrs.mediaType === undefined && !isManifestType(mediaType)) return undefined;
-      return { digest: name.digest, mediaType, bytes: Buffer.from(await handle.read(0, handle.sizeBytes)) };
+      return { digest: name.digest, mediaType, bytes: await handle.readAllVerified() };
+    } catch (error) {
+      // Another copy does; this one is mended behind.
+      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+      this.#deps.repair.noteRotten(name.digest, error);
+      return undefined;
     } finally {
       await handle.close();
     }

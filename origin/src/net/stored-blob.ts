@@ -1,25 +1,18 @@
-import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
-import { PIECE_BYTES, pieceLength } from '@sepia/shared/metainfo/tree';
+import type { ReadableBlob } from '@sepia/shared/http/readable-blob';
 import type { BlobHandle } from '@sepia/shared/store/blob-handle';
+import type { Repair } from './repair.ts';
 
-/**
- * A whole blob of the store as {@link ReadableBlob}. `onRotten` hears of a piece that does not match its hash any
- * more.
- */
-export function storedBlob(handle: BlobHandle, onRotten: (error: unknown) => void): ReadableBlob {
+/** A whole blob of the store as {@link ReadableBlob}; a damaged piece is mended while its reader waits. */
+export function storedBlob(handle: BlobHandle, repair: Pick<Repair, 'mend'>): ReadableBlob {
   return {
     digest: handle.digest,
     sizeBytes: handle.sizeBytes,
     isFinal: true,
-    readPiece: async (index, _signal, into) => {
-      try {
-        const length = pieceLength(handle.sizeBytes, index);
-        return await handle.read(index * PIECE_BYTES, into.subarray(0, length));
-      } catch (error) {
-        onRotten(error);
-        throw error;
-      }
-    },
+    provesWhole: true,
+    has: () => true,
+    leaves: (piece) => handle.leaves(piece),
+    read: async (offset, into) => void (await handle.read(offset, into)),
+    mend: async (piece) => await repair.mend(handle.digest, piece),
     whenFinal: async () => undefined,
     openReader: () => ({ move: () => undefined, close: () => undefined }),
   };

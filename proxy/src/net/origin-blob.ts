@@ -1,9 +1,10 @@
 import { digestAlgorithm, digestOf } from '@sepia/shared/digest';
 import { CodedError, isCoded } from '@sepia/shared/errors';
-import { readLimited } from '@sepia/shared/http/client';
+import { MAX_ANSWER_BYTES, readLimited } from '@sepia/shared/http/client';
 import { firstAnswer } from '@sepia/shared/http/hedge';
+import { MemoryBlob } from '@sepia/shared/http/memory-blob';
+import type { ReadableBlob } from '@sepia/shared/http/readable-blob';
 import { type BlobSource, RemoteBlob } from '@sepia/shared/http/remote-blob';
-import type { ReadableBlob } from '@sepia/shared/http/serve-blob';
 import type { Logger } from '@sepia/shared/log';
 import { Metainfo } from '@sepia/shared/metainfo/metainfo';
 import { SMALL_BLOB_BYTES } from '@sepia/shared/wire/join';
@@ -20,6 +21,9 @@ const PROGRESS_MS = 10_000;
 const BODY_TIMEOUT_MS = 60_000;
 /** An answer to a long-poll may be this late, in ms. */
 const POLL_SLACK_MS = 2_000;
+/** An origin that sent wrong bytes is told within this, in ms. */
+const COMPLAINT_MS = 2_000;
+const MAX_LEAVES_BYTES = 1024 * 1024;
 const NEVER_MS = 2 ** 31 - 1;
 
 interface OriginBlobDeps {
@@ -57,7 +61,7 @@ export async function openOriginBlob(
     async (id, abort) => (await source.metainfo(id, undefined, 0, AbortSignal.any([signal, abort])))!,
     { hedgeAfterMs: areWhole ? HOLDER_HEDGE_MS : NEVER_MS, signal, isFinal: isDefinite },
   );
-  const blob = RemoteBlob.of(
+  const blob = new RemoteBlob(
     source,
     {
       progressMs: PROGRESS_MS,
@@ -96,7 +100,19 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wantAll:
         await answer.body.dump();
         return undefined;
       }
-      return Metainfo.decode(await readLimited(answer.body, Number.MAX_SAFE_INTEGER, id));
+      return metainfoOf(name, id, await readLimited(answer.body, MAX_ANSWER_BYTES, id));
+    },
+    leaves: async (id, first, count, signal) => {
+      const query = nameQuery(name, { from: String(first), count: String(count) });
+      const call = {
+        method: 'GET',
+        path: `${path}/leaves?${query}`,
+        headersTimeoutMs: LEADER_TIMEOUT_MS,
+      } as const;
+      return await whileAlive(origins, id, signal, async (alive) => {
+        const answer = await origins.call(id, { ...call, signal: alive });
+        return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
+      });
     },
     range: async (id, start, end, signal) => {
       const call = {
@@ -119,9 +135,27 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wantAll:
       });
     },
     isDefinite,
-    wrong: (origin, piece) =>
-      log.warn({ digest: name.digest, origin, piece }, 'an origin sent wrong bytes of a blob'),
+    wrong: (origin, piece) => {
+      log.warn({ digest: name.digest, origin, piece }, 'an origin sent wrong bytes of a blob');
+      const call = { method: 'POST', path: `${path}/complaints?piece=${piece}` } as const;
+      origins.quick(origin, COMPLAINT_MS, call).catch((error: unknown) => {
+        if (!isCoded(error)) log.error({ err: error }, 'a complaint was not sent');
+      });
+    },
   };
+}
+
+/** @throws `PEER_HTTP` for metainfo that does not read, or is of another blob: another origin may do better */
+function metainfoOf({ digest }: BlobName, origin: string, bytes: Buffer): Metainfo {
+  let metainfo: Metainfo | undefined;
+  try {
+    metainfo = Metainfo.decode(bytes);
+  } catch (error) {
+    if (!isCoded(error, 'METAINFO_INVALID')) throw error;
+  }
+  if (metainfo?.digest === digest) return metainfo;
+  const detail = { digest, origin, status: 200 };
+  throw new CodedError('PEER_HTTP', { message: `origin ${origin} sent metainfo of something else`, detail });
 }
 
 /** A small blob is one answer, in memory, its digest checked. */
@@ -145,20 +179,9 @@ async function smallBlob(
   try {
     const ids = origins.health.order(plan.originIds);
     const bytes = await firstAnswer(ids, ask, { hedgeAfterMs, signal, isFinal });
-    return memoryBlob(name, bytes);
+    return new MemoryBlob(digest, bytes);
   } catch (cause) {
     // Nobody has a right copy now.
     throw isCoded(cause, 'PIECE_BAD') ? new CodedError('NO_PEERS', { detail: { digest }, cause }) : cause;
   }
-}
-
-function memoryBlob({ digest }: BlobName, bytes: Buffer): ReadableBlob {
-  return {
-    digest,
-    sizeBytes: bytes.length,
-    isFinal: true,
-    readPiece: () => Promise.resolve(bytes),
-    whenFinal: () => Promise.resolve(),
-    openReader: () => ({ move: () => undefined, close: () => undefined }),
-  };
 }

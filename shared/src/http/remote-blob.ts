@@ -1,32 +1,27 @@
-import { type Digest, Digester, digestAlgorithm } from '../digest.ts';
+import type { Digest } from '../digest.ts';
 import { CodedError, isCoded } from '../errors.ts';
-import { delay } from '../lifecycle.ts';
-import { Metainfo } from '../metainfo/metainfo.ts';
-import { PIECE_BYTES, pieceHash, pieceLength } from '../metainfo/tree.ts';
-import type { BlobReader, ReadableBlob } from './serve-blob.ts';
+import type { Metainfo } from '../metainfo/metainfo.ts';
+import {
+  foldLeaves,
+  HASH_BYTES,
+  leafCount,
+  PIECE_BYTES,
+  pieceLeaves,
+  pieceLength,
+} from '../metainfo/tree.ts';
+import { type Ask, askInTurn } from './ask-in-turn.ts';
+import { type BlobHolders, SourceOrder } from './core/source-order.ts';
+import { LinkedAbort } from './linked-abort.ts';
+import { MetainfoFollower } from './metainfo-follower.ts';
+import { type RangeBody, RangeStream } from './range-stream.ts';
+import type { BlobReader, ReadableBlob } from './readable-blob.ts';
 
-/** Another member is asked beside one whose bytes do not come for this long, in ms. */
-const STALL_MS = 1_000;
-/** A member whose bytes do not come for this long is given up; then it is asked anew like any other, in ms. */
-const RENEW_MS = 4_000;
-/** How often the silence of a member is looked at, in ms. */
-const LOOK_MS = 250;
-/** Pause before members are looked for again after all have failed, in ms. */
-const RETRY_MS = 250;
 /** Long-poll for more hashes, in ms. */
 const POLL_MS = 10_000;
-
-/** Members that can send a blob, best first. */
-export interface BlobHolders {
-  readonly ids: readonly string[];
-  /** All have the whole blob, so that several may be asked at once. Else the first is fetching it: it is waited for. */
-  readonly areWhole: boolean;
-}
-
-/** Bytes of a blob on their way from one member: exactly the range that was asked for, or an error. */
-export interface RangeBody extends AsyncIterable<Uint8Array> {
-  destroy(): void;
-}
+/** Pieces whose leaf hashes are asked for at once: 16 KiB. */
+const LEAVES_AHEAD = 8;
+/** A range that nobody read from for this long is closed, in ms: a client that does not read holds no other member. */
+const UNREAD_MS = 5_000;
 
 /** How the members that hold a blob are asked. Errors are coded; answers are not believed. */
 export interface BlobSource {
@@ -39,319 +34,272 @@ export interface BlobSource {
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined>;
+  /**
+   * Leaf hashes of `count` pieces from `first` on, one behind the other; fewer where the member does not have them yet,
+   * but those of the first, which is waited for. @throws `ROUTE_UNKNOWN` where the member is too old to tell
+   */
+  leaves(id: string, first: number, count: number, signal: AbortSignal): Promise<Uint8Array>;
   /** Bytes `start` to `end`, inclusive. */
   range(id: string, start: number, end: number, signal: AbortSignal): Promise<RangeBody>;
   /** True for an answer that no other member would better. */
   isDefinite(error: unknown): boolean;
-  /** The member sent a piece that does not match its hash. */
+  /** The member sent something of a piece that does not match its hash. */
   wrong(id: string, piece: number): void;
 }
 
 interface RemoteBlobOptions {
   /** When no member gave a sign of life for this long, the blob fails, in ms. */
   readonly progressMs: number;
+  /** Called with each number of bytes that arrived. */
+  readonly onBytes?: (bytes: number) => void;
   /** Called when a member takes over from another in the middle of the blob. */
   readonly onResume?: (id: string, piece: number) => void;
-}
-
-/** One member that was asked for a piece. */
-interface Try {
-  readonly id: string;
-  readonly abort: AbortController;
-  readonly outcome: Promise<{ readonly id: string; readonly bytes?: Uint8Array; readonly error?: unknown }>;
-  lastByteMs: number;
+  readonly onWrongWhole?: () => void;
+  /** The cluster vouches for the whole digest now. */
+  readonly onFinal?: (metainfo: Metainfo) => void;
+  /** The origin dropped this attempt and began another; pieces of it may have been read. */
+  readonly onDropped?: (attempt: Metainfo) => void;
 }
 
 /**
- * A blob at other members, read piece by piece; each is checked against the metainfo of a member that vouches for it.
- * Whoever stalls, breaks or lies is replaced by another member, for that piece alone: nothing is ever carried over
- * from one to the other. A body from byte 0 of a blob that is not final yet has its whole digest checked here too.
+ * A blob at other members: the one resumable read. Bytes come from one range at a time; whoever stalls, breaks or lies
+ * is replaced by another member at the very byte that is wanted, and everything is checked against the metainfo of a
+ * member that vouches for it. Holds no bytes itself. Close it.
  */
 export class RemoteBlob implements ReadableBlob {
   readonly digest: Digest;
   readonly sizeBytes: number;
+  readonly provesWhole = false;
   readonly #source: BlobSource;
   readonly #options: RemoteBlobOptions;
-  readonly #metainfo: Metainfo;
+  readonly #follower: MetainfoFollower;
+  readonly #order: SourceOrder;
   readonly #closed = new AbortController();
-  readonly #waiting = new Set<() => void>();
-  /** Members that sent wrong bytes are not asked again; those that failed are asked last. */
-  readonly #liars = new Set<string>();
-  readonly #failed = new Set<string>();
-  /** Undefined when the blob was final at once: its tree is bound to its digest. */
-  #whole: Digester | undefined;
-  #hashedPieces = 0;
-  #lastPiece: Uint8Array | undefined;
-  #holders: BlobHolders;
-  #lastId: string | undefined;
-  #isVerified: boolean;
-  #error: unknown;
+  /** Leaf hashes that were fetched with those of a piece before them. */
+  readonly #leaves = new Map<number, Uint8Array>();
+  /** A piece in memory, from members that cannot tell leaf hashes. */
+  #piece: { readonly index: number; readonly bytes: Uint8Array } | undefined;
+  #stream: RangeStream | undefined;
+  #lastByte: number;
+  #readMs = 0;
+  #reading = 0;
+  #unread: NodeJS.Timeout | undefined;
 
-  private constructor(
+  /** A blob of `holders`, whose metainfo one of them told. */
+  constructor(
     source: BlobSource,
     options: RemoteBlobOptions,
-    holders: BlobHolders,
-    metainfo: Metainfo,
+    begun: { holders: BlobHolders; metainfo: Metainfo },
   ) {
-    this.digest = metainfo.digest;
-    this.sizeBytes = metainfo.sizeBytes;
+    this.digest = begun.metainfo.digest;
+    this.sizeBytes = begun.metainfo.sizeBytes;
     this.#source = source;
     this.#options = options;
-    this.#holders = holders;
-    this.#metainfo = metainfo;
-    this.#isVerified = metainfo.state === 'final';
-    if (this.#isVerified) return;
-    this.#whole = new Digester(digestAlgorithm(this.digest));
-    this.#poll().catch((error: unknown) => this.#fail(error));
-  }
-
-  /** A blob of `holders`, whose metainfo one of them told. Close it. */
-  static of(
-    source: BlobSource,
-    options: RemoteBlobOptions,
-    begun: { readonly holders: BlobHolders; readonly metainfo: Metainfo },
-  ): RemoteBlob {
-    return new RemoteBlob(source, options, begun.holders, Metainfo.decode(begun.metainfo.encode()));
+    this.#order = new SourceOrder(begun.holders);
+    this.#lastByte = this.sizeBytes - 1;
+    const { isDefinite } = source;
+    this.#follower = new MetainfoFollower(
+      { poll: this.#poll, isDefinite, ...(options.onDropped === undefined ? {} : options) },
+      begun.metainfo,
+    );
   }
 
   get isFinal(): boolean {
-    return this.#isVerified;
+    return this.#follower.isFinal;
   }
 
   /** Idempotent. */
   close(): void {
+    clearTimeout(this.#unread);
     this.#closed.abort(new CodedError('TIMEOUT', { message: 'reader is gone' }));
+    this.#follower.stop();
+    this.#stream?.close();
+    this.#stream = undefined;
+    this.#piece = undefined;
   }
 
-  async readPiece(index: number, signal: AbortSignal): Promise<Uint8Array> {
-    const kept = index === this.#metainfo.pieceCount - 1 ? this.#lastPiece : undefined;
-    const bytes = kept ?? (await this.#piece(index, signal));
-    if (index === this.#hashedPieces && kept === undefined) this.#hash(bytes);
-    return bytes;
+  has(piece: number): boolean {
+    return this.#follower.metainfo.knows(piece);
+  }
+
+  async leaves(piece: number, signal: AbortSignal): Promise<Uint8Array> {
+    for (const known of this.#leaves.keys()) if (known < piece) this.#leaves.delete(known);
+    const kept = this.#leaves.get(piece);
+    if (kept !== undefined) return kept;
+    return await this.#ask(piece, signal, async (id, abort) => await this.#leavesFrom(id, piece, abort));
+  }
+
+  async read(offset: number, into: Uint8Array, signal: AbortSignal): Promise<void> {
+    const piece = Math.floor(offset / PIECE_BYTES);
+    if (this.#piece?.index === piece) {
+      const at = offset - piece * PIECE_BYTES;
+      into.set(this.#piece.bytes.subarray(at, at + into.length));
+      return;
+    }
+    this.#reading += 1;
+    const opened: RangeStream[] = [];
+    let won: RangeStream | undefined;
+    try {
+      let isFirst = true;
+      const done = await this.#ask(piece, signal, async (id, abort, onBytes) => {
+        // Two members never fill the same memory.
+        const target = isFirst ? into : Buffer.allocUnsafeSlow(into.length);
+        isFirst = false;
+        const stream = await this.#streamAt(id, offset, abort);
+        opened.push(stream);
+        await stream.fill(target, abort, (bytes) => {
+          onBytes();
+          this.#options.onBytes?.(bytes);
+        });
+        return { stream, target };
+      });
+      if (done.target !== into) into.set(done.target);
+      won = done.stream;
+    } finally {
+      for (const stream of [...opened, this.#stream]) if (stream !== won) stream?.close();
+      this.#stream = won;
+      this.#reading -= 1;
+      this.#closeWhenUnread();
+    }
+  }
+
+  /** Whoever sent the last bytes lied. */
+  mend(piece: number): Promise<undefined> {
+    const { last } = this.#order;
+    if (last !== undefined) this.#lied(last, piece);
+    this.#stream?.close();
+    this.#stream = undefined;
+    this.#piece = undefined;
+    return Promise.resolve(undefined);
   }
 
   async whenFinal(signal: AbortSignal): Promise<void> {
-    const either = AbortSignal.any([signal, this.#closed.signal]);
-    while (this.#metainfo.state === 'open') await this.#news(either);
-    const last = this.#metainfo.pieceCount - 1;
-    if (this.#whole !== undefined && this.#hashedPieces === last && last >= 0) {
-      this.#lastPiece = await this.#piece(last, either);
-      this.#hash(this.#lastPiece);
+    const either = new LinkedAbort(signal, this.#closed.signal);
+    try {
+      await this.#follower.untilFinal(either.signal);
+      this.#options.onFinal?.(this.#follower.metainfo);
+    } finally {
+      either.unlink();
     }
-    if (this.#whole !== undefined && this.#hashedPieces > last && this.#whole.digest() !== this.digest)
-      throw new CodedError('UPSTREAM_LIES', { detail: { digest: this.digest } });
-    this.#whole = undefined;
-    this.#isVerified = true;
   }
 
-  openReader(): BlobReader {
+  onWrongWhole(): void {
+    this.#options.onWrongWhole?.();
+  }
+
+  openReader(_piece: number, lastByte = this.sizeBytes - 1): BlobReader {
+    this.#lastByte = lastByte;
     return { move: () => undefined, close: () => undefined };
   }
 
-  #hash(bytes: Uint8Array): void {
-    this.#whole?.update(bytes);
-    this.#hashedPieces += 1;
-  }
-
-  /** One verified piece from whoever gives it first. */
-  async #piece(index: number, signal: AbortSignal): Promise<Uint8Array> {
-    const either = AbortSignal.any([signal, this.#closed.signal]);
-    const running = new Map<string, Try>();
-    const tried = new Set<string>();
-    let signMs = performance.now();
+  async #leavesFrom(id: string, first: number, signal: AbortSignal): Promise<Uint8Array> {
+    const count = Math.min(LEAVES_AHEAD, this.#follower.metainfo.pieceCount - first);
+    let told: Uint8Array;
     try {
-      for (;;) {
-        either.throwIfAborted();
-        if (this.#error !== undefined) throw this.#error;
-        this.#giveUp(running, index);
-        const next = this.#mayAsk(running, index) ? this.#next(tried) : undefined;
-        if (next !== undefined) {
-          tried.add(next);
-          running.set(next, this.#try(next, index, either));
-        } else if (running.size === 0) {
-          if (performance.now() - signMs > this.#options.progressMs)
-            throw new CodedError('NO_PEERS', { detail: { digest: this.digest, piece: index } });
-          await delay(RETRY_MS, either);
-          await this.#findAgain(either);
-          tried.clear();
-          continue;
-        }
-        const done = await firstOf(running, either);
-        if (done === undefined) continue;
-        running.delete(done.id);
-        if (done.bytes !== undefined) return this.#took(done.id, index, done.bytes);
-        if (this.#source.isDefinite(done.error) || isCoded(done.error, 'STALE_ATTEMPT')) throw done.error;
-        this.#failed.add(done.id);
-        if (!this.#holders.areWhole && !isSilent(done.error)) signMs = performance.now();
-      }
+      told = await this.#source.leaves(id, first, count, signal);
+    } catch (error) {
+      if (!isCoded(error, 'ROUTE_UNKNOWN')) throw error;
+      return await this.#wholePiece(id, first, signal);
+    }
+    for (let piece = first, at = 0; at < told.length && piece < first + count; piece++) {
+      const length = leafCount(pieceLength(this.sizeBytes, piece)) * HASH_BYTES;
+      const leaves = told.slice(at, at + length);
+      at += length;
+      if (piece > first && !this.#follower.metainfo.knows(piece)) break;
+      await this.#follower.untilKnown(piece, signal);
+      if (leaves.length !== length || !this.#follower.metainfo.matches(piece, foldLeaves(leaves)))
+        throw this.#lied(id, piece);
+      this.#leaves.set(piece, leaves);
+    }
+    const wanted = this.#leaves.get(first);
+    if (wanted === undefined) throw this.#lied(id, first);
+    return wanted;
+  }
+
+  /** For members of an older version: the piece itself tells its leaf hashes. */
+  async #wholePiece(id: string, piece: number, signal: AbortSignal): Promise<Uint8Array> {
+    const start = piece * PIECE_BYTES;
+    const bytes = Buffer.allocUnsafeSlow(pieceLength(this.sizeBytes, piece));
+    const body = await this.#source.range(id, start, start + bytes.length - 1, signal);
+    const stream = new RangeStream(id, start, body);
+    try {
+      await stream.fill(bytes, signal, () => undefined);
     } finally {
-      for (const { abort } of running.values())
-        abort.abort(new CodedError('TIMEOUT', { message: 'not needed' }));
+      stream.close();
     }
+    await this.#follower.untilKnown(piece, signal);
+    const leaves = pieceLeaves(bytes);
+    if (!this.#follower.metainfo.matches(piece, foldLeaves(leaves))) throw this.#lied(id, piece);
+    this.#piece = { index: piece, bytes };
+    return leaves;
   }
 
-  #took(id: string, index: number, bytes: Uint8Array): Uint8Array {
-    if (this.#lastId !== undefined && this.#lastId !== id) this.#options.onResume?.(id, index);
-    this.#lastId = id;
-    this.#failed.delete(id);
-    return bytes;
+  /** The open range if it is of this member and stands here, else a new one. */
+  async #streamAt(id: string, offset: number, signal: AbortSignal): Promise<RangeStream> {
+    const open = this.#stream;
+    if (open?.id === id && open.at === offset) return open;
+    const end = Math.max(this.#lastByte, pieceEnd(offset, this.sizeBytes));
+    const body = await this.#source.range(id, offset, end, signal);
+    if (!signal.aborted) return new RangeStream(id, offset, body);
+    body.destroy();
+    throw signal.reason;
   }
 
-  /** True if nobody is asked yet, or all that are asked are silent and others have the piece too. */
-  #mayAsk(running: ReadonlyMap<string, Try>, index: number): boolean {
-    if (running.size === 0) return true;
-    return this.#isThere(index) && [...running.values()].every((one) => silentMs(one) >= STALL_MS);
-  }
-
-  /** Lets go of those that should have sent the piece long ago. */
-  #giveUp(running: Map<string, Try>, index: number): void {
-    if (!this.#isThere(index)) return;
-    for (const [id, one] of running) {
-      if (silentMs(one) < RENEW_MS) continue;
-      running.delete(id);
-      this.#failed.add(id);
-      one.abort.abort(new CodedError('TIMEOUT', { message: `${id} is silent` }));
-    }
-  }
-
-  /** True if whoever holds the blob has the piece: a fetching member must be waited for before. */
-  #isThere(index: number): boolean {
-    return this.#holders.areWhole || this.#metainfo.knows(index);
-  }
-
-  /** The member to ask next: the one of the piece before, then those that have not failed. */
-  #next(tried: ReadonlySet<string>): string | undefined {
-    const left = this.#holders.ids.filter((id) => !tried.has(id) && !this.#liars.has(id));
-    const fresh = left.filter((id) => !this.#failed.has(id));
-    return fresh.find((id) => id === this.#lastId) ?? fresh[0] ?? left[0];
-  }
-
-  #try(id: string, index: number, signal: AbortSignal): Try {
-    const abort = new AbortController();
-    const either = AbortSignal.any([signal, abort.signal]);
-    const one: Try = {
-      id,
-      abort,
-      lastByteMs: performance.now(),
-      outcome: this.#fetch(id, index, either, () => {
-        one.lastByteMs = performance.now();
-      }).then(
-        (bytes) => ({ id, bytes }),
-        (error: unknown) => ({ id, error }),
-      ),
+  async #ask<T>(piece: number, signal: AbortSignal, ask: Ask<T>): Promise<T> {
+    const either = new LinkedAbort(signal, this.#closed.signal);
+    const order = this.#order;
+    const { find, isDefinite } = this.#source;
+    const deps = {
+      order,
+      find,
+      isDefinite,
+      isThere: () => order.holders.areWhole || this.#follower.metainfo.knows(piece),
+      progressMs: this.#options.progressMs,
+      failure: () => this.#follower.error,
     };
-    return one;
-  }
-
-  async #fetch(id: string, index: number, signal: AbortSignal, onBytes: () => void): Promise<Uint8Array> {
-    const start = index * PIECE_BYTES;
-    const length = pieceLength(this.sizeBytes, index);
-    const body = await this.#source.range(id, start, start + length - 1, signal);
-    const bytes = Buffer.allocUnsafeSlow(length);
-    let fill = 0;
     try {
-      for await (const chunk of body) {
-        onBytes();
-        if (fill + chunk.length > length) throw this.#wrongBytes(id, index);
-        bytes.set(chunk, fill);
-        fill += chunk.length;
-      }
+      const { id, value } = await askInTurn(deps, either.signal, async (one, abort, onBytes) => ({
+        id: one,
+        value: await ask(one, abort, onBytes),
+      }));
+      if (order.gave(id)) this.#options.onResume?.(id, piece);
+      return value;
     } finally {
-      body.destroy();
+      either.unlink();
     }
-    if (fill < length) throw new CodedError('PEER_HTTP', { message: `${id} cut a piece` });
-    while (!this.#metainfo.knows(index)) await this.#news(signal);
-    if (!this.#metainfo.matches(index, pieceHash(bytes))) throw this.#wrongBytes(id, index);
-    return bytes;
   }
 
-  #wrongBytes(id: string, piece: number): CodedError {
-    this.#liars.add(id);
+  #lied(id: string, piece: number): CodedError {
+    this.#order.lied(id);
     this.#source.wrong(id, piece);
     return new CodedError('PIECE_BAD', { detail: { digest: this.digest, piece, member: id } });
   }
 
-  async #findAgain(signal: AbortSignal): Promise<void> {
-    try {
-      this.#holders = await this.#source.find(signal);
-      // Nobody else is left: whoever lied may have mended its copy.
-      if (this.#holders.ids.every((id) => this.#liars.has(id))) this.#liars.clear();
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!isCoded(error) || this.#source.isDefinite(error)) throw error;
-    }
+  #closeWhenUnread(): void {
+    this.#readMs = performance.now();
+    if (this.#stream === undefined || this.#unread !== undefined) return;
+    const look = (): void => {
+      const leftMs = this.#readMs + UNREAD_MS - performance.now();
+      this.#unread = undefined;
+      if (this.#reading > 0) return;
+      if (leftMs > 0) this.#unread = setTimeout(look, leftMs);
+      else this.#stream?.close();
+    };
+    this.#unread = setTimeout(look, UNREAD_MS);
   }
 
-  /** Learns hashes until the metainfo is final. */
-  async #poll(): Promise<void> {
-    const { signal } = this.#closed;
-    for (let turn = 0; this.#metainfo.state === 'open' && !signal.aborted; ) {
-      const id = this.#holders.ids[turn % Math.max(1, this.#holders.ids.length)];
-      try {
-        if (id === undefined) throw new CodedError('NO_PEERS');
-        const news = await this.#source.metainfo(id, this.#metainfo, POLL_MS, signal);
-        if (news !== undefined) this.#learn(news);
-      } catch (error) {
-        if (signal.aborted) return;
-        if (!isCoded(error) || isCoded(error, 'STALE_ATTEMPT') || this.#source.isDefinite(error)) throw error;
-        turn += 1;
-        await delay(RETRY_MS, signal);
-      }
-    }
-  }
-
-  #learn(news: Metainfo): void {
-    if (this.#metainfo.merge(news) === 'replaced')
-      throw new CodedError('STALE_ATTEMPT', { detail: { digest: this.digest } });
-    this.#tell();
-  }
-
-  #fail(error: unknown): void {
-    if (this.#closed.signal.aborted) return;
-    this.#error = error;
-    this.#tell();
-  }
-
-  #tell(): void {
-    for (const wake of [...this.#waiting]) wake();
-  }
-
-  /** Resolves at the next change of the metainfo. @throws what ended the polling, the signal's reason */
-  async #news(signal: AbortSignal): Promise<void> {
-    if (this.#error !== undefined) throw this.#error;
-    await new Promise<void>((resolve, reject) => {
-      if (signal.aborted) return reject(signal.reason);
-      const done = (settle: () => void): void => {
-        this.#waiting.delete(wake);
-        signal.removeEventListener('abort', onAbort);
-        settle();
-      };
-      const wake = (): void => done(resolve);
-      const onAbort = (): void => done(() => reject(signal.reason));
-      this.#waiting.add(wake);
-      signal.addEventListener('abort', onAbort, { once: true });
-    });
-    if (this.#error !== undefined) throw this.#error;
-  }
+  readonly #poll = async (
+    known: Metainfo,
+    turn: number,
+    signal: AbortSignal,
+  ): Promise<Metainfo | undefined> => {
+    const { ids } = this.#order.holders;
+    const id = ids[turn % Math.max(1, ids.length)];
+    if (id === undefined) throw new CodedError('NO_PEERS');
+    return await this.#source.metainfo(id, known, POLL_MS, signal);
+  };
 }
 
-function silentMs(one: Try): number {
-  return performance.now() - one.lastByteMs;
-}
-
-/** The first try that ends, or undefined when it is time to look again. */
-async function firstOf(running: ReadonlyMap<string, Try>, signal: AbortSignal) {
-  const enough = new AbortController();
-  const look = delay(LOOK_MS, AbortSignal.any([signal, enough.signal])).then(() => undefined);
-  look.catch(() => undefined);
-  try {
-    return await Promise.race([...[...running.values()].map((one) => one.outcome), look]);
-  } finally {
-    enough.abort();
-  }
-}
-
-/** True when a member gave no answer at all. */
-function isSilent(error: unknown): boolean {
-  return isCoded(error, 'PEER_HTTP') && error.detail['status'] === undefined;
+function pieceEnd(offset: number, sizeBytes: number): number {
+  return Math.min(sizeBytes, (Math.floor(offset / PIECE_BYTES) + 1) * PIECE_BYTES) - 1;
 }

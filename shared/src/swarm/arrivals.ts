@@ -1,5 +1,5 @@
 import type { Metainfo } from '../metainfo/metainfo.ts';
-import { pieceHash } from '../metainfo/tree.ts';
+import { foldLeaves, pieceLeaves } from '../metainfo/tree.ts';
 import type { LinkId, SwarmEvent } from './core/events.ts';
 import type { SlabPool } from './slab-pool.ts';
 import type { PieceFrom, PieceStore, SwarmLog } from './swarm.ts';
@@ -7,6 +7,7 @@ import type { PieceFrom, PieceStore, SwarmLog } from './swarm.ts';
 interface Arrived {
   readonly slab: Uint8Array;
   readonly bytes: Uint8Array;
+  readonly leaves: Uint8Array;
   readonly from: PieceFrom;
   readonly peerId: string;
 }
@@ -44,8 +45,9 @@ export class Arrivals {
       return;
     }
     const bytes = of.slab.subarray(0, of.lengthBytes);
-    this.#arrived.set(`${link}:${index}`, { slab: of.slab, bytes, from: of.from, peerId: of.peerId });
-    tell({ type: 'fetched', link, index, good: metainfo.matches(index, pieceHash(bytes)) });
+    const leaves = pieceLeaves(bytes);
+    this.#arrived.set(`${link}:${index}`, { slab: of.slab, bytes, leaves, from: of.from, peerId: of.peerId });
+    tell({ type: 'fetched', link, index, good: metainfo.matches(index, foldLeaves(leaves)) });
   }
 
   async write(link: LinkId, index: number): Promise<void> {
@@ -54,7 +56,7 @@ export class Arrivals {
     if (arrived === undefined) return;
     let ok = true;
     try {
-      await pieces.writePiece(index, arrived.bytes);
+      await pieces.writePiece(index, arrived.bytes, arrived.leaves);
     } catch (error) {
       ok = false;
       log.warn({ error, index, digest: metainfo.digest }, 'piece could not be written');
