@@ -19,6 +19,13 @@ const TASKS = {
       runTap(['test/conformance'], ['--jobs=1', '--timeout=900', ...args], node, { demandAll: true }),
   },
   'test:clients': { level: 'all', run: clients },
+  model: {
+    level: 'all',
+    run: (args) =>
+      runTap(['shared/test/records/model'], ['--timeout=3600', ...args], node, {
+        env: { MODEL_RUNS: '2000', MODEL_STATES: '3000000' },
+      }),
+  },
   check: { level: 'all', run: check },
   fix: { level: 'all', run: () => node([bin('@biomejs/biome', 'bin/biome'), 'check', '--write', '.']) },
   bench: { level: 'all', run: bench },

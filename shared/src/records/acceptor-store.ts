@@ -60,25 +60,34 @@ export class AcceptorStore {
 /** Reads a request that came over the network. @throws `REQUEST_INVALID` and nothing else */
 export function parseRegisterRequest(input: unknown): RegisterRequest {
   const request = (typeof input === 'object' && input !== null ? input : {}) as Record<string, unknown>;
-  const { type, key, ballot, value } = request;
-  if (typeof key !== 'string' || key === '' || key.length > MAX_KEY_CHARS) throw invalid('key');
-  if (type === 'read') return { type, key };
+  const { type, ballot, value } = request;
+  const { key: name, epoch = 0 } = request;
+  if (!Number.isSafeInteger(epoch) || (epoch as number) < 0) throw invalid('epoch');
+  if (typeof name !== 'string' || name === '' || name.length > MAX_KEY_CHARS) throw invalid('key');
+  const key = { key: name, ...(epoch === 0 ? {} : { epoch: epoch as number }) };
+  if (type === 'read') return { type, ...key };
   if (!isBallot(ballot)) throw invalid('ballot');
   const { counter, proposer } = ballot;
-  if (type === 'prepare') return { type, key, ballot: { counter, proposer } };
+  if (type === 'prepare') return { type, ...key, ballot: { counter, proposer } };
   if (type === 'accept')
-    return { type, key, ballot: { counter, proposer }, ...(value === undefined ? {} : { value }) };
+    return { type, ...key, ballot: { counter, proposer }, ...(value === undefined ? {} : { value }) };
   throw invalid('type');
 }
 
 /** Reads a reply that came over the network. @throws `REQUEST_INVALID` and nothing else */
 export function parseRegisterReply(input: unknown): RegisterReply {
   const reply = (typeof input === 'object' && input !== null ? input : {}) as Record<string, unknown>;
-  const { type, accepted, promised, value } = reply;
+  const { type, accepted, promised, value, heard, epoch } = reply;
   if (type === 'accepted') return { type };
+  if (type === 'outdated' && Number.isSafeInteger(epoch)) return { type, epoch: epoch as number };
   if (type === 'refused' && isBallot(promised)) return { type, promised };
   if (type === 'state' && isBallot(accepted))
-    return { type, accepted, ...(value === undefined ? {} : { value }) };
+    return {
+      type,
+      accepted,
+      ...(value === undefined ? {} : { value }),
+      ...(heard === true ? { heard } : {}),
+    };
   throw invalid('reply');
 }
 

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { CodedError } from '../errors.ts';
+import { CodedError, isCoded } from '../errors.ts';
 import { delay as realDelay } from '../lifecycle.ts';
+import { counted, isQuorum, type Sender, type Shard } from './core/standing.ts';
 import {
   agreedState,
   type Ballot,
-  majorityOf,
   newestValue,
   nextBallot,
   type RegisterReply,
@@ -12,13 +12,15 @@ import {
   type RegisterValue,
 } from './register.ts';
 
+/** A reply with what its sender knows; without it the sender is of the version before. */
+export type SentReply = RegisterReply & { readonly sender?: Sender | undefined };
+
+/** Owners of a key, or who they are at each try: a ring change may begin or end meanwhile. */
+export type Owners = readonly string[] | (() => Shard);
+
 export interface RegisterClientDeps {
   /** Sends a request to one owner; rejects when it does not answer. A reply may come late or never: it is timed out here. */
-  readonly transport: (
-    memberId: string,
-    request: RegisterRequest,
-    signal: AbortSignal,
-  ) => Promise<RegisterReply>;
+  readonly transport: (memberId: string, request: RegisterRequest, signal: AbortSignal) => Promise<SentReply>;
   /** 0 ≤ x < 1, for back-off. */
   readonly chance: () => number;
   readonly nowMs: () => number;
@@ -61,9 +63,11 @@ const RECENT_CHANGES = 32;
 
 type StateReply = Extract<RegisterReply, { type: 'state' }>;
 
+type Counted<T> = T & { readonly sender: Sender };
+
 /** How a round ended: enough good replies, or a higher ballot in the way, or too few answers. */
 type Round<T> =
-  | { readonly type: 'quorum'; readonly replies: T[] }
+  | { readonly type: 'quorum'; readonly replies: Counted<T>[] }
   | { readonly type: 'refused' }
   | { readonly type: 'lost' };
 
@@ -87,20 +91,18 @@ export class RegisterClient {
    * The value of a register, undefined if never written. One round when a majority agrees, else a whole one that
    * settles it. @throws `QUORUM_LOST`, `CONFLICT`
    */
-  async read<T = RegisterValue>(
-    key: string,
-    owners: readonly string[],
-    signal?: AbortSignal,
-  ): Promise<T | undefined> {
-    const majority = majorityOf(owners.length);
+  async read<T = RegisterValue>(key: string, owners: Owners, signal?: AbortSignal): Promise<T | undefined> {
+    const shard = shardNow(owners);
+    const agreedOf = (replies: readonly Counted<StateReply>[]): StateReply | undefined =>
+      agreedState(replies, (agreeing) => isQuorum(idsOf(agreeing), shard.sets));
     const round = await this.#ask(
-      owners,
+      shard,
       { type: 'read', key },
       isState,
       signal,
-      (replies) => agreedState(replies, majority) !== undefined,
+      (replies) => agreedOf(replies) !== undefined,
     );
-    const agreed = round.type === 'quorum' ? agreedState(round.replies, majority) : undefined;
+    const agreed = round.type === 'quorum' ? agreedOf(round.replies) : undefined;
     if (agreed !== undefined) return parseEnvelope(key, agreed.value).value as T | undefined;
     return this.change<T>(key, owners, (current) => current, signal);
   }
@@ -113,25 +115,27 @@ export class RegisterClient {
    */
   async change<T = RegisterValue>(
     key: string,
-    owners: readonly string[],
+    owners: Owners,
     fn: (current: T | undefined) => T | undefined,
     signal?: AbortSignal,
     id?: string,
   ): Promise<T | undefined> {
-    if (owners.length === 0) throw new CodedError('QUORUM_LOST', { detail: { key, owners: [] } });
     const untilMs = this.#deps.nowMs() + this.#options.deadlineMs;
     const proposed = new Map<string, T | undefined>();
     let lost = 0;
     for (let tries = 0; ; tries++) {
       signal?.throwIfAborted();
-      const outcome = await this.#attempt(key, owners, fn, proposed, signal, id);
+      const shard = shardNow(owners);
+      const detail = { key, owners: shard.sets.length === 1 ? shard.sets[0] : shard.sets };
+      if (shard.sets.some((set) => set.length === 0)) throw new CodedError('QUORUM_LOST', { detail });
+      const outcome = await this.#attempt(key, shard, fn, proposed, signal, id);
       if (outcome.type === 'done') return outcome.value;
       if (outcome.type === 'threw') throw outcome.error;
       if (outcome.type === 'lost') lost += 1;
-      if (lost >= this.#options.quorumTries) throw new CodedError('QUORUM_LOST', { detail: { key, owners } });
+      if (lost >= this.#options.quorumTries) throw new CodedError('QUORUM_LOST', { detail });
       if (this.#deps.nowMs() >= untilMs) {
         const code = outcome.type === 'lost' ? 'QUORUM_LOST' : 'CONFLICT';
-        throw new CodedError(code, { detail: { key, owners, tries: tries + 1 } });
+        throw new CodedError(code, { detail: { ...detail, tries: tries + 1 } });
       }
       await (this.#deps.delay ?? realDelay)(this.#backoffMs(tries), signal);
     }
@@ -139,7 +143,7 @@ export class RegisterClient {
 
   async #attempt<T>(
     key: string,
-    owners: readonly string[],
+    shard: Shard,
     fn: (current: T | undefined) => T | undefined,
     proposed: Map<string, T | undefined>,
     signal?: AbortSignal,
@@ -147,7 +151,7 @@ export class RegisterClient {
   ) {
     const ballot = nextBallot(this.#counter, this.#proposer);
     this.#counter = ballot.counter;
-    const prepared = await this.#ask(owners, { type: 'prepare', key, ballot }, isState, signal);
+    const prepared = await this.#ask(shard, { type: 'prepare', key, ballot }, isState, signal);
     if (prepared.type !== 'quorum') return prepared;
     for (const { accepted } of prepared.replies) this.#saw(accepted);
     const newest = newestValue(prepared.replies);
@@ -170,7 +174,7 @@ export class RegisterClient {
       ballot,
       ...(value === undefined ? {} : { value }),
     };
-    const accepted = await this.#ask(owners, request, isAccepted, signal);
+    const accepted = await this.#ask(shard, request, isAccepted, signal);
     if (accepted.type !== 'quorum') return accepted;
     return made.type === 'value'
       ? { type: 'done' as const, value: made.value }
@@ -178,55 +182,64 @@ export class RegisterClient {
   }
 
   /**
-   * Asks all owners; ends as soon as a majority gave a good reply and `enough` holds (or no further reply can come),
-   * or as soon as a majority is out of reach. Requests under way are not aborted then: late ones still teach owners.
+   * Asks all owners; ends as soon as a quorum of replies counts and `enough` holds (or no further reply can come), or as
+   * soon as a quorum is out of reach. Requests under way are not aborted then: late ones still teach owners.
    */
   #ask<R extends RegisterReply>(
-    owners: readonly string[],
+    shard: Shard,
     request: RegisterRequest,
     isGood: (reply: RegisterReply) => reply is R,
     signal?: AbortSignal,
-    enough: (replies: R[]) => boolean = () => true,
+    enough: (replies: readonly Counted<R>[]) => boolean = () => true,
   ): Promise<Round<R>> {
-    const majority = majorityOf(owners.length);
+    const owners = [...new Set(shard.sets.flat())];
+    const sent = shard.epoch === 0 ? request : { ...request, epoch: shard.epoch };
     return new Promise((resolve, reject) => {
-      const replies: R[] = [];
-      let left = owners.length;
+      const good: Counted<R>[] = [];
+      const open = new Set(owners);
       let refused = false;
       let late = false;
       const judge = (): void => {
-        if (replies.length >= majority && !late && left > 0 && !enough(replies)) {
+        const replies = counted(good);
+        const isOne = isQuorum(idsOf(replies), shard.sets);
+        if (isOne && !late && open.size > 0 && !enough(replies)) {
           late = true;
           this.#after(this.#options.graceMs, judge);
-        } else if (replies.length >= majority && (late || left === 0 || enough(replies)))
-          resolve({ type: 'quorum', replies: [...replies] });
-        else if (replies.length + left < majority) resolve(refused ? { type: 'refused' } : { type: 'lost' });
+        } else if (isOne && (late || open.size === 0 || enough(replies)))
+          resolve({ type: 'quorum', replies });
+        else if (!isQuorum([...idsOf(replies), ...open], shard.sets))
+          resolve(refused ? { type: 'refused' } : { type: 'lost' });
       };
       const onAbort = (): void => reject(signal?.reason);
       if (signal?.aborted === true) return onAbort();
       signal?.addEventListener('abort', onAbort, { once: true });
       const settled = owners.map((owner) =>
-        this.#send(owner, request, signal).then(
-          (reply) => {
-            if (isGood(reply)) replies.push(reply);
-            else if (reply.type === 'refused') {
-              refused = true;
-              this.#saw(reply.promised);
-            }
-            left -= 1;
+        this.#send(owner, sent, signal)
+          .then(
+            (reply) => {
+              const sender = reply.sender ?? { id: owner, generation: 0, known: {} };
+              if (isGood(reply)) good.push({ ...reply, sender } as Counted<R>);
+              else if (reply.type === 'refused') {
+                refused = true;
+                this.#saw(reply.promised);
+              } else if (reply.type === 'outdated') refused = true;
+            },
+            (error: unknown) => {
+              // Silence, or a refusal that says nothing of the register. Anything else is a bug.
+              if (!isCoded(error) && signal?.aborted !== true) reject(error);
+            },
+          )
+          .finally(() => {
+            open.delete(owner);
             judge();
-          },
-          () => {
-            left -= 1;
-            judge();
-          },
-        ),
+          }),
       );
+      if (owners.length === 0) judge();
       void Promise.all(settled).then(() => signal?.removeEventListener('abort', onAbort));
     });
   }
 
-  async #send(owner: string, request: RegisterRequest, signal?: AbortSignal): Promise<RegisterReply> {
+  async #send(owner: string, request: RegisterRequest, signal?: AbortSignal): Promise<SentReply> {
     const ended = new AbortController();
     const either = signal === undefined ? ended.signal : AbortSignal.any([ended.signal, signal]);
     const timedOut = (this.#deps.delay ?? realDelay)(this.#options.requestTimeoutMs, either).then(() => {
@@ -252,6 +265,14 @@ export class RegisterClient {
     const { backoffMs, maxBackoffMs } = this.#options;
     return Math.min(maxBackoffMs, backoffMs * 2 ** Math.min(tries, 16)) * (0.5 + this.#deps.chance());
   }
+}
+
+function shardNow(owners: Owners): Shard {
+  return typeof owners === 'function' ? owners() : { epoch: 0, sets: [owners] };
+}
+
+function idsOf(replies: readonly { readonly sender: Sender }[]): string[] {
+  return replies.map(({ sender }) => sender.id);
 }
 
 /** The value within what an acceptor keeps of a register (it need not be chosen). @throws `DISK_FORMAT` */

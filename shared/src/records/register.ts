@@ -14,24 +14,33 @@ export interface AcceptorState {
   /** {@link NO_BALLOT} while nothing was accepted. */
   readonly accepted: Ballot;
   readonly value?: RegisterValue;
+  /** `accepted` was handed over below a higher promise: no proof of agreement until a round settles it. */
+  readonly heard?: true;
 }
 
 /** What proposers ask of an acceptor. */
-export type RegisterRequest =
-  | { readonly type: 'read'; readonly key: string }
-  | { readonly type: 'prepare'; readonly key: string; readonly ballot: Ballot }
-  | {
-      readonly type: 'accept';
-      readonly key: string;
-      readonly ballot: Ballot;
-      readonly value?: RegisterValue;
-    };
+export type RegisterRequest = {
+  readonly key: string /** Of the membership; left out: 0. */;
+  readonly epoch?: number;
+} & (
+  | { readonly type: 'read' }
+  | { readonly type: 'prepare'; readonly ballot: Ballot }
+  | { readonly type: 'accept'; readonly ballot: Ballot; readonly value?: RegisterValue }
+);
 
 /** What an acceptor answers. `refused` names the higher ballot that was promised. */
 export type RegisterReply =
-  | { readonly type: 'state'; readonly accepted: Ballot; readonly value?: RegisterValue }
+  | {
+      readonly type: 'state';
+      readonly accepted: Ballot;
+      readonly value?: RegisterValue;
+      /** See {@link AcceptorState}: it counts in a prepare, not in a read of one round. */
+      readonly heard?: true;
+    }
   | { readonly type: 'accepted' }
-  | { readonly type: 'refused'; readonly promised: Ballot };
+  | { readonly type: 'refused'; readonly promised: Ballot }
+  /** The membership changed: the round begins anew under this epoch. */
+  | { readonly type: 'outdated'; readonly epoch: number };
 
 /** Lower than every ballot of a proposer. */
 export const NO_BALLOT: Ballot = Object.freeze({ counter: 0, proposer: '' });
@@ -78,6 +87,39 @@ export function acceptorStep(
   }
 }
 
+/**
+ * What an acceptor keeps after another owner handed its state of the register over: the higher promise and the higher
+ * accept. A handed-over accept below the promise is marked as heard.
+ */
+export function handedOver(state: AcceptorState, from: AcceptorState): AcceptorState {
+  const newest = compareBallots(from.accepted, state.accepted) > 0 ? from : state;
+  const promised = [state.promised, from.promised, newest.accepted].reduce((a, b) =>
+    compareBallots(a, b) >= 0 ? a : b,
+  );
+  const kept = newest.value === undefined ? {} : { value: newest.value };
+  const isHeard = newest.accepted.counter > 0 && compareBallots(newest.accepted, promised) < 0;
+  return { v: 1, promised, accepted: newest.accepted, ...kept, ...(isHeard ? { heard: true } : {}) };
+}
+
+/**
+ * What an acceptor takes from another owner in repair, by its own rules: a higher promise, an accept that is not below
+ * its promise. `isWhole` is false if an accept is left that only a round can settle.
+ */
+export function repaired(
+  state: AcceptorState,
+  from: AcceptorState,
+): { next: AcceptorState; isWhole: boolean } {
+  let next = state;
+  const isLater = compareBallots(from.accepted, state.accepted) > 0;
+  const mayAccept = isLater && compareBallots(from.accepted, state.promised) >= 0;
+  if (mayAccept) {
+    const kept = from.value === undefined ? {} : { value: from.value };
+    next = { v: 1, promised: from.accepted, accepted: from.accepted, ...kept };
+  }
+  if (compareBallots(from.promised, next.promised) > 0) next = { ...next, promised: from.promised };
+  return { next, isWhole: !isLater || mayAccept };
+}
+
 /** Majority of the configured owners: 1 of 1, 2 of 2, 2 of 3. */
 export function majorityOf(owners: number): number {
   return Math.floor(owners / 2) + 1;
@@ -95,15 +137,15 @@ export function newestValue(
 }
 
 /**
- * A read of one round: if `majority` of the answers name the same accepted ballot, its value is chosen, and nothing
+ * A read of one round: if a quorum of the answers names the same accepted ballot, its value is chosen, and nothing
  * newer was acknowledged before the read began (any majority that did so would share a member). Else undefined.
  */
-export function agreedState(
-  states: readonly { readonly accepted: Ballot; readonly value?: RegisterValue }[],
-  majority: number,
-): { readonly accepted: Ballot; readonly value?: RegisterValue } | undefined {
-  return states.find(
-    (one) => states.filter((other) => compareBallots(one.accepted, other.accepted) === 0).length >= majority,
+export function agreedState<
+  S extends { readonly accepted: Ballot; readonly value?: RegisterValue; readonly heard?: true },
+>(states: readonly S[], isQuorum: (agreeing: readonly S[]) => boolean): S | undefined {
+  const told = states.filter(({ heard }) => heard !== true);
+  return told.find((one) =>
+    isQuorum(told.filter((other) => compareBallots(one.accepted, other.accepted) === 0)),
   );
 }
 
@@ -117,6 +159,7 @@ function stateReply(state: AcceptorState): RegisterReply {
     type: 'state',
     accepted: state.accepted,
     ...(state.value === undefined ? {} : { value: state.value }),
+    ...(state.heard === true ? { heard: true } : {}),
   };
 }
 

@@ -7,11 +7,13 @@ import {
   agreedState,
   compareBallots,
   EMPTY_ACCEPTOR,
+  handedOver,
   majorityOf,
   NO_BALLOT,
   newestValue,
   type RegisterReply,
   type RegisterRequest,
+  repaired,
 } from '../../src/records/register.ts';
 import { RegisterClient } from '../../src/records/register-client.ts';
 import { findAnomaly, RegisterSimulation } from './register-simulation.ts';
@@ -51,7 +53,8 @@ t.test('majorities, newest and agreed values', async (t) => {
     ]),
     'new',
   );
-  t.equal(agreedState([{ accepted: b(1) }, { accepted: b(2) }], 2), undefined);
+  const two = (agreeing: readonly unknown[]): boolean => agreeing.length >= 2;
+  t.equal(agreedState([{ accepted: b(1) }, { accepted: b(2) }], two), undefined);
   t.match(
     agreedState(
       [
@@ -59,10 +62,33 @@ t.test('majorities, newest and agreed values', async (t) => {
         { accepted: b(2), value: 2 },
         { accepted: b(1), value: 1 },
       ],
-      2,
+      two,
     ),
     { value: 1 },
   );
+});
+
+t.test('an accept handed over below a promise proves nothing until a round settles it', async (t) => {
+  const own = { v: 1, promised: b(1), accepted: NO_BALLOT } as const;
+  const heard = handedOver(own, { v: 1, promised: b(9), accepted: b(5), value: 'x' });
+  t.same(heard, { v: 1, promised: b(9), accepted: b(5), value: 'x', heard: true });
+  t.equal(
+    agreedState([heard, { accepted: b(5), value: 'x' }], (all) => all.length >= 2),
+    undefined,
+  );
+  t.equal(newestValue([heard]), 'x', 'a prepare counts it');
+  const settled = acceptorStep(heard, { type: 'accept', key: 'k', ballot: b(9), value: 'y' });
+  t.same(settled.next, { v: 1, promised: b(9), accepted: b(9), value: 'y' });
+  const whole = handedOver(own, { v: 1, promised: b(5), accepted: b(5), value: 'x' });
+  t.equal(whole.heard, undefined);
+});
+
+t.test('repair keeps to the rule of the acceptor', async (t) => {
+  const from = { v: 1, promised: b(5), accepted: b(5), value: 'x' } as const;
+  t.same(repaired(EMPTY_ACCEPTOR, from), { next: from, isWhole: true });
+  const promised = { v: 1, promised: b(7), accepted: NO_BALLOT } as const;
+  t.same(repaired(promised, from), { next: promised, isWhole: false }, 'only a round can settle it');
+  t.same(repaired(from, { v: 1, promised: b(9), accepted: b(3) }).next.promised, b(9));
 });
 
 const ROUNDS = 40;
