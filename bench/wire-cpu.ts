@@ -1,11 +1,11 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
-import { Bitfield } from '@sepia/shared/bitfield';
-import { digestOf } from '@sepia/shared/digest';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PIECE_BYTES, pieceHash } from '@sepia/shared/metainfo/tree';
-import { type PeerAddress, SwarmEngine } from '@sepia/shared/swarm/engine';
+import { Bitfield } from '@sepia/base/bitfield';
+import { digestOf } from '@sepia/base/digest';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, pieceHash } from '@sepia/metainfo/tree';
+import { type PeerAddress, SwarmEngine } from '@sepia/swarm/shell/engine';
 
 /**
  * CPU seconds per GiB of two processes, seed → leech, through the hardened wire on loopback. Disk is left out: the
@@ -14,7 +14,7 @@ import { type PeerAddress, SwarmEngine } from '@sepia/shared/swarm/engine';
  */
 const GIB = Number(process.argv[2] ?? 2);
 const KEY = new Uint8Array(32).fill(1);
-const QUIET = { debug() {}, info() {}, warn() {} };
+const QUIET = { debug() {}, info() {}, warn() {}, error() {} };
 const SIZE_BYTES = GIB * 2 ** 30;
 const PIECE = new Uint8Array(PIECE_BYTES).map((_, i) => (i * 31) & 255);
 const DIGEST = digestOf(new TextEncoder().encode(`wire-cpu ${GIB}`));

@@ -22,7 +22,7 @@ const TASKS = {
   model: {
     level: 'all',
     run: (args) =>
-      runTap(['shared/test/records/model'], ['--timeout=3600', ...args], node, {
+      runTap(['shared/records/test/model'], ['--timeout=3600', ...args], node, {
         env: { MODEL_RUNS: '2000', MODEL_STATES: '3000000' },
       }),
   },
@@ -75,6 +75,7 @@ async function check() {
     ['types', [bin('typescript', 'bin/tsc'), '--noEmit']],
     ['lint and format', [bin('@biomejs/biome', 'bin/biome'), 'check', '--error-on-warnings', '.']],
     ['layering', ['test/layering.test.ts']],
+    ['failures', ['test/failures.test.ts']],
     ['dead code', [bin('knip', 'bin/knip.js'), '--no-progress']],
   ];
   const lines = [];

@@ -1,14 +1,15 @@
 // Runs tap and says at the end how many assertions held. Plain JS: it must run under Node 20.
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ROOT } from './node24.mjs';
 
 /** What `npm test` runs: neither root nor foreign programs are needed. */
 export const FAST_PLACES = [
-  ...'shared shared/lazy tracker origin agent proxy cli sim bench'.split(' ').map((name) => `${name}/test`),
+  ...workspaces().map((name) => `${name}/test`),
   'test/inprocess',
   'test/layering.test.ts',
+  'test/failures.test.ts',
 ];
 
 /** Files below the places (folders or files, relative to the root) whose names match, sorted. */
@@ -113,4 +114,16 @@ function walk(folder, pattern, found) {
     if (entry.isDirectory()) walk(path, pattern, found);
     else if (pattern.test(entry.name)) found.push(relative(ROOT, path));
   }
+}
+
+/** The folders of all workspaces; `shared/*` stands for each that has a package.json. */
+function workspaces() {
+  const { workspaces } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  return workspaces.flatMap((one) =>
+    one.endsWith('/*')
+      ? readdirSync(join(ROOT, one.slice(0, -2)))
+          .map((name) => one.slice(0, -1) + name)
+          .filter((folder) => existsSync(join(ROOT, folder, 'package.json')))
+      : [one],
+  );
 }

@@ -4,38 +4,45 @@ import t from 'tap';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const SERVICES = ['tracker', 'origin', 'agent', 'proxy'] as const;
-const WORKSPACES = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).workspaces as string[];
-/** Folder of each workspace by its package's name. */
-const FOLDERS: ReadonlyMap<string, string> = new Map(
-  WORKSPACES.map((folder) => [
-    (JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8')) as { name: string }).name,
-    folder,
-  ]),
-);
+/** The packages of `shared/`: each may import those above it. */
+const LADDER = [
+  ...['base', 'oci', 'metainfo', 'http', 'store', 'cluster', 'upstream', 'records', 'swarm', 'face'],
+].map((name) => `shared/${name}`);
+/** Packages that are pure as a whole, as a core is. */
+const PURE_PACKAGES = ['shared/oci', 'shared/metainfo'];
+const WORKSPACES = workspaces();
 const MAX_LINES = 400;
-/** Who may import whom (design, "The house"); tests may import what their workspace may. */
+const MAX_FILES = 20;
+/** Who may import whom (design, "The house"); tests may import what their workspace may, and the test support. */
 const ARROWS: Readonly<Record<string, readonly string[]>> = {
-  shared: [],
-  'shared/lazy': ['shared'],
-  ...Object.fromEntries(SERVICES.map((service) => [service, ['shared', 'shared/lazy']])),
-  cli: ['shared', 'shared/lazy', ...SERVICES, 'sim'],
-  sim: ['shared'],
-  bench: ['shared', 'shared/lazy', ...SERVICES, 'cli', 'sim', 'test'],
-  test: ['shared', 'shared/lazy', ...SERVICES, 'cli', 'sim'],
+  ...Object.fromEntries(LADDER.map((name, at) => [name, LADDER.slice(0, at)])),
+  'shared/lazy': ['shared/base', 'shared/oci', 'shared/metainfo'],
+  ...Object.fromEntries(SERVICES.map((service) => [service, [...LADDER, 'shared/lazy']])),
+  cli: [...LADDER, 'shared/lazy', ...SERVICES, 'sim'],
+  sim: [...LADDER, 'shared/lazy'],
+  bench: [...LADDER, 'shared/lazy', ...SERVICES, 'cli', 'sim', 'test/support'],
+  test: [...LADDER, 'shared/lazy', ...SERVICES, 'cli', 'sim', 'test/support'],
+  'test/support': [...LADDER, 'shared/lazy', ...SERVICES],
 };
+const PACKAGE_NAMES = new Map(
+  WORKSPACES.map((home) => [manifestOf(home)['name'] as unknown as string, home]),
+);
 /** What a pure core must not reach: I/O, time, chance, waiting. */
 const IMPURE: readonly [RegExp, string][] = [
   [/\bDate\b(?!\s*:)/, 'Date'],
-  [/\bMath\.random\b/, 'Math.random'],
+  [/\bMath\.random\b|\brandom(?:Bytes|UUID|Int|Fill)/, 'chance'],
   [/\bperformance\b/, 'performance'],
   [/\b(?:setTimeout|setInterval|setImmediate|queueMicrotask)\b/, 'a timer'],
   [/\bawait\b/, 'await'],
   [/\bprocess\./, 'process'],
   [/\bBuffer\.(?:alloc|allocUnsafe)Slow\b|(?<![.#\w])fetch\(/, 'I/O'],
 ];
-/** Parts of `shared` that do I/O; a core may use the rest. */
+/** Parts of the packages that do I/O; a core may use the rest. */
 const SHARED_IO =
-  /^(?:http|store|process|log|metrics|config\/load|registry\/(?:client|face)|swarm\/(?!core\/|limits|swarm-id))/;
+  /^shared\/(?:(?:http|store|upstream)\/|face\/src\/(?!access\/)|base\/src\/(?:process|log|metrics|config\/load)|swarm\/src\/(?!core\/|limits|swarm-id))/;
+
+/** What of Node a pure package may use: functions of bytes. */
+const PURE_NODE = ['node:crypto', 'node:zlib', 'node:buffer'];
 
 interface SourceFile {
   /** Relative to the root. */
@@ -57,27 +64,25 @@ interface Import {
 const FILES = loadFiles();
 
 t.test('sources were found', async (t) => {
-  for (const name of ['shared', 'cli', ...SERVICES])
+  for (const name of ['cli', ...SERVICES])
     t.ok(FILES.filter((file) => file.workspace === name).length > 3, name);
+  for (const name of LADDER) t.ok(FILES.filter((file) => file.workspace === name).length > 1, name);
   t.ok(FILES.some((file) => file.imports.length > 5));
 });
 
 t.test('workspaces import only what they may', async (t) => {
   const wrong: string[] = [];
   for (const file of FILES) {
-    const allowed = [file.workspace, ...(ARROWS[file.workspace] ?? []), ...(isTest(file) ? ['test'] : [])];
+    const allowed = [
+      file.workspace,
+      ...(ARROWS[file.workspace] ?? []),
+      ...(isTest(file) ? ['test/support'] : []),
+    ];
     for (const one of file.imports) {
       const other = workspaceOf(one);
       if (other !== undefined && !allowed.includes(other)) wrong.push(`${file.path} imports ${one.spec}`);
-      if (
-        one.target !== undefined &&
-        one.spec.startsWith('.') &&
-        other !== file.workspace &&
-        !isTest(file) &&
-        file.workspace !== 'bench'
-      ) {
+      if (one.spec.startsWith('.') && other !== file.workspace && !isTest(file) && file.workspace !== 'bench')
         wrong.push(`${file.path} reaches into ${one.spec}; import it by its workspace's name`);
-      }
     }
   }
   t.same(wrong, []);
@@ -89,25 +94,40 @@ t.test('what is imported from another workspace is declared as its dependency', 
     const declared = dependenciesOf(file.workspace);
     for (const one of file.imports) {
       const name = /^@sepia\/[\w-]+/.exec(one.spec)?.[0];
-      if (name !== undefined && FOLDERS.get(name) !== file.workspace && !declared.has(name))
+      if (name !== undefined && PACKAGE_NAMES.get(name) !== file.workspace && !declared.has(name))
         wrong.push(`${file.path}: ${one.spec}`);
     }
   }
   t.same(wrong, []);
 });
 
-t.test('cores are pure', async (t) => {
-  const cores = FILES.filter((file) => /\/src\/(?:.*\/)?core\//.test(file.path));
+t.test('cores and pure packages are pure', async (t) => {
+  const cores = FILES.filter(
+    (file) =>
+      /\/src\/(?:.*\/)?core\//.test(file.path) || (isPure(file.workspace) && file.path.includes('/src/')),
+  );
   t.ok(cores.length > 5, 'there are cores');
   const wrong: string[] = [];
   for (const file of cores) {
     for (const one of file.imports.filter((each) => !each.isType)) {
+      if (isPure(file.workspace) && PURE_NODE.includes(one.spec)) continue;
       if (!isPureImport(one)) wrong.push(`${file.path} imports ${one.spec}`);
     }
     const bare = withoutStrings(file.code);
     for (const [pattern, what] of IMPURE) if (pattern.test(bare)) wrong.push(`${file.path} uses ${what}`);
   }
   t.same(wrong, []);
+});
+
+t.test('the formats of lazy layers know neither files nor sockets', async (t) => {
+  const reaches = FILES.filter((file) => file.path.startsWith('shared/lazy/src/')).flatMap((file) =>
+    file.imports
+      .filter((one) =>
+        /^(?:node:(?:fs|net|tls|dgram|http|https|http2|child_process)|undici|koa)/.test(one.spec),
+      )
+      .map((one) => `${file.path} imports ${one.spec}`),
+  );
+  t.same(reaches, []);
 });
 
 t.test('there is no import cycle', async (t) => {
@@ -127,19 +147,88 @@ t.test(`no file is longer than ${MAX_LINES} lines`, async (t) => {
   t.same(long, []);
 });
 
+t.test(`no folder has more than ${MAX_FILES} source files`, async (t) => {
+  const counts = new Map<string, number>();
+  for (const { path } of FILES) counts.set(dirname(path), (counts.get(dirname(path)) ?? 0) + 1);
+  t.same(
+    [...counts].filter(([, count]) => count > MAX_FILES),
+    [],
+  );
+});
+
 t.test('the README lists every workspace, and no other', async (t) => {
   const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
-  const rows = [...readme.matchAll(/^\|\s*\[`?([\w-]+(?:\/[\w-]+)*)\/?`?\]\(/gm)].map((row) => row[1]!);
+  const rows = [...readme.matchAll(/^\|\s*\[`?([\w-]+)\/?`?\]\(/gm)].map((row) => row[1]!);
   t.same(
-    WORKSPACES.filter((name) => !rows.includes(name)),
+    WORKSPACES.filter((name) => !rows.includes(name.split('/')[0]!)),
     [],
-    'each workspace has a row that begins with | [name](name)',
+    'each workspace, or the folder that it lies in, has a row that begins with | [name](name)',
   );
   const folders = rows.filter((name) => existsSync(join(ROOT, name, 'package.json')));
   t.same(
     folders.filter((name) => !WORKSPACES.includes(name)),
     [],
   );
+});
+
+t.test('every workspace says what it is in a README.md', async (t) => {
+  t.same(
+    WORKSPACES.filter((home) => !existsSync(join(ROOT, home, 'README.md'))),
+    [],
+  );
+});
+
+t.test('what READMEs, ADRs and pages name is there', async (t) => {
+  const wrong: string[] = [];
+  let seen = 0;
+  for (const page of globSync(
+    ['*.md', '*/README.md', 'shared/*/README.md', 'test/support/README.md', 'docs/**/*.md'],
+    { cwd: ROOT },
+  )) {
+    const text = readFileSync(join(ROOT, page), 'utf8');
+    for (const [, link] of text.matchAll(/\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)/g)) {
+      seen += 1;
+      if (!existsSync(resolve(ROOT, dirname(page), link!))) wrong.push(`${page}: ${link}`);
+    }
+    for (const [, path] of text.matchAll(
+      /`((?:shared|tracker|origin|agent|proxy|cli|sim|bench|test)\/[\w./-]+\.ts)`/g,
+    )) {
+      seen += 1;
+      if (!existsSync(join(ROOT, path!))) wrong.push(`${page}: ${path}`);
+    }
+  }
+  t.ok(seen > 60, 'there are links and paths');
+  t.same(wrong, []);
+});
+
+t.test('one pull of the README passes through every service and the packages that carry it', async (t) => {
+  const walk = /## One pull[\s\S]*?(?=\n## )/.exec(readFileSync(join(ROOT, 'README.md'), 'utf8'))?.[0] ?? '';
+  const files = [...walk.matchAll(/\]\(([\w./-]+)\)/g)].map((link) => link[1]!);
+  t.same(
+    files.filter((file) => !FILES.some((each) => each.path === file)),
+    [],
+    'each is a source file',
+  );
+  for (const home of [
+    ...SERVICES,
+    'shared/face',
+    'shared/records',
+    'shared/upstream',
+    'shared/swarm',
+    'shared/store',
+  ])
+    t.ok(
+      files.some((file) => file.startsWith(`${home}/`)),
+      home,
+    );
+});
+
+t.test('every workspace has a tsconfig.json that extends the base', async (t) => {
+  for (const home of WORKSPACES) {
+    const file = join(ROOT, home, 'tsconfig.json');
+    const { extends: base } = JSON.parse(readFileSync(file, 'utf8')) as { extends: string };
+    t.equal(resolve(dirname(file), base), join(ROOT, 'tsconfig.base.json'), home);
+  }
 });
 
 function loadFiles(): SourceFile[] {
@@ -154,7 +243,7 @@ function loadFiles(): SourceFile[] {
     .map((path) => {
       const text = readFileSync(join(ROOT, path), 'utf8');
       const code = withoutComments(text);
-      return { path, workspace: workspaceAt(path) ?? '', text, code, imports: importsOf(path, code) };
+      return { path, workspace: homeOf(path)!, text, code, imports: importsOf(path, code) };
     });
 }
 
@@ -181,35 +270,49 @@ function onlyTypes(names: string | undefined): boolean {
 
 function targetOf(path: string, spec: string): string | undefined {
   if (spec.startsWith('.')) return relative(ROOT, resolve(ROOT, dirname(path), spec));
-  const [, name, rest] = /^(@sepia\/[\w-]+)(?:\/(.+))?$/.exec(spec) ?? [];
-  if (name === undefined) return undefined;
-  return `${FOLDERS.get(name) ?? name}/src/${rest ?? 'index'}.ts`;
+  const [, name = '', rest = 'index'] = /^(@sepia\/[\w-]+)(?:\/(.+))?$/.exec(spec) ?? [];
+  const home = PACKAGE_NAMES.get(name);
+  return home === undefined ? undefined : `${home}/src/${rest}.ts`;
 }
 
 function workspaceOf(one: Import): string | undefined {
-  return one.target === undefined ? undefined : workspaceAt(one.target);
+  return one.target === undefined ? undefined : homeOf(one.target);
 }
 
-/** The innermost workspace that holds a file. */
-function workspaceAt(path: string): string | undefined {
-  return WORKSPACES.filter((folder) => path.startsWith(`${folder}/`)).sort((a, b) => b.length - a.length)[0];
+/** The workspace that a path lies in: the innermost. */
+function homeOf(path: string): string | undefined {
+  return WORKSPACES.filter((home) => path.startsWith(`${home}/`)).sort((a, b) => b.length - a.length)[0];
 }
 
 function isTest(file: SourceFile): boolean {
   return file.path.includes('/test/') || file.workspace === 'test';
 }
 
+function isPure(workspace: string): boolean {
+  return PURE_PACKAGES.includes(workspace);
+}
+
 function isPureImport(one: Import): boolean {
   if (one.target === undefined) return false;
-  if (one.target.startsWith('shared/src/')) return !SHARED_IO.test(one.target.slice('shared/src/'.length));
+  if (one.target.startsWith('shared/')) return !SHARED_IO.test(one.target);
   return /\/core\//.test(one.target) || /\/src\/config\.ts$/.test(one.target);
 }
 
+function workspaces(): string[] {
+  const { workspaces } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+    workspaces: string[];
+  };
+  return globSync(workspaces, { cwd: ROOT })
+    .filter((home) => existsSync(join(ROOT, home, 'package.json')))
+    .sort();
+}
+
+function manifestOf(workspace: string): Record<string, Record<string, string> | undefined> {
+  return JSON.parse(readFileSync(join(ROOT, workspace, 'package.json'), 'utf8'));
+}
+
 function dependenciesOf(workspace: string): ReadonlySet<string> {
-  const manifest = JSON.parse(readFileSync(join(ROOT, workspace, 'package.json'), 'utf8')) as Record<
-    string,
-    Record<string, string> | undefined
-  >;
+  const manifest = manifestOf(workspace);
   return new Set(Object.keys({ ...manifest['dependencies'], ...manifest['devDependencies'] }));
 }
 

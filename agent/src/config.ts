@@ -1,5 +1,5 @@
-import { CACHE_KEYS, COMMON_KEYS } from '@sepia/shared/config/member-keys';
-import { baseUrl, duration, hostPort, networks, TRUSTED_PROXIES_TEXT } from '@sepia/shared/config/units';
+import { CACHE_KEYS, COMMON_KEYS } from '@sepia/base/config/member-keys';
+import { baseUrl, duration, hostPort, networks, TRUSTED_PROXIES_TEXT } from '@sepia/base/config/units';
 import { z } from 'zod';
 
 const BACK_TO_SOURCE = z

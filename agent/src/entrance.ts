@@ -1,14 +1,14 @@
-import { AccessTokens } from '@sepia/shared/access/access-tokens';
-import type { BasicCredentials } from '@sepia/shared/access/authorization';
-import { LoginGuard } from '@sepia/shared/access/login-guard';
-import { AccessRules } from '@sepia/shared/access/rules';
-import type { Audit } from '@sepia/shared/audit';
-import type { Cluster } from '@sepia/shared/cluster/cluster';
-import type { NamedUpstream } from '@sepia/shared/names/upstream-name';
-import { Door, type DoorOptions } from '@sepia/shared/registry/face/door';
-import { UpstreamAccess } from '@sepia/shared/registry/face/upstream-access';
-import type { AccessAnswer } from '@sepia/shared/wire/access';
-import type { AccessClient } from './net/access-client.ts';
+import type { Audit } from '@sepia/base/audit';
+import type { NamedUpstream } from '@sepia/base/names/upstream-name';
+import type { AccessAnswer } from '@sepia/cluster/api/access';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { AccessTokens } from '@sepia/face/access/access-tokens';
+import type { BasicCredentials } from '@sepia/face/access/authorization';
+import { LoginGuard } from '@sepia/face/access/login-guard';
+import { AccessRules } from '@sepia/face/access/rules';
+import { Door, type DoorOptions } from '@sepia/face/door/door';
+import { UpstreamAccess } from '@sepia/face/door/upstream-access';
+import type { AccessClient } from './cluster/access-client.ts';
 
 interface EntranceParts {
   readonly cluster: Cluster;

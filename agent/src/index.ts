@@ -1,4 +1,4 @@
-import { besideConfig, loadConfig } from '@sepia/shared/config/load';
+import { besideConfig, loadConfig } from '@sepia/base/config/load';
 import type { z } from 'zod';
 import { AGENT_CONFIG, type AgentConfig } from './config.ts';
 import { type Agent, type AgentGiven, startAgent } from './service.ts';

@@ -1,4 +1,4 @@
-import { configArgument, runService } from '@sepia/shared/process';
+import { configArgument, runService } from '@sepia/base/process';
 import { createAgent, loadAgentConfig } from './index.ts';
 
 await runService('agent', async () => await createAgent(loadAgentConfig(configArgument('agent'))));

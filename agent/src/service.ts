@@ -1,53 +1,54 @@
 import { randomInt } from 'node:crypto';
 import { arch } from 'node:os';
 import { join } from 'node:path';
-import { openAudit } from '@sepia/shared/audit';
-import { Cluster } from '@sepia/shared/cluster/cluster';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { readClusterKey } from '@sepia/shared/config/load';
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { startAdmin } from '@sepia/shared/http/admin';
-import { InternalClient } from '@sepia/shared/http/client';
-import { createGate } from '@sepia/shared/http/gate';
-import { HttpListener } from '@sepia/shared/http/listener';
-import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { StopStack, startAll } from '@sepia/shared/lifecycle';
-import { createLogger, type Logger } from '@sepia/shared/log';
-import { Metrics } from '@sepia/shared/metrics';
-import { peerIdOf } from '@sepia/shared/names/peer-id';
-import { createRegistryApp } from '@sepia/shared/registry/face/registry-app';
-import { BlobStore } from '@sepia/shared/store/blob-store';
-import { DataFolder } from '@sepia/shared/store/data-folder';
-import { diskFiles } from '@sepia/shared/store/disk-files';
-import type { FilePort } from '@sepia/shared/store/file-port';
-import { rotCounts } from '@sepia/shared/store/rot-metrics';
-import { SwarmEngine } from '@sepia/shared/swarm/engine';
+import { openAudit } from '@sepia/base/audit';
+import { readClusterKey } from '@sepia/base/config/load';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import { StopStack, startAll } from '@sepia/base/lifecycle';
+import { createLogger, type Logger } from '@sepia/base/log';
+import { Metrics } from '@sepia/base/metrics';
+import { peerIdOf } from '@sepia/base/names/peer-id';
+import { Cluster } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { createRegistryApp } from '@sepia/face/registry-app';
+import { startAdmin } from '@sepia/http/admin';
+import { InternalClient } from '@sepia/http/client';
+import { createGate } from '@sepia/http/gate';
+import { HttpListener } from '@sepia/http/listener';
+import { OPEN_ROUTES } from '@sepia/http/open-routes';
+import { createDispatcher } from '@sepia/http/sockets';
+import { BlobStore } from '@sepia/store/blob-store';
+import { DataFolder } from '@sepia/store/data-folder';
+import { diskFiles } from '@sepia/store/disk-files';
+import type { FilePort } from '@sepia/store/file-port';
+import { rotCounts } from '@sepia/store/rot-metrics';
+import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type Koa from 'koa';
-import { prefetch } from './commands/prefetch.ts';
-import { purge } from './commands/purge.ts';
-import { CommandRunner } from './commands/runner.ts';
+import { BlobTable } from './blobs/blob-table.ts';
+import { Hints } from './blobs/core/hints.ts';
+import { LinkProofs } from './blobs/core/link-proofs.ts';
+import { Links } from './blobs/links.ts';
+import { Seeds } from './blobs/seeds.ts';
+import { AccessClient } from './cluster/access-client.ts';
+import { MemberHealth } from './cluster/members.ts';
+import { OriginClient } from './cluster/origin-client.ts';
+import { TrackerClient } from './cluster/tracker-client.ts';
 import type { AgentConfig } from './config.ts';
-import { CommandLog } from './core/command-log.ts';
-import { Hints } from './core/hints.ts';
-import { LeaseBook } from './core/lease-book.ts';
-import { LinkProofs } from './core/link-proofs.ts';
-import { BlobTable } from './downloads/blob-table.ts';
 import { ClusterGuide } from './downloads/guide.ts';
-import { Links } from './downloads/links.ts';
-import { Seeds } from './downloads/seeds.ts';
-import { SourceGate } from './downloads/source-gate.ts';
 import { entranceOf } from './entrance.ts';
 import { agentHandlers } from './http/handlers.ts';
-import { AccessClient } from './net/access-client.ts';
-import { Heartbeat } from './net/heartbeat.ts';
-import { Manifests } from './net/manifests.ts';
-import { MemberHealth } from './net/members.ts';
-import { OriginClient } from './net/origin-client.ts';
-import { TagMemory } from './net/tag-memory.ts';
-import { TrackerClient } from './net/tracker-client.ts';
-import { UpstreamClients } from './net/upstream-clients.ts';
+import { Manifests } from './manifests/manifests.ts';
+import { TagMemory } from './manifests/tag-memory.ts';
+import { prefetch } from './node/commands/prefetch.ts';
+import { purge } from './node/commands/purge.ts';
+import { CommandRunner } from './node/commands/runner.ts';
+import { CommandLog } from './node/core/command-log.ts';
+import { LeaseBook } from './node/core/lease-book.ts';
+import { Heartbeat } from './node/heartbeat.ts';
+import { SourceGate } from './source/source-gate.ts';
+import { UpstreamClients } from './source/upstream-clients.ts';
 
 const STOP_GRACE_MS = 5_000;
 
@@ -102,13 +103,19 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       },
     );
     stops.push('store', () => store.close());
-    store.reconcile().catch((error: unknown) => log.warn({ err: error }, 'cache was not counted'));
+    store.reconcile().catch((error: unknown) => logFailure(log, error, 'cache was not counted'));
     const tags = await TagMemory.open(join(folder.dir, 'tags.json'), log);
     stops.push('tags', () => tags.stop());
 
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const client = new InternalClient({
+      dispatcher,
+      clusterKey,
+      memberId: id,
+      nowMs,
+      oldSignatures: config['old-signatures'],
+    });
     const health = new MemberHealth(nowMs);
     const trackers = new TrackerClient({ cluster, client, health });
     const origins = new OriginClient({ cluster, client, health });
@@ -161,7 +168,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         nowMs,
         seeds,
         nodeId: id,
-        guideOf: (name) => new ClusterGuide(guideDeps, name),
+        guideOf: (name, wish) => new ClusterGuide(guideDeps, name, wish),
         onBytes: (source, count) => bytes.inc({ source }, count),
         rot: rotCounts(metrics, 'agent'),
         onBadPiece: () => bad.inc(),

@@ -1,7 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { delay } from '@sepia/shared/lifecycle';
+import { readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
 import { request } from 'undici';
 import { MadeBlob, pushImage } from './support/blobs.ts';
 import type { CrowdOrder, CrowdTargets } from './support/crowd.ts';
@@ -102,11 +103,12 @@ function readSlowly(url: string, bytesPerSec: number): { stop(): Promise<number>
         await delay(((chunk as Uint8Array).length * 1000) / bytesPerSec, gone.signal);
       }
     } catch (error) {
+      throwIfBug(error);
       if (!gone.signal.aborted) throw error;
     }
     return bytes;
   })();
-  reading.catch(() => undefined);
+  readElsewhere(reading);
   return {
     stop: async () => {
       gone.abort();

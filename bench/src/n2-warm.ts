@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { freePort, must } from '@sepia/test/support/testbed';
+import { freePort, must } from '@sepia/test-support/testbed';
 import { MadeBlob, pushImage } from './support/blobs.ts';
 import { curl } from './support/curl.ts';
 import { GIB, MIB, median, round } from './support/figures.ts';

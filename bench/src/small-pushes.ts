@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { type Digest, digestOf } from '@sepia/shared/digest';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { type Dispatcher, Pool } from 'undici';
 import { median, percentile, round } from './support/figures.ts';
 import { startRegistry, startUp } from './support/loopback.ts';

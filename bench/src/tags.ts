@@ -1,11 +1,11 @@
 import { join } from 'node:path';
-import { digestOf } from '@sepia/shared/digest';
-import { silentLogger } from '@sepia/shared/log';
-import { RecordStore, tagKey } from '@sepia/shared/records/record-store';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
-import { DataFolder } from '@sepia/shared/store/data-folder';
+import { digestOf } from '@sepia/base/digest';
+import { silentLogger } from '@sepia/base/log';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { RecordStore, tagKey } from '@sepia/records/record-store';
+import { DataFolder } from '@sepia/store/data-folder';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { Pool } from 'undici';
-import { Constellation } from '../../test/support/constellation.ts';
 import { median, percentile, round } from './support/figures.ts';
 import { IdleMeter, quietMachine } from './support/machine.ts';
 import { runBench } from './support/run.ts';

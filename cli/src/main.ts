@@ -1,4 +1,4 @@
-import { isCoded } from '@sepia/shared/errors';
+import { isCoded } from '@sepia/base/errors';
 import { buildProgram } from './program.ts';
 
 const EXIT_REFUSED = 2;

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { PROTOCOL_VERSION } from '@sepia/shared/http/app';
+import { PROTOCOL_VERSION } from '@sepia/http/app';
 import { Command } from 'commander';
 import { addBackup } from './commands/backup.ts';
 import { addConfig } from './commands/config.ts';
 import { addDemo } from './commands/demo.ts';
 import { addHarbor } from './commands/harbor.ts';
+import { addLazy } from './commands/lazy.ts';
 import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
 import { addPurge } from './commands/purge.ts';
@@ -35,6 +36,7 @@ export function buildProgram(): Command {
   addPurge(program);
   addBackup(program);
   addReplicate(program);
+  addLazy(program);
   addStatus(program);
   addSimulate(program);
   addConfig(program);

@@ -1,4 +1,4 @@
-import { besideConfig, loadConfig } from '@sepia/shared/config/load';
+import { besideConfig, loadConfig } from '@sepia/base/config/load';
 import type { z } from 'zod';
 import { ORIGIN_CONFIG, type OriginConfig } from './config.ts';
 import { type Origin, type OriginDeps, startOrigin } from './service.ts';

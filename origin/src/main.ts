@@ -1,4 +1,4 @@
-import { configArgument, runService } from '@sepia/shared/process';
+import { configArgument, runService } from '@sepia/base/process';
 import { createOrigin, loadOriginConfig } from './index.ts';
 
 await runService('origin', async () => await createOrigin(loadOriginConfig(configArgument('origin'))));

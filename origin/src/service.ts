@@ -1,31 +1,44 @@
-import { Cluster } from '@sepia/shared/cluster/cluster';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { NodeCommands } from '@sepia/shared/cluster/node-commands';
-import { readClusterKey } from '@sepia/shared/config/load';
-import { CodedError } from '@sepia/shared/errors';
-import { startAdmin } from '@sepia/shared/http/admin';
-import { createApp } from '@sepia/shared/http/app';
-import { InternalClient } from '@sepia/shared/http/client';
-import { createGate } from '@sepia/shared/http/gate';
-import { HttpListener } from '@sepia/shared/http/listener';
-import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
-import { createRouter, routesOf } from '@sepia/shared/http/router';
-import { CallVerifier } from '@sepia/shared/http/sign';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { StopStack, startAll } from '@sepia/shared/lifecycle';
-import { createLogger, type Logger } from '@sepia/shared/log';
-import { MAX_BLOB_BYTES } from '@sepia/shared/metainfo/metainfo';
-import { Metrics } from '@sepia/shared/metrics';
-import { peerIdOf } from '@sepia/shared/names/peer-id';
-import { RecordStore } from '@sepia/shared/records/record-store';
-import { BlobStore } from '@sepia/shared/store/blob-store';
-import { DataFolder } from '@sepia/shared/store/data-folder';
-import { diskFiles } from '@sepia/shared/store/disk-files';
-import { rotCounts } from '@sepia/shared/store/rot-metrics';
-import { SwarmEngine } from '@sepia/shared/swarm/engine';
-import { H_CLUSTER } from '@sepia/shared/wire/headers';
+import { readClusterKey } from '@sepia/base/config/load';
+import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import { StopStack, startAll } from '@sepia/base/lifecycle';
+import { createLogger, type Logger } from '@sepia/base/log';
+import { Metrics } from '@sepia/base/metrics';
+import { peerIdOf } from '@sepia/base/names/peer-id';
+import { H_CLUSTER } from '@sepia/cluster/api/headers';
+import { Cluster } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { NodeCommands } from '@sepia/cluster/node-commands';
+import { startAdmin } from '@sepia/http/admin';
+import { createApp } from '@sepia/http/app';
+import { InternalClient } from '@sepia/http/client';
+import { HttpListener } from '@sepia/http/listener';
+import { createMemberGate } from '@sepia/http/member-gate';
+import { createRouter, routesOf } from '@sepia/http/router';
+import { createDispatcher } from '@sepia/http/sockets';
+import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
+import { RecordStore } from '@sepia/records/record-store';
+import { BlobStore } from '@sepia/store/blob-store';
+import { DataFolder } from '@sepia/store/data-folder';
+import { diskFiles } from '@sepia/store/disk-files';
+import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
+import { rotCounts } from '@sepia/store/rot-metrics';
+import { SwarmEngine } from '@sepia/swarm/shell/engine';
+import { Access } from './access/access.ts';
+import { namesToFetchWith } from './access/names-to-fetch-with.ts';
+import { Sessions } from './access/sessions.ts';
+import { Blobs } from './blobs/blobs.ts';
+import { Hints } from './blobs/hints.ts';
+import { Repair } from './blobs/repair.ts';
+import { Replicator } from './blobs/replicator.ts';
+import { Swarms } from './blobs/swarms.ts';
+import { Uploads } from './blobs/uploads.ts';
+import { WholeBlobs } from './blobs/whole-blobs.ts';
+import { Health } from './cluster/core/health.ts';
+import { Members } from './cluster/members.ts';
 import type { OriginConfig } from './config.ts';
-import { Health } from './core/health.ts';
+import { Fetches } from './fetch/fetches.ts';
+import { originGauges } from './gauges.ts';
 import { accessRoutes } from './http/access-routes.ts';
 import { backupRoutes } from './http/backup-routes.ts';
 import { blobRoutes } from './http/blob-routes.ts';
@@ -36,40 +49,25 @@ import { replicationRoutes } from './http/replication-routes.ts';
 import { setRoutes } from './http/set-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
-import { Access } from './net/access.ts';
-import { Blobs } from './net/blobs.ts';
-import { Catalog } from './net/catalog.ts';
-import { Deletes } from './net/deletes.ts';
-import type { BlobName } from './net/fetch-parts.ts';
-import { Fetches } from './net/fetches.ts';
-import { originGauges } from './net/gauges.ts';
-import { Invalidation } from './net/invalidation.ts';
-import { LinkProofs } from './net/link-proofs.ts';
-import { Links } from './net/links.ts';
-import { Manifests } from './net/manifests.ts';
-import { Members } from './net/members.ts';
-import { namesToFetchWith } from './net/names-to-fetch-with.ts';
-import { PublicRepositories } from './net/public-repositories.ts';
-import { PullTimes } from './net/pull-times.ts';
-import { Purges } from './net/purges.ts';
-import { Quotas } from './net/quotas.ts';
-import { Recheck } from './net/recheck.ts';
-import { recordSets } from './net/record-sets.ts';
-import { Referrers } from './net/referrers.ts';
-import { Removals } from './net/removals.ts';
-import { Repair } from './net/repair.ts';
-import { createReplication } from './net/replication/start.ts';
-import { Replicator } from './net/replicator.ts';
-import { Sessions } from './net/sessions.ts';
-import { originStatus } from './net/status.ts';
-import { Swarms } from './net/swarms.ts';
-import { TagIndex } from './net/tag-index.ts';
-import { Tags } from './net/tags.ts';
-import { Uploads } from './net/uploads.ts';
-import { Upstreams } from './net/upstreams.ts';
-import { WholeBlobs } from './net/whole-blobs.ts';
-import { DiskRoom, type FreeBytes } from './store/disk-room.ts';
-import { Hints } from './store/hints.ts';
+import { LinkProofs } from './manifests/link-proofs.ts';
+import { Manifests } from './manifests/manifests.ts';
+import { PullTimes } from './manifests/pull-times.ts';
+import { Recheck } from './manifests/recheck.ts';
+import { Catalog } from './records/catalog.ts';
+import { Links } from './records/links.ts';
+import { PublicRepositories } from './records/public-repositories.ts';
+import { Quotas } from './records/quotas.ts';
+import { recordSets } from './records/record-sets.ts';
+import { Referrers } from './records/referrers.ts';
+import { TagIndex } from './records/tag-index.ts';
+import { Tags } from './records/tags.ts';
+import { Deletes } from './removal/deletes.ts';
+import { Invalidation } from './removal/invalidation.ts';
+import { Purges } from './removal/purges.ts';
+import { Removals } from './removal/removals.ts';
+import { createReplication } from './replication/start.ts';
+import { originStatus } from './status.ts';
+import { Upstreams } from './upstream/upstreams.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
 
@@ -115,7 +113,7 @@ interface BuildParts {
 
 async function build(parts: BuildParts): Promise<Origin> {
   const { config, cluster, clusterKey, selfId, log, stops, freeBytes } = parts;
-  const { deadlines } = config;
+  const { deadlines, 'old-signatures': oldSignatures } = config;
   const nowMs = (): number => Date.now();
   const startedMs = nowMs();
   const stopping = new AbortController();
@@ -173,7 +171,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
-  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs });
+  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
@@ -213,9 +211,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   const sets = recordSets({ members, records, quotas, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
-  const proofs = new LinkProofs({ store, upstreams });
-  const onConfirmed = (name: BlobName): void => proofs.note(name);
-  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed });
+  const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
+  stops.push('link proofs', () => proofs.stop());
+  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed: proofs.note });
   invalidation.onRevoked((revoked) => {
     for (const name of revoked) proofs.forget(name);
     links.revoke(revoked);
@@ -332,6 +330,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     blobs,
     whole,
     links,
+    proofs,
     uploads,
     replicator,
     members,
@@ -350,7 +349,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
 
-  const gate = createGate({ open: OPEN_ROUTES.origin, verifier: new CallVerifier(clusterKey), nowMs });
+  const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, oldSignatures });
   const app = createApp({ log, gate, onRequest: metrics.onRequest });
   app.use(async (ctx, next) => {
     ctx.set(H_CLUSTER, String(cluster.version));
@@ -371,7 +370,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   replication.start();
   void store
     .reconcile()
-    .catch((error: unknown) => log.error({ err: error }, 'blob store was not reconciled'));
+    .catch((error: unknown) => logFailure(log, error, 'blob store was not reconciled', {}, 'error'));
   log.info(
     {
       listen: listener.hostPort,

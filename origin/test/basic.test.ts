@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { digestOf } from '@sepia/shared/digest';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { digestOf } from '@sepia/base/digest';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
 import { startCluster } from './support/cluster.ts';
 import { TestUpstream } from './support/upstream.ts';

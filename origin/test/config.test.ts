@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { silentLogger } from '@sepia/shared/log';
+import { silentLogger } from '@sepia/base/log';
 import t, { type Test } from 'tap';
 import { createOrigin, loadOriginConfig } from '../src/index.ts';
 

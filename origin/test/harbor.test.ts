@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
-import type { BlobFetchState } from '@sepia/shared/wire/blob-fetch';
+import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t, { type Test } from 'tap';
 import { startCluster, type TestCluster, until } from './support/cluster.ts';
 import { TestUpstream } from './support/upstream.ts';

@@ -1,12 +1,5 @@
-import { COMMON_KEYS } from '@sepia/shared/config/member-keys';
-import {
-  baseUrl,
-  bytes,
-  duration,
-  hostPort,
-  networks,
-  TRUSTED_PROXIES_TEXT,
-} from '@sepia/shared/config/units';
+import { COMMON_KEYS } from '@sepia/base/config/member-keys';
+import { baseUrl, bytes, duration, hostPort, networks, TRUSTED_PROXIES_TEXT } from '@sepia/base/config/units';
 import { z } from 'zod';
 import { HARBOR_CONFIG } from './harbor/config.ts';
 

@@ -1,18 +1,18 @@
-import { AccessTokens } from '@sepia/shared/access/access-tokens';
-import { AccessRules, accessMode } from '@sepia/shared/access/rules';
-import { type Audit, openAudit } from '@sepia/shared/audit';
-import type { Cluster } from '@sepia/shared/cluster/cluster';
-import { CodedError } from '@sepia/shared/errors';
-import type { InternalClient } from '@sepia/shared/http/client';
-import type { Logger } from '@sepia/shared/log';
-import { Door } from '@sepia/shared/registry/face/door';
-import { UpstreamAccess } from '@sepia/shared/registry/face/upstream-access';
+import { type Audit, openAudit } from '@sepia/base/audit';
+import { CodedError } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { AccessTokens } from '@sepia/face/access/access-tokens';
+import { AccessRules, accessMode } from '@sepia/face/access/rules';
+import { Door } from '@sepia/face/door/door';
+import { UpstreamAccess } from '@sepia/face/door/upstream-access';
+import type { InternalClient } from '@sepia/http/client';
+import { Accounts } from './accounts/accounts.ts';
+import { AccountsAgreement } from './accounts/accounts-agreement.ts';
+import { Logins } from './accounts/logins.ts';
+import { OriginAccess } from './accounts/origin-access.ts';
+import type { Origins } from './cluster/origins.ts';
 import type { ProxyConfig } from './config.ts';
-import { Accounts } from './net/accounts.ts';
-import { AccountsAgreement } from './net/accounts-agreement.ts';
-import { Logins } from './net/logins.ts';
-import { OriginAccess } from './net/origin-access.ts';
-import type { Origins } from './net/origins.ts';
 
 interface EntranceParts {
   readonly id: string;

@@ -1,36 +1,34 @@
 import { randomInt } from 'node:crypto';
-import type { Cluster } from '@sepia/shared/cluster/cluster';
-import type { InternalClient } from '@sepia/shared/http/client';
-import { createGate } from '@sepia/shared/http/gate';
-import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
-import { createRouter, routesOf } from '@sepia/shared/http/router';
-import { CallVerifier } from '@sepia/shared/http/sign';
-import type { StopStack } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
-import { createRegistryApp } from '@sepia/shared/registry/face/registry-app';
-import { LINK_BELIEF_MS } from '@sepia/shared/wire/revocation';
+import type { StopStack } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { LINK_BELIEF_MS } from '@sepia/cluster/api/revocation';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { createRegistryApp } from '@sepia/face/registry-app';
+import type { InternalClient } from '@sepia/http/client';
+import { createMemberGate } from '@sepia/http/member-gate';
+import { createRouter, routesOf } from '@sepia/http/router';
 import type Koa from 'koa';
+import { memberLoginRoutes } from './accounts/member-token.ts';
+import type { Origins } from './cluster/origins.ts';
 import type { ProxyConfig } from './config.ts';
-import { ManifestCache } from './core/manifest-cache.ts';
 import type { Entrance } from './entrance.ts';
 import { createHarbor } from './harbor/parts.ts';
 import { harborGuards, harborRoutes } from './harbor/routes.ts';
-import { readBlob } from './http/blobs.ts';
-import { listCatalog } from './http/catalog.ts';
-import { deleteBlob, deleteManifest } from './http/deletes.ts';
-import { putManifest, readManifest } from './http/manifests.ts';
-import { memberLoginRoutes } from './http/member-token.ts';
-import { OWN_VERSION, pageRoutes } from './http/page.ts';
-import { PushGate } from './http/push-gate.ts';
-import { admitByRate } from './http/rate-gate.ts';
-import { listReferrers } from './http/referrers.ts';
-import { revocationRoute } from './http/revocations.ts';
-import { listTags } from './http/tags.ts';
-import { appendUpload, cancelUpload, finishUpload, startUpload, uploadStatus } from './http/uploads.ts';
-import type { Origins } from './net/origins.ts';
-import { type OwnStatus, StatusGatherer } from './net/status.ts';
-import { Uploads } from './net/uploads.ts';
+import { OWN_VERSION, pageRoutes } from './page/page.ts';
+import { type OwnStatus, StatusGatherer } from './page/status.ts';
 import type { ProxyMetrics } from './proxy-metrics.ts';
+import { readBlob } from './registry/blobs.ts';
+import { listCatalog } from './registry/catalog.ts';
+import { ManifestCache } from './registry/core/manifest-cache.ts';
+import { deleteBlob, deleteManifest } from './registry/deletes.ts';
+import { putManifest, readManifest } from './registry/manifests.ts';
+import { PushGate } from './registry/push-gate.ts';
+import { admitByRate } from './registry/rate-gate.ts';
+import { listReferrers } from './registry/referrers.ts';
+import { revocationRoute } from './registry/revocations.ts';
+import { listTags } from './registry/tags.ts';
+import { Uploads } from './registry/upload-sessions.ts';
+import { appendUpload, cancelUpload, finishUpload, startUpload, uploadStatus } from './registry/uploads.ts';
 
 /** What the face is built from. */
 export interface FaceParts {
@@ -63,7 +61,6 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     { idleMs: config.limits['upload-idle'] },
   );
   const admit = admitByRate({ nowMs }, { perSecond: config.limits['requests-per-second'] });
-  const verifier = new CallVerifier(parts.clusterKey);
   const own = (): OwnStatus => ({
     id: parts.id,
     version: OWN_VERSION,
@@ -87,7 +84,16 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   );
   const harbor = createHarbor(parts, cache, stops);
   const guards = harborGuards(harbor, admit);
-  const entry = createGate({ open: OPEN_ROUTES.proxy, guards, verifier, nowMs });
+  const { clusterKey, id: selfId } = parts;
+  const entry = createMemberGate({
+    role: 'proxy',
+    guards,
+    clusterKey,
+    selfId,
+    log,
+    metrics: metrics.base,
+    oldSignatures: config['old-signatures'],
+  });
   metrics.watch('sepia_proxy_preheat_jobs', 'Preheat jobs that run here.', () => harbor.jobs.size);
   const blobs = {
     origins,

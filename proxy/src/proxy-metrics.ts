@@ -1,4 +1,4 @@
-import { type Counter, Metrics } from '@sepia/shared/metrics';
+import { type Counter, Metrics } from '@sepia/base/metrics';
 
 /** Figures of a proxy, beside those that every service has. */
 export class ProxyMetrics {

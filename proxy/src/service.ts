@@ -1,18 +1,18 @@
-import { Cluster } from '@sepia/shared/cluster/cluster';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { readClusterKey } from '@sepia/shared/config/load';
-import { CodedError } from '@sepia/shared/errors';
-import { startAdmin } from '@sepia/shared/http/admin';
-import { InternalClient } from '@sepia/shared/http/client';
-import { HttpListener } from '@sepia/shared/http/listener';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { StopStack, startAll } from '@sepia/shared/lifecycle';
-import { createLogger, type Logger } from '@sepia/shared/log';
+import { readClusterKey } from '@sepia/base/config/load';
+import { CodedError } from '@sepia/base/errors';
+import { StopStack, startAll } from '@sepia/base/lifecycle';
+import { createLogger, type Logger } from '@sepia/base/log';
+import { Cluster } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { startAdmin } from '@sepia/http/admin';
+import { InternalClient } from '@sepia/http/client';
+import { HttpListener } from '@sepia/http/listener';
+import { createDispatcher } from '@sepia/http/sockets';
+import { OriginHealth } from './cluster/core/origin-health.ts';
+import { Origins } from './cluster/origins.ts';
 import type { ProxyConfig } from './config.ts';
-import { OriginHealth } from './core/origin-health.ts';
 import { openEntrance } from './entrance.ts';
 import { createFace, type FaceParts } from './face.ts';
-import { Origins } from './net/origins.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 
 /** Sockets to each origin; an upload or download holds one while it runs. */
@@ -41,7 +41,13 @@ export async function startProxy(
     const nowMs = (): number => Date.now();
     const dispatcher = createDispatcher({ connections: CONNECTIONS });
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const client = new InternalClient({
+      dispatcher,
+      clusterKey,
+      memberId: id,
+      nowMs,
+      oldSignatures: config['old-signatures'],
+    });
     const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs });
     const stopping = new AbortController();
     const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs });

@@ -1,8 +1,8 @@
 import { randomInt } from 'node:crypto';
-import { digestOf } from '@sepia/shared/digest';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { digestOf } from '@sepia/base/digest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
-import { Constellation } from '../../test/support/constellation.ts';
 import { type Answer, ask, type Content, manifestOf, pushBlob, randomContent } from './support/client.ts';
 import { until } from './support/until.ts';
 

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkConfig } from '@sepia/shared/config/load';
-import { silentLogger } from '@sepia/shared/log';
+import { checkConfig } from '@sepia/base/config/load';
+import { silentLogger } from '@sepia/base/log';
 import t from 'tap';
 import { request } from 'undici';
 import type { z } from 'zod';

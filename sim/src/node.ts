@@ -1,7 +1,7 @@
-import { Bitfield } from '@sepia/shared/bitfield';
-import type { KnownPeer, LinkId, SwarmEffect, SwarmEvent } from '@sepia/shared/swarm/core/events';
-import type { CoreLimits } from '@sepia/shared/swarm/core/limits';
-import { SwarmCore } from '@sepia/shared/swarm/core/swarm-core';
+import { Bitfield } from '@sepia/base/bitfield';
+import type { KnownPeer, LinkId, SwarmEffect, SwarmEvent } from '@sepia/swarm/core/events';
+import type { CoreLimits } from '@sepia/swarm/core/limits';
+import { SwarmCore } from '@sepia/swarm/core/swarm-core';
 import type { VirtualClock } from './clock.ts';
 import type { HttpPort } from './http.ts';
 import type { Network } from './network.ts';

@@ -1,5 +1,5 @@
-import type { CoreLimits } from '@sepia/shared/swarm/core/limits';
-import { Chance } from '@sepia/shared/swarm/core/random';
+import type { CoreLimits } from '@sepia/swarm/core/limits';
+import { Chance } from '@sepia/swarm/core/random';
 import { VirtualClock } from './clock.ts';
 import { HttpPort } from './http.ts';
 import { Network } from './network.ts';
@@ -66,7 +66,7 @@ export interface Result {
   readonly traceHash: string;
 }
 
-/** Runs the cores of `shared/src/swarm/core` on a virtual clock and network until all finished or `untilMs`. */
+/** Runs the cores of `shared/swarm/src/core` on a virtual clock and network until all finished or `untilMs`. */
 export function simulate(options: SimulateOptions): Result {
   const world = new World(options);
   world.land();

@@ -1,9 +1,9 @@
-import type { Digest } from '@sepia/shared/digest';
+import type { Digest } from '@sepia/base/digest';
+import { call } from '@sepia/test-support/clients/registry-calls';
+import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { Constellation } from '../support/constellation.ts';
-import { call } from '../support/registry-calls.ts';
-import { pullImage, pushImage, randomImage } from '../support/registry-client.ts';
-import { until } from '../support/until.ts';
 
 const REPOSITORY = 'team/app';
 

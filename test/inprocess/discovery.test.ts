@@ -1,11 +1,11 @@
 import { join } from 'node:path';
-import { type Digest, digestOf } from '@sepia/shared/digest';
-import { OCI_INDEX, OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { call, pushBlob, pushManifest } from '@sepia/test-support/clients/registry-calls';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { until } from '@sepia/test-support/until';
+import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
-import { Constellation } from '../support/constellation.ts';
-import { FakeUpstream } from '../support/fake-upstream.ts';
-import { call, pushBlob, pushManifest } from '../support/registry-calls.ts';
-import { until } from '../support/until.ts';
 
 interface Index {
   readonly schemaVersion: number;

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Digest, digestOf } from '@sepia/shared/digest';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { getChecked, pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
-import { MIB, PullThrough } from '../support/pull-through.ts';
-import { getChecked, pullImage, pushImage, randomImage } from '../support/registry-client.ts';
-import { until } from '../support/until.ts';
 
 const SMALL = 'origin-2';
 /** What origins leave free, and what the small disk has beside that. */

@@ -1,6 +1,6 @@
+import { PullThrough } from '@sepia/test-support/cluster/pull-through';
 import t from 'tap';
 import { request } from 'undici';
-import { PullThrough } from '../support/pull-through.ts';
 
 t.test('a policy gate of the registry stops an image that agent and proxy have cached', async (t) => {
   await using here = await PullThrough.start(t.testdir(), {

@@ -1,8 +1,8 @@
+import { pullImage } from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
 import { request } from 'undici';
-import { Constellation } from '../support/constellation.ts';
-import { FakeUpstream, makeImage } from '../support/fake-upstream.ts';
-import { pullImage } from '../support/registry-client.ts';
 
 t.test('two upstreams at once: ns, host in the path, listener default, Docker Hub names', async (t) => {
   const first = await FakeUpstream.start();

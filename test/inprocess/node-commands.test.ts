@@ -1,14 +1,19 @@
 import { readFile } from 'node:fs/promises';
-import { Cluster } from '@sepia/shared/cluster/cluster';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { NodeCommands } from '@sepia/shared/cluster/node-commands';
-import { InternalClient } from '@sepia/shared/http/client';
-import { createDispatcher } from '@sepia/shared/http/sockets';
+import { Cluster } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { NodeCommands } from '@sepia/cluster/node-commands';
+import { InternalClient } from '@sepia/http/client';
+import { createDispatcher } from '@sepia/http/sockets';
+import {
+  type PushedImage,
+  pullImage,
+  pushImage,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { request } from 'undici';
-import { Constellation } from '../support/constellation.ts';
-import { type PushedImage, pullImage, pushImage, randomImage } from '../support/registry-client.ts';
-import { until } from '../support/until.ts';
 
 const MIB = 1024 * 1024;
 const TTL = { ttlMs: 60_000 };

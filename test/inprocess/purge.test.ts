@@ -1,12 +1,12 @@
 import { execFile } from 'node:child_process';
 import { resolve } from 'node:path';
+import { call } from '@sepia/test-support/clients/registry-calls';
+import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { LogLines } from '@sepia/test-support/log-lines';
+import { until } from '@sepia/test-support/until';
+import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t, { type Test } from 'tap';
-import { Constellation } from '../support/constellation.ts';
-import { FakeUpstream, makeImage } from '../support/fake-upstream.ts';
-import { LogLines } from '../support/log-lines.ts';
-import { call } from '../support/registry-calls.ts';
-import { pullImage, pushImage, randomImage } from '../support/registry-client.ts';
-import { until } from '../support/until.ts';
 
 const SEPIA = resolve(import.meta.dirname, '../../sepia');
 

@@ -1,7 +1,7 @@
+import { getChecked, pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
 import { request } from 'undici';
-import { Constellation } from '../support/constellation.ts';
-import { getChecked, pullImage, pushImage, randomImage } from '../support/registry-client.ts';
 
 const MIB = 1024 * 1024;
 

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import type { Digest } from '@sepia/shared/digest';
-import { OCI_INDEX, OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import type { Digest } from '@sepia/base/digest';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { call, pushBlob, pushManifest } from '@sepia/test-support/clients/registry-calls';
+import { getChecked, pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { Constellation } from '../support/constellation.ts';
-import { call, pushBlob, pushManifest } from '../support/registry-calls.ts';
-import { getChecked, pullImage, pushImage, randomImage } from '../support/registry-client.ts';
-import { until } from '../support/until.ts';
 
 const RETRY = { first: '50ms', max: '300ms' };
 

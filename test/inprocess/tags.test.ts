@@ -1,10 +1,15 @@
+import {
+  type PushedImage,
+  pullImage,
+  pushImage,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
+import { ociError, watchedGet } from '@sepia/test-support/clients/watched-get';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { until } from '@sepia/test-support/until';
+import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
 import { request } from 'undici';
-import { Constellation } from '../support/constellation.ts';
-import { FakeUpstream, makeImage } from '../support/fake-upstream.ts';
-import { type PushedImage, pullImage, pushImage, randomImage } from '../support/registry-client.ts';
-import { until } from '../support/until.ts';
-import { ociError, watchedGet } from '../support/watched-get.ts';
 
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const ORIGINS = ['origin-1', 'origin-2', 'origin-3'];

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { delay } from '@sepia/shared/lifecycle';
+import { delay } from '@sepia/base/lifecycle';
+import { type Output, run } from '@sepia/test-support/testbed';
+import { Up } from '@sepia/test-support/up';
 import t from 'tap';
-import { type Output, run } from '../support/testbed.ts';
-import { Up } from '../support/up.ts';
 
 const SEPIA = resolve(import.meta.dirname, '../../sepia');
 const SMALL = ['--origins', '1', '--trackers', '1', '--proxies', '1', '--agents', '1'];

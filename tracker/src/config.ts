@@ -1,5 +1,5 @@
-import { COMMON_KEYS } from '@sepia/shared/config/member-keys';
-import { bytes, duration, hostPort } from '@sepia/shared/config/units';
+import { COMMON_KEYS } from '@sepia/base/config/member-keys';
+import { bytes, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 
 /** Config file of a tracker. */

@@ -1,5 +1,5 @@
-import { besideConfig, loadConfig } from '@sepia/shared/config/load';
-import type { Logger } from '@sepia/shared/log';
+import { besideConfig, loadConfig } from '@sepia/base/config/load';
+import type { Logger } from '@sepia/base/log';
 import type { z } from 'zod';
 import { TRACKER_CONFIG, type TrackerConfig } from './config.ts';
 import { startTracker, type Tracker } from './service.ts';

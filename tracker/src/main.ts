@@ -1,4 +1,4 @@
-import { configArgument, runService } from '@sepia/shared/process';
+import { configArgument, runService } from '@sepia/base/process';
 import { createTracker, loadTrackerConfig } from './index.ts';
 
 await runService('tracker', async () => await createTracker(loadTrackerConfig(configArgument('tracker'))));

@@ -1,30 +1,28 @@
 import { randomInt, randomUUID } from 'node:crypto';
-import { Cluster } from '@sepia/shared/cluster/cluster';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { readClusterKey } from '@sepia/shared/config/load';
-import { CodedError } from '@sepia/shared/errors';
-import { startAdmin } from '@sepia/shared/http/admin';
-import { createApp } from '@sepia/shared/http/app';
-import { InternalClient } from '@sepia/shared/http/client';
-import { createGate } from '@sepia/shared/http/gate';
-import { HttpListener } from '@sepia/shared/http/listener';
-import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
-import { CallVerifier } from '@sepia/shared/http/sign';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { StopStack, startAll } from '@sepia/shared/lifecycle';
-import { createLogger, type Logger } from '@sepia/shared/log';
-import { Metrics } from '@sepia/shared/metrics';
-import { DataFolder } from '@sepia/shared/store/data-folder';
-import { H_CLUSTER } from '@sepia/shared/wire/headers';
+import { readClusterKey } from '@sepia/base/config/load';
+import { CodedError } from '@sepia/base/errors';
+import { StopStack, startAll } from '@sepia/base/lifecycle';
+import { createLogger, type Logger } from '@sepia/base/log';
+import { Metrics } from '@sepia/base/metrics';
+import { H_CLUSTER } from '@sepia/cluster/api/headers';
+import { Cluster } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { startAdmin } from '@sepia/http/admin';
+import { createApp } from '@sepia/http/app';
+import { InternalClient } from '@sepia/http/client';
+import { HttpListener } from '@sepia/http/listener';
+import { createMemberGate } from '@sepia/http/member-gate';
+import { createDispatcher } from '@sepia/http/sockets';
+import { DataFolder } from '@sepia/store/data-folder';
+import { CommandBook } from './commands/core/command-book.ts';
+import { Revocations } from './commands/core/revocations.ts';
 import type { TrackerConfig } from './config.ts';
-import { CommandBook } from './core/command-book.ts';
-import { LiveFigures } from './core/live-figures.ts';
-import { Revocations } from './core/revocations.ts';
-import { SwarmTable } from './core/swarm-table.ts';
 import { announceRoutes } from './http/announce.ts';
 import { memberRoutes, peerEntry } from './http/routes.ts';
-import { MetainfoKeeper } from './net/metainfo-keeper.ts';
-import { Origins } from './net/origins.ts';
+import { MetainfoKeeper } from './metainfo/metainfo-keeper.ts';
+import { Origins } from './metainfo/origins.ts';
+import { LiveFigures } from './swarms/core/live-figures.ts';
+import { SwarmTable } from './swarms/core/swarm-table.ts';
 
 const STOP_GRACE_MS = 3_000;
 const EXPIRE_EVERY_MS = 1_000;
@@ -58,7 +56,13 @@ export async function startTracker(
     const nowMs = (): number => Date.now();
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs });
+    const client = new InternalClient({
+      dispatcher,
+      clusterKey,
+      memberId: id,
+      nowMs,
+      oldSignatures: config['old-signatures'],
+    });
     const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
     const origins = new Origins({ cluster, client });
     const keeper = new MetainfoKeeper(
@@ -77,7 +81,8 @@ export async function startTracker(
 
     metrics.gauge('sepia_tracker_commands', 'Commands to nodes that are alive.', () => commands.size);
 
-    const gate = createGate({ open: OPEN_ROUTES.tracker, verifier: new CallVerifier(clusterKey), nowMs });
+    const oldSignatures = config['old-signatures'];
+    const gate = createMemberGate({ role: 'tracker', clusterKey, selfId: id, log, metrics, oldSignatures });
     const app = createApp({ log, gate, onRequest: metrics.onRequest });
     app.use(announceRoutes());
     app.use(async (ctx, next) => {

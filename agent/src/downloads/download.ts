@@ -1,34 +1,49 @@
-import type { Bitfield } from '@sepia/shared/bitfield';
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import type { BlobHolders } from '@sepia/shared/http/core/source-order';
-import type { BlobReader, ReadableBlob } from '@sepia/shared/http/readable-blob';
-import type { BlobSource } from '@sepia/shared/http/remote-blob';
-import { delay } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
-import type { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { pieceLength } from '@sepia/shared/metainfo/tree';
-import type { PartialBlob } from '@sepia/shared/store/partial-blob';
-import type { Swarm } from '@sepia/shared/swarm/engine';
+import type { Bitfield } from '@sepia/base/bitfield';
+import { boundedMs } from '@sepia/base/bounded-ms';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { BlobHolders } from '@sepia/http/core/source-order';
+import type { BlobReader, ReadableBlob } from '@sepia/http/readable-blob';
+import type { BlobSource } from '@sepia/http/remote-blob';
+import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
+import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { Swarm } from '@sepia/swarm/shell/engine';
+import type { VouchedPiece } from '../cluster/origin-client.ts';
+import type { MetainfoNews } from '../cluster/tracker-client.ts';
+import { Readings } from './readings.ts';
+import { Waiters } from './waiters.ts';
 
 /** Where a piece came from, for the byte counters. */
 export type PieceSource = 'peer' | 'origin' | 'upstream';
 
 const WATCH_EVERY_MS = 500;
 const FIND_AGAIN_MS = 200;
+/** Longest pause between two joins that a tracker is believed, in ms. */
+const MAX_FIND_MS = 3_600_000;
 /** A piece within this many of the fetch's front comes by itself. */
 const NEAR_PIECES = 4;
 /** How long a reader waits before the origin is asked to fetch out of order, in ms. */
 const URGE_AFTER_MS = 50;
+/** A download for ranges alone ends when nobody read for this long, in ms; what came stays on disk. */
+const RANGES_IDLE_MS = 60_000;
 
 /** How a download learns who has the blob and what its pieces hash to. */
 export interface Guide {
   /** Who has it now; joins the swarm again. */
   find(signal: AbortSignal): Promise<Finding>;
-  /** More metainfo, or undefined when there is no news within the guide's own wait. */
-  poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined>;
-  /** Asks the fetching origin for a piece that it has not reached yet; ends when that one has it. */
-  urge(sizeBytes: number, index: number, signal: AbortSignal): Promise<void>;
+  /** More than the answer with `etag` said, or undefined when there is no news within the guide's own wait. */
+  poll(known: Metainfo, etag: string, signal: AbortSignal): Promise<MetainfoNews | undefined>;
+  /** Asks the fetching origin for a piece that it has not reached yet; answers when that one has it. */
+  urge(
+    span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
+    signal: AbortSignal,
+  ): Promise<VouchedPiece | undefined>;
+  /** From the next {@link find} on the whole blob is wanted, not only what is read. */
+  wantAll(): void;
   /** One verified piece past the swarm, from whoever owns the blob. */
   refetch(metainfo: Metainfo, index: number, signal: AbortSignal): Promise<Uint8Array>;
   /** The origins as a source that needs no disk here, and who they are. */
@@ -52,6 +67,8 @@ interface DownloadDeps {
   readonly onBytes: (source: PieceSource, bytes: number) => void;
   /** Without progress for this long its readers fail, in ms. */
   readonly progressMs: number;
+  /** False: only what readers cover is fetched, until {@link Download.wantAll}. */
+  readonly wantAll: boolean;
   /** Stores the verified blob. @throws `DISK_FULL`, `DIGEST_MISMATCH` */
   readonly commit: (partial: PartialBlob) => Promise<void>;
   /** The whole digest was right; the blob may be stored or not. */
@@ -75,8 +92,10 @@ export class Download implements ReadableBlob {
   readonly #deps: DownloadDeps;
   readonly #swarm: Swarm;
   readonly #abort = new AbortController();
-  readonly #waiters = new Map<number, Set<Waiter>>();
-  readonly #finals = new Set<Waiter>();
+  readonly #waiters = new Waiters<number | 'final'>();
+  readonly #readings: Readings;
+  /** Of the last answer: pieces that an origin vouched for make our own metainfo another. */
+  #etag: string;
   readonly #watch: NodeJS.Timeout;
   #state: State = 'running';
   #error: unknown;
@@ -92,11 +111,27 @@ export class Download implements ReadableBlob {
     this.partial = deps.partial;
     this.digest = deps.partial.digest;
     this.sizeBytes = deps.partial.sizeBytes;
+    this.#etag = first.metainfo.etag;
     this.#progressMs = deps.nowMs();
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
     this.#swarm = deps.joinSwarm();
+    this.#readings = new Readings(
+      {
+        isFar: (index) => this.#isFar(index),
+        afterMs: deps.wantAll ? URGE_AFTER_MS : 0,
+        ask: async (index, lastPiece, signal) =>
+          await deps.guide.urge({ sizeBytes: this.sizeBytes, index, lastPiece }, signal),
+        onPiece: async (index, piece) => await this.#vouched(index, piece),
+        openReader: (index, last) => this.#swarm.openReader(index, last),
+        onChange: () => {
+          this.#progressMs = deps.nowMs();
+        },
+        log: deps.log,
+      },
+      deps,
+    );
     this.#swarm.onPiece((index, from) => this.#landed(index, from));
     this.#swarm.onWantPeers(() => {
       this.#wanted = true;
@@ -139,14 +174,7 @@ export class Download implements ReadableBlob {
 
   async leaves(index: number, signal: AbortSignal): Promise<Uint8Array> {
     if (this.#state === 'failed') throw this.#error;
-    if (!this.have.has(index)) {
-      const urging = this.#urge(index, signal);
-      try {
-        await this.#wait(this.#waitersOf(index), signal);
-      } finally {
-        urging.abort();
-      }
-    }
+    if (!this.have.has(index)) await this.#waiters.wait(index, signal);
     return await this.partial.leaves(index);
   }
 
@@ -169,11 +197,35 @@ export class Download implements ReadableBlob {
   async whenFinal(signal: AbortSignal): Promise<void> {
     if (this.#state === 'final') return;
     if (this.#state === 'failed') throw this.#error;
-    await this.#wait(this.#finals, signal);
+    this.wantAll();
+    await this.#waiters.wait('final', signal);
   }
 
-  openReader(pieceIndex: number): BlobReader {
-    return this.#swarm.openReader(pieceIndex);
+  openReader(pieceIndex: number, lastByte: number): BlobReader {
+    return this.#readings.open(pieceIndex, Math.floor(lastByte / PIECE_BYTES));
+  }
+
+  /** One more request that will read it; call what is returned once when it is over. */
+  use(): () => void {
+    return this.#readings.use();
+  }
+
+  /** From now on the whole blob is fetched, not only what readers cover. Idempotent. */
+  wantAll(): void {
+    if (!this.#readings.wantAll()) return;
+    this.#deps.guide.wantAll();
+    this.#swarm.wantAll();
+    this.#wanted = true;
+  }
+
+  /** Nobody reads it and nothing is to be fetched: it may end, what came stays on disk. */
+  get isLeft(): boolean {
+    return this.#readings.left;
+  }
+
+  /** Ends what nobody reads any more. */
+  end(): void {
+    this.fail(new CodedError('NO_PEERS', { message: 'nobody reads it any more' }));
   }
 
   /** A piece was stored from elsewhere (back-to-source). */
@@ -195,34 +247,38 @@ export class Download implements ReadableBlob {
     this.#error = error;
     this.#swarm.leave();
     this.#settle();
-    for (const waiters of this.#waiters.values()) for (const waiter of waiters) waiter.reject(error);
-    for (const waiter of this.#finals) waiter.reject(error);
-    this.#waiters.clear();
-    this.#finals.clear();
+    this.#waiters.fail(error);
   }
 
-  /** A piece far beyond what the origin has reached is fetched out of order there, if the upstream honours Range. */
-  #urge(index: number, signal: AbortSignal): AbortController {
-    const done = new AbortController();
+  /** A piece that only comes if it is asked for, out of order where the upstream honours Range. */
+  #isFar(index: number): boolean {
     const { metainfo } = this.partial;
-    if (metainfo.state !== 'open' || metainfo.knows(index) || index <= metainfo.knownPrefix + NEAR_PIECES)
-      return done;
-    const stop = AbortSignal.any([signal, done.signal, this.#abort.signal]);
-    delay(URGE_AFTER_MS, stop)
-      .then(() => this.#deps.guide.urge(this.sizeBytes, index, stop))
-      .catch((error: unknown) => {
-        if (!stop.aborted)
-          this.#deps.log.debug({ digest: this.digest, piece: index, err: error }, 'nobody could be urged');
-      });
-    return done;
+    if (this.#state !== 'running' || metainfo.state !== 'open' || metainfo.knows(index)) return false;
+    return !this.#readings.wantsAll || index > metainfo.knownPrefix + NEAR_PIECES;
+  }
+
+  /** The fetching origin vouched for a piece: it is ours now, or the swarm's to bring. */
+  async #vouched(index: number, { attempt, hash, bytes }: VouchedPiece): Promise<void> {
+    const { partial } = this;
+    if (partial.metainfo.state !== 'open') return;
+    if (attempt !== partial.metainfo.attempt && attempt !== FINAL_ATTEMPT) {
+      this.#wanted = true;
+      return;
+    }
+    partial.metainfo.addHash(index, hash);
+    if (bytes === undefined) this.#swarm.metainfoChanged();
+    else {
+      await partial.writePiece(index, bytes);
+      this.landed(index, 'origin');
+    }
+    this.#maybeFinish();
   }
 
   #landed(index: number, source: PieceSource): void {
+    this.#readings.update();
     this.#progressMs = this.#deps.nowMs();
     this.#deps.onBytes(source, pieceLength(this.sizeBytes, index));
-    const waiters = this.#waiters.get(index);
-    this.#waiters.delete(index);
-    if (waiters !== undefined) for (const waiter of waiters) waiter.resolve();
+    this.#waiters.wake(index);
     this.#maybeFinish();
   }
 
@@ -245,8 +301,7 @@ export class Download implements ReadableBlob {
     this.#state = 'final';
     this.#swarm.setLeech(false);
     this.#settle();
-    for (const waiter of this.#finals) waiter.resolve();
-    this.#finals.clear();
+    this.#waiters.wake('final');
   }
 
   /** No room for the last few bytes on disk: whoever reads it now gets it all the same. */
@@ -270,15 +325,17 @@ export class Download implements ReadableBlob {
     let intervalMs = firstIntervalMs;
     while (!this.have.complete) {
       this.#wanted = false;
-      const dueMs = this.#deps.nowMs() + intervalMs;
+      await this.#readings.untilBusy(signal);
+      const dueMs = this.#deps.nowMs() + boundedMs(intervalMs, FIND_AGAIN_MS, MAX_FIND_MS);
       while (!this.#wanted && this.#deps.nowMs() < dueMs) await delay(FIND_AGAIN_MS, signal);
       await delay(FIND_AGAIN_MS, signal);
       try {
         const finding = await this.#deps.guide.find(signal);
         intervalMs = finding.intervalMs;
-        await this.#learn(finding.metainfo);
+        await this.#learn(finding.metainfo, finding.metainfo.etag);
         finding.introduce(this.#swarm);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isCoded(error, 'STALE_ATTEMPT')) throw error;
         this.#deps.log.debug({ digest: this.digest, err: error }, 'nobody named peers');
@@ -289,10 +346,12 @@ export class Download implements ReadableBlob {
   async #pollLoop(): Promise<void> {
     const { signal } = this.#abort;
     while (this.partial.metainfo.state === 'open') {
+      await this.#readings.untilBusy(signal);
       try {
-        const news = await this.#deps.guide.poll(this.partial.metainfo, signal);
-        if (news !== undefined) await this.#learn(news);
+        const news = await this.#deps.guide.poll(this.partial.metainfo, this.#etag, signal);
+        if (news !== undefined) await this.#learn(news.metainfo, news.etag);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isCoded(error, 'STALE_ATTEMPT') || (isCoded(error) && error.code === 'UPSTREAM_LIES'))
           throw error;
@@ -302,7 +361,8 @@ export class Download implements ReadableBlob {
     this.#maybeFinish();
   }
 
-  async #learn(news: Metainfo): Promise<void> {
+  async #learn(news: Metainfo, etag: string): Promise<void> {
+    this.#etag = etag;
     const before = this.partial.metainfo.etag;
     const attempt = this.partial.metainfo;
     if ((await this.partial.learn(news)) === 'replaced') {
@@ -315,11 +375,16 @@ export class Download implements ReadableBlob {
     if (this.partial.metainfo.etag === before) return;
     this.#progressMs = this.#deps.nowMs();
     this.#swarm.metainfoChanged();
+    this.#readings.update();
     this.#maybeFinish();
   }
 
   #checkProgress(): void {
     const silentMs = this.#deps.nowMs() - this.#progressMs;
+    if (this.#readings.idle) {
+      if (this.isLeft && silentMs > RANGES_IDLE_MS) this.end();
+      return;
+    }
     if (silentMs > this.#deps.progressMs)
       this.fail(
         new CodedError('NO_PEERS', {
@@ -336,37 +401,9 @@ export class Download implements ReadableBlob {
   }
 
   #settle(): void {
+    this.#readings.stop();
     clearInterval(this.#watch);
     this.#abort.abort(new CodedError('STALE_ATTEMPT', { message: 'download has ended' }));
     this.#end();
   }
-
-  #waitersOf(index: number): Set<Waiter> {
-    let waiters = this.#waiters.get(index);
-    if (waiters === undefined) {
-      waiters = new Set();
-      this.#waiters.set(index, waiters);
-    }
-    return waiters;
-  }
-
-  async #wait(waiters: Set<Waiter>, signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      if (signal.aborted) return reject(signal.reason);
-      const done = (settle: () => void): void => {
-        signal.removeEventListener('abort', onAbort);
-        waiters.delete(waiter);
-        settle();
-      };
-      const waiter: Waiter = { resolve: () => done(resolve), reject: (error) => done(() => reject(error)) };
-      const onAbort = (): void => waiter.reject(signal.reason);
-      signal.addEventListener('abort', onAbort, { once: true });
-      waiters.add(waiter);
-    });
-  }
-}
-
-interface Waiter {
-  resolve(): void;
-  reject(error: unknown): void;
 }

@@ -1,14 +1,16 @@
-import { CodedError } from '@sepia/shared/errors';
-import type { BlobHolders } from '@sepia/shared/http/core/source-order';
-import type { BlobSource } from '@sepia/shared/http/remote-blob';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { pieceHash } from '@sepia/shared/metainfo/tree';
-import type { HttpSource } from '@sepia/shared/swarm/engine';
-import type { JoinAnswer, PeerEntry } from '@sepia/shared/wire/join';
-import { isDecisive, type Target } from '../net/members.ts';
-import type { OriginClient } from '../net/origin-client.ts';
-import type { BlobName, TrackerClient } from '../net/tracker-client.ts';
+import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
+import type { BlobHolders } from '@sepia/http/core/source-order';
+import type { BlobSource } from '@sepia/http/remote-blob';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { pieceHash } from '@sepia/metainfo/tree';
+import type { HttpSource } from '@sepia/swarm/shell/engine';
+import { isDecisive, type Target } from '../cluster/members.ts';
+import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
+import type { BlobName, MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from './download.ts';
+import type { Wish } from './wish.ts';
 
 /** Long-poll for more hashes, in ms. */
 const POLL_MS = 10_000;
@@ -34,14 +36,21 @@ export type Located =
 export class ClusterGuide implements Guide {
   readonly #deps: GuideDeps;
   readonly #name: BlobName;
+  #wish: Wish;
   /** Set while metainfo comes straight from an owner. */
   #direct: Target | undefined;
   /** Whom the tracker named, the holder or fetching leader first. */
   #holders: readonly Target[] = [];
 
-  constructor(deps: GuideDeps, name: BlobName) {
+  /** `wish`: what is to be fetched where the cluster does not have the blob. */
+  constructor(deps: GuideDeps, name: BlobName, wish: Wish = { all: true }) {
     this.#deps = deps;
     this.#name = name;
+    this.#wish = wish;
+  }
+
+  wantAll(): void {
+    this.#wish = { all: true };
   }
 
   /** @throws a certain error (404 and the like), or `NO_PEERS`, `PEER_HTTP` when nobody answers */
@@ -54,12 +63,15 @@ export class ClusterGuide implements Guide {
       upstream,
       repository,
       leeching,
+      want: this.#wish.all ? ('all' as const) : ('ranges' as const),
+      ...(this.#wish.piece === undefined ? {} : { piece: this.#wish.piece }),
       ...(zone === undefined ? {} : { zone }),
     };
     let answer: JoinAnswer;
     try {
       answer = await trackers.join(digest, request, signal);
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDecisive(error)) throw error;
       return await this.#locateDirect(signal);
@@ -85,25 +97,52 @@ export class ClusterGuide implements Guide {
     };
   }
 
+  /**
+   * Resolves when bytes that are here may be shown under this name. Where they came from its own upstream, that the
+   * cluster has them under it is enough (`isOfUpstream`). Else the upstream must have sent all of them: one that only
+   * knows the digest never brings an open blob to its end.
+   * @throws as {@link locate}, and what ends the blob
+   */
+  async vouch(isOfUpstream: boolean, leeching: boolean, signal: AbortSignal): Promise<void> {
+    const located = await this.locate(leeching, signal);
+    if (isOfUpstream) return;
+    if (located.kind === 'small') {
+      await this.#deps.origins.small(this.#name, located.targets, signal);
+      return;
+    }
+    let { metainfo } = located;
+    let { etag } = metainfo;
+    while (metainfo.state === 'open') {
+      const news = await this.poll(metainfo, etag, signal);
+      if (news === undefined) continue;
+      etag = news.etag;
+      if (metainfo.merge(news.metainfo) === 'replaced') metainfo = news.metainfo;
+    }
+  }
+
   async find(signal: AbortSignal): Promise<Finding> {
     const located = await this.locate(true, signal);
     if (located.kind === 'small') throw new CodedError('NO_PEERS', { message: 'blob shrank' });
     return located;
   }
 
-  async poll(known: Metainfo, signal: AbortSignal): Promise<Metainfo | undefined> {
+  async poll(known: Metainfo, etag: string, signal: AbortSignal): Promise<MetainfoNews | undefined> {
+    const { origins, trackers } = this.#deps;
     if (this.#direct !== undefined)
-      return await this.#deps.origins.poll(this.#name, known, POLL_MS, this.#direct, signal);
-    return await this.#deps.trackers.poll(this.#name, known, POLL_MS, signal);
+      return await origins.poll(this.#name, known, etag, POLL_MS, this.#direct, signal);
+    return await trackers.poll(this.#name, known, etag, POLL_MS, signal);
   }
 
-  async urge(sizeBytes: number, index: number, signal: AbortSignal): Promise<void> {
+  async urge(
+    span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
+    signal: AbortSignal,
+  ): Promise<VouchedPiece | undefined> {
     let last: unknown = new CodedError('NO_PEERS');
     for (const target of this.#targets()) {
       try {
-        await this.#deps.origins.touch(this.#name, sizeBytes, index, target, signal);
-        return;
+        return await this.#deps.origins.vouched(this.#name, span, target, signal);
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         last = error;
       }
@@ -121,6 +160,7 @@ export class ClusterGuide implements Guide {
         this.complain(index, target);
         last = new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         last = error;
       }
@@ -140,7 +180,11 @@ export class ClusterGuide implements Guide {
     return {
       find: async (signal) => this.holders((await this.find(signal)).metainfo),
       metainfo: async (_id, known, _waitMs, signal) =>
-        known === undefined ? undefined : await this.poll(known, signal),
+        known === undefined ? undefined : await this.poll(known.metainfo, known.etag, signal),
+      wantAll: async (signal) => {
+        this.wantAll();
+        await this.find(signal);
+      },
       leaves: async (id, first, count, signal) =>
         await origins.leaves(name, first, count, target(id), signal),
       range: async (id, start, end, signal) => await origins.range(name, start, end, target(id), signal),
@@ -162,11 +206,11 @@ export class ClusterGuide implements Guide {
   complain(piece: number, target: Target): void {
     this.#deps.origins
       .complain(this.#name, piece, target, AbortSignal.timeout(COMPLAINT_MS))
-      .catch(() => undefined);
+      .catch(ignoreFailure);
   }
 
   async #locateDirect(signal: AbortSignal): Promise<Located> {
-    const { metainfo, target } = await this.#deps.origins.metainfo(this.#name, signal);
+    const { metainfo, target } = await this.#deps.origins.metainfo(this.#name, this.#wish, signal);
     this.#direct = target;
     const others = this.#deps.origins.targets(this.#name).filter((other) => other.id !== target.id);
     const sources = this.#sources([target, ...others], metainfo.sizeBytes);

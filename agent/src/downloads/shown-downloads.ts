@@ -1,5 +1,5 @@
-import type { Digest } from '@sepia/shared/digest';
-import type { LeaseRequest } from '@sepia/shared/wire/lease';
+import type { Digest } from '@sepia/base/digest';
+import type { LeaseRequest } from '@sepia/cluster/api/lease';
 import type { Download, PieceSource } from './download.ts';
 
 /** A finished download stays visible for this long, in ms. */

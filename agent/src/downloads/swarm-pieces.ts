@@ -1,11 +1,12 @@
-import { Bitfield } from '@sepia/shared/bitfield';
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { PIECE_BYTES } from '@sepia/shared/metainfo/tree';
-import type { BlobHandle } from '@sepia/shared/store/blob-handle';
-import type { BlobStore } from '@sepia/shared/store/blob-store';
-import type { PartialBlob } from '@sepia/shared/store/partial-blob';
-import type { PieceStore } from '@sepia/shared/swarm/engine';
+import { Bitfield } from '@sepia/base/bitfield';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import type { BlobHandle } from '@sepia/store/blob-handle';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { PieceStore } from '@sepia/swarm/shell/engine';
 
 /** An open file is closed after this idle time, in ms, so that seeding never keeps a blob from eviction. */
 const IDLE_CLOSE_MS = 2_000;
@@ -83,7 +84,7 @@ export class SwarmPieces implements PieceStore {
     clearTimeout(this.#idle);
     const handle = this.#handle;
     this.#handle = undefined;
-    handle?.then((open) => open?.close()).catch(() => undefined);
+    handle?.then((open) => open?.close()).catch(ignoreFailure);
   }
 
   #closeWhenIdle(): void {

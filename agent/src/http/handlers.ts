@@ -1,15 +1,16 @@
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { serveBlob, serveHead } from '@sepia/shared/http/serve-blob';
-import { queryValue } from '@sepia/shared/http/signed';
-import { sendManifest } from '@sepia/shared/registry/face/manifest-answer';
-import type { RegistryHandlers } from '@sepia/shared/registry/face/registry-app';
-import { OCI_INDEX } from '@sepia/shared/registry/manifest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { sendManifest } from '@sepia/face/manifest-answer';
+import type { RegistryHandlers } from '@sepia/face/registry-app';
+import { serveBlob, serveHead } from '@sepia/http/serve-blob';
+import { queryValue } from '@sepia/http/signed';
+import { OCI_INDEX } from '@sepia/oci/manifest';
 import type { Context } from 'koa';
-import { relink } from '../core/relink.ts';
-import type { BlobTable, Lease } from '../downloads/blob-table.ts';
-import type { Links } from '../downloads/links.ts';
-import type { Manifests } from '../net/manifests.ts';
-import type { BlobName } from '../net/tracker-client.ts';
+import type { BlobTable, Lease } from '../blobs/blob-table.ts';
+import type { Links } from '../blobs/links.ts';
+import type { BlobName } from '../cluster/tracker-client.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import { relink } from './core/relink.ts';
 
 /** A stale attempt or a damaged start is tried again this often before any byte was sent. */
 const MAX_TRIES = 3;
@@ -94,11 +95,12 @@ async function head(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<vo
 async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {
   const gone = goneSignal(ctx);
   for (let tries = 1; ; tries++) {
-    const lease = await deps.blobs.get(name, gone);
+    const lease = await deps.blobs.get(name, gone, ctx.get('range'));
     try {
       await serve(ctx, lease, deps, gone);
       return;
     } catch (error) {
+      throwIfBug(error);
       const again = isCoded(error, 'STALE_ATTEMPT') || isCoded(error, 'UPSTREAM_LIES');
       if (!again || ctx.headerSent || tries >= MAX_TRIES || gone.aborted) throw error;
     } finally {

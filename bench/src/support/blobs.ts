@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { type Digest, Digester, digestOf } from '@sepia/shared/digest';
+import { type Digest, Digester, digestOf } from '@sepia/base/digest';
 import { request } from 'undici';
 import { MIB } from './figures.ts';
 

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { Bitfield } from '@sepia/shared/bitfield';
-import { parseDigest } from '@sepia/shared/digest';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PieceHasher } from '@sepia/shared/metainfo/tree';
-import { peerIdHexOf, peerIdOf } from '@sepia/shared/names/peer-id';
-import { SwarmEngine } from '@sepia/shared/swarm/engine';
+import { Bitfield } from '@sepia/base/bitfield';
+import { parseDigest } from '@sepia/base/digest';
+import { peerIdHexOf, peerIdOf } from '@sepia/base/names/peer-id';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { PieceHasher } from '@sepia/metainfo/tree';
+import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { MadeBlob } from './blobs.ts';
 
 /** What the crowd's process is told, once. */
@@ -22,7 +22,7 @@ export interface CrowdTargets {
 
 /** Every n-th piece is held by a member of the crowd. */
 const SHARE = 20;
-const QUIET = { debug() {}, info() {}, warn() {} };
+const QUIET = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
  * Many swarm members in one process, each with a twentieth of every blob. They give and never take: without buffers of

@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { delay, type StopStack } from '@sepia/shared/lifecycle';
-import { quietly, run, testbed } from '@sepia/test/support/testbed';
+import { delay, type StopStack } from '@sepia/base/lifecycle';
+import { quietly, run, testbed } from '@sepia/test-support/testbed';
 import { stringify } from 'yaml';
 import type { BenchRegistry } from './registry.ts';
 

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
-import type { StopStack } from '@sepia/shared/lifecycle';
-import { Up, type UpMember } from '@sepia/test/support/up';
+import { throwIfBug } from '@sepia/base/failure';
+import type { StopStack } from '@sepia/base/lifecycle';
+import { Up, type UpMember } from '@sepia/test-support/up';
 import { BenchRegistry } from './registry.ts';
 
 const TRIES = 4;
@@ -55,6 +56,7 @@ export async function startUp(stops: StopStack, dir: string, args: readonly stri
       });
       return up;
     } catch (error) {
+      throwIfBug(error);
       if (tried === TRIES) throw error;
     }
   }

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
-import { delay } from '@sepia/shared/lifecycle';
+import { delay } from '@sepia/base/lifecycle';
 
 /** Clock ticks per second of `/proc/PID/stat`; the kernel's ABI fixes it. */
 const TICKS = 100;

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { freePort, quietly, testbed } from '@sepia/test/support/testbed';
+import { freePort, quietly, testbed } from '@sepia/test-support/testbed';
 
 /** A real docker-registry, run by the test bed. */
 export class BenchRegistry {

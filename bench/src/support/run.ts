@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { StopStack } from '@sepia/shared/lifecycle';
+import { StopStack } from '@sepia/base/lifecycle';
 import { machineFacts } from './machine.ts';
 
 /** What a bench is given. */
@@ -56,7 +56,10 @@ export async function runBench(bench: BenchDefinition): Promise<void> {
     process.stderr.write(`${bench.id}: ${(error as Error).stack ?? String(error)}\n`);
     process.exitCode = 1;
   } finally {
-    await stops.stop().catch((error) => say(String(error)));
+    await stops.stop().catch((error: unknown) => {
+      process.exitCode = 1;
+      say(String(error));
+    });
   }
 }
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import { RECORD_SPACES } from '@sepia/shared/records/record-dump';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { RECORD_SPACES } from '@sepia/records/record-dump';
 import { z } from 'zod';
 
 const MAGIC = Buffer.from('SEPIABK1');
@@ -85,6 +86,7 @@ export function* readFrames(
   try {
     fd = openSync(file, 'r');
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('REQUEST_INVALID', {
       message: `${file} cannot be read (${systemCode(cause)})`,
       cause,
@@ -135,7 +137,8 @@ function readFrame(fd: number, file: string, offset: number): { frame: BackupFra
 function jsonOf(payload: Buffer): unknown {
   try {
     return JSON.parse(payload.toString('utf8'));
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return undefined;
   }
 }

@@ -1,5 +1,5 @@
 import { existsSync, renameSync } from 'node:fs';
-import { CodedError, isCoded } from '@sepia/shared/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import {
   type DumpedRecord,
   type DumpPage,
@@ -7,7 +7,7 @@ import {
   RECORD_SPACES,
   type RecordSpace,
   shardOfRecord,
-} from '@sepia/shared/records/record-dump';
+} from '@sepia/records/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { BackupWriter, readFrames } from './backup-file.ts';
 

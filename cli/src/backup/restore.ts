@@ -1,11 +1,7 @@
-import { shardKey } from '@sepia/shared/cluster/cluster';
-import { CodedError } from '@sepia/shared/errors';
-import {
-  clockFault,
-  type DumpedRecord,
-  type RecordSpace,
-  shardOfRecord,
-} from '@sepia/shared/records/record-dump';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { shardKey } from '@sepia/cluster/cluster';
+import { clockFault, type DumpedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { type BackupHead, readFrames } from './backup-file.ts';
 
@@ -85,6 +81,7 @@ async function putRecords(
           headersTimeoutMs: RESTORE_MS,
         });
       } catch (cause) {
+        throwIfBug(cause);
         if (entries.some((record) => --needed.get(record)!.lost < 0))
           throw new CodedError('QUORUM_LOST', {
             message: `too few origins take the records (${id}: ${String((cause as Error).message)})`,

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import type { Command } from 'commander';
 import { backup } from '../backup/backup.ts';
 import { restore } from '../backup/restore.ts';

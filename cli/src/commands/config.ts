@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { besideConfig, loadConfig, readClusterKey } from '@sepia/shared/config/load';
-import { CodedError } from '@sepia/shared/errors';
+import { besideConfig, loadConfig, readClusterKey } from '@sepia/base/config/load';
+import { CodedError } from '@sepia/base/errors';
+import { tryParse } from '@sepia/base/failure';
+import { loadClusterDocument } from '@sepia/cluster/document';
 import type { Command } from 'commander';
 import { parse } from 'yaml';
 import { defaultConfig } from '../config/default-config.ts';
@@ -68,13 +69,11 @@ function guessRole(file: string): Role | undefined {
 }
 
 function topLevelKeys(file: string): ReadonlySet<string> {
-  try {
-    const value: unknown = parse(readFileSync(file, 'utf8'));
-    return new Set(typeof value === 'object' && value !== null ? Object.keys(value) : []);
-  } catch {
-    // Unreadable: the check itself says how.
-    return new Set();
-  }
+  // Unreadable: the check itself says how.
+  const read = tryParse<unknown>(() => parse(readFileSync(file, 'utf8')));
+  return new Set(
+    read.ok && typeof read.value === 'object' && read.value !== null ? Object.keys(read.value) : [],
+  );
 }
 
 function isRole(text: string): text is Role {

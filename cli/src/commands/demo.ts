@@ -1,5 +1,5 @@
-import { isCoded } from '@sepia/shared/errors';
-import { runService } from '@sepia/shared/process';
+import { isCoded } from '@sepia/base/errors';
+import { runService } from '@sepia/base/process';
 import type { Command } from 'commander';
 import { Demo } from '../demo/demo.ts';
 

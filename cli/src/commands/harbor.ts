@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { isBaseUrl } from '@sepia/shared/config/units';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import { createDispatcher } from '@sepia/shared/http/sockets';
+import { isBaseUrl } from '@sepia/base/config/units';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { HarborApi } from '../harbor/api.ts';
 import { type ConnectPlan, connect, type Driver, type DriverAuth } from '../harbor/connect.ts';
@@ -148,6 +149,7 @@ function readText(file: string, option: string): string {
   try {
     text = readFileSync(file, 'utf8').trim();
   } catch (cause) {
+    throwIfBug(cause);
     throw invalid(`${option}: ${file} cannot be read (${systemCode(cause)})`, cause);
   }
   if (text === '') throw invalid(`${option}: ${file} is empty`);

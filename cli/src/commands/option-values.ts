@@ -1,5 +1,5 @@
-import { isBaseUrl } from '@sepia/shared/config/units';
-import { CodedError } from '@sepia/shared/errors';
+import { isBaseUrl } from '@sepia/base/config/units';
+import { CodedError } from '@sepia/base/errors';
 
 /** Reads an option's value as a whole number ≥ 0. @throws {CodedError} `CONFIG_INVALID` that names the option */
 export function wholeNumber(option: string): (text: string) => number {

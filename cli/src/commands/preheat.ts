@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { delay } from '@sepia/shared/lifecycle';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { PreheatClient, type PreheatJob } from '../harbor/preheat-client.ts';
 import { PreheatView } from '../harbor/preheat-view.ts';
@@ -63,6 +64,7 @@ async function preheat(client: PreheatClient, url: string, scope: string): Promi
       job = await client.get(job.id);
       silent = 0;
     } catch (error) {
+      throwIfBug(error);
       silent += 1;
       if (silent >= MAX_SILENCE) throw error;
     }
@@ -78,6 +80,7 @@ function headerOf({ headerFile }: Flags): Readonly<Record<string, string>> {
   try {
     text = readFileSync(headerFile, 'utf8').trim();
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {
       message: `--header-file: ${headerFile} cannot be read (${systemCode(cause)})`,
       cause,

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { createDispatcher } from '@sepia/shared/http/sockets';
+import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { LayoutWriter } from '../image/layout-writer.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';

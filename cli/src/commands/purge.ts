@@ -1,5 +1,5 @@
-import { isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
+import { isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import type { Command } from 'commander';
 import { nameQuery, Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
 import { parseImageReference } from '../registry/image-reference.ts';

@@ -1,6 +1,6 @@
 import { pipeline, type Readable, Transform } from 'node:stream';
-import { CodedError } from '@sepia/shared/errors';
-import { createDispatcher } from '@sepia/shared/http/sockets';
+import { CodedError } from '@sepia/base/errors';
+import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { openArchive } from '../image/archive.ts';
 import { type ImageToPush, loadImage } from '../image/load-image.ts';

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
-import { parseBytes } from '@sepia/shared/config/units';
-import { CodedError } from '@sepia/shared/errors';
+import { parseBytes } from '@sepia/base/config/units';
+import { CodedError } from '@sepia/base/errors';
 import type { Fault } from '@sepia/sim';
 import type { Command } from 'commander';
 import { parseFault, parseRate, SCENARIOS, simulateOptions } from '../simulate/scenarios.ts';

@@ -1,4 +1,5 @@
-import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
+import { ignoreFailure } from '@sepia/base/failure';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { type AgentBytes, agentBytes } from '../demo/agent-bytes.ts';
@@ -41,7 +42,7 @@ async function statusOf(
   const state = await probe(member.adminUrl, dispatcher);
   const bytes =
     role === 'agent' && state === 'ready'
-      ? await agentBytes(member.adminUrl, dispatcher).catch(() => undefined)
+      ? await agentBytes(member.adminUrl, dispatcher).catch(ignoreFailure)
       : undefined;
   return { name, role, url, pid, state, bytes };
 }

@@ -1,6 +1,6 @@
-import { isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { isTag } from '@sepia/shared/names/repository';
+import { isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { isTag } from '@sepia/base/names/repository';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import {

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import type { Command } from 'commander';
 import { DEFAULT_COUNTS, DEFAULT_PORTS_FROM } from '../up/plan.ts';
 import { runUp } from '../up/run-up.ts';

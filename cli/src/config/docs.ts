@@ -1,4 +1,4 @@
-import { DOCUMENT_SCHEMA } from '@sepia/shared/cluster/document';
+import { DOCUMENT_SCHEMA } from '@sepia/cluster/document';
 import { ROLES } from '../up/plan.ts';
 import { type ConfigKey, configKeys } from './keys.ts';
 import { roleSchema } from './role-schemas.ts';

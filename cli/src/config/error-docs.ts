@@ -1,8 +1,8 @@
-import { ERROR_TABLE } from '@sepia/shared/errors';
+import { ERROR_TABLE } from '@sepia/base/errors';
 
 const HEAD = `# Error codes
 
-Made from \`shared/src/errors.ts\` by \`./sepia config --errors > docs/errors.md\`; a test fails when it is out of date.
+Made from \`shared/base/src/errors.ts\` by \`./sepia config --errors > docs/errors.md\`; a test fails when it is out of date.
 
 Every error is \`{"errors":[{"code","message","detail"}]}\` with the OCI code; the header \`Sepia-Error\` carries the finer one.
 Codes never change their meaning, messages may. "again": the same request may succeed later.

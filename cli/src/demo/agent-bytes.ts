@@ -1,4 +1,4 @@
-import type { Dispatcher } from '@sepia/shared/http/sockets';
+import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 
 export const SOURCES = ['peer', 'origin', 'upstream', 'cache'] as const;

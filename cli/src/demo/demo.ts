@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
-import { CodedError } from '@sepia/shared/errors';
-import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
+import { CodedError } from '@sepia/base/errors';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { pushImage } from '../commands/push.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText } from '../terminal/format.ts';

@@ -1,4 +1,5 @@
-import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import type { Dispatcher } from '@sepia/http/sockets';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import type { Transfers } from '../terminal/transfers.ts';
@@ -61,16 +62,17 @@ async function pullOne(
     );
     transfer.end();
   } catch (error) {
+    throwIfBug(error);
     options.signal.throwIfAborted();
     failure = (error as Error).message;
     transfer.end(`failed: ${failure}`);
   }
   const totalMs = performance.now() - startedMs;
-  const bytes = await agentBytes(agent.adminUrl, deps.dispatcher).catch(() => ({
+  const bytes = (await agentBytes(agent.adminUrl, deps.dispatcher).catch(ignoreFailure)) ?? {
     peer: 0,
     origin: 0,
     upstream: 0,
     cache: 0,
-  }));
+  };
   return { agent: agent.name, totalMs, firstByteMs, sizeBytes, bytes, failure };
 }

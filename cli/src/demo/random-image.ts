@@ -1,7 +1,7 @@
 import { createCipheriv, createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { Digester, digestOf } from '@sepia/shared/digest';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { Digester, digestOf } from '@sepia/base/digest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { ImageToPush } from '../image/load-image.ts';
 import type { BlobSource } from '../registry/registry-client.ts';
 

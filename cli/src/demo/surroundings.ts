@@ -1,7 +1,8 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { type ClusterShape, DEFAULT_COUNTS, DEFAULT_PORTS_FROM, planMembers } from '../up/plan.ts';
 import { takenPort } from '../up/ports.ts';
 
@@ -51,6 +52,7 @@ function isRunning(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
+    throwIfBug(error);
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

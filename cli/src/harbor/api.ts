@@ -1,6 +1,7 @@
-import { CodedError } from '@sepia/shared/errors';
-import { readLimited } from '@sepia/shared/http/client';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { readLimited } from '@sepia/http/client';
+import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 
 const TIMEOUT_MS = 30_000;
@@ -93,6 +94,7 @@ export class HarborApi {
       const text = (await readLimited(answer.body, MAX_ANSWER_BYTES, url)).toString('utf8');
       return { status: answer.statusCode, body: parsed(text) };
     } catch (cause) {
+      throwIfBug(cause);
       throw new CodedError('PEER_HTTP', {
         message: `Harbor at ${url} does not answer to ${method} /api/v2.0${path}`,
         cause,
@@ -130,7 +132,8 @@ export function masked(value: unknown): unknown {
 function parsed(text: string): unknown {
   try {
     return text === '' ? undefined : JSON.parse(text);
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return undefined;
   }
 }

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import type { HarborApi, HarborObject } from './api.ts';
 
 export type Driver = 'dragonfly' | 'kraken';

@@ -1,6 +1,7 @@
-import { CodedError } from '@sepia/shared/errors';
-import { readLimited } from '@sepia/shared/http/client';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { readLimited } from '@sepia/http/client';
+import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 
 const TIMEOUT_MS = 30_000;
@@ -66,6 +67,7 @@ export class PreheatClient {
       status = answer.statusCode;
       bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, this.#proxy);
     } catch (cause) {
+      throwIfBug(cause);
       throw new CodedError('PEER_HTTP', { message: `${this.#proxy} does not answer`, cause });
     }
     const json = parsed(bytes);
@@ -89,8 +91,9 @@ export class PreheatClient {
 
 function parsed(bytes: Buffer): Record<string, unknown> {
   try {
-    return JSON.parse(bytes.toString('utf8')) as Record<string, unknown>;
-  } catch {
+    return (JSON.parse(bytes.toString('utf8')) ?? {}) as Record<string, unknown>;
+  } catch (error) {
+    throwIfBug(error);
     return {};
   }
 }

@@ -1,7 +1,8 @@
 import { createReadStream, statSync } from 'node:fs';
 import { join, normalize } from 'node:path';
 import { Readable } from 'node:stream';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { type TarEntry, tarEntries } from './tar-index.ts';
 
 /** Files of an image on disk, in a folder or in a tar; names are relative with `/`. */
@@ -19,6 +20,7 @@ export async function openArchive(path: string): Promise<Archive> {
   try {
     isFolder = statSync(path).isDirectory();
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('REQUEST_INVALID', {
       message: `${path} cannot be read (${systemCode(cause)})`,
       cause,

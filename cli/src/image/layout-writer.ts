@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Digest, digestAlgorithm, digestHex } from '@sepia/shared/digest';
+import { type Digest, digestAlgorithm, digestHex } from '@sepia/base/digest';
 import type { PulledManifest } from '../registry/registry-client.ts';
 
 /** A blob being written: it appears under its digest only after {@link keep}. */

@@ -1,6 +1,7 @@
-import { type Digest, Digester, digestAlgorithm, digestHex, digestOf, isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { isIndexType, OCI_MANIFEST, parseManifest } from '@sepia/shared/registry/manifest';
+import { type Digest, Digester, digestAlgorithm, digestHex, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { isIndexType, OCI_MANIFEST, parseManifest } from '@sepia/oci/manifest';
 import type { BlobSource } from '../registry/registry-client.ts';
 import { type Archive, readText } from './archive.ts';
 
@@ -154,6 +155,7 @@ function parse(text: string, name: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('REQUEST_INVALID', { message: `${name} is not valid JSON`, cause });
   }
 }

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 
 /** Where a file lies inside a tar, in bytes; or the name that it links to. */
 export interface TarEntry {

@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
-import { Cluster, shardKey } from '@sepia/shared/cluster/cluster';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { besideConfig, readClusterKey } from '@sepia/shared/config/load';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { InternalClient, type InternalRequest } from '@sepia/shared/http/client';
-import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
-import { type ResolvedName, resolveName } from '@sepia/shared/names/upstream-name';
+import { besideConfig, readClusterKey } from '@sepia/base/config/load';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug, tryParse } from '@sepia/base/failure';
+import { type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
+import { Cluster, shardKey } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { InternalClient, type InternalRequest } from '@sepia/http/client';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { parse } from 'yaml';
 import { parseImageReference } from '../registry/image-reference.ts';
@@ -18,7 +19,7 @@ export interface OperatorFlags {
   readonly clusterKeyFile?: string;
 }
 
-export type OperatorCall = Omit<InternalRequest, 'url' | 'headersTimeoutMs' | 'body'> & {
+export type OperatorCall = Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs' | 'body'> & {
   readonly json?: unknown;
   readonly headersTimeoutMs?: number;
 };
@@ -88,7 +89,7 @@ export class Operator {
   /** A call to one origin, JSON both ways. @throws what the origin names, `PEER_HTTP` if it does not answer */
   async ask<T>(id: string, call: OperatorCall): Promise<T> {
     const url = this.cluster.member(id).urls[0]!;
-    return await this.#client.json<T>({ headersTimeoutMs: CALL_MS, ...call, url });
+    return await this.#client.json<T>({ headersTimeoutMs: CALL_MS, ...call, url, to: id });
   }
 
   /** A call to the first owner of a repository that answers. */
@@ -98,6 +99,7 @@ export class Operator {
       try {
         return await this.ask<T>(id, call);
       } catch (error) {
+        throwIfBug(error);
         if (!isCoded(error) || (!error.facts.retryable && error.code !== 'INTERNAL')) throw error;
         last = error;
       }
@@ -112,6 +114,7 @@ export class Operator {
         try {
           return { id, answer: await this.ask<T>(id, call) };
         } catch (error) {
+          throwIfBug(error);
           return { id, error };
         }
       }),
@@ -135,16 +138,16 @@ export function nameQuery(name: ResolvedName, more: Readonly<Record<string, stri
 /** Document and key of a cluster of `sepia up`: its members' configs name them. */
 function filesOf(clusterFile: string): { document: string; key: string } {
   const config = readClusterFile(clusterFile).origins[0]?.config ?? '';
-  try {
-    const keys = parse(readFileSync(config, 'utf8')) as Record<string, string>;
-    return {
-      document: besideConfig(config, keys['cluster-document']!),
-      key: besideConfig(config, keys['cluster-key-file']!),
-    };
-  } catch (cause) {
-    throw new CodedError('CONFIG_INVALID', {
-      message: `${clusterFile}: the config ${config} of its first origin cannot be read`,
-      cause,
-    });
-  }
+  const read = tryParse(
+    () => parse(readFileSync(config, 'utf8')) as Readonly<Record<string, unknown>> | null,
+  );
+  const [document, key] = ['cluster-document', 'cluster-key-file'].map((name) =>
+    read.ok ? read.value?.[name] : undefined,
+  );
+  if (typeof document === 'string' && typeof key === 'string')
+    return { document: besideConfig(config, document), key: besideConfig(config, key) };
+  throw new CodedError('CONFIG_INVALID', {
+    message: `${clusterFile}: the config ${config} of its first origin cannot be read`,
+    cause: read.ok ? undefined : read.cause,
+  });
 }

@@ -1,7 +1,8 @@
-import { CodedError } from '@sepia/shared/errors';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
-import { Authenticator } from '@sepia/shared/registry/client/authenticator';
-import { type Credentials, TokenCache } from '@sepia/shared/registry/client/token';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Dispatcher } from '@sepia/http/sockets';
+import { Authenticator } from '@sepia/upstream/authenticator';
+import { type Credentials, TokenCache } from '@sepia/upstream/token';
 import { request } from 'undici';
 
 const TOKEN_TIMEOUT_MS = 30_000;
@@ -30,6 +31,7 @@ export function clientAuth(
         });
         return { url, method: 'GET', status: statusCode, headers, body };
       } catch (cause) {
+        throwIfBug(cause);
         throw new CodedError('PEER_HTTP', { message: `token service ${url.host} does not answer`, cause });
       }
     },

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { CodedError, systemCode } from '@sepia/shared/errors';
-import type { Credentials } from '@sepia/shared/registry/client/token';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Credentials } from '@sepia/upstream/token';
 import type { Command } from 'commander';
 
 /** Flags of commands that speak to a registry which may want an account. */
@@ -45,6 +46,7 @@ function readPassword(file: string): string {
   try {
     return readFileSync(file, 'utf8').replace(/\r?\n$/, '');
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', {
       message: `--password-file: ${file} cannot be read (${systemCode(cause)})`,
       cause,
@@ -56,11 +58,12 @@ function readPassword(file: string): string {
 function fromDockerConfig(registry: string, file: string): Credentials | undefined {
   let auth: unknown;
   try {
-    const { auths } = JSON.parse(readFileSync(file, 'utf8')) as {
+    const { auths } = (JSON.parse(readFileSync(file, 'utf8')) ?? {}) as {
       auths?: Record<string, { auth?: unknown } | undefined>;
     };
     auth = (auths?.[registry] ?? auths?.[`http://${registry}`] ?? auths?.[`https://${registry}`])?.auth;
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return undefined;
   }
   if (typeof auth !== 'string') return undefined;

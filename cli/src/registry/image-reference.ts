@@ -1,6 +1,6 @@
-import { isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { isRepositoryName, isTag } from '@sepia/shared/names/repository';
+import { isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { isRepositoryName, isTag } from '@sepia/base/names/repository';
 
 /** `[host/]repository[:tag|@digest]` taken apart; without tag and digest the reference is `latest`. */
 export interface ImageReference {

@@ -1,5 +1,5 @@
-import type { Descriptor } from '@sepia/shared/registry/manifest';
-import { isIndexType, parseManifest } from '@sepia/shared/registry/manifest';
+import type { Descriptor } from '@sepia/oci/manifest';
+import { isIndexType, parseManifest } from '@sepia/oci/manifest';
 import type { PulledManifest, RegistryClient } from './registry-client.ts';
 
 /** Blobs fetched at once, as containerd does. */

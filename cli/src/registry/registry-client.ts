@@ -1,11 +1,12 @@
 import { Readable } from 'node:stream';
-import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sepia/shared/digest';
-import { CodedError, isCoded, isErrorCode } from '@sepia/shared/errors';
-import { readLimited } from '@sepia/shared/http/client';
-import type { Dispatcher } from '@sepia/shared/http/sockets';
-import type { Authenticator } from '@sepia/shared/registry/client/authenticator';
-import type { Credentials } from '@sepia/shared/registry/client/token';
-import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/shared/registry/manifest';
+import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError, isCoded, isErrorCode } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { readLimited } from '@sepia/http/client';
+import type { Dispatcher } from '@sepia/http/sockets';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import type { Authenticator } from '@sepia/upstream/authenticator';
+import type { Credentials } from '@sepia/upstream/token';
 import { request } from 'undici';
 import { clientAuth, scopeOf } from './client-auth.ts';
 
@@ -105,6 +106,7 @@ export class RegistryClient {
           await take(chunk);
         }
       } catch (error) {
+        throwIfBug(error);
         signal?.throwIfAborted();
         if (error instanceof CodedError && error.code !== 'PEER_HTTP') throw error;
         failure = error;
@@ -237,6 +239,7 @@ export class RegistryClient {
         signal: call.signal ?? null,
       });
     } catch (cause) {
+      throwIfBug(cause);
       call.signal?.throwIfAborted();
       const { hint } = this.#options;
       throw new CodedError('PEER_HTTP', {
@@ -279,14 +282,19 @@ async function* skipping(body: AsyncIterable<Buffer>, count: number): AsyncGener
   }
 }
 
+function errorsIn(answer: unknown): readonly ({ code?: string; message?: string } | null)[] {
+  const errors = (answer as { errors?: unknown } | null)?.errors;
+  return Array.isArray(errors) ? errors : [];
+}
+
 async function errorOf({ url, credentials }: RegistryClientOptions, answer: Answer): Promise<CodedError> {
-  const bytes = await readLimited(answer.body, 64 * 1024, url).catch(() => Buffer.alloc(0));
+  const bytes = await readLimited(answer.body, 64 * 1024, url).catch(ignoreFailure);
   let text = `HTTP ${answer.statusCode}`;
   try {
-    const [first] = (JSON.parse(bytes.toString('utf8')) as { errors: { code?: string; message?: string }[] })
-      .errors;
+    const [first] = errorsIn(JSON.parse(bytes?.toString('utf8') ?? ''));
     if (first?.message !== undefined) text = `${first.code ?? text}: ${first.message}`;
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     // Not an OCI error: the status must do.
   }
   const named = headerOf(answer, 'sepia-error') ?? '';

@@ -1,5 +1,5 @@
-import { parseBytes } from '@sepia/shared/config/units';
-import { CodedError } from '@sepia/shared/errors';
+import { parseBytes } from '@sepia/base/config/units';
+import { CodedError } from '@sepia/base/errors';
 import type { Fault, SimulateOptions } from '@sepia/sim';
 
 const PIECE_BYTES = 1024 * 1024;

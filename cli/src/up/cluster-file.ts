@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { z } from 'zod';
 
 const MEMBER = z.object({
@@ -34,6 +35,7 @@ export function readClusterFile(file: string): ClusterFile {
   try {
     text = readFileSync(file, 'utf8');
   } catch (cause) {
+    throwIfBug(cause);
     const why =
       systemCode(cause) === 'ENOENT'
         ? 'is not there: no cluster is ready here; start one with "sepia up" or name its file with --cluster'
@@ -43,6 +45,7 @@ export function readClusterFile(file: string): ClusterFile {
   try {
     return CLUSTER_FILE.parse(JSON.parse(text));
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('CONFIG_INVALID', { message: `${file} is not a cluster.json`, cause });
   }
 }

@@ -1,12 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import {
-  type ClusterDocument,
-  loadClusterDocument,
-  parseClusterDocument,
-} from '@sepia/shared/cluster/document';
-import { readClusterKey } from '@sepia/shared/config/load';
+import { readClusterKey } from '@sepia/base/config/load';
+import { throwIfBug } from '@sepia/base/failure';
+import { type ClusterDocument, loadClusterDocument, parseClusterDocument } from '@sepia/cluster/document';
 import { parse, stringify } from 'yaml';
 import { laidOver, overridesOf } from './overrides.ts';
 import { HOST, type MemberPlan } from './plan.ts';
@@ -156,7 +153,8 @@ export function logTail(file: string, from: number): string {
       .subarray(from)
       .subarray(-64 * 1024)
       .toString('utf8');
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return '';
   }
 }

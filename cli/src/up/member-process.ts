@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { systemCode } from '@sepia/shared/errors';
-import { delay } from '@sepia/shared/lifecycle';
+import { systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
 import { logTail } from './files.ts';
 import type { MemberPlan, Role } from './plan.ts';
 
@@ -88,10 +89,9 @@ export class MemberProcess {
     this.#signal('SIGTERM');
     this.#signal('SIGCONT');
     const timer = new AbortController();
-    const late = delay(graceMs, timer.signal).then(
-      () => this.#signal('SIGKILL'),
-      () => undefined,
-    );
+    const late = pause(graceMs, timer.signal).then((isLate) => {
+      if (isLate) this.#signal('SIGKILL');
+    });
     await this.exited;
     timer.abort();
     await late;
@@ -115,7 +115,8 @@ export function mainOfRole(role: Role): string {
 function sizeOf(file: string): number {
   try {
     return statSync(file).size;
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return 0;
   }
 }

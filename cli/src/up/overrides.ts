@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
+import { tryParse } from '@sepia/base/failure';
 import { parse } from 'yaml';
 import type { Role } from './plan.ts';
 
@@ -24,12 +25,10 @@ const RESERVED = new Set([
 export function overridesOf(root: string, role: Role): Keys {
   const file = join(root, 'overrides', `${role}.yaml`);
   if (!existsSync(file)) return {};
-  let value: unknown;
-  try {
-    value = parse(readFileSync(file, 'utf8'));
-  } catch (cause) {
-    throw new CodedError('CONFIG_INVALID', { message: `${file}: is not valid YAML`, cause });
-  }
+  const read = tryParse<unknown>(() => parse(readFileSync(file, 'utf8')));
+  if (!read.ok)
+    throw new CodedError('CONFIG_INVALID', { message: `${file}: is not valid YAML`, cause: read.cause });
+  const { value } = read;
   if (value === null) return {};
   if (!isKeys(value)) throw new CodedError('CONFIG_INVALID', { message: `${file}: is not a list of keys` });
   const reserved = Object.keys(value).find((key) => RESERVED.has(key));

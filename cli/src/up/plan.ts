@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 
 /** The four kinds of process, in the order in which they are shown. */
 export const ROLES = ['origin', 'tracker', 'proxy', 'agent'] as const;

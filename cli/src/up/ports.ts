@@ -1,5 +1,5 @@
 import { createServer } from 'node:net';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { HOST, type MemberPlan, portsOf } from './plan.ts';
 
 /** The first port of the plan that cannot be bound, with its member, or undefined. */

@@ -1,4 +1,5 @@
-import type { Dispatcher } from '@sepia/shared/http/sockets';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 
 const PROBE_TIMEOUT_MS = 2_000;
@@ -18,6 +19,7 @@ export async function probe(adminUrl: string, dispatcher: Dispatcher): Promise<s
     const text = (await answer.body.text()).trim().slice(0, 200);
     return answer.statusCode === 200 ? 'ready' : `not ready: ${text}`;
   } catch (error) {
+    throwIfBug(error);
     return (error as Error).name === 'TimeoutError' ? 'does not answer' : 'not there';
   }
 }

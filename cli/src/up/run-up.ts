@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { runService } from '@sepia/shared/process';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { runService } from '@sepia/base/process';
 import { whatNext } from './hints.ts';
 import type { ClusterShape } from './plan.ts';
 import { StartView } from './start-view.ts';

@@ -1,8 +1,8 @@
 import { rmSync } from 'node:fs';
-import { CodedError } from '@sepia/shared/errors';
-import { createDispatcher, type Dispatcher } from '@sepia/shared/http/sockets';
-import { delay } from '@sepia/shared/lifecycle';
-import { makeFolders } from '@sepia/shared/store/make-folders';
+import { CodedError } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
+import { makeFolders } from '@sepia/store/make-folders';
 import type { ClusterFile, ClusterFileMember } from './cluster-file.ts';
 import { type ClusterPaths, clusterPaths, replaceFile, writeClusterFiles } from './files.ts';
 import { type Exit, MemberProcess, mainOfRole } from './member-process.ts';

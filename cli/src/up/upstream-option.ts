@@ -1,6 +1,6 @@
-import { MEMBER_ID } from '@sepia/shared/config/member-keys';
-import { isBaseUrl } from '@sepia/shared/config/units';
-import { CodedError } from '@sepia/shared/errors';
+import { MEMBER_ID } from '@sepia/base/config/member-keys';
+import { isBaseUrl } from '@sepia/base/config/units';
+import { CodedError } from '@sepia/base/errors';
 
 /** An upstream as the command line gives it. */
 export interface UpstreamOption {

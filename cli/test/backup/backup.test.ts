@@ -1,6 +1,6 @@
 import { copyFileSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t, { type Test } from 'tap';
 import { startCluster, type TestCluster } from '../../../origin/test/support/cluster.ts';
 import { backup } from '../../src/backup/backup.ts';

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkConfig } from '@sepia/shared/config/load';
+import { checkConfig } from '@sepia/base/config/load';
 import t from 'tap';
 import { parse } from 'yaml';
 import { defaultConfig } from '../../src/config/default-config.ts';

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
+import { FakeHarbor } from '@sepia/test-support/upstream/fake-harbor';
 import t, { type Test } from 'tap';
-import { FakeHarbor } from '../../../test/support/fake-harbor.ts';
 
 const PROXY = 'https://sepia.example.com:17300';
 

@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { parseManifest } from '@sepia/shared/registry/manifest';
+import { createDispatcher } from '@sepia/http/sockets';
+import { parseManifest } from '@sepia/oci/manifest';
 import t from 'tap';
 import { pushImage } from '../../src/commands/push.ts';
 import { randomImage } from '../../src/demo/random-image.ts';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { type Digest, digestOf } from '@sepia/shared/digest';
-import { createDispatcher } from '@sepia/shared/http/sockets';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { createDispatcher } from '@sepia/http/sockets';
 import t, { type Test } from 'tap';
 import { RegistryClient } from '../../src/registry/registry-client.ts';
 import { type BlobFault, FakeRegistry } from '../support/fake-registry.ts';

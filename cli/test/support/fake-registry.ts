@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { digestOf } from '@sepia/shared/digest';
+import { digestOf } from '@sepia/base/digest';
 
 /** What goes wrong at a blob's GET: called with the request's number for that blob, from 1. */
 export type BlobFault = (

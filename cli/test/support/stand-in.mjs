@@ -2,8 +2,8 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { dirname, resolve } from 'node:path';
-import { CodedError } from '@sepia/shared/errors';
-import { runService } from '@sepia/shared/process';
+import { CodedError } from '@sepia/base/errors';
+import { runService } from '@sepia/base/process';
 import { parse } from 'yaml';
 
 const file = process.argv[process.argv.indexOf('--config') + 1];

@@ -1,14 +1,14 @@
 import type Router from '@koa/router';
-import { parseBasic } from '@sepia/shared/access/authorization';
-import { shardKey } from '@sepia/shared/cluster/cluster';
-import { CodedError } from '@sepia/shared/errors';
-import { queryValue, readJson } from '@sepia/shared/http/signed';
-import { type AccessItem, TOKEN_REQUEST } from '@sepia/shared/wire/access';
-import { H_CLIENT_AUTH } from '@sepia/shared/wire/headers';
+import { CodedError } from '@sepia/base/errors';
+import { type AccessItem, TOKEN_REQUEST } from '@sepia/cluster/api/access';
+import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
+import { shardKey } from '@sepia/cluster/cluster';
+import { parseBasic } from '@sepia/face/access/authorization';
+import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
-import type { Access } from '../net/access.ts';
-import { MAX_LENT } from '../net/names-to-fetch-with.ts';
-import type { Sessions } from '../net/sessions.ts';
+import type { Access } from '../access/access.ts';
+import { MAX_LENT } from '../access/names-to-fetch-with.ts';
+import type { Sessions } from '../access/sessions.ts';
 import { named } from './blob-routes.ts';
 import { repositoryOf, required } from './request.ts';
 

@@ -1,20 +1,20 @@
 import type Router from '@koa/router';
-import { isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { queryValue, readJson } from '@sepia/shared/http/signed';
-import { parseRepositoryName, parseTag } from '@sepia/shared/names/repository';
+import { isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
+import { queryValue, readJson } from '@sepia/http/signed';
 import {
   type DumpedRecord,
   RECORD_SPACES,
   type RecordSpace,
   shardOfRecord,
-} from '@sepia/shared/records/record-dump';
-import type { RecordStore } from '@sepia/shared/records/record-store';
-import { settledValue } from '@sepia/shared/records/register-client';
+} from '@sepia/records/record-dump';
+import type { RecordStore } from '@sepia/records/record-store';
+import { settledValue } from '@sepia/records/register/register-client';
 import type { Context } from 'koa';
 import { z } from 'zod';
-import type { TagState } from '../core/tag-record.ts';
-import type { Tags } from '../net/tags.ts';
+import type { TagState } from '../records/core/tag-record.ts';
+import type { Tags } from '../records/tags.ts';
 import { named } from './blob-routes.ts';
 import { numberOf } from './request.ts';
 

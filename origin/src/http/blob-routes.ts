@@ -1,26 +1,28 @@
 import type Router from '@koa/router';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import type { RequestState } from '@sepia/shared/http/app';
-import { rightLeaves } from '@sepia/shared/http/checked-body';
-import { parseRange } from '@sepia/shared/http/range';
-import { serveBlob } from '@sepia/shared/http/serve-blob';
-import { queryValue, readJson } from '@sepia/shared/http/signed';
-import { delay } from '@sepia/shared/lifecycle';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PIECE_BYTES, pieceCount } from '@sepia/shared/metainfo/tree';
-import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/shared/wire/blob-fetch';
-import { H_BLOB_SIZE, H_CLASS } from '@sepia/shared/wire/headers';
-import type { PeerEntry } from '@sepia/shared/wire/join';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-fetch';
+import { H_ATTEMPT, H_BLOB_SIZE, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
+import type { PeerEntry } from '@sepia/cluster/api/join';
+import type { RequestState } from '@sepia/http/app';
+import { rightLeaves } from '@sepia/http/checked-body';
+import { serveBlob } from '@sepia/http/serve-blob';
+import { bodyOf, queryValue, readJson } from '@sepia/http/signed';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, pieceCount } from '@sepia/metainfo/tree';
+import { parseRange } from '@sepia/oci/range';
 import type { Context } from 'koa';
-import type { Blobs, MetainfoSource } from '../net/blobs.ts';
-import type { BlobName } from '../net/fetch-parts.ts';
-import type { Links } from '../net/links.ts';
-import { H_HOP, type Members } from '../net/members.ts';
-import { broughtHeader } from '../net/recheck.ts';
-import type { Repair } from '../net/repair.ts';
-import type { Replicator } from '../net/replicator.ts';
-import type { Uploads } from '../net/uploads.ts';
-import type { WholeBlobs } from '../net/whole-blobs.ts';
+import type { Blobs, MetainfoSource } from '../blobs/blobs.ts';
+import type { Repair } from '../blobs/repair.ts';
+import type { Replicator } from '../blobs/replicator.ts';
+import type { Uploads } from '../blobs/uploads.ts';
+import type { WholeBlobs } from '../blobs/whole-blobs.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
+import type { BlobName } from '../fetch/fetch-parts.ts';
+import type { LinkProofs } from '../manifests/link-proofs.ts';
+import { broughtHeader } from '../manifests/recheck.ts';
+import type { Links } from '../records/links.ts';
 import { PEER_ENTRIES } from './messages.ts';
 import { relay } from './relay.ts';
 import {
@@ -40,6 +42,8 @@ const GATHER_MS = 50;
 const EAGER_HASHES = 8;
 /** Largest body of adopt: metainfo of a 1 TiB blob in base64 and its peers. */
 const MAX_ADOPT_BYTES = 48 * 1024 * 1024;
+/** Pieces of the largest blob. */
+const MAX_PIECES = 2 ** 24;
 /** Until an origin answers beside the wait that it was asked for, in ms. */
 const RELAY_MS = 20_000;
 /** Pieces whose leaf hashes one answer tells. */
@@ -51,6 +55,7 @@ export interface BlobRouteDeps {
   readonly blobs: Blobs;
   readonly whole: WholeBlobs;
   readonly links: Links;
+  readonly proofs: Pick<LinkProofs, 'requireFor'>;
   readonly uploads: Uploads;
   readonly replicator: Replicator;
   readonly members: Members;
@@ -74,7 +79,18 @@ export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
   router.post('/blobs/:digest/complaints', (context) => complain(deps, named(context, 'complaints')));
   router.post('/blobs/:digest/adopt', async (context) => await adopt(deps, named(context, 'adopt')));
   router.post('/blobs/:digest/fetch', async (context) => await fetchWhole(deps, named(context, 'fetch')));
+  router.post('/blobs/:digest/delivery', async (context) => {
+    const ctx = named(context, 'delivery');
+    const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+    const kind = queryValue(ctx, 'kind') === 'manifest' ? 'manifest' : 'blob';
+    await deps.proofs.requireFor(blobNameOf(ctx), kind, signal);
+    ctx.body = {};
+  });
   router.get('/blobs/:digest', async (context) => await getBlob(deps, named(context, 'blob')));
+  router.get(
+    '/blobs/:digest/pieces/:index',
+    async (context) => await getPiece(deps, named(context, 'piece')),
+  );
   router.put('/blobs/:digest', async (context) => await putBlob(deps, named(context, 'blob-put')));
 }
 
@@ -91,6 +107,8 @@ async function getMetainfo(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const options = {
     fetch: queryValue(ctx, 'fetch') === '1',
     wantAll: queryValue(ctx, 'want') !== 'ranges',
+    raise: queryValue(ctx, 'want') === 'all',
+    firstPiece: numberOf(ctx, 'piece', MAX_PIECES),
     hop: isHop(ctx),
   };
   const source = await deps.blobs.metainfo(name, options, signal);
@@ -127,7 +145,8 @@ async function answerMetainfo(
     try {
       while (fetch.error === undefined && (fetch.metainfo ?? metainfo).etag === known)
         await fetch.changed(late);
-    } catch {
+    } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
     }
     if (fetch.error !== undefined) throw fetch.error;
@@ -182,7 +201,8 @@ async function adopt(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const { known, peers } = await readJson(ctx, MAX_ADOPT_BYTES, (value) => adoptBody(value));
   if (known.digest !== name.digest)
     throw new CodedError('METAINFO_INVALID', { message: 'metainfo is of another blob' });
-  await answerMetainfo(deps, ctx, await deps.blobs.adopt(name, known, peers, signal), signal);
+  const wantAll = queryValue(ctx, 'want') !== 'ranges';
+  await answerMetainfo(deps, ctx, await deps.blobs.adopt(name, known, peers, wantAll, signal), signal);
 }
 
 function adoptBody(value: unknown): { known: Metainfo; peers: PeerEntry[] } {
@@ -269,6 +289,41 @@ function complain(deps: BlobRouteDeps, ctx: Context): void {
   ctx.body = {};
 }
 
+/** One piece with its hash, or the hash alone (204) where another asker has the bytes. */
+async function getPiece(deps: BlobRouteDeps, ctx: Context): Promise<void> {
+  const name = blobNameOf(ctx);
+  const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+  const index = pieceIndexOf(ctx);
+  const lastPiece = numberOf(ctx, 'last', MAX_PIECES) ?? index;
+  let found = await deps.blobs.piece(name, index, { lastPiece, hop: isHop(ctx) }, signal);
+  if (found.type === 'remote') {
+    try {
+      return await relay(ctx, deps.members, found.id, signal);
+    } catch (error) {
+      if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP')) throw error;
+    }
+    found = await deps.blobs.piece(name, index, { lastPiece, hop: true }, signal);
+    if (found.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
+  }
+  const { attempt, hash, bytes } = found;
+  ctx.set(H_ATTEMPT, attempt);
+  ctx.set(H_PIECE_HASH, Buffer.from(hash).toString('hex'));
+  if (bytes === undefined) {
+    ctx.status = 204;
+    return;
+  }
+  ctx.type = 'application/octet-stream';
+  ctx.body = bytes;
+  deps.onBytes(bytes.length);
+}
+
+function pieceIndexOf(ctx: Context): number {
+  const text = String((ctx as unknown as { params: Record<string, string> }).params['index'] ?? '');
+  if (!/^\d{1,8}$/.test(text))
+    throw new CodedError('REQUEST_INVALID', { message: 'index of a piece is not a number' });
+  return Number(text);
+}
+
 function answerHead(ctx: Context, name: BlobName, sizeBytes: number, mediaType: string | undefined): void {
   ctx.respond = false;
   const headers = {
@@ -295,7 +350,8 @@ function boundOf(range: string): number | undefined {
       const last = Math.max(...asked.ranges.map((one) => one.end));
       return last >= Number.MAX_SAFE_INTEGER - 1 ? undefined : Math.floor(last / PIECE_BYTES);
     }
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     // Said properly once the size is known.
   }
   return undefined;
@@ -308,14 +364,14 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     if (kind !== 'pushed' && kind !== 'cached')
       throw new CodedError('REQUEST_INVALID', { message: `${H_CLASS} must be pushed or cached` });
     const mediaType = ctx.get('sepia-media-type');
-    await deps.uploads.putCopy(name, ctx.req, {
+    await deps.uploads.putCopy(name, bodyOf(ctx), {
       class: kind,
       mediaType: mediaType === '' ? undefined : mediaType,
       roomBytes: contentLength(ctx) ?? 0,
     });
     if (queryValue(ctx, 'hint') === '1') await deps.replicator.owe(name);
   } else {
-    await deps.uploads.putWhole(name, ctx.req, contentLength(ctx) ?? 0);
+    await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   }
   ctx.set('Docker-Content-Digest', name.digest);
   ctx.status = 201;

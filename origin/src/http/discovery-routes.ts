@@ -1,14 +1,14 @@
 import type Router from '@koa/router';
-import { parseDigest } from '@sepia/shared/digest';
-import { queryValue } from '@sepia/shared/http/signed';
-import { parseRepositoryName } from '@sepia/shared/names/repository';
-import { parseReference } from '@sepia/shared/registry/route';
-import { type Catalog, MAX_CATALOG_PAGE } from '../net/catalog.ts';
-import type { Deletes } from '../net/deletes.ts';
-import type { Referrers } from '../net/referrers.ts';
-import { MAX_TAG_STATES, type TagIndex } from '../net/tag-index.ts';
-import { listTags } from '../net/tag-lists.ts';
-import type { Upstreams } from '../net/upstreams.ts';
+import { parseDigest } from '@sepia/base/digest';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import { queryValue } from '@sepia/http/signed';
+import { parseReference } from '@sepia/oci/route';
+import { type Catalog, MAX_CATALOG_PAGE } from '../records/catalog.ts';
+import type { Referrers } from '../records/referrers.ts';
+import { MAX_TAG_STATES, type TagIndex } from '../records/tag-index.ts';
+import { listTags } from '../records/tag-lists.ts';
+import type { Deletes } from '../removal/deletes.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
 import { named } from './blob-routes.ts';
 import { blobNameOf, changeOf, numberOf, repositoryOf, required } from './request.ts';
 

@@ -1,9 +1,9 @@
-import { hostPort } from '@sepia/shared/config/units';
-import { type Digest, isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { isTag, type Tag } from '@sepia/shared/names/repository';
+import { hostPort } from '@sepia/base/config/units';
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { isTag, type Tag } from '@sepia/base/names/repository';
 import { z } from 'zod';
-import { MAX_RECORDS } from '../net/quorum-set.ts';
+import { MAX_RECORDS } from '../records/quorum-set.ts';
 
 /** `peers` of adopt. */
 export const PEER_ENTRIES = z

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
-import { CodedError } from '@sepia/shared/errors';
-import type { InternalResponse } from '@sepia/shared/http/client';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { InternalResponse } from '@sepia/http/client';
 import type { Context } from 'koa';
-import { H_HOP, type Members } from '../net/members.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
 
 /** Until another origin answers a passed-on request, in ms; it may have to fetch first. */
 const RELAY_HEADERS_MS = 45_000;
@@ -18,8 +19,10 @@ const ANSWER_HEADERS = [
   'content-type',
   'docker-content-digest',
   'etag',
+  'sepia-attempt',
   'sepia-blob-size',
   'sepia-error',
+  'sepia-piece-hash',
   'retry-after',
 ];
 
@@ -72,6 +75,7 @@ async function pipe(ctx: Context, answer: InternalResponse, signal: AbortSignal)
     }
     ctx.res.end();
   } catch (error) {
+    throwIfBug(error);
     ctx.res.destroy();
     if (!signal.aborted) throw error;
   }

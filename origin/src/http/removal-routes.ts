@@ -1,9 +1,9 @@
 import type Router from '@koa/router';
-import { type Digest, isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { readJson } from '@sepia/shared/http/signed';
-import { isTag, type Tag } from '@sepia/shared/names/repository';
-import { MAX_DROPPED, type Removals } from '../net/removals.ts';
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { isTag, type Tag } from '@sepia/base/names/repository';
+import { readJson } from '@sepia/http/signed';
+import { MAX_DROPPED, type Removals } from '../removal/removals.ts';
 import { named } from './blob-routes.ts';
 import { repositoryOf } from './request.ts';
 

@@ -1,11 +1,11 @@
 import type Router from '@koa/router';
-import { CodedError } from '@sepia/shared/errors';
-import { queryValue, readJson } from '@sepia/shared/http/signed';
+import { CodedError } from '@sepia/base/errors';
+import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
-import type { ReplicationIntake } from '../net/replication/intake.ts';
-import { MAX_JOBS } from '../net/replication/job-queue.ts';
-import type { Replication, WhichJobs } from '../net/replication/replication.ts';
-import type { JobEntry, ReplicationJobs } from '../store/replication-jobs.ts';
+import type { ReplicationIntake } from '../replication/intake.ts';
+import { MAX_JOBS } from '../replication/job-queue.ts';
+import type { Replication, WhichJobs } from '../replication/replication.ts';
+import type { JobEntry, ReplicationJobs } from '../replication/replication-jobs.ts';
 import { named } from './blob-routes.ts';
 import { numberOf, required } from './request.ts';
 

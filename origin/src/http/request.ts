@@ -1,11 +1,11 @@
-import { type Digest, parseDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { queryValue } from '@sepia/shared/http/signed';
-import { parseRepositoryName, type RepositoryName } from '@sepia/shared/names/repository';
-import { H_CHANGE, H_UPSTREAM_AUTHORIZATION } from '@sepia/shared/wire/headers';
+import { type Digest, parseDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { parseRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
+import { H_CHANGE, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
+import { queryValue } from '@sepia/http/signed';
 import type { Context } from 'koa';
-import type { BlobName } from '../net/fetch-parts.ts';
-import { H_HOP } from '../net/members.ts';
+import { H_HOP } from '../cluster/members.ts';
+import type { BlobName } from '../fetch/fetch-parts.ts';
 
 /** `upstream` and `repository` of a request. @throws `REQUEST_INVALID`, `NAME_INVALID` */
 export function repositoryOf(ctx: Context): { upstream: string; repository: RepositoryName } {

@@ -1,11 +1,12 @@
 import type Router from '@koa/router';
-import { CodedError } from '@sepia/shared/errors';
-import { queryValue, readJson } from '@sepia/shared/http/signed';
-import { REVOCATIONS_BODY, type Revocation } from '@sepia/shared/wire/revocation';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation';
+import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import type { z } from 'zod';
-import type { Invalidation } from '../net/invalidation.ts';
-import type { QuorumSet } from '../net/quorum-set.ts';
+import type { QuorumSet } from '../records/quorum-set.ts';
+import type { Invalidation } from '../removal/invalidation.ts';
 import { named } from './blob-routes.ts';
 import { isRecordSetName, RECORD_KEY, type RecordSetName, recordsBody } from './messages.ts';
 import { numberOf, repositoryOf, required } from './request.ts';
@@ -62,6 +63,7 @@ function checkedKey(name: string, text: string): string[] {
   try {
     value = JSON.parse(text);
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('REQUEST_INVALID', { message: `query value ${name} is not valid JSON`, cause });
   }
   const found = RECORD_KEY.safeParse(value);

@@ -1,13 +1,13 @@
 import type Router from '@koa/router';
-import { isDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { readJson } from '@sepia/shared/http/signed';
-import { parseTag } from '@sepia/shared/names/repository';
+import { isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { parseTag } from '@sepia/base/names/repository';
+import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
-import { setFault } from '../core/tag-policy.ts';
-import type { Manifests } from '../net/manifests.ts';
-import type { TagName, Tags } from '../net/tags.ts';
-import type { Upstreams } from '../net/upstreams.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import { setFault } from '../records/core/tag-policy.ts';
+import type { TagName, Tags } from '../records/tags.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
 import { named } from './blob-routes.ts';
 import { repositoryOf, required } from './request.ts';
 

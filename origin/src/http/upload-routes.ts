@@ -1,15 +1,16 @@
 import type Router from '@koa/router';
-import { parseDigest } from '@sepia/shared/digest';
-import { parseRepositoryName } from '@sepia/shared/names/repository';
+import { parseDigest } from '@sepia/base/digest';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import { bodyOf } from '@sepia/http/signed';
+import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Context } from 'koa';
-import { chunkStart } from '../core/content-range.ts';
-import type { Links } from '../net/links.ts';
-import type { Quotas } from '../net/quotas.ts';
-import type { UploadName, Uploads } from '../net/uploads.ts';
-import { readOnly } from '../net/uploads.ts';
-import type { Upstreams } from '../net/upstreams.ts';
-import type { DiskRoom } from '../store/disk-room.ts';
+import type { UploadName, Uploads } from '../blobs/uploads.ts';
+import { readOnly } from '../blobs/uploads.ts';
+import type { Links } from '../records/links.ts';
+import type { Quotas } from '../records/quotas.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
 import { named } from './blob-routes.ts';
+import { chunkStart } from './core/content-range.ts';
 import { contentLength, goneSignal, numberOf, repositoryOf, required } from './request.ts';
 
 export interface UploadRouteDeps {
@@ -42,13 +43,13 @@ export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
   });
   router.patch('/uploads/:id', async (context) => {
     const ctx = named(context, 'upload-append');
-    ctx.body = { offset: await uploads.append(uploadOf(ctx), ctx.req, startOf(ctx)) };
+    ctx.body = { offset: await uploads.append(uploadOf(ctx), bodyOf(ctx), startOf(ctx)) };
     ctx.status = 202;
   });
   router.put('/uploads/:id', async (context) => {
     const ctx = named(context, 'upload-finish');
     const digest = parseDigest(required(ctx, 'digest'));
-    await uploads.finish(uploadOf(ctx), ctx.req, startOf(ctx), digest);
+    await uploads.finish(uploadOf(ctx), bodyOf(ctx), startOf(ctx), digest);
     ctx.set('Docker-Content-Digest', digest);
     ctx.status = 201;
     ctx.body = '';

@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { Cluster } from '@sepia/shared/cluster/cluster';
-import { loadClusterDocument } from '@sepia/shared/cluster/document';
-import { InternalClient, type InternalRequest } from '@sepia/shared/http/client';
-import { createDispatcher } from '@sepia/shared/http/sockets';
-import { silentLogger } from '@sepia/shared/log';
+import { silentLogger } from '@sepia/base/log';
+import { Cluster } from '@sepia/cluster/cluster';
+import { loadClusterDocument } from '@sepia/cluster/document';
+import { InternalClient, type InternalRequest } from '@sepia/http/client';
+import { createDispatcher } from '@sepia/http/sockets';
+import { freePorts } from '@sepia/test-support/free-ports';
 import type { Test } from 'tap';
-import { freePorts } from '../../../test/support/free-ports.ts';
 import { createOrigin, loadOriginConfig, type Origin } from '../../src/index.ts';
 
 export interface ClusterOptions {
@@ -28,7 +28,7 @@ export interface TestCluster {
   readonly origins: Map<string, Origin>;
   call(
     id: string,
-    call: Omit<InternalRequest, 'url' | 'headersTimeoutMs'>,
+    call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>,
   ): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; bytes: Buffer }>;
   start(id: string): Promise<Origin>;
   stop(id: string): Promise<void>;
@@ -102,7 +102,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     },
     async call(id, call) {
       const url = cluster.member(id).urls[0]!;
-      const answer = await client.raw({ headersTimeoutMs: 30_000, ...call, url });
+      const answer = await client.raw({ headersTimeoutMs: 30_000, ...call, url, to: id });
       return {
         status: answer.status,
         headers: answer.headers,

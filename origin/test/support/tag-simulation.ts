@@ -1,15 +1,15 @@
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { parseRepositoryName, parseTag } from '@sepia/shared/names/repository';
-import { parseRegisterRequest } from '@sepia/shared/records/acceptor-store';
-import { RecordStore } from '@sepia/shared/records/record-store';
-import { NO_BALLOT } from '@sepia/shared/records/register';
-import type { Database } from '@sepia/shared/store/data-folder';
-import { seeded } from '../../../shared/test/store/seeded.ts';
-import type { TagInput, TagOperation, TagOutput } from '../../../test/support/tag-model.ts';
-import type { TagRules } from '../../src/core/tag-policy.ts';
-import type { Members } from '../../src/net/members.ts';
-import { type TagName, Tags } from '../../src/net/tags.ts';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
+import { RecordStore } from '@sepia/records/record-store';
+import { parseRegisterRequest } from '@sepia/records/register/acceptor-store';
+import { NO_BALLOT } from '@sepia/records/register/register';
+import type { Database } from '@sepia/store/data-folder';
+import { seeded } from '@sepia/test-support/seeded';
+import type { TagInput, TagOperation, TagOutput } from '@sepia/test-support/tag-model';
+import type { Members } from '../../src/cluster/members.ts';
+import type { TagRules } from '../../src/records/core/tag-policy.ts';
+import { type TagName, Tags } from '../../src/records/tags.ts';
 
 /** Faults that the right code must not have; the checker must find each. */
 export type PlantedBug = 'quorum-of-one' | 'no-first-phase' | 'answers-before-durable';

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { digestOf } from '@sepia/shared/digest';
+import { digestOf } from '@sepia/base/digest';
 import type { Test } from 'tap';
 
 /** What a hook makes of a request instead of serving it. `cut`: after so many bytes of its body the connection ends. */

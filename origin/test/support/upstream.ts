@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { digestOf } from '@sepia/shared/digest';
+import { digestOf } from '@sepia/base/digest';
 import type { Test } from 'tap';
 
 /** A registry for tests: blobs and manifests in memory, with faults. */

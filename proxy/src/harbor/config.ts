@@ -1,6 +1,6 @@
-import { patterns } from '@sepia/shared/names/pattern';
+import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
-import { SCOPES } from '../core/harbor/messages.ts';
+import { SCOPES } from './core/messages.ts';
 
 const SCOPE = z.enum(SCOPES);
 const SCOPE_TEXT =

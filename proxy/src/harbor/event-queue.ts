@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { delay } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
 import {
   addEvent,
   finish,
@@ -11,7 +12,7 @@ import {
   putBack,
   renew,
   takeDue,
-} from '../core/harbor/event-lane.ts';
+} from './core/event-lane.ts';
 import type { Records } from './records.ts';
 
 /** Registers that events are spread over. */
@@ -96,7 +97,7 @@ export class EventQueue<T> {
     const { signal } = this.#stopped;
     const { records, nowMs, log } = this.#deps;
     while (!signal.aborted) {
-      await delay(this.#lookEveryMs, signal).catch(() => undefined);
+      await pause(this.#lookEveryMs, signal);
       for (let lane = 0; lane < LANES && !signal.aborted && this.#running.size < PARALLEL; lane++) {
         const register = `events\0${lane}`;
         try {
@@ -109,7 +110,7 @@ export class EventQueue<T> {
           });
           for (const { key, payload } of taken) this.#begin(key, payload);
         } catch (error) {
-          if (!signal.aborted) log.warn({ err: error, lane }, 'events that wait were not looked for');
+          if (!signal.aborted) logFailure(log, error, 'events that wait were not looked for', { lane });
         }
       }
     }
@@ -118,7 +119,7 @@ export class EventQueue<T> {
   #begin(key: string, payload: T): void {
     const run = this.#run(key, payload)
       .catch((error: unknown) =>
-        this.#deps.log.warn({ err: error, event: key }, 'event not ended; it is done again'),
+        logFailure(this.#deps.log, error, 'event not ended; it is done again', { event: key }),
       )
       .finally(() => this.#running.delete(run));
     this.#running.add(run);
@@ -131,7 +132,7 @@ export class EventQueue<T> {
     try {
       await work(payload, key, this.#stopped.signal);
     } catch (error) {
-      log.warn({ event: key, err: error }, 'event not carried out; it is tried again');
+      logFailure(log, error, 'event not carried out; it is tried again', { event: key });
       await records.change<Lane<T>>(laneKey(key), (lane) => {
         const { lane: next, isOver } = putBack(lane, key, this.#holder, nowMs());
         if (isOver) log.error({ event: key, reason: textOf(error) }, 'event given up after a day');
@@ -147,15 +148,12 @@ export class EventQueue<T> {
 
   async #renew(key: string, over: AbortSignal): Promise<void> {
     const { records, nowMs, log } = this.#deps;
-    for (;;) {
-      try {
-        await delay(RENEW_MS, over);
-      } catch {
-        return;
-      }
+    while (await pause(RENEW_MS, over)) {
       await records
         .change<Lane<T>>(laneKey(key), (lane) => renew(lane, key, this.#holder, nowMs()).lane)
-        .catch((error: unknown) => log.debug({ err: error, event: key }, 'hold of an event not renewed'));
+        .catch((error: unknown) =>
+          logFailure(log, error, 'hold of an event not renewed', { event: key }, 'debug'),
+        );
     }
   }
 }

@@ -1,13 +1,14 @@
-import { shardKey } from '@sepia/shared/cluster/cluster';
-import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/shared/digest';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { readLimited } from '@sepia/shared/http/client';
-import { isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/shared/registry/manifest';
-import { type Reference, referenceText } from '@sepia/shared/registry/route';
-import { H_STALE, H_UPSTREAM_AUTHORIZATION } from '@sepia/shared/wire/headers';
-import type { ImageName } from '../core/harbor/image-url.ts';
-import { whileAlive } from '../net/blob-source.ts';
-import { headerOf, isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { H_STALE, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
+import { shardKey } from '@sepia/cluster/cluster';
+import { readLimited } from '@sepia/http/client';
+import { isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import { type Reference, referenceText } from '@sepia/oci/route';
+import { whileAlive } from '../bodies/blob-source.ts';
+import { headerOf, isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import type { ImageName } from './core/image-url.ts';
 
 const MAX_DEPTH = 4;
 const MAX_MANIFESTS = 500;
@@ -104,6 +105,7 @@ async function readOne(
         throw new CodedError('PEER_HTTP', { message: `origin ${id} sent a manifest that is not its digest` });
       return { digest, bytes, mediaType: headerOf(answer, 'content-type') ?? '' };
     } catch (error) {
+      throwIfBug(error);
       signal.throwIfAborted();
       if (isDefinite(error) || isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED'))
         throw error;

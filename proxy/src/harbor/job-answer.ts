@@ -1,4 +1,4 @@
-import { boundedRows, type JobRecord, type JobRow } from '../core/harbor/job-slots.ts';
+import { boundedRows, type JobRecord, type JobRow } from './core/job-slots.ts';
 
 /** `POST` and `GET /oapi/v1/jobs` as Harbor's Dragonfly driver reads them; `sepia` is for our own command line. */
 export function jobAnswer(job: JobRecord, all: readonly JobRow[]): Record<string, unknown> {

@@ -1,12 +1,14 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import type { Cluster } from '@sepia/shared/cluster/cluster';
-import type { NodeCommands } from '@sepia/shared/cluster/node-commands';
-import { CodedError, isCoded } from '@sepia/shared/errors';
-import { delay } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
-import { parseRepositoryName } from '@sepia/shared/names/repository';
-import { parseReference, referenceText } from '@sepia/shared/registry/route';
-import type { ImageName } from '../core/harbor/image-url.ts';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { NodeCommands } from '@sepia/cluster/node-commands';
+import { parseReference, referenceText } from '@sepia/oci/route';
+import type { Origins } from '../cluster/origins.ts';
+import type { ImageName } from './core/image-url.ts';
 import {
   boundedRows,
   claimSlot,
@@ -20,10 +22,9 @@ import {
   renewHold,
   slotOf,
   takeOver,
-} from '../core/harbor/job-slots.ts';
-import type { Scope } from '../core/harbor/messages.ts';
-import { nodeRows } from '../core/harbor/rows.ts';
-import type { Origins } from '../net/origins.ts';
+} from './core/job-slots.ts';
+import type { Scope } from './core/messages.ts';
+import { nodeRows } from './core/rows.ts';
 import { Preheat } from './preheat.ts';
 import type { Records } from './records.ts';
 
@@ -167,7 +168,7 @@ export class Jobs {
     this.#running.set(job.id, running);
     running.done = this.#run(job, preheat, abort)
       .catch((error: unknown) =>
-        this.#deps.log.error({ err: error, job: job.id }, 'preheat job not recorded'),
+        logFailure(this.#deps.log, error, 'preheat job not recorded', { job: job.id }, 'error'),
       )
       .finally(() => this.#running.delete(job.id));
   }
@@ -185,6 +186,7 @@ export class Jobs {
       await preheat.run(abort.signal);
     } catch (thrown) {
       error = textOf(thrown);
+      if (isBug(thrown)) logFailure(log, thrown, 'preheat job met a bug', { job: job.id });
       if (job.runs > 1 && job.hadToken && isCoded(thrown, 'UPSTREAM_DENIED'))
         error = `the proxy that took this job is gone, and with it the token that came along; with the origins' own credentials: ${error}`;
     } finally {
@@ -207,19 +209,14 @@ export class Jobs {
   /** Keeps the hold until `over`; a job that another proxy has taken ends here. */
   async #renew(id: number, abort: AbortController, over: AbortSignal): Promise<void> {
     const { nowMs, log, records } = this.#deps;
-    for (;;) {
-      try {
-        await delay(RENEW_MS, over);
-      } catch {
-        return;
-      }
+    while (await pause(RENEW_MS, over)) {
       try {
         await records.change<JobRecord>(keyOf(slotOf(id)), (current) =>
           renewHold(current, id, this.#holder, nowMs()),
         );
       } catch (error) {
         if (isCoded(error, 'CONFLICT') && error.detail['key'] === undefined) abort.abort(error);
-        else log.warn({ err: error, job: id }, 'hold of a preheat job not renewed');
+        else logFailure(log, error, 'hold of a preheat job not renewed', { job: id });
       }
     }
   }
@@ -231,6 +228,7 @@ export class Jobs {
         await this.#deps.records.change<JobRecord>(keyOf(slotOf(id)), change);
         return;
       } catch (error) {
+        throwIfBug(error);
         if (isCoded(error, 'CONFLICT') && error.detail['key'] === undefined) return;
         if (tries >= 3 || this.#stopping) throw error;
       }

@@ -1,11 +1,12 @@
-import { CodedError } from '@sepia/shared/errors';
-import type { Logger } from '@sepia/shared/log';
-import { isRepositoryName } from '@sepia/shared/names/repository';
-import { type NamedUpstream, resolveName } from '@sepia/shared/names/upstream-name';
-import { referenceText } from '@sepia/shared/registry/route';
+import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { isRepositoryName } from '@sepia/base/names/repository';
+import { type NamedUpstream, resolveName } from '@sepia/base/names/upstream-name';
+import { referenceText } from '@sepia/oci/route';
 import type { ProxyConfig } from '../config.ts';
-import { type ImageName, parseImageUrl } from '../core/harbor/image-url.ts';
-import type { PushNotice } from '../core/harbor/messages.ts';
+import { type ImageName, parseImageUrl } from './core/image-url.ts';
+import type { PushNotice } from './core/messages.ts';
 import type { Preheat, PreheatRequest } from './preheat.ts';
 
 /** Harbor gives up after 30 s: it is told before that how far things are, in ms. */
@@ -80,7 +81,7 @@ export class KrakenDriver {
     done.then(
       () => this.#deps.log.info({ ...image, reference }, 'image preheated by notification'),
       (error: unknown) =>
-        this.#deps.log.warn({ err: error, ...image, reference }, 'preheat by notification failed'),
+        logFailure(this.#deps.log, error, 'preheat by notification failed', { ...image, reference }),
     );
     const flight = { preheat, done };
     this.#flights.set(key, flight);

@@ -1,8 +1,8 @@
-import { NodeCommands } from '@sepia/shared/cluster/node-commands';
-import type { StopStack } from '@sepia/shared/lifecycle';
-import type { NamedUpstream } from '@sepia/shared/names/upstream-name';
-import type { ManifestCache } from '../core/manifest-cache.ts';
+import type { StopStack } from '@sepia/base/lifecycle';
+import type { NamedUpstream } from '@sepia/base/names/upstream-name';
+import { NodeCommands } from '@sepia/cluster/node-commands';
 import type { FaceParts } from '../face.ts';
+import type { ManifestCache } from '../registry/core/manifest-cache.ts';
 import { Jobs } from './jobs.ts';
 import { KrakenDriver } from './kraken.ts';
 import { Preheat, type PreheatRequest } from './preheat.ts';

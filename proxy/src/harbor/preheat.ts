@@ -1,18 +1,19 @@
-import type { Cluster } from '@sepia/shared/cluster/cluster';
-import type { CommandView, NodeCommands } from '@sepia/shared/cluster/node-commands';
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError, isCoded, isUpstreamFailure } from '@sepia/shared/errors';
-import { readLimited } from '@sepia/shared/http/client';
-import { delay } from '@sepia/shared/lifecycle';
-import type { Logger } from '@sepia/shared/log';
-import type { BlobFetchState } from '@sepia/shared/wire/blob-fetch';
-import { H_UPSTREAM_AUTHORIZATION } from '@sepia/shared/wire/headers';
-import type { ImageName } from '../core/harbor/image-url.ts';
-import type { JobRow } from '../core/harbor/job-slots.ts';
-import type { Scope } from '../core/harbor/messages.ts';
-import { hostOfUrl, nodeRows } from '../core/harbor/rows.ts';
-import { whileAlive } from '../net/blob-source.ts';
-import { isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { CommandView, NodeCommands } from '@sepia/cluster/node-commands';
+import { readLimited } from '@sepia/http/client';
+import { whileAlive } from '../bodies/blob-source.ts';
+import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import type { ImageName } from './core/image-url.ts';
+import type { JobRow } from './core/job-slots.ts';
+import type { Scope } from './core/messages.ts';
+import { hostOfUrl, nodeRows } from './core/rows.ts';
 import { type ImageBlobs, readImage } from './image-blobs.ts';
 
 /** Blobs of one image at once; each is fetched by its own origin. */
@@ -129,6 +130,7 @@ export class Preheat {
         try {
           await this.#allowed((authorization) => this.#fetchOne(one, authorization, signal));
         } catch (error) {
+          throwIfBug(error);
           signal.throwIfAborted();
           const reason = error instanceof Error ? error.message : String(error);
           failures.push(`${one.slice(0, 19)}…: ${reason}`);
@@ -158,6 +160,7 @@ export class Preheat {
         try {
           return await this.#fetchAt(id, digest, authorization, signal);
         } catch (error) {
+          throwIfBug(error);
           signal.throwIfAborted();
           if (isDefinite(error)) throw error;
           last = error;
@@ -217,7 +220,7 @@ export class Preheat {
     const goneSinceMs = new Map<string, number>();
     for (;;) {
       const view = await commands.view(commandId);
-      if (view.unaware.length > 0) await commands.send(command, view.unaware).catch(() => undefined);
+      if (view.unaware.length > 0) await commands.send(command, view.unaware).catch(ignoreFailure);
       const isOver = this.#noteNodes(view, goneSinceMs, nowMs());
       if (isOver && view.silent.length < commands.trackerIds.length) break;
       await delay(POLL_MS, signal);

@@ -1,14 +1,15 @@
-import type { Audit } from '@sepia/shared/audit';
-import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
-import type { NodeCommands } from '@sepia/shared/cluster/node-commands';
-import type { Digest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import type { InternalClient } from '@sepia/shared/http/client';
-import { readLimited } from '@sepia/shared/http/client';
-import type { RepositoryName, Tag } from '@sepia/shared/names/repository';
-import type { ManifestCache } from '../core/manifest-cache.ts';
-import { whileAlive } from '../net/blob-source.ts';
-import { isDefinite, nameQuery, type Origins } from '../net/origins.ts';
+import type { Audit } from '@sepia/base/audit';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { type Cluster, shardKey } from '@sepia/cluster/cluster';
+import type { NodeCommands } from '@sepia/cluster/node-commands';
+import type { InternalClient } from '@sepia/http/client';
+import { readLimited } from '@sepia/http/client';
+import { whileAlive } from '../bodies/blob-source.ts';
+import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import type { ManifestCache } from '../registry/core/manifest-cache.ts';
 
 /** Origins ask the upstream first, in ms. */
 const ORIGIN_MS = 20_000;
@@ -61,10 +62,19 @@ export class Purger {
     const proxies = this.#deps.cluster.members('proxy').filter((one) => one.id !== this.#deps.memberId);
     await Promise.all(
       proxies.map(async (proxy) => {
-        const call = { url: proxy.urls[0]!, method: 'POST', path: '/v1/purge', signal } as const;
+        const call = {
+          url: proxy.urls[0]!,
+          to: proxy.id,
+          method: 'POST',
+          path: '/v1/purge',
+          signal,
+        } as const;
         await this.#deps.client
           .json({ ...call, json: { upstream, repository, digest }, headersTimeoutMs: PROXY_MS })
-          .catch(() => missed.push(proxy.id));
+          .catch((error: unknown) => {
+            throwIfBug(error);
+            missed.push(proxy.id);
+          });
       }),
     );
     const detail = { upstream, repository, ...what };
@@ -99,6 +109,7 @@ export class Purger {
           missed: string[];
         };
       } catch (error) {
+        throwIfBug(error);
         signal.throwIfAborted();
         if (isDefinite(error)) throw error;
         last = error;

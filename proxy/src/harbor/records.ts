@@ -1,8 +1,8 @@
 import { randomInt } from 'node:crypto';
-import { readLimited } from '@sepia/shared/http/client';
-import { parseRegisterReply } from '@sepia/shared/records/acceptor-store';
-import { RegisterClient } from '@sepia/shared/records/register-client';
-import type { Origins } from '../net/origins.ts';
+import { readLimited } from '@sepia/http/client';
+import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
+import { RegisterClient } from '@sepia/records/register/register-client';
+import type { Origins } from '../cluster/origins.ts';
 
 const MAX_REPLY_BYTES = 1024 * 1024;
 const REQUEST_MS = 1_500;

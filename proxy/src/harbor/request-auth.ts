@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Context } from 'koa';
 import type { ProxyConfig } from '../config.ts';
 
@@ -61,6 +62,7 @@ function readSecret(file: string | undefined, key: string): string {
   try {
     text = readFileSync(file, 'utf8').trim();
   } catch (cause) {
+    throwIfBug(cause);
     throw invalid(`${key}: ${file} cannot be read (${systemCode(cause)})`, cause);
   }
   if (text === '') throw invalid(`${key}: ${file} is empty`);

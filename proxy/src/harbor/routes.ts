@@ -1,19 +1,14 @@
 import type Router from '@koa/router';
-import { CodedError } from '@sepia/shared/errors';
-import type { GuardCheck } from '@sepia/shared/http/gate';
-import { routed } from '@sepia/shared/http/router';
-import { readJson } from '@sepia/shared/http/signed';
-import type { RepositoryName } from '@sepia/shared/names/repository';
+import { CodedError } from '@sepia/base/errors';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { GuardCheck } from '@sepia/http/gate';
+import { routed } from '@sepia/http/router';
+import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import { z } from 'zod';
-import { parseImageUrl } from '../core/harbor/image-url.ts';
-import {
-  type JobRequest,
-  parseJobRequest,
-  parseNotification,
-  parseOldPreheat,
-} from '../core/harbor/messages.ts';
-import { parseWebhook } from '../core/harbor/webhook.ts';
+import { parseImageUrl } from './core/image-url.ts';
+import { type JobRequest, parseJobRequest, parseNotification, parseOldPreheat } from './core/messages.ts';
+import { parseWebhook } from './core/webhook.ts';
 import { jobAnswer, oldAnswer } from './job-answer.ts';
 import type { HarborParts } from './parts.ts';
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { JobRecord, JobRow } from '../../src/core/harbor/job-slots.ts';
+import type { JobRecord, JobRow } from '../../src/harbor/core/job-slots.ts';
 import { jobAnswer } from '../../src/harbor/job-answer.ts';
 
 t.test('an answer stays below 1 MiB, however many nodes there are and whatever they say', async (t) => {

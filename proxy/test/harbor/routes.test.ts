@@ -1,11 +1,11 @@
-import { CodedError } from '@sepia/shared/errors';
-import { createApp } from '@sepia/shared/http/app';
-import { createGate } from '@sepia/shared/http/gate';
-import { HttpListener } from '@sepia/shared/http/listener';
-import { OPEN_ROUTES } from '@sepia/shared/http/open-routes';
-import { createRouter, routesOf } from '@sepia/shared/http/router';
-import { CallVerifier } from '@sepia/shared/http/sign';
-import { silentLogger } from '@sepia/shared/log';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import { createApp } from '@sepia/http/app';
+import { createGate } from '@sepia/http/gate';
+import { HttpListener } from '@sepia/http/listener';
+import { OPEN_ROUTES } from '@sepia/http/open-routes';
+import { createRouter, routesOf } from '@sepia/http/router';
+import { CallVerifier } from '@sepia/http/sign';
 import t, { type Test } from 'tap';
 import type { HarborParts } from '../../src/harbor/parts.ts';
 import { harborGuards, harborRoutes } from '../../src/harbor/routes.ts';
@@ -18,7 +18,7 @@ const needsLogin = (): never => {
 
 async function start(t: Test, parts: Partial<HarborParts>, admit: () => Promise<void>): Promise<string> {
   const whole = { driverAuth: pass, healthAuth: pass, webhookAuth: pass, ...parts } as HarborParts;
-  const verifier = new CallVerifier(Buffer.alloc(32, 7));
+  const verifier = new CallVerifier({ clusterKey: Buffer.alloc(32, 7), selfId: 'proxy-1' });
   const gate = createGate({ open: OPEN_ROUTES.proxy, guards: harborGuards(whole, admit), verifier });
   const app = createApp({ log: silentLogger(), gate });
   const router = createRouter();

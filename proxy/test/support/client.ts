@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
-import { type Digest, digestOf } from '@sepia/shared/digest';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { request } from 'undici';
 
 export interface Answer {

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Cluster } from '@sepia/shared/cluster/cluster';
-import { parseClusterDocument } from '@sepia/shared/cluster/document';
-import { checkConfig } from '@sepia/shared/config/load';
-import { silentLogger } from '@sepia/shared/log';
+import { checkConfig } from '@sepia/base/config/load';
+import { silentLogger } from '@sepia/base/log';
+import { Cluster } from '@sepia/cluster/cluster';
+import { parseClusterDocument } from '@sepia/cluster/document';
 import type { Test } from 'tap';
 import type { z } from 'zod';
 import { createProxy, PROXY_CONFIG, type ProxyConfig, type RunningProxy } from '../../src/index.ts';

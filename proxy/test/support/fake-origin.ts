@@ -1,19 +1,19 @@
 import { randomBytes } from 'node:crypto';
-import { type Cluster, shardKey } from '@sepia/shared/cluster/cluster';
-import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import { createApp } from '@sepia/shared/http/app';
-import { createGate } from '@sepia/shared/http/gate';
-import { HttpListener } from '@sepia/shared/http/listener';
-import { MemoryBlob } from '@sepia/shared/http/memory-blob';
-import type { ReadableBlob } from '@sepia/shared/http/readable-blob';
-import { serveBlob } from '@sepia/shared/http/serve-blob';
-import { CallVerifier } from '@sepia/shared/http/sign';
-import { queryValue, readBody } from '@sepia/shared/http/signed';
-import { silentLogger } from '@sepia/shared/log';
-import { Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PIECE_BYTES, PieceHasher, pieceCount, pieceLeaves } from '@sepia/shared/metainfo/tree';
-import { parseManifest } from '@sepia/shared/registry/manifest';
+import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import { type Cluster, shardKey } from '@sepia/cluster/cluster';
+import { createApp } from '@sepia/http/app';
+import { createGate } from '@sepia/http/gate';
+import { HttpListener } from '@sepia/http/listener';
+import { MemoryBlob } from '@sepia/http/memory-blob';
+import type { ReadableBlob } from '@sepia/http/readable-blob';
+import { serveBlob } from '@sepia/http/serve-blob';
+import { CallVerifier } from '@sepia/http/sign';
+import { queryValue, readBody } from '@sepia/http/signed';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, PieceHasher, pieceCount, pieceLeaves } from '@sepia/metainfo/tree';
+import { parseManifest } from '@sepia/oci/manifest';
 import type { Context } from 'koa';
 
 /** What the origins of a fake cluster share: records and the upstream behind them. */
@@ -76,7 +76,10 @@ export class FakeOrigin {
   }
 
   async start(): Promise<void> {
-    const gate = createGate({ open: {}, verifier: new CallVerifier(this.#key) });
+    const gate = createGate({
+      open: {},
+      verifier: new CallVerifier({ clusterKey: this.#key, selfId: this.id }),
+    });
     const app = createApp({ log: silentLogger(), gate });
     app.use(async (_ctx, next) => {
       await this.#gate();

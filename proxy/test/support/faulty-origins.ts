@@ -1,13 +1,13 @@
 import { Readable } from 'node:stream';
-import { Cluster } from '@sepia/shared/cluster/cluster';
-import { parseClusterDocument } from '@sepia/shared/cluster/document';
-import { type Digest, digestOf } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import type { InternalRequest, InternalResponse } from '@sepia/shared/http/client';
-import { parseRange } from '@sepia/shared/http/range';
-import { firstAttempt, Metainfo } from '@sepia/shared/metainfo/metainfo';
-import { PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/shared/metainfo/tree';
-import type { Chance } from '@sepia/shared/swarm/core/random';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { Cluster } from '@sepia/cluster/cluster';
+import { parseClusterDocument } from '@sepia/cluster/document';
+import type { InternalRequest, InternalResponse } from '@sepia/http/client';
+import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
+import { parseRange } from '@sepia/oci/range';
+import type { Chance } from '@sepia/swarm/core/random';
 
 /** Content and its tree. */
 export interface Truth {

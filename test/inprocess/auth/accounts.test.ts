@@ -1,9 +1,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ask, askAs, basicOf, challengeOf } from '@sepia/test-support/clients/token-client';
+import { AccountCluster, DEV, pushAs, READER } from '@sepia/test-support/cluster/account-cluster';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { AccountCluster, DEV, pushAs, READER } from '../../support/account-cluster.ts';
-import { ask, askAs, basicOf, challengeOf } from '../../support/token-client.ts';
-import { until } from '../../support/until.ts';
 
 /** As docker: the challenge of `/v2/`, then a token for these scopes. */
 async function tokenFor(base: string, user: typeof DEV | undefined, ...scopes: string[]): Promise<string> {

@@ -1,8 +1,8 @@
+import { ask, askAs, challengeOf } from '@sepia/test-support/clients/token-client';
+import { ALICE, BOB, PrivateCluster } from '@sepia/test-support/cluster/private-cluster';
+import { MIB } from '@sepia/test-support/cluster/pull-through';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { ALICE, BOB, PrivateCluster } from '../../support/private-cluster.ts';
-import { MIB } from '../../support/pull-through.ts';
-import { ask, askAs, challengeOf } from '../../support/token-client.ts';
-import { until } from '../../support/until.ts';
 
 const QUICK = {
   origin: { deadlines: { 'fetch-progress': '4s', drain: '0s' } },

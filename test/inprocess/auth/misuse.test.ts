@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
-import { AccessTokens } from '@sepia/shared/access/access-tokens';
+import { AccessTokens } from '@sepia/face/access/access-tokens';
+import { ask, askAs, authorizationFor, basicOf, challengeOf } from '@sepia/test-support/clients/token-client';
+import { AccountCluster, DEV, pushAs } from '@sepia/test-support/cluster/account-cluster';
+import { ALICE, PrivateCluster, USERS } from '@sepia/test-support/cluster/private-cluster';
+import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import { SignJWT } from 'jose';
 import t from 'tap';
-import { AccountCluster, DEV, pushAs } from '../../support/account-cluster.ts';
-import { FakeUpstream, makeImage } from '../../support/fake-upstream.ts';
-import { ALICE, PrivateCluster, USERS } from '../../support/private-cluster.ts';
-import { ask, askAs, authorizationFor, basicOf, challengeOf } from '../../support/token-client.ts';
 
 const GRANT = { upstream: 'local', type: 'repository' as const, name: 'team/app', actions: ['pull', 'push'] };
 

@@ -1,10 +1,10 @@
 import { readFile, writeFile } from 'node:fs/promises';
+import { ask, askAs, basicOf, type TestUser } from '@sepia/test-support/clients/token-client';
+import { AccountCluster, DEV, READER } from '@sepia/test-support/cluster/account-cluster';
+import { PrivateCluster, USERS } from '@sepia/test-support/cluster/private-cluster';
+import { until } from '@sepia/test-support/until';
+import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
-import { AccountCluster, DEV, READER } from '../../support/account-cluster.ts';
-import { FakeUpstream } from '../../support/fake-upstream.ts';
-import { PrivateCluster, USERS } from '../../support/private-cluster.ts';
-import { ask, askAs, basicOf, type TestUser } from '../../support/token-client.ts';
-import { until } from '../../support/until.ts';
 
 const MIB = 1024 * 1024;
 

@@ -1,7 +1,7 @@
+import { ask, askAs, basicOf, challengeOf } from '@sepia/test-support/clients/token-client';
+import { ALICE, BOB, PrivateCluster } from '@sepia/test-support/cluster/private-cluster';
+import { MIB } from '@sepia/test-support/cluster/pull-through';
 import t from 'tap';
-import { ALICE, BOB, PrivateCluster } from '../../support/private-cluster.ts';
-import { MIB } from '../../support/pull-through.ts';
-import { ask, askAs, basicOf, challengeOf } from '../../support/token-client.ts';
 
 t.test('a public repository costs the upstream no request more', async (t) => {
   await using here = await PrivateCluster.start(t.testdir());

@@ -1,8 +1,8 @@
+import { ask, askAs } from '@sepia/test-support/clients/token-client';
+import { ALICE, PrivateCluster, USERS } from '@sepia/test-support/cluster/private-cluster';
+import { MIB } from '@sepia/test-support/cluster/pull-through';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { ALICE, PrivateCluster, USERS } from '../../support/private-cluster.ts';
-import { MIB } from '../../support/pull-through.ts';
-import { ask, askAs } from '../../support/token-client.ts';
-import { until } from '../../support/until.ts';
 
 t.test('an opaque token opens nothing after its end, whichever origin and door is asked', async (t) => {
   await using here = await PrivateCluster.start(t.testdir(), {

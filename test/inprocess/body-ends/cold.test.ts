@@ -1,6 +1,6 @@
+import { ociError, watchedGet } from '@sepia/test-support/clients/watched-get';
+import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import t from 'tap';
-import { MIB, PullThrough } from '../../support/pull-through.ts';
-import { ociError, watchedGet } from '../../support/watched-get.ts';
 
 t.test('a cold blob', async (t) => {
   await using here = await PullThrough.start(t.testdir());

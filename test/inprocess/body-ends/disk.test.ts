@@ -1,11 +1,11 @@
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CodedError } from '@sepia/shared/errors';
-import { diskFiles } from '@sepia/shared/store/disk-files';
-import type { FilePort, OpenFile } from '@sepia/shared/store/file-port';
+import { CodedError } from '@sepia/base/errors';
+import { diskFiles } from '@sepia/store/disk-files';
+import type { FilePort, OpenFile } from '@sepia/store/file-port';
+import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { MIB, PullThrough } from '../../support/pull-through.ts';
-import { until } from '../../support/until.ts';
 
 /** Flips a bit of the stored blob at byte `at`. */
 async function rot(dataDir: string, digest: string, at: number): Promise<boolean> {

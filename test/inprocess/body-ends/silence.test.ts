@@ -1,8 +1,8 @@
+import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { ociError, watchedGet } from '@sepia/test-support/clients/watched-get';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import t from 'tap';
-import { Constellation } from '../../support/constellation.ts';
-import { MIB, PullThrough } from '../../support/pull-through.ts';
-import { pullImage, pushImage, randomImage } from '../../support/registry-client.ts';
-import { ociError, watchedGet } from '../../support/watched-get.ts';
 
 const CLUSTER = ['proxy-1', 'tracker-1', 'origin-1', 'origin-2', 'origin-3'];
 

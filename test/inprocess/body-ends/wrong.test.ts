@@ -1,6 +1,6 @@
+import { ociError } from '@sepia/test-support/clients/watched-get';
+import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import t from 'tap';
-import { MIB, PullThrough } from '../../support/pull-through.ts';
-import { ociError } from '../../support/watched-get.ts';
 
 const REFUSED = /begin its download again/;
 

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
+import { pullImage, pushImage, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
 import { request } from 'undici';
-import { Constellation } from '../../support/constellation.ts';
-import { pullImage, pushImage, randomImage, sha256 } from '../../support/registry-client.ts';
 
 const MIB = 1024 * 1024;
 

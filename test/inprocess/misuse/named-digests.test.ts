@@ -1,10 +1,10 @@
-import { digestOf } from '@sepia/shared/digest';
-import { OCI_INDEX, OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { digestOf } from '@sepia/base/digest';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
 import { request } from 'undici';
-import { Constellation } from '../../support/constellation.ts';
-import { FakeUpstream, makeImage } from '../../support/fake-upstream.ts';
-import { pushImage, randomImage } from '../../support/registry-client.ts';
 
 const MIB = 1024 * 1024;
 

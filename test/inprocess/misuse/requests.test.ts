@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { rawHttp } from '@sepia/test-support/clients/raw-http';
+import { pullImage, pushImage, randomImage, sha256 } from '@sepia/test-support/clients/registry-client';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
 import { request } from 'undici';
-import { Constellation } from '../../support/constellation.ts';
-import { FakeUpstream } from '../../support/fake-upstream.ts';
-import { rawHttp } from '../../support/raw-http.ts';
-import { pullImage, pushImage, randomImage, sha256 } from '../../support/registry-client.ts';
 
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 

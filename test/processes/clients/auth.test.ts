@@ -1,11 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { ask, askAs } from '@sepia/test-support/clients/token-client';
+import { AccountCluster, DEV, READER } from '@sepia/test-support/cluster/account-cluster';
+import { ALICE, BOB, PrivateCluster } from '@sepia/test-support/cluster/private-cluster';
+import { must, quietly, run, TESTBED, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { loadLayout } from '@sepia/test-support/upstream/oci-layout';
 import t from 'tap';
-import { AccountCluster, DEV, READER } from '../../support/account-cluster.ts';
-import { loadLayout } from '../../support/oci-layout.ts';
-import { ALICE, BOB, PrivateCluster } from '../../support/private-cluster.ts';
-import { must, quietly, run, TESTBED, testbed, whyNoClients } from '../../support/testbed.ts';
-import { ask, askAs } from '../../support/token-client.ts';
 
 const why = whyNoClients();
 const NAME = 'registry.example:5000';

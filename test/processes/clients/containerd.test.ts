@@ -1,8 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import {
+  freePort,
+  must,
+  quietly,
+  run,
+  startRegistry,
+  testbed,
+  whyNoClients,
+} from '@sepia/test-support/testbed';
+import { Up } from '@sepia/test-support/up';
 import t from 'tap';
-import { freePort, must, quietly, run, startRegistry, testbed, whyNoClients } from '../../support/testbed.ts';
-import { Up } from '../../support/up.ts';
 
 const why = whyNoClients();
 const NODES = ['n1', 'n2', 'n3', 'n4', 'n5'];

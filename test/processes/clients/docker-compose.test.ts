@@ -1,8 +1,8 @@
 import { chmodSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { delay } from '@sepia/shared/lifecycle';
+import { delay } from '@sepia/base/lifecycle';
+import { must, type Output, quietly, run, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import t from 'tap';
-import { must, type Output, quietly, run, testbed, whyNoClients } from '../../support/testbed.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 const why = whyNoClients();

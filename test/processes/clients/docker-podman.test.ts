@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { freePort, must, quietly, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { Up } from '@sepia/test-support/up';
 import t from 'tap';
-import { freePort, must, quietly, startRegistry, testbed, whyNoClients } from '../../support/testbed.ts';
-import { Up } from '../../support/up.ts';
 
 const why = whyNoClients();
 

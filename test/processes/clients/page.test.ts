@@ -1,10 +1,10 @@
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { pullImage } from '@sepia/test-support/clients/registry-client';
+import { Up } from '@sepia/test-support/up';
+import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import { chromium } from 'playwright-core';
 import t from 'tap';
-import { FakeUpstream, makeImage } from '../../support/fake-upstream.ts';
-import { pullImage } from '../../support/registry-client.ts';
-import { Up } from '../../support/up.ts';
 
 const CHROMIUM = '/usr/bin/chromium';
 const MIB = 1024 * 1024;

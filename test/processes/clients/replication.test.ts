@@ -1,11 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { call } from '@sepia/test-support/clients/registry-calls';
+import { Constellation } from '@sepia/test-support/cluster/constellation';
+import { freePort, must, quietly, run, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { Constellation } from '../../support/constellation.ts';
-import { call } from '../../support/registry-calls.ts';
-import { freePort, must, quietly, run, testbed, whyNoClients } from '../../support/testbed.ts';
-import { until } from '../../support/until.ts';
 
 const why = whyNoClients();
 const USER = { username: 'robot', password: 'dr-S3cret' };

@@ -1,9 +1,14 @@
 import { join } from 'node:path';
-import { delay } from '@sepia/shared/lifecycle';
+import { delay } from '@sepia/base/lifecycle';
+import {
+  type PushedImage,
+  pullImage,
+  pushImage,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
+import { until } from '@sepia/test-support/until';
+import { Up, type UpMember } from '@sepia/test-support/up';
 import t from 'tap';
-import { type PushedImage, pullImage, pushImage, randomImage } from '../../support/registry-client.ts';
-import { until } from '../../support/until.ts';
-import { Up, type UpMember } from '../../support/up.ts';
 
 /** Rounds of kill -9; more before a release: `ROUNDS=200`. */
 const ROUNDS = Number(process.env['ROUNDS'] ?? 20);

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
-import { delay } from '@sepia/shared/lifecycle';
+import { delay } from '@sepia/base/lifecycle';
+import { pullImage } from '@sepia/test-support/clients/registry-client';
+import { Up, type UpMember } from '@sepia/test-support/up';
+import { FakeUpstream, makeImage } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
-import { FakeUpstream, makeImage } from '../../support/fake-upstream.ts';
-import { pullImage } from '../../support/registry-client.ts';
-import { Up, type UpMember } from '../../support/up.ts';
 
 const MIB = 1024 * 1024;
 /** Rate of the upstream: a pull of 36 MiB takes about two seconds, so half a second in is in the middle. */

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { delay } from '@sepia/shared/lifecycle';
-import { OCI_MANIFEST } from '@sepia/shared/registry/manifest';
+import { delay } from '@sepia/base/lifecycle';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { seeded } from '@sepia/test-support/seeded';
+import { findTagAnomaly, type TagInput, type TagOperation } from '@sepia/test-support/tag-model';
+import { Up, type UpMember } from '@sepia/test-support/up';
 import t from 'tap';
-import { seeded } from '../../../shared/test/store/seeded.ts';
-import { findTagAnomaly, type TagInput, type TagOperation } from '../../support/tag-model.ts';
-import { Up, type UpMember } from '../../support/up.ts';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 /** How long clients work while members die and halt. */

@@ -1,4 +1,4 @@
-import { createRouter, routesOf } from '@sepia/shared/http/router';
+import { createRouter, routesOf } from '@sepia/http/router';
 import bencode from 'bencode';
 import type { Middleware } from 'koa';
 

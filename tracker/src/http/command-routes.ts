@@ -1,11 +1,11 @@
 import type Router from '@koa/router';
-import { CodedError } from '@sepia/shared/errors';
-import type { RequestState } from '@sepia/shared/http/app';
-import { readJson } from '@sepia/shared/http/signed';
-import { COMMAND_REQUEST, type CommandState } from '@sepia/shared/wire/commands';
+import { CodedError } from '@sepia/base/errors';
+import { COMMAND_REQUEST, type CommandState } from '@sepia/cluster/api/commands';
+import type { RequestState } from '@sepia/http/app';
+import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
-import type { CommandBook, CommandNode } from '../core/command-book.ts';
-import type { SwarmTable } from '../core/swarm-table.ts';
+import type { CommandBook, CommandNode } from '../commands/core/command-book.ts';
+import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { checked } from './messages.ts';
 
 /** Longest body of a command, in bytes: 10,000 digests and 10,000 nodes. */

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import type { z } from 'zod';
 
 /** A message that fits its schema. @throws {CodedError} `REQUEST_INVALID` that names the field */

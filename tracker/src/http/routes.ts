@@ -1,29 +1,29 @@
-import type { Cluster } from '@sepia/shared/cluster/cluster';
-import { type Digest, parseDigest } from '@sepia/shared/digest';
-import { CodedError } from '@sepia/shared/errors';
-import type { RequestState } from '@sepia/shared/http/app';
-import { PROTOCOL_VERSION } from '@sepia/shared/http/app';
-import { createRouter, routesOf } from '@sepia/shared/http/router';
-import { queryValue, readJson } from '@sepia/shared/http/signed';
-import { peerIdHexOf } from '@sepia/shared/names/peer-id';
+import { type Digest, parseDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { peerIdHexOf } from '@sepia/base/names/peer-id';
 import {
   JOIN_REQUEST,
   type JoinAnswer,
   type OwnerEntry,
   type PeerEntry,
   SMALL_BLOB_BYTES,
-} from '@sepia/shared/wire/join';
-import { LEASE_REQUEST, type LeaseAnswer } from '@sepia/shared/wire/lease';
-import { REVOCATIONS_BODY, type Revocation } from '@sepia/shared/wire/revocation';
-import { setHash } from '@sepia/shared/wire/set-hash';
+} from '@sepia/cluster/api/join';
+import { LEASE_REQUEST, type LeaseAnswer } from '@sepia/cluster/api/lease';
+import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation';
+import { setHash } from '@sepia/cluster/api/set-hash';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { RequestState } from '@sepia/http/app';
+import { PROTOCOL_VERSION } from '@sepia/http/app';
+import { createRouter, routesOf } from '@sepia/http/router';
+import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context, Middleware } from 'koa';
 import type { z } from 'zod';
-import type { CommandBook } from '../core/command-book.ts';
-import type { LiveFigures } from '../core/live-figures.ts';
-import type { Revocations } from '../core/revocations.ts';
-import type { SwarmTable } from '../core/swarm-table.ts';
-import type { MetainfoKeeper } from '../net/metainfo-keeper.ts';
-import type { BlobName } from '../net/origins.ts';
+import type { CommandBook } from '../commands/core/command-book.ts';
+import type { Revocations } from '../commands/core/revocations.ts';
+import type { MetainfoKeeper } from '../metainfo/metainfo-keeper.ts';
+import type { BlobName } from '../metainfo/origins.ts';
+import type { LiveFigures } from '../swarms/core/live-figures.ts';
+import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { commandRoutes } from './command-routes.ts';
 import { checked } from './messages.ts';
 
@@ -97,7 +97,8 @@ async function join(
 ): Promise<JoinAnswer> {
   const name: BlobName = { digest, upstream: request.upstream, repository: request.repository };
   const facts = { nodeId: request.nodeId, addresses: request.addresses, zone: request.zone };
-  const { metainfo, originIds } = await deps.keeper.get(name);
+  const wish = { all: request.want === 'all', piece: request.piece };
+  const { metainfo, originIds } = await deps.keeper.get(name, wish);
   const owners = ownerEntries(deps.cluster, digest, originIds);
   if (metainfo.sizeBytes <= SMALL_BLOB_BYTES) return { kind: 'small', sizeBytes: metainfo.sizeBytes, owners };
   deps.table.join(facts, digest, request.leeching, request.attempt, deps.heartbeatMs * 2.5, deps.nowMs());

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { cleanName, type TocEntry } from './toc.ts';
 
 /** One chunk of a file's content as a reader needs it: nothing left out. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { inflateMembers, type ReadAt } from '../pack/inflate.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 import { FOOTER_BYTES, type Footer, parseFooter } from './footer.ts';

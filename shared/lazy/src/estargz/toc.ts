@@ -1,4 +1,5 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 
 /** Name of the last entry of an eStargz tar: the table of contents. */
 export const TOC_NAME = 'stargz.index.json';
@@ -122,6 +123,7 @@ export function parseToc(json: Uint8Array): TocEntry[] {
   try {
     root = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json));
   } catch (cause) {
+    throwIfBug(cause);
     throw new CodedError('MANIFEST_SYNTAX', { message: 'the TOC is not valid JSON', cause });
   }
   const { version, entries } = (root ?? {}) as { version?: unknown; entries?: unknown };

@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
-import { isCoded } from '@sepia/shared/errors';
+import { isCoded } from '@sepia/base/errors';
 import { inflateMembers, type ReadAt } from '../pack/inflate.ts';
 import { cleanPath, type TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';

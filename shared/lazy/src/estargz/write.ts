@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { readElsewhere } from '@sepia/base/failure';
 import type { Packed, Packer } from '../pack/batch.ts';
 import type { ByteString } from '../tar/byte-string.ts';
 import { EMPTY_HEADER, encodeHeader, zerosAfter } from '../tar/encode-header.ts';
@@ -131,7 +132,7 @@ async function* packBatches(
       const members = batch.members.map((member) => member.sizeBytes);
       const packed = deps.packer.pack({ raw, members, digests: digestsOf(batch), format: 'gzip', level });
       // Awaited in its turn; until then a failure must not count as unhandled.
-      packed.catch(() => undefined);
+      readElsewhere(packed);
       queue.push({ batch, packed });
       if (queue.length > deps.packer.width + 1) yield await next();
     }

@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 
 const MAX_HEADER_BYTES = 1024 * 1024;
 const HAS_HEADER_CRC = 2;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { memberHeaderLength } from './gzip-member.ts';
 import { Inflater } from './inflater.ts';
 

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import {
   CODE_LENGTH_ORDER,
   DISTANCE_BASE,

@@ -1,6 +1,6 @@
 import { promisify } from 'node:util';
 import { constants, gunzip, inflateRaw } from 'node:zlib';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { memberHeaderLength } from './gzip-member.ts';
 
 /** Where to begin: a bit of the compressed blob, and what came before it. */

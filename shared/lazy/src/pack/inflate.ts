@@ -1,5 +1,5 @@
 import { crc32, createInflateRaw, inflateRawSync } from 'node:zlib';
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 
 /** Bytes of a blob by position: exactly `length`, or it rejects. */
 export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>;

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { type ByteString, byteString } from './byte-string.ts';
 import { BLOCK, numberOf } from './header.ts';
 import type { TarEntry } from './tar-entry.ts';

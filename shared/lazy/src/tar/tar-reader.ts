@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 import { type ByteString, byteString } from './byte-string.ts';
 import { BLOCK, isZeroBlock, parseHeader, type TarHeader, typeOf } from './header.ts';
 import { isSparse, type PaxRecords, parsePax, paxNumber, paxTime, xattrsOf } from './pax.ts';

@@ -1,4 +1,4 @@
-import { CodedError } from '@sepia/shared/errors';
+import { CodedError } from '@sepia/base/errors';
 
 const MAGIC = 0xfd2fb528;
 const SKIPPABLE = 0x184d2a50;

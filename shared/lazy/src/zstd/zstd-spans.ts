@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { zstdDecompress, zstdDecompressSync } from 'node:zlib';
-import { CodedError, systemCode } from '@sepia/shared/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { invalidZstd, zstdFrame } from './zstd-frame.ts';
 
 /** Whole zstd frames, and what comes out of them. */

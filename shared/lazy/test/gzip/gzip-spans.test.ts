@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { gzipSync, inflateRawSync } from 'node:zlib';
-import { isCoded } from '@sepia/shared/errors';
+import { isCoded } from '@sepia/base/errors';
 import fc from 'fast-check';
 import t from 'tap';
 import { type GzipSpan, GzipSpans, type GzipSpansOptions } from '../../src/gzip/gzip-spans.ts';

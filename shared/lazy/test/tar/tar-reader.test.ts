@@ -1,4 +1,4 @@
-import { isCoded } from '@sepia/shared/errors';
+import { isCoded } from '@sepia/base/errors';
 import fc from 'fast-check';
 import t from 'tap';
 import { type ByteString, textOf } from '../../src/tar/byte-string.ts';

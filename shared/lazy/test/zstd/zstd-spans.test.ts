@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { constants, zstdCompressSync } from 'node:zlib';
-import { isCoded } from '@sepia/shared/errors';
+import { isCoded } from '@sepia/base/errors';
 import fc from 'fast-check';
 import t from 'tap';
 import { resumeZstd, type ZstdSpan, ZstdSpans } from '../../src/zstd/zstd-spans.ts';

@@ -1,0 +1,393 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
+import type { LeaseRequest } from '@sepia/cluster/api/lease';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { MemoryBlob } from '@sepia/http/memory-blob';
+import type { ReadableBlob } from '@sepia/http/readable-blob';
+import { RemoteBlob } from '@sepia/http/remote-blob';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { RotCounts } from '@sepia/store/rot-metrics';
+import type { SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import { isDecisive } from '../cluster/members.ts';
+import type { OriginClient } from '../cluster/origin-client.ts';
+import type { BlobName } from '../cluster/tracker-client.ts';
+import { Download, type Finding, type Guide, type PieceSource } from '../downloads/download.ts';
+import type { ClusterGuide } from '../downloads/guide.ts';
+import { orAbort } from '../downloads/or-abort.ts';
+import { ShownDownloads } from '../downloads/shown-downloads.ts';
+import { SwarmPieces } from '../downloads/swarm-pieces.ts';
+import { type Wish, wishOf } from '../downloads/wish.ts';
+import { BackToSource } from '../source/back-to-source.ts';
+import type { BackToSourcePolicy } from '../source/core/back-to-source.ts';
+import { fetchFromUpstream, SourceGuide } from '../source/source-download.ts';
+import type { SourceGate } from '../source/source-gate.ts';
+import { CachedBlobs } from './cached-blobs.ts';
+import type { Hints } from './core/hints.ts';
+import { isQuiet } from './core/quiet.ts';
+import { EnduringBlob } from './enduring-blob.ts';
+import { ProvenNames } from './proven-names.ts';
+import type { Seeds } from './seeds.ts';
+import { Trust } from './trust.ts';
+
+/** Downloads at once; further ones wait for their turn at the front door (503 with Retry-After would be worse). */
+const MAX_DOWNLOADS = 256;
+/** After the disk was full nothing is stored for this long, in ms. */
+const FULL_MS = 5_000;
+interface TableDeps {
+  readonly cluster: Cluster;
+  readonly store: BlobStore;
+  readonly engine: SwarmEngine;
+  readonly origins: OriginClient;
+  readonly hints: Hints;
+  readonly guideOf: (name: BlobName, wish?: Wish) => ClusterGuide;
+  readonly upstreamClient: (upstream: string) => UpstreamClient;
+  readonly gate: SourceGate;
+  readonly log: Logger;
+  readonly nodeId: string;
+  readonly nowMs: () => number;
+  readonly onBytes: (source: PieceSource | 'cache', bytes: number) => void;
+  readonly seeds: Seeds;
+  readonly rot: Pick<RotCounts, 'onRotten' | 'onMended'>;
+  readonly onBadPiece: () => void;
+  readonly onStart: (digest: Digest) => void;
+}
+
+/** A blob that is passed on but not kept. */
+interface Passing {
+  readonly guide: Guide;
+  readonly finding: Finding;
+}
+
+/** A blob to serve; `release` once done. */
+export interface Lease {
+  readonly blob: ReadableBlob;
+  /** True if every byte comes from the cache. */
+  readonly cached: boolean;
+  /** True: serve nothing before the whole digest was verified here. */
+  readonly verifyFirst: boolean;
+  /** False: the client may hold a wrong prefix. Ask after the verification that `verifyFirst` demands. */
+  isResumable(): boolean;
+  release(): void;
+}
+
+/** Finds or begins what a request for a blob needs: cache, running download, new download, the upstream itself. */
+export class BlobTable {
+  readonly #deps: TableDeps;
+  readonly #source: BackToSource;
+  readonly #trust: Trust;
+  readonly #progressMs: number;
+  readonly #running = new Map<Digest, Download>();
+  readonly #names = new ProvenNames();
+  readonly #starting = new Map<Digest, Promise<Download | MemoryBlob | Passing>>();
+  readonly #shown: ShownDownloads;
+  readonly #cached: CachedBlobs;
+  readonly #stopped = new AbortController();
+  #fullUntilMs = 0;
+
+  constructor(
+    deps: TableDeps,
+    options: { readonly backToSource: BackToSourcePolicy; readonly progressMs: number },
+  ) {
+    this.#deps = deps;
+    this.#source = new BackToSource(deps, options.backToSource);
+    this.#trust = new Trust(deps);
+    this.#shown = new ShownDownloads(deps.nowMs);
+    this.#cached = new CachedBlobs(deps);
+    this.#progressMs = options.progressMs;
+  }
+
+  /** Figures of running downloads, and of those that ended a few seconds ago, for people who look. */
+  figures(): NonNullable<LeaseRequest['swarms']> {
+    return this.#shown.figures();
+  }
+
+  /** How much of a running download is here, from 0 to 1. */
+  shareOf(digest: Digest): number {
+    const have = this.#running.get(digest)?.have;
+    return have === undefined ? 0 : have.count / Math.max(1, have.size);
+  }
+
+  /**
+   * `range`: the request's `Range` header; a bounded one fetches what it covers and nothing else.
+   * @throws what makes the blob impossible to serve, before any byte
+   */
+  async get(name: BlobName, signal: AbortSignal, range = ''): Promise<Lease> {
+    const cached = await this.#cached.open(name, signal);
+    if (cached !== undefined)
+      return {
+        ...cached,
+        cached: true,
+        verifyFirst: false,
+        isResumable: () => this.#trust.isResumable(name.digest),
+      };
+    if (this.#trust.verdict(name.digest) === 'refused')
+      throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
+    const running = this.#running.get(name.digest);
+    const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
+    const wish = wishOf(range, hint?.sizeBytes);
+    if (running !== undefined && running.state === 'running') {
+      const done = running.use();
+      try {
+        await this.#prove(name, signal);
+        return this.#lease(running, wish);
+      } finally {
+        done();
+      }
+    }
+    let starting = this.#starting.get(name.digest);
+    if (starting === undefined) {
+      if (this.#running.size + this.#starting.size >= MAX_DOWNLOADS)
+        [...this.#running.values()].find((download) => download.isLeft)?.end();
+      if (this.#running.size + this.#starting.size >= MAX_DOWNLOADS)
+        throw new CodedError('NO_PEERS', {
+          message: 'too many downloads at once',
+          detail: { retryAfterSeconds: 2 },
+        });
+      this.#names.add(name);
+      starting = this.#start(name, wish).finally(() => {
+        this.#starting.delete(name.digest);
+        if (!this.#running.has(name.digest)) this.#names.forget(name.digest);
+      });
+      readElsewhere(starting);
+      this.#starting.set(name.digest, starting);
+    } else await this.#prove(name, signal);
+    const started = await orAbort(starting, signal);
+    if (started instanceof MemoryBlob) return this.#leaseOf(started, () => undefined);
+    if (started instanceof Download) return this.#lease(started, wish);
+    const passage = this.#passage(started.guide, started.finding.metainfo);
+    return this.#leaseOf(passage, () => passage.close());
+  }
+
+  /** Size without a download: cache, hint, origin. */
+  async sizeBytes(name: BlobName, signal: AbortSignal): Promise<number> {
+    const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
+    if (hint !== undefined) return hint.sizeBytes;
+    const cached = await this.#cached.sizeBytes(name);
+    if (cached !== undefined) return cached;
+    try {
+      return await this.#deps.origins.sizeBytes(name, signal);
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      if (isDecisive(error)) throw error;
+      return (await this.#source.ask(name, error, this.#stopped.signal)).sizeBytes;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    const running = [...this.#running.values()];
+    for (const download of running) download.fail(new CodedError('DRAINING'));
+    await Promise.allSettled(running.map((download) => download.ended));
+  }
+
+  #lease(download: Download, wish: Wish): Lease {
+    const { partial, guide } = download;
+    if (wish.all) download.wantAll();
+    partial.retain();
+    const done = download.use();
+    const blob = new EnduringBlob(download, () => this.#passage(guide, partial.metainfo));
+    return this.#leaseOf(blob, () => {
+      done();
+      blob.close();
+      partial
+        .release()
+        .catch((error: unknown) => logFailure(this.#deps.log, error, 'partial was not released'));
+    });
+  }
+
+  #leaseOf(blob: ReadableBlob, release: () => void): Lease {
+    return {
+      blob,
+      cached: false,
+      verifyFirst: this.#trust.verdict(blob.digest) === 'verify-first',
+      isResumable: () => this.#trust.isResumable(blob.digest),
+      release,
+    };
+  }
+
+  /** A way past the full disk, for one reader. Close it. */
+  #passage(guide: Guide, metainfo: Metainfo): RemoteBlob {
+    return new RemoteBlob(
+      guide.source(),
+      {
+        progressMs: this.#progressMs,
+        onBytes: (bytes) => this.#deps.onBytes('origin', bytes),
+        onWrongWhole: () => this.#trust.wrong(metainfo.digest),
+        onFinal: (final) => this.#trust.settled(final),
+        onDropped: (attempt) => this.#trust.suspect(attempt),
+      },
+      { holders: guide.holders(metainfo), metainfo },
+    );
+  }
+
+  #noteFull(digest: Digest): void {
+    this.#fullUntilMs = this.#deps.nowMs() + FULL_MS;
+    this.#deps.log.warn({ digest }, 'disk is full; blobs are passed on and not kept');
+  }
+
+  /** A blob that is on its way under another name is shared once the cluster vouched for this one. */
+  async #prove(name: BlobName, signal: AbortSignal): Promise<void> {
+    if (this.#names.has(name)) return;
+    await this.#deps.guideOf(name).vouch(this.#names.hasUpstream(name), true, signal);
+    this.#names.add(name);
+  }
+
+  async #start(name: BlobName, wish: Wish): Promise<Download | MemoryBlob | Passing> {
+    const signal = this.#stopped.signal;
+    const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
+    const guide = this.#deps.guideOf(name, wish);
+    try {
+      if (hint !== undefined && hint.sizeBytes <= SMALL_BLOB_BYTES)
+        return await this.#small(name, this.#deps.origins.targets(name), signal);
+      const located = await guide.locate(true, signal);
+      this.#deps.gate.note(true, this.#deps.nowMs());
+      if (located.kind === 'small') return await this.#small(name, located.targets, signal);
+      return await this.#beginOrPass(name, { guide, finding: located }, wish.all);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isDecisive(error) || !isQuiet(error)) throw error;
+      this.#deps.gate.note(false, this.#deps.nowMs());
+      return await this.#fromSource(name, error, hint?.sizeBytes);
+    }
+  }
+
+  async #small(
+    name: BlobName,
+    targets: Parameters<OriginClient['small']>[1],
+    signal: AbortSignal,
+  ): Promise<MemoryBlob> {
+    const bytes = await this.#deps.origins.small(name, targets, signal);
+    this.#deps.onBytes('origin', bytes.length);
+    await this.#keep(name, bytes);
+    return new MemoryBlob(name.digest, bytes);
+  }
+
+  async #keep(name: BlobName, bytes: Uint8Array): Promise<void> {
+    try {
+      await this.#deps.store.putBytes(name.digest, bytes, attrsOf(name));
+    } catch (error) {
+      logFailure(this.#deps.log, error, 'not cached; served all the same', { digest: name.digest });
+    }
+  }
+
+  async #beginOrPass(name: BlobName, passing: Passing, wantAll: boolean): Promise<Download | Passing> {
+    const { guide, finding } = passing;
+    if (this.#deps.nowMs() < this.#fullUntilMs) return passing;
+    try {
+      return await this.#begin(name, guide, finding, wantAll);
+    } catch (error) {
+      if (!isCoded(error, 'DISK_FULL')) throw error;
+      this.#noteFull(name.digest);
+      return passing;
+    }
+  }
+
+  async #begin(name: BlobName, guide: Guide, finding: Finding, wantAll = true): Promise<Download> {
+    const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo.sizeBytes, {
+      metainfo: finding.metainfo,
+      // While it is open, the cluster vouches for no more of it than that upstream has sent.
+      ...(finding.metainfo.state === 'open' ? { source: name.upstream } : {}),
+    });
+    const before = partial.metainfo;
+    if ((await partial.learn(finding.metainfo)) === 'replaced') {
+      this.#trust.suspect(before);
+      this.#deps.log.info({ digest: name.digest }, 'an older attempt was dropped');
+    }
+    this.#deps.seeds.drop(name.digest);
+    const pieces = SwarmPieces.ofPartial(this.#deps.store, partial, (error) => {
+      if (isCoded(error, 'DISK_FULL')) download.fail(error);
+    });
+    const swarm = { digest: name.digest, pieces, leech: true, wantAll };
+    const bytes = { peer: 0, origin: 0, upstream: 0 };
+    const download: Download = new Download(
+      {
+        partial,
+        guide,
+        log: this.#deps.log,
+        nowMs: this.#deps.nowMs,
+        progressMs: this.#progressMs,
+        wantAll,
+        joinSwarm: () => this.#deps.engine.join({ ...swarm, metainfo: partial.metainfo }),
+        onBytes: (source, count) => {
+          bytes[source] += count;
+          this.#deps.onBytes(source, count);
+        },
+        commit: (whole) => whole.commit(attrsOf(name)),
+        onVerified: () => this.#trust.settled(partial.metainfo),
+        onDropped: (attempt) => this.#trust.suspect(attempt),
+      },
+      finding,
+    );
+    this.#running.set(name.digest, download);
+    this.#shown.add(download, bytes);
+    download.swarm.onBadPiece(this.#deps.onBadPiece);
+    this.#deps.onStart(name.digest);
+    void download.ended.then(async () => {
+      this.#running.delete(name.digest);
+      this.#names.forget(name.digest);
+      await this.#close(download, pieces);
+    });
+    return download;
+  }
+
+  /** A finished download hands its swarm over to the seeds; a wrong or stale one is dropped from disk. */
+  async #close(download: Download, pieces: SwarmPieces): Promise<void> {
+    try {
+      if (isCoded(download.error, 'UPSTREAM_LIES')) this.#trust.wrong(download.digest);
+      if (isCoded(download.error, 'DISK_FULL')) this.#noteFull(download.digest);
+      if (download.partial.state === 'committed') this.#deps.seeds.adopt(download, pieces);
+      else if (download.state === 'final' || DROPPED.some((code) => isCoded(download.error, code))) {
+        download.swarm.leave();
+        await download.partial.drop();
+      }
+      await download.partial.release();
+    } catch (error) {
+      logFailure(this.#deps.log, error, 'partial was not closed', { digest: download.digest });
+    }
+  }
+
+  /** The whole cluster is silent: the upstream itself, a few blobs at once. */
+  async #fromSource(name: BlobName, cause: unknown, hinted: number | undefined): Promise<Download> {
+    const release = await this.#source.enter(this.#stopped.signal);
+    try {
+      const { sizeBytes, client } = await this.#source.ask(name, cause, this.#stopped.signal);
+      this.#deps.log.warn(
+        { digest: name.digest, upstream: name.upstream },
+        'nobody in the cluster answers; asking the upstream itself',
+      );
+      const guide = new SourceGuide(name, hinted ?? sizeBytes);
+      const download = await this.#begin(name, guide, guide.finding);
+      fetchFromUpstream(
+        client,
+        name,
+        download.partial,
+        (index) => download.landed(index, 'upstream'),
+        this.#stopped.signal,
+      )
+        .then(() => download.sourceDone())
+        .catch((error: unknown) => download.fail(error))
+        .finally(release);
+      return download;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+}
+
+/** What a download ended with whose partial is of no use any more. */
+const DROPPED = ['UPSTREAM_LIES', 'STALE_ATTEMPT', 'DISK_FULL'] as const;
+
+function attrsOf(name: BlobName) {
+  return {
+    class: 'cached' as const,
+    provenance: [{ upstream: name.upstream, repository: name.repository }],
+    writtenBack: true,
+  };
+}

@@ -1,0 +1,115 @@
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { BlobHandle } from '@sepia/store/blob-handle';
+import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { RotCounts } from '@sepia/store/rot-metrics';
+import type { BlobName } from '../cluster/tracker-client.ts';
+import type { ClusterGuide } from '../downloads/guide.ts';
+import { CachedBlob } from './cached-blob.ts';
+import type { Seeds } from './seeds.ts';
+
+interface CachedBlobsDeps {
+  readonly store: BlobStore;
+  readonly seeds: Seeds;
+  readonly guideOf: (name: BlobName) => ClusterGuide;
+  readonly log: Logger;
+  readonly onBytes: (source: 'origin', bytes: number) => void;
+  readonly rot: Pick<RotCounts, 'onRotten' | 'onMended'>;
+}
+
+/** The blobs that are whole on disk: their links are proven, what rotted is mended. */
+export class CachedBlobs {
+  readonly #deps: CachedBlobsDeps;
+  readonly #mending = new Map<string, Promise<Uint8Array>>();
+
+  constructor(deps: CachedBlobsDeps) {
+    this.#deps = deps;
+  }
+
+  /** The blob, or undefined if it is not here. Call `release` once. @throws `BLOB_UNKNOWN` and the like where it is not linked */
+  async open(
+    name: BlobName,
+    signal: AbortSignal,
+  ): Promise<{ readonly blob: CachedBlob; release(): void } | undefined> {
+    const handle = await this.#deps.store.open(name.digest);
+    if (handle === undefined) return undefined;
+    try {
+      await this.#proveLink(name, handle, signal);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+    this.#deps.seeds.touch(name.digest);
+    return {
+      blob: new CachedBlob(handle, (index, abort) => this.#mend(name, handle, index, abort)),
+      release: () => void handle.close().catch(ignoreFailure),
+    };
+  }
+
+  /** Size of a blob that is here and linked. */
+  async sizeBytes(name: BlobName): Promise<number | undefined> {
+    const stat = await this.#deps.store.stat(name.digest);
+    return stat !== undefined && isLinked(stat.attrs.provenance, name) ? stat.sizeBytes : undefined;
+  }
+
+  /**
+   * A cached blob is served under a repository only by its link; one join proves it, under another upstream all of its
+   * bytes. That a manifest of the repository names the digest proves nothing: anybody writes manifests.
+   */
+  async #proveLink(name: BlobName, handle: BlobHandle, signal: AbortSignal): Promise<void> {
+    if (isLinked(handle.attrs.provenance, name)) return;
+    const { upstream, repository, digest } = name;
+    const { guideOf, store, log } = this.#deps;
+    const isOfUpstream = handle.attrs.provenance.some((one) => one.upstream === upstream);
+    await guideOf(name).vouch(isOfUpstream, false, signal);
+    try {
+      await store.addProvenance(digest, { upstream, repository });
+    } catch (error) {
+      throwIfBug(error);
+      log.warn({ err: error, digest }, 'link is not kept; served all the same');
+    }
+  }
+
+  /** A right copy of a damaged piece, written over it; those who need it at once share one fetch. */
+  async #mend(name: BlobName, handle: BlobHandle, index: number, signal: AbortSignal): Promise<Uint8Array> {
+    const key = `${name.digest}/${index}`;
+    let running = this.#mending.get(key);
+    if (running === undefined) {
+      running = this.#mendNow(name, handle, index, signal).finally(() => this.#mending.delete(key));
+      this.#mending.set(key, running);
+    }
+    return await running;
+  }
+
+  async #mendNow(
+    name: BlobName,
+    handle: BlobHandle,
+    index: number,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    const { digest } = name;
+    const { log, seeds, store, rot } = this.#deps;
+    rot.onRotten();
+    log.error({ digest, piece: index }, 'a cached piece is damaged on disk; fetching it again');
+    let piece: Uint8Array;
+    try {
+      piece = await this.#deps.guideOf(name).refetch(handle.metainfo(), index, signal);
+    } catch (error) {
+      // Other nodes need not find out one by one.
+      seeds.drop(digest);
+      throw error;
+    }
+    this.#deps.onBytes('origin', piece.length);
+    try {
+      if (await store.mendPiece(digest, index, piece)) rot.onMended();
+    } catch (error) {
+      throwIfBug(error);
+      log.error({ err: error, digest, piece: index }, 'a damaged piece could not be written again');
+    }
+    return piece;
+  }
+}
+
+function isLinked(provenance: readonly Provenance[], name: BlobName): boolean {
+  return provenance.some((one) => one.upstream === name.upstream && one.repository === name.repository);
+}

@@ -1,0 +1,84 @@
+import { isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { Revocation } from '@sepia/cluster/api/revocation';
+import type { BlobStore } from '@sepia/store/blob-store';
+import { isCertain } from '../cluster/members.ts';
+import type { OriginClient } from '../cluster/origin-client.ts';
+import type { BlobName } from '../cluster/tracker-client.ts';
+import type { Hints } from './core/hints.ts';
+import type { LinkProofs } from './core/link-proofs.ts';
+import type { Seeds } from './seeds.ts';
+
+/** The cluster is asked for so long; then what the cache has is served ("How a body ends"), in ms. */
+const ASK_MS = 3_000;
+
+interface LinksDeps {
+  readonly proofs: LinkProofs;
+  readonly hints: Hints;
+  readonly origins: OriginClient;
+  readonly store: BlobStore;
+  readonly seeds: Seeds;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** The links by which blobs are served here: proven again when they may have been deleted, dropped when they were. */
+export class Links {
+  readonly #deps: LinksDeps;
+  readonly #asking = new Map<string, Promise<void>>();
+
+  constructor(deps: LinksDeps) {
+    this.#deps = deps;
+  }
+
+  /** Asks the cluster unless it vouched for the link lately. Passes when nobody answers. @throws `BLOB_UNKNOWN` */
+  async require(name: BlobName, signal: AbortSignal): Promise<void> {
+    if (this.#deps.proofs.isBelieved(name, this.#deps.nowMs())) return;
+    const key = `${name.upstream}\n${name.repository}\n${name.digest}`;
+    let asking = this.#asking.get(key);
+    if (asking === undefined) {
+      asking = this.#ask(name).finally(() => this.#asking.delete(key));
+      this.#asking.set(key, asking);
+    }
+    await asking;
+    signal.throwIfAborted();
+  }
+
+  /** Drops what is kept by links that are no more; a blob that has another link stays. Idempotent. */
+  async drop(revoked: readonly Revocation[]): Promise<void> {
+    const { proofs, hints, store, seeds, log } = this.#deps;
+    proofs.revoke(revoked);
+    for (const { upstream, repository, digest } of revoked) {
+      hints.forget(upstream, repository, digest);
+      try {
+        const attrs = await store.setAttrs(digest, (before) => ({
+          ...before,
+          provenance: before.provenance.filter(
+            (one) => one.upstream !== upstream || one.repository !== repository,
+          ),
+        }));
+        if (attrs === undefined || attrs.provenance.length > 0) continue;
+        seeds.drop(digest);
+        await store.delete(digest);
+      } catch (error) {
+        throwIfBug(error);
+        log.warn({ err: error, digest, repository }, 'a deleted blob is still in the cache');
+      }
+    }
+  }
+
+  async #ask(name: BlobName): Promise<void> {
+    const { proofs, origins, log, nowMs } = this.#deps;
+    const { revision } = proofs;
+    try {
+      await origins.sizeBytes(name, AbortSignal.timeout(ASK_MS));
+      proofs.note(name, nowMs(), revision);
+    } catch (error) {
+      throwIfBug(error);
+      if (isCoded(error, 'BLOB_UNKNOWN')) await this.drop([name]);
+      if (isCertain(error)) throw error;
+      log.debug({ digest: name.digest, reason: String(error) }, 'nobody says whether a link is still there');
+    }
+  }
+}

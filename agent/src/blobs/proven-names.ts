@@ -1,0 +1,34 @@
+import type { Digest } from '@sepia/base/digest';
+import type { BlobName } from '../cluster/tracker-client.ts';
+
+/** The names (upstream, repository) under which blobs that are on their way were asked for at the cluster. */
+export class ProvenNames {
+  readonly #names = new Map<Digest, Set<string>>();
+
+  add(name: BlobName): void {
+    let names = this.#names.get(name.digest);
+    if (names === undefined) {
+      names = new Set();
+      this.#names.set(name.digest, names);
+    }
+    names.add(keyOf(name));
+  }
+
+  has(name: BlobName): boolean {
+    return this.#names.get(name.digest)?.has(keyOf(name)) === true;
+  }
+
+  /** True if it was asked for under another repository of the upstream. */
+  hasUpstream({ digest, upstream }: BlobName): boolean {
+    return [...(this.#names.get(digest) ?? [])].some((key) => key.startsWith(`${upstream}\n`));
+  }
+
+  /** The blob is not on its way any more. */
+  forget(digest: Digest): void {
+    this.#names.delete(digest);
+  }
+}
+
+function keyOf({ upstream, repository }: BlobName): string {
+  return `${upstream}\n${repository}`;
+}

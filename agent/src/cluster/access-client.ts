@@ -1,0 +1,188 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { isCoded, isUpstreamFailure } from '@sepia/base/errors';
+import { ExpiringMap } from '@sepia/base/expiring-map';
+import { throwIfBug } from '@sepia/base/failure';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import type { AccessAnswer, AccessItem, TokenAnswer, TokenRequest } from '@sepia/cluster/api/access';
+import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
+import { type Cluster, shardKey } from '@sepia/cluster/cluster';
+import { ownersOf } from '@sepia/cluster/ring';
+import {
+  type BasicCredentials,
+  believableUntilMs,
+  parseBasic,
+  parseBearer,
+} from '@sepia/face/access/authorization';
+import { accessQuery } from '@sepia/face/door/upstream-access';
+import type { InternalClient, InternalRequest } from '@sepia/http/client';
+import { type Authorizer, GivenToken } from '@sepia/upstream/authenticator';
+import { readItem } from '@sepia/upstream/read-item';
+import { basic } from '@sepia/upstream/token';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
+import type { SourceGate } from '../source/source-gate.ts';
+import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
+
+/** A member that is silent for this long is passed over, in ms. */
+const HEDGE_MS = 1_000;
+/** An origin may have to ask a slow upstream, in ms. */
+const TIMEOUT_MS = 15_000;
+/** What the agent found out alone is believed for this long, in ms. */
+const OWN_TTL_MS = 60_000;
+const ASK_UPSTREAM_MS = 10_000;
+/** Whether a name is an account of the cluster is believed for this long, in ms. */
+const OWN_ACCOUNT_MS = 30_000;
+const MAX_NAMES = 5_000;
+
+interface AccessClientDeps {
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly health: MemberHealth;
+  readonly gate: SourceGate;
+  readonly upstreamClient: (upstream: string) => UpstreamClient;
+  readonly nodeId: string;
+  readonly nowMs: () => number;
+}
+
+/**
+ * Asks the cluster whom an upstream accepts, and proxies for tokens. When the whole cluster is silent the upstream
+ * itself is asked, where back-to-source allows it.
+ */
+export class AccessClient {
+  readonly #deps: AccessClientDeps;
+  readonly #policy: BackToSourcePolicy;
+  /** Names asked for at proxies, and whether the cluster knows them. */
+  readonly #own = new ExpiringMap<boolean>(MAX_NAMES);
+
+  constructor(deps: AccessClientDeps, options: { readonly backToSource: BackToSourcePolicy }) {
+    this.#deps = deps;
+    this.#policy = options.backToSource;
+  }
+
+  async check(
+    name: ResolvedName,
+    item: AccessItem,
+    authorization: string | undefined,
+  ): Promise<AccessAnswer> {
+    const { gate, nowMs } = this.#deps;
+    const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
+    try {
+      const path = `/v1/access?${accessQuery(name, item)}`;
+      const targets = this.#origins(shardKey(name.upstream, name.repository));
+      const answer = await this.#ask<AccessAnswer>(targets, { method: 'GET', path, headers });
+      gate.note(true, nowMs());
+      return answer;
+    } catch (error) {
+      throwIfBug(error);
+      if (isDecisive(error)) throw error;
+      gate.note(false, nowMs());
+      return await this.#askUpstream(name, item, authorization, error);
+    }
+  }
+
+  async base(upstream: string): Promise<AccessAnswer> {
+    const path = `/v1/access?${new URLSearchParams({ upstream })}`;
+    return await this.#ask<AccessAnswer>(this.#origins(upstream), { method: 'GET', path });
+  }
+
+  /** A token for somebody who logs in: a proxy knows accounts and limits. */
+  async login(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {
+    const call = {
+      method: 'POST' as const,
+      path: '/v1/token',
+      headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },
+      body: JSON.stringify(request),
+    };
+    return await this.#ask<TokenAnswer>(this.#proxies(), call);
+  }
+
+  /** True for an account of the cluster. Where no proxy says so it counts as one: its password goes nowhere. */
+  async isOwnAccount(username: string): Promise<boolean> {
+    const { cluster, nowMs } = this.#deps;
+    if (cluster.document.accounts === undefined) return false;
+    const known = this.#own.get(username, nowMs());
+    if (known !== undefined) return known;
+    const path = `/v1/accounts?${new URLSearchParams({ name: username })}`;
+    try {
+      const { isOwn } = await this.#ask<{ isOwn: boolean }>(this.#proxies(), { method: 'GET', path });
+      this.#own.set(username, isOwn !== false, nowMs() + OWN_ACCOUNT_MS);
+      return isOwn !== false;
+    } catch (error) {
+      throwIfBug(error);
+      return true;
+    }
+  }
+
+  async #ask<T>(
+    targets: readonly Target[],
+    call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>,
+  ): Promise<T> {
+    const { client, health } = this.#deps;
+    const ask = async (target: Target, signal: AbortSignal): Promise<T> =>
+      await health.watch(target, HEDGE_MS * 3, async () => {
+        const { bytes } = await client.bytes({
+          ...call,
+          url: target.url,
+          to: target.id,
+          headersTimeoutMs: TIMEOUT_MS,
+          signal,
+        });
+        return JSON.parse(bytes.toString('utf8')) as T;
+      });
+    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, isFinal });
+  }
+
+  #proxies(): Target[] {
+    const { cluster, health, nodeId } = this.#deps;
+    return health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
+  }
+
+  #origins(key: string): Target[] {
+    const { cluster, health } = this.#deps;
+    const { owners, standIns } = cluster.origins(key);
+    return health.order(targetsOf(cluster, [...owners, ...standIns]));
+  }
+
+  async #askUpstream(
+    name: ResolvedName,
+    item: AccessItem,
+    authorization: string | undefined,
+    cause: unknown,
+  ): Promise<AccessAnswer> {
+    const { cluster, gate, nowMs, upstreamClient } = this.#deps;
+    const hasUrl = cluster.upstream(name.upstream).url !== undefined;
+    if (sourceDelayMs(this.#policy, hasUrl, gate.silentForMs(nowMs()), 0) === undefined) throw cause;
+    const client = upstreamClient(name.upstream);
+    const given = authorization === undefined ? undefined : authorizerOf(client, authorization);
+    for (const [verdict, as] of [['granted', given] as const, ['public', client.own] as const]) {
+      if (as === undefined) continue;
+      try {
+        await readItem(client, name.repository, item, as, AbortSignal.timeout(ASK_UPSTREAM_MS));
+        const untilMs =
+          verdict === 'granted' ? believableUntilMs(authorization ?? '', nowMs()) : Number.MAX_SAFE_INTEGER;
+        return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - nowMs())) };
+      } catch (error) {
+        throwIfBug(error);
+        if (!isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;
+      }
+    }
+    const challenge = client.own.challenge(`repository:${name.repository}:pull`);
+    if (challenge?.scheme === 'basic') return { verdict: 'challenge', challenge };
+    return {
+      verdict: 'challenge',
+      challenge: { scheme: 'bearer', service: challenge?.service, scope: challenge?.scope },
+    };
+  }
+}
+
+function authorizerOf(client: UpstreamClient, authorization: string): Authorizer | undefined {
+  const credentials = parseBasic(authorization);
+  if (credentials !== undefined) return client.authorizer(credentials);
+  const token = parseBearer(authorization);
+  return token === undefined ? undefined : new GivenToken(token);
+}
+
+/** What another member would not better: certain answers, the upstream's failures, and that somebody guesses passwords. */
+function isFinal(error: unknown): boolean {
+  return isDecisive(error) || isUpstreamFailure(error) || isCoded(error, 'OVERLOADED');
+}

@@ -1,0 +1,328 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { digestAlgorithm, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { H_ATTEMPT, H_BLOB_SIZE, H_PIECE_HASH } from '@sepia/cluster/api/headers';
+import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { InternalClient } from '@sepia/http/client';
+import type { RangeBody } from '@sepia/http/range-stream';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
+import type { Wish } from '../downloads/wish.ts';
+import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
+import { type BlobName, type MetainfoNews, newsOf } from './tracker-client.ts';
+
+const HEDGE_MS = 800;
+/** A cold small blob waits for the upstream, in ms. */
+const SMALL_TIMEOUT_MS = 30_000;
+/** One piece from an origin: it may have to fetch it from the upstream first, in ms. */
+const PIECE_TIMEOUT_MS = 20_000;
+/** A complaint is heard within this, in ms. */
+const COMPLAINT_MS = 2_000;
+/** An origin thinks no longer about a piece than an upstream may before its first byte, in ms. */
+const VOUCHED_TIMEOUT_MS = 60_000;
+const METAINFO_TIMEOUT_MS = 60_000;
+
+/** A piece as the fetching origin vouches for it; its bytes, if given, match `hash`. */
+export interface VouchedPiece {
+  readonly attempt: string;
+  readonly hash: Buffer;
+  readonly bytes?: Uint8Array;
+}
+
+/** Calls to origins: the HTTP source beside peers. */
+export class OriginClient {
+  readonly #cluster: Cluster;
+  readonly #client: InternalClient;
+  readonly #health: MemberHealth;
+
+  constructor(deps: {
+    readonly cluster: Cluster;
+    readonly client: InternalClient;
+    readonly health: MemberHealth;
+  }) {
+    this.#cluster = deps.cluster;
+    this.#client = deps.client;
+    this.#health = deps.health;
+  }
+
+  /** Owners and stand-ins of a digest, healthy ones first. */
+  targets(name: BlobName): Target[] {
+    const { owners, standIns } = this.#cluster.origins(name.digest);
+    return this.#health.order(targetsOf(this.#cluster, [...owners, ...standIns]));
+  }
+
+  /** Healthy ones of those that a tracker named, first. */
+  ordered(owners: readonly OwnerEntry[]): Target[] {
+    return this.#health.order(
+      owners.map(({ id, urls }) => ({ id, url: urls[0] ?? '' })).filter((target) => target.url !== ''),
+    );
+  }
+
+  /** A whole small blob, its digest checked. @throws `UPSTREAM_LIES` when every origin sends wrong bytes */
+  async small(name: BlobName, targets: readonly Target[], signal: AbortSignal): Promise<Buffer> {
+    const ask = (target: Target, abort: AbortSignal): Promise<Buffer> =>
+      this.#health.watch(target, SMALL_TIMEOUT_MS, async () => {
+        const { bytes } = await this.#client.bytes(
+          {
+            url: target.url,
+            to: target.id,
+            method: 'GET',
+            path: blobPath(name),
+            headersTimeoutMs: SMALL_TIMEOUT_MS,
+            signal: abort,
+          },
+          SMALL_BLOB_BYTES * 2,
+        );
+        if (digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest)
+          throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest, origin: target.id } });
+        return bytes;
+      });
+    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
+  }
+
+  /** One piece, unchecked: the caller has the metainfo. */
+  async piece(
+    name: BlobName,
+    sizeBytes: number,
+    index: number,
+    target: Target,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const start = index * PIECE_BYTES;
+    const length = pieceLength(sizeBytes, index);
+    return await this.#health.watch(target, PIECE_TIMEOUT_MS, async () => {
+      const { bytes } = await this.#client.bytes(
+        {
+          url: target.url,
+          to: target.id,
+          method: 'GET',
+          path: blobPath(name),
+          headers: { range: `bytes=${start}-${start + length - 1}` },
+          headersTimeoutMs: PIECE_TIMEOUT_MS,
+          bodyTimeoutMs: 5_000,
+          signal,
+        },
+        PIECE_BYTES,
+      );
+      if (bytes.length !== length)
+        throw new CodedError('SIZE_MISMATCH', { detail: { expected: length, found: bytes.length } });
+      return bytes;
+    });
+  }
+
+  /** Leaf hashes of `count` pieces from `first` on, as far as the origin has them; unchecked. */
+  async leaves(
+    name: BlobName,
+    first: number,
+    count: number,
+    target: Target,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const path = `/v1/blobs/${name.digest}/leaves?${nameQuery(name)}&from=${first}&count=${count}`;
+    const call = {
+      url: target.url,
+      to: target.id,
+      method: 'GET',
+      path,
+      headersTimeoutMs: PIECE_TIMEOUT_MS,
+      signal,
+    } as const;
+    return await this.#health.watch(
+      target,
+      PIECE_TIMEOUT_MS,
+      async () => (await this.#client.bytes(call, PIECE_BYTES)).bytes,
+    );
+  }
+
+  /** Bytes `start` to `end` as they come; unchecked. */
+  async range(
+    name: BlobName,
+    start: number,
+    end: number,
+    target: Target,
+    signal: AbortSignal,
+  ): Promise<RangeBody> {
+    const answer = await this.#health.watch(target, PIECE_TIMEOUT_MS, () =>
+      this.#client.call({
+        url: target.url,
+        to: target.id,
+        method: 'GET',
+        path: blobPath(name),
+        headers: { range: `bytes=${start}-${end}` },
+        headersTimeoutMs: PIECE_TIMEOUT_MS,
+        signal,
+      }),
+    );
+    answer.body.on('error', () => undefined);
+    const range = String(answer.headers['content-range'] ?? '');
+    if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`)) return answer.body;
+    answer.body.destroy();
+    throw new CodedError('PEER_HTTP', {
+      message: `${target.id} answered with another range`,
+      detail: { status: answer.status, range },
+    });
+  }
+
+  /** Tells an origin that a piece which it sent does not match its hash. */
+  async complain(name: BlobName, index: number, target: Target, signal: AbortSignal): Promise<void> {
+    const path = `/v1/blobs/${name.digest}/complaints?piece=${index}`;
+    const call = {
+      url: target.url,
+      to: target.id,
+      method: 'POST',
+      path,
+      headersTimeoutMs: COMPLAINT_MS,
+      signal,
+    } as const;
+    await this.#client.bytes(call);
+  }
+
+  /**
+   * A piece whose hash is not known here: the fetching origin takes it out of order and vouches for it. Checked against
+   * that hash; without bytes where another member has it already. `lastPiece`: how far will be read.
+   * @throws `PIECE_BAD`, `PEER_HTTP` for an answer that is none, and as {@link piece}
+   */
+  async vouched(
+    name: BlobName,
+    span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
+    target: Target,
+    signal: AbortSignal,
+  ): Promise<VouchedPiece> {
+    const { index, lastPiece, sizeBytes } = span;
+    return await this.#health.watch(target, VOUCHED_TIMEOUT_MS, async () => {
+      const { bytes, headers } = await this.#client.bytes(
+        {
+          url: target.url,
+          to: target.id,
+          method: 'GET',
+          path: `/v1/blobs/${name.digest}/pieces/${index}?${nameQuery(name)}&last=${lastPiece}`,
+          headersTimeoutMs: VOUCHED_TIMEOUT_MS,
+          bodyTimeoutMs: 5_000,
+          signal,
+        },
+        PIECE_BYTES,
+      );
+      const hash = headers[H_PIECE_HASH];
+      const attempt = headers[H_ATTEMPT];
+      if (typeof hash !== 'string' || !/^[0-9a-f]{64}$/.test(hash) || typeof attempt !== 'string')
+        throw new CodedError('PEER_HTTP', {
+          message: 'piece without its hash',
+          detail: { origin: target.id },
+        });
+      const piece = { hash: Buffer.from(hash, 'hex'), attempt };
+      if (bytes.length === 0) return piece;
+      if (bytes.length !== pieceLength(sizeBytes, index) || !piece.hash.equals(pieceHash(bytes)))
+        throw new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
+      return { ...piece, bytes };
+    });
+  }
+
+  /** Size of a blob, asked without a download. */
+  async sizeBytes(name: BlobName, signal: AbortSignal): Promise<number> {
+    const ask = async (target: Target, abort: AbortSignal): Promise<number> =>
+      await this.#health.watch(target, HEDGE_MS * 4, async () => {
+        const answer = await this.#client.raw({
+          url: target.url,
+          to: target.id,
+          method: 'HEAD',
+          path: blobPath(name),
+          headersTimeoutMs: SMALL_TIMEOUT_MS,
+          signal: abort,
+        });
+        await answer.body.dump();
+        if (answer.status === 404) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
+        const size = Number(answer.headers[H_BLOB_SIZE] ?? answer.headers['content-length']);
+        if (answer.status >= 400 || !Number.isSafeInteger(size))
+          throw new CodedError('PEER_HTTP', { detail: { status: answer.status, url: target.url } });
+        return size;
+      });
+    return await firstAnswer(this.targets(name), ask, {
+      hedgeAfterMs: HEDGE_MS,
+      signal,
+      isFinal: isDecisive,
+    });
+  }
+
+  /** Metainfo straight from an owner, when no tracker answers. Makes it fetch the blob if nobody has it. */
+  async metainfo(
+    name: BlobName,
+    wish: Wish,
+    signal: AbortSignal,
+  ): Promise<{ metainfo: Metainfo; target: Target }> {
+    const ask = async (target: Target, abort: AbortSignal): Promise<{ metainfo: Metainfo; target: Target }> =>
+      await this.#health.watch(target, HEDGE_MS * 4, async () => {
+        const want = `want=${wish.all ? 'all' : 'ranges'}${wish.piece === undefined ? '' : `&piece=${wish.piece}`}`;
+        const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&fetch=1&${want}`;
+        const { bytes } = await this.#client.bytes({
+          url: target.url,
+          to: target.id,
+          method: 'GET',
+          path,
+          headersTimeoutMs: METAINFO_TIMEOUT_MS,
+          signal: abort,
+        });
+        return { metainfo: Metainfo.decode(bytes), target };
+      });
+    return await firstAnswer(this.targets(name), ask, {
+      hedgeAfterMs: HEDGE_MS * 2,
+      signal,
+      isFinal: isDecisive,
+    });
+  }
+
+  /** As the tracker's poll, at an origin. */
+  async poll(
+    name: BlobName,
+    known: Metainfo,
+    etag: string,
+    waitMs: number,
+    target: Target,
+    signal: AbortSignal,
+  ): Promise<MetainfoNews | undefined> {
+    const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
+    const { bytes, status, headers } = await this.#client.bytes({
+      url: target.url,
+      to: target.id,
+      method: 'GET',
+      path,
+      headers: { 'if-none-match': etag },
+      headersTimeoutMs: waitMs + 1_500,
+      signal,
+    });
+    return status === 304 ? undefined : newsOf(bytes, headers['etag']);
+  }
+
+  /** A manifest when no proxy answers. */
+  async manifest(
+    upstream: string,
+    repository: string,
+    reference: string,
+    method: 'GET' | 'HEAD',
+    targetIds: readonly string[],
+    signal: AbortSignal,
+  ) {
+    const path = `/v1/manifests?${new URLSearchParams({ upstream, repository, reference }).toString()}`;
+    const targets = this.#health.order(targetsOf(this.#cluster, targetIds));
+    const ask = (target: Target, abort: AbortSignal) =>
+      this.#health.watch(target, HEDGE_MS * 4, () =>
+        this.#client.bytes({
+          url: target.url,
+          to: target.id,
+          method,
+          path,
+          headersTimeoutMs: SMALL_TIMEOUT_MS,
+          signal: abort,
+        }),
+      );
+    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS * 2, signal, isFinal: isDecisive });
+  }
+}
+
+function nameQuery(name: BlobName): string {
+  return new URLSearchParams({ upstream: name.upstream, repository: name.repository }).toString();
+}
+
+function blobPath(name: BlobName): string {
+  return `/v1/blobs/${name.digest}?${nameQuery(name)}`;
+}

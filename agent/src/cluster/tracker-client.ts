@@ -1,0 +1,142 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import type { Digest } from '@sepia/base/digest';
+import { ignoreFailure } from '@sepia/base/failure';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { JoinAnswer, JoinRequest } from '@sepia/cluster/api/join';
+import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { InternalClient } from '@sepia/http/client';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { isCertain, isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
+
+/** A silent tracker is passed over after this, in ms. */
+const HEDGE_MS = 800;
+/** A cold blob's join waits for the upstream's first headers, in ms. */
+const JOIN_TIMEOUT_MS = 60_000;
+const LEASE_TIMEOUT_MS = 3_000;
+
+/** A blob under a repository of an upstream. */
+export interface BlobName {
+  readonly digest: Digest;
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+/** What a long-poll told: hashes from where the asker's gapless prefix ended, and the mark for the next poll. */
+export interface MetainfoNews {
+  readonly metainfo: Metainfo;
+  readonly etag: string;
+}
+
+export function newsOf(bytes: Uint8Array, etag: string | string[] | undefined): MetainfoNews {
+  const metainfo = Metainfo.decode(bytes);
+  return { metainfo, etag: typeof etag === 'string' ? etag : metainfo.etag };
+}
+
+/** Calls to trackers: join, metainfo long-poll, lease. */
+export class TrackerClient {
+  readonly #cluster: Cluster;
+  readonly #client: InternalClient;
+  readonly #health: MemberHealth;
+
+  constructor(deps: {
+    readonly cluster: Cluster;
+    readonly client: InternalClient;
+    readonly health: MemberHealth;
+  }) {
+    this.#cluster = deps.cluster;
+    this.#client = deps.client;
+    this.#health = deps.health;
+  }
+
+  /** Ids of the trackers that a digest is told to. */
+  trackerIds(digest: Digest): string[] {
+    return this.#cluster.trackers(digest).map((member) => member.id);
+  }
+
+  allIds(): string[] {
+    return this.#cluster.members('tracker').map((member) => member.id);
+  }
+
+  /** Joins at the digest's tracker, or the next that answers. */
+  async join(digest: Digest, request: JoinRequest, signal: AbortSignal): Promise<JoinAnswer> {
+    const targets = this.#health.order(targetsOf(this.#cluster, this.trackerIds(digest)));
+    const ask = (target: Target, abort: AbortSignal): Promise<JoinAnswer> =>
+      this.#health.watch(target, HEDGE_MS * 4, () =>
+        this.#client.json<JoinAnswer>({
+          url: target.url,
+          to: target.id,
+          method: 'POST',
+          path: `/v1/swarms/${digest}/join`,
+          json: request,
+          headersTimeoutMs: JOIN_TIMEOUT_MS,
+          signal: abort,
+        }),
+      );
+    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
+  }
+
+  /** Waits at most `waitMs` for more than the answer with `etag` said; undefined when there was none. */
+  async poll(
+    name: BlobName,
+    known: Metainfo,
+    etag: string,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<MetainfoNews | undefined> {
+    const query = new URLSearchParams({
+      upstream: name.upstream,
+      repository: name.repository,
+      wait: String(waitMs),
+      from: String(known.knownPrefix),
+    });
+    const targets = this.#health.order(targetsOf(this.#cluster, this.trackerIds(name.digest)));
+    const ask = (target: Target, abort: AbortSignal) =>
+      this.#health.watch(target, waitMs + HEDGE_MS, () =>
+        this.#client.bytes({
+          url: target.url,
+          to: target.id,
+          method: 'GET',
+          path: `/v1/swarms/${name.digest}/metainfo?${query.toString()}`,
+          headers: { 'if-none-match': etag },
+          headersTimeoutMs: waitMs + JOIN_TIMEOUT_MS,
+          signal: abort,
+        }),
+      );
+    const { status, bytes, headers } = await firstAnswer(targets, ask, {
+      hedgeAfterMs: waitMs + HEDGE_MS,
+      signal,
+      isFinal: isCertain,
+    });
+    return status === 304 ? undefined : newsOf(bytes, headers['etag']);
+  }
+
+  async renew(trackerId: string, nodeId: string, lease: LeaseRequest): Promise<LeaseAnswer> {
+    const [target] = targetsOf(this.#cluster, [trackerId]);
+    return await this.#health.watch(target!, LEASE_TIMEOUT_MS, () =>
+      this.#client.json<LeaseAnswer>({
+        url: target!.url,
+        to: target!.id,
+        method: 'PUT',
+        path: `/v1/nodes/${encodeURIComponent(nodeId)}`,
+        json: lease,
+        headersTimeoutMs: LEASE_TIMEOUT_MS,
+      }),
+    );
+  }
+
+  /** Says farewell; failures do not matter, the lease runs out. */
+  async leave(trackerId: string, nodeId: string): Promise<void> {
+    const [target] = targetsOf(this.#cluster, [trackerId]);
+    await this.#client
+      .call({
+        url: target!.url,
+        to: target!.id,
+        method: 'DELETE',
+        path: `/v1/nodes/${encodeURIComponent(nodeId)}`,
+        headersTimeoutMs: 500,
+      })
+      .then((answer) => answer.body.dump())
+      .catch(ignoreFailure);
+  }
+}

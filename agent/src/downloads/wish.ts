@@ -1,0 +1,17 @@
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import { rangeWish } from '@sepia/oci/range';
+
+/** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, `piece` first if known. */
+export interface Wish {
+  readonly all: boolean;
+  readonly piece?: number | undefined;
+}
+
+/** What a request with this `Range` header wants of a blob; `sizeBytes` if known. */
+export function wishOf(range: string, sizeBytes: number | undefined): Wish {
+  const wish = rangeWish(range, sizeBytes);
+  if (wish.want === 'all') return { all: true };
+  return wish.start === undefined
+    ? { all: false }
+    : { all: false, piece: Math.floor(wish.start / PIECE_BYTES) };
+}

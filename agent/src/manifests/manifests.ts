@@ -1,0 +1,318 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import { H_STALE, H_UPSTREAM } from '@sepia/cluster/api/headers';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { shardKey } from '@sepia/cluster/cluster';
+import { ownersOf } from '@sepia/cluster/ring';
+import type { ManifestAnswer } from '@sepia/face/manifest-answer';
+import type { InternalClient, InternalResponse } from '@sepia/http/client';
+import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import { type Reference, referenceText } from '@sepia/oci/route';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import type { Hints } from '../blobs/core/hints.ts';
+import type { LinkProofs } from '../blobs/core/link-proofs.ts';
+import { isDecisive, type MemberHealth, type Target, targetsOf } from '../cluster/members.ts';
+import type { OriginClient } from '../cluster/origin-client.ts';
+import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
+import type { SourceGate } from '../source/source-gate.ts';
+import type { TagMemory } from './tag-memory.ts';
+
+/** A proxy that is silent for this long is passed over, in ms. */
+const HEDGE_MS = 1_000;
+/** A proxy may have to ask origin and upstream, in ms. */
+const TIMEOUT_MS = 40_000;
+/** Longest list of tags, referrers or repositories that is passed on. */
+const MAX_LIST_BYTES = 32 * 1024 * 1024;
+
+interface ManifestsDeps {
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly origins: OriginClient;
+  readonly health: MemberHealth;
+  readonly store: BlobStore;
+  readonly hints: Hints;
+  readonly tags: TagMemory;
+  readonly proofs: LinkProofs;
+  readonly gate: SourceGate;
+  readonly upstreamClient: (upstream: string) => UpstreamClient;
+  readonly nodeId: string;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+type Whole = ManifestAnswer & { readonly bytes: Uint8Array };
+
+/** Manifests: the cache by digest, a proxy, an origin, what the cache last knew of a tag, the upstream itself. */
+export class Manifests {
+  readonly #deps: ManifestsDeps;
+  readonly #policy: BackToSourcePolicy;
+
+  constructor(deps: ManifestsDeps, options: { readonly backToSource: BackToSourcePolicy }) {
+    this.#deps = deps;
+    this.#policy = options.backToSource;
+  }
+
+  /** @throws `MANIFEST_UNKNOWN`, `TAG_UNKNOWN`, `NO_PEERS` and what upstreams answer; always verified bytes */
+  async get(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
+    if (reference.kind === 'digest' && this.#mayServe(target, reference.digest)) {
+      const cached = await this.#fromCache(target, reference.digest);
+      if (cached !== undefined) return cached;
+    }
+    const { proofs } = this.#deps;
+    const { revision } = proofs;
+    let found: Whole;
+    try {
+      found = await this.#fromCluster(target, reference, signal);
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      if (isCoded(error, 'TAG_UNKNOWN') && reference.kind === 'tag')
+        this.#deps.tags.forget(target.upstream, target.repository, { tag: reference.tag });
+      if (isDecisive(error)) throw error;
+      return await this.#withoutCluster(target, reference, error, signal);
+    }
+    await this.#keep(target, reference, found);
+    this.#prove(target, found, revision);
+    return found;
+  }
+
+  /** A list as a proxy answers it: JSON bytes and headers. `path` is that of `/v2`, with query. */
+  async list(
+    upstream: string,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<{ bytes: Buffer; headers: InternalResponse['headers'] }> {
+    return await this.#askProxies({ upstream }, path, signal, MAX_LIST_BYTES);
+  }
+
+  /** Neither the upstream wants to be asked first, nor can the link have been deleted unheard. */
+  #mayServe(target: ResolvedName, digest: Digest): boolean {
+    const { cluster, proofs, nowMs } = this.#deps;
+    if (cluster.upstream(target.upstream)['manifest-recheck'] !== 'never') return false;
+    return proofs.isBelieved({ ...target, digest }, nowMs());
+  }
+
+  async #fromCluster(target: ResolvedName, reference: Reference, signal: AbortSignal): Promise<Whole> {
+    const text = referenceText(reference);
+    try {
+      return answerOf(
+        reference,
+        await this.#askProxies(target, `/v2/${target.repository}/manifests/${text}`, signal),
+      );
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      if (isDecisive(error)) throw error;
+      const key =
+        reference.kind === 'digest' ? reference.digest : shardKey(target.upstream, target.repository);
+      const { owners, standIns } = this.#deps.cluster.origins(key);
+      const answer = await this.#deps.origins.manifest(
+        target.upstream,
+        target.repository,
+        text,
+        'GET',
+        [...owners, ...standIns],
+        signal,
+      );
+      return answerOf(reference, answer);
+    }
+  }
+
+  async #askProxies(
+    target: Pick<ResolvedName, 'upstream'>,
+    path: string,
+    signal: AbortSignal,
+    limitBytes = MAX_MANIFEST_BYTES,
+  ): Promise<{ bytes: Buffer; headers: InternalResponse['headers'] }> {
+    const { cluster, client, health, nodeId, gate, nowMs } = this.#deps;
+    const proxies = health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
+    const ask = (proxy: Target, abort: AbortSignal) =>
+      health.watch(proxy, HEDGE_MS * 3, () =>
+        client.bytes(
+          {
+            url: proxy.url,
+            to: proxy.id,
+            method: 'GET',
+            path,
+            headers: { [H_UPSTREAM]: target.upstream },
+            headersTimeoutMs: TIMEOUT_MS,
+            signal: abort,
+          },
+          limitBytes,
+        ),
+      );
+    const answer = await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
+    gate.note(true, nowMs());
+    return answer;
+  }
+
+  /** The last resort, in order: the tag as last seen, the upstream itself. */
+  async #withoutCluster(
+    target: ResolvedName,
+    reference: Reference,
+    cause: unknown,
+    signal: AbortSignal,
+  ): Promise<Whole> {
+    const { gate, tags, nowMs, log } = this.#deps;
+    gate.note(false, nowMs());
+    if (reference.kind === 'digest') {
+      const cached = await this.#fromCache(target, reference.digest);
+      if (cached !== undefined) return cached;
+    }
+    const seen =
+      reference.kind === 'tag' ? tags.get(target.upstream, target.repository, reference.tag) : undefined;
+    if (seen !== undefined) {
+      const cached = await this.#fromCache(target, seen.digest);
+      if (cached !== undefined) {
+        log.warn(
+          { ...target, tag: referenceText(reference) },
+          'nobody answers; serving the tag as last seen',
+        );
+        return { ...cached, staleSeconds: Math.max(0, Math.round((nowMs() - seen.atMs) / 1000)) };
+      }
+    }
+    const found = await this.#fromUpstream(target, reference, cause, signal);
+    await this.#keep(target, reference, found);
+    return found;
+  }
+
+  async #fromUpstream(
+    target: ResolvedName,
+    reference: Reference,
+    cause: unknown,
+    signal: AbortSignal,
+  ): Promise<Whole> {
+    const { cluster, gate, nowMs, upstreamClient, log } = this.#deps;
+    const waitMs = sourceDelayMs(
+      this.#policy,
+      cluster.upstream(target.upstream).url !== undefined,
+      gate.silentForMs(nowMs()),
+      0,
+    );
+    if (waitMs === undefined)
+      throw isCoded(cause) && cause.code !== 'PEER_HTTP'
+        ? cause
+        : new CodedError('NO_PEERS', { message: 'no proxy and no origin answers', cause });
+    const release = await gate.enter(signal);
+    try {
+      log.warn(
+        { ...target, reference: referenceText(reference) },
+        'nobody in the cluster answers; asking the upstream itself',
+      );
+      const { bytes, mediaType, digest } = await upstreamClient(target.upstream).getManifest(
+        { repository: target.repository, reference },
+        signal,
+      );
+      return { bytes, mediaType, digest, sizeBytes: bytes.length };
+    } finally {
+      release();
+    }
+  }
+
+  async #fromCache(target: ResolvedName, digest: Digest): Promise<Whole | undefined> {
+    await using handle = await this.#deps.store.open(digest);
+    if (handle === undefined || handle.attrs.mediaType === undefined) return undefined;
+    const linked = handle.attrs.provenance.some(
+      (from) => from.upstream === target.upstream && from.repository === target.repository,
+    );
+    if (!linked || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
+    try {
+      const bytes = await handle.readAllVerified();
+      this.#note(target, bytes, handle.attrs.mediaType);
+      return { digest, mediaType: handle.attrs.mediaType, sizeBytes: bytes.length, bytes };
+    } catch (error) {
+      throwIfBug(error);
+      this.#deps.log.warn({ err: error, digest }, 'cached manifest is damaged; asking again');
+      await this.#deps.store.delete(digest);
+      return undefined;
+    }
+  }
+
+  async #keep(target: ResolvedName, reference: Reference, found: Whole): Promise<void> {
+    this.#note(target, found.bytes, found.mediaType);
+    if (reference.kind === 'tag')
+      this.#deps.tags.note(
+        target.upstream,
+        target.repository,
+        reference.tag,
+        found.digest,
+        this.#deps.nowMs(),
+      );
+    try {
+      const attrs = {
+        class: 'cached' as const,
+        provenance: [{ upstream: target.upstream, repository: target.repository }],
+        writtenBack: true,
+        mediaType: found.mediaType,
+      };
+      await this.#deps.store.putBytes(found.digest, found.bytes, attrs);
+      await this.#deps.store.addProvenance(found.digest, attrs.provenance[0]!);
+    } catch (error) {
+      throwIfBug(error);
+      this.#deps.log.warn(
+        { err: error, digest: found.digest },
+        'manifest is not cached; served all the same',
+      );
+    }
+  }
+
+  /** The cluster vouched for the manifest and all that it names. */
+  #prove(target: ResolvedName, { digest, bytes, mediaType }: Whole, revision: number): void {
+    const { proofs, nowMs } = this.#deps;
+    const atMs = nowMs();
+    proofs.note({ ...target, digest }, atMs, revision);
+    try {
+      for (const one of parseManifest(bytes, mediaType).descriptors)
+        proofs.note({ ...target, digest: one.digest }, atMs, revision);
+    } catch (error) {
+      throwIfBug(error);
+      // A manifest of an unknown form vouches for itself alone.
+    }
+  }
+
+  #note(target: ResolvedName, bytes: Uint8Array, mediaType: string): void {
+    try {
+      for (const { digest, sizeBytes, mediaType: type, foreign } of parseManifest(bytes, mediaType)
+        .descriptors) {
+        if (!foreign)
+          this.#deps.hints.note(target.upstream, target.repository, digest, { sizeBytes, mediaType: type });
+      }
+    } catch (error) {
+      throwIfBug(error);
+      this.#deps.log.debug({ err: error }, 'manifest of an unknown form gives no hints');
+    }
+  }
+}
+
+function answerOf(
+  reference: Reference,
+  answer: { bytes: Buffer; headers: InternalResponse['headers'] },
+): Whole {
+  const { bytes, headers } = answer;
+  const named = one(headers['docker-content-digest']) ?? '';
+  const expected = reference.kind === 'digest' ? reference.digest : named;
+  if (!isDigest(expected)) throw new CodedError('PEER_HTTP', { message: 'answer names no digest' });
+  const found = digestOf(bytes, digestAlgorithm(expected));
+  if (found !== expected)
+    throw new CodedError('PEER_HTTP', {
+      message: 'manifest does not match its digest',
+      detail: { expected, found },
+    });
+  const stale = Number(one(headers[H_STALE]) ?? Number.NaN);
+  return {
+    digest: expected,
+    mediaType: one(headers['content-type']) ?? 'application/octet-stream',
+    sizeBytes: bytes.length,
+    bytes,
+    ...(Number.isFinite(stale) ? { staleSeconds: stale } : {}),
+  };
+}
+
+function one(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}

@@ -1,0 +1,121 @@
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+
+const MAX_TAGS = 10_000;
+const WRITE_DELAY_MS = 500;
+const VERSION = 1;
+
+interface Seen {
+  readonly digest: Digest;
+  readonly atMs: number;
+}
+
+/**
+ * What each tag last pointed at, for the day when nobody answers. Cache data: one JSON file
+ * `{version, tags: [[key, digest, atMs]]}`, replaced by rename, lost without harm.
+ */
+export class TagMemory {
+  readonly #path: string;
+  readonly #log: Logger;
+  readonly #tags = new Map<string, Seen>();
+  #timer: NodeJS.Timeout | undefined;
+  #writing: Promise<void> = Promise.resolve();
+
+  private constructor(path: string, log: Logger) {
+    this.#path = path;
+    this.#log = log;
+  }
+
+  static async open(path: string, log: Logger): Promise<TagMemory> {
+    const memory = new TagMemory(path, log);
+    try {
+      const parsed = JSON.parse(await readFile(path, 'utf8')) as {
+        version?: unknown;
+        tags?: unknown;
+      } | null;
+      if (parsed?.version === VERSION && Array.isArray(parsed.tags)) memory.#load(parsed.tags);
+    } catch (error) {
+      throwIfBug(error);
+      log.debug({ err: error }, 'no tags remembered');
+    }
+    return memory;
+  }
+
+  note(upstream: string, repository: string, tag: string, digest: Digest, nowMs: number): void {
+    const key = keyOf(upstream, repository, tag);
+    this.#tags.delete(key);
+    this.#tags.set(key, { digest, atMs: nowMs });
+    if (this.#tags.size > MAX_TAGS) this.#tags.delete(this.#tags.keys().next().value!);
+    this.#writeSoon();
+  }
+
+  get(upstream: string, repository: string, tag: string): Seen | undefined {
+    return this.#tags.get(keyOf(upstream, repository, tag));
+  }
+
+  /** Forgets one tag, all that point at a digest, or with neither the whole repository; returns what they pointed at. */
+  forget(
+    upstream: string,
+    repository: string,
+    which: { readonly tag?: string | undefined; readonly digest?: string | undefined },
+  ): Digest[] {
+    const forgotten: Digest[] = [];
+    const whole = which.tag === undefined && which.digest === undefined;
+    for (const [key, { digest }] of this.#tags) {
+      const isTag = which.tag !== undefined && key === keyOf(upstream, repository, which.tag);
+      const isHere = key.startsWith(keyOf(upstream, repository, ''));
+      if (!isTag && !(isHere && (whole || digest === which.digest))) continue;
+      this.#tags.delete(key);
+      forgotten.push(digest);
+    }
+    if (forgotten.length > 0) this.#writeSoon();
+    return forgotten;
+  }
+
+  async stop(): Promise<void> {
+    clearTimeout(this.#timer);
+    if (this.#timer !== undefined) await this.#write();
+    await this.#writing;
+  }
+
+  #load(entries: readonly unknown[]): void {
+    for (const entry of entries.slice(-MAX_TAGS)) {
+      if (!Array.isArray(entry)) continue;
+      const [key, digest, atMs] = entry as unknown[];
+      if (
+        typeof key === 'string' &&
+        typeof digest === 'string' &&
+        isDigest(digest) &&
+        typeof atMs === 'number'
+      )
+        this.#tags.set(key, { digest, atMs });
+    }
+  }
+
+  #writeSoon(): void {
+    this.#timer ??= setTimeout(() => void this.#write(), WRITE_DELAY_MS).unref();
+  }
+
+  #write(): Promise<void> {
+    this.#timer = undefined;
+    this.#writing = this.#writing.then(async () => {
+      try {
+        const text = JSON.stringify({
+          version: VERSION,
+          tags: [...this.#tags].map(([key, { digest, atMs }]) => [key, digest, atMs]),
+        });
+        await writeFile(`${this.#path}.new`, text);
+        await rename(`${this.#path}.new`, this.#path);
+      } catch (error) {
+        logFailure(this.#log, error, 'tags are not remembered');
+      }
+    });
+    return this.#writing;
+  }
+}
+
+function keyOf(upstream: string, repository: string, tag: string): string {
+  return `${upstream}\n${repository}\n${tag}`;
+}

@@ -1,0 +1,148 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import type { PrefetchDetail } from '@sepia/cluster/api/commands';
+import { isIndexType, parseManifest } from '@sepia/oci/manifest';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { BlobTable } from '../../blobs/blob-table.ts';
+import type { BlobName } from '../../cluster/tracker-client.ts';
+import { ownChildren } from '../../manifests/core/platform.ts';
+import type { Manifests } from '../../manifests/manifests.ts';
+import type { CommandProgress } from './runner.ts';
+
+/** Blobs of one command at once, as containerd does. */
+const PARALLEL = 3;
+const MAX_DEPTH = 4;
+const MAX_MANIFESTS = 200;
+/** A blob that failed in passing is tried this often, with this pause between, in ms. */
+const TRIES = 4;
+const RETRY_MS = 1_000;
+const PROGRESS_EVERY_MS = 500;
+
+interface PrefetchDeps {
+  readonly manifests: Manifests;
+  readonly blobs: BlobTable;
+  readonly store: BlobStore;
+  /** As in an index's `platform.architecture`. */
+  readonly architecture: string;
+}
+
+/**
+ * Brings manifests and blobs into this node's cache as a client's pull would, from the swarm. Resolves when all of it
+ * is stored. @throws what a pull would throw; `DISK_FULL` when a blob passed but could not be kept
+ */
+export async function prefetch(
+  deps: PrefetchDeps,
+  detail: PrefetchDetail,
+  onProgress: (progress: CommandProgress) => void,
+  signal: AbortSignal,
+): Promise<CommandProgress> {
+  const target = { upstream: detail.upstream, repository: detail.repository as RepositoryName };
+  const sizes = new Map<Digest, number>();
+  for (const digest of (detail.digests ?? []) as Digest[]) sizes.set(digest, 0);
+  if (detail.manifest !== undefined)
+    await collect(deps, target, detail.manifest as Digest, detail.platforms === 'all', sizes, signal);
+  const done = new Set<Digest>();
+  const progress = (): CommandProgress => {
+    let doneBytes = 0;
+    let totalBytes = 0;
+    for (const [digest, sizeBytes] of sizes) {
+      totalBytes += sizeBytes;
+      const share = done.has(digest) ? 1 : deps.blobs.shareOf(digest);
+      doneBytes += Math.floor(share * sizeBytes);
+    }
+    return { doneBytes, totalBytes };
+  };
+  const ticker = setInterval(() => onProgress(progress()), PROGRESS_EVERY_MS);
+  const abort = new AbortController();
+  const either = AbortSignal.any([signal, abort.signal]);
+  const queue = [...sizes.keys()];
+  const worker = async (): Promise<void> => {
+    for (let digest = queue.shift(); digest !== undefined; digest = queue.shift()) {
+      sizes.set(digest, await fetchBlob(deps, { ...target, digest }, either));
+      done.add(digest);
+    }
+  };
+  const workers = Array.from({ length: PARALLEL }, worker);
+  try {
+    await Promise.all(workers);
+  } catch (error) {
+    abort.abort(error);
+    await Promise.allSettled(workers);
+    throw error;
+  } finally {
+    clearInterval(ticker);
+  }
+  return progress();
+}
+
+/** Walks manifests down to the blobs that they name, with their sizes. */
+async function collect(
+  deps: PrefetchDeps,
+  target: ResolvedName,
+  top: Digest,
+  everything: boolean,
+  sizes: Map<Digest, number>,
+  signal: AbortSignal,
+): Promise<void> {
+  const seen = new Set<Digest>();
+  const visit = async (digest: Digest, depth: number): Promise<void> => {
+    if (seen.has(digest)) return;
+    if (seen.size >= MAX_MANIFESTS || depth > MAX_DEPTH)
+      throw new CodedError('MANIFEST_SYNTAX', { message: 'index has too many or too deep children' });
+    seen.add(digest);
+    const reference = { kind: 'digest', digest } as const;
+    const { bytes, mediaType } = await patiently(
+      async () => await deps.manifests.get(target, reference, signal),
+      signal,
+    );
+    const parsed = parseManifest(bytes, mediaType);
+    for (const { kind, foreign, digest: named, sizeBytes } of parsed.descriptors)
+      if (kind !== 'child' && !foreign) sizes.set(named, sizeBytes);
+    if (!isIndexType(parsed.mediaType)) return;
+    const children = parsed.descriptors.filter(({ kind }) => kind === 'child').map((one) => one.digest);
+    const wanted = everything ? children : ownChildren(platformsOf(bytes), deps.architecture);
+    for (const child of wanted) await visit(child as Digest, depth + 1);
+  };
+  await visit(top, 1);
+}
+
+function platformsOf(bytes: Uint8Array): { digest: string; platform: unknown }[] {
+  const { manifests = [] } = JSON.parse(Buffer.from(bytes).toString('utf8')) as {
+    manifests?: { digest: string; platform?: unknown }[];
+  };
+  return manifests.map(({ digest, platform }) => ({ digest, platform }));
+}
+
+/** The blob's size once it is whole in the store. */
+async function fetchBlob(deps: PrefetchDeps, name: BlobName, signal: AbortSignal): Promise<number> {
+  return await patiently(async () => {
+    const lease = await deps.blobs.get(name, signal);
+    try {
+      if (!lease.cached) await lease.blob.whenFinal(signal);
+      if (!(await deps.store.has(name.digest)))
+        throw new CodedError('DISK_FULL', { message: 'the blob came but could not be kept: disk is full' });
+      return lease.blob.sizeBytes;
+    } finally {
+      lease.release();
+    }
+  }, signal);
+}
+
+/** Tries again what may pass. */
+async function patiently<T>(step: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await step();
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      const passing = isCoded(error) && error.facts.retryable && error.code !== 'DISK_FULL';
+      if (!passing || tries >= TRIES) throw error;
+      await delay(RETRY_MS * tries, signal);
+    }
+  }
+}

@@ -1,0 +1,70 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { PurgeDetail } from '@sepia/cluster/api/commands';
+import { isManifestType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Hints } from '../../blobs/core/hints.ts';
+import type { Seeds } from '../../blobs/seeds.ts';
+import type { TagMemory } from '../../manifests/tag-memory.ts';
+
+interface PurgeDeps {
+  readonly store: BlobStore;
+  readonly seeds: Seeds;
+  readonly hints: Hints;
+  readonly tags: TagMemory;
+  readonly log: Logger;
+}
+
+/**
+ * Forgets content of a repository on this node: tags as last seen, hints, the cached manifest and what it names. What
+ * is removed is only cache: whoever still may have it gets it again. Blobs that other repositories were seen with
+ * stay, without this repository's link.
+ */
+export async function purge(deps: PurgeDeps, detail: PurgeDetail): Promise<void> {
+  const { upstream, repository, digest, tag } = detail;
+  const { tags, hints } = deps;
+  const whole = digest === undefined && tag === undefined;
+  const named = new Set<Digest>();
+  if (digest !== undefined && isDigest(digest)) named.add(digest);
+  for (const seen of tags.forget(upstream, repository, whole ? {} : { digest, tag })) named.add(seen);
+  if (whole) {
+    for await (const listed of deps.store.list()) named.add(listed.digest);
+    hints.forget(upstream, repository);
+  }
+  for (const one of named) await drop(deps, detail, one, !whole);
+}
+
+async function drop(deps: PurgeDeps, detail: PurgeDetail, digest: Digest, descend: boolean): Promise<void> {
+  const { store, seeds, hints } = deps;
+  const { upstream, repository } = detail;
+  hints.forget(upstream, repository, digest);
+  const stat = await store.stat(digest);
+  if (stat === undefined) return;
+  const { provenance, mediaType } = stat.attrs;
+  const others = provenance.filter((one) => one.upstream !== upstream || one.repository !== repository);
+  if (others.length === provenance.length) return;
+  const below =
+    descend && mediaType !== undefined && isManifestType(mediaType)
+      ? await namedBy(deps, digest, mediaType)
+      : [];
+  if (others.length > 0) await store.setAttrs(digest, { provenance: others });
+  else {
+    seeds.drop(digest);
+    await store.delete(digest);
+  }
+  for (const one of below) await drop(deps, detail, one, true);
+}
+
+async function namedBy(deps: PurgeDeps, digest: Digest, mediaType: string): Promise<Digest[]> {
+  await using handle = await deps.store.open(digest);
+  if (handle === undefined || handle.sizeBytes > MAX_MANIFEST_BYTES) return [];
+  try {
+    const bytes = await handle.readAllVerified();
+    return parseManifest(bytes, mediaType).descriptors.map((one) => one.digest);
+  } catch (error) {
+    throwIfBug(error);
+    deps.log.warn({ err: error, digest }, 'purged manifest cannot be read; what it names stays cached');
+    return [];
+  }
+}

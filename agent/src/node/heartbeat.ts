@@ -1,0 +1,152 @@
+import { randomUUID } from 'node:crypto';
+import { boundedMs } from '@sepia/base/bounded-ms';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
+import { MAX_REVOCATIONS } from '@sepia/cluster/api/revocation';
+import { setHash } from '@sepia/cluster/api/set-hash';
+import type { TrackerClient } from '../cluster/tracker-client.ts';
+import type { CommandRunner } from './commands/runner.ts';
+import type { CommandLog } from './core/command-log.ts';
+import type { LeaseBook } from './core/lease-book.ts';
+
+/** Heartbeat until a tracker names another, in ms. */
+const FIRST_HEARTBEAT_MS = 2_000;
+/** While swarms run, people who look see them move: at least this often, in ms. */
+const LIVE_HEARTBEAT_MS = 1_000;
+/** After a swarm began, in ms. */
+const POKE_MS = 100;
+/** A tracker that asks for a longer pause is not heeded, in ms: leases would end unnoticed. */
+const MAX_HEARTBEAT_MS = 60_000;
+const SPREAD = 0.2;
+
+interface HeartbeatDeps {
+  readonly trackers: TrackerClient;
+  readonly book: LeaseBook;
+  readonly commandLog: CommandLog;
+  readonly commands: () => Pick<CommandRunner, 'receive'>;
+  readonly nodeId: string;
+  readonly zone: string | undefined;
+  readonly addresses: () => readonly string[];
+  /** Digests being downloaded, with live figures. */
+  readonly swarms: () => NonNullable<LeaseRequest['swarms']>;
+  readonly trackerIdsOf: (digest: string) => string[];
+  readonly log: Logger;
+  readonly chance: () => number;
+  readonly onAnswer: (answered: boolean) => void;
+  /** Links that are no more; each tracker tells it once. */
+  readonly onRevoked: (revoked: LeaseAnswer['revoked']) => Promise<void>;
+}
+
+/** Renews this node's lease at every tracker, each with the seeds that it is to know. */
+export class Heartbeat {
+  readonly #deps: HeartbeatDeps;
+  readonly #bootId = randomUUID();
+  readonly #timers = new Map<string, NodeJS.Timeout>();
+  readonly #beating = new Set<string>();
+  /** Up to where each tracker told what was revoked. */
+  readonly #revokedCursors = new Map<string, string>();
+  #seq = 0;
+  #stopped = false;
+
+  constructor(deps: HeartbeatDeps) {
+    this.#deps = deps;
+  }
+
+  start(): void {
+    for (const trackerId of this.#deps.trackers.allIds()) this.#schedule(trackerId, 0);
+  }
+
+  /** Ends the heartbeats and says farewell. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const timer of this.#timers.values()) clearTimeout(timer);
+    await Promise.all(
+      this.#deps.trackers.allIds().map((id) => this.#deps.trackers.leave(id, this.#deps.nodeId)),
+    );
+  }
+
+  /** A swarm began: its trackers hear of it soon. */
+  poke(digest: string): void {
+    for (const trackerId of this.#deps.trackerIdsOf(digest).slice(0, 2)) this.#soon(trackerId);
+  }
+
+  /** A command ended: every tracker hears of it soon. */
+  pokeAll(): void {
+    for (const trackerId of this.#deps.trackers.allIds()) this.#soon(trackerId);
+  }
+
+  #soon(trackerId: string): void {
+    if (this.#beating.has(trackerId)) return;
+    clearTimeout(this.#timers.get(trackerId));
+    this.#schedule(trackerId, POKE_MS);
+  }
+
+  #schedule(trackerId: string, delayMs: number): void {
+    if (this.#stopped) return;
+    const timer = setTimeout(
+      () => {
+        this.#beating.add(trackerId);
+        this.#beat(trackerId)
+          .finally(() => this.#beating.delete(trackerId))
+          .then((nextMs) => this.#schedule(trackerId, nextMs * (1 + SPREAD * (2 * this.#deps.chance() - 1))))
+          .catch((error: unknown) => {
+            logFailure(this.#deps.log, error, 'heartbeat failed', {}, 'error');
+            this.#schedule(trackerId, FIRST_HEARTBEAT_MS);
+          });
+      },
+      boundedMs(delayMs, 0, MAX_HEARTBEAT_MS),
+    );
+    timer.unref();
+    this.#timers.set(trackerId, timer);
+  }
+
+  async #beat(trackerId: string): Promise<number> {
+    const { trackers, book, nodeId, zone, addresses, swarms, trackerIdsOf } = this.#deps;
+    const { onAnswer, onRevoked, commandLog } = this.#deps;
+    const cursor = this.#revokedCursors.get(trackerId);
+    const change = book.change(trackerId);
+    const { reports, versions } = commandLog.reports(trackerId);
+    const running = swarms().filter(({ digest }) => trackerIdsOf(digest).slice(0, 2).includes(trackerId));
+    this.#seq += 1;
+    const lease: LeaseRequest = {
+      bootId: this.#bootId,
+      seq: this.#seq,
+      addresses: [...addresses()],
+      ...(zone === undefined ? {} : { zone }),
+      ttlMs: 25_000,
+      add: [...change.add],
+      drop: [...change.drop],
+      leeching: running.filter(({ have, pieces }) => !isFull(have, pieces)).map(({ digest }) => digest),
+      setHash: setHash(change.set),
+      ...(cursor === undefined ? {} : { revokedAfter: cursor }),
+      swarms: running,
+      commands: reports,
+    };
+    try {
+      const answer = await trackers.renew(trackerId, nodeId, lease);
+      onAnswer(true);
+      await onRevoked(answer.revoked);
+      if (answer.revokedCursor !== undefined) this.#revokedCursors.set(trackerId, answer.revokedCursor);
+      book.told(trackerId, change, answer.resync === true);
+      commandLog.told(trackerId, versions);
+      this.#deps.commands().receive(trackerId, answer.commands);
+      // A full message has a next one.
+      const hasMore = answer.revoked.length >= MAX_REVOCATIONS;
+      if (answer.resync === true || hasMore) return FIRST_HEARTBEAT_MS / 4;
+      if (commandLog.hasNews(trackerId)) return Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs);
+      return running.length > 0 ? Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs) : answer.heartbeatMs;
+    } catch (error) {
+      throwIfBug(error);
+      this.#deps.log.debug({ err: error, trackerId }, 'tracker did not take the lease');
+      return FIRST_HEARTBEAT_MS;
+    }
+  }
+}
+
+function isFull(haveHex: string, pieces: number): boolean {
+  const bits = Buffer.from(haveHex, 'hex');
+  let count = 0;
+  for (const byte of bits) for (let rest = byte; rest !== 0; rest &= rest - 1) count += 1;
+  return count >= pieces;
+}

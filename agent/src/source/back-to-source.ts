@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import type { BlobName } from '../cluster/tracker-client.ts';
+import { type BackToSourcePolicy, sourceDelayMs } from './core/back-to-source.ts';
+import type { SourceGate } from './source-gate.ts';
+
+interface BackToSourceDeps {
+  readonly cluster: Cluster;
+  readonly gate: SourceGate;
+  readonly nodeId: string;
+  readonly nowMs: () => number;
+  readonly upstreamClient: (upstream: string) => UpstreamClient;
+}
+
+/** The upstream itself, asked by the agent when the whole cluster is silent, where the policy allows it. */
+export class BackToSource {
+  readonly #deps: BackToSourceDeps;
+  readonly #policy: BackToSourcePolicy;
+
+  constructor(deps: BackToSourceDeps, policy: BackToSourcePolicy) {
+    this.#deps = deps;
+    this.#policy = policy;
+  }
+
+  /**
+   * Size of a blob at the upstream, after the wait that the policy asks for. `cause`: why the cluster did not do.
+   * @throws `NO_PEERS` or the cause where the upstream may not be asked, and what it answers
+   */
+  async ask(
+    name: BlobName,
+    cause: unknown,
+    signal: AbortSignal,
+  ): Promise<{ sizeBytes: number; client: UpstreamClient }> {
+    const { gate, cluster, nowMs, nodeId, upstreamClient } = this.#deps;
+    const waitMs = sourceDelayMs(
+      this.#policy,
+      cluster.upstream(name.upstream).url !== undefined,
+      gate.silentForMs(nowMs()),
+      fractionOf(nodeId, name.digest),
+    );
+    if (waitMs === undefined) throw asUnavailable(cause);
+    await delay(waitMs, signal);
+    const client = upstreamClient(name.upstream);
+    const { sizeBytes } = await client.headBlob({ repository: name.repository, digest: name.digest }, signal);
+    if (sizeBytes === undefined) throw asUnavailable(cause);
+    return { sizeBytes, client };
+  }
+
+  /** Waits for a turn; call the result once to give it back. */
+  async enter(signal: AbortSignal): Promise<() => void> {
+    return await this.#deps.gate.enter(signal);
+  }
+}
+
+function asUnavailable(cause: unknown): CodedError {
+  return isCoded(cause) && cause.code !== 'PEER_HTTP' ? cause : new CodedError('NO_PEERS', { cause });
+}
+
+/** 0…1, the same for the same node and digest. */
+function fractionOf(nodeId: string, digest: string): number {
+  return createHash('sha256').update(`${nodeId}\n${digest}`).digest().readUInt32BE(0) / 2 ** 32;
+}

@@ -1,0 +1,144 @@
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { BlobHolders } from '@sepia/http/core/source-order';
+import type { BlobSource } from '@sepia/http/remote-blob';
+import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
+import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import type { BlobName } from '../cluster/tracker-client.ts';
+import type { Finding, Guide } from '../downloads/download.ts';
+
+/** Guide of a download that comes straight from the upstream: nobody else is asked, hashes are our own. */
+export class SourceGuide implements Guide {
+  readonly finding: Finding;
+
+  constructor(name: BlobName, sizeBytes: number) {
+    const metainfo = Metainfo.open(name.digest, sizeBytes, firstAttempt(name.digest));
+    this.finding = { metainfo, intervalMs: 3_600_000, introduce: () => undefined };
+  }
+
+  find(): Promise<Finding> {
+    return Promise.resolve(this.finding);
+  }
+
+  urge(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  wantAll(): void {}
+
+  refetch(): Promise<Uint8Array> {
+    return Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
+  }
+
+  holders(): BlobHolders {
+    return { ids: [], areWhole: false };
+  }
+
+  source(): BlobSource {
+    const nobody = (): Promise<never> =>
+      Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
+    return {
+      find: nobody,
+      metainfo: nobody,
+      leaves: nobody,
+      range: nobody,
+      wantAll: nobody,
+      isDefinite: () => false,
+      wrong: () => undefined,
+    };
+  }
+
+  async poll(_known: Metainfo, _etag: string, signal: AbortSignal): Promise<undefined> {
+    return await new Promise((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+  }
+}
+
+/**
+ * Streams a blob from the upstream into a partial, hashing pieces as they come. Resumes by Range after a cut, a few
+ * times. The partial's metainfo becomes final when the whole digest is right.
+ * @throws `BACKEND_DOWN`, `UPSTREAM_LIES`, and what the upstream client throws
+ */
+export async function fetchFromUpstream(
+  client: UpstreamClient,
+  name: BlobName,
+  partial: PartialBlob,
+  onPiece: (index: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const pieces = pieceCount(partial.sizeBytes);
+  for (let tries = 0; ; tries++) {
+    const first = partial.have.nextMissing(0);
+    if (first === -1) break;
+    try {
+      await fetchFrom(client, name, partial, first, onPiece, signal);
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      if (tries >= 4 || partial.have.nextMissing(0) === first) throw error;
+    }
+  }
+  if (pieces !== partial.have.count || !(await partial.verifyWhole())) {
+    throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
+  }
+  partial.metainfo.finalize();
+}
+
+async function fetchFrom(
+  client: UpstreamClient,
+  name: BlobName,
+  partial: PartialBlob,
+  first: number,
+  onPiece: (index: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const start = first * PIECE_BYTES;
+  const answer = await client.getBlob(
+    { repository: name.repository, digest: name.digest, ...(start > 0 ? { range: { start } } : {}) },
+    signal,
+  );
+  if (answer.sizeBytes !== undefined && answer.sizeBytes !== partial.sizeBytes)
+    throw new CodedError('SIZE_MISMATCH', {
+      detail: { expected: partial.sizeBytes, found: answer.sizeBytes },
+    });
+  let at = answer.start;
+  let piece = Buffer.allocUnsafe(PIECE_BYTES);
+  let fill = 0;
+  for await (const chunk of answer.body) {
+    for (let used = 0; used < chunk.length; ) {
+      const take = Math.min(PIECE_BYTES - fill, chunk.length - used);
+      piece.set(chunk.subarray(used, used + take), fill);
+      fill += take;
+      used += take;
+      if (fill === PIECE_BYTES || at + fill === partial.sizeBytes) {
+        await store(partial, Math.floor(at / PIECE_BYTES), piece.subarray(0, fill), onPiece);
+        at += fill;
+        fill = 0;
+        piece = Buffer.allocUnsafe(PIECE_BYTES);
+      }
+    }
+    signal.throwIfAborted();
+    if (at + fill > partial.sizeBytes)
+      throw new CodedError('SIZE_MISMATCH', { detail: { expected: partial.sizeBytes } });
+  }
+  if (at !== partial.sizeBytes)
+    throw new CodedError('BACKEND_DOWN', {
+      message: 'upstream cut the body',
+      detail: { digest: name.digest },
+    });
+}
+
+async function store(
+  partial: PartialBlob,
+  index: number,
+  bytes: Uint8Array,
+  onPiece: (index: number) => void,
+): Promise<void> {
+  if (partial.have.has(index)) return;
+  partial.metainfo.addHash(index, pieceHash(bytes));
+  await partial.writePiece(index, bytes);
+  onPiece(index);
+}

@@ -1,0 +1,70 @@
+import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
+import { LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
+import { diskFiles } from '@sepia/store/disk-files';
+import { replaceWhole } from '@sepia/store/file-port';
+
+const READ_BYTES = 256 * 1024;
+
+/**
+ * Makes the index of a layer blob in a file, and tries the tree that it would be mounted as.
+ * @throws {CodedError} `LAYER_NOT_LAZY` (it says why), `LAYER_INVALID`, `REQUEST_INVALID` where there is no such file
+ */
+export async function indexFile(file: string, options: { spanBytes: number }): Promise<MadeIndex> {
+  const indexer = new LayerIndexer(options);
+  try {
+    for await (const chunk of createReadStream(file, { highWaterMark: READ_BYTES }))
+      indexer.push(chunk as Buffer);
+    const made = indexer.end();
+    layerImage(readIndexHead(made.bytes));
+    return made;
+  } catch (error) {
+    throwIfBug(error);
+    if (isCoded(error, 'LAYER_NOT_LAZY'))
+      throw new CodedError('LAYER_NOT_LAZY', {
+        message: `${file}: ${error.message} (${[error.detail['reason'], error.detail['path']].filter(Boolean).join(': ')})`,
+        detail: error.detail,
+        cause: error,
+      });
+    if (isCoded(error, 'LAYER_INVALID'))
+      throw new CodedError('LAYER_INVALID', {
+        message: `${file}: ${error.message}`,
+        detail: error.detail,
+        cause: error,
+      });
+    throw notReadable(file, error);
+  }
+}
+
+/** Writes an index: fsynced, then renamed to its name. */
+export async function saveIndex(file: string, bytes: Uint8Array): Promise<void> {
+  const path = resolve(file);
+  await replaceWhole(diskFiles, { path, temporary: `${path}.${process.pid}.new`, durable: true }, bytes);
+}
+
+/** @throws {CodedError} `INDEX_INVALID` naming the file, `REQUEST_INVALID` where there is no such file */
+export async function readIndexFile(file: string): Promise<LayerIndex> {
+  try {
+    return readIndexHead(await readFile(file));
+  } catch (error) {
+    throwIfBug(error);
+    if (isCoded(error, 'INDEX_INVALID'))
+      throw new CodedError('INDEX_INVALID', {
+        message: `${file}: ${error.message}`,
+        detail: error.detail,
+        cause: error,
+      });
+    throw notReadable(file, error);
+  }
+}
+
+function notReadable(file: string, error: unknown): unknown {
+  const code = systemCode(error);
+  if (code === undefined || isCoded(error) || !/^E[A-Z]+$/.test(code)) return error;
+  return new CodedError('REQUEST_INVALID', { message: `${file} cannot be read: ${code}`, cause: error });
+}

@@ -1,0 +1,304 @@
+import { isDigest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { ExpiringMap } from '@sepia/base/expiring-map';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { AccessAnswer, AccessChallenge, AccessItem, TokenAnswer } from '@sepia/cluster/api/access';
+import { shardKey } from '@sepia/cluster/cluster';
+import { believableUntilMs, hashOf } from '@sepia/face/access/authorization';
+import { parseReference } from '@sepia/oci/route';
+import type { BearerChallenge } from '@sepia/oci/www-authenticate';
+import type { Authorizer, UpstreamChallenge } from '@sepia/upstream/authenticator';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import { probeManifest } from '../manifests/manifest-probe.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { Links } from '../records/links.ts';
+import type { PublicRepositories } from '../records/public-repositories.ts';
+import type { Tags } from '../records/tags.ts';
+import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import type { Sessions } from './sessions.ts';
+
+/** How long it is believed that everybody may read a repository, in ms. */
+const PUBLIC_MS = 5 * 60_000;
+/** How long credentials that the upstream accepted are believed, in ms; never beyond their own life. */
+const GRANTED_MS = 60_000;
+/** How long it is believed that nobody may without credentials, in ms: for clients that ask twice in a row. */
+const PRIVATE_MS = 5_000;
+/** While the upstream does not answer, what was public is told for so much longer at a time, in ms. */
+const STALE_TTL_MS = 10_000;
+/** Who asks twice in a row (containerd: for the HEAD and for the GETs) gets the same token: one check for both, in ms. */
+const SAME_TOKEN_MS = 30_000;
+/** How long it is believed what `/v2/` of an upstream asks for, in ms; and that it did not answer. */
+const BASE_MS = 10 * 60_000;
+const BASE_FAILED_MS = 3_000;
+const ASK_MS = 10_000;
+const MAX_ENTRIES = 20_000;
+
+interface AccessDeps {
+  readonly upstreams: Upstreams;
+  readonly manifests: Manifests;
+  readonly tags: Tags;
+  readonly links: Links;
+  readonly sessions: Sessions;
+  readonly publics: Pick<PublicRepositories, 'note' | 'forget' | 'recall'>;
+  readonly nowMs: () => number;
+}
+
+interface Name {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+/**
+ * Whom the upstream lets read which repository. Nobody's name is tried first; that it works makes the repository
+ * public for a while. Else the client's own credentials are tried, once for all that ask with them at a time. The
+ * question is a read that the client is about to make anyway, and what it brings is kept: a public pull costs the
+ * upstream no request more.
+ */
+export class Access {
+  readonly #deps: AccessDeps;
+  /** Until when a repository counts as public; the value is when the upstream last said so. */
+  readonly #public = new ExpiringMap<number>(MAX_ENTRIES);
+  readonly #private = new ExpiringMap<AccessChallenge | { readonly denied: string }>(MAX_ENTRIES);
+  readonly #granted = new ExpiringMap<true>(MAX_ENTRIES);
+  /** Credentials that the upstream refused for a repository a moment ago. */
+  readonly #refused = new ExpiringMap<true>(MAX_ENTRIES);
+  readonly #base = new ExpiringMap<UpstreamChallenge | undefined>(1_000);
+  readonly #baseFailed = new ExpiringMap<CodedError>(1_000);
+  /** What each upstream asked for last, however long ago: it may be told again, as it lets nobody in. */
+  readonly #asked = new Map<string, UpstreamChallenge>();
+  readonly #tokens = new ExpiringMap<TokenAnswer>(2_000);
+  /** When tokens that were handed out here end, by their hash: opaque ones do not say it. */
+  readonly #ends = new ExpiringMap<number>(MAX_ENTRIES);
+  /** The realm that each upstream named last. */
+  readonly #realms = new Map<string, BearerChallenge>();
+  readonly #running = new Map<string, Promise<AccessAnswer>>();
+
+  constructor(deps: AccessDeps) {
+    this.#deps = deps;
+  }
+
+  /** True if the upstream refused to serve a repository to nobody in particular a moment ago. */
+  isPrivate = (repositoryKey: string): boolean =>
+    this.#private.get(repositoryKey, this.#deps.nowMs()) !== undefined;
+
+  /**
+   * May whoever sent `authorization` (undefined: nobody) read this?
+   * @throws {CodedError} what the upstream says of the item itself (404), `BACKEND_DOWN`, `UPSTREAM_LIMITED`
+   */
+  async check(name: Name, item: AccessItem, authorization: string | undefined): Promise<AccessAnswer> {
+    const key = shardKey(name.upstream, name.repository);
+    const hash = authorization === undefined ? '' : hashOf(authorization);
+    const known = this.#known(key, hash);
+    if (known !== undefined) return known;
+    const flight = `${key}\n${hash}\n${itemText(item)}`;
+    let running = this.#running.get(flight);
+    if (running === undefined) {
+      running = this.#ask(name, key, item, authorization).finally(() => this.#running.delete(flight));
+      this.#running.set(flight, running);
+    }
+    return await running;
+  }
+
+  /** What `/v2/` of the upstream asks for. */
+  async base(upstream: string): Promise<AccessAnswer> {
+    const challenge = await this.#baseChallenge(upstream);
+    if (challenge === undefined)
+      return { verdict: 'public', ttlMs: this.#base.leftMs(upstream, this.#deps.nowMs()) };
+    return { verdict: 'challenge', challenge: told(challenge) };
+  }
+
+  /** A token of the upstream's own token service, for a client's credentials. @throws what that service says */
+  async token(
+    upstream: string,
+    scopes: readonly string[],
+    credentials: { readonly username: string; readonly password: string },
+  ): Promise<TokenAnswer> {
+    const client = this.#client(upstream);
+    let challenge = this.#realms.get(upstream);
+    if (challenge === undefined) {
+      const base = await this.#baseChallenge(upstream);
+      if (base?.scheme !== 'bearer')
+        throw new CodedError('METHOD_UNSUPPORTED', { message: `upstream ${upstream} gives no tokens` });
+      challenge = base;
+    }
+    const issuedAtMs = this.#deps.nowMs();
+    const key = hashOf([upstream, credentials.username, credentials.password, ...scopes].join('\0'));
+    const known = this.#tokens.get(key, issuedAtMs);
+    if (known !== undefined) return known;
+    const { token, lifetimeSeconds } = await client.token(challenge, scopes, credentials);
+    const answer = { token, expires_in: lifetimeSeconds, issued_at: new Date(issuedAtMs).toISOString() };
+    const endMs = issuedAtMs + lifetimeSeconds * 1_000;
+    // Kept a little longer than it lives, so that its end is known to who asks at its end.
+    this.#ends.set(hashOf(`Bearer ${token}`), endMs, endMs + GRANTED_MS);
+    this.#tokens.set(key, answer, issuedAtMs + Math.min(SAME_TOKEN_MS, lifetimeSeconds * 500));
+    return answer;
+  }
+
+  #known(key: string, hash: string): AccessAnswer | undefined {
+    const nowMs = this.#deps.nowMs();
+    const publicMs = this.#freshPublicMs(key, nowMs);
+    if (publicMs > 0) return { verdict: 'public', ttlMs: publicMs };
+    const grant = `${key}\n${hash}`;
+    if (hash !== '' && this.#granted.get(grant, nowMs) !== undefined)
+      return { verdict: 'granted', ttlMs: this.#granted.leftMs(grant, nowMs) };
+    if (hash !== '' && this.#refused.get(grant, nowMs) === undefined) return undefined;
+    const refused = this.#private.get(key, nowMs);
+    return refused === undefined ? undefined : refusal(refused);
+  }
+
+  #freshPublicMs(key: string, nowMs: number): number {
+    const atMs = this.#public.get(key, nowMs);
+    return atMs === undefined ? 0 : Math.max(0, atMs + PUBLIC_MS - nowMs);
+  }
+
+  async #ask(
+    name: Name,
+    key: string,
+    item: AccessItem,
+    authorization: string | undefined,
+  ): Promise<AccessAnswer> {
+    const client = this.#client(name.upstream);
+    const { sessions, upstreams, publics } = this.#deps;
+    let mine: CodedError | undefined;
+    if (authorization !== undefined) {
+      const as = sessions.authorizer(client, key, authorization);
+      mine = as === undefined ? undefined : await this.#probe(name, item, as);
+      if (as !== undefined && mine === undefined) return this.#grant(name, key, authorization, as);
+      if (mine !== undefined && !isRefusal(mine)) return await this.#orStale(name, key, mine);
+      sessions.drop(key, authorization);
+      // Made-up credentials cost the upstream one request, not two.
+      const nowMs = this.#deps.nowMs();
+      if (!isForbidden(mine)) {
+        this.#refused.set(`${key}\n${hashOf(authorization)}`, true, nowMs + PRIVATE_MS);
+        const known = this.#private.get(key, nowMs);
+        if (known !== undefined) return refusal(known);
+      }
+    }
+    const anonymous = upstreams.anonymous(name.upstream)!;
+    const refused = await this.#probe(name, item, anonymous);
+    const nowMs = this.#deps.nowMs();
+    if (refused === undefined) {
+      const staleLimitMs = upstreams.get(name.upstream).tags['stale-limit'];
+      this.#public.set(key, nowMs, nowMs + Math.max(PUBLIC_MS, staleLimitMs));
+      this.#private.delete(key);
+      publics.note(name);
+      return { verdict: 'public', ttlMs: PUBLIC_MS };
+    }
+    if (!isRefusal(refused)) return await this.#orStale(name, key, refused);
+    this.#public.delete(key);
+    void publics.forget(name);
+    const challenge = anonymous.challenge(scopeOf(name));
+    this.#learnRealm(name.upstream, challenge);
+    const answer = challenge === undefined ? { denied: refused.message } : told(challenge);
+    this.#private.set(key, answer, nowMs + PRIVATE_MS);
+    // Credentials that the upstream knows and does not let in: another login would not help.
+    if (mine !== undefined && isForbidden(mine)) return { verdict: 'denied', message: mine.message };
+    return refusal(answer);
+  }
+
+  #grant(name: Name, key: string, authorization: string, as: Authorizer): AccessAnswer {
+    const nowMs = this.#deps.nowMs();
+    const known = this.#ends.get(hashOf(authorization), nowMs);
+    const ttlMs = Math.min(GRANTED_MS, believableUntilMs(authorization, nowMs, known) - nowMs);
+    if (this.#deps.upstreams.get(name.upstream)['fetch-with'] !== 'robot')
+      this.#deps.sessions.keep(key, authorization, as);
+    this.#granted.set(`${key}\n${hashOf(authorization)}`, true, nowMs + Math.max(0, ttlMs));
+    return { verdict: 'granted', ttlMs: Math.max(0, ttlMs) };
+  }
+
+  /** An upstream that does not answer takes nothing back: what was public is served within the stale limit. */
+  async #orStale(name: Name, key: string, error: CodedError): Promise<AccessAnswer> {
+    if (!isPassing(error)) throw error;
+    const nowMs = this.#deps.nowMs();
+    const own = this.#public.get(key, nowMs);
+    // What others heard meanwhile counts more than an old memory; that counts where the record cannot be read.
+    const isFresh = own !== undefined && nowMs - own < PUBLIC_MS;
+    const recorded = isFresh ? undefined : await this.#deps.publics.recall(name);
+    const atMs = isFresh || recorded === 'unreadable' ? own : recorded;
+    const staleLimitMs = this.#deps.upstreams.get(name.upstream).tags['stale-limit'];
+    if (atMs === undefined || nowMs - atMs > Math.max(PUBLIC_MS, staleLimitMs)) throw error;
+    return { verdict: 'public', ttlMs: STALE_TTL_MS };
+  }
+
+  /** Reads the item in somebody's name; undefined if that works. */
+  async #probe(name: Name, item: AccessItem, as: Authorizer): Promise<CodedError | undefined> {
+    const signal = AbortSignal.timeout(ASK_MS);
+    const client = this.#client(name.upstream);
+    try {
+      if (item.kind === 'manifest')
+        await probeManifest(this.#deps, client, name, parseReference(item.reference), as, signal);
+      else if (item.kind === 'blob' && isDigest(item.digest))
+        await client.headBlob({ repository: name.repository, digest: item.digest, as }, signal);
+      else await client.listTags({ repository: name.repository, n: 1, as }, signal);
+      return undefined;
+    } catch (error) {
+      return upstreamError(error, name.upstream);
+    }
+  }
+
+  async #baseChallenge(upstream: string): Promise<UpstreamChallenge | undefined> {
+    const nowMs = this.#deps.nowMs();
+    if (this.#base.leftMs(upstream, nowMs) > 0) return this.#base.get(upstream, nowMs);
+    const failed = this.#baseFailed.get(upstream, nowMs);
+    let challenge: UpstreamChallenge | undefined;
+    try {
+      if (failed !== undefined) throw failed;
+      challenge = await this.#client(upstream).baseChallenge(AbortSignal.timeout(ASK_MS));
+    } catch (thrown) {
+      const error = upstreamError(thrown, upstream);
+      if (failed === undefined) this.#baseFailed.set(upstream, error, this.#deps.nowMs() + BASE_FAILED_MS);
+      const asked = this.#asked.get(upstream);
+      if (asked !== undefined && isPassing(error)) return asked;
+      throw error;
+    }
+    this.#base.set(upstream, challenge, nowMs + BASE_MS);
+    if (challenge === undefined) this.#asked.delete(upstream);
+    else this.#asked.set(upstream, challenge);
+    this.#learnRealm(upstream, challenge);
+    return challenge;
+  }
+
+  #learnRealm(upstream: string, challenge: UpstreamChallenge | undefined): void {
+    if (challenge?.scheme === 'bearer') this.#realms.set(upstream, challenge);
+  }
+
+  #client(upstream: string): UpstreamClient {
+    const client = this.#deps.upstreams.client(upstream);
+    if (client === undefined)
+      throw new CodedError('REQUEST_INVALID', {
+        message: `upstream ${upstream} has mode none and no registry to ask`,
+      });
+    return client;
+  }
+}
+
+function isRefusal(error: CodedError): boolean {
+  return isCoded(error, 'UPSTREAM_DENIED');
+}
+
+/** The upstream knows who it is, and says no. */
+function isForbidden(error: CodedError | undefined): boolean {
+  return error?.detail['status'] === 403 || error?.detail['status'] === 412;
+}
+
+function refusal(known: AccessChallenge | { readonly denied: string }): AccessAnswer {
+  return 'denied' in known
+    ? { verdict: 'denied', message: known.denied }
+    : { verdict: 'challenge', challenge: known };
+}
+
+/** Without the realm: clients are sent to our own. */
+function told(challenge: UpstreamChallenge): AccessChallenge {
+  if (challenge.scheme === 'basic') return { scheme: 'basic' };
+  return { scheme: 'bearer', service: challenge.service, scope: challenge.scope };
+}
+
+function scopeOf(name: Name): string {
+  return `repository:${name.repository}:pull`;
+}
+
+function itemText(item: AccessItem): string {
+  if (item.kind === 'manifest') return item.reference;
+  return item.kind === 'blob' ? item.digest : '';
+}

@@ -1,0 +1,80 @@
+import { throwIfBug } from '@sepia/base/failure';
+import { shardKey } from '@sepia/cluster/cluster';
+import type { Authorizer } from '@sepia/upstream/authenticator';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import { type Members, QUICK_MS, repositoryQuery } from '../cluster/members.ts';
+import type { Sessions } from './sessions.ts';
+
+/** Credentials of clients that are tried for one request, the newest first. */
+export const MAX_LENT = 3;
+
+interface NamesDeps {
+  readonly members: Members;
+  readonly sessions: Sessions;
+  readonly isPrivate: (repositoryKey: string) => boolean;
+}
+
+/** What is needed to know of an upstream. */
+interface Of {
+  readonly name: string;
+  readonly client: UpstreamClient;
+  readonly anonymous: Authorizer;
+  readonly hasRobot: boolean;
+  readonly fetchWith: 'any' | 'robot' | 'client';
+}
+
+/**
+ * In whose name content is fetched, in the order to try (key `fetch-with`): the robot of the origins, nobody, then
+ * clients that the upstream accepted for the repository, known here or at the origins that checked them. Their
+ * credentials go from origin to origin in the answer of a signed call, and only when nothing else helped.
+ */
+export async function* namesToFetchWith(
+  deps: NamesDeps,
+  upstream: Of,
+  repository: string,
+  signal: AbortSignal,
+): AsyncGenerator<Authorizer, void, undefined> {
+  const { client, anonymous, hasRobot, fetchWith } = upstream;
+  const key = shardKey(upstream.name, repository);
+  if (hasRobot && fetchWith !== 'client') yield client.own;
+  if (!deps.isPrivate(key)) yield anonymous;
+  if (fetchWith === 'robot' || (hasRobot && fetchWith === 'any')) return;
+  const tried = new Set<string>();
+  for (const { authorization, as } of deps.sessions.of(key).slice(0, MAX_LENT)) {
+    tried.add(authorization);
+    yield as;
+  }
+  const { members } = deps;
+  for (const id of members.order(members.candidates(key))) {
+    if (id === members.selfId || tried.size >= MAX_LENT) continue;
+    for (const authorization of await lentBy(members, id, upstream.name, repository, signal)) {
+      if (tried.has(authorization) || tried.size >= MAX_LENT) continue;
+      tried.add(authorization);
+      const as = deps.sessions.authorizer(client, key, authorization);
+      if (as !== undefined) yield as;
+    }
+  }
+}
+
+async function lentBy(
+  members: Members,
+  id: string,
+  upstream: string,
+  repository: string,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const path = `/v1/access/lend?${repositoryQuery({ upstream, repository })}`;
+  try {
+    const { authorizations } = await members.json<{ authorizations?: unknown }>(id, {
+      method: 'POST',
+      path,
+      headersTimeoutMs: QUICK_MS,
+      signal,
+    });
+    return Array.isArray(authorizations) ? authorizations.filter((one) => typeof one === 'string') : [];
+  } catch (error) {
+    throwIfBug(error);
+    signal.throwIfAborted();
+    return [];
+  }
+}

@@ -1,0 +1,49 @@
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
+import type { UploadFile } from '@sepia/store/upload-file';
+
+/** Network chunks are gathered up to this many bytes, so that a write costs less than what it writes. */
+const GATHER_BYTES = 256 * 1024;
+
+/**
+ * Appends a request's body to an upload, as fast as the disk takes it. What came before a cut is stored.
+ * @throws {CodedError} `UPLOAD_INVALID` when the body is cut, `REQUEST_TOO_LARGE`, `DISK_FULL`
+ */
+export async function appendBody(
+  file: UploadFile,
+  body: AsyncIterable<Uint8Array>,
+  maxBytes: number = MAX_BLOB_BYTES,
+): Promise<void> {
+  const buffer = Buffer.allocUnsafe(GATHER_BYTES);
+  let fill = 0;
+  const flush = async (): Promise<void> => {
+    if (fill > 0) await file.append(buffer.subarray(0, fill));
+    fill = 0;
+  };
+  const chunks = body[Symbol.asyncIterator]();
+  for (;;) {
+    const next = await chunks.next().catch((cause: unknown) => {
+      throwIfBug(cause);
+      return { done: true as const, value: undefined, cause };
+    });
+    if (next.done === true) {
+      await flush();
+      if (!('cause' in next)) return;
+      const detail = { offset: file.offset };
+      throw new CodedError('UPLOAD_INVALID', { message: 'the body was cut', detail, cause: next.cause });
+    }
+    const chunk: Uint8Array = next.value;
+    if (file.offset + fill + chunk.length > maxBytes)
+      throw new CodedError('REQUEST_TOO_LARGE', {
+        message: `blob is larger than ${maxBytes} bytes (max-blob of the origins)`,
+        detail: { maxBytes },
+      });
+    if (fill + chunk.length > GATHER_BYTES) await flush();
+    if (chunk.length >= GATHER_BYTES) await file.append(chunk);
+    else {
+      buffer.set(chunk, fill);
+      fill += chunk.length;
+    }
+  }
+}

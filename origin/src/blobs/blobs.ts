@@ -1,0 +1,389 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { PeerEntry } from '@sepia/cluster/api/join';
+import { checkedPiece } from '@sepia/http/checked-body';
+import type { ReadableBlob } from '@sepia/http/readable-blob';
+import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
+import type { BlobHandle } from '@sepia/store/blob-handle';
+import type { BlobStore } from '@sepia/store/blob-store';
+import { type Members, QUICK_MS, repositoryQuery } from '../cluster/members.ts';
+import type { Fetch } from '../fetch/fetch.ts';
+import type { BlobName } from '../fetch/fetch-parts.ts';
+import type { Fetches } from '../fetch/fetches.ts';
+import type { LinkProofs } from '../manifests/link-proofs.ts';
+import type { LinkEntry, Links } from '../records/links.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import { type Located, locate, type WhereState } from './core/quorum.ts';
+import { Handouts } from './handouts.ts';
+import type { Repair } from './repair.ts';
+import { storedBlob } from './stored-blob.ts';
+import type { Swarms } from './swarms.ts';
+
+/** Answer of `GET /v1/blobs/<digest>/where`. */
+export interface Where {
+  readonly state: 'final' | 'open' | 'none';
+  readonly sizeBytes?: number;
+  /** By this origin's own record alone: a guess where links can be deleted. */
+  readonly linked: boolean;
+}
+
+/** Where a request goes on: here, or at another origin that has the blob or is to fetch it. */
+export type Opened =
+  | {
+      readonly type: 'local';
+      readonly blob: ReadableBlob;
+      readonly mediaType: string | undefined;
+      close(): Promise<void>;
+    }
+  | { readonly type: 'remote'; readonly id: string };
+
+export type MetainfoSource =
+  | { readonly type: 'local'; readonly metainfo: Metainfo; readonly fetch: Fetch | undefined }
+  | { readonly type: 'remote'; readonly id: string };
+
+export interface MetainfoOptions {
+  /** This origin becomes the leader if nobody else is. */
+  readonly fetch: boolean;
+  /** False: only what readers ask for is fetched. */
+  readonly wantAll: boolean;
+  /** A fetch that runs for readers alone is told that everything is wanted, also without `fetch`. */
+  readonly raise?: boolean;
+  /** The piece that is read first, if known. */
+  readonly firstPiece?: number | undefined;
+  readonly hop: boolean;
+}
+
+interface BlobsDeps {
+  readonly members: Members;
+  readonly store: BlobStore;
+  readonly links: Links;
+  readonly proofs: LinkProofs;
+  readonly fetches: Fetches;
+  readonly swarms: Swarms;
+  readonly upstreams: Upstreams;
+  readonly repair: Repair;
+}
+
+/** One piece as this origin vouches for it, or another origin that has it. */
+export type VouchedPiece =
+  | {
+      readonly type: 'local';
+      readonly attempt: string;
+      readonly hash: Uint8Array;
+      /** Undefined when another asker was given it: the swarm has it. */
+      readonly bytes: Uint8Array | undefined;
+    }
+  | { readonly type: 'remote'; readonly id: string };
+
+export interface OpenOptions {
+  /** First and last piece that the request reads; without the last the whole blob is wanted. */
+  readonly firstPiece?: number | undefined;
+  readonly lastPiece: number | undefined;
+  /** The request comes from another origin: it is not passed on. */
+  readonly hop: boolean;
+}
+
+/** Finds blobs: here, at other origins, at the upstream. */
+export class Blobs {
+  readonly #deps: BlobsDeps;
+  readonly #handouts = new Handouts();
+
+  constructor(deps: BlobsDeps) {
+    this.#deps = deps;
+  }
+
+  /** What is here, without side effect. */
+  async where(name: BlobName): Promise<Where> {
+    const { store, fetches, links, proofs } = this.#deps;
+    const [stat, hasLink] = await Promise.all([store.stat(name.digest), links.hasOwn(name)]);
+    // Without proof nothing may be answered from here alone.
+    if (stat !== undefined) {
+      const linked = hasLink && proofs.isProven(name, stat.attrs.provenance);
+      return { state: 'final', sizeBytes: stat.sizeBytes, linked };
+    }
+    const fetch = fetches.running(name.digest);
+    if (fetch?.sizeBytes === undefined) return { state: 'none', linked: hasLink };
+    return {
+      state: 'open',
+      sizeBytes: fetch.sizeBytes,
+      linked: hasLink && proofs.isProven(name, [fetch.name]),
+    };
+  }
+
+  /** The link, and its proof where the bytes here came under another name. @throws as `Links.require` and `LinkProofs.require` */
+  async admit(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
+    const { links, proofs, store } = this.#deps;
+    const link = await links.require(name, signal);
+    const stat = await store.stat(name.digest);
+    if (stat !== undefined) await proofs.require(name, stat.attrs, signal);
+    await this.#runningFor(name, signal);
+    return link;
+  }
+
+  /**
+   * The running fetch of a blob, if there is one, once its bytes may be shown under this name. Whatever is opened is
+   * looked at again: another name's bytes may come at any time.
+   */
+  async #runningFor(name: BlobName, signal: AbortSignal): Promise<Fetch | undefined> {
+    for (;;) {
+      const fetch = this.#deps.fetches.running(name.digest);
+      if (fetch === undefined || this.#deps.proofs.isProven(name, [fetch.name])) return fetch;
+      await this.#deps.proofs.require(name, { provenance: [fetch.name] }, signal);
+    }
+  }
+
+  /** As `Fetches.begin`; joins the fetch of another name only once that is proven. */
+  async #begin(
+    name: BlobName,
+    options: Parameters<Fetches['begin']>[1],
+    signal: AbortSignal,
+  ): Promise<Fetch> {
+    await this.#runningFor(name, signal);
+    return this.#deps.fetches.begin(name, options);
+  }
+
+  /** Where else the blob is: all that could hold it are asked at once, the best answer ends it. */
+  async locateOthers(name: BlobName): Promise<Located> {
+    const { members } = this.#deps;
+    const ids = members.candidates(name.digest).filter((id) => id !== members.selfId);
+    const answers = new Map<string, WhereState>();
+    const stop = new AbortController();
+    const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
+    await new Promise<void>((resolve, reject) => {
+      let open = ids.length;
+      if (open === 0) resolve();
+      for (const id of ids) {
+        members
+          .json<Where>(id, { method: 'GET', path, signal: stop.signal, bodyTimeoutMs: QUICK_MS })
+          .then(
+            ({ state }) => answers.set(id, state),
+            (error: unknown) => {
+              throwIfBug(error);
+              answers.set(id, 'silent');
+            },
+          )
+          .then(() => {
+            open -= 1;
+            if (open === 0 || answers.get(id) === 'final') resolve();
+          }, reject);
+      }
+    });
+    stop.abort(new CodedError('TIMEOUT', { message: 'another origin has it' }));
+    return locate(ids, answers);
+  }
+
+  /**
+   * Opens a blob for a reader; fetches it from the upstream where nobody has it.
+   * @throws `BLOB_UNKNOWN` only when all that could hold an acknowledged copy said no, `QUORUM_LOST`, what the fetch fails with
+   */
+  async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
+    const link = await this.admit(name, signal);
+    const stored = await this.#openStored(name, link.mediaType, signal);
+    if (stored !== undefined) return stored;
+    const wantAll = options.lastPiece === undefined;
+    let fetch = await this.#runningFor(name, signal);
+    if (fetch === undefined) {
+      const id = await this.elsewhere(name, options.hop);
+      if (id !== undefined) return { type: 'remote', id };
+      const { firstPiece } = options;
+      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
+    } else if (wantAll) fetch.fetchAll();
+    await fetch.whenSized(signal);
+    if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
+      const fetched = await this.#openStored(name, link.mediaType, signal);
+      if (fetched !== undefined) return fetched;
+    }
+    const blob = fetch.open(options.lastPiece);
+    return { type: 'local', blob, mediaType: link.mediaType, close: async () => await blob.close() };
+  }
+
+  /** As {@link open}, here alone: after the other origin that was named did not answer. */
+  async openHere(name: BlobName, lastPiece: number | undefined, signal: AbortSignal): Promise<Opened> {
+    return await this.open(name, { lastPiece, hop: true }, signal);
+  }
+
+  /**
+   * One piece, for a member that does not know its hash yet: fetched out of order where it is not here.
+   * `lastPiece`: how far that member reads on. @throws as {@link open}; `RANGE_INVALID` for a piece outside the blob
+   */
+  async piece(
+    name: BlobName,
+    index: number,
+    options: OpenOptions,
+    signal: AbortSignal,
+  ): Promise<VouchedPiece> {
+    const opened = await this.open(name, { firstPiece: index, ...options }, signal);
+    if (opened.type === 'remote') return opened;
+    const { blob } = opened;
+    try {
+      const count = pieceCount(blob.sizeBytes);
+      if (index >= count)
+        throw new CodedError('RANGE_INVALID', { detail: { piece: index, pieceCount: count } });
+      const lastPiece = Math.min(count - 1, options.lastPiece ?? index);
+      const reader = blob.openReader(index, Math.min(blob.sizeBytes, (lastPiece + 1) * PIECE_BYTES) - 1);
+      try {
+        const bytes = await checkedPiece(blob, index, signal);
+        return this.#vouch(name.digest, index, bytes);
+      } finally {
+        reader.close();
+      }
+    } finally {
+      await opened.close();
+    }
+  }
+
+  #vouch(digest: Digest, index: number, bytes: Uint8Array): VouchedPiece {
+    const fetch = this.#deps.fetches.running(digest);
+    const metainfo = fetch?.metainfo;
+    const hash = metainfo?.pieceHash(index);
+    if (fetch === undefined || metainfo === undefined || hash === undefined)
+      return { type: 'local', attempt: FINAL_ATTEMPT, hash: pieceHash(bytes), bytes };
+    const isFirst = this.#handouts.give(digest, metainfo.attempt, index);
+    return { type: 'local', attempt: metainfo.attempt, hash, bytes: isFirst ? bytes : undefined };
+  }
+
+  /** Size of a blob for HEAD. @throws as {@link open} */
+  async head(
+    name: BlobName,
+    hop: boolean,
+    signal: AbortSignal,
+  ): Promise<{ sizeBytes: number; mediaType: string | undefined }> {
+    const { store, fetches, upstreams, members } = this.#deps;
+    const link = await this.admit(name, signal);
+    const { mediaType } = link;
+    const here = (await store.stat(name.digest))?.sizeBytes ?? fetches.running(name.digest)?.sizeBytes;
+    if (here !== undefined) return { sizeBytes: here, mediaType };
+    const client = upstreams.client(name.upstream);
+    if (client !== undefined) {
+      if (link.sizeBytes !== undefined) return { sizeBytes: link.sizeBytes, mediaType };
+      const { sizeBytes } = await client.headBlob(
+        { repository: name.repository, digest: name.digest },
+        signal,
+      );
+      if (sizeBytes !== undefined) return { sizeBytes, mediaType };
+    }
+    const id = await this.elsewhere(name, hop);
+    if (id !== undefined) {
+      const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
+      const { sizeBytes } = await members.json<Where>(id, { method: 'GET', path });
+      if (sizeBytes !== undefined) return { sizeBytes, mediaType };
+    }
+    throw new CodedError('NO_PEERS', {
+      message: 'size is not known before the blob was fetched',
+      detail: { digest: name.digest },
+    });
+  }
+
+  /** Metainfo of a blob, or who has it. With `fetch` this origin becomes the leader if nobody else is. */
+  async metainfo(name: BlobName, options: MetainfoOptions, signal: AbortSignal): Promise<MetainfoSource> {
+    const link = await this.admit(name, signal);
+    const whole = await this.#wholeMetainfo(name, signal);
+    if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
+    let fetch = await this.#runningFor(name, signal);
+    if (fetch === undefined) {
+      if (!options.hop || !options.fetch) {
+        const found = options.hop ? ({ type: 'absent' } as const) : await this.locateOthers(name);
+        if (found.type === 'at') return { type: 'remote', id: found.id };
+        if (!options.fetch || this.#deps.upstreams.client(name.upstream) === undefined)
+          throw this.#missing(name, found);
+      }
+      const { wantAll, firstPiece } = options;
+      fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
+    } else if (options.wantAll && (options.fetch || options.raise === true)) fetch.fetchAll();
+    return await this.#metainfoOf(fetch, name, signal);
+  }
+
+  /** Takes over an open attempt: pieces from `peers` first, the rest from the upstream. */
+  async adopt(
+    name: BlobName,
+    known: Metainfo,
+    peers: readonly PeerEntry[],
+    wantAll: boolean,
+    signal: AbortSignal,
+  ): Promise<MetainfoSource> {
+    const { swarms } = this.#deps;
+    const link = await this.admit(name, signal);
+    const whole = await this.#wholeMetainfo(name, signal);
+    if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
+    const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
+    const fetch = await this.#begin(name, adopted, signal);
+    await fetch.whenSized(signal);
+    swarms.addPeers(name.digest, peers);
+    return await this.#metainfoOf(fetch, name, signal);
+  }
+
+  async #metainfoOf(fetch: Fetch, name: BlobName, signal: AbortSignal): Promise<MetainfoSource> {
+    await fetch.whenSized(signal);
+    const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name, signal) : undefined;
+    const metainfo = whole ?? fetch.metainfo;
+    if (metainfo === undefined) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
+    return { type: 'local', metainfo, fetch: whole === undefined ? fetch : undefined };
+  }
+
+  /** The stored blob, once it may be shown under this name. Close it. */
+  async #provenHandle(name: BlobName, signal: AbortSignal): Promise<BlobHandle | undefined> {
+    const handle = await this.#deps.store.open(name.digest);
+    try {
+      if (handle !== undefined) await this.#deps.proofs.require(name, handle.attrs, signal);
+    } catch (error) {
+      await handle?.close();
+      throw error;
+    }
+    return handle;
+  }
+
+  async #wholeMetainfo(name: BlobName, signal: AbortSignal): Promise<Metainfo | undefined> {
+    const handle = await this.#provenHandle(name, signal);
+    if (handle === undefined) return undefined;
+    try {
+      const metainfo = handle.metainfo();
+      this.#deps.swarms.seed(metainfo);
+      return metainfo;
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #openStored(
+    name: BlobName,
+    mediaType: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Opened | undefined> {
+    const handle = await this.#provenHandle(name, signal);
+    if (handle === undefined) return undefined;
+    const blob = storedBlob(handle, this.#deps.repair);
+    return {
+      type: 'local',
+      blob,
+      mediaType: handle.attrs.mediaType ?? mediaType,
+      close: async () => await handle.close(),
+    };
+  }
+
+  /** The origin that has the blob or is to fetch it; undefined if that is this one. @throws as {@link open} */
+  async elsewhere(name: BlobName, hop: boolean): Promise<string | undefined> {
+    const { members, upstreams } = this.#deps;
+    const fetchable = upstreams.client(name.upstream) !== undefined;
+    if (hop) {
+      if (fetchable) return undefined;
+      throw this.#missing(name, { type: 'absent' });
+    }
+    const found = await this.locateOthers(name);
+    if (found.type === 'at') return found.id;
+    if (!fetchable) throw this.#missing(name, found);
+    const leader = members.leaderOf(name.digest);
+    return leader === members.selfId ? undefined : leader;
+  }
+
+  #missing(name: BlobName, found: Located): CodedError {
+    const detail = { digest: name.digest, repository: name.repository };
+    if (found.type === 'undecided')
+      return new CodedError('QUORUM_LOST', {
+        message: 'an origin that could hold this blob does not answer',
+        detail,
+      });
+    return new CodedError('BLOB_UNKNOWN', { detail });
+  }
+}

@@ -1,0 +1,268 @@
+import { randomBytes } from 'node:crypto';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
+import type { DiskRoom } from '@sepia/store/disk-room';
+import type { UploadFile } from '@sepia/store/upload-file';
+import type { BlobName } from '../fetch/fetch-parts.ts';
+import type { Links } from '../records/links.ts';
+import type { Quotas } from '../records/quotas.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import { appendBody } from './append-body.ts';
+import type { Replicator } from './replicator.ts';
+
+const SWEEP_MS = 5_000;
+/** Copies up to this size (manifests, mostly) are tried on a full disk as well. */
+const SMALL_COPY_BYTES = 64 * 1024;
+
+interface Session {
+  readonly id: string;
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+  readonly file: UploadFile;
+  busy: boolean;
+  usedAtMs: number;
+}
+
+/** A session as a request names it: its id opens it only in the repository that it was begun for. */
+export interface UploadName {
+  readonly id: string;
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+interface UploadsDeps {
+  readonly selfId: string;
+  readonly store: BlobStore;
+  readonly links: Links;
+  readonly quotas: Pick<Quotas, 'check'>;
+  readonly replicator: Replicator;
+  readonly upstreams: Upstreams;
+  readonly room: Pick<DiskRoom, 'check' | 'require'>;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+interface UploadsOptions {
+  readonly maxOpen: number;
+  readonly idleMs: number;
+  readonly maxBlobBytes: number;
+}
+
+/**
+ * Upload sessions of this stager. A session lives in this process alone: its id names the stager, so that any
+ * proxy finds it, and it is gone with it (`UPLOAD_UNKNOWN`: the push begins again).
+ */
+export class Uploads {
+  readonly #deps: UploadsDeps;
+  readonly #options: UploadsOptions;
+  readonly #sessions = new Map<string, Session>();
+  readonly #sweep: NodeJS.Timeout;
+  #oneGo = 0;
+
+  constructor(deps: UploadsDeps, options: UploadsOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#sweep = setInterval(() => void this.#dropIdle(), Math.min(SWEEP_MS, options.idleMs));
+    this.#sweep.unref();
+  }
+
+  get open(): number {
+    return this.#sessions.size + this.#oneGo;
+  }
+
+  /** `roomBytes`: room that the disk is to have. @throws `OVERLOADED`, `UPSTREAM_READ_ONLY`, `DISK_FULL` */
+  async begin(upstream: string, repository: RepositoryName, roomBytes: number): Promise<string> {
+    this.#checkWritable(upstream);
+    this.#checkRoom();
+    this.#deps.room.check(roomBytes);
+    const id = `${this.#deps.selfId}.${randomBytes(16).toString('hex')}`;
+    const file = await this.#deps.store.createUpload(id);
+    this.#sessions.set(id, { id, upstream, repository, file, busy: false, usedAtMs: this.#deps.nowMs() });
+    return id;
+  }
+
+  /** Bytes stored so far. @throws `UPLOAD_UNKNOWN` */
+  offset(upload: UploadName): number {
+    return this.#get(upload).file.offset;
+  }
+
+  /**
+   * Appends a body; what arrived before a cut stays. `start`: byte that the chunk says it begins at.
+   * @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `UPLOAD_INVALID` while another request writes
+   */
+  async append(
+    upload: UploadName,
+    body: AsyncIterable<Uint8Array>,
+    start: number | undefined,
+  ): Promise<number> {
+    return await this.#exclusive(upload, async (session) => {
+      this.#checkStart(session, start);
+      await appendBody(session.file, body, this.#options.maxBlobBytes);
+      return session.file.offset;
+    });
+  }
+
+  /** Ends a session: last bytes, digest, copies, link. Resolves when W members have the blob durably. */
+  async finish(
+    upload: UploadName,
+    body: AsyncIterable<Uint8Array>,
+    start: number | undefined,
+    digest: Digest,
+  ): Promise<{ sizeBytes: number }> {
+    return await this.#exclusive(upload, async (session) => {
+      this.#checkStart(session, start);
+      await appendBody(session.file, body, this.#options.maxBlobBytes);
+      try {
+        return await this.#commit(session.file, {
+          upstream: session.upstream,
+          repository: session.repository,
+          digest,
+        });
+      } finally {
+        // A digest that does not match cannot be mended, and a committed upload is no session any more.
+        await this.#end(session);
+      }
+    });
+  }
+
+  /** An upload in one go, without session. `roomBytes`: how long the body says it is. */
+  async putWhole(
+    name: BlobName,
+    body: AsyncIterable<Uint8Array>,
+    roomBytes: number,
+  ): Promise<{ sizeBytes: number }> {
+    this.#checkWritable(name.upstream);
+    this.#checkRoom();
+    this.#deps.room.require(roomBytes);
+    this.#oneGo += 1;
+    const file = await this.#deps.store.createUpload(`put-${randomBytes(12).toString('hex')}`);
+    try {
+      await appendBody(file, body, this.#options.maxBlobBytes);
+      return await this.#commit(file, name);
+    } finally {
+      this.#oneGo -= 1;
+      await file.drop();
+    }
+  }
+
+  /** A copy that another member sends: durable when it resolves; neither linked nor passed on. */
+  async putCopy(
+    name: BlobName,
+    body: AsyncIterable<Uint8Array>,
+    facts: {
+      readonly class: BlobAttrs['class'];
+      readonly mediaType: string | undefined;
+      /** How long the body says it is. */
+      readonly roomBytes: number;
+    },
+  ): Promise<{ sizeBytes: number }> {
+    if (facts.roomBytes > SMALL_COPY_BYTES) this.#deps.room.require(facts.roomBytes);
+    const file = await this.#deps.store.createUpload(`copy-${randomBytes(12).toString('hex')}`);
+    try {
+      await appendBody(file, body);
+      return await file.commit(name.digest, attrsOf(name, facts.class, facts.mediaType));
+    } finally {
+      await file.drop();
+    }
+  }
+
+  /** @throws `UPLOAD_UNKNOWN` */
+  async cancel(upload: UploadName): Promise<void> {
+    await this.#end(this.#get(upload));
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#sweep);
+    for (const session of this.#sessions.values()) await session.file.drop();
+    this.#sessions.clear();
+  }
+
+  async #commit(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
+    const { links, quotas, replicator } = this.#deps;
+    await quotas.check(name, file.offset);
+    const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
+    await replicator.place(name);
+    await links.write([{ ...name, sizeBytes }]);
+    return { sizeBytes };
+  }
+
+  async #exclusive<T>(upload: UploadName, work: (session: Session) => Promise<T>): Promise<T> {
+    const session = this.#get(upload);
+    if (session.busy)
+      throw new CodedError('UPLOAD_INVALID', {
+        message: 'another request writes to this upload',
+        detail: { uploadId: session.id },
+      });
+    session.busy = true;
+    try {
+      return await work(session);
+    } catch (error) {
+      // What it holds is the room that is lacking; a push begun anew goes to another stager.
+      if (isCoded(error, 'DISK_FULL')) await this.#end(session);
+      throw error;
+    } finally {
+      session.busy = false;
+      session.usedAtMs = this.#deps.nowMs();
+    }
+  }
+
+  async #end(session: Session): Promise<void> {
+    this.#sessions.delete(session.id);
+    await session.file.drop();
+  }
+
+  #get({ id, upstream, repository }: UploadName): Session {
+    const session = this.#sessions.get(id);
+    if (session === undefined || session.upstream !== upstream || session.repository !== repository)
+      throw new CodedError('UPLOAD_UNKNOWN', { detail: { uploadId: id.slice(0, 128) } });
+    return session;
+  }
+
+  #checkStart(session: Session, start: number | undefined): void {
+    if (start === undefined || start === session.file.offset) return;
+    throw new CodedError('UPLOAD_OUT_OF_ORDER', { detail: { offset: session.file.offset, found: start } });
+  }
+
+  #checkRoom(): void {
+    if (this.open >= this.#options.maxOpen)
+      throw new CodedError('OVERLOADED', {
+        detail: { maxUploads: this.#options.maxOpen, retryAfterSeconds: 1 },
+      });
+  }
+
+  #checkWritable(upstream: string): void {
+    const { mode } = this.#deps.upstreams.get(upstream);
+    if (mode !== 'none') throw readOnly(upstream, mode);
+  }
+
+  async #dropIdle(): Promise<void> {
+    const nowMs = this.#deps.nowMs();
+    for (const session of [...this.#sessions.values()]) {
+      if (session.busy || nowMs - session.usedAtMs < this.#options.idleMs) continue;
+      await this.#end(session).catch((error: unknown) =>
+        logFailure(this.#deps.log, error, 'idle upload not dropped'),
+      );
+    }
+  }
+}
+
+/** The error of a push to an upstream that takes none. */
+export function readOnly(upstream: string, mode: string): CodedError {
+  return new CodedError('UPSTREAM_READ_ONLY', {
+    message: `upstream ${upstream} has mode ${mode} and takes no pushes; use one of mode none`,
+    detail: { upstream, mode },
+  });
+}
+
+function attrsOf(name: BlobName, kind: BlobAttrs['class'], mediaType: string | undefined): BlobAttrs {
+  return {
+    class: kind,
+    provenance: [{ upstream: name.upstream, repository: name.repository }],
+    writtenBack: kind === 'cached',
+    ...(mediaType === undefined ? {} : { mediaType }),
+  };
+}

@@ -1,0 +1,31 @@
+import { delay } from '@sepia/base/lifecycle';
+import type { FetchJob } from '../fetch/core/fetch-plan.ts';
+
+/** A connection in the background stands still for those that readers wait for at most this long, in ms: upstreams end idle ones. */
+const MAX_YIELD_MS = 5_000;
+const LOOK_AGAIN_MS = 20;
+
+/** The connections of one fetch that readers wait for; others leave the line to the upstream to them. */
+export class WaitedFor {
+  #count = 0;
+
+  /** Runs the connection of `job`. */
+  async during(job: FetchJob, run: () => Promise<void>): Promise<void> {
+    if (job.urgent) this.#count += 1;
+    try {
+      await run();
+    } finally {
+      if (job.urgent) this.#count -= 1;
+    }
+  }
+
+  /**
+   * Resolves when `job` may go on: at once if it is waited for itself, else when no other is, or after
+   * {@link MAX_YIELD_MS}. Rejects with `signal`.
+   */
+  async turn(job: FetchJob | undefined, signal: AbortSignal): Promise<void> {
+    if (job?.urgent === true) return;
+    const untilMs = performance.now() + MAX_YIELD_MS;
+    while (this.#count > 0 && performance.now() < untilMs) await delay(LOOK_AGAIN_MS, signal);
+  }
+}

@@ -1,0 +1,175 @@
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { Member } from '@sepia/cluster/document';
+import type { Ownership } from '@sepia/cluster/ring';
+import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
+import type { Health } from './core/health.ts';
+
+/** A member that says nothing to a small question within this counts as failing, in ms. */
+export const QUICK_MS = 800;
+/** A member that is asked something long is asked something small this often meanwhile, in ms. */
+const ATTEND_EVERY_MS = 250;
+/** An aborted small question that was silent for this long counts as a failure as well, in ms. */
+const SILENT_MS = 400;
+
+/** Header that stops a member from asking others in turn. */
+export const H_HOP = 'sepia-hop';
+
+export type MemberCall = Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'> & {
+  readonly headersTimeoutMs?: number;
+};
+
+interface MembersDeps {
+  readonly cluster: Cluster;
+  readonly selfId: string;
+  readonly client: InternalClient;
+  readonly health: Health;
+  readonly nowMs: () => number;
+}
+
+/** The origins of the cluster as this one sees them: placement, health, signed calls. */
+export class Members {
+  readonly selfId: string;
+  readonly #deps: MembersDeps;
+
+  constructor(deps: MembersDeps) {
+    this.#deps = deps;
+    this.selfId = deps.selfId;
+  }
+
+  /** Every origin of the cluster. */
+  get ids(): string[] {
+    return this.#deps.cluster.members('origin').map(({ id }) => id);
+  }
+
+  /** Owners and stand-ins of a digest or shard key. */
+  placement(key: string): Ownership {
+    return this.#deps.cluster.origins(key);
+  }
+
+  /** Owners, then stand-ins: all that could hold an acknowledged copy. */
+  candidates(key: string): string[] {
+    const { owners, standIns } = this.placement(key);
+    return [...owners, ...standIns];
+  }
+
+  /** Ids in the order to try them. */
+  order(ids: readonly string[]): string[] {
+    return this.#deps.health.order(ids, this.#deps.nowMs());
+  }
+
+  isSuspect(id: string): boolean {
+    return id !== this.selfId && this.#deps.health.isSuspect(id, this.#deps.nowMs());
+  }
+
+  /** The first owner that is not suspected. */
+  leaderOf(key: string): string {
+    const { owners } = this.placement(key);
+    return owners.find((id) => !this.isSuspect(id)) ?? owners[0]!;
+  }
+
+  find(id: string): Member | undefined {
+    const member = this.#deps.cluster.findMember(id);
+    return member?.role === 'origin' ? member : undefined;
+  }
+
+  /**
+   * Sends one call and remembers whether the member answered. Any answer counts, also an error status.
+   * @throws {CodedError} `PEER_HTTP` if none came
+   */
+  async raw(id: string, call: MemberCall): Promise<InternalResponse> {
+    return await this.#watch(id, call, async (request) => await this.#deps.client.raw(request));
+  }
+
+  /** As {@link raw}, error statuses are thrown as the code that the member named. */
+  async call(id: string, call: MemberCall): Promise<InternalResponse> {
+    return await this.#watch(id, call, async (request) => await this.#deps.client.call(request));
+  }
+
+  async bytes(
+    id: string,
+    call: MemberCall,
+    limitBytes?: number,
+  ): Promise<{ headers: InternalResponse['headers']; status: number; bytes: Buffer }> {
+    return await this.#watch(id, call, async (request) => await this.#deps.client.bytes(request, limitBytes));
+  }
+
+  async json<T>(id: string, call: Omit<MemberCall, 'body'> & { readonly json?: unknown }): Promise<T> {
+    return await this.#watch(
+      id,
+      call,
+      async (request) => await this.#deps.client.json<T>({ ...request, json: call.json }),
+    );
+  }
+
+  /**
+   * Runs a call that may take long; gives it up with `PEER_HTTP` when the member does not answer small questions
+   * meanwhile, so that a hung one costs about a second.
+   */
+  async attended<T>(id: string, run: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const gone = new AbortController();
+    const done = new AbortController();
+    const attend = async (): Promise<void> => {
+      for (;;) {
+        await delay(ATTEND_EVERY_MS, done.signal);
+        const answer = await this.raw(id, { method: 'HEAD', path: '/v1/cluster', signal: done.signal });
+        await answer.body.dump();
+      }
+    };
+    attend().catch((error: unknown) => {
+      if (!done.signal.aborted) gone.abort(error);
+    });
+    try {
+      return await run(signal === undefined ? gone.signal : AbortSignal.any([gone.signal, signal]));
+    } finally {
+      done.abort(new CodedError('TIMEOUT', { message: 'call is over' }));
+    }
+  }
+
+  async #watch<T>(id: string, call: MemberCall, send: (request: InternalRequest) => Promise<T>): Promise<T> {
+    const { health, nowMs } = this.#deps;
+    const member = this.find(id);
+    if (member === undefined)
+      throw new CodedError('PEER_HTTP', {
+        message: `no origin ${id} in the cluster document`,
+        detail: { id },
+      });
+    const startedMs = nowMs();
+    let last: unknown;
+    for (const url of member.urls) {
+      try {
+        const answer = await send({
+          headersTimeoutMs: QUICK_MS,
+          bodyTimeoutMs: QUICK_MS * 4,
+          ...call,
+          url,
+          to: id,
+        });
+        health.answered(id);
+        return answer;
+      } catch (error) {
+        throwIfBug(error);
+        last = error;
+        if (call.signal?.aborted === true) {
+          if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS)
+            health.failed(id, nowMs());
+          throw error;
+        }
+        const answered =
+          isCoded(error) && (error.code !== 'PEER_HTTP' || error.detail['status'] !== undefined);
+        if (answered) health.answered(id);
+        if (answered || call.body !== undefined) break;
+      }
+    }
+    if (!isCoded(last) || (last.code === 'PEER_HTTP' && last.detail['status'] === undefined))
+      health.failed(id, nowMs());
+    throw last;
+  }
+}
+
+/** `upstream=…&repository=…`. */
+export function repositoryQuery(name: { readonly upstream: string; readonly repository: string }): string {
+  return new URLSearchParams({ upstream: name.upstream, repository: name.repository }).toString();
+}

@@ -1,0 +1,102 @@
+import type { ErrorCode } from '@sepia/base/errors';
+import { errorWeight, retryDelayMs } from './fetch-retry.ts';
+
+/** Time that the swarm gets for pieces that agents hold before the upstream is asked, in ms. */
+const SWARM_GRACE_MS = 2_000;
+/** Pieces that came different from before until the attempt is given up. */
+const MAX_CONFLICTS = 2;
+
+interface PaceOptions {
+  /** Longest time without a byte, in ms. */
+  readonly progressMs: number;
+  /** Longest time without reader where nothing but readers wants pieces, in ms. */
+  readonly lingerMs: number;
+}
+
+interface PaceFacts {
+  /** Somebody wants a piece that is not here. */
+  readonly hungry: boolean;
+  readonly readers: number;
+  /** Pieces are left to the swarm. */
+  readonly avoiding: boolean;
+}
+
+/** What a failed connection means for the fetch. */
+export type AfterFailure =
+  | { readonly type: 'fail' }
+  | { readonly type: 'new-attempt' }
+  | { readonly type: 'retry'; readonly inMs: number };
+
+/**
+ * The deadlines of one fetch: when it is tried again, when it has been without progress for too long, when nobody
+ * wants it any more. Pure: time is passed in.
+ */
+export class FetchPace {
+  readonly #options: PaceOptions;
+  #progressAtMs: number;
+  #swarmAtMs: number;
+  #busyAtMs: number;
+  #retryAtMs = 0;
+  #failures = 0;
+  #conflicts = 0;
+
+  constructor(options: PaceOptions, nowMs: number) {
+    this.#options = options;
+    this.#progressAtMs = nowMs;
+    this.#swarmAtMs = nowMs;
+    this.#busyAtMs = nowMs;
+  }
+
+  /** Bytes came. */
+  progress(nowMs: number): void {
+    this.#progressAtMs = nowMs;
+  }
+
+  /** A whole piece came: failures before it do not count any more. */
+  landed(nowMs: number, fromSwarm: boolean): void {
+    this.#progressAtMs = nowMs;
+    this.#failures = 0;
+    if (fromSwarm) this.#swarmAtMs = nowMs;
+  }
+
+  /** A piece came that differs from what was known. */
+  conflict(): void {
+    this.#conflicts += 1;
+  }
+
+  newAttempt(nowMs: number): void {
+    this.#conflicts = 0;
+    this.#progressAtMs = nowMs;
+  }
+
+  readerLeft(nowMs: number): void {
+    this.#busyAtMs = nowMs;
+  }
+
+  mayTry(nowMs: number): boolean {
+    return nowMs >= this.#retryAtMs;
+  }
+
+  failed(code: ErrorCode, retryAfterSeconds: unknown, avoiding: boolean, nowMs: number): AfterFailure {
+    if (code === 'DISK_FULL' || code === 'INTERNAL') return { type: 'fail' };
+    if (this.#conflicts >= MAX_CONFLICTS) return { type: 'new-attempt' };
+    if (errorWeight(code) === 'certain' && !avoiding) return { type: 'fail' };
+    const inMs = retryDelayMs(this.#failures, retryAfterSeconds);
+    this.#failures += 1;
+    const tooLate = nowMs + inMs > this.#progressAtMs + this.#options.progressMs;
+    if (tooLate && code === 'UPSTREAM_LIMITED') return { type: 'fail' };
+    this.#retryAtMs = nowMs + inMs;
+    return { type: 'retry', inMs };
+  }
+
+  /** Called often: `late` and `unwanted` end the fetch. */
+  tick(facts: PaceFacts, nowMs: number): 'go-on' | 'stop-avoiding' | 'late' | 'unwanted' {
+    if (!facts.hungry) {
+      this.#progressAtMs = nowMs;
+      if (facts.readers > 0) this.#busyAtMs = nowMs;
+      return nowMs - this.#busyAtMs > this.#options.lingerMs ? 'unwanted' : 'go-on';
+    }
+    if (nowMs - this.#progressAtMs > this.#options.progressMs) return 'late';
+    return facts.avoiding && nowMs - this.#swarmAtMs > SWARM_GRACE_MS ? 'stop-avoiding' : 'go-on';
+  }
+}

@@ -1,0 +1,184 @@
+import { randomBytes } from 'node:crypto';
+import { Bitfield } from '@sepia/base/bitfield';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { isBug, logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import { toCoded } from '@sepia/http/app';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
+import type { DiskRoom } from '@sepia/store/disk-room';
+import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { UpstreamBlob, UpstreamClient } from '@sepia/upstream/upstream-client';
+
+/** A blob under a repository of an upstream. */
+export interface BlobName {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+  readonly digest: Digest;
+}
+
+/** What others see of a fetch. */
+export interface FetchView {
+  readonly name: BlobName;
+  readonly state: 'sizing' | 'running' | 'final' | 'failed';
+  readonly error: CodedError | undefined;
+  /** Undefined until the size is known, as are the next three. */
+  readonly metainfo: Metainfo | undefined;
+  readonly have: Bitfield | undefined;
+  readonly sizeBytes: number | undefined;
+  readonly partial: PartialBlob | undefined;
+  fetchAll(): void;
+  whenFinal(signal: AbortSignal): Promise<void>;
+  changed(signal: AbortSignal): Promise<void>;
+  pieceFromSwarm(piece: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void>;
+}
+
+/** What a fetch tells the swarm of its blob. */
+export interface FetchEvents {
+  /** The size is known: the swarm may be joined. `leech`: pieces are wanted from it. */
+  started(fetch: FetchView, leech: boolean): void;
+  landed(fetch: FetchView, piece: number): void;
+  /** A new attempt dropped everything. */
+  restarted(fetch: FetchView): void;
+  /** Committed, or failed; the fetch is over. */
+  ended(fetch: FetchView): void;
+}
+
+export interface FetchDeps {
+  readonly store: BlobStore;
+  readonly client: UpstreamClient;
+  readonly room: Pick<DiskRoom, 'require'>;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly events: FetchEvents;
+  /** Counts bytes that came from the upstream. */
+  readonly onUpstreamBytes: (bytes: number) => void;
+}
+
+export interface FetchOptions {
+  /** Bytes of the blob as a manifest told, if known. */
+  readonly sizeHint: number | undefined;
+  /** False: only what readers ask for. */
+  readonly wantAll: boolean;
+  /** The piece that is read first, where that is known: its answer tells the size as well. */
+  readonly firstPiece?: number | undefined;
+  /** An open attempt of another leader to go on with. */
+  readonly adopt?: Metainfo | undefined;
+  /** Agents hold pieces of what is adopted: they are asked before the upstream. */
+  readonly hasPeers?: boolean | undefined;
+  /** Longest time without a byte, in ms. */
+  readonly progressMs: number;
+  /** A fetch for readers alone ends when there were none for this long, in ms. */
+  readonly lingerMs: number;
+}
+
+/** Pieces whose hashes are known: in an attempt that is adopted, agents hold them. */
+export function knownPieces(metainfo: Metainfo): Bitfield {
+  const known = new Bitfield(metainfo.pieceCount);
+  for (let piece = 0; piece < metainfo.pieceCount; piece++) if (metainfo.knows(piece)) known.add(piece);
+  return known;
+}
+
+/** Merges what another leader knows of the same attempt; false (and nothing changed) if it is another or differs. */
+export function mergeSame(own: Metainfo, known: Metainfo): boolean {
+  return known.state === 'open' && known.attempt === own.attempt && own.merge(known) === 'merged';
+}
+
+/**
+ * Lets go of a partial once those that were told just now had their turn to take it over. One that found no room
+ * for the rest of it gives its own back.
+ */
+export function letGo(partial: PartialBlob, error: CodedError | undefined, log: Logger): void {
+  const end = async (): Promise<void> => {
+    try {
+      if (isCoded(error, 'DISK_FULL')) await partial.drop();
+    } finally {
+      await partial.release();
+    }
+  };
+  setImmediate(() => {
+    end().catch((cause: unknown) => logFailure(log, cause, 'partial not released'));
+  });
+}
+
+/** Bytes that are still to be written. */
+export function missingBytes({ sizeBytes, have }: PartialBlob): number {
+  return Math.max(0, sizeBytes - have.count * PIECE_BYTES);
+}
+
+/** The partial of a blob; pieces of another upstream in it are dropped. `adopt`: the attempt to go on with. */
+export async function openOwn(
+  store: BlobStore,
+  { digest, upstream: source }: BlobName,
+  sizeBytes: number,
+  adopt: Metainfo | undefined,
+): Promise<PartialBlob> {
+  const init = adopt === undefined ? {} : { metainfo: Metainfo.decode(adopt.encode()) };
+  return await store.openPartial(digest, sizeBytes, { source, ...init });
+}
+
+/** Drops all that was fetched: it was wrong. */
+export async function beginAnew(partial: PartialBlob): Promise<void> {
+  const attempt = randomBytes(16).toString('hex');
+  await partial.replaceMetainfo(Metainfo.open(partial.digest, partial.sizeBytes, attempt));
+}
+
+export function unwantedError(): CodedError {
+  return new CodedError('NO_PEERS', { message: 'nobody reads it any more' });
+}
+
+/** Attributes of a blob that can be fetched again. */
+export function cachedAttrs(name: BlobName): BlobAttrs {
+  const provenance = [{ upstream: name.upstream, repository: name.repository }];
+  return { class: 'cached', provenance, writtenBack: true };
+}
+
+/** Stores a body of unknown length as a blob. @throws `DIGEST_MISMATCH`, and what reading it fails with */
+export async function storeUnsized(
+  deps: Pick<FetchDeps, 'store'>,
+  name: BlobName,
+  blob: UpstreamBlob,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
+  const upload = await deps.store.createUpload(`fetch-${randomBytes(12).toString('hex')}`);
+  try {
+    for await (const chunk of blob.body.lent()) {
+      onBytes(chunk.length);
+      await upload.append(chunk);
+    }
+    await upload.commit(name.digest, cachedAttrs(name));
+  } catch (error) {
+    await upload.drop();
+    throw error;
+  }
+}
+
+/** The upstream's bytes do not have the digest that was asked for. */
+export function liesError(name: BlobName): CodedError {
+  return new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest, upstream: name.upstream } });
+}
+
+/** The upstream has another size for a blob than the manifest that names it. */
+export function wrongSize(name: BlobName, expected: number, found: number): CodedError {
+  return new CodedError('UPSTREAM_LIES', {
+    message: 'upstream has another size for this blob than its manifest says',
+    detail: { digest: name.digest, expected, found },
+  });
+}
+
+/** Nothing came from the upstream for too long. */
+export function silentError(name: BlobName, progressMs: number): CodedError {
+  return new CodedError('BACKEND_DOWN', {
+    message: `no byte from the upstream within ${progressMs / 1000} s`,
+    detail: { upstream: name.upstream, digest: name.digest },
+  });
+}
+
+/** What a part of a fetch failed with, as a coded error; a bug is logged. */
+export function failedWith(cause: unknown, name: BlobName, log: Logger): CodedError {
+  if (isBug(cause)) logFailure(log, cause, 'fetch failed', { digest: name.digest });
+  return toCoded(cause);
+}

@@ -1,0 +1,77 @@
+import { CodedError } from '@sepia/base/errors';
+import type { ReadableBlob } from '@sepia/http/readable-blob';
+import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { FetchView } from './fetch-parts.ts';
+
+/** A blob on its way, open for one reader. */
+export interface OpenFetch extends ReadableBlob {
+  /** Idempotent. */
+  close(): Promise<void>;
+}
+
+interface ReaderHooks {
+  readonly nextId: () => number;
+  /** Reader `id` stands at `piece` now. */
+  readonly move: (id: number, piece: number) => void;
+  readonly leave: (id: number) => void;
+  readonly closed: () => void;
+}
+
+/**
+ * One reader's view of a fetch. `partial` is retained for it. What it reads is of one attempt: when that is
+ * dropped, it fails with `STALE_ATTEMPT`, as its client holds bytes that may be wrong.
+ */
+export function openFetch(fetch: FetchView, partial: PartialBlob, hooks: ReaderHooks): OpenFetch {
+  const { digest } = fetch.name;
+  const { attempt } = partial.metainfo;
+  let closed = false;
+  const check = (): void => {
+    if (fetch.error !== undefined) throw fetch.error;
+    if (
+      fetch.state !== 'final' &&
+      partial.metainfo.state !== 'final' &&
+      partial.metainfo.attempt !== attempt
+    ) {
+      throw new CodedError('STALE_ATTEMPT', { detail: { digest } });
+    }
+  };
+  return {
+    digest,
+    sizeBytes: partial.sizeBytes,
+    get isFinal() {
+      return fetch.state === 'final';
+    },
+    provesWhole: true,
+    has: (index) => partial.have.has(index),
+    leaves: async (index, signal) => {
+      check();
+      while (!partial.have.has(index)) {
+        await fetch.changed(signal);
+        check();
+      }
+      return await partial.leaves(index);
+    },
+    read: async (offset, into) => {
+      check();
+      await partial.read(offset, into);
+    },
+    // Damaged between the write and this read: the body is cut, and the blob mended when it is stored.
+    mend: (index) => Promise.reject(new CodedError('DISK_CORRUPT', { detail: { digest, piece: index } })),
+    whenFinal: async (signal) => {
+      fetch.fetchAll();
+      await fetch.whenFinal(signal);
+      check();
+    },
+    openReader: (piece) => {
+      const id = hooks.nextId();
+      hooks.move(id, piece);
+      return { move: (to) => hooks.move(id, to), close: () => hooks.leave(id) };
+    },
+    close: async () => {
+      if (closed) return;
+      closed = true;
+      hooks.closed();
+      await partial.release();
+    },
+  };
+}

@@ -1,0 +1,401 @@
+import type { Bitfield } from '@sepia/base/bitfield';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { News } from '@sepia/base/news';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
+import { foldLeaves, pieceLeaves } from '@sepia/metainfo/tree';
+import type { PartialBlob } from '@sepia/store/partial-blob';
+import { WaitedFor } from '../blobs/waited-for.ts';
+import { FetchPace } from './core/fetch-pace.ts';
+import { type FetchJob, FetchPlan } from './core/fetch-plan.ts';
+import { type ReceiveParts, runFetchJob, runUnsized } from './fetch-job.ts';
+import {
+  type BlobName,
+  beginAnew,
+  cachedAttrs,
+  type FetchDeps,
+  type FetchOptions,
+  type FetchView,
+  failedWith,
+  knownPieces,
+  letGo,
+  liesError,
+  mergeSame,
+  missingBytes,
+  openOwn,
+  silentError,
+  unwantedError,
+} from './fetch-parts.ts';
+import { type OpenFetch, openFetch } from './fetch-reader.ts';
+import type { PieceTail } from './piece-stream.ts';
+
+/** Attempts whose whole digest may be wrong before the upstream counts as lying. */
+const MAX_ATTEMPTS = 2;
+const TICK_MS = 250;
+
+/**
+ * One blob on its way from the upstream: `sizing → running → final`, `failed` from the first two. Pieces are
+ * hashed, written and told to the swarm as they land; a cut connection is resumed by Range. `FetchPlan` decides
+ * what is asked for, `FetchPace` when and for how long.
+ */
+export class Fetch {
+  readonly name: BlobName;
+  readonly #deps: FetchDeps;
+  readonly #options: FetchOptions;
+  readonly #pace: FetchPace;
+  readonly #news = new News();
+  readonly #stopped = new AbortController();
+  #connections = new AbortController();
+  #state: FetchView['state'] = 'sizing';
+  #error: CodedError | undefined;
+  #lastError: CodedError | undefined;
+  #partial: PartialBlob | undefined;
+  #plan: FetchPlan | undefined;
+  #tail: PieceTail | undefined;
+  readonly #waitedFor = new WaitedFor();
+  #attempts = 1;
+  #readers = 0;
+  #nextId = 1;
+  #ticker: NodeJS.Timeout | undefined;
+  #finishing = false;
+  #sizing = false;
+  #wantAll: boolean;
+
+  constructor(deps: FetchDeps, name: BlobName, options: FetchOptions) {
+    this.#deps = deps;
+    this.name = name;
+    this.#options = options;
+    this.#wantAll = options.wantAll;
+    this.#pace = new FetchPace(options, deps.nowMs());
+  }
+
+  get state(): FetchView['state'] {
+    return this.#state;
+  }
+
+  get error(): CodedError | undefined {
+    return this.#error;
+  }
+
+  /** Undefined until the size is known. */
+  get metainfo(): Metainfo | undefined {
+    return this.#partial?.metainfo;
+  }
+
+  get have(): Bitfield | undefined {
+    return this.#partial?.have;
+  }
+
+  get sizeBytes(): number | undefined {
+    return this.#partial?.sizeBytes;
+  }
+
+  get partial(): PartialBlob | undefined {
+    return this.#partial;
+  }
+
+  get upstreamConnections(): number {
+    return this.#plan?.connections ?? (this.#sizing ? 1 : 0);
+  }
+
+  /** Begins; never rejects: see `state` and `error`. */
+  start(): void {
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS);
+    void this.#begin().catch((error: unknown) => this.#fail(error));
+  }
+
+  /** From now on the whole blob is wanted, not only what readers ask for. */
+  fetchAll(): void {
+    if (this.#wantAll) return;
+    this.#wantAll = true;
+    this.#plan?.setWantAll();
+    this.#pump();
+  }
+
+  /** Resolves when the size is known, or at once `final` (then the blob is in the store). @throws what the fetch failed with */
+  async whenSized(signal: AbortSignal): Promise<void> {
+    while (this.#state === 'sizing') await this.#news.next(signal);
+    if (this.#error !== undefined) throw this.#error;
+  }
+
+  async whenFinal(signal: AbortSignal): Promise<void> {
+    while (this.#state !== 'final' && this.#state !== 'failed') await this.#news.next(signal);
+    if (this.#error !== undefined) throw this.#error;
+  }
+
+  /** Resolves at the next change of anything. */
+  readonly changed = (signal: AbortSignal): Promise<void> => this.#news.next(signal);
+
+  /** A verified piece of the swarm; `bytes` must not change before it resolves. */
+  async pieceFromSwarm(piece: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void> {
+    if (this.#partial === undefined || this.#state !== 'running') throw new CodedError('STALE_ATTEMPT');
+    await this.#partial.writePiece(piece, bytes, leaves).catch((error: unknown) => {
+      if (isCoded(error, 'DISK_FULL')) this.#fail(error);
+      throw error;
+    });
+    this.#landed(piece, true);
+  }
+
+  /** Another leader's hashes of the same attempt; with `hasPeers` agents hold their pieces. */
+  learn(known: Metainfo, hasPeers: boolean): void {
+    if (this.#state !== 'running' || !mergeSame(this.#partial!.metainfo, known)) return;
+    if (hasPeers) this.#plan!.avoid(knownPieces(known));
+    this.#deps.events.started(this, hasPeers);
+    this.#news.tell();
+  }
+
+  /** The blob as a reader sees it that reads no further than `lastPiece`. Close it. Only once sized. */
+  open(lastPiece?: number): OpenFetch {
+    const partial = this.#partial;
+    if (partial === undefined) throw new TypeError('fetch without size');
+    this.#readers += 1;
+    return openFetch(this, partial.retain(), {
+      move: (id, piece) => {
+        this.#plan?.moveReader(id, piece, lastPiece);
+        this.#pump();
+      },
+      leave: (id) => this.#plan?.closeReader(id),
+      nextId: () => this.#nextId++,
+      closed: () => {
+        this.#readers -= 1;
+        this.#pace.readerLeft(this.#deps.nowMs());
+      },
+    });
+  }
+
+  /** Ends it; what landed stays on disk. */
+  stop(): void {
+    this.#fail(new CodedError('DRAINING'));
+  }
+
+  async #begin(): Promise<void> {
+    const { adopt, sizeHint, hasPeers } = this.#options;
+    if (adopt !== undefined) {
+      await this.#openPartial(adopt.sizeBytes, adopt);
+      if (hasPeers === true) this.#plan!.avoid(knownPieces(this.#partial!.metainfo));
+      return this.#sized(true);
+    }
+    if (sizeHint !== undefined) await this.#openPartial(sizeHint);
+    else if (!this.#wantAll) {
+      const { sizeBytes } = await this.#deps.client.headBlob(this.name, this.#stopped.signal);
+      if (sizeBytes !== undefined) await this.#openPartial(sizeBytes);
+    }
+    this.#pump();
+  }
+
+  async #openPartial(sizeBytes: number, adopt?: Metainfo): Promise<void> {
+    const partial = await openOwn(this.#deps.store, this.name, sizeBytes, adopt);
+    if (this.#state === 'failed') {
+      await partial.release();
+      throw this.#error;
+    }
+    if (adopt !== undefined) await partial.learn(adopt);
+    this.#partial = partial;
+    if (this.#wantAll) this.#deps.room.require(missingBytes(partial));
+    this.#plan = new FetchPlan(sizeBytes, { wantAll: this.#wantAll, have: partial.have.clone() });
+  }
+
+  /** `sizing → running` */
+  #sized(leech: boolean): void {
+    if (this.#state !== 'sizing') return;
+    this.#state = 'running';
+    this.#deps.events.started(this, leech);
+    this.#news.tell();
+    this.#pump();
+  }
+
+  #pump(): void {
+    if (this.#state === 'final' || this.#state === 'failed' || this.#finishing) return;
+    if (!this.#pace.mayTry(this.#deps.nowMs())) return;
+    const plan = this.#plan;
+    if (plan === undefined) return void this.#pumpUnsized();
+    if (plan.complete) {
+      // Empty, or all of it was on disk.
+      this.#sized(false);
+      return void this.#finish();
+    }
+    const next = () => (this.#state === 'sizing' ? plan.first(this.#options.firstPiece) : plan.next());
+    for (let job = next(); job !== undefined; job = next()) {
+      const id = this.#nextId++;
+      plan.opened(id, job);
+      const one = job;
+      void this.#run(async (signal) => await this.#fetchJob(id, one, signal)).finally(() => {
+        plan.closed(id);
+        this.#pump();
+      });
+    }
+  }
+
+  #pumpUnsized(): void {
+    if (this.#sizing) return;
+    this.#sizing = true;
+    void this.#run(async (signal) => await this.#fetchUnsized(signal)).finally(() => {
+      this.#sizing = false;
+      this.#pump();
+    });
+  }
+
+  async #run(part: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const signal = AbortSignal.any([this.#stopped.signal, this.#connections.signal]);
+    try {
+      await part(signal);
+    } catch (error) {
+      const failure = failedWith(error, this.name, this.#deps.log);
+      if (!signal.aborted) this.#connectionFailed(failure);
+    }
+  }
+
+  #jobParts(id: number, job?: FetchJob) {
+    return {
+      turn: async () => await this.#waitedFor.turn(job, this.#stopped.signal),
+      sizeBytes: this.#partial!.sizeBytes,
+      plan: this.#plan!,
+      id,
+      onBytes: (bytes: number) => this.#gotBytes(bytes),
+      onPiece: async (piece: number, bytes: Uint8Array) => await this.#pieceArrived(piece, bytes),
+      onTail: (tail: PieceTail) => {
+        this.#tail = tail;
+      },
+    };
+  }
+
+  async #fetchJob(id: number, job: FetchJob, signal: AbortSignal): Promise<void> {
+    const { client } = this.#deps;
+    const parts = { ...this.#jobParts(id, job), client, name: this.name, signal };
+    await this.#waitedFor.during(job, async () => {
+      await runFetchJob({ ...parts, onSized: () => this.#sized(false) }, job, this.#tail);
+    });
+  }
+
+  async #pieceArrived(piece: number, bytes: Uint8Array): Promise<void> {
+    const partial = this.#partial!;
+    const { metainfo } = partial;
+    const leaves = pieceLeaves(bytes);
+    const hash = foldLeaves(leaves);
+    if (this.#tail?.piece === piece) this.#tail = undefined;
+    if (!metainfo.knows(piece)) metainfo.addHash(piece, hash);
+    else if (!metainfo.matches(piece, hash)) {
+      this.#pace.conflict();
+      const detail = { digest: this.name.digest, piece };
+      throw new CodedError('UPSTREAM_LIES', { message: 'upstream sent other bytes than before', detail });
+    }
+    await partial.writePiece(piece, bytes, leaves);
+    this.#landed(piece, false);
+  }
+
+  #landed(piece: number, fromSwarm: boolean): void {
+    this.#pace.landed(this.#deps.nowMs(), fromSwarm);
+    if (this.#plan!.landed(piece) && !fromSwarm) this.#deps.events.landed(this, piece);
+    this.#news.tell();
+    if (this.#plan!.complete) void this.#finish();
+  }
+
+  /** Nothing told the size before: the answer does, or nothing is shown before the whole blob is here. */
+  async #fetchUnsized(signal: AbortSignal): Promise<void> {
+    const onBytes = (bytes: number): void => this.#gotBytes(bytes);
+    const onSize = async (sizeBytes: number): Promise<ReceiveParts | undefined> => {
+      await this.#openPartial(sizeBytes);
+      const plan = this.#plan!;
+      const usable = this.#wantAll && !plan.have.has(0) && !plan.complete;
+      const id = this.#nextId++;
+      if (usable) plan.opened(id, { start: 0, end: plan.pieceCount });
+      this.#sized(false);
+      return usable ? this.#jobParts(id) : undefined;
+    };
+    try {
+      const { client, store } = this.#deps;
+      const outcome = await runUnsized({ client, store, name: this.name, signal, onBytes, onSize });
+      if (outcome === 'stored') this.#end('final');
+    } catch (error) {
+      if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
+      if (++this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
+      throw liesError(this.name);
+    }
+  }
+
+  #gotBytes(bytes: number): void {
+    this.#deps.onUpstreamBytes(bytes);
+    this.#pace.progress(this.#deps.nowMs());
+  }
+
+  async #finish(): Promise<void> {
+    if (this.#state !== 'running') return;
+    await this.#alone(async () => {
+      const partial = this.#partial!;
+      if (!(await partial.verifyWhole())) return await this.#newAttempt();
+      await partial.commit(cachedAttrs(this.name));
+      this.#end('final');
+    });
+  }
+
+  /** Runs one step that no connection may be opened beside. */
+  async #alone(step: () => Promise<void>): Promise<void> {
+    if (this.#finishing) return;
+    this.#finishing = true;
+    try {
+      await step();
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#finishing = false;
+      this.#pump();
+    }
+  }
+
+  async #newAttempt(): Promise<void> {
+    const partial = this.#partial!;
+    this.#deps.log.warn({ ...this.name, attempt: this.#attempts }, 'upstream sent wrong content');
+    this.#connections.abort(new CodedError('STALE_ATTEMPT'));
+    this.#connections = new AbortController();
+    if (this.#attempts >= MAX_ATTEMPTS) {
+      await partial.drop();
+      throw liesError(this.name);
+    }
+    this.#attempts += 1;
+    this.#tail = undefined;
+    await beginAnew(partial);
+    this.#plan!.reset();
+    this.#pace.newAttempt(this.#deps.nowMs());
+    this.#deps.events.restarted(this);
+    this.#news.tell();
+  }
+
+  #connectionFailed(error: CodedError): void {
+    if (this.#state === 'final' || this.#state === 'failed') return;
+    this.#lastError = error;
+    const { log, nowMs } = this.#deps;
+    log.debug({ ...this.name, code: error.code, reason: error.message }, 'connection failed');
+    if (error.code === 'RANGE_INVALID') this.#plan?.setRanges(false);
+    const avoiding = this.#plan?.avoiding ?? false;
+    const next = this.#pace.failed(error.code, error.detail['retryAfterSeconds'], avoiding, nowMs());
+    if (next.type === 'fail') this.#fail(error);
+    else if (next.type === 'retry') setTimeout(() => this.#pump(), next.inMs).unref();
+    else if (this.#state === 'running') void this.#alone(async () => await this.#newAttempt());
+  }
+
+  #tick(): void {
+    const plan = this.#plan;
+    if (this.#finishing) return;
+    const hungry = this.#state === 'sizing' || (plan?.connections ?? 0) > 0 || plan?.hungry === true;
+    const avoiding = plan?.avoiding ?? false;
+    const verdict = this.#pace.tick({ hungry, readers: this.#readers, avoiding }, this.#deps.nowMs());
+    if (verdict === 'stop-avoiding') plan?.stopAvoiding();
+    if (verdict === 'unwanted') this.#fail(unwantedError());
+    if (verdict === 'late') this.#fail(this.#lastError ?? silentError(this.name, this.#options.progressMs));
+    this.#pump();
+  }
+
+  #fail(cause: unknown): void {
+    if (this.#state === 'final' || this.#state === 'failed') return;
+    this.#error = failedWith(cause, this.name, this.#deps.log);
+    this.#end('failed');
+  }
+
+  #end(state: 'final' | 'failed'): void {
+    this.#state = state;
+    clearInterval(this.#ticker);
+    this.#stopped.abort(this.#error ?? new CodedError('STALE_ATTEMPT'));
+    this.#news.tell();
+    this.#deps.events.ended(this);
+    if (this.#partial !== undefined) letGo(this.#partial, this.#error, this.#deps.log);
+  }
+}

@@ -1,0 +1,133 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { DiskRoom } from '@sepia/store/disk-room';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import { Fetch } from './fetch.ts';
+import type { BlobName, FetchEvents, FetchView } from './fetch-parts.ts';
+
+/** Most blobs that one origin fetches at once. */
+const MAX_FETCHES = 512;
+/** How long it is remembered that an upstream lied about a blob, in ms. */
+const LIE_MS = 30_000;
+const MAX_LIES = 1_000;
+/** A fetch for ranges alone ends when nobody read for this long, in ms. */
+const LINGER_MS = 60_000;
+
+interface FetchesDeps {
+  readonly store: BlobStore;
+  readonly upstreams: Upstreams;
+  readonly room: Pick<DiskRoom, 'check' | 'require'>;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly events: FetchEvents;
+  readonly onUpstreamBytes: (upstream: string, bytes: number) => void;
+}
+
+/** The running fetches of this origin, one per digest. */
+export class Fetches {
+  readonly #deps: FetchesDeps;
+  readonly #progressMs: number;
+  readonly #running = new Map<Digest, Fetch>();
+  readonly #lies = new Map<Digest, { error: CodedError; untilMs: number }>();
+  #stopped = false;
+
+  constructor(deps: FetchesDeps, options: { readonly progressMs: number }) {
+    this.#deps = deps;
+    this.#progressMs = options.progressMs;
+  }
+
+  get size(): number {
+    return this.#running.size;
+  }
+
+  running(digest: Digest): Fetch | undefined {
+    return this.#running.get(digest);
+  }
+
+  [Symbol.iterator](): IterableIterator<Fetch> {
+    return this.#running.values();
+  }
+
+  /**
+   * The fetch of a blob, begun if there is none. `adopt`: an open attempt of a leader that is gone.
+   * @throws `UPSTREAM_LIES` for a while after it lied, `BLOB_UNKNOWN` in mode none, `NO_PEERS` when too many run,
+   * `DISK_FULL`
+   */
+  begin(
+    name: BlobName,
+    options: {
+      readonly wantAll: boolean;
+      readonly sizeHint: number | undefined;
+      readonly firstPiece?: number | undefined;
+      readonly adopt?: Metainfo;
+      readonly hasPeers?: boolean;
+      /** `Authorization` that a caller brought for the upstream. */
+      readonly authorization?: string | undefined;
+    },
+  ): Fetch {
+    if (this.#stopped) throw new CodedError('DRAINING');
+    const running = this.#running.get(name.digest);
+    if (running !== undefined) {
+      if (options.wantAll) running.fetchAll();
+      if (options.adopt !== undefined) running.learn(options.adopt, options.hasPeers === true);
+      return running;
+    }
+    const lie = this.#lies.get(name.digest);
+    if (lie !== undefined && lie.untilMs > this.#deps.nowMs()) throw lie.error;
+    const client = this.#deps.upstreams.client(name.upstream, options.authorization);
+    if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
+    if (this.#running.size >= MAX_FETCHES)
+      throw new CodedError('NO_PEERS', { message: `${MAX_FETCHES} fetches are running; try again later` });
+    const { store, room, log, nowMs } = this.#deps;
+    room.check(0);
+    const events: FetchEvents = { ...this.#events(), ended: (fetch) => this.#ended(fetch) };
+    const onUpstreamBytes = (bytes: number): void => this.#deps.onUpstreamBytes(name.upstream, bytes);
+    const fetch = new Fetch({ store, client, room, log, nowMs, events, onUpstreamBytes }, name, {
+      ...options,
+      progressMs: this.#progressMs,
+      lingerMs: LINGER_MS,
+    });
+    this.#running.set(name.digest, fetch);
+    fetch.start();
+    return fetch;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const fetch of [...this.#running.values()]) fetch.stop();
+  }
+
+  #events(): FetchEvents {
+    const { events } = this.#deps;
+    return {
+      started: (fetch, leech) => events.started(fetch, leech),
+      landed: (fetch, piece) => events.landed(fetch, piece),
+      restarted: (fetch) => events.restarted(fetch),
+      ended: (fetch) => events.ended(fetch),
+    };
+  }
+
+  #ended(fetch: FetchView): void {
+    const { digest } = fetch.name;
+    if (this.#running.get(digest) === fetch) this.#running.delete(digest);
+    if (isCoded(fetch.error, 'UPSTREAM_LIES')) {
+      this.#lies.set(digest, { error: fetch.error, untilMs: this.#deps.nowMs() + LIE_MS });
+      if (this.#lies.size > MAX_LIES) this.#lies.delete(this.#lies.keys().next().value as Digest);
+    }
+    const { upstream, repository } = fetch.name;
+    if (fetch.error === undefined)
+      this.#deps.log.info(
+        { digest, upstream, repository, sizeBytes: fetch.sizeBytes },
+        'blob fetched from upstream',
+      );
+    else
+      this.#deps.log.warn(
+        { digest, upstream, repository, code: fetch.error.code, reason: fetch.error.message },
+        'fetch ended',
+      );
+    this.#deps.events.ended(fetch);
+  }
+}

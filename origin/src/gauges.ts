@@ -1,0 +1,35 @@
+import type { Metrics } from '@sepia/base/metrics';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { DiskRoom } from '@sepia/store/disk-room';
+import type { Swarms } from './blobs/swarms.ts';
+import type { Uploads } from './blobs/uploads.ts';
+import type { Health } from './cluster/core/health.ts';
+import type { Fetches } from './fetch/fetches.ts';
+
+interface GaugedParts {
+  readonly fetches: Fetches;
+  readonly uploads: Uploads;
+  readonly swarms: Swarms;
+  readonly store: BlobStore;
+  readonly room: DiskRoom;
+  readonly health: Health;
+  readonly nowMs: () => number;
+}
+
+/** Gauges of an origin's parts, read when they are asked for. */
+export function originGauges(metrics: Metrics, parts: GaugedParts): void {
+  const { fetches, uploads, swarms, store, room, health, nowMs } = parts;
+  metrics.gauge('sepia_origin_fetches', 'Blobs that are being fetched from an upstream.', () => fetches.size);
+  metrics.gauge('sepia_origin_uploads_open', 'Open upload sessions.', () => uploads.open);
+  metrics.gauge('sepia_origin_swarms', 'Swarms that this origin is in.', () => swarms.size);
+  metrics.gauge('sepia_origin_store_bytes', 'Bytes of blobs on disk.', () => store.usage());
+  metrics.gauge('sepia_origin_disk_free_bytes', 'Free bytes of the data disk.', () => room.freeBytes);
+  metrics.gauge('sepia_origin_disk_full', '1 while the data disk takes no blobs.', () =>
+    room.isFull ? 1 : 0,
+  );
+  metrics.gauge(
+    'sepia_origin_suspects',
+    'Origins that did not answer lately.',
+    () => health.suspects(nowMs()).length,
+  );
+}

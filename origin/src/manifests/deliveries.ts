@@ -1,0 +1,164 @@
+import { Digester, digestAlgorithm } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { readElsewhere } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { Provenance } from '@sepia/store/blob-store';
+import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
+import { type BlobName, liesError } from '../fetch/fetch-parts.ts';
+import { upstreamError } from '../upstream/upstream-failure.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+
+/** Digests by upstream that are remembered without a stored blob that says so. */
+const MAX_DELIVERED = 20_000;
+/** Whole bodies read at once only to see that an upstream has them. */
+const MAX_READING = 32;
+/** What an upstream failed with is told again for this long, in ms: each try may be a whole body. */
+const FAILED_MS = 10_000;
+const MAX_FAILED = 2_000;
+/** Longest that the leader is waited for, in ms; it reads the whole body first. */
+const LEADER_MS = 15 * 60_000;
+
+/** What is asked for at the upstream. */
+export type Kind = 'blob' | 'manifest';
+
+export interface DeliveriesDeps {
+  readonly members: Members;
+  readonly upstreams: Upstreams;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/**
+ * Which upstreams had which bytes. That an upstream answers HEAD proves nothing: it may know the digest of what another
+ * one keeps private. So bytes that are here because of other upstreams are shown under this one only after it sent them
+ * all itself, once; they are compared and thrown away. One origin reads them for the cluster: the digest's leader.
+ */
+export class Deliveries {
+  readonly #deps: DeliveriesDeps;
+  readonly #delivered = new Set<string>();
+  readonly #running = new Map<string, Promise<void>>();
+  readonly #failed = new Map<string, { readonly error: CodedError; readonly untilMs: number }>();
+  readonly #stopped = new AbortController();
+  #reading = 0;
+
+  constructor(deps: DeliveriesDeps) {
+    this.#deps = deps;
+  }
+
+  /** True if the upstream is known to have had the bytes; `provenance`: whose bytes are stored. */
+  has(name: BlobName, provenance: readonly Provenance[]): boolean {
+    return this.#delivered.has(keyOf(name)) || provenance.some(({ upstream }) => upstream === name.upstream);
+  }
+
+  /** The bytes came from the upstream. */
+  note(name: BlobName): void {
+    const key = keyOf(name);
+    this.#delivered.delete(key);
+    this.#delivered.add(key);
+    if (this.#delivered.size > MAX_DELIVERED) this.#delivered.delete(this.#delivered.keys().next().value!);
+  }
+
+  /**
+   * Resolves when the upstream has sent the whole content under this name, once for all that wait; goes on when they
+   * leave. `hop`: another origin asks, nobody else is asked.
+   * @throws `UPSTREAM_LIES` for other bytes, `NO_PEERS` when too many are read, what the upstream says; the signal's reason
+   */
+  async require(name: BlobName, kind: Kind, hop: boolean, signal: AbortSignal): Promise<void> {
+    if (this.#delivered.has(keyOf(name))) return;
+    const key = `${keyOf(name)}\n${name.repository}`;
+    const failed = this.#failed.get(key);
+    if (failed !== undefined && failed.untilMs > this.#deps.nowMs()) throw failed.error;
+    let running = this.#running.get(key);
+    if (running === undefined) {
+      running = this.#see(name, kind, hop).finally(() => this.#running.delete(key));
+      readElsewhere(running);
+      this.#running.set(key, running);
+    }
+    await orAborted(running, signal);
+  }
+
+  stop(): void {
+    this.#stopped.abort(new CodedError('DRAINING'));
+  }
+
+  async #see(name: BlobName, kind: Kind, hop: boolean): Promise<void> {
+    const { nowMs, members } = this.#deps;
+    try {
+      const leader = members.leaderOf(name.digest);
+      if (hop || leader === members.selfId || !(await this.#atLeader(leader, name, kind)))
+        await this.#read(name, kind);
+    } catch (thrown) {
+      const error = upstreamError(thrown, name.upstream);
+      if (isCoded(error, 'DRAINING') || isCoded(error, 'NO_PEERS')) throw error;
+      this.#failed.set(`${keyOf(name)}\n${name.repository}`, { error, untilMs: nowMs() + FAILED_MS });
+      if (this.#failed.size > MAX_FAILED) this.#failed.delete(this.#failed.keys().next().value!);
+      throw error;
+    }
+    this.note(name);
+  }
+
+  /** False if the leader does not answer. @throws what the upstream told it */
+  async #atLeader(leader: string, name: BlobName, kind: Kind): Promise<boolean> {
+    const { members } = this.#deps;
+    const path = `/v1/blobs/${name.digest}/delivery?${repositoryQuery(name)}&kind=${kind}`;
+    const call = { method: 'POST', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: LEADER_MS } as const;
+    try {
+      await members.attended(
+        leader,
+        async (signal) => await members.json(leader, { ...call, signal }),
+        this.#stopped.signal,
+      );
+      return true;
+    } catch (error) {
+      this.#stopped.signal.throwIfAborted();
+      if (isCoded(error) && ['PEER_HTTP', 'DRAINING', 'INTERNAL', 'ROUTE_UNKNOWN'].includes(error.code))
+        return false;
+      throw error;
+    }
+  }
+
+  async #read(name: BlobName, kind: Kind): Promise<void> {
+    const { upstreams, log } = this.#deps;
+    const client = upstreams.client(name.upstream);
+    if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
+    if (this.#reading >= MAX_READING)
+      throw new CodedError('NO_PEERS', {
+        message: `${MAX_READING} bodies of upstreams are being compared; try again later`,
+        detail: { digest: name.digest, retryAfterSeconds: 5 },
+      });
+    this.#reading += 1;
+    const { repository, digest } = name;
+    const { signal } = this.#stopped;
+    try {
+      if (kind === 'manifest') {
+        await client.getManifest({ repository, reference: { kind: 'digest', digest } }, signal);
+      } else {
+        const { body } = await client.getBlob({ repository, digest }, signal);
+        const digester = new Digester(digestAlgorithm(digest));
+        for await (const chunk of body.lent()) digester.update(chunk);
+        if (digester.digest() !== digest) throw liesError(name);
+      }
+    } finally {
+      this.#reading -= 1;
+    }
+    log.info({ ...name }, 'the upstream has content that is here because of another one');
+  }
+}
+
+function keyOf({ upstream, digest }: BlobName): string {
+  return `${upstream}\n${digest}`;
+}
+
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  let onAbort = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}

@@ -1,0 +1,133 @@
+import { CodedError } from '@sepia/base/errors';
+import { isManifestType, OCI_MANIFEST } from '@sepia/oci/manifest';
+import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { BlobName } from '../fetch/fetch-parts.ts';
+import { upstreamError } from '../upstream/upstream-failure.ts';
+import { Deliveries, type DeliveriesDeps, type Kind } from './deliveries.ts';
+
+const ASK_MS = 15_000;
+/** Names that the upstream confirmed while nothing was stored by which to remember it. */
+const MAX_CONFIRMED = 20_000;
+
+interface LinkProofsDeps extends DeliveriesDeps {
+  readonly store: BlobStore;
+}
+
+/** Bytes that are here: the names that they came under, and their type if it is known. */
+export interface Held {
+  readonly provenance: readonly Provenance[];
+  readonly mediaType?: string | undefined;
+}
+
+/**
+ * In pull-through a link only says that a manifest of the repository names the digest, and anybody who may push to that
+ * upstream writes manifests. Bytes that came here under another name are served under this one only after the upstream
+ * itself showed that this repository has them; their provenance remembers it. What it showed: for a repository of an
+ * upstream that sent these bytes before, that it answers for it there; for bytes that only others sent, all of them
+ * ({@link Deliveries}).
+ */
+export class LinkProofs {
+  readonly #deps: LinkProofsDeps;
+  readonly #deliveries: Deliveries;
+  readonly #confirmed = new Set<string>();
+  readonly #asking = new Map<string, Promise<void>>();
+
+  constructor(deps: LinkProofsDeps) {
+    this.#deps = deps;
+    this.#deliveries = new Deliveries(deps);
+  }
+
+  stop(): void {
+    this.#deliveries.stop();
+  }
+
+  /** May bytes that came from `provenance` be served under this name? Once true, it stays so until {@link forget}. */
+  isProven(name: BlobName, provenance: readonly Provenance[]): boolean {
+    if (this.#deps.upstreams.client(name.upstream) === undefined) return true;
+    if (provenance.some((one) => one.upstream === name.upstream && one.repository === name.repository))
+      return true;
+    return this.#confirmed.has(keyOf(name)) && this.#deliveries.has(name, provenance);
+  }
+
+  /** The upstream was heard to have it in this repository. */
+  note = (name: BlobName): void => {
+    const key = keyOf(name);
+    this.#confirmed.delete(key);
+    this.#confirmed.add(key);
+    if (this.#confirmed.size > MAX_CONFIRMED) this.#confirmed.delete(this.#confirmed.values().next().value!);
+  };
+
+  /** The upstream sent its bytes. */
+  noteDelivered(name: BlobName): void {
+    this.note(name);
+    this.#deliveries.note(name);
+  }
+
+  /** A repository does not have it any more. */
+  forget(name: Readonly<Record<'upstream' | 'repository' | 'digest', string>>): void {
+    this.#confirmed.delete(keyOf(name));
+  }
+
+  /**
+   * Resolves when what is held may be served under this name; asks the upstream if need be, once for all that wait.
+   * `hop`: another origin wants to know.
+   * @throws `BLOB_UNKNOWN`, `MANIFEST_UNKNOWN`, `BACKEND_DOWN` and the like; as `Deliveries.require`
+   */
+  async require(name: BlobName, held: Held, signal: AbortSignal, hop = false): Promise<void> {
+    if (this.isProven(name, held.provenance)) return;
+    const kind = isManifestType(held.mediaType ?? '') ? 'manifest' : 'blob';
+    if (!this.#deliveries.has(name, held.provenance)) {
+      await this.#deliveries.require(name, kind, hop, signal);
+      await this.#remember(name);
+      return;
+    }
+    const key = keyOf(name);
+    let asking = this.#asking.get(key);
+    if (asking === undefined) {
+      asking = this.#confirm(name, kind).finally(() => this.#asking.delete(key));
+      this.#asking.set(key, asking);
+    }
+    await asking;
+    signal.throwIfAborted();
+  }
+
+  /** As {@link require}, for another origin that holds the bytes. */
+  async requireFor(name: BlobName, kind: Kind, signal: AbortSignal): Promise<void> {
+    const provenance = (await this.#deps.store.stat(name.digest))?.attrs.provenance ?? [];
+    await this.require(
+      name,
+      { provenance, mediaType: kind === 'manifest' ? OCI_MANIFEST : undefined },
+      signal,
+      true,
+    );
+  }
+
+  async #confirm(name: BlobName, kind: Kind): Promise<void> {
+    const client = this.#deps.upstreams.client(name.upstream);
+    if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
+    const { upstream, repository, digest } = name;
+    const late = AbortSignal.timeout(ASK_MS);
+    try {
+      if (kind === 'manifest')
+        await client.headManifest({ repository, reference: { kind: 'digest', digest } }, late);
+      else await client.headBlob({ repository, digest }, late);
+    } catch (error) {
+      throw upstreamError(error, upstream);
+    }
+    await this.#remember(name);
+  }
+
+  async #remember(name: BlobName): Promise<void> {
+    const { upstream, repository, digest } = name;
+    this.note(name);
+    await this.#deps.store.addProvenance(digest, { upstream, repository });
+  }
+}
+
+function keyOf({
+  upstream,
+  repository,
+  digest,
+}: Readonly<Record<'upstream' | 'repository' | 'digest', string>>): string {
+  return `${upstream}\n${repository}\n${digest}`;
+}

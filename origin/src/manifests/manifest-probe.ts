@@ -1,0 +1,58 @@
+import type { Digest } from '@sepia/base/digest';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { Reference } from '@sepia/oci/route';
+import type { Authorizer } from '@sepia/upstream/authenticator';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import type { Links } from '../records/links.ts';
+import { isQuorumProblem, type Tags } from '../records/tags.ts';
+import type { Manifests } from './manifests.ts';
+
+interface ProbeDeps {
+  readonly tags: Tags;
+  readonly links: Links;
+  readonly manifests: Pick<Manifests, 'keep' | 'moveTag'>;
+}
+
+interface Name {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+/**
+ * Asks the upstream for a manifest in somebody's name and keeps what it answers, so that the pull that follows asks
+ * for nothing again. @throws what the upstream says
+ */
+export async function probeManifest(
+  deps: ProbeDeps,
+  client: UpstreamClient,
+  name: Name,
+  reference: Reference,
+  as: Authorizer,
+  signal: AbortSignal,
+): Promise<void> {
+  const { manifests } = deps;
+  const query = { repository: name.repository, reference, as };
+  const tag = reference.kind === 'tag' ? { ...name, tag: reference.tag } : undefined;
+  const known = await knownDigest(deps, name, reference);
+  if (known !== undefined) {
+    const head = await client.headManifest(query, signal);
+    if (head.digest === known) {
+      if (tag !== undefined) await manifests.moveTag(tag, known);
+      return;
+    }
+  }
+  const manifest = await client.getManifest(query, signal);
+  await manifests.keep(name, manifest);
+  if (tag !== undefined) await manifests.moveTag(tag, manifest.digest);
+}
+
+/** Digest of a manifest that is on record; undefined where the upstream has to be asked for it. */
+async function knownDigest(deps: ProbeDeps, name: Name, reference: Reference): Promise<Digest | undefined> {
+  try {
+    if (reference.kind === 'tag') return (await deps.tags.read({ ...name, tag: reference.tag }))?.digest;
+    return (await deps.links.find({ ...name, digest: reference.digest }))?.digest;
+  } catch (error) {
+    if (isQuorumProblem(error)) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,127 @@
+import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { parseManifest } from '@sepia/oci/manifest';
+import type { Reference } from '@sepia/oci/route';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Replicator } from '../blobs/replicator.ts';
+import { readOnly } from '../blobs/uploads.ts';
+import type { LinkEntry, Links } from '../records/links.ts';
+import { missingLinks } from '../records/missing-links.ts';
+import type { Quotas } from '../records/quotas.ts';
+import type { Referrers } from '../records/referrers.ts';
+import type { Tags } from '../records/tags.ts';
+import type { ReplicationIntake } from '../replication/intake.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import type { StoredManifest } from './manifest-cache.ts';
+
+interface Repository {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+/** A manifest as a client pushes it. */
+export interface ManifestPush {
+  readonly name: Repository;
+  readonly reference: Reference;
+  readonly bytes: Buffer;
+  readonly contentType: string | undefined;
+  /** Tags to move beside the reference; those that may not move are left out. */
+  readonly furtherTags?: readonly Tag[];
+  /** Id of the push, the same at every origin that is given it: its tags move once. */
+  readonly change?: string | undefined;
+}
+
+interface PushDeps {
+  readonly store: BlobStore;
+  readonly links: Links;
+  readonly tags: Tags;
+  readonly quotas: Pick<Quotas, 'check'>;
+  readonly referrers: Referrers;
+  readonly replicator: Replicator;
+  readonly replication: Pick<ReplicationIntake, 'intend'>;
+  readonly upstreams: Upstreams;
+}
+
+/**
+ * Takes a pushed manifest: what it names must be linked here; stored on W owners, linked, noted under its subject,
+ * then the tags move. Returns it with the further tags that moved.
+ * @throws `UPSTREAM_READ_ONLY`, `MANIFEST_SYNTAX`, `MANIFEST_BLOB_MISSING`, `DIGEST_MISMATCH`, `QUOTA_EXCEEDED`, `TAG_IMMUTABLE`, `QUORUM_LOST`
+ */
+export async function pushManifest(
+  deps: PushDeps,
+  push: ManifestPush,
+): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
+  const { links, quotas, store, replicator, replication, referrers, upstreams } = deps;
+  const { name, bytes } = push;
+  const { mode } = upstreams.get(name.upstream);
+  if (mode !== 'none') throw readOnly(name.upstream, mode);
+  const parsed = parseManifest(bytes, push.contentType);
+  const digest = checkedDigest(push);
+  const needed = parsed.descriptors.filter((one) => !one.foreign);
+  const missing = await missingLinks(links, name, [...new Set(needed.map((one) => one.digest))]);
+  if (missing.length > 0)
+    throw new CodedError('MANIFEST_BLOB_MISSING', {
+      message: `manifest names content that this repository does not have: ${missing.join(', ')}`,
+      detail: { digests: missing },
+    });
+  await quotas.check({ ...name, digest }, bytes.length);
+  const { mediaType } = parsed;
+  const provenance = [{ upstream: name.upstream, repository: name.repository }];
+  await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });
+  await replicator.place({ ...name, digest });
+  const references = [
+    push.reference,
+    ...(push.furtherTags ?? []).map((tag) => ({ kind: 'tag', tag }) as const),
+  ];
+  const pushed = await Promise.all(
+    references.map(async (one) => await replication.intend(name, one, parsed.subject !== undefined)),
+  );
+  await links.write([
+    { ...name, digest, sizeBytes: bytes.length, mediaType },
+    ...descriptorLinks(name, needed),
+  ]);
+  await referrers.note({ ...name, digest }, bytes.length, parsed);
+  const tags = await moveTags(deps, push, digest);
+  await Promise.all(pushed.map(async (done) => await done()));
+  return { digest, mediaType, bytes, tags };
+}
+
+function checkedDigest({ reference, bytes }: ManifestPush): Digest {
+  if (reference.kind === 'tag') return digestOf(bytes);
+  const digest = digestOf(bytes, digestAlgorithm(reference.digest));
+  if (reference.digest === digest) return digest;
+  throw new CodedError('DIGEST_MISMATCH', { detail: { expected: reference.digest, found: digest } });
+}
+
+async function moveTags({ tags, upstreams }: PushDeps, push: ManifestPush, digest: Digest): Promise<Tag[]> {
+  const { name, reference, furtherTags = [] } = push;
+  const move = async (tag: Tag): Promise<unknown> =>
+    await tags.move({ ...name, tag }, digest, upstreams.tagRules({ ...name, tag }), 'push', push.change);
+  if (reference.kind === 'tag') await move(reference.tag);
+  const moved: Tag[] = [];
+  for (const tag of furtherTags) {
+    try {
+      await move(tag);
+      moved.push(tag);
+    } catch (error) {
+      if (!isCoded(error, 'TAG_IMMUTABLE')) throw error;
+    }
+  }
+  return moved;
+}
+
+/** Links to what a manifest names. */
+export function descriptorLinks(
+  name: { readonly upstream: string; readonly repository: string },
+  list: readonly { readonly digest: Digest; readonly sizeBytes: number; readonly mediaType: string }[],
+): LinkEntry[] {
+  const seen = new Map(list.map((one) => [one.digest, one]));
+  return [...seen.values()].map(({ digest, sizeBytes, mediaType }) => ({
+    upstream: name.upstream,
+    repository: name.repository,
+    digest,
+    sizeBytes,
+    mediaType,
+  }));
+}

@@ -1,0 +1,371 @@
+import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { shardKey } from '@sepia/cluster/cluster';
+import { isManifestType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
+import type { Reference } from '@sepia/oci/route';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Blobs } from '../blobs/blobs.ts';
+import type { Repair } from '../blobs/repair.ts';
+import type { Replicator } from '../blobs/replicator.ts';
+import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
+import type { BlobName } from '../fetch/fetch-parts.ts';
+import { decideTag, mayAsk, staleAge } from '../records/core/tag-policy.ts';
+import type { TagRecord } from '../records/core/tag-record.ts';
+import type { LinkEntry, Links } from '../records/links.ts';
+import type { Quotas } from '../records/quotas.ts';
+import type { Referrers } from '../records/referrers.ts';
+import { isQuorumProblem, type TagName, type Tags } from '../records/tags.ts';
+import type { ReplicationIntake } from '../replication/intake.ts';
+import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import type { LinkProofs } from './link-proofs.ts';
+import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
+import { descriptorLinks, type ManifestPush, pushManifest } from './manifest-push.ts';
+import { broughtHeader, type Recheck } from './recheck.ts';
+
+export interface ManifestAnswer extends StoredManifest {
+  /** Age in seconds, when the upstream did not confirm the tag. */
+  readonly staleSeconds?: number;
+}
+
+/** The upstream may take this long for a tag when a record could be served instead, in ms. */
+const REVALIDATE_MS = 3_000;
+const ASK_MS = 10_000;
+const FORWARD_MS = 15_000;
+const CACHE_BYTES = 64 * 1024 * 1024;
+
+/** How a manifest is asked for. */
+export interface ManifestWish {
+  /** Ask the upstream now, however fresh the record is. */
+  readonly fresh?: boolean | undefined;
+  /** `Authorization` that a caller brought for the upstream. */
+  readonly authorization?: string | undefined;
+}
+
+interface ManifestsDeps {
+  readonly members: Members;
+  readonly store: BlobStore;
+  readonly blobs: Blobs;
+  readonly links: Links;
+  readonly proofs: LinkProofs;
+  readonly tags: Tags;
+  readonly quotas: Pick<Quotas, 'check'>;
+  readonly referrers: Referrers;
+  readonly replicator: Replicator;
+  readonly replication: Pick<ReplicationIntake, 'intend'>;
+  readonly upstreams: Upstreams;
+  readonly recheck: Recheck;
+  readonly repair: Pick<Repair, 'noteRotten'>;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** Manifests: resolved by tag under the upstream's policy, found by digest, pushed. */
+export class Manifests {
+  readonly #deps: ManifestsDeps;
+  readonly #cache = new ManifestCache(CACHE_BYTES);
+  readonly #flights = new Map<string, Promise<ManifestAnswer>>();
+
+  constructor(deps: ManifestsDeps) {
+    this.#deps = deps;
+  }
+
+  /** @throws `TAG_UNKNOWN`, `MANIFEST_UNKNOWN`, `QUORUM_LOST`, and what the upstream says */
+  async get(
+    name: { readonly upstream: string; readonly repository: RepositoryName },
+    reference: Reference,
+    hop: boolean,
+    wish: ManifestWish = {},
+  ): Promise<ManifestAnswer> {
+    if (reference.kind === 'tag') return await this.#byTag({ ...name, tag: reference.tag }, hop, wish);
+    const blob = { ...name, digest: reference.digest };
+    await this.#deps.recheck.check(blob, hop, wish);
+    return await this.#byDigest(blob, wish);
+  }
+
+  /** Drops a manifest from memory. */
+  forget(digest: Digest): void {
+    this.#cache.delete(digest);
+  }
+
+  /** Takes a pushed manifest. @throws as {@link pushManifest} */
+  async put(push: ManifestPush): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
+    const pushed = await pushManifest(this.#deps, push);
+    const { digest, mediaType, bytes } = pushed;
+    this.#cache.put({ digest, mediaType, bytes });
+    return pushed;
+  }
+
+  async #byTag(name: TagName, hop: boolean, wish: ManifestWish): Promise<ManifestAnswer> {
+    const { tags, upstreams, nowMs } = this.#deps;
+    const rules = upstreams.tagRules(name);
+    let record: TagRecord | undefined;
+    try {
+      record = await tags.read(name);
+    } catch (error) {
+      if (rules.mode === 'none' || !isQuorumProblem(error)) throw error;
+    }
+    const decided = decideTag(record, rules, nowMs());
+    const decision = decided === 'answer' && wish.fresh === true && mayAsk(rules) ? 'ask-upstream' : decided;
+    if (decision === 'unknown') throw unknownTag(name);
+    if (decision === 'answer') return await this.#byDigest({ ...name, digest: record!.digest });
+    const leader = this.#deps.members.leaderOf(shardKey(name.upstream, name.repository));
+    if (!hop && leader !== this.#deps.members.selfId) {
+      const forwarded = await this.#forward(leader, name, wish);
+      if (forwarded !== undefined) return forwarded;
+    }
+    if (wish.fresh === true || wish.authorization !== undefined)
+      return await this.#revalidate(name, record, wish);
+    const key = `${name.upstream}\n${name.repository}\n${name.tag}`;
+    let flight = this.#flights.get(key);
+    if (flight === undefined) {
+      flight = this.#revalidate(name, record).finally(() => this.#flights.delete(key));
+      this.#flights.set(key, flight);
+    }
+    return await flight;
+  }
+
+  /** One revalidation per cluster: the first healthy owner of the shard does it. Undefined if it does not answer. */
+  async #forward(leader: string, name: TagName, wish: ManifestWish): Promise<ManifestAnswer | undefined> {
+    try {
+      const fresh = wish.fresh === true ? '&fresh=1' : '';
+      const path = `/v1/manifests?${repositoryQuery(name)}&reference=${encodeURIComponent(name.tag)}${fresh}`;
+      const { members } = this.#deps;
+      const sent = { [H_HOP]: '1', ...broughtHeader(wish.authorization) };
+      const call = { method: 'GET', path, headers: sent, headersTimeoutMs: FORWARD_MS } as const;
+      const ask = async (signal: AbortSignal) =>
+        await members.bytes(leader, { ...call, signal }, MAX_MANIFEST_BYTES);
+      const { bytes, headers } = await members.attended(leader, ask);
+      const stale = Number(headers['sepia-stale'] ?? Number.NaN);
+      const digest = String(headers['docker-content-digest']) as Digest;
+      return {
+        digest,
+        mediaType: String(headers['content-type']),
+        bytes,
+        ...(Number.isNaN(stale) ? {} : { staleSeconds: stale }),
+      };
+    } catch (error) {
+      if (isCoded(error, 'PEER_HTTP') || isCoded(error, 'DRAINING') || isCoded(error, 'INTERNAL'))
+        return undefined;
+      throw error;
+    }
+  }
+
+  async #revalidate(
+    name: TagName,
+    record: TagRecord | undefined,
+    wish: ManifestWish = {},
+  ): Promise<ManifestAnswer> {
+    const { upstreams, nowMs, tags, log, recheck } = this.#deps;
+    const client = upstreams.client(name.upstream, wish.authorization)!;
+    const rules = upstreams.tagRules(name);
+    const staleSeconds = staleAge(record, rules, nowMs());
+    const signal = AbortSignal.timeout(staleSeconds === undefined ? ASK_MS : REVALIDATE_MS);
+    const reference = { kind: 'tag', tag: name.tag } as const;
+    try {
+      if (record !== undefined) {
+        const head = await client.headManifest({ repository: name.repository, reference }, signal);
+        if (head.digest === record.digest) {
+          const held = await this.moveTag(name, record.digest);
+          recheck.confirmed({ ...name, digest: record.digest });
+          return await this.#byDigest({ ...name, digest: held }, wish);
+        }
+      }
+      const manifest = await client.getManifest({ repository: name.repository, reference }, signal);
+      await this.keep(name, manifest);
+      const held = await this.moveTag(name, manifest.digest);
+      recheck.confirmed({ ...name, digest: manifest.digest });
+      if (held !== manifest.digest) return await this.#byDigest({ ...name, digest: held }, wish);
+      return { digest: manifest.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
+    } catch (thrown) {
+      const error = upstreamError(thrown, name.upstream);
+      if (error.code === 'MANIFEST_UNKNOWN' || error.code === 'REPOSITORY_UNKNOWN') {
+        if (record !== undefined)
+          await tags
+            .drop(name, record)
+            .catch((cause: unknown) =>
+              logFailure(log, cause, 'tag that is gone upstream not dropped', { tag: name.tag }),
+            );
+        throw unknownTag(name);
+      }
+      if (record === undefined || staleSeconds === undefined || !isPassing(error)) throw error;
+      log.warn(
+        {
+          upstream: name.upstream,
+          repository: name.repository,
+          tag: name.tag,
+          ageSeconds: staleSeconds,
+          reason: error.message,
+        },
+        'tag served stale',
+      );
+      return { ...(await this.#byDigest({ ...name, digest: record.digest })), staleSeconds };
+    }
+  }
+
+  /**
+   * Notes what the upstream says; returns what the tag points at then (its policy may hold it where it was). In
+   * pull-through the upstream's answer counts, also when the register has no quorum now.
+   */
+  async moveTag(name: TagName, digest: Digest): Promise<Digest> {
+    const { tags, upstreams, log } = this.#deps;
+    try {
+      return (await tags.move(name, digest, upstreams.tagRules(name), 'revalidate')).digest;
+    } catch (error) {
+      if (!isQuorumProblem(error)) throw error;
+      log.warn({ tag: name.tag, repository: name.repository }, 'tag not written: too few origins answer');
+      return digest;
+    }
+  }
+
+  async #byDigest(name: BlobName, wish: ManifestWish = {}): Promise<StoredManifest> {
+    const { links, upstreams, recheck, proofs, store } = this.#deps;
+    const client = upstreams.client(name.upstream, wish.authorization);
+    let link: LinkEntry | undefined;
+    try {
+      link = await links.find(name);
+    } catch (error) {
+      if (client === undefined || !isQuorumProblem(error)) throw error;
+    }
+    if (link !== undefined) {
+      const provenance = (await store.stat(name.digest))?.attrs.provenance ?? [];
+      const here = proofs.isProven(name, provenance)
+        ? (this.#cache.get(name.digest) ?? (await this.#fromStore(name, link)))
+        : undefined;
+      const found = here ?? (await this.#fromOthers(name));
+      if (found !== undefined) {
+        this.#cache.put(found);
+        return found;
+      }
+    }
+    if (client === undefined)
+      throw new CodedError('MANIFEST_UNKNOWN', {
+        detail: { reference: name.digest, repository: name.repository },
+      });
+    const key = `${name.upstream}\n${name.repository}\n${name.digest}\n${wish.authorization === undefined ? '' : 'brought'}`;
+    let flight = this.#flights.get(key);
+    if (flight === undefined) {
+      flight = (async () => {
+        const manifest = await client.getManifest(
+          { repository: name.repository, reference: { kind: 'digest', digest: name.digest } },
+          AbortSignal.timeout(ASK_MS),
+        );
+        await this.keep(name, manifest);
+        recheck.confirmed(name);
+        return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
+      })().finally(() => this.#flights.delete(key));
+      this.#flights.set(key, flight);
+    }
+    try {
+      return await flight;
+    } catch (error) {
+      throw upstreamError(error, name.upstream);
+    }
+  }
+
+  async #fromStore(name: BlobName, link: LinkEntry): Promise<StoredManifest | undefined> {
+    const handle = await this.#deps.store.open(name.digest);
+    if (handle === undefined) return undefined;
+    try {
+      const mediaType = handle.attrs.mediaType ?? link.mediaType;
+      if (mediaType === undefined || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
+      if (handle.attrs.mediaType === undefined && !isManifestType(mediaType)) return undefined;
+      return { digest: name.digest, mediaType, bytes: await handle.readAllVerified() };
+    } catch (error) {
+      // Another copy does; this one is mended behind.
+      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+      this.#deps.repair.noteRotten(name.digest, error);
+      return undefined;
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** From another origin; its bytes are checked here. @throws `QUORUM_LOST` in mode none when one that could hold it is silent */
+  async #fromOthers(name: BlobName): Promise<StoredManifest | undefined> {
+    const found = await this.#deps.blobs.locateOthers(name);
+    if (found.type === 'undecided' && this.#deps.upstreams.client(name.upstream) === undefined) {
+      throw new CodedError('QUORUM_LOST', {
+        message: 'an origin that could hold this manifest does not answer',
+        detail: { digest: name.digest },
+      });
+    }
+    if (found.type !== 'at' || found.state !== 'final') return undefined;
+    const path = `/v1/blobs/${name.digest}?${repositoryQuery(name)}`;
+    const call = { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS } as const;
+    const answer = await this.#deps.members
+      .bytes(found.id, call, MAX_MANIFEST_BYTES)
+      .catch((error: unknown) => {
+        // It asked the upstream whether this repository has it; a GET says better what is wrong.
+        if (isCoded(error, 'BLOB_UNKNOWN') || isCoded(error, 'MANIFEST_UNKNOWN')) return undefined;
+        throw error;
+      });
+    if (answer === undefined) return undefined;
+    const { bytes, headers } = answer;
+    const mediaType = String(headers['content-type'] ?? '');
+    if (
+      digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest ||
+      mediaType === 'application/octet-stream'
+    )
+      return undefined;
+    return { digest: name.digest, mediaType, bytes };
+  }
+
+  /** Keeps a manifest of an upstream as a cached blob here and at its first owner, and links what it names. */
+  async keep(
+    name: { readonly upstream: string; readonly repository: RepositoryName },
+    manifest: StoredManifest,
+  ): Promise<void> {
+    const { store, links, proofs, referrers, members, log } = this.#deps;
+    const { digest, bytes, mediaType } = manifest;
+    const provenance = [{ upstream: name.upstream, repository: name.repository }];
+    const entries: LinkEntry[] = [{ ...name, digest, sizeBytes: bytes.length, mediaType }];
+    let parsed: ParsedManifest | undefined;
+    try {
+      parsed = parseManifest(bytes, undefined);
+      entries.push(...descriptorLinks(name, parsed.descriptors));
+    } catch (error) {
+      throwIfBug(error);
+      // An odd manifest is handed on as it is; it leaves no hints.
+    }
+    this.#cache.put({ digest, bytes, mediaType });
+    proofs.noteDelivered({ ...name, digest });
+    const attrs = { class: 'cached', provenance, writtenBack: true, mediaType } as const;
+    const kept = store
+      .putBytes(digest, bytes, attrs)
+      .then(async () => await store.addProvenance(digest, provenance[0]!));
+    await Promise.all([
+      kept.catch((error: unknown) => logFailure(log, error, 'manifest not kept', { digest })),
+      links
+        .write(entries)
+        .then(async () => {
+          if (parsed !== undefined) await referrers.note({ ...name, digest }, bytes.length, parsed);
+        })
+        .catch((error: unknown) => {
+          if (!isQuorumProblem(error)) throw error;
+          log.warn({ digest, repository: name.repository }, 'links not written: too few origins answer');
+        }),
+    ]);
+    const owner = members.leaderOf(digest);
+    if (members.placement(digest).owners.includes(members.selfId)) return;
+    const headers = { 'sepia-class': 'cached', 'sepia-media-type': mediaType };
+    void members
+      .json(owner, {
+        method: 'PUT',
+        path: `/v1/blobs/${digest}?${repositoryQuery(name)}&copy=1`,
+        headersTimeoutMs: FORWARD_MS,
+        headers,
+        ...({ body: bytes } as object),
+      })
+      .catch((error: unknown) =>
+        logFailure(log, error, 'manifest not copied to its owner', { digest, owner }, 'debug'),
+      );
+  }
+}
+
+function unknownTag(name: { readonly repository: string; readonly tag: Tag }): CodedError {
+  return new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
+}

@@ -1,0 +1,118 @@
+import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import { parseReference } from '@sepia/oci/route';
+import type { Upstreams } from '../upstream/upstreams.ts';
+
+/** Images remembered; the longest unserved go first. */
+const MAX_IMAGES = 10_000;
+/** One image after another, with this pause between, in ms: never a burst upstream. */
+const PAUSE_MS = 1_000;
+const ASK_MS = 10_000;
+
+interface PullTimesDeps {
+  readonly upstreams: Upstreams;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+interface Image {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+  readonly reference: string;
+  servedAtMs: number;
+  refreshedAtMs: number;
+}
+
+/**
+ * Keeps the pull times of a registry fresh that sees one pull where thousands happen (`refresh-pull-times`): one
+ * manifest GET per image and interval, for images that were asked for since. HEAD would not count there.
+ */
+export class PullTimes {
+  readonly #deps: PullTimesDeps;
+  readonly #pauseMs: number;
+  readonly #images = new Map<string, Image>();
+  readonly #stopped = new AbortController();
+  #loop: Promise<void> | undefined;
+
+  constructor(deps: PullTimesDeps, options: { readonly pauseMs?: number } = {}) {
+    this.#deps = deps;
+    this.#pauseMs = options.pauseMs ?? PAUSE_MS;
+  }
+
+  start(): void {
+    this.#loop = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    await this.#loop;
+  }
+
+  /** A manifest was served. Its first GET went upstream, or was counted there before. */
+  note(name: { readonly upstream: string; readonly repository: RepositoryName }, reference: string): void {
+    if (this.#everyMs(name.upstream) === undefined) return;
+    const key = `${name.upstream}\n${name.repository}\n${reference}`;
+    const nowMs = this.#deps.nowMs();
+    const known = this.#images.get(key);
+    this.#images.delete(key);
+    this.#images.set(key, {
+      ...name,
+      reference,
+      servedAtMs: nowMs,
+      refreshedAtMs: known?.refreshedAtMs ?? nowMs,
+    });
+    if (this.#images.size > MAX_IMAGES) this.#images.delete(this.#images.keys().next().value!);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopped;
+    while (!signal.aborted) {
+      const due = this.#due();
+      if (due !== undefined) await this.#refresh(due);
+      await pause(this.#pauseMs, signal);
+    }
+  }
+
+  #due(): Image | undefined {
+    const nowMs = this.#deps.nowMs();
+    for (const image of this.#images.values()) {
+      const everyMs = this.#everyMs(image.upstream);
+      if (
+        everyMs !== undefined &&
+        image.servedAtMs > image.refreshedAtMs &&
+        nowMs - image.refreshedAtMs >= everyMs
+      )
+        return image;
+    }
+    return undefined;
+  }
+
+  async #refresh(image: Image): Promise<void> {
+    const { upstream, repository, reference } = image;
+    image.refreshedAtMs = this.#deps.nowMs();
+    try {
+      await this.#deps.upstreams
+        .client(upstream)
+        ?.getManifest(
+          { repository, reference: parseReference(reference) },
+          AbortSignal.any([AbortSignal.timeout(ASK_MS), this.#stopped.signal]),
+        );
+    } catch (error) {
+      logFailure(
+        this.#deps.log,
+        error,
+        'pull time not refreshed',
+        { upstream, repository, reference },
+        'debug',
+      );
+    }
+  }
+
+  #everyMs(upstream: string): number | undefined {
+    const { mode, 'refresh-pull-times': everyMs } = this.#deps.upstreams.get(upstream);
+    return mode === 'none' ? undefined : everyMs;
+  }
+}

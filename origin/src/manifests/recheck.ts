@@ -1,0 +1,128 @@
+import { CodedError, isCoded } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
+import { shardKey } from '@sepia/cluster/cluster';
+import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
+import type { BlobName } from '../fetch/fetch-parts.ts';
+import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+
+const ASK_MS = 5_000;
+const FORWARD_MS = 7_000;
+/** Checks remembered; the oldest go first. */
+const MAX_CHECKED = 50_000;
+
+interface RecheckDeps {
+  readonly members: Members;
+  readonly upstreams: Upstreams;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/**
+ * Asks the upstream whether a manifest that is cached here may still be served (`manifest-recheck`): a registry
+ * with policy gates refuses manifests, never blobs, and a cache would pass them by.
+ */
+export class Recheck {
+  readonly #deps: RecheckDeps;
+  readonly #checkedAtMs = new Map<string, number>();
+  readonly #flights = new Map<string, Promise<void>>();
+
+  constructor(deps: RecheckDeps) {
+    this.#deps = deps;
+  }
+
+  /** The upstream has just sent or confirmed it. */
+  confirmed(name: BlobName): void {
+    if (this.#mode(name) === 'never') return;
+    const key = keyOf(name);
+    this.#checkedAtMs.delete(key);
+    this.#checkedAtMs.set(key, this.#deps.nowMs());
+    if (this.#checkedAtMs.size > MAX_CHECKED)
+      this.#checkedAtMs.delete(this.#checkedAtMs.keys().next().value!);
+  }
+
+  /**
+   * Resolves when the manifest may be served. One origin asks for all: the first healthy owner of the repository. While
+   * the upstream does not answer, what it confirmed within the stale limit is served.
+   * @throws `UPSTREAM_POLICY`, `UPSTREAM_DENIED`, `MANIFEST_UNKNOWN` and what else it answers
+   */
+  async check(
+    name: BlobName,
+    hop: boolean,
+    wish: { readonly authorization?: string | undefined },
+  ): Promise<void> {
+    const mode = this.#mode(name);
+    if (mode === 'never') return;
+    const { members, upstreams, nowMs } = this.#deps;
+    const { ttl } = upstreams.get(name.upstream).tags;
+    const checkedAtMs = this.#checkedAtMs.get(keyOf(name));
+    if (mode === 'ttl' && checkedAtMs !== undefined && nowMs() - checkedAtMs < ttl) return;
+    const leader = members.leaderOf(shardKey(name.upstream, name.repository));
+    if (!hop && leader !== members.selfId && (await this.#forward(leader, name, wish.authorization))) return;
+    const key = keyOf(name);
+    let flight = this.#flights.get(key);
+    if (flight === undefined) {
+      flight = this.#ask(name, wish.authorization).finally(() => this.#flights.delete(key));
+      this.#flights.set(key, flight);
+    }
+    await flight;
+  }
+
+  async #ask(name: BlobName, authorization: string | undefined): Promise<void> {
+    const { upstreams, nowMs, log } = this.#deps;
+    const client = upstreams.client(name.upstream, authorization);
+    const reference = { kind: 'digest', digest: name.digest } as const;
+    try {
+      await client?.headManifest({ repository: name.repository, reference }, AbortSignal.timeout(ASK_MS));
+      this.confirmed(name);
+    } catch (thrown) {
+      const error = upstreamError(thrown, name.upstream);
+      const staleLimitMs = upstreams.get(name.upstream).tags['stale-limit'];
+      const checkedAtMs = this.#checkedAtMs.get(keyOf(name)) ?? Number.NEGATIVE_INFINITY;
+      if (!isPassing(error) || nowMs() - checkedAtMs > staleLimitMs) throw error;
+      log.warn(
+        { digest: name.digest, upstream: name.upstream, reason: error.message },
+        'manifest served without a new check: the upstream does not answer',
+      );
+    }
+  }
+
+  /** True when the leader answered; what it refuses with is thrown. */
+  async #forward(leader: string, name: BlobName, authorization: string | undefined): Promise<boolean> {
+    const path = `/v1/manifests?${repositoryQuery(name)}&reference=${encodeURIComponent(name.digest)}`;
+    const headers = { [H_HOP]: '1', ...broughtHeader(authorization) };
+    const { members } = this.#deps;
+    const ask = async (signal: AbortSignal): Promise<void> => {
+      const call = { method: 'HEAD', path, headers, headersTimeoutMs: FORWARD_MS, signal } as const;
+      const answer = await members.raw(leader, call);
+      await answer.body.dump();
+      if (answer.status < 400) return;
+      // HEAD brings no text: ask once more for what the client is to read.
+      await members.bytes(leader, { ...call, method: 'GET' });
+    };
+    try {
+      await members.attended(leader, ask);
+      this.confirmed(name);
+      return true;
+    } catch (error) {
+      if (isCoded(error, 'PEER_HTTP') || isCoded(error, 'DRAINING') || isCoded(error, 'INTERNAL'))
+        return false;
+      throw error instanceof CodedError ? error : upstreamError(error, name.upstream);
+    }
+  }
+
+  #mode(name: BlobName): 'never' | 'ttl' | 'always' {
+    const { mode, 'manifest-recheck': recheck } = this.#deps.upstreams.get(name.upstream);
+    return mode === 'none' ? 'never' : recheck;
+  }
+}
+
+/** The header by which a brought `Authorization` travels between members. */
+export function broughtHeader(authorization: string | undefined): Record<string, string> {
+  return authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization };
+}
+
+function keyOf(name: BlobName): string {
+  return `${name.upstream}\n${name.repository}\n${name.digest}`;
+}

@@ -1,0 +1,123 @@
+import { CodedError } from '@sepia/base/errors';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { shardKey } from '@sepia/cluster/cluster';
+import type { RecordStore } from '@sepia/records/record-store';
+import type { Members } from '../cluster/members.ts';
+import { mergePages, type OwnPage, readQuorum } from './core/record-merge.ts';
+import { askQuorum, type ShardName } from './quorum-set.ts';
+
+/** Most repositories of one page. */
+export const MAX_CATALOG_PAGE = 1_000;
+/** A repository with so many tombstones in front of a link counts as not empty. */
+const MAX_LOOKED_AT = 1_000;
+
+interface CatalogDeps {
+  readonly cluster: Cluster;
+  readonly members: Members;
+  readonly records: RecordStore;
+}
+
+/**
+ * The repositories of an upstream that have content, from so many origins that none is missed: each one's owners noted
+ * it with its first link.
+ */
+export class Catalog {
+  readonly #deps: CatalogDeps;
+
+  constructor(deps: CatalogDeps) {
+    this.#deps = deps;
+  }
+
+  /** What this origin has on record, behind `after`, for other members. */
+  async ownPage(
+    upstream: string,
+    page: { readonly after?: string | undefined; readonly limit: number },
+  ): Promise<OwnPage<string>> {
+    const { records } = this.#deps;
+    const entries: string[] = [];
+    for await (const { key } of records.repositorySet.list([upstream], defined(page.after))) {
+      if (entries.length >= page.limit) return { entries, more: true };
+      const repository = key[1]!;
+      if (await this.#hasOwn(upstream, repository)) entries.push(repository);
+    }
+    return { entries, more: false };
+  }
+
+  /** Repositories in order behind `last`, at most `n`. @throws `QUORUM_LOST` */
+  async list(
+    upstream: string,
+    page: { readonly n: number; readonly last?: string | undefined },
+  ): Promise<{ repositories: string[]; more: boolean }> {
+    const repositories: string[] = [];
+    let after = page.last;
+    for (;;) {
+      const { entries, next } = await this.#page(upstream, after, page.n + 1);
+      repositories.push(...entries);
+      if (next === undefined || repositories.length > page.n) break;
+      after = next;
+    }
+    return { repositories: repositories.slice(0, page.n), more: repositories.length > page.n };
+  }
+
+  /** True if the repository has content, as enough of its owners say. @throws `QUORUM_LOST` */
+  async has({ upstream, repository }: ShardName): Promise<boolean> {
+    const { members } = this.#deps;
+    const { owners, writeQuorum } = members.placement(shardKey(upstream, repository));
+    const query = new URLSearchParams({ upstream, repository });
+    const needed = readQuorum(owners.length, writeQuorum);
+    const { answers, isEnough } = await askQuorum(owners, needed, async (id, signal) => {
+      if (id === members.selfId) return await this.#hasOwn(upstream, repository);
+      const path = `/v1/repositories?${query}`;
+      return (await members.json<{ known: boolean }>(id, { method: 'GET', path, signal })).known;
+    });
+    if (answers.includes(true)) return true;
+    if (isEnough) return false;
+    throw new CodedError('QUORUM_LOST', {
+      message: 'too few origins answer to know this repository',
+      detail: { upstream, repository },
+    });
+  }
+
+  /** As {@link has}, by this origin's records alone, for other members. */
+  async hasOwn({ upstream, repository }: ShardName): Promise<boolean> {
+    return await this.#hasOwn(upstream, repository);
+  }
+
+  async #page(upstream: string, after: string | undefined, limit: number) {
+    const { cluster, members } = this.#deps;
+    const ids = cluster.members('origin').map(({ id }) => id);
+    const { owners, writeQuorum } = members.placement(upstream);
+    const query = new URLSearchParams({ upstream, limit: String(limit) });
+    if (after !== undefined) query.set('after', after);
+    const path = `/v1/repositories?${query}`;
+    // What a write reached is on `writeQuorum` origins: one of them is among all but `writeQuorum - 1`.
+    const needed = Math.max(readQuorum(owners.length, writeQuorum), ids.length - writeQuorum + 1);
+    const { answers, isEnough } = await askQuorum(ids, needed, async (id, signal) => {
+      if (id === members.selfId) return await this.ownPage(upstream, { after, limit });
+      return await members.json<OwnPage<string>>(id, { method: 'GET', path, signal });
+    });
+    if (!isEnough)
+      throw new CodedError('QUORUM_LOST', {
+        message: `too few origins answer to list repositories; ${needed} of ${ids.length} are needed`,
+        detail: { upstream, needed },
+      });
+    return mergePages(
+      answers,
+      (name) => name,
+      () => false,
+    );
+  }
+
+  async #hasOwn(upstream: string, repository: string): Promise<boolean> {
+    let seen = 0;
+    for await (const { value } of this.#deps.records.linkSet.entries([upstream, repository])) {
+      seen += 1;
+      if (value !== undefined || seen >= MAX_LOOKED_AT) return true;
+    }
+    return false;
+  }
+}
+
+function defined(after: string | undefined): { readonly after?: string } {
+  return after === undefined ? {} : { after };
+}

@@ -1,0 +1,175 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
+import type { Link } from '@sepia/records/record-store';
+import type { BlobName } from '../fetch/fetch-parts.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import type { QuorumSet } from './quorum-set.ts';
+
+/** A link as members tell it to each other. */
+export interface LinkEntry {
+  readonly upstream: string;
+  readonly repository: string;
+  readonly digest: Digest;
+  readonly sizeBytes?: number | undefined;
+  readonly mediaType?: string | undefined;
+}
+
+/** How long a link that was found is believed where nothing is deleted, in ms. */
+const CACHE_MS = 60_000;
+const MAX_CACHED = 50_000;
+
+interface LinksDeps {
+  readonly set: QuorumSet<Link>;
+  readonly upstreams: Upstreams;
+  readonly nowMs: () => number;
+  /** The upstream said that the repository has it. */
+  readonly onConfirmed?: (name: BlobName) => void;
+}
+
+/**
+ * Links (upstream, repository) → digest on the owners of the repository's shard, see {@link QuorumSet}. In
+ * pull-through, a link that is missing is confirmed once at the upstream.
+ */
+export class Links {
+  readonly #deps: LinksDeps;
+  /** `written`: by a quorum write of this process; one that was only found may be on too few owners. */
+  readonly #cache = new Map<string, { entry: LinkEntry; written: boolean; untilMs: number }>();
+  readonly #confirming = new Map<string, Promise<LinkEntry>>();
+  /** Grows with each revocation: what was asked before one is not remembered after it. */
+  #revision = 0;
+
+  constructor(deps: LinksDeps) {
+    this.#deps = deps;
+  }
+
+  /** True if this origin's own records have the link, for people who look and for guesses. */
+  async hasOwn(name: BlobName): Promise<boolean> {
+    return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+  }
+
+  /** Writes links of one repository to W of its owners; the rest follows behind. @throws `QUORUM_LOST`, `CONFLICT` */
+  async write(entries: readonly LinkEntry[]): Promise<void> {
+    const fresh = entries.filter((entry) => !this.#isWritten(entry));
+    const [first] = fresh;
+    if (first === undefined) return;
+    const revision = this.#revision;
+    await this.#deps.set.write(
+      first,
+      fresh.map(({ digest, sizeBytes, mediaType }) => ({
+        key: [digest],
+        value: { ...defined('sizeBytes', sizeBytes), ...defined('mediaType', mediaType) },
+      })),
+    );
+    if (revision !== this.#revision) return;
+    for (const entry of fresh) this.#remember(entry, true);
+  }
+
+  /** Leaves tombstones of one repository on W owners. Others must be told (`Invalidation`). @throws `QUORUM_LOST`, `CONFLICT` */
+  async delete(
+    shard: { readonly upstream: string; readonly repository: string },
+    digests: readonly Digest[],
+  ): Promise<void> {
+    await this.#deps.set.write(
+      shard,
+      digests.map((digest) => ({ key: [digest] })),
+    );
+  }
+
+  /** The link, or undefined if enough owners say that there is none. `fresh`: asks them in any case. @throws `QUORUM_LOST` */
+  async find(name: BlobName, options: { readonly fresh?: boolean } = {}): Promise<LinkEntry | undefined> {
+    const cached = this.#cache.get(keyOf(name));
+    if (options.fresh !== true && cached !== undefined && cached.untilMs > this.#deps.nowMs())
+      return cached.entry;
+    const revision = this.#revision;
+    const lenient = !this.#deps.upstreams.takesDeletes(name.upstream);
+    const link = (await this.#deps.set.read(name, [name.digest], { lenient }))?.value;
+    if (link === undefined) return undefined;
+    const { upstream, repository, digest } = name;
+    const found: LinkEntry = { upstream, repository, digest, ...link };
+    if (revision === this.#revision) this.#remember(found, false);
+    return found;
+  }
+
+  /** Forgets links that are no more. */
+  revoke(revoked: readonly Revocation[]): void {
+    this.#revision += 1;
+    for (const one of revoked) this.#cache.delete(keyOf(one));
+  }
+
+  /**
+   * The link; where it is missing in pull-through, the upstream is asked once and the link written.
+   * @throws `BLOB_UNKNOWN`, `QUORUM_LOST`, `BACKEND_DOWN` and what the upstream says
+   */
+  async require(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
+    const client = this.#deps.upstreams.client(name.upstream);
+    let lost: unknown;
+    try {
+      const found = await this.find(name);
+      if (found !== undefined) return found;
+    } catch (error) {
+      if (client === undefined || !isCoded(error, 'QUORUM_LOST')) throw error;
+      lost = error;
+    }
+    if (client === undefined)
+      throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
+    const key = keyOf(name);
+    let running = this.#confirming.get(key);
+    if (running === undefined) {
+      running = (async () => {
+        const { sizeBytes } = await client.headBlob(
+          { repository: name.repository, digest: name.digest },
+          AbortSignal.timeout(15_000),
+        );
+        this.#deps.onConfirmed?.(name);
+        const entry: LinkEntry = { ...name, sizeBytes };
+        await this.write([entry]).catch((error: unknown) => {
+          if (!isCoded(error, 'QUORUM_LOST') && !isCoded(error, 'CONFLICT')) throw error;
+          this.#remember(entry, false);
+        });
+        return entry;
+      })().finally(() => this.#confirming.delete(key));
+      this.#confirming.set(key, running);
+    }
+    try {
+      return await running;
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      throw isCoded(error) && error.code !== 'BACKEND_DOWN' ? error : (lost ?? error);
+    }
+  }
+
+  /** Where links can be deleted every write is made: its clock is what wins over a tombstone that is not known here. */
+  #isWritten(entry: LinkEntry): boolean {
+    const cached = this.#cache.get(keyOf(entry));
+    if (this.#deps.upstreams.takesDeletes(entry.upstream)) return false;
+    if (cached?.written !== true || cached.untilMs <= this.#deps.nowMs()) return false;
+    const known = cached.entry;
+    return (
+      (entry.sizeBytes ?? known.sizeBytes) === known.sizeBytes &&
+      (entry.mediaType ?? known.mediaType) === known.mediaType
+    );
+  }
+
+  #remember(entry: LinkEntry, written: boolean): void {
+    const key = keyOf(entry);
+    const beliefMs = this.#deps.upstreams.takesDeletes(entry.upstream) ? LINK_BELIEF_MS : CACHE_MS;
+    this.#cache.delete(key);
+    this.#cache.set(key, { entry, written, untilMs: this.#deps.nowMs() + beliefMs });
+    if (this.#cache.size > MAX_CACHED) this.#cache.delete(this.#cache.keys().next().value as string);
+  }
+}
+
+function keyOf(name: {
+  readonly upstream: string;
+  readonly repository: string;
+  readonly digest: string;
+}): string {
+  return `${name.upstream}\n${name.repository}\n${name.digest}`;
+}
+
+function defined<K extends string, V>(key: K, value: V | undefined): { [k in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { [k in K]?: V });
+}

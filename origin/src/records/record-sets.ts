@@ -1,0 +1,37 @@
+import type { Link, RecordStore, Referrer } from '@sepia/records/record-store';
+import type { Members } from '../cluster/members.ts';
+import type { PublicRecord } from './public-repositories.ts';
+import { QuorumSet } from './quorum-set.ts';
+import type { Quotas } from './quotas.ts';
+
+/** Links and referrers on the owners of their repository's shard; quotas hear of links that are new here. */
+export function recordSets(deps: {
+  readonly members: Members;
+  readonly records: RecordStore;
+  readonly quotas: Pick<Quotas, 'changed'>;
+  readonly nowMs: () => number;
+}): {
+  readonly links: QuorumSet<Link>;
+  readonly referrers: QuorumSet<Referrer>;
+  readonly public: QuorumSet<PublicRecord>;
+} {
+  const { members, records, quotas, nowMs } = deps;
+  return {
+    links: new QuorumSet<Link>('links', {
+      members,
+      own: {
+        entry: async (key) => await records.linkSet.entry(key),
+        merge: async (entry) => {
+          const before = (await records.linkSet.entry(entry.key))?.value;
+          const isNews = await records.mergeLink(entry);
+          if (isNews) quotas.changed(entry.key, before, entry.value);
+          return isNews;
+        },
+        entries: (prefix, after) => records.linkSet.entries(prefix, after),
+      },
+      nowMs,
+    }),
+    referrers: new QuorumSet<Referrer>('referrers', { members, own: records.referrerSet, nowMs }),
+    public: new QuorumSet<PublicRecord>('public', { members, own: records.publicSet, nowMs }),
+  };
+}

@@ -1,0 +1,110 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { shardKey } from '@sepia/cluster/cluster';
+import { type RecordStore, tagKey } from '@sepia/records/record-store';
+import { type Ballot, compareBallots } from '@sepia/records/register/register';
+import { type Members, repositoryQuery } from '../cluster/members.ts';
+import { mergePages, type OwnPage, readQuorum } from './core/record-merge.ts';
+import { askQuorum, type ShardName } from './quorum-set.ts';
+
+/** A tag as one owner's acceptor has it; without digest it was deleted. */
+interface TagState {
+  readonly tag: string;
+  readonly digest?: string;
+  readonly ballot: Ballot;
+}
+
+/** A tag that stands. */
+export interface ListedTag {
+  readonly tag: string;
+  readonly digest: Digest;
+}
+
+/** Most tags in one message. */
+export const MAX_TAG_STATES = 10_000;
+
+interface TagIndexDeps {
+  readonly members: Members;
+  readonly records: RecordStore;
+}
+
+/**
+ * The tags of a repository, from so many of its owners that no acknowledged tag is missed and none that was deleted
+ * comes back: where owners differ, the value that was accepted last stands.
+ */
+export class TagIndex {
+  readonly #deps: TagIndexDeps;
+
+  constructor(deps: TagIndexDeps) {
+    this.#deps = deps;
+  }
+
+  /** What this origin's acceptors keep, behind the tag `after`, for other members. */
+  async ownPage(
+    { upstream, repository }: ShardName,
+    page: { readonly after?: string | undefined; readonly limit: number },
+  ): Promise<OwnPage<TagState>> {
+    const { registers } = this.#deps.records;
+    const prefix = tagKey(upstream, repository, '');
+    const entries: TagState[] = [];
+    for await (const key of registers.keys(prefix, page.after)) {
+      if (entries.length >= page.limit) return { entries, more: true };
+      const { accepted, value } = await registers.state(key);
+      if (accepted.counter === 0) continue;
+      const digest = digestOf(value);
+      const tag = key.slice(prefix.length);
+      entries.push(digest === undefined ? { tag, ballot: accepted } : { tag, digest, ballot: accepted });
+    }
+    return { entries, more: false };
+  }
+
+  /** Tags in order behind `after`, at most `limit`. @throws `QUORUM_LOST` */
+  async *list(
+    shard: ShardName,
+    page: { readonly after?: string | undefined; readonly limit?: number } = {},
+  ): AsyncGenerator<ListedTag, void, void> {
+    let left = page.limit ?? Number.POSITIVE_INFINITY;
+    let { after } = page;
+    while (left > 0) {
+      const limit = Math.min(MAX_TAG_STATES, left);
+      const { entries, next } = await this.#page(shard, after, limit);
+      for (const { tag, digest } of entries) {
+        if (digest === undefined || !isDigest(digest)) continue;
+        yield { tag, digest };
+        left -= 1;
+        if (left <= 0) return;
+      }
+      if (next === undefined) return;
+      after = next;
+    }
+  }
+
+  async #page(shard: ShardName, after: string | undefined, limit: number) {
+    const { members } = this.#deps;
+    const { owners, writeQuorum } = members.placement(shardKey(shard.upstream, shard.repository));
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (after !== undefined) query.set('after', after);
+    const path = `/v1/taglists?${repositoryQuery(shard)}&${query}`;
+    const needed = readQuorum(owners.length, writeQuorum);
+    const { answers, isEnough } = await askQuorum(owners, needed, async (id, signal) => {
+      if (id === members.selfId) return await this.ownPage(shard, { after, limit });
+      return await members.json<OwnPage<TagState>>(id, { method: 'GET', path, signal });
+    });
+    if (!isEnough)
+      throw new CodedError('QUORUM_LOST', {
+        message: 'too few origins answer to list tags',
+        detail: { owners },
+      });
+    return mergePages(
+      answers,
+      ({ tag }) => tag,
+      (a, b) => compareBallots(a.ballot, b.ballot) > 0,
+    );
+  }
+}
+
+/** The digest in what a register's acceptors keep of it. */
+function digestOf(kept: unknown): string | undefined {
+  const value = (kept as { value?: { digest?: unknown } } | null | undefined)?.value;
+  return typeof value?.digest === 'string' ? value.digest : undefined;
+}

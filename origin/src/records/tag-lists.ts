@@ -1,0 +1,78 @@
+import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import type { ShardName } from './quorum-set.ts';
+import type { TagIndex } from './tag-index.ts';
+import { byBytes } from './tags.ts';
+
+/** The upstream may take this long for its whole list, in ms. */
+const LIST_MS = 15_000;
+/** Pages of an upstream's tag list that are read. */
+const MAX_PAGES = 100;
+const PAGE_TAGS = 1_000;
+/** Most tags of one answer. */
+const MAX_TAGS = 100_000;
+
+/** Where a list begins and how many it names at most. */
+interface ListPage {
+  readonly n?: number | undefined;
+  readonly last?: string | undefined;
+}
+
+/**
+ * Tags of a repository, sorted. Mode none: those on record. Pull-through: the upstream's own list, and those on
+ * record where it does not answer. @throws `REPOSITORY_UNKNOWN`, `QUORUM_LOST`, what the upstream says
+ */
+export async function listTags(
+  deps: {
+    readonly tagIndex: TagIndex;
+    readonly catalog: { has(name: ShardName): Promise<boolean> };
+    readonly upstreams: Upstreams;
+  },
+  name: { readonly upstream: string; readonly repository: RepositoryName },
+  page: ListPage,
+): Promise<string[]> {
+  const client = deps.upstreams.client(name.upstream);
+  const { n: limit = MAX_TAGS, last: after } = page;
+  if (client === undefined) {
+    const found = await recorded(deps.tagIndex, name, after, limit);
+    if (found.length > 0 || (await deps.catalog.has(name))) return found;
+    throw new CodedError('REPOSITORY_UNKNOWN', { detail: { repository: name.repository } });
+  }
+  const signal = AbortSignal.timeout(LIST_MS);
+  const all = new Set<string>();
+  try {
+    let last: string | undefined;
+    for (let page = 0; page < MAX_PAGES; page++) {
+      const { tags, next } = await client.listTags(
+        { repository: name.repository, n: PAGE_TAGS, last },
+        signal,
+      );
+      for (const tag of tags) all.add(tag);
+      if (next === undefined || next === last) break;
+      last = next;
+    }
+  } catch (thrown) {
+    const error = upstreamError(thrown, name.upstream);
+    const known = isPassing(error)
+      ? ((await recorded(deps.tagIndex, name, undefined, MAX_TAGS).catch(ignoreFailure)) ?? [])
+      : [];
+    if (known.length === 0) throw error;
+    for (const tag of known) all.add(tag);
+  }
+  const behind = after === undefined ? [...all] : [...all].filter((tag) => tag > after);
+  return behind.sort(byBytes).slice(0, limit);
+}
+
+async function recorded(
+  index: TagIndex,
+  name: ShardName,
+  after: string | undefined,
+  limit: number,
+): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { tag } of index.list(name, { after, limit })) found.push(tag);
+  return found;
+}

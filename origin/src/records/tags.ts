@@ -1,0 +1,163 @@
+import { randomInt } from 'node:crypto';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { shardKey } from '@sepia/cluster/cluster';
+import { type RecordStore, tagKey } from '@sepia/records/record-store';
+import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
+import type { RegisterReply, RegisterRequest } from '@sepia/records/register/register';
+import { RegisterClient, type RegisterClientDeps } from '@sepia/records/register/register-client';
+import { type Members, QUICK_MS } from '../cluster/members.ts';
+import { mayMove, type TagMover, type TagRules } from './core/tag-policy.ts';
+import {
+  moved,
+  recordOf,
+  restored,
+  type TagMoveKind,
+  type TagRecord,
+  type TagState,
+  takenAway,
+} from './core/tag-record.ts';
+
+/** A tag of a repository of an upstream. */
+export interface TagName {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+  readonly tag: Tag;
+}
+
+/** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
+const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
+
+interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
+  readonly members: Pick<Members, 'selfId' | 'placement' | 'json'>;
+  readonly records: RecordStore;
+  readonly nowMs: () => number;
+}
+
+/** Tags as compare-and-set registers on the owners of their repository's shard. */
+export class Tags {
+  readonly #deps: TagsDeps;
+  readonly #registers: RegisterClient;
+
+  constructor(deps: TagsDeps) {
+    this.#deps = deps;
+    this.#registers = new RegisterClient(
+      {
+        transport: async (id, request, signal) => await this.#send(id, request, signal),
+        chance: deps.chance ?? (() => randomInt(2 ** 32) / 2 ** 32),
+        nowMs: deps.nowMs,
+        ...(deps.delay === undefined ? {} : { delay: deps.delay }),
+        ...(deps.incarnation === undefined ? {} : { incarnation: deps.incarnation }),
+      },
+      { proposerId: deps.members.selfId, ...REGISTER_OPTIONS },
+    );
+  }
+
+  /** Quorum read. @throws `QUORUM_LOST`, `CONFLICT` */
+  async read(name: TagName): Promise<TagRecord | undefined> {
+    return recordOf(await this.state(name));
+  }
+
+  /** As {@link read}, with the tag's history; also of one that was taken away. */
+  async state(name: TagName): Promise<TagState | undefined> {
+    return await this.#registers.read<TagState>(keyOf(name), this.#owners(name));
+  }
+
+  /**
+   * Points a tag at a digest and returns what it points at then: another one if the policy lets a `revalidate` not
+   * move it. `change`: id of a change that other origins may have been given as well; it is made once.
+   * @throws `TAG_IMMUTABLE` (`push`, `set`), `QUORUM_LOST`, `CONFLICT`
+   */
+  async move(
+    name: TagName,
+    digest: Digest,
+    rules: TagRules,
+    mover: TagMover,
+    change?: string,
+  ): Promise<TagRecord> {
+    const move = { digest, atMs: this.#deps.nowMs(), how: mover, by: this.#deps.members.selfId };
+    const fn = (current: TagState | undefined): TagState | undefined => {
+      if (mayMove(current?.digest, digest, rules, mover)) return moved(current, move);
+      if (mover === 'revalidate') return current;
+      throw new CodedError('TAG_IMMUTABLE', { detail: { tag: name.tag, digest: current?.digest } });
+    };
+    const state = await this.#registers.change(keyOf(name), this.#owners(name), fn, undefined, change);
+    // Of a change that another origin made already the tag may be gone again.
+    return recordOf(state) ?? { digest, checkedAtMs: move.atMs };
+  }
+
+  /** The upstream does not have the tag any more. A newer revalidation by somebody else stays: false then. */
+  async drop(name: TagName, seen: TagRecord): Promise<boolean> {
+    return await this.#takeAway(
+      name,
+      'delete',
+      (current) => current.digest === seen.digest && current.checkedAtMs <= seen.checkedAtMs,
+    );
+  }
+
+  /**
+   * Deletes a tag, only while it points at `digest` if one is given: one that was moved meanwhile stays. False if there
+   * was nothing to delete. Its history stays and says `how`. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async delete(
+    name: TagName,
+    digest?: Digest,
+    how: Extract<TagMoveKind, 'delete' | 'purge'> = 'delete',
+    change?: string,
+  ): Promise<boolean> {
+    if ((await this.read(name)) === undefined) return false;
+    const isMeant = (current: TagRecord): boolean => digest === undefined || current.digest === digest;
+    return await this.#takeAway(name, how, isMeant, change);
+  }
+
+  /** Puts the state of a backup back, unless something later is there. */
+  async restore(name: TagName, backup: TagState): Promise<void> {
+    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
+      restored(current, backup),
+    );
+  }
+
+  async #takeAway(
+    name: TagName,
+    how: Extract<TagMoveKind, 'delete' | 'purge'>,
+    isMeant: (current: TagRecord) => boolean,
+    change?: string,
+  ): Promise<boolean> {
+    const move = { atMs: this.#deps.nowMs(), how, by: this.#deps.members.selfId };
+    let isTaken = false;
+    const fn = (current: TagState | undefined): TagState | undefined => {
+      const record = recordOf(current);
+      isTaken = record !== undefined && isMeant(record);
+      return isTaken ? takenAway(current, move) : current;
+    };
+    await this.#registers.change(keyOf(name), this.#owners(name), fn, undefined, change);
+    return isTaken;
+  }
+
+  #owners(name: TagName): readonly string[] {
+    return this.#deps.members.placement(shardKey(name.upstream, name.repository)).owners;
+  }
+
+  async #send(id: string, request: RegisterRequest, signal: AbortSignal): Promise<RegisterReply> {
+    const { members, records } = this.#deps;
+    if (id === members.selfId) return await records.registers.handle(request);
+    return parseRegisterReply(
+      await members.json<unknown>(id, { method: 'POST', path: '/v1/register', json: request, signal }),
+    );
+  }
+}
+
+/** Order of tag lists: by bytes, as the distribution-spec's "lexical". */
+export function byBytes(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** True if the upstream could still be asked although the register could not. */
+export function isQuorumProblem(error: unknown): boolean {
+  return isCoded(error, 'QUORUM_LOST') || isCoded(error, 'CONFLICT');
+}
+
+function keyOf(name: TagName): string {
+  return tagKey(name.upstream, name.repository, name.tag);
+}

@@ -1,0 +1,132 @@
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay, pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { MAX_REVOCATIONS, type Revocation } from '@sepia/cluster/api/revocation';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { Member } from '@sepia/cluster/document';
+import type { InternalClient } from '@sepia/http/client';
+
+/** A delete waits this long for members to take its revocation, in ms. */
+const WAIT_MS = 1_000;
+/** Members that were silent are told again after this, in ms, doubling up to the next, for as long as the last. */
+const RETRY_MS = 1_000;
+const MAX_RETRY_MS = 30_000;
+const GIVE_UP_MS = 15 * 60_000;
+/** Messages that wait for silent members; beyond these the belief in links bounds what they still serve. */
+const MAX_WAITING = 1_000;
+
+interface InvalidationDeps {
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly selfId: string;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/**
+ * Tells all that may remember a link that it is gone: parts of this origin, the other origins, proxies, and trackers
+ * (which pass it on to agents with their leases). Call it once the records say so durably.
+ */
+export class Invalidation {
+  readonly #deps: InvalidationDeps;
+  readonly #listeners = new Set<(revoked: readonly Revocation[]) => void>();
+  readonly #stopped = new AbortController();
+  #waiting = 0;
+
+  constructor(deps: InvalidationDeps) {
+    this.#deps = deps;
+  }
+
+  /** Calls `listener` with what is revoked, by this origin or another. */
+  onRevoked(listener: (revoked: readonly Revocation[]) => void): void {
+    this.#listeners.add(listener);
+  }
+
+  /** Takes a revocation of another origin. */
+  take(revoked: readonly Revocation[]): void {
+    for (const listener of this.#listeners) listener(revoked);
+  }
+
+  /**
+   * Forgets here at once and tells the others; resolves when all were told or {@link WAIT_MS} is over, never
+   * rejects. Silent members are told behind, for a quarter of an hour.
+   */
+  async broadcast(revoked: readonly Revocation[]): Promise<void> {
+    if (revoked.length === 0) return;
+    this.take(revoked);
+    const { cluster, selfId } = this.#deps;
+    const members = [
+      ...cluster.members('origin').filter(({ id }) => id !== selfId),
+      ...cluster.members('proxy'),
+      ...cluster.members('tracker'),
+    ];
+    const told = members.flatMap((member) => parts(revoked).map((part) => this.#tell(member, part)));
+    const late = new AbortController();
+    await Promise.race([
+      Promise.all(told),
+      pause(WAIT_MS, AbortSignal.any([late.signal, this.#stopped.signal])),
+    ]);
+    late.abort(new CodedError('TIMEOUT', { message: 'all were told' }));
+  }
+
+  stop(): void {
+    this.#stopped.abort(new CodedError('DRAINING'));
+  }
+
+  /** Resolves after the first try; the others go on behind. */
+  async #tell(member: Member, revoked: readonly Revocation[]): Promise<void> {
+    try {
+      await this.#send(member, revoked);
+    } catch (error) {
+      throwIfBug(error);
+      this.#deps.log.debug(
+        { member: member.id, reason: String(error) },
+        'revocation not taken; trying again',
+      );
+      if (this.#waiting >= MAX_WAITING) return;
+      this.#waiting += 1;
+      void this.#again(member, revoked).finally(() => {
+        this.#waiting -= 1;
+      });
+    }
+  }
+
+  async #again(member: Member, revoked: readonly Revocation[]): Promise<void> {
+    const untilMs = this.#deps.nowMs() + GIVE_UP_MS;
+    for (
+      let pauseMs = RETRY_MS;
+      this.#deps.nowMs() < untilMs;
+      pauseMs = Math.min(MAX_RETRY_MS, pauseMs * 2)
+    ) {
+      try {
+        await delay(pauseMs, this.#stopped.signal);
+        return await this.#send(member, revoked);
+      } catch (error) {
+        throwIfBug(error);
+        if (this.#stopped.signal.aborted) return;
+      }
+    }
+    this.#deps.log.warn({ member: member.id, revoked: revoked.length }, 'revocation was never taken');
+  }
+
+  async #send(member: Member, revoked: readonly Revocation[]): Promise<void> {
+    await this.#deps.client.json({
+      url: member.urls[0]!,
+      to: member.id,
+      method: 'POST',
+      path: '/v1/revocations',
+      json: { revoked },
+      headersTimeoutMs: WAIT_MS * 2,
+      bodyTimeoutMs: WAIT_MS * 2,
+      signal: AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(WAIT_MS * 2)]),
+    });
+  }
+}
+
+function parts(revoked: readonly Revocation[]): Revocation[][] {
+  const made: Revocation[][] = [];
+  for (let at = 0; at < revoked.length; at += MAX_REVOCATIONS)
+    made.push(revoked.slice(at, at + MAX_REVOCATIONS));
+  return made;
+}

@@ -1,0 +1,144 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { isManifestType } from '@sepia/oci/manifest';
+import type { BlobStore } from '@sepia/store/blob-store';
+import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { Links } from '../records/links.ts';
+import type { TagIndex } from '../records/tag-index.ts';
+import { upstreamError } from '../upstream/upstream-failure.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import type { Invalidation } from './invalidation.ts';
+
+const ASK_MS = 10_000;
+/** Other origins that do not purge within this are missed, in ms. */
+const PURGE_MS = 3_000;
+/** Tags of a repository that are looked through for a digest. */
+const MAX_TAGS = 10_000;
+
+interface Repository {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+/** What a purge did. `gone`: the upstream does not have the digest any more. `missed`: origins to purge again. */
+export interface PurgeResult {
+  readonly gone: boolean;
+  readonly tags: readonly string[];
+  readonly missed: readonly string[];
+}
+
+interface PurgesDeps {
+  readonly members: Members;
+  readonly store: BlobStore;
+  readonly links: Links;
+  readonly invalidation: Invalidation;
+  readonly tagIndex: TagIndex;
+  readonly manifests: Manifests;
+  readonly upstreams: Upstreams;
+  readonly log: Logger;
+}
+
+/** Takes away what an upstream has deleted. The upstream is asked first: word of a deletion may be late, or wrong. */
+export class Purges {
+  readonly #deps: PurgesDeps;
+
+  constructor(deps: PurgesDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * A digest that is gone upstream loses link, cached manifest and memory at every origin; tags that named it, and the
+   * one given, are asked for upstream at once. `hop`: only what this origin holds, without asking.
+   * @throws `METHOD_UNSUPPORTED` where Sepia itself is the source, `BACKEND_DOWN` and the like when the upstream does not say
+   */
+  async purge(
+    name: Repository,
+    what: { readonly digest?: Digest; readonly tag?: Tag },
+    hop: boolean,
+  ): Promise<PurgeResult> {
+    const { upstreams, members } = this.#deps;
+    if (upstreams.client(name.upstream) === undefined)
+      throw new CodedError('METHOD_UNSUPPORTED', {
+        message: `upstream ${name.upstream} has mode none: nothing behind it could confirm a purge; delete by /v2`,
+      });
+    const { digest, tag } = what;
+    if (hop) {
+      if (digest !== undefined) await this.#purgeHere(name, digest);
+      return { gone: digest !== undefined, tags: [], missed: [] };
+    }
+    const gone = digest !== undefined && (await this.#isGone(name, digest));
+    const tags = new Set<Tag>(tag === undefined ? [] : [tag]);
+    if (digest !== undefined && gone) for (const one of await this.#tagsOf(name, digest)) tags.add(one);
+    const missed = digest !== undefined && gone ? await this.#purgeEverywhere(name, digest) : [];
+    for (const one of tags) await this.#refresh(name, one);
+    this.#deps.log.info({ ...name, digest, gone, tags: [...tags], missed, self: members.selfId }, 'purged');
+    return { gone, tags: [...tags], missed };
+  }
+
+  /** Refused counts as gone: what the upstream does not let us have is not served either. */
+  async #isGone(name: Repository, digest: Digest): Promise<boolean> {
+    const client = this.#deps.upstreams.client(name.upstream)!;
+    const reference = { kind: 'digest', digest } as const;
+    try {
+      await client.headManifest({ repository: name.repository, reference }, AbortSignal.timeout(ASK_MS));
+      return false;
+    } catch (thrown) {
+      const error = upstreamError(thrown, name.upstream);
+      if (['MANIFEST_UNKNOWN', 'REPOSITORY_UNKNOWN', 'UPSTREAM_DENIED'].includes(error.code)) return true;
+      if (error.code === 'UPSTREAM_POLICY') return false;
+      throw error;
+    }
+  }
+
+  async #tagsOf(name: Repository, digest: Digest): Promise<Tag[]> {
+    const found: Tag[] = [];
+    for await (const one of this.#deps.tagIndex.list(name, { limit: MAX_TAGS }))
+      if (one.digest === digest) found.push(one.tag as Tag);
+    return found;
+  }
+
+  async #purgeEverywhere(name: Repository, digest: Digest): Promise<string[]> {
+    const { links, invalidation, members } = this.#deps;
+    const missed: string[] = [];
+    await links.delete(name, [digest]);
+    await invalidation.broadcast([{ ...name, digest }]);
+    const path = `/v1/purge?${repositoryQuery(name)}`;
+    await Promise.all(
+      members.ids.map(async (id) => {
+        if (id === members.selfId) return await this.#purgeHere(name, digest);
+        const call = { method: 'POST', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: PURGE_MS } as const;
+        await members.json(id, { ...call, json: { digest } }).catch((error: unknown) => {
+          throwIfBug(error);
+          missed.push(id);
+        });
+      }),
+    );
+    return missed;
+  }
+
+  async #purgeHere(name: Repository, digest: Digest): Promise<void> {
+    const { manifests, store } = this.#deps;
+    manifests.forget(digest);
+    const attrs = (await store.stat(digest))?.attrs;
+    if (attrs?.class !== 'cached' || attrs.mediaType === undefined || !isManifestType(attrs.mediaType))
+      return;
+    const others = attrs.provenance.filter(
+      (one) => one.upstream !== name.upstream || one.repository !== name.repository,
+    );
+    if (others.length === 0) await store.delete(digest);
+    else if (others.length < attrs.provenance.length) await store.setAttrs(digest, { provenance: others });
+  }
+
+  /** The tag is asked for upstream: it moves, or is dropped. */
+  async #refresh(name: Repository, tag: Tag): Promise<void> {
+    try {
+      await this.#deps.manifests.get(name, { kind: 'tag', tag }, true, { fresh: true });
+    } catch (error) {
+      if (!isCoded(error, 'TAG_UNKNOWN')) throw error;
+    }
+  }
+}

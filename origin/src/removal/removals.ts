@@ -1,0 +1,189 @@
+import { randomUUID } from 'node:crypto';
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import type { NodeCommands } from '@sepia/cluster/node-commands';
+import { parseManifest } from '@sepia/oci/manifest';
+import type { Link } from '@sepia/records/record-store';
+import type { BlobStore } from '@sepia/store/blob-store';
+import { type Members, repositoryQuery } from '../cluster/members.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { Links } from '../records/links.ts';
+import type { QuorumSet } from '../records/quorum-set.ts';
+import type { TagIndex } from '../records/tag-index.ts';
+import type { Tags } from '../records/tags.ts';
+import type { ReplicationIntake } from '../replication/intake.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import type { Deletes } from './deletes.ts';
+import type { Invalidation } from './invalidation.ts';
+
+/** Digests in one message. */
+export const MAX_DROPPED = 1_000;
+const DROP_MS = 30_000;
+const MAX_DEPTH = 8;
+/** Nodes that are away for longer keep what they have, in ms: trackers hold only so many commands. */
+const COMMAND_LIFE_MS = 3_600_000;
+
+type Repository = { readonly upstream: string; readonly repository: RepositoryName };
+
+/** What a removal did. `missed`: origins that keep cached copies, trackers whose nodes may, until it is repeated. */
+export interface Removed {
+  readonly tags: readonly string[];
+  readonly digests: number;
+  readonly missed: readonly string[];
+}
+
+interface RemovalsDeps {
+  readonly members: Members;
+  readonly store: BlobStore;
+  readonly links: Links;
+  readonly linkSet: QuorumSet<Link>;
+  readonly tags: Tags;
+  readonly tagIndex: TagIndex;
+  readonly manifests: Manifests;
+  readonly deletes: Deletes;
+  readonly replication: Pick<ReplicationIntake, 'deleted'>;
+  readonly invalidation: Invalidation;
+  readonly upstreams: Upstreams;
+  readonly commands: Pick<NodeCommands, 'send' | 'trackerIds'>;
+  readonly log: Logger;
+}
+
+/**
+ * Takes content away by an operator's word, without asking the upstream: tags (also immutable and pinned ones), links,
+ * cached copies, and what origins, proxies and agents remember. Records first, durably on a quorum; then all are told.
+ * In pull-through what is still upstream comes back when it is asked for; of mode none it is a delete.
+ */
+export class Removals {
+  readonly #deps: RemovalsDeps;
+
+  constructor(deps: RemovalsDeps) {
+    this.#deps = deps;
+  }
+
+  /** A tag, a digest, or (neither) a whole repository. @throws `QUORUM_LOST`, `CONFLICT`, `MANIFEST_UNKNOWN` of mode none */
+  async remove(name: Repository, what: { readonly tag?: Tag; readonly digest?: Digest }): Promise<Removed> {
+    const { upstreams, deletes, log } = this.#deps;
+    const isSource = upstreams.client(name.upstream) === undefined;
+    const { tag, digest } = what;
+    const tags: string[] = [];
+    const digests = new Set<Digest>();
+    if (tag !== undefined) {
+      const record = await this.#deps.tags.read({ ...name, tag });
+      if (await this.#removeTag(name, tag)) tags.push(tag);
+      if (record !== undefined && !isSource) await this.#tree(name, record.digest, digests, 0);
+    } else if (digest !== undefined && isSource) {
+      await deletes.manifest({ ...name, digest }).catch(async (error: unknown) => {
+        if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
+        await deletes.blob({ ...name, digest });
+      });
+      return { tags, digests: 1, missed: await this.#tellNodes(name, what) };
+    } else {
+      for await (const one of this.#deps.tagIndex.list(name)) {
+        if (digest !== undefined && one.digest !== digest) continue;
+        if (await this.#removeTag(name, one.tag as Tag, one.digest)) tags.push(one.tag);
+      }
+      if (digest !== undefined) await this.#tree(name, digest, digests, 0);
+      else for await (const one of this.#linked(name)) digests.add(one);
+    }
+    const missed = [...(await this.#forget(name, [...digests])), ...(await this.#tellNodes(name, what))];
+    log.info({ ...name, ...what, tags: tags.length, digests: digests.size, missed }, 'removed');
+    return { tags, digests: digests.size, missed };
+  }
+
+  /** Cached copies that no other repository brought go here. */
+  async drop(name: Repository, digests: readonly Digest[]): Promise<number> {
+    const { manifests, store } = this.#deps;
+    let dropped = 0;
+    for (const digest of digests) {
+      manifests.forget(digest);
+      const attrs = (await store.stat(digest))?.attrs;
+      if (attrs?.class !== 'cached') continue;
+      const others = attrs.provenance.filter(
+        (one) => one.upstream !== name.upstream || one.repository !== name.repository,
+      );
+      if (others.length > 0) await store.setAttrs(digest, { provenance: others });
+      else if (await store.delete(digest)) dropped += 1;
+    }
+    return dropped;
+  }
+
+  async #removeTag(name: Repository, tag: Tag, digest?: Digest): Promise<boolean> {
+    if (!(await this.#deps.tags.delete({ ...name, tag }, digest, 'purge'))) return false;
+    await this.#deps.replication.deleted(name, tag);
+    return true;
+  }
+
+  /** A manifest and all that it names, as far as that is known here or upstream. */
+  async #tree(name: Repository, digest: Digest, found: Set<Digest>, depth: number): Promise<void> {
+    if (found.has(digest)) return;
+    found.add(digest);
+    if (depth > MAX_DEPTH) return;
+    try {
+      const { bytes } = await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
+      for (const one of parseManifest(bytes, undefined).descriptors)
+        if (one.kind === 'child') await this.#tree(name, one.digest, found, depth + 1);
+        else found.add(one.digest);
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+    }
+  }
+
+  async *#linked(name: Repository): AsyncGenerator<Digest> {
+    let after: string | undefined;
+    for (;;) {
+      const page = await this.#deps.linkSet.page(name, [], { after, limit: MAX_DROPPED });
+      for (const { key, value } of page.entries) {
+        const digest = key.at(-1) ?? '';
+        if (value !== undefined && isDigest(digest)) yield digest;
+      }
+      after = page.next;
+      if (after === undefined) return;
+    }
+  }
+
+  /**
+   * Nodes hear of digests by revocations; what they know beyond the records (tags as last seen, copies whose links are
+   * gone already) goes by command. Returns trackers that did not take it.
+   */
+  async #tellNodes(
+    name: Repository,
+    what: { readonly tag?: Tag; readonly digest?: Digest },
+  ): Promise<string[]> {
+    const { commands, log } = this.#deps;
+    const detail = { upstream: name.upstream, repository: name.repository, ...what };
+    const id = `purge-${randomUUID()}`;
+    try {
+      return await commands.send({ id, type: 'purge', detail, ttlMs: COMMAND_LIFE_MS });
+    } catch (error) {
+      throwIfBug(error);
+      log.warn({ err: error, ...detail }, 'no tracker passes a purge on to the nodes');
+      return commands.trackerIds;
+    }
+  }
+
+  async #forget(name: Repository, digests: readonly Digest[]): Promise<string[]> {
+    const { links, invalidation, members } = this.#deps;
+    const missed = new Set<string>();
+    for (let at = 0; at < digests.length; at += MAX_DROPPED) {
+      const part = digests.slice(at, at + MAX_DROPPED);
+      await links.delete(name, part);
+      await invalidation.broadcast(part.map((digest) => ({ ...name, digest })));
+      const path = `/v1/removals/drop?${repositoryQuery(name)}`;
+      const call = { method: 'POST', path, json: { digests: part }, headersTimeoutMs: DROP_MS } as const;
+      await Promise.all(
+        members.ids.map(async (id) => {
+          if (id === members.selfId) await this.drop(name, part);
+          else
+            await members.json(id, call).catch((error: unknown) => {
+              throwIfBug(error);
+              missed.add(id);
+            });
+        }),
+      );
+    }
+    return [...missed];
+  }
+}

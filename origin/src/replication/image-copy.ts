@@ -1,0 +1,248 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import { parseRepositoryName, parseTag, type RepositoryName } from '@sepia/base/names/repository';
+import { type Descriptor, parseManifest } from '@sepia/oci/manifest';
+import type { StoredManifest } from '../manifests/manifest-cache.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { Tags } from '../records/tags.ts';
+import type { BlobReader } from './blob-reader.ts';
+import { subjectOfTag } from './core/replication.ts';
+import type { Target } from './targets.ts';
+
+/** What a copy did so far. */
+export interface CopyProgress {
+  /** Bytes sent of those that the target lacked. */
+  sentBytes: number;
+  /** Bytes of blobs that were found to be lacking. */
+  missingBytes: number;
+  blobs: number;
+  manifests: number;
+  mounted: number;
+}
+
+/** What to copy. */
+export interface CopyName {
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+  /** Tag or digest. */
+  readonly reference: string;
+}
+
+interface ImageCopyDeps {
+  readonly manifests: Manifests;
+  readonly tags: Tags;
+  readonly reader: BlobReader;
+  /** Manifests that name one as their subject, in this cluster. */
+  readonly referrersOf: (
+    name: { readonly upstream: string; readonly repository: RepositoryName },
+    subject: Digest,
+  ) => Promise<readonly Digest[]>;
+  /** Repositories that brought a blob to this origin's store. */
+  readonly broughtBy: (
+    digest: Digest,
+  ) => Promise<readonly { readonly upstream: string; readonly repository: string }[]>;
+  readonly nowMs: () => number;
+  readonly onBytes: (rule: string, bytes: number) => void;
+}
+
+/** Indexes within indexes up to this. */
+const MAX_DEPTH = 8;
+const MAX_PLACES = 20_000;
+
+/**
+ * Copies a tag or manifest with all that it names: blobs first, then manifests from the bottom up, the tag last, so
+ * that the target never has a manifest whose parts are missing. Nothing that the target has is sent again.
+ */
+export class ImageCopy {
+  readonly #deps: ImageCopyDeps;
+  readonly #target: Target;
+  readonly #signal: AbortSignal;
+  readonly progress: CopyProgress = { sentBytes: 0, missingBytes: 0, blobs: 0, manifests: 0, mounted: 0 };
+  /** Manifests that are at the target, by this copy or before. */
+  readonly #there = new Set<Digest>();
+  #referrersLeft: number;
+
+  constructor(deps: ImageCopyDeps, target: Target, signal: AbortSignal) {
+    this.#deps = deps;
+    this.#target = target;
+    this.#signal = signal;
+    this.#referrersLeft = target.rule.referrers.max;
+  }
+
+  /** Resolves when all is at the target. A tag that is gone by now is no failure: its deletion is a job of its own. */
+  async run(name: CopyName): Promise<void> {
+    const to = this.#target.matcher.target(name.repository);
+    if (to === undefined) return;
+    const found = await this.#resolve(name);
+    if (found === undefined) return;
+    const { digest, tag } = found;
+    if (tag !== undefined && this.#target.matcher.onlyWithSubject(tag) && !(await this.#hasSubject(to, tag)))
+      return;
+    await this.#tree(name, to, digest, tag, 0);
+    await this.#referrers(name, to, digest, 0);
+  }
+
+  async #resolve(name: CopyName): Promise<{ digest: Digest; tag: string | undefined } | undefined> {
+    if (isDigest(name.reference)) return { digest: name.reference, tag: undefined };
+    const record = await this.#deps.tags.read({ ...name, tag: parseTag(name.reference) });
+    return record === undefined ? undefined : { digest: record.digest, tag: name.reference };
+  }
+
+  async #hasSubject(to: string, tag: string): Promise<boolean> {
+    const subject = subjectOfTag(tag)!;
+    return (await this.#target.client.headManifest(to, subject, this.#signal)) !== undefined;
+  }
+
+  /** A manifest and all below it; under its tag if it has one. */
+  async #tree(
+    name: CopyName,
+    to: RepositoryName,
+    digest: Digest,
+    tag: string | undefined,
+    depth: number,
+  ): Promise<void> {
+    this.#signal.throwIfAborted();
+    if (tag === undefined && this.#there.has(digest)) return;
+    const { client } = this.#target;
+    const reference = tag ?? digest;
+    if ((await client.headManifest(to, reference, this.#signal)) === digest) {
+      this.#there.add(digest);
+      return;
+    }
+    if (depth > MAX_DEPTH)
+      throw new CodedError('MANIFEST_SYNTAX', { message: `index is nested deeper than ${MAX_DEPTH}` });
+    const manifest = await this.#deps.manifests.get(name, { kind: 'digest', digest }, false);
+    const isThere =
+      this.#there.has(digest) ||
+      (tag !== undefined && (await client.headManifest(to, digest, this.#signal)) !== undefined);
+    if (!isThere) await this.#parts(name, to, manifest, depth);
+    await client.putManifest(to, reference, manifest, this.#signal);
+    this.#there.add(digest);
+    this.progress.manifests += 1;
+  }
+
+  async #parts(name: CopyName, to: RepositoryName, manifest: StoredManifest, depth: number): Promise<void> {
+    const { descriptors } = parseManifest(manifest.bytes, manifest.mediaType);
+    const blobs = new Map<Digest, Descriptor>();
+    for (const one of descriptors) {
+      if (one.kind === 'child') await this.#tree(name, to, one.digest, undefined, depth + 1);
+      else if (!one.foreign) blobs.set(one.digest, one);
+    }
+    const failed = new AbortController();
+    const signal = AbortSignal.any([this.#signal, failed.signal]);
+    const sent = await Promise.allSettled(
+      [...blobs.values()].map(async (one) => {
+        const release = await this.#target.gate.acquire(signal);
+        try {
+          await this.#blob(name, to, one, signal);
+        } catch (error) {
+          failed.abort(error);
+          throw error;
+        } finally {
+          release();
+        }
+      }),
+    );
+    const bad = sent.find((one) => one.status === 'rejected');
+    if (bad !== undefined) throw failed.signal.aborted ? failed.signal.reason : bad.reason;
+  }
+
+  async #blob(name: CopyName, to: RepositoryName, one: Descriptor, signal: AbortSignal): Promise<void> {
+    const { client, places, rule } = this.#target;
+    if (await client.hasBlob(to, one.digest, signal)) return this.#remember(one.digest, to);
+    const from = places.get(one.digest) ?? (await this.#elsewhere(name.upstream, one.digest, to));
+    const mount = from === undefined || from === to ? undefined : { digest: one.digest, from };
+    const begun = await this.#begin(to, mount, signal);
+    if (begun.type === 'mounted') {
+      this.progress.mounted += 1;
+      return this.#remember(one.digest, to);
+    }
+    this.progress.missingBytes += one.sizeBytes;
+    const pace = async (bytes: number): Promise<void> => {
+      const waitMs = this.#target.budget?.take(bytes, this.#deps.nowMs()) ?? 0;
+      if (waitMs > 0) await delay(waitMs, signal);
+      this.progress.sentBytes += bytes;
+      this.#deps.onBytes(rule.name, bytes);
+    };
+    const source = { upstream: name.upstream, repository: name.repository, digest: one.digest };
+    await client.upload(
+      {
+        repository: to,
+        digest: one.digest,
+        sizeBytes: one.sizeBytes,
+        open: (start, end) => this.#deps.reader.open(source, { start, end }, pace, signal),
+      },
+      begun.url,
+      signal,
+    );
+    this.progress.blobs += 1;
+    this.#remember(one.digest, to);
+  }
+
+  /** Another repository of the target that should have the blob, if this origin knows one. */
+  async #elsewhere(upstream: string, digest: Digest, to: string): Promise<string | undefined> {
+    const brought = await this.#deps.broughtBy(digest);
+    const { matcher } = this.#target;
+    const there = brought.flatMap((one) =>
+      matcher.matchesRepository(upstream, one.repository) && one.upstream === upstream
+        ? (matcher.target(one.repository) ?? [])
+        : [],
+    );
+    return there.find((repository) => repository !== to);
+  }
+
+  /** A mount that the target refuses (no right to the other repository) is an upload like any other. */
+  async #begin(
+    to: RepositoryName,
+    mount: { readonly digest: Digest; readonly from: string } | undefined,
+    signal: AbortSignal,
+  ): ReturnType<Target['client']['begin']> {
+    const { client } = this.#target;
+    if (mount === undefined) return await client.begin(to, undefined, signal);
+    try {
+      return await client.begin(to, mount, signal);
+    } catch (error) {
+      if (!isCoded(error, 'UPSTREAM_DENIED')) throw error;
+      return await client.begin(to, undefined, signal);
+    }
+  }
+
+  #remember(digest: Digest, to: string): void {
+    const { places } = this.#target;
+    places.delete(digest);
+    places.set(digest, to);
+    if (places.size > MAX_PLACES) places.delete(places.keys().next().value!);
+  }
+
+  /** What names `digest` as its subject, and what names that; tags that older clients keep for it. */
+  async #referrers(name: CopyName, to: RepositoryName, digest: Digest, depth: number): Promise<void> {
+    if (depth >= this.#target.rule.referrers.depth) return;
+    for (const referrer of await this.#deps.referrersOf(name, digest)) {
+      if (this.#referrersLeft <= 0) return;
+      this.#referrersLeft -= 1;
+      await this.#tree(name, to, referrer, undefined, 0);
+      await this.#referrers(name, to, referrer, depth + 1);
+    }
+    for (const suffix of ['', '.sig', '.att', '.sbom']) {
+      const tag = `${digest.replace(':', '-')}${suffix}`;
+      const record = await this.#deps.tags.read({ ...name, tag: parseTag(tag) });
+      if (record === undefined || this.#referrersLeft <= 0) continue;
+      this.#referrersLeft -= 1;
+      await this.#tree(name, to, record.digest, tag, 0);
+    }
+  }
+}
+
+/** Takes a tag away at the target, if its rule wants that and the tag is still gone here. */
+export async function deleteAtTarget(
+  deps: Pick<ImageCopyDeps, 'tags'>,
+  target: Target,
+  name: CopyName,
+  signal: AbortSignal,
+): Promise<void> {
+  const to = target.matcher.target(parseRepositoryName(name.repository));
+  if (to === undefined || !target.rule.delete || isDigest(name.reference)) return;
+  if ((await deps.tags.read({ ...name, tag: parseTag(name.reference) })) !== undefined) return;
+  await target.client.deleteManifest(to, name.reference, signal);
+}

@@ -1,0 +1,124 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
+import { parseRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
+import { shardKey } from '@sepia/cluster/cluster';
+import { type Reference, referenceText } from '@sepia/oci/route';
+import type { RecordStore } from '@sepia/records/record-store';
+import type { Members } from '../cluster/members.ts';
+import type { TagIndex } from '../records/tag-index.ts';
+import type { JobQueue } from './job-queue.ts';
+import type { OpenJob, ReplicationJob } from './replication-jobs.ts';
+import type { Target } from './targets.ts';
+
+/** An intent runs when the push that noted it must have ended: its register gives up after 5 s. */
+export const INTENT_MS = 10_000;
+
+type RepositoryId = { readonly upstream: string; readonly repository: RepositoryName };
+
+interface IntakeDeps {
+  readonly members: Members;
+  readonly records: RecordStore;
+  readonly queue: JobQueue;
+  readonly targets: ReadonlyMap<string, Target>;
+  readonly tagIndex: TagIndex;
+  readonly nowMs: () => number;
+  /** The queue has something new. */
+  readonly wake: () => void;
+}
+
+/** What becomes a replication job: pushes, deletions, and all that is there when an operator asks. */
+export class ReplicationIntake {
+  readonly #deps: IntakeDeps;
+
+  constructor(deps: IntakeDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Notes on a quorum that a tag (or a manifest that refers to another) is about to be pushed. Call what it returns
+   * when the push has happened, before it is acknowledged. @throws `QUORUM_LOST`
+   */
+  async intend(name: RepositoryId, reference: Reference, hasSubject: boolean): Promise<() => Promise<void>> {
+    const { queue, nowMs } = this.#deps;
+    const isMeant = ({ matcher }: Target): boolean =>
+      reference.kind === 'tag'
+        ? matcher.matchesTag(name.upstream, name.repository, reference.tag)
+        : hasSubject && matcher.matchesRepository(name.upstream, name.repository);
+    const rules = [...this.#deps.targets.values()].filter(isMeant);
+    if (rules.length === 0) return async () => undefined;
+    const entry = (rule: string, state: ReplicationJob['state']): OpenJob =>
+      queue.newEntry({ ...name, rule, state, kind: 'copy', reference: referenceText(reference) });
+    const intents = rules.map(({ rule }) => entry(rule.name, 'intent'));
+    const beganMs = nowMs();
+    await queue.write(intents);
+    return async () => {
+      const due = intents.map((one) => ({
+        ...one,
+        atMs: one.atMs + 1,
+        job: { ...one.job, state: 'waiting' as const },
+      }));
+      queue
+        .write(due)
+        .catch(ignoreFailure)
+        .finally(() => this.#deps.wake());
+      // An intent that is about to run by itself may have run before the tag moved: jobs of their own then.
+      if (nowMs() - beganMs > INTENT_MS / 2)
+        await queue.write(rules.map(({ rule }) => entry(rule.name, 'waiting')));
+    };
+  }
+
+  /** A tag was taken away here: the rules that want it do so at their targets. @throws `QUORUM_LOST` */
+  async deleted(name: RepositoryId, tag: string): Promise<void> {
+    const rules = [...this.#deps.targets.values()].filter(
+      ({ rule, matcher }) => rule.delete && matcher.matchesTag(name.upstream, name.repository, tag),
+    );
+    await this.#deps.queue.write(
+      rules.map(({ rule }) =>
+        this.#deps.queue.newEntry({
+          ...name,
+          rule: rule.name,
+          state: 'waiting',
+          kind: 'delete',
+          reference: tag,
+        }),
+      ),
+    );
+    this.#deps.wake();
+  }
+
+  /**
+   * Queues every tag of the rule's repositories whose shards this origin owns. Every owner does the same under the
+   * same ids (`run`), so that each is queued once. Returns how many tags of those that it leads.
+   */
+  async runAll(ruleName: string, run: { readonly id: string; readonly atMs: number }): Promise<number> {
+    const { records, members, queue, tagIndex } = this.#deps;
+    const found = this.#deps.targets.get(ruleName);
+    if (found === undefined) throw unknownRule(ruleName, this.#deps.targets);
+    const { rule, matcher } = found;
+    let count = 0;
+    for (const repository of await records.repositories(rule.from)) {
+      if (!matcher.matchesRepository(rule.from, repository)) continue;
+      const name = { upstream: rule.from, repository: parseRepositoryName(repository) };
+      if (!queue.owners(name).owners.includes(members.selfId)) continue;
+      const wanted: string[] = [];
+      for await (const { tag } of tagIndex.list(name))
+        if (matcher.matchesTag(rule.from, repository, tag)) wanted.push(tag);
+      const entries = wanted.map((tag) => ({
+        ...queue.newEntry({ ...name, rule: rule.name, state: 'waiting', kind: 'copy', reference: tag }),
+        id: `${run.id}-${digestOf(Buffer.from(`${rule.name}\n${tag}`)).slice(7, 23)}`,
+        atMs: run.atMs,
+      }));
+      await queue.write(entries);
+      if (members.leaderOf(shardKey(rule.from, repository)) === members.selfId) count += entries.length;
+    }
+    this.#deps.wake();
+    return count;
+  }
+}
+
+/** The error of a rule that the cluster document does not have. */
+export function unknownRule(rule: string, targets: ReadonlyMap<string, Target>): CodedError {
+  const names = [...targets.keys()].join(', ') || 'none';
+  return new CodedError('REQUEST_INVALID', { message: `no replication rule "${rule}"; there are: ${names}` });
+}

@@ -1,0 +1,89 @@
+import type { RecordStore } from '@sepia/records/record-store';
+import type { RecordEntry } from '@sepia/records/set/record-set';
+
+/** One thing to bring to a target: a tag (whatever it points at then) or a manifest by digest. */
+export interface ReplicationJob {
+  readonly v: 1;
+  readonly rule: string;
+  readonly upstream: string;
+  readonly repository: string;
+  /** Tag or digest. */
+  readonly reference: string;
+  readonly kind: 'copy' | 'delete';
+  /** `intent`: noted before the tag moved; it runs when that must have ended. `dead`: given up after too many failures. */
+  readonly state: 'intent' | 'waiting' | 'dead';
+  readonly createdAtMs: number;
+  readonly tries: number;
+  readonly error?: string;
+}
+
+/** A job as its owners keep it; no `job`: it is done or was cancelled. */
+export interface JobEntry {
+  readonly upstream: string;
+  readonly repository: string;
+  readonly id: string;
+  readonly atMs: number;
+  readonly job?: ReplicationJob | undefined;
+}
+
+/** A job that is not done. */
+export type OpenJob = JobEntry & { readonly job: ReplicationJob };
+
+const QUEUE = 'replicate';
+/** Ends of jobs are kept for this long: an owner that was away longer brings a job back, which finds everything there. */
+const TOMBSTONE_MS = 24 * 3_600_000;
+
+/** The replication jobs in this origin's records: those of the shards that it owns. Job ids are never used twice. */
+export class ReplicationJobs {
+  readonly #records: RecordStore;
+  readonly #nowMs: () => number;
+
+  constructor(deps: { readonly records: RecordStore; readonly nowMs: () => number }) {
+    this.#records = deps.records;
+    this.#nowMs = deps.nowMs;
+  }
+
+  /** Takes entries over; durable when it resolves. Returns those that are later here. */
+  async merge(entries: readonly JobEntry[]): Promise<JobEntry[]> {
+    const later = await Promise.all(
+      entries.map(async (entry) => {
+        const key = keyOf(entry);
+        if (await this.#records.jobSet.merge({ key, atMs: entry.atMs, value: entry.job })) return undefined;
+        const own = await this.#records.jobSet.entry(key);
+        return own !== undefined && (own.atMs > entry.atMs || own.value === undefined)
+          ? entryOf(own)
+          : undefined;
+      }),
+    );
+    return later.filter((one) => one !== undefined && one.atMs >= 0) as JobEntry[];
+  }
+
+  async get(name: Pick<JobEntry, 'upstream' | 'repository' | 'id'>): Promise<JobEntry | undefined> {
+    const own = await this.#records.jobSet.entry(keyOf(name));
+    return own === undefined ? undefined : entryOf(own);
+  }
+
+  /** Jobs that are not done, in order of repository and id; ends that are old go. At most `limit`. */
+  async *open(limit = Number.POSITIVE_INFINITY): AsyncGenerator<OpenJob> {
+    let left = limit;
+    const oldMs = this.#nowMs() - TOMBSTONE_MS;
+    for await (const own of this.#records.jobSet.entries([QUEUE])) {
+      const entry = entryOf(own);
+      if (entry.job === undefined) {
+        if (own.atMs < oldMs) await this.#records.jobSet.forget(own.key, own.atMs);
+        continue;
+      }
+      if (left-- <= 0) return;
+      yield entry as OpenJob;
+    }
+  }
+}
+
+function keyOf({ upstream, repository, id }: Pick<JobEntry, 'upstream' | 'repository' | 'id'>): string[] {
+  return [QUEUE, upstream, repository, id];
+}
+
+function entryOf({ key, atMs, value }: RecordEntry<unknown>): JobEntry {
+  const [, upstream = '', repository = '', id = ''] = key;
+  return { upstream, repository, id, atMs, job: value as ReplicationJob | undefined };
+}

@@ -1,0 +1,327 @@
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import { shardKey } from '@sepia/cluster/cluster';
+import type { Members } from '../cluster/members.ts';
+import type { Tags } from '../records/tags.ts';
+import { nextTry } from './core/replication.ts';
+import { type CopyProgress, deleteAtTarget, type ImageCopy } from './image-copy.ts';
+import { INTENT_MS } from './intake.ts';
+import { type JobQueue, MAX_JOBS } from './job-queue.ts';
+import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
+import type { Target } from './targets.ts';
+
+const SCAN_MS = 1_000;
+/** A queue longer than this is looked through more seldom. */
+const LONG_QUEUE = 2_000;
+const LONG_SCAN_MS = 10_000;
+/** Jobs of one rule that run at once here. */
+const RUNNING_PER_RULE = 4;
+/** The leader of a shard is told again of the jobs that others keep for it. */
+const TELL_AGAIN_MS = 15_000;
+const MAX_ERROR_CHARS = 300;
+/** What no later try can mend. */
+const PERMANENT = new Set(['METHOD_UNSUPPORTED', 'MANIFEST_SYNTAX', 'MANIFEST_TOO_LARGE']);
+
+/** Jobs that one copy settles: the same tag of the same rule, pushed once or often. */
+interface Group {
+  readonly key: string;
+  readonly jobs: OpenJob[];
+}
+
+interface Running {
+  readonly stop: AbortController;
+  readonly ids: ReadonlySet<string>;
+  readonly progress: () => CopyProgress | undefined;
+}
+
+/** Jobs that an operator means. */
+export type WhichJobs = (job: ReplicationJob, id: string) => boolean;
+
+/** A job as status shows it. */
+export interface ShownJob extends Omit<ReplicationJob, 'state' | 'v'> {
+  readonly id: string;
+  readonly state: ReplicationJob['state'] | 'running' | 'backoff';
+  readonly nextTryAtMs?: number;
+  readonly progress?: CopyProgress;
+}
+
+interface ReplicationDeps {
+  readonly members: Members;
+  readonly jobs: ReplicationJobs;
+  readonly queue: JobQueue;
+  readonly targets: ReadonlyMap<string, Target>;
+  readonly tags: Tags;
+  readonly newCopy: (target: Target, signal: AbortSignal) => ImageCopy;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  /** 0 ≤ x < 1. */
+  readonly chance: () => number;
+  readonly onOutcome: (rule: string, outcome: 'done' | 'failed' | 'dead') => void;
+}
+
+/**
+ * Brings what is pushed to other registries. Jobs lie on the owners of their repository's shard; the first healthy one
+ * runs them, another takes over when it is gone. Done at least once, and doing it again sends nothing.
+ */
+export class Replication {
+  readonly #deps: ReplicationDeps;
+  readonly #stopped = new AbortController();
+  readonly #running = new Map<string, Running>();
+  readonly #backoff = new Map<string, number>();
+  readonly #pausedUntilMs = new Map<string, number>();
+  readonly #seenMs = new Map<string, number>();
+  readonly #toldMs = new Map<string, number>();
+  readonly #copies = new Set<Promise<void>>();
+  #counts = { waiting: 0, dead: 0 };
+  #wake = new AbortController();
+  #loop: Promise<void> | undefined;
+
+  constructor(deps: ReplicationDeps) {
+    this.#deps = deps;
+  }
+
+  get counts(): { readonly waiting: number; readonly dead: number; readonly running: number } {
+    return { ...this.#counts, running: this.#running.size };
+  }
+
+  start(): void {
+    this.#loop = this.#forever();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    await this.#loop;
+    await Promise.allSettled(this.#copies);
+    await Promise.all([...this.#deps.targets.values()].map(async ({ client }) => await client.close()));
+  }
+
+  /** Ends jobs; those under way are aborted. Returns how many were open here. */
+  async cancel(which: WhichJobs, atMs: number): Promise<number> {
+    return await this.#change(which, atMs, (one) => ({ ...one, job: undefined }));
+  }
+
+  /** Tries jobs again now, dead ones too, with all tries before them. */
+  async retry(which: WhichJobs, atMs: number): Promise<number> {
+    this.#pausedUntilMs.clear();
+    return await this.#change(which, atMs, (one) => {
+      this.#backoff.delete(groupKey(one.job));
+      const { error: _error, ...job } = one.job;
+      return { ...one, job: { ...job, state: 'waiting', tries: 0 } };
+    });
+  }
+
+  isRunning(key: string): boolean {
+    return this.#running.has(key);
+  }
+
+  /** This origin's jobs, at most `limit`, of one rule or all. */
+  async shown(rule: string | undefined, limit: number): Promise<ShownJob[]> {
+    const found: ShownJob[] = [];
+    for await (const { id, job } of this.#deps.jobs.open()) {
+      if (rule !== undefined && job.rule !== rule) continue;
+      if (found.length >= limit) break;
+      const key = groupKey(job);
+      const running = this.#running.get(key);
+      const nextTryAtMs = this.#backoff.get(key);
+      const { v: _v, ...facts } = job;
+      const progress = running?.progress();
+      if (running?.ids.has(id) === true)
+        found.push({ ...facts, id, state: 'running', ...(progress === undefined ? {} : { progress }) });
+      else if (nextTryAtMs !== undefined && job.state !== 'dead')
+        found.push({ ...facts, id, state: 'backoff', nextTryAtMs });
+      else found.push({ ...facts, id });
+    }
+    return found;
+  }
+
+  /** Looks at the queue at once. */
+  wake(): void {
+    this.#wake.abort();
+  }
+
+  /** Every owner is asked the same with the same clock: what one has done since then stays done. */
+  async #change(which: WhichJobs, atMs: number, to: (one: OpenJob) => JobEntry): Promise<number> {
+    const { jobs, queue } = this.#deps;
+    const changed: OpenJob[] = [];
+    for await (const one of jobs.open()) if (which(one.job, one.id)) changed.push(one);
+    for (const one of changed) await queue.write([{ ...to(one), atMs: Math.max(atMs, one.atMs + 1) }]);
+    this.wake();
+    return changed.length;
+  }
+
+  async #forever(): Promise<void> {
+    const { signal } = this.#stopped;
+    while (!signal.aborted) {
+      this.#wake = new AbortController();
+      let waitMs = SCAN_MS;
+      try {
+        waitMs = (await this.#scan()) > LONG_QUEUE ? LONG_SCAN_MS : SCAN_MS;
+      } catch (error) {
+        if (!signal.aborted)
+          logFailure(this.#deps.log, error, 'replication queue cannot be read', {}, 'error');
+      }
+      await pause(waitMs, AbortSignal.any([signal, this.#wake.signal]));
+    }
+  }
+
+  /** One look at the queue: begins what is due and led by this origin, tells leaders of what is theirs. */
+  async #scan(): Promise<number> {
+    const { members, jobs, targets, nowMs } = this.#deps;
+    const groups = new Map<string, Group>();
+    const open = new Set<string>();
+    const foreign = new Map<string, OpenJob[]>();
+    let [waiting, dead] = [0, 0];
+    for await (const one of jobs.open()) {
+      open.add(one.id);
+      if (one.job.state === 'dead') dead += 1;
+      else waiting += 1;
+      const leader = members.leaderOf(shardKey(one.upstream, one.repository));
+      if (leader !== members.selfId) {
+        const list = foreign.get(leader) ?? [];
+        foreign.set(leader, list);
+        const isTold = nowMs() - (this.#toldMs.get(one.id) ?? 0) < TELL_AGAIN_MS;
+        if (!isTold && list.length < MAX_JOBS) list.push(one);
+        continue;
+      }
+      if (!targets.has(one.job.rule) || one.job.state === 'dead' || !this.#isRipe(one)) continue;
+      const key = groupKey(one.job);
+      const group = groups.get(key) ?? { key, jobs: [] };
+      group.jobs.push(one);
+      groups.set(key, group);
+    }
+    this.#counts = { waiting, dead };
+    for (const known of [this.#seenMs, this.#toldMs])
+      for (const id of known.keys()) if (!open.has(id)) known.delete(id);
+    for (const { ids, stop } of this.#running.values())
+      if (![...ids].some((id) => open.has(id)))
+        stop.abort(new CodedError('CONFLICT', { message: 'cancelled' }));
+    await Promise.all([...foreign].map(async ([leader, list]) => await this.#tellLeader(leader, list)));
+    for (const group of groups.values()) this.#maybeBegin(group);
+    return waiting + dead;
+  }
+
+  #isRipe({ id, job }: OpenJob): boolean {
+    if (job.state !== 'intent') return true;
+    const seenMs = this.#seenMs.get(id) ?? this.#deps.nowMs();
+    this.#seenMs.set(id, seenMs);
+    return this.#deps.nowMs() - seenMs >= INTENT_MS;
+  }
+
+  /** A leader with work that does not answer counts as failing from here on: the next owner leads. */
+  async #tellLeader(leader: string, list: readonly OpenJob[]): Promise<void> {
+    const { members, queue } = this.#deps;
+    try {
+      if (list.length > 0) await queue.tell(leader, list);
+      else await (await members.raw(leader, { method: 'HEAD', path: '/v1/cluster' })).body.dump();
+      for (const { id } of list) this.#toldMs.set(id, this.#deps.nowMs());
+    } catch (error) {
+      throwIfBug(error);
+      this.#deps.log.debug({ leader, reason: String(error) }, 'leader of replication jobs does not answer');
+      this.wake();
+    }
+  }
+
+  #maybeBegin(group: Group): void {
+    const nowMs = this.#deps.nowMs();
+    const { rule } = group.jobs[0]!.job;
+    if (this.#running.has(group.key)) return;
+    if (Math.max(this.#backoff.get(group.key) ?? 0, this.#pausedUntilMs.get(rule) ?? 0) > nowMs) return;
+    const sameRule = [...this.#running.keys()].filter((key) => key.startsWith(`${rule}\n`)).length;
+    if (sameRule >= RUNNING_PER_RULE) return;
+    const stop = new AbortController();
+    const signal = AbortSignal.any([stop.signal, this.#stopped.signal]);
+    let copy: ImageCopy | undefined;
+    const ids = new Set(group.jobs.map(({ id }) => id));
+    this.#running.set(group.key, { stop, ids, progress: () => copy?.progress });
+    const target = this.#deps.targets.get(rule)!;
+    const work = this.#work(group, signal, () => {
+      copy = this.#deps.newCopy(target, signal);
+      return copy;
+    }).finally(() => {
+      this.#running.delete(group.key);
+      this.#copies.delete(work);
+      this.wake();
+    });
+    this.#copies.add(work);
+  }
+
+  async #work(group: Group, signal: AbortSignal, newCopy: () => ImageCopy): Promise<void> {
+    const { queue, log, onOutcome, targets } = this.#deps;
+    const { job } = group.jobs[0]!;
+    const name = { ...job, repository: parseRepositoryName(job.repository) };
+    try {
+      if (await this.#runsElsewhere(group)) {
+        this.#backoff.set(group.key, this.#deps.nowMs() + SCAN_MS * (1 + this.#deps.chance()));
+        return;
+      }
+      const copy = newCopy();
+      if (job.kind === 'copy') await copy.run(name);
+      else await deleteAtTarget(this.#deps, targets.get(job.rule)!, name, signal);
+      // The end has the clock of what was done: a job that was written again since stays.
+      await queue.write(group.jobs.map((one) => ({ ...one, job: undefined })));
+      this.#backoff.delete(group.key);
+      onOutcome(job.rule, 'done');
+      const { rule, repository, reference, kind } = job;
+      log.info({ rule, repository, reference, kind, ...copy.progress }, 'replicated');
+    } catch (error) {
+      if (signal.aborted) return;
+      if (isBug(error)) logFailure(log, error, 'replication job met a bug', { rule: job.rule });
+      await this.#failed(group, error).catch((cause: unknown) =>
+        logFailure(log, cause, 'failure of a replication job not noted', { rule: job.rule }),
+      );
+    }
+  }
+
+  /** True if another owner is at it: one that led the shard a moment ago, or will. */
+  async #runsElsewhere(group: Group): Promise<boolean> {
+    const { members, queue } = this.#deps;
+    const { owners } = queue.owners(group.jobs[0]!);
+    const path = `/v1/replication/running?${new URLSearchParams({ key: group.key })}`;
+    const others = owners.filter((id) => id !== members.selfId && !members.isSuspect(id));
+    const answers = await Promise.all(
+      others.map(async (id) => {
+        const said = await members
+          .json<{ running: boolean }>(id, { method: 'GET', path })
+          .catch(ignoreFailure);
+        return said?.running === true;
+      }),
+    );
+    return answers.includes(true);
+  }
+
+  async #failed(group: Group, thrown: unknown): Promise<void> {
+    const { queue, log, nowMs, chance, onOutcome, targets } = this.#deps;
+    const { job } = group.jobs[0]!;
+    const { rule } = targets.get(job.rule)!;
+    const error = isCoded(thrown) ? thrown : new CodedError('INTERNAL', { cause: thrown });
+    if (error.code === 'INTERNAL') log.error({ err: thrown, rule: job.rule }, 'replication failed by a bug');
+    const tries = Math.max(...group.jobs.map((one) => one.job.tries)) + 1;
+    const seconds = Number(error.detail['retryAfterSeconds'] ?? Number.NaN);
+    const retryAfterMs = Number.isNaN(seconds) ? undefined : seconds * 1_000;
+    if (retryAfterMs !== undefined) this.#pausedUntilMs.set(job.rule, nowMs() + retryAfterMs);
+    const rules = { firstMs: rule.retry.first, maxMs: rule.retry.max, tries: rule.retry.tries };
+    const next = PERMANENT.has(error.code) ? 'dead' : nextTry(tries, rules, chance(), retryAfterMs);
+    if (next !== 'dead') this.#backoff.set(group.key, nowMs() + next);
+    else this.#backoff.delete(group.key);
+    const text = `${error.code}: ${error.message}`.slice(0, MAX_ERROR_CHARS);
+    onOutcome(job.rule, next === 'dead' ? 'dead' : 'failed');
+    const { repository, reference } = job;
+    log.warn({ rule: job.rule, repository, reference, tries, error: text, next }, 'replication failed');
+    const state = next === 'dead' ? 'dead' : 'waiting';
+    await queue.write(
+      group.jobs.map((one) => ({
+        ...one,
+        atMs: one.atMs + 1,
+        job: { ...one.job, state, tries, error: text },
+      })),
+    );
+  }
+}
+
+/** What one copy settles. */
+function groupKey({ rule, upstream, repository, reference, kind }: ReplicationJob): string {
+  return [rule, kind, upstream, repository, reference].join('\n');
+}

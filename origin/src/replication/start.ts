@@ -1,0 +1,111 @@
+import { randomInt } from 'node:crypto';
+import type { Digest } from '@sepia/base/digest';
+import type { Logger } from '@sepia/base/log';
+import type { Metrics } from '@sepia/base/metrics';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { RecordStore } from '@sepia/records/record-store';
+import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { Blobs } from '../blobs/blobs.ts';
+import type { Members } from '../cluster/members.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { Referrers } from '../records/referrers.ts';
+import type { TagIndex } from '../records/tag-index.ts';
+import type { Tags } from '../records/tags.ts';
+import { BlobReader } from './blob-reader.ts';
+import { ImageCopy } from './image-copy.ts';
+import { ReplicationIntake } from './intake.ts';
+import { JobQueue } from './job-queue.ts';
+import { Replication } from './replication.ts';
+import { ReplicationJobs } from './replication-jobs.ts';
+import { openTargets } from './targets.ts';
+
+/** Referrers of one manifest that are looked at; a rule may have less. */
+const MAX_REFERRERS = 10_000;
+
+interface ReplicationParts {
+  readonly cluster: Cluster;
+  readonly members: Members;
+  readonly records: RecordStore;
+  readonly blobs: Blobs;
+  readonly store: BlobStore;
+  readonly tags: Tags;
+  readonly tagIndex: TagIndex;
+  readonly referrers: Referrers;
+  /** Asked late: manifests and replication know each other. */
+  readonly manifests: () => Manifests;
+  readonly credentials: Readonly<
+    Record<string, { readonly username: string; readonly 'password-file': string }>
+  >;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** Builds replication with its metrics; not started. @throws {CodedError} `CONFIG_INVALID` */
+export function createReplication(parts: ReplicationParts): {
+  replication: Replication;
+  intake: ReplicationIntake;
+  jobs: ReplicationJobs;
+} {
+  const { cluster, members, records, blobs, store, tags, tagIndex, credentials, metrics, log, nowMs } = parts;
+  const bytes = metrics.counter('sepia_origin_replication_bytes_total', 'Bytes of blobs sent to targets.', [
+    'rule',
+  ]);
+  const outcomes = metrics.counter(
+    'sepia_origin_replication_jobs_total',
+    'Runs of replication jobs by how they ended: done, failed (tried again), dead.',
+    ['rule', 'outcome'],
+  );
+  const jobs = new ReplicationJobs({ records, nowMs });
+  const reader = new BlobReader({ blobs, members });
+  const referrersOf = async (
+    name: { readonly upstream: string; readonly repository: RepositoryName },
+    subject: Digest,
+  ): Promise<Digest[]> => {
+    const found: Digest[] = [];
+    let last: string | undefined;
+    do {
+      const page = await parts.referrers.list({ ...name, digest: subject }, { last });
+      for (const { digest } of page.manifests) found.push(digest as Digest);
+      last = page.next;
+    } while (last !== undefined && found.length < MAX_REFERRERS);
+    return found;
+  };
+  const broughtBy = async (digest: Digest): Promise<readonly Provenance[]> =>
+    (await store.stat(digest))?.attrs.provenance ?? [];
+  const onBytes = (rule: string, count: number): void => bytes.inc({ rule }, count);
+  const queue = new JobQueue({ members, jobs, nowMs });
+  const targets = openTargets({ cluster, credentials, log, nowMs });
+  const replication = new Replication({
+    members,
+    jobs,
+    queue,
+    targets,
+    tags,
+    newCopy: (target, signal) =>
+      new ImageCopy(
+        { manifests: parts.manifests(), tags, reader, referrersOf, broughtBy, nowMs, onBytes },
+        target,
+        signal,
+      ),
+    log,
+    nowMs,
+    chance: () => randomInt(2 ** 32) / 2 ** 32,
+    onOutcome: (rule, outcome) => outcomes.inc({ rule, outcome }),
+  });
+  metrics.gauge(
+    'sepia_origin_replication_waiting',
+    'Replication jobs on record here that are not dead.',
+    () => replication.counts.waiting,
+  );
+  metrics.gauge('sepia_origin_replication_running', 'Copies under way.', () => replication.counts.running);
+  metrics.gauge(
+    'sepia_origin_replication_dead',
+    'Replication jobs on record here that were given up.',
+    () => replication.counts.dead,
+  );
+  const wake = (): void => replication.wake();
+  const intake = new ReplicationIntake({ members, records, queue, targets, tagIndex, nowMs, wake });
+  return { replication, intake, jobs };
+}

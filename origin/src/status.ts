@@ -1,0 +1,64 @@
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { DiskRoom } from '@sepia/store/disk-room';
+import type { Replicator } from './blobs/replicator.ts';
+import type { Swarms } from './blobs/swarms.ts';
+import type { Uploads } from './blobs/uploads.ts';
+import type { Health } from './cluster/core/health.ts';
+import type { Fetches } from './fetch/fetches.ts';
+
+interface StatusParts {
+  readonly selfId: string;
+  readonly cluster: Cluster;
+  readonly store: BlobStore;
+  readonly fetches: Fetches;
+  readonly swarms: Swarms;
+  readonly uploads: Uploads;
+  readonly replicator: Replicator;
+  readonly health: Health;
+  readonly room: DiskRoom;
+  readonly nowMs: () => number;
+  readonly startedMs: number;
+  readonly peerAddresses: readonly string[];
+}
+
+/** Answer of `GET /v1/status`. */
+export async function originStatus(parts: StatusParts): Promise<unknown> {
+  const {
+    selfId,
+    cluster,
+    store,
+    fetches,
+    swarms,
+    uploads,
+    replicator,
+    health,
+    room,
+    nowMs,
+    startedMs,
+    peerAddresses,
+  } = parts;
+  return {
+    role: 'origin',
+    id: selfId,
+    clusterVersion: cluster.version,
+    uptimeMs: nowMs() - startedMs,
+    peers: peerAddresses,
+    storedBytes: store.usage(),
+    disk: { freeBytes: room.freeBytes, full: room.isFull },
+    uploadsOpen: uploads.open,
+    copiesOwed: await replicator.owed(),
+    suspects: health.suspects(nowMs()),
+    fetches: [...fetches].map((fetch) => ({
+      digest: fetch.name.digest,
+      upstream: fetch.name.upstream,
+      repository: fetch.name.repository,
+      state: fetch.state,
+      sizeBytes: fetch.sizeBytes,
+      pieces: fetch.metainfo?.pieceCount,
+      have: fetch.have?.count,
+      connections: fetch.upstreamConnections,
+    })),
+    swarms: [...swarms.stats()],
+  };
+}

@@ -1,0 +1,75 @@
+import { CodedError } from '@sepia/base/errors';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { Authorizer } from '@sepia/upstream/authenticator';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import t from 'tap';
+import { Access } from '../../src/access/access.ts';
+import { Sessions } from '../../src/access/sessions.ts';
+import type { PublicRepositories } from '../../src/records/public-repositories.ts';
+
+const MINUTE_MS = 60_000;
+const NAME = { upstream: 'up', repository: parseRepositoryName('team/app') };
+const ITEM = { kind: 'repository' } as const;
+const NOBODY = { challenge: () => ({ scheme: 'bearer', realm: 'http://up/token' }) } as unknown as Authorizer;
+
+/** `Access` before an upstream that does what the test says. */
+class Bench {
+  nowMs = 1_000_000;
+  state: 'public' | 'private' | 'down' = 'public';
+  recorded: Awaited<ReturnType<PublicRepositories['recall']>>;
+  readonly asked = { nobody: 0, somebody: 0 };
+  readonly access: Access;
+
+  constructor() {
+    const listTags = async ({ as }: { as: Authorizer }): Promise<unknown> => {
+      this.asked[as === NOBODY ? 'nobody' : 'somebody'] += 1;
+      if (this.state === 'down') throw new CodedError('BACKEND_DOWN');
+      if (this.state === 'private') throw new CodedError('UPSTREAM_DENIED', { detail: { status: 401 } });
+      return {};
+    };
+    const client = { listTags, authorizer: () => ({}) } as unknown as UpstreamClient;
+    const nowMs = (): number => this.nowMs;
+    this.access = new Access({
+      upstreams: {
+        client: () => client,
+        anonymous: () => NOBODY,
+        get: () => ({ tags: { 'stale-limit': 24 * 60 * MINUTE_MS }, 'fetch-with': 'robot' }),
+      },
+      sessions: new Sessions({ nowMs }),
+      publics: {
+        note: () => undefined,
+        forget: async () => undefined,
+        recall: async () => this.recorded,
+      },
+      nowMs,
+    } as unknown as ConstructorParameters<typeof Access>[0]);
+  }
+
+  async verdict(authorization?: string): Promise<string> {
+    return (await this.access.check(NAME, ITEM, authorization)).verdict;
+  }
+}
+
+t.test('during an outage the record counts more than an old memory of what was public', async (t) => {
+  const bench = new Bench();
+  t.equal(await bench.verdict(), 'public');
+  bench.nowMs += 10 * MINUTE_MS;
+  bench.state = 'down';
+  await t.rejects(bench.verdict(), { code: 'BACKEND_DOWN' }, 'another origin heard that it is private');
+  bench.recorded = 'unreadable';
+  t.equal(await bench.verdict(), 'public', 'without a record the memory counts');
+  bench.recorded = bench.nowMs - MINUTE_MS;
+  t.equal(await bench.verdict(), 'public', 'on record');
+});
+
+t.test('made-up tokens cost the upstream one request each, the same one none', async (t) => {
+  const bench = new Bench();
+  bench.state = 'private';
+  for (let at = 0; at < 20; at++) t.equal(await bench.verdict(`Bearer made-up-${at}`), 'challenge');
+  t.same(bench.asked, { nobody: 1, somebody: 20 });
+  for (let at = 0; at < 20; at++) t.equal(await bench.verdict('Bearer made-up-1'), 'challenge');
+  t.same(bench.asked, { nobody: 1, somebody: 20 });
+  bench.nowMs += 6_000;
+  bench.state = 'public';
+  t.equal(await bench.verdict('Bearer made-up-1'), 'granted', 'a refusal is forgotten soon');
+});

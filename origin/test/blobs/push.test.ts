@@ -1,0 +1,246 @@
+import { randomBytes } from 'node:crypto';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { shardKey } from '@sepia/cluster/cluster';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import t from 'tap';
+import { hang, startCluster, type TestCluster, until } from '../support/cluster.ts';
+
+const LOCAL = 'upstream=local&repository=team/app';
+const MIB = 1024 * 1024;
+
+async function push(c: TestCluster, id: string, blob: Buffer): Promise<{ status: number; text: string }> {
+  const begun = await c.call(id, { method: 'POST', path: `/v1/uploads?${LOCAL}` });
+  const { uploadId } = JSON.parse(begun.bytes.toString()) as { uploadId: string };
+  await c.call(id, { method: 'PATCH', path: `/v1/uploads/${uploadId}?${LOCAL}`, body: blob });
+  const done = await c.call(id, {
+    method: 'PUT',
+    path: `/v1/uploads/${uploadId}?${LOCAL}&digest=${digestOf(blob)}`,
+  });
+  return { status: done.status, text: done.bytes.toString() };
+}
+
+async function stateAt(c: TestCluster, id: string, digest: Digest): Promise<string> {
+  const answer = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}/where?${LOCAL}` });
+  return (JSON.parse(answer.bytes.toString()) as { state: string }).state;
+}
+
+t.test('seven origins: a blob lands on its three owners, wherever it was staged', async (t) => {
+  const c = await startCluster(t, { origins: 7 });
+  for (const id of ['o1', 'o4', 'o7']) {
+    const blob = randomBytes(2 * MIB + 11);
+    const digest = digestOf(blob);
+    const { status, text } = await push(c, id, blob);
+    t.equal(status, 201, text);
+    const { owners } = c.cluster.origins(digest);
+    await until(
+      async () =>
+        (await Promise.all(owners.map(async (one) => await stateAt(c, one, digest)))).every(
+          (state) => state === 'final',
+        ),
+      'all owners have it',
+    );
+    await until(async () => {
+      const others = c.ids.filter((one) => !owners.includes(one));
+      return (await Promise.all(others.map(async (one) => await stateAt(c, one, digest)))).every(
+        (state) => state === 'none',
+      );
+    }, 'nobody else keeps it');
+    for (const one of c.ids) {
+      const got = await c.call(one, { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+      t.ok(got.bytes.equals(blob), `${one}: ${got.status}`);
+    }
+  }
+});
+
+t.test('one of three down: pushes and pulls go on, and it gets its copies when it is back', async (t) => {
+  const c = await startCluster(t, { origins: 3 });
+  await c.stop('o3');
+  const blob = randomBytes(MIB + 3);
+  const digest = digestOf(blob);
+  const startedMs = Date.now();
+  const { status, text } = await push(c, 'o1', blob);
+  t.equal(status, 201, text);
+  t.ok(Date.now() - startedMs < 3_000, `${Date.now() - startedMs} ms`);
+  const got = await c.call('o2', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+  t.ok(got.bytes.equals(blob));
+  await c.start('o3');
+  await until(async () => (await stateAt(c, 'o3', digest)) === 'final', 'o3 catches up', 15_000);
+});
+
+t.test('one of three hangs: it costs at most a second', async (t) => {
+  const c = await startCluster(t, { origins: 3 });
+  const blob = randomBytes(MIB + 4);
+  const digest = digestOf(blob);
+  t.equal((await push(c, 'o1', blob)).status, 201);
+  const resume = await hang(t, c, 'o3');
+  for (const id of ['o1', 'o2']) {
+    const startedMs = Date.now();
+    const got = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+    t.ok(got.bytes.equals(blob), `${id}: ${got.status} ${got.bytes.toString().slice(0, 200)}`);
+    t.ok(Date.now() - startedMs < 1_000, `${id}: ${Date.now() - startedMs} ms`);
+    const unknownMs = Date.now();
+    const unknown = await c.call(id, {
+      method: 'GET',
+      path: `/v1/blobs/${digestOf(randomBytes(3))}?${LOCAL}`,
+    });
+    t.equal(unknown.status, 404, 'two noes of three owners are a no');
+    t.ok(Date.now() - unknownMs < 1_000, `${id}: 404 after ${Date.now() - unknownMs} ms`);
+  }
+  const second = randomBytes(MIB + 5);
+  const startedMs = Date.now();
+  t.equal((await push(c, 'o2', second)).status, 201);
+  t.ok(Date.now() - startedMs < 3_000, `push: ${Date.now() - startedMs} ms`);
+  const manifest = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: OCI_MANIFEST,
+      layers: [{ mediaType: 'a/b', digest: digestOf(second), size: second.length }],
+    }),
+  );
+  const tagMs = Date.now();
+  const put = await c.call('o2', {
+    method: 'PUT',
+    path: `/v1/manifests?${LOCAL}&reference=v1`,
+    body: manifest,
+    headers: { 'content-type': OCI_MANIFEST },
+  });
+  t.equal(put.status, 201, put.bytes.toString());
+  t.ok(Date.now() - tagMs < 2_000, `manifest: ${Date.now() - tagMs} ms`);
+  const readMs = Date.now();
+  t.equal((await c.call('o1', { method: 'GET', path: `/v1/manifests?${LOCAL}&reference=v1` })).status, 200);
+  t.ok(Date.now() - readMs < 1_000, `tag read: ${Date.now() - readMs} ms`);
+  await resume();
+});
+
+t.test('two of three down: nothing is acknowledged, and nobody says 404', async (t) => {
+  const c = await startCluster(t, { origins: 3 });
+  const blob = randomBytes(1000);
+  const digest = digestOf(blob);
+  await c.stop('o2');
+  await c.stop('o3');
+  const { status } = await push(c, 'o1', blob);
+  t.equal(status, 503);
+  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+  t.equal(got.status, 503);
+  t.equal(got.headers['sepia-error'], 'QUORUM_LOST');
+});
+
+t.test('seven origins, an owner down: a stand-in counts and hands back', async (t) => {
+  const c = await startCluster(t, { origins: 7 });
+  const blob = randomBytes(MIB);
+  const digest = digestOf(blob);
+  const { owners } = c.cluster.origins(digest);
+  const shard = c.cluster.origins(shardKey('local', 'team/app')).owners;
+  // Links have no stand-ins: only one of their owners may be away.
+  const away = owners.filter((id) => !shard.includes(id)).slice(0, 2);
+  if (away.length < 2) away.push(...owners.filter((id) => !away.includes(id)).slice(0, 1));
+  const down = away.slice(0, 2);
+  for (const id of down) await c.stop(id);
+  const up = c.ids.filter((id) => !down.includes(id));
+  const { status, text } = await push(c, up[0]!, blob);
+  t.equal(status, 201, text);
+  const got = await c.call(up[1]!, { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+  t.ok(got.bytes.equals(blob), `${got.status}`);
+  for (const id of down) await c.start(id);
+  await until(
+    async () =>
+      (await Promise.all(owners.map(async (id) => await stateAt(c, id, digest)))).every(
+        (state) => state === 'final',
+      ),
+    'owners get their copies',
+    20_000,
+  );
+});
+
+t.test('a restart keeps what was acknowledged, and forgets sessions', async (t) => {
+  const c = await startCluster(t, { origins: 1 });
+  const blob = randomBytes(3 * MIB + 1);
+  const digest = digestOf(blob);
+  t.equal((await push(c, 'o1', blob)).status, 201);
+  const manifest = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: OCI_MANIFEST,
+      layers: [{ mediaType: 'a/b', digest, size: blob.length }],
+    }),
+  );
+  await c.call('o1', {
+    method: 'PUT',
+    path: `/v1/manifests?${LOCAL}&reference=v1`,
+    body: manifest,
+    headers: { 'content-type': OCI_MANIFEST },
+  });
+  const begun = await c.call('o1', { method: 'POST', path: `/v1/uploads?${LOCAL}` });
+  const { uploadId } = JSON.parse(begun.bytes.toString()) as { uploadId: string };
+  await c.stop('o1');
+  await c.start('o1');
+  const got = await c.call('o1', { method: 'GET', path: `/v1/blobs/${digest}?${LOCAL}` });
+  t.ok(got.bytes.equals(blob));
+  const tag = await c.call('o1', { method: 'GET', path: `/v1/manifests?${LOCAL}&reference=v1` });
+  t.ok(tag.bytes.equals(manifest));
+  const session = await c.call('o1', { method: 'GET', path: `/v1/uploads/${uploadId}?${LOCAL}` });
+  t.equal(session.status, 404);
+  t.match(session.bytes.toString(), /BLOB_UPLOAD_UNKNOWN/);
+});
+
+t.test('bad uploads are refused by name', async (t) => {
+  const c = await startCluster(t, {
+    origins: 1,
+    upstreams: [{ name: 'hub', url: 'http://127.0.0.1:1', mode: 'pull-through' }],
+    config: 'max-uploads: 2',
+  });
+  const blob = randomBytes(100);
+  const other = digestOf(randomBytes(5));
+  const one = await c.call('o1', { method: 'PUT', path: `/v1/blobs/${other}?${LOCAL}`, body: blob });
+  t.equal(one.status, 400);
+  t.equal(one.headers['sepia-error'], 'DIGEST_MISMATCH');
+  const good = await c.call('o1', {
+    method: 'PUT',
+    path: `/v1/blobs/${digestOf(blob)}?${LOCAL}`,
+    body: blob,
+  });
+  t.equal(good.status, 201, good.bytes.toString());
+  const again = await c.call('o1', {
+    method: 'PUT',
+    path: `/v1/blobs/${digestOf(blob)}?${LOCAL}`,
+    body: blob,
+  });
+  t.equal(again.status, 201, 'the same again changes nothing');
+  const sha512 = digestOf(blob, 'sha512');
+  t.equal(
+    (await c.call('o1', { method: 'PUT', path: `/v1/blobs/${sha512}?${LOCAL}`, body: blob })).status,
+    201,
+  );
+  t.equal(
+    (await c.call('o1', { method: 'PUT', path: `/v1/blobs/${digestOf(Buffer.alloc(0))}?${LOCAL}` })).status,
+    201,
+    'an empty blob is a blob',
+  );
+  const empty = await c.call('o1', {
+    method: 'GET',
+    path: `/v1/blobs/${digestOf(Buffer.alloc(0))}?${LOCAL}`,
+  });
+  t.equal(empty.status, 200);
+  t.equal(empty.bytes.length, 0);
+  const readOnly = await c.call('o1', { method: 'POST', path: '/v1/uploads?upstream=hub&repository=a/b' });
+  t.equal(readOnly.status, 403);
+  t.match(readOnly.bytes.toString(), /pull-through/);
+  for (let count = 0; count < 2; count++)
+    t.equal((await c.call('o1', { method: 'POST', path: `/v1/uploads?${LOCAL}` })).status, 202);
+  const full = await c.call('o1', { method: 'POST', path: `/v1/uploads?${LOCAL}` });
+  t.equal(full.status, 429);
+  t.equal(
+    (await c.call('o1', { method: 'POST', path: '/v1/uploads?upstream=nope&repository=a/b' })).status,
+    404,
+  );
+  t.equal((await c.call('o1', { method: 'POST', path: '/v1/uploads?upstream=local' })).status, 400);
+  t.equal(
+    (await c.call('o1', { method: 'POST', path: '/v1/uploads?upstream=local&repository=A' })).status,
+    400,
+  );
+  const unsigned = await fetch(`${c.origins.get('o1')!.url}/v1/status`);
+  t.equal(unsigned.status, 403);
+  t.equal(unsigned.headers.get('sepia-cluster'), null);
+  const signed = await c.call('o1', { method: 'GET', path: '/v1/status' });
+  t.equal(signed.headers['sepia-cluster'], '1');
+});

@@ -1,0 +1,322 @@
+import { Bitfield } from '@sepia/base/bitfield';
+import { CodedError } from '@sepia/base/errors';
+import t from 'tap';
+import { locate } from '../src/blobs/core/quorum.ts';
+import { Health } from '../src/cluster/core/health.ts';
+import { FetchPace } from '../src/fetch/core/fetch-pace.ts';
+import { FetchPlan } from '../src/fetch/core/fetch-plan.ts';
+import { errorWeight, retryDelayMs } from '../src/fetch/core/fetch-retry.ts';
+import { chunkStart } from '../src/http/core/content-range.ts';
+import {
+  decideTag,
+  defaultPolicy,
+  mayMove,
+  setFault,
+  staleAge,
+  type TagRules,
+} from '../src/records/core/tag-policy.ts';
+
+const MIB = 1024 * 1024;
+
+t.test('a plan runs from the first missing piece to the end', (t) => {
+  const plan = new FetchPlan(10 * MIB, { wantAll: true });
+  t.same(plan.next(), { start: 0, end: 10, urgent: false });
+  plan.opened(1, { start: 0, end: 10 });
+  t.equal(plan.next(), undefined);
+  t.equal(plan.connections, 1);
+  for (let piece = 0; piece < 9; piece++) {
+    t.equal(plan.landed(piece), true);
+    t.equal(plan.delivered(1, piece), true, `goes on after ${piece}`);
+  }
+  t.equal(plan.hungry, true);
+  plan.landed(9);
+  t.equal(plan.delivered(1, 9), false);
+  t.equal(plan.complete, true);
+  t.equal(plan.hungry, false);
+  t.equal(plan.next(), undefined);
+  t.equal(plan.delivered(99, 0), false);
+  t.end();
+});
+
+t.test('readers far ahead get connections of their own, near ones wait', (t) => {
+  const plan = new FetchPlan(40 * MIB, { wantAll: true });
+  plan.opened(1, { start: 0, end: 40 });
+  plan.moveReader(7, 5);
+  t.equal(plan.next(), undefined, 'the main connection is near');
+  plan.moveReader(8, 30, 31);
+  t.same(plan.next(), { start: 30, end: 32, urgent: true });
+  plan.opened(2, { start: 30, end: 32 });
+  t.equal(plan.next(), undefined);
+  plan.setRanges(true);
+  plan.landed(30);
+  t.equal(plan.delivered(2, 30), true);
+  plan.landed(31);
+  t.equal(plan.delivered(2, 31), false);
+  plan.closed(2);
+  plan.closeReader(8);
+  for (let piece = 0; piece < 29; piece++) {
+    plan.landed(piece);
+    t.equal(plan.delivered(1, piece), true);
+  }
+  plan.landed(29);
+  t.equal(plan.delivered(1, 29), false, 'what others brought is not read again');
+  plan.closed(1);
+  t.same(plan.next(), { start: 32, end: 40, urgent: false });
+  t.end();
+});
+
+t.test('without Range nothing is asked beside the one connection', (t) => {
+  const plan = new FetchPlan(40 * MIB, { wantAll: true });
+  plan.setRanges(false);
+  plan.setRanges(true);
+  t.equal(plan.ranges, 'no', 'a no stays');
+  plan.opened(1, { start: 0, end: 40 });
+  plan.moveReader(1, 30);
+  t.equal(plan.next(), undefined);
+  plan.landed(1);
+  plan.landed(0);
+  t.equal(plan.delivered(1, 0), true, 'reads through what is there');
+  plan.closed(1);
+  t.same(plan.next(), { start: 2, end: 40, urgent: false });
+  t.end();
+});
+
+t.test('for readers alone nothing else is fetched', (t) => {
+  const plan = new FetchPlan(40 * MIB, { wantAll: false });
+  t.equal(plan.hungry, false);
+  t.equal(plan.next(), undefined);
+  plan.moveReader(1, 39, Number.MAX_SAFE_INTEGER);
+  t.equal(plan.hungry, true);
+  t.same(plan.next(), { start: 39, end: 40, urgent: true }, 'never beyond the end');
+  plan.opened(1, { start: 39, end: 40 });
+  plan.moveReader(2, 3, 9);
+  plan.moveReader(3, 20, 20);
+  t.same(plan.next(), { start: 3, end: 7, urgent: true });
+  plan.opened(2, { start: 3, end: 7 });
+  t.same(plan.next(), { start: 20, end: 21, urgent: true });
+  plan.opened(3, { start: 20, end: 21 });
+  plan.moveReader(4, 33, 33);
+  t.equal(plan.next(), undefined, 'at most two beside the first');
+  plan.setRanges(true);
+  plan.landed(3);
+  t.equal(plan.delivered(2, 3), true);
+  plan.closeReader(2);
+  plan.landed(4);
+  t.equal(plan.delivered(2, 4), false, 'its reader is gone');
+  plan.setWantAll();
+  t.equal(plan.wantAll, true);
+  t.equal(plan.hungry, true);
+  plan.closed(2);
+  t.same(plan.next(), { start: 33, end: 34, urgent: true });
+  plan.moveReader(4, 39);
+  t.same(plan.next(), { start: 0, end: 3, urgent: false }, 'the rest does not wait for readers');
+  t.end();
+});
+
+t.test('pieces that agents hold are left to the swarm for a while', (t) => {
+  const held = new Bitfield(8);
+  for (const piece of [0, 1, 2, 5]) held.add(piece);
+  const plan = new FetchPlan(8 * MIB, { wantAll: true });
+  plan.avoid(held);
+  t.equal(plan.avoiding, true);
+  plan.moveReader(1, 0);
+  t.same(plan.next(), { start: 3, end: 5, urgent: false });
+  plan.opened(1, { start: 3, end: 5 });
+  t.equal(plan.next(), undefined, 'one run at a time');
+  plan.landed(3);
+  plan.landed(4);
+  plan.closed(1);
+  t.same(plan.next(), { start: 6, end: 8, urgent: false });
+  plan.opened(2, { start: 6, end: 8 });
+  plan.stopAvoiding();
+  t.same(plan.next(), { start: 0, end: 3, urgent: true });
+  plan.reset();
+  t.equal(plan.have.count, 0);
+  t.end();
+});
+
+t.test('whatever happens, a plan asks for each piece until it is complete', (t) => {
+  let seed = Number(process.env['SEED'] ?? 7);
+  const chance = (limit: number): number => {
+    seed = (seed * 1103515245 + 12345) % 2 ** 31;
+    return seed % limit;
+  };
+  for (let round = 0; round < 200; round++) {
+    const pieces = 1 + chance(50);
+    const plan = new FetchPlan(pieces * MIB - chance(1000), { wantAll: true });
+    const open = new Map<number, { next: number; end: number }>();
+    for (let step = 0; step < 5_000 && !plan.complete; step++) {
+      for (let job = plan.next(); job !== undefined; job = plan.next()) {
+        t.ok(job.start < job.end && job.end <= pieces, `round ${round}: ${JSON.stringify(job)}`);
+        plan.opened(step * 10 + open.size, job);
+        open.set(step * 10 + open.size, { next: job.start, end: job.end });
+        if (open.size > 3) throw new Error(`round ${round}: ${open.size} connections`);
+      }
+      if (chance(4) === 0)
+        plan.moveReader(chance(3), chance(pieces), chance(2) === 0 ? undefined : chance(pieces));
+      if (chance(9) === 0) plan.closeReader(chance(3));
+      if (chance(6) === 0) plan.setRanges(true);
+      const [id = -1, one = { next: 0, end: 0 }] = [...open][chance(Math.max(1, open.size))] ?? [];
+      if (id === -1) continue;
+      if (chance(5) === 0) {
+        plan.closed(id);
+        open.delete(id);
+        continue;
+      }
+      plan.landed(one.next);
+      one.next += 1;
+      if (!plan.delivered(id, one.next - 1)) {
+        plan.closed(id);
+        open.delete(id);
+      }
+    }
+    t.equal(plan.complete, true, `round ${round} of ${pieces} pieces ends`);
+  }
+  t.end();
+});
+
+t.test('pace: retries with growing pauses, ends without progress, lingers for readers', (t) => {
+  const pace = new FetchPace({ progressMs: 10_000, lingerMs: 60_000 }, 0);
+  t.equal(pace.mayTry(0), true);
+  t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_000), { type: 'retry', inMs: 100 });
+  t.equal(pace.mayTry(1_050), false);
+  t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_100), { type: 'retry', inMs: 200 });
+  pace.landed(1_200, false);
+  t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_200), { type: 'retry', inMs: 100 });
+  t.same(pace.failed('UPSTREAM_LIMITED', 3, false, 1_200), { type: 'retry', inMs: 3_000 });
+  t.same(pace.failed('UPSTREAM_LIMITED', 30, false, 1_200), { type: 'fail' });
+  t.same(pace.failed('BLOB_UNKNOWN', undefined, false, 1_200), { type: 'fail' });
+  t.equal(pace.failed('BLOB_UNKNOWN', undefined, true, 1_200).type, 'retry', 'the swarm may still have it');
+  t.same(pace.failed('DISK_FULL', undefined, true, 1_200), { type: 'fail' });
+  const hungry = { hungry: true, readers: 1, avoiding: false };
+  t.equal(pace.tick(hungry, 11_000), 'go-on');
+  t.equal(pace.tick(hungry, 11_300), 'late');
+  pace.progress(11_300);
+  t.equal(pace.tick(hungry, 11_300), 'go-on');
+  t.equal(pace.tick({ ...hungry, avoiding: true }, 12_000), 'stop-avoiding');
+  pace.landed(12_000, true);
+  t.equal(pace.tick({ ...hungry, avoiding: true }, 12_100), 'go-on');
+  t.equal(pace.tick({ hungry: false, readers: 1, avoiding: false }, 100_000), 'go-on');
+  pace.readerLeft(100_000);
+  t.equal(pace.tick({ hungry: false, readers: 0, avoiding: false }, 150_000), 'go-on');
+  t.equal(pace.tick({ hungry: false, readers: 0, avoiding: false }, 160_001), 'unwanted');
+  pace.conflict();
+  t.equal(pace.failed('UPSTREAM_LIES', undefined, false, 160_001).type, 'retry');
+  pace.conflict();
+  t.same(pace.failed('UPSTREAM_LIES', undefined, false, 160_001), { type: 'new-attempt' });
+  pace.newAttempt(160_002);
+  t.equal(pace.failed('UPSTREAM_LIES', undefined, false, 160_002).type, 'retry');
+  t.equal(errorWeight('BACKEND_DOWN'), 'passing');
+  t.equal(errorWeight('UPSTREAM_DENIED'), 'certain');
+  t.equal(retryDelayMs(50, undefined), 2_000);
+  t.end();
+});
+
+t.test('health passes over who failed, longer each time, and forgives at once', (t) => {
+  const health = new Health();
+  health.failed('b', 0);
+  t.same(health.order(['b', 'a', 'c'], 10), ['a', 'c', 'b']);
+  t.same(health.suspects(10), ['b']);
+  t.equal(health.isSuspect('b', 1_001), false);
+  health.failed('b', 1_001);
+  t.equal(health.isSuspect('b', 2_900), true);
+  for (let count = 0; count < 30; count++) health.failed('b', 3_000);
+  t.equal(health.isSuspect('b', 17_999), true);
+  t.equal(health.isSuspect('b', 18_001), false, 'never for more than 15 s');
+  health.answered('b');
+  t.same(health.order(['b', 'a'], 3_000), ['b', 'a']);
+  t.end();
+});
+
+t.test('quorum decisions', (t) => {
+  const order = ['a', 'b', 'c'];
+  t.same(
+    locate(
+      order,
+      new Map([
+        ['a', 'open'],
+        ['b', 'final'],
+        ['c', 'silent'],
+      ]),
+    ),
+    { type: 'at', id: 'b', state: 'final' },
+  );
+  t.same(
+    locate(
+      order,
+      new Map([
+        ['a', 'none'],
+        ['c', 'open'],
+      ]),
+    ),
+    { type: 'at', id: 'c', state: 'open' },
+  );
+  t.same(
+    locate(
+      order,
+      new Map([
+        ['a', 'none'],
+        ['b', 'none'],
+        ['c', 'none'],
+      ]),
+    ),
+    { type: 'absent' },
+  );
+  t.same(
+    locate(
+      order,
+      new Map([
+        ['a', 'none'],
+        ['b', 'none'],
+        ['c', 'silent'],
+      ]),
+    ),
+    { type: 'undecided' },
+  );
+  t.same(locate(order, new Map([['a', 'none']])), { type: 'undecided' });
+  t.end();
+});
+
+t.test('tag policies', (t) => {
+  const rules: TagRules = { mode: 'pull-through', policy: 'revalidate', ttlMs: 100, staleLimitMs: 1_000 };
+  const facts = { digest: 'd', checkedAtMs: 1_000 };
+  t.equal(decideTag(undefined, { ...rules, mode: 'none' }, 0), 'unknown');
+  t.equal(decideTag(facts, { ...rules, mode: 'none' }, 9e9), 'answer');
+  t.equal(decideTag(undefined, rules, 0), 'ask-upstream');
+  t.equal(decideTag(facts, rules, 1_099), 'answer');
+  t.equal(decideTag(facts, rules, 1_100), 'ask-upstream');
+  for (const policy of ['immutable', 'pinned'] as const)
+    t.equal(decideTag(facts, { ...rules, policy }, 9e9), 'answer');
+  t.equal(staleAge(undefined, rules, 0), undefined);
+  t.equal(staleAge(facts, rules, 2_000), 1);
+  t.equal(staleAge(facts, rules, 2_001), undefined);
+  t.equal(staleAge(facts, rules, 0), 0);
+  const mutable = { ...rules, policy: 'mutable' } as const;
+  t.equal(decideTag(facts, mutable, 1_001), 'ask-upstream', 'mutable never trusts its record alone');
+  t.equal(decideTag(facts, { ...mutable, mode: 'none' }, 9e9), 'answer');
+  for (const mover of ['push', 'set', 'revalidate'] as const) {
+    const immutable = { ...rules, policy: 'immutable' } as const;
+    t.equal(mayMove('a', 'b', rules, mover), true);
+    t.equal(mayMove('a', 'b', immutable, mover), false);
+    t.equal(mayMove('a', 'a', immutable, mover), true);
+    t.equal(mayMove(undefined, 'a', immutable, mover), true);
+    t.equal(mayMove('a', 'b', { ...rules, policy: 'pinned' }, mover), mover !== 'revalidate');
+  }
+  t.equal(setFault({ ...rules, mode: 'none', policy: 'mutable' }), undefined);
+  t.equal(setFault({ ...rules, policy: 'pinned' }), undefined);
+  t.match(setFault(rules), /follows the upstream/);
+  t.equal(defaultPolicy('none'), 'mutable');
+  t.equal(defaultPolicy('pull-through'), 'revalidate');
+  t.end();
+});
+
+t.test('Content-Range of a chunk', (t) => {
+  t.equal(chunkStart('0-9', 10), 0);
+  t.equal(chunkStart(' 5-9 ', undefined), 5);
+  t.equal(chunkStart('bytes 5-9/*', 5), 5);
+  for (const bad of ['', 'x', '9-5', '-5', '5-', '0-9,20-29']) {
+    t.throws(() => chunkStart(bad, undefined), CodedError, bad);
+  }
+  t.throws(() => chunkStart('0-9', 5), { code: 'UPLOAD_INVALID' });
+  t.end();
+});

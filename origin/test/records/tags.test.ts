@@ -1,0 +1,157 @@
+import { digestOf } from '@sepia/base/digest';
+import { shardKey } from '@sepia/cluster/cluster';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import t, { type Test } from 'tap';
+import { hang, startCluster, type TestCluster, until } from '../support/cluster.ts';
+import { TestUpstream } from '../support/upstream.ts';
+
+const HUB = 'upstream=hub&repository=lib/x';
+
+function manifest(text: string): object {
+  return { schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [], annotations: { text } };
+}
+
+async function setUp(
+  t: Test,
+  tags: object,
+  origins = 3,
+): Promise<{ upstream: TestUpstream; c: TestCluster }> {
+  const upstream = await TestUpstream.start(t);
+  const c = await startCluster(t, {
+    origins,
+    upstreams: [{ name: 'hub', url: upstream.url, mode: 'pull-through', tags }],
+  });
+  return { upstream, c };
+}
+
+async function get(
+  c: TestCluster,
+  id: string,
+  reference = 'v1',
+  repository = HUB,
+): ReturnType<TestCluster['call']> {
+  return await c.call(id, { method: 'GET', path: `/v1/manifests?${repository}&reference=${reference}` });
+}
+
+t.test('revalidate: within the ttl one question upstream, after it the new digest everywhere', async (t) => {
+  const { upstream, c } = await setUp(t, { ttl: '400ms' });
+  upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  for (const id of c.ids) t.match((await get(c, id)).bytes.toString(), /one/);
+  t.equal(upstream.requests.length, 1, upstream.requests.join('\n'));
+  upstream.addManifest('lib/x', 'v1', manifest('two'), OCI_MANIFEST);
+  await until(async () => /two/.test((await get(c, 'o1')).bytes.toString()), 'the ttl ends');
+  const all = await Promise.all(c.ids.map(async (id) => await get(c, id)));
+  for (const one of all) t.match(one.bytes.toString(), /two/);
+  t.ok(upstream.requests.length <= 3, upstream.requests.join('\n'));
+});
+
+t.test('upstream down: stale within the limit and marked, 503 beyond it; by digest always', async (t) => {
+  const { upstream, c } = await setUp(t, { ttl: '1ms', 'stale-limit': '1500ms' });
+  const digest = upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  await get(c, 'o1');
+  upstream.down = true;
+  const stale = await get(c, 'o2');
+  t.equal(stale.status, 200, stale.bytes.toString());
+  t.match(stale.headers['sepia-stale'], /^\d+$/);
+  await until(async () => (await get(c, 'o2')).status === 503, 'the stale limit ends');
+  t.equal((await get(c, 'o3', digest)).status, 200);
+});
+
+t.test('a tag that is gone upstream is gone here', async (t) => {
+  const { upstream, c } = await setUp(t, { ttl: '1ms' });
+  upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  t.equal((await get(c, 'o1')).status, 200);
+  upstream.manifests.delete('lib/x:v1');
+  t.equal((await get(c, 'o2')).status, 404);
+  upstream.down = true;
+  t.equal((await get(c, 'o3')).status, 503, 'the record was dropped: nothing stale is left');
+});
+
+t.test('pinned: asked once, for ever', async (t) => {
+  const { upstream, c } = await setUp(t, { policy: 'pinned', ttl: '1ms' }, 1);
+  upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  await get(c, 'o1');
+  upstream.addManifest('lib/x', 'v1', manifest('two'), OCI_MANIFEST);
+  t.match((await get(c, 'o1')).bytes.toString(), /one/);
+  t.equal(upstream.requests.length, 1);
+});
+
+t.test('a leader that hangs is passed over in time', async (t) => {
+  const { upstream, c } = await setUp(t, { ttl: '1ms' });
+  upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  const [leader = '', next = ''] = c.cluster.origins(shardKey('hub', 'lib/x')).order;
+  t.equal((await get(c, next)).status, 200);
+  await hang(t, c, leader);
+  const startedMs = Date.now();
+  const got = await get(c, next);
+  t.equal(got.status, 200, got.bytes.toString());
+  t.ok(Date.now() - startedMs < 5_000, `${Date.now() - startedMs} ms`);
+});
+
+t.test('pull-through goes on without quorum', async (t) => {
+  const { upstream, c } = await setUp(t, { ttl: '1ms' });
+  upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
+  await c.stop('o1');
+  await c.stop('o2');
+  const got = await get(c, 'o3');
+  t.equal(got.status, 200, got.bytes.toString());
+});
+
+t.test('mode none: mutable tags move, immutable ones do not, same digest again is fine', async (t) => {
+  const c = await startCluster(t, {
+    origins: 3,
+    upstreams: [{ name: 'fixed', mode: 'none', tags: { policy: 'immutable' } }],
+  });
+  const put = async (upstream: string, text: string, reference = 'v1'): ReturnType<TestCluster['call']> =>
+    await c.call('o1', {
+      method: 'PUT',
+      path: `/v1/manifests?upstream=${upstream}&repository=a/b&reference=${reference}`,
+      body: Buffer.from(JSON.stringify(manifest(text))),
+      headers: { 'content-type': OCI_MANIFEST },
+    });
+  t.equal((await put('local', 'one')).status, 201);
+  t.equal((await put('local', 'two')).status, 201);
+  t.match((await get(c, 'o3', 'v1', 'upstream=local&repository=a/b')).bytes.toString(), /two/);
+  t.equal((await put('fixed', 'one')).status, 201);
+  t.equal((await put('fixed', 'one')).status, 201);
+  const refused = await put('fixed', 'two');
+  t.equal(refused.status, 403);
+  t.equal(refused.headers['sepia-error'], 'TAG_IMMUTABLE');
+  t.equal(
+    (await get(c, 'o2', 'nope', 'upstream=local&repository=a/b')).headers['sepia-error'],
+    'TAG_UNKNOWN',
+  );
+  const wrong = await put('local', 'three', digestOf(Buffer.from('x')));
+  t.equal(wrong.headers['sepia-error'], 'DIGEST_MISMATCH');
+  const bytes = Buffer.from(JSON.stringify(manifest('four')));
+  const sha512 = digestOf(bytes, 'sha512');
+  t.equal((await put('local', 'four', sha512)).status, 201);
+  t.equal((await get(c, 'o2', sha512, 'upstream=local&repository=a/b')).status, 200);
+  const index = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: OCI_INDEX,
+      manifests: [{ mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('y')), size: 1 }],
+    }),
+  );
+  const missing = await c.call('o2', {
+    method: 'PUT',
+    path: '/v1/manifests?upstream=local&repository=a/b&reference=i',
+    body: index,
+    headers: { 'content-type': OCI_INDEX },
+  });
+  t.equal(missing.headers['sepia-error'], 'MANIFEST_BLOB_MISSING');
+  t.equal(
+    (await c.call('o2', { method: 'GET', path: '/v1/tags?upstream=local&repository=no/such' })).status,
+    404,
+  );
+});
+
+t.test('the upstream tag list is merged and paged', async (t) => {
+  const { upstream, c } = await setUp(t, {}, 1);
+  for (const tag of ['b', 'a', 'c']) upstream.addManifest('lib/x', tag, manifest(tag), OCI_MANIFEST);
+  const all = await c.call('o1', { method: 'GET', path: `/v1/tags?${HUB}` });
+  t.same(JSON.parse(all.bytes.toString()), { tags: ['a', 'b', 'c'] });
+  const page = await c.call('o1', { method: 'GET', path: `/v1/tags?${HUB}&n=1&last=a` });
+  t.same(JSON.parse(page.bytes.toString()), { tags: ['b'] });
+});

@@ -1,0 +1,50 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { ByteBudget, nextTry, RuleMatcher, subjectOfTag } from '../../../src/replication/core/replication.ts';
+
+const RULE = { name: 'r', from: 'local', repositories: ['team/**'], rewrite: {} };
+
+t.test('which repositories and tags a rule names, and how they are called there', async (t) => {
+  const rule = new RuleMatcher({ ...RULE, tags: ['v*'] });
+  t.equal(rule.matchesTag('local', 'team/app', 'v1'), true);
+  t.equal(rule.matchesTag('other', 'team/app', 'v1'), false);
+  t.equal(rule.matchesTag('local', 'elsewhere', 'v1'), false);
+  t.equal(rule.matchesTag('local', 'team/app', 'latest'), false);
+  const signature = `sha256-${'a'.repeat(64)}.sig`;
+  t.equal(rule.matchesTag('local', 'team/app', signature), true);
+  t.equal(rule.onlyWithSubject(signature), true);
+  t.equal(rule.onlyWithSubject('v1'), false);
+  t.equal(subjectOfTag(signature), `sha256:${'a'.repeat(64)}`);
+  t.equal(subjectOfTag('sha256-1'), undefined);
+  const named = new RuleMatcher({ ...RULE, rewrite: { 'strip-prefix': 'team', 'add-prefix': 'dr/eu' } });
+  t.equal(named.target('team/app'), 'dr/eu/app');
+  t.equal(named.target('team'), undefined, 'nothing would be left');
+  t.equal(named.matchesRepository('local', 'team'), false);
+  t.equal(
+    new RuleMatcher({ ...RULE, rewrite: { 'add-prefix': 'a'.repeat(250) } }).target('team/app'),
+    undefined,
+  );
+});
+
+t.test('waits double up to a limit, with chance, at least what the target asked for', async (t) => {
+  const rules = { firstMs: 1_000, maxMs: 60_000, tries: 10 };
+  t.equal(nextTry(1, rules, 0, undefined), 500);
+  t.equal(nextTry(2, rules, 0, undefined), 1_000);
+  t.equal(nextTry(9, rules, 0.999, undefined), 59_970);
+  t.equal(nextTry(1, rules, 0, 30_000), 30_000);
+  t.equal(nextTry(10, rules, 0, undefined), 'dead');
+  fc.assert(
+    fc.property(fc.nat(2_000), fc.double({ min: 0, max: 0.999, noNaN: true }), (tries, chance) => {
+      const next = nextTry(tries, { ...rules, tries: 5_000 }, chance, undefined);
+      return typeof next === 'number' && next >= 0 && next <= 60_000;
+    }),
+  );
+});
+
+t.test('bytes are spread over time; what was not used is kept for a second', async (t) => {
+  const budget = new ByteBudget(1_000);
+  t.equal(budget.take(1_000, 10_000), 0);
+  t.equal(budget.take(500, 10_000), 0, 'a second was saved');
+  t.equal(budget.take(500, 10_000), 500);
+  t.equal(budget.take(1, 20_000), 0);
+});

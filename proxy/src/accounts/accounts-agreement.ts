@@ -1,0 +1,82 @@
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { InternalClient } from '@sepia/http/client';
+
+const FIRST_MS = 2_000;
+const EVERY_MS = 30_000;
+const TIMEOUT_MS = 2_000;
+
+interface AgreementDeps {
+  readonly selfId: string;
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly fingerprint: () => string;
+  readonly log: Logger;
+}
+
+/**
+ * Compares the accounts of all proxies: a password that is right at one must be right at all. Files may differ for a
+ * moment while they are replaced; each look that finds a difference says so in the log and in `differing`.
+ */
+export class AccountsAgreement {
+  readonly #deps: AgreementDeps;
+  #differing: readonly string[] = [];
+
+  constructor(deps: AgreementDeps) {
+    this.#deps = deps;
+  }
+
+  /** Ids of proxies with other accounts, as of the last look. */
+  get differing(): readonly string[] {
+    return this.#differing;
+  }
+
+  /** Looks until the signal aborts. */
+  async watch(signal: AbortSignal): Promise<void> {
+    try {
+      for (let waitMs = FIRST_MS; ; waitMs = EVERY_MS) {
+        await delay(waitMs, signal);
+        await this.look(signal);
+      }
+    } catch (error) {
+      throwIfBug(error);
+      // Stopping.
+    }
+  }
+
+  async look(signal: AbortSignal): Promise<void> {
+    const { selfId, cluster, fingerprint, log } = this.#deps;
+    const others = cluster.members('proxy').filter(({ id }) => id !== selfId);
+    const own = fingerprint();
+    const found = await Promise.all(
+      others.map(async ({ id, urls }) => ((await this.#of(id, urls[0]!, signal)) === own ? [] : [id])),
+    );
+    this.#differing = found.flat();
+    if (this.#differing.length > 0)
+      log.error(
+        { proxies: this.#differing },
+        'accounts-file is another than at these proxies; logins depend on which one is asked',
+      );
+  }
+
+  /** Fingerprint of another proxy; ours if it does not answer: then there is nothing to compare. */
+  async #of(id: string, url: string, signal: AbortSignal): Promise<string> {
+    const { client, fingerprint } = this.#deps;
+    try {
+      const { accounts } = await client.json<{ accounts?: string }>({
+        url,
+        to: id,
+        method: 'GET',
+        path: '/v1/status?self=1',
+        headersTimeoutMs: TIMEOUT_MS,
+        signal,
+      });
+      return accounts ?? 'none';
+    } catch (error) {
+      throwIfBug(error);
+      return fingerprint();
+    }
+  }
+}

@@ -1,0 +1,85 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { CodedError } from '@sepia/base/errors';
+import type { InternalResponse } from '@sepia/http/client';
+import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import type { SourcePlan } from './core/choose-source.ts';
+import type { BlobName } from './whereabouts.ts';
+
+/** Whoever has the whole blob must begin to answer within this, else the next is asked beside it, in ms. */
+export const HOLDER_HEDGE_MS = 400;
+/** A fetching origin may think long (it has its own deadline of 10 s without progress), in ms. */
+export const LEADER_TIMEOUT_MS = 120_000;
+/** While it thinks, it is probed this often, in ms; a probe without an answer means that it is gone. */
+const PROBE_EVERY_MS = 250;
+const NEVER_MS = 2 ** 31 - 1;
+/** Undici's own guard on a silent body; our deadlines are shorter. */
+const BODY_TIMEOUT_MS = 60_000;
+
+/** An answer of an origin to GET or HEAD of a blob. */
+export interface OpenedBlob {
+  readonly originId: string;
+  readonly answer: InternalResponse;
+}
+
+/**
+ * Gets the first answer of the plan's origins. Holders are hedged; a leader is waited for as long as it lives,
+ * since asking a second one may fetch the blob twice.
+ * @throws {CodedError} what the origins said; `PEER_HTTP` when none answered
+ */
+export async function openBlob(
+  origins: Origins,
+  plan: SourcePlan,
+  name: BlobName,
+  method: 'GET' | 'HEAD',
+  headers: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<OpenedBlob> {
+  const isLeader = plan.type === 'leader';
+  const ask = async (originId: string, abort: AbortSignal): Promise<OpenedBlob> => {
+    const call = {
+      method,
+      path: `/v1/blobs/${name.digest}?${nameQuery(name)}`,
+      headers,
+      headersTimeoutMs: LEADER_TIMEOUT_MS,
+      bodyTimeoutMs: BODY_TIMEOUT_MS,
+    };
+    const either = AbortSignal.any([signal, abort]);
+    const run = (running: AbortSignal): Promise<InternalResponse> =>
+      origins.call(originId, { ...call, signal: running });
+    return {
+      originId,
+      answer: isLeader ? await whileAlive(origins, originId, either, run) : await run(either),
+    };
+  };
+  const hedgeAfterMs = isLeader ? NEVER_MS : HOLDER_HEDGE_MS;
+  return await firstAnswer(origins.health.order(plan.originIds), ask, {
+    hedgeAfterMs,
+    signal,
+    isFinal: isDefinite,
+  });
+}
+
+/** Runs a call that may take long, and gives up when the origin answers nothing at all meanwhile. */
+export async function whileAlive<T>(
+  origins: Origins,
+  originId: string,
+  signal: AbortSignal,
+  run: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const dead = new AbortController();
+  let probing = false;
+  const timer = setInterval(() => {
+    if (probing) return;
+    probing = true;
+    void origins.probe(originId, signal).then((isAlive) => {
+      probing = false;
+      if (!isAlive)
+        dead.abort(new CodedError('PEER_HTTP', { message: `origin ${originId} stopped answering` }));
+    });
+  }, PROBE_EVERY_MS);
+  try {
+    return await run(AbortSignal.any([signal, dead.signal]));
+  } finally {
+    clearInterval(timer);
+  }
+}

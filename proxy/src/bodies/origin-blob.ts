@@ -1,0 +1,198 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { digestAlgorithm, digestOf } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
+import { MAX_ANSWER_BYTES, readLimited } from '@sepia/http/client';
+import { MemoryBlob } from '@sepia/http/memory-blob';
+import type { ReadableBlob } from '@sepia/http/readable-blob';
+import { type BlobSource, RemoteBlob } from '@sepia/http/remote-blob';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import type { RangeWish } from '@sepia/oci/range';
+import { headerOf, isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, whileAlive } from './blob-source.ts';
+import type { SourcePlan } from './core/choose-source.ts';
+import { type BlobName, findSource } from './whereabouts.ts';
+
+/** Answers about who has the blob are waited for this long once one has it, in ms, when another source is looked for. */
+const RESUME_GRACE_MS = 200;
+/** Without a sign of life of any origin for this long a blob fails, in ms ("How a body ends"). */
+const PROGRESS_MS = 10_000;
+/** Longest silence of a body; it is looked at sooner, this guards the socket, in ms. */
+const BODY_TIMEOUT_MS = 60_000;
+/** An answer to a long-poll may be this late, in ms. */
+const POLL_SLACK_MS = 2_000;
+/** An origin that sent wrong bytes is told within this, in ms. */
+const COMPLAINT_MS = 2_000;
+const MAX_LEAVES_BYTES = 1024 * 1024;
+const NEVER_MS = 2 ** 31 - 1;
+
+interface OriginBlobDeps {
+  readonly origins: Origins;
+  readonly log: Logger;
+  /** Called when a body goes on at another origin. */
+  readonly onResume?: () => void;
+}
+
+/** A blob of the origins that is open for one body. */
+export interface OpenedOriginBlob {
+  readonly blob: ReadableBlob;
+  close(): void;
+}
+
+/**
+ * Opens a blob for one body: a small one is read whole and its digest checked, of others every piece is checked
+ * against the metainfo of an origin. `wish`: what of it is read.
+ * @throws {CodedError} what the origins said; `NO_PEERS` when none answers
+ */
+export async function openOriginBlob(
+  deps: OriginBlobDeps,
+  name: BlobName,
+  plan: SourcePlan,
+  wish: RangeWish,
+  signal: AbortSignal,
+): Promise<OpenedOriginBlob> {
+  if (plan.sizeBytes !== undefined && plan.sizeBytes <= SMALL_BLOB_BYTES)
+    return { blob: await smallBlob(deps, name, plan, signal), close: () => undefined };
+  const source = originSource(deps, name, wish);
+  const ids = deps.origins.health.order(plan.originIds);
+  const areWhole = plan.type === 'holders';
+  const { metainfo } = await firstAnswer(
+    ids,
+    async (id, abort) => (await source.metainfo(id, undefined, 0, AbortSignal.any([signal, abort])))!,
+    { hedgeAfterMs: areWhole ? HOLDER_HEDGE_MS : NEVER_MS, signal, isFinal: isDefinite },
+  );
+  const blob = new RemoteBlob(
+    source,
+    {
+      progressMs: PROGRESS_MS,
+      onResume: (origin, piece) => {
+        deps.log.info({ digest: name.digest, origin, piece }, 'a blob goes on at another origin');
+        deps.onResume?.();
+      },
+    },
+    { holders: { ids, areWhole }, metainfo },
+  );
+  return { blob, close: () => blob.close() };
+}
+
+/** How origins are asked for pieces of one blob. */
+function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: RangeWish): BlobSource {
+  const path = `/v1/blobs/${name.digest}`;
+  const first =
+    wish.want === 'all' || wish.start === undefined ? undefined : Math.floor(wish.start / PIECE_BYTES);
+  const want = {
+    want: wish.want,
+    ...(first === undefined ? {} : { piece: String(first) }),
+  };
+  return {
+    find: async (signal) => {
+      const plan = await findSource(origins, name, signal, RESUME_GRACE_MS);
+      return { ids: origins.health.order(plan.originIds), areWhole: plan.type === 'holders' };
+    },
+    metainfo: async (id, known, waitMs, signal) => {
+      const wait =
+        known === undefined ? {} : { wait: String(waitMs), from: String(known.metainfo.knownPrefix) };
+      const query = nameQuery(name, { fetch: '1', ...want, ...wait });
+      const call = {
+        method: 'GET',
+        path: `${path}/metainfo?${query}`,
+        headers: known === undefined ? {} : { 'if-none-match': known.etag },
+        headersTimeoutMs: LEADER_TIMEOUT_MS + waitMs + POLL_SLACK_MS,
+      } as const;
+      const answer = await whileAlive(origins, id, signal, (alive) =>
+        origins.call(id, { ...call, signal: alive }),
+      );
+      if (answer.status === 304) {
+        await answer.body.dump();
+        return undefined;
+      }
+      const metainfo = metainfoOf(name, id, await readLimited(answer.body, MAX_ANSWER_BYTES, id));
+      return { metainfo, etag: headerOf(answer, 'etag') ?? metainfo.etag };
+    },
+    leaves: async (id, first, count, signal) => {
+      const query = nameQuery(name, { from: String(first), count: String(count) });
+      const call = {
+        method: 'GET',
+        path: `${path}/leaves?${query}`,
+        headersTimeoutMs: LEADER_TIMEOUT_MS,
+      } as const;
+      return await whileAlive(origins, id, signal, async (alive) => {
+        const answer = await origins.call(id, { ...call, signal: alive });
+        return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
+      });
+    },
+    range: async (id, start, end, signal) => {
+      const call = {
+        method: 'GET',
+        path: `${path}?${nameQuery(name)}`,
+        headers: { range: `bytes=${start}-${end}` },
+        headersTimeoutMs: LEADER_TIMEOUT_MS,
+        bodyTimeoutMs: BODY_TIMEOUT_MS,
+      } as const;
+      const answer = await whileAlive(origins, id, signal, (alive) =>
+        origins.call(id, { ...call, signal: alive }),
+      );
+      answer.body.on('error', () => undefined);
+      const range = headerOf(answer, 'content-range') ?? '';
+      if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`)) return answer.body;
+      answer.body.destroy();
+      throw new CodedError('PEER_HTTP', {
+        message: `origin ${id} answered with another range`,
+        detail: { status: answer.status, range },
+      });
+    },
+    // It was said when the blob was opened.
+    wantAll: () => Promise.resolve(),
+    isDefinite,
+    wrong: (origin, piece) => {
+      log.warn({ digest: name.digest, origin, piece }, 'an origin sent wrong bytes of a blob');
+      const call = { method: 'POST', path: `${path}/complaints?piece=${piece}` } as const;
+      origins.quick(origin, COMPLAINT_MS, call).catch((error: unknown) => {
+        if (!isCoded(error)) log.error({ err: error }, 'a complaint was not sent');
+      });
+    },
+  };
+}
+
+/** @throws `PEER_HTTP` for metainfo that does not read, or is of another blob: another origin may do better */
+function metainfoOf({ digest }: BlobName, origin: string, bytes: Buffer): Metainfo {
+  let metainfo: Metainfo | undefined;
+  try {
+    metainfo = Metainfo.decode(bytes);
+  } catch (error) {
+    if (!isCoded(error, 'METAINFO_INVALID')) throw error;
+  }
+  if (metainfo?.digest === digest) return metainfo;
+  const detail = { digest, origin, status: 200 };
+  throw new CodedError('PEER_HTTP', { message: `origin ${origin} sent metainfo of something else`, detail });
+}
+
+/** A small blob is one answer, in memory, its digest checked. */
+async function smallBlob(
+  { origins, log }: OriginBlobDeps,
+  name: BlobName,
+  plan: SourcePlan,
+  signal: AbortSignal,
+): Promise<ReadableBlob> {
+  const { digest } = name;
+  const ask = async (originId: string, abort: AbortSignal): Promise<Buffer> => {
+    const one = { ...plan, originIds: [originId] };
+    const opened = await openBlob(origins, one, name, 'GET', {}, AbortSignal.any([signal, abort]));
+    const bytes = await readLimited(opened.answer.body, SMALL_BLOB_BYTES, originId);
+    if (digestOf(bytes, digestAlgorithm(digest)) === digest) return bytes;
+    log.warn({ digest, origin: originId }, 'an origin sent wrong bytes of a blob');
+    throw new CodedError('PIECE_BAD', { detail: { digest, origin: originId } });
+  };
+  const isFinal = (error: unknown): boolean => isDefinite(error) && !isCoded(error, 'PIECE_BAD');
+  const hedgeAfterMs = plan.type === 'leader' ? NEVER_MS : HOLDER_HEDGE_MS;
+  try {
+    const ids = origins.health.order(plan.originIds);
+    const bytes = await firstAnswer(ids, ask, { hedgeAfterMs, signal, isFinal });
+    return new MemoryBlob(digest, bytes);
+  } catch (cause) {
+    // Nobody has a right copy now.
+    throw isCoded(cause, 'PIECE_BAD') ? new CodedError('NO_PEERS', { detail: { digest }, cause }) : cause;
+  }
+}

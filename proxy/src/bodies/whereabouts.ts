@@ -1,0 +1,102 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import { nameQuery, type Origins } from '../cluster/origins.ts';
+import { chooseSource, judgeKnowledge, type SourcePlan, type Whereabouts } from './core/choose-source.ts';
+
+/** An origin that does not say within this what it has counts as silent, in ms. */
+const WHERE_TIMEOUT_MS = 800;
+/** When all were silent they are asked once more, with more patience: the machine may be busy. */
+const SECOND_TIMEOUT_MS = 3_000;
+
+/** Once one whole copy is known, other answers are waited for this long, in ms: they are who is asked next. */
+const GRACE_MS = 25;
+
+/** A blob under a repository. */
+export interface BlobName extends ResolvedName {
+  readonly digest: Digest;
+}
+
+/**
+ * Asks owners and stand-ins at once what they have of a blob and says whom to take it from. Does not wait for
+ * silent ones longer than they can matter. @throws {CodedError} `NO_PEERS` when no origin answers
+ */
+export async function findSource(
+  origins: Origins,
+  name: BlobName,
+  signal: AbortSignal,
+  graceMs = GRACE_MS,
+): Promise<SourcePlan> {
+  for (const timeoutMs of [WHERE_TIMEOUT_MS, SECOND_TIMEOUT_MS]) {
+    const answers = await askAll(origins, name, timeoutMs, graceMs, signal);
+    const plan = chooseSource(answers, origins.placement(name.digest).owners);
+    if (plan !== undefined) return plan;
+    if (signal.aborted) throw signal.reason;
+  }
+  throw new CodedError('NO_PEERS', {
+    message: 'no origin that could hold this blob answers',
+    detail: { digest: name.digest },
+  });
+}
+
+async function askAll(
+  origins: Origins,
+  name: BlobName,
+  timeoutMs: number,
+  graceMs: number,
+  signal: AbortSignal,
+): Promise<Whereabouts[]> {
+  const { candidates, writeQuorum } = origins.placement(name.digest);
+  const answers = new Map<string, Whereabouts>();
+  const enough = new AbortController();
+  const stop = AbortSignal.any([signal, enough.signal]);
+  let grace: NodeJS.Timeout | undefined;
+  await new Promise<void>((resolve, reject) => {
+    const judge = (): void => {
+      const silent = candidates.filter((id) => !answers.has(id));
+      const known = judgeKnowledge(
+        [...answers.values()],
+        silent,
+        (id) => origins.health.isSuspect(id),
+        writeQuorum,
+      );
+      if (known === 'all') resolve();
+      else if (known === 'holder') grace ??= setTimeout(resolve, graceMs);
+    };
+    for (const originId of candidates) {
+      askOne(origins, originId, name, timeoutMs, stop).then((answer) => {
+        answers.set(originId, answer);
+        judge();
+      }, reject);
+    }
+    if (candidates.length === 0) resolve();
+  });
+  clearTimeout(grace);
+  enough.abort(new CodedError('TIMEOUT', { message: 'enough is known' }));
+  return candidates.map((originId) => answers.get(originId) ?? { originId, state: 'silent', linked: false });
+}
+
+async function askOne(
+  origins: Origins,
+  originId: string,
+  name: BlobName,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<Whereabouts> {
+  try {
+    const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
+    const answer = await origins.quick<{ state?: unknown; sizeBytes?: unknown; linked?: unknown }>(
+      originId,
+      timeoutMs,
+      { method: 'GET', path },
+      signal,
+    );
+    const state = answer.state === 'final' || answer.state === 'open' ? answer.state : 'none';
+    const sizeBytes = Number.isSafeInteger(answer.sizeBytes) ? { sizeBytes: answer.sizeBytes as number } : {};
+    return { originId, state, linked: answer.linked === true, ...sizeBytes };
+  } catch (error) {
+    throwIfBug(error);
+    return { originId, state: 'silent', linked: false };
+  }
+}

@@ -1,0 +1,187 @@
+import { randomBytes } from 'node:crypto';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { Member } from '@sepia/cluster/document';
+import {
+  type InternalClient,
+  type InternalRequest,
+  type InternalResponse,
+  readLimited,
+} from '@sepia/http/client';
+import type { OriginHealth } from './core/origin-health.ts';
+
+const PROBE_EVERY_MS = 1_000;
+const PROBE_TIMEOUT_MS = 800;
+const MAX_QUICK_BYTES = 4 * 1024 * 1024;
+
+/** A call whose address is an origin. */
+export type OriginRequest = Omit<InternalRequest, 'url' | 'to'>;
+
+interface OriginsDeps {
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly health: OriginHealth;
+  readonly nowMs: () => number;
+}
+
+/** Calls to origins, noting who answers. */
+export class Origins {
+  readonly #deps: OriginsDeps;
+
+  constructor(deps: OriginsDeps) {
+    this.#deps = deps;
+  }
+
+  get ids(): string[] {
+    return this.#deps.cluster.members('origin').map((member) => member.id);
+  }
+
+  get health(): OriginHealth {
+    return this.#deps.health;
+  }
+
+  has(id: string): boolean {
+    return this.#deps.cluster.findMember(id)?.role === 'origin';
+  }
+
+  /** Owners and stand-ins of a digest or shard key, in ring order. */
+  placement(key: string): { owners: readonly string[]; candidates: readonly string[]; writeQuorum: number } {
+    const { owners, standIns, writeQuorum } = this.#deps.cluster.origins(key);
+    return { owners, candidates: [...owners, ...standIns], writeQuorum };
+  }
+
+  /** True if the origin answered anything within the last `ms`. */
+  alive(id: string, ms: number): boolean {
+    return this.#deps.health.aliveWithin(id, ms, this.#deps.nowMs());
+  }
+
+  /** One call to one origin; an error status is thrown as the error that the origin named. */
+  async call(id: string, call: OriginRequest): Promise<InternalResponse> {
+    const member = this.#deps.cluster.member(id);
+    try {
+      const answer = await this.#anyUrl(member, call);
+      this.health.ok(id, this.#deps.nowMs());
+      return answer;
+    } catch (error) {
+      if (isSilence(error)) this.health.failed(id);
+      else if (isCoded(error) && call.signal?.aborted !== true) this.health.ok(id, this.#deps.nowMs());
+      throw error;
+    }
+  }
+
+  /** A call whose whole answer must be there within `timeoutMs`, else the origin counts as failed. */
+  async quick<T>(
+    id: string,
+    timeoutMs: number,
+    call: Pick<OriginRequest, 'method' | 'path'>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const late = new AbortController();
+    const timer = setTimeout(() => {
+      this.health.failed(id);
+      late.abort(new CodedError('PEER_HTTP', { message: `origin ${id} is silent`, detail: { origin: id } }));
+    }, timeoutMs);
+    const either = signal === undefined ? late.signal : AbortSignal.any([late.signal, signal]);
+    try {
+      const answer = await this.call(id, {
+        ...call,
+        headersTimeoutMs: timeoutMs * 2,
+        bodyTimeoutMs: timeoutMs * 2,
+        signal: either,
+      });
+      const bytes = await readLimited(answer.body, MAX_QUICK_BYTES, id);
+      return (bytes.length === 0 ? {} : JSON.parse(bytes.toString('utf8'))) as T;
+    } catch (cause) {
+      if (cause instanceof SyntaxError)
+        throw new CodedError('PEER_HTTP', {
+          message: `origin ${id} answered with bad JSON`,
+          detail: { status: 200 },
+          cause,
+        });
+      throw cause;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Asks one origin whether it lives: any answer counts. */
+  async probe(id: string, signal?: AbortSignal): Promise<boolean> {
+    try {
+      await this.quick(id, PROBE_TIMEOUT_MS, { method: 'GET', path: '/v1/cluster' }, signal);
+      return true;
+    } catch (error) {
+      throwIfBug(error);
+      return isCoded(error) && !isSilence(error);
+    }
+  }
+
+  /** Asks one origin whether it lives and has room for a blob. @throws `DISK_FULL`, `PEER_HTTP` when it is silent */
+  async askRoom(id: string, bytes: number, signal: AbortSignal): Promise<void> {
+    try {
+      const call = { method: 'GET', path: `/v1/room?bytes=${bytes}` } as const;
+      await this.quick(id, PROBE_TIMEOUT_MS, call, signal);
+    } catch (error) {
+      if (isCoded(error, 'DISK_FULL') || isSilence(error) || !isCoded(error)) throw error;
+      // It lives, but is of a version that cannot tell.
+    }
+  }
+
+  /** Probes every origin each second until the signal aborts. */
+  async watch(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const round = Promise.all(this.ids.map((id) => this.probe(id, signal)));
+      await Promise.all([round, pause(PROBE_EVERY_MS, signal)]);
+    }
+  }
+
+  /** Tries a member's addresses in order; one with a streamed body is sent once. */
+  async #anyUrl({ id, urls }: Member, call: OriginRequest): Promise<InternalResponse> {
+    const isStream =
+      call.body !== undefined && typeof call.body !== 'string' && !(call.body instanceof Uint8Array);
+    const tries = isStream ? urls.slice(0, 1) : urls;
+    for (const [index, url] of tries.entries()) {
+      try {
+        return await this.#deps.client.call({ ...call, url, to: id });
+      } catch (error) {
+        if (index === tries.length - 1 || !isSilence(error) || call.signal?.aborted === true) throw error;
+      }
+    }
+    throw new CodedError('NO_PEERS', { message: 'member without address' });
+  }
+}
+
+/** True when a member gave no answer at all: the network or the process is gone. */
+export function isSilence(error: unknown): boolean {
+  return isCoded(error, 'PEER_HTTP') && error.detail['status'] === undefined;
+}
+
+/** True for an answer that no other origin would better. */
+export function isDefinite(error: unknown): boolean {
+  return (
+    isCoded(error) &&
+    !error.facts.retryable &&
+    error.code !== 'INTERNAL' &&
+    error.code !== 'SIGNATURE_INVALID'
+  );
+}
+
+/** An id for a change of a tag that several origins may be given, one after the other. */
+export function newChange(): string {
+  return randomBytes(12).toString('hex');
+}
+
+/** `upstream=…&repository=…` and more, escaped. */
+export function nameQuery(
+  name: { upstream: string; repository: string },
+  more: Readonly<Record<string, string>> = {},
+): string {
+  return new URLSearchParams({ upstream: name.upstream, repository: name.repository, ...more }).toString();
+}
+
+/** A header of an answer, the first if it came twice. */
+export function headerOf(answer: InternalResponse, name: string): string | undefined {
+  const value = answer.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}

@@ -1,0 +1,119 @@
+import { CodedError } from '@sepia/base/errors';
+
+/** Events that one lane holds; more are refused, and Harbor sends them again. */
+export const MAX_EVENTS = 256;
+/** Events that ended, by key: a repeated delivery is known. */
+const MAX_DONE = 512;
+/** A proxy that took an event has to renew or end it within this, in ms. */
+export const TAKEN_MS = 60_000;
+const FIRST_RETRY_MS = 2_000;
+const MAX_RETRY_MS = 5 * 60_000;
+/** After this an event is given up, in ms: members that were away for so long begin with cold caches. */
+const GIVE_UP_MS = 24 * 3_600_000;
+
+/** What a lane remembers of an event; `payload` is the caller's. */
+export interface LaneEvent<T> {
+  readonly key: string;
+  readonly payload: T;
+  readonly addedAtMs: number;
+  readonly notBeforeMs: number;
+  readonly tries: number;
+  readonly takenBy?: string;
+  readonly takenUntilMs?: number;
+}
+
+/** Events that wait or are being worked on, and keys of those that ended. The value of one register. */
+export interface Lane<T> {
+  readonly events: readonly LaneEvent<T>[];
+  readonly done: readonly string[];
+}
+
+const EMPTY: Lane<never> = { events: [], done: [] };
+
+/** Takes an event in, held by `holder` from the start. `isNew` is false for one that is known. @throws `OVERLOADED` */
+export function addEvent<T>(
+  lane: Lane<T> = EMPTY,
+  event: { readonly key: string; readonly payload: T },
+  holder: string,
+  nowMs: number,
+): { lane: Lane<T>; isNew: boolean } {
+  if (lane.done.includes(event.key) || lane.events.some(({ key }) => key === event.key))
+    return { lane, isNew: false };
+  if (lane.events.length >= MAX_EVENTS)
+    throw new CodedError('OVERLOADED', { message: 'too many events wait; send it again later' });
+  const added: LaneEvent<T> = {
+    ...event,
+    addedAtMs: nowMs,
+    notBeforeMs: nowMs,
+    tries: 0,
+    takenBy: holder,
+    takenUntilMs: nowMs + TAKEN_MS,
+  };
+  return { lane: { ...lane, events: [...lane.events, added] }, isNew: true };
+}
+
+/** Events that nobody works on and whose time has come, at most `limit`, now held by `holder`. */
+export function takeDue<T>(
+  lane: Lane<T> = EMPTY,
+  holder: string,
+  nowMs: number,
+  limit: number,
+): { lane: Lane<T>; taken: LaneEvent<T>[] } {
+  const taken: LaneEvent<T>[] = [];
+  const events = lane.events.map((event) => {
+    if (taken.length >= limit || !isDue(event, nowMs)) return event;
+    const held = { ...event, takenBy: holder, takenUntilMs: nowMs + TAKEN_MS };
+    taken.push(held);
+    return held;
+  });
+  return { lane: taken.length === 0 ? lane : { ...lane, events }, taken };
+}
+
+export function hasDue<T>(lane: Lane<T> | undefined, nowMs: number): boolean {
+  return lane?.events.some((event) => isDue(event, nowMs)) ?? false;
+}
+
+/** Goes on holding an event; false if another has it now. */
+export function renew<T>(
+  lane: Lane<T> = EMPTY,
+  key: string,
+  holder: string,
+  nowMs: number,
+): { lane: Lane<T>; isHeld: boolean } {
+  const isHeld = lane.events.some((event) => event.key === key && event.takenBy === holder);
+  const events = lane.events.map((event) =>
+    event.key === key && isHeld ? { ...event, takenUntilMs: nowMs + TAKEN_MS } : event,
+  );
+  return { lane: isHeld ? { ...lane, events } : lane, isHeld };
+}
+
+/** The event is done with, whoever did it. */
+export function finish<T>(lane: Lane<T> = EMPTY, key: string): Lane<T> {
+  return {
+    events: lane.events.filter((event) => event.key !== key),
+    done: [...lane.done.filter((one) => one !== key), key].slice(-MAX_DONE),
+  };
+}
+
+/** The event is tried again later, ever more rarely, for a day. `isOver`: it is given up. */
+export function putBack<T>(
+  lane: Lane<T> = EMPTY,
+  key: string,
+  holder: string,
+  nowMs: number,
+): { lane: Lane<T>; isOver: boolean } {
+  const event = lane.events.find((one) => one.key === key);
+  if (event === undefined || event.takenBy !== holder) return { lane, isOver: false };
+  if (nowMs - event.addedAtMs > GIVE_UP_MS) return { lane: finish(lane, key), isOver: true };
+  const { takenBy: _by, takenUntilMs: _until, ...rest } = event;
+  const waitMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(20, event.tries));
+  const waiting: LaneEvent<T> = { ...rest, tries: event.tries + 1, notBeforeMs: nowMs + waitMs };
+  return {
+    lane: { ...lane, events: lane.events.map((one) => (one.key === key ? waiting : one)) },
+    isOver: false,
+  };
+}
+
+function isDue<T>(event: LaneEvent<T>, nowMs: number): boolean {
+  return event.notBeforeMs <= nowMs && (event.takenUntilMs ?? 0) <= nowMs;
+}

@@ -1,0 +1,91 @@
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { Member } from '@sepia/cluster/document';
+import type { InternalClient } from '@sepia/http/client';
+import { type AskedMember, type ClusterView, clusterView } from './core/cluster-view.ts';
+
+/** A member that does not answer within this is shown as down, in ms. */
+const ASK_TIMEOUT_MS = 400;
+/** A view is handed out again for this long, in ms: many browsers cost no more than one. */
+const CACHE_MS = 300;
+
+/** What this proxy says of itself. */
+export interface OwnStatus {
+  readonly id: string;
+  readonly version: string;
+  readonly uptimeSeconds: number;
+  /** Fingerprint of the accounts, for the other proxies. */
+  readonly accounts?: string;
+}
+
+/** Largest status answer read: bitfields of many peers. */
+const MAX_STATUS_BYTES = 32 * 1024 * 1024;
+
+interface StatusDeps {
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly own: () => OwnStatus;
+  readonly nowMs: () => number;
+}
+
+/** Gathers the status of all members for the page. */
+export class StatusGatherer {
+  readonly #deps: StatusDeps;
+  #view: ClusterView | undefined;
+  #running: Promise<ClusterView> | undefined;
+
+  constructor(deps: StatusDeps) {
+    this.#deps = deps;
+  }
+
+  /** A view at most {@link CACHE_MS} old; never rejects because of a silent member. */
+  async view(): Promise<ClusterView> {
+    const { nowMs } = this.#deps;
+    if (this.#view !== undefined && nowMs() - this.#view.atMs < CACHE_MS) return this.#view;
+    this.#running ??= this.#gather().finally(() => {
+      this.#running = undefined;
+    });
+    return await this.#running;
+  }
+
+  async #gather(): Promise<ClusterView> {
+    const { cluster, nowMs } = this.#deps;
+    const members = [
+      ...cluster.members('origin'),
+      ...cluster.members('tracker'),
+      ...cluster.members('proxy'),
+    ];
+    const asked = await Promise.all(members.map((member) => this.#ask(member)));
+    this.#view = clusterView(asked, cluster.version, nowMs());
+    return this.#view;
+  }
+
+  async #ask(member: Member): Promise<AskedMember> {
+    const { id, role, zone } = member;
+    const facts = { id, role, ...(zone === undefined ? {} : { zone }) };
+    const own = this.#deps.own();
+    if (id === own.id) return { ...facts, answer: own };
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(new CodedError('TIMEOUT')), ASK_TIMEOUT_MS);
+    try {
+      const path = role === 'proxy' ? '/v1/status?self=1' : '/v1/status';
+      const call = {
+        url: member.urls[0]!,
+        to: id,
+        method: 'GET',
+        path,
+        headersTimeoutMs: ASK_TIMEOUT_MS * 3,
+        signal: late.signal,
+      } as const;
+      const { headers, bytes } = await this.#deps.client.bytes(call, MAX_STATUS_BYTES);
+      const said = JSON.parse(bytes.toString('utf8')) as unknown;
+      return { ...facts, answer: { version: headers['sepia-version'], ...(said as object) } };
+    } catch (error) {
+      throwIfBug(error);
+      return { ...facts, answer: undefined };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

@@ -1,0 +1,145 @@
+import { isCoded } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import type { RegistryHandler } from '@sepia/face/registry-app';
+import { serveBlob } from '@sepia/http/serve-blob';
+import { rangeWish } from '@sepia/oci/range';
+import type { Context } from 'koa';
+import { type OpenedBlob, openBlob } from '../bodies/blob-source.ts';
+import type { SourcePlan } from '../bodies/core/choose-source.ts';
+import { openOriginBlob } from '../bodies/origin-blob.ts';
+import { type BlobName, findSource } from '../bodies/whereabouts.ts';
+import { headerOf, type Origins } from '../cluster/origins.ts';
+import { clientSignal } from './answers.ts';
+
+/** Headers of a client that decide what the origin answers. */
+const ASKED = ['range', 'if-range', 'if-none-match'] as const;
+/** Headers of the origin's answer that the client gets. */
+const PASSED = [
+  'content-type',
+  'content-length',
+  'content-range',
+  'accept-ranges',
+  'etag',
+  'cache-control',
+  'docker-content-digest',
+] as const;
+
+interface BlobDeps {
+  readonly origins: Origins;
+  readonly log: Logger;
+  /** Where links can be deleted, one origin's word for one is not enough. */
+  readonly takesDeletes: (upstream: string) => boolean;
+  /** A body that makes no progress at any origin for this long is cut, in ms. */
+  readonly stallMs: number;
+  readonly onBytes?: (bytes: number) => void;
+  readonly onResume?: () => void;
+}
+
+/** GET and HEAD of a blob, in all range forms: an origin's answer, made whole if that origin dies on the way. */
+export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
+  return async (ctx, target, { digest }) => {
+    const name: BlobName = { ...target, digest };
+    const signal = clientSignal(ctx);
+    const plan = await findSource(deps.origins, name, signal, ctx.method === 'HEAD' ? 0 : undefined);
+    const headers = Object.fromEntries(
+      ASKED.filter((key) => ctx.get(key) !== '').map((key) => [key, ctx.get(key)]),
+    );
+    if (
+      ctx.method === 'HEAD' &&
+      !deps.takesDeletes(target.upstream) &&
+      plan.isCertain &&
+      plan.sizeBytes !== undefined &&
+      headers['if-none-match'] === undefined
+    ) {
+      return sendHead(ctx, name, plan.sizeBytes);
+    }
+    const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
+    try {
+      if (method === 'GET' && headers['if-none-match'] !== `"${digest}"`)
+        return await sendBody(deps, ctx, name, plan, signal);
+      await sendHeadersOnly(ctx, await openBlob(deps.origins, plan, name, 'HEAD', headers, signal));
+    } catch (error) {
+      if (!ctx.headerSent && isCoded(error, 'RANGE_INVALID')) {
+        const size = plan.sizeBytes ?? error.detail['sizeBytes'];
+        if (typeof size === 'number') ctx.set('Content-Range', `bytes */${size}`);
+      }
+      throw error;
+    }
+  };
+}
+
+function sendHead(ctx: Context, name: BlobName, sizeBytes: number): void {
+  ctx.set('Content-Type', 'application/octet-stream');
+  ctx.set('Accept-Ranges', 'bytes');
+  ctx.set('ETag', `"${name.digest}"`);
+  ctx.set('Cache-Control', 'max-age=31536000');
+  ctx.set('Docker-Content-Digest', name.digest);
+  endHead(ctx, 200, sizeBytes);
+}
+
+async function sendHeadersOnly(ctx: Context, opened: OpenedBlob): Promise<void> {
+  const { answer } = opened;
+  await answer.body.dump();
+  passHeaders(ctx, opened);
+  ctx.remove('Content-Length');
+  const length = headerOf(answer, 'content-length');
+  endHead(ctx, answer.status, answer.status === 304 || length === undefined ? undefined : Number(length));
+}
+
+/** Koa drops Content-Length of answers without a body, so these are written by hand. */
+function endHead(ctx: Context, status: number, sizeBytes: number | undefined): void {
+  ctx.status = status;
+  ctx.respond = false;
+  if (sizeBytes !== undefined) ctx.res.setHeader('Content-Length', String(sizeBytes));
+  ctx.res.statusCode = status;
+  ctx.res.end();
+}
+
+/** Until the first byte an origin has its own deadline and says what failed; this ends what hangs all the same, in ms. */
+const FIRST_PIECE_MS = 120_000;
+/** An attempt that was dropped before any byte was sent is begun again this often. */
+const MAX_TRIES = 3;
+
+async function sendBody(
+  deps: BlobDeps,
+  ctx: Context,
+  name: BlobName,
+  found: SourcePlan,
+  signal: AbortSignal,
+): Promise<void> {
+  let plan = found;
+  for (let tries = 1; ; tries++) {
+    const opened = await openOriginBlob(
+      deps,
+      name,
+      plan,
+      rangeWish(ctx.get('range'), plan.sizeBytes),
+      signal,
+    );
+    try {
+      return await serveBlob(ctx, opened.blob, {
+        // Bytes, whatever a manifest calls them: the page has the same origin, and a manifest may say text/html.
+        contentType: 'application/octet-stream',
+        stallMs: deps.stallMs,
+        firstPieceMs: FIRST_PIECE_MS,
+        ...(deps.onBytes === undefined ? {} : { onBytes: deps.onBytes }),
+      });
+    } catch (error) {
+      if (!isCoded(error, 'STALE_ATTEMPT') || ctx.headerSent || tries >= MAX_TRIES || signal.aborted)
+        throw error;
+    } finally {
+      opened.close();
+    }
+    plan = await findSource(deps.origins, name, signal);
+  }
+}
+
+function passHeaders(ctx: Context, opened: OpenedBlob): void {
+  for (const name of PASSED) {
+    const value = headerOf(opened.answer, name);
+    if (value !== undefined) ctx.set(name, value);
+  }
+  // Bytes, whatever a manifest calls them: the page has the same origin, and a manifest may say text/html.
+  if (headerOf(opened.answer, 'content-type')?.startsWith('multipart/byteranges') !== true)
+    ctx.set('Content-Type', 'application/octet-stream');
+}

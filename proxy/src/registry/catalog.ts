@@ -1,0 +1,51 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { CodedError } from '@sepia/base/errors';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { CatalogHandler } from '@sepia/face/registry-app';
+import { queryValue } from '@sepia/http/signed';
+import { isDefinite, type Origins } from '../cluster/origins.ts';
+import { clientSignal } from './answers.ts';
+import { nextLink } from './core/page-link.ts';
+import { parsePageSize } from './core/tag-page.ts';
+
+const HEDGE_MS = 1_000;
+const TIMEOUT_MS = 20_000;
+/** Most repositories of one answer; without `n` a client gets as many and a link to the rest. */
+const MAX_PAGE = 1_000;
+
+/** GET of the repositories of an upstream that the cluster has content of. */
+export function listCatalog(deps: { readonly origins: Origins }): CatalogHandler {
+  return async (ctx, upstream) => {
+    const n = Math.min(MAX_PAGE, parsePageSize(queryValue(ctx, 'n')) ?? MAX_PAGE);
+    const last = queryValue(ctx, 'last');
+    const query = new URLSearchParams({ upstream, n: String(n) });
+    if (last !== undefined) query.set('last', parseRepositoryName(last));
+    const signal = clientSignal(ctx);
+    const ask = async (
+      id: string,
+      abort: AbortSignal,
+    ): Promise<{ repositories: string[]; more: boolean }> => {
+      const path = `/v1/catalog?${query}`;
+      const either = AbortSignal.any([abort, signal]);
+      const page = await deps.origins.quick<{ repositories?: unknown; more?: unknown }>(
+        id,
+        TIMEOUT_MS,
+        { method: 'GET', path },
+        either,
+      );
+      if (!Array.isArray(page.repositories))
+        throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without repositories` });
+      return { repositories: page.repositories as string[], more: page.more === true };
+    };
+    const { candidates } = deps.origins.placement(upstream);
+    const { repositories, more } = await firstAnswer(deps.origins.health.order(candidates), ask, {
+      hedgeAfterMs: HEDGE_MS,
+      signal,
+      isFinal: isDefinite,
+    });
+    const end = repositories.at(-1);
+    if (more && end !== undefined)
+      ctx.set('Link', nextLink('/v2/_catalog', { n: String(n), last: end, ns: queryValue(ctx, 'ns') }));
+    ctx.body = { repositories };
+  };
+}

@@ -1,0 +1,39 @@
+import { CodedError } from '@sepia/base/errors';
+import { nextLink } from './page-link.ts';
+
+/** Most tags in one answer when the client asks for pages. */
+export const MAX_TAG_PAGE = 10_000;
+
+/** `n` of tags/list: undefined when not given. @throws {CodedError} `REQUEST_INVALID` */
+export function parsePageSize(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d{1,9}$/.test(text))
+    throw new CodedError('REQUEST_INVALID', {
+      message: 'n is not a number of tags',
+      detail: { n: text.slice(0, 50) },
+    });
+  return Math.min(Number(text), MAX_TAG_PAGE);
+}
+
+export interface TagPage {
+  readonly tags: readonly string[];
+  /** Value of the `Link` header when there is more. */
+  readonly link?: string;
+}
+
+/**
+ * Cuts a page of `n` from the sorted tags after `last`, of which one more than `n` were asked for.
+ * `name` and `ns` are the client's own words, so that the link leads to the same place.
+ */
+export function tagPage(
+  tags: readonly string[],
+  n: number | undefined,
+  name: string,
+  ns: string | undefined,
+): TagPage {
+  if (n === undefined || tags.length <= n) return { tags };
+  const page = tags.slice(0, n);
+  const last = page.at(-1);
+  if (last === undefined) return { tags: page };
+  return { tags: page, link: nextLink(`/v2/${name}/tags/list`, { n: String(n), last, ns }) };
+}

@@ -1,0 +1,76 @@
+import { CodedError } from '@sepia/base/errors';
+
+/** An upload session's id: `<originId>.<random>`; the origin named in it is the session's stager. */
+export interface UploadId {
+  readonly text: string;
+  readonly stagerId: string;
+}
+
+/** @throws {CodedError} `UPLOAD_UNKNOWN`: an id that cannot be one was never handed out */
+export function parseUploadId(text: string): UploadId {
+  const found = /^([a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?)\.([A-Za-z0-9_-]{8,128})$/.exec(text);
+  if (found === null) throw new CodedError('UPLOAD_UNKNOWN', { detail: { uploadId: text.slice(0, 200) } });
+  return { text, stagerId: found[1]! };
+}
+
+/** `Range` of an upload's answers: first and last byte held, both inclusive; an empty session is `0-0`. */
+export function heldRange(offsetBytes: number): string {
+  return `0-${Math.max(0, offsetBytes - 1)}`;
+}
+
+/**
+ * Checks a chunk's `Content-Range` (`a-b`, or `bytes a-b/*` as some clients write it) against its length, and
+ * returns it as `a-b`.
+ * @throws {CodedError} `UPLOAD_INVALID`, `SIZE_MISMATCH`
+ */
+export function checkChunkRange(header: string, contentLength: number | undefined): string {
+  const found = /^(?:bytes[ =])?(\d{1,15})-(\d{1,15})(?:\/(?:\*|\d{1,15}))?$/.exec(header.trim());
+  const [start, end] = [Number(found?.[1]), Number(found?.[2])];
+  if (found === null || end < start) {
+    throw new CodedError('UPLOAD_INVALID', {
+      message: 'Content-Range is not valid; write first-last',
+      detail: { contentRange: header.slice(0, 100) },
+    });
+  }
+  if (contentLength !== undefined && contentLength !== end - start + 1) {
+    throw new CodedError('SIZE_MISMATCH', {
+      message: 'Content-Range and Content-Length differ',
+      detail: { contentRange: header.slice(0, 100), contentLength },
+    });
+  }
+  return `${start}-${end}`;
+}
+
+/** Where a request body is stuck, from figures taken since the last look; see {@link judgeFlow}. */
+export interface FlowFigures {
+  /** Ms since the client last sent a byte. */
+  readonly clientIdleMs: number;
+  /** Ms since the origin last took a byte. */
+  readonly originIdleMs: number;
+  /** Bytes wait for the origin, or the body is complete and the answer is awaited. */
+  readonly waitsForOrigin: boolean;
+  /** The whole body was handed over. */
+  readonly isComplete: boolean;
+  /** The origin answered something, somewhere, lately. */
+  readonly originAlive: boolean;
+}
+
+export interface FlowLimits {
+  /** A silent stager is lost after this long. */
+  readonly originSilentMs: number;
+  /** Longest pause of a body on either side. */
+  readonly idleMs: number;
+  /** Longest wait for the answer once the body is complete, while the origin is alive. */
+  readonly answerMs: number;
+}
+
+export type FlowVerdict = 'flows' | 'client-idle' | 'origin-lost' | 'origin-stuck';
+
+/** Says which side, if any, has stopped a request body for too long. */
+export function judgeFlow(figures: FlowFigures, limits: FlowLimits): FlowVerdict {
+  if (!figures.waitsForOrigin) return figures.clientIdleMs > limits.idleMs ? 'client-idle' : 'flows';
+  if (figures.originIdleMs > limits.originSilentMs && !figures.originAlive) return 'origin-lost';
+  return figures.originIdleMs > (figures.isComplete ? limits.answerMs : limits.idleMs)
+    ? 'origin-stuck'
+    : 'flows';
+}

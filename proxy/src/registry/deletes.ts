@@ -1,0 +1,75 @@
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import { H_CHANGE } from '@sepia/cluster/api/headers';
+import { shardKey } from '@sepia/cluster/cluster';
+import type { RegistryHandler } from '@sepia/face/registry-app';
+import { referenceText } from '@sepia/oci/route';
+import { whileAlive } from '../bodies/blob-source.ts';
+import { isDefinite, nameQuery, newChange, type Origins } from '../cluster/origins.ts';
+import { clientSignal, sendEmpty } from './answers.ts';
+
+/** An origin that records a delete on a quorum and tells the others needs less than this, in ms. */
+const DELETE_TIMEOUT_MS = 30_000;
+
+interface DeleteDeps {
+  readonly origins: Origins;
+}
+
+/** DELETE of a tag, or of a manifest with the tags that point at it: 202 once it is durable and members were told. */
+export function deleteManifest(deps: DeleteDeps): RegistryHandler<'manifest'> {
+  return async (ctx, target, { reference }) => {
+    const query = nameQuery(target, { reference: referenceText(reference) });
+    await drop(deps.origins, target, `/v1/manifests?${query}`, clientSignal(ctx));
+    sendEmpty(ctx, 202);
+  };
+}
+
+/** DELETE of a blob's link. */
+export function deleteBlob(deps: DeleteDeps): RegistryHandler<'blob'> {
+  return async (ctx, target, { digest }) => {
+    await drop(deps.origins, target, `/v1/blobs/${digest}?${nameQuery(target)}`, clientSignal(ctx));
+    sendEmpty(ctx, 202);
+  };
+}
+
+/** Asks one origin after the other; what one that went silent may have deleted is not unknown to the client. */
+async function drop(
+  origins: Origins,
+  target: ResolvedName,
+  path: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { candidates } = origins.placement(shardKey(target.upstream, target.repository));
+  let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
+  const headers = { [H_CHANGE]: newChange() };
+  let maybeDone = false;
+  for (const id of origins.health.order(candidates)) {
+    try {
+      const answer = await whileAlive(origins, id, signal, (running) =>
+        origins.call(id, {
+          method: 'DELETE',
+          path,
+          headers,
+          headersTimeoutMs: DELETE_TIMEOUT_MS,
+          signal: running,
+        }),
+      );
+      await answer.body.dump();
+      return;
+    } catch (error) {
+      throwIfBug(error);
+      if (maybeDone && isUnknown(error)) return;
+      if (isDefinite(error) || signal.aborted) throw error;
+      maybeDone = true;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+function isUnknown(error: unknown): boolean {
+  return (
+    isCoded(error, 'MANIFEST_UNKNOWN') || isCoded(error, 'TAG_UNKNOWN') || isCoded(error, 'BLOB_UNKNOWN')
+  );
+}

@@ -1,0 +1,197 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { parseTag } from '@sepia/base/names/repository';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import { H_CHANGE, H_STALE } from '@sepia/cluster/api/headers';
+import { shardKey } from '@sepia/cluster/cluster';
+import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
+import type { RegistryHandler } from '@sepia/face/registry-app';
+import { type InternalResponse, readLimited } from '@sepia/http/client';
+import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import { type Reference, referenceText } from '@sepia/oci/route';
+import type { Context } from 'koa';
+import { whileAlive } from '../bodies/blob-source.ts';
+import { drainRequest, RequestBody } from '../bodies/request-body.ts';
+import { headerOf, isDefinite, nameQuery, newChange, type Origins } from '../cluster/origins.ts';
+import { clientSignal, locationOf, sendEmpty } from './answers.ts';
+import type { ManifestCache } from './core/manifest-cache.ts';
+import type { PushGate } from './push-gate.ts';
+
+/** The next origin is asked beside a silent one after this, in ms. */
+const HEDGE_MS = 500;
+/** An origin may have to ask a slow upstream, in ms. */
+const READ_TIMEOUT_MS = 20_000;
+/** A manifest that is stored on a quorum within this is stored, in ms. */
+const WRITE_TIMEOUT_MS = 30_000;
+
+interface ManifestDeps {
+  readonly origins: Origins;
+  readonly cache: ManifestCache;
+  /** True where the upstream wants to be asked before a manifest is served (`manifest-recheck`). */
+  readonly isRechecked: (upstream: string) => boolean;
+  readonly gate: PushGate;
+  /** How long a manifest of an upstream is served from memory, in ms. */
+  readonly beliefMs: (upstream: string) => number;
+  readonly nowMs: () => number;
+}
+
+/** GET and HEAD of a manifest: by digest from memory if it is there, a tag always from an origin. */
+export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
+  return async (ctx, target, route) => {
+    const shard = shardKey(target.upstream, target.repository);
+    const { reference } = route;
+    const mayServe = reference.kind === 'digest' && !deps.isRechecked(target.upstream);
+    const known = mayServe ? deps.cache.get(shard, reference.digest, deps.nowMs()) : undefined;
+    if (known !== undefined) return sendManifest(ctx, { ...known, sizeBytes: known.bytes.length });
+    const belief = beliefOf(deps, target.upstream);
+    const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
+    const signal = clientSignal(ctx);
+    const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}`;
+    const wanted = reference.kind === 'digest' ? reference.digest : undefined;
+    const ask = async (id: string, abort: AbortSignal): Promise<ManifestAnswer> => {
+      const either = AbortSignal.any([abort, signal]);
+      const answer = await deps.origins.call(id, {
+        method,
+        path,
+        headersTimeoutMs: READ_TIMEOUT_MS,
+        signal: either,
+      });
+      return await manifestOf(answer, id, method, wanted);
+    };
+    const order = deps.origins.health.order(deps.origins.placement(shard).candidates);
+    const found = await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
+    if (found.bytes !== undefined)
+      deps.cache.put(shard, { digest: found.digest, mediaType: found.mediaType, bytes: found.bytes }, belief);
+    sendManifest(ctx, found);
+  };
+}
+
+function beliefOf(deps: ManifestDeps, upstream: string): { untilMs: number; revision: number } {
+  return { untilMs: deps.nowMs() + deps.beliefMs(upstream), revision: deps.cache.revision };
+}
+
+/** Reads an origin's answer and checks the bytes against their digest. @throws {CodedError} `PEER_HTTP` when they lie */
+async function manifestOf(
+  answer: InternalResponse,
+  id: string,
+  method: 'GET' | 'HEAD',
+  wanted: Digest | undefined,
+): Promise<ManifestAnswer> {
+  const bytes = method === 'HEAD' ? undefined : await readLimited(answer.body, MAX_MANIFEST_BYTES, id);
+  if (bytes === undefined) await answer.body.dump();
+  const digest = parseDigest(headerOf(answer, 'docker-content-digest') ?? wanted ?? '');
+  const isLie =
+    (wanted !== undefined && digest !== wanted) ||
+    (bytes !== undefined && digestOf(bytes, digestAlgorithm(digest)) !== digest);
+  if (isLie)
+    throw new CodedError('PEER_HTTP', {
+      message: `origin ${id} sent a manifest that does not match its digest`,
+      detail: { digest },
+    });
+  const stale = Number(headerOf(answer, H_STALE) ?? Number.NaN);
+  return {
+    digest,
+    mediaType: headerOf(answer, 'content-type') ?? 'application/octet-stream',
+    sizeBytes: bytes?.length ?? Number(headerOf(answer, 'content-length') ?? 0),
+    ...(bytes === undefined ? {} : { bytes }),
+    ...(Number.isFinite(stale) ? { staleSeconds: stale } : {}),
+  };
+}
+
+/** PUT of a manifest: checked, then stored and tagged by an origin on a quorum before the 201. */
+export function putManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
+  return async (ctx, target, route) => {
+    deps.gate.checkMode(target);
+    const bytes = await readManifestBody(ctx);
+    const contentType = ctx.get('content-type').split(';')[0]!.trim();
+    const { subject, mediaType } = parseManifest(bytes, contentType);
+    const { reference } = route;
+    if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
+    const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}${tagsOf(ctx, reference)}`;
+    const belief = beliefOf(deps, target.upstream);
+    const { digest, tags } = await store(deps.origins, target, path, bytes, mediaType, clientSignal(ctx));
+    deps.cache.put(shardKey(target.upstream, target.repository), { digest, mediaType, bytes }, belief);
+    ctx.set('Location', locationOf(ctx, route.name, `manifests/${digest}`));
+    ctx.set('Docker-Content-Digest', digest);
+    if (subject !== undefined) ctx.set('OCI-Subject', subject);
+    if (tags.length > 0) ctx.set('OCI-Tag', [...tags]);
+    sendEmpty(ctx, 201);
+  };
+}
+
+/** `&tag=…` for each tag that a push by digest moves as well (distribution-spec, end-7b). @throws `TAG_INVALID` */
+function tagsOf(ctx: Context, reference: Reference): string {
+  const value = ctx.query['tag'];
+  if (value === undefined || reference.kind === 'tag') return '';
+  const tags = (Array.isArray(value) ? value : [value]).map((text) => parseTag(text));
+  return tags.map((tag) => `&tag=${encodeURIComponent(tag)}`).join('');
+}
+
+/** Asks one origin after the other, never two at once: a write that is late must not be sent twice for nothing. */
+async function store(
+  origins: Origins,
+  target: ResolvedName,
+  path: string,
+  bytes: Uint8Array,
+  mediaType: string,
+  signal: AbortSignal,
+): Promise<{ digest: Digest; tags: readonly string[] }> {
+  const headers = {
+    'content-type': mediaType,
+    'content-length': String(bytes.length),
+    [H_CHANGE]: newChange(),
+  };
+  const order = origins.health.order(
+    origins.placement(shardKey(target.upstream, target.repository)).candidates,
+  );
+  let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
+  for (const id of order) {
+    try {
+      const answer = await whileAlive(origins, id, signal, (running) =>
+        origins.call(id, {
+          method: 'PUT',
+          path,
+          headers,
+          body: bytes,
+          headersTimeoutMs: WRITE_TIMEOUT_MS,
+          signal: running,
+        }),
+      );
+      await answer.body.dump();
+      const tags = answer.headers['oci-tag'] ?? [];
+      return {
+        digest: parseDigest(headerOf(answer, 'docker-content-digest') ?? digestOf(bytes)),
+        tags: Array.isArray(tags) ? tags : [tags],
+      };
+    } catch (error) {
+      throwIfBug(error);
+      if (isDefinite(error) || signal.aborted) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+async function readManifestBody(ctx: Context): Promise<Buffer> {
+  const tooLarge = (): CodedError => {
+    ctx.res.once('finish', () => drainRequest(ctx.req));
+    return new CodedError('MANIFEST_TOO_LARGE', { detail: { limitBytes: MAX_MANIFEST_BYTES } });
+  };
+  if (Number(ctx.get('content-length') || 0) > MAX_MANIFEST_BYTES) throw tooLarge();
+  const body = new RequestBody(ctx.req);
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > MAX_MANIFEST_BYTES) throw tooLarge();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+function checkDigest(bytes: Uint8Array, digest: Digest): void {
+  const found = digestOf(bytes, digestAlgorithm(digest));
+  if (found !== digest) throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found } });
+}

@@ -1,0 +1,69 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { shardKey } from '@sepia/cluster/cluster';
+import type { RegistryHandler } from '@sepia/face/registry-app';
+import { readLimited } from '@sepia/http/client';
+import { queryValue } from '@sepia/http/signed';
+import { OCI_INDEX } from '@sepia/oci/manifest';
+import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import { clientSignal } from './answers.ts';
+import { nextLink } from './core/page-link.ts';
+
+const HEDGE_MS = 1_000;
+const TIMEOUT_MS = 25_000;
+/** A page has about 1 MiB, or one descriptor with as many annotations as a manifest can have. */
+const MAX_PAGE_BYTES = 16 * 1024 * 1024;
+const MAX_TYPE_CHARS = 255;
+
+/** GET of what names a manifest as its subject, filtered by `artifactType`: an OCI index, in order of digests. */
+export function listReferrers(deps: { readonly origins: Origins }): RegistryHandler<'referrers'> {
+  return async (ctx, target, { name, digest }) => {
+    const artifactType = queryValue(ctx, 'artifactType');
+    const last = queryValue(ctx, 'last');
+    if ((artifactType ?? '').length > MAX_TYPE_CHARS)
+      throw new CodedError('REQUEST_INVALID', { message: 'artifactType is too long for a media type' });
+    const query = nameQuery(target, {
+      digest,
+      ...(artifactType === undefined ? {} : { artifactType }),
+      ...(last === undefined ? {} : { last }),
+    });
+    const signal = clientSignal(ctx);
+    const ask = async (id: string, abort: AbortSignal): Promise<{ manifests: unknown[]; next?: string }> => {
+      const answer = await deps.origins.call(id, {
+        method: 'GET',
+        path: `/v1/referrers?${query}`,
+        headersTimeoutMs: TIMEOUT_MS,
+        signal: AbortSignal.any([abort, signal]),
+      });
+      return pageOf(await readLimited(answer.body, MAX_PAGE_BYTES, id), id);
+    };
+    const { candidates } = deps.origins.placement(shardKey(target.upstream, target.repository));
+    const { manifests, next } = await firstAnswer(deps.origins.health.order(candidates), ask, {
+      hedgeAfterMs: HEDGE_MS,
+      signal,
+      isFinal: isDefinite,
+    });
+    if (artifactType !== undefined) ctx.set('OCI-Filters-Applied', 'artifactType');
+    if (next !== undefined) {
+      const path = `/v2/${name}/referrers/${digest}`;
+      ctx.set('Link', nextLink(path, { artifactType, last: next, ns: queryValue(ctx, 'ns') }));
+    }
+    ctx.body = JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests });
+    ctx.set('Content-Type', OCI_INDEX);
+  };
+}
+
+function pageOf(bytes: Buffer, id: string): { manifests: unknown[]; next?: string } {
+  let value: { manifests?: unknown; next?: unknown } | null;
+  try {
+    value = JSON.parse(bytes.toString('utf8')) as typeof value;
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
+  }
+  const { manifests, next } = value ?? {};
+  if (!Array.isArray(manifests))
+    throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without referrers` });
+  return typeof next === 'string' ? { manifests, next } : { manifests };
+}

@@ -1,0 +1,60 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { shardKey } from '@sepia/cluster/cluster';
+import type { RegistryHandler } from '@sepia/face/registry-app';
+import { readLimited } from '@sepia/http/client';
+import { queryValue } from '@sepia/http/signed';
+import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import { clientSignal } from './answers.ts';
+import { parsePageSize, tagPage } from './core/tag-page.ts';
+
+const HEDGE_MS = 1_000;
+const TIMEOUT_MS = 20_000;
+const MAX_LIST_BYTES = 32 * 1024 * 1024;
+const MAX_LAST_CHARS = 256;
+
+/** GET tags/list with `n` and `last`. */
+export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'tags'> {
+  return async (ctx, target, { name }) => {
+    const n = parsePageSize(queryValue(ctx, 'n'));
+    const last = queryValue(ctx, 'last');
+    if (last !== undefined && last.length > MAX_LAST_CHARS)
+      throw new CodedError('REQUEST_INVALID', { message: 'last is too long for a tag' });
+    const page = {
+      ...(n === undefined ? {} : { n: String(n + 1) }),
+      ...(last === undefined ? {} : { last }),
+    };
+    const path = `/v1/tags?${nameQuery(target, page)}`;
+    const signal = clientSignal(ctx);
+    const ask = async (id: string, abort: AbortSignal): Promise<string[]> => {
+      const answer = await deps.origins.call(id, {
+        method: 'GET',
+        path,
+        headersTimeoutMs: TIMEOUT_MS,
+        signal: AbortSignal.any([abort, signal]),
+      });
+      return tagsOf(await readLimited(answer.body, MAX_LIST_BYTES, id), id);
+    };
+    const { candidates } = deps.origins.placement(shardKey(target.upstream, target.repository));
+    const tags = await firstAnswer(deps.origins.health.order(candidates), ask, {
+      hedgeAfterMs: HEDGE_MS,
+      signal,
+      isFinal: isDefinite,
+    });
+    const { tags: shown, link } = tagPage(tags, n, name, queryValue(ctx, 'ns'));
+    if (link !== undefined) ctx.set('Link', link);
+    ctx.body = { name, tags: shown };
+  };
+}
+
+function tagsOf(bytes: Buffer, id: string): string[] {
+  try {
+    const { tags } = (JSON.parse(bytes.toString('utf8')) ?? {}) as { tags?: unknown };
+    if (Array.isArray(tags) && tags.every((tag) => typeof tag === 'string')) return tags;
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
+  }
+  throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without tags` });
+}

@@ -1,0 +1,252 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import { type InternalResponse, readLimited } from '@sepia/http/client';
+import { type RequestBody, watchFlow } from '../bodies/request-body.ts';
+import { isDefinite, isSilence, nameQuery, type OriginRequest, type Origins } from '../cluster/origins.ts';
+import type { FlowLimits, UploadId } from './core/upload.ts';
+
+/** A stager that answers nothing for this long is lost, in ms (design, "One push"). */
+export const STAGER_SILENT_MS = 5_000;
+/** An origin counts as alive while it answered anything within this; probes come each second, in ms. */
+const ALIVE_MS = 3_000;
+/** Copying and syncing a large blob to its owners may take this long after its last byte, in ms. */
+const ANSWER_MS = 15 * 60_000;
+const HEDGE_MS = 500;
+const SHORT_CALL_MS = 4_000;
+/** Room that a stager of a blob of unknown length should have. */
+const ROOM_BYTES = 10 * 1024 ** 3;
+const MAX_ANSWER_BYTES = 64 * 1024;
+
+interface UploadsDeps {
+  readonly origins: Origins;
+  /** A number in [0, 1). */
+  readonly random: () => number;
+}
+
+/** A chunk or closing request's body. `contentLength` undefined = chunked transfer. */
+export interface UploadBody {
+  readonly stream: RequestBody;
+  readonly contentLength: number | undefined;
+  /** `a-b`, checked. */
+  readonly contentRange?: string;
+}
+
+/** Upload sessions on their stagers. The proxy keeps nothing about them: the id says where they live. */
+export class Uploads {
+  readonly #origins: Origins;
+  readonly #random: () => number;
+  readonly #limits: FlowLimits;
+
+  constructor(deps: UploadsDeps, options: { readonly idleMs: number }) {
+    this.#origins = deps.origins;
+    this.#random = deps.random;
+    this.#limits = { originSilentMs: STAGER_SILENT_MS, idleMs: options.idleMs, answerMs: ANSWER_MS };
+  }
+
+  /** Opens a session on any healthy origin, on one with much room where there is one. @throws what the origins said */
+  async begin(target: ResolvedName, signal: AbortSignal): Promise<string> {
+    return await roomy(async (room, noteFull) => await this.#beginWith(target, room, noteFull, signal));
+  }
+
+  async #beginWith(
+    target: ResolvedName,
+    room: number,
+    noteFull: NoteFull,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const ask = async (id: string, abort: AbortSignal): Promise<string> => {
+      const path = `/v1/uploads?${nameQuery(target, { room: String(room) })}`;
+      const call = { method: 'POST', path } as const;
+      const { uploadId } = await this.#origins
+        .quick<{ uploadId?: unknown }>(id, SHORT_CALL_MS, call, AbortSignal.any([abort, signal]))
+        .catch(noteFull);
+      if (typeof uploadId !== 'string')
+        throw new CodedError('PEER_HTTP', { message: `origin ${id} answered without an upload id` });
+      return uploadId;
+    };
+    const order = this.#origins.health.order(this.#shuffled());
+    return await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
+  }
+
+  /** Links a blob of another repository. False when it is not there or nobody could tell. */
+  async mount(target: ResolvedName, from: string, digest: Digest, signal: AbortSignal): Promise<boolean> {
+    const ask = async (id: string, abort: AbortSignal): Promise<true> => {
+      const call = { method: 'POST', path: `/v1/mounts?${nameQuery(target, { from, digest })}` } as const;
+      await this.#origins.quick(id, SHORT_CALL_MS, call, AbortSignal.any([abort, signal]));
+      return true;
+    };
+    try {
+      const order = this.#origins.health.order(this.#origins.placement(digest).candidates);
+      return await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
+    } catch (error) {
+      if (isCoded(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Bytes that the session holds. @throws {CodedError} `UPLOAD_UNKNOWN` */
+  async offset(id: UploadId, target: ResolvedName, signal: AbortSignal): Promise<number> {
+    return offsetOf(await this.#short(id, target, 'GET', signal));
+  }
+
+  /** @throws {CodedError} `UPLOAD_UNKNOWN` */
+  async cancel(id: UploadId, target: ResolvedName, signal: AbortSignal): Promise<void> {
+    await this.#short(id, target, 'DELETE', signal);
+  }
+
+  /** Appends a chunk and returns the bytes then held. @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `TIMEOUT` */
+  async append(id: UploadId, target: ResolvedName, body: UploadBody, signal: AbortSignal): Promise<number> {
+    const path = `${sessionPath(id)}?${nameQuery(target)}`;
+    const answer = await this.#session(id, () => this.#send(id.stagerId, 'PATCH', path, body, signal));
+    const bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, id.stagerId);
+    return offsetOf(bytes.length === 0 ? {} : (JSON.parse(bytes.toString('utf8')) as object));
+  }
+
+  /** Sends the rest (maybe nothing) and closes the session: done when the blob is durable. */
+  async finish(
+    id: UploadId,
+    target: ResolvedName,
+    digest: Digest,
+    body: UploadBody,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const path = `${sessionPath(id)}?${nameQuery(target, { digest })}`;
+    const answer = await this.#session(id, () => this.#send(id.stagerId, 'PUT', path, body, signal));
+    await answer.body.dump();
+  }
+
+  /** Stores a whole blob through one of its owners: done when it is durable. */
+  async putWhole(target: ResolvedName, digest: Digest, body: UploadBody, signal: AbortSignal): Promise<void> {
+    const { contentLength } = body;
+    const owner =
+      contentLength === undefined
+        ? await roomy(async (room, noteFull) => await this.#liveOwner(digest, room, noteFull, signal))
+        : await this.#liveOwner(digest, contentLength, rethrow, signal);
+    const answer = await this.#send(owner, 'PUT', `/v1/blobs/${digest}?${nameQuery(target)}`, body, signal);
+    await answer.body.dump();
+  }
+
+  /** The first owner or stand-in that answers now and has room: a body cannot be sent twice. @throws `DISK_FULL` */
+  async #liveOwner(digest: Digest, bytes: number, noteFull: NoteFull, signal: AbortSignal): Promise<string> {
+    const ask = async (id: string, abort: AbortSignal): Promise<string> => {
+      await this.#origins.askRoom(id, bytes, AbortSignal.any([abort, signal])).catch(noteFull);
+      return id;
+    };
+    const order = this.#origins.health.order(this.#origins.placement(digest).candidates);
+    return await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS / 2, signal });
+  }
+
+  async #send(
+    originId: string,
+    method: 'PATCH' | 'PUT',
+    path: string,
+    body: UploadBody,
+    signal: AbortSignal,
+  ): Promise<InternalResponse> {
+    const abort = new AbortController();
+    const { stream, contentLength, contentRange } = body;
+    stream.once('error', (error) => abort.abort(error));
+    const endWatch = watchFlow(stream, this.#limits, () => this.#origins.alive(originId, ALIVE_MS), abort);
+    const either = AbortSignal.any([abort.signal, signal]);
+    try {
+      if (stream.errored !== null) throw stream.errored;
+      // A chunked body without a byte would be sent, and signed, as another length than it has.
+      const isEmpty =
+        contentLength === 0 || (contentLength === undefined && !(await stream.hasBytes(either)));
+      const call: OriginRequest = {
+        method,
+        path,
+        headers: {
+          'content-type': 'application/octet-stream',
+          ...(isEmpty || contentLength === undefined ? {} : { 'content-length': String(contentLength) }),
+          ...(contentRange === undefined ? {} : { 'content-range': contentRange }),
+        },
+        ...(isEmpty ? {} : { body: stream }),
+        headersTimeoutMs: 0,
+        signal: either,
+      };
+      return await this.#origins.call(originId, call);
+    } finally {
+      endWatch();
+      stream.destroy();
+    }
+  }
+
+  /** Runs a call to a session's stager; a stager that is gone takes the session with it. */
+  async #session<T>(id: UploadId, run: () => Promise<T>): Promise<T> {
+    if (!this.#origins.has(id.stagerId)) throw lost(id);
+    try {
+      return await run();
+    } catch (error) {
+      if (isSilence(error)) throw lost(id, error);
+      throw error;
+    }
+  }
+
+  async #short(
+    id: UploadId,
+    target: ResolvedName,
+    method: 'GET' | 'DELETE',
+    signal: AbortSignal,
+  ): Promise<object> {
+    const path = `${sessionPath(id)}?${nameQuery(target)}`;
+    return await this.#session(id, () =>
+      this.#origins.quick<object>(id.stagerId, STAGER_SILENT_MS, { method, path }, signal),
+    );
+  }
+
+  #shuffled(): string[] {
+    const ids = this.#origins.ids;
+    for (let last = ids.length - 1; last > 0; last--) {
+      const other = Math.floor(this.#random() * (last + 1));
+      [ids[last], ids[other]] = [ids[other]!, ids[last]!];
+    }
+    return ids;
+  }
+}
+
+function rethrow(error: unknown): never {
+  throw error;
+}
+
+/** Notes that an origin has no room. */
+type NoteFull = (error: unknown) => never;
+
+/** Asks for much room first, then for any: how long the blob is nobody knows yet. */
+async function roomy(ask: (roomBytes: number, noteFull: NoteFull) => Promise<string>): Promise<string> {
+  let lacking = false;
+  const noteFull = (error: unknown): never => {
+    lacking ||= isCoded(error, 'DISK_FULL');
+    throw error;
+  };
+  try {
+    return await ask(ROOM_BYTES, noteFull);
+  } catch (error) {
+    throwIfBug(error);
+    if (!lacking || isDefinite(error)) throw error;
+    return await ask(0, noteFull);
+  }
+}
+
+function sessionPath(id: UploadId): string {
+  return `/v1/uploads/${encodeURIComponent(id.text)}`;
+}
+
+function offsetOf(answer: object): number {
+  const { offset } = answer as { offset?: unknown };
+  if (typeof offset === 'number' && Number.isSafeInteger(offset) && offset >= 0) return offset;
+  throw new CodedError('PEER_HTTP', {
+    message: 'origin answered without an offset',
+    detail: { status: 200 },
+  });
+}
+
+function lost(id: UploadId, cause?: unknown): CodedError {
+  return new CodedError('UPLOAD_UNKNOWN', {
+    detail: { uploadId: id.text },
+    ...(cause === undefined ? {} : { cause }),
+  });
+}

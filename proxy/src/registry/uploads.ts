@@ -1,0 +1,189 @@
+import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { type NamedUpstream, type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
+import type { RegistryHandler } from '@sepia/face/registry-app';
+import { queryValue } from '@sepia/http/signed';
+import type { Context } from 'koa';
+import { RequestBody } from '../bodies/request-body.ts';
+import { clientSignal, locationOf, sendEmpty } from './answers.ts';
+import { checkChunkRange, heldRange, parseUploadId, type UploadId } from './core/upload.ts';
+import type { PushGate } from './push-gate.ts';
+import type { UploadBody, Uploads } from './upload-sessions.ts';
+
+interface UploadDeps {
+  readonly uploads: Uploads;
+  readonly gate: PushGate;
+  readonly upstreams: () => readonly NamedUpstream[];
+  readonly defaultUpstream: string | undefined;
+  readonly log: Logger;
+}
+
+/** POST: a mount, a whole blob in one request, or a new session. */
+export function startUpload(deps: UploadDeps): RegistryHandler<'uploads'> {
+  return async (ctx, target, { name }) => {
+    deps.gate.checkMode(target);
+    const mount = queryValue(ctx, 'mount');
+    const digest = queryValue(ctx, 'digest');
+    const signal = clientSignal(ctx);
+    if (mount !== undefined) {
+      const from = queryValue(ctx, 'from');
+      const wanted = parseDigest(mount);
+      if (await isMounted(deps, ctx, target, from, wanted, signal)) return sendCreated(ctx, name, wanted);
+    } else if (digest !== undefined) {
+      const wanted = parseDigest(digest);
+      const length = contentLength(ctx);
+      if (length !== 0 || isEmptyDigest(wanted)) {
+        const body: UploadBody = { stream: new RequestBody(ctx.req), contentLength: length };
+        await deps.gate.run(ctx, () => deps.uploads.putWhole(target, wanted, body, signal));
+        return sendCreated(ctx, name, wanted);
+      }
+    }
+    const uploadId = await deps.uploads.begin(target, signal);
+    sendSession(ctx, name, uploadId, 0);
+    sendEmpty(ctx, 202);
+  };
+}
+
+/** PATCH: the next chunk, with or without length and Content-Range. */
+export function appendUpload(deps: UploadDeps): RegistryHandler<'upload'> {
+  return async (ctx, target, { name, uploadId }) => {
+    deps.gate.checkMode(target);
+    const id = parseUploadId(uploadId);
+    const signal = clientSignal(ctx);
+    const body = bodyOf(ctx);
+    await deps.gate.run(ctx, async () => {
+      try {
+        sendSession(ctx, name, id.text, await deps.uploads.append(id, target, body, signal));
+      } catch (error) {
+        if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, target, name, id, signal);
+        throw error;
+      }
+    });
+    sendEmpty(ctx, 202);
+  };
+}
+
+/** PUT: closes a session; a whole body on an empty one goes straight to an owner of the blob. */
+export function finishUpload(deps: UploadDeps): RegistryHandler<'upload'> {
+  return async (ctx, target, { name, uploadId }) => {
+    deps.gate.checkMode(target);
+    const id = parseUploadId(uploadId);
+    const digest = queryValue(ctx, 'digest');
+    if (digest === undefined)
+      throw new CodedError('DIGEST_SYNTAX', { message: 'closing an upload needs ?digest=' });
+    const wanted = parseDigest(digest);
+    const signal = clientSignal(ctx);
+    const body = bodyOf(ctx);
+    await deps.gate.run(ctx, async () => {
+      try {
+        await finish(deps, id, target, wanted, body, signal);
+      } catch (error) {
+        if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, target, name, id, signal);
+        throw error;
+      }
+    });
+    sendCreated(ctx, name, wanted);
+  };
+}
+
+async function finish(
+  deps: UploadDeps,
+  id: UploadId,
+  target: ResolvedName,
+  digest: Digest,
+  body: UploadBody,
+  signal: AbortSignal,
+): Promise<void> {
+  const isWhole =
+    (body.contentLength ?? 0) > 0 && (body.contentRange === undefined || body.contentRange.startsWith('0-'));
+  if (!isWhole || (await deps.uploads.offset(id, target, signal)) > 0) {
+    await deps.uploads.finish(id, target, digest, body, signal);
+    return;
+  }
+  await deps.uploads.putWhole(target, digest, body, signal);
+  await deps.uploads.cancel(id, target, AbortSignal.timeout(1_000)).catch((error: unknown) => {
+    logFailure(deps.log, error, 'an empty session was left to expire', { uploadId: id.text }, 'debug');
+  });
+}
+
+/** GET: what the session holds. */
+export function uploadStatus(deps: UploadDeps): RegistryHandler<'upload'> {
+  return async (ctx, target, { name, uploadId }) => {
+    const id = parseUploadId(uploadId);
+    sendSession(ctx, name, id.text, await deps.uploads.offset(id, target, clientSignal(ctx)));
+    sendEmpty(ctx, 204);
+  };
+}
+
+/** DELETE: drops the session. */
+export function cancelUpload(deps: UploadDeps): RegistryHandler<'upload'> {
+  return async (ctx, target, { uploadId }) => {
+    await deps.uploads.cancel(parseUploadId(uploadId), target, clientSignal(ctx));
+    sendEmpty(ctx, 204);
+  };
+}
+
+/**
+ * `from` is a name as the client writes it; a mount from another upstream is an ordinary upload. Without it only what
+ * this repository has already is there: a digest that was learned elsewhere opens nothing.
+ */
+async function isMounted(
+  deps: UploadDeps,
+  ctx: Context,
+  target: ResolvedName,
+  from: string | undefined,
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (from === undefined) return await deps.uploads.mount(target, target.repository, digest, signal);
+  const source = resolveName(
+    { ns: queryValue(ctx, 'ns'), name: from, defaultUpstream: deps.defaultUpstream },
+    deps.upstreams(),
+  );
+  if (source.upstream !== target.upstream) return false;
+  return await deps.uploads.mount(target, source.repository, digest, signal);
+}
+
+async function tellOffset(
+  deps: UploadDeps,
+  ctx: Context,
+  target: ResolvedName,
+  name: string,
+  id: UploadId,
+  signal: AbortSignal,
+): Promise<void> {
+  const offset = await deps.uploads.offset(id, target, signal).catch(ignoreFailure);
+  if (offset !== undefined) sendSession(ctx, name, id.text, offset);
+}
+
+function bodyOf(ctx: Context): UploadBody {
+  const length = contentLength(ctx);
+  const range = ctx.get('content-range');
+  const contentRange = range === '' ? {} : { contentRange: checkChunkRange(range, length) };
+  return { stream: new RequestBody(ctx.req), contentLength: length, ...contentRange };
+}
+
+/** Undefined for chunked transfer, 0 for no body. */
+function contentLength(ctx: Context): number | undefined {
+  if (ctx.get('transfer-encoding') !== '') return undefined;
+  return Number(ctx.get('content-length') || 0);
+}
+
+function isEmptyDigest(digest: Digest): boolean {
+  return digest === digestOf(new Uint8Array(0), digestAlgorithm(digest));
+}
+
+function sendSession(ctx: Context, name: string, uploadId: string, offsetBytes: number): void {
+  ctx.set('Location', locationOf(ctx, name, `blobs/uploads/${uploadId}`));
+  ctx.set('Docker-Upload-UUID', uploadId);
+  ctx.set('Range', heldRange(offsetBytes));
+}
+
+function sendCreated(ctx: Context, name: string, digest: Digest): void {
+  ctx.remove('Range');
+  ctx.set('Location', locationOf(ctx, name, `blobs/${digest}`));
+  ctx.set('Docker-Content-Digest', digest);
+  sendEmpty(ctx, 201);
+}

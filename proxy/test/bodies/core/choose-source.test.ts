@@ -1,0 +1,48 @@
+import t from 'tap';
+import { chooseSource, judgeKnowledge, type Whereabouts } from '../../../src/bodies/core/choose-source.ts';
+
+function at(originId: string, state: Whereabouts['state'], linked = false, sizeBytes?: number): Whereabouts {
+  return { originId, state, linked, ...(sizeBytes === undefined ? {} : { sizeBytes }) };
+}
+
+t.test('who has the whole blob is asked, those with a link first', async (t) => {
+  const plan = chooseSource(
+    [at('a', 'none'), at('b', 'final', false, 5), at('c', 'final', true, 5), at('d', 'open', true)],
+    ['a', 'b', 'c'],
+  );
+  t.same(plan, { type: 'holders', originIds: ['c', 'b'], sizeBytes: 5, isCertain: true });
+});
+
+t.test('a whole blob without a link is no certainty', async (t) => {
+  const plan = chooseSource([at('a', 'final', false, 9)], ['a']);
+  t.same(plan, { type: 'holders', originIds: ['a'], isCertain: false }, 'and its size is not told');
+});
+
+t.test('else whoever fetches it, then owners before stand-ins; the silent are left out', async (t) => {
+  const plan = chooseSource(
+    [at('a', 'silent'), at('s', 'none'), at('b', 'none'), at('c', 'open', true, 7)],
+    ['a', 'b', 'c'],
+  );
+  t.same(plan, { type: 'leader', originIds: ['c', 'b', 's'], sizeBytes: 7, isCertain: false });
+});
+
+t.test('nobody answered: undefined', async (t) => {
+  t.equal(chooseSource([at('a', 'silent')], ['a']), undefined);
+  t.equal(chooseSource([], []), undefined);
+});
+
+t.test('a silent suspect is not waited for, unless it could hold an acknowledged copy alone', async (t) => {
+  const suspects =
+    (...ids: string[]) =>
+    (id: string): boolean =>
+      ids.includes(id);
+  const none = [at('a', 'none')];
+  t.equal(judgeKnowledge(none, [], suspects(), 2), 'all');
+  t.equal(judgeKnowledge(none, ['b'], suspects(), 2), 'little');
+  t.equal(judgeKnowledge(none, ['b'], suspects('b'), 2), 'all');
+  t.equal(judgeKnowledge(none, ['b', 'c'], suspects('b', 'c'), 2), 'little');
+  t.equal(judgeKnowledge(none, ['b'], suspects('b'), 1), 'little');
+  t.equal(judgeKnowledge([at('a', 'final', true)], ['b'], suspects(), 2), 'holder');
+  t.equal(judgeKnowledge([at('a', 'final', false)], ['b'], suspects(), 2), 'holder');
+  t.equal(judgeKnowledge([at('a', 'open', true)], ['b'], suspects(), 2), 'little');
+});

@@ -1,0 +1,184 @@
+import { digestOf } from '@sepia/base/digest';
+import fc from 'fast-check';
+import t from 'tap';
+import { clusterView } from '../../../src/page/core/cluster-view.ts';
+
+const DIGEST = digestOf(Buffer.from('x'));
+const MIB = 1024 * 1024;
+const shown = (digest: string): string => digest.slice(0, 'sha256:'.length + 12);
+
+t.test('members, nodes, swarms and totals are gathered', async (t) => {
+  const view = clusterView(
+    [
+      {
+        id: 'o1',
+        role: 'origin',
+        zone: 'z',
+        answer: {
+          version: 1,
+          uptimeSeconds: 9,
+          blobs: 3,
+          usedBytes: 7 * MIB + 1,
+          upstreamBytes: 50 * MIB + 1,
+          fetches: [{ digest: DIGEST, sizeBytes: 8, pieces: 4, have: 'c0' }],
+        },
+      },
+      { id: 'o2', role: 'origin', answer: undefined },
+      {
+        id: 't1',
+        role: 'tracker',
+        answer: {
+          version: 1,
+          nodes: [{ id: 'n1', zone: 'z', seeds: 2 }, { id: 'n1' }],
+          swarms: [
+            {
+              digest: DIGEST,
+              sizeBytes: 8,
+              pieces: 4,
+              state: 'open',
+              peers: [{ nodeId: 'n1', have: '80', peerBytes: 2 * MIB - 1, originBytes: 5 }],
+            },
+          ],
+        },
+      },
+    ],
+    3,
+    1000,
+  );
+  t.same(view.members, [
+    {
+      id: 'o1',
+      role: 'origin',
+      up: true,
+      zone: 'z',
+      version: '1',
+      uptimeSeconds: 9,
+      blobs: 3,
+      usedBytes: 7 * MIB,
+    },
+    { id: 'o2', role: 'origin', up: false },
+    { id: 't1', role: 'tracker', up: true, version: '1' },
+    { id: 'n1', role: 'agent', up: true, zone: 'z', blobs: 2 },
+  ]);
+  t.same(view.swarms, [
+    {
+      digest: shown(DIGEST),
+      sizeBytes: MIB,
+      pieces: 4,
+      state: 'open',
+      progress: 3 / 8,
+      peers: [
+        { id: 'o1', role: 'origin', cells: 'ff00', have: 2, peerBytes: 0, originBytes: 0 },
+        { id: 'n1', role: 'agent', cells: 'f000', have: 1, peerBytes: 2 * MIB, originBytes: 0 },
+      ],
+      morePeers: 0,
+    },
+  ]);
+  t.same(view.totals, { peerBytes: 2 * MIB, originBytes: 0, upstreamBytes: 50 * MIB, nodes: 1 });
+});
+
+t.test(
+  'an origin that tells numbers only is shown without a grid, its ended fetches not at all',
+  async (t) => {
+    const fetch = { digest: DIGEST, sizeBytes: 8 * MIB, pieces: 4, have: 3 };
+    const view = (state: string) =>
+      clusterView(
+        [
+          {
+            id: 'o1',
+            role: 'origin',
+            answer: { uptimeMs: 4_400, storedBytes: 9 * MIB, fetches: [{ ...fetch, state }] },
+          },
+        ],
+        1,
+        0,
+      );
+    const running = view('running');
+    t.equal(running.totals.upstreamBytes, 3 * MIB, 'what its fetches hold');
+    t.same(running.members[0], { id: 'o1', role: 'origin', up: true, uptimeSeconds: 4, usedBytes: 9 * MIB });
+    t.equal(running.swarms[0]?.peers[0]?.cells, '');
+    t.equal(running.swarms[0]?.peers[0]?.have, 3);
+    t.equal(running.swarms[0]?.progress, 0.75);
+    t.same(view('final').swarms, []);
+    t.same(view('failed').swarms, []);
+  },
+);
+
+t.test('any answer at all gives a view', async (t) => {
+  fc.assert(
+    fc.property(fc.jsonValue(), fc.jsonValue(), fc.jsonValue(), (any, nodes, swarms) => {
+      const answers = [
+        any,
+        { nodes: [nodes], swarms: [swarms], fetches: [any] },
+        { swarms: [{ digest: DIGEST, pieces: 3, peers: [any, nodes, { nodeId: 'x', have: any }] }] },
+      ];
+      const view = clusterView(
+        answers.map((answer, index) => ({
+          id: `m${index}`,
+          role: index === 0 ? 'origin' : 'tracker',
+          answer,
+        })),
+        1,
+        0,
+      );
+      if (view.members.length < answers.length) throw new Error('a member is missing');
+      JSON.stringify(view);
+    }),
+  );
+  t.pass('never throws');
+});
+
+t.test('a swarm that nobody takes part in is not shown, a finished one last', async (t) => {
+  const other = digestOf(Buffer.from('y'));
+  const idle = digestOf(Buffer.from('z'));
+  const swarms = [
+    { digest: idle, sizeBytes: 8, pieces: 4, peers: [] },
+    { digest: DIGEST, sizeBytes: 8, pieces: 4, peers: [{ nodeId: 'n', have: 'f0' }] },
+    { digest: other, sizeBytes: 8, pieces: 4, peers: [{ nodeId: 'n', have: 'e0' }] },
+  ];
+  const view = clusterView([{ id: 't', role: 'tracker', answer: { swarms } }], 1, 0);
+  t.same(
+    view.swarms.map((swarm) => swarm.digest),
+    [shown(other), shown(DIGEST)],
+  );
+  t.same(clusterView([{ id: 'o', role: 'origin', answer: { swarms } }], 1, 0).swarms, [], 'of trackers only');
+});
+
+t.test('what is shown is limited', async (t) => {
+  const peers = Array.from({ length: 1000 }, (_, index) => ({ nodeId: `n${index}`, have: 'f' }));
+  const swarms = Array.from({ length: 100 }, (_, index) => ({
+    digest: digestOf(Buffer.from(String(index))),
+    sizeBytes: 1,
+    pieces: 4,
+    peers,
+  }));
+  const view = clusterView(
+    [{ id: 't', role: 'tracker', answer: { swarms, nodes: peers.map(({ nodeId }) => ({ id: nodeId })) } }],
+    1,
+    0,
+  );
+  t.equal(view.swarms.length, 24);
+  t.equal(view.swarms[0]!.peers.length, 128);
+  t.equal(view.swarms[0]!.morePeers, 872);
+  t.equal(view.totals.nodes, 500);
+});
+
+t.test('property: nothing shown opens a blob: no whole digest, no size to the byte', async () => {
+  const exact = fc.integer({ min: MIB + 1, max: 2 ** 40 }).filter((bytes) => bytes % MIB !== 0);
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: 1, maxLength: 8 }), exact, (seed, sizeBytes) => {
+      const digest = digestOf(Buffer.from(seed));
+      const facts = { digest, sizeBytes, pieces: 4, upstreamBytes: sizeBytes, usedBytes: sizeBytes };
+      const peer = { nodeId: 'n', have: 'f0', peerBytes: sizeBytes, originBytes: sizeBytes };
+      const asked = [
+        { id: 't', role: 'tracker' as const, answer: { swarms: [{ ...facts, peers: [peer] }] } },
+        { id: 'o', role: 'origin' as const, answer: { ...facts, fetches: [{ ...facts, have: 4 }] } },
+      ];
+      const text = JSON.stringify(clusterView(asked, 1, 0));
+      const [, hex = ''] = digest.split(':');
+      return (
+        text.includes(hex.slice(0, 12)) && !text.includes(hex.slice(0, 13)) && !text.includes(`${sizeBytes}`)
+      );
+    }),
+  );
+});

@@ -1,0 +1,90 @@
+import { isCoded } from '@sepia/base/errors';
+import fc from 'fast-check';
+import t from 'tap';
+import {
+  checkChunkRange,
+  type FlowFigures,
+  type FlowLimits,
+  heldRange,
+  judgeFlow,
+  parseUploadId,
+} from '../../../src/registry/core/upload.ts';
+
+t.test('an upload id names its stager, also one with dots', async (t) => {
+  t.same(parseUploadId('origin-1.0123456789ab'), { text: 'origin-1.0123456789ab', stagerId: 'origin-1' });
+  t.equal(parseUploadId('a.b.example.AbC_-012').stagerId, 'a.b.example');
+  for (const bad of [
+    '',
+    'origin-1',
+    'origin-1.',
+    '.0123456789',
+    'origin-1.short',
+    'Origin.0123456789',
+    '-a.0123456789',
+    'a/b.0123456789',
+    'a.0123456789?x',
+    `${'a'.repeat(65)}.0123456789`,
+  ]) {
+    t.throws(() => parseUploadId(bad), { code: 'UPLOAD_UNKNOWN' }, bad);
+  }
+});
+
+t.test('a held range has two numbers around one dash', async (t) => {
+  t.equal(heldRange(0), '0-0');
+  t.equal(heldRange(1), '0-0');
+  t.equal(heldRange(100), '0-99');
+});
+
+t.test('a chunk range is read in both spellings and must fit the length', async (t) => {
+  t.equal(checkChunkRange('0-99', 100), '0-99');
+  t.equal(checkChunkRange('bytes 100-199/*', 100), '100-199');
+  t.equal(checkChunkRange(' 5-5 ', undefined), '5-5');
+  for (const bad of ['', 'x', '5', '5-', '-5', '9-5', '1-2-3', 'bytes 1-2/x'])
+    t.throws(() => checkChunkRange(bad, undefined), { code: 'UPLOAD_INVALID' }, bad);
+  t.throws(() => checkChunkRange('0-99', 99), { code: 'SIZE_MISMATCH' });
+});
+
+t.test('ids and ranges of any text never fail without a code', async (t) => {
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      for (const run of [() => parseUploadId(text), () => checkChunkRange(text, 5)]) {
+        try {
+          run();
+        } catch (error) {
+          if (!isCoded(error)) throw error;
+        }
+      }
+    }),
+  );
+  t.pass('no uncoded throw');
+});
+
+t.test('the side that stopped a body is named', async (t) => {
+  const limits: FlowLimits = { originSilentMs: 5_000, idleMs: 60_000, answerMs: 900_000 };
+  const flow = (change: Partial<FlowFigures>): string =>
+    judgeFlow(
+      {
+        clientIdleMs: 0,
+        originIdleMs: 0,
+        waitsForOrigin: false,
+        isComplete: false,
+        originAlive: true,
+        ...change,
+      },
+      limits,
+    );
+  t.equal(flow({}), 'flows');
+  t.equal(flow({ clientIdleMs: 60_000 }), 'flows');
+  t.equal(flow({ clientIdleMs: 60_001, originIdleMs: 60_001 }), 'client-idle');
+  t.equal(flow({ waitsForOrigin: true, clientIdleMs: 100_000 }), 'flows', 'the client waits for us');
+  t.equal(flow({ waitsForOrigin: true, originIdleMs: 5_001 }), 'flows', 'it lives, the disk is slow');
+  t.equal(flow({ waitsForOrigin: true, originIdleMs: 5_001, originAlive: false }), 'origin-lost');
+  t.equal(flow({ waitsForOrigin: true, originIdleMs: 4_000, originAlive: false }), 'flows');
+  t.equal(flow({ waitsForOrigin: true, originIdleMs: 60_001 }), 'origin-stuck');
+  t.equal(
+    flow({ waitsForOrigin: true, originIdleMs: 60_001, isComplete: true }),
+    'flows',
+    'copying to the owners takes its time',
+  );
+  t.equal(flow({ waitsForOrigin: true, originIdleMs: 900_001, isComplete: true }), 'origin-stuck');
+});

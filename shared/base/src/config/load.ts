@@ -1,0 +1,75 @@
+import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { parse } from 'yaml';
+import type { z } from 'zod';
+import { CodedError, systemCode } from '../errors.ts';
+import { throwIfBug, tryParse } from '../failure.ts';
+
+/**
+ * Reads a YAML file and checks it against a strict schema. The result is frozen.
+ * @throws {CodedError} `CONFIG_INVALID` with one line that names the file and the key
+ */
+export function loadConfig<T>(file: string, schema: z.ZodType<T>): T {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throwIfBug(cause);
+    throw invalid(`${file}: cannot be read (${systemCode(cause)})`, cause);
+  }
+  return checkConfig(text, file, schema);
+}
+
+/** As {@link loadConfig}, from text; `file` is the name used in errors. */
+export function checkConfig<T>(text: string, file: string, schema: z.ZodType<T>): T {
+  const read = tryParse<unknown>(() =>
+    parse(text, { uniqueKeys: true, maxAliasCount: 20, logLevel: 'error' }),
+  );
+  if (!read.ok) {
+    const [line = 'not valid YAML'] = String((read.cause as Error).message).split('\n');
+    throw invalid(`${file}: ${line}`, read.cause);
+  }
+  const checked = schema.safeParse(read.value ?? {}, { reportInput: true });
+  if (checked.success) return Object.freeze(checked.data);
+  throw invalid(`${file}: ${checked.error.issues.slice(0, 5).map(issueText).join('; ')}`);
+}
+
+/** Resolves a path named in a config file against that file's folder. */
+export function besideConfig(file: string, path: string): string {
+  return resolve(dirname(file), path);
+}
+
+/**
+ * Reads the cluster key: a file of 64 hex characters (32 bytes). `key` names the config key in errors.
+ * @throws {CodedError} `CONFIG_INVALID`
+ */
+export function readClusterKey(path: string, key = 'cluster-key-file'): Uint8Array {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8').trim();
+  } catch (cause) {
+    throwIfBug(cause);
+    throw invalid(
+      `${key}: ${path} cannot be read (${systemCode(cause)}); make one with: openssl rand -hex 32 > FILE`,
+      cause,
+    );
+  }
+  if (!/^[0-9a-f]{64}$/i.test(text))
+    throw invalid(`${key}: ${path} must hold 64 hex characters; make one with: openssl rand -hex 32 > FILE`);
+  return Buffer.from(text, 'hex');
+}
+
+function issueText(issue: z.core.$ZodIssue): string {
+  const path = issue.path.map(String).join('.');
+  if (issue.code === 'unrecognized_keys') {
+    const keys = issue.keys.map((key) => (path === '' ? key : `${path}.${key}`)).join(', ');
+    return `unknown key ${keys}; see docs/config.md for the keys`;
+  }
+  if (issue.code === 'invalid_type' && issue.input === undefined)
+    return `${path}: is missing (${issue.expected})`;
+  return `${path === '' ? '(root)' : path}: ${issue.message}`;
+}
+
+function invalid(message: string, cause?: unknown): CodedError {
+  return new CodedError('CONFIG_INVALID', { message, cause });
+}

@@ -1,0 +1,42 @@
+import { z } from 'zod';
+import { bytes, hostPort } from './units.ts';
+
+/** A member's persistent id: what the ring hashes. */
+export const MEMBER_ID = /^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$/;
+
+/** Keys that every role has. */
+export const COMMON_KEYS = {
+  id: z
+    .string()
+    .regex(MEMBER_ID, 'is not an id: lower-case letters, digits, dots, dashes, at most 64')
+    .optional()
+    .describe('Persistent id of this member; the first start stores it in the data folder.'),
+  data: z.string().describe('Data folder, relative to this file.'),
+  'cluster-key-file': z.string().describe('File of 64 hex characters that every member shares.'),
+  'cluster-document': z.string().describe('File with the members, upstreams and policies of the cluster.'),
+  'old-signatures': z
+    .boolean()
+    .default(false)
+    .describe('Also makes and takes signatures of the former version: only while members of both run.'),
+  'admin-listen': hostPort().describe('Address of /livez, /readyz, /metrics, /debug.'),
+  zone: z.string().max(64).optional().describe('Zone of this node; peers of the same zone are preferred.'),
+  log: z
+    .strictObject({
+      level: z
+        .enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
+        .default('info')
+        .describe('Least severe level that is logged.'),
+    })
+    .prefault({})
+    .describe('Logging.'),
+} as const;
+
+/** Keys of the roles that keep blobs. */
+export const CACHE_KEYS = z
+  .strictObject({
+    budget: bytes().prefault('50GiB').describe('Bytes of blobs kept on disk.'),
+    high: z.number().min(0.1).max(1).default(0.95).describe('Share of the budget at which eviction begins.'),
+    low: z.number().min(0.05).max(1).default(0.85).describe('Share of the budget at which eviction ends.'),
+  })
+  .refine((cache) => cache.low < cache.high, { message: 'low must be below high', path: ['low'] })
+  .prefault({});

@@ -1,0 +1,93 @@
+import { readFileSync } from 'node:fs';
+import { isCoded } from './errors.ts';
+import { throwIfBug } from './failure.ts';
+import type { Stoppable } from './lifecycle.ts';
+
+/** Exit code for a start that is refused: bad config, taken port, wrong data folder. */
+const EXIT_REFUSED = 2;
+const SUPERVISOR_POLL_MS = 500;
+
+/**
+ * Runs a service as a process: one line on standard error and exit 2 when it cannot start; SIGTERM and SIGINT
+ * stop it, drained, with exit 0; an unhandled rejection or exception ends it with exit 1. With
+ * `SEPIA_SUPERVISOR=<pid>` in the environment it also stops when that process is gone.
+ */
+export async function runService(service: string, start: () => Promise<Stoppable>): Promise<void> {
+  process.on('unhandledRejection', (reason) => crash(service, 'unhandled rejection', reason));
+  process.on('uncaughtException', (error) => crash(service, 'uncaught exception', error));
+  let running: Stoppable | undefined;
+  let stopping = false;
+  const stop = (): void => {
+    if (stopping) return;
+    stopping = true;
+    clearInterval(watch);
+    void (async () => {
+      try {
+        await running?.stop();
+      } catch (error) {
+        crash(service, 'stop failed', error);
+      }
+      process.exit(0);
+    })();
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+  const watch = watchSupervisor(stop);
+  try {
+    running = await start();
+  } catch (error) {
+    clearInterval(watch);
+    const text = isCoded(error)
+      ? `${error.code}: ${error.message}`
+      : `${(error as Error)?.stack ?? String(error)}`;
+    process.stderr.write(`sepia ${service}: ${text}\n`);
+    process.exit(isCoded(error) ? EXIT_REFUSED : 1);
+  }
+}
+
+/** The value of `--config FILE`, or exits with a usage line. */
+export function configArgument(service: string): string {
+  const at = process.argv.indexOf('--config');
+  const file = at === -1 ? undefined : process.argv[at + 1];
+  if (file === undefined) {
+    process.stderr.write(`usage: sepia ${service} --config FILE\n`);
+    process.exit(EXIT_REFUSED);
+  }
+  return file;
+}
+
+function watchSupervisor(stop: () => void): NodeJS.Timeout | undefined {
+  const pid = Number(process.env['SEPIA_SUPERVISOR'] ?? '');
+  if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
+  const born = startTicks(pid);
+  // Gone before this process looked: nothing would ever change.
+  if (born === 'gone') setImmediate(stop);
+  const timer = setInterval(() => {
+    if (startTicks(pid) !== born) stop();
+  }, SUPERVISOR_POLL_MS);
+  timer.unref();
+  return timer;
+}
+
+/** When a process was started (clock ticks since boot), or 'gone'; so that a reused pid is not mistaken for it. */
+function startTicks(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' ? 'gone' : (fields[19] ?? 'gone');
+  } catch (error) {
+    throwIfBug(error);
+    try {
+      process.kill(pid, 0);
+      return 'unknown';
+    } catch (error) {
+      throwIfBug(error);
+      return 'gone';
+    }
+  }
+}
+
+function crash(service: string, what: string, error: unknown): never {
+  process.stderr.write(`sepia ${service}: ${what}: ${(error as Error)?.stack ?? String(error)}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,150 @@
+import { join } from 'node:path';
+import fc from 'fast-check';
+import t from 'tap';
+import { z } from 'zod';
+import { besideConfig, checkConfig, loadConfig, readClusterKey } from '../../src/config/load.ts';
+import { CACHE_KEYS, COMMON_KEYS } from '../../src/config/member-keys.ts';
+import { CodedError } from '../../src/errors.ts';
+
+const SCHEMA = z.strictObject({ ...COMMON_KEYS, cache: CACHE_KEYS });
+const GOOD = 'data: ./d\ncluster-key-file: key\ncluster-document: cluster.yaml\nadmin-listen: 127.0.0.1:0\n';
+
+t.test('a file with defaults filled in, frozen', async (t) => {
+  const dir = t.testdir({ 'agent.yaml': GOOD });
+  const config = loadConfig(join(dir, 'agent.yaml'), SCHEMA);
+  t.match(config, {
+    data: './d',
+    log: { level: 'info' },
+    cache: { budget: 50 * 2 ** 30, high: 0.95, low: 0.85 },
+  });
+  t.ok(Object.isFrozen(config));
+});
+
+t.test('everything that is wrong is named, in one line, with the file', async (t) => {
+  const cases: [string, RegExp][] = [
+    [`${GOOD}colour: red\n`, /^f: unknown key colour; see docs\/config\.md/],
+    [`${GOOD}log: {levle: debug}\n`, /^f: unknown key log\.levle/],
+    [`${GOOD}log: {level: loud}\n`, /^f: log\.level: /],
+    [GOOD.replace('data: ./d\n', ''), /^f: data: is missing/],
+    [`${GOOD}cache: {budget: lots}\n`, /^f: cache\.budget: "lots" is not a size/],
+    [`${GOOD}cache: {high: 0.5, low: 0.9}\n`, /^f: cache\.low: low must be below high/],
+    [`${GOOD}id: Not_An_Id\n`, /^f: id: is not an id/],
+    [`${GOOD}data: ./twice\n`, /^f: .*unique/i],
+    [GOOD.replace('./d', '5'), /^f: data: .*expected string, received number/],
+    [`${GOOD}log: 7\n`, /^f: log: .*expected object/],
+    ['', /^f: data: is missing.*; cluster-key-file: is missing/],
+    ['- a\n- b\n', /^f: \(root\): /],
+    ['just text', /^f: \(root\): /],
+    ['a: [1,', /^f: /],
+    ['a: \u0000', /^f: /],
+  ];
+  for (const [text, message] of cases) {
+    t.throws(() => checkConfig(text, 'f', SCHEMA), { code: 'CONFIG_INVALID', message }, String(message));
+    t.throws(() => checkConfig(text, 'f', SCHEMA), { message: /^[^\n]+$/ }, 'one line');
+  }
+});
+
+t.test('a file that cannot be read says why', async (t) => {
+  const dir = t.testdir({});
+  t.throws(() => loadConfig(join(dir, 'gone.yaml'), SCHEMA), {
+    code: 'CONFIG_INVALID',
+    message: /gone\.yaml: cannot be read \(ENOENT\)/,
+  });
+  t.throws(() => loadConfig(dir, SCHEMA), { code: 'CONFIG_INVALID', message: /cannot be read \(EISDIR\)/ });
+});
+
+t.test('aliases cannot blow up', async (t) => {
+  const bomb = [
+    'a0: &a0 [x,x,x,x,x,x,x,x,x]',
+    ...Array.from({ length: 9 }, (_, n) => `a${n + 1}: &a${n + 1} [${Array(9).fill(`*a${n}`).join(',')}]`),
+  ].join('\n');
+  const began = performance.now();
+  t.throws(() => checkConfig(bomb, 'f', SCHEMA), { code: 'CONFIG_INVALID' });
+  t.ok(performance.now() - began < 2000);
+});
+
+t.test('the cluster key is 64 hex characters', async (t) => {
+  const key = 'ab'.repeat(32);
+  const dir = t.testdir({
+    good: `${key}\n`,
+    upper: key.toUpperCase(),
+    short: key.slice(1),
+    odd: `${key.slice(2)}zz`,
+    empty: '',
+  });
+  t.same(Buffer.from(readClusterKey(join(dir, 'good'))).toString('hex'), key);
+  t.same(Buffer.from(readClusterKey(join(dir, 'upper'))).toString('hex'), key);
+  for (const bad of ['short', 'odd', 'empty']) {
+    const error = (() => {
+      try {
+        return readClusterKey(join(dir, bad));
+      } catch (thrown) {
+        return thrown as CodedError;
+      }
+    })();
+    t.match(
+      error,
+      { code: 'CONFIG_INVALID', message: /cluster-key-file: .* must hold 64 hex characters; make one with/ },
+      bad,
+    );
+    t.notMatch((error as CodedError).message, /abab/, 'the key is not shown');
+  }
+  t.throws(() => readClusterKey(join(dir, 'gone'), 'my-key'), {
+    code: 'CONFIG_INVALID',
+    message: /^my-key: .*ENOENT/,
+  });
+});
+
+t.test('paths are relative to the config file', async (t) => {
+  t.equal(besideConfig('/etc/sepia/agent.yaml', 'key'), '/etc/sepia/key');
+  t.equal(besideConfig('/etc/sepia/agent.yaml', '/run/key'), '/run/key');
+});
+
+t.test('any text is a config or CONFIG_INVALID', async (t) => {
+  const yaml = fc
+    .array(
+      fc.constantFrom(
+        'data',
+        ': ',
+        '\n',
+        '- ',
+        '{',
+        '}',
+        '[',
+        '*a',
+        '&a ',
+        '"',
+        "'",
+        '|',
+        '!!js/function ',
+        '<<',
+        '? ',
+        '1GiB',
+        '~',
+        '#',
+        '\t',
+        '%',
+      ),
+      { maxLength: 25 },
+    )
+    .map((parts) => parts.join(''));
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        yaml,
+        fc.jsonValue().map((value) => JSON.stringify(value)),
+      ),
+      (text) => {
+        try {
+          checkConfig(text, 'f', SCHEMA);
+          return false;
+        } catch (error) {
+          return error instanceof CodedError && error.code === 'CONFIG_INVALID';
+        }
+      },
+    ),
+    { numRuns: 2000, interruptAfterTimeLimit: 10_000, markInterruptAsFailure: false },
+  );
+  t.pass('held');
+});

@@ -1,0 +1,60 @@
+import { duration } from '@sepia/base/config/units';
+import { patterns } from '@sepia/base/names/pattern';
+import { z } from 'zod';
+
+/** Account names as an htpasswd file may hold them: no colon, no control characters. */
+const ACCOUNT = /^[A-Za-z0-9][A-Za-z0-9._@$+-]{0,127}$/;
+const WHO = z
+  .string()
+  .refine((who) => who === '*' || who === 'anonymous' || ACCOUNT.test(who.replace(/^group:/, '')), {
+    message: 'is not an account, group:NAME, * (every account) or anonymous',
+  });
+const RULE = z.strictObject({
+  who: z
+    .array(WHO)
+    .min(1)
+    .describe('Accounts, group:NAME, * for every account, anonymous for those without one.'),
+  upstream: z.string().optional().describe('Upstream that it is about; default: all with access accounts.'),
+  repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
+  actions: z
+    .array(z.enum(['read', 'write', 'delete']))
+    .describe('What is allowed; an empty list refuses all. write does not imply read.'),
+});
+
+/** The `accounts` section of the cluster document: who may do what, the same for every proxy and agent. */
+export const ACCOUNTS_SCHEMA = z
+  .strictObject({
+    'anonymous-pull': z
+      .boolean()
+      .default(false)
+      .describe('Everybody may read what no rule speaks of, without logging in.'),
+    'token-life': duration().prefault('5m').describe('How long a token is valid, at most 1h.'),
+    groups: z
+      .record(z.string(), z.array(z.string().regex(ACCOUNT, 'is not an account')))
+      .default({})
+      .describe('Accounts by group.'),
+    rules: z
+      .array(RULE)
+      .max(10_000)
+      .default([])
+      .describe(
+        'The first rule that fits account and repository decides; where none fits, nothing is allowed.',
+      ),
+  })
+  .refine((one) => one['token-life'] >= 60_000 && one['token-life'] <= 3_600_000, {
+    message: 'must be between 1m and 1h',
+    path: ['token-life'],
+  })
+  .superRefine((accounts, ctx) => {
+    for (const [index, rule] of accounts.rules.entries())
+      for (const who of rule.who)
+        if (who.startsWith('group:') && !Object.hasOwn(accounts.groups, who.slice('group:'.length)))
+          ctx.addIssue({
+            code: 'custom',
+            path: ['rules', index, 'who'],
+            message: `there is no group ${who.slice('group:'.length)} in groups`,
+          });
+  });
+
+export type AccountsDocument = z.infer<typeof ACCOUNTS_SCHEMA>;
+export type AccessRule = z.infer<typeof RULE>;

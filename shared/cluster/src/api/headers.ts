@@ -1,0 +1,22 @@
+/** Upstream that a signed `/v2` call of an agent means. */
+export const H_UPSTREAM = 'sepia-upstream';
+/** Version of the cluster document that the answering member uses. */
+export const H_CLUSTER = 'sepia-cluster';
+/** Age in seconds of a tag that is served although the upstream does not confirm it. */
+export const H_STALE = 'sepia-stale';
+/** Bytes of a blob, where `content-length` is that of the answer. */
+export const H_BLOB_SIZE = 'sepia-blob-size';
+/** Root of the SHA-256 tree over one piece, 64 hex, as the answering origin vouches for it. */
+export const H_PIECE_HASH = 'sepia-piece-hash';
+/** Attempt that a piece belongs to (32 hex; all zero once the whole digest was verified). */
+export const H_ATTEMPT = 'sepia-attempt';
+/** Class of a copied blob: `pushed` or `cached`. */
+export const H_CLASS = 'sepia-class';
+/** `Authorization` that a client brought for the upstream: used for this call's upstream requests, never kept or logged. */
+export const H_UPSTREAM_AUTHORIZATION = 'sepia-upstream-authorization';
+/** Code of our error table behind an OCI error. */
+export const H_ERROR = 'sepia-error';
+/** A client's own `Authorization` on its way to the upstream or to a proxy's accounts: in memory only, never logged. */
+export const H_CLIENT_AUTH = 'sepia-upstream-authorization';
+/** Id of one change of a tag: a proxy sends the same to every origin that it tries, so that it is made once. */
+export const H_CHANGE = 'sepia-change';

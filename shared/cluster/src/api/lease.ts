@@ -1,0 +1,54 @@
+import { hostPort } from '@sepia/base/config/units';
+import { z } from 'zod';
+import { COMMAND_REPORT, type NodeCommand } from './commands.ts';
+import type { Revocation } from './revocation.ts';
+
+/** Most recent seeds that a node names in its lease. */
+export const MAX_LEASE_SEEDS = 256;
+
+/** Most commands in one lease, and in one answer to it. */
+export const MAX_LEASE_COMMANDS = 64;
+
+/** Body of `PUT /v1/nodes/<id>`: a node's lease, renewed by each heartbeat. Digests go to their tracker and the next in order. */
+export const LEASE_REQUEST = z.object({
+  bootId: z.string().min(1).max(64),
+  seq: z.number().int().nonnegative(),
+  addresses: z.array(hostPort()).max(16),
+  zone: z.string().max(64).optional(),
+  ttlMs: z.number().int().min(1_000).max(600_000),
+  add: z.array(z.string()).max(MAX_LEASE_SEEDS),
+  drop: z.array(z.string()).max(4096),
+  leeching: z.array(z.string()).max(4096),
+  /** XOR of the first 8 bytes of SHA-256 of each advertised digest, 16 hex: a difference asks for the full set. */
+  setHash: z.string().regex(/^[0-9a-f]{16}$/),
+  /** `revokedCursor` of this tracker's last answer. */
+  revokedAfter: z.string().max(128).optional(),
+  /** Live figures of running swarms, for people who look (never for decisions). */
+  swarms: z
+    .array(
+      z.object({
+        digest: z.string().max(160),
+        pieces: z.number().int(),
+        have: z.string().max(40_000),
+        peerBytes: z.number(),
+        originBytes: z.number(),
+      }),
+    )
+    .max(64)
+    .default([]),
+  /** Commands whose state this tracker has not heard yet. */
+  commands: z.array(COMMAND_REPORT).max(MAX_LEASE_COMMANDS).default([]),
+});
+export type LeaseRequest = z.input<typeof LEASE_REQUEST>;
+
+export interface LeaseAnswer {
+  readonly heartbeatMs: number;
+  /** Send the full set next time. */
+  readonly resync?: boolean;
+  /** Commands that the node has not reported yet; it carries each id out once. */
+  readonly commands: readonly NodeCommand[];
+  /** Links that are no more: what the node keeps by them is dropped. Idempotent. */
+  readonly revoked: readonly Revocation[];
+  readonly revokedCursor?: string;
+  readonly clusterVersion: number;
+}

@@ -1,0 +1,27 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { z } from 'zod';
+
+/** Most names in one message; more go in several. */
+export const MAX_REVOCATIONS = 1_000;
+
+const REVOCATION = z.object({
+  upstream: z.string().min(1).max(64),
+  repository: z.string().min(1).max(255),
+  digest: z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' }),
+});
+
+/** A link that is no more: whatever a member remembers of this digest under this repository is forgotten. */
+export interface Revocation {
+  readonly upstream: string;
+  readonly repository: string;
+  readonly digest: Digest;
+}
+
+/** Body of `POST /v1/revocations`, at origins, proxies and trackers. Idempotent. */
+export const REVOCATIONS_BODY = z.object({ revoked: z.array(REVOCATION).max(MAX_REVOCATIONS) });
+
+/**
+ * How long a member believes a link that it looked up, in ms, where links can be deleted: the bound on how long a
+ * member that could not be told of a delete goes on as before.
+ */
+export const LINK_BELIEF_MS = 10_000;

@@ -1,0 +1,175 @@
+import { readFileSync } from 'node:fs';
+import { checkConfig } from '@sepia/base/config/load';
+import { MEMBER_ID } from '@sepia/base/config/member-keys';
+import { baseUrl, bytes, duration, hostPort, proxyUrl } from '@sepia/base/config/units';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { patterns } from '@sepia/base/names/pattern';
+import { z } from 'zod';
+import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
+import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
+import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
+
+const QUOTA = z.strictObject({
+  repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
+  size: bytes().describe('Bytes that each of them may have, e.g. 50GiB.'),
+});
+
+export type RepositoryQuota = z.infer<typeof QUOTA>;
+
+/** One registry that the cluster fronts. */
+export const UPSTREAM_SCHEMA = z
+  .strictObject({
+    name: z
+      .string()
+      .regex(MEMBER_ID, 'is not a name: lower-case letters, digits, dots, dashes')
+      .describe('Name of the upstream.'),
+    url: baseUrl().optional().describe('Its registry; left out for mode none.'),
+    hosts: z.array(z.string().min(1).max(255)).default([]).describe('Further `ns` values it answers to.'),
+    mode: z
+      .enum(['none', 'pull-through'])
+      .describe('none: Sepia is the source of truth. pull-through: read from url.'),
+    insecure: z.boolean().default(false).describe('Do not check its certificate.'),
+    ca: z.string().optional().describe('PEM file of certificates trusted for it.'),
+    proxy: proxyUrl()
+      .optional()
+      .describe('HTTP proxy on the way to it; without it the registry is called directly.'),
+    tags: TAG_POLICIES.prefault({}).describe('Freshness of its tags.'),
+    quotas: z
+      .array(QUOTA)
+      .max(1_000)
+      .default([])
+      .describe('How much may be pushed to a repository; the first that matches counts, none: no limit.'),
+    'manifest-recheck': z
+      .enum(['never', 'ttl', 'always'])
+      .default('never')
+      .describe(
+        'When it is asked (HEAD) before a cached manifest is served by digest: never, when it was last asked `tags.ttl` ago, or always. For policy gates and permissions upstream.',
+      ),
+    'refresh-pull-times': duration()
+      .optional()
+      .describe(
+        'Its pull time of images that are served here is kept fresh by one manifest GET in this time, e.g. 6h; left out: never.',
+      ),
+    'max-connections': z
+      .number()
+      .int()
+      .min(1)
+      .max(1000)
+      .default(32)
+      .describe('Connections that one origin opens to it.'),
+    access: z
+      .enum(['upstream', 'accounts', 'cluster'])
+      .optional()
+      .describe(
+        'Who may read it (and push, in mode none). upstream: whom the upstream itself accepts, the default of pull-through. accounts: whom the rules of accounts allow, the default of mode none where there are accounts. cluster: whoever reaches an agent or proxy, with the credentials of the origins.',
+      ),
+    'fetch-with': z
+      .enum(['any', 'robot', 'client'])
+      .default('any')
+      .describe(
+        'Whose credentials fetch private content after a client was accepted. robot: those of the origins. client: those of a client that was accepted for the repository. any: the robot, else a client.',
+      ),
+  })
+  .refine((one) => (one.mode === 'none') === (one.url === undefined), {
+    message: 'mode none has no url, every other mode needs one',
+    path: ['url'],
+  })
+  .refine((one) => one.mode !== 'none' || one.access !== 'upstream', {
+    message: 'mode none has no upstream to ask; use accounts or cluster',
+    path: ['access'],
+  })
+  .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx));
+
+const MEMBER_SCHEMA = z.strictObject({
+  id: z.string().regex(MEMBER_ID, 'is not an id'),
+  role: z.enum(['origin', 'tracker', 'proxy']),
+  urls: z.array(baseUrl()).min(1).describe('Addresses of its HTTP listener, tried in order.'),
+  peers: z.array(hostPort()).default([]).describe('Addresses of its swarm ports (origins).'),
+  zone: z.string().max(64).optional(),
+  weight: z.number().positive().max(1000).default(1),
+  state: z.enum(['active', 'draining', 'joining']).default('active'),
+});
+
+/** The cluster document; docs are made from it. */
+export const DOCUMENT_SCHEMA = z
+  .strictObject({
+    version: z.number().int().min(1),
+    members: z.array(MEMBER_SCHEMA),
+    upstreams: z.array(UPSTREAM_SCHEMA).min(1).describe('The first is the default.'),
+    policies: z
+      .strictObject({
+        strangers: z
+          .literal('never')
+          .default('never')
+          .describe('Who but members may join swarms; only never is built.'),
+      })
+      .prefault({}),
+    replication: z
+      .array(REPLICATION_RULE)
+      .max(100)
+      .default([])
+      .describe('What is copied to other registries as soon as it is pushed.'),
+    accounts: ACCOUNTS_SCHEMA.optional().describe(
+      'Rules for accounts; the passwords stand in the accounts-file of each proxy. Without it nobody has to log in.',
+    ),
+  })
+  .superRefine((document, ctx) => {
+    checkReplication(document, ctx);
+    for (const [index, upstream] of document.upstreams.entries())
+      if (upstream.access === 'accounts' && document.accounts === undefined)
+        ctx.addIssue({
+          code: 'custom',
+          path: ['upstreams', index, 'access'],
+          message: 'accounts needs the section accounts in this document',
+        });
+    for (const [index, rule] of (document.accounts?.rules ?? []).entries())
+      if (rule.upstream !== undefined && !document.upstreams.some(({ name }) => name === rule.upstream))
+        ctx.addIssue({
+          code: 'custom',
+          path: ['accounts', 'rules', index, 'upstream'],
+          message: `there is no upstream ${rule.upstream}`,
+        });
+    const seen = new Set<string>();
+    for (const member of document.members) {
+      if (seen.has(member.id))
+        ctx.addIssue({ code: 'custom', path: ['members'], message: `id ${member.id} is there twice` });
+      seen.add(member.id);
+    }
+    const hosts = new Map<string, string>();
+    for (const upstream of document.upstreams) {
+      for (const host of new Set([upstream.name, ...upstream.hosts])) {
+        const other = hosts.get(host.toLowerCase());
+        if (other !== undefined)
+          ctx.addIssue({
+            code: 'custom',
+            path: ['upstreams'],
+            message: `host ${host} belongs to ${other} and ${upstream.name}`,
+          });
+        hosts.set(host.toLowerCase(), upstream.name);
+      }
+    }
+  });
+
+export type ClusterDocument = z.infer<typeof DOCUMENT_SCHEMA>;
+export type Member = z.infer<typeof MEMBER_SCHEMA>;
+export type Upstream = z.infer<typeof UPSTREAM_SCHEMA>;
+export type MemberRole = Member['role'];
+
+/** Reads the cluster document. @throws {CodedError} `CONFIG_INVALID` that names file and key */
+export function loadClusterDocument(file: string): ClusterDocument {
+  try {
+    return parseClusterDocument(readFileSync(file, 'utf8'), file);
+  } catch (cause) {
+    throwIfBug(cause);
+    if (cause instanceof CodedError) throw cause;
+    throw new CodedError('CONFIG_INVALID', {
+      message: `cluster-document: ${file} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
+  }
+}
+
+export function parseClusterDocument(text: string, file: string): ClusterDocument {
+  return checkConfig(text, file, DOCUMENT_SCHEMA as unknown as z.ZodType<ClusterDocument>);
+}

@@ -1,0 +1,184 @@
+import { join } from 'node:path';
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { resolveName } from '@sepia/base/names/upstream-name';
+import fc from 'fast-check';
+import t from 'tap';
+import { Cluster, shardKey } from '../src/cluster.ts';
+import { loadClusterDocument, parseClusterDocument } from '../src/document.ts';
+
+const member = (id: string, role: string, port: number, more: object = {}) => ({
+  id,
+  role,
+  urls: [`http://127.0.0.1:${port}`],
+  ...more,
+});
+const HARBOR = {
+  name: 'harbor',
+  url: 'https://harbor.example.com:8443',
+  hosts: ['registry.example.com'],
+  mode: 'pull-through',
+};
+const LOCAL = { name: 'local', mode: 'none' };
+const GOOD = {
+  version: 3,
+  members: [
+    member('o1', 'origin', 1, { peers: ['127.0.0.1:11'] }),
+    member('o2', 'origin', 2),
+    member('o3', 'origin', 3),
+    member('o4', 'origin', 4, { state: 'draining' }),
+    member('t1', 'tracker', 5),
+    member('t2', 'tracker', 6),
+    member('p1', 'proxy', 7),
+  ],
+  upstreams: [HARBOR, LOCAL],
+};
+const parse = (value: unknown) => parseClusterDocument(JSON.stringify(value), 'cluster.yaml');
+
+t.test('a document with its defaults', async (t) => {
+  const document = parse(GOOD);
+  t.match(document.members[0], { weight: 1, state: 'active', peers: ['127.0.0.1:11'] });
+  t.match(document.upstreams[0], {
+    insecure: false,
+    quotas: [],
+    'max-connections': 32,
+    tags: { ttl: 60_000, 'stale-limit': 86_400_000 },
+  });
+  t.equal(document.policies.strangers, 'never');
+});
+
+t.test('what is wrong is named', async (t) => {
+  const cases: [object, RegExp][] = [
+    [{ version: 0 }, /^cluster\.yaml: version: /],
+    [{ version: undefined }, /version: is missing/],
+    [{ upstreams: [] }, /upstreams: /],
+    [{ colour: 1 }, /unknown key colour/],
+    [{ upstreams: [{ ...HARBOR, colour: 1 }] }, /unknown key upstreams\.0\.colour/],
+    [{ upstreams: [{ ...LOCAL, url: 'http://a' }] }, /upstreams\.0\.url: mode none has no url/],
+    [
+      { upstreams: [{ name: 'x', mode: 'pull-through' }] },
+      /upstreams\.0\.url: mode none has no url, every other mode needs one/,
+    ],
+    [{ upstreams: [{ ...HARBOR, mode: 'write-back' }] }, /upstreams\.0\.mode/],
+    [{ upstreams: [{ ...HARBOR, url: 'https://a/path' }] }, /upstreams\.0\.url: "https:\/\/a\/path" is not/],
+    [{ upstreams: [{ ...HARBOR, 'max-connections': 0 }] }, /upstreams\.0\.max-connections/],
+    [{ upstreams: [{ ...HARBOR, tags: { ttl: 60 } }] }, /upstreams\.0\.tags\.ttl: "60" is not a duration/],
+    [
+      { upstreams: [HARBOR, { ...LOCAL, name: 'harbor' }] },
+      /upstreams: host harbor belongs to harbor and harbor/,
+    ],
+    [
+      { upstreams: [HARBOR, { ...LOCAL, hosts: ['Registry.Example.Com'] }] },
+      /host Registry\.Example\.Com belongs to harbor and local/,
+    ],
+    [{ members: [member('o1', 'origin', 1), member('o1', 'proxy', 2)] }, /members: id o1 is there twice/],
+    [{ members: [member('O1', 'origin', 1)] }, /members\.0\.id/],
+    [{ members: [member('a1', 'agent', 1)] }, /members\.0\.role/],
+    [{ members: [{ ...member('o1', 'origin', 1), urls: [] }] }, /members\.0\.urls/],
+    [{ members: [member('o1', 'origin', 1, { weight: 0 })] }, /members\.0\.weight/],
+    [
+      { members: [member('o1', 'origin', 1, { peers: ['nowhere'] })] },
+      /members\.0\.peers\.0: "nowhere" is not host:port/,
+    ],
+    [{ policies: { strangers: 'always' } }, /policies\.strangers/],
+  ];
+  for (const [change, message] of cases)
+    t.throws(() => parse({ ...GOOD, ...change }), { code: 'CONFIG_INVALID', message }, String(message));
+});
+
+t.test('a file, or why not', async (t) => {
+  const dir = t.testdir({ 'cluster.yaml': JSON.stringify(GOOD) });
+  t.equal(loadClusterDocument(join(dir, 'cluster.yaml')).version, 3);
+  t.throws(() => loadClusterDocument(join(dir, 'gone')), {
+    code: 'CONFIG_INVALID',
+    message: /cluster-document: .*gone cannot be read \(ENOENT\)/,
+  });
+});
+
+t.test('the hosts of an upstream: name, URL, those listed; of the default also the proxies', async (t) => {
+  const cluster = new Cluster(parse(GOOD));
+  t.same(cluster.upstream('harbor').hosts, [
+    'harbor',
+    'harbor.example.com:8443',
+    'registry.example.com',
+    '127.0.0.1:7',
+  ]);
+  t.same(cluster.upstream('local').hosts, ['local']);
+  t.equal(cluster.defaultUpstream, 'harbor');
+  const resolved = resolveName(
+    { name: '127.0.0.1:7/a/b', ns: undefined, defaultUpstream: 'local' },
+    cluster.upstreams,
+  );
+  t.same(resolved, { upstream: 'harbor', repository: 'a/b' });
+  t.throws(() => cluster.upstream('gone'), { code: 'UPSTREAM_UNKNOWN' });
+});
+
+t.test('members by id and role', async (t) => {
+  const cluster = new Cluster(parse(GOOD));
+  t.equal(cluster.version, 3);
+  t.same(
+    cluster.members('tracker').map(({ id }) => id),
+    ['t1', 't2'],
+  );
+  t.equal(cluster.member('p1').role, 'proxy');
+  t.equal(cluster.findMember('x'), undefined);
+  t.throws(() => cluster.member('x'), { code: 'PEER_HTTP', detail: { id: 'x' } });
+});
+
+t.test('who keeps what follows from the configured membership', async (t) => {
+  const cluster = new Cluster(parse(GOOD));
+  const digest = digestOf(Buffer.from('x'));
+  const { order, owners, replicas, writeQuorum } = cluster.origins(digest);
+  t.same([...order].sort(), ['o1', 'o2', 'o3', 'o4']);
+  t.same(
+    [owners.length, replicas, writeQuorum, order.at(-1)],
+    [3, 3, 2, 'o4'],
+    'one that drains owns nothing',
+  );
+  t.same(
+    cluster
+      .trackers(digest)
+      .map(({ id }) => id)
+      .sort(),
+    ['t1', 't2'],
+  );
+  t.not(shardKey('a', 'b/c'), shardKey('a\nb', 'c'));
+});
+
+t.test('any document is read or is CONFIG_INVALID', async (t) => {
+  const upstream = fc.record(
+    {
+      name: fc.oneof(fc.constant('harbor'), fc.string()),
+      url: fc.oneof(fc.constant('http://a'), fc.string(), fc.webUrl()),
+      hosts: fc.array(fc.string()),
+      mode: fc.constantFrom('none', 'pull-through', 'x'),
+    },
+    { requiredKeys: ['name', 'mode'] },
+  );
+  const one = fc.record(
+    {
+      id: fc.oneof(fc.constantFrom('a', 'b'), fc.string()),
+      role: fc.constantFrom('origin', 'proxy', 'x'),
+      urls: fc.array(fc.oneof(fc.constant('http://a'), fc.string())),
+      weight: fc.double(),
+    },
+    { requiredKeys: ['id', 'role', 'urls'] },
+  );
+  const document = fc.record({
+    version: fc.oneof(fc.constant(1), fc.jsonValue()),
+    members: fc.array(one),
+    upstreams: fc.array(upstream),
+  });
+  fc.assert(
+    fc.property(fc.oneof(document, fc.jsonValue()), (value) => {
+      try {
+        const cluster = new Cluster(parse(value));
+        return cluster.upstreams.length > 0;
+      } catch (error) {
+        return error instanceof CodedError && error.code === 'CONFIG_INVALID';
+      }
+    }),
+    { numRuns: 2000, interruptAfterTimeLimit: 10_000, markInterruptAsFailure: false },
+  );
+  t.pass('held');
+});

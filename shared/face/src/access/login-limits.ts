@@ -1,0 +1,73 @@
+import { ExpiringMap } from '@sepia/base/expiring-map';
+
+/** Failures that cost nothing, and the longest pause after more, by what they are counted for. */
+const LIMITS = {
+  /** One account from one address. */
+  pair: { free: 3, maxMs: 60_000 },
+  /** One address, whatever the account. */
+  address: { free: 20, maxMs: 60_000 },
+  /** One account, from wherever: slowed, never locked, or anybody could lock out anybody. */
+  account: { free: 50, maxMs: 5_000 },
+} as const;
+const FIRST_PAUSE_MS = 1_000;
+/** Without another failure for this long all is forgotten, in ms. */
+const FORGET_MS = 10 * 60_000;
+const MAX_KEYS = 30_000;
+/** How long a right password spares an account from what others do wrong, in ms. */
+const KNOWN_MS = 7 * 24 * 60 * 60_000;
+
+interface Failures {
+  count: number;
+  lastMs: number;
+  untilMs: number;
+}
+
+/**
+ * Slows down whoever guesses passwords: after some failures each further one doubles the pause until the next try.
+ * Bounded: the keys that failed longest ago are forgotten first. Pure: time is passed in.
+ */
+export class LoginLimits {
+  readonly #failures = new Map<string, Failures>();
+  /** Accounts that logged in well from an address lately: only what fails from there counts against them. */
+  readonly #known = new ExpiringMap<true>(MAX_KEYS);
+
+  get keys(): number {
+    return this.#failures.size;
+  }
+
+  /** How long to wait before this login may be tried, in ms; 0: now. */
+  waitMs(account: string, address: string, nowMs: number): number {
+    const keys = keysOf(account, address);
+    const isKnown = this.#known.get(keys[0]![0], nowMs) !== undefined;
+    const untilMs = keys.slice(0, isKnown ? 1 : 3).map(([key]) => this.#failures.get(key)?.untilMs ?? 0);
+    return Math.max(0, Math.max(...untilMs) - nowMs);
+  }
+
+  failed(account: string, address: string, nowMs: number): void {
+    for (const [key, kind] of keysOf(account, address)) {
+      const before = this.#failures.get(key);
+      const isFresh = before !== undefined && nowMs - before.lastMs < FORGET_MS;
+      const count = (isFresh ? before.count : 0) + 1;
+      const { free, maxMs } = LIMITS[kind];
+      const pauseMs = count < free ? 0 : Math.min(maxMs, FIRST_PAUSE_MS * 2 ** Math.min(16, count - free));
+      this.#failures.delete(key);
+      this.#failures.set(key, { count, lastMs: nowMs, untilMs: nowMs + pauseMs });
+    }
+    while (this.#failures.size > MAX_KEYS) this.#failures.delete(this.#failures.keys().next().value!);
+  }
+
+  /** A right password clears what this account did wrong from this address. */
+  succeeded(account: string, address: string, nowMs: number): void {
+    const [pair] = keysOf(account, address)[0]!;
+    this.#failures.delete(pair);
+    this.#known.set(pair, true, nowMs + KNOWN_MS);
+  }
+}
+
+function keysOf(account: string, address: string): [string, keyof typeof LIMITS][] {
+  return [
+    [`pair\n${account}\n${address}`, 'pair'],
+    [`address\n${address}`, 'address'],
+    [`account\n${account}`, 'account'],
+  ];
+}

@@ -1,0 +1,110 @@
+import { ExpiringMap } from '@sepia/base/expiring-map';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import type { AccessAnswer, AccessItem } from '@sepia/cluster/api/access';
+import { hashOf } from '../access/authorization.ts';
+
+/** A positive answer is believed this long at most, in ms, whatever the origin says. */
+const MAX_GRANTED_MS = 60_000;
+const MAX_PUBLIC_MS = 5 * 60_000;
+const MAX_DECISIONS = 20_000;
+
+/** Asks an origin, see `GET /v1/access`. Throws what the origin says, or that nobody answers. */
+export type AskAccess = (
+  name: ResolvedName,
+  item: AccessItem,
+  authorization: string | undefined,
+) => Promise<AccessAnswer>;
+
+/**
+ * What this member knows of who may read which repository of an upstream. Only yeses are kept, by the hash of the
+ * credentials, and never longer than the origin said; one question runs at a time for all that wait for it.
+ */
+export class UpstreamAccess {
+  readonly #ask: AskAccess;
+  readonly #nowMs: () => number;
+  readonly #public = new ExpiringMap<AccessAnswer>(MAX_DECISIONS);
+  readonly #granted = new ExpiringMap<AccessAnswer>(MAX_DECISIONS);
+  /** When tokens that were handed out here end, by their hash: opaque ones do not say it. */
+  readonly #ends = new ExpiringMap<number>(MAX_DECISIONS);
+  readonly #running = new Map<string, Promise<AccessAnswer>>();
+
+  constructor(deps: { readonly ask: AskAccess; readonly nowMs: () => number }) {
+    this.#ask = deps.ask;
+    this.#nowMs = deps.nowMs;
+  }
+
+  async decide(
+    name: ResolvedName,
+    item: AccessItem,
+    authorization: string | undefined,
+  ): Promise<AccessAnswer> {
+    const repository = repositoryKey(name);
+    const hash = authorization === undefined ? '' : hashOf(authorization);
+    const key = `${repository}\n${hash}`;
+    const nowMs = this.#nowMs();
+    const known = this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs);
+    if (known !== undefined) return known;
+    const flight = `${key}\n${itemKey(item)}`;
+    let running = this.#running.get(flight);
+    if (running === undefined) {
+      running = this.#ask(name, item, authorization)
+        .then((answer) => this.#keep(repository, hash, answer))
+        .finally(() => this.#running.delete(flight));
+      this.#running.set(flight, running);
+    }
+    return await running;
+  }
+
+  /** True if a yes is known: nothing has to be asked. */
+  isKnown(name: ResolvedName, authorization: string | undefined): boolean {
+    const repository = repositoryKey(name);
+    const key = `${repository}\n${authorization === undefined ? '' : hashOf(authorization)}`;
+    const nowMs = this.#nowMs();
+    return (this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs)) !== undefined;
+  }
+
+  /** A token was handed out that nobody may be let in with after `endMs`. */
+  noteEnd(authorization: string, endMs: number): void {
+    // Kept a little longer than it lives, so that its end is known to who asks at its end.
+    this.#ends.set(hashOf(authorization), endMs, endMs + MAX_GRANTED_MS);
+  }
+
+  /** The upstream refused what was believed to be allowed. */
+  forget(name: ResolvedName, authorization: string | undefined): void {
+    const repository = repositoryKey(name);
+    this.#public.delete(repository);
+    this.#granted.delete(`${repository}\n${authorization === undefined ? '' : hashOf(authorization)}`);
+  }
+
+  #keep(repository: string, hash: string, answer: AccessAnswer): AccessAnswer {
+    const nowMs = this.#nowMs();
+    if (answer.verdict === 'public')
+      this.#public.set(repository, answer, nowMs + Math.min(MAX_PUBLIC_MS, answer.ttlMs));
+    if (answer.verdict === 'granted') {
+      const endMs = this.#ends.get(hash, nowMs) ?? Number.MAX_SAFE_INTEGER;
+      const untilMs = Math.min(endMs, nowMs + MAX_GRANTED_MS, nowMs + answer.ttlMs);
+      this.#granted.set(`${repository}\n${hash}`, answer, untilMs);
+    }
+    return answer;
+  }
+}
+
+function repositoryKey(name: ResolvedName): string {
+  return `${name.upstream}\n${name.repository}`;
+}
+
+function itemKey(item: AccessItem): string {
+  if (item.kind === 'manifest') return item.reference;
+  return item.kind === 'blob' ? item.digest : '';
+}
+
+/** Query of `GET /v1/access`. */
+export function accessQuery(name: ResolvedName, item: AccessItem): string {
+  const what =
+    item.kind === 'manifest'
+      ? { reference: item.reference }
+      : item.kind === 'blob'
+        ? { digest: item.digest }
+        : undefined;
+  return new URLSearchParams({ upstream: name.upstream, repository: name.repository, ...what }).toString();
+}

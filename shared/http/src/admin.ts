@@ -1,0 +1,62 @@
+import { CodedError } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import type { Metrics } from '@sepia/base/metrics';
+import type Koa from 'koa';
+import type { Context } from 'koa';
+import { createApp } from './app.ts';
+import { createGate } from './gate.ts';
+import { HttpListener } from './listener.ts';
+import { OPEN_ROUTES } from './open-routes.ts';
+import { createRouter, listRoutes, routesOf } from './router.ts';
+
+interface AdminDeps {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Undefined when ready, else why not. */
+  readonly notReady: () => string | undefined;
+  /** The app of the main listener, for `/debug/routes`. */
+  readonly app: Koa;
+  /** Answers below `/debug/`, by name; only callers on loopback get them. */
+  readonly debug?: Readonly<Record<string, () => unknown>>;
+}
+
+/** The admin listener: `/livez`, `/readyz`, `/healthz`, `/metrics`, and `/debug/<name>` for loopback. */
+export async function startAdmin(deps: AdminDeps, address: string): Promise<HttpListener> {
+  const gate = createGate({ open: OPEN_ROUTES.admin, guards: { loopback: onLoopback } });
+  const app = createApp({ log: deps.log, gate });
+  const router = createRouter();
+  router.get('/livez', (ctx) => {
+    ctx.body = 'ok\n';
+  });
+  for (const path of ['/readyz', '/healthz']) {
+    router.get(path, (ctx) => {
+      const why = deps.notReady();
+      ctx.status = why === undefined ? 200 : 503;
+      ctx.body = `${why ?? 'ok'}\n`;
+    });
+  }
+  router.get('/metrics', async (ctx) => {
+    ctx.body = await deps.metrics.registry.metrics();
+    ctx.type = deps.metrics.registry.contentType;
+  });
+  const answers = new Map(
+    Object.entries({ ...deps.debug, routes: () => ({ main: listRoutes(deps.app), admin: listRoutes(app) }) }),
+  );
+  router.get('/debug/:name', (ctx) => {
+    const answer = answers.get(ctx.params['name'] ?? '');
+    if (answer !== undefined) ctx.body = answer();
+  });
+  app.use(routesOf(router));
+  return await HttpListener.start(app.callback(), address, 'admin-listen');
+}
+
+function onLoopback({ req }: Context): void {
+  if (!isLoopback(req.socket.remoteAddress)) throw new CodedError('ROUTE_UNKNOWN');
+}
+
+function isLoopback(address: string | undefined): boolean {
+  return (
+    address !== undefined &&
+    (address === '::1' || address.startsWith('127.') || address.startsWith('::ffff:127.'))
+  );
+}

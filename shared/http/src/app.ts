@@ -1,0 +1,142 @@
+import { randomUUID } from 'node:crypto';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { noteBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import Koa, { type Context, type Next } from 'koa';
+import { clientAddresses } from './client-address.ts';
+import type { Gate } from './gate.ts';
+
+/** Longest path with query taken, in characters. */
+export const MAX_URL_CHARS = 8 * 1024;
+
+/** How the database words a full disk. */
+const NO_SPACE = /No space left on device/;
+
+/** Version that this build speaks to other members; `N` and `N−1` interoperate. */
+export const PROTOCOL_VERSION = 2;
+
+interface AppDeps {
+  readonly log: Logger;
+  /** Decides before everything else who may come in: no listener is without. */
+  readonly gate: Gate;
+  /** Proxies whose `X-Forwarded-For` is believed; default none. */
+  readonly trustedProxies?: readonly string[];
+  /** Called once per finished request, for metrics. */
+  readonly onRequest?: (facts: { method: string; route: string; status: number; seconds: number }) => void;
+}
+
+/** Per-request facts that routes may fill in. */
+export interface RequestState {
+  requestId: string;
+  /** Route name for metrics and logs, never the path itself. */
+  route?: string;
+  /** Id of the member that signed the call. */
+  caller?: string;
+  /** The body of a signed call, where the signature needed all of it. */
+  body?: Buffer;
+  /** Where the client comes from: the connection's other end, or what a trusted proxy says. */
+  address?: string;
+}
+
+/**
+ * A koa app with what every listener needs, outermost first: request id, access log, one mapping of anything
+ * thrown to `{"errors":[{code,message,detail}]}`, URL limit, the gate. Routes throw; they never write error bodies.
+ */
+export function createApp(deps: AppDeps): Koa {
+  const app = new Koa();
+  const addressOf = clientAddresses(deps.trustedProxies ?? []);
+  app.on('error', (error: unknown) => {
+    if (!isClientGone(error)) deps.log.debug({ err: error }, 'response ended early');
+  });
+  app.use(async (ctx, next) => {
+    const startedMs = performance.now();
+    const given = ctx.get('x-request-id');
+    const state = ctx.state as RequestState;
+    state.address = addressOf(ctx.req);
+    state.requestId = /^[\w.-]{1,64}$/.test(given) ? given : randomUUID();
+    ctx.set('X-Request-Id', state.requestId);
+    ctx.set('Sepia-Version', String(PROTOCOL_VERSION));
+    await mapErrors(ctx, next, deps.log);
+    const seconds = (performance.now() - startedMs) / 1000;
+    deps.onRequest?.({ method: ctx.method, route: state.route ?? 'other', status: ctx.status, seconds });
+    deps.log.debug(
+      {
+        requestId: state.requestId,
+        method: ctx.method,
+        url: ctx.url,
+        status: ctx.status,
+        ms: Math.round(seconds * 1000),
+      },
+      'request',
+    );
+  });
+  app.use(deps.gate);
+  return app;
+}
+
+async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
+  try {
+    if (ctx.url.length > MAX_URL_CHARS)
+      throw new CodedError('REQUEST_INVALID', { message: 'request path is too long' });
+    await next();
+    if (ctx.status === 404 && ctx.body === undefined && ctx.respond !== false)
+      throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
+  } catch (thrown) {
+    const error = toCoded(thrown);
+    const isWrong = noteBug(thrown);
+    if (ctx.headerSent || ctx.respond === false) {
+      if (isWrong) log.error({ err: thrown, url: ctx.url, bug: true }, error.message);
+      else if (!isClientGone(thrown))
+        log.warn({ err: thrown, url: ctx.url }, 'failed after the response began');
+      ctx.res.destroy();
+      return;
+    }
+    if (error.facts.status >= 500 && !error.facts.retryable)
+      log.error({ err: thrown, url: ctx.url }, error.message);
+    writeError(ctx, error);
+  }
+}
+
+/** What a route said of its content before it failed: an error must not carry it, least of all be cached by it. */
+const CONTENT_HEADERS = ['Content-Length', 'Docker-Content-Digest', 'ETag', 'Cache-Control', 'Accept-Ranges'];
+
+/** Writes the OCI error body of `error`; HEAD gets none. */
+export function writeError(ctx: Context, error: CodedError): void {
+  const { oci, status } = error.facts;
+  ctx.status = status;
+  ctx.set('Sepia-Error', error.code);
+  for (const name of CONTENT_HEADERS) ctx.remove(name);
+  const retryAfter = error.detail['retryAfterSeconds'];
+  if (typeof retryAfter === 'number') ctx.set('Retry-After', String(Math.max(1, Math.ceil(retryAfter))));
+  const hidden = error.code === 'INTERNAL';
+  const body = {
+    errors: [
+      { code: oci, message: hidden ? 'internal error' : error.message, detail: hidden ? null : error.detail },
+    ],
+  };
+  ctx.type = 'application/json; charset=utf-8';
+  if (ctx.method === 'HEAD') ctx.body = null;
+  else ctx.body = JSON.stringify(body);
+  ctx.status = status;
+}
+
+/** Anything thrown, as a coded error: disk full and damaged disks get their codes, the rest is `INTERNAL`. */
+export function toCoded(thrown: unknown): CodedError {
+  if (isCoded(thrown)) return thrown;
+  if (systemCode(thrown) === 'ENOSPC' || NO_SPACE.test(String(thrown)))
+    return new CodedError('DISK_FULL', { cause: thrown });
+  if (thrown instanceof URIError)
+    return new CodedError('REQUEST_INVALID', { message: 'request path is not valid', cause: thrown });
+  return new CodedError('INTERNAL', { cause: thrown });
+}
+
+export function isClientGone(thrown: unknown): boolean {
+  const code = systemCode(thrown);
+  return (
+    code === 'ECONNRESET' ||
+    code === 'EPIPE' ||
+    code === 'ERR_STREAM_PREMATURE_CLOSE' ||
+    code === 'ECONNABORTED' ||
+    code === 'ERR_STREAM_DESTROYED'
+  );
+}

@@ -1,0 +1,63 @@
+import { CodedError } from '@sepia/base/errors';
+import type { Context, Middleware } from 'koa';
+import { type Guard, guardOf, type OpenRoutes } from './open-routes.ts';
+import type { CallVerifier } from './sign.ts';
+import { claimsSigned, verifyRequest } from './signed.ts';
+
+/** Lets a stranger's request pass, or throws. */
+export type GuardCheck = (ctx: Context) => void | Promise<void>;
+
+interface GateDeps {
+  /** What is open to strangers, from `OPEN_ROUTES`. */
+  readonly open: OpenRoutes;
+  /** The check behind each guard named in `open`, beside `anyone` and `door`. */
+  readonly guards?: Readonly<Partial<Record<Guard, GuardCheck>>>;
+  /** Checks calls of members; without it no member is known here, and only what is open answers. */
+  readonly verifier?: CallVerifier;
+}
+
+/** Decides once, before any routing, who may come in; made by {@link createGate} only. */
+export type Gate = Middleware & { readonly isGate: true };
+
+const INTERNAL_PATH = /^\/v1(?:\/|$)/i;
+
+/**
+ * The gate of a listener. A request that claims to come from a member must carry a right signature, whatever its path.
+ * Any other passes only on a path of `open`, by that path's guard. The path is compared as routing will read it:
+ * undecoded, case by case, whole.
+ * Codes: `SIGNATURE_INVALID`, `ROUTE_UNKNOWN`, `REQUEST_INVALID`, and what guards throw.
+ * @throws {TypeError} for a guard without a check
+ */
+export function createGate(deps: GateDeps): Gate {
+  const { open, guards = {}, verifier } = deps;
+  for (const guard of Object.values(open)) {
+    if (guard !== 'anyone' && guard !== 'door' && guards[guard] === undefined)
+      throw new TypeError(`the guard ${guard} has no check`);
+  }
+  const gate: Middleware = async (ctx, next) => {
+    if (!ctx.url.startsWith('/')) toOriginForm(ctx as Context);
+    if (verifier !== undefined && claimsSigned(ctx as Context)) {
+      await verifyRequest(ctx as Context, verifier);
+    } else {
+      const guard = guardOf(open, ctx.path);
+      if (guard === undefined) refuse(ctx as Context, verifier !== undefined);
+      await guards[guard]?.(ctx as Context);
+    }
+    await next();
+  };
+  return Object.assign(gate, { isGate: true } as const);
+}
+
+/** Strangers learn nothing of which internal routes there are: all of `/v1` answers alike. */
+function refuse(ctx: Context, takesMembers: boolean): never {
+  if (takesMembers && INTERNAL_PATH.test(ctx.path))
+    throw new CodedError('SIGNATURE_INVALID', { message: 'internal call refused: no signature' });
+  throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
+}
+
+/** `GET http://host/path` is asked as `GET /path`, so that signature, gate and routing read the same target. */
+function toOriginForm(ctx: Context): void {
+  const found = /^https?:\/\/[^/?#\\]+(\/[^#\\]*)?$/i.exec(ctx.url);
+  if (found === null) throw new CodedError('REQUEST_INVALID', { message: 'request target is not a path' });
+  ctx.url = found[1] ?? '/';
+}

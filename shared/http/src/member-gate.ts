@@ -1,0 +1,33 @@
+import type { Logger } from '@sepia/base/log';
+import type { Metrics } from '@sepia/base/metrics';
+import { createGate, type Gate, type GuardCheck } from './gate.ts';
+import { type Guard, OPEN_ROUTES } from './open-routes.ts';
+import { CallVerifier, type RefusedWhy } from './sign.ts';
+
+const REASONS: readonly RefusedWhy[] = ['signature', 'date', 'recipient', 'replay', 'full'];
+
+interface MemberGateDeps {
+  readonly role: 'origin' | 'tracker' | 'proxy';
+  readonly guards?: Readonly<Partial<Record<Guard, GuardCheck>>>;
+  readonly clusterKey: Uint8Array;
+  readonly selfId: string;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Takes the former form of signatures too. */
+  readonly oldSignatures: boolean;
+}
+
+/** The gate of a role that members call, with what it refuses and remembers as metrics. One per process: it keeps the nonces. */
+export function createMemberGate(deps: MemberGateDeps): Gate {
+  const { role, guards = {}, clusterKey, selfId, log, metrics, oldSignatures } = deps;
+  const verifier = new CallVerifier({ clusterKey, selfId, log }, { oldSignatures });
+  metrics.gauge('sepia_call_nonces', 'Nonces of signed calls remembered now.', () => verifier.nonces);
+  const refused = metrics.counter(
+    'sepia_calls_refused_total',
+    'Calls of members refused at the gate: wrong signature, date, recipient, a replay, no room for nonces.',
+    ['why'],
+  );
+  verifier.onRefused((why) => refused.inc({ why }));
+  for (const why of REASONS) refused.inc({ why }, 0);
+  return createGate({ open: OPEN_ROUTES[role], guards, verifier });
+}

@@ -1,0 +1,228 @@
+import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { CodedError } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import { NonceBook } from './nonce-book.ts';
+import { OLD_FORM, oldMac } from './sign-old.ts';
+
+/** How far the date of a signed call may be off, in ms. */
+export const SIGN_SKEW_MS = 60_000;
+/** How long a nonce is remembered, in ms: twice the skew, so a replay is always seen. */
+export const NONCE_KEEP_MS = 120_000;
+/** 15,000 members that call each second, for the time that a nonce is remembered; 32 MiB at most. */
+export const MAX_NONCES = 2 ** 21;
+const TELL_FULL_EVERY_MS = 60_000;
+/** Headers beside `Sepia-*` that change what a call means. */
+const COVERED = ['accept', 'content-range', 'content-type', 'if-match', 'if-none-match', 'if-range', 'range'];
+
+/**
+ * What the signature says of the body: its hash; or, for a stream, its length, where the path names the digest that the
+ * bytes must have or a session whose end does; or that it comes chunked, length unknown.
+ */
+export type SignedBody =
+  | { readonly type: 'hash'; readonly hex: string }
+  | { readonly type: 'length'; readonly bytes: number }
+  | { readonly type: 'chunked' };
+
+type Headers = Readonly<Record<string, string | readonly string[] | undefined>>;
+
+/** A call as its signature covers it. `path` is the raw request target with its query; of `headers` what matters is taken. */
+export interface SignedCall {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: Headers;
+  readonly body: SignedBody;
+}
+
+export interface Signer {
+  readonly clusterKey: Uint8Array;
+  /** Id of the caller. */
+  readonly id: string;
+}
+
+/** What a right signature says. */
+export interface Verified {
+  readonly caller: string;
+  /** Undefined in the old form, which covers the length only; that was checked. */
+  readonly body: SignedBody | undefined;
+}
+
+/** What is signed of a body held in memory. */
+export function hashOf(body: Uint8Array | string): SignedBody {
+  return { type: 'hash', hex: createHash('sha256').update(body).digest('hex') };
+}
+
+/**
+ * Value of `Authorization` for a call to the member `to`:
+ * `Sepia v=2,id=…,to=…,date=<ms>,nonce=<hex>,body=sha256:<hex>|length:<n>|chunked,sig=<hex>`, the signature being
+ * HMAC-SHA-256(key, "sepia-http-2" ‖ id ‖ to ‖ method ‖ path ‖ date ‖ nonce ‖ body ‖ each covered header as `name:value`,
+ * sorted), lines joined by `\n`.
+ */
+export function signCall(signer: Signer, to: string, call: SignedCall, nowMs: number): string {
+  const nonce = randomBytes(16).toString('hex');
+  const facts = { id: signer.id, to, date: String(nowMs), nonce };
+  const signature = mac(signer.clusterKey, facts, call).toString('hex');
+  return `Sepia v=2,id=${facts.id},to=${to},date=${nowMs},nonce=${nonce},body=${bodyText(call.body)},sig=${signature}`;
+}
+
+export interface CallVerifierDeps {
+  readonly clusterKey: Uint8Array;
+  /** Id of this member: calls to another are refused here. */
+  readonly selfId: string;
+  readonly log?: Logger;
+  readonly nowMs?: () => number;
+  /** A clock that never goes back, for the nonces. */
+  readonly steadyMs?: () => number;
+}
+
+export interface CallVerifierOptions {
+  /** Takes the former form of signatures too; see ADR 11. */
+  readonly oldSignatures?: boolean;
+  readonly maxNonces?: number;
+}
+
+/** Why a call was refused, for metrics. */
+export type RefusedWhy = 'signature' | 'date' | 'recipient' | 'replay' | 'full';
+
+/** Checks signed calls and remembers their nonces; one per process. */
+export class CallVerifier {
+  readonly #deps: CallVerifierDeps;
+  readonly #oldSignatures: boolean;
+  readonly #nonces: NonceBook;
+  #tellRefused: (why: RefusedWhy) => void = () => undefined;
+  #toldFullMs = Number.NEGATIVE_INFINITY;
+
+  constructor(deps: CallVerifierDeps, options: CallVerifierOptions = {}) {
+    this.#deps = deps;
+    this.#oldSignatures = options.oldSignatures ?? false;
+    this.#nonces = new NonceBook({ keepMs: NONCE_KEEP_MS, max: options.maxNonces ?? MAX_NONCES });
+  }
+
+  /** Nonces remembered now. */
+  get nonces(): number {
+    return this.#nonces.size;
+  }
+
+  /** Calls `tell` with the reason for each call that is refused. */
+  onRefused(tell: (why: RefusedWhy) => void): void {
+    this.#tellRefused = tell;
+  }
+
+  /**
+   * Who called, and what the body must be; the caller of this checks the body. `bodyBytes` is the announced length, −1
+   * for a chunked body. @throws {CodedError} `SIGNATURE_INVALID`, `MEMBER_BUSY` when no more nonces can be remembered
+   */
+  verify(call: Omit<SignedCall, 'body'> & { readonly bodyBytes: number }): Verified {
+    const { 'sepia-signature': second, authorization } = call.headers;
+    const header = String(second ?? authorization ?? '');
+    const old = OLD_FORM.exec(header);
+    if (old !== null) return this.#verifyOld(old, call);
+    const found =
+      /^Sepia v=2,id=([\w.-]{1,128}),to=([\w.-]{1,128}),date=(\d{1,15}),nonce=([0-9a-f]{32}),body=(sha256:[0-9a-f]{64}|length:\d{1,15}|chunked),sig=([0-9a-f]{64})$/.exec(
+        header,
+      );
+    if (found === null) throw this.#bad('signature', formFault(header));
+    const [, id = '', to = '', date = '', nonce = '', text = '', signature = ''] = found;
+    this.#checkDate(Number(date));
+    const body = bodyOf(text);
+    const expected = mac(this.#deps.clusterKey, { id, to, date, nonce }, { ...call, body });
+    if (!timingSafeEqual(expected, Buffer.from(signature, 'hex')))
+      throw this.#bad('signature', 'made with another cluster key, or for another call');
+    if (to !== this.#deps.selfId)
+      throw this.#bad('recipient', `it is for ${to}, this is ${this.#deps.selfId}`);
+    this.#takeNonce(nonce);
+    return { caller: id, body };
+  }
+
+  #verifyOld(found: RegExpExecArray, call: Parameters<CallVerifier['verify']>[0]): Verified {
+    const [, id = '', date = '', nonce = '', signature = ''] = found;
+    if (!this.#oldSignatures)
+      throw this.#bad(
+        'signature',
+        'it has the form of the former version; set old-signatures while you upgrade',
+      );
+    this.#checkDate(Number(date));
+    const expected = oldMac(this.#deps.clusterKey, { id, date, nonce }, call);
+    if (!timingSafeEqual(expected, Buffer.from(signature, 'hex')))
+      throw this.#bad('signature', 'made with another cluster key, or for another call');
+    this.#takeNonce(nonce);
+    return { caller: id, body: undefined };
+  }
+
+  #checkDate(dateMs: number): void {
+    const { nowMs = Date.now } = this.#deps;
+    if (Math.abs(nowMs() - dateMs) > SIGN_SKEW_MS)
+      throw this.#bad('date', 'date is off by more than 60 s; check the clocks');
+  }
+
+  #takeNonce(nonce: string): void {
+    const { steadyMs = () => performance.now(), log } = this.#deps;
+    const nowMs = steadyMs();
+    const answer = this.#nonces.take(nonce, nowMs);
+    if (answer === 'new') return;
+    if (answer === 'seen') throw this.#bad('replay', 'replayed');
+    this.#tellRefused('full');
+    if (nowMs - this.#toldFullMs >= TELL_FULL_EVERY_MS) {
+      this.#toldFullMs = nowMs;
+      log?.error(
+        { nonces: this.nonces },
+        'too many signed calls within two minutes: further ones are refused',
+      );
+    }
+    throw new CodedError('MEMBER_BUSY', { message: 'too many signed calls within two minutes' });
+  }
+
+  #bad(kind: RefusedWhy, why: string): CodedError {
+    this.#tellRefused(kind);
+    return signatureFault(why);
+  }
+}
+
+/** A call that is refused for its signature. */
+export function signatureFault(why: string): CodedError {
+  return new CodedError('SIGNATURE_INVALID', { message: `internal call refused: ${why}`, detail: { why } });
+}
+
+function formFault(header: string): string {
+  const version = /^Sepia v=(\d{1,9}),/.exec(header)?.[1];
+  if (version === undefined || version === '2') return 'no signature';
+  return `its signature has form ${version}, this member knows 2; upgrade one version at a time`;
+}
+
+interface Facts {
+  readonly id: string;
+  readonly to: string;
+  readonly date: string;
+  readonly nonce: string;
+}
+
+function mac(key: Uint8Array, facts: Facts, call: SignedCall): Buffer {
+  const { id, to, date, nonce } = facts;
+  const lines = ['sepia-http-2', id, to, call.method, call.path, date, nonce, bodyText(call.body)];
+  return createHmac('sha256', key)
+    .update([...lines, ...coveredHeaders(call.headers)].join('\n'))
+    .digest();
+}
+
+function coveredHeaders(headers: Headers): string[] {
+  return Object.entries(headers)
+    .map(([name, value]) => [name.toLowerCase(), value] as const)
+    .filter(
+      ([name, value]) =>
+        value !== undefined &&
+        name !== 'sepia-signature' &&
+        (name.startsWith('sepia-') || COVERED.includes(name)),
+    )
+    .map(([name, value]) => `${name}:${String(Array.isArray(value) ? value.join(', ') : value).trim()}`)
+    .sort();
+}
+
+function bodyText(body: SignedBody): string {
+  if (body.type === 'hash') return `sha256:${body.hex}`;
+  return body.type === 'length' ? `length:${body.bytes}` : 'chunked';
+}
+
+function bodyOf(text: string): SignedBody {
+  const [type, value = ''] = text.split(':');
+  if (type === 'sha256') return { type: 'hash', hex: value };
+  return type === 'length' ? { type: 'length', bytes: Number(value) } : { type: 'chunked' };
+}

@@ -1,0 +1,67 @@
+import { CodedError } from '@sepia/base/errors';
+import t from 'tap';
+import { request } from 'undici';
+import { HttpListener } from '../src/listener.ts';
+
+t.test('a taken port says so, and names the key', async (t) => {
+  const first = await HttpListener.start(() => undefined, '127.0.0.1:0', 'listen');
+  t.teardown(() => first.stop(0));
+  const error = await HttpListener.start(() => undefined, first.hostPort, 'admin-listen').catch(
+    (thrown: unknown) => thrown,
+  );
+  t.ok(error instanceof CodedError);
+  t.match(error, {
+    code: 'START_FAILED',
+    message: `admin-listen: ${first.hostPort} is taken by another process`,
+    detail: { key: 'admin-listen', address: first.hostPort },
+  });
+});
+
+t.test('an address that is not ours, or none, says so', async (t) => {
+  await t.rejects(
+    HttpListener.start(() => undefined, '203.0.113.7:0', 'listen'),
+    { code: 'START_FAILED', message: /listen: 203\.0\.113\.7:0 is not an address of this machine/ },
+  );
+  await t.rejects(
+    HttpListener.start(() => undefined, 'nonsense', 'listen'),
+    { code: 'CONFIG_INVALID', message: /listen: "nonsense" is not host:port/ },
+  );
+});
+
+t.test('IPv6 addresses are written in brackets', async (t) => {
+  const listener = await HttpListener.start((_req, res) => res.end('ok'), '[::1]:0', 'listen');
+  t.teardown(() => listener.stop(0));
+  t.equal(listener.url, `http://[::1]:${listener.port}`);
+  t.equal(await (await request(listener.url)).body.text(), 'ok');
+});
+
+t.test('stop lets a request finish, takes no new one, and may be called twice', async (t) => {
+  let finish = (): void => undefined;
+  const arrived = Promise.withResolvers<void>();
+  const listener = await HttpListener.start(
+    (_req, res) => {
+      finish = () => res.end('done');
+      arrived.resolve();
+    },
+    '127.0.0.1:0',
+    'listen',
+  );
+  const answer = request(listener.url);
+  await arrived.promise;
+  const { url } = listener;
+  const stopped = Promise.all([listener.stop(10_000), listener.stop(10_000)]);
+  await t.rejects(request(url));
+  finish();
+  t.equal(await (await answer).body.text(), 'done');
+  await stopped;
+});
+
+t.test('stop cuts what is not done within the grace', async (t) => {
+  const arrived = Promise.withResolvers<void>();
+  const listener = await HttpListener.start(() => arrived.resolve(), '127.0.0.1:0', 'listen');
+  const answer = request(listener.url).catch((error: unknown) => error);
+  await arrived.promise;
+  const second = [listener.stop(20), listener.stop(20)];
+  await Promise.all(second);
+  t.ok((await answer) instanceof Error);
+});

@@ -1,0 +1,180 @@
+import { CodedError } from '@sepia/base/errors';
+import type { LayerEntry, LayerEntryType } from '../index/layer-entry.ts';
+import { type ByteString, byteStringOf, textOf } from '../tar/byte-string.ts';
+import { checkXattrs } from './xattrs.ts';
+
+/** What a layer's tree holds; names are in the directories. */
+export interface TreeNode {
+  readonly type: Exclude<LayerEntryType, 'hardlink'>;
+  mode: number;
+  uid: number;
+  gid: number;
+  mtimeSec: number;
+  mtimeNsec: number;
+  readonly devMajor: number;
+  readonly devMinor: number;
+  xattrs: ReadonlyMap<ByteString, Uint8Array>;
+  /** Target of a symbolic link. */
+  readonly link: ByteString;
+  /** A file's place in the uncompressed layer. */
+  readonly offset: number;
+  readonly size: number;
+  /** Of a directory; two names of one node are hard links. */
+  readonly children: Map<ByteString, TreeNode> | undefined;
+  /** A directory that only other entries' paths name. */
+  isImplied: boolean;
+}
+
+const NAME_BYTES = 255;
+const TARGET_BYTES = 4095;
+const MAX_MAJOR = 4095;
+const MAX_MINOR = 2 ** 20 - 1;
+const WHITEOUT = '.wh.';
+const AUFS = '.wh..wh.';
+const OPAQUE = '.wh..wh..opq';
+const OVERLAY_OPAQUE = byteStringOf('trusted.overlay.opaque');
+const YES = Buffer.from('y');
+const NONE: ReadonlyMap<ByteString, Uint8Array> = new Map();
+
+/**
+ * The tree that a layer's entries make, as an unpacked layer for overlayfs: later entries replace earlier ones,
+ * directories are merged, whiteouts (OCI image-spec, "Whiteouts") become character devices 0:0 and the xattr
+ * `trusted.overlay.opaque`. A whiteout hides lower layers only: where the layer itself has the name, a directory
+ * becomes opaque and anything else stays.
+ * @throws {CodedError} `LAYER_NOT_LAZY`; `detail.reason` says why, `detail.path` where
+ */
+export function layerTree(entries: Iterable<LayerEntry>): TreeNode {
+  const builder = new TreeBuilder();
+  for (const entry of entries) builder.add(entry);
+  return builder.done();
+}
+
+class TreeBuilder {
+  readonly #root = impliedDirectory();
+  /** Names that a directory hides from lower layers. */
+  readonly #whiteouts = new Map<TreeNode, Set<ByteString>>();
+
+  add(entry: LayerEntry): void {
+    if (entry.path === '') {
+      if (entry.type !== 'directory') notLazy('root-is-no-directory', entry);
+      setAttributes(this.#root, entry);
+      return;
+    }
+    const parts = entry.path.split('/') as ByteString[];
+    for (const part of parts)
+      if (part.length > NAME_BYTES || part.includes('\0')) notLazy('name-not-possible', entry);
+    // Bookkeeping of AUFS at the root is no content; links into it will not find their target.
+    if (entry.path.startsWith(AUFS) && entry.path !== OPAQUE) return;
+    const parent = this.#directory(parts.slice(0, -1), entry);
+    const name = parts.at(-1)!;
+    if (name === OPAQUE) parent.xattrs = new Map([...parent.xattrs, [OVERLAY_OPAQUE, YES]]);
+    else if (name.startsWith(WHITEOUT))
+      this.#whiteout(parent, name.slice(WHITEOUT.length) as ByteString, entry);
+    else this.#put(parent, name, entry);
+  }
+
+  done(): TreeNode {
+    for (const [directory, names] of this.#whiteouts) {
+      for (const name of names) {
+        const own = directory.children!.get(name);
+        if (own === undefined) directory.children!.set(name, whiteoutNode());
+        else if (own.type === 'directory') own.xattrs = new Map([...own.xattrs, [OVERLAY_OPAQUE, YES]]);
+      }
+    }
+    return this.#root;
+  }
+
+  #whiteout(parent: TreeNode, name: ByteString, entry: LayerEntry): void {
+    if (name === '' || name === '.' || name === '..') notLazy('name-not-possible', entry);
+    const names = this.#whiteouts.get(parent) ?? new Set();
+    this.#whiteouts.set(parent, names.add(name));
+  }
+
+  #put(parent: TreeNode, name: ByteString, entry: LayerEntry): void {
+    const children = parent.children!;
+    const old = children.get(name);
+    if (entry.type === 'directory' && old?.type === 'directory') {
+      setAttributes(old, entry);
+      return;
+    }
+    if (entry.type === 'hardlink') {
+      const target = this.#find(entry.link);
+      if (target === undefined) notLazy('hard-link-into-another-layer', entry);
+      if (target.type === 'directory') notLazy('hard-link-to-directory', entry);
+      children.set(name, target);
+      return;
+    }
+    children.set(name, nodeOf(entry));
+  }
+
+  #directory(parts: readonly ByteString[], entry: LayerEntry): TreeNode {
+    let node = this.#root;
+    for (const part of parts) {
+      let next = node.children!.get(part);
+      if (next === undefined) {
+        next = impliedDirectory();
+        node.children!.set(part, next);
+      }
+      if (next.type !== 'directory') notLazy('path-through-link-or-file', entry);
+      node = next;
+    }
+    return node;
+  }
+
+  #find(path: ByteString): TreeNode | undefined {
+    let node: TreeNode | undefined = this.#root;
+    for (const part of path.split('/')) node = node?.children?.get(part as ByteString);
+    return node;
+  }
+}
+
+function nodeOf(entry: LayerEntry): TreeNode {
+  const { type, link, devMajor, devMinor, offset, size } = entry;
+  if (type === 'symlink' && (link === '' || link.length > TARGET_BYTES || link.includes('\0')))
+    notLazy('link-target-not-possible', entry);
+  if (devMajor > MAX_MAJOR || devMinor > MAX_MINOR) notLazy('device-number-not-possible', entry);
+  const node: TreeNode = {
+    ...impliedDirectory(),
+    type: type as TreeNode['type'],
+    ...{ link, devMajor, devMinor, offset, size },
+    children: type === 'directory' ? new Map() : undefined,
+  };
+  setAttributes(node, entry);
+  // Linux keeps no mode of a symbolic link.
+  if (type === 'symlink') node.mode = 0o777;
+  return node;
+}
+
+function setAttributes(node: TreeNode, entry: LayerEntry): void {
+  node.mode = entry.mode;
+  node.uid = entry.uid;
+  node.gid = entry.gid;
+  node.mtimeSec = entry.mtimeSec;
+  node.mtimeNsec = entry.mtimeNsec;
+  node.isImplied = false;
+  if (entry.xattrs.size === 0 && node.xattrs.size === 0) return;
+  const kept = checkXattrs(entry.xattrs, (reason) => notLazy(reason, entry));
+  // A marker file may have made the directory opaque before its own entry came.
+  const opaque = node.xattrs.get(OVERLAY_OPAQUE);
+  node.xattrs = opaque === undefined ? kept : kept.set(OVERLAY_OPAQUE, opaque);
+}
+
+function impliedDirectory(): TreeNode {
+  return {
+    type: 'directory',
+    mode: 0o755,
+    ...{ uid: 0, gid: 0, mtimeSec: 0, mtimeNsec: 0, devMajor: 0, devMinor: 0, offset: 0, size: 0 },
+    xattrs: NONE,
+    link: '' as ByteString,
+    children: new Map(),
+    isImplied: true,
+  };
+}
+
+function whiteoutNode(): TreeNode {
+  return { ...impliedDirectory(), type: 'char', mode: 0, children: undefined, isImplied: false };
+}
+
+function notLazy(reason: string, entry: LayerEntry): never {
+  throw new CodedError('LAYER_NOT_LAZY', { detail: { reason, path: textOf(entry.path) } });
+}

@@ -1,0 +1,56 @@
+import { CodedError } from '@sepia/base/errors';
+import { type ByteString, textOf } from '../tar/byte-string.ts';
+import { cleanPath, type TarEntry, type TarEntryType } from '../tar/tar-entry.ts';
+
+export type LayerEntryType = Exclude<TarEntryType, 'other'>;
+
+/** One entry of a layer as it counts for mounting: what an index keeps, and what an eStargz TOC says too. */
+export interface LayerEntry {
+  readonly type: LayerEntryType;
+  /** Below the layer's root, clean; the root itself is empty. */
+  readonly path: ByteString;
+  /** Of a hard link the clean path, of a symbolic link the text; else empty. */
+  readonly link: ByteString;
+  /** 12 bits. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeSec: number;
+  readonly mtimeNsec: number;
+  readonly devMajor: number;
+  readonly devMinor: number;
+  readonly xattrs: ReadonlyMap<ByteString, Uint8Array>;
+  /** Where the content begins in the uncompressed layer; 0 for everything but files. */
+  readonly offset: number;
+  /** Length of a file's content; else 0. */
+  readonly size: number;
+}
+
+/**
+ * A tar entry as a layer's entry.
+ * @throws {CodedError} `LAYER_NOT_LAZY` for sparse files, types that images do not have and owners beyond 32 bits
+ */
+export function layerEntry(entry: TarEntry): LayerEntry {
+  if (entry.sparse) notLazy('sparse-file', entry);
+  if (entry.type === 'other') notLazy('unknown-entry-type', entry);
+  if (!isOwner(entry.uid) || !isOwner(entry.gid)) notLazy('owner-out-of-range', entry);
+  const link = entry.type === 'hardlink' ? cleanPath(entry.linkName) : entry.linkName;
+  const hasLink = entry.type === 'hardlink' || entry.type === 'symlink';
+  const { type, mode, uid, gid, mtimeSec, mtimeNsec, devMajor, devMinor, xattrs, size } = entry;
+  return {
+    type,
+    path: cleanPath(entry.name),
+    link: hasLink ? link : ('' as ByteString),
+    ...{ mode, uid, gid, mtimeSec, mtimeNsec, devMajor, devMinor, xattrs },
+    offset: type === 'file' ? entry.payloadOffset : 0,
+    size: type === 'file' ? size : 0,
+  };
+}
+
+function isOwner(id: number): boolean {
+  return id >= 0 && id < 2 ** 32;
+}
+
+function notLazy(reason: string, entry: TarEntry): never {
+  throw new CodedError('LAYER_NOT_LAZY', { detail: { reason, path: textOf(entry.name) } });
+}

@@ -1,0 +1,165 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+
+/** Deepest nesting of a manifest's JSON; what reads it elsewhere may recurse. */
+const MAX_DEPTH = 100;
+/** Most entries that one manifest names. */
+const MAX_ENTRIES = 20_000;
+/** Largest manifest taken or handed on, in bytes (distribution-spec, "Pushing manifests"). */
+export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
+
+/** A media type has at most 127 characters on either side of its slash (RFC 6838, 4.2). */
+const MAX_TYPE_CHARS = 255;
+
+export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
+export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
+export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
+const DOCKER_SIGNED_V1 = 'application/vnd.docker.distribution.manifest.v1+prettyjws';
+
+/** Always sent upstream in full: distribution 2.8 answers 404 or converts without it. */
+export const MANIFEST_ACCEPT = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(', ');
+
+const [QUOTE, BACKSLASH, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = Buffer.from('"\\{}[]');
+
+/** One entry of a manifest: what it names, how big it is (bytes), and whether it must be there. */
+export interface Descriptor {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly mediaType: string;
+  /** Foreign (non-distributable) layers need not exist here (harbor.md 2.3). */
+  readonly foreign: boolean;
+  readonly kind: 'config' | 'layer' | 'child';
+}
+
+export interface ParsedManifest {
+  readonly mediaType: string;
+  readonly descriptors: readonly Descriptor[];
+  /** Need not exist (distribution-spec, "Pushing Manifests with Subject"). */
+  readonly subject: Digest | undefined;
+  /** As a referrers list names it: its own, else the type of its config (distribution-spec, "Pushing Manifests with Subject"). */
+  readonly artifactType: string | undefined;
+  readonly annotations: Readonly<Record<string, string>> | undefined;
+}
+
+/**
+ * Reads what a manifest names. Unknown fields are ignored (the bytes are kept as they are).
+ * `contentType`: what the client or upstream said, without parameters.
+ * @throws {CodedError} `MANIFEST_SYNTAX`, `MANIFEST_TOO_LARGE`
+ */
+export function parseManifest(bytes: Uint8Array, contentType: string | undefined): ParsedManifest {
+  if (bytes.length > MAX_MANIFEST_BYTES)
+    throw new CodedError('MANIFEST_TOO_LARGE', { detail: { sizeBytes: bytes.length } });
+  const root = parseObject(bytes);
+  const inside = typeof root['mediaType'] === 'string' ? root['mediaType'] : undefined;
+  const declared =
+    contentType === undefined || contentType === '' || contentType === 'application/json'
+      ? undefined
+      : contentType;
+  if (inside !== undefined && declared !== undefined && inside !== declared) {
+    throw syntax('Content-Type and mediaType differ', { contentType: declared, mediaType: inside });
+  }
+  const mediaType = declared ?? inside ?? guessType(root);
+  if (mediaType === DOCKER_SIGNED_V1 || root['schemaVersion'] === 1)
+    throw syntax('schema 1 manifests are not supported');
+  if (root['schemaVersion'] !== 2) throw syntax('schemaVersion must be 2');
+  const subject = root['subject'];
+  const config = entries(root['config'] === undefined ? [] : [root['config']], 'config', 'config');
+  return {
+    mediaType,
+    descriptors: [
+      ...config,
+      ...entries(root['layers'] ?? [], 'layers', 'layer'),
+      ...entries(root['manifests'] ?? [], 'manifests', 'child'),
+      ...entries(root['blobs'] ?? [], 'blobs', 'layer'),
+    ],
+    subject:
+      subject === undefined || subject === null
+        ? undefined
+        : entries([subject], 'subject', 'child')[0]?.digest,
+    artifactType: artifactTypeOf(root['artifactType']) ?? config[0]?.mediaType,
+    annotations: withAnnotations(root['annotations']).annotations,
+  };
+}
+
+/** True for the two index types. */
+export function isIndexType(mediaType: string): boolean {
+  return mediaType === OCI_INDEX || mediaType === DOCKER_LIST;
+}
+
+/** True for a media type that a client asks manifests by. */
+export function isManifestType(mediaType: string): boolean {
+  return isIndexType(mediaType) || mediaType === OCI_MANIFEST || mediaType === DOCKER_MANIFEST;
+}
+
+function parseObject(bytes: Uint8Array): Record<string, unknown> {
+  if (isDeeperThan(bytes, MAX_DEPTH)) throw syntax(`manifest is nested more than ${MAX_DEPTH} deep`);
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('MANIFEST_SYNTAX', { message: 'manifest is not valid JSON', cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw syntax('manifest is not a JSON object');
+  return value as Record<string, unknown>;
+}
+
+/** True if brackets outside of strings are nested deeper; a scan of bytes, since parsers and printers may recurse. */
+function isDeeperThan(bytes: Uint8Array, limit: number): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (inString) {
+      if (byte === BACKSLASH) at += 1;
+      else if (byte === QUOTE) inString = false;
+    } else if (byte === QUOTE) inString = true;
+    else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
+      depth += 1;
+      if (depth > limit) return true;
+    } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth -= 1;
+  }
+  return false;
+}
+
+function entries(list: unknown, field: string, kind: Descriptor['kind']): Descriptor[] {
+  if (!Array.isArray(list)) throw syntax(`${field} is not a list`);
+  if (list.length > MAX_ENTRIES) throw syntax(`${field} names more than ${MAX_ENTRIES} entries`);
+  return list.map((entry: unknown, index) => {
+    const { digest, size, mediaType } = (entry ?? {}) as Record<string, unknown>;
+    if (typeof digest !== 'string' || !isDigest(digest))
+      throw syntax(`${field}[${index}].digest is not valid`);
+    if (!Number.isSafeInteger(size) || (size as number) < 0)
+      throw syntax(`${field}[${index}].size is not valid`);
+    const type = typeof mediaType === 'string' ? mediaType : 'application/octet-stream';
+    if (type.length > MAX_TYPE_CHARS) throw syntax(`${field}[${index}].mediaType is too long`);
+    const foreign = type.includes('.foreign.') || type.includes('.nondistributable.');
+    return { digest, sizeBytes: size as number, mediaType: type, foreign, kind };
+  });
+}
+
+function artifactTypeOf(value: unknown): string | undefined {
+  if (typeof value !== 'string' || value === '') return undefined;
+  if (value.length > MAX_TYPE_CHARS) throw syntax('artifactType is too long');
+  return value;
+}
+
+function guessType(root: Record<string, unknown>): string {
+  return Array.isArray(root['manifests']) ? OCI_INDEX : OCI_MANIFEST;
+}
+
+/** The string values of an `annotations` object, if there are any. */
+export function withAnnotations(value: unknown): { annotations?: Record<string, string> } {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return {};
+  const strings = Object.entries(value).filter(
+    (entry): entry is [string, string] => typeof entry[1] === 'string',
+  );
+  return strings.length === 0 ? {} : { annotations: Object.fromEntries(strings) };
+}
+
+function syntax(message: string, detail: Record<string, unknown> = {}): CodedError {
+  return new CodedError('MANIFEST_SYNTAX', { message, detail });
+}

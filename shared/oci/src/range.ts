@@ -1,0 +1,90 @@
+import { CodedError, isCoded } from '@sepia/base/errors';
+
+/** Bytes `start` … `end`, both inclusive, 0-based. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * What a `Range` header asks of a body of `sizeBytes` (RFC 9110, 14.2). `whole` when there is no header, when
+ * it is not in bytes or not well-formed: the header is then ignored.
+ * `openEnded`: a single `N-`, as clients send to resume.
+ */
+export type RangeRequest =
+  | { readonly type: 'whole' }
+  | { readonly type: 'single'; readonly range: ByteRange; readonly openEnded: boolean }
+  | { readonly type: 'several'; readonly ranges: readonly ByteRange[] };
+
+/** More parts than this in one request are refused: lazy clients then ask for single ranges. */
+export const MAX_RANGES = 64;
+
+/** @throws {CodedError} `RANGE_INVALID` when no part overlaps the body, `REQUEST_INVALID` for more than {@link MAX_RANGES} parts */
+export function parseRange(header: string | undefined, sizeBytes: number): RangeRequest {
+  if (header === undefined || header === '') return { type: 'whole' };
+  const found = /^bytes\s*=\s*(.+)$/i.exec(header.trim());
+  if (found === null) return { type: 'whole' };
+  const specs = found[1]!.split(',').map((spec) => spec.trim());
+  if (specs.length > MAX_RANGES)
+    throw new CodedError('REQUEST_INVALID', {
+      message: `at most ${MAX_RANGES} ranges in one request; ask for single ones`,
+      detail: { ranges: specs.length },
+    });
+  const ranges: ByteRange[] = [];
+  let openEnded = false;
+  for (const spec of specs) {
+    const parts = /^(\d*)-(\d*)$/.exec(spec);
+    if (parts === null || spec === '-') return { type: 'whole' };
+    const range = one(parts[1]!, parts[2]!, sizeBytes);
+    if (range === 'malformed') return { type: 'whole' };
+    if (range === undefined) continue;
+    ranges.push(range);
+    openEnded = parts[1] !== '' && parts[2] === '';
+  }
+  if (ranges.length === 0)
+    throw new CodedError('RANGE_INVALID', { detail: { range: header.slice(0, 200), sizeBytes } });
+  if (ranges.length > 1) return { type: 'several', ranges };
+  return { type: 'single', range: ranges[0]!, openEnded };
+}
+
+/** What a request reads of a blob: all of it, or ranges, of which the first begins at `start` where that can be told. */
+export type RangeWish =
+  | { readonly want: 'all' }
+  | { readonly want: 'ranges'; readonly start?: number | undefined };
+
+/**
+ * What a `Range` header wants, before the blob is looked for; `sizeBytes` if known. An open end (`N-`) resumes a whole
+ * download.
+ * @throws {CodedError} `REQUEST_INVALID` as {@link parseRange}
+ */
+export function rangeWish(header: string, sizeBytes?: number): RangeWish {
+  if (header === '') return { want: 'all' };
+  const suffix = /^bytes\s*=\s*-(\d{1,15})$/i.exec(header.trim());
+  if (suffix !== null && sizeBytes === undefined) return { want: 'ranges' };
+  try {
+    const asked = parseRange(header, sizeBytes ?? Number.MAX_SAFE_INTEGER);
+    if (asked.type === 'whole' || (asked.type === 'single' && asked.openEnded)) return { want: 'all' };
+    const { start } = asked.type === 'single' ? asked.range : asked.ranges[0]!;
+    return { want: 'ranges', start };
+  } catch (error) {
+    if (!isCoded(error, 'RANGE_INVALID')) throw error;
+    return { want: 'ranges' };
+  }
+}
+
+function one(first: string, last: string, sizeBytes: number): ByteRange | undefined | 'malformed' {
+  if (first === '') {
+    const length = Number(last);
+    return length === 0 || sizeBytes === 0
+      ? undefined
+      : { start: Math.max(0, sizeBytes - length), end: sizeBytes - 1 };
+  }
+  const start = Number(first);
+  if (last !== '' && Number(last) < start) return 'malformed';
+  if (start >= sizeBytes) return undefined;
+  return { start, end: last === '' ? sizeBytes - 1 : Math.min(Number(last), sizeBytes - 1) };
+}
+
+export function contentRange(range: ByteRange, sizeBytes: number): string {
+  return `bytes ${range.start}-${range.end}/${sizeBytes}`;
+}

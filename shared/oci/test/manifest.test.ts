@@ -1,0 +1,155 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { makeImage, makeIndex } from '@sepia/test-support/upstream/fake-upstream';
+import fc from 'fast-check';
+import t from 'tap';
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  isIndexType,
+  isManifestType,
+  MANIFEST_ACCEPT,
+  MAX_MANIFEST_BYTES,
+  OCI_INDEX,
+  OCI_MANIFEST,
+  parseManifest,
+} from '../src/manifest.ts';
+
+const D = digestOf(Buffer.from('x'));
+const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
+const image = (fields: object): Buffer => json({ schemaVersion: 2, ...fields });
+
+for (const type of ['oci', 'docker'] as const) {
+  t.test(`what a ${type} image and index name`, async (t) => {
+    const index = makeIndex({ layers: [10, 20], seed: 'm', type });
+    const one = index.images[0]!;
+    const parsed = parseManifest(one.manifest.bytes, one.manifest.mediaType);
+    t.equal(parsed.mediaType, one.manifest.mediaType);
+    t.same(
+      parsed.descriptors.map(({ kind, digest, sizeBytes }) => [kind, digest, sizeBytes]),
+      [
+        ['config', one.config, one.blobs.get(one.config)!.length],
+        ['layer', one.layers[0], 10],
+        ['layer', one.layers[1], 20],
+      ],
+    );
+    const both = parseManifest(index.manifest.bytes, undefined);
+    t.ok(isIndexType(both.mediaType));
+    t.same(
+      both.descriptors.map(({ kind, digest }) => [kind, digest]),
+      index.images.map(({ manifest }) => ['child', manifest.digest]),
+    );
+  });
+}
+
+t.test('the type comes from the header, else from inside, else from the shape', async (t) => {
+  t.equal(parseManifest(image({ layers: [] }), DOCKER_MANIFEST).mediaType, DOCKER_MANIFEST);
+  t.equal(parseManifest(image({ mediaType: OCI_MANIFEST }), 'application/json').mediaType, OCI_MANIFEST);
+  t.equal(parseManifest(image({ layers: [] }), '').mediaType, OCI_MANIFEST);
+  t.equal(parseManifest(image({ manifests: [] }), undefined).mediaType, OCI_INDEX);
+  t.throws(() => parseManifest(image({ mediaType: OCI_MANIFEST }), OCI_INDEX), {
+    code: 'MANIFEST_SYNTAX',
+    detail: { contentType: OCI_INDEX, mediaType: OCI_MANIFEST },
+  });
+});
+
+t.test('foreign layers, subject, artifact blobs', async (t) => {
+  const foreign = 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip';
+  const parsed = parseManifest(
+    image({
+      layers: [
+        { digest: D, size: 1, mediaType: foreign },
+        { digest: D, size: 2 },
+      ],
+      blobs: [{ digest: D, size: 3 }],
+      subject: { digest: D, size: 4 },
+    }),
+    undefined,
+  );
+  t.same(
+    parsed.descriptors.map(({ foreign: isForeign, sizeBytes }) => [isForeign, sizeBytes]),
+    [
+      [true, 1],
+      [false, 2],
+      [false, 3],
+    ],
+  );
+  t.equal(parsed.descriptors[1]!.mediaType, 'application/octet-stream');
+  t.equal(parsed.subject, D);
+  t.equal(parseManifest(image({ subject: null }), undefined).subject, undefined);
+});
+
+t.test('what is wrong is named', async (t) => {
+  const cases: [Buffer, string | undefined, RegExp][] = [
+    [Buffer.from('{'), undefined, /not valid JSON/],
+    [Buffer.from([0xff, 0xfe]), undefined, /not valid JSON/],
+    [json([]), undefined, /not a JSON object/],
+    [json(null), undefined, /not a JSON object/],
+    [json({ schemaVersion: 1 }), undefined, /schema 1/],
+    [image({}), 'application/vnd.docker.distribution.manifest.v1+prettyjws', /schema 1/],
+    [json({}), undefined, /schemaVersion must be 2/],
+    [image({ layers: {} }), undefined, /layers is not a list/],
+    [image({ layers: [{ digest: 'sha256:x', size: 1 }] }), undefined, /layers\[0\]\.digest/],
+    [image({ layers: [{ digest: D, size: 1 }, null] }), undefined, /layers\[1\]\.digest/],
+    [image({ config: null }), undefined, /config\[0\]\.digest/],
+    ...[-1, 1.5, '1', null, 2 ** 53].map((size): [Buffer, undefined, RegExp] => [
+      image({ manifests: [{ digest: D, size }] }),
+      undefined,
+      /manifests\[0\]\.size/,
+    ]),
+    [image({ subject: 7 }), undefined, /subject\[0\]\.digest/],
+  ];
+  for (const [bytes, type, message] of cases)
+    t.throws(() => parseManifest(bytes, type), { code: 'MANIFEST_SYNTAX', message }, String(message));
+  t.throws(() => parseManifest(Buffer.alloc(MAX_MANIFEST_BYTES + 1, 0x20), undefined), {
+    code: 'MANIFEST_TOO_LARGE',
+  });
+});
+
+t.test('types', async (t) => {
+  for (const type of [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST]) {
+    t.ok(isManifestType(type));
+    t.ok(MANIFEST_ACCEPT.includes(type));
+  }
+  t.notOk(isManifestType('text/html'));
+});
+
+t.test('any bytes are a manifest or a coded error', async (t) => {
+  const entry = fc.oneof(
+    fc.jsonValue(),
+    fc.record({
+      digest: fc.oneof(fc.constant(D), fc.string()),
+      size: fc.oneof(fc.nat(), fc.double()),
+      mediaType: fc.jsonValue(),
+    }),
+  );
+  const shaped = fc.record(
+    {
+      schemaVersion: fc.constantFrom(1, 2, '2'),
+      mediaType: fc.oneof(fc.constant(OCI_MANIFEST), fc.jsonValue()),
+      config: entry,
+      layers: fc.oneof(entry, fc.array(entry)),
+      manifests: fc.array(entry),
+      subject: entry,
+    },
+    { requiredKeys: [] },
+  );
+  const flipped = fc.tuple(fc.nat(), fc.nat(255)).map(([at, byte]) => {
+    const bytes = Buffer.from(makeImage({ layers: [10], seed: 'f' }).manifest.bytes);
+    bytes[at % bytes.length] = byte;
+    return bytes;
+  });
+  fc.assert(
+    fc.property(fc.oneof(fc.uint8Array(), fc.jsonValue().map(json), shaped.map(json), flipped), (bytes) => {
+      try {
+        return parseManifest(bytes, undefined).descriptors.every(
+          ({ sizeBytes }) => Number.isSafeInteger(sizeBytes) && sizeBytes >= 0,
+        );
+      } catch (error) {
+        return error instanceof CodedError && error.code === 'MANIFEST_SYNTAX';
+      }
+    }),
+    { numRuns: 3000, interruptAfterTimeLimit: 10_000, markInterruptAsFailure: false },
+  );
+  t.pass('held');
+});

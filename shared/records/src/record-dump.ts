@@ -1,0 +1,127 @@
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Database } from '@sepia/store/data-folder';
+import type { RecordSet } from './set/record-set.ts';
+
+/** Key spaces that a backup holds, in its order: registers, links, tags, repositories, referrers, jobs. */
+export const RECORD_SPACES = ['r1', 'l1', 't1', 'n1', 'f1', 'j1'] as const;
+export type RecordSpace = (typeof RECORD_SPACES)[number];
+
+/** One record as it is on the disk: its key behind the space, and what is stored there. */
+export interface DumpedRecord {
+  readonly key: string;
+  readonly stored: unknown;
+}
+
+export interface DumpPage {
+  readonly entries: readonly DumpedRecord[];
+  /** False at the end of the space. */
+  readonly more: boolean;
+}
+
+const PAGE_BYTES = 1024 * 1024;
+/** So far may a record's clock be ahead of ours, in ms: a later one could never be replaced. */
+const MAX_AHEAD_MS = 24 * 3_600_000;
+
+interface RecordDumpDeps {
+  readonly db: Database;
+  readonly sets: Readonly<Record<Exclude<RecordSpace, 'r1'>, RecordSet<never> | RecordSet<unknown>>>;
+}
+
+/** Reads the records of one origin page by page, and takes those of a backup. */
+export class RecordDump {
+  readonly #deps: RecordDumpDeps;
+
+  constructor(deps: { readonly db: Database; readonly sets: Readonly<Record<string, unknown>> }) {
+    this.#deps = deps as RecordDumpDeps;
+  }
+
+  /** Records of a space behind the key `after`, in the order of their bytes; at most `limit` and about 1 MiB. */
+  async page(space: RecordSpace, after: string | undefined, limit: number): Promise<DumpPage> {
+    const prefix = `${space}\0`;
+    const range = {
+      ...(after === undefined ? { gte: prefix } : { gt: prefix + after }),
+      lt: `${space}\x01`,
+    };
+    const entries: DumpedRecord[] = [];
+    let bytes = 0;
+    for await (const [key, text] of this.#deps.db.iterator(range)) {
+      if (entries.length >= limit || bytes > PAGE_BYTES) return { entries, more: true };
+      entries.push({ key: key.slice(prefix.length), stored: parsed(key, text) });
+      bytes += key.length + text.length;
+    }
+    return { entries, more: false };
+  }
+
+  /** Takes a record of a set over if it is later than what is here. @throws `REQUEST_INVALID`, `DISK_FORMAT` */
+  async take(space: Exclude<RecordSpace, 'r1'>, record: DumpedRecord, nowMs: number): Promise<boolean> {
+    const fault = clockFault(space, record, nowMs);
+    if (fault !== undefined) throw new CodedError('REQUEST_INVALID', { message: fault });
+    const { v, atMs, value } = (record.stored ?? {}) as { v?: unknown; atMs?: unknown; value?: unknown };
+    if (typeof v === 'number' && v > 1) throw new CodedError('DISK_FORMAT', { detail: { space, found: v } });
+    if (v !== 1 || typeof atMs !== 'number')
+      throw new CodedError('REQUEST_INVALID', { message: `${space}: a record has no clock` });
+    const key = record.key.split('\0');
+    if (key.some((part) => part === '' || part.includes('\x01')))
+      throw new CodedError('REQUEST_INVALID', { message: `${space}: a key is not valid` });
+    return await (this.#deps.sets[space] as RecordSet<unknown>).merge({ key, atMs, value });
+  }
+}
+
+/** Why the clock of a set's record cannot be taken over, naming the record; undefined if it can. */
+export function clockFault(
+  space: RecordSpace,
+  { key, stored }: DumpedRecord,
+  nowMs: number,
+): string | undefined {
+  const { atMs } = (stored ?? {}) as { atMs?: unknown };
+  if (space === 'r1' || typeof atMs !== 'number') return undefined;
+  if (Number.isFinite(atMs) && atMs >= 0 && atMs <= nowMs + MAX_AHEAD_MS) return undefined;
+  const name = key.replaceAll('\0', ' ').slice(0, 300);
+  return `${space}: the clock of record ${name} (${atMs}) is negative or more than a day ahead`;
+}
+
+/**
+ * Which of two stored records of one key a set keeps: the later clock, a tombstone at the same time, else the greater
+ * value, as {@link RecordSet} does. Of a register: the higher accepted ballot.
+ */
+export function laterRecord(space: RecordSpace, a: unknown, b: unknown): unknown {
+  if (space === 'r1') return ballotOf(b) > ballotOf(a) ? b : a;
+  const [one, other] = [a, b] as { atMs: number; deleted?: true; value?: unknown }[];
+  if (one!.atMs !== other!.atMs) return one!.atMs > other!.atMs ? a : b;
+  if (one!.deleted !== other!.deleted) return one!.deleted === true ? a : b;
+  return JSON.stringify(one!.value) >= JSON.stringify(other!.value) ? a : b;
+}
+
+/** (upstream, repository) of a record; undefined for what belongs to one origin alone or to nobody. */
+export function shardOfRecord(
+  space: RecordSpace,
+  key: string,
+): { readonly upstream: string; readonly repository: string; readonly rest: readonly string[] } | undefined {
+  const parts = key.split('\0');
+  if (space === 'r1') {
+    const [kind, shard = '', tag] = parts;
+    const slash = shard.indexOf('/');
+    if (kind !== 'tag' || slash <= 0 || tag === undefined) return undefined;
+    return { upstream: shard.slice(0, slash), repository: shard.slice(slash + 1), rest: [tag] };
+  }
+  if (space === 'j1' && parts[0] !== 'replicate') return undefined;
+  const [upstream, repository, ...rest] = space === 'j1' ? parts.slice(1) : parts;
+  return upstream === undefined || repository === undefined ? undefined : { upstream, repository, rest };
+}
+
+/** Text that orders as ballots do. */
+function ballotOf(stored: unknown): string {
+  const { counter = 0, proposer = '' } =
+    (stored as { accepted?: { counter?: number; proposer?: string } }).accepted ?? {};
+  return `${String(counter).padStart(16, '0')} ${proposer}`;
+}
+
+function parsed(key: string, text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
+  }
+}

@@ -1,0 +1,153 @@
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import type { Digest } from '@sepia/base/digest';
+import type { Database } from '@sepia/store/data-folder';
+import { GroupCommit } from './group-commit.ts';
+import { RecordDump } from './record-dump.ts';
+import { AcceptorStore } from './register/acceptor-store.ts';
+import { type RecordEntry, type RecordPage, RecordSet } from './set/record-set.ts';
+
+/** What a link (upstream, repository) → digest knows of the blob. */
+export interface Link {
+  readonly sizeBytes?: number;
+  readonly mediaType?: string;
+}
+
+/** A tag's place in the index of its repository; its value is in its register. */
+export interface TagEntry {
+  readonly atMs: number;
+}
+
+/** A manifest that names another as its subject. */
+export interface Referrer {
+  readonly artifactType?: string;
+  readonly mediaType: string;
+  readonly sizeBytes: number;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+const REPOSITORY_SEPARATOR = '/';
+
+/**
+ * The records of one origin in the database of its data folder. What is returned as stored survives a power loss.
+ * Replication and quorums are the caller's: every entry merges by its clock, see {@link RecordSet}.
+ */
+export class RecordStore {
+  /** Registers (tags and other compare-and-set values). */
+  readonly registers: AcceptorStore;
+  /** (upstream, repository, digest). */
+  readonly linkSet: RecordSet<Link>;
+  /** (upstream, repository, tag). */
+  readonly tagSet: RecordSet<TagEntry>;
+  /** (upstream, repository). */
+  readonly repositorySet: RecordSet<{ readonly atMs: number }>;
+  /** (upstream, repository, subject digest, referrer digest). */
+  readonly referrerSet: RecordSet<Referrer>;
+  /** (upstream, repository, mark): when everybody could read it. */
+  readonly publicSet: RecordSet<{ readonly checkedAtMs: number }>;
+  /** (queue, job id): what waits for another side. */
+  readonly jobSet: RecordSet<unknown>;
+  /** Everything as it is on the disk, for backups. */
+  readonly dump: RecordDump;
+  readonly #commits: GroupCommit;
+  readonly #locks = new KeyedLocks<string>();
+
+  constructor(deps: { readonly db: Database }) {
+    const { db } = deps;
+    this.#commits = new GroupCommit({ db });
+    const parts = { db, commits: this.#commits, locks: this.#locks };
+    this.registers = new AcceptorStore({ db, commits: this.#commits });
+    this.linkSet = new RecordSet(parts, 'l1');
+    this.tagSet = new RecordSet(parts, 't1');
+    this.repositorySet = new RecordSet(parts, 'n1');
+    this.referrerSet = new RecordSet(parts, 'f1');
+    this.publicSet = new RecordSet(parts, 'p1');
+    this.jobSet = new RecordSet(parts, 'j1');
+    this.dump = new RecordDump({
+      db,
+      sets: {
+        l1: this.linkSet,
+        t1: this.tagSet,
+        n1: this.repositorySet,
+        f1: this.referrerSet,
+        j1: this.jobSet,
+      },
+    });
+  }
+
+  /**
+   * Takes over a link or its tombstone and notes the repository; false if a later one is there. What a link does not
+   * say of its blob it has from the one before.
+   */
+  async mergeLink(entry: RecordEntry<Link>): Promise<boolean> {
+    const [upstream = '', repository = ''] = entry.key;
+    if (entry.value === undefined) return await this.linkSet.merge(entry);
+    const known = await this.linkSet.get(entry.key);
+    const value = known === undefined ? entry.value : { ...known, ...entry.value };
+    const [merged] = await Promise.all([
+      this.linkSet.merge({ ...entry, value }),
+      this.#noteRepository(upstream, repository, entry.atMs),
+    ]);
+    return merged;
+  }
+
+  getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {
+    return this.linkSet.get([upstream, repository, digest]);
+  }
+
+  /** Links of a repository, by digest; `after` is a digest. */
+  async *links(
+    upstream: string,
+    repository: string,
+    page?: RecordPage,
+  ): AsyncGenerator<{ digest: Digest; link: Link }, void, void> {
+    for await (const { key, value } of this.linkSet.list([upstream, repository], page)) {
+      yield { digest: key[2] as Digest, link: value };
+    }
+  }
+
+  /** Puts a tag into the index of its repository (before its register is written). */
+  async putTag(upstream: string, repository: string, tag: string, atMs: number): Promise<void> {
+    const stored = this.tagSet.put([upstream, repository, tag], { atMs }, atMs);
+    await Promise.all([stored, this.#noteRepository(upstream, repository, atMs)]);
+  }
+
+  async deleteTag(upstream: string, repository: string, tag: string, atMs: number): Promise<void> {
+    await this.tagSet.delete([upstream, repository, tag], atMs);
+  }
+
+  /** Tags of a repository in byte order, from behind `after`, at most `limit`. */
+  async tags(upstream: string, repository: string, page?: RecordPage): Promise<string[]> {
+    const found: string[] = [];
+    for await (const { key } of this.tagSet.list([upstream, repository], page)) found.push(key[2]!);
+    return found;
+  }
+
+  /** Repositories of an upstream in byte order. */
+  async repositories(upstream: string, page?: RecordPage): Promise<string[]> {
+    const found: string[] = [];
+    for await (const { key } of this.repositorySet.list([upstream], page)) found.push(key[1]!);
+    return found;
+  }
+
+  /** Resolves when nothing is being written; the database stays open (the data folder closes it). */
+  async close(): Promise<void> {
+    await this.registers.close();
+    await this.#locks.allIdle();
+    await this.#commits.idle();
+  }
+
+  async #noteRepository(upstream: string, repository: string, atMs: number): Promise<void> {
+    if (await this.repositorySet.has([upstream, repository])) return;
+    await this.repositorySet.put([upstream, repository], { atMs }, atMs);
+  }
+}
+
+/** The register key of a tag; also names its shard's (upstream, repository). */
+export function tagKey(upstream: string, repository: string, tag: string): string {
+  return `tag\0${shardKey(upstream, repository)}\0${tag}`;
+}
+
+/** What the ring places records by: all of a repository's tags, links and referrers live together. */
+export function shardKey(upstream: string, repository: string): string {
+  return `${upstream}${REPOSITORY_SEPARATOR}${repository}`;
+}

@@ -1,0 +1,123 @@
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Database } from '@sepia/store/data-folder';
+import type { GroupCommit } from '../group-commit.ts';
+import {
+  type AcceptorState,
+  acceptorStep,
+  type Ballot,
+  EMPTY_ACCEPTOR,
+  type RegisterReply,
+  type RegisterRequest,
+} from './register.ts';
+
+const PREFIX = 'r1\0';
+const PREFIX_END = 'r1\x01';
+const MAX_KEY_CHARS = 4096;
+
+/** The acceptors of one origin: registers by key, durable before any answer. */
+export class AcceptorStore {
+  readonly #db: Database;
+  readonly #commits: GroupCommit;
+  readonly #locks = new KeyedLocks<string>();
+
+  constructor(deps: { readonly db: Database; readonly commits: GroupCommit }) {
+    this.#db = deps.db;
+    this.#commits = deps.commits;
+  }
+
+  /** Answers one request of a proposer; requests of one key go one after another. @throws `DISK_FORMAT`, `DISK_CORRUPT` */
+  handle(request: RegisterRequest): Promise<RegisterReply> {
+    return this.#locks.run(request.key, async () => {
+      const state = await this.state(request.key);
+      const { next, reply } = acceptorStep(state, request);
+      if (next !== state)
+        await this.#commits.write({ type: 'put', key: PREFIX + request.key, value: JSON.stringify(next) });
+      return reply;
+    });
+  }
+
+  /** What this acceptor keeps of a register. */
+  async state(key: string): Promise<AcceptorState> {
+    const text = await this.#db.get(PREFIX + key);
+    return text === undefined ? EMPTY_ACCEPTOR : parseState(key, text);
+  }
+
+  /** Keys that begin with `prefix`, in order, from behind `prefix + after`; for lists, repair and moves. */
+  async *keys(prefix = '', after?: string): AsyncGenerator<string, void, void> {
+    const lower = after === undefined ? { gte: PREFIX + prefix } : { gt: PREFIX + prefix + after };
+    const range = { ...lower, lt: prefix === '' ? PREFIX_END : `${PREFIX}${prefix}\u{10ffff}` };
+    for await (const key of this.#db.keys(range)) yield key.slice(PREFIX.length);
+  }
+
+  /** Resolves when nothing is being written. */
+  async close(): Promise<void> {
+    await this.#locks.allIdle();
+    await this.#commits.idle();
+  }
+}
+
+/** Reads a request that came over the network. @throws `REQUEST_INVALID` and nothing else */
+export function parseRegisterRequest(input: unknown): RegisterRequest {
+  const request = (typeof input === 'object' && input !== null ? input : {}) as Record<string, unknown>;
+  const { type, ballot, value } = request;
+  const { key: name, epoch = 0 } = request;
+  if (!Number.isSafeInteger(epoch) || (epoch as number) < 0) throw invalid('epoch');
+  if (typeof name !== 'string' || name === '' || name.length > MAX_KEY_CHARS) throw invalid('key');
+  const key = { key: name, ...(epoch === 0 ? {} : { epoch: epoch as number }) };
+  if (type === 'read') return { type, ...key };
+  if (!isBallot(ballot)) throw invalid('ballot');
+  const { counter, proposer } = ballot;
+  if (type === 'prepare') return { type, ...key, ballot: { counter, proposer } };
+  if (type === 'accept')
+    return { type, ...key, ballot: { counter, proposer }, ...(value === undefined ? {} : { value }) };
+  throw invalid('type');
+}
+
+/** Reads a reply that came over the network. @throws `REQUEST_INVALID` and nothing else */
+export function parseRegisterReply(input: unknown): RegisterReply {
+  const reply = (typeof input === 'object' && input !== null ? input : {}) as Record<string, unknown>;
+  const { type, accepted, promised, value, heard, epoch } = reply;
+  if (type === 'accepted') return { type };
+  if (type === 'outdated' && Number.isSafeInteger(epoch)) return { type, epoch: epoch as number };
+  if (type === 'refused' && isBallot(promised)) return { type, promised };
+  if (type === 'state' && isBallot(accepted))
+    return {
+      type,
+      accepted,
+      ...(value === undefined ? {} : { value }),
+      ...(heard === true ? { heard } : {}),
+    };
+  throw invalid('reply');
+}
+
+function isBallot(value: unknown): value is Ballot {
+  const ballot = value as Partial<Ballot> | null;
+  if (typeof ballot !== 'object' || ballot === null || typeof ballot.proposer !== 'string') return false;
+  return (
+    Number.isSafeInteger(ballot.counter) && (ballot.counter as number) >= 0 && ballot.proposer.length <= 256
+  );
+}
+
+function parseState(key: string, text: string): AcceptorState {
+  let state: Partial<AcceptorState> | null;
+  try {
+    state = JSON.parse(text) as Partial<AcceptorState> | null;
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
+  }
+  if (typeof state?.v === 'number' && (state.v as number) > 1)
+    throw new CodedError('DISK_FORMAT', { detail: { key, found: state.v } });
+  if (state?.v !== 1 || !isBallot(state.promised) || !isBallot(state.accepted))
+    throw new CodedError('DISK_CORRUPT', { detail: { key } });
+  return state as AcceptorState;
+}
+
+function invalid(part: string): CodedError {
+  return new CodedError('REQUEST_INVALID', {
+    message: `register message is not valid: ${part}`,
+    detail: { part },
+  });
+}

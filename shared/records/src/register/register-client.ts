@@ -1,0 +1,314 @@
+import { randomBytes } from 'node:crypto';
+import { CodedError } from '@sepia/base/errors';
+import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { delay as realDelay } from '@sepia/base/lifecycle';
+import { counted, isQuorum, type Sender, type Shard } from '../core/standing.ts';
+import {
+  agreedState,
+  type Ballot,
+  newestValue,
+  nextBallot,
+  type RegisterReply,
+  type RegisterRequest,
+  type RegisterValue,
+} from './register.ts';
+
+/** A reply with what its sender knows; without it the sender is of the version before. */
+export type SentReply = RegisterReply & { readonly sender?: Sender | undefined };
+
+/** Owners of a key, or who they are at each try: a ring change may begin or end meanwhile. */
+export type Owners = readonly string[] | (() => Shard);
+
+export interface RegisterClientDeps {
+  /** Sends a request to one owner; rejects when it does not answer. A reply may come late or never: it is timed out here. */
+  readonly transport: (memberId: string, request: RegisterRequest, signal: AbortSignal) => Promise<SentReply>;
+  /** 0 ≤ x < 1, for back-off. */
+  readonly chance: () => number;
+  readonly nowMs: () => number;
+  readonly delay?: (ms: number, signal?: AbortSignal) => Promise<void>;
+  /** Makes proposer ids unique per process: two that share one could break a register. Default: random. */
+  readonly incarnation?: string;
+}
+
+export interface RegisterClientOptions {
+  readonly proposerId: string;
+  readonly deadlineMs?: number;
+  readonly requestTimeoutMs?: number;
+  readonly backoffMs?: number;
+  readonly maxBackoffMs?: number;
+  /** How often a round that too few owners answered is tried. */
+  readonly quorumTries?: number;
+  /** How long a read waits for the remaining owners when a majority answered but does not agree. */
+  readonly graceMs?: number;
+}
+
+export const REGISTER_CLIENT_DEFAULTS: Readonly<Required<Omit<RegisterClientOptions, 'proposerId'>>> =
+  Object.freeze({
+    deadlineMs: 10_000,
+    requestTimeoutMs: 2_000,
+    backoffMs: 10,
+    maxBackoffMs: 500,
+    quorumTries: 3,
+    graceMs: 50,
+  });
+
+/** What a register holds on its acceptors: the value, and the newest changes that made it, oldest first. */
+interface Envelope {
+  readonly v: 1;
+  readonly value?: RegisterValue;
+  readonly recent: readonly string[];
+}
+
+/** Changes remembered in a register: one of them whose answer was lost is not made again. */
+const RECENT_CHANGES = 32;
+
+type StateReply = Extract<RegisterReply, { type: 'state' }>;
+
+type Counted<T> = T & { readonly sender: Sender };
+
+/** How a round ended: enough good replies, or a higher ballot in the way, or too few answers. */
+type Round<T> =
+  | { readonly type: 'quorum'; readonly replies: Counted<T>[] }
+  | { readonly type: 'refused' }
+  | { readonly type: 'lost' };
+
+/**
+ * Proposer of compare-and-set registers (CASPaxos). Owners are the configured ones of the key, never stand-ins; a
+ * majority of them decides. All operations on one key are linearizable.
+ */
+export class RegisterClient {
+  readonly #deps: RegisterClientDeps;
+  readonly #options: typeof REGISTER_CLIENT_DEFAULTS;
+  readonly #proposer: string;
+  #counter = 0;
+
+  constructor(deps: RegisterClientDeps, options: RegisterClientOptions) {
+    this.#deps = deps;
+    this.#options = { ...REGISTER_CLIENT_DEFAULTS, ...options };
+    this.#proposer = `${options.proposerId}.${deps.incarnation ?? randomBytes(8).toString('hex')}`;
+  }
+
+  /**
+   * The value of a register, undefined if never written. One round when a majority agrees, else a whole one that
+   * settles it. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async read<T = RegisterValue>(key: string, owners: Owners, signal?: AbortSignal): Promise<T | undefined> {
+    const shard = shardNow(owners);
+    const agreedOf = (replies: readonly Counted<StateReply>[]): StateReply | undefined =>
+      agreedState(replies, (agreeing) => isQuorum(idsOf(agreeing), shard.sets));
+    const round = await this.#ask(
+      shard,
+      { type: 'read', key },
+      isState,
+      signal,
+      (replies) => agreedOf(replies) !== undefined,
+    );
+    const agreed = round.type === 'quorum' ? agreedOf(round.replies) : undefined;
+    if (agreed !== undefined) return parseEnvelope(key, agreed.value).value as T | undefined;
+    return this.change<T>(key, owners, (current) => current, signal);
+  }
+
+  /**
+   * Replaces the value by what `fn` makes of it, and returns that. `fn` may run more than once, but takes effect once
+   * (unless more than 32 others come between two tries); if it throws, the value it saw is settled first, then the
+   * error goes on. Who hands the same change to several proposers gives it an `id`: it is made once, whichever of them
+   * comes first, and the others get the value that is there. After `CONFLICT` or `QUORUM_LOST` the change may or may not have happened. @throws `QUORUM_LOST` if too few owners answer, `CONFLICT` if others kept winning up to the deadline
+   */
+  async change<T = RegisterValue>(
+    key: string,
+    owners: Owners,
+    fn: (current: T | undefined) => T | undefined,
+    signal?: AbortSignal,
+    id?: string,
+  ): Promise<T | undefined> {
+    const untilMs = this.#deps.nowMs() + this.#options.deadlineMs;
+    const proposed = new Map<string, T | undefined>();
+    let lost = 0;
+    for (let tries = 0; ; tries++) {
+      signal?.throwIfAborted();
+      const shard = shardNow(owners);
+      const detail = { key, owners: shard.sets.length === 1 ? shard.sets[0] : shard.sets };
+      if (shard.sets.some((set) => set.length === 0)) throw new CodedError('QUORUM_LOST', { detail });
+      const outcome = await this.#attempt(key, shard, fn, proposed, signal, id);
+      if (outcome.type === 'done') return outcome.value;
+      if (outcome.type === 'threw') throw outcome.error;
+      if (outcome.type === 'lost') lost += 1;
+      if (lost >= this.#options.quorumTries) throw new CodedError('QUORUM_LOST', { detail });
+      if (this.#deps.nowMs() >= untilMs) {
+        const code = outcome.type === 'lost' ? 'QUORUM_LOST' : 'CONFLICT';
+        throw new CodedError(code, { detail: { ...detail, tries: tries + 1 } });
+      }
+      await (this.#deps.delay ?? realDelay)(this.#backoffMs(tries), signal);
+    }
+  }
+
+  async #attempt<T>(
+    key: string,
+    shard: Shard,
+    fn: (current: T | undefined) => T | undefined,
+    proposed: Map<string, T | undefined>,
+    signal?: AbortSignal,
+    id?: string,
+  ) {
+    const ballot = nextBallot(this.#counter, this.#proposer);
+    this.#counter = ballot.counter;
+    const prepared = await this.#ask(shard, { type: 'prepare', key, ballot }, isState, signal);
+    if (prepared.type !== 'quorum') return prepared;
+    for (const { accepted } of prepared.replies) this.#saw(accepted);
+    const newest = newestValue(prepared.replies);
+    const current = parseEnvelope(key, newest);
+    const earlier = current.recent.find((change) => proposed.has(change) || change === id);
+    const made =
+      earlier === undefined
+        ? attemptFn(fn, current.value as T | undefined)
+        : {
+            type: 'value' as const,
+            value: proposed.has(earlier) ? proposed.get(earlier) : (current.value as T | undefined),
+          };
+    const changed = earlier === undefined && made.type === 'value' && made.value !== current.value;
+    const change = id ?? `${ballot.counter}.${ballot.proposer}`;
+    if (changed) proposed.set(change, made.value);
+    const value = changed ? envelope(made.value, [...current.recent, change]) : newest;
+    const request: RegisterRequest = {
+      type: 'accept',
+      key,
+      ballot,
+      ...(value === undefined ? {} : { value }),
+    };
+    const accepted = await this.#ask(shard, request, isAccepted, signal);
+    if (accepted.type !== 'quorum') return accepted;
+    return made.type === 'value'
+      ? { type: 'done' as const, value: made.value }
+      : { type: 'threw' as const, error: made.error };
+  }
+
+  /**
+   * Asks all owners; ends as soon as a quorum of replies counts and `enough` holds (or no further reply can come), or as
+   * soon as a quorum is out of reach. Requests under way are not aborted then: late ones still teach owners.
+   */
+  #ask<R extends RegisterReply>(
+    shard: Shard,
+    request: RegisterRequest,
+    isGood: (reply: RegisterReply) => reply is R,
+    signal?: AbortSignal,
+    enough: (replies: readonly Counted<R>[]) => boolean = () => true,
+  ): Promise<Round<R>> {
+    const owners = [...new Set(shard.sets.flat())];
+    const sent = shard.epoch === 0 ? request : { ...request, epoch: shard.epoch };
+    return new Promise((resolve, reject) => {
+      const good: Counted<R>[] = [];
+      const open = new Set(owners);
+      let refused = false;
+      let late = false;
+      const judge = (): void => {
+        const replies = counted(good);
+        const isOne = isQuorum(idsOf(replies), shard.sets);
+        if (isOne && !late && open.size > 0 && !enough(replies)) {
+          late = true;
+          this.#after(this.#options.graceMs, judge);
+        } else if (isOne && (late || open.size === 0 || enough(replies)))
+          resolve({ type: 'quorum', replies });
+        else if (!isQuorum([...idsOf(replies), ...open], shard.sets))
+          resolve(refused ? { type: 'refused' } : { type: 'lost' });
+      };
+      const onAbort = (): void => reject(signal?.reason);
+      if (signal?.aborted === true) return onAbort();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      const settled = owners.map((owner) =>
+        this.#send(owner, sent, signal)
+          .then(
+            (reply) => {
+              const sender = reply.sender ?? { id: owner, generation: 0, known: {} };
+              if (isGood(reply)) good.push({ ...reply, sender } as Counted<R>);
+              else if (reply.type === 'refused') {
+                refused = true;
+                this.#saw(reply.promised);
+              } else if (reply.type === 'outdated') refused = true;
+            },
+            (error: unknown) => {
+              // Silence, or a refusal that says nothing of the register.
+              if (isBug(error)) reject(error);
+            },
+          )
+          .finally(() => {
+            open.delete(owner);
+            judge();
+          }),
+      );
+      if (owners.length === 0) judge();
+      void Promise.all(settled).then(() => signal?.removeEventListener('abort', onAbort));
+    });
+  }
+
+  async #send(owner: string, request: RegisterRequest, signal?: AbortSignal): Promise<SentReply> {
+    const ended = new AbortController();
+    const either = signal === undefined ? ended.signal : AbortSignal.any([ended.signal, signal]);
+    const timedOut = (this.#deps.delay ?? realDelay)(this.#options.requestTimeoutMs, either).then(() => {
+      throw new CodedError('TIMEOUT', { detail: { owner } });
+    });
+    try {
+      return await Promise.race([this.#deps.transport(owner, request, either), timedOut]);
+    } finally {
+      readElsewhere(timedOut);
+      ended.abort(new CodedError('TIMEOUT', { detail: { owner } }));
+    }
+  }
+
+  #after(ms: number, then: () => void): void {
+    (this.#deps.delay ?? realDelay)(ms).then(then, then);
+  }
+
+  #saw(ballot: Ballot): void {
+    this.#counter = Math.max(this.#counter, ballot.counter);
+  }
+
+  #backoffMs(tries: number): number {
+    const { backoffMs, maxBackoffMs } = this.#options;
+    return Math.min(maxBackoffMs, backoffMs * 2 ** Math.min(tries, 16)) * (0.5 + this.#deps.chance());
+  }
+}
+
+function shardNow(owners: Owners): Shard {
+  return typeof owners === 'function' ? owners() : { epoch: 0, sets: [owners] };
+}
+
+function idsOf(replies: readonly { readonly sender: Sender }[]): string[] {
+  return replies.map(({ sender }) => sender.id);
+}
+
+/** The value within what an acceptor keeps of a register (it need not be chosen). @throws `DISK_FORMAT` */
+export function settledValue<T>(key: string, found: RegisterValue): T | undefined {
+  return parseEnvelope(key, found).value as T | undefined;
+}
+
+function envelope(value: RegisterValue, recent: readonly string[]): Envelope {
+  return { v: 1, ...(value === undefined ? {} : { value }), recent: recent.slice(-RECENT_CHANGES) };
+}
+
+/** @throws `DISK_FORMAT` for a record of a newer version */
+function parseEnvelope(key: string, found: RegisterValue): Envelope {
+  if (found === undefined) return { v: 1, recent: [] };
+  const one = found as Partial<Envelope> | null;
+  if (typeof one === 'object' && one?.v === 1 && Array.isArray(one.recent)) return one as Envelope;
+  throw new CodedError('DISK_FORMAT', {
+    message: 'record has a form that this version does not read',
+    detail: { key, found: one?.v },
+  });
+}
+
+function attemptFn<T>(fn: (current: T | undefined) => T | undefined, current: T | undefined) {
+  try {
+    return { type: 'value' as const, value: fn(current) };
+  } catch (error) {
+    throwIfBug(error);
+    return { type: 'error' as const, error };
+  }
+}
+
+function isState(reply: RegisterReply): reply is StateReply {
+  return reply.type === 'state';
+}
+
+function isAccepted(reply: RegisterReply): reply is Extract<RegisterReply, { type: 'accepted' }> {
+  return reply.type === 'accepted';
+}

@@ -1,0 +1,295 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo/tree';
+import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './file-port.ts';
+import { Folders } from './folders.ts';
+import { Layout } from './layout.ts';
+import { LEAFLESS_BYTES, LeafCache, LeafFile } from './leaf-file.ts';
+import { type BlobAttrs, decodeSidecar, encodeSidecar, mergeAttrs, type Sidecar } from './sidecar.ts';
+
+/** What the store logs with. */
+export type StoreLog = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
+
+/** Sidecars kept in memory, and up to which size of piece layer. */
+const CACHED_SIDECARS = 512;
+const CACHED_LAYER_BYTES = 64 * 1024;
+
+/** A finished, verified file that shall become a blob. */
+export interface Installation extends Sidecar {
+  /** Where it lies now; it is renamed from there. */
+  readonly path: string;
+  readonly file: OpenFile;
+  /** Where its leaf hashes lie now, if they are kept; renamed from there too. */
+  readonly leavesPath?: string;
+}
+
+/** Hears of every blob that came or went, under the lock of its digest. */
+export interface BlobChanges {
+  added(digest: Digest, sizeBytes: number, replacedBytes: number): void;
+  removed(digest: Digest, sizeBytes: number): void;
+}
+
+/** Blobs and their sidecars as files: the only place that makes a blob appear, change or go. */
+export class BlobFiles {
+  readonly files: FilePort;
+  readonly layout: Layout;
+  readonly folders: Folders;
+  readonly log: StoreLog;
+  readonly durable: boolean;
+  changes: BlobChanges = { added: () => undefined, removed: () => undefined };
+  readonly #locks = new KeyedLocks<Digest>();
+  readonly #sidecars = new Map<Digest, Sidecar>();
+  readonly leafCache = new LeafCache();
+  readonly #rebuilds = new Map<Digest, Promise<Sidecar | undefined>>();
+
+  constructor(deps: { files: FilePort; dir: string; log: StoreLog }, options: { readonly durable: boolean }) {
+    this.files = deps.files;
+    this.log = deps.log;
+    this.layout = new Layout(deps.dir);
+    this.folders = new Folders(deps.files, options);
+    this.durable = options.durable;
+  }
+
+  /** A name under `uploads/` that nothing uses; leftovers there are removed at start. */
+  temporary(): string {
+    return join(this.layout.uploads, `tmp-${randomBytes(12).toString('hex')}`);
+  }
+
+  /**
+   * The sidecar of a blob that is there with its right size, else undefined. When durable, what is found stays
+   * there over a power loss. A damaged or lost sidecar is made again from the blob, if that matches its digest.
+   */
+  async find(digest: Digest): Promise<Sidecar | undefined> {
+    if (this.durable) await this.#locks.idle(digest);
+    const found = await this.#load(digest);
+    if (found === undefined || !this.durable) return found;
+    await this.folders.settle(this.layout.blobShard(digest), this.layout.root);
+    await this.folders.settle(this.layout.sidecarShard(digest), this.layout.root);
+    return found;
+  }
+
+  /** The leaf hashes of a blob that is there. Close it. */
+  leafFile(digest: Digest, sizeBytes: number): LeafFile {
+    const { files, leafCache: cache, log, layout } = this;
+    const makeFolder = (): Promise<void> => this.folders.ensure(layout.leavesShard(digest), layout.root);
+    return new LeafFile(
+      { files, cache, log, path: layout.leaves(digest), makeFolder },
+      { digest, sizeBytes },
+    );
+  }
+
+  /**
+   * Makes a verified file a blob: file synced, sidecar synced and in place, then the rename, then its folder synced
+   * (syncs when durable). A blob that is there is replaced by the same bytes, its attributes merged.
+   */
+  async install(blob: Installation): Promise<void> {
+    const { digest, sizeBytes, layer } = blob;
+    await this.#locks.run(digest, async () => {
+      const before = await this.#load(digest);
+      const attrs = before === undefined ? blob.attrs : mergeAttrs(before.attrs, blob.attrs);
+      if (this.durable) await blob.file.sync();
+      await this.folders.ensure(this.layout.blobShard(digest), this.layout.root);
+      await this.#writeSidecar({ digest, sizeBytes, layer, attrs });
+      if (blob.leavesPath !== undefined && sizeBytes > LEAFLESS_BYTES)
+        await this.#installLeaves(digest, blob.leavesPath);
+      await this.files.rename(blob.path, this.layout.blob(digest));
+      try {
+        await this.folders.sync(this.layout.blobShard(digest));
+      } catch (error) {
+        await this.files.unlink(this.layout.blob(digest)).catch(ignoreFailure);
+        throw error;
+      }
+      this.changes.added(digest, sizeBytes, before?.sizeBytes ?? 0);
+    });
+  }
+
+  /** Changes the attributes of a blob; undefined if there is none. Writes nothing if `change` returns the same object. */
+  async change(digest: Digest, change: (attrs: BlobAttrs) => BlobAttrs): Promise<BlobAttrs | undefined> {
+    return this.#locks.run(digest, async () => {
+      const sidecar = await this.#load(digest);
+      if (sidecar === undefined) return undefined;
+      const attrs = change(sidecar.attrs);
+      if (attrs !== sidecar.attrs) await this.#writeSidecar({ ...sidecar, attrs });
+      return attrs;
+    });
+  }
+
+  /** Removes a blob unless `unless` says so at the last moment; returns the bytes freed. The sidecar goes last. */
+  async remove(
+    digest: Digest,
+    unless: (sidecar: Sidecar | undefined) => boolean = () => false,
+  ): Promise<number> {
+    return this.#locks.run(digest, async () => {
+      const path = this.layout.blob(digest);
+      const facts = await this.files.stat(path);
+      const sidecar = await this.#readSidecar(digest);
+      if (unless(sidecar)) return 0;
+      await this.#drop(digest, facts !== undefined);
+      if (facts === undefined) return 0;
+      this.changes.removed(digest, facts.sizeBytes);
+      return facts.sizeBytes;
+    });
+  }
+
+  /**
+   * Writes a piece over a damaged one, in its place. Bytes that match the piece's hash are the only ones that are ever
+   * written, so that a crash in the middle leaves a damaged piece, as before, and every other piece as it was.
+   * Undefined if the blob is not here. @throws `PIECE_BAD` if `bytes` are not that piece, `DISK_FULL`, `DISK_CORRUPT`
+   */
+  async mendPiece(digest: Digest, piece: number, bytes: Uint8Array): Promise<true | undefined> {
+    return this.#locks.run(digest, async () => {
+      const sidecar = await this.#load(digest);
+      if (sidecar === undefined) return undefined;
+      const hash = sidecar.layer.subarray(piece * HASH_BYTES, (piece + 1) * HASH_BYTES);
+      if (Buffer.compare(pieceHash(bytes), hash) !== 0)
+        throw new CodedError('PIECE_BAD', { detail: { digest, piece } });
+      const file = await openExisting(this.files, this.layout.blob(digest), 'update');
+      if (file === undefined) return undefined;
+      try {
+        await file.write(bytes, piece * PIECE_BYTES);
+        if (this.durable) await file.sync();
+      } finally {
+        await file.close();
+      }
+      return true;
+    });
+  }
+
+  /** Removes a sidecar or leaf hashes whose blob is gone. */
+  async removeOrphan(digest: Digest): Promise<boolean> {
+    return this.#locks.run(digest, async () => {
+      if ((await this.files.stat(this.layout.blob(digest))) !== undefined) return false;
+      await this.files.unlink(this.layout.leaves(digest));
+      await this.files.unlink(this.layout.sidecar(digest));
+      this.#sidecars.delete(digest);
+      return true;
+    });
+  }
+
+  /** Resolves when everything begun on any digest has ended. */
+  async idle(): Promise<void> {
+    await this.#locks.allIdle();
+    await Promise.allSettled(this.#rebuilds.values());
+  }
+
+  async #drop(digest: Digest, present: boolean): Promise<void> {
+    this.leafCache.forget(this.layout.leaves(digest));
+    this.#sidecars.delete(digest);
+    await this.files.unlink(this.layout.blob(digest));
+    if (present) await this.folders.sync(this.layout.blobShard(digest));
+    await this.files.unlink(this.layout.leaves(digest));
+    await this.files.unlink(this.layout.sidecar(digest));
+  }
+
+  /** Never synced, and no loss if it fails: they are made again from the blob. */
+  async #installLeaves(digest: Digest, from: string): Promise<void> {
+    await this.folders.ensure(this.layout.leavesShard(digest), this.layout.root);
+    try {
+      await this.files.rename(from, this.layout.leaves(digest));
+    } catch (error) {
+      if (systemCode(error) === undefined && !isCoded(error)) throw error;
+      this.log.debug({ digest, reason: String(error) }, 'leaf hashes are not kept');
+    }
+  }
+
+  async #load(digest: Digest): Promise<Sidecar | undefined> {
+    const facts = await this.files.stat(this.layout.blob(digest));
+    if (facts === undefined || facts.isFolder) return undefined;
+    const sidecar = await this.#readSidecar(digest);
+    if (sidecar === undefined) return this.#rebuild(digest);
+    if (sidecar.sizeBytes === facts.sizeBytes) return sidecar;
+    this.log.warn(
+      { digest, expected: sidecar.sizeBytes, found: facts.sizeBytes },
+      'blob has a wrong size: treated as missing',
+    );
+    return undefined;
+  }
+
+  async #readSidecar(digest: Digest): Promise<Sidecar | undefined> {
+    const cached = this.#sidecars.get(digest);
+    if (cached !== undefined) return cached;
+    const bytes = await readWhole(this.files, this.layout.sidecar(digest));
+    if (bytes === undefined) return undefined;
+    try {
+      const sidecar = decodeSidecar(bytes);
+      if (sidecar.digest === digest) return this.#cache(sidecar);
+      this.log.warn({ digest, found: sidecar.digest }, 'sidecar is of another blob');
+    } catch (error) {
+      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+      this.log.warn({ digest, reason: error.message }, 'sidecar does not read');
+    }
+    return undefined;
+  }
+
+  async #writeSidecar(sidecar: Sidecar): Promise<void> {
+    const { digest } = sidecar;
+    const folder = this.layout.sidecarShard(digest);
+    await this.folders.ensure(folder, this.layout.root);
+    const target = { path: this.layout.sidecar(digest), temporary: this.temporary(), durable: this.durable };
+    this.#sidecars.delete(digest);
+    await replaceWhole(this.files, target, encodeSidecar(sidecar));
+    await this.folders.sync(folder);
+    this.#cache(sidecar);
+  }
+
+  #cache(sidecar: Sidecar): Sidecar {
+    if (sidecar.layer.length <= CACHED_LAYER_BYTES)
+      this.#remember(this.#sidecars, CACHED_SIDECARS, sidecar.digest, sidecar);
+    return sidecar;
+  }
+
+  #remember<V>(map: Map<Digest, V>, limit: number, digest: Digest, value: V): void {
+    map.delete(digest);
+    map.set(digest, value);
+    if (map.size > limit) map.delete(map.keys().next().value as Digest);
+  }
+
+  #rebuild(digest: Digest): Promise<Sidecar | undefined> {
+    let running = this.#rebuilds.get(digest);
+    if (running === undefined) {
+      running = this.#rebuildNow(digest).finally(() => this.#rebuilds.delete(digest));
+      this.#rebuilds.set(digest, running);
+    }
+    return running;
+  }
+
+  /** Reads the whole blob. What is known of it is lost, so a durable store takes it for pushed and not written back. */
+  async #rebuildNow(digest: Digest): Promise<Sidecar | undefined> {
+    const path = this.layout.blob(digest);
+    const file = await openExisting(this.files, path);
+    if (file === undefined) return undefined;
+    try {
+      const digester = new Digester(digestAlgorithm(digest));
+      const hasher = new PieceHasher();
+      const sizeBytes = await file.sizeBytes();
+      const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, sizeBytes));
+      for (let at = 0; at < sizeBytes; at += buffer.length) {
+        const bytes = buffer.subarray(0, await file.read(buffer, at));
+        digester.update(bytes);
+        hasher.update(bytes);
+      }
+      if (digester.digest() !== digest) {
+        this.log.warn({ digest }, 'blob without sidecar does not match its digest: dropped');
+        await this.files.unlink(path);
+        this.changes.removed(digest, sizeBytes);
+        return undefined;
+      }
+      this.log.warn({ digest, sizeBytes }, 'blob without sidecar matches its digest: sidecar made again');
+      const attrs: BlobAttrs = {
+        class: this.durable ? 'pushed' : 'cached',
+        provenance: [],
+        writtenBack: false,
+      };
+      const sidecar = { digest, sizeBytes, layer: hasher.finish(), attrs };
+      await this.#writeSidecar(sidecar);
+      return sidecar;
+    } finally {
+      await file.close();
+    }
+  }
+}

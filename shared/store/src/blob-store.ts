@@ -1,0 +1,337 @@
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
+import { PieceHasher } from '@sepia/metainfo/tree';
+import { BlobFiles, type StoreLog } from './blob-files.ts';
+import { BlobHandle } from './blob-handle.ts';
+import { type EvictionResult, Evictor } from './evictor.ts';
+import { type FilePort, openExisting } from './file-port.ts';
+import type { PartialBlob } from './partial-blob.ts';
+import { PartialFolder, type PartialInit } from './partial-folder.ts';
+import { type BlobAttrs, type Provenance, withProvenance } from './sidecar.ts';
+import { UploadFile } from './upload-file.ts';
+import { type ListedBlob, listBeside, listBlobs, UsageCounter } from './usage.ts';
+
+export type { BlobAttrs, Provenance } from './sidecar.ts';
+
+export interface BlobStoreDeps {
+  readonly files: FilePort;
+  /** `DIR/v1`; must exist. See `DataFolder`. */
+  readonly dir: string;
+  readonly log: StoreLog;
+  readonly nowMs: () => number;
+  /** A further veto on evictions (under-replicated, of mode `none`). Default: none. */
+  readonly mayEvict?: (digest: Digest, attrs: BlobAttrs) => boolean | Promise<boolean>;
+}
+
+export interface BlobStoreOptions {
+  /** Origins sync file, sidecar and folder before anything is acknowledged; agents do not. */
+  readonly durable: boolean;
+  /** No eviction without it. */
+  readonly budgetBytes?: number;
+  readonly highWatermark?: number;
+  readonly lowWatermark?: number;
+  /** Decides whether piece maps are believed (`DataFolder.bootId`). Default: never believed unless synced. */
+  readonly bootId?: string;
+  /** How long a piece map may lag behind its pieces. */
+  readonly mapDelayMs?: number;
+  /** Access times are kept no finer than this. */
+  readonly accessGrainMs?: number;
+  /** Partials that nobody touched for so long are removed. */
+  readonly partialTtlMs?: number;
+}
+
+export const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'durable' | 'bootId'>>> =
+  Object.freeze({
+    budgetBytes: Number.POSITIVE_INFINITY,
+    highWatermark: 0.9,
+    lowWatermark: 0.8,
+    mapDelayMs: 1000,
+    accessGrainMs: 3_600_000,
+    partialTtlMs: 24 * 3_600_000,
+  });
+
+/** What is known of a blob without reading it. */
+export interface BlobStat {
+  readonly sizeBytes: number;
+  readonly attrs: BlobAttrs;
+}
+
+const UPLOAD_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+const ACCESSES_REMEMBERED = 65_536;
+
+/**
+ * Content-addressed store of one member. A blob appears by rename after its digest was checked, and is trusted at
+ * `open`: the start does not look at blobs. All methods may run at once; writers of one digest join.
+ */
+export class BlobStore {
+  readonly #deps: BlobStoreDeps;
+  readonly #options: typeof BLOB_STORE_DEFAULTS;
+  readonly #blobs: BlobFiles;
+  readonly #partials: PartialFolder;
+  readonly #usage = new UsageCounter();
+  readonly #evictor: Evictor;
+  readonly #opened = new Map<Digest, number>();
+  readonly #uploads = new Map<string, UploadFile>();
+  readonly #touches = new Set<Promise<void>>();
+  readonly #accessed = new Map<Digest, number>();
+  readonly #evictedListeners = new Set<(digest: Digest, sizeBytes: number) => void>();
+  #reconciling: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(deps: BlobStoreDeps, options: BlobStoreOptions) {
+    this.#deps = deps;
+    this.#options = { ...BLOB_STORE_DEFAULTS, ...options };
+    this.#blobs = new BlobFiles(deps, { durable: options.durable });
+    this.#blobs.changes = {
+      added: (...args) => {
+        this.#usage.added(...args);
+        this.#evictWhenDue();
+      },
+      removed: (...args) => this.#usage.removed(...args),
+    };
+    const { mapDelayMs, budgetBytes, highWatermark, lowWatermark } = this.#options;
+    this.#partials = new PartialFolder(
+      { blobs: this.#blobs },
+      { bootId: options.bootId ?? randomUUID(), mapDelayMs },
+    );
+    this.#evictor = new Evictor(
+      {
+        blobs: this.#blobs,
+        usage: this.#usage,
+        isOpen: (digest) => this.#opened.has(digest),
+        mayEvict: deps.mayEvict ?? (() => true),
+        onEvicted: (digest, sizeBytes) => {
+          for (const listener of this.#evictedListeners) listener(digest, sizeBytes);
+        },
+      },
+      { budgetBytes, highWatermark, lowWatermark },
+    );
+  }
+
+  /** Opens the store in an existing folder; unfinished uploads of a former process are removed. */
+  static async open(deps: BlobStoreDeps, options: BlobStoreOptions): Promise<BlobStore> {
+    const store = new BlobStore(deps, options);
+    const { folders, layout, files } = store.#blobs;
+    for (const folder of [layout.partials, layout.uploads]) await folders.ensure(folder, layout.root);
+    for (const name of await files.list(layout.uploads)) await files.unlink(join(layout.uploads, name));
+    return store;
+  }
+
+  async has(digest: Digest): Promise<boolean> {
+    return (await this.#blobs.find(digest)) !== undefined;
+  }
+
+  /** Undefined if it is not here, or not with its right size. */
+  async stat(digest: Digest): Promise<BlobStat | undefined> {
+    const sidecar = await this.#blobs.find(digest);
+    return sidecar && { sizeBytes: sidecar.sizeBytes, attrs: sidecar.attrs };
+  }
+
+  /** Opens for reading; undefined if it is not here. The blob is not evicted while the handle is open. */
+  async open(digest: Digest): Promise<BlobHandle | undefined> {
+    this.#opened.set(digest, (this.#opened.get(digest) ?? 0) + 1);
+    try {
+      const sidecar = await this.#blobs.find(digest);
+      const file = sidecar && (await openExisting(this.#deps.files, this.#blobs.layout.blob(digest)));
+      if (sidecar !== undefined && file !== undefined) {
+        const leafFile = this.#blobs.leafFile(digest, sidecar.sizeBytes);
+        this.#noteAccess(digest);
+        return new BlobHandle({ sidecar, file, leafFile, onClose: () => this.#letGo(digest) });
+      }
+    } catch (error) {
+      this.#letGo(digest);
+      throw error;
+    }
+    this.#letGo(digest);
+    return undefined;
+  }
+
+  /** Stores small content at once. @throws `DIGEST_MISMATCH`, `DISK_FULL` */
+  async putBytes(digest: Digest, bytes: Uint8Array, attrs: BlobAttrs): Promise<void> {
+    const found = digestOf(bytes, digestAlgorithm(digest));
+    if (found !== digest) throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found } });
+    const hasher = new PieceHasher();
+    hasher.update(bytes);
+    const path = this.#blobs.temporary();
+    const file = await this.#deps.files.open(path, 'create');
+    try {
+      await file.write(bytes, 0);
+      await this.#blobs.install({
+        digest,
+        sizeBytes: bytes.length,
+        layer: hasher.finish(),
+        attrs,
+        path,
+        file,
+      });
+    } catch (error) {
+      await this.#deps.files.unlink(path).catch(ignoreFailure);
+      throw error;
+    } finally {
+      await file.close();
+    }
+  }
+
+  /**
+   * The one partial of a digest: made, taken up from a former process, or shared with who has it open. Call its
+   * `release` once. Its attempt may differ from `init`: see `PartialBlob.learn`. @throws `SIZE_MISMATCH`, `DISK_FULL`
+   */
+  openPartial(digest: Digest, sizeBytes: number, init: PartialInit = {}): Promise<PartialBlob> {
+    return this.#partials.open(digest, sizeBytes, init);
+  }
+
+  /**
+   * Writes a right copy of a damaged piece over it; false if the blob is not here. Readers go on meanwhile.
+   * @throws `PIECE_BAD` if `bytes` are not that piece, `DISK_FULL`, `DISK_CORRUPT`
+   */
+  async mendPiece(digest: Digest, piece: number, bytes: Uint8Array): Promise<boolean> {
+    return (await this.#blobs.mendPiece(digest, piece, bytes)) === true;
+  }
+
+  /** Begins an upload. @throws `UPLOAD_INVALID` if `id` is not 1–128 of `A–Z a–z 0–9 . _ -` or is in use */
+  async createUpload(id: string): Promise<UploadFile> {
+    if (!UPLOAD_ID.test(id) || id.startsWith('tmp-') || this.#uploads.has(id))
+      throw new CodedError('UPLOAD_INVALID', { detail: { id } });
+    const path = join(this.#blobs.layout.uploads, id);
+    const file = await this.#deps.files.open(path, 'create').catch((cause: unknown) => {
+      if (systemCode(cause) !== 'EEXIST') throw cause;
+      throw new CodedError('UPLOAD_INVALID', { detail: { id }, cause });
+    });
+    const upload = new UploadFile(id, {
+      blobs: this.#blobs,
+      path,
+      file,
+      onClosed: () => this.#uploads.delete(id),
+    });
+    this.#uploads.set(id, upload);
+    return upload;
+  }
+
+  /** An open upload of this process. */
+  upload(id: string): UploadFile | undefined {
+    return this.#uploads.get(id);
+  }
+
+  /** Notes where a blob was seen; false if it is not here. */
+  async addProvenance(digest: Digest, one: Provenance): Promise<boolean> {
+    const changed = await this.setAttrs(digest, (attrs) => {
+      const provenance = withProvenance(attrs.provenance, one);
+      return provenance === attrs.provenance ? attrs : { ...attrs, provenance };
+    });
+    return changed !== undefined;
+  }
+
+  /** Changes attributes, durably if the store is; undefined if the blob is not here. */
+  setAttrs(
+    digest: Digest,
+    change: Partial<BlobAttrs> | ((attrs: BlobAttrs) => BlobAttrs),
+  ): Promise<BlobAttrs | undefined> {
+    return this.#blobs.change(
+      digest,
+      typeof change === 'function' ? change : (attrs) => ({ ...attrs, ...change }),
+    );
+  }
+
+  /** Removes a blob, whatever its class; open handles still read. Returns false if it was not here. */
+  async delete(digest: Digest): Promise<boolean> {
+    const path = this.#blobs.layout.blob(digest);
+    if ((await this.#deps.files.stat(path)) === undefined) return false;
+    await this.#blobs.remove(digest);
+    return true;
+  }
+
+  /** Every blob file, folder by folder, with its size and coarse access time. */
+  list(): AsyncGenerator<ListedBlob, void, void> {
+    return listBlobs(this.#blobs);
+  }
+
+  /** Bytes of all blobs; grows to the truth while `reconcile` counts. */
+  usage(): number {
+    return this.#usage.bytes;
+  }
+
+  /** True once `usage` is the whole truth. */
+  get usageKnown(): boolean {
+    return this.#usage.complete;
+  }
+
+  /** Evicts, least recently used first, down to the low watermark if usage is above the high one. */
+  evict(): Promise<EvictionResult> {
+    return this.#evictor.run();
+  }
+
+  /** Calls `listener` for each evicted blob (not for deleted ones). Returns the way to stop it. */
+  onEvicted(listener: (digest: Digest, sizeBytes: number) => void): () => void {
+    this.#evictedListeners.add(listener);
+    return () => this.#evictedListeners.delete(listener);
+  }
+
+  /** Behind the start: counts usage, removes sidecars without blob and stale partials, evicts. Runs once. */
+  reconcile(): Promise<void> {
+    this.#reconciling ??= this.#reconcile();
+    return this.#reconciling;
+  }
+
+  /** Ends what runs, drops uploads, syncs and closes partials. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await ended(this.#reconciling);
+    for (const upload of [...this.#uploads.values()]) await upload.drop();
+    await this.#partials.close();
+    await this.#blobs.idle();
+    await Promise.all(this.#touches);
+  }
+
+  async #reconcile(): Promise<void> {
+    const stopped = (): boolean => this.#closing !== undefined;
+    await this.#usage.count(this.#blobs, stopped);
+    let orphans = 0;
+    for (const kind of ['meta', 'leaves'] as const) {
+      for await (const digest of listBeside(this.#blobs, kind)) {
+        if (stopped()) return;
+        if (await this.#deps.files.stat(this.#blobs.layout.blob(digest))) continue;
+        if (await this.#blobs.removeOrphan(digest)) orphans += 1;
+      }
+    }
+    const partials = await this.#partials.sweep(this.#deps.nowMs() - this.#options.partialTtlMs);
+    this.#deps.log.info({ usedBytes: this.#usage.bytes, orphans, partials }, 'blob store reconciled');
+    if (!stopped()) await this.#evictor.run();
+  }
+
+  #evictWhenDue(): void {
+    if (!this.#evictor.due || this.#closing !== undefined) return;
+    this.#evictor.run().catch((error: unknown) => logFailure(this.#deps.log, error, 'eviction failed'));
+  }
+
+  #letGo(digest: Digest): void {
+    const left = (this.#opened.get(digest) ?? 1) - 1;
+    if (left === 0) this.#opened.delete(digest);
+    else this.#opened.set(digest, left);
+  }
+
+  #noteAccess(digest: Digest): void {
+    const nowMs = this.#deps.nowMs();
+    if (nowMs - (this.#accessed.get(digest) ?? Number.NEGATIVE_INFINITY) < this.#options.accessGrainMs)
+      return;
+    this.#accessed.delete(digest);
+    this.#accessed.set(digest, nowMs);
+    if (this.#accessed.size > ACCESSES_REMEMBERED)
+      this.#accessed.delete(this.#accessed.keys().next().value as Digest);
+    const touch = this.#deps.files
+      .touch(this.#blobs.layout.blob(digest), nowMs)
+      .catch(ignoreFailure)
+      .finally(() => this.#touches.delete(touch));
+    this.#touches.add(touch);
+  }
+}

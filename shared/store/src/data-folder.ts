@@ -1,0 +1,185 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { Level } from 'level';
+import type { StoreLog } from './blob-files.ts';
+import { diskFiles } from './disk-files.ts';
+import { readWhole, replaceWhole } from './file-port.ts';
+import { makeFolders } from './make-folders.ts';
+
+/** The disk format that this version reads and writes (`DIR/v1`). */
+export const DISK_FORMAT = 1;
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const ENCODING = new TextEncoder();
+
+/** How the process before this one ended. `reboot`: it did not stop cleanly and the machine was restarted since. */
+export type LastStop = 'first-start' | 'clean' | 'killed' | 'reboot';
+
+/** The database of a data folder: keys are UTF-8 text, values JSON text. */
+export type Database = Level<string, string>;
+
+/** The data folder of one member, locked for this process. Close it last. */
+export class DataFolder {
+  /** `DIR/v1`. */
+  readonly dir: string;
+  /** The member's persistent id. */
+  readonly id: string;
+  readonly bootId: string;
+  readonly lastStop: LastStop;
+  /** Level under `db/`; its lock is the folder's lock. */
+  readonly db: Database;
+  #closing: Promise<void> | undefined;
+
+  private constructor(parts: { dir: string; id: string; bootId: string; lastStop: LastStop; db: Database }) {
+    this.dir = parts.dir;
+    this.id = parts.id;
+    this.bootId = parts.bootId;
+    this.lastStop = parts.lastStop;
+    this.db = parts.db;
+  }
+
+  /**
+   * Opens and locks `dir`, making it at the first start. `id` is stored then (or a random one if none is
+   * configured); later it must be the same.
+   * @throws `START_FAILED` if another process holds the folder or the id differs, `DISK_FORMAT` if a newer version wrote it, `DISK_FULL`
+   */
+  static async open(
+    deps: { readonly log: StoreLog },
+    options: { readonly dir: string; readonly id?: string },
+  ): Promise<DataFolder> {
+    const { dir, id } = options;
+    if (id !== undefined && !ID.test(id))
+      throw new CodedError('CONFIG_INVALID', { message: `id "${id}" is not valid`, detail: { key: 'id' } });
+    await makeFolders(dir, 'data');
+    await refuseNewer(dir);
+    const root = join(dir, `v${DISK_FORMAT}`);
+    await makeFolders(root, 'data');
+    await diskFiles.syncFolder(dir);
+    const db = await openDatabase(dir, join(root, 'db'));
+    try {
+      const stored = await settleId(root, dir, id);
+      const bootId = readBootId();
+      const lastStop = await readLastStop(root, bootId);
+      await writeRun(root, { bootId, clean: false });
+      deps.log.info({ dir, id: stored, lastStop }, 'data folder opened');
+      return new DataFolder({ dir: root, id: stored, bootId, lastStop, db });
+    } catch (error) {
+      await db.close();
+      throw isCoded(error, 'DISK_FULL') ? noRoom(dir, error) : error;
+    }
+  }
+
+  /** Marks the stop as clean and gives the lock back. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await writeRun(this.dir, { bootId: this.bootId, clean: true });
+    } catch (error) {
+      // Without the mark the next start takes it for killed, and checks more.
+      if (!isCoded(error, 'DISK_FULL')) throw error;
+    } finally {
+      await this.db.close();
+    }
+  }
+}
+
+async function refuseNewer(dir: string): Promise<void> {
+  for (const name of await diskFiles.list(dir)) {
+    const version = /^v(\d+)$/.exec(name)?.[1];
+    if (version === undefined || Number(version) <= DISK_FORMAT) continue;
+    throw new CodedError('DISK_FORMAT', {
+      message: `data folder ${dir} has format ${name}, this version reads v${DISK_FORMAT}: start the version that wrote it, or use an empty folder`,
+      detail: { dir, found: name, reads: `v${DISK_FORMAT}` },
+    });
+  }
+}
+
+async function openDatabase(dir: string, path: string): Promise<Database> {
+  const db: Database = new Level<string, string>(path, { keyEncoding: 'utf8', valueEncoding: 'utf8' });
+  try {
+    await db.open();
+    return db;
+  } catch (cause) {
+    throwIfBug(cause);
+    const reason = systemCode((cause as Error).cause) ?? systemCode(cause) ?? 'unknown';
+    if (/No space left|ENOSPC|quota exceeded/i.test(String(((cause as Error).cause as Error)?.message)))
+      throw noRoom(dir, cause);
+    const message =
+      reason === 'LEVEL_LOCKED'
+        ? `data folder ${dir} is in use by another process: stop it, or configure another \`data\``
+        : `database ${path} does not open (${reason}): ${String(((cause as Error).cause as Error)?.message ?? cause)}`;
+    throw new CodedError('START_FAILED', { message, detail: { dir, reason }, cause });
+  }
+}
+
+function noRoom(dir: string, cause: unknown): CodedError {
+  return new CodedError('DISK_FULL', {
+    message: `the disk of data folder ${dir} is full: make room on it, or give it a larger one, then start again`,
+    detail: { dir },
+    cause,
+  });
+}
+
+async function settleId(root: string, dir: string, configured: string | undefined): Promise<string> {
+  const path = join(root, 'id');
+  const bytes = await readWhole(diskFiles, path);
+  const stored = bytes === undefined ? undefined : Buffer.from(bytes).toString('utf8').trim();
+  if (stored === undefined || stored === '') {
+    const id = configured ?? randomBytes(8).toString('hex');
+    await replaceSynced(root, path, `${id}\n`);
+    return id;
+  }
+  if (configured === undefined || configured === stored) return stored;
+  throw new CodedError('START_FAILED', {
+    message: `\`id\` is "${configured}", but data folder ${dir} belongs to "${stored}": set \`id: ${stored}\`, or give this member a folder of its own`,
+    detail: { key: 'id', configured, stored, dir },
+  });
+}
+
+async function readLastStop(root: string, bootId: string): Promise<LastStop> {
+  const bytes = await readWhole(diskFiles, join(root, 'run'));
+  if (bytes === undefined) return 'first-start';
+  const run = parseRun(Buffer.from(bytes).toString('utf8'));
+  if (run?.clean === true) return 'clean';
+  return run?.bootId === bootId ? 'killed' : 'reboot';
+}
+
+function parseRun(text: string): { bootId?: unknown; clean?: unknown } | null {
+  try {
+    return JSON.parse(text) as { bootId?: unknown; clean?: unknown } | null;
+  } catch (error) {
+    throwIfBug(error);
+    return null;
+  }
+}
+
+async function writeRun(root: string, run: { bootId: string; clean: boolean }): Promise<void> {
+  await replaceSynced(root, join(root, 'run'), JSON.stringify({ v: 1, ...run }));
+}
+
+async function replaceSynced(root: string, path: string, text: string): Promise<void> {
+  const temporary = `${path}.${randomBytes(4).toString('hex')}`;
+  await replaceWhole(diskFiles, { path, temporary, durable: true }, ENCODING.encode(text));
+  await diskFiles.syncFolder(root);
+}
+
+/** Changes with every boot of the machine; where the system has none, with every start of the process. */
+function readBootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch (error) {
+    throwIfBug(error);
+    return randomUUID();
+  }
+}

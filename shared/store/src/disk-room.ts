@@ -1,0 +1,187 @@
+import { statfs } from 'node:fs/promises';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { FilePort, OpenFile } from './file-port.ts';
+
+/** Bytes that blobs leave free, so that records, manifests and piece maps can still be written. */
+const RESERVE_BYTES = 64 * 1024 * 1024;
+/** Writes up to this size may use the reserve. */
+const SMALL_BYTES = 64 * 1024;
+const REFRESH_MS = 1_000;
+/** After a write that found no room, no blob is begun for this long, in ms: others take it. */
+const HOLD_MS = 10_000;
+/** A blob that is refused alone for its size is logged at most this often, in ms. */
+const SHORT_LOG_MS = 60_000;
+
+/** Free bytes of the disk that a folder lies on. */
+export type FreeBytes = () => Promise<number>;
+
+interface DiskRoomDeps {
+  readonly selfId: string;
+  readonly dir: string;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  /** Default: asks the system. */
+  readonly freeBytes?: FreeBytes | undefined;
+}
+
+/**
+ * Room on the disk of this origin: looked at each second, and counted down by what is written in between. What
+ * finds no room is refused before its first byte, so that another origin takes it.
+ */
+export class DiskRoom {
+  readonly #deps: DiskRoomDeps;
+  readonly #ask: FreeBytes;
+  #free = Number.MAX_SAFE_INTEGER;
+  #heldUntilMs = 0;
+  #shortLoggedMs = Number.NEGATIVE_INFINITY;
+  #wasFull = false;
+  #asking = false;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(deps: DiskRoomDeps) {
+    this.#deps = deps;
+    this.#ask = deps.freeBytes ?? (async () => await freeBytesOf(deps.dir));
+  }
+
+  /** Resolves after the first look. */
+  async start(): Promise<void> {
+    this.#timer = setInterval(() => void this.#refresh(), REFRESH_MS);
+    this.#timer.unref();
+    await this.#refresh();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Free bytes of the disk, the reserve among them. */
+  get freeBytes(): number {
+    return this.#free;
+  }
+
+  get isFull(): boolean {
+    return this.#deps.nowMs() < this.#heldUntilMs || this.#free <= RESERVE_BYTES;
+  }
+
+  /** Returns if `bytes` more fit beside the reserve. @throws {CodedError} `DISK_FULL` that names this origin */
+  check(bytes: number): void {
+    if (this.isFull) throw this.#error();
+    if (this.#free - RESERVE_BYTES >= bytes) return;
+    throw this.#error(bytes);
+  }
+
+  /** As {@link check} for a blob that somebody wants here: what is refused is logged. */
+  require(bytes: number): void {
+    try {
+      this.check(bytes);
+    } catch (error) {
+      this.#noteShort(bytes);
+      throw error;
+    }
+  }
+
+  /** The same files, but what is large leaves the reserve alone, and a full disk is noted. */
+  guard(files: FilePort): FilePort {
+    const noted = async <T>(call: () => Promise<T>): Promise<T> => await this.#noted(call);
+    return {
+      open: async (path, mode) => {
+        const file = await noted(async () => await files.open(path, mode));
+        return mode === 'read' ? file : this.#guardFile(file);
+      },
+      rename: (from, to) => noted(() => files.rename(from, to)),
+      unlink: (path) => files.unlink(path),
+      list: (folder) => files.list(folder),
+      stat: (path) => files.stat(path),
+      makeFolder: (path) => noted(() => files.makeFolder(path)),
+      syncFolder: (path) => noted(() => files.syncFolder(path)),
+      touch: (path, atMs) => files.touch(path, atMs),
+    };
+  }
+
+  #guardFile(file: OpenFile): OpenFile {
+    return {
+      read: (into, at) => file.read(into, at),
+      write: async (bytes, at) => {
+        if (bytes.length > SMALL_BYTES && this.#free - RESERVE_BYTES < bytes.length) throw this.#noteFull();
+        await this.#noted(async () => await file.write(bytes, at));
+        this.#free -= bytes.length;
+      },
+      truncate: (sizeBytes) => file.truncate(sizeBytes),
+      sync: () => this.#noted(() => file.sync()),
+      sizeBytes: () => file.sizeBytes(),
+      close: () => file.close(),
+    };
+  }
+
+  async #noted<T>(call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      if (isCoded(error, 'DISK_FULL')) throw this.#noteFull(error);
+      throw error;
+    }
+  }
+
+  /** A write found no room. */
+  #noteFull(cause?: unknown): CodedError {
+    this.#heldUntilMs = this.#deps.nowMs() + HOLD_MS;
+    this.#judge();
+    return this.#error(undefined, cause);
+  }
+
+  #noteShort(neededBytes: number): void {
+    const nowMs = this.#deps.nowMs();
+    if (this.isFull || nowMs - this.#shortLoggedMs < SHORT_LOG_MS) return;
+    this.#shortLoggedMs = nowMs;
+    this.#deps.log.warn({ ...this.#facts(), neededBytes }, 'a blob does not fit on the disk; others take it');
+  }
+
+  #judge(): void {
+    if (this.isFull === this.#wasFull) return;
+    this.#wasFull = this.isFull;
+    if (this.#wasFull)
+      this.#deps.log.error(
+        this.#facts(),
+        'disk is full: no uploads, copies and fetches are taken; make room, or give it a larger disk',
+      );
+    else this.#deps.log.info(this.#facts(), 'disk has room again');
+  }
+
+  async #refresh(): Promise<void> {
+    if (this.#asking) return;
+    this.#asking = true;
+    try {
+      this.#free = await this.#ask();
+    } catch (error) {
+      logFailure(this.#deps.log, error, 'free bytes of the disk are not known', {}, 'debug');
+    } finally {
+      this.#asking = false;
+    }
+    this.#judge();
+  }
+
+  #facts(): object {
+    return { dir: this.#deps.dir, freeBytes: this.#free, reserveBytes: RESERVE_BYTES };
+  }
+
+  #error(neededBytes?: number, cause?: unknown): CodedError {
+    const { selfId } = this.#deps;
+    const message =
+      neededBytes === undefined
+        ? `disk of origin ${selfId} is full`
+        : `disk of origin ${selfId} has no room for ${neededBytes} bytes`;
+    const detail = {
+      origin: selfId,
+      freeBytes: this.#free,
+      ...(neededBytes === undefined ? {} : { neededBytes }),
+    };
+    return new CodedError('DISK_FULL', { message, detail, ...(cause === undefined ? {} : { cause }) });
+  }
+}
+
+async function freeBytesOf(dir: string): Promise<number> {
+  const { bavail, bsize } = await statfs(dir);
+  return bavail * bsize;
+}

@@ -1,0 +1,97 @@
+import type { Digest } from '@sepia/base/digest';
+import type { BlobFiles } from './blob-files.ts';
+import { type Budget, decideEvictions, keepReason, mustEvict } from './core/eviction.ts';
+import type { BlobAttrs } from './sidecar.ts';
+import { type ListedBlob, listBlobs, type UsageCounter } from './usage.ts';
+
+/** How many of the oldest blobs one walk keeps in memory. */
+const OLDEST_KEPT = 20_000;
+const BATCH = 64;
+
+/** What an eviction run did. */
+export interface EvictionResult {
+  readonly count: number;
+  readonly freedBytes: number;
+}
+
+interface EvictorDeps {
+  readonly blobs: BlobFiles;
+  readonly usage: UsageCounter;
+  readonly isOpen: (digest: Digest) => boolean;
+  /** A further veto (under-replicated, of mode `none`). */
+  readonly mayEvict: (digest: Digest, attrs: BlobAttrs) => boolean | Promise<boolean>;
+  readonly onEvicted: (digest: Digest, sizeBytes: number) => void;
+}
+
+/** Lets blobs go, least recently used first, when usage is above the high watermark. One run at a time. */
+export class Evictor {
+  readonly #deps: EvictorDeps;
+  readonly #budget: Budget;
+  #running: Promise<EvictionResult> | undefined;
+
+  constructor(deps: EvictorDeps, budget: Budget) {
+    this.#deps = deps;
+    this.#budget = budget;
+  }
+
+  /** Evicts down to the low watermark if usage is above the high one; joins a run under way. */
+  run(): Promise<EvictionResult> {
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  /** True if a run would do something. */
+  get due(): boolean {
+    return mustEvict(this.#deps.usage.bytes, this.#budget);
+  }
+
+  async #run(): Promise<EvictionResult> {
+    let count = 0;
+    let freedBytes = 0;
+    if (!this.due) return { count, freedBytes };
+    const oldest = await this.#oldest();
+    for (let at = 0; at < oldest.length; at += BATCH) {
+      const candidates = await this.#candidates(oldest.slice(at, at + BATCH));
+      const decisions = decideEvictions(candidates, this.#deps.usage.bytes, this.#budget);
+      for (const { digest, evict, reason } of decisions) {
+        if (reason === 'low-watermark') return { count, freedBytes };
+        if (!evict) continue;
+        const freed = await this.#evict(digest as Digest);
+        freedBytes += freed;
+        if (freed > 0) count += 1;
+      }
+    }
+    return { count, freedBytes };
+  }
+
+  async #evict(digest: Digest): Promise<number> {
+    const { blobs, isOpen, onEvicted } = this.#deps;
+    const keep = (attrs: BlobAttrs): boolean => keepReason({ open: isOpen(digest), attrs }) !== undefined;
+    const freed = await blobs.remove(digest, (sidecar) => sidecar === undefined || keep(sidecar.attrs));
+    if (freed > 0) onEvicted(digest, freed);
+    return freed;
+  }
+
+  async #candidates(listed: readonly ListedBlob[]) {
+    const found = [];
+    for (const { digest, sizeBytes } of listed) {
+      const sidecar = await this.#deps.blobs.find(digest);
+      if (sidecar === undefined || !(await this.#deps.mayEvict(digest, sidecar.attrs))) continue;
+      found.push({ digest, sizeBytes, open: this.#deps.isOpen(digest), attrs: sidecar.attrs });
+    }
+    return found;
+  }
+
+  async #oldest(): Promise<ListedBlob[]> {
+    let kept: ListedBlob[] = [];
+    const byAge = (a: ListedBlob, b: ListedBlob): number =>
+      a.accessedMs - b.accessedMs || (a.digest < b.digest ? -1 : 1);
+    for await (const blob of listBlobs(this.#deps.blobs)) {
+      kept.push(blob);
+      if (kept.length >= OLDEST_KEPT * 2) kept = kept.sort(byAge).slice(0, OLDEST_KEPT);
+    }
+    return kept.sort(byAge);
+  }
+}

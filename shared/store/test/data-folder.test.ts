@@ -1,0 +1,91 @@
+import { spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { silentLogger } from '@sepia/base/log';
+import t, { type Test } from 'tap';
+import { DataFolder } from '../src/data-folder.ts';
+
+const log = silentLogger();
+const open = (dir: string, id?: string): Promise<DataFolder> =>
+  DataFolder.open({ log }, { dir, ...(id === undefined ? {} : { id }) });
+
+/** A process that holds the folder; `kill` ends it with SIGKILL. */
+async function holder(t: Test, dir: string): Promise<{ kill: () => Promise<void> }> {
+  const script = `
+    const { DataFolder } = await import(${JSON.stringify(new URL('../src/data-folder.ts', import.meta.url).href)});
+    await DataFolder.open({ log: { info() {}, warn() {}, debug() {} } }, { dir: process.argv[1] });
+    console.log('held');
+    setInterval(() => {}, 1e6);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script, dir], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await gone;
+  };
+  t.teardown(kill);
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  return { kill };
+}
+
+t.test('the first start stores the id, later ones keep it', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  const first = await open(dir, 'origin-1');
+  t.match(
+    { id: first.id, lastStop: first.lastStop, dir: first.dir },
+    { id: 'origin-1', lastStop: 'first-start', dir: join(dir, 'v1') },
+  );
+  await first.db.put('k', 'v');
+  await first.close();
+  await first.close();
+  t.equal(readFileSync(join(dir, 'v1/id'), 'utf8').trim(), 'origin-1');
+  const second = await open(dir);
+  t.match({ id: second.id, lastStop: second.lastStop }, { id: 'origin-1', lastStop: 'clean' });
+  t.equal(await second.db.get('k'), 'v');
+  await second.close();
+  await t.rejects(open(dir, 'origin-2'), {
+    code: 'START_FAILED',
+    message: /`id`.*origin-2.*origin-1.*set `id: origin-1`/,
+  });
+  await (await open(dir, 'origin-1')).close();
+});
+
+t.test('without a configured id a random one is kept', async (t) => {
+  const dir = t.testdir();
+  const first = await open(dir);
+  await first.close();
+  t.match(first.id, /^[0-9a-f]{16}$/);
+  const second = await open(dir);
+  t.equal(second.id, first.id);
+  await second.close();
+  await t.rejects(open(dir, '../x'), { code: 'CONFIG_INVALID' });
+});
+
+t.test('a held lock stops the start, a killed holder does not', async (t) => {
+  const dir = t.testdir();
+  const { kill } = await holder(t, dir);
+  await t.rejects(open(dir), { code: 'START_FAILED', message: /in use by another process/ });
+  await kill();
+  const folder = await open(dir);
+  t.equal(folder.lastStop, 'killed');
+  await t.rejects(open(dir), { code: 'START_FAILED' }, 'also against this process itself');
+  await folder.close();
+});
+
+t.test('an unclean stop before another boot is told apart', async (t) => {
+  const dir = t.testdir();
+  await (await open(dir)).close();
+  for (const run of ['{"v":1,"bootId":"another","clean":false}', 'torn{', 'null']) {
+    writeFileSync(join(dir, 'v1/run'), run);
+    const folder = await open(dir);
+    t.equal(folder.lastStop, 'reboot');
+    await folder.close();
+  }
+});
+
+t.test('a folder of a newer format is refused by name', async (t) => {
+  const dir = t.testdir();
+  mkdirSync(join(dir, 'v2'));
+  await t.rejects(open(dir), { code: 'DISK_FORMAT', message: /v2/ });
+});

@@ -1,0 +1,95 @@
+import { join } from 'node:path';
+import { CodedError } from '@sepia/base/errors';
+import { LogLines } from '@sepia/test-support/log-lines';
+import t, { type Test } from 'tap';
+import { diskFiles } from '../src/disk-files.ts';
+import { DiskRoom } from '../src/disk-room.ts';
+import type { FilePort } from '../src/file-port.ts';
+
+const MIB = 1024 * 1024;
+const RESERVE = 64 * MIB;
+
+interface SetUp {
+  room: DiskRoom;
+  log: LogLines;
+  clock: { ms: number };
+  disk: { free: number };
+  dir: string;
+}
+
+async function setUp(t: Test, free: number): Promise<SetUp> {
+  const log = new LogLines();
+  const clock = { ms: 1_000 };
+  const disk = { free };
+  const dir = t.testdir();
+  const deps = {
+    selfId: 'o2',
+    dir,
+    log: log.logger,
+    nowMs: () => clock.ms,
+    freeBytes: async () => disk.free,
+  };
+  const room = new DiskRoom(deps);
+  await room.start();
+  t.teardown(() => room.stop());
+  return { room, log, clock, disk, dir };
+}
+
+t.test('what does not fit beside the reserve is refused by name', async (t) => {
+  const { room } = await setUp(t, RESERVE + 10 * MIB);
+  room.check(10 * MIB);
+  t.throws(() => room.check(10 * MIB + 1), {
+    code: 'DISK_FULL',
+    message: /origin o2/,
+    detail: { origin: 'o2', neededBytes: 10 * MIB + 1 },
+  });
+  t.equal(room.isFull, false);
+});
+
+t.test('a disk at its reserve is full', async (t) => {
+  const { room } = await setUp(t, RESERVE);
+  t.equal(room.isFull, true);
+  t.throws(() => room.check(0), { code: 'DISK_FULL', message: 'disk of origin o2 is full' });
+});
+
+t.test('large writes leave the reserve alone, small ones may use it', async (t) => {
+  const { room, dir } = await setUp(t, RESERVE + MIB);
+  const file = await room.guard(diskFiles).open(join(dir, 'x'), 'create');
+  await file.write(Buffer.alloc(MIB - 100_000), 0);
+  t.equal(room.freeBytes, RESERVE + 100_000);
+  await t.rejects(file.write(Buffer.alloc(100_001), MIB), { code: 'DISK_FULL', detail: { origin: 'o2' } });
+  await file.write(Buffer.alloc(60_000), MIB);
+  await file.write(Buffer.alloc(60_000), 2 * MIB);
+  await file.close();
+});
+
+t.test('a write that the disk refuses: full for a while, one line, and one when there is room', async (t) => {
+  const { room, log, clock, dir } = await setUp(t, 1024 * MIB);
+  const refusing: FilePort = {
+    ...diskFiles,
+    open: async () => {
+      throw new CodedError('DISK_FULL', { detail: { system: 'ENOSPC' } });
+    },
+  };
+  const files = room.guard(refusing);
+  for (let turn = 0; turn < 3; turn++)
+    await t.rejects(files.open(join(dir, 'x'), 'create'), { code: 'DISK_FULL', detail: { origin: 'o2' } });
+  t.equal(room.isFull, true);
+  t.throws(() => room.check(1), { code: 'DISK_FULL' });
+  clock.ms += 10_001;
+  t.equal(room.isFull, false);
+  room.check(1);
+  await room.start();
+  const lines = log.lines.map((line) => `${line['level']}: ${line['msg']}`);
+  t.equal(lines.filter((line) => line.startsWith('error: disk is full')).length, 1);
+  t.same(lines.at(-1), 'info: disk has room again');
+});
+
+t.test('a blob that is too large is told of once a minute', async (t) => {
+  const { room, log, clock } = await setUp(t, RESERVE + MIB);
+  for (let turn = 0; turn < 3; turn++) t.throws(() => room.require(2 * MIB), { code: 'DISK_FULL' });
+  t.equal(log.lines.length, 1);
+  clock.ms += 60_001;
+  t.throws(() => room.require(2 * MIB), { code: 'DISK_FULL' });
+  t.equal(log.lines.length, 2);
+});

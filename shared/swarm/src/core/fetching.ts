@@ -1,0 +1,140 @@
+import type { Asking } from './asking.ts';
+import type { Emit, LinkId } from './events.ts';
+import type { CoreLimits } from './limits.ts';
+import type { Link } from './link.ts';
+import { type PickView, pickPiece } from './picker.ts';
+import type { PieceTable } from './pieces.ts';
+import type { Chance } from './random.ts';
+import type { Rate } from './rate.ts';
+import type { Readers } from './readers.ts';
+
+/** What the choice of fetches looks at; it stays the core's. */
+export interface FetchingDeps {
+  readonly limits: CoreLimits;
+  readonly chance: Chance;
+  readonly pieces: PieceTable;
+  readonly links: ReadonlyMap<LinkId, Link>;
+  readonly readers: Readers;
+  readonly asking: Asking;
+  readonly rate: Rate;
+}
+
+/** Which pieces are asked of which links now: readers' first, then each link as deep as it bears, then the late ones twice. */
+export class Fetching {
+  readonly #deps: FetchingDeps;
+  /** No slab is free: nothing is asked until one is. */
+  noBuffers = false;
+
+  constructor(deps: FetchingDeps) {
+    this.#deps = deps;
+  }
+
+  schedule(nowMs: number, emit: Emit): void {
+    const { limits, pieces, asking } = this.#deps;
+    if (this.noBuffers) return;
+    if (pieces.wanted.list.length > 0 || pieces.inFlight.size > 0) this.#readerHeads(nowMs, emit);
+    const view: PickView = {
+      limits,
+      chance: this.#deps.chance,
+      wanted: pieces.wanted.list,
+      isWanted: (index) => pieces.wanted.has(index),
+      rarity: (index) => pieces.rarity(index),
+      readers: [...this.#deps.readers.values()].map((reader) => reader.index),
+      mayAsk: (link, index, urgent) => asking.mayAsk(link, index, urgent, nowMs),
+    };
+    const links = this.#byLoad();
+    while (links.length > 0 && this.#mayAskMore()) {
+      // One more piece of each in turn: the load spreads over all that can bear it.
+      for (let i = links.length - 1; i >= 0 && this.#mayAskMore(); i--) {
+        const link = links[i]!;
+        const index = link.room(limits) > 0 ? pickPiece(view, link) : -1;
+        if (index < 0) links.splice(i, 1);
+        else this.#fetch(link, index, nowMs, emit);
+      }
+    }
+  }
+
+  /**
+   * What the swarm's own rate brings in a short while: more would only wait in somebody's queue. Where few pieces are
+   * left to choose from (the end, or the front of a blob that still arrives) the queues are shorter.
+   */
+  get target(): number {
+    const { limits, rate, pieces } = this.#deps;
+    const few = pieces.wanted.list.length < 2 * limits.inFlight;
+    const ms = few ? limits.inFlightFewMs : limits.inFlightMs;
+    const busy = Math.ceil((rate.bytesPerSec * ms) / 1000 / 2 ** 20);
+    return Math.min(limits.inFlight, Math.max(limits.inFlightMin, busy));
+  }
+
+  #mayAskMore(): boolean {
+    const { pieces } = this.#deps;
+    return pieces.wanted.list.length > 0 && pieces.inFlight.size < this.target && !this.noBuffers;
+  }
+
+  /** Links that have room, the busiest first, ties by lot (the caller takes them from the end). */
+  #byLoad(): Link[] {
+    const { limits, links, chance } = this.#deps;
+    if (!this.#mayAskMore()) return [];
+    const open: { link: Link; order: number }[] = [];
+    for (const link of links.values())
+      if (link.room(limits) > 0) open.push({ link, order: link.fetches.size + chance.next() });
+    return open.sort((a, b) => b.order - a.order).map((one) => one.link);
+  }
+
+  /** Looks for fetches that are late; called with the tick. */
+  hedge(nowMs: number, emit: Emit): void {
+    for (const [index, ids] of this.#deps.pieces.inFlight) this.#hedge(index, ids, nowMs, emit);
+  }
+
+  /** The pieces straight in front of a reader go to whoever brings them soonest. */
+  #readerHeads(nowMs: number, emit: Emit): void {
+    for (const reader of this.#deps.readers.values()) {
+      const end = Math.min(reader.last + 1, reader.index + this.#deps.limits.readerHead);
+      for (let index = reader.index; index < end; index++) {
+        if (!this.#deps.pieces.wanted.has(index) || this.noBuffers) continue;
+        const best = this.#deps.asking.soonest(index, nowMs, true);
+        if (best !== undefined) this.#fetch(best, index, nowMs, emit);
+      }
+    }
+  }
+
+  /** A fetch that does not move, or that the endgame can beat, gets a second source. */
+  #hedge(index: number, ids: readonly LinkId[], nowMs: number, emit: Emit): void {
+    const { limits, asking, pieces } = this.#deps;
+    if (ids.length >= limits.fetchers + this.#stalledAmong(ids) || this.noBuffers) return;
+    const urgent = this.#deps.readers.waitedMs(index, nowMs) >= limits.stallMs;
+    const { stuck, youngestMs } = this.#ageOf(index, ids, urgent, nowMs);
+    const nearEnd = pieces.wanted.list.length === 0 && pieces.inFlight.size <= limits.endgame;
+    if (!stuck && (!nearEnd || youngestMs < limits.endgameMinMs)) return;
+    const best = asking.soonest(index, nowMs, stuck);
+    if (best === undefined || (best.room(limits) <= 0 && !urgent)) return;
+    if (!stuck && youngestMs < best.costMs() * limits.endgameFactor) return;
+    this.#fetch(best, index, nowMs, emit);
+  }
+
+  #ageOf(index: number, ids: readonly LinkId[], urgent: boolean, nowMs: number) {
+    let stuck = true;
+    let youngestMs = Number.POSITIVE_INFINITY;
+    for (const id of ids) {
+      const link = this.#deps.links.get(id);
+      const fetch = link?.fetches.get(index);
+      if (link === undefined || fetch === undefined) continue;
+      // A peer sends pieces one after the other: a queued one waits while the link moves, but a reader does not.
+      const movedMs = urgent ? fetch.lastByteMs : Math.max(fetch.lastByteMs, link.lastByteMs);
+      if (nowMs - movedMs < this.#deps.limits.stallMs) stuck = false;
+      youngestMs = Math.min(youngestMs, nowMs - fetch.startedMs);
+    }
+    return { stuck, youngestMs };
+  }
+
+  #stalledAmong(ids: readonly LinkId[]): number {
+    return ids.filter((id) => this.#deps.links.get(id)?.stalled === true).length;
+  }
+
+  #fetch(link: Link, index: number, nowMs: number, emit: Emit): void {
+    if (this.#deps.pieces.inFlight.size === 0) this.#deps.rate.restart(nowMs);
+    link.begin(index, nowMs);
+    this.#deps.pieces.begin(link.id, index);
+    emit({ type: 'fetch', link: link.id, index });
+  }
+}

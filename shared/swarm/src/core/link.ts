@@ -1,0 +1,148 @@
+import { Bitfield } from '@sepia/base/bitfield';
+import type { LinkId, LinkKind } from './events.ts';
+import type { CoreLimits } from './limits.ts';
+import { Rate } from './rate.ts';
+
+/** One piece on its way over one link. */
+export interface Fetch {
+  readonly startedMs: number;
+  lastByteMs: number;
+  bytes: number;
+}
+
+const RATE_WINDOW_MS = 100;
+const RTT_WEIGHT = 0.3;
+/** A longer wait for the first bytes counts as this, in ms. */
+const MAX_RTT_MS = 10_000;
+const PIECE = 1024 * 1024;
+
+/** What the core knows of one source: what it has, what it was asked for, how fast it is. */
+export class Link {
+  readonly id: LinkId;
+  readonly kind: LinkKind;
+  readonly peerId: string;
+  readonly origin: boolean;
+  readonly zone: string;
+  readonly dialled: boolean;
+  readonly upMs: number;
+  readonly has: Bitfield;
+  readonly httpHas: ((index: number) => boolean) | undefined;
+  readonly fetches = new Map<number, Fetch>();
+  /** Piece → not before this time. */
+  readonly refused = new Map<number, number>();
+  readonly suggested = new Set<number>();
+  /** Our suggestions to it (super-seeding), and when it was refused which piece. */
+  readonly offers = new Set<number>();
+  /** How many pieces we suggested to it; −1: none yet. */
+  offered = -1;
+  readonly turnedAway = new Map<number, number>();
+  rttMs = 30;
+  lastByteMs: number;
+  stalled = false;
+  failures = 0;
+  notBeforeMs = 0;
+  readonly #rate: Rate;
+
+  constructor(init: {
+    id: LinkId;
+    kind: LinkKind;
+    peerId: string;
+    origin: boolean;
+    zone: string;
+    dialled: boolean;
+    nowMs: number;
+    pieceCount: number;
+    httpHas?: (index: number) => boolean;
+  }) {
+    this.id = init.id;
+    this.kind = init.kind;
+    this.peerId = init.peerId;
+    this.origin = init.origin;
+    this.zone = init.zone;
+    this.dialled = init.dialled;
+    this.upMs = init.nowMs;
+    this.lastByteMs = init.nowMs;
+    this.#rate = new Rate(init.nowMs, RATE_WINDOW_MS);
+    this.has = new Bitfield(init.kind === 'wire' ? init.pieceCount : 0);
+    this.httpHas = init.httpHas;
+  }
+
+  canServe(index: number, nowMs: number): boolean {
+    if (this.stalled || nowMs < this.notBeforeMs || this.fetches.has(index)) return false;
+    if (!(this.httpHas === undefined ? this.has.has(index) : this.httpHas(index))) return false;
+    const until = this.refused.get(index);
+    if (until === undefined) return true;
+    if (nowMs < until) return false;
+    this.refused.delete(index);
+    return true;
+  }
+
+  get rateBytesPerSec(): number {
+    return this.#rate.bytesPerSec;
+  }
+
+  /** Pieces to ask for at once: what keeps the link busy over one round trip and 50 ms, from measurement. */
+  depth(limits: CoreLimits): number {
+    if (this.kind === 'http') return limits.httpDepth;
+    const busy = Math.ceil((this.rateBytesPerSec * (this.rttMs + 50)) / 1000 / PIECE);
+    return Math.min(limits.depthMax, Math.max(limits.depthMin, 1 + busy));
+  }
+
+  room(limits: CoreLimits): number {
+    return this.depth(limits) - this.fetches.size;
+  }
+
+  /** What one more piece would wait here, ms. Unknown links count as 20 MB/s. */
+  costMs(): number {
+    const rate = this.rateBytesPerSec > 0 ? this.rateBytesPerSec : 20e6;
+    return ((this.fetches.size + 1) * PIECE * 1000) / rate + this.rttMs;
+  }
+
+  onBytes(index: number, bytes: number, nowMs: number): void {
+    const fetch = this.fetches.get(index);
+    if (fetch !== undefined) {
+      if (fetch.bytes === 0 && this.fetches.size === 1)
+        this.rttMs += (Math.min(MAX_RTT_MS, nowMs - fetch.startedMs) - this.rttMs) * RTT_WEIGHT;
+      fetch.bytes += bytes;
+      fetch.lastByteMs = nowMs;
+    }
+    this.lastByteMs = nowMs;
+    this.stalled = false;
+    this.#rate.add(bytes, nowMs);
+  }
+
+  /** Notes whether it is stalled; true if it has been silent for so long that it is given up. */
+  checkSilence(limits: CoreLimits, nowMs: number): boolean {
+    const silentMs = nowMs - this.lastByteMs;
+    if (this.fetches.size === 0) {
+      // A stalled wire whose pieces came from elsewhere is tried again after a pause.
+      if (this.stalled && silentMs > 4 * limits.stallMs) this.stalled = false;
+      return false;
+    }
+    this.stalled = silentMs >= limits.stallMs;
+    return silentMs >= limits.hungMs * (this.kind === 'http' ? 3 : 1);
+  }
+
+  /** Leaves it alone for a while that doubles with each failure. */
+  pause(limits: CoreLimits, nowMs: number): void {
+    this.failures += 1;
+    this.notBeforeMs =
+      nowMs + Math.min(limits.backoffMaxMs, limits.backoffMinMs * 2 ** Math.min(10, this.failures - 1));
+  }
+
+  /** A link that was idle measures anew: idle time is not slowness. */
+  begin(index: number, nowMs: number): void {
+    if (this.fetches.size === 0) {
+      this.#rate.restart(nowMs);
+      this.lastByteMs = nowMs;
+    }
+    this.fetches.set(index, { startedMs: nowMs, lastByteMs: nowMs, bytes: 0 });
+    this.suggested.delete(index);
+  }
+}
+
+/** The wire to a peer, if there is one. */
+export function wireOf(links: Iterable<Link>, peerId: string): Link | undefined {
+  for (const link of links) if (link.kind === 'wire' && link.peerId === peerId) return link;
+  return undefined;
+}

@@ -1,0 +1,93 @@
+import type { Bitfield } from '@sepia/base/bitfield';
+import type { LinkId } from './events.ts';
+import type { Link } from './link.ts';
+import { IndexSet } from './picker.ts';
+
+/** Where every piece of the blob stands: here, being written, asked of somebody, wanted, or its hash not known yet. */
+export class PieceTable {
+  readonly have: Bitfield;
+  /** Missing, hash known, asked of nobody. */
+  readonly wanted: IndexSet;
+  /** Piece → links that fetch it. */
+  readonly inFlight = new Map<number, LinkId[]>();
+  readonly writing = new Set<number>();
+  /** Wires (not origins' / origins') that have each piece. */
+  readonly peerHolders: Uint16Array;
+  readonly originHolders: Uint16Array;
+  readonly #pieceCount: number;
+  readonly #knows: (index: number) => boolean;
+  readonly #covered: (index: number) => boolean;
+  #known = 0;
+
+  /** `have` is copied. `covered`: whether somebody here wants that piece at all. */
+  constructor(init: {
+    pieceCount: number;
+    have: Bitfield;
+    knows: (index: number) => boolean;
+    covered: (index: number) => boolean;
+  }) {
+    this.have = init.have.clone();
+    this.#pieceCount = init.pieceCount;
+    this.#knows = init.knows;
+    this.#covered = init.covered;
+    this.wanted = new IndexSet(init.pieceCount);
+    this.peerHolders = new Uint16Array(init.pieceCount);
+    this.originHolders = new Uint16Array(init.pieceCount);
+    this.learnHashes();
+  }
+
+  learnHashes(): void {
+    for (let index = this.#known; index < this.#pieceCount; index++) {
+      if (!this.#knows(index)) continue;
+      this.want(index);
+      if (index === this.#known) this.#known += 1;
+    }
+  }
+
+  want(index: number): void {
+    if (this.have.has(index) || this.writing.has(index) || this.inFlight.has(index)) return;
+    if (this.#knows(index) && this.#covered(index)) this.wanted.add(index);
+  }
+
+  /** What is covered has changed: `from` … `to` (inclusive) may be wanted now, others no more. What is asked for still comes. */
+  coverageChanged(from: number, to: number): void {
+    for (const index of [...this.wanted.list]) if (!this.#covered(index)) this.wanted.delete(index);
+    for (let index = from; index <= to && index < this.#pieceCount; index++) this.want(index);
+  }
+
+  /** `link` is asked for it. */
+  begin(link: LinkId, index: number): void {
+    const others = this.inFlight.get(index);
+    if (others === undefined) this.inFlight.set(index, [link]);
+    else others.push(link);
+    this.wanted.delete(index);
+  }
+
+  /** `link` will not bring it (any more). */
+  release(link: LinkId, index: number): void {
+    const rest = this.inFlight.get(index)?.filter((one) => one !== link) ?? [];
+    if (rest.length > 0) {
+      this.inFlight.set(index, rest);
+      return;
+    }
+    this.inFlight.delete(index);
+    this.want(index);
+  }
+
+  /** It is here, or on its way to the disk: whoever is still asked need not bring it. */
+  settle(index: number): readonly LinkId[] {
+    const asked = this.inFlight.get(index) ?? [];
+    this.inFlight.delete(index);
+    this.wanted.delete(index);
+    return asked;
+  }
+
+  /** How many wires have it. */
+  rarity(index: number): number {
+    return this.peerHolders[index]! + this.originHolders[index]!;
+  }
+
+  holders(link: Link): Uint16Array {
+    return link.origin ? this.originHolders : this.peerHolders;
+  }
+}

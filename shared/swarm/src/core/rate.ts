@@ -1,0 +1,34 @@
+const WINDOW_MS = 200;
+const WEIGHT = 0.3;
+/** Bounds of what is believed, bytes per second: beyond them it is a fault of the measurement. */
+const LEAST = 1024;
+const MOST = 1e11;
+
+/** Bytes per second, smoothed, 0 before the first window, else between 1 KiB/s and 100 GB/s; idle time is not slowness. */
+export class Rate {
+  bytesPerSec = 0;
+  readonly #windowMs: number;
+  #sinceMs: number;
+  #bytes = 0;
+
+  constructor(nowMs: number, windowMs: number = WINDOW_MS) {
+    this.#sinceMs = nowMs;
+    this.#windowMs = windowMs;
+  }
+
+  /** Nothing was on its way until now. */
+  restart(nowMs: number): void {
+    this.#sinceMs = nowMs;
+    this.#bytes = 0;
+  }
+
+  add(bytes: number, nowMs: number): void {
+    this.#bytes += bytes;
+    const spanMs = nowMs - this.#sinceMs;
+    if (spanMs < this.#windowMs) return;
+    const sample = Math.min(MOST, Math.max(LEAST, (this.#bytes * 1000) / spanMs));
+    this.bytesPerSec =
+      this.bytesPerSec === 0 ? sample : this.bytesPerSec + (sample - this.bytesPerSec) * WEIGHT;
+    this.restart(nowMs);
+  }
+}

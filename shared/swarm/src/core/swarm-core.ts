@@ -1,0 +1,393 @@
+import type { Bitfield } from '@sepia/base/bitfield';
+import { Asking } from './asking.ts';
+import { Bans } from './bans.ts';
+import type { CoreInit } from './core-init.ts';
+import { Dialling } from './dialling.ts';
+import type { DownReason, Emit, LinkId, SwarmEvent } from './events.ts';
+import { Fetching } from './fetching.ts';
+import { Lack } from './lack.ts';
+import type { CoreLimits } from './limits.ts';
+import { CORE_LIMITS } from './limits.ts';
+import { Link, wireOf } from './link.ts';
+import { PieceTable } from './pieces.ts';
+import { Chance } from './random.ts';
+import { Rate } from './rate.ts';
+import { Readers } from './readers.ts';
+import { SuperSeed } from './super-seed.ts';
+import { Wish } from './wish.ts';
+import { ZoneMeter } from './zone-meter.ts';
+
+type Of<T extends SwarmEvent['type']> = Extract<SwarmEvent, { type: T }>;
+
+/**
+ * All decisions of one member in one swarm: whom to dial, what to ask of whom, when to ask somebody else, what to give.
+ * Pure: time and chance come in, effects go out through `emit`; the same events give the same effects.
+ * A piece comes from one link as a whole, so a bad one is its sender's.
+ */
+export class SwarmCore {
+  readonly links = new Map<LinkId, Link>();
+  readonly have: Bitfield;
+  readonly limits: CoreLimits;
+  readonly #init: CoreInit;
+  readonly #chance: Chance;
+  readonly #dialling: Dialling;
+  readonly #superSeed: SuperSeed | undefined;
+  readonly #pieces: PieceTable;
+  readonly #readers: Readers;
+  readonly #fetching: Fetching;
+  /** Over all links. */
+  readonly #rate: Rate;
+  readonly #zones: ZoneMeter;
+  #nextLink = 0;
+  readonly #wish: Wish;
+  #timerSet = false;
+  readonly #lack: Lack;
+  #wireByteMs: number;
+
+  constructor(init: CoreInit) {
+    this.#init = init;
+    this.limits = { ...CORE_LIMITS, ...init.limits };
+    this.#readers = new Readers(init.knows);
+    this.#wish = new Wish(
+      { leech: init.leech, wantAll: init.wantAll ?? true, finished: init.have.complete },
+      this.#readers,
+    );
+    this.#pieces = new PieceTable({ ...init, covered: this.#wish.covers });
+    this.#rate = new Rate(init.nowMs);
+    this.have = this.#pieces.have;
+    this.#chance = new Chance(init.seed);
+    this.#dialling = new Dialling({
+      limits: this.limits,
+      chance: this.#chance,
+      ownId: init.peerId,
+      zone: init.zone,
+      bans: init.bans ?? new Bans(),
+    });
+    this.#zones = new ZoneMeter(this.limits.farShare);
+    this.#wireByteMs = init.nowMs;
+    this.#lack = new Lack(this.limits.wantPeersMs, init.nowMs);
+    if (init.origin) {
+      this.#superSeed = new SuperSeed({
+        limits: this.limits,
+        chance: this.#chance,
+        have: this.have,
+        holders: this.#pieces.peerHolders,
+      });
+    }
+    const asking = new Asking({
+      limits: this.limits,
+      zone: init.zone,
+      origin: init.origin,
+      links: this.links,
+      pieces: this.#pieces,
+      readers: this.#readers,
+      dialling: this.#dialling,
+      zones: this.#zones,
+      wireByteMs: () => this.#wireByteMs,
+    });
+    this.#fetching = new Fetching({
+      limits: this.limits,
+      chance: this.#chance,
+      pieces: this.#pieces,
+      links: this.links,
+      readers: this.#readers,
+      asking,
+      rate: this.#rate,
+    });
+  }
+
+  get wireCount(): number {
+    let count = 0;
+    for (const link of this.links.values()) if (link.kind === 'wire') count += 1;
+    return count;
+  }
+
+  /** Draws a link id; the shell uses it for what comes in and for HTTP sources. */
+  drawLink(): LinkId {
+    return this.#nextLink++;
+  }
+
+  /** Whether a peer that dials may come in. */
+  welcome(peerId: string, nowMs: number): 'yes' | 'full' | 'banned' {
+    if (this.#dialling.banned(peerId, nowMs)) return 'banned';
+    return this.wireCount >= this.limits.wires ? 'full' : 'yes';
+  }
+
+  handle(event: SwarmEvent, nowMs: number, emit: Emit): void {
+    switch (event.type) {
+      case 'peers':
+        this.#dialling.learn(event.peers);
+        break;
+      case 'httpUp':
+        this.#onHttpUp(event, nowMs);
+        break;
+      case 'wireUp':
+        this.#onWireUp(event, nowMs, emit);
+        break;
+      case 'linkDown':
+        this.#down(event.link, event.reason, nowMs);
+        break;
+      case 'bitfield':
+      case 'haves':
+        this.#onHaves(event.link, event.indexes, nowMs, emit);
+        break;
+      case 'suggested':
+        this.#onSuggested(event);
+        break;
+      case 'asked':
+        this.#onAsked(event, nowMs, emit);
+        return;
+      case 'progress':
+        this.#onProgress(event, nowMs);
+        return;
+      case 'fetched':
+        this.#onFetched(event, nowMs, emit);
+        break;
+      case 'fetchFailed':
+        this.#onFetchFailed(event, nowMs);
+        break;
+      case 'written':
+        this.#onWritten(event, nowMs, emit);
+        break;
+      case 'landed':
+        this.#onLanded(event.index, nowMs, emit);
+        break;
+      case 'hashes':
+        this.#pieces.learnHashes();
+        this.#readers.learnHashes(nowMs);
+        break;
+      case 'buffers':
+        this.#fetching.noBuffers = false;
+        break;
+      case 'reader':
+        this.#onReader(event, nowMs);
+        break;
+      case 'readerClosed':
+        this.#readers.delete(event.reader);
+        this.#wish.readersChanged(this.#pieces);
+        break;
+      case 'wantAll':
+        this.#wish.wantAll(this.#pieces, this.#init.pieceCount);
+        break;
+      case 'leech':
+        this.#wish.leech = event.on;
+        break;
+      case 'timer':
+        this.#timerSet = false;
+        this.#onTick(nowMs, emit);
+    }
+    this.#work(nowMs, emit);
+  }
+
+  #onReader({ reader, index, last = this.#init.pieceCount - 1 }: Of<'reader'>, nowMs: number): void {
+    this.#readers.set(reader, index, last, nowMs);
+    this.#wish.readersChanged(this.#pieces, index, last);
+  }
+
+  #onHttpUp(event: Of<'httpUp'>, nowMs: number): void {
+    this.links.set(
+      event.link,
+      this.#link(event.link, nowMs, {
+        kind: 'http',
+        peerId: '',
+        origin: true,
+        zone: '',
+        dialled: true,
+        httpHas: event.has,
+      }),
+    );
+  }
+
+  #onWireUp(event: Of<'wireUp'>, nowMs: number, emit: Emit): void {
+    const other = wireOf(this.links.values(), event.peerId);
+    if (other !== undefined && !this.#dialling.newWins(event, other, nowMs)) {
+      emit({ type: 'close', link: event.link, reason: 'duplicate' });
+      return;
+    }
+    this.#dialling.onUp(event.peerId, event.link);
+    const { peerId, origin, zone, dialled } = event;
+    this.links.set(
+      event.link,
+      this.#link(event.link, nowMs, { kind: 'wire', peerId, origin, zone, dialled }),
+    );
+    if (other !== undefined) {
+      emit({ type: 'close', link: other.id, reason: 'duplicate' });
+      this.#down(other.id, 'duplicate', nowMs);
+    }
+    if (this.have.count > 0) emit({ type: 'sendBitfield', link: event.link });
+  }
+
+  #close(link: Link, reason: DownReason, nowMs: number, emit: Emit): void {
+    emit({ type: 'close', link: link.id, reason });
+    this.#down(link.id, reason, nowMs);
+  }
+
+  #down(id: LinkId, reason: DownReason, nowMs: number): void {
+    this.#dialling.onDown(id, reason, nowMs);
+    const link = this.links.get(id);
+    if (link === undefined) return;
+    this.links.delete(id);
+    const holders = this.#pieces.holders(link);
+    for (const index of link.has) holders[index]! -= 1;
+    for (const index of link.fetches.keys()) this.#pieces.release(id, index);
+    this.#superSeed?.onDown(link);
+  }
+
+  #onHaves(id: LinkId, indexes: Iterable<number>, nowMs: number, emit: Emit): void {
+    const link = this.links.get(id);
+    if (link === undefined) return;
+    const holders = this.#pieces.holders(link);
+    for (const index of indexes) {
+      if (!link.has.add(index)) continue;
+      holders[index]! += 1;
+      this.#superSeed?.settle(link, index);
+    }
+    this.#closeDone(link, nowMs, emit);
+  }
+
+  #onSuggested(event: Of<'suggested'>): void {
+    const link = this.links.get(event.link);
+    if (link !== undefined && link.suggested.size < this.limits.sample) link.suggested.add(event.index);
+  }
+
+  #onAsked(event: Of<'asked'>, nowMs: number, emit: Emit): void {
+    const link = this.links.get(event.link);
+    const { index } = event;
+    if (link === undefined || !this.have.has(index)) {
+      emit({ type: 'refuse', link: event.link, index });
+      return;
+    }
+    const admitted =
+      this.#superSeed === undefined ||
+      link.origin ||
+      this.#superSeed.admit(link, index, this.links.values(), nowMs);
+    emit({ type: admitted ? 'readPiece' : 'refuse', link: link.id, index });
+  }
+
+  #onProgress(event: Of<'progress'>, nowMs: number): void {
+    const link = this.links.get(event.link);
+    if (link === undefined) return;
+    link.onBytes(event.index, event.bytes, nowMs);
+    this.#rate.add(event.bytes, nowMs);
+    if (link.kind !== 'wire') return;
+    this.#wireByteMs = nowMs;
+    this.#zones.add(event.bytes, link.zone !== this.#init.zone);
+  }
+
+  #onFetched(event: Of<'fetched'>, nowMs: number, emit: Emit): void {
+    const { index } = event;
+    const link = this.links.get(event.link);
+    link?.fetches.delete(index);
+    const useful = event.good && !this.have.has(index) && !this.#pieces.writing.has(index);
+    if (useful) {
+      this.#pieces.writing.add(index);
+      emit({ type: 'writePiece', link: event.link, index });
+      this.#cancelRest(index, event.link, emit);
+    } else {
+      this.#pieces.release(event.link, index);
+      emit({ type: 'dropPiece', link: event.link, index, bad: !event.good });
+    }
+    if (link === undefined) return;
+    if (event.good) link.failures = 0;
+    else this.#punish(link, nowMs, emit);
+  }
+
+  #cancelRest(index: number, but: LinkId | undefined, emit: Emit): void {
+    for (const id of this.#pieces.settle(index)) {
+      if (id === but) continue;
+      this.links.get(id)?.fetches.delete(index);
+      emit({ type: 'cancel', link: id, index });
+    }
+  }
+
+  /** A bad piece came from `link`. An HTTP source is left alone for a while, a wire is closed and its peer banned. */
+  #punish(link: Link, nowMs: number, emit: Emit): void {
+    if (link.kind === 'http') {
+      link.pause(this.limits, nowMs);
+      return;
+    }
+    this.#dialling.ban(link.peerId, link.origin, nowMs);
+    emit({ type: 'log', level: 'warn', message: 'peer sent a bad piece', detail: { peerId: link.peerId } });
+    this.#close(link, 'banned', nowMs, emit);
+  }
+
+  #onFetchFailed(event: Of<'fetchFailed'>, nowMs: number): void {
+    const link = this.links.get(event.link);
+    link?.fetches.delete(event.index);
+    this.#pieces.release(event.link, event.index);
+    if (event.busy) this.#fetching.noBuffers = true;
+    else if (link?.kind === 'http') link.pause(this.limits, nowMs);
+    else link?.refused.set(event.index, nowMs + this.limits.refusedMs);
+  }
+
+  #onWritten(event: Of<'written'>, nowMs: number, emit: Emit): void {
+    this.#pieces.writing.delete(event.index);
+    if (event.ok) this.#onLanded(event.index, nowMs, emit);
+    else this.#pieces.want(event.index);
+  }
+
+  #onLanded(index: number, nowMs: number, emit: Emit): void {
+    if (!this.have.add(index)) return;
+    this.#cancelRest(index, undefined, emit);
+    this.#superSeed?.onLanded(index);
+    // A peer that has it need not know; an origin must, to see what is out already.
+    for (const link of this.links.values()) {
+      if (link.kind === 'wire' && (link.origin || !link.has.has(index)))
+        emit({ type: 'sendHave', link: link.id, index });
+    }
+    if (!this.have.complete || this.#wish.finished) return;
+    this.#wish.finished = true;
+    emit({ type: 'finish' });
+    for (const link of [...this.links.values()]) this.#closeDone(link, nowMs, emit);
+  }
+
+  /** Two that have everything have nothing to say: the wire makes room. */
+  #closeDone(link: Link, nowMs: number, emit: Emit): void {
+    if (link.kind !== 'wire' || !link.has.complete || !this.have.complete) return;
+    this.#close(link, 'done', nowMs, emit);
+  }
+
+  #onTick(nowMs: number, emit: Emit): void {
+    for (const link of [...this.links.values()]) {
+      if (link.kind === 'wire' && this.#dialling.banned(link.peerId, nowMs)) {
+        // It lied in another swarm.
+        this.#close(link, 'banned', nowMs, emit);
+        continue;
+      }
+      if (!link.checkSilence(this.limits, nowMs)) continue;
+      if (link.kind === 'wire') {
+        this.#close(link, 'failed', nowMs, emit);
+        continue;
+      }
+      link.pause(this.limits, nowMs);
+      for (const index of [...link.fetches.keys()]) {
+        emit({ type: 'cancel', link: link.id, index });
+        link.fetches.delete(index);
+        this.#pieces.release(link.id, index);
+      }
+    }
+    const wanting = this.#wish.isWanting(this.#pieces);
+    if (wanting) this.#fetching.hedge(nowMs, emit);
+    if (this.#lack.check(this.links.values(), wanting, nowMs)) emit({ type: 'wantPeers' });
+  }
+
+  #work(nowMs: number, emit: Emit): void {
+    const wanting = this.#wish.isWanting(this.#pieces);
+    if (wanting) {
+      this.#dialling.dial(this.wireCount, nowMs, () => this.drawLink(), emit);
+      this.#fetching.schedule(nowMs, emit);
+    }
+    this.#superSeed?.offer(this.links.values(), emit);
+    if (this.#timerSet || !wanting) return;
+    this.#timerSet = true;
+    emit({ type: 'setTimer', key: 'tick', atMs: nowMs + this.limits.tickMs });
+  }
+
+  #link(
+    id: LinkId,
+    nowMs: number,
+    of: Omit<ConstructorParameters<typeof Link>[0], 'id' | 'nowMs' | 'pieceCount'>,
+  ): Link {
+    return new Link({ ...of, id, nowMs, pieceCount: this.#init.pieceCount });
+  }
+}

@@ -1,0 +1,170 @@
+import type { Socket } from 'node:net';
+import type { Digest } from '@sepia/base/digest';
+import { logFailure } from '@sepia/base/failure';
+import { Bans } from '../core/bans.ts';
+import type { CoreLimits } from '../core/limits.ts';
+import { WIRE_LIMITS } from '../limits.ts';
+import type { JoinInit, Swarm, SwarmLog } from '../swarm.ts';
+import { swarmId } from '../swarm-id.ts';
+import { HardenedWire } from '../wire/wire.ts';
+import type { GoneReason } from '../wire/wire-extensions.ts';
+import type { LinkOwner } from '../wire/wire-owner.ts';
+import { BlockBuffers } from './block-buffers.ts';
+import { type Listener, listen } from './net.ts';
+import { type EngineParts, SwarmShell } from './shell.ts';
+import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
+
+export type {
+  HttpSource,
+  JoinInit,
+  LinkStats,
+  PeerAddress,
+  PieceFrom,
+  PieceStore,
+  Reader,
+  Swarm,
+  SwarmStats,
+} from '../swarm.ts';
+
+/** Inbound connections that did not prove the cluster key yet. */
+const UNPROVEN_WIRES = 256;
+
+/** What an engine needs. `clusterKey` and `peerId` (20 bytes) are not copied and must not change. */
+export interface SwarmEngineDeps {
+  readonly clusterKey: Uint8Array;
+  readonly peerId: Uint8Array;
+  readonly log: SwarmLog;
+  /** Seed of all chance; drawn from the peer id when left out. */
+  readonly random?: number;
+}
+
+export interface SwarmEngineOptions {
+  /** This member is an origin: it super-seeds, and peers count its bytes as the origin's. */
+  readonly origin?: boolean;
+  readonly zone?: string;
+  /** Pieces that may be requested or unwritten at once, over all swarms (1 MiB each). */
+  readonly slabs?: number;
+  readonly limits?: Partial<CoreLimits>;
+}
+
+/** All swarms of one data worker: one port, one buffer pool, one upload budget. Rejections and throws never leave it. */
+export class SwarmEngine {
+  readonly #parts: EngineParts;
+  readonly #seed: number;
+  readonly #swarms = new Map<string, SwarmShell>();
+  readonly #listeners: Listener[] = [];
+  readonly #unproven = new Set<HardenedWire>();
+  #joined = 0;
+  #stopped = false;
+
+  constructor(deps: SwarmEngineDeps, options: SwarmEngineOptions = {}) {
+    if (deps.peerId.length !== 20) throw new TypeError('peerId must have 20 bytes');
+    this.#seed = deps.random ?? Buffer.from(deps.peerId).readUInt32BE(16);
+    this.#parts = {
+      clusterKey: deps.clusterKey,
+      peerId: deps.peerId,
+      log: deps.log,
+      origin: options.origin ?? false,
+      zone: options.zone ?? '',
+      slabs: new SlabPool(options.slabs ?? SLAB_COUNT),
+      uploads: { usedBytes: 0, buffers: new BlockBuffers(WIRE_LIMITS.uploadReadBytes) },
+      limits: options.limits ?? {},
+      bans: new Bans(),
+    };
+  }
+
+  /** Listens on `host:port` (port 0: any). May be called for several addresses. @throws `START_FAILED` */
+  async listen(address: string): Promise<{ address: string; port: number }> {
+    const listener = await listen(address, (socket) => this.#onSocket(socket));
+    if (this.#stopped) await listener.close();
+    else this.#listeners.push(listener);
+    return { address: listener.address, port: listener.port };
+  }
+
+  /** Takes part in a blob's swarm. @throws {TypeError} if the engine is stopped or takes part already */
+  join(init: JoinInit): Swarm {
+    if (this.#stopped) throw new TypeError('engine is stopped');
+    const id = swarmId(this.#parts.clusterKey, init.digest);
+    const hex = Buffer.from(id).toString('hex');
+    if (this.#swarms.has(hex)) throw new TypeError(`already in the swarm of ${init.digest}`);
+    const swarm = new SwarmShell(this.#parts, id, init, this.#seed + this.#joined++, () =>
+      this.#swarms.delete(hex),
+    );
+    this.#swarms.set(hex, swarm);
+    return swarm;
+  }
+
+  get(digest: Digest): Swarm | undefined {
+    return this.#swarms.get(Buffer.from(swarmId(this.#parts.clusterKey, digest)).toString('hex'));
+  }
+
+  swarms(): Iterable<Swarm> {
+    return this.#swarms.values();
+  }
+
+  /** Slabs that are out: requested or unwritten pieces. */
+  get slabsTaken(): number {
+    return this.#parts.slabs.taken;
+  }
+
+  /** Leaves all swarms and ends all sockets, timers and listeners. Idempotent. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const swarm of [...this.#swarms.values()]) swarm.stop('stopping');
+    for (const wire of [...this.#unproven]) wire.goodbye('stopping');
+    await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  #onSocket(socket: Socket): void {
+    if (this.#stopped || this.#unproven.size >= UNPROVEN_WIRES) {
+      socket.destroy();
+      return;
+    }
+    const { clusterKey, peerId, origin, zone, log } = this.#parts;
+    let swarm: SwarmShell | undefined;
+    let refusal: GoneReason | undefined;
+    let link: LinkOwner['events'] | undefined;
+    const wire: HardenedWire = new HardenedWire({
+      socket,
+      role: 'listener',
+      clusterKey,
+      peerId,
+      origin,
+      zone,
+      owner: {
+        onSwarm: (id, peer) => {
+          swarm = this.#swarms.get(id);
+          refusal = swarm === undefined ? 'dropped' : swarm.welcome(peer);
+          return { sizeBytes: swarm?.metainfo.sizeBytes ?? 0 };
+        },
+        onReady: (peer) => {
+          this.#unproven.delete(wire);
+          if (swarm === undefined || refusal !== undefined) return wire.goodbye(refusal ?? 'dropped');
+          const owner = swarm.accept(socket);
+          link = owner.events;
+          owner.onReady(wire, peer, false);
+        },
+        onBitfield: (pieces) => link?.onBitfield(pieces),
+        onHaves: (indexes) => link?.onHaves(indexes),
+        onSuggest: (index) => link?.onSuggest(index),
+        onRequest: (index, offset, length) => link?.onRequest(index, offset, length),
+        onCancel: (index, offset, length) => link?.onCancel(index, offset, length),
+        onBlock: (index, offset, count, done) => link?.onBlock(index, offset, count, done),
+        onReject: (index, offset) => link?.onReject(index, offset),
+        onDrain: () => link?.onDrain(),
+        onClosed: (gone, error) => {
+          this.#unproven.delete(wire);
+          if (link !== undefined) return link.onClosed(gone, error);
+          if (error?.code === 'INTERNAL') logFailure(log, error.cause, 'wire refused');
+          if (error?.code === 'WIRE_INVALID')
+            log.warn({ error, address: socket.remoteAddress }, 'wire refused');
+        },
+      },
+    });
+    this.#unproven.add(wire);
+  }
+}

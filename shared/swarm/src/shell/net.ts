@@ -1,0 +1,105 @@
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { giveBack } from '@sepia/base/chunk';
+import { CodedError } from '@sepia/base/errors';
+import { bindError } from '@sepia/http/listener';
+
+/**
+ * Where dialled sockets are read into, all of them: a chunk is handed on before the next read. Without it every read
+ * leaves 64 KiB behind, which V8 finds only by marking its whole heap.
+ */
+const READ_BUFFER = Buffer.allocUnsafeSlow(256 * 1024);
+
+/** Connections that a listening engine takes at once; more wait in the kernel. */
+const MAX_CONNECTIONS = 1_024;
+
+/** A listening socket. `port` is the real one when 0 was asked for. */
+export interface Listener {
+  readonly address: string;
+  readonly port: number;
+  /** Stops listening; open connections are not touched. Idempotent. */
+  close(): Promise<void>;
+}
+
+/**
+ * Listens on `host:port` or `[v6]:port`. All sockets of the swarm are made in this file, so that TLS can go under it.
+ * A chunk of `data` is lent to those who listen at the end of `onSocket`: its memory is gone after the event.
+ * @throws {CodedError} `START_FAILED` if the address cannot be had
+ */
+export async function listen(address: string, onSocket: (socket: Socket) => void): Promise<Listener> {
+  const { host, port } = parseHostPort(address);
+  const server: Server = createServer({ noDelay: true }, (socket) => {
+    socket.on('error', () => {});
+    onSocket(socket);
+    socket.on('data', giveBack);
+  });
+  server.maxConnections = MAX_CONNECTIONS;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) => reject(bindError(cause, 'peer-listen', address)));
+    server.listen(port, host, resolve);
+  });
+  server.on('error', () => {});
+  const bound = server.address();
+  if (bound === null || typeof bound === 'string') throw new TypeError('not a TCP address');
+  return {
+    address: host,
+    port: bound.port,
+    close: () => new Promise<void>((resolve) => server.close(() => resolve())),
+  };
+}
+
+/**
+ * Dials `host:port`. `done` is called once: with the connected socket, or with an error. Returns a function that gives
+ * up. A chunk of the socket's `data` is lent until the event ends; one without a listener is lost.
+ */
+export function dial(
+  address: string,
+  timeoutMs: number,
+  done: (socket: Socket | undefined, error?: CodedError) => void,
+): () => void {
+  const { host, port } = parseHostPort(address);
+  const socket = connect({
+    host,
+    port,
+    noDelay: true,
+    onread: {
+      buffer: READ_BUFFER,
+      callback: (count) => {
+        socket.emit('data', READ_BUFFER.subarray(0, count));
+        return true;
+      },
+    },
+  });
+  let open = true;
+  const timer = setTimeout(
+    () => end(new CodedError('TIMEOUT', { message: `no connection to ${address}` })),
+    timeoutMs,
+  );
+  const end = (error?: CodedError): void => {
+    if (!open) return;
+    open = false;
+    clearTimeout(timer);
+    if (error !== undefined) socket.destroy();
+    done(error === undefined ? socket : undefined, error);
+  };
+  socket.on('error', (cause) =>
+    end(new CodedError('TIMEOUT', { message: `no connection to ${address}`, cause })),
+  );
+  socket.once('connect', () => end());
+  return () => {
+    if (!open) return;
+    open = false;
+    clearTimeout(timer);
+    socket.destroy();
+  };
+}
+
+/** @throws {CodedError} `REQUEST_INVALID` for anything but `host:port` */
+export function parseHostPort(address: string): { host: string; port: number } {
+  const at = address.lastIndexOf(':');
+  const port = Number(address.slice(at + 1));
+  const host = address.slice(0, at).replace(/^\[(.*)\]$/, '$1');
+  if (at <= 0 || host === '' || !Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new CodedError('REQUEST_INVALID', { message: `not host:port: ${address.slice(0, 200)}` });
+  }
+  return { host, port };
+}

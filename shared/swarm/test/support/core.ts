@@ -1,0 +1,44 @@
+import { Bitfield } from '@sepia/base/bitfield';
+import type { CoreInit } from '../../src/core/core-init.ts';
+import type { SwarmEffect, SwarmEvent } from '../../src/core/events.ts';
+import { SwarmCore } from '../../src/core/swarm-core.ts';
+
+/** Pieces of the blob in all tests of the core. */
+export const PIECES = 40;
+
+/** A core with a hand on its clock. */
+export function start(change: Partial<CoreInit> = {}) {
+  const core = new SwarmCore({
+    peerId: 'm'.repeat(40),
+    zone: 'z1',
+    pieceCount: PIECES,
+    have: new Bitfield(PIECES),
+    knows: () => true,
+    leech: true,
+    origin: false,
+    seed: 5,
+    nowMs: 0,
+    ...change,
+  });
+  let nowMs = 0;
+  const tell = (event: SwarmEvent, atMs = nowMs): SwarmEffect[] => {
+    nowMs = atMs;
+    const effects: SwarmEffect[] = [];
+    core.handle(event, nowMs, (effect) => effects.push(effect));
+    return effects;
+  };
+  const wire = (
+    peerId: string,
+    has: Iterable<number>,
+    more: { origin?: boolean; zone?: string; dialled?: boolean } = {},
+  ) => {
+    const link = core.drawLink();
+    const up = tell({ type: 'wireUp', link, peerId, origin: false, zone: 'z1', dialled: true, ...more });
+    return { link, effects: [...up, ...tell({ type: 'bitfield', link, indexes: has })] };
+  };
+  return { core, tell, wire };
+}
+
+export const all = (): number[] => Array.from({ length: PIECES }, (_, index) => index);
+export const of = <T extends SwarmEffect['type']>(effects: readonly SwarmEffect[], type: T) =>
+  effects.filter((effect): effect is Extract<SwarmEffect, { type: T }> => effect.type === type);

@@ -1,0 +1,68 @@
+import { throwIfBug } from '@sepia/base/failure';
+import { isTag, type Tag } from '@sepia/base/names/repository';
+import { type Answer, header } from './exchange.ts';
+
+/** `Content-Type` without parameters, in lower case. */
+export function mediaTypeOf(answer: Pick<Answer, 'headers'>): string | undefined {
+  const type = header(answer, 'content-type')?.split(';')[0]?.trim().toLowerCase();
+  return type === '' ? undefined : type;
+}
+
+/** `Content-Length` in bytes, if it is there and sound. */
+export function lengthOf(answer: Pick<Answer, 'headers'>): number | undefined {
+  const text = header(answer, 'content-length') ?? '';
+  return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
+/** The part that a 206 carries; undefined unless it is the asked one, shortened at most to the end of the blob. */
+export function partOf(
+  answer: Pick<Answer, 'headers'>,
+  asked: { readonly start: number; readonly end?: number | undefined },
+): { start: number; end: number; sizeBytes: number | undefined } | undefined {
+  const found = /^bytes\s+(\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/i.exec(
+    header(answer, 'content-range')?.trim() ?? '',
+  );
+  if (found === null) return undefined;
+  const [start, end] = [Number(found[1]), Number(found[2])];
+  const sizeBytes = found[3] === '*' ? undefined : Number(found[3]);
+  const reachesEnd = sizeBytes !== undefined && end === sizeBytes - 1;
+  const isAsked = start === asked.start && end >= start && (sizeBytes === undefined || end < sizeBytes);
+  const endFits =
+    asked.end === undefined
+      ? reachesEnd || sizeBytes === undefined
+      : end === asked.end || (reachesEnd && end < asked.end);
+  return isAsked && endFits ? { start, end, sizeBytes } : undefined;
+}
+
+/** The tags of a `tags/list` answer; undefined if it is none. Some registries send null for an empty list. */
+export function tagsOf(bytes: Uint8Array): Tag[] | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throwIfBug(error);
+    return undefined;
+  }
+  if (typeof value !== 'object' || value === null) return undefined;
+  const tags = (value as { tags?: unknown }).tags ?? [];
+  return Array.isArray(tags)
+    ? tags.filter((tag): tag is Tag => typeof tag === 'string' && isTag(tag))
+    : undefined;
+}
+
+/**
+ * What a `Link` header names as `rel="next"`, in linear time whatever it holds. Of another host too: use its query alone,
+ * so that nobody else is ever asked.
+ */
+export function nextTarget(link: string | undefined): URL | undefined {
+  for (const [, target = '', parameters = ''] of (link ?? '').matchAll(/<([^<>]*)>\s*;([^,<]*)/g)) {
+    if (!/\brel="?next"?/i.test(parameters)) continue;
+    return URL.canParse(target, 'http://link.invalid') ? new URL(target, 'http://link.invalid') : undefined;
+  }
+  return undefined;
+}
+
+/** `last` of a `Link: <…?last=x&n=1>; rel="next"` header. */
+export function nextOf(link: string | undefined): string | undefined {
+  return nextTarget(link)?.searchParams.get('last') ?? undefined;
+}

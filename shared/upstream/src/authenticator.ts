@@ -1,0 +1,139 @@
+import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-authenticate';
+import { basic, type Credentials, type TokenCache } from './token.ts';
+
+/** How the upstream wants to be asked, as its challenges told. */
+export type UpstreamChallenge =
+  | ({ readonly scheme: 'bearer' } & BearerChallenge)
+  | { readonly scheme: 'basic' };
+
+/** Decides the `Authorization` of requests in somebody's name. */
+export interface Authorizer {
+  /** Header for a request of `scope`, or undefined for none. */
+  header(scope: string, signal: AbortSignal): Promise<string | undefined>;
+  /** The header to try once more after a 401, or undefined where nothing new could help. */
+  afterRefusal(
+    scope: string,
+    sent: string | undefined,
+    wwwAuthenticate: string | readonly string[] | undefined,
+    signal: AbortSignal,
+  ): Promise<string | undefined>;
+  /** What the upstream asked for when it refused, as far as it told. */
+  challenge(scope: string): UpstreamChallenge | undefined;
+  /** Forgets what was learned of the scheme: nothing helped. */
+  reset(): void;
+}
+
+const MAX_OTHER_SCOPES = 1024;
+
+interface AuthenticatorDeps {
+  readonly credentials: Credentials | undefined;
+  readonly tokens: TokenCache;
+  /** False for a realm that must not be asked (a plain http one of an https upstream). */
+  readonly mayAsk: (realm: string) => boolean;
+}
+
+/** How the upstream wants to be asked, as far as its challenges told. */
+type Scheme =
+  | { readonly type: 'none' }
+  | { readonly type: 'basic' }
+  | { readonly type: 'bearer'; readonly challenge: BearerChallenge };
+
+/**
+ * Decides the `Authorization` of requests to the upstream's own host. It starts anonymous, learns scheme and
+ * realm from the first 401, and from then on brings the right header at once. A 401 after a token means a new
+ * token, once, whatever the new challenge says: Harbor answers a refused token with a Basic challenge.
+ */
+export class Authenticator implements Authorizer {
+  readonly #deps: AuthenticatorDeps;
+  #scheme: Scheme = { type: 'none' };
+  /** What was told last, also where it did not help. */
+  #told: Scheme = { type: 'none' };
+  /** Scopes that the upstream names otherwise than we do, by ours; the oldest goes first. */
+  readonly #otherScopes = new Map<string, string>();
+
+  constructor(deps: AuthenticatorDeps) {
+    this.#deps = deps;
+  }
+
+  async header(scope: string, signal: AbortSignal): Promise<string | undefined> {
+    const { credentials, tokens } = this.#deps;
+    if (this.#scheme.type === 'bearer')
+      return `Bearer ${await tokens.get(this.#scheme.challenge, this.#asked(scope), signal)}`;
+    return this.#scheme.type === 'basic' && credentials !== undefined ? basic(credentials) : undefined;
+  }
+
+  async afterRefusal(
+    scope: string,
+    sent: string | undefined,
+    wwwAuthenticate: string | readonly string[] | undefined,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const challenges = parseChallenges(wwwAuthenticate);
+    const bearer = bearerOf(challenges);
+    if (bearer !== undefined && this.#deps.mayAsk(bearer.realm))
+      this.#scheme = { type: 'bearer', challenge: bearer };
+    else if (this.#scheme.type !== 'bearer' && challenges.some(({ scheme }) => scheme === 'basic'))
+      this.#scheme = { type: 'basic' };
+    this.#told = this.#scheme;
+    if (sent?.startsWith('Bearer ') === true)
+      this.#deps.tokens.drop(this.#asked(scope), sent.slice('Bearer '.length));
+    if (bearer?.scope !== undefined && bearer.scope !== this.#asked(scope))
+      this.#learnScope(scope, bearer.scope);
+    const fresh = await this.header(scope, signal);
+    return fresh === sent ? undefined : fresh;
+  }
+
+  challenge(scope: string): UpstreamChallenge | undefined {
+    if (this.#told.type === 'bearer')
+      return { scheme: 'bearer', ...this.#told.challenge, scope: this.#asked(scope) };
+    return this.#told.type === 'basic' ? { scheme: 'basic' } : undefined;
+  }
+
+  /** The upstream may want another scheme by now. */
+  reset(): void {
+    this.#scheme = { type: 'none' };
+  }
+
+  #asked(scope: string): string {
+    return this.#otherScopes.get(scope) ?? scope;
+  }
+
+  #learnScope(scope: string, asked: string): void {
+    this.#otherScopes.delete(scope);
+    this.#otherScopes.set(scope, asked);
+    if (this.#otherScopes.size > MAX_OTHER_SCOPES)
+      this.#otherScopes.delete(this.#otherScopes.keys().next().value!);
+  }
+}
+
+/** A token that somebody brought: sent as it is, never renewed. */
+export class GivenToken implements Authorizer {
+  readonly #header: string;
+  #refused: UpstreamChallenge | undefined;
+
+  constructor(token: string) {
+    this.#header = `Bearer ${token}`;
+  }
+
+  header(): Promise<string> {
+    return Promise.resolve(this.#header);
+  }
+
+  afterRefusal(
+    _scope: string,
+    _sent: string | undefined,
+    wwwAuthenticate: string | readonly string[] | undefined,
+  ): Promise<undefined> {
+    const bearer = bearerOf(parseChallenges(wwwAuthenticate));
+    this.#refused = bearer === undefined ? undefined : { scheme: 'bearer', ...bearer };
+    return Promise.resolve(undefined);
+  }
+
+  challenge(): UpstreamChallenge | undefined {
+    return this.#refused;
+  }
+
+  reset(): void {
+    this.#refused = undefined;
+  }
+}

@@ -1,0 +1,142 @@
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import type { Dispatcher } from '@sepia/http/sockets';
+import { request } from 'undici';
+import type { SlotGate } from './slot-gate.ts';
+
+/** One answer as it came; its slot is held until the body ended or was destroyed. */
+export interface Answer {
+  readonly url: URL;
+  readonly method: 'GET' | 'HEAD';
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Dispatcher.ResponseData['body'];
+}
+
+export interface ExchangeDeps {
+  readonly dispatcher: Dispatcher;
+  readonly gate: SlotGate;
+  /** Until the answer's headers, in ms, once a connection is free. */
+  readonly headersTimeoutMs: number;
+  /** Longest silence in a body, in ms, while somebody reads it. */
+  readonly bodyTimeoutMs: number;
+}
+
+export interface ExchangeRequest {
+  readonly url: URL;
+  readonly method: 'GET' | 'HEAD';
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** A body up to this many bytes is read to the end rather than cut. */
+const SHORT_BODY_BYTES = 64 * 1024;
+
+/** What a socket says when the other side closed a kept-alive connection just as it was used again. */
+const CLOSED_UNDER_US = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
+
+/**
+ * Sends one request without body and waits for its headers. A connection that was closed before it answered is
+ * tried once more: both methods are safe to repeat.
+ * @throws {CodedError} `BACKEND_DOWN` with `detail.reason`, `UPSTREAM_LIMITED`; the signal's reason when aborted
+ */
+export async function exchange(
+  deps: ExchangeDeps,
+  call: ExchangeRequest,
+  signal: AbortSignal,
+): Promise<Answer> {
+  try {
+    return await once(deps, call, signal);
+  } catch (thrown) {
+    throwIfBug(thrown);
+    if (signal.aborted) throw signal.reason;
+    if (thrown instanceof CodedError) throw thrown;
+    if (!CLOSED_UNDER_US.has(reasonOf(thrown))) throw down(call.url, thrown);
+  }
+  try {
+    return await once(deps, call, signal);
+  } catch (thrown) {
+    throwIfBug(thrown);
+    if (signal.aborted) throw signal.reason;
+    throw thrown instanceof CodedError ? thrown : down(call.url, thrown);
+  }
+}
+
+async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSignal): Promise<Answer> {
+  const release = await deps.gate.acquire(signal);
+  const late = new AbortController();
+  const timer = setTimeout(
+    () =>
+      late.abort(
+        new CodedError('BACKEND_DOWN', {
+          message: `${call.url.host} did not answer within ${deps.headersTimeoutMs} ms`,
+          detail: { host: call.url.host, reason: 'timeout' },
+        }),
+      ),
+    deps.headersTimeoutMs,
+  );
+  try {
+    const answer = await request(call.url, {
+      method: call.method,
+      headers: call.headers,
+      dispatcher: deps.dispatcher,
+      bodyTimeout: deps.bodyTimeoutMs,
+      signal: AbortSignal.any([signal, late.signal]),
+    });
+    answer.body.once('close', release);
+    // An error while nobody reads yet would otherwise be uncaught; readers see it when they read.
+    answer.body.on('error', () => undefined);
+    if (answer.body.closed) release();
+    return {
+      url: call.url,
+      method: call.method,
+      status: answer.statusCode,
+      headers: answer.headers,
+      body: answer.body,
+    };
+  } catch (error) {
+    release();
+    if (late.signal.aborted && !signal.aborted) throw late.signal.reason;
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A short machine-readable reason for a failed exchange: the system's or undici's code. */
+export function reasonOf(thrown: unknown): string {
+  return systemCode(thrown) ?? (thrown instanceof Error ? thrown.name : 'unknown');
+}
+
+/** `BACKEND_DOWN` for a connection that failed, in words an operator can act on. */
+export function down(url: URL, cause: unknown): CodedError {
+  const reason = reasonOf(cause);
+  return new CodedError('BACKEND_DOWN', {
+    message: `upstream registry ${url.host}: ${wordsOf(reason)}`,
+    detail: { host: url.host, reason },
+    cause,
+  });
+}
+
+function wordsOf(reason: string): string {
+  if (reason === 'ECONNREFUSED') return 'connection refused';
+  if (reason === 'ENOTFOUND' || reason === 'EAI_AGAIN') return 'host name does not resolve';
+  if (reason === 'UND_ERR_CONNECT_TIMEOUT') return 'no connection within the timeout';
+  if (reason === 'UND_ERR_BODY_TIMEOUT') return 'no progress in the body within the timeout';
+  if (/CERT|SIGNATURE|ISSUER|ALTNAME/.test(reason))
+    return `certificate is not trusted (${reason}); set ca of the upstream`;
+  return `connection failed (${reason})`;
+}
+
+/** First value of a header. */
+export function header(answer: Pick<Answer, 'headers'>, name: string): string | undefined {
+  const value = answer.headers[name];
+  return typeof value === 'string' ? value : value?.[0];
+}
+
+/** Lets go of a body that is not wanted: a short one is read to keep the connection, a long one is cut. */
+export function discard(answer: Answer): void {
+  const isShort =
+    answer.method === 'HEAD' || Number(header(answer, 'content-length') ?? Number.NaN) <= SHORT_BODY_BYTES;
+  if (isShort) answer.body.dump({ limit: Number.MAX_SAFE_INTEGER }).catch(ignoreFailure);
+  else answer.body.destroy();
+}

@@ -1,0 +1,102 @@
+import { CodedError, type ErrorCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { readLimited } from '@sepia/http/client';
+import { type Answer, discard, header } from './exchange.ts';
+import { retryAfterSeconds } from './retry-after.ts';
+
+const MAX_ERROR_BODY_BYTES = 64 * 1024;
+
+/** What was asked for, for the error's code and detail. */
+export interface Subject {
+  readonly upstream: string;
+  readonly repository: string;
+  /** Code of a plain 404. */
+  readonly unknown: ErrorCode;
+  /** Digest, tag or nothing. */
+  readonly item?: string;
+}
+
+/**
+ * The coded error of an answer that is not a success; ends its body. An answer of another host (storage behind
+ * a redirect) says nothing about access or existence at the registry: it is `BACKEND_DOWN`.
+ */
+export async function failureOf(
+  answer: Answer,
+  subject: Subject,
+  context: { nowMs: number; foreign: boolean },
+): Promise<CodedError> {
+  const { status } = answer;
+  const said = await errorBodyOf(answer);
+  const retryAfter = retryAfterSeconds(header(answer, 'retry-after'), context.nowMs);
+  const code = codeOf(status, subject, context.foreign);
+  const limited = code === 'UPSTREAM_LIMITED' || (code === 'BACKEND_DOWN' && retryAfter !== undefined);
+  return new CodedError(code, {
+    message: messageOf(code, answer, said),
+    detail: {
+      upstream: subject.upstream,
+      repository: subject.repository,
+      ...(subject.item === undefined ? {} : { reference: subject.item }),
+      status,
+      host: answer.url.host,
+      ...(said.code === undefined ? {} : { upstreamCode: said.code }),
+      ...(said.message === undefined ? {} : { upstreamMessage: said.message }),
+      ...(limited ? { retryAfterSeconds: Math.max(1, retryAfter ?? 1) } : {}),
+    },
+  });
+}
+
+function codeOf(status: number, subject: Subject, foreign: boolean): ErrorCode {
+  if (status === 429) return 'UPSTREAM_LIMITED';
+  if (status === 416) return 'RANGE_INVALID';
+  if (foreign || status >= 500 || status === 408 || status === 425 || status < 400) return 'BACKEND_DOWN';
+  if (status === 412) return 'UPSTREAM_POLICY';
+  return status === 404 ? subject.unknown : 'UPSTREAM_DENIED';
+}
+
+function messageOf(code: ErrorCode, answer: Answer, said: Said): string {
+  const { host } = answer.url;
+  const because = said.message === undefined ? '' : `: ${said.message}`;
+  switch (code) {
+    case 'UPSTREAM_DENIED':
+      return answer.status === 401 || answer.status === 403
+        ? `${host} refuses access with the configured credentials (${answer.status})${because}`
+        : `${host} refuses the request (${answer.status})${because}`;
+    case 'UPSTREAM_POLICY':
+      return `${host} refuses it by a policy${said.code === undefined ? '' : ` (${said.code})`}${because}`;
+    case 'UPSTREAM_LIMITED':
+      return `${host} limits the request rate${because}`;
+    case 'BACKEND_DOWN':
+      return `${host} answered ${answer.status}${because}`;
+    default:
+      return `${host} does not have it (${answer.status})${because}`;
+  }
+}
+
+interface Said {
+  readonly code?: string;
+  readonly message?: string;
+}
+
+/** Code and message of an OCI error body, if it is one; shortened, as they go to clients and logs. */
+async function errorBodyOf(answer: Answer): Promise<Said> {
+  if (answer.method === 'HEAD' || !/json/i.test(header(answer, 'content-type') ?? '')) {
+    discard(answer);
+    return {};
+  }
+  try {
+    const bytes = await readLimited(answer.body, MAX_ERROR_BODY_BYTES, answer.url.host);
+    const first = (
+      JSON.parse(bytes.toString('utf8')) as { errors?: { code?: unknown; message?: unknown }[] } | null
+    )?.errors?.[0];
+    return { ...text('code', first?.code, 64), ...text('message', first?.message, 200) };
+  } catch (error) {
+    throwIfBug(error);
+    return {};
+  }
+}
+
+function text<K extends string>(key: K, value: unknown, limit: number): { [k in K]?: string } {
+  return typeof value === 'string' && value !== ''
+    ? ({ [key]: value.slice(0, limit) } as { [k in K]: string })
+    : {};
+}

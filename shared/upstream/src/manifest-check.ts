@@ -1,0 +1,50 @@
+import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { isManifestType, parseManifest } from '@sepia/oci/manifest';
+import { mediaTypeOf } from './answer-facts.ts';
+import { type Answer, header } from './exchange.ts';
+import type { ManifestQuery, UpstreamManifest } from './queries.ts';
+
+/**
+ * What a fetched manifest is. Its bytes must match the digest asked for, or by tag the one announced; by tag
+ * they must also be a manifest, since nothing else vouches for them.
+ * @throws {CodedError} `UPSTREAM_LIES`
+ */
+export function checkManifest(
+  upstream: string,
+  { reference, repository }: ManifestQuery,
+  answer: Answer,
+  bytes: Buffer,
+): Omit<UpstreamManifest, 'headers'> {
+  const claimed = header(answer, 'docker-content-digest') ?? '';
+  const digest =
+    reference.kind === 'digest' ? reference.digest : isDigest(claimed) ? claimed : digestOf(bytes);
+  checkBytes(upstream, bytes, digest);
+  const said = mediaTypeOf(answer);
+  const contentType = said !== undefined && isManifestType(said) ? said : undefined;
+  try {
+    return { bytes, digest, mediaType: parseManifest(bytes, contentType).mediaType };
+  } catch (cause) {
+    throwIfBug(cause);
+    if (reference.kind === 'digest') return { bytes, digest, mediaType: said ?? 'application/octet-stream' };
+    throw new CodedError('UPSTREAM_LIES', {
+      message: `${answer.url.host} sent no manifest: ${(cause as Error).message}`,
+      detail: { upstream, repository, reference: reference.tag, contentType: said ?? null },
+      cause,
+    });
+  }
+}
+
+/** @throws {CodedError} `UPSTREAM_LIES` unless `bytes` have the digest */
+export function checkBytes(upstream: string, bytes: Uint8Array, expected: Digest): void {
+  const found = digestOf(bytes, digestAlgorithm(expected));
+  if (found !== expected) throw new CodedError('UPSTREAM_LIES', { detail: { upstream, expected, found } });
+}
+
+/** Checks the digest that a HEAD announces. @throws {CodedError} `UPSTREAM_LIES` when another one was asked for */
+export function checkDigest(upstream: string, { reference }: ManifestQuery, found: Digest): void {
+  if (reference.kind === 'tag' || reference.digest === found) return;
+  if (digestAlgorithm(found) !== digestAlgorithm(reference.digest)) return;
+  throw new CodedError('UPSTREAM_LIES', { detail: { upstream, expected: reference.digest, found } });
+}

@@ -1,0 +1,81 @@
+import type { Digest } from '@sepia/base/digest';
+import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import type { Reference } from '@sepia/oci/route';
+import type { Authorizer } from './authenticator.ts';
+import type { BlobBody } from './blob-body.ts';
+import type { Answer } from './exchange.ts';
+
+export interface UpstreamClientOptions {
+  readonly connectTimeoutMs?: number;
+  /** Until an answer's headers, in ms, once a connection is free. */
+  readonly headersTimeoutMs?: number;
+  /** Longest silence in a body that is being read, in ms. */
+  readonly bodyTimeoutMs?: number;
+  /** Requests that may wait for a connection. */
+  readonly queueLimit?: number;
+  /** Longest wait for a connection, in ms. */
+  readonly queueTimeoutMs?: number;
+  readonly userAgent?: string;
+}
+
+/** Ten seconds without progress are too many ("How a body ends"). */
+export const UPSTREAM_CLIENT_DEFAULTS = Object.freeze({
+  connectTimeoutMs: 3_000,
+  headersTimeoutMs: 10_000,
+  bodyTimeoutMs: 10_000,
+  queueLimit: 1_000,
+  queueTimeoutMs: 60_000,
+  userAgent: 'sepia/0.1',
+});
+
+export interface ManifestQuery {
+  readonly repository: RepositoryName;
+  readonly reference: Reference;
+  /** `Accept`; default all four types, which registries need to answer with the stored one. */
+  readonly accept?: string;
+  /** In whose name; default: as the client was set up. */
+  readonly as?: Authorizer | undefined;
+}
+
+/** A manifest as the upstream has it. `bytes` match `digest`; by tag, `digest` is computed from them. */
+export interface UpstreamManifest {
+  readonly bytes: Buffer;
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly headers: Answer['headers'];
+}
+
+/** What a HEAD tells of a manifest. `digest` is always there: without the header the manifest itself is fetched. */
+export interface UpstreamManifestHead {
+  readonly digest: Digest;
+  readonly mediaType: string | undefined;
+  readonly sizeBytes: number | undefined;
+}
+
+export interface BlobQuery {
+  readonly repository: RepositoryName;
+  readonly digest: Digest;
+  /** As of {@link ManifestQuery}. */
+  readonly as?: Authorizer | undefined;
+}
+
+/** Bytes `start` … `end`, both inclusive; without `end` to the end of the blob. */
+export interface BlobRange {
+  readonly start: number;
+  readonly end?: number | undefined;
+}
+
+/** `whole`: from byte 0, also where a range was asked but ignored. `partial`: from `start` as asked. */
+export interface UpstreamBlob {
+  readonly status: 'whole' | 'partial';
+  readonly start: number;
+  /** Size of the whole blob, where the upstream told it. */
+  readonly sizeBytes: number | undefined;
+  readonly body: BlobBody;
+}
+
+export interface TagPage {
+  readonly tags: readonly Tag[];
+  /** `last` of the next page, if there is one. */
+  readonly next: string | undefined;
+}

@@ -1,0 +1,53 @@
+import { type Digest, digestAlgorithm, digestHex, isDigest } from '@sepia/base/digest';
+import { throwIfBug } from '@sepia/base/failure';
+import { isTag, type Tag } from '@sepia/base/names/repository';
+import { withAnnotations } from '@sepia/oci/manifest';
+import { nextTarget } from './answer-facts.ts';
+
+/** A descriptor of a referrers list (image-spec, "Descriptor"). */
+export interface ReferrerEntry {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly size: number;
+  readonly artifactType?: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/** The descriptors of an image index; undefined if it is none. Entries that are no descriptors are left out. */
+export function referrersOf(bytes: Uint8Array): ReferrerEntry[] | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throwIfBug(error);
+    return undefined;
+  }
+  const manifests = (value as { manifests?: unknown } | null)?.manifests ?? [];
+  const isIndex = typeof value === 'object' && value !== null && Array.isArray(manifests);
+  return isIndex ? manifests.flatMap((one: unknown) => entryOf(one) ?? []) : undefined;
+}
+
+/** The tag of the referrers tag schema (distribution-spec, "Referrers Tag Schema"). */
+export function referrersTag(digest: Digest): Tag {
+  const tag = `${digestAlgorithm(digest).slice(0, 32)}-${digestHex(digest).slice(0, 64)}`;
+  if (!isTag(tag)) throw new TypeError(tag);
+  return tag;
+}
+
+/** The query of a `Link: <…>; rel="next"` header. */
+export function nextQuery(link: string | undefined): string | undefined {
+  const search = nextTarget(link)?.search ?? '';
+  return search.length > 1 ? search.slice(1) : undefined;
+}
+
+function entryOf(value: unknown): ReferrerEntry | undefined {
+  const { mediaType, digest, size, artifactType, annotations } = (value ?? {}) as Record<string, unknown>;
+  if (typeof digest !== 'string' || !isDigest(digest) || !Number.isSafeInteger(size)) return undefined;
+  return {
+    mediaType: typeof mediaType === 'string' ? mediaType : 'application/octet-stream',
+    digest,
+    size: size as number,
+    ...(typeof artifactType === 'string' ? { artifactType } : {}),
+    ...withAnnotations(annotations),
+  };
+}

@@ -1,0 +1,390 @@
+import type { Readable } from 'node:stream';
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
+import { MANIFEST_ACCEPT } from '@sepia/oci/manifest';
+import { request } from 'undici';
+import { Authenticator } from './authenticator.ts';
+import { type Answer, discard, down, exchange, header } from './exchange.ts';
+import { failureOf } from './failure.ts';
+import { redirectTarget } from './redirect.ts';
+import { SlotGate } from './slot-gate.ts';
+import { type Credentials, TokenCache } from './token.ts';
+
+export interface TargetClientDeps {
+  /** Name in errors: the rule's. */
+  readonly name: string;
+  readonly url: string;
+  readonly credentials: Credentials | undefined;
+  readonly ca?: string | undefined;
+  readonly insecure: boolean;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+export interface TargetClientOptions {
+  readonly connections: number;
+  /** Until the headers of an answer, in ms; a registry hashes a whole blob before it answers its last request. */
+  readonly headersTimeoutMs?: number;
+  /** A blob up to this many bytes goes in one PUT, a larger one in chunks of `chunkBytes`. */
+  readonly singleBytes?: number;
+  readonly chunkBytes?: number;
+}
+
+export const TARGET_CLIENT_DEFAULTS: Readonly<Required<Omit<TargetClientOptions, 'connections'>>> =
+  Object.freeze({
+    headersTimeoutMs: 60_000,
+    singleBytes: 4 * 1024 * 1024,
+    chunkBytes: 32 * 1024 * 1024,
+  });
+
+/** A blob to send. */
+export interface OutgoingBlob {
+  readonly repository: string;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** Its bytes from `start` to `end` (exclusive), a new stream at each call. */
+  readonly open: (start: number, end: number) => Readable;
+}
+
+interface Call {
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly url: URL;
+  readonly repository: string;
+  /** Further repository whose content is mounted. */
+  readonly from?: string | undefined;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: (() => Uint8Array | Readable) | undefined;
+  readonly accept: readonly number[];
+  /** Code of a 404. */
+  readonly unknown: ErrorCode;
+  readonly item?: string;
+}
+
+const READ_TIMEOUT_MS = 30_000;
+const CONNECT_TIMEOUT_MS = 5_000;
+/** Requests of one blob in a row that brought no byte until it fails. */
+const MAX_FRUITLESS = 3;
+
+/**
+ * Writes to another registry over the distribution API, with Basic or token authentication. Failures have the codes of
+ * the upstream client, and their messages name the target's host.
+ */
+export class TargetClient {
+  readonly #deps: TargetClientDeps;
+  readonly #options: Required<TargetClientOptions>;
+  readonly #base: URL;
+  readonly #dispatcher: Dispatcher;
+  readonly #auth: Authenticator;
+
+  constructor(deps: TargetClientDeps, options: TargetClientOptions) {
+    this.#deps = deps;
+    this.#options = { ...TARGET_CLIENT_DEFAULTS, ...options };
+    this.#base = new URL(deps.url);
+    this.#dispatcher = createDispatcher({
+      connections: options.connections + 4,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      insecure: deps.insecure,
+      ...(deps.ca === undefined ? {} : { ca: deps.ca }),
+    });
+    const gate = new SlotGate({ slots: 4, queueLimit: 1_000, waitMs: READ_TIMEOUT_MS });
+    const tokens = {
+      dispatcher: this.#dispatcher,
+      gate,
+      headersTimeoutMs: READ_TIMEOUT_MS,
+      bodyTimeoutMs: READ_TIMEOUT_MS,
+    };
+    this.#auth = new Authenticator({
+      credentials: deps.credentials,
+      tokens: new TokenCache({
+        upstream: deps.name,
+        credentials: deps.credentials,
+        nowMs: deps.nowMs,
+        timeoutMs: READ_TIMEOUT_MS,
+        send: async (url, authorization, signal) => {
+          const headers = {
+            accept: 'application/json',
+            'user-agent': 'sepia',
+            ...(authorization === undefined ? {} : { authorization }),
+          };
+          return await exchange(tokens, { url, method: 'GET', headers }, signal);
+        },
+      }),
+      mayAsk: (realm) =>
+        this.#base.protocol === 'http:' || deps.insecure || new URL(realm).protocol === 'https:',
+    });
+  }
+
+  /** Host and port, for people. */
+  get host(): string {
+    return this.#base.host;
+  }
+
+  /** The digest that a tag or digest has at the target, or undefined if it is not there. */
+  async headManifest(
+    repository: string,
+    reference: string,
+    signal: AbortSignal,
+  ): Promise<Digest | undefined> {
+    const answer = await this.#send(
+      {
+        method: 'HEAD',
+        url: this.#url(repository, `manifests/${reference}`),
+        repository,
+        headers: { accept: `${MANIFEST_ACCEPT}, */*` },
+        accept: [200, 404],
+        unknown: 'MANIFEST_UNKNOWN',
+        item: reference,
+      },
+      signal,
+    );
+    discard(answer);
+    if (answer.status === 404) return undefined;
+    const digest = header(answer, 'docker-content-digest') ?? reference;
+    return isDigest(digest) ? digest : undefined;
+  }
+
+  async hasBlob(repository: string, digest: Digest, signal: AbortSignal): Promise<boolean> {
+    const url = this.#url(repository, `blobs/${digest}`);
+    const call = { method: 'HEAD', url, repository, unknown: 'BLOB_UNKNOWN', item: digest } as const;
+    // Storage behind the registry may answer with a redirect: the registry has it then.
+    const answer = await this.#send({ ...call, accept: [200, 302, 303, 307, 308, 404] }, signal);
+    discard(answer);
+    return answer.status !== 404;
+  }
+
+  /** Begins an upload; `mounted` if the target took the blob over from another of its repositories. */
+  async begin(
+    repository: string,
+    mount: { readonly digest: Digest; readonly from: string } | undefined,
+    signal: AbortSignal,
+  ): Promise<{ readonly type: 'mounted' } | { readonly type: 'session'; readonly url: URL }> {
+    const url = this.#url(repository, 'blobs/uploads/');
+    if (mount !== undefined) {
+      url.searchParams.set('mount', mount.digest);
+      url.searchParams.set('from', mount.from);
+    }
+    const call = { method: 'POST', url, repository, unknown: 'REPOSITORY_UNKNOWN' } as const;
+    const headers = { 'content-length': '0' };
+    const answer = await this.#send({ ...call, from: mount?.from, headers, accept: [201, 202] }, signal);
+    discard(answer);
+    if (answer.status === 201 && mount !== undefined) return { type: 'mounted' };
+    return { type: 'session', url: this.#location(answer) };
+  }
+
+  /**
+   * Sends a blob into a session: small ones in one PUT, others in chunks; a chunk that was cut goes on where the target
+   * says that it stands. `onBytes` hears of bytes on their way.
+   */
+  async upload(blob: OutgoingBlob, session: URL, signal: AbortSignal): Promise<void> {
+    let url = session;
+    let offset = 0;
+    let fruitless = 0;
+    if (blob.sizeBytes > this.#options.singleBytes) {
+      while (offset < blob.sizeBytes) {
+        const end = Math.min(blob.sizeBytes, offset + this.#options.chunkBytes);
+        try {
+          const answer = await this.#patch(blob, url, offset, end, signal);
+          url = this.#location(answer);
+          offset = end;
+          fruitless = 0;
+        } catch (error) {
+          throwIfBug(error);
+          signal.throwIfAborted();
+          if (!mayResume(error) || ++fruitless > MAX_FRUITLESS) throw error;
+          const where = await this.#where(blob, url, signal);
+          if (where.offset > offset) fruitless = 0;
+          ({ url, offset } = where);
+        }
+      }
+    }
+    await this.#close(blob, url, offset, signal);
+  }
+
+  async putManifest(
+    repository: string,
+    reference: string,
+    manifest: { readonly bytes: Uint8Array; readonly mediaType: string },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { bytes, mediaType } = manifest;
+    const answer = await this.#send(
+      {
+        method: 'PUT',
+        url: this.#url(repository, `manifests/${reference}`),
+        repository,
+        headers: { 'content-type': mediaType, 'content-length': String(bytes.length) },
+        body: () => bytes,
+        accept: [200, 201],
+        unknown: 'REPOSITORY_UNKNOWN',
+        item: reference,
+      },
+      signal,
+    );
+    discard(answer);
+  }
+
+  /** Deletes a tag, or a manifest by digest; one that is not there is fine. @throws also `METHOD_UNSUPPORTED` */
+  async deleteManifest(repository: string, reference: string, signal: AbortSignal): Promise<void> {
+    const url = this.#url(repository, `manifests/${reference}`);
+    const call = { method: 'DELETE', url, repository, unknown: 'MANIFEST_UNKNOWN', item: reference } as const;
+    const answer = await this.#send({ ...call, accept: [200, 202, 204, 400, 404, 405] }, signal);
+    discard(answer);
+    if (answer.status === 400 || answer.status === 405)
+      throw new CodedError('METHOD_UNSUPPORTED', {
+        message: `${this.host} does not delete ${reference} (${answer.status}); deletion may be off there`,
+        detail: { host: this.host, status: answer.status },
+      });
+  }
+
+  async close(): Promise<void> {
+    await this.#dispatcher.destroy(new CodedError('DRAINING', { message: 'target client is closed' }));
+  }
+
+  async #patch(
+    blob: OutgoingBlob,
+    url: URL,
+    start: number,
+    end: number,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const headers = {
+      'content-type': 'application/octet-stream',
+      'content-length': String(end - start),
+      'content-range': `${start}-${end - 1}`,
+    };
+    const { repository, digest } = blob;
+    const call = { method: 'PATCH', url, repository, unknown: 'UPLOAD_UNKNOWN', item: digest } as const;
+    const answer = await this.#send(
+      { ...call, headers, body: () => blob.open(start, end), accept: [202] },
+      signal,
+    );
+    discard(answer);
+    return answer;
+  }
+
+  async #close(blob: OutgoingBlob, session: URL, offset: number, signal: AbortSignal): Promise<void> {
+    const { repository, digest, sizeBytes } = blob;
+    const url = new URL(session);
+    url.searchParams.set('digest', digest);
+    const headers = {
+      'content-type': 'application/octet-stream',
+      'content-length': String(sizeBytes - offset),
+    };
+    const body = offset < sizeBytes ? () => blob.open(offset, sizeBytes) : undefined;
+    const call = { method: 'PUT', url, repository, unknown: 'UPLOAD_UNKNOWN', item: digest } as const;
+    discard(await this.#send({ ...call, headers, body, accept: [201, 204] }, signal));
+  }
+
+  /** Where a session stands. `Range: 0-0` of an empty one cannot be told from one byte: the target refuses then, and all begins anew. */
+  async #where(blob: OutgoingBlob, url: URL, signal: AbortSignal): Promise<{ url: URL; offset: number }> {
+    const { repository, digest } = blob;
+    const call = { method: 'GET', url, repository, unknown: 'UPLOAD_UNKNOWN', item: digest } as const;
+    const answer = await this.#send({ ...call, accept: [200, 202, 204] }, signal);
+    discard(answer);
+    const last = Number(/^(?:bytes=)?0-(\d{1,15})$/.exec(header(answer, 'range') ?? '')?.[1] ?? 0);
+    const offset = last === 0 ? 0 : last + 1;
+    if (offset > blob.sizeBytes)
+      throw new CodedError('UPLOAD_UNKNOWN', { message: `${this.host} has more bytes than were sent` });
+    return { url: header(answer, 'location') === undefined ? url : this.#location(answer), offset };
+  }
+
+  /** One request, repeated once with fresh authorization after a 401. */
+  async #send(call: Call, signal: AbortSignal): Promise<Answer> {
+    const isOwn = call.url.origin === this.#base.origin;
+    const scope = scopeOf(call);
+    const authorization = isOwn ? await this.#auth.header(scope, signal) : undefined;
+    let answer = await this.#once(call, authorization, signal);
+    if (answer.status === 401 && isOwn) {
+      const challenge = answer.headers['www-authenticate'];
+      let fresh: string | undefined;
+      try {
+        fresh = await this.#auth.afterRefusal(scope, authorization, challenge, signal);
+      } catch (error) {
+        discard(answer);
+        throw error;
+      }
+      if (fresh !== undefined) {
+        discard(answer);
+        answer = await this.#once(call, fresh, signal);
+        if (answer.status === 401) this.#auth.reset();
+      }
+    }
+    if (call.accept.includes(answer.status)) return answer;
+    const { unknown, item } = call;
+    const subject = { upstream: this.#deps.name, repository: call.repository, unknown };
+    throw await failureOf(answer, item === undefined ? subject : { ...subject, item }, {
+      nowMs: this.#deps.nowMs(),
+      foreign: !isOwn,
+    });
+  }
+
+  async #once(call: Call, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
+    const late = new AbortController();
+    const body = call.body?.();
+    const timer = setTimeout(
+      () =>
+        late.abort(
+          new CodedError('BACKEND_DOWN', {
+            message: `${this.host} did not answer within ${READ_TIMEOUT_MS} ms`,
+            detail: { host: this.host, reason: 'timeout' },
+          }),
+        ),
+      READ_TIMEOUT_MS,
+    );
+    if (body !== undefined) clearTimeout(timer);
+    try {
+      const answer = await request(call.url, {
+        method: call.method,
+        headers: {
+          'user-agent': 'sepia',
+          'accept-encoding': 'identity',
+          ...call.headers,
+          ...(authorization === undefined ? {} : { authorization }),
+        },
+        ...(body === undefined ? {} : { body }),
+        dispatcher: this.#dispatcher,
+        headersTimeout: this.#options.headersTimeoutMs,
+        bodyTimeout: READ_TIMEOUT_MS,
+        signal: AbortSignal.any([signal, late.signal]),
+      });
+      answer.body.on('error', () => undefined);
+      // Of the method only HEAD matters: its answer has no body.
+      const method = call.method === 'HEAD' ? 'HEAD' : 'GET';
+      return { url: call.url, method, status: answer.statusCode, headers: answer.headers, body: answer.body };
+    } catch (error) {
+      throwIfBug(error);
+      if (signal.aborted) throw signal.reason;
+      if (late.signal.aborted) throw late.signal.reason;
+      throw isCoded(error) ? error : down(call.url, error);
+    } finally {
+      clearTimeout(timer);
+      if (body !== undefined && !(body instanceof Uint8Array)) body.destroy();
+    }
+  }
+
+  #url(repository: string, path: string): URL {
+    return new URL(`/v2/${repository}/${path}`, this.#base);
+  }
+
+  /** The next address of a session; one of the same host that lost its https on the way keeps ours. */
+  #location(answer: Answer): URL {
+    // As for a redirect: http(s) only, no credentials inside.
+    const found = redirectTarget({ ...answer, status: 307 }, true)!;
+    if (found.host === this.#base.host) found.protocol = this.#base.protocol;
+    return found;
+  }
+}
+
+/** A cut connection or a failure of the server may have left bytes there; a 416 says that it stands elsewhere. */
+function mayResume(error: unknown): boolean {
+  return isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'RANGE_INVALID');
+}
+
+function scopeOf(call: Call): string {
+  const action = call.method === 'DELETE' ? 'delete' : 'pull,push';
+  const own = `repository:${call.repository}:${action}`;
+  return call.from === undefined ? own : `${own} repository:${call.from}:pull`;
+}

@@ -1,0 +1,395 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { ClusterUpstream } from '@sepia/cluster/cluster';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '@sepia/oci/manifest';
+import { referenceText } from '@sepia/oci/route';
+import type { BearerChallenge } from '@sepia/oci/www-authenticate';
+import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from './answer-facts.ts';
+import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
+import { BlobBody } from './blob-body.ts';
+import { baseOf, defined, helpsToGet, readCa } from './client-setup.ts';
+import { type Answer, discard, down, header } from './exchange.ts';
+import { checkBytes, checkDigest, checkManifest } from './manifest-check.ts';
+import {
+  type BlobQuery,
+  type BlobRange,
+  type ManifestQuery,
+  type TagPage,
+  UPSTREAM_CLIENT_DEFAULTS,
+  type UpstreamBlob,
+  type UpstreamClientOptions,
+  type UpstreamManifest,
+  type UpstreamManifestHead,
+} from './queries.ts';
+import { nextQuery, type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
+import type { Credentials, GivenAnswer } from './token.ts';
+import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
+
+export type {
+  BlobQuery,
+  BlobRange,
+  ManifestQuery,
+  TagPage,
+  UpstreamBlob,
+  UpstreamClientOptions,
+  UpstreamManifest,
+  UpstreamManifestHead,
+} from './queries.ts';
+export type { ReferrerEntry } from './referrer-list.ts';
+export type { Credentials } from './token.ts';
+
+interface UpstreamClientDeps {
+  readonly upstream: ClusterUpstream;
+  readonly credentials?: Credentials | undefined;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  /** PEM certificates trusted beside the system's; without it the file `upstream.ca` is read. */
+  readonly ca?: string | undefined;
+  /** Connections of another client to share. */
+  readonly reader?: RegistryReader;
+  /** In whose name repositories are read, where `credentials` are not all there is. */
+  readonly names?: NamesOf | undefined;
+}
+
+const MAX_TAGS_ANSWER_BYTES = 16 * 1024 * 1024;
+const OCTETS = '*/*';
+const MAX_REFERRER_PAGES = 20;
+/** Answers of registries without a referrers API. */
+const NO_REFERRERS_API = [400, 404, 405, 501];
+
+/**
+ * Reads one upstream registry. Every method takes the caller's deadline as `signal` and throws its reason when it
+ * is aborted; all other failures are coded: `UPSTREAM_DENIED` (401, 403 and other refusals), `UPSTREAM_POLICY` (412), `MANIFEST_UNKNOWN`,
+ * `BLOB_UNKNOWN`, `REPOSITORY_UNKNOWN` (404), `UPSTREAM_LIMITED` (429, with `detail.retryAfterSeconds`; requests
+ * of the same kind fail at once until then), `BACKEND_DOWN` (5xx, refused, cut, silent), `UPSTREAM_LIES` (wrong bytes).
+ */
+export class UpstreamClient {
+  readonly #name: string;
+  readonly #transport: RegistryReader;
+  readonly #deps: UpstreamClientDeps;
+
+  /** @throws {CodedError} `CONFIG_INVALID` when the upstream has no url or its `ca` cannot be read */
+  constructor(deps: UpstreamClientDeps, options: UpstreamClientOptions = {}) {
+    const { upstream } = deps;
+    if (upstream.url === undefined)
+      throw new CodedError('CONFIG_INVALID', {
+        message: `upstreams: ${upstream.name} has mode none and no url to read from`,
+      });
+    this.#name = upstream.name;
+    this.#deps = deps;
+    if (deps.reader !== undefined) {
+      this.#transport = deps.reader;
+      return;
+    }
+    const ca = deps.ca ?? (upstream.ca === undefined ? undefined : readCa(upstream.ca, upstream.name));
+    this.#transport = new Transport(
+      {
+        upstream: upstream.name,
+        base: baseOf(upstream.url),
+        credentials: deps.credentials,
+        ca,
+        insecure: upstream.insecure,
+        proxy: upstream.proxy,
+        log: deps.log,
+        nowMs: deps.nowMs,
+        names: deps.names,
+      },
+      { ...UPSTREAM_CLIENT_DEFAULTS, ...defined(options), connections: upstream['max-connections'] },
+    );
+  }
+
+  /** This client with a token that a caller brought, in place of its own credentials. */
+  as(authorization: string): UpstreamClient {
+    return new UpstreamClient({ ...this.#deps, reader: this.#transport.as(authorization) });
+  }
+
+  /** Asks as the configured credentials say. */
+  get own(): Authorizer {
+    return this.#transport.own;
+  }
+
+  /** Asks in the name of these credentials, or of nobody; for the `as` of queries. */
+  authorizer(credentials: Credentials | undefined): Authorizer {
+    return this.#transport.authorizer(credentials);
+  }
+
+  /** What `/v2/` itself asks for, undefined where it lets everybody in. @throws {CodedError} `BACKEND_DOWN` */
+  async baseChallenge(signal: AbortSignal): Promise<UpstreamChallenge | undefined> {
+    return await this.#transport.baseChallenge(signal);
+  }
+
+  /** A token from the realm that the upstream's own challenge named. @throws {CodedError} `UPSTREAM_DENIED`, `UPSTREAM_LIMITED`, `BACKEND_DOWN` */
+  async token(
+    challenge: BearerChallenge,
+    scopes: readonly string[],
+    credentials: Credentials | undefined,
+  ): Promise<GivenAnswer> {
+    return await this.#transport.token(challenge, scopes, credentials);
+  }
+
+  /**
+   * A whole manifest, at most 4 MiB. By digest the bytes are checked against it; by tag they must be a manifest.
+   * With `ifDigest` the answer is undefined when the upstream says that it still is that one.
+   */
+  getManifest(
+    query: ManifestQuery & { readonly ifDigest?: undefined },
+    signal: AbortSignal,
+  ): Promise<UpstreamManifest>;
+  getManifest(
+    query: ManifestQuery & { readonly ifDigest?: Digest | undefined },
+    signal: AbortSignal,
+  ): Promise<UpstreamManifest | undefined>;
+  async getManifest(
+    query: ManifestQuery & { readonly ifDigest?: Digest | undefined },
+    signal: AbortSignal,
+  ): Promise<UpstreamManifest | undefined> {
+    const condition: Record<string, string> =
+      query.ifDigest === undefined ? {} : { 'if-none-match': `"${query.ifDigest}"` };
+    const answer = await this.#transport.read(
+      { ...this.#manifestCall('GET', query, condition), accept: query.ifDigest === undefined ? [] : [304] },
+      signal,
+    );
+    if (answer.status === 304) {
+      discard(answer);
+      return undefined;
+    }
+    const bytes = await this.#readBody(answer, MAX_MANIFEST_BYTES, signal);
+    return { ...checkManifest(this.#name, query, answer, bytes), headers: answer.headers };
+  }
+
+  /** Digest, type and size of a manifest; falls back to GET where HEAD is not allowed or tells no digest. */
+  async headManifest(query: ManifestQuery, signal: AbortSignal): Promise<UpstreamManifestHead> {
+    const answer = await this.#transport.read(
+      { ...this.#manifestCall('HEAD', query, {}), accept: [400, 405, 501] },
+      signal,
+    );
+    discard(answer);
+    const digest = header(answer, 'docker-content-digest') ?? '';
+    if (answer.status !== 200 || !isDigest(digest)) {
+      const { bytes, ...manifest } = await this.getManifest(query, signal);
+      return { digest: manifest.digest, mediaType: manifest.mediaType, sizeBytes: bytes.length };
+    }
+    checkDigest(this.#name, query, digest);
+    return { digest, mediaType: mediaTypeOf(answer), sizeBytes: lengthOf(answer) };
+  }
+
+  /**
+   * Whether the upstream has a blob, and its size where it tells. Falls back to GET, closed after its headers:
+   * a Harbor proxy project answers HEAD of a blob that it has not cached with 404.
+   */
+  async headBlob(query: BlobQuery, signal: AbortSignal): Promise<{ sizeBytes: number | undefined }> {
+    try {
+      const answer = await this.#transport.read(this.#blobCall('HEAD', query, {}), signal);
+      discard(answer);
+      const sizeBytes = lengthOf(answer);
+      if (sizeBytes !== undefined) return { sizeBytes };
+    } catch (error) {
+      if (!helpsToGet(error)) throw error;
+    }
+    const blob = await this.getBlob(query, signal);
+    blob.body.destroy();
+    return { sizeBytes: blob.sizeBytes };
+  }
+
+  /** The bytes of a blob, or a part of them; not checked against the digest (see {@link BlobBody}). */
+  async getBlob(
+    query: BlobQuery & { readonly range?: BlobRange | undefined },
+    signal: AbortSignal,
+  ): Promise<UpstreamBlob> {
+    const { range } = query;
+    const headers: Record<string, string> =
+      range === undefined ? {} : { range: `bytes=${range.start}-${range.end ?? ''}` };
+    const answer = await this.#transport.read(
+      { ...this.#blobCall('GET', query, headers), accept: range === undefined ? [] : [206] },
+      signal,
+    );
+    const facts = { upstream: this.#name, digest: query.digest };
+    if (answer.status === 200) {
+      const sizeBytes = lengthOf(answer);
+      return {
+        status: 'whole',
+        start: 0,
+        sizeBytes,
+        body: new BlobBody(answer, { ...facts, expectedBytes: sizeBytes }, signal),
+      };
+    }
+    const part = partOf(answer, range!);
+    if (part === undefined) {
+      discard(answer);
+      throw new CodedError('UPSTREAM_LIES', {
+        message: `${answer.url.host} answered with another range than asked`,
+        detail: { ...facts, asked: headers['range'], found: header(answer, 'content-range') ?? null },
+      });
+    }
+    return {
+      status: 'partial',
+      start: part.start,
+      sizeBytes: part.sizeBytes,
+      body: new BlobBody(answer, { ...facts, expectedBytes: part.end - part.start + 1 }, signal),
+    };
+  }
+
+  /** A whole blob of at most `limitBytes` in memory, checked against its digest. @throws {CodedError} also `SIZE_MISMATCH` when it is larger */
+  async getBlobBytes(
+    query: BlobQuery & { readonly limitBytes: number },
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const { body } = await this.getBlob({ repository: query.repository, digest: query.digest }, signal);
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    for await (const chunk of body) {
+      sizeBytes += chunk.length;
+      if (sizeBytes > query.limitBytes)
+        throw new CodedError('SIZE_MISMATCH', {
+          message: `blob is larger than ${query.limitBytes} bytes`,
+          detail: { digest: query.digest },
+        });
+      chunks.push(chunk);
+    }
+    const bytes = Buffer.concat(chunks);
+    checkBytes(this.#name, bytes, query.digest);
+    return bytes;
+  }
+
+  /** One page of a repository's tags, as many as the upstream sends; names that are no tags are left out. */
+  async listTags(
+    query: {
+      readonly repository: RepositoryName;
+      readonly n?: number | undefined;
+      readonly last?: string | undefined;
+      readonly as?: Authorizer | undefined;
+    },
+    signal: AbortSignal,
+  ): Promise<TagPage> {
+    const search = new URLSearchParams();
+    if (query.n !== undefined) search.set('n', String(query.n));
+    if (query.last !== undefined) search.set('last', query.last);
+    const path = search.size === 0 ? 'tags/list' : `tags/list?${search}`;
+    const subject = {
+      upstream: this.#name,
+      repository: query.repository,
+      unknown: 'REPOSITORY_UNKNOWN',
+    } as const;
+    const answer = await this.#transport.read(
+      { method: 'GET', path, headers: { accept: 'application/json' }, subject, kind: 'tags', as: query.as },
+      signal,
+    );
+    const bytes = await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal);
+    const tags = tagsOf(bytes);
+    if (tags === undefined)
+      throw new CodedError('UPSTREAM_LIES', {
+        message: `${answer.url.host} sent no tag list`,
+        detail: { ...subject },
+      });
+    return { tags, next: nextOf(header(answer, 'link')) };
+  }
+
+  /**
+   * What names `digest` as its subject, at most `limit`: from the referrers API, else from the referrers tag; nothing
+   * where the upstream has neither.
+   */
+  async listReferrers(
+    query: BlobQuery & { readonly limit: number },
+    signal: AbortSignal,
+  ): Promise<ReferrerEntry[]> {
+    const { repository, digest, limit } = query;
+    const subject = { upstream: this.#name, repository, unknown: 'MANIFEST_UNKNOWN', item: digest } as const;
+    const headers = { accept: OCI_INDEX };
+    const all: ReferrerEntry[] = [];
+    let search: string | undefined = '';
+    for (let page = 0; search !== undefined && page < MAX_REFERRER_PAGES && all.length < limit; page++) {
+      const path = `referrers/${digest}${search === '' ? '' : `?${search}`}`;
+      const call = { method: 'GET', path, headers, subject, kind: 'tags' } as const;
+      const answer = await this.#transport.read({ ...call, accept: NO_REFERRERS_API }, signal);
+      const bytes =
+        answer.status === 200 ? await this.#readBody(answer, MAX_TAGS_ANSWER_BYTES, signal) : undefined;
+      if (bytes === undefined) discard(answer);
+      const found = bytes === undefined ? undefined : referrersOf(bytes);
+      if (found === undefined) return page === 0 ? await this.#taggedReferrers(query, signal) : all;
+      all.push(...found);
+      search = nextQuery(header(answer, 'link'));
+    }
+    return all.slice(0, limit);
+  }
+
+  async #taggedReferrers(query: BlobQuery, signal: AbortSignal): Promise<ReferrerEntry[]> {
+    const reference = { kind: 'tag', tag: referrersTag(query.digest) } as const;
+    try {
+      const { bytes } = await this.getManifest({ repository: query.repository, reference }, signal);
+      return referrersOf(bytes) ?? [];
+    } catch (error) {
+      if (isCoded(error, 'MANIFEST_UNKNOWN') || isCoded(error, 'REPOSITORY_UNKNOWN')) return [];
+      throw error;
+    }
+  }
+
+  /** Cuts what is under way. Idempotent. */
+  async close(): Promise<void> {
+    await this.#transport.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #manifestCall(
+    method: 'GET' | 'HEAD',
+    query: ManifestQuery,
+    headers: Readonly<Record<string, string>>,
+  ): RegistryRead {
+    const item = referenceText(query.reference);
+    return {
+      method,
+      path: `manifests/${item}`,
+      headers: { ...headers, accept: query.accept ?? MANIFEST_ACCEPT },
+      subject: { upstream: this.#name, repository: query.repository, unknown: 'MANIFEST_UNKNOWN', item },
+      kind: 'manifest',
+      as: query.as,
+    };
+  }
+
+  #blobCall(
+    method: 'GET' | 'HEAD',
+    query: BlobQuery,
+    headers: Readonly<Record<string, string>>,
+  ): RegistryRead {
+    return {
+      method,
+      path: `blobs/${query.digest}`,
+      headers: { ...headers, accept: OCTETS },
+      subject: {
+        upstream: this.#name,
+        repository: query.repository,
+        unknown: 'BLOB_UNKNOWN',
+        item: query.digest,
+      },
+      kind: 'blob',
+      as: query.as,
+    };
+  }
+
+  /** Reads a body to memory. @throws {CodedError} `UPSTREAM_LIES` when it is larger than `limitBytes`, `BACKEND_DOWN` when cut */
+  async #readBody(answer: Answer, limitBytes: number, signal: AbortSignal): Promise<Buffer> {
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    try {
+      for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+        sizeBytes += chunk.length;
+        if (sizeBytes > limitBytes)
+          throw new CodedError('UPSTREAM_LIES', {
+            message: `answer of ${answer.url.host} is larger than ${limitBytes} bytes`,
+            detail: { upstream: this.#name, limitBytes },
+          });
+        chunks.push(chunk);
+      }
+    } catch (error) {
+      throwIfBug(error);
+      if (signal.aborted) throw signal.reason;
+      throw error instanceof CodedError ? error : down(answer.url, error);
+    }
+    return Buffer.concat(chunks, sizeBytes);
+  }
+}

@@ -1,0 +1,70 @@
+import { createServer, type Server } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { makeImage } from '@sepia/test-support/upstream/fake-upstream';
+import { FAKE_TLS } from '@sepia/test-support/upstream/fake-upstream-tls';
+import t, { type Test } from 'tap';
+import { clientOf, failure, REPOSITORY, readAll, reference, soon, startUpstream } from './client-fixture.ts';
+
+const IMAGE = makeImage({ layers: [300_000], seed: 'proxied' });
+const V1 = { repository: REPOSITORY, reference: reference('v1') };
+
+/** An HTTP proxy that knows CONNECT alone, as Squid does for TLS. */
+async function startHttpProxy(t: Test, account?: string): Promise<{ url: string; targets: string[] }> {
+  const targets: string[] = [];
+  const server: Server = createServer((_request, response) => response.writeHead(405).end());
+  server.on('connect', (request, socket) => {
+    socket.on('error', () => undefined);
+    const wanted = account === undefined ? undefined : `Basic ${Buffer.from(account).toString('base64')}`;
+    if (request.headers['proxy-authorization'] !== wanted) {
+      socket.end('HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n');
+      return;
+    }
+    targets.push(request.url!);
+    const [host, port] = request.url!.split(':');
+    const behind = connect(Number(port), host, () => {
+      socket.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+      behind.pipe(socket).pipe(behind);
+    });
+    behind.on('error', () => socket.destroy());
+    socket.on('close', () => behind.destroy());
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    server.closeAllConnections();
+    return new Promise<void>((resolve) => server.close(() => resolve()));
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, targets };
+}
+
+t.test('an upstream is read through its HTTP proxy, plain and TLS', async (t) => {
+  for (const tls of [undefined, FAKE_TLS]) {
+    const upstream = await startUpstream(t, tls === undefined ? {} : { tls });
+    upstream.push(REPOSITORY, IMAGE, 'v1');
+    const httpProxy = await startHttpProxy(t);
+    const client = clientOf(t, upstream.url, {
+      upstream: { proxy: httpProxy.url },
+      ...(tls === undefined ? {} : { ca: tls.cert }),
+    });
+    t.ok(await client.getManifest(V1, soon()));
+    const { body } = await client.getBlob({ repository: REPOSITORY, digest: IMAGE.layers[0]! }, soon());
+    t.equal((await readAll(body)).length, 300_000);
+    t.ok(httpProxy.targets.length > 0);
+    t.ok(httpProxy.targets.every((target) => target === new URL(upstream.url).host));
+  }
+});
+
+t.test('an HTTP proxy that refuses is an upstream that is not reached', async (t) => {
+  const upstream = await startUpstream(t);
+  const { url, targets } = await startHttpProxy(t, 'anna:password');
+  await failure(
+    clientOf(t, upstream.url, { upstream: { proxy: url } }).getManifest(V1, soon()),
+    'BACKEND_DOWN',
+  );
+  t.equal(targets.length, 0);
+});
+
+t.test('an HTTP proxy that is down is an upstream that is down', async (t) => {
+  const upstream = await startUpstream(t);
+  const client = clientOf(t, upstream.url, { upstream: { proxy: 'http://127.0.0.1:1' } });
+  await failure(client.getManifest(V1, soon()), 'BACKEND_DOWN');
+});

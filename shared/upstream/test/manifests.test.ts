@@ -1,0 +1,177 @@
+import { digestOf } from '@sepia/base/digest';
+import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { makeImage, makeIndex } from '@sepia/test-support/upstream/fake-upstream';
+import t from 'tap';
+import {
+  clientOf,
+  failure,
+  reference,
+  REPOSITORY as repository,
+  soon,
+  startUpstream,
+} from './client-fixture.ts';
+
+for (const type of ['oci', 'docker'] as const) {
+  t.test(`${type} manifests come by tag and by digest, whole and with their type`, async (t) => {
+    const upstream = await startUpstream(t);
+    const index = makeIndex({ layers: [100], seed: 1, type });
+    upstream.push(repository, index, 'v1');
+    const client = clientOf(t, upstream.url);
+    const byTag = await client.getManifest({ repository, reference: reference('v1') }, soon());
+    t.same(byTag.bytes, index.manifest.bytes);
+    t.equal(byTag.digest, index.manifest.digest);
+    t.equal(byTag.mediaType, index.manifest.mediaType);
+    const child = index.images[1]!.manifest;
+    const byDigest = await client.getManifest({ repository, reference: reference(child.digest) }, soon());
+    t.same(byDigest.bytes, child.bytes);
+    t.equal(byDigest.mediaType, child.mediaType);
+    t.ok(
+      upstream.log.every((entry) => entry.accept === MANIFEST_ACCEPT),
+      'the full Accept list is always sent',
+    );
+  });
+}
+
+t.test('a manifest that is still the one we have is not sent again', async (t) => {
+  const upstream = await startUpstream(t);
+  const image = makeImage({ layers: [10], seed: 1 });
+  const digest = upstream.push(repository, image, 'v1');
+  const client = clientOf(t, upstream.url);
+  t.equal(
+    await client.getManifest({ repository, reference: reference('v1'), ifDigest: digest }, soon()),
+    undefined,
+  );
+  const other = await client.getManifest(
+    { repository, reference: reference('v1'), ifDigest: digestOf(Buffer.from('other')) },
+    soon(),
+  );
+  t.equal(other?.digest, digest);
+});
+
+t.test('HEAD tells digest, type and size', async (t) => {
+  const upstream = await startUpstream(t);
+  const image = makeImage({ layers: [10], seed: 1 });
+  const digest = upstream.push(repository, image, 'v1');
+  const head = await clientOf(t, upstream.url).headManifest(
+    { repository, reference: reference('v1') },
+    soon(),
+  );
+  t.same(head, { digest, mediaType: OCI_MANIFEST, sizeBytes: image.manifest.bytes.length });
+  t.equal(upstream.requests('manifest', 'GET').length, 0);
+});
+
+t.test('where HEAD is 405 or tells no digest, GET answers', async (t) => {
+  for (const does of [
+    { type: 'status', status: 405 },
+    { type: 'no-digest' },
+    { type: 'wrong-digest', digest: 'sha256:short' },
+  ] as const) {
+    const upstream = await startUpstream(t);
+    const image = makeImage({ layers: [10], seed: 1 });
+    const digest = upstream.push(repository, image, 'v1');
+    upstream.misbehave({ kind: 'manifest', method: 'HEAD', does });
+    const head = await clientOf(t, upstream.url).headManifest(
+      { repository, reference: reference('v1') },
+      soon(),
+    );
+    t.same(head, { digest, mediaType: OCI_MANIFEST, sizeBytes: image.manifest.bytes.length }, does.type);
+    t.equal(upstream.requests('manifest', 'GET').length, 1, does.type);
+  }
+});
+
+t.test('wrong bytes are never handed on', async (t) => {
+  const upstream = await startUpstream(t);
+  const image = makeImage({ layers: [10], seed: 1 });
+  const digest = upstream.push(repository, image, 'v1');
+  upstream.misbehave({ kind: 'manifest', does: { type: 'lie' } });
+  const client = clientOf(t, upstream.url);
+  for (const wanted of ['v1', digest]) {
+    const error = await failure(
+      client.getManifest({ repository, reference: reference(wanted) }, soon()),
+      'UPSTREAM_LIES',
+    );
+    t.equal(error.detail['expected'], digest, wanted);
+  }
+});
+
+t.test('a HEAD by digest that announces another digest is a lie', async (t) => {
+  const upstream = await startUpstream(t);
+  const digest = upstream.push(repository, makeImage({ layers: [10], seed: 1 }));
+  upstream.misbehave({ does: { type: 'wrong-digest', digest: digestOf(Buffer.from('x')) } });
+  await failure(
+    clientOf(t, upstream.url).headManifest({ repository, reference: reference(digest) }, soon()),
+    'UPSTREAM_LIES',
+  );
+});
+
+t.test(
+  'a tag that leads to something else than a manifest is refused, a digest vouches for itself',
+  async (t) => {
+    const upstream = await startUpstream(t);
+    const login = {
+      bytes: Buffer.from('<html>please log in</html>'),
+      mediaType: OCI_MANIFEST,
+      digest: digestOf(Buffer.from('<html>please log in</html>')),
+    };
+    upstream.addManifest(repository, login, 'v1');
+    const client = clientOf(t, upstream.url);
+    const error = await failure(
+      client.getManifest({ repository, reference: reference('v1') }, soon()),
+      'UPSTREAM_LIES',
+    );
+    t.match(error.message, /no manifest/);
+    t.same(
+      (await client.getManifest({ repository, reference: reference(login.digest) }, soon())).bytes,
+      login.bytes,
+    );
+  },
+);
+
+t.test('a manifest above 4 MiB is cut off, one of exactly 4 MiB passes', async (t) => {
+  const upstream = await startUpstream(t);
+  for (const extra of [0, 1]) {
+    const head = '{"schemaVersion":2,"pad":"';
+    const bytes = Buffer.from(`${head}${'x'.repeat(MAX_MANIFEST_BYTES + extra - head.length - 2)}"}`);
+    upstream.addManifest(
+      repository,
+      { bytes, mediaType: OCI_MANIFEST, digest: digestOf(bytes) },
+      `big${extra}`,
+    );
+  }
+  const client = clientOf(t, upstream.url);
+  t.equal(
+    (await client.getManifest({ repository, reference: reference('big0') }, soon())).bytes.length,
+    MAX_MANIFEST_BYTES,
+  );
+  await failure(client.getManifest({ repository, reference: reference('big1') }, soon()), 'UPSTREAM_LIES');
+  t.equal(MAX_MANIFEST_BYTES, 4 * 1024 * 1024);
+});
+
+t.test('tags come page by page', async (t) => {
+  const upstream = await startUpstream(t, { tagPage: 2 });
+  const image = makeImage({ layers: [10], seed: 1 });
+  upstream.push(repository, image, 'a', 'b', 'c+d'.replace('+', '.'), 'e', 'f');
+  const client = clientOf(t, upstream.url);
+  const pages: string[][] = [];
+  let last: string | undefined;
+  do {
+    const page = await client.listTags({ repository, last }, soon());
+    pages.push([...page.tags]);
+    last = page.next;
+  } while (last !== undefined);
+  t.same(pages, [['a', 'b'], ['c.d', 'e'], ['f']]);
+  t.same(await client.listTags({ repository, n: 4 }, soon()), { tags: ['a', 'b', 'c.d', 'e'], next: 'e' });
+});
+
+t.test('an unknown repository, tag or digest is certain', async (t) => {
+  const upstream = await startUpstream(t);
+  upstream.push(repository, makeImage({ layers: [10], seed: 1 }), 'v1');
+  const client = clientOf(t, upstream.url);
+  await failure(client.getManifest({ repository, reference: reference('v2') }, soon()), 'MANIFEST_UNKNOWN');
+  await failure(
+    client.headManifest({ repository, reference: reference(digestOf(Buffer.from('no'))) }, soon()),
+    'MANIFEST_UNKNOWN',
+  );
+  const other = 'library/other' as typeof repository;
+  await failure(client.listTags({ repository: other }, soon()), 'REPOSITORY_UNKNOWN');
+});

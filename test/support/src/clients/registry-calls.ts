@@ -1,0 +1,62 @@
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { request } from 'undici';
+
+/** What a registry answered, read whole. */
+export interface RegistryAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly bytes: Buffer;
+  /** Code of the first OCI error, if the body is one. */
+  readonly code: string | undefined;
+  json<T>(): T;
+}
+
+/** One request to a registry endpoint; `url` with its path. */
+export async function call(
+  method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
+  url: string | URL,
+  options: { readonly body?: Buffer; readonly headers?: Readonly<Record<string, string>> } = {},
+): Promise<RegistryAnswer> {
+  const { statusCode, headers, body } = await request(url, {
+    method,
+    body: options.body ?? null,
+    headers: options.headers ?? {},
+    headersTimeout: 60_000,
+  });
+  const bytes = Buffer.from(await body.arrayBuffer());
+  const json = <T>(): T => JSON.parse(bytes.toString('utf8')) as T;
+  let code: string | undefined;
+  try {
+    code = json<{ errors?: { code?: string }[] }>().errors?.[0]?.code;
+  } catch {
+    code = undefined;
+  }
+  return { status: statusCode, headers, bytes, code, json };
+}
+
+/** Pushes a blob in one request. */
+export async function pushBlob(url: string, repository: string, bytes: Buffer): Promise<Digest> {
+  const digest = digestOf(bytes);
+  const { status } = await call('POST', `${url}/v2/${repository}/blobs/uploads/?digest=${digest}`, {
+    body: bytes,
+  });
+  if (status !== 201) throw new Error(`push of a blob: ${status}`);
+  return digest;
+}
+
+/** Pushes a manifest made of `fields` by digest, or under `tag`, and returns its digest. */
+export async function pushManifest(
+  url: string,
+  repository: string,
+  fields: object,
+  tag?: string,
+): Promise<Digest> {
+  const bytes = Buffer.from(JSON.stringify(fields));
+  const { mediaType } = fields as { mediaType: string };
+  const answer = await call('PUT', `${url}/v2/${repository}/manifests/${tag ?? digestOf(bytes)}`, {
+    body: bytes,
+    headers: { 'content-type': mediaType },
+  });
+  if (answer.status !== 201) throw new Error(`push of a manifest: ${answer.status} ${answer.bytes}`);
+  return digestOf(bytes);
+}

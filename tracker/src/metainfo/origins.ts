@@ -1,0 +1,172 @@
+import type { Digest } from '@sepia/base/digest';
+import { type CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { PeerEntry } from '@sepia/cluster/api/join';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { AnswerPace } from '@sepia/http/answer-pace';
+import type { InternalClient } from '@sepia/http/client';
+import { Metainfo } from '@sepia/metainfo/metainfo';
+import type { Whereabouts } from './core/locate.ts';
+
+/** An origin that does not say within this what it has counts as silent, in ms; measured between the two. */
+const LEAST_SILENCE_MS = 900;
+const MOST_SILENCE_MS = 4_000;
+/** The leader may think this long before it knows the size, in ms: it has its own deadline of 10 s without progress. */
+const FETCH_HEADERS_MS = 60_000;
+/** Least slack over the wait of a long-poll before the leader counts as gone, in ms. */
+const LEAST_POLL_SLACK_MS = 700;
+
+/** A blob under a repository. */
+export interface BlobName {
+  readonly digest: Digest;
+  readonly upstream: string;
+  readonly repository: string;
+}
+
+/** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, first that piece. */
+export interface Wish {
+  readonly all: boolean;
+  readonly piece?: number | undefined;
+}
+
+/** What the tracker asks of origins. */
+export class Origins {
+  readonly #cluster: Cluster;
+  readonly #client: InternalClient;
+  readonly #pace = new AnswerPace();
+
+  constructor(deps: { readonly cluster: Cluster; readonly client: InternalClient }) {
+    this.#cluster = deps.cluster;
+    this.#client = deps.client;
+  }
+
+  /** Ids of those that could hold the blob (owners, then stand-ins), and of the owners. */
+  candidates(digest: Digest): { ids: readonly string[]; ownerIds: readonly string[] } {
+    const { owners, standIns } = this.#cluster.origins(digest);
+    return { ids: [...owners, ...standIns], ownerIds: owners };
+  }
+
+  url(originId: string): string {
+    return this.#cluster.member(originId).urls[0]!;
+  }
+
+  /** Asks all candidates at once; resolves early as soon as one has the whole blob. */
+  async where(name: BlobName, signal: AbortSignal): Promise<Whereabouts[]> {
+    const { ids } = this.candidates(name.digest);
+    const answers = new Map<string, Whereabouts>();
+    await new Promise<void>((resolve, reject) => {
+      let open = ids.length;
+      for (const originId of ids) {
+        this.#where(originId, name, signal).then((answer) => {
+          answers.set(originId, answer);
+          open -= 1;
+          if (open === 0 || answer.state === 'final') resolve();
+        }, reject);
+      }
+      if (ids.length === 0) resolve();
+    });
+    if (!signal.aborted && ids.every((id) => answers.get(id)?.state === 'silent')) this.#pace.missed();
+    return ids.map((originId) => answers.get(originId) ?? { originId, state: 'silent' });
+  }
+
+  async #where(originId: string, name: BlobName, signal: AbortSignal): Promise<Whereabouts> {
+    const timeoutMs = this.#pace.timeoutMs(LEAST_SILENCE_MS, MOST_SILENCE_MS);
+    const startedMs = performance.now();
+    try {
+      const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
+        url: this.url(originId),
+        to: originId,
+        method: 'GET',
+        path: `/v1/blobs/${name.digest}/where?${query(name)}`,
+        headersTimeoutMs: timeoutMs,
+        bodyTimeoutMs: timeoutMs,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      });
+      this.#pace.note(performance.now() - startedMs);
+      return { originId, ...answer };
+    } catch (error) {
+      throwIfBug(error);
+      return { originId, state: 'silent' };
+    }
+  }
+
+  /** Metainfo of a blob; `fetch` makes the origin the leader if it has nothing. Also the proof that the link exists. */
+  async metainfo(
+    originId: string,
+    name: BlobName,
+    fetch: boolean,
+    wish: Wish,
+    signal: AbortSignal,
+  ): Promise<Metainfo> {
+    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}${wishQuery(wish)}`;
+    const { bytes } = await this.#client.bytes({
+      url: this.url(originId),
+      to: originId,
+      method: 'GET',
+      path,
+      headersTimeoutMs: fetch ? FETCH_HEADERS_MS : 10_000,
+      signal,
+    });
+    return Metainfo.decode(bytes);
+  }
+
+  /** Waits for news of an open blob; undefined when there was none within `waitMs`. */
+  async poll(
+    originId: string,
+    name: BlobName,
+    known: Metainfo,
+    wish: Wish,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<Metainfo | undefined> {
+    const asked = `${query(name)}&wait=${waitMs}&from=${known.knownPrefix}${wishQuery(wish)}`;
+    const path = `/v1/blobs/${name.digest}/metainfo?${asked}`;
+    const { bytes, status } = await this.#client.bytes({
+      url: this.url(originId),
+      to: originId,
+      method: 'GET',
+      path,
+      headers: { 'if-none-match': known.etag },
+      headersTimeoutMs: waitMs + this.#pace.timeoutMs(LEAST_POLL_SLACK_MS, MOST_SILENCE_MS),
+      bodyTimeoutMs: 5_000,
+      signal,
+    });
+    return status === 304 ? undefined : Metainfo.decode(bytes);
+  }
+
+  /** Hands an open attempt to a new leader, with the agents that hold pieces of it. */
+  async adopt(
+    originId: string,
+    name: BlobName,
+    known: Metainfo,
+    peers: readonly PeerEntry[],
+    wish: Wish,
+    signal: AbortSignal,
+  ): Promise<Metainfo> {
+    const body = JSON.stringify({ metainfo: Buffer.from(known.encode()).toString('base64'), peers });
+    const { bytes } = await this.#client.bytes({
+      url: this.url(originId),
+      to: originId,
+      method: 'POST',
+      path: `/v1/blobs/${name.digest}/adopt?${query(name)}${wishQuery(wish)}`,
+      body,
+      headers: { 'content-type': 'application/json' },
+      headersTimeoutMs: FETCH_HEADERS_MS,
+      signal,
+    });
+    return Metainfo.decode(bytes);
+  }
+}
+
+/** True for an answer that another origin would give as well. */
+export function isCertain(error: unknown): boolean {
+  return isCoded(error) && !(error as CodedError).facts.retryable && error.code !== 'INTERNAL';
+}
+
+function wishQuery({ all, piece }: Wish): string {
+  return `&want=${all ? 'all' : 'ranges'}${piece === undefined ? '' : `&piece=${piece}`}`;
+}
+
+export function query(name: BlobName): string {
+  return new URLSearchParams({ upstream: name.upstream, repository: name.repository }).toString();
+}

@@ -1,0 +1,132 @@
+import { setHash } from '@sepia/cluster/api/set-hash';
+import fc from 'fast-check';
+import t from 'tap';
+import { MAX_SEEDS_PER_BLOB, SwarmTable } from '../../../src/swarms/core/swarm-table.ts';
+
+const node = (nodeId: string, zone?: string) => ({ nodeId, addresses: [`10.0.0.1:${nodeId.length}`], zone });
+const lease = (nodeId: string, extra: Partial<Parameters<SwarmTable['renew']>[0]> = {}) => ({
+  ...node(nodeId),
+  bootId: 'b1',
+  seq: 1,
+  ttlMs: 1000,
+  add: [],
+  drop: [],
+  leeching: [],
+  setHash: setHash([]),
+  ...extra,
+});
+/** A seeded generator in [0, 1). */
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+    return state / 2 ** 31;
+  };
+}
+
+t.test('a seed told by lease is handed out, never to itself', async (t) => {
+  const table = new SwarmTable(seeded(1));
+  table.renew(lease('a', { add: ['d1'], setHash: setHash(['d1']) }), setHash, 0);
+  t.same(
+    table.handout('d1', node('b'), 10).map((one) => [one.nodeId, one.reason]),
+    [['a', 'seed']],
+  );
+  t.same(table.handout('d1', node('a'), 10), []);
+});
+
+t.test('a set that differs asks for the full one', async (t) => {
+  const table = new SwarmTable(seeded(1));
+  t.equal(table.renew(lease('a', { add: ['d1'], setHash: setHash(['d1', 'd2']) }), setHash, 0).resync, true);
+  t.equal(
+    table.renew(lease('a', { seq: 2, add: ['d1', 'd2'], setHash: setHash(['d2', 'd1']) }), setHash, 0).resync,
+    false,
+  );
+});
+
+t.test('an older heartbeat of the same boot changes nothing', async (t) => {
+  const table = new SwarmTable(seeded(1));
+  table.renew(lease('a', { seq: 5, add: ['d1'] }), setHash, 0);
+  table.renew(lease('a', { seq: 4, drop: ['d1'] }), setHash, 0);
+  t.equal(table.handout('d1', node('b'), 10).length, 1);
+});
+
+t.test('a new boot forgets what the old one said', async (t) => {
+  const table = new SwarmTable(seeded(1));
+  table.renew(lease('a', { add: ['d1'] }), setHash, 0);
+  table.renew(lease('a', { bootId: 'b2', seq: 1 }), setHash, 0);
+  t.equal(table.handout('d1', node('b'), 10).length, 0);
+});
+
+t.test('a lease that ran out takes its seeds and leeching along', async (t) => {
+  const table = new SwarmTable(seeded(1));
+  table.renew(lease('a', { add: ['d1'], leeching: ['d2'] }), setHash, 0);
+  t.same(table.expire(999), []);
+  t.same(table.expire(1000), ['a']);
+  t.equal(table.handout('d1', node('b'), 10).length, 0);
+  t.equal(table.leecherCount('d2'), 0);
+});
+
+t.test('joining makes a leecher, finishing a seed', async (t) => {
+  const table = new SwarmTable(seeded(1));
+  table.join(node('a'), 'd1', true, undefined, 1000, 0);
+  t.equal(table.handout('d1', node('b'), 10)[0]?.reason, 'leecher');
+  table.join(node('a'), 'd1', false, undefined, 1000, 0);
+  t.equal(table.handout('d1', node('b'), 10)[0]?.reason, 'seed');
+});
+
+t.test('peers of the own zone come first, but never alone while others are there', async (t) => {
+  const table = new SwarmTable(seeded(3));
+  for (let at = 0; at < 40; at++) table.join(node(`near${at}`, 'z1'), 'd', true, undefined, 1000, 0);
+  for (let at = 0; at < 40; at++) table.join(node(`far${at}`, 'z2'), 'd', true, undefined, 1000, 0);
+  const zones = table.handout('d', node('me', 'z1'), 20).map((one) => one.zone);
+  t.equal(zones.length, 20);
+  t.equal(zones.filter((zone) => zone === 'z1').length, 15);
+});
+
+t.test('at most 100 seeds a blob, whoever they are', async (t) => {
+  const table = new SwarmTable(seeded(9));
+  for (let at = 0; at < 300; at++) table.renew(lease(`n${at}`, { add: ['d'] }), setHash, 0);
+  t.ok(table.handout('d', node('me'), 1000).length <= MAX_SEEDS_PER_BLOB);
+});
+
+t.test('any mix of messages keeps the table consistent', async () => {
+  const step = fc.record({
+    id: fc.constantFrom('a', 'b', 'c'),
+    boot: fc.constantFrom('1', '2'),
+    seq: fc.nat(9),
+    at: fc.nat(5000),
+    add: fc.subarray(['d1', 'd2', 'd3']),
+    drop: fc.subarray(['d1', 'd2', 'd3']),
+    leeching: fc.subarray(['d1', 'd2']),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), fc.nat(), (steps, seed) => {
+      const table = new SwarmTable(seeded(seed));
+      let nowMs = 0;
+      for (const one of steps) {
+        nowMs += one.at;
+        table.renew(
+          lease(one.id, {
+            bootId: one.boot,
+            seq: one.seq,
+            add: one.add,
+            drop: one.drop,
+            leeching: one.leeching,
+          }),
+          setHash,
+          nowMs,
+        );
+        table.expire(nowMs);
+        for (const digest of ['d1', 'd2', 'd3']) {
+          const ids = table.handout(digest, node('asker'), 50).map((handout) => handout.nodeId);
+          if (ids.some((id) => id === 'asker')) return false;
+        }
+      }
+      table.expire(nowMs + 1_000_000);
+      return (
+        table.nodeCount === 0 &&
+        ['d1', 'd2', 'd3'].every((digest) => table.handout(digest, node('x'), 9).length === 0)
+      );
+    }),
+  );
+});
