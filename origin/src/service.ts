@@ -38,7 +38,7 @@ import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
 import type { OriginConfig } from './config.ts';
 import { Fetches } from './fetch/fetches.ts';
-import { originGauges } from './gauges.ts';
+import { byteCounters, originGauges } from './gauges.ts';
 import { accessRoutes } from './http/access-routes.ts';
 import { backupRoutes } from './http/backup-routes.ts';
 import { blobRoutes } from './http/blob-routes.ts';
@@ -118,15 +118,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const startedMs = nowMs();
   const stopping = new AbortController();
   const metrics = new Metrics('origin', selfId);
-  const upstreamBytes = metrics.counter(
-    'sepia_origin_upstream_bytes_total',
-    'Bytes of blobs that came from an upstream.',
-    ['upstream'],
-  );
-  const servedBytes = metrics.counter(
-    'sepia_origin_served_bytes_total',
-    'Bytes of blobs answered over HTTP.',
-  );
+  const { upstreamBytes, servedBytes } = byteCounters(metrics);
 
   const folder = await DataFolder.open({ log }, { dir: config.data, id: selfId });
   stops.push('data folder', async () => await folder.close());

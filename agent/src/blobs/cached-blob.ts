@@ -1,5 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
-import type { BlobReader, ReadableBlob } from '@sepia/http/readable-blob';
+import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 
 /** Gets a right copy of one piece after it rotted on disk, and writes it over the damaged one. */

@@ -1,8 +1,8 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { wholeDigest } from '@sepia/http/checked-body';
-import type { BlobReader, ReadableBlob } from '@sepia/http/readable-blob';
-import type { RemoteBlob } from '@sepia/http/remote-blob';
+import { wholeDigest } from '@sepia/http/bodies/checked-body';
+import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
+import type { RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import type { Download } from '../downloads/download.ts';
 
 /** One reader's view of a download: when the disk gets full the same body goes on, past the disk. */

@@ -5,15 +5,13 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
-import type { BlobHolders } from '@sepia/http/core/source-order';
-import type { BlobReader, ReadableBlob } from '@sepia/http/readable-blob';
-import type { BlobSource } from '@sepia/http/remote-blob';
+import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { Swarm } from '@sepia/swarm/shell/engine';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
-import type { MetainfoNews } from '../cluster/tracker-client.ts';
+import type { Finding, Guide } from './guide-port.ts';
 import { Readings } from './readings.ts';
 import { Waiters } from './waiters.ts';
 
@@ -30,33 +28,6 @@ const NEAR_PIECES = 4;
 const URGE_AFTER_MS = 50;
 /** A download for ranges alone ends when nobody read for this long, in ms; what came stays on disk. */
 const RANGES_IDLE_MS = 60_000;
-
-/** How a download learns who has the blob and what its pieces hash to. */
-export interface Guide {
-  /** Who has it now; joins the swarm again. */
-  find(signal: AbortSignal): Promise<Finding>;
-  /** More than the answer with `etag` said, or undefined when there is no news within the guide's own wait. */
-  poll(known: Metainfo, etag: string, signal: AbortSignal): Promise<MetainfoNews | undefined>;
-  /** Asks the fetching origin for a piece that it has not reached yet; answers when that one has it. */
-  urge(
-    span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
-    signal: AbortSignal,
-  ): Promise<VouchedPiece | undefined>;
-  /** From the next {@link find} on the whole blob is wanted, not only what is read. */
-  wantAll(): void;
-  /** One verified piece past the swarm, from whoever owns the blob. */
-  refetch(metainfo: Metainfo, index: number, signal: AbortSignal): Promise<Uint8Array>;
-  /** The origins as a source that needs no disk here, and who they are. */
-  source(): BlobSource;
-  holders(metainfo: Metainfo): BlobHolders;
-}
-
-export interface Finding {
-  readonly metainfo: Metainfo;
-  /** Hands peers and HTTP sources to the swarm. */
-  readonly introduce: (swarm: Swarm) => void;
-  readonly intervalMs: number;
-}
 
 interface DownloadDeps {
   readonly partial: PartialBlob;

@@ -1,15 +1,15 @@
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
-import type { BlobHolders } from '@sepia/http/core/source-order';
-import type { BlobSource } from '@sepia/http/remote-blob';
+import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
+import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { HttpSource } from '@sepia/swarm/shell/engine';
 import { isDecisive, type Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
 import type { BlobName, MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
-import type { Finding, Guide } from './download.ts';
+import type { Finding, Guide } from './guide-port.ts';
 import type { Wish } from './wish.ts';
 
 /** Long-poll for more hashes, in ms. */

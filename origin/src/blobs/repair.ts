@@ -1,3 +1,4 @@
+import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
@@ -5,7 +6,6 @@ import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { readLimited } from '@sepia/http/client';
-import { LinkedAbort } from '@sepia/http/linked-abort';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
@@ -229,6 +229,7 @@ async function cutOut(
       if (at > end) return bytes;
     }
   } catch (cause) {
+    throwIfBug(cause);
     throw isCoded(cause) ? cause : new CodedError('BACKEND_DOWN', { cause });
   } finally {
     body.destroy();

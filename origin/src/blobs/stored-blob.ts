@@ -1,4 +1,4 @@
-import type { ReadableBlob } from '@sepia/http/readable-blob';
+import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { Repair } from './repair.ts';
 

@@ -156,9 +156,13 @@ export async function storeUnsized(
   }
 }
 
-/** The upstream's bytes do not have the digest that was asked for. */
-export function liesError(name: BlobName): CodedError {
-  return new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest, upstream: name.upstream } });
+/** The upstream's bytes do not have the digest that was asked for; `piece`: it sent another one before. */
+export function liesError({ digest, upstream }: BlobName, piece?: number): CodedError {
+  if (piece === undefined) return new CodedError('UPSTREAM_LIES', { detail: { digest, upstream } });
+  return new CodedError('UPSTREAM_LIES', {
+    message: 'upstream sent other bytes than before',
+    detail: { digest, upstream, piece },
+  });
 }
 
 /** The upstream has another size for a blob than the manifest that names it. */

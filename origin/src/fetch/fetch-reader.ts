@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import type { ReadableBlob } from '@sepia/http/readable-blob';
+import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { FetchView } from './fetch-parts.ts';
 

@@ -275,8 +275,7 @@ export class Fetch {
     if (!metainfo.knows(piece)) metainfo.addHash(piece, hash);
     else if (!metainfo.matches(piece, hash)) {
       this.#pace.conflict();
-      const detail = { digest: this.name.digest, piece };
-      throw new CodedError('UPSTREAM_LIES', { message: 'upstream sent other bytes than before', detail });
+      throw liesError(this.name, piece);
     }
     await partial.writePiece(piece, bytes, leaves);
     this.#landed(piece, false);

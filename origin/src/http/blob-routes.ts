@@ -6,7 +6,7 @@ import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-
 import { H_ATTEMPT, H_BLOB_SIZE, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { RequestState } from '@sepia/http/app';
-import { rightLeaves } from '@sepia/http/checked-body';
+import { rightLeaves } from '@sepia/http/bodies/checked-body';
 import { serveBlob } from '@sepia/http/serve-blob';
 import { bodyOf, queryValue, readJson } from '@sepia/http/signed';
 import { Metainfo } from '@sepia/metainfo/metainfo';

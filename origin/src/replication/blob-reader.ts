@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
-import { checkedChunks } from '@sepia/http/checked-body';
+import { checkedChunks } from '@sepia/http/bodies/checked-body';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
 import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';

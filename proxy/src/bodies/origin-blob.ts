@@ -1,12 +1,13 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
+import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
+import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
+import { type BlobSource, RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import { MAX_ANSWER_BYTES, readLimited } from '@sepia/http/client';
-import { MemoryBlob } from '@sepia/http/memory-blob';
-import type { ReadableBlob } from '@sepia/http/readable-blob';
-import { type BlobSource, RemoteBlob } from '@sepia/http/remote-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { RangeWish } from '@sepia/oci/range';
@@ -149,9 +150,9 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
     wrong: (origin, piece) => {
       log.warn({ digest: name.digest, origin, piece }, 'an origin sent wrong bytes of a blob');
       const call = { method: 'POST', path: `${path}/complaints?piece=${piece}` } as const;
-      origins.quick(origin, COMPLAINT_MS, call).catch((error: unknown) => {
-        if (!isCoded(error)) log.error({ err: error }, 'a complaint was not sent');
-      });
+      origins
+        .quick(origin, COMPLAINT_MS, call)
+        .catch((error: unknown) => logFailure(log, error, 'a complaint was not sent', { origin }, 'debug'));
     },
   };
 }

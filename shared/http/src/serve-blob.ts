@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
 import { contentRange, parseRange } from '@sepia/oci/range';
 import type { Context } from 'koa';
-import type { ReadableBlob } from './readable-blob.ts';
-import { type BodyPlan, sendBody } from './send-body.ts';
+import type { ReadableBlob } from './bodies/readable-blob.ts';
+import { type BodyPlan, sendBody } from './bodies/send-body.ts';
 
 interface ServeOptions {
   /** `Content-Type`; of the blob, not of a multipart answer. */
@@ -144,7 +145,7 @@ async function answer(
     await sendBody(blob, plan, sink, options, gone.signal);
     ctx.res.end();
     if (!ctx.res.writableFinished)
-      await once(ctx.res, 'finish', { signal: gone.signal }).catch(() => undefined);
+      await once(ctx.res, 'finish', { signal: gone.signal }).catch(ignoreFailure);
   } catch (error) {
     if (!ctx.res.headersSent) throw error;
     ctx.res.destroy();

@@ -36,7 +36,7 @@ export function pieceHash(piece: Uint8Array): Uint8Array {
 
 /** Leaf hashes of one piece, 32 bytes each, fresh; {@link foldLeaves} makes its hash of them. */
 export function pieceLeaves(piece: Uint8Array): Uint8Array {
-  const leaves = Buffer.allocUnsafeSlow(leafCount(piece.length) * HASH_BYTES);
+  const leaves = Buffer.alloc(leafCount(piece.length) * HASH_BYTES);
   putLeaves(piece, leaves);
   return leaves;
 }

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
-import { ignoreFailure } from '@sepia/base/failure';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo/tree';
 import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './file-port.ts';
@@ -192,7 +192,7 @@ export class BlobFiles {
     try {
       await this.files.rename(from, this.layout.leaves(digest));
     } catch (error) {
-      if (systemCode(error) === undefined && !isCoded(error)) throw error;
+      throwIfBug(error);
       this.log.debug({ digest, reason: String(error) }, 'leaf hashes are not kept');
     }
   }

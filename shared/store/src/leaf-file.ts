@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { systemCode } from '@sepia/base/errors';
+import { ended, throwIfBug } from '@sepia/base/failure';
 import { foldLeaves, HASH_BYTES, LEAF_BYTES, LEAVES, leafCount, pieceLength } from '@sepia/metainfo/tree';
 import type { StoreLog } from './blob-files.ts';
 import { type FilePort, type OpenFile, openExisting } from './file-port.ts';
@@ -94,10 +95,7 @@ export class LeafFile {
     this.#closed = true;
     const writing = this.#writing;
     this.#writing = undefined;
-    await writing?.then(
-      (file) => file.close(),
-      () => undefined,
-    );
+    if (writing !== undefined) await ended(writing.then((file) => file.close()));
   }
 
   async #write(bytes: Uint8Array, at: number): Promise<void> {
@@ -107,7 +105,7 @@ export class LeafFile {
       this.#writing ??= openForUpdate(files, path, makeFolder);
       await (await this.#writing).write(bytes, at);
     } catch (error) {
-      if (!isOfDisk(error)) throw error;
+      throwIfBug(error);
       this.#writing = undefined;
       log.debug({ digest: this.#digest, reason: String(error) }, 'leaf hashes are not kept');
     }
@@ -134,7 +132,7 @@ export class LeafFile {
       const bytes = Buffer.allocUnsafe(CHUNK_BYTES);
       return bytes.subarray(0, await file.read(bytes, at));
     } catch (error) {
-      if (!isOfDisk(error)) throw error;
+      throwIfBug(error);
       return Buffer.alloc(0);
     } finally {
       await file?.close();
@@ -162,11 +160,6 @@ async function openForUpdate(
     if (systemCode(error) !== 'EEXIST') throw error;
     return await files.open(path, 'update');
   }
-}
-
-/** True for what a disk can do to us; anything else is a bug. */
-function isOfDisk(error: unknown): boolean {
-  return error instanceof CodedError || systemCode(error) !== undefined;
 }
 
 function isGood(chunk: Chunk, piece: number): boolean {

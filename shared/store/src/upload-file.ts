@@ -1,6 +1,6 @@
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
-import { ended } from '@sepia/base/failure';
+import { CodedError } from '@sepia/base/errors';
+import { ended, throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
 import type { OpenFile } from './file-port.ts';
@@ -130,7 +130,7 @@ export class UploadFile {
       this.#leavesFile ??= await this.#deps.blobs.files.open(this.#leavesPath(), 'create');
       await this.#leavesFile.write(bytes, this.#leafBytes);
     } catch (error) {
-      if (!isCoded(error) && systemCode(error) === undefined) throw error;
+      throwIfBug(error);
     }
     this.#leafBytes += bytes.length;
   }

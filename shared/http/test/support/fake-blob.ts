@@ -2,7 +2,7 @@ import { type Digest, digestOf } from '@sepia/base/digest';
 import type { CodedError } from '@sepia/base/errors';
 import { PIECE_BYTES, pieceCount, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
-import type { BlobReader, ReadableBlob } from '../../src/readable-blob.ts';
+import type { BlobReader, ReadableBlob } from '../../src/bodies/readable-blob.ts';
 
 /** A blob in memory whose pieces and whole digest are verified when the test says so. */
 export class FakeBlob implements ReadableBlob {

@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 
@@ -74,12 +75,13 @@ export class MetainfoFollower {
         if (news !== undefined) this.#learn(news);
       } catch (error) {
         if (signal.aborted) return;
+        throwIfBug(error);
         // Nonsense is the word of one member only.
         const isNonsense = isCoded(error, 'METAINFO_INVALID');
-        if (!isCoded(error) || isCoded(error, 'STALE_ATTEMPT')) throw error;
+        if (isCoded(error, 'STALE_ATTEMPT')) throw error;
         if (this.#deps.isDefinite(error) && !isNonsense) throw error;
         turn += 1;
-        await delay(RETRY_MS, signal).catch(() => undefined);
+        await delay(RETRY_MS, signal).catch(ignoreFailure);
       }
     }
   }

@@ -1,3 +1,4 @@
+import { readElsewhere } from '@sepia/base/failure';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { CheckedBody, type CheckedChunk, type CheckedRange } from './checked-body.ts';
 import {
@@ -83,10 +84,7 @@ class Sender {
 
   /** What was read ahead is not needed any more. */
   end(): void {
-    this.#ahead?.chunk.then(
-      (chunk) => chunk.free(),
-      () => undefined,
-    );
+    if (this.#ahead !== undefined) readElsewhere(this.#ahead.chunk.then((chunk) => chunk.free()));
     this.#ahead = undefined;
   }
 
@@ -95,7 +93,7 @@ class Sender {
     if (this.#blob.sizeBytes === 0) {
       const reader = this.#blob.openReader(0, 0);
       try {
-        await this.#deadline.run(limits.firstPieceMs, this.#blob.whenFinal(this.#deadline.signal), ignore);
+        await this.#deadline.run(limits.firstPieceMs, this.#blob.whenFinal(this.#deadline.signal));
       } finally {
         reader.close();
       }
@@ -153,9 +151,7 @@ class Sender {
     if (at > range.end || !mayReadAhead(this.#pace, readBuffers.lent)) return;
     if (this.#body.isWithheld(range, windowAt(range, at, BUFFER_BYTES.large))) return;
     const chunk = this.#take(range, at);
-    chunk.catch(ignore);
+    readElsewhere(chunk);
     this.#ahead = { at, chunk };
   }
 }
-
-function ignore(): void {}

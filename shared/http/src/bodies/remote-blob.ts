@@ -1,3 +1,4 @@
+import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
@@ -11,7 +12,6 @@ import {
 } from '@sepia/metainfo/tree';
 import { type Ask, askInTurn } from './ask-in-turn.ts';
 import { type BlobHolders, SourceOrder } from './core/source-order.ts';
-import { LinkedAbort } from './linked-abort.ts';
 import { MetainfoFollower, type MetainfoNews } from './metainfo-follower.ts';
 import { type RangeBody, RangeStream } from './range-stream.ts';
 import type { BlobReader, ReadableBlob } from './readable-blob.ts';

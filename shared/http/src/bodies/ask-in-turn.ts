@@ -1,7 +1,8 @@
+import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { type Failure, outcomeOf, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { BlobHolders, SourceOrder } from './core/source-order.ts';
-import { LinkedAbort } from './linked-abort.ts';
 
 /** How often the silence of a member is looked at, in ms. */
 const LOOK_MS = 250;
@@ -25,9 +26,17 @@ interface AskDeps {
   readonly failure: () => unknown;
 }
 
+interface Outcome<T> {
+  readonly id: string;
+  readonly value?: T;
+  readonly error?: unknown;
+  /** Set if it failed. */
+  readonly kind?: Failure;
+}
+
 interface Try<T> {
   readonly abort: LinkedAbort;
-  readonly outcome: Promise<{ readonly id: string; readonly value?: T; readonly error?: unknown }>;
+  readonly outcome: Promise<Outcome<T>>;
   lastByteMs: number;
 }
 
@@ -70,12 +79,12 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
       const done = await firstOf(running, signal);
       if (done === undefined) continue;
       running.delete(done.id);
-      if (done.error === undefined) return done.value as T;
-      const { error } = done;
-      if (!isCoded(error) || isCoded(error, 'STALE_ATTEMPT') || isDefinite(error)) throw error;
+      const { error, kind } = done;
+      if (kind === undefined) return done.value as T;
+      if (kind === 'bug' || isCoded(error, 'STALE_ATTEMPT') || isDefinite(error)) throw error;
       order.failed(done.id);
       // Whoever fetches the blob and says what is wrong is alive.
-      if (!order.holders.areWhole && !isSilent(error)) signMs = performance.now();
+      if (!order.holders.areWhole && kind === 'refusal') signMs = performance.now();
     }
   } finally {
     for (const id of [...running.keys()]) giveUp(id);
@@ -92,7 +101,7 @@ function begin<T>(id: string, signal: AbortSignal, ask: Ask<T>): Try<T> {
     })
       .then(
         (value) => ({ id, value }),
-        (error: unknown) => ({ id, error }),
+        (error: unknown) => ({ id, error, kind: outcomeOf(error) }),
       )
       .finally(() => abort.unlink()),
   };
@@ -107,7 +116,7 @@ function askedOf<T>(running: ReadonlyMap<string, Try<T>>) {
 /** The first try that ends, or undefined when it is time to look again. */
 async function firstOf<T>(running: ReadonlyMap<string, Try<T>>, signal: AbortSignal) {
   const outcomes = [...running.values()].map((one) => one.outcome);
-  return await new Promise<Awaited<Try<T>['outcome']> | undefined>((resolve, reject) => {
+  return await new Promise<Outcome<T> | undefined>((resolve, reject) => {
     const done = (settle: () => void): void => {
       clearTimeout(timer);
       signal.removeEventListener('abort', onAbort);
@@ -124,12 +133,8 @@ async function findAgain({ order, find, isDefinite }: AskDeps, signal: AbortSign
   try {
     order.found(await find(signal));
   } catch (error) {
+    throwIfBug(error);
     signal.throwIfAborted();
-    if (!isCoded(error) || isDefinite(error)) throw error;
+    if (isDefinite(error)) throw error;
   }
-}
-
-/** True when a member gave no answer at all. */
-function isSilent(error: unknown): boolean {
-  return isCoded(error, 'PEER_HTTP') && error.detail['status'] === undefined;
 }

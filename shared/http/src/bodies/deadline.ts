@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { readElsewhere } from '@sepia/base/failure';
 
 /**
  * The deadline of one body: aborts its signal when a source makes no progress for as long as was asked, or when the
@@ -26,7 +27,7 @@ export class Deadline {
    * What `work` resolves with, unless it takes longer than `ms`: then `NO_PEERS`, even if it does not watch the signal.
    * `late` hears of a result that came after that.
    */
-  async run<T>(ms: number, work: Promise<T>, late: (result: T) => void): Promise<T> {
+  async run<T>(ms: number, work: Promise<T>, late: (result: T) => void = () => {}): Promise<T> {
     this.#arm(ms);
     const { signal } = this;
     return await new Promise<T>((resolve, reject) => {
@@ -36,7 +37,7 @@ export class Deadline {
         settle();
       };
       const onAbort = (): void => {
-        work.then(late, () => undefined);
+        readElsewhere(work.then(late));
         done(() => reject(signal.reason));
       };
       if (signal.aborted) return onAbort();
