@@ -217,7 +217,8 @@ async function build(parts: BuildParts): Promise<Origin> {
   );
   stops.push('replicator', async () => await replicator.stop());
   const rot = rotCounts(metrics, 'origin');
-  const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot });
+  const mendMs = deadlines['body-stall'];
+  const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot }, { mendMs });
   stops.push('repair', () => repair.stop());
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair });
   const tags = new Tags({ members, records, nowMs });

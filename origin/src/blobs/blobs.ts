@@ -78,6 +78,8 @@ export type VouchedPiece =
   | { readonly type: 'remote'; readonly id: string };
 
 export interface OpenOptions {
+  /** Damage is an error and not mended first: the request comes from an origin that mends its own copy. */
+  readonly asIs?: boolean;
   /** First and last piece that the request reads; without the last the whole blob is wanted. */
   readonly firstPiece?: number | undefined;
   readonly lastPiece: number | undefined;
@@ -180,7 +182,8 @@ export class Blobs {
    */
   async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
     const link = await this.admit(name, signal);
-    const stored = await this.#openStored(name, link.mediaType, signal);
+    const { asIs = false } = options;
+    const stored = await this.#openStored(name, link.mediaType, asIs, signal);
     if (stored !== undefined) return stored;
     const wantAll = options.lastPiece === undefined;
     let fetch = await this.#runningFor(name, signal);
@@ -192,7 +195,7 @@ export class Blobs {
     } else if (wantAll) fetch.fetchAll();
     await fetch.whenSized(signal);
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
-      const fetched = await this.#openStored(name, link.mediaType, signal);
+      const fetched = await this.#openStored(name, link.mediaType, asIs, signal);
       if (fetched !== undefined) return fetched;
     }
     const blob = fetch.open(options.lastPiece);
@@ -349,11 +352,12 @@ export class Blobs {
   async #openStored(
     name: BlobName,
     mediaType: string | undefined,
+    asIs: boolean,
     signal: AbortSignal,
   ): Promise<Opened | undefined> {
     const handle = await this.#provenHandle(name, signal);
     if (handle === undefined) return undefined;
-    const blob = storedBlob(handle, this.#deps.repair);
+    const blob = storedBlob(handle, this.#deps.repair, { asIs });
     return {
       type: 'local',
       blob,

@@ -14,8 +14,6 @@ import type { Upstreams } from '../upstream/upstreams.ts';
 
 /** Longest time for one piece from one source, in ms. */
 const PIECE_MS = 15_000;
-/** How long sources are asked again and again for a right copy, in ms: a body in the middle is cut after as long. */
-const MEND_MS = 30_000;
 const RETRY_MS = 1_000;
 /** Pieces that are looked at because somebody complained, at once; further complaints are dropped. */
 const MAX_LOOKS = 8;
@@ -41,8 +39,12 @@ export class Repair {
   readonly #looking = new Set<string>();
   readonly #stopped = new AbortController();
 
-  constructor(deps: RepairDeps) {
+  readonly #mendMs: number;
+
+  /** `mendMs`: how long sources are asked again and again for a right copy; a body in the middle is cut after as long. */
+  constructor(deps: RepairDeps, options: { readonly mendMs: number }) {
     this.#deps = deps;
+    this.#mendMs = options.mendMs;
   }
 
   stop(): void {
@@ -129,7 +131,7 @@ export class Repair {
     piece: number,
     provenance: readonly Provenance[],
   ): Promise<Uint8Array> {
-    const untilMs = this.#deps.nowMs() + MEND_MS;
+    const untilMs = this.#deps.nowMs() + this.#mendMs;
     const { digest } = metainfo;
     for (;;) {
       let cause: unknown;
@@ -176,7 +178,7 @@ export class Repair {
   ): Promise<Uint8Array> {
     const call = {
       method: 'GET',
-      path: `/v1/blobs/${digest}?${repositoryQuery(name)}`,
+      path: `/v1/blobs/${digest}?${repositoryQuery(name)}&as-is=1`,
       headers: { range: `bytes=${start}-${end}`, [H_HOP]: '1' },
       headersTimeoutMs: PIECE_MS,
     } as const;

@@ -1,18 +1,31 @@
+import { CodedError } from '@sepia/base/errors';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { Repair } from './repair.ts';
 
-/** A whole blob of the store as {@link ReadableBlob}; a damaged piece is mended while its reader waits. */
-export function storedBlob(handle: BlobHandle, repair: Pick<Repair, 'mend'>): ReadableBlob {
+/**
+ * A whole blob of the store as {@link ReadableBlob}. A damaged piece is mended while its reader waits, or behind
+ * where the reader (`asIs`) is another origin that mends its own copy: two would wait for each other.
+ */
+export function storedBlob(
+  handle: BlobHandle,
+  repair: Pick<Repair, 'mend' | 'lookBehind'>,
+  options: { readonly asIs: boolean },
+): ReadableBlob {
+  const { digest, sizeBytes } = handle;
   return {
-    digest: handle.digest,
-    sizeBytes: handle.sizeBytes,
+    digest,
+    sizeBytes,
     isFinal: true,
     provesWhole: true,
     has: () => true,
     leaves: (piece) => handle.leaves(piece),
     read: async (offset, into) => void (await handle.read(offset, into)),
-    mend: async (piece) => await repair.mend(handle.digest, piece),
+    mend: async (piece) => {
+      if (!options.asIs) return await repair.mend(digest, piece);
+      repair.lookBehind(digest, piece);
+      throw new CodedError('DISK_CORRUPT', { detail: { digest, piece } });
+    },
     whenFinal: async () => undefined,
     openReader: () => ({ move: () => undefined, close: () => undefined }),
   };

@@ -222,7 +222,8 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     return answerHead(ctx, name, sizeBytes, mediaType);
   }
   const lastPiece = boundOf(ctx.get('range'));
-  let opened = await deps.blobs.open(name, { lastPiece, hop }, signal);
+  const asIs = queryValue(ctx, 'as-is') === '1';
+  let opened = await deps.blobs.open(name, { lastPiece, hop, asIs }, signal);
   if (opened.type === 'remote') {
     try {
       return await relay(ctx, deps.members, opened.id, signal);
