@@ -11,7 +11,8 @@ const TASKS = {
   test: { level: 'all', run: (args) => runTap(FAST_PLACES, args, node) },
   'test:processes': {
     level: 'all',
-    run: (args) => runTap(['test/processes'], args, node, { except: 'test/processes/clients' }),
+    run: (args) =>
+      runTap(['test/processes'], ['--timeout=400', ...args], node, { except: 'test/processes/clients' }),
   },
   'test:conformance': {
     level: 'all',
@@ -76,6 +77,7 @@ async function check() {
     ['lint and format', [bin('@biomejs/biome', 'bin/biome'), 'check', '--error-on-warnings', '.']],
     ['layering', ['test/layering.test.ts']],
     ['failures', ['test/failures.test.ts']],
+    ['one of each', ['test/one-of-each.test.ts']],
     ['dead code', [bin('knip', 'bin/knip.js'), '--no-progress']],
   ];
   const lines = [];

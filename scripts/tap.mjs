@@ -10,6 +10,7 @@ export const FAST_PLACES = [
   'test/inprocess',
   'test/layering.test.ts',
   'test/failures.test.ts',
+  'test/one-of-each.test.ts',
 ];
 
 /** Files below the places (folders or files, relative to the root) whose names match, sorted. */

@@ -3,7 +3,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import t from 'tap';
 
 const ROOT = resolve(import.meta.dirname, '..');
-const SERVICES = ['tracker', 'origin', 'agent', 'proxy'] as const;
+const SERVICES = ['tracker', 'origin', 'agent', 'proxy', 'snapshotter'] as const;
 /** The packages of `shared/`: each may import those above it. */
 const LADDER = [
   ...['base', 'oci', 'metainfo', 'http', 'store', 'cluster', 'upstream', 'records', 'swarm', 'face'],
@@ -209,8 +209,9 @@ t.test('one pull of the README passes through every service and the packages tha
     [],
     'each is a source file',
   );
+  // An ordinary pull: layers that start before they are downloaded have their own picture, in snapshotter/README.md.
   for (const home of [
-    ...SERVICES,
+    ...SERVICES.filter((service) => service !== 'snapshotter'),
     'shared/face',
     'shared/records',
     'shared/upstream',

@@ -10,6 +10,7 @@ import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { peerIdOf } from '@sepia/base/names/peer-id';
+import { type Lack, Reach } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
 import { createRegistryApp } from '@sepia/face/registry-app';
@@ -50,6 +51,8 @@ import { Heartbeat } from './node/heartbeat.ts';
 import { SourceGate } from './source/source-gate.ts';
 import { UpstreamClients } from './source/upstream-clients.ts';
 
+/** Trackers may be silent this long until `/readyz` says so, in ms. */
+const PATIENCE_MS = 15_000;
 const STOP_GRACE_MS = 5_000;
 
 /** A running agent. */
@@ -197,6 +200,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     );
 
     const commandLog = new CommandLog();
+    const reach = new Reach({ whom: 'trackers', patienceMs: PATIENCE_MS });
     const heartbeat: Heartbeat = new Heartbeat({
       trackers,
       book,
@@ -210,6 +214,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       trackerIdsOf: (digest) => trackers.trackerIds(digest as Digest),
       chance: () => randomInt(2 ** 32) / 2 ** 32,
       onAnswer: () => gate.note(true, nowMs()),
+      reach,
       onRevoked: async (revoked) => await links.drop(revoked),
     });
     const architecture = arch() === 'x64' ? 'amd64' : arch();
@@ -281,7 +286,8 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         log,
         metrics,
         app: apps[0]!,
-        notReady: () => (stopping ? 'stopping' : undefined),
+        notReady: () => (stopping ? 'stopping' : whyOf(reach.lack(performance.now()), 'refused')),
+        warnings: () => [whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
         debug: { swarms: () => blobs.figures() },
       },
       config['admin-listen'],
@@ -316,4 +322,8 @@ function checkListeners(config: AgentConfig, cluster: Cluster): void {
       message: `listeners.${index}.default-upstream: no upstream "${name}" in the cluster document`,
     });
   }
+}
+
+function whyOf(lack: Lack | undefined, kind: Lack['kind']): string | undefined {
+  return lack?.kind === kind ? lack.why : undefined;
 }

@@ -17,7 +17,9 @@ const DEADLINES = z
       ),
     'upload-idle': duration()
       .prefault('1h')
-      .describe('An upload session that gets no request for this long ends.'),
+      .describe(
+        'An upload session that gets no request for this long ends; one without a byte after 5 minutes.',
+      ),
     'swarm-idle': duration()
       .prefault('10m')
       .describe('A swarm that nobody asked about for this long is left.'),

@@ -212,7 +212,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
   const hints = new Hints({ records, nowMs });
   const replicator = new Replicator(
-    { members, store, hints, log, nowMs },
+    { members, store, hints, log },
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());

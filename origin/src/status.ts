@@ -47,7 +47,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     storedBytes: store.usage(),
     disk: { freeBytes: room.freeBytes, full: room.isFull },
     uploadsOpen: uploads.open,
-    copiesOwed: await replicator.owed(),
+    copiesOwed: replicator.owed(),
     suspects: health.suspects(nowMs()),
     fetches: [...fetches].map((fetch) => ({
       digest: fetch.name.digest,

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { startCluster, type TestCluster, until } from './support/cluster.ts';
+import { startCluster, type TestCluster } from './support/cluster.ts';
 import { TestUpstream } from './support/upstream.ts';
 
 const HUB = 'upstream=hub&repository=lib/x';

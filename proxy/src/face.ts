@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { steadyMs } from '@sepia/base/reach';
 import { LINK_BELIEF_MS } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createRegistryApp } from '@sepia/face/registry-app';
@@ -60,7 +61,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },
     { idleMs: config.limits['upload-idle'] },
   );
-  const admit = admitByRate({ nowMs }, { perSecond: config.limits['requests-per-second'] });
+  const admit = admitByRate({ nowMs: steadyMs }, { perSecond: config.limits['requests-per-second'] });
   const own = (): OwnStatus => ({
     id: parts.id,
     version: OWN_VERSION,

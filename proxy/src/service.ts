@@ -2,6 +2,7 @@ import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
+import { steadyMs } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
 import { startAdmin } from '@sepia/http/admin';
@@ -48,7 +49,7 @@ export async function startProxy(
       nowMs,
       oldSignatures: config['old-signatures'],
     });
-    const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs });
+    const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs: steadyMs });
     const stopping = new AbortController();
     const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs });
     stops.push('audit log', () => entrance.audit.close());
@@ -108,7 +109,7 @@ function quorumLack(origins: Origins): string | undefined {
   const answering = health.answering(ids);
   return answering >= needed
     ? undefined
-    : `${answering} of ${ids.length} origins answer; ${needed} are needed`;
+    : `${answering} of ${ids.length} origins answer; ${needed} are needed${origins.refusedBy === undefined ? '' : ` (${origins.refusedBy})`}`;
 }
 
 function checkedId(config: ProxyConfig, cluster: Cluster): string {

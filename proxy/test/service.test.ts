@@ -2,13 +2,13 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkConfig } from '@sepia/base/config/load';
 import { silentLogger } from '@sepia/base/log';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { request } from 'undici';
 import type { z } from 'zod';
 import { createProxy, loadProxyConfig, PROXY_CONFIG, type ProxyConfig } from '../src/index.ts';
 import { ask, pushBlob, randomContent } from './support/client.ts';
 import { startCluster } from './support/fake-cluster.ts';
-import { until } from './support/until.ts';
 
 t.test('ready means that a majority of origins answers', async (t) => {
   const { proxies, origins } = await startCluster(t);

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { delay } from '@sepia/base/lifecycle';
 import { type Output, run } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 
@@ -32,7 +32,7 @@ t.test('kill -9 of the supervisor leaves no process', async (t) => {
   const up = await Up.start(dir, [...SMALL, '--ports-from', '25500']);
   const { pids } = factsOf(up);
   process.kill(supervisorOf(pids[0]!), 'SIGKILL');
-  await until('all members are gone', () => pids.every((pid) => !isAlive(pid)));
+  await until(() => pids.every((pid) => !isAlive(pid)), 'all members are gone', GONE_MS);
   rmSync(join(dir, 'cluster.json'), { force: true });
   const again = await Up.start(dir, [...SMALL, '--ports-from', '25500']);
   t.ok(again.cluster.agents[0]!.pid > 0, 'and the same data can be used at once');
@@ -74,7 +74,7 @@ t.test('with --json only the description of the cluster is on standard output', 
   child.stdout.on('data', (chunk: Buffer) => {
     text += chunk.toString('utf8');
   });
-  await until('it is ready', () => text.endsWith('\n'));
+  await until(() => text.endsWith('\n'), 'it is ready', GONE_MS);
   const cluster = JSON.parse(text) as { version: number; upstreams: unknown; agents: unknown[] };
   t.match(cluster, { version: 1, upstreams: [{ name: 'local', mode: 'none' }] });
   t.equal(cluster.agents.length, 1);
@@ -105,13 +105,5 @@ function isAlive(pid: number): boolean {
     return stat.slice(stat.lastIndexOf(')') + 2)[0] !== 'Z';
   } catch {
     return false;
-  }
-}
-
-async function until(what: string, check: () => boolean): Promise<void> {
-  const deadlineMs = performance.now() + GONE_MS;
-  while (!check()) {
-    if (performance.now() > deadlineMs) throw new Error(`not within ${GONE_MS} ms: ${what}`);
-    await delay(50);
   }
 }

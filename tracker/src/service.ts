@@ -4,6 +4,7 @@ import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
+import { Reach, steadyMs } from '@sepia/base/reach';
 import { H_CLUSTER } from '@sepia/cluster/api/headers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -24,6 +25,9 @@ import { Origins } from './metainfo/origins.ts';
 import { LiveFigures } from './swarms/core/live-figures.ts';
 import { SwarmTable } from './swarms/core/swarm-table.ts';
 
+/** One origin is asked this often whether it answers, and may be silent this long until `/readyz` says so, in ms. */
+const LOOK_MS = 5_000;
+const PATIENCE_MS = 10_000;
 const STOP_GRACE_MS = 3_000;
 const EXPIRE_EVERY_MS = 1_000;
 
@@ -53,18 +57,21 @@ export async function startTracker(
     const folder = await DataFolder.open({ log }, { dir: config.data, id });
     stops.push('data folder', () => folder.close());
     const stopping = new AbortController();
-    const nowMs = (): number => Date.now();
+    const nowMs = steadyMs;
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
     const client = new InternalClient({
       dispatcher,
       clusterKey,
       memberId: id,
-      nowMs,
+      nowMs: Date.now,
       oldSignatures: config['old-signatures'],
     });
     const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
+    const reach = new Reach({ whom: 'origins', patienceMs: PATIENCE_MS });
     const origins = new Origins({ cluster, client });
+    const look = setInterval(() => void origins.look(reach, stopping.signal), LOOK_MS);
+    stops.push('look', () => clearInterval(look));
     const keeper = new MetainfoKeeper(
       { cluster, origins, log, nowMs, holders: (digest) => table.holders(digest, 50).map(peerEntry) },
       { budgetBytes: config['metainfo-cache'] },
@@ -106,7 +113,12 @@ export async function startTracker(
     const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
     stops.push('listener', () => listener.stop(STOP_GRACE_MS));
     const admin = await startAdmin(
-      { log, metrics, app, notReady: () => (stopping.signal.aborted ? 'stopping' : undefined) },
+      {
+        log,
+        metrics,
+        app,
+        notReady: () => (stopping.signal.aborted ? 'stopping' : reach.lack(performance.now())?.why),
+      },
       config['admin-listen'],
     );
     stops.push('admin', () => admin.stop(STOP_GRACE_MS));

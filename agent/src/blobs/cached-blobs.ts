@@ -1,9 +1,9 @@
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { RotCounts } from '@sepia/store/rot-metrics';
-import type { BlobName } from '../cluster/tracker-client.ts';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import { CachedBlob } from './cached-blob.ts';
 import type { Seeds } from './seeds.ts';

@@ -1,11 +1,12 @@
 import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { linkKey } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { isCertain } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
-import type { BlobName } from '../cluster/tracker-client.ts';
 import type { Hints } from './core/hints.ts';
 import type { LinkProofs } from './core/link-proofs.ts';
 import type { Seeds } from './seeds.ts';
@@ -35,7 +36,7 @@ export class Links {
   /** Asks the cluster unless it vouched for the link lately. Passes when nobody answers. @throws `BLOB_UNKNOWN` */
   async require(name: BlobName, signal: AbortSignal): Promise<void> {
     if (this.#deps.proofs.isBelieved(name, this.#deps.nowMs())) return;
-    const key = `${name.upstream}\n${name.repository}\n${name.digest}`;
+    const key = linkKey(name);
     let asking = this.#asking.get(key);
     if (asking === undefined) {
       asking = this.#ask(name).finally(() => this.#asking.delete(key));

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
-import type { BlobName } from '../cluster/tracker-client.ts';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { shardKey } from '@sepia/cluster/cluster';
 
 /** The names (upstream, repository) under which blobs that are on their way were asked for at the cluster. */
 export class ProvenNames {
@@ -11,11 +12,11 @@ export class ProvenNames {
       names = new Set();
       this.#names.set(name.digest, names);
     }
-    names.add(keyOf(name));
+    names.add(shardKey(name.upstream, name.repository));
   }
 
   has(name: BlobName): boolean {
-    return this.#names.get(name.digest)?.has(keyOf(name)) === true;
+    return this.#names.get(name.digest)?.has(shardKey(name.upstream, name.repository)) === true;
   }
 
   /** True if it was asked for under another repository of the upstream. */
@@ -27,8 +28,4 @@ export class ProvenNames {
   forget(digest: Digest): void {
     this.#names.delete(digest);
   }
-}
-
-function keyOf({ upstream, repository }: BlobName): string {
-  return `${upstream}\n${repository}`;
 }

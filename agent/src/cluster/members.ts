@@ -46,8 +46,9 @@ export class MemberHealth {
   }
 }
 
-/** True when no member gave an answer at all: the network or the process is gone. */
+/** True when a member gave no answer at all, or refuses our signature: it is no use to us, as dead as the other. */
 export function isSilence(error: unknown): boolean {
+  if (isCoded(error, 'SIGNATURE_INVALID')) return true;
   return isCoded(error, 'PEER_HTTP') && (error as CodedError).detail['status'] === undefined;
 }
 

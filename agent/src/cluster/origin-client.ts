@@ -1,8 +1,10 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { H_ATTEMPT, H_BLOB_SIZE, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { RangeBody } from '@sepia/http/bodies/range-stream';
 import type { InternalClient } from '@sepia/http/client';
@@ -10,7 +12,7 @@ import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { Wish } from '../downloads/wish.ts';
 import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
-import { type BlobName, type MetainfoNews, newsOf } from './tracker-client.ts';
+import { type MetainfoNews, newsOf } from './tracker-client.ts';
 
 const HEDGE_MS = 800;
 /** A cold small blob waits for the upstream, in ms. */
@@ -302,7 +304,7 @@ export class OriginClient {
     targetIds: readonly string[],
     signal: AbortSignal,
   ) {
-    const path = `/v1/manifests?${new URLSearchParams({ upstream, repository, reference }).toString()}`;
+    const path = `/v1/manifests?${nameQuery({ upstream, repository }, { reference })}`;
     const targets = this.#health.order(targetsOf(this.#cluster, targetIds));
     const ask = (target: Target, abort: AbortSignal) =>
       this.#health.watch(target, HEDGE_MS * 4, () =>
@@ -317,10 +319,6 @@ export class OriginClient {
       );
     return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS * 2, signal, isFinal: isDecisive });
   }
-}
-
-function nameQuery(name: BlobName): string {
-  return new URLSearchParams({ upstream: name.upstream, repository: name.repository }).toString();
 }
 
 function blobPath(name: BlobName): string {

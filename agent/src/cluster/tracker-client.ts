@@ -1,9 +1,10 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import type { Digest } from '@sepia/base/digest';
 import { ignoreFailure } from '@sepia/base/failure';
-import type { RepositoryName } from '@sepia/base/names/repository';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, JoinRequest } from '@sepia/cluster/api/join';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -14,13 +15,6 @@ const HEDGE_MS = 800;
 /** A cold blob's join waits for the upstream's first headers, in ms. */
 const JOIN_TIMEOUT_MS = 60_000;
 const LEASE_TIMEOUT_MS = 3_000;
-
-/** A blob under a repository of an upstream. */
-export interface BlobName {
-  readonly digest: Digest;
-  readonly upstream: string;
-  readonly repository: RepositoryName;
-}
 
 /** What a long-poll told: hashes from where the asker's gapless prefix ended, and the mark for the next poll. */
 export interface MetainfoNews {
@@ -84,12 +78,7 @@ export class TrackerClient {
     waitMs: number,
     signal: AbortSignal,
   ): Promise<MetainfoNews | undefined> {
-    const query = new URLSearchParams({
-      upstream: name.upstream,
-      repository: name.repository,
-      wait: String(waitMs),
-      from: String(known.knownPrefix),
-    });
+    const query = nameQuery(name, { wait: String(waitMs), from: String(known.knownPrefix) });
     const targets = this.#health.order(targetsOf(this.#cluster, this.trackerIds(name.digest)));
     const ask = (target: Target, abort: AbortSignal) =>
       this.#health.watch(target, waitMs + HEDGE_MS, () =>
@@ -97,7 +86,7 @@ export class TrackerClient {
           url: target.url,
           to: target.id,
           method: 'GET',
-          path: `/v1/swarms/${name.digest}/metainfo?${query.toString()}`,
+          path: `/v1/swarms/${name.digest}/metainfo?${query}`,
           headers: { 'if-none-match': etag },
           headersTimeoutMs: waitMs + JOIN_TIMEOUT_MS,
           signal: abort,

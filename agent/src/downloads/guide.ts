@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
 import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
 import type { BlobSource } from '@sepia/http/bodies/remote-blob';
@@ -8,7 +9,7 @@ import { pieceHash } from '@sepia/metainfo/tree';
 import type { HttpSource } from '@sepia/swarm/shell/engine';
 import { isDecisive, type Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
-import type { BlobName, MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
+import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from './guide-port.ts';
 import type { Wish } from './wish.ts';
 

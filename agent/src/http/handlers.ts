@@ -1,5 +1,6 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/face/registry-app';
 import { serveBlob, serveHead } from '@sepia/http/serve-blob';
@@ -8,7 +9,6 @@ import { OCI_INDEX } from '@sepia/oci/manifest';
 import type { Context } from 'koa';
 import type { BlobTable, Lease } from '../blobs/blob-table.ts';
 import type { Links } from '../blobs/links.ts';
-import type { BlobName } from '../cluster/tracker-client.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { relink } from './core/relink.ts';
 

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { boundedMs } from '@sepia/base/bounded-ms';
+import { isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { Reach } from '@sepia/base/reach';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
 import { MAX_REVOCATIONS } from '@sepia/cluster/api/revocation';
 import { setHash } from '@sepia/cluster/api/set-hash';
@@ -34,6 +36,7 @@ interface HeartbeatDeps {
   readonly log: Logger;
   readonly chance: () => number;
   readonly onAnswer: (answered: boolean) => void;
+  readonly reach: Pick<Reach, 'answered' | 'failed'>;
   /** Links that are no more; each tracker tells it once. */
   readonly onRevoked: (revoked: LeaseAnswer['revoked']) => Promise<void>;
 }
@@ -126,6 +129,7 @@ export class Heartbeat {
     try {
       const answer = await trackers.renew(trackerId, nodeId, lease);
       onAnswer(true);
+      this.#deps.reach.answered();
       await onRevoked(answer.revoked);
       if (answer.revokedCursor !== undefined) this.#revokedCursors.set(trackerId, answer.revokedCursor);
       book.told(trackerId, change, answer.resync === true);
@@ -138,6 +142,8 @@ export class Heartbeat {
       return running.length > 0 ? Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs) : answer.heartbeatMs;
     } catch (error) {
       throwIfBug(error);
+      const kind = isCoded(error, 'SIGNATURE_INVALID') ? 'refused' : 'silent';
+      this.#deps.reach.failed(trackerId, kind, (error as Error).message, performance.now());
       this.#deps.log.debug({ err: error, trackerId }, 'tracker did not take the lease');
       return FIRST_HEARTBEAT_MS;
     }

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import type { BlobName } from '../cluster/tracker-client.ts';
 import { type BackToSourcePolicy, sourceDelayMs } from './core/back-to-source.ts';
 import type { SourceGate } from './source-gate.ts';
 

@@ -1,12 +1,12 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
 import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import type { BlobName } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from '../downloads/guide-port.ts';
 
 /** Guide of a download that comes straight from the upstream: nobody else is asked, hashes are our own. */

@@ -1,41 +1,104 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
+import { createDispatcher } from '@sepia/http/sockets';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import type { LayerIndex } from '@sepia/lazy/index/layer-index';
 import { textOf } from '@sepia/lazy/tar/byte-string';
 import type { Command } from 'commander';
+import { indexImage } from '../lazy/index-image.ts';
 import { indexFile, readIndexFile, saveIndex } from '../lazy/layer-file.ts';
+import { snapshotterLayers, statusText } from '../lazy/snapshotter-status.ts';
+import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
+import { parseImageReference } from '../registry/image-reference.ts';
+import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
-import { wholeNumber } from './option-values.ts';
+import { addVerify } from './lazy-verify.ts';
+import { urlOption, wholeNumber } from './option-values.ts';
+import { DEFAULT_AGENT, sourceOf } from './pull.ts';
 
+const DEFAULT_ADMIN = 'http://127.0.0.1:17502';
 const MIB = 1024 * 1024;
 /** A span is held in memory whole, and may grow beyond this by one compressed block. */
 const MAX_SPAN_MIB = 8;
 
-/** `sepia lazy`. */
-export function addLazy(program: Command): void {
-  const lazy = program.command('lazy').description('layers that are read before they are downloaded');
-  lazy
-    .command('index <file>')
-    .description('make the index of a layer blob (tar, tar+gzip, tar+zstd) in a file')
-    .option('--out <file>', 'where to write it (default: <file>.lazy)')
+interface IndexFlags extends CredentialFlags {
+  readonly out?: string;
+  readonly agent?: string;
+  readonly spanMib: number;
+}
+
+/** `sepia lazy index`: a file is a layer; anything else is a reference. */
+function addIndex(lazy: Command): void {
+  const command = lazy
+    .command('index <file-or-ref>')
+    .description('make the index of a layer blob in a file, or of every layer of an image')
+    .option(
+      '--out <path>',
+      'file to write (default: <file>.lazy), or folder for the layers of an image (default: .)',
+    )
+    .option(
+      '--agent <url>',
+      `registry endpoint to pull an image from (default: ${DEFAULT_AGENT})`,
+      urlOption('--agent'),
+    )
     .option(
       '--span-mib <n>',
       'uncompressed MiB that are read and verified at once',
       wholeNumber('--span-mib'),
       1,
-    )
-    .action(async (file: string, flags: { out?: string; spanMib: number }) => {
-      if (flags.spanMib < 1 || flags.spanMib > MAX_SPAN_MIB)
-        throw new CodedError('CONFIG_INVALID', {
-          message: `--span-mib: ${flags.spanMib} is not from 1 to ${MAX_SPAN_MIB}`,
-        });
-      const startedMs = performance.now();
-      const made = await indexFile(file, { spanBytes: flags.spanMib * MIB });
-      const out = flags.out ?? `${file}.lazy`;
-      await saveIndex(out, made.bytes);
-      process.stdout.write(
-        `${out}: index of ${made.layer}, ${bytesText(made.bytes.length)}, in ${durationText(performance.now() - startedMs)}\n`,
-      );
+    );
+  addCredentialOptions(command).action(async (what: string, flags: IndexFlags) => {
+    if (flags.spanMib < 1 || flags.spanMib > MAX_SPAN_MIB)
+      throw new CodedError('CONFIG_INVALID', {
+        message: `--span-mib: ${flags.spanMib} is not from 1 to ${MAX_SPAN_MIB}`,
+      });
+    const spanBytes = flags.spanMib * MIB;
+    if (!existsSync(what) && !/^[./]/.test(what)) {
+      await indexReference(what, flags, spanBytes);
+      return;
+    }
+    const startedMs = performance.now();
+    const made = await indexFile(what, { spanBytes });
+    const out = flags.out ?? `${what}.lazy`;
+    await saveIndex(out, made.bytes);
+    process.stdout.write(
+      `${out}: index of ${made.layer}, ${bytesText(made.bytes.length)}, in ${durationText(performance.now() - startedMs)}\n`,
+    );
+  });
+}
+
+/** Indexes an image; what is printed is the part of a snapshotter's config that shows it. */
+async function indexReference(ref: string, flags: IndexFlags, spanBytes: number): Promise<void> {
+  const image = parseImageReference(ref);
+  const source = sourceOf(image, flags.agent);
+  const host = source.ns ?? new URL(source.url).host;
+  const credentials = credentialsFor(host, flags, process.env);
+  const hint = 'is a cluster running? name another agent with --agent URL';
+  const client = new RegistryClient({ dispatcher: createDispatcher() }, { ...source, credentials, hint });
+  const dir = resolve(flags.out ?? '.');
+  mkdirSync(dir, { recursive: true });
+  const lines: string[] = [];
+  await indexImage(client, image, {
+    ...{ spanBytes, dir },
+    onLayer: ({ file }) => void lines.push(`  - { index: ${file}, image: ${host}/${image.repository} }\n`),
+  });
+  process.stdout.write(`layers:\n${lines.join('')}`);
+}
+
+/** `sepia lazy`. */
+export function addLazy(program: Command): void {
+  const lazy = program.command('lazy').description('layers that are read before they are downloaded');
+  addVerify(lazy);
+  addIndex(lazy);
+  lazy
+    .command('status')
+    .description('what this node’s snapshotter shows, how much of it is here, and why a layer is not lazy')
+    .option('--admin <url>', 'admin address of the snapshotter', urlOption('--admin'), DEFAULT_ADMIN)
+    .option('--json', 'print it as JSON', false)
+    .action(async (flags: { admin: string; json: boolean }) => {
+      const layers = await snapshotterLayers(flags.admin);
+      process.stdout.write(flags.json ? `${JSON.stringify(layers, null, 2)}\n` : statusText(layers));
     });
   lazy
     .command('show <file>')

@@ -11,7 +11,7 @@ import { Transfers } from '../terminal/transfers.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
 import { urlOption } from './option-values.ts';
 
-const DEFAULT_AGENT = `http://${HOST}:${DEFAULT_PORTS_FROM}`;
+export const DEFAULT_AGENT = `http://${HOST}:${DEFAULT_PORTS_FROM}`;
 
 /** `sepia pull`. */
 export function addPull(program: Command): void {
@@ -67,7 +67,7 @@ async function pull(
     }
     transfer.end();
   });
-  writer?.writeIndex(top, image.reference);
+  writer?.writeIndex([{ top, reference: image.reference }]);
   const sizeBytes = blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0);
   const ms = performance.now() - startedMs;
   process.stdout.write(
@@ -76,7 +76,10 @@ async function pull(
 }
 
 /** A host of this machine in the reference is the registry itself; any other names the upstream, as containerd does with `ns`. */
-function sourceOf(image: ImageReference, agent: string | undefined): { url: string; ns: string | undefined } {
+export function sourceOf(
+  image: ImageReference,
+  agent: string | undefined,
+): { url: string; ns: string | undefined } {
   const { host } = image;
   const isHere = host !== undefined && isThisMachine(host);
   if (agent === undefined && isHere) return { url: `http://${host}`, ns: undefined };

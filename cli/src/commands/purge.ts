@@ -1,7 +1,8 @@
 import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Command } from 'commander';
-import { nameQuery, Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
+import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
 
 const PURGE_MS = 600_000;

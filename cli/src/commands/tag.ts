@@ -1,15 +1,10 @@
 import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isTag } from '@sepia/base/names/repository';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
-import {
-  nameQuery,
-  Operator,
-  type OperatorFlags,
-  type OperatorName,
-  operatorOptions,
-} from '../operator/operator.ts';
+import { Operator, type OperatorFlags, type OperatorName, operatorOptions } from '../operator/operator.ts';
 
 interface HistoryAnswer {
   readonly tag: string;

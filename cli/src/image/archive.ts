@@ -40,7 +40,7 @@ export async function readText(archive: Archive, name: string): Promise<string |
   return Buffer.concat(chunks).toString('utf8');
 }
 
-class FolderArchive implements Archive {
+export class FolderArchive implements Archive {
   readonly #root: string;
 
   constructor(root: string) {

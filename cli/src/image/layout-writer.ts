@@ -26,9 +26,14 @@ export class LayoutWriter {
     writeFileSync(this.#pathOf(manifest.digest), manifest.bytes);
   }
 
-  writeIndex(top: PulledManifest, reference: string): void {
-    const annotations = { 'org.opencontainers.image.ref.name': reference };
-    const manifests = [{ mediaType: top.mediaType, digest: top.digest, size: top.bytes.length, annotations }];
+  /** Names the images of the layout: each top manifest by its tag. */
+  writeIndex(images: readonly { readonly top: PulledManifest; readonly reference: string }[]): void {
+    const manifests = images.map(({ top, reference }) => ({
+      mediaType: top.mediaType,
+      digest: top.digest,
+      size: top.bytes.length,
+      annotations: { 'org.opencontainers.image.ref.name': reference },
+    }));
     writeFileSync(join(this.#root, 'index.json'), `${JSON.stringify({ schemaVersion: 2, manifests })}\n`);
   }
 

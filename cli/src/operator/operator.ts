@@ -130,11 +130,6 @@ export class Operator {
   }
 }
 
-/** `upstream=…&repository=…` and more, escaped. */
-export function nameQuery(name: ResolvedName, more: Readonly<Record<string, string>> = {}): string {
-  return new URLSearchParams({ upstream: name.upstream, repository: name.repository, ...more }).toString();
-}
-
 /** Document and key of a cluster of `sepia up`: its members' configs name them. */
 function filesOf(clusterFile: string): { document: string; key: string } {
   const config = readClusterFile(clusterFile).origins[0]?.config ?? '';

@@ -122,11 +122,16 @@ export class RegistryClient {
       });
   }
 
+  /** True if the registry has the blob in this repository; whatever else it answers counts as no. */
+  async hasBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<boolean> {
+    const head = await this.#raw('HEAD', `/v2/${repository}/blobs/${digest}`, { repository, signal });
+    await head.body.dump();
+    return head.statusCode === 200;
+  }
+
   /** Uploads a blob unless the registry has it. @returns false if it was there */
   async pushBlob(repository: string, blob: BlobSource, signal?: AbortSignal): Promise<boolean> {
-    const head = await this.#raw('HEAD', `/v2/${repository}/blobs/${blob.digest}`, { repository, signal });
-    await head.body.dump();
-    if (head.statusCode === 200) return false;
+    if (await this.hasBlob(repository, blob.digest, signal)) return false;
     const begun = await this.#ask('POST', `/v2/${repository}/blobs/uploads/`, {
       repository,
       headers: { 'content-length': '0' },

@@ -4,14 +4,16 @@ import { LiveBlock } from './live-block.ts';
 /** One transfer being shown. */
 export interface Transfer {
   add(sizeBytes: number): void;
+  /** Begins the next step of the same row: `at` of `sizeBytes` are done. */
+  step(name: string, sizeBytes: number, at: number): void;
   /** Ends it; `note` stands in place of time and rate. */
   end(note?: string): void;
 }
 
 interface Row {
-  readonly name: string;
-  readonly sizeBytes: number;
-  readonly startedMs: number;
+  name: string;
+  sizeBytes: number;
+  startedMs: number;
   done: number;
   quarter: number;
   note: string | undefined;
@@ -42,12 +44,18 @@ export class Transfers {
         this.#quarter(row);
         this.#draw(false);
       },
+      step: (next, nextBytes, at) => {
+        if (row.name !== next) Object.assign(row, { startedMs: performance.now(), quarter: 0 });
+        Object.assign(row, { name: next, sizeBytes: nextBytes, done: at });
+        this.#quarter(row);
+        this.#draw(false);
+      },
       end: (note) => {
         const ms = performance.now() - row.startedMs;
-        row.note = note ?? `${durationText(ms)}, ${rateText(sizeBytes, ms)}`;
-        row.done = sizeBytes;
+        row.note = note ?? `${durationText(ms)}, ${rateText(row.sizeBytes, ms)}`;
+        row.done = row.sizeBytes;
         this.#draw(true);
-        if (!this.#block.isLive) this.#out.write(`  ${name}  ${bytesText(sizeBytes)}  ${row.note}\n`);
+        if (!this.#block.isLive) this.#out.write(`  ${row.name}  ${bytesText(row.sizeBytes)}  ${row.note}\n`);
       },
     };
   }

@@ -1,13 +1,15 @@
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
+import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
+import { lockFolder } from '@sepia/store/data-folder';
 import { makeFolders } from '@sepia/store/make-folders';
 import type { ClusterFile, ClusterFileMember } from './cluster-file.ts';
 import { type ClusterPaths, clusterPaths, replaceFile, writeClusterFiles } from './files.ts';
 import { type Exit, MemberProcess, mainOfRole } from './member-process.ts';
 import { type ClusterShape, HOST, type MemberPlan, planMembers, type Role } from './plan.ts';
-import { demandFreePorts } from './ports.ts';
+import { demandFreePorts, takenPort } from './ports.ts';
 import { isReady } from './readiness.ts';
 import type { UpstreamOption } from './upstream-option.ts';
 
@@ -67,6 +69,7 @@ export class Supervisor {
   #cluster: ClusterFile | undefined;
   #isUp = false;
   #wrote = false;
+  #lock: Awaited<ReturnType<typeof lockFolder>> | undefined;
   #stopping: Promise<void> | undefined;
 
   /** @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` when the shape is impossible */
@@ -80,11 +83,14 @@ export class Supervisor {
 
   /**
    * Starts all members and waits until each is ready; then `cluster.json` is there.
+   * A data folder that another run has is refused before anything is written.
    * @throws {CodedError} `START_FAILED` with one line that names the member; what was started is stopped by {@link stop}
    */
   async start(): Promise<ClusterFile> {
     await makeFolders(this.paths.root, '--data');
-    await demandFreePorts(this.members);
+    // Before anything is written: another cluster may run here.
+    this.#lock = await lockFolder(this.paths.root);
+    await this.#untilPortsAreFree();
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
     writeClusterFiles(this.paths, this.members, this.#options.upstreams);
@@ -123,6 +129,15 @@ export class Supervisor {
     }
     await Promise.allSettled(this.#background);
     await this.#dispatcher.close();
+    await this.#lock?.release();
+  }
+
+  /** The members of a run that was killed end by themselves, drained; its `cluster.json` is still there. */
+  async #untilPortsAreFree(): Promise<void> {
+    const untilMs = performance.now() + (existsSync(this.paths.clusterJson) ? STOP_GRACE_MS : 0);
+    while (performance.now() < untilMs && (await takenPort(this.members)) !== undefined)
+      await delay(READY_POLL_MS, this.#abort.signal);
+    await demandFreePorts(this.members);
   }
 
   async #startFirst(slot: Slot, timeoutMs: number): Promise<void> {
@@ -173,7 +188,7 @@ export class Supervisor {
       if (this.#abort.signal.aborted) return;
       slot.deaths += 1;
       const restartInMs = this.#options.restart
-        ? Math.min(RESTART_MAX_MS, RESTART_FIRST_MS * 2 ** (slot.deaths - 1))
+        ? backoffMs(slot.deaths, RESTART_FIRST_MS, RESTART_MAX_MS)
         : undefined;
       this.#deps.onEvent({
         type: 'died',

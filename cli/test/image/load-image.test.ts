@@ -37,7 +37,7 @@ t.test('an image goes out and comes back: push, pull as layout, push the layout 
     await file.close();
   });
   writer.writeManifest(manifests[0]!);
-  writer.writeIndex(manifests[0]!, 'v1');
+  writer.writeIndex([{ top: manifests[0]!, reference: 'v1' }]);
 
   execFileSync('tar', ['-cf', `${root}.tar`, '-C', root, '.']);
   for (const path of [root, `${root}.tar`]) {

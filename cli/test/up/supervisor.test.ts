@@ -1,13 +1,17 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { lockFolder } from '@sepia/store/data-folder';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { readClusterFile } from '../../src/up/cluster-file.ts';
 import { type MemberEvent, Supervisor, type SupervisorOptions } from '../../src/up/supervisor.ts';
 import { LOCAL_UPSTREAM } from '../../src/up/upstream-option.ts';
 import { freeBase } from '../support/ports.ts';
-import { isAlive, until } from '../support/processes.ts';
+import { isAlive } from '../support/processes.ts';
 
 const COUNTS = { origin: 1, tracker: 1, proxy: 1, agent: 1 };
 const STAND_IN = fileURLToPath(new URL('../support/stand-in.mjs', import.meta.url));
@@ -70,6 +74,72 @@ t.test('cluster.json is there while the cluster is ready, and a second run works
   );
 });
 
+t.test('a second run on the same data is refused and breaks nothing', async (t) => {
+  const { supervisor, root } = await make(t);
+  const cluster = await supervisor.start();
+  const files = (): Record<string, string> =>
+    Object.fromEntries(
+      ['cluster.json', 'cluster-key', 'cluster-document.yaml', 'configs/origin-1.yaml'].map((name) => [
+        name,
+        readFileSync(join(root, name), 'utf8'),
+      ]),
+    );
+  const before = files();
+  const portsFrom = await freeBase(COUNTS);
+  for (const shape of [
+    { counts: COUNTS, portsFrom },
+    { counts: { ...COUNTS, agent: 2 }, portsFrom: Number(new URL(cluster.agents[0]!.url).port) },
+  ]) {
+    const second = await make(t, { root, shape });
+    await t.rejects(second.supervisor.start(), {
+      code: 'START_FAILED',
+      message: /in use by another process/,
+    });
+    await second.supervisor.stop();
+    t.same(files(), before);
+  }
+  t.ok(isAlive(cluster.origins[0]!.pid));
+});
+
+t.test('of two runs that begin at the same instant one comes up, whole', async (t) => {
+  const root = t.testdir();
+  const bases = [await freeBase(COUNTS)];
+  bases.push(bases[0]! + 200);
+  const both = await Promise.all(
+    bases.map(async (portsFrom) => await make(t, { root, shape: { counts: COUNTS, portsFrom } })),
+  );
+  const ended = await Promise.allSettled(both.map((one) => one.supervisor.start()));
+  t.same(ended.map((one) => one.status).sort(), ['fulfilled', 'rejected']);
+  const loser = both[ended.findIndex((one) => one.status === 'rejected')]!;
+  await loser.supervisor.stop();
+  const winner = both[ended.findIndex((one) => one.status === 'fulfilled')]!;
+  t.same(readClusterFile(join(root, 'cluster.json')), winner.supervisor.cluster);
+});
+
+t.test('a lock that a killed process held is no hindrance', async (t) => {
+  const root = t.testdir();
+  const holder = spawn(
+    process.execPath,
+    [
+      '--input-type=module',
+      '-e',
+      `const { lockFolder } = await import('@sepia/store/data-folder');
+       await lockFolder(${JSON.stringify(root)}); console.log('held'); setInterval(() => {}, 1000);`,
+    ],
+    { cwd: fileURLToPath(new URL('../..', import.meta.url)), stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  t.teardown(() => holder.kill('SIGKILL'));
+  await once(holder.stdout, 'data');
+  await t.rejects(lockFolder(root), { code: 'START_FAILED' });
+  const { supervisor } = await make(t, { root });
+  await t.rejects(supervisor.start(), { code: 'START_FAILED' });
+  holder.kill('SIGKILL');
+  await once(holder, 'exit');
+  const after = await make(t, { root });
+  await after.supervisor.start();
+  t.ok(existsSync(join(root, 'cluster.json')));
+});
+
 t.test('a member that refuses to start is named with its own line, and nothing is left', async (t) => {
   const { supervisor, root } = await make(t);
   sign(root, 'origin-1', 'refuse');
@@ -108,8 +178,8 @@ t.test('a dead member is reported, and started again where that is wanted', asyn
   const before = (await supervisor.start()).agents[0]!.pid;
   process.kill(before, 'SIGKILL');
   await until(
-    'the agent has a new pid',
     () => readClusterFile(join(root, 'cluster.json')).agents[0]!.pid !== before,
+    'the agent has a new pid',
   );
   t.ok(isAlive(readClusterFile(join(root, 'cluster.json')).agents[0]!.pid));
   t.match(
@@ -117,9 +187,10 @@ t.test('a dead member is reported, and started again where that is wanted', asyn
     { name: 'agent-1', why: /was ended by SIGKILL/, restartInMs: 500 },
   );
 
+  await supervisor.stop();
   const plain = await make(t);
   process.kill((await plain.supervisor.start()).agents[0]!.pid, 'SIGKILL');
-  await until('its death is reported', () => plain.events.some((event) => event.type === 'died'));
+  await until(() => plain.events.some((event) => event.type === 'died'), 'its death is reported');
   t.match(
     plain.events.find((event) => event.type === 'died'),
     { name: 'agent-1', restartInMs: undefined },
@@ -139,7 +210,7 @@ t.test('a stop during the start leaves nothing', async (t) => {
   sign(root, 'tracker-1', 'unready');
   const started = supervisor.start();
   started.catch(() => undefined);
-  await until('something runs', () => existsSync(join(root, 'members/agent-1')));
+  await until(() => existsSync(join(root, 'members/agent-1')), 'something runs');
   await supervisor.stop();
   await t.rejects(started, { code: 'DRAINING' });
   t.notOk(existsSync(join(root, 'cluster.json')));

@@ -1,8 +1,9 @@
 import { throwIfBug } from '@sepia/base/failure';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Authorizer } from '@sepia/upstream/authenticator';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import { type Members, QUICK_MS, repositoryQuery } from '../cluster/members.ts';
+import { type Members, QUICK_MS } from '../cluster/members.ts';
 import type { Sessions } from './sessions.ts';
 
 /** Credentials of clients that are tried for one request, the newest first. */
@@ -63,7 +64,7 @@ async function lentBy(
   repository: string,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
-  const path = `/v1/access/lend?${repositoryQuery({ upstream, repository })}`;
+  const path = `/v1/access/lend?${nameQuery({ upstream, repository })}`;
   try {
     const { authorizations } = await members.json<{ authorizations?: unknown }>(id, {
       method: 'POST',

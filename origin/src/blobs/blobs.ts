@@ -1,16 +1,17 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { checkedPiece } from '@sepia/http/bodies/checked-body';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
-import type { BlobStore } from '@sepia/store/blob-store';
-import { type Members, QUICK_MS, repositoryQuery } from '../cluster/members.ts';
+import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
+import { type Members, QUICK_MS } from '../cluster/members.ts';
 import type { Fetch } from '../fetch/fetch.ts';
-import type { BlobName } from '../fetch/fetch-parts.ts';
 import type { Fetches } from '../fetch/fetches.ts';
 import type { LinkProofs } from '../manifests/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
@@ -27,6 +28,8 @@ export interface Where {
   readonly sizeBytes?: number;
   /** By this origin's own record alone: a guess where links can be deleted. */
   readonly linked: boolean;
+  /** Of a blob that is here: whether it was pushed, or is only cached. */
+  readonly class?: BlobAttrs['class'];
 }
 
 /** Where a request goes on: here, or at another origin that has the blob or is to fetch it. */
@@ -103,7 +106,7 @@ export class Blobs {
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
       const linked = hasLink && proofs.isProven(name, stat.attrs.provenance);
-      return { state: 'final', sizeBytes: stat.sizeBytes, linked };
+      return { state: 'final', sizeBytes: stat.sizeBytes, linked, class: stat.attrs.class };
     }
     const fetch = fetches.running(name.digest);
     if (fetch?.sizeBytes === undefined) return { state: 'none', linked: hasLink };
@@ -152,7 +155,7 @@ export class Blobs {
     const ids = members.candidates(name.digest).filter((id) => id !== members.selfId);
     const answers = new Map<string, WhereState>();
     const stop = new AbortController();
-    const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
+    const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
     await new Promise<void>((resolve, reject) => {
       let open = ids.length;
       if (open === 0) resolve();
@@ -269,7 +272,7 @@ export class Blobs {
     }
     const id = await this.elsewhere(name, hop);
     if (id !== undefined) {
-      const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
+      const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
       const { sizeBytes } = await members.json<Where>(id, { method: 'GET', path });
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }

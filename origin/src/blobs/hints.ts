@@ -1,4 +1,5 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
+import { News } from '@sepia/base/news';
 import type { RecordStore } from '@sepia/records/record-store';
 
 /** A copy of a blob that a member still has to get. */
@@ -10,43 +11,111 @@ export interface Hint {
 }
 
 const QUEUE = 'copy';
+/** Owed copies that are held in memory; what is more waits on the disk. */
+const HINTS_DEFAULTS = Object.freeze({ maxKnown: 10_000 });
+/** Left-overs of copies made by earlier versions that are taken off the disk in one go. */
+const SWEEP_BATCH = 500;
 
-/** The copies that this origin owes to others: kept in the records, so a restart goes on with them. */
+/**
+ * The copies that this origin owes to others: kept in the records, so a restart goes on with them. A copy that was made
+ * leaves nothing behind. The disk is read once; after that what is owed is known here.
+ */
 export class Hints {
+  /** Told when there is something new. */
+  readonly news = new News();
   readonly #records: RecordStore;
   readonly #nowMs: () => number;
+  readonly #maxKnown: number;
+  readonly #known = new Map<string, Hint>();
+  /** Keys that were made good while the disk was being read. */
+  #doneMeanwhile: Set<string> | undefined;
+  /** There may be some on the disk that are not known here. */
+  #more = true;
 
-  constructor(deps: { readonly records: RecordStore; readonly nowMs: () => number }) {
+  constructor(
+    deps: { readonly records: RecordStore; readonly nowMs: () => number },
+    options: { readonly maxKnown?: number } = {},
+  ) {
+    this.#maxKnown = options.maxKnown ?? HINTS_DEFAULTS.maxKnown;
     this.#records = deps.records;
     this.#nowMs = deps.nowMs;
+  }
+
+  /** How many are known to be owed. */
+  get size(): number {
+    return this.#known.size;
   }
 
   /** Durable when it resolves. */
   async add(hint: Hint): Promise<void> {
     await this.#records.jobSet.put(keyOf(hint), hint, this.#nowMs());
+    this.#doneMeanwhile?.delete(textOf(hint));
+    this.#know(hint);
+    this.news.tell();
   }
 
   async done(hint: Pick<Hint, 'digest' | 'target'>): Promise<void> {
-    await this.#records.jobSet.delete(keyOf(hint), this.#nowMs());
+    this.#known.delete(textOf(hint));
+    this.#doneMeanwhile?.add(textOf(hint));
+    await this.#records.jobSet.remove(keyOf(hint));
   }
 
-  async all(limit: number): Promise<Hint[]> {
-    const found: Hint[] = [];
-    for await (const { value } of this.#records.jobSet.list([QUEUE], { limit })) {
-      const hint = value as Partial<Hint>;
-      if (typeof hint.target === 'string' && typeof hint.digest === 'string' && isDigest(hint.digest))
-        found.push(hint as Hint);
-    }
-    return found;
+  /** Those that are known, the oldest first; reads the disk where there may be others. */
+  async all(): Promise<readonly Hint[]> {
+    if (this.#more && this.#known.size < this.#maxKnown / 2) await this.#read();
+    return [...this.#known.values()];
   }
 
   /** True if some copy of `digest` is still owed. */
   async owes(digest: Digest): Promise<boolean> {
+    for (const hint of this.#known.values()) if (hint.digest === digest) return true;
+    if (!this.#more) return false;
     for await (const _ of this.#records.jobSet.list([QUEUE, digest], { limit: 1 })) return true;
     return false;
+  }
+
+  async #read(): Promise<void> {
+    if (this.#doneMeanwhile !== undefined) return;
+    const done = new Set<string>();
+    this.#doneMeanwhile = done;
+    try {
+      this.#more = await this.#readAll(done);
+    } finally {
+      this.#doneMeanwhile = undefined;
+    }
+  }
+
+  /** True if there are more on the disk than are held here. Tombstones of earlier versions go. */
+  async #readAll(done: ReadonlySet<string>): Promise<boolean> {
+    const { jobSet } = this.#records;
+    const left: (readonly string[])[] = [];
+    let more = false;
+    for await (const { key, value } of jobSet.entries([QUEUE])) {
+      const hint = value as Partial<Hint> | null | undefined;
+      if (value === undefined) left.push(key);
+      else if (typeof hint?.target === 'string' && typeof hint.digest === 'string' && isDigest(hint.digest)) {
+        if (!done.has(textOf(hint as Hint)) && !this.#know(hint as Hint)) more = true;
+      }
+      if (left.length >= SWEEP_BATCH) await jobSet.remove(...left.splice(0));
+      if (more) break;
+    }
+    if (left.length > 0) await jobSet.remove(...left);
+    return more;
+  }
+
+  #know(hint: Hint): boolean {
+    const text = textOf(hint);
+    const has = this.#known.has(text);
+    if (!has && this.#known.size >= this.#maxKnown) this.#more = true;
+    else this.#known.set(text, hint);
+    return has || this.#known.has(text);
   }
 }
 
 function keyOf(hint: Pick<Hint, 'digest' | 'target'>): string[] {
   return [QUEUE, hint.digest, hint.target];
+}
+
+function textOf(hint: Pick<Hint, 'digest' | 'target'>): string {
+  return `${hint.digest}\n${hint.target}`;
 }

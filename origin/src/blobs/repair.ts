@@ -5,11 +5,12 @@ import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { readLimited } from '@sepia/http/client';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
-import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
 /** Longest time for one piece from one source, in ms. */
@@ -178,7 +179,7 @@ export class Repair {
   ): Promise<Uint8Array> {
     const call = {
       method: 'GET',
-      path: `/v1/blobs/${digest}?${repositoryQuery(name)}&as-is=1`,
+      path: `/v1/blobs/${digest}?${nameQuery(name)}&as-is=1`,
       headers: { range: `bytes=${start}-${end}`, [H_HOP]: '1' },
       headersTimeoutMs: PIECE_MS,
     } as const;

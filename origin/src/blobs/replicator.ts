@@ -1,11 +1,14 @@
+import { backoffMs } from '@sepia/base/async/backoff';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure } from '@sepia/base/failure';
-import { pause } from '@sepia/base/lifecycle';
+import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { H_CLASS } from '@sepia/cluster/api/headers';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { type Members, repositoryQuery } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import type { Hint, Hints } from './hints.ts';
 
 type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
@@ -14,7 +17,6 @@ type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
 const BACKGROUND_COPIES = 2;
 const RETRY_EVERY_MS = 2_000;
 const MAX_RETRY_MS = 60_000;
-const HINTS_PER_ROUND = 1_000;
 /** Until the receiving member answers after the last byte, in ms: it syncs first. */
 const COPY_HEADERS_MS = 60_000;
 /** A copy whose receiver takes no byte for this long is cut, in ms. */
@@ -26,7 +28,6 @@ interface ReplicatorDeps {
   readonly store: BlobStore;
   readonly hints: Hints;
   readonly log: Logger;
-  readonly nowMs: () => number;
 }
 
 /**
@@ -38,8 +39,10 @@ export class Replicator {
   readonly #stragglerMs: number;
   readonly #stopped = new AbortController();
   readonly #backoff = new Map<string, { failures: number; untilMs: number }>();
-  /** Copies under way, by digest and target: they are not begun twice. */
-  readonly #running = new Set<string>();
+  /** Copies under way, by digest and target: who wants one of them joins it. */
+  readonly #copies = new SingleFlight<string, void>();
+  /** Pushes and copies that need the blob in this store: it is not handed over meanwhile. */
+  readonly #held = new Map<Digest, number>();
   #loop: Promise<void> | undefined;
 
   constructor(deps: ReplicatorDeps, options: { readonly stragglerMs: number }) {
@@ -59,9 +62,22 @@ export class Replicator {
     await this.#loop;
   }
 
+  /** Runs `work`, while which a blob that this origin keeps for others alone stays in its store. */
+  async hold<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
+    this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);
+    try {
+      return await work();
+    } finally {
+      const left = this.#held.get(digest)! - 1;
+      if (left > 0) this.#held.set(digest, left);
+      else this.#held.delete(digest);
+      if (left === 0) void this.#tidy(digest);
+    }
+  }
+
   /**
-   * Copies a blob that is durable in this origin's store to its owners; resolves when W members have it.
-   * @throws `QUORUM_LOST`
+   * Copies a blob that is durable in this origin's store, and {@link hold held} there, to its owners; resolves when W
+   * members have it. @throws `QUORUM_LOST`
    */
   async place(name: CopyName): Promise<void> {
     const { members, hints } = this.#deps;
@@ -99,7 +115,7 @@ export class Replicator {
       };
       const copy = (id: string, isStandIn: boolean): void => {
         running += 1;
-        this.#copy(name, id, isStandIn, AbortSignal.any([late.signal, this.#stopped.signal]))
+        this.#copy(name, id, isStandIn, late.signal)
           .then(
             async () => {
               acks += 1;
@@ -131,7 +147,7 @@ export class Replicator {
     });
   }
 
-  /** Makes one copy now; it is owed until it is made. @throws `CONFLICT` while it is under way, `PEER_HTTP` and the like */
+  /** Makes one copy now, or joins the one under way; it is owed until it is made. @throws `PEER_HTTP` and the like */
   async copyTo(name: CopyName, id: string): Promise<void> {
     const { hints } = this.#deps;
     await hints.add({ ...name, target: id });
@@ -147,20 +163,20 @@ export class Replicator {
   }
 
   /** How many copies are owed, for metrics and status. */
-  async owed(): Promise<number> {
-    return (await this.#deps.hints.all(HINTS_PER_ROUND)).length;
+  owed(): number {
+    return this.#deps.hints.size;
   }
 
+  /** Makes a copy, or joins the one under way; nothing is sent to an owner that has the blob. */
   async #copy(name: CopyName, id: string, isStandIn: boolean, signal: AbortSignal): Promise<void> {
-    const key = keyOf(name.digest, id);
-    if (this.#running.has(key))
-      throw new CodedError('CONFLICT', { message: `a copy for ${id} is under way` });
-    this.#running.add(key);
-    try {
-      await this.#send(name, id, isStandIn, signal);
-    } finally {
-      this.#running.delete(key);
-    }
+    const key = `${keyOf(name.digest, id)}${isStandIn ? '\nstand-in' : ''}`;
+    await this.#copies.run(
+      key,
+      async (both) => {
+        if (isStandIn || !(await this.#hasIt(name, id, both))) await this.#send(name, id, isStandIn, both);
+      },
+      AbortSignal.any([signal, this.#stopped.signal]),
+    );
   }
 
   async #send(name: CopyName, id: string, isStandIn: boolean, signal: AbortSignal): Promise<void> {
@@ -169,9 +185,9 @@ export class Replicator {
     const handle = await store.open(name.digest);
     if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     const stall = new AbortController();
-    let movedAtMs = this.#deps.nowMs();
+    let movedAtMs = performance.now();
     const watch = setInterval(() => {
-      if (this.#deps.nowMs() - movedAtMs > COPY_STALL_MS)
+      if (performance.now() - movedAtMs > COPY_STALL_MS)
         stall.abort(new CodedError('TIMEOUT', { message: `${id} takes no bytes` }));
     }, 500);
     const { sizeBytes, attrs } = handle;
@@ -181,7 +197,7 @@ export class Replicator {
     async function* chunks(): AsyncGenerator<Uint8Array> {
       for (let at = 0, turn = 0; at < sizeBytes; at += CHUNK_BYTES, turn = 1 - turn) {
         yield await handle!.read(at, buffers[turn]!);
-        movedAtMs = Date.now();
+        movedAtMs = performance.now();
       }
       // From here the receiver syncs: its answer has a deadline of its own.
       movedAtMs = Number.POSITIVE_INFINITY;
@@ -189,7 +205,7 @@ export class Replicator {
     try {
       await members.json(id, {
         method: 'PUT',
-        path: `/v1/blobs/${name.digest}?${repositoryQuery(name)}&copy=1${isStandIn ? '&hint=1' : ''}`,
+        path: `/v1/blobs/${name.digest}?${nameQuery(name)}&copy=1${isStandIn ? '&hint=1' : ''}`,
         headers: {
           [H_CLASS]: attrs.class,
           'content-length': String(sizeBytes),
@@ -207,11 +223,12 @@ export class Replicator {
 
   async #retryForever(): Promise<void> {
     const { signal } = this.#stopped;
-    while (!signal.aborted) {
-      await pause(RETRY_EVERY_MS, signal);
-      if (signal.aborted) return;
-      const due = (await this.#deps.hints.all(HINTS_PER_ROUND)).filter((hint) => this.#isDue(hint));
-      const next = due[Symbol.iterator]();
+    const { hints } = this.#deps;
+    for (let owed = await hints.all(); ; owed = await hints.all()) {
+      // An origin that owes nothing does nothing.
+      if (owed.length === 0) await hints.news.next(signal);
+      await delay(RETRY_EVERY_MS, signal);
+      const next = (await hints.all()).filter((hint) => this.#isDue(hint))[Symbol.iterator]();
       await Promise.all(Array.from({ length: BACKGROUND_COPIES }, async () => await this.#work(next)));
     }
   }
@@ -233,31 +250,42 @@ export class Replicator {
       return await hints.done(hint);
     }
     try {
-      if (!(await this.#hasIt(hint))) await this.#copy(hint, hint.target, false, this.#stopped.signal);
+      await this.hold(hint.digest, async () => {
+        await this.#copy(hint, hint.target, false, this.#stopped.signal);
+        await hints.done(hint);
+      });
       this.#backoff.delete(key);
-      await hints.done(hint);
       log.info({ digest: hint.digest, target: hint.target }, 'owed copy made');
-      await this.#tidy(hint.digest);
     } catch (error) {
       const failures = (this.#backoff.get(key)?.failures ?? 0) + 1;
       this.#backoff.set(key, {
         failures,
-        untilMs: this.#deps.nowMs() + Math.min(MAX_RETRY_MS, RETRY_EVERY_MS * 2 ** Math.min(8, failures - 1)),
+        untilMs: performance.now() + backoffMs(failures, RETRY_EVERY_MS, MAX_RETRY_MS),
       });
       const { digest, target } = hint;
       logFailure(log, error, 'owed copy failed again', { digest, target }, 'debug');
     }
   }
 
-  async #hasIt(hint: Hint): Promise<boolean> {
-    const path = `/v1/blobs/${hint.digest}/where?${repositoryQuery(hint)}`;
-    const { state } = await this.#deps.members.json<{ state: string }>(hint.target, { method: 'GET', path });
-    return state === 'final';
+  /** True if an owner has the blob as one that was pushed: a copy that is only cached there may be evicted. */
+  async #hasIt(name: CopyName, id: string, signal: AbortSignal): Promise<boolean> {
+    const { members, store } = this.#deps;
+    const stat = await store.stat(name.digest);
+    // To send a small one takes no longer than to ask.
+    if (stat !== undefined && stat.sizeBytes <= CHUNK_BYTES) return false;
+    if (members.isSuspect(id)) return false;
+    const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
+    const asked = members.json<{ state: string; class?: string }>(id, { method: 'GET', path, signal });
+    const where = await asked.catch((error: unknown) => {
+      // Its copy is being mended: a good one is welcome.
+      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+    });
+    return where?.state === 'final' && (where.class === 'pushed' || where.class === stat?.attrs.class);
   }
 
   #isDue(hint: Hint): boolean {
     const key = keyOf(hint.digest, hint.target);
-    return !this.#running.has(key) && (this.#backoff.get(key)?.untilMs ?? 0) <= this.#deps.nowMs();
+    return !this.#copies.has(key) && (this.#backoff.get(key)?.untilMs ?? 0) <= performance.now();
   }
 
   /** What this origin kept for others goes when they all have it. */
@@ -265,6 +293,7 @@ export class Replicator {
     const { members, hints, store, log } = this.#deps;
     try {
       if (members.placement(digest).owners.includes(members.selfId) || (await hints.owes(digest))) return;
+      if (this.#held.has(digest)) return;
       if (await store.delete(digest)) log.debug({ digest }, 'handed to its owners');
     } catch (error) {
       logFailure(log, error, 'staged copy not removed', { digest });

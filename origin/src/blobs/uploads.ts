@@ -3,15 +3,16 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { UploadFile } from '@sepia/store/upload-file';
-import type { BlobName } from '../fetch/fetch-parts.ts';
 import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { appendBody } from './append-body.ts';
+import { isOver, sessionThatYields } from './core/session-room.ts';
 import type { Replicator } from './replicator.ts';
 
 const SWEEP_MS = 5_000;
@@ -25,6 +26,7 @@ interface Session {
   readonly file: UploadFile;
   busy: boolean;
   usedAtMs: number;
+  readonly offset: number;
 }
 
 /** A session as a request names it: its id opens it only in the repository that it was begun for. */
@@ -77,11 +79,21 @@ export class Uploads {
   /** `roomBytes`: room that the disk is to have. @throws `OVERLOADED`, `UPSTREAM_READ_ONLY`, `DISK_FULL` */
   async begin(upstream: string, repository: RepositoryName, roomBytes: number): Promise<string> {
     this.#checkWritable(upstream);
-    this.#checkRoom();
+    this.#makeRoom();
     this.#deps.room.check(roomBytes);
     const id = `${this.#deps.selfId}.${randomBytes(16).toString('hex')}`;
     const file = await this.#deps.store.createUpload(id);
-    this.#sessions.set(id, { id, upstream, repository, file, busy: false, usedAtMs: this.#deps.nowMs() });
+    this.#sessions.set(id, {
+      id,
+      upstream,
+      repository,
+      file,
+      busy: false,
+      usedAtMs: this.#deps.nowMs(),
+      get offset() {
+        return file.offset;
+      },
+    });
     return id;
   }
 
@@ -136,7 +148,7 @@ export class Uploads {
     roomBytes: number,
   ): Promise<{ sizeBytes: number }> {
     this.#checkWritable(name.upstream);
-    this.#checkRoom();
+    this.#makeRoom();
     this.#deps.room.require(roomBytes);
     this.#oneGo += 1;
     const file = await this.#deps.store.createUpload(`put-${randomBytes(12).toString('hex')}`);
@@ -184,10 +196,12 @@ export class Uploads {
   async #commit(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
     const { links, quotas, replicator } = this.#deps;
     await quotas.check(name, file.offset);
-    const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
-    await replicator.place(name);
-    await links.write([{ ...name, sizeBytes }]);
-    return { sizeBytes };
+    return await replicator.hold(name.digest, async () => {
+      const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
+      await replicator.place(name);
+      await links.write([{ ...name, sizeBytes }]);
+      return { sizeBytes };
+    });
   }
 
   async #exclusive<T>(upload: UploadName, work: (session: Session) => Promise<T>): Promise<T> {
@@ -227,11 +241,15 @@ export class Uploads {
     throw new CodedError('UPLOAD_OUT_OF_ORDER', { detail: { offset: session.file.offset, found: start } });
   }
 
-  #checkRoom(): void {
-    if (this.open >= this.#options.maxOpen)
+  /** A place for one more, if need be that of an empty session which nobody uses. @throws `OVERLOADED` */
+  #makeRoom(): void {
+    if (this.open < this.#options.maxOpen) return;
+    const left = sessionThatYields(this.#sessions.values(), this.#deps.nowMs());
+    if (left === undefined)
       throw new CodedError('OVERLOADED', {
         detail: { maxUploads: this.#options.maxOpen, retryAfterSeconds: 1 },
       });
+    void this.#leave(left);
   }
 
   #checkWritable(upstream: string): void {
@@ -241,12 +259,15 @@ export class Uploads {
 
   async #dropIdle(): Promise<void> {
     const nowMs = this.#deps.nowMs();
-    for (const session of [...this.#sessions.values()]) {
-      if (session.busy || nowMs - session.usedAtMs < this.#options.idleMs) continue;
-      await this.#end(session).catch((error: unknown) =>
-        logFailure(this.#deps.log, error, 'idle upload not dropped'),
-      );
-    }
+    for (const session of [...this.#sessions.values()])
+      if (isOver(session, this.#options.idleMs, nowMs)) await this.#leave(session);
+  }
+
+  /** Ends a session that nobody waits for. */
+  async #leave(session: Session): Promise<void> {
+    await this.#end(session).catch((error: unknown) =>
+      logFailure(this.#deps.log, error, 'idle upload not dropped'),
+    );
   }
 }
 

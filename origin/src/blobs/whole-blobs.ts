@@ -1,9 +1,9 @@
-import { isCoded } from '@sepia/base/errors';
 import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { type Members, repositoryQuery } from '../cluster/members.ts';
-import type { BlobName } from '../fetch/fetch-parts.ts';
+import type { Members } from '../cluster/members.ts';
 import type { Fetches } from '../fetch/fetches.ts';
 import type { Blobs, Where } from './blobs.ts';
 import type { Replicator } from './replicator.ts';
@@ -85,7 +85,7 @@ export class WholeBlobs {
     await Promise.all(
       owners.map(async (id) => {
         try {
-          const path = `/v1/blobs/${name.digest}/where?${repositoryQuery(name)}`;
+          const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
           const asked = members.json<Where>(id, { method: 'GET', path });
           const state = (await asked.catch(ignoreFailure))?.state ?? 'silent';
           if (state !== 'final' && !(await finished(replicator.copyTo(name, id), wait, signal))) {
@@ -96,8 +96,7 @@ export class WholeBlobs {
         } catch (error) {
           throwIfBug(error);
           signal.throwIfAborted();
-          if (isCoded(error, 'CONFLICT')) running = true;
-          else failed[id] = error instanceof Error ? error.message : String(error);
+          failed[id] = error instanceof Error ? error.message : String(error);
         }
       }),
     );

@@ -158,18 +158,20 @@ export class Members {
           throw error;
         }
         const answered =
-          isCoded(error) && (error.code !== 'PEER_HTTP' || error.detail['status'] !== undefined);
+          isCoded(error) &&
+          error.code !== 'SIGNATURE_INVALID' &&
+          (error.code !== 'PEER_HTTP' || error.detail['status'] !== undefined);
         if (answered) health.answered(id);
         if (answered || call.body !== undefined) break;
       }
     }
-    if (!isCoded(last) || (last.code === 'PEER_HTTP' && last.detail['status'] === undefined))
+    // Who refuses our signature (a clock is off) is as good as dead to us.
+    if (
+      !isCoded(last) ||
+      last.code === 'SIGNATURE_INVALID' ||
+      (last.code === 'PEER_HTTP' && last.detail['status'] === undefined)
+    )
       health.failed(id, nowMs());
     throw last;
   }
-}
-
-/** `upstream=…&repository=…`. */
-export function repositoryQuery(name: { readonly upstream: string; readonly repository: string }): string {
-  return new URLSearchParams({ upstream: name.upstream, repository: name.repository }).toString();
 }

@@ -1,8 +1,9 @@
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { UpstreamBlob, UpstreamClient } from '@sepia/upstream/upstream-client';
 import type { FetchJob, FetchPlan } from './core/fetch-plan.ts';
-import { type BlobName, storeUnsized, wrongSize } from './fetch-parts.ts';
+import { storeUnsized, wrongSize } from './fetch-parts.ts';
 import { type PieceTail, streamPieces } from './piece-stream.ts';
 
 /** What takes the pieces of one connection. */

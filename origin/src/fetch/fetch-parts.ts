@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { Bitfield } from '@sepia/base/bitfield';
-import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import type { RepositoryName } from '@sepia/base/names/repository';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { toCoded } from '@sepia/http/app';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
@@ -12,13 +11,6 @@ import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { UpstreamBlob, UpstreamClient } from '@sepia/upstream/upstream-client';
-
-/** A blob under a repository of an upstream. */
-export interface BlobName {
-  readonly upstream: string;
-  readonly repository: RepositoryName;
-  readonly digest: Digest;
-}
 
 /** What others see of a fetch. */
 export interface FetchView {

@@ -1,5 +1,6 @@
 import type { Bitfield } from '@sepia/base/bitfield';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { News } from '@sepia/base/news';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, pieceLeaves } from '@sepia/metainfo/tree';
@@ -9,7 +10,6 @@ import { FetchPace } from './core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from './core/fetch-plan.ts';
 import { type ReceiveParts, runFetchJob, runUnsized } from './fetch-job.ts';
 import {
-  type BlobName,
   beginAnew,
   cachedAttrs,
   type FetchDeps,

@@ -1,12 +1,13 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { Fetch } from './fetch.ts';
-import type { BlobName, FetchEvents, FetchView } from './fetch-parts.ts';
+import type { FetchEvents, FetchView } from './fetch-parts.ts';
 
 /** Most blobs that one origin fetches at once. */
 const MAX_FETCHES = 512;

@@ -81,7 +81,7 @@ async function putManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
   const name = repositoryOf(ctx);
   const reference = parseReference(required(ctx, 'reference'));
   const bytes = await readBody(ctx, MAX_MANIFEST_BYTES, () => new CodedError('MANIFEST_TOO_LARGE'));
-  const contentType = ctx.get('content-type').split(';')[0]?.trim();
+  const contentType = ctx.get('content-type');
   const { digest, tags } = await deps.manifests.put({
     name,
     reference,

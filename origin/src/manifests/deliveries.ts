@@ -2,9 +2,11 @@ import { Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { readElsewhere } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Provenance } from '@sepia/store/blob-store';
-import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
-import { type BlobName, liesError } from '../fetch/fetch-parts.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
+import { liesError } from '../fetch/fetch-parts.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
@@ -100,7 +102,7 @@ export class Deliveries {
   /** False if the leader does not answer. @throws what the upstream told it */
   async #atLeader(leader: string, name: BlobName, kind: Kind): Promise<boolean> {
     const { members } = this.#deps;
-    const path = `/v1/blobs/${name.digest}/delivery?${repositoryQuery(name)}&kind=${kind}`;
+    const path = `/v1/blobs/${name.digest}/delivery?${nameQuery(name)}&kind=${kind}`;
     const call = { method: 'POST', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: LEADER_MS } as const;
     try {
       await members.attended(

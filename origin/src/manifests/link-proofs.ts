@@ -1,7 +1,8 @@
 import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { linkKey } from '@sepia/base/names/blob-name';
 import { isManifestType, OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
-import type { BlobName } from '../fetch/fetch-parts.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import { Deliveries, type DeliveriesDeps, type Kind } from './deliveries.ts';
 
@@ -46,12 +47,12 @@ export class LinkProofs {
     if (this.#deps.upstreams.client(name.upstream) === undefined) return true;
     if (provenance.some((one) => one.upstream === name.upstream && one.repository === name.repository))
       return true;
-    return this.#confirmed.has(keyOf(name)) && this.#deliveries.has(name, provenance);
+    return this.#confirmed.has(linkKey(name)) && this.#deliveries.has(name, provenance);
   }
 
   /** The upstream was heard to have it in this repository. */
   note = (name: BlobName): void => {
-    const key = keyOf(name);
+    const key = linkKey(name);
     this.#confirmed.delete(key);
     this.#confirmed.add(key);
     if (this.#confirmed.size > MAX_CONFIRMED) this.#confirmed.delete(this.#confirmed.values().next().value!);
@@ -65,7 +66,7 @@ export class LinkProofs {
 
   /** A repository does not have it any more. */
   forget(name: Readonly<Record<'upstream' | 'repository' | 'digest', string>>): void {
-    this.#confirmed.delete(keyOf(name));
+    this.#confirmed.delete(linkKey(name));
   }
 
   /**
@@ -81,7 +82,7 @@ export class LinkProofs {
       await this.#remember(name);
       return;
     }
-    const key = keyOf(name);
+    const key = linkKey(name);
     let asking = this.#asking.get(key);
     if (asking === undefined) {
       asking = this.#confirm(name, kind).finally(() => this.#asking.delete(key));
@@ -122,12 +123,4 @@ export class LinkProofs {
     this.note(name);
     await this.#deps.store.addProvenance(digest, { upstream, repository });
   }
-}
-
-function keyOf({
-  upstream,
-  repository,
-  digest,
-}: Readonly<Record<'upstream' | 'repository' | 'digest', string>>): string {
-  return `${upstream}\n${repository}\n${digest}`;
 }

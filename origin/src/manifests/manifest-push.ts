@@ -68,8 +68,10 @@ export async function pushManifest(
   await quotas.check({ ...name, digest }, bytes.length);
   const { mediaType } = parsed;
   const provenance = [{ upstream: name.upstream, repository: name.repository }];
-  await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });
-  await replicator.place({ ...name, digest });
+  await replicator.hold(digest, async () => {
+    await store.putBytes(digest, bytes, { class: 'pushed', provenance, writtenBack: false, mediaType });
+    await replicator.place({ ...name, digest });
+  });
   const references = [
     push.reference,
     ...(push.furtherTags ?? []).map((tag) => ({ kind: 'tag', tag }) as const),

@@ -2,7 +2,9 @@ import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import { isManifestType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
 import type { Reference } from '@sepia/oci/route';
@@ -10,8 +12,7 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
-import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
-import type { BlobName } from '../fetch/fetch-parts.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
 import { decideTag, mayAsk, staleAge } from '../records/core/tag-policy.ts';
 import type { TagRecord } from '../records/core/tag-record.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
@@ -132,7 +133,7 @@ export class Manifests {
   async #forward(leader: string, name: TagName, wish: ManifestWish): Promise<ManifestAnswer | undefined> {
     try {
       const fresh = wish.fresh === true ? '&fresh=1' : '';
-      const path = `/v1/manifests?${repositoryQuery(name)}&reference=${encodeURIComponent(name.tag)}${fresh}`;
+      const path = `/v1/manifests?${nameQuery(name)}&reference=${encodeURIComponent(name.tag)}${fresh}`;
       const { members } = this.#deps;
       const sent = { [H_HOP]: '1', ...broughtHeader(wish.authorization) };
       const call = { method: 'GET', path, headers: sent, headersTimeoutMs: FORWARD_MS } as const;
@@ -294,7 +295,7 @@ export class Manifests {
       });
     }
     if (found.type !== 'at' || found.state !== 'final') return undefined;
-    const path = `/v1/blobs/${name.digest}?${repositoryQuery(name)}`;
+    const path = `/v1/blobs/${name.digest}?${nameQuery(name)}`;
     const call = { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS } as const;
     const answer = await this.#deps.members
       .bytes(found.id, call, MAX_MANIFEST_BYTES)
@@ -355,7 +356,7 @@ export class Manifests {
     void members
       .json(owner, {
         method: 'PUT',
-        path: `/v1/blobs/${digest}?${repositoryQuery(name)}&copy=1`,
+        path: `/v1/blobs/${digest}?${nameQuery(name)}&copy=1`,
         headersTimeoutMs: FORWARD_MS,
         headers,
         ...({ body: bytes } as object),

@@ -1,9 +1,11 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { linkKey } from '@sepia/base/names/blob-name';
 import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
-import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
-import type { BlobName } from '../fetch/fetch-parts.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
@@ -35,7 +37,7 @@ export class Recheck {
   /** The upstream has just sent or confirmed it. */
   confirmed(name: BlobName): void {
     if (this.#mode(name) === 'never') return;
-    const key = keyOf(name);
+    const key = linkKey(name);
     this.#checkedAtMs.delete(key);
     this.#checkedAtMs.set(key, this.#deps.nowMs());
     if (this.#checkedAtMs.size > MAX_CHECKED)
@@ -56,11 +58,11 @@ export class Recheck {
     if (mode === 'never') return;
     const { members, upstreams, nowMs } = this.#deps;
     const { ttl } = upstreams.get(name.upstream).tags;
-    const checkedAtMs = this.#checkedAtMs.get(keyOf(name));
+    const checkedAtMs = this.#checkedAtMs.get(linkKey(name));
     if (mode === 'ttl' && checkedAtMs !== undefined && nowMs() - checkedAtMs < ttl) return;
     const leader = members.leaderOf(shardKey(name.upstream, name.repository));
     if (!hop && leader !== members.selfId && (await this.#forward(leader, name, wish.authorization))) return;
-    const key = keyOf(name);
+    const key = linkKey(name);
     let flight = this.#flights.get(key);
     if (flight === undefined) {
       flight = this.#ask(name, wish.authorization).finally(() => this.#flights.delete(key));
@@ -79,7 +81,7 @@ export class Recheck {
     } catch (thrown) {
       const error = upstreamError(thrown, name.upstream);
       const staleLimitMs = upstreams.get(name.upstream).tags['stale-limit'];
-      const checkedAtMs = this.#checkedAtMs.get(keyOf(name)) ?? Number.NEGATIVE_INFINITY;
+      const checkedAtMs = this.#checkedAtMs.get(linkKey(name)) ?? Number.NEGATIVE_INFINITY;
       if (!isPassing(error) || nowMs() - checkedAtMs > staleLimitMs) throw error;
       log.warn(
         { digest: name.digest, upstream: name.upstream, reason: error.message },
@@ -90,7 +92,7 @@ export class Recheck {
 
   /** True when the leader answered; what it refuses with is thrown. */
   async #forward(leader: string, name: BlobName, authorization: string | undefined): Promise<boolean> {
-    const path = `/v1/manifests?${repositoryQuery(name)}&reference=${encodeURIComponent(name.digest)}`;
+    const path = `/v1/manifests?${nameQuery(name)}&reference=${encodeURIComponent(name.digest)}`;
     const headers = { [H_HOP]: '1', ...broughtHeader(authorization) };
     const { members } = this.#deps;
     const ask = async (signal: AbortSignal): Promise<void> => {
@@ -121,8 +123,4 @@ export class Recheck {
 /** The header by which a brought `Authorization` travels between members. */
 export function broughtHeader(authorization: string | undefined): Record<string, string> {
   return authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization };
-}
-
-function keyOf(name: BlobName): string {
-  return `${name.upstream}\n${name.repository}\n${name.digest}`;
 }

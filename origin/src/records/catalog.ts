@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RecordStore } from '@sepia/records/record-store';
@@ -63,7 +64,7 @@ export class Catalog {
   async has({ upstream, repository }: ShardName): Promise<boolean> {
     const { members } = this.#deps;
     const { owners, writeQuorum } = members.placement(shardKey(upstream, repository));
-    const query = new URLSearchParams({ upstream, repository });
+    const query = nameQuery({ upstream, repository });
     const needed = readQuorum(owners.length, writeQuorum);
     const { answers, isEnough } = await askQuorum(owners, needed, async (id, signal) => {
       if (id === members.selfId) return await this.#hasOwn(upstream, repository);

@@ -1,9 +1,10 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { linkKey } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
 import type { Link } from '@sepia/records/record-store';
-import type { BlobName } from '../fetch/fetch-parts.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';
 
@@ -79,7 +80,7 @@ export class Links {
 
   /** The link, or undefined if enough owners say that there is none. `fresh`: asks them in any case. @throws `QUORUM_LOST` */
   async find(name: BlobName, options: { readonly fresh?: boolean } = {}): Promise<LinkEntry | undefined> {
-    const cached = this.#cache.get(keyOf(name));
+    const cached = this.#cache.get(linkKey(name));
     if (options.fresh !== true && cached !== undefined && cached.untilMs > this.#deps.nowMs())
       return cached.entry;
     const revision = this.#revision;
@@ -95,7 +96,7 @@ export class Links {
   /** Forgets links that are no more. */
   revoke(revoked: readonly Revocation[]): void {
     this.#revision += 1;
-    for (const one of revoked) this.#cache.delete(keyOf(one));
+    for (const one of revoked) this.#cache.delete(linkKey(one));
   }
 
   /**
@@ -114,7 +115,7 @@ export class Links {
     }
     if (client === undefined)
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
-    const key = keyOf(name);
+    const key = linkKey(name);
     let running = this.#confirming.get(key);
     if (running === undefined) {
       running = (async () => {
@@ -143,7 +144,7 @@ export class Links {
 
   /** Where links can be deleted every write is made: its clock is what wins over a tombstone that is not known here. */
   #isWritten(entry: LinkEntry): boolean {
-    const cached = this.#cache.get(keyOf(entry));
+    const cached = this.#cache.get(linkKey(entry));
     if (this.#deps.upstreams.takesDeletes(entry.upstream)) return false;
     if (cached?.written !== true || cached.untilMs <= this.#deps.nowMs()) return false;
     const known = cached.entry;
@@ -154,20 +155,12 @@ export class Links {
   }
 
   #remember(entry: LinkEntry, written: boolean): void {
-    const key = keyOf(entry);
+    const key = linkKey(entry);
     const beliefMs = this.#deps.upstreams.takesDeletes(entry.upstream) ? LINK_BELIEF_MS : CACHE_MS;
     this.#cache.delete(key);
     this.#cache.set(key, { entry, written, untilMs: this.#deps.nowMs() + beliefMs });
     if (this.#cache.size > MAX_CACHED) this.#cache.delete(this.#cache.keys().next().value as string);
   }
-}
-
-function keyOf(name: {
-  readonly upstream: string;
-  readonly repository: string;
-  readonly digest: string;
-}): string {
-  return `${name.upstream}\n${name.repository}\n${name.digest}`;
 }
 
 function defined<K extends string, V>(key: K, value: V | undefined): { [k in K]?: V } {

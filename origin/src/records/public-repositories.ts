@@ -2,6 +2,7 @@ import { digestOf } from '@sepia/base/digest';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import { shardKey } from '@sepia/cluster/cluster';
 import type { QuorumSet, ShardName } from './quorum-set.ts';
 
 /** A repository is written down again after this, in ms. */
@@ -52,7 +53,7 @@ export class PublicRepositories {
 
   #write(name: ShardName, what: 'public' | 'private', value: PublicRecord | undefined): void {
     const { set, log, nowMs } = this.#deps;
-    const key = `${name.upstream}\n${name.repository}`;
+    const key = shardKey(name.upstream, name.repository);
     if (this.#written.get(key, nowMs()) === what) return;
     this.#written.set(key, what, nowMs() + WRITE_EVERY_MS);
     const shard = { upstream: name.upstream, repository: name.repository };

@@ -1,8 +1,9 @@
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, isBug, throwIfBug } from '@sepia/base/failure';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RecordEntry } from '@sepia/records/set/record-set';
-import { type Members, QUICK_MS, repositoryQuery } from '../cluster/members.ts';
+import { type Members, QUICK_MS } from '../cluster/members.ts';
 import {
   hindrance,
   isLater,
@@ -146,7 +147,7 @@ export class QuorumSet<T> {
     key: readonly string[],
     options: { readonly lenient?: boolean } = {},
   ): Promise<ShardRecord<T> | undefined> {
-    const path = `/v1/records/${this.name}?${repositoryQuery(shard)}&key=${encodeURIComponent(JSON.stringify(key))}`;
+    const path = `/v1/records/${this.name}?${nameQuery(shard)}&key=${encodeURIComponent(JSON.stringify(key))}`;
     const ask = async (id: string, signal: AbortSignal): Promise<ShardRecord<T> | undefined> => {
       if (id === this.#deps.members.selfId) return await this.own(shard, key);
       const { record } = await this.#deps.members.json<{ record?: ShardRecord<T> }>(id, {
@@ -175,7 +176,7 @@ export class QuorumSet<T> {
   ): Promise<MergedPage<ShardRecord<T>>> {
     const query = new URLSearchParams({ prefix: JSON.stringify(prefix), limit: String(page.limit) });
     if (page.after !== undefined) query.set('after', page.after);
-    const path = `/v1/records/${this.name}?${repositoryQuery(shard)}&${query}`;
+    const path = `/v1/records/${this.name}?${nameQuery(shard)}&${query}`;
     const { answers, isEnough } = await this.#ask(shard, async (id, signal) => {
       if (id === this.#deps.members.selfId) return await this.ownPage(shard, prefix, page);
       return await this.#deps.members.json<OwnPage<ShardRecord<T>>>(id, { method: 'GET', path, signal });
@@ -206,7 +207,7 @@ export class QuorumSet<T> {
     if (id === this.#deps.members.selfId) return await this.putOwn(shard, records);
     return await this.#deps.members.json<{ behindMs?: number }>(id, {
       method: 'PUT',
-      path: `/v1/records/${this.name}?${repositoryQuery(shard)}`,
+      path: `/v1/records/${this.name}?${nameQuery(shard)}`,
       json: { records },
       headersTimeoutMs: QUICK_MS * 4,
     });
@@ -231,7 +232,8 @@ export async function askQuorum<A>(
           .then((answer) => answers.push(answer), ignoreFailure)
           .then(() => {
             open -= 1;
-            if (open === 0 || answers.length >= needed || settles(answers)) resolve();
+            // The rule is asked first: one that is wrong must not be hidden by the last answer.
+            if (answers.length >= needed || settles(answers) || open === 0) resolve();
           })
           .catch(reject);
       }

@@ -1,10 +1,11 @@
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Link, RecordStore } from '@sepia/records/record-store';
-import { type Members, repositoryQuery } from '../cluster/members.ts';
-import type { BlobName } from '../fetch/fetch-parts.ts';
+import type { Members } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { type QuotaRules, quotaOf, quotaRules } from './core/quota.ts';
 
@@ -98,7 +99,7 @@ export class Quotas {
     for (const id of members.order(members.placement(shardKey(upstream, repository)).owners)) {
       try {
         if (id === members.selfId) return await this.own(upstream, repository);
-        const path = `/v1/usage?${repositoryQuery({ upstream, repository })}`;
+        const path = `/v1/usage?${nameQuery({ upstream, repository })}`;
         return await members.json<RepositoryUsage>(id, { method: 'GET', path });
       } catch (error) {
         throwIfBug(error);

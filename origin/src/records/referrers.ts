@@ -1,11 +1,11 @@
 import type { Digest } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ParsedManifest } from '@sepia/oci/manifest';
 import type { Referrer } from '@sepia/records/record-store';
 import type { ReferrerEntry } from '@sepia/upstream/upstream-client';
-import type { BlobName } from '../fetch/fetch-parts.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';

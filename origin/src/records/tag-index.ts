@@ -1,9 +1,10 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type RecordStore, tagKey } from '@sepia/records/record-store';
 import { type Ballot, compareBallots } from '@sepia/records/register/register';
-import { type Members, repositoryQuery } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import { mergePages, type OwnPage, readQuorum } from './core/record-merge.ts';
 import { askQuorum, type ShardName } from './quorum-set.ts';
 
@@ -84,7 +85,7 @@ export class TagIndex {
     const { owners, writeQuorum } = members.placement(shardKey(shard.upstream, shard.repository));
     const query = new URLSearchParams({ limit: String(limit) });
     if (after !== undefined) query.set('after', after);
-    const path = `/v1/taglists?${repositoryQuery(shard)}&${query}`;
+    const path = `/v1/taglists?${nameQuery(shard)}&${query}`;
     const needed = readQuorum(owners.length, writeQuorum);
     const { answers, isEnough } = await askQuorum(owners, needed, async (id, signal) => {
       if (id === members.selfId) return await this.ownPage(shard, { after, limit });

@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
@@ -94,13 +95,9 @@ export class Invalidation {
 
   async #again(member: Member, revoked: readonly Revocation[]): Promise<void> {
     const untilMs = this.#deps.nowMs() + GIVE_UP_MS;
-    for (
-      let pauseMs = RETRY_MS;
-      this.#deps.nowMs() < untilMs;
-      pauseMs = Math.min(MAX_RETRY_MS, pauseMs * 2)
-    ) {
+    for (let tries = 1; this.#deps.nowMs() < untilMs; tries += 1) {
       try {
-        await delay(pauseMs, this.#stopped.signal);
+        await delay(backoffMs(tries, RETRY_MS, MAX_RETRY_MS), this.#stopped.signal);
         return await this.#send(member, revoked);
       } catch (error) {
         throwIfBug(error);

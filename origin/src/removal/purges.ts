@@ -3,9 +3,10 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { isManifestType } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Links } from '../records/links.ts';
 import type { TagIndex } from '../records/tag-index.ts';
@@ -106,7 +107,7 @@ export class Purges {
     const missed: string[] = [];
     await links.delete(name, [digest]);
     await invalidation.broadcast([{ ...name, digest }]);
-    const path = `/v1/purge?${repositoryQuery(name)}`;
+    const path = `/v1/purge?${nameQuery(name)}`;
     await Promise.all(
       members.ids.map(async (id) => {
         if (id === members.selfId) return await this.#purgeHere(name, digest);

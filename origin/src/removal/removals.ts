@@ -4,11 +4,12 @@ import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
 import { parseManifest } from '@sepia/oci/manifest';
 import type { Link } from '@sepia/records/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { type Members, repositoryQuery } from '../cluster/members.ts';
+import type { Members } from '../cluster/members.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Links } from '../records/links.ts';
 import type { QuorumSet } from '../records/quorum-set.ts';
@@ -171,7 +172,7 @@ export class Removals {
       const part = digests.slice(at, at + MAX_DROPPED);
       await links.delete(name, part);
       await invalidation.broadcast(part.map((digest) => ({ ...name, digest })));
-      const path = `/v1/removals/drop?${repositoryQuery(name)}`;
+      const path = `/v1/removals/drop?${nameQuery(name)}`;
       const call = { method: 'POST', path, json: { digests: part }, headersTimeoutMs: DROP_MS } as const;
       await Promise.all(
         members.ids.map(async (id) => {

@@ -1,10 +1,11 @@
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { checkedChunks } from '@sepia/http/bodies/checked-body';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
-import { H_HOP, type Members, repositoryQuery } from '../cluster/members.ts';
-import type { BlobName } from '../fetch/fetch-parts.ts';
+import { H_HOP, type Members } from '../cluster/members.ts';
 
 /** Until another origin sends the first byte, and longest silence after it, in ms. */
 const OTHER_MS = 30_000;
@@ -64,7 +65,7 @@ export class BlobReader {
   ): AsyncGenerator<Uint8Array> {
     const answer = await this.#deps.members.call(id, {
       method: 'GET',
-      path: `/v1/blobs/${name.digest}?${repositoryQuery(name)}`,
+      path: `/v1/blobs/${name.digest}?${nameQuery(name)}`,
       headers: { [H_HOP]: '1', range: `bytes=${start}-${end - 1}` },
       headersTimeoutMs: OTHER_MS,
       bodyTimeoutMs: OTHER_MS,

@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { shardKey } from '@sepia/cluster/cluster';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { hang, startCluster, type TestCluster, until } from '../support/cluster.ts';
+import { hang, startCluster, type TestCluster } from '../support/cluster.ts';
 
 const LOCAL = 'upstream=local&repository=team/app';
 const MIB = 1024 * 1024;
@@ -51,6 +52,35 @@ t.test('seven origins: a blob lands on its three owners, wherever it was staged'
     }
   }
 });
+
+t.test(
+  'the same content pushed by many at once, and again when it is there: every push is taken',
+  async (t) => {
+    const c = await startCluster(t, { origins: 7 });
+    for (const pushers of [2, 8]) {
+      const blob = randomBytes(MIB + pushers);
+      for (const round of ['new', 'there already']) {
+        const done = await Promise.all(
+          Array.from({ length: pushers }, (_, at) => push(c, c.ids[at % 3]!, blob)),
+        );
+        t.same(
+          done.filter((one) => one.status !== 201),
+          [],
+          `${pushers} pushers, ${round}`,
+        );
+      }
+      const digest = digestOf(blob);
+      const { owners } = c.cluster.origins(digest);
+      await until(
+        async () =>
+          (await Promise.all(owners.map(async (one) => await stateAt(c, one, digest)))).every(
+            (state) => state === 'final',
+          ),
+        'all owners have it',
+      );
+    }
+  },
+);
 
 t.test('one of three down: pushes and pulls go on, and it gets its copies when it is back', async (t) => {
   const c = await startCluster(t, { origins: 3 });
@@ -243,4 +273,20 @@ t.test('bad uploads are refused by name', async (t) => {
   t.equal(unsigned.headers.get('sepia-cluster'), null);
   const signed = await c.call('o1', { method: 'GET', path: '/v1/status' });
   t.equal(signed.headers['sepia-cluster'], '1');
+});
+
+t.test('sessions that were begun and left stop nobody, and what was sent is kept', async (t) => {
+  const c = await startCluster(t, { origins: 1, config: 'max-uploads: 3' });
+  const begin = async (): Promise<number> =>
+    (await c.call('o1', { method: 'POST', path: `/v1/uploads?${LOCAL}` })).status;
+  const begun = await c.call('o1', { method: 'POST', path: `/v1/uploads?${LOCAL}` });
+  const { uploadId } = JSON.parse(begun.bytes.toString()) as { uploadId: string };
+  const session = `/v1/uploads/${uploadId}?${LOCAL}`;
+  t.equal((await c.call('o1', { method: 'PATCH', path: session, body: Buffer.from('abc') })).status, 202);
+  t.equal(await begin(), 202);
+  t.equal(await begin(), 202);
+  t.equal(await begin(), 429, 'all places are taken by those who may still come');
+  await until(async () => (await begin()) === 202, 'an empty session that nobody uses makes room');
+  const kept = await c.call('o1', { method: 'GET', path: session });
+  t.same(JSON.parse(kept.bytes.toString()), { offset: 3 }, 'the one with bytes is there');
 });

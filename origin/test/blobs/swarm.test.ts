@@ -8,8 +8,9 @@ import { peerIdHexOf, peerIdOf } from '@sepia/base/names/peer-id';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
 import { type Swarm, SwarmEngine } from '@sepia/swarm/shell/engine';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { startCluster, type TestCluster, until } from '../support/cluster.ts';
+import { startCluster, type TestCluster } from '../support/cluster.ts';
 import { TestUpstream } from '../support/upstream.ts';
 
 const HUB = 'upstream=hub&repository=lib/x';

@@ -1,5 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { TagPolicies } from '../../src/records/core/tag-policy.ts';
 import {
@@ -10,7 +11,7 @@ import {
   type TagState,
   takenAway,
 } from '../../src/records/core/tag-record.ts';
-import { startCluster, type TestCluster, until } from '../support/cluster.ts';
+import { startCluster, type TestCluster } from '../support/cluster.ts';
 import { TestUpstream } from '../support/upstream.ts';
 
 type Answer = Awaited<ReturnType<TestCluster['call']>>;

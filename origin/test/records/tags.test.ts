@@ -1,8 +1,9 @@
 import { digestOf } from '@sepia/base/digest';
 import { shardKey } from '@sepia/cluster/cluster';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { hang, startCluster, type TestCluster, until } from '../support/cluster.ts';
+import { hang, startCluster, type TestCluster } from '../support/cluster.ts';
 import { TestUpstream } from '../support/upstream.ts';
 
 const HUB = 'upstream=hub&repository=lib/x';

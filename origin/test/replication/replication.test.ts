@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { digestOf } from '@sepia/base/digest';
 import { shardKey } from '@sepia/cluster/cluster';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { startCluster, type TestCluster, until } from '../support/cluster.ts';
+import { startCluster, type TestCluster } from '../support/cluster.ts';
 import { TestTarget } from '../support/target.ts';
 
 const BASE = { name: 'dr', from: 'local', repositories: ['team/**'], retry: { first: '50ms', max: '300ms' } };

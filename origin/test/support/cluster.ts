@@ -112,19 +112,6 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
   };
 }
 
-/** Polls until `check` holds, at most `deadlineMs`. */
-export async function until(
-  check: () => boolean | Promise<boolean>,
-  what: string,
-  deadlineMs = 10_000,
-): Promise<void> {
-  const endMs = Date.now() + deadlineMs;
-  while (!(await check())) {
-    if (Date.now() > endMs) throw new Error(`never happened: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
 /** Takes the place of a member that hangs: connections open, nothing is ever answered. */
 export async function hang(t: Test, c: TestCluster, id: string): Promise<() => Promise<void>> {
   const port = Number(new URL(c.cluster.member(id).urls[0]!).port);

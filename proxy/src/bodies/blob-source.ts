@@ -1,9 +1,10 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { InternalResponse } from '@sepia/http/client';
-import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import { isDefinite, type Origins } from '../cluster/origins.ts';
 import type { SourcePlan } from './core/choose-source.ts';
-import type { BlobName } from './whereabouts.ts';
 
 /** Whoever has the whole blob must begin to answer within this, else the next is asked beside it, in ms. */
 export const HOLDER_HEDGE_MS = 400;

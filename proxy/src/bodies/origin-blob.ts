@@ -3,18 +3,20 @@ import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { type BlobSource, RemoteBlob } from '@sepia/http/bodies/remote-blob';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { MAX_ANSWER_BYTES, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { RangeWish } from '@sepia/oci/range';
-import { headerOf, isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import { headerOf, isDefinite, type Origins } from '../cluster/origins.ts';
 import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, whileAlive } from './blob-source.ts';
 import type { SourcePlan } from './core/choose-source.ts';
-import { type BlobName, findSource } from './whereabouts.ts';
+import { findSource } from './whereabouts.ts';
 
 /** Answers about who has the blob are waited for this long once one has it, in ms, when another source is looked for. */
 const RESUME_GRACE_MS = 200;

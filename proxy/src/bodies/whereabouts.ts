@@ -1,8 +1,8 @@
-import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { ResolvedName } from '@sepia/base/names/upstream-name';
-import { nameQuery, type Origins } from '../cluster/origins.ts';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { nameQuery } from '@sepia/cluster/api/name-query';
+import type { Origins } from '../cluster/origins.ts';
 import { chooseSource, judgeKnowledge, type SourcePlan, type Whereabouts } from './core/choose-source.ts';
 
 /** An origin that does not say within this what it has counts as silent, in ms. */
@@ -12,11 +12,6 @@ const SECOND_TIMEOUT_MS = 3_000;
 
 /** Once one whole copy is known, other answers are waited for this long, in ms: they are who is asked next. */
 const GRACE_MS = 25;
-
-/** A blob under a repository. */
-export interface BlobName extends ResolvedName {
-  readonly digest: Digest;
-}
 
 /**
  * Asks owners and stand-ins at once what they have of a blob and says whom to take it from. Does not wait for

@@ -57,6 +57,9 @@ export class Origins {
     return this.#deps.health.aliveWithin(id, ms, this.#deps.nowMs());
   }
 
+  /** Why an origin refused our signature last. */
+  refusedBy: string | undefined;
+
   /** One call to one origin; an error status is thrown as the error that the origin named. */
   async call(id: string, call: OriginRequest): Promise<InternalResponse> {
     const member = this.#deps.cluster.member(id);
@@ -66,6 +69,7 @@ export class Origins {
       return answer;
     } catch (error) {
       if (isSilence(error)) this.health.failed(id);
+      if (isCoded(error, 'SIGNATURE_INVALID')) this.refusedBy = `${id}: ${error.message}`;
       else if (isCoded(error) && call.signal?.aborted !== true) this.health.ok(id, this.#deps.nowMs());
       throw error;
     }
@@ -152,8 +156,12 @@ export class Origins {
   }
 }
 
-/** True when a member gave no answer at all: the network or the process is gone. */
+/**
+ * True when a member is no use to us: it gave no answer at all, or refuses our signature (another key, or a clock that
+ * is off), as dead as the other.
+ */
 export function isSilence(error: unknown): boolean {
+  if (isCoded(error, 'SIGNATURE_INVALID')) return true;
   return isCoded(error, 'PEER_HTTP') && error.detail['status'] === undefined;
 }
 
@@ -170,14 +178,6 @@ export function isDefinite(error: unknown): boolean {
 /** An id for a change of a tag that several origins may be given, one after the other. */
 export function newChange(): string {
   return randomBytes(12).toString('hex');
-}
-
-/** `upstream=…&repository=…` and more, escaped. */
-export function nameQuery(
-  name: { upstream: string; repository: string },
-  more: Readonly<Record<string, string>> = {},
-): string {
-  return new URLSearchParams({ upstream: name.upstream, repository: name.repository, ...more }).toString();
 }
 
 /** A header of an answer, the first if it came twice. */

@@ -2,12 +2,13 @@ import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/di
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { H_STALE, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import { readLimited } from '@sepia/http/client';
 import { isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
 import { type Reference, referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { headerOf, isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import { headerOf, isDefinite, type Origins } from '../cluster/origins.ts';
 import type { ImageName } from './core/image-url.ts';
 
 const MAX_DEPTH = 4;

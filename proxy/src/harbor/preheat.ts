@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
@@ -5,11 +6,12 @@ import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
 import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { CommandView, NodeCommands } from '@sepia/cluster/node-commands';
 import { readLimited } from '@sepia/http/client';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import { isDefinite, type Origins } from '../cluster/origins.ts';
 import type { ImageName } from './core/image-url.ts';
 import type { JobRow } from './core/job-slots.ts';
 import type { Scope } from './core/messages.ts';
@@ -24,6 +26,7 @@ const TRIES = 4;
 /** So often the registry may fail, each time for as long as the origin's own deadline. */
 const MAX_REFUSALS = 2;
 const RETRY_MS = 1_000;
+const MAX_RETRY_MS = 30_000;
 const POLL_MS = 1_000;
 /** A node that has not reported and whose lease ran out for this long is given up, in ms. */
 const GONE_MS = 30_000;
@@ -171,7 +174,7 @@ export class Preheat {
           }
         }
       }
-      if (tries < TRIES) await delay(RETRY_MS * 2 ** (tries - 1), signal);
+      if (tries < TRIES) await delay(backoffMs(tries, RETRY_MS, MAX_RETRY_MS), signal);
     }
     throw last;
   }

@@ -3,12 +3,13 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
 import type { InternalClient } from '@sepia/http/client';
 import { readLimited } from '@sepia/http/client';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import { isDefinite, type Origins } from '../cluster/origins.ts';
 import type { ManifestCache } from '../registry/core/manifest-cache.ts';
 
 /** Origins ask the upstream first, in ms. */

@@ -1,5 +1,6 @@
 import { isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { serveBlob } from '@sepia/http/serve-blob';
 import { rangeWish } from '@sepia/oci/range';
@@ -7,7 +8,7 @@ import type { Context } from 'koa';
 import { type OpenedBlob, openBlob } from '../bodies/blob-source.ts';
 import type { SourcePlan } from '../bodies/core/choose-source.ts';
 import { openOriginBlob } from '../bodies/origin-blob.ts';
-import { type BlobName, findSource } from '../bodies/whereabouts.ts';
+import { findSource } from '../bodies/whereabouts.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
 
@@ -83,7 +84,9 @@ async function sendHeadersOnly(ctx: Context, opened: OpenedBlob): Promise<void> 
   passHeaders(ctx, opened);
   ctx.remove('Content-Length');
   const length = headerOf(answer, 'content-length');
-  endHead(ctx, answer.status, answer.status === 304 || length === undefined ? undefined : Number(length));
+  // A GET comes here only when its client has the blob: an origin's 200 to HEAD says that it is still there.
+  const status = ctx.method === 'GET' && answer.status === 200 ? 304 : answer.status;
+  endHead(ctx, status, status === 304 || length === undefined ? undefined : Number(length));
 }
 
 /** Koa drops Content-Length of answers without a body, so these are written by hand. */

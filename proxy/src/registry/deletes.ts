@@ -2,11 +2,12 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_CHANGE } from '@sepia/cluster/api/headers';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { isDefinite, nameQuery, newChange, type Origins } from '../cluster/origins.ts';
+import { isDefinite, newChange, type Origins } from '../cluster/origins.ts';
 import { clientSignal, sendEmpty } from './answers.ts';
 
 /** An origin that records a delete on a quorum and tells the others needs less than this, in ms. */

@@ -5,6 +5,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import { parseTag } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_CHANGE, H_STALE } from '@sepia/cluster/api/headers';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/face/registry-app';
@@ -14,7 +15,7 @@ import { type Reference, referenceText } from '@sepia/oci/route';
 import type { Context } from 'koa';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { drainRequest, RequestBody } from '../bodies/request-body.ts';
-import { headerOf, isDefinite, nameQuery, newChange, type Origins } from '../cluster/origins.ts';
+import { headerOf, isDefinite, newChange, type Origins } from '../cluster/origins.ts';
 import { clientSignal, locationOf, sendEmpty } from './answers.ts';
 import type { ManifestCache } from './core/manifest-cache.ts';
 import type { PushGate } from './push-gate.ts';
@@ -105,8 +106,7 @@ export function putManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
   return async (ctx, target, route) => {
     deps.gate.checkMode(target);
     const bytes = await readManifestBody(ctx);
-    const contentType = ctx.get('content-type').split(';')[0]!.trim();
-    const { subject, mediaType } = parseManifest(bytes, contentType);
+    const { subject, mediaType } = parseManifest(bytes, ctx.get('content-type'));
     const { reference } = route;
     if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
     const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}${tagsOf(ctx, reference)}`;

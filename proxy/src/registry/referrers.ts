@@ -1,12 +1,13 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { readLimited } from '@sepia/http/client';
 import { queryValue } from '@sepia/http/signed';
 import { OCI_INDEX } from '@sepia/oci/manifest';
-import { isDefinite, nameQuery, type Origins } from '../cluster/origins.ts';
+import { isDefinite, type Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
 import { nextLink } from './core/page-link.ts';
 

@@ -3,9 +3,10 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
 import { type RequestBody, watchFlow } from '../bodies/request-body.ts';
-import { isDefinite, isSilence, nameQuery, type OriginRequest, type Origins } from '../cluster/origins.ts';
+import { isDefinite, isSilence, type OriginRequest, type Origins } from '../cluster/origins.ts';
 import type { FlowLimits, UploadId } from './core/upload.ts';
 
 /** A stager that answers nothing for this long is lost, in ms (design, "One push"). */

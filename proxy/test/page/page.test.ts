@@ -1,8 +1,8 @@
 import { hashOf, signCall } from '@sepia/http/sign';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { ask } from '../support/client.ts';
 import { startCluster } from '../support/fake-cluster.ts';
-import { until } from '../support/until.ts';
 
 t.test('the page is three files of our own under a strict policy', async (t) => {
   const { proxies } = await startCluster(t);

@@ -1,11 +1,11 @@
 import { digestOf } from '@sepia/base/digest';
 import { hashOf, signCall } from '@sepia/http/sign';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { request } from 'undici';
 import { ask, type Content, pushBlob, randomContent } from '../support/client.ts';
 import { type FakeCluster, startCluster } from '../support/fake-cluster.ts';
 import type { FakeOrigin } from '../support/fake-origin.ts';
-import { until } from '../support/until.ts';
 
 const MIB = 1024 * 1024;
 

@@ -1,10 +1,10 @@
 import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { digestOf } from '@sepia/base/digest';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { type Answer, ask, contentOf, pushBlob, randomContent } from '../support/client.ts';
 import { startCluster } from '../support/fake-cluster.ts';
-import { until } from '../support/until.ts';
 
 const MIB = 1024 * 1024;
 

@@ -9,7 +9,7 @@ const SUPERVISOR_POLL_MS = 500;
 
 /**
  * Runs a service as a process: one line on standard error and exit 2 when it cannot start; SIGTERM and SIGINT
- * stop it, drained, with exit 0; an unhandled rejection or exception ends it with exit 1. With
+ * stop it, drained, with exit 0; SIGUSR1 and SIGUSR2 do nothing; an unhandled rejection or exception ends it with exit 1. With
  * `SEPIA_SUPERVISOR=<pid>` in the environment it also stops when that process is gone.
  */
 export async function runService(service: string, start: () => Promise<Stoppable>): Promise<void> {
@@ -30,6 +30,8 @@ export async function runService(service: string, start: () => Promise<Stoppable
       process.exit(0);
     })();
   };
+  // Node's own: a debugger that anybody on this machine may attach to, and the end of the process.
+  for (const signal of ['SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => undefined);
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
   const watch = watchSupervisor(stop);

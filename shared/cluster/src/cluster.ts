@@ -81,7 +81,10 @@ export class Cluster {
   }
 }
 
-/** Shard key of a repository: its tags, links and referrers live together. */
+/**
+ * What the ring places the records of a repository by: its tags, links and referrers live together. These bytes are for
+ * ever, like those of keys on disk (`repositoryOnDisk`), which are others.
+ */
 export function shardKey(upstream: string, repository: string): string {
   return `${upstream}\n${repository}`;
 }

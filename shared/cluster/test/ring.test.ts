@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { shardKey } from '../src/cluster.ts';
 import { ownersOf, type RingMember, rendezvous } from '../src/ring.ts';
 
 const member = (id: string, weight = 1, state: RingMember['state'] = 'active'): RingMember => ({
@@ -31,6 +32,11 @@ t.test('draining members own nothing and come last', async (t) => {
 t.test('misuse is a TypeError', async (t) => {
   t.throws(() => ownersOf('k', [member('a'), member('a')]), TypeError);
   t.throws(() => ownersOf('k', [member('a', 0)]), TypeError);
+});
+
+t.test('the bytes that place a repository, and where they place it, stay as they are', async (t) => {
+  t.equal(shardKey('harbor', 'team/app'), 'harbor\nteam/app');
+  t.same(ownersOf(shardKey('harbor', 'team/app'), ring(7)).order, ['o3', 'o6', 'o7', 'o2', 'o1', 'o4', 'o5']);
 });
 
 t.test('the order is a fixed contract', async (t) => {

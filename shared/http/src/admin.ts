@@ -14,6 +14,8 @@ interface AdminDeps {
   readonly metrics: Metrics;
   /** Undefined when ready, else why not. */
   readonly notReady: () => string | undefined;
+  /** What an operator should see to although this process works: lines of a 200 of `/readyz`. */
+  readonly warnings?: () => readonly string[];
   /** The app of the main listener, for `/debug/routes`. */
   readonly app: Koa;
   /** Answers below `/debug/`, by name; only callers on loopback get them. */
@@ -24,6 +26,9 @@ interface AdminDeps {
 export async function startAdmin(deps: AdminDeps, address: string): Promise<HttpListener> {
   const gate = createGate({ open: OPEN_ROUTES.admin, guards: { loopback: onLoopback } });
   const app = createApp({ log: deps.log, gate });
+  deps.metrics.gauge('sepia_ready', '1 while /readyz says 200, else 0.', () =>
+    deps.notReady() === undefined ? 1 : 0,
+  );
   const router = createRouter();
   router.get('/livez', (ctx) => {
     ctx.body = 'ok\n';
@@ -32,7 +37,8 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
     router.get(path, (ctx) => {
       const why = deps.notReady();
       ctx.status = why === undefined ? 200 : 503;
-      ctx.body = `${why ?? 'ok'}\n`;
+      const lines = (why === undefined ? deps.warnings?.() : undefined) ?? [];
+      ctx.body = [why ?? 'ok', ...lines.map((line) => `warning: ${line}`), ''].join('\n');
     });
   }
   router.get('/metrics', async (ctx) => {

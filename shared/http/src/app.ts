@@ -5,12 +5,22 @@ import type { Logger } from '@sepia/base/log';
 import Koa, { type Context, type Next } from 'koa';
 import { clientAddresses } from './client-address.ts';
 import type { Gate } from './gate.ts';
+import { SAFETY_HEADERS } from './safety-headers.ts';
 
 /** Longest path with query taken, in characters. */
 export const MAX_URL_CHARS = 8 * 1024;
 
 /** How the database words a full disk. */
 const NO_SPACE = /No space left on device/;
+
+/** How undici says that an answer broke off or never came. */
+const UNDICI_BROKE: ReadonlySet<string> = new Set([
+  'UND_ERR_SOCKET',
+  'UND_ERR_BODY_TIMEOUT',
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
+]);
 
 /** Version that this build speaks to other members; `N` and `N−1` interoperate. */
 export const PROTOCOL_VERSION = 2;
@@ -54,6 +64,7 @@ export function createApp(deps: AppDeps): Koa {
     const state = ctx.state as RequestState;
     state.address = addressOf(ctx.req);
     state.requestId = /^[\w.-]{1,64}$/.test(given) ? given : randomUUID();
+    ctx.set(SAFETY_HEADERS);
     ctx.set('X-Request-Id', state.requestId);
     ctx.set('Sepia-Version', String(PROTOCOL_VERSION));
     await mapErrors(ctx, next, deps.log);
@@ -127,7 +138,18 @@ export function toCoded(thrown: unknown): CodedError {
     return new CodedError('DISK_FULL', { cause: thrown });
   if (thrown instanceof URIError)
     return new CodedError('REQUEST_INVALID', { message: 'request path is not valid', cause: thrown });
+  if (isBrokenConnection(thrown))
+    return new CodedError('PEER_HTTP', {
+      message: 'a connection to the source broke; try again',
+      cause: thrown,
+    });
   return new CodedError('INTERNAL', { cause: thrown });
+}
+
+/** A connection that another end broke, or that undici gave up: no fault of our code. */
+function isBrokenConnection(thrown: unknown): boolean {
+  const code = systemCode(thrown) ?? '';
+  return isClientGone(thrown) || code === 'ECONNREFUSED' || code === 'ETIMEDOUT' || UNDICI_BROKE.has(code);
 }
 
 export function isClientGone(thrown: unknown): boolean {

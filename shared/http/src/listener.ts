@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { parseHostPort } from '@sepia/base/host-port';
+import { SAFETY_HEADERS } from './safety-headers.ts';
 import { createHttpServer, IDLE_PROGRESS_MS, MAX_HEADER_BYTES } from './sockets.ts';
 
 /** A bound HTTP listener that can be drained. */
@@ -79,10 +80,14 @@ function refuseUnread(error: Error, socket: Duplex): void {
         ? ['408 Request Timeout', 'headers did not arrive in time']
         : ['400 Bad Request', 'request is not valid HTTP'];
   const body = JSON.stringify({ errors: [{ code: 'UNSUPPORTED', message: reason, detail: {} }] });
-  socket.end(
-    `HTTP/1.1 ${status}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
-    () => socket.destroy(),
-  );
+  const headers = {
+    'Content-Type': 'application/json; charset=utf-8',
+    'Content-Length': body.length,
+    ...SAFETY_HEADERS,
+    Connection: 'close',
+  };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${status}\r\n${lines.join('')}\r\n${body}`, () => socket.destroy());
 }
 
 /** Why an address cannot be bound, in words that name the config key and what to do. */

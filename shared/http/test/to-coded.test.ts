@@ -14,3 +14,10 @@ t.test('what has a code keeps it, the rest is internal', async (t) => {
   t.match(toCoded(new URIError('x')), { code: 'REQUEST_INVALID' });
   t.match(toCoded(new Error('x')), { code: 'INTERNAL' });
 });
+
+t.test('a connection that another broke is no internal error', async (t) => {
+  for (const code of ['ECONNRESET', 'EPIPE', 'ECONNREFUSED', 'UND_ERR_SOCKET', 'UND_ERR_BODY_TIMEOUT']) {
+    const error = Object.assign(new Error(`read ${code}`), { code });
+    t.match(toCoded(error), { code: 'PEER_HTTP', cause: error, facts: { status: 503 } }, code);
+  }
+});

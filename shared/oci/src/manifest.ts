@@ -1,6 +1,7 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { isMediaType, mediaTypeIn } from './media-type.ts';
 
 /** Deepest nesting of a manifest's JSON; what reads it elsewhere may recurse. */
 const MAX_DEPTH = 100;
@@ -35,6 +36,8 @@ export interface Descriptor {
 
 export interface ParsedManifest {
   readonly mediaType: string;
+  /** Neither a header nor the manifest itself says its type: it was guessed by its fields. */
+  readonly isGuessed: boolean;
   readonly descriptors: readonly Descriptor[];
   /** Need not exist (distribution-spec, "Pushing Manifests with Subject"). */
   readonly subject: Digest | undefined;
@@ -45,18 +48,16 @@ export interface ParsedManifest {
 
 /**
  * Reads what a manifest names. Unknown fields are ignored (the bytes are kept as they are).
- * `contentType`: what the client or upstream said, without parameters.
+ * `contentType`: what the client or upstream said; parameters are left out.
  * @throws {CodedError} `MANIFEST_SYNTAX`, `MANIFEST_TOO_LARGE`
  */
 export function parseManifest(bytes: Uint8Array, contentType: string | undefined): ParsedManifest {
   if (bytes.length > MAX_MANIFEST_BYTES)
     throw new CodedError('MANIFEST_TOO_LARGE', { detail: { sizeBytes: bytes.length } });
+  const declared = declaredType(contentType);
   const root = parseObject(bytes);
   const inside = typeof root['mediaType'] === 'string' ? root['mediaType'] : undefined;
-  const declared =
-    contentType === undefined || contentType === '' || contentType === 'application/json'
-      ? undefined
-      : contentType;
+  if (inside !== undefined && !isMediaType(inside)) throw syntax('mediaType is not a media type');
   if (inside !== undefined && declared !== undefined && inside !== declared) {
     throw syntax('Content-Type and mediaType differ', { contentType: declared, mediaType: inside });
   }
@@ -65,9 +66,14 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
     throw syntax('schema 1 manifests are not supported');
   if (root['schemaVersion'] !== 2) throw syntax('schemaVersion must be 2');
   const subject = root['subject'];
-  const config = entries(root['config'] === undefined ? [] : [root['config']], 'config', 'config');
+  const config = entries(
+    root['config'] === undefined || root['config'] === null ? [] : [root['config']],
+    'config',
+    'config',
+  );
   return {
     mediaType,
+    isGuessed: declared === undefined && inside === undefined,
     descriptors: [
       ...config,
       ...entries(root['layers'] ?? [], 'layers', 'layer'),
@@ -81,6 +87,27 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
     artifactType: artifactTypeOf(root['artifactType']) ?? config[0]?.mediaType,
     annotations: withAnnotations(root['annotations']).annotations,
   };
+}
+
+function declaredType(contentType: string | undefined): string | undefined {
+  if (contentType === undefined || contentType === '') return undefined;
+  const type = mediaTypeIn(contentType);
+  if (type === undefined) throw syntax('Content-Type is not a media type');
+  return type === 'application/json' ? undefined : type;
+}
+
+/**
+ * True for JSON that says of itself that it is a manifest, if maybe of a kind that {@link parseManifest} does not read:
+ * schema 1, artifact manifests from before OCI 1.1, sizes beyond 2⁵³.
+ */
+export function claimsToBeManifest(bytes: Uint8Array): boolean {
+  try {
+    const root = parseObject(bytes);
+    return typeof root['schemaVersion'] === 'number' || typeof root['mediaType'] === 'string';
+  } catch (error) {
+    if (isCoded(error, 'MANIFEST_SYNTAX')) return false;
+    throw error;
+  }
 }
 
 /** True for the two index types. */
@@ -134,9 +161,10 @@ function entries(list: unknown, field: string, kind: Descriptor['kind']): Descri
       throw syntax(`${field}[${index}].digest is not valid`);
     if (!Number.isSafeInteger(size) || (size as number) < 0)
       throw syntax(`${field}[${index}].size is not valid`);
-    const type = typeof mediaType === 'string' ? mediaType : 'application/octet-stream';
-    if (type.length > MAX_TYPE_CHARS) throw syntax(`${field}[${index}].mediaType is too long`);
-    const foreign = type.includes('.foreign.') || type.includes('.nondistributable.');
+    const said = typeof mediaType === 'string' ? mediaType : '';
+    if (said.length > MAX_TYPE_CHARS) throw syntax(`${field}[${index}].mediaType is too long`);
+    const foreign = said.includes('.foreign.') || said.includes('.nondistributable.');
+    const type = mediaTypeIn(said) ?? 'application/octet-stream';
     return { digest, sizeBytes: size as number, mediaType: type, foreign, kind };
   });
 }

@@ -4,6 +4,7 @@ import { makeImage, makeIndex } from '@sepia/test-support/upstream/fake-upstream
 import fc from 'fast-check';
 import t from 'tap';
 import {
+  claimsToBeManifest,
   DOCKER_LIST,
   DOCKER_MANIFEST,
   isIndexType,
@@ -91,7 +92,11 @@ t.test('what is wrong is named', async (t) => {
     [image({ layers: {} }), undefined, /layers is not a list/],
     [image({ layers: [{ digest: 'sha256:x', size: 1 }] }), undefined, /layers\[0\]\.digest/],
     [image({ layers: [{ digest: D, size: 1 }, null] }), undefined, /layers\[1\]\.digest/],
-    [image({ config: null }), undefined, /config\[0\]\.digest/],
+    [image({ config: 7 }), undefined, /config\[0\]\.digest/],
+    [image({}), 'x'.repeat(20_000), /Content-Type is not a media type/],
+    [image({}), `a/${'x'.repeat(20_000)}`, /Content-Type is not a media type/],
+    [image({}), 'text', /Content-Type is not a media type/],
+    [json({ schemaVersion: 2, mediaType: 'a/b\r\nX: y' }), undefined, /mediaType is not a media type/],
     ...[-1, 1.5, '1', null, 2 ** 53].map((size): [Buffer, undefined, RegExp] => [
       image({ manifests: [{ digest: D, size }] }),
       undefined,
@@ -104,6 +109,36 @@ t.test('what is wrong is named', async (t) => {
   t.throws(() => parseManifest(Buffer.alloc(MAX_MANIFEST_BYTES + 1, 0x20), undefined), {
     code: 'MANIFEST_TOO_LARGE',
   });
+});
+
+t.test('a type is what is said, and known to be guessed where nothing says it', async (t) => {
+  const odd = 'application/vnd.example.thing.v1+json';
+  const bare = json({ schemaVersion: 2 });
+  t.match(parseManifest(bare, odd), { mediaType: odd, isGuessed: false });
+  t.match(parseManifest(bare, `${odd}; charset=utf-8`), { mediaType: odd, isGuessed: false });
+  t.match(parseManifest(bare, 'application/json'), { mediaType: OCI_MANIFEST, isGuessed: true });
+  t.match(parseManifest(json({ schemaVersion: 2, mediaType: odd }), undefined), {
+    mediaType: odd,
+    isGuessed: false,
+  });
+  t.same(parseManifest(image({ config: null, layers: null }), undefined).descriptors, []);
+});
+
+t.test('the type of a layer that no header could carry is none', async (t) => {
+  const layers = [{ digest: D, size: 1, mediaType: 'a/b\r\nSet-Cookie: x' }];
+  t.equal(parseManifest(image({ layers }), undefined).descriptors[0]!.mediaType, 'application/octet-stream');
+});
+
+t.test('manifests of other kinds are known as manifests, other JSON is not', async (t) => {
+  for (const value of [
+    { schemaVersion: 1, fsLayers: [] },
+    { mediaType: 'application/vnd.oci.artifact.manifest.v1+json', blobs: [] },
+    { schemaVersion: 2, layers: [{ digest: D, size: 2 ** 53 }] },
+  ])
+    t.ok(claimsToBeManifest(json(value)), JSON.stringify(value));
+  for (const value of [{}, [], null, { errors: [{ code: 'X' }] }, { schemaVersion: '2' }])
+    t.notOk(claimsToBeManifest(json(value)), JSON.stringify(value));
+  t.notOk(claimsToBeManifest(Buffer.from('<html>')));
 });
 
 t.test('types', async (t) => {

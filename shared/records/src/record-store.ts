@@ -25,8 +25,6 @@ export interface Referrer {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-const REPOSITORY_SEPARATOR = '/';
-
 /**
  * The records of one origin in the database of its data folder. What is returned as stored survives a power loss.
  * Replication and quorums are the caller's: every entry merges by its clock, see {@link RecordSet}.
@@ -144,10 +142,13 @@ export class RecordStore {
 
 /** The register key of a tag; also names its shard's (upstream, repository). */
 export function tagKey(upstream: string, repository: string, tag: string): string {
-  return `tag\0${shardKey(upstream, repository)}\0${tag}`;
+  return `tag\0${repositoryOnDisk(upstream, repository)}\0${tag}`;
 }
 
-/** What the ring places records by: all of a repository's tags, links and referrers live together. */
-export function shardKey(upstream: string, repository: string): string {
-  return `${upstream}${REPOSITORY_SEPARATOR}${repository}`;
+/**
+ * How a repository is written in keys of the database. The ring places it by other bytes, `shardKey`; both are for ever:
+ * other bytes here would lose every tag, other bytes there would re-place them.
+ */
+export function repositoryOnDisk(upstream: string, repository: string): string {
+  return `${upstream}/${repository}`;
 }

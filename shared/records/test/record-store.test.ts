@@ -4,7 +4,7 @@ import type { Database } from '@sepia/store/data-folder';
 import fc from 'fast-check';
 import { Level } from 'level';
 import t, { type Test } from 'tap';
-import { RecordStore, shardKey, tagKey } from '../src/record-store.ts';
+import { RecordStore, repositoryOnDisk, tagKey } from '../src/record-store.ts';
 
 async function openDb(dir: string): Promise<Database> {
   const db: Database = new Level<string, string>(join(dir, 'db'));
@@ -93,7 +93,7 @@ t.test('records survive a restart; registers too', async (t) => {
     value: { v: 1, digest: A },
   });
   t.same(await collect(store.registers.keys()), [key]);
-  t.same(await collect(store.registers.keys(`tag\0${shardKey('u', 'app')}\0`)), [key]);
+  t.same(await collect(store.registers.keys(`tag\0${repositoryOnDisk('u', 'app')}\0`)), [key]);
   t.same(await collect(store.registers.keys('x')), []);
   await db.close();
 });
@@ -158,4 +158,9 @@ t.test('a restored record whose clock nothing could follow is refused by name', 
       message: /l1: .*local team\/app sha256:/,
     });
   t.equal(await store.dump.take('l1', record(1_000 + day), 1_000), true);
+});
+
+t.test('the bytes of keys on disk stay as they are', async (t) => {
+  t.equal(repositoryOnDisk('harbor', 'team/app'), 'harbor/team/app');
+  t.equal(tagKey('harbor', 'team/app', 'v1'), 'tag\0harbor/team/app\0v1');
 });

@@ -105,6 +105,15 @@ async function refuseNewer(dir: string): Promise<void> {
   }
 }
 
+/**
+ * Holds a folder for this process until it is released, or the process is gone however it ends: the operating system
+ * keeps the lock, so that a killed process leaves none. @throws {CodedError} `START_FAILED` while another has it
+ */
+export async function lockFolder(dir: string): Promise<{ release(): Promise<void> }> {
+  const db = await openDatabase(dir, join(dir, 'lock'));
+  return { release: () => db.close() };
+}
+
 async function openDatabase(dir: string, path: string): Promise<Database> {
   const db: Database = new Level<string, string>(path, { keyEncoding: 'utf8', valueEncoding: 'utf8' });
   try {

@@ -1,14 +1,15 @@
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { isManifestType, parseManifest } from '@sepia/oci/manifest';
-import { mediaTypeOf } from './answer-facts.ts';
+import { claimsToBeManifest, isManifestType, parseManifest } from '@sepia/oci/manifest';
+import { isGenericType, mediaTypeIn } from '@sepia/oci/media-type';
 import { type Answer, header } from './exchange.ts';
 import type { ManifestQuery, UpstreamManifest } from './queries.ts';
 
 /**
  * What a fetched manifest is. Its bytes must match the digest asked for, or by tag the one announced; by tag
- * they must also be a manifest, since nothing else vouches for them.
+ * they must also be a manifest of some kind, since nothing else vouches for them. Its type is what it or the
+ * upstream says, to the letter, known or not.
  * @throws {CodedError} `UPSTREAM_LIES`
  */
 export function checkManifest(
@@ -21,19 +22,27 @@ export function checkManifest(
   const digest =
     reference.kind === 'digest' ? reference.digest : isDigest(claimed) ? claimed : digestOf(bytes);
   checkBytes(upstream, bytes, digest);
-  const said = mediaTypeOf(answer);
-  const contentType = said !== undefined && isManifestType(said) ? said : undefined;
+  const said = mediaTypeIn(header(answer, 'content-type'));
   try {
-    return { bytes, digest, mediaType: parseManifest(bytes, contentType).mediaType };
+    const { mediaType, isGuessed } = parseManifest(bytes, manifestTypeIn(said));
+    const isBetter = isGuessed && said !== undefined && !isGenericType(said);
+    return { bytes, digest, mediaType: isBetter ? said : mediaType };
   } catch (cause) {
     throwIfBug(cause);
-    if (reference.kind === 'digest') return { bytes, digest, mediaType: said ?? 'application/octet-stream' };
+    if (reference.kind === 'digest' || claimsToBeManifest(bytes))
+      return { bytes, digest, mediaType: said ?? 'application/octet-stream' };
     throw new CodedError('UPSTREAM_LIES', {
       message: `${answer.url.host} sent no manifest: ${(cause as Error).message}`,
       detail: { upstream, repository, reference: reference.tag, contentType: said ?? null },
       cause,
     });
   }
+}
+
+/** Types of old registries that differ in case are told apart by nobody. */
+function manifestTypeIn(said: string | undefined): string | undefined {
+  const type = said?.toLowerCase();
+  return type !== undefined && isManifestType(type) ? type : undefined;
 }
 
 /** @throws {CodedError} `UPSTREAM_LIES` unless `bytes` have the digest */

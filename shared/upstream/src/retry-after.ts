@@ -12,7 +12,15 @@ export function retryAfterSeconds(
   return Number.isNaN(seconds) ? undefined : Math.min(MAX_PAUSE_SECONDS, Math.max(0, Math.ceil(seconds)));
 }
 
-/** Remembers, per kind of request, until when the upstream does not want to be asked. */
+/** Longest pause that what one repository was told means for the others, in seconds. */
+export const MAX_SHARED_PAUSE_SECONDS = 10;
+/** Pauses that are remembered; the oldest is forgotten first. */
+const MAX_PAUSES = 1_000;
+
+/**
+ * Remembers, per kind of request and per repository, until when the upstream does not want to be asked. A repository
+ * that is closed for an hour does not close the upstream: the others are asked again after 10 s at most.
+ */
 export class PauseBook {
   readonly #untilMs = new Map<string, number>();
 
@@ -24,6 +32,9 @@ export class PauseBook {
 
   /** Notes a pause; a longer one that is noted already stays. */
   pause(kind: string, seconds: number, nowMs: number): void {
-    this.#untilMs.set(kind, Math.max(this.#untilMs.get(kind) ?? 0, nowMs + seconds * 1000));
+    const untilMs = Math.max(this.#untilMs.get(kind) ?? 0, nowMs + seconds * 1000);
+    this.#untilMs.delete(kind);
+    this.#untilMs.set(kind, untilMs);
+    if (this.#untilMs.size > MAX_PAUSES) this.#untilMs.delete(this.#untilMs.keys().next().value!);
   }
 }

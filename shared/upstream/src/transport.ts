@@ -6,7 +6,7 @@ import { Authenticator, type Authorizer, type UpstreamChallenge } from './authen
 import { type Answer, discard, type ExchangeDeps, exchange, header } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
 import { MAX_REDIRECTS, redirectTarget } from './redirect.ts';
-import { PauseBook, retryAfterSeconds } from './retry-after.ts';
+import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterSeconds } from './retry-after.ts';
 import { SlotGate } from './slot-gate.ts';
 import { type Credentials, type GivenAnswer, requestToken, TokenCache } from './token.ts';
 
@@ -170,7 +170,9 @@ export class Transport {
     signal.throwIfAborted();
     if (this.#closed) throw new CodedError('DRAINING', { message: 'upstream client is closed' });
     const pauseKey = `${call.method} ${call.kind}`;
-    const left = this.#pauses.secondsLeft(pauseKey, this.#deps.nowMs());
+    const own = `${pauseKey}\n${call.subject.repository}`;
+    const nowMs = this.#deps.nowMs();
+    const left = Math.max(this.#pauses.secondsLeft(pauseKey, nowMs), this.#pauses.secondsLeft(own, nowMs));
     if (left > 0) {
       throw new CodedError('UPSTREAM_LIMITED', {
         message: `${this.#deps.base.host} limits the request rate; asked again in ${left} s`,
@@ -183,7 +185,7 @@ export class Transport {
       nowMs: this.#deps.nowMs(),
       foreign: !this.#isOwn(answer.url),
     });
-    if (failure.code === 'UPSTREAM_LIMITED') this.#pause(pauseKey, failure);
+    if (failure.code === 'UPSTREAM_LIMITED') this.#pause(pauseKey, call.subject.repository, failure);
     throw failure;
   }
 
@@ -296,9 +298,11 @@ export class Transport {
     return allowed;
   }
 
-  #pause(key: string, failure: CodedError): void {
+  #pause(key: string, repository: string, failure: CodedError): void {
     const seconds = Number(failure.detail['retryAfterSeconds'] ?? 1);
-    this.#pauses.pause(key, seconds, this.#deps.nowMs());
+    const nowMs = this.#deps.nowMs();
+    this.#pauses.pause(`${key}\n${repository}`, seconds, nowMs);
+    this.#pauses.pause(key, Math.min(seconds, MAX_SHARED_PAUSE_SECONDS), nowMs);
     this.#deps.log.warn(
       { upstream: this.#deps.upstream, seconds, request: key },
       'upstream limits the request rate',

@@ -189,6 +189,28 @@ t.test('429 pauses requests of that kind, and only those, until Retry-After is o
   t.ok(await client.getManifest(V1, soon()));
 });
 
+t.test('a long Retry-After of one repository closes that one, the others for 10 s at most', async (t) => {
+  const upstream = await startUpstream(t);
+  const other = 'team/other' as typeof repository;
+  for (const name of [repository, other]) upstream.push(name, IMAGE, 'v1');
+  upstream.misbehave({
+    kind: 'manifest',
+    method: 'GET',
+    times: 1,
+    does: { type: 'status', status: 429, headers: { 'retry-after': '999999' } },
+  });
+  let nowMs = 50_000;
+  const client = clientOf(t, upstream.url, { nowMs: () => nowMs });
+  const { detail } = await failure(client.getManifest(V1, soon()), 'UPSTREAM_LIMITED');
+  t.ok(Number(detail['retryAfterSeconds']) <= 600);
+  await failure(client.getManifest({ ...V1, repository: other }, soon()), 'UPSTREAM_LIMITED');
+  nowMs += 10_001;
+  t.ok(await client.getManifest({ ...V1, repository: other }, soon()));
+  await failure(client.getManifest(V1, soon()), 'UPSTREAM_LIMITED');
+  nowMs += 600_000;
+  t.ok(await client.getManifest(V1, soon()));
+});
+
 t.test('an abort ends a request, a wait and a body with the reason given', async (t) => {
   const upstream = await startUpstream(t);
   const digest = upstream.addBlob(repository, BYTES);

@@ -2,6 +2,8 @@ import { digestOf } from '@sepia/base/digest';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { makeImage, makeIndex } from '@sepia/test-support/upstream/fake-upstream';
 import t from 'tap';
+import type { Answer } from '../src/exchange.ts';
+import { checkManifest } from '../src/manifest-check.ts';
 import {
   clientOf,
   failure,
@@ -10,6 +12,9 @@ import {
   soon,
   startUpstream,
 } from './client-fixture.ts';
+
+const ARTIFACT = 'application/vnd.oci.artifact.manifest.v1+json';
+const DOCKER = 'application/vnd.docker.distribution.manifest.';
 
 for (const type of ['oci', 'docker'] as const) {
   t.test(`${type} manifests come by tag and by digest, whole and with their type`, async (t) => {
@@ -126,6 +131,27 @@ t.test(
     );
   },
 );
+
+t.test('what an upstream holds is handed on with its type to the letter', async (t) => {
+  const odd = 'application/vnd.Example.thing.v1+json';
+  const kinds: [string, object, string | undefined, string][] = [
+    ['odd', { schemaVersion: 2 }, odd, odd],
+    ['with parameters', { schemaVersion: 2 }, `${odd}; charset=utf-8`, odd],
+    ['untyped', { schemaVersion: 2 }, 'text/plain', OCI_MANIFEST],
+    ['without type', { schemaVersion: 2 }, undefined, OCI_MANIFEST],
+    ['no type at all', { schemaVersion: 2 }, 'x'.repeat(20_000), OCI_MANIFEST],
+    ['schema 1', { schemaVersion: 1 }, `${DOCKER}v1+prettyjws`, `${DOCKER}v1+prettyjws`],
+    ['artifact', { mediaType: ARTIFACT }, ARTIFACT, ARTIFACT],
+    ['inside', { schemaVersion: 2, mediaType: 'a/b' }, 'application/octet-stream', 'a/b'],
+  ];
+  for (const [name, value, said, expected] of kinds) {
+    const bytes = Buffer.from(JSON.stringify(value));
+    const answer = { status: 200, url: new URL('http://up.test/'), headers: { 'content-type': said } };
+    const query = { repository, reference: reference('v1') };
+    const found = checkManifest('up', query, answer as unknown as Answer, bytes);
+    t.match(found, { bytes, mediaType: expected }, name);
+  }
+});
 
 t.test('a manifest above 4 MiB is cut off, one of exactly 4 MiB passes', async (t) => {
   const upstream = await startUpstream(t);

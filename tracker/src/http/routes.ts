@@ -1,6 +1,8 @@
 import { type Digest, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { peerIdHexOf } from '@sepia/base/names/peer-id';
+import { parseRepositoryName } from '@sepia/base/names/repository';
 import {
   JOIN_REQUEST,
   type JoinAnswer,
@@ -21,7 +23,6 @@ import type { z } from 'zod';
 import type { CommandBook } from '../commands/core/command-book.ts';
 import type { Revocations } from '../commands/core/revocations.ts';
 import type { MetainfoKeeper } from '../metainfo/metainfo-keeper.ts';
-import type { BlobName } from '../metainfo/origins.ts';
 import type { LiveFigures } from '../swarms/core/live-figures.ts';
 import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { commandRoutes } from './command-routes.ts';
@@ -95,7 +96,8 @@ async function join(
   digest: Digest,
   request: z.output<typeof JOIN_REQUEST>,
 ): Promise<JoinAnswer> {
-  const name: BlobName = { digest, upstream: request.upstream, repository: request.repository };
+  const repository = parseRepositoryName(request.repository);
+  const name: BlobName = { digest, upstream: request.upstream, repository };
   const facts = { nodeId: request.nodeId, addresses: request.addresses, zone: request.zone };
   const wish = { all: request.want === 'all', piece: request.piece };
   const { metainfo, originIds } = await deps.keeper.get(name, wish);
@@ -117,7 +119,8 @@ async function join(
 }
 
 async function metainfo(deps: RouteDeps, ctx: Context, digest: Digest): Promise<void> {
-  const name = { digest, upstream: needed(ctx, 'upstream'), repository: needed(ctx, 'repository') };
+  const repository = parseRepositoryName(needed(ctx, 'repository'));
+  const name: BlobName = { digest, upstream: needed(ctx, 'upstream'), repository };
   const waitMs = Math.min(MAX_WAIT_MS, Number(queryValue(ctx, 'wait') ?? 0) || 0);
   const from = Math.max(0, Number(queryValue(ctx, 'from') ?? 0) || 0);
   const etag = ctx.get('if-none-match');

@@ -3,13 +3,15 @@ import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { HASH_BYTES } from '@sepia/metainfo/tree';
 import { chooseOrigins } from './core/locate.ts';
-import { type BlobName, isCertain, type Origins, query, type Wish } from './origins.ts';
+import { isCertain, type Origins, type Wish } from './origins.ts';
 
 /** Wait of one poll at the leader, in ms; short, so that a stopped leader is noticed within about a second. */
 const POLL_MS = 400;
@@ -378,6 +380,6 @@ function entryKey({ digest, upstream }: BlobName): string {
   return `${digest}\n${upstream}`;
 }
 
-function linkKey(name: BlobName): string {
-  return `${name.digest}?${query(name)}`;
+function linkKey(name: Revocation): string {
+  return `${name.digest}?${nameQuery(name)}`;
 }

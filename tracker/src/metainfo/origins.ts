@@ -1,7 +1,10 @@
 import type { Digest } from '@sepia/base/digest';
 import { type CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import type { Reach } from '@sepia/base/reach';
 import type { PeerEntry } from '@sepia/cluster/api/join';
+import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import type { InternalClient } from '@sepia/http/client';
@@ -15,13 +18,6 @@ const MOST_SILENCE_MS = 4_000;
 const FETCH_HEADERS_MS = 60_000;
 /** Least slack over the wait of a long-poll before the leader counts as gone, in ms. */
 const LEAST_POLL_SLACK_MS = 700;
-
-/** A blob under a repository. */
-export interface BlobName {
-  readonly digest: Digest;
-  readonly upstream: string;
-  readonly repository: string;
-}
 
 /** What is wanted of a blob that the cluster does not have yet: all of it, or what is read, first that piece. */
 export interface Wish {
@@ -48,6 +44,23 @@ export class Origins {
 
   url(originId: string): string {
     return this.#cluster.member(originId).urls[0]!;
+  }
+
+  /** Asks one origin after the other whether it lives, until one does: what `/readyz` says of this tracker. */
+  async look(reach: Pick<Reach, 'answered' | 'failed'>, signal: AbortSignal): Promise<void> {
+    for (const { id, urls } of this.#cluster.members('origin')) {
+      try {
+        const until = AbortSignal.any([signal, AbortSignal.timeout(MOST_SILENCE_MS)]);
+        const call = { url: urls[0]!, to: id, method: 'GET', path: '/v1/cluster', signal: until } as const;
+        await this.#client.bytes({ ...call, headersTimeoutMs: MOST_SILENCE_MS });
+        return reach.answered();
+      } catch (error) {
+        throwIfBug(error);
+        if (signal.aborted) return;
+        const kind = isCoded(error, 'SIGNATURE_INVALID') ? 'refused' : 'silent';
+        reach.failed(id, kind, (error as Error).message, performance.now());
+      }
+    }
   }
 
   /** Asks all candidates at once; resolves early as soon as one has the whole blob. */
@@ -77,7 +90,7 @@ export class Origins {
         url: this.url(originId),
         to: originId,
         method: 'GET',
-        path: `/v1/blobs/${name.digest}/where?${query(name)}`,
+        path: `/v1/blobs/${name.digest}/where?${nameQuery(name)}`,
         headersTimeoutMs: timeoutMs,
         bodyTimeoutMs: timeoutMs,
         signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
@@ -98,7 +111,7 @@ export class Origins {
     wish: Wish,
     signal: AbortSignal,
   ): Promise<Metainfo> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${query(name)}${fetch ? '&fetch=1' : ''}${wishQuery(wish)}`;
+    const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}${fetch ? '&fetch=1' : ''}${wishQuery(wish)}`;
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
@@ -119,7 +132,7 @@ export class Origins {
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const asked = `${query(name)}&wait=${waitMs}&from=${known.knownPrefix}${wishQuery(wish)}`;
+    const asked = `${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}${wishQuery(wish)}`;
     const path = `/v1/blobs/${name.digest}/metainfo?${asked}`;
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
@@ -148,7 +161,7 @@ export class Origins {
       url: this.url(originId),
       to: originId,
       method: 'POST',
-      path: `/v1/blobs/${name.digest}/adopt?${query(name)}${wishQuery(wish)}`,
+      path: `/v1/blobs/${name.digest}/adopt?${nameQuery(name)}${wishQuery(wish)}`,
       body,
       headers: { 'content-type': 'application/json' },
       headersTimeoutMs: FETCH_HEADERS_MS,
@@ -165,8 +178,4 @@ export function isCertain(error: unknown): boolean {
 
 function wishQuery({ all, piece }: Wish): string {
   return `&want=${all ? 'all' : 'ranges'}${piece === undefined ? '' : `&piece=${piece}`}`;
-}
-
-export function query(name: BlobName): string {
-  return new URLSearchParams({ upstream: name.upstream, repository: name.repository }).toString();
 }

@@ -1,20 +1,23 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import { Reach } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import t from 'tap';
 import { Origins } from '../../src/metainfo/origins.ts';
 
-const NAME = { digest: digestOf(Buffer.from('x')), upstream: 'local', repository: 'a' };
+const NAME = { digest: digestOf(Buffer.from('x')), upstream: 'local', repository: parseRepositoryName('a') };
 const SIGNAL = new AbortController().signal;
 
 /** Origins a, b and c; `answer` stands for the network. */
 function originsWith(answer: (call: InternalRequest) => Promise<unknown>): Origins {
   const cluster = {
     origins: () => ({ owners: ['a', 'b', 'c'], standIns: [] }),
+    members: () => ['a', 'b', 'c'].map((id) => ({ id, urls: [`http://${id}`] })),
     member: (id: string) => ({ urls: [`http://${id}`] }),
   } as unknown as Cluster;
-  return new Origins({ cluster, client: { json: answer } as unknown as InternalClient });
+  return new Origins({ cluster, client: { json: answer, bytes: answer } as unknown as InternalClient });
 }
 
 t.test('uneven answers never make the next question impossible', async (t) => {
@@ -58,4 +61,18 @@ t.test('after a round without any answer the next waits longer', async (t) => {
     waits.filter((_ms, at) => at % 3 === 0),
     [900, 1_800, 3_600, 4_000],
   );
+});
+
+t.test('a tracker that reaches no origin knows it, and why; one that answers is enough', async (t) => {
+  const reach = new Reach({ whom: 'origins', patienceMs: 0 });
+  await originsWith(() => Promise.reject(new CodedError('PEER_HTTP'))).look(reach, SIGNAL);
+  t.match(reach.lack(performance.now()), { kind: 'silent', why: /none of the origins/ });
+  const refused = new CodedError('SIGNATURE_INVALID', { message: 'date is off by more than 60 s' });
+  await originsWith(() => Promise.reject(refused)).look(reach, SIGNAL);
+  t.match(reach.lack(performance.now()), { kind: 'refused', why: /date is off/ });
+  const one = originsWith((call) =>
+    call.to === 'c' ? Promise.resolve({}) : Promise.reject(new CodedError('PEER_HTTP')),
+  );
+  await one.look(reach, SIGNAL);
+  t.equal(reach.lack(performance.now()), undefined);
 });

@@ -1,3 +1,5 @@
+import { linkKey } from '@sepia/base/names/blob-name';
+
 /** Most descriptors remembered: about 40 MB at 160 bytes each. */
 const MAX_HINTS = 200_000;
 
@@ -12,27 +14,23 @@ export class Hints {
   readonly #byKey = new Map<string, Hint>();
 
   note(upstream: string, repository: string, digest: string, hint: Hint): void {
-    const key = keyOf(upstream, repository, digest);
+    const key = linkKey({ upstream, repository, digest });
     this.#byKey.delete(key);
     this.#byKey.set(key, hint);
     if (this.#byKey.size > MAX_HINTS) this.#byKey.delete(this.#byKey.keys().next().value!);
   }
 
   get(upstream: string, repository: string, digest: string): Hint | undefined {
-    return this.#byKey.get(keyOf(upstream, repository, digest));
+    return this.#byKey.get(linkKey({ upstream, repository, digest }));
   }
 
   /** Forgets one descriptor, or all of the repository. */
   forget(upstream: string, repository: string, digest?: string): void {
     if (digest !== undefined) {
-      this.#byKey.delete(keyOf(upstream, repository, digest));
+      this.#byKey.delete(linkKey({ upstream, repository, digest }));
       return;
     }
-    const prefix = keyOf(upstream, repository, '');
+    const prefix = linkKey({ upstream, repository, digest: '' });
     for (const key of this.#byKey.keys()) if (key.startsWith(prefix)) this.#byKey.delete(key);
   }
-}
-
-function keyOf(upstream: string, repository: string, digest: string): string {
-  return `${upstream}\n${repository}\n${digest}`;
 }

@@ -1,3 +1,4 @@
+import { linkKey } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
 
 /** How long a link that the cluster named is believed where links can be deleted, in ms. */
@@ -27,14 +28,14 @@ export class LinkProofs {
   /** False: the cluster must be asked before what is kept here is served. */
   isBelieved(name: Revocation, nowMs: number): boolean {
     if (!this.#takesDeletes(name.upstream)) return true;
-    const atMs = this.#atMs.get(keyOf(name));
+    const atMs = this.#atMs.get(linkKey(name));
     return atMs !== undefined && nowMs - atMs < BELIEF_MS;
   }
 
   /** The cluster vouched for it, asked at `revision`; nothing is noted if something was revoked since. */
   note(name: Revocation, nowMs: number, revision: number): void {
     if (revision !== this.#revision || !this.#takesDeletes(name.upstream)) return;
-    const key = keyOf(name);
+    const key = linkKey(name);
     this.#atMs.delete(key);
     this.#atMs.set(key, nowMs);
     if (this.#atMs.size > MAX_PROOFS) this.#atMs.delete(this.#atMs.keys().next().value!);
@@ -42,10 +43,6 @@ export class LinkProofs {
 
   revoke(revoked: readonly Revocation[]): void {
     this.#revision += 1;
-    for (const name of revoked) this.#atMs.delete(keyOf(name));
+    for (const name of revoked) this.#atMs.delete(linkKey(name));
   }
-}
-
-function keyOf(name: Revocation): string {
-  return `${name.upstream}\n${name.repository}\n${name.digest}`;
 }

@@ -1,3 +1,5 @@
+import { backoffMs } from '@sepia/base/async/backoff';
+
 /** First time a member is passed over after it failed, in ms; doubles with each further failure. */
 const FIRST_SUSPICION_MS = 1_000;
 const MAX_SUSPICION_MS = 15_000;
@@ -17,7 +19,7 @@ export class Health {
   /** The member did not answer. */
   failed(id: string, nowMs: number): void {
     const failures = (this.#suspects.get(id)?.failures ?? 0) + 1;
-    const restMs = Math.min(MAX_SUSPICION_MS, FIRST_SUSPICION_MS * 2 ** Math.min(10, failures - 1));
+    const restMs = backoffMs(failures, FIRST_SUSPICION_MS, MAX_SUSPICION_MS);
     this.#suspects.set(id, { failures, untilMs: nowMs + restMs });
   }
 

@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import type { ErrorCode } from '@sepia/base/errors';
 
 const FIRST_DELAY_MS = 100;
@@ -20,5 +21,5 @@ export function errorWeight(code: ErrorCode): 'certain' | 'passing' {
 /** Pause before the connection after `failures` failed ones in a row, in ms; what the upstream asked for wins. */
 export function retryDelayMs(failures: number, retryAfterSeconds: unknown): number {
   if (typeof retryAfterSeconds === 'number') return retryAfterSeconds * 1000;
-  return Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(10, failures));
+  return backoffMs(failures + 1, FIRST_DELAY_MS, MAX_DELAY_MS);
 }

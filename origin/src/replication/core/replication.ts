@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import { matcherOf, type NameMatcher } from '@sepia/base/names/pattern';
 import { isRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
 
@@ -82,7 +83,7 @@ export function nextTry(
   retryAfterMs: number | undefined,
 ): number | 'dead' {
   if (tries >= rules.tries) return 'dead';
-  const waitMs = Math.min(rules.maxMs, rules.firstMs * 2 ** Math.min(30, tries - 1));
+  const waitMs = backoffMs(tries, rules.firstMs, rules.maxMs);
   return Math.max(retryAfterMs ?? 0, Math.round(waitMs * (0.5 + chance / 2)));
 }
 

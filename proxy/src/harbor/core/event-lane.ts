@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 
 /** Events that one lane holds; more are refused, and Harbor sends them again. */
@@ -106,7 +107,7 @@ export function putBack<T>(
   if (event === undefined || event.takenBy !== holder) return { lane, isOver: false };
   if (nowMs - event.addedAtMs > GIVE_UP_MS) return { lane: finish(lane, key), isOver: true };
   const { takenBy: _by, takenUntilMs: _until, ...rest } = event;
-  const waitMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(20, event.tries));
+  const waitMs = backoffMs(event.tries + 1, FIRST_RETRY_MS, MAX_RETRY_MS);
   const waiting: LaneEvent<T> = { ...rest, tries: event.tries + 1, notBeforeMs: nowMs + waitMs };
   return {
     lane: { ...lane, events: lane.events.map((one) => (one.key === key ? waiting : one)) },

@@ -40,7 +40,7 @@ export function besideConfig(file: string, path: string): string {
 }
 
 /**
- * Reads the cluster key: a file of 64 hex characters (32 bytes). `key` names the config key in errors.
+ * Reads the cluster key: a file of 64 hex characters (32 bytes), not all of them 0. `key` names the config key in errors.
  * @throws {CodedError} `CONFIG_INVALID`
  */
 export function readClusterKey(path: string, key = 'cluster-key-file'): Uint8Array {
@@ -56,6 +56,10 @@ export function readClusterKey(path: string, key = 'cluster-key-file'): Uint8Arr
   }
   if (!/^[0-9a-f]{64}$/i.test(text))
     throw invalid(`${key}: ${path} must hold 64 hex characters; make one with: openssl rand -hex 32 > FILE`);
+  if (/^0+$/.test(text))
+    throw invalid(
+      `${key}: ${path} holds zeros only, which is no secret; make one with: openssl rand -hex 32 > FILE`,
+    );
   return Buffer.from(text, 'hex');
 }
 

@@ -89,6 +89,8 @@ t.test('the cluster key is 64 hex characters', async (t) => {
     );
     t.notMatch((error as CodedError).message, /abab/, 'the key is not shown');
   }
+  const zeros = t.testdir({ key: `${'0'.repeat(64)}\n` });
+  t.throws(() => readClusterKey(join(zeros, 'key')), { code: 'CONFIG_INVALID', message: /zeros only/ });
   t.throws(() => readClusterKey(join(dir, 'gone'), 'my-key'), {
     code: 'CONFIG_INVALID',
     message: /^my-key: .*ENOENT/,

@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 
 /** Failures that cost nothing, and the longest pause after more, by what they are counted for. */
@@ -49,7 +50,7 @@ export class LoginLimits {
       const isFresh = before !== undefined && nowMs - before.lastMs < FORGET_MS;
       const count = (isFresh ? before.count : 0) + 1;
       const { free, maxMs } = LIMITS[kind];
-      const pauseMs = count < free ? 0 : Math.min(maxMs, FIRST_PAUSE_MS * 2 ** Math.min(16, count - free));
+      const pauseMs = backoffMs(count - free + 1, FIRST_PAUSE_MS, maxMs);
       this.#failures.delete(key);
       this.#failures.set(key, { count, lastMs: nowMs, untilMs: nowMs + pauseMs });
     }

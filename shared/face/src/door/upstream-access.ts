@@ -1,6 +1,8 @@
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem } from '@sepia/cluster/api/access';
+import { nameQuery } from '@sepia/cluster/api/name-query';
+import { shardKey } from '@sepia/cluster/cluster';
 import { hashOf } from '../access/authorization.ts';
 
 /** A positive answer is believed this long at most, in ms, whatever the origin says. */
@@ -38,7 +40,7 @@ export class UpstreamAccess {
     item: AccessItem,
     authorization: string | undefined,
   ): Promise<AccessAnswer> {
-    const repository = repositoryKey(name);
+    const repository = shardKey(name.upstream, name.repository);
     const hash = authorization === undefined ? '' : hashOf(authorization);
     const key = `${repository}\n${hash}`;
     const nowMs = this.#nowMs();
@@ -57,7 +59,7 @@ export class UpstreamAccess {
 
   /** True if a yes is known: nothing has to be asked. */
   isKnown(name: ResolvedName, authorization: string | undefined): boolean {
-    const repository = repositoryKey(name);
+    const repository = shardKey(name.upstream, name.repository);
     const key = `${repository}\n${authorization === undefined ? '' : hashOf(authorization)}`;
     const nowMs = this.#nowMs();
     return (this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs)) !== undefined;
@@ -71,7 +73,7 @@ export class UpstreamAccess {
 
   /** The upstream refused what was believed to be allowed. */
   forget(name: ResolvedName, authorization: string | undefined): void {
-    const repository = repositoryKey(name);
+    const repository = shardKey(name.upstream, name.repository);
     this.#public.delete(repository);
     this.#granted.delete(`${repository}\n${authorization === undefined ? '' : hashOf(authorization)}`);
   }
@@ -89,10 +91,6 @@ export class UpstreamAccess {
   }
 }
 
-function repositoryKey(name: ResolvedName): string {
-  return `${name.upstream}\n${name.repository}`;
-}
-
 function itemKey(item: AccessItem): string {
   if (item.kind === 'manifest') return item.reference;
   return item.kind === 'blob' ? item.digest : '';
@@ -106,5 +104,5 @@ export function accessQuery(name: ResolvedName, item: AccessItem): string {
       : item.kind === 'blob'
         ? { digest: item.digest }
         : undefined;
-  return new URLSearchParams({ upstream: name.upstream, repository: name.repository, ...what }).toString();
+  return nameQuery(name, what);
 }

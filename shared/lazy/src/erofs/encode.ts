@@ -5,6 +5,8 @@ import type { TreeNode } from './layer-tree.ts';
 import { writeXattrs, xattrBytes, xattrCount } from './xattrs.ts';
 
 export const EROFS_BLOCK = 4096;
+/** Raised whenever the same tree would give another image: images outlive the process that made them. */
+export const EROFS_LAYOUT = 1;
 const SUPERBLOCK_AT = 1024;
 const SUPERBLOCK_BYTES = 128;
 const MAGIC = 0xe0f5e1e2;

@@ -1,7 +1,8 @@
+import { digestOf } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import fc from 'fast-check';
 import t from 'tap';
-import { encodeErofs } from '../../src/erofs/encode.ts';
+import { EROFS_LAYOUT, encodeErofs } from '../../src/erofs/encode.ts';
 import { partsOf } from '../../src/erofs/extents.ts';
 import { layerTree, type TreeNode } from '../../src/erofs/layer-tree.ts';
 import { layerEntry } from '../../src/index/layer-entry.ts';
@@ -97,6 +98,20 @@ t.test('the same tree gives the same image, another uuid another', async (t) => 
   t.ok(encodeErofs(treeOf(tar), UUID).meta.equals(encodeErofs(treeOf(tar), UUID).meta));
   t.notOk(
     encodeErofs(treeOf(tar), { uuid: new Uint8Array(16) }).meta.equals(encodeErofs(treeOf(tar), UUID).meta),
+  );
+});
+
+t.test('a layout stays what it is: another one needs another EROFS_LAYOUT', async (t) => {
+  const tar = writeTar([
+    { name: 'a/b', payload: noise(1, 9000), mode: 0o644, mtimeSec: 1 },
+    { name: 'a/l', typeFlag: '2', linkName: 'b' },
+    { name: 'x', xattrs: new Map([['user.a', Buffer.from('b')]]) },
+    { name: '.wh.gone' },
+  ]);
+  t.equal(EROFS_LAYOUT, 1);
+  t.equal(
+    digestOf(encodeErofs(treeOf(tar), UUID).meta),
+    'sha256:ce7c52dc0aa95bde06842a9c2f4d59eefb0054a7a3f12b216dd651ea07f683df',
   );
 });
 

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay as realDelay } from '@sepia/base/lifecycle';
@@ -263,8 +264,8 @@ export class RegisterClient {
   }
 
   #backoffMs(tries: number): number {
-    const { backoffMs, maxBackoffMs } = this.#options;
-    return Math.min(maxBackoffMs, backoffMs * 2 ** Math.min(tries, 16)) * (0.5 + this.#deps.chance());
+    const { backoffMs: firstMs, maxBackoffMs } = this.#options;
+    return backoffMs(tries + 1, firstMs, maxBackoffMs) * (0.5 + this.#deps.chance());
   }
 }
 

@@ -87,6 +87,14 @@ export class RecordSet<T> {
     });
   }
 
+  /** Takes entries off the disk and leaves nothing: for queues of this origin alone, which no other owner merges. */
+  async remove(...keys: readonly (readonly string[])[]): Promise<void> {
+    const texts = keys.map((key) => this.#keyOf(key));
+    if (texts.length === 1)
+      await this.#deps.locks.run(texts[0]!, () => this.#deps.commits.write({ type: 'del', key: texts[0]! }));
+    else await this.#deps.commits.write(...texts.map((key) => ({ type: 'del' as const, key })));
+  }
+
   /** The value, undefined if it is not there or deleted. */
   async get(key: readonly string[]): Promise<T | undefined> {
     const text = this.#keyOf(key);

@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import type { Bans } from './bans.ts';
 import type { DownReason, Emit, KnownPeer, LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
@@ -117,10 +118,7 @@ export class Dialling {
         one.notBeforeMs = nowMs + this.#limits.backoffMinMs;
         return;
       }
-      const pause = Math.min(
-        this.#limits.backoffMaxMs,
-        this.#limits.backoffMinMs * 2 ** Math.min(10, one.failures),
-      );
+      const pause = backoffMs(one.failures + 1, this.#limits.backoffMinMs, this.#limits.backoffMaxMs);
       const patience = reason === 'gone' || reason === 'full' || reason === 'done' ? 4 : 1;
       one.failures += 1;
       one.notBeforeMs =

@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import { Bitfield } from '@sepia/base/bitfield';
 import type { LinkId, LinkKind } from './events.ts';
 import type { CoreLimits } from './limits.ts';
@@ -126,8 +127,7 @@ export class Link {
   /** Leaves it alone for a while that doubles with each failure. */
   pause(limits: CoreLimits, nowMs: number): void {
     this.failures += 1;
-    this.notBeforeMs =
-      nowMs + Math.min(limits.backoffMaxMs, limits.backoffMinMs * 2 ** Math.min(10, this.failures - 1));
+    this.notBeforeMs = nowMs + backoffMs(this.failures, limits.backoffMinMs, limits.backoffMaxMs);
   }
 
   /** A link that was idle measures anew: idle time is not slowness. */

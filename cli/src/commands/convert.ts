@@ -1,0 +1,160 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { FORMATS, LAYER_DEFAULTS } from '@sepia/lazy/convert/layer-job';
+import { BUILD_DEFAULTS } from '@sepia/lazy/estargz/build';
+import { type Command, Option } from 'commander';
+import { summaryJson, summaryText } from '../convert/convert-view.ts';
+import { besideSource, placeText, sourcePlace, targetPlace } from '../convert/place.ts';
+import { defaultWorkDir, runConvert } from '../convert/run-convert.ts';
+import { addCredentialOptions, type CredentialFlags } from '../registry/credentials.ts';
+import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
+import { urlOption, wholeNumber } from './option-values.ts';
+import { platformOption } from './platform-option.ts';
+
+/** The proxy that names without a host are looked up at. */
+export const DEFAULT_PROXY = `http://${HOST}:${DEFAULT_PORTS_FROM + 300}`;
+const EXIT_INTERRUPTED = 130;
+const MAX_THREADS = 256;
+
+interface Flags extends CredentialFlags {
+  readonly to: (typeof FORMATS)[number];
+  readonly platform?: string[];
+  readonly prioritize?: string;
+  readonly level: number;
+  readonly chunkSize: number;
+  readonly minChunkSize: number;
+  readonly externalToc?: boolean;
+  readonly sourceTag?: string;
+  readonly proxy?: string;
+  readonly plainHttp?: boolean;
+  readonly workDir?: string;
+  readonly threads?: number;
+  readonly json?: boolean;
+}
+
+/** `sepia convert`. */
+export function addConvert(program: Command): void {
+  const command = program
+    .command('convert <src> [dst]')
+    .description('convert an image so that containers start before it is downloaded')
+    .addOption(new Option('--to <format>', 'what to convert to').choices(FORMATS).default('estargz'))
+    .option(
+      '--platform <os/arch>',
+      'convert this platform only; may be given again (default: all)',
+      platformOption,
+    )
+    .option('--prioritize <file>', 'file with paths, one a line, that a container reads first')
+    .option('--level <n>', 'gzip level 0 to 9', level, LAYER_DEFAULTS.level)
+    .option(
+      '--chunk-size <bytes>',
+      'longest chunk of a file',
+      wholeNumber('--chunk-size'),
+      BUILD_DEFAULTS.chunkBytes,
+    )
+    .option(
+      '--min-chunk-size <bytes>',
+      'put small files together up to this size',
+      wholeNumber('--min-chunk-size'),
+      0,
+    )
+    .option('--external-toc', 'keep the tables of contents in an image of their own, DST-esgztoc')
+    .option('--source-tag <tag>', 'which image of a layout or archive of several')
+    .option('--proxy <url>', 'read and write through this proxy of a cluster', urlOption('--proxy'))
+    .option('--plain-http', 'speak to registries of other machines without TLS')
+    .option('--work-dir <dir>', 'layers in work, and what was done so far (default: the cache folder)')
+    .option('--threads <n>', 'compression threads (default: one per core)', wholeNumber('--threads'))
+    .option('--json', 'print the result as JSON')
+    .addHelpText('after', HELP);
+  addCredentialOptions(command).action(async (src: string, dst: string | undefined, flags: Flags) => {
+    await convert(src, dst, flags);
+  });
+}
+
+const HELP = `
+SRC is an image of a registry, an OCI layout folder, or a tar of one or of "docker save". DST is an image with a tag,
+a folder (./DIR) or a tar (FILE.tar); without it the result gets SRC's tag with "-estargz" behind it.
+Names with a host are read from that registry; names without one from the proxy of a local cluster.
+Stopped by ^C or otherwise, the same command goes on where it was.
+`;
+
+async function convert(src: string, dst: string | undefined, flags: Flags): Promise<void> {
+  const where = {
+    proxy: flags.proxy,
+    defaultProxy: DEFAULT_PROXY,
+    plainHttp: flags.plainHttp,
+    sourceTag: flags.sourceTag,
+  };
+  const source = sourcePlace(src, where);
+  const target = dst === undefined ? besideSource(source, `-${flags.to}`) : targetPlace(dst, where);
+  const stop = new AbortController();
+  const onSignal = (): void =>
+    stop.abort(new CodedError('DRAINING', { message: 'stopped; the same command goes on where it was' }));
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  const startedMs = performance.now();
+  try {
+    const result = await runConvert({
+      source,
+      target,
+      options: optionsOf(flags),
+      credentials: flags,
+      workDir: resolve(flags.workDir ?? defaultWorkDir(process.env)),
+      threads: flags.threads === undefined ? undefined : Math.min(Math.max(1, flags.threads), MAX_THREADS),
+      out: flags.json === true ? undefined : process.stdout,
+      signal: stop.signal,
+    });
+    const ms = performance.now() - startedMs;
+    process.stdout.write(
+      flags.json === true
+        ? summaryJson(result, placeText(source), placeText(target), ms)
+        : summaryText(result, placeText(target), ms),
+    );
+  } catch (error) {
+    throwIfBug(error);
+    if (!stop.signal.aborted) throw error;
+    process.stderr.write(`sepia: ${(stop.signal.reason as Error).message}\n`);
+    process.exitCode = EXIT_INTERRUPTED;
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  }
+}
+
+function optionsOf(flags: Flags): Parameters<typeof runConvert>[0]['options'] {
+  if (flags.chunkSize < 512)
+    throw new CodedError('CONFIG_INVALID', { message: '--chunk-size: at least 512 bytes' });
+  return {
+    ...LAYER_DEFAULTS,
+    format: flags.to,
+    level: flags.level,
+    chunkBytes: flags.chunkSize,
+    minChunkBytes: flags.minChunkSize,
+    externalToc: flags.externalToc === true,
+    prioritized: flags.prioritize === undefined ? [] : readList(flags.prioritize),
+    platforms: flags.platform,
+  };
+}
+
+/** Paths of a file, one a line; empty lines and lines that begin with `#` are left out. */
+function readList(file: string): string[] {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('CONFIG_INVALID', {
+      message: `--prioritize: ${file} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
+  }
+  return text
+    .split('\n')
+    .map((line) => line.replace(/\r$/, ''))
+    .filter((line) => line.trim() !== '' && !line.startsWith('#'));
+}
+
+function level(text: string): number {
+  const value = wholeNumber('--level')(text);
+  if (value > 9) throw new CodedError('CONFIG_INVALID', { message: `--level: ${value} is not 0 to 9` });
+  return value;
+}

@@ -1,0 +1,132 @@
+import { createWriteStream } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { finished } from 'node:stream/promises';
+import { type Digest, Digester, digestAlgorithm, digestHex } from '@sepia/base/digest';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/convert-image';
+import type { ByteString } from '@sepia/lazy/tar/byte-string';
+import { EMPTY_HEADER, encodeHeader, zerosAfter } from '@sepia/lazy/tar/encode-header';
+import { FolderArchive } from '../image/archive.ts';
+import { LayoutWriter } from '../image/layout-writer.ts';
+import type { ImageToPush } from '../image/load-image.ts';
+
+/** Images of a layout, or of what `docker save` wrote, as the source of a conversion; the list may grow. */
+export function diskSource(images: readonly ImageToPush[]): ImageSource {
+  return {
+    manifest: async (digest) => {
+      const found = images.flatMap((image) => image.manifests).find((one) => one.digest === digest);
+      if (found === undefined)
+        throw new CodedError('MANIFEST_UNKNOWN', {
+          message: `the layout does not hold ${digest}; leave its platform out with --platform`,
+        });
+      return found;
+    },
+    blob: async ({ digest }, take, signal) => {
+      const blob = images.flatMap((image) => image.blobs).find((one) => one.digest === digest);
+      if (blob === undefined)
+        throw new CodedError('BLOB_UNKNOWN', { message: `the layout does not hold ${digest}` });
+      const digester = new Digester(digestAlgorithm(digest));
+      for await (const chunk of blob.open() as AsyncIterable<Buffer>) {
+        signal?.throwIfAborted();
+        digester.update(chunk);
+        await take(chunk);
+      }
+      const found = digester.digest();
+      if (found !== digest)
+        throw new CodedError('DIGEST_MISMATCH', {
+          message: `blob of the layout does not match its digest ${digest}`,
+          detail: { expected: digest, found },
+        });
+    },
+  };
+}
+
+/** A target on disk, and what makes it whole at the end. */
+export interface DiskTarget extends ImageTarget {
+  /** Writes the index (and the tar, where that was asked). */
+  finish(): Promise<void>;
+}
+
+/** An OCI layout folder as the target of a conversion; blobs that it already holds are kept. */
+export function layoutTarget(folder: string): DiskTarget {
+  const root = resolve(folder);
+  const writer = new LayoutWriter(root);
+  const tagged: Parameters<LayoutWriter['writeIndex']>[0][number][] = [];
+  return {
+    has: async (digest, sizeBytes) => (await sizeOf(blobPath(root, digest))) === sizeBytes,
+    putBlob: async ({ digest, open }) => {
+      const file = await writer.openBlob(digest);
+      try {
+        for await (const chunk of open() as AsyncIterable<Buffer>) await file.write(chunk);
+        await file.keep();
+      } finally {
+        await file.close();
+      }
+    },
+    putManifest: async (document, tag) => {
+      writer.writeManifest(document);
+      if (tag !== undefined) tagged.push({ top: document, reference: tag });
+    },
+    finish: async () => writer.writeIndex(tagged),
+  };
+}
+
+/** A tar of an OCI layout as the target of a conversion; the layout is written beside it first. */
+export async function tarTarget(path: string): Promise<DiskTarget> {
+  const file = resolve(path);
+  await mkdir(dirname(file), { recursive: true });
+  const folder = await mkdtemp(`${file}.layout-`);
+  const target = layoutTarget(folder);
+  return {
+    ...target,
+    finish: async () => {
+      await target.finish();
+      await writeTar(folder, `${file}.partial`);
+      await rename(`${file}.partial`, file);
+      await rm(folder, { recursive: true });
+    },
+  };
+}
+
+/** The files of a layout, in a fixed order. */
+async function writeTar(folder: string, path: string): Promise<void> {
+  const out = createWriteStream(path);
+  const put = async (bytes: Uint8Array): Promise<void> => {
+    if (!out.write(bytes))
+      await new Promise<void>((done) => void out.once('drain', done).once('close', done));
+  };
+  const archive = new FolderArchive(folder);
+  for (const name of await filesOf(folder)) {
+    const size = archive.sizeOf(name) ?? 0;
+    await put(encodeHeader({ ...EMPTY_HEADER, name: name as ByteString, mode: 0o644, size }));
+    for await (const chunk of archive.open(name) as AsyncIterable<Buffer>) await put(chunk);
+    await put(zerosAfter(size));
+  }
+  out.end(new Uint8Array(1024));
+  await finished(out);
+}
+
+async function filesOf(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const names = entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
+  return names.sort(
+    (one, other) =>
+      Number(one.startsWith('blobs/')) - Number(other.startsWith('blobs/')) || (one < other ? -1 : 1),
+  );
+}
+
+function blobPath(root: string, digest: Digest): string {
+  return join(root, 'blobs', digestAlgorithm(digest), digestHex(digest));
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,148 @@
+import { availableParallelism, homedir } from 'node:os';
+import { join } from 'node:path';
+import { isCoded } from '@sepia/base/errors';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
+import {
+  type ConvertOptions,
+  type ConvertResult,
+  convertImage,
+  type ImageSource,
+  type ImageTarget,
+} from '@sepia/lazy/convert/convert-image';
+import type { Document } from '@sepia/lazy/convert/documents';
+import { PackPool } from '@sepia/lazy/pack/pool';
+import { ScratchFile, sweepScratch } from '@sepia/store/scratch';
+import { openArchive } from '../image/archive.ts';
+import { loadImage } from '../image/load-image.ts';
+import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
+import { RegistryClient } from '../registry/registry-client.ts';
+import { convertView } from './convert-view.ts';
+import { diskSource, layoutTarget, tarTarget } from './disk-ends.ts';
+import { layerRecords } from './layer-records.ts';
+import type { Place } from './place.ts';
+import { registrySource, registryTarget } from './registry-ends.ts';
+
+export interface RunConvert {
+  readonly source: Place;
+  readonly target: Place;
+  readonly options: Omit<ConvertOptions, 'tag' | 'parallel'>;
+  readonly credentials: CredentialFlags;
+  /** Folder for work and records. */
+  readonly workDir: string;
+  /** Compression threads; undefined: one per core. */
+  readonly threads?: number | undefined;
+  /** Where progress is shown; undefined: nowhere. */
+  readonly out: NodeJS.WriteStream | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Layers worked on at once: one is pulled or pushed while another is compressed. */
+const PARALLEL_LAYERS = 2;
+/** Name of an image in a layout whose source has none. */
+const LAYOUT_TAG = 'latest';
+
+/** `$XDG_CACHE_HOME/sepia/convert`, as the XDG base directory specification has it. */
+export function defaultWorkDir(env: Readonly<Record<string, string | undefined>>): string {
+  const cache = env['XDG_CACHE_HOME'];
+  return join(cache === undefined || cache === '' ? join(homedir(), '.cache') : cache, 'sepia', 'convert');
+}
+
+/** Converts an image from one place to another. @throws as `convertImage` */
+export async function runConvert(run: RunConvert): Promise<ConvertResult> {
+  const work = join(run.workDir, 'work');
+  await sweepScratch(work);
+  await using pool = new PackPool(run.threads ?? availableParallelism());
+  const dispatcher = createDispatcher();
+  const { source, reference } = await openSource(run.source, run.credentials, dispatcher);
+  const { target, tag, finish } = await openTarget(run.target, run.source, run.credentials, dispatcher);
+  const deps = {
+    source,
+    target,
+    cache: layerRecords(join(run.workDir, 'layers')),
+    packer: pool,
+    scratch: () => ScratchFile.create(work),
+    report: convertView(run.out),
+    signal: run.signal,
+  };
+  const result = await convertImage(deps, reference, { ...run.options, tag, parallel: PARALLEL_LAYERS });
+  if (result.tocImage !== undefined) await target.putManifest(result.tocImage, tocTag(tag), run.signal);
+  await finish();
+  return result;
+}
+
+/** An image that is read. */
+interface OpenSource {
+  readonly source: ImageSource;
+  readonly reference: string;
+  /** The image with the TOCs of its layers, if there is one. */
+  readonly tocImage: () => Promise<Document | undefined>;
+}
+
+/** A place as an image to read. */
+export async function openSource(
+  place: Place,
+  flags: CredentialFlags,
+  dispatcher: Dispatcher,
+): Promise<OpenSource> {
+  if (place.kind === 'registry') {
+    const source = registrySource(clientOf(place, flags, dispatcher), place.repository);
+    return {
+      source,
+      reference: place.reference,
+      tocImage: () => orNone(source.manifest(tocTag(place.reference))),
+    };
+  }
+  const archive = await openArchive(place.path);
+  const tag = place.tag ?? LAYOUT_TAG;
+  const images = [await loadImage(archive, { tag, isDemanded: place.tag !== undefined })];
+  const toc = async (): Promise<Document | undefined> => {
+    const found = await loadImage(archive, { tag: tocTag(tag), isDemanded: true });
+    images.push(found);
+    return found.manifests.at(-1);
+  };
+  return {
+    source: diskSource(images),
+    reference: images[0]!.manifests.at(-1)!.digest,
+    tocImage: () => orNone(toc()),
+  };
+}
+
+/** Tag of the image with the TOCs of the image with this tag, as stargz-snapshotter looks for it. */
+function tocTag(tag: string): string {
+  return `${tag}-esgztoc`.slice(0, 128);
+}
+
+/** What is not there is nothing; whatever else goes wrong stays an error. */
+async function orNone(document: Promise<Document | undefined>): Promise<Document | undefined> {
+  try {
+    return await document;
+  } catch (error) {
+    if (isCoded(error, 'MANIFEST_UNKNOWN') || isCoded(error, 'REQUEST_INVALID')) return undefined;
+    throw error;
+  }
+}
+
+async function openTarget(
+  place: Place,
+  source: Place,
+  flags: CredentialFlags,
+  dispatcher: Dispatcher,
+): Promise<{ target: ImageTarget; tag: string; finish: () => Promise<void> }> {
+  if (place.kind === 'registry') {
+    const target = registryTarget(clientOf(place, flags, dispatcher), place.repository);
+    return { target, tag: place.reference, finish: async () => undefined };
+  }
+  const tag = source.kind === 'registry' && !source.reference.includes(':') ? source.reference : LAYOUT_TAG;
+  const target = place.isTar ? await tarTarget(place.path) : layoutTarget(place.path);
+  return { target, tag, finish: async () => await target.finish() };
+}
+
+function clientOf(
+  place: Extract<Place, { kind: 'registry' }>,
+  flags: CredentialFlags,
+  dispatcher: Dispatcher,
+): RegistryClient {
+  const credentials = credentialsFor(place.host, flags, process.env);
+  const hint = 'name a proxy of a running cluster with --proxy URL, or a registry in the reference';
+  return new RegistryClient({ dispatcher }, { url: place.url, credentials, hint });
+}

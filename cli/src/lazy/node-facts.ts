@@ -1,0 +1,78 @@
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { encodeErofs } from '@sepia/lazy/erofs/encode';
+import { layerTree } from '@sepia/lazy/erofs/layer-tree';
+import { type NodeFacts, parseVersion } from './door.ts';
+
+const COMMAND_MS = 20_000;
+
+/** Looks at this node: programs, kernel, containerd's effective config, and a mount that is tried and undone. */
+export async function probeNode(config: string): Promise<NodeFacts> {
+  const [containerd, mkfs, dump] = await Promise.all([
+    output('containerd', ['--version']),
+    output('mkfs.erofs', ['--help'], true),
+    output('containerd', ['-c', config, 'config', 'dump']),
+  ]);
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot) await output('modprobe', ['erofs']);
+  const hasErofs = readFileSync('/proc/filesystems', 'utf8').split('\n').includes('\terofs');
+  return {
+    isRoot,
+    hasFuse: existsSync('/dev/fuse'),
+    hasErofs,
+    kernel: parseVersion(release()),
+    containerd: versionAfter(containerd, 'containerd'),
+    mkfsTakesTar: mkfs?.includes('--tar'),
+    config: dump,
+    trialMount: isRoot && hasErofs ? await trialMount() : 'not tried',
+  };
+}
+
+/** Mounts an empty image of our own, as `mount -t erofs` does here. */
+async function trialMount(): Promise<'ok' | string> {
+  const dir = await mkdtemp(join(tmpdir(), 'sepia-trial-'));
+  try {
+    const image = encodeErofs(layerTree([]), { uuid: new Uint8Array(16) });
+    await writeFile(join(dir, 'image'), image.meta);
+    const failed = await failure('mount', ['-t', 'erofs', '-o', 'ro,loop', join(dir, 'image'), dir]);
+    if (failed !== undefined) return failed;
+    return (await failure('umount', [dir])) ?? 'ok';
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** The version in the words after a program's name: paths before it have numbers too. */
+function versionAfter(text: string | undefined, name: string): NodeFacts['containerd'] {
+  if (text === undefined) return undefined;
+  return parseVersion(text.slice(text.indexOf(name) + name.length).replace(/\S*\/\S*/g, ''));
+}
+
+/** What a program printed; undefined where it is not there or fails (unless that `mayFail`). */
+async function output(
+  command: string,
+  args: readonly string[],
+  mayFail = false,
+): Promise<string | undefined> {
+  return await new Promise((settle) => {
+    const options = { timeout: COMMAND_MS, maxBuffer: 4 * 1024 * 1024, env: withSbin() };
+    execFile(command, [...args], options, (error, stdout, stderr) =>
+      settle(error === null || (mayFail && error.code !== 'ENOENT') ? stdout + stderr : undefined),
+    );
+  });
+}
+
+async function failure(command: string, args: readonly string[]): Promise<string | undefined> {
+  return await new Promise((settle) => {
+    execFile(command, [...args], { timeout: COMMAND_MS, env: withSbin() }, (error, _stdout, stderr) =>
+      settle(error === null ? undefined : stderr.trim() || error.message),
+    );
+  });
+}
+
+function withSbin(): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+}

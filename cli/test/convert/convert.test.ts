@@ -1,0 +1,256 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { digestOf } from '@sepia/base/digest';
+import type { ConvertResult } from '@sepia/lazy/convert/convert-image';
+import { LAYER_DEFAULTS, type LayerOptions } from '@sepia/lazy/convert/layer-job';
+import t, { type Test } from 'tap';
+import { summaryText } from '../../src/convert/convert-view.ts';
+import { besideSource, sourcePlace, targetPlace } from '../../src/convert/place.ts';
+import { runConvert } from '../../src/convert/run-convert.ts';
+import { openArchive } from '../../src/image/archive.ts';
+import { loadImage } from '../../src/image/load-image.ts';
+import { buildProgram } from '../../src/program.ts';
+import { FakeRegistry } from '../support/fake-registry.ts';
+
+const MAIN = join(import.meta.dirname, '../../src/main.ts');
+const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+
+/** A tar of files, as simple as it gets. */
+function tarOf(files: Record<string, string | Buffer>): Buffer {
+  const parts = Object.entries(files).map(([name, content]) => {
+    const payload = Buffer.from(content);
+    const block = Buffer.alloc(512);
+    block.write(name);
+    block.write('0000644\0', 100);
+    block.write(`${payload.length.toString(8).padStart(11, '0')}\0`, 124);
+    block.write('0', 156);
+    block.write('ustar\x0000', 257);
+    block.fill(0x20, 148, 156);
+    const sum = block.reduce((total, byte) => total + byte, 0);
+    block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+    return Buffer.concat([block, payload, Buffer.alloc((512 - (payload.length % 512)) % 512)]);
+  });
+  return Buffer.concat([...parts, Buffer.alloc(1024)]);
+}
+
+async function registry(t: Test): Promise<{ fake: FakeRegistry; host: string }> {
+  const fake = new FakeRegistry();
+  const url = await fake.start();
+  t.teardown(() => fake.stop());
+  return { fake, host: new URL(url).host };
+}
+
+function addImage(fake: FakeRegistry, tag: string, tars: readonly Buffer[]): string {
+  const part = (bytes: Buffer, mediaType: string): object => ({
+    mediaType,
+    digest: fake.addBlob(bytes),
+    size: bytes.length,
+  });
+  const config = Buffer.from(
+    JSON.stringify({ os: 'linux', rootfs: { type: 'layers', diff_ids: tars.map((tar) => digestOf(tar)) } }),
+  );
+  const bytes = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: OCI_MANIFEST,
+      config: part(config, 'application/vnd.oci.image.config.v1+json'),
+      layers: tars.map((tar) => part(gzipSync(tar), 'application/vnd.oci.image.layer.v1.tar+gzip')),
+    }),
+  );
+  fake.manifests.set(tag, { bytes, type: OCI_MANIFEST }).set(digestOf(bytes), { bytes, type: OCI_MANIFEST });
+  return digestOf(bytes);
+}
+
+async function sepia(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const text = { out: '', err: '' };
+  child.stdout.on('data', (data) => (text.out += String(data)));
+  child.stderr.on('data', (data) => (text.err += String(data)));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, ...text };
+}
+
+// Commands as processes of their own take their time on a busy machine.
+t.setTimeout(180_000);
+
+t.test('from a registry to a registry, verified, and again from records', async (t) => {
+  const { fake, host } = await registry(t);
+  const source = addImage(fake, 'one', [tarOf({ a: 'content' }), tarOf({ b: 'x'.repeat(5000) })]);
+  const work = ['--work-dir', t.testdir()];
+  const first = await sepia('convert', `${host}/app:one`, '--json', ...work);
+  t.equal(first.code, 0, first.err);
+  const told = JSON.parse(first.out) as {
+    result: { reference: string; digest: string };
+    source: { digest: string };
+    layers: { isFromCache: boolean }[];
+  };
+  t.equal(told.source.digest, source);
+  t.equal(told.result.reference, `${host}/app:one-estargz`);
+  t.equal(told.result.digest, digestOf(fake.manifests.get('one-estargz')!.bytes));
+  t.same(
+    told.layers.map((layer) => layer.isFromCache),
+    [false, false],
+  );
+  const again = await sepia('convert', `${host}/app:one`, `${host}/app:two`, ...work);
+  t.match(again.out, /2 layers \(2 were there already/);
+  t.equal(digestOf(fake.manifests.get('two')!.bytes), told.result.digest);
+  const verified = await sepia('lazy', 'verify', `${host}/app:two`, ...work);
+  t.match(verified.out, /2 layers are right, 0 wrong, 0 not lazy/);
+  t.equal(verified.code, 0);
+  t.equal(
+    (await sepia('lazy', 'verify', `${host}/app:one`, ...work)).code,
+    1,
+    'an ordinary image is not lazy',
+  );
+});
+
+t.test('a wrong layer is named by verify', async (t) => {
+  const { fake, host } = await registry(t);
+  addImage(fake, 'one', [tarOf({ a: 'content' })]);
+  const work = ['--work-dir', t.testdir()];
+  await sepia('convert', `${host}/app:one`, ...work);
+  const manifest = JSON.parse(fake.manifests.get('one-estargz')!.bytes.toString()) as {
+    layers: { annotations: Record<string, string> }[];
+  };
+  manifest.layers[0]!.annotations['containerd.io/snapshot/stargz/toc.digest'] = `sha256:${'0'.repeat(64)}`;
+  const bytes = Buffer.from(JSON.stringify(manifest));
+  fake.manifests
+    .set('bad', { bytes, type: OCI_MANIFEST })
+    .set(digestOf(bytes), { bytes, type: OCI_MANIFEST });
+  const verified = await sepia('lazy', 'verify', `${host}/app:bad`, ...work);
+  t.equal(verified.code, 1);
+  t.match(verified.out, /wrong: 2 entries.*\n +toc: the TOC has the digest .* the annotation says/);
+});
+
+/** A conversion in this process, nothing shown. */
+async function convert(
+  src: string,
+  dst: string,
+  workDir: string,
+  options: Partial<LayerOptions> = {},
+): Promise<ConvertResult> {
+  const where = { defaultProxy: 'http://127.0.0.1:1' };
+  return await runConvert({
+    source: sourcePlace(src, where),
+    target: targetPlace(dst, where),
+    options: { ...LAYER_DEFAULTS, ...options },
+    credentials: {},
+    workDir,
+    threads: 1,
+    out: undefined,
+    signal: new AbortController().signal,
+  });
+}
+
+t.test('layouts and tars, in and out', async (t) => {
+  const { fake, host } = await registry(t);
+  addImage(fake, 'one', [tarOf({ a: 'content' })]);
+  const folder = t.testdir();
+  const work = join(folder, 'work');
+  const [layout, tar, back] = ['layout', 'image.tar', 'back'].map((name) => join(folder, name));
+  await convert(`${host}/app:one`, layout!, work);
+  await convert(layout!, tar!, work, { externalToc: true });
+  await convert(tar!, `${host}/app:three`, work);
+  const image = await loadImage(await openArchive(tar!), { tag: 'latest' });
+  t.equal(image.manifests.length, 1);
+  await convert(tar!, back!, work, { externalToc: true });
+  t.same(readdirSync(folder).sort(), ['back', 'image.tar', 'layout', 'work'], 'nothing else is left');
+  const { layers } = JSON.parse(fake.manifests.get('three')!.bytes.toString()) as {
+    layers: { digest: string }[];
+  };
+  t.ok(gunzipSync(fake.blobs.get(layers[0]!.digest)!).includes('content'));
+  const { code, out } = await sepia('lazy', 'verify', back!, '--work-dir', work);
+  t.match(out, /right: 2 entries, 2 chunks/, 'the TOC is found in the layout');
+  t.equal(code, 0);
+});
+
+t.test('prioritized files', async (t) => {
+  const { fake, host } = await registry(t);
+  addImage(fake, 'one', [tarOf({ a: 'first', z: 'last' })]);
+  const result = await convert(`${host}/app:one`, `${host}/app:two`, t.testdir(), {
+    prioritized: ['/z', '/nowhere'],
+  });
+  t.match(summaryText(result, 'x', 1), /no layer has the prioritized file \/nowhere/);
+  const { layers } = JSON.parse(fake.manifests.get('two')!.bytes.toString()) as {
+    layers: { digest: string }[];
+  };
+  t.ok(gunzipSync(fake.blobs.get(layers[0]!.digest)!).toString('latin1').startsWith('z\0'));
+});
+
+t.test('usage that makes no sense is refused by name', async (t) => {
+  const folder = t.testdir({ list: '# what it reads\n/z\n\n' });
+  const cases: [RegExp, string[]][] = [
+    [/--prioritize: .* cannot be read \(ENOENT\)/, ['x:1', '--prioritize', join(folder, 'none')]],
+    [/--level: 12 is not 0 to 9/, ['x:1', '--level', '12']],
+    [/--chunk-size: at least 512/, ['x:1', '--chunk-size', '1', '--prioritize', join(folder, 'list')]],
+    [/--platform: "amd64" is not like/, ['x:1', '--platform', 'amd64']],
+    [/needs a tag, not a digest/, ['x:1', `x@sha256:${'0'.repeat(64)}`]],
+    [/is not there/, ['./nowhere', 'x:1']],
+    [/say where the result goes/, [folder]],
+    [/say where the result goes/, [`x@sha256:${'0'.repeat(64)}`]],
+  ];
+  for (const [message, args] of cases)
+    await t.rejects(
+      buildProgram().parseAsync(['node', 'sepia', 'convert', ...args, '--work-dir', folder]),
+      { message },
+      args.join(' '),
+    );
+});
+
+t.test('names of registries', async (t) => {
+  const where = { defaultProxy: 'http://127.0.0.1:17300' };
+  const cases: [string, object, object][] = [
+    ['app:1', {}, { url: 'http://127.0.0.1:17300', repository: 'app' }],
+    [
+      'registry.example/lib/app:1',
+      {},
+      { url: 'https://registry.example', host: 'registry.example', repository: 'lib/app' },
+    ],
+    ['registry.example/lib/app:1', { plainHttp: true }, { url: 'http://registry.example' }],
+    [
+      'registry.example/lib/app:1',
+      { proxy: 'http://127.0.0.1:9' },
+      { url: 'http://127.0.0.1:9', repository: 'registry.example/lib/app' },
+    ],
+    ['localhost:5000/app:1', {}, { url: 'http://localhost:5000', repository: 'app' }],
+    [
+      'docker.io/alpine',
+      {},
+      { url: 'https://registry-1.docker.io', repository: 'library/alpine', reference: 'latest' },
+    ],
+  ];
+  for (const [text, more, wanted] of cases) t.match(sourcePlace(text, { ...where, ...more }), wanted, text);
+  t.match(besideSource(sourcePlace('app:1', where), '-estargz'), {
+    repository: 'app',
+    reference: '1-estargz',
+  });
+});
+
+t.test('stopped by a signal, the same command goes on', async (t) => {
+  const { fake, host } = await registry(t);
+  addImage(fake, 'one', [tarOf({ a: 'one' }), tarOf({ b: 'two' })]);
+  const folder = t.testdir();
+  const args = ['convert', `${host}/app:one`, '--work-dir', folder];
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let uploads = 0;
+  fake.guard = (request) => {
+    if (request.method === 'PUT' && request.url?.includes('/uploads/') === true) uploads += 1;
+    if (uploads < 2) return false;
+    child.kill('SIGINT');
+    return true;
+  };
+  const [code] = (await once(child, 'close')) as [number];
+  t.equal(code, 130);
+  t.same(readdirSync(join(folder, 'work')), [], 'no layer is left on disk');
+  fake.guard = undefined;
+  const done = await sepia(...args);
+  t.match(done.out, /2 layers \(1 were there already/);
+  t.equal(readdirSync(join(folder, 'layers')).length, 2);
+  t.match(
+    readFileSync(join(folder, 'layers', readdirSync(join(folder, 'layers'))[0]!), 'utf8'),
+    '"kind":"converted"',
+  );
+});

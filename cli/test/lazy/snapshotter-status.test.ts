@@ -1,0 +1,36 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import t from 'tap';
+import { snapshotterLayers, statusText } from '../../src/lazy/snapshotter-status.ts';
+
+const BASE = { indexFile: '/i', image: 'registry.example/app', spans: 8, spansHere: 3 };
+
+t.test('each layer has a line, and a reason where it is not shown', async (t) => {
+  const text = statusText([
+    { ...BASE, state: 'lazy', layer: 'sha256:aa' },
+    { ...BASE, state: 'refused', spans: 0, spansHere: 0, reason: 'layer index is not valid' },
+  ]);
+  t.equal(
+    text,
+    'lazy      37 %  registry.example/app  sha256:aa\nrefused         registry.example/app  /i: layer index is not valid\n',
+  );
+  t.match(statusText([]), /ordinary way/);
+});
+
+t.test('what answers is read and checked; silence and other answers are told', async (t) => {
+  let answer: object | undefined = [{ ...BASE, state: 'complete', layer: 'sha256:aa', diffId: 'sha256:bb' }];
+  const server = createServer((_request, response) => {
+    response.writeHead(answer === undefined ? 404 : 200).end(JSON.stringify(answer ?? {}));
+  });
+  await new Promise<void>((settle) => server.listen(0, '127.0.0.1', settle));
+  const admin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  t.equal((await snapshotterLayers(admin))[0]!.state, 'complete');
+  answer = undefined;
+  await t.rejects(snapshotterLayers(admin), { code: 'PEER_HTTP', message: /answers 404/ });
+  server.closeAllConnections();
+  await new Promise((settle) => server.close(settle));
+  await t.rejects(snapshotterLayers(admin), {
+    code: 'PEER_HTTP',
+    message: /no snapshotter answers at/,
+  });
+});

@@ -1,0 +1,58 @@
+import { CodedError } from '../errors.ts';
+import { readElsewhere } from '../failure.ts';
+
+interface Flight<T> {
+  readonly abort: AbortController;
+  readonly promise: Promise<T>;
+  users: number;
+}
+
+/**
+ * One run at a time for each key: who asks for what is under way joins it and gets its outcome. A run is aborted when
+ * all who wait for it have left.
+ */
+export class SingleFlight<K, T> {
+  readonly #flights = new Map<K, Flight<T>>();
+
+  has(key: K): boolean {
+    return this.#flights.has(key);
+  }
+
+  /** Runs `work`, or joins the run of `key`. @throws what the run fails with; the reason of `signal`, for this caller alone */
+  async run(key: K, work: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    const flight = this.#flights.get(key) ?? this.#begin(key, work);
+    flight.users += 1;
+    let onAbort = (): void => {};
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        onAbort = () => reject(signal.reason);
+        signal.addEventListener('abort', onAbort, { once: true });
+        flight.promise.then(resolve, reject);
+      });
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      flight.users -= 1;
+      if (flight.users === 0) this.#leave(key, flight, signal);
+    }
+  }
+
+  #begin(key: K, work: (signal: AbortSignal) => Promise<T>): Flight<T> {
+    const abort = new AbortController();
+    const promise = work(abort.signal).finally(() => {
+      if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    });
+    const flight: Flight<T> = { abort, promise, users: 0 };
+    readElsewhere(promise);
+    this.#flights.set(key, flight);
+    return flight;
+  }
+
+  #leave(key: K, flight: Flight<T>, signal: AbortSignal): void {
+    if (this.#flights.get(key) !== flight) return;
+    this.#flights.delete(key);
+    flight.abort.abort(
+      signal.aborted ? signal.reason : new CodedError('TIMEOUT', { message: 'nobody waits' }),
+    );
+  }
+}

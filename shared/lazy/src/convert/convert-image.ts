@@ -1,0 +1,390 @@
+import { Readable } from 'node:stream';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import type { Packer } from '../pack/batch.ts';
+import {
+  type Document,
+  diffIdsOf,
+  isAttestation,
+  isPlatform,
+  isReadableLayer,
+  type NewLayer,
+  newConfig,
+  newIndex,
+  newManifest,
+  platformText,
+  type RawDescriptor,
+  readDocument,
+  type SourceDocument,
+} from './documents.ts';
+import { convertLayer, type LayerOptions, type LayerPhase, type LayerRecord, layerKey } from './layer-job.ts';
+import type { MakeScratch } from './scratch.ts';
+import { tocImageOf } from './toc-image.ts';
+
+/** Where the image comes from. Everything that it gives matches its digest. */
+export interface ImageSource {
+  /** A manifest by tag or digest. */
+  manifest(reference: string, signal?: AbortSignal): Promise<Document>;
+  /** Calls `take` with the bytes of a blob, in order. */
+  blob(
+    blob: { readonly digest: Digest; readonly sizeBytes: number },
+    take: (chunk: Uint8Array) => Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<void>;
+}
+
+/** Where the result goes. */
+export interface ImageTarget {
+  has(digest: Digest, sizeBytes: number, signal?: AbortSignal): Promise<boolean>;
+  /** Stores a blob. `open` gives a new stream of its bytes at each call. */
+  putBlob(
+    blob: { readonly digest: Digest; readonly sizeBytes: number; readonly open: () => Readable },
+    signal?: AbortSignal,
+  ): Promise<void>;
+  /** Stores a manifest under its digest, or under this tag. */
+  putManifest(document: Document, tag: string | undefined, signal?: AbortSignal): Promise<void>;
+}
+
+/** Remembers converted layers between runs, by {@link layerKey}. */
+export interface LayerCache {
+  get(key: string): Promise<LayerRecord | undefined>;
+  put(key: string, record: LayerRecord): Promise<void>;
+}
+
+export interface ConvertDeps {
+  readonly source: ImageSource;
+  readonly target: ImageTarget;
+  readonly cache: LayerCache;
+  readonly packer: Packer;
+  readonly scratch: MakeScratch;
+  readonly report: ConvertReport;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Told what happens, as it happens. */
+export interface ConvertReport {
+  layer(layer: RawDescriptor, phase: LayerPhase, doneBytes: number, ofBytes: number): void;
+  layerDone(layer: RawDescriptor, outcome: LayerRecord, isFromCache: boolean): void;
+}
+
+export interface ConvertOptions extends LayerOptions {
+  /** `os/architecture[/variant]`; undefined: every platform of the image. */
+  readonly platforms?: readonly string[] | undefined;
+  /** Tag of the result; undefined: it has a digest only. */
+  readonly tag: string | undefined;
+  /** Layers worked on at once. */
+  readonly parallel: number;
+}
+
+/** What became of one layer. */
+export interface LayerOutcome {
+  readonly source: RawDescriptor;
+  readonly record: LayerRecord;
+  readonly isFromCache: boolean;
+}
+
+export interface ConvertResult {
+  readonly source: Document;
+  readonly result: Document;
+  readonly layers: readonly LayerOutcome[];
+  /** Manifests that were copied as they are: attestations, artifacts. */
+  readonly copied: readonly Digest[];
+  /** Prioritized files that no layer has. */
+  readonly missing: readonly string[];
+  /** The image with the TOCs, where they are not in the layers; it is stored by digest, its tag is the caller's. */
+  readonly tocImage?: Document;
+}
+
+const MAX_DEPTH = 4;
+
+/**
+ * Converts an image: every platform that is wanted, each layer once, everything else of the source kept; media types
+ * become OCI's. Layers that cannot be converted stay as they are. The result's bytes depend on the source and the
+ * options only.
+ * @throws {CodedError} what source and target throw, `MANIFEST_SYNTAX`, `LAYER_INVALID`, `DIGEST_MISMATCH`
+ */
+export async function convertImage(
+  deps: ConvertDeps,
+  reference: string,
+  options: ConvertOptions,
+): Promise<ConvertResult> {
+  const abort = new AbortController();
+  const signal = deps.signal === undefined ? abort.signal : AbortSignal.any([deps.signal, abort.signal]);
+  const conversion = new Conversion({ ...deps, signal }, options, abort);
+  const source = await deps.source.manifest(reference, deps.signal);
+  const result = await conversion.document(source, 0);
+  if (result === undefined) throw nothingWanted(options.platforms ?? []);
+  await deps.target.putManifest(result, options.tag, deps.signal);
+  const layers = conversion.outcomes();
+  const missing = options.prioritized.filter((name) =>
+    layers.every(({ record }) => record.missing.includes(name)),
+  );
+  const tocImage = options.externalToc ? await conversion.tocImage() : undefined;
+  return {
+    source,
+    result,
+    layers,
+    copied: conversion.copied,
+    missing,
+    ...(tocImage === undefined ? {} : { tocImage }),
+  };
+}
+
+class Conversion {
+  readonly #deps: ConvertDeps & { readonly signal: AbortSignal };
+  readonly #options: ConvertOptions;
+  /** The first failure of a layer stops the others. */
+  readonly #abort: AbortController;
+  readonly #layers = new Map<Digest, Promise<LayerOutcome>>();
+  readonly #done = new Map<Digest, LayerOutcome>();
+  readonly #slots: Slots;
+  readonly copied: Digest[] = [];
+
+  constructor(
+    deps: ConvertDeps & { readonly signal: AbortSignal },
+    options: ConvertOptions,
+    abort: AbortController,
+  ) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#abort = abort;
+    this.#slots = new Slots(options.parallel);
+  }
+
+  /** In the order in which the image names them. */
+  outcomes(): readonly LayerOutcome[] {
+    return [...this.#layers.keys()].flatMap((digest) => this.#done.get(digest) ?? []);
+  }
+
+  /** The converted form of a manifest or index, its parts stored; undefined if nothing of it is wanted. */
+  async document(source: Document, depth: number): Promise<Document | undefined> {
+    if (depth > MAX_DEPTH)
+      throw new CodedError('MANIFEST_SYNTAX', { message: `indexes are nested deeper than ${MAX_DEPTH}` });
+    const parsed = readDocument(source.bytes, source.mediaType);
+    if (parsed.kind === 'index') return await this.#index(source, parsed, depth);
+    if (parsed.kind === 'image') return await this.#image(source, parsed);
+    await this.#copyParts(parsed.names);
+    this.copied.push(source.digest);
+    return source;
+  }
+
+  async #index(
+    source: Document,
+    parsed: Extract<SourceDocument, { kind: 'index' }>,
+    depth: number,
+  ): Promise<Document | undefined> {
+    const { platforms } = this.#options;
+    const isWanted = (child: RawDescriptor): boolean =>
+      platforms === undefined || isAttestation(child) || isPlatform(child, platforms);
+    const wanted = parsed.children.filter(isWanted);
+    if (!wanted.some((child) => !isAttestation(child)) && parsed.children.length > 0) return undefined;
+    const children = [];
+    for (const old of wanted) {
+      const isManifest = isManifestType(old.mediaType);
+      if (!isManifest) {
+        await this.#copyParts([old]);
+        children.push(old);
+        continue;
+      }
+      const document = await this.#manifestOf(old);
+      const isCopied = isAttestation(old) || platformText(old) === 'unknown/unknown';
+      const now = isCopied
+        ? await this.#copied(document, depth + 1)
+        : await this.document(document, depth + 1);
+      if (now === undefined) continue;
+      await this.#deps.target.putManifest(now, undefined, this.#deps.signal);
+      children.push(now === document ? old : { old, now });
+    }
+    return newIndex(source, parsed.json, children, this.#options.format);
+  }
+
+  async #manifestOf(descriptor: RawDescriptor): Promise<Document> {
+    const document = await this.#deps.source.manifest(descriptor.digest, this.#deps.signal);
+    return { ...document, mediaType: descriptor.mediaType };
+  }
+
+  /** A manifest with all that it names, unchanged. */
+  async #copied(document: Document, depth: number): Promise<Document> {
+    const parsed = readDocument(document.bytes, document.mediaType);
+    if (parsed.kind === 'index') {
+      if (depth > MAX_DEPTH)
+        throw new CodedError('MANIFEST_SYNTAX', { message: 'an index is nested too deep' });
+      for (const child of parsed.children)
+        if (isManifestType(child.mediaType)) {
+          const inner = await this.#copied(await this.#manifestOf(child), depth + 1);
+          await this.#deps.target.putManifest(inner, undefined, this.#deps.signal);
+        } else await this.#copyParts([child]);
+    } else await this.#copyParts(parsed.kind === 'image' ? [parsed.config, ...parsed.layers] : parsed.names);
+    this.copied.push(document.digest);
+    return document;
+  }
+
+  async #image(source: Document, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Document> {
+    const config = await this.#small(image.config);
+    const diffIds = diffIdsOf(config, image.layers.length);
+    const outcomes = await all(image.layers.map((layer, index) => this.#layer(layer, diffIds[index]!)));
+    const now = outcomes.map(newLayerOf);
+    const nextConfig = newConfig(
+      config,
+      diffIds.map((id, index) => now[index]?.diffId ?? id),
+    );
+    await this.#putBytes(nextConfig);
+    return newManifest(source, image, nextConfig, now, this.#options.format);
+  }
+
+  /** Converts a layer once, however many manifests name it. */
+  async #layer(layer: RawDescriptor, diffId: Digest): Promise<LayerOutcome | undefined> {
+    if (!isReadableLayer(layer.mediaType)) {
+      await this.#copyParts([layer]);
+      return undefined;
+    }
+    const begun = this.#layers.get(layer.digest);
+    if (begun !== undefined) return await begun;
+    const outcome = this.#slots.run(() => this.#convert(layer, diffId));
+    this.#layers.set(layer.digest, outcome);
+    try {
+      const done = await outcome;
+      this.#done.set(layer.digest, done);
+      return done;
+    } catch (error) {
+      this.#abort.abort(error);
+      throw error;
+    }
+  }
+
+  async #convert(layer: RawDescriptor, diffId: Digest): Promise<LayerOutcome> {
+    const { cache, target, signal, report } = this.#deps;
+    signal.throwIfAborted();
+    const key = layerKey(layer.digest, layerOptionsOf(this.#options));
+    const known = await cache.get(key);
+    if (known !== undefined && (await this.#isThere(known, layer))) {
+      report.layerDone(layer, known, true);
+      return { source: layer, record: known, isFromCache: true };
+    }
+    const { record, blob } = await convertLayer(
+      {
+        pull: (take, until) => this.#pull(layer, take, until),
+        diffId,
+        scratch: this.#deps.scratch,
+        packer: this.#deps.packer,
+        onProgress: (phase, done, of) => report.layer(layer, phase, done, of),
+        signal,
+      },
+      layerOptionsOf(this.#options),
+    );
+    if (record.kind === 'converted' && blob !== undefined) {
+      try {
+        report.layer(layer, 'push', 0, record.sizeBytes);
+        const { digest, sizeBytes } = record;
+        await target.putBlob({ digest, sizeBytes, open: () => blob.stream() }, signal);
+      } finally {
+        await blob[Symbol.asyncDispose]();
+      }
+    } else await this.#copyParts([layer]);
+    await cache.put(key, record);
+    report.layerDone(layer, record, false);
+    return { source: layer, record, isFromCache: false };
+  }
+
+  async #pull(
+    layer: RawDescriptor,
+    take: (chunk: Uint8Array) => Promise<void>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    let done = 0;
+    const counted = async (chunk: Uint8Array): Promise<void> => {
+      await take(chunk);
+      done += chunk.length;
+      this.#deps.report.layer(layer, 'pull', done, layer.sizeBytes);
+    };
+    await this.#deps.source.blob(layer, counted, signal);
+  }
+
+  /** A record helps only while the target still has the blob. */
+  async #isThere(record: LayerRecord, layer: RawDescriptor): Promise<boolean> {
+    const { digest, sizeBytes } = record.kind === 'converted' ? record : layer;
+    return await this.#deps.target.has(digest, sizeBytes, this.#deps.signal);
+  }
+
+  /** Copies blobs that the target does not have; foreign ones (`urls`) may be missing at the source as well. */
+  async #copyParts(parts: readonly RawDescriptor[]): Promise<void> {
+    const { source, target, scratch, signal } = this.#deps;
+    for (const part of parts) {
+      if ((await target.has(part.digest, part.sizeBytes, signal)) || part.raw['urls'] !== undefined) continue;
+      await using room = await scratch();
+      await source.blob(part, (chunk) => room.append(chunk), signal);
+      const { digest, sizeBytes } = part;
+      await target.putBlob({ digest, sizeBytes, open: () => room.stream() }, signal);
+    }
+  }
+
+  async #small(blob: RawDescriptor): Promise<Buffer> {
+    if (blob.sizeBytes > MAX_MANIFEST_BYTES)
+      throw new CodedError('MANIFEST_TOO_LARGE', { message: 'the config of the image is larger than 4 MiB' });
+    const chunks: Buffer[] = [];
+    await this.#deps.source.blob(
+      blob,
+      async (chunk) => void chunks.push(Buffer.from(chunk)),
+      this.#deps.signal,
+    );
+    return Buffer.concat(chunks);
+  }
+
+  async #putBytes({ bytes, digest }: { readonly bytes: Buffer; readonly digest: Digest }): Promise<void> {
+    const open = (): Readable => Readable.from([bytes]);
+    await this.#deps.target.putBlob({ digest, sizeBytes: bytes.length, open }, this.#deps.signal);
+  }
+
+  /** @returns the manifest, stored by its digest */
+  async tocImage(): Promise<Document> {
+    const { config, manifest, layers } = tocImageOf(this.outcomes().map(({ record }) => record));
+    for (const part of [...layers, config]) await this.#putBytes(part);
+    await this.#deps.target.putManifest(manifest, undefined, this.#deps.signal);
+    return manifest;
+  }
+}
+
+function newLayerOf(outcome: LayerOutcome | undefined): NewLayer | undefined {
+  const record = outcome?.record;
+  return record?.kind === 'converted' ? record : undefined;
+}
+
+/** What of the options decides a layer's bytes. */
+function layerOptionsOf({ platforms: _, tag: __, parallel: ___, ...layer }: ConvertOptions): LayerOptions {
+  return layer;
+}
+
+/** Waits for all, also where one fails, so that nothing works on behind the caller's back. */
+async function all<T>(tasks: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(tasks);
+  return await Promise.all(tasks);
+}
+
+/** Runs at most `count` tasks at once, in the order asked. */
+class Slots {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async run<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#free === 0) await new Promise<void>((resolve) => void this.#waiting.push(resolve));
+    else this.#free -= 1;
+    try {
+      return await task();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free += 1;
+      else next();
+    }
+  }
+}
+
+function nothingWanted(platforms: readonly string[]): CodedError {
+  return new CodedError('REQUEST_INVALID', {
+    message: `the image has no platform of ${platforms.join(', ')}`,
+  });
+}

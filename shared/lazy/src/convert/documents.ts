@@ -1,0 +1,219 @@
+import { type Digest, digestOf, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { DOCKER_LIST, DOCKER_MANIFEST, isIndexType, OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { isObject, type JsonObject, parseObject } from './lossless-json.ts';
+
+/** Annotation of a result: the digest of the manifest or index that it was made from. */
+export const SOURCE_ANNOTATION = 'io.sepia.conversion.source';
+/** Annotation of a result: what it was made to, as `estargz`. */
+export const FORMAT_ANNOTATION = 'io.sepia.conversion.format';
+/** On a child of an index: what it attests, as BuildKit writes it. */
+const ATTESTATION_TYPE = 'vnd.docker.reference.type';
+export const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
+const DOCKER_CONFIG = 'application/vnd.docker.container.image.v1+json';
+const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
+
+/** Docker's media types and what OCI calls them (image-spec, "Compatibility Matrix"). */
+const DOCKER_TO_OCI: Readonly<Record<string, string>> = {
+  [DOCKER_LIST]: OCI_INDEX,
+  [DOCKER_MANIFEST]: OCI_MANIFEST,
+  [DOCKER_CONFIG]: OCI_CONFIG,
+  'application/vnd.docker.image.rootfs.diff.tar': OCI_LAYER,
+  'application/vnd.docker.image.rootfs.diff.tar.gzip': `${OCI_LAYER}+gzip`,
+  'application/vnd.docker.image.rootfs.diff.tar.zstd': `${OCI_LAYER}+zstd`,
+  'application/vnd.docker.image.rootfs.foreign.diff.tar':
+    'application/vnd.oci.image.layer.nondistributable.v1.tar',
+  'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip':
+    'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+};
+/** Layers that can be read as a tar. */
+const READABLE = new Set([OCI_LAYER, `${OCI_LAYER}+gzip`, `${OCI_LAYER}+zstd`]);
+
+/** What an entry of a manifest or index says; every field of the source is kept in `raw`. */
+export interface RawDescriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly raw: JsonObject;
+}
+
+/** A document as it is sent to a registry. */
+export interface Document {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
+  readonly mediaType: string;
+}
+
+/** What a manifest is to a conversion. */
+export type SourceDocument =
+  | { readonly kind: 'index'; readonly json: JsonObject; readonly children: readonly RawDescriptor[] }
+  | {
+      readonly kind: 'image';
+      readonly json: JsonObject;
+      readonly config: RawDescriptor;
+      readonly layers: readonly RawDescriptor[];
+    }
+  /** Not an image of layers: copied as it is, with everything that it names. */
+  | { readonly kind: 'other'; readonly names: readonly RawDescriptor[] };
+
+/** Reads a manifest. @throws {CodedError} `MANIFEST_SYNTAX` */
+export function readDocument(bytes: Uint8Array, mediaType: string): SourceDocument {
+  const json = parseObject(bytes);
+  if (json === undefined) throw wrong('the manifest is not a JSON object');
+  if (isIndexType(mediaType))
+    return { kind: 'index', json, children: listOf(json['manifests'], 'manifests') };
+  const config = json['config'] === undefined ? undefined : descriptorOf(json['config'], 'config');
+  const layers = listOf(json['layers'] ?? json['blobs'] ?? [], 'layers');
+  const isImage =
+    config !== undefined && ociType(config.mediaType) === OCI_CONFIG && json['artifactType'] === undefined;
+  if (isImage) return { kind: 'image', json, config, layers };
+  return { kind: 'other', names: config === undefined ? layers : [config, ...layers] };
+}
+
+/** The OCI name of a media type; others stay as they are. */
+export function ociType(mediaType: string): string {
+  return DOCKER_TO_OCI[mediaType] ?? mediaType;
+}
+
+/** True for a layer that is a tar we can read: not foreign, not encrypted, not of another kind. */
+export function isReadableLayer(mediaType: string): boolean {
+  return READABLE.has(ociType(mediaType));
+}
+
+/** True for a child of an index that says something of another child: an attestation. */
+export function isAttestation(child: RawDescriptor): boolean {
+  return annotationsOf(child.raw)[ATTESTATION_TYPE] !== undefined;
+}
+
+/** `os/architecture[/variant]` of a child, or undefined where it names none. */
+export function platformText(child: RawDescriptor): string | undefined {
+  const platform = child.raw['platform'];
+  if (!isObject(platform)) return undefined;
+  const parts = [platform['os'], platform['architecture'], platform['variant']];
+  return parts.filter((part) => typeof part === 'string' && part !== '').join('/');
+}
+
+/** Is this child wanted? `wanted` matches a platform without a variant, too: `linux/arm64` takes `linux/arm64/v8`. */
+export function isPlatform(child: RawDescriptor, wanted: readonly string[]): boolean {
+  const text = platformText(child);
+  return text !== undefined && wanted.some((one) => text === one || text.startsWith(`${one}/`));
+}
+
+/** The source that a result was made from, where this is one. */
+export function sourceOf(json: JsonObject): string | undefined {
+  return annotationsOf(json)[SOURCE_ANNOTATION];
+}
+
+/** What became of a layer: its new descriptor and DiffID. */
+export interface NewLayer {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly diffId: Digest;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/** DiffIDs of a config, one per layer. @throws {CodedError} `MANIFEST_SYNTAX` */
+export function diffIdsOf(config: Uint8Array, layers: number): Digest[] {
+  const rootfs = parseObject(config)?.['rootfs'];
+  const ids = isObject(rootfs) ? rootfs['diff_ids'] : undefined;
+  if (!Array.isArray(ids) || !ids.every((id): id is Digest => typeof id === 'string' && isDigest(id)))
+    throw wrong('the config of the image has no rootfs.diff_ids');
+  if (ids.length !== layers)
+    throw wrong(`the config of the image has ${ids.length} diff_ids for ${layers} layers`);
+  return ids;
+}
+
+/** The config with other DiffIDs; everything else is as it was. */
+export function newConfig(config: Uint8Array, diffIds: readonly Digest[]): Document {
+  const json = parseObject(config);
+  if (json === undefined) throw wrong('the config of the image is not a JSON object');
+  const rootfs = { ...(json['rootfs'] as JsonObject), diff_ids: diffIds };
+  return documentOf({ ...json, rootfs }, OCI_CONFIG);
+}
+
+/** The manifest of a converted image. `layers`: undefined keeps the source's layer. */
+export function newManifest(
+  source: Document,
+  image: Extract<SourceDocument, { kind: 'image' }>,
+  config: Document,
+  layers: readonly (NewLayer | undefined)[],
+  format: string,
+): Document {
+  const newLayers = image.layers.map((old, index) => {
+    const layer = layers[index];
+    if (layer === undefined) return { ...old.raw, mediaType: ociType(old.mediaType) };
+    const annotations = { ...annotationsOf(old.raw), ...layer.annotations };
+    return { mediaType: layer.mediaType, digest: layer.digest, size: layer.sizeBytes, annotations };
+  });
+  return documentOf(
+    {
+      ...image.json,
+      mediaType: OCI_MANIFEST,
+      config: {
+        ...image.config.raw,
+        mediaType: OCI_CONFIG,
+        digest: config.digest,
+        size: config.bytes.length,
+      },
+      layers: newLayers,
+      annotations: resultAnnotations(image.json, source.digest, format),
+    },
+    OCI_MANIFEST,
+  );
+}
+
+/** The index of a converted image. `children`: undefined leaves a child out, the old descriptor keeps it. */
+export function newIndex(
+  source: Document,
+  json: JsonObject,
+  children: readonly (RawDescriptor | { readonly old: RawDescriptor; readonly now: Document })[],
+  format: string,
+): Document {
+  const manifests = children.map((child) =>
+    'now' in child
+      ? {
+          ...child.old.raw,
+          mediaType: child.now.mediaType,
+          digest: child.now.digest,
+          size: child.now.bytes.length,
+        }
+      : child.raw,
+  );
+  const annotations = resultAnnotations(json, source.digest, format);
+  return documentOf({ ...json, mediaType: OCI_INDEX, manifests, annotations }, OCI_INDEX);
+}
+
+/** A document of this JSON: compact, keys in the order of the object. */
+export function documentOf(json: JsonObject, mediaType: string): Document {
+  const bytes = Buffer.from(JSON.stringify(json));
+  return { bytes, digest: digestOf(bytes), mediaType };
+}
+
+function resultAnnotations(json: JsonObject, source: Digest, format: string): JsonObject {
+  return { ...annotationsOf(json), [SOURCE_ANNOTATION]: source, [FORMAT_ANNOTATION]: format };
+}
+
+/** The annotations of a manifest or descriptor. */
+export function annotationsOf(json: JsonObject): Record<string, string> {
+  const annotations = json['annotations'];
+  return isObject(annotations) ? (annotations as Record<string, string>) : {};
+}
+
+function listOf(value: unknown, field: string): RawDescriptor[] {
+  if (!Array.isArray(value)) throw wrong(`${field} is not a list`);
+  return value.map((one, index) => descriptorOf(one, `${field}[${index}]`));
+}
+
+function descriptorOf(value: unknown, field: string): RawDescriptor {
+  if (!isObject(value)) throw wrong(`${field} is not an object`);
+  const { mediaType, digest, size } = value;
+  if (typeof digest !== 'string' || !isDigest(digest)) throw wrong(`${field}.digest is not valid`);
+  if (!Number.isSafeInteger(size) || (size as number) < 0) throw wrong(`${field}.size is not valid`);
+  const type = typeof mediaType === 'string' ? mediaType : 'application/octet-stream';
+  return { mediaType: type, digest, sizeBytes: size as number, raw: value };
+}
+
+function wrong(message: string): CodedError {
+  return new CodedError('MANIFEST_SYNTAX', { message });
+}

@@ -1,0 +1,146 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import { parseFooter } from '../estargz/footer.ts';
+import { TOC_DIGEST_ANNOTATION } from '../estargz/toc.ts';
+import { type Finding, verifyEstargz } from '../estargz/verify.ts';
+import type { ImageSource } from './convert-image.ts';
+import {
+  annotationsOf,
+  type Document,
+  diffIdsOf,
+  isPlatform,
+  platformText,
+  type RawDescriptor,
+  readDocument,
+  type SourceDocument,
+} from './documents.ts';
+import type { MakeScratch, Scratch } from './scratch.ts';
+import { LAYER_DIGEST_ANNOTATION } from './toc-image.ts';
+
+interface Deps {
+  readonly source: ImageSource;
+  readonly scratch: MakeScratch;
+  /** The image with the TOCs, where layers do not hold them; undefined if there is none. */
+  readonly tocImage: () => Promise<Document | undefined>;
+  readonly onLayer: (layer: VerifiedLayer) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What was found of one layer. */
+export interface VerifiedLayer {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly platform: string | undefined;
+  /** `ordinary`: not made for lazy reading; it was not looked at. */
+  readonly state: 'right' | 'wrong' | 'ordinary';
+  readonly findings: readonly Finding[];
+  readonly entries: number;
+  readonly chunks: number;
+}
+
+const MAX_DEPTH = 4;
+const MAX_TOC_BYTES = 256 * 1024 * 1024;
+
+/**
+ * Verifies every lazy layer of an image whole (see `verifyEstargz`), each once.
+ * @throws {CodedError} what the source throws, `MANIFEST_SYNTAX`, `REQUEST_INVALID` where no platform is wanted
+ */
+export async function verifyImage(
+  deps: Deps,
+  reference: string,
+  platforms: readonly string[] | undefined,
+): Promise<VerifiedLayer[]> {
+  const seen = new Map<Digest, VerifiedLayer>();
+  const visit = async (document: Document, platform: string | undefined, depth: number): Promise<void> => {
+    const parsed = readDocument(document.bytes, document.mediaType);
+    if (depth > MAX_DEPTH || parsed.kind === 'other') return;
+    if (parsed.kind === 'image') return await verifyLayers(deps, parsed, platform, seen);
+    for (const child of parsed.children) {
+      if (!isManifestType(child.mediaType) || (platforms !== undefined && !isPlatform(child, platforms)))
+        continue;
+      await visit(await deps.source.manifest(child.digest, deps.signal), platformText(child), depth + 1);
+    }
+  };
+  await visit(await deps.source.manifest(reference, deps.signal), undefined, 0);
+  if (seen.size === 0)
+    throw new CodedError('REQUEST_INVALID', {
+      message: `${reference} has no layers${platforms === undefined ? '' : ' of that platform'}`,
+    });
+  return [...seen.values()];
+}
+
+async function verifyLayers(
+  deps: Deps,
+  image: Extract<SourceDocument, { kind: 'image' }>,
+  platform: string | undefined,
+  seen: Map<Digest, VerifiedLayer>,
+): Promise<void> {
+  // An attestation has a config of its own kind with layers that are no file systems.
+  const diffIds = await diffIdsIn(deps, image);
+  for (const [index, layer] of image.layers.entries()) {
+    if (seen.has(layer.digest)) continue;
+    const verified = await verifyLayer(deps, layer, diffIds[index], platform);
+    seen.set(layer.digest, verified);
+    deps.onLayer(verified);
+  }
+}
+
+async function diffIdsIn(deps: Deps, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Digest[]> {
+  const hasLazy = image.layers.some((layer) => annotationsOf(layer.raw)[TOC_DIGEST_ANNOTATION] !== undefined);
+  if (!hasLazy) return [];
+  return diffIdsOf(await small(deps, image.config, MAX_MANIFEST_BYTES), image.layers.length);
+}
+
+async function verifyLayer(
+  deps: Deps,
+  layer: RawDescriptor,
+  diffId: Digest | undefined,
+  platform: string | undefined,
+): Promise<VerifiedLayer> {
+  const { digest, sizeBytes } = layer;
+  const tocDigest = annotationsOf(layer.raw)[TOC_DIGEST_ANNOTATION];
+  if (tocDigest === undefined)
+    return { digest, sizeBytes, platform, state: 'ordinary', findings: [], entries: 0, chunks: 0 };
+  await using blob = await deps.scratch();
+  await deps.source.blob(layer, (chunk) => blob.append(chunk), deps.signal);
+  const externalToc = await externalTocOf(deps, blob, digest);
+  const read = (offset: number, length: number): Promise<Uint8Array> => blob.read(offset, length);
+  const { findings, entries, chunks } = await verifyEstargz({
+    sizeBytes: blob.sizeBytes,
+    read,
+    digest,
+    diffId,
+    tocDigest,
+    externalToc,
+  });
+  return {
+    digest,
+    sizeBytes,
+    platform,
+    state: findings.length === 0 ? 'right' : 'wrong',
+    findings,
+    entries,
+    chunks,
+  };
+}
+
+async function externalTocOf(deps: Deps, blob: Scratch, digest: Digest): Promise<Uint8Array | undefined> {
+  const tail = await blob.read(Math.max(0, blob.sizeBytes - 51), Math.min(51, blob.sizeBytes));
+  if (parseFooter(tail)?.kind !== 'external') return undefined;
+  const image = await deps.tocImage();
+  const parsed = image === undefined ? undefined : readDocument(image.bytes, image.mediaType);
+  if (parsed?.kind !== 'image') return undefined;
+  const toc = parsed.layers.find((one) => annotationsOf(one.raw)[LAYER_DIGEST_ANNOTATION] === digest);
+  return toc === undefined ? undefined : await small(deps, toc, MAX_TOC_BYTES);
+}
+
+async function small(deps: Deps, blob: RawDescriptor, maxBytes: number): Promise<Buffer> {
+  if (blob.sizeBytes > maxBytes)
+    throw new CodedError('MANIFEST_TOO_LARGE', {
+      message: `${blob.digest} is longer than ${maxBytes} bytes`,
+    });
+  const chunks: Buffer[] = [];
+  await deps.source.blob(blob, async (chunk) => void chunks.push(Buffer.from(chunk)), deps.signal);
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,73 @@
+import type { ByteString } from '../tar/byte-string.ts';
+import type { TreeNode } from './layer-tree.ts';
+
+/** Why layers, mounted one over the other, would not be what unpacking them one after the other gives. */
+export interface Conflict {
+  /** Index of the upper layer, from the bottom. */
+  readonly layer: number;
+  readonly path: ByteString;
+  readonly reason: 'implied-directory-differs-below' | 'path-through-link-below';
+}
+
+/**
+ * Looks at each directory that a layer only implies (a path goes through it, no entry describes it). Unpacking puts files
+ * into what is there from lower layers; a mounted layer shows a directory of its own, root's with mode 0755, over it. That
+ * is the same only where the lower one is such a directory, or where there is none.
+ * @param layers trees from the bottom to the top
+ */
+export function imageConflicts(layers: readonly TreeNode[]): Conflict[] {
+  return layers.flatMap((tree, layer) => conflictsOf(tree, layers.slice(0, layer).toReversed(), layer));
+}
+
+function conflictsOf(tree: TreeNode, below: readonly TreeNode[], layer: number): Conflict[] {
+  const found: Conflict[] = [];
+  const open: { path: ByteString; node: TreeNode; below: readonly TreeNode[] }[] = [
+    { path: '' as ByteString, node: tree, below },
+  ];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    const { path, node } = next;
+    const lower = next.below[0];
+    if (node.isImplied && path !== '' && lower !== undefined) {
+      if (lower.type === 'symlink') found.push({ layer, path, reason: 'path-through-link-below' });
+      else if (lower.type === 'directory' && !isPlain(lower))
+        found.push({ layer, path, reason: 'implied-directory-differs-below' });
+    }
+    if (isOpaque(node)) continue;
+    for (const [name, child] of node.children ?? []) {
+      if (child.type !== 'directory') continue;
+      const childPath = (path === '' ? name : `${path}/${name}`) as ByteString;
+      open.push({ path: childPath, node: child, below: seenBelow(next.below, name) });
+    }
+  }
+  return found;
+}
+
+/** What lower directories show under a name, topmost first, as far down as it is not hidden. */
+function seenBelow(directories: readonly TreeNode[], name: ByteString): TreeNode[] {
+  const seen: TreeNode[] = [];
+  for (const directory of directories) {
+    if (directory.type !== 'directory') break;
+    const node = directory.children?.get(name);
+    if (node !== undefined) {
+      if (isWhiteout(node)) break;
+      seen.push(node);
+      if (node.type !== 'directory' || isOpaque(node)) break;
+    }
+    if (isOpaque(directory)) break;
+  }
+  return seen;
+}
+
+function isPlain(node: TreeNode): boolean {
+  return (
+    node.isImplied || (node.mode === 0o755 && node.uid === 0 && node.gid === 0 && node.xattrs.size === 0)
+  );
+}
+
+function isWhiteout(node: TreeNode): boolean {
+  return node.type === 'char' && node.devMajor === 0 && node.devMinor === 0;
+}
+
+function isOpaque(node: TreeNode): boolean {
+  return node.xattrs.has('trusted.overlay.opaque' as ByteString);
+}

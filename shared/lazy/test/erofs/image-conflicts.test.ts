@@ -1,0 +1,49 @@
+import t from 'tap';
+import { imageConflicts } from '../../src/erofs/image-conflicts.ts';
+import { layerTree } from '../../src/erofs/layer-tree.ts';
+import { layerEntry } from '../../src/index/layer-entry.ts';
+import { tarEntries } from '../../src/tar/tar-reader.ts';
+import { type TarPart, writeTar } from '../support/tar-writer.ts';
+
+function found(...layers: TarPart[][]): string[] {
+  const trees = layers.map((parts) => layerTree(tarEntries(writeTar(parts)).map(layerEntry)));
+  return imageConflicts(trees).map((one) => `${one.layer} ${one.path} ${one.reason}`);
+}
+
+const dir = (name: string, more: Partial<TarPart> = {}): TarPart => ({
+  name,
+  typeFlag: '5',
+  mode: 0o755,
+  ...more,
+});
+
+t.test('a directory that is only implied must look as it does below', async (t) => {
+  const differs = 'implied-directory-differs-below';
+  t.same(found([dir('tmp', { mode: 0o1777 })], [{ name: 'tmp/x' }]), [`1 tmp ${differs}`]);
+  t.same(found([dir('home'), dir('home/me', { uid: 1000 })], [{ name: 'home/me/x' }]), [
+    `1 home/me ${differs}`,
+  ]);
+  t.same(found([dir('tmp', { mode: 0o1777 })], [], [{ name: 'tmp/x' }]), [`2 tmp ${differs}`]);
+  t.same(
+    found([dir('tmp', { mode: 0o1777 })], [dir('tmp', { mode: 0o1777 }), { name: 'tmp/x' }]),
+    [],
+    'it has its entry',
+  );
+  t.same(found([dir('usr'), dir('usr/lib')], [{ name: 'usr/lib/x' }]), [], 'as it is implied');
+  t.same(found([{ name: 'a/b/c' }], [{ name: 'a/b/d' }]), []);
+});
+
+t.test('a path through a link of a lower layer is no path here', async (t) => {
+  const link = { name: 'bin', typeFlag: '2', linkName: 'usr/bin' };
+  t.same(found([link], [{ name: 'bin/tool' }]), ['1 bin path-through-link-below']);
+  t.same(found([link], [dir('bin'), { name: 'bin/tool' }]), [], 'a directory of its own replaces the link');
+  t.same(found([link], [{ name: '.wh.bin' }], [{ name: 'bin/tool' }]), [], 'the link was removed between');
+});
+
+t.test('what is hidden below does not count', async (t) => {
+  const tmp = dir('a/tmp', { mode: 0o1777 });
+  t.same(found([tmp], [{ name: 'a/.wh.tmp' }], [{ name: 'a/tmp/x' }]), []);
+  t.same(found([tmp], [{ name: 'a/.wh..wh..opq' }], [{ name: 'a/tmp/x' }]), []);
+  t.same(found([tmp], [{ name: 'a/.wh..wh..opq' }, { name: 'a/tmp/x' }]), [], 'hidden by the layer itself');
+  t.same(found([tmp], [{ name: 'a' }], [dir('a'), { name: 'a/tmp/x' }]), [], 'a file was between');
+});

@@ -1,0 +1,39 @@
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { ScratchFile, sweepScratch } from '../src/scratch.ts';
+
+t.test('written from its start, read anywhere, gone when disposed', async (t) => {
+  const folder = join(t.testdir(), 'deep', 'er');
+  const file = await ScratchFile.create(folder);
+  await file.append(Buffer.from('abc'));
+  await file.append(Buffer.from('defg'));
+  t.equal(file.sizeBytes, 7);
+  t.equal(Buffer.from(await file.read(2, 3)).toString(), 'cde');
+  t.equal(Buffer.concat((await file.stream().toArray()) as Buffer[]).toString(), 'abcdefg');
+  await t.rejects(file.read(5, 3), RangeError);
+  await file[Symbol.asyncDispose]();
+  await file[Symbol.asyncDispose]();
+  t.same(readdirSync(folder), []);
+});
+
+t.test('what killed processes left is swept, what is in use stays', async (t) => {
+  const folder = t.testdir();
+  await using file = await ScratchFile.create(folder);
+  const names = [
+    `scratch-${process.pid}-left-by-one-before`,
+    'scratch-4194305-of-nobody',
+    `scratch-${process.ppid}-alive`,
+    'other',
+  ];
+  for (const name of names) writeFileSync(join(folder, name), '');
+  await sweepScratch(folder);
+  t.ok(existsSync(file.path));
+  t.same(
+    readdirSync(folder)
+      .filter((name) => names.includes(name))
+      .sort(),
+    ['other', names[2]],
+  );
+  await sweepScratch(join(folder, 'none'));
+});

@@ -1,0 +1,52 @@
+import { baseUrl, duration, hostPort } from '@sepia/base/config/units';
+import { z } from 'zod';
+
+const LOCAL_LAYER = z.strictObject({
+  index: z.string().describe('Index file of the layer, made on this machine by "sepia lazy index".'),
+  image: z
+    .string()
+    .regex(/^[^/\s]+\/[^\s]+$/, 'is not like registry.example/app')
+    .describe('Host and repository that the layer is read from, through the agent.'),
+});
+
+/** Config file of a snapshotter. */
+export const SNAPSHOTTER_CONFIG = z.strictObject({
+  data: z.string().describe('Data folder, relative to this file.'),
+  'admin-listen': hostPort().describe('Address of /livez, /readyz, /metrics, /debug.'),
+  agent: baseUrl().describe("Registry endpoint of this node's agent."),
+  mount: z.string().prefault('/run/sepia/lazy').describe('Where the FUSE file system is mounted.'),
+  'content-cache': z
+    .string()
+    .prefault('/var/lib/sepia/layer-content')
+    .describe('Folder for layer_content_caches of containerd’s erofs snapshotter.'),
+  'read-deadline': duration()
+    .prefault('60s')
+    .describe('A read that gets no bytes from the agent for this long fails with EIO.'),
+  readahead: z
+    .number()
+    .int()
+    .min(0)
+    .max(16_384)
+    .default(1024)
+    .describe('KiB that the kernel reads ahead in a layer.'),
+  fill: z
+    .enum(['none', 'all'])
+    .default('all')
+    .describe('all: what nobody read is fetched too, while nobody waits; none: only what is read.'),
+  layers: z
+    .array(LOCAL_LAYER)
+    .max(10_000)
+    .default([])
+    .describe('Layers shown from index files of this machine, all at the start.'),
+  log: z
+    .strictObject({
+      level: z
+        .enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
+        .default('info')
+        .describe('Least severe level that is logged.'),
+    })
+    .prefault({})
+    .describe('Logging.'),
+});
+
+export type SnapshotterConfig = z.infer<typeof SNAPSHOTTER_CONFIG>;

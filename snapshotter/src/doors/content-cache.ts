@@ -1,0 +1,58 @@
+import { mkdir, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { type Digest, digestHex } from '@sepia/base/digest';
+import { systemCode } from '@sepia/base/errors';
+
+/**
+ * Door 1: the folder that containerd's erofs snapshotter looks layers up in (`layer_content_caches`), by diffID. It is
+ * an ordinary folder, so that a look-up never waits for the mount; entries are links to the mount's files.
+ */
+export class ContentCache {
+  readonly #dir: string;
+
+  constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  /** Where containerd looks: `<dir>/sha256/<first two>/<hex>.erofs`. */
+  pathOf(diffId: Digest): string {
+    const hex = digestHex(diffId);
+    return join(this.#dir, diffId.slice(0, diffId.indexOf(':')), hex.slice(0, 2), `${hex}.erofs`);
+  }
+
+  /** Links a diffID to a file of the mount; an entry that is there is replaced at once. */
+  async publish(diffId: Digest, target: string): Promise<void> {
+    const path = this.pathOf(diffId);
+    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+    const fresh = `${path}.new`;
+    await rm(fresh, { force: true });
+    await symlink(target, fresh);
+    await rename(fresh, path);
+  }
+
+  /** Takes an entry away; containerd then pulls that layer the ordinary way. */
+  async withdraw(diffId: Digest): Promise<void> {
+    await rm(this.pathOf(diffId), { force: true });
+  }
+
+  /** Entries that are there: path and target. */
+  async list(): Promise<{ path: string; target: string }[]> {
+    const found: { path: string; target: string }[] = [];
+    for (const algorithm of await names(this.#dir))
+      for (const shard of await names(join(this.#dir, algorithm)))
+        for (const name of await names(join(this.#dir, algorithm, shard))) {
+          const path = join(this.#dir, algorithm, shard, name);
+          if (name.endsWith('.erofs')) found.push({ path, target: await readlink(path) });
+        }
+    return found;
+  }
+}
+
+async function names(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw error;
+  }
+}

@@ -1,0 +1,118 @@
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { Dispatcher } from '@sepia/http/sockets';
+
+/** A layer as the node's agent serves it. */
+export interface LayerName {
+  /** Host of the upstream, as `ns`. */
+  readonly host: string;
+  readonly repository: string;
+  readonly digest: string;
+}
+
+export interface AgentSourceOptions {
+  /** The agent's registry endpoint. */
+  readonly url: string;
+  /** A read that has no success for this long fails. */
+  readonly deadlineMs: number;
+}
+
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 2_000;
+/** Silence of a running request. */
+const SILENCE_MS = 20_000;
+const FINAL: readonly string[] = ['AUTH_DENIED', 'RANGE_INVALID'];
+
+/** Reads ranges of layers from the node's own agent: by repository and digest, so that only a link opens a blob. */
+export class AgentSource {
+  readonly #dispatcher: Dispatcher;
+  readonly #options: AgentSourceOptions;
+
+  constructor(deps: { readonly dispatcher: Dispatcher }, options: AgentSourceOptions) {
+    this.#dispatcher = deps.dispatcher;
+    this.#options = options;
+  }
+
+  /**
+   * The bytes `[start, end)` of a layer. An agent that is gone or has no source is asked again until the deadline.
+   * @throws {CodedError} `TIMEOUT` with the last failure as cause, `AUTH_DENIED`, or the signal's reason
+   */
+  async read(layer: LayerName, start: number, end: number, signal: AbortSignal): Promise<Buffer> {
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#options.deadlineMs)]);
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+      let failure: unknown;
+      try {
+        return await this.#once(layer, start, end, deadline);
+      } catch (error) {
+        if (!isOutside(error)) throw error;
+        if (isCoded(error) && FINAL.includes(error.code)) throw error;
+        failure = error;
+      }
+      try {
+        await delay(pauseMs, deadline);
+      } catch (error) {
+        throwIfBug(error);
+        signal.throwIfAborted();
+        throw new CodedError('TIMEOUT', {
+          message: `the agent gave no bytes of ${layer.digest} for ${this.#options.deadlineMs} ms`,
+          detail: { digest: layer.digest, start, end },
+          cause: failure,
+        });
+      }
+    }
+  }
+
+  async #once(layer: LayerName, start: number, end: number, signal: AbortSignal): Promise<Buffer> {
+    const { statusCode, headers, body } = await this.#dispatcher.request({
+      origin: this.#options.url,
+      path: `/v2/${layer.repository}/blobs/${layer.digest}?ns=${encodeURIComponent(layer.host)}`,
+      method: 'GET',
+      headers: { range: `bytes=${start}-${end - 1}`, 'accept-encoding': 'identity' },
+      headersTimeout: SILENCE_MS,
+      bodyTimeout: SILENCE_MS,
+      signal,
+    });
+    const isPart =
+      statusCode === 206 && headers['content-range']?.toString().startsWith(`bytes ${start}-`) === true;
+    if (!isPart && statusCode !== 200) {
+      await body.dump({ limit: 64 * 1024 });
+      throw refusalOf(statusCode, layer);
+    }
+    return await take(body, isPart ? 0 : start, end - start);
+  }
+}
+
+/** Takes `length` bytes after `skip`; the rest of the body is not read. */
+async function take(body: AsyncIterable<Uint8Array>, skip: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(length);
+  let at = -skip;
+  for await (const chunk of body) {
+    const from = Math.max(0, -at);
+    const part = chunk.subarray(from, from + length - Math.max(0, at));
+    if (at + chunk.length > 0) bytes.set(part, Math.max(0, at));
+    at += chunk.length;
+    if (at >= length) return bytes;
+  }
+  throw new CodedError('SIZE_MISMATCH', { detail: { expected: length, found: Math.max(0, at) } });
+}
+
+function refusalOf(status: number, layer: LayerName): CodedError {
+  const code =
+    status === 401 || status === 403 ? 'AUTH_DENIED' : status === 416 ? 'RANGE_INVALID' : 'NO_PEERS';
+  return new CodedError(code, {
+    message: `the agent answers ${status} for ${layer.repository}@${layer.digest}`,
+    detail: { status, digest: layer.digest },
+  });
+}
+
+/** Refusals and silence of the agent; anything else is a bug. */
+function isOutside(error: unknown): boolean {
+  const name = (error as { name?: string }).name ?? '';
+  return (
+    isCoded(error) ||
+    name === 'AbortError' ||
+    name === 'TimeoutError' ||
+    /^(?:E|UND_ERR)/.test(systemCode(error) ?? '')
+  );
+}

@@ -1,0 +1,210 @@
+import { type FileHandle, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { compressedRange, type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
+import { readSpan } from '@sepia/lazy/index/read-span';
+import type { AgentSource, LayerName } from './agent-source.ts';
+import { Presence } from './core/presence.ts';
+import { type Run, runsOf } from './core/runs.ts';
+import { SpanMap } from './span-map.ts';
+
+interface LayerDeps {
+  readonly source: Pick<AgentSource, 'read'>;
+  /** Bytes that came from the agent. */
+  readonly onFetched: (bytes: number) => void;
+  /** All of the layer is in its image file, on disk: the file can be mounted by itself. */
+  readonly onComplete: (layer: LazyLayer) => void;
+}
+
+interface LayerOptions {
+  /** Folder of a layer: `image`, `map`. */
+  readonly dir: (diffId: Digest) => string;
+  /** The whole index: head and windows. */
+  readonly indexFile: string;
+  readonly host: string;
+  readonly repository: string;
+  readonly bootId: string;
+}
+
+/** Spans that are fetched by one request, at most. */
+const MAX_RUN = 8;
+
+/**
+ * One layer on this node: its EROFS image as a sparse file that fills span by span. Bytes come into the file only after
+ * their span's SHA-256 matched.
+ */
+export class LazyLayer {
+  readonly index: LayerIndex;
+  readonly imageBytes: number;
+  readonly presence: Presence;
+  /** The image as a file: whole only where the layer is complete. */
+  readonly imagePath: string;
+  readonly #deps: LayerDeps;
+  readonly #name: LayerName;
+  readonly #image: FileHandle;
+  readonly #map: SpanMap;
+  readonly #indexFile: FileHandle;
+  readonly #running = new Map<number, Promise<void>>();
+  readonly #abort = new AbortController();
+
+  private constructor(
+    deps: LayerDeps,
+    parts: { index: LayerIndex; imageBytes: number; presence: Presence; name: LayerName; imagePath: string },
+    files: { image: FileHandle; map: SpanMap; indexFile: FileHandle },
+  ) {
+    this.#deps = deps;
+    this.index = parts.index;
+    this.imageBytes = parts.imageBytes;
+    this.presence = parts.presence;
+    this.#name = parts.name;
+    this.imagePath = parts.imagePath;
+    this.#image = files.image;
+    this.#map = files.map;
+    this.#indexFile = files.indexFile;
+  }
+
+  /** @throws {CodedError} `INDEX_INVALID`, `LAYER_NOT_LAZY` */
+  static async open(deps: LayerDeps, options: LayerOptions): Promise<LazyLayer> {
+    const index = readIndexHead(await readFile(options.indexFile));
+    const erofs = layerImage(index);
+    const dir = options.dir(index.diffId);
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const imagePath = join(dir, 'image');
+    // Bits without the image that they are about mean nothing.
+    if ((await sizeOf(imagePath)) !== erofs.sizeBytes) await rm(join(dir, 'map'), { force: true });
+    const { map, bits } = await SpanMap.open(join(dir, 'map'), index.spans.length, options.bootId);
+    const isNew = bits.every((byte) => byte === 0);
+    // A new file: the old one may still be mounted.
+    if (isNew) await rm(imagePath, { force: true });
+    const image = await open(imagePath, isNew ? 'wx+' : 'r+', 0o600);
+    const indexFile = await open(options.indexFile, 'r');
+    await image.truncate(erofs.sizeBytes);
+    await image.write(erofs.meta, 0, erofs.meta.length, 0);
+    const presence = new Presence(
+      {
+        spanOffsets: Float64Array.from(index.spans, (span) => span.offset),
+        uncompressedBytes: index.uncompressedBytes,
+        extents: erofs.extents,
+        metaBytes: erofs.meta.length,
+        imageBytes: erofs.sizeBytes,
+      },
+      new SharedArrayBuffer(Presence.blockBytes(erofs.sizeBytes)),
+    );
+    for (let span = 0; span < index.spans.length; span++)
+      if ((bits[span >> 3]! & (1 << (span & 7))) !== 0) presence.add(span);
+    const name = { host: options.host, repository: options.repository, digest: index.layer };
+    // Complete, but its process was killed before it said so.
+    if (presence.isComplete) {
+      await image.datasync();
+      await map.markClean();
+    }
+    return new LazyLayer(
+      deps,
+      { index, imageBytes: erofs.sizeBytes, presence, name, imagePath },
+      { image, map, indexFile },
+    );
+  }
+
+  /** The image file, for the thread that answers hits. */
+  get fd(): number {
+    return this.#image.fd;
+  }
+
+  get blocks(): SharedArrayBuffer {
+    return this.presence.blocks.buffer as SharedArrayBuffer;
+  }
+
+  /**
+   * Bytes of the image, fetched and verified where they are not there yet.
+   * @throws {CodedError} `TIMEOUT`, `AUTH_DENIED`, `DIGEST_MISMATCH`, `LAYER_INVALID`
+   */
+  async read(offset: number, length: number): Promise<Buffer> {
+    await this.#need(this.presence.missing(offset, length));
+    const bytes = Buffer.allocUnsafe(length);
+    const { bytesRead } = await this.#image.read(bytes, 0, length, offset);
+    if (bytesRead !== length)
+      throw new CodedError('DISK_CORRUPT', {
+        detail: { layer: this.index.layer, offset, expected: length, found: bytesRead },
+      });
+    return bytes;
+  }
+
+  /** Fetches spans that are not there and not on their way. @throws {CodedError} as {@link read} */
+  async fetch(run: Run): Promise<void> {
+    const spans = Array.from({ length: run.last - run.first + 1 }, (_none, index) => run.first + index);
+    await this.#need(spans.filter((span) => !this.presence.has(span)));
+  }
+
+  /** Gives up what runs, syncs the image and closes. */
+  async close(): Promise<void> {
+    this.#abort.abort(new CodedError('DRAINING'));
+    await Promise.allSettled(this.#running.values());
+    await this.#image.datasync();
+    await this.#map.markClean();
+    await this.#map.close();
+    await this.#image.close();
+    await this.#indexFile.close();
+  }
+
+  async #need(spans: readonly number[]): Promise<void> {
+    const waits = spans.map((span) => this.#running.get(span)).filter((one) => one !== undefined);
+    const runs = runsOf(
+      spans.filter((span) => !this.#running.has(span)),
+      MAX_RUN,
+    );
+    for (const run of runs) {
+      const fetched = this.#fetch(run.first, run.last);
+      for (let span = run.first; span <= run.last; span++) this.#running.set(span, fetched);
+      waits.push(fetched);
+      const done = (): void => {
+        for (let span = run.first; span <= run.last; span++) this.#running.delete(span);
+      };
+      fetched.then(done, done);
+    }
+    await Promise.all(waits);
+  }
+
+  async #fetch(first: number, last: number): Promise<void> {
+    const { start } = compressedRange(this.index, first);
+    const { end } = compressedRange(this.index, last);
+    const compressed = await this.#deps.source.read(this.#name, start, end, this.#abort.signal);
+    this.#deps.onFetched(compressed.length);
+    for (let span = first; span <= last; span++) {
+      const range = compressedRange(this.index, span);
+      const bytes = compressed.subarray(range.start - start, range.end - start);
+      await this.#store(span, await readSpan(this.index, span, bytes, await this.#window(span)));
+    }
+  }
+
+  async #complete(): Promise<void> {
+    await this.#image.datasync();
+    await this.#map.markClean();
+    this.#deps.onComplete(this);
+  }
+
+  async #window(span: number): Promise<Buffer> {
+    const { windowOffset, windowLength } = this.index.spans[span]!;
+    const stored = Buffer.alloc(windowLength);
+    if (windowLength > 0) await this.#indexFile.read(stored, 0, windowLength, windowOffset);
+    return stored;
+  }
+
+  async #store(span: number, bytes: Buffer): Promise<void> {
+    for (const { from, to, length } of this.presence.placements(span))
+      await this.#image.write(bytes, from, length, to);
+    this.presence.add(span);
+    await this.#map.note(this.presence.spans, span);
+    if (this.presence.isComplete) await this.#complete();
+  }
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    return undefined;
+  }
+}

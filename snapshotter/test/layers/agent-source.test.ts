@@ -1,0 +1,69 @@
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createDispatcher } from '@sepia/http/sockets';
+import t from 'tap';
+import { AgentSource } from '../../src/layers/agent-source.ts';
+
+const LAYER = { host: 'registry.example:5000', repository: 't/app', digest: `sha256:${'a'.repeat(64)}` };
+const BLOB = Buffer.from(Array.from({ length: 1000 }, (_none, index) => index % 256));
+const NEVER = new AbortController().signal;
+
+async function sourceOf(
+  t: { teardown(done: () => unknown): void },
+  answer: RequestListener,
+  deadlineMs = 10_000,
+): Promise<AgentSource> {
+  const server = createServer(answer);
+  await new Promise<void>((settle) => server.listen(0, '127.0.0.1', settle));
+  const dispatcher = createDispatcher();
+  t.teardown(async () => {
+    await dispatcher.destroy();
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return new AgentSource({ dispatcher }, { url: `http://127.0.0.1:${port}`, deadlineMs });
+}
+
+t.test('a range is asked for by repository and digest', async (t) => {
+  const seen: string[] = [];
+  const source = await sourceOf(t, (request, response) => {
+    seen.push(`${request.method} ${request.url} ${request.headers.range}`);
+    response.writeHead(206, { 'content-range': 'bytes 10-19/1000' }).end(BLOB.subarray(10, 20));
+  });
+  t.ok((await source.read(LAYER, 10, 20, NEVER)).equals(BLOB.subarray(10, 20)));
+  t.same(seen, [`GET /v2/t/app/blobs/${LAYER.digest}?ns=registry.example%3A5000 bytes=10-19`]);
+});
+
+t.test('an agent that sends the whole blob is read as far as needed', async (t) => {
+  const source = await sourceOf(t, (_request, response) => void response.end(BLOB));
+  t.ok((await source.read(LAYER, 300, 555, NEVER)).equals(BLOB.subarray(300, 555)));
+  t.ok((await source.read(LAYER, 990, 1000, NEVER)).equals(BLOB.subarray(990)));
+});
+
+t.test('an agent without a source, that cuts or that sends another range is asked again', async (t) => {
+  let calls = 0;
+  const source = await sourceOf(t, (request, response) => {
+    calls += 1;
+    if (calls === 1) response.writeHead(503).end('{"errors":[]}');
+    else if (calls === 2)
+      response.writeHead(206, { 'content-range': 'bytes 0-9/1000' }).end(BLOB.subarray(0, 5));
+    else if (calls === 3) request.socket.destroy();
+    else if (calls === 4)
+      response.writeHead(206, { 'content-range': 'bytes 7-9/1000' }).end(BLOB.subarray(7, 10));
+    else response.writeHead(206, { 'content-range': 'bytes 0-9/1000' }).end(BLOB.subarray(0, 10));
+  });
+  t.ok((await source.read(LAYER, 0, 10, NEVER)).equals(BLOB.subarray(0, 10)));
+  t.equal(calls, 5);
+});
+
+t.test('a refusal ends at once, silence at the deadline, a signal with its reason', async (t) => {
+  const denied = await sourceOf(t, (_request, response) => void response.writeHead(403).end());
+  await t.rejects(denied.read(LAYER, 0, 10, NEVER), { code: 'AUTH_DENIED' });
+  const silent = await sourceOf(t, () => undefined, 300);
+  await t.rejects(silent.read(LAYER, 0, 10, NEVER), { code: 'TIMEOUT' });
+  const abort = new AbortController();
+  const reading = silent.read(LAYER, 0, 10, abort.signal);
+  abort.abort(new Error('no more'));
+  await t.rejects(reading, { message: 'no more' });
+});

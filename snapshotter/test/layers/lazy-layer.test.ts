@@ -1,0 +1,150 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { CodedError } from '@sepia/base/errors';
+import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { readIndexHead } from '@sepia/lazy/index/layer-index';
+import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
+import t from 'tap';
+import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
+import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
+import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import { LazyLayer } from '../../src/layers/lazy-layer.ts';
+
+const TAR = writeTar(
+  Array.from({ length: 30 }, (_none, index) => ({
+    name: `file-${index}`,
+    payload: noise(index, 9000 + 700 * index, 30),
+  })),
+);
+const BLOB = gzipSync(TAR, { memLevel: 1 });
+
+interface Source {
+  reads: { start: number; end: number }[];
+  completed: number;
+  answer: (start: number, end: number) => Promise<Buffer>;
+}
+
+function made(t: { testdir(): string }): {
+  dir: string;
+  whole: Buffer;
+  source: Source;
+  open: (bootId?: string) => Promise<LazyLayer>;
+} {
+  const dir = t.testdir();
+  const indexer = new LayerIndexer({ spanBytes: 20_000 });
+  indexer.push(BLOB);
+  const { bytes } = indexer.end();
+  writeFileSync(join(dir, 'index'), bytes);
+  const source: Source = { reads: [], completed: 0, answer: async (start, end) => BLOB.subarray(start, end) };
+  const read = async (_layer: unknown, start: number, end: number): Promise<Buffer> => {
+    source.reads.push({ start, end });
+    return await source.answer(start, end);
+  };
+  const open = (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
+    LazyLayer.open(
+      {
+        source: { read },
+        onFetched: () => undefined,
+        onComplete: () => {
+          source.completed += 1;
+        },
+      },
+      {
+        dir: () => join(dir, 'layer'),
+        indexFile: join(dir, 'index'),
+        host: 'registry.example',
+        repository: 't/x',
+        bootId,
+      },
+    );
+  return { dir, whole: materialize(layerImage(readIndexHead(bytes)), TAR), source, open };
+}
+
+t.test(
+  'any range is read; what is there is not fetched again; ranges that are asked for at once are fetched once',
+  async (t) => {
+    const { whole, source, open } = made(t);
+    const layer = await open();
+    const middle = Math.floor(whole.length / 2);
+    const asked = [0, 0, 100, 5000].map((by) => layer.read(middle + by, 10_000));
+    for (const [index, bytes] of (await Promise.all(asked)).entries()) {
+      const at = middle + [0, 0, 100, 5000][index]!;
+      t.ok(bytes.equals(whole.subarray(at, at + 10_000)), `range ${index}`);
+    }
+    const before = source.reads.length;
+    t.ok(before > 0 && before <= 3, `${before} requests`);
+    await layer.read(middle, 10_000);
+    t.equal(source.reads.length, before);
+    t.ok((await layer.read(0, whole.length)).equals(whole));
+    t.ok(layer.presence.isComplete);
+    t.equal(source.completed, 1);
+    await layer.close();
+  },
+);
+
+t.test('wrong bytes are never stored; the next read asks again', async (t) => {
+  const { whole, source, open } = made(t);
+  const layer = await open();
+  const right = source.answer;
+  source.answer = async (start, end) => {
+    const bytes = Buffer.from(BLOB.subarray(start, end));
+    bytes[bytes.length >> 1]! ^= 4;
+    return bytes;
+  };
+  await t.rejects(layer.read(whole.length - 5000, 5000), /./);
+  t.equal(layer.presence.count, 0);
+  source.answer = async () => {
+    throw new CodedError('TIMEOUT');
+  };
+  await t.rejects(layer.read(whole.length - 5000, 5000), { code: 'TIMEOUT' });
+  source.answer = right;
+  t.ok((await layer.read(whole.length - 5000, 5000)).equals(whole.subarray(whole.length - 5000)));
+  await layer.close();
+});
+
+t.test(
+  'after a clean stop or in the same boot spans are there; after another boot they are not',
+  async (t) => {
+    const { dir, whole, source, open } = made(t);
+    const first = await open();
+    await first.read(0, whole.length >> 1);
+    const { count } = first.presence;
+    t.ok(count > 3 && !first.presence.isComplete);
+    const noted = readFileSync(join(dir, 'layer/map'));
+    await first.close();
+    const fetched = source.reads.length;
+    const clean = await open('c'.repeat(36));
+    t.equal(clean.presence.count, count, 'closed cleanly: another boot believes it');
+    t.ok((await clean.read(0, whole.length >> 1)).equals(whole.subarray(0, whole.length >> 1)));
+    t.equal(source.reads.length, fetched);
+    await clean.close();
+    writeFileSync(join(dir, 'layer/map'), noted);
+    const sameBoot = await open();
+    t.equal(sameBoot.presence.count, count, 'killed: the same boot believes it');
+    await sameBoot.close();
+    writeFileSync(join(dir, 'layer/map'), noted);
+    const otherBoot = await open('d'.repeat(36));
+    t.equal(otherBoot.presence.count, 0, 'killed with the machine: nothing is believed');
+    t.ok((await otherBoot.read(0, whole.length)).equals(whole));
+    await otherBoot.close();
+  },
+);
+
+t.test('a complete layer is believed by any boot, unless its image is gone', async (t) => {
+  const { dir, whole, source, open } = made(t);
+  const first = await open();
+  await first.fetch({ first: 0, last: first.index.spans.length - 1 });
+  t.equal(source.completed, 1);
+  const noted = readFileSync(join(dir, 'layer/map'));
+  await first.close();
+  writeFileSync(join(dir, 'layer/map'), noted);
+  const killed = await open('c'.repeat(36));
+  t.ok(killed.presence.isComplete);
+  await killed.close();
+  rmSync(join(dir, 'layer/image'));
+  const gone = await open('c'.repeat(36));
+  t.equal(gone.presence.count, 0);
+  t.ok((await gone.read(0, whole.length)).equals(whole));
+  await gone.close();
+});

@@ -1,0 +1,110 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
+import { Up } from '@sepia/test-support/up';
+import t from 'tap';
+import { Containerd24, containerd24 } from './support/containerd24.ts';
+import { LazyDaemon } from './support/lazy-daemon.ts';
+
+const ROOT = join(import.meta.dirname, '../../..');
+const HOST = 'registry.example:5000';
+const IMAGE = `${HOST}/t/python:oci`;
+const HELLO = /^hello from python 3\./;
+
+function whyNot(): string | undefined {
+  return (
+    whyNoClients() ??
+    (containerd24() === undefined ? 'run test/processes/clients/support/containerd24.sh' : undefined)
+  );
+}
+
+interface Layer {
+  readonly digest: string;
+  readonly size: number;
+}
+
+t.test(
+  'an unconverted image starts on stock containerd before its layers are there',
+  { skip: whyNot() ?? false, timeout: 600_000 },
+  async (t) => {
+    const dir = mkdtempSync('/tmp/sepia-lazy-');
+    t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+    const port = await freePort();
+    await startRegistry(t, port);
+    await testbed('make-image.sh', ['python', join(dir, 'oci')]);
+    await testbed('make-image.sh', ['push', `${join(dir, 'oci')}:python`, `127.0.0.1:${port}/t/python:oci`]);
+    await using up = await Up.start(join(dir, 'up'), [
+      ...['--agents', '1', '--origins', '1', '--trackers', '1', '--proxies', '1'],
+      ...['--upstream', `local-registry=http://127.0.0.1:${port},${HOST}`, '--ports-from', '22000'],
+    ]);
+    const layers = await layersOf(port);
+    const indexes = [];
+    for (const { digest } of layers) {
+      const file = join(dir, digest.slice(7));
+      const blob = await fetch(`http://127.0.0.1:${port}/v2/t/python/blobs/${digest}`);
+      writeFileSync(file, new Uint8Array(await blob.arrayBuffer()));
+      await must(join(ROOT, 'sepia'), ['lazy', 'index', file, '--out', `${file}.lazy`]);
+      indexes.push(`${file}.lazy`);
+    }
+    const daemon = await LazyDaemon.start(dir, {
+      agent: up.cluster.agents[0]!.url,
+      image: `${HOST}/t/python`,
+      indexes,
+    });
+    t.teardown(() => daemon.end());
+    const containerd = await Containerd24.start(join(dir, 'c'), {
+      contentCache: join(dir, 'content'),
+      mirrors: { [HOST]: up.cluster.agents[0]!.url },
+    });
+    t.teardown(() => containerd.stop());
+
+    await t.test('pull and run: no layer is downloaded', async (t) => {
+      await containerd.pull(IMAGE);
+      const content = await containerd.content();
+      t.same(
+        layers.filter((layer) => content.includes(layer.digest)),
+        [],
+        'the content store holds no layer',
+      );
+      const { stdout, stderr, code } = await containerd.run(IMAGE, 'first');
+      t.match(stdout, HELLO, stderr);
+      t.equal(code, 0);
+      const total = layers.reduce((sum, layer) => sum + layer.size, 0);
+      const fetched = await daemon.fetchedBytes();
+      t.ok(fetched > 0 && fetched < 0.6 * total, `${fetched} of ${total} compressed bytes were read`);
+    });
+
+    await t.test('the daemon is killed: who reads waits for the next one', async (t) => {
+      const before = await daemon.pid();
+      const running = containerd.run(IMAGE, 'second', ['python3', '-c', WALK]);
+      process.kill(before, 'SIGKILL');
+      const { stdout, stderr, code } = await running;
+      t.equal(code, 0, stderr);
+      t.match(stdout, /^[1-9]\d* files, [0-9a-f]{64}\n$/);
+      t.not(await daemon.pid(), before);
+      const again = await containerd.run(IMAGE, 'third', ['python3', '-c', WALK]);
+      t.equal(again.stdout, stdout, 'the same bytes');
+    });
+  },
+);
+
+/** Reads every file of the image and hashes names and bytes. */
+const WALK = `
+import hashlib, os
+h, n = hashlib.sha256(), 0
+for folder, dirs, files in os.walk("/", followlinks=False):
+    dirs[:] = sorted(d for d in dirs if folder != "/" or d not in ("proc", "sys", "dev", "run", "tmp"))
+    for name in sorted(files):
+        path = os.path.join(folder, name)
+        if os.path.islink(path) or not os.path.isfile(path) or path in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname"): continue
+        with open(path, "rb") as f:
+            h.update(path.encode()); h.update(f.read()); n += 1
+print(f"{n} files, {h.hexdigest()}")
+`;
+
+async function layersOf(port: number): Promise<Layer[]> {
+  const answer = await fetch(`http://127.0.0.1:${port}/v2/t/python/manifests/oci`, {
+    headers: { accept: 'application/vnd.oci.image.manifest.v1+json' },
+  });
+  return ((await answer.json()) as { layers: Layer[] }).layers;
+}

@@ -1,0 +1,128 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { must, type Output, run } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
+
+const SCRIPT = join(import.meta.dirname, 'containerd24.sh');
+
+/** Folder of containerd 2.4's programs, or undefined where they were not built. */
+export function containerd24(): string | undefined {
+  try {
+    return execFileSync(SCRIPT, ['--check'], { encoding: 'utf8' }).trim();
+  } catch {
+    return undefined;
+  }
+}
+
+/** A containerd 2.4 of the test's own, with the erofs snapshotter and a folder of layer content. */
+export class Containerd24 {
+  readonly #bin: string;
+  readonly #dir: string;
+  readonly #process: ChildProcess;
+
+  private constructor(bin: string, dir: string, child: ChildProcess) {
+    this.#bin = bin;
+    this.#dir = dir;
+    this.#process = child;
+  }
+
+  /** `dir`: short, since sockets lie there. `mirrors`: registry host to URL. */
+  static async start(
+    dir: string,
+    options: { contentCache: string; mirrors: Readonly<Record<string, string>> },
+  ): Promise<Containerd24> {
+    const bin = containerd24()!;
+    mkdirSync(dir, { recursive: true });
+    for (const [host, url] of Object.entries(options.mirrors)) {
+      mkdirSync(join(dir, 'certs.d', host), { recursive: true });
+      const text = `server = "http://127.0.0.1:9"\n[host."${url}"]\n  capabilities = ["pull", "resolve"]\n`;
+      writeFileSync(join(dir, 'certs.d', host, 'hosts.toml'), text);
+    }
+    writeFileSync(join(dir, 'config.toml'), configOf(dir, options.contentCache));
+    const log = openSync(join(dir, 'log'), 'a');
+    const env = { ...process.env, PATH: `${bin}:${process.env['PATH']}:/usr/sbin:/sbin` };
+    const child = spawn(join(bin, 'containerd'), ['-c', join(dir, 'config.toml')], {
+      stdio: ['ignore', log, log],
+      detached: true,
+      env,
+    });
+    const containerd = new Containerd24(bin, dir, child);
+    await until(async () => (await containerd.ctr(['version'])).code === 0, 'containerd answers', 60_000);
+    return containerd;
+  }
+
+  async ctr(args: readonly string[]): Promise<Output> {
+    return await run(join(this.#bin, 'ctr'), ['-a', join(this.#dir, 'c.sock'), '-n', 'k8s.io', ...args]);
+  }
+
+  async pull(reference: string): Promise<void> {
+    await this.#must([
+      'images',
+      'pull',
+      '--snapshotter',
+      'erofs',
+      '--hosts-dir',
+      join(this.#dir, 'certs.d'),
+      reference,
+    ]);
+  }
+
+  /** Runs a container to its end. */
+  async run(reference: string, name: string, command: readonly string[] = []): Promise<Output> {
+    return await this.ctr([
+      'run',
+      '--snapshotter',
+      'erofs',
+      '--rm',
+      '--net-host',
+      reference,
+      name,
+      ...command,
+    ]);
+  }
+
+  /** Digests in the content store. */
+  async content(): Promise<string[]> {
+    const { stdout } = await this.#must(['content', 'ls', '-q']);
+    return stdout.split('\n').filter((line) => line !== '');
+  }
+
+  /** Forgets images and snapshots, then ends. */
+  async stop(): Promise<void> {
+    const images = (await this.ctr(['images', 'ls', '-q'])).stdout.split('\n').filter((one) => one !== '');
+    for (const image of images) await this.ctr(['images', 'rm', '--sync', image]);
+    const gone = new Promise((settle) => this.#process.once('exit', settle));
+    this.#process.kill('SIGTERM');
+    await gone;
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' ')[4] ?? '')
+      .filter((path) => path.startsWith(`${this.#dir}/`));
+    for (const mount of mounts.reverse()) await run('umount', ['-l', mount]);
+  }
+
+  async #must(args: readonly string[]): Promise<Output> {
+    return await must(join(this.#bin, 'ctr'), ['-a', join(this.#dir, 'c.sock'), '-n', 'k8s.io', ...args]);
+  }
+}
+
+function configOf(dir: string, contentCache: string): string {
+  return `version = 3
+root = "${dir}/root"
+state = "${dir}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.nri.v1.nri"]
+[grpc]
+  address = "${dir}/c.sock"
+[ttrpc]
+  address = "${dir}/t.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${dir}/opt"
+[plugins."io.containerd.snapshotter.v1.erofs"]
+  layer_content_caches = ["${contentCache}"]
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/amd64"
+  snapshotter = "erofs"
+  differ = "walking"
+`;
+}

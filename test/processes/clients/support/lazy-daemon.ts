@@ -1,0 +1,76 @@
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { freePort } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
+
+const ROOT = join(import.meta.dirname, '../../../..');
+
+/** `sepia snapshotter` of a test: its files lie in `dir`, the mount in `dir/mnt`. */
+export class LazyDaemon {
+  readonly #dir: string;
+  readonly #admin: string;
+
+  private constructor(dir: string, admin: string) {
+    this.#dir = dir;
+    this.#admin = admin;
+  }
+
+  static async start(
+    dir: string,
+    options: { agent: string; image: string; indexes: readonly string[] },
+  ): Promise<LazyDaemon> {
+    const admin = `127.0.0.1:${await freePort()}`;
+    const config = {
+      data: join(dir, 'snapshotter'),
+      'admin-listen': admin,
+      agent: options.agent,
+      mount: join(dir, 'mnt'),
+      'content-cache': join(dir, 'content'),
+      fill: 'none',
+      layers: options.indexes.map((index) => ({ index, image: options.image })),
+    };
+    writeFileSync(join(dir, 'snapshotter.yaml'), JSON.stringify(config));
+    const daemon = new LazyDaemon(dir, admin);
+    const node = process.execPath;
+    const main = join(ROOT, 'snapshotter/src/main.ts');
+    // The command only sees to it that the holder runs; its end leaves the mount.
+    const command = spawn(node, [main, '--config', join(dir, 'snapshotter.yaml')], { stdio: 'inherit' });
+    await until(async () => (await daemon.#get('/readyz')) !== undefined, 'the daemon is ready', 90_000);
+    command.kill('SIGTERM');
+    return daemon;
+  }
+
+  async fetchedBytes(): Promise<number> {
+    const metrics = (await this.#get('/metrics')) ?? '';
+    return Number(/^sepia_snapshotter_fetched_bytes_total\{.*\} (\d+)/m.exec(metrics)?.[1]);
+  }
+
+  /** Process of the daemon, waited for. */
+  async pid(): Promise<number> {
+    await until(async () => (await this.#get('/readyz')) !== undefined, 'the daemon is ready', 60_000);
+    const holder = this.#holder();
+    const children = readFileSync(`/proc/${holder}/task/${holder}/children`, 'utf8').trim().split(' ');
+    return Number(children[0]);
+  }
+
+  async end(): Promise<void> {
+    process.kill(this.#holder(), 'SIGTERM');
+    const isMounted = (): boolean =>
+      readFileSync('/proc/self/mountinfo', 'utf8').includes(`${this.#dir}/mnt`);
+    await until(() => !isMounted(), 'the mount is gone', 60_000);
+  }
+
+  #holder(): number {
+    return Number(readFileSync(join(this.#dir, 'snapshotter/holder.pid'), 'utf8'));
+  }
+
+  async #get(path: string): Promise<string | undefined> {
+    try {
+      const answer = await fetch(`http://${this.#admin}${path}`);
+      return answer.ok ? await answer.text() : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+}
