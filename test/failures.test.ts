@@ -14,19 +14,12 @@ const UNLESS_EXPECTED =
 /** Compressed data that is damaged. */
 const UNLESS_ZLIB = /\bif \(code\?\.startsWith\('Z_'\) !== true[^)]*\) throw NAME;/;
 const UNLESS_CODE = /\bif \(systemCode\(NAME\) !== '\w+'\) throw NAME;/;
-/** What others rewrite at this moment; to be emptied. */
-const EXEMPT = new Set([
-  'shared/http/src/serve-blob.ts',
-  'proxy/src/bodies/resumable-body.ts',
-  'proxy/src/registry/blobs.ts',
-  'shared/http/src/remote-blob.ts',
-]);
 
 const FILES = globSync(['*/src/**/*.ts', 'shared/*/src/**/*.ts'], {
   cwd: ROOT,
   exclude: (name) => name === 'node_modules' || name.startsWith('.'),
 })
-  .filter((path) => !EXEMPT.has(path) && path !== 'shared/base/src/failure.ts')
+  .filter((path) => path !== 'shared/base/src/failure.ts')
   .sort();
 
 t.test('sources were found', async (t) => {

@@ -24,6 +24,7 @@ import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/disk-files';
 import type { FilePort } from '@sepia/store/file-port';
+import { rotCounts } from '@sepia/store/rot-metrics';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type Koa from 'koa';
 import { BlobTable } from './blobs/blob-table.ts';
@@ -172,6 +173,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         nodeId: id,
         guideOf: (name, wish) => new ClusterGuide(guideDeps, name, wish),
         onBytes: (source, count) => bytes.inc({ source }, count),
+        rot: rotCounts(metrics, 'agent'),
         onBadPiece: () => bad.inc(),
         onStart: (digest) => poke(digest),
       },

@@ -33,3 +33,15 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
     () => health.suspects(nowMs()).length,
   );
 }
+
+/** Counters of bytes of blobs: what upstreams sent, and what was answered. */
+export function byteCounters(metrics: Metrics) {
+  return {
+    upstreamBytes: metrics.counter(
+      'sepia_origin_upstream_bytes_total',
+      'Bytes of blobs that came from an upstream.',
+      ['upstream'],
+    ),
+    servedBytes: metrics.counter('sepia_origin_served_bytes_total', 'Bytes of blobs answered over HTTP.'),
+  };
+}

@@ -22,6 +22,7 @@ import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/disk-files';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
+import { rotCounts } from '@sepia/store/rot-metrics';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
@@ -37,7 +38,7 @@ import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
 import type { OriginConfig } from './config.ts';
 import { Fetches } from './fetch/fetches.ts';
-import { originGauges } from './gauges.ts';
+import { byteCounters, originGauges } from './gauges.ts';
 import { accessRoutes } from './http/access-routes.ts';
 import { backupRoutes } from './http/backup-routes.ts';
 import { blobRoutes } from './http/blob-routes.ts';
@@ -117,15 +118,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const startedMs = nowMs();
   const stopping = new AbortController();
   const metrics = new Metrics('origin', selfId);
-  const upstreamBytes = metrics.counter(
-    'sepia_origin_upstream_bytes_total',
-    'Bytes of blobs that came from an upstream.',
-    ['upstream'],
-  );
-  const servedBytes = metrics.counter(
-    'sepia_origin_served_bytes_total',
-    'Bytes of blobs answered over HTTP.',
-  );
+  const { upstreamBytes, servedBytes } = byteCounters(metrics);
 
   const folder = await DataFolder.open({ log }, { dir: config.data, id: selfId });
   stops.push('data folder', async () => await folder.close());
@@ -223,7 +216,10 @@ async function build(parts: BuildParts): Promise<Origin> {
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
-  const repair = new Repair({ members, store, upstreams, log });
+  const rot = rotCounts(metrics, 'origin');
+  const mendMs = deadlines['body-stall'];
+  const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot }, { mendMs });
+  stops.push('repair', () => repair.stop());
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair });
   const tags = new Tags({ members, records, nowMs });
   const recheck = new Recheck({ members, upstreams, log, nowMs });
@@ -259,6 +255,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     replication: intake,
     upstreams,
     recheck,
+    repair,
     log,
     nowMs,
   });
@@ -330,6 +327,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     uploads,
     replicator,
     members,
+    repair,
     stallMs: deadlines['body-stall'],
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),

@@ -6,18 +6,20 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import type { LeaseRequest } from '@sepia/cluster/api/lease';
 import type { Cluster } from '@sepia/cluster/cluster';
-import type { ReadableBlob } from '@sepia/http/serve-blob';
+import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
+import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
+import { RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { RotCounts } from '@sepia/store/rot-metrics';
 import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { isDecisive } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
-import { Download, type Finding, type Guide, type PieceSource } from '../downloads/download.ts';
+import { Download, type PieceSource } from '../downloads/download.ts';
 import type { ClusterGuide } from '../downloads/guide.ts';
+import type { Finding, Guide } from '../downloads/guide-port.ts';
 import { orAbort } from '../downloads/or-abort.ts';
-import { Passage } from '../downloads/passage.ts';
 import { ShownDownloads } from '../downloads/shown-downloads.ts';
 import { SwarmPieces } from '../downloads/swarm-pieces.ts';
 import { type Wish, wishOf } from '../downloads/wish.ts';
@@ -25,7 +27,6 @@ import { BackToSource } from '../source/back-to-source.ts';
 import type { BackToSourcePolicy } from '../source/core/back-to-source.ts';
 import { fetchFromUpstream, SourceGuide } from '../source/source-download.ts';
 import type { SourceGate } from '../source/source-gate.ts';
-import { MemoryBlob } from './cached-blob.ts';
 import { CachedBlobs } from './cached-blobs.ts';
 import type { Hints } from './core/hints.ts';
 import { isQuiet } from './core/quiet.ts';
@@ -52,6 +53,7 @@ interface TableDeps {
   readonly nowMs: () => number;
   readonly onBytes: (source: PieceSource | 'cache', bytes: number) => void;
   readonly seeds: Seeds;
+  readonly rot: Pick<RotCounts, 'onRotten' | 'onMended'>;
   readonly onBadPiece: () => void;
   readonly onStart: (digest: Digest) => void;
 }
@@ -158,7 +160,8 @@ export class BlobTable {
     const started = await orAbort(starting, signal);
     if (started instanceof MemoryBlob) return this.#leaseOf(started, () => undefined);
     if (started instanceof Download) return this.#lease(started, wish);
-    return this.#leaseOf(this.#passage(started.guide, started.finding), () => undefined);
+    const passage = this.#passage(started.guide, started.finding.metainfo);
+    return this.#leaseOf(passage, () => passage.close());
   }
 
   /** Size without a download: cache, hint, origin. */
@@ -189,11 +192,10 @@ export class BlobTable {
     if (wish.all) download.wantAll();
     partial.retain();
     const done = download.use();
-    const blob = new EnduringBlob(download, (firstPiece) =>
-      this.#passage(guide, partial, { stored: partial, firstPiece }),
-    );
+    const blob = new EnduringBlob(download, () => this.#passage(guide, partial.metainfo));
     return this.#leaseOf(blob, () => {
       done();
+      blob.close();
       partial
         .release()
         .catch((error: unknown) => logFailure(this.#deps.log, error, 'partial was not released'));
@@ -210,23 +212,18 @@ export class BlobTable {
     };
   }
 
-  /** A way past the full disk, for one reader. */
-  #passage(
-    guide: Guide,
-    { metainfo }: { readonly metainfo: Metainfo },
-    begun: { readonly stored?: PartialBlob; readonly firstPiece?: number | undefined } = {},
-  ): Passage {
-    return new Passage(
+  /** A way past the full disk, for one reader. Close it. */
+  #passage(guide: Guide, metainfo: Metainfo): RemoteBlob {
+    return new RemoteBlob(
+      guide.source(),
       {
-        guide,
-        nowMs: this.#deps.nowMs,
         progressMs: this.#progressMs,
         onBytes: (bytes) => this.#deps.onBytes('origin', bytes),
-        onWrong: () => this.#trust.wrong(metainfo.digest),
-        onVerified: (final) => this.#trust.settled(final),
+        onWrongWhole: () => this.#trust.wrong(metainfo.digest),
+        onFinal: (final) => this.#trust.settled(final),
         onDropped: (attempt) => this.#trust.suspect(attempt),
       },
-      { metainfo, ...begun },
+      { holders: guide.holders(metainfo), metainfo },
     );
   }
 

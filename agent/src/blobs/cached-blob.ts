@@ -1,61 +1,40 @@
 import type { Digest } from '@sepia/base/digest';
-import { isCoded } from '@sepia/base/errors';
-import type { BlobReader, ReadableBlob } from '@sepia/http/serve-blob';
-import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
+import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 
-/** Fetches one piece again after it rotted on disk; verified bytes. */
-export type RefetchPiece = (index: number, signal: AbortSignal) => Promise<Uint8Array>;
+/** Gets a right copy of one piece after it rotted on disk, and writes it over the damaged one. */
+export type MendPiece = (index: number, signal: AbortSignal) => Promise<Uint8Array>;
 
-/** A blob of the cache, served from its file; each piece is verified at its first read since the start. */
+/** A blob of the cache, served from its file. */
 export class CachedBlob implements ReadableBlob {
   readonly isFinal = true;
+  readonly provesWhole = true;
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly #handle: BlobHandle;
-  readonly #refetch: RefetchPiece;
+  readonly #mend: MendPiece;
 
-  constructor(handle: BlobHandle, refetch: RefetchPiece) {
+  constructor(handle: BlobHandle, mend: MendPiece) {
     this.digest = handle.digest;
     this.sizeBytes = handle.sizeBytes;
     this.#handle = handle;
-    this.#refetch = refetch;
+    this.#mend = mend;
   }
 
-  async readPiece(index: number, signal: AbortSignal, into: Uint8Array): Promise<Uint8Array> {
-    try {
-      const length = pieceLength(this.sizeBytes, index);
-      return await this.#handle.read(index * PIECE_BYTES, into.subarray(0, length));
-    } catch (error) {
-      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
-      return await this.#refetch(index, signal);
-    }
+  has(): boolean {
+    return true;
   }
 
-  whenFinal(): Promise<void> {
-    return Promise.resolve();
+  async leaves(index: number): Promise<Uint8Array> {
+    return await this.#handle.leaves(index);
   }
 
-  openReader(): BlobReader {
-    return { move: () => undefined, close: () => undefined };
-  }
-}
-
-/** A small blob in memory, its digest checked. */
-export class MemoryBlob implements ReadableBlob {
-  readonly isFinal = true;
-  readonly digest: Digest;
-  readonly sizeBytes: number;
-  readonly #bytes: Uint8Array;
-
-  constructor(digest: Digest, bytes: Uint8Array) {
-    this.digest = digest;
-    this.sizeBytes = bytes.length;
-    this.#bytes = bytes;
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    await this.#handle.read(offset, into);
   }
 
-  readPiece(): Promise<Uint8Array> {
-    return Promise.resolve(this.#bytes);
+  async mend(index: number, signal: AbortSignal): Promise<Uint8Array> {
+    return await this.#mend(index, signal);
   }
 
   whenFinal(): Promise<void> {

@@ -1,9 +1,9 @@
-import type { Digest } from '@sepia/base/digest';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { RotCounts } from '@sepia/store/rot-metrics';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import { CachedBlob } from './cached-blob.ts';
 import type { Seeds } from './seeds.ts';
@@ -14,12 +14,13 @@ interface CachedBlobsDeps {
   readonly guideOf: (name: BlobName) => ClusterGuide;
   readonly log: Logger;
   readonly onBytes: (source: 'origin', bytes: number) => void;
+  readonly rot: Pick<RotCounts, 'onRotten' | 'onMended'>;
 }
 
 /** The blobs that are whole on disk: their links are proven, what rotted is mended. */
 export class CachedBlobs {
   readonly #deps: CachedBlobsDeps;
-  readonly #repairing = new Set<Digest>();
+  readonly #mending = new Map<string, Promise<Uint8Array>>();
 
   constructor(deps: CachedBlobsDeps) {
     this.#deps = deps;
@@ -40,7 +41,7 @@ export class CachedBlobs {
     }
     this.#deps.seeds.touch(name.digest);
     return {
-      blob: new CachedBlob(handle, (index, abort) => this.#repair(name, handle, index, abort)),
+      blob: new CachedBlob(handle, (index, abort) => this.#mend(name, handle, index, abort)),
       release: () => void handle.close().catch(ignoreFailure),
     };
   }
@@ -69,27 +70,41 @@ export class CachedBlobs {
     }
   }
 
-  /**
-   * A rotted piece comes from the origins once; the damaged blob becomes a partial that lacks its bad pieces, so that
-   * the next pull fetches only these.
-   */
-  async #repair(name: BlobName, handle: BlobHandle, index: number, signal: AbortSignal): Promise<Uint8Array> {
+  /** A right copy of a damaged piece, written over it; those who need it at once share one fetch. */
+  async #mend(name: BlobName, handle: BlobHandle, index: number, signal: AbortSignal): Promise<Uint8Array> {
+    const key = `${name.digest}/${index}`;
+    let running = this.#mending.get(key);
+    if (running === undefined) {
+      running = this.#mendNow(name, handle, index, signal).finally(() => this.#mending.delete(key));
+      this.#mending.set(key, running);
+    }
+    return await running;
+  }
+
+  async #mendNow(
+    name: BlobName,
+    handle: BlobHandle,
+    index: number,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
     const { digest } = name;
-    const { log, seeds, store } = this.#deps;
-    log.warn({ digest, piece: index }, 'a cached piece rotted on disk; fetching it again');
-    seeds.drop(digest);
-    const piece = await this.#deps.guideOf(name).refetch(handle.metainfo(), index, signal);
+    const { log, seeds, store, rot } = this.#deps;
+    rot.onRotten();
+    log.error({ digest, piece: index }, 'a cached piece is damaged on disk; fetching it again');
+    let piece: Uint8Array;
+    try {
+      piece = await this.#deps.guideOf(name).refetch(handle.metainfo(), index, signal);
+    } catch (error) {
+      // Other nodes need not find out one by one.
+      seeds.drop(digest);
+      throw error;
+    }
     this.#deps.onBytes('origin', piece.length);
-    if (!this.#repairing.has(digest)) {
-      this.#repairing.add(digest);
-      try {
-        await (await store.openForRepair(digest))?.release();
-      } catch (error) {
-        throwIfBug(error);
-        log.warn({ err: error, digest }, 'a damaged blob could not be opened for repair');
-      } finally {
-        this.#repairing.delete(digest);
-      }
+    try {
+      if (await store.mendPiece(digest, index, piece)) rot.onMended();
+    } catch (error) {
+      throwIfBug(error);
+      log.error({ err: error, digest, piece: index }, 'a damaged piece could not be written again');
     }
     return piece;
   }

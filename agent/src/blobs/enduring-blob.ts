@@ -1,19 +1,22 @@
 import type { Digest } from '@sepia/base/digest';
-import { isCoded } from '@sepia/base/errors';
-import type { BlobReader, ReadableBlob } from '@sepia/http/serve-blob';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { wholeDigest } from '@sepia/http/bodies/checked-body';
+import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
+import type { RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import type { Download } from '../downloads/download.ts';
-import type { Passage } from '../downloads/passage.ts';
 
 /** One reader's view of a download: when the disk gets full the same body goes on, past the disk. */
 export class EnduringBlob implements ReadableBlob {
   readonly digest: Digest;
   readonly sizeBytes: number;
+  readonly provesWhole = true;
   readonly #download: Download;
-  readonly #passBy: (firstPiece: number | undefined) => Passage;
-  #passage: Passage | undefined;
-  #firstPiece: number | undefined;
+  readonly #passBy: () => RemoteBlob;
+  #passage: RemoteBlob | undefined;
+  #reader: { readonly piece: number; readonly lastByte: number } | undefined;
+  #isProven = false;
 
-  constructor(download: Download, passBy: (firstPiece: number | undefined) => Passage) {
+  constructor(download: Download, passBy: () => RemoteBlob) {
     this.digest = download.digest;
     this.sizeBytes = download.sizeBytes;
     this.#download = download;
@@ -21,20 +24,46 @@ export class EnduringBlob implements ReadableBlob {
   }
 
   get isFinal(): boolean {
-    return (this.#passage ?? this.#download).isFinal;
+    return this.#passage === undefined ? this.#download.isFinal : this.#isProven;
   }
 
-  async readPiece(index: number, signal: AbortSignal, into: Uint8Array): Promise<Uint8Array> {
-    this.#firstPiece ??= index;
-    return await this.#run(async (blob) => await blob.readPiece(index, signal, into));
+  has(index: number): boolean {
+    return (this.#passage ?? this.#download).has(index);
   }
 
+  async leaves(index: number, signal: AbortSignal): Promise<Uint8Array> {
+    return await this.#run(async (blob) => await blob.leaves(index, signal));
+  }
+
+  async read(offset: number, into: Uint8Array, signal: AbortSignal): Promise<void> {
+    await this.#run(async (blob) => await blob.read(offset, into, signal));
+  }
+
+  async mend(index: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    return await this.#run<Uint8Array | undefined>(async (blob) => await blob.mend(index, signal));
+  }
+
+  /** Past the disk nothing was hashed in order: who reads from byte 0 has the whole read once more for its digest. */
   async whenFinal(signal: AbortSignal): Promise<void> {
     await this.#run(async (blob) => await blob.whenFinal(signal));
+    const passage = this.#passage;
+    if (passage === undefined || this.#isProven) return;
+    const isWhole = this.#reader?.piece === 0 && this.#reader.lastByte === this.sizeBytes - 1;
+    if (isWhole && (await wholeDigest(passage, signal)) !== this.digest) {
+      passage.onWrongWhole();
+      throw new CodedError('UPSTREAM_LIES', { detail: { digest: this.digest } });
+    }
+    this.#isProven = true;
   }
 
-  openReader(pieceIndex: number, lastPiece: number): BlobReader {
-    return this.#download.openReader(pieceIndex, lastPiece);
+  openReader(piece: number, lastByte: number): BlobReader {
+    this.#reader = { piece, lastByte };
+    return this.#download.openReader(piece, lastByte);
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.#passage?.close();
   }
 
   async #run<T>(step: (blob: ReadableBlob) => Promise<T>): Promise<T> {
@@ -43,7 +72,8 @@ export class EnduringBlob implements ReadableBlob {
         return await step(this.#download);
       } catch (error) {
         if (!isCoded(error, 'DISK_FULL')) throw error;
-        this.#passage ??= this.#passBy(this.#firstPiece);
+        this.#passage ??= this.#passBy();
+        this.#passage.openReader(this.#reader?.piece ?? 0, this.#reader?.lastByte);
       }
     }
     return await step(this.#passage);

@@ -6,6 +6,7 @@ import { H_ATTEMPT, H_BLOB_SIZE, H_PIECE_HASH } from '@sepia/cluster/api/headers
 import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import { nameQuery } from '@sepia/cluster/api/name-query';
 import type { Cluster } from '@sepia/cluster/cluster';
+import type { RangeBody } from '@sepia/http/bodies/range-stream';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
@@ -18,6 +19,8 @@ const HEDGE_MS = 800;
 const SMALL_TIMEOUT_MS = 30_000;
 /** One piece from an origin: it may have to fetch it from the upstream first, in ms. */
 const PIECE_TIMEOUT_MS = 20_000;
+/** A complaint is heard within this, in ms. */
+const COMPLAINT_MS = 2_000;
 /** An origin thinks no longer about a piece than an upstream may before its first byte, in ms. */
 const VOUCHED_TIMEOUT_MS = 60_000;
 const METAINFO_TIMEOUT_MS = 60_000;
@@ -108,6 +111,73 @@ export class OriginClient {
         throw new CodedError('SIZE_MISMATCH', { detail: { expected: length, found: bytes.length } });
       return bytes;
     });
+  }
+
+  /** Leaf hashes of `count` pieces from `first` on, as far as the origin has them; unchecked. */
+  async leaves(
+    name: BlobName,
+    first: number,
+    count: number,
+    target: Target,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const path = `/v1/blobs/${name.digest}/leaves?${nameQuery(name)}&from=${first}&count=${count}`;
+    const call = {
+      url: target.url,
+      to: target.id,
+      method: 'GET',
+      path,
+      headersTimeoutMs: PIECE_TIMEOUT_MS,
+      signal,
+    } as const;
+    return await this.#health.watch(
+      target,
+      PIECE_TIMEOUT_MS,
+      async () => (await this.#client.bytes(call, PIECE_BYTES)).bytes,
+    );
+  }
+
+  /** Bytes `start` to `end` as they come; unchecked. */
+  async range(
+    name: BlobName,
+    start: number,
+    end: number,
+    target: Target,
+    signal: AbortSignal,
+  ): Promise<RangeBody> {
+    const answer = await this.#health.watch(target, PIECE_TIMEOUT_MS, () =>
+      this.#client.call({
+        url: target.url,
+        to: target.id,
+        method: 'GET',
+        path: blobPath(name),
+        headers: { range: `bytes=${start}-${end}` },
+        headersTimeoutMs: PIECE_TIMEOUT_MS,
+        signal,
+      }),
+    );
+    answer.body.on('error', () => undefined);
+    const range = String(answer.headers['content-range'] ?? '');
+    if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`)) return answer.body;
+    answer.body.destroy();
+    throw new CodedError('PEER_HTTP', {
+      message: `${target.id} answered with another range`,
+      detail: { status: answer.status, range },
+    });
+  }
+
+  /** Tells an origin that a piece which it sent does not match its hash. */
+  async complain(name: BlobName, index: number, target: Target, signal: AbortSignal): Promise<void> {
+    const path = `/v1/blobs/${name.digest}/complaints?piece=${index}`;
+    const call = {
+      url: target.url,
+      to: target.id,
+      method: 'POST',
+      path,
+      headersTimeoutMs: COMPLAINT_MS,
+      signal,
+    } as const;
+    await this.#client.bytes(call);
   }
 
   /**

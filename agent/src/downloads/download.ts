@@ -5,13 +5,13 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
-import type { BlobReader, ReadableBlob } from '@sepia/http/serve-blob';
+import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
-import { pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { Swarm } from '@sepia/swarm/shell/engine';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
-import type { MetainfoNews } from '../cluster/tracker-client.ts';
+import type { Finding, Guide } from './guide-port.ts';
 import { Readings } from './readings.ts';
 import { Waiters } from './waiters.ts';
 
@@ -28,30 +28,6 @@ const NEAR_PIECES = 4;
 const URGE_AFTER_MS = 50;
 /** A download for ranges alone ends when nobody read for this long, in ms; what came stays on disk. */
 const RANGES_IDLE_MS = 60_000;
-
-/** How a download learns who has the blob and what its pieces hash to. */
-export interface Guide {
-  /** Who has it now; joins the swarm again. */
-  find(signal: AbortSignal): Promise<Finding>;
-  /** More than the answer with `etag` said, or undefined when there is no news within the guide's own wait. */
-  poll(known: Metainfo, etag: string, signal: AbortSignal): Promise<MetainfoNews | undefined>;
-  /** Asks the fetching origin for a piece that it has not reached yet; answers when that one has it. */
-  urge(
-    span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
-    signal: AbortSignal,
-  ): Promise<VouchedPiece | undefined>;
-  /** From the next {@link find} on the whole blob is wanted, not only what is read. */
-  wantAll(): void;
-  /** One verified piece past the swarm, from whoever owns the blob. */
-  refetch(metainfo: Metainfo, index: number, signal: AbortSignal): Promise<Uint8Array>;
-}
-
-export interface Finding {
-  readonly metainfo: Metainfo;
-  /** Hands peers and HTTP sources to the swarm. */
-  readonly introduce: (swarm: Swarm) => void;
-  readonly intervalMs: number;
-}
 
 interface DownloadDeps {
   readonly partial: PartialBlob;
@@ -80,6 +56,7 @@ type State = 'running' | 'final' | 'failed';
  * caller begins a new one.
  */
 export class Download implements ReadableBlob {
+  readonly provesWhole = true;
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly partial: PartialBlob;
@@ -162,10 +139,30 @@ export class Download implements ReadableBlob {
     return this.#error;
   }
 
-  async readPiece(index: number, signal: AbortSignal, into: Uint8Array): Promise<Uint8Array> {
+  has(index: number): boolean {
+    return this.have.has(index);
+  }
+
+  async leaves(index: number, signal: AbortSignal): Promise<Uint8Array> {
     if (this.#state === 'failed') throw this.#error;
     if (!this.have.has(index)) await this.#waiters.wait(index, signal);
-    return await this.partial.readPiece(index, 0, pieceLength(this.sizeBytes, index), into);
+    return await this.partial.leaves(index);
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    if (this.#state === 'failed') throw this.#error;
+    await this.partial.read(offset, into);
+  }
+
+  /** Damaged on disk between its arrival and this read. */
+  async mend(index: number, signal: AbortSignal): Promise<Uint8Array> {
+    this.#deps.log.error(
+      { digest: this.digest, piece: index },
+      'a piece is damaged on disk; fetching it again',
+    );
+    const bytes = await this.#deps.guide.refetch(this.partial.metainfo, index, signal);
+    await this.partial.mendPiece(index, bytes);
+    return bytes;
   }
 
   async whenFinal(signal: AbortSignal): Promise<void> {
@@ -175,8 +172,8 @@ export class Download implements ReadableBlob {
     await this.#waiters.wait('final', signal);
   }
 
-  openReader(pieceIndex: number, lastPiece: number): BlobReader {
-    return this.#readings.open(pieceIndex, lastPiece);
+  openReader(pieceIndex: number, lastByte: number): BlobReader {
+    return this.#readings.open(pieceIndex, Math.floor(lastByte / PIECE_BYTES));
   }
 
   /** One more request that will read it; call what is returned once when it is over. */

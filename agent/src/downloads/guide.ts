@@ -1,18 +1,22 @@
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, PeerEntry } from '@sepia/cluster/api/join';
+import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
+import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceHash } from '@sepia/metainfo/tree';
 import type { HttpSource } from '@sepia/swarm/shell/engine';
 import { isDecisive, type Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
 import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
-import type { Finding, Guide } from './download.ts';
+import type { Finding, Guide } from './guide-port.ts';
 import type { Wish } from './wish.ts';
 
 /** Long-poll for more hashes, in ms. */
 const POLL_MS = 10_000;
+/** A complaint is sent within this, in ms. */
+const COMPLAINT_MS = 3_000;
 /** While no tracker answers, owners are asked again after this, in ms. */
 const DIRECT_INTERVAL_MS = 2_000;
 
@@ -135,7 +139,7 @@ export class ClusterGuide implements Guide {
     signal: AbortSignal,
   ): Promise<VouchedPiece | undefined> {
     let last: unknown = new CodedError('NO_PEERS');
-    for (const target of this.#holders.length > 0 ? this.#holders : this.#deps.origins.targets(this.#name)) {
+    for (const target of this.#targets()) {
       try {
         return await this.#deps.origins.vouched(this.#name, span, target, signal);
       } catch (error) {
@@ -154,6 +158,7 @@ export class ClusterGuide implements Guide {
       try {
         const piece = await this.#deps.origins.piece(this.#name, metainfo.sizeBytes, index, target, signal);
         if (metainfo.matches(index, pieceHash(piece))) return piece;
+        this.complain(index, target);
         last = new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
       } catch (error) {
         throwIfBug(error);
@@ -162,6 +167,47 @@ export class ClusterGuide implements Guide {
       }
     }
     throw last;
+  }
+
+  /** The origins, without a swarm: for a blob that is passed on and not kept. */
+  source(): BlobSource {
+    const { origins } = this.#deps;
+    const name = this.#name;
+    const target = (id: string): Target => {
+      const found = this.#targets().find((one) => one.id === id);
+      if (found === undefined) throw new CodedError('NO_PEERS', { message: `${id} is not asked any more` });
+      return found;
+    };
+    return {
+      find: async (signal) => this.holders((await this.find(signal)).metainfo),
+      metainfo: async (_id, known, _waitMs, signal) =>
+        known === undefined ? undefined : await this.poll(known.metainfo, known.etag, signal),
+      wantAll: async (signal) => {
+        this.wantAll();
+        await this.find(signal);
+      },
+      leaves: async (id, first, count, signal) =>
+        await origins.leaves(name, first, count, target(id), signal),
+      range: async (id, start, end, signal) => await origins.range(name, start, end, target(id), signal),
+      isDefinite: isDecisive,
+      wrong: (id, piece) => this.complain(piece, target(id)),
+    };
+  }
+
+  /** An origin passes a question on to whoever has the blob. */
+  holders(metainfo: Metainfo): BlobHolders {
+    return { ids: this.#targets().map((one) => one.id), areWhole: metainfo.state === 'final' };
+  }
+
+  #targets(): readonly Target[] {
+    return this.#holders.length > 0 ? this.#holders : this.#deps.origins.targets(this.#name);
+  }
+
+  /** An origin sent a piece that does not match its hash: it looks at its copy. */
+  complain(piece: number, target: Target): void {
+    this.#deps.origins
+      .complain(this.#name, piece, target, AbortSignal.timeout(COMPLAINT_MS))
+      .catch(ignoreFailure);
   }
 
   async #locateDirect(signal: AbortSignal): Promise<Located> {

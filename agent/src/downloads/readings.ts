@@ -1,5 +1,5 @@
 import { News } from '@sepia/base/news';
-import type { BlobReader } from '@sepia/http/serve-blob';
+import type { BlobReader } from '@sepia/http/bodies/readable-blob';
 import { type ReaderSpan, type UrgeDeps, Urges } from './urges.ts';
 
 interface ReadingDeps extends UrgeDeps {

@@ -70,10 +70,10 @@ export class SwarmPieces implements PieceStore {
     }
   }
 
-  async writePiece(index: number, bytes: Uint8Array): Promise<void> {
+  async writePiece(index: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void> {
     if (this.#partial === undefined) throw new TypeError('piece written to a whole blob');
     try {
-      await this.#partial.writePiece(index, bytes);
+      await this.#partial.writePiece(index, bytes, leaves);
     } catch (error) {
       this.#onFailure(error);
       throw error;

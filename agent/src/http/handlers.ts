@@ -1,10 +1,9 @@
-import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/face/registry-app';
-import { serveBlob } from '@sepia/http/serve-blob';
+import { serveBlob, serveHead } from '@sepia/http/serve-blob';
 import { queryValue } from '@sepia/http/signed';
 import { OCI_INDEX } from '@sepia/oci/manifest';
 import type { Context } from 'koa';
@@ -90,11 +89,7 @@ function firstOf(value: string | string[] | undefined): string | undefined {
 
 async function head(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {
   const sizeBytes = await deps.blobs.sizeBytes(name, goneSignal(ctx));
-  await serveBlob(ctx, headOnly(name.digest, sizeBytes), {
-    contentType: 'application/octet-stream',
-    stallMs: deps.stallMs,
-    firstPieceMs: deps.firstPieceMs,
-  });
+  serveHead(ctx, { digest: name.digest, sizeBytes }, { contentType: 'application/octet-stream' });
 }
 
 async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<void> {
@@ -130,11 +125,4 @@ function goneSignal(ctx: Context): AbortSignal {
   const gone = new AbortController();
   ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
   return gone.signal;
-}
-
-function headOnly(digest: Digest, sizeBytes: number) {
-  const unused = (): never => {
-    throw new TypeError('HEAD reads no piece');
-  };
-  return { digest, sizeBytes, isFinal: true, readPiece: unused, whenFinal: unused, openReader: unused };
 }

@@ -222,7 +222,7 @@ export class Manifests {
     );
     if (!linked || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
     try {
-      const bytes = await handle.read(0, handle.sizeBytes);
+      const bytes = await handle.readAllVerified();
       this.#note(target, bytes, handle.attrs.mediaType);
       return { digest, mediaType: handle.attrs.mediaType, sizeBytes: bytes.length, bytes };
     } catch (error) {

@@ -1,11 +1,13 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
+import type { BlobSource } from '@sepia/http/bodies/remote-blob';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import type { Finding, Guide } from '../downloads/download.ts';
+import type { Finding, Guide } from '../downloads/guide-port.ts';
 
 /** Guide of a download that comes straight from the upstream: nobody else is asked, hashes are our own. */
 export class SourceGuide implements Guide {
@@ -28,6 +30,24 @@ export class SourceGuide implements Guide {
 
   refetch(): Promise<Uint8Array> {
     return Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
+  }
+
+  holders(): BlobHolders {
+    return { ids: [], areWhole: false };
+  }
+
+  source(): BlobSource {
+    const nobody = (): Promise<never> =>
+      Promise.reject(new CodedError('NO_PEERS', { message: 'only the upstream itself answers' }));
+    return {
+      find: nobody,
+      metainfo: nobody,
+      leaves: nobody,
+      range: nobody,
+      wantAll: nobody,
+      isDefinite: () => false,
+      wrong: () => undefined,
+    };
   }
 
   async poll(_known: Metainfo, _etag: string, signal: AbortSignal): Promise<undefined> {

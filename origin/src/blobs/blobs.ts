@@ -4,9 +4,10 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { nameQuery } from '@sepia/cluster/api/name-query';
-import type { ReadableBlob } from '@sepia/http/serve-blob';
+import { checkedPiece } from '@sepia/http/bodies/checked-body';
+import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
-import { pieceCount, pieceHash, pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
@@ -80,6 +81,8 @@ export type VouchedPiece =
   | { readonly type: 'remote'; readonly id: string };
 
 export interface OpenOptions {
+  /** Damage is an error and not mended first: the request comes from an origin that mends its own copy. */
+  readonly asIs?: boolean;
   /** First and last piece that the request reads; without the last the whole blob is wanted. */
   readonly firstPiece?: number | undefined;
   readonly lastPiece: number | undefined;
@@ -98,10 +101,7 @@ export class Blobs {
 
   /** What is here, without side effect. */
   async where(name: BlobName): Promise<Where> {
-    const { store, fetches, links, repair, proofs } = this.#deps;
-    // A copy that is being mended is no "no": the answer must not lead to a 404.
-    if (repair.isMending(name.digest))
-      throw new CodedError('DISK_CORRUPT', { detail: { digest: name.digest } });
+    const { store, fetches, links, proofs } = this.#deps;
     const [stat, hasLink] = await Promise.all([store.stat(name.digest), links.hasOwn(name)]);
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
@@ -185,7 +185,8 @@ export class Blobs {
    */
   async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
     const link = await this.admit(name, signal);
-    const stored = await this.#openStored(name, link.mediaType, signal);
+    const { asIs = false } = options;
+    const stored = await this.#openStored(name, link.mediaType, asIs, signal);
     if (stored !== undefined) return stored;
     const wantAll = options.lastPiece === undefined;
     let fetch = await this.#runningFor(name, signal);
@@ -197,7 +198,7 @@ export class Blobs {
     } else if (wantAll) fetch.fetchAll();
     await fetch.whenSized(signal);
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
-      const fetched = await this.#openStored(name, link.mediaType, signal);
+      const fetched = await this.#openStored(name, link.mediaType, asIs, signal);
       if (fetched !== undefined) return fetched;
     }
     const blob = fetch.open(options.lastPiece);
@@ -226,13 +227,10 @@ export class Blobs {
       const count = pieceCount(blob.sizeBytes);
       if (index >= count)
         throw new CodedError('RANGE_INVALID', { detail: { piece: index, pieceCount: count } });
-      const reader = blob.openReader(index, Math.min(count - 1, options.lastPiece ?? index));
+      const lastPiece = Math.min(count - 1, options.lastPiece ?? index);
+      const reader = blob.openReader(index, Math.min(blob.sizeBytes, (lastPiece + 1) * PIECE_BYTES) - 1);
       try {
-        const bytes = await blob.readPiece(
-          index,
-          signal,
-          Buffer.allocUnsafe(pieceLength(blob.sizeBytes, index)),
-        );
+        const bytes = await checkedPiece(blob, index, signal);
         return this.#vouch(name.digest, index, bytes);
       } finally {
         reader.close();
@@ -357,12 +355,12 @@ export class Blobs {
   async #openStored(
     name: BlobName,
     mediaType: string | undefined,
+    asIs: boolean,
     signal: AbortSignal,
   ): Promise<Opened | undefined> {
-    const { digest } = name;
     const handle = await this.#provenHandle(name, signal);
     if (handle === undefined) return undefined;
-    const blob = storedBlob(handle, (error) => this.#deps.repair.noteRotten(digest, error));
+    const blob = storedBlob(handle, this.#deps.repair, { asIs });
     return {
       type: 'local',
       blob,

@@ -1,131 +1,241 @@
+import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { nameQuery } from '@sepia/cluster/api/name-query';
 import { readLimited } from '@sepia/http/client';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
-import type { PartialBlob } from '@sepia/store/partial-blob';
 import { H_HOP, type Members } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
+/** Longest time for one piece from one source, in ms. */
 const PIECE_MS = 15_000;
-const MAX_REPAIRS = 8;
+const RETRY_MS = 1_000;
+/** Pieces that are looked at because somebody complained, at once; further complaints are dropped. */
+const MAX_LOOKS = 8;
 
 interface RepairDeps {
   readonly members: Members;
   readonly store: BlobStore;
   readonly upstreams: Upstreams;
   readonly log: Logger;
+  readonly nowMs: () => number;
+  /** Counts pieces that were found damaged, and those that were mended on disk. */
+  readonly onRotten: () => void;
+  readonly onMended: () => void;
 }
 
-/** Mends blobs that rotted on disk: only the bad pieces are fetched again, from other origins or the upstream. */
+/**
+ * Mends pieces that rotted on disk: a right copy comes from another origin or the upstream and is written over the
+ * damaged one. The blob stays where it is all the while, so that a failed mend loses nothing.
+ */
 export class Repair {
   readonly #deps: RepairDeps;
-  readonly #running = new Set<Digest>();
+  readonly #mending = new Map<string, Promise<Uint8Array>>();
+  readonly #looking = new Set<string>();
+  readonly #stopped = new AbortController();
 
-  constructor(deps: RepairDeps) {
+  readonly #mendMs: number;
+
+  /** `mendMs`: how long sources are asked again and again for a right copy; a body in the middle is cut after as long. */
+  constructor(deps: RepairDeps, options: { readonly mendMs: number }) {
     this.#deps = deps;
+    this.#mendMs = options.mendMs;
   }
 
-  isMending(digest: Digest): boolean {
-    return this.#running.has(digest);
+  stop(): void {
+    this.#stopped.abort(new CodedError('DRAINING'));
   }
 
-  /** A read found a damaged piece: it is mended behind, the reader tries another source. */
-  noteRotten(digest: Digest, error: unknown): void {
-    if (!isCoded(error, 'DISK_CORRUPT') || this.#running.has(digest) || this.#running.size >= MAX_REPAIRS)
-      return;
-    this.#running.add(digest);
-    this.#deps.log.error({ digest, piece: error.detail['piece'] }, 'blob is damaged on disk; mending it');
-    void this.#mend(digest)
-      .then(
-        () => this.#deps.log.info({ digest }, 'blob mended'),
-        (cause: unknown) =>
-          logFailure(this.#deps.log, cause, 'blob could not be mended', { digest }, 'error'),
-      )
-      .finally(() => this.#running.delete(digest));
-  }
-
-  async #mend(digest: Digest): Promise<void> {
-    const { store } = this.#deps;
-    const attrs = (await store.stat(digest))?.attrs;
-    const partial = attrs === undefined ? undefined : await store.openForRepair(digest);
-    if (attrs === undefined || partial === undefined) return;
-    try {
-      for (
-        let piece = partial.have.nextMissing(0);
-        piece !== -1;
-        piece = partial.have.nextMissing(piece + 1)
-      ) {
-        const bytes = await this.#piece(partial, piece, attrs.provenance);
-        await partial.writePiece(piece, bytes);
-      }
-      await partial.commit(attrs);
-    } finally {
-      await partial.release();
+  /**
+   * A right copy of a damaged piece, which is on disk then, if the disk takes it; asked for at once it is fetched once.
+   * @throws `NO_PEERS` when nobody has one, `BLOB_UNKNOWN` when the blob is gone meanwhile
+   */
+  mend(digest: Digest, piece: number): Promise<Uint8Array> {
+    const key = `${digest}/${piece}`;
+    let running = this.#mending.get(key);
+    if (running === undefined) {
+      this.#deps.onRotten();
+      this.#deps.log.error({ digest, piece }, 'a piece is damaged on disk; mending it');
+      running = this.#mend(digest, piece).finally(() => this.#mending.delete(key));
+      readElsewhere(running);
+      this.#mending.set(key, running);
     }
+    return running;
   }
 
-  /** @throws `NO_PEERS` when nobody has a good one */
-  async #piece(partial: PartialBlob, piece: number, provenance: readonly Provenance[]): Promise<Uint8Array> {
-    const { members, upstreams } = this.#deps;
-    const { digest, sizeBytes } = partial;
-    const start = piece * PIECE_BYTES;
-    const end = start + pieceLength(sizeBytes, piece) - 1;
-    const sources: (() => Promise<Uint8Array>)[] = [];
-    for (const one of provenance) {
-      for (const id of members.order(
-        members.candidates(digest).filter((other) => other !== members.selfId),
-      )) {
-        sources.push(async () => {
-          const path = `/v1/blobs/${digest}?${nameQuery(one)}`;
-          const headers = { range: `bytes=${start}-${end}`, [H_HOP]: '1' };
-          return (
-            await members.bytes(
-              id,
-              {
-                method: 'GET',
-                path,
-                headers,
-                headersTimeoutMs: PIECE_MS,
-                signal: AbortSignal.timeout(PIECE_MS),
-              },
-              PIECE_BYTES,
-            )
-          ).bytes;
+  /** Something that was read of a blob was damaged: it is mended behind. */
+  noteRotten(digest: Digest, error: unknown): void {
+    if (!isCoded(error, 'DISK_CORRUPT')) return;
+    const { piece } = error.detail;
+    if (typeof piece === 'number') this.lookBehind(digest, piece);
+  }
+
+  /** As {@link Repair.look}, without anybody who waits. */
+  lookBehind(digest: Digest, piece?: number): void {
+    this.look(digest, piece).catch((error: unknown) =>
+      logFailure(this.#deps.log, error, 'looking for damage failed', { digest, piece }, 'error'),
+    );
+  }
+
+  /**
+   * Looks whether a piece here is damaged, and mends it: a receiver complained, or a reader that could not wait.
+   * Without `piece`: the whole blob.
+   */
+  async look(digest: Digest, piece?: number): Promise<void> {
+    const key = `${digest}/${piece ?? 'all'}`;
+    if (this.#looking.has(key) || this.#looking.size >= MAX_LOOKS) return;
+    this.#looking.add(key);
+    try {
+      await using handle = await this.#deps.store.open(digest);
+      if (handle === undefined) return;
+      const { pieceCount } = handle.metainfo();
+      const [first, end] = piece === undefined ? [0, pieceCount] : [piece, Math.min(piece + 1, pieceCount)];
+      for (let index = first; index < end; index++) {
+        this.#stopped.signal.throwIfAborted();
+        await handle.readPieceVerified(index).catch(async (error: unknown) => {
+          if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+          await this.mend(digest, index);
         });
       }
-      sources.push(async () => {
-        const client = upstreams.client(one.upstream);
-        if (client === undefined) throw new CodedError('NO_PEERS');
-        const blob = await client.getBlob(
-          { repository: parseRepositoryName(one.repository), digest, range: { start, end } },
-          AbortSignal.timeout(PIECE_MS),
-        );
-        if (blob.status !== 'partial') {
-          blob.body.destroy();
-          throw new CodedError('NO_PEERS', { message: 'upstream ignores Range' });
+    } catch (error) {
+      throwIfBug(error);
+      this.#deps.log.error({ digest, piece, err: error }, 'a damaged piece could not be mended');
+    } finally {
+      this.#looking.delete(key);
+    }
+  }
+
+  async #mend(digest: Digest, piece: number): Promise<Uint8Array> {
+    const { store, log, onMended } = this.#deps;
+    await using handle = await store.open(digest);
+    if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest } });
+    const bytes = await this.#rightCopy(handle.metainfo(), piece, handle.attrs.provenance);
+    try {
+      if (await store.mendPiece(digest, piece, bytes)) onMended();
+      log.info({ digest, piece }, 'a damaged piece was mended');
+    } catch (error) {
+      // Whoever waits gets it all the same.
+      throwIfBug(error);
+      log.error({ digest, piece, err: error }, 'a damaged piece could not be written again');
+    }
+    return bytes;
+  }
+
+  async #rightCopy(
+    metainfo: Metainfo,
+    piece: number,
+    provenance: readonly Provenance[],
+  ): Promise<Uint8Array> {
+    const untilMs = this.#deps.nowMs() + this.#mendMs;
+    const { digest } = metainfo;
+    for (;;) {
+      let cause: unknown;
+      for (const source of this.#sources(metainfo, piece, provenance)) {
+        try {
+          const bytes = await source();
+          if (metainfo.matches(piece, pieceHash(bytes))) return bytes;
+        } catch (error) {
+          throwIfBug(error);
+          cause = error;
         }
-        return await readLimited(blob.body, PIECE_BYTES, one.upstream);
-      });
-    }
-    let cause: unknown;
-    for (const source of sources) {
-      try {
-        const bytes = await source();
-        if (partial.metainfo.matches(piece, pieceHash(bytes))) return bytes;
-      } catch (error) {
-        throwIfBug(error);
-        cause = error;
       }
+      if (this.#deps.nowMs() + RETRY_MS > untilMs)
+        throw new CodedError('NO_PEERS', {
+          message: `nobody has a right copy of piece ${piece}`,
+          detail: { digest, piece },
+          cause,
+        });
+      await delay(RETRY_MS, this.#stopped.signal);
     }
-    throw new CodedError('NO_PEERS', {
-      message: `nobody has a good piece ${piece}`,
-      detail: { digest, piece },
-      cause,
+  }
+
+  /** Other origins and the upstream, under each name that the blob is known by. */
+  #sources(
+    { digest, sizeBytes }: Metainfo,
+    piece: number,
+    provenance: readonly Provenance[],
+  ): (() => Promise<Uint8Array>)[] {
+    const { members } = this.#deps;
+    const start = piece * PIECE_BYTES;
+    const range = { start, end: start + pieceLength(sizeBytes, piece) - 1 };
+    const others = members.order(members.candidates(digest).filter((id) => id !== members.selfId));
+    return provenance.flatMap((name) => [
+      ...others.map((id) => async () => await this.#fromOrigin(id, digest, name, range)),
+      async () => await this.#fromUpstream(digest, name, range),
+    ]);
+  }
+
+  async #fromOrigin(
+    id: string,
+    digest: Digest,
+    name: Provenance,
+    { start, end }: { readonly start: number; readonly end: number },
+  ): Promise<Uint8Array> {
+    const call = {
+      method: 'GET',
+      path: `/v1/blobs/${digest}?${nameQuery(name)}&as-is=1`,
+      headers: { range: `bytes=${start}-${end}`, [H_HOP]: '1' },
+      headersTimeoutMs: PIECE_MS,
+    } as const;
+    return await this.#inTime(
+      async (signal) => (await this.#deps.members.bytes(id, { ...call, signal }, PIECE_BYTES)).bytes,
+    );
+  }
+
+  async #fromUpstream(
+    digest: Digest,
+    name: Provenance,
+    range: { readonly start: number; readonly end: number },
+  ): Promise<Uint8Array> {
+    const client = this.#deps.upstreams.client(name.upstream);
+    if (client === undefined) throw new CodedError('NO_PEERS');
+    const repository = parseRepositoryName(name.repository);
+    return await this.#inTime(async (signal) => {
+      const blob = await client.getBlob({ repository, digest, range }, signal);
+      // Where the upstream ignores Range the piece is cut out of the whole.
+      return blob.status === 'partial'
+        ? await readLimited(blob.body, PIECE_BYTES, name.upstream)
+        : await cutOut(blob.body, range);
     });
   }
+
+  async #inTime<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const late = new LinkedAbort(this.#stopped.signal);
+    const timer = setTimeout(() => late.abort(new CodedError('TIMEOUT')), PIECE_MS);
+    try {
+      return await work(late.signal);
+    } finally {
+      clearTimeout(timer);
+      late.unlink();
+    }
+  }
+}
+
+async function cutOut(
+  body: AsyncIterable<Uint8Array> & { destroy(): void },
+  { start, end }: { readonly start: number; readonly end: number },
+): Promise<Uint8Array> {
+  const bytes = Buffer.allocUnsafeSlow(end - start + 1);
+  let at = 0;
+  try {
+    for await (const chunk of body) {
+      const from = Math.max(start, at);
+      const to = Math.min(end + 1, at + chunk.length);
+      if (from < to) bytes.set(chunk.subarray(from - at, to - at), from - start);
+      at += chunk.length;
+      if (at > end) return bytes;
+    }
+  } catch (cause) {
+    throwIfBug(cause);
+    throw isCoded(cause) ? cause : new CodedError('BACKEND_DOWN', { cause });
+  } finally {
+    body.destroy();
+  }
+  throw new CodedError('BACKEND_DOWN', { message: 'upstream ended the body early' });
 }

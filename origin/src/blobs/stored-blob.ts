@@ -1,24 +1,30 @@
-import type { ReadableBlob } from '@sepia/http/serve-blob';
-import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
+import { CodedError } from '@sepia/base/errors';
+import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { BlobHandle } from '@sepia/store/blob-handle';
+import type { Repair } from './repair.ts';
 
 /**
- * A whole blob of the store as {@link ReadableBlob}. `onRotten` hears of a piece that does not match its hash any
- * more.
+ * A whole blob of the store as {@link ReadableBlob}. A damaged piece is mended while its reader waits, or behind
+ * where the reader (`asIs`) is another origin that mends its own copy: two would wait for each other.
  */
-export function storedBlob(handle: BlobHandle, onRotten: (error: unknown) => void): ReadableBlob {
+export function storedBlob(
+  handle: BlobHandle,
+  repair: Pick<Repair, 'mend' | 'lookBehind'>,
+  options: { readonly asIs: boolean },
+): ReadableBlob {
+  const { digest, sizeBytes } = handle;
   return {
-    digest: handle.digest,
-    sizeBytes: handle.sizeBytes,
+    digest,
+    sizeBytes,
     isFinal: true,
-    readPiece: async (index, _signal, into) => {
-      try {
-        const length = pieceLength(handle.sizeBytes, index);
-        return await handle.read(index * PIECE_BYTES, into.subarray(0, length));
-      } catch (error) {
-        onRotten(error);
-        throw error;
-      }
+    provesWhole: true,
+    has: () => true,
+    leaves: (piece) => handle.leaves(piece),
+    read: async (offset, into) => void (await handle.read(offset, into)),
+    mend: async (piece) => {
+      if (!options.asIs) return await repair.mend(digest, piece);
+      repair.lookBehind(digest, piece);
+      throw new CodedError('DISK_CORRUPT', { detail: { digest, piece } });
     },
     whenFinal: async () => undefined,
     openReader: () => ({ move: () => undefined, close: () => undefined }),

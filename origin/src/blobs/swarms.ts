@@ -123,7 +123,7 @@ export class Swarms implements FetchEvents {
       pieces: {
         have,
         readPiece: async (piece, offset, _length, into) => await this.#read(digest, piece, offset, into),
-        writePiece: async (piece, bytes) => await fetch?.pieceFromSwarm(piece, bytes),
+        writePiece: async (piece, bytes, leaves) => await fetch?.pieceFromSwarm(piece, bytes, leaves),
       },
     });
     const entry: Entry = { link, fetch, handle: undefined, askedAtMs: this.#deps.nowMs() };

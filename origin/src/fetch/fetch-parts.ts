@@ -25,7 +25,7 @@ export interface FetchView {
   fetchAll(): void;
   whenFinal(signal: AbortSignal): Promise<void>;
   changed(signal: AbortSignal): Promise<void>;
-  pieceFromSwarm(piece: number, bytes: Uint8Array): Promise<void>;
+  pieceFromSwarm(piece: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void>;
 }
 
 /** What a fetch tells the swarm of its blob. */
@@ -148,9 +148,13 @@ export async function storeUnsized(
   }
 }
 
-/** The upstream's bytes do not have the digest that was asked for. */
-export function liesError(name: BlobName): CodedError {
-  return new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest, upstream: name.upstream } });
+/** The upstream's bytes do not have the digest that was asked for; `piece`: it sent another one before. */
+export function liesError({ digest, upstream }: BlobName, piece?: number): CodedError {
+  if (piece === undefined) return new CodedError('UPSTREAM_LIES', { detail: { digest, upstream } });
+  return new CodedError('UPSTREAM_LIES', {
+    message: 'upstream sent other bytes than before',
+    detail: { digest, upstream, piece },
+  });
 }
 
 /** The upstream has another size for a blob than the manifest that names it. */

@@ -1,6 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import type { ReadableBlob } from '@sepia/http/serve-blob';
-import { pieceLength } from '@sepia/metainfo/tree';
+import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { FetchView } from './fetch-parts.ts';
 
@@ -42,14 +41,22 @@ export function openFetch(fetch: FetchView, partial: PartialBlob, hooks: ReaderH
     get isFinal() {
       return fetch.state === 'final';
     },
-    readPiece: async (index, signal, into) => {
+    provesWhole: true,
+    has: (index) => partial.have.has(index),
+    leaves: async (index, signal) => {
       check();
       while (!partial.have.has(index)) {
         await fetch.changed(signal);
         check();
       }
-      return await partial.readPiece(index, 0, pieceLength(partial.sizeBytes, index), into);
+      return await partial.leaves(index);
     },
+    read: async (offset, into) => {
+      check();
+      await partial.read(offset, into);
+    },
+    // Damaged between the write and this read: the body is cut, and the blob mended when it is stored.
+    mend: (index) => Promise.reject(new CodedError('DISK_CORRUPT', { detail: { digest, piece: index } })),
     whenFinal: async (signal) => {
       fetch.fetchAll();
       await fetch.whenFinal(signal);

@@ -3,7 +3,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { News } from '@sepia/base/news';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import { pieceHash } from '@sepia/metainfo/tree';
+import { foldLeaves, pieceLeaves } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import { WaitedFor } from '../blobs/waited-for.ts';
 import { FetchPace } from './core/fetch-pace.ts';
@@ -126,9 +126,9 @@ export class Fetch {
   readonly changed = (signal: AbortSignal): Promise<void> => this.#news.next(signal);
 
   /** A verified piece of the swarm; `bytes` must not change before it resolves. */
-  async pieceFromSwarm(piece: number, bytes: Uint8Array): Promise<void> {
+  async pieceFromSwarm(piece: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void> {
     if (this.#partial === undefined || this.#state !== 'running') throw new CodedError('STALE_ATTEMPT');
-    await this.#partial.writePiece(piece, bytes).catch((error: unknown) => {
+    await this.#partial.writePiece(piece, bytes, leaves).catch((error: unknown) => {
       if (isCoded(error, 'DISK_FULL')) this.#fail(error);
       throw error;
     });
@@ -269,15 +269,15 @@ export class Fetch {
   async #pieceArrived(piece: number, bytes: Uint8Array): Promise<void> {
     const partial = this.#partial!;
     const { metainfo } = partial;
-    const hash = pieceHash(bytes);
+    const leaves = pieceLeaves(bytes);
+    const hash = foldLeaves(leaves);
     if (this.#tail?.piece === piece) this.#tail = undefined;
     if (!metainfo.knows(piece)) metainfo.addHash(piece, hash);
     else if (!metainfo.matches(piece, hash)) {
       this.#pace.conflict();
-      const detail = { digest: this.name.digest, piece };
-      throw new CodedError('UPSTREAM_LIES', { message: 'upstream sent other bytes than before', detail });
+      throw liesError(this.name, piece);
     }
-    await partial.writePiece(piece, bytes);
+    await partial.writePiece(piece, bytes, leaves);
     this.#landed(piece, false);
   }
 

@@ -7,13 +7,15 @@ import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-
 import { H_ATTEMPT, H_BLOB_SIZE, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { RequestState } from '@sepia/http/app';
+import { rightLeaves } from '@sepia/http/bodies/checked-body';
 import { serveBlob } from '@sepia/http/serve-blob';
 import { bodyOf, queryValue, readJson } from '@sepia/http/signed';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceCount } from '@sepia/metainfo/tree';
 import { parseRange } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import type { Blobs, MetainfoSource } from '../blobs/blobs.ts';
+import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { Uploads } from '../blobs/uploads.ts';
 import type { WholeBlobs } from '../blobs/whole-blobs.ts';
@@ -23,7 +25,15 @@ import { broughtHeader } from '../manifests/recheck.ts';
 import type { Links } from '../records/links.ts';
 import { PEER_ENTRIES } from './messages.ts';
 import { relay } from './relay.ts';
-import { blobNameOf, broughtAuthorization, contentLength, goneSignal, isHop, numberOf } from './request.ts';
+import {
+  blobNameOf,
+  broughtAuthorization,
+  contentLength,
+  digestParam,
+  goneSignal,
+  isHop,
+  numberOf,
+} from './request.ts';
 
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
@@ -36,6 +46,8 @@ const MAX_ADOPT_BYTES = 48 * 1024 * 1024;
 const MAX_PIECES = 2 ** 24;
 /** Until an origin answers beside the wait that it was asked for, in ms. */
 const RELAY_MS = 20_000;
+/** Pieces whose leaf hashes one answer tells. */
+const MAX_LEAVES_PIECES = 256;
 /** A fetch fails by itself after 10 s without progress; this ends what hangs all the same. */
 const FIRST_PIECE_MS = 60_000;
 
@@ -47,6 +59,7 @@ export interface BlobRouteDeps {
   readonly uploads: Uploads;
   readonly replicator: Replicator;
   readonly members: Members;
+  readonly repair: Pick<Repair, 'lookBehind'>;
   readonly stallMs: number;
   readonly stopping: AbortSignal;
   readonly onBytes: (bytes: number) => void;
@@ -62,6 +75,8 @@ export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
     '/blobs/:digest/metainfo',
     async (context) => await getMetainfo(deps, named(context, 'metainfo')),
   );
+  router.get('/blobs/:digest/leaves', async (context) => await getLeaves(deps, named(context, 'leaves')));
+  router.post('/blobs/:digest/complaints', (context) => complain(deps, named(context, 'complaints')));
   router.post('/blobs/:digest/adopt', async (context) => await adopt(deps, named(context, 'adopt')));
   router.post('/blobs/:digest/fetch', async (context) => await fetchWhole(deps, named(context, 'fetch')));
   router.post('/blobs/:digest/delivery', async (context) => {
@@ -207,7 +222,8 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     return answerHead(ctx, name, sizeBytes, mediaType);
   }
   const lastPiece = boundOf(ctx.get('range'));
-  let opened = await deps.blobs.open(name, { lastPiece, hop }, signal);
+  const asIs = queryValue(ctx, 'as-is') === '1';
+  let opened = await deps.blobs.open(name, { lastPiece, hop, asIs }, signal);
   if (opened.type === 'remote') {
     try {
       return await relay(ctx, deps.members, opened.id, signal);
@@ -228,6 +244,50 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   } finally {
     await opened.close();
   }
+}
+
+/** Leaf hashes of pieces: those of the first are waited for, further ones are told as far as they are here. */
+async function getLeaves(deps: BlobRouteDeps, ctx: Context): Promise<void> {
+  const name = blobNameOf(ctx);
+  const first = numberOf(ctx, 'from', Number.MAX_SAFE_INTEGER) ?? 0;
+  const count = numberOf(ctx, 'count', MAX_LEAVES_PIECES) ?? 1;
+  const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
+  let opened = await deps.blobs.open(name, { lastPiece: first, hop: isHop(ctx) }, signal);
+  if (opened.type === 'remote') {
+    try {
+      return await relay(ctx, deps.members, opened.id, signal);
+    } catch (error) {
+      if (ctx.res.headersSent || !isCoded(error, 'PEER_HTTP')) throw error;
+    }
+    opened = await deps.blobs.openHere(name, first, signal);
+    if (opened.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
+  }
+  const { blob } = opened;
+  try {
+    const end = Math.min(first + count, pieceCount(blob.sizeBytes));
+    if (first >= end) throw new CodedError('RANGE_INVALID', { detail: { sizeBytes: blob.sizeBytes } });
+    const reader = blob.openReader(first, first * PIECE_BYTES);
+    const told: Uint8Array[] = [];
+    try {
+      for (let piece = first; piece < end && (piece === first || blob.has(piece)); piece++)
+        told.push(await rightLeaves(blob, piece, signal));
+    } finally {
+      reader.close();
+    }
+    ctx.type = 'application/octet-stream';
+    ctx.body = Buffer.concat(told);
+  } finally {
+    await opened.close();
+  }
+}
+
+/** A receiver got a piece of us that does not match its hash: it is read again here, behind the answer. */
+function complain(deps: BlobRouteDeps, ctx: Context): void {
+  const digest = digestParam(ctx);
+  const piece = numberOf(ctx, 'piece', Number.MAX_SAFE_INTEGER);
+  deps.repair.lookBehind(digest, piece);
+  ctx.status = 202;
+  ctx.body = {};
 }
 
 /** One piece with its hash, or the hash alone (204) where another asker has the bytes. */

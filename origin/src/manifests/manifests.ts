@@ -10,6 +10,7 @@ import { isManifestType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest 
 import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Blobs } from '../blobs/blobs.ts';
+import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
 import { decideTag, mayAsk, staleAge } from '../records/core/tag-policy.ts';
@@ -58,6 +59,7 @@ interface ManifestsDeps {
   readonly replication: Pick<ReplicationIntake, 'intend'>;
   readonly upstreams: Upstreams;
   readonly recheck: Recheck;
+  readonly repair: Pick<Repair, 'noteRotten'>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -272,7 +274,12 @@ export class Manifests {
       const mediaType = handle.attrs.mediaType ?? link.mediaType;
       if (mediaType === undefined || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
       if (handle.attrs.mediaType === undefined && !isManifestType(mediaType)) return undefined;
-      return { digest: name.digest, mediaType, bytes: Buffer.from(await handle.read(0, handle.sizeBytes)) };
+      return { digest: name.digest, mediaType, bytes: await handle.readAllVerified() };
+    } catch (error) {
+      // Another copy does; this one is mended behind.
+      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+      this.#deps.repair.noteRotten(name.digest, error);
+      return undefined;
     } finally {
       await handle.close();
     }

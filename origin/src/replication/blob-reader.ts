@@ -2,7 +2,8 @@ import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { nameQuery } from '@sepia/cluster/api/name-query';
-import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
+import { checkedChunks } from '@sepia/http/bodies/checked-body';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
 
@@ -41,24 +42,16 @@ export class BlobReader {
     if (opened.type === 'remote')
       return yield* this.#fromOther(name, opened.id, { start, end }, pace, signal);
     const { blob } = opened;
-    const reader = blob.openReader(Math.floor(start / PIECE_BYTES), pieceCount(blob.sizeBytes) - 1);
     try {
-      for (let at = start; at < end; ) {
-        const index = Math.floor(at / PIECE_BYTES);
-        reader.move(index);
-        const late = AbortSignal.any([signal, AbortSignal.timeout(PIECE_MS)]);
-        const into = Buffer.allocUnsafe(pieceLength(blob.sizeBytes, index));
-        const piece = await blob.readPiece(index, late, into);
-        const from = at - index * PIECE_BYTES;
-        const chunk = piece.subarray(from, Math.min(piece.length, from + end - at));
-        if (chunk.length === 0)
-          throw new CodedError('SIZE_MISMATCH', { detail: { digest: name.digest, end, found: at } });
+      if (end > blob.sizeBytes)
+        throw new CodedError('SIZE_MISMATCH', {
+          detail: { digest: name.digest, end, found: blob.sizeBytes },
+        });
+      for await (const chunk of checkedChunks(blob, { start, end: end - 1 }, PIECE_MS, signal)) {
         await pace(chunk.length);
         yield chunk;
-        at += chunk.length;
       }
     } finally {
-      reader.close();
       await opened.close();
     }
   }

@@ -3,11 +3,12 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { serveBlob } from '@sepia/http/serve-blob';
+import { rangeWish } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import { type OpenedBlob, openBlob } from '../bodies/blob-source.ts';
 import type { SourcePlan } from '../bodies/core/choose-source.ts';
+import { openOriginBlob } from '../bodies/origin-blob.ts';
 import { findSource } from '../bodies/whereabouts.ts';
-import { openOriginBlob } from '../cluster/origin-blob.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
 
@@ -111,7 +112,13 @@ async function sendBody(
 ): Promise<void> {
   let plan = found;
   for (let tries = 1; ; tries++) {
-    const opened = await openOriginBlob(deps, name, plan, runsToEnd(ctx.get('range')), signal);
+    const opened = await openOriginBlob(
+      deps,
+      name,
+      plan,
+      rangeWish(ctx.get('range'), plan.sizeBytes),
+      signal,
+    );
     try {
       return await serveBlob(ctx, opened.blob, {
         // Bytes, whatever a manifest calls them: the page has the same origin, and a manifest may say text/html.
@@ -128,11 +135,6 @@ async function sendBody(
     }
     plan = await findSource(deps.origins, name, signal);
   }
-}
-
-/** True unless only bounded or suffix ranges are asked for. */
-function runsToEnd(range: string): boolean {
-  return range === '' || !/^bytes\s*=/i.test(range) || /\d+-\s*(,|$)/.test(range);
 }
 
 function passHeaders(ctx: Context, opened: OpenedBlob): void {

@@ -4,13 +4,15 @@ import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { createApp } from '@sepia/http/app';
+import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
+import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
-import { type ReadableBlob, serveBlob } from '@sepia/http/serve-blob';
+import { serveBlob } from '@sepia/http/serve-blob';
 import { CallVerifier } from '@sepia/http/sign';
 import { queryValue, readBody } from '@sepia/http/signed';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-import { PIECE_BYTES, PieceHasher, pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, PieceHasher, pieceCount, pieceLeaves } from '@sepia/metainfo/tree';
 import { parseManifest } from '@sepia/oci/manifest';
 import type { Context } from 'koa';
 
@@ -120,6 +122,7 @@ export class FakeOrigin {
     if (what === 'cluster' || what === 'status')
       ctx.body = { id: this.id, version: 1, uptimeSeconds: 5, fetches: [] };
     else if (what === 'blobs' && verb === 'where') this.#where(ctx, parseDigest(name));
+    else if (what === 'blobs' && verb === 'leaves') await this.#leaves(ctx, parseDigest(name));
     else if (what === 'blobs' && verb === 'metainfo') await this.#metainfo(ctx, parseDigest(name));
     else if (what === 'blobs' && ctx.method === 'PUT') await this.#putBlob(ctx, parseDigest(name));
     else if (what === 'blobs' && ctx.method === 'DELETE') this.#delete(ctx, name);
@@ -177,22 +180,29 @@ export class FakeOrigin {
   }
 
   #readable(ctx: Context, digest: Digest, bytes: Buffer): ReadableBlob {
-    return {
-      digest,
-      sizeBytes: bytes.length,
-      isFinal: true,
-      readPiece: async (index) => {
-        await this.#gate();
-        if (this.fault !== undefined && this.#served >= this.fault.afterPieces) {
-          if (this.fault.type === 'cut') ctx.res.destroy();
-          await new Promise(() => undefined);
-        }
-        this.#served += 1;
-        return bytes.subarray(index * PIECE_BYTES, index * PIECE_BYTES + pieceLength(bytes.length, index));
-      },
-      whenFinal: async () => undefined,
-      openReader: () => ({ move: () => undefined, close: () => undefined }),
+    const blob = new MemoryBlob(digest, bytes);
+    const leaves = blob.leaves.bind(blob);
+    blob.leaves = async (piece) => {
+      await this.#gate();
+      if (this.fault !== undefined && this.#served >= this.fault.afterPieces) {
+        if (this.fault.type === 'cut') ctx.res.destroy();
+        await new Promise(() => undefined);
+      }
+      this.#served += 1;
+      return await leaves(piece);
     };
+    return blob;
+  }
+
+  async #leaves(ctx: Context, digest: Digest): Promise<void> {
+    const bytes = await this.#bytesOf(ctx, digest);
+    const first = Number(queryValue(ctx, 'from'));
+    const end = Math.min(first + Number(queryValue(ctx, 'count')), pieceCount(bytes.length));
+    const told = Array.from({ length: end - first }, (_, index) => {
+      const at = (first + index) * PIECE_BYTES;
+      return pieceLeaves(bytes.subarray(at, at + PIECE_BYTES));
+    });
+    ctx.body = Buffer.concat(told);
   }
 
   async #putBlob(ctx: Context, digest: Digest): Promise<void> {

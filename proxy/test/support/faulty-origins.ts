@@ -5,7 +5,7 @@ import { Cluster } from '@sepia/cluster/cluster';
 import { parseClusterDocument } from '@sepia/cluster/document';
 import type { InternalRequest, InternalResponse } from '@sepia/http/client';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
-import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import { parseRange } from '@sepia/oci/range';
 import type { Chance } from '@sepia/swarm/core/random';
 
@@ -48,11 +48,13 @@ export class FaultyOrigins {
   readonly #chance: Chance;
   readonly #leader: string;
   readonly #startMs = Date.now();
+  readonly #isOld: boolean;
 
   constructor(truth: Truth, weather: Weather, chance: Chance) {
     this.#truth = truth;
     this.#weather = weather;
     this.#chance = chance;
+    this.#isOld = chance.next() < 0.1;
     this.cluster = new Cluster(
       parseClusterDocument(
         JSON.stringify({
@@ -76,6 +78,8 @@ export class FaultyOrigins {
     const { pathname, searchParams } = new URL(request.path, request.url);
     if (pathname.endsWith('/where')) return json(this.#where(id));
     if (pathname.endsWith('/metainfo')) return await this.#metainfo(id, request, searchParams);
+    if (pathname.endsWith('/leaves')) return await this.#leaves(id, request, searchParams);
+    if (request.method === 'POST') return json({});
     if (pathname.startsWith('/v1/blobs/')) return await this.#blob(id, request);
     return json({});
   }
@@ -123,6 +127,29 @@ export class FaultyOrigins {
     const metainfo = this.#known();
     if (metainfo.etag === known) return { status: 304, headers: {}, body: bodyOf([]) };
     return { status: 200, headers: { etag: metainfo.etag }, body: bodyOf([Buffer.from(metainfo.encode())]) };
+  }
+
+  /** Now and then an answer is silent, wrong or cut, or the member too old to give one. */
+  async #leaves(id: string, request: InternalRequest, query: URLSearchParams): Promise<InternalResponse> {
+    if (this.#weather.fetchRate !== undefined && id !== this.#leader && this.#isOpen())
+      throw new CodedError('NO_PEERS', { detail: { status: 503 } });
+    if (this.#isOld) throw new CodedError('ROUTE_UNKNOWN', { detail: { status: 404 } });
+    const first = Number(query.get('from'));
+    while (!this.#has(first)) await wait(20, request.signal);
+    const told: Uint8Array[] = [];
+    const end = Math.min(first + Number(query.get('count')), this.#truth.hashes.length);
+    for (let piece = first; piece < end && this.#has(piece); piece++) {
+      const at = piece * PIECE_BYTES;
+      told.push(pieceLeaves(this.#truth.bytes.subarray(at, at + PIECE_BYTES)));
+    }
+    const bytes = Buffer.concat(told);
+    const trouble = this.#trouble();
+    if (trouble === 'stall') await wait(1_000_000, request.signal);
+    if (trouble === 'reset') throw new CodedError('PEER_HTTP', { message: 'reset' });
+    if (trouble === 'flip') bytes[this.#chance.below(bytes.length)]! ^= 1;
+    if (trouble === 'skip')
+      return { status: 200, headers: {}, body: bodyOf([bytes.subarray(bytes.length >> 1)]) };
+    return { status: 200, headers: {}, body: bodyOf([bytes]) };
   }
 
   async #blob(id: string, request: InternalRequest): Promise<InternalResponse> {

@@ -7,7 +7,8 @@ export const LEAF_BYTES = 16 * 1024;
 /** Bytes of a piece hash. */
 export const HASH_BYTES = 32;
 
-const LEAVES = PIECE_BYTES / LEAF_BYTES;
+/** Leaves of a whole piece. */
+export const LEAVES = PIECE_BYTES / LEAF_BYTES;
 
 export function pieceCount(sizeBytes: number): number {
   return Math.ceil(sizeBytes / PIECE_BYTES);
@@ -18,21 +19,51 @@ export function pieceLength(sizeBytes: number, index: number): number {
   return Math.min(PIECE_BYTES, sizeBytes - index * PIECE_BYTES);
 }
 
+/** Number of leaves of `bytes` bytes, of a piece or of a whole blob. */
+export function leafCount(bytes: number): number {
+  return Math.ceil(bytes / LEAF_BYTES);
+}
+
 /**
  * Hash of one piece: root of the SHA-256 tree over its 16 KiB leaves, 64 leaves wide; leaves that
  * lie beyond the end of the blob are 32 zero bytes (BEP 52, "piece layers").
  * Returns 32 fresh bytes; `piece` is only read.
  */
 export function pieceHash(piece: Uint8Array): Uint8Array {
-  const layer = SCRATCH;
+  putLeaves(piece, SCRATCH);
+  return foldTree(SCRATCH);
+}
+
+/** Leaf hashes of one piece, 32 bytes each, fresh; {@link foldLeaves} makes its hash of them. */
+export function pieceLeaves(piece: Uint8Array): Uint8Array {
+  const leaves = Buffer.alloc(leafCount(piece.length) * HASH_BYTES);
+  putLeaves(piece, leaves);
+  return leaves;
+}
+
+/** Piece hash of leaf hashes: 32 fresh bytes; `leaves` is only read. */
+export function foldLeaves(leaves: Uint8Array): Uint8Array {
+  SCRATCH.set(leaves);
+  SCRATCH.fill(0, leaves.length);
+  return foldTree(SCRATCH);
+}
+
+/** True if `bytes` are what the leaf hash at place `leaf` of `leaves` says. */
+export function isLeaf(leaves: Buffer, leaf: number, bytes: Uint8Array): boolean {
+  const at = leaf * HASH_BYTES;
+  return (
+    at < leaves.length && hash('sha256', bytes, 'binary') === leaves.toString('latin1', at, at + HASH_BYTES)
+  );
+}
+
+/** Leaf hashes of the piece that is being hashed; nothing here waits, so one is enough. */
+const SCRATCH = Buffer.alloc(LEAVES * HASH_BYTES);
+
+function putLeaves(piece: Uint8Array, layer: Buffer): void {
   if (piece.length <= PIECE_BYTES - LEAF_BYTES) layer.fill(0);
   for (let leaf = 0, at = 0; at < piece.length; leaf += 1, at += LEAF_BYTES)
     putHash(piece.subarray(at, at + LEAF_BYTES), layer, leaf);
-  return foldTree(layer);
 }
-
-/** Leaf hashes of the piece that {@link pieceHash} looks at; it never waits, so one is enough. */
-const SCRATCH = Buffer.alloc(LEAVES * HASH_BYTES);
 
 /** Puts the SHA-256 of `bytes` at place `at` of `layer`; as a string it leaves no memory of its own behind. */
 function putHash(bytes: Uint8Array, layer: Buffer, at: number): void {
@@ -50,7 +81,7 @@ function foldTree(layer: Buffer): Uint8Array {
 
 /**
  * Piece hashes of bytes that arrive in order, in chunks of any size.
- * Holds at most one leaf of bytes plus the leaf hashes of the current piece.
+ * Holds at most one leaf of bytes plus the leaf hashes of the current piece, which `onLeaves` is lent at its end.
  */
 export class PieceHasher {
   readonly #hashes: Uint8Array[] = [];
@@ -59,6 +90,11 @@ export class PieceHasher {
   readonly #layer = Buffer.alloc(LEAVES * HASH_BYTES);
   #leaves = 0;
   #sizeBytes = 0;
+  readonly #onLeaves: ((leaves: Uint8Array) => void) | undefined;
+
+  constructor(onLeaves?: (leaves: Uint8Array) => void) {
+    this.#onLeaves = onLeaves;
+  }
 
   get sizeBytes(): number {
     return this.#sizeBytes;
@@ -103,6 +139,7 @@ export class PieceHasher {
   }
 
   #endPiece(): void {
+    this.#onLeaves?.(this.#layer.subarray(0, this.#leaves * HASH_BYTES));
     this.#hashes.push(foldTree(this.#layer));
     this.#layer.fill(0);
     this.#leaves = 0;

@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
-import { Bitfield } from '@sepia/base/bitfield';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
-import { isCoded } from '@sepia/base/errors';
-import { ignoreFailure } from '@sepia/base/failure';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import { PIECE_BYTES, PieceHasher, pieceCount } from '@sepia/metainfo/tree';
+import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo/tree';
 import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './file-port.ts';
 import { Folders } from './folders.ts';
 import { Layout } from './layout.ts';
+import { LEAFLESS_BYTES, LeafCache, LeafFile } from './leaf-file.ts';
 import { type BlobAttrs, decodeSidecar, encodeSidecar, mergeAttrs, type Sidecar } from './sidecar.ts';
 
 /** What the store logs with. */
@@ -18,14 +18,14 @@ export type StoreLog = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
 /** Sidecars kept in memory, and up to which size of piece layer. */
 const CACHED_SIDECARS = 512;
 const CACHED_LAYER_BYTES = 64 * 1024;
-/** Blobs of which it is remembered which pieces were verified since the start. */
-const REMEMBERED_VERIFIED = 4096;
 
 /** A finished, verified file that shall become a blob. */
 export interface Installation extends Sidecar {
   /** Where it lies now; it is renamed from there. */
   readonly path: string;
   readonly file: OpenFile;
+  /** Where its leaf hashes lie now, if they are kept; renamed from there too. */
+  readonly leavesPath?: string;
 }
 
 /** Hears of every blob that came or went, under the lock of its digest. */
@@ -44,7 +44,7 @@ export class BlobFiles {
   changes: BlobChanges = { added: () => undefined, removed: () => undefined };
   readonly #locks = new KeyedLocks<Digest>();
   readonly #sidecars = new Map<Digest, Sidecar>();
-  readonly #verified = new Map<Digest, Bitfield>();
+  readonly leafCache = new LeafCache();
   readonly #rebuilds = new Map<Digest, Promise<Sidecar | undefined>>();
 
   constructor(deps: { files: FilePort; dir: string; log: StoreLog }, options: { readonly durable: boolean }) {
@@ -73,14 +73,14 @@ export class BlobFiles {
     return found;
   }
 
-  /** Which pieces were verified since the start; the caller adds to it. */
-  verified(digest: Digest, sizeBytes: number): Bitfield {
-    let bits = this.#verified.get(digest);
-    if (bits === undefined) {
-      bits = new Bitfield(pieceCount(sizeBytes));
-      this.#remember(this.#verified, REMEMBERED_VERIFIED, digest, bits);
-    }
-    return bits;
+  /** The leaf hashes of a blob that is there. Close it. */
+  leafFile(digest: Digest, sizeBytes: number): LeafFile {
+    const { files, leafCache: cache, log, layout } = this;
+    const makeFolder = (): Promise<void> => this.folders.ensure(layout.leavesShard(digest), layout.root);
+    return new LeafFile(
+      { files, cache, log, path: layout.leaves(digest), makeFolder },
+      { digest, sizeBytes },
+    );
   }
 
   /**
@@ -95,6 +95,8 @@ export class BlobFiles {
       if (this.durable) await blob.file.sync();
       await this.folders.ensure(this.layout.blobShard(digest), this.layout.root);
       await this.#writeSidecar({ digest, sizeBytes, layer, attrs });
+      if (blob.leavesPath !== undefined && sizeBytes > LEAFLESS_BYTES)
+        await this.#installLeaves(digest, blob.leavesPath);
       await this.files.rename(blob.path, this.layout.blob(digest));
       try {
         await this.folders.sync(this.layout.blobShard(digest));
@@ -102,7 +104,6 @@ export class BlobFiles {
         await this.files.unlink(this.layout.blob(digest)).catch(ignoreFailure);
         throw error;
       }
-      this.#remember(this.#verified, REMEMBERED_VERIFIED, digest, Bitfield.full(pieceCount(sizeBytes)));
       this.changes.added(digest, sizeBytes, before?.sizeBytes ?? 0);
     });
   }
@@ -135,22 +136,35 @@ export class BlobFiles {
     });
   }
 
-  /** Renames a blob away to `path`, for repair; its sidecar goes. Undefined if there is none. */
-  async takeOut(digest: Digest, path: string): Promise<Sidecar | undefined> {
+  /**
+   * Writes a piece over a damaged one, in its place. Bytes that match the piece's hash are the only ones that are ever
+   * written, so that a crash in the middle leaves a damaged piece, as before, and every other piece as it was.
+   * Undefined if the blob is not here. @throws `PIECE_BAD` if `bytes` are not that piece, `DISK_FULL`, `DISK_CORRUPT`
+   */
+  async mendPiece(digest: Digest, piece: number, bytes: Uint8Array): Promise<true | undefined> {
     return this.#locks.run(digest, async () => {
       const sidecar = await this.#load(digest);
       if (sidecar === undefined) return undefined;
-      await this.files.rename(this.layout.blob(digest), path);
-      await this.#drop(digest, true);
-      this.changes.removed(digest, sidecar.sizeBytes);
-      return sidecar;
+      const hash = sidecar.layer.subarray(piece * HASH_BYTES, (piece + 1) * HASH_BYTES);
+      if (Buffer.compare(pieceHash(bytes), hash) !== 0)
+        throw new CodedError('PIECE_BAD', { detail: { digest, piece } });
+      const file = await openExisting(this.files, this.layout.blob(digest), 'update');
+      if (file === undefined) return undefined;
+      try {
+        await file.write(bytes, piece * PIECE_BYTES);
+        if (this.durable) await file.sync();
+      } finally {
+        await file.close();
+      }
+      return true;
     });
   }
 
-  /** Removes a sidecar whose blob is gone. */
+  /** Removes a sidecar or leaf hashes whose blob is gone. */
   async removeOrphan(digest: Digest): Promise<boolean> {
     return this.#locks.run(digest, async () => {
       if ((await this.files.stat(this.layout.blob(digest))) !== undefined) return false;
+      await this.files.unlink(this.layout.leaves(digest));
       await this.files.unlink(this.layout.sidecar(digest));
       this.#sidecars.delete(digest);
       return true;
@@ -164,11 +178,23 @@ export class BlobFiles {
   }
 
   async #drop(digest: Digest, present: boolean): Promise<void> {
-    this.#verified.delete(digest);
+    this.leafCache.forget(this.layout.leaves(digest));
     this.#sidecars.delete(digest);
     await this.files.unlink(this.layout.blob(digest));
     if (present) await this.folders.sync(this.layout.blobShard(digest));
+    await this.files.unlink(this.layout.leaves(digest));
     await this.files.unlink(this.layout.sidecar(digest));
+  }
+
+  /** Never synced, and no loss if it fails: they are made again from the blob. */
+  async #installLeaves(digest: Digest, from: string): Promise<void> {
+    await this.folders.ensure(this.layout.leavesShard(digest), this.layout.root);
+    try {
+      await this.files.rename(from, this.layout.leaves(digest));
+    } catch (error) {
+      throwIfBug(error);
+      this.log.debug({ digest, reason: String(error) }, 'leaf hashes are not kept');
+    }
   }
 
   async #load(digest: Digest): Promise<Sidecar | undefined> {

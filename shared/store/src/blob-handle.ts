@@ -1,11 +1,17 @@
-import type { Bitfield } from '@sepia/base/bitfield';
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { giveBack } from '@sepia/base/chunk';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
+import { foldLeaves, PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import type { OpenFile } from './file-port.ts';
+import type { LeafFile } from './leaf-file.ts';
 import type { BlobAttrs, Sidecar } from './sidecar.ts';
+
+/** Pieces that are in memory at once in a process to make their leaf hashes; further ones wait. */
+const MAX_MAKING = 4;
+const making = new KeyedLocks<number>();
+let nextLane = 0;
 
 /** A blob that is being read; while it is open, the blob is not evicted. Close it. */
 export class BlobHandle {
@@ -14,20 +20,20 @@ export class BlobHandle {
   readonly attrs: BlobAttrs;
   readonly #metainfo: Metainfo;
   readonly #file: OpenFile;
-  readonly #verified: Bitfield;
-  readonly #checks = new Map<number, Promise<void>>();
+  readonly #leafFile: LeafFile;
+  readonly #making = new Map<number, Promise<Uint8Array>>();
   readonly #onClose: () => void;
   #closing: Promise<void> | undefined;
 
   /** Made by `BlobStore.open`. */
-  constructor(deps: { sidecar: Sidecar; file: OpenFile; verified: Bitfield; onClose: () => void }) {
+  constructor(deps: { sidecar: Sidecar; file: OpenFile; leafFile: LeafFile; onClose: () => void }) {
     const { digest, sizeBytes, attrs, layer } = deps.sidecar;
     this.digest = digest;
     this.sizeBytes = sizeBytes;
     this.attrs = attrs;
     this.#metainfo = Metainfo.final(digest, sizeBytes, layer);
     this.#file = deps.file;
-    this.#verified = deps.verified;
+    this.#leafFile = deps.leafFile;
     this.#onClose = deps.onClose;
   }
 
@@ -37,44 +43,51 @@ export class BlobHandle {
   }
 
   /**
-   * Bytes from `offset` on, at most `into` holds or `into` bytes (then a fresh buffer), fewer at the end of the blob.
-   * Each piece is verified at its first read since the start of the process.
-   * @throws `DISK_CORRUPT` with `detail.piece` when a piece rotted
+   * Bytes as they are on disk, unchecked: from `offset` on, at most `into` holds, fewer at the end of the blob.
+   * @throws `DISK_CORRUPT` with `detail.piece` when the file is too short
    */
-  async read(offset: number, into: Uint8Array | number): Promise<Uint8Array> {
-    const room = typeof into === 'number' ? into : into.length;
-    const length = Math.max(0, Math.min(room, this.sizeBytes - offset));
-    const target = typeof into === 'number' ? Buffer.allocUnsafe(length) : into.subarray(0, length);
-    if (length === 0) return target;
-    const last = Math.floor((offset + length - 1) / PIECE_BYTES);
-    if (
-      offset === last * PIECE_BYTES &&
-      length === pieceLength(this.sizeBytes, last) &&
-      !this.#verified.has(last)
-    ) {
-      await this.#readAndCheck(last, target);
-      return target;
-    }
-    for (let piece = Math.floor(offset / PIECE_BYTES); piece <= last; piece++) {
-      if (!this.#verified.has(piece)) await this.#check(piece);
-    }
-    if ((await this.#file.read(target, offset)) !== length) throw this.#rotten(last);
+  async read(offset: number, into: Uint8Array): Promise<Uint8Array> {
+    const length = Math.max(0, Math.min(into.length, this.sizeBytes - offset));
+    const target = into.subarray(0, length);
+    const found = length === 0 ? 0 : await this.#file.read(target, offset);
+    if (found !== length) throw this.#rotten(Math.floor((offset + found) / PIECE_BYTES));
     return target;
   }
 
-  /** One whole piece, verified at its first read since the start. @throws `DISK_CORRUPT` with `detail.piece` */
-  async readPieceVerified(index: number): Promise<Uint8Array> {
-    if (!Number.isInteger(index) || index < 0 || index >= this.#metainfo.pieceCount)
-      throw new TypeError(`piece ${index}`);
-    if (this.#verified.has(index)) return this.read(index * PIECE_BYTES, pieceLength(this.sizeBytes, index));
-    return this.#readAndCheck(index);
+  /**
+   * Leaf hashes of a piece, which fold to its hash; made from the piece where none are kept.
+   * @throws `DISK_CORRUPT` with `detail.piece` when they must be made and the piece is damaged
+   */
+  async leaves(index: number): Promise<Uint8Array> {
+    const kept = await this.#leafFile.get(index, this.#hash(index));
+    return kept ?? (await this.#make(index));
+  }
+
+  /** One whole piece, checked. `into` (1 MiB, or the blob's size if smaller) may be used for it. @throws `DISK_CORRUPT` with `detail.piece` */
+  async readPieceVerified(index: number, into?: Uint8Array): Promise<Uint8Array> {
+    const length = pieceLength(this.sizeBytes, index);
+    this.#hash(index);
+    const piece = await this.read(
+      index * PIECE_BYTES,
+      into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length),
+    );
+    if (!this.#metainfo.matches(index, pieceHash(piece))) throw this.#rotten(index);
+    return piece;
+  }
+
+  /** The whole of a small blob, checked. @throws `DISK_CORRUPT` with `detail.piece` */
+  async readAllVerified(): Promise<Buffer> {
+    const bytes = Buffer.allocUnsafeSlow(this.sizeBytes);
+    for (let index = 0; index < this.#metainfo.pieceCount; index++)
+      await this.readPieceVerified(index, bytes.subarray(index * PIECE_BYTES));
+    return bytes;
   }
 
   /** Idempotent. */
   close(): Promise<void> {
     if (this.#closing === undefined) {
       this.#onClose();
-      this.#closing = this.#file.close();
+      this.#closing = this.#leafFile.close().then(() => this.#file.close());
     }
     return this.#closing;
   }
@@ -83,30 +96,29 @@ export class BlobHandle {
     return this.close();
   }
 
-  #check(index: number): Promise<void> {
-    let running = this.#checks.get(index);
+  #hash(index: number): Uint8Array {
+    const hash = this.#metainfo.pieceHash(index);
+    if (hash === undefined) throw new TypeError(`piece ${index}`);
+    return hash;
+  }
+
+  #make(index: number): Promise<Uint8Array> {
+    let running = this.#making.get(index);
     if (running === undefined) {
-      running = this.#readAndCheck(index).then(
-        (piece) => {
-          this.#checks.delete(index);
-          giveBack(piece);
-        },
-        (error: unknown) => {
-          this.#checks.delete(index);
-          throw error;
-        },
-      );
-      this.#checks.set(index, running);
+      nextLane = (nextLane + 1) % MAX_MAKING;
+      running = making.run(nextLane, () => this.#makeNow(index)).finally(() => this.#making.delete(index));
+      this.#making.set(index, running);
     }
     return running;
   }
 
-  async #readAndCheck(index: number, into?: Uint8Array): Promise<Uint8Array> {
-    const piece = into ?? Buffer.allocUnsafeSlow(pieceLength(this.sizeBytes, index));
-    const found = await this.#file.read(piece, index * PIECE_BYTES);
-    if (found !== piece.length || !this.#metainfo.matches(index, pieceHash(piece))) throw this.#rotten(index);
-    this.#verified.add(index);
-    return piece;
+  async #makeNow(index: number): Promise<Uint8Array> {
+    const piece = Buffer.allocUnsafeSlow(pieceLength(this.sizeBytes, index));
+    const leaves = pieceLeaves(await this.read(index * PIECE_BYTES, piece));
+    giveBack(piece);
+    if (!this.#metainfo.matches(index, foldLeaves(leaves))) throw this.#rotten(index);
+    await this.#leafFile.put(index, leaves);
+    return leaves;
   }
 
   #rotten(piece: number): CodedError {

@@ -12,7 +12,7 @@ import type { PartialBlob } from './partial-blob.ts';
 import { PartialFolder, type PartialInit } from './partial-folder.ts';
 import { type BlobAttrs, type Provenance, withProvenance } from './sidecar.ts';
 import { UploadFile } from './upload-file.ts';
-import { type ListedBlob, listBlobs, listSidecars, UsageCounter } from './usage.ts';
+import { type ListedBlob, listBeside, listBlobs, UsageCounter } from './usage.ts';
 
 export type { BlobAttrs, Provenance } from './sidecar.ts';
 
@@ -137,9 +137,9 @@ export class BlobStore {
       const sidecar = await this.#blobs.find(digest);
       const file = sidecar && (await openExisting(this.#deps.files, this.#blobs.layout.blob(digest)));
       if (sidecar !== undefined && file !== undefined) {
-        const verified = this.#blobs.verified(digest, sidecar.sizeBytes);
+        const leafFile = this.#blobs.leafFile(digest, sidecar.sizeBytes);
         this.#noteAccess(digest);
-        return new BlobHandle({ sidecar, file, verified, onClose: () => this.#letGo(digest) });
+        return new BlobHandle({ sidecar, file, leafFile, onClose: () => this.#letGo(digest) });
       }
     } catch (error) {
       this.#letGo(digest);
@@ -183,9 +183,12 @@ export class BlobStore {
     return this.#partials.open(digest, sizeBytes, init);
   }
 
-  /** Makes a damaged blob a partial that lacks its bad pieces, so that only these are fetched again; undefined if it is not here. */
-  openForRepair(digest: Digest): Promise<PartialBlob | undefined> {
-    return this.#partials.fromBlob(digest);
+  /**
+   * Writes a right copy of a damaged piece over it; false if the blob is not here. Readers go on meanwhile.
+   * @throws `PIECE_BAD` if `bytes` are not that piece, `DISK_FULL`, `DISK_CORRUPT`
+   */
+  async mendPiece(digest: Digest, piece: number, bytes: Uint8Array): Promise<boolean> {
+    return (await this.#blobs.mendPiece(digest, piece, bytes)) === true;
   }
 
   /** Begins an upload. @throws `UPLOAD_INVALID` if `id` is not 1–128 of `A–Z a–z 0–9 . _ -` or is in use */
@@ -294,10 +297,12 @@ export class BlobStore {
     const stopped = (): boolean => this.#closing !== undefined;
     await this.#usage.count(this.#blobs, stopped);
     let orphans = 0;
-    for await (const digest of listSidecars(this.#blobs)) {
-      if (stopped()) return;
-      if (await this.#deps.files.stat(this.#blobs.layout.blob(digest))) continue;
-      if (await this.#blobs.removeOrphan(digest)) orphans += 1;
+    for (const kind of ['meta', 'leaves'] as const) {
+      for await (const digest of listBeside(this.#blobs, kind)) {
+        if (stopped()) return;
+        if (await this.#deps.files.stat(this.#blobs.layout.blob(digest))) continue;
+        if (await this.#blobs.removeOrphan(digest)) orphans += 1;
+      }
     }
     const partials = await this.#partials.sweep(this.#deps.nowMs() - this.#options.partialTtlMs);
     this.#deps.log.info({ usedBytes: this.#usage.bytes, orphans, partials }, 'blob store reconciled');

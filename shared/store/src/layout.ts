@@ -25,6 +25,15 @@ export class Layout {
     return join(this.root, 'meta', digestAlgorithm(digest), digestHex(digest).slice(0, 2));
   }
 
+  /** Leaf hashes of a blob. */
+  leaves(digest: Digest): string {
+    return join(this.leavesShard(digest), digestHex(digest));
+  }
+
+  leavesShard(digest: Digest): string {
+    return join(this.root, 'leaves', digestAlgorithm(digest), digestHex(digest).slice(0, 2));
+  }
+
   get partials(): string {
     return join(this.root, 'partial');
   }
@@ -35,6 +44,11 @@ export class Layout {
 
   partialData(dataName: string): string {
     return join(this.partials, dataName);
+  }
+
+  /** Leaf hashes of the pieces in a data file under `partial/`. */
+  partialLeaves(dataName: string): string {
+    return join(this.partials, `${dataName}.leaves`);
   }
 
   get uploads(): string {

@@ -1,12 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { Bitfield } from '@sepia/base/bitfield';
+import { giveBack } from '@sepia/base/chunk';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
+import { foldLeaves, PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
 import { type OpenFile, replaceWhole } from './file-port.ts';
+import { LeafFile } from './leaf-file.ts';
 import { encodePieceMap, partialDataName } from './piece-map.ts';
 import type { BlobAttrs } from './sidecar.ts';
 
@@ -46,6 +48,7 @@ export class PartialBlob {
   #sources: readonly string[];
   #file: OpenFile;
   readonly #replaced: OpenFile[] = [];
+  #leafFile: LeafFile;
   #attempts = 0;
   #state: PartialState = 'open';
   #refs = 1;
@@ -69,6 +72,7 @@ export class PartialBlob {
     this.#dataName = start.dataName;
     this.#sources = start.sources;
     this.#file = start.file;
+    this.#leafFile = this.#newLeafFile();
     this.#prefix = new Digester(digestAlgorithm(this.digest));
   }
 
@@ -103,17 +107,21 @@ export class PartialBlob {
   }
 
   /**
-   * Stores a piece that the caller has verified against `metainfo`. `bytes` must not change before it resolves.
-   * A piece that is there is left alone. @throws `DISK_FULL`, `STALE_ATTEMPT` if the attempt was replaced meanwhile
+   * Stores a piece that the caller has verified against `metainfo`, with its leaf hashes if the caller made them.
+   * `bytes` must not change before it resolves. A piece that is there is left alone. @throws `DISK_FULL`, `STALE_ATTEMPT` if the attempt was replaced meanwhile
    */
-  async writePiece(index: number, bytes: Uint8Array): Promise<void> {
+  async writePiece(index: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void> {
     if (this.#state !== 'open') throw this.#stale();
     if (!this.#metainfo.knows(index)) throw this.#misused(`piece ${index} has no known hash`);
     if (bytes.length !== pieceLength(this.sizeBytes, index))
       throw new TypeError(`piece ${index} of ${bytes.length} bytes`);
     if (this.#have.has(index)) return;
     const attempt = this.#attempts;
-    await this.#file.write(bytes, index * PIECE_BYTES);
+    const leafFile = this.#leafFile;
+    await Promise.all([
+      this.#file.write(bytes, index * PIECE_BYTES),
+      leaves === undefined ? undefined : leafFile.put(index, leaves),
+    ]);
     if (attempt !== this.#attempts || this.state === 'dropped') throw this.#stale();
     if (!this.#have.add(index)) return;
     if (index === this.#prefixNext && this.#advancing === undefined) this.#hashNext(bytes);
@@ -138,6 +146,38 @@ export class PartialBlob {
     if (found !== length)
       throw new CodedError('DISK_CORRUPT', { detail: { digest: this.digest, piece: index } });
     return bytes;
+  }
+
+  /** Bytes of one piece from `offset` (in the blob) on, as they are on disk: unchecked. @throws `STALE_ATTEMPT`, `DISK_CORRUPT` */
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    const piece = Math.floor(offset / PIECE_BYTES);
+    await this.readPiece(piece, offset - piece * PIECE_BYTES, into.length, into);
+  }
+
+  /**
+   * Leaf hashes of a piece that is there, which fold to its hash; made from the piece where none are kept.
+   * @throws `DISK_CORRUPT` with `detail.piece` when they must be made and the piece is damaged, `STALE_ATTEMPT`
+   */
+  async leaves(index: number): Promise<Uint8Array> {
+    const hash = this.#metainfo.pieceHash(index);
+    if (hash === undefined) throw new TypeError(`piece ${index} has no known hash`);
+    const leafFile = this.#leafFile;
+    const kept = await leafFile.get(index, hash);
+    if (kept !== undefined) return kept;
+    const piece = await this.readPiece(index);
+    const leaves = pieceLeaves(piece);
+    giveBack(piece);
+    if (Buffer.compare(foldLeaves(leaves), hash) !== 0)
+      throw new CodedError('DISK_CORRUPT', { detail: { digest: this.digest, piece: index } });
+    await leafFile.put(index, leaves);
+    return leaves;
+  }
+
+  /** Writes a verified piece over a copy that is damaged on disk. @throws `STALE_ATTEMPT`, `DISK_FULL` */
+  async mendPiece(index: number, bytes: Uint8Array): Promise<void> {
+    const attempt = this.#attempts;
+    await this.#file.write(bytes, index * PIECE_BYTES);
+    if (attempt !== this.#attempts) throw this.#stale();
   }
 
   /** True if all pieces are there and the whole digest matches. */
@@ -184,8 +224,12 @@ export class PartialBlob {
     const old = layout.partialData(this.#dataName);
     this.#attempts += 1;
     this.#replaced.push(this.#file);
+    const oldLeaves = this.#leafFile;
+    const oldLeavesPath = layout.partialLeaves(this.#dataName);
     this.#file = file;
     this.#dataName = dataName;
+    this.#deps.blobs.leafCache.forget(oldLeavesPath);
+    this.#leafFile = this.#newLeafFile();
     if (source !== undefined) this.#sources = [source];
     this.#metainfo = metainfo;
     this.#have = new Bitfield(metainfo.pieceCount);
@@ -193,6 +237,8 @@ export class PartialBlob {
     this.#prefixNext = 0;
     this.#found = undefined;
     this.#mapChanged();
+    await oldLeaves.close();
+    await files.unlink(oldLeavesPath);
     await files.unlink(old);
   }
 
@@ -205,6 +251,8 @@ export class PartialBlob {
     await this.#mapWrite;
     const { files, layout } = this.#deps.blobs;
     await files.unlink(layout.pieceMap(this.digest));
+    await this.#leafFile.close();
+    await files.unlink(layout.partialLeaves(this.#dataName));
     await files.unlink(layout.partialData(this.#dataName));
   }
 
@@ -244,6 +292,7 @@ export class PartialBlob {
       await this.drop();
     } finally {
       this.#deps.onClosed();
+      await this.#leafFile.close();
       for (const file of [this.#file, ...this.#replaced]) await file.close();
     }
   }
@@ -262,10 +311,19 @@ export class PartialBlob {
     const { blobs } = this.#deps;
     const path = blobs.layout.partialData(this.#dataName);
     const { digest, sizeBytes } = this;
-    await blobs.install({ digest, sizeBytes, layer: this.#metainfo.layer(), attrs, path, file: this.#file });
+    const layer = this.#metainfo.layer();
+    await this.#leafFile.close();
+    const leavesPath = blobs.layout.partialLeaves(this.#dataName);
+    await blobs.install({ digest, sizeBytes, layer, attrs, path, file: this.#file, leavesPath });
+    this.#leafFile = blobs.leafFile(digest, sizeBytes);
     this.#state = 'committed';
     this.#scratch = undefined;
     await blobs.files.unlink(blobs.layout.pieceMap(digest));
+  }
+
+  #newLeafFile(): LeafFile {
+    const { files, leafCache: cache, log, layout } = this.#deps.blobs;
+    return new LeafFile({ files, cache, log, path: layout.partialLeaves(this.#dataName) }, this);
   }
 
   #hashNext(bytes: Uint8Array): void {

@@ -52,23 +52,6 @@ export class PartialFolder {
     });
   }
 
-  /** Makes a damaged blob a partial that lacks the pieces that do not match. Undefined if there is no such blob. */
-  async fromBlob(digest: Digest): Promise<PartialBlob | undefined> {
-    return this.#locks.run(digest, async () => {
-      const shared = await this.#shared(digest);
-      if (shared !== undefined) return shared.retain();
-      const dataName = partialDataName(digest, randomBytes(4).toString('hex'));
-      const path = this.#blobs.layout.partialData(dataName);
-      const sidecar = await this.#blobs.takeOut(digest, path);
-      if (sidecar === undefined) return undefined;
-      const metainfo = Metainfo.final(digest, sidecar.sizeBytes, sidecar.layer);
-      const file = await this.#blobs.files.open(path, 'update');
-      const have = await goodPieces(file, metainfo, Bitfield.full(metainfo.pieceCount));
-      const sources = [...new Set(sidecar.attrs.provenance.map(({ upstream }) => upstream))];
-      return this.#share({ metainfo, have, dataName, file, sources });
-    });
-  }
-
   /** Closes all at a clean stop. */
   async close(): Promise<void> {
     const closings = [...this.#open.values()].map((partial) => partial.closeSynced());
@@ -149,6 +132,7 @@ export class PartialFolder {
     }
     await file?.close();
     await files.unlink(layout.pieceMap(digest));
+    await files.unlink(layout.partialLeaves(dataName));
     await files.unlink(layout.partialData(dataName));
     return undefined;
   }

@@ -1,9 +1,10 @@
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { ended } from '@sepia/base/failure';
+import { ended, throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
 import type { OpenFile } from './file-port.ts';
+import { LEAFLESS_BYTES } from './leaf-file.ts';
 import type { BlobAttrs } from './sidecar.ts';
 
 /** A finished upload that is no blob yet: what its stager copies to the owners. */
@@ -19,6 +20,8 @@ export interface SealedUpload {
 }
 
 const STREAM_BYTES = 256 * 1024;
+/** Leaf hashes of so many pieces are written at once: 64 KiB. */
+const LEAF_BLOCKS = 32;
 
 /**
  * An upload session's bytes: append-only, with the running SHA-256 and piece layer.
@@ -33,7 +36,11 @@ export class UploadFile {
     readonly onClosed: () => void;
   };
   readonly #digester = new Digester();
-  readonly #hasher = new PieceHasher();
+  readonly #hasher = new PieceHasher((leaves) => this.#leaves.push(Buffer.from(leaves)));
+  /** Leaf hashes that are not on disk yet, and how many bytes of them are. */
+  #leaves: Buffer[] = [];
+  #leavesFile: OpenFile | undefined;
+  #leafBytes = 0;
   #offset = 0;
   #tail: Promise<void> = Promise.resolve();
   #sealing: Promise<SealedUpload> | undefined;
@@ -63,6 +70,7 @@ export class UploadFile {
       this.#digester.update(bytes);
       this.#hasher.update(bytes);
       this.#offset += bytes.length;
+      if (this.#leaves.length >= LEAF_BLOCKS) await this.#keepLeaves();
     });
     this.#tail = ended(done);
     return done;
@@ -87,7 +95,8 @@ export class UploadFile {
     this.#ended = true;
     const { blobs, path, file } = this.#deps;
     try {
-      await blobs.install({ digest, sizeBytes, layer, attrs, path, file });
+      const leavesPath = this.#leavesPath();
+      await blobs.install({ digest, sizeBytes, layer, attrs, path, file, leavesPath });
     } catch (error) {
       this.#ended = false;
       throw error;
@@ -104,7 +113,26 @@ export class UploadFile {
     this.#deps.onClosed();
     await this.#tail;
     await this.#deps.blobs.files.unlink(this.#deps.path);
+    await this.#leavesFile?.close();
+    await this.#deps.blobs.files.unlink(this.#leavesPath());
     await this.#deps.file.close();
+  }
+
+  #leavesPath(): string {
+    return `${this.#deps.path}.leaves`;
+  }
+
+  /** What the disk refuses is made again when the blob is read. */
+  async #keepLeaves(): Promise<void> {
+    const bytes = Buffer.concat(this.#leaves);
+    this.#leaves = [];
+    try {
+      this.#leavesFile ??= await this.#deps.blobs.files.open(this.#leavesPath(), 'create');
+      await this.#leavesFile.write(bytes, this.#leafBytes);
+    } catch (error) {
+      throwIfBug(error);
+    }
+    this.#leafBytes += bytes.length;
   }
 
   async #seal(digest: Digest): Promise<SealedUpload> {
@@ -115,7 +143,10 @@ export class UploadFile {
     if (this.#found !== digest) {
       throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found: this.#found } });
     }
-    this.#sealed = sealedUpload(digest, this.#offset, this.#hasher.finish(), file);
+    const layer = this.#hasher.finish();
+    if (this.#offset > LEAFLESS_BYTES) await this.#keepLeaves();
+    await this.#leavesFile?.close();
+    this.#sealed = sealedUpload(digest, this.#offset, layer, file);
     return this.#sealed;
   }
 

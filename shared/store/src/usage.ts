@@ -29,10 +29,13 @@ export async function* listBlobs(
   }
 }
 
-/** Walks over the sidecars' digests. */
-export async function* listSidecars(blobs: BlobFiles): AsyncGenerator<Digest, void, void> {
-  for (const { algorithm, shard } of await shards(blobs, 'meta')) {
-    for (const name of await blobs.files.list(join(blobs.layout.root, 'meta', algorithm, shard))) {
+/** Walks over the digests of what is kept beside blobs: sidecars or leaf hashes. */
+export async function* listBeside(
+  blobs: BlobFiles,
+  kind: 'meta' | 'leaves',
+): AsyncGenerator<Digest, void, void> {
+  for (const { algorithm, shard } of await shards(blobs, kind)) {
+    for (const name of await blobs.files.list(join(blobs.layout.root, kind, algorithm, shard))) {
       const digest = digestOfName(algorithm, name);
       if (digest !== undefined) yield digest;
     }
@@ -111,7 +114,7 @@ function folderOf(digest: Digest): string {
 
 async function shards(
   blobs: BlobFiles,
-  kind: 'blobs' | 'meta',
+  kind: 'blobs' | 'meta' | 'leaves',
 ): Promise<{ algorithm: string; shard: string }[]> {
   const found: { algorithm: string; shard: string }[] = [];
   for (const algorithm of ['sha256', 'sha512']) {

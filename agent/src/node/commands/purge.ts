@@ -60,7 +60,7 @@ async function namedBy(deps: PurgeDeps, digest: Digest, mediaType: string): Prom
   await using handle = await deps.store.open(digest);
   if (handle === undefined || handle.sizeBytes > MAX_MANIFEST_BYTES) return [];
   try {
-    const bytes = await handle.read(0, handle.sizeBytes);
+    const bytes = await handle.readAllVerified();
     return parseManifest(bytes, mediaType).descriptors.map((one) => one.digest);
   } catch (error) {
     throwIfBug(error);

@@ -1,8 +1,8 @@
 import { type Digest, digestOf } from '@sepia/base/digest';
 import type { CodedError } from '@sepia/base/errors';
-import { PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceCount, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
-import type { BlobReader, ReadableBlob } from '../../src/serve-blob.ts';
+import type { BlobReader, ReadableBlob } from '../../src/bodies/readable-blob.ts';
 
 /** A blob in memory whose pieces and whole digest are verified when the test says so. */
 export class FakeBlob implements ReadableBlob {
@@ -10,6 +10,7 @@ export class FakeBlob implements ReadableBlob {
   readonly digest: Digest;
   readonly sizeBytes: number;
   isFinal = false;
+  readonly provesWhole: boolean = true;
   readonly moves: number[] = [];
   openReaders = 0;
   readonly #pieces: PromiseWithResolvers<void>[];
@@ -31,8 +32,17 @@ export class FakeBlob implements ReadableBlob {
     return blob;
   }
 
+  readonly #landed = new Set<number>();
+
+  has(index: number): boolean {
+    return this.#landed.has(index);
+  }
+
   land(...indexes: number[]): void {
-    for (const index of indexes) this.#pieces[index]!.resolve();
+    for (const index of indexes) {
+      this.#landed.add(index);
+      this.#pieces[index]!.resolve();
+    }
   }
 
   finish(): void {
@@ -45,10 +55,19 @@ export class FakeBlob implements ReadableBlob {
     for (const { reject } of this.#pieces) reject(error);
   }
 
-  async readPiece(index: number, signal: AbortSignal): Promise<Uint8Array> {
+  async leaves(index: number, signal: AbortSignal): Promise<Uint8Array> {
     await orAborted(this.#pieces[index]!.promise, signal);
     const at = index * PIECE_BYTES;
-    return this.bytes.subarray(at, at + pieceLength(this.sizeBytes, index));
+    return pieceLeaves(this.bytes.subarray(at, at + pieceLength(this.sizeBytes, index)));
+  }
+
+  read(offset: number, into: Uint8Array): Promise<void> {
+    into.set(this.bytes.subarray(offset, offset + into.length));
+    return Promise.resolve();
+  }
+
+  mend(): Promise<undefined> {
+    return Promise.resolve(undefined);
   }
 
   async whenFinal(signal: AbortSignal): Promise<void> {

@@ -1,6 +1,6 @@
 import { logFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import { pieceHash } from '@sepia/metainfo/tree';
+import { foldLeaves, pieceLeaves } from '@sepia/metainfo/tree';
 import type { LinkId, SwarmEvent } from '../core/events.ts';
 import type { PieceFrom, PieceStore, SwarmLog } from '../swarm.ts';
 import type { SlabPool } from './slab-pool.ts';
@@ -8,6 +8,7 @@ import type { SlabPool } from './slab-pool.ts';
 interface Arrived {
   readonly slab: Uint8Array;
   readonly bytes: Uint8Array;
+  readonly leaves: Uint8Array;
   readonly from: PieceFrom;
   readonly peerId: string;
 }
@@ -45,8 +46,9 @@ export class Arrivals {
       return;
     }
     const bytes = of.slab.subarray(0, of.lengthBytes);
-    this.#arrived.set(`${link}:${index}`, { slab: of.slab, bytes, from: of.from, peerId: of.peerId });
-    tell({ type: 'fetched', link, index, good: metainfo.matches(index, pieceHash(bytes)) });
+    const leaves = pieceLeaves(bytes);
+    this.#arrived.set(`${link}:${index}`, { slab: of.slab, bytes, leaves, from: of.from, peerId: of.peerId });
+    tell({ type: 'fetched', link, index, good: metainfo.matches(index, foldLeaves(leaves)) });
   }
 
   async write(link: LinkId, index: number): Promise<void> {
@@ -55,7 +57,7 @@ export class Arrivals {
     if (arrived === undefined) return;
     let ok = true;
     try {
-      await pieces.writePiece(index, arrived.bytes);
+      await pieces.writePiece(index, arrived.bytes, arrived.leaves);
     } catch (error) {
       ok = false;
       logFailure(log, error, 'piece could not be written', { index, digest: metainfo.digest });

@@ -1,18 +1,22 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
+import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
+import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
+import { type BlobSource, RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import { nameQuery } from '@sepia/cluster/api/name-query';
-import { readLimited } from '@sepia/http/client';
-import { type BlobSource, RemoteBlob } from '@sepia/http/remote-blob';
-import type { ReadableBlob } from '@sepia/http/serve-blob';
+import { MAX_ANSWER_BYTES, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, whileAlive } from '../bodies/blob-source.ts';
-import type { SourcePlan } from '../bodies/core/choose-source.ts';
-import { findSource } from '../bodies/whereabouts.ts';
-import { headerOf, isDefinite, type Origins } from './origins.ts';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import type { RangeWish } from '@sepia/oci/range';
+import { headerOf, isDefinite, type Origins } from '../cluster/origins.ts';
+import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, whileAlive } from './blob-source.ts';
+import type { SourcePlan } from './core/choose-source.ts';
+import { findSource } from './whereabouts.ts';
 
 /** Answers about who has the blob are waited for this long once one has it, in ms, when another source is looked for. */
 const RESUME_GRACE_MS = 200;
@@ -22,6 +26,9 @@ const PROGRESS_MS = 10_000;
 const BODY_TIMEOUT_MS = 60_000;
 /** An answer to a long-poll may be this late, in ms. */
 const POLL_SLACK_MS = 2_000;
+/** An origin that sent wrong bytes is told within this, in ms. */
+const COMPLAINT_MS = 2_000;
+const MAX_LEAVES_BYTES = 1024 * 1024;
 const NEVER_MS = 2 ** 31 - 1;
 
 interface OriginBlobDeps {
@@ -39,27 +46,27 @@ export interface OpenedOriginBlob {
 
 /**
  * Opens a blob for one body: a small one is read whole and its digest checked, of others every piece is checked
- * against the metainfo of an origin. `wantAll`: the body runs to the end of the blob.
+ * against the metainfo of an origin. `wish`: what of it is read.
  * @throws {CodedError} what the origins said; `NO_PEERS` when none answers
  */
 export async function openOriginBlob(
   deps: OriginBlobDeps,
   name: BlobName,
   plan: SourcePlan,
-  wantAll: boolean,
+  wish: RangeWish,
   signal: AbortSignal,
 ): Promise<OpenedOriginBlob> {
   if (plan.sizeBytes !== undefined && plan.sizeBytes <= SMALL_BLOB_BYTES)
     return { blob: await smallBlob(deps, name, plan, signal), close: () => undefined };
-  const source = originSource(deps, name, wantAll);
+  const source = originSource(deps, name, wish);
   const ids = deps.origins.health.order(plan.originIds);
   const areWhole = plan.type === 'holders';
-  const metainfo = await firstAnswer(
+  const { metainfo } = await firstAnswer(
     ids,
     async (id, abort) => (await source.metainfo(id, undefined, 0, AbortSignal.any([signal, abort])))!,
     { hedgeAfterMs: areWhole ? HOLDER_HEDGE_MS : NEVER_MS, signal, isFinal: isDefinite },
   );
-  const blob = RemoteBlob.of(
+  const blob = new RemoteBlob(
     source,
     {
       progressMs: PROGRESS_MS,
@@ -74,16 +81,22 @@ export async function openOriginBlob(
 }
 
 /** How origins are asked for pieces of one blob. */
-function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wantAll: boolean): BlobSource {
+function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: RangeWish): BlobSource {
   const path = `/v1/blobs/${name.digest}`;
-  const want = wantAll ? {} : { want: 'ranges' };
+  const first =
+    wish.want === 'all' || wish.start === undefined ? undefined : Math.floor(wish.start / PIECE_BYTES);
+  const want = {
+    want: wish.want,
+    ...(first === undefined ? {} : { piece: String(first) }),
+  };
   return {
     find: async (signal) => {
       const plan = await findSource(origins, name, signal, RESUME_GRACE_MS);
       return { ids: origins.health.order(plan.originIds), areWhole: plan.type === 'holders' };
     },
     metainfo: async (id, known, waitMs, signal) => {
-      const wait = known === undefined ? {} : { wait: String(waitMs), from: String(known.knownPrefix) };
+      const wait =
+        known === undefined ? {} : { wait: String(waitMs), from: String(known.metainfo.knownPrefix) };
       const query = nameQuery(name, { fetch: '1', ...want, ...wait });
       const call = {
         method: 'GET',
@@ -98,7 +111,20 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wantAll:
         await answer.body.dump();
         return undefined;
       }
-      return Metainfo.decode(await readLimited(answer.body, Number.MAX_SAFE_INTEGER, id));
+      const metainfo = metainfoOf(name, id, await readLimited(answer.body, MAX_ANSWER_BYTES, id));
+      return { metainfo, etag: headerOf(answer, 'etag') ?? metainfo.etag };
+    },
+    leaves: async (id, first, count, signal) => {
+      const query = nameQuery(name, { from: String(first), count: String(count) });
+      const call = {
+        method: 'GET',
+        path: `${path}/leaves?${query}`,
+        headersTimeoutMs: LEADER_TIMEOUT_MS,
+      } as const;
+      return await whileAlive(origins, id, signal, async (alive) => {
+        const answer = await origins.call(id, { ...call, signal: alive });
+        return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
+      });
     },
     range: async (id, start, end, signal) => {
       const call = {
@@ -120,10 +146,30 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wantAll:
         detail: { status: answer.status, range },
       });
     },
+    // It was said when the blob was opened.
+    wantAll: () => Promise.resolve(),
     isDefinite,
-    wrong: (origin, piece) =>
-      log.warn({ digest: name.digest, origin, piece }, 'an origin sent wrong bytes of a blob'),
+    wrong: (origin, piece) => {
+      log.warn({ digest: name.digest, origin, piece }, 'an origin sent wrong bytes of a blob');
+      const call = { method: 'POST', path: `${path}/complaints?piece=${piece}` } as const;
+      origins
+        .quick(origin, COMPLAINT_MS, call)
+        .catch((error: unknown) => logFailure(log, error, 'a complaint was not sent', { origin }, 'debug'));
+    },
   };
+}
+
+/** @throws `PEER_HTTP` for metainfo that does not read, or is of another blob: another origin may do better */
+function metainfoOf({ digest }: BlobName, origin: string, bytes: Buffer): Metainfo {
+  let metainfo: Metainfo | undefined;
+  try {
+    metainfo = Metainfo.decode(bytes);
+  } catch (error) {
+    if (!isCoded(error, 'METAINFO_INVALID')) throw error;
+  }
+  if (metainfo?.digest === digest) return metainfo;
+  const detail = { digest, origin, status: 200 };
+  throw new CodedError('PEER_HTTP', { message: `origin ${origin} sent metainfo of something else`, detail });
 }
 
 /** A small blob is one answer, in memory, its digest checked. */
@@ -147,20 +193,9 @@ async function smallBlob(
   try {
     const ids = origins.health.order(plan.originIds);
     const bytes = await firstAnswer(ids, ask, { hedgeAfterMs, signal, isFinal });
-    return memoryBlob(name, bytes);
+    return new MemoryBlob(digest, bytes);
   } catch (cause) {
     // Nobody has a right copy now.
     throw isCoded(cause, 'PIECE_BAD') ? new CodedError('NO_PEERS', { detail: { digest }, cause }) : cause;
   }
-}
-
-function memoryBlob({ digest }: BlobName, bytes: Buffer): ReadableBlob {
-  return {
-    digest,
-    sizeBytes: bytes.length,
-    isFinal: true,
-    readPiece: () => Promise.resolve(bytes),
-    whenFinal: () => Promise.resolve(),
-    openReader: () => ({ move: () => undefined, close: () => undefined }),
-  };
 }

@@ -1,0 +1,140 @@
+import { LinkedAbort } from '@sepia/base/async/linked-abort';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { type Failure, outcomeOf, throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { BlobHolders, SourceOrder } from './core/source-order.ts';
+
+/** How often the silence of a member is looked at, in ms. */
+const LOOK_MS = 250;
+/** Pause before members are looked for again after all have failed, in ms. */
+const RETRY_MS = 250;
+
+/** Asks one member; `onBytes` is called with every sign of progress. */
+export type Ask<T> = (id: string, signal: AbortSignal, onBytes: () => void) => Promise<T>;
+
+interface AskDeps {
+  readonly order: SourceOrder;
+  /** Whoever holds the blob has what is asked for, so that silence is a fault. */
+  readonly isThere: () => boolean;
+  /** Who has the blob now. */
+  readonly find: (signal: AbortSignal) => Promise<BlobHolders>;
+  /** True for an answer that no other member would better. */
+  readonly isDefinite: (error: unknown) => boolean;
+  /** When no member gave a sign of life for this long, it fails, in ms. */
+  readonly progressMs: number;
+  /** What ends it from outside. */
+  readonly failure: () => unknown;
+}
+
+interface Outcome<T> {
+  readonly id: string;
+  readonly value?: T;
+  readonly error?: unknown;
+  /** Set if it failed. */
+  readonly kind?: Failure;
+}
+
+interface Try<T> {
+  readonly abort: LinkedAbort;
+  readonly outcome: Promise<Outcome<T>>;
+  lastByteMs: number;
+}
+
+/**
+ * Asks members in the order's turn until one answers, another beside those that are silent; the rest is aborted.
+ * Looks for holders again when all failed. A bug is thrown, silence and refusal go to the next member.
+ * @throws `NO_PEERS` without a sign of life for `progressMs`, a definite answer, `STALE_ATTEMPT`
+ */
+export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<T>): Promise<T> {
+  const { order, isDefinite } = deps;
+  const running = new Map<string, Try<T>>();
+  const tried = new Set<string>();
+  const giveUp = (id: string): void => {
+    running.get(id)?.abort.abort(new CodedError('TIMEOUT', { message: `${id} is not waited for` }));
+    running.delete(id);
+  };
+  let signMs = performance.now();
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      if (deps.failure() !== undefined) throw deps.failure();
+      const step = order.next(askedOf(running), tried, deps.isThere());
+      if (step.type === 'give-up') {
+        for (const id of step.ids) {
+          giveUp(id);
+          order.failed(id);
+        }
+        continue;
+      }
+      if (step.type === 'ask') {
+        tried.add(step.id);
+        running.set(step.id, begin(step.id, signal, ask));
+      } else if (step.type === 'nobody') {
+        if (performance.now() - signMs > deps.progressMs) throw new CodedError('NO_PEERS');
+        await delay(RETRY_MS, signal);
+        await findAgain(deps, signal);
+        tried.clear();
+        continue;
+      }
+      const done = await firstOf(running, signal);
+      if (done === undefined) continue;
+      running.delete(done.id);
+      const { error, kind } = done;
+      if (kind === undefined) return done.value as T;
+      if (kind === 'bug' || isCoded(error, 'STALE_ATTEMPT') || isDefinite(error)) throw error;
+      order.failed(done.id);
+      // Whoever fetches the blob and says what is wrong is alive.
+      if (!order.holders.areWhole && kind === 'refusal') signMs = performance.now();
+    }
+  } finally {
+    for (const id of [...running.keys()]) giveUp(id);
+  }
+}
+
+function begin<T>(id: string, signal: AbortSignal, ask: Ask<T>): Try<T> {
+  const abort = new LinkedAbort(signal);
+  const one: Try<T> = {
+    abort,
+    lastByteMs: performance.now(),
+    outcome: ask(id, abort.signal, () => {
+      one.lastByteMs = performance.now();
+    })
+      .then(
+        (value) => ({ id, value }),
+        (error: unknown) => ({ id, error, kind: outcomeOf(error) }),
+      )
+      .finally(() => abort.unlink()),
+  };
+  return one;
+}
+
+function askedOf<T>(running: ReadonlyMap<string, Try<T>>) {
+  const nowMs = performance.now();
+  return [...running].map(([id, one]) => ({ id, silentMs: nowMs - one.lastByteMs }));
+}
+
+/** The first try that ends, or undefined when it is time to look again. */
+async function firstOf<T>(running: ReadonlyMap<string, Try<T>>, signal: AbortSignal) {
+  const outcomes = [...running.values()].map((one) => one.outcome);
+  return await new Promise<Outcome<T> | undefined>((resolve, reject) => {
+    const done = (settle: () => void): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+      settle();
+    };
+    const timer = setTimeout(() => done(() => resolve(undefined)), LOOK_MS);
+    const onAbort = (): void => done(() => reject(signal.reason));
+    signal.addEventListener('abort', onAbort, { once: true });
+    for (const outcome of outcomes) void outcome.then((one) => done(() => resolve(one)));
+  });
+}
+
+async function findAgain({ order, find, isDefinite }: AskDeps, signal: AbortSignal): Promise<void> {
+  try {
+    order.found(await find(signal));
+  } catch (error) {
+    throwIfBug(error);
+    signal.throwIfAborted();
+    if (isDefinite(error)) throw error;
+  }
+}

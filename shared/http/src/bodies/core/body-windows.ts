@@ -1,0 +1,83 @@
+import { LEAF_BYTES, PIECE_BYTES } from '@sepia/metainfo/tree';
+import type { ByteRange } from '@sepia/oci/range';
+
+/** Bytes of a body that are read, checked and written at once: of one piece, at most as many as the buffer holds. */
+export interface Window {
+  readonly piece: number;
+  /** First byte and the one behind the last, in the blob. */
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The window of a range that begins at `at`, read into a buffer of `bufferBytes` (whole leaves). */
+export function windowAt(range: ByteRange, at: number, bufferBytes: number): Window {
+  const piece = Math.floor(at / PIECE_BYTES);
+  const end = Math.min(range.end + 1, (piece + 1) * PIECE_BYTES, leafStart(at) + bufferBytes);
+  return { piece, start: at, end };
+}
+
+/** The leaves that a window touches, as bytes of the blob: what must be read to check it. */
+export function leavesOf({ start, end, piece }: Window, sizeBytes: number): ByteRange {
+  const from = leafStart(start);
+  const to = Math.min(leafStart(end + LEAF_BYTES - 1), (piece + 1) * PIECE_BYTES, sizeBytes);
+  return { start: from, end: to - 1 };
+}
+
+/** Place of the leaf that begins at byte `at` among the leaves of its piece. */
+export function leafIndex(at: number): number {
+  return Math.floor((at % PIECE_BYTES) / LEAF_BYTES);
+}
+
+function leafStart(at: number): number {
+  return Math.floor(at / LEAF_BYTES) * LEAF_BYTES;
+}
+
+/** How the client took what it was given so far. */
+export interface Pace {
+  /** Writes in a row that the socket took at once. */
+  readonly quickWrites: number;
+}
+
+export const FIRST_PACE: Pace = { quickWrites: 0 };
+
+/** A write that the socket took within this is quick, in ms. */
+const QUICK_MS = 25;
+/** After so many quick writes a reader gets large buffers. */
+const QUICK_WRITES = 8;
+
+export function paceAfter(pace: Pace, tookMs: number): Pace {
+  return tookMs <= QUICK_MS ? { quickWrites: pace.quickWrites + 1 } : FIRST_PACE;
+}
+
+/** Buffers of one size that are lent out, and how many may be. */
+interface Lent {
+  readonly large: number;
+  readonly usual: number;
+}
+
+export type BufferSize = 'large' | 'usual' | 'small';
+
+/** Bytes of each kind of buffer: whole leaves. A slow reader holds one that is not large. */
+export const BUFFER_BYTES: Readonly<Record<BufferSize, number>> = {
+  large: 16 * LEAF_BYTES,
+  usual: 4 * LEAF_BYTES,
+  small: LEAF_BYTES,
+};
+
+/** Most buffers of a kind in a process: 16 MiB and 40 MiB; small ones are never refused. */
+const MOST: Lent = { large: 64, usual: 640 };
+
+/** Which buffer a reader gets. */
+export function bufferFor(pace: Pace, lent: Lent): BufferSize {
+  if (isQuick(pace) && lent.large < MOST.large) return 'large';
+  return lent.usual < MOST.usual ? 'usual' : 'small';
+}
+
+/** True if the next window may be read while the one before is being sent. */
+export function mayReadAhead(pace: Pace, lent: Lent): boolean {
+  return isQuick(pace) && lent.large < MOST.large;
+}
+
+function isQuick({ quickWrites }: Pace): boolean {
+  return quickWrites >= QUICK_WRITES;
+}

@@ -1,0 +1,91 @@
+import { giveBack } from '@sepia/base/chunk';
+import { CodedError } from '@sepia/base/errors';
+
+/** Bytes of a blob on their way from one member: exactly the range that was asked for, or an error. */
+export interface RangeBody extends AsyncIterable<Uint8Array> {
+  destroy(): void;
+}
+
+/** One open range of one member, read in order. It knows where it stands, so that nothing is ever taken for a later byte. */
+export class RangeStream {
+  readonly id: string;
+  /** The blob's byte that comes next. */
+  #at: number;
+  readonly #body: RangeBody;
+  readonly #chunks: AsyncIterator<Uint8Array>;
+  #rest: Uint8Array = new Uint8Array(0);
+  #used = 0;
+  #closed = false;
+
+  constructor(id: string, start: number, body: RangeBody) {
+    this.id = id;
+    this.#at = start;
+    this.#body = body;
+    this.#chunks = body[Symbol.asyncIterator]();
+  }
+
+  /** The blob's byte that {@link RangeStream.fill} begins with; undefined once it is of no use any more. */
+  get at(): number | undefined {
+    return this.#closed ? undefined : this.#at;
+  }
+
+  /** Fills all of `into`; `onBytes` hears of every arrival. @throws `PEER_HTTP` when the body ends early; closed then */
+  async fill(into: Uint8Array, signal: AbortSignal, onBytes: (bytes: number) => void): Promise<void> {
+    try {
+      for (let filled = 0; filled < into.length; ) {
+        if (this.#used === this.#rest.length) await this.#next(signal, onBytes);
+        const take = Math.min(into.length - filled, this.#rest.length - this.#used);
+        into.set(this.#rest.subarray(this.#used, this.#used + take), filled);
+        this.#used += take;
+        filled += take;
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.#at += into.length;
+    if (this.#used === this.#rest.length) this.#letGo();
+  }
+
+  /** Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#letGo();
+    this.#body.destroy();
+  }
+
+  async #next(signal: AbortSignal, onBytes: (bytes: number) => void): Promise<void> {
+    this.#letGo();
+    const step = await orAborted(this.#chunks.next(), signal, this.id);
+    signal.throwIfAborted();
+    if (step.done === true) throw new CodedError('PEER_HTTP', { message: `${this.id} cut a body` });
+    onBytes(step.value.length);
+    this.#rest = step.value;
+  }
+
+  /** The chunk's memory goes back at once. */
+  #letGo(): void {
+    giveBack(this.#rest);
+    this.#rest = new Uint8Array(0);
+    this.#used = 0;
+  }
+}
+
+/** What `work` resolves with, unless the signal is aborted before. An error of the network is `PEER_HTTP`. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal, id: string): Promise<T> {
+  return await new Promise<T>((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    work
+      .then(resolve, (cause: unknown) =>
+        reject(
+          cause instanceof CodedError
+            ? cause
+            : new CodedError('PEER_HTTP', { message: `the body of ${id} was cut`, cause }),
+        ),
+      )
+      .finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}
