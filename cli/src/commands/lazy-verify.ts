@@ -1,15 +1,15 @@
 import { join, resolve } from 'node:path';
 import { createDispatcher } from '@sepia/http/sockets';
 import { type VerifiedLayer, verifyImage } from '@sepia/lazy/convert/verify-image';
-import { ScratchFile, sweepScratch } from '@sepia/store/scratch';
+import { ScratchFile, sweepScratch } from '@sepia/store/work/scratch';
 import type { Command } from 'commander';
 import { sourcePlace } from '../convert/place.ts';
 import { defaultWorkDir, openSource } from '../convert/run-convert.ts';
 import { addCredentialOptions, type CredentialFlags } from '../registry/credentials.ts';
 import { bytesText } from '../terminal/format.ts';
-import { DEFAULT_PROXY } from './convert.ts';
+import { DEFAULT_PROXY } from './images/convert.ts';
+import { platformOption } from './images/platform-option.ts';
 import { urlOption } from './option-values.ts';
-import { platformOption } from './platform-option.ts';
 
 interface VerifyFlags extends CredentialFlags {
   readonly platform?: string[];

@@ -1,3 +1,4 @@
+import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 
 /** Jobs that one lane holds before they end; more are refused. */
@@ -145,7 +146,7 @@ export function failJob<T>(
   const tries = job.tries + 1;
   const failed: Job<T> = { ...job, tries, error };
   if (isFinal || tries >= rules.tries) return ended(lane, failed, 'dead', nowMs);
-  const waitMs = Math.min(rules.maxMs, rules.firstMs * 2 ** Math.min(30, tries - 1));
+  const waitMs = backoffMs(tries, rules.firstMs, rules.maxMs);
   return replace(lane, {
     ...letGo(failed),
     state: 'waiting',

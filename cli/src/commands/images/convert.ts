@@ -5,12 +5,12 @@ import { throwIfBug } from '@sepia/base/failure';
 import { FORMATS, LAYER_DEFAULTS } from '@sepia/lazy/convert/layer-job';
 import { BUILD_DEFAULTS } from '@sepia/lazy/estargz/build';
 import { type Command, Option } from 'commander';
-import { summaryJson, summaryText } from '../convert/convert-view.ts';
-import { besideSource, placeText, sourcePlace, targetPlace } from '../convert/place.ts';
-import { defaultWorkDir, runConvert } from '../convert/run-convert.ts';
-import { addCredentialOptions, type CredentialFlags } from '../registry/credentials.ts';
-import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
-import { urlOption, wholeNumber } from './option-values.ts';
+import { summaryJson, summaryText } from '../../convert/convert-view.ts';
+import { besideSource, placeText, sourcePlace, targetPlace } from '../../convert/place.ts';
+import { defaultWorkDir, runConvert } from '../../convert/run-convert.ts';
+import { addCredentialOptions, type CredentialFlags } from '../../registry/credentials.ts';
+import { DEFAULT_PORTS_FROM, HOST } from '../../up/plan.ts';
+import { urlOption, wholeNumber } from '../option-values.ts';
 import { platformOption } from './platform-option.ts';
 
 /** The proxy that names without a host are looked up at. */

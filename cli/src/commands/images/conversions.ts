@@ -1,8 +1,8 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { ConversionJob } from '@sepia/cluster/api/conversions';
 import type { Command } from 'commander';
-import { Operator, type OperatorCall, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
-import { bytesText } from '../terminal/format.ts';
+import { Operator, type OperatorCall, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
+import { bytesText } from '../../terminal/format.ts';
 
 /** `sepia conversions list|show|cancel|retry`. */
 export function addConversions(program: Command): void {
