@@ -24,7 +24,7 @@ import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/disk-files';
 import type { FilePort } from '@sepia/store/file-port';
-import { rotCounts } from '@sepia/store/rot-metrics';
+import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type Koa from 'koa';
 import { BlobTable } from './blobs/blob-table.ts';

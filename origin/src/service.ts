@@ -22,7 +22,7 @@ import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/disk-files';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
-import { rotCounts } from '@sepia/store/rot-metrics';
+import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';

@@ -11,7 +11,7 @@ import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { RotCounts } from '@sepia/store/rot-metrics';
+import type { RotCounts } from '@sepia/store/rot/rot-metrics';
 import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { isDecisive } from '../cluster/members.ts';

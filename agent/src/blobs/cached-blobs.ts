@@ -3,7 +3,7 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
-import type { RotCounts } from '@sepia/store/rot-metrics';
+import type { RotCounts } from '@sepia/store/rot/rot-metrics';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import { CachedBlob } from './cached-blob.ts';
 import type { Seeds } from './seeds.ts';

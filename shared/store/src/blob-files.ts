@@ -9,7 +9,7 @@ import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo
 import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './file-port.ts';
 import { Folders } from './folders.ts';
 import { Layout } from './layout.ts';
-import { LEAFLESS_BYTES, LeafCache, LeafFile } from './leaf-file.ts';
+import { LEAFLESS_BYTES, LeafCache, LeafFile } from './rot/leaf-file.ts';
 import { type BlobAttrs, decodeSidecar, encodeSidecar, mergeAttrs, type Sidecar } from './sidecar.ts';
 
 /** What the store logs with. */

@@ -5,7 +5,7 @@ import { CodedError } from '@sepia/base/errors';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import type { OpenFile } from './file-port.ts';
-import type { LeafFile } from './leaf-file.ts';
+import type { LeafFile } from './rot/leaf-file.ts';
 import type { BlobAttrs, Sidecar } from './sidecar.ts';
 
 /** Pieces that are in memory at once in a process to make their leaf hashes; further ones wait. */

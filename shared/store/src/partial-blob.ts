@@ -8,8 +8,8 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
 import { type OpenFile, replaceWhole } from './file-port.ts';
-import { LeafFile } from './leaf-file.ts';
 import { encodePieceMap, partialDataName } from './piece-map.ts';
+import { LeafFile } from './rot/leaf-file.ts';
 import type { BlobAttrs } from './sidecar.ts';
 
 /** What a partial is made from: a fresh one, or one found on disk. */

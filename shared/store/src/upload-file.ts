@@ -4,7 +4,7 @@ import { ended, throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
 import type { OpenFile } from './file-port.ts';
-import { LEAFLESS_BYTES } from './leaf-file.ts';
+import { LEAFLESS_BYTES } from './rot/leaf-file.ts';
 import type { BlobAttrs } from './sidecar.ts';
 
 /** A finished upload that is no blob yet: what its stager copies to the owners. */

@@ -2,8 +2,8 @@ import type { Digest } from '@sepia/base/digest';
 import { systemCode } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
 import { foldLeaves, HASH_BYTES, LEAF_BYTES, LEAVES, leafCount, pieceLength } from '@sepia/metainfo/tree';
-import type { StoreLog } from './blob-files.ts';
-import { type FilePort, type OpenFile, openExisting } from './file-port.ts';
+import type { StoreLog } from '../blob-files.ts';
+import { type FilePort, type OpenFile, openExisting } from '../file-port.ts';
 
 /** Bytes of the leaf hashes of a whole piece. */
 const BLOCK_BYTES = LEAVES * HASH_BYTES;
