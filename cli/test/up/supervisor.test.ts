@@ -47,7 +47,8 @@ t.test('cluster.json is there while the cluster is ready, and a second run works
   const { supervisor, root } = await make(t);
   const cluster = await supervisor.start();
   t.same(readClusterFile(join(root, 'cluster.json')), cluster);
-  t.same(Object.keys(cluster), ['version', 'upstreams', 'proxies', 'trackers', 'origins', 'agents']);
+  const roles = ['proxies', 'trackers', 'origins', 'agents', 'accelerators'];
+  t.same(Object.keys(cluster), ['version', 'upstreams', ...roles]);
   t.same(cluster.upstreams, [{ name: 'local', url: null, hosts: [], mode: 'none' }]);
   const agent = cluster.agents[0]!;
   t.same(Object.keys(agent), ['name', 'url', 'adminUrl', 'peers', 'pid', 'log', 'config']);
