@@ -6,10 +6,9 @@ export interface RotCounts {
   readonly onRotten: () => void;
   /** A right copy was written over it. */
   readonly onMended: () => void;
-  readonly onScrubbed: (bytes: number) => void;
 }
 
-/** Counters of damage on disk: `sepia_<role>_pieces_rotten_total`, `…_pieces_mended_total`, `…_scrubbed_bytes_total`. */
+/** Counters of damage on disk: `sepia_<role>_pieces_rotten_total`, `…_pieces_mended_total`. */
 export function rotCounts(metrics: Metrics, role: 'origin' | 'agent'): RotCounts {
   const rotten = metrics.counter(
     `sepia_${role}_pieces_rotten_total`,
@@ -19,13 +18,8 @@ export function rotCounts(metrics: Metrics, role: 'origin' | 'agent'): RotCounts
     `sepia_${role}_pieces_mended_total`,
     'Damaged pieces that were written again from a right copy.',
   );
-  const scrubbed = metrics.counter(
-    `sepia_${role}_scrubbed_bytes_total`,
-    'Bytes of stored blobs that were read again to look for damage.',
-  );
   return {
     onRotten: () => rotten.inc(),
     onMended: () => mended.inc(),
-    onScrubbed: (bytes) => scrubbed.inc(bytes),
   };
 }
