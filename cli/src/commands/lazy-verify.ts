@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
 import { createDispatcher } from '@sepia/http/sockets';
 import { type VerifiedLayer, verifyImage } from '@sepia/lazy/convert/verify-image';
-import { ScratchFile, sweepScratch } from '@sepia/store/work/scratch';
+import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import type { Command } from 'commander';
 import { sourcePlace } from '../convert/place.ts';
 import { defaultWorkDir, openSource } from '../convert/run-convert.ts';

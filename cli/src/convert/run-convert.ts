@@ -12,8 +12,8 @@ import {
 import type { Document } from '@sepia/lazy/convert/documents';
 import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
 import { PackPool } from '@sepia/lazy/pack/pool';
-import { JsonFolder } from '@sepia/store/work/json-folder';
-import { ScratchFile, sweepScratch } from '@sepia/store/work/scratch';
+import { JsonFolder } from '@sepia/store/scratch/json-folder';
+import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import { openArchive } from '../image/archive.ts';
 import { loadImage } from '../image/load-image.ts';
 import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts';

@@ -1,7 +1,7 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { JsonFolder } from '../src/work/json-folder.ts';
+import { JsonFolder } from '../src/scratch/json-folder.ts';
 
 const isValue = (value: unknown): value is { n: number } => typeof (value as { n?: unknown }).n === 'number';
 

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { ScratchFile, sweepScratch } from '../src/work/scratch.ts';
+import { ScratchFile, sweepScratch } from '../src/scratch/scratch.ts';
 
 t.test('written from its start, read anywhere, gone when disposed', async (t) => {
   const folder = join(t.testdir(), 'deep', 'er');
