@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { accessSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { encodeErofs } from '@sepia/lazy/erofs/encode';
 import { layerTree } from '@sepia/lazy/erofs/layer-tree';
@@ -20,11 +20,7 @@ const TREES = 25;
 function whyNot(): string | undefined {
   if (process.getuid?.() !== 0) return 'needs root to mount';
   for (const program of ['/usr/bin/python3', '/dev/loop-control', '/bin/tar']) {
-    try {
-      accessSync(program);
-    } catch {
-      return `needs ${program}`;
-    }
+    if (!existsSync(program)) return `needs ${program}`;
   }
   return undefined;
 }

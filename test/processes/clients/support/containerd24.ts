@@ -10,7 +10,9 @@ const SCRIPT = join(import.meta.dirname, 'containerd24.sh');
 export function containerd24(): string | undefined {
   try {
     return execFileSync(SCRIPT, ['--check'], { encoding: 'utf8' }).trim();
-  } catch {
+  } catch (error) {
+    // 1: not built; anything else is a fault of the script.
+    if ((error as { readonly status?: unknown }).status !== 1) throw error;
     return undefined;
   }
 }
