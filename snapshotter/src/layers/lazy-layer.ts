@@ -48,6 +48,7 @@ export class LazyLayer {
   readonly #indexFile: FileHandle;
   readonly #running = new Map<number, Promise<void>>();
   readonly #abort = new AbortController();
+  #completed: Promise<void> | undefined;
 
   private constructor(
     deps: LayerDeps,
@@ -196,7 +197,8 @@ export class LazyLayer {
       await this.#image.write(bytes, from, length, to);
     this.presence.add(span);
     await this.#map.note(this.presence.spans, span);
-    if (this.presence.isComplete) await this.#complete();
+    // Runs in parallel can all see the last span there: it is said once.
+    if (this.presence.isComplete) await (this.#completed ??= this.#complete());
   }
 }
 
