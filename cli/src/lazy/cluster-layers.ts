@@ -89,15 +89,15 @@ async function layersOf(
   );
   if (depth > 0) return [];
   const found: Digest[] = [];
-  for (const { digest } of images)
-    found.push(...(await layersOf(operator, name, digest, depth + 1).catch(orNone)));
+  for (const { digest } of images) {
+    try {
+      found.push(...(await layersOf(operator, name, digest, depth + 1)));
+    } catch (error) {
+      // A child of another platform that nobody copied here.
+      if (!isCoded(error) || error.facts.status !== 404) throw error;
+    }
+  }
   return found;
-}
-
-/** A child of another platform that nobody copied here. */
-function orNone(error: unknown): Digest[] {
-  if (isCoded(error) && error.facts.status === 404) return [];
-  throw error;
 }
 
 function noteOf(job: ConversionJob): string {
