@@ -11,6 +11,7 @@ import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { peerIdOf } from '@sepia/base/names/peer-id';
 import { type Lack, Reach } from '@sepia/base/reach';
+import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
 import { createRegistryApp } from '@sepia/face/registry-app';
@@ -19,6 +20,8 @@ import { InternalClient } from '@sepia/http/client';
 import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
 import { OPEN_ROUTES } from '@sepia/http/open-routes';
+import { createRouter, routesOf } from '@sepia/http/router';
+import { CallVerifier } from '@sepia/http/sign';
 import { createDispatcher } from '@sepia/http/sockets';
 import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
@@ -35,11 +38,15 @@ import { Seeds } from './blobs/seeds.ts';
 import { AccessClient } from './cluster/access-client.ts';
 import { MemberHealth } from './cluster/members.ts';
 import { OriginClient } from './cluster/origin-client.ts';
+import { ProxyClient } from './cluster/proxy-client.ts';
 import { TrackerClient } from './cluster/tracker-client.ts';
 import type { AgentConfig } from './config.ts';
 import { ClusterGuide } from './downloads/guide.ts';
 import { entranceOf } from './entrance.ts';
 import { agentHandlers } from './http/handlers.ts';
+import { LazyImages } from './lazy/lazy-images.ts';
+import { Offers } from './lazy/offers.ts';
+import { lazyRoutes } from './lazy/routes.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { TagMemory } from './manifests/tag-memory.ts';
 import { prefetch } from './node/commands/prefetch.ts';
@@ -239,7 +246,21 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     );
     const doorOf = entranceOf({ cluster, clusterKey, asking, audit, nowMs });
     const proxyUrls = cluster.members('proxy').map((proxy) => proxy.urls[0]!);
+    const lazyOffers = new Offers({ nowMs });
+    const lazy = new LazyImages(
+      {
+        cluster,
+        clusterKey,
+        proxies: new ProxyClient({ cluster, client, health, nodeId: id }),
+        offers: lazyOffers,
+        log,
+        nowMs,
+      },
+      { waitMs: config['lazy-wait'] },
+    );
+    const forNode = snapshotterSide(config, log);
     const handlers = agentHandlers({
+      lazy,
       blobs,
       manifests,
       links,
@@ -263,9 +284,10 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       const app = createRegistryApp(
         {
           log,
-          gate: createGate({ open: OPEN_ROUTES.agent }),
+          gate: createGate({ open: OPEN_ROUTES.agent, ...forNode }),
           onRequest: metrics.onRequest,
           handlers,
+          other: lazyRouter(lazyOffers, lazy),
           upstreams,
           door: doorOf(upstreams, { defaultUpstream, publicUrl }),
         },
@@ -322,6 +344,20 @@ function checkListeners(config: AgentConfig, cluster: Cluster): void {
       message: `listeners.${index}.default-upstream: no upstream "${name}" in the cluster document`,
     });
   }
+}
+
+/** Who may call what is for the snapshotter: whoever has the node's secret. Without a secret nobody. */
+function snapshotterSide(config: AgentConfig, log: Logger): { verifier?: CallVerifier } {
+  const file = config['node-secret-file'];
+  if (file === undefined) return {};
+  const clusterKey = readClusterKey(file, 'node-secret-file');
+  return { verifier: new CallVerifier({ clusterKey, selfId: AGENT_OF_NODE, log }) };
+}
+
+function lazyRouter(offers: Offers, images: LazyImages): Koa.Middleware {
+  const router = createRouter();
+  lazyRoutes(router, offers, images);
+  return routesOf(router);
 }
 
 function whyOf(lack: Lack | undefined, kind: Lack['kind']): string | undefined {
