@@ -19,6 +19,8 @@ export interface SupervisorOptions {
   readonly shape: ClusterShape;
   /** The first is the default. */
   readonly upstreams: readonly UpstreamOption[];
+  /** Index every image, so that the next pull of it is lazy. */
+  readonly isLazy?: boolean;
   /** Start a member again that died. */
   readonly restart: boolean;
   /** Until every member must be ready, in ms. */
@@ -49,7 +51,7 @@ const RESTART_FIRST_MS = 500;
 const RESTART_MAX_MS = 30_000;
 /** Members that others still need while they drain go last. */
 const STOP_ORDER: readonly (readonly Role[])[] = [
-  ['accelerator'],
+  ['accelerator', 'snapshotter'],
   ['agent', 'proxy'],
   ['tracker'],
   ['origin'],
@@ -98,7 +100,7 @@ export class Supervisor {
     await this.#untilPortsAreFree();
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
-    writeClusterFiles(this.paths, this.members, this.#options.upstreams);
+    writeClusterFiles(this.paths, this.members, this.#options.upstreams, this.#options.isLazy === true);
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));
     this.#abort.signal.throwIfAborted();
@@ -254,6 +256,7 @@ export class Supervisor {
       origins: of('origin'),
       agents: of('agent'),
       accelerators: of('accelerator'),
+      snapshotters: of('snapshotter'),
     };
     if (this.#isUp && !this.#abort.signal.aborted)
       replaceFile(this.paths.clusterJson, `${JSON.stringify(cluster, null, 2)}\n`);
