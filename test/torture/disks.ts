@@ -37,6 +37,11 @@ export function emptyDisk(folder: string): boolean {
   return mounted(['-o', `remount,${WHOLE}`, folder]);
 }
 
+/** Takes the small disk away, with all that is on it. */
+export function unmountSmallDisk(folder: string): void {
+  execFileSync('umount', [folder], { stdio: 'ignore' });
+}
+
 /** Removes all that a member keeps. Its folder stays: it may be a mount. */
 export function wipe(folder: string): void {
   for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true, force: true });

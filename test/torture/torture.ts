@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { coreRuns, isOfCores } from './cores/cores.ts';
-import { emptyDisk, mountSmallDisk } from './disks.ts';
+import { mountSmallDisk, unmountSmallDisk } from './disks.ts';
 import { History } from './history.ts';
 import { HAS_FAKETIME, Members } from './members.ts';
 import type { Options } from './options.ts';
@@ -57,6 +57,7 @@ async function playOn(
   const data = join(dir, 'cluster');
   const small = `origin-${origins}`;
   const hasSmall = mountSmallDisk(join(data, 'members', small));
+  // Where it does not start, the mount goes with the process.
   const members = await Members.start(data, origins, PORTS_FROM, preloadOf(options.sabotage));
   try {
     const history = new History();
@@ -84,8 +85,8 @@ async function playOn(
       sum[key] += traffic.findings[key];
     sum.texts.push(...traffic.findings.texts);
   } finally {
-    if (hasSmall) emptyDisk(join(data, 'members', small));
     await members.stop();
+    if (hasSmall) unmountSmallDisk(join(data, 'members', small));
   }
 }
 
