@@ -22,6 +22,7 @@ import { JsonFolder } from '@sepia/store/scratch/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import type { AcceleratorConfig } from './config.ts';
 import { apiGuard, apiRoutes } from './http/routes.ts';
+import { LayerRecords } from './net/layer-records.ts';
 import { Proxies } from './net/proxies.ts';
 import { QueueClient } from './net/queue-client.ts';
 import { ResultRegistries } from './net/result-registries.ts';
@@ -38,10 +39,17 @@ export interface Accelerator {
   stop(): Promise<void>;
 }
 
+/** What an accelerator is given beside its config. */
+export interface AcceleratorDeps {
+  readonly log?: Logger;
+  /** Environment of the process: HTTP proxies before registries. Default: nothing. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
 /** Builds and starts an accelerator. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
 export async function startAccelerator(
   config: AcceleratorConfig,
-  deps: { readonly log?: Logger } = {},
+  deps: AcceleratorDeps = {},
 ): Promise<Accelerator> {
   const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
   const clusterKey = readClusterKey(config['cluster-key-file']);
@@ -60,7 +68,13 @@ export async function startAccelerator(
     const oldSignatures = config['old-signatures'];
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
-    const registries = new ResultRegistries({ cluster, credentials: config.credentials, log, nowMs });
+    const registries = new ResultRegistries({
+      cluster,
+      credentials: config.credentials,
+      env: deps.env ?? {},
+      log,
+      nowMs,
+    });
     stops.push('registries', () => registries.close());
     const pool = new PackPool(config.threads ?? availableParallelism());
     stops.push('compression threads', () => pool.close());
@@ -69,6 +83,7 @@ export async function startAccelerator(
       client: new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs, oldSignatures }),
     });
     const queue = new QueueClient(proxies);
+    const records = new LayerRecords(proxies);
     const ended = metrics.counter('sepia_accelerator_conversions_total', 'Conversions by how they ended.', [
       'outcome',
     ]);
@@ -79,6 +94,10 @@ export async function startAccelerator(
       cache: new JsonFolder(join(config.data, 'layers'), isLayerRecord),
       packer: pool,
       scratch: () => ScratchFile.create(work),
+      records,
+      clusterKey,
+      memberId: id,
+      nowMs,
     };
     const worker = new Worker(
       {
@@ -119,7 +138,11 @@ export async function startAccelerator(
     stops.push('admin', () => admin.stop(STOP_GRACE_MS));
     worker.start();
     stops.push('worker', () => worker.stop());
-    const scanning = scanForever({ cluster, proxies, queue, log, chance }, config.scan, stopping.signal);
+    const scanning = scanForever(
+      { cluster, proxies, queue, records, log, chance },
+      config.scan,
+      stopping.signal,
+    );
     stops.push('scan', async () => {
       stopping.abort(new CodedError('DRAINING'));
       await scanning;
