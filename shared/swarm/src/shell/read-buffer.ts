@@ -30,7 +30,10 @@ interface Inside {
  * new sockets alone, so a new one takes over the connection. Where Node's inside is another than is known here, `given`
  * itself comes back, resumed; a chunk of its `data` is lent to those who listen before `listenersAreOn` is called.
  */
-export function acceptShared(given: Socket): { readonly socket: Socket; readonly listenersAreOn: () => void } {
+export function acceptShared(given: Socket): {
+  readonly socket: Socket;
+  readonly listenersAreOn: () => void;
+} {
   const taken = takeOver(given);
   if (taken !== undefined) return { socket: taken, listenersAreOn: () => undefined };
   given.resume();

@@ -73,7 +73,7 @@ t.test('a listener that closes waits for the connections that it accepted, and f
     accepted = socket;
   });
   const client = connect(listener.port, '127.0.0.1');
-  await until(() => accepted !== undefined);
+  await until(() => accepted !== undefined, 'a connection');
   let closed = false;
   const closing = listener.close().then(() => {
     closed = true;
