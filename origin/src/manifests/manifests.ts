@@ -7,7 +7,13 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
-import { isManifestType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
+import {
+  claimsToBeManifest,
+  isManifestType,
+  MAX_MANIFEST_BYTES,
+  type ParsedManifest,
+  parseManifest,
+} from '@sepia/oci/manifest';
 import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Blobs } from '../blobs/blobs.ts';
@@ -273,8 +279,12 @@ export class Manifests {
     try {
       const mediaType = handle.attrs.mediaType ?? link.mediaType;
       if (mediaType === undefined || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
+      // What was stored as a manifest has its type; of other blobs an index may say anything.
       if (handle.attrs.mediaType === undefined && !isManifestType(mediaType)) return undefined;
-      return { digest: name.digest, mediaType, bytes: await handle.readAllVerified() };
+      const bytes = await handle.readAllVerified();
+      return handle.attrs.mediaType !== undefined || claimsToBeManifest(bytes)
+        ? { digest: name.digest, mediaType, bytes }
+        : undefined;
     } catch (error) {
       // Another copy does; this one is mended behind.
       if (!isCoded(error, 'DISK_CORRUPT')) throw error;
@@ -308,7 +318,9 @@ export class Manifests {
     const mediaType = String(headers['content-type'] ?? '');
     if (
       digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest ||
-      mediaType === 'application/octet-stream'
+      mediaType === 'application/octet-stream' ||
+      // An index may name layers as its manifests: each is served as a blob, none as a manifest.
+      !claimsToBeManifest(bytes)
     )
       return undefined;
     return { digest: name.digest, mediaType, bytes };
