@@ -11,7 +11,8 @@ import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import { isSignedBinding, LAYER_BINDING, type LayerBinding } from '@sepia/cluster/api/layer-binding';
 import { type LazyComplaint, type LazyOffer, MAX_OFFER_LAYERS } from '@sepia/cluster/api/lazy-offers';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { leastBytes } from '@sepia/cluster/conversion-rule';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
@@ -109,8 +110,8 @@ export class LazyImages {
 
   /** Passes on what the snapshotter says of an index. @throws what a proxy named, `NO_PEERS` */
   async complain({ layer, index, reason, ...name }: LazyComplaint): Promise<void> {
-    const path = `/v1/layers/${layer}/complaints?${nameQuery(name)}`;
-    const call = { method: 'POST', path, json: { index, reason }, headersTimeoutMs: CALL_MS } as const;
+    const line = to(PROXY.layerComplaint, { ...name, layer });
+    const call = { ...line, json: { index, reason }, headersTimeoutMs: CALL_MS };
     await this.#deps.proxies.json(call, AbortSignal.timeout(CALL_MS));
   }
 
@@ -144,8 +145,9 @@ export class LazyImages {
   async #bindings(image: PulledImage, signal: AbortSignal): Promise<Told[]> {
     return await Promise.all(
       image.layers.map(async ({ digest }): Promise<Told> => {
-        const path = `/v1/layers/${digest}?${nameQuery(image)}`;
-        const call = { method: 'GET', path, headersTimeoutMs: CALL_MS } as const;
+        const { upstream, repository } = image;
+        const line = to(PROXY.layer, { upstream, repository, layer: digest });
+        const call = { ...line, headersTimeoutMs: CALL_MS };
         try {
           const { binding } = await this.#deps.proxies.json<{ binding?: unknown }>(call, signal);
           const parsed = LAYER_BINDING.safeParse(binding);
@@ -187,12 +189,7 @@ export class LazyImages {
     this.#asked.set(image.manifest, true, nowMs() + ASKED_MS);
     const { upstream, repository, manifest } = image;
     const task: ConversionTask = { kind: 'index', rule: rule.name, upstream, repository, tag: manifest };
-    const call = {
-      method: 'POST',
-      path: '/v1/conversions',
-      json: { task },
-      headersTimeoutMs: CALL_MS,
-    } as const;
+    const call = { ...to(PROXY.conversionAdd), json: { task }, headersTimeoutMs: CALL_MS };
     proxies.json(call, AbortSignal.timeout(CALL_MS)).catch((error: unknown) => this.#failed(error, image));
   }
 

@@ -1,7 +1,9 @@
 import type Router from '@koa/router';
+import { boundedMs } from '@sepia/base/bounded-ms';
 import { CodedError } from '@sepia/base/errors';
+import { AGENT } from '@sepia/cluster/api/agent';
 import { LAZY_ANSWER, LAZY_COMPLAINT } from '@sepia/cluster/api/lazy-offers';
-import { routed } from '@sepia/http/router';
+import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import type { z } from 'zod';
@@ -9,36 +11,27 @@ import type { LazyImages } from './lazy-images.ts';
 import type { Offers } from './offers.ts';
 
 const MAX_WAIT_MS = 25_000;
-const MAX_BODY_BYTES = 16 * 1024;
 
-/**
- * For the snapshotter of this node, whose calls are signed with the node's secret.
- *
- * `GET /v1/lazy/offers?wait=<ms>` → images that wait · `POST /v1/lazy/offers/<id>` `{isShown, refusal?}` ·
- * `POST /v1/lazy/complaints` `{upstream, repository, layer, index, reason}`
- */
+/** For the snapshotter of this node, whose calls are signed with the node's secret. */
 export function lazyRoutes(router: Router, offers: Offers, images: Pick<LazyImages, 'complain'>): void {
-  router.get('/v1/lazy/offers', async (context) => {
-    const ctx = routed(context, 'lazy-offers');
+  serve(router, AGENT.offers, async (ctx) => {
     const gone = new AbortController();
     ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
-    const waitMs = Math.min(MAX_WAIT_MS, Number(queryValue(ctx, 'wait') ?? 0) || 0);
+    const waitMs = boundedMs(Number(queryValue(ctx, 'wait') ?? 0), 0, MAX_WAIT_MS);
     ctx.body = { offers: await offers.next(waitMs, gone.signal) };
   });
-  router.post('/v1/lazy/offers/:id', async (context) => {
-    const ctx = routed(context, 'lazy-answer');
-    offers.answer(String(context.params['id']), await jsonOf(ctx, LAZY_ANSWER));
+  serve(router, AGENT.offerAnswer, async (ctx, params) => {
+    offers.answer(params.id, await jsonOf(ctx, LAZY_ANSWER));
     ctx.body = {};
   });
-  router.post('/v1/lazy/complaints', async (context) => {
-    const ctx = routed(context, 'lazy-complaint');
+  serve(router, AGENT.complaint, async (ctx) => {
     await images.complain(await jsonOf(ctx, LAZY_COMPLAINT));
     ctx.body = {};
   });
 }
 
 async function jsonOf<T extends z.ZodType>(ctx: Context, schema: T): Promise<z.output<T>> {
-  return await readJson(ctx, MAX_BODY_BYTES, (value) => {
+  return await readJson(ctx, AGENT.complaint.body.maxBytes, (value) => {
     const checked = schema.safeParse(value);
     if (checked.success) return checked.data;
     const [issue] = checked.error.issues;

@@ -1,7 +1,8 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { InternalResponse } from '@sepia/http/client';
 import { isDefinite, type Origins } from '../cluster/origins.ts';
 import type { SourcePlan } from './core/choose-source.ts';
@@ -39,7 +40,7 @@ export async function openBlob(
   const ask = async (originId: string, abort: AbortSignal): Promise<OpenedBlob> => {
     const call = {
       method,
-      path: `/v1/blobs/${name.digest}?${nameQuery(name)}`,
+      path: to(ORIGIN_BLOBS.blob, name).path,
       headers,
       headersTimeoutMs: LEADER_TIMEOUT_MS,
       bodyTimeoutMs: BODY_TIMEOUT_MS,
@@ -60,21 +61,27 @@ export async function openBlob(
   });
 }
 
-/** Runs a call that may take long, and gives up when the origin answers nothing at all meanwhile. */
+/**
+ * Runs a call that may take long, and gives up when the origin answers nothing at all meanwhile, `misses` times in a row:
+ * more where nobody else can be asked in its place.
+ */
 export async function whileAlive<T>(
   origins: Origins,
   originId: string,
   signal: AbortSignal,
   run: (signal: AbortSignal) => Promise<T>,
+  misses = 1,
 ): Promise<T> {
   const dead = new AbortController();
   let probing = false;
+  let missed = 0;
   const timer = setInterval(() => {
     if (probing) return;
     probing = true;
     void origins.probe(originId, signal).then((isAlive) => {
       probing = false;
-      if (!isAlive)
+      missed = isAlive ? 0 : missed + 1;
+      if (missed >= misses)
         dead.abort(new CodedError('PEER_HTTP', { message: `origin ${originId} stopped answering` }));
     });
   }, PROBE_EVERY_MS);

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
+import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
 import {
@@ -17,7 +19,10 @@ const PROBE_TIMEOUT_MS = 800;
 const MAX_QUICK_BYTES = 4 * 1024 * 1024;
 
 /** A call whose address is an origin. */
-export type OriginRequest = Omit<InternalRequest, 'url' | 'to'>;
+export type OriginRequest = Omit<InternalRequest, 'url' | 'to'> & {
+  /** Sent to one address and never again: it carries a password. */
+  readonly once?: boolean;
+};
 
 interface OriginsDeps {
   readonly cluster: Cluster;
@@ -111,9 +116,9 @@ export class Origins {
   }
 
   /** Asks one origin whether it lives: any answer counts. */
-  async probe(id: string, signal?: AbortSignal): Promise<boolean> {
+  async probe(id: string, signal?: AbortSignal, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
     try {
-      await this.quick(id, PROBE_TIMEOUT_MS, { method: 'GET', path: '/v1/cluster' }, signal);
+      await this.quick(id, timeoutMs, to(ORIGIN_RECORDS.cluster), signal);
       return true;
     } catch (error) {
       throwIfBug(error);
@@ -124,8 +129,7 @@ export class Origins {
   /** Asks one origin whether it lives and has room for a blob. @throws `DISK_FULL`, `PEER_HTTP` when it is silent */
   async askRoom(id: string, bytes: number, signal: AbortSignal): Promise<void> {
     try {
-      const call = { method: 'GET', path: `/v1/room?bytes=${bytes}` } as const;
-      await this.quick(id, PROBE_TIMEOUT_MS, call, signal);
+      await this.quick(id, PROBE_TIMEOUT_MS, to(ORIGIN_BLOBS.room, { bytes }), signal);
     } catch (error) {
       if (isCoded(error, 'DISK_FULL') || isSilence(error) || !isCoded(error)) throw error;
       // It lives, but is of a version that cannot tell.
@@ -140,11 +144,11 @@ export class Origins {
     }
   }
 
-  /** Tries a member's addresses in order; one with a streamed body is sent once. */
-  async #anyUrl({ id, urls }: Member, call: OriginRequest): Promise<InternalResponse> {
+  /** Tries a member's addresses in order; one with a streamed body or a password is sent once. */
+  async #anyUrl({ id, urls }: Member, { once, ...call }: OriginRequest): Promise<InternalResponse> {
     const isStream =
       call.body !== undefined && typeof call.body !== 'string' && !(call.body instanceof Uint8Array);
-    const tries = isStream ? urls.slice(0, 1) : urls;
+    const tries = isStream || once === true ? urls.slice(0, 1) : urls;
     for (const [index, url] of tries.entries()) {
       try {
         return await this.#deps.client.call({ ...call, url, to: id });

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { AGENT } from '@sepia/cluster/api/agent';
 import {
   AGENT_OF_NODE,
   LAZY_OFFERS,
@@ -6,6 +7,7 @@ import {
   type LazyComplaint,
   type LazyOffer,
 } from '@sepia/cluster/api/lazy-offers';
+import { to } from '@sepia/cluster/api/route';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 
 const WAIT_MS = 20_000;
@@ -23,22 +25,20 @@ export class AgentCalls {
 
   /** Images that somebody pulls; none within 20 s: an empty list. */
   async offers(signal: AbortSignal): Promise<readonly LazyOffer[]> {
-    const path = `/v1/lazy/offers?wait=${WAIT_MS}`;
-    const call = { method: 'GET', path, headersTimeoutMs: WAIT_MS + CALL_MS, signal } as const;
+    const line = to(AGENT.offers, { wait: WAIT_MS });
+    const call = { ...line, headersTimeoutMs: WAIT_MS + CALL_MS, signal };
     const answer = LAZY_OFFERS.safeParse(await this.#json(call));
     if (answer.success) return answer.data.offers;
     throw new CodedError('PEER_HTTP', { message: 'the agent answers in a form that is not known here' });
   }
 
   async answer(id: string, answer: LazyAnswer): Promise<void> {
-    const path = `/v1/lazy/offers/${encodeURIComponent(id)}`;
-    await this.#json({ method: 'POST', path, json: answer, headersTimeoutMs: CALL_MS });
+    await this.#json({ ...to(AGENT.offerAnswer, { id }), json: answer, headersTimeoutMs: CALL_MS });
   }
 
   /** An index does not fit its layer. */
   async complain(complaint: LazyComplaint): Promise<void> {
-    const path = '/v1/lazy/complaints';
-    await this.#json({ method: 'POST', path, json: complaint, headersTimeoutMs: CALL_MS });
+    await this.#json({ ...to(AGENT.complaint), json: complaint, headersTimeoutMs: CALL_MS });
   }
 
   async #json(call: Omit<InternalRequest, 'url' | 'to' | 'body'> & { json?: unknown }): Promise<unknown> {

@@ -36,7 +36,7 @@ export const ORIGIN_BLOBS = {
   }),
   delivery: route('delivery', 'POST /v1/blobs/:digest/delivery', {
     query: [...NAME, 'kind?'],
-    callers: ['origin'],
+    callers: ['origin', 'proxy'],
   }),
   blob: route('blob', 'GET /v1/blobs/:digest', {
     query: [...NAME, 'as-is?'],
@@ -47,7 +47,7 @@ export const ORIGIN_BLOBS = {
     callers: ['agent'],
   }),
   blobPut: route('blob-put', 'PUT /v1/blobs/:digest', {
-    query: [...NAME, 'copy?', 'hint?'],
+    query: [...NAME, 'copy?', 'hint?', 'made?'],
     callers: ['origin', 'proxy'],
     stream: true,
   }),
@@ -73,7 +73,7 @@ export const ORIGIN_BLOBS = {
 export const ORIGIN_NAMES = {
   manifest: route('manifest', 'GET /v1/manifests', {
     query: [...NAME, 'reference', 'fresh?'],
-    callers: ['agent', 'origin', 'proxy'],
+    callers: ['agent', 'cli', 'origin', 'proxy'],
   }),
   manifestPut: route('manifest-put', 'PUT /v1/manifests', {
     query: [...NAME, 'reference', 'tag*'],
@@ -149,6 +149,6 @@ export const ORIGIN_RECORDS = {
   }),
   lend: route('lend', 'POST /v1/access/lend', { query: NAME, callers: ['origin'] }),
   token: route('token', 'POST /v1/token', { callers: ['proxy'], json: 128 * KIB }),
-  cluster: route('cluster', 'GET /v1/cluster', { callers: ['origin', 'proxy', 'tracker'] }),
+  cluster: route('cluster', 'GET /v1/cluster', { callers: ['origin', 'agent', 'proxy', 'tracker'] }),
   status: route('status', 'GET /v1/status', { callers: ['proxy'] }),
 } as const;
