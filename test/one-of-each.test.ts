@@ -26,6 +26,7 @@ const ONES: readonly OneOfEach[] = [
     what: 'the path of a call between members, and its query',
     copy: /['"](?:[A-Z]+ )?\/v1\/|`\/v1\/[^`]*\$\{|URLSearchParams\(\{\s*upstream(?:: [\w.]+)?,\s*repository|[?&`]upstream=\$\{/,
     homes: [
+      'shared/cluster/src/api/agent.ts',
       'shared/cluster/src/api/origin.ts',
       'shared/cluster/src/api/proxy.ts',
       'shared/cluster/src/api/tracker.ts',

@@ -30,6 +30,7 @@ const BEHIND_MS = 60_000;
 /** An image is put into the queue of indexing once in this time, in ms. */
 const ASKED_MS = 10 * 60_000;
 const MAX_ASKED = 5_000;
+const NOT_INDEXED = 'an image was not handed to be indexed';
 
 interface Deps {
   readonly cluster: Cluster;
@@ -93,7 +94,9 @@ export class LazyImages {
       );
     // Nobody here could show it: the client need not wait for the record's sake.
     if (!offers.isServed) {
-      publish(AbortSignal.timeout(BEHIND_MS)).catch((error: unknown) => this.#failed(error, image));
+      publish(AbortSignal.timeout(BEHIND_MS)).catch((error: unknown) =>
+        logFailure(log, error, NOT_INDEXED, { manifest: image.manifest }),
+      );
       return;
     }
     try {
@@ -183,23 +186,16 @@ export class LazyImages {
   }
 
   #askForIndexes(image: PulledImage): void {
-    const { proxies, nowMs } = this.#deps;
+    const { proxies, nowMs, log } = this.#deps;
     const rule = this.#ruleFor(image);
     if (rule === undefined || this.#asked.get(image.manifest, nowMs()) !== undefined) return;
     this.#asked.set(image.manifest, true, nowMs() + ASKED_MS);
     const { upstream, repository, manifest } = image;
     const task: ConversionTask = { kind: 'index', rule: rule.name, upstream, repository, tag: manifest };
     const call = { ...to(PROXY.conversionAdd), json: { task }, headersTimeoutMs: CALL_MS };
-    proxies.json(call, AbortSignal.timeout(CALL_MS)).catch((error: unknown) => this.#failed(error, image));
-  }
-
-  #failed(error: unknown, image: PulledImage): void {
-    const { upstream, repository, manifest } = image;
-    logFailure(this.#deps.log, error, 'an image was not handed to be indexed', {
-      upstream,
-      repository,
-      manifest,
-    });
+    proxies
+      .json(call, AbortSignal.timeout(CALL_MS))
+      .catch((error: unknown) => logFailure(log, error, NOT_INDEXED, { manifest }));
   }
 }
 

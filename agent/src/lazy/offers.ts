@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { News } from '@sepia/base/news';
 import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
 
@@ -77,6 +78,7 @@ export class Offers {
     try {
       await this.#news.next(late);
     } catch (error) {
+      throwIfBug(error);
       if (!late.aborted) throw error;
     }
   }
