@@ -11,6 +11,7 @@ export function isOwnHost(host: string, known: Iterable<string>): boolean {
   const name = bare.replace(/\.$/, '');
   if (isIP(name) !== 0 || name === '' || name === 'localhost' || name.endsWith('.localhost')) return true;
   if (!name.includes('.')) return /^[a-z0-9_-]+$/.test(name);
-  for (const one of known) if (one === named || one === name || one.replace(/:\d+$/, '') === name) return true;
+  for (const one of known)
+    if (one === named || one === name || one.replace(/:\d+$/, '') === name) return true;
   return false;
 }

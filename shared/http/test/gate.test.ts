@@ -124,7 +124,7 @@ t.test('no list opens an internal route', async (t) => {
   }
 });
 
-t.test('a stranger asks by a host that is the member\'s own', async (t) => {
+t.test("a stranger asks by a host that is the member's own", async (t) => {
   const app = createApp({
     log: silentLogger(),
     gate: createGate({ open: { '/open': 'anyone' }, hosts: () => ['registry.example'] }),

@@ -23,7 +23,11 @@ interface NameRequest {
 }
 
 /** Names of Docker Hub, which are one. */
-export const DOCKER_HUB_HOSTS: ReadonlySet<string> = new Set(['docker.io', 'registry-1.docker.io', 'index.docker.io']);
+export const DOCKER_HUB_HOSTS: ReadonlySet<string> = new Set([
+  'docker.io',
+  'registry-1.docker.io',
+  'index.docker.io',
+]);
 
 /**
  * Which upstream and repository a request means (design, "Names"): `ns`, else the first path part if it is
