@@ -107,6 +107,11 @@ export function readPaceAfter({ isSlow, quickReads }: ReadPace, gapMs: number): 
   return quickReads + 1 >= QUICK_WRITES ? FIRST_READ : { isSlow, quickReads: quickReads + 1 };
 }
 
+/** True if the next window may lie in memory that others need soon: who took the last one at once will take it too. */
+export function mayBorrow({ quickWrites }: Pace): boolean {
+  return quickWrites > 0;
+}
+
 function isQuick({ quickWrites }: Pace): boolean {
   return quickWrites >= QUICK_WRITES;
 }
