@@ -18,6 +18,7 @@ interface UpFlags {
   readonly portsFrom: number;
   readonly lazy: boolean;
   readonly restart: boolean;
+  readonly preheat: boolean;
   readonly json: boolean;
 }
 
@@ -51,6 +52,7 @@ export function addUp(program: Command): void {
       false,
     )
     .option('--restart', 'start members again that died', false)
+    .option('--preheat', 'let proxies take preheats without credentials (driver-auth mode none)', false)
     .option(
       '--json',
       'print cluster.json on standard output when ready, everything else on standard error',
@@ -75,6 +77,7 @@ export function addUp(program: Command): void {
         upstreams: flags.upstream,
         restart: flags.restart,
         isLazy: flags.lazy,
+        preheat: flags.preheat,
         json: flags.json,
       });
     });

@@ -13,6 +13,7 @@ export interface UpOptions {
   readonly upstreams: readonly UpstreamOption[];
   readonly restart: boolean;
   readonly isLazy: boolean;
+  readonly preheat: boolean;
   readonly json: boolean;
 }
 
@@ -32,6 +33,7 @@ export async function runUp(options: UpOptions): Promise<void> {
         upstreams,
         restart: options.restart,
         isLazy: options.isLazy,
+        preheat: options.preheat,
       },
     );
     view = new StartView(supervisor.members, out);

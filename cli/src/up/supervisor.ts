@@ -23,6 +23,8 @@ export interface SupervisorOptions {
   readonly isLazy?: boolean;
   /** Start a member again that died. */
   readonly restart: boolean;
+  /** Proxies take preheats without credentials from whoever reaches them. */
+  readonly preheat?: boolean;
   /** Until every member must be ready, in ms. */
   readonly readyTimeoutMs?: number;
 }
@@ -100,7 +102,8 @@ export class Supervisor {
     await this.#untilPortsAreFree();
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
-    writeClusterFiles(this.paths, this.members, this.#options.upstreams, this.#options.isLazy === true);
+    const { upstreams, preheat = false, isLazy = false } = this.#options;
+    writeClusterFiles(this.paths, this.members, upstreams, { preheat, isLazy });
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));
     this.#abort.signal.throwIfAborted();
