@@ -24,7 +24,7 @@ async function node(t: Test, keys: object = {}): Promise<Node> {
   const here = await conversionCluster(t, RULES);
   const secret = randomBytes(32);
   const file = join(here.dir, 'node-secret');
-  writeFileSync(file, secret.toString('hex'));
+  writeFileSync(file, secret.toString('hex'), { mode: 0o600 });
   const config = AGENT_CONFIG.parse({
     id: 'agent-1',
     data: join(here.dir, 'agent-1'),
