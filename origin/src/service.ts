@@ -116,6 +116,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const { config, cluster, clusterKey, selfId, log, stops } = parts;
   const { freeBytes, env = {} } = parts.deps;
   const { deadlines, 'old-signatures': oldSignatures } = config;
+  const pace = { progressMs: deadlines['fetch-progress'], firstByteMs: deadlines['first-byte'] };
   const identities = { credentials: config.credentials, env };
   const nowMs = (): number => Date.now();
   const startedMs = nowMs();
@@ -159,7 +160,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       ...identities,
       names: (...of) => namesToFetchWith({ members, sessions, isPrivate: access.isPrivate }, ...of),
     },
-    { progressMs: deadlines['fetch-progress'] },
+    pace,
   );
   stops.push('upstreams', async () => await upstreams.close());
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
@@ -191,7 +192,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       events: swarms,
       onUpstreamBytes: (upstream, bytes) => upstreamBytes.inc({ upstream }, bytes),
     },
-    { progressMs: deadlines['fetch-progress'] },
+    pace,
   );
   stops.push('fetches', async () => fetches.stop());
   const quotas = new Quotas({

@@ -63,6 +63,8 @@ export interface FetchOptions {
   readonly hasPeers?: boolean | undefined;
   /** Longest time without a byte, in ms. */
   readonly progressMs: number;
+  /** The same while the upstream has not begun to answer, in ms. */
+  readonly firstByteMs: number;
   /** A fetch for readers alone ends when there were none for this long, in ms. */
   readonly lingerMs: number;
 }

@@ -376,10 +376,15 @@ export class Fetch {
     if (this.#finishing) return;
     const hungry = this.#state === 'sizing' || (plan?.connections ?? 0) > 0 || plan?.hungry === true;
     const avoiding = plan?.avoiding ?? false;
-    const verdict = this.#pace.tick({ hungry, readers: this.#readers, avoiding }, this.#deps.nowMs());
+    const thinking = this.#state === 'sizing' && this.upstreamConnections > 0;
+    const facts = { hungry, readers: this.#readers, avoiding, thinking };
+    const verdict = this.#pace.tick(facts, this.#deps.nowMs());
     if (verdict === 'stop-avoiding') plan?.stopAvoiding();
     if (verdict === 'unwanted') this.#fail(unwantedError());
-    if (verdict === 'late') this.#fail(this.#lastError ?? silentError(this.name, this.#options.progressMs));
+    if (verdict === 'late') {
+      const { progressMs, firstByteMs } = this.#options;
+      this.#fail(this.#lastError ?? silentError(this.name, thinking ? firstByteMs : progressMs));
+    }
     this.#pump();
   }
 
