@@ -4,7 +4,8 @@ import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import {
   claimsToBeManifest,
@@ -141,11 +142,10 @@ export class Manifests {
   /** One revalidation per cluster: the first healthy owner of the shard does it. Undefined if it does not answer. */
   async #forward(leader: string, name: TagName, wish: ManifestWish): Promise<ManifestAnswer | undefined> {
     try {
-      const fresh = wish.fresh === true ? '&fresh=1' : '';
-      const path = `/v1/manifests?${nameQuery(name)}&reference=${encodeURIComponent(name.tag)}${fresh}`;
+      const asked = to(ORIGIN_NAMES.manifest, { ...name, reference: name.tag, fresh: wish.fresh });
       const { members } = this.#deps;
       const sent = { [H_HOP]: '1', ...broughtHeader(wish.authorization) };
-      const call = { method: 'GET', path, headers: sent, headersTimeoutMs: FORWARD_MS } as const;
+      const call = { ...asked, headers: sent, headersTimeoutMs: FORWARD_MS };
       const ask = async (signal: AbortSignal) =>
         await members.bytes(leader, { ...call, signal }, MAX_MANIFEST_BYTES);
       const { bytes, headers } = await members.attended(leader, ask);
@@ -310,8 +310,7 @@ export class Manifests {
       });
     }
     if (found.type !== 'at' || found.state !== 'final') return undefined;
-    const path = `/v1/blobs/${name.digest}?${nameQuery(name)}`;
-    const call = { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: COPY_MS } as const;
+    const call = { ...to(ORIGIN_BLOBS.blob, name), headers: { [H_HOP]: '1' }, headersTimeoutMs: COPY_MS };
     const answer = await this.#deps.members
       .bytes(found.id, call, MAX_MANIFEST_BYTES)
       .catch((error: unknown) => {
@@ -372,8 +371,7 @@ export class Manifests {
     const headers = { 'sepia-class': 'cached', 'sepia-media-type': mediaType };
     void members
       .json(owner, {
-        method: 'PUT',
-        path: `/v1/blobs/${digest}?${nameQuery(name)}&copy=1`,
+        ...to(ORIGIN_BLOBS.blobPut, { ...name, digest, copy: true }),
         headersTimeoutMs: COPY_MS,
         headers,
         ...({ body: bytes } as object),
