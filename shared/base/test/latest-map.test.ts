@@ -4,10 +4,13 @@ import { LatestMap } from '../src/latest-map.ts';
 
 t.test('keeps what was set last, in the order of setting', async (t) => {
   const map = new LatestMap<string, number>(2).set('a', 1).set('b', 2).set('a', 3).set('c', 4);
-  t.same([...map], [
-    ['a', 3],
-    ['c', 4],
-  ]);
+  t.same(
+    [...map],
+    [
+      ['a', 3],
+      ['c', 4],
+    ],
+  );
   map.get('a');
   map.set('d', 5);
   t.same([...map.keys()], ['c', 'd'], 'reading renews nothing');
