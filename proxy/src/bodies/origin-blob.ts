@@ -5,7 +5,8 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { type BlobSource, RemoteBlob } from '@sepia/http/bodies/remote-blob';
@@ -82,25 +83,18 @@ export async function openOriginBlob(
 
 /** How origins are asked for pieces of one blob. */
 function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: RangeWish): BlobSource {
-  const path = `/v1/blobs/${name.digest}`;
   const first =
     wish.want === 'all' || wish.start === undefined ? undefined : Math.floor(wish.start / PIECE_BYTES);
-  const want = {
-    want: wish.want,
-    ...(first === undefined ? {} : { piece: String(first) }),
-  };
   return {
     find: async (signal) => {
       const plan = await findSource(origins, name, signal, RESUME_GRACE_MS);
       return { ids: origins.health.order(plan.originIds), areWhole: plan.type === 'holders' };
     },
     metainfo: async (id, known, waitMs, signal) => {
-      const wait =
-        known === undefined ? {} : { wait: String(waitMs), from: String(known.metainfo.knownPrefix) };
-      const query = nameQuery(name, { fetch: '1', ...want, ...wait });
+      const news = known === undefined ? {} : { wait: waitMs, from: known.metainfo.knownPrefix };
+      const asked = { ...name, fetch: true, want: wish.want, piece: first, ...news };
       const call = {
-        method: 'GET',
-        path: `${path}/metainfo?${query}`,
+        ...to(ORIGIN_BLOBS.metainfo, asked),
         headers: known === undefined ? {} : { 'if-none-match': known.etag },
         headersTimeoutMs: LEADER_TIMEOUT_MS + waitMs + POLL_SLACK_MS,
       } as const;
@@ -115,10 +109,8 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
       return { metainfo, etag: headerOf(answer, 'etag') ?? metainfo.etag };
     },
     leaves: async (id, first, count, signal) => {
-      const query = nameQuery(name, { from: String(first), count: String(count) });
       const call = {
-        method: 'GET',
-        path: `${path}/leaves?${query}`,
+        ...to(ORIGIN_BLOBS.leaves, { ...name, from: first, count }),
         headersTimeoutMs: LEADER_TIMEOUT_MS,
       } as const;
       return await whileAlive(origins, id, signal, async (alive) => {
@@ -128,8 +120,7 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
     },
     range: async (id, start, end, signal) => {
       const call = {
-        method: 'GET',
-        path: `${path}?${nameQuery(name)}`,
+        ...to(ORIGIN_BLOBS.blob, name),
         headers: { range: `bytes=${start}-${end}` },
         headersTimeoutMs: LEADER_TIMEOUT_MS,
         bodyTimeoutMs: BODY_TIMEOUT_MS,
@@ -151,12 +142,30 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
     isDefinite,
     wrong: (origin, piece) => {
       log.warn({ digest: name.digest, origin, piece }, 'an origin sent wrong bytes of a blob');
-      const call = { method: 'POST', path: `${path}/complaints?piece=${piece}` } as const;
+      const call = to(ORIGIN_BLOBS.complaints, { digest: name.digest, piece });
       origins
         .quick(origin, COMPLAINT_MS, call)
         .catch((error: unknown) => logFailure(log, error, 'a complaint was not sent', { origin }, 'debug'));
     },
   };
+}
+
+/** Final metainfo that somebody reads by. */
+const finals = new Map<string, WeakRef<Metainfo>>();
+const forgotten = new FinalizationRegistry<string>((key) => {
+  if (finals.get(key)?.deref() === undefined) finals.delete(key);
+});
+
+/** Readers of one blob hold one copy of its final metainfo: 320 KiB of a 10 GiB blob each would be 160 MiB for 500. */
+function shareFinal(metainfo: Metainfo): Metainfo {
+  if (metainfo.state !== 'final') return metainfo;
+  const key = metainfo.digest;
+  const shared = finals.get(key)?.deref();
+  // One origin's lie is no other's.
+  if (shared !== undefined) return Buffer.from(shared.layer()).equals(metainfo.layer()) ? shared : metainfo;
+  finals.set(key, new WeakRef(metainfo));
+  forgotten.register(metainfo, key);
+  return metainfo;
 }
 
 /** @throws `PEER_HTTP` for metainfo that does not read, or is of another blob: another origin may do better */
@@ -167,7 +176,7 @@ function metainfoOf({ digest }: BlobName, origin: string, bytes: Buffer): Metain
   } catch (error) {
     if (!isCoded(error, 'METAINFO_INVALID')) throw error;
   }
-  if (metainfo?.digest === digest) return metainfo;
+  if (metainfo?.digest === digest) return shareFinal(metainfo);
   const detail = { digest, origin, status: 200 };
   throw new CodedError('PEER_HTTP', { message: `origin ${origin} sent metainfo of something else`, detail });
 }
