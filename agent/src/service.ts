@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { arch } from 'node:os';
 import { join } from 'node:path';
 import { openAudit } from '@sepia/base/audit';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
@@ -80,7 +81,8 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
   checkListeners(config, cluster);
   const stops = new StopStack();
   return await startAll(stops, async () => {
-    const nowMs = (): number => Date.now();
+    const clock = new MemberClock();
+    const { nowMs } = clock;
     const folderLog = given.log ?? createLogger('agent', config.id ?? 'new', config.log.level);
     const folder = await DataFolder.open(
       { log: folderLog },
@@ -90,6 +92,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const { id } = folder;
     const log = given.log ?? createLogger('agent', id, config.log.level);
     const metrics = new Metrics('agent', id);
+    clock.measure(metrics);
     const bytes = metrics.counter('sepia_agent_bytes_total', 'Bytes by where they came from.', ['source']);
     for (const source of ['peer', 'origin', 'upstream', 'cache']) bytes.inc({ source }, 0);
     const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
@@ -116,7 +119,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       dispatcher,
       clusterKey,
       memberId: id,
-      nowMs,
+      clock,
       oldSignatures: config['old-signatures'],
     });
     const health = new MemberHealth(nowMs);
@@ -287,7 +290,10 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         metrics,
         app: apps[0]!,
         notReady: () => (stopping ? 'stopping' : whyOf(reach.lack(performance.now()), 'refused')),
-        warnings: () => [whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
+        warnings: () => [
+          ...[whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
+          ...clock.warnings,
+        ],
         debug: { swarms: () => blobs.figures() },
       },
       config['admin-listen'],
