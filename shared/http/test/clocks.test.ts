@@ -63,7 +63,10 @@ t.test('a streamed body is not sent twice; the next call bears the right date', 
       body: Readable.from([Buffer.from('abc')]),
       headers: { 'content-length': '3' },
     });
-  await t.rejects(client.bytes(stream()), { code: 'SIGNATURE_INVALID', message: /600 s behind this member's clock/ });
+  await t.rejects(client.bytes(stream()), {
+    code: 'SIGNATURE_INVALID',
+    message: /600 s behind this member's clock/,
+  });
   t.equal((await client.bytes(stream())).bytes.toString(), 'done');
 });
 
