@@ -86,6 +86,8 @@ export interface OriginDeps {
   readonly log?: Logger;
   /** Free bytes of the data disk; default: the system's. */
   readonly freeBytes?: FreeBytes;
+  /** Of the process: HTTP proxies before upstreams, and where credential helpers are. Default: nothing. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 /** Builds and starts an origin. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
@@ -93,12 +95,11 @@ export async function startOrigin(config: OriginConfig, deps: OriginDeps = {}): 
   const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
   const clusterKey = readClusterKey(config['cluster-key-file']);
   const selfId = checkedId(config, cluster);
-  const { freeBytes } = deps;
   const log = deps.log ?? createLogger('origin', selfId, config.log.level);
   const stops = new StopStack();
   return await startAll(
     stops,
-    async () => await build({ config, cluster, clusterKey, selfId, log, stops, freeBytes }),
+    async () => await build({ config, cluster, clusterKey, selfId, log, stops, deps }),
   );
 }
 
@@ -109,14 +110,16 @@ interface BuildParts {
   readonly selfId: string;
   readonly log: Logger;
   readonly stops: StopStack;
-  readonly freeBytes: FreeBytes | undefined;
+  readonly deps: OriginDeps;
 }
 
 async function build(parts: BuildParts): Promise<Origin> {
-  const { config, cluster, clusterKey, selfId, log, stops, freeBytes } = parts;
+  const { config, cluster, clusterKey, selfId, log, stops } = parts;
+  const { freeBytes, env = {} } = parts.deps;
   const { deadlines, 'old-signatures': oldSignatures } = config;
   const clock = new MemberClock();
   const { nowMs } = clock;
+  const identities = { credentials: config.credentials, env };
   const startedMs = nowMs();
   const stopping = new AbortController();
   const metrics = new Metrics('origin', selfId);
@@ -156,9 +159,8 @@ async function build(parts: BuildParts): Promise<Origin> {
       cluster,
       log,
       nowMs,
-      credentials: config.credentials,
-      names: (fetching, repository, signal) =>
-        namesToFetchWith({ members, sessions, isPrivate: access.isPrivate }, fetching, repository, signal),
+      ...identities,
+      names: (...of) => namesToFetchWith({ members, sessions, isPrivate: access.isPrivate }, ...of),
     },
     { progressMs: deadlines['fetch-progress'] },
   );
@@ -239,7 +241,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     tagIndex,
     referrers,
     manifests: () => manifests,
-    credentials: config.credentials,
+    ...identities,
     metrics,
     log,
     nowMs,
