@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RecordStore } from '@sepia/records/record-store';
@@ -64,12 +65,11 @@ export class Catalog {
   async has({ upstream, repository }: ShardName): Promise<boolean> {
     const { members } = this.#deps;
     const { owners, writeQuorum } = members.placement(shardKey(upstream, repository));
-    const query = nameQuery({ upstream, repository });
     const needed = readQuorum(owners.length, writeQuorum);
     const { answers, isEnough } = await askQuorum(owners, needed, async (id, signal) => {
       if (id === members.selfId) return await this.#hasOwn(upstream, repository);
-      const path = `/v1/repositories?${query}`;
-      return (await members.json<{ known: boolean }>(id, { method: 'GET', path, signal })).known;
+      const call = to(ORIGIN_NAMES.repositories, { upstream, repository });
+      return (await members.json<{ known: boolean }>(id, { ...call, signal })).known;
     });
     if (answers.includes(true)) return true;
     if (isEnough) return false;
@@ -88,14 +88,12 @@ export class Catalog {
     const { cluster, members } = this.#deps;
     const ids = cluster.members('origin').map(({ id }) => id);
     const { owners, writeQuorum } = members.placement(upstream);
-    const query = new URLSearchParams({ upstream, limit: String(limit) });
-    if (after !== undefined) query.set('after', after);
-    const path = `/v1/repositories?${query}`;
+    const call = to(ORIGIN_NAMES.repositories, { upstream, limit, after });
     // What a write reached is on `writeQuorum` origins: one of them is among all but `writeQuorum - 1`.
     const needed = Math.max(readQuorum(owners.length, writeQuorum), ids.length - writeQuorum + 1);
     const { answers, isEnough } = await askQuorum(ids, needed, async (id, signal) => {
       if (id === members.selfId) return await this.ownPage(upstream, { after, limit });
-      return await members.json<OwnPage<string>>(id, { method: 'GET', path, signal });
+      return await members.json<OwnPage<string>>(id, { ...call, signal });
     });
     if (!isEnough)
       throw new CodedError('QUORUM_LOST', {

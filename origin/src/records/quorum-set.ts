@@ -1,6 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, isBug, throwIfBug } from '@sepia/base/failure';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
@@ -147,12 +148,11 @@ export class QuorumSet<T> {
     key: readonly string[],
     options: { readonly lenient?: boolean } = {},
   ): Promise<ShardRecord<T> | undefined> {
-    const path = `/v1/records/${this.name}?${nameQuery(shard)}&key=${encodeURIComponent(JSON.stringify(key))}`;
+    const call = to(ORIGIN_RECORDS.records, { ...shard, set: this.name, key: JSON.stringify(key) });
     const ask = async (id: string, signal: AbortSignal): Promise<ShardRecord<T> | undefined> => {
       if (id === this.#deps.members.selfId) return await this.own(shard, key);
       const { record } = await this.#deps.members.json<{ record?: ShardRecord<T> }>(id, {
-        method: 'GET',
-        path,
+        ...call,
         signal,
       });
       return record;
@@ -174,12 +174,11 @@ export class QuorumSet<T> {
     prefix: readonly string[],
     page: { readonly after?: string | undefined; readonly limit: number },
   ): Promise<MergedPage<ShardRecord<T>>> {
-    const query = new URLSearchParams({ prefix: JSON.stringify(prefix), limit: String(page.limit) });
-    if (page.after !== undefined) query.set('after', page.after);
-    const path = `/v1/records/${this.name}?${nameQuery(shard)}&${query}`;
+    const asked = { ...shard, set: this.name, prefix: JSON.stringify(prefix), ...page };
+    const call = to(ORIGIN_RECORDS.records, asked);
     const { answers, isEnough } = await this.#ask(shard, async (id, signal) => {
       if (id === this.#deps.members.selfId) return await this.ownPage(shard, prefix, page);
-      return await this.#deps.members.json<OwnPage<ShardRecord<T>>>(id, { method: 'GET', path, signal });
+      return await this.#deps.members.json<OwnPage<ShardRecord<T>>>(id, { ...call, signal });
     });
     if (!isEnough)
       throw new CodedError('QUORUM_LOST', {
@@ -206,8 +205,7 @@ export class QuorumSet<T> {
   ): Promise<{ behindMs?: number }> {
     if (id === this.#deps.members.selfId) return await this.putOwn(shard, records);
     return await this.#deps.members.json<{ behindMs?: number }>(id, {
-      method: 'PUT',
-      path: `/v1/records/${this.name}?${nameQuery(shard)}`,
+      ...to(ORIGIN_RECORDS.recordsPut, { ...shard, set: this.name }),
       json: { records },
       headersTimeoutMs: QUICK_MS * 4,
     });

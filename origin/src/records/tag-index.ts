@@ -1,6 +1,7 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type RecordStore, tagKey } from '@sepia/records/record-store';
 import { type Ballot, compareBallots } from '@sepia/records/register/register';
@@ -83,13 +84,11 @@ export class TagIndex {
   async #page(shard: ShardName, after: string | undefined, limit: number) {
     const { members } = this.#deps;
     const { owners, writeQuorum } = members.placement(shardKey(shard.upstream, shard.repository));
-    const query = new URLSearchParams({ limit: String(limit) });
-    if (after !== undefined) query.set('after', after);
-    const path = `/v1/taglists?${nameQuery(shard)}&${query}`;
+    const call = to(ORIGIN_RECORDS.taglist, { ...shard, limit, after });
     const needed = readQuorum(owners.length, writeQuorum);
     const { answers, isEnough } = await askQuorum(owners, needed, async (id, signal) => {
       if (id === members.selfId) return await this.ownPage(shard, { after, limit });
-      return await members.json<OwnPage<TagState>>(id, { method: 'GET', path, signal });
+      return await members.json<OwnPage<TagState>>(id, { ...call, signal });
     });
     if (!isEnough)
       throw new CodedError('QUORUM_LOST', {

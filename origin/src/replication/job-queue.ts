@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { acknowledged } from '../records/quorum-set.ts';
@@ -45,8 +47,7 @@ export class JobQueue {
     const { members, jobs } = this.#deps;
     if (id === members.selfId) return void (await jobs.merge(entries));
     const { later } = await members.json<{ later: JobEntry[] }>(id, {
-      method: 'PUT',
-      path: '/v1/replication/jobs',
+      ...to(ORIGIN_RECORDS.replicationJobsPut),
       json: { jobs: entries },
       headersTimeoutMs: QUICK_MS * 4,
     });

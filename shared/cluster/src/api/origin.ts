@@ -36,7 +36,7 @@ export const ORIGIN_BLOBS = {
   }),
   delivery: route('delivery', 'POST /v1/blobs/:digest/delivery', {
     query: [...NAME, 'kind?'],
-    callers: ['origin'],
+    callers: ['origin', 'proxy'],
   }),
   blob: route('blob', 'GET /v1/blobs/:digest', {
     query: [...NAME, 'as-is?'],
@@ -47,7 +47,7 @@ export const ORIGIN_BLOBS = {
     callers: ['agent'],
   }),
   blobPut: route('blob-put', 'PUT /v1/blobs/:digest', {
-    query: [...NAME, 'copy?', 'hint?'],
+    query: [...NAME, 'copy?', 'hint?', 'made?'],
     callers: ['origin', 'proxy'],
     stream: true,
   }),
@@ -73,7 +73,7 @@ export const ORIGIN_BLOBS = {
 export const ORIGIN_NAMES = {
   manifest: route('manifest', 'GET /v1/manifests', {
     query: [...NAME, 'reference', 'fresh?'],
-    callers: ['agent', 'origin', 'proxy'],
+    callers: ['agent', 'cli', 'origin', 'proxy'],
   }),
   manifestPut: route('manifest-put', 'PUT /v1/manifests', {
     query: [...NAME, 'reference', 'tag*'],
