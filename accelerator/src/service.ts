@@ -117,7 +117,6 @@ export async function startAccelerator(
       { workers: config.workers },
     );
     metrics.gauge('sepia_accelerator_running', 'Images that are converted now.', () => worker.running);
-    clock.measure(metrics);
     const stopping = new AbortController();
     const gate = createMemberGate({
       role: 'accelerator',
@@ -141,7 +140,7 @@ export async function startAccelerator(
         metrics,
         app,
         notReady: () => (stopping.signal.aborted ? 'stopping' : undefined),
-        warnings: () => clock.warnings,
+        clock,
       },
       config['admin-listen'],
     );

@@ -94,7 +94,6 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const { id } = folder;
     const log = given.log ?? createLogger('agent', id, config.log.level);
     const metrics = new Metrics('agent', id);
-    clock.measure(metrics);
     const bytes = metrics.counter('sepia_agent_bytes_total', 'Bytes by where they came from.', ['source']);
     for (const source of ['peer', 'origin', 'upstream', 'cache']) bytes.inc({ source }, 0);
     const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
@@ -292,10 +291,8 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         metrics,
         app: apps[0]!,
         notReady: () => (stopping ? 'stopping' : whyOf(reach.lack(performance.now()), 'refused')),
-        warnings: () => [
-          ...[whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
-          ...clock.warnings,
-        ],
+        clock,
+        warnings: () => [whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
         debug: { swarms: () => blobs.figures() },
       },
       config['admin-listen'],

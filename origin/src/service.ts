@@ -123,7 +123,6 @@ async function build(parts: BuildParts): Promise<Origin> {
   const startedMs = nowMs();
   const stopping = new AbortController();
   const metrics = new Metrics('origin', selfId);
-  clock.measure(metrics);
   const { upstreamBytes, servedBytes } = byteCounters(metrics);
 
   const folder = await DataFolder.open({ log }, { dir: config.data, id: selfId });
@@ -358,14 +357,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   stops.push('listener', async () => await listener.stop(deadlines.drain));
   const notReady = (): string | undefined => (stopping.signal.aborted ? 'stopping' : undefined);
   const admin = await startAdmin(
-    {
-      log,
-      metrics,
-      app,
-      notReady,
-      warnings: () => clock.warnings,
-      debug: { suspects: () => health.suspects(nowMs()) },
-    },
+    { log, metrics, app, notReady, clock, debug: { suspects: () => health.suspects(nowMs()) } },
     config['admin-listen'],
   );
   stops.push('admin', async () => await admin.stop(deadlines.drain));

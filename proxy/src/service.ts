@@ -77,7 +77,6 @@ export async function startProxy(
       metrics: new ProxyMetrics(id),
       entrance,
     };
-    clock.measure(parts.metrics.base);
     const face = createFace(parts, stops);
     const apps = config.listeners.map((one) => face.app(one));
     const listeners: HttpListener[] = [];
@@ -97,7 +96,7 @@ export async function startProxy(
         metrics: parts.metrics.base,
         app: apps[0]!,
         notReady,
-        warnings: () => clock.warnings,
+        clock,
         debug: face.debug,
       },
       config['admin-listen'],

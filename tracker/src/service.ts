@@ -60,7 +60,6 @@ export async function startTracker(
     const stopping = new AbortController();
     const nowMs = steadyMs;
     const clock = new MemberClock();
-    clock.measure(metrics);
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
     const client = new InternalClient({
@@ -129,7 +128,7 @@ export async function startTracker(
         metrics,
         app,
         notReady: () => (stopping.signal.aborted ? 'stopping' : reach.lack(performance.now())?.why),
-        warnings: () => clock.warnings,
+        clock,
       },
       config['admin-listen'],
     );
