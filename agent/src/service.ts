@@ -11,6 +11,7 @@ import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { peerIdOf } from '@sepia/base/names/peer-id';
+import { DOCKER_HUB_HOSTS, isDockerHub } from '@sepia/base/names/upstream-name';
 import { type Lack, Reach } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -267,7 +268,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       const app = createRegistryApp(
         {
           log,
-          gate: createGate({ open: OPEN_ROUTES.agent }),
+          gate: createGate({ open: OPEN_ROUTES.agent, hosts: () => ownNames(upstreams(), publicUrl) }),
           onRequest: metrics.onRequest,
           handlers,
           upstreams,
@@ -318,6 +319,14 @@ function withOwnHosts(cluster: Cluster, own: readonly string[]) {
   return cluster.upstreams.map((upstream, index) =>
     index === 0 ? { ...upstream, hosts: [...upstream.hosts, ...own] } : upstream,
   );
+}
+
+/** Names by which this agent is asked: those of its upstreams, and its own public one. */
+function* ownNames(upstreams: Cluster['upstreams'], publicUrl: string | undefined): Generator<string> {
+  for (const url of [publicUrl, ...upstreams.map((one) => one.url)])
+    if (url !== undefined) yield new URL(url).host;
+  for (const { hosts } of upstreams) yield* hosts;
+  if (upstreams.some(isDockerHub)) yield* DOCKER_HUB_HOSTS;
 }
 
 function checkListeners(config: AgentConfig, cluster: Cluster): void {

@@ -48,7 +48,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
   const ids = Array.from({ length: options.origins }, (_, index) => `o${index + 1}`);
   const ports = await freePorts(ids.length * 2);
   const key = randomBytes(32);
-  writeFileSync(join(dir, 'key'), key.toString('hex'));
+  writeFileSync(join(dir, 'key'), key.toString('hex'), { mode: 0o600 });
   writeFileSync(join(dir, 'password'), 'pass\n');
   const members = ids.map((id, index) => ({
     id,

@@ -186,7 +186,7 @@ export class Constellation {
       this.#starts.set(id, () => createProxy(PROXY_CONFIG.parse(config), { log }));
     }
     await mkdir(this.dir, { recursive: true });
-    await writeFile(this.keyFile, randomBytes(32).toString('hex'));
+    await writeFile(this.keyFile, randomBytes(32).toString('hex'), { mode: 0o600 });
     const upstreams = options.upstreams ?? [{ name: 'local', mode: 'none' }];
     await writeFile(
       this.documentFile,
