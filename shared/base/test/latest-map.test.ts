@@ -22,7 +22,7 @@ t.test('holds at most its limit, and always the last ones that were set', async 
     fc.property(fc.integer({ min: 1, max: 8 }), fc.array(fc.integer({ min: 0, max: 12 })), (limit, keys) => {
       runs += 1;
       const map = new LatestMap<number, number>(limit);
-      keys.forEach((key, at) => map.set(key, at));
+      for (const [at, key] of keys.entries()) map.set(key, at);
       const latest = [...new Set(keys.toReversed())].slice(0, limit).toReversed();
       return JSON.stringify([...map.keys()]) === JSON.stringify(latest);
     }),
