@@ -1,3 +1,4 @@
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
@@ -117,8 +118,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   const { freeBytes, env = {} } = parts.deps;
   const { deadlines, 'old-signatures': oldSignatures } = config;
   const pace = { progressMs: deadlines['fetch-progress'], firstByteMs: deadlines['first-byte'] };
+  const clock = new MemberClock();
+  const { nowMs } = clock;
   const identities = { credentials: config.credentials, env };
-  const nowMs = (): number => Date.now();
   const startedMs = nowMs();
   const stopping = new AbortController();
   const metrics = new Metrics('origin', selfId);
@@ -166,7 +168,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
-  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs, oldSignatures });
+  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
@@ -345,7 +347,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
 
-  const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, oldSignatures });
+  const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, clock, oldSignatures });
   const app = createApp({ log, gate, onRequest: metrics.onRequest });
   app.use(async (ctx, next) => {
     ctx.set(H_CLUSTER, String(cluster.version));
@@ -356,7 +358,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   stops.push('listener', async () => await listener.stop(deadlines.drain));
   const notReady = (): string | undefined => (stopping.signal.aborted ? 'stopping' : undefined);
   const admin = await startAdmin(
-    { log, metrics, app, notReady, debug: { suspects: () => health.suspects(nowMs()) } },
+    { log, metrics, app, notReady, clock, debug: { suspects: () => health.suspects(nowMs()) } },
     config['admin-listen'],
   );
   stops.push('admin', async () => await admin.stop(deadlines.drain));

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { silentLogger } from '@sepia/base/log';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -67,7 +68,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     dispatcher,
     clusterKey: key,
     memberId: 'test',
-    nowMs: () => Date.now(),
+    clock: new MemberClock(),
   });
   const start = async (id: string): Promise<Origin> => {
     const index = ids.indexOf(id);

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AGENT_CONFIG, type Agent, createAgent } from '@sepia/agent';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { type Logger, silentLogger } from '@sepia/base/log';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
@@ -119,7 +120,7 @@ export class Constellation {
         dispatcher,
         clusterKey,
         memberId: 'test',
-        nowMs: () => Date.now(),
+        clock: new MemberClock(),
       });
       return await client.json<T>({
         url,
