@@ -152,7 +152,6 @@ async function build(parts: BuildParts): Promise<Origin> {
     },
   );
   stops.push('blob store', async () => await store.close());
-
   const sessions = new Sessions({ nowMs });
   const upstreams = new Upstreams(
     {
