@@ -10,7 +10,7 @@ import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
 import type { RegisterReply, RegisterRequest } from '@sepia/records/register/register';
 import { RegisterClient, type RegisterClientDeps } from '@sepia/records/register/register-client';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
-import { mayMove, type TagMover, type TagRules } from './core/tag-policy.ts';
+import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
 import {
   moved,
   recordOf,
