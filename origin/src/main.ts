@@ -1,4 +1,9 @@
 import { configArgument, runService } from '@sepia/base/process';
 import { createOrigin, loadOriginConfig } from './index.ts';
 
-await runService('origin', async () => await createOrigin(loadOriginConfig(configArgument('origin'))));
+const acceptLoss = process.argv.includes('--accept-loss');
+
+await runService(
+  'origin',
+  async () => await createOrigin(loadOriginConfig(configArgument('origin')), { acceptLoss }),
+);

@@ -162,6 +162,11 @@ export class Replicator {
       if (target !== members.selfId) await hints.add({ ...name, target });
   }
 
+  /** Copies for `target` that failed are tried again at once: it came back, or asks for them. */
+  retrySoon(target: string): void {
+    for (const key of this.#backoff.keys()) if (key.endsWith(`\n${target}`)) this.#backoff.delete(key);
+  }
+
   /** How many copies are owed, for metrics and status. */
   owed(): number {
     return this.#deps.hints.size;
@@ -278,7 +283,8 @@ export class Replicator {
     const asked = members.json<{ state: string; class?: string }>(id, { method: 'GET', path, signal });
     const where = await asked.catch((error: unknown) => {
       // Its copy is being mended: a good one is welcome.
-      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+      // Or it waits for this very copy, or for what it must know before it says no.
+      if (!isCoded(error, 'DISK_CORRUPT') && !isCoded(error, 'RECORDS_PENDING')) throw error;
     });
     return where?.state === 'final' && (where.class === 'pushed' || where.class === stat?.attrs.class);
   }

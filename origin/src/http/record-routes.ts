@@ -9,9 +9,12 @@ import { parseReference } from '@sepia/oci/route';
 import type { RecordStore } from '@sepia/records/record-store';
 import { parseRegisterRequest } from '@sepia/records/register/acceptor-store';
 import type { Context } from 'koa';
+import type { Members } from '../cluster/members.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { PullTimes } from '../manifests/pull-times.ts';
 import type { Quotas } from '../records/quotas.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
+import { shardOf } from '../recovery/record-digests.ts';
 import type { Purges } from '../removal/purges.ts';
 import { named } from './blob-routes.ts';
 import { parsePurge } from './messages.ts';
@@ -25,6 +28,8 @@ const MAX_REGISTER_BYTES = 256 * 1024;
 export interface RecordRouteDeps {
   readonly cluster: Cluster;
   readonly records: RecordStore;
+  readonly members: Pick<Members, 'shard'>;
+  readonly standing: Pick<OwnStanding, 'require'>;
   readonly quotas: Pick<Quotas, 'own'>;
   readonly manifests: Manifests;
   readonly purges: Purges;
@@ -48,9 +53,11 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
   });
   router.post('/register', async (context) => {
     const ctx = named(context, 'register');
-    ctx.body = await deps.records.registers.handle(
-      await readJson(ctx, MAX_REGISTER_BYTES, parseRegisterRequest),
-    );
+    const request = await readJson(ctx, MAX_REGISTER_BYTES, parseRegisterRequest);
+    const shard = shardOf('r1', request.key);
+    if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'register has no such key' });
+    deps.standing.require(deps.members.shard(shard));
+    ctx.body = await deps.records.registers.handle(request);
   });
   router.get('/cluster', (context) => {
     named(context, 'cluster').body = deps.cluster.document;

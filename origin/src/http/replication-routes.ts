@@ -3,9 +3,10 @@ import { CodedError } from '@sepia/base/errors';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { ReplicationIntake } from '../replication/intake.ts';
+import type { JobQueue } from '../replication/job-queue.ts';
 import { MAX_JOBS } from '../replication/job-queue.ts';
 import type { Replication, WhichJobs } from '../replication/replication.ts';
-import type { JobEntry, ReplicationJobs } from '../replication/replication-jobs.ts';
+import type { JobEntry } from '../replication/replication-jobs.ts';
 import { named } from './blob-routes.ts';
 import { numberOf, required } from './request.ts';
 
@@ -53,14 +54,14 @@ export function replicationRoutes(
   deps: {
     readonly replication: Replication;
     readonly intake: ReplicationIntake;
-    readonly jobs: ReplicationJobs;
+    readonly queue: JobQueue;
   },
 ): void {
-  const { replication, intake, jobs } = deps;
+  const { replication, intake, queue } = deps;
   router.put('/replication/jobs', async (context) => {
     const ctx = named(context, 'replication-jobs-put');
     const body = await readJson(ctx, MAX_BODY_BYTES, (value) => checked(JOBS_BODY, value));
-    ctx.body = { later: await jobs.merge(body.jobs as JobEntry[]) };
+    ctx.body = { later: await queue.take(body.jobs as JobEntry[]) };
     replication.wake();
   });
   router.get('/replication/running', (context) => {

@@ -12,6 +12,7 @@ import type { Manifests } from '../manifests/manifests.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { Tags } from '../records/tags.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
 import { BlobReader } from './blob-reader.ts';
 import { ImageCopy } from './image-copy.ts';
 import { ReplicationIntake } from './intake.ts';
@@ -37,6 +38,7 @@ interface ReplicationParts {
   readonly credentials: Readonly<
     Record<string, { readonly username: string; readonly 'password-file': string }>
   >;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly nowMs: () => number;
@@ -46,9 +48,22 @@ interface ReplicationParts {
 export function createReplication(parts: ReplicationParts): {
   replication: Replication;
   intake: ReplicationIntake;
-  jobs: ReplicationJobs;
+  queue: JobQueue;
 } {
-  const { cluster, members, records, blobs, store, tags, tagIndex, credentials, metrics, log, nowMs } = parts;
+  const {
+    cluster,
+    members,
+    records,
+    standing,
+    blobs,
+    store,
+    tags,
+    tagIndex,
+    credentials,
+    metrics,
+    log,
+    nowMs,
+  } = parts;
   const bytes = metrics.counter('sepia_origin_replication_bytes_total', 'Bytes of blobs sent to targets.', [
     'rule',
   ]);
@@ -75,7 +90,7 @@ export function createReplication(parts: ReplicationParts): {
   const broughtBy = async (digest: Digest): Promise<readonly Provenance[]> =>
     (await store.stat(digest))?.attrs.provenance ?? [];
   const onBytes = (rule: string, count: number): void => bytes.inc({ rule }, count);
-  const queue = new JobQueue({ members, jobs, nowMs });
+  const queue = new JobQueue({ members, jobs, standing, nowMs });
   const targets = openTargets({ cluster, credentials, log, nowMs });
   const replication = new Replication({
     members,
@@ -107,5 +122,5 @@ export function createReplication(parts: ReplicationParts): {
   );
   const wake = (): void => replication.wake();
   const intake = new ReplicationIntake({ members, records, queue, targets, tagIndex, nowMs, wake });
-  return { replication, intake, jobs };
+  return { replication, intake, queue };
 }

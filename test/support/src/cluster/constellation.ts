@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { AGENT_CONFIG, type Agent, createAgent } from '@sepia/agent';
 import { type Logger, silentLogger } from '@sepia/base/log';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
-import { createOrigin, ORIGIN_CONFIG } from '@sepia/origin';
+import { createOrigin, ORIGIN_CONFIG, type Origin } from '@sepia/origin';
 import { createProxy, PROXY_CONFIG } from '@sepia/proxy';
 import type { FilePort } from '@sepia/store/file-port';
 import { createTracker, TRACKER_CONFIG } from '@sepia/tracker';
@@ -18,6 +19,8 @@ interface Running {
 }
 
 /** What a test wants; every number may be 0. */
+const SETTLED_MS = 5_000;
+
 export interface ConstellationOptions {
   readonly origins?: number;
   readonly trackers?: number;
@@ -77,8 +80,12 @@ export class Constellation {
   }
 
   /** Starts a stopped member again, with its data and address. */
+  /** Starts a member; an origin counts then, unless others that it needs are away for longer than 5 s. */
   async startMember(id: string): Promise<void> {
-    this.#running.set(id, await this.#starts.get(id)!());
+    const member = await this.#starts.get(id)!();
+    this.#running.set(id, member);
+    if ('whenSettled' in member)
+      await Promise.race([(member as Origin).whenSettled(), delay(SETTLED_MS, undefined, { ref: false })]);
   }
 
   /** Stops and starts a member. */

@@ -1,0 +1,218 @@
+import { type CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { type FirstStart, type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
+import type { Generations } from '@sepia/records/core/standing';
+import type { Members } from '../cluster/members.ts';
+import type { OwnStanding } from './own-standing.ts';
+import type { RecordDigests } from './record-digests.ts';
+import type { SyncPull } from './sync-pull.ts';
+
+const FIRST_REST_MS = 50;
+const MAX_REST_MS = 2_000;
+
+/** What an origin says of itself: answer of `GET /v1/standing`. */
+export interface StandingAnswer {
+  readonly firstStart: FirstStart;
+  readonly generation: number;
+  readonly settled: boolean;
+  readonly epoch: number;
+}
+
+/** Answer of `POST /v1/handover`. */
+export type HandoverAnswer =
+  | {
+      readonly type: 'granted';
+      readonly generation: number;
+      readonly known: Generations;
+      readonly epoch: number;
+    }
+  | { readonly type: 'outdated'; readonly known: number }
+  | { readonly type: 'not-yet' };
+
+interface StartUpDeps {
+  readonly members: Members;
+  readonly standing: OwnStanding;
+  readonly digests: RecordDigests;
+  readonly pull: SyncPull;
+  readonly log: Logger;
+}
+
+/**
+ * Brings an origin from its start to where it counts: the first start of a cluster, the confirmation of a clean stop,
+ * or a new generation that the others hand over to. Goes on until it is there.
+ */
+export class StartUp {
+  readonly #deps: StartUpDeps;
+  readonly #stopped = new AbortController();
+  #running: Promise<void> | undefined;
+  #waitsFor: readonly string[] = [];
+
+  constructor(deps: StartUpDeps) {
+    this.#deps = deps;
+  }
+
+  /** What it still waits for; undefined once this origin counts. */
+  get pending(): string | undefined {
+    const { standing } = this.#deps;
+    if (standing.isSettled) return undefined;
+    const whom = this.#waitsFor.length === 0 ? '' : ` from ${this.#waitsFor.join(', ')}`;
+    return standing.firstStart === 'member'
+      ? `waiting for records${whom}`
+      : `waiting for the first start${whom}`;
+  }
+
+  start(): void {
+    const { log } = this.#deps;
+    this.#running = this.#run().catch((error: unknown) => {
+      if (!this.#stopped.signal.aborted) logFailure(log, error, 'records are not handed over', {}, 'error');
+    });
+  }
+
+  async stop(reason: CodedError): Promise<void> {
+    this.#stopped.abort(reason);
+    await this.#running;
+  }
+
+  get #others(): string[] {
+    const { members } = this.#deps;
+    return members.ids.filter((id) => id !== members.selfId);
+  }
+
+  async #run(): Promise<void> {
+    const { standing } = this.#deps;
+    if (standing.isSettled) return;
+    if (standing.firstStart !== 'member' && (await this.#firstStart())) return;
+    if (standing.firstStart === 'member' && !(await this.#isConfirmed())) await standing.beginGeneration();
+    await this.#takeOver();
+  }
+
+  /** True if this origin is one of those that begin the cluster; false if others have records. */
+  async #firstStart(): Promise<boolean> {
+    const { standing, log } = this.#deps;
+    for (let restMs = FIRST_REST_MS; ; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
+      const answers = await Promise.all(this.#others.map(async (id) => await this.#stateOf(id)));
+      this.#waitsFor = this.#others.filter((_, index) => answers[index] === 'silent');
+      const own = standing.firstStart;
+      if (own === 'member') return true;
+      const step = firstStartStep(own, answers);
+      if (step === 'note') {
+        await standing.setFirstStart('noted');
+        restMs = FIRST_REST_MS;
+        continue;
+      }
+      if (step === 'open') {
+        await standing.setFirstStart('member');
+        log.info('first start: all origins are new');
+        return true;
+      }
+      if (step === 'handover') return false;
+      await this.#rest(restMs);
+    }
+  }
+
+  async #stateOf(id: string): Promise<FirstStartAnswer> {
+    const call = { method: 'GET', path: '/v1/standing', signal: this.#stopped.signal } as const;
+    try {
+      return (await this.#deps.members.json<StandingAnswer>(id, call)).firstStart;
+    } catch (error) {
+      // A member of the version before is one that has records.
+      if (isCoded(error, 'ROUTE_UNKNOWN')) return 'member';
+      throwIfBug(error);
+      this.#stopped.signal.throwIfAborted();
+      return 'silent';
+    }
+  }
+
+  /** True if all others hold what this origin noted when it stopped cleanly. */
+  async #isConfirmed(): Promise<boolean> {
+    const { standing, digests, members, log } = this.#deps;
+    const closing = standing.closing(digests.whole);
+    if (closing === undefined) return false;
+    const json = { id: members.selfId, generation: closing.generation, token: closing.token };
+    const answers = await Promise.all(
+      this.#others.map(async (id) => {
+        const call = {
+          method: 'POST',
+          path: '/v1/closing/confirm',
+          json,
+          signal: this.#stopped.signal,
+        } as const;
+        try {
+          return (await members.json<{ same: boolean }>(id, call)).same;
+        } catch (error) {
+          throwIfBug(error);
+          this.#stopped.signal.throwIfAborted();
+          return false;
+        }
+      }),
+    );
+    if (!answers.every((same) => same)) return false;
+    for (const id of this.#others)
+      await standing.takeOver({ id, generation: 0, known: {}, epoch: standing.standing.epoch }, members.ids);
+    log.info('clean stop confirmed by all origins');
+    return true;
+  }
+
+  async #takeOver(): Promise<void> {
+    const { standing, log } = this.#deps;
+    for (let restMs = FIRST_REST_MS; !standing.isSettled; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
+      const open = this.#others.filter((id) => !standing.standing.handed.includes(id));
+      this.#waitsFor = open;
+      let isAny = false;
+      for (const id of open) {
+        try {
+          isAny = (await this.#from(id)) || isAny;
+        } catch (error) {
+          throwIfBug(error);
+          this.#stopped.signal.throwIfAborted();
+          log.debug({ id, reason: String(error) }, 'no handover yet');
+        }
+      }
+      this.#waitsFor = open.filter((id) => !standing.standing.handed.includes(id));
+      if (isAny) restMs = FIRST_REST_MS;
+      else await this.#rest(restMs);
+    }
+    log.info({ generation: standing.standing.generation }, 'all origins handed their records over');
+  }
+
+  /** True if `id` handed everything over. */
+  async #from(id: string): Promise<boolean> {
+    const { standing, pull, members, log } = this.#deps;
+    const { signal } = this.#stopped;
+    const { generation, kept, handed } = standing.standing;
+    const json = { id: members.selfId, generation };
+    const ask = async (): Promise<HandoverAnswer> =>
+      await members.json<HandoverAnswer>(id, { method: 'POST', path: '/v1/handover', json, signal });
+    let answer: HandoverAnswer;
+    try {
+      answer = await ask();
+    } catch (error) {
+      throwIfBug(error);
+      // The version before counts whoever has its folder; it cannot hand over.
+      if (!isCoded(error, 'ROUTE_UNKNOWN') || !kept) throw error;
+      answer = { type: 'granted', generation: 0, known: {}, epoch: 0 };
+      await standing.takeOver({ id, ...answer }, members.ids);
+      return true;
+    }
+    if (answer.type === 'outdated') {
+      await standing.beginGeneration(answer.known);
+      return true;
+    }
+    if (answer.type === 'not-yet') return false;
+    const { records, blobs } = await pull.pull(id, 'handover', signal);
+    // Asked again: it still is who handed over, and what it knows of others is as new as its last page.
+    const last = await ask();
+    if (last.type !== 'granted' || last.generation !== answer.generation) return false;
+    if (this.#others.every((one) => one === id || handed.includes(one)))
+      await pull.dropAlone(this.#others.length);
+    await standing.takeOver({ id, ...last }, members.ids);
+    log.info({ id, records, blobs }, 'records handed over');
+    return true;
+  }
+
+  async #rest(ms: number): Promise<void> {
+    await delay(ms, this.#stopped.signal);
+  }
+}
