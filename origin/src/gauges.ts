@@ -46,8 +46,13 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
     'Parts of the records that differ from those of another origin; 1 before they were compared.',
     () => recovery.antiEntropy.differing ?? 1,
   );
+  metrics.gauge(
+    'sepia_origin_under_replicated',
+    '1 while copies of what was pushed are missing somewhere, or an origin that keeps some is away.',
+    () => (recovery.warnings.length > 0 ? 1 : 0),
+  );
   metrics.gauge('sepia_origin_settled', '1 once what this origin says of records counts.', () =>
-    recovery.startUp.pending === undefined ? 1 : 0,
+    recovery.startUp.waiting === undefined ? 1 : 0,
   );
   metrics.gauge(
     'sepia_origin_suspects',

@@ -34,7 +34,7 @@ export interface SyncRouteDeps {
   readonly antiEntropy: AntiEntropy;
 }
 
-/** Handover and comparison between origins: ADR 0022. */
+/** Handover and comparison between origins: ADR 0023. */
 export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
   const { members, standing, digests, pages, copies, antiEntropy } = deps;
   router.get('/standing', (context) => {
@@ -80,7 +80,7 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
   router.post('/sync/owe', async (context) => {
     const ctx = named(context, 'sync-owe');
     const { to, digests: wanted } = await readJson(ctx, MAX_BODY_BYTES, (value) => check(OWE, value));
-    ctx.body = { owed: await copies.add(other(members, to), wanted) };
+    ctx.body = await copies.add(other(members, to), wanted);
   });
 }
 

@@ -15,6 +15,9 @@ const FIRST_REST_MS = 500;
 const MAX_REST_MS = 30_000;
 /** Comparisons that find a difference and nothing to take: then the digests are counted anew. */
 const FRUITLESS = 8;
+/** Rest after a pull that was not asked for: so many times as long as it took, up to a limit in ms. */
+const DUTY = 9;
+const MAX_DUTY_REST_MS = 600_000;
 /** Registers that one comparison settles by rounds. */
 const MAX_SETTLED = 500;
 
@@ -24,6 +27,14 @@ interface Other {
   dueMs: number;
   /** Comparisons in a row that found no progress. */
   slow: number;
+  /** Buckets that differed at the last comparison: a write under way, or really. */
+  suspected: ReadonlySet<string>;
+  /** What differs now is taken at once: it came back, or asked for it. */
+  isUrgent: boolean;
+  /** Until then digests are compared, and nothing is taken. */
+  restUntilMs: number;
+  /** Why it was not compared; undefined if it was. */
+  unreached: string | undefined;
   fruitless: number;
 }
 
@@ -48,6 +59,7 @@ export class AntiEntropy {
   readonly #everyMs: number;
   readonly #others = new Map<string, Other>();
   readonly #stopped = new AbortController();
+  #askAgainMs = 0;
   #wake: () => void = () => undefined;
   #running: Promise<void> | undefined;
 
@@ -67,6 +79,13 @@ export class AntiEntropy {
     return sum;
   }
 
+  /** Origins that were not compared when it was tried last, and why. */
+  get unreached(): ReadonlyMap<string, string> {
+    const found = new Map<string, string>();
+    for (const [id, { unreached }] of this.#others) if (unreached !== undefined) found.set(id, unreached);
+    return found;
+  }
+
   start(): void {
     this.#running = this.#run().catch((error: unknown) => {
       if (!this.#stopped.signal.aborted)
@@ -83,6 +102,7 @@ export class AntiEntropy {
   soon(id: string): void {
     const other = this.#other(id);
     other.slow = 0;
+    other.isUrgent = true;
     other.dueMs = Math.min(other.dueMs, this.#deps.nowMs() + FIRST_REST_MS);
     this.#wake();
   }
@@ -95,7 +115,16 @@ export class AntiEntropy {
   #other(id: string): Other {
     let other = this.#others.get(id);
     if (other === undefined) {
-      other = { differing: undefined, dueMs: 0, slow: 0, fruitless: 0 };
+      other = {
+        differing: undefined,
+        dueMs: 0,
+        slow: 0,
+        fruitless: 0,
+        suspected: new Set(),
+        isUrgent: true,
+        restUntilMs: 0,
+        unreached: undefined,
+      };
       this.#others.set(id, other);
     }
     return other;
@@ -109,6 +138,7 @@ export class AntiEntropy {
         if (other.dueMs > this.#deps.nowMs() || signal.aborted) continue;
         await this.#compare(id, other);
       }
+      await this.#askAgain();
       const dueMs = Math.min(...this.#ids.map((id) => this.#other(id).dueMs), Number.MAX_SAFE_INTEGER);
       const waitMs = Math.min(this.#everyMs, Math.max(20, dueMs - this.#deps.nowMs()));
       const woken = new Promise<void>((resolve) => {
@@ -122,16 +152,31 @@ export class AntiEntropy {
   }
 
   async #compare(id: string, other: Other): Promise<void> {
-    const { pull, standing, blobs, log } = this.#deps;
+    const { pull, standing, blobs, log, nowMs } = this.#deps;
+    const { signal } = this.#stopped;
+    // A start hands over; what it takes is not repaired at the same time.
+    if (!standing.isSettled) return this.#plan(other, 'slower');
     try {
-      // A start hands over; what it takes is not repaired at the same time.
-      if (!standing.isSettled) throw new CodedError('RECORDS_PENDING');
-      const { records, unsettled } = await pull.pull(id, 'repair', this.#stopped.signal);
+      const found = await pull.differing(id, signal);
+      other.unreached = undefined;
+      // What differs for the first time may be a write that has not reached both yet.
+      const beganMs = nowMs();
+      const isLasting = (name: string): boolean =>
+        other.isUrgent || (beganMs >= other.restUntilMs && other.suspected.has(name));
+      const buckets = new Set([...found].filter(isLasting));
+      other.isUrgent = false;
+      const { records, unsettled } = await pull.pull(id, 'repair', buckets, signal);
       for (const key of unsettled.slice(0, MAX_SETTLED)) await this.#settle(key);
       const before = other.differing;
-      other.differing = (await pull.differing(id, this.#stopped.signal)).size;
+      other.suspected = buckets.size === 0 ? found : await pull.differing(id, signal);
+      other.differing = other.suspected.size;
+      // Whatever others write meanwhile, taking takes a tenth of the time at most.
+      if (buckets.size > 0) {
+        const endMs = nowMs();
+        other.restUntilMs = endMs + Math.min(MAX_DUTY_REST_MS, (endMs - beganMs) * DUTY);
+      }
       if (records > 0) log.info({ id, records, differing: other.differing }, 'records repaired');
-      const isFruitless = other.differing > 0 && records === 0 && blobs.wanted === 0;
+      const isFruitless = other.differing > 0 && buckets.size > 0 && records === 0 && blobs.wanted === 0;
       other.fruitless = isFruitless ? other.fruitless + 1 : 0;
       if (other.fruitless >= FRUITLESS) {
         other.fruitless = 0;
@@ -139,16 +184,29 @@ export class AntiEntropy {
       }
       this.#plan(other, other.differing === 0 ? 'whole' : other.differing === before ? 'slower' : 'soon');
     } catch (error) {
-      if (this.#stopped.signal.aborted) return;
-      throwIfBug(error);
+      if (signal.aborted) return;
       if (isCoded(error, 'ROUTE_UNKNOWN')) {
         // A member of the version before: nothing can be compared.
         other.differing = 0;
         this.#plan(other, 'whole');
         return;
       }
-      log.debug({ id, reason: String(error) }, 'not compared');
+      // A bug ends this comparison, never all of them: what is owed would be owed for ever.
+      logFailure(log, error, 'not compared', { id }, 'debug');
+      other.unreached = isCoded(error) ? error.code : 'INTERNAL';
       this.#plan(other, 'slower');
+    }
+  }
+
+  async #askAgain(): Promise<void> {
+    const { pull, blobs, standing, log, nowMs } = this.#deps;
+    if (blobs.wanted === 0 || !standing.isSettled || nowMs() < this.#askAgainMs) return;
+    this.#askAgainMs = nowMs() + MAX_REST_MS;
+    try {
+      await pull.askAgain(this.#stopped.signal);
+    } catch (error) {
+      if (!this.#stopped.signal.aborted)
+        logFailure(log, error, 'wanted blobs were not asked for', {}, 'debug');
     }
   }
 

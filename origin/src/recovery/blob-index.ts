@@ -8,6 +8,8 @@ import type { Database } from '@sepia/store/data-folder';
 /** In the database once every blob of the folder was looked at. */
 const BUILT_KEY = 'm1\0blobs';
 const TURN = 200;
+/** A blob that an origin was asked for is asked of another one after this, in ms. */
+const ASK_NEXT_MS = 20_000;
 
 interface BlobIndexDeps {
   readonly db: Database;
@@ -23,6 +25,8 @@ export class BlobIndex {
   readonly #deps: BlobIndexDeps;
   readonly #wanted: RecordSet<{ readonly from: string }>;
   #wantedCount = 0;
+  /** When another origin was asked for a wanted blob last, and which. */
+  readonly #asked = new Map<string, { readonly from: string; readonly atMs: number }>();
 
   private constructor(deps: BlobIndexDeps) {
     this.#deps = deps;
@@ -50,6 +54,23 @@ export class BlobIndex {
     await this.#deps.records.blobSet.put([digest], { sizeBytes }, 0);
     if (!(await this.isWanted(digest))) return;
     await this.#wanted.remove([digest]);
+    this.#asked.delete(digest);
+    this.#wantedCount -= 1;
+  }
+
+  /** The first wanted blobs in order of their digests, from behind `after`. */
+  async listWanted(after: string | undefined, limit: number): Promise<string[]> {
+    const found: string[] = [];
+    const page = after === undefined ? { limit } : { after, limit };
+    for await (const { key } of this.#wanted.list([], page)) found.push(key[0]!);
+    return found;
+  }
+
+  /** No owner has it any more: nobody waits for it. */
+  async giveUp(digest: string): Promise<void> {
+    if (!isDigest(digest) || !(await this.isWanted(digest))) return;
+    await this.#wanted.remove([digest]);
+    this.#asked.delete(digest);
     this.#wantedCount -= 1;
   }
 
@@ -66,9 +87,15 @@ export class BlobIndex {
       await this.added(digest, stat.sizeBytes);
       return false;
     }
-    if (await this.isWanted(digest)) return true;
-    await this.#wanted.put([digest], { from }, 0);
-    this.#wantedCount += 1;
+    if (!(await this.isWanted(digest))) {
+      await this.#wanted.put([digest], { from }, 0);
+      this.#wantedCount += 1;
+    }
+    const nowMs = performance.now();
+    const asked = this.#asked.get(digest);
+    // One of them is enough; if it does not bring it, the next one is asked.
+    if (asked !== undefined && asked.from !== from && nowMs - asked.atMs < ASK_NEXT_MS) return false;
+    this.#asked.set(digest, { from, atMs: nowMs });
     return true;
   }
 

@@ -1,4 +1,4 @@
-import { isDigest } from '@sepia/base/digest';
+import { type Digest, isDigest } from '@sepia/base/digest';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Hints } from '../blobs/hints.ts';
@@ -25,20 +25,24 @@ export class CopiesOwed {
     return source && { upstream: source.name, repository: 'sepia/unknown' };
   }
 
-  /** Returns how many of `digests` are here to be sent. */
-  async add(target: string, digests: readonly string[]): Promise<number> {
+  /** How many of `digests` are here to be sent, and which are not here. */
+  async add(target: string, digests: readonly string[]): Promise<{ owed: number; lacking: Digest[] }> {
     const { store, hints } = this.#deps;
+    const lacking: Digest[] = [];
     let owed = 0;
     for (const digest of digests) {
       if (!isDigest(digest)) continue;
       const stat = await store.stat(digest);
-      if (stat === undefined) continue;
+      if (stat === undefined) {
+        lacking.push(digest);
+        continue;
+      }
       const name = stat.attrs.provenance[0] ?? this.#unknown;
       if (name === undefined) continue;
       await hints.add({ digest, target, upstream: name.upstream, repository: name.repository });
       owed += 1;
     }
     this.#deps.replicator.retrySoon(target);
-    return owed;
+    return { owed, lacking };
   }
 }

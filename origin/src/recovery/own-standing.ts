@@ -51,7 +51,7 @@ interface OwnStandingDeps {
 
 /**
  * What this origin durably is to the others: its generation, whether it counts, what it knows of theirs. A start is a
- * new generation unless it was confirmed; see ADR 0022. Changes are durable when they resolve, one after another.
+ * new generation unless it was confirmed; see ADR 0023. Changes are durable when they resolve, one after another.
  */
 export class OwnStanding {
   readonly #deps: OwnStandingDeps;
@@ -141,7 +141,12 @@ export class OwnStanding {
     this.#listeners.add(listener);
   }
 
-  /** `New → Noted → Member`. */
+  /** `New → Member`: others have records; what this origin says counts once they handed over. */
+  async join(): Promise<void> {
+    await this.#change((now) => ({ ...now, firstStart: 'member' }));
+  }
+
+  /** `New → Noted → Member`, which counts. */
   async setFirstStart(firstStart: FirstStart): Promise<void> {
     await this.#change((now) => ({
       ...now,
@@ -174,14 +179,14 @@ export class OwnStanding {
   /** A source handed everything over, or confirmed that nothing changed. */
   async takeOver(source: Parameters<typeof takeOver>[1], everybody: readonly string[]): Promise<void> {
     await this.#change((now) => {
-      const standing = takeOver(now.standing, source, [everybody]);
-      const settled =
-        now.standing.settled || everybody.every((id) => id === standing.id || standing.handed.includes(id));
-      return {
-        ...now,
-        standing: { ...standing, settled },
-        firstStart: settled ? 'member' : now.firstStart,
-      };
+      // It may share a shard with any two of the others: with each of them as a set of its own, all must be done.
+      const others = everybody.filter((id) => id !== now.standing.id);
+      const standing = takeOver(
+        now.standing,
+        source,
+        others.map((id) => [now.standing.id, id]),
+      );
+      return { ...now, standing };
     });
   }
 

@@ -94,14 +94,16 @@ export class RecordDigests {
 
   async #readAll(): Promise<void> {
     let count = 0;
-    for (const space of SYNC_SPACES)
-      for await (const [key, text] of this.#deps.db.iterator({ gte: `${space}\0`, lt: `${space}\x01` })) {
-        const name = key.slice(space.length + 1);
-        const bucket = this.bucketOf(space, name);
-        if (bucket !== undefined) this.#toggle(bucket, space, name, parsedRecord(key, text));
-        count += 1;
-        if (count % TURN === 0) await new Promise((resolve) => setImmediate(resolve));
-      }
+    // One iterator sees one moment: what changes from here on is told by the records themselves.
+    const spaces = [...SYNC_SPACES].sort();
+    for await (const [key, text] of this.#deps.db.iterator({ gte: spaces[0]!, lt: `${spaces.at(-1)}\x01` })) {
+      const at = key.indexOf('\0');
+      const [space, name] = [key.slice(0, at), key.slice(at + 1)];
+      const bucket = isSyncSpace(space) ? this.bucketOf(space, name) : undefined;
+      if (bucket !== undefined) this.#toggle(bucket, space as SyncSpace, name, parsedRecord(key, text));
+      count += 1;
+      if (count % TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   #toggle({ owners, name }: Bucket, space: SyncSpace, key: string, stored: unknown): void {

@@ -42,7 +42,7 @@ export interface Owed {
   readonly copies: number;
 }
 
-/** Keeps what is acknowledged on all its owners: handover at the start, comparison after it. ADR 0022. */
+/** Keeps what is acknowledged on all its owners: handover at the start, comparison after it. ADR 0023. */
 export class Recovery {
   readonly startUp: StartUp;
   readonly antiEntropy: AntiEntropy;
@@ -76,6 +76,12 @@ export class Recovery {
       { members, standing, digests, pull, blobs: index, tags, log, nowMs: () => performance.now() },
       { everyMs: options.compareEveryMs },
     );
+    let isSettled = standing.isSettled;
+    standing.onChange(() => {
+      if (isSettled === standing.isSettled) return;
+      isSettled = standing.isSettled;
+      for (const id of members.ids) if (id !== members.selfId) this.antiEntropy.soon(id);
+    });
     members.onReturn((id) => {
       this.antiEntropy.soon(id);
       replicator.retrySoon(id);
@@ -102,7 +108,7 @@ export class Recovery {
 
   owed(): Owed {
     const { index, hints } = this.#deps;
-    const handover = this.startUp.pending;
+    const handover = this.startUp.waiting;
     return {
       ...(handover === undefined ? {} : { handover }),
       records: this.antiEntropy.differing,
@@ -118,9 +124,18 @@ export class Recovery {
 
   /** In words, for `/readyz`; empty if nothing is owed, as far as is known. */
   get warnings(): string[] {
-    const { index, hints } = this.#deps;
+    const { index, hints, members } = this.#deps;
+    const away = new Set(this.antiEntropy.unreached.keys());
+    for (const id of members.ids) if (members.isSuspect(id)) away.add(id);
     const differing = this.antiEntropy.differing ?? 0;
+    const waiting = this.startUp.waiting;
     return [
+      ...(waiting === undefined
+        ? []
+        : [`under-replicated: ${waiting}; what they own too is not served here`]),
+      ...(away.size === 0
+        ? []
+        : [`under-replicated: ${[...away].join(', ')} cannot be compared with now and may lack copies`]),
       ...(differing === 0
         ? []
         : ['under-replicated: records differ between origins; they are being compared']),

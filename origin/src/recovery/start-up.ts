@@ -48,13 +48,23 @@ export class StartUp {
   readonly #stopped = new AbortController();
   #running: Promise<void> | undefined;
   #waitsFor: readonly string[] = [];
+  /** All that it still waits for were asked, and none is done. */
+  #isStuck = false;
 
   constructor(deps: StartUpDeps) {
     this.#deps = deps;
   }
 
-  /** What it still waits for; undefined once this origin counts. */
+  /** Why this origin cannot serve: it waits, and what it keeps together with those that are done is not enough. */
   get pending(): string | undefined {
+    const { handed } = this.#deps.standing.standing;
+    // Three own a record: with two of many others done, some are whole.
+    const isPartial = this.#isStuck && handed.length >= 2;
+    return isPartial ? undefined : this.waiting;
+  }
+
+  /** What it still waits for; undefined once this origin counts for all that it owns. */
+  get waiting(): string | undefined {
     const { standing } = this.#deps;
     if (standing.isSettled) return undefined;
     const whom = this.#waitsFor.length === 0 ? '' : ` from ${this.#waitsFor.join(', ')}`;
@@ -84,7 +94,7 @@ export class StartUp {
     const { standing } = this.#deps;
     if (standing.isSettled) return;
     if (standing.firstStart !== 'member' && (await this.#firstStart())) return;
-    if (standing.firstStart === 'member' && !(await this.#isConfirmed())) await standing.beginGeneration();
+    if (!(await this.#isConfirmed())) await standing.beginGeneration();
     await this.#takeOver();
   }
 
@@ -107,7 +117,10 @@ export class StartUp {
         log.info('first start: all origins are new');
         return true;
       }
-      if (step === 'handover') return false;
+      if (step === 'handover') {
+        await standing.join();
+        return false;
+      }
       await this.#rest(restMs);
     }
   }
@@ -156,7 +169,7 @@ export class StartUp {
   }
 
   async #takeOver(): Promise<void> {
-    const { standing, log } = this.#deps;
+    const { standing, pull, log } = this.#deps;
     for (let restMs = FIRST_REST_MS; !standing.isSettled; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
       const open = this.#others.filter((id) => !standing.standing.handed.includes(id));
       this.#waitsFor = open;
@@ -171,9 +184,11 @@ export class StartUp {
         }
       }
       this.#waitsFor = open.filter((id) => !standing.standing.handed.includes(id));
+      this.#isStuck = !isAny;
       if (isAny) restMs = FIRST_REST_MS;
       else await this.#rest(restMs);
     }
+    pull.endHandover();
     log.info({ generation: standing.standing.generation }, 'all origins handed their records over');
   }
 
@@ -181,7 +196,7 @@ export class StartUp {
   async #from(id: string): Promise<boolean> {
     const { standing, pull, members, log } = this.#deps;
     const { signal } = this.#stopped;
-    const { generation, kept, handed } = standing.standing;
+    const { generation, kept } = standing.standing;
     const json = { id: members.selfId, generation };
     const ask = async (): Promise<HandoverAnswer> =>
       await members.json<HandoverAnswer>(id, { method: 'POST', path: '/v1/handover', json, signal });
@@ -201,12 +216,11 @@ export class StartUp {
       return true;
     }
     if (answer.type === 'not-yet') return false;
-    const { records, blobs } = await pull.pull(id, 'handover', signal);
+    const { records, blobs } = await pull.pull(id, 'handover', await pull.differing(id, signal), signal);
     // Asked again: it still is who handed over, and what it knows of others is as new as its last page.
     const last = await ask();
     if (last.type !== 'granted' || last.generation !== answer.generation) return false;
-    if (this.#others.every((one) => one === id || handed.includes(one)))
-      await pull.dropAlone(this.#others.length);
+    await pull.dropAlone();
     await standing.takeOver({ id, ...last }, members.ids);
     log.info({ id, records, blobs }, 'records handed over');
     return true;

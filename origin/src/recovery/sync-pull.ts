@@ -1,4 +1,5 @@
 import { isCoded } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { BlobStore } from '@sepia/store/blob-store';
@@ -60,10 +61,16 @@ export class SyncPull {
     );
   }
 
-  /** Pulls all that differs from `id`. */
-  async pull(id: string, how: 'handover' | 'repair', signal: AbortSignal): Promise<Pulled> {
-    const buckets = await this.differing(id, signal);
+  /** Pulls what `id` has in `buckets`. */
+  async pull(
+    id: string,
+    how: 'handover' | 'repair',
+    buckets: ReadonlySet<string>,
+    signal: AbortSignal,
+  ): Promise<Pulled> {
     const found = { records: 0, blobs: 0, unsettled: [] as string[] };
+    // It may have been asked before, and have got something since.
+    if (how === 'handover') for (const lacking of this.#alone.values()) lacking.delete(id);
     if (buckets.size === 0) return found;
     const missing: string[] = [];
     for (const space of SYNC_SPACES) {
@@ -81,17 +88,25 @@ export class SyncPull {
     return found;
   }
 
-  /** Takes away own entries that none of `sources` has: a disk that was set back must not bring back what was deleted. */
-  async dropAlone(sources: number): Promise<number> {
-    let dropped = 0;
+  /**
+   * Takes away own entries that no other owner has: a disk that was set back must not bring back what was deleted.
+   * Before the last of their owners counts as done.
+   */
+  async dropAlone(): Promise<void> {
+    const { digests, members, pages } = this.#deps;
     for (const [name, lacking] of this.#alone) {
-      if (lacking.size < sources) continue;
       const at = name.indexOf('\0');
-      await this.#deps.pages.drop(name.slice(0, at) as SetSpace, name.slice(at + 1));
-      dropped += 1;
+      const [space, key] = [name.slice(0, at) as SetSpace, name.slice(at + 1)];
+      const { owners } = digests.bucketOf(space, key) ?? { owners: [] };
+      if (!owners.every((id) => id === members.selfId || lacking.has(id))) continue;
+      await pages.drop(space, key);
+      this.#alone.delete(name);
     }
+  }
+
+  /** The handover is over: what is alone here from now on was written here. */
+  endHandover(): void {
     this.#alone.clear();
-    return dropped;
   }
 
   async #page(
@@ -154,18 +169,46 @@ export class SyncPull {
     }
   }
 
+  /** Asks all owners again for what is wanted; what none of them has any more is wanted no longer. */
+  async askAgain(signal: AbortSignal): Promise<void> {
+    const { members, blobs } = this.#deps;
+    let after: string | undefined;
+    for (;;) {
+      const wanted = await blobs.listWanted(after, ASKED_AT_ONCE);
+      if (wanted.length === 0) return;
+      after = wanted.at(-1);
+      const owners = new Map(
+        wanted.map((digest) => [digest, members.shard(digest).sets.flat().filter(isOther)]),
+      );
+      const lacking = new Map<string, Set<string>>();
+      for (const id of members.ids.filter(isOther)) {
+        const asked = wanted.filter((digest) => owners.get(digest)?.includes(id));
+        if (asked.length === 0) continue;
+        const told = await this.#owe(id, asked, signal).catch(ignoreFailure);
+        lacking.set(id, new Set(told?.lacking));
+      }
+      for (const [digest, ids] of owners)
+        if (ids.every((id) => lacking.get(id)?.has(digest))) await blobs.giveUp(digest);
+    }
+    function isOther(id: string): boolean {
+      return id !== members.selfId;
+    }
+  }
+
   /** Has the other send blobs: it owes them from then on, durably. */
   async #ask(id: string, missing: string[], signal: AbortSignal): Promise<void> {
     while (missing.length > 0) {
-      const digests = missing.splice(0, ASKED_AT_ONCE);
-      const json = { to: this.#deps.members.selfId, digests };
-      await this.#deps.members.json(id, {
-        method: 'POST',
-        path: '/v1/sync/owe',
-        json,
-        headersTimeoutMs: PAGE_MS,
-        signal,
-      });
+      await this.#owe(id, missing.splice(0, ASKED_AT_ONCE), signal);
     }
+  }
+
+  async #owe(
+    id: string,
+    digests: readonly string[],
+    signal: AbortSignal,
+  ): Promise<{ readonly lacking: readonly string[] }> {
+    const json = { to: this.#deps.members.selfId, digests };
+    const call = { method: 'POST', path: '/v1/sync/owe', json, headersTimeoutMs: PAGE_MS, signal } as const;
+    return await this.#deps.members.json(id, call);
   }
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until } from '@sepia/test-support/until';
@@ -68,6 +69,28 @@ export async function faultOf(
       if (!where.bytes.toString().includes('"final"')) return `${digest} is not at its owner ${owner}`;
     }
   return undefined;
+}
+
+/** Everything that was acknowledged is at every origin. */
+export async function faultsOf(
+  c: TestCluster,
+  repository: string,
+  pushed: ReadonlyMap<string, Pushed>,
+): Promise<string[]> {
+  const found: string[] = [];
+  for (const [tag, one] of pushed)
+    for (const id of c.ids) {
+      const fault = await faultOf(c, id, repository, tag, one);
+      if (fault !== undefined) found.push(fault);
+    }
+  return found;
+}
+
+/** A member comes back on an empty disk. */
+export async function loseDisk(c: TestCluster, id: string): Promise<void> {
+  await c.stop(id);
+  rmSync(c.dataOf(id), { recursive: true, force: true });
+  await c.start(id);
 }
 
 interface OwedAnswer {

@@ -18,9 +18,9 @@ interface Running {
   stop(): Promise<void>;
 }
 
-/** What a test wants; every number may be 0. */
 const SETTLED_MS = 5_000;
 
+/** What a test wants; every number may be 0. */
 export interface ConstellationOptions {
   readonly origins?: number;
   readonly trackers?: number;
@@ -79,8 +79,10 @@ export class Constellation {
     await member?.stop();
   }
 
-  /** Starts a stopped member again, with its data and address. */
-  /** Starts a member; an origin counts then, unless others that it needs are away for longer than 5 s. */
+  /**
+   * Starts a stopped member again, with its data and address. An origin counts then, unless others that it needs are
+   * away for longer than 5 s.
+   */
   async startMember(id: string): Promise<void> {
     const member = await this.#starts.get(id)!();
     this.#running.set(id, member);
