@@ -12,7 +12,7 @@ export const MAX_JOBS = 500;
 interface JobQueueDeps {
   readonly members: Members;
   readonly jobs: ReplicationJobs;
-  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender'>;
   readonly nowMs: () => number;
 }
 
@@ -30,6 +30,11 @@ export class JobQueue {
     const id = `${atMs.toString(36)}-${randomBytes(6).toString('hex')}`;
     const { upstream, repository } = job;
     return { upstream, repository, id, atMs, job: { v: 1, createdAtMs: atMs, tries: 0, ...job } };
+  }
+
+  /** False while this origin does not know the records of the repository: a try would fail for that alone. */
+  mayRun({ upstream, repository }: Pick<OpenJob, 'upstream' | 'repository'>): boolean {
+    return this.#deps.standing.counts(this.#deps.members.shard(shardKey(upstream, repository)));
   }
 
   /** Durable on W owners when it resolves; the rest follows behind. @throws `QUORUM_LOST` */

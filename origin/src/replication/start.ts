@@ -38,7 +38,7 @@ interface ReplicationParts {
   readonly credentials: Readonly<
     Record<string, { readonly username: string; readonly 'password-file': string }>
   >;
-  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender'>;
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly nowMs: () => number;
