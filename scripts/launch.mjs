@@ -27,6 +27,7 @@ const TASKS = {
         env: { MODEL_RUNS: '2000', MODEL_STATES: '3000000' },
       }),
   },
+  torture: { level: 'all', run: (args) => node(['test/torture/main.ts', ...args]) },
   check: { level: 'all', run: check },
   fix: { level: 'all', run: () => node([bin('@biomejs/biome', 'bin/biome'), 'check', '--write', '.']) },
   bench: { level: 'all', run: bench },

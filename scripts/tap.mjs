@@ -8,6 +8,7 @@ import { ROOT } from './node24.mjs';
 export const FAST_PLACES = [
   ...workspaces().map((name) => `${name}/test`),
   'test/inprocess',
+  'test/torture',
   'test/layering.test.ts',
   'test/failures.test.ts',
   'test/one-of-each.test.ts',

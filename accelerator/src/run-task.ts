@@ -1,5 +1,5 @@
 import { isCoded } from '@sepia/base/errors';
-import type { ConversionOutcome, ConversionTask } from '@sepia/cluster/api/conversions';
+import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import {
@@ -14,7 +14,9 @@ import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import type { Packer } from '@sepia/lazy/pack/batch';
 import { isManifestType } from '@sepia/oci/manifest';
 import { ProgressBook, type ResultName, resultName } from './core/result-name.ts';
+import { runIndex } from './indexing/run-index.ts';
 import { clusterSource } from './net/cluster-source.ts';
+import type { LayerRecords } from './net/layer-records.ts';
 import { type Proxies, upstreamHeader } from './net/proxies.ts';
 import { registryTarget } from './net/registry-target.ts';
 import type { ResultRegistry } from './net/result-registries.ts';
@@ -27,6 +29,11 @@ interface RunTaskDeps {
   readonly cache: LayerCache;
   readonly packer: Packer;
   readonly scratch: MakeScratch;
+  readonly records: LayerRecords;
+  readonly clusterKey: Uint8Array;
+  /** Id of this accelerator. */
+  readonly memberId: string;
+  readonly nowMs: () => number;
   readonly onProgress: (progress: ProgressBook) => void;
 }
 
@@ -46,6 +53,7 @@ export async function runTask(
   signal: AbortSignal,
 ): Promise<ConversionOutcome> {
   const rule = deps.cluster.document.conversions.find((one) => one.name === task.rule);
+  if (task.kind === 'index') return await index(deps, task, rule, signal);
   if (rule === undefined) return skipped(`the rule ${task.rule} is not in the cluster document`);
   const name = resultName(rule, task.repository, task.tag);
   if ('wrong' in name) return skipped(name.wrong);
@@ -53,6 +61,31 @@ export async function runTask(
   return task.kind === 'convert'
     ? await convert(deps, task, rule, name, source, signal)
     : await remove(deps, task, name, source, signal);
+}
+
+async function index(
+  deps: RunTaskDeps,
+  task: ConversionTask,
+  rule: ConversionRule | undefined,
+  signal: AbortSignal,
+): Promise<ConversionOutcome> {
+  if (rule?.to !== 'index' && task.rule !== BY_HAND)
+    return skipped(`the rule ${task.rule} is not in the cluster document`);
+  const source = clusterSource(deps.proxies, task);
+  const progress = new ProgressBook();
+  const onProgress = (): void => deps.onProgress(progress);
+  const { clusterKey, memberId, records, nowMs } = deps;
+  try {
+    return await runIndex(
+      { source, records, clusterKey, memberId, nowMs, progress, onProgress },
+      task,
+      rule,
+      signal,
+    );
+  } catch (error) {
+    if (!isGone(error)) throw error;
+    return skipped(`${task.repository}:${task.tag} is gone`);
+  }
 }
 
 async function convert(
@@ -92,7 +125,7 @@ async function convert(
     top.digest,
     {
       ...LAYER_DEFAULTS,
-      format: rule.to,
+      format: 'estargz',
       level: rule.level,
       platforms: rule.platforms,
       tag: name.tag,
@@ -171,14 +204,17 @@ async function manifestOrNone(
   try {
     return await source.manifest(reference, signal);
   } catch (error) {
-    if (
-      isCoded(error, 'MANIFEST_UNKNOWN') ||
-      isCoded(error, 'TAG_UNKNOWN') ||
-      isCoded(error, 'REPOSITORY_UNKNOWN')
-    )
-      return undefined;
+    if (isGone(error)) return undefined;
     throw error;
   }
+}
+
+function isGone(error: unknown): boolean {
+  return (
+    isCoded(error, 'MANIFEST_UNKNOWN') ||
+    isCoded(error, 'TAG_UNKNOWN') ||
+    isCoded(error, 'REPOSITORY_UNKNOWN')
+  );
 }
 
 /** What is attached to the source (signatures, SBOMs): it names the source's digest, so the result goes without. */

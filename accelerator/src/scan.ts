@@ -8,7 +8,9 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { readDocument, sourceOf } from '@sepia/lazy/convert/documents';
 import { resultName } from './core/result-name.ts';
+import { isIndexed } from './indexing/run-index.ts';
 import { clusterSource } from './net/cluster-source.ts';
+import type { LayerRecords } from './net/layer-records.ts';
 import { type Proxies, upstreamHeader } from './net/proxies.ts';
 import type { QueueClient } from './net/queue-client.ts';
 
@@ -16,6 +18,7 @@ interface ScanDeps {
   readonly cluster: Cluster;
   readonly proxies: Proxies;
   readonly queue: QueueClient;
+  readonly records: LayerRecords;
   readonly log: Logger;
   /** A number from 0 up to 1. */
   readonly chance: () => number;
@@ -57,10 +60,16 @@ async function scanRepository(
   let added = 0;
   for (const tag of tags) {
     signal.throwIfAborted();
-    const isResult = rule['tag-suffix'] !== '' && tag.endsWith(rule['tag-suffix']);
+    const isResult = rule.to !== 'index' && rule['tag-suffix'] !== '' && tag.endsWith(rule['tag-suffix']);
     if (!isTag(tag) || isResult || !isWanted(tag)) continue;
     if (await isUpToDate(deps, rule, repository, tag, signal)) continue;
-    await deps.queue.add({ kind: 'convert', rule: rule.name, upstream: rule.from, repository, tag });
+    await deps.queue.add({
+      kind: rule.to === 'index' ? 'index' : 'convert',
+      rule: rule.name,
+      upstream: rule.from,
+      repository,
+      tag,
+    });
     added += 1;
   }
   return added;
@@ -75,12 +84,14 @@ async function isUpToDate(
   signal: AbortSignal,
 ): Promise<boolean> {
   const name = resultName(rule, repository, tag);
-  if ('wrong' in name) return true;
+  if (rule.to !== 'index' && 'wrong' in name) return true;
   try {
-    const source = await clusterSource(deps.proxies, { upstream: rule.from, repository }).manifest(
-      tag,
-      signal,
-    );
+    const from = clusterSource(deps.proxies, { upstream: rule.from, repository });
+    if (rule.to === 'index' || 'wrong' in name) {
+      const place = { upstream: rule.from, repository, tag };
+      return await isIndexed({ source: from, records: deps.records }, place, rule, signal);
+    }
+    const source = await from.manifest(tag, signal);
     const parsed = readDocument(source.bytes, source.mediaType);
     if (parsed.kind === 'other' || sourceOf(parsed.json) !== undefined) return true;
     const target = clusterSource(deps.proxies, { upstream: rule.from, repository: name.repository });

@@ -22,6 +22,7 @@ import { JsonFolder } from '@sepia/store/scratch/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import type { AcceleratorConfig } from './config.ts';
 import { apiGuard, apiRoutes } from './http/routes.ts';
+import { LayerRecords } from './net/layer-records.ts';
 import { Proxies } from './net/proxies.ts';
 import { QueueClient } from './net/queue-client.ts';
 import { ResultRegistries } from './net/result-registries.ts';
@@ -69,6 +70,7 @@ export async function startAccelerator(
       client: new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs, oldSignatures }),
     });
     const queue = new QueueClient(proxies);
+    const records = new LayerRecords(proxies);
     const ended = metrics.counter('sepia_accelerator_conversions_total', 'Conversions by how they ended.', [
       'outcome',
     ]);
@@ -79,6 +81,10 @@ export async function startAccelerator(
       cache: new JsonFolder(join(config.data, 'layers'), isLayerRecord),
       packer: pool,
       scratch: () => ScratchFile.create(work),
+      records,
+      clusterKey,
+      memberId: id,
+      nowMs,
     };
     const worker = new Worker(
       {
@@ -119,7 +125,11 @@ export async function startAccelerator(
     stops.push('admin', () => admin.stop(STOP_GRACE_MS));
     worker.start();
     stops.push('worker', () => worker.stop());
-    const scanning = scanForever({ cluster, proxies, queue, log, chance }, config.scan, stopping.signal);
+    const scanning = scanForever(
+      { cluster, proxies, queue, records, log, chance },
+      config.scan,
+      stopping.signal,
+    );
     stops.push('scan', async () => {
       stopping.abort(new CodedError('DRAINING'));
       await scanning;

@@ -16,6 +16,8 @@ import { conversionRoutes } from './conversions/routes.ts';
 import type { Entrance } from './entrance.ts';
 import { createHarbor } from './harbor/parts.ts';
 import { harborGuards, harborRoutes } from './harbor/routes.ts';
+import { LayerBindings } from './layers/layer-bindings.ts';
+import { layerRoutes } from './layers/routes.ts';
 import { OWN_VERSION, pageRoutes } from './page/page.ts';
 import { type OwnStatus, StatusGatherer } from './page/status.ts';
 import type { ProxyMetrics } from './proxy-metrics.ts';
@@ -97,6 +99,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     oldSignatures: config['old-signatures'],
   });
   metrics.watch('sepia_proxy_preheat_jobs', 'Preheat jobs that run here.', () => harbor.jobs.size);
+  const layers = new LayerBindings({ registers: harbor.records, origins, clusterKey, nowMs });
   const blobs = {
     origins,
     log,
@@ -137,6 +140,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
       const router = createRouter();
       harborRoutes(router, harbor, defaultUpstream);
       conversionRoutes(router, harbor.conversions);
+      layerRoutes(router, layers);
       revocationRoute(router, cache);
       memberLoginRoutes(router, parts.entrance.logins);
       pageRoutes(router, { status, own, clusterVersion: cluster.version });

@@ -96,7 +96,13 @@ function tasksOf(cluster: Cluster, url: string): ConversionTask[] {
   return cluster.document.conversions
     .filter((rule) => rule.from === upstream.name && matcherOf(rule.repositories)(repository))
     .filter((rule) => rule.tags === undefined || matcherOf(rule.tags)(tag))
-    .map((rule) => ({ kind: 'convert', rule: rule.name, upstream: upstream.name, repository, tag }));
+    .map((rule) => ({
+      kind: rule.to === 'index' ? 'index' : 'convert',
+      rule: rule.name,
+      upstream: upstream.name,
+      repository,
+      tag,
+    }));
 }
 
 /**

@@ -300,6 +300,7 @@ export class BlobTable {
       this.#trust.suspect(before);
       this.#deps.log.info({ digest: name.digest }, 'an older attempt was dropped');
     }
+    if (finding.metainfo.state === 'final') partial.trustTree();
     this.#deps.seeds.drop(name.digest);
     const pieces = SwarmPieces.ofPartial(this.#deps.store, partial, (error) => {
       if (isCoded(error, 'DISK_FULL')) download.fail(error);

@@ -3,6 +3,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { wholeDigest } from '@sepia/http/bodies/checked-body';
 import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { RemoteBlob } from '@sepia/http/bodies/remote-blob';
+import type { LentBytes } from '@sepia/swarm/swarm';
 import type { Download } from '../downloads/download.ts';
 
 /** One reader's view of a download: when the disk gets full the same body goes on, past the disk. */
@@ -37,6 +38,10 @@ export class EnduringBlob implements ReadableBlob {
 
   async read(offset: number, into: Uint8Array, signal: AbortSignal): Promise<void> {
     await this.#run(async (blob) => await blob.read(offset, into, signal));
+  }
+
+  lend(index: number): LentBytes | undefined {
+    return this.#passage === undefined ? this.#download.lend(index) : undefined;
   }
 
   async mend(index: number, signal: AbortSignal): Promise<Uint8Array | undefined> {

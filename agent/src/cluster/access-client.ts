@@ -5,6 +5,9 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem, TokenAnswer, TokenRequest } from '@sepia/cluster/api/access';
 import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { ownersOf } from '@sepia/cluster/ring';
 import {
@@ -13,7 +16,7 @@ import {
   parseBasic,
   parseBearer,
 } from '@sepia/face/access/authorization';
-import { accessQuery } from '@sepia/face/door/upstream-access';
+import { accessCall } from '@sepia/face/door/upstream-access';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import { type Authorizer, GivenToken } from '@sepia/upstream/authenticator';
 import { readItem } from '@sepia/upstream/read-item';
@@ -67,9 +70,8 @@ export class AccessClient {
     const { gate, nowMs } = this.#deps;
     const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
     try {
-      const path = `/v1/access?${accessQuery(name, item)}`;
       const targets = this.#origins(shardKey(name.upstream, name.repository));
-      const answer = await this.#ask<AccessAnswer>(targets, { method: 'GET', path, headers });
+      const answer = await this.#ask<AccessAnswer>(targets, { ...accessCall(name, item), headers });
       gate.note(true, nowMs());
       return answer;
     } catch (error) {
@@ -81,15 +83,13 @@ export class AccessClient {
   }
 
   async base(upstream: string): Promise<AccessAnswer> {
-    const path = `/v1/access?${new URLSearchParams({ upstream })}`;
-    return await this.#ask<AccessAnswer>(this.#origins(upstream), { method: 'GET', path });
+    return await this.#ask<AccessAnswer>(this.#origins(upstream), to(ORIGIN_RECORDS.access, { upstream }));
   }
 
   /** A token for somebody who logs in: a proxy knows accounts and limits. */
   async login(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {
     const call = {
-      method: 'POST' as const,
-      path: '/v1/token',
+      ...to(PROXY.token),
       headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },
       body: JSON.stringify(request),
     };
@@ -102,9 +102,9 @@ export class AccessClient {
     if (cluster.document.accounts === undefined) return false;
     const known = this.#own.get(username, nowMs());
     if (known !== undefined) return known;
-    const path = `/v1/accounts?${new URLSearchParams({ name: username })}`;
     try {
-      const { isOwn } = await this.#ask<{ isOwn: boolean }>(this.#proxies(), { method: 'GET', path });
+      const call = to(PROXY.accounts, { name: username });
+      const { isOwn } = await this.#ask<{ isOwn: boolean }>(this.#proxies(), call);
       this.#own.set(username, isOwn !== false, nowMs() + OWN_ACCOUNT_MS);
       return isOwn !== false;
     } catch (error) {

@@ -4,7 +4,8 @@ import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { H_ATTEMPT, H_BLOB_SIZE, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { RangeBody } from '@sepia/http/bodies/range-stream';
 import type { InternalClient } from '@sepia/http/client';
@@ -70,7 +71,7 @@ export class OriginClient {
             url: target.url,
             to: target.id,
             method: 'GET',
-            path: blobPath(name),
+            path: to(ORIGIN_BLOBS.blob, name).path,
             headersTimeoutMs: SMALL_TIMEOUT_MS,
             signal: abort,
           },
@@ -99,7 +100,7 @@ export class OriginClient {
           url: target.url,
           to: target.id,
           method: 'GET',
-          path: blobPath(name),
+          path: to(ORIGIN_BLOBS.blob, name).path,
           headers: { range: `bytes=${start}-${start + length - 1}` },
           headersTimeoutMs: PIECE_TIMEOUT_MS,
           bodyTimeoutMs: 5_000,
@@ -121,12 +122,10 @@ export class OriginClient {
     target: Target,
     signal: AbortSignal,
   ): Promise<Buffer> {
-    const path = `/v1/blobs/${name.digest}/leaves?${nameQuery(name)}&from=${first}&count=${count}`;
     const call = {
       url: target.url,
       to: target.id,
-      method: 'GET',
-      path,
+      ...to(ORIGIN_BLOBS.leaves, { ...name, from: first, count }),
       headersTimeoutMs: PIECE_TIMEOUT_MS,
       signal,
     } as const;
@@ -150,7 +149,7 @@ export class OriginClient {
         url: target.url,
         to: target.id,
         method: 'GET',
-        path: blobPath(name),
+        path: to(ORIGIN_BLOBS.blob, name).path,
         headers: { range: `bytes=${start}-${end}` },
         headersTimeoutMs: PIECE_TIMEOUT_MS,
         signal,
@@ -168,12 +167,10 @@ export class OriginClient {
 
   /** Tells an origin that a piece which it sent does not match its hash. */
   async complain(name: BlobName, index: number, target: Target, signal: AbortSignal): Promise<void> {
-    const path = `/v1/blobs/${name.digest}/complaints?piece=${index}`;
     const call = {
       url: target.url,
       to: target.id,
-      method: 'POST',
-      path,
+      ...to(ORIGIN_BLOBS.complaints, { digest: name.digest, piece: index }),
       headersTimeoutMs: COMPLAINT_MS,
       signal,
     } as const;
@@ -197,8 +194,7 @@ export class OriginClient {
         {
           url: target.url,
           to: target.id,
-          method: 'GET',
-          path: `/v1/blobs/${name.digest}/pieces/${index}?${nameQuery(name)}&last=${lastPiece}`,
+          ...to(ORIGIN_BLOBS.piece, { ...name, index, last: lastPiece }),
           headersTimeoutMs: VOUCHED_TIMEOUT_MS,
           bodyTimeoutMs: 5_000,
           signal,
@@ -228,7 +224,7 @@ export class OriginClient {
           url: target.url,
           to: target.id,
           method: 'HEAD',
-          path: blobPath(name),
+          path: to(ORIGIN_BLOBS.blob, name).path,
           headersTimeoutMs: SMALL_TIMEOUT_MS,
           signal: abort,
         });
@@ -254,13 +250,11 @@ export class OriginClient {
   ): Promise<{ metainfo: Metainfo; target: Target }> {
     const ask = async (target: Target, abort: AbortSignal): Promise<{ metainfo: Metainfo; target: Target }> =>
       await this.#health.watch(target, HEDGE_MS * 4, async () => {
-        const want = `want=${wish.all ? 'all' : 'ranges'}${wish.piece === undefined ? '' : `&piece=${wish.piece}`}`;
-        const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&fetch=1&${want}`;
+        const asked = { ...name, fetch: true, want: wish.all ? 'all' : 'ranges', piece: wish.piece };
         const { bytes } = await this.#client.bytes({
           url: target.url,
           to: target.id,
-          method: 'GET',
-          path,
+          ...to(ORIGIN_BLOBS.metainfo, asked),
           headersTimeoutMs: METAINFO_TIMEOUT_MS,
           signal: abort,
         });
@@ -282,12 +276,10 @@ export class OriginClient {
     target: Target,
     signal: AbortSignal,
   ): Promise<MetainfoNews | undefined> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}`;
     const { bytes, status, headers } = await this.#client.bytes({
       url: target.url,
       to: target.id,
-      method: 'GET',
-      path,
+      ...to(ORIGIN_BLOBS.metainfo, { ...name, wait: waitMs, from: known.knownPrefix }),
       headers: { 'if-none-match': etag },
       headersTimeoutMs: waitMs + 1_500,
       signal,
@@ -304,7 +296,7 @@ export class OriginClient {
     targetIds: readonly string[],
     signal: AbortSignal,
   ) {
-    const path = `/v1/manifests?${nameQuery({ upstream, repository }, { reference })}`;
+    const { path } = to(ORIGIN_NAMES.manifest, { upstream, repository, reference });
     const targets = this.#health.order(targetsOf(this.#cluster, targetIds));
     const ask = (target: Target, abort: AbortSignal) =>
       this.#health.watch(target, HEDGE_MS * 4, () =>
@@ -319,8 +311,4 @@ export class OriginClient {
       );
     return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS * 2, signal, isFinal: isDecisive });
   }
-}
-
-function blobPath(name: BlobName): string {
-  return `/v1/blobs/${name.digest}?${nameQuery(name)}`;
 }

@@ -4,7 +4,8 @@ import { ignoreFailure } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { JoinAnswer, JoinRequest } from '@sepia/cluster/api/join';
 import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { to } from '@sepia/cluster/api/route';
+import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -60,8 +61,7 @@ export class TrackerClient {
         this.#client.json<JoinAnswer>({
           url: target.url,
           to: target.id,
-          method: 'POST',
-          path: `/v1/swarms/${digest}/join`,
+          ...to(TRACKER.join, { digest }),
           json: request,
           headersTimeoutMs: JOIN_TIMEOUT_MS,
           signal: abort,
@@ -78,15 +78,14 @@ export class TrackerClient {
     waitMs: number,
     signal: AbortSignal,
   ): Promise<MetainfoNews | undefined> {
-    const query = nameQuery(name, { wait: String(waitMs), from: String(known.knownPrefix) });
+    const call = to(TRACKER.metainfo, { ...name, wait: waitMs, from: known.knownPrefix });
     const targets = this.#health.order(targetsOf(this.#cluster, this.trackerIds(name.digest)));
     const ask = (target: Target, abort: AbortSignal) =>
       this.#health.watch(target, waitMs + HEDGE_MS, () =>
         this.#client.bytes({
           url: target.url,
           to: target.id,
-          method: 'GET',
-          path: `/v1/swarms/${name.digest}/metainfo?${query}`,
+          ...call,
           headers: { 'if-none-match': etag },
           headersTimeoutMs: waitMs + JOIN_TIMEOUT_MS,
           signal: abort,
@@ -106,8 +105,7 @@ export class TrackerClient {
       this.#client.json<LeaseAnswer>({
         url: target!.url,
         to: target!.id,
-        method: 'PUT',
-        path: `/v1/nodes/${encodeURIComponent(nodeId)}`,
+        ...to(TRACKER.lease, { id: nodeId }),
         json: lease,
         headersTimeoutMs: LEASE_TIMEOUT_MS,
       }),
@@ -121,8 +119,7 @@ export class TrackerClient {
       .call({
         url: target!.url,
         to: target!.id,
-        method: 'DELETE',
-        path: `/v1/nodes/${encodeURIComponent(nodeId)}`,
+        ...to(TRACKER.leave, { id: nodeId }),
         headersTimeoutMs: 500,
       })
       .then((answer) => answer.body.dump())

@@ -10,6 +10,7 @@ import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { Swarm } from '@sepia/swarm/shell/engine';
+import type { LentBytes } from '@sepia/swarm/swarm';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
 import type { Finding, Guide } from './guide-port.ts';
 import { Readings } from './readings.ts';
@@ -152,6 +153,10 @@ export class Download implements ReadableBlob {
   async read(offset: number, into: Uint8Array): Promise<void> {
     if (this.#state === 'failed') throw this.#error;
     await this.partial.read(offset, into);
+  }
+
+  lend(index: number): LentBytes | undefined {
+    return this.#state === 'failed' ? undefined : this.#swarm.lend(index);
   }
 
   /** Damaged on disk between its arrival and this read. */

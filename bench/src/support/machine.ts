@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, readFileSync, readSync, unlinkSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
+import { join } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
 
 /** Clock ticks per second of `/proc/PID/stat`; the kernel's ABI fixes it. */
@@ -46,6 +47,23 @@ export async function quietMachine(
     await delay(2_000);
     const idle = meter.percent();
     if (idle >= percent || Date.now() > deadline) return idle;
+  }
+}
+
+/**
+ * Fills and frees `bytes` of the page cache, by a sparse file in `dir`: on a virtual machine the first touch of a page is a
+ * fault of the host, and would be counted as work of whoever comes first.
+ */
+export function touchMemory(dir: string, bytes: number): void {
+  const file = join(dir, 'touched');
+  const fd = openSync(file, 'w+');
+  try {
+    ftruncateSync(fd, bytes);
+    const buffer = Buffer.allocUnsafeSlow(2 ** 20);
+    for (let at = 0; at < bytes; at += buffer.length) readSync(fd, buffer, 0, buffer.length, at);
+  } finally {
+    closeSync(fd);
+    unlinkSync(file);
   }
 }
 

@@ -72,8 +72,8 @@ function argumentsOf(bench: BenchDefinition): Record<string, string | undefined>
     });
     for (const name of Object.keys(bench.options)) {
       const value = values[name];
-      if (value !== undefined && !(Number(value) > 0))
-        throw new Error(`--${name}: "${value}" is not a number above 0`);
+      if (value !== undefined && !(Number(value) >= 0))
+        throw new Error(`--${name}: "${value}" is not a number`);
     }
     return values;
   } catch (error) {

@@ -6,9 +6,11 @@ import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import type { LayerIndex } from '@sepia/lazy/index/layer-index';
 import { textOf } from '@sepia/lazy/tar/byte-string';
 import type { Command } from 'commander';
+import { indexInCluster, layersInCluster, layerText } from '../lazy/cluster-layers.ts';
 import { indexImage } from '../lazy/index-image.ts';
 import { indexFile, readIndexFile, saveIndex } from '../lazy/layer-file.ts';
 import { snapshotterLayers, statusText } from '../lazy/snapshotter-status.ts';
+import { Operator, type OperatorFlags, type OperatorName, operatorOptions } from '../operator/operator.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
@@ -22,7 +24,7 @@ const MIB = 1024 * 1024;
 /** A span is held in memory whole, and may grow beyond this by one compressed block. */
 const MAX_SPAN_MIB = 8;
 
-interface IndexFlags extends CredentialFlags {
+interface IndexFlags extends CredentialFlags, OperatorFlags {
   readonly out?: string;
   readonly agent?: string;
   readonly spanMib: number;
@@ -32,14 +34,16 @@ interface IndexFlags extends CredentialFlags {
 function addIndex(lazy: Command): void {
   const command = lazy
     .command('index <file-or-ref>')
-    .description('make the index of a layer blob in a file, or of every layer of an image')
+    .description(
+      'have an accelerator index the layers of an image, for the whole cluster; or make the index of a layer blob in a file',
+    )
     .option(
       '--out <path>',
-      'file to write (default: <file>.lazy), or folder for the layers of an image (default: .)',
+      'file to write (default: <file>.lazy); of an image: make the indexes here, into this folder, instead',
     )
     .option(
       '--agent <url>',
-      `registry endpoint to pull an image from (default: ${DEFAULT_AGENT})`,
+      `with --out: registry endpoint to pull an image from (default: ${DEFAULT_AGENT})`,
       urlOption('--agent'),
     )
     .option(
@@ -48,14 +52,15 @@ function addIndex(lazy: Command): void {
       wholeNumber('--span-mib'),
       1,
     );
-  addCredentialOptions(command).action(async (what: string, flags: IndexFlags) => {
+  operatorOptions(addCredentialOptions(command)).action(async (what: string, flags: IndexFlags) => {
     if (flags.spanMib < 1 || flags.spanMib > MAX_SPAN_MIB)
       throw new CodedError('CONFIG_INVALID', {
         message: `--span-mib: ${flags.spanMib} is not from 1 to ${MAX_SPAN_MIB}`,
       });
     const spanBytes = flags.spanMib * MIB;
     if (!existsSync(what) && !/^[./]/.test(what)) {
-      await indexReference(what, flags, spanBytes);
+      if (flags.out === undefined) await indexByCluster(what, flags);
+      else await indexReference(what, flags, spanBytes);
       return;
     }
     const startedMs = performance.now();
@@ -68,7 +73,24 @@ function addIndex(lazy: Command): void {
   });
 }
 
-/** Indexes an image; what is printed is the part of a snapshotter's config that shows it. */
+/** Has an accelerator index an image; prints how each layer stands then. */
+async function indexByCluster(ref: string, flags: OperatorFlags): Promise<void> {
+  await using operator = Operator.open(flags);
+  const name = operator.nameOf(ref);
+  const { result } = await indexInCluster(operator, name, (text) => void process.stderr.write(`${text}\n`));
+  process.stdout.write(
+    `${ref}: ${result?.outcome}${result?.reason === undefined ? '' : `: ${result.reason}`}\n`,
+  );
+  if (result?.outcome !== 'skipped') await showImage(operator, name, false);
+}
+
+async function showImage(operator: Operator, name: OperatorName, json: boolean): Promise<void> {
+  const layers = await layersInCluster(operator, name);
+  if (json) process.stdout.write(`${JSON.stringify(layers, null, 2)}\n`);
+  else for (const layer of layers) process.stdout.write(`${layerText(layer)}\n`);
+}
+
+/** Indexes an image here; what is printed is the part of a snapshotter's config that shows it. */
 async function indexReference(ref: string, flags: IndexFlags, spanBytes: number): Promise<void> {
   const image = parseImageReference(ref);
   const source = sourceOf(image, flags.agent);
@@ -100,12 +122,18 @@ export function addLazy(program: Command): void {
       const layers = await snapshotterLayers(flags.admin);
       process.stdout.write(flags.json ? `${JSON.stringify(layers, null, 2)}\n` : statusText(layers));
     });
-  lazy
-    .command('show <file>')
-    .description('show what an index holds')
+  const show = lazy
+    .command('show <file-or-ref>')
+    .description('show what an index holds, or what the cluster knows of the layers of an image')
     .option('--entries', 'list the entries of the layer', false)
-    .option('--json', 'print it as JSON', false)
-    .action(async (file: string, flags: { entries: boolean; json: boolean }) => {
+    .option('--json', 'print it as JSON', false);
+  operatorOptions(show).action(
+    async (file: string, flags: OperatorFlags & { entries: boolean; json: boolean }) => {
+      if (!existsSync(file) && !/^[./]/.test(file)) {
+        await using operator = Operator.open(flags);
+        await showImage(operator, operator.nameOf(file), flags.json);
+        return;
+      }
       const index = await readIndexFile(file);
       const facts = factsOf(index);
       if (flags.json) {
@@ -116,7 +144,8 @@ export function addLazy(program: Command): void {
       for (const [name, value] of Object.entries(facts))
         process.stdout.write(`${name.padEnd(20)} ${value}\n`);
       if (flags.entries) for (const entry of index.entries) process.stdout.write(`${entryLine(entry)}\n`);
-    });
+    },
+  );
 }
 
 function factsOf(index: LayerIndex): Record<string, string | number> {

@@ -107,6 +107,20 @@ export class Operator {
     throw last;
   }
 
+  /** A call to the first proxy that answers. @throws what it names, `NO_PEERS` */
+  async askProxy<T>(call: OperatorCall): Promise<T> {
+    let last: unknown;
+    for (const { id } of this.cluster.members('proxy')) {
+      try {
+        return await this.ask<T>(id, call);
+      } catch (error) {
+        if (!isCoded(error, 'PEER_HTTP')) throw error;
+        last = error;
+      }
+    }
+    throw new CodedError('NO_PEERS', { message: 'no proxy of the cluster answers', cause: last });
+  }
+
   /** The same call to all origins at once. */
   async askAll<T>(call: OperatorCall): Promise<{ id: string; answer?: T; error?: unknown }[]> {
     return await Promise.all(

@@ -161,6 +161,21 @@ export class Uploads {
     }
   }
 
+  /**
+   * What a member made of content that is here (the index of a layer): kept as if it were pushed, under a link of the
+   * repository, whatever the upstream's mode. Resolves when W members have it durably.
+   */
+  async putMade(name: BlobName, body: AsyncIterable<Uint8Array>, roomBytes: number): Promise<void> {
+    this.#deps.room.require(roomBytes);
+    const file = await this.#deps.store.createUpload(`made-${randomBytes(12).toString('hex')}`);
+    try {
+      await appendBody(file, body, this.#options.maxBlobBytes);
+      await this.#place(file, name);
+    } finally {
+      await file.drop();
+    }
+  }
+
   /** A copy that another member sends: durable when it resolves; neither linked nor passed on. */
   async putCopy(
     name: BlobName,
@@ -194,8 +209,12 @@ export class Uploads {
   }
 
   async #commit(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
-    const { links, quotas, replicator } = this.#deps;
-    await quotas.check(name, file.offset);
+    await this.#deps.quotas.check(name, file.offset);
+    return await this.#place(file, name);
+  }
+
+  async #place(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
+    const { links, replicator } = this.#deps;
     return await replicator.hold(name.digest, async () => {
       const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
       await replicator.place(name);

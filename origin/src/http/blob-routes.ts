@@ -371,6 +371,8 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
       roomBytes: contentLength(ctx) ?? 0,
     });
     if (queryValue(ctx, 'hint') === '1') await deps.replicator.owe(name);
+  } else if (queryValue(ctx, 'made') === '1') {
+    await deps.uploads.putMade(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   } else {
     await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   }

@@ -5,10 +5,12 @@ import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem, TokenAnswer, TokenRequest } from '@sepia/cluster/api/access';
 import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { BasicCredentials } from '@sepia/face/access/authorization';
 import { parseRepositoryScope } from '@sepia/face/access/scope';
-import { accessQuery } from '@sepia/face/door/upstream-access';
+import { accessCall } from '@sepia/face/door/upstream-access';
 import { readLimited } from '@sepia/http/client';
 import { basic } from '@sepia/upstream/token';
 import { isDefinite, type OriginRequest, type Origins } from '../cluster/origins.ts';
@@ -34,15 +36,13 @@ export class OriginAccess {
     const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
     const key = shardKey(name.upstream, name.repository);
     return await this.#ask<AccessAnswer>(key, {
-      method: 'GET',
-      path: `/v1/access?${accessQuery(name, item)}`,
+      ...accessCall(name, item),
       headers,
     });
   }
 
   async base(upstream: string): Promise<AccessAnswer> {
-    const path = `/v1/access?${new URLSearchParams({ upstream })}`;
-    return await this.#ask<AccessAnswer>(upstream, { method: 'GET', path });
+    return await this.#ask<AccessAnswer>(upstream, to(ORIGIN_RECORDS.access, { upstream }));
   }
 
   /** Asked where the token will be checked: that origin knows when it ends. */
@@ -51,8 +51,7 @@ export class OriginAccess {
     const [scope] = scopes.map(parseRepositoryScope).filter((one) => one !== undefined);
     const key = scope === undefined ? upstream : shardKey(upstream, scope.name as RepositoryName);
     return await this.#ask<TokenAnswer>(key, {
-      method: 'POST',
-      path: '/v1/token',
+      ...to(ORIGIN_RECORDS.token),
       headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },
       body: JSON.stringify(request),
     });

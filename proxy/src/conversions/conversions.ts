@@ -44,9 +44,12 @@ export class Conversions {
     const { upstream, repository, tag, digest } = event;
     const tasks: ConversionTask[] = [];
     for (const { rule, matches } of this.#rules) {
-      if (rule.from !== upstream || !matches(repository, tag) || this.#isResult(upstream, tag)) continue;
-      if (event.kind === 'delete' && !rule['delete-with-source']) continue;
-      const kind = event.kind === 'push' ? 'convert' : 'remove';
+      if (rule.from !== upstream || !matches(repository, tag)) continue;
+      // A result gets indexes like any image; they are found by its layers, so they need not go with it.
+      const isIndex = rule.to === 'index';
+      if (!isIndex && this.#isResult(upstream, tag)) continue;
+      if (event.kind === 'delete' && (isIndex || !rule['delete-with-source'])) continue;
+      const kind = event.kind === 'delete' ? 'remove' : isIndex ? 'index' : 'convert';
       tasks.push({
         kind,
         rule: rule.name,
@@ -68,7 +71,7 @@ export class Conversions {
   #isResult(upstream: string, tag: string): boolean {
     return this.#rules.some(({ rule }) => {
       const suffix = rule['tag-suffix'];
-      return rule.from === upstream && suffix !== '' && tag.endsWith(suffix);
+      return rule.to !== 'index' && rule.from === upstream && suffix !== '' && tag.endsWith(suffix);
     });
   }
 }

@@ -2,13 +2,12 @@ import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { CONVERSION_CALLS, conversionKey } from '@sepia/cluster/api/conversions';
 import { routed } from '@sepia/http/router';
-import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
-import type { z } from 'zod';
+import { jsonBody } from '../json-body.ts';
 import type { Conversions } from './conversions.ts';
 
 /** A result names layers and referrers; a progress the layers of one image. */
-const MAX_BODY_BYTES = 256 * 1024;
+const BODY = { limitBytes: 256 * 1024, what: 'conversions' };
 
 /**
  * The queue of conversions for accelerators and operators; signed calls only.
@@ -23,12 +22,12 @@ export function conversionRoutes(router: Router, { queue }: Conversions): void {
   });
   router.post('/v1/conversions', async (context) => {
     const ctx = routed(context, 'conversion-add');
-    const { task } = await bodyOf(ctx, CONVERSION_CALLS.add);
+    const { task } = await jsonBody(ctx, CONVERSION_CALLS.add, BODY);
     ctx.body = await queue.add(conversionKey(task), task);
   });
   router.post('/v1/conversions/take', async (context) => {
     const ctx = routed(context, 'conversion-take');
-    const { holder, limit } = await bodyOf(ctx, CONVERSION_CALLS.take);
+    const { holder, limit } = await jsonBody(ctx, CONVERSION_CALLS.take, BODY);
     ctx.body = { jobs: await queue.take(holder, limit) };
   });
   router.post('/v1/conversions/:id/:verb', async (context) => {
@@ -40,31 +39,20 @@ export function conversionRoutes(router: Router, { queue }: Conversions): void {
 
 async function change(ctx: Context, queue: Conversions['queue'], id: string, verb: string): Promise<object> {
   if (verb === 'renew') {
-    const { holder, progress } = await bodyOf(ctx, CONVERSION_CALLS.renew);
+    const { holder, progress } = await jsonBody(ctx, CONVERSION_CALLS.renew, BODY);
     return { isHeld: await queue.renew(id, holder, progress) };
   }
   if (verb === 'finish') {
-    const { holder, result } = await bodyOf(ctx, CONVERSION_CALLS.finish);
+    const { holder, result } = await jsonBody(ctx, CONVERSION_CALLS.finish, BODY);
     await queue.finish(id, holder, result);
   } else if (verb === 'fail') {
-    const { holder, error, isFinal } = await bodyOf(ctx, CONVERSION_CALLS.fail);
+    const { holder, error, isFinal } = await jsonBody(ctx, CONVERSION_CALLS.fail, BODY);
     await queue.fail(id, holder, error, isFinal);
   } else if (verb === 'release') {
-    const { holder } = await bodyOf(ctx, CONVERSION_CALLS.release);
+    const { holder } = await jsonBody(ctx, CONVERSION_CALLS.release, BODY);
     await queue.release(id, holder);
   } else if (verb === 'cancel') await queue.cancel(id);
   else if (verb === 'retry') await queue.retry(id);
   else throw new CodedError('ROUTE_UNKNOWN', { detail: { path: ctx.path.slice(0, 300) } });
   return {};
-}
-
-async function bodyOf<T extends z.ZodType>(ctx: Context, schema: T): Promise<z.output<T>> {
-  return await readJson(ctx, MAX_BODY_BYTES, (value) => {
-    const checked = schema.safeParse(value);
-    if (checked.success) return checked.data;
-    const [issue] = checked.error.issues;
-    throw new CodedError('REQUEST_INVALID', {
-      message: `conversions: ${issue?.path.join('.')} ${issue?.message}`,
-    });
-  });
 }

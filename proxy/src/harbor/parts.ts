@@ -20,6 +20,7 @@ export interface HarborParts {
   readonly webhooks: Webhooks;
   readonly purger: Purger;
   readonly conversions: Conversions;
+  readonly records: Records;
   readonly upstreams: () => readonly NamedUpstream[];
   readonly driverAuth: RequestAuth;
   /** As `driverAuth`; open where there are no drivers, for load balancers. */
@@ -62,6 +63,7 @@ export function createHarbor(face: FaceParts, cache: ManifestCache, stops: StopS
     webhooks: new Webhooks({ ...shared, purger, preheat, conversions, config: config.webhook }),
     purger,
     conversions,
+    records,
     upstreams,
     driverAuth: drivers,
     healthAuth: config['driver-auth'].mode === 'off' ? () => undefined : drivers,

@@ -3,6 +3,7 @@ import { bytes } from '@sepia/base/config/units';
 import { patterns } from '@sepia/base/names/pattern';
 import { isRepositoryName } from '@sepia/base/names/repository';
 import { z } from 'zod';
+import { BY_HAND } from './api/conversions.ts';
 
 const PLATFORM = /^[a-z0-9]+\/[a-z0-9]+(?:\/[a-z0-9.]+)?$/;
 /** Part of a tag (distribution-spec, "Pulling manifests"). */
@@ -18,7 +19,12 @@ export const CONVERSION_RULE = z.strictObject({
   from: z.string().describe('Upstream whose images are converted.'),
   repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
   tags: patterns().optional().describe('Globs of tags; left out: all.'),
-  to: z.enum(['estargz']).default('estargz').describe('What images are converted to.'),
+  to: z
+    .enum(['estargz', 'index'])
+    .default('estargz')
+    .describe(
+      'estargz: what images are converted to. index: nothing is converted, their layers get an index, so that they start lazily as they are.',
+    ),
   repository: z
     .string()
     .default(REPOSITORY_MARK)
@@ -39,6 +45,9 @@ export const CONVERSION_RULE = z.strictObject({
     .describe('Platforms that are kept; left out: all.'),
   level: z.number().int().min(0).max(9).default(6).describe('gzip level.'),
   'max-size': bytes().optional().describe('Larger images (compressed) are left alone; left out: no limit.'),
+  'min-size': bytes()
+    .optional()
+    .describe('Smaller images (compressed) are left alone; left out: 10 MiB for index, else no limit.'),
   'delete-with-source': z
     .boolean()
     .default(false)
@@ -62,9 +71,17 @@ export function checkConversions(document: Checked, ctx: z.RefinementCtx): void 
     names.add(rule.name);
     if (!document.upstreams.some((upstream) => upstream.name === rule.from))
       refuse('from', `"${rule.from}" is no upstream of this document`);
-    if (rule['tag-suffix'] === '' && rule.repository === REPOSITORY_MARK)
+    if (rule.name === BY_HAND) refuse('name', `"${BY_HAND}" is what jobs by hand are called`);
+    if (rule.to !== 'index' && rule['tag-suffix'] === '' && rule.repository === REPOSITORY_MARK)
       refuse('tag-suffix', 'is empty, so the result would replace its source; name another repository');
   }
+}
+
+const INDEX_MIN_BYTES = 10 * 1024 * 1024;
+
+/** Images below this many bytes are left alone. */
+export function leastBytes(rule: Pick<ConversionRule, 'to' | 'min-size'>): number {
+  return rule['min-size'] ?? (rule.to === 'index' ? INDEX_MIN_BYTES : 0);
 }
 
 /** Repository of the result for one of the source. */

@@ -1,8 +1,10 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { InternalClient } from '@sepia/http/client';
+import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import type { z } from 'zod';
 import type { COMMAND_REQUEST, CommandState, NodeCommandState } from './api/commands.ts';
+import { to } from './api/route.ts';
+import { TRACKER } from './api/tracker.ts';
 import type { Cluster } from './cluster.ts';
 
 /** A tracker that does not take or tell a command within this counts as away, in ms. */
@@ -49,7 +51,7 @@ export class NodeCommands {
     await Promise.all(
       trackerIds.map(async (id) => {
         try {
-          await this.#ask(id, 'POST', '/v1/commands', command);
+          await this.#ask(id, { ...to(TRACKER.command), json: command });
         } catch (error) {
           throwIfBug(error);
           cause = error;
@@ -72,7 +74,7 @@ export class NodeCommands {
     await Promise.all(
       this.trackerIds.map(async (trackerId) => {
         try {
-          const state = await this.#ask<CommandState>(trackerId, 'GET', `/v1/commands/${id}`);
+          const state = await this.#ask<CommandState>(trackerId, to(TRACKER.commandState, { id }));
           answers.push([...state.nodes]);
         } catch (error) {
           throwIfBug(error);
@@ -83,14 +85,15 @@ export class NodeCommands {
     return { nodes: mergeNodeStates(answers), unaware, silent };
   }
 
-  async #ask<T>(trackerId: string, method: 'GET' | 'POST', path: string, json?: unknown): Promise<T> {
+  async #ask<T>(
+    trackerId: string,
+    call: Pick<InternalRequest, 'method' | 'path'> & { json?: unknown },
+  ): Promise<T> {
     const { cluster, client } = this.#deps;
     return await client.json<T>({
       url: cluster.member(trackerId).urls[0]!,
       to: trackerId,
-      method,
-      path,
-      ...(json === undefined ? {} : { json }),
+      ...call,
       headersTimeoutMs: ASK_MS,
       bodyTimeoutMs: ASK_MS,
     });

@@ -32,6 +32,33 @@ export function routesOf(router: Router): Middleware {
   return Object.assign(run, { router });
 }
 
+/** Names of the parameters in a path template: `/blobs/:digest` has `digest`. */
+export type PathParams<Path extends string> = Path extends `${string}:${infer Name}/${infer Rest}`
+  ? Name | PathParams<Rest>
+  : Path extends `${string}:${infer Name}`
+    ? Name
+    : never;
+
+/** What a route is registered by: its name in metrics, its method, and its path with parameters as `:name`. */
+export interface RouteName<Method extends string = string, Path extends string = string> {
+  readonly name: string;
+  readonly method: Method;
+  readonly path: Path;
+}
+
+/** Registers the answer to a route; `params` are those of its path, decoded. */
+export function serve<Path extends string>(
+  router: Router,
+  { name, method, path }: RouteName<string, Path>,
+  answer: (ctx: Context, params: Readonly<Record<PathParams<Path>, string>>) => void | Promise<void>,
+): void {
+  const verb = method.toLowerCase() as 'get' | 'put' | 'post' | 'patch' | 'delete';
+  router[verb](path as string, async (context) => {
+    const params = context.params as Readonly<Record<PathParams<Path>, string>>;
+    await answer(routed(context, name), params);
+  });
+}
+
 /** Names the route for metrics and logs; the context without the router's own type. */
 export function routed(context: unknown, name: string): Context {
   const ctx = context as Context;

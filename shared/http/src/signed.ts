@@ -26,9 +26,14 @@ export async function verifyRequest(ctx: Context, verifier: CallVerifier): Promi
       throw signatureFault('the body is another than was signed');
     state.body = bytes;
   } else if (body !== undefined) {
-    checkStream(body, announced, STREAMED.test(`${method} ${path}`));
+    checkStream(body, announced, mayStream(method, path));
   }
   state.caller = caller;
+}
+
+/** Whether the body of a call may be a stream. */
+export function mayStream(method: string, path: string): boolean {
+  return STREAMED.test(`${method} ${path}`);
 }
 
 function checkStream(body: SignedBody, announced: number, mayStream: boolean): void {

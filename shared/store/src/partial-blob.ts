@@ -55,6 +55,7 @@ export class PartialBlob {
   #prefix: Digester;
   #prefixNext = 0;
   #found: Digest | undefined;
+  #isTreeProven = false;
   /** What the prefix is read back into. */
   #scratch: Uint8Array | undefined;
   #advancing: Promise<void> | undefined;
@@ -100,6 +101,11 @@ export class PartialBlob {
     return Math.min(this.#prefixNext * PIECE_BYTES, this.sizeBytes);
   }
 
+  /** The cluster vouches that its tree is the digest's: the whole digest is not hashed here, until a new attempt. */
+  trustTree(): void {
+    this.#isTreeProven = this.#metainfo.state === 'final';
+  }
+
   /** One more user. */
   retain(): this {
     this.#refs += 1;
@@ -124,9 +130,10 @@ export class PartialBlob {
     ]);
     if (attempt !== this.#attempts || this.state === 'dropped') throw this.#stale();
     if (!this.#have.add(index)) return;
+    this.#mapChanged();
+    if (this.#isTreeProven) return;
     if (index === this.#prefixNext && this.#advancing === undefined) this.#hashNext(bytes);
     if (this.#have.has(this.#prefixNext)) this.#advance().catch(ignoreFailure);
-    this.#mapChanged();
   }
 
   /** `length` bytes of piece `index` from `offset` (within the piece), read into `into` or a fresh buffer. @throws `STALE_ATTEMPT` */
@@ -180,9 +187,10 @@ export class PartialBlob {
     if (attempt !== this.#attempts) throw this.#stale();
   }
 
-  /** True if all pieces are there and the whole digest matches. */
+  /** True if all pieces are there and the whole digest matches, or its tree is trusted. */
   async verifyWhole(): Promise<boolean> {
     if (!this.#have.complete) return false;
+    if (this.#isTreeProven) return true;
     const attempt = this.#attempts;
     while (attempt === this.#attempts && this.#prefixNext < this.#metainfo.pieceCount) await this.#advance();
     if (attempt !== this.#attempts) return false;
@@ -235,6 +243,7 @@ export class PartialBlob {
     this.#have = new Bitfield(metainfo.pieceCount);
     this.#prefix = new Digester(digestAlgorithm(this.digest));
     this.#prefixNext = 0;
+    this.#isTreeProven = false;
     this.#found = undefined;
     this.#mapChanged();
     await oldLeaves.close();

@@ -64,6 +64,12 @@ export interface Reader {
   close(): void;
 }
 
+/** Bytes that stay as they are until `free` is called (idempotent). */
+export interface LentBytes {
+  readonly bytes: Uint8Array;
+  free(): void;
+}
+
 type Unsubscribe = () => void;
 
 /** One blob's swarm, as this member takes part in it. Listeners are called in order, after the piece is stored. */
@@ -80,6 +86,8 @@ export interface Swarm {
   pieceLanded(index: number): void;
   /** A reader that reads no further than `lastPiece` (the last one unless given). */
   openReader(pieceIndex: number, lastPiece?: number): Reader;
+  /** A piece that was verified and stored a moment ago, whole, from the memory in which it was verified; often none. */
+  lend(index: number): LentBytes | undefined;
   onPiece(listener: (index: number, from: PieceFrom) => void): Unsubscribe;
   /** Fires once; soon, if all is there already. */
   onComplete(listener: () => void): Unsubscribe;

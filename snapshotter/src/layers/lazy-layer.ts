@@ -198,7 +198,9 @@ export class LazyLayer {
     this.presence.add(span);
     await this.#map.note(this.presence.spans, span);
     // Runs in parallel can all see the last span there: it is said once.
-    if (this.presence.isComplete) await (this.#completed ??= this.#complete());
+    if (!this.presence.isComplete) return;
+    this.#completed ??= this.#complete();
+    await this.#completed;
   }
 }
 

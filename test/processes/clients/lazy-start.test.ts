@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
@@ -38,14 +38,17 @@ t.test(
       ...['--upstream', `local-registry=http://127.0.0.1:${port},${HOST}`, '--ports-from', '22000'],
     ]);
     const layers = await layersOf(port);
-    const indexes = [];
-    for (const { digest } of layers) {
-      const file = join(dir, digest.slice(7));
-      const blob = await fetch(`http://127.0.0.1:${port}/v2/t/python/blobs/${digest}`);
-      writeFileSync(file, new Uint8Array(await blob.arrayBuffer()));
-      await must(join(ROOT, 'sepia'), ['lazy', 'index', file, '--out', `${file}.lazy`]);
-      indexes.push(`${file}.lazy`);
-    }
+    const index = [
+      'lazy',
+      'index',
+      IMAGE,
+      '--agent',
+      up.cluster.agents[0]!.url,
+      '--out',
+      join(dir, 'indexes'),
+    ];
+    await must(join(ROOT, 'sepia'), index);
+    const indexes = layers.map(({ digest }) => join(dir, 'indexes', `${digest.slice(7)}.lazy`));
     const daemon = await LazyDaemon.start(dir, {
       agent: up.cluster.agents[0]!.url,
       image: `${HOST}/t/python`,

@@ -1,15 +1,12 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { COMMAND_REQUEST, type CommandState } from '@sepia/cluster/api/commands';
-import type { RequestState } from '@sepia/http/app';
+import { TRACKER } from '@sepia/cluster/api/tracker';
+import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
-import type { Context } from 'koa';
 import type { CommandBook, CommandNode } from '../commands/core/command-book.ts';
 import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { checked } from './messages.ts';
-
-/** Longest body of a command, in bytes: 10,000 digests and 10,000 nodes. */
-const MAX_BODY_BYTES = 4 * 1024 * 1024;
 
 interface CommandRouteDeps {
   readonly table: SwarmTable;
@@ -20,11 +17,9 @@ interface CommandRouteDeps {
 /** Signed routes for commands to nodes: take one, tell what became of it, withdraw it. */
 export function commandRoutes(router: Router, deps: CommandRouteDeps): void {
   const { table, commands, nowMs } = deps;
-  router.post('/commands', async (ctx) => {
-    (ctx.state as RequestState).route = 'command';
-    const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) =>
-      checked(COMMAND_REQUEST, value),
-    );
+  serve(router, TRACKER.command, async (ctx) => {
+    const { maxBytes } = TRACKER.command.body;
+    const request = await readJson(ctx, maxBytes, (value) => checked(COMMAND_REQUEST, value));
     const leased = { count: table.nodeCount, ids: () => leasedIds(table) };
     const found = commands.submit(request, leased, nowMs());
     if (found === 'other')
@@ -38,16 +33,13 @@ export function commandRoutes(router: Router, deps: CommandRouteDeps): void {
     ctx.status = found === 'new' ? 201 : 200;
     ctx.body = { id: request.id };
   });
-  router.get('/commands/:id', (ctx) => {
-    (ctx.state as RequestState).route = 'command-state';
-    const id = ctx.params['id'] ?? '';
+  serve(router, TRACKER.commandState, (ctx, { id }) => {
     const found = commands.state(id, leasedNodes(table), nowMs());
     if (found === undefined) throw new CodedError('COMMAND_UNKNOWN', { detail: { id: id.slice(0, 64) } });
     ctx.body = { id, ...found } satisfies CommandState;
   });
-  router.delete('/commands/:id', (ctx) => {
-    (ctx.state as RequestState).route = 'command-withdraw';
-    commands.withdraw(ctx.params['id'] ?? '');
+  serve(router, TRACKER.commandWithdraw, (ctx, { id }) => {
+    commands.withdraw(id);
     ctx.status = 204;
   });
 }

@@ -13,10 +13,10 @@ import {
 import { LEASE_REQUEST, type LeaseAnswer } from '@sepia/cluster/api/lease';
 import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation';
 import { setHash } from '@sepia/cluster/api/set-hash';
+import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
-import type { RequestState } from '@sepia/http/app';
 import { PROTOCOL_VERSION } from '@sepia/http/app';
-import { createRouter, routesOf } from '@sepia/http/router';
+import { createRouter, routesOf, serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context, Middleware } from 'koa';
 import type { z } from 'zod';
@@ -28,8 +28,6 @@ import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { commandRoutes } from './command-routes.ts';
 import { checked } from './messages.ts';
 
-/** Longest body of a join or lease, in bytes. */
-const MAX_BODY_BYTES = 4 * 1024 * 1024;
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
 /** While pieces are lacking, a node joins again after this, in ms. */
@@ -53,39 +51,33 @@ export interface RouteDeps {
 
 /** The tracker's routes for members: join, metainfo, leases, commands, status. */
 export function memberRoutes(deps: RouteDeps): Middleware {
-  const router = createRouter('/v1');
-  router.post('/swarms/:digest/join', async (ctx) => {
-    (ctx.state as RequestState).route = 'join';
-    const digest = parseDigest(ctx.params['digest'] ?? '');
-    const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) => checked(JOIN_REQUEST, value));
+  const router = createRouter();
+  serve(router, TRACKER.join, async (ctx, params) => {
+    const digest = parseDigest(params.digest);
+    const request = await readJson(ctx, TRACKER.join.body.maxBytes, (value) => checked(JOIN_REQUEST, value));
     ctx.body = await join(deps, digest, request);
   });
-  router.get('/swarms/:digest/metainfo', async (ctx) => {
-    (ctx.state as RequestState).route = 'metainfo';
-    await metainfo(deps, ctx as Context, parseDigest(ctx.params['digest'] ?? ''));
+  serve(router, TRACKER.metainfo, async (ctx, params) => {
+    await metainfo(deps, ctx, parseDigest(params.digest));
   });
-  router.put('/nodes/:id', async (ctx) => {
-    (ctx.state as RequestState).route = 'lease';
-    const request = await readJson(ctx as Context, MAX_BODY_BYTES, (value) => checked(LEASE_REQUEST, value));
-    ctx.body = renew(deps, ctx.params['id'] ?? '', request);
+  serve(router, TRACKER.lease, async (ctx, { id }) => {
+    const { maxBytes } = TRACKER.lease.body;
+    ctx.body = renew(deps, id, await readJson(ctx, maxBytes, (value) => checked(LEASE_REQUEST, value)));
   });
-  router.delete('/nodes/:id', (ctx) => {
-    deps.table.forget(ctx.params['id'] ?? '');
-    deps.figures.forget(ctx.params['id'] ?? '');
+  serve(router, TRACKER.leave, (ctx, { id }) => {
+    deps.table.forget(id);
+    deps.figures.forget(id);
     ctx.status = 204;
   });
   commandRoutes(router, deps);
-  router.post('/revocations', async (ctx) => {
-    (ctx.state as RequestState).route = 'revocations';
-    const { revoked } = await readJson(ctx as Context, MAX_BODY_BYTES, (value) =>
-      checked(REVOCATIONS_BODY, value),
-    );
+  serve(router, TRACKER.revocations, async (ctx) => {
+    const { maxBytes } = TRACKER.revocations.body;
+    const { revoked } = await readJson(ctx, maxBytes, (value) => checked(REVOCATIONS_BODY, value));
     deps.keeper.revoke(revoked as Revocation[]);
     deps.revocations.add(revoked as Revocation[], deps.nowMs());
     ctx.status = 204;
   });
-  router.get('/status', (ctx) => {
-    (ctx.state as RequestState).route = 'status';
+  serve(router, TRACKER.status, (ctx) => {
     ctx.body = status(deps);
   });
   return routesOf(router);

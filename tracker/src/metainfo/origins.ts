@@ -4,7 +4,8 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Reach } from '@sepia/base/reach';
 import type { PeerEntry } from '@sepia/cluster/api/join';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import type { InternalClient } from '@sepia/http/client';
@@ -51,7 +52,7 @@ export class Origins {
     for (const { id, urls } of this.#cluster.members('origin')) {
       try {
         const until = AbortSignal.any([signal, AbortSignal.timeout(MOST_SILENCE_MS)]);
-        const call = { url: urls[0]!, to: id, method: 'GET', path: '/v1/cluster', signal: until } as const;
+        const call = { url: urls[0]!, to: id, ...to(ORIGIN_RECORDS.cluster), signal: until };
         await this.#client.bytes({ ...call, headersTimeoutMs: MOST_SILENCE_MS });
         return reach.answered();
       } catch (error) {
@@ -89,8 +90,7 @@ export class Origins {
       const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
         url: this.url(originId),
         to: originId,
-        method: 'GET',
-        path: `/v1/blobs/${name.digest}/where?${nameQuery(name)}`,
+        ...to(ORIGIN_BLOBS.where, name),
         headersTimeoutMs: timeoutMs,
         bodyTimeoutMs: timeoutMs,
         signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
@@ -111,12 +111,10 @@ export class Origins {
     wish: Wish,
     signal: AbortSignal,
   ): Promise<Metainfo> {
-    const path = `/v1/blobs/${name.digest}/metainfo?${nameQuery(name)}${fetch ? '&fetch=1' : ''}${wishQuery(wish)}`;
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
-      method: 'GET',
-      path,
+      ...to(ORIGIN_BLOBS.metainfo, { ...name, ...wished(wish), fetch }),
       headersTimeoutMs: fetch ? FETCH_HEADERS_MS : 10_000,
       signal,
     });
@@ -132,13 +130,11 @@ export class Origins {
     waitMs: number,
     signal: AbortSignal,
   ): Promise<Metainfo | undefined> {
-    const asked = `${nameQuery(name)}&wait=${waitMs}&from=${known.knownPrefix}${wishQuery(wish)}`;
-    const path = `/v1/blobs/${name.digest}/metainfo?${asked}`;
+    const asked = { ...name, ...wished(wish), wait: waitMs, from: known.knownPrefix };
     const { bytes, status } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
-      method: 'GET',
-      path,
+      ...to(ORIGIN_BLOBS.metainfo, asked),
       headers: { 'if-none-match': known.etag },
       headersTimeoutMs: waitMs + this.#pace.timeoutMs(LEAST_POLL_SLACK_MS, MOST_SILENCE_MS),
       bodyTimeoutMs: 5_000,
@@ -160,8 +156,7 @@ export class Origins {
     const { bytes } = await this.#client.bytes({
       url: this.url(originId),
       to: originId,
-      method: 'POST',
-      path: `/v1/blobs/${name.digest}/adopt?${nameQuery(name)}${wishQuery(wish)}`,
+      ...to(ORIGIN_BLOBS.adopt, { ...name, ...wished(wish) }),
       body,
       headers: { 'content-type': 'application/json' },
       headersTimeoutMs: FETCH_HEADERS_MS,
@@ -176,6 +171,6 @@ export function isCertain(error: unknown): boolean {
   return isCoded(error) && !(error as CodedError).facts.retryable && error.code !== 'INTERNAL';
 }
 
-function wishQuery({ all, piece }: Wish): string {
-  return `&want=${all ? 'all' : 'ranges'}${piece === undefined ? '' : `&piece=${piece}`}`;
+function wished({ all, piece }: Wish): { want: 'all' | 'ranges'; piece: number | undefined } {
+  return { want: all ? 'all' : 'ranges', piece };
 }

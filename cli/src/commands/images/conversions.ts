@@ -1,4 +1,4 @@
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
 import type { ConversionJob } from '@sepia/cluster/api/conversions';
 import type { Command } from 'commander';
 import { Operator, type OperatorCall, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
@@ -38,22 +38,9 @@ export function addConversions(program: Command): void {
 
 type Ask = <T>(call: OperatorCall) => Promise<T>;
 
-/** Asks the first proxy that answers. */
 async function withJobs<T>(flags: OperatorFlags, work: (ask: Ask) => Promise<T>): Promise<T> {
   await using operator = Operator.open(flags);
-  const ask: Ask = async (call) => {
-    let last: unknown;
-    for (const { id } of operator.cluster.members('proxy')) {
-      try {
-        return await operator.ask(id, call);
-      } catch (error) {
-        if (!isCoded(error, 'PEER_HTTP')) throw error;
-        last = error;
-      }
-    }
-    throw new CodedError('NO_PEERS', { message: 'no proxy of the cluster answers', cause: last });
-  };
-  return await work(ask);
+  return await work(async (call) => await operator.askProxy(call));
 }
 
 async function list(ask: Ask): Promise<ConversionJob[]> {
@@ -62,7 +49,7 @@ async function list(ask: Ask): Promise<ConversionJob[]> {
 
 function lineOf(job: ConversionJob): string {
   const { payload, result } = job;
-  const image = `${payload.upstream}/${payload.repository}:${payload.tag}`;
+  const image = `${payload.upstream}/${payload.repository}${payload.tag.includes(':') ? '@' : ':'}${payload.tag}`;
   const sizes =
     result?.sourceBytes === undefined || result.targetBytes === undefined
       ? ''

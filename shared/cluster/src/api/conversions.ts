@@ -1,15 +1,22 @@
+import { isDigest } from '@sepia/base/digest';
 import { isRepositoryName, isTag } from '@sepia/base/names/repository';
 import { z } from 'zod';
 
-/** What a conversion job is about: a tag of an upstream, by a rule of the cluster document. */
+/** The rule of tasks that somebody put in by hand. */
+export const BY_HAND = 'by-hand';
+
+/**
+ * What a conversion job is about: a tag of an upstream, by a rule of the cluster document. `index`: the layers of an
+ * image get their indexes, and `tag` may be a digest; by hand too, and then also those that have one that is bad.
+ */
 export const CONVERSION_TASK = z.strictObject({
-  kind: z.enum(['convert', 'remove']),
+  kind: z.enum(['convert', 'remove', 'index']),
   rule: z.string().min(1).max(64),
   upstream: z.string().min(1).max(64),
   repository: z
     .string()
     .refine((text): boolean => isRepositoryName(text), { message: 'is not a repository name' }),
-  tag: z.string().refine((text): boolean => isTag(text), { message: 'is not a tag' }),
+  tag: z.string().refine((text): boolean => isTag(text) || isDigest(text), { message: 'is not a tag' }),
   /** What the tag was said to point at; where it points is asked when the job runs. */
   digest: z.string().max(160).optional(),
 });
@@ -63,7 +70,7 @@ export interface ConversionProgress {
 /** What became of a job that is done. */
 export interface ConversionOutcome {
   /** `skipped` says why in `reason`. */
-  readonly outcome: 'converted' | 'unchanged' | 'skipped' | 'removed';
+  readonly outcome: 'converted' | 'indexed' | 'unchanged' | 'skipped' | 'removed';
   readonly reason?: string;
   readonly source?: string;
   readonly target?: string;
@@ -73,6 +80,8 @@ export interface ConversionOutcome {
   readonly layers?: number;
   readonly layersFromCache?: number;
   readonly layersKept?: number;
+  /** Layers that have no index, and why. */
+  readonly notLazy?: readonly string[];
   /** What was attached to the source and is not to the result: signatures, SBOMs, by type. */
   readonly lost?: readonly string[];
 }

@@ -1,7 +1,8 @@
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem } from '@sepia/cluster/api/access';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { hashOf } from '../access/authorization.ts';
 
@@ -96,13 +97,9 @@ function itemKey(item: AccessItem): string {
   return item.kind === 'blob' ? item.digest : '';
 }
 
-/** Query of `GET /v1/access`. */
-export function accessQuery(name: ResolvedName, item: AccessItem): string {
-  const what =
-    item.kind === 'manifest'
-      ? { reference: item.reference }
-      : item.kind === 'blob'
-        ? { digest: item.digest }
-        : undefined;
-  return nameQuery(name, what);
+/** The call that asks an origin whether an item may be read. */
+export function accessCall({ upstream, repository }: ResolvedName, item: AccessItem) {
+  const reference = item.kind === 'manifest' ? item.reference : undefined;
+  const digest = item.kind === 'blob' ? item.digest : undefined;
+  return to(ORIGIN_RECORDS.access, { upstream, repository, reference, digest });
 }

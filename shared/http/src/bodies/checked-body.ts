@@ -34,7 +34,7 @@ export interface CheckedChunk {
 
 /**
  * The one way by which bytes of a blob leave a process: windows of at most a few leaves, each leaf checked at each
- * read against the leaf hashes of its piece. What does not match is fetched again (`ReadableBlob.mend`) or never
+ * read (or in the memory that is sent, when it came: `ReadableBlob.lend`) against the leaf hashes of its piece. What does not match is fetched again (`ReadableBlob.mend`) or never
  * handed out. The last piece of a body that must be whole comes after the whole digest was verified.
  */
 export class CheckedBody {
@@ -71,6 +71,8 @@ export class CheckedBody {
     const window = windowAt(range, at, BUFFER_BYTES[size]);
     if (this.isWithheld(range, window)) await this.#untilWhole(window.piece);
     await this.#untilThere(window.piece);
+    const lent = size === 'large' ? this.#lent(window) : undefined;
+    if (lent !== undefined) return lent;
     const buffer = readBuffers.take(size);
     try {
       const bytes = await this.#read(window, buffer);
@@ -80,6 +82,16 @@ export class CheckedBody {
       readBuffers.give(size, buffer);
       throw error;
     }
+  }
+
+  /** A window of a piece that was verified in the memory that it lies in: neither read nor hashed once more. */
+  #lent({ piece, start, end }: Window): CheckedChunk | undefined {
+    if (this.#mended?.piece === piece) return undefined;
+    const lent = this.#blob.lend?.(piece);
+    if (lent === undefined) return undefined;
+    const bytes = lent.bytes.subarray(start - piece * PIECE_BYTES, end - piece * PIECE_BYTES);
+    this.#whole?.update(bytes);
+    return { bytes, free: lent.free };
   }
 
   async #untilThere(piece: number): Promise<void> {

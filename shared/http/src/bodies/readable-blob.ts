@@ -24,6 +24,11 @@ export interface ReadableBlob {
   /** Fills `into` with the bytes from `offset` on, all of one piece whose leaves were asked for. Unchecked. */
   read(offset: number, into: Uint8Array, signal: AbortSignal): Promise<void>;
   /**
+   * A piece in the very memory in which its leaves were verified, which stays as it is until `free` is called. Undefined:
+   * read it. Asked for by readers that take what they are given at once.
+   */
+  lend?(piece: number): { readonly bytes: Uint8Array; free(): void } | undefined;
+  /**
    * What was read of a piece is wrong. Resolves with the whole piece, verified, if it was got elsewhere; undefined:
    * read it again. Rejects when there is no right copy.
    */

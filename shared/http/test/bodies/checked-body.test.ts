@@ -69,6 +69,36 @@ t.test('a wrong leaf is never passed on: read again, mended, or cut before it', 
   }
 });
 
+t.test('what was verified in memory leaves from there, and is given back', async (t) => {
+  let lent = 0;
+  let out = 0;
+  class LendingBlob extends FakeBlob {
+    lend(piece: number): { bytes: Uint8Array; free: () => void } | undefined {
+      if (piece === 1) return undefined;
+      lent += 1;
+      out += 1;
+      const at = piece * PIECE_BYTES;
+      let held = true;
+      const free = (): void => {
+        out -= held ? 1 : 0;
+        held = false;
+      };
+      return { bytes: this.bytes.subarray(at, Math.min(this.sizeBytes, at + PIECE_BYTES)), free };
+    }
+  }
+  for (const range of [undefined, 'bytes=1000-']) {
+    const blob = new LendingBlob(SIZE, 'lending');
+    blob.land(0, 1, 2, 3);
+    blob.finish();
+    const { get } = await serve(t, blob);
+    const { bytes, cut } = await drain((await get(range === undefined ? {} : { range })).body);
+    t.notOk(cut);
+    t.ok(blob.bytes.subarray(range === undefined ? 0 : 1000).equals(bytes));
+  }
+  t.ok(lent > 0, 'a quick reader was lent some');
+  t.equal(out, 0);
+});
+
 t.test('a blob is checked at every read, not only at the first', async (t) => {
   const blob = rotten('later', { at: 5, times: 0 });
   const { get } = await serve(t, blob);

@@ -28,6 +28,11 @@ export class Asking {
     this.#state = state;
   }
 
+  /** No other member takes part, as far as is known: whatever is fetched, nobody wants it of us. */
+  isAlone(): boolean {
+    return !this.#hasPeers() && !this.#state.dialling.knowsPeers;
+  }
+
   soonest(index: number, nowMs: number, urgent: boolean): Link | undefined {
     let best: Link | undefined;
     let bestCost = Number.POSITIVE_INFINITY;

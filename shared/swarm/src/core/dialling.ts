@@ -40,6 +40,12 @@ export class Dialling {
     return count;
   }
 
+  /** True if there is anybody to share with: a member that is no origin. */
+  get knowsPeers(): boolean {
+    for (const { peer } of this.#peers.values()) if (!peer.origin) return true;
+    return false;
+  }
+
   learn(peers: readonly KnownPeer[]): void {
     for (const peer of peers) {
       if (peer.peerId === this.#ownId || peer.addresses.length === 0) continue;

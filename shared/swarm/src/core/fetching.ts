@@ -39,6 +39,7 @@ export class Fetching {
       wanted: pieces.wanted.list,
       isWanted: (index) => pieces.wanted.has(index),
       rarity: (index) => pieces.rarity(index),
+      isAlone: asking.isAlone(),
       readers: [...this.#deps.readers.values()].map((reader) => reader.index),
       mayAsk: (link, index, urgent) => asking.mayAsk(link, index, urgent, nowMs),
     };

@@ -11,6 +11,8 @@ export interface PickView {
   isWanted(index: number): boolean;
   /** How many wires have it. */
   rarity(index: number): number;
+  /** Nobody shares with us. */
+  readonly isAlone: boolean;
   /** Where open readers stand. */
   readonly readers: readonly number[];
   /** Whether policy lets this link be asked for it now. */
@@ -20,8 +22,13 @@ export interface PickView {
 /**
  * The next piece to ask of `link`, or −1. What the source suggested first; then, half by half, the rarest of a
  * reader's window and the rarest of all, ties by lot: so that readers get on, yet not all peers want the same.
+ * Who is alone takes pieces as they are read.
  */
 export function pickPiece(view: PickView, link: Link): number {
+  if (view.isAlone) {
+    const next = nextRead(view, link);
+    if (next >= 0) return next;
+  }
   for (const index of link.suggested) {
     if (view.isWanted(index) && view.mayAsk(link, index, false)) return index;
     if (!view.isWanted(index)) link.suggested.delete(index);
@@ -42,6 +49,14 @@ export function pickPiece(view: PickView, link: Link): number {
   return sampled >= 0
     ? sampled
     : rarest(view, link, all, start + view.limits.sample, all.length - view.limits.sample);
+}
+
+/** The first piece of a reader's window that this link may be asked for. */
+function nextRead(view: PickView, link: Link): number {
+  for (const at of view.readers)
+    for (let index = at; index < at + view.limits.readerWindow; index++)
+      if (view.isWanted(index) && view.mayAsk(link, index, false)) return index;
+  return -1;
 }
 
 function rarest(view: PickView, link: Link, from: readonly number[], start: number, count: number): number {

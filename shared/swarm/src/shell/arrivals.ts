@@ -3,6 +3,7 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, pieceLeaves } from '@sepia/metainfo/tree';
 import type { LinkId, SwarmEvent } from '../core/events.ts';
 import type { PieceFrom, PieceStore, SwarmLog } from '../swarm.ts';
+import type { FreshPieces } from './fresh-pieces.ts';
 import type { SlabPool } from './slab-pool.ts';
 
 interface Arrived {
@@ -17,6 +18,7 @@ interface ArrivalsDeps {
   readonly metainfo: Metainfo;
   readonly pieces: PieceStore;
   readonly slabs: SlabPool;
+  readonly fresh: FreshPieces;
   readonly log: SwarmLog;
   readonly tell: (event: SwarmEvent) => void;
   readonly onKept: (index: number, from: PieceFrom) => void;
@@ -52,7 +54,7 @@ export class Arrivals {
   }
 
   async write(link: LinkId, index: number): Promise<void> {
-    const { pieces, slabs, log, metainfo, tell, onKept } = this.#deps;
+    const { pieces, slabs, fresh, log, metainfo, tell, onKept } = this.#deps;
     const arrived = this.#take(link, index);
     if (arrived === undefined) return;
     let ok = true;
@@ -62,8 +64,9 @@ export class Arrivals {
       ok = false;
       logFailure(log, error, 'piece could not be written', { index, digest: metainfo.digest });
     }
-    slabs.release(arrived.slab);
-    if (ok && !this.#stopped) {
+    if (!ok || this.#stopped) slabs.release(arrived.slab);
+    else {
+      fresh.offer(index, arrived.slab, arrived.bytes.length);
       this.stats[arrived.from === 'peer' ? 'bytesFromPeers' : 'bytesFromOrigin'] += arrived.bytes.length;
       onKept(index, arrived.from);
     }

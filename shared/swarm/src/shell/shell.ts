@@ -12,6 +12,7 @@ import { SwarmCore } from '../core/swarm-core.ts';
 import type {
   HttpSource,
   JoinInit,
+  LentBytes,
   PeerAddress,
   PieceFrom,
   Reader,
@@ -24,6 +25,7 @@ import type { GoneReason } from '../wire/wire-extensions.ts';
 import type { LinkOwner, ProvenPeer } from '../wire/wire-owner.ts';
 import { Arrivals } from './arrivals.ts';
 import { Dials } from './dials.ts';
+import { FreshPieces } from './fresh-pieces.ts';
 import { HttpLinks } from './http-links.ts';
 import { Listeners } from './listeners.ts';
 import { downReason, PeerLink } from './peer-link.ts';
@@ -57,11 +59,11 @@ export class SwarmShell implements Swarm {
   readonly #http: HttpLinks;
   readonly #dials: Dials;
   readonly #arrivals: Arrivals;
+  readonly #fresh: FreshPieces;
   readonly #events: SwarmEvent[] = [];
   #handling = false;
   #left = false;
   #timer: NodeJS.Timeout | undefined;
-  #nextReader = 0;
   #uploadedBytes = 0;
   readonly #onPiece: Listeners<[number, PieceFrom]>;
   readonly #onComplete: Listeners<[]>;
@@ -97,10 +99,17 @@ export class SwarmShell implements Swarm {
       limits: parts.limits,
       bans: parts.bans,
     });
+    this.#fresh = new FreshPieces(parts.slabs, {
+      opened: (reader, index, last) =>
+        this.#tell({ type: 'reader', reader, index, ...(last === undefined ? {} : { last }) }),
+      moved: (reader, index) => this.#tell({ type: 'reader', reader, index }),
+      closed: (reader) => this.#tell({ type: 'readerClosed', reader }),
+    });
     this.#arrivals = new Arrivals({
       metainfo: join.metainfo,
       pieces: join.pieces,
       slabs: parts.slabs,
+      fresh: this.#fresh,
       log: parts.log,
       tell: (event) => this.#tell(event),
       onKept: (index, from) => this.#onPiece.call(index, from),
@@ -149,19 +158,11 @@ export class SwarmShell implements Swarm {
   }
 
   openReader(pieceIndex: number, lastPiece?: number): Reader {
-    const reader = this.#nextReader++;
-    const last = lastPiece === undefined ? {} : { last: lastPiece };
-    this.#tell({ type: 'reader', reader, index: pieceIndex, ...last });
-    let open = true;
-    return {
-      move: (index) => {
-        if (open) this.#tell({ type: 'reader', reader, index });
-      },
-      close: () => {
-        open = false;
-        this.#tell({ type: 'readerClosed', reader });
-      },
-    };
+    return this.#fresh.openReader(pieceIndex, lastPiece);
+  }
+
+  lend(index: number): LentBytes | undefined {
+    return this.#fresh.lend(index);
   }
 
   onPiece(listener: (index: number, from: PieceFrom) => void): () => void {
@@ -221,6 +222,7 @@ export class SwarmShell implements Swarm {
     for (const link of [...this.#links.values()]) link.wire.goodbye(reason);
     this.#http.stop();
     this.#arrivals.stop();
+    this.#fresh.stop();
     for (const one of [this.#onPiece, this.#onComplete, this.#onBad, this.#onWant]) one.clear();
     this.#onLeave();
   }

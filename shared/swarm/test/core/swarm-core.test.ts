@@ -21,6 +21,21 @@ t.test('pieces in front of a reader come first', async (t) => {
   t.ok(fetched.includes(17) && fetched.includes(18), fetched.join());
 });
 
+t.test('who is alone takes pieces as they are read; who is not leaves some to others', async (t) => {
+  const near = (events: { peers: boolean }): boolean => {
+    const { tell, wire } = start({ limits: { depthMin: 6 } });
+    tell({ type: 'reader', reader: 0, index: 17 });
+    const known = { peerId: 'peer', addresses: ['10.0.0.2:1'], origin: false, zone: 'z1' };
+    if (events.peers) tell({ type: 'peers', peers: [known] });
+    const { link } = wire('origin', [], { origin: true });
+    tell({ type: 'suggested', link, index: 3 });
+    const fetched = of(tell({ type: 'bitfield', link, indexes: all() }), 'fetch').map(({ index }) => index);
+    return fetched.join() === '17,18,19,20,21,22';
+  };
+  t.ok(near({ peers: false }));
+  t.notOk(near({ peers: true }));
+});
+
 t.test('never asks for a piece whose hash is not known, then does', async (t) => {
   const known = new Set([3]);
   const { tell, wire } = start({ knows: (index) => known.has(index) });

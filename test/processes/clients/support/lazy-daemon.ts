@@ -18,7 +18,7 @@ export class LazyDaemon {
 
   static async start(
     dir: string,
-    options: { agent: string; image: string; indexes: readonly string[] },
+    options: { agent: string; image: string; indexes: readonly string[]; readDeadline?: string },
   ): Promise<LazyDaemon> {
     const admin = `127.0.0.1:${await freePort()}`;
     const config = {
@@ -28,6 +28,7 @@ export class LazyDaemon {
       mount: join(dir, 'mnt'),
       'content-cache': join(dir, 'content'),
       fill: 'none',
+      'read-deadline': options.readDeadline ?? '60s',
       layers: options.indexes.map((index) => ({ index, image: options.image })),
     };
     writeFileSync(join(dir, 'snapshotter.yaml'), JSON.stringify(config));

@@ -38,7 +38,10 @@ export interface ConversionCluster {
 let stamp = 1_763_917_200;
 
 /** Starts it; it ends with the test, its accelerators first. */
-export async function conversionCluster(t: Test): Promise<ConversionCluster> {
+export async function conversionCluster(
+  t: Test,
+  conversions: readonly object[] = RULES,
+): Promise<ConversionCluster> {
   const accelerators: Accelerator[] = [];
   let running: Constellation | undefined;
   // Before the folder is made, so that it is still there.
@@ -55,7 +58,7 @@ export async function conversionCluster(t: Test): Promise<ConversionCluster> {
     proxies: 1,
     agents: 0,
     upstreams: [{ name: 'local', mode: 'none', hosts: ['harbor.test'] }],
-    document: { conversions: RULES },
+    document: { conversions },
     proxy: { harbor: { webhook: { auth: 'header', 'authorization-file': file } } },
   });
   running = cluster;

@@ -1,0 +1,61 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import type { ImageSource } from '@sepia/lazy/convert/convert-image';
+import { diffIdsOf, isAttestation, readDocument } from '@sepia/lazy/convert/documents';
+import { isManifestType } from '@sepia/oci/manifest';
+
+/** A layer as its image names it. */
+export interface ImageLayer {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly mediaType: string;
+  /** What the config claims; nobody checked it yet. */
+  readonly diffId: Digest;
+}
+
+export interface Image {
+  readonly digest: Digest;
+  readonly layers: readonly ImageLayer[];
+}
+
+const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
+const MAX_IMAGES = 100;
+
+/**
+ * The images behind a tag or digest: itself, or the children of an index that are images of layers.
+ * @throws {CodedError} `MANIFEST_SYNTAX`, what the source throws
+ */
+export async function imagesOf(
+  source: ImageSource,
+  reference: string,
+  signal: AbortSignal,
+): Promise<Image[]> {
+  const top = await source.manifest(reference, signal);
+  const document = readDocument(top.bytes, top.mediaType);
+  if (document.kind === 'other') return [];
+  if (document.kind === 'image') {
+    const diffIds = diffIdsOf(await configOf(source, document.config, signal), document.layers.length);
+    const layers = document.layers.map(({ digest, sizeBytes, mediaType }, index) => ({
+      ...{ digest, sizeBytes, mediaType },
+      diffId: diffIds[index]!,
+    }));
+    return [{ digest: top.digest, layers }];
+  }
+  const images: Image[] = [];
+  for (const child of document.children.slice(0, MAX_IMAGES))
+    if (isManifestType(child.mediaType) && !isAttestation(child))
+      images.push(...(await imagesOf(source, child.digest, signal)));
+  return images;
+}
+
+async function configOf(
+  source: ImageSource,
+  config: { readonly digest: Digest; readonly sizeBytes: number },
+  signal: AbortSignal,
+): Promise<Buffer> {
+  if (config.sizeBytes > MAX_CONFIG_BYTES)
+    throw new CodedError('MANIFEST_SYNTAX', { message: `its config has ${config.sizeBytes} bytes` });
+  const chunks: Buffer[] = [];
+  await source.blob(config, async (chunk) => void chunks.push(Buffer.from(chunk)), signal);
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,131 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import {
+  isSignedBinding,
+  LAYER_BINDING,
+  type LayerBinding,
+  type LayerFault,
+} from '@sepia/cluster/api/layer-binding';
+import { nameQuery } from '@sepia/cluster/api/name-query';
+import type { Registers } from '@sepia/records/jobs/job-queue';
+import { isDefinite, type Origins } from '../cluster/origins.ts';
+
+const HEDGE_MS = 500;
+/** An origin may have to ask the upstream whether the repository has the layer, in ms. */
+const PROVE_MS = 20_000;
+/** Copies of an index on a quorum of origins' disks, in ms. */
+const STORE_MS = 60_000;
+
+interface Deps {
+  readonly registers: Registers;
+  readonly origins: Origins;
+  readonly clusterKey: Uint8Array;
+  readonly nowMs: () => number;
+}
+
+/**
+ * What the cluster knows of layers: one register each on a quorum of origins, by the layer's digest. It is told only to
+ * whom the layer itself would be served: the repository must have a link to it, proven as for its bytes.
+ */
+export class LayerBindings {
+  readonly #deps: Deps;
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /** @throws `BLOB_UNKNOWN` without a link, `QUORUM_LOST`, `CONFLICT`, `NO_PEERS` */
+  async get(name: BlobName, signal: AbortSignal): Promise<LayerBinding | undefined> {
+    const [found] = await Promise.all([
+      this.#deps.registers.read<unknown>(keyOf(name.digest)),
+      this.#prove(name, signal),
+    ]);
+    return this.#believed(found);
+  }
+
+  /** Keeps a binding; one of the same index stays bad if it was. @throws `SIGNATURE_INVALID`, as {@link get} */
+  async bind(name: BlobName, binding: LayerBinding, signal: AbortSignal): Promise<void> {
+    if (binding.layer !== name.digest)
+      throw new CodedError('REQUEST_INVALID', {
+        message: 'binding.layer: is another layer than the path names',
+      });
+    if (!isSignedBinding(this.#deps.clusterKey, binding))
+      throw new CodedError('SIGNATURE_INVALID', {
+        message: 'the binding is not signed with this cluster key',
+      });
+    await this.#prove(name, signal);
+    const { bad: _bad, ...facts } = binding;
+    await this.#deps.registers.change<unknown>(keyOf(name.digest), (current) => {
+      const bad = this.#believed(current)?.bad;
+      return bad === undefined || bad.index !== binding.index ? facts : { ...facts, bad };
+    });
+  }
+
+  /** Notes that an index is wrong; of one that is not the layer's any more nothing is noted. @throws as {@link get} */
+  async complain(name: BlobName, fault: Omit<LayerFault, 'atMs'>, signal: AbortSignal): Promise<void> {
+    await this.#prove(name, signal);
+    await this.#deps.registers.change<unknown>(keyOf(name.digest), (current) => {
+      const known = this.#believed(current);
+      if (known === undefined || known.index !== fault.index || known.bad !== undefined) return current;
+      return { ...known, bad: { ...fault, atMs: this.#deps.nowMs() } };
+    });
+  }
+
+  /** Stores an index under a repository, on a quorum. @throws `DIGEST_MISMATCH`, what origins say */
+  async store(name: BlobName, bytes: Buffer, signal: AbortSignal): Promise<void> {
+    const found = digestOf(bytes, digestAlgorithm(name.digest));
+    if (found !== name.digest)
+      throw new CodedError('DIGEST_MISMATCH', { detail: { expected: name.digest, found } });
+    const path = `/v1/blobs/${name.digest}?${nameQuery(name, { made: '1' })}`;
+    await this.#ask(
+      name.digest,
+      async (id, abort) => {
+        const call = { method: 'PUT', path, body: bytes, headersTimeoutMs: STORE_MS, signal: abort } as const;
+        await (await this.#deps.origins.call(id, call)).body.dump();
+      },
+      signal,
+      STORE_MS,
+    );
+  }
+
+  /** The repository has the layer, and the upstream itself showed it where that is what counts. */
+  async #prove(name: BlobName, signal: AbortSignal): Promise<void> {
+    const path = `/v1/blobs/${name.digest}`;
+    const query = nameQuery(name);
+    await this.#ask(
+      name.digest,
+      async (id, abort) => {
+        const call = { headersTimeoutMs: PROVE_MS, signal: abort } as const;
+        const { origins } = this.#deps;
+        await (await origins.call(id, { ...call, method: 'HEAD', path: `${path}?${query}` })).body.dump();
+        await (
+          await origins.call(id, { ...call, method: 'POST', path: `${path}/delivery?${query}` })
+        ).body.dump();
+      },
+      signal,
+    );
+  }
+
+  async #ask(
+    digest: Digest,
+    ask: (id: string, abort: AbortSignal) => Promise<void>,
+    signal: AbortSignal,
+    hedgeAfterMs = HEDGE_MS,
+  ): Promise<void> {
+    const { origins } = this.#deps;
+    const order = origins.health.order(origins.placement(digest).candidates);
+    await firstAnswer(order, ask, { hedgeAfterMs, signal, isFinal: isDefinite });
+  }
+
+  /** A record that no holder of the key signed counts for nothing. */
+  #believed(value: unknown): LayerBinding | undefined {
+    const parsed = LAYER_BINDING.safeParse(value);
+    return parsed.success && isSignedBinding(this.#deps.clusterKey, parsed.data) ? parsed.data : undefined;
+  }
+}
+
+function keyOf(layer: Digest): string {
+  return `layer\0${layer}`;
+}

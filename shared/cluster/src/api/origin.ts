@@ -1,0 +1,154 @@
+import { MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import { route } from './route.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** How a call names a repository. */
+const NAME = ['upstream', 'repository'] as const;
+
+/** Calls about blobs that origins answer, and uploads. */
+export const ORIGIN_BLOBS = {
+  where: route('where', 'GET /v1/blobs/:digest/where', {
+    query: NAME,
+    callers: ['origin', 'proxy', 'tracker'],
+  }),
+  metainfo: route('metainfo', 'GET /v1/blobs/:digest/metainfo', {
+    query: [...NAME, 'fetch?', 'wait?', 'from?', 'want?', 'piece?'],
+    callers: ['agent', 'proxy', 'tracker'],
+  }),
+  leaves: route('leaves', 'GET /v1/blobs/:digest/leaves', {
+    query: [...NAME, 'from', 'count'],
+    callers: ['agent', 'proxy'],
+  }),
+  complaints: route('complaints', 'POST /v1/blobs/:digest/complaints', {
+    query: ['piece'],
+    callers: ['agent', 'proxy'],
+  }),
+  /** Metainfo of a 1 TiB blob in base64 and its peers fit. */
+  adopt: route('adopt', 'POST /v1/blobs/:digest/adopt', {
+    query: [...NAME, 'want?', 'piece?'],
+    callers: ['tracker'],
+    json: 48 * MIB,
+  }),
+  fetch: route('fetch', 'POST /v1/blobs/:digest/fetch', {
+    query: [...NAME, 'wait?', 'copies?'],
+    callers: ['proxy'],
+  }),
+  delivery: route('delivery', 'POST /v1/blobs/:digest/delivery', {
+    query: [...NAME, 'kind?'],
+    callers: ['origin'],
+  }),
+  blob: route('blob', 'GET /v1/blobs/:digest', {
+    query: [...NAME, 'as-is?'],
+    callers: ['agent', 'origin', 'proxy'],
+  }),
+  piece: route('piece', 'GET /v1/blobs/:digest/pieces/:index', {
+    query: [...NAME, 'last?'],
+    callers: ['agent'],
+  }),
+  blobPut: route('blob-put', 'PUT /v1/blobs/:digest', {
+    query: [...NAME, 'copy?', 'hint?'],
+    callers: ['origin', 'proxy'],
+    stream: true,
+  }),
+  blobDelete: route('blob-delete', 'DELETE /v1/blobs/:digest', { query: NAME, callers: ['proxy'] }),
+  room: route('room', 'GET /v1/room', { query: ['bytes'], callers: ['proxy'] }),
+  uploadBegin: route('upload-begin', 'POST /v1/uploads', { query: [...NAME, 'room?'], callers: ['proxy'] }),
+  uploadStatus: route('upload-status', 'GET /v1/uploads/:id', { query: NAME, callers: ['proxy'] }),
+  uploadAppend: route('upload-append', 'PATCH /v1/uploads/:id', {
+    query: NAME,
+    callers: ['proxy'],
+    stream: true,
+  }),
+  uploadFinish: route('upload-finish', 'PUT /v1/uploads/:id', {
+    query: [...NAME, 'digest'],
+    callers: ['proxy'],
+    stream: true,
+  }),
+  uploadCancel: route('upload-cancel', 'DELETE /v1/uploads/:id', { query: NAME, callers: ['proxy'] }),
+  mount: route('mount', 'POST /v1/mounts', { query: [...NAME, 'from', 'digest'], callers: ['proxy'] }),
+} as const;
+
+/** Calls about manifests, tags and lists that origins answer, and what takes them away. */
+export const ORIGIN_NAMES = {
+  manifest: route('manifest', 'GET /v1/manifests', {
+    query: [...NAME, 'reference', 'fresh?'],
+    callers: ['agent', 'origin', 'proxy'],
+  }),
+  manifestPut: route('manifest-put', 'PUT /v1/manifests', {
+    query: [...NAME, 'reference', 'tag*'],
+    callers: ['proxy'],
+    bytes: MAX_MANIFEST_BYTES,
+  }),
+  manifestDelete: route('manifest-delete', 'DELETE /v1/manifests', {
+    query: [...NAME, 'reference'],
+    callers: ['proxy'],
+  }),
+  referrers: route('referrers', 'GET /v1/referrers', {
+    query: [...NAME, 'digest', 'artifactType?', 'last?'],
+    callers: ['proxy'],
+  }),
+  catalog: route('catalog', 'GET /v1/catalog', { query: ['upstream', 'n?', 'last?'], callers: ['proxy'] }),
+  repositories: route('repositories', 'GET /v1/repositories', {
+    query: ['upstream', 'repository?', 'limit?', 'after?'],
+    callers: ['origin'],
+  }),
+  tags: route('tags', 'GET /v1/tags', { query: [...NAME, 'n?', 'last?'], callers: ['proxy'] }),
+  tagHistory: route('tag-history', 'GET /v1/tags/history', { query: [...NAME, 'tag'], callers: ['cli'] }),
+  tagSet: route('tag-set', 'PUT /v1/tags', { query: [...NAME, 'tag'], callers: ['cli'], json: 4 * KIB }),
+  removal: route('removal', 'POST /v1/removals', { query: NAME, callers: ['cli'], json: 256 * KIB }),
+  removalDrop: route('removal-drop', 'POST /v1/removals/drop', {
+    query: NAME,
+    callers: ['origin'],
+    json: 256 * KIB,
+  }),
+  purge: route('purge', 'POST /v1/purge', { query: NAME, callers: ['origin', 'proxy'], json: 4 * KIB }),
+  revocations: route('revocations', 'POST /v1/revocations', { callers: ['origin'], json: 4 * MIB }),
+} as const;
+
+/** Calls about records, replication and access that origins answer, and what they say of themselves. */
+export const ORIGIN_RECORDS = {
+  records: route('records', 'GET /v1/records/:set', {
+    query: [...NAME, 'key?', 'prefix?', 'limit?', 'after?'],
+    callers: ['origin'],
+  }),
+  recordsPut: route('records-put', 'PUT /v1/records/:set', {
+    query: NAME,
+    callers: ['origin'],
+    json: 16 * MIB,
+  }),
+  taglist: route('taglist', 'GET /v1/taglists', {
+    query: [...NAME, 'limit?', 'after?'],
+    callers: ['origin'],
+  }),
+  register: route('register', 'POST /v1/register', { callers: ['origin', 'proxy'], json: 256 * KIB }),
+  usage: route('usage', 'GET /v1/usage', { query: NAME, callers: ['origin'] }),
+  backup: route('backup', 'GET /v1/backup/:space', { query: ['after?', 'limit?'], callers: ['cli'] }),
+  restore: route('restore', 'POST /v1/restore', { callers: ['cli'], json: 16 * MIB }),
+  replicationJobsPut: route('replication-jobs-put', 'PUT /v1/replication/jobs', {
+    callers: ['origin'],
+    json: 2 * MIB,
+  }),
+  replicationRunning: route('replication-running', 'GET /v1/replication/running', {
+    query: ['key'],
+    callers: ['origin'],
+  }),
+  replication: route('replication', 'GET /v1/replication', { query: ['rule?', 'limit?'], callers: ['cli'] }),
+  replicationRun: route('replication-run', 'POST /v1/replication/run', { callers: ['cli'], json: 2 * MIB }),
+  replicationCancel: route('replication-cancel', 'POST /v1/replication/cancel', {
+    callers: ['cli'],
+    json: 2 * MIB,
+  }),
+  replicationRetry: route('replication-retry', 'POST /v1/replication/retry', {
+    callers: ['cli'],
+    json: 2 * MIB,
+  }),
+  access: route('access', 'GET /v1/access', {
+    query: ['upstream', 'repository?', 'reference?', 'digest?'],
+    callers: ['agent', 'proxy'],
+  }),
+  lend: route('lend', 'POST /v1/access/lend', { query: NAME, callers: ['origin'] }),
+  token: route('token', 'POST /v1/token', { callers: ['proxy'], json: 128 * KIB }),
+  cluster: route('cluster', 'GET /v1/cluster', { callers: ['origin', 'proxy', 'tracker'] }),
+  status: route('status', 'GET /v1/status', { callers: ['proxy'] }),
+} as const;

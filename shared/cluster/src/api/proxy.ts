@@ -1,0 +1,26 @@
+import { route } from './route.ts';
+
+const MAX_JOB_BYTES = 256 * 1024;
+
+/** Calls that proxies answer, beside `/v2` with a signature. */
+export const PROXY = {
+  accounts: route('member-accounts', 'GET /v1/accounts', { query: ['name'], callers: ['agent'] }),
+  token: route('member-token', 'POST /v1/token', { callers: ['agent'], json: 128 * 1024 }),
+  revocations: route('revocations', 'POST /v1/revocations', { callers: ['origin'], json: 4 * 1024 * 1024 }),
+  purge: route('purge', 'POST /v1/purge', { callers: ['proxy'], json: 1024 * 1024 }),
+  status: route('status', 'GET /v1/status', { query: ['self?'], callers: ['proxy'] }),
+  conversions: route('conversions', 'GET /v1/conversions', { callers: ['accelerator', 'cli'] }),
+  conversionAdd: route('conversion-add', 'POST /v1/conversions', {
+    callers: ['accelerator'],
+    json: MAX_JOB_BYTES,
+  }),
+  conversionTake: route('conversion-take', 'POST /v1/conversions/take', {
+    callers: ['accelerator'],
+    json: MAX_JOB_BYTES,
+  }),
+  /** `verb`: renew, finish, fail, release, cancel, retry. */
+  conversionChange: route('conversion-change', 'POST /v1/conversions/:id/:verb', {
+    callers: ['accelerator', 'cli'],
+    json: MAX_JOB_BYTES,
+  }),
+} as const;

@@ -1,0 +1,105 @@
+import t from 'tap';
+import { FreshPieces } from '../../src/shell/fresh-pieces.ts';
+import { SlabPool } from '../../src/shell/slab-pool.ts';
+
+const QUIET = { opened: () => undefined, moved: () => undefined, closed: () => undefined };
+
+t.test('a slab has one owner, and all come back', async (t) => {
+  const pool = new SlabPool(2);
+  const [one, two] = [pool.acquire()!, pool.acquire()!];
+  t.not(one, two);
+  t.equal(pool.acquire(), undefined);
+  let woken = 0;
+  pool.whenFree(() => {
+    woken += 1;
+  });
+  pool.release(one);
+  t.equal(woken, 1);
+  t.throws(() => pool.release(one), TypeError);
+  t.throws(() => pool.keep(one), TypeError);
+  t.equal(pool.acquire(), one);
+  t.equal(pool.taken, 2);
+});
+
+t.test('a kept slab is anybody’s, unless it is being read', async (t) => {
+  const pool = new SlabPool(2);
+  const first = pool.acquire()!;
+  const kept = pool.keep(first);
+  t.equal(pool.taken, 0);
+  const free = kept.pin()!;
+  t.equal(pool.taken, 1);
+  const second = pool.acquire()!;
+  t.not(second, first, 'what is read is not given away');
+  t.equal(pool.acquire(), undefined);
+  let woken = false;
+  pool.whenFree(() => {
+    woken = true;
+  });
+  free();
+  free();
+  t.ok(woken);
+  t.equal(pool.acquire(), first);
+  t.equal(kept.pin(), undefined, 'its bytes are gone');
+  kept.drop();
+  t.equal(pool.taken, 2);
+});
+
+t.test('slabs are kept in limited number, the oldest goes first', async (t) => {
+  const pool = new SlabPool(40);
+  const kept = Array.from({ length: 40 }, () => pool.acquire()!).map((slab) => pool.keep(slab));
+  const held = kept.map((one) => one.pin()).filter((free) => free !== undefined);
+  t.equal(held.length, 8);
+  t.not(kept.at(-1)!.pin(), undefined, 'the newest are here');
+  for (const free of held) free();
+});
+
+t.test('pieces in front of a reader are lent from memory, others are not kept', async (t) => {
+  const pool = new SlabPool(4);
+  const events: string[] = [];
+  const fresh = new FreshPieces(pool, {
+    opened: (reader, index, last) => events.push(`open ${reader} ${index} ${last}`),
+    moved: (reader, index) => events.push(`move ${reader} ${index}`),
+    closed: (reader) => events.push(`close ${reader}`),
+  });
+  const offer = (index: number, value: number): void => {
+    const slab = pool.acquire()!;
+    slab.fill(value);
+    fresh.offer(index, slab, 100);
+  };
+  offer(5, 5);
+  t.equal(fresh.lend(5), undefined, 'nobody reads');
+  const reader = fresh.openReader(4, 9);
+  offer(5, 6);
+  const lent = fresh.lend(5)!;
+  t.equal(lent.bytes.length, 100);
+  t.ok(lent.bytes.every((byte) => byte === 6));
+  for (let index = 6; index < 12; index++) offer(index, index);
+  t.ok(
+    lent.bytes.every((byte) => byte === 6),
+    'as it was, while it is lent',
+  );
+  lent.free();
+  t.equal(pool.taken, 0);
+  reader.move(9);
+  offer(10, 10);
+  t.equal(fresh.lend(5), undefined, 'the reader is past it');
+  reader.close();
+  reader.close();
+  reader.move(11);
+  t.strictSame(events, ['open 0 4 9', 'move 0 9', 'close 0']);
+  fresh.stop();
+  t.equal(fresh.lend(10), undefined);
+  t.equal(pool.taken, 0);
+});
+
+t.test('a piece that is lent when its swarm ends stays until it is given back', async (t) => {
+  const pool = new SlabPool(1);
+  const fresh = new FreshPieces(pool, QUIET);
+  fresh.openReader(0, undefined);
+  fresh.offer(0, pool.acquire()!, 1);
+  const lent = fresh.lend(0)!;
+  fresh.stop();
+  t.equal(pool.acquire(), undefined);
+  lent.free();
+  t.not(pool.acquire(), undefined);
+});

@@ -1,0 +1,122 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { coreRuns, isOfCores } from './cores/cores.ts';
+import { mountSmallDisk, unmountSmallDisk } from './disks.ts';
+import { History } from './history.ts';
+import { HAS_FAKETIME, Members } from './members.ts';
+import type { Options } from './options.ts';
+import { Rounds } from './rounds.ts';
+import { preloadOf } from './sabotage/sabotage.ts';
+import { DESTRUCTIVE, FAULTS, type FaultName, roundsOf, type Topology } from './schedule.ts';
+import { type Findings, Traffic } from './traffic.ts';
+
+const PORTS_FROM = 30_000;
+const TEXTS = 20;
+
+type Log = (text: string) => void;
+type Sum = Pick<Findings, 'lost' | 'corrupt' | 'stale' | 'answered' | 'refused'> & {
+  rounds: number;
+  texts: string[];
+};
+
+/** Runs the cores, then the rounds on real processes; prints the result, and returns the exit code. */
+export async function torture(options: Options, root: string): Promise<number> {
+  const log: Log = (text) => {
+    (options.json ? process.stderr : process.stdout).write(`${text}\n`);
+  };
+  log(`seed ${options.seed}`);
+  const sum: Sum = { lost: 0, corrupt: 0, stale: 0, answered: 0, refused: 0, rounds: 0, texts: [] };
+  const cores = await coreRuns(options, log);
+  if (cores !== undefined) {
+    sum[cores.kind] += 1;
+    sum.texts.push(`${cores.kind.toUpperCase()} ${cores.text}`);
+  } else if (!isOfCores(options.sabotage))
+    for (const [at, origins] of options.origins.entries()) {
+      const share = shareOf(options.rounds, options.origins.length, at);
+      if (share > 0) await playOn(origins, share, options, join(root, String(origins)), log, sum);
+    }
+  for (const text of sum.texts.slice(0, TEXTS)) log(text);
+  const { rounds, lost, corrupt, stale, answered, refused } = sum;
+  log(`${answered} operations answered, ${refused} refused or unanswered; seed ${options.seed}`);
+  const last = `${rounds} rounds, lost ${lost}, corrupt ${corrupt}, stale ${stale}`;
+  if (options.json) process.stdout.write(`${JSON.stringify({ seed: options.seed, ...sum, last })}\n`);
+  log(last);
+  return lost + corrupt + stale === 0 ? 0 : 1;
+}
+
+async function playOn(
+  origins: number,
+  count: number,
+  options: Options,
+  dir: string,
+  log: Log,
+  sum: Sum,
+): Promise<void> {
+  const scratch = join(dir, 'scratch');
+  mkdirSync(scratch, { recursive: true });
+  const data = join(dir, 'cluster');
+  const small = `origin-${origins}`;
+  const hasSmall = mountSmallDisk(join(data, 'members', small));
+  // Where it does not start, the mount goes with the process.
+  const members = await Members.start(data, origins, PORTS_FROM, preloadOf(options.sabotage));
+  try {
+    const history = new History();
+    const traffic = new Traffic(
+      history,
+      (name) => members.get(name).url,
+      () => performance.now(),
+    );
+    const rounds = new Rounds({ members, traffic, history, scratch, log });
+    const topology = topologyOf(members, hasSmall ? small : undefined);
+    const faults = faultsFor(options, topology, log);
+    const list = roundsOf(options.seed + origins, count, topology, faults);
+    log(`${origins} origins, ${count} rounds of ${faults.join(', ')}`);
+    try {
+      for (const [index, round] of list.entries()) {
+        await rounds.play(round, index);
+        sum.rounds += 1;
+        if (options.sabotage !== undefined && bad(traffic.findings) > 0) break;
+      }
+      await rounds.finish();
+    } catch (error) {
+      traffic.missing((error as Error).message);
+    }
+    for (const key of ['lost', 'corrupt', 'stale', 'answered', 'refused'] as const)
+      sum[key] += traffic.findings[key];
+    sum.texts.push(...traffic.findings.texts);
+  } finally {
+    await members.stop();
+    if (hasSmall) unmountSmallDisk(join(data, 'members', small));
+  }
+}
+
+function bad({ lost, corrupt, stale }: Findings): number {
+  return lost + corrupt + stale;
+}
+
+function topologyOf(members: Members, smallDisk: string | undefined): Topology {
+  const names = (role: 'origin' | 'tracker' | 'proxy' | 'agent') => members.of(role).map(({ name }) => name);
+  return {
+    origins: names('origin'),
+    trackers: names('tracker'),
+    proxies: names('proxy'),
+    agents: names('agent'),
+    smallDisk,
+  };
+}
+
+/** What can be done here; what is left out is named. */
+function faultsFor(options: Options, { smallDisk }: Topology, log: Log): FaultName[] {
+  const why = (name: FaultName): string | undefined => {
+    if (name === 'clock-jump' && !HAS_FAKETIME) return 'no faketime is installed';
+    if (name === 'disk-full' && smallDisk === undefined) return 'nothing can be mounted';
+    if (DESTRUCTIVE.has(name) && name !== 'rot' && !options.disks) return '--disks off';
+    return undefined;
+  };
+  for (const name of FAULTS) if (why(name) !== undefined) log(`left out: ${name}, ${why(name)}`);
+  return FAULTS.filter((name) => why(name) === undefined);
+}
+
+function shareOf(rounds: number, parts: number, at: number): number {
+  return Math.floor((rounds * (at + 1)) / parts) - Math.floor((rounds * at) / parts);
+}

@@ -1,0 +1,199 @@
+import {
+  type Answer,
+  bytesOf,
+  deleteTag,
+  digestOf,
+  getBlob,
+  getManifest,
+  manifestOf,
+  pushBlob,
+  putManifest,
+} from './client.ts';
+import type { History, Verdict, WriteOutcome } from './history.ts';
+import type { Operation } from './schedule.ts';
+
+export const REPOSITORY = 'torture/app';
+const MANIFEST_READS = 6;
+
+/** What readers found wrong, counted. */
+export interface Findings {
+  lost: number;
+  corrupt: number;
+  stale: number;
+  /** Operations that were answered as asked, and those that were refused or not answered. */
+  answered: number;
+  refused: number;
+  readonly texts: string[];
+}
+
+/** Carries operations out and compares every answer with what was acknowledged. */
+export class Traffic {
+  readonly findings: Findings = { lost: 0, corrupt: 0, stale: 0, answered: 0, refused: 0, texts: [] };
+  readonly #history: History;
+  readonly #urlOf: (name: string) => string;
+  readonly #now: () => number;
+
+  constructor(history: History, urlOf: (name: string) => string, now: () => number) {
+    this.#history = history;
+    this.#urlOf = urlOf;
+    this.#now = now;
+  }
+
+  async run(operation: Operation): Promise<void> {
+    const base = this.#urlOf(operation.at);
+    const { type, tag, pick } = operation;
+    if (type === 'push') return await this.#push(base, operation);
+    if (type === 'retag') {
+      const digest = chosen(this.#history.manifests, pick);
+      if (digest !== undefined) await this.#retag(base, tag, digest);
+      return;
+    }
+    if (type === 'delete') return await this.#delete(base, tag);
+    if (type === 'read-tag') return void (await this.readTag(operation.at, tag));
+    const digest = chosen(this.#history.blobs, pick);
+    if (digest === undefined) return;
+    if (type === 'read-blob') await this.readContent(operation.at, digest);
+    else await this.#readRange(operation.at, digest, pick);
+  }
+
+  /** Reads a tag; true if it was answered for certain (200 or 404). */
+  async readTag(at: string, tag: string, isSettled = true): Promise<boolean> {
+    const beganAt = this.#now();
+    const answer = await getManifest(this.#urlOf(at), REPOSITORY, tag);
+    if (!this.#counts(answer) || (answer.status !== 200 && answer.status !== 404)) return false;
+    const digest = answer.status === 404 ? '' : digestOf(answer.body);
+    if (digest !== '' && answer.headers['docker-content-digest'] !== digest)
+      this.#found(
+        'corrupt',
+        `${at}: tag ${tag} names ${String(answer.headers['docker-content-digest'])}, its bytes are ${digest}`,
+      );
+    const verdict = this.#history.read(tag, digest, beganAt, this.#now());
+    if (verdict !== 'ok' && (isSettled || verdict === 'corrupt'))
+      this.#found(verdict, `${at}: tag ${tag} is ${digest === '' ? '404' : digest}`);
+    return true;
+  }
+
+  /** Reads a blob or a manifest with a 201; true if it was answered for certain. */
+  async readContent(at: string, digest: string): Promise<boolean> {
+    const isBlob = this.#history.blob(digest) !== undefined;
+    const base = this.#urlOf(at);
+    const answer = isBlob
+      ? await getBlob(base, REPOSITORY, digest)
+      : await getManifest(base, REPOSITORY, digest);
+    if (answer.status === 404) {
+      this.#found('lost', `${at}: ${digest} is 404`);
+      return true;
+    }
+    if (!this.#counts(answer) || answer.status !== 200) return false;
+    if (digestOf(answer.body) !== digest)
+      this.#found(
+        'corrupt',
+        `${at}: ${digest} came as ${digestOf(answer.body)} (${answer.body.length} bytes)`,
+      );
+    return true;
+  }
+
+  /** What was acknowledged and cannot be had any more. */
+  missing(text: string): void {
+    this.#found('lost', text);
+  }
+
+  async #readRange(at: string, digest: string, pick: number): Promise<void> {
+    const blob = this.#history.blob(digest)!;
+    const start = Math.floor(pick * 0.9 * blob.sizeBytes);
+    const end = Math.min(blob.sizeBytes - 1, start + Math.floor(pick * 1_500_000));
+    const answer = await getBlob(this.#urlOf(at), REPOSITORY, digest, { start, end });
+    if (answer.status === 404) this.#found('lost', `${at}: ${digest} is 404`);
+    if (!this.#counts(answer) || answer.status !== 206) return;
+    if (!answer.body.equals(bytesOf(blob).subarray(start, end + 1)))
+      this.#found('corrupt', `${at}: bytes ${start}-${end} of ${digest}`);
+  }
+
+  async #push(base: string, { tag, blobs }: Operation): Promise<void> {
+    const history = this.#history;
+    for (const blob of blobs) {
+      const bytes = bytesOf(blob);
+      const digest = digestOf(bytes);
+      history.sent(digest, blob);
+      const answer = await pushBlob(base, REPOSITORY, bytes);
+      if (!this.#counts(answer) || answer.status !== 201) return;
+      history.acknowledged(digest);
+    }
+    const manifest = manifestOf(blobs);
+    const digest = digestOf(manifest);
+    history.sentManifest(
+      digest,
+      blobs.map((blob) => digestOf(bytesOf(blob))),
+    );
+    const end = history.begin(tag, digest, this.#now());
+    const answer = await putManifest(base, REPOSITORY, tag, manifest);
+    const outcome = outcomeOf(answer, 201);
+    end(outcome, this.#now());
+    if (outcome === 'done') history.acknowledged(digest);
+    this.#counts(answer);
+  }
+
+  async #retag(base: string, tag: string, digest: string): Promise<void> {
+    const manifest = manifestOf(this.#history.blobsOf(digest).map((one) => this.#history.blob(one)!));
+    const end = this.#history.begin(tag, digest, this.#now());
+    const answer = await putManifest(base, REPOSITORY, tag, manifest);
+    end(outcomeOf(answer, 201), this.#now());
+    this.#counts(answer);
+  }
+
+  async #delete(base: string, tag: string): Promise<void> {
+    const end = this.#history.begin(tag, '', this.#now());
+    const answer = await deleteTag(base, REPOSITORY, tag);
+    // 404 may come from a second try of a proxy whose first one did it: it may have happened.
+    end(answer.status === 404 ? 'doubt' : outcomeOf(answer, 202), this.#now());
+    this.#counts(answer);
+  }
+
+  /** True for a whole answer that is no failure. */
+  #counts(answer: Answer): boolean {
+    const isGood = answer.complete && answer.status > 0 && answer.status < 500 && answer.status !== 429;
+    if (isGood) this.findings.answered += 1;
+    else this.findings.refused += 1;
+    return isGood;
+  }
+
+  #found(verdict: Exclude<Verdict, 'ok'>, text: string): void {
+    this.findings[verdict] += 1;
+    this.findings.texts.push(`${verdict.toUpperCase()} ${text}`);
+  }
+}
+
+/** Reads everything that was acknowledged at each of these members, until it has an answer for certain. */
+export async function readEverything(
+  traffic: Traffic,
+  history: History,
+  readers: readonly string[],
+  again: (read: () => Promise<boolean>) => Promise<boolean>,
+): Promise<void> {
+  const jobs = [
+    ...history.tags.flatMap((tag) =>
+      readers.map((at) => ({ text: `tag ${tag}`, at, read: () => traffic.readTag(at, tag) })),
+    ),
+    ...history.content.map((digest, index) => {
+      const at = readers[index % readers.length]!;
+      return { text: digest, at, read: () => traffic.readContent(at, digest) };
+    }),
+  ];
+  for (let from = 0; from < jobs.length; from += MANIFEST_READS)
+    await Promise.all(
+      jobs.slice(from, from + MANIFEST_READS).map(async ({ text, at, read }) => {
+        if (!(await again(read))) traffic.missing(`${at}: ${text} has no answer, all members are ready`);
+      }),
+    );
+}
+
+/** Status 4xx that says no for certain; anything else that is not `good` may have happened. */
+function outcomeOf(answer: Answer, good: number): WriteOutcome {
+  if (answer.status === good && answer.complete) return 'done';
+  const isNo = answer.status >= 400 && answer.status < 500 && answer.status !== 408 && answer.status !== 429;
+  return isNo ? 'refused' : 'doubt';
+}
+
+function chosen<T>(list: readonly T[], pick: number): T | undefined {
+  return list[Math.floor(pick * list.length)];
+}
