@@ -39,8 +39,10 @@ const IMPURE: readonly [RegExp, string][] = [
 ];
 /** Parts of the packages that do I/O; a core may use the rest. */
 const SHARED_IO =
-  /^shared\/(?:(?:http|store|upstream)\/|face\/src\/(?!access\/)|base\/src\/(?:process|log|metrics|config\/load)|swarm\/src\/(?!core\/|limits|swarm-id))/;
+  /^shared\/(?:(?:http|store|upstream)\/src\/(?!core\/)|face\/src\/(?!access\/)|base\/src\/(?:process|log|metrics|config\/load)|swarm\/src\/(?!core\/|limits|swarm-id))/;
 
+/** Packages of others that are functions of their input alone. */
+const PURE_FOREIGN = ['ipaddr.js', 'tldts'];
 /** What of Node a pure package may use: functions of bytes. */
 const PURE_NODE = ['node:crypto', 'node:zlib', 'node:buffer'];
 
@@ -294,7 +296,7 @@ function isPure(workspace: string): boolean {
 }
 
 function isPureImport(one: Import): boolean {
-  if (one.target === undefined) return false;
+  if (one.target === undefined) return PURE_FOREIGN.includes(one.spec);
   if (one.target.startsWith('shared/')) return !SHARED_IO.test(one.target);
   return /\/core\//.test(one.target) || /\/src\/config\.ts$/.test(one.target);
 }

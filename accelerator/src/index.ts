@@ -1,8 +1,7 @@
 import { besideConfig, loadConfig } from '@sepia/base/config/load';
-import type { Logger } from '@sepia/base/log';
 import type { z } from 'zod';
 import { ACCELERATOR_CONFIG, type AcceleratorConfig } from './config.ts';
-import { type Accelerator, startAccelerator } from './service.ts';
+import { type Accelerator, type AcceleratorDeps, startAccelerator } from './service.ts';
 
 export { ACCELERATOR_CONFIG, type AcceleratorConfig } from './config.ts';
 export type { Accelerator } from './service.ts';
@@ -10,7 +9,7 @@ export type { Accelerator } from './service.ts';
 /** Starts an accelerator from a checked config whose paths are absolute. */
 export async function createAccelerator(
   config: AcceleratorConfig,
-  deps: { readonly log?: Logger } = {},
+  deps: AcceleratorDeps = {},
 ): Promise<Accelerator> {
   return await startAccelerator(config, deps);
 }

@@ -3,5 +3,6 @@ import { createAccelerator, loadAcceleratorConfig } from './index.ts';
 
 await runService(
   'accelerator',
-  async () => await createAccelerator(loadAcceleratorConfig(configArgument('accelerator'))),
+  async () =>
+    await createAccelerator(loadAcceleratorConfig(configArgument('accelerator')), { env: process.env }),
 );

@@ -39,10 +39,17 @@ export interface Accelerator {
   stop(): Promise<void>;
 }
 
+/** What an accelerator is given beside its config. */
+export interface AcceleratorDeps {
+  readonly log?: Logger;
+  /** Environment of the process: HTTP proxies before registries. Default: nothing. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
 /** Builds and starts an accelerator. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
 export async function startAccelerator(
   config: AcceleratorConfig,
-  deps: { readonly log?: Logger } = {},
+  deps: AcceleratorDeps = {},
 ): Promise<Accelerator> {
   const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
   const clusterKey = readClusterKey(config['cluster-key-file']);
@@ -61,7 +68,13 @@ export async function startAccelerator(
     const oldSignatures = config['old-signatures'];
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
-    const registries = new ResultRegistries({ cluster, credentials: config.credentials, log, nowMs });
+    const registries = new ResultRegistries({
+      cluster,
+      credentials: config.credentials,
+      env: deps.env ?? {},
+      log,
+      nowMs,
+    });
     stops.push('registries', () => registries.close());
     const pool = new PackPool(config.threads ?? availableParallelism());
     stops.push('compression threads', () => pool.close());

@@ -1,4 +1,7 @@
 import { configArgument, runService } from '@sepia/base/process';
 import { createAgent, loadAgentConfig } from './index.ts';
 
-await runService('agent', async () => await createAgent(loadAgentConfig(configArgument('agent'))));
+await runService(
+  'agent',
+  async () => await createAgent(loadAgentConfig(configArgument('agent')), { env: process.env }),
+);

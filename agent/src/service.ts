@@ -71,6 +71,8 @@ export interface AgentGiven {
   readonly log?: Logger;
   /** File access of the blob store. */
   readonly files?: FilePort;
+  /** Environment of the process: HTTP proxies before upstreams. Default: nothing. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 /** Builds and starts an agent. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED`, `DISK_FORMAT` */
@@ -122,7 +124,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const health = new MemberHealth(nowMs);
     const trackers = new TrackerClient({ cluster, client, health });
     const origins = new OriginClient({ cluster, client, health });
-    const upstreams = new UpstreamClients({ cluster, log, nowMs });
+    const upstreams = new UpstreamClients({ cluster, log, nowMs, env: given.env ?? {} });
     stops.push('upstreams', () => upstreams.stop());
 
     const engine = new SwarmEngine(

@@ -27,6 +27,60 @@ const DEADLINES = z
   })
   .prefault({});
 
+const CREDENTIALS = z
+  .strictObject({
+    username: z.string().min(1).optional().describe('User at the upstream; needs password-file.'),
+    'password-file': z
+      .string()
+      .optional()
+      .describe('File with the password or token, relative to this file; read again when it changes.'),
+    helper: z
+      .string()
+      .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'is not the name of a helper, e.g. ecr-login')
+      .optional()
+      .describe(
+        'In place of user and password: the program docker-credential-NAME in PATH is asked, again before what it gave ends.',
+      ),
+    'helper-server': z
+      .string()
+      .min(1)
+      .optional()
+      .describe("What the helper is asked for; default: the upstream's host."),
+    certificate: z
+      .string()
+      .optional()
+      .describe('PEM file of the certificate that is shown to the upstream, relative to this file.'),
+    'key-file': z.string().optional().describe('PEM file of its key.'),
+    'proxy-username': z
+      .string()
+      .min(1)
+      .optional()
+      .describe('User at the HTTP proxy before the upstream; needs proxy-password-file.'),
+    'proxy-password-file': z.string().optional().describe('File with its password.'),
+  })
+  .superRefine((one, ctx) => {
+    const refuse = (key: string, message: string): void =>
+      ctx.addIssue({ code: 'custom', path: [key], message });
+    for (const [a, b] of PAIRS) {
+      if (one[a] !== undefined && one[b] === undefined) refuse(b, `is missing; ${a} needs it`);
+      if (one[b] !== undefined && one[a] === undefined) refuse(a, `is missing; ${b} needs it`);
+    }
+    if (one.helper !== undefined && one.username !== undefined)
+      refuse('helper', 'stands beside username; give one of them');
+    if (one['helper-server'] !== undefined && one.helper === undefined)
+      refuse('helper', 'is missing; helper-server needs it');
+    if (Object.values(one).every((value) => value === undefined))
+      refuse(
+        'username',
+        'is missing; give username and password-file, helper, certificate or proxy-username',
+      );
+  });
+const PAIRS = [
+  ['username', 'password-file'],
+  ['certificate', 'key-file'],
+  ['proxy-username', 'proxy-password-file'],
+] as const;
+
 /** Config file of an origin. */
 export const ORIGIN_CONFIG = z.strictObject({
   ...COMMON_KEYS,
@@ -34,13 +88,7 @@ export const ORIGIN_CONFIG = z.strictObject({
   'peer-listen': z.array(hostPort()).min(1).max(16).describe('Addresses of the swarm ports.'),
   cache: CACHE_KEYS.describe('Disk used for cached blobs; pushed blobs are never evicted.'),
   credentials: z
-    .record(
-      z.string(),
-      z.strictObject({
-        username: z.string().min(1).describe('User at the upstream.'),
-        'password-file': z.string().describe('File with the password or token, relative to this file.'),
-      }),
-    )
+    .record(z.string(), CREDENTIALS)
     .default({})
     .describe('Credentials by upstream name, or by the name that a replication rule gives.'),
   'compare-every': duration()

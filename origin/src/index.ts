@@ -6,6 +6,9 @@ import { type Origin, type OriginDeps, startOrigin } from './service.ts';
 export { ORIGIN_CONFIG, type OriginConfig } from './config.ts';
 export type { Origin } from './service.ts';
 
+/** Keys of `credentials` that name files. */
+const CREDENTIAL_FILES = ['password-file', 'certificate', 'key-file', 'proxy-password-file'] as const;
+
 /** Starts an origin from a checked config whose paths are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
 export async function createOrigin(config: OriginConfig, deps: OriginDeps = {}): Promise<Origin> {
   return await startOrigin(config, deps);
@@ -18,7 +21,12 @@ export function loadOriginConfig(file: string): OriginConfig {
   const credentials = Object.fromEntries(
     Object.entries(config.credentials).map(([name, one]) => [
       name,
-      { ...one, 'password-file': at(one['password-file']) },
+      {
+        ...one,
+        ...Object.fromEntries(
+          CREDENTIAL_FILES.filter((key) => one[key] !== undefined).map((key) => [key, at(one[key]!)]),
+        ),
+      },
     ]),
   );
   return Object.freeze({

@@ -5,5 +5,6 @@ const acceptLoss = process.argv.includes('--accept-loss');
 
 await runService(
   'origin',
-  async () => await createOrigin(loadOriginConfig(configArgument('origin')), { acceptLoss }),
+  async () =>
+    await createOrigin(loadOriginConfig(configArgument('origin')), { acceptLoss, env: process.env }),
 );

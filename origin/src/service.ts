@@ -90,6 +90,8 @@ export interface OriginDeps {
   readonly log?: Logger;
   /** Free bytes of the data disk; default: the system's. */
   readonly freeBytes?: FreeBytes;
+  /** Of the process: HTTP proxies before upstreams, and where credential helpers are. Default: nothing. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
   /** The operator's word that what other origins do not hand over is lost: it counts with what is here. */
   readonly acceptLoss?: boolean;
 }
@@ -99,12 +101,11 @@ export async function startOrigin(config: OriginConfig, deps: OriginDeps = {}): 
   const cluster = new Cluster(loadClusterDocument(config['cluster-document']));
   const clusterKey = readClusterKey(config['cluster-key-file']);
   const selfId = checkedId(config, cluster);
-  const { freeBytes, acceptLoss = false } = deps;
   const log = deps.log ?? createLogger('origin', selfId, config.log.level);
   const stops = new StopStack();
   return await startAll(
     stops,
-    async () => await build({ config, cluster, clusterKey, selfId, log, stops, freeBytes, acceptLoss }),
+    async () => await build({ config, cluster, clusterKey, selfId, log, stops, deps }),
   );
 }
 
@@ -115,13 +116,14 @@ interface BuildParts {
   readonly selfId: string;
   readonly log: Logger;
   readonly stops: StopStack;
-  readonly freeBytes: FreeBytes | undefined;
-  readonly acceptLoss: boolean;
+  readonly deps: OriginDeps;
 }
 
 async function build(parts: BuildParts): Promise<Origin> {
-  const { config, cluster, clusterKey, selfId, log, stops, freeBytes, acceptLoss } = parts;
+  const { config, cluster, clusterKey, selfId, log, stops } = parts;
+  const { freeBytes, env = {}, acceptLoss = false } = parts.deps;
   const { deadlines, 'old-signatures': oldSignatures } = config;
+  const identities = { credentials: config.credentials, env };
   const nowMs = (): number => Date.now();
   const startedMs = nowMs();
   const stopping = new AbortController();
@@ -147,9 +149,8 @@ async function build(parts: BuildParts): Promise<Origin> {
       cluster,
       log,
       nowMs,
-      credentials: config.credentials,
-      names: (fetching, repository, signal) =>
-        namesToFetchWith({ members, sessions, isPrivate: access.isPrivate }, fetching, repository, signal),
+      ...identities,
+      names: (...of) => namesToFetchWith({ members, sessions, isPrivate: access.isPrivate }, ...of),
     },
     { progressMs: deadlines['fetch-progress'] },
   );
@@ -228,7 +229,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     tagIndex,
     referrers,
     manifests: () => manifests,
-    credentials: config.credentials,
+    ...identities,
     metrics,
     log,
     nowMs,

@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { homeOf, proxiesOf } from '@sepia/upstream/client-setup';
+import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
+import { type CredentialConfig, openCredentials, readText } from '@sepia/upstream/credentials/open';
 import { TargetClient } from '@sepia/upstream/target-client';
 import { Places } from './registry-target.ts';
 
@@ -16,9 +17,9 @@ export interface ResultRegistry {
 
 interface Deps {
   readonly cluster: Cluster;
-  readonly credentials: Readonly<
-    Record<string, { readonly username: string; readonly 'password-file': string }>
-  >;
+  readonly credentials: Readonly<Record<string, CredentialConfig>>;
+  /** The environment of the process: HTTP proxies. */
+  readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -52,49 +53,29 @@ export class ResultRegistries {
   }
 }
 
-function open({ cluster, credentials, log, nowMs }: Deps, name: string): ResultRegistry {
+function open(deps: Deps, name: string): ResultRegistry {
+  const { cluster, credentials, env, log, nowMs } = deps;
   const upstream = cluster.upstream(name);
-  const account = credentials[name];
+  const { insecure, ca } = upstream;
   const url = upstream.url ?? cluster.members('proxy')[0]?.urls[0];
   if (url === undefined)
     throw new CodedError('CONFIG_INVALID', {
       message: `upstream ${name} has no url, and there is no proxy to write to`,
     });
+  const home = homeOf({ ...upstream, url });
+  const { proxyAuthorization, ...identity } = openCredentials(deps, name, credentials[name], home.base);
   const client = new TargetClient(
     {
-      name,
-      url,
-      insecure: upstream.insecure,
-      credentials:
-        account === undefined
-          ? undefined
-          : {
-              username: account.username,
-              password: secret(account['password-file'], `credentials.${name}.password-file`),
-            },
-      ca: upstream.ca === undefined ? undefined : text(upstream.ca, `upstreams.${name}.ca`),
+      upstream: name,
+      home,
+      insecure,
+      ...identity,
+      ca: ca === undefined ? undefined : readText(ca, `upstreams.${name}.ca`),
+      proxyFor: proxiesOf(upstream.proxy, proxyAuthorization, proxyEnvironment(env)),
       log,
       nowMs,
     },
     { connections: CONNECTIONS },
   );
   return { client, places: new Places(), host: client.host };
-}
-
-function secret(file: string, key: string): string {
-  const found = text(file, key).trim();
-  if (found === '') throw new CodedError('CONFIG_INVALID', { message: `${key}: ${file} is empty` });
-  return found;
-}
-
-function text(file: string, key: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throwIfBug(cause);
-    throw new CodedError('CONFIG_INVALID', {
-      message: `${key}: ${file} cannot be read (${systemCode(cause)})`,
-      cause,
-    });
-  }
 }

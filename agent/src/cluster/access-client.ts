@@ -21,6 +21,7 @@ import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import { type Authorizer, GivenToken } from '@sepia/upstream/authenticator';
 import { readItem } from '@sepia/upstream/read-item';
 import { basic } from '@sepia/upstream/token';
+import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
@@ -30,6 +31,10 @@ import { isDecisive, type MemberHealth, type Target, targetsOf } from './members
 const HEDGE_MS = 1_000;
 /** An origin may have to ask a slow upstream, in ms. */
 const TIMEOUT_MS = 15_000;
+/** Whoever is shown a password first answers a small question within this, in ms. */
+const AWAKE_MS = 6_000;
+/** Longest wait for what becomes of a password, in ms: a slow token service is waited for. */
+const PASSWORD_MS = 80_000;
 /** What the agent found out alone is believed for this long, in ms. */
 const OWN_TTL_MS = 60_000;
 const ASK_UPSTREAM_MS = 10_000;
@@ -69,14 +74,20 @@ export class AccessClient {
   ): Promise<AccessAnswer> {
     const { gate, nowMs } = this.#deps;
     const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
+    const call = { ...accessCall(name, item), headers };
+    let isShown = false;
     try {
-      const targets = this.#origins(shardKey(name.upstream, name.repository));
-      const answer = await this.#ask<AccessAnswer>(targets, { ...accessCall(name, item), headers });
+      let targets = this.#origins(shardKey(name.upstream, name.repository));
+      if (carriesPassword(authorization)) {
+        targets = [await this.#awake(targets, to(ORIGIN_RECORDS.cluster))];
+        isShown = true;
+      }
+      const answer = await this.#ask<AccessAnswer>(targets, call, isShown ? PASSWORD_MS : TIMEOUT_MS);
       gate.note(true, nowMs());
       return answer;
     } catch (error) {
       throwIfBug(error);
-      if (isDecisive(error)) throw error;
+      if (isDecisive(error) || isShown) throw error;
       gate.note(false, nowMs());
       return await this.#askUpstream(name, item, authorization, error);
     }
@@ -93,7 +104,9 @@ export class AccessClient {
       headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },
       body: JSON.stringify(request),
     };
-    return await this.#ask<TokenAnswer>(this.#proxies(), call);
+    const question = to(PROXY.accounts, { name: credentials.username });
+    const proxy = await this.#awake(this.#proxies(), question);
+    return await this.#ask<TokenAnswer>([proxy], call, PASSWORD_MS);
   }
 
   /** True for an account of the cluster. Where no proxy says so it counts as one: its password goes nowhere. */
@@ -113,18 +126,39 @@ export class AccessClient {
     }
   }
 
+  /**
+   * The first that answers a small question. What carries a password is sent to it alone, and once: each try counts at
+   * the upstream or the accounts, and a member that thinks long is waited for.
+   */
+  async #awake(
+    targets: readonly Target[],
+    question: Pick<InternalRequest, 'method' | 'path'>,
+  ): Promise<Target> {
+    const { client, health } = this.#deps;
+    const ask = async (target: Target, signal: AbortSignal): Promise<Target> =>
+      await health.watch(target, HEDGE_MS, async () => {
+        const call = { ...question, headersTimeoutMs: AWAKE_MS, signal };
+        const answer = await client.raw({ ...call, url: target.url, to: target.id });
+        await answer.body.dump();
+        return target;
+      });
+    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS });
+  }
+
   async #ask<T>(
     targets: readonly Target[],
     call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>,
+    headersTimeoutMs = TIMEOUT_MS,
   ): Promise<T> {
     const { client, health } = this.#deps;
+    const silentMs = headersTimeoutMs > TIMEOUT_MS ? headersTimeoutMs : HEDGE_MS * 3;
     const ask = async (target: Target, signal: AbortSignal): Promise<T> =>
-      await health.watch(target, HEDGE_MS * 3, async () => {
+      await health.watch(target, silentMs, async () => {
         const { bytes } = await client.bytes({
           ...call,
           url: target.url,
           to: target.id,
-          headersTimeoutMs: TIMEOUT_MS,
+          headersTimeoutMs,
           signal,
         });
         return JSON.parse(bytes.toString('utf8')) as T;

@@ -1,16 +1,22 @@
-import { readFileSync } from 'node:fs';
-import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
 import { UpstreamClient } from '@sepia/upstream/upstream-client';
+
+interface UpstreamClientsDeps {
+  readonly cluster: Cluster;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  /** The environment of the process: HTTP proxies. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
 
 /** Clients for the upstreams, made when first needed: an agent only talks to them when the cluster is silent. */
 export class UpstreamClients {
-  readonly #deps: { readonly cluster: Cluster; readonly log: Logger; readonly nowMs: () => number };
+  readonly #deps: UpstreamClientsDeps;
   readonly #clients = new Map<string, UpstreamClient>();
 
-  constructor(deps: { readonly cluster: Cluster; readonly log: Logger; readonly nowMs: () => number }) {
+  constructor(deps: UpstreamClientsDeps) {
     this.#deps = deps;
   }
 
@@ -18,14 +24,9 @@ export class UpstreamClients {
   of(name: string): UpstreamClient {
     let client = this.#clients.get(name);
     if (client === undefined) {
-      const { cluster, log, nowMs } = this.#deps;
+      const { cluster, log, nowMs, env } = this.#deps;
       const upstream = cluster.upstream(name);
-      client = new UpstreamClient({
-        upstream,
-        log,
-        nowMs,
-        ...(upstream.ca === undefined ? {} : { ca: readCa(upstream.ca) }),
-      });
+      client = new UpstreamClient({ upstream, log, nowMs, proxies: proxyEnvironment(env) });
       this.#clients.set(name, client);
     }
     return client;
@@ -33,14 +34,5 @@ export class UpstreamClients {
 
   async stop(): Promise<void> {
     await Promise.all([...this.#clients.values()].map((client) => client.close()));
-  }
-}
-
-function readCa(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throwIfBug(cause);
-    throw new CodedError('CONFIG_INVALID', { message: `upstreams.ca: ${file} cannot be read`, cause });
   }
 }

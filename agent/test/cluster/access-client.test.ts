@@ -30,7 +30,7 @@ function alone(): AccessClient {
   return new AccessClient(
     {
       cluster: new Cluster(parseClusterDocument(DOCUMENT, 'cluster.yaml')),
-      client: { bytes: silent } as unknown as InternalClient,
+      client: { bytes: silent, raw: silent } as unknown as InternalClient,
       health: new MemberHealth(nowMs),
       gate: { note: () => undefined, silentForMs: () => 60_000 } as unknown as SourceGate,
       upstreamClient: () => upstream,

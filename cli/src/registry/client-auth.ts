@@ -1,46 +1,35 @@
-import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
-import type { Dispatcher } from '@sepia/http/sockets';
-import { Authenticator } from '@sepia/upstream/authenticator';
-import { type Credentials, TokenCache } from '@sepia/upstream/token';
-import { request } from 'undici';
+import { silentLogger } from '@sepia/base/log';
+import type { Authenticator } from '@sepia/upstream/authenticator';
+import { Authority } from '@sepia/upstream/authority';
+import { type Credentials, fixedCredentials } from '@sepia/upstream/credentials/source';
+import { socketsOf } from '@sepia/upstream/transport';
 
-const TOKEN_TIMEOUT_MS = 30_000;
+const TOKEN_TIMEOUT_MS = 60_000;
+const CONNECT_TIMEOUT_MS = 5_000;
 
 /**
  * The `Authorization` of a client of one registry: anonymous until challenged, then Basic or a token for the scope
- * (OCI clients' way). Credentials go to the registry's own host, or to a token service over TLS, and nowhere else.
+ * (OCI clients' way). Who may see the credentials is decided as for every other client of registries.
  */
-export function clientAuth(
-  deps: { readonly dispatcher: Dispatcher },
-  options: { readonly url: string; readonly credentials: Credentials | undefined },
-): Authenticator {
-  const { host } = new URL(options.url);
-  const { credentials } = options;
-  const tokens = new TokenCache({
-    upstream: host,
-    credentials,
-    nowMs: () => Date.now(),
-    timeoutMs: TOKEN_TIMEOUT_MS,
-    send: async (url, authorization, signal) => {
-      try {
-        const { statusCode, headers, body } = await request(url, {
-          dispatcher: deps.dispatcher,
-          headers: { 'user-agent': 'sepia', ...(authorization === undefined ? {} : { authorization }) },
-          signal,
-        });
-        return { url, method: 'GET', status: statusCode, headers, body };
-      } catch (cause) {
-        throwIfBug(cause);
-        throw new CodedError('PEER_HTTP', { message: `token service ${url.host} does not answer`, cause });
-      }
-    },
-  });
-  const mayAsk = (realm: string): boolean => {
-    const { protocol, host: asked } = new URL(realm);
-    return credentials === undefined || asked === host || protocol === 'https:';
+export function clientAuth(options: {
+  readonly url: string;
+  readonly credentials: Credentials | undefined;
+}): Authenticator {
+  const base = new URL(options.url);
+  const access = {
+    upstream: base.host,
+    home: { base, redirectHosts: [], realmHosts: [] },
+    credentials: options.credentials === undefined ? undefined : fixedCredentials(options.credentials),
+    ca: undefined,
+    insecure: false,
   };
-  return new Authenticator({ credentials, tokens, mayAsk });
+  const sockets = socketsOf(access, { connections: 2, connectTimeoutMs: CONNECT_TIMEOUT_MS });
+  const nowMs = (): number => Date.now();
+  const authority = new Authority(
+    { ...access, base, sockets, log: silentLogger(), nowMs },
+    { timeoutMs: TOKEN_TIMEOUT_MS, queueLimit: 100, userAgent: 'sepia' },
+  );
+  return authority.authorizer(access.credentials);
 }
 
 /** Scope of requests for a repository (docker distribution token spec). */

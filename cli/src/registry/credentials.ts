@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { Credentials } from '@sepia/upstream/token';
+import type { Credentials } from '@sepia/upstream/credentials/source';
 import type { Command } from 'commander';
 
 /** Flags of commands that speak to a registry which may want an account. */

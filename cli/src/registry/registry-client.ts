@@ -6,7 +6,7 @@ import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import type { Authenticator } from '@sepia/upstream/authenticator';
-import type { Credentials } from '@sepia/upstream/token';
+import type { Credentials } from '@sepia/upstream/credentials/source';
 import { request } from 'undici';
 import { clientAuth, scopeOf } from './client-auth.ts';
 
@@ -51,7 +51,7 @@ export class RegistryClient {
   constructor(deps: { readonly dispatcher: Dispatcher }, options: RegistryClientOptions) {
     this.#dispatcher = deps.dispatcher;
     this.#options = options;
-    this.#auth = clientAuth(deps, { url: options.url, credentials: options.credentials });
+    this.#auth = clientAuth({ url: options.url, credentials: options.credentials });
   }
 
   /** HEAD by tag, then GET by digest; the bytes match the digest. @throws {CodedError} what the registry answered, `DIGEST_MISMATCH` */
@@ -214,8 +214,11 @@ export class RegistryClient {
     try {
       return await header;
     } catch (error) {
+      throwIfBug(error);
       const { credentials, url } = this.#options;
-      if (credentials === undefined || !isCoded(error, 'UPSTREAM_DENIED')) throw error;
+      // Without a scope it is another refusal than the token service's: one that was not asked, say.
+      const isRefused = isCoded(error, 'UPSTREAM_DENIED') && error.detail['scope'] !== undefined;
+      if (credentials === undefined || !isRefused) throw error;
       throw new CodedError('AUTH_DENIED', {
         message: `${url}: user or password is wrong for ${credentials.username}`,
         cause: error,

@@ -1,6 +1,7 @@
 import { isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
+import { ended, throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { AccessAnswer, AccessChallenge, AccessItem, TokenAnswer } from '@sepia/cluster/api/access';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -8,6 +9,7 @@ import { believableUntilMs, hashOf } from '@sepia/face/access/authorization';
 import { parseReference } from '@sepia/oci/route';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import type { Authorizer, UpstreamChallenge } from '@sepia/upstream/authenticator';
+import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { probeManifest } from '../manifests/manifest-probe.ts';
 import type { Manifests } from '../manifests/manifests.ts';
@@ -31,7 +33,11 @@ const SAME_TOKEN_MS = 30_000;
 /** How long it is believed what `/v2/` of an upstream asks for, in ms; and that it did not answer. */
 const BASE_MS = 10 * 60_000;
 const BASE_FAILED_MS = 3_000;
-const ASK_MS = 10_000;
+const BASE_ASK_MS = 10_000;
+/** Before a password goes to the token service, the registry is asked where that is, unless it said so within this, in ms. */
+const REALM_MS = 10_000;
+/** Longest question at an upstream, in ms: up to three requests (refused, the token, with it), each with a limit of its own. */
+const ASK_MS = 60_000;
 const MAX_ENTRIES = 20_000;
 
 interface AccessDeps {
@@ -73,6 +79,9 @@ export class Access {
   /** The realm that each upstream named last. */
   readonly #realms = new Map<string, BearerChallenge>();
   readonly #running = new Map<string, Promise<AccessAnswer>>();
+  readonly #givingTokens = new Map<string, Promise<TokenAnswer>>();
+  /** Under which key a token that was handed out is kept, by its hash. */
+  readonly #tokenKeys = new ExpiringMap<string>(2_000);
 
   constructor(deps: AccessDeps) {
     this.#deps = deps;
@@ -91,8 +100,14 @@ export class Access {
     const hash = authorization === undefined ? '' : hashOf(authorization);
     const known = this.#known(key, hash);
     if (known !== undefined) return known;
-    const flight = `${key}\n${hash}\n${itemText(item)}`;
+    // A password is shown once for all that a client asks for at a time; whoever waits asks again if nothing was decided.
+    const isPassword = carriesPassword(authorization);
+    const flight = `${key}\n${hash}\n${isPassword ? '' : itemText(item)}`;
     let running = this.#running.get(flight);
+    if (running !== undefined && isPassword) {
+      await ended(running);
+      return await this.check(name, item, authorization);
+    }
     if (running === undefined) {
       running = this.#ask(name, key, item, authorization).finally(() => this.#running.delete(flight));
       this.#running.set(flight, running);
@@ -114,25 +129,60 @@ export class Access {
     scopes: readonly string[],
     credentials: { readonly username: string; readonly password: string },
   ): Promise<TokenAnswer> {
-    const client = this.#client(upstream);
-    let challenge = this.#realms.get(upstream);
-    if (challenge === undefined) {
-      const base = await this.#baseChallenge(upstream);
-      if (base?.scheme !== 'bearer')
-        throw new CodedError('METHOD_UNSUPPORTED', { message: `upstream ${upstream} gives no tokens` });
-      challenge = base;
-    }
-    const issuedAtMs = this.#deps.nowMs();
     const key = hashOf([upstream, credentials.username, credentials.password, ...scopes].join('\0'));
-    const known = this.#tokens.get(key, issuedAtMs);
+    const known = this.#tokens.get(key, this.#deps.nowMs());
     if (known !== undefined) return known;
-    const { token, lifetimeSeconds } = await client.token(challenge, scopes, credentials);
+    let giving = this.#givingTokens.get(key);
+    if (giving === undefined) {
+      giving = this.#giveToken(upstream, key, scopes, credentials).finally(() =>
+        this.#givingTokens.delete(key),
+      );
+      this.#givingTokens.set(key, giving);
+    }
+    return await giving;
+  }
+
+  async #giveToken(
+    upstream: string,
+    key: string,
+    scopes: readonly string[],
+    credentials: { readonly username: string; readonly password: string },
+  ): Promise<TokenAnswer> {
+    const challenge = await this.#realmOf(upstream);
+    const issuedAtMs = this.#deps.nowMs();
+    let given: Awaited<ReturnType<UpstreamClient['token']>>;
+    try {
+      given = await this.#client(upstream).token(challenge, scopes, credentials);
+    } catch (error) {
+      throwIfBug(error);
+      // Where it is not there any more, the registry is asked again before the next try.
+      if (!isCoded(error, 'UPSTREAM_DENIED')) this.#base.delete(upstream);
+      throw error;
+    }
+    const { token, lifetimeSeconds } = given;
     const answer = { token, expires_in: lifetimeSeconds, issued_at: new Date(issuedAtMs).toISOString() };
     const endMs = issuedAtMs + lifetimeSeconds * 1_000;
+    const hash = hashOf(`Bearer ${token}`);
+    const keepUntilMs = issuedAtMs + Math.min(SAME_TOKEN_MS, lifetimeSeconds * 500);
     // Kept a little longer than it lives, so that its end is known to who asks at its end.
-    this.#ends.set(hashOf(`Bearer ${token}`), endMs, endMs + GRANTED_MS);
-    this.#tokens.set(key, answer, issuedAtMs + Math.min(SAME_TOKEN_MS, lifetimeSeconds * 500));
+    this.#ends.set(hash, endMs, endMs + GRANTED_MS);
+    this.#tokens.set(key, answer, keepUntilMs);
+    this.#tokenKeys.set(hash, key, keepUntilMs);
     return answer;
+  }
+
+  /** Where tokens are given now: what the registry says of it, or said last while it does not answer. */
+  async #realmOf(upstream: string): Promise<BearerChallenge> {
+    if (this.#base.leftMs(upstream, this.#deps.nowMs()) < BASE_MS - REALM_MS) this.#base.delete(upstream);
+    const remembered = this.#realms.get(upstream);
+    const base = await this.#baseChallenge(upstream).catch((error: unknown) => {
+      throwIfBug(error);
+      if (remembered === undefined) throw error;
+      return undefined;
+    });
+    if (base?.scheme === 'bearer') return base;
+    if (remembered !== undefined && base?.scheme !== 'basic') return remembered;
+    throw new CodedError('METHOD_UNSUPPORTED', { message: `upstream ${upstream} gives no tokens` });
   }
 
   #known(key: string, hash: string): AccessAnswer | undefined {
@@ -167,6 +217,8 @@ export class Access {
       if (as !== undefined && mine === undefined) return this.#grant(name, key, authorization, as);
       if (mine !== undefined && !isRefusal(mine)) return await this.#orStale(name, key, mine);
       sessions.drop(key, authorization);
+      // Rights may be granted next: the token that lacked them is not handed out once more.
+      this.#tokens.delete(this.#tokenKeys.get(hashOf(authorization), this.#deps.nowMs()) ?? '');
       // Made-up credentials cost the upstream one request, not two.
       const nowMs = this.#deps.nowMs();
       if (!isForbidden(mine)) {
@@ -192,6 +244,8 @@ export class Access {
     this.#learnRealm(name.upstream, challenge);
     const answer = challenge === undefined ? { denied: refused.message } : told(challenge);
     this.#private.set(key, answer, nowMs + PRIVATE_MS);
+    if (mine !== undefined && !isForbidden(mine))
+      this.#refused.set(`${key}\n${hashOf(authorization ?? '')}`, true, nowMs + PRIVATE_MS);
     // Credentials that the upstream knows and does not let in: another login would not help.
     if (mine !== undefined && isForbidden(mine)) return { verdict: 'denied', message: mine.message };
     return refusal(answer);
@@ -244,7 +298,7 @@ export class Access {
     let challenge: UpstreamChallenge | undefined;
     try {
       if (failed !== undefined) throw failed;
-      challenge = await this.#client(upstream).baseChallenge(AbortSignal.timeout(ASK_MS));
+      challenge = await this.#client(upstream).baseChallenge(AbortSignal.timeout(BASE_ASK_MS));
     } catch (thrown) {
       const error = upstreamError(thrown, upstream);
       if (failed === undefined) this.#baseFailed.set(upstream, error, this.#deps.nowMs() + BASE_FAILED_MS);

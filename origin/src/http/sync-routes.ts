@@ -8,7 +8,7 @@ import type { CopiesOwed } from '../recovery/copies-owed.ts';
 import type { OwnStanding } from '../recovery/own-standing.ts';
 import { type RecordDigests, SYNC_SPACES } from '../recovery/record-digests.ts';
 import type { RecordPages } from '../recovery/record-pages.ts';
-import type { HandoverAnswer, StandingAnswer } from '../recovery/start-up.ts';
+import type { HandoverAnswer, StandingAnswer, StartUp } from '../recovery/start-up.ts';
 import { named } from './blob-routes.ts';
 
 const MAX_BODY_BYTES = 1024 * 1024;
@@ -31,12 +31,13 @@ export interface SyncRouteDeps {
   readonly digests: RecordDigests;
   readonly pages: RecordPages;
   readonly copies: CopiesOwed;
+  readonly startUp: Pick<StartUp, 'soon'>;
   readonly antiEntropy: AntiEntropy;
 }
 
 /** Handover and comparison between origins: ADR 0023. */
 export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
-  const { members, standing, digests, pages, copies, antiEntropy } = deps;
+  const { members, standing, digests, pages, copies, startUp, antiEntropy } = deps;
   router.get('/standing', (context) => {
     const { generation, settled, epoch } = standing.standing;
     const answer: StandingAnswer = { firstStart: standing.firstStart, generation, settled, epoch };
@@ -46,6 +47,7 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     const ctx = named(context, 'handover');
     const asker = await readJson(ctx, MAX_BODY_BYTES, (value) => check(HANDOVER, value));
     other(members, asker.id);
+    startUp.soon(asker.id);
     // What is handed over is read after the generation is on record, and after all that is here was counted.
     await digests.scan();
     const granted = await standing.grant(asker);

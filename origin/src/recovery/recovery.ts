@@ -83,6 +83,7 @@ export class Recovery {
       for (const id of members.ids) if (id !== members.selfId) this.antiEntropy.soon(id);
     });
     members.onReturn((id) => {
+      this.startUp.soon(id);
       this.antiEntropy.soon(id);
       replicator.retrySoon(id);
     });

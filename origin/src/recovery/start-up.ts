@@ -1,6 +1,6 @@
 import { type CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
-import { delay } from '@sepia/base/lifecycle';
+import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { type FirstStart, type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
 import type { Generations } from '@sepia/records/core/standing';
@@ -50,6 +50,9 @@ export class StartUp {
   #waitsFor: readonly string[] = [];
   /** All that it still waits for were asked, and none is done. */
   #isStuck = false;
+  #rested: AbortController | undefined;
+  /** Those that did not answer when they were asked last. */
+  readonly #silent = new Set<string>();
 
   constructor(deps: StartUpDeps) {
     this.#deps = deps;
@@ -176,8 +179,10 @@ export class StartUp {
       let isAny = false;
       for (const id of open) {
         try {
+          this.#silent.delete(id);
           isAny = (await this.#from(id)) || isAny;
         } catch (error) {
+          this.#silent.add(id);
           throwIfBug(error);
           this.#stopped.signal.throwIfAborted();
           log.debug({ id, reason: String(error) }, 'no handover yet');
@@ -226,7 +231,14 @@ export class StartUp {
     return true;
   }
 
+  /** Another origin is there that did not answer before: what waits for it is tried at once. */
+  soon(id: string): void {
+    if (this.#silent.delete(id)) this.#rested?.abort();
+  }
+
   async #rest(ms: number): Promise<void> {
-    await delay(ms, this.#stopped.signal);
+    this.#rested = new AbortController();
+    await pause(ms, AbortSignal.any([this.#stopped.signal, this.#rested.signal]));
+    this.#stopped.signal.throwIfAborted();
   }
 }

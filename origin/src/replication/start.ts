@@ -6,6 +6,7 @@ import type { RepositoryName } from '@sepia/base/names/repository';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { RecordStore } from '@sepia/records/record-store';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { CredentialConfig } from '@sepia/upstream/credentials/open';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Members } from '../cluster/members.ts';
 import type { Manifests } from '../manifests/manifests.ts';
@@ -35,9 +36,8 @@ interface ReplicationParts {
   readonly referrers: Referrers;
   /** Asked late: manifests and replication know each other. */
   readonly manifests: () => Manifests;
-  readonly credentials: Readonly<
-    Record<string, { readonly username: string; readonly 'password-file': string }>
-  >;
+  readonly credentials: Readonly<Record<string, CredentialConfig>>;
+  readonly env: Readonly<Record<string, string | undefined>>;
   readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender'>;
   readonly metrics: Metrics;
   readonly log: Logger;
@@ -60,6 +60,7 @@ export function createReplication(parts: ReplicationParts): {
     tags,
     tagIndex,
     credentials,
+    env,
     metrics,
     log,
     nowMs,
@@ -91,7 +92,7 @@ export function createReplication(parts: ReplicationParts): {
     (await store.stat(digest))?.attrs.provenance ?? [];
   const onBytes = (rule: string, count: number): void => bytes.inc({ rule }, count);
   const queue = new JobQueue({ members, jobs, standing, nowMs });
-  const targets = openTargets({ cluster, credentials, log, nowMs });
+  const targets = openTargets({ cluster, credentials, env, log, nowMs });
   const replication = new Replication({
     members,
     jobs,

@@ -1,9 +1,10 @@
-import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ReplicationRule } from '@sepia/cluster/replication-rule';
+import { homeOf, proxiesOf } from '@sepia/upstream/client-setup';
+import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
+import { type CredentialConfig, openCredentials, readText } from '@sepia/upstream/credentials/open';
 import { SlotGate } from '@sepia/upstream/slot-gate';
 import { TargetClient } from '@sepia/upstream/target-client';
 import { ByteBudget, RuleMatcher } from './core/replication.ts';
@@ -22,9 +23,8 @@ export interface Target {
 
 interface TargetsDeps {
   readonly cluster: Cluster;
-  readonly credentials: Readonly<
-    Record<string, { readonly username: string; readonly 'password-file': string }>
-  >;
+  readonly credentials: Readonly<Record<string, CredentialConfig>>;
+  readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -39,28 +39,29 @@ export function openTargets(deps: TargetsDeps): Map<string, Target> {
 }
 
 function openTarget(deps: TargetsDeps, rule: ReplicationRule, path: string): Target {
-  const { url, insecure, ca } = rule.to;
+  const { insecure, ca, proxy } = rule.to;
   const named = rule.credentials === undefined ? undefined : deps.credentials[rule.credentials];
   if (rule.credentials !== undefined && named === undefined)
     throw new CodedError('CONFIG_INVALID', {
       message: `credentials.${rule.credentials}: is missing; ${path} of the cluster document names it`,
     });
-  const credentials =
-    named === undefined
-      ? undefined
-      : {
-          username: named.username,
-          password: readText(named['password-file'], `credentials.${rule.credentials}.password-file`).trim(),
-        };
+  const home = homeOf(rule.to);
+  const identity = openCredentials(deps, rule.credentials ?? rule.name, named, home.base);
+  const { credentials, certificate, key, proxyAuthorization } = identity;
+  const proxyFor = proxiesOf(proxy, proxyAuthorization, proxyEnvironment(deps.env));
+  const { log, nowMs } = deps;
   const client = new TargetClient(
     {
-      name: rule.name,
-      url,
+      upstream: rule.name,
+      home,
       insecure,
       credentials,
+      certificate,
+      key,
       ca: ca === undefined ? undefined : readText(ca, `${path}.to.ca`),
-      log: deps.log,
-      nowMs: deps.nowMs,
+      proxyFor,
+      log,
+      nowMs,
     },
     { connections: rule['max-parallel'] },
   );
@@ -72,16 +73,4 @@ function openTarget(deps: TargetsDeps, rule: ReplicationRule, path: string): Tar
     budget: rule.rate === undefined ? undefined : new ByteBudget(rule.rate),
     places: new Map(),
   };
-}
-
-function readText(file: string, key: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throwIfBug(cause);
-    throw new CodedError('CONFIG_INVALID', {
-      message: `${key}: ${file} cannot be read (${systemCode(cause)})`,
-      cause,
-    });
-  }
 }

@@ -1,10 +1,11 @@
-import { readFileSync } from 'node:fs';
-import { CodedError, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster, ClusterUpstream } from '@sepia/cluster/cluster';
 import { accessMode } from '@sepia/face/access/rules';
 import type { Authorizer } from '@sepia/upstream/authenticator';
+import { baseOf } from '@sepia/upstream/client-setup';
+import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
+import { type CredentialConfig, openCredentials } from '@sepia/upstream/credentials/open';
 import { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { TagPolicies, type TagRules } from '../records/core/tag-policy.ts';
 
@@ -12,9 +13,9 @@ interface UpstreamsDeps {
   readonly cluster: Cluster;
   readonly log: Logger;
   readonly nowMs: () => number;
-  readonly credentials: Readonly<
-    Record<string, { readonly username: string; readonly 'password-file': string }>
-  >;
+  readonly credentials: Readonly<Record<string, CredentialConfig>>;
+  /** The environment of the process: HTTP proxies, and where helpers are. */
+  readonly env: Readonly<Record<string, string | undefined>>;
   /** In whose name a repository of an upstream with access `upstream` is read; see `namesToFetchWith`. */
   readonly names?: (fetching: Fetching, repository: string, signal: AbortSignal) => AsyncIterable<Authorizer>;
 }
@@ -48,21 +49,30 @@ export class Upstreams {
         });
       }
     }
+    const proxies = proxyEnvironment(deps.env);
     for (const upstream of deps.cluster.upstreams) {
-      if (upstream.mode === 'none') continue;
-      const named = deps.credentials[upstream.name];
-      const credentials =
-        named === undefined
-          ? undefined
-          : { username: named.username, password: readPassword(upstream.name, named['password-file']) };
+      if (upstream.url === undefined) continue;
+      const identity = openCredentials(
+        deps,
+        upstream.name,
+        deps.credentials[upstream.name],
+        baseOf(upstream.url),
+      );
+      const { credentials, certificate } = identity;
+      const access = accessMode(deps.cluster, upstream.name);
+      if (certificate !== undefined && access === 'upstream')
+        throw new CodedError('CONFIG_INVALID', {
+          message: `credentials.${upstream.name}.certificate: the upstream lets everybody in who comes by it, so it cannot say who else may read; set access: cluster or accounts for it in the cluster document`,
+        });
       const limits = { headersTimeoutMs: options.progressMs, bodyTimeoutMs: options.progressMs };
       const fetchWith = upstream['fetch-with'];
       const { names } = deps;
-      const isChecked = names !== undefined && accessMode(deps.cluster, upstream.name) === 'upstream';
+      const isChecked = names !== undefined && access === 'upstream';
       const client: UpstreamClient = new UpstreamClient(
         {
           upstream,
-          credentials,
+          identity,
+          proxies,
           log: deps.log,
           nowMs: deps.nowMs,
           ...(isChecked ? { names: (repository, signal) => names(fetching, repository, signal) } : {}),
@@ -119,17 +129,5 @@ export class Upstreams {
 
   async close(): Promise<void> {
     await Promise.all([...this.#clients.values()].map(async (client) => await client.close()));
-  }
-}
-
-function readPassword(upstream: string, file: string): string {
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch (cause) {
-    throwIfBug(cause);
-    throw new CodedError('CONFIG_INVALID', {
-      message: `credentials.${upstream}.password-file: ${file} cannot be read (${systemCode(cause)})`,
-      cause,
-    });
   }
 }

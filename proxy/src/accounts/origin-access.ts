@@ -13,12 +13,22 @@ import { parseRepositoryScope } from '@sepia/face/access/scope';
 import { accessCall } from '@sepia/face/door/upstream-access';
 import { readLimited } from '@sepia/http/client';
 import { basic } from '@sepia/upstream/token';
+import { carriesPassword } from '@sepia/upstream/transport';
+import { whileAlive } from '../bodies/blob-source.ts';
 import { isDefinite, type OriginRequest, type Origins } from '../cluster/origins.ts';
 
 /** An origin may have to ask a slow upstream; the next is asked beside a silent one after this, in ms. */
 const HEDGE_MS = 1_000;
 const TIMEOUT_MS = 15_000;
+/** Longest wait for the upstream's answer to a password, in ms: a slow token service is waited for. */
+const PASSWORD_MS = 75_000;
+/** Whoever is shown a password first answers a small question within this, in ms. */
+const AWAKE_MS = 4_000;
+/** It counts as gone after so many unanswered ones in a row: the password cannot be shown to another. */
+const MISSES = 5;
 const MAX_ANSWER_BYTES = 1024 * 1024;
+
+type AccessCall = Omit<OriginRequest, 'headersTimeoutMs'>;
 
 /** Asks origins whom an upstream accepts, and for its tokens. Credentials travel in a header of the signed call. */
 export class OriginAccess {
@@ -35,10 +45,8 @@ export class OriginAccess {
   ): Promise<AccessAnswer> {
     const headers = authorization === undefined ? {} : { [H_CLIENT_AUTH]: authorization };
     const key = shardKey(name.upstream, name.repository);
-    return await this.#ask<AccessAnswer>(key, {
-      ...accessCall(name, item),
-      headers,
-    });
+    const call = { ...accessCall(name, item), headers };
+    return carriesPassword(authorization) ? await this.#askOnce(key, call) : await this.#ask(key, call);
   }
 
   async base(upstream: string): Promise<AccessAnswer> {
@@ -50,26 +58,49 @@ export class OriginAccess {
     const { upstream, scopes } = request;
     const [scope] = scopes.map(parseRepositoryScope).filter((one) => one !== undefined);
     const key = scope === undefined ? upstream : shardKey(upstream, scope.name as RepositoryName);
-    return await this.#ask<TokenAnswer>(key, {
+    return await this.#askOnce<TokenAnswer>(key, {
       ...to(ORIGIN_RECORDS.token),
       headers: { [H_CLIENT_AUTH]: basic(credentials), 'content-type': 'application/json' },
       body: JSON.stringify(request),
     });
   }
 
-  async #ask<T>(key: string, call: Omit<OriginRequest, 'headersTimeoutMs'>): Promise<T> {
-    const ask = async (id: string, signal: AbortSignal): Promise<T> => {
-      const answer = await this.#origins.call(id, { ...call, headersTimeoutMs: TIMEOUT_MS, signal });
-      const bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, id);
-      try {
-        return JSON.parse(bytes.toString('utf8')) as T;
-      } catch (cause) {
-        throwIfBug(cause);
-        throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
-      }
+  /** A question without a password: the next origin is asked beside a silent one. */
+  async #ask<T>(key: string, call: AccessCall): Promise<T> {
+    const ask = async (id: string, signal: AbortSignal): Promise<T> =>
+      await this.#send<T>(id, { ...call, headersTimeoutMs: TIMEOUT_MS, signal });
+    return await firstAnswer(this.#order(key), ask, { hedgeAfterMs: HEDGE_MS, isFinal });
+  }
+
+  /**
+   * What carries a password is sent to one origin, once: each try counts at the upstream. Which one is found out by a
+   * question without it; then that one is waited for as long as it lives, however slow the upstream is.
+   */
+  async #askOnce<T>(key: string, call: AccessCall): Promise<T> {
+    const origins = this.#origins;
+    const awake = async (id: string, signal: AbortSignal): Promise<string> => {
+      if (await origins.probe(id, signal, AWAKE_MS)) return id;
+      throw new CodedError('PEER_HTTP', { message: `origin ${id} does not answer` });
     };
-    const order = this.#origins.health.order(this.#origins.placement(key).candidates);
-    return await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, isFinal });
+    const id = await firstAnswer(this.#order(key), awake, { hedgeAfterMs: HEDGE_MS });
+    const run = async (signal: AbortSignal): Promise<T> =>
+      await this.#send<T>(id, { ...call, headersTimeoutMs: PASSWORD_MS, once: true, signal });
+    return await whileAlive(origins, id, new AbortController().signal, run, MISSES);
+  }
+
+  #order(key: string): string[] {
+    return this.#origins.health.order(this.#origins.placement(key).candidates);
+  }
+
+  async #send<T>(id: string, call: OriginRequest): Promise<T> {
+    const answer = await this.#origins.call(id, call);
+    const bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, id);
+    try {
+      return JSON.parse(bytes.toString('utf8')) as T;
+    } catch (cause) {
+      throwIfBug(cause);
+      throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
+    }
   }
 }
 

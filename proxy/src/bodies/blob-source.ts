@@ -60,21 +60,27 @@ export async function openBlob(
   });
 }
 
-/** Runs a call that may take long, and gives up when the origin answers nothing at all meanwhile. */
+/**
+ * Runs a call that may take long, and gives up when the origin answers nothing at all meanwhile, `misses` times in a row:
+ * more where nobody else can be asked in its place.
+ */
 export async function whileAlive<T>(
   origins: Origins,
   originId: string,
   signal: AbortSignal,
   run: (signal: AbortSignal) => Promise<T>,
+  misses = 1,
 ): Promise<T> {
   const dead = new AbortController();
   let probing = false;
+  let missed = 0;
   const timer = setInterval(() => {
     if (probing) return;
     probing = true;
     void origins.probe(originId, signal).then((isAlive) => {
       probing = false;
-      if (!isAlive)
+      missed = isAlive ? 0 : missed + 1;
+      if (missed >= misses)
         dead.abort(new CodedError('PEER_HTTP', { message: `origin ${originId} stopped answering` }));
     });
   }, PROBE_EVERY_MS);

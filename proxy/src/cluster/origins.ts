@@ -17,7 +17,10 @@ const PROBE_TIMEOUT_MS = 800;
 const MAX_QUICK_BYTES = 4 * 1024 * 1024;
 
 /** A call whose address is an origin. */
-export type OriginRequest = Omit<InternalRequest, 'url' | 'to'>;
+export type OriginRequest = Omit<InternalRequest, 'url' | 'to'> & {
+  /** Sent to one address and never again: it carries a password. */
+  readonly once?: boolean;
+};
 
 interface OriginsDeps {
   readonly cluster: Cluster;
@@ -111,9 +114,9 @@ export class Origins {
   }
 
   /** Asks one origin whether it lives: any answer counts. */
-  async probe(id: string, signal?: AbortSignal): Promise<boolean> {
+  async probe(id: string, signal?: AbortSignal, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
     try {
-      await this.quick(id, PROBE_TIMEOUT_MS, { method: 'GET', path: '/v1/cluster' }, signal);
+      await this.quick(id, timeoutMs, { method: 'GET', path: '/v1/cluster' }, signal);
       return true;
     } catch (error) {
       throwIfBug(error);
@@ -140,11 +143,11 @@ export class Origins {
     }
   }
 
-  /** Tries a member's addresses in order; one with a streamed body is sent once. */
-  async #anyUrl({ id, urls }: Member, call: OriginRequest): Promise<InternalResponse> {
+  /** Tries a member's addresses in order; one with a streamed body or a password is sent once. */
+  async #anyUrl({ id, urls }: Member, { once, ...call }: OriginRequest): Promise<InternalResponse> {
     const isStream =
       call.body !== undefined && typeof call.body !== 'string' && !(call.body instanceof Uint8Array);
-    const tries = isStream ? urls.slice(0, 1) : urls;
+    const tries = isStream || once === true ? urls.slice(0, 1) : urls;
     for (const [index, url] of tries.entries()) {
       try {
         return await this.#deps.client.call({ ...call, url, to: id });

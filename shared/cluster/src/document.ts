@@ -1,13 +1,14 @@
 import { readFileSync } from 'node:fs';
-import { checkConfig } from '@sepia/base/config/load';
+import { besideConfig, checkConfig } from '@sepia/base/config/load';
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
-import { baseUrl, bytes, duration, hostPort, proxyUrl } from '@sepia/base/config/units';
+import { baseUrl, bytes, duration, hostPort, registryUrl } from '@sepia/base/config/units';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
 import { CONVERSION_RULE, checkConversions } from './conversion-rule.ts';
+import { REACH_KEYS } from './reach-keys.ts';
 import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
 
@@ -25,16 +26,16 @@ export const UPSTREAM_SCHEMA = z
       .string()
       .regex(MEMBER_ID, 'is not a name: lower-case letters, digits, dots, dashes')
       .describe('Name of the upstream.'),
-    url: baseUrl().optional().describe('Its registry; left out for mode none.'),
+    url: registryUrl()
+      .optional()
+      .describe('Its registry, with the path before /v2/ if it has one; left out for mode none.'),
     hosts: z.array(z.string().min(1).max(255)).default([]).describe('Further `ns` values it answers to.'),
     mode: z
       .enum(['none', 'pull-through'])
       .describe('none: Sepia is the source of truth. pull-through: read from url.'),
     insecure: z.boolean().default(false).describe('Do not check its certificate.'),
-    ca: z.string().optional().describe('PEM file of certificates trusted for it.'),
-    proxy: proxyUrl()
-      .optional()
-      .describe('HTTP proxy on the way to it; without it the registry is called directly.'),
+    ca: z.string().optional().describe('PEM file of certificates trusted for it, relative to this document.'),
+    ...REACH_KEYS,
     tags: TAG_POLICIES.prefault({}).describe('Freshness of its tags.'),
     quotas: z
       .array(QUOTA)
@@ -163,10 +164,10 @@ export type Member = z.infer<typeof MEMBER_SCHEMA>;
 export type Upstream = z.infer<typeof UPSTREAM_SCHEMA>;
 export type MemberRole = Member['role'];
 
-/** Reads the cluster document. @throws {CodedError} `CONFIG_INVALID` that names file and key */
+/** Reads the cluster document; files that it names become absolute. @throws {CodedError} `CONFIG_INVALID` that names file and key */
 export function loadClusterDocument(file: string): ClusterDocument {
   try {
-    return parseClusterDocument(readFileSync(file, 'utf8'), file);
+    return withPaths(parseClusterDocument(readFileSync(file, 'utf8'), file), file);
   } catch (cause) {
     throwIfBug(cause);
     if (cause instanceof CodedError) throw cause;
@@ -175,6 +176,16 @@ export function loadClusterDocument(file: string): ClusterDocument {
       cause,
     });
   }
+}
+
+function withPaths(document: ClusterDocument, file: string): ClusterDocument {
+  const at = <T extends { readonly ca?: string | undefined }>(one: T): T =>
+    one.ca === undefined ? one : { ...one, ca: besideConfig(file, one.ca) };
+  return {
+    ...document,
+    upstreams: document.upstreams.map(at),
+    replication: document.replication.map((rule) => ({ ...rule, to: at(rule.to) })),
+  };
 }
 
 export function parseClusterDocument(text: string, file: string): ClusterDocument {

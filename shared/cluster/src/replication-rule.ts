@@ -1,8 +1,9 @@
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
-import { baseUrl, bytes, duration } from '@sepia/base/config/units';
+import { bytes, duration, registryUrl } from '@sepia/base/config/units';
 import { patterns } from '@sepia/base/names/pattern';
 import { isRepositoryName } from '@sepia/base/names/repository';
 import { z } from 'zod';
+import { REACH_KEYS } from './reach-keys.ts';
 
 const NAME_PART = z.string().refine(isRepositoryName, {
   message: 'is not the beginning of a repository name, e.g. team or mirror/hub',
@@ -19,9 +20,13 @@ export const REPLICATION_RULE = z.strictObject({
   tags: patterns().optional().describe('Globs of tags; left out: all.'),
   to: z
     .strictObject({
-      url: baseUrl().describe('Another registry, or a proxy of another cluster.'),
+      url: registryUrl().describe('Another registry, or a proxy of another cluster.'),
       insecure: z.boolean().default(false).describe('Do not check its certificate.'),
-      ca: z.string().optional().describe('PEM file of certificates trusted for it.'),
+      ca: z
+        .string()
+        .optional()
+        .describe('PEM file of certificates trusted for it, relative to this document.'),
+      ...REACH_KEYS,
     })
     .describe('Where to.'),
   rewrite: z

@@ -1,4 +1,5 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
+import type { LookupFunction } from 'node:net';
 import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher, ProxyAgent } from 'undici';
 
@@ -30,8 +31,19 @@ interface ClientSocketOptions {
   /** PEM certificates trusted beside the system's. */
   readonly ca?: string;
   readonly insecure?: boolean;
-  /** HTTP proxy through which every request goes, by CONNECT: `http://host:port`. */
-  readonly proxy?: string;
+  /** Certificate of this client and its key, PEM. */
+  readonly certificate?: string;
+  readonly key?: string;
+  /** Finds the addresses of a host name; what it gives is what is dialled. */
+  readonly lookup?: LookupFunction;
+  /** HTTP proxy through which every request goes, by CONNECT. */
+  readonly proxy?: ProxyAddress;
+}
+
+/** An HTTP proxy: `http://host:port`, and its `Proxy-Authorization`. */
+export interface ProxyAddress {
+  readonly url: string;
+  readonly authorization?: string | undefined;
 }
 
 /** The one place where this process's HTTP clients get their sockets. Header and body timeouts are set per call. */
@@ -40,6 +52,9 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
     timeout: options.connectTimeoutMs ?? 3_000,
     ...(options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }),
     ...(options.insecure === true ? { rejectUnauthorized: false } : {}),
+    ...(options.certificate === undefined ? {} : { cert: options.certificate }),
+    ...(options.key === undefined ? {} : { key: options.key }),
+    ...(options.lookup === undefined ? {} : { lookup: options.lookup }),
   };
   const common = {
     connections: options.connections ?? 64,
@@ -49,8 +64,18 @@ export function createDispatcher(options: ClientSocketOptions = {}): Dispatcher 
     bodyTimeout: 0,
     pipelining: 1,
   };
-  if (options.proxy === undefined) return new Agent({ ...common, connect: tls });
-  return new ProxyAgent({ ...common, uri: options.proxy, requestTls: tls, proxyTunnel: true });
+  const { proxy } = options;
+  if (proxy === undefined) return new Agent({ ...common, connect: tls });
+  const { url: uri, authorization: token } = proxy;
+  const proxyTls = { timeout: tls.timeout };
+  return new ProxyAgent({
+    ...common,
+    uri,
+    ...(token === undefined ? {} : { token }),
+    proxyTls,
+    requestTls: tls,
+    proxyTunnel: true,
+  });
 }
 
 export type { Dispatcher };

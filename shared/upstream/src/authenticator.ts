@@ -1,5 +1,7 @@
+import type { CodedError } from '@sepia/base/errors';
 import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-authenticate';
-import { basic, type Credentials, type TokenCache } from './token.ts';
+import type { CredentialSource, Credentials } from './credentials/source.ts';
+import { basic, type TokenCache } from './token.ts';
 
 /** How the upstream wants to be asked, as its challenges told. */
 export type UpstreamChallenge =
@@ -17,19 +19,21 @@ export interface Authorizer {
     wwwAuthenticate: string | readonly string[] | undefined,
     signal: AbortSignal,
   ): Promise<string | undefined>;
+  /** What was sent did not open it: another request is to bring something new. `unknown`: it was a 404. */
+  refused(scope: string, sent: string | undefined, unknown?: boolean): void;
   /** What the upstream asked for when it refused, as far as it told. */
   challenge(scope: string): UpstreamChallenge | undefined;
-  /** Forgets what was learned of the scheme: nothing helped. */
+  /** Forgets what was learned of the scheme: nothing helped, or who gave the tokens is gone. */
   reset(): void;
 }
 
 const MAX_OTHER_SCOPES = 1024;
 
 interface AuthenticatorDeps {
-  readonly credentials: Credentials | undefined;
+  readonly credentials: CredentialSource | undefined;
   readonly tokens: TokenCache;
-  /** False for a realm that must not be asked (a plain http one of an https upstream). */
-  readonly mayAsk: (realm: string) => boolean;
+  /** Why a realm must not be asked (a plain http one of an https upstream), or undefined. */
+  readonly objection: (realm: string) => CodedError | undefined;
 }
 
 /** How the upstream wants to be asked, as far as its challenges told. */
@@ -50,6 +54,7 @@ export class Authenticator implements Authorizer {
   #told: Scheme = { type: 'none' };
   /** Scopes that the upstream names otherwise than we do, by ours; the oldest goes first. */
   readonly #otherScopes = new Map<string, string>();
+  #sentLast: Credentials | undefined;
 
   constructor(deps: AuthenticatorDeps) {
     this.#deps = deps;
@@ -59,7 +64,9 @@ export class Authenticator implements Authorizer {
     const { credentials, tokens } = this.#deps;
     if (this.#scheme.type === 'bearer')
       return `Bearer ${await tokens.get(this.#scheme.challenge, this.#asked(scope), signal)}`;
-    return this.#scheme.type === 'basic' && credentials !== undefined ? basic(credentials) : undefined;
+    if (this.#scheme.type !== 'basic') return undefined;
+    this.#sentLast = await credentials?.current();
+    return this.#sentLast === undefined ? undefined : basic(this.#sentLast);
   }
 
   async afterRefusal(
@@ -70,17 +77,28 @@ export class Authenticator implements Authorizer {
   ): Promise<string | undefined> {
     const challenges = parseChallenges(wwwAuthenticate);
     const bearer = bearerOf(challenges);
-    if (bearer !== undefined && this.#deps.mayAsk(bearer.realm))
-      this.#scheme = { type: 'bearer', challenge: bearer };
-    else if (this.#scheme.type !== 'bearer' && challenges.some(({ scheme }) => scheme === 'basic'))
-      this.#scheme = { type: 'basic' };
+    const objection = bearer === undefined ? undefined : this.#deps.objection(bearer.realm);
+    const takesBasic = challenges.some(({ scheme }) => scheme === 'basic');
+    this.refused(scope, sent);
+    if (bearer !== undefined && objection === undefined) this.#scheme = { type: 'bearer', challenge: bearer };
+    else if (this.#scheme.type !== 'bearer' && takesBasic) this.#scheme = { type: 'basic' };
+    else if (objection !== undefined) throw objection;
     this.#told = this.#scheme;
-    if (sent?.startsWith('Bearer ') === true)
-      this.#deps.tokens.drop(this.#asked(scope), sent.slice('Bearer '.length));
     if (bearer?.scope !== undefined && bearer.scope !== this.#asked(scope))
       this.#learnScope(scope, bearer.scope);
     const fresh = await this.header(scope, signal);
     return fresh === sent ? undefined : fresh;
+  }
+
+  refused(scope: string, sent: string | undefined, unknown = false): void {
+    const { credentials, tokens } = this.#deps;
+    if (this.#scheme.type === 'bearer' && sent?.startsWith('Bearer ') === true) {
+      const { challenge } = this.#scheme;
+      if (unknown) tokens.dropOld(challenge, this.#asked(scope));
+      else tokens.drop(challenge, this.#asked(scope), sent.slice('Bearer '.length));
+    }
+    if (!unknown && sent !== undefined && this.#sentLast !== undefined && sent === basic(this.#sentLast))
+      credentials?.refused(this.#sentLast);
   }
 
   challenge(scope: string): UpstreamChallenge | undefined {
@@ -127,6 +145,10 @@ export class GivenToken implements Authorizer {
     const bearer = bearerOf(parseChallenges(wwwAuthenticate));
     this.#refused = bearer === undefined ? undefined : { scheme: 'bearer', ...bearer };
     return Promise.resolve(undefined);
+  }
+
+  refused(): void {
+    // Nothing of it is kept here.
   }
 
   challenge(): UpstreamChallenge | undefined {

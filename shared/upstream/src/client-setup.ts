@@ -1,7 +1,9 @@
-import { readFileSync } from 'node:fs';
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import type { ProxyAddress } from '@sepia/http/sockets';
+import { type ProxyEnvironment, parseProxy, proxyFor } from './core/proxy-choice.ts';
+import type { Home } from './core/reach.ts';
 import type { UpstreamClientOptions } from './queries.ts';
+import { basic } from './token.ts';
 
 /** Other names of Docker Hub that are no registries themselves. */
 const DOCKER_HUB_ALIASES = new Set(['docker.io', 'index.docker.io', 'hub.docker.com']);
@@ -13,17 +15,52 @@ export function baseOf(url: string): URL {
   return base;
 }
 
-/** Certificates of an upstream's `ca`. @throws {CodedError} `CONFIG_INVALID` */
-export function readCa(file: string, upstream: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throwIfBug(cause);
-    throw new CodedError('CONFIG_INVALID', {
-      message: `upstreams: ca of ${upstream}: ${file} cannot be read (${systemCode(cause)})`,
-      cause,
-    });
-  }
+/** Where an upstream, or the target of a rule, stands. */
+export function homeOf(one: {
+  readonly url: string;
+  readonly 'redirect-hosts': readonly string[];
+  readonly 'realm-hosts': readonly string[];
+}): Home {
+  return { base: baseOf(one.url), redirectHosts: one['redirect-hosts'], realmHosts: one['realm-hosts'] };
+}
+
+/** `proxy` of a registry that is reached straight, whatever the environment says. */
+export const DIRECT = 'direct';
+
+/**
+ * The HTTP proxy for each URL: the configured one for all of them, else what the environment says.
+ * @throws {CodedError} `CONFIG_INVALID` for a variable that is no HTTP proxy
+ */
+export function proxiesOf(
+  configured: string | undefined,
+  authorization: string | undefined,
+  env: ProxyEnvironment,
+): (url: URL) => ProxyAddress | undefined {
+  if (configured === DIRECT) return () => undefined;
+  if (configured !== undefined) return () => ({ url: configured, authorization });
+  for (const [name, value] of [['HTTP_PROXY', env.http] as const, ['HTTPS_PROXY', env.https] as const])
+    if (value !== undefined && parseProxy(value) === undefined)
+      throw new CodedError('CONFIG_INVALID', {
+        message: `${name} is no HTTP proxy (http://host:port); set proxy: ${DIRECT} for upstreams that need none`,
+      });
+  return (url) => {
+    const found = proxyFor(url, env);
+    const proxy = found === undefined ? undefined : parseProxy(found);
+    return proxy === undefined ? undefined : addressOf(proxy, authorization);
+  };
+}
+
+/** A configured account counts, else the one in the address. */
+function addressOf(proxy: URL, configured: string | undefined): ProxyAddress {
+  const { username, password } = proxy;
+  const bare = new URL(proxy);
+  bare.username = '';
+  bare.password = '';
+  const own =
+    username === ''
+      ? undefined
+      : basic({ username: decodeURIComponent(username), password: decodeURIComponent(password) });
+  return { url: bare.href, authorization: configured ?? own };
 }
 
 /** Options without the keys that are set to undefined, so that they do not hide a default. */

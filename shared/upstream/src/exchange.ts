@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Dispatcher } from '@sepia/http/sockets';
@@ -7,16 +8,18 @@ import type { SlotGate } from './slot-gate.ts';
 /** One answer as it came; its slot is held until the body ended or was destroyed. */
 export interface Answer {
   readonly url: URL;
-  readonly method: 'GET' | 'HEAD';
+  readonly method: Method;
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: Dispatcher.ResponseData['body'];
 }
 
+export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+
 export interface ExchangeDeps {
   readonly dispatcher: Dispatcher;
   readonly gate: SlotGate;
-  /** Until the answer's headers, in ms, once a connection is free. */
+  /** Until the answer's headers, in ms, once a connection is free; with a body, once that was sent. */
   readonly headersTimeoutMs: number;
   /** Longest silence in a body, in ms, while somebody reads it. */
   readonly bodyTimeoutMs: number;
@@ -24,8 +27,11 @@ export interface ExchangeDeps {
 
 export interface ExchangeRequest {
   readonly url: URL;
-  readonly method: 'GET' | 'HEAD';
+  readonly method: Method;
   readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | Readable | undefined;
+  /** Sent once and never again, whatever becomes of it: it carries a password. */
+  readonly once?: boolean | undefined;
 }
 
 /** A body up to this many bytes is read to the end rather than cut. */
@@ -35,8 +41,8 @@ const SHORT_BODY_BYTES = 64 * 1024;
 const CLOSED_UNDER_US = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
 /**
- * Sends one request without body and waits for its headers. A connection that was closed before it answered is
- * tried once more: both methods are safe to repeat.
+ * Sends one request and waits for its headers. GET and HEAD on a connection that was closed before it answered are tried
+ * once more, unless they carry a password: a service may count it as a second try.
  * @throws {CodedError} `BACKEND_DOWN` with `detail.reason`, `UPSTREAM_LIMITED`; the signal's reason when aborted
  */
 export async function exchange(
@@ -44,13 +50,14 @@ export async function exchange(
   call: ExchangeRequest,
   signal: AbortSignal,
 ): Promise<Answer> {
+  const mayRepeat = call.once !== true && (call.method === 'GET' || call.method === 'HEAD');
   try {
     return await once(deps, call, signal);
   } catch (thrown) {
     throwIfBug(thrown);
     if (signal.aborted) throw signal.reason;
     if (thrown instanceof CodedError) throw thrown;
-    if (!CLOSED_UNDER_US.has(reasonOf(thrown))) throw down(call.url, thrown);
+    if (!mayRepeat || !CLOSED_UNDER_US.has(reasonOf(thrown))) throw down(call.url, thrown);
   }
   try {
     return await once(deps, call, signal);
@@ -64,21 +71,24 @@ export async function exchange(
 async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSignal): Promise<Answer> {
   const release = await deps.gate.acquire(signal);
   const late = new AbortController();
-  const timer = setTimeout(
-    () =>
-      late.abort(
-        new CodedError('BACKEND_DOWN', {
-          message: `${call.url.host} did not answer within ${deps.headersTimeoutMs} ms`,
-          detail: { host: call.url.host, reason: 'timeout' },
-        }),
-      ),
-    deps.headersTimeoutMs,
-  );
+  const hasBody = call.body !== undefined;
+  const { headersTimeoutMs } = deps;
+  const onLate = (): void =>
+    late.abort(
+      new CodedError('BACKEND_DOWN', {
+        message: `${call.url.host} did not answer within ${headersTimeoutMs} ms`,
+        detail: { host: call.url.host, reason: 'timeout' },
+      }),
+    );
+  // A body may take as long as it moves: the time begins when it is sent.
+  const timer = hasBody ? undefined : setTimeout(onLate, headersTimeoutMs);
   try {
     const answer = await request(call.url, {
       method: call.method,
       headers: call.headers,
+      ...(hasBody ? { body: call.body } : {}),
       dispatcher: deps.dispatcher,
+      ...(hasBody ? { headersTimeout: headersTimeoutMs } : {}),
       bodyTimeout: deps.bodyTimeoutMs,
       signal: AbortSignal.any([signal, late.signal]),
     });
@@ -99,6 +109,7 @@ async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSign
     throw error;
   } finally {
     clearTimeout(timer);
+    if (hasBody && !(call.body instanceof Uint8Array)) call.body!.destroy();
   }
 }
 

@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import { type Answer, header } from './exchange.ts';
+import { type Answer, discard, header } from './exchange.ts';
 
 /** Most redirects followed for one request. */
 export const MAX_REDIRECTS = 5;
@@ -31,4 +31,17 @@ function refused(answer: Answer, why: string): CodedError {
     message: `redirect of ${answer.url.host} ${why}`,
     detail: { host: answer.url.host, status: answer.status },
   });
+}
+
+/** As {@link redirectTarget}; lets go of the answer that is followed or refused. */
+export function followed(answer: Answer, allowPlain: boolean): URL | undefined {
+  let target: URL | undefined;
+  try {
+    target = redirectTarget(answer, allowPlain);
+  } catch (error) {
+    discard(answer);
+    throw error;
+  }
+  if (target !== undefined) discard(answer);
+  return target;
 }

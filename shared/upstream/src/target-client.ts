@@ -3,23 +3,17 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { MANIFEST_ACCEPT } from '@sepia/oci/manifest';
-import { request } from 'undici';
-import { Authenticator } from './authenticator.ts';
-import { type Answer, discard, down, exchange, header } from './exchange.ts';
+import type { Authenticator } from './authenticator.ts';
+import { Authority } from './authority.ts';
+import { type Answer, discard, exchange, header, type Method } from './exchange.ts';
 import { failureOf } from './failure.ts';
 import { redirectTarget } from './redirect.ts';
 import { SlotGate } from './slot-gate.ts';
-import { type Credentials, TokenCache } from './token.ts';
+import type { UpstreamSockets } from './sockets.ts';
+import { apiUrl, carriesPassword, type RegistryAccess, socketsOf } from './transport.ts';
 
-export interface TargetClientDeps {
-  /** Name in errors: the rule's. */
-  readonly name: string;
-  readonly url: string;
-  readonly credentials: Credentials | undefined;
-  readonly ca?: string | undefined;
-  readonly insecure: boolean;
+export interface TargetClientDeps extends RegistryAccess {
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -50,7 +44,7 @@ export interface OutgoingBlob {
 }
 
 interface Call {
-  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly method: Method;
   readonly url: URL;
   readonly repository: string;
   /** Further repository whose content is mounted. */
@@ -65,6 +59,7 @@ interface Call {
 
 const READ_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 5_000;
+const USER_AGENT = 'sepia';
 /** Requests of one blob in a row that brought no byte until it fails. */
 const MAX_FRUITLESS = 3;
 
@@ -76,45 +71,24 @@ export class TargetClient {
   readonly #deps: TargetClientDeps;
   readonly #options: Required<TargetClientOptions>;
   readonly #base: URL;
-  readonly #dispatcher: Dispatcher;
+  readonly #sockets: UpstreamSockets;
+  readonly #gate: SlotGate;
+  readonly #authority: Authority;
   readonly #auth: Authenticator;
 
   constructor(deps: TargetClientDeps, options: TargetClientOptions) {
     this.#deps = deps;
     this.#options = { ...TARGET_CLIENT_DEFAULTS, ...options };
-    this.#base = new URL(deps.url);
-    this.#dispatcher = createDispatcher({
-      connections: options.connections + 4,
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-      insecure: deps.insecure,
-      ...(deps.ca === undefined ? {} : { ca: deps.ca }),
-    });
-    const gate = new SlotGate({ slots: 4, queueLimit: 1_000, waitMs: READ_TIMEOUT_MS });
-    const tokens = {
-      dispatcher: this.#dispatcher,
-      gate,
-      headersTimeoutMs: READ_TIMEOUT_MS,
-      bodyTimeoutMs: READ_TIMEOUT_MS,
-    };
-    this.#auth = new Authenticator({
-      credentials: deps.credentials,
-      tokens: new TokenCache({
-        upstream: deps.name,
-        credentials: deps.credentials,
-        nowMs: deps.nowMs,
-        timeoutMs: READ_TIMEOUT_MS,
-        send: async (url, authorization, signal) => {
-          const headers = {
-            accept: 'application/json',
-            'user-agent': 'sepia',
-            ...(authorization === undefined ? {} : { authorization }),
-          };
-          return await exchange(tokens, { url, method: 'GET', headers }, signal);
-        },
-      }),
-      mayAsk: (realm) =>
-        this.#base.protocol === 'http:' || deps.insecure || new URL(realm).protocol === 'https:',
-    });
+    this.#base = deps.home.base;
+    // Callers bound how many blobs are sent at once; small calls go beside them.
+    const connections = options.connections + 4;
+    this.#gate = new SlotGate({ slots: connections, queueLimit: 1_000, waitMs: READ_TIMEOUT_MS });
+    this.#sockets = socketsOf(deps, { connections, connectTimeoutMs: CONNECT_TIMEOUT_MS });
+    this.#authority = new Authority(
+      { ...deps, base: this.#base, sockets: this.#sockets },
+      { timeoutMs: this.#options.headersTimeoutMs, queueLimit: 1_000, userAgent: USER_AGENT },
+    );
+    this.#auth = this.#authority.authorizer(deps.credentials);
   }
 
   /** Host and port, for people. */
@@ -240,7 +214,7 @@ export class TargetClient {
   }
 
   async close(): Promise<void> {
-    await this.#dispatcher.destroy(new CodedError('DRAINING', { message: 'target client is closed' }));
+    await this.#sockets.destroy(new CodedError('DRAINING', { message: 'target client is closed' }));
   }
 
   async #patch(
@@ -291,30 +265,17 @@ export class TargetClient {
     return { url: header(answer, 'location') === undefined ? url : this.#location(answer), offset };
   }
 
-  /** One request, repeated once with fresh authorization after a 401. */
+  /** One request; those to the target itself are repeated once with fresh authorization after a 401. */
   async #send(call: Call, signal: AbortSignal): Promise<Answer> {
     const isOwn = call.url.origin === this.#base.origin;
-    const scope = scopeOf(call);
-    const authorization = isOwn ? await this.#auth.header(scope, signal) : undefined;
-    let answer = await this.#once(call, authorization, signal);
-    if (answer.status === 401 && isOwn) {
-      const challenge = answer.headers['www-authenticate'];
-      let fresh: string | undefined;
-      try {
-        fresh = await this.#auth.afterRefusal(scope, authorization, challenge, signal);
-      } catch (error) {
-        discard(answer);
-        throw error;
-      }
-      if (fresh !== undefined) {
-        discard(answer);
-        answer = await this.#once(call, fresh, signal);
-        if (answer.status === 401) this.#auth.reset();
-      }
-    }
+    const send = async (authorization: string | undefined): Promise<Answer> =>
+      await this.#once(call, authorization, signal);
+    const answer = isOwn
+      ? await this.#authority.ask(this.#auth, scopeOf(call), send, signal)
+      : await send(undefined);
     if (call.accept.includes(answer.status)) return answer;
     const { unknown, item } = call;
-    const subject = { upstream: this.#deps.name, repository: call.repository, unknown };
+    const subject = { upstream: this.#deps.upstream, repository: call.repository, unknown };
     throw await failureOf(answer, item === undefined ? subject : { ...subject, item }, {
       nowMs: this.#deps.nowMs(),
       foreign: !isOwn,
@@ -322,51 +283,25 @@ export class TargetClient {
   }
 
   async #once(call: Call, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
-    const late = new AbortController();
     const body = call.body?.();
-    const timer = setTimeout(
-      () =>
-        late.abort(
-          new CodedError('BACKEND_DOWN', {
-            message: `${this.host} did not answer within ${READ_TIMEOUT_MS} ms`,
-            detail: { host: this.host, reason: 'timeout' },
-          }),
-        ),
-      READ_TIMEOUT_MS,
-    );
-    if (body !== undefined) clearTimeout(timer);
-    try {
-      const answer = await request(call.url, {
-        method: call.method,
-        headers: {
-          'user-agent': 'sepia',
-          'accept-encoding': 'identity',
-          ...call.headers,
-          ...(authorization === undefined ? {} : { authorization }),
-        },
-        ...(body === undefined ? {} : { body }),
-        dispatcher: this.#dispatcher,
-        headersTimeout: this.#options.headersTimeoutMs,
-        bodyTimeout: READ_TIMEOUT_MS,
-        signal: AbortSignal.any([signal, late.signal]),
-      });
-      answer.body.on('error', () => undefined);
-      // Of the method only HEAD matters: its answer has no body.
-      const method = call.method === 'HEAD' ? 'HEAD' : 'GET';
-      return { url: call.url, method, status: answer.statusCode, headers: answer.headers, body: answer.body };
-    } catch (error) {
-      throwIfBug(error);
-      if (signal.aborted) throw signal.reason;
-      if (late.signal.aborted) throw late.signal.reason;
-      throw isCoded(error) ? error : down(call.url, error);
-    } finally {
-      clearTimeout(timer);
-      if (body !== undefined && !(body instanceof Uint8Array)) body.destroy();
-    }
+    const headers = {
+      'user-agent': USER_AGENT,
+      'accept-encoding': 'identity',
+      ...call.headers,
+      ...(authorization === undefined ? {} : { authorization }),
+    };
+    const deps = {
+      dispatcher: this.#sockets.for(call.url, 'redirect'),
+      gate: this.#gate,
+      headersTimeoutMs: body === undefined ? READ_TIMEOUT_MS : this.#options.headersTimeoutMs,
+      bodyTimeoutMs: READ_TIMEOUT_MS,
+    };
+    const once = carriesPassword(authorization);
+    return await exchange(deps, { url: call.url, method: call.method, headers, body, once }, signal);
   }
 
   #url(repository: string, path: string): URL {
-    return new URL(`/v2/${repository}/${path}`, this.#base);
+    return apiUrl(this.#base, `${repository}/${path}`);
   }
 
   /** The next address of a session; one of the same host that lost its https on the way keeps ours. */

@@ -1,7 +1,9 @@
-import { CodedError } from '@sepia/base/errors';
+import { backoffMs } from '@sepia/base/async/backoff';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
+import { type CredentialSource, type Credentials, isSame } from './credentials/source.ts';
 import { type Answer, discard, header } from './exchange.ts';
 import { retryAfterSeconds } from './retry-after.ts';
 
@@ -12,70 +14,113 @@ const DEFAULT_LIFETIME_SECONDS = 60;
 const MAX_LIFETIME_SECONDS = 86_400;
 /** A token is renewed when this share of its life is left, so that none expires on the way. */
 const RENEW_SHARE = 0.2;
-
-/** User and password of an upstream. */
-export interface Credentials {
-  readonly username: string;
-  readonly password: string;
-}
+/** A token that an answer of 404 may be the fault of is believed this long after it was given, in ms. */
+const FRESH_MS = 30_000;
+/** Credentials that were refused are not shown again for this long, twice as long each time: registries lock accounts. In ms. */
+const DENIED_MS = 5_000;
+const MOST_DENIED_MS = 60_000;
 
 interface TokenDeps {
   readonly upstream: string;
-  readonly credentials: Credentials | undefined;
-  /** Sends one GET, following redirects; `authorization` only goes to the host of `url`. */
+  /** False for a token service that must not see credentials: it is asked in nobody's name. */
+  readonly mayBear: (realm: URL) => boolean;
+  /** Sends one GET, following redirects; `authorization` only goes to the host of `url`, and then once. */
   readonly send: (url: URL, authorization: string | undefined, signal: AbortSignal) => Promise<Answer>;
   readonly nowMs: () => number;
   /** Longest time for one token, in ms. */
   readonly timeoutMs: number;
 }
 
+interface CacheDeps extends TokenDeps {
+  readonly credentials: CredentialSource | undefined;
+}
+
 interface CachedToken {
   readonly token: string;
+  readonly givenAtMs: number;
   readonly renewAtMs: number;
 }
 
-/** Tokens by scope: fetched once for all that wait, kept until shortly before they expire. */
+/** Credentials that a token service refused: others are worth a try at once. */
+interface Denial {
+  readonly error: CodedError;
+  readonly untilMs: number;
+  readonly credentials: Credentials;
+  readonly count: number;
+}
+
+/** Tokens by token service and scope: fetched once for all that wait, kept until shortly before they expire or are refused. */
 export class TokenCache {
-  readonly #deps: TokenDeps;
+  readonly #deps: CacheDeps;
   /** Insertion order is age; the oldest goes first. */
   readonly #tokens = new Map<string, CachedToken>();
   readonly #running = new Map<string, Promise<string>>();
+  readonly #denials = new Map<string, Denial>();
 
-  constructor(deps: TokenDeps) {
+  constructor(deps: CacheDeps) {
     this.#deps = deps;
   }
 
   /** A valid token for `scope`. @throws {CodedError} `UPSTREAM_DENIED`, `UPSTREAM_LIMITED`, `BACKEND_DOWN`; the signal's reason */
   async get(challenge: BearerChallenge, scope: string, signal: AbortSignal): Promise<string> {
-    const cached = this.#tokens.get(scope);
+    const key = keyOf(challenge, scope);
+    const cached = this.#tokens.get(key);
     if (cached !== undefined && cached.renewAtMs > this.#deps.nowMs()) return cached.token;
-    let running = this.#running.get(scope);
+    let running = this.#running.get(key);
     if (running === undefined) {
-      running = this.#fetch(challenge, scope).finally(() => this.#running.delete(scope));
+      running = this.#fetch(key, challenge, scope).finally(() => this.#running.delete(key));
       readElsewhere(running);
-      this.#running.set(scope, running);
+      this.#running.set(key, running);
     }
     return await abortable(running, signal);
   }
 
   /** Forgets a token that was refused; a newer one for the same scope stays. */
-  drop(scope: string, refused: string): void {
-    if (this.#tokens.get(scope)?.token === refused) this.#tokens.delete(scope);
+  drop(challenge: BearerChallenge, scope: string, refused: string): void {
+    const key = keyOf(challenge, scope);
+    if (this.#tokens.get(key)?.token === refused) this.#tokens.delete(key);
   }
 
-  async #fetch(challenge: BearerChallenge, scope: string): Promise<string> {
-    const askedAtMs = this.#deps.nowMs();
-    const { token, lifetimeSeconds } = await requestToken(
-      this.#deps,
-      challenge,
-      [scope],
-      this.#deps.credentials,
-    );
-    this.#tokens.delete(scope);
-    this.#tokens.set(scope, { token, renewAtMs: askedAtMs + lifetimeSeconds * 1000 * (1 - RENEW_SHARE) });
-    if (this.#tokens.size > MAX_SCOPES) this.#tokens.delete(this.#tokens.keys().next().value!);
-    return token;
+  /** Forgets a token unless it was given a moment ago: rights may have been granted since. */
+  dropOld(challenge: BearerChallenge, scope: string): void {
+    const key = keyOf(challenge, scope);
+    const cached = this.#tokens.get(key);
+    if (cached !== undefined && this.#deps.nowMs() - cached.givenAtMs > FRESH_MS) this.#tokens.delete(key);
   }
+
+  async #fetch(key: string, challenge: BearerChallenge, scope: string): Promise<string> {
+    const { nowMs, credentials: source, mayBear } = this.#deps;
+    const credentials = mayBear(new URL(challenge.realm)) ? await source?.current() : undefined;
+    const denial = this.#denials.get(key);
+    const isRepeat = denial !== undefined && isSame(denial.credentials, credentials);
+    if (isRepeat && denial.untilMs > nowMs()) throw denial.error;
+    const askedAtMs = nowMs();
+    try {
+      const { token, lifetimeSeconds } = await requestToken(this.#deps, challenge, [scope], credentials);
+      const renewAtMs = askedAtMs + lifetimeSeconds * 1000 * (1 - RENEW_SHARE);
+      this.#denials.delete(key);
+      this.#tokens.delete(key);
+      this.#tokens.set(key, { token, givenAtMs: askedAtMs, renewAtMs });
+      if (this.#tokens.size > MAX_SCOPES) this.#tokens.delete(this.#tokens.keys().next().value!);
+      return token;
+    } catch (error) {
+      if (isCoded(error, 'UPSTREAM_DENIED') && credentials !== undefined)
+        this.#noteDenial(key, error, credentials, isRepeat ? denial.count : 0);
+      throw error;
+    }
+  }
+
+  #noteDenial(key: string, error: CodedError, credentials: Credentials, before: number): void {
+    this.#deps.credentials?.refused(credentials);
+    const untilMs = this.#deps.nowMs() + backoffMs(before + 1, DENIED_MS, MOST_DENIED_MS);
+    this.#denials.delete(key);
+    this.#denials.set(key, { error, untilMs, credentials, count: before + 1 });
+    if (this.#denials.size > MAX_SCOPES) this.#denials.delete(this.#denials.keys().next().value!);
+  }
+}
+
+function keyOf({ realm, service }: BearerChallenge, scope: string): string {
+  return [realm, service ?? '', scope].join('\n');
 }
 
 /** A token as a token service gave it. */
@@ -84,9 +129,9 @@ export interface GivenAnswer {
   readonly lifetimeSeconds: number;
 }
 
-/** Fetches one token from the realm of a challenge. @throws {CodedError} `UPSTREAM_DENIED`, `UPSTREAM_LIMITED`, `BACKEND_DOWN` */
+/** Fetches one token from the realm of a challenge, in one try. @throws {CodedError} `UPSTREAM_DENIED`, `UPSTREAM_LIMITED`, `BACKEND_DOWN` */
 export async function requestToken(
-  deps: Omit<TokenDeps, 'credentials'>,
+  deps: Pick<TokenDeps, 'upstream' | 'send' | 'nowMs' | 'timeoutMs'>,
   challenge: BearerChallenge,
   scopes: readonly string[],
   credentials: Credentials | undefined,
@@ -96,22 +141,22 @@ export async function requestToken(
   if (credentials !== undefined) url.searchParams.set('account', credentials.username);
   if (challenge.service !== undefined) url.searchParams.set('service', challenge.service);
   for (const scope of scopes) url.searchParams.append('scope', scope);
-  const answer = await deps
-    .send(url, credentials === undefined ? undefined : basic(credentials), AbortSignal.timeout(timeoutMs))
-    .catch((error: unknown) => {
-      throwIfBug(error);
-      throw error instanceof CodedError
-        ? error
-        : new CodedError('BACKEND_DOWN', {
-            message: `token of ${url.host} did not come within ${timeoutMs} ms`,
-            detail: { host: url.host },
-            cause: error,
-          });
+  const late = AbortSignal.timeout(timeoutMs);
+  let answer: Answer;
+  try {
+    answer = await deps.send(url, credentials === undefined ? undefined : basic(credentials), late);
+  } catch (error) {
+    throwIfBug(error);
+    if (isCoded(error) || !late.aborted) throw error;
+    throw new CodedError('BACKEND_DOWN', {
+      message: `token of ${url.host} did not come within ${timeoutMs} ms`,
+      detail: { host: url.host },
+      cause: error,
     });
+  }
   if (answer.status !== 200) throw refusalOf(deps, answer, scopes.join(' '));
   return readToken(await tokenAnswer(answer), url);
 }
-
 function refusalOf(deps: Pick<TokenDeps, 'upstream' | 'nowMs'>, answer: Answer, scope: string): CodedError {
   discard(answer);
   const { status, url } = answer;
@@ -123,7 +168,8 @@ function refusalOf(deps: Pick<TokenDeps, 'upstream' | 'nowMs'>, answer: Answer, 
       detail: { ...detail, retryAfterSeconds: Math.max(1, retryAfter) },
     });
   }
-  const code = status >= 400 && status < 500 && status !== 408 ? 'UPSTREAM_DENIED' : 'BACKEND_DOWN';
+  // Only a clear no is a refusal: a service that is not there any more says nothing of the account.
+  const code = status === 400 || status === 401 || status === 403 ? 'UPSTREAM_DENIED' : 'BACKEND_DOWN';
   return new CodedError(code, { message: `token service ${url.host} answered ${status}`, detail });
 }
 

@@ -1,25 +1,35 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
-import { createDispatcher } from '@sepia/http/sockets';
-import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-authenticate';
-import { Authenticator, type Authorizer, type UpstreamChallenge } from './authenticator.ts';
-import { type Answer, discard, type ExchangeDeps, exchange, header } from './exchange.ts';
+import type { ProxyAddress } from '@sepia/http/sockets';
+import type { BearerChallenge } from '@sepia/oci/www-authenticate';
+import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
+import { Authority, TOKEN_SLOTS } from './authority.ts';
+import type { Home } from './core/reach.ts';
+import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
+import { type Answer, discard, exchange, header } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
-import { MAX_REDIRECTS, redirectTarget } from './redirect.ts';
+import { followed, MAX_REDIRECTS } from './redirect.ts';
 import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterSeconds } from './retry-after.ts';
 import { SlotGate } from './slot-gate.ts';
-import { type Credentials, type GivenAnswer, requestToken, TokenCache } from './token.ts';
+import { type Resolve, UpstreamSockets } from './sockets.ts';
+import type { GivenAnswer } from './token.ts';
 
-/** Sockets kept beside `max-connections` for token requests, which may be to the same host: they never wait for bodies. */
-const TOKEN_SLOTS = 2;
-
-interface TransportDeps {
+/** How a registry is reached, by readers and writers alike. */
+export interface RegistryAccess {
+  /** Name in errors: the upstream's, or the rule's. */
   readonly upstream: string;
-  readonly base: URL;
-  readonly credentials: Credentials | undefined;
+  readonly home: Home;
+  readonly credentials: CredentialSource | undefined;
   readonly ca: string | undefined;
+  readonly certificate?: string | undefined;
+  readonly key?: string | undefined;
   readonly insecure: boolean;
-  readonly proxy: string | undefined;
+  /** The proxy for a URL; without it every request goes straight. */
+  readonly proxyFor?: ((url: URL) => ProxyAddress | undefined) | undefined;
+  readonly resolve?: Resolve | undefined;
+}
+
+interface TransportDeps extends RegistryAccess {
   readonly log: Logger;
   readonly nowMs: () => number;
   /** In whose name a repository is read, in the order to try; without it always as `credentials` say. */
@@ -63,13 +73,14 @@ export type RegistryReader = Pick<
 
 /**
  * Requests to one upstream: connection limit, authentication, redirects, pauses after 429, errors with codes.
- * Credentials and tokens only go to the upstream's own scheme, host and port, and to the realm that its own challenge names.
+ * Credentials and tokens go where {@link Authority} lets them, connections where {@link UpstreamSockets} does.
  */
 export class Transport {
   readonly #deps: TransportDeps;
   readonly #options: TransportOptions;
-  readonly #exchange: ExchangeDeps;
-  readonly #tokenExchange: ExchangeDeps;
+  readonly #sockets: UpstreamSockets;
+  readonly #gate: SlotGate;
+  readonly #authority: Authority;
   /** As the configured credentials say. */
   readonly own: Authorizer;
   readonly #pauses = new PauseBook();
@@ -78,43 +89,31 @@ export class Transport {
   constructor(deps: TransportDeps, options: TransportOptions) {
     this.#deps = deps;
     this.#options = options;
-    const dispatcher = createDispatcher({
+    this.#sockets = socketsOf(deps, {
       connections: options.connections + TOKEN_SLOTS,
       connectTimeoutMs: options.connectTimeoutMs,
-      insecure: deps.insecure,
-      ...(deps.ca === undefined ? {} : { ca: deps.ca }),
-      ...(deps.proxy === undefined ? {} : { proxy: deps.proxy }),
     });
-    const shared = {
-      dispatcher,
-      headersTimeoutMs: options.headersTimeoutMs,
-      bodyTimeoutMs: options.bodyTimeoutMs,
-    };
-    const gate = (slots: number): SlotGate =>
-      new SlotGate({ slots, queueLimit: options.queueLimit, waitMs: options.queueTimeoutMs });
-    this.#exchange = { ...shared, gate: gate(options.connections) };
-    this.#tokenExchange = { ...shared, gate: gate(TOKEN_SLOTS) };
-    this.own = this.authorizer(deps.credentials);
+    const { queueLimit, userAgent } = options;
+    this.#gate = new SlotGate({ slots: options.connections, queueLimit, waitMs: options.queueTimeoutMs });
+    this.#authority = new Authority(
+      { ...deps, base: deps.home.base, sockets: this.#sockets },
+      { timeoutMs: options.headersTimeoutMs, queueLimit, userAgent },
+    );
+    this.own = this.#authority.authorizer(deps.credentials);
   }
 
   /** Asks in the name of `credentials`, or of nobody; keeps its own tokens. */
-  authorizer(credentials: Credentials | undefined): Authenticator {
-    const tokens = new TokenCache({ ...this.#tokenDeps(), credentials });
-    return new Authenticator({ credentials, tokens, mayAsk: (realm) => this.#mayAskRealm(realm) });
+  authorizer(credentials: Credentials | undefined): Authorizer {
+    return this.#authority.authorizer(credentials === undefined ? undefined : fixedCredentials(credentials));
   }
 
-  /** A token from the upstream's own token service, for somebody's credentials. @throws as {@link requestToken} */
+  /** A token from the upstream's own token service, for somebody's credentials. @throws as `Authority.token` */
   async token(
     challenge: BearerChallenge,
     scopes: readonly string[],
     credentials: Credentials | undefined,
   ): Promise<GivenAnswer> {
-    if (!this.#mayAskRealm(challenge.realm))
-      throw new CodedError('UPSTREAM_DENIED', {
-        message: `the token service of upstream ${this.#deps.upstream} is not https; not asked`,
-        detail: { upstream: this.#deps.upstream },
-      });
-    return await requestToken(this.#tokenDeps(), challenge, scopes, credentials);
+    return await this.#authority.token(challenge, scopes, credentials);
   }
 
   /**
@@ -122,26 +121,11 @@ export class Transport {
    * @throws {CodedError} `BACKEND_DOWN`, `UPSTREAM_LIMITED` for every other answer, and none
    */
   async baseChallenge(signal: AbortSignal): Promise<UpstreamChallenge | undefined> {
-    const url = new URL('/v2/', this.#deps.base);
-    const headers = { 'user-agent': this.#options.userAgent };
-    const answer = await exchange(this.#exchange, { url, method: 'GET', headers }, signal);
+    const answer = await this.#send('GET', apiUrl(this.#deps.home.base, ''), {}, undefined, signal);
     discard(answer);
     if (answer.status === 200) return undefined;
     if (answer.status !== 401) throw unclear(answer, this.#deps.upstream, this.#deps.nowMs());
-    const challenges = parseChallenges(answer.headers['www-authenticate']);
-    const bearer = bearerOf(challenges);
-    if (bearer !== undefined && this.#mayAskRealm(bearer.realm)) return { scheme: 'bearer', ...bearer };
-    return challenges.some(({ scheme }) => scheme === 'basic') ? { scheme: 'basic' } : undefined;
-  }
-
-  #tokenDeps() {
-    return {
-      upstream: this.#deps.upstream,
-      nowMs: this.#deps.nowMs,
-      timeoutMs: this.#options.headersTimeoutMs,
-      send: (url: URL, authorization: string | undefined, signal: AbortSignal) =>
-        this.#sendToken(url, authorization, signal),
-    };
+    return this.#authority.asked(answer.headers['www-authenticate']);
   }
 
   /**
@@ -169,22 +153,23 @@ export class Transport {
   async #readAs(as: Authorizer, call: RegistryRead, signal: AbortSignal): Promise<Answer> {
     signal.throwIfAborted();
     if (this.#closed) throw new CodedError('DRAINING', { message: 'upstream client is closed' });
+    const { home, upstream, nowMs } = this.#deps;
     const pauseKey = `${call.method} ${call.kind}`;
     const own = `${pauseKey}\n${call.subject.repository}`;
-    const nowMs = this.#deps.nowMs();
-    const left = Math.max(this.#pauses.secondsLeft(pauseKey, nowMs), this.#pauses.secondsLeft(own, nowMs));
+    const left = Math.max(
+      this.#pauses.secondsLeft(pauseKey, nowMs()),
+      this.#pauses.secondsLeft(own, nowMs()),
+    );
     if (left > 0) {
       throw new CodedError('UPSTREAM_LIMITED', {
-        message: `${this.#deps.base.host} limits the request rate; asked again in ${left} s`,
-        detail: { upstream: this.#deps.upstream, retryAfterSeconds: left },
+        message: `${home.base.host} limits the request rate; asked again in ${left} s`,
+        detail: { upstream, retryAfterSeconds: left },
       });
     }
     const answer = await this.#follow(as, call, signal);
     if (answer.status === 200 || call.accept?.includes(answer.status) === true) return answer;
-    const failure = await failureOf(answer, call.subject, {
-      nowMs: this.#deps.nowMs(),
-      foreign: !this.#isOwn(answer.url),
-    });
+    const foreign = answer.url.origin !== home.base.origin;
+    const failure = await failureOf(answer, call.subject, { nowMs: nowMs(), foreign });
     if (failure.code === 'UPSTREAM_LIMITED') this.#pause(pauseKey, call.subject.repository, failure);
     throw failure;
   }
@@ -206,96 +191,57 @@ export class Transport {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await this.#exchange.dispatcher.destroy(
-      new CodedError('DRAINING', { message: 'upstream client is closed' }),
-    );
+    await this.#sockets.destroy(new CodedError('DRAINING', { message: 'upstream client is closed' }));
   }
 
   /** Follows redirects; each hop at the upstream itself brings its own authorization, other hosts never see any. */
   async #follow(as: Authorizer, call: RegistryRead, signal: AbortSignal): Promise<Answer> {
-    let url = new URL(`/v2/${call.subject.repository}/${call.path}`, this.#deps.base);
+    const { home, upstream, insecure } = this.#deps;
+    let url = apiUrl(home.base, `${call.subject.repository}/${call.path}`);
     let trusted = true;
     for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-      trusted &&= this.#isOwn(url);
+      trusted &&= url.origin === home.base.origin;
       const answer = trusted
         ? await this.#sendOwn(as, call, url, signal)
-        : await this.#sendOnce(call, url, undefined, signal);
-      const target = targetOf(answer, this.#deps.insecure);
+        : await this.#send(call.method, url, call.headers, undefined, signal);
+      const target = followed(answer, insecure);
       if (target === undefined) return answer;
       url = target;
     }
     throw new CodedError('BACKEND_DOWN', {
-      message: `${this.#deps.base.host} redirects more than ${MAX_REDIRECTS} times`,
-      detail: { upstream: this.#deps.upstream },
+      message: `${home.base.host} redirects more than ${MAX_REDIRECTS} times`,
+      detail: { upstream },
     });
   }
 
-  /** One request to the upstream itself; repeated once with fresh authorization after a 401. */
   async #sendOwn(as: Authorizer, call: RegistryRead, url: URL, signal: AbortSignal): Promise<Answer> {
-    if (call.authorization !== undefined) return await this.#sendOnce(call, url, call.authorization, signal);
-    const scope = scopeOf(url, call.subject.repository);
-    const authorization = await as.header(scope, signal);
-    const answer = await this.#sendOnce(call, url, authorization, signal);
-    if (answer.status !== 401) return answer;
-    let fresh: string | undefined;
-    try {
-      fresh = await as.afterRefusal(scope, authorization, answer.headers['www-authenticate'], signal);
-    } catch (error) {
-      discard(answer);
-      throw error;
-    }
-    if (fresh === undefined) return answer;
-    discard(answer);
-    const second = await this.#sendOnce(call, url, fresh, signal);
-    if (second.status === 401) as.reset();
-    return second;
+    const send = async (authorization: string | undefined): Promise<Answer> =>
+      await this.#send(call.method, url, call.headers, authorization, signal);
+    if (call.authorization !== undefined) return await send(call.authorization);
+    return await this.#authority.ask(as, scopeOf(url, call.subject.repository), send, signal);
   }
 
-  async #sendOnce(
-    call: RegistryRead,
+  async #send(
+    method: 'GET' | 'HEAD',
     url: URL,
+    more: Readonly<Record<string, string>>,
     authorization: string | undefined,
     signal: AbortSignal,
   ): Promise<Answer> {
+    const { headersTimeoutMs, bodyTimeoutMs, userAgent } = this.#options;
     const headers = {
-      ...call.headers,
+      ...more,
       'accept-encoding': 'identity',
-      'user-agent': this.#options.userAgent,
+      'user-agent': userAgent,
       ...(authorization === undefined ? {} : { authorization }),
     };
-    return await exchange(this.#exchange, { url, method: call.method, headers }, signal);
-  }
-
-  async #sendToken(first: URL, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
-    let url = first;
-    let trusted = true;
-    for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-      trusted &&= url.origin === first.origin;
-      const headers = {
-        accept: 'application/json',
-        'user-agent': this.#options.userAgent,
-        ...(authorization === undefined || !trusted ? {} : { authorization }),
-      };
-      const answer = await exchange(this.#tokenExchange, { url, method: 'GET', headers }, signal);
-      const target = targetOf(answer, this.#deps.insecure);
-      if (target === undefined) return answer;
-      url = target;
-    }
-    throw new CodedError('BACKEND_DOWN', {
-      message: `token service ${first.host} redirects more than ${MAX_REDIRECTS} times`,
-      detail: { host: first.host },
-    });
-  }
-
-  #mayAskRealm(realm: string): boolean {
-    const allowed =
-      this.#deps.base.protocol === 'http:' || this.#deps.insecure || new URL(realm).protocol === 'https:';
-    if (!allowed)
-      this.#deps.log.warn(
-        { upstream: this.#deps.upstream, realm },
-        'token realm is not https; not asked (set insecure to allow it)',
-      );
-    return allowed;
+    const deps = {
+      dispatcher: this.#sockets.for(url, 'redirect'),
+      gate: this.#gate,
+      headersTimeoutMs,
+      bodyTimeoutMs,
+    };
+    return await exchange(deps, { url, method, headers, once: carriesPassword(authorization) }, signal);
   }
 
   #pause(key: string, repository: string, failure: CodedError): void {
@@ -308,23 +254,43 @@ export class Transport {
       'upstream limits the request rate',
     );
   }
+}
 
-  #isOwn(url: URL): boolean {
-    return url.origin === this.#deps.base.origin;
-  }
+/** Sockets for a registry and for whom it leads to. */
+export function socketsOf(
+  access: RegistryAccess,
+  limits: { readonly connections: number; readonly connectTimeoutMs: number },
+): UpstreamSockets {
+  const { upstream, home, insecure, ca, certificate, key, resolve } = access;
+  const proxyFor = access.proxyFor ?? (() => undefined);
+  return new UpstreamSockets(
+    { upstream, home, proxyFor, resolve },
+    { ...limits, insecure, ca, certificate, key },
+  );
+}
+
+/** An address of the distribution API of a registry, whose URL may have a path before `/v2/`. */
+export function apiUrl(base: URL, path: string): URL {
+  const before = base.pathname.replace(/\/+$/, '').replace(/\/v2$/, '');
+  return new URL(`${before}/v2/${path}`, base);
+}
+
+/** True for an `Authorization` that a registry counts as a try to log in. */
+export function carriesPassword(authorization: string | undefined): boolean {
+  return authorization !== undefined && /^basic /i.test(authorization);
 }
 
 /** An answer of `/v2/` that says neither that everybody may come in nor what to bring. */
 function unclear(answer: Answer, upstream: string, nowMs: number): CodedError {
   const { status, url } = answer;
-  const seconds = retryAfterSeconds(header(answer, 'retry-after'), nowMs);
+  const retryAfter = retryAfterSeconds(header(answer, 'retry-after'), nowMs);
   return new CodedError(status === 429 ? 'UPSTREAM_LIMITED' : 'BACKEND_DOWN', {
     message: `${url.host} does not say who may come in: /v2/ answered ${status}`,
     detail: {
       upstream,
       host: url.host,
       status,
-      ...(seconds === undefined ? {} : { retryAfterSeconds: seconds }),
+      ...(retryAfter === undefined ? {} : { retryAfterSeconds: retryAfter }),
     },
   });
 }
@@ -336,20 +302,8 @@ function isRefusal(error: unknown): boolean {
   return Number(error.detail['status']) === 404;
 }
 
-function targetOf(answer: Answer, allowPlain: boolean): URL | undefined {
-  let target: URL | undefined;
-  try {
-    target = redirectTarget(answer, allowPlain);
-  } catch (error) {
-    discard(answer);
-    throw error;
-  }
-  if (target !== undefined) discard(answer);
-  return target;
-}
-
 /** A redirect within the upstream may lead to another repository (Docker Hub projects of Harbor): its scope is asked then. */
 function scopeOf(url: URL, repository: string): string {
-  const found = /^\/v2\/(.+)\/(?:manifests|blobs|tags)\//.exec(url.pathname);
+  const found = /\/v2\/(.+)\/(?:manifests|blobs|tags|referrers)\//.exec(url.pathname);
   return `repository:${found?.[1] ?? repository}:pull`;
 }

@@ -10,7 +10,10 @@ import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from './answer-facts.ts';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { BlobBody } from './blob-body.ts';
-import { baseOf, defined, helpsToGet, readCa } from './client-setup.ts';
+import { defined, helpsToGet, homeOf, proxiesOf } from './client-setup.ts';
+import type { ProxyEnvironment } from './core/proxy-choice.ts';
+import { type Identity, readText } from './credentials/open.ts';
+import type { Credentials } from './credentials/source.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
 import { checkBytes, checkDigest, checkManifest } from './manifest-check.ts';
 import {
@@ -25,7 +28,8 @@ import {
   type UpstreamManifestHead,
 } from './queries.ts';
 import { nextQuery, type ReferrerEntry, referrersOf, referrersTag } from './referrer-list.ts';
-import type { Credentials, GivenAnswer } from './token.ts';
+import type { Resolve } from './sockets.ts';
+import type { GivenAnswer } from './token.ts';
 import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from './transport.ts';
 
 export type {
@@ -39,15 +43,18 @@ export type {
   UpstreamManifestHead,
 } from './queries.ts';
 export type { ReferrerEntry } from './referrer-list.ts';
-export type { Credentials } from './token.ts';
 
 interface UpstreamClientDeps {
   readonly upstream: ClusterUpstream;
-  readonly credentials?: Credentials | undefined;
+  /** Who asks, and what the HTTP proxy before the upstream is told; default nobody. */
+  readonly identity?: Partial<Identity> | undefined;
   readonly log: Logger;
   readonly nowMs: () => number;
   /** PEM certificates trusted beside the system's; without it the file `upstream.ca` is read. */
   readonly ca?: string | undefined;
+  /** What the environment says of HTTP proxies; default nothing. */
+  readonly proxies?: ProxyEnvironment | undefined;
+  readonly resolve?: Resolve | undefined;
   /** Connections of another client to share. */
   readonly reader?: RegistryReader;
   /** In whose name repositories are read, where `credentials` are not all there is. */
@@ -56,6 +63,7 @@ interface UpstreamClientDeps {
 
 const MAX_TAGS_ANSWER_BYTES = 16 * 1024 * 1024;
 const OCTETS = '*/*';
+const NO_PROXIES: ProxyEnvironment = { http: undefined, https: undefined, none: undefined };
 const MAX_REFERRER_PAGES = 20;
 /** Answers of registries without a referrers API. */
 const NO_REFERRERS_API = [400, 404, 405, 501];
@@ -84,19 +92,15 @@ export class UpstreamClient {
       this.#transport = deps.reader;
       return;
     }
-    const ca = deps.ca ?? (upstream.ca === undefined ? undefined : readCa(upstream.ca, upstream.name));
+    const { name, url, ca: caFile, insecure, proxy } = upstream;
+    const { credentials, certificate, key, proxyAuthorization } = deps.identity ?? {};
+    const { log, nowMs, names, resolve } = deps;
+    const ca = deps.ca ?? (caFile === undefined ? undefined : readText(caFile, `upstreams: ca of ${name}`));
+    const proxyFor = proxiesOf(proxy, proxyAuthorization, deps.proxies ?? NO_PROXIES);
+    const home = homeOf({ ...upstream, url });
+    const identity = { credentials, certificate, key };
     this.#transport = new Transport(
-      {
-        upstream: upstream.name,
-        base: baseOf(upstream.url),
-        credentials: deps.credentials,
-        ca,
-        insecure: upstream.insecure,
-        proxy: upstream.proxy,
-        log: deps.log,
-        nowMs: deps.nowMs,
-        names: deps.names,
-      },
+      { upstream: name, home, ...identity, ca, insecure, proxyFor, resolve, log, nowMs, names },
       { ...UPSTREAM_CLIENT_DEFAULTS, ...defined(options), connections: upstream['max-connections'] },
     );
   }

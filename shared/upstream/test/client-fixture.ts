@@ -5,8 +5,12 @@ import type { ClusterUpstream } from '@sepia/cluster/cluster';
 import { parseReference, type Reference } from '@sepia/oci/route';
 import { FakeUpstream } from '@sepia/test-support/upstream/fake-upstream';
 import type { Test } from 'tap';
+import type { ProxyEnvironment } from '../src/core/proxy-choice.ts';
+import type { Identity } from '../src/credentials/open.ts';
+import { type Credentials, fixedCredentials } from '../src/credentials/source.ts';
 import type { UpstreamClientOptions } from '../src/queries.ts';
-import { type Credentials, UpstreamClient } from '../src/upstream-client.ts';
+import type { Resolve } from '../src/sockets.ts';
+import { UpstreamClient } from '../src/upstream-client.ts';
 
 type Teardown = Pick<Test, 'teardown'>;
 type StartOptions = Parameters<typeof FakeUpstream.start>[0];
@@ -26,6 +30,9 @@ export interface ClientSetup {
   readonly upstream?: Partial<ClusterUpstream>;
   readonly options?: UpstreamClientOptions;
   readonly nowMs?: () => number;
+  readonly proxies?: ProxyEnvironment;
+  readonly resolve?: Resolve;
+  readonly identity?: Partial<Identity>;
 }
 
 /** A client of a fake upstream that ends with the test; short timeouts. */
@@ -41,6 +48,8 @@ export function clientOf(t: Teardown, url: string, setup: ClientSetup = {}): Ups
     'max-connections': 8,
     'manifest-recheck': 'never',
     'fetch-with': 'any',
+    'redirect-hosts': [],
+    'realm-hosts': [],
     ...setup.upstream,
   };
   const client = new UpstreamClient(
@@ -48,8 +57,13 @@ export function clientOf(t: Teardown, url: string, setup: ClientSetup = {}): Ups
       upstream,
       log: silentLogger(),
       nowMs: setup.nowMs ?? Date.now,
-      credentials: setup.credentials,
+      identity: {
+        ...(setup.credentials === undefined ? {} : { credentials: fixedCredentials(setup.credentials) }),
+        ...setup.identity,
+      },
       ca: setup.ca,
+      proxies: setup.proxies,
+      resolve: setup.resolve,
     },
     { headersTimeoutMs: 2_000, bodyTimeoutMs: 300, ...setup.options },
   );

@@ -106,9 +106,34 @@ export function isBaseUrl(text: string): boolean {
   );
 }
 
-/** Config value: an HTTP proxy, `http://host:port`. It carries no account: the cluster document holds no secrets. */
-export function proxyUrl(): z.ZodType<string> {
-  return z.string().refine((text) => isBaseUrl(text) && text.startsWith('http:'), {
-    error: () => 'is not an HTTP proxy; write http://host:port, without user and password',
+/** Config value: the URL of a registry, which may have a path before `/v2/`. */
+export function registryUrl(): z.ZodType<string> {
+  const isRegistryUrl = (text: string): boolean => {
+    if (!URL.canParse(text)) return false;
+    const url = new URL(text);
+    return (
+      isBaseUrl(url.origin) && url.href === `${url.origin}${url.pathname}` && !url.pathname.includes('%')
+    );
+  };
+  return z.string().refine(isRegistryUrl, {
+    error: (issue) =>
+      `"${String(issue.input)}" is not an http(s) URL without account and query, e.g. https://harbor.example.com`,
   });
+}
+
+/** Config value: an HTTP proxy, `http://host:port`, or `direct`. It carries no account: the cluster document holds no secrets. */
+export function proxyUrl(): z.ZodType<string> {
+  return z.string().refine((text) => text === 'direct' || isBaseUrl(text), {
+    error: () => 'is neither an HTTP proxy (http://host:port, without user and password) nor direct',
+  });
+}
+
+/** Config value: hosts with port or not, e.g. `cdn.example.com` or `10.0.0.7:9000`; empty by default. */
+export function hostList(): z.ZodDefault<z.ZodArray<z.ZodType<string>>> {
+  const one = z
+    .string()
+    .refine((text) => /^(?:\[[0-9a-f:.]+\]|[0-9a-z][0-9a-z._-]*|[0-9a-f:]+)(?::\d{1,5})?$/i.test(text), {
+      error: (issue) => `"${String(issue.input)}" is no host, e.g. cdn.example.com or 10.0.0.7:9000`,
+    });
+  return z.array(one).max(64).default([]);
 }

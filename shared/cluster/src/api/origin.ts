@@ -149,6 +149,6 @@ export const ORIGIN_RECORDS = {
   }),
   lend: route('lend', 'POST /v1/access/lend', { query: NAME, callers: ['origin'] }),
   token: route('token', 'POST /v1/token', { callers: ['proxy'], json: 128 * KIB }),
-  cluster: route('cluster', 'GET /v1/cluster', { callers: ['origin', 'proxy', 'tracker'] }),
+  cluster: route('cluster', 'GET /v1/cluster', { callers: ['origin', 'agent', 'proxy', 'tracker'] }),
   status: route('status', 'GET /v1/status', { callers: ['proxy'] }),
 } as const;

@@ -80,14 +80,16 @@ export class Constellation {
   }
 
   /**
-   * Starts a stopped member again, with its data and address. An origin counts then, unless others that it needs are
-   * away for longer than 5 s.
+   * Starts a stopped member again, with its data and address. After an origin all that run count, unless others that
+   * they need are away for longer than 5 s.
    */
   async startMember(id: string): Promise<void> {
     const member = await this.#starts.get(id)!();
     this.#running.set(id, member);
-    if ('whenSettled' in member)
-      await Promise.race([(member as Origin).whenSettled(), delay(SETTLED_MS, undefined, { ref: false })]);
+    if (!('whenSettled' in member)) return;
+    const origins = [...this.#running.values()].filter((one): one is Origin => 'whenSettled' in one);
+    const settled = Promise.all(origins.map(async (one) => await one.whenSettled()));
+    await Promise.race([settled, delay(SETTLED_MS, undefined, { ref: false })]);
   }
 
   /** Stops and starts a member. */

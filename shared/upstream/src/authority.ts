@@ -1,0 +1,203 @@
+import { CodedError, isCoded } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-authenticate';
+import { Authenticator, type Authorizer, type UpstreamChallenge } from './authenticator.ts';
+import { mayBear } from './core/reach.ts';
+import type { CredentialSource, Credentials } from './credentials/source.ts';
+import { type Answer, discard, exchange } from './exchange.ts';
+import { followed, MAX_REDIRECTS } from './redirect.ts';
+import { SlotGate } from './slot-gate.ts';
+import type { UpstreamSockets } from './sockets.ts';
+import { type GivenAnswer, requestToken, TokenCache } from './token.ts';
+
+/** Sockets for token requests: they never wait for bodies. */
+export const TOKEN_SLOTS = 2;
+
+interface AuthorityDeps {
+  readonly upstream: string;
+  readonly base: URL;
+  readonly sockets: UpstreamSockets;
+  readonly insecure: boolean;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+interface AuthorityOptions {
+  /** Longest time for one token, in ms. */
+  readonly timeoutMs: number;
+  readonly queueLimit: number;
+  readonly userAgent: string;
+}
+
+/**
+ * Who may see credentials for a registry, the one rule for all that speak to one. Basic goes to its own scheme, host and
+ * port. Passwords go to token services on its host or registrable domain, or that its operator listed; others are asked
+ * in nobody's name, and only where they may be dialled at all. An https registry's are https.
+ */
+export class Authority {
+  readonly #deps: AuthorityDeps;
+  readonly #options: AuthorityOptions;
+  readonly #gate: SlotGate;
+  readonly #warned = new Set<string>();
+
+  constructor(deps: AuthorityDeps, options: AuthorityOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#gate = new SlotGate({
+      slots: TOKEN_SLOTS,
+      queueLimit: options.queueLimit,
+      waitMs: options.timeoutMs,
+    });
+  }
+
+  /** Asks in somebody's name, or in nobody's; keeps its own tokens. */
+  authorizer(credentials: CredentialSource | undefined): Authenticator {
+    const deps = { ...this.#tokenDeps(), credentials, mayBear: (realm: URL) => this.#mayBear(realm) };
+    const tokens = new TokenCache(deps);
+    return new Authenticator({ credentials, tokens, objection: (realm) => this.#objection(realm) });
+  }
+
+  /**
+   * A token from the registry's own token service, for somebody's credentials: they are shown once.
+   * @throws as {@link requestToken}; `UPSTREAM_DENIED` for a token service that must not see them
+   */
+  async token(
+    challenge: BearerChallenge,
+    scopes: readonly string[],
+    credentials: Credentials | undefined,
+  ): Promise<GivenAnswer> {
+    const objection = this.#objection(challenge.realm);
+    if (objection !== undefined) throw objection;
+    if (credentials !== undefined && !this.#mayBear(new URL(challenge.realm)))
+      throw this.#denied(
+        `token service ${new URL(challenge.realm).host} is not of upstream ${this.#deps.upstream}; no password is shown to it (list it in realm-hosts if that is right)`,
+      );
+    return await requestToken(this.#tokenDeps(), challenge, scopes, credentials);
+  }
+
+  /** What a 401 of the registry asks for, as far as it may be followed. */
+  asked(wwwAuthenticate: string | readonly string[] | undefined): UpstreamChallenge | undefined {
+    const challenges = parseChallenges(wwwAuthenticate);
+    const bearer = bearerOf(challenges);
+    if (bearer !== undefined && this.#objection(bearer.realm) === undefined)
+      return { scheme: 'bearer', ...bearer };
+    return challenges.some(({ scheme }) => scheme === 'basic') ? { scheme: 'basic' } : undefined;
+  }
+
+  /**
+   * One request to the registry in somebody's name, by `send`; sent once more with something new after a 401. Where no
+   * token can be had the registry is asked without one first: it knows best who gives them now, or that none are needed.
+   */
+  async ask(
+    as: Authorizer,
+    scope: string,
+    send: (authorization: string | undefined) => Promise<Answer>,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    let authorization: string | undefined;
+    let without: { readonly error: CodedError; readonly asked: UpstreamChallenge | undefined } | undefined;
+    try {
+      authorization = await as.header(scope, signal);
+    } catch (error) {
+      if (signal.aborted || !isCoded(error) || error.code === 'UPSTREAM_LIMITED') throw error;
+      without = { error, asked: as.challenge(scope) };
+      as.reset();
+    }
+    const first = await send(authorization);
+    if (first.status === 403 || first.status === 404) as.refused(scope, authorization, first.status === 404);
+    if (first.status !== 401) return first;
+    let fresh: string | undefined;
+    try {
+      if (without !== undefined && this.#isStill(without.asked, first)) throw without.error;
+      fresh = await as.afterRefusal(scope, authorization, first.headers['www-authenticate'], signal);
+    } catch (error) {
+      discard(first);
+      throw error;
+    }
+    if (fresh === undefined) return first;
+    discard(first);
+    const second = await send(fresh);
+    if (second.status === 401 || second.status === 403) as.refused(scope, fresh);
+    if (second.status === 401) as.reset();
+    return second;
+  }
+
+  /** True where a 401 leads to the token service that has just failed: it is not asked twice. */
+  #isStill(before: UpstreamChallenge | undefined, answer: Answer): boolean {
+    const now = bearerOf(parseChallenges(answer.headers['www-authenticate']));
+    return before?.scheme === 'bearer' && before.realm === now?.realm && before.service === now.service;
+  }
+
+  #tokenDeps() {
+    const { upstream, nowMs } = this.#deps;
+    return {
+      upstream,
+      nowMs,
+      timeoutMs: this.#options.timeoutMs,
+      send: (url: URL, authorization: string | undefined, signal: AbortSignal) =>
+        this.#sendToken(url, authorization, signal),
+    };
+  }
+
+  async #sendToken(first: URL, authorization: string | undefined, signal: AbortSignal): Promise<Answer> {
+    const { sockets, insecure } = this.#deps;
+    const { timeoutMs, userAgent } = this.#options;
+    let url = first;
+    let trusted = true;
+    for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
+      trusted &&= url.origin === first.origin;
+      const isShown = authorization !== undefined && trusted;
+      const headers = {
+        accept: 'application/json',
+        'accept-encoding': 'identity',
+        'user-agent': userAgent,
+        ...(isShown ? { authorization } : {}),
+      };
+      const deps = {
+        dispatcher: sockets.for(url, 'realm'),
+        gate: this.#gate,
+        headersTimeoutMs: timeoutMs,
+        bodyTimeoutMs: timeoutMs,
+      };
+      const answer = await exchange(deps, { url, method: 'GET', headers, once: isShown }, signal);
+      const target = followed(answer, insecure);
+      if (target === undefined) return answer;
+      url = target;
+    }
+    throw new CodedError('BACKEND_DOWN', {
+      message: `token service ${first.host} redirects more than ${MAX_REDIRECTS} times`,
+      detail: { host: first.host },
+    });
+  }
+
+  #mayBear(realm: URL): boolean {
+    const { sockets, upstream, log } = this.#deps;
+    const isAllowed = mayBear(sockets.placeOf(realm, 'realm'));
+    if (!isAllowed && !this.#warned.has(realm.host)) {
+      this.#warned.add(realm.host);
+      log.warn(
+        { upstream, realm: realm.host },
+        'token service is neither on the host nor in the domain of its registry: asked without credentials (list it in realm-hosts to show them)',
+      );
+    }
+    return isAllowed;
+  }
+
+  #objection(realm: string): CodedError | undefined {
+    const { base, insecure, upstream } = this.#deps;
+    const url = new URL(realm);
+    if (url.username !== '' || url.password !== '')
+      return this.#denied(`the token service that upstream ${upstream} names has an account in its address`);
+    if (base.protocol === 'http:' || insecure || url.protocol === 'https:') return undefined;
+    return this.#denied(
+      `the token service ${url.host} of upstream ${upstream} is not https; not asked (set insecure to allow it)`,
+    );
+  }
+
+  #denied(message: string): CodedError {
+    return new CodedError('UPSTREAM_DENIED', {
+      message,
+      detail: { upstream: this.#deps.upstream, status: 401 },
+    });
+  }
+}

@@ -1,0 +1,178 @@
+import { execFile } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug, tryParse } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { expiryOfSecret } from './expiry.ts';
+import { type CredentialSource, type Credentials, isSame } from './source.ts';
+
+/** A helper that takes longer is killed, in ms. */
+const TIMEOUT_MS = 30_000;
+const MAX_OUTPUT_BYTES = 256 * 1024;
+/** How long credentials are kept that do not say when they end, in ms. */
+const KEEP_MS = 5 * 60_000;
+/** Shortest and longest time that credentials are kept, whatever they say, in ms. */
+const LEAST_MS = 10_000;
+const MOST_MS = 12 * 3_600_000;
+/** Renewed when this share of their life is left. */
+const RENEW_SHARE = 0.1;
+/** After a helper failed it is not started again for this long, in ms. */
+const FAILED_MS = 5_000;
+/** What helpers print for a registry that they know nothing of (docker-credential-helpers, `credentials/error.go`). */
+const NOT_FOUND = /credentials not found|no credentials/i;
+export const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+interface HelperDeps {
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+interface HelperOptions {
+  /** `ecr-login` for the program `docker-credential-ecr-login`. */
+  readonly name: string;
+  /** What the helper is asked for: the registry's address as it is known to docker. */
+  readonly server: string;
+  /** The config key that names the helper, for messages. */
+  readonly key: string;
+}
+
+/**
+ * Credentials from a program of the `docker-credential-*` protocol: `get`, the server on its standard input, JSON with
+ * `Username` and `Secret` on its output. One process a lookup, however many wait for it; what it gave is kept until
+ * shortly before its end, and let go when it is refused.
+ */
+export class CredentialHelper implements CredentialSource {
+  readonly #deps: HelperDeps;
+  readonly #options: HelperOptions;
+  readonly #program: string;
+  #known: { readonly credentials: Credentials | undefined; readonly untilMs: number } | undefined;
+  #failed: { readonly error: CodedError; readonly untilMs: number } | undefined;
+  #running: Promise<Credentials | undefined> | undefined;
+
+  /** @throws {CodedError} `CONFIG_INVALID` that names the key, when there is no such program */
+  constructor(deps: HelperDeps, options: HelperOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    const program = `docker-credential-${options.name}`;
+    const found = HELPER_NAME.test(options.name) ? findProgram(program, deps.env['PATH'] ?? '') : undefined;
+    if (found === undefined)
+      throw new CodedError('CONFIG_INVALID', {
+        message: `${options.key}: there is no program ${program.slice(0, 100)} in PATH`,
+      });
+    this.#program = found;
+  }
+
+  async current(): Promise<Credentials | undefined> {
+    const nowMs = this.#deps.nowMs();
+    if (this.#known !== undefined && this.#known.untilMs > nowMs) return this.#known.credentials;
+    if (this.#failed !== undefined && this.#failed.untilMs > nowMs) throw this.#failed.error;
+    this.#running ??= this.#look().finally(() => {
+      this.#running = undefined;
+    });
+    return await this.#running;
+  }
+
+  refused(credentials: Credentials): void {
+    if (isSame(credentials, this.#known?.credentials)) this.#known = undefined;
+  }
+
+  async #look(): Promise<Credentials | undefined> {
+    const { name, server, key } = this.#options;
+    const { log, nowMs } = this.#deps;
+    try {
+      const credentials = await this.#run(server);
+      const atMs = nowMs();
+      this.#known = { credentials, untilMs: atMs + keepMs(credentials, atMs) };
+      this.#failed = undefined;
+      return credentials;
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+      log.error({ helper: name, reason: error.message }, `${key} gave no credentials`);
+      this.#failed = { error, untilMs: nowMs() + FAILED_MS };
+      throw error;
+    }
+  }
+
+  async #run(server: string): Promise<Credentials | undefined> {
+    const { name } = this.#options;
+    return await new Promise((resolve, reject) => {
+      const options = { timeout: TIMEOUT_MS, maxBuffer: MAX_OUTPUT_BYTES, env: this.#deps.env };
+      const child = execFile(this.#program, ['get'], options as object, (error, stdout) => {
+        const text = String(stdout);
+        if (error === null) return settle(() => resolve(credentialsOf(text, name)), reject);
+        if (NOT_FOUND.test(text)) return resolve(undefined);
+        const why =
+          error.killed === true
+            ? `no answer within ${TIMEOUT_MS} ms`
+            : firstLine(text) || `exit ${error.code}`;
+        reject(
+          new CodedError('BACKEND_DOWN', {
+            message: `credential helper ${name} failed for ${server}: ${why}`,
+            detail: { helper: name },
+          }),
+        );
+      });
+      // A helper that is gone before it read is told by its exit.
+      child.stdin?.on('error', () => undefined);
+      child.stdin?.end(`${server}\n`);
+    });
+  }
+}
+
+function settle(act: () => void, reject: (error: unknown) => void): void {
+  try {
+    act();
+  } catch (error) {
+    reject(error);
+  }
+}
+
+function credentialsOf(text: string, name: string): Credentials {
+  const parsed = tryParse(() => JSON.parse(text) as unknown);
+  const value = parsed.ok ? parsed.value : undefined;
+  const { Username: username, Secret: password } = (value ?? {}) as Record<string, unknown>;
+  if (typeof username !== 'string' || typeof password !== 'string')
+    throw new CodedError('BACKEND_DOWN', {
+      message: `credential helper ${name} did not print JSON with Username and Secret`,
+      detail: { helper: name },
+    });
+  if (username === '<token>')
+    throw new CodedError('BACKEND_DOWN', {
+      message: `credential helper ${name} gave an identity token; only user and password are understood`,
+      detail: { helper: name },
+    });
+  return { username, password };
+}
+
+/** How long credentials are kept. */
+function keepMs(credentials: Credentials | undefined, nowMs: number): number {
+  const endMs = credentials === undefined ? undefined : expiryOfSecret(credentials.password);
+  if (endMs === undefined) return KEEP_MS;
+  return Math.min(MOST_MS, Math.max(LEAST_MS, (endMs - nowMs) * (1 - RENEW_SHARE)));
+}
+
+function findProgram(program: string, path: string): string | undefined {
+  return path
+    .split(delimiter)
+    .filter((folder) => folder !== '')
+    .map((folder) => join(folder, program))
+    .find(isExecutable);
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch (error) {
+    throwIfBug(error);
+    // Not there, or not ours to run: the next folder.
+    return false;
+  }
+}
+
+/** What a helper says of its failure; helpers print no secrets there. */
+function firstLine(text: string): string {
+  return (text.split('\n')[0] ?? '').trim().slice(0, 200);
+}

@@ -1,0 +1,90 @@
+import { readFileSync } from 'node:fs';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { basic } from '../token.ts';
+import { CredentialHelper } from './helper.ts';
+import { PasswordFile } from './password-file.ts';
+import type { CredentialSource } from './source.ts';
+
+/** What a member's config says of its account at a registry; paths are absolute. */
+export interface CredentialConfig {
+  readonly username?: string | undefined;
+  readonly 'password-file'?: string | undefined;
+  readonly helper?: string | undefined;
+  readonly 'helper-server'?: string | undefined;
+  readonly certificate?: string | undefined;
+  readonly 'key-file'?: string | undefined;
+  readonly 'proxy-username'?: string | undefined;
+  readonly 'proxy-password-file'?: string | undefined;
+}
+
+/** How this member shows who it is: to the registry, and to the HTTP proxy before it. */
+export interface Identity {
+  readonly credentials: CredentialSource | undefined;
+  /** PEM. */
+  readonly certificate: string | undefined;
+  readonly key: string | undefined;
+  readonly proxyAuthorization: string | undefined;
+}
+
+interface OpenDeps {
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** What docker's helpers know Docker Hub by. */
+const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/';
+
+/** Opens the credentials of the entry `name` for the registry at `base`. @throws {CodedError} `CONFIG_INVALID` that names the key */
+export function openCredentials(
+  deps: OpenDeps,
+  name: string,
+  config: CredentialConfig | undefined,
+  base: URL,
+): Identity {
+  const key = (field: keyof CredentialConfig): string => `credentials.${name}.${field}`;
+  const read = (field: 'certificate' | 'key-file' | 'proxy-password-file'): string | undefined => {
+    const file = config?.[field];
+    return file === undefined ? undefined : readText(file, key(field));
+  };
+  const proxyPassword = read('proxy-password-file')?.trim();
+  const username = config?.['proxy-username'];
+  return {
+    credentials: config === undefined ? undefined : sourceOf(deps, config, key, base),
+    certificate: read('certificate'),
+    key: read('key-file'),
+    proxyAuthorization:
+      username === undefined ? undefined : basic({ username, password: proxyPassword ?? '' }),
+  };
+}
+
+function sourceOf(
+  deps: OpenDeps,
+  config: CredentialConfig,
+  key: (field: keyof CredentialConfig) => string,
+  base: URL,
+): CredentialSource | undefined {
+  const { username, 'password-file': file, helper } = config;
+  if (helper !== undefined) {
+    const isHub = base.host === 'registry-1.docker.io';
+    const server = config['helper-server'] ?? (isHub ? DOCKER_HUB_SERVER : base.host);
+    return new CredentialHelper(deps, { name: helper, server, key: key('helper') });
+  }
+  if (username === undefined || file === undefined) return undefined;
+  return new PasswordFile(deps, { username, file, key: key('password-file') });
+}
+
+/** @throws {CodedError} `CONFIG_INVALID` that names the key */
+export function readText(file: string, key: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throwIfBug(cause);
+    throw new CodedError('CONFIG_INVALID', {
+      message: `${key}: ${file} cannot be read (${systemCode(cause)})`,
+      cause,
+    });
+  }
+}

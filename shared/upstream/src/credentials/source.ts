@@ -1,0 +1,22 @@
+/** User and password at a registry. */
+export interface Credentials {
+  readonly username: string;
+  readonly password: string;
+}
+
+/** Where the credentials for a registry come from; asked each time that they are needed, so that new ones count at once. */
+export interface CredentialSource {
+  /** The credentials of now, undefined where there are none. @throws {CodedError} `BACKEND_DOWN` when they cannot be had */
+  current(): Promise<Credentials | undefined>;
+  /** These were refused: whatever was remembered of them goes. */
+  refused(credentials: Credentials): void;
+}
+
+/** The same credentials for ever, as a client brings them. */
+export function fixedCredentials(credentials: Credentials): CredentialSource {
+  return { current: () => Promise.resolve(credentials), refused: () => undefined };
+}
+
+export function isSame(one: Credentials, other: Credentials | undefined): boolean {
+  return one.username === other?.username && one.password === other.password;
+}

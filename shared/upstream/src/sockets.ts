@@ -1,0 +1,172 @@
+import { type LookupAddress, lookup as systemLookup } from 'node:dns';
+import type { LookupFunction } from 'node:net';
+import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { createDispatcher, type Dispatcher, type ProxyAddress } from '@sepia/http/sockets';
+import {
+  type AddressClass,
+  classOf,
+  type Home,
+  isAddress,
+  mayDial,
+  type Place,
+  type Purpose,
+  placeOf,
+} from './core/reach.ts';
+
+/** Finds all addresses of a host name; the system's resolver unless a test says otherwise. */
+export type Resolve = (
+  hostname: string,
+  done: (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void,
+) => void;
+
+interface SocketsDeps {
+  /** Name of the upstream, for errors. */
+  readonly upstream: string;
+  readonly home: Home;
+  /** The proxy for a URL, or undefined for none. */
+  readonly proxyFor: (url: URL) => ProxyAddress | undefined;
+  readonly resolve?: Resolve | undefined;
+}
+
+interface SocketsOptions {
+  readonly connections: number;
+  readonly connectTimeoutMs: number;
+  readonly insecure: boolean;
+  readonly ca: string | undefined;
+  readonly certificate: string | undefined;
+  readonly key: string | undefined;
+}
+
+/**
+ * Connections for a registry, and for whom it leads to: storage behind redirects, token services. Where those may be is
+ * decided by {@link mayDial} when the name is looked up, and what was looked up is what is dialled, so that no second
+ * answer of a name service comes in between. Through a proxy only addresses in URLs are seen: it looks up names itself.
+ */
+export class UpstreamSockets {
+  readonly #deps: SocketsDeps;
+  readonly #options: SocketsOptions;
+  readonly #dispatchers = new Map<string, Dispatcher>();
+  #own: AddressClass | undefined;
+  #closed: unknown;
+
+  constructor(deps: SocketsDeps, options: SocketsOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    const { hostname } = deps.home.base;
+    if (isAddress(hostname)) this.#own = classOf(hostname);
+  }
+
+  /** What a URL is to the registry. */
+  placeOf(url: URL, purpose: Purpose): Place {
+    return placeOf(this.#deps.home, url, purpose);
+  }
+
+  /** Sockets for a URL. @throws {CodedError} `UPSTREAM_DENIED` for an address that must not be dialled */
+  for(url: URL, purpose: Purpose): Dispatcher {
+    const place = this.placeOf(url, purpose);
+    if (isAddress(url.hostname)) this.#check(url.hostname, [url.hostname], place, purpose);
+    else if (url.hostname === 'localhost') this.#check(url.hostname, ['127.0.0.1'], place, purpose);
+    const proxy = this.#deps.proxyFor(url);
+    // One pool for each kind of place: a connection that one of them may use is not handed to another.
+    const key = JSON.stringify([proxy?.url ?? '', place, purpose]);
+    let dispatcher = this.#dispatchers.get(key);
+    if (dispatcher === undefined) {
+      dispatcher = this.#create(place, purpose, proxy);
+      this.#dispatchers.set(key, dispatcher);
+    }
+    return dispatcher;
+  }
+
+  /** Cuts all connections. Idempotent. */
+  async destroy(reason: CodedError): Promise<void> {
+    this.#closed ??= reason;
+    await Promise.all([...this.#dispatchers.values()].map(async (one) => await one.destroy(reason)));
+  }
+
+  #create(place: Place, purpose: Purpose, proxy: ProxyAddress | undefined): Dispatcher {
+    if (this.#closed !== undefined) throw this.#closed;
+    const { connections, connectTimeoutMs, insecure, ca, certificate, key } = this.#options;
+    // A certificate shows who we are: to the registry and those that may see its credentials.
+    const isKnown = place !== 'foreign' && certificate !== undefined;
+    return createDispatcher({
+      connections,
+      connectTimeoutMs,
+      insecure,
+      ...(ca === undefined ? {} : { ca }),
+      ...(isKnown ? { certificate } : {}),
+      ...(isKnown && key !== undefined ? { key } : {}),
+      ...(proxy === undefined ? { lookup: this.#lookup(place, purpose) } : { proxy }),
+    });
+  }
+
+  #lookup(place: Place, purpose: Purpose): LookupFunction {
+    const resolve = this.#deps.resolve ?? systemResolve;
+    return (hostname, options, done) => {
+      const family = familyOf(options.family);
+      const find = (): void =>
+        resolve(hostname, (error, found) => {
+          if (error !== null) return done(error, []);
+          try {
+            const addresses = found.map(({ address }) => address);
+            const allowed = new Set(this.#check(hostname, addresses, place, purpose));
+            const usable = found.filter(
+              (one) => allowed.has(one.address) && (family === 0 || one.family === family),
+            );
+            const [first] = usable;
+            if (first === undefined) return done(notFound(hostname), []);
+            if (options.all === true) return done(null, [...usable]);
+            return done(null, first.address, first.family);
+          } catch (refused) {
+            throwIfBug(refused);
+            return done(refused as NodeJS.ErrnoException, []);
+          }
+        });
+      if (this.#own !== undefined || place === 'origin') return find();
+      // Whoever speaks to the token service first has not met the registry yet: where that is, is asked then.
+      resolve(this.#deps.home.base.hostname, (error, found) => {
+        if (error === null) this.#own ??= ownClass(found.map(({ address }) => classOf(address)));
+        find();
+      });
+    };
+  }
+
+  /** Those of the addresses that may be dialled. @throws {CodedError} `UPSTREAM_DENIED` if none may */
+  #check(hostname: string, addresses: readonly string[], place: Place, purpose: Purpose): readonly string[] {
+    const classes = addresses.map(classOf);
+    if (place === 'origin') this.#own = ownClass(classes);
+    const allowed = addresses.filter((_, at) => mayDial(place, classes[at]!, this.#own));
+    if (allowed.length > 0 || addresses.length === 0) return allowed;
+    const { upstream } = this.#deps;
+    const [kind] = classes;
+    const what = purpose === 'realm' ? 'token service' : 'redirect';
+    throw new CodedError('UPSTREAM_DENIED', {
+      message: `${what} ${hostname} of upstream ${upstream} is at a ${WORDS[kind!]} address; not asked (if that is right, list it in ${purpose}-hosts of the upstream)`,
+      detail: { upstream, host: hostname, reason: 'address-refused' },
+    });
+  }
+}
+
+const WORDS: Readonly<Record<AddressClass, string>> = {
+  public: 'public',
+  private: 'private',
+  local: 'loopback or link-local',
+  never: 'meaningless',
+};
+
+function ownClass(classes: readonly AddressClass[]): AddressClass | undefined {
+  return classes.includes('private') ? 'private' : classes[0];
+}
+
+function systemResolve(hostname: string, done: Parameters<Resolve>[1]): void {
+  systemLookup(hostname, { all: true }, (error, addresses) => done(error, addresses));
+}
+
+function familyOf(family: number | 'IPv4' | 'IPv6' | undefined): number {
+  if (family === 'IPv4') return 4;
+  return family === 'IPv6' ? 6 : (family ?? 0);
+}
+
+function notFound(hostname: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`${hostname} has no address of that family`), { code: 'ENOTFOUND' });
+}
