@@ -1,5 +1,9 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import type { Caller, Route } from '@sepia/cluster/api/route';
+import { TRACKER } from '@sepia/cluster/api/tracker';
 import t from 'tap';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -18,9 +22,13 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/base/src/names/blob-name.ts'],
   },
   {
-    what: 'the query that names a repository between members',
-    copy: /URLSearchParams\(\{\s*upstream(?:: [\w.]+)?,\s*repository|[?&`]upstream=\$\{/,
-    homes: ['shared/cluster/src/api/name-query.ts'],
+    what: 'the path of a call between members, and its query',
+    copy: /['"](?:[A-Z]+ )?\/v1\/|`\/v1\/[^`]*\$\{|URLSearchParams\(\{\s*upstream(?:: [\w.]+)?,\s*repository|[?&`]upstream=\$\{/,
+    homes: [
+      'shared/cluster/src/api/origin.ts',
+      'shared/cluster/src/api/proxy.ts',
+      'shared/cluster/src/api/tracker.ts',
+    ],
   },
   {
     what: 'the key that places a repository on the ring',
@@ -63,4 +71,35 @@ t.test('there is one way in which tests wait', async (t) => {
   }).filter((path) => /\bfunction until\b/.test(readFileSync(join(ROOT, path), 'utf8')));
   // base is below the test support: its one test that waits does so by itself.
   t.same(found.sort(), ['shared/base/test/async/hedge.test.ts', 'test/support/src/until.ts']);
+});
+
+t.test('the tables of routes name who makes each call', async (t) => {
+  const tables: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
+    ORIGIN_BLOBS,
+    ORIGIN_NAMES,
+    ORIGIN_RECORDS,
+    TRACKER,
+    PROXY,
+  };
+  const found = new Map<Route, Set<string>>();
+  const shared = new Set<Route>();
+  for (const { path, text } of SOURCES) {
+    const code = text.replace(/serve\(\s*router,\s*\w+\.\w+/g, '').replace(/\w+\.\w+\.body\b/g, '');
+    for (const [, table, key] of code.matchAll(/\b(ORIGIN_\w+|TRACKER|PROXY)\.(\w+)/g)) {
+      const route = tables[table!]?.[key!];
+      if (route === undefined) continue;
+      if (path.startsWith('shared/')) shared.add(route);
+      else found.set(route, (found.get(route) ?? new Set()).add(path.split('/')[0]!));
+    }
+  }
+  for (const route of Object.values(tables).flatMap((table) => Object.values(table))) {
+    const callers = [...(found.get(route) ?? [])].sort();
+    const line = `${route.method} ${route.path}`;
+    if (shared.has(route))
+      t.ok(
+        callers.every((one) => route.callers.includes(one as Caller)),
+        line,
+      );
+    else t.same(callers, [...route.callers].sort(), line);
+  }
 });

@@ -44,9 +44,9 @@ async function measure(
   const pids = { agent: agent.pid, origin: origin.pid, tracker: tracker.pid, proxy: proxy.pid };
   const rounds = [];
   for (const [turn, blob] of blobs.entries()) {
-    touchMemory(dir, blob.sizeBytes * TOUCHED_COPIES);
     const idleBefore = await quietMachine();
     const plain = await curl(blobUrl(registry.url, blob.digest));
+    touchMemory(dir, blob.sizeBytes * TOUCHED_COPIES);
     const idle = new IdleMeter();
     const meter = new CpuMeter(pids);
     const profiled = number('profile') > 0 && turn > 0;

@@ -317,7 +317,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       startedMs,
       peerAddresses,
     });
-  const router = createRouter('/v1');
+  const router = createRouter();
   blobRoutes(router, {
     blobs,
     whole,

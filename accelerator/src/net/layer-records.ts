@@ -1,7 +1,8 @@
 import type { Digest } from '@sepia/base/digest';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { LayerBinding } from '@sepia/cluster/api/layer-binding';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
 import type { Proxies } from './proxies.ts';
 
 const CALL_MS = 30_000;
@@ -19,31 +20,35 @@ export class LayerRecords {
 
   async get(layer: BlobName, signal: AbortSignal): Promise<LayerBinding | undefined> {
     const { binding } = await this.#proxies.json<{ binding?: LayerBinding }>({
-      ...{ method: 'GET', path: pathOf(layer, ''), headersTimeoutMs: CALL_MS, signal },
+      ...to(PROXY.layer, ofLayer(layer)),
+      headersTimeoutMs: CALL_MS,
+      signal,
     });
     return binding;
   }
 
   async bind(layer: BlobName, binding: LayerBinding, signal: AbortSignal): Promise<void> {
     await this.#proxies.json({
-      ...{ method: 'PUT', path: pathOf(layer, ''), json: { binding }, headersTimeoutMs: CALL_MS, signal },
+      ...to(PROXY.layerBind, ofLayer(layer)),
+      json: { binding },
+      headersTimeoutMs: CALL_MS,
+      signal,
     });
   }
 
   /** Stores the bytes of an index in the repository of its layer. */
   async store(layer: BlobName, digest: Digest, bytes: Buffer, signal: AbortSignal): Promise<void> {
     const call = {
-      method: 'PUT',
-      path: pathOf(layer, '/index', { digest }),
+      ...to(PROXY.layerIndex, { ...ofLayer(layer), digest }),
       body: bytes,
       headers: { 'content-type': 'application/octet-stream' },
       headersTimeoutMs: STORE_MS,
       signal,
-    } as const;
+    };
     await this.#proxies.bytes(call, MAX_ANSWER_BYTES);
   }
 }
 
-function pathOf(layer: BlobName, more: string, query: Readonly<Record<string, string>> = {}): string {
-  return `/v1/layers/${layer.digest}${more}?${nameQuery(layer, query)}`;
+function ofLayer({ upstream, repository, digest }: BlobName) {
+  return { upstream, repository, layer: digest };
 }

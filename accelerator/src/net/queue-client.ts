@@ -4,6 +4,8 @@ import type {
   ConversionProgress,
   ConversionTask,
 } from '@sepia/cluster/api/conversions';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { type RouteCall, to } from '@sepia/cluster/api/route';
 import type { Proxies } from './proxies.ts';
 
 const CALL_MS = 20_000;
@@ -18,52 +20,50 @@ export class QueueClient {
 
   async list(): Promise<readonly ConversionJob[]> {
     const { jobs } = await this.#proxies.json<{ jobs: ConversionJob[] }>({
-      method: 'GET',
-      path: '/v1/conversions',
+      ...to(PROXY.conversions),
       headersTimeoutMs: CALL_MS,
     });
     return jobs;
   }
 
   async add(task: ConversionTask): Promise<{ readonly id: string; readonly isNew: boolean }> {
-    return await this.#post('', { task });
+    return await this.#post(to(PROXY.conversionAdd), { task });
   }
 
   async take(holder: string, limit: number): Promise<readonly ConversionJob[]> {
-    return (await this.#post<{ jobs: ConversionJob[] }>('/take', { holder, limit })).jobs;
+    return (await this.#post<{ jobs: ConversionJob[] }>(to(PROXY.conversionTake), { holder, limit })).jobs;
   }
 
   /** @returns false if the holder must stop */
   async renew(id: string, holder: string, progress: ConversionProgress): Promise<boolean> {
-    return (await this.#post<{ isHeld: boolean }>(`/${id}/renew`, { holder, progress })).isHeld;
+    return (await this.#change<{ isHeld: boolean }>(id, 'renew', { holder, progress })).isHeld;
   }
 
   async finish(id: string, holder: string, result: ConversionOutcome): Promise<void> {
-    await this.#post(`/${id}/finish`, { holder, result });
+    await this.#change(id, 'finish', { holder, result });
   }
 
   async fail(id: string, holder: string, error: string, isFinal: boolean): Promise<void> {
-    await this.#post(`/${id}/fail`, { holder, error: error.slice(0, 4_000), isFinal });
+    await this.#change(id, 'fail', { holder, error: error.slice(0, 4_000), isFinal });
   }
 
   async release(id: string, holder: string): Promise<void> {
-    await this.#post(`/${id}/release`, { holder });
+    await this.#change(id, 'release', { holder });
   }
 
   async cancel(id: string): Promise<void> {
-    await this.#post(`/${encodeURIComponent(id)}/cancel`, {});
+    await this.#change(id, 'cancel', {});
   }
 
   async retry(id: string): Promise<void> {
-    await this.#post(`/${encodeURIComponent(id)}/retry`, {});
+    await this.#change(id, 'retry', {});
   }
 
-  async #post<T>(path: string, json: unknown): Promise<T> {
-    return await this.#proxies.json<T>({
-      method: 'POST',
-      path: `/v1/conversions${path}`,
-      json,
-      headersTimeoutMs: CALL_MS,
-    });
+  async #change<T>(id: string, verb: string, json: unknown): Promise<T> {
+    return await this.#post<T>(to(PROXY.conversionChange, { id, verb }), json);
+  }
+
+  async #post<T>(call: RouteCall, json: unknown): Promise<T> {
+    return await this.#proxies.json<T>({ ...call, json, headersTimeoutMs: CALL_MS });
   }
 }

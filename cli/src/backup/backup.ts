@@ -1,5 +1,7 @@
 import { existsSync, renameSync } from 'node:fs';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import {
   type DumpedRecord,
   type DumpPage,
@@ -77,7 +79,7 @@ export async function backup(
 
 /** Which origins answer. An acknowledged record is on W of them: fewer than that may be silent. */
 async function answering(operator: Operator): Promise<{ ids: string[]; missing: string[] }> {
-  const answers = await operator.askAll<DumpPage>({ method: 'GET', path: '/v1/backup/n1?limit=1' });
+  const answers = await operator.askAll<DumpPage>(to(ORIGIN_RECORDS.backup, { space: 'n1', limit: 1 }));
   const ids = answers.filter((one) => one.error === undefined).map((one) => one.id);
   const missing = answers.filter((one) => one.error !== undefined).map((one) => one.id);
   const { writeQuorum } = operator.cluster.origins('any');
@@ -122,8 +124,8 @@ async function* pages(
 ): AsyncGenerator<DumpedRecord, undefined> {
   let after = from;
   for (;;) {
-    const query = after === undefined ? '' : `?after=${Buffer.from(after).toString('base64url')}`;
-    const page = await operator.ask<DumpPage>(id, { method: 'GET', path: `/v1/backup/${space}${query}` });
+    const behind = after === undefined ? undefined : Buffer.from(after).toString('base64url');
+    const page = await operator.ask<DumpPage>(id, to(ORIGIN_RECORDS.backup, { space, after: behind }));
     yield* page.entries;
     if (!page.more || page.entries.length === 0) return undefined;
     after = page.entries.at(-1)!.key;

@@ -1,5 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { clockFault, type DumpedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/record-dump';
 import type { Operator } from '../operator/operator.ts';
@@ -75,8 +77,7 @@ async function putRecords(
     [...byOwner].map(async ([id, entries]) => {
       try {
         await operator.ask(id, {
-          method: 'POST',
-          path: '/v1/restore',
+          ...to(ORIGIN_RECORDS.restore),
           json: { space, entries },
           headersTimeoutMs: RESTORE_MS,
         });
@@ -104,7 +105,7 @@ async function putTags(operator: Operator, records: readonly DumpedRecord[]): Pr
     const { upstream, repository } = shardOfRecord('r1', entries[0]!.key)!;
     await operator.askOwner(
       { upstream, repository: repository as never },
-      { method: 'POST', path: '/v1/restore', json: { space: 'r1', entries }, headersTimeoutMs: RESTORE_MS },
+      { ...to(ORIGIN_RECORDS.restore), json: { space: 'r1', entries }, headersTimeoutMs: RESTORE_MS },
     );
   }
 }

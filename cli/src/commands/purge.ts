@@ -1,6 +1,7 @@
 import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Command } from 'commander';
 import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
@@ -31,8 +32,7 @@ export function addPurge(program: Command): void {
           message: `${text}: this upstream has mode none, so this is a delete and nothing brings it back; repeat it with --yes`,
         });
       const done = await operator.askOwner<Removed>(name, {
-        method: 'POST',
-        path: `/v1/removals?${nameQuery(name)}`,
+        ...to(ORIGIN_NAMES.removal, name),
         json: what.body,
         headersTimeoutMs: PURGE_MS,
       });

@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { CodedError } from '@sepia/base/errors';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
@@ -44,11 +46,10 @@ export function addReplicate(program: Command): void {
       ruleOf(operator, rule);
       const run = { rule, id: `run-${randomBytes(6).toString('hex')}`, atMs: Date.now() };
       const call = {
-        method: 'POST',
-        path: '/v1/replication/run',
+        ...to(ORIGIN_RECORDS.replicationRun),
         json: run,
         headersTimeoutMs: RUN_MS,
-      } as const;
+      };
       const answers = await operator.askAll<{ queued: number }>(call);
       const silent = silentOf(answers);
       const queued = answers.reduce((sum, one) => sum + (one.answer?.queued ?? 0), 0);
@@ -70,8 +71,8 @@ export function addReplicate(program: Command): void {
         await using operator = Operator.open(flags);
         if (flags.rule !== undefined) ruleOf(operator, flags.rule);
         const json = { job, rule: flags.rule, dead: flags.dead ? true : undefined, atMs: Date.now() };
-        const call = { method: 'POST', path: `/v1/replication/${act}`, json } as const;
-        const answers = await operator.askAll<{ changed: number }>(call);
+        const route = act === 'cancel' ? ORIGIN_RECORDS.replicationCancel : ORIGIN_RECORDS.replicationRetry;
+        const answers = await operator.askAll<{ changed: number }>({ ...to(route), json });
         const changed = Math.max(...answers.map((one) => one.answer?.changed ?? 0));
         if (changed === 0)
           throw new CodedError('REQUEST_INVALID', { message: `${act}: no such job is open` });
@@ -86,8 +87,7 @@ async function gather(
   operator: Operator,
   rule: string | undefined,
 ): Promise<{ jobs: ShownJob[]; silent: string[] }> {
-  const path = rule === undefined ? '/v1/replication' : `/v1/replication?${new URLSearchParams({ rule })}`;
-  const answers = await operator.askAll<{ jobs: ShownJob[] }>({ method: 'GET', path });
+  const answers = await operator.askAll<{ jobs: ShownJob[] }>(to(ORIGIN_RECORDS.replication, { rule }));
   const found = new Map<string, ShownJob>();
   for (const job of answers.flatMap((one) => one.answer?.jobs ?? [])) {
     const known = found.get(job.id);

@@ -1,7 +1,8 @@
 import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isTag } from '@sepia/base/names/repository';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { Operator, type OperatorFlags, type OperatorName, operatorOptions } from '../operator/operator.ts';
@@ -39,15 +40,15 @@ export function addTag(program: Command): void {
         throw new CodedError('REQUEST_INVALID', {
           message: `${target}: is neither a digest nor @N of "sepia tag history"`,
         });
-      const path = `/v1/tags?${nameQuery(name, { tag: name.reference })}`;
-      await operator.askOwner(name, { method: 'PUT', path, json: { digest } });
+      const call = to(ORIGIN_NAMES.tagSet, { ...name, tag: name.reference });
+      await operator.askOwner(name, { ...call, json: { digest } });
       process.stdout.write(`${name.repository}:${name.reference} points at ${digest}\n`);
     });
 }
 
 async function historyOf(operator: Operator, name: OperatorName): Promise<HistoryAnswer> {
-  const path = `/v1/tags/history?${nameQuery(name, { tag: name.reference })}`;
-  return await operator.askOwner<HistoryAnswer>(name, { method: 'GET', path });
+  const call = to(ORIGIN_NAMES.tagHistory, { ...name, tag: name.reference });
+  return await operator.askOwner<HistoryAnswer>(name, call);
 }
 
 function tagOf(operator: Operator, ref: string): OperatorName {

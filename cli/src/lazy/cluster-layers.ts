@@ -3,7 +3,9 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import { BY_HAND, type ConversionJob, type ConversionTask } from '@sepia/cluster/api/conversions';
 import type { LayerBinding } from '@sepia/cluster/api/layer-binding';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
 import type { Operator, OperatorName } from '../operator/operator.ts';
 import { bytesText } from '../terminal/format.ts';
 
@@ -28,13 +30,12 @@ export async function indexInCluster(
 ): Promise<ConversionJob> {
   const { upstream, repository, reference } = name;
   const task: ConversionTask = { kind: 'index', rule: BY_HAND, upstream, repository, tag: reference };
-  const path = '/v1/conversions';
-  const { id } = await operator.askProxy<{ id: string }>({ method: 'POST', path, json: { task } });
+  const { id } = await operator.askProxy<{ id: string }>({ ...to(PROXY.conversionAdd), json: { task } });
   onNote(`job ${id} is on record`);
   const idleAtMs = performance.now() + IDLE_MS;
   for (let noted = ''; ; ) {
     await delay(POLL_MS);
-    const { jobs } = await operator.askProxy<{ jobs: ConversionJob[] }>({ method: 'GET', path });
+    const { jobs } = await operator.askProxy<{ jobs: ConversionJob[] }>(to(PROXY.conversions));
     const job = jobs.find((one) => one.id === id);
     if (job === undefined) throw new CodedError('COMMAND_UNKNOWN', { message: `job ${id} is gone` });
     if (job.state === 'done') return job;
@@ -55,8 +56,8 @@ export async function layersInCluster(operator: Operator, name: OperatorName): P
   const layers = await layersOf(operator, name, name.reference, 0);
   return await Promise.all(
     [...new Set(layers)].map(async (layer) => {
-      const path = `/v1/layers/${layer}?${nameQuery(name)}`;
-      const { binding } = await operator.askProxy<{ binding?: LayerBinding }>({ method: 'GET', path });
+      const call = to(PROXY.layer, { ...name, layer });
+      const { binding } = await operator.askProxy<{ binding?: LayerBinding }>(call);
       return { layer, binding };
     }),
   );
@@ -78,11 +79,10 @@ async function layersOf(
   reference: string,
   depth: number,
 ): Promise<Digest[]> {
-  const path = `/v1/manifests?${nameQuery(name, { reference })}`;
   const manifest = await operator.askOwner<{
     manifests?: { digest: string; annotations?: Record<string, string> }[];
     layers?: { digest: string }[];
-  }>(name, { method: 'GET', path });
+  }>(name, to(ORIGIN_NAMES.manifest, { ...name, reference }));
   if (manifest.layers !== undefined) return manifest.layers.map((one) => parseDigest(one.digest));
   const images = (manifest.manifests ?? []).filter(
     (one) => one.annotations?.['vnd.docker.reference.type'] === undefined,

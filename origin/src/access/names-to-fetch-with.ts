@@ -1,5 +1,6 @@
 import { throwIfBug } from '@sepia/base/failure';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Authorizer } from '@sepia/upstream/authenticator';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
@@ -64,11 +65,9 @@ async function lentBy(
   repository: string,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
-  const path = `/v1/access/lend?${nameQuery({ upstream, repository })}`;
   try {
     const { authorizations } = await members.json<{ authorizations?: unknown }>(id, {
-      method: 'POST',
-      path,
+      ...to(ORIGIN_RECORDS.lend, { upstream, repository }),
       headersTimeoutMs: QUICK_MS,
       signal,
     });

@@ -3,7 +3,8 @@ import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { checkedPiece } from '@sepia/http/bodies/checked-body';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
@@ -150,13 +151,13 @@ export class Blobs {
     const ids = members.candidates(name.digest).filter((id) => id !== members.selfId);
     const answers = new Map<string, WhereState>();
     const stop = new AbortController();
-    const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
+    const call = to(ORIGIN_BLOBS.where, name);
     await new Promise<void>((resolve, reject) => {
       let open = ids.length;
       if (open === 0) resolve();
       for (const id of ids) {
         members
-          .json<Where>(id, { method: 'GET', path, signal: stop.signal, bodyTimeoutMs: QUICK_MS })
+          .json<Where>(id, { ...call, signal: stop.signal, bodyTimeoutMs: QUICK_MS })
           .then(
             ({ state }) => answers.set(id, state),
             (error: unknown) => {
@@ -267,8 +268,7 @@ export class Blobs {
     }
     const id = await this.elsewhere(name, hop);
     if (id !== undefined) {
-      const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
-      const { sizeBytes } = await members.json<Where>(id, { method: 'GET', path });
+      const { sizeBytes } = await members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
     throw new CodedError('NO_PEERS', {

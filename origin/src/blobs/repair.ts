@@ -5,7 +5,8 @@ import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { readLimited } from '@sepia/http/client';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
@@ -178,8 +179,7 @@ export class Repair {
     { start, end }: { readonly start: number; readonly end: number },
   ): Promise<Uint8Array> {
     const call = {
-      method: 'GET',
-      path: `/v1/blobs/${digest}?${nameQuery(name)}&as-is=1`,
+      ...to(ORIGIN_BLOBS.blob, { ...name, digest, 'as-is': true }),
       headers: { range: `bytes=${start}-${end}`, [H_HOP]: '1' },
       headersTimeoutMs: PIECE_MS,
     } as const;

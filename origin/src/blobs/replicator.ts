@@ -6,7 +6,8 @@ import { isBug, logFailure } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { H_CLASS } from '@sepia/cluster/api/headers';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import type { Hint, Hints } from './hints.ts';
@@ -212,8 +213,7 @@ export class Replicator {
     }
     try {
       await members.json(id, {
-        method: 'PUT',
-        path: `/v1/blobs/${name.digest}?${nameQuery(name)}&copy=1${isStandIn ? '&hint=1' : ''}`,
+        ...to(ORIGIN_BLOBS.blobPut, { ...name, copy: true, hint: isStandIn }),
         headers: {
           [H_CLASS]: attrs.class,
           'content-length': String(sizeBytes),
@@ -284,8 +284,8 @@ export class Replicator {
     // To send a small one takes no longer than to ask.
     if (stat !== undefined && stat.sizeBytes <= CHUNK_BYTES) return false;
     if (members.isSuspect(id)) return false;
-    const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
-    const asked = members.json<{ state: string; class?: string }>(id, { method: 'GET', path, signal });
+    const call = { ...to(ORIGIN_BLOBS.where, name), signal };
+    const asked = members.json<{ state: string; class?: string }>(id, call);
     const where = await asked.catch((error: unknown) => {
       // Its copy is being mended: a good one is welcome.
       // Or it waits for this very copy, or for what it must know before it says no.

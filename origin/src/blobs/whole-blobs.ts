@@ -1,7 +1,8 @@
 import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import type { Fetches } from '../fetch/fetches.ts';
@@ -86,8 +87,7 @@ export class WholeBlobs {
     await Promise.all(
       owners.map(async (id) => {
         try {
-          const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
-          const asked = members.json<Where>(id, { method: 'GET', path });
+          const asked = members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
           const state = (await asked.catch(ignoreFailure))?.state ?? 'silent';
           if (state !== 'final' && !(await finished(replicator.copyTo(name, id), wait, signal))) {
             running = true;

@@ -2,6 +2,8 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { H_STANDING } from '@sepia/cluster/api/headers';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
 import type { Ownership, Shard } from '@sepia/cluster/ring';
@@ -142,7 +144,7 @@ export class Members {
     const attend = async (): Promise<void> => {
       for (;;) {
         await delay(ATTEND_EVERY_MS, done.signal);
-        const answer = await this.raw(id, { method: 'HEAD', path: '/v1/cluster', signal: done.signal });
+        const answer = await this.raw(id, { ...headTo(ORIGIN_RECORDS.cluster), signal: done.signal });
         await answer.body.dump();
       }
     };

@@ -2,25 +2,23 @@ import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { type AccessItem, TOKEN_REQUEST } from '@sepia/cluster/api/access';
 import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { shardKey } from '@sepia/cluster/cluster';
 import { parseBasic } from '@sepia/face/access/authorization';
+import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import type { Access } from '../access/access.ts';
 import { MAX_LENT } from '../access/names-to-fetch-with.ts';
 import type { Sessions } from '../access/sessions.ts';
-import { named } from './blob-routes.ts';
 import { repositoryOf, required } from './request.ts';
-
-const MAX_TOKEN_REQUEST_BYTES = 128 * 1024;
 
 /** Access routes of `/v1`: may this client read that, a token for it, credentials to fetch with. */
 export function accessRoutes(
   router: Router,
   deps: { readonly access: Access; readonly sessions: Sessions },
 ): void {
-  router.get('/access', async (context) => {
-    const ctx = named(context, 'access');
+  serve(router, ORIGIN_RECORDS.access, async (ctx) => {
     if (queryValue(ctx, 'repository') === undefined) {
       ctx.body = await deps.access.base(required(ctx, 'upstream'));
       return;
@@ -28,15 +26,13 @@ export function accessRoutes(
     const given = ctx.get(H_CLIENT_AUTH);
     ctx.body = await deps.access.check(repositoryOf(ctx), itemOf(ctx), given === '' ? undefined : given);
   });
-  router.post('/access/lend', (context) => {
-    const ctx = named(context, 'lend');
+  serve(router, ORIGIN_RECORDS.lend, (ctx) => {
     const { upstream, repository } = repositoryOf(ctx);
     const known = deps.sessions.of(shardKey(upstream, repository)).slice(0, MAX_LENT);
     ctx.body = { authorizations: known.map(({ authorization }) => authorization) };
   });
-  router.post('/token', async (context) => {
-    const ctx = named(context, 'token');
-    const request = await readJson(ctx, MAX_TOKEN_REQUEST_BYTES, (value) => {
+  serve(router, ORIGIN_RECORDS.token, async (ctx) => {
+    const request = await readJson(ctx, ORIGIN_RECORDS.token.body.maxBytes, (value) => {
       const checked = TOKEN_REQUEST.safeParse(value);
       if (checked.success) return checked.data;
       throw new CodedError('REQUEST_INVALID', { message: `token: ${checked.error.issues[0]?.message}` });

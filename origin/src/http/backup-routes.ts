@@ -2,6 +2,8 @@ import type Router from '@koa/router';
 import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import {
   type DumpedRecord,
@@ -11,15 +13,12 @@ import {
 } from '@sepia/records/record-dump';
 import type { RecordStore } from '@sepia/records/record-store';
 import { settledValue } from '@sepia/records/register/register-client';
-import type { Context } from 'koa';
 import { z } from 'zod';
 import type { TagState } from '../records/core/tag-record.ts';
 import type { Tags } from '../records/tags.ts';
-import { named } from './blob-routes.ts';
 import { numberOf } from './request.ts';
 
 const MAX_PAGE = 1_000;
-const MAX_RESTORE_BYTES = 16 * 1024 * 1024;
 /** Registers that are written at once. */
 const AT_ONCE = 32;
 
@@ -51,15 +50,17 @@ interface BackupRouteDeps {
 
 /** This origin's own records page by page, and records of a backup that are put back. */
 export function backupRoutes(router: Router, deps: BackupRouteDeps): void {
-  router.get('/backup/:space', async (context) => {
-    const ctx = named(context, 'backup');
+  serve(router, ORIGIN_RECORDS.backup, async (ctx, params) => {
     const after = queryValue(ctx, 'after');
     const key = after === undefined ? undefined : Buffer.from(after, 'base64url').toString('utf8');
-    ctx.body = await deps.records.dump.page(spaceOf(ctx), key, numberOf(ctx, 'limit', MAX_PAGE) ?? MAX_PAGE);
+    ctx.body = await deps.records.dump.page(
+      spaceOf(params.space),
+      key,
+      numberOf(ctx, 'limit', MAX_PAGE) ?? MAX_PAGE,
+    );
   });
-  router.post('/restore', async (context) => {
-    const ctx = named(context, 'restore');
-    const { space, entries } = await readJson(ctx, MAX_RESTORE_BYTES, (value) => {
+  serve(router, ORIGIN_RECORDS.restore, async (ctx) => {
+    const { space, entries } = await readJson(ctx, ORIGIN_RECORDS.restore.body.maxBytes, (value) => {
       const found = RESTORE_BODY.safeParse(value);
       if (found.success) return found.data;
       const [issue] = found.error.issues;
@@ -99,8 +100,7 @@ async function restoreTag(tags: Tags, { key, stored }: DumpedRecord): Promise<vo
   await tags.restore(name, checked.data as TagState);
 }
 
-function spaceOf(ctx: Context): RecordSpace {
-  const space = String((ctx as unknown as { params: Record<string, string> }).params['space'] ?? '');
+function spaceOf(space: string): RecordSpace {
   if ((RECORD_SPACES as readonly string[]).includes(space)) return space as RecordSpace;
   throw new CodedError('REQUEST_INVALID', {
     message: `no such records; there are ${RECORD_SPACES.join(', ')}`,

@@ -6,8 +6,9 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-fetch';
 import { H_ATTEMPT, H_BLOB_SIZE, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
-import type { RequestState } from '@sepia/http/app';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { rightLeaves } from '@sepia/http/bodies/checked-body';
+import { serve } from '@sepia/http/router';
 import { serveBlob } from '@sepia/http/serve-blob';
 import { bodyOf, queryValue, readJson } from '@sepia/http/signed';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -40,8 +41,6 @@ const MAX_WAIT_MS = 25_000;
 /** To one that waits for more, the first hashes are told one by one, later ones gathered for this long, in ms. */
 const GATHER_MS = 50;
 const EAGER_HASHES = 8;
-/** Largest body of adopt: metainfo of a 1 TiB blob in base64 and its peers. */
-const MAX_ADOPT_BYTES = 48 * 1024 * 1024;
 /** Pieces of the largest blob. */
 const MAX_PIECES = 2 ** 24;
 /** Until an origin answers beside the wait that it was asked for, in ms. */
@@ -67,38 +66,23 @@ export interface BlobRouteDeps {
 
 /** Blob routes of `/v1`: where, metainfo, adopt, bytes, copies. */
 export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
-  router.get('/blobs/:digest/where', async (context) => {
-    const ctx = named(context, 'where');
+  serve(router, ORIGIN_BLOBS.where, async (ctx) => {
     ctx.body = await deps.blobs.where(blobNameOf(ctx));
   });
-  router.get(
-    '/blobs/:digest/metainfo',
-    async (context) => await getMetainfo(deps, named(context, 'metainfo')),
-  );
-  router.get('/blobs/:digest/leaves', async (context) => await getLeaves(deps, named(context, 'leaves')));
-  router.post('/blobs/:digest/complaints', (context) => complain(deps, named(context, 'complaints')));
-  router.post('/blobs/:digest/adopt', async (context) => await adopt(deps, named(context, 'adopt')));
-  router.post('/blobs/:digest/fetch', async (context) => await fetchWhole(deps, named(context, 'fetch')));
-  router.post('/blobs/:digest/delivery', async (context) => {
-    const ctx = named(context, 'delivery');
+  serve(router, ORIGIN_BLOBS.metainfo, async (ctx) => await getMetainfo(deps, ctx));
+  serve(router, ORIGIN_BLOBS.leaves, async (ctx) => await getLeaves(deps, ctx));
+  serve(router, ORIGIN_BLOBS.complaints, (ctx) => complain(deps, ctx));
+  serve(router, ORIGIN_BLOBS.adopt, async (ctx) => await adopt(deps, ctx));
+  serve(router, ORIGIN_BLOBS.fetch, async (ctx) => await fetchWhole(deps, ctx));
+  serve(router, ORIGIN_BLOBS.delivery, async (ctx) => {
     const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
     const kind = queryValue(ctx, 'kind') === 'manifest' ? 'manifest' : 'blob';
     await deps.proofs.requireFor(blobNameOf(ctx), kind, signal);
     ctx.body = {};
   });
-  router.get('/blobs/:digest', async (context) => await getBlob(deps, named(context, 'blob')));
-  router.get(
-    '/blobs/:digest/pieces/:index',
-    async (context) => await getPiece(deps, named(context, 'piece')),
-  );
-  router.put('/blobs/:digest', async (context) => await putBlob(deps, named(context, 'blob-put')));
-}
-
-/** Notes the route for metrics. */
-export function named(context: unknown, route: string): Context {
-  const ctx = context as Context;
-  (ctx.state as RequestState).route = route;
-  return ctx;
+  serve(router, ORIGIN_BLOBS.blob, async (ctx) => await getBlob(deps, ctx));
+  serve(router, ORIGIN_BLOBS.piece, async (ctx) => await getPiece(deps, ctx));
+  serve(router, ORIGIN_BLOBS.blobPut, async (ctx) => await putBlob(deps, ctx));
 }
 
 async function getMetainfo(deps: BlobRouteDeps, ctx: Context): Promise<void> {
@@ -198,7 +182,7 @@ async function fetchWhole(deps: BlobRouteDeps, ctx: Context): Promise<void> {
 async function adopt(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const name = blobNameOf(ctx);
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
-  const { known, peers } = await readJson(ctx, MAX_ADOPT_BYTES, (value) => adoptBody(value));
+  const { known, peers } = await readJson(ctx, ORIGIN_BLOBS.adopt.body.maxBytes, adoptBody);
   if (known.digest !== name.digest)
     throw new CodedError('METAINFO_INVALID', { message: 'metainfo is of another blob' });
   const wantAll = queryValue(ctx, 'want') !== 'ranges';

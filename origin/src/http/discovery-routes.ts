@@ -1,6 +1,8 @@
 import type Router from '@koa/router';
 import { parseDigest } from '@sepia/base/digest';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { serve } from '@sepia/http/router';
 import { queryValue } from '@sepia/http/signed';
 import { parseReference } from '@sepia/oci/route';
 import { type Catalog, MAX_CATALOG_PAGE } from '../records/catalog.ts';
@@ -9,7 +11,6 @@ import { MAX_TAG_STATES, type TagIndex } from '../records/tag-index.ts';
 import { listTags } from '../records/tag-lists.ts';
 import type { Deletes } from '../removal/deletes.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import { named } from './blob-routes.ts';
 import { blobNameOf, changeOf, numberOf, repositoryOf, required } from './request.ts';
 
 interface DiscoveryRouteDeps {
@@ -22,18 +23,15 @@ interface DiscoveryRouteDeps {
 
 /** Lists of tags, referrers and repositories of `/v1`, and deletes. */
 export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void {
-  router.get('/tags', async (context) => {
-    const ctx = named(context, 'tags');
+  serve(router, ORIGIN_NAMES.tags, async (ctx) => {
     const n = numberOf(ctx, 'n', Number.MAX_SAFE_INTEGER);
     ctx.body = { tags: await listTags(deps, repositoryOf(ctx), { n, last: queryValue(ctx, 'last') }) };
   });
-  router.get('/taglists', async (context) => {
-    const ctx = named(context, 'taglist');
+  serve(router, ORIGIN_RECORDS.taglist, async (ctx) => {
     const limit = Math.max(1, numberOf(ctx, 'limit', MAX_TAG_STATES) ?? MAX_TAG_STATES);
     ctx.body = await deps.tagIndex.ownPage(repositoryOf(ctx), { after: queryValue(ctx, 'after'), limit });
   });
-  router.get('/referrers', async (context) => {
-    const ctx = named(context, 'referrers');
+  serve(router, ORIGIN_NAMES.referrers, async (ctx) => {
     const last = queryValue(ctx, 'last');
     ctx.body = await deps.referrers.list(
       { ...repositoryOf(ctx), digest: parseDigest(required(ctx, 'digest')) },
@@ -43,15 +41,13 @@ export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void 
       },
     );
   });
-  router.get('/catalog', async (context) => {
-    const ctx = named(context, 'catalog');
+  serve(router, ORIGIN_NAMES.catalog, async (ctx) => {
     const upstream = required(ctx, 'upstream');
     deps.upstreams.get(upstream);
     const n = numberOf(ctx, 'n', MAX_CATALOG_PAGE) ?? MAX_CATALOG_PAGE;
     ctx.body = await deps.catalog.list(upstream, { n, last: lastName(queryValue(ctx, 'last')) });
   });
-  router.get('/repositories', async (context) => {
-    const ctx = named(context, 'repositories');
+  serve(router, ORIGIN_NAMES.repositories, async (ctx) => {
     if (queryValue(ctx, 'repository') !== undefined) {
       ctx.body = { known: await deps.catalog.hasOwn(repositoryOf(ctx)) };
       return;
@@ -60,16 +56,14 @@ export function discoveryRoutes(router: Router, deps: DiscoveryRouteDeps): void 
     const after = lastName(queryValue(ctx, 'after'));
     ctx.body = await deps.catalog.ownPage(required(ctx, 'upstream'), { after, limit });
   });
-  router.delete('/manifests', async (context) => {
-    const ctx = named(context, 'manifest-delete');
+  serve(router, ORIGIN_NAMES.manifestDelete, async (ctx) => {
     const name = repositoryOf(ctx);
     const reference = parseReference(required(ctx, 'reference'));
     if (reference.kind === 'tag') await deps.deletes.tag({ ...name, tag: reference.tag }, changeOf(ctx));
     else await deps.deletes.manifest({ ...name, digest: reference.digest });
     ctx.status = 204;
   });
-  router.delete('/blobs/:digest', async (context) => {
-    const ctx = named(context, 'blob-delete');
+  serve(router, ORIGIN_BLOBS.blobDelete, async (ctx) => {
     await deps.deletes.blob(blobNameOf(ctx));
     ctx.status = 204;
   });

@@ -2,9 +2,10 @@ import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { parseTag, type Tag } from '@sepia/base/names/repository';
 import { H_STALE } from '@sepia/cluster/api/headers';
+import { ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { serve } from '@sepia/http/router';
 import { queryValue, readBody, readJson } from '@sepia/http/signed';
-import { MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
 import { parseReference } from '@sepia/oci/route';
 import type { RecordStore } from '@sepia/records/record-store';
 import { parseRegisterRequest } from '@sepia/records/register/acceptor-store';
@@ -16,14 +17,11 @@ import type { Quotas } from '../records/quotas.ts';
 import type { OwnStanding } from '../recovery/own-standing.ts';
 import { shardOf } from '../recovery/record-digests.ts';
 import type { Purges } from '../removal/purges.ts';
-import { named } from './blob-routes.ts';
 import { parsePurge } from './messages.ts';
 import { broughtAuthorization, changeOf, isHop, repositoryOf, required } from './request.ts';
 
-const MAX_PURGE_BYTES = 4 * 1024;
 /** Tags that one push of a manifest may move beside its reference. */
 const MAX_PUSHED_TAGS = 100;
-const MAX_REGISTER_BYTES = 256 * 1024;
 
 export interface RecordRouteDeps {
   readonly cluster: Cluster;
@@ -39,31 +37,28 @@ export interface RecordRouteDeps {
 
 /** Manifests, tags, links, registers, cluster document and status of `/v1`. */
 export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
-  router.get('/manifests', async (context) => await getManifest(deps, named(context, 'manifest')));
-  router.put('/manifests', async (context) => await putManifest(deps, named(context, 'manifest-put')));
-  router.get('/usage', async (context) => {
-    const ctx = named(context, 'usage');
+  serve(router, ORIGIN_NAMES.manifest, async (ctx) => await getManifest(deps, ctx));
+  serve(router, ORIGIN_NAMES.manifestPut, async (ctx) => await putManifest(deps, ctx));
+  serve(router, ORIGIN_RECORDS.usage, async (ctx) => {
     const { upstream, repository } = repositoryOf(ctx);
     ctx.body = await deps.quotas.own(upstream, repository);
   });
-  router.post('/purge', async (context) => {
-    const ctx = named(context, 'purge');
-    const what = await readJson(ctx, MAX_PURGE_BYTES, parsePurge);
+  serve(router, ORIGIN_NAMES.purge, async (ctx) => {
+    const what = await readJson(ctx, ORIGIN_NAMES.purge.body.maxBytes, parsePurge);
     ctx.body = await deps.purges.purge(repositoryOf(ctx), what, isHop(ctx));
   });
-  router.post('/register', async (context) => {
-    const ctx = named(context, 'register');
-    const request = await readJson(ctx, MAX_REGISTER_BYTES, parseRegisterRequest);
+  serve(router, ORIGIN_RECORDS.register, async (ctx) => {
+    const request = await readJson(ctx, ORIGIN_RECORDS.register.body.maxBytes, parseRegisterRequest);
     const shard = shardOf('r1', request.key);
     if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'register has no such key' });
     deps.standing.require(deps.members.shard(shard));
     ctx.body = await deps.records.registers.handle(request);
   });
-  router.get('/cluster', (context) => {
-    named(context, 'cluster').body = deps.cluster.document;
+  serve(router, ORIGIN_RECORDS.cluster, (ctx) => {
+    ctx.body = deps.cluster.document;
   });
-  router.get('/status', async (context) => {
-    named(context, 'status').body = await deps.status();
+  serve(router, ORIGIN_RECORDS.status, async (ctx) => {
+    ctx.body = await deps.status();
   });
 }
 
@@ -87,7 +82,8 @@ async function getManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
 async function putManifest(deps: RecordRouteDeps, ctx: Context): Promise<void> {
   const name = repositoryOf(ctx);
   const reference = parseReference(required(ctx, 'reference'));
-  const bytes = await readBody(ctx, MAX_MANIFEST_BYTES, () => new CodedError('MANIFEST_TOO_LARGE'));
+  const { maxBytes } = ORIGIN_NAMES.manifestPut.body;
+  const bytes = await readBody(ctx, maxBytes, () => new CodedError('MANIFEST_TOO_LARGE'));
   const contentType = ctx.get('content-type');
   const { digest, tags } = await deps.manifests.put({
     name,

@@ -2,23 +2,20 @@ import type Router from '@koa/router';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isTag, type Tag } from '@sepia/base/names/repository';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import { MAX_DROPPED, type Removals } from '../removal/removals.ts';
-import { named } from './blob-routes.ts';
 import { repositoryOf } from './request.ts';
-
-const MAX_BODY_BYTES = 256 * 1024;
 
 /** What an operator takes away. */
 export function removalRoutes(router: Router, deps: { readonly removals: Removals }): void {
-  router.post('/removals', async (context) => {
-    const ctx = named(context, 'removal');
-    const what = await readJson(ctx, MAX_BODY_BYTES, whatOf);
+  serve(router, ORIGIN_NAMES.removal, async (ctx) => {
+    const what = await readJson(ctx, ORIGIN_NAMES.removal.body.maxBytes, whatOf);
     ctx.body = await deps.removals.remove(repositoryOf(ctx), what);
   });
-  router.post('/removals/drop', async (context) => {
-    const ctx = named(context, 'removal-drop');
-    const digests = await readJson(ctx, MAX_BODY_BYTES, digestsOf);
+  serve(router, ORIGIN_NAMES.removalDrop, async (ctx) => {
+    const digests = await readJson(ctx, ORIGIN_NAMES.removalDrop.body.maxBytes, digestsOf);
     ctx.body = { dropped: await deps.removals.drop(repositoryOf(ctx), digests) };
   });
 }

@@ -1,5 +1,7 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { ReplicationIntake } from '../replication/intake.ts';
@@ -7,10 +9,8 @@ import type { JobQueue } from '../replication/job-queue.ts';
 import { MAX_JOBS } from '../replication/job-queue.ts';
 import type { Replication, WhichJobs } from '../replication/replication.ts';
 import type { JobEntry } from '../replication/replication-jobs.ts';
-import { named } from './blob-routes.ts';
 import { numberOf, required } from './request.ts';
 
-const MAX_BODY_BYTES = 2 * 1024 * 1024;
 const MAX_SHOWN = 10_000;
 
 const TEXT = z.string().min(1).max(512);
@@ -58,35 +58,33 @@ export function replicationRoutes(
   },
 ): void {
   const { replication, intake, queue } = deps;
-  router.put('/replication/jobs', async (context) => {
-    const ctx = named(context, 'replication-jobs-put');
-    const body = await readJson(ctx, MAX_BODY_BYTES, (value) => checked(JOBS_BODY, value));
+  serve(router, ORIGIN_RECORDS.replicationJobsPut, async (ctx) => {
+    const body = await readJson(ctx, ORIGIN_RECORDS.replicationJobsPut.body.maxBytes, (value) =>
+      checked(JOBS_BODY, value),
+    );
     ctx.body = { later: await queue.take(body.jobs as JobEntry[]) };
     replication.wake();
   });
-  router.get('/replication/running', (context) => {
-    const ctx = named(context, 'replication-running');
+  serve(router, ORIGIN_RECORDS.replicationRunning, (ctx) => {
     ctx.body = { running: replication.isRunning(required(ctx, 'key')) };
   });
-  router.get('/replication', async (context) => {
-    const ctx = named(context, 'replication');
+  serve(router, ORIGIN_RECORDS.replication, async (ctx) => {
     const rule = queryValue(ctx, 'rule');
     const shown = await replication.shown(rule, numberOf(ctx, 'limit', MAX_SHOWN) ?? MAX_SHOWN);
     ctx.body = { counts: replication.counts, jobs: shown };
   });
-  router.post('/replication/run', async (context) => {
-    const ctx = named(context, 'replication-run');
-    const { rule, id, atMs } = await readJson(ctx, MAX_BODY_BYTES, (value) => checked(RUN_BODY, value));
+  serve(router, ORIGIN_RECORDS.replicationRun, async (ctx) => {
+    const { rule, id, atMs } = await readJson(ctx, ORIGIN_RECORDS.replicationRun.body.maxBytes, (value) =>
+      checked(RUN_BODY, value),
+    );
     ctx.body = { queued: await intake.runAll(rule, { id, atMs }) };
   });
-  router.post('/replication/cancel', async (context) => {
-    const ctx = named(context, 'replication-cancel');
-    const { which, atMs } = await readJson(ctx, MAX_BODY_BYTES, whichOf);
+  serve(router, ORIGIN_RECORDS.replicationCancel, async (ctx) => {
+    const { which, atMs } = await readJson(ctx, ORIGIN_RECORDS.replicationCancel.body.maxBytes, whichOf);
     ctx.body = { changed: await replication.cancel(which, atMs) };
   });
-  router.post('/replication/retry', async (context) => {
-    const ctx = named(context, 'replication-retry');
-    const { which, atMs } = await readJson(ctx, MAX_BODY_BYTES, whichOf);
+  serve(router, ORIGIN_RECORDS.replicationRetry, async (ctx) => {
+    const { which, atMs } = await readJson(ctx, ORIGIN_RECORDS.replicationRetry.body.maxBytes, whichOf);
     ctx.body = { changed: await replication.retry(which, atMs) };
   });
 }

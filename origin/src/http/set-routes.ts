@@ -1,18 +1,16 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation';
+import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
-import type { Context } from 'koa';
 import type { z } from 'zod';
 import type { QuorumSet } from '../records/quorum-set.ts';
 import type { Invalidation } from '../removal/invalidation.ts';
-import { named } from './blob-routes.ts';
 import { isRecordSetName, RECORD_KEY, type RecordSetName, recordsBody } from './messages.ts';
 import { numberOf, repositoryOf, required } from './request.ts';
 
-const MAX_RECORDS_BYTES = 16 * 1024 * 1024;
-const MAX_REVOCATIONS_BYTES = 4 * 1024 * 1024;
 const MAX_PAGE = 10_000;
 
 interface SetRouteDeps {
@@ -22,9 +20,8 @@ interface SetRouteDeps {
 
 /** This origin's own records for the other owners, and what they revoke. */
 export function setRoutes(router: Router, deps: SetRouteDeps): void {
-  router.get('/records/:set', async (context) => {
-    const ctx = named(context, 'records');
-    const set = deps.sets[setName(ctx)];
+  serve(router, ORIGIN_RECORDS.records, async (ctx, params) => {
+    const set = deps.sets[setName(params.set)];
     const shard = repositoryOf(ctx);
     const key = queryValue(ctx, 'key');
     if (key !== undefined) {
@@ -38,22 +35,21 @@ export function setRoutes(router: Router, deps: SetRouteDeps): void {
       limit: Math.max(1, numberOf(ctx, 'limit', MAX_PAGE) ?? MAX_PAGE),
     });
   });
-  router.put('/records/:set', async (context) => {
-    const ctx = named(context, 'records-put');
-    const name = setName(ctx);
-    const { records } = await readJson(ctx, MAX_RECORDS_BYTES, (value) => check(recordsBody(name), value));
+  serve(router, ORIGIN_RECORDS.recordsPut, async (ctx, params) => {
+    const name = setName(params.set);
+    const { maxBytes } = ORIGIN_RECORDS.recordsPut.body;
+    const { records } = await readJson(ctx, maxBytes, (value) => check(recordsBody(name), value));
     ctx.body = await deps.sets[name].putOwn(repositoryOf(ctx), records);
   });
-  router.post('/revocations', async (context) => {
-    const ctx = named(context, 'revocations');
-    const { revoked } = await readJson(ctx, MAX_REVOCATIONS_BYTES, (value) => check(REVOCATIONS_BODY, value));
+  serve(router, ORIGIN_NAMES.revocations, async (ctx) => {
+    const { maxBytes } = ORIGIN_NAMES.revocations.body;
+    const { revoked } = await readJson(ctx, maxBytes, (value) => check(REVOCATIONS_BODY, value));
     deps.invalidation.take(revoked as Revocation[]);
     ctx.status = 204;
   });
 }
 
-function setName(ctx: Context): RecordSetName {
-  const name = String((ctx as unknown as { params: Record<string, string> }).params['set'] ?? '');
+function setName(name: string): RecordSetName {
   if (isRecordSetName(name)) return name;
   throw new CodedError('ROUTE_UNKNOWN', { message: 'no such set of records' });
 }

@@ -1,5 +1,7 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
+import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { Members } from '../cluster/members.ts';
@@ -9,9 +11,7 @@ import type { OwnStanding } from '../recovery/own-standing.ts';
 import { type RecordDigests, SYNC_SPACES } from '../recovery/record-digests.ts';
 import type { RecordPages } from '../recovery/record-pages.ts';
 import type { HandoverAnswer, StandingAnswer, StartUp } from '../recovery/start-up.ts';
-import { named } from './blob-routes.ts';
 
-const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_BUCKETS = 20_000;
 const ID = z.string().min(1).max(64);
 const GENERATION = z.number().int().nonnegative();
@@ -38,14 +38,13 @@ export interface SyncRouteDeps {
 /** Handover and comparison between origins: ADR 0023. */
 export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
   const { members, standing, digests, pages, copies, startUp, antiEntropy } = deps;
-  router.get('/standing', (context) => {
+  serve(router, ORIGIN_SYNC.standing, (ctx) => {
     const { generation, settled, epoch } = standing.standing;
     const answer: StandingAnswer = { firstStart: standing.firstStart, generation, settled, epoch };
-    named(context, 'standing').body = answer;
+    ctx.body = answer;
   });
-  router.post('/handover', async (context) => {
-    const ctx = named(context, 'handover');
-    const asker = await readJson(ctx, MAX_BODY_BYTES, (value) => check(HANDOVER, value));
+  serve(router, ORIGIN_SYNC.handover, async (ctx) => {
+    const asker = await readJson(ctx, ORIGIN_SYNC.handover.body.maxBytes, (value) => check(HANDOVER, value));
     other(members, asker.id);
     startUp.soon(asker.id);
     // What is handed over is read after the generation is on record, and after all that is here was counted.
@@ -57,31 +56,34 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     if (granted.type === 'granted') antiEntropy.soon(asker.id);
     ctx.body = answer;
   });
-  router.post('/closing', async (context) => {
-    const ctx = named(context, 'closing');
-    const { id, ...closing } = await readJson(ctx, MAX_BODY_BYTES, (value) => check(CLOSING, value));
+  serve(router, ORIGIN_SYNC.closing, async (ctx) => {
+    const { id, ...closing } = await readJson(ctx, ORIGIN_SYNC.closing.body.maxBytes, (value) =>
+      check(CLOSING, value),
+    );
     await standing.noteClosing(other(members, id), closing);
     ctx.status = 204;
   });
-  router.post('/closing/confirm', async (context) => {
-    const ctx = named(context, 'closing-confirm');
-    const { id, ...closing } = await readJson(ctx, MAX_BODY_BYTES, (value) => check(CLOSING, value));
+  serve(router, ORIGIN_SYNC.closingConfirm, async (ctx) => {
+    const { id, ...closing } = await readJson(ctx, ORIGIN_SYNC.closing.body.maxBytes, (value) =>
+      check(CLOSING, value),
+    );
     ctx.body = { same: await standing.confirmClosing(other(members, id), closing) };
     antiEntropy.soon(id);
   });
-  router.get('/sync/digests', async (context) => {
-    const ctx = named(context, 'sync-digests');
+  serve(router, ORIGIN_SYNC.digests, async (ctx) => {
     await digests.scan();
     ctx.body = digests.with(other(members, queryValue(ctx, 'with') ?? ''));
   });
-  router.post('/sync/page', async (context) => {
-    const ctx = named(context, 'sync-page');
-    const { space, after, buckets } = await readJson(ctx, MAX_BODY_BYTES, (value) => check(PAGE, value));
+  serve(router, ORIGIN_SYNC.page, async (ctx) => {
+    const { space, after, buckets } = await readJson(ctx, ORIGIN_SYNC.page.body.maxBytes, (value) =>
+      check(PAGE, value),
+    );
     ctx.body = await pages.page(space, new Set(buckets), { after });
   });
-  router.post('/sync/owe', async (context) => {
-    const ctx = named(context, 'sync-owe');
-    const { to, digests: wanted } = await readJson(ctx, MAX_BODY_BYTES, (value) => check(OWE, value));
+  serve(router, ORIGIN_SYNC.owe, async (ctx) => {
+    const { to, digests: wanted } = await readJson(ctx, ORIGIN_SYNC.owe.body.maxBytes, (value) =>
+      check(OWE, value),
+    );
     ctx.body = await copies.add(other(members, to), wanted);
   });
 }

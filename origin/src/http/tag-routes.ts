@@ -2,16 +2,15 @@ import type Router from '@koa/router';
 import { isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { parseTag } from '@sepia/base/names/repository';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import type { Manifests } from '../manifests/manifests.ts';
 import { setFault } from '../records/core/tag-policy.ts';
 import type { TagName, Tags } from '../records/tags.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import { named } from './blob-routes.ts';
 import { repositoryOf, required } from './request.ts';
-
-const MAX_SET_BYTES = 4 * 1024;
 
 interface TagRouteDeps {
   readonly tags: Tags;
@@ -21,8 +20,7 @@ interface TagRouteDeps {
 
 /** What an operator does with one tag: reads its history, points it somewhere. */
 export function tagRoutes(router: Router, deps: TagRouteDeps): void {
-  router.get('/tags/history', async (context) => {
-    const ctx = named(context, 'tag-history');
+  serve(router, ORIGIN_NAMES.tagHistory, async (ctx) => {
     const name = tagNameOf(ctx);
     deps.upstreams.get(name.upstream);
     const state = await deps.tags.state(name);
@@ -30,13 +28,12 @@ export function tagRoutes(router: Router, deps: TagRouteDeps): void {
     const { policy } = deps.upstreams.tagRules(name);
     ctx.body = { tag: name.tag, policy, digest: state.digest, history: state.history ?? [] };
   });
-  router.put('/tags', async (context) => {
-    const ctx = named(context, 'tag-set');
+  serve(router, ORIGIN_NAMES.tagSet, async (ctx) => {
     const name = tagNameOf(ctx);
     const rules = deps.upstreams.tagRules(name);
     const fault = setFault(rules);
     if (fault !== undefined) throw new CodedError('REQUEST_INVALID', { message: `${name.tag}: ${fault}` });
-    const digest = await readJson(ctx, MAX_SET_BYTES, (value) => {
+    const digest = await readJson(ctx, ORIGIN_NAMES.tagSet.body.maxBytes, (value) => {
       const found = (value as { digest?: unknown } | null)?.digest;
       if (typeof found === 'string' && isDigest(found)) return found;
       throw new CodedError('REQUEST_INVALID', { message: 'digest: is missing or not a digest' });

@@ -1,6 +1,8 @@
 import type Router from '@koa/router';
 import { parseDigest } from '@sepia/base/digest';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { serve } from '@sepia/http/router';
 import { bodyOf } from '@sepia/http/signed';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Context } from 'koa';
@@ -9,7 +11,6 @@ import { readOnly } from '../blobs/uploads.ts';
 import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import { named } from './blob-routes.ts';
 import { chunkStart } from './core/content-range.ts';
 import { contentLength, goneSignal, numberOf, repositoryOf, required } from './request.ts';
 
@@ -25,41 +26,35 @@ export interface UploadRouteDeps {
 /** Upload sessions and mounts of `/v1`. */
 export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
   const { uploads } = deps;
-  router.post('/uploads', async (context) => {
-    const ctx = named(context, 'upload-begin');
+  serve(router, ORIGIN_BLOBS.uploadBegin, async (ctx) => {
     const { upstream, repository } = repositoryOf(ctx);
     const roomBytes = numberOf(ctx, 'room', Number.MAX_SAFE_INTEGER) ?? 0;
     ctx.body = { uploadId: await uploads.begin(upstream, repository, roomBytes) };
     ctx.status = 202;
   });
-  router.get('/room', (context) => {
-    const ctx = named(context, 'room');
+  serve(router, ORIGIN_BLOBS.room, (ctx) => {
     deps.room.check(numberOf(ctx, 'bytes', Number.MAX_SAFE_INTEGER) ?? 0);
     ctx.status = 204;
   });
-  router.get('/uploads/:id', (context) => {
-    const ctx = named(context, 'upload-status');
+  serve(router, ORIGIN_BLOBS.uploadStatus, (ctx) => {
     ctx.body = { offset: uploads.offset(uploadOf(ctx)) };
   });
-  router.patch('/uploads/:id', async (context) => {
-    const ctx = named(context, 'upload-append');
+  serve(router, ORIGIN_BLOBS.uploadAppend, async (ctx) => {
     ctx.body = { offset: await uploads.append(uploadOf(ctx), bodyOf(ctx), startOf(ctx)) };
     ctx.status = 202;
   });
-  router.put('/uploads/:id', async (context) => {
-    const ctx = named(context, 'upload-finish');
+  serve(router, ORIGIN_BLOBS.uploadFinish, async (ctx) => {
     const digest = parseDigest(required(ctx, 'digest'));
     await uploads.finish(uploadOf(ctx), bodyOf(ctx), startOf(ctx), digest);
     ctx.set('Docker-Content-Digest', digest);
     ctx.status = 201;
     ctx.body = '';
   });
-  router.delete('/uploads/:id', async (context) => {
-    const ctx = named(context, 'upload-cancel');
+  serve(router, ORIGIN_BLOBS.uploadCancel, async (ctx) => {
     await uploads.cancel(uploadOf(ctx));
     ctx.status = 204;
   });
-  router.post('/mounts', async (context) => await mount(deps, named(context, 'mount')));
+  serve(router, ORIGIN_BLOBS.mount, async (ctx) => await mount(deps, ctx));
 }
 
 async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {

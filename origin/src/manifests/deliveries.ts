@@ -3,7 +3,8 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { readElsewhere } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Provenance } from '@sepia/store/blob-store';
 import { H_HOP, type Members } from '../cluster/members.ts';
 import { liesError } from '../fetch/fetch-parts.ts';
@@ -102,8 +103,8 @@ export class Deliveries {
   /** False if the leader does not answer. @throws what the upstream told it */
   async #atLeader(leader: string, name: BlobName, kind: Kind): Promise<boolean> {
     const { members } = this.#deps;
-    const path = `/v1/blobs/${name.digest}/delivery?${nameQuery(name)}&kind=${kind}`;
-    const call = { method: 'POST', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: LEADER_MS } as const;
+    const asked = to(ORIGIN_BLOBS.delivery, { ...name, kind });
+    const call = { ...asked, headers: { [H_HOP]: '1' }, headersTimeoutMs: LEADER_MS };
     try {
       await members.attended(
         leader,

@@ -4,9 +4,16 @@ import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
-import { isManifestType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
+import {
+  claimsToBeManifest,
+  isManifestType,
+  MAX_MANIFEST_BYTES,
+  type ParsedManifest,
+  parseManifest,
+} from '@sepia/oci/manifest';
 import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Blobs } from '../blobs/blobs.ts';
@@ -132,11 +139,10 @@ export class Manifests {
   /** One revalidation per cluster: the first healthy owner of the shard does it. Undefined if it does not answer. */
   async #forward(leader: string, name: TagName, wish: ManifestWish): Promise<ManifestAnswer | undefined> {
     try {
-      const fresh = wish.fresh === true ? '&fresh=1' : '';
-      const path = `/v1/manifests?${nameQuery(name)}&reference=${encodeURIComponent(name.tag)}${fresh}`;
+      const asked = to(ORIGIN_NAMES.manifest, { ...name, reference: name.tag, fresh: wish.fresh });
       const { members } = this.#deps;
       const sent = { [H_HOP]: '1', ...broughtHeader(wish.authorization) };
-      const call = { method: 'GET', path, headers: sent, headersTimeoutMs: FORWARD_MS } as const;
+      const call = { ...asked, headers: sent, headersTimeoutMs: FORWARD_MS };
       const ask = async (signal: AbortSignal) =>
         await members.bytes(leader, { ...call, signal }, MAX_MANIFEST_BYTES);
       const { bytes, headers } = await members.attended(leader, ask);
@@ -273,8 +279,12 @@ export class Manifests {
     try {
       const mediaType = handle.attrs.mediaType ?? link.mediaType;
       if (mediaType === undefined || handle.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
+      // What was stored as a manifest has its type; of other blobs an index may say anything.
       if (handle.attrs.mediaType === undefined && !isManifestType(mediaType)) return undefined;
-      return { digest: name.digest, mediaType, bytes: await handle.readAllVerified() };
+      const bytes = await handle.readAllVerified();
+      return handle.attrs.mediaType !== undefined || claimsToBeManifest(bytes)
+        ? { digest: name.digest, mediaType, bytes }
+        : undefined;
     } catch (error) {
       // Another copy does; this one is mended behind.
       if (!isCoded(error, 'DISK_CORRUPT')) throw error;
@@ -295,8 +305,7 @@ export class Manifests {
       });
     }
     if (found.type !== 'at' || found.state !== 'final') return undefined;
-    const path = `/v1/blobs/${name.digest}?${nameQuery(name)}`;
-    const call = { method: 'GET', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS } as const;
+    const call = { ...to(ORIGIN_BLOBS.blob, name), headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS };
     const answer = await this.#deps.members
       .bytes(found.id, call, MAX_MANIFEST_BYTES)
       .catch((error: unknown) => {
@@ -309,7 +318,9 @@ export class Manifests {
     const mediaType = String(headers['content-type'] ?? '');
     if (
       digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest ||
-      mediaType === 'application/octet-stream'
+      mediaType === 'application/octet-stream' ||
+      // An index may name layers as its manifests: each is served as a blob, none as a manifest.
+      !claimsToBeManifest(bytes)
     )
       return undefined;
     return { digest: name.digest, mediaType, bytes };
@@ -355,8 +366,7 @@ export class Manifests {
     const headers = { 'sepia-class': 'cached', 'sepia-media-type': mediaType };
     void members
       .json(owner, {
-        method: 'PUT',
-        path: `/v1/blobs/${digest}?${nameQuery(name)}&copy=1`,
+        ...to(ORIGIN_BLOBS.blobPut, { ...name, digest, copy: true }),
         headersTimeoutMs: FORWARD_MS,
         headers,
         ...({ body: bytes } as object),

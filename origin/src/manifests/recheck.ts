@@ -3,7 +3,8 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { headTo } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { H_HOP, type Members } from '../cluster/members.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
@@ -92,11 +93,12 @@ export class Recheck {
 
   /** True when the leader answered; what it refuses with is thrown. */
   async #forward(leader: string, name: BlobName, authorization: string | undefined): Promise<boolean> {
-    const path = `/v1/manifests?${nameQuery(name)}&reference=${encodeURIComponent(name.digest)}`;
+    const { upstream, repository, digest } = name;
+    const asked = headTo(ORIGIN_NAMES.manifest, { upstream, repository, reference: digest });
     const headers = { [H_HOP]: '1', ...broughtHeader(authorization) };
     const { members } = this.#deps;
     const ask = async (signal: AbortSignal): Promise<void> => {
-      const call = { method: 'HEAD', path, headers, headersTimeoutMs: FORWARD_MS, signal } as const;
+      const call = { ...asked, headers, headersTimeoutMs: FORWARD_MS, signal } as const;
       const answer = await members.raw(leader, call);
       await answer.body.dump();
       if (answer.status < 400) return;

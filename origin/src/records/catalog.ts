@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RecordStore } from '@sepia/records/record-store';
@@ -68,15 +69,14 @@ export class Catalog {
   /** True if the repository has content, as enough of its owners say. @throws `QUORUM_LOST` */
   async has({ upstream, repository }: ShardName): Promise<boolean> {
     const { members } = this.#deps;
-    const query = nameQuery({ upstream, repository });
     const owners = members.shard(shardKey(upstream, repository));
     const { answers, isEnough } = await askCounted(owners, async (id, signal) => {
       if (id === members.selfId) {
         const answer = await this.hasOwn({ upstream, repository });
         return { sender: this.#deps.standing.sender, answer };
       }
-      const path = `/v1/repositories?${query}`;
-      const told = await members.counted<{ known: boolean }>(id, { method: 'GET', path, signal });
+      const call = to(ORIGIN_NAMES.repositories, { upstream, repository });
+      const told = await members.counted<{ known: boolean }>(id, { ...call, signal });
       return { sender: told.sender, answer: told.answer.known };
     });
     if (answers.includes(true)) return true;
@@ -96,16 +96,13 @@ export class Catalog {
   async #page(upstream: string, after: string | undefined, limit: number) {
     const { cluster, members } = this.#deps;
     const ids = cluster.members('origin').map(({ id }) => id);
-    const query = new URLSearchParams({ upstream, limit: String(limit) });
-    if (after !== undefined) query.set('after', after);
-    const path = `/v1/repositories?${query}`;
+    const call = to(ORIGIN_NAMES.repositories, { upstream, limit, after });
     // What a write reached is on W origins: one of them is among all but W - 1.
     const needed = ids.length - majorityOf(Math.min(3, ids.length)) + 1;
     const { answers, isEnough } = await askCounted(
       { epoch: 0, sets: [ids] },
       async (id, signal) => {
-        if (id !== members.selfId)
-          return await members.counted<OwnPage<string>>(id, { method: 'GET', path, signal });
+        if (id !== members.selfId) return await members.counted<OwnPage<string>>(id, { ...call, signal });
         const answer = await this.ownPage(upstream, { after, limit });
         return { sender: this.#deps.standing.sender, answer };
       },

@@ -1,6 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Shard } from '@sepia/cluster/ring';
 import { isShown, joinFields, joinWhole } from '@sepia/records/core/join';
@@ -156,7 +157,7 @@ export class QuorumSet<T> {
     key: readonly string[],
     options: { readonly lenient?: boolean } = {},
   ): Promise<ShardRecord<T> | undefined> {
-    const path = `/v1/records/${this.name}?${nameQuery(shard)}&key=${encodeURIComponent(JSON.stringify(key))}`;
+    const call = to(ORIGIN_RECORDS.records, { ...shard, set: this.name, key: JSON.stringify(key) });
     const ask = async (
       id: string,
       signal: AbortSignal,
@@ -166,8 +167,7 @@ export class QuorumSet<T> {
         return { sender: this.#deps.standing.sender, answer: record };
       }
       const told = await this.#deps.members.counted<{ record?: ShardRecord<T> }>(id, {
-        method: 'GET',
-        path,
+        ...call,
         signal,
       });
       return { sender: told.sender, answer: told.answer.record };
@@ -191,12 +191,11 @@ export class QuorumSet<T> {
     prefix: readonly string[],
     page: { readonly after?: string | undefined; readonly limit: number },
   ): Promise<MergedPage<ShardRecord<T>>> {
-    const query = new URLSearchParams({ prefix: JSON.stringify(prefix), limit: String(page.limit) });
-    if (page.after !== undefined) query.set('after', page.after);
-    const path = `/v1/records/${this.name}?${nameQuery(shard)}&${query}`;
+    const asked = { ...shard, set: this.name, prefix: JSON.stringify(prefix), ...page };
+    const call = to(ORIGIN_RECORDS.records, asked);
     const { answers, isEnough } = await askCounted(this.#shard(shard), async (id, signal) => {
       if (id !== this.#deps.members.selfId)
-        return await this.#deps.members.counted<OwnPage<ShardRecord<T>>>(id, { method: 'GET', path, signal });
+        return await this.#deps.members.counted<OwnPage<ShardRecord<T>>>(id, { ...call, signal });
       const answer = await this.ownPage(shard, prefix, page);
       return { sender: this.#deps.standing.sender, answer };
     });
@@ -232,8 +231,7 @@ export class QuorumSet<T> {
       return { sender: this.#deps.standing.sender, answer };
     }
     return await this.#deps.members.counted<{ behindMs?: number }>(id, {
-      method: 'PUT',
-      path: `/v1/records/${this.name}?${nameQuery(shard)}`,
+      ...to(ORIGIN_RECORDS.recordsPut, { ...shard, set: this.name }),
       json: { records },
       headersTimeoutMs: QUICK_MS * 4,
     });

@@ -2,7 +2,8 @@ import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Link, RecordStore } from '@sepia/records/record-store';
 import type { Members } from '../cluster/members.ts';
@@ -99,8 +100,7 @@ export class Quotas {
     for (const id of members.order(members.placement(shardKey(upstream, repository)).owners)) {
       try {
         if (id === members.selfId) return await this.own(upstream, repository);
-        const path = `/v1/usage?${nameQuery({ upstream, repository })}`;
-        return await members.json<RepositoryUsage>(id, { method: 'GET', path });
+        return await members.json<RepositoryUsage>(id, to(ORIGIN_RECORDS.usage, { upstream, repository }));
       } catch (error) {
         throwIfBug(error);
         log.debug({ err: error, id, repository }, 'usage not known');

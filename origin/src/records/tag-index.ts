@@ -1,6 +1,7 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type RecordStore, tagKey } from '@sepia/records/record-store';
 import { type Ballot, compareBallots } from '@sepia/records/register/register';
@@ -87,12 +88,9 @@ export class TagIndex {
   async #page(shard: ShardName, after: string | undefined, limit: number) {
     const { members } = this.#deps;
     const owners = members.shard(shardKey(shard.upstream, shard.repository));
-    const query = new URLSearchParams({ limit: String(limit) });
-    if (after !== undefined) query.set('after', after);
-    const path = `/v1/taglists?${nameQuery(shard)}&${query}`;
+    const call = to(ORIGIN_RECORDS.taglist, { ...shard, limit, after });
     const { answers, isEnough } = await askCounted(owners, async (id, signal) => {
-      if (id !== members.selfId)
-        return await members.counted<OwnPage<TagState>>(id, { method: 'GET', path, signal });
+      if (id !== members.selfId) return await members.counted<OwnPage<TagState>>(id, { ...call, signal });
       const answer = await this.ownPage(shard, { after, limit });
       return { sender: this.#deps.standing.sender, answer };
     });

@@ -2,6 +2,8 @@ import { randomInt } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type RecordStore, tagKey } from '@sepia/records/record-store';
 import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
@@ -160,8 +162,7 @@ export class Tags {
       return { ...reply, sender: standing.sender };
     }
     const { sender, answer } = await members.counted<unknown>(id, {
-      method: 'POST',
-      path: '/v1/register',
+      ...to(ORIGIN_RECORDS.register),
       json: request,
       signal,
     });

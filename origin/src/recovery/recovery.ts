@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Hints } from '../blobs/hints.ts';
@@ -158,7 +160,7 @@ export class Recovery {
     const token = randomBytes(12).toString('hex');
     const { generation } = standing.standing;
     const json = { id: members.selfId, generation, token };
-    const call = { method: 'POST', path: '/v1/closing', json, headersTimeoutMs: CLOSING_MS } as const;
+    const call = { ...to(ORIGIN_SYNC.closing), json, headersTimeoutMs: CLOSING_MS };
     const told = await Promise.all(
       others.map(async (id) => {
         try {

@@ -2,6 +2,8 @@ import { type CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { type FirstStart, type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
 import type { Generations } from '@sepia/records/core/standing';
 import type { Members } from '../cluster/members.ts';
@@ -129,7 +131,7 @@ export class StartUp {
   }
 
   async #stateOf(id: string): Promise<FirstStartAnswer> {
-    const call = { method: 'GET', path: '/v1/standing', signal: this.#stopped.signal } as const;
+    const call = { ...to(ORIGIN_SYNC.standing), signal: this.#stopped.signal };
     try {
       return (await this.#deps.members.json<StandingAnswer>(id, call)).firstStart;
     } catch (error) {
@@ -149,12 +151,7 @@ export class StartUp {
     const json = { id: members.selfId, generation: closing.generation, token: closing.token };
     const answers = await Promise.all(
       this.#others.map(async (id) => {
-        const call = {
-          method: 'POST',
-          path: '/v1/closing/confirm',
-          json,
-          signal: this.#stopped.signal,
-        } as const;
+        const call = { ...to(ORIGIN_SYNC.closingConfirm), json, signal: this.#stopped.signal };
         try {
           return (await members.json<{ same: boolean }>(id, call)).same;
         } catch (error) {
@@ -204,7 +201,7 @@ export class StartUp {
     const { generation, kept } = standing.standing;
     const json = { id: members.selfId, generation };
     const ask = async (): Promise<HandoverAnswer> =>
-      await members.json<HandoverAnswer>(id, { method: 'POST', path: '/v1/handover', json, signal });
+      await members.json<HandoverAnswer>(id, { ...to(ORIGIN_SYNC.handover), json, signal });
     let answer: HandoverAnswer;
     try {
       answer = await ask();

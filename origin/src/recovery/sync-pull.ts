@@ -2,6 +2,8 @@ import { isCoded } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import type { BlobIndex } from './blob-index.ts';
@@ -48,10 +50,8 @@ export class SyncPull {
   async differing(id: string, signal: AbortSignal): Promise<Set<string>> {
     const { members, digests } = this.#deps;
     await digests.scan();
-    const path = `/v1/sync/digests?with=${encodeURIComponent(members.selfId)}`;
     const theirs = await members.json<Record<string, string>>(id, {
-      method: 'GET',
-      path,
+      ...to(ORIGIN_SYNC.digests, { with: members.selfId }),
       headersTimeoutMs: PAGE_MS,
       signal,
     });
@@ -117,7 +117,7 @@ export class SyncPull {
     signal: AbortSignal,
   ): Promise<SyncPage> {
     const json = { with: this.#deps.members.selfId, space, after, buckets: [...buckets] };
-    const call = { method: 'POST', path: '/v1/sync/page', json, headersTimeoutMs: PAGE_MS, signal } as const;
+    const call = { ...to(ORIGIN_SYNC.page), json, headersTimeoutMs: PAGE_MS, signal };
     return await this.#deps.members.json<SyncPage>(id, call);
   }
 
@@ -208,7 +208,7 @@ export class SyncPull {
     signal: AbortSignal,
   ): Promise<{ readonly lacking: readonly string[] }> {
     const json = { to: this.#deps.members.selfId, digests };
-    const call = { method: 'POST', path: '/v1/sync/owe', json, headersTimeoutMs: PAGE_MS, signal } as const;
+    const call = { ...to(ORIGIN_SYNC.owe), json, headersTimeoutMs: PAGE_MS, signal };
     return await this.#deps.members.json(id, call);
   }
 }

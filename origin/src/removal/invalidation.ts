@@ -3,10 +3,20 @@ import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { PROXY } from '@sepia/cluster/api/proxy';
 import { MAX_REVOCATIONS, type Revocation } from '@sepia/cluster/api/revocation';
+import { to } from '@sepia/cluster/api/route';
+import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
 import type { InternalClient } from '@sepia/http/client';
+
+const REVOCATIONS = {
+  origin: ORIGIN_NAMES.revocations,
+  proxy: PROXY.revocations,
+  tracker: TRACKER.revocations,
+} as const;
 
 /** A delete waits this long for members to take its revocation, in ms. */
 const WAIT_MS = 1_000;
@@ -111,8 +121,7 @@ export class Invalidation {
     await this.#deps.client.json({
       url: member.urls[0]!,
       to: member.id,
-      method: 'POST',
-      path: '/v1/revocations',
+      ...to(REVOCATIONS[member.role]),
       json: { revoked },
       headersTimeoutMs: WAIT_MS * 2,
       bodyTimeoutMs: WAIT_MS * 2,

@@ -3,7 +3,8 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { isManifestType } from '@sepia/oci/manifest';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { H_HOP, type Members } from '../cluster/members.ts';
@@ -107,11 +108,14 @@ export class Purges {
     const missed: string[] = [];
     await links.delete(name, [digest]);
     await invalidation.broadcast([{ ...name, digest }]);
-    const path = `/v1/purge?${nameQuery(name)}`;
     await Promise.all(
       members.ids.map(async (id) => {
         if (id === members.selfId) return await this.#purgeHere(name, digest);
-        const call = { method: 'POST', path, headers: { [H_HOP]: '1' }, headersTimeoutMs: PURGE_MS } as const;
+        const call = {
+          ...to(ORIGIN_NAMES.purge, name),
+          headers: { [H_HOP]: '1' },
+          headersTimeoutMs: PURGE_MS,
+        };
         await members.json(id, { ...call, json: { digest } }).catch((error: unknown) => {
           throwIfBug(error);
           missed.push(id);

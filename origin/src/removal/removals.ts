@@ -4,7 +4,8 @@ import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
 import { parseManifest } from '@sepia/oci/manifest';
 import type { Link } from '@sepia/records/record-store';
@@ -172,8 +173,8 @@ export class Removals {
       const part = digests.slice(at, at + MAX_DROPPED);
       await links.delete(name, part);
       await invalidation.broadcast(part.map((digest) => ({ ...name, digest })));
-      const path = `/v1/removals/drop?${nameQuery(name)}`;
-      const call = { method: 'POST', path, json: { digests: part }, headersTimeoutMs: DROP_MS } as const;
+      const dropped = to(ORIGIN_NAMES.removalDrop, name);
+      const call = { ...dropped, json: { digests: part }, headersTimeoutMs: DROP_MS };
       await Promise.all(
         members.ids.map(async (id) => {
           if (id === members.selfId) await this.drop(name, part);

@@ -1,7 +1,8 @@
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { checkedChunks } from '@sepia/http/bodies/checked-body';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Blobs } from '../blobs/blobs.ts';
@@ -64,8 +65,7 @@ export class BlobReader {
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
     const answer = await this.#deps.members.call(id, {
-      method: 'GET',
-      path: `/v1/blobs/${name.digest}?${nameQuery(name)}`,
+      ...to(ORIGIN_BLOBS.blob, name),
       headers: { [H_HOP]: '1', range: `bytes=${start}-${end - 1}` },
       headersTimeoutMs: OTHER_MS,
       bodyTimeoutMs: OTHER_MS,

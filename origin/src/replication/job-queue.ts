@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Sender } from '@sepia/records/core/standing';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
@@ -67,8 +69,7 @@ export class JobQueue {
       return standing.sender;
     }
     const { sender, answer } = await members.counted<{ later: JobEntry[] }>(id, {
-      method: 'PUT',
-      path: '/v1/replication/jobs',
+      ...to(ORIGIN_RECORDS.replicationJobsPut),
       json: { jobs: entries },
       headersTimeoutMs: QUICK_MS * 4,
     });

@@ -3,6 +3,8 @@ import { ignoreFailure, isBug, logFailure, throwIfBug } from '@sepia/base/failur
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { headTo, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Members } from '../cluster/members.ts';
 import type { Tags } from '../records/tags.ts';
@@ -216,7 +218,7 @@ export class Replication {
     const { members, queue } = this.#deps;
     try {
       if (list.length > 0) await queue.tell(leader, list);
-      else await (await members.raw(leader, { method: 'HEAD', path: '/v1/cluster' })).body.dump();
+      else await (await members.raw(leader, headTo(ORIGIN_RECORDS.cluster))).body.dump();
       for (const { id } of list) this.#toldMs.set(id, this.#deps.nowMs());
     } catch (error) {
       throwIfBug(error);
@@ -280,13 +282,11 @@ export class Replication {
   async #runsElsewhere(group: Group): Promise<boolean> {
     const { members, queue } = this.#deps;
     const { owners } = queue.owners(group.jobs[0]!);
-    const path = `/v1/replication/running?${new URLSearchParams({ key: group.key })}`;
+    const call = to(ORIGIN_RECORDS.replicationRunning, { key: group.key });
     const others = owners.filter((id) => id !== members.selfId && !members.isSuspect(id));
     const answers = await Promise.all(
       others.map(async (id) => {
-        const said = await members
-          .json<{ running: boolean }>(id, { method: 'GET', path })
-          .catch(ignoreFailure);
+        const said = await members.json<{ running: boolean }>(id, call).catch(ignoreFailure);
         return said?.running === true;
       }),
     );

@@ -1,6 +1,8 @@
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient } from '@sepia/http/client';
 
@@ -68,8 +70,7 @@ export class AccountsAgreement {
       const { accounts } = await client.json<{ accounts?: string }>({
         url,
         to: id,
-        method: 'GET',
-        path: '/v1/status?self=1',
+        ...to(PROXY.status, { self: true }),
         headersTimeoutMs: TIMEOUT_MS,
         signal,
       });

@@ -1,7 +1,8 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { InternalResponse } from '@sepia/http/client';
 import { isDefinite, type Origins } from '../cluster/origins.ts';
 import type { SourcePlan } from './core/choose-source.ts';
@@ -39,7 +40,7 @@ export async function openBlob(
   const ask = async (originId: string, abort: AbortSignal): Promise<OpenedBlob> => {
     const call = {
       method,
-      path: `/v1/blobs/${name.digest}?${nameQuery(name)}`,
+      path: to(ORIGIN_BLOBS.blob, name).path,
       headers,
       headersTimeoutMs: LEADER_TIMEOUT_MS,
       bodyTimeoutMs: BODY_TIMEOUT_MS,

@@ -5,7 +5,8 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { type BlobSource, RemoteBlob } from '@sepia/http/bodies/remote-blob';
@@ -82,25 +83,18 @@ export async function openOriginBlob(
 
 /** How origins are asked for pieces of one blob. */
 function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: RangeWish): BlobSource {
-  const path = `/v1/blobs/${name.digest}`;
   const first =
     wish.want === 'all' || wish.start === undefined ? undefined : Math.floor(wish.start / PIECE_BYTES);
-  const want = {
-    want: wish.want,
-    ...(first === undefined ? {} : { piece: String(first) }),
-  };
   return {
     find: async (signal) => {
       const plan = await findSource(origins, name, signal, RESUME_GRACE_MS);
       return { ids: origins.health.order(plan.originIds), areWhole: plan.type === 'holders' };
     },
     metainfo: async (id, known, waitMs, signal) => {
-      const wait =
-        known === undefined ? {} : { wait: String(waitMs), from: String(known.metainfo.knownPrefix) };
-      const query = nameQuery(name, { fetch: '1', ...want, ...wait });
+      const news = known === undefined ? {} : { wait: waitMs, from: known.metainfo.knownPrefix };
+      const asked = { ...name, fetch: true, want: wish.want, piece: first, ...news };
       const call = {
-        method: 'GET',
-        path: `${path}/metainfo?${query}`,
+        ...to(ORIGIN_BLOBS.metainfo, asked),
         headers: known === undefined ? {} : { 'if-none-match': known.etag },
         headersTimeoutMs: LEADER_TIMEOUT_MS + waitMs + POLL_SLACK_MS,
       } as const;
@@ -115,10 +109,8 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
       return { metainfo, etag: headerOf(answer, 'etag') ?? metainfo.etag };
     },
     leaves: async (id, first, count, signal) => {
-      const query = nameQuery(name, { from: String(first), count: String(count) });
       const call = {
-        method: 'GET',
-        path: `${path}/leaves?${query}`,
+        ...to(ORIGIN_BLOBS.leaves, { ...name, from: first, count }),
         headersTimeoutMs: LEADER_TIMEOUT_MS,
       } as const;
       return await whileAlive(origins, id, signal, async (alive) => {
@@ -128,8 +120,7 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
     },
     range: async (id, start, end, signal) => {
       const call = {
-        method: 'GET',
-        path: `${path}?${nameQuery(name)}`,
+        ...to(ORIGIN_BLOBS.blob, name),
         headers: { range: `bytes=${start}-${end}` },
         headersTimeoutMs: LEADER_TIMEOUT_MS,
         bodyTimeoutMs: BODY_TIMEOUT_MS,
@@ -151,7 +142,7 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
     isDefinite,
     wrong: (origin, piece) => {
       log.warn({ digest: name.digest, origin, piece }, 'an origin sent wrong bytes of a blob');
-      const call = { method: 'POST', path: `${path}/complaints?piece=${piece}` } as const;
+      const call = to(ORIGIN_BLOBS.complaints, { digest: name.digest, piece });
       origins
         .quick(origin, COMPLAINT_MS, call)
         .catch((error: unknown) => logFailure(log, error, 'a complaint was not sent', { origin }, 'debug'));

@@ -1,7 +1,8 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Origins } from '../cluster/origins.ts';
 import { chooseSource, judgeKnowledge, type SourcePlan, type Whereabouts } from './core/choose-source.ts';
 
@@ -80,11 +81,10 @@ async function askOne(
   signal: AbortSignal,
 ): Promise<Whereabouts> {
   try {
-    const path = `/v1/blobs/${name.digest}/where?${nameQuery(name)}`;
     const answer = await origins.quick<{ state?: unknown; sizeBytes?: unknown; linked?: unknown }>(
       originId,
       timeoutMs,
-      { method: 'GET', path },
+      to(ORIGIN_BLOBS.where, name),
       signal,
     );
     const state = answer.state === 'final' || answer.state === 'open' ? answer.state : 'none';

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
+import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
 import {
@@ -116,7 +118,7 @@ export class Origins {
   /** Asks one origin whether it lives: any answer counts. */
   async probe(id: string, signal?: AbortSignal, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
     try {
-      await this.quick(id, timeoutMs, { method: 'GET', path: '/v1/cluster' }, signal);
+      await this.quick(id, timeoutMs, to(ORIGIN_RECORDS.cluster), signal);
       return true;
     } catch (error) {
       throwIfBug(error);
@@ -127,8 +129,7 @@ export class Origins {
   /** Asks one origin whether it lives and has room for a blob. @throws `DISK_FULL`, `PEER_HTTP` when it is silent */
   async askRoom(id: string, bytes: number, signal: AbortSignal): Promise<void> {
     try {
-      const call = { method: 'GET', path: `/v1/room?bytes=${bytes}` } as const;
-      await this.quick(id, PROBE_TIMEOUT_MS, call, signal);
+      await this.quick(id, PROBE_TIMEOUT_MS, to(ORIGIN_BLOBS.room, { bytes }), signal);
     } catch (error) {
       if (isCoded(error, 'DISK_FULL') || isSilence(error) || !isCoded(error)) throw error;
       // It lives, but is of a version that cannot tell.

@@ -1,38 +1,28 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { CONVERSION_CALLS, conversionKey } from '@sepia/cluster/api/conversions';
-import { routed } from '@sepia/http/router';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { serve } from '@sepia/http/router';
 import type { Context } from 'koa';
 import { jsonBody } from '../json-body.ts';
 import type { Conversions } from './conversions.ts';
 
-/** A result names layers and referrers; a progress the layers of one image. */
-const BODY = { limitBytes: 256 * 1024, what: 'conversions' };
+const BODY = { limitBytes: PROXY.conversionChange.body.maxBytes, what: 'conversions' };
 
-/**
- * The queue of conversions for accelerators and operators; signed calls only.
- *
- * `GET /v1/conversions` all jobs · `POST /v1/conversions` {task} · `POST …/take` {holder, limit} ·
- * `POST …/<id>/renew|finish|fail|release|cancel|retry`
- */
+/** The queue of conversions for accelerators and operators. */
 export function conversionRoutes(router: Router, { queue }: Conversions): void {
-  router.get('/v1/conversions', async (context) => {
-    const ctx = routed(context, 'conversions');
+  serve(router, PROXY.conversions, async (ctx) => {
     ctx.body = { jobs: await queue.list() };
   });
-  router.post('/v1/conversions', async (context) => {
-    const ctx = routed(context, 'conversion-add');
+  serve(router, PROXY.conversionAdd, async (ctx) => {
     const { task } = await jsonBody(ctx, CONVERSION_CALLS.add, BODY);
     ctx.body = await queue.add(conversionKey(task), task);
   });
-  router.post('/v1/conversions/take', async (context) => {
-    const ctx = routed(context, 'conversion-take');
+  serve(router, PROXY.conversionTake, async (ctx) => {
     const { holder, limit } = await jsonBody(ctx, CONVERSION_CALLS.take, BODY);
     ctx.body = { jobs: await queue.take(holder, limit) };
   });
-  router.post('/v1/conversions/:id/:verb', async (context) => {
-    const ctx = routed(context, 'conversion-change');
-    const { id = '', verb = '' } = context.params as Record<string, string>;
+  serve(router, PROXY.conversionChange, async (ctx, { id, verb }) => {
     ctx.body = await change(ctx, queue, id, verb);
   });
 }

@@ -2,7 +2,8 @@ import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/di
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { H_STALE, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { readLimited } from '@sepia/http/client';
 import { isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
@@ -82,7 +83,7 @@ async function readOne(
   signal: AbortSignal,
 ): Promise<{ digest: Digest; bytes: Buffer; mediaType: string }> {
   const text = referenceText(image.reference);
-  const path = `/v1/manifests?${nameQuery(image, { reference: text, fresh: '1' })}`;
+  const call = to(ORIGIN_NAMES.manifest, { ...image, reference: text, fresh: true });
   const order = origins.health.order(
     origins.placement(shardKey(image.upstream, image.repository)).candidates,
   );
@@ -91,8 +92,7 @@ async function readOne(
     try {
       const answer = await whileAlive(origins, id, signal, (running) =>
         origins.call(id, {
-          method: 'GET',
-          path,
+          ...call,
           headers: authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization },
           headersTimeoutMs: MANIFEST_MS,
           signal: running,

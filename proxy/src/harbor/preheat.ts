@@ -6,7 +6,8 @@ import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
 import { H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { CommandView, NodeCommands } from '@sepia/cluster/node-commands';
 import { readLimited } from '@sepia/http/client';
@@ -187,13 +188,12 @@ export class Preheat {
   ): Promise<void> {
     const { origins } = this.#deps;
     const { image, scope } = this.#request;
-    const copies = scope === 'single_seed_peer' ? {} : { copies: 'all' };
-    const query = nameQuery(image, { wait: String(FETCH_WAIT_MS), ...copies });
+    const copies = scope === 'single_seed_peer' ? undefined : 'all';
+    const call = to(ORIGIN_BLOBS.fetch, { ...image, digest, wait: FETCH_WAIT_MS, copies });
     for (;;) {
       const state = await whileAlive(origins, id, signal, async (running) => {
         const answer = await origins.call(id, {
-          method: 'POST',
-          path: `/v1/blobs/${digest}/fetch?${query}`,
+          ...call,
           headers: authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization },
           headersTimeoutMs: FETCH_WAIT_MS + 45_000,
           signal: running,

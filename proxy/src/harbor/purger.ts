@@ -3,7 +3,9 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
 import type { InternalClient } from '@sepia/http/client';
@@ -66,10 +68,9 @@ export class Purger {
         const call = {
           url: proxy.urls[0]!,
           to: proxy.id,
-          method: 'POST',
-          path: '/v1/purge',
+          ...to(PROXY.purge),
           signal,
-        } as const;
+        };
         await this.#deps.client
           .json({ ...call, json: { upstream, repository, digest }, headersTimeoutMs: PROXY_MS })
           .catch((error: unknown) => {
@@ -97,8 +98,7 @@ export class Purger {
       try {
         const answer = await whileAlive(origins, id, signal, (running) =>
           origins.call(id, {
-            method: 'POST',
-            path: `/v1/purge?${nameQuery(order)}`,
+            ...to(ORIGIN_NAMES.purge, order),
             body: JSON.stringify(what),
             headers: { 'content-type': 'application/json' },
             headersTimeoutMs: ORIGIN_MS,

@@ -1,5 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { H_STANDING } from '@sepia/cluster/api/headers';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { readLimited } from '@sepia/http/client';
 import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
 import { RegisterClient } from '@sepia/records/register/register-client';
@@ -23,8 +25,7 @@ export class Records {
       {
         transport: async (id, request, signal) => {
           const answer = await origins.call(id, {
-            method: 'POST',
-            path: '/v1/register',
+            ...to(ORIGIN_RECORDS.register),
             body: JSON.stringify(request),
             headers: { 'content-type': 'application/json' },
             headersTimeoutMs: REQUEST_MS,

@@ -1,8 +1,9 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import type { RepositoryName } from '@sepia/base/names/repository';
+import { PROXY } from '@sepia/cluster/api/proxy';
 import type { GuardCheck } from '@sepia/http/gate';
-import { routed } from '@sepia/http/router';
+import { routed, serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import { z } from 'zod';
@@ -22,7 +23,7 @@ const PURGE_BODY = z.object({
 const PREFIXES = ['', '/kraken', '/dragonfly'] as const;
 
 /**
- * Harbor's routes, each also under both prefixes (Harbor refuses one endpoint twice), and `POST /v1/purge` for
+ * Harbor's routes, each also under both prefixes (Harbor refuses one endpoint twice), and the purge for
  * members. Who may call them was decided at the gate ({@link harborGuards}). `defaultUpstream` is the listener's.
  */
 export function harborRoutes(router: Router, parts: HarborParts, defaultUpstream: string): void {
@@ -68,9 +69,8 @@ export function harborRoutes(router: Router, parts: HarborParts, defaultUpstream
       ctx.body = { events: events.length };
     });
   }
-  router.post('/v1/purge', async (context) => {
-    const ctx = routed(context, 'purge');
-    const order = await readJson(ctx, MAX_BODY_BYTES, (value) => {
+  serve(router, PROXY.purge, async (ctx) => {
+    const order = await readJson(ctx, PROXY.purge.body.maxBytes, (value) => {
       const checked = PURGE_BODY.safeParse(value);
       if (checked.success) return checked.data;
       throw new CodedError('REQUEST_INVALID', { message: `purge: ${checked.error.issues[0]?.message}` });

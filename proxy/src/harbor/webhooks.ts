@@ -5,7 +5,8 @@ import { matcherOf } from '@sepia/base/names/pattern';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { upstreamOfHost } from '@sepia/base/names/upstream-name';
 import { H_STALE } from '@sepia/cluster/api/headers';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { headTo } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import type { Reference } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
@@ -140,14 +141,14 @@ export class Webhooks {
   async #refresh(image: ImageName, signal: AbortSignal): Promise<void> {
     const { origins } = this.#deps;
     const reference = image.reference.kind === 'tag' ? image.reference.tag : image.reference.digest;
-    const path = `/v1/manifests?${nameQuery(image, { reference, fresh: '1' })}`;
+    const call = headTo(ORIGIN_NAMES.manifest, { ...image, reference, fresh: true });
     let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
     for (const id of origins.health.order(
       origins.placement(shardKey(image.upstream, image.repository)).candidates,
     )) {
       try {
         const answer = await whileAlive(origins, id, signal, (running) =>
-          origins.call(id, { method: 'HEAD', path, headersTimeoutMs: REFRESH_MS, signal: running }),
+          origins.call(id, { ...call, headersTimeoutMs: REFRESH_MS, signal: running }),
         );
         await answer.body.dump();
         if (headerOf(answer, H_STALE) !== undefined)

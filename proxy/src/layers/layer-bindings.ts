@@ -8,7 +8,8 @@ import {
   type LayerBinding,
   type LayerFault,
 } from '@sepia/cluster/api/layer-binding';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { headTo, to } from '@sepia/cluster/api/route';
 import type { Registers } from '@sepia/records/jobs/job-queue';
 import { isDefinite, type Origins } from '../cluster/origins.ts';
 
@@ -78,11 +79,11 @@ export class LayerBindings {
     const found = digestOf(bytes, digestAlgorithm(name.digest));
     if (found !== name.digest)
       throw new CodedError('DIGEST_MISMATCH', { detail: { expected: name.digest, found } });
-    const path = `/v1/blobs/${name.digest}?${nameQuery(name, { made: '1' })}`;
+    const put = to(ORIGIN_BLOBS.blobPut, { ...name, made: true });
     await this.#ask(
       name.digest,
       async (id, abort) => {
-        const call = { method: 'PUT', path, body: bytes, headersTimeoutMs: STORE_MS, signal: abort } as const;
+        const call = { ...put, body: bytes, headersTimeoutMs: STORE_MS, signal: abort };
         await (await this.#deps.origins.call(id, call)).body.dump();
       },
       signal,
@@ -92,17 +93,13 @@ export class LayerBindings {
 
   /** The repository has the layer, and the upstream itself showed it where that is what counts. */
   async #prove(name: BlobName, signal: AbortSignal): Promise<void> {
-    const path = `/v1/blobs/${name.digest}`;
-    const query = nameQuery(name);
     await this.#ask(
       name.digest,
       async (id, abort) => {
         const call = { headersTimeoutMs: PROVE_MS, signal: abort } as const;
         const { origins } = this.#deps;
-        await (await origins.call(id, { ...call, method: 'HEAD', path: `${path}?${query}` })).body.dump();
-        await (
-          await origins.call(id, { ...call, method: 'POST', path: `${path}/delivery?${query}` })
-        ).body.dump();
+        await (await origins.call(id, { ...call, ...headTo(ORIGIN_BLOBS.blob, name) })).body.dump();
+        await (await origins.call(id, { ...call, ...to(ORIGIN_BLOBS.delivery, name) })).body.dump();
       },
       signal,
     );

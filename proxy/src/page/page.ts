@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type Router from '@koa/router';
 import { H_CLUSTER } from '@sepia/cluster/api/headers';
+import { PROXY } from '@sepia/cluster/api/proxy';
 import { PROTOCOL_VERSION } from '@sepia/http/app';
-import { routed } from '@sepia/http/router';
+import { routed, serve } from '@sepia/http/router';
 import { queryValue } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import type { OwnStatus, StatusGatherer } from './status.ts';
@@ -32,8 +33,7 @@ export function pageRoutes(router: Router, deps: PageDeps): void {
     const file = { type, bytes: pageFile(name) };
     router.get(path, (context) => sendFile(routed(context, 'page'), file));
   }
-  router.get('/v1/status', async (context) => {
-    const ctx = routed(context, 'status');
+  serve(router, PROXY.status, async (ctx) => {
     ctx.set(H_CLUSTER, String(deps.clusterVersion));
     ctx.body =
       queryValue(ctx, 'self') === '1' ? deps.own() : { ...deps.own(), ...(await deps.status.view()) };

@@ -1,5 +1,9 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { type RouteCall, to } from '@sepia/cluster/api/route';
+import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
 import type { InternalClient } from '@sepia/http/client';
@@ -69,15 +73,13 @@ export class StatusGatherer {
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(new CodedError('TIMEOUT')), ASK_TIMEOUT_MS);
     try {
-      const path = role === 'proxy' ? '/v1/status?self=1' : '/v1/status';
       const call = {
         url: member.urls[0]!,
         to: id,
-        method: 'GET',
-        path,
+        ...statusCall(role),
         headersTimeoutMs: ASK_TIMEOUT_MS * 3,
         signal: late.signal,
-      } as const;
+      };
       const { headers, bytes } = await this.#deps.client.bytes(call, MAX_STATUS_BYTES);
       const said = JSON.parse(bytes.toString('utf8')) as unknown;
       return { ...facts, answer: { version: headers['sepia-version'], ...(said as object) } };
@@ -88,4 +90,9 @@ export class StatusGatherer {
       clearTimeout(timer);
     }
   }
+}
+
+function statusCall(role: Member['role']): RouteCall {
+  if (role === 'proxy') return to(PROXY.status, { self: true });
+  return to(role === 'tracker' ? TRACKER.status : ORIGIN_RECORDS.status);
 }

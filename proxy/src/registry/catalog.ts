@@ -1,6 +1,8 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import type { CatalogHandler } from '@sepia/face/registry-app';
 import { queryValue } from '@sepia/http/signed';
 import { isDefinite, type Origins } from '../cluster/origins.ts';
@@ -18,19 +20,18 @@ export function listCatalog(deps: { readonly origins: Origins }): CatalogHandler
   return async (ctx, upstream) => {
     const n = Math.min(MAX_PAGE, parsePageSize(queryValue(ctx, 'n')) ?? MAX_PAGE);
     const last = queryValue(ctx, 'last');
-    const query = new URLSearchParams({ upstream, n: String(n) });
-    if (last !== undefined) query.set('last', parseRepositoryName(last));
+    const behind = last === undefined ? undefined : parseRepositoryName(last);
+    const call = to(ORIGIN_NAMES.catalog, { upstream, n, last: behind });
     const signal = clientSignal(ctx);
     const ask = async (
       id: string,
       abort: AbortSignal,
     ): Promise<{ repositories: string[]; more: boolean }> => {
-      const path = `/v1/catalog?${query}`;
       const either = AbortSignal.any([abort, signal]);
       const page = await deps.origins.quick<{ repositories?: unknown; more?: unknown }>(
         id,
         TIMEOUT_MS,
-        { method: 'GET', path },
+        call,
         either,
       );
       if (!Array.isArray(page.repositories))

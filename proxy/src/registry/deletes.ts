@@ -2,7 +2,8 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_CHANGE } from '@sepia/cluster/api/headers';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { type RouteCall, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { referenceText } from '@sepia/oci/route';
@@ -20,8 +21,8 @@ interface DeleteDeps {
 /** DELETE of a tag, or of a manifest with the tags that point at it: 202 once it is durable and members were told. */
 export function deleteManifest(deps: DeleteDeps): RegistryHandler<'manifest'> {
   return async (ctx, target, { reference }) => {
-    const query = nameQuery(target, { reference: referenceText(reference) });
-    await drop(deps.origins, target, `/v1/manifests?${query}`, clientSignal(ctx));
+    const call = to(ORIGIN_NAMES.manifestDelete, { ...target, reference: referenceText(reference) });
+    await drop(deps.origins, target, call, clientSignal(ctx));
     sendEmpty(ctx, 202);
   };
 }
@@ -29,7 +30,8 @@ export function deleteManifest(deps: DeleteDeps): RegistryHandler<'manifest'> {
 /** DELETE of a blob's link. */
 export function deleteBlob(deps: DeleteDeps): RegistryHandler<'blob'> {
   return async (ctx, target, { digest }) => {
-    await drop(deps.origins, target, `/v1/blobs/${digest}?${nameQuery(target)}`, clientSignal(ctx));
+    const call = to(ORIGIN_BLOBS.blobDelete, { ...target, digest });
+    await drop(deps.origins, target, call, clientSignal(ctx));
     sendEmpty(ctx, 202);
   };
 }
@@ -38,7 +40,7 @@ export function deleteBlob(deps: DeleteDeps): RegistryHandler<'blob'> {
 async function drop(
   origins: Origins,
   target: ResolvedName,
-  path: string,
+  call: RouteCall,
   signal: AbortSignal,
 ): Promise<void> {
   const { candidates } = origins.placement(shardKey(target.upstream, target.repository));
@@ -49,8 +51,7 @@ async function drop(
     try {
       const answer = await whileAlive(origins, id, signal, (running) =>
         origins.call(id, {
-          method: 'DELETE',
-          path,
+          ...call,
           headers,
           headersTimeoutMs: DELETE_TIMEOUT_MS,
           signal: running,

@@ -2,10 +2,11 @@ import { firstAnswer } from '@sepia/base/async/hedge';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { parseTag } from '@sepia/base/names/repository';
+import { parseTag, type Tag } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_CHANGE, H_STALE } from '@sepia/cluster/api/headers';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { type RouteCall, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/face/registry-app';
@@ -49,7 +50,7 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
     const belief = beliefOf(deps, target.upstream);
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
     const signal = clientSignal(ctx);
-    const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}`;
+    const { path } = to(ORIGIN_NAMES.manifest, { ...target, reference: referenceText(reference) });
     const wanted = reference.kind === 'digest' ? reference.digest : undefined;
     const ask = async (id: string, abort: AbortSignal): Promise<ManifestAnswer> => {
       const either = AbortSignal.any([abort, signal]);
@@ -109,9 +110,10 @@ export function putManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
     const { subject, mediaType } = parseManifest(bytes, ctx.get('content-type'));
     const { reference } = route;
     if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
-    const path = `/v1/manifests?${nameQuery(target, { reference: referenceText(reference) })}${tagsOf(ctx, reference)}`;
+    const asked = { ...target, reference: referenceText(reference), tag: tagsOf(ctx, reference) };
+    const call = to(ORIGIN_NAMES.manifestPut, asked);
     const belief = beliefOf(deps, target.upstream);
-    const { digest, tags } = await store(deps.origins, target, path, bytes, mediaType, clientSignal(ctx));
+    const { digest, tags } = await store(deps.origins, target, call, bytes, mediaType, clientSignal(ctx));
     deps.cache.put(shardKey(target.upstream, target.repository), { digest, mediaType, bytes }, belief);
     ctx.set('Location', locationOf(ctx, route.name, `manifests/${digest}`));
     ctx.set('Docker-Content-Digest', digest);
@@ -121,19 +123,18 @@ export function putManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
   };
 }
 
-/** `&tag=…` for each tag that a push by digest moves as well (distribution-spec, end-7b). @throws `TAG_INVALID` */
-function tagsOf(ctx: Context, reference: Reference): string {
+/** Tags that a push by digest moves as well (distribution-spec, end-7b). @throws `TAG_INVALID` */
+function tagsOf(ctx: Context, reference: Reference): readonly Tag[] {
   const value = ctx.query['tag'];
-  if (value === undefined || reference.kind === 'tag') return '';
-  const tags = (Array.isArray(value) ? value : [value]).map((text) => parseTag(text));
-  return tags.map((tag) => `&tag=${encodeURIComponent(tag)}`).join('');
+  if (value === undefined || reference.kind === 'tag') return [];
+  return (Array.isArray(value) ? value : [value]).map((text) => parseTag(text));
 }
 
 /** Asks one origin after the other, never two at once: a write that is late must not be sent twice for nothing. */
 async function store(
   origins: Origins,
   target: ResolvedName,
-  path: string,
+  call: RouteCall,
   bytes: Uint8Array,
   mediaType: string,
   signal: AbortSignal,
@@ -151,8 +152,7 @@ async function store(
     try {
       const answer = await whileAlive(origins, id, signal, (running) =>
         origins.call(id, {
-          method: 'PUT',
-          path,
+          ...call,
           headers,
           body: bytes,
           headersTimeoutMs: WRITE_TIMEOUT_MS,

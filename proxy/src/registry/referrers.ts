@@ -1,7 +1,8 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { readLimited } from '@sepia/http/client';
@@ -24,16 +25,11 @@ export function listReferrers(deps: { readonly origins: Origins }): RegistryHand
     const last = queryValue(ctx, 'last');
     if ((artifactType ?? '').length > MAX_TYPE_CHARS)
       throw new CodedError('REQUEST_INVALID', { message: 'artifactType is too long for a media type' });
-    const query = nameQuery(target, {
-      digest,
-      ...(artifactType === undefined ? {} : { artifactType }),
-      ...(last === undefined ? {} : { last }),
-    });
+    const call = to(ORIGIN_NAMES.referrers, { ...target, digest, artifactType, last });
     const signal = clientSignal(ctx);
     const ask = async (id: string, abort: AbortSignal): Promise<{ manifests: unknown[]; next?: string }> => {
       const answer = await deps.origins.call(id, {
-        method: 'GET',
-        path: `/v1/referrers?${query}`,
+        ...call,
         headersTimeoutMs: TIMEOUT_MS,
         signal: AbortSignal.any([abort, signal]),
       });

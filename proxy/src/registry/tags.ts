@@ -1,7 +1,8 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { readLimited } from '@sepia/http/client';
@@ -22,16 +23,11 @@ export function listTags(deps: { readonly origins: Origins }): RegistryHandler<'
     const last = queryValue(ctx, 'last');
     if (last !== undefined && last.length > MAX_LAST_CHARS)
       throw new CodedError('REQUEST_INVALID', { message: 'last is too long for a tag' });
-    const page = {
-      ...(n === undefined ? {} : { n: String(n + 1) }),
-      ...(last === undefined ? {} : { last }),
-    };
-    const path = `/v1/tags?${nameQuery(target, page)}`;
+    const call = to(ORIGIN_NAMES.tags, { ...target, n: n === undefined ? undefined : n + 1, last });
     const signal = clientSignal(ctx);
     const ask = async (id: string, abort: AbortSignal): Promise<string[]> => {
       const answer = await deps.origins.call(id, {
-        method: 'GET',
-        path,
+        ...call,
         headersTimeoutMs: TIMEOUT_MS,
         signal: AbortSignal.any([abort, signal]),
       });

@@ -3,7 +3,8 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
-import { nameQuery } from '@sepia/cluster/api/name-query';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
 import { type RequestBody, watchFlow } from '../bodies/request-body.ts';
 import { isDefinite, isSilence, type OriginRequest, type Origins } from '../cluster/origins.ts';
@@ -59,8 +60,7 @@ export class Uploads {
     signal: AbortSignal,
   ): Promise<string> {
     const ask = async (id: string, abort: AbortSignal): Promise<string> => {
-      const path = `/v1/uploads?${nameQuery(target, { room: String(room) })}`;
-      const call = { method: 'POST', path } as const;
+      const call = to(ORIGIN_BLOBS.uploadBegin, { ...target, room });
       const { uploadId } = await this.#origins
         .quick<{ uploadId?: unknown }>(id, SHORT_CALL_MS, call, AbortSignal.any([abort, signal]))
         .catch(noteFull);
@@ -75,7 +75,7 @@ export class Uploads {
   /** Links a blob of another repository. False when it is not there or nobody could tell. */
   async mount(target: ResolvedName, from: string, digest: Digest, signal: AbortSignal): Promise<boolean> {
     const ask = async (id: string, abort: AbortSignal): Promise<true> => {
-      const call = { method: 'POST', path: `/v1/mounts?${nameQuery(target, { from, digest })}` } as const;
+      const call = to(ORIGIN_BLOBS.mount, { ...target, from, digest });
       await this.#origins.quick(id, SHORT_CALL_MS, call, AbortSignal.any([abort, signal]));
       return true;
     };
@@ -90,18 +90,18 @@ export class Uploads {
 
   /** Bytes that the session holds. @throws {CodedError} `UPLOAD_UNKNOWN` */
   async offset(id: UploadId, target: ResolvedName, signal: AbortSignal): Promise<number> {
-    return offsetOf(await this.#short(id, target, 'GET', signal));
+    return offsetOf(await this.#short(id, to(ORIGIN_BLOBS.uploadStatus, { ...target, id: id.text }), signal));
   }
 
   /** @throws {CodedError} `UPLOAD_UNKNOWN` */
   async cancel(id: UploadId, target: ResolvedName, signal: AbortSignal): Promise<void> {
-    await this.#short(id, target, 'DELETE', signal);
+    await this.#short(id, to(ORIGIN_BLOBS.uploadCancel, { ...target, id: id.text }), signal);
   }
 
   /** Appends a chunk and returns the bytes then held. @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `TIMEOUT` */
   async append(id: UploadId, target: ResolvedName, body: UploadBody, signal: AbortSignal): Promise<number> {
-    const path = `${sessionPath(id)}?${nameQuery(target)}`;
-    const answer = await this.#session(id, () => this.#send(id.stagerId, 'PATCH', path, body, signal));
+    const call = to(ORIGIN_BLOBS.uploadAppend, { ...target, id: id.text });
+    const answer = await this.#session(id, () => this.#send(id.stagerId, call, body, signal));
     const bytes = await readLimited(answer.body, MAX_ANSWER_BYTES, id.stagerId);
     return offsetOf(bytes.length === 0 ? {} : (JSON.parse(bytes.toString('utf8')) as object));
   }
@@ -114,8 +114,8 @@ export class Uploads {
     body: UploadBody,
     signal: AbortSignal,
   ): Promise<void> {
-    const path = `${sessionPath(id)}?${nameQuery(target, { digest })}`;
-    const answer = await this.#session(id, () => this.#send(id.stagerId, 'PUT', path, body, signal));
+    const call = to(ORIGIN_BLOBS.uploadFinish, { ...target, id: id.text, digest });
+    const answer = await this.#session(id, () => this.#send(id.stagerId, call, body, signal));
     await answer.body.dump();
   }
 
@@ -126,7 +126,8 @@ export class Uploads {
       contentLength === undefined
         ? await roomy(async (room, noteFull) => await this.#liveOwner(digest, room, noteFull, signal))
         : await this.#liveOwner(digest, contentLength, rethrow, signal);
-    const answer = await this.#send(owner, 'PUT', `/v1/blobs/${digest}?${nameQuery(target)}`, body, signal);
+    const call = to(ORIGIN_BLOBS.blobPut, { ...target, digest });
+    const answer = await this.#send(owner, call, body, signal);
     await answer.body.dump();
   }
 
@@ -142,8 +143,7 @@ export class Uploads {
 
   async #send(
     originId: string,
-    method: 'PATCH' | 'PUT',
-    path: string,
+    target: Pick<OriginRequest, 'method' | 'path'>,
     body: UploadBody,
     signal: AbortSignal,
   ): Promise<InternalResponse> {
@@ -158,8 +158,7 @@ export class Uploads {
       const isEmpty =
         contentLength === 0 || (contentLength === undefined && !(await stream.hasBytes(either)));
       const call: OriginRequest = {
-        method,
-        path,
+        ...target,
         headers: {
           'content-type': 'application/octet-stream',
           ...(isEmpty || contentLength === undefined ? {} : { 'content-length': String(contentLength) }),
@@ -189,13 +188,11 @@ export class Uploads {
 
   async #short(
     id: UploadId,
-    target: ResolvedName,
-    method: 'GET' | 'DELETE',
+    call: Pick<OriginRequest, 'method' | 'path'>,
     signal: AbortSignal,
   ): Promise<object> {
-    const path = `${sessionPath(id)}?${nameQuery(target)}`;
     return await this.#session(id, () =>
-      this.#origins.quick<object>(id.stagerId, STAGER_SILENT_MS, { method, path }, signal),
+      this.#origins.quick<object>(id.stagerId, STAGER_SILENT_MS, call, signal),
     );
   }
 
@@ -230,10 +227,6 @@ async function roomy(ask: (roomBytes: number, noteFull: NoteFull) => Promise<str
     if (!lacking || isDefinite(error)) throw error;
     return await ask(0, noteFull);
   }
-}
-
-function sessionPath(id: UploadId): string {
-  return `/v1/uploads/${encodeURIComponent(id.text)}`;
 }
 
 function offsetOf(answer: object): number {

@@ -39,8 +39,10 @@ export type PathParams<Path extends string> = Path extends `${string}:${infer Na
     ? Name
     : never;
 
+export type Verb = 'GET' | 'PUT' | 'POST' | 'PATCH' | 'DELETE';
+
 /** What a route is registered by: its name in metrics, its method, and its path with parameters as `:name`. */
-export interface RouteName<Method extends string = string, Path extends string = string> {
+export interface RouteName<Method extends Verb = Verb, Path extends string = string> {
   readonly name: string;
   readonly method: Method;
   readonly path: Path;
@@ -49,10 +51,10 @@ export interface RouteName<Method extends string = string, Path extends string =
 /** Registers the answer to a route; `params` are those of its path, decoded. */
 export function serve<Path extends string>(
   router: Router,
-  { name, method, path }: RouteName<string, Path>,
+  { name, method, path }: RouteName<Verb, Path>,
   answer: (ctx: Context, params: Readonly<Record<PathParams<Path>, string>>) => void | Promise<void>,
 ): void {
-  const verb = method.toLowerCase() as 'get' | 'put' | 'post' | 'patch' | 'delete';
+  const verb = method.toLowerCase() as Lowercase<Verb>;
   router[verb](path as string, async (context) => {
     const params = context.params as Readonly<Record<PathParams<Path>, string>>;
     await answer(routed(context, name), params);

@@ -1,5 +1,6 @@
 import { type FileHandle, mkdir, open, readdir, rename, stat, unlink, utimes } from 'node:fs/promises';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { ended } from '@sepia/base/failure';
 import type { FileFacts, FilePort, OpenFile, OpenMode } from './file-port.ts';
 
 const FLAGS = { read: 'r', update: 'r+', create: 'wx+' } as const satisfies Record<OpenMode, string>;
@@ -38,6 +39,7 @@ class DiskFile implements OpenFile {
   readonly #handle: FileHandle;
   readonly #path: string;
   #closing: Promise<void> | undefined;
+  #writing: Promise<unknown> = Promise.resolve();
 
   constructor(handle: FileHandle, path: string) {
     this.#handle = handle;
@@ -56,7 +58,14 @@ class DiskFile implements OpenFile {
     return done;
   }
 
-  async write(bytes: Uint8Array, at: number): Promise<void> {
+  /** One after the other: the kernel has one lock per file for all who write, and threads spin while they wait for it. */
+  write(bytes: Uint8Array, at: number): Promise<void> {
+    const write = this.#writing.then(async () => await this.#write(bytes, at));
+    this.#writing = ended(write);
+    return write;
+  }
+
+  async #write(bytes: Uint8Array, at: number): Promise<void> {
     let done = 0;
     while (done < bytes.length) {
       const { bytesWritten } = await told(this.#path, () =>

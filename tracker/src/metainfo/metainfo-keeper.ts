@@ -3,9 +3,8 @@ import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
-import type { BlobName } from '@sepia/base/names/blob-name';
+import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
-import { nameQuery } from '@sepia/cluster/api/name-query';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
@@ -378,8 +377,4 @@ function sizeOf(entry: Entry): number {
 
 function entryKey({ digest, upstream }: BlobName): string {
   return `${digest}\n${upstream}`;
-}
-
-function linkKey(name: Revocation): string {
-  return `${name.digest}?${nameQuery(name)}`;
 }

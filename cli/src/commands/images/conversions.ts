@@ -1,5 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import type { ConversionJob } from '@sepia/cluster/api/conversions';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
 import type { Command } from 'commander';
 import { Operator, type OperatorCall, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
 import { bytesText } from '../../terminal/format.ts';
@@ -29,8 +31,8 @@ export function addConversions(program: Command): void {
   ] as const)
     operatorOptions(conversions.command(`${verb} <id>`).description(what)).action(
       async (id: string, flags: OperatorFlags) => {
-        const path = `/v1/conversions/${encodeURIComponent(id)}/${verb}`;
-        await withJobs(flags, async (ask) => await ask({ method: 'POST', path, json: {} }));
+        const call = { ...to(PROXY.conversionChange, { id, verb }), json: {} };
+        await withJobs(flags, async (ask) => await ask(call));
         process.stdout.write(`${id}: ${verb === 'cancel' ? 'cancelled' : 'runs again'}\n`);
       },
     );
@@ -44,7 +46,7 @@ async function withJobs<T>(flags: OperatorFlags, work: (ask: Ask) => Promise<T>)
 }
 
 async function list(ask: Ask): Promise<ConversionJob[]> {
-  return (await ask<{ jobs: ConversionJob[] }>({ method: 'GET', path: '/v1/conversions' })).jobs;
+  return (await ask<{ jobs: ConversionJob[] }>(to(PROXY.conversions))).jobs;
 }
 
 function lineOf(job: ConversionJob): string {

@@ -36,7 +36,7 @@ export const ORIGIN_BLOBS = {
   }),
   delivery: route('delivery', 'POST /v1/blobs/:digest/delivery', {
     query: [...NAME, 'kind?'],
-    callers: ['origin'],
+    callers: ['origin', 'proxy'],
   }),
   blob: route('blob', 'GET /v1/blobs/:digest', {
     query: [...NAME, 'as-is?'],
@@ -47,7 +47,7 @@ export const ORIGIN_BLOBS = {
     callers: ['agent'],
   }),
   blobPut: route('blob-put', 'PUT /v1/blobs/:digest', {
-    query: [...NAME, 'copy?', 'hint?'],
+    query: [...NAME, 'copy?', 'hint?', 'made?'],
     callers: ['origin', 'proxy'],
     stream: true,
   }),
@@ -73,7 +73,7 @@ export const ORIGIN_BLOBS = {
 export const ORIGIN_NAMES = {
   manifest: route('manifest', 'GET /v1/manifests', {
     query: [...NAME, 'reference', 'fresh?'],
-    callers: ['agent', 'origin', 'proxy'],
+    callers: ['agent', 'cli', 'origin', 'proxy'],
   }),
   manifestPut: route('manifest-put', 'PUT /v1/manifests', {
     query: [...NAME, 'reference', 'tag*'],
@@ -151,4 +151,18 @@ export const ORIGIN_RECORDS = {
   token: route('token', 'POST /v1/token', { callers: ['proxy'], json: 128 * KIB }),
   cluster: route('cluster', 'GET /v1/cluster', { callers: ['origin', 'agent', 'proxy', 'tracker'] }),
   status: route('status', 'GET /v1/status', { callers: ['proxy'] }),
+} as const;
+
+/** Calls by which origins get records back and keep their copies the same. */
+export const ORIGIN_SYNC = {
+  standing: route('standing', 'GET /v1/standing', { callers: ['origin'] }),
+  handover: route('handover', 'POST /v1/handover', { callers: ['origin'], json: 4 * KIB }),
+  closing: route('closing', 'POST /v1/closing', { callers: ['origin'], json: 4 * KIB }),
+  closingConfirm: route('closing-confirm', 'POST /v1/closing/confirm', {
+    callers: ['origin'],
+    json: 4 * KIB,
+  }),
+  digests: route('sync-digests', 'GET /v1/sync/digests', { query: ['with'], callers: ['origin'] }),
+  page: route('sync-page', 'POST /v1/sync/page', { callers: ['origin'], json: MIB }),
+  owe: route('sync-owe', 'POST /v1/sync/owe', { callers: ['origin'], json: MIB }),
 } as const;

@@ -1,5 +1,8 @@
+import { MAX_INDEX_BYTES } from './layer-binding.ts';
 import { route } from './route.ts';
 
+/** How a call names a repository. */
+const NAME = ['upstream', 'repository'] as const;
 const MAX_JOB_BYTES = 256 * 1024;
 
 /** Calls that proxies answer, beside `/v2` with a signature. */
@@ -11,7 +14,7 @@ export const PROXY = {
   status: route('status', 'GET /v1/status', { query: ['self?'], callers: ['proxy'] }),
   conversions: route('conversions', 'GET /v1/conversions', { callers: ['accelerator', 'cli'] }),
   conversionAdd: route('conversion-add', 'POST /v1/conversions', {
-    callers: ['accelerator'],
+    callers: ['accelerator', 'cli'],
     json: MAX_JOB_BYTES,
   }),
   conversionTake: route('conversion-take', 'POST /v1/conversions/take', {
@@ -22,5 +25,21 @@ export const PROXY = {
   conversionChange: route('conversion-change', 'POST /v1/conversions/:id/:verb', {
     callers: ['accelerator', 'cli'],
     json: MAX_JOB_BYTES,
+  }),
+  layer: route('layer', 'GET /v1/layers/:layer', { query: NAME, callers: ['accelerator', 'cli'] }),
+  layerBind: route('layer-bind', 'PUT /v1/layers/:layer', {
+    query: NAME,
+    callers: ['accelerator'],
+    json: 16 * 1024,
+  }),
+  layerIndex: route('layer-index', 'PUT /v1/layers/:layer/index', {
+    query: [...NAME, 'digest'],
+    callers: ['accelerator'],
+    bytes: MAX_INDEX_BYTES,
+  }),
+  layerComplaint: route('layer-complaint', 'POST /v1/layers/:layer/complaints', {
+    query: NAME,
+    callers: [],
+    json: 16 * 1024,
   }),
 } as const;

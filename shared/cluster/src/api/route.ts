@@ -1,4 +1,10 @@
-import type { PathParams, RouteName } from '@sepia/http/router';
+import type { PathParams, RouteName, Verb } from '@sepia/http/router';
+
+/** Method and path with query of a call, as the signed client takes them. */
+export interface RouteCall {
+  readonly method: Verb | 'HEAD';
+  readonly path: string;
+}
 
 /** Who calls a route: a role, or an operator by the command line. */
 export type Caller = 'origin' | 'tracker' | 'agent' | 'proxy' | 'accelerator' | 'cli';
@@ -18,7 +24,7 @@ export type RouteBody =
  * left out, `key*` may be there several times.
  */
 export interface Route<
-  Method extends string = string,
+  Method extends Verb = Verb,
   Path extends string = string,
   Query extends readonly string[] = readonly string[],
 > extends RouteName<Method, Path> {
@@ -53,7 +59,7 @@ interface RouteFacts<Query extends readonly string[]> {
 }
 
 /** A line of a table of routes. `line` is method and path; `json` and `bytes` say how long the body may be, in bytes. */
-export function route<Method extends string, Path extends string, const Query extends readonly string[] = []>(
+export function route<Method extends Verb, Path extends string, const Query extends readonly string[] = []>(
   name: string,
   line: `${Method} ${Path}`,
   facts: RouteFacts<Query>,
@@ -79,7 +85,7 @@ function bodyOf({ json, bytes, stream }: RouteFacts<readonly string[]>): RouteBo
  * Method and path with query of a call. Keys of `values` that the route does not have are left out: a name that says more
  * may be given as it is.
  */
-export function to<Method extends string, Path extends string, const Query extends readonly string[]>(
+export function to<Method extends Verb, Path extends string, const Query extends readonly string[]>(
   { method, path, query }: Route<Method, Path, Query>,
   ...[values]: Values<Path, Query>
 ): { readonly method: Method; readonly path: string } {

@@ -63,15 +63,15 @@ export class CheckedBody {
   }
 
   /**
-   * The checked bytes of a range from `at` on, as many as a buffer of this size holds; while a piece is waited for, no
-   * buffer is held.
+   * The checked bytes of a range from `at` on, as many as a buffer of this size holds, or with `mayBorrow` the rest of a
+   * piece that is lent; while a piece is waited for, no buffer is held.
    * @throws `UPSTREAM_LIES` when the whole digest is wrong, `DISK_CORRUPT`, what the blob rejects with
    */
-  async take(range: CheckedRange, at: number, size: BufferSize): Promise<CheckedChunk> {
+  async take(range: CheckedRange, at: number, size: BufferSize, mayBorrow = false): Promise<CheckedChunk> {
     const window = windowAt(range, at, BUFFER_BYTES[size]);
     if (this.isWithheld(range, window)) await this.#untilWhole(window.piece);
     await this.#untilThere(window.piece);
-    const lent = size === 'large' ? this.#lent(window) : undefined;
+    const lent = mayBorrow ? this.#lent(windowAt(range, at, PIECE_BYTES)) : undefined;
     if (lent !== undefined) return lent;
     const buffer = readBuffers.take(size);
     try {

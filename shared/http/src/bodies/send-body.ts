@@ -5,6 +5,7 @@ import {
   BUFFER_BYTES,
   bufferFor,
   FIRST_PACE,
+  mayBorrow,
   mayReadAhead,
   type Pace,
   paceAfter,
@@ -143,7 +144,8 @@ class Sender {
   }
 
   #take(range: CheckedRange, at: number): Promise<CheckedChunk> {
-    return this.#body.take(range, at, bufferFor(this.#pace, readBuffers.lent));
+    const pace = this.#pace;
+    return this.#body.take(range, at, bufferFor(pace, readBuffers.lent), mayBorrow(pace));
   }
 
   /** Begins to read what follows, unless it must wait for the whole digest. */

@@ -1,13 +1,7 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { giveBack } from '@sepia/base/chunk';
 import { CodedError } from '@sepia/base/errors';
 import { bindError } from '@sepia/http/listener';
-
-/**
- * Where dialled sockets are read into, all of them: a chunk is handed on before the next read. Without it every read
- * leaves 64 KiB behind, which V8 finds only by marking its whole heap.
- */
-const READ_BUFFER = Buffer.allocUnsafeSlow(256 * 1024);
+import { acceptShared, sharedRead } from './read-buffer.ts';
 
 /** Connections that a listening engine takes at once; more wait in the kernel. */
 const MAX_CONNECTIONS = 1_024;
@@ -27,10 +21,11 @@ export interface Listener {
  */
 export async function listen(address: string, onSocket: (socket: Socket) => void): Promise<Listener> {
   const { host, port } = parseHostPort(address);
-  const server: Server = createServer({ noDelay: true }, (socket) => {
+  const server: Server = createServer({ noDelay: true, pauseOnConnect: true }, (given) => {
+    const { socket, listenersAreOn } = acceptShared(given);
     socket.on('error', () => {});
     onSocket(socket);
-    socket.on('data', giveBack);
+    listenersAreOn();
   });
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
@@ -57,18 +52,7 @@ export function dial(
   done: (socket: Socket | undefined, error?: CodedError) => void,
 ): () => void {
   const { host, port } = parseHostPort(address);
-  const socket = connect({
-    host,
-    port,
-    noDelay: true,
-    onread: {
-      buffer: READ_BUFFER,
-      callback: (count) => {
-        socket.emit('data', READ_BUFFER.subarray(0, count));
-        return true;
-      },
-    },
-  });
+  const socket: Socket = connect({ host, port, noDelay: true, onread: sharedRead(() => socket) });
   let open = true;
   const timer = setTimeout(
     () => end(new CodedError('TIMEOUT', { message: `no connection to ${address}` })),

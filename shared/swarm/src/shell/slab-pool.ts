@@ -3,7 +3,7 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 /** Slabs of the pool: the memory budget for pieces that are requested, unwritten or kept for readers (40 MiB). */
 export const SLAB_COUNT = 40;
 /** Slabs whose bytes are kept for readers, at most. */
-const KEPT_SLABS = 8;
+const KEPT_SLABS = 16;
 
 /** A slab that is free, but for those who still read what it holds. */
 export interface KeptSlab {

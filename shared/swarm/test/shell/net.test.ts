@@ -1,7 +1,9 @@
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { dial, listen } from '../../src/shell/net.ts';
+import { acceptShared } from '../../src/shell/read-buffer.ts';
 
 const BYTES = 4 * 1024 * 1024;
 
@@ -50,24 +52,57 @@ t.test('two dialled sockets share a read buffer without seeing each other', asyn
   await listener.close();
 });
 
-t.test(
-  'a chunk of an accepted socket is whole during the event, and its memory is free afterwards',
-  async (t) => {
-    const chunks: Buffer[] = [];
-    let reading: Promise<boolean> | undefined;
-    const accepted = Promise.withResolvers<void>();
-    const listener = await listen('127.0.0.1:0', (socket) => {
-      reading = readSlowly(socket);
-      socket.on('data', (chunk: Buffer) => chunks.push(chunk));
-      accepted.resolve();
-    });
-    const client = connect(listener.port, '127.0.0.1');
-    client.end(patterned());
-    await accepted.promise;
-    t.ok(await reading);
-    t.ok(chunks.length > 1);
-    t.ok(chunks.every((chunk) => chunk.byteLength === 0));
-    client.destroy();
-    await listener.close();
-  },
-);
+t.test('accepted sockets read into the memory that dialled ones read into, paused or not', async (t) => {
+  const buffers = new Set<ArrayBufferLike>();
+  const readings: Promise<boolean>[] = [];
+  const listener = await listen('127.0.0.1:0', (socket) => {
+    t.equal(socket.remoteAddress, '127.0.0.1');
+    readings.push(readSlowly(socket));
+    socket.on('data', (chunk: Buffer) => buffers.add(chunk.buffer));
+  });
+  const clients = [1, 2].map(() => connect(listener.port, '127.0.0.1').end(patterned()));
+  await Promise.all(clients.map(async (client) => await once(client, 'close')));
+  t.strictSame(await Promise.all(readings), [true, true]);
+  t.equal(buffers.size, 1, 'this version of Node lets a new socket take over the connection');
+  await listener.close();
+});
+
+t.test('a listener that closes waits for the connections that it accepted, and for no others', async (t) => {
+  let accepted: Socket | undefined;
+  const listener = await listen('127.0.0.1:0', (socket) => {
+    accepted = socket;
+  });
+  const client = connect(listener.port, '127.0.0.1');
+  await until(() => accepted !== undefined, 'a connection');
+  let closed = false;
+  const closing = listener.close().then(() => {
+    closed = true;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  t.notOk(closed);
+  accepted!.destroy();
+  await closing;
+  client.destroy();
+});
+
+t.test('where a socket is another inside, it is used as it is, and its chunks are freed', async (t) => {
+  const chunks: Buffer[] = [];
+  const done = Promise.withResolvers<boolean>();
+  const server = createServer({ pauseOnConnect: true }, (given) => {
+    Object.assign(given, { _server: undefined });
+    const { socket, listenersAreOn } = acceptShared(given);
+    t.equal(socket, given);
+    readSlowly(socket).then(done.resolve, done.reject);
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+    listenersAreOn();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  client.end(patterned());
+  t.ok(await done.promise);
+  t.ok(chunks.length > 1);
+  t.ok(chunks.every((chunk) => chunk.byteLength === 0));
+  client.destroy();
+  server.close();
+});

@@ -78,6 +78,11 @@ export function mayReadAhead(pace: Pace, lent: Lent): boolean {
   return isQuick(pace) && lent.large < MOST.large;
 }
 
+/** True if the next window may lie in memory that others need soon: who took the last one at once will take it too. */
+export function mayBorrow({ quickWrites }: Pace): boolean {
+  return quickWrites > 0;
+}
+
 function isQuick({ quickWrites }: Pace): boolean {
   return quickWrites >= QUICK_WRITES;
 }

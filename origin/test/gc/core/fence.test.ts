@@ -1,0 +1,54 @@
+import t from 'tap';
+import { FENCE_MS, Fence, MAX_CONDEMNED, REMOVE_MS } from '../../../src/gc/core/fence.ts';
+
+t.test('what is condemned may be removed for a while by its own sweep alone', (t) => {
+  const fence = new Fence();
+  t.same(fence.condemn('g1', ['a', 'b'], 1_000), []);
+  t.equal(fence.size, 2);
+  t.ok(fence.mayRemove('g1', 'a', 1_000));
+  t.notOk(fence.mayRemove('g2', 'a', 1_000), 'another sweep');
+  t.notOk(fence.mayRemove('g1', 'c', 1_000), 'not condemned');
+  t.notOk(fence.mayRemove('g1', 'a', 1_000 + REMOVE_MS), 'too late');
+  t.ok(fence.isCondemned('a', 1_000 + REMOVE_MS), 'and refused for longer than it may be removed');
+  t.notOk(fence.isCondemned('a', 1_000 + FENCE_MS), 'a sweep that died holds nothing for ever');
+  t.end();
+});
+
+t.test('one sweep at a time holds the fence', (t) => {
+  const fence = new Fence();
+  t.same(fence.condemn('g1', ['a'], 0), []);
+  t.equal(fence.condemn('g2', ['b'], FENCE_MS - 1), false);
+  t.same(fence.condemn('g1', ['b'], 10), [], 'the same goes on');
+  t.notOk(fence.isCondemned('a', 10), 'with other keys in place of those before');
+  fence.release('g2');
+  t.ok(fence.isCondemned('b', 10), 'release of another');
+  fence.release('g1');
+  t.notOk(fence.isCondemned('b', 10));
+  t.same(fence.condemn('g2', ['b'], 20), []);
+  t.same(fence.condemn('g3', ['c'], 20 + FENCE_MS), [], 'a silent one is replaced');
+  t.notOk(fence.mayRemove('g2', 'b', 20 + FENCE_MS));
+  const many = Array.from({ length: MAX_CONDEMNED + 1 }, (_, index) => `k${index}`);
+  t.equal(fence.condemn('g3', many, 20 + FENCE_MS), false, 'bounded');
+  t.end();
+});
+
+t.test('what is in use is not condemned, what is condemned is not used, what is written is rescued', (t) => {
+  const fence = new Fence();
+  t.equal(fence.use(['a', 'b'], 0), undefined);
+  t.equal(fence.use(['a'], 0), undefined);
+  t.same(fence.condemn('g', ['a', 'b', 'c', 'd', 'e'], 0), ['a', 'b']);
+  t.equal(fence.use(['x', 'c'], 0), 'c');
+  fence.write(['d']);
+  t.notOk(fence.mayRemove('g', 'd', 0));
+  fence.rescue('e');
+  t.notOk(fence.isCondemned('e', 0));
+  fence.done(['a', 'b']);
+  t.same(
+    fence.condemn('g', ['a', 'b', 'd', 'x'], 0),
+    ['a', 'd'],
+    'uses are counted; a refused use leaves none',
+  );
+  fence.done(['a', 'd']);
+  t.same(fence.condemn('g', ['a', 'd'], 0), []);
+  t.end();
+});
