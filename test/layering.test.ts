@@ -226,6 +226,21 @@ t.test('one pull of the README passes through every service and the packages tha
     );
 });
 
+t.test('docs/architecture.md answers ten questions, each with one source file', async (t) => {
+  const page = readFileSync(join(ROOT, 'docs/architecture.md'), 'utf8');
+  const table = /## Ten questions[\s\S]*?(?=\n## )/.exec(page)?.[0] ?? '';
+  const rows = table.match(/^\| [^|]*\? \|.*$/gm) ?? [];
+  t.equal(rows.length, 10);
+  for (const row of rows) {
+    const files = [...row.matchAll(/\]\(\.\.\/([\w./-]+)\)/g)].map((link) => link[1]!);
+    t.equal(files.length, 1, row);
+    t.ok(
+      FILES.some((each) => each.path === files[0]),
+      files[0] ?? row,
+    );
+  }
+});
+
 t.test('every workspace has a tsconfig.json that extends the base', async (t) => {
   for (const home of WORKSPACES) {
     const file = join(ROOT, home, 'tsconfig.json');

@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { arch } from 'node:os';
 import { join } from 'node:path';
 import { openAudit } from '@sepia/base/audit';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
@@ -10,6 +11,7 @@ import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { peerIdOf } from '@sepia/base/names/peer-id';
+import { DOCKER_HUB_HOSTS, isDockerHub } from '@sepia/base/names/upstream-name';
 import { type Lack, Reach } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -82,7 +84,8 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
   checkListeners(config, cluster);
   const stops = new StopStack();
   return await startAll(stops, async () => {
-    const nowMs = (): number => Date.now();
+    const clock = new MemberClock();
+    const { nowMs } = clock;
     const folderLog = given.log ?? createLogger('agent', config.id ?? 'new', config.log.level);
     const folder = await DataFolder.open(
       { log: folderLog },
@@ -118,7 +121,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       dispatcher,
       clusterKey,
       memberId: id,
-      nowMs,
+      clock,
       oldSignatures: config['old-signatures'],
     });
     const health = new MemberHealth(nowMs);
@@ -265,7 +268,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       const app = createRegistryApp(
         {
           log,
-          gate: createGate({ open: OPEN_ROUTES.agent }),
+          gate: createGate({ open: OPEN_ROUTES.agent, hosts: () => ownNames(upstreams(), publicUrl) }),
           onRequest: metrics.onRequest,
           handlers,
           upstreams,
@@ -289,6 +292,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         metrics,
         app: apps[0]!,
         notReady: () => (stopping ? 'stopping' : whyOf(reach.lack(performance.now()), 'refused')),
+        clock,
         warnings: () => [whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
         debug: { swarms: () => blobs.figures() },
       },
@@ -315,6 +319,14 @@ function withOwnHosts(cluster: Cluster, own: readonly string[]) {
   return cluster.upstreams.map((upstream, index) =>
     index === 0 ? { ...upstream, hosts: [...upstream.hosts, ...own] } : upstream,
   );
+}
+
+/** Names by which this agent is asked: those of its upstreams, and its own public one. */
+function* ownNames(upstreams: Cluster['upstreams'], publicUrl: string | undefined): Generator<string> {
+  for (const url of [publicUrl, ...upstreams.map((one) => one.url)])
+    if (url !== undefined) yield new URL(url).host;
+  for (const { hosts } of upstreams) yield* hosts;
+  if (upstreams.some(isDockerHub)) yield* DOCKER_HUB_HOSTS;
 }
 
 function checkListeners(config: AgentConfig, cluster: Cluster): void {

@@ -1,3 +1,4 @@
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
@@ -123,8 +124,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   const { config, cluster, clusterKey, selfId, log, stops } = parts;
   const { freeBytes, env = {}, acceptLoss = false } = parts.deps;
   const { deadlines, 'old-signatures': oldSignatures } = config;
+  const clock = new MemberClock();
+  const { nowMs } = clock;
   const identities = { credentials: config.credentials, env };
-  const nowMs = (): number => Date.now();
   const startedMs = nowMs();
   const stopping = new AbortController();
   const metrics = new Metrics('origin', selfId);
@@ -158,7 +160,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
-  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, nowMs, oldSignatures });
+  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
   const engine = new SwarmEngine(
     { clusterKey, peerId: peerIdOf(selfId), log },
@@ -342,7 +344,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
 
-  const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, oldSignatures });
+  const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, clock, oldSignatures });
   const app = createApp({ log, gate, onRequest: metrics.onRequest });
   app.use(async (ctx, next) => {
     ctx.set(H_CLUSTER, String(cluster.version));
@@ -362,6 +364,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       app,
       notReady,
       warnings: () => recovery.warnings,
+      clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },
     config['admin-listen'],

@@ -6,7 +6,7 @@ import { createOrigin, loadOriginConfig } from '../src/index.ts';
 
 function write(t: Test, config: string, members: object[]): string {
   const dir = t.testdir();
-  writeFileSync(join(dir, 'key'), 'ab'.repeat(32));
+  writeFileSync(join(dir, 'key'), 'ab'.repeat(32), { mode: 0o600 });
   writeFileSync(
     join(dir, 'cluster.yaml'),
     JSON.stringify({ version: 1, members, upstreams: [{ name: 'local', mode: 'none' }] }),

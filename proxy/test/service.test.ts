@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkConfig } from '@sepia/base/config/load';
 import { silentLogger } from '@sepia/base/log';
@@ -53,6 +53,7 @@ t.test('metrics name this service', async (t) => {
 
 t.test('a wrong config stops the start and names the key', async (t) => {
   const folder = t.testdir({ key: 'a'.repeat(64) });
+  chmodSync(join(folder, 'key'), 0o600);
   const document = {
     version: 1,
     members: [{ id: 'proxy-1', role: 'proxy', urls: ['http://127.0.0.1:9'] }],

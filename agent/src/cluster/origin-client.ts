@@ -1,6 +1,7 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { H_ATTEMPT, H_BLOB_SIZE, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
@@ -24,6 +25,7 @@ const PIECE_TIMEOUT_MS = 20_000;
 const COMPLAINT_MS = 2_000;
 /** An origin thinks no longer about a piece than an upstream may before its first byte, in ms. */
 const VOUCHED_TIMEOUT_MS = 60_000;
+const WHERE_TIMEOUT_MS = 2_000;
 const METAINFO_TIMEOUT_MS = 60_000;
 
 /** A piece as the fetching origin vouches for it; its bytes, if given, match `hash`. */
@@ -240,6 +242,22 @@ export class OriginClient {
       signal,
       isFinal: isDecisive,
     });
+  }
+
+  /** True if one of the origins says that it is fetching the blob; silence is no. */
+  async isFetching(name: BlobName, signal: AbortSignal): Promise<boolean> {
+    const asked = this.targets(name).map(async (target) => {
+      const call = { url: target.url, to: target.id, ...to(ORIGIN_BLOBS.where, name) };
+      const answer = await this.#client.json<{ state?: unknown }>({
+        ...call,
+        headersTimeoutMs: WHERE_TIMEOUT_MS,
+        signal,
+      });
+      return answer.state === 'open';
+    });
+    const answers = await Promise.allSettled(asked);
+    for (const one of answers) if (one.status === 'rejected') throwIfBug(one.reason);
+    return answers.some((one) => one.status === 'fulfilled' && one.value);
   }
 
   /** Metainfo straight from an owner, when no tracker answers. Makes it fetch the blob if nobody has it. */

@@ -73,6 +73,7 @@ export class Download implements ReadableBlob {
   #error: unknown;
   #progressMs: number;
   #finishing = false;
+  #asking = false;
   #wanted = true;
   /** Resolves once it ended either way. */
   readonly ended: Promise<void>;
@@ -361,13 +362,22 @@ export class Download implements ReadableBlob {
       if (this.isLeft && silentMs > RANGES_IDLE_MS) this.end();
       return;
     }
-    if (silentMs > this.#deps.progressMs)
-      this.fail(
-        new CodedError('NO_PEERS', {
-          message: `nobody served a piece for ${Math.round(silentMs / 1000)} s`,
-          detail: { digest: this.digest },
-        }),
-      );
+    if (silentMs <= this.#deps.progressMs || this.#asking) return;
+    this.#asking = true;
+    this.#run(this.#failUnlessFetching(silentMs));
+  }
+
+  /** A slow upstream may need longer for a piece than anybody's patience: while it sends bytes, that is progress. */
+  async #failUnlessFetching(silentMs: number): Promise<void> {
+    const isOpen = this.partial.metainfo.state === 'open';
+    const goesOn = isOpen && (await this.#deps.guide.isFetching(this.#abort.signal));
+    this.#asking = false;
+    if (goesOn) {
+      this.#progressMs = this.#deps.nowMs();
+      return;
+    }
+    const message = `nobody served a piece for ${Math.round(silentMs / 1000)} s`;
+    this.fail(new CodedError('NO_PEERS', { message, detail: { digest: this.digest } }));
   }
 
   #run(task: Promise<void>): void {

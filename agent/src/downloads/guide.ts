@@ -134,6 +134,10 @@ export class ClusterGuide implements Guide {
     return await trackers.poll(this.#name, known, etag, POLL_MS, signal);
   }
 
+  async isFetching(signal: AbortSignal): Promise<boolean> {
+    return await this.#deps.origins.isFetching(this.#name, signal);
+  }
+
   async urge(
     span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
     signal: AbortSignal,

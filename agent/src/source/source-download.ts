@@ -22,6 +22,10 @@ export class SourceGuide implements Guide {
     return Promise.resolve(this.finding);
   }
 
+  isFetching(): Promise<boolean> {
+    return Promise.resolve(false);
+  }
+
   urge(): Promise<undefined> {
     return Promise.resolve(undefined);
   }

@@ -16,6 +16,7 @@ interface UpFlags {
   readonly strangers: string;
   readonly portsFrom: number;
   readonly restart: boolean;
+  readonly preheat: boolean;
   readonly json: boolean;
 }
 
@@ -44,6 +45,7 @@ export function addUp(program: Command): void {
       DEFAULT_PORTS_FROM,
     )
     .option('--restart', 'start members again that died', false)
+    .option('--preheat', 'let proxies take preheats without credentials (driver-auth mode none)', false)
     .option(
       '--json',
       'print cluster.json on standard output when ready, everything else on standard error',
@@ -66,6 +68,7 @@ export function addUp(program: Command): void {
         shape: { counts, portsFrom: flags.portsFrom },
         upstreams: flags.upstream,
         restart: flags.restart,
+        preheat: flags.preheat,
         json: flags.json,
       });
     });

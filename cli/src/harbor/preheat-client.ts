@@ -4,6 +4,8 @@ import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
 
+const DRIVERS_HINT =
+  '; its drivers may be off: see harbor.driver-auth of its config, or "sepia up --preheat"';
 const TIMEOUT_MS = 30_000;
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 
@@ -73,8 +75,9 @@ export class PreheatClient {
     const json = parsed(bytes);
     if (status >= 400) {
       const said = (json['errors'] as { message?: unknown }[] | undefined)?.[0]?.message;
+      const hint = method === 'POST' && status === 404 ? DRIVERS_HINT : '';
       throw new CodedError('REQUEST_INVALID', {
-        message: `${this.#proxy} answers ${status}${typeof said === 'string' ? `: ${said}` : ''}`,
+        message: `${this.#proxy} answers ${status}${typeof said === 'string' ? `: ${said}` : ''}${hint}`,
       });
     }
     const result = (json['result'] ?? {}) as { job_states?: { error?: string }[] };

@@ -37,6 +37,7 @@ export function writeClusterFiles(
   paths: ClusterPaths,
   members: readonly MemberPlan[],
   upstreams: readonly UpstreamOption[],
+  options: { readonly preheat?: boolean } = {},
 ): void {
   for (const folder of ['configs', 'logs', 'members'])
     mkdirSync(join(paths.root, folder), { recursive: true });
@@ -44,7 +45,10 @@ export function writeClusterFiles(
   readClusterKey(paths.key);
   writeDocument(paths, members, upstreams);
   for (const member of members) {
-    const config = laidOver(memberConfig(paths, member, upstreams), overridesOf(paths.root, member.role));
+    const config = laidOver(
+      memberConfig(paths, member, upstreams, options.preheat === true),
+      overridesOf(paths.root, member.role),
+    );
     const text = `# Written by "sepia up" at each start: changes here are lost. Further keys: ../overrides/${member.role}.yaml\n${stringify(config)}`;
     replaceFile(paths.config(member.name), text);
   }
@@ -120,6 +124,7 @@ function memberConfig(
   paths: ClusterPaths,
   member: MemberPlan,
   upstreams: readonly UpstreamOption[],
+  preheat: boolean,
 ): Record<string, unknown> {
   const beside = (path: string): string => relative(join(paths.root, 'configs'), path);
   const listen = `${HOST}:${member.port}`;
@@ -136,9 +141,8 @@ function memberConfig(
   const cache = { cache: { budget: '50GiB' } };
   if (member.role === 'tracker' || member.role === 'accelerator') return { ...common, listen };
   if (member.role === 'origin') return { ...common, listen, ...peers, ...cache };
-  // Loopback only: `sepia preheat` needs no credentials here.
   if (member.role === 'proxy')
-    return { ...common, ...listeners, harbor: { 'driver-auth': { mode: 'none' } } };
+    return { ...common, ...listeners, ...(preheat ? { harbor: { 'driver-auth': { mode: 'none' } } } : {}) };
   return {
     ...common,
     ...listeners,

@@ -12,6 +12,7 @@ export interface UpOptions {
   readonly shape: ClusterShape;
   readonly upstreams: readonly UpstreamOption[];
   readonly restart: boolean;
+  readonly preheat: boolean;
   readonly json: boolean;
 }
 
@@ -25,7 +26,13 @@ export async function runUp(options: UpOptions): Promise<void> {
     let view: StartView | undefined;
     const supervisor = new Supervisor(
       { onEvent: (event) => view?.onEvent(event) },
-      { root: resolve(options.data), shape: options.shape, upstreams, restart: options.restart },
+      {
+        root: resolve(options.data),
+        shape: options.shape,
+        upstreams,
+        restart: options.restart,
+        preheat: options.preheat,
+      },
     );
     view = new StartView(supervisor.members, out);
     out.write(`Starting ${supervisor.members.length} members in ${supervisor.paths.root}\n`);

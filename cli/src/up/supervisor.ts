@@ -21,6 +21,8 @@ export interface SupervisorOptions {
   readonly upstreams: readonly UpstreamOption[];
   /** Start a member again that died. */
   readonly restart: boolean;
+  /** Proxies take preheats without credentials from whoever reaches them. */
+  readonly preheat?: boolean;
   /** Until every member must be ready, in ms. */
   readonly readyTimeoutMs?: number;
 }
@@ -98,7 +100,8 @@ export class Supervisor {
     await this.#untilPortsAreFree();
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
-    writeClusterFiles(this.paths, this.members, this.#options.upstreams);
+    const { upstreams, preheat = false } = this.#options;
+    writeClusterFiles(this.paths, this.members, upstreams, { preheat });
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));
     this.#abort.signal.throwIfAborted();

@@ -27,6 +27,18 @@ t.test('what an operator wrote into the cluster document stays, with a version o
   t.match(read(), { version: 2, replication: [rule], upstreams: [{ tags }, { name: 'own' }] });
 });
 
+t.test('drivers are off until they are asked for', async (t) => {
+  const paths = clusterPaths(t.testdir());
+  const members = planMembers({ counts: { origin: 1, tracker: 1, proxy: 1, agent: 0 }, portsFrom: 26_000 });
+  const upstreams = [{ name: 'local', url: undefined, hosts: [], mode: 'none' as const }];
+  const harbor = (): unknown =>
+    (parse(readFileSync(paths.config('proxy-1'), 'utf8')) as Record<string, unknown>)['harbor'];
+  writeClusterFiles(paths, members, upstreams);
+  t.equal(harbor(), undefined);
+  writeClusterFiles(paths, members, upstreams, { preheat: true });
+  t.same(harbor(), { 'driver-auth': { mode: 'none' } });
+});
+
 t.test('the cluster key appears with mode 0600, not before it is narrowed', async (t) => {
   const dir = t.testdir();
   const modeOf = (file: string): number => statSync(file).mode & 0o777;

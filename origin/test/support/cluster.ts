@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { silentLogger } from '@sepia/base/log';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -47,7 +48,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
   const ids = Array.from({ length: options.origins }, (_, index) => `o${index + 1}`);
   const ports = await freePorts(ids.length * 2);
   const key = randomBytes(32);
-  writeFileSync(join(dir, 'key'), key.toString('hex'));
+  writeFileSync(join(dir, 'key'), key.toString('hex'), { mode: 0o600 });
   writeFileSync(join(dir, 'password'), 'pass\n');
   const members = ids.map((id, index) => ({
     id,
@@ -67,7 +68,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     dispatcher,
     clusterKey: key,
     memberId: 'test',
-    nowMs: () => Date.now(),
+    clock: new MemberClock(),
   });
   const start: TestCluster['start'] = async (id, deps = {}) => {
     const index = ids.indexOf(id);

@@ -1,3 +1,4 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -38,10 +39,16 @@ interface BlobDeps {
 
 /** GET and HEAD of a blob, in all range forms: an origin's answer, made whole if that origin dies on the way. */
 export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
+  const finding = new SingleFlight<string, SourcePlan>();
   return async (ctx, target, { digest }) => {
     const name: BlobName = { ...target, digest };
     const signal = clientSignal(ctx);
-    const plan = await findSource(deps.origins, name, signal, ctx.method === 'HEAD' ? 0 : undefined);
+    const graceMs = ctx.method === 'HEAD' ? 0 : undefined;
+    // 500 who ask for one blob at once are one question to the origins.
+    const key = `${target.upstream}\n${target.repository}\n${digest}\n${graceMs}`;
+    const find = async (abort: AbortSignal): Promise<SourcePlan> =>
+      await findSource(deps.origins, name, abort, graceMs);
+    const plan = await finding.run(key, find, signal);
     const headers = Object.fromEntries(
       ASKED.filter((key) => ctx.get(key) !== '').map((key) => [key, ctx.get(key)]),
     );

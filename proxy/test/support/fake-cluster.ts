@@ -33,7 +33,7 @@ export async function startCluster(t: Test, options: ClusterOptions = {}): Promi
   const records = newRecords();
   const keyFile = join(folder, 'key');
   const documentFile = join(folder, 'cluster.yaml');
-  writeFileSync(keyFile, key.toString('hex'));
+  writeFileSync(keyFile, key.toString('hex'), { mode: 0o600 });
   const origins = Array.from(
     { length: options.origins ?? 3 },
     (_, index) => new FakeOrigin(`origin-${index + 1}`, key, records),

@@ -62,6 +62,7 @@ export const ERROR_TABLE = {
   METHOD_UNSUPPORTED: f('UNSUPPORTED', 405, false, 'operation not supported here'),
   ROUTE_UNKNOWN: f('UNSUPPORTED', 404, false, 'no such route'),
   REQUEST_INVALID: f('UNSUPPORTED', 400, false, 'request is not valid'),
+  HOST_UNKNOWN: f('DENIED', 421, false, 'this member is not asked by that host name'),
   REQUEST_TOO_LARGE: f('SIZE_INVALID', 413, false, 'request body is too large'),
   OVERLOADED: f('TOOMANYREQUESTS', 429, true, 'too many open uploads; try again later'),
   NO_PEERS: f('UNAVAILABLE', 503, true, 'no source can serve this content now'),

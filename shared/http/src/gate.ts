@@ -1,6 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import type { Context, Middleware } from 'koa';
 import { type Guard, guardOf, type OpenRoutes } from './open-routes.ts';
+import { isOwnHost } from './own-host.ts';
 import type { CallVerifier } from './sign.ts';
 import { claimsSigned, verifyRequest } from './signed.ts';
 
@@ -12,6 +13,8 @@ interface GateDeps {
   readonly open: OpenRoutes;
   /** The check behind each guard named in `open`, beside `anyone` and `door`. */
   readonly guards?: Readonly<Partial<Record<Guard, GuardCheck>>>;
+  /** Host names by which strangers may ask, beside addresses and names of this machine; not given: any. */
+  readonly hosts?: () => Iterable<string>;
   /** Checks calls of members; without it no member is known here, and only what is open answers. */
   readonly verifier?: CallVerifier;
 }
@@ -39,6 +42,7 @@ export function createGate(deps: GateDeps): Gate {
     if (verifier !== undefined && claimsSigned(ctx as Context)) {
       await verifyRequest(ctx as Context, verifier);
     } else {
+      if (deps.hosts !== undefined) demandOwnHost(ctx as Context, deps.hosts());
       const guard = guardOf(open, ctx.path);
       if (guard === undefined) refuse(ctx as Context, verifier !== undefined);
       await guards[guard]?.(ctx as Context);
@@ -46,6 +50,19 @@ export function createGate(deps: GateDeps): Gate {
     await next();
   };
   return Object.assign(gate, { isGate: true } as const);
+}
+
+/** The host of an absolute target counts, else the `Host` header. */
+function demandOwnHost(ctx: Context, hosts: Iterable<string>): void {
+  const target = /^https?:\/\/([^/?#\\]+)/i.exec(ctx.originalUrl)?.[1];
+  const host = target ?? ctx.get('host');
+  if (!/^[a-z0-9._:[\]-]*$/i.test(host))
+    throw new CodedError('REQUEST_INVALID', { message: 'Host is not a host name' });
+  if (isOwnHost(host, hosts)) return;
+  throw new CodedError('HOST_UNKNOWN', {
+    message: `"${host.slice(0, 100)}" is not a name of this member; ask by its address, or set public-url of its listener`,
+    detail: { host: host.slice(0, 300) },
+  });
 }
 
 /** Strangers learn nothing of which internal routes there are: all of `/v1` answers alike. */

@@ -8,6 +8,9 @@ import type { Context } from 'koa';
 import type { ReadableBlob } from './bodies/readable-blob.ts';
 import { type BodyPlan, sendBody } from './bodies/send-body.ts';
 
+/** A client that takes no byte for this long is cut, in ms: what it holds is needed by those that read. */
+const UNTAKEN_MS = 60_000;
+
 interface ServeOptions {
   /** `Content-Type`; of the blob, not of a multipart answer. */
   readonly contentType: string;
@@ -15,6 +18,8 @@ interface ServeOptions {
   readonly stallMs: number;
   /** How long the first piece may take before 503, in ms. */
   readonly firstPieceMs: number;
+  /** Cut a client that takes no byte for this long, in ms; 60 s if not given. */
+  readonly untakenMs?: number;
   /** Called with each number of bytes handed to the socket. */
   readonly onBytes?: (bytes: number) => void;
   /** False when `N-` of this digest must be refused: the client may hold a wrong prefix. */
@@ -127,6 +132,8 @@ async function answer(
   const gone = new AbortController();
   const onClose = (): void => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' }));
   ctx.res.once('close', onClose);
+  const { socket } = ctx.res;
+  const idleMs = socket?.timeout;
   const sink = {
     begin: () => {
       ctx.status = plan.status;
@@ -135,6 +142,7 @@ async function answer(
       ctx.respond = false;
       ctx.res.statusCode = plan.status;
       ctx.res.flushHeaders();
+      socket?.setTimeout(options.untakenMs ?? UNTAKEN_MS);
     },
     write: async (bytes: Uint8Array) => {
       await write(ctx, bytes, gone.signal);
@@ -152,6 +160,7 @@ async function answer(
     if (!gone.signal.aborted) throw error;
   } finally {
     ctx.res.off('close', onClose);
+    if (idleMs !== undefined) socket?.setTimeout(idleMs);
   }
 }
 

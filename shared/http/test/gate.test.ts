@@ -123,3 +123,31 @@ t.test('no list opens an internal route', async (t) => {
       t.equal(guardOf(open, path), undefined, `${role} ${path}`);
   }
 });
+
+t.test("a stranger asks by a host that is the member's own", async (t) => {
+  const app = createApp({
+    log: silentLogger(),
+    gate: createGate({ open: { '/open': 'anyone' }, hosts: () => ['registry.example'] }),
+  });
+  app.use((ctx) => {
+    ctx.body = 'here';
+  });
+  const listener = await HttpListener.start(app.callback(), '127.0.0.1:0', 'listen');
+  t.teardown(() => listener.stop(0));
+  const ask = async (target: string, host: string): Promise<number> =>
+    (await rawHttp(listener.url, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`))
+      .statuses[0]!;
+  for (const [target, host] of [
+    ['/open', '127.0.0.1:17000'],
+    ['/open', 'registry.example'],
+    ['http://registry.example/open', 'evil.example'],
+    ['http://registry.example/open', 'registry.example'],
+  ] as const)
+    t.equal(await ask(target, host), 200, `${target} ${host}`);
+  for (const [target, host] of [
+    ['/open', 'evil.example:17000'],
+    ['http://evil.example/open', '127.0.0.1'],
+    ['http://evil.example/open', 'registry.example'],
+  ] as const)
+    t.equal(await ask(target, host), 421, `${target} ${host}`);
+});

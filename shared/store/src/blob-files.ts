@@ -4,6 +4,7 @@ import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo/tree';
 import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './file-port.ts';
@@ -47,7 +48,7 @@ export class BlobFiles {
   readonly durable: boolean;
   changes: BlobChanges = { added: () => undefined, removed: () => undefined };
   readonly #locks = new KeyedLocks<Digest>();
-  readonly #sidecars = new Map<Digest, Sidecar>();
+  readonly #sidecars = new LatestMap<Digest, Sidecar>(CACHED_SIDECARS);
   readonly leafCache = new LeafCache();
   readonly #rebuilds = new Map<Digest, Promise<Sidecar | undefined>>();
 
@@ -246,15 +247,8 @@ export class BlobFiles {
   }
 
   #cache(sidecar: Sidecar): Sidecar {
-    if (sidecar.layer.length <= CACHED_LAYER_BYTES)
-      this.#remember(this.#sidecars, CACHED_SIDECARS, sidecar.digest, sidecar);
+    if (sidecar.layer.length <= CACHED_LAYER_BYTES) this.#sidecars.set(sidecar.digest, sidecar);
     return sidecar;
-  }
-
-  #remember<V>(map: Map<Digest, V>, limit: number, digest: Digest, value: V): void {
-    map.delete(digest);
-    map.set(digest, value);
-    if (map.size > limit) map.delete(map.keys().next().value as Digest);
   }
 
   #rebuild(digest: Digest): Promise<Sidecar | undefined> {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import { PieceHasher } from '@sepia/metainfo/tree';
 import { BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
@@ -81,7 +82,7 @@ export class BlobStore {
   readonly #opened = new Map<Digest, number>();
   readonly #uploads = new Map<string, UploadFile>();
   readonly #touches = new Set<Promise<void>>();
-  readonly #accessed = new Map<Digest, number>();
+  readonly #accessed = new LatestMap<Digest, number>(ACCESSES_REMEMBERED);
   readonly #evictedListeners = new Set<(digest: Digest, sizeBytes: number) => void>();
   #reconciling: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -335,10 +336,7 @@ export class BlobStore {
     const nowMs = this.#deps.nowMs();
     if (nowMs - (this.#accessed.get(digest) ?? Number.NEGATIVE_INFINITY) < this.#options.accessGrainMs)
       return;
-    this.#accessed.delete(digest);
     this.#accessed.set(digest, nowMs);
-    if (this.#accessed.size > ACCESSES_REMEMBERED)
-      this.#accessed.delete(this.#accessed.keys().next().value as Digest);
     const touch = this.#deps.files
       .touch(this.#blobs.layout.blob(digest), nowMs)
       .catch(ignoreFailure)

@@ -23,6 +23,23 @@ t.test('a cold blob', async (t) => {
     t.equal(layer.requests.length, 1);
   });
 
+  await t.test(
+    'a piece that takes longer than the patience of the agent: waited for while bytes come',
+    async (t) => {
+      const layer = await here.hinted(MIB);
+      layer.misbehave({ type: 'slow', bytesPerSec: MIB / 7 });
+      const [agent, proxy] = await Promise.all([
+        layer.get(),
+        watchedGet(layer.url().replace(here.cluster.agents[0]!.url, here.cluster.proxyUrls[0]!)),
+      ]);
+      for (const answer of [agent, proxy]) {
+        t.equal(answer.status, 200);
+        t.ok(answer.bytes.equals(layer.content));
+      }
+      t.equal(layer.requests.length, 1);
+    },
+  );
+
   await t.test('no hint: the size comes from the upstream', async (t) => {
     const layer = here.image(3 * MIB + 1);
     const answer = await layer.get();

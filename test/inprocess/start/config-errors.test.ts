@@ -13,7 +13,7 @@ const log = silentLogger();
 
 /** Files of a cluster with one tracker that does not run, and the agent's config beside them. */
 function makeFiles(dir: string): Record<string, unknown> {
-  writeFileSync(join(dir, 'key'), randomBytes(32).toString('hex'));
+  writeFileSync(join(dir, 'key'), randomBytes(32).toString('hex'), { mode: 0o600 });
   const members = [{ id: 'tracker-1', role: 'tracker', urls: ['http://127.0.0.1:1'] }];
   writeFileSync(
     join(dir, 'cluster.yaml'),
@@ -121,7 +121,7 @@ t.test('a data folder that is copied, in use or newer is refused', async (t) => 
 t.test('a member with another cluster key is told so', async (t) => {
   const dir = t.testdir();
   await using cluster = await Constellation.start(dir, { origins: 1, trackers: 1, proxies: 1, agents: 0 });
-  writeFileSync(join(dir, 'other-key'), randomBytes(32).toString('hex'));
+  writeFileSync(join(dir, 'other-key'), randomBytes(32).toString('hex'), { mode: 0o600 });
   const config = {
     id: 'agent-x',
     data: join(dir, 'agent-x'),

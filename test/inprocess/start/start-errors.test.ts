@@ -103,7 +103,7 @@ t.test('a proxy with another cluster key: 503, and both answer and log name the 
     log: lines.logger,
   });
   await cluster.stopMember('proxy-1');
-  await writeFile(`${cluster.dir}/other-key`, 'ab'.repeat(32));
+  await writeFile(`${cluster.dir}/other-key`, 'ab'.repeat(32), { mode: 0o600 });
   const stranger = await createProxy(
     PROXY_CONFIG.parse({
       ...cluster.configs.get('proxy-1'),

@@ -1,4 +1,4 @@
-import { chmodSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
 import { must, type Output, quietly, run, testbed, whyNoClients } from '@sepia/test-support/testbed';
@@ -47,7 +47,8 @@ t.test(
     const folder = join(dir, 'compose');
     cpSync(join(ROOT, 'docker'), folder, { recursive: true });
     writeFileSync(join(folder, 'cluster-key'), `${'5e'.repeat(32)}\n`);
-    chmodSync(join(folder, 'cluster-key'), 0o644);
+    chownSync(join(folder, 'cluster-key'), 10_001, 10_001);
+    chmodSync(join(folder, 'cluster-key'), 0o600);
     const compose = async (...args: string[]): Promise<Output> =>
       await must('docker-compose', ['-f', join(folder, 'compose.yaml'), '-p', 'sepia', ...args], env);
     t.teardown(

@@ -36,6 +36,7 @@ export async function virtualGet(
       else setTimeout(take, waitMs);
     },
   });
+  Object.assign(socket, { setTimeout: () => socket });
   const request = new IncomingMessage(socket as never);
   Object.assign(request, { method: 'GET', url: path, headers: { host: 'sepia.example', ...manner.headers } });
   const response = new ServerResponse(request);

@@ -1,9 +1,12 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import type { z } from 'zod';
 import { CodedError, systemCode } from '../errors.ts';
 import { throwIfBug, tryParse } from '../failure.ts';
+
+/** Mode bit: users who are neither the owner nor of the group may read. */
+const OTHERS_READ = 0o004;
 
 /**
  * Reads a YAML file and checks it against a strict schema. The result is frozen.
@@ -40,12 +43,14 @@ export function besideConfig(file: string, path: string): string {
 }
 
 /**
- * Reads the cluster key: a file of 64 hex characters (32 bytes), not all of them 0. `key` names the config key in errors.
+ * Reads the cluster key: a file of 64 hex characters (32 bytes), not all of them 0, that not everybody may read. `key` names the config key in errors.
  * @throws {CodedError} `CONFIG_INVALID`
  */
 export function readClusterKey(path: string, key = 'cluster-key-file'): Uint8Array {
   let text: string;
+  let mode: number;
   try {
+    ({ mode } = statSync(path));
     text = readFileSync(path, 'utf8').trim();
   } catch (cause) {
     throwIfBug(cause);
@@ -60,6 +65,8 @@ export function readClusterKey(path: string, key = 'cluster-key-file'): Uint8Arr
     throw invalid(
       `${key}: ${path} holds zeros only, which is no secret; make one with: openssl rand -hex 32 > FILE`,
     );
+  if ((mode & OTHERS_READ) !== 0)
+    throw invalid(`${key}: ${path} can be read by everybody on this machine; run: chmod o= ${path}`);
   return Buffer.from(text, 'hex');
 }
 

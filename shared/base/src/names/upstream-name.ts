@@ -22,7 +22,12 @@ interface NameRequest {
   readonly defaultUpstream: string | undefined;
 }
 
-const DOCKER_HUB = new Set(['docker.io', 'registry-1.docker.io', 'index.docker.io']);
+/** Names of Docker Hub, which are one. */
+export const DOCKER_HUB_HOSTS: ReadonlySet<string> = new Set([
+  'docker.io',
+  'registry-1.docker.io',
+  'index.docker.io',
+]);
 
 /**
  * Which upstream and repository a request means (design, "Names"): `ns`, else the first path part if it is
@@ -59,12 +64,12 @@ export function upstreamOfHost<T extends NamedUpstream>(
 }
 
 export function isDockerHub(upstream: NamedUpstream): boolean {
-  return upstream.hosts.some((host) => DOCKER_HUB.has(host.toLowerCase()));
+  return upstream.hosts.some((host) => DOCKER_HUB_HOSTS.has(host.toLowerCase()));
 }
 
 function canonicalHost(host: string): string {
   const lower = host.toLowerCase();
-  return DOCKER_HUB.has(lower) ? 'docker.io' : lower;
+  return DOCKER_HUB_HOSTS.has(lower) ? 'docker.io' : lower;
 }
 
 function looksLikeHost(part: string): boolean {

@@ -1,3 +1,4 @@
+import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
@@ -72,6 +73,7 @@ t.test('the cluster key is 64 hex characters', async (t) => {
     odd: `${key.slice(2)}zz`,
     empty: '',
   });
+  for (const name of ['good', 'upper', 'short', 'odd', 'empty']) chmodSync(join(dir, name), 0o640);
   t.same(Buffer.from(readClusterKey(join(dir, 'good'))).toString('hex'), key);
   t.same(Buffer.from(readClusterKey(join(dir, 'upper'))).toString('hex'), key);
   for (const bad of ['short', 'odd', 'empty']) {
@@ -88,6 +90,13 @@ t.test('the cluster key is 64 hex characters', async (t) => {
       bad,
     );
     t.notMatch((error as CodedError).message, /abab/, 'the key is not shown');
+  }
+  for (const mode of [0o644, 0o604, 0o666]) {
+    chmodSync(join(dir, 'good'), mode);
+    t.throws(() => readClusterKey(join(dir, 'good')), {
+      code: 'CONFIG_INVALID',
+      message: /^cluster-key-file: .* can be read by everybody on this machine; run: chmod o= /,
+    });
   }
   const zeros = t.testdir({ key: `${'0'.repeat(64)}\n` });
   t.throws(() => readClusterKey(join(zeros, 'key')), { code: 'CONFIG_INVALID', message: /zeros only/ });

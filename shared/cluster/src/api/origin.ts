@@ -10,7 +10,7 @@ const NAME = ['upstream', 'repository'] as const;
 export const ORIGIN_BLOBS = {
   where: route('where', 'GET /v1/blobs/:digest/where', {
     query: NAME,
-    callers: ['origin', 'proxy', 'tracker'],
+    callers: ['agent', 'origin', 'proxy', 'tracker'],
   }),
   metainfo: route('metainfo', 'GET /v1/blobs/:digest/metainfo', {
     query: [...NAME, 'fetch?', 'wait?', 'from?', 'want?', 'piece?'],

@@ -11,6 +11,7 @@ import {
 } from './core/body-windows.ts';
 import { Deadline } from './deadline.ts';
 import { readBuffers } from './read-buffers.ts';
+import { readTurns } from './read-turns.ts';
 import type { ReadableBlob } from './readable-blob.ts';
 
 /** Longest wait for bytes of a blob that is read once more, in ms. */
@@ -73,15 +74,17 @@ export class CheckedBody {
     await this.#untilThere(window.piece);
     const lent = mayBorrow ? this.#lent(windowAt(range, at, PIECE_BYTES)) : undefined;
     if (lent !== undefined) return lent;
-    const buffer = readBuffers.take(size);
-    try {
-      const bytes = await this.#read(window, buffer);
-      this.#whole?.update(bytes);
-      return { bytes, free: once(() => readBuffers.give(size, buffer)) };
-    } catch (error) {
-      readBuffers.give(size, buffer);
-      throw error;
-    }
+    return await readTurns.run(async () => {
+      const buffer = readBuffers.take(size);
+      try {
+        const bytes = await this.#read(window, buffer);
+        this.#whole?.update(bytes);
+        return { bytes, free: once(() => readBuffers.give(size, buffer)) };
+      } catch (error) {
+        readBuffers.give(size, buffer);
+        throw error;
+      }
+    });
   }
 
   /** A window of a piece that was verified in the memory that it lies in: neither read nor hashed once more. */

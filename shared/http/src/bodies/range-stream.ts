@@ -6,20 +6,32 @@ export interface RangeBody extends AsyncIterable<Uint8Array> {
   destroy(): void;
 }
 
+/** Ranges that are open in this process. */
+let openRanges = 0;
+
+export function openRangeCount(): number {
+  return openRanges;
+}
+
 /** One open range of one member, read in order. It knows where it stands, so that nothing is ever taken for a later byte. */
 export class RangeStream {
   readonly id: string;
   /** The blob's byte that comes next. */
   #at: number;
+  /** The blob's byte behind the range. */
+  readonly #end: number;
   readonly #body: RangeBody;
   readonly #chunks: AsyncIterator<Uint8Array>;
   #rest: Uint8Array = new Uint8Array(0);
   #used = 0;
   #closed = false;
 
-  constructor(id: string, start: number, body: RangeBody) {
+  /** `end`: its last byte. */
+  constructor(id: string, range: { readonly start: number; readonly end: number }, body: RangeBody) {
     this.id = id;
-    this.#at = start;
+    this.#at = range.start;
+    this.#end = range.end + 1;
+    openRanges += 1;
     this.#body = body;
     this.#chunks = body[Symbol.asyncIterator]();
   }
@@ -27,6 +39,11 @@ export class RangeStream {
   /** The blob's byte that {@link RangeStream.fill} begins with; undefined once it is of no use any more. */
   get at(): number | undefined {
     return this.#closed ? undefined : this.#at;
+  }
+
+  /** True once all of it was read. */
+  get isRead(): boolean {
+    return this.#at === this.#end;
   }
 
   /** Fills all of `into`; `onBytes` hears of every arrival. @throws `PEER_HTTP` when the body ends early; closed then */
@@ -39,6 +56,7 @@ export class RangeStream {
         this.#used += take;
         filled += take;
       }
+      if (this.#at + into.length === this.#end) await this.#finish(signal);
     } catch (error) {
       this.close();
       throw error;
@@ -51,8 +69,16 @@ export class RangeStream {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    openRanges -= 1;
     this.#letGo();
     this.#body.destroy();
+  }
+
+  /** Reads the end of the body, so that its connection is used again. */
+  async #finish(signal: AbortSignal): Promise<void> {
+    const step = await orAborted(this.#chunks.next(), signal, this.id);
+    if (step.done === true) return;
+    throw new CodedError('PEER_HTTP', { message: `${this.id} sent more than the range` });
   }
 
   async #next(signal: AbortSignal, onBytes: (bytes: number) => void): Promise<void> {

@@ -11,9 +11,10 @@ import {
   pieceLength,
 } from '@sepia/metainfo/tree';
 import { type Ask, askInTurn } from './ask-in-turn.ts';
+import { FIRST_READ, mayStayOpen, type ReadPace, readPaceAfter, SLOW_READER } from './core/body-windows.ts';
 import { type BlobHolders, SourceOrder } from './core/source-order.ts';
 import { MetainfoFollower, type MetainfoNews } from './metainfo-follower.ts';
-import { type RangeBody, RangeStream } from './range-stream.ts';
+import { openRangeCount, type RangeBody, RangeStream } from './range-stream.ts';
 import type { BlobReader, ReadableBlob } from './readable-blob.ts';
 
 /** Long-poll for more hashes, in ms. */
@@ -21,7 +22,7 @@ const POLL_MS = 10_000;
 /** Pieces whose leaf hashes are asked for at once: 16 KiB. */
 const LEAVES_AHEAD = 8;
 /** A range that nobody read from for this long is closed, in ms: a client that does not read holds no other member. */
-const UNREAD_MS = 5_000;
+const UNREAD_MS = 1_000;
 
 /** How the members that hold a blob are asked. Errors are coded; answers are not believed. */
 export interface BlobSource {
@@ -85,6 +86,7 @@ export class RemoteBlob implements ReadableBlob {
   #lastByte: number;
   #readMs = 0;
   #reading = 0;
+  #pace: ReadPace = FIRST_READ;
   #unread: NodeJS.Timeout | undefined;
 
   /** A blob of `holders`, whose metainfo one of them told. */
@@ -138,6 +140,8 @@ export class RemoteBlob implements ReadableBlob {
       into.set(this.#piece.bytes.subarray(at, at + into.length));
       return;
     }
+    if (this.#reading === 0 && this.#readMs > 0)
+      this.#pace = readPaceAfter(this.#pace, performance.now() - this.#readMs);
     this.#reading += 1;
     const opened: RangeStream[] = [];
     let won: RangeStream | undefined;
@@ -147,7 +151,7 @@ export class RemoteBlob implements ReadableBlob {
         // Two members never fill the same memory.
         const target = isFirst ? into : Buffer.allocUnsafeSlow(into.length);
         isFirst = false;
-        const stream = await this.#streamAt(id, offset, abort);
+        const stream = await this.#streamAt(id, offset, into.length, abort);
         opened.push(stream);
         await stream.fill(target, abort, (bytes) => {
           onBytes();
@@ -159,6 +163,7 @@ export class RemoteBlob implements ReadableBlob {
       won = done.stream;
     } finally {
       for (const stream of [...opened, this.#stream]) if (stream !== won) stream?.close();
+      if (won?.isRead === true) won.close();
       this.#stream = won;
       this.#reading -= 1;
       this.#closeWhenUnread();
@@ -224,7 +229,7 @@ export class RemoteBlob implements ReadableBlob {
     const start = piece * PIECE_BYTES;
     const bytes = Buffer.allocUnsafeSlow(pieceLength(this.sizeBytes, piece));
     const body = await this.#source.range(id, start, start + bytes.length - 1, signal);
-    const stream = new RangeStream(id, start, body);
+    const stream = new RangeStream(id, { start, end: start + bytes.length - 1 }, body);
     try {
       await stream.fill(bytes, signal, () => undefined);
     } finally {
@@ -238,12 +243,13 @@ export class RemoteBlob implements ReadableBlob {
   }
 
   /** The open range if it is of this member and stands here, else a new one. */
-  async #streamAt(id: string, offset: number, signal: AbortSignal): Promise<RangeStream> {
+  async #streamAt(id: string, offset: number, length: number, signal: AbortSignal): Promise<RangeStream> {
     const open = this.#stream;
     if (open?.id === id && open.at === offset) return open;
-    const end = Math.max(this.#lastByte, pieceEnd(offset, this.sizeBytes));
+    const last = offset + length - 1;
+    const end = mayStayOpen(this.#pace, openRangeCount()) ? Math.max(this.#lastByte, last) : last;
     const body = await this.#source.range(id, offset, end, signal);
-    if (!signal.aborted) return new RangeStream(id, offset, body);
+    if (!signal.aborted) return new RangeStream(id, { start: offset, end }, body);
     body.destroy();
     throw signal.reason;
   }
@@ -286,7 +292,10 @@ export class RemoteBlob implements ReadableBlob {
       this.#unread = undefined;
       if (this.#reading > 0) return;
       if (leftMs > 0) this.#unread = setTimeout(look, leftMs);
-      else this.#stream?.close();
+      else {
+        if (this.#stream?.at !== undefined) this.#pace = SLOW_READER;
+        this.#stream?.close();
+      }
     };
     this.#unread = setTimeout(look, UNREAD_MS);
   }
@@ -301,8 +310,4 @@ export class RemoteBlob implements ReadableBlob {
     if (id === undefined) throw new CodedError('NO_PEERS');
     return await this.#source.metainfo(id, known, POLL_MS, signal);
   };
-}
-
-function pieceEnd(offset: number, sizeBytes: number): number {
-  return Math.min(sizeBytes, (Math.floor(offset / PIECE_BYTES) + 1) * PIECE_BYTES) - 1;
 }

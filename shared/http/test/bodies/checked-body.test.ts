@@ -162,6 +162,21 @@ t.test('memory: a client that does not read holds one small buffer, and it comes
   );
 });
 
+t.test('a client that takes nothing is cut, and what it held comes back', async (t) => {
+  const blob = FakeBlob.done(12 * PIECE_BYTES, 'untaken');
+  const { port, get, served } = await serve(t, blob, { untakenMs: 400 });
+  const socket = await silentClient(port);
+  await until(() => served.bytes > 0, 'it began');
+  await until(() => readBuffers.lent.usual + readBuffers.lent.large + readBuffers.lent.small > 0, 'it holds');
+  await until(
+    () => readBuffers.lent.large + readBuffers.lent.usual + readBuffers.lent.small === 0,
+    'given back though the client is there',
+  );
+  t.notOk(socket.destroyed);
+  socket.destroy();
+  t.notOk((await drain((await get()).body)).cut, 'one that reads is served');
+});
+
 /** Asks for the blob and reads nothing. */
 async function silentClient(port: number): Promise<Socket> {
   const socket = createConnection({ port, host: '127.0.0.1' });

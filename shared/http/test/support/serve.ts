@@ -11,6 +11,7 @@ interface Setup {
   readonly stallMs?: number;
   readonly firstPieceMs?: number;
   readonly resumable?: boolean;
+  readonly untakenMs?: number;
 }
 
 /** Serves the blob at any path; tells how many bytes were handed to sockets. */
@@ -25,6 +26,7 @@ export async function serve(t: Test, blob: ReadableBlob, setup: Setup = {}) {
       onBytes: (bytes) => {
         served.bytes += bytes;
       },
+      ...(setup.untakenMs === undefined ? {} : { untakenMs: setup.untakenMs }),
       ...(setup.resumable === undefined ? {} : { resumable: setup.resumable }),
     }),
   );

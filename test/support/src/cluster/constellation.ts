@@ -3,6 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AGENT_CONFIG, type Agent, createAgent } from '@sepia/agent';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { type Logger, silentLogger } from '@sepia/base/log';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
@@ -130,7 +131,7 @@ export class Constellation {
         dispatcher,
         clusterKey,
         memberId: 'test',
-        nowMs: () => Date.now(),
+        clock: new MemberClock(),
       });
       return await client.json<T>({
         url,
@@ -196,7 +197,7 @@ export class Constellation {
       this.#starts.set(id, () => createProxy(PROXY_CONFIG.parse(config), { log }));
     }
     await mkdir(this.dir, { recursive: true });
-    await writeFile(this.keyFile, randomBytes(32).toString('hex'));
+    await writeFile(this.keyFile, randomBytes(32).toString('hex'), { mode: 0o600 });
     const upstreams = options.upstreams ?? [{ name: 'local', mode: 'none' }];
     await writeFile(
       this.documentFile,

@@ -64,8 +64,8 @@ export const BUFFER_BYTES: Readonly<Record<BufferSize, number>> = {
   small: LEAF_BYTES,
 };
 
-/** Most buffers of a kind in a process: 16 MiB and 40 MiB; small ones are never refused. */
-const MOST: Lent = { large: 64, usual: 640 };
+/** Most buffers of a kind in a process: 6 MiB and 8 MiB; small ones are never refused, 500 readers hold 6 MiB more. */
+const MOST: Lent = { large: 24, usual: 128 };
 
 /** Which buffer a reader gets. */
 export function bufferFor(pace: Pace, lent: Lent): BufferSize {
@@ -76,6 +76,35 @@ export function bufferFor(pace: Pace, lent: Lent): BufferSize {
 /** True if the next window may be read while the one before is being sent. */
 export function mayReadAhead(pace: Pace, lent: Lent): boolean {
   return isQuick(pace) && lent.large < MOST.large;
+}
+
+/** Ranges of other members that may stay open between two reads, in a process: each holds up to 0.2 MiB. */
+const MOST_OPEN_RANGES = 24;
+
+/**
+ * Whether what is asked of another member may go beyond the window that is wanted now: not for a client that lets it
+ * wait, nor beyond a process's share. Who may not asks window by window, and holds nothing in between.
+ */
+export function mayStayOpen(pace: ReadPace, openRanges: number): boolean {
+  return !pace.isSlow && openRanges < MOST_OPEN_RANGES;
+}
+
+/** How the reads of one blob follow each other. */
+export interface ReadPace {
+  /** Its range was closed because nobody read on. */
+  readonly isSlow: boolean;
+  /** Reads in a row that followed at once. */
+  readonly quickReads: number;
+}
+
+export const FIRST_READ: ReadPace = { isSlow: false, quickReads: 0 };
+export const SLOW_READER: ReadPace = { isSlow: true, quickReads: 0 };
+
+/** `gapMs`: from the end of the read before to the begin of this one. */
+export function readPaceAfter({ isSlow, quickReads }: ReadPace, gapMs: number): ReadPace {
+  if (!isSlow) return FIRST_READ;
+  if (gapMs > QUICK_MS) return SLOW_READER;
+  return quickReads + 1 >= QUICK_WRITES ? FIRST_READ : { isSlow, quickReads: quickReads + 1 };
 }
 
 /** True if the next window may lie in memory that others need soon: who took the last one at once will take it too. */
