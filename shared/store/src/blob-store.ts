@@ -59,6 +59,9 @@ export const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'dura
     partialTtlMs: 24 * 3_600_000,
   });
 
+/** Partials are looked through, and the budget is, this often, in ms. */
+const KEEP_HOUSE_MS = 600_000;
+
 /** What is known of a blob without reading it. */
 export interface BlobStat {
   readonly sizeBytes: number;
@@ -86,6 +89,7 @@ export class BlobStore {
   readonly #evictedListeners = new Set<(digest: Digest, sizeBytes: number) => void>();
   #reconciling: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
+  #keeping: NodeJS.Timeout | undefined;
 
   private constructor(deps: BlobStoreDeps, options: BlobStoreOptions) {
     this.#deps = deps;
@@ -113,6 +117,7 @@ export class BlobStore {
       {
         blobs: this.#blobs,
         usage: this.#usage,
+        partialBytes: () => this.#partials.bytes,
         isOpen: (digest) => this.#opened.has(digest),
         mayEvict: deps.mayEvict ?? (() => true),
         onEvicted: (digest, sizeBytes) => {
@@ -275,6 +280,11 @@ export class BlobStore {
     return this.#evictor.run();
   }
 
+  /** Removes partials that nobody has open and nobody touched for long; done at the start and every few minutes. */
+  expirePartials(): Promise<number> {
+    return this.#partials.sweep(this.#deps.nowMs() - this.#options.partialTtlMs);
+  }
+
   /** Calls `listener` for each evicted blob (not for deleted ones). Returns the way to stop it. */
   onEvicted(listener: (digest: Digest, sizeBytes: number) => void): () => void {
     this.#evictedListeners.add(listener);
@@ -298,6 +308,7 @@ export class BlobStore {
   }
 
   async #close(): Promise<void> {
+    clearInterval(this.#keeping);
     await ended(this.#reconciling);
     for (const upload of [...this.#uploads.values()]) await upload.drop();
     await this.#partials.close();
@@ -316,9 +327,17 @@ export class BlobStore {
         if (await this.#blobs.removeOrphan(digest)) orphans += 1;
       }
     }
-    const partials = await this.#partials.sweep(this.#deps.nowMs() - this.#options.partialTtlMs);
+    const partials = await this.expirePartials();
+    this.#keeping = setInterval(() => this.#keepHouse(), KEEP_HOUSE_MS);
+    this.#keeping.unref();
     this.#deps.log.info({ usedBytes: this.#usage.bytes, orphans, partials }, 'blob store reconciled');
     if (!stopped()) await this.#evictor.run();
+  }
+
+  #keepHouse(): void {
+    this.expirePartials()
+      .then(() => this.#evictWhenDue())
+      .catch((error: unknown) => logFailure(this.#deps.log, error, 'partials were not looked through'));
   }
 
   #evictWhenDue(): void {
