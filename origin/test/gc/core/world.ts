@@ -1,8 +1,9 @@
 import type { Digest } from '@sepia/base/digest';
-import { isShown, joinWhole } from '@sepia/records/core/join';
+import { isShown } from '@sepia/records/core/join';
 import { Fence } from '../../../src/gc/core/fence.ts';
 import type { GcLink, GcReferrer } from '../../../src/gc/core/mark.ts';
 import { type GcAsk, type SweepRules, sweepBytes, sweepRepository } from '../../../src/gc/core/sweep.ts';
+import { type Clocked, joined, latest } from './entries.ts';
 import { linkKey, referrerKey } from './keys.ts';
 import { type Process, Scheduler } from './scheduler.ts';
 
@@ -11,23 +12,10 @@ const ORIGINS = 5;
 const OWNERS = 3;
 const QUORUM = 2;
 
-interface Clocked {
-  readonly atMs: number;
-  readonly value?: true;
-}
-
 interface Member {
   readonly fence: Fence;
   readonly records: Map<string, Clocked>;
   readonly bytes: Map<Digest, number>;
-}
-
-function joined(known: Clocked | undefined, record: Clocked): Clocked {
-  return known === undefined ? record : (joinWhole(known, record) as Clocked);
-}
-
-function latest(answers: readonly (Clocked | undefined)[]): Clocked | undefined {
-  return answers.reduce((a, b) => (b === undefined ? a : joined(a, b)), undefined);
 }
 
 export interface TagMoves {
