@@ -17,7 +17,7 @@ import {
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import type { OwnStanding } from '../recovery/own-standing.ts';
 import { shardOf } from '../recovery/record-digests.ts';
-import { mayMove, type TagMover, type TagRules } from './core/tag-policy.ts';
+import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
 import {
   moved,
   recordOf,

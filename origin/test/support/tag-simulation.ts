@@ -8,8 +8,8 @@ import type { Database } from '@sepia/store/data-folder';
 import { seeded } from '@sepia/test-support/seeded';
 import type { TagInput, TagOperation, TagOutput } from '@sepia/test-support/tag-model';
 import type { Members } from '../../src/cluster/members.ts';
-import type { TagRules } from '../../src/records/core/tag-policy.ts';
 import { type TagName, Tags } from '../../src/records/tags.ts';
+import type { TagRules } from '../../src/upstream/core/tag-policy.ts';
 
 /** Faults that the right code must not have; the checker must find each. */
 export type PlantedBug = 'quorum-of-one' | 'no-first-phase' | 'answers-before-durable';
