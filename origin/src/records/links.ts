@@ -52,7 +52,12 @@ export class Links {
 
   /** True if this origin's own records have the link, for people who look and for guesses. */
   async hasOwn(name: BlobName): Promise<boolean> {
-    return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+    try {
+      return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+    } catch (error) {
+      if (isCoded(error, 'RECORDS_PENDING')) return false;
+      throw error;
+    }
   }
 
   /** Writes links of one repository to W of its owners; the rest follows behind. @throws `QUORUM_LOST`, `CONFLICT` */
