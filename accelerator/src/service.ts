@@ -1,6 +1,7 @@
 import { randomInt, randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
@@ -59,7 +60,8 @@ export async function startAccelerator(
   const guard = apiGuard(config.api);
   const stops = new StopStack();
   return await startAll(stops, async () => {
-    const nowMs = (): number => Date.now();
+    const clock = new MemberClock();
+    const { nowMs } = clock;
     const chance = (): number => randomInt(2 ** 32) / 2 ** 32;
     const folder = await DataFolder.open({ log }, { dir: config.data, id });
     stops.push('data folder', () => folder.close());
@@ -80,7 +82,7 @@ export async function startAccelerator(
     stops.push('compression threads', () => pool.close());
     const proxies = new Proxies({
       cluster,
-      client: new InternalClient({ dispatcher, clusterKey, memberId: id, nowMs, oldSignatures }),
+      client: new InternalClient({ dispatcher, clusterKey, memberId: id, clock, oldSignatures }),
     });
     const queue = new QueueClient(proxies);
     const records = new LayerRecords(proxies);
@@ -123,6 +125,7 @@ export async function startAccelerator(
       selfId: id,
       log,
       metrics,
+      clock,
       oldSignatures,
     });
     const app = createApp({ log, gate, onRequest: metrics.onRequest });
@@ -132,7 +135,13 @@ export async function startAccelerator(
     const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
     stops.push('listener', () => listener.stop(STOP_GRACE_MS));
     const admin = await startAdmin(
-      { log, metrics, app, notReady: () => (stopping.signal.aborted ? 'stopping' : undefined) },
+      {
+        log,
+        metrics,
+        app,
+        notReady: () => (stopping.signal.aborted ? 'stopping' : undefined),
+        clock,
+      },
       config['admin-listen'],
     );
     stops.push('admin', () => admin.stop(STOP_GRACE_MS));

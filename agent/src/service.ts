@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { arch } from 'node:os';
 import { join } from 'node:path';
 import { openAudit } from '@sepia/base/audit';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
@@ -90,7 +91,8 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
   checkListeners(config, cluster);
   const stops = new StopStack();
   return await startAll(stops, async () => {
-    const nowMs = (): number => Date.now();
+    const clock = new MemberClock();
+    const { nowMs } = clock;
     const folderLog = given.log ?? createLogger('agent', config.id ?? 'new', config.log.level);
     const folder = await DataFolder.open(
       { log: folderLog },
@@ -126,7 +128,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       dispatcher,
       clusterKey,
       memberId: id,
-      nowMs,
+      clock,
       oldSignatures: config['old-signatures'],
     });
     const health = new MemberHealth(nowMs);
@@ -316,6 +318,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         metrics,
         app: apps[0]!,
         notReady: () => (stopping ? 'stopping' : whyOf(reach.lack(performance.now()), 'refused')),
+        clock,
         warnings: () => [whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
         debug: { swarms: () => blobs.figures() },
       },

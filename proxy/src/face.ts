@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import type { MemberClock } from '@sepia/base/clock/member-clock';
 import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
@@ -43,6 +44,7 @@ export interface FaceParts {
   readonly clusterKey: Uint8Array;
   readonly origins: Origins;
   readonly log: Logger;
+  readonly clock: MemberClock;
   readonly nowMs: () => number;
   readonly startedMs: number;
   readonly metrics: ProxyMetrics;
@@ -96,6 +98,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     selfId,
     log,
     metrics: metrics.base,
+    clock: parts.clock,
     oldSignatures: config['old-signatures'],
   });
   metrics.watch('sepia_proxy_preheat_jobs', 'Preheat jobs that run here.', () => harbor.jobs.size);

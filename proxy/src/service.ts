@@ -1,3 +1,4 @@
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
@@ -39,14 +40,15 @@ export async function startProxy(
   const log = deps.log ?? createLogger('proxy', id, config.log.level);
   const stops = new StopStack();
   return await startAll(stops, async () => {
-    const nowMs = (): number => Date.now();
+    const clock = new MemberClock();
+    const { nowMs } = clock;
     const dispatcher = createDispatcher({ connections: CONNECTIONS });
     stops.push('sockets', () => dispatcher.destroy());
     const client = new InternalClient({
       dispatcher,
       clusterKey,
       memberId: id,
-      nowMs,
+      clock,
       oldSignatures: config['old-signatures'],
     });
     const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs: steadyMs });
@@ -69,6 +71,7 @@ export async function startProxy(
       clusterKey,
       origins,
       log,
+      clock,
       nowMs,
       startedMs: nowMs(),
       metrics: new ProxyMetrics(id),
@@ -88,7 +91,14 @@ export async function startProxy(
     }
     const notReady = (): string | undefined => (draining ? 'stopping' : quorumLack(origins));
     const admin = await startAdmin(
-      { log, metrics: parts.metrics.base, app: apps[0]!, notReady, debug: face.debug },
+      {
+        log,
+        metrics: parts.metrics.base,
+        app: apps[0]!,
+        notReady,
+        clock,
+        debug: face.debug,
+      },
       config['admin-listen'],
     );
     stops.push('admin', () => admin.stop(ADMIN_GRACE_MS));

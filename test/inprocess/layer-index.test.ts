@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { digestOf } from '@sepia/base/digest';
 import { type LayerBinding, signBinding } from '@sepia/cluster/api/layer-binding';
 import { InternalClient } from '@sepia/http/client';
@@ -24,7 +25,7 @@ function memberOf(t: Test, here: ConversionCluster): InternalClient {
     dispatcher,
     clusterKey: keyOf(here),
     memberId: 'test',
-    nowMs: () => Date.now(),
+    clock: new MemberClock(),
   });
 }
 

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
 import { NodeCommands } from '@sepia/cluster/node-commands';
@@ -25,7 +26,7 @@ async function commandsOf(t: Tap, cluster: Constellation): Promise<NodeCommands>
     dispatcher,
     clusterKey: Buffer.from(await readFile(cluster.keyFile, 'utf8'), 'hex'),
     memberId: 'test',
-    nowMs: () => Date.now(),
+    clock: new MemberClock(),
   });
   return new NodeCommands({ cluster: new Cluster(loadClusterDocument(cluster.documentFile)), client });
 }

@@ -31,6 +31,7 @@ export class Rounds {
   readonly #parts: RunParts;
   /** Stored blobs that were rotted and not mended yet. */
   #rotten: string[] = [];
+  #rottenOf = '';
   #isOwed = false;
 
   constructor(parts: RunParts) {
@@ -40,14 +41,17 @@ export class Rounds {
   /** One round: clients at work, a fault in the middle, all made good again, and a look at what was acknowledged. */
   async play(round: Round, index: number): Promise<void> {
     const { members, traffic, log } = this.#parts;
-    const { fault, operations } = round;
+    const { operations } = round;
+    let { fault } = round;
     if (DESTRUCTIVE.has(fault.name) && this.#isOwed) await this.nothingOwed();
+    // Copies that nobody has read since they rotted are lost copies of this origin: it is the one whose disk may go.
+    if (DESTRUCTIVE.has(fault.name) && this.#rotten.length > 0) fault = { ...fault, victim: this.#rottenOf };
     const startedMs = performance.now();
     const work = operations.map(async (operation) => {
       await delay(operation.atMs);
       await traffic.run(operation);
     });
-    const [heal] = await Promise.all([this.#strike(round), ...work]);
+    const [heal] = await Promise.all([this.#strike(fault), ...work]);
     await heal();
     for (const { name } of members.all) await members.ready(name);
     await this.#sample(fault.seed);
@@ -77,7 +81,6 @@ export class Rounds {
       if (performance.now() > deadline)
         throw new Error(`copies are still owed after ${OWED_MS / 1000} s: ${owed}`);
       await delay(POLL_MS);
-      for (const file of this.#rotten) await this.#readRotten(file);
       this.#rotten = this.#rotten.filter((file) => !isSound(file));
     }
     this.#isOwed = false;
@@ -86,7 +89,7 @@ export class Rounds {
 
   async #owed(): Promise<string> {
     const { members } = this.#parts;
-    const found: string[] = this.#rotten.map((file) => `${file} is rotten`);
+    const found: string[] = [];
     for (const { name } of members.of('origin')) {
       const metrics = await members.metrics(name, 'sepia_origin_');
       if (metrics === undefined) return `${name} does not answer`;
@@ -97,16 +100,8 @@ export class Rounds {
     return found.join(', ');
   }
 
-  /** Readers find what rotted. */
-  async #readRotten(file: string): Promise<void> {
-    const digest = `sha256:${file.slice(-64)}`;
-    const { members, traffic, history } = this.#parts;
-    if (!history.isAcknowledged(digest)) return;
-    for (const { name } of members.of('proxy')) await traffic.readContent(name, digest);
-  }
-
   /** Does the fault; what comes back makes it good again. */
-  async #strike({ fault }: Round): Promise<() => Promise<void>> {
+  async #strike(fault: Round['fault']): Promise<() => Promise<void>> {
     const { members, scratch } = this.#parts;
     const { name, victim, seed } = fault;
     await delay(fault.atMs);
@@ -134,7 +129,8 @@ export class Rounds {
         fillDisk(folder);
         return async () => void emptyDisk(folder);
       case 'rot':
-        this.#rotten = rot(folder, seed, ROTTED);
+        this.#rotten.push(...rot(folder, seed, ROTTED));
+        this.#rottenOf = victim;
         return async () => undefined;
       case 'clock-jump':
         return await this.#jump(victim, fault.jumpS);

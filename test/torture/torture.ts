@@ -57,8 +57,16 @@ async function playOn(
   const data = join(dir, 'cluster');
   const small = `origin-${origins}`;
   const hasSmall = mountSmallDisk(join(data, 'members', small));
-  // Where it does not start, the mount goes with the process.
-  const members = await Members.start(data, origins, PORTS_FROM, preloadOf(options.sabotage));
+  const leave = (): void => {
+    if (hasSmall) unmountSmallDisk(join(data, 'members', small));
+  };
+  let members: Members;
+  try {
+    members = await Members.start(data, origins, PORTS_FROM, preloadOf(options.sabotage));
+  } catch (error) {
+    leave();
+    throw error;
+  }
   try {
     const history = new History();
     const traffic = new Traffic(
@@ -86,7 +94,7 @@ async function playOn(
     sum.texts.push(...traffic.findings.texts);
   } finally {
     await members.stop();
-    if (hasSmall) unmountSmallDisk(join(data, 'members', small));
+    leave();
   }
 }
 

@@ -49,7 +49,7 @@ export class Traffic {
       return;
     }
     if (type === 'delete') return await this.#delete(base, tag);
-    if (type === 'read-tag') return void (await this.readTag(operation.at, tag));
+    if (type === 'read-tag') return void (await this.readTag(operation.at, tag, false));
     const digest = chosen(this.#history.blobs, pick);
     if (digest === undefined) return;
     if (type === 'read-blob') await this.readContent(operation.at, digest);
@@ -68,7 +68,9 @@ export class Traffic {
         `${at}: tag ${tag} names ${String(answer.headers['docker-content-digest'])}, its bytes are ${digest}`,
       );
     const verdict = this.#history.read(tag, digest, beganAt, this.#now());
-    if (verdict !== 'ok' && (isSettled || verdict === 'corrupt'))
+    // An agent that nobody answers may say what it knew last, if it says that too.
+    const isOld = !isSettled && answer.headers['sepia-stale'] !== undefined && verdict === 'stale';
+    if (verdict !== 'ok' && !isOld)
       this.#found(verdict, `${at}: tag ${tag} is ${digest === '' ? '404' : digest}`);
     return true;
   }

@@ -1,4 +1,5 @@
 import { randomInt, randomUUID } from 'node:crypto';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
@@ -58,13 +59,14 @@ export async function startTracker(
     stops.push('data folder', () => folder.close());
     const stopping = new AbortController();
     const nowMs = steadyMs;
+    const clock = new MemberClock();
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
     const client = new InternalClient({
       dispatcher,
       clusterKey,
       memberId: id,
-      nowMs: Date.now,
+      clock,
       oldSignatures: config['old-signatures'],
     });
     const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
@@ -89,7 +91,15 @@ export async function startTracker(
     metrics.gauge('sepia_tracker_commands', 'Commands to nodes that are alive.', () => commands.size);
 
     const oldSignatures = config['old-signatures'];
-    const gate = createMemberGate({ role: 'tracker', clusterKey, selfId: id, log, metrics, oldSignatures });
+    const gate = createMemberGate({
+      role: 'tracker',
+      clusterKey,
+      selfId: id,
+      log,
+      metrics,
+      clock,
+      oldSignatures,
+    });
     const app = createApp({ log, gate, onRequest: metrics.onRequest });
     app.use(announceRoutes());
     app.use(async (ctx, next) => {
@@ -118,6 +128,7 @@ export async function startTracker(
         metrics,
         app,
         notReady: () => (stopping.signal.aborted ? 'stopping' : reach.lack(performance.now())?.why),
+        clock,
       },
       config['admin-listen'],
     );

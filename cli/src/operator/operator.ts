@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { besideConfig, readClusterKey } from '@sepia/base/config/load';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug, tryParse } from '@sepia/base/failure';
@@ -53,7 +54,7 @@ export class Operator {
       dispatcher: this.#dispatcher,
       clusterKey,
       memberId: 'operator',
-      nowMs: () => Date.now(),
+      clock: new MemberClock(),
     });
   }
 

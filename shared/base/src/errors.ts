@@ -101,6 +101,12 @@ export const ERROR_TABLE = {
     'image names the layer of another image by its diffID; it can be pulled when its own layer is indexed',
   ),
   INDEX_INVALID: f('UNKNOWN', 500, false, 'layer index is not valid; make it again'),
+  RECORDS_PENDING: f(
+    'UNAVAILABLE',
+    503,
+    true,
+    'this origin has not got its records back from the other origins yet; see /readyz of its admin address',
+  ),
   PEER_HTTP: f('UNAVAILABLE', 503, true, 'another member answered with an error'),
   INTERNAL: f('UNKNOWN', 500, false, 'internal error'),
 } as const satisfies Record<string, ErrorFacts>;

@@ -1,3 +1,4 @@
+import type { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
@@ -16,6 +17,8 @@ interface AdminDeps {
   readonly notReady: () => string | undefined;
   /** What an operator should see to although this process works: lines of a 200 of `/readyz`. */
   readonly warnings?: () => readonly string[];
+  /** Whose clocks are off becomes warnings too, and a metric. */
+  readonly clock?: MemberClock;
   /** The app of the main listener, for `/debug/routes`. */
   readonly app: Koa;
   /** Answers below `/debug/`, by name; only callers on loopback get them. */
@@ -29,6 +32,7 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
   deps.metrics.gauge('sepia_ready', '1 while /readyz says 200, else 0.', () =>
     deps.notReady() === undefined ? 1 : 0,
   );
+  deps.clock?.measure(deps.metrics);
   const router = createRouter();
   router.get('/livez', (ctx) => {
     ctx.body = 'ok\n';
@@ -37,7 +41,7 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
     router.get(path, (ctx) => {
       const why = deps.notReady();
       ctx.status = why === undefined ? 200 : 503;
-      const lines = (why === undefined ? deps.warnings?.() : undefined) ?? [];
+      const lines = why === undefined ? [...(deps.warnings?.() ?? []), ...(deps.clock?.warnings ?? [])] : [];
       ctx.body = [why ?? 'ok', ...lines.map((line) => `warning: ${line}`), ''].join('\n');
     });
   }

@@ -1,9 +1,10 @@
 import type { Readable } from 'node:stream';
+import type { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError, isErrorCode } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
 import { PROTOCOL_VERSION } from './app.ts';
-import { hashOf, type SignedBody, signCall } from './sign.ts';
+import { clockOf, hashOf, SIGN_SKEW_MS, type SignedBody, signCall } from './sign.ts';
 import { signOld } from './sign-old.ts';
 import type { Dispatcher } from './sockets.ts';
 
@@ -37,7 +38,8 @@ interface InternalClientDeps {
   readonly dispatcher: Dispatcher;
   readonly clusterKey: Uint8Array;
   readonly memberId: string;
-  readonly nowMs: () => number;
+  /** Dates the calls, and learns from the answers how far other clocks are off. */
+  readonly clock: MemberClock;
   /** Signs in the former form as well, for members of the former version; see ADR 11. */
   readonly oldSignatures?: boolean;
 }
@@ -51,23 +53,47 @@ export class InternalClient {
   }
 
   /**
-   * Sends one call and hands back any answer, also an error status; the caller must read or dump the body.
+   * Sends one call and hands back any answer, also an error status; the caller must read or dump the body. A call that was
+   * refused only because the two clocks differ is dated by the other clock and sent once more, where its body is no stream.
    * @throws {CodedError} `PEER_HTTP` if no answer came, with the cause
    */
   async raw(call: InternalRequest): Promise<InternalResponse> {
+    const { answer, isMisdated } = await this.#send(call);
+    const isStream = typeof call.body === 'object' && !(call.body instanceof Uint8Array);
+    if (!isMisdated || isStream) return answer;
+    await answer.body.dump();
+    return (await this.#send(call)).answer;
+  }
+
+  async #send(
+    call: InternalRequest,
+  ): Promise<{ readonly answer: InternalResponse; readonly isMisdated: boolean }> {
     const { body } = call;
     const headers = { ...call.headers, 'sepia-version': String(PROTOCOL_VERSION) };
+    const { clock, clusterKey } = this.#deps;
+    const dateMs = clock.dateFor(call.to);
+    const signatures = this.#signatures(call, headers, dateMs);
+    const markMs = clock.mark();
     try {
       const answer = await request(new URL(call.path, call.url), {
         method: call.method,
         dispatcher: this.#deps.dispatcher,
-        headers: { ...headers, ...this.#signatures(call, headers) },
+        headers: { ...headers, ...signatures },
         ...(body === undefined ? {} : { body }),
         headersTimeout: call.headersTimeoutMs,
         bodyTimeout: call.bodyTimeoutMs ?? 30_000,
         signal: call.signal ?? null,
       });
-      return { status: answer.statusCode, headers: answer.headers, body: answer.body };
+      const signature = signatures['sepia-signature'] ?? signatures['authorization'] ?? '';
+      const theirMs = clockOf(clusterKey, call.to, signature, answer.headers['sepia-clock']);
+      if (theirMs !== undefined) clock.answered(call.to, theirMs, markMs);
+      return {
+        answer: { status: answer.statusCode, headers: answer.headers, body: answer.body },
+        isMisdated:
+          answer.headers['sepia-error'] === 'SIGNATURE_INVALID' &&
+          theirMs !== undefined &&
+          Math.abs(theirMs - dateMs) > SIGN_SKEW_MS,
+      };
     } catch (cause) {
       throwIfBug(cause);
       if (call.signal?.aborted === true) throw call.signal.reason;
@@ -79,14 +105,18 @@ export class InternalClient {
     }
   }
 
-  #signatures(call: InternalRequest, headers: Readonly<Record<string, string>>): Record<string, string> {
-    const { clusterKey, memberId: id, nowMs, oldSignatures } = this.#deps;
+  #signatures(
+    call: InternalRequest,
+    headers: Readonly<Record<string, string>>,
+    dateMs: number,
+  ): Record<string, string> {
+    const { clusterKey, memberId: id, oldSignatures } = this.#deps;
     const { method, path } = call;
     const body = signedBody(call);
-    const signature = signCall({ clusterKey, id }, call.to, { method, path, headers, body }, nowMs());
+    const signature = signCall({ clusterKey, id }, call.to, { method, path, headers, body }, dateMs);
     if (oldSignatures !== true) return { authorization: signature };
     const bodyBytes = body.type === 'hash' ? byteLength(call.body) : body.type === 'length' ? body.bytes : -1;
-    const old = signOld({ clusterKey, id }, { method, path, bodyBytes }, nowMs());
+    const old = signOld({ clusterKey, id }, { method, path, bodyBytes }, dateMs);
     return { authorization: old, 'sepia-signature': signature };
   }
 

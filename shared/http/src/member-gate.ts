@@ -1,3 +1,4 @@
+import type { MemberClock } from '@sepia/base/clock/member-clock';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import { createGate, type Gate, type GuardCheck } from './gate.ts';
@@ -13,14 +14,15 @@ interface MemberGateDeps {
   readonly selfId: string;
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly clock: MemberClock;
   /** Takes the former form of signatures too. */
   readonly oldSignatures: boolean;
 }
 
 /** The gate of a role that members call, with what it refuses and remembers as metrics. One per process: it keeps the nonces. */
 export function createMemberGate(deps: MemberGateDeps): Gate {
-  const { role, guards = {}, clusterKey, selfId, log, metrics, oldSignatures } = deps;
-  const verifier = new CallVerifier({ clusterKey, selfId, log }, { oldSignatures });
+  const { role, guards = {}, clusterKey, selfId, log, metrics, clock, oldSignatures } = deps;
+  const verifier = new CallVerifier({ clusterKey, selfId, log, nowMs: clock.nowMs }, { oldSignatures });
   metrics.gauge('sepia_call_nonces', 'Nonces of signed calls remembered now.', () => verifier.nonces);
   const refused = metrics.counter(
     'sepia_calls_refused_total',

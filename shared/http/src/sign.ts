@@ -109,9 +109,13 @@ export class CallVerifier {
 
   /**
    * Who called, and what the body must be; the caller of this checks the body. `bodyBytes` is the announced length, −1
-   * for a chunked body. @throws {CodedError} `SIGNATURE_INVALID`, `MEMBER_BUSY` when no more nonces can be remembered
+   * for a chunked body. `onProven` gets what the answer says of this member's clock, refused or not, once it is proven
+   * that a member calls. @throws {CodedError} `SIGNATURE_INVALID`, `MEMBER_BUSY` when no more nonces can be remembered
    */
-  verify(call: Omit<SignedCall, 'body'> & { readonly bodyBytes: number }): Verified {
+  verify(
+    call: Omit<SignedCall, 'body'> & { readonly bodyBytes: number },
+    onProven: (clock: string) => void = () => undefined,
+  ): Verified {
     const { 'sepia-signature': second, authorization } = call.headers;
     const header = String(second ?? authorization ?? '');
     const old = OLD_FORM.exec(header);
@@ -122,11 +126,12 @@ export class CallVerifier {
       );
     if (found === null) throw this.#bad('signature', formFault(header));
     const [, id = '', to = '', date = '', nonce = '', text = '', signature = ''] = found;
-    this.#checkDate(Number(date));
     const body = bodyOf(text);
     const expected = mac(this.#deps.clusterKey, { id, to, date, nonce }, { ...call, body });
     if (!timingSafeEqual(expected, Buffer.from(signature, 'hex')))
       throw this.#bad('signature', 'made with another cluster key, or for another call');
+    onProven(clockAnswer(this.#deps.clusterKey, this.#deps.selfId, nonce, this.#nowMs()));
+    this.#checkDate(Number(date));
     if (to !== this.#deps.selfId)
       throw this.#bad('recipient', `it is for ${to}, this is ${this.#deps.selfId}`);
     this.#takeNonce(nonce);
@@ -148,10 +153,19 @@ export class CallVerifier {
     return { caller: id, body: undefined };
   }
 
-  #checkDate(dateMs: number): void {
+  #nowMs(): number {
     const { nowMs = Date.now } = this.#deps;
-    if (Math.abs(nowMs() - dateMs) > SIGN_SKEW_MS)
-      throw this.#bad('date', 'date is off by more than 60 s; check the clocks');
+    return nowMs();
+  }
+
+  #checkDate(dateMs: number): void {
+    const offMs = dateMs - this.#nowMs();
+    if (Math.abs(offMs) <= SIGN_SKEW_MS) return;
+    const off = `${Math.round(Math.abs(offMs) / 1000)} s ${offMs > 0 ? 'ahead of' : 'behind'}`;
+    throw this.#bad(
+      'date',
+      `its date is off by more than 60 s, ${off} this member's clock; check the clocks`,
+    );
   }
 
   #takeNonce(nonce: string): void {
@@ -175,6 +189,32 @@ export class CallVerifier {
     this.#tellRefused(kind);
     return signatureFault(why);
   }
+}
+
+/**
+ * Value of `Sepia-Clock`, with which a member answers a signed call: `date=<ms>,sig=<hex>`, the signature being
+ * HMAC-SHA-256(key, "sepia-clock-1" ‖ id ‖ nonce of the call ‖ date), lines joined by `\n`. The nonce makes it of now.
+ */
+function clockAnswer(key: Uint8Array, id: string, nonce: string, dateMs: number): string {
+  return `date=${dateMs},sig=${clockMac(key, id, nonce, String(dateMs)).toString('hex')}`;
+}
+
+/** The date of the member `id` as its answer to the call with this signature says; undefined if that is not proven. */
+export function clockOf(
+  key: Uint8Array,
+  id: string,
+  signature: string,
+  answer: string | readonly string[] | undefined,
+): number | undefined {
+  const nonce = /,nonce=([0-9a-f]{32}),/.exec(signature)?.[1];
+  const [, date, sig] = /^date=(\d{1,15}),sig=([0-9a-f]{64})$/.exec(String(answer ?? '')) ?? [];
+  if (nonce === undefined || date === undefined || sig === undefined) return undefined;
+  const isRight = timingSafeEqual(clockMac(key, id, nonce, date), Buffer.from(sig, 'hex'));
+  return isRight ? Number(date) : undefined;
+}
+
+function clockMac(key: Uint8Array, id: string, nonce: string, date: string): Buffer {
+  return createHmac('sha256', key).update(['sepia-clock-1', id, nonce, date].join('\n')).digest();
 }
 
 /** A call that is refused for its signature. */

@@ -19,7 +19,10 @@ export async function verifyRequest(ctx: Context, verifier: CallVerifier): Promi
   const state = ctx.state as RequestState;
   const { method, url: path } = ctx;
   const announced = bodyBytes(ctx);
-  const { caller, body } = verifier.verify({ method, path, headers: ctx.req.headers, bodyBytes: announced });
+  const { caller, body } = verifier.verify(
+    { method, path, headers: ctx.req.headers, bodyBytes: announced },
+    (clock) => ctx.set('Sepia-Clock', clock),
+  );
   if (body?.type === 'hash') {
     const bytes = announced === 0 ? Buffer.alloc(0) : await readBody(ctx, MAX_HASHED_BYTES);
     if (createHash('sha256').update(bytes).digest('hex') !== body.hex)

@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import t, { type Test } from 'tap';
 import { InternalClient } from '../src/client.ts';
 import { createDispatcher } from '../src/sockets.ts';
@@ -12,7 +13,7 @@ function clientOf(): InternalClient {
     dispatcher,
     clusterKey: Buffer.alloc(32, 7),
     memberId: 'a',
-    nowMs: () => Date.now(),
+    clock: new MemberClock(),
   });
 }
 

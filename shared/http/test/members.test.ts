@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import type { Context } from 'koa';
@@ -37,7 +38,7 @@ async function member(
     await listener.stop(0);
   });
   const memberId = 'agent-1';
-  const deps = { dispatcher, clusterKey: key, memberId, nowMs: Date.now, oldSignatures };
+  const deps = { dispatcher, clusterKey: key, memberId, clock: new MemberClock(), oldSignatures };
   const client = new InternalClient(deps);
   const call = (more: Partial<InternalRequest> = {}): InternalRequest => ({
     url: listener.url,

@@ -1,0 +1,46 @@
+import t from 'tap';
+import { MemberClock } from '../../src/clock/member-clock.ts';
+
+const WALL = 1_800_000_000_000;
+
+function clockOf(wallAheadMs: number) {
+  const at = { wallMs: WALL + wallAheadMs, steadyMs: 5_000 };
+  const clock = new MemberClock({ wallMs: () => at.wallMs, steadyMs: () => at.steadyMs });
+  const pass = (ms: number): void => {
+    at.wallMs += ms;
+    at.steadyMs += ms;
+  };
+  /** A call to a member whose clock is right. */
+  const call = (id: string): void => {
+    const markMs = clock.mark();
+    const dateMs = at.wallMs - wallAheadMs;
+    pass(10);
+    clock.answered(id, dateMs + 5, markMs);
+  };
+  return { clock, at, pass, call };
+}
+
+t.test('a member that starts with a wrong clock works in the time of the others', async (t) => {
+  const { clock, at, pass, call } = clockOf(300_000);
+  t.equal(clock.nowMs(), WALL + 300_000);
+  call('a');
+  t.equal(clock.dateFor('a'), WALL + 10, 'the date of a call is that of who is called, at once');
+  call('b');
+  t.equal(clock.nowMs(), WALL + 20);
+  t.equal(clock.skewSeconds, 300);
+  t.match(clock.warnings, [/clock skew: .*300 s ahead/]);
+  pass(1_000);
+  at.wallMs -= 300_000;
+  pass(1_000);
+  t.equal(clock.nowMs(), WALL + 2_020, 'it is set right: no time is lived twice');
+  t.same(clock.warnings, []);
+});
+
+t.test('a clock that is set wrong while it runs moves nothing', async (t) => {
+  const { clock, at, pass, call } = clockOf(0);
+  for (const id of ['a', 'b', 'c']) call(id);
+  at.wallMs += 30_000;
+  pass(1_000);
+  t.equal(clock.nowMs(), WALL + 1_030);
+  t.equal(clock.skewSeconds, 30);
+});

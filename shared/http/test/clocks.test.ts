@@ -1,0 +1,90 @@
+import { Readable } from 'node:stream';
+import { MemberClock } from '@sepia/base/clock/member-clock';
+import { silentLogger } from '@sepia/base/log';
+import t, { type Test } from 'tap';
+import { request } from 'undici';
+import { createApp } from '../src/app.ts';
+import { InternalClient, type InternalRequest } from '../src/client.ts';
+import { createGate } from '../src/gate.ts';
+import { HttpListener } from '../src/listener.ts';
+import { CallVerifier, clockOf, hashOf, signCall } from '../src/sign.ts';
+import { createDispatcher } from '../src/sockets.ts';
+
+const KEY = Buffer.alloc(32, 7);
+const TEN_MINUTES_MS = 600_000;
+
+/** A member whose clock is off, and a client of it. */
+async function memberOff(t: Test, offMs: number, id = 'origin-1') {
+  let reached = 0;
+  const gate = createGate({
+    open: {},
+    verifier: new CallVerifier({ clusterKey: KEY, selfId: id, nowMs: () => Date.now() + offMs }),
+  });
+  const app = createApp({ log: silentLogger(), gate });
+  app.use((ctx) => {
+    reached += 1;
+    ctx.req.resume();
+    ctx.body = 'done';
+  });
+  const listener = await HttpListener.start(app.callback(), '127.0.0.1:0', 'listen');
+  const dispatcher = createDispatcher();
+  t.teardown(async () => {
+    await dispatcher.destroy();
+    await listener.stop(0);
+  });
+  const clock = new MemberClock();
+  const client = new InternalClient({ dispatcher, clusterKey: KEY, memberId: 'agent-1', clock });
+  const call = (more: Partial<InternalRequest> = {}): InternalRequest => ({
+    url: listener.url,
+    to: id,
+    method: 'GET',
+    path: '/v1/x',
+    headersTimeoutMs: 5_000,
+    ...more,
+  });
+  return { client, call, clock, url: listener.url, reached: () => reached };
+}
+
+for (const offMs of [TEN_MINUTES_MS, -TEN_MINUTES_MS])
+  t.test(`a member whose clock is ${offMs / 1000} s off takes calls, and is named`, async (t) => {
+    const { client, call, clock, reached } = await memberOff(t, offMs);
+    t.equal((await client.bytes(call())).bytes.toString(), 'done');
+    t.equal((await client.bytes(call({ method: 'POST', body: '{}' }))).bytes.toString(), 'done');
+    t.equal(reached(), 2, 'each ran once');
+    t.match(clock.warnings, [/^clock skew: the clock of origin-1 is 600 s (?:ahead of|behind)/]);
+  });
+
+t.test('a streamed body is not sent twice; the next call bears the right date', async (t) => {
+  const { client, call } = await memberOff(t, TEN_MINUTES_MS);
+  const stream = () =>
+    call({
+      method: 'PUT',
+      path: '/v1/uploads/u',
+      body: Readable.from([Buffer.from('abc')]),
+      headers: { 'content-length': '3' },
+    });
+  await t.rejects(client.bytes(stream()), {
+    code: 'SIGNATURE_INVALID',
+    message: /600 s behind this member's clock/,
+  });
+  t.equal((await client.bytes(stream())).bytes.toString(), 'done');
+});
+
+t.test('only who has the cluster key learns the time, and only from who is called', async (t) => {
+  const { url } = await memberOff(t, TEN_MINUTES_MS);
+  const ask = async (key: Buffer, to: string) => {
+    const call = { method: 'GET', path: '/v1/x', headers: {}, body: hashOf('') } as const;
+    const authorization = signCall({ clusterKey: key, id: 'agent-1' }, to, call, Date.now());
+    const answer = await request(`${url}/v1/x`, { headers: { authorization } });
+    await answer.body.dump();
+    return { clock: answer.headers['sepia-clock'], authorization };
+  };
+  t.equal((await ask(Buffer.alloc(32, 8), 'origin-1')).clock, undefined);
+  const { clock, authorization } = await ask(KEY, 'origin-1');
+  t.ok((clockOf(KEY, 'origin-1', authorization, clock) ?? 0) > Date.now() + TEN_MINUTES_MS - 10_000);
+  t.equal(clockOf(KEY, 'origin-2', authorization, clock), undefined, 'of another member');
+  t.equal(clockOf(Buffer.alloc(32, 8), 'origin-1', authorization, clock), undefined, 'with another key');
+  const other = await ask(KEY, 'origin-1');
+  t.equal(clockOf(KEY, 'origin-1', other.authorization, clock), undefined, 'of another call: a replay');
+  t.equal(clockOf(KEY, 'origin-1', authorization, 'date=1,sig=2'), undefined);
+});
