@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AGENT_CONFIG, type Agent, createAgent } from '@sepia/agent';
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { silentLogger } from '@sepia/base/log';
 import { AGENT_OF_NODE, type LazyAnswer, type LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { InternalClient } from '@sepia/http/client';
@@ -52,7 +53,7 @@ function clientOf(secret: Uint8Array, dispatcher = createDispatcher()): Internal
     dispatcher,
     clusterKey: secret,
     memberId: 'snapshotter',
-    nowMs: () => Date.now(),
+    clock: new MemberClock(),
   });
 }
 

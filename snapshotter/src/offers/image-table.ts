@@ -1,3 +1,4 @@
+import { LatestMap } from '@sepia/base/latest-map';
 import type { LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import type { JudgedLayer } from './core/judge.ts';
 
@@ -16,7 +17,7 @@ const MAX_IMAGES = 1_000;
 
 /** The images that were pulled through the agent of this node, the newest last. */
 export class ImageTable {
-  readonly #images = new Map<string, ImageStatus>();
+  readonly #images = new LatestMap<string, ImageStatus>(MAX_IMAGES);
 
   note(
     offer: LazyOffer,
@@ -26,9 +27,7 @@ export class ImageTable {
     const image = `${offer.upstream}/${offer.repository}`;
     const key = `${image}@${offer.manifest}`;
     const { isLazy, reason, layers } = outcome;
-    this.#images.delete(key);
     this.#images.set(key, { image, manifest: offer.manifest, isLazy, reason, layers, atMs });
-    if (this.#images.size > MAX_IMAGES) this.#images.delete(this.#images.keys().next().value!);
   }
 
   list(): ImageStatus[] {

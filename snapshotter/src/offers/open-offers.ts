@@ -1,3 +1,4 @@
+import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
@@ -44,8 +45,8 @@ export function nodeSecretOf(config: SnapshotterConfig): Uint8Array | undefined 
 /** Begins to take images that are pulled from the agent. */
 export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
   const { config, dispatcher, source, indexes, layers, door, show, log } = parts;
-  const nowMs = (): number => Date.now();
-  const client = new InternalClient({ dispatcher, clusterKey: secret, memberId: 'snapshotter', nowMs });
+  const clock = new MemberClock();
+  const client = new InternalClient({ dispatcher, clusterKey: secret, memberId: 'snapshotter', clock });
   const agent = new AgentCalls({ client, url: config.agent });
   const images = new ImageTable();
   const publisher = new Publisher({
@@ -65,7 +66,7 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
     show,
     log,
     nowMs: () => performance.now(),
-    wallMs: nowMs,
+    wallMs: clock.nowMs,
   });
   return {
     images,

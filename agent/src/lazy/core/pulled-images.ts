@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { tryParse } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { readDocument } from '@sepia/lazy/convert/documents';
 
@@ -12,11 +13,10 @@ export interface PulledImage extends ResolvedName {
 
 /** The images whose manifests passed lately, by the config that a client asks for next. The oldest go first. */
 export class PulledImages {
-  readonly #limit: number;
-  readonly #images = new Map<string, PulledImage>();
+  readonly #images: LatestMap<string, PulledImage>;
 
   constructor(limit = 1_000) {
-    this.#limit = limit;
+    this.#images = new LatestMap(limit);
   }
 
   note(
@@ -26,16 +26,13 @@ export class PulledImages {
     const parsed = tryParse(() => readDocument(manifest.bytes, manifest.mediaType));
     if (!parsed.ok || parsed.value.kind !== 'image') return;
     const { config, layers } = parsed.value;
-    const key = keyOf(target, config.digest);
-    this.#images.delete(key);
-    this.#images.set(key, {
+    this.#images.set(keyOf(target, config.digest), {
       upstream: target.upstream,
       repository: target.repository,
       manifest: manifest.digest,
       config: config.digest,
       layers: layers.map(({ digest, sizeBytes }) => ({ digest, sizeBytes })),
     });
-    if (this.#images.size > this.#limit) this.#images.delete(this.#images.keys().next().value!);
   }
 
   of(target: ResolvedName, config: Digest): PulledImage | undefined {
