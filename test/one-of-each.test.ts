@@ -46,6 +46,11 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/records/src/record-store.ts'],
   },
   {
+    what: 'a map that lets go of its oldest',
+    copy: /\.keys\(\)\.next\(\)\.value/,
+    homes: ['shared/base/src/latest-map.ts', 'agent/src/node/core/lease-book.ts'],
+  },
+  {
     what: 'a wait that doubles',
     copy: /[mM]s\w* \* 2 \*\*|_MS \* 2 \*\*|\b(\w*Ms) = Math\.min\([^)]*\b\1 \* 2\)|firstMs \* 2 \*\*/,
     homes: ['shared/base/src/async/backoff.ts'],

@@ -91,6 +91,11 @@ export const ORIGIN_CONFIG = z.strictObject({
     .record(z.string(), CREDENTIALS)
     .default({})
     .describe('Credentials by upstream name, or by the name that a replication rule gives.'),
+  'compare-every': duration()
+    .prefault('1m')
+    .describe(
+      'How often records and pushed blobs are compared with each other origin, beside starts and returns.',
+    ),
   'max-uploads': z
     .number()
     .int()

@@ -14,7 +14,7 @@ import {
   setFault,
   staleAge,
   type TagRules,
-} from '../src/records/core/tag-policy.ts';
+} from '../src/upstream/core/tag-policy.ts';
 
 const MIB = 1024 * 1024;
 

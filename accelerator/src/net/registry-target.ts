@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { ImageTarget } from '@sepia/lazy/convert/convert-image';
 import type { TargetClient } from '@sepia/upstream/target-client';
 
@@ -8,16 +9,14 @@ const MAX_PLACES = 20_000;
 
 /** Where blobs are at one registry: digest to repository. The oldest go first. */
 export class Places {
-  readonly #places = new Map<Digest, string>();
+  readonly #places = new LatestMap<Digest, string>(MAX_PLACES);
 
   get(digest: Digest): string | undefined {
     return this.#places.get(digest);
   }
 
   note(digest: Digest, repository: string): void {
-    this.#places.delete(digest);
     this.#places.set(digest, repository);
-    if (this.#places.size > MAX_PLACES) this.#places.delete(this.#places.keys().next().value!);
   }
 }
 

@@ -30,13 +30,12 @@ import type { SourceGate } from '../source/source-gate.ts';
 import { CachedBlobs } from './cached-blobs.ts';
 import type { Hints } from './core/hints.ts';
 import { isQuiet } from './core/quiet.ts';
+import { DownloadRoom } from './download-room.ts';
 import { EnduringBlob } from './enduring-blob.ts';
 import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
 import { Trust } from './trust.ts';
 
-/** Downloads at once; further ones wait for their turn at the front door (503 with Retry-After would be worse). */
-const MAX_DOWNLOADS = 256;
 /** After the disk was full nothing is stored for this long, in ms. */
 const FULL_MS = 5_000;
 interface TableDeps {
@@ -88,6 +87,10 @@ export class BlobTable {
   readonly #shown: ShownDownloads;
   readonly #cached: CachedBlobs;
   readonly #stopped = new AbortController();
+  readonly #room = new DownloadRoom({
+    running: () => this.#running.size + this.#starting.size,
+    makeRoom: () => [...this.#running.values()].find((download) => download.isLeft)?.end(),
+  });
   #fullUntilMs = 0;
 
   constructor(
@@ -142,13 +145,11 @@ export class BlobTable {
     }
     let starting = this.#starting.get(name.digest);
     if (starting === undefined) {
-      if (this.#running.size + this.#starting.size >= MAX_DOWNLOADS)
-        [...this.#running.values()].find((download) => download.isLeft)?.end();
-      if (this.#running.size + this.#starting.size >= MAX_DOWNLOADS)
-        throw new CodedError('NO_PEERS', {
-          message: 'too many downloads at once',
-          detail: { retryAfterSeconds: 2 },
-        });
+      if (this.#room.isFull) {
+        await this.#room.wait(signal);
+        // Meanwhile somebody else may have begun it.
+        return await this.get(name, signal, range);
+      }
       this.#names.add(name);
       starting = this.#start(name, wish).finally(() => {
         this.#starting.delete(name.digest);

@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { Distrust } from './core/distrust.ts';
@@ -19,7 +20,7 @@ interface TrustDeps {
 export class Trust {
   readonly #deps: TrustDeps;
   readonly #distrust = new Distrust();
-  readonly #suspects = new Map<Digest, Metainfo[]>();
+  readonly #suspects = new LatestMap<Digest, Metainfo[]>(MAX_SUSPECTS);
 
   constructor(deps: TrustDeps) {
     this.#deps = deps;
@@ -40,10 +41,7 @@ export class Trust {
   suspect(dropped: Metainfo): void {
     if (dropped.knownCount === 0 || dropped.state === 'final') return;
     const known = this.#suspects.get(dropped.digest) ?? [];
-    this.#suspects.delete(dropped.digest);
     this.#suspects.set(dropped.digest, [...known.slice(-1), Metainfo.decode(dropped.encode())]);
-    if (this.#suspects.size > MAX_SUSPECTS)
-      this.#suspects.delete(this.#suspects.keys().next().value as Digest);
   }
 
   /** The whole digest of what was served came out wrong. */

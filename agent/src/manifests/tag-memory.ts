@@ -1,6 +1,7 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 
 const MAX_TAGS = 10_000;
@@ -19,7 +20,7 @@ interface Seen {
 export class TagMemory {
   readonly #path: string;
   readonly #log: Logger;
-  readonly #tags = new Map<string, Seen>();
+  readonly #tags = new LatestMap<string, Seen>(MAX_TAGS);
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
 
@@ -45,9 +46,7 @@ export class TagMemory {
 
   note(upstream: string, repository: string, tag: string, digest: Digest, nowMs: number): void {
     const key = keyOf(upstream, repository, tag);
-    this.#tags.delete(key);
     this.#tags.set(key, { digest, atMs: nowMs });
-    if (this.#tags.size > MAX_TAGS) this.#tags.delete(this.#tags.keys().next().value!);
     this.#writeSoon();
   }
 

@@ -155,8 +155,10 @@ function memberConfig(
 /** The text of a log from byte `from` on, at most its last 64 KiB; empty when it cannot be read. */
 export function logTail(file: string, from: number): string {
   try {
-    return readFileSync(file)
-      .subarray(from)
+    const bytes = readFileSync(file);
+    // A log that was set aside meanwhile begins anew.
+    return bytes
+      .subarray(from > bytes.length ? 0 : from)
       .subarray(-64 * 1024)
       .toString('utf8');
   } catch (error) {

@@ -7,6 +7,7 @@ import { lockFolder } from '@sepia/store/data-folder';
 import { makeFolders } from '@sepia/store/make-folders';
 import type { ClusterFile, ClusterFileMember } from './cluster-file.ts';
 import { type ClusterPaths, clusterPaths, replaceFile, writeClusterFiles } from './files.ts';
+import { rotateLogs } from './log-rotation.ts';
 import { type Exit, MemberProcess, mainOfRole } from './member-process.ts';
 import { type ClusterShape, HOST, type MemberPlan, planMembers, type Role } from './plan.ts';
 import { demandFreePorts, takenPort } from './ports.ts';
@@ -74,6 +75,7 @@ export class Supervisor {
   readonly #abort = new AbortController();
   readonly #background = new Set<Promise<void>>();
   #cluster: ClusterFile | undefined;
+  #endRotation = (): void => undefined;
   #isUp = false;
   #wrote = false;
   #lock: Awaited<ReturnType<typeof lockFolder>> | undefined;
@@ -102,6 +104,7 @@ export class Supervisor {
     this.#wrote = true;
     const { upstreams, preheat = false } = this.#options;
     writeClusterFiles(this.paths, this.members, upstreams, { preheat });
+    this.#endRotation = rotateLogs(this.members.map(({ name }) => this.paths.log(name)));
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));
     this.#abort.signal.throwIfAborted();
@@ -135,6 +138,7 @@ export class Supervisor {
         }),
       );
     }
+    this.#endRotation();
     await Promise.allSettled(this.#background);
     await this.#dispatcher.close();
     await this.#lock?.release();

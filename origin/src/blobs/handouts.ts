@@ -1,20 +1,21 @@
 import type { Digest } from '@sepia/base/digest';
+import { LatestMap } from '@sepia/base/latest-map';
 
 /** Blobs whose handouts are remembered; the oldest are forgotten first. */
 const MAX_BLOBS = 512;
 
 /** Which pieces of blobs on their way were handed out once past the swarm: whoever asks next finds them there. */
 export class Handouts {
-  readonly #given = new Map<Digest, { readonly attempt: string; readonly pieces: Set<number> }>();
+  readonly #given = new LatestMap<Digest, { readonly attempt: string; readonly pieces: Set<number> }>(
+    MAX_BLOBS,
+  );
 
   /** True for the first that asks for this piece of this attempt. */
   give(digest: Digest, attempt: string, piece: number): boolean {
     let entry = this.#given.get(digest);
     if (entry?.attempt !== attempt) {
       entry = { attempt, pieces: new Set() };
-      this.#given.delete(digest);
       this.#given.set(digest, entry);
-      if (this.#given.size > MAX_BLOBS) this.#given.delete(this.#given.keys().next().value!);
     }
     if (entry.pieces.has(piece)) return false;
     entry.pieces.add(piece);

@@ -1,5 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
@@ -32,7 +33,7 @@ export class Fetches {
   readonly #deps: FetchesDeps;
   readonly #progressMs: number;
   readonly #running = new Map<Digest, Fetch>();
-  readonly #lies = new Map<Digest, { error: CodedError; untilMs: number }>();
+  readonly #lies = new LatestMap<Digest, { error: CodedError; untilMs: number }>(MAX_LIES);
   #stopped = false;
 
   constructor(deps: FetchesDeps, options: { readonly progressMs: number }) {
@@ -116,7 +117,6 @@ export class Fetches {
     if (this.#running.get(digest) === fetch) this.#running.delete(digest);
     if (isCoded(fetch.error, 'UPSTREAM_LIES')) {
       this.#lies.set(digest, { error: fetch.error, untilMs: this.#deps.nowMs() + LIE_MS });
-      if (this.#lies.size > MAX_LIES) this.#lies.delete(this.#lies.keys().next().value as Digest);
     }
     const { upstream, repository } = fetch.name;
     if (fetch.error === undefined)

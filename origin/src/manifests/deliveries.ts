@@ -1,6 +1,7 @@
 import { Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { readElsewhere } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -38,9 +39,11 @@ export interface DeliveriesDeps {
  */
 export class Deliveries {
   readonly #deps: DeliveriesDeps;
-  readonly #delivered = new Set<string>();
+  readonly #delivered = new LatestMap<string, true>(MAX_DELIVERED);
   readonly #running = new Map<string, Promise<void>>();
-  readonly #failed = new Map<string, { readonly error: CodedError; readonly untilMs: number }>();
+  readonly #failed = new LatestMap<string, { readonly error: CodedError; readonly untilMs: number }>(
+    MAX_FAILED,
+  );
   readonly #stopped = new AbortController();
   #reading = 0;
 
@@ -55,10 +58,7 @@ export class Deliveries {
 
   /** The bytes came from the upstream. */
   note(name: BlobName): void {
-    const key = keyOf(name);
-    this.#delivered.delete(key);
-    this.#delivered.add(key);
-    if (this.#delivered.size > MAX_DELIVERED) this.#delivered.delete(this.#delivered.keys().next().value!);
+    this.#delivered.set(keyOf(name), true);
   }
 
   /**
@@ -94,7 +94,6 @@ export class Deliveries {
       const error = upstreamError(thrown, name.upstream);
       if (isCoded(error, 'DRAINING') || isCoded(error, 'NO_PEERS')) throw error;
       this.#failed.set(`${keyOf(name)}\n${name.repository}`, { error, untilMs: nowMs() + FAILED_MS });
-      if (this.#failed.size > MAX_FAILED) this.#failed.delete(this.#failed.keys().next().value!);
       throw error;
     }
     this.note(name);

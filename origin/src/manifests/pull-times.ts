@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName } from '@sepia/base/names/repository';
@@ -33,7 +34,7 @@ interface Image {
 export class PullTimes {
   readonly #deps: PullTimesDeps;
   readonly #pauseMs: number;
-  readonly #images = new Map<string, Image>();
+  readonly #images = new LatestMap<string, Image>(MAX_IMAGES);
   readonly #stopped = new AbortController();
   #loop: Promise<void> | undefined;
 
@@ -57,14 +58,12 @@ export class PullTimes {
     const key = `${name.upstream}\n${name.repository}\n${reference}`;
     const nowMs = this.#deps.nowMs();
     const known = this.#images.get(key);
-    this.#images.delete(key);
     this.#images.set(key, {
       ...name,
       reference,
       servedAtMs: nowMs,
       refreshedAtMs: known?.refreshedAtMs ?? nowMs,
     });
-    if (this.#images.size > MAX_IMAGES) this.#images.delete(this.#images.keys().next().value!);
   }
 
   async #run(): Promise<void> {

@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
@@ -28,7 +29,7 @@ interface RecheckDeps {
  */
 export class Recheck {
   readonly #deps: RecheckDeps;
-  readonly #checkedAtMs = new Map<string, number>();
+  readonly #checkedAtMs = new LatestMap<string, number>(MAX_CHECKED);
   readonly #flights = new Map<string, Promise<void>>();
 
   constructor(deps: RecheckDeps) {
@@ -39,10 +40,7 @@ export class Recheck {
   confirmed(name: BlobName): void {
     if (this.#mode(name) === 'never') return;
     const key = linkKey(name);
-    this.#checkedAtMs.delete(key);
     this.#checkedAtMs.set(key, this.#deps.nowMs());
-    if (this.#checkedAtMs.size > MAX_CHECKED)
-      this.#checkedAtMs.delete(this.#checkedAtMs.keys().next().value!);
   }
 
   /**

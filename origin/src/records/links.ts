@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
@@ -36,7 +37,9 @@ interface LinksDeps {
 export class Links {
   readonly #deps: LinksDeps;
   /** `written`: by a quorum write of this process; one that was only found may be on too few owners. */
-  readonly #cache = new Map<string, { entry: LinkEntry; written: boolean; untilMs: number }>();
+  readonly #cache = new LatestMap<string, { entry: LinkEntry; written: boolean; untilMs: number }>(
+    MAX_CACHED,
+  );
   readonly #confirming = new Map<string, Promise<LinkEntry>>();
   /** Grows with each revocation: what was asked before one is not remembered after it. */
   #revision = 0;
@@ -47,7 +50,12 @@ export class Links {
 
   /** True if this origin's own records have the link, for people who look and for guesses. */
   async hasOwn(name: BlobName): Promise<boolean> {
-    return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+    try {
+      return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+    } catch (error) {
+      if (isCoded(error, 'RECORDS_PENDING')) return false;
+      throw error;
+    }
   }
 
   /** Writes links of one repository to W of its owners; the rest follows behind. @throws `QUORUM_LOST`, `CONFLICT` */
@@ -157,9 +165,7 @@ export class Links {
   #remember(entry: LinkEntry, written: boolean): void {
     const key = linkKey(entry);
     const beliefMs = this.#deps.upstreams.takesDeletes(entry.upstream) ? LINK_BELIEF_MS : CACHE_MS;
-    this.#cache.delete(key);
     this.#cache.set(key, { entry, written, untilMs: this.#deps.nowMs() + beliefMs });
-    if (this.#cache.size > MAX_CACHED) this.#cache.delete(this.#cache.keys().next().value as string);
   }
 }
 

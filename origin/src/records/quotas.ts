@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
@@ -45,7 +46,7 @@ interface QuotasDeps {
 export class Quotas {
   readonly #deps: QuotasDeps;
   readonly #rules = new Map<string, QuotaRules>();
-  readonly #counts = new Map<string, { usage: Promise<Count>; untilMs: number }>();
+  readonly #counts = new LatestMap<string, { usage: Promise<Count>; untilMs: number }>(MAX_COUNTS);
 
   constructor(deps: QuotasDeps) {
     this.#deps = deps;
@@ -71,9 +72,7 @@ export class Quotas {
     const known = this.#counts.get(key);
     if (known !== undefined && known.untilMs > this.#deps.nowMs()) return known.usage;
     const usage = this.#count(upstream, repository);
-    this.#counts.delete(key);
     this.#counts.set(key, { usage, untilMs: this.#deps.nowMs() + COUNT_MS });
-    if (this.#counts.size > MAX_COUNTS) this.#counts.delete(this.#counts.keys().next().value!);
     readElsewhere(usage, () => this.#counts.delete(key));
     return usage;
   }

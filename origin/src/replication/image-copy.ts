@@ -48,7 +48,6 @@ interface ImageCopyDeps {
 
 /** Indexes within indexes up to this. */
 const MAX_DEPTH = 8;
-const MAX_PLACES = 20_000;
 
 /**
  * Copies a tag or manifest with all that it names: blobs first, then manifests from the bottom up, the tag last, so
@@ -209,10 +208,7 @@ export class ImageCopy {
   }
 
   #remember(digest: Digest, to: string): void {
-    const { places } = this.#target;
-    places.delete(digest);
-    places.set(digest, to);
-    if (places.size > MAX_PLACES) places.delete(places.keys().next().value!);
+    this.#target.places.set(digest, to);
   }
 
   /** What names `digest` as its subject, and what names that; tags that older clients keep for it. */

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ReplicationRule } from '@sepia/cluster/replication-rule';
@@ -29,6 +30,8 @@ interface TargetsDeps {
   readonly nowMs: () => number;
 }
 
+/** Blobs whose repository at the target is remembered. */
+const MAX_PLACES = 20_000;
 const QUEUE_LIMIT = 100_000;
 const QUEUE_MS = 24 * 3_600_000;
 
@@ -71,6 +74,6 @@ function openTarget(deps: TargetsDeps, rule: ReplicationRule, path: string): Tar
     client,
     gate: new SlotGate({ slots: rule['max-parallel'], queueLimit: QUEUE_LIMIT, waitMs: QUEUE_MS }),
     budget: rule.rate === undefined ? undefined : new ByteBudget(rule.rate),
-    places: new Map(),
+    places: new LatestMap(MAX_PLACES),
   };
 }

@@ -7,7 +7,7 @@ import { baseOf } from '@sepia/upstream/client-setup';
 import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
 import { type CredentialConfig, openCredentials } from '@sepia/upstream/credentials/open';
 import { UpstreamClient } from '@sepia/upstream/upstream-client';
-import { TagPolicies, type TagRules } from '../records/core/tag-policy.ts';
+import { TagPolicies, type TagRules } from './core/tag-policy.ts';
 
 interface UpstreamsDeps {
   readonly cluster: Cluster;

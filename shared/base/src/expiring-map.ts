@@ -1,10 +1,11 @@
+import { LatestMap } from './latest-map.ts';
+
 /** A map of at most `limit` entries that forget themselves at their time; the oldest go first. Pure: time is passed in, in ms. */
 export class ExpiringMap<V> {
-  readonly #limit: number;
-  readonly #entries = new Map<string, { readonly value: V; readonly untilMs: number }>();
+  readonly #entries: LatestMap<string, { readonly value: V; readonly untilMs: number }>;
 
   constructor(limit: number) {
-    this.#limit = limit;
+    this.#entries = new LatestMap(limit);
   }
 
   get size(): number {
@@ -25,9 +26,7 @@ export class ExpiringMap<V> {
   }
 
   set(key: string, value: V, untilMs: number): void {
-    this.#entries.delete(key);
     this.#entries.set(key, { value, untilMs });
-    if (this.#entries.size > this.#limit) this.#entries.delete(this.#entries.keys().next().value!);
   }
 
   delete(key: string): void {

@@ -56,6 +56,8 @@ export function createGate(deps: GateDeps): Gate {
 function demandOwnHost(ctx: Context, hosts: Iterable<string>): void {
   const target = /^https?:\/\/([^/?#\\]+)/i.exec(ctx.originalUrl)?.[1];
   const host = target ?? ctx.get('host');
+  if (!/^[a-z0-9._:[\]-]*$/i.test(host))
+    throw new CodedError('REQUEST_INVALID', { message: 'Host is not a host name' });
   if (isOwnHost(host, hosts)) return;
   throw new CodedError('HOST_UNKNOWN', {
     message: `"${host.slice(0, 100)}" is not a name of this member; ask by its address, or set public-url of its listener`,

@@ -4,6 +4,7 @@ import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo/tree';
 import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './file-port.ts';
@@ -32,6 +33,10 @@ export interface Installation extends Sidecar {
 export interface BlobChanges {
   added(digest: Digest, sizeBytes: number, replacedBytes: number): void;
   removed(digest: Digest, sizeBytes: number): void;
+  /** A pushed blob is durable; the write goes on when this resolves. */
+  pushed?(digest: Digest, sizeBytes: number): Promise<void>;
+  /** A blob went; the removal goes on when this resolves. */
+  gone?(digest: Digest): Promise<void>;
 }
 
 /** Blobs and their sidecars as files: the only place that makes a blob appear, change or go. */
@@ -43,7 +48,7 @@ export class BlobFiles {
   readonly durable: boolean;
   changes: BlobChanges = { added: () => undefined, removed: () => undefined };
   readonly #locks = new KeyedLocks<Digest>();
-  readonly #sidecars = new Map<Digest, Sidecar>();
+  readonly #sidecars = new LatestMap<Digest, Sidecar>(CACHED_SIDECARS);
   readonly leafCache = new LeafCache();
   readonly #rebuilds = new Map<Digest, Promise<Sidecar | undefined>>();
 
@@ -105,6 +110,7 @@ export class BlobFiles {
         throw error;
       }
       this.changes.added(digest, sizeBytes, before?.sizeBytes ?? 0);
+      if (attrs.class === 'pushed') await this.changes.pushed?.(digest, sizeBytes);
     });
   }
 
@@ -114,7 +120,9 @@ export class BlobFiles {
       const sidecar = await this.#load(digest);
       if (sidecar === undefined) return undefined;
       const attrs = change(sidecar.attrs);
-      if (attrs !== sidecar.attrs) await this.#writeSidecar({ ...sidecar, attrs });
+      if (attrs === sidecar.attrs) return attrs;
+      await this.#writeSidecar({ ...sidecar, attrs });
+      if (attrs.class === 'pushed') await this.changes.pushed?.(digest, sidecar.sizeBytes);
       return attrs;
     });
   }
@@ -132,6 +140,7 @@ export class BlobFiles {
       await this.#drop(digest, facts !== undefined);
       if (facts === undefined) return 0;
       this.changes.removed(digest, facts.sizeBytes);
+      await this.changes.gone?.(digest);
       return facts.sizeBytes;
     });
   }
@@ -238,15 +247,8 @@ export class BlobFiles {
   }
 
   #cache(sidecar: Sidecar): Sidecar {
-    if (sidecar.layer.length <= CACHED_LAYER_BYTES)
-      this.#remember(this.#sidecars, CACHED_SIDECARS, sidecar.digest, sidecar);
+    if (sidecar.layer.length <= CACHED_LAYER_BYTES) this.#sidecars.set(sidecar.digest, sidecar);
     return sidecar;
-  }
-
-  #remember<V>(map: Map<Digest, V>, limit: number, digest: Digest, value: V): void {
-    map.delete(digest);
-    map.set(digest, value);
-    if (map.size > limit) map.delete(map.keys().next().value as Digest);
   }
 
   #rebuild(digest: Digest): Promise<Sidecar | undefined> {
@@ -277,6 +279,7 @@ export class BlobFiles {
         this.log.warn({ digest }, 'blob without sidecar does not match its digest: dropped');
         await this.files.unlink(path);
         this.changes.removed(digest, sizeBytes);
+        await this.changes.gone?.(digest);
         return undefined;
       }
       this.log.warn({ digest, sizeBytes }, 'blob without sidecar matches its digest: sidecar made again');

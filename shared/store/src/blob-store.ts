@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import { PieceHasher } from '@sepia/metainfo/tree';
 import { BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
@@ -22,6 +23,11 @@ export interface BlobStoreDeps {
   readonly dir: string;
   readonly log: StoreLog;
   readonly nowMs: () => number;
+  /** Hears of pushed blobs that came and of blobs that went, before the caller is told. */
+  readonly index?: {
+    added(digest: Digest, sizeBytes: number): Promise<void>;
+    removed(digest: Digest): Promise<void>;
+  };
   /** A further veto on evictions (under-replicated, of mode `none`). Default: none. */
   readonly mayEvict?: (digest: Digest, attrs: BlobAttrs) => boolean | Promise<boolean>;
 }
@@ -53,6 +59,9 @@ export const BLOB_STORE_DEFAULTS: Readonly<Required<Omit<BlobStoreOptions, 'dura
     partialTtlMs: 24 * 3_600_000,
   });
 
+/** Partials are looked through, and the budget is, this often, in ms. */
+const KEEP_HOUSE_MS = 600_000;
+
 /** What is known of a blob without reading it. */
 export interface BlobStat {
   readonly sizeBytes: number;
@@ -76,10 +85,11 @@ export class BlobStore {
   readonly #opened = new Map<Digest, number>();
   readonly #uploads = new Map<string, UploadFile>();
   readonly #touches = new Set<Promise<void>>();
-  readonly #accessed = new Map<Digest, number>();
+  readonly #accessed = new LatestMap<Digest, number>(ACCESSES_REMEMBERED);
   readonly #evictedListeners = new Set<(digest: Digest, sizeBytes: number) => void>();
   #reconciling: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
+  #keeping: NodeJS.Timeout | undefined;
 
   private constructor(deps: BlobStoreDeps, options: BlobStoreOptions) {
     this.#deps = deps;
@@ -91,6 +101,12 @@ export class BlobStore {
         this.#evictWhenDue();
       },
       removed: (...args) => this.#usage.removed(...args),
+      ...(deps.index === undefined
+        ? {}
+        : {
+            pushed: async (...args) => await deps.index?.added(...args),
+            gone: async (digest) => await deps.index?.removed(digest),
+          }),
     };
     const { mapDelayMs, budgetBytes, highWatermark, lowWatermark } = this.#options;
     this.#partials = new PartialFolder(
@@ -101,6 +117,7 @@ export class BlobStore {
       {
         blobs: this.#blobs,
         usage: this.#usage,
+        partialBytes: () => this.#partials.bytes,
         isOpen: (digest) => this.#opened.has(digest),
         mayEvict: deps.mayEvict ?? (() => true),
         onEvicted: (digest, sizeBytes) => {
@@ -263,6 +280,11 @@ export class BlobStore {
     return this.#evictor.run();
   }
 
+  /** Removes partials that nobody has open and nobody touched for long; done at the start and every few minutes. */
+  expirePartials(): Promise<number> {
+    return this.#partials.sweep(this.#deps.nowMs() - this.#options.partialTtlMs);
+  }
+
   /** Calls `listener` for each evicted blob (not for deleted ones). Returns the way to stop it. */
   onEvicted(listener: (digest: Digest, sizeBytes: number) => void): () => void {
     this.#evictedListeners.add(listener);
@@ -286,6 +308,7 @@ export class BlobStore {
   }
 
   async #close(): Promise<void> {
+    clearInterval(this.#keeping);
     await ended(this.#reconciling);
     for (const upload of [...this.#uploads.values()]) await upload.drop();
     await this.#partials.close();
@@ -304,9 +327,17 @@ export class BlobStore {
         if (await this.#blobs.removeOrphan(digest)) orphans += 1;
       }
     }
-    const partials = await this.#partials.sweep(this.#deps.nowMs() - this.#options.partialTtlMs);
+    const partials = await this.expirePartials();
+    this.#keeping = setInterval(() => this.#keepHouse(), KEEP_HOUSE_MS);
+    this.#keeping.unref();
     this.#deps.log.info({ usedBytes: this.#usage.bytes, orphans, partials }, 'blob store reconciled');
     if (!stopped()) await this.#evictor.run();
+  }
+
+  #keepHouse(): void {
+    this.expirePartials()
+      .then(() => this.#evictWhenDue())
+      .catch((error: unknown) => logFailure(this.#deps.log, error, 'partials were not looked through'));
   }
 
   #evictWhenDue(): void {
@@ -324,10 +355,7 @@ export class BlobStore {
     const nowMs = this.#deps.nowMs();
     if (nowMs - (this.#accessed.get(digest) ?? Number.NEGATIVE_INFINITY) < this.#options.accessGrainMs)
       return;
-    this.#accessed.delete(digest);
     this.#accessed.set(digest, nowMs);
-    if (this.#accessed.size > ACCESSES_REMEMBERED)
-      this.#accessed.delete(this.#accessed.keys().next().value as Digest);
     const touch = this.#deps.files
       .touch(this.#blobs.layout.blob(digest), nowMs)
       .catch(ignoreFailure)

@@ -17,6 +17,8 @@ export interface EvictionResult {
 interface EvictorDeps {
   readonly blobs: BlobFiles;
   readonly usage: UsageCounter;
+  /** Bytes of the budget that are no blobs yet. */
+  readonly partialBytes: () => number;
   readonly isOpen: (digest: Digest) => boolean;
   /** A further veto (under-replicated, of mode `none`). */
   readonly mayEvict: (digest: Digest, attrs: BlobAttrs) => boolean | Promise<boolean>;
@@ -44,7 +46,11 @@ export class Evictor {
 
   /** True if a run would do something. */
   get due(): boolean {
-    return mustEvict(this.#deps.usage.bytes, this.#budget);
+    return mustEvict(this.#usedBytes, this.#budget);
+  }
+
+  get #usedBytes(): number {
+    return this.#deps.usage.bytes + this.#deps.partialBytes();
   }
 
   async #run(): Promise<EvictionResult> {
@@ -54,7 +60,7 @@ export class Evictor {
     const oldest = await this.#oldest();
     for (let at = 0; at < oldest.length; at += BATCH) {
       const candidates = await this.#candidates(oldest.slice(at, at + BATCH));
-      const decisions = decideEvictions(candidates, this.#deps.usage.bytes, this.#budget);
+      const decisions = decideEvictions(candidates, this.#usedBytes, this.#budget);
       for (const { digest, evict, reason } of decisions) {
         if (reason === 'low-watermark') return { count, freedBytes };
         if (!evict) continue;

@@ -30,6 +30,8 @@ export class PartialFolder {
   readonly #options: { readonly bootId: string; readonly mapDelayMs: number };
   readonly #open = new Map<Digest, PartialBlob>();
   readonly #locks = new KeyedLocks<Digest>();
+  /** Bytes of those that nobody has open, as the last sweep found them. */
+  #idleBytes = 0;
 
   constructor(deps: { blobs: BlobFiles }, options: { readonly bootId: string; readonly mapDelayMs: number }) {
     this.#blobs = deps.blobs;
@@ -59,20 +61,34 @@ export class PartialFolder {
     if (failed !== undefined) throw failed.reason;
   }
 
+  /** Bytes of pieces on disk; of partials that nobody has open as the last sweep found them. */
+  get bytes(): number {
+    let open = 0;
+    for (const partial of this.#open.values()) open += bytesOf(partial);
+    return open + this.#idleBytes;
+  }
+
   /** Removes what nobody has open and nobody touched since `beforeMs`. Returns how many files went. */
   async sweep(beforeMs: number): Promise<number> {
     const { files, layout } = this.#blobs;
     let count = 0;
+    let idleBytes = 0;
     for (const name of await files.list(layout.partials)) {
       const digest = name.slice(0, name.indexOf('.')).replace('-', ':') as Digest;
       const path = layout.partialData(name);
       await this.#locks.run(digest, async () => {
         const facts = await files.stat(path);
-        if (this.#open.has(digest) || facts === undefined || facts.modifiedMs >= beforeMs) return;
+        if (this.#open.has(digest) || facts === undefined) return;
+        if (facts.modifiedMs >= beforeMs) {
+          const map = path === layout.pieceMap(digest) ? await this.#readMap(digest) : undefined;
+          if (map !== undefined) idleBytes += bytesOf({ have: map.have, sizeBytes: map.metainfo.sizeBytes });
+          return;
+        }
         await files.unlink(path);
         count += 1;
       });
     }
+    this.#idleBytes = idleBytes;
     return count;
   }
 
@@ -150,6 +166,11 @@ export class PartialFolder {
       return undefined;
     }
   }
+}
+
+/** Files of partials have holes: what counts are pieces. */
+function bytesOf({ have, sizeBytes }: { readonly have: Bitfield; readonly sizeBytes: number }): number {
+  return Math.min(have.count * PIECE_BYTES, sizeBytes);
 }
 
 /** Those of `claimed` whose bytes match their known hash. */

@@ -344,6 +344,24 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
     await store.close();
   });
 
+  check('pieces of partials count in the budget, and go when nobody came back', async (t, _, open) => {
+    let nowMs = 1e12;
+    const store = await open({ budgetBytes: 4 * MIB, partialTtlMs: 1e12 }, () => nowMs);
+    await store.reconcile();
+    const cached = bytesOf(2 * MIB, 501);
+    await store.putBytes(digestOf(cached), cached, CACHED);
+    t.equal((await store.evict()).count, 0, 'within the budget');
+    const bytes = bytesOf(3 * MIB, 502);
+    const partial = await store.openPartial(digestOf(bytes), bytes.length);
+    await writePieces(partial, bytes, [0, 2]);
+    t.equal((await store.evict()).count, 1, 'two pieces of a partial are 2 MiB');
+    await partial.release();
+    t.equal(await store.expirePartials(), 0, 'somebody may come back');
+    nowMs = Date.now() + 2e12;
+    t.ok((await store.expirePartials()) > 0, 'nobody did');
+    await store.close();
+  });
+
   check('writers of one digest at once all succeed', async (t, _, open) => {
     const store = await open();
     const bytes = bytesOf(MIB + 1, 13);

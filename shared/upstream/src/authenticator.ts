@@ -1,4 +1,5 @@
 import type { CodedError } from '@sepia/base/errors';
+import { LatestMap } from '@sepia/base/latest-map';
 import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-authenticate';
 import type { CredentialSource, Credentials } from './credentials/source.ts';
 import { basic, type TokenCache } from './token.ts';
@@ -53,7 +54,7 @@ export class Authenticator implements Authorizer {
   /** What was told last, also where it did not help. */
   #told: Scheme = { type: 'none' };
   /** Scopes that the upstream names otherwise than we do, by ours; the oldest goes first. */
-  readonly #otherScopes = new Map<string, string>();
+  readonly #otherScopes = new LatestMap<string, string>(MAX_OTHER_SCOPES);
   #sentLast: Credentials | undefined;
 
   constructor(deps: AuthenticatorDeps) {
@@ -117,10 +118,7 @@ export class Authenticator implements Authorizer {
   }
 
   #learnScope(scope: string, asked: string): void {
-    this.#otherScopes.delete(scope);
     this.#otherScopes.set(scope, asked);
-    if (this.#otherScopes.size > MAX_OTHER_SCOPES)
-      this.#otherScopes.delete(this.#otherScopes.keys().next().value!);
   }
 }
 

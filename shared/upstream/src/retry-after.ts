@@ -1,3 +1,5 @@
+import { LatestMap } from '@sepia/base/latest-map';
+
 /** Longest pause believed, in seconds: a broken header must not close an upstream for a day. */
 const MAX_PAUSE_SECONDS = 600;
 
@@ -22,7 +24,7 @@ const MAX_PAUSES = 1_000;
  * that is closed for an hour does not close the upstream: the others are asked again after 10 s at most.
  */
 export class PauseBook {
-  readonly #untilMs = new Map<string, number>();
+  readonly #untilMs = new LatestMap<string, number>(MAX_PAUSES);
 
   /** Whole seconds left for `kind`; 0 when it may be asked. */
   secondsLeft(kind: string, nowMs: number): number {
@@ -33,8 +35,6 @@ export class PauseBook {
   /** Notes a pause; a longer one that is noted already stays. */
   pause(kind: string, seconds: number, nowMs: number): void {
     const untilMs = Math.max(this.#untilMs.get(kind) ?? 0, nowMs + seconds * 1000);
-    this.#untilMs.delete(kind);
     this.#untilMs.set(kind, untilMs);
-    if (this.#untilMs.size > MAX_PAUSES) this.#untilMs.delete(this.#untilMs.keys().next().value!);
   }
 }

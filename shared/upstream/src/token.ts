@@ -1,6 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import { readLimited } from '@sepia/http/client';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import { type CredentialSource, type Credentials, isSame } from './credentials/source.ts';
@@ -52,10 +53,9 @@ interface Denial {
 /** Tokens by token service and scope: fetched once for all that wait, kept until shortly before they expire or are refused. */
 export class TokenCache {
   readonly #deps: CacheDeps;
-  /** Insertion order is age; the oldest goes first. */
-  readonly #tokens = new Map<string, CachedToken>();
+  readonly #tokens = new LatestMap<string, CachedToken>(MAX_SCOPES);
   readonly #running = new Map<string, Promise<string>>();
-  readonly #denials = new Map<string, Denial>();
+  readonly #denials = new LatestMap<string, Denial>(MAX_SCOPES);
 
   constructor(deps: CacheDeps) {
     this.#deps = deps;
@@ -99,9 +99,7 @@ export class TokenCache {
       const { token, lifetimeSeconds } = await requestToken(this.#deps, challenge, [scope], credentials);
       const renewAtMs = askedAtMs + lifetimeSeconds * 1000 * (1 - RENEW_SHARE);
       this.#denials.delete(key);
-      this.#tokens.delete(key);
       this.#tokens.set(key, { token, givenAtMs: askedAtMs, renewAtMs });
-      if (this.#tokens.size > MAX_SCOPES) this.#tokens.delete(this.#tokens.keys().next().value!);
       return token;
     } catch (error) {
       if (isCoded(error, 'UPSTREAM_DENIED') && credentials !== undefined)
@@ -113,9 +111,7 @@ export class TokenCache {
   #noteDenial(key: string, error: CodedError, credentials: Credentials, before: number): void {
     this.#deps.credentials?.refused(credentials);
     const untilMs = this.#deps.nowMs() + backoffMs(before + 1, DENIED_MS, MOST_DENIED_MS);
-    this.#denials.delete(key);
     this.#denials.set(key, { error, untilMs, credentials, count: before + 1 });
-    if (this.#denials.size > MAX_SCOPES) this.#denials.delete(this.#denials.keys().next().value!);
   }
 }
 

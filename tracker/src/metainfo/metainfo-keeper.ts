@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
@@ -65,7 +66,7 @@ export class MetainfoKeeper {
   readonly #budgetBytes: number;
   readonly #entries = new Map<string, Entry>();
   readonly #locating = new Map<string, Promise<Entry>>();
-  readonly #links = new Map<string, number>();
+  readonly #links = new LatestMap<string, number>(MAX_LINKS);
   readonly #stopped = new AbortController();
   #bytes = 0;
   /** Grows with each revocation: a link that was asked for before one is not believed. */
@@ -344,10 +345,8 @@ export class MetainfoKeeper {
 
   #prove(name: BlobName): void {
     const nowMs = this.#deps.nowMs();
-    this.#links.delete(linkKey(name));
     const beliefMs = this.#deps.cluster.takesDeletes(name.upstream) ? LINK_BELIEF_MS : LINK_TTL_MS;
     this.#links.set(linkKey(name), nowMs + beliefMs);
-    if (this.#links.size > MAX_LINKS) this.#links.delete(this.#links.keys().next().value!);
   }
 
   #touch(name: BlobName, entry: Entry): void {

@@ -1,3 +1,4 @@
+import { LatestMap } from '@sepia/base/latest-map';
 /** How long a digest that came out wrong is distrusted, in ms (design, "How a body ends"). */
 export const DISTRUST_MS = 24 * 3_600_000;
 /** After a second failure it is answered without a look for this long, in ms; then one more fetch is tried. */
@@ -9,14 +10,12 @@ const MAX_ENTRIES = 10_000;
  * whole bodies get one more fetch, verified before it is served; when that fails as well they are refused for a minute.
  */
 export class Distrust {
-  readonly #since = new Map<string, { atMs: number; failures: number }>();
+  readonly #since = new LatestMap<string, { atMs: number; failures: number }>(MAX_ENTRIES);
 
   /** Notes one more failure and returns how many there were. */
   note(digest: string, nowMs: number): number {
     const failures = (this.#find(digest, nowMs)?.failures ?? 0) + 1;
-    this.#since.delete(digest);
     this.#since.set(digest, { atMs: nowMs, failures });
-    if (this.#since.size > MAX_ENTRIES) this.#since.delete(this.#since.keys().next().value!);
     return failures;
   }
 

@@ -1,3 +1,4 @@
+import { LatestMap } from '@sepia/base/latest-map';
 import { linkKey } from '@sepia/base/names/blob-name';
 
 /** Most descriptors remembered: about 40 MB at 160 bytes each. */
@@ -11,13 +12,11 @@ export interface Hint {
 
 /** Descriptors of manifests that passed, by upstream, repository and digest; the oldest go first. */
 export class Hints {
-  readonly #byKey = new Map<string, Hint>();
+  readonly #byKey = new LatestMap<string, Hint>(MAX_HINTS);
 
   note(upstream: string, repository: string, digest: string, hint: Hint): void {
     const key = linkKey({ upstream, repository, digest });
-    this.#byKey.delete(key);
     this.#byKey.set(key, hint);
-    if (this.#byKey.size > MAX_HINTS) this.#byKey.delete(this.#byKey.keys().next().value!);
   }
 
   get(upstream: string, repository: string, digest: string): Hint | undefined {

@@ -1,3 +1,4 @@
+import { LatestMap } from '@sepia/base/latest-map';
 import { linkKey } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
 
@@ -12,7 +13,7 @@ const MAX_PROOFS = 100_000;
  */
 export class LinkProofs {
   readonly #takesDeletes: (upstream: string) => boolean;
-  readonly #atMs = new Map<string, number>();
+  readonly #atMs = new LatestMap<string, number>(MAX_PROOFS);
   #revision = 0;
 
   /** `takesDeletes`: false for upstreams whose links stay; these are always believed. */
@@ -36,9 +37,7 @@ export class LinkProofs {
   note(name: Revocation, nowMs: number, revision: number): void {
     if (revision !== this.#revision || !this.#takesDeletes(name.upstream)) return;
     const key = linkKey(name);
-    this.#atMs.delete(key);
     this.#atMs.set(key, nowMs);
-    if (this.#atMs.size > MAX_PROOFS) this.#atMs.delete(this.#atMs.keys().next().value!);
   }
 
   revoke(revoked: readonly Revocation[]): void {

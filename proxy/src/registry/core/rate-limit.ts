@@ -1,3 +1,5 @@
+import { LatestMap } from '@sepia/base/latest-map';
+
 /** What becomes of a request: at once, after a wait, or not now. */
 export type Admission =
   | { readonly type: 'go' }
@@ -19,10 +21,11 @@ interface RateLimitOptions {
  */
 export class RateLimit {
   readonly #options: RateLimitOptions;
-  readonly #emptyAtMs = new Map<string, number>();
+  readonly #emptyAtMs: LatestMap<string, number>;
 
   constructor(options: RateLimitOptions) {
     this.#options = options;
+    this.#emptyAtMs = new LatestMap(options.maxKeys);
   }
 
   get keys(): number {
@@ -30,14 +33,12 @@ export class RateLimit {
   }
 
   admit(key: string, nowMs: number): Admission {
-    const { perSecond, maxWaitMs, maxKeys } = this.#options;
+    const { perSecond, maxWaitMs } = this.#options;
     if (perSecond === 0) return { type: 'go' };
     const before = Math.max(nowMs, this.#emptyAtMs.get(key) ?? 0);
     const waitMs = Math.ceil(before - nowMs - 1_000);
     if (waitMs > maxWaitMs) return { type: 'refuse', retryAfterMs: waitMs };
-    this.#emptyAtMs.delete(key);
     this.#emptyAtMs.set(key, before + 1_000 / perSecond);
-    if (this.#emptyAtMs.size > maxKeys) this.#emptyAtMs.delete(this.#emptyAtMs.keys().next().value!);
     return waitMs > 0 ? { type: 'wait', waitMs } : { type: 'go' };
   }
 }

@@ -1,5 +1,6 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { ExpiringMap } from '@sepia/base/expiring-map';
+import { LatestMap } from '@sepia/base/latest-map';
 
 /** Failures that cost nothing, and the longest pause after more, by what they are counted for. */
 const LIMITS = {
@@ -28,7 +29,7 @@ interface Failures {
  * Bounded: the keys that failed longest ago are forgotten first. Pure: time is passed in.
  */
 export class LoginLimits {
-  readonly #failures = new Map<string, Failures>();
+  readonly #failures = new LatestMap<string, Failures>(MAX_KEYS);
   /** Accounts that logged in well from an address lately: only what fails from there counts against them. */
   readonly #known = new ExpiringMap<true>(MAX_KEYS);
 
@@ -51,10 +52,8 @@ export class LoginLimits {
       const count = (isFresh ? before.count : 0) + 1;
       const { free, maxMs } = LIMITS[kind];
       const pauseMs = backoffMs(count - free + 1, FIRST_PAUSE_MS, maxMs);
-      this.#failures.delete(key);
       this.#failures.set(key, { count, lastMs: nowMs, untilMs: nowMs + pauseMs });
     }
-    while (this.#failures.size > MAX_KEYS) this.#failures.delete(this.#failures.keys().next().value!);
   }
 
   /** A right password clears what this account did wrong from this address. */

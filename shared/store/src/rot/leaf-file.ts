@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { systemCode } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import { foldLeaves, HASH_BYTES, LEAF_BYTES, LEAVES, leafCount, pieceLength } from '@sepia/metainfo/tree';
 import type { StoreLog } from '../blob-files.ts';
 import { type FilePort, type OpenFile, openExisting } from '../file-port.ts';
@@ -26,14 +27,12 @@ interface Chunk {
 
 /** Leaf hashes in memory, least recently used first out; shared by all leaf files of a store, each known by its path. */
 export class LeafCache {
-  readonly #chunks = new Map<string, Chunk>();
+  readonly #chunks = new LatestMap<string, Chunk>(MAX_CHUNKS);
 
   take(path: string, number: number): Chunk {
     const key = `${path}/${number}`;
     const chunk = this.#chunks.get(key) ?? { bytes: Buffer.alloc(CHUNK_BYTES), good: 0, isLoaded: false };
-    this.#chunks.delete(key);
     this.#chunks.set(key, chunk);
-    if (this.#chunks.size > MAX_CHUNKS) this.#chunks.delete(this.#chunks.keys().next().value as string);
     return chunk;
   }
 

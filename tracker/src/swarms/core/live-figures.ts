@@ -1,3 +1,4 @@
+import { LatestMap } from '@sepia/base/latest-map';
 /** What a node last told of a running swarm; for people who look, never for decisions. */
 export interface SwarmFigures {
   readonly digest: string;
@@ -12,12 +13,10 @@ const MAX_NODES = 2_000;
 
 /** Last figures by node; the oldest node is dropped beyond a limit. */
 export class LiveFigures {
-  readonly #byNode = new Map<string, readonly SwarmFigures[]>();
+  readonly #byNode = new LatestMap<string, readonly SwarmFigures[]>(MAX_NODES);
 
   note(nodeId: string, figures: readonly SwarmFigures[]): void {
-    this.#byNode.delete(nodeId);
     this.#byNode.set(nodeId, figures);
-    if (this.#byNode.size > MAX_NODES) this.forget(this.#byNode.keys().next().value!);
   }
 
   forget(nodeId: string): void {
