@@ -124,6 +124,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const { config, cluster, clusterKey, selfId, log, stops } = parts;
   const { freeBytes, env = {}, acceptLoss = false } = parts.deps;
   const { deadlines, 'old-signatures': oldSignatures } = config;
+  const pace = { progressMs: deadlines['fetch-progress'], firstByteMs: deadlines['first-byte'] };
   const clock = new MemberClock();
   const { nowMs } = clock;
   const identities = { credentials: config.credentials, env };
@@ -144,7 +145,6 @@ async function build(parts: BuildParts): Promise<Origin> {
   await room.start();
   const store = await openStore({ folder, room, index, log, nowMs }, config.cache);
   stops.push('blob store', async () => await store.close());
-
   const sessions = new Sessions({ nowMs });
   const upstreams = new Upstreams(
     {
@@ -154,7 +154,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       ...identities,
       names: (...of) => namesToFetchWith({ members, sessions, isPrivate: access.isPrivate }, ...of),
     },
-    { progressMs: deadlines['fetch-progress'] },
+    pace,
   );
   stops.push('upstreams', async () => await upstreams.close());
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
@@ -182,7 +182,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       events: swarms,
       onUpstreamBytes: (upstream, bytes) => upstreamBytes.inc({ upstream }, bytes),
     },
-    { progressMs: deadlines['fetch-progress'] },
+    pace,
   );
   stops.push('fetches', async () => fetches.stop());
   const quotas = new Quotas({
