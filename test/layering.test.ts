@@ -63,6 +63,11 @@ interface Import {
   readonly target: string | undefined;
 }
 
+/** What a core may come to by its imports: functions of bytes and texts. */
+const REACHED = [...PURE_NODE, 'zod', 'picomatch', 'ipaddr.js', 'tldts'];
+/** Reads addresses and compares them: all that it takes of `node:net`. */
+const ADDRESSES = 'shared/base/src/networks.ts';
+
 const FILES = loadFiles();
 
 t.test('sources were found', async (t) => {
@@ -119,6 +124,24 @@ t.test('cores and pure packages are pure', async (t) => {
     for (const [pattern, what] of IMPURE) if (pattern.test(bare)) wrong.push(`${file.path} uses ${what}`);
   }
   t.same(wrong, []);
+});
+
+t.test('no core reaches I/O, by however many imports', async (t) => {
+  const byPath = new Map(FILES.map((file) => [file.path, file]));
+  const wrong = new Set<string>();
+  for (const core of FILES.filter((file) => /\/src\/(?:.*\/)?core\//.test(file.path))) {
+    const reached = new Map<string, string | undefined>([[core.path, undefined]]);
+    for (const [path] of reached) {
+      for (const one of byPath.get(path)?.imports ?? []) {
+        if (one.isType) continue;
+        if (one.target !== undefined) {
+          if (!reached.has(one.target)) reached.set(one.target, path);
+        } else if (!REACHED.includes(one.spec) && !(one.spec === 'node:net' && path === ADDRESSES))
+          wrong.add(`${[one.spec, ...wayTo(reached, path)].join(' < ')}`);
+      }
+    }
+  }
+  t.same([...wrong], []);
 });
 
 t.test('the formats of lazy layers know neither files nor sockets', async (t) => {
@@ -263,6 +286,12 @@ function loadFiles(): SourceFile[] {
       const code = withoutComments(text);
       return { path, workspace: homeOf(path)!, text, code, imports: importsOf(path, code) };
     });
+}
+
+/** The files by which one was reached, itself first. */
+function wayTo(reached: ReadonlyMap<string, string | undefined>, path: string): string[] {
+  const before = reached.get(path);
+  return before === undefined ? [path] : [path, ...wayTo(reached, before)];
 }
 
 function importsOf(path: string, code: string): Import[] {

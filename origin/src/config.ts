@@ -2,11 +2,20 @@ import { CACHE_KEYS, COMMON_KEYS } from '@sepia/base/config/member-keys';
 import { bytes, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 
+/** The rest of the cluster waits a little longer than this for an origin, in ms. */
+const MOST_FIRST_BYTE_MS = 60_000;
+
 const DEADLINES = z
   .strictObject({
     'fetch-progress': duration()
       .prefault('10s')
       .describe('A fetch from an upstream that gets no byte for this long fails with 503.'),
+    'first-byte': duration()
+      .prefault('60s')
+      .refine((ms) => ms <= MOST_FIRST_BYTE_MS, { message: 'is at most 60s: members wait no longer' })
+      .describe(
+        'An upstream that has not begun to answer may think this long, as registries do that fetch from another one first; while its connection lives that is progress. At most 60s.',
+      ),
     'body-stall': duration()
       .prefault('30s')
       .describe('An answer that makes no verified progress for this long is cut.'),
@@ -91,6 +100,11 @@ export const ORIGIN_CONFIG = z.strictObject({
     .record(z.string(), CREDENTIALS)
     .default({})
     .describe('Credentials by upstream name, or by the name that a replication rule gives.'),
+  'compare-every': duration()
+    .prefault('1m')
+    .describe(
+      'How often records and pushed blobs are compared with each other origin, beside starts and returns.',
+    ),
   'max-uploads': z
     .number()
     .int()

@@ -5,6 +5,8 @@ import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';
 import type { Health } from './cluster/core/health.ts';
 import type { Fetches } from './fetch/fetches.ts';
+import type { BlobIndex } from './recovery/blob-index.ts';
+import type { Recovery } from './recovery/recovery.ts';
 
 interface GaugedParts {
   readonly fetches: Fetches;
@@ -13,12 +15,14 @@ interface GaugedParts {
   readonly store: BlobStore;
   readonly room: DiskRoom;
   readonly health: Health;
+  readonly recovery: Recovery;
+  readonly index: BlobIndex;
   readonly nowMs: () => number;
 }
 
 /** Gauges of an origin's parts, read when they are asked for. */
 export function originGauges(metrics: Metrics, parts: GaugedParts): void {
-  const { fetches, uploads, swarms, store, room, health, nowMs } = parts;
+  const { fetches, uploads, swarms, store, room, health, recovery, index, nowMs } = parts;
   metrics.gauge('sepia_origin_fetches', 'Blobs that are being fetched from an upstream.', () => fetches.size);
   metrics.gauge('sepia_origin_uploads_open', 'Open upload sessions.', () => uploads.open);
   metrics.gauge('sepia_origin_swarms', 'Swarms that this origin is in.', () => swarms.size);
@@ -26,6 +30,29 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   metrics.gauge('sepia_origin_disk_free_bytes', 'Free bytes of the data disk.', () => room.freeBytes);
   metrics.gauge('sepia_origin_disk_full', '1 while the data disk takes no blobs.', () =>
     room.isFull ? 1 : 0,
+  );
+  metrics.gauge(
+    'sepia_origin_owed_blobs',
+    'Pushed blobs that other origins have and this one still has to get.',
+    () => index.wanted,
+  );
+  metrics.gauge(
+    'sepia_origin_owed_copies',
+    'Copies of pushed blobs that this origin still has to send.',
+    () => recovery.copiesOwed,
+  );
+  metrics.gauge(
+    'sepia_origin_owed_records',
+    'Parts of the records that differ from those of another origin; 1 before they were compared.',
+    () => recovery.antiEntropy.differing ?? 1,
+  );
+  metrics.gauge(
+    'sepia_origin_under_replicated',
+    '1 while copies of what was pushed are missing somewhere, or an origin that keeps some is away.',
+    () => (recovery.warnings.length > 0 ? 1 : 0),
+  );
+  metrics.gauge('sepia_origin_settled', '1 once what this origin says of records counts.', () =>
+    recovery.startUp.waiting === undefined ? 1 : 0,
   );
   metrics.gauge(
     'sepia_origin_suspects',

@@ -1,7 +1,10 @@
 import { configArgument, runService } from '@sepia/base/process';
 import { createOrigin, loadOriginConfig } from './index.ts';
 
+const acceptLoss = process.argv.includes('--accept-loss');
+
 await runService(
   'origin',
-  async () => await createOrigin(loadOriginConfig(configArgument('origin')), { env: process.env }),
+  async () =>
+    await createOrigin(loadOriginConfig(configArgument('origin')), { acceptLoss, env: process.env }),
 );

@@ -6,7 +6,7 @@ import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { peerIdOf } from '@sepia/base/names/peer-id';
-import { H_CLUSTER } from '@sepia/cluster/api/headers';
+import { H_CLUSTER, H_STANDING } from '@sepia/cluster/api/headers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
 import { NodeCommands } from '@sepia/cluster/node-commands';
@@ -18,10 +18,6 @@ import { createMemberGate } from '@sepia/http/member-gate';
 import { createRouter, routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
-import { RecordStore } from '@sepia/records/record-store';
-import { BlobStore } from '@sepia/store/blob-store';
-import { DataFolder } from '@sepia/store/data-folder';
-import { diskFiles } from '@sepia/store/disk-files';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
 import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
@@ -30,6 +26,7 @@ import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
+import { listenForPeers, openStore } from './blobs/open-store.ts';
 import { Repair } from './blobs/repair.ts';
 import { Replicator } from './blobs/replicator.ts';
 import { Swarms } from './blobs/swarms.ts';
@@ -37,6 +34,7 @@ import { Uploads } from './blobs/uploads.ts';
 import { WholeBlobs } from './blobs/whole-blobs.ts';
 import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
+import { checkedId } from './cluster/own-id.ts';
 import type { OriginConfig } from './config.ts';
 import { Fetches } from './fetch/fetches.ts';
 import { byteCounters, originGauges } from './gauges.ts';
@@ -48,6 +46,7 @@ import { recordRoutes } from './http/record-routes.ts';
 import { removalRoutes } from './http/removal-routes.ts';
 import { replicationRoutes } from './http/replication-routes.ts';
 import { setRoutes } from './http/set-routes.ts';
+import { syncRoutes } from './http/sync-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
 import { LinkProofs } from './manifests/link-proofs.ts';
@@ -62,6 +61,10 @@ import { recordSets } from './records/record-sets.ts';
 import { Referrers } from './records/referrers.ts';
 import { TagIndex } from './records/tag-index.ts';
 import { Tags } from './records/tags.ts';
+import { Absence } from './recovery/absence.ts';
+import { BlobIndex } from './recovery/blob-index.ts';
+import { openRecords } from './recovery/open-records.ts';
+import { Recovery } from './recovery/recovery.ts';
 import { Deletes } from './removal/deletes.ts';
 import { Invalidation } from './removal/invalidation.ts';
 import { Purges } from './removal/purges.ts';
@@ -78,6 +81,8 @@ export interface Origin {
   readonly adminUrl: string;
   /** Addresses of the swarm ports. */
   readonly peerAddresses: readonly string[];
+  /** Resolves when what this origin says of records counts: the other origins confirmed it or handed over. */
+  whenSettled(): Promise<void>;
   /** Drains, then stops all parts. Idempotent. */
   stop(): Promise<void>;
 }
@@ -88,6 +93,8 @@ export interface OriginDeps {
   readonly freeBytes?: FreeBytes;
   /** Of the process: HTTP proxies before upstreams, and where credential helpers are. Default: nothing. */
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** The operator's word that what other origins do not hand over is lost: it counts with what is here. */
+  readonly acceptLoss?: boolean;
 }
 
 /** Builds and starts an origin. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
@@ -115,8 +122,9 @@ interface BuildParts {
 
 async function build(parts: BuildParts): Promise<Origin> {
   const { config, cluster, clusterKey, selfId, log, stops } = parts;
-  const { freeBytes, env = {} } = parts.deps;
+  const { freeBytes, env = {}, acceptLoss = false } = parts.deps;
   const { deadlines, 'old-signatures': oldSignatures } = config;
+  const pace = { progressMs: deadlines['fetch-progress'], firstByteMs: deadlines['first-byte'] };
   const clock = new MemberClock();
   const { nowMs } = clock;
   const identities = { credentials: config.credentials, env };
@@ -125,33 +133,18 @@ async function build(parts: BuildParts): Promise<Origin> {
   const metrics = new Metrics('origin', selfId);
   const { upstreamBytes, servedBytes } = byteCounters(metrics);
 
-  const folder = await DataFolder.open({ log }, { dir: config.data, id: selfId });
+  const opened = await openRecords({ cluster, selfId, log, nowMs }, { dir: config.data, acceptLoss });
+  const { folder, records, standing, digests } = opened;
   stops.push('data folder', async () => await folder.close());
-  const records = new RecordStore({ db: folder.db });
+  let closing: string | undefined;
+  stops.push('standing', async () => await standing.closeWith(closing, digests.whole));
   stops.push('records', async () => await records.close());
+  const index = await BlobIndex.open({ db: folder.db, records, log });
   const room = new DiskRoom({ selfId, dir: folder.dir, log, nowMs, freeBytes });
   stops.push('disk room', () => room.stop());
   await room.start();
-  const store = await BlobStore.open(
-    {
-      files: room.guard(diskFiles),
-      dir: folder.dir,
-      log,
-      nowMs,
-      mayEvict: (_digest, attrs) => attrs.class === 'cached',
-    },
-    {
-      durable: true,
-      budgetBytes: config.cache.budget,
-      highWatermark: config.cache.high,
-      lowWatermark: config.cache.low,
-      bootId: folder.bootId,
-      // On a full disk, what a former process left half is room.
-      ...(room.isFull ? { partialTtlMs: 0 } : {}),
-    },
-  );
+  const store = await openStore({ folder, room, index, log, nowMs }, config.cache);
   stops.push('blob store', async () => await store.close());
-
   const sessions = new Sessions({ nowMs });
   const upstreams = new Upstreams(
     {
@@ -161,7 +154,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       ...identities,
       names: (...of) => namesToFetchWith({ members, sessions, isPrivate: access.isPrivate }, ...of),
     },
-    { progressMs: deadlines['fetch-progress'] },
+    pace,
   );
   stops.push('upstreams', async () => await upstreams.close());
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
@@ -174,11 +167,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     { origin: true, ...(config.zone === undefined ? {} : { zone: config.zone }) },
   );
   stops.push('swarm engine', async () => await engine.stop());
-  const peerAddresses: string[] = [];
-  for (const address of config['peer-listen']) {
-    const bound = await engine.listen(address);
-    peerAddresses.push(`${bound.address.includes(':') ? `[${bound.address}]` : bound.address}:${bound.port}`);
-  }
+  const peerAddresses = await listenForPeers(engine, config['peer-listen']);
 
   const swarms = new Swarms({ engine, store, log, nowMs }, { idleMs: deadlines['swarm-idle'] });
   stops.push('swarms', async () => await swarms.stop());
@@ -193,7 +182,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       events: swarms,
       onUpstreamBytes: (upstream, bytes) => upstreamBytes.inc({ upstream }, bytes),
     },
-    { progressMs: deadlines['fetch-progress'] },
+    pace,
   );
   stops.push('fetches', async () => fetches.stop());
   const quotas = new Quotas({
@@ -204,7 +193,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     nowMs,
     isLinked: async (name) => (await links.find(name)) !== undefined,
   });
-  const sets = recordSets({ members, records, quotas, nowMs });
+  const sets = recordSets({ members, records, standing, quotas, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
   const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
@@ -224,16 +213,18 @@ async function build(parts: BuildParts): Promise<Origin> {
   const mendMs = deadlines['body-stall'];
   const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot }, { mendMs });
   stops.push('repair', () => repair.stop());
-  const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair });
-  const tags = new Tags({ members, records, nowMs });
+  const absence = new Absence({ members, standing, index });
+  const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
+  const tags = new Tags({ members, records, standing, nowMs });
   const recheck = new Recheck({ members, upstreams, log, nowMs });
-  const tagIndex = new TagIndex({ members, records });
+  const tagIndex = new TagIndex({ members, records, standing });
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
-  const catalog = new Catalog({ cluster, members, records });
-  const { replication, intake, jobs } = createReplication({
+  const catalog = new Catalog({ cluster, members, records, standing });
+  const { replication, intake, queue } = createReplication({
     cluster,
     members,
     records,
+    standing,
     blobs,
     store,
     tags,
@@ -305,7 +296,12 @@ async function build(parts: BuildParts): Promise<Origin> {
   );
   stops.push('uploads', async () => await uploads.stop());
 
-  originGauges(metrics, { fetches, uploads, swarms, store, room, health, nowMs });
+  const recovery = new Recovery(
+    { ...opened, cluster, members, index, store, hints, replicator, tags, log },
+    { compareEveryMs: config['compare-every'] },
+  );
+  stops.push('recovery', async () => await recovery.stop());
+  originGauges(metrics, { fetches, uploads, swarms, store, room, health, recovery, index, nowMs });
 
   const status = async (): Promise<unknown> =>
     await originStatus({
@@ -316,6 +312,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       swarms,
       uploads,
       replicator,
+      recovery,
       health,
       room,
       nowMs,
@@ -337,12 +334,13 @@ async function build(parts: BuildParts): Promise<Origin> {
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
   uploadRoutes(router, { uploads, links, quotas, upstreams, room, stopping: stopping.signal });
-  replicationRoutes(router, { replication, intake, jobs });
+  replicationRoutes(router, { replication, intake, queue });
   removalRoutes(router, { removals });
   backupRoutes(router, { records, tags });
   tagRoutes(router, { tags, manifests, upstreams });
   setRoutes(router, { sets, invalidation });
-  recordRoutes(router, { cluster, records, quotas, manifests, purges, pullTimes, status });
+  syncRoutes(router, { members, standing, digests, ...recovery });
+  recordRoutes(router, { cluster, members, standing, records, quotas, manifests, purges, pullTimes, status });
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
 
@@ -351,17 +349,32 @@ async function build(parts: BuildParts): Promise<Origin> {
   app.use(async (ctx, next) => {
     ctx.set(H_CLUSTER, String(cluster.version));
     await next();
+    // What an answer counts by is what is durable now, after the answer was made.
+    if (!ctx.res.headersSent) ctx.set(H_STANDING, standing.header);
   });
   app.use(routesOf(router));
   const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
   stops.push('listener', async () => await listener.stop(deadlines.drain));
-  const notReady = (): string | undefined => (stopping.signal.aborted ? 'stopping' : undefined);
+  const notReady = (): string | undefined =>
+    stopping.signal.aborted ? 'stopping' : recovery.startUp.pending;
   const admin = await startAdmin(
-    { log, metrics, app, notReady, clock, debug: { suspects: () => health.suspects(nowMs()) } },
+    {
+      log,
+      metrics,
+      app,
+      notReady,
+      warnings: () => recovery.warnings,
+      clock,
+      debug: { suspects: () => health.suspects(nowMs()) },
+    },
     config['admin-listen'],
   );
   stops.push('admin', async () => await admin.stop(deadlines.drain));
+  stops.push('closing', async () => {
+    closing = await recovery.tellClosing();
+  });
   stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
+  recovery.start();
   replicator.start();
   pullTimes.start();
   replication.start();
@@ -377,24 +390,11 @@ async function build(parts: BuildParts): Promise<Origin> {
     },
     'origin is ready',
   );
-  return { url: listener.url, adminUrl: admin.url, peerAddresses, stop: async () => await stops.stop() };
-}
-
-/** The configured id, if the cluster document has it as an origin. */
-function checkedId(config: OriginConfig, cluster: Cluster): string {
-  const { id } = config;
-  if (id === undefined)
-    throw new CodedError('CONFIG_INVALID', {
-      message: 'id: is missing; an origin needs the id that the cluster document gives it',
-    });
-  const member = cluster.findMember(id);
-  if (member === undefined)
-    throw new CodedError('CONFIG_INVALID', {
-      message: `id: "${id}" is not in ${config['cluster-document']}; add it as a member with role origin`,
-    });
-  if (member.role !== 'origin')
-    throw new CodedError('CONFIG_INVALID', {
-      message: `id: "${id}" has role ${member.role} in ${config['cluster-document']}, not origin`,
-    });
-  return id;
+  return {
+    url: listener.url,
+    adminUrl: admin.url,
+    peerAddresses,
+    whenSettled: async () => await standing.whenSettled(),
+    stop: async () => await stops.stop(),
+  };
 }

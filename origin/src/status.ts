@@ -6,6 +6,7 @@ import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';
 import type { Health } from './cluster/core/health.ts';
 import type { Fetches } from './fetch/fetches.ts';
+import type { Recovery } from './recovery/recovery.ts';
 
 interface StatusParts {
   readonly selfId: string;
@@ -15,6 +16,7 @@ interface StatusParts {
   readonly swarms: Swarms;
   readonly uploads: Uploads;
   readonly replicator: Replicator;
+  readonly recovery: Pick<Recovery, 'owed'>;
   readonly health: Health;
   readonly room: DiskRoom;
   readonly nowMs: () => number;
@@ -32,6 +34,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     swarms,
     uploads,
     replicator,
+    recovery,
     health,
     room,
     nowMs,
@@ -48,6 +51,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     disk: { freeBytes: room.freeBytes, full: room.isFull },
     uploadsOpen: uploads.open,
     copiesOwed: replicator.owed(),
+    owed: recovery.owed(),
     suspects: health.suspects(nowMs()),
     fetches: [...fetches].map((fetch) => ({
       digest: fetch.name.digest,

@@ -36,6 +36,7 @@ t.test('paths are relative to the file, defaults are there', async (t) => {
   t.equal(config.data, join(file, '..', 'd'));
   t.equal(config.credentials['hub']?.['password-file'], join(file, '..', 'secret'));
   t.equal(config.deadlines['fetch-progress'], 10_000);
+  t.equal(config.deadlines['first-byte'], 60_000);
   await t.rejects(createOrigin(config, { log: silentLogger() }), {
     code: 'CONFIG_INVALID',
     message: /credentials\.hub/,
@@ -49,6 +50,7 @@ t.test('what is wrong is named', async (t) => {
     [['id: o1', ...BASE], [{ ...ORIGIN, role: 'proxy' }], /^id: "o1" has role proxy/],
     [['id: o1', ...BASE, 'typo: 1'], [ORIGIN], /unknown key typo/],
     [['id: o1', ...BASE, "deadlines: {fetch-progress: '10'}"], [ORIGIN], /deadlines\.fetch-progress/],
+    [['id: o1', ...BASE, "deadlines: {first-byte: '61s'}"], [ORIGIN], /deadlines\.first-byte.*at most 60s/],
     [
       ['id: o1', ...BASE.filter((line) => !line.startsWith('peer')), 'peer-listen: []'],
       [ORIGIN],

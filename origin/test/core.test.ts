@@ -14,7 +14,7 @@ import {
   setFault,
   staleAge,
   type TagRules,
-} from '../src/records/core/tag-policy.ts';
+} from '../src/upstream/core/tag-policy.ts';
 
 const MIB = 1024 * 1024;
 
@@ -176,7 +176,7 @@ t.test('whatever happens, a plan asks for each piece until it is complete', (t) 
 });
 
 t.test('pace: retries with growing pauses, ends without progress, lingers for readers', (t) => {
-  const pace = new FetchPace({ progressMs: 10_000, lingerMs: 60_000 }, 0);
+  const pace = new FetchPace({ progressMs: 10_000, firstByteMs: 60_000, lingerMs: 60_000 }, 0);
   t.equal(pace.mayTry(0), true);
   t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_000), { type: 'retry', inMs: 100 });
   t.equal(pace.mayTry(1_050), false);
@@ -188,7 +188,7 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.same(pace.failed('BLOB_UNKNOWN', undefined, false, 1_200), { type: 'fail' });
   t.equal(pace.failed('BLOB_UNKNOWN', undefined, true, 1_200).type, 'retry', 'the swarm may still have it');
   t.same(pace.failed('DISK_FULL', undefined, true, 1_200), { type: 'fail' });
-  const hungry = { hungry: true, readers: 1, avoiding: false };
+  const hungry = { hungry: true, readers: 1, avoiding: false, thinking: false };
   t.equal(pace.tick(hungry, 11_000), 'go-on');
   t.equal(pace.tick(hungry, 11_300), 'late');
   pace.progress(11_300);
@@ -196,10 +196,10 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.equal(pace.tick({ ...hungry, avoiding: true }, 12_000), 'stop-avoiding');
   pace.landed(12_000, true);
   t.equal(pace.tick({ ...hungry, avoiding: true }, 12_100), 'go-on');
-  t.equal(pace.tick({ hungry: false, readers: 1, avoiding: false }, 100_000), 'go-on');
+  t.equal(pace.tick({ ...hungry, hungry: false, readers: 1 }, 100_000), 'go-on');
   pace.readerLeft(100_000);
-  t.equal(pace.tick({ hungry: false, readers: 0, avoiding: false }, 150_000), 'go-on');
-  t.equal(pace.tick({ hungry: false, readers: 0, avoiding: false }, 160_001), 'unwanted');
+  t.equal(pace.tick({ ...hungry, hungry: false, readers: 0 }, 150_000), 'go-on');
+  t.equal(pace.tick({ ...hungry, hungry: false, readers: 0 }, 160_001), 'unwanted');
   pace.conflict();
   t.equal(pace.failed('UPSTREAM_LIES', undefined, false, 160_001).type, 'retry');
   pace.conflict();

@@ -30,11 +30,11 @@ import { isDecisive, type MemberHealth, type Target, targetsOf } from './members
 /** A member that is silent for this long is passed over, in ms. */
 const HEDGE_MS = 1_000;
 /** An origin may have to ask a slow upstream, in ms. */
-const TIMEOUT_MS = 15_000;
+const TIMEOUT_MS = 80_000;
 /** Whoever is shown a password first answers a small question within this, in ms. */
 const AWAKE_MS = 6_000;
 /** Longest wait for what becomes of a password, in ms: a slow token service is waited for. */
-const PASSWORD_MS = 80_000;
+const PASSWORD_MS = 85_000;
 /** What the agent found out alone is believed for this long, in ms. */
 const OWN_TTL_MS = 60_000;
 const ASK_UPSTREAM_MS = 10_000;
@@ -151,7 +151,7 @@ export class AccessClient {
     headersTimeoutMs = TIMEOUT_MS,
   ): Promise<T> {
     const { client, health } = this.#deps;
-    const silentMs = headersTimeoutMs > TIMEOUT_MS ? headersTimeoutMs : HEDGE_MS * 3;
+    const silentMs = headersTimeoutMs === TIMEOUT_MS ? HEDGE_MS * 3 : headersTimeoutMs;
     const ask = async (target: Target, signal: AbortSignal): Promise<T> =>
       await health.watch(target, silentMs, async () => {
         const { bytes } = await client.bytes({

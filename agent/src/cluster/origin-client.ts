@@ -18,7 +18,7 @@ import { type MetainfoNews, newsOf } from './tracker-client.ts';
 
 const HEDGE_MS = 800;
 /** A cold small blob waits for the upstream, in ms. */
-const SMALL_TIMEOUT_MS = 30_000;
+const SMALL_TIMEOUT_MS = 80_000;
 /** One piece from an origin: it may have to fetch it from the upstream first, in ms. */
 const PIECE_TIMEOUT_MS = 20_000;
 /** A complaint is heard within this, in ms. */
@@ -26,7 +26,7 @@ const COMPLAINT_MS = 2_000;
 /** An origin thinks no longer about a piece than an upstream may before its first byte, in ms. */
 const VOUCHED_TIMEOUT_MS = 60_000;
 const WHERE_TIMEOUT_MS = 2_000;
-const METAINFO_TIMEOUT_MS = 60_000;
+const METAINFO_TIMEOUT_MS = 80_000;
 
 /** A piece as the fetching origin vouches for it; its bytes, if given, match `hash`. */
 export interface VouchedPiece {

@@ -14,7 +14,7 @@ import { isCertain, isDecisive, type MemberHealth, type Target, targetsOf } from
 /** A silent tracker is passed over after this, in ms. */
 const HEDGE_MS = 800;
 /** A cold blob's join waits for the upstream's first headers, in ms. */
-const JOIN_TIMEOUT_MS = 60_000;
+const JOIN_TIMEOUT_MS = 85_000;
 const LEASE_TIMEOUT_MS = 3_000;
 
 /** What a long-poll told: hashes from where the asker's gapless prefix ended, and the mark for the next poll. */

@@ -25,7 +25,7 @@ import type { TagMemory } from './tag-memory.ts';
 /** A proxy that is silent for this long is passed over, in ms. */
 const HEDGE_MS = 1_000;
 /** A proxy may have to ask origin and upstream, in ms. */
-const TIMEOUT_MS = 40_000;
+const TIMEOUT_MS = 80_000;
 /** Longest list of tags, referrers or repositories that is passed on. */
 const MAX_LIST_BYTES = 32 * 1024 * 1024;
 

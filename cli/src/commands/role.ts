@@ -15,15 +15,21 @@ const PURPOSE = {
 /** `sepia origin|tracker|agent|proxy|accelerator --config FILE`: that service in this process. */
 export function addRoles(program: Command): void {
   for (const role of ROLES) {
-    program
+    const command = program
       .command(role)
       .description(PURPOSE[role])
       .requiredOption('--config <file>', `its config; "sepia config ${role}" prints one to begin with`)
-      .action(async (flags: { config: string }) => {
+      .action(async (flags: { config: string; acceptLoss?: boolean }) => {
         const main = mainOfRole(role);
-        process.argv = [process.argv[0]!, main, '--config', flags.config];
+        const further = flags.acceptLoss === true ? ['--accept-loss'] : [];
+        process.argv = [process.argv[0]!, main, '--config', flags.config, ...further];
         await import(main);
       });
+    if (role === 'origin')
+      command.option(
+        '--accept-loss',
+        'count with the records that are here although other origins cannot hand theirs over; what only they had is lost',
+      );
   }
 }
 

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { type AgentBytes, agentBytes } from '../demo/agent-bytes.ts';
 import { bytesText } from '../terminal/format.ts';
 import { type ClusterFileMember, membersOf, readClusterFile } from '../up/cluster-file.ts';
-import { probe } from '../up/readiness.ts';
+import { probeMember } from '../up/readiness.ts';
 
 interface MemberStatus {
   readonly name: string;
@@ -14,6 +14,8 @@ interface MemberStatus {
   readonly pid: number;
   /** `ready`, or why not. */
   readonly state: string;
+  /** What it warns of although it is ready: copies that are still missing. */
+  readonly warnings: readonly string[];
   readonly bytes: AgentBytes | undefined;
 }
 
@@ -39,12 +41,12 @@ async function statusOf(
   dispatcher: Dispatcher,
 ): Promise<MemberStatus> {
   const { name, role, url, pid } = member;
-  const state = await probe(member.adminUrl, dispatcher);
+  const { state, warnings } = await probeMember(member.adminUrl, dispatcher);
   const bytes =
     role === 'agent' && state === 'ready'
       ? await agentBytes(member.adminUrl, dispatcher).catch(ignoreFailure)
       : undefined;
-  return { name, role, url, pid, state, bytes };
+  return { name, role, url, pid, state, warnings, bytes };
 }
 
 function statusTable(all: readonly MemberStatus[]): string {
@@ -61,5 +63,6 @@ function statusTable(all: readonly MemberStatus[]): string {
     table.push([name, pid, url, state, ...cells]);
   }
   const bad = all.filter((one) => one.state !== 'ready').length;
-  return `${table.toString()}\n${bad === 0 ? `All ${all.length} members are ready.` : `${bad} of ${all.length} members are not ready.`}`;
+  const owed = all.flatMap(({ name, warnings }) => warnings.map((one) => `${name}: ${one}\n`)).join('');
+  return `${table.toString()}\n${owed}${bad === 0 ? `All ${all.length} members are ready.` : `${bad} of ${all.length} members are not ready.`}`;
 }

@@ -11,15 +11,26 @@ export async function isReady(adminUrl: string, dispatcher: Dispatcher): Promise
 
 /** `ready`, or in one phrase why not. */
 export async function probe(adminUrl: string, dispatcher: Dispatcher): Promise<string> {
+  return (await probeMember(adminUrl, dispatcher)).state;
+}
+
+/** As {@link probe}, with what a ready member warns of. */
+export async function probeMember(
+  adminUrl: string,
+  dispatcher: Dispatcher,
+): Promise<{ readonly state: string; readonly warnings: readonly string[] }> {
   try {
     const answer = await request(`${adminUrl}/readyz`, {
       dispatcher,
       signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
     });
-    const text = (await answer.body.text()).trim().slice(0, 200);
-    return answer.statusCode === 200 ? 'ready' : `not ready: ${text}`;
+    const text = (await answer.body.text()).trim();
+    if (answer.statusCode !== 200) return { state: `not ready: ${text.slice(0, 200)}`, warnings: [] };
+    const warnings = text.split('\n').filter((line) => line.startsWith('warning: '));
+    return { state: 'ready', warnings: warnings.map((line) => line.slice('warning: '.length, 200)) };
   } catch (error) {
     throwIfBug(error);
-    return (error as Error).name === 'TimeoutError' ? 'does not answer' : 'not there';
+    const state = (error as Error).name === 'TimeoutError' ? 'does not answer' : 'not there';
+    return { state, warnings: [] };
   }
 }

@@ -65,7 +65,7 @@ t.test('all databases of seven origins are lost: after the restore every tag rea
     await c.stop(id);
     rmSync(join(c.dataOf(id), 'v1', 'db'), { recursive: true });
   }
-  for (const id of c.ids) await c.start(id);
+  for (const id of c.ids) await c.start(id, { acceptLoss: true });
   t.equal((await state(c, 'history'))['team/app0:v1'], '404', 'the records are gone');
   t.same((await restore(operator, FILE, quiet)).counts, made.counts);
   t.same(await state(c, 'manifests'), before);

@@ -10,28 +10,19 @@ import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
-import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
+import type { BlobStore } from '@sepia/store/blob-store';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import type { Fetch } from '../fetch/fetch.ts';
 import type { Fetches } from '../fetch/fetches.ts';
 import type { LinkProofs } from '../manifests/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
+import type { Absence } from '../recovery/absence.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import { type Located, locate, type WhereState } from './core/quorum.ts';
+import { type Located, locate, type Where, type WhereState } from './core/quorum.ts';
 import { Handouts } from './handouts.ts';
 import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
 import type { Swarms } from './swarms.ts';
-
-/** Answer of `GET /v1/blobs/<digest>/where`. */
-export interface Where {
-  readonly state: 'final' | 'open' | 'none';
-  readonly sizeBytes?: number;
-  /** By this origin's own record alone: a guess where links can be deleted. */
-  readonly linked: boolean;
-  /** Of a blob that is here: whether it was pushed, or is only cached. */
-  readonly class?: BlobAttrs['class'];
-}
 
 /** Where a request goes on: here, or at another origin that has the blob or is to fetch it. */
 export type Opened =
@@ -62,6 +53,7 @@ export interface MetainfoOptions {
 interface BlobsDeps {
   readonly members: Members;
   readonly store: BlobStore;
+  readonly absence: Pick<Absence, 'require'>;
   readonly links: Links;
   readonly proofs: LinkProofs;
   readonly fetches: Fetches;
@@ -110,7 +102,10 @@ export class Blobs {
       return { state: 'final', sizeBytes: stat.sizeBytes, linked, class: stat.attrs.class };
     }
     const fetch = fetches.running(name.digest);
-    if (fetch?.sizeBytes === undefined) return { state: 'none', linked: hasLink };
+    if (fetch?.sizeBytes === undefined) {
+      await this.#deps.absence.require(name.digest);
+      return { state: 'none', linked: hasLink };
+    }
     return {
       state: 'open',
       sizeBytes: fetch.sizeBytes,

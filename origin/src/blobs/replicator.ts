@@ -3,7 +3,7 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure } from '@sepia/base/failure';
-import { delay } from '@sepia/base/lifecycle';
+import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { H_CLASS } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -45,6 +45,8 @@ export class Replicator {
   /** Pushes and copies that need the blob in this store: it is not handed over meanwhile. */
   readonly #held = new Map<Digest, number>();
   #loop: Promise<void> | undefined;
+  /** Ends the rest before the next round of owed copies. */
+  #rested: AbortController | undefined;
 
   constructor(deps: ReplicatorDeps, options: { readonly stragglerMs: number }) {
     this.#deps = deps;
@@ -163,6 +165,12 @@ export class Replicator {
       if (target !== members.selfId) await hints.add({ ...name, target });
   }
 
+  /** Copies for `target` that failed are tried again at once: it came back, or asks for them. */
+  retrySoon(target: string): void {
+    for (const key of this.#backoff.keys()) if (key.endsWith(`\n${target}`)) this.#backoff.delete(key);
+    this.#rested?.abort();
+  }
+
   /** How many copies are owed, for metrics and status. */
   owed(): number {
     return this.#deps.hints.size;
@@ -227,7 +235,9 @@ export class Replicator {
     for (let owed = await hints.all(); ; owed = await hints.all()) {
       // An origin that owes nothing does nothing.
       if (owed.length === 0) await hints.news.next(signal);
-      await delay(RETRY_EVERY_MS, signal);
+      this.#rested = new AbortController();
+      await pause(RETRY_EVERY_MS, AbortSignal.any([signal, this.#rested.signal]));
+      signal.throwIfAborted();
       const next = (await hints.all()).filter((hint) => this.#isDue(hint))[Symbol.iterator]();
       await Promise.all(Array.from({ length: BACKGROUND_COPIES }, async () => await this.#work(next)));
     }
@@ -278,7 +288,8 @@ export class Replicator {
     const asked = members.json<{ state: string; class?: string }>(id, call);
     const where = await asked.catch((error: unknown) => {
       // Its copy is being mended: a good one is welcome.
-      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+      // Or it waits for this very copy, or for what it must know before it says no.
+      if (!isCoded(error, 'DISK_CORRUPT') && !isCoded(error, 'RECORDS_PENDING')) throw error;
     });
     return where?.state === 'final' && (where.class === 'pushed' || where.class === stat?.attrs.class);
   }

@@ -6,7 +6,8 @@ import { to } from '@sepia/cluster/api/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import type { Fetches } from '../fetch/fetches.ts';
-import type { Blobs, Where } from './blobs.ts';
+import type { Blobs } from './blobs.ts';
+import type { Where } from './core/quorum.ts';
 import type { Replicator } from './replicator.ts';
 
 interface WholeBlobsDeps {

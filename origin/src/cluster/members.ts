@@ -1,12 +1,15 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
+import { H_STANDING } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
-import type { Ownership } from '@sepia/cluster/ring';
+import type { Ownership, Shard } from '@sepia/cluster/ring';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
+import type { Sender } from '@sepia/records/core/standing';
+import { senderOf } from '@sepia/records/sender-header';
 import type { Health } from './core/health.ts';
 
 /** A member that says nothing to a small question within this counts as failing, in ms. */
@@ -35,6 +38,7 @@ interface MembersDeps {
 export class Members {
   readonly selfId: string;
   readonly #deps: MembersDeps;
+  readonly #returnListeners = new Set<(id: string) => void>();
 
   constructor(deps: MembersDeps) {
     this.#deps = deps;
@@ -51,6 +55,11 @@ export class Members {
     return this.#deps.cluster.origins(key);
   }
 
+  /** Who decides about a digest or shard key. */
+  shard(key: string): Shard {
+    return this.#deps.cluster.shard(key);
+  }
+
   /** Owners, then stand-ins: all that could hold an acknowledged copy. */
   candidates(key: string): string[] {
     const { owners, standIns } = this.placement(key);
@@ -60,6 +69,11 @@ export class Members {
   /** Ids in the order to try them. */
   order(ids: readonly string[]): string[] {
     return this.#deps.health.order(ids, this.#deps.nowMs());
+  }
+
+  /** Calls `listener` when an origin answers that did not before. */
+  onReturn(listener: (id: string) => void): void {
+    this.#returnListeners.add(listener);
   }
 
   isSuspect(id: string): boolean {
@@ -106,6 +120,20 @@ export class Members {
     );
   }
 
+  /** As {@link json}, with what the member's answer counts by. */
+  async counted<T>(
+    id: string,
+    call: Omit<MemberCall, 'body'> & { readonly json?: unknown },
+  ): Promise<{ readonly sender: Sender; readonly answer: T }> {
+    const { json, ...rest } = call;
+    const body = json === undefined ? {} : { body: JSON.stringify(json) };
+    const headers =
+      json === undefined ? call.headers : { ...call.headers, 'content-type': 'application/json' };
+    const found = await this.bytes(id, { ...rest, ...body, ...(headers === undefined ? {} : { headers }) });
+    const text = found.bytes.toString('utf8');
+    return { sender: senderOf(id, found.headers[H_STANDING]), answer: JSON.parse(text) as T };
+  }
+
   /**
    * Runs a call that may take long; gives it up with `PEER_HTTP` when the member does not answer small questions
    * meanwhile, so that a hung one costs about a second.
@@ -130,6 +158,11 @@ export class Members {
     }
   }
 
+  #answered(id: string): void {
+    if (!this.#deps.health.answered(id)) return;
+    for (const listener of this.#returnListeners) listener(id);
+  }
+
   async #watch<T>(id: string, call: MemberCall, send: (request: InternalRequest) => Promise<T>): Promise<T> {
     const { health, nowMs } = this.#deps;
     const member = this.find(id);
@@ -149,7 +182,7 @@ export class Members {
           url,
           to: id,
         });
-        health.answered(id);
+        this.#answered(id);
         return answer;
       } catch (error) {
         throwIfBug(error);
@@ -163,7 +196,7 @@ export class Members {
           isCoded(error) &&
           error.code !== 'SIGNATURE_INVALID' &&
           (error.code !== 'PEER_HTTP' || error.detail['status'] !== undefined);
-        if (answered) health.answered(id);
+        if (answered) this.#answered(id);
         if (answered || call.body !== undefined) break;
       }
     }

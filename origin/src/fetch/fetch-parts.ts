@@ -63,6 +63,8 @@ export interface FetchOptions {
   readonly hasPeers?: boolean | undefined;
   /** Longest time without a byte, in ms. */
   readonly progressMs: number;
+  /** The same while the upstream has not begun to answer, in ms. */
+  readonly firstByteMs: number;
   /** A fetch for readers alone ends when there were none for this long, in ms. */
   readonly lingerMs: number;
 }
@@ -165,10 +167,15 @@ export function wrongSize(name: BlobName, expected: number, found: number): Code
   });
 }
 
-/** Nothing came from the upstream for too long. */
-export function silentError(name: BlobName, progressMs: number): CodedError {
+/** Nothing came from the upstream for too long; `thinking`: it had not begun to answer. */
+export function silentError(
+  name: BlobName,
+  options: Pick<FetchOptions, 'progressMs' | 'firstByteMs'>,
+  thinking: boolean,
+): CodedError {
+  const ms = thinking ? Math.max(options.progressMs, options.firstByteMs) : options.progressMs;
   return new CodedError('BACKEND_DOWN', {
-    message: `no byte from the upstream within ${progressMs / 1000} s`,
+    message: `no byte from the upstream within ${ms / 1000} s`,
     detail: { upstream: name.upstream, digest: name.digest },
   });
 }

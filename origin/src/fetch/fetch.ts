@@ -259,8 +259,7 @@ export class Fetch {
   }
 
   async #fetchJob(id: number, job: FetchJob, signal: AbortSignal): Promise<void> {
-    const { client } = this.#deps;
-    const parts = { ...this.#jobParts(id, job), client, name: this.name, signal };
+    const parts = { ...this.#jobParts(id, job), client: this.#deps.client, name: this.name, signal };
     await this.#waitedFor.during(job, async () => {
       await runFetchJob({ ...parts, onSized: () => this.#sized(false) }, job, this.#tail);
     });
@@ -375,11 +374,12 @@ export class Fetch {
     const plan = this.#plan;
     if (this.#finishing) return;
     const hungry = this.#state === 'sizing' || (plan?.connections ?? 0) > 0 || plan?.hungry === true;
-    const avoiding = plan?.avoiding ?? false;
-    const verdict = this.#pace.tick({ hungry, readers: this.#readers, avoiding }, this.#deps.nowMs());
+    const thinking = this.#state === 'sizing' && this.upstreamConnections > 0;
+    const facts = { hungry, readers: this.#readers, avoiding: plan?.avoiding ?? false, thinking };
+    const verdict = this.#pace.tick(facts, this.#deps.nowMs());
     if (verdict === 'stop-avoiding') plan?.stopAvoiding();
     if (verdict === 'unwanted') this.#fail(unwantedError());
-    if (verdict === 'late') this.#fail(this.#lastError ?? silentError(this.name, this.#options.progressMs));
+    if (verdict === 'late') this.#fail(this.#lastError ?? silentError(this.name, this.#options, thinking));
     this.#pump();
   }
 

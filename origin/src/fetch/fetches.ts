@@ -31,14 +31,14 @@ interface FetchesDeps {
 /** The running fetches of this origin, one per digest. */
 export class Fetches {
   readonly #deps: FetchesDeps;
-  readonly #progressMs: number;
+  readonly #options: { readonly progressMs: number; readonly firstByteMs: number };
   readonly #running = new Map<Digest, Fetch>();
   readonly #lies = new LatestMap<Digest, { error: CodedError; untilMs: number }>(MAX_LIES);
   #stopped = false;
 
-  constructor(deps: FetchesDeps, options: { readonly progressMs: number }) {
+  constructor(deps: FetchesDeps, options: { readonly progressMs: number; readonly firstByteMs: number }) {
     this.#deps = deps;
-    this.#progressMs = options.progressMs;
+    this.#options = options;
   }
 
   get size(): number {
@@ -89,7 +89,7 @@ export class Fetches {
     const onUpstreamBytes = (bytes: number): void => this.#deps.onUpstreamBytes(name.upstream, bytes);
     const fetch = new Fetch({ store, client, room, log, nowMs, events, onUpstreamBytes }, name, {
       ...options,
-      progressMs: this.#progressMs,
+      ...this.#options,
       lingerMs: LINGER_MS,
     });
     this.#running.set(name.digest, fetch);

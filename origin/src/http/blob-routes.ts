@@ -48,7 +48,7 @@ const RELAY_MS = 20_000;
 /** Pieces whose leaf hashes one answer tells. */
 const MAX_LEAVES_PIECES = 256;
 /** A fetch fails by itself after 10 s without progress; this ends what hangs all the same. */
-const FIRST_PIECE_MS = 60_000;
+const FIRST_PIECE_MS = 75_000;
 
 export interface BlobRouteDeps {
   readonly blobs: Blobs;

@@ -10,9 +10,12 @@ import { parseReference } from '@sepia/oci/route';
 import type { RecordStore } from '@sepia/records/record-store';
 import { parseRegisterRequest } from '@sepia/records/register/acceptor-store';
 import type { Context } from 'koa';
+import type { Members } from '../cluster/members.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { PullTimes } from '../manifests/pull-times.ts';
 import type { Quotas } from '../records/quotas.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
+import { shardOf } from '../recovery/record-digests.ts';
 import type { Purges } from '../removal/purges.ts';
 import { parsePurge } from './messages.ts';
 import { broughtAuthorization, changeOf, isHop, repositoryOf, required } from './request.ts';
@@ -23,6 +26,8 @@ const MAX_PUSHED_TAGS = 100;
 export interface RecordRouteDeps {
   readonly cluster: Cluster;
   readonly records: RecordStore;
+  readonly members: Pick<Members, 'shard'>;
+  readonly standing: Pick<OwnStanding, 'require'>;
   readonly quotas: Pick<Quotas, 'own'>;
   readonly manifests: Manifests;
   readonly purges: Purges;
@@ -43,9 +48,11 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
     ctx.body = await deps.purges.purge(repositoryOf(ctx), what, isHop(ctx));
   });
   serve(router, ORIGIN_RECORDS.register, async (ctx) => {
-    ctx.body = await deps.records.registers.handle(
-      await readJson(ctx, ORIGIN_RECORDS.register.body.maxBytes, parseRegisterRequest),
-    );
+    const request = await readJson(ctx, ORIGIN_RECORDS.register.body.maxBytes, parseRegisterRequest);
+    const shard = shardOf('r1', request.key);
+    if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'register has no such key' });
+    deps.standing.require(deps.members.shard(shard));
+    ctx.body = await deps.records.registers.handle(request);
   });
   serve(router, ORIGIN_RECORDS.cluster, (ctx) => {
     ctx.body = deps.cluster.document;

@@ -6,7 +6,7 @@ import type { Context } from 'koa';
 import { H_HOP, type Members } from '../cluster/members.ts';
 
 /** Until another origin answers a passed-on request, in ms; it may have to fetch first. */
-const RELAY_HEADERS_MS = 45_000;
+const RELAY_HEADERS_MS = 75_000;
 /** A passed-on body that is silent for this long is cut, in ms. */
 const RELAY_STALL_MS = 35_000;
 

@@ -5,9 +5,10 @@ import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { ReplicationIntake } from '../replication/intake.ts';
+import type { JobQueue } from '../replication/job-queue.ts';
 import { MAX_JOBS } from '../replication/job-queue.ts';
 import type { Replication, WhichJobs } from '../replication/replication.ts';
-import type { JobEntry, ReplicationJobs } from '../replication/replication-jobs.ts';
+import type { JobEntry } from '../replication/replication-jobs.ts';
 import { numberOf, required } from './request.ts';
 
 const MAX_SHOWN = 10_000;
@@ -53,15 +54,15 @@ export function replicationRoutes(
   deps: {
     readonly replication: Replication;
     readonly intake: ReplicationIntake;
-    readonly jobs: ReplicationJobs;
+    readonly queue: JobQueue;
   },
 ): void {
-  const { replication, intake, jobs } = deps;
+  const { replication, intake, queue } = deps;
   serve(router, ORIGIN_RECORDS.replicationJobsPut, async (ctx) => {
     const body = await readJson(ctx, ORIGIN_RECORDS.replicationJobsPut.body.maxBytes, (value) =>
       checked(JOBS_BODY, value),
     );
-    ctx.body = { later: await jobs.merge(body.jobs as JobEntry[]) };
+    ctx.body = { later: await queue.take(body.jobs as JobEntry[]) };
     replication.wake();
   });
   serve(router, ORIGIN_RECORDS.replicationRunning, (ctx) => {

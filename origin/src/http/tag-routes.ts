@@ -7,8 +7,8 @@ import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import type { Manifests } from '../manifests/manifests.ts';
-import { setFault } from '../records/core/tag-policy.ts';
 import type { TagName, Tags } from '../records/tags.ts';
+import { setFault } from '../upstream/core/tag-policy.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { repositoryOf, required } from './request.ts';
 

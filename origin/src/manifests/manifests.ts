@@ -20,13 +20,13 @@ import type { Blobs } from '../blobs/blobs.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
-import { decideTag, mayAsk, staleAge } from '../records/core/tag-policy.ts';
 import type { TagRecord } from '../records/core/tag-record.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Referrers } from '../records/referrers.ts';
 import { isQuorumProblem, type TagName, type Tags } from '../records/tags.ts';
 import type { ReplicationIntake } from '../replication/intake.ts';
+import { decideTag, mayAsk, staleAge } from '../upstream/core/tag-policy.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { LinkProofs } from './link-proofs.ts';
@@ -41,8 +41,11 @@ export interface ManifestAnswer extends StoredManifest {
 
 /** The upstream may take this long for a tag when a record could be served instead, in ms. */
 const REVALIDATE_MS = 3_000;
-const ASK_MS = 10_000;
-const FORWARD_MS = 15_000;
+/** A leader may wait for the first byte of the upstream, in ms. */
+const FORWARD_MS = 70_000;
+const COPY_MS = 15_000;
+/** Once it began to answer, a manifest comes within this, in ms. */
+const BODY_MS = 5_000;
 const CACHE_BYTES = 64 * 1024 * 1024;
 
 /** How a manifest is asked for. */
@@ -170,7 +173,9 @@ export class Manifests {
     const client = upstreams.client(name.upstream, wish.authorization)!;
     const rules = upstreams.tagRules(name);
     const staleSeconds = staleAge(record, rules, nowMs());
-    const signal = AbortSignal.timeout(staleSeconds === undefined ? ASK_MS : REVALIDATE_MS);
+    const signal = AbortSignal.timeout(
+      staleSeconds === undefined ? upstreams.firstByteMs + BODY_MS : REVALIDATE_MS,
+    );
     const reference = { kind: 'tag', tag: name.tag } as const;
     try {
       if (record !== undefined) {
@@ -258,7 +263,7 @@ export class Manifests {
       flight = (async () => {
         const manifest = await client.getManifest(
           { repository: name.repository, reference: { kind: 'digest', digest: name.digest } },
-          AbortSignal.timeout(ASK_MS),
+          AbortSignal.timeout(upstreams.firstByteMs + BODY_MS),
         );
         await this.keep(name, manifest);
         recheck.confirmed(name);
@@ -305,7 +310,7 @@ export class Manifests {
       });
     }
     if (found.type !== 'at' || found.state !== 'final') return undefined;
-    const call = { ...to(ORIGIN_BLOBS.blob, name), headers: { [H_HOP]: '1' }, headersTimeoutMs: FORWARD_MS };
+    const call = { ...to(ORIGIN_BLOBS.blob, name), headers: { [H_HOP]: '1' }, headersTimeoutMs: COPY_MS };
     const answer = await this.#deps.members
       .bytes(found.id, call, MAX_MANIFEST_BYTES)
       .catch((error: unknown) => {
@@ -367,7 +372,7 @@ export class Manifests {
     void members
       .json(owner, {
         ...to(ORIGIN_BLOBS.blobPut, { ...name, digest, copy: true }),
-        headersTimeoutMs: FORWARD_MS,
+        headersTimeoutMs: COPY_MS,
         headers,
         ...({ body: bytes } as object),
       })

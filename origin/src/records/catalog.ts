@@ -4,9 +4,12 @@ import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { RecordStore } from '@sepia/records/record-store';
+import { majorityOf } from '@sepia/records/register/register';
 import type { Members } from '../cluster/members.ts';
-import { mergePages, type OwnPage, readQuorum } from './core/record-merge.ts';
-import { askQuorum, type ShardName } from './quorum-set.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
+import { askCounted } from './ask-counted.ts';
+import { mergePages, type OwnPage } from './core/record-merge.ts';
+import type { ShardName } from './quorum-set.ts';
 
 /** Most repositories of one page. */
 export const MAX_CATALOG_PAGE = 1_000;
@@ -17,6 +20,7 @@ interface CatalogDeps {
   readonly cluster: Cluster;
   readonly members: Members;
   readonly records: RecordStore;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'requireAll'>;
 }
 
 /**
@@ -35,7 +39,8 @@ export class Catalog {
     upstream: string,
     page: { readonly after?: string | undefined; readonly limit: number },
   ): Promise<OwnPage<string>> {
-    const { records } = this.#deps;
+    const { records, standing } = this.#deps;
+    standing.requireAll();
     const entries: string[] = [];
     for await (const { key } of records.repositorySet.list([upstream], defined(page.after))) {
       if (entries.length >= page.limit) return { entries, more: true };
@@ -64,12 +69,15 @@ export class Catalog {
   /** True if the repository has content, as enough of its owners say. @throws `QUORUM_LOST` */
   async has({ upstream, repository }: ShardName): Promise<boolean> {
     const { members } = this.#deps;
-    const { owners, writeQuorum } = members.placement(shardKey(upstream, repository));
-    const needed = readQuorum(owners.length, writeQuorum);
-    const { answers, isEnough } = await askQuorum(owners, needed, async (id, signal) => {
-      if (id === members.selfId) return await this.#hasOwn(upstream, repository);
+    const owners = members.shard(shardKey(upstream, repository));
+    const { answers, isEnough } = await askCounted(owners, async (id, signal) => {
+      if (id === members.selfId) {
+        const answer = await this.hasOwn({ upstream, repository });
+        return { sender: this.#deps.standing.sender, answer };
+      }
       const call = to(ORIGIN_NAMES.repositories, { upstream, repository });
-      return (await members.json<{ known: boolean }>(id, { ...call, signal })).known;
+      const told = await members.counted<{ known: boolean }>(id, { ...call, signal });
+      return { sender: told.sender, answer: told.answer.known };
     });
     if (answers.includes(true)) return true;
     if (isEnough) return false;
@@ -81,20 +89,26 @@ export class Catalog {
 
   /** As {@link has}, by this origin's records alone, for other members. */
   async hasOwn({ upstream, repository }: ShardName): Promise<boolean> {
+    this.#deps.standing.require(this.#deps.members.shard(shardKey(upstream, repository)));
     return await this.#hasOwn(upstream, repository);
   }
 
   async #page(upstream: string, after: string | undefined, limit: number) {
     const { cluster, members } = this.#deps;
     const ids = cluster.members('origin').map(({ id }) => id);
-    const { owners, writeQuorum } = members.placement(upstream);
     const call = to(ORIGIN_NAMES.repositories, { upstream, limit, after });
-    // What a write reached is on `writeQuorum` origins: one of them is among all but `writeQuorum - 1`.
-    const needed = Math.max(readQuorum(owners.length, writeQuorum), ids.length - writeQuorum + 1);
-    const { answers, isEnough } = await askQuorum(ids, needed, async (id, signal) => {
-      if (id === members.selfId) return await this.ownPage(upstream, { after, limit });
-      return await members.json<OwnPage<string>>(id, { ...call, signal });
-    });
+    // What a write reached is on W origins: one of them is among all but W - 1.
+    const needed = ids.length - majorityOf(Math.min(3, ids.length)) + 1;
+    const { answers, isEnough } = await askCounted(
+      { epoch: 0, sets: [ids] },
+      async (id, signal) => {
+        if (id !== members.selfId) return await members.counted<OwnPage<string>>(id, { ...call, signal });
+        const answer = await this.ownPage(upstream, { after, limit });
+        return { sender: this.#deps.standing.sender, answer };
+      },
+      () => false,
+      (answered) => answered.length >= needed,
+    );
     if (!isEnough)
       throw new CodedError('QUORUM_LOST', {
         message: `too few origins answer to list repositories; ${needed} of ${ids.length} are needed`,
@@ -103,7 +117,7 @@ export class Catalog {
     return mergePages(
       answers,
       (name) => name,
-      () => false,
+      (a) => a,
     );
   }
 

@@ -20,6 +20,8 @@ export interface LinkEntry {
 
 /** How long a link that was found is believed where nothing is deleted, in ms. */
 const CACHE_MS = 60_000;
+/** Longest question at the upstream whether it has a blob, in ms: some fetch it first. */
+const CONFIRM_MS = 60_000;
 const MAX_CACHED = 50_000;
 
 interface LinksDeps {
@@ -50,7 +52,12 @@ export class Links {
 
   /** True if this origin's own records have the link, for people who look and for guesses. */
   async hasOwn(name: BlobName): Promise<boolean> {
-    return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+    try {
+      return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+    } catch (error) {
+      if (isCoded(error, 'RECORDS_PENDING')) return false;
+      throw error;
+    }
   }
 
   /** Writes links of one repository to W of its owners; the rest follows behind. @throws `QUORUM_LOST`, `CONFLICT` */
@@ -124,7 +131,7 @@ export class Links {
       running = (async () => {
         const { sizeBytes } = await client.headBlob(
           { repository: name.repository, digest: name.digest },
-          AbortSignal.timeout(15_000),
+          AbortSignal.timeout(CONFIRM_MS),
         );
         this.#deps.onConfirmed?.(name);
         const entry: LinkEntry = { ...name, sizeBytes };

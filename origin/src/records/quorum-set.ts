@@ -1,19 +1,15 @@
 import { CodedError } from '@sepia/base/errors';
-import { ignoreFailure, isBug, throwIfBug } from '@sepia/base/failure';
+import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import type { Shard } from '@sepia/cluster/ring';
+import { isShown, joinFields, joinWhole } from '@sepia/records/core/join';
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
-import {
-  hindrance,
-  isLater,
-  latest,
-  type MergedPage,
-  mergePages,
-  type OwnPage,
-  readQuorum,
-} from './core/record-merge.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
+import { acknowledged, askCounted, type CountedAnswer } from './ask-counted.ts';
+import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
 
 /** The repository whose owners keep the records. */
 export interface ShardName {
@@ -26,6 +22,9 @@ export interface ShardRecord<T> {
   readonly key: readonly string[];
   readonly atMs: number;
   readonly value?: T;
+  /** Of sets that join by field, see `Entry` of the records. */
+  readonly fieldMs?: Readonly<Record<string, number>>;
+  readonly deadMs?: number;
 }
 
 /** What a set asks of this origin's own database; a `RecordSet` is one. */
@@ -43,6 +42,9 @@ const MAX_TRIES = 5;
 
 interface QuorumSetDeps<T> {
   readonly members: Members;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
+  /** True where each field of a value has a clock of its own. */
+  readonly byField?: boolean;
   readonly own: OwnSet<T>;
   readonly nowMs: () => number;
 }
@@ -63,8 +65,9 @@ export class QuorumSet<T> {
     this.#deps = deps;
   }
 
-  /** This origin's own record, for other members. */
+  /** This origin's own record, for other members. @throws `RECORDS_PENDING` as all that reads or writes here alone */
   async own(shard: ShardName, key: readonly string[]): Promise<ShardRecord<T> | undefined> {
+    this.#deps.standing.require(this.#shard(shard));
     const found = await this.#deps.own.entry([shard.upstream, shard.repository, ...key]);
     return found === undefined ? undefined : toRecord(found);
   }
@@ -75,6 +78,7 @@ export class QuorumSet<T> {
     prefix: readonly string[],
     page: { readonly after?: string | undefined; readonly limit: number },
   ): Promise<OwnPage<ShardRecord<T>>> {
+    this.#deps.standing.require(this.#shard(shard));
     const entries: ShardRecord<T>[] = [];
     let bytes = 0;
     for await (const entry of this.#deps.own.entries(
@@ -90,11 +94,14 @@ export class QuorumSet<T> {
 
   /** Takes records of another member; durable when it resolves. Names the latest clock that stands in the way, if any. */
   async putOwn(shard: ShardName, records: readonly ShardRecord<T>[]): Promise<{ behindMs?: number }> {
+    const { own, standing, byField = false } = this.#deps;
+    standing.require(this.#shard(shard));
     const behind = await Promise.all(
       records.map(async ({ key, atMs, value }) => {
         const full = [shard.upstream, shard.repository, ...key];
-        if (await this.#deps.own.merge({ key: full, atMs, value })) return undefined;
-        return hindrance({ atMs, value }, await this.#deps.own.entry(full));
+        if (await own.merge({ key: full, atMs, value })) return undefined;
+        const found = await own.entry(full);
+        return isShown({ atMs, value }, found, byField) ? undefined : found?.atMs;
       }),
     );
     const clocks = behind.filter((one) => one !== undefined);
@@ -110,7 +117,6 @@ export class QuorumSet<T> {
     changes: readonly { readonly key: readonly string[]; readonly value?: T | undefined }[],
   ): Promise<void> {
     if (changes.length === 0) return;
-    const { owners, writeQuorum } = this.#deps.members.placement(shardKey(shard.upstream, shard.repository));
     let atMs = this.#deps.nowMs();
     for (let tries = 1; ; tries++) {
       let behindMs = 0;
@@ -118,16 +124,19 @@ export class QuorumSet<T> {
         value === undefined ? { key, atMs } : { key, atMs, value },
       );
       try {
-        await acknowledged(owners, writeQuorum, async (id) => {
+        await acknowledged(this.#shard(shard), async (id) => {
+          let { sender } = this.#deps.standing;
           for (let at = 0; at < records.length; at += MAX_RECORDS) {
-            const answer = await this.#put(id, shard, records.slice(at, at + MAX_RECORDS));
-            if (answer.behindMs === undefined) continue;
-            behindMs = Math.max(behindMs, answer.behindMs);
+            const told = await this.#put(id, shard, records.slice(at, at + MAX_RECORDS));
+            sender = told.sender;
+            if (told.answer.behindMs === undefined) continue;
+            behindMs = Math.max(behindMs, told.answer.behindMs);
             throw new CodedError('CONFLICT', {
               message: 'a later record stands in the way',
               detail: { origin: id },
             });
           }
+          return sender;
         });
         if (behindMs === 0) return;
       } catch (error) {
@@ -149,19 +158,27 @@ export class QuorumSet<T> {
     options: { readonly lenient?: boolean } = {},
   ): Promise<ShardRecord<T> | undefined> {
     const call = to(ORIGIN_RECORDS.records, { ...shard, set: this.name, key: JSON.stringify(key) });
-    const ask = async (id: string, signal: AbortSignal): Promise<ShardRecord<T> | undefined> => {
-      if (id === this.#deps.members.selfId) return await this.own(shard, key);
-      const { record } = await this.#deps.members.json<{ record?: ShardRecord<T> }>(id, {
+    const ask = async (
+      id: string,
+      signal: AbortSignal,
+    ): Promise<CountedAnswer<ShardRecord<T> | undefined>> => {
+      if (id === this.#deps.members.selfId) {
+        const record = await this.own(shard, key);
+        return { sender: this.#deps.standing.sender, answer: record };
+      }
+      const told = await this.#deps.members.counted<{ record?: ShardRecord<T> }>(id, {
         ...call,
         signal,
       });
-      return record;
+      return { sender: told.sender, answer: told.answer.record };
     };
     const settles = (found: readonly (ShardRecord<T> | undefined)[]): boolean =>
       options.lenient === true && isValueAlone(found);
-    const { answers, isEnough } = await this.#ask(shard, ask, settles);
-    const found = latest(answers);
-    if (isEnough || settles(answers)) return found;
+    const { answers, isEnough } = await askCounted(this.#shard(shard), ask, settles);
+    if (isEnough || settles(answers)) {
+      const told = answers.filter((one) => one !== undefined);
+      return told.length === 0 ? undefined : told.reduce((a, b) => this.#joined(a, b));
+    }
     throw new CodedError('QUORUM_LOST', {
       message: 'too few origins answer to know this record',
       detail: { ...shard, key },
@@ -176,35 +193,44 @@ export class QuorumSet<T> {
   ): Promise<MergedPage<ShardRecord<T>>> {
     const asked = { ...shard, set: this.name, prefix: JSON.stringify(prefix), ...page };
     const call = to(ORIGIN_RECORDS.records, asked);
-    const { answers, isEnough } = await this.#ask(shard, async (id, signal) => {
-      if (id === this.#deps.members.selfId) return await this.ownPage(shard, prefix, page);
-      return await this.#deps.members.json<OwnPage<ShardRecord<T>>>(id, { ...call, signal });
+    const { answers, isEnough } = await askCounted(this.#shard(shard), async (id, signal) => {
+      if (id !== this.#deps.members.selfId)
+        return await this.#deps.members.counted<OwnPage<ShardRecord<T>>>(id, { ...call, signal });
+      const answer = await this.ownPage(shard, prefix, page);
+      return { sender: this.#deps.standing.sender, answer };
     });
     if (!isEnough)
       throw new CodedError('QUORUM_LOST', {
         message: 'too few origins answer to list records',
         detail: { ...shard },
       });
-    return mergePages(answers, (entry) => entry.key.at(-1) ?? '', isLater);
+    return mergePages(
+      answers,
+      (entry) => entry.key.at(-1) ?? '',
+      (a, b) => this.#joined(a, b),
+    );
   }
 
-  /** Asks all owners at once, and waits for as many as a read needs. */
-  async #ask<A>(
-    shard: ShardName,
-    ask: (id: string, signal: AbortSignal) => Promise<A>,
-    settles?: (answers: readonly A[]) => boolean,
-  ): Promise<{ answers: A[]; isEnough: boolean }> {
-    const { owners, writeQuorum } = this.#deps.members.placement(shardKey(shard.upstream, shard.repository));
-    return await askQuorum(owners, readQuorum(owners.length, writeQuorum), ask, settles);
+  #shard({ upstream, repository }: ShardName): Shard {
+    return this.#deps.members.shard(shardKey(upstream, repository));
+  }
+
+  #joined(a: ShardRecord<T>, b: ShardRecord<T>): ShardRecord<T> {
+    const { key, ...one } = a;
+    const { key: _, ...other } = b;
+    return { key, ...((this.#deps.byField === true ? joinFields : joinWhole)(one, other) as typeof one) };
   }
 
   async #put(
     id: string,
     shard: ShardName,
     records: readonly ShardRecord<T>[],
-  ): Promise<{ behindMs?: number }> {
-    if (id === this.#deps.members.selfId) return await this.putOwn(shard, records);
-    return await this.#deps.members.json<{ behindMs?: number }>(id, {
+  ): Promise<CountedAnswer<{ behindMs?: number }>> {
+    if (id === this.#deps.members.selfId) {
+      const answer = await this.putOwn(shard, records);
+      return { sender: this.#deps.standing.sender, answer };
+    }
+    return await this.#deps.members.counted<{ behindMs?: number }>(id, {
       ...to(ORIGIN_RECORDS.recordsPut, { ...shard, set: this.name }),
       json: { records },
       headersTimeoutMs: QUICK_MS * 4,
@@ -212,81 +238,11 @@ export class QuorumSet<T> {
   }
 }
 
-/** Asks all `ids` at once; resolves when `needed` have answered, the answers settle it, or no more can come. */
-export async function askQuorum<A>(
-  ids: readonly string[],
-  needed: number,
-  ask: (id: string, signal: AbortSignal) => Promise<A>,
-  settles: (answers: readonly A[]) => boolean = () => false,
-): Promise<{ answers: A[]; isEnough: boolean }> {
-  const stop = new AbortController();
-  const answers: A[] = [];
-  let open = ids.length;
-  try {
-    await new Promise<void>((resolve, reject) => {
-      if (open === 0) resolve();
-      for (const id of ids) {
-        ask(id, stop.signal)
-          .then((answer) => answers.push(answer), ignoreFailure)
-          .then(() => {
-            open -= 1;
-            // The rule is asked first: one that is wrong must not be hidden by the last answer.
-            if (answers.length >= needed || settles(answers) || open === 0) resolve();
-          })
-          .catch(reject);
-      }
-    });
-  } finally {
-    stop.abort(new CodedError('TIMEOUT', { message: 'enough owners answered' }));
-  }
-  return { answers: [...answers], isEnough: answers.length >= needed };
-}
-
-/**
- * Runs `write` on all ids at once; resolves when `quorum` succeeded, the others go on behind.
- * @throws `QUORUM_LOST` when that is out of reach, with the last error as cause
- */
-export async function acknowledged(
-  ids: readonly string[],
-  quorum: number,
-  write: (id: string) => Promise<void>,
-): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    let good = 0;
-    let bad = 0;
-    for (const id of ids) {
-      write(id).then(
-        () => {
-          good += 1;
-          if (good >= quorum) resolve();
-        },
-        (cause: unknown) => {
-          if (isBug(cause)) return reject(cause);
-          bad += 1;
-          if (ids.length - bad < quorum)
-            reject(
-              new CodedError('QUORUM_LOST', {
-                message: 'too few origins took the write',
-                detail: { owners: ids, needed: quorum },
-                cause,
-              }),
-            );
-        },
-      );
-    }
-    if (ids.length < quorum || ids.length === 0)
-      reject(new CodedError('QUORUM_LOST', { detail: { owners: ids } }));
-  });
-}
-
 function isValueAlone(answers: readonly ({ readonly value?: unknown } | undefined)[]): boolean {
   const told = answers.filter((one) => one !== undefined);
   return told.length > 0 && told.every((one) => one.value !== undefined);
 }
 
-function toRecord<T>(entry: RecordEntry<T>): ShardRecord<T> {
-  const key = entry.key.slice(2);
-  return entry.value === undefined
-    ? { key, atMs: entry.atMs }
-    : { key, atMs: entry.atMs, value: entry.value };
+function toRecord<T>({ key, value, ...clocks }: RecordEntry<T>): ShardRecord<T> {
+  return { key: key.slice(2), ...clocks, ...(value === undefined ? {} : { value }) };
 }

@@ -1,5 +1,6 @@
 import type { Link, RecordStore, Referrer } from '@sepia/records/record-store';
 import type { Members } from '../cluster/members.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
 import type { PublicRecord } from './public-repositories.ts';
 import { QuorumSet } from './quorum-set.ts';
 import type { Quotas } from './quotas.ts';
@@ -8,6 +9,7 @@ import type { Quotas } from './quotas.ts';
 export function recordSets(deps: {
   readonly members: Members;
   readonly records: RecordStore;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
   readonly quotas: Pick<Quotas, 'changed'>;
   readonly nowMs: () => number;
 }): {
@@ -15,10 +17,12 @@ export function recordSets(deps: {
   readonly referrers: QuorumSet<Referrer>;
   readonly public: QuorumSet<PublicRecord>;
 } {
-  const { members, records, quotas, nowMs } = deps;
+  const { members, records, standing, quotas, nowMs } = deps;
   return {
     links: new QuorumSet<Link>('links', {
       members,
+      standing,
+      byField: true,
       own: {
         entry: async (key) => await records.linkSet.entry(key),
         merge: async (entry) => {
@@ -31,7 +35,7 @@ export function recordSets(deps: {
       },
       nowMs,
     }),
-    referrers: new QuorumSet<Referrer>('referrers', { members, own: records.referrerSet, nowMs }),
-    public: new QuorumSet<PublicRecord>('public', { members, own: records.publicSet, nowMs }),
+    referrers: new QuorumSet<Referrer>('referrers', { members, standing, own: records.referrerSet, nowMs }),
+    public: new QuorumSet<PublicRecord>('public', { members, standing, own: records.publicSet, nowMs }),
   };
 }

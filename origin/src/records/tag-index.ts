@@ -6,8 +6,10 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { type RecordStore, tagKey } from '@sepia/records/record-store';
 import { type Ballot, compareBallots } from '@sepia/records/register/register';
 import type { Members } from '../cluster/members.ts';
-import { mergePages, type OwnPage, readQuorum } from './core/record-merge.ts';
-import { askQuorum, type ShardName } from './quorum-set.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
+import { askCounted } from './ask-counted.ts';
+import { mergePages, type OwnPage } from './core/record-merge.ts';
+import type { ShardName } from './quorum-set.ts';
 
 /** A tag as one owner's acceptor has it; without digest it was deleted. */
 interface TagState {
@@ -28,6 +30,7 @@ export const MAX_TAG_STATES = 10_000;
 interface TagIndexDeps {
   readonly members: Members;
   readonly records: RecordStore;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
 }
 
 /**
@@ -46,6 +49,7 @@ export class TagIndex {
     { upstream, repository }: ShardName,
     page: { readonly after?: string | undefined; readonly limit: number },
   ): Promise<OwnPage<TagState>> {
+    this.#deps.standing.require(this.#deps.members.shard(shardKey(upstream, repository)));
     const { registers } = this.#deps.records;
     const prefix = tagKey(upstream, repository, '');
     const entries: TagState[] = [];
@@ -83,22 +87,22 @@ export class TagIndex {
 
   async #page(shard: ShardName, after: string | undefined, limit: number) {
     const { members } = this.#deps;
-    const { owners, writeQuorum } = members.placement(shardKey(shard.upstream, shard.repository));
+    const owners = members.shard(shardKey(shard.upstream, shard.repository));
     const call = to(ORIGIN_RECORDS.taglist, { ...shard, limit, after });
-    const needed = readQuorum(owners.length, writeQuorum);
-    const { answers, isEnough } = await askQuorum(owners, needed, async (id, signal) => {
-      if (id === members.selfId) return await this.ownPage(shard, { after, limit });
-      return await members.json<OwnPage<TagState>>(id, { ...call, signal });
+    const { answers, isEnough } = await askCounted(owners, async (id, signal) => {
+      if (id !== members.selfId) return await members.counted<OwnPage<TagState>>(id, { ...call, signal });
+      const answer = await this.ownPage(shard, { after, limit });
+      return { sender: this.#deps.standing.sender, answer };
     });
     if (!isEnough)
       throw new CodedError('QUORUM_LOST', {
         message: 'too few origins answer to list tags',
-        detail: { owners },
+        detail: { owners: owners.sets.flat() },
       });
     return mergePages(
       answers,
       ({ tag }) => tag,
-      (a, b) => compareBallots(a.ballot, b.ballot) > 0,
+      (a, b) => (compareBallots(a.ballot, b.ballot) >= 0 ? a : b),
     );
   }
 }

@@ -7,10 +7,17 @@ import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type RecordStore, tagKey } from '@sepia/records/record-store';
 import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
-import type { RegisterReply, RegisterRequest } from '@sepia/records/register/register';
-import { RegisterClient, type RegisterClientDeps } from '@sepia/records/register/register-client';
+import type { RegisterRequest } from '@sepia/records/register/register';
+import {
+  type Owners,
+  RegisterClient,
+  type RegisterClientDeps,
+  type SentReply,
+} from '@sepia/records/register/register-client';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
-import { mayMove, type TagMover, type TagRules } from './core/tag-policy.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
+import { shardOf } from '../recovery/record-digests.ts';
+import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
 import {
   moved,
   recordOf,
@@ -32,8 +39,9 @@ export interface TagName {
 const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
 
 interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
-  readonly members: Pick<Members, 'selfId' | 'placement' | 'json'>;
+  readonly members: Pick<Members, 'selfId' | 'shard' | 'counted'>;
   readonly records: RecordStore;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
   readonly nowMs: () => number;
 }
 
@@ -137,16 +145,28 @@ export class Tags {
     return isTaken;
   }
 
-  #owners(name: TagName): readonly string[] {
-    return this.#deps.members.placement(shardKey(name.upstream, name.repository)).owners;
+  /** Brings every owner of a tag to what is chosen, by an identity round. @throws `QUORUM_LOST`, `CONFLICT` */
+  async settle(key: string, owners: Owners): Promise<void> {
+    await this.#registers.change(key, owners, (current) => current);
   }
 
-  async #send(id: string, request: RegisterRequest, signal: AbortSignal): Promise<RegisterReply> {
-    const { members, records } = this.#deps;
-    if (id === members.selfId) return await records.registers.handle(request);
-    return parseRegisterReply(
-      await members.json<unknown>(id, { ...to(ORIGIN_RECORDS.register), json: request, signal }),
-    );
+  #owners(name: TagName): Owners {
+    return () => this.#deps.members.shard(shardKey(name.upstream, name.repository));
+  }
+
+  async #send(id: string, request: RegisterRequest, signal: AbortSignal): Promise<SentReply> {
+    const { members, records, standing } = this.#deps;
+    if (id === members.selfId) {
+      standing.require(members.shard(shardOf('r1', request.key)!));
+      const reply = await records.registers.handle(request);
+      return { ...reply, sender: standing.sender };
+    }
+    const { sender, answer } = await members.counted<unknown>(id, {
+      ...to(ORIGIN_RECORDS.register),
+      json: request,
+      signal,
+    });
+    return { ...parseRegisterReply(answer), sender };
   }
 }
 

@@ -2,8 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import type { Sender } from '@sepia/records/core/standing';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
-import { acknowledged } from '../records/quorum-set.ts';
+import { acknowledged } from '../records/ask-counted.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
 import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
 
 /** Most jobs in one message. */
@@ -12,6 +14,7 @@ export const MAX_JOBS = 500;
 interface JobQueueDeps {
   readonly members: Members;
   readonly jobs: ReplicationJobs;
+  readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender'>;
   readonly nowMs: () => number;
 }
 
@@ -31,27 +34,47 @@ export class JobQueue {
     return { upstream, repository, id, atMs, job: { v: 1, createdAtMs: atMs, tries: 0, ...job } };
   }
 
+  /** False while this origin does not know the records of the repository: a try would fail for that alone. */
+  mayRun({ upstream, repository }: Pick<OpenJob, 'upstream' | 'repository'>): boolean {
+    return this.#deps.standing.counts(this.#deps.members.shard(shardKey(upstream, repository)));
+  }
+
   /** Durable on W owners when it resolves; the rest follows behind. @throws `QUORUM_LOST` */
   async write(entries: readonly JobEntry[]): Promise<void> {
     const [first] = entries;
     if (first === undefined) return;
-    const { owners, writeQuorum } = this.owners(first);
-    await acknowledged(owners, writeQuorum, async (id) => {
+    const { members, standing } = this.#deps;
+    const shard = members.shard(shardKey(first.upstream, first.repository));
+    await acknowledged(shard, async (id) => {
+      let { sender } = standing;
       for (let at = 0; at < entries.length; at += MAX_JOBS)
-        await this.tell(id, entries.slice(at, at + MAX_JOBS));
+        sender = await this.tell(id, entries.slice(at, at + MAX_JOBS));
+      return sender;
     });
   }
 
+  /** Takes entries of another member. Returns those that are later here. @throws `RECORDS_PENDING` */
+  async take(entries: readonly JobEntry[]): Promise<JobEntry[]> {
+    const { members, jobs, standing } = this.#deps;
+    for (const { upstream, repository } of entries)
+      standing.require(members.shard(shardKey(upstream, repository)));
+    return await jobs.merge(entries);
+  }
+
   /** Gives entries to one member; what it knows better is taken over here. */
-  async tell(id: string, entries: readonly JobEntry[]): Promise<void> {
-    const { members, jobs } = this.#deps;
-    if (id === members.selfId) return void (await jobs.merge(entries));
-    const { later } = await members.json<{ later: JobEntry[] }>(id, {
+  async tell(id: string, entries: readonly JobEntry[]): Promise<Sender> {
+    const { members, jobs, standing } = this.#deps;
+    if (id === members.selfId) {
+      await this.take(entries);
+      return standing.sender;
+    }
+    const { sender, answer } = await members.counted<{ later: JobEntry[] }>(id, {
       ...to(ORIGIN_RECORDS.replicationJobsPut),
       json: { jobs: entries },
       headersTimeoutMs: QUICK_MS * 4,
     });
-    if (later.length > 0) await jobs.merge(later);
+    if (answer.later.length > 0) await jobs.merge(answer.later);
+    return sender;
   }
 
   owners(name: { readonly upstream: string; readonly repository: string }): {

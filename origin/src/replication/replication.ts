@@ -189,6 +189,7 @@ export class Replication {
         continue;
       }
       if (!targets.has(one.job.rule) || one.job.state === 'dead' || !this.#isRipe(one)) continue;
+      if (!this.#deps.queue.mayRun(one)) continue;
       const key = groupKey(one.job);
       const group = groups.get(key) ?? { key, jobs: [] };
       group.jobs.push(one);

@@ -13,6 +13,7 @@ import type { Manifests } from '../manifests/manifests.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { Tags } from '../records/tags.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
 import { BlobReader } from './blob-reader.ts';
 import { ImageCopy } from './image-copy.ts';
 import { ReplicationIntake } from './intake.ts';
@@ -37,6 +38,7 @@ interface ReplicationParts {
   readonly manifests: () => Manifests;
   readonly credentials: Readonly<Record<string, CredentialConfig>>;
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender'>;
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly nowMs: () => number;
@@ -46,10 +48,23 @@ interface ReplicationParts {
 export function createReplication(parts: ReplicationParts): {
   replication: Replication;
   intake: ReplicationIntake;
-  jobs: ReplicationJobs;
+  queue: JobQueue;
 } {
-  const { cluster, members, records, blobs, store, tags, tagIndex, credentials, env, metrics, log, nowMs } =
-    parts;
+  const {
+    cluster,
+    members,
+    records,
+    standing,
+    blobs,
+    store,
+    tags,
+    tagIndex,
+    credentials,
+    env,
+    metrics,
+    log,
+    nowMs,
+  } = parts;
   const bytes = metrics.counter('sepia_origin_replication_bytes_total', 'Bytes of blobs sent to targets.', [
     'rule',
   ]);
@@ -76,7 +91,7 @@ export function createReplication(parts: ReplicationParts): {
   const broughtBy = async (digest: Digest): Promise<readonly Provenance[]> =>
     (await store.stat(digest))?.attrs.provenance ?? [];
   const onBytes = (rule: string, count: number): void => bytes.inc({ rule }, count);
-  const queue = new JobQueue({ members, jobs, nowMs });
+  const queue = new JobQueue({ members, jobs, standing, nowMs });
   const targets = openTargets({ cluster, credentials, env, log, nowMs });
   const replication = new Replication({
     members,
@@ -108,5 +123,5 @@ export function createReplication(parts: ReplicationParts): {
   );
   const wake = (): void => replication.wake();
   const intake = new ReplicationIntake({ members, records, queue, targets, tagIndex, nowMs, wake });
-  return { replication, intake, jobs };
+  return { replication, intake, queue };
 }

@@ -7,7 +7,7 @@ import { baseOf } from '@sepia/upstream/client-setup';
 import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
 import { type CredentialConfig, openCredentials } from '@sepia/upstream/credentials/open';
 import { UpstreamClient } from '@sepia/upstream/upstream-client';
-import { TagPolicies, type TagRules } from '../records/core/tag-policy.ts';
+import { TagPolicies, type TagRules } from './core/tag-policy.ts';
 
 interface UpstreamsDeps {
   readonly cluster: Cluster;
@@ -32,13 +32,15 @@ export interface Fetching {
 
 /** The upstreams of the cluster with a client for each that has a registry behind it. */
 export class Upstreams {
+  /** How long an upstream may think before it begins to answer, in ms. */
+  readonly firstByteMs: number;
   readonly #cluster: Cluster;
   readonly #clients = new Map<string, UpstreamClient>();
   readonly #policies = new Map<string, TagPolicies>();
   readonly #anonymous = new Map<string, Authorizer>();
 
   /** @throws {CodedError} `CONFIG_INVALID` for credentials without upstream or an unreadable password file */
-  constructor(deps: UpstreamsDeps, options: { readonly progressMs: number }) {
+  constructor(deps: UpstreamsDeps, options: { readonly progressMs: number; readonly firstByteMs: number }) {
     this.#cluster = deps.cluster;
     const rules = deps.cluster.document.replication;
     for (const name of Object.keys(deps.credentials)) {
@@ -49,6 +51,7 @@ export class Upstreams {
         });
       }
     }
+    this.firstByteMs = options.firstByteMs;
     const proxies = proxyEnvironment(deps.env);
     for (const upstream of deps.cluster.upstreams) {
       if (upstream.url === undefined) continue;
@@ -64,7 +67,7 @@ export class Upstreams {
         throw new CodedError('CONFIG_INVALID', {
           message: `credentials.${upstream.name}.certificate: the upstream lets everybody in who comes by it, so it cannot say who else may read; set access: cluster or accounts for it in the cluster document`,
         });
-      const limits = { headersTimeoutMs: options.progressMs, bodyTimeoutMs: options.progressMs };
+      const limits = { headersTimeoutMs: options.firstByteMs, bodyTimeoutMs: options.progressMs };
       const fetchWith = upstream['fetch-with'];
       const { names } = deps;
       const isChecked = names !== undefined && access === 'upstream';

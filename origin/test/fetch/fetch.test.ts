@@ -16,7 +16,7 @@ async function setUp(
 ): Promise<{ upstream: TestUpstream; c: TestCluster }> {
   const upstream = await TestUpstream.start(t);
   const hub = { name: 'hub', url: upstream.url, mode: 'pull-through' };
-  const config = options.config ?? "deadlines: {fetch-progress: '2s'}";
+  const config = options.config ?? "deadlines: {fetch-progress: '2s', first-byte: '2s'}";
   const c = await startCluster(t, { origins: options.origins ?? 1, upstreams: [hub], config });
   return { upstream, c };
 }
@@ -166,7 +166,7 @@ t.test('a lie that was told once does no harm', async (t) => {
 });
 
 t.test('a stalled upstream ends in 503 and what landed is kept', async (t) => {
-  const { upstream, c } = await setUp(t, { config: "deadlines: {fetch-progress: '1s'}" });
+  const { upstream, c } = await setUp(t, { config: "deadlines: {fetch-progress: '1s', first-byte: '1s'}" });
   const blob = randomBytes(4 * MIB);
   const digest = upstream.addBlob(blob);
   upstream.fault = (req, res, bytes) => {

@@ -1,38 +1,64 @@
 import { CodedError } from '@sepia/base/errors';
 import t from 'tap';
-import { acknowledged, askQuorum } from '../../src/records/quorum-set.ts';
+import { acknowledged, askCounted } from '../../src/records/ask-counted.ts';
 
 const IDS = ['a', 'b', 'c'];
+const SHARD = { epoch: 0, sets: [IDS] };
+const sender = (id: string, known: Record<string, number> = {}) => ({ id, generation: 1, known });
 
 t.test('silence of some is no hindrance, of most it is', async (t) => {
   const ask = (dead: readonly string[]) => async (id: string) => {
     if (dead.includes(id)) throw new CodedError('PEER_HTTP');
-    return id;
+    return { sender: sender(id), answer: id };
   };
-  t.same(await askQuorum(IDS, 2, ask(['b'])), { answers: ['a', 'c'], isEnough: true });
-  t.same(await askQuorum(IDS, 2, ask(['b', 'c'])), { answers: ['a'], isEnough: false });
+  t.same(await askCounted(SHARD, ask(['b'])), { answers: ['a', 'c'], isEnough: true });
+  t.same(await askCounted(SHARD, ask(['b', 'c'])), { answers: ['a'], isEnough: false });
   const write = (dead: readonly string[]) => async (id: string) => {
     if (dead.includes(id)) throw new CodedError('PEER_HTTP');
+    return sender(id);
   };
-  await acknowledged(IDS, 2, write(['b']));
-  await t.rejects(acknowledged(IDS, 2, write(['b', 'c'])), { code: 'QUORUM_LOST' });
+  await acknowledged(SHARD, write(['b']));
+  await t.rejects(acknowledged(SHARD, write(['b', 'c'])), { code: 'QUORUM_LOST' });
+});
+
+t.test('what an older generation says does not count', async (t) => {
+  const known: Record<string, Record<string, number>> = { a: { b: 2 } };
+  const ask = async (id: string) => {
+    if (id === 'c') throw new CodedError('PEER_HTTP');
+    return { sender: sender(id, known[id]), answer: id };
+  };
+  t.same(await askCounted(SHARD, ask), { answers: ['a'], isEnough: false });
+  await t.rejects(
+    acknowledged(SHARD, async (id) => (await ask(id)).sender),
+    { code: 'QUORUM_LOST' },
+  );
+});
+
+t.test('in a ring change old and new owners must answer', async (t) => {
+  const joint = { epoch: 1, sets: [IDS, ['d', 'e', 'f']] };
+  const write = (dead: readonly string[]) => async (id: string) => {
+    if (dead.includes(id)) throw new CodedError('PEER_HTTP');
+    return sender(id);
+  };
+  await acknowledged(joint, write(['a', 'd']));
+  await t.rejects(acknowledged(joint, write(['d', 'e'])), { code: 'QUORUM_LOST' });
 });
 
 t.test('a bug is thrown, it is no silent owner', async (t) => {
   const wrong = async (id: string): Promise<never> => {
     throw new TypeError(`wrong code for ${id}`);
   };
-  await t.rejects(askQuorum(IDS, 2, wrong), TypeError);
+  await t.rejects(askCounted(SHARD, wrong), TypeError);
   await t.rejects(
-    askQuorum(
-      IDS,
-      4,
-      async () => 1,
+    askCounted(
+      SHARD,
+      async (id) => ({ sender: sender(id), answer: 1 }),
       () => {
         throw new RangeError('wrong rule');
       },
+      () => false,
     ),
     RangeError,
   );
-  await t.rejects(acknowledged(IDS, 2, wrong), TypeError);
+  await t.rejects(acknowledged(SHARD, wrong), TypeError);
 });

@@ -2,7 +2,6 @@ import { digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { TagPolicies } from '../../src/records/core/tag-policy.ts';
 import {
   MAX_HISTORY,
   moved,
@@ -11,6 +10,7 @@ import {
   type TagState,
   takenAway,
 } from '../../src/records/core/tag-record.ts';
+import { TagPolicies } from '../../src/upstream/core/tag-policy.ts';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
 import { TestUpstream } from '../support/upstream.ts';
 

@@ -31,7 +31,7 @@ export interface TestCluster {
     id: string,
     call: Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'>,
   ): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; bytes: Buffer }>;
-  start(id: string): Promise<Origin>;
+  start(id: string, deps?: { readonly acceptLoss?: boolean }): Promise<Origin>;
   stop(id: string): Promise<void>;
   dataOf(id: string): string;
 }
@@ -70,7 +70,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     memberId: 'test',
     clock: new MemberClock(),
   });
-  const start = async (id: string): Promise<Origin> => {
+  const start: TestCluster['start'] = async (id, deps = {}) => {
     const index = ids.indexOf(id);
     mkdirSync(join(dir, id), { recursive: true });
     const file = join(dir, `${id}.yaml`);
@@ -85,11 +85,12 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
       options.config ?? '',
     ].join('\n');
     writeFileSync(file, text);
-    const origin = await createOrigin(loadOriginConfig(file), { log: silentLogger() });
+    const origin = await createOrigin(loadOriginConfig(file), { log: silentLogger(), ...deps });
     origins.set(id, origin);
     return origin;
   };
   for (const id of ids) await start(id);
+  await Promise.all([...origins.values()].map(async (origin) => await origin.whenSettled()));
   return {
     ids,
     cluster,

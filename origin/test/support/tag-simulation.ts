@@ -8,8 +8,8 @@ import type { Database } from '@sepia/store/data-folder';
 import { seeded } from '@sepia/test-support/seeded';
 import type { TagInput, TagOperation, TagOutput } from '@sepia/test-support/tag-model';
 import type { Members } from '../../src/cluster/members.ts';
-import type { TagRules } from '../../src/records/core/tag-policy.ts';
 import { type TagName, Tags } from '../../src/records/tags.ts';
+import type { TagRules } from '../../src/upstream/core/tag-policy.ts';
 
 /** Faults that the right code must not have; the checker must find each. */
 export type PlantedBug = 'quorum-of-one' | 'no-first-phase' | 'answers-before-durable';
@@ -179,20 +179,21 @@ export class TagSimulation {
     const died = new AbortController();
     const records = new RecordStore({ db: this.#database(member, died.signal) });
     const nowMs = (): number => Math.round(this.#nowMs + member.skewMs);
-    const members: Pick<Members, 'selfId' | 'placement' | 'json'> = {
+    const members: Pick<Members, 'selfId' | 'shard' | 'counted'> = {
       selfId: member.id,
-      placement: () => {
+      shard: () => {
         const at = MEMBERS.indexOf(member.id) % OWNERS.length;
-        const owners = this.#bug === 'quorum-of-one' ? [OWNERS[at]!] : OWNERS;
-        const writeQuorum = Math.floor(owners.length / 2) + 1;
-        return { owners, standIns: [], order: owners, replicas: owners.length, writeQuorum };
+        return { epoch: 0, sets: [this.#bug === 'quorum-of-one' ? [OWNERS[at]!] : OWNERS] };
       },
-      json: async <T>(id: string, call: { readonly json?: unknown }) =>
-        (await this.#send(member, died.signal, id, call.json)) as T,
+      counted: async <T>(id: string, call: { readonly json?: unknown }) => ({
+        sender: { id, generation: 0, known: {} },
+        answer: (await this.#send(member, died.signal, id, call.json)) as T,
+      }),
     };
+    const standing = { require: () => undefined, sender: { id: member.id, generation: 0, known: {} } };
     const delay = async (ms: number, signal?: AbortSignal): Promise<void> => await this.#delay(ms, signal);
     const incarnation = `i${this.#lives++}`;
-    const tags = new Tags({ members, records, nowMs, chance: this.#chance, delay, incarnation });
+    const tags = new Tags({ members, records, standing, nowMs, chance: this.#chance, delay, incarnation });
     member.life = { tags, records, died };
   }
 

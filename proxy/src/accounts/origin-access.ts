@@ -19,7 +19,7 @@ import { isDefinite, type OriginRequest, type Origins } from '../cluster/origins
 
 /** An origin may have to ask a slow upstream; the next is asked beside a silent one after this, in ms. */
 const HEDGE_MS = 1_000;
-const TIMEOUT_MS = 15_000;
+const TIMEOUT_MS = 75_000;
 /** Longest wait for the upstream's answer to a password, in ms: a slow token service is waited for. */
 const PASSWORD_MS = 75_000;
 /** Whoever is shown a password first answers a small question within this, in ms. */

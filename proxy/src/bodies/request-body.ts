@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
-import { type FlowLimits, judgeFlow } from '../registry/core/upload.ts';
+import { type FlowLimits, judgeFlow } from './core/flow.ts';
 
 /** Chunks of a request body held at once; Node reads up to 64 KiB per chunk. */
 const BUFFER_CHUNKS = 4;

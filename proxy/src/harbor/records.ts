@@ -1,9 +1,11 @@
 import { randomInt } from 'node:crypto';
+import { H_STANDING } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { readLimited } from '@sepia/http/client';
 import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
 import { RegisterClient } from '@sepia/records/register/register-client';
+import { senderOf } from '@sepia/records/sender-header';
 import type { Origins } from '../cluster/origins.ts';
 
 const MAX_REPLY_BYTES = 1024 * 1024;
@@ -31,7 +33,8 @@ export class Records {
             signal,
           });
           const bytes = await readLimited(answer.body, MAX_REPLY_BYTES, id);
-          return parseRegisterReply(JSON.parse(bytes.toString('utf8')));
+          const reply = parseRegisterReply(JSON.parse(bytes.toString('utf8')));
+          return { ...reply, sender: senderOf(id, answer.headers[H_STANDING]) };
         },
         chance: () => randomInt(2 ** 32) / 2 ** 32,
         nowMs,

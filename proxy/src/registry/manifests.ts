@@ -24,7 +24,7 @@ import type { PushGate } from './push-gate.ts';
 /** The next origin is asked beside a silent one after this, in ms. */
 const HEDGE_MS = 500;
 /** An origin may have to ask a slow upstream, in ms. */
-const READ_TIMEOUT_MS = 20_000;
+const READ_TIMEOUT_MS = 75_000;
 /** A manifest that is stored on a quorum within this is stored, in ms. */
 const WRITE_TIMEOUT_MS = 30_000;
 

@@ -6,9 +6,10 @@ import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
+import type { FlowLimits } from '../bodies/core/flow.ts';
 import { type RequestBody, watchFlow } from '../bodies/request-body.ts';
 import { isDefinite, isSilence, type OriginRequest, type Origins } from '../cluster/origins.ts';
-import type { FlowLimits, UploadId } from './core/upload.ts';
+import type { UploadId } from './core/upload.ts';
 
 /** A stager that answers nothing for this long is lost, in ms (design, "One push"). */
 export const STAGER_SILENT_MS = 5_000;

@@ -95,6 +95,12 @@ export const ERROR_TABLE = {
     'layer cannot be read before it is downloaded; it is pulled whole',
   ),
   INDEX_INVALID: f('UNKNOWN', 500, false, 'layer index is not valid; make it again'),
+  RECORDS_PENDING: f(
+    'UNAVAILABLE',
+    503,
+    true,
+    'this origin has not got its records back from the other origins yet; see /readyz of its admin address',
+  ),
   PEER_HTTP: f('UNAVAILABLE', 503, true, 'another member answered with an error'),
   INTERNAL: f('UNKNOWN', 500, false, 'internal error'),
 } as const satisfies Record<string, ErrorFacts>;

@@ -1,7 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import type { NamedUpstream } from '@sepia/base/names/upstream-name';
 import type { ClusterDocument, Member, MemberRole, Upstream } from './document.ts';
-import { type Ownership, ownersOf } from './ring.ts';
+import { type Ownership, ownersOf, type Shard } from './ring.ts';
 
 /** An upstream with every `ns` value it answers to. */
 export type ClusterUpstream = Upstream & NamedUpstream;
@@ -73,6 +73,11 @@ export class Cluster {
   /** Origins for a digest or a shard key, from the configured membership. */
   origins(key: string): Ownership {
     return ownersOf(key, this.members('origin'));
+  }
+
+  /** Who decides about a digest or a shard key. */
+  shard(key: string): Shard {
+    return { epoch: 0, sets: [this.origins(key).owners] };
   }
 
   /** Trackers for a digest, in order. */

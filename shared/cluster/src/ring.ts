@@ -22,6 +22,13 @@ export interface Ownership {
   readonly writeQuorum: number;
 }
 
+/** Who decides about a key now: its owners; in a ring change the old and the new ones. */
+export interface Shard {
+  /** Of the membership: grows with every step of a ring change. */
+  readonly epoch: number;
+  readonly sets: readonly (readonly string[])[];
+}
+
 const MAX_REPLICAS = 3;
 const STAND_INS = 2;
 const SCORE_BITS = 53;

@@ -1,6 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Database } from '@sepia/store/data-folder';
+import { type Entry, joinFields, joinWhole } from './core/join.ts';
 import type { RecordSet } from './set/record-set.ts';
 
 /** Key spaces that a backup holds, in its order: registers, links, tags, repositories, referrers, jobs. */
@@ -47,7 +48,7 @@ export class RecordDump {
     let bytes = 0;
     for await (const [key, text] of this.#deps.db.iterator(range)) {
       if (entries.length >= limit || bytes > PAGE_BYTES) return { entries, more: true };
-      entries.push({ key: key.slice(prefix.length), stored: parsed(key, text) });
+      entries.push({ key: key.slice(prefix.length), stored: parsedRecord(key, text) });
       bytes += key.length + text.length;
     }
     return { entries, more: false };
@@ -57,14 +58,20 @@ export class RecordDump {
   async take(space: Exclude<RecordSpace, 'r1'>, record: DumpedRecord, nowMs: number): Promise<boolean> {
     const fault = clockFault(space, record, nowMs);
     if (fault !== undefined) throw new CodedError('REQUEST_INVALID', { message: fault });
-    const { v, atMs, value } = (record.stored ?? {}) as { v?: unknown; atMs?: unknown; value?: unknown };
+    const { v, atMs, value, fieldMs, deadMs } = (record.stored ?? {}) as Partial<Entry> & { v?: unknown };
     if (typeof v === 'number' && v > 1) throw new CodedError('DISK_FORMAT', { detail: { space, found: v } });
     if (v !== 1 || typeof atMs !== 'number')
       throw new CodedError('REQUEST_INVALID', { message: `${space}: a record has no clock` });
     const key = record.key.split('\0');
     if (key.some((part) => part === '' || part.includes('\x01')))
       throw new CodedError('REQUEST_INVALID', { message: `${space}: a key is not valid` });
-    return await (this.#deps.sets[space] as RecordSet<unknown>).merge({ key, atMs, value });
+    return await (this.#deps.sets[space] as RecordSet<unknown>).merge({
+      key,
+      atMs,
+      value,
+      ...(fieldMs === undefined ? {} : { fieldMs }),
+      ...(deadMs === undefined ? {} : { deadMs }),
+    });
   }
 }
 
@@ -81,16 +88,15 @@ export function clockFault(
   return `${space}: the clock of record ${name} (${atMs}) is negative or more than a day ahead`;
 }
 
-/**
- * Which of two stored records of one key a set keeps: the later clock, a tombstone at the same time, else the greater
- * value, as {@link RecordSet} does. Of a register: the higher accepted ballot.
- */
+/** What a set makes of two stored records of one key, as {@link RecordSet} does. Of a register: the higher accepted ballot. */
 export function laterRecord(space: RecordSpace, a: unknown, b: unknown): unknown {
   if (space === 'r1') return ballotOf(b) > ballotOf(a) ? b : a;
-  const [one, other] = [a, b] as { atMs: number; deleted?: true; value?: unknown }[];
-  if (one!.atMs !== other!.atMs) return one!.atMs > other!.atMs ? a : b;
-  if (one!.deleted !== other!.deleted) return one!.deleted === true ? a : b;
-  return JSON.stringify(one!.value) >= JSON.stringify(other!.value) ? a : b;
+  const join = space === 'l1' ? joinFields : joinWhole;
+  const [one, other] = [a, b] as ({ readonly v: 1; readonly deleted?: true } & Entry)[];
+  const { v, deleted: _, ...entry } = one!;
+  const { v: __, deleted: ___, ...newer } = other!;
+  const joined = join(entry, newer);
+  return { v, ...joined, ...(joined.value === undefined ? { deleted: true } : {}) };
 }
 
 /** (upstream, repository) of a record; undefined for what belongs to one origin alone or to nobody. */
@@ -117,7 +123,8 @@ function ballotOf(stored: unknown): string {
   return `${String(counter).padStart(16, '0')} ${proposer}`;
 }
 
-function parsed(key: string, text: string): unknown {
+/** Reads a stored record. @throws `DISK_CORRUPT` */
+export function parsedRecord(key: string, text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {

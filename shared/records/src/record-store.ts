@@ -1,7 +1,9 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import type { Digest } from '@sepia/base/digest';
 import type { Database } from '@sepia/store/data-folder';
+import { joinFields } from './core/join.ts';
 import { GroupCommit } from './group-commit.ts';
+import type { OnRecord } from './on-record.ts';
 import { RecordDump } from './record-dump.ts';
 import { AcceptorStore } from './register/acceptor-store.ts';
 import { type RecordEntry, type RecordPage, RecordSet } from './set/record-set.ts';
@@ -25,6 +27,11 @@ export interface Referrer {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
+/** A pushed blob of this origin. */
+export interface StoredBlob {
+  readonly sizeBytes: number;
+}
+
 /**
  * The records of one origin in the database of its data folder. What is returned as stored survives a power loss.
  * Replication and quorums are the caller's: every entry merges by its clock, see {@link RecordSet}.
@@ -46,15 +53,26 @@ export class RecordStore {
   readonly jobSet: RecordSet<unknown>;
   /** Everything as it is on the disk, for backups. */
   readonly dump: RecordDump;
+  /** (digest): blobs that were pushed and are here; made from the sidecars where it is lost. */
+  readonly blobSet: RecordSet<StoredBlob>;
+  /** (digest): pushed blobs that this origin still has to get, and from whom. */
+  readonly wantedSet: RecordSet<{ readonly from: string }>;
   readonly #commits: GroupCommit;
   readonly #locks = new KeyedLocks<string>();
+
+  readonly #listeners = new Set<OnRecord>();
 
   constructor(deps: { readonly db: Database }) {
     const { db } = deps;
     this.#commits = new GroupCommit({ db });
-    const parts = { db, commits: this.#commits, locks: this.#locks };
-    this.registers = new AcceptorStore({ db, commits: this.#commits });
-    this.linkSet = new RecordSet(parts, 'l1');
+    const onRecord: OnRecord = (...change) => {
+      for (const listener of this.#listeners) listener(...change);
+    };
+    const parts = { db, commits: this.#commits, locks: this.#locks, onRecord };
+    this.registers = new AcceptorStore(parts);
+    this.linkSet = new RecordSet(parts, 'l1', joinFields);
+    this.blobSet = new RecordSet(parts, 'b1');
+    this.wantedSet = new RecordSet(parts, 'w1');
     this.tagSet = new RecordSet(parts, 't1');
     this.repositorySet = new RecordSet(parts, 'n1');
     this.referrerSet = new RecordSet(parts, 'f1');
@@ -72,17 +90,17 @@ export class RecordStore {
     });
   }
 
-  /**
-   * Takes over a link or its tombstone and notes the repository; false if a later one is there. What a link does not
-   * say of its blob it has from the one before.
-   */
+  /** Calls `listener` for every record that changed, once it is durable. */
+  onRecord(listener: OnRecord): void {
+    this.#listeners.add(listener);
+  }
+
+  /** Takes over a link or its tombstone and notes the repository; false if it says nothing new. */
   async mergeLink(entry: RecordEntry<Link>): Promise<boolean> {
     const [upstream = '', repository = ''] = entry.key;
     if (entry.value === undefined) return await this.linkSet.merge(entry);
-    const known = await this.linkSet.get(entry.key);
-    const value = known === undefined ? entry.value : { ...known, ...entry.value };
     const [merged] = await Promise.all([
-      this.linkSet.merge({ ...entry, value }),
+      this.linkSet.merge(entry),
       this.#noteRepository(upstream, repository, entry.atMs),
     ]);
     return merged;

@@ -33,6 +33,10 @@ export interface Installation extends Sidecar {
 export interface BlobChanges {
   added(digest: Digest, sizeBytes: number, replacedBytes: number): void;
   removed(digest: Digest, sizeBytes: number): void;
+  /** A pushed blob is durable; the write goes on when this resolves. */
+  pushed?(digest: Digest, sizeBytes: number): Promise<void>;
+  /** A blob went; the removal goes on when this resolves. */
+  gone?(digest: Digest): Promise<void>;
 }
 
 /** Blobs and their sidecars as files: the only place that makes a blob appear, change or go. */
@@ -106,6 +110,7 @@ export class BlobFiles {
         throw error;
       }
       this.changes.added(digest, sizeBytes, before?.sizeBytes ?? 0);
+      if (attrs.class === 'pushed') await this.changes.pushed?.(digest, sizeBytes);
     });
   }
 
@@ -115,7 +120,9 @@ export class BlobFiles {
       const sidecar = await this.#load(digest);
       if (sidecar === undefined) return undefined;
       const attrs = change(sidecar.attrs);
-      if (attrs !== sidecar.attrs) await this.#writeSidecar({ ...sidecar, attrs });
+      if (attrs === sidecar.attrs) return attrs;
+      await this.#writeSidecar({ ...sidecar, attrs });
+      if (attrs.class === 'pushed') await this.changes.pushed?.(digest, sidecar.sizeBytes);
       return attrs;
     });
   }
@@ -133,6 +140,7 @@ export class BlobFiles {
       await this.#drop(digest, facts !== undefined);
       if (facts === undefined) return 0;
       this.changes.removed(digest, facts.sizeBytes);
+      await this.changes.gone?.(digest);
       return facts.sizeBytes;
     });
   }
@@ -271,6 +279,7 @@ export class BlobFiles {
         this.log.warn({ digest }, 'blob without sidecar does not match its digest: dropped');
         await this.files.unlink(path);
         this.changes.removed(digest, sizeBytes);
+        await this.changes.gone?.(digest);
         return undefined;
       }
       this.log.warn({ digest, sizeBytes }, 'blob without sidecar matches its digest: sidecar made again');

@@ -23,6 +23,11 @@ export interface BlobStoreDeps {
   readonly dir: string;
   readonly log: StoreLog;
   readonly nowMs: () => number;
+  /** Hears of pushed blobs that came and of blobs that went, before the caller is told. */
+  readonly index?: {
+    added(digest: Digest, sizeBytes: number): Promise<void>;
+    removed(digest: Digest): Promise<void>;
+  };
   /** A further veto on evictions (under-replicated, of mode `none`). Default: none. */
   readonly mayEvict?: (digest: Digest, attrs: BlobAttrs) => boolean | Promise<boolean>;
 }
@@ -96,6 +101,12 @@ export class BlobStore {
         this.#evictWhenDue();
       },
       removed: (...args) => this.#usage.removed(...args),
+      ...(deps.index === undefined
+        ? {}
+        : {
+            pushed: async (...args) => await deps.index?.added(...args),
+            gone: async (digest) => await deps.index?.removed(digest),
+          }),
     };
     const { mapDelayMs, budgetBytes, highWatermark, lowWatermark } = this.#options;
     this.#partials = new PartialFolder(

@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -29,26 +30,30 @@ export class DataFolder {
   readonly id: string;
   readonly bootId: string;
   readonly lastStop: LastStop;
+  /** The database did not open and was set aside; it began anew, empty. */
+  readonly databaseLost: boolean;
   /** Level under `db/`; its lock is the folder's lock. */
   readonly db: Database;
   #closing: Promise<void> | undefined;
 
-  private constructor(parts: { dir: string; id: string; bootId: string; lastStop: LastStop; db: Database }) {
+  private constructor(parts: Pick<DataFolder, 'dir' | 'id' | 'bootId' | 'lastStop' | 'databaseLost' | 'db'>) {
     this.dir = parts.dir;
     this.id = parts.id;
     this.bootId = parts.bootId;
     this.lastStop = parts.lastStop;
+    this.databaseLost = parts.databaseLost;
     this.db = parts.db;
   }
 
   /**
    * Opens and locks `dir`, making it at the first start. `id` is stored then (or a random one if none is
-   * configured); later it must be the same.
+   * configured); later it must be the same. `replacesDatabase`: a database that is damaged is set aside for an empty
+   * one, for members that get its content back from others.
    * @throws `START_FAILED` if another process holds the folder or the id differs, `DISK_FORMAT` if a newer version wrote it, `DISK_FULL`
    */
   static async open(
     deps: { readonly log: StoreLog },
-    options: { readonly dir: string; readonly id?: string },
+    options: { readonly dir: string; readonly id?: string; readonly replacesDatabase?: boolean },
   ): Promise<DataFolder> {
     const { dir, id } = options;
     if (id !== undefined && !ID.test(id))
@@ -58,14 +63,23 @@ export class DataFolder {
     const root = join(dir, `v${DISK_FORMAT}`);
     await makeFolders(root, 'data');
     await diskFiles.syncFolder(dir);
-    const db = await openDatabase(dir, join(root, 'db'));
+    const path = join(root, 'db');
+    let databaseLost = false;
+    const db = await openDatabase(dir, path).catch(async (error: unknown) => {
+      if (options.replacesDatabase !== true || !isDamage(error)) throw error;
+      const aside = `${path}.damaged-${randomBytes(4).toString('hex')}`;
+      deps.log.warn({ reason: (error as Error).message, aside }, 'database is damaged: it is set aside');
+      await rename(path, aside);
+      databaseLost = true;
+      return await openDatabase(dir, path);
+    });
     try {
       const stored = await settleId(root, dir, id);
       const bootId = readBootId();
       const lastStop = await readLastStop(root, bootId);
       await writeRun(root, { bootId, clean: false });
       deps.log.info({ dir, id: stored, lastStop }, 'data folder opened');
-      return new DataFolder({ dir: root, id: stored, bootId, lastStop, db });
+      return new DataFolder({ dir: root, id: stored, bootId, lastStop, databaseLost, db });
     } catch (error) {
       await db.close();
       throw isCoded(error, 'DISK_FULL') ? noRoom(dir, error) : error;
@@ -130,6 +144,11 @@ async function openDatabase(dir: string, path: string): Promise<Database> {
         : `database ${path} does not open (${reason}): ${String(((cause as Error).cause as Error)?.message ?? cause)}`;
     throw new CodedError('START_FAILED', { message, detail: { dir, reason }, cause });
   }
+}
+
+/** The files are there and nobody else holds them, but they do not read. */
+function isDamage(error: unknown): boolean {
+  return isCoded(error, 'START_FAILED') && error.detail['reason'] === 'LEVEL_CORRUPTION';
 }
 
 function noRoom(dir: string, cause: unknown): CodedError {

@@ -5,7 +5,7 @@ import { until } from '@sepia/test-support/until';
 import t from 'tap';
 
 const QUICK = {
-  origin: { deadlines: { 'fetch-progress': '4s', drain: '0s' } },
+  origin: { deadlines: { 'fetch-progress': '4s', 'first-byte': '4s', drain: '0s' } },
   agent: {
     'back-to-source': { mode: 'never' },
     deadlines: { 'download-progress': '3s', 'body-stall': '4s' },

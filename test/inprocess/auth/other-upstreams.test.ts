@@ -45,7 +45,7 @@ async function startBoth(t: Test): Promise<Both> {
     trackers: 1,
     proxies: 1,
     agents: 1,
-    origin: { deadlines: { 'fetch-progress': '2s', 'body-stall': '3s' } },
+    origin: { deadlines: { 'fetch-progress': '2s', 'first-byte': '2s', 'body-stall': '3s' } },
     agent: { 'back-to-source': { mode: 'never' }, deadlines: { 'download-progress': '4s' } },
     upstreams: [
       { name: 'local', mode: 'none' },

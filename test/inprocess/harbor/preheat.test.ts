@@ -114,7 +114,7 @@ t.test('kraken: many at once are one; keys of distribution; events that are no p
 });
 
 t.test('kraken: failures are ≥ 400 with a short text, and never 208', async (t) => {
-  const here = await setUp(t, { origin: { deadlines: { 'fetch-progress': '1s' } } });
+  const here = await setUp(t, { origin: { deadlines: { 'fetch-progress': '1s', 'first-byte': '1s' } } });
   const send = (body: unknown) => call('POST', `${here.next()}/registry/notifications`, body);
   const image = makeImage({ layers: [100 * KIB], seed: 'k3' });
   const digest = here.harbor.push('library/app', image, 'v1');

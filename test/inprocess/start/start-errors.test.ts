@@ -82,7 +82,7 @@ t.test('an upstream that cannot be reached: the start goes on, a pull says so', 
     proxies: 1,
     agents: 1,
     log: lines.logger,
-    origin: { deadlines: { 'fetch-progress': '1s' } },
+    origin: { deadlines: { 'fetch-progress': '1s', 'first-byte': '1s' } },
     upstreams: [{ name: 'up', url: 'http://127.0.0.1:1', mode: 'pull-through' }],
   });
   for (const path of ['manifests/v1', `blobs/sha256:${'0'.repeat(64)}`]) {

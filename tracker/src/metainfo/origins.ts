@@ -15,8 +15,8 @@ import type { Whereabouts } from './core/locate.ts';
 /** An origin that does not say within this what it has counts as silent, in ms; measured between the two. */
 const LEAST_SILENCE_MS = 900;
 const MOST_SILENCE_MS = 4_000;
-/** The leader may think this long before it knows the size, in ms: it has its own deadline of 10 s without progress. */
-const FETCH_HEADERS_MS = 60_000;
+/** The leader may think this long before it knows the size, in ms: it has its own deadline (60 s for the first byte). */
+const FETCH_HEADERS_MS = 75_000;
 /** Least slack over the wait of a long-poll before the leader counts as gone, in ms. */
 const LEAST_POLL_SLACK_MS = 700;
 

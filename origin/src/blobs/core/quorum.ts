@@ -1,3 +1,13 @@
+/** Answer of `GET /v1/blobs/<digest>/where`. */
+export interface Where {
+  readonly state: 'final' | 'open' | 'none';
+  readonly sizeBytes?: number;
+  /** By this origin's own record alone: a guess where links can be deleted. */
+  readonly linked: boolean;
+  /** Of a blob that is here: whether it was pushed, or is only cached. */
+  readonly class?: 'pushed' | 'cached';
+}
+
 /** What one member said about a blob, or `silent`. */
 export type WhereState = 'final' | 'open' | 'none' | 'silent';
 

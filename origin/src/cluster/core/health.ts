@@ -23,9 +23,9 @@ export class Health {
     this.#suspects.set(id, { failures, untilMs: nowMs + restMs });
   }
 
-  /** The member answered anything at all. */
-  answered(id: string): void {
-    this.#suspects.delete(id);
+  /** The member answered anything at all. True if it had failed before. */
+  answered(id: string): boolean {
+    return this.#suspects.delete(id);
   }
 
   isSuspect(id: string, nowMs: number): boolean {

@@ -9,6 +9,8 @@ const MAX_CONFLICTS = 2;
 interface PaceOptions {
   /** Longest time without a byte, in ms. */
   readonly progressMs: number;
+  /** The same while the upstream thinks, in ms. */
+  readonly firstByteMs: number;
   /** Longest time without reader where nothing but readers wants pieces, in ms. */
   readonly lingerMs: number;
 }
@@ -19,6 +21,8 @@ interface PaceFacts {
   readonly readers: number;
   /** Pieces are left to the swarm. */
   readonly avoiding: boolean;
+  /** The first request is out, its connection lives, and nothing has been answered: the upstream fetches it itself. */
+  readonly thinking: boolean;
 }
 
 /** What a failed connection means for the fetch. */
@@ -96,7 +100,9 @@ export class FetchPace {
       if (facts.readers > 0) this.#busyAtMs = nowMs;
       return nowMs - this.#busyAtMs > this.#options.lingerMs ? 'unwanted' : 'go-on';
     }
-    if (nowMs - this.#progressAtMs > this.#options.progressMs) return 'late';
+    const { progressMs, firstByteMs } = this.#options;
+    const patienceMs = facts.thinking ? Math.max(progressMs, firstByteMs) : progressMs;
+    if (nowMs - this.#progressAtMs > patienceMs) return 'late';
     return facts.avoiding && nowMs - this.#swarmAtMs > SWARM_GRACE_MS ? 'stop-avoiding' : 'go-on';
   }
 }

@@ -1,8 +1,9 @@
 import type { Digest } from '@sepia/base/digest';
+import { isShown } from '@sepia/records/core/join';
 import { Fence } from '../../../src/gc/core/fence.ts';
 import type { GcLink, GcReferrer } from '../../../src/gc/core/mark.ts';
 import { type GcAsk, type SweepRules, sweepBytes, sweepRepository } from '../../../src/gc/core/sweep.ts';
-import { hindrance, isLater, latest } from '../../../src/records/core/record-merge.ts';
+import { type Clocked, joined, latest } from './entries.ts';
 import { linkKey, referrerKey } from './keys.ts';
 import { type Process, Scheduler } from './scheduler.ts';
 
@@ -10,11 +11,6 @@ export const REPOSITORIES = ['a', 'b', 'c'];
 const ORIGINS = 5;
 const OWNERS = 3;
 const QUORUM = 2;
-
-interface Clocked {
-  readonly atMs: number;
-  readonly value?: true;
-}
 
 interface Member {
   readonly fence: Fence;
@@ -281,7 +277,7 @@ export class World extends Scheduler {
       for (const [key, record] of records) {
         if (key.split(' ')[1] !== repository) continue;
         const known = merged.get(key);
-        if (known === undefined || isLater(record, known)) merged.set(key, record);
+        merged.set(key, joined(known, record));
       }
       yield;
     }
@@ -334,8 +330,9 @@ export class World extends Scheduler {
 
   #merge(records: Map<string, Clocked>, key: string, record: Clocked): number | undefined {
     const known = records.get(key);
-    if (known === undefined || isLater(record, known)) records.set(key, record);
-    return hindrance(record, known);
+    const standing = joined(known, record);
+    records.set(key, standing);
+    return isShown(record, standing, false) ? undefined : standing.atMs;
   }
 
   *#find(repository: string, digest: Digest): Generator<void, boolean, void> {

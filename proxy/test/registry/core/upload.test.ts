@@ -1,14 +1,7 @@
 import { isCoded } from '@sepia/base/errors';
 import fc from 'fast-check';
 import t from 'tap';
-import {
-  checkChunkRange,
-  type FlowFigures,
-  type FlowLimits,
-  heldRange,
-  judgeFlow,
-  parseUploadId,
-} from '../../../src/registry/core/upload.ts';
+import { checkChunkRange, heldRange, parseUploadId } from '../../../src/registry/core/upload.ts';
 
 t.test('an upload id names its stager, also one with dots', async (t) => {
   t.same(parseUploadId('origin-1.0123456789ab'), { text: 'origin-1.0123456789ab', stagerId: 'origin-1' });
@@ -57,34 +50,4 @@ t.test('ids and ranges of any text never fail without a code', async (t) => {
     }),
   );
   t.pass('no uncoded throw');
-});
-
-t.test('the side that stopped a body is named', async (t) => {
-  const limits: FlowLimits = { originSilentMs: 5_000, idleMs: 60_000, answerMs: 900_000 };
-  const flow = (change: Partial<FlowFigures>): string =>
-    judgeFlow(
-      {
-        clientIdleMs: 0,
-        originIdleMs: 0,
-        waitsForOrigin: false,
-        isComplete: false,
-        originAlive: true,
-        ...change,
-      },
-      limits,
-    );
-  t.equal(flow({}), 'flows');
-  t.equal(flow({ clientIdleMs: 60_000 }), 'flows');
-  t.equal(flow({ clientIdleMs: 60_001, originIdleMs: 60_001 }), 'client-idle');
-  t.equal(flow({ waitsForOrigin: true, clientIdleMs: 100_000 }), 'flows', 'the client waits for us');
-  t.equal(flow({ waitsForOrigin: true, originIdleMs: 5_001 }), 'flows', 'it lives, the disk is slow');
-  t.equal(flow({ waitsForOrigin: true, originIdleMs: 5_001, originAlive: false }), 'origin-lost');
-  t.equal(flow({ waitsForOrigin: true, originIdleMs: 4_000, originAlive: false }), 'flows');
-  t.equal(flow({ waitsForOrigin: true, originIdleMs: 60_001 }), 'origin-stuck');
-  t.equal(
-    flow({ waitsForOrigin: true, originIdleMs: 60_001, isComplete: true }),
-    'flows',
-    'copying to the owners takes its time',
-  );
-  t.equal(flow({ waitsForOrigin: true, originIdleMs: 900_001, isComplete: true }), 'origin-stuck');
 });

@@ -152,3 +152,17 @@ export const ORIGIN_RECORDS = {
   cluster: route('cluster', 'GET /v1/cluster', { callers: ['origin', 'agent', 'proxy', 'tracker'] }),
   status: route('status', 'GET /v1/status', { callers: ['proxy'] }),
 } as const;
+
+/** Calls by which origins get records back and keep their copies the same. */
+export const ORIGIN_SYNC = {
+  standing: route('standing', 'GET /v1/standing', { callers: ['origin'] }),
+  handover: route('handover', 'POST /v1/handover', { callers: ['origin'], json: 4 * KIB }),
+  closing: route('closing', 'POST /v1/closing', { callers: ['origin'], json: 4 * KIB }),
+  closingConfirm: route('closing-confirm', 'POST /v1/closing/confirm', {
+    callers: ['origin'],
+    json: 4 * KIB,
+  }),
+  digests: route('sync-digests', 'GET /v1/sync/digests', { query: ['with'], callers: ['origin'] }),
+  page: route('sync-page', 'POST /v1/sync/page', { callers: ['origin'], json: MIB }),
+  owe: route('sync-owe', 'POST /v1/sync/owe', { callers: ['origin'], json: MIB }),
+} as const;

@@ -1,14 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS } from '../../src/api/origin.ts';
+import { ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS, ORIGIN_SYNC } from '../../src/api/origin.ts';
 import { PROXY } from '../../src/api/proxy.ts';
 import type { Route } from '../../src/api/route.ts';
 import { TRACKER } from '../../src/api/tracker.ts';
 
 const PAGE = readFileSync(join(import.meta.dirname, '../../../../docs/internal-api.md'), 'utf8');
 const SECTIONS: Readonly<Record<string, readonly Route[]>> = {
-  Origin: [ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS].flatMap((table) => Object.values<Route>(table)),
+  Origin: [ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS, ORIGIN_SYNC].flatMap((table) =>
+    Object.values<Route>(table),
+  ),
   Tracker: Object.values(TRACKER),
   Proxy: Object.values(PROXY),
 };

@@ -1,3 +1,4 @@
+import type { Shard } from '@sepia/cluster/ring';
 import { majorityOf } from '../register/register.ts';
 
 /** Generations by member id; who is not named has 0, the generation of members of the version before. */
@@ -25,12 +26,6 @@ export interface Sender {
   readonly id: string;
   readonly generation: number;
   readonly known: Generations;
-}
-
-/** Who decides about a key now: its owners; in a ring change the old and the new ones. */
-export interface Shard {
-  readonly epoch: number;
-  readonly sets: readonly (readonly string[])[];
 }
 
 /** A member that never had a generation: it counts, as it did under the version before. */
@@ -106,6 +101,19 @@ export function counted<R extends { readonly sender: Sender }>(replies: readonly
 /** True if `ids` hold a majority of every set: of the owners, in a ring change of the old and of the new ones. */
 export function isQuorum(ids: readonly string[], sets: readonly (readonly string[])[]): boolean {
   return sets.every((owners) => owners.filter((id) => ids.includes(id)).length >= majorityOf(owners.length));
+}
+
+/**
+ * True if `ids` are so many that one of them knows of every write that a majority took: R − W + 1 of the owners, in a
+ * ring change a majority of both.
+ */
+export function isReadQuorum(ids: readonly string[], { sets }: Shard): boolean {
+  if (sets.length > 1) return isQuorum(ids, sets);
+  return sets.every(
+    (owners) =>
+      owners.length > 0 &&
+      owners.filter((id) => ids.includes(id)).length >= owners.length - majorityOf(owners.length) + 1,
+  );
 }
 
 /** The later generation of each, but of `except`. */

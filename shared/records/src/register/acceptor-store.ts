@@ -2,14 +2,18 @@ import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Database } from '@sepia/store/data-folder';
+import { canonicalJson } from '../core/join.ts';
 import type { GroupCommit } from '../group-commit.ts';
+import type { OnRecord } from '../on-record.ts';
 import {
   type AcceptorState,
   acceptorStep,
   type Ballot,
   EMPTY_ACCEPTOR,
+  handedOver,
   type RegisterReply,
   type RegisterRequest,
+  repaired,
 } from './register.ts';
 
 const PREFIX = 'r1\0';
@@ -18,29 +22,41 @@ const MAX_KEY_CHARS = 4096;
 
 /** The acceptors of one origin: registers by key, durable before any answer. */
 export class AcceptorStore {
-  readonly #db: Database;
-  readonly #commits: GroupCommit;
+  readonly #deps: {
+    readonly db: Database;
+    readonly commits: GroupCommit;
+    readonly onRecord: OnRecord;
+  };
   readonly #locks = new KeyedLocks<string>();
 
-  constructor(deps: { readonly db: Database; readonly commits: GroupCommit }) {
-    this.#db = deps.db;
-    this.#commits = deps.commits;
+  constructor(deps: { readonly db: Database; readonly commits: GroupCommit; readonly onRecord: OnRecord }) {
+    this.#deps = deps;
   }
 
   /** Answers one request of a proposer; requests of one key go one after another. @throws `DISK_FORMAT`, `DISK_CORRUPT` */
   handle(request: RegisterRequest): Promise<RegisterReply> {
-    return this.#locks.run(request.key, async () => {
-      const state = await this.state(request.key);
+    return this.#change(request.key, (state) => {
       const { next, reply } = acceptorStep(state, request);
-      if (next !== state)
-        await this.#commits.write({ type: 'put', key: PREFIX + request.key, value: JSON.stringify(next) });
-      return reply;
+      return { next, answer: reply };
+    });
+  }
+
+  /** Takes what another owner handed over to a new generation. */
+  handOver(key: string, from: AcceptorState): Promise<void> {
+    return this.#change(key, (state) => ({ next: handedOver(state, from), answer: undefined }));
+  }
+
+  /** Takes what another owner has, by the acceptor's own rules; false if a round must settle the rest. */
+  repair(key: string, from: AcceptorState): Promise<boolean> {
+    return this.#change(key, (state) => {
+      const { next, isWhole } = repaired(state, from);
+      return { next, answer: isWhole };
     });
   }
 
   /** What this acceptor keeps of a register. */
   async state(key: string): Promise<AcceptorState> {
-    const text = await this.#db.get(PREFIX + key);
+    const text = await this.#deps.db.get(PREFIX + key);
     return text === undefined ? EMPTY_ACCEPTOR : parseState(key, text);
   }
 
@@ -48,14 +64,32 @@ export class AcceptorStore {
   async *keys(prefix = '', after?: string): AsyncGenerator<string, void, void> {
     const lower = after === undefined ? { gte: PREFIX + prefix } : { gt: PREFIX + prefix + after };
     const range = { ...lower, lt: prefix === '' ? PREFIX_END : `${PREFIX}${prefix}\u{10ffff}` };
-    for await (const key of this.#db.keys(range)) yield key.slice(PREFIX.length);
+    for await (const key of this.#deps.db.keys(range)) yield key.slice(PREFIX.length);
   }
 
   /** Resolves when nothing is being written. */
   async close(): Promise<void> {
     await this.#locks.allIdle();
-    await this.#commits.idle();
+    await this.#deps.commits.idle();
   }
+
+  #change<A>(key: string, step: (state: AcceptorState) => { next: AcceptorState; answer: A }): Promise<A> {
+    return this.#locks.run(key, async () => {
+      const state = await this.state(key);
+      const { next, answer } = step(state);
+      if (next === state) return answer;
+      const text = canonicalJson(next);
+      if (text === canonicalJson(state)) return answer;
+      await this.#deps.commits.write({ type: 'put', key: PREFIX + key, value: text });
+      this.#deps.onRecord('r1', key, state === EMPTY_ACCEPTOR ? undefined : state, next);
+      return answer;
+    });
+  }
+}
+
+/** Reads what another owner keeps of a register. @throws `DISK_FORMAT`, `DISK_CORRUPT` */
+export function acceptorStateOf(key: string, stored: unknown): AcceptorState {
+  return checkedState(key, stored as Partial<AcceptorState> | null);
 }
 
 /** Reads a request that came over the network. @throws `REQUEST_INVALID` and nothing else */
@@ -108,6 +142,10 @@ function parseState(key: string, text: string): AcceptorState {
     throwIfBug(cause);
     throw new CodedError('DISK_CORRUPT', { detail: { key }, cause });
   }
+  return checkedState(key, state);
+}
+
+function checkedState(key: string, state: Partial<AcceptorState> | null): AcceptorState {
   if (typeof state?.v === 'number' && (state.v as number) > 1)
     throw new CodedError('DISK_FORMAT', { detail: { key, found: state.v } });
   if (state?.v !== 1 || !isBallot(state.promised) || !isBallot(state.accepted))

@@ -3,7 +3,8 @@ import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay as realDelay } from '@sepia/base/lifecycle';
-import { counted, isQuorum, type Sender, type Shard } from '../core/standing.ts';
+import type { Shard } from '@sepia/cluster/ring';
+import { counted, isQuorum, type Sender } from '../core/standing.ts';
 import {
   agreedState,
   type Ballot,

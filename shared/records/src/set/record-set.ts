@@ -2,7 +2,9 @@ import type { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Database } from '@sepia/store/data-folder';
+import { canonicalJson, type Entry, type Join, joinWhole } from '../core/join.ts';
 import type { GroupCommit } from '../group-commit.ts';
+import type { OnRecord } from '../on-record.ts';
 
 const SEPARATOR = '\0';
 const AFTER_SEPARATOR = '\x01';
@@ -14,6 +16,9 @@ export interface RecordEntry<T> {
   readonly atMs: number;
   /** Undefined for a tombstone. */
   readonly value: T | undefined;
+  /** Of sets that join by field: see {@link Entry}. */
+  readonly fieldMs?: Readonly<Record<string, number>>;
+  readonly deadMs?: number;
 }
 
 /** Where a page begins and how long it is. */
@@ -28,27 +33,34 @@ interface Stored {
   readonly atMs: number;
   readonly value?: unknown;
   readonly deleted?: true;
+  readonly fieldMs?: Readonly<Record<string, number>>;
+  readonly deadMs?: number;
+}
+
+interface RecordSetDeps {
+  readonly db: Database;
+  readonly commits: GroupCommit;
+  readonly locks: KeyedLocks<string>;
+  /** Hears of every change, once it is durable. */
+  readonly onRecord: OnRecord;
 }
 
 /**
- * A set of records under keys of several parts, ordered by part. Of two entries of one key the later clock wins, a
- * tombstone at the same time: merging in any order ends the same on every owner.
+ * A set of records under keys of several parts, ordered by part. Entries of one key are joined: merging in any order,
+ * any number of times, ends in the same bytes on every owner.
  */
 export class RecordSet<T> {
-  readonly #deps: {
-    readonly db: Database;
-    readonly commits: GroupCommit;
-    readonly locks: KeyedLocks<string>;
-  };
+  readonly #deps: RecordSetDeps;
+  readonly #name: string;
   readonly #prefix: string;
+  readonly #join: Join;
 
-  /** `name` begins every key of this set in the database. */
-  constructor(
-    deps: { readonly db: Database; readonly commits: GroupCommit; readonly locks: KeyedLocks<string> },
-    name: string,
-  ) {
+  /** `name` begins every key of this set in the database. `join` decides between two entries of a key. */
+  constructor(deps: RecordSetDeps, name: string, join: Join = joinWhole) {
     this.#deps = deps;
+    this.#name = name;
     this.#prefix = `${name}${SEPARATOR}`;
+    this.#join = join;
   }
 
   /** Adds or replaces; false if a later entry is there. Durable when it resolves. */
@@ -66,13 +78,14 @@ export class RecordSet<T> {
     const key = this.#keyOf(entry.key);
     return this.#deps.locks.run(key, async () => {
       const before = parse(key, await this.#deps.db.get(key));
-      const now: Stored = {
-        v: 1,
-        atMs: entry.atMs,
-        ...(entry.value === undefined ? { deleted: true } : { value: entry.value }),
-      };
-      if (before !== undefined && !supersedes(now, before)) return false;
-      await this.#deps.commits.write({ type: 'put', key, value: JSON.stringify(now) });
+      const { atMs, value, fieldMs, deadMs } = entry;
+      const own = before && entryOf(before);
+      const now = { atMs, value, ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
+      const joined = own === undefined ? this.#join(now, now) : this.#join(own, now);
+      if (joined === own) return false;
+      const stored = storedOf(joined);
+      await this.#deps.commits.write({ type: 'put', key, value: canonicalJson(stored) });
+      this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), before, stored);
       return true;
     });
   }
@@ -82,17 +95,22 @@ export class RecordSet<T> {
     const text = this.#keyOf(key);
     await this.#deps.locks.run(text, async () => {
       const stored = parse(text, await this.#deps.db.get(text));
-      if (stored?.deleted === true && stored.atMs === atMs)
-        await this.#deps.commits.write({ type: 'del', key: text });
+      if (stored?.deleted !== true || stored.atMs !== atMs) return;
+      await this.#remove(text, stored);
     });
   }
 
-  /** Takes entries off the disk and leaves nothing: for queues of this origin alone, which no other owner merges. */
+  /** Takes entries off the disk and leaves nothing: for what no other owner merges, or no other owner has. */
   async remove(...keys: readonly (readonly string[])[]): Promise<void> {
-    const texts = keys.map((key) => this.#keyOf(key));
-    if (texts.length === 1)
-      await this.#deps.locks.run(texts[0]!, () => this.#deps.commits.write({ type: 'del', key: texts[0]! }));
-    else await this.#deps.commits.write(...texts.map((key) => ({ type: 'del' as const, key })));
+    await Promise.all(
+      keys.map(async (key) => {
+        const text = this.#keyOf(key);
+        await this.#deps.locks.run(text, async () => {
+          const stored = parse(text, await this.#deps.db.get(text));
+          if (stored !== undefined) await this.#remove(text, stored);
+        });
+      }),
+    );
   }
 
   /** The value, undefined if it is not there or deleted. */
@@ -105,7 +123,7 @@ export class RecordSet<T> {
   async entry(key: readonly string[]): Promise<RecordEntry<T> | undefined> {
     const text = this.#keyOf(key);
     const stored = parse(text, await this.#deps.db.get(text));
-    return stored && { key, atMs: stored.atMs, value: stored.value as T | undefined };
+    return stored && recordOf<T>(key, stored);
   }
 
   async has(key: readonly string[]): Promise<boolean> {
@@ -135,12 +153,13 @@ export class RecordSet<T> {
     for await (const [key, text] of this.#deps.db.iterator(range)) {
       const stored = parse(key, text);
       if (stored === undefined) continue;
-      yield {
-        key: key.slice(this.#prefix.length).split(SEPARATOR),
-        atMs: stored.atMs,
-        value: stored.value as T | undefined,
-      };
+      yield recordOf<T>(key.slice(this.#prefix.length).split(SEPARATOR), stored);
     }
+  }
+
+  async #remove(key: string, stored: Stored): Promise<void> {
+    await this.#deps.commits.write({ type: 'del', key });
+    this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), stored, undefined);
   }
 
   #keyOf(parts: readonly string[]): string {
@@ -151,10 +170,21 @@ export class RecordSet<T> {
   }
 }
 
-function supersedes(now: Stored, before: Stored): boolean {
-  if (now.atMs !== before.atMs) return now.atMs > before.atMs;
-  if (now.deleted !== before.deleted) return now.deleted === true;
-  return JSON.stringify(now.value) > JSON.stringify(before.value);
+function recordOf<T>(key: readonly string[], { atMs, value, fieldMs, deadMs }: Stored): RecordEntry<T> {
+  const clocks = { ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
+  return { key, atMs, value: value as T | undefined, ...clocks };
+}
+
+function entryOf({ v: _, deleted: __, ...entry }: Stored): Entry {
+  return entry;
+}
+
+function storedOf({ value, ...entry }: Entry): Stored {
+  return { v: 1, ...entry, ...(value === undefined ? { deleted: true } : { value }) };
+}
+
+function defined<K extends string, V>(key: K, value: V | undefined): { readonly [k in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { readonly [k in K]?: V });
 }
 
 function parse(key: string, text: string | undefined): Stored | undefined {

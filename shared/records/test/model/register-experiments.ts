@@ -164,4 +164,25 @@ export const EXPERIMENTS: Readonly<Record<string, Experiment>> = {
     breaks: true,
     found: 43,
   },
+  'one of five owners is skipped': {
+    scope: { ...WIPE, epochs: [[['A', 'B', 'C', 'D', 'E']]] },
+    rules: { skipsOwner: true },
+    steps: 160,
+    breaks: true,
+    found: 191,
+  },
+  'an accept below a promise is read': {
+    scope: HEAR,
+    rules: { countsHearsay: true },
+    steps: 90,
+    breaks: true,
+    found: 44_084,
+  },
+  'keys with a promise alone stay': {
+    scope: { ...SMALL, wipes: 0 },
+    rules: { missesPromised: true },
+    steps: 70,
+    breaks: true,
+    found: 31_458,
+  },
 };

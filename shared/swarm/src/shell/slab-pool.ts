@@ -4,10 +4,15 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 export const SLAB_COUNT = 40;
 /** Slabs whose bytes are kept for readers, at most. */
 const KEPT_SLABS = 16;
+/** Of a pool, at most this share is held by readers: a client that stops reading never stops the swarm. */
+const PINNED_SHARE = 5;
 
 /** A slab that is free, but for those who still read what it holds. */
 export interface KeptSlab {
-  /** Keeps the bytes as they are until the function that it returns is called (idempotent); undefined if they are gone. */
+  /**
+   * Keeps the bytes as they are until the function that it returns is called (idempotent). Undefined if they are gone, or
+   * if readers hold as many slabs as they may.
+   */
   pin(): (() => void) | undefined;
   /** Nobody will ask for them any more. Idempotent. */
   drop(): void;
@@ -62,7 +67,7 @@ export class SlabPool {
     this.#wake();
     const isHere = (): boolean => this.#kept.get(slab) === state;
     return {
-      pin: () => (isHere() ? this.#pin(state) : undefined),
+      pin: () => (isHere() && this.#mayPin(state) ? this.#pin(state) : undefined),
       drop: () => {
         if (!isHere() || state.pins > 0) return;
         this.#kept.delete(slab);
@@ -92,6 +97,10 @@ export class SlabPool {
       return slab;
     }
     return undefined;
+  }
+
+  #mayPin({ pins }: { pins: number }): boolean {
+    return pins > 0 || this.#pinned < Math.max(1, Math.floor(this.size / PINNED_SHARE));
   }
 
   #pin(state: { pins: number }): () => void {

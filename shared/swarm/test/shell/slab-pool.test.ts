@@ -1,8 +1,14 @@
 import t from 'tap';
 import { FreshPieces } from '../../src/shell/fresh-pieces.ts';
-import { SlabPool } from '../../src/shell/slab-pool.ts';
+import { type KeptSlab, SlabPool } from '../../src/shell/slab-pool.ts';
 
 const QUIET = { opened: () => undefined, moved: () => undefined, closed: () => undefined };
+
+function isHere(kept: KeptSlab): boolean {
+  const free = kept.pin();
+  free?.();
+  return free !== undefined;
+}
 
 t.test('a slab has one owner, and all come back', async (t) => {
   const pool = new SlabPool(2);
@@ -47,10 +53,27 @@ t.test('a kept slab is anybody’s, unless it is being read', async (t) => {
 t.test('slabs are kept in limited number, the oldest goes first', async (t) => {
   const pool = new SlabPool(40);
   const kept = Array.from({ length: 40 }, () => pool.acquire()!).map((slab) => pool.keep(slab));
-  const held = kept.map((one) => one.pin()).filter((free) => free !== undefined);
-  t.equal(held.length, 16);
-  t.not(kept.at(-1)!.pin(), undefined, 'the newest are here');
+  t.equal(kept.filter((one) => isHere(one)).length, 16);
+  t.ok(isHere(kept.at(-1)!), 'the newest are here');
+});
+
+t.test('readers that hold what they are given leave most slabs to the swarm', async (t) => {
+  const pool = new SlabPool(40);
+  const held: (() => void)[] = [];
+  for (let turn = 0; turn < 100; turn++) {
+    const slab = pool.acquire();
+    if (slab === undefined) break;
+    const kept = pool.keep(slab);
+    const frees = [kept.pin(), kept.pin()].filter((free) => free !== undefined);
+    t.ok(frees.length === 0 || frees.length === 2, 'a slab that is held may be held twice');
+    held.push(...frees);
+  }
+  t.equal(held.length, 16, 'eight slabs');
+  t.equal(pool.taken, 8);
+  const rest = Array.from({ length: 33 }, () => pool.acquire()).filter((slab) => slab !== undefined);
+  t.equal(rest.length, 32);
   for (const free of held) free();
+  t.equal(pool.taken, 32);
 });
 
 t.test('pieces in front of a reader are lent from memory, others are not kept', async (t) => {

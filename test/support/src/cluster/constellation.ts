@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { AGENT_CONFIG, type Agent, createAgent } from '@sepia/agent';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { type Logger, silentLogger } from '@sepia/base/log';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
-import { createOrigin, ORIGIN_CONFIG } from '@sepia/origin';
+import { createOrigin, ORIGIN_CONFIG, type Origin } from '@sepia/origin';
 import { createProxy, PROXY_CONFIG } from '@sepia/proxy';
 import type { FilePort } from '@sepia/store/file-port';
 import { createTracker, TRACKER_CONFIG } from '@sepia/tracker';
@@ -17,6 +18,8 @@ interface Running {
   readonly adminUrl: string;
   stop(): Promise<void>;
 }
+
+const SETTLED_MS = 5_000;
 
 /** What a test wants; every number may be 0. */
 export interface ConstellationOptions {
@@ -77,9 +80,17 @@ export class Constellation {
     await member?.stop();
   }
 
-  /** Starts a stopped member again, with its data and address. */
+  /**
+   * Starts a stopped member again, with its data and address. After an origin all that run count, unless others that
+   * they need are away for longer than 5 s.
+   */
   async startMember(id: string): Promise<void> {
-    this.#running.set(id, await this.#starts.get(id)!());
+    const member = await this.#starts.get(id)!();
+    this.#running.set(id, member);
+    if (!('whenSettled' in member)) return;
+    const origins = [...this.#running.values()].filter((one): one is Origin => 'whenSettled' in one);
+    const settled = Promise.all(origins.map(async (one) => await one.whenSettled()));
+    await Promise.race([settled, delay(SETTLED_MS, undefined, { ref: false })]);
   }
 
   /** Stops and starts a member. */

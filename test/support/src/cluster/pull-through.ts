@@ -20,7 +20,7 @@ interface PullThroughOptions extends ConstellationOptions {
 
 /** The patience of a cluster whose tests do not take long. */
 const QUICK = {
-  origin: { deadlines: { 'fetch-progress': '2s', 'body-stall': '4s', drain: '1s' } },
+  origin: { deadlines: { 'fetch-progress': '2s', 'first-byte': '2s', 'body-stall': '4s', drain: '1s' } },
   agent: {
     deadlines: { 'download-progress': '4s', 'body-stall': '5s' },
     'back-to-source': { mode: 'never' },

@@ -1,0 +1,50 @@
+import type { Logger } from '@sepia/base/log';
+import { BlobStore } from '@sepia/store/blob-store';
+import type { DataFolder } from '@sepia/store/data-folder';
+import { diskFiles } from '@sepia/store/disk-files';
+import type { DiskRoom } from '@sepia/store/disk-room';
+import type { SwarmEngine } from '@sepia/swarm/shell/engine';
+import type { OriginConfig } from '../config.ts';
+import type { BlobIndex } from '../recovery/blob-index.ts';
+
+interface OpenStoreDeps {
+  readonly folder: DataFolder;
+  readonly room: DiskRoom;
+  readonly index: BlobIndex;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** The blob store of an origin: durable, cached blobs within their budget, pushed ones for ever. */
+export async function openStore(deps: OpenStoreDeps, cache: OriginConfig['cache']): Promise<BlobStore> {
+  const { folder, room, index, log, nowMs } = deps;
+  return await BlobStore.open(
+    {
+      files: room.guard(diskFiles),
+      dir: folder.dir,
+      log,
+      nowMs,
+      index,
+      mayEvict: (_digest, attrs) => attrs.class === 'cached',
+    },
+    {
+      durable: true,
+      budgetBytes: cache.budget,
+      highWatermark: cache.high,
+      lowWatermark: cache.low,
+      bootId: folder.bootId,
+      // On a full disk, what a former process left half is room.
+      ...(room.isFull ? { partialTtlMs: 0 } : {}),
+    },
+  );
+}
+
+/** Opens the swarm ports; the addresses that they got. @throws `CONFIG_INVALID` */
+export async function listenForPeers(engine: SwarmEngine, addresses: readonly string[]): Promise<string[]> {
+  const bound: string[] = [];
+  for (const address of addresses) {
+    const { address: host, port } = await engine.listen(address);
+    bound.push(`${host.includes(':') ? `[${host}]` : host}:${port}`);
+  }
+  return bound;
+}

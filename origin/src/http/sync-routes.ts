@@ -1,0 +1,104 @@
+import type Router from '@koa/router';
+import { CodedError } from '@sepia/base/errors';
+import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { serve } from '@sepia/http/router';
+import { queryValue, readJson } from '@sepia/http/signed';
+import { z } from 'zod';
+import type { Members } from '../cluster/members.ts';
+import type { AntiEntropy } from '../recovery/anti-entropy.ts';
+import type { CopiesOwed } from '../recovery/copies-owed.ts';
+import type { OwnStanding } from '../recovery/own-standing.ts';
+import { type RecordDigests, SYNC_SPACES } from '../recovery/record-digests.ts';
+import type { RecordPages } from '../recovery/record-pages.ts';
+import type { HandoverAnswer, StandingAnswer, StartUp } from '../recovery/start-up.ts';
+
+const MAX_BUCKETS = 20_000;
+const ID = z.string().min(1).max(64);
+const GENERATION = z.number().int().nonnegative();
+const HANDOVER = z.object({ id: ID, generation: GENERATION });
+const CLOSING = z.object({ id: ID, generation: GENERATION, token: z.string().min(1).max(64) });
+const PAGE = z.object({
+  with: ID,
+  space: z.enum(SYNC_SPACES),
+  after: z.string().max(8192).optional(),
+  buckets: z.array(z.string().max(4096)).max(MAX_BUCKETS),
+});
+const OWE = z.object({ to: ID, digests: z.array(z.string().max(256)).max(10_000) });
+
+export interface SyncRouteDeps {
+  readonly members: Members;
+  readonly standing: OwnStanding;
+  readonly digests: RecordDigests;
+  readonly pages: RecordPages;
+  readonly copies: CopiesOwed;
+  readonly startUp: Pick<StartUp, 'soon'>;
+  readonly antiEntropy: AntiEntropy;
+}
+
+/** Handover and comparison between origins: ADR 0023. */
+export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
+  const { members, standing, digests, pages, copies, startUp, antiEntropy } = deps;
+  serve(router, ORIGIN_SYNC.standing, (ctx) => {
+    const { generation, settled, epoch } = standing.standing;
+    const answer: StandingAnswer = { firstStart: standing.firstStart, generation, settled, epoch };
+    ctx.body = answer;
+  });
+  serve(router, ORIGIN_SYNC.handover, async (ctx) => {
+    const asker = await readJson(ctx, ORIGIN_SYNC.handover.body.maxBytes, (value) => check(HANDOVER, value));
+    other(members, asker.id);
+    startUp.soon(asker.id);
+    // What is handed over is read after the generation is on record, and after all that is here was counted.
+    await digests.scan();
+    const granted = await standing.grant(asker);
+    const { generation, known, epoch } = standing.standing;
+    const answer: HandoverAnswer =
+      granted.type === 'granted' ? { type: 'granted', generation, known, epoch } : granted;
+    if (granted.type === 'granted') antiEntropy.soon(asker.id);
+    ctx.body = answer;
+  });
+  serve(router, ORIGIN_SYNC.closing, async (ctx) => {
+    const { id, ...closing } = await readJson(ctx, ORIGIN_SYNC.closing.body.maxBytes, (value) =>
+      check(CLOSING, value),
+    );
+    await standing.noteClosing(other(members, id), closing);
+    ctx.status = 204;
+  });
+  serve(router, ORIGIN_SYNC.closingConfirm, async (ctx) => {
+    const { id, ...closing } = await readJson(ctx, ORIGIN_SYNC.closing.body.maxBytes, (value) =>
+      check(CLOSING, value),
+    );
+    ctx.body = { same: await standing.confirmClosing(other(members, id), closing) };
+    antiEntropy.soon(id);
+  });
+  serve(router, ORIGIN_SYNC.digests, async (ctx) => {
+    await digests.scan();
+    ctx.body = digests.with(other(members, queryValue(ctx, 'with') ?? ''));
+  });
+  serve(router, ORIGIN_SYNC.page, async (ctx) => {
+    const { space, after, buckets } = await readJson(ctx, ORIGIN_SYNC.page.body.maxBytes, (value) =>
+      check(PAGE, value),
+    );
+    ctx.body = await pages.page(space, new Set(buckets), { after });
+  });
+  serve(router, ORIGIN_SYNC.owe, async (ctx) => {
+    const { to, digests: wanted } = await readJson(ctx, ORIGIN_SYNC.owe.body.maxBytes, (value) =>
+      check(OWE, value),
+    );
+    ctx.body = await copies.add(other(members, to), wanted);
+  });
+}
+
+function other(members: Members, id: string): string {
+  if (id !== members.selfId && members.find(id) !== undefined) return id;
+  throw new CodedError('REQUEST_INVALID', {
+    message: `"${id}" is no other origin of this cluster`,
+    detail: { id },
+  });
+}
+
+function check<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const found = schema.safeParse(value);
+  if (found.success) return found.data;
+  const [issue] = found.error.issues;
+  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
+}

@@ -1,0 +1,121 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import type { Logger } from '@sepia/base/log';
+import type { RecordStore } from '@sepia/records/record-store';
+import type { RecordSet } from '@sepia/records/set/record-set';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Database } from '@sepia/store/data-folder';
+
+/** In the database once every blob of the folder was looked at. */
+const BUILT_KEY = 'm1\0blobs';
+const TURN = 200;
+/** A blob that an origin was asked for is asked of another one after this, in ms. */
+const ASK_NEXT_MS = 20_000;
+
+interface BlobIndexDeps {
+  readonly db: Database;
+  readonly records: RecordStore;
+  readonly log: Logger;
+}
+
+/**
+ * Which pushed blobs this origin has (compared with the other owners), and which of theirs it still has to get. Made
+ * from the sidecars where it is lost. An entry is the same at every owner: it has no clock.
+ */
+export class BlobIndex {
+  readonly #deps: BlobIndexDeps;
+  readonly #wanted: RecordSet<{ readonly from: string }>;
+  #wantedCount = 0;
+  /** When another origin was asked for a wanted blob last, and which. */
+  readonly #asked = new Map<string, { readonly from: string; readonly atMs: number }>();
+
+  private constructor(deps: BlobIndexDeps) {
+    this.#deps = deps;
+    this.#wanted = deps.records.wantedSet;
+  }
+
+  static async open(deps: BlobIndexDeps): Promise<BlobIndex> {
+    const index = new BlobIndex(deps);
+    for await (const _ of index.#wanted.list([])) index.#wantedCount += 1;
+    return index;
+  }
+
+  /** Blobs that this origin still has to get. */
+  get wanted(): number {
+    return this.#wantedCount;
+  }
+
+  /** True while an acknowledged blob is on its way here: "not here" would be wrong. */
+  async isWanted(digest: Digest): Promise<boolean> {
+    return this.#wantedCount > 0 && (await this.#wanted.has([digest]));
+  }
+
+  /** A pushed blob is durable here. */
+  async added(digest: Digest, sizeBytes: number): Promise<void> {
+    await this.#deps.records.blobSet.put([digest], { sizeBytes }, 0);
+    if (!(await this.isWanted(digest))) return;
+    await this.#wanted.remove([digest]);
+    this.#asked.delete(digest);
+    this.#wantedCount -= 1;
+  }
+
+  /** The first wanted blobs in order of their digests, from behind `after`. */
+  async listWanted(after: string | undefined, limit: number): Promise<string[]> {
+    const found: string[] = [];
+    const page = after === undefined ? { limit } : { after, limit };
+    for await (const { key } of this.#wanted.list([], page)) found.push(key[0]!);
+    return found;
+  }
+
+  /** No owner has it any more: nobody waits for it. */
+  async giveUp(digest: string): Promise<void> {
+    if (!isDigest(digest) || !(await this.isWanted(digest))) return;
+    await this.#wanted.remove([digest]);
+    this.#asked.delete(digest);
+    this.#wantedCount -= 1;
+  }
+
+  async removed(digest: Digest): Promise<void> {
+    await this.#deps.records.blobSet.remove([digest]);
+  }
+
+  /** Another owner has it: noted as here if it is, else as wanted. True if it must be sent. */
+  async take(store: BlobStore, digest: string, from: string): Promise<boolean> {
+    if (!isDigest(digest)) return false;
+    const stat = await store.stat(digest);
+    if (stat !== undefined) {
+      if (stat.attrs.class !== 'pushed') await store.setAttrs(digest, { class: 'pushed' });
+      await this.added(digest, stat.sizeBytes);
+      return false;
+    }
+    if (!(await this.isWanted(digest))) {
+      await this.#wanted.put([digest], { from }, 0);
+      this.#wantedCount += 1;
+    }
+    const nowMs = performance.now();
+    const asked = this.#asked.get(digest);
+    // One of them is enough; if it does not bring it, the next one is asked.
+    if (asked !== undefined && asked.from !== from && nowMs - asked.atMs < ASK_NEXT_MS) return false;
+    this.#asked.set(digest, { from, atMs: nowMs });
+    return true;
+  }
+
+  /** Behind the first start with this folder or a new database: looks at every blob once. */
+  async build(store: BlobStore, signal: AbortSignal): Promise<void> {
+    const { db, log } = this.#deps;
+    if ((await db.get(BUILT_KEY)) !== undefined) return;
+    let count = 0;
+    let seen = 0;
+    for await (const { digest } of store.list()) {
+      if (signal.aborted) return;
+      const stat = await store.stat(digest);
+      if (stat?.attrs.class === 'pushed') {
+        await this.added(digest, stat.sizeBytes);
+        count += 1;
+      }
+      seen += 1;
+      if (seen % TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    await db.put(BUILT_KEY, '1', { sync: true });
+    if (count > 0) log.info({ blobs: count }, 'pushed blobs counted');
+  }
+}

@@ -1,0 +1,48 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Hints } from '../blobs/hints.ts';
+import type { Replicator } from '../blobs/replicator.ts';
+
+interface CopiesOwedDeps {
+  readonly store: BlobStore;
+  readonly hints: Hints;
+  readonly replicator: Pick<Replicator, 'retrySoon'>;
+  readonly cluster: Pick<Cluster, 'upstreams'>;
+}
+
+/** Blobs that another owner lacks: owed to it from then on, durably, and sent by the replicator. */
+export class CopiesOwed {
+  readonly #deps: CopiesOwedDeps;
+
+  constructor(deps: CopiesOwedDeps) {
+    this.#deps = deps;
+  }
+
+  /** Name of a blob whose sidecar was lost: no repository has it. Only mode none takes pushes. */
+  get #unknown(): { readonly upstream: string; readonly repository: string } | undefined {
+    const source = this.#deps.cluster.upstreams.find(({ mode }) => mode === 'none');
+    return source && { upstream: source.name, repository: 'sepia/unknown' };
+  }
+
+  /** How many of `digests` are here to be sent, and which are not here. */
+  async add(target: string, digests: readonly string[]): Promise<{ owed: number; lacking: Digest[] }> {
+    const { store, hints } = this.#deps;
+    const lacking: Digest[] = [];
+    let owed = 0;
+    for (const digest of digests) {
+      if (!isDigest(digest)) continue;
+      const stat = await store.stat(digest);
+      if (stat === undefined) {
+        lacking.push(digest);
+        continue;
+      }
+      const name = stat.attrs.provenance[0] ?? this.#unknown;
+      if (name === undefined) continue;
+      await hints.add({ digest, target, upstream: name.upstream, repository: name.repository });
+      owed += 1;
+    }
+    this.#deps.replicator.retrySoon(target);
+    return { owed, lacking };
+  }
+}

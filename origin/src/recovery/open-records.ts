@@ -1,0 +1,74 @@
+import { randomBytes } from 'node:crypto';
+import { rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isCoded } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { RecordStore } from '@sepia/records/record-store';
+import { DataFolder } from '@sepia/store/data-folder';
+import { OwnStanding } from './own-standing.ts';
+import { RecordDigests } from './record-digests.ts';
+
+interface OpenRecordsDeps {
+  readonly cluster: Cluster;
+  readonly selfId: string;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** The folder of an origin with its records, read through once. */
+export interface OpenedRecords {
+  readonly folder: DataFolder;
+  readonly records: RecordStore;
+  readonly standing: OwnStanding;
+  readonly digests: RecordDigests;
+}
+
+/**
+ * Opens data folder and records. A database that is damaged is set aside where others can hand its records over (or
+ * the operator accepts the loss); an origin that is alone does not start then. @throws as `DataFolder.open`, `DISK_CORRUPT`
+ */
+export async function openRecords(
+  deps: OpenRecordsDeps,
+  options: { readonly dir: string; readonly acceptLoss: boolean },
+): Promise<OpenedRecords> {
+  const { cluster, selfId, log } = deps;
+  const isAlone = cluster.members('origin').length === 1;
+  const mayReplace = !isAlone || options.acceptLoss;
+  for (let databaseLost = false; ; databaseLost = true) {
+    const folder = await DataFolder.open(
+      { log },
+      { dir: options.dir, id: selfId, replacesDatabase: mayReplace },
+    );
+    try {
+      const records = new RecordStore({ db: folder.db });
+      const standing = await OwnStanding.open({
+        ...deps,
+        folder,
+        databaseLost: databaseLost || folder.databaseLost,
+      });
+      const members = {
+        selfId,
+        ids: cluster.members('origin').map(({ id }) => id),
+        shard: (key: string) => cluster.shard(key),
+      };
+      const digests = new RecordDigests({ db: folder.db, records, members });
+      if (!isAlone) await digests.scan();
+      if (options.acceptLoss && !isAlone)
+        log.warn('counts with the records that are here, by the word of the operator');
+      if ((isAlone || options.acceptLoss) && !standing.isSettled) await standing.settle();
+      return { folder, records, standing, digests };
+    } catch (error) {
+      await folder.close();
+      if (!isDamage(error) || databaseLost || !mayReplace) throw error;
+      const aside = join(folder.dir, `db.damaged-${randomBytes(4).toString('hex')}`);
+      log.error({ err: error, aside }, 'records are damaged: they are set aside');
+      await rename(join(folder.dir, 'db'), aside);
+    }
+  }
+}
+
+/** What the database says of blocks that do not read, and we of records that do not. */
+export function isDamage(error: unknown): boolean {
+  return isCoded(error, 'DISK_CORRUPT') || (error as { code?: unknown } | null)?.code === 'LEVEL_CORRUPTION';
+}

@@ -1,0 +1,299 @@
+import { randomBytes, randomInt } from 'node:crypto';
+import { join } from 'node:path';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import type { Shard } from '@sepia/cluster/ring';
+import type { FirstStart } from '@sepia/records/core/first-start';
+import {
+  begin,
+  countsFor,
+  type Grant,
+  grant,
+  type Standing,
+  takeOver,
+  ungenerated,
+} from '@sepia/records/core/standing';
+import { senderHeader } from '@sepia/records/sender-header';
+import type { DataFolder } from '@sepia/store/data-folder';
+import { diskFiles } from '@sepia/store/disk-files';
+import { readWhole, replaceWhole } from '@sepia/store/file-port';
+
+const FILE = 'standing';
+/** In the database: says that it belongs to the file beside it. */
+const MARKER_KEY = 'm1\0standing';
+const ENCODING = new TextEncoder();
+
+/** What the file holds. `DIR/v1/standing` outlives the database. */
+interface Stored {
+  readonly v: 1;
+  readonly standing: Standing;
+  readonly firstStart: FirstStart;
+  readonly marker: string;
+  /** Written by a clean stop: others hold the token, the records had this digest. */
+  readonly closing?: Closing;
+  /** Clean stops of others that they told. */
+  readonly closings: Readonly<Record<string, Pick<Closing, 'generation' | 'token'>>>;
+}
+
+export interface Closing {
+  readonly generation: number;
+  readonly token: string;
+  readonly digest: string;
+}
+
+interface OwnStandingDeps {
+  readonly folder: DataFolder;
+  /** The database is a new, empty one. */
+  readonly databaseLost: boolean;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/**
+ * What this origin durably is to the others: its generation, whether it counts, what it knows of theirs. A start is a
+ * new generation unless it was confirmed; see ADR 0023. Changes are durable when they resolve, one after another.
+ */
+export class OwnStanding {
+  readonly #deps: OwnStandingDeps;
+  #stored: Stored;
+  #header = '';
+  #saving: Promise<void> = Promise.resolve();
+  readonly #listeners = new Set<() => void>();
+
+  private constructor(deps: OwnStandingDeps, stored: Stored) {
+    this.#deps = deps;
+    this.#stored = stored;
+    this.#header = headerOf(stored);
+  }
+
+  /** Reads the standing of a folder, or makes its first one. */
+  static async open(deps: OwnStandingDeps): Promise<OwnStanding> {
+    const { folder, databaseLost, log } = deps;
+    const found = await read(folder.dir);
+    const marker = await folder.db.get(MARKER_KEY);
+    // A folder without records is new, whatever else is in it: all others must say so too, or hand over.
+    const isEmpty = marker === undefined && (await isDatabaseEmpty(folder.db));
+    const isFirst = found === undefined && isEmpty;
+    const isUpgrade = found === undefined && !isEmpty && marker === undefined && !databaseLost;
+    if (found !== undefined && found !== 'damaged' && !databaseLost && marker === found.marker)
+      return new OwnStanding(deps, unsettled(found));
+    const base = found === undefined || found === 'damaged' ? ungenerated(folder.id) : found.standing;
+    const own = new OwnStanding(deps, {
+      v: 1,
+      standing: isUpgrade ? base : begin(base, newGeneration(deps, base.generation), false),
+      firstStart: isFirst ? 'new' : found !== undefined && found !== 'damaged' ? found.firstStart : 'member',
+      marker: randomBytes(8).toString('hex'),
+      closings: found === undefined || found === 'damaged' ? {} : found.closings,
+    });
+    if (!isFirst && !isUpgrade)
+      log.error('records of this origin are damaged or lost; the others hand them over again');
+    await folder.db.put(MARKER_KEY, own.#stored.marker, { sync: true });
+    await own.#save(own.#stored);
+    return own;
+  }
+
+  get standing(): Standing {
+    return this.#stored.standing;
+  }
+
+  get firstStart(): FirstStart {
+    return this.#stored.firstStart;
+  }
+
+  /** What a clean stop left, if the records still have that digest. */
+  closing(digest: string): Closing | undefined {
+    const { closing, standing } = this.#stored;
+    if (this.#deps.folder.lastStop !== 'clean' || closing === undefined) return undefined;
+    return closing.digest === digest && closing.generation === standing.generation ? closing : undefined;
+  }
+
+  /** `Sepia-Standing` of an answer: read it after what is answered is durable. */
+  get header(): string {
+    return this.#header;
+  }
+
+  get sender(): { readonly id: string; readonly generation: number; readonly known: Standing['known'] } {
+    const { id, generation, known } = this.#stored.standing;
+    return { id, generation, known };
+  }
+
+  /** @throws `RECORDS_PENDING` if what this origin says of the shard does not count yet */
+  require(shard: Shard): void {
+    if (!this.counts(shard))
+      throw new CodedError('RECORDS_PENDING', { detail: { origin: this.standing.id } });
+  }
+
+  /** For what belongs to no shard alone. @throws `RECORDS_PENDING` */
+  requireAll(): void {
+    if (!this.isSettled) throw new CodedError('RECORDS_PENDING', { detail: { origin: this.standing.id } });
+  }
+
+  get isSettled(): boolean {
+    return this.firstStart === 'member' && this.standing.settled;
+  }
+
+  counts(shard: Shard): boolean {
+    return this.firstStart === 'member' && countsFor(this.standing, shard.sets);
+  }
+
+  /** Calls `listener` after each change. */
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
+  /** `New → Member`: others have records; what this origin says counts once they handed over. */
+  async join(): Promise<void> {
+    await this.#change((now) => ({ ...now, firstStart: 'member' }));
+  }
+
+  /** `New → Noted → Member`, which counts. */
+  async setFirstStart(firstStart: FirstStart): Promise<void> {
+    await this.#change((now) => ({
+      ...now,
+      firstStart,
+      standing: firstStart === 'member' ? { ...now.standing, settled: true } : now.standing,
+    }));
+  }
+
+  /** A start that nobody confirms: a later generation with what is here. */
+  async beginGeneration(knownMs = 0): Promise<void> {
+    await this.#change((now) => {
+      const { standing } = now;
+      const generation = newGeneration(this.#deps, Math.max(standing.generation, knownMs));
+      const { closing: _, ...rest } = now;
+      return { ...rest, standing: begin(standing, generation, standing.kept || standing.settled) };
+    });
+  }
+
+  /** For a source: records the asker's generation. */
+  async grant(asker: { readonly id: string; readonly generation: number }): Promise<Grant> {
+    let granted: Grant = { type: 'not-yet' };
+    await this.#change((now) => {
+      if (now.firstStart !== 'member') return now;
+      granted = grant(now.standing, asker);
+      return granted.type === 'granted' ? { ...now, standing: granted.next } : now;
+    });
+    return granted;
+  }
+
+  /** A source handed everything over, or confirmed that nothing changed. */
+  async takeOver(source: Parameters<typeof takeOver>[1], everybody: readonly string[]): Promise<void> {
+    await this.#change((now) => {
+      // It may share a shard with any two of the others: with each of them as a set of its own, all must be done.
+      const others = everybody.filter((id) => id !== now.standing.id);
+      const standing = takeOver(
+        now.standing,
+        source,
+        others.map((id) => [now.standing.id, id]),
+      );
+      return { ...now, standing };
+    });
+  }
+
+  /** The operator's word, or nobody else is there: counts with what is here. */
+  async settle(): Promise<void> {
+    if (this.firstStart === 'member') await this.beginGeneration();
+    await this.setFirstStart('member');
+  }
+
+  /** Another origin stops cleanly. */
+  async noteClosing(id: string, closing: Pick<Closing, 'generation' | 'token'>): Promise<void> {
+    await this.#change((now) => ({ ...now, closings: { ...now.closings, [id]: closing } }));
+  }
+
+  /** True once if the other's folder is as it was closed: the note goes with the answer. */
+  async confirmClosing(
+    id: string,
+    { generation, token }: Pick<Closing, 'generation' | 'token'>,
+  ): Promise<boolean> {
+    let isSame = false;
+    await this.#change((now) => {
+      const { [id]: known, ...others } = now.closings;
+      isSame =
+        known?.generation === generation &&
+        known.token === token &&
+        (now.standing.known[id] ?? 0) <= generation;
+      return known === undefined ? now : { ...now, closings: others };
+    });
+    return isSame;
+  }
+
+  /** The last thing of a clean stop; `token`: what all others noted. */
+  async closeWith(token: string | undefined, digest: string): Promise<void> {
+    await this.#change(({ closing: _, ...now }) => {
+      const { generation } = now.standing;
+      return token === undefined ? now : { ...now, closing: { generation, token, digest } };
+    });
+  }
+
+  /** Resolves when this origin counts for all shards. */
+  async whenSettled(): Promise<void> {
+    while (!this.isSettled)
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          this.#listeners.delete(done);
+          resolve();
+        };
+        this.#listeners.add(done);
+      });
+  }
+
+  async #change(change: (now: Stored) => Stored): Promise<void> {
+    const turn = this.#saving.then(async () => {
+      const next = change(this.#stored);
+      if (next === this.#stored) return;
+      await this.#save(next);
+    });
+    const over = (): void => undefined;
+    this.#saving = turn.then(over, over);
+    await turn;
+  }
+
+  async #save(next: Stored): Promise<void> {
+    const { dir } = this.#deps.folder;
+    const path = join(dir, FILE);
+    const temporary = `${path}.${randomBytes(4).toString('hex')}`;
+    await replaceWhole(diskFiles, { path, temporary, durable: true }, ENCODING.encode(JSON.stringify(next)));
+    await diskFiles.syncFolder(dir);
+    this.#stored = next;
+    this.#header = headerOf(next);
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/** Later than all that are known, and never one that was used: two starts do not share a microsecond and the draw. */
+function newGeneration({ nowMs }: OwnStandingDeps, known: number): number {
+  return Math.max(nowMs() * 1000 + randomInt(1000), known + 1);
+}
+
+async function isDatabaseEmpty(db: DataFolder['db']): Promise<boolean> {
+  for await (const _ of db.keys({ limit: 1 })) return false;
+  return true;
+}
+
+/** A member that starts does not count before others confirmed it or handed over. */
+function unsettled(stored: Stored): Stored {
+  const { standing } = stored;
+  const kept = standing.kept || standing.settled;
+  return { ...stored, standing: { ...standing, kept, settled: false, handed: [] } };
+}
+
+function headerOf({ standing }: Stored): string {
+  return senderHeader(standing);
+}
+
+async function read(dir: string): Promise<Stored | 'damaged' | undefined> {
+  const bytes = await readWhole(diskFiles, join(dir, FILE));
+  if (bytes === undefined) return undefined;
+  try {
+    const stored = JSON.parse(Buffer.from(bytes).toString('utf8')) as Partial<Stored> | null;
+    if (typeof stored?.v === 'number' && (stored.v as number) > 1)
+      throw new CodedError('DISK_FORMAT', { detail: { file: join(dir, FILE), found: stored.v } });
+    if (stored?.v !== 1 || stored.standing === undefined || typeof stored.marker !== 'string')
+      return 'damaged';
+    return stored as Stored;
+  } catch (error) {
+    if (isCoded(error) || !(error instanceof SyntaxError)) throw error;
+    return 'damaged';
+  }
+}

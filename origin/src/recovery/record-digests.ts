@@ -1,0 +1,142 @@
+import { createHash } from 'node:crypto';
+import { shardKey } from '@sepia/cluster/cluster';
+import { canonicalJson } from '@sepia/records/core/join';
+import { parsedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/record-dump';
+import type { RecordStore } from '@sepia/records/record-store';
+import type { Database } from '@sepia/store/data-folder';
+import type { Members } from '../cluster/members.ts';
+
+/** Key spaces that owners compare, in the order that they hand them over. `b1`: which pushed blobs are here. */
+export const SYNC_SPACES = ['r1', 'l1', 'f1', 'p1', 'j1', 'b1'] as const;
+export type SyncSpace = (typeof SYNC_SPACES)[number];
+
+const BUCKETS = 64;
+const SUM_WORDS = 4;
+/** Records that are read before others get a turn. */
+const TURN = 500;
+
+/** Where a record is compared: its owners, and a part of their records. */
+export interface Bucket {
+  readonly owners: readonly string[];
+  /** Names both, the same at every owner. */
+  readonly name: string;
+}
+
+interface RecordDigestsDeps {
+  readonly db: Database;
+  readonly records: RecordStore;
+  readonly members: Pick<Members, 'selfId' | 'shard' | 'ids'>;
+}
+
+/**
+ * Digests of this origin's records by bucket (owners × 64 parts of their shards): the sum of their hashes, kept up to
+ * date with every change, so that a comparison of two owners that agree reads nothing.
+ */
+export class RecordDigests {
+  readonly #deps: RecordDigestsDeps;
+  #sums = new Map<string, { readonly owners: readonly string[]; readonly sum: Uint32Array }>();
+  #last: { readonly shard: string; readonly bucket: Bucket } | undefined;
+  #scan: Promise<void> | undefined;
+
+  constructor(deps: RecordDigestsDeps) {
+    this.#deps = deps;
+    deps.records.onRecord((space, key, before, after) => {
+      if (this.#scan === undefined || !isSyncSpace(space)) return;
+      const bucket = this.bucketOf(space, key);
+      if (bucket === undefined) return;
+      if (before !== undefined) this.#toggle(bucket, space, key, before);
+      if (after !== undefined) this.#toggle(bucket, space, key, after);
+    });
+  }
+
+  /** Reads all records once; later calls wait for it. Nothing is written meanwhile. @throws `DISK_CORRUPT` and what the database says */
+  scan(): Promise<void> {
+    this.#scan ??= this.#readAll();
+    return this.#scan;
+  }
+
+  /** Where a record is compared; undefined for what belongs to this origin alone. */
+  bucketOf(space: SyncSpace, key: string): Bucket | undefined {
+    const shard = shardOf(space, key);
+    if (shard === undefined) return undefined;
+    if (this.#last?.shard === shard) return this.#last.bucket;
+    const { members } = this.#deps;
+    const owners = [...new Set(members.shard(shard).sets.flat())].sort();
+    const part = (createHash('sha256').update(shard).digest()[0] ?? 0) % BUCKETS;
+    const bucket = { owners, name: `${owners.join(',')}#${part}` };
+    this.#last = { shard, bucket };
+    return bucket;
+  }
+
+  /** Digests of the buckets that this origin and `other` own, those that are empty left out. */
+  with(other: string): Record<string, string> {
+    const { selfId } = this.#deps.members;
+    const found: Record<string, string> = {};
+    for (const [name, { owners, sum }] of this.#sums)
+      if (owners.includes(other) && owners.includes(selfId) && sum.some((word) => word !== 0))
+        found[name] = hex(sum);
+    return found;
+  }
+
+  /** Of all records that are compared with anybody. */
+  get whole(): string {
+    const all = new Uint32Array(SUM_WORDS);
+    for (const { sum } of this.#sums.values()) for (let at = 0; at < SUM_WORDS; at++) all[at]! ^= sum[at]!;
+    return hex(all);
+  }
+
+  /** The membership changed: who owns what is counted anew. */
+  reset(): void {
+    this.#sums = new Map();
+    this.#last = undefined;
+    this.#scan = this.#readAll();
+  }
+
+  async #readAll(): Promise<void> {
+    let count = 0;
+    // One iterator sees one moment: what changes from here on is told by the records themselves.
+    const spaces = [...SYNC_SPACES].sort();
+    for await (const [key, text] of this.#deps.db.iterator({ gte: spaces[0]!, lt: `${spaces.at(-1)}\x01` })) {
+      const at = key.indexOf('\0');
+      const [space, name] = [key.slice(0, at), key.slice(at + 1)];
+      const bucket = isSyncSpace(space) ? this.bucketOf(space, name) : undefined;
+      if (bucket !== undefined) this.#toggle(bucket, space as SyncSpace, name, parsedRecord(key, text));
+      count += 1;
+      if (count % TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  #toggle({ owners, name }: Bucket, space: SyncSpace, key: string, stored: unknown): void {
+    let entry = this.#sums.get(name);
+    if (entry === undefined) {
+      entry = { owners, sum: new Uint32Array(SUM_WORDS) };
+      this.#sums.set(name, entry);
+    }
+    const hash = createHash('sha256').update(`${space}\0${key}\0`).update(comparable(space, stored)).digest();
+    for (let at = 0; at < SUM_WORDS; at++) entry.sum[at]! ^= hash.readUInt32BE(at * 4);
+  }
+}
+
+export function isSyncSpace(space: string): space is SyncSpace {
+  return (SYNC_SPACES as readonly string[]).includes(space);
+}
+
+/** What owners compare of a record, as canonical bytes: not how an acceptor came to its accept. */
+export function comparable(space: SyncSpace, stored: unknown): string {
+  if (space !== 'r1') return canonicalJson(stored);
+  const { heard: _, ...state } = stored as Record<string, unknown>;
+  return canonicalJson(state);
+}
+
+/** What the ring places a record by. */
+export function shardOf(space: SyncSpace, key: string): string | undefined {
+  if (space === 'b1') return key;
+  const found = shardOfRecord(space as RecordSpace, key);
+  if (found !== undefined) return shardKey(found.upstream, found.repository);
+  // Other registers (those of proxies) are placed by their own key.
+  return space === 'r1' && !key.startsWith('tag\0') ? key : undefined;
+}
+
+function hex(sum: Uint32Array): string {
+  return Buffer.from(sum.buffer, sum.byteOffset, sum.byteLength).toString('hex');
+}

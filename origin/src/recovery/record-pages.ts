@@ -1,0 +1,111 @@
+import type { Entry } from '@sepia/records/core/join';
+import { parsedRecord } from '@sepia/records/record-dump';
+import type { RecordStore } from '@sepia/records/record-store';
+import { acceptorStateOf } from '@sepia/records/register/acceptor-store';
+import type { RecordEntry, RecordSet } from '@sepia/records/set/record-set';
+import type { Database } from '@sepia/store/data-folder';
+import { comparable, type RecordDigests, type SyncSpace } from './record-digests.ts';
+
+const PAGE_RECORDS = 2_000;
+const PAGE_BYTES = 1024 * 1024;
+/** Records that are looked at for one page. */
+const LOOKED_AT = 20_000;
+
+/** One record as it is stored, its key behind the space. */
+export interface SyncRecord {
+  readonly key: string;
+  readonly stored: unknown;
+}
+
+/** Records of some buckets in order of their keys; `next`: where the rest begins (behind that key). */
+export interface SyncPage {
+  readonly entries: readonly SyncRecord[];
+  readonly next?: string;
+}
+
+interface RecordPagesDeps {
+  readonly db: Database;
+  readonly records: RecordStore;
+  readonly digests: Pick<RecordDigests, 'bucketOf'>;
+}
+
+/** Reads this origin's records for other owners, and takes theirs over. */
+export class RecordPages {
+  readonly #deps: RecordPagesDeps;
+
+  constructor(deps: RecordPagesDeps) {
+    this.#deps = deps;
+  }
+
+  /** A page of the records in `buckets`, up to and including the key `upTo` if one is given. */
+  async page(
+    space: SyncSpace,
+    buckets: ReadonlySet<string>,
+    range: { readonly after?: string | undefined; readonly upTo?: string | undefined },
+  ): Promise<SyncPage> {
+    const { db, digests } = this.#deps;
+    const prefix = `${space}\0`;
+    const lower = range.after === undefined ? { gte: prefix } : { gt: prefix + range.after };
+    const upper = range.upTo === undefined ? { lt: `${space}\x01` } : { lte: prefix + range.upTo };
+    const entries: SyncRecord[] = [];
+    let bytes = 0;
+    let seen = 0;
+    for await (const [full, text] of db.iterator({ ...lower, ...upper })) {
+      const key = full.slice(prefix.length);
+      const bucket = digests.bucketOf(space, key);
+      if (bucket !== undefined && buckets.has(bucket.name)) {
+        entries.push({ key, stored: parsedRecord(full, text) });
+        bytes += full.length + text.length;
+      }
+      seen += 1;
+      if (
+        range.upTo === undefined &&
+        (entries.length >= PAGE_RECORDS || bytes > PAGE_BYTES || seen >= LOOKED_AT)
+      )
+        return { entries, next: key };
+    }
+    return { entries };
+  }
+
+  /**
+   * Takes a register over: as a handover to a new generation, or in repair by the acceptor's own rules. False if only a
+   * round can settle it. @throws `DISK_FORMAT`, `DISK_CORRUPT` for what is none
+   */
+  async takeRegister({ key, stored }: SyncRecord, how: 'handover' | 'repair'): Promise<boolean> {
+    const state = acceptorStateOf(key, stored);
+    const { registers } = this.#deps.records;
+    if (how === 'repair') return await registers.repair(key, state);
+    await registers.handOver(key, state);
+    return true;
+  }
+
+  /** Joins an entry of a set. */
+  async takeEntry(space: Exclude<SyncSpace, 'r1' | 'b1'>, record: SyncRecord): Promise<void> {
+    const { records } = this.#deps;
+    const entry = entryOf(record);
+    if (space === 'l1') await records.mergeLink(entry);
+    else await this.#set(space).merge(entry);
+  }
+
+  /** Removes an entry that no other owner has. */
+  async drop(space: Exclude<SyncSpace, 'r1' | 'b1'>, key: string): Promise<void> {
+    await this.#set(space).remove(key.split('\0'));
+  }
+
+  /** What is here under a key, as it is compared; undefined if nothing is. */
+  async own(space: SyncSpace, key: string): Promise<string | undefined> {
+    const full = `${space}\0${key}`;
+    const text = await this.#deps.db.get(full);
+    return text === undefined ? undefined : comparable(space, parsedRecord(full, text));
+  }
+
+  #set(space: Exclude<SyncSpace, 'r1' | 'b1'>): RecordSet<never> {
+    const { linkSet, referrerSet, publicSet, jobSet } = this.#deps.records;
+    return { l1: linkSet, f1: referrerSet, p1: publicSet, j1: jobSet }[space] as RecordSet<never>;
+  }
+}
+
+function entryOf({ key, stored }: SyncRecord): RecordEntry<never> {
+  const { v: _, deleted: __, ...entry } = stored as Entry & { v: 1; deleted?: true };
+  return { key: key.split('\0'), ...(entry as Entry & { value: never }) };
+}

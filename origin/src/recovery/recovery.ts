@@ -1,0 +1,177 @@
+import { randomBytes } from 'node:crypto';
+import { CodedError } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Hints } from '../blobs/hints.ts';
+import type { Replicator } from '../blobs/replicator.ts';
+import type { Members } from '../cluster/members.ts';
+import type { Tags } from '../records/tags.ts';
+import { AntiEntropy } from './anti-entropy.ts';
+import type { BlobIndex } from './blob-index.ts';
+import { CopiesOwed } from './copies-owed.ts';
+import type { OpenedRecords } from './open-records.ts';
+import { RecordPages } from './record-pages.ts';
+import { StartUp } from './start-up.ts';
+import { SyncPull } from './sync-pull.ts';
+
+/** How long others may take to note a clean stop, in ms. */
+const CLOSING_MS = 1_000;
+
+interface RecoveryDeps extends OpenedRecords {
+  readonly cluster: Cluster;
+  readonly members: Members;
+  readonly index: BlobIndex;
+  readonly store: BlobStore;
+  readonly hints: Hints;
+  readonly replicator: Pick<Replicator, 'retrySoon'>;
+  readonly tags: Tags;
+  readonly log: Logger;
+}
+
+/** What this origin still owes or is owed; all 0 and `handover` undefined: nothing. */
+export interface Owed {
+  /** What its start still waits for. */
+  readonly handover?: string;
+  /** Parts of the records that differ from another owner's; undefined until all were compared once. */
+  readonly records: number | undefined;
+  /** Pushed blobs that it still has to get. */
+  readonly blobs: number;
+  /** Copies that it still has to send. */
+  readonly copies: number;
+}
+
+/** Keeps what is acknowledged on all its owners: handover at the start, comparison after it. ADR 0023. */
+export class Recovery {
+  readonly startUp: StartUp;
+  readonly antiEntropy: AntiEntropy;
+  readonly pages: RecordPages;
+  readonly copies: CopiesOwed;
+  readonly #deps: RecoveryDeps;
+  readonly #stopped = new AbortController();
+  #building: Promise<void> | undefined;
+
+  constructor(deps: RecoveryDeps, options: { readonly compareEveryMs: number }) {
+    const {
+      folder,
+      records,
+      standing,
+      digests,
+      members,
+      index,
+      store,
+      hints,
+      cluster,
+      tags,
+      replicator,
+      log,
+    } = deps;
+    this.#deps = deps;
+    this.pages = new RecordPages({ db: folder.db, records, digests });
+    this.copies = new CopiesOwed({ store, hints, cluster, replicator });
+    const pull = new SyncPull({ members, digests, pages: this.pages, blobs: index, store, log });
+    this.startUp = new StartUp({ members, standing, digests, pull, log });
+    this.antiEntropy = new AntiEntropy(
+      { members, standing, digests, pull, blobs: index, tags, log, nowMs: () => performance.now() },
+      { everyMs: options.compareEveryMs },
+    );
+    let isSettled = standing.isSettled;
+    standing.onChange(() => {
+      if (isSettled === standing.isSettled) return;
+      isSettled = standing.isSettled;
+      for (const id of members.ids) if (id !== members.selfId) this.antiEntropy.soon(id);
+    });
+    members.onReturn((id) => {
+      this.startUp.soon(id);
+      this.antiEntropy.soon(id);
+      replicator.retrySoon(id);
+    });
+  }
+
+  start(): void {
+    const { index, store, members, log } = this.#deps;
+    this.startUp.start();
+    if (members.ids.length === 1) return;
+    this.antiEntropy.start();
+    this.#building = index.build(store, this.#stopped.signal).catch((error: unknown) => {
+      logFailure(log, error, 'pushed blobs were not counted', {}, 'error');
+    });
+  }
+
+  async stop(): Promise<void> {
+    const reason = new CodedError('DRAINING');
+    this.#stopped.abort(reason);
+    await this.startUp.stop(reason);
+    await this.antiEntropy.stop();
+    await this.#building;
+  }
+
+  owed(): Owed {
+    const { index, hints } = this.#deps;
+    const handover = this.startUp.waiting;
+    return {
+      ...(handover === undefined ? {} : { handover }),
+      records: this.antiEntropy.differing,
+      blobs: index.wanted,
+      copies: hints.size,
+    };
+  }
+
+  /** Copies that this origin still has to send. */
+  get copiesOwed(): number {
+    return this.#deps.hints.size;
+  }
+
+  /** In words, for `/readyz`; empty if nothing is owed, as far as is known. */
+  get warnings(): string[] {
+    const { index, hints, members } = this.#deps;
+    const away = new Set(this.antiEntropy.unreached.keys());
+    for (const id of members.ids) if (members.isSuspect(id)) away.add(id);
+    const differing = this.antiEntropy.differing ?? 0;
+    const waiting = this.startUp.waiting;
+    return [
+      ...(waiting === undefined
+        ? []
+        : [`under-replicated: ${waiting}; what they own too is not served here`]),
+      ...(away.size === 0
+        ? []
+        : [`under-replicated: ${[...away].join(', ')} cannot be compared with now and may lack copies`]),
+      ...(differing === 0
+        ? []
+        : ['under-replicated: records differ between origins; they are being compared']),
+      ...(hints.size === 0 ? [] : [`under-replicated: ${hints.size} copies still go to other origins`]),
+      ...(index.wanted === 0
+        ? []
+        : [`under-replicated: ${index.wanted} pushed blobs still come from other origins`]),
+    ];
+  }
+
+  /**
+   * Tells all others that this origin stops with what it has: the next start is then confirmed by them. Undefined if one
+   * does not note it, or if this origin does not count.
+   */
+  async tellClosing(): Promise<string | undefined> {
+    const { members, standing } = this.#deps;
+    const others = members.ids.filter((id) => id !== members.selfId);
+    if (!standing.isSettled || others.length === 0) return undefined;
+    const token = randomBytes(12).toString('hex');
+    const { generation } = standing.standing;
+    const json = { id: members.selfId, generation, token };
+    const call = { ...to(ORIGIN_SYNC.closing), json, headersTimeoutMs: CLOSING_MS };
+    const told = await Promise.all(
+      others.map(async (id) => {
+        try {
+          await members.json(id, call);
+          return true;
+        } catch (error) {
+          throwIfBug(error);
+          return false;
+        }
+      }),
+    );
+    return told.every((one) => one) ? token : undefined;
+  }
+}

@@ -1,0 +1,241 @@
+import { type CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
+import { type FirstStart, type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
+import type { Generations } from '@sepia/records/core/standing';
+import type { Members } from '../cluster/members.ts';
+import type { OwnStanding } from './own-standing.ts';
+import type { RecordDigests } from './record-digests.ts';
+import type { SyncPull } from './sync-pull.ts';
+
+const FIRST_REST_MS = 50;
+const MAX_REST_MS = 2_000;
+
+/** What an origin says of itself: answer of `GET /v1/standing`. */
+export interface StandingAnswer {
+  readonly firstStart: FirstStart;
+  readonly generation: number;
+  readonly settled: boolean;
+  readonly epoch: number;
+}
+
+/** Answer of `POST /v1/handover`. */
+export type HandoverAnswer =
+  | {
+      readonly type: 'granted';
+      readonly generation: number;
+      readonly known: Generations;
+      readonly epoch: number;
+    }
+  | { readonly type: 'outdated'; readonly known: number }
+  | { readonly type: 'not-yet' };
+
+interface StartUpDeps {
+  readonly members: Members;
+  readonly standing: OwnStanding;
+  readonly digests: RecordDigests;
+  readonly pull: SyncPull;
+  readonly log: Logger;
+}
+
+/**
+ * Brings an origin from its start to where it counts: the first start of a cluster, the confirmation of a clean stop,
+ * or a new generation that the others hand over to. Goes on until it is there.
+ */
+export class StartUp {
+  readonly #deps: StartUpDeps;
+  readonly #stopped = new AbortController();
+  #running: Promise<void> | undefined;
+  #waitsFor: readonly string[] = [];
+  /** All that it still waits for were asked, and none is done. */
+  #isStuck = false;
+  #rested: AbortController | undefined;
+  /** Those that did not answer when they were asked last. */
+  readonly #silent = new Set<string>();
+
+  constructor(deps: StartUpDeps) {
+    this.#deps = deps;
+  }
+
+  /** Why this origin cannot serve: it waits, and what it keeps together with those that are done is not enough. */
+  get pending(): string | undefined {
+    const { handed } = this.#deps.standing.standing;
+    // Three own a record: with two of many others done, some are whole.
+    const isPartial = this.#isStuck && handed.length >= 2;
+    return isPartial ? undefined : this.waiting;
+  }
+
+  /** What it still waits for; undefined once this origin counts for all that it owns. */
+  get waiting(): string | undefined {
+    const { standing } = this.#deps;
+    if (standing.isSettled) return undefined;
+    const whom = this.#waitsFor.length === 0 ? '' : ` from ${this.#waitsFor.join(', ')}`;
+    return standing.firstStart === 'member'
+      ? `waiting for records${whom}`
+      : `waiting for the first start${whom}`;
+  }
+
+  start(): void {
+    const { log } = this.#deps;
+    this.#running = this.#run().catch((error: unknown) => {
+      if (!this.#stopped.signal.aborted) logFailure(log, error, 'records are not handed over', {}, 'error');
+    });
+  }
+
+  async stop(reason: CodedError): Promise<void> {
+    this.#stopped.abort(reason);
+    await this.#running;
+  }
+
+  get #others(): string[] {
+    const { members } = this.#deps;
+    return members.ids.filter((id) => id !== members.selfId);
+  }
+
+  async #run(): Promise<void> {
+    const { standing } = this.#deps;
+    if (standing.isSettled) return;
+    if (standing.firstStart !== 'member' && (await this.#firstStart())) return;
+    if (!(await this.#isConfirmed())) await standing.beginGeneration();
+    await this.#takeOver();
+  }
+
+  /** True if this origin is one of those that begin the cluster; false if others have records. */
+  async #firstStart(): Promise<boolean> {
+    const { standing, log } = this.#deps;
+    for (let restMs = FIRST_REST_MS; ; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
+      const answers = await Promise.all(this.#others.map(async (id) => await this.#stateOf(id)));
+      this.#waitsFor = this.#others.filter((_, index) => answers[index] === 'silent');
+      const own = standing.firstStart;
+      if (own === 'member') return true;
+      const step = firstStartStep(own, answers);
+      if (step === 'note') {
+        await standing.setFirstStart('noted');
+        restMs = FIRST_REST_MS;
+        continue;
+      }
+      if (step === 'open') {
+        await standing.setFirstStart('member');
+        log.info('first start: all origins are new');
+        return true;
+      }
+      if (step === 'handover') {
+        await standing.join();
+        return false;
+      }
+      await this.#rest(restMs);
+    }
+  }
+
+  async #stateOf(id: string): Promise<FirstStartAnswer> {
+    const call = { ...to(ORIGIN_SYNC.standing), signal: this.#stopped.signal };
+    try {
+      return (await this.#deps.members.json<StandingAnswer>(id, call)).firstStart;
+    } catch (error) {
+      // A member of the version before is one that has records.
+      if (isCoded(error, 'ROUTE_UNKNOWN')) return 'member';
+      throwIfBug(error);
+      this.#stopped.signal.throwIfAborted();
+      return 'silent';
+    }
+  }
+
+  /** True if all others hold what this origin noted when it stopped cleanly. */
+  async #isConfirmed(): Promise<boolean> {
+    const { standing, digests, members, log } = this.#deps;
+    const closing = standing.closing(digests.whole);
+    if (closing === undefined) return false;
+    const json = { id: members.selfId, generation: closing.generation, token: closing.token };
+    const answers = await Promise.all(
+      this.#others.map(async (id) => {
+        const call = { ...to(ORIGIN_SYNC.closingConfirm), json, signal: this.#stopped.signal };
+        try {
+          return (await members.json<{ same: boolean }>(id, call)).same;
+        } catch (error) {
+          throwIfBug(error);
+          this.#stopped.signal.throwIfAborted();
+          return false;
+        }
+      }),
+    );
+    if (!answers.every((same) => same)) return false;
+    for (const id of this.#others)
+      await standing.takeOver({ id, generation: 0, known: {}, epoch: standing.standing.epoch }, members.ids);
+    log.info('clean stop confirmed by all origins');
+    return true;
+  }
+
+  async #takeOver(): Promise<void> {
+    const { standing, pull, log } = this.#deps;
+    for (let restMs = FIRST_REST_MS; !standing.isSettled; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
+      const open = this.#others.filter((id) => !standing.standing.handed.includes(id));
+      this.#waitsFor = open;
+      let isAny = false;
+      for (const id of open) {
+        try {
+          this.#silent.delete(id);
+          isAny = (await this.#from(id)) || isAny;
+        } catch (error) {
+          this.#silent.add(id);
+          throwIfBug(error);
+          this.#stopped.signal.throwIfAborted();
+          log.debug({ id, reason: String(error) }, 'no handover yet');
+        }
+      }
+      this.#waitsFor = open.filter((id) => !standing.standing.handed.includes(id));
+      this.#isStuck = !isAny;
+      if (isAny) restMs = FIRST_REST_MS;
+      else await this.#rest(restMs);
+    }
+    pull.endHandover();
+    log.info({ generation: standing.standing.generation }, 'all origins handed their records over');
+  }
+
+  /** True if `id` handed everything over. */
+  async #from(id: string): Promise<boolean> {
+    const { standing, pull, members, log } = this.#deps;
+    const { signal } = this.#stopped;
+    const { generation, kept } = standing.standing;
+    const json = { id: members.selfId, generation };
+    const ask = async (): Promise<HandoverAnswer> =>
+      await members.json<HandoverAnswer>(id, { ...to(ORIGIN_SYNC.handover), json, signal });
+    let answer: HandoverAnswer;
+    try {
+      answer = await ask();
+    } catch (error) {
+      throwIfBug(error);
+      // The version before counts whoever has its folder; it cannot hand over.
+      if (!isCoded(error, 'ROUTE_UNKNOWN') || !kept) throw error;
+      answer = { type: 'granted', generation: 0, known: {}, epoch: 0 };
+      await standing.takeOver({ id, ...answer }, members.ids);
+      return true;
+    }
+    if (answer.type === 'outdated') {
+      await standing.beginGeneration(answer.known);
+      return true;
+    }
+    if (answer.type === 'not-yet') return false;
+    const { records, blobs } = await pull.pull(id, 'handover', await pull.differing(id, signal), signal);
+    // Asked again: it still is who handed over, and what it knows of others is as new as its last page.
+    const last = await ask();
+    if (last.type !== 'granted' || last.generation !== answer.generation) return false;
+    await pull.dropAlone();
+    await standing.takeOver({ id, ...last }, members.ids);
+    log.info({ id, records, blobs }, 'records handed over');
+    return true;
+  }
+
+  /** Another origin is there that did not answer before: what waits for it is tried at once. */
+  soon(id: string): void {
+    if (this.#silent.delete(id)) this.#rested?.abort();
+  }
+
+  async #rest(ms: number): Promise<void> {
+    this.#rested = new AbortController();
+    await pause(ms, AbortSignal.any([this.#stopped.signal, this.#rested.signal]));
+    this.#stopped.signal.throwIfAborted();
+  }
+}

@@ -1,0 +1,214 @@
+import { isCoded } from '@sepia/base/errors';
+import { ignoreFailure } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Members } from '../cluster/members.ts';
+import type { BlobIndex } from './blob-index.ts';
+import { comparable, type RecordDigests, SYNC_SPACES, type SyncSpace } from './record-digests.ts';
+import type { RecordPages, SyncPage, SyncRecord } from './record-pages.ts';
+
+const PAGE_MS = 30_000;
+/** Between two pages of a comparison, in ms, so that it never takes a disk or a link for itself. */
+const PAGE_REST_MS = 25;
+/** Digests in one request for copies. */
+const ASKED_AT_ONCE = 1_000;
+/** Own entries that are remembered until it is known that no other owner has them. */
+const MAX_ALONE = 100_000;
+
+type SetSpace = Exclude<SyncSpace, 'r1' | 'b1'>;
+
+/** What a comparison found. `unsettled`: registers that only a round can bring in line. */
+export interface Pulled {
+  readonly records: number;
+  readonly blobs: number;
+  readonly unsettled: readonly string[];
+}
+
+interface SyncPullDeps {
+  readonly members: Members;
+  readonly digests: RecordDigests;
+  readonly pages: RecordPages;
+  readonly blobs: BlobIndex;
+  readonly store: BlobStore;
+  readonly log: Logger;
+}
+
+/** Takes over what another owner has and this origin lacks: all at a handover, later what differs. */
+export class SyncPull {
+  readonly #deps: SyncPullDeps;
+  /** Own set entries that other owners lack, by `space\0key`: which of them. */
+  readonly #alone = new Map<string, Set<string>>();
+
+  constructor(deps: SyncPullDeps) {
+    this.#deps = deps;
+  }
+
+  /** Buckets in which the two differ. @throws `PEER_HTTP`, `RECORDS_PENDING` */
+  async differing(id: string, signal: AbortSignal): Promise<Set<string>> {
+    const { members, digests } = this.#deps;
+    await digests.scan();
+    const theirs = await members.json<Record<string, string>>(id, {
+      ...to(ORIGIN_SYNC.digests, { with: members.selfId }),
+      headersTimeoutMs: PAGE_MS,
+      signal,
+    });
+    const own = digests.with(id);
+    return new Set(
+      [...Object.keys(theirs), ...Object.keys(own)].filter((name) => own[name] !== theirs[name]),
+    );
+  }
+
+  /** Pulls what `id` has in `buckets`. */
+  async pull(
+    id: string,
+    how: 'handover' | 'repair',
+    buckets: ReadonlySet<string>,
+    signal: AbortSignal,
+  ): Promise<Pulled> {
+    const found = { records: 0, blobs: 0, unsettled: [] as string[] };
+    // It may have been asked before, and have got something since.
+    if (how === 'handover') for (const lacking of this.#alone.values()) lacking.delete(id);
+    if (buckets.size === 0) return found;
+    const missing: string[] = [];
+    for (const space of SYNC_SPACES) {
+      let after: string | undefined;
+      do {
+        const page = await this.#page(id, space, buckets, after, signal);
+        for (const entry of page.entries) await this.#take(id, space, entry, how, found, missing);
+        if (how === 'handover' && space !== 'r1' && space !== 'b1')
+          await this.#noteAlone(id, space, buckets, after, page);
+        await this.#ask(id, missing, signal);
+        after = page.next;
+        if (how === 'repair' && after !== undefined) await delay(PAGE_REST_MS, signal);
+      } while (after !== undefined);
+    }
+    return found;
+  }
+
+  /**
+   * Takes away own entries that no other owner has: a disk that was set back must not bring back what was deleted.
+   * Before the last of their owners counts as done.
+   */
+  async dropAlone(): Promise<void> {
+    const { digests, members, pages } = this.#deps;
+    for (const [name, lacking] of this.#alone) {
+      const at = name.indexOf('\0');
+      const [space, key] = [name.slice(0, at) as SetSpace, name.slice(at + 1)];
+      const { owners } = digests.bucketOf(space, key) ?? { owners: [] };
+      if (!owners.every((id) => id === members.selfId || lacking.has(id))) continue;
+      await pages.drop(space, key);
+      this.#alone.delete(name);
+    }
+  }
+
+  /** The handover is over: what is alone here from now on was written here. */
+  endHandover(): void {
+    this.#alone.clear();
+  }
+
+  async #page(
+    id: string,
+    space: SyncSpace,
+    buckets: ReadonlySet<string>,
+    after: string | undefined,
+    signal: AbortSignal,
+  ): Promise<SyncPage> {
+    const json = { with: this.#deps.members.selfId, space, after, buckets: [...buckets] };
+    const call = { ...to(ORIGIN_SYNC.page), json, headersTimeoutMs: PAGE_MS, signal };
+    return await this.#deps.members.json<SyncPage>(id, call);
+  }
+
+  async #take(
+    id: string,
+    space: SyncSpace,
+    record: SyncRecord,
+    how: 'handover' | 'repair',
+    found: { records: number; blobs: number; unsettled: string[] },
+    missing: string[],
+  ): Promise<void> {
+    const { pages, blobs, store, log } = this.#deps;
+    if ((await pages.own(space, record.key)) === comparable(space, record.stored)) return;
+    try {
+      if (space === 'b1') {
+        if (!(await blobs.take(store, record.key, id))) return;
+        missing.push(record.key);
+        found.blobs += 1;
+        return;
+      }
+      found.records += 1;
+      if (space !== 'r1') await pages.takeEntry(space, record);
+      else if (!(await pages.takeRegister(record, how))) found.unsettled.push(record.key);
+    } catch (error) {
+      // A record of the other that does not read is its matter; it must not stop the rest.
+      if (!isCoded(error, 'DISK_CORRUPT') && !isCoded(error, 'DISK_FORMAT')) throw error;
+      log.warn({ err: error, id, space, key: record.key }, 'a record of another origin was not taken over');
+    }
+  }
+
+  async #noteAlone(
+    id: string,
+    space: SetSpace,
+    buckets: ReadonlySet<string>,
+    after: string | undefined,
+    page: SyncPage,
+  ): Promise<void> {
+    const theirs = new Set(page.entries.map(({ key }) => key));
+    const own = await this.#deps.pages.page(space, buckets, { after, upTo: page.next });
+    for (let part = own; ; ) {
+      for (const { key } of part.entries) {
+        if (theirs.has(key)) continue;
+        const name = `${space}\0${key}`;
+        if (this.#alone.size >= MAX_ALONE && !this.#alone.has(name)) continue;
+        this.#alone.set(name, (this.#alone.get(name) ?? new Set()).add(id));
+      }
+      if (part.next === undefined) return;
+      part = await this.#deps.pages.page(space, buckets, { after: part.next, upTo: page.next });
+    }
+  }
+
+  /** Asks all owners again for what is wanted; what none of them has any more is wanted no longer. */
+  async askAgain(signal: AbortSignal): Promise<void> {
+    const { members, blobs } = this.#deps;
+    let after: string | undefined;
+    for (;;) {
+      const wanted = await blobs.listWanted(after, ASKED_AT_ONCE);
+      if (wanted.length === 0) return;
+      after = wanted.at(-1);
+      const owners = new Map(
+        wanted.map((digest) => [digest, members.shard(digest).sets.flat().filter(isOther)]),
+      );
+      const lacking = new Map<string, Set<string>>();
+      for (const id of members.ids.filter(isOther)) {
+        const asked = wanted.filter((digest) => owners.get(digest)?.includes(id));
+        if (asked.length === 0) continue;
+        const told = await this.#owe(id, asked, signal).catch(ignoreFailure);
+        lacking.set(id, new Set(told?.lacking));
+      }
+      for (const [digest, ids] of owners)
+        if (ids.every((id) => lacking.get(id)?.has(digest))) await blobs.giveUp(digest);
+    }
+    function isOther(id: string): boolean {
+      return id !== members.selfId;
+    }
+  }
+
+  /** Has the other send blobs: it owes them from then on, durably. */
+  async #ask(id: string, missing: string[], signal: AbortSignal): Promise<void> {
+    while (missing.length > 0) {
+      await this.#owe(id, missing.splice(0, ASKED_AT_ONCE), signal);
+    }
+  }
+
+  async #owe(
+    id: string,
+    digests: readonly string[],
+    signal: AbortSignal,
+  ): Promise<{ readonly lacking: readonly string[] }> {
+    const json = { to: this.#deps.members.selfId, digests };
+    const call = { ...to(ORIGIN_SYNC.owe), json, headersTimeoutMs: PAGE_MS, signal };
+    return await this.#deps.members.json(id, call);
+  }
+}

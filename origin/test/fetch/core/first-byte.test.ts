@@ -1,0 +1,25 @@
+import t from 'tap';
+import { FetchPace } from '../../../src/fetch/core/fetch-pace.ts';
+
+const OPTIONS = { progressMs: 10_000, firstByteMs: 60_000, lingerMs: 60_000 };
+const HUNGRY = { hungry: true, readers: 1, avoiding: false };
+
+t.test('an upstream that thinks is waited for until first-byte, one that is silent is not', async (t) => {
+  const pace = new FetchPace(OPTIONS, 0);
+  t.equal(pace.tick({ ...HUNGRY, thinking: true }, 60_000), 'go-on');
+  t.equal(pace.tick({ ...HUNGRY, thinking: true }, 60_001), 'late');
+  t.equal(pace.tick({ ...HUNGRY, thinking: false }, 10_001), 'late');
+});
+
+t.test('once it began, silence counts from the last byte', async (t) => {
+  const pace = new FetchPace(OPTIONS, 0);
+  pace.progress(40_000);
+  t.equal(pace.tick({ ...HUNGRY, thinking: false }, 50_000), 'go-on');
+  t.equal(pace.tick({ ...HUNGRY, thinking: false }, 50_001), 'late');
+});
+
+t.test('a short first-byte never shortens what progress allows', async (t) => {
+  const pace = new FetchPace({ ...OPTIONS, firstByteMs: 1_000 }, 0);
+  t.equal(pace.tick({ ...HUNGRY, thinking: true }, 10_000), 'go-on');
+  t.equal(pace.tick({ ...HUNGRY, thinking: true }, 10_001), 'late');
+});
