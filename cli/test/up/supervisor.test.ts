@@ -47,7 +47,7 @@ t.test('cluster.json is there while the cluster is ready, and a second run works
   const { supervisor, root } = await make(t);
   const cluster = await supervisor.start();
   t.same(readClusterFile(join(root, 'cluster.json')), cluster);
-  const roles = ['proxies', 'trackers', 'origins', 'agents', 'accelerators'];
+  const roles = ['proxies', 'trackers', 'origins', 'agents', 'accelerators', 'snapshotters'];
   t.same(Object.keys(cluster), ['version', 'upstreams', ...roles]);
   t.same(cluster.upstreams, [{ name: 'local', url: null, hosts: [], mode: 'none' }]);
   const agent = cluster.agents[0]!;
