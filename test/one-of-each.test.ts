@@ -1,5 +1,6 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { AGENT } from '@sepia/cluster/api/agent';
 import { ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import type { Caller, Route } from '@sepia/cluster/api/route';
@@ -25,6 +26,7 @@ const ONES: readonly OneOfEach[] = [
     what: 'the path of a call between members, and its query',
     copy: /['"](?:[A-Z]+ )?\/v1\/|`\/v1\/[^`]*\$\{|URLSearchParams\(\{\s*upstream(?:: [\w.]+)?,\s*repository|[?&`]upstream=\$\{/,
     homes: [
+      'shared/cluster/src/api/agent.ts',
       'shared/cluster/src/api/origin.ts',
       'shared/cluster/src/api/proxy.ts',
       'shared/cluster/src/api/tracker.ts',
@@ -85,12 +87,13 @@ t.test('the tables of routes name who makes each call', async (t) => {
     ORIGIN_RECORDS,
     TRACKER,
     PROXY,
+    AGENT,
   };
   const found = new Map<Route, Set<string>>();
   const shared = new Set<Route>();
   for (const { path, text } of SOURCES) {
     const code = text.replace(/serve\(\s*router,\s*\w+\.\w+/g, '').replace(/\w+\.\w+\.body\b/g, '');
-    for (const [, table, key] of code.matchAll(/\b(ORIGIN_\w+|TRACKER|PROXY)\.(\w+)/g)) {
+    for (const [, table, key] of code.matchAll(/\b(ORIGIN_\w+|TRACKER|PROXY|AGENT)\.(\w+)/g)) {
       const route = tables[table!]?.[key!];
       if (route === undefined) continue;
       if (path.startsWith('shared/')) shared.add(route);

@@ -66,6 +66,17 @@ export const AGENT_CONFIG = z.strictObject({
   cache: CACHE_KEYS.describe('Disk cache.'),
   'back-to-source': BACK_TO_SOURCE.describe('What to do when the whole cluster is silent.'),
   deadlines: DEADLINES.describe('How long things may take.'),
+  'node-secret-file': z
+    .string()
+    .optional()
+    .describe(
+      'File with the secret of this node (64 hex digits), which its snapshotter has too, relative to this file; left out: no image is lazy here.',
+    ),
+  'lazy-wait': duration()
+    .prefault('1s')
+    .describe(
+      'The config of an image waits at most this long for the snapshotter; then it is pulled the ordinary way.',
+    ),
   'audit-log': z
     .string()
     .optional()

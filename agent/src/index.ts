@@ -20,6 +20,9 @@ export function loadAgentConfig(file: string): AgentConfig {
     data: at(config.data),
     'cluster-key-file': at(config['cluster-key-file']),
     'cluster-document': at(config['cluster-document']),
+    ...(config['node-secret-file'] === undefined
+      ? {}
+      : { 'node-secret-file': at(config['node-secret-file']) }),
     ...(config['audit-log'] === undefined ? {} : { 'audit-log': at(config['audit-log']) }),
   });
 }

@@ -13,6 +13,7 @@ import { Metrics } from '@sepia/base/metrics';
 import { peerIdOf } from '@sepia/base/names/peer-id';
 import { DOCKER_HUB_HOSTS, isDockerHub } from '@sepia/base/names/upstream-name';
 import { type Lack, Reach } from '@sepia/base/reach';
+import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
 import { createRegistryApp } from '@sepia/face/registry-app';
@@ -21,6 +22,8 @@ import { InternalClient } from '@sepia/http/client';
 import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
 import { OPEN_ROUTES } from '@sepia/http/open-routes';
+import { createRouter, routesOf } from '@sepia/http/router';
+import { CallVerifier } from '@sepia/http/sign';
 import { createDispatcher } from '@sepia/http/sockets';
 import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
@@ -37,11 +40,15 @@ import { Seeds } from './blobs/seeds.ts';
 import { AccessClient } from './cluster/access-client.ts';
 import { MemberHealth } from './cluster/members.ts';
 import { OriginClient } from './cluster/origin-client.ts';
+import { ProxyClient } from './cluster/proxy-client.ts';
 import { TrackerClient } from './cluster/tracker-client.ts';
 import type { AgentConfig } from './config.ts';
 import { ClusterGuide } from './downloads/guide.ts';
 import { entranceOf } from './entrance.ts';
 import { agentHandlers } from './http/handlers.ts';
+import { LazyImages } from './lazy/lazy-images.ts';
+import { Offers } from './lazy/offers.ts';
+import { lazyRoutes } from './lazy/routes.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { TagMemory } from './manifests/tag-memory.ts';
 import { prefetch } from './node/commands/prefetch.ts';
@@ -244,7 +251,21 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     );
     const doorOf = entranceOf({ cluster, clusterKey, asking, audit, nowMs });
     const proxyUrls = cluster.members('proxy').map((proxy) => proxy.urls[0]!);
+    const lazyOffers = new Offers({ nowMs });
+    const lazy = new LazyImages(
+      {
+        cluster,
+        clusterKey,
+        proxies: new ProxyClient({ cluster, client, health, nodeId: id }),
+        offers: lazyOffers,
+        log,
+        nowMs,
+      },
+      { waitMs: config['lazy-wait'] },
+    );
+    const forNode = snapshotterSide(config, log);
     const handlers = agentHandlers({
+      lazy,
       blobs,
       manifests,
       links,
@@ -268,9 +289,14 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       const app = createRegistryApp(
         {
           log,
-          gate: createGate({ open: OPEN_ROUTES.agent, hosts: () => ownNames(upstreams(), publicUrl) }),
+          gate: createGate({
+            open: OPEN_ROUTES.agent,
+            hosts: () => ownNames(upstreams(), publicUrl),
+            ...forNode,
+          }),
           onRequest: metrics.onRequest,
           handlers,
+          other: lazyRouter(lazyOffers, lazy),
           upstreams,
           door: doorOf(upstreams, { defaultUpstream, publicUrl }),
         },
@@ -336,6 +362,20 @@ function checkListeners(config: AgentConfig, cluster: Cluster): void {
       message: `listeners.${index}.default-upstream: no upstream "${name}" in the cluster document`,
     });
   }
+}
+
+/** Who may call what is for the snapshotter: whoever has the node's secret. Without a secret nobody. */
+function snapshotterSide(config: AgentConfig, log: Logger): { verifier?: CallVerifier } {
+  const file = config['node-secret-file'];
+  if (file === undefined) return {};
+  const clusterKey = readClusterKey(file, 'node-secret-file');
+  return { verifier: new CallVerifier({ clusterKey, selfId: AGENT_OF_NODE, log }) };
+}
+
+function lazyRouter(offers: Offers, images: LazyImages): Koa.Middleware {
+  const router = createRouter();
+  lazyRoutes(router, offers, images);
+  return routesOf(router);
 }
 
 function whyOf(lack: Lack | undefined, kind: Lack['kind']): string | undefined {

@@ -14,7 +14,7 @@ import { addPull } from './commands/pull.ts';
 import { addPurge } from './commands/purge.ts';
 import { addPush } from './commands/push.ts';
 import { addReplicate } from './commands/replicate.ts';
-import { addRoles, addSnapshotter } from './commands/role.ts';
+import { addRoles } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
 import { addStatus } from './commands/status.ts';
 import { addTag } from './commands/tag.ts';
@@ -31,7 +31,6 @@ export function buildProgram(): Command {
   addUp(program);
   addDemo(program);
   addRoles(program);
-  addSnapshotter(program);
   addPull(program);
   addPush(program);
   addPreheat(program);

@@ -14,6 +14,12 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
   data: z.string().describe('Data folder, relative to this file.'),
   'admin-listen': hostPort().describe('Address of /livez, /readyz, /metrics, /debug.'),
   agent: baseUrl().describe("Registry endpoint of this node's agent."),
+  'node-secret-file': z
+    .string()
+    .optional()
+    .describe(
+      'File with the secret of this node (64 hex digits), which its agent has too, relative to this file; left out: only layers named here are shown.',
+    ),
   mount: z.string().prefault('/run/sepia/lazy').describe('Where the FUSE file system is mounted.'),
   'content-cache': z
     .string()

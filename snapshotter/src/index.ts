@@ -13,6 +13,9 @@ export function loadSnapshotterConfig(file: string): SnapshotterConfig {
     ...config,
     data: at(config.data),
     mount: at(config.mount),
+    ...(config['node-secret-file'] === undefined
+      ? {}
+      : { 'node-secret-file': at(config['node-secret-file']) }),
     'content-cache': at(config['content-cache']),
     layers: config.layers.map((layer) => ({ ...layer, index: at(layer.index) })),
   });

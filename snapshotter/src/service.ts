@@ -14,8 +14,10 @@ import { FuseServer } from './fuse/fuse-server.ts';
 import { setReadahead } from './fuse/readahead.ts';
 import { AgentSource } from './layers/agent-source.ts';
 import { Filler } from './layers/filler.ts';
+import { IndexFolder } from './layers/index-folder.ts';
 import { fileNameOf, type LayerStatus, Layers } from './layers/layers.ts';
 import type { LazyLayer } from './layers/lazy-layer.ts';
+import { nodeSecretOf, type OfferSide, openOffers } from './offers/open-offers.ts';
 
 /** What tests give instead of the process's own. */
 export interface SnapshotterGiven {
@@ -26,95 +28,166 @@ export interface Snapshotter extends Stoppable {
   status(): LayerStatus[];
 }
 
+type OnEnd = (why: 'unmounted' | 'failed') => void;
+
 /**
- * Starts the daemon of a node: opens its layers, serves the mount whose `/dev/fuse` is `fuseFd`, then shows the layers
- * to containerd. `onEnd` is called when the mount is gone.
+ * Starts the daemon of a node: opens its layers, serves the mount whose `/dev/fuse` is `fuseFd`, shows the layers to
+ * containerd, then takes images that are pulled. `onEnd` is called when the mount is gone.
  */
 export async function startSnapshotter(
   config: SnapshotterConfig,
   fuseFd: number,
-  onEnd: (why: 'unmounted' | 'failed') => void,
+  onEnd: OnEnd,
   given: SnapshotterGiven = {},
 ): Promise<Snapshotter> {
   const stops = new StopStack();
-  return await startAll(stops, async () => {
-    const log = given.log ?? createLogger('snapshotter', 'node', config.log.level);
-    const metrics = new Metrics('snapshotter', 'node');
-    const fetched = metrics.counter(
-      'sepia_snapshotter_fetched_bytes_total',
-      'Compressed bytes read from the agent.',
-    );
-    const dispatcher = createDispatcher();
-    stops.push('dispatcher', () => dispatcher.close());
-    const source = new AgentSource(
-      { dispatcher },
-      { url: config.agent, deadlineMs: config['read-deadline'] },
-    );
-    await mkdir(config.data, { recursive: true, mode: 0o700 });
-    const door = new ContentCache(config['content-cache']);
-    // A complete layer is mounted from its file, without us in between; what is mounted already stays as it is.
-    const publish = async (layer: LazyLayer): Promise<void> => {
-      const { diffId } = layer.index;
-      const target = layer.presence.isComplete ? layer.imagePath : join(config.mount, fileNameOf(diffId));
-      await door.publish(diffId, target);
-    };
-    const layers = new Layers(
-      {
-        log,
-        source,
-        onFetched: (bytes) => fetched.inc(bytes),
-        onComplete: (layer) =>
-          void publish(layer).catch((error: unknown) =>
-            logFailure(log, error, 'a link could not be written'),
-          ),
-      },
-      { dir: join(config.data, 'layers'), bootId: await bootId() },
-    );
-    stops.push('layers', () => layers.close());
-    for (const { index, image } of config.layers) await layers.add(index, image);
-    let lastReadMs = 0;
-    const readMiss = async (name: string, offset: number, size: number): Promise<Buffer> => {
-      try {
-        return await layers.read(name, offset, size);
-      } finally {
-        lastReadMs = performance.now();
-      }
-    };
-    const server = new FuseServer(
-      { log, readMiss, onEnd },
-      { fd: fuseFd, mountPoint: config.mount },
-      layers.files(),
-    );
-    stops.push('fuse', () => server.stop());
-    await setReadahead(config.mount, config.readahead).catch((error: unknown) =>
-      logFailure(log, error, 'readahead of the mount could not be set; cold reads are slower'),
-    );
-    for (const layer of layers.shown()) await publish(layer);
-    if (config.fill === 'all') {
-      const reads = (): { waiting: number; lastReadMs: number } => ({ waiting: server.missing, lastReadMs });
-      const filler = new Filler({ log, layers: layers.shown(), reads, nowMs: () => performance.now() });
-      stops.push('filler', () => filler.stop());
+  const log = given.log ?? createLogger('snapshotter', 'node', config.log.level);
+  return await startAll(stops, async () => await build({ config, fuseFd, onEnd, log, stops }));
+}
+
+interface Parts {
+  readonly config: SnapshotterConfig;
+  readonly fuseFd: number;
+  readonly onEnd: OnEnd;
+  readonly log: Logger;
+  readonly stops: StopStack;
+}
+
+async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snapshotter> {
+  const metrics = new Metrics('snapshotter', 'node');
+  const fetched = metrics.counter(
+    'sepia_snapshotter_fetched_bytes_total',
+    'Compressed bytes read from the agent.',
+  );
+  const dispatcher = createDispatcher();
+  stops.push('dispatcher', () => dispatcher.destroy());
+  const secret = nodeSecretOf(config);
+  const source = new AgentSource(
+    { dispatcher },
+    { url: config.agent, deadlineMs: config['read-deadline'], secret },
+  );
+  await mkdir(config.data, { recursive: true, mode: 0o700 });
+  const door = new ContentCache(config['content-cache']);
+  // A complete layer is mounted from its file, without us in between; what is mounted already stays as it is.
+  const show = async (layer: LazyLayer): Promise<void> => {
+    const { diffId } = layer.index;
+    const target = layer.presence.isComplete ? layer.imagePath : join(config.mount, fileNameOf(diffId));
+    await door.publish(diffId, target);
+  };
+  const indexes = new IndexFolder(join(config.data, 'indexes'));
+  let server: FuseServer | undefined;
+  let offers: OfferSide | undefined;
+  const layers = new Layers(
+    {
+      log,
+      source,
+      onFetched: (bytes) => fetched.inc(bytes),
+      onComplete: (layer) => void completed(layer, { door, show, log }),
+      onMismatch: (layer, error) => offers?.complain(layer, error),
+      onOpened: (file) => server?.show(file),
+    },
+    { dir: join(config.data, 'layers'), bootId: await bootId() },
+  );
+  stops.push('layers', () => layers.close());
+  for (const { index, image } of config.layers) await layers.add(index, image);
+  for (const kept of await indexes.list()) await layers.reopen(kept);
+  const reads = { lastMs: 0 };
+  const readMiss = async (name: string, offset: number, size: number): Promise<Buffer> => {
+    try {
+      return await layers.read(name, offset, size);
+    } finally {
+      reads.lastMs = performance.now();
     }
-    metrics.gauge('sepia_snapshotter_layers', 'Layers that are shown.', () => layers.files().length);
-    metrics.gauge(
-      'sepia_snapshotter_waiting_reads',
-      'Reads that wait for their bytes.',
-      () => server.missing,
-    );
-    const admin = await startAdmin(
-      {
-        log,
-        metrics,
-        notReady: () => undefined,
-        app: new Koa(),
-        debug: { layers: () => layers.status() },
-      },
-      config['admin-listen'],
-    );
-    stops.push('admin', () => admin.stop(0));
-    log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
-    return { status: () => layers.status(), stop: () => stops.stop() };
-  });
+  };
+  const fuse = new FuseServer(
+    { log, readMiss, onEnd },
+    { fd: fuseFd, mountPoint: config.mount },
+    layers.files(),
+  );
+  server = fuse;
+  stops.push('fuse', () => fuse.stop());
+  await setReadahead(config.mount, config.readahead).catch((error: unknown) =>
+    logFailure(log, error, 'readahead of the mount could not be set; cold reads are slower'),
+  );
+  await showAgain({ config, door, layers, show, log });
+  if (secret !== undefined) {
+    const side = openOffers({ config, dispatcher, source, indexes, layers, door, show, log }, secret);
+    offers = side;
+    stops.push('offers', () => side.stop());
+  }
+  if (config.fill === 'all') {
+    const filler = new Filler({
+      log,
+      layers: () => layers.shown(),
+      reads: () => ({ waiting: fuse.missing, lastReadMs: reads.lastMs }),
+      nowMs: () => performance.now(),
+    });
+    stops.push('filler', () => filler.stop());
+  }
+  metrics.gauge('sepia_snapshotter_layers', 'Layers that are shown.', () => layers.files().length);
+  metrics.gauge('sepia_snapshotter_waiting_reads', 'Reads that wait for their bytes.', () => fuse.missing);
+  const images = (isLazy: boolean): number =>
+    (offers?.images.list() ?? []).filter((one) => one.isLazy === isLazy).length;
+  metrics.gauge('sepia_snapshotter_images_lazy', 'Images that were lazy when pulled here last.', () =>
+    images(true),
+  );
+  metrics.gauge('sepia_snapshotter_images_ordinary', 'Images that were not; lazy status says why.', () =>
+    images(false),
+  );
+  const admin = await startAdmin(
+    {
+      log,
+      metrics,
+      notReady: () => undefined,
+      warnings: () => [offers?.lack()].filter((one) => one !== undefined),
+      app: new Koa(),
+      debug: { layers: () => layers.status(), images: () => offers?.images.list() ?? [] },
+    },
+    config['admin-listen'],
+  );
+  stops.push('admin', () => admin.stop(0));
+  log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
+  return { status: () => layers.status(), stop: () => stops.stop() };
+}
+
+/**
+ * What an earlier run showed goes on being shown, at the same path: a snapshot may name it. Links to what is not here any
+ * more are taken away, so that containerd pulls those layers.
+ */
+async function showAgain(parts: {
+  config: SnapshotterConfig;
+  door: ContentCache;
+  layers: Layers;
+  show: (layer: LazyLayer) => Promise<void>;
+  log: Logger;
+}): Promise<void> {
+  const { config, door, layers, show, log } = parts;
+  const local = new Set(config.layers.map((one) => one.index));
+  const wanted = new Set(
+    layers
+      .status()
+      .flatMap((one) => (local.has(one.indexFile) && one.state !== 'hidden' ? [one.diffId] : [])),
+  );
+  for (const { diffId, target } of await door.list()) {
+    if (layers.byDiffId(diffId) !== undefined) wanted.add(diffId);
+    else if (target.startsWith(`${config.mount}/`) || target.startsWith(`${config.data}/`)) {
+      log.warn({ diffId }, 'a layer that is not here any more is not shown any longer');
+      await door.withdraw(diffId);
+    }
+  }
+  for (const layer of layers.shown()) if (wanted.has(layer.index.diffId)) await show(layer);
+}
+
+/** A layer that was shown is from now on mounted from its file. */
+async function completed(
+  layer: LazyLayer,
+  { door, show, log }: { door: ContentCache; show: (layer: LazyLayer) => Promise<void>; log: Logger },
+): Promise<void> {
+  try {
+    if (await door.has(layer.index.diffId)) await show(layer);
+  } catch (error) {
+    logFailure(log, error, 'a link could not be written');
+  }
 }
 
 async function bootId(): Promise<string> {

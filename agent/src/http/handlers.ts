@@ -3,12 +3,15 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/face/registry-app';
+import { checkedPiece } from '@sepia/http/bodies/checked-body';
 import { serveBlob, serveHead } from '@sepia/http/serve-blob';
 import { queryValue } from '@sepia/http/signed';
+import { pieceCount } from '@sepia/metainfo/tree';
 import { OCI_INDEX } from '@sepia/oci/manifest';
 import type { Context } from 'koa';
 import type { BlobTable, Lease } from '../blobs/blob-table.ts';
 import type { Links } from '../blobs/links.ts';
+import { type LazyImages, MAX_CONFIG_BYTES } from '../lazy/lazy-images.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { relink } from './core/relink.ts';
 
@@ -19,6 +22,7 @@ interface HandlerDeps {
   readonly blobs: BlobTable;
   readonly manifests: Manifests;
   readonly links: Links;
+  readonly lazy: Pick<LazyImages, 'note' | 'beforeBlob'>;
   readonly onCacheBytes: (bytes: number) => void;
   /** Longest wait for the first verified piece, in ms. */
   readonly firstPieceMs: number;
@@ -30,13 +34,20 @@ interface HandlerDeps {
 export function agentHandlers(deps: HandlerDeps): RegistryHandlers {
   return {
     manifest: async (ctx, target, route) => {
-      sendManifest(ctx, await deps.manifests.get(target, route.reference, goneSignal(ctx)));
+      const answer = await deps.manifests.get(target, route.reference, goneSignal(ctx));
+      deps.lazy.note(target, answer);
+      sendManifest(ctx, answer);
     },
     blob: async (ctx, target, route) => {
       const name = { ...target, digest: route.digest };
       await deps.links.require(name, goneSignal(ctx));
       if (ctx.method === 'HEAD') await head(ctx, name, deps);
-      else await get(ctx, name, deps);
+      else {
+        const gone = goneSignal(ctx);
+        const config = (signal: AbortSignal): Promise<Buffer> => readSmall(deps.blobs, name, signal);
+        await deps.lazy.beforeBlob(name, config, gone);
+        await get(ctx, name, deps);
+      }
     },
     tags: async (ctx, target, { name }) =>
       await passList(ctx, deps, {
@@ -106,6 +117,27 @@ async function get(ctx: Context, name: BlobName, deps: HandlerDeps): Promise<voi
     } finally {
       lease.release();
     }
+  }
+}
+
+/** A whole blob of a few pieces, each checked. @throws `SIZE_MISMATCH` for a larger one */
+async function readSmall(blobs: BlobTable, name: BlobName, signal: AbortSignal): Promise<Buffer> {
+  const lease = await blobs.get(name, signal);
+  try {
+    const { blob } = lease;
+    if (blob.sizeBytes > MAX_CONFIG_BYTES)
+      throw new CodedError('SIZE_MISMATCH', { message: `a config of ${blob.sizeBytes} bytes` });
+    const reader = blob.openReader(0, blob.sizeBytes - 1);
+    try {
+      const pieces: Uint8Array[] = [];
+      for (let piece = 0; piece < pieceCount(blob.sizeBytes); piece++)
+        pieces.push(Buffer.from(await checkedPiece(blob, piece, signal)));
+      return Buffer.concat(pieces);
+    } finally {
+      reader.close();
+    }
+  } finally {
+    lease.release();
   }
 }
 

@@ -9,7 +9,13 @@ import type { Command } from 'commander';
 import { indexInCluster, layersInCluster, layerText } from '../lazy/cluster-layers.ts';
 import { indexImage } from '../lazy/index-image.ts';
 import { indexFile, readIndexFile, saveIndex } from '../lazy/layer-file.ts';
-import { snapshotterLayers, statusText } from '../lazy/snapshotter-status.ts';
+import {
+  imagesOf,
+  imagesText,
+  snapshotterImages,
+  snapshotterLayers,
+  statusText,
+} from '../lazy/snapshotter-status.ts';
 import { Operator, type OperatorFlags, type OperatorName, operatorOptions } from '../operator/operator.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
@@ -114,13 +120,23 @@ export function addLazy(program: Command): void {
   addVerify(lazy);
   addIndex(lazy);
   lazy
-    .command('status')
-    .description('what this node’s snapshotter shows, how much of it is here, and why a layer is not lazy')
+    .command('status [ref]')
+    .description('images pulled on this node, and per layer why it is lazy or not; all layers that are shown')
     .option('--admin <url>', 'admin address of the snapshotter', urlOption('--admin'), DEFAULT_ADMIN)
     .option('--json', 'print it as JSON', false)
-    .action(async (flags: { admin: string; json: boolean }) => {
-      const layers = await snapshotterLayers(flags.admin);
-      process.stdout.write(flags.json ? `${JSON.stringify(layers, null, 2)}\n` : statusText(layers));
+    .action(async (ref: string | undefined, flags: { admin: string; json: boolean }) => {
+      const [layers, all] = await Promise.all([
+        snapshotterLayers(flags.admin),
+        snapshotterImages(flags.admin),
+      ]);
+      const images = ref === undefined ? all : imagesOf(all, ref);
+      if (flags.json) process.stdout.write(`${JSON.stringify({ images, layers }, null, 2)}\n`);
+      else if (ref === undefined) process.stdout.write(imagesText(images, layers) + statusText(layers));
+      else if (images.length > 0) process.stdout.write(imagesText(images, layers));
+      else
+        throw new CodedError('REQUEST_INVALID', {
+          message: `${ref} was not pulled through this node's agent since the snapshotter started`,
+        });
     });
   const show = lazy
     .command('show <file-or-ref>')

@@ -1,5 +1,3 @@
-import { resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { mainOfRole } from '../up/member-process.ts';
 import { ROLES } from '../up/plan.ts';
@@ -9,10 +7,11 @@ const PURPOSE = {
   tracker: 'tell agents who has what',
   proxy: 'take pushes and answer for tags',
   agent: "be a node's registry endpoint and swarm member",
-  accelerator: 'convert images by the rules of the cluster document',
+  accelerator: 'convert and index images by the rules of the cluster document',
+  snapshotter: 'show layers to containerd before they are downloaded (root, Linux, one per node)',
 } as const;
 
-/** `sepia origin|tracker|agent|proxy|accelerator --config FILE`: that service in this process. */
+/** `sepia origin|tracker|agent|proxy|accelerator|snapshotter --config FILE`: that service in this process. */
 export function addRoles(program: Command): void {
   for (const role of ROLES) {
     const command = program
@@ -31,17 +30,4 @@ export function addRoles(program: Command): void {
         'count with the records that are here although other origins cannot hand theirs over; what only they had is lost',
       );
   }
-}
-
-/** `sepia snapshotter --config FILE`: sees to this node's mount of lazy layers. */
-export function addSnapshotter(program: Command): void {
-  program
-    .command('snapshotter')
-    .description('show layers to containerd before they are downloaded (root, Linux, one per node)')
-    .requiredOption('--config <file>', 'its config; snapshotter/README.md tells its keys')
-    .action(async (flags: { config: string }) => {
-      const main = fileURLToPath(import.meta.resolve('@sepia/snapshotter/main'));
-      process.argv = [process.argv[0]!, main, '--config', resolve(flags.config)];
-      await import(main);
-    });
 }

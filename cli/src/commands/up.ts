@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { CodedError } from '@sepia/base/errors';
 import type { Command } from 'commander';
 import { DEFAULT_COUNTS, DEFAULT_PORTS_FROM } from '../up/plan.ts';
@@ -15,6 +16,7 @@ interface UpFlags {
   readonly upstream: readonly UpstreamOption[];
   readonly strangers: string;
   readonly portsFrom: number;
+  readonly lazy: boolean;
   readonly restart: boolean;
   readonly preheat: boolean;
   readonly json: boolean;
@@ -44,6 +46,11 @@ export function addUp(program: Command): void {
       wholeNumber('--ports-from'),
       DEFAULT_PORTS_FROM,
     )
+    .option(
+      '--lazy',
+      'index every image of 10 MiB or more, and show it lazily to the containerd of this machine (root, /dev/fuse)',
+      false,
+    )
     .option('--restart', 'start members again that died', false)
     .option('--preheat', 'let proxies take preheats without credentials (driver-auth mode none)', false)
     .option(
@@ -61,17 +68,32 @@ export function addUp(program: Command): void {
         tracker: flags.trackers,
         proxy: flags.proxies,
         agent: flags.agents,
-        accelerator: flags.accelerators,
+        accelerator: flags.lazy ? Math.max(1, flags.accelerators) : flags.accelerators,
+        snapshotter: flags.lazy && flags.agents > 0 ? snapshottersHere() : 0,
       };
       await runUp({
         data: flags.data,
         shape: { counts, portsFrom: flags.portsFrom },
         upstreams: flags.upstream,
         restart: flags.restart,
+        isLazy: flags.lazy,
         preheat: flags.preheat,
         json: flags.json,
       });
     });
+}
+
+/** One where it can mount; else images are indexed here for nodes that can. */
+function snapshottersHere(): number {
+  const lack =
+    process.getuid?.() !== 0
+      ? 'root is needed'
+      : existsSync('/dev/fuse')
+        ? undefined
+        : '/dev/fuse is not there';
+  if (lack === undefined) return 1;
+  process.stderr.write(`sepia up: --lazy: images are indexed, but none is shown on this machine: ${lack}\n`);
+  return 0;
 }
 
 function collect(text: string, before: readonly UpstreamOption[]): UpstreamOption[] {

@@ -16,6 +16,7 @@ const EXAMPLES: Readonly<Record<Role, Readonly<Record<string, string>>>> = {
     'peer-listen': '[127.0.0.1:17201]',
   },
   accelerator: { 'admin-listen': '127.0.0.1:17402', listen: '127.0.0.1:17400' },
+  snapshotter: { 'admin-listen': '127.0.0.1:17502', agent: 'http://127.0.0.1:17000' },
   proxy: { 'admin-listen': '127.0.0.1:17302', listeners: '[{ listen: 127.0.0.1:17300 }]' },
 };
 const COMMON_EXAMPLES: Readonly<Record<string, string>> = {

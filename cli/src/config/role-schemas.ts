@@ -7,5 +7,6 @@ export async function roleSchema(role: Role): Promise<z.ZodType> {
   if (role === 'tracker') return (await import('@sepia/tracker')).TRACKER_CONFIG;
   if (role === 'proxy') return (await import('@sepia/proxy')).PROXY_CONFIG;
   if (role === 'accelerator') return (await import('@sepia/accelerator')).ACCELERATOR_CONFIG;
+  if (role === 'snapshotter') return (await import('@sepia/snapshotter')).SNAPSHOTTER_CONFIG;
   return (await import('@sepia/agent')).AGENT_CONFIG;
 }

@@ -16,6 +16,18 @@ const LAYERS = z.array(
   }),
 );
 
+const IMAGES = z.array(
+  z.object({
+    image: z.string(),
+    manifest: z.string(),
+    isLazy: z.boolean(),
+    reason: z.string().optional(),
+    layers: z.array(z.object({ digest: z.string(), diffId: z.string(), reason: z.string().optional() })),
+    atMs: z.number(),
+  }),
+);
+
+export type SnapshotterImage = z.infer<typeof IMAGES>[number];
 export type SnapshotterLayer = z.infer<typeof LAYERS>[number];
 
 const ANSWER_MS = 5_000;
@@ -25,10 +37,19 @@ const ANSWER_MS = 5_000;
  * @throws {CodedError} `PEER_HTTP` where none answers at `admin`
  */
 export async function snapshotterLayers(admin: string): Promise<SnapshotterLayer[]> {
+  return await asked(admin, '/debug/layers', LAYERS);
+}
+
+/** The images that were pulled through this node's agent, as they stood then. @throws as {@link snapshotterLayers} */
+export async function snapshotterImages(admin: string): Promise<SnapshotterImage[]> {
+  return await asked(admin, '/debug/images', IMAGES);
+}
+
+async function asked<T>(admin: string, path: string, schema: z.ZodType<T>): Promise<T> {
   try {
     const signal = AbortSignal.timeout(ANSWER_MS);
-    const { statusCode, body } = await request(`${admin}/debug/layers`, { signal });
-    if (statusCode === 200) return LAYERS.parse(await body.json());
+    const { statusCode, body } = await request(`${admin}${path}`, { signal });
+    if (statusCode === 200) return schema.parse(await body.json());
     await body.dump();
     throw new CodedError('PEER_HTTP', { message: `${admin} is no snapshotter: it answers ${statusCode}` });
   } catch (error) {
@@ -51,4 +72,36 @@ export function statusText(layers: readonly SnapshotterLayer[]): string {
       return `${one.state.padEnd(8)}${share.padStart(6)}  ${one.image}  ${one.layer ?? one.indexFile}${why}\n`;
     })
     .join('');
+}
+
+/** Each image that was pulled here, the newest first: lazy or not, and why, layer by layer. */
+export function imagesText(images: readonly SnapshotterImage[], layers: readonly SnapshotterLayer[]): string {
+  const shares = new Map(layers.map((one) => [one.layer, one]));
+  return images
+    .toReversed()
+    .map(({ image, manifest, isLazy, reason, layers: own }) => {
+      const why = reason === undefined ? '' : `: ${reason}`;
+      const lines = own.map(
+        (layer) => `  ${layer.digest}  ${layerWord(layer.reason, shares.get(layer.digest))}\n`,
+      );
+      return `${image}@${manifest}  ${isLazy ? 'lazy' : 'ordinary'}${why}\n${lines.join('')}`;
+    })
+    .join('');
+}
+
+/** Images whose name or manifest a reference means; a tag is looked for by its repository. */
+export function imagesOf(images: readonly SnapshotterImage[], reference: string): SnapshotterImage[] {
+  const digest = /sha256:[0-9a-f]{64}$/.exec(reference)?.[0];
+  const path = reference.replace(/@.*$/, '').replace(/:[^/:]*$/, '');
+  return images.filter(({ image, manifest }) => {
+    const repository = image.slice(image.indexOf('/') + 1);
+    const isNamed = path === repository || path === image || path.endsWith(`/${repository}`);
+    return isNamed && (digest === undefined || digest === manifest);
+  });
+}
+
+function layerWord(reason: string | undefined, here: SnapshotterLayer | undefined): string {
+  if (reason !== undefined) return `not lazy: ${reason}`;
+  if (here === undefined || here.spans === 0) return 'lazy';
+  return `lazy, ${Math.floor((100 * here.spansHere) / here.spans)} % here`;
 }

@@ -24,6 +24,7 @@ const CLUSTER_FILE = z.object({
   origins: z.array(MEMBER),
   agents: z.array(MEMBER),
   accelerators: z.array(MEMBER).default([]),
+  snapshotters: z.array(MEMBER).default([]),
 });
 
 /** `cluster.json`: there while the cluster is ready; it appears by rename and goes at start and stop. */
@@ -63,5 +64,6 @@ export function membersOf(cluster: ClusterFile): (ClusterFileMember & { role: st
     ...of('proxy', cluster.proxies),
     ...of('agent', cluster.agents),
     ...of('accelerator', cluster.accelerators),
+    ...of('snapshotter', cluster.snapshotters),
   ];
 }

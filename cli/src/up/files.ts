@@ -14,6 +14,8 @@ export interface ClusterPaths {
   readonly root: string;
   readonly key: string;
   readonly document: string;
+  /** What agents and snapshotters of this machine know each other by. */
+  readonly nodeSecret: string;
   readonly clusterJson: string;
   config(name: string): string;
   log(name: string): string;
@@ -25,6 +27,7 @@ export function clusterPaths(root: string): ClusterPaths {
     root,
     key: join(root, 'cluster-key'),
     document: join(root, 'cluster-document.yaml'),
+    nodeSecret: join(root, 'node-secret'),
     clusterJson: join(root, 'cluster.json'),
     config: (name) => join(root, 'configs', `${name}.yaml`),
     log: (name) => join(root, 'logs', `${name}.log`),
@@ -37,13 +40,15 @@ export function writeClusterFiles(
   paths: ClusterPaths,
   members: readonly MemberPlan[],
   upstreams: readonly UpstreamOption[],
-  options: { readonly preheat?: boolean } = {},
+  options: { readonly preheat?: boolean; readonly isLazy?: boolean } = {},
 ): void {
   for (const folder of ['configs', 'logs', 'members'])
     mkdirSync(join(paths.root, folder), { recursive: true });
   if (!existsSync(paths.key)) replaceFile(paths.key, `${randomBytes(32).toString('hex')}\n`, 0o600);
   readClusterKey(paths.key);
-  writeDocument(paths, members, upstreams);
+  if (!existsSync(paths.nodeSecret))
+    replaceFile(paths.nodeSecret, `${randomBytes(32).toString('hex')}\n`, 0o600);
+  writeDocument(paths, members, upstreams, options.isLazy === true);
   for (const member of members) {
     const config = laidOver(
       memberConfig(paths, member, upstreams, options.preheat === true),
@@ -72,13 +77,13 @@ function writeDocument(
   paths: ClusterPaths,
   members: readonly MemberPlan[],
   upstreams: readonly UpstreamOption[],
+  isLazy: boolean,
 ): void {
   const kept = keptKeys(paths.document);
   const content = {
     ...kept.document,
-    members: members
-      .filter((member) => member.role !== 'agent' && member.role !== 'accelerator')
-      .map(documentMember),
+    ...conversionsOf(kept.document, upstreams, isLazy),
+    members: members.filter((member) => IN_DOCUMENT.includes(member.role)).map(documentMember),
     upstreams: upstreams.map(({ name, url, hosts, mode }) => ({
       ...kept.upstreams.get(name),
       name,
@@ -92,6 +97,30 @@ function writeDocument(
   const existing = existsSync(paths.document) ? loadClusterDocument(paths.document) : undefined;
   if (existing !== undefined && sameContent(existing, wanted)) return;
   replaceFile(paths.document, render((existing?.version ?? 0) + 1));
+}
+
+/** Ports between a snapshotter and the agent of the same number. */
+const AGENT_BELOW = 500;
+const IN_DOCUMENT: readonly MemberPlan['role'][] = ['origin', 'tracker', 'proxy'];
+
+/** With `--lazy` every image is indexed; rules that are there already stay. */
+function conversionsOf(
+  kept: Readonly<Record<string, unknown>>,
+  upstreams: readonly UpstreamOption[],
+  isLazy: boolean,
+): { conversions?: unknown[] } {
+  if (!isLazy) return {};
+  const rules = (kept['conversions'] ?? []) as { from?: unknown; to?: unknown }[];
+  const lacking = upstreams.filter(
+    ({ name }) => !rules.some((rule) => rule.to === 'index' && rule.from === name),
+  );
+  const made = lacking.map(({ name }) => ({
+    name: `index-${name}`,
+    from: name,
+    repositories: ['**'],
+    to: 'index',
+  }));
+  return { conversions: [...rules, ...made] };
 }
 
 /** What an operator wrote into the document stays: all but the members and what the command line says of upstreams. */
@@ -128,6 +157,7 @@ function memberConfig(
 ): Record<string, unknown> {
   const beside = (path: string): string => relative(join(paths.root, 'configs'), path);
   const listen = `${HOST}:${member.port}`;
+  if (member.role === 'snapshotter') return snapshotterConfig(paths, member, beside);
   const common = {
     id: member.name,
     data: beside(paths.data(member.name)),
@@ -148,7 +178,26 @@ function memberConfig(
     ...listeners,
     ...peers,
     ...cache,
+    'node-secret-file': beside(paths.nodeSecret),
     'back-to-source': { mode: 'auto', after: '5s', 'max-parallel': 2 },
+  };
+}
+
+/** A snapshotter belongs to the agent of its number; what it shows lies in its data folder. */
+function snapshotterConfig(
+  paths: ClusterPaths,
+  member: MemberPlan,
+  beside: (path: string) => string,
+): Record<string, unknown> {
+  const data = paths.data(member.name);
+  return {
+    data: beside(join(data, 'data')),
+    'admin-listen': `${HOST}:${member.adminPort}`,
+    agent: `http://${HOST}:${member.port - AGENT_BELOW}`,
+    'node-secret-file': beside(paths.nodeSecret),
+    mount: beside(join(data, 'mount')),
+    'content-cache': beside(join(data, 'content')),
+    log: { level: process.env['SEPIA_LOG_LEVEL'] ?? 'info' },
   };
 }
 

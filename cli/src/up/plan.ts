@@ -1,12 +1,16 @@
 import { CodedError } from '@sepia/base/errors';
 
 /** The kinds of process, in the order in which they are shown. */
-export const ROLES = ['origin', 'tracker', 'proxy', 'agent', 'accelerator'] as const;
+export const ROLES = ['origin', 'tracker', 'proxy', 'agent', 'accelerator', 'snapshotter'] as const;
 export type Role = (typeof ROLES)[number];
 
 /** How many of each to run and where their ports begin. */
 export interface ClusterShape {
-  readonly counts: Readonly<Record<Exclude<Role, 'accelerator'>, number>> & { readonly accelerator?: number };
+  readonly counts: Readonly<Record<Exclude<Role, 'accelerator' | 'snapshotter'>, number>> & {
+    readonly accelerator?: number;
+    /** The first so many agents have one. */
+    readonly snapshotter?: number;
+  };
   /** Base port of the agents; the other roles shift along with it. */
   readonly portsFrom: number;
 }
@@ -29,6 +33,7 @@ export const DEFAULT_COUNTS: Readonly<Record<Role, number>> = {
   proxy: 2,
   agent: 5,
   accelerator: 0,
+  snapshotter: 0,
 };
 const ROLE_OFFSET: Readonly<Record<Role, number>> = {
   agent: 0,
@@ -36,6 +41,7 @@ const ROLE_OFFSET: Readonly<Record<Role, number>> = {
   origin: 200,
   proxy: 300,
   accelerator: 400,
+  snapshotter: 500,
 };
 const HAS_PEER_PORT: Readonly<Record<Role, boolean>> = {
   agent: true,
@@ -43,7 +49,9 @@ const HAS_PEER_PORT: Readonly<Record<Role, boolean>> = {
   origin: true,
   proxy: false,
   accelerator: false,
+  snapshotter: false,
 };
+const MAY_BE_NONE: readonly Role[] = ['agent', 'accelerator', 'snapshotter'];
 const MAX_MEMBERS = 200;
 const MAX_PORT = 65_535;
 /** All defaults bind this address. */
@@ -56,7 +64,7 @@ export const HOST = '127.0.0.1';
 export function planMembers(shape: ClusterShape): MemberPlan[] {
   const plans = ROLES.flatMap((role) => {
     const count = shape.counts[role] ?? 0;
-    const least = role === 'agent' || role === 'accelerator' ? 0 : 1;
+    const least = MAY_BE_NONE.includes(role) ? 0 : 1;
     if (!Number.isSafeInteger(count) || count < least || count > MAX_MEMBERS) {
       throw new CodedError('CONFIG_INVALID', {
         message: `--${role}s: ${count} is not possible; from ${least} to ${MAX_MEMBERS}`,

@@ -12,6 +12,7 @@ export interface UpOptions {
   readonly shape: ClusterShape;
   readonly upstreams: readonly UpstreamOption[];
   readonly restart: boolean;
+  readonly isLazy: boolean;
   readonly preheat: boolean;
   readonly json: boolean;
 }
@@ -31,6 +32,7 @@ export async function runUp(options: UpOptions): Promise<void> {
         shape: options.shape,
         upstreams,
         restart: options.restart,
+        isLazy: options.isLazy,
         preheat: options.preheat,
       },
     );

@@ -20,6 +20,8 @@ export interface SupervisorOptions {
   readonly shape: ClusterShape;
   /** The first is the default. */
   readonly upstreams: readonly UpstreamOption[];
+  /** Index every image, so that the next pull of it is lazy. */
+  readonly isLazy?: boolean;
   /** Start a member again that died. */
   readonly restart: boolean;
   /** Proxies take preheats without credentials from whoever reaches them. */
@@ -52,7 +54,7 @@ const RESTART_FIRST_MS = 500;
 const RESTART_MAX_MS = 30_000;
 /** Members that others still need while they drain go last. */
 const STOP_ORDER: readonly (readonly Role[])[] = [
-  ['accelerator'],
+  ['accelerator', 'snapshotter'],
   ['agent', 'proxy'],
   ['tracker'],
   ['origin'],
@@ -102,8 +104,8 @@ export class Supervisor {
     await this.#untilPortsAreFree();
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
-    const { upstreams, preheat = false } = this.#options;
-    writeClusterFiles(this.paths, this.members, upstreams, { preheat });
+    const { upstreams, preheat = false, isLazy = false } = this.#options;
+    writeClusterFiles(this.paths, this.members, upstreams, { preheat, isLazy });
     this.#endRotation = rotateLogs(this.members.map(({ name }) => this.paths.log(name)));
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));
@@ -261,6 +263,7 @@ export class Supervisor {
       origins: of('origin'),
       agents: of('agent'),
       accelerators: of('accelerator'),
+      snapshotters: of('snapshotter'),
     };
     if (this.#isUp && !this.#abort.signal.aborted)
       replaceFile(this.paths.clusterJson, `${JSON.stringify(cluster, null, 2)}\n`);

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import { snapshotterLayers, statusText } from '../../src/lazy/snapshotter-status.ts';
+import { imagesOf, imagesText, snapshotterLayers, statusText } from '../../src/lazy/snapshotter-status.ts';
 
 const BASE = { indexFile: '/i', image: 'registry.example/app', spans: 8, spansHere: 3 };
 
@@ -15,6 +15,24 @@ t.test('each layer has a line, and a reason where it is not shown', async (t) =>
     'lazy      37 %  registry.example/app  sha256:aa\nrefused         registry.example/app  /i: layer index is not valid\n',
   );
   t.match(statusText([]), /ordinary way/);
+});
+
+t.test('each image says whether it is lazy, and why not, layer by layer', async (t) => {
+  const manifest = `sha256:${'a'.repeat(64)}`;
+  const layers = [
+    { digest: 'sha256:aa', diffId: 'sha256:1' },
+    { digest: 'sha256:cc', diffId: 'sha256:2', reason: 'sparse' },
+  ];
+  const one = { image: 'local/team/app', manifest, isLazy: false, layers, atMs: 1 };
+  const text = imagesText([one], [{ ...BASE, state: 'lazy', layer: 'sha256:aa' }]);
+  t.equal(
+    text,
+    `local/team/app@${manifest}  ordinary\n  sha256:aa  lazy, 37 % here\n  sha256:cc  not lazy: sparse\n`,
+  );
+  for (const name of ['team/app:1', 'registry.example:5000/team/app', `team/app@${manifest}`])
+    t.equal(imagesOf([one], name).length, 1, name);
+  for (const name of ['team/apple', 'app', `team/app@sha256:${'b'.repeat(64)}`])
+    t.equal(imagesOf([one], name).length, 0, name);
 });
 
 t.test('what answers is read and checked; silence and other answers are told', async (t) => {

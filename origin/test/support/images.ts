@@ -55,11 +55,18 @@ export async function faultOf(
   pushed: Pushed,
 ): Promise<string | undefined> {
   const name = `upstream=local&repository=${repository}`;
-  const got = await c.call(id, { method: 'GET', path: `/v1/manifests?${name}&reference=${tag}` });
+  // As a client does: a 503 is tried again.
+  const get = async (path: string): ReturnType<TestCluster['call']> => {
+    for (let left = MAX_TRIES; ; left--) {
+      const answer = await c.call(id, { method: 'GET', path });
+      if (answer.status !== 503 || left === 0) return answer;
+    }
+  };
+  const got = await get(`/v1/manifests?${name}&reference=${tag}`);
   if (got.status !== 200) return `${tag} at ${id}: ${got.status} ${got.bytes.toString().slice(0, 200)}`;
   if (digestOf(got.bytes) !== pushed.manifest) return `${tag} at ${id}: another image`;
   for (const digest of pushed.blobs) {
-    const blob = await c.call(id, { method: 'GET', path: `/v1/blobs/${digest}?${name}` });
+    const blob = await get(`/v1/blobs/${digest}?${name}`);
     if (blob.status !== 200 || digestOf(blob.bytes) !== digest)
       return `${digest} at ${id}: ${blob.status} ${blob.bytes.toString().slice(0, 200)}`;
   }

@@ -1,4 +1,5 @@
 import { firstAnswer } from '@sepia/base/async/hedge';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
@@ -62,11 +63,15 @@ export async function openOriginBlob(
   const source = originSource(deps, name, wish);
   const ids = deps.origins.health.order(plan.originIds);
   const areWhole = plan.type === 'holders';
-  const { metainfo } = await firstAnswer(
-    ids,
-    async (id, abort) => (await source.metainfo(id, undefined, 0, AbortSignal.any([signal, abort])))!,
-    { hedgeAfterMs: areWhole ? HOLDER_HEDGE_MS : NEVER_MS, signal, isFinal: isDefinite },
-  );
+  const begin = async (running: AbortSignal): Promise<Metainfo> => {
+    const ask = async (id: string, abort: AbortSignal) =>
+      (await source.metainfo(id, undefined, 0, AbortSignal.any([running, abort])))!;
+    const hedgeAfterMs = areWhole ? HOLDER_HEDGE_MS : NEVER_MS;
+    return (await firstAnswer(ids, ask, { hedgeAfterMs, signal: running, isFinal: isDefinite })).metainfo;
+  };
+  const told = await beginningsOf(deps.origins).run(JSON.stringify([name, wish]), begin, signal);
+  // What is open grows as its reader learns more: each has one of its own.
+  const metainfo = told.state === 'final' ? told : Metainfo.decode(told.encode());
   const blob = new RemoteBlob(
     source,
     {
@@ -79,6 +84,15 @@ export async function openOriginBlob(
     { holders: { ids, areWhole }, metainfo },
   );
   return { blob, close: () => blob.close() };
+}
+
+/** Bodies that begin now, by name and wish: as many as ask for one blob at once are one question to the origins. */
+const beginnings = new WeakMap<Origins, SingleFlight<string, Metainfo>>();
+
+function beginningsOf(origins: Origins): SingleFlight<string, Metainfo> {
+  const known = beginnings.get(origins) ?? new SingleFlight();
+  beginnings.set(origins, known);
+  return known;
 }
 
 /** How origins are asked for pieces of one blob. */

@@ -45,6 +45,15 @@ t.test('GET and HEAD answer as distribution does', async (t) => {
   t.equal((await ask(path, 'HEAD', { headers: { 'if-none-match': `"${content.digest}"` } })).status, 304);
 });
 
+t.test('many who ask for one blob at once are one question to the origins', async (t) => {
+  const { cluster, path, content } = await pushed(t, 2 * MIB + 7);
+  const answers = await Promise.all(Array.from({ length: 40 }, () => ask(path)));
+  for (const answer of answers) t.ok(answer.bytes.equals(content.bytes));
+  const owners = cluster.cluster.origins(content.digest).owners;
+  const calls = owners.reduce((sum, id) => sum + cluster.origin(id).metainfoCalls, 0);
+  t.ok(calls < 20, `${calls} calls for metainfo`);
+});
+
 t.test('every form of range is passed on', async (t) => {
   const { path, content } = await pushed(t, 3 * MIB + 5);
   const size = content.bytes.length;

@@ -54,6 +54,8 @@ export class FakeOrigin {
   /** Every call as "METHOD path-without-query". */
   readonly calls: string[] = [];
   /** Once this many pieces were served in all, answers stall or are cut. */
+  /** How often its metainfo was asked for. */
+  metainfoCalls = 0;
   fault: { readonly type: 'stall' | 'cut'; readonly afterPieces: number } | undefined;
   loseAnswers = false;
   readonly #records: FakeRecords;
@@ -148,6 +150,7 @@ export class FakeOrigin {
   }
 
   async #metainfo(ctx: Context, digest: Digest): Promise<void> {
+    this.metainfoCalls += 1;
     const hasher = new PieceHasher();
     const bytes = await this.#bytesOf(ctx, digest);
     hasher.update(bytes);

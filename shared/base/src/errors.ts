@@ -94,6 +94,12 @@ export const ERROR_TABLE = {
     false,
     'layer cannot be read before it is downloaded; it is pulled whole',
   ),
+  LAYER_UNPROVEN: f(
+    'UNAVAILABLE',
+    503,
+    true,
+    'image names the layer of another image by its diffID; it can be pulled when its own layer is indexed',
+  ),
   INDEX_INVALID: f('UNKNOWN', 500, false, 'layer index is not valid; make it again'),
   RECORDS_PENDING: f(
     'UNAVAILABLE',

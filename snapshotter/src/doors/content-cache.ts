@@ -1,6 +1,6 @@
 import { mkdir, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type Digest, digestHex } from '@sepia/base/digest';
+import { type Digest, digestHex, isDigest } from '@sepia/base/digest';
 import { systemCode } from '@sepia/base/errors';
 
 /**
@@ -35,14 +35,27 @@ export class ContentCache {
     await rm(this.pathOf(diffId), { force: true });
   }
 
-  /** Entries that are there: path and target. */
-  async list(): Promise<{ path: string; target: string }[]> {
-    const found: { path: string; target: string }[] = [];
+  /** True if containerd would find a layer with this diffID. */
+  async has(diffId: Digest): Promise<boolean> {
+    try {
+      await readlink(this.pathOf(diffId));
+      return true;
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return false;
+      throw error;
+    }
+  }
+
+  /** Entries that are there. */
+  async list(): Promise<{ diffId: Digest; path: string; target: string }[]> {
+    const found: { diffId: Digest; path: string; target: string }[] = [];
     for (const algorithm of await names(this.#dir))
       for (const shard of await names(join(this.#dir, algorithm)))
         for (const name of await names(join(this.#dir, algorithm, shard))) {
           const path = join(this.#dir, algorithm, shard, name);
-          if (name.endsWith('.erofs')) found.push({ path, target: await readlink(path) });
+          const diffId = `${algorithm}:${name.replace(/\.erofs$/, '')}`;
+          if (!name.endsWith('.erofs') || !isDigest(diffId)) continue;
+          found.push({ diffId, path, target: await readlink(path) });
         }
     return found;
   }

@@ -1,6 +1,8 @@
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
+import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
+import { hashOf, signCall } from '@sepia/http/sign';
 import type { Dispatcher } from '@sepia/http/sockets';
 
 /** A layer as the node's agent serves it. */
@@ -16,6 +18,8 @@ export interface AgentSourceOptions {
   readonly url: string;
   /** A read that has no success for this long fails. */
   readonly deadlineMs: number;
+  /** Secret of the node: reads that carry it need no account of the upstream. */
+  readonly secret?: Uint8Array | undefined;
 }
 
 const FIRST_PAUSE_MS = 100;
@@ -64,11 +68,13 @@ export class AgentSource {
   }
 
   async #once(layer: LayerName, start: number, end: number, signal: AbortSignal): Promise<Buffer> {
+    const path = `/v2/${layer.repository}/blobs/${layer.digest}?ns=${encodeURIComponent(layer.host)}`;
+    const asked = { range: `bytes=${start}-${end - 1}`, 'accept-encoding': 'identity' };
     const { statusCode, headers, body } = await this.#dispatcher.request({
       origin: this.#options.url,
-      path: `/v2/${layer.repository}/blobs/${layer.digest}?ns=${encodeURIComponent(layer.host)}`,
+      path,
       method: 'GET',
-      headers: { range: `bytes=${start}-${end - 1}`, 'accept-encoding': 'identity' },
+      headers: { ...asked, ...this.#signature(path, asked) },
       headersTimeout: SILENCE_MS,
       bodyTimeout: SILENCE_MS,
       signal,
@@ -80,6 +86,14 @@ export class AgentSource {
       throw refusalOf(statusCode, layer);
     }
     return await take(body, isPart ? 0 : start, end - start);
+  }
+
+  #signature(path: string, headers: Readonly<Record<string, string>>): { authorization?: string } {
+    const { secret } = this.#options;
+    if (secret === undefined) return {};
+    const call = { method: 'GET', path, headers, body: hashOf('') };
+    const signer = { clusterKey: secret, id: 'snapshotter' };
+    return { authorization: signCall(signer, AGENT_OF_NODE, call, Date.now()) };
   }
 }
 

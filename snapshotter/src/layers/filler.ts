@@ -6,13 +6,16 @@ import type { LazyLayer } from './lazy-layer.ts';
 
 interface FillerDeps {
   readonly log: Logger;
-  readonly layers: readonly LazyLayer[];
+  /** The layers that are to be filled, as they are now. */
+  readonly layers: () => readonly LazyLayer[];
   readonly reads: () => { readonly waiting: number; readonly lastReadMs: number };
   readonly nowMs: () => number;
 }
 
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 60_000;
+/** Layers may be added: looked at this often while all are whole. */
+const IDLE_MS = 5_000;
 
 /** Fetches what nobody has read yet, while nobody waits. A failure is tried again, ever more slowly. */
 export class Filler {
@@ -31,18 +34,19 @@ export class Filler {
   }
 
   async #run(): Promise<void> {
-    const { layers, reads, nowMs, log } = this.#deps;
+    const { reads, nowMs, log } = this.#deps;
     const { signal } = this.#abort;
     let pauseMs = FIRST_PAUSE_MS;
     while (!signal.aborted) {
+      const layers = this.#deps.layers();
       const step = nextFill(
         layers.map((layer) => layer.presence),
         reads(),
         nowMs(),
       );
-      if (step.type === 'done') return;
       try {
-        if (step.type === 'wait') await delay(step.untilMs - nowMs(), signal);
+        if (step.type === 'done') await delay(IDLE_MS, signal);
+        else if (step.type === 'wait') await delay(step.untilMs - nowMs(), signal);
         else {
           await layers[step.layer]!.fetch(step.run);
           pauseMs = FIRST_PAUSE_MS;

@@ -6,6 +6,7 @@ import type { Logger } from '@sepia/base/log';
 import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
 import type { FileToShow } from '../fuse/fuse-server.ts';
 import type { AgentSource } from './agent-source.ts';
+import type { KeptIndex } from './index-folder.ts';
 import { LazyLayer } from './lazy-layer.ts';
 
 interface LayersDeps {
@@ -13,6 +14,9 @@ interface LayersDeps {
   readonly source: Pick<AgentSource, 'read'>;
   readonly onFetched: (bytes: number) => void;
   readonly onComplete: (layer: LazyLayer) => void;
+  readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
+  /** A layer was opened after the mount was served: it must be shown there. */
+  readonly onOpened?: (file: FileToShow) => void;
 }
 
 interface LayersOptions {
@@ -40,6 +44,8 @@ interface Known {
   readonly image: string;
   readonly layer: LazyLayer | undefined;
   readonly reason: string | undefined;
+  /** By the operator's own config: shown all or none of an image. Others are shown by their records. */
+  readonly isLocal: boolean;
 }
 
 /** The layers of this node, by the names that the mount shows. */
@@ -47,7 +53,8 @@ export class Layers {
   readonly #deps: LayersDeps;
   readonly #options: LayersOptions;
   readonly #byName = new Map<string, LazyLayer>();
-  readonly #status: Known[] = [];
+  readonly #opening = new Map<string, Promise<LazyLayer>>();
+  readonly #status = new Map<string, Known>();
 
   constructor(deps: LayersDeps, options: LayersOptions) {
     this.#deps = deps;
@@ -59,43 +66,57 @@ export class Layers {
    * first that it does not find, so a part of an image is of no use.
    */
   shown(): LazyLayer[] {
-    const refused = new Set(this.#status.filter((one) => one.layer === undefined).map((one) => one.image));
-    return this.#status.flatMap(({ layer, image }) =>
-      layer === undefined || refused.has(image) ? [] : [layer],
+    const all = [...this.#status.values()];
+    const refused = new Set(
+      all.filter((one) => one.isLocal && one.layer === undefined).map((one) => one.image),
+    );
+    return all.flatMap(({ layer, image, isLocal }) =>
+      layer === undefined || (isLocal && refused.has(image)) ? [] : [layer],
     );
   }
 
-  /** Opens a layer from an index file; one that cannot be is noted with its reason, and the others go on. */
+  /** Opens a layer from an index file of the operator's; one that cannot be is noted with its reason, and the others go on. */
   async add(indexFile: string, image: string): Promise<LazyLayer | undefined> {
-    const slash = image.indexOf('/');
-    try {
-      const layer = await LazyLayer.open(this.#deps, {
-        dir: (diffId) => join(this.#options.dir, `${digestHex(diffId)}.${EROFS_LAYOUT}`),
-        indexFile,
-        host: image.slice(0, slash),
-        repository: image.slice(slash + 1),
-        bootId: this.#options.bootId,
-      });
-      this.#byName.set(fileNameOf(layer.index.diffId), layer);
-      this.#status.push({ indexFile, image, layer, reason: undefined });
-      return layer;
-    } catch (error) {
-      throwIfBug(error);
-      const reason = (error as Error).message;
-      this.#status.push({ indexFile, image, layer: undefined, reason });
-      this.#deps.log.error({ err: error, indexFile }, 'a layer cannot be lazy');
-      return undefined;
+    const dir = (diffId: Digest): string => join(this.#options.dir, `${digestHex(diffId)}.${EROFS_LAYOUT}`);
+    return await this.#note({ indexFile, image, isLocal: true }, () => this.#open(indexFile, image, dir));
+  }
+
+  /** Opens a layer from an index that the cluster's record names; one that is open is read from where it is said now. @throws as `LazyLayer.open` */
+  async adopt(kept: KeptIndex, diffId?: Digest): Promise<LazyLayer> {
+    const name = diffId === undefined ? kept.layer : fileNameOf(diffId);
+    const known = this.#byName.get(name) ?? (await this.#opening.get(name));
+    if (known !== undefined) {
+      if (known.index.layer === kept.layer) known.readFrom(...splitImage(kept.image));
+      return known;
     }
+    // Spans are those of one index: with another, what is on disk means nothing.
+    const mark = `${digestHex(kept.index).slice(0, 16)}`;
+    const dir = (id: Digest): string => join(this.#options.dir, `${digestHex(id)}.${EROFS_LAYOUT}.${mark}`);
+    const opening = this.#open(kept.file, kept.image, dir, { layer: kept.layer, diffId });
+    this.#opening.set(name, opening);
+    try {
+      const layer = await opening;
+      const { file: indexFile, image } = kept;
+      this.#status.set(indexFile, { indexFile, image, layer, reason: undefined, isLocal: false });
+      return layer;
+    } finally {
+      this.#opening.delete(name);
+    }
+  }
+
+  /** Layers that are open under a diffID. */
+  layersOf(diffId: Digest): readonly Digest[] {
+    const layer = this.byDiffId(diffId);
+    return layer === undefined ? [] : [layer.index.layer];
+  }
+
+  byDiffId(diffId: Digest): LazyLayer | undefined {
+    return this.#byName.get(fileNameOf(diffId));
   }
 
   /** The mount's files. */
   files(): FileToShow[] {
-    return [...this.#byName].map(([name, layer]) => ({
-      name,
-      sizeBytes: layer.imageBytes,
-      fd: layer.fd,
-      blocks: layer.blocks,
-    }));
+    return [...this.#byName].map(([name, layer]) => fileOf(name, layer));
   }
 
   /** @throws {CodedError} as `LazyLayer.read` */
@@ -107,9 +128,9 @@ export class Layers {
 
   status(): LayerStatus[] {
     const shown = new Set(this.shown());
-    return this.#status.map(({ indexFile, image, layer, reason }) => ({
+    return [...this.#status.values()].map(({ indexFile, image, layer, reason }) => ({
       indexFile,
-      image,
+      image: layer?.image ?? image,
       layer: layer?.index.layer,
       diffId: layer?.index.diffId,
       state: stateOf(layer, layer !== undefined && shown.has(layer)),
@@ -124,6 +145,62 @@ export class Layers {
   async close(): Promise<void> {
     await Promise.all([...this.#byName.values()].map((layer) => layer.close()));
   }
+
+  /** Opens what an earlier run kept; what cannot be opened is noted with its reason. */
+  async reopen(kept: KeptIndex): Promise<LazyLayer | undefined> {
+    return await this.#note({ indexFile: kept.file, image: kept.image, isLocal: false }, () =>
+      this.adopt(kept),
+    );
+  }
+
+  async #note(
+    facts: { indexFile: string; image: string; isLocal: boolean },
+    open: () => Promise<LazyLayer>,
+  ): Promise<LazyLayer | undefined> {
+    try {
+      const layer = await open();
+      this.#status.set(facts.indexFile, { ...facts, layer, reason: undefined });
+      return layer;
+    } catch (error) {
+      throwIfBug(error);
+      this.#status.set(facts.indexFile, { ...facts, layer: undefined, reason: (error as Error).message });
+      this.#deps.log.error({ err: error, indexFile: facts.indexFile }, 'a layer cannot be lazy');
+      return undefined;
+    }
+  }
+
+  async #open(
+    indexFile: string,
+    image: string,
+    dir: (diffId: Digest) => string,
+    expected?: { readonly layer: Digest; readonly diffId: Digest | undefined },
+  ): Promise<LazyLayer> {
+    const [host, repository] = splitImage(image);
+    const { bootId } = this.#options;
+    const layer = await LazyLayer.open(this.#deps, { dir, indexFile, host, repository, bootId });
+    const { layer: digest, diffId } = layer.index;
+    const isOther =
+      expected !== undefined &&
+      (digest !== expected.layer || (expected.diffId !== undefined && diffId !== expected.diffId));
+    const name = fileNameOf(diffId);
+    const known = this.#byName.get(name);
+    if (isOther || known !== undefined) await layer.close();
+    if (isOther)
+      throw new CodedError('INDEX_INVALID', { message: `${indexFile} is the index of another layer` });
+    if (known !== undefined) return known;
+    this.#byName.set(name, layer);
+    this.#deps.onOpened?.(fileOf(name, layer));
+    return layer;
+  }
+}
+
+function splitImage(image: string): [host: string, repository: string] {
+  const slash = image.indexOf('/');
+  return [image.slice(0, slash), image.slice(slash + 1)];
+}
+
+function fileOf(name: string, layer: LazyLayer): FileToShow {
+  return { name, sizeBytes: layer.imageBytes, fd: layer.fd, blocks: layer.blocks };
 }
 
 function stateOf(layer: LazyLayer | undefined, isShown: boolean): LayerStatus['state'] {

@@ -1,7 +1,7 @@
 import { type FileHandle, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { compressedRange, type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { readSpan } from '@sepia/lazy/index/read-span';
@@ -16,6 +16,8 @@ interface LayerDeps {
   readonly onFetched: (bytes: number) => void;
   /** All of the layer is in its image file, on disk: the file can be mounted by itself. */
   readonly onComplete: (layer: LazyLayer) => void;
+  /** What the agent sends does not fit the index, again and again. */
+  readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
 }
 
 interface LayerOptions {
@@ -30,6 +32,8 @@ interface LayerOptions {
 
 /** Spans that are fetched by one request, at most. */
 const MAX_RUN = 8;
+/** Bytes that do not fit their index are fetched again: a source may have lied. */
+const MISMATCH_TRIES = 3;
 
 /**
  * One layer on this node: its EROFS image as a sparse file that fills span by span. Bytes come into the file only after
@@ -42,7 +46,7 @@ export class LazyLayer {
   /** The image as a file: whole only where the layer is complete. */
   readonly imagePath: string;
   readonly #deps: LayerDeps;
-  readonly #name: LayerName;
+  #name: LayerName;
   readonly #image: FileHandle;
   readonly #map: SpanMap;
   readonly #indexFile: FileHandle;
@@ -132,6 +136,16 @@ export class LazyLayer {
     return bytes;
   }
 
+  /** Reads go by this repository from now on: it was seen last to have the layer. */
+  readFrom(host: string, repository: string): void {
+    this.#name = { ...this.#name, host, repository };
+  }
+
+  /** Where reads go. */
+  get image(): string {
+    return `${this.#name.host}/${this.#name.repository}`;
+  }
+
   /** Fetches spans that are not there and not on their way. @throws {CodedError} as {@link read} */
   async fetch(run: Run): Promise<void> {
     const spans = Array.from({ length: run.last - run.first + 1 }, (_none, index) => run.first + index);
@@ -168,11 +182,25 @@ export class LazyLayer {
   }
 
   async #fetch(first: number, last: number): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#fetchOnce(first, last);
+      } catch (error) {
+        if (!isCoded(error, 'DIGEST_MISMATCH') && !isCoded(error, 'LAYER_INVALID')) throw error;
+        if (tries < MISMATCH_TRIES) continue;
+        this.#deps.onMismatch?.(this, error);
+        throw error;
+      }
+    }
+  }
+
+  async #fetchOnce(first: number, last: number): Promise<void> {
     const { start } = compressedRange(this.index, first);
     const { end } = compressedRange(this.index, last);
     const compressed = await this.#deps.source.read(this.#name, start, end, this.#abort.signal);
     this.#deps.onFetched(compressed.length);
     for (let span = first; span <= last; span++) {
+      if (this.presence.has(span)) continue;
       const range = compressedRange(this.index, span);
       const bytes = compressed.subarray(range.start - start, range.end - start);
       await this.#store(span, await readSpan(this.index, span, bytes, await this.#window(span)));

@@ -14,7 +14,9 @@ t.test('entries are links where containerd looks, replaced and taken away whole'
   await cache.publish(diffId, '/run/sepia/one');
   t.equal(readlinkSync(path), '/run/sepia/one');
   await cache.publish(diffId, '/run/sepia/two');
-  t.same(await cache.list(), [{ path, target: '/run/sepia/two' }]);
+  t.same(await cache.list(), [{ diffId, path, target: '/run/sepia/two' }]);
+  t.ok(await cache.has(diffId));
+  t.notOk(await cache.has(digestOf(Buffer.from('another'))));
   await cache.withdraw(diffId);
   await cache.withdraw(diffId);
   t.same(await cache.list(), []);

@@ -24,6 +24,7 @@ interface ClusterFile {
   readonly trackers: readonly UpMember[];
   readonly origins: readonly UpMember[];
   readonly agents: readonly UpMember[];
+  readonly snapshotters: readonly UpMember[];
 }
 
 /** A cluster of real processes, run by `sepia up`. */

@@ -14,7 +14,7 @@ export const PROXY = {
   status: route('status', 'GET /v1/status', { query: ['self?'], callers: ['proxy'] }),
   conversions: route('conversions', 'GET /v1/conversions', { callers: ['accelerator', 'cli'] }),
   conversionAdd: route('conversion-add', 'POST /v1/conversions', {
-    callers: ['accelerator', 'cli'],
+    callers: ['accelerator', 'agent', 'cli'],
     json: MAX_JOB_BYTES,
   }),
   conversionTake: route('conversion-take', 'POST /v1/conversions/take', {
@@ -26,7 +26,10 @@ export const PROXY = {
     callers: ['accelerator', 'cli'],
     json: MAX_JOB_BYTES,
   }),
-  layer: route('layer', 'GET /v1/layers/:layer', { query: NAME, callers: ['accelerator', 'cli'] }),
+  layer: route('layer', 'GET /v1/layers/:layer', {
+    query: NAME,
+    callers: ['accelerator', 'agent', 'cli'],
+  }),
   layerBind: route('layer-bind', 'PUT /v1/layers/:layer', {
     query: NAME,
     callers: ['accelerator'],
@@ -39,7 +42,7 @@ export const PROXY = {
   }),
   layerComplaint: route('layer-complaint', 'POST /v1/layers/:layer/complaints', {
     query: NAME,
-    callers: [],
+    callers: ['agent'],
     json: 16 * 1024,
   }),
 } as const;

@@ -7,7 +7,7 @@ export interface RouteCall {
 }
 
 /** Who calls a route: a role, or an operator by the command line. */
-export type Caller = 'origin' | 'tracker' | 'agent' | 'proxy' | 'accelerator' | 'cli';
+export type Caller = 'origin' | 'tracker' | 'agent' | 'proxy' | 'accelerator' | 'snapshotter' | 'cli';
 
 /**
  * What a call carries. `stream`: as long as it may be, signed by its length, for its digest is in the path or comes with

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { AGENT } from '../../src/api/agent.ts';
 import { ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS, ORIGIN_SYNC } from '../../src/api/origin.ts';
 import { PROXY } from '../../src/api/proxy.ts';
 import type { Route } from '../../src/api/route.ts';
@@ -13,6 +14,7 @@ const SECTIONS: Readonly<Record<string, readonly Route[]>> = {
   ),
   Tracker: Object.values(TRACKER),
   Proxy: Object.values(PROXY),
+  Agent: Object.values(AGENT),
 };
 
 for (const [role, routes] of Object.entries(SECTIONS)) {

@@ -59,15 +59,12 @@ export class Containerd24 {
   }
 
   async pull(reference: string): Promise<void> {
-    await this.#must([
-      'images',
-      'pull',
-      '--snapshotter',
-      'erofs',
-      '--hosts-dir',
-      join(this.#dir, 'certs.d'),
-      reference,
-    ]);
+    await this.#must(this.#pullArgs(reference));
+  }
+
+  /** A pull that may fail. */
+  async tryPull(reference: string): Promise<Output> {
+    return await this.ctr(this.#pullArgs(reference));
   }
 
   /** Runs a container to its end. */
@@ -102,6 +99,10 @@ export class Containerd24 {
       .map((line) => line.split(' ')[4] ?? '')
       .filter((path) => path.startsWith(`${this.#dir}/`));
     for (const mount of mounts.reverse()) await run('umount', ['-l', mount]);
+  }
+
+  #pullArgs(reference: string): string[] {
+    return ['images', 'pull', '--snapshotter', 'erofs', '--hosts-dir', join(this.#dir, 'certs.d'), reference];
   }
 
   async #must(args: readonly string[]): Promise<Output> {

@@ -1,0 +1,40 @@
+import { firstAnswer } from '@sepia/base/async/hedge';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { ownersOf } from '@sepia/cluster/ring';
+import type { InternalClient, InternalRequest } from '@sepia/http/client';
+import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
+
+/** A proxy that is silent for this long is passed over, in ms. */
+const HEDGE_MS = 500;
+
+type Call = Pick<InternalRequest, 'method' | 'path' | 'headersTimeoutMs'> & { readonly json?: unknown };
+
+/** JSON calls to the proxy of this node, or the next that answers. */
+export class ProxyClient {
+  readonly #deps: {
+    readonly cluster: Cluster;
+    readonly client: InternalClient;
+    readonly health: MemberHealth;
+    readonly nodeId: string;
+  };
+
+  constructor(deps: {
+    readonly cluster: Cluster;
+    readonly client: InternalClient;
+    readonly health: MemberHealth;
+    readonly nodeId: string;
+  }) {
+    this.#deps = deps;
+  }
+
+  /** @throws what a proxy named, `NO_PEERS`, `PEER_HTTP` */
+  async json<T>(call: Call, signal: AbortSignal): Promise<T> {
+    const { cluster, client, health, nodeId } = this.#deps;
+    const proxies = health.order(targetsOf(cluster, ownersOf(nodeId, cluster.members('proxy')).order));
+    const ask = (proxy: Target, abort: AbortSignal): Promise<T> =>
+      health.watch(proxy, HEDGE_MS * 3, () =>
+        client.json<T>({ ...call, url: proxy.url, to: proxy.id, signal: abort }),
+      );
+    return await firstAnswer(proxies, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
+  }
+}

@@ -1,0 +1,212 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
+import { boundedMs } from '@sepia/base/bounded-ms';
+import { digestAlgorithm, digestOf } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { ExpiringMap } from '@sepia/base/expiring-map';
+import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { matcherOf } from '@sepia/base/names/pattern';
+import type { ResolvedName } from '@sepia/base/names/upstream-name';
+import type { ConversionTask } from '@sepia/cluster/api/conversions';
+import { isSignedBinding, LAYER_BINDING, type LayerBinding } from '@sepia/cluster/api/layer-binding';
+import { type LazyComplaint, type LazyOffer, MAX_OFFER_LAYERS } from '@sepia/cluster/api/lazy-offers';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { leastBytes } from '@sepia/cluster/conversion-rule';
+import type { ManifestAnswer } from '@sepia/face/manifest-answer';
+import { diffIdsOf } from '@sepia/lazy/convert/documents';
+import { isCertain } from '../cluster/members.ts';
+import type { ProxyClient } from '../cluster/proxy-client.ts';
+import { type PulledImage, PulledImages } from './core/pulled-images.ts';
+import type { Offers } from './offers.ts';
+
+/** Larger configs are none. */
+export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
+const CALL_MS = 5_000;
+/** Without a snapshotter the records are asked for behind the pull, in ms. */
+const BEHIND_MS = 60_000;
+/** An image is put into the queue of indexing once in this time, in ms. */
+const ASKED_MS = 10 * 60_000;
+const MAX_ASKED = 5_000;
+const NOT_INDEXED = 'an image was not handed to be indexed';
+
+interface Deps {
+  readonly cluster: Cluster;
+  readonly clusterKey: Uint8Array;
+  readonly proxies: Pick<ProxyClient, 'json'>;
+  readonly offers: Offers;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** What the cluster says of a layer. */
+interface Told {
+  readonly binding: LayerBinding | undefined;
+  readonly isUnanswered: boolean;
+}
+
+interface Options {
+  /** A config is held back at most so long, in ms. */
+  readonly waitMs: number;
+}
+
+/**
+ * Makes images lazy at their pull: before the end of a config the node's snapshotter gets the records of all layers, and
+ * shows them or not. What has no records yet is put into the queue of indexing, if a rule names it.
+ */
+export class LazyImages {
+  readonly #deps: Deps;
+  readonly #options: Options;
+  readonly #pulled = new PulledImages();
+  readonly #running = new SingleFlight<string, void>();
+  readonly #asked = new ExpiringMap<true>(MAX_ASKED);
+
+  constructor(deps: Deps, options: Options) {
+    this.#deps = deps;
+    this.#options = options;
+  }
+
+  /** A manifest went to a client. */
+  note(target: ResolvedName, { digest, bytes, mediaType }: ManifestAnswer): void {
+    if (bytes !== undefined) this.#pulled.note(target, { digest, bytes, mediaType });
+  }
+
+  /**
+   * Called before the bytes of a blob go out; does nothing unless it is the config of an image that passed.
+   * @throws {CodedError} `LAYER_UNPROVEN` where the pull would show another image's layer; nothing else
+   */
+  async beforeBlob(
+    name: BlobName,
+    readConfig: (signal: AbortSignal) => Promise<Buffer>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const image = this.#pulled.of(name, name.digest);
+    if (image === undefined) return;
+    const { offers, log } = this.#deps;
+    if (!offers.isServed && this.#ruleFor(image) === undefined) return;
+    const publish = async (until: AbortSignal): Promise<void> =>
+      await this.#running.run(
+        `${image.manifest} ${image.upstream} ${image.repository}`,
+        async (both) => await this.#publish(image, readConfig, both),
+        until,
+      );
+    // Nobody here could show it: the client need not wait for the record's sake.
+    if (!offers.isServed) {
+      publish(AbortSignal.timeout(BEHIND_MS)).catch((error: unknown) =>
+        logFailure(log, error, NOT_INDEXED, { manifest: image.manifest }),
+      );
+      return;
+    }
+    try {
+      await publish(signal);
+    } catch (error) {
+      if (isBug(error) || isCoded(error, 'LAYER_UNPROVEN')) throw error;
+      signal.throwIfAborted();
+      logFailure(log, error, 'an image is pulled the ordinary way', {
+        ...image,
+        layers: image.layers.length,
+      });
+    }
+  }
+
+  /** Passes on what the snapshotter says of an index. @throws what a proxy named, `NO_PEERS` */
+  async complain({ layer, index, reason, ...name }: LazyComplaint): Promise<void> {
+    const line = to(PROXY.layerComplaint, { ...name, layer });
+    const call = { ...line, json: { index, reason }, headersTimeoutMs: CALL_MS };
+    await this.#deps.proxies.json(call, AbortSignal.timeout(CALL_MS));
+  }
+
+  async #publish(
+    image: PulledImage,
+    readConfig: (signal: AbortSignal) => Promise<Buffer>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { offers, nowMs } = this.#deps;
+    if (image.layers.length > MAX_OFFER_LAYERS) return;
+    const untilMs = nowMs() + this.#options.waitMs;
+    const late = AbortSignal.any([signal, AbortSignal.timeout(this.#options.waitMs)]);
+    const config = await readConfig(late);
+    if (digestOf(config, digestAlgorithm(image.config)) !== image.config) return;
+    const diffIds = diffIdsOf(config, image.layers.length);
+    // Whatever the cluster says or does not: the snapshotter is asked, with time left for it.
+    const half = AbortSignal.timeout(boundedMs((untilMs - nowMs()) / 2));
+    const bindings = await this.#bindings(image, AbortSignal.any([signal, half]));
+    if (bindings.some((one) => one.binding === undefined && !one.isUnanswered)) this.#askForIndexes(image);
+    if (!offers.isServed) return;
+    const { upstream, repository, manifest } = image;
+    const answer = await offers.offer(
+      { upstream, repository, manifest, ...this.#whyNever(image), layers: offered(image, diffIds, bindings) },
+      untilMs - nowMs(),
+    );
+    if (answer?.refusal !== undefined)
+      throw new CodedError('LAYER_UNPROVEN', { message: answer.refusal, detail: { manifest } });
+  }
+
+  /** Records of all layers, and where nobody says whether there is one. */
+  async #bindings(image: PulledImage, signal: AbortSignal): Promise<Told[]> {
+    return await Promise.all(
+      image.layers.map(async ({ digest }): Promise<Told> => {
+        const { upstream, repository } = image;
+        const line = to(PROXY.layer, { upstream, repository, layer: digest });
+        const call = { ...line, headersTimeoutMs: CALL_MS };
+        try {
+          const { binding } = await this.#deps.proxies.json<{ binding?: unknown }>(call, signal);
+          const parsed = LAYER_BINDING.safeParse(binding);
+          const isRight =
+            parsed.success &&
+            parsed.data.layer === digest &&
+            isSignedBinding(this.#deps.clusterKey, parsed.data);
+          return { binding: isRight ? parsed.data : undefined, isUnanswered: false };
+        } catch (error) {
+          throwIfBug(error);
+          // A "no" of the cluster is one: this repository does not have the layer.
+          return { binding: undefined, isUnanswered: !(isCoded(error) && isCertain(error)) };
+        }
+      }),
+    );
+  }
+
+  #whyNever({ upstream }: PulledImage): { reason?: string } {
+    return this.#deps.cluster.upstream(upstream)['fetch-with'] === 'client'
+      ? { reason: `upstream ${upstream} is read with the clients' own credentials only (fetch-with: client)` }
+      : {};
+  }
+
+  #ruleFor(image: PulledImage) {
+    const sizeBytes = image.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
+    return this.#deps.cluster.document.conversions.find(
+      (rule) =>
+        rule.to === 'index' &&
+        rule.from === image.upstream &&
+        sizeBytes >= leastBytes(rule) &&
+        matcherOf(rule.repositories)(image.repository),
+    );
+  }
+
+  #askForIndexes(image: PulledImage): void {
+    const { proxies, nowMs, log } = this.#deps;
+    const rule = this.#ruleFor(image);
+    if (rule === undefined || this.#asked.get(image.manifest, nowMs()) !== undefined) return;
+    this.#asked.set(image.manifest, true, nowMs() + ASKED_MS);
+    const { upstream, repository, manifest } = image;
+    const task: ConversionTask = { kind: 'index', rule: rule.name, upstream, repository, tag: manifest };
+    const call = { ...to(PROXY.conversionAdd), json: { task }, headersTimeoutMs: CALL_MS };
+    proxies
+      .json(call, AbortSignal.timeout(CALL_MS))
+      .catch((error: unknown) => logFailure(log, error, NOT_INDEXED, { manifest }));
+  }
+}
+
+function offered(
+  image: PulledImage,
+  diffIds: ReturnType<typeof diffIdsOf>,
+  bindings: readonly Told[],
+): LazyOffer['layers'] {
+  return image.layers.map(({ digest, sizeBytes }, index) => {
+    const { binding, isUnanswered } = bindings[index]!;
+    const known = binding === undefined ? {} : { binding };
+    return { digest, sizeBytes, diffId: diffIds[index]!, isUnanswered, ...known };
+  });
+}

@@ -1,0 +1,40 @@
+import type Router from '@koa/router';
+import { boundedMs } from '@sepia/base/bounded-ms';
+import { CodedError } from '@sepia/base/errors';
+import { AGENT } from '@sepia/cluster/api/agent';
+import { LAZY_ANSWER, LAZY_COMPLAINT } from '@sepia/cluster/api/lazy-offers';
+import { serve } from '@sepia/http/router';
+import { queryValue, readJson } from '@sepia/http/signed';
+import type { Context } from 'koa';
+import type { z } from 'zod';
+import type { LazyImages } from './lazy-images.ts';
+import type { Offers } from './offers.ts';
+
+const MAX_WAIT_MS = 25_000;
+
+/** For the snapshotter of this node, whose calls are signed with the node's secret. */
+export function lazyRoutes(router: Router, offers: Offers, images: Pick<LazyImages, 'complain'>): void {
+  serve(router, AGENT.offers, async (ctx) => {
+    const gone = new AbortController();
+    ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
+    const waitMs = boundedMs(Number(queryValue(ctx, 'wait') ?? 0), 0, MAX_WAIT_MS);
+    ctx.body = { offers: await offers.next(waitMs, gone.signal) };
+  });
+  serve(router, AGENT.offerAnswer, async (ctx, params) => {
+    offers.answer(params.id, await jsonOf(ctx, LAZY_ANSWER));
+    ctx.body = {};
+  });
+  serve(router, AGENT.complaint, async (ctx) => {
+    await images.complain(await jsonOf(ctx, LAZY_COMPLAINT));
+    ctx.body = {};
+  });
+}
+
+async function jsonOf<T extends z.ZodType>(ctx: Context, schema: T): Promise<z.output<T>> {
+  return await readJson(ctx, AGENT.complaint.body.maxBytes, (value) => {
+    const checked = schema.safeParse(value);
+    if (checked.success) return checked.data;
+    const [issue] = checked.error.issues;
+    throw new CodedError('REQUEST_INVALID', { message: `lazy: ${issue?.path.join('.')} ${issue?.message}` });
+  });
+}

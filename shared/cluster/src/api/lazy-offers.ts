@@ -1,0 +1,63 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { z } from 'zod';
+import { LAYER_BINDING } from './layer-binding.ts';
+
+const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
+const REASON = z.string().max(1_000);
+
+/** Most layers of an image that is lazy. */
+export const MAX_OFFER_LAYERS = 500;
+
+/** The member that an agent is to the snapshotter of its node: calls are signed with the node's secret. */
+export const AGENT_OF_NODE = 'agent';
+
+/**
+ * An image that somebody pulls on a node: its config is held back until the node's snapshotter says that it has shown
+ * the layers, or will not. The agent vouches that this repository may read each of them, and that bindings are signed.
+ */
+export const LAZY_OFFER = z.object({
+  id: z.string().min(1).max(64),
+  upstream: z.string().min(1).max(64),
+  repository: z.string().min(1).max(255),
+  /** Digest of the image's manifest. */
+  manifest: DIGEST,
+  /** The config goes out after this, whatever the snapshotter says, in ms. */
+  waitMs: z.number().int().min(0),
+  /** Why it cannot be lazy at all; its diffIDs must not be found all the same. */
+  reason: REASON.optional(),
+  layers: z
+    .array(
+      z.object({
+        digest: DIGEST,
+        sizeBytes: z.number().int().min(0),
+        /** What the image's config claims. */
+        diffId: DIGEST,
+        binding: LAYER_BINDING.optional(),
+        /** Nobody in the cluster answered for this layer: what the node itself has checked before counts. */
+        isUnanswered: z.boolean().default(false),
+      }),
+    )
+    .max(MAX_OFFER_LAYERS),
+});
+export type LazyOffer = z.infer<typeof LAZY_OFFER>;
+
+/** Answer of `GET /v1/lazy/offers?wait=<ms>` of an agent. */
+export const LAZY_OFFERS = z.object({ offers: z.array(LAZY_OFFER).max(100) });
+
+/** Body of `POST /v1/lazy/offers/<id>`. */
+export const LAZY_ANSWER = z.strictObject({
+  isShown: z.boolean(),
+  /** The image must not be pulled now, and why: it would show another image's layer. */
+  refusal: REASON.optional(),
+});
+export type LazyAnswer = z.infer<typeof LAZY_ANSWER>;
+
+/** Body of `POST /v1/lazy/complaints`: an index does not fit its layer. */
+export const LAZY_COMPLAINT = z.strictObject({
+  upstream: z.string().min(1).max(64),
+  repository: z.string().min(1).max(255),
+  layer: DIGEST,
+  index: DIGEST,
+  reason: REASON.min(1),
+});
+export type LazyComplaint = z.infer<typeof LAZY_COMPLAINT>;

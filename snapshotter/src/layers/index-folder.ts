@@ -1,0 +1,80 @@
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { tryParse } from '@sepia/base/failure';
+import { diskFiles } from '@sepia/store/disk-files';
+import { replaceWhole } from '@sepia/store/file-port';
+import { z } from 'zod';
+
+const FACTS = z.strictObject({ layer: z.string(), index: z.string(), image: z.string() });
+
+/** An index on this node, with where its layer is read. */
+export interface KeptIndex {
+  readonly layer: Digest;
+  readonly index: Digest;
+  /** Upstream and repository, as `upstream/team/app`. */
+  readonly image: string;
+  readonly file: string;
+}
+
+/** Indexes that came from the cluster: `<layer hex>.lazy`, and beside it what it belongs to. They outlive the daemon. */
+export class IndexFolder {
+  readonly #dir: string;
+  readonly #indexes = new Map<Digest, Digest>();
+
+  constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  async list(): Promise<KeptIndex[]> {
+    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    const found: KeptIndex[] = [];
+    for (const name of await readdir(this.#dir)) {
+      if (!name.endsWith('.json')) continue;
+      const text = await readFile(join(this.#dir, name), 'utf8');
+      const facts = tryParse(() => FACTS.parse(JSON.parse(text)));
+      const file = join(this.#dir, name.replace(/json$/, 'lazy'));
+      if (!facts.ok) continue;
+      const kept = { ...(facts.value as Omit<KeptIndex, 'file'>), file };
+      this.#indexes.set(kept.layer, kept.index);
+      found.push(kept);
+    }
+    return found;
+  }
+
+  /** The index that is kept of a layer. */
+  indexOf(layer: Digest): Digest | undefined {
+    return this.#indexes.get(layer);
+  }
+
+  /** The index of a layer; one that is not here, or another, is got by `read` and checked. @throws `DIGEST_MISMATCH`, what `read` throws */
+  async keep(facts: Omit<KeptIndex, 'file'>, read: () => Promise<Buffer>): Promise<KeptIndex> {
+    const stem = join(this.#dir, digestHex(facts.layer));
+    const kept = { ...facts, file: `${stem}.lazy` };
+    if (!(await this.#has(facts, stem))) {
+      const bytes = await read();
+      const found = digestOf(bytes);
+      if (found !== facts.index)
+        throw new CodedError('DIGEST_MISMATCH', { detail: { expected: facts.index, found } });
+      await rm(`${stem}.json`, { force: true });
+      await this.#write(kept.file, bytes);
+    }
+    await this.#write(`${stem}.json`, Buffer.from(JSON.stringify(facts)));
+    this.#indexes.set(facts.layer, facts.index);
+    return kept;
+  }
+
+  async #has({ index }: Omit<KeptIndex, 'file'>, stem: string): Promise<boolean> {
+    try {
+      return digestOf(await readFile(`${stem}.lazy`)) === index;
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+      return false;
+    }
+  }
+
+  async #write(path: string, bytes: Buffer): Promise<void> {
+    await replaceWhole(diskFiles, { path, temporary: `${path}.new`, durable: true }, bytes);
+  }
+}

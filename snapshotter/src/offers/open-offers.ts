@@ -1,0 +1,91 @@
+import { MemberClock } from '@sepia/base/clock/member-clock';
+import { readClusterKey } from '@sepia/base/config/load';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { InternalClient } from '@sepia/http/client';
+import type { Dispatcher } from '@sepia/http/sockets';
+import type { SnapshotterConfig } from '../config.ts';
+import type { ContentCache } from '../doors/content-cache.ts';
+import type { AgentSource } from '../layers/agent-source.ts';
+import type { IndexFolder } from '../layers/index-folder.ts';
+import type { Layers } from '../layers/layers.ts';
+import type { LazyLayer } from '../layers/lazy-layer.ts';
+import { AgentCalls } from './agent-calls.ts';
+import { ImageTable } from './image-table.ts';
+import { Publisher } from './publisher.ts';
+
+interface Parts {
+  readonly config: SnapshotterConfig;
+  readonly dispatcher: Dispatcher;
+  readonly source: Pick<AgentSource, 'read'>;
+  readonly indexes: IndexFolder;
+  readonly layers: Layers;
+  readonly door: ContentCache;
+  readonly show: (layer: LazyLayer) => Promise<void>;
+  readonly log: Logger;
+}
+
+/** What makes pulls of this node lazy. */
+export interface OfferSide {
+  readonly images: ImageTable;
+  /** Why no pull becomes lazy now. */
+  lack(): string | undefined;
+  complain(layer: LazyLayer, error: CodedError): void;
+  stop(): Promise<void>;
+}
+
+/** The secret that this node's agent knows its snapshotter by, or undefined. @throws {CodedError} `CONFIG_INVALID` */
+export function nodeSecretOf(config: SnapshotterConfig): Uint8Array | undefined {
+  const file = config['node-secret-file'];
+  return file === undefined ? undefined : readClusterKey(file, 'node-secret-file');
+}
+
+/** Begins to take images that are pulled from the agent. */
+export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
+  const { config, dispatcher, source, indexes, layers, door, show, log } = parts;
+  const clock = new MemberClock();
+  const client = new InternalClient({ dispatcher, clusterKey: secret, memberId: 'snapshotter', clock });
+  const agent = new AgentCalls({ client, url: config.agent });
+  const images = new ImageTable();
+  const publisher = new Publisher({
+    agent,
+    door,
+    images,
+    layersOf: (diffId) => layers.layersOf(diffId),
+    open: async (offer, { digest, diffId, binding }, signal) => {
+      const image = `${offer.upstream}/${offer.repository}`;
+      // Nobody answered for it, and it is open from before.
+      if (binding?.index === undefined) return openAlready(layers, diffId);
+      const { index, indexBytes = 0, home } = binding;
+      const at = { host: home.upstream, repository: home.repository, digest: index };
+      const read = async (): Promise<Buffer> => await source.read(at, 0, indexBytes, signal);
+      return await layers.adopt(await indexes.keep({ layer: digest, index, image }, read), diffId);
+    },
+    show,
+    log,
+    nowMs: () => performance.now(),
+    wallMs: clock.nowMs,
+  });
+  return {
+    images,
+    lack: () => publisher.lack,
+    complain: (layer, error) => {
+      const [upstream = '', ...rest] = layer.image.split('/');
+      const known = indexes.indexOf(layer.index.layer);
+      if (known === undefined) return;
+      const complaint = { upstream, repository: rest.join('/'), layer: layer.index.layer, index: known };
+      agent
+        .complain({ ...complaint, reason: error.message })
+        .catch((failure: unknown) => logFailure(log, failure, 'a bad index was not reported', complaint));
+    },
+    stop: async () => await publisher.stop(),
+  };
+}
+
+async function openAlready(layers: Layers, diffId: Digest): Promise<LazyLayer> {
+  const layer = layers.byDiffId(diffId);
+  if (layer === undefined) throw new CodedError('LAYER_NOT_LAZY', { message: 'it is not open here' });
+  return layer;
+}

@@ -1,0 +1,152 @@
+import type { Digest } from '@sepia/base/digest';
+import { isCoded } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
+import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
+import { layerTree } from '@sepia/lazy/erofs/layer-tree';
+import { textOf } from '@sepia/lazy/tar/byte-string';
+import type { ContentCache } from '../doors/content-cache.ts';
+import type { LazyLayer } from '../layers/lazy-layer.ts';
+import type { AgentCalls } from './agent-calls.ts';
+import { type JudgedLayer, judge } from './core/judge.ts';
+import type { ImageTable } from './image-table.ts';
+
+interface Deps {
+  readonly agent: Pick<AgentCalls, 'offers' | 'answer'>;
+  readonly door: Pick<ContentCache, 'has'>;
+  readonly images: ImageTable;
+  /** Layers that were bound to a diffID when they came here. */
+  readonly layersOf: (diffId: Digest) => readonly Digest[];
+  /** Opens a layer whose record was checked, fetching its index; shows nothing yet. */
+  readonly open: (
+    offer: LazyOffer,
+    layer: LazyOffer['layers'][number],
+    signal: AbortSignal,
+  ) => Promise<LazyLayer>;
+  /** Makes a layer findable for containerd. */
+  readonly show: (layer: LazyLayer) => Promise<void>;
+  readonly log: Logger;
+  /** A clock that never goes back. */
+  readonly nowMs: () => number;
+  readonly wallMs: () => number;
+}
+
+const RETRY_MS = 1_000;
+/** Before the config goes out, containerd must find the links or not: this much of the wait is left for the answer. */
+const MARGIN_MS = 50;
+
+/**
+ * Shows images at their pull: takes them from the agent, which holds the config back meanwhile. All layers of an image
+ * or none, and none once the time is over.
+ */
+export class Publisher {
+  readonly #deps: Deps;
+  readonly #abort = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  readonly #loop: Promise<void>;
+  #lastFailure: string | undefined = 'the agent was not asked yet';
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+    this.#loop = this.#run();
+  }
+
+  /** Why no pull becomes lazy now; undefined: the agent answers. */
+  get lack(): string | undefined {
+    return this.#lastFailure;
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    await this.#loop;
+    await Promise.allSettled(this.#running);
+  }
+
+  async #run(): Promise<void> {
+    const { agent, log } = this.#deps;
+    const { signal } = this.#abort;
+    while (!signal.aborted) {
+      try {
+        const offers = await agent.offers(signal);
+        this.#lastFailure = undefined;
+        for (const offer of offers) this.#begin(offer);
+      } catch (error) {
+        if (signal.aborted) return;
+        const reason = (error as Error).message;
+        if (reason !== this.#lastFailure) logFailure(log, error, 'the agent does not say what is pulled');
+        throwIfBug(error);
+        this.#lastFailure = reason;
+        await pause(RETRY_MS, signal);
+      }
+    }
+  }
+
+  #begin(offer: LazyOffer): void {
+    const { log, agent } = this.#deps;
+    const run = (async () => {
+      const answer = await this.#publish(offer);
+      await agent.answer(offer.id, answer);
+    })()
+      .catch((error: unknown) => {
+        // Too late: the pull goes on the ordinary way, and the next one finds all prepared.
+        if (!isCoded(error, 'COMMAND_UNKNOWN'))
+          logFailure(log, error, 'an image was not shown', { repository: offer.repository });
+      })
+      .finally(() => this.#running.delete(run));
+    this.#running.add(run);
+  }
+
+  async #publish(offer: LazyOffer): Promise<LazyAnswer> {
+    const { images, nowMs, wallMs, door, layersOf } = this.#deps;
+    const untilMs = nowMs() + offer.waitMs - MARGIN_MS;
+    const shown = new Set<Digest>();
+    for (const { diffId } of offer.layers) if (await door.has(diffId)) shown.add(diffId);
+    const verdict = judge(offer, { isShown: (diffId) => shown.has(diffId), layersOf });
+    if (verdict.foreign.length > 0) {
+      const reason = `it names ${verdict.foreign[0]} as a layer, which is another image's here`;
+      images.note(offer, { isLazy: false, reason, layers: verdict.layers }, wallMs());
+      return { isShown: false, refusal: `${offer.repository}@${offer.manifest}: ${reason}` };
+    }
+    if (!verdict.isLazy) {
+      images.note(offer, verdict, wallMs());
+      return { isShown: false };
+    }
+    const outcome = await this.#show(offer, untilMs);
+    images.note(offer, outcome, wallMs());
+    return { isShown: outcome.isLazy };
+  }
+
+  async #show(
+    offer: LazyOffer,
+    untilMs: number,
+  ): Promise<{ isLazy: boolean; reason?: string; layers: readonly JudgedLayer[] }> {
+    const { open, show, nowMs, log } = this.#deps;
+    const outcomes = await Promise.all(
+      offer.layers.map(async (one): Promise<JudgedLayer & { layer?: LazyLayer }> => {
+        const { digest, diffId } = one;
+        try {
+          return { digest, diffId, reason: undefined, layer: await open(offer, one, this.#abort.signal) };
+        } catch (error) {
+          throwIfBug(error);
+          logFailure(log, error, 'a layer cannot be lazy', { layer: digest });
+          return { digest, diffId, reason: (error as Error).message };
+        }
+      }),
+    );
+    const layers = outcomes.map(({ digest, diffId, reason }) => ({ digest, diffId, reason }));
+    const opened = outcomes.flatMap(({ layer }) => (layer === undefined ? [] : [layer]));
+    if (opened.length < layers.length) return { isLazy: false, layers };
+    const [conflict] = imageConflicts(opened.map((one) => layerTree(one.index.entries)));
+    if (conflict !== undefined) {
+      const reason = `its layers, mounted, would differ from what is unpacked (${conflict.reason}: ${textOf(conflict.path)})`;
+      return { isLazy: false, reason, layers };
+    }
+    if (nowMs() > untilMs)
+      return { isLazy: false, reason: 'its indexes came too late for this pull', layers };
+    // The lowest last: containerd begins there, and without it looks no further.
+    for (const layer of opened.toReversed()) await show(layer);
+    return { isLazy: true, layers };
+  }
+}

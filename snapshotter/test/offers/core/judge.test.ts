@@ -1,0 +1,118 @@
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { type LayerBinding, signBinding } from '@sepia/cluster/api/layer-binding';
+import type { LazyOffer } from '@sepia/cluster/api/lazy-offers';
+import fc from 'fast-check';
+import t from 'tap';
+import { judge, type Known } from '../../../src/offers/core/judge.ts';
+
+const id = (text: string): Digest => digestOf(Buffer.from(text));
+const home = { upstream: 'local', repository: 'team/app' };
+
+function bound(layer: string, diffId: string, more: Partial<LayerBinding> = {}): LayerBinding {
+  const facts = { version: 1 as const, layer: id(layer), diffId: id(diffId), home, by: 'a', atMs: 1 };
+  return {
+    ...signBinding(Buffer.alloc(32), { ...facts, index: id(`index ${layer}`), indexBytes: 9 }),
+    ...more,
+  };
+}
+
+function offer(layers: Partial<LazyOffer['layers'][number]>[], more: Partial<LazyOffer> = {}): LazyOffer {
+  const whole = layers.map((one) => ({
+    digest: id('l'),
+    sizeBytes: 1,
+    diffId: id('d'),
+    isUnanswered: false,
+    ...one,
+  }));
+  return { id: '1', ...home, manifest: id('m'), waitMs: 1_000, layers: whole, ...more };
+}
+
+const nothing: Known = { isShown: () => false, layersOf: () => [] };
+const showing = (diffId: string, ...layers: string[]): Known => ({
+  isShown: (one) => one === id(diffId),
+  layersOf: (one) => (one === id(diffId) ? layers.map(id) : []),
+});
+
+t.test('an image is lazy where the record of each of its layers says the diffID of its config', async (t) => {
+  const layer = { digest: id('l'), diffId: id('d'), binding: bound('l', 'd') };
+  t.match(judge(offer([layer]), nothing), { isLazy: true, foreign: [] });
+  t.match(judge(offer([layer, { digest: id('other') }]), nothing), {
+    isLazy: false,
+    layers: [{ reason: undefined }, { reason: /no index of it yet/ }],
+  });
+  t.match(judge(offer([layer], { reason: 'fetch-with: client' }), nothing), {
+    isLazy: false,
+    layers: [{ reason: 'fetch-with: client' }],
+  });
+  t.equal(judge(offer([]), nothing).isLazy, false, 'an image without layers');
+});
+
+t.test('an image that claims another image’s diffID for its own layer is not lazy', async (t) => {
+  const evil = { digest: id('evil'), diffId: id('victim'), binding: bound('evil', 'its own') };
+  t.match(judge(offer([evil]), nothing), {
+    isLazy: false,
+    layers: [{ reason: /its diffID is .* the image says/ }],
+  });
+  t.same(judge(offer([evil]), showing('victim', 'theirs')).foreign, [id('victim')], 'nor may it find it');
+  const unknown = { digest: id('evil'), diffId: id('victim') };
+  t.same(judge(offer([unknown]), showing('victim', 'theirs')).foreign, [id('victim')]);
+});
+
+t.test('a bad index, or an upstream that is never lazy, is no reason to refuse what is proven', async (t) => {
+  const bad = { index: id('index l'), reason: 'span 1', by: 'b', atMs: 2 };
+  const layer = { binding: bound('l', 'd', { bad }) };
+  t.match(judge(offer([layer]), showing('d', 'l')), { isLazy: false, foreign: [] });
+  t.match(judge(offer([{ binding: bound('l', 'd') }], { reason: 'never' }), showing('d', 'l')), {
+    isLazy: false,
+    foreign: [],
+  });
+});
+
+t.test(
+  'where nobody answers, what this node has checked before counts, for the same layer alone',
+  async (t) => {
+    const silent = { isUnanswered: true };
+    t.match(judge(offer([silent]), showing('d', 'l')), { isLazy: true, foreign: [] });
+    t.match(judge(offer([{ ...silent, digest: id('evil') }]), showing('d', 'l')), {
+      isLazy: false,
+      foreign: [id('d')],
+      layers: [{ reason: /nobody in the cluster says/ }],
+    });
+  },
+);
+
+t.test('whatever is offered: nothing is lazy, or found, without a proof for that very layer', async () => {
+  const names = fc.constantFrom('a', 'b', 'c');
+  const layers = fc.array(
+    fc.record({
+      layer: names,
+      claimed: names,
+      record: fc.option(fc.record({ diffId: names }), { nil: undefined }),
+      isUnanswered: fc.boolean(),
+    }),
+    { minLength: 1, maxLength: 4 },
+  );
+  fc.assert(
+    fc.property(layers, names, names, (rows, shown, from) => {
+      const known = showing(shown, from);
+      const verdict = judge(
+        offer(
+          rows.map(({ layer, claimed, record, isUnanswered }) => ({
+            ...{ digest: id(layer), diffId: id(claimed), isUnanswered },
+            ...(record === undefined || isUnanswered ? {} : { binding: bound(layer, record.diffId) }),
+          })),
+        ),
+        known,
+      );
+      for (const { layer, claimed, record, isUnanswered } of rows) {
+        const isProven = isUnanswered
+          ? claimed === shown && layer === from
+          : record !== undefined && record.diffId === claimed;
+        if (!isProven && verdict.isLazy) return false;
+        const isFound = claimed === shown;
+        if (!isProven && isFound && !verdict.foreign.includes(id(claimed))) return false;
+      }
+      return true;
+    }),
+  );
+});
