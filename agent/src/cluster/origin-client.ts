@@ -244,20 +244,20 @@ export class OriginClient {
     });
   }
 
-  /** True if one of the origins says that it is fetching the blob; silence is no. */
-  async isFetching(name: BlobName, signal: AbortSignal): Promise<boolean> {
+  /** What upstreams sent to the origins that are fetching the blob now, in bytes; silence counts as nothing. */
+  async fetchedBytes(name: BlobName, signal: AbortSignal): Promise<number> {
     const asked = this.targets(name).map(async (target) => {
       const call = { url: target.url, to: target.id, ...to(ORIGIN_BLOBS.where, name) };
-      const answer = await this.#client.json<{ state?: unknown }>({
+      const { fetchedBytes } = await this.#client.json<{ fetchedBytes?: unknown }>({
         ...call,
         headersTimeoutMs: WHERE_TIMEOUT_MS,
         signal,
       });
-      return answer.state === 'open';
+      return Number.isSafeInteger(fetchedBytes) ? Number(fetchedBytes) : 0;
     });
     const answers = await Promise.allSettled(asked);
     for (const one of answers) if (one.status === 'rejected') throwIfBug(one.reason);
-    return answers.some((one) => one.status === 'fulfilled' && one.value);
+    return answers.reduce((sum, one) => sum + (one.status === 'fulfilled' ? one.value : 0), 0);
   }
 
   /** Metainfo straight from an owner, when no tracker answers. Makes it fetch the blob if nobody has it. */

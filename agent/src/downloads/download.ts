@@ -74,6 +74,8 @@ export class Download implements ReadableBlob {
   #progressMs: number;
   #finishing = false;
   #asking = false;
+  /** What the origins had from upstreams when they were last asked. */
+  #fetchedBytes = 0;
   #wanted = true;
   /** Resolves once it ended either way. */
   readonly ended: Promise<void>;
@@ -370,9 +372,10 @@ export class Download implements ReadableBlob {
   /** A slow upstream may need longer for a piece than anybody's patience: while it sends bytes, that is progress. */
   async #failUnlessFetching(silentMs: number): Promise<void> {
     const isOpen = this.partial.metainfo.state === 'open';
-    const goesOn = isOpen && (await this.#deps.guide.isFetching(this.#abort.signal));
+    const fetched = isOpen ? await this.#deps.guide.fetchedBytes(this.#abort.signal) : 0;
     this.#asking = false;
-    if (goesOn) {
+    if (fetched > this.#fetchedBytes) {
+      this.#fetchedBytes = fetched;
       this.#progressMs = this.#deps.nowMs();
       return;
     }

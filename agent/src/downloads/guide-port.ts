@@ -11,8 +11,8 @@ export interface Guide {
   find(signal: AbortSignal): Promise<Finding>;
   /** More than the answer with `etag` said, or undefined when there is no news within the guide's own wait. */
   poll(known: Metainfo, etag: string, signal: AbortSignal): Promise<MetainfoNews | undefined>;
-  /** True if an origin gets bytes of it now: its own deadline ends a fetch without progress. */
-  isFetching(signal: AbortSignal): Promise<boolean>;
+  /** What upstreams sent of it to the origins whose fetch runs now, in bytes: more than before is progress. */
+  fetchedBytes(signal: AbortSignal): Promise<number>;
   /** Asks the fetching origin for a piece that it has not reached yet; answers when that one has it. */
   urge(
     span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },

@@ -134,8 +134,8 @@ export class ClusterGuide implements Guide {
     return await trackers.poll(this.#name, known, etag, POLL_MS, signal);
   }
 
-  async isFetching(signal: AbortSignal): Promise<boolean> {
-    return await this.#deps.origins.isFetching(this.#name, signal);
+  async fetchedBytes(signal: AbortSignal): Promise<number> {
+    return await this.#deps.origins.fetchedBytes(this.#name, signal);
   }
 
   async urge(

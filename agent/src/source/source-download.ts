@@ -22,8 +22,8 @@ export class SourceGuide implements Guide {
     return Promise.resolve(this.finding);
   }
 
-  isFetching(): Promise<boolean> {
-    return Promise.resolve(false);
+  fetchedBytes(): Promise<number> {
+    return Promise.resolve(0);
   }
 
   urge(): Promise<undefined> {

@@ -109,6 +109,7 @@ export class Blobs {
     return {
       state: 'open',
       sizeBytes: fetch.sizeBytes,
+      fetchedBytes: fetches.fetchedBytes(fetch),
       linked: hasLink && proofs.isProven(name, [fetch.name]),
     };
   }

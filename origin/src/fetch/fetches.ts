@@ -33,6 +33,7 @@ export class Fetches {
   readonly #deps: FetchesDeps;
   readonly #options: { readonly progressMs: number; readonly firstByteMs: number };
   readonly #running = new Map<Digest, Fetch>();
+  readonly #fetched = new WeakMap<Fetch, number>();
   readonly #lies = new LatestMap<Digest, { error: CodedError; untilMs: number }>(MAX_LIES);
   #stopped = false;
 
@@ -47,6 +48,11 @@ export class Fetches {
 
   running(digest: Digest): Fetch | undefined {
     return this.#running.get(digest);
+  }
+
+  /** What the upstream sent for a fetch so far, in bytes. */
+  fetchedBytes(fetch: Fetch): number {
+    return this.#fetched.get(fetch) ?? 0;
   }
 
   [Symbol.iterator](): IterableIterator<Fetch> {
@@ -86,8 +92,11 @@ export class Fetches {
     const { store, room, log, nowMs } = this.#deps;
     room.check(0);
     const events: FetchEvents = { ...this.#events(), ended: (fetch) => this.#ended(fetch) };
-    const onUpstreamBytes = (bytes: number): void => this.#deps.onUpstreamBytes(name.upstream, bytes);
-    const fetch = new Fetch({ store, client, room, log, nowMs, events, onUpstreamBytes }, name, {
+    const onUpstreamBytes = (bytes: number): void => {
+      this.#fetched.set(fetch, this.fetchedBytes(fetch) + bytes);
+      this.#deps.onUpstreamBytes(name.upstream, bytes);
+    };
+    const fetch: Fetch = new Fetch({ store, client, room, log, nowMs, events, onUpstreamBytes }, name, {
       ...options,
       ...this.#options,
       lingerMs: LINGER_MS,

@@ -2,6 +2,8 @@
 export interface Where {
   readonly state: 'final' | 'open' | 'none';
   readonly sizeBytes?: number;
+  /** Of a fetch under way: what the upstream sent for it so far. */
+  readonly fetchedBytes?: number;
   /** By this origin's own record alone: a guess where links can be deleted. */
   readonly linked: boolean;
   /** Of a blob that is here: whether it was pushed, or is only cached. */
