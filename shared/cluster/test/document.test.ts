@@ -60,7 +60,12 @@ t.test('what is wrong is named', async (t) => {
       /upstreams\.0\.url: mode none has no url, every other mode needs one/,
     ],
     [{ upstreams: [{ ...HARBOR, mode: 'write-back' }] }, /upstreams\.0\.mode/],
-    [{ upstreams: [{ ...HARBOR, url: 'https://a/path' }] }, /upstreams\.0\.url: "https:\/\/a\/path" is not/],
+    [
+      { upstreams: [{ ...HARBOR, url: 'https://a/path?q=1' }] },
+      /upstreams\.0\.url: "https:\/\/a\/path\?q=1" is not/,
+    ],
+    [{ upstreams: [{ ...HARBOR, url: 'https://me:x@a' }] }, /upstreams\.0\.url: "https:\/\/me:x@a" is not/],
+    [{ upstreams: [{ ...HARBOR, url: 'https://a/%2e%2e' }] }, /upstreams\.0\.url: .* is not/],
     [{ upstreams: [{ ...HARBOR, 'max-connections': 0 }] }, /upstreams\.0\.max-connections/],
     [{ upstreams: [{ ...HARBOR, tags: { ttl: 60 } }] }, /upstreams\.0\.tags\.ttl: "60" is not a duration/],
     [
