@@ -147,7 +147,10 @@ export class Transport {
         if (last === undefined || !isCoded(error, 'UPSTREAM_DENIED')) last = error;
       }
     }
-    throw last ?? new CodedError('UPSTREAM_DENIED', { detail: { upstream: this.#deps.upstream } });
+    // Nobody to ask as: who logs in may help.
+    throw (
+      last ?? new CodedError('UPSTREAM_DENIED', { detail: { upstream: this.#deps.upstream, status: 401 } })
+    );
   }
 
   async #readAs(as: Authorizer, call: RegistryRead, signal: AbortSignal): Promise<Answer> {
