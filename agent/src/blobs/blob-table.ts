@@ -1,3 +1,4 @@
+import { saidUnknown } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
@@ -120,15 +121,12 @@ export class BlobTable {
    * `range`: the request's `Range` header; a bounded one fetches what it covers and nothing else.
    * @throws what makes the blob impossible to serve, before any byte
    */
-  async get(name: BlobName, signal: AbortSignal, range = ''): Promise<Lease> {
+  async get(name: BlobName, signal: AbortSignal, range = '', isSecond = false): Promise<Lease> {
     const cached = await this.#cached.open(name, signal);
-    if (cached !== undefined)
-      return {
-        ...cached,
-        cached: true,
-        verifyFirst: false,
-        isResumable: () => this.#trust.isResumable(name.digest),
-      };
+    if (cached !== undefined) {
+      const isResumable = (): boolean => this.#trust.isResumable(name.digest);
+      return { ...cached, cached: true, verifyFirst: false, isResumable };
+    }
     if (this.#trust.verdict(name.digest) === 'refused')
       throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
     const running = this.#running.get(name.digest);
@@ -146,8 +144,7 @@ export class BlobTable {
     let starting = this.#starting.get(name.digest);
     if (starting === undefined) {
       if (this.#room.isFull) {
-        await this.#room.wait(signal);
-        // Meanwhile somebody else may have begun it.
+        await this.#room.wait(signal); // Meanwhile somebody else may have begun it.
         return await this.get(name, signal, range);
       }
       this.#names.add(name);
@@ -157,7 +154,12 @@ export class BlobTable {
       });
       readElsewhere(starting);
       this.#starting.set(name.digest, starting);
-    } else await this.#prove(name, signal);
+    } else {
+      await this.#prove(name, signal);
+      // That was asked before this request came, perhaps before a push was acknowledged.
+      const isOldNo = !isSecond && (await orAbort(saidUnknown(starting), signal));
+      if (isOldNo) return await this.get(name, signal, range, true);
+    }
     const started = await orAbort(starting, signal);
     if (started instanceof MemoryBlob) return this.#leaseOf(started, () => undefined);
     if (started instanceof Download) return this.#lease(started, wish);

@@ -1,3 +1,4 @@
+import { saidUnknown } from '@sepia/base/async/single-flight';
 import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
@@ -38,6 +39,8 @@ export class Links {
     if (this.#deps.proofs.isBelieved(name, this.#deps.nowMs())) return;
     const key = linkKey(name);
     let asking = this.#asking.get(key);
+    // Asked before this request came, perhaps before a push was acknowledged: a no is asked for again.
+    if (asking !== undefined && (await saidUnknown(asking))) asking = this.#asking.get(key);
     if (asking === undefined) {
       asking = this.#ask(name).finally(() => this.#asking.delete(key));
       this.#asking.set(key, asking);

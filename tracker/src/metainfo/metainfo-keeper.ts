@@ -1,3 +1,4 @@
+import { saidUnknown } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
@@ -94,6 +95,8 @@ export class MetainfoKeeper {
     }
     const key = linkKey(name);
     let running = this.#locating.get(key);
+    // Asked before this request came, perhaps before a push was acknowledged: a no is asked for again.
+    if (running !== undefined && (await saidUnknown(running))) running = this.#locating.get(key);
     if (running === undefined) {
       running = this.#locate(name, wish);
       this.#locating.set(key, running);

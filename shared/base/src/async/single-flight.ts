@@ -1,5 +1,5 @@
-import { CodedError } from '../errors.ts';
-import { readElsewhere } from '../failure.ts';
+import { CodedError, isCoded } from '../errors.ts';
+import { readElsewhere, throwIfBug } from '../failure.ts';
 
 interface Flight<T> {
   readonly abort: AbortController;
@@ -7,9 +7,25 @@ interface Flight<T> {
   users: number;
 }
 
+/** Whether what is under way ends with "unknown": whoever came later asks once more, for it may exist by now. */
+export async function saidUnknown(running: Promise<unknown>): Promise<boolean> {
+  return await running.then(
+    () => false,
+    (error: unknown) => {
+      throwIfBug(error);
+      return isUnknown(error);
+    },
+  );
+}
+
+function isUnknown(error: unknown): boolean {
+  return isCoded(error, 'BLOB_UNKNOWN') || isCoded(error, 'MANIFEST_UNKNOWN');
+}
+
 /**
  * One run at a time for each key: who asks for what is under way joins it and gets its outcome. A run is aborted when
- * all who wait for it have left.
+ * all who wait for it have left. "Unknown" is no outcome for who came later (it may exist since): they run or join one
+ * more, which began after they came.
  */
 export class SingleFlight<K, T> {
   readonly #flights = new Map<K, Flight<T>>();
@@ -20,6 +36,16 @@ export class SingleFlight<K, T> {
 
   /** Runs `work`, or joins the run of `key`. @throws what the run fails with; the reason of `signal`, for this caller alone */
   async run(key: K, work: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+    if (!this.#flights.has(key)) return await this.#join(key, work, signal);
+    try {
+      return await this.#join(key, work, signal);
+    } catch (error) {
+      if (signal.aborted || !isUnknown(error)) throw error;
+      return await this.#join(key, work, signal);
+    }
+  }
+
+  async #join(key: K, work: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
     signal.throwIfAborted();
     const flight = this.#flights.get(key) ?? this.#begin(key, work);
     flight.users += 1;

@@ -1,0 +1,58 @@
+import t from 'tap';
+import { SingleFlight } from '../../src/async/single-flight.ts';
+import { CodedError } from '../../src/errors.ts';
+
+const NEVER = new AbortController().signal;
+
+interface Run {
+  readonly resolve: (value: string) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+function made(): { flights: SingleFlight<string, string>; runs: Run[]; ask: () => Promise<string> } {
+  const flights = new SingleFlight<string, string>();
+  const runs: Run[] = [];
+  const work = (): Promise<string> =>
+    new Promise((resolve, reject) => {
+      runs.push({ resolve, reject });
+    });
+  return { flights, runs, ask: () => flights.run('blob', work, NEVER) };
+}
+
+t.test('who asks for what is under way gets its outcome', async (t) => {
+  const { runs, ask } = made();
+  const asked = [ask(), ask(), ask()];
+  t.equal(runs.length, 1);
+  runs[0]!.resolve('found');
+  t.strictSame(await Promise.all(asked), ['found', 'found', 'found']);
+});
+
+t.test(
+  '"unknown" is believed by who asked for it; who came later asks once more, all together',
+  async (t) => {
+    const { flights, runs, ask } = made();
+    const first = ask();
+    const later = Array.from({ length: 50 }, () => ask());
+    runs[0]!.reject(new CodedError('BLOB_UNKNOWN'));
+    await t.rejects(first, { code: 'BLOB_UNKNOWN' });
+    t.equal(runs.length, 2, 'one more for all of them');
+    runs[1]!.resolve('pushed meanwhile');
+    for (const one of later) t.equal(await one, 'pushed meanwhile');
+    t.notOk(flights.has('blob'));
+  },
+);
+
+t.test('unknown again is the answer; other failures are shared', async (t) => {
+  const { runs, ask } = made();
+  const unknown = [ask(), ask(), ask()];
+  const settled = Promise.allSettled(unknown);
+  runs[0]!.reject(new CodedError('BLOB_UNKNOWN'));
+  await t.rejects(unknown[0]!, { code: 'BLOB_UNKNOWN' });
+  runs[1]!.reject(new CodedError('BLOB_UNKNOWN'));
+  for (const one of await settled) t.equal(one.status, 'rejected');
+  t.equal(runs.length, 2);
+  const failing = [ask(), ask()];
+  runs[2]!.reject(new CodedError('BACKEND_DOWN'));
+  for (const one of await Promise.allSettled(failing)) t.equal(one.status, 'rejected');
+  t.equal(runs.length, 3);
+});
