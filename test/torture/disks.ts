@@ -108,7 +108,9 @@ function mounted(args: readonly string[]): boolean {
   try {
     execFileSync('mount', args, { stdio: 'ignore' });
     return true;
-  } catch {
+  } catch (error) {
+    // Only what mount itself said: not that there is none to run.
+    if (typeof (error as { status?: unknown }).status !== 'number') throw error;
     return false;
   }
 }

@@ -98,7 +98,8 @@ export class Members {
     for (;;) {
       try {
         process.kill(this.#pids.get(name)!, 0);
-      } catch {
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
         return;
       }
       await delay(10);
