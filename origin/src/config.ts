@@ -91,6 +91,20 @@ export const ORIGIN_CONFIG = z.strictObject({
     .record(z.string(), CREDENTIALS)
     .default({})
     .describe('Credentials by upstream name, or by the name that a replication rule gives.'),
+  'garbage-collection': z
+    .strictObject({
+      every: z
+        .union([z.literal('never'), duration()])
+        .default('never')
+        .describe(
+          'How often pushed content that nothing refers to is collected; `never`: only by `sepia gc`.',
+        ),
+      grace: duration()
+        .prefault('24h')
+        .describe('What was written within this time stays, whether something refers to it or not.'),
+    })
+    .prefault({})
+    .describe('Collecting pushed content that no tag leads to; the same at every origin.'),
   'max-uploads': z
     .number()
     .int()

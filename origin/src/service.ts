@@ -36,13 +36,18 @@ import { Uploads } from './blobs/uploads.ts';
 import { WholeBlobs } from './blobs/whole-blobs.ts';
 import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
+import { checkedId } from './cluster/own-id.ts';
 import type { OriginConfig } from './config.ts';
 import { Fetches } from './fetch/fetches.ts';
 import { byteCounters, originGauges } from './gauges.ts';
+import { ContentGuard } from './gc/content-guard.ts';
+import { Fence } from './gc/core/fence.ts';
+import { createGc } from './gc/start.ts';
 import { accessRoutes } from './http/access-routes.ts';
 import { backupRoutes } from './http/backup-routes.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { discoveryRoutes } from './http/discovery-routes.ts';
+import { gcRoutes } from './http/gc-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
 import { removalRoutes } from './http/removal-routes.ts';
 import { replicationRoutes } from './http/replication-routes.ts';
@@ -228,6 +233,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   const tagIndex = new TagIndex({ members, records });
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
   const catalog = new Catalog({ cluster, members, records });
+  const fence = new Fence();
+  const elapsedMs = (): number => performance.now();
+  const guard = new ContentGuard({ fence, elapsedMs });
   const { replication, intake, jobs } = createReplication({
     cluster,
     members,
@@ -258,6 +266,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     upstreams,
     recheck,
     repair,
+    guard,
     log,
     nowMs,
   });
@@ -289,12 +298,20 @@ async function build(parts: BuildParts): Promise<Origin> {
     commands: new NodeCommands({ cluster, client }),
     log,
   });
+  const gc = createGc(
+    {
+      ...{ cluster, members, records, sets, store, swarms, replicator, tags, manifests, invalidation },
+      ...{ fence, elapsedMs, metrics, log, nowMs },
+    },
+    config['garbage-collection'],
+  );
+  stops.push('garbage collection', async () => await gc.stop());
   const pullTimes = new PullTimes({ upstreams, log, nowMs });
   stops.push('pull times', async () => await pullTimes.stop());
   const publics = new PublicRepositories({ set: sets.public, log, nowMs });
   const access: Access = new Access({ upstreams, manifests, tags, links, sessions, publics, nowMs });
   const uploads = new Uploads(
-    { selfId, store, links, quotas, replicator, upstreams, room, log, nowMs },
+    { selfId, store, links, quotas, replicator, guard, upstreams, room, log, nowMs },
     {
       maxOpen: config['max-uploads'],
       idleMs: deadlines['upload-idle'],
@@ -330,15 +347,17 @@ async function build(parts: BuildParts): Promise<Origin> {
     replicator,
     members,
     repair,
+    guard,
     stallMs: deadlines['body-stall'],
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
-  uploadRoutes(router, { uploads, links, quotas, upstreams, room, stopping: stopping.signal });
+  uploadRoutes(router, { uploads, links, quotas, upstreams, room, guard });
   replicationRoutes(router, { replication, intake, jobs });
   removalRoutes(router, { removals });
+  gcRoutes(router, gc);
   backupRoutes(router, { records, tags });
-  tagRoutes(router, { tags, manifests, upstreams });
+  tagRoutes(router, { tags, manifests, upstreams, links, guard });
   setRoutes(router, { sets, invalidation });
   recordRoutes(router, { cluster, records, quotas, manifests, purges, pullTimes, status });
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
@@ -363,6 +382,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   replicator.start();
   pullTimes.start();
   replication.start();
+  gc.schedule.start();
   void store
     .reconcile()
     .catch((error: unknown) => logFailure(log, error, 'blob store was not reconciled', {}, 'error'));
@@ -376,23 +396,4 @@ async function build(parts: BuildParts): Promise<Origin> {
     'origin is ready',
   );
   return { url: listener.url, adminUrl: admin.url, peerAddresses, stop: async () => await stops.stop() };
-}
-
-/** The configured id, if the cluster document has it as an origin. */
-function checkedId(config: OriginConfig, cluster: Cluster): string {
-  const { id } = config;
-  if (id === undefined)
-    throw new CodedError('CONFIG_INVALID', {
-      message: 'id: is missing; an origin needs the id that the cluster document gives it',
-    });
-  const member = cluster.findMember(id);
-  if (member === undefined)
-    throw new CodedError('CONFIG_INVALID', {
-      message: `id: "${id}" is not in ${config['cluster-document']}; add it as a member with role origin`,
-    });
-  if (member.role !== 'origin')
-    throw new CodedError('CONFIG_INVALID', {
-      message: `id: "${id}" has role ${member.role} in ${config['cluster-document']}, not origin`,
-    });
-  return id;
 }

@@ -4,8 +4,11 @@ import { CodedError } from '@sepia/base/errors';
 import { parseTag } from '@sepia/base/names/repository';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
+import type { ContentGuard } from '../gc/content-guard.ts';
 import type { Manifests } from '../manifests/manifests.ts';
+import { relink } from '../manifests/relink.ts';
 import { setFault } from '../records/core/tag-policy.ts';
+import type { Links } from '../records/links.ts';
 import type { TagName, Tags } from '../records/tags.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { named } from './blob-routes.ts';
@@ -17,6 +20,8 @@ interface TagRouteDeps {
   readonly tags: Tags;
   readonly manifests: Manifests;
   readonly upstreams: Upstreams;
+  readonly links: Links;
+  readonly guard: Pick<ContentGuard, 'using'>;
 }
 
 /** What an operator does with one tag: reads its history, points it somewhere. */
@@ -42,8 +47,9 @@ export function tagRoutes(router: Router, deps: TagRouteDeps): void {
       throw new CodedError('REQUEST_INVALID', { message: 'digest: is missing or not a digest' });
     });
     // A tag never points at what cannot be pulled.
-    await deps.manifests.get(name, { kind: 'digest', digest }, false);
-    ctx.body = await deps.tags.move(name, digest, rules, 'set');
+    await relink(deps, name, digest, async () => {
+      ctx.body = await deps.tags.move(name, digest, rules, 'set');
+    });
   });
 }
 

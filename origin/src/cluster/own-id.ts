@@ -1,0 +1,22 @@
+import { CodedError } from '@sepia/base/errors';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { OriginConfig } from '../config.ts';
+
+/** The configured id, if the cluster document has it as an origin. */
+export function checkedId(config: OriginConfig, cluster: Cluster): string {
+  const { id } = config;
+  if (id === undefined)
+    throw new CodedError('CONFIG_INVALID', {
+      message: 'id: is missing; an origin needs the id that the cluster document gives it',
+    });
+  const member = cluster.findMember(id);
+  if (member === undefined)
+    throw new CodedError('CONFIG_INVALID', {
+      message: `id: "${id}" is not in ${config['cluster-document']}; add it as a member with role origin`,
+    });
+  if (member.role !== 'origin')
+    throw new CodedError('CONFIG_INVALID', {
+      message: `id: "${id}" has role ${member.role} in ${config['cluster-document']}, not origin`,
+    });
+  return id;
+}
