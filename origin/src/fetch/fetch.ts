@@ -33,9 +33,8 @@ const MAX_ATTEMPTS = 2;
 const TICK_MS = 250;
 
 /**
- * One blob on its way from the upstream: `sizing → running → final`, `failed` from the first two. Pieces are
- * hashed, written and told to the swarm as they land; a cut connection is resumed by Range. `FetchPlan` decides
- * what is asked for, `FetchPace` when and for how long.
+ * One blob on its way from the upstream: `sizing → running → final`, `failed` from the first two. Pieces are hashed,
+ * written and told as they land; a cut is resumed by Range. `FetchPlan` decides what, `FetchPace` when is asked.
  */
 export class Fetch {
   readonly name: BlobName;
@@ -321,6 +320,9 @@ export class Fetch {
     await this.#alone(async () => {
       const partial = this.#partial!;
       if (!(await partial.verifyWhole())) return await this.#newAttempt();
+      // Readers need not wait for the disk: what is lost of a cached blob is fetched again.
+      partial.metainfo.finalize();
+      this.#news.tell();
       await partial.commit(cachedAttrs(this.name));
       this.#end('final');
     });
