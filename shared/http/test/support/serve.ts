@@ -1,3 +1,4 @@
+import { throwIfBug } from '@sepia/base/failure';
 import { silentLogger } from '@sepia/base/log';
 import type { Test } from 'tap';
 import { type Dispatcher, request } from 'undici';
@@ -46,7 +47,8 @@ export async function drain(body: AsyncIterable<Uint8Array>): Promise<{ bytes: B
   try {
     for await (const chunk of body) chunks.push(chunk);
     return { bytes: Buffer.concat(chunks), cut: false };
-  } catch {
+  } catch (error) {
+    throwIfBug(error);
     return { bytes: Buffer.concat(chunks), cut: true };
   }
 }

@@ -2,8 +2,8 @@ import { chmodSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync
 import { join } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import t, { type Test } from 'tap';
+import { CredentialHelper } from '../../src/credentials/credential-helper.ts';
 import { expiryOfSecret } from '../../src/credentials/expiry.ts';
-import { CredentialHelper } from '../../src/credentials/helper.ts';
 import { PasswordFile } from '../../src/credentials/password-file.ts';
 
 const log = silentLogger();

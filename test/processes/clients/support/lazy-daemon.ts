@@ -70,7 +70,9 @@ export class LazyDaemon {
     try {
       const answer = await fetch(`http://${this.#admin}${path}`);
       return answer.ok ? await answer.text() : undefined;
-    } catch {
+    } catch (error) {
+      // Nobody listens (yet, or any more): "fetch failed" with the socket's error as its cause.
+      if (!(error instanceof TypeError) || error.cause === undefined) throw error;
       return undefined;
     }
   }
