@@ -80,6 +80,14 @@ t.test('there is one way in which tests wait', async (t) => {
   t.same(found.sort(), ['shared/base/test/async/hedge.test.ts', 'test/support/src/until.ts']);
 });
 
+t.test('there is one place that says which cases property tests draw', async (t) => {
+  const found = globSync(['**/{src,test}/**/*.ts'], {
+    cwd: ROOT,
+    exclude: (name) => name === 'node_modules',
+  }).filter((path) => /^import .* from 'fast-check'/m.test(readFileSync(join(ROOT, path), 'utf8')));
+  t.same(found.sort(), ['test/support/src/property.ts']);
+});
+
 t.test('the tables of routes name who makes each call', async (t) => {
   const tables: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
     ORIGIN_BLOBS,

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { type BackupFrame, BackupWriter, readFrames } from '../../src/backup/backup-file.ts';
 import { checkWhole } from '../../src/backup/restore.ts';

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { applyChanges, plannedChanges, restore } from '../../src/lazy/configure-containerd.ts';
 import { withImport } from '../../src/lazy/containerd-toml.ts';

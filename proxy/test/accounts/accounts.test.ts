@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { hashSync } from '@node-rs/bcrypt';
 import { silentLogger } from '@sepia/base/log';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { Accounts, parseHtpasswd } from '../../src/accounts/accounts.ts';
 

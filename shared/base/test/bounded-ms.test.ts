@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { boundedMs, MAX_TIMER_MS } from '../src/bounded-ms.ts';
 import { delay, pause } from '../src/lifecycle.ts';

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { resolveName } from '@sepia/base/names/upstream-name';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { Cluster, shardKey } from '../src/cluster.ts';
 import { loadClusterDocument, parseClusterDocument } from '../src/document.ts';

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { parseNetworks } from '@sepia/base/networks';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { clientAddresses } from '../src/client-address.ts';
 

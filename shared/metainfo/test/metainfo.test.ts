@@ -1,7 +1,7 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { fc } from '@sepia/test-support/property';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
-import fc from 'fast-check';
 import t from 'tap';
 import { MAX_BLOB_BYTES, Metainfo } from '../src/metainfo.ts';
 import { HASH_BYTES, PIECE_BYTES } from '../src/tree.ts';

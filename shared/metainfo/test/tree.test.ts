@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
+import { fc } from '@sepia/test-support/property';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
-import fc from 'fast-check';
 import t from 'tap';
 import {
   HASH_BYTES,

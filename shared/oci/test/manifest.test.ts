@@ -1,7 +1,7 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { fc } from '@sepia/test-support/property';
 import { makeImage, makeIndex } from '@sepia/test-support/upstream/fake-upstream';
-import fc from 'fast-check';
 import t from 'tap';
 import {
   claimsToBeManifest,

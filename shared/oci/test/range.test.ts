@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { contentRange, MAX_RANGES, parseRange, rangeWish } from '../src/range.ts';
 

@@ -1,6 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { parseReference, parseRegistryPath, referenceText } from '../src/route.ts';
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { digestOf } from '@sepia/base/digest';
 import type { Database } from '@sepia/store/data-folder';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import { Level } from 'level';
 import t, { type Test } from 'tap';
 import { RecordStore, repositoryOnDisk, tagKey } from '../src/record-store.ts';

@@ -3,7 +3,7 @@ import { digestOf } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount } from '@sepia/metainfo/tree';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { decodePieceMap, encodePieceMap, partialDataName } from '../src/piece-map.ts';
 import { seal } from '../src/sealed.ts';

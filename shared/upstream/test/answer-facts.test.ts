@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from '../src/answer-facts.ts';
 import { PauseBook, retryAfterSeconds } from '../src/retry-after.ts';

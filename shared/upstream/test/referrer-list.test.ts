@@ -1,6 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { nextQuery, referrersOf, referrersTag } from '../src/referrer-list.ts';
 

@@ -1,5 +1,5 @@
 import { joinWhole } from '@sepia/records/core/join';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { mergePages, type OwnPage } from '../../../src/records/core/record-merge.ts';
 

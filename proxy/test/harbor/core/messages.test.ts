@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { parseImageUrl } from '../../../src/harbor/core/image-url.ts';
 import { parseJobRequest, parseNotification, parseOldPreheat } from '../../../src/harbor/core/messages.ts';

@@ -1,5 +1,5 @@
 import { digestOf } from '@sepia/base/digest';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { clusterView } from '../../../src/page/core/cluster-view.ts';
 

@@ -1,6 +1,6 @@
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { z } from 'zod';
 import { besideConfig, checkConfig, loadConfig, readClusterKey } from '../../src/config/load.ts';

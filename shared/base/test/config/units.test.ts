@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { z } from 'zod';
 import { checkConfig } from '../../src/config/load.ts';

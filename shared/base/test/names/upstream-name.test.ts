@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { CodedError } from '../../src/errors.ts';
 import { resolveName, upstreamOfHost } from '../../src/names/upstream-name.ts';

@@ -1,5 +1,5 @@
 import { ExpiringMap } from '@sepia/base/expiring-map';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import {
   believableUntilMs,

@@ -1,6 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { EROFS_LAYOUT, encodeErofs } from '../../src/erofs/encode.ts';
 import { partsOf } from '../../src/erofs/extents.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { gunzipSync } from 'node:zlib';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { parseFooter } from '../../src/estargz/footer.ts';
 import { verifyEstargz } from '../../src/estargz/verify.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { gzipSync, inflateRawSync } from 'node:zlib';
 import { isCoded } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { type GzipSpan, GzipSpans, type GzipSpansOptions } from '../../src/gzip/gzip-spans.ts';
 import { Inflater } from '../../src/gzip/inflater.ts';

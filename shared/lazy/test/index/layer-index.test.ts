@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { layerEntry } from '../../src/index/layer-entry.ts';
 import {

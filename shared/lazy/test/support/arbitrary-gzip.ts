@@ -1,5 +1,5 @@
 import { constants, crc32, deflateRawSync, gzipSync } from 'node:zlib';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 
 /** Data with runs, repeats near and far, and noise, up to about `maxBytes`: what makes every kind of block. */
 export function arbitraryData(maxBytes: number): fc.Arbitrary<Buffer> {

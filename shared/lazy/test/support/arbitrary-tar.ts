@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import type { TarPart } from './tar-writer.ts';
 
 /** Any byte but NUL and `/`: what a file name may hold. */

@@ -1,5 +1,5 @@
 import { isCoded } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { type ByteString, textOf } from '../../src/tar/byte-string.ts';
 import { cleanPath, endOfEntry, type TarEntry } from '../../src/tar/tar-entry.ts';

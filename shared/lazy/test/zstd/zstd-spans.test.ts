@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { constants, zstdCompressSync } from 'node:zlib';
 import { isCoded } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { resumeZstd, type ZstdSpan, ZstdSpans } from '../../src/zstd/zstd-spans.ts';
 import { arbitraryData, noise } from '../support/arbitrary-gzip.ts';

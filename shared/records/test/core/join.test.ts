@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { canonicalJson, type Entry, isShown, type Join, joinFields, joinWhole } from '../../src/core/join.ts';
 

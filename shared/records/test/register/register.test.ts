@@ -1,5 +1,5 @@
 import { isCoded } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { parseRegisterReply, parseRegisterRequest } from '../../src/register/acceptor-store.ts';
 import {

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { CORE_LIMITS } from '../../src/core/limits.ts';
 import { Link } from '../../src/core/link.ts';

@@ -4,7 +4,7 @@ import { Duplex } from 'node:stream';
 import { Bitfield } from '@sepia/base/bitfield';
 import type { CodedError } from '@sepia/base/errors';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { WIRE_LIMITS } from '../../src/limits.ts';
 import { HardenedWire } from '../../src/wire/wire.ts';

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { IMAGE_BLOCK, Presence, type PresenceLayout } from '../../../src/layers/core/presence.ts';
 import { runsOf } from '../../../src/layers/core/runs.ts';

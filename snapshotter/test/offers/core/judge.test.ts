@@ -1,7 +1,7 @@
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { type LayerBinding, signBinding } from '@sepia/cluster/api/layer-binding';
 import type { LazyOffer } from '@sepia/cluster/api/lazy-offers';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { judge, type Known } from '../../../src/offers/core/judge.ts';
 

@@ -1,6 +1,6 @@
 import type { CommandRequest } from '@sepia/cluster/api/commands';
 import { MAX_LEASE_COMMANDS } from '@sepia/cluster/api/lease';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { BUDGETS, CommandBook, type LeasedNodes } from '../../../src/commands/core/command-book.ts';
 

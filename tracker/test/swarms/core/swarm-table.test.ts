@@ -1,5 +1,5 @@
 import { setHash } from '@sepia/cluster/api/set-hash';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { MAX_SEEDS_PER_BLOB, SwarmTable } from '../../../src/swarms/core/swarm-table.ts';
 

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { ClockBook } from '../../../src/clock/core/clock-book.ts';
 

@@ -154,7 +154,7 @@ export function failJob<T>(
   });
 }
 
-/** A holder that stops gives the job back at once: no failure. */
+/** A holder that stops gives the job back at once: no failure. It waits with the newer payload, if one came. */
 export function releaseJob<T>(
   lane: JobLane<T> = EMPTY,
   id: string,
@@ -162,7 +162,9 @@ export function releaseJob<T>(
   nowMs: number,
 ): JobLane<T> {
   const job = heldBy(lane, id, holder);
-  return job === undefined ? lane : replace(lane, { ...letGo(job), state: 'waiting', notBeforeMs: nowMs });
+  if (job === undefined) return lane;
+  if (job.next !== undefined) return again(lane, job, nowMs);
+  return replace(lane, { ...letGo(job), state: 'waiting', notBeforeMs: nowMs });
 }
 
 /** Ends an open job; one that ended already stays as it is. @throws {CodedError} `COMMAND_UNKNOWN` */

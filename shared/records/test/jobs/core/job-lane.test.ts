@@ -1,5 +1,5 @@
 import { isCoded } from '@sepia/base/errors';
-import fc from 'fast-check';
+import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import {
   addJob,
@@ -51,6 +51,9 @@ t.test('of one key the newest payload wins', async (t) => {
   t.match(jobOf(again, 'a'), { payload: '3', state: 'waiting', notBeforeMs: 4 });
   t.equal(jobOf(again, 'a').result, undefined);
   t.match(jobOf(failJob(running, 'a', 'x', 4, failure), 'a'), { payload: '3', state: 'waiting', tries: 0 });
+  const released = releaseJob(running, 'a', 'x', 4);
+  t.match(jobOf(released, 'a'), { payload: '3', next: undefined, state: 'waiting' });
+  t.match(jobOf(addJob(released, one('d', 'k', '2'), 5).lane, 'a'), { payload: '2', next: undefined });
 });
 
 t.test('failures wait longer and end as dead; what no try can mend is dead at once', async (t) => {
