@@ -6,7 +6,6 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { InternalClient } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
-import type { SnapshotterConfig } from '../config.ts';
 import type { ContentCache } from '../doors/content-cache.ts';
 import type { AgentSource } from '../layers/agent-source.ts';
 import type { IndexFolder } from '../layers/index-folder.ts';
@@ -17,8 +16,14 @@ import { ImageTable } from './image-table.ts';
 import { LayerProofs } from './layer-proofs.ts';
 import { Publisher } from './publisher.ts';
 
+/** The agent of this node, as the config names it. */
+interface AgentAt {
+  readonly agent: string;
+  readonly 'node-secret-file'?: string | undefined;
+}
+
 interface Parts {
-  readonly config: SnapshotterConfig;
+  readonly config: AgentAt;
   readonly dispatcher: Dispatcher;
   readonly source: Pick<AgentSource, 'read'>;
   readonly indexes: IndexFolder;
@@ -38,7 +43,7 @@ export interface OfferSide {
 }
 
 /** The secret that this node's agent knows its snapshotter by, or undefined. @throws {CodedError} `CONFIG_INVALID` */
-export function nodeSecretOf(config: SnapshotterConfig): Uint8Array | undefined {
+export function nodeSecretOf(config: Pick<AgentAt, 'node-secret-file'>): Uint8Array | undefined {
   const file = config['node-secret-file'];
   return file === undefined ? undefined : readClusterKey(file, 'node-secret-file');
 }
