@@ -45,7 +45,7 @@ const ONES: readonly OneOfEach[] = [
   {
     what: 'a repository in keys on disk',
     copy: /`tag\\0\$\{/,
-    homes: ['shared/records/src/record-store.ts'],
+    homes: ['shared/records/src/store/record-store.ts'],
   },
   {
     what: 'a map that lets go of its oldest',

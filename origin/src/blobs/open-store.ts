@@ -1,8 +1,8 @@
 import type { Logger } from '@sepia/base/log';
 import { BlobStore } from '@sepia/store/blob-store';
 import type { DataFolder } from '@sepia/store/data-folder';
-import { diskFiles } from '@sepia/store/disk-files';
 import type { DiskRoom } from '@sepia/store/disk-room';
+import { diskFiles } from '@sepia/store/files/disk-files';
 import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { OriginConfig } from '../config.ts';
 import type { BlobIndex } from '../recovery/blob-index.ts';

@@ -5,7 +5,7 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
-import type { Link } from '@sepia/records/record-store';
+import type { Link } from '@sepia/records/store/record-store';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';
 

@@ -6,7 +6,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
-import type { Link, RecordStore } from '@sepia/records/record-store';
+import type { Link, RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { type QuotaRules, quotaOf, quotaRules } from './core/quota.ts';

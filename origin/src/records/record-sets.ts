@@ -1,4 +1,4 @@
-import type { Link, RecordStore, Referrer } from '@sepia/records/record-store';
+import type { Link, RecordStore, Referrer } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import type { OwnStanding } from '../recovery/own-standing.ts';
 import type { PublicRecord } from './public-repositories.ts';

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { shardKey } from '@sepia/cluster/cluster';
 import { canonicalJson } from '@sepia/records/core/join';
-import { parsedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/record-dump';
-import type { RecordStore } from '@sepia/records/record-store';
+import { parsedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/store/record-dump';
+import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Database } from '@sepia/store/data-folder';
 import type { Members } from '../cluster/members.ts';
 

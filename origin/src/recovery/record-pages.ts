@@ -1,8 +1,8 @@
 import type { Entry } from '@sepia/records/core/join';
-import { parsedRecord } from '@sepia/records/record-dump';
-import type { RecordStore } from '@sepia/records/record-store';
 import { acceptorStateOf } from '@sepia/records/register/acceptor-store';
 import type { RecordEntry, RecordSet } from '@sepia/records/set/record-set';
+import { parsedRecord } from '@sepia/records/store/record-dump';
+import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Database } from '@sepia/store/data-folder';
 import { comparable, type RecordDigests, type SyncSpace } from './record-digests.ts';
 

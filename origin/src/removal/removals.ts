@@ -8,7 +8,7 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
 import { parseManifest } from '@sepia/oci/manifest';
-import type { Link } from '@sepia/records/record-store';
+import type { Link } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import type { Manifests } from '../manifests/manifests.ts';

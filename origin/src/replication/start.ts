@@ -4,7 +4,7 @@ import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { Cluster } from '@sepia/cluster/cluster';
-import type { RecordStore } from '@sepia/records/record-store';
+import type { RecordStore } from '@sepia/records/store/record-store';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { CredentialConfig } from '@sepia/upstream/credentials/open';
 import type { Blobs } from '../blobs/blobs.ts';

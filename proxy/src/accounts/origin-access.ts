@@ -12,7 +12,7 @@ import type { BasicCredentials } from '@sepia/face/access/authorization';
 import { parseRepositoryScope } from '@sepia/face/access/scope';
 import { accessCall } from '@sepia/face/door/upstream-access';
 import { readLimited } from '@sepia/http/client';
-import { basic } from '@sepia/upstream/token';
+import { basic } from '@sepia/upstream/credentials/basic';
 import { carriesPassword } from '@sepia/upstream/transport';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { isDefinite, type OriginRequest, type Origins } from '../cluster/origins.ts';

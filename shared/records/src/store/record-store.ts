@@ -1,12 +1,12 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import type { Digest } from '@sepia/base/digest';
 import type { Database } from '@sepia/store/data-folder';
-import { joinFields } from './core/join.ts';
-import { GroupCommit } from './group-commit.ts';
-import type { OnRecord } from './on-record.ts';
+import { joinFields } from '../core/join.ts';
+import { GroupCommit } from '../group-commit.ts';
+import type { OnRecord } from '../on-record.ts';
+import { AcceptorStore } from '../register/acceptor-store.ts';
+import { type RecordEntry, type RecordPage, RecordSet } from '../set/record-set.ts';
 import { RecordDump } from './record-dump.ts';
-import { AcceptorStore } from './register/acceptor-store.ts';
-import { type RecordEntry, type RecordPage, RecordSet } from './set/record-set.ts';
 
 /** What a link (upstream, repository) → digest knows of the blob. */
 export interface Link {
