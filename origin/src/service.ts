@@ -289,7 +289,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, upstreams, room, log, nowMs },
     {
-      maxOpen: config['max-uploads'],
+      places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
       idleMs: deadlines['upload-idle'],
       maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
     },
