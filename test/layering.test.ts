@@ -165,6 +165,19 @@ t.test('there is no import cycle', async (t) => {
   t.same(cycles(graph), []);
 });
 
+t.test('rooms form no circle, types included', async (t) => {
+  const graph = new Map<string, string[]>();
+  for (const file of FILES.filter(({ path }) => isSource(path))) {
+    const room = roomOf(file.path);
+    const others = file.imports.flatMap(({ target }) =>
+      target !== undefined && isSource(target) && roomOf(target) !== room ? [roomOf(target)] : [],
+    );
+    graph.set(room, [...(graph.get(room) ?? []), ...others]);
+  }
+  t.ok(graph.size > 50, 'there are rooms');
+  t.same(cycles(graph), [], 'move the file, or ask for what is needed by an interface of its own');
+});
+
 t.test(`no file is longer than ${MAX_LINES} lines`, async (t) => {
   const long = FILES.map((file) => ({ path: file.path, lines: file.text.split('\n').length - 1 })).filter(
     (file) => file.lines > MAX_LINES,
@@ -272,6 +285,16 @@ t.test('every workspace has a tsconfig.json that extends the base', async (t) =>
   }
 });
 
+/** Sources that are shipped, of services and packages. */
+function isSource(path: string): boolean {
+  return path.includes('/src/') && !path.startsWith('test/') && !path.startsWith('bench/');
+}
+
+/** The folder that a file lies in; a core is part of its room. */
+function roomOf(path: string): string {
+  return dirname(path).replace(/\/core$/, '');
+}
+
 function loadFiles(): SourceFile[] {
   const patterns = WORKSPACES.map((name) => `${name}/**/*.ts`);
   const paths = globSync(patterns, {
@@ -363,7 +386,7 @@ function dependenciesOf(workspace: string): ReadonlySet<string> {
   return new Set(Object.keys({ ...manifest['dependencies'], ...manifest['devDependencies'] }));
 }
 
-/** Tarjan's strongly connected components with more than one file. */
+/** Tarjan's strongly connected components of more than one. */
 function cycles(graph: ReadonlyMap<string, readonly string[]>): string[][] {
   const indexes = new Map<string, number>();
   const lows = new Map<string, number>();
