@@ -13,6 +13,7 @@ import type { Layers } from '../layers/layers.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import { AgentCalls } from './agent-calls.ts';
 import { ImageTable } from './image-table.ts';
+import { LayerProofs } from './layer-proofs.ts';
 import { Publisher } from './publisher.ts';
 
 /** The agent of this node, as the config names it. */
@@ -54,10 +55,12 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
   const client = new InternalClient({ dispatcher, clusterKey: secret, memberId: 'snapshotter', clock });
   const agent = new AgentCalls({ client, url: config.agent });
   const images = new ImageTable();
+  const proofs = new LayerProofs({ source });
   const publisher = new Publisher({
     agent,
     door,
     images,
+    proofs,
     layersOf: (diffId) => layers.layersOf(diffId),
     open: async (offer, { digest, diffId, binding }, signal) => {
       const image = `${offer.upstream}/${offer.repository}`;
@@ -85,7 +88,9 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
         .complain({ ...complaint, reason: error.message })
         .catch((failure: unknown) => logFailure(log, failure, 'a bad index was not reported', complaint));
     },
-    stop: async () => await publisher.stop(),
+    stop: async () => {
+      await Promise.all([proofs.stop(), publisher.stop()]);
+    },
   };
 }
 
