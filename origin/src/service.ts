@@ -193,7 +193,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     nowMs,
     isLinked: async (name) => (await links.find(name)) !== undefined,
   });
-  const sets = recordSets({ members, records, standing, quotas, nowMs });
+  const sets = recordSets({ members, records, standing, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
   const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
