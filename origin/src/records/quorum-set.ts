@@ -8,9 +8,9 @@ import type { Shard } from '@sepia/cluster/ring';
 import { isShown, joinFields, joinWhole } from '@sepia/records/core/join';
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
 import { acknowledged, askCounted, type CountedAnswer } from './ask-counted.ts';
 import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
+import type { OwnStanding } from './own-standing.ts';
 
 /** The repository whose owners keep the records. */
 export interface ShardName {

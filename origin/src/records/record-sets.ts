@@ -1,6 +1,6 @@
 import type { Link, RecordStore, Referrer } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
+import type { OwnStanding } from './own-standing.ts';
 import type { PublicRecord } from './public-repositories.ts';
 import { QuorumSet } from './quorum-set.ts';
 
