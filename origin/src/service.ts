@@ -17,7 +17,6 @@ import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
 import { createRouter, routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
-import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
 import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
@@ -37,7 +36,7 @@ import { WholeBlobs } from './blobs/whole-blobs.ts';
 import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
 import { checkedId } from './cluster/own-id.ts';
-import type { OriginConfig } from './config.ts';
+import { type OriginConfig, uploadOptions } from './config.ts';
 import { Fetches } from './fetch/fetches.ts';
 import { byteCounters, originGauges } from './gauges.ts';
 import { accessRoutes } from './http/access-routes.ts';
@@ -83,6 +82,8 @@ export interface Origin {
   readonly peerAddresses: readonly string[];
   /** Resolves when what this origin says of records counts: the other origins confirmed it or handed over. */
   whenSettled(): Promise<void>;
+  /** Log level and limits of a new config, at once; see {@link RELOADED}. */
+  adjust(config: OriginConfig): void;
   /** Drains, then stops all parts. Idempotent. */
   stop(): Promise<void>;
 }
@@ -288,11 +289,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const access: Access = new Access({ upstreams, manifests, tags, links, sessions, publics, nowMs });
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, upstreams, room, log, nowMs },
-    {
-      places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
-      idleMs: deadlines['upload-idle'],
-      maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
-    },
+    uploadOptions(config),
   );
   stops.push('uploads', async () => await uploads.stop());
 
@@ -381,20 +378,17 @@ async function build(parts: BuildParts): Promise<Origin> {
   void store
     .reconcile()
     .catch((error: unknown) => logFailure(log, error, 'blob store was not reconciled', {}, 'error'));
-  log.info(
-    {
-      listen: listener.hostPort,
-      admin: admin.hostPort,
-      peers: peerAddresses,
-      clusterVersion: cluster.version,
-    },
-    'origin is ready',
-  );
+  const facts = { listen: listener.hostPort, admin: admin.hostPort, peers: peerAddresses };
+  log.info({ ...facts, clusterVersion: cluster.version }, 'origin is ready');
   return {
     url: listener.url,
     adminUrl: admin.url,
     peerAddresses,
     whenSettled: async () => await standing.whenSettled(),
+    adjust: (next) => {
+      log.level = next.log.level;
+      uploads.adjust(uploadOptions(next));
+    },
     stop: async () => await stops.stop(),
   };
 }

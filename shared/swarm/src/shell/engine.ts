@@ -1,8 +1,9 @@
 import type { Socket } from 'node:net';
 import type { Digest } from '@sepia/base/digest';
-import { logFailure } from '@sepia/base/failure';
+import { CodedError } from '@sepia/base/errors';
 import { Bans } from '../core/bans.ts';
 import type { CoreLimits } from '../core/limits.ts';
+import { Unproven } from '../core/unproven.ts';
 import { WIRE_LIMITS } from '../limits.ts';
 import type { JoinInit, Swarm, SwarmLog } from '../swarm.ts';
 import { swarmId } from '../swarm-id.ts';
@@ -13,6 +14,7 @@ import { BlockBuffers } from './block-buffers.ts';
 import { type Listener, listen } from './net.ts';
 import { type EngineParts, SwarmShell } from './shell.ts';
 import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
+import { WireWarnings } from './wire-warnings.ts';
 
 export type {
   HttpSource,
@@ -26,8 +28,8 @@ export type {
   SwarmStats,
 } from '../swarm.ts';
 
-/** Inbound connections that did not prove the cluster key yet. */
-const UNPROVEN_WIRES = 256;
+/** Inbound connections that did not prove the cluster key yet, in all and of one host. */
+const UNPROVEN_WIRES = { all: 256, perHost: 64 };
 
 /** What an engine needs. `clusterKey` and `peerId` (20 bytes) are not copied and must not change. */
 export interface SwarmEngineDeps {
@@ -53,7 +55,7 @@ export class SwarmEngine {
   readonly #seed: number;
   readonly #swarms = new Map<string, SwarmShell>();
   readonly #listeners: Listener[] = [];
-  readonly #unproven = new Set<HardenedWire>();
+  readonly #unproven = new Unproven<HardenedWire>(UNPROVEN_WIRES);
   #joined = 0;
   #stopped = false;
 
@@ -70,6 +72,7 @@ export class SwarmEngine {
       uploads: { usedBytes: 0, buffers: new BlockBuffers(WIRE_LIMITS.uploadReadBytes) },
       limits: options.limits ?? {},
       bans: new Bans(),
+      warnings: new WireWarnings({ log: deps.log }),
     };
   }
 
@@ -111,7 +114,7 @@ export class SwarmEngine {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const swarm of [...this.#swarms.values()]) swarm.stop('stopping');
-    for (const wire of [...this.#unproven]) wire.goodbye('stopping');
+    for (const wire of this.#unproven.connections()) wire.goodbye('stopping');
     await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
   }
 
@@ -120,11 +123,17 @@ export class SwarmEngine {
   }
 
   #onSocket(socket: Socket): void {
-    if (this.#stopped || this.#unproven.size >= UNPROVEN_WIRES) {
+    const from = socket.remoteAddress ?? '';
+    const entry = this.#unproven.admit(from);
+    if (this.#stopped || entry.type === 'refuse') {
       socket.destroy();
       return;
     }
-    const { clusterKey, peerId, origin, zone, log } = this.#parts;
+    if (entry.instead !== undefined) {
+      this.#unproven.delete(entry.instead);
+      entry.instead.fail(new CodedError('OVERLOADED', { message: 'others dial as well' }));
+    }
+    const { clusterKey, peerId, origin, zone } = this.#parts;
     let swarm: SwarmShell | undefined;
     let refusal: GoneReason | undefined;
     let link: LinkOwner['events'] | undefined;
@@ -159,12 +168,10 @@ export class SwarmEngine {
         onClosed: (gone, error) => {
           this.#unproven.delete(wire);
           if (link !== undefined) return link.onClosed(gone, error);
-          if (error?.code === 'INTERNAL') logFailure(log, error.cause, 'wire refused');
-          if (error?.code === 'WIRE_INVALID')
-            log.warn({ error, address: socket.remoteAddress }, 'wire refused');
+          this.#parts.warnings.ended(error, 'wire refused', { address: from });
         },
       },
     });
-    this.#unproven.add(wire);
+    this.#unproven.add(wire, from);
   }
 }

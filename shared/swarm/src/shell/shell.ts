@@ -31,6 +31,7 @@ import { Listeners } from './listeners.ts';
 import { downReason, PeerLink } from './peer-link.ts';
 import type { SlabPool } from './slab-pool.ts';
 import type { UploadBudget } from './upload.ts';
+import type { WireWarnings } from './wire-warnings.ts';
 
 /** What all swarms of an engine share. */
 export interface EngineParts {
@@ -43,6 +44,7 @@ export interface EngineParts {
   readonly uploads: UploadBudget;
   readonly limits: Partial<CoreLimits>;
   readonly bans: Bans;
+  readonly warnings: WireWarnings;
 }
 
 /** Sockets, disk, timers and hashes of one swarm around its {@link SwarmCore}. */
@@ -364,9 +366,7 @@ export class SwarmShell implements Swarm {
         this.#links.delete(link);
         peerLink?.stop();
         for (const slab of peerLink?.fetcher.stop() ?? []) this.#parts.slabs.release(slab);
-        const facts = { address: socket.remoteAddress, digest: this.digest };
-        if (error?.code === 'INTERNAL') logFailure(this.#parts.log, error.cause, 'wire closed', facts);
-        if (error?.code === 'WIRE_INVALID') this.#parts.log.warn({ error, ...facts }, 'wire closed');
+        this.#parts.warnings.ended(error, 'wire closed', { address: socket.remoteAddress, digest: this.digest });
         this.#tell({ type: 'linkDown', link, reason: downReason(gone, error) });
       },
     };
