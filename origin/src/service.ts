@@ -40,10 +40,14 @@ import { checkedId } from './cluster/own-id.ts';
 import type { OriginConfig } from './config.ts';
 import { Fetches } from './fetch/fetches.ts';
 import { byteCounters, originGauges } from './gauges.ts';
+import { ContentGuard } from './fence/content-guard.ts';
+import { Fence } from './fence/core/fence.ts';
+import { createGc } from './gc/start.ts';
 import { accessRoutes } from './http/access-routes.ts';
 import { backupRoutes } from './http/backup-routes.ts';
 import { blobRoutes } from './http/blob-routes.ts';
 import { discoveryRoutes } from './http/discovery-routes.ts';
+import { gcRoutes } from './http/gc-routes.ts';
 import { recordRoutes } from './http/record-routes.ts';
 import { removalRoutes } from './http/removal-routes.ts';
 import { replicationRoutes } from './http/replication-routes.ts';
@@ -220,6 +224,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   const tagIndex = new TagIndex({ members, records, standing });
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
   const catalog = new Catalog({ cluster, members, records, standing });
+  const fence = new Fence();
+  const elapsedMs = (): number => performance.now();
+  const guard = new ContentGuard({ fence, elapsedMs });
   const { replication, intake, queue } = createReplication({
     cluster,
     members,
@@ -251,6 +258,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     upstreams,
     recheck,
     repair,
+    guard,
     log,
     nowMs,
   });
@@ -282,12 +290,32 @@ async function build(parts: BuildParts): Promise<Origin> {
     commands: new NodeCommands({ cluster, client }),
     log,
   });
+  const gc = createGc(
+    {
+      ...{
+        cluster,
+        members,
+        records,
+        standing,
+        sets,
+        store,
+        swarms,
+        replicator,
+        tags,
+        manifests,
+        invalidation,
+      },
+      ...{ fence, elapsedMs, metrics, log, nowMs },
+    },
+    config['garbage-collection'],
+  );
+  stops.push('garbage collection', async () => await gc.stop());
   const pullTimes = new PullTimes({ upstreams, log, nowMs });
   stops.push('pull times', async () => await pullTimes.stop());
   const publics = new PublicRepositories({ set: sets.public, log, nowMs });
   const access: Access = new Access({ upstreams, manifests, tags, links, sessions, publics, nowMs });
   const uploads = new Uploads(
-    { selfId, store, links, quotas, replicator, upstreams, room, log, nowMs },
+    { selfId, store, links, quotas, replicator, guard, upstreams, room, log, nowMs },
     {
       maxOpen: config['max-uploads'],
       idleMs: deadlines['upload-idle'],
@@ -329,15 +357,17 @@ async function build(parts: BuildParts): Promise<Origin> {
     replicator,
     members,
     repair,
+    guard,
     stallMs: deadlines['body-stall'],
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
-  uploadRoutes(router, { uploads, links, quotas, upstreams, room, stopping: stopping.signal });
+  uploadRoutes(router, { uploads, links, quotas, upstreams, room, guard });
   replicationRoutes(router, { replication, intake, queue });
   removalRoutes(router, { removals });
+  gcRoutes(router, gc);
   backupRoutes(router, { records, tags });
-  tagRoutes(router, { tags, manifests, upstreams });
+  tagRoutes(router, { tags, manifests, upstreams, links, guard });
   setRoutes(router, { sets, invalidation });
   syncRoutes(router, { members, standing, digests, ...recovery });
   recordRoutes(router, { cluster, members, standing, records, quotas, manifests, purges, pullTimes, status });
@@ -378,6 +408,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   replicator.start();
   pullTimes.start();
   replication.start();
+  gc.schedule.start();
   void store
     .reconcile()
     .catch((error: unknown) => logFailure(log, error, 'blob store was not reconciled', {}, 'error'));

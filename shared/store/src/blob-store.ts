@@ -252,6 +252,14 @@ export class BlobStore {
     );
   }
 
+  /**
+   * Removes a blob unless `stays` says so at the last moment, when nobody can write it; open handles still read.
+   * Returns the bytes freed.
+   */
+  async deleteUnless(digest: Digest, stays: () => boolean): Promise<number> {
+    return await this.#blobs.remove(digest, stays);
+  }
+
   /** Removes a blob, whatever its class; open handles still read. Returns false if it was not here. */
   async delete(digest: Digest): Promise<boolean> {
     const path = this.#blobs.layout.blob(digest);
@@ -260,9 +268,9 @@ export class BlobStore {
     return true;
   }
 
-  /** Every blob file, folder by folder, with its size and coarse access time. */
-  list(): AsyncGenerator<ListedBlob, void, void> {
-    return listBlobs(this.#blobs);
+  /** Every blob file in order from behind `after`, with its size and coarse access time. */
+  list(after?: Digest): AsyncGenerator<ListedBlob, void, void> {
+    return listBlobs(this.#blobs, undefined, after);
   }
 
   /** Bytes of all blobs; grows to the truth while `reconcile` counts. */
