@@ -15,7 +15,7 @@ import { createApp } from '@sepia/http/app';
 import { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
-import { createRouter, routesOf } from '@sepia/http/router';
+import { routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
@@ -38,23 +38,12 @@ import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
 import { checkedId } from './cluster/own-id.ts';
 import type { OriginConfig } from './config.ts';
-import { Fetches } from './fetch/fetches.ts';
-import { byteCounters, originGauges } from './gauges.ts';
 import { ContentGuard } from './fence/content-guard.ts';
 import { Fence } from './fence/core/fence.ts';
+import { Fetches } from './fetch/fetches.ts';
+import { byteCounters, originGauges } from './gauges.ts';
 import { createGc } from './gc/start.ts';
-import { accessRoutes } from './http/access-routes.ts';
-import { backupRoutes } from './http/backup-routes.ts';
-import { blobRoutes } from './http/blob-routes.ts';
-import { discoveryRoutes } from './http/discovery-routes.ts';
-import { gcRoutes } from './http/gc-routes.ts';
-import { recordRoutes } from './http/record-routes.ts';
-import { removalRoutes } from './http/removal-routes.ts';
-import { replicationRoutes } from './http/replication-routes.ts';
-import { setRoutes } from './http/set-routes.ts';
-import { syncRoutes } from './http/sync-routes.ts';
-import { tagRoutes } from './http/tag-routes.ts';
-import { uploadRoutes } from './http/upload-routes.ts';
+import { originRouter } from './http/origin-router.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { PullTimes } from './manifests/pull-times.ts';
 import { Recheck } from './manifests/recheck.ts';
@@ -317,7 +306,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, guard, upstreams, room, log, nowMs },
     {
-      maxOpen: config['max-uploads'],
+      places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
       idleMs: deadlines['upload-idle'],
       maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
     },
@@ -333,46 +322,18 @@ async function build(parts: BuildParts): Promise<Origin> {
 
   const status = async (): Promise<unknown> =>
     await originStatus({
-      selfId,
-      cluster,
-      store,
-      fetches,
-      swarms,
-      uploads,
-      replicator,
-      recovery,
-      health,
-      room,
-      nowMs,
-      startedMs,
-      peerAddresses,
+      ...{ selfId, cluster, store, fetches, swarms, uploads, replicator, recovery, health, room },
+      ...{ nowMs, startedMs, peerAddresses },
     });
-  const router = createRouter();
-  blobRoutes(router, {
-    blobs,
-    whole,
-    links,
-    proofs,
-    uploads,
-    replicator,
-    members,
-    repair,
-    guard,
+  const router = originRouter({
+    ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },
+    ...{ replicator, repair, guard, upstreams, quotas, room, replication, intake, queue, removals },
+    ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
+    ...{ access, sessions, ...recovery, ...gc },
     stallMs: deadlines['body-stall'],
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
-  uploadRoutes(router, { uploads, links, quotas, upstreams, room, guard });
-  replicationRoutes(router, { replication, intake, queue });
-  removalRoutes(router, { removals });
-  gcRoutes(router, gc);
-  backupRoutes(router, { records, tags });
-  tagRoutes(router, { tags, manifests, upstreams, links, guard });
-  setRoutes(router, { sets, invalidation });
-  syncRoutes(router, { members, standing, digests, ...recovery });
-  recordRoutes(router, { cluster, members, standing, records, quotas, manifests, purges, pullTimes, status });
-  discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
-  accessRoutes(router, { access, sessions });
 
   const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, clock, oldSignatures });
   const app = createApp({ log, gate, onRequest: metrics.onRequest });

@@ -6,11 +6,11 @@ import { settledValue } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Swarms } from '../blobs/swarms.ts';
+import { type Fence, MAX_CONDEMNED } from '../fence/core/fence.ts';
 import type { OwnPage } from '../records/core/record-merge.ts';
 import type { TagState } from '../records/core/tag-record.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { ShardName } from '../records/quorum-set.ts';
-import { type Fence, MAX_CONDEMNED } from '../fence/core/fence.ts';
 import type { GcRemoved } from './core/sweep.ts';
 
 /** Records of one page. */

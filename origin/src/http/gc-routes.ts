@@ -5,8 +5,8 @@ import { ORIGIN_GC } from '@sepia/cluster/api/origin';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
-import type { Collector } from '../gc/collector.ts';
 import { MAX_CONDEMNED } from '../fence/core/fence.ts';
+import type { Collector } from '../gc/collector.ts';
 import type { OwnGc } from '../gc/peers.ts';
 import { numberOf, repositoryOf, required } from './request.ts';
 
