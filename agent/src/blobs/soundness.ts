@@ -3,7 +3,7 @@ import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { FilePort } from '@sepia/store/file-port';
+import type { FilePort } from '@sepia/store/files/file-port';
 import { damageGauge, rotCounts } from '@sepia/store/rot/rot-metrics';
 import { Scrubber } from '@sepia/store/rot/scrubber';
 import type { AgentConfig } from '../config.ts';

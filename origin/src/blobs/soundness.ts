@@ -2,14 +2,14 @@ import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { diskFiles } from '@sepia/store/disk-files';
 import type { DiskRoom } from '@sepia/store/disk-room';
+import { diskFiles } from '@sepia/store/files/disk-files';
 import { damageGauge, rotCounts } from '@sepia/store/rot/rot-metrics';
 import { Scrubber } from '@sepia/store/rot/scrubber';
 import type { Members } from '../cluster/members.ts';
 import type { OriginConfig } from '../config.ts';
-import type { BlobIndex } from '../recovery/blob-index.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
+import type { BlobIndex } from './blob-index.ts';
 import { Repair } from './repair.ts';
 
 interface SoundnessDeps {

@@ -10,7 +10,7 @@ import type { StoreLog } from '../blob-files.ts';
 import type { BlobHandle } from '../blob-handle.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { nextPass, ScrubPace, type ScrubPlace } from '../core/scrub-plan.ts';
-import { type FilePort, readWhole, replaceWhole } from '../file-port.ts';
+import { type FilePort, readWhole, replaceWhole } from '../files/file-port.ts';
 
 /** The place of a pass is written this often, in ms: a killed process looks at so much once more. */
 const KEEP_PLACE_MS = 300_000;
