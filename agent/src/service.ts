@@ -177,7 +177,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const onBytes = (source: PieceSource | 'cache', count: number): void => bytes.inc({ source }, count);
     const { cached, scrubber } = soundness(
       { store, files, dir: folder.dir, seeds, guideOf, onBytes, metrics, stops, log, nowMs },
-      config,
+      { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every },
     );
     let poke = (_digest: Digest): void => undefined;
     const blobs = new BlobTable(

@@ -206,7 +206,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const hints = new Hints({ records, nowMs });
   const { repair, scrubber } = soundness(
     { members, store, room, index, upstreams, metrics, dir: folder.dir, stops, log, nowMs },
-    config,
+    { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every, mendMs: deadlines['body-stall'] },
   );
   const lookAgain = async (digest: Digest): Promise<void> => await repair.look(digest);
   const replicator = new Replicator(

@@ -1,7 +1,7 @@
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
-import type { Scrubber } from '@sepia/store/rot/scrubber';
+import type { Scrubber } from '@sepia/store/scrubber';
 import type { Replicator } from './blobs/replicator.ts';
 import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';

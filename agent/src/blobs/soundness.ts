@@ -5,8 +5,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { FilePort } from '@sepia/store/files/file-port';
 import { damageGauge, rotCounts } from '@sepia/store/rot/rot-metrics';
-import { Scrubber } from '@sepia/store/rot/scrubber';
-import type { AgentConfig } from '../config.ts';
+import { Scrubber, type ScrubberOptions } from '@sepia/store/scrubber';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import { CachedBlobs } from './cached-blobs.ts';
 import type { Seeds } from './seeds.ts';
@@ -28,7 +27,7 @@ interface SoundnessDeps {
 /** The cached blobs, and the scrub that finds what rotted among them; both mend it by the origins. */
 export function soundness(
   deps: SoundnessDeps,
-  config: Pick<AgentConfig, 'scrub'>,
+  options: Pick<ScrubberOptions, 'rateBytesPerSec' | 'everyMs'>,
 ): { readonly cached: CachedBlobs; readonly scrubber: Scrubber } {
   const { store, files, dir, metrics, stops, log, nowMs } = deps;
   const rot = rotCounts(metrics, 'agent');
@@ -43,7 +42,7 @@ export function soundness(
       mend: async (...piece) => await cached.mend(...piece),
       onBytes: rot.onScrubbed,
     },
-    { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every },
+    options,
   );
   damageGauge(metrics, 'agent', scrubber);
   stops.push('scrub', async () => await scrubber.stop());

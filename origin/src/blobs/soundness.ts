@@ -5,9 +5,8 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import { damageGauge, rotCounts } from '@sepia/store/rot/rot-metrics';
-import { Scrubber } from '@sepia/store/rot/scrubber';
+import { Scrubber, type ScrubberOptions } from '@sepia/store/scrubber';
 import type { Members } from '../cluster/members.ts';
-import type { OriginConfig } from '../config.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { BlobIndex } from './blob-index.ts';
 import { Repair } from './repair.ts';
@@ -29,12 +28,11 @@ interface SoundnessDeps {
 /** Keeps stored blobs as they were: what is damaged is mended when somebody reads it, or when the scrub comes by. */
 export function soundness(
   deps: SoundnessDeps,
-  config: Pick<OriginConfig, 'scrub' | 'deadlines'>,
+  options: Pick<ScrubberOptions, 'rateBytesPerSec' | 'everyMs'> & { readonly mendMs: number },
 ): { readonly repair: Repair; readonly scrubber: Scrubber } {
   const { members, store, room, index, upstreams, metrics, dir, stops, log, nowMs } = deps;
   const { onScrubbed, ...rot } = rotCounts(metrics, 'origin');
-  const mendMs = config.deadlines['body-stall'];
-  const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot }, { mendMs });
+  const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot }, options);
   const scrubber = new Scrubber(
     {
       store,
@@ -47,7 +45,7 @@ export function soundness(
       expected: () => index.list(),
       onBytes: onScrubbed,
     },
-    { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every },
+    options,
   );
   damageGauge(metrics, 'origin', scrubber);
   stops.push('scrub', async () => await scrubber.stop());

@@ -5,12 +5,13 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import { ended, logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
-import type { StoreLog } from '../blob-files.ts';
-import type { BlobHandle } from '../blob-handle.ts';
-import type { BlobStore } from '../blob-store.ts';
-import { nextPass, ScrubPace, type ScrubPlace } from '../core/scrub-plan.ts';
-import { type FilePort, readWhole, replaceWhole } from '../files/file-port.ts';
+
+import type { BlobHandle } from './blob-handle.ts';
+import type { BlobStore } from './blob-store.ts';
+import { nextPass, ScrubPace, type ScrubPlace } from './core/scrub-plan.ts';
+import { type FilePort, readWhole, replaceWhole } from './files/file-port.ts';
 
 /** The place of a pass is written this often, in ms: a killed process looks at so much once more. */
 const KEEP_PLACE_MS = 300_000;
@@ -28,7 +29,7 @@ interface ScrubberDeps {
   readonly files: FilePort;
   /** `DIR/v1`: the place of the pass is kept there. */
   readonly dir: string;
-  readonly log: StoreLog;
+  readonly log: Logger;
   /** Wall clock: passes are days apart. */
   readonly nowMs: () => number;
   /** Gets a right copy of a piece and writes it over the damaged one. Rejects while nobody has one: nothing changes then. */

@@ -6,10 +6,10 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import type { BlobStore } from '../../src/blob-store.ts';
-import { Scrubber } from '../../src/rot/scrubber.ts';
-import { blobPath, checksOf, PUSHED, pieceOf, readAll, type StoreGround } from '../contract.ts';
-import { inMemory, onDisk } from '../grounds.ts';
+import type { BlobStore } from '../src/blob-store.ts';
+import { Scrubber } from '../src/scrubber.ts';
+import { blobPath, checksOf, PUSHED, pieceOf, readAll, type StoreGround } from './contract.ts';
+import { inMemory, onDisk } from './grounds.ts';
 
 const MIB = PIECE_BYTES;
 const DAY = 86_400_000;
