@@ -111,7 +111,14 @@ export const ORIGIN_CONFIG = z.strictObject({
     .min(1)
     .max(100_000)
     .default(1_000)
-    .describe('Upload sessions open at once; more are answered with 429.'),
+    .describe('Uploads open at once; more are answered with 429, and other origins take them.'),
+  'max-uploads-per-client': z
+    .number()
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(250)
+    .describe('As max-uploads, of one account or, without one, of one client address; counted before it.'),
   'max-blob': bytes().prefault('1TiB').describe('Largest blob that a push may bring; more is 413.'),
   deadlines: DEADLINES.describe('How long things may take.'),
 });

@@ -24,6 +24,8 @@ import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
+import { Absence } from './blobs/absence.ts';
+import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
 import { listenForPeers, openStore } from './blobs/open-store.ts';
@@ -49,10 +51,10 @@ import { setRoutes } from './http/set-routes.ts';
 import { syncRoutes } from './http/sync-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
-import { LinkProofs } from './manifests/link-proofs.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { PullTimes } from './manifests/pull-times.ts';
 import { Recheck } from './manifests/recheck.ts';
+import { LinkProofs } from './proofs/link-proofs.ts';
 import { Catalog } from './records/catalog.ts';
 import { Links } from './records/links.ts';
 import { PublicRepositories } from './records/public-repositories.ts';
@@ -61,8 +63,6 @@ import { recordSets } from './records/record-sets.ts';
 import { Referrers } from './records/referrers.ts';
 import { TagIndex } from './records/tag-index.ts';
 import { Tags } from './records/tags.ts';
-import { Absence } from './recovery/absence.ts';
-import { BlobIndex } from './recovery/blob-index.ts';
 import { openRecords } from './recovery/open-records.ts';
 import { Recovery } from './recovery/recovery.ts';
 import { Deletes } from './removal/deletes.ts';
@@ -193,7 +193,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     nowMs,
     isLinked: async (name) => (await links.find(name)) !== undefined,
   });
-  const sets = recordSets({ members, records, standing, quotas, nowMs });
+  const sets = recordSets({ members, records, standing, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
   const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
@@ -289,7 +289,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, upstreams, room, log, nowMs },
     {
-      maxOpen: config['max-uploads'],
+      places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
       idleMs: deadlines['upload-idle'],
       maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
     },

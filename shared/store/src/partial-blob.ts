@@ -7,7 +7,7 @@ import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
-import { type OpenFile, replaceWhole } from './file-port.ts';
+import { type OpenFile, replaceWhole } from './files/file-port.ts';
 import { encodePieceMap, partialDataName } from './piece-map.ts';
 import { LeafFile } from './rot/leaf-file.ts';
 import type { BlobAttrs } from './sidecar.ts';
