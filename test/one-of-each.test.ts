@@ -77,7 +77,7 @@ t.test('there is one way in which tests wait', async (t) => {
     exclude: (name) => name === 'node_modules',
   }).filter((path) => /\bfunction until\b/.test(readFileSync(join(ROOT, path), 'utf8')));
   // base is below the test support: its one test that waits does so by itself.
-  t.same(found.sort(), ['shared/base/test/async/hedge.test.ts', 'test/support/src/until.ts']);
+  t.same(found.sort(), ['shared/base/test/async/ask-many.test.ts', 'test/support/src/until.ts']);
 });
 
 t.test('there is one place that says which cases property tests draw', async (t) => {

@@ -1,5 +1,6 @@
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
+import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
@@ -19,16 +20,17 @@ import { createRouter, routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
-import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
+import { Absence } from './blobs/absence.ts';
+import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
 import { listenForPeers, openStore } from './blobs/open-store.ts';
-import { Repair } from './blobs/repair.ts';
 import { Replicator } from './blobs/replicator.ts';
+import { soundness } from './blobs/soundness.ts';
 import { Swarms } from './blobs/swarms.ts';
 import { Uploads } from './blobs/uploads.ts';
 import { WholeBlobs } from './blobs/whole-blobs.ts';
@@ -49,10 +51,10 @@ import { setRoutes } from './http/set-routes.ts';
 import { syncRoutes } from './http/sync-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
-import { LinkProofs } from './manifests/link-proofs.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { PullTimes } from './manifests/pull-times.ts';
 import { Recheck } from './manifests/recheck.ts';
+import { LinkProofs } from './proofs/link-proofs.ts';
 import { Catalog } from './records/catalog.ts';
 import { Links } from './records/links.ts';
 import { PublicRepositories } from './records/public-repositories.ts';
@@ -61,8 +63,6 @@ import { recordSets } from './records/record-sets.ts';
 import { Referrers } from './records/referrers.ts';
 import { TagIndex } from './records/tag-index.ts';
 import { Tags } from './records/tags.ts';
-import { Absence } from './recovery/absence.ts';
-import { BlobIndex } from './recovery/blob-index.ts';
 import { openRecords } from './recovery/open-records.ts';
 import { Recovery } from './recovery/recovery.ts';
 import { Deletes } from './removal/deletes.ts';
@@ -193,7 +193,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     nowMs,
     isLinked: async (name) => (await links.find(name)) !== undefined,
   });
-  const sets = recordSets({ members, records, standing, quotas, nowMs });
+  const sets = recordSets({ members, records, standing, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
   const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
@@ -204,15 +204,16 @@ async function build(parts: BuildParts): Promise<Origin> {
     links.revoke(revoked);
   });
   const hints = new Hints({ records, nowMs });
+  const { repair, scrubber } = soundness(
+    { members, store, room, index, upstreams, metrics, dir: folder.dir, stops, log, nowMs },
+    { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every, mendMs: deadlines['body-stall'] },
+  );
+  const lookAgain = async (digest: Digest): Promise<void> => await repair.look(digest);
   const replicator = new Replicator(
-    { members, store, hints, log },
+    { members, store, hints, lookAgain, log },
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
-  const rot = rotCounts(metrics, 'origin');
-  const mendMs = deadlines['body-stall'];
-  const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot }, { mendMs });
-  stops.push('repair', () => repair.stop());
   const absence = new Absence({ members, standing, index });
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
   const tags = new Tags({ members, records, standing, nowMs });
@@ -289,7 +290,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, upstreams, room, log, nowMs },
     {
-      maxOpen: config['max-uploads'],
+      places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
       idleMs: deadlines['upload-idle'],
       maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
     },
@@ -313,6 +314,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       uploads,
       replicator,
       recovery,
+      scrubber,
       health,
       room,
       nowMs,
@@ -363,7 +365,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       metrics,
       app,
       notReady,
-      warnings: () => recovery.warnings,
+      warnings: () => [...recovery.warnings, ...scrubber.warnings],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },
@@ -375,21 +377,15 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
   stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
   recovery.start();
+  scrubber.start();
   replicator.start();
   pullTimes.start();
   replication.start();
   void store
     .reconcile()
     .catch((error: unknown) => logFailure(log, error, 'blob store was not reconciled', {}, 'error'));
-  log.info(
-    {
-      listen: listener.hostPort,
-      admin: admin.hostPort,
-      peers: peerAddresses,
-      clusterVersion: cluster.version,
-    },
-    'origin is ready',
-  );
+  const facts = { listen: listener.hostPort, admin: admin.hostPort, peers: peerAddresses };
+  log.info({ ...facts, clusterVersion: cluster.version }, 'origin is ready');
   return {
     url: listener.url,
     adminUrl: admin.url,

@@ -1,4 +1,4 @@
-import { firstAnswer } from '@sepia/base/async/hedge';
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import { isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { throwIfBug } from '@sepia/base/failure';

@@ -21,14 +21,15 @@ import type { Replicator } from '../blobs/replicator.ts';
 import type { Uploads } from '../blobs/uploads.ts';
 import type { WholeBlobs } from '../blobs/whole-blobs.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
-import type { LinkProofs } from '../manifests/link-proofs.ts';
 import { broughtHeader } from '../manifests/recheck.ts';
+import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { Links } from '../records/links.ts';
 import { PEER_ENTRIES } from './messages.ts';
 import { relay } from './relay.ts';
 import {
   blobNameOf,
   broughtAuthorization,
+  clientOf,
   contentLength,
   digestParam,
   goneSignal,
@@ -358,7 +359,7 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   } else if (queryValue(ctx, 'made') === '1') {
     await deps.uploads.putMade(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   } else {
-    await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0);
+    await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0, clientOf(ctx));
   }
   ctx.set('Docker-Content-Digest', name.digest);
   ctx.status = 201;

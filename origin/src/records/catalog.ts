@@ -6,9 +6,9 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { majorityOf } from '@sepia/records/core/majority';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
 import { askCounted } from './ask-counted.ts';
 import { mergePages, type OwnPage } from './core/record-merge.ts';
+import type { OwnStanding } from './own-standing.ts';
 import type { ShardName } from './quorum-set.ts';
 
 /** Most repositories of one page. */

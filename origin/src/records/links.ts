@@ -103,6 +103,15 @@ export class Links {
     return found;
   }
 
+  /** As a fresh {@link find} of many, in parts of their order: undefined where there is no link. @throws `QUORUM_LOST` */
+  async *findMany(
+    shard: { readonly upstream: string; readonly repository: string },
+    digests: readonly Digest[],
+  ): AsyncGenerator<(Link | undefined)[], void, void> {
+    const keys = digests.map((digest) => [digest]);
+    for await (const records of this.#deps.set.readMany(shard, keys)) yield records.map((one) => one?.value);
+  }
+
   /** Forgets links that are no more. */
   revoke(revoked: readonly Revocation[]): void {
     this.#revision += 1;

@@ -6,9 +6,9 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { type Ballot, compareBallots } from '@sepia/records/register/register';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
 import { askCounted } from './ask-counted.ts';
 import { mergePages, type OwnPage } from './core/record-merge.ts';
+import type { OwnStanding } from './own-standing.ts';
 import type { ShardName } from './quorum-set.ts';
 
 /** A tag as one owner's acceptor has it; without digest it was deleted. */

@@ -15,9 +15,8 @@ import {
 } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
-import { shardOf } from '../recovery/record-digests.ts';
 import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
+import { shardOf } from './core/record-shard.ts';
 import {
   moved,
   recordOf,
@@ -27,6 +26,7 @@ import {
   type TagState,
   takenAway,
 } from './core/tag-record.ts';
+import type { OwnStanding } from './own-standing.ts';
 
 /** A tag of a repository of an upstream. */
 export interface TagName {

@@ -6,7 +6,7 @@ import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { RecordStore } from '@sepia/records/store/record-store';
 import { DataFolder } from '@sepia/store/data-folder';
-import { OwnStanding } from './own-standing.ts';
+import { OwnStanding } from '../records/own-standing.ts';
 import { RecordDigests } from './record-digests.ts';
 
 interface OpenRecordsDeps {

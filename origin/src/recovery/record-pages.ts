@@ -4,7 +4,8 @@ import type { RecordEntry, RecordSet } from '@sepia/records/set/record-set';
 import { parsedRecord } from '@sepia/records/store/record-dump';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Database } from '@sepia/store/data-folder';
-import { comparable, type RecordDigests, type SyncSpace } from './record-digests.ts';
+import type { SyncSpace } from '../records/core/record-shard.ts';
+import { comparable, type RecordDigests } from './record-digests.ts';
 
 const PAGE_RECORDS = 2_000;
 const PAGE_BYTES = 1024 * 1024;

@@ -1,4 +1,4 @@
-import { firstAnswer } from '@sepia/base/async/hedge';
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';

@@ -97,13 +97,24 @@ export class RecordStore {
 
   /** Takes over a link or its tombstone and notes the repository; false if it says nothing new. */
   async mergeLink(entry: RecordEntry<Link>): Promise<boolean> {
-    const [upstream = '', repository = ''] = entry.key;
-    if (entry.value === undefined) return await this.linkSet.merge(entry);
-    const [merged] = await Promise.all([
-      this.linkSet.merge(entry),
-      this.#noteRepository(upstream, repository, entry.atMs),
+    const [isNews = false] = await this.mergeLinks([entry]);
+    return isNews;
+  }
+
+  /** As {@link mergeLink} for several of one or more repositories; the caller bounds how many. */
+  async mergeLinks(entries: readonly RecordEntry<Link>[]): Promise<boolean[]> {
+    const repositories = new Map<string, RecordEntry<Link>>();
+    for (const entry of entries) {
+      const [upstream = '', repository = ''] = entry.key;
+      if (entry.value !== undefined) repositories.set(repositoryOnDisk(upstream, repository), entry);
+    }
+    const [isNews] = await Promise.all([
+      this.linkSet.mergeAll(entries),
+      ...[...repositories.values()].map(async ({ key: [upstream = '', repository = ''], atMs }) => {
+        await this.#noteRepository(upstream, repository, atMs);
+      }),
     ]);
-    return merged;
+    return isNews;
   }
 
   getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {
