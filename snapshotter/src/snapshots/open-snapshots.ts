@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import type { Stoppable } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
-import type { SnapshotterConfig } from '../config.ts';
 import type { Layers } from '../layers/layers.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { Grants } from './core/grants.ts';
@@ -12,9 +11,16 @@ import { serveSnapshots } from './server.ts';
 import { SnapshotFolder } from './snapshot-folder.ts';
 import { Snapshots } from './snapshots.ts';
 
+/** Keys of the config that it needs. */
+interface Places {
+  readonly data: string;
+  readonly mount: string;
+  readonly 'snapshots-socket'?: string | undefined;
+}
+
 /** Opens door 2 where the config has its socket. @throws {CodedError} `START_FAILED` */
 export async function openSnapshots(parts: {
-  readonly config: SnapshotterConfig;
+  readonly config: Places;
   readonly layers: Layers;
   readonly grants: Grants;
   /** Where a layer's image is now: its file in the mount, or on disk once it is complete. */
