@@ -31,6 +31,7 @@ import { diskFiles } from '@sepia/store/disk-files';
 import type { FilePort } from '@sepia/store/file-port';
 import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
+import { strangerLimits } from '@sepia/swarm/shell/stranger-room';
 import type Koa from 'koa';
 import { BlobTable } from './blobs/blob-table.ts';
 import { Hints } from './blobs/core/hints.ts';
@@ -44,6 +45,7 @@ import { ProxyClient } from './cluster/proxy-client.ts';
 import { TrackerClient } from './cluster/tracker-client.ts';
 import type { AgentConfig } from './config.ts';
 import { ClusterGuide } from './downloads/guide.ts';
+import { meetStrangers } from './downloads/meet-strangers.ts';
 import { entranceOf } from './entrance.ts';
 import { agentHandlers } from './http/handlers.ts';
 import { LazyImages } from './lazy/lazy-images.ts';
@@ -139,7 +141,10 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
 
     const engine = new SwarmEngine(
       { clusterKey, peerId: peerIdOf(id), log },
-      config.zone === undefined ? {} : { zone: config.zone },
+      {
+        strangers: strangerLimits(cluster.document.policies),
+        ...(config.zone === undefined ? {} : { zone: config.zone }),
+      },
     );
     stops.push('swarm', () => engine.stop());
     const listening: string[] = [];
@@ -227,6 +232,12 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       chance: () => randomInt(2 ** 32) / 2 ** 32,
       onAnswer: () => gate.note(true, nowMs()),
       reach,
+      onStrangers: (told) => {
+        for (const one of told) {
+          const swarm = engine.get(one.digest as Digest);
+          if (swarm !== undefined) meetStrangers(swarm, one);
+        }
+      },
       onRevoked: async (revoked) => await links.drop(revoked),
     });
     const architecture = arch() === 'x64' ? 'amd64' : arch();

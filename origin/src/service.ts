@@ -5,7 +5,6 @@ import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
-import { peerIdOf } from '@sepia/base/names/peer-id';
 import { H_CLUSTER, H_STANDING } from '@sepia/cluster/api/headers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -20,13 +19,12 @@ import { createDispatcher } from '@sepia/http/sockets';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
 import { rotCounts } from '@sepia/store/rot/rot-metrics';
-import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
-import { listenForPeers, openStore } from './blobs/open-store.ts';
+import { createEngine, listenForPeers, openStore } from './blobs/open-store.ts';
 import { Repair } from './blobs/repair.ts';
 import { Replicator } from './blobs/replicator.ts';
 import { Swarms } from './blobs/swarms.ts';
@@ -46,6 +44,7 @@ import { recordRoutes } from './http/record-routes.ts';
 import { removalRoutes } from './http/removal-routes.ts';
 import { replicationRoutes } from './http/replication-routes.ts';
 import { setRoutes } from './http/set-routes.ts';
+import { strangerRoutes } from './http/stranger-routes.ts';
 import { syncRoutes } from './http/sync-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
@@ -162,10 +161,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const health = new Health();
   const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
-  const engine = new SwarmEngine(
-    { clusterKey, peerId: peerIdOf(selfId), log },
-    { origin: true, ...(config.zone === undefined ? {} : { zone: config.zone }) },
-  );
+  const engine = createEngine({ cluster, clusterKey, log }, { id: selfId, zone: config.zone });
   stops.push('swarm engine', async () => await engine.stop());
   const peerAddresses = await listenForPeers(engine, config['peer-listen']);
 
@@ -343,6 +339,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   recordRoutes(router, { cluster, members, standing, records, quotas, manifests, purges, pullTimes, status });
   discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
   accessRoutes(router, { access, sessions });
+  strangerRoutes(router, { cluster, access, blobs, swarms, members, stopping: stopping.signal });
 
   const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, clock, oldSignatures });
   const app = createApp({ log, gate, onRequest: metrics.onRequest });

@@ -107,7 +107,10 @@ export class Download implements ReadableBlob {
       },
       deps,
     );
-    this.#swarm.onPiece((index, from) => this.#landed(index, from));
+    this.#swarm.onPiece((index, from) => {
+      if (from === 'stranger') this.partial.distrustTree();
+      this.#landed(index, from === 'stranger' ? 'peer' : from);
+    });
     this.#swarm.onWantPeers(() => {
       this.#wanted = true;
     });

@@ -11,6 +11,7 @@ import { isDecisive, type Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
 import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Finding, Guide } from './guide-port.ts';
+import { meetStrangers } from './meet-strangers.ts';
 import type { Wish } from './wish.ts';
 
 /** Long-poll for more hashes, in ms. */
@@ -86,7 +87,7 @@ export class ClusterGuide implements Guide {
       };
     this.#holders = this.#deps.origins.ordered(answer.owners);
     const sources = this.#sources(this.#holders, answer.sizeBytes);
-    const { peers } = answer;
+    const { peers, strangers } = answer;
     return {
       kind: 'swarm',
       metainfo: Metainfo.decode(Buffer.from(answer.metainfo, 'base64')),
@@ -94,6 +95,7 @@ export class ClusterGuide implements Guide {
       introduce: (swarm) => {
         swarm.addPeers(peers.filter((peer) => peer.nodeId !== nodeId).map(peerAddress));
         swarm.setHttpSources(sources);
+        if (strangers !== undefined) meetStrangers(swarm, strangers);
       },
     };
   }

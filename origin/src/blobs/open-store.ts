@@ -1,9 +1,12 @@
 import type { Logger } from '@sepia/base/log';
+import { peerIdOf } from '@sepia/base/names/peer-id';
+import type { Cluster } from '@sepia/cluster/cluster';
 import { BlobStore } from '@sepia/store/blob-store';
 import type { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/disk-files';
 import type { DiskRoom } from '@sepia/store/disk-room';
-import type { SwarmEngine } from '@sepia/swarm/shell/engine';
+import { SwarmEngine } from '@sepia/swarm/shell/engine';
+import { strangerLimits } from '@sepia/swarm/shell/stranger-room';
 import type { OriginConfig } from '../config.ts';
 import type { BlobIndex } from '../recovery/blob-index.ts';
 
@@ -35,6 +38,23 @@ export async function openStore(deps: OpenStoreDeps, cache: OriginConfig['cache'
       bootId: folder.bootId,
       // On a full disk, what a former process left half is room.
       ...(room.isFull ? { partialTtlMs: 0 } : {}),
+    },
+  );
+}
+
+/** The engine of an origin's swarms. */
+export function createEngine(
+  deps: { readonly cluster: Cluster; readonly clusterKey: Uint8Array; readonly log: Logger },
+  self: { readonly id: string; readonly zone: string | undefined },
+): SwarmEngine {
+  const { cluster, clusterKey, log } = deps;
+  const { id, zone } = self;
+  return new SwarmEngine(
+    { clusterKey, peerId: peerIdOf(id), log },
+    {
+      origin: true,
+      strangers: strangerLimits(cluster.document.policies),
+      ...(zone === undefined ? {} : { zone }),
     },
   );
 }

@@ -106,6 +106,13 @@ export class PartialBlob {
     this.#isTreeProven = this.#metainfo.state === 'final';
   }
 
+  /** Bytes came from somebody who is no member: the whole digest is hashed here after all. */
+  distrustTree(): void {
+    if (!this.#isTreeProven) return;
+    this.#isTreeProven = false;
+    if (this.#have.has(this.#prefixNext)) this.#advance().catch(ignoreFailure);
+  }
+
   /** One more user. */
   retain(): this {
     this.#refs += 1;
