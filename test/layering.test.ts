@@ -1,8 +1,20 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import t from 'tap';
+import {
+  cycles,
+  FILES,
+  homeOf,
+  type Import,
+  isSource,
+  manifestOf,
+  PACKAGE_NAMES,
+  ROOT,
+  roomOf,
+  type SourceFile,
+  WORKSPACES,
+} from './sources.ts';
 
-const ROOT = resolve(import.meta.dirname, '..');
 const SERVICES = ['tracker', 'origin', 'agent', 'proxy', 'accelerator', 'snapshotter'] as const;
 /** The packages of `shared/`: each may import those above it. */
 const LADDER = [
@@ -10,7 +22,6 @@ const LADDER = [
 ].map((name) => `shared/${name}`);
 /** Packages that are pure as a whole, as a core is. */
 const PURE_PACKAGES = ['shared/oci', 'shared/metainfo'];
-const WORKSPACES = workspaces();
 const MAX_LINES = 400;
 const MAX_FILES = 20;
 /** Who may import whom (design, "The house"); tests may import what their workspace may, and the test support. */
@@ -24,9 +35,6 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   test: [...LADDER, 'shared/lazy', ...SERVICES, 'cli', 'sim', 'test/support'],
   'test/support': [...LADDER, 'shared/lazy', ...SERVICES],
 };
-const PACKAGE_NAMES = new Map(
-  WORKSPACES.map((home) => [manifestOf(home)['name'] as unknown as string, home]),
-);
 /** What a pure core must not reach: I/O, time, chance, waiting. */
 const IMPURE: readonly [RegExp, string][] = [
   [/\bDate\b(?!\s*:)/, 'Date'],
@@ -46,29 +54,10 @@ const PURE_FOREIGN = ['bencode', 'ipaddr.js', 'tldts'];
 /** What of Node a pure package may use: functions of bytes. */
 const PURE_NODE = ['node:crypto', 'node:zlib', 'node:buffer'];
 
-interface SourceFile {
-  /** Relative to the root. */
-  readonly path: string;
-  readonly workspace: string;
-  readonly text: string;
-  /** The text without comments, strings kept. */
-  readonly code: string;
-  readonly imports: readonly Import[];
-}
-
-interface Import {
-  readonly spec: string;
-  readonly isType: boolean;
-  /** File relative to the root; undefined for packages and node modules. */
-  readonly target: string | undefined;
-}
-
 /** What a core may come to by its imports: functions of bytes and texts. */
 const REACHED = [...PURE_NODE, 'bencode', 'zod', 'picomatch', 'ipaddr.js', 'tldts'];
 /** Reads addresses and compares them: all that it takes of `node:net`. */
 const ADDRESSES = 'shared/base/src/networks.ts';
-
-const FILES = loadFiles();
 
 t.test('sources were found', async (t) => {
   for (const name of ['cli', ...SERVICES])
@@ -163,6 +152,19 @@ t.test('there is no import cycle', async (t) => {
     ]),
   );
   t.same(cycles(graph), []);
+});
+
+t.test('rooms form no circle, types included', async (t) => {
+  const graph = new Map<string, string[]>();
+  for (const file of FILES.filter(({ path }) => isSource(path))) {
+    const room = roomOf(file.path);
+    const others = file.imports.flatMap(({ target }) =>
+      target !== undefined && isSource(target) && roomOf(target) !== room ? [roomOf(target)] : [],
+    );
+    graph.set(room, [...(graph.get(room) ?? []), ...others]);
+  }
+  t.ok(graph.size > 50, 'there are rooms');
+  t.same(cycles(graph), [], 'move the file, or ask for what is needed by an interface of its own');
 });
 
 t.test(`no file is longer than ${MAX_LINES} lines`, async (t) => {
@@ -272,63 +274,14 @@ t.test('every workspace has a tsconfig.json that extends the base', async (t) =>
   }
 });
 
-function loadFiles(): SourceFile[] {
-  const patterns = WORKSPACES.map((name) => `${name}/**/*.ts`);
-  const paths = globSync(patterns, {
-    cwd: ROOT,
-    exclude: (name) => name === 'node_modules' || name.startsWith('.'),
-  });
-  return [...new Set(paths)]
-    .filter((path) => !path.includes('node_modules/') && !path.endsWith('.d.ts'))
-    .sort()
-    .map((path) => {
-      const text = readFileSync(join(ROOT, path), 'utf8');
-      const code = withoutComments(text);
-      return { path, workspace: homeOf(path)!, text, code, imports: importsOf(path, code) };
-    });
-}
-
 /** The files by which one was reached, itself first. */
 function wayTo(reached: ReadonlyMap<string, string | undefined>, path: string): string[] {
   const before = reached.get(path);
   return before === undefined ? [path] : [path, ...wayTo(reached, before)];
 }
 
-function importsOf(path: string, code: string): Import[] {
-  const statements = [
-    ...code.matchAll(/^\s*(?:import|export)\s+(type\s)?([^'"`;]*?\sfrom\s+)?['"]([^'"]+)['"]/gm),
-  ];
-  const found = statements.map(([, type, names, spec]) => ({
-    spec: spec!,
-    isType: type !== undefined || onlyTypes(names),
-  }));
-  const dynamic = [...code.matchAll(/\bimport\(\s*['"]([^'"]+)['"]\s*\)/g)].map(([, spec]) => ({
-    spec: spec!,
-    isType: false,
-  }));
-  return [...found, ...dynamic].map((one) => ({ ...one, target: targetOf(path, one.spec) }));
-}
-
-/** `{ type A, type B } from` alone leaves nothing to run. */
-function onlyTypes(names: string | undefined): boolean {
-  const braces = /^\{([^}]*)\}\s+from\s+$/.exec(names ?? '')?.[1];
-  return braces?.split(',').every((name) => name.trim() === '' || name.trim().startsWith('type ')) ?? false;
-}
-
-function targetOf(path: string, spec: string): string | undefined {
-  if (spec.startsWith('.')) return relative(ROOT, resolve(ROOT, dirname(path), spec));
-  const [, name = '', rest = 'index'] = /^(@sepia\/[\w-]+)(?:\/(.+))?$/.exec(spec) ?? [];
-  const home = PACKAGE_NAMES.get(name);
-  return home === undefined ? undefined : `${home}/src/${rest}.ts`;
-}
-
 function workspaceOf(one: Import): string | undefined {
   return one.target === undefined ? undefined : homeOf(one.target);
-}
-
-/** The workspace that a path lies in: the innermost. */
-function homeOf(path: string): string | undefined {
-  return WORKSPACES.filter((home) => path.startsWith(`${home}/`)).sort((a, b) => b.length - a.length)[0];
 }
 
 function isTest(file: SourceFile): boolean {
@@ -345,53 +298,9 @@ function isPureImport(one: Import): boolean {
   return /\/core\//.test(one.target) || /\/src\/config\.ts$/.test(one.target);
 }
 
-function workspaces(): string[] {
-  const { workspaces } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
-    workspaces: string[];
-  };
-  return globSync(workspaces, { cwd: ROOT })
-    .filter((home) => existsSync(join(ROOT, home, 'package.json')))
-    .sort();
-}
-
-function manifestOf(workspace: string): Record<string, Record<string, string> | undefined> {
-  return JSON.parse(readFileSync(join(ROOT, workspace, 'package.json'), 'utf8'));
-}
-
 function dependenciesOf(workspace: string): ReadonlySet<string> {
   const manifest = manifestOf(workspace);
   return new Set(Object.keys({ ...manifest['dependencies'], ...manifest['devDependencies'] }));
-}
-
-/** Tarjan's strongly connected components with more than one file. */
-function cycles(graph: ReadonlyMap<string, readonly string[]>): string[][] {
-  const indexes = new Map<string, number>();
-  const lows = new Map<string, number>();
-  const stack: string[] = [];
-  const found: string[][] = [];
-  const visit = (node: string): void => {
-    const index = indexes.size;
-    indexes.set(node, index);
-    lows.set(node, index);
-    stack.push(node);
-    for (const next of graph.get(node) ?? []) {
-      if (!graph.has(next)) continue;
-      if (!indexes.has(next)) visit(next);
-      if (stack.includes(next)) lows.set(node, Math.min(lows.get(node)!, lows.get(next)!));
-    }
-    if (lows.get(node) !== index) return;
-    const component = stack.splice(stack.indexOf(node));
-    if (component.length > 1 || graph.get(node)?.includes(node) === true) found.push(component.sort());
-  };
-  for (const node of graph.keys()) if (!indexes.has(node)) visit(node);
-  return found;
-}
-
-function withoutComments(text: string): string {
-  return text.replace(
-    /("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\.)*`)|\/\*[\s\S]*?\*\/|\/\/[^\n]*/g,
-    (_all, string: string | undefined) => string ?? '',
-  );
 }
 
 function withoutStrings(code: string): string {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
-import { RecordStore, tagKey } from '@sepia/records/record-store';
+import { RecordStore, tagKey } from '@sepia/records/store/record-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { Pool } from 'undici';

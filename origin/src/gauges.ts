@@ -1,11 +1,11 @@
 import type { Metrics } from '@sepia/base/metrics';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
+import type { BlobIndex } from './blobs/blob-index.ts';
 import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';
 import type { Health } from './cluster/core/health.ts';
 import type { Fetches } from './fetch/fetches.ts';
-import type { BlobIndex } from './recovery/blob-index.ts';
 import type { Recovery } from './recovery/recovery.ts';
 
 interface GaugedParts {

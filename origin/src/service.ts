@@ -22,6 +22,8 @@ import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
+import { Absence } from './blobs/absence.ts';
+import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
 import { createEngine, listenForPeers, openStore } from './blobs/open-store.ts';
@@ -48,10 +50,10 @@ import { strangerRoutes } from './http/stranger-routes.ts';
 import { syncRoutes } from './http/sync-routes.ts';
 import { tagRoutes } from './http/tag-routes.ts';
 import { uploadRoutes } from './http/upload-routes.ts';
-import { LinkProofs } from './manifests/link-proofs.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { PullTimes } from './manifests/pull-times.ts';
 import { Recheck } from './manifests/recheck.ts';
+import { LinkProofs } from './proofs/link-proofs.ts';
 import { Catalog } from './records/catalog.ts';
 import { Links } from './records/links.ts';
 import { PublicRepositories } from './records/public-repositories.ts';
@@ -60,8 +62,6 @@ import { recordSets } from './records/record-sets.ts';
 import { Referrers } from './records/referrers.ts';
 import { TagIndex } from './records/tag-index.ts';
 import { Tags } from './records/tags.ts';
-import { Absence } from './recovery/absence.ts';
-import { BlobIndex } from './recovery/blob-index.ts';
 import { openRecords } from './recovery/open-records.ts';
 import { Recovery } from './recovery/recovery.ts';
 import { Deletes } from './removal/deletes.ts';
@@ -189,7 +189,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     nowMs,
     isLinked: async (name) => (await links.find(name)) !== undefined,
   });
-  const sets = recordSets({ members, records, standing, quotas, nowMs });
+  const sets = recordSets({ members, records, standing, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
   const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });

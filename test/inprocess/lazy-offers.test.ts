@@ -127,6 +127,10 @@ t.test(
     const refused = pullConfig(one, 'team/app', '1');
     await answer(one, await nextOffer(one), { isShown: false, refusal: 'it names another image’s layer' });
     t.match(await refused, { status: 503, text: /it names another image’s layer/ });
+    const doubtful = pullConfig(one, 'team/app', '1');
+    await answer(one, await nextOffer(one), { isShown: false, refusal: 'not known yet', isPending: true });
+    await answer(one, await nextOffer(one), { isShown: false });
+    t.match(await doubtful, { status: 200, text: /diff_ids/ }, 'it is asked again, and goes out');
   },
 );
 

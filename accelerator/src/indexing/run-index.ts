@@ -1,10 +1,10 @@
+import type { Digest } from '@sepia/base/digest';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/cluster/api/conversions';
 import { type BindingFacts, type LayerBinding, signBinding } from '@sepia/cluster/api/layer-binding';
 import { type ConversionRule, leastBytes } from '@sepia/cluster/conversion-rule';
 import type { ImageSource } from '@sepia/lazy/convert/convert-image';
-import type { ProgressBook } from '../core/result-name.ts';
 import type { LayerRecords } from '../net/layer-records.ts';
 import { type Image, type ImageLayer, imagesOf } from './images.ts';
 import { indexLayer } from './index-layer.ts';
@@ -16,7 +16,8 @@ interface RunIndexDeps {
   /** Id of this accelerator. */
   readonly memberId: string;
   readonly nowMs: () => number;
-  readonly progress: ProgressBook;
+  /** Hears how far a layer is: a share from 0 to 1. */
+  readonly progress: { note(layer: Digest, phase: 'pull' | 'done', share: number): void };
   readonly onProgress: () => void;
 }
 

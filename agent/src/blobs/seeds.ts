@@ -6,12 +6,18 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import type { Swarm, SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { Download } from '../downloads/download.ts';
 import { SwarmPieces } from '../downloads/swarm-pieces.ts';
-import type { LeaseBook } from '../node/core/lease-book.ts';
+
+/** What trackers are told that this node seeds. */
+interface Advertised {
+  /** A blob was completed or served; returns the digest that no longer fits, if any. */
+  touch(digest: string, trackerIds: readonly string[]): string | undefined;
+  drop(digest: string): void;
+}
 
 interface SeedsDeps {
   readonly store: BlobStore;
   readonly engine: SwarmEngine;
-  readonly book: LeaseBook;
+  readonly book: Advertised;
   readonly trackerIds: (digest: Digest) => string[];
   readonly log: Logger;
 }

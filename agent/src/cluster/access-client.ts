@@ -1,4 +1,4 @@
-import { firstAnswer } from '@sepia/base/async/hedge';
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import { isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { throwIfBug } from '@sepia/base/failure';
@@ -19,8 +19,8 @@ import {
 import { accessCall } from '@sepia/face/door/upstream-access';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import { type Authorizer, GivenToken } from '@sepia/upstream/authenticator';
+import { basic } from '@sepia/upstream/credentials/basic';
 import { readItem } from '@sepia/upstream/read-item';
-import { basic } from '@sepia/upstream/token';
 import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';

@@ -1,4 +1,4 @@
-import { firstAnswer } from '@sepia/base/async/hedge';
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -12,9 +12,9 @@ import type { RangeBody } from '@sepia/http/bodies/range-stream';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
-import type { Wish } from '../downloads/wish.ts';
 import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
 import { type MetainfoNews, newsOf } from './tracker-client.ts';
+import type { Wish } from './wish.ts';
 
 const HEDGE_MS = 800;
 /** A cold small blob waits for the upstream, in ms. */

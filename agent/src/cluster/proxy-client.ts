@@ -1,4 +1,4 @@
-import { firstAnswer } from '@sepia/base/async/hedge';
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { ownersOf } from '@sepia/cluster/ring';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';

@@ -1,4 +1,4 @@
-import { firstAnswer } from '@sepia/base/async/hedge';
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
 import { ignoreFailure } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';

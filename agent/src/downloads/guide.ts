@@ -10,9 +10,9 @@ import type { HttpSource } from '@sepia/swarm/shell/engine';
 import { isDecisive, type Target } from '../cluster/members.ts';
 import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
 import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
+import type { Wish } from '../cluster/wish.ts';
 import type { Finding, Guide } from './guide-port.ts';
 import { meetStrangers } from './meet-strangers.ts';
-import type { Wish } from './wish.ts';
 
 /** Long-poll for more hashes, in ms. */
 const POLL_MS = 10_000;

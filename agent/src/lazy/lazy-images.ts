@@ -30,6 +30,10 @@ const BEHIND_MS = 60_000;
 /** An image is put into the queue of indexing once in this time, in ms. */
 const ASKED_MS = 10 * 60_000;
 const MAX_ASKED = 5_000;
+/** A config is held back so long while it is not known whether the image would show another's layer, in ms. */
+const DOUBT_MS = 60_000;
+/** One wait for the snapshotter's next word, in ms. */
+const AGAIN_MS = 10_000;
 const NOT_INDEXED = 'an image was not handed to be indexed';
 
 interface Deps {
@@ -136,10 +140,15 @@ export class LazyImages {
     if (bindings.some((one) => one.binding === undefined && !one.isUnanswered)) this.#askForIndexes(image);
     if (!offers.isServed) return;
     const { upstream, repository, manifest } = image;
-    const answer = await offers.offer(
-      { upstream, repository, manifest, ...this.#whyNever(image), layers: offered(image, diffIds, bindings) },
-      untilMs - nowMs(),
-    );
+    const layers = offered(image, diffIds, bindings);
+    const asked = { upstream, repository, manifest, ...this.#whyNever(image), layers };
+    const doubtMs = nowMs() + DOUBT_MS;
+    let answer = await offers.offer(asked, untilMs - nowMs());
+    while (answer?.isPending === true && nowMs() < doubtMs && !signal.aborted) {
+      const again = await offers.offer(asked, AGAIN_MS);
+      if (again === undefined) break;
+      answer = again;
+    }
     if (answer?.refusal !== undefined)
       throw new CodedError('LAYER_UNPROVEN', { message: answer.refusal, detail: { manifest } });
   }

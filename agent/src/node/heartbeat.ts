@@ -8,8 +8,8 @@ import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
 import { MAX_REVOCATIONS } from '@sepia/cluster/api/revocation';
 import { setHash } from '@sepia/cluster/api/set-hash';
 import type { TrackerClient } from '../cluster/tracker-client.ts';
+import type { CommandLog } from './commands/core/command-log.ts';
 import type { CommandRunner } from './commands/runner.ts';
-import type { CommandLog } from './core/command-log.ts';
 import type { LeaseBook } from './core/lease-book.ts';
 
 /** Heartbeat until a tracker names another, in ms. */

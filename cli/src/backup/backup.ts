@@ -9,7 +9,7 @@ import {
   RECORD_SPACES,
   type RecordSpace,
   shardOfRecord,
-} from '@sepia/records/record-dump';
+} from '@sepia/records/store/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { BackupWriter, readFrames } from './backup-file.ts';
 

@@ -3,7 +3,12 @@ import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
-import { clockFault, type DumpedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/record-dump';
+import {
+  clockFault,
+  type DumpedRecord,
+  type RecordSpace,
+  shardOfRecord,
+} from '@sepia/records/store/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { type BackupHead, readFrames } from './backup-file.ts';
 

@@ -17,12 +17,12 @@ import {
   statusText,
 } from '../lazy/snapshotter-status.ts';
 import { Operator, type OperatorFlags, type OperatorName, operatorOptions } from '../operator/operator.ts';
+import { urlOption, wholeNumber } from '../options/option-values.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { parseImageReference } from '../registry/image-reference.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
-import { addVerify } from './lazy-verify.ts';
-import { urlOption, wholeNumber } from './option-values.ts';
+import { addVerify } from './images/lazy-verify.ts';
 import { DEFAULT_AGENT, sourceOf } from './pull.ts';
 
 const DEFAULT_ADMIN = 'http://127.0.0.1:17502';

@@ -6,9 +6,9 @@ import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { PreheatClient, type PreheatJob } from '../harbor/preheat-client.ts';
 import { PreheatView } from '../harbor/preheat-view.ts';
+import { urlOption } from '../options/option-values.ts';
 import { isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
-import { urlOption } from './option-values.ts';
 
 const DEFAULT_PROXY = `http://${HOST}:${DEFAULT_PORTS_FROM + 300}`;
 const SCOPES = { origins: 'single_seed_peer', copies: 'all_seed_peers', nodes: 'all_peers' } as const;

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { LayoutWriter } from '../image/layout-writer.ts';
+import { urlOption } from '../options/option-values.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { type ImageReference, isThisMachine, parseImageReference } from '../registry/image-reference.ts';
 import { eachBlob, resolveImage } from '../registry/pull-image.ts';
@@ -9,7 +10,6 @@ import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText, rateText } from '../terminal/format.ts';
 import { Transfers } from '../terminal/transfers.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
-import { urlOption } from './option-values.ts';
 
 export const DEFAULT_AGENT = `http://${HOST}:${DEFAULT_PORTS_FROM}`;
 

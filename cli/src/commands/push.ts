@@ -1,16 +1,16 @@
-import { pipeline, type Readable, Transform } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { openArchive } from '../image/archive.ts';
-import { type ImageToPush, loadImage } from '../image/load-image.ts';
+import { loadImage } from '../image/load-image.ts';
+import { pushImage } from '../image/push-image.ts';
+import { urlOption } from '../options/option-values.ts';
 import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { isThisMachine, parseImageReference } from '../registry/image-reference.ts';
-import { type BlobSource, RegistryClient } from '../registry/registry-client.ts';
+import { RegistryClient } from '../registry/registry-client.ts';
 import { durationText } from '../terminal/format.ts';
-import { type Transfer, Transfers } from '../terminal/transfers.ts';
+import { Transfers } from '../terminal/transfers.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../up/plan.ts';
-import { urlOption } from './option-values.ts';
 
 const DEFAULT_PROXY = `http://${HOST}:${DEFAULT_PORTS_FROM + 300}`;
 
@@ -57,40 +57,4 @@ export function addPush(program: Command): void {
       );
     },
   );
-}
-
-/** Sends blobs, then manifests; the last manifest gets the tag. @returns its digest */
-export async function pushImage(
-  client: RegistryClient,
-  repository: string,
-  tag: string,
-  image: ImageToPush,
-  transfers: Transfers,
-): Promise<string> {
-  for (const blob of image.blobs) {
-    const transfer = transfers.start(blob.digest.slice(0, 19), blob.sizeBytes);
-    const isNew = await client.pushBlob(repository, watched(blob, transfer));
-    transfer.end(isNew ? undefined : 'was there already');
-  }
-  let digest = '';
-  for (const [index, manifest] of image.manifests.entries()) {
-    const reference = index === image.manifests.length - 1 ? tag : manifest.digest;
-    digest = await client.pushManifest(repository, reference, manifest.bytes, manifest.mediaType);
-  }
-  return digest;
-}
-
-/** The blob with its bytes counted as they are read. */
-function watched(blob: BlobSource, transfer: Transfer): BlobSource {
-  const open = (): Readable => {
-    const counter = new Transform({
-      transform: (chunk: Buffer, _encoding, done) => {
-        transfer.add(chunk.length);
-        done(null, chunk);
-      },
-    });
-    // A failure of either end destroys the other; the request sees it as the failure of its body.
-    return pipeline(blob.open(), counter, () => undefined);
-  };
-  return { ...blob, open };
 }

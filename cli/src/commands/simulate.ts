@@ -3,9 +3,9 @@ import { parseBytes } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
 import type { Fault } from '@sepia/sim';
 import type { Command } from 'commander';
+import { wholeNumber } from '../options/option-values.ts';
 import { parseFault, parseRate, SCENARIOS, simulateOptions } from '../simulate/scenarios.ts';
 import { finishSvg, summarise, summaryText } from '../simulate/summary.ts';
-import { wholeNumber } from './option-values.ts';
 
 interface Flags {
   readonly nodes?: number;

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { STRANGERS_POLICIES, type StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { type Command, Option } from 'commander';
+import { wholeNumber } from '../options/option-values.ts';
 import { DEFAULT_COUNTS, DEFAULT_PORTS_FROM } from '../up/plan.ts';
 import { runUp } from '../up/run-up.ts';
 import { parseUpstream, type UpstreamOption } from '../up/upstream-option.ts';
-import { wholeNumber } from './option-values.ts';
 
 interface UpFlags {
   readonly data: string;

@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import { CodedError } from '@sepia/base/errors';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
-import { pushImage } from '../commands/push.ts';
+import { pushImage } from '../image/push-image.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
 import { Transfers } from '../terminal/transfers.ts';

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
-import { diskFiles } from '@sepia/store/disk-files';
-import { replaceWhole } from '@sepia/store/file-port';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import { replaceWhole } from '@sepia/store/files/file-port';
 import { dropIn, OUR_MARK, withImport } from './containerd-toml.ts';
 
 /** A file that is to be written, and what is there now. */

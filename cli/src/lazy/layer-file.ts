@@ -6,8 +6,8 @@ import { throwIfBug } from '@sepia/base/failure';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
-import { diskFiles } from '@sepia/store/disk-files';
-import { replaceWhole } from '@sepia/store/file-port';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import { replaceWhole } from '@sepia/store/files/file-port';
 
 const READ_BYTES = 256 * 1024;
 

@@ -1,6 +1,6 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { News } from '@sepia/base/news';
-import type { RecordStore } from '@sepia/records/record-store';
+import type { RecordStore } from '@sepia/records/store/record-store';
 
 /** A copy of a blob that a member still has to get. */
 export interface Hint {

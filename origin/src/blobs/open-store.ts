@@ -3,12 +3,18 @@ import { peerIdOf } from '@sepia/base/names/peer-id';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { BlobStore } from '@sepia/store/blob-store';
 import type { DataFolder } from '@sepia/store/data-folder';
-import { diskFiles } from '@sepia/store/disk-files';
 import type { DiskRoom } from '@sepia/store/disk-room';
+import { diskFiles } from '@sepia/store/files/disk-files';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { strangerLimits } from '@sepia/swarm/shell/stranger-room';
-import type { OriginConfig } from '../config.ts';
-import type { BlobIndex } from '../recovery/blob-index.ts';
+import type { BlobIndex } from './blob-index.ts';
+
+/** How much of the disk cached blobs may take: bytes, and the shares of them where eviction begins and ends. */
+interface CacheLimits {
+  readonly budget: number;
+  readonly high: number;
+  readonly low: number;
+}
 
 interface OpenStoreDeps {
   readonly folder: DataFolder;
@@ -19,7 +25,7 @@ interface OpenStoreDeps {
 }
 
 /** The blob store of an origin: durable, cached blobs within their budget, pushed ones for ever. */
-export async function openStore(deps: OpenStoreDeps, cache: OriginConfig['cache']): Promise<BlobStore> {
+export async function openStore(deps: OpenStoreDeps, cache: CacheLimits): Promise<BlobStore> {
   const { folder, room, index, log, nowMs } = deps;
   return await BlobStore.open(
     {

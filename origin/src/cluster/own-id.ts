@@ -1,9 +1,14 @@
 import { CodedError } from '@sepia/base/errors';
 import type { Cluster } from '@sepia/cluster/cluster';
-import type { OriginConfig } from '../config.ts';
+
+/** Who a member says that it is, and where that is written. */
+interface SaysItIs {
+  readonly id?: string | undefined;
+  readonly 'cluster-document': string;
+}
 
 /** The configured id, if the cluster document has it as an origin. @throws `CONFIG_INVALID` */
-export function checkedId(config: OriginConfig, cluster: Cluster): string {
+export function checkedId(config: SaysItIs, cluster: Cluster): string {
   const { id } = config;
   if (id === undefined)
     throw new CodedError('CONFIG_INVALID', {

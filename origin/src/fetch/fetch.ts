@@ -5,7 +5,6 @@ import { News } from '@sepia/base/news';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, pieceLeaves } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
-import { WaitedFor } from '../blobs/waited-for.ts';
 import { FetchPace } from './core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from './core/fetch-plan.ts';
 import { type ReceiveParts, runFetchJob, runUnsized } from './fetch-job.ts';
@@ -27,6 +26,7 @@ import {
 } from './fetch-parts.ts';
 import { type OpenFetch, openFetch } from './fetch-reader.ts';
 import type { PieceTail } from './piece-stream.ts';
+import { WaitedFor } from './waited-for.ts';
 
 /** Attempts whose whole digest may be wrong before the upstream counts as lying. */
 const MAX_ATTEMPTS = 2;

@@ -3,7 +3,7 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { z } from 'zod';
-import { MAX_RECORDS } from '../records/quorum-set.ts';
+import { BATCH_RECORDS, MAX_RECORDS } from '../records/quorum-set.ts';
 
 /** `peers` of adopt. */
 export const PEER_ENTRIES = z
@@ -58,6 +58,9 @@ export function recordsBody(name: RecordSetName) {
       .max(MAX_RECORDS),
   });
 }
+
+/** Body of `POST /v1/records/<set>/read`. */
+export const KEYS_BODY = z.object({ keys: z.array(RECORD_KEY.min(1)).max(BATCH_RECORDS) });
 
 const PURGE_BODY = z
   .object({

@@ -8,7 +8,7 @@ import { queryValue, readJson } from '@sepia/http/signed';
 import type { z } from 'zod';
 import type { QuorumSet } from '../records/quorum-set.ts';
 import type { Invalidation } from '../removal/invalidation.ts';
-import { isRecordSetName, RECORD_KEY, type RecordSetName, recordsBody } from './messages.ts';
+import { isRecordSetName, KEYS_BODY, RECORD_KEY, type RecordSetName, recordsBody } from './messages.ts';
 import { numberOf, repositoryOf, required } from './request.ts';
 
 const MAX_PAGE = 10_000;
@@ -40,6 +40,12 @@ export function setRoutes(router: Router, deps: SetRouteDeps): void {
     const { maxBytes } = ORIGIN_RECORDS.recordsPut.body;
     const { records } = await readJson(ctx, maxBytes, (value) => check(recordsBody(name), value));
     ctx.body = await deps.sets[name].putOwn(repositoryOf(ctx), records);
+  });
+  serve(router, ORIGIN_RECORDS.recordsRead, async (ctx, params) => {
+    const set = deps.sets[setName(params.set)];
+    const { maxBytes } = ORIGIN_RECORDS.recordsRead.body;
+    const { keys } = await readJson(ctx, maxBytes, (value) => check(KEYS_BODY, value));
+    ctx.body = { records: await set.ownMany(repositoryOf(ctx), keys) };
   });
   serve(router, ORIGIN_NAMES.revocations, async (ctx) => {
     const { maxBytes } = ORIGIN_NAMES.revocations.body;

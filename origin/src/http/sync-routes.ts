@@ -5,10 +5,11 @@ import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { Members } from '../cluster/members.ts';
+import { SYNC_SPACES } from '../records/core/record-shard.ts';
+import type { OwnStanding } from '../records/own-standing.ts';
 import type { AntiEntropy } from '../recovery/anti-entropy.ts';
 import type { CopiesOwed } from '../recovery/copies-owed.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
-import { type RecordDigests, SYNC_SPACES } from '../recovery/record-digests.ts';
+import type { RecordDigests } from '../recovery/record-digests.ts';
 import type { RecordPages } from '../recovery/record-pages.ts';
 import type { HandoverAnswer, StandingAnswer, StartUp } from '../recovery/start-up.ts';
 

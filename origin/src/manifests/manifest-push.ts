@@ -11,7 +11,6 @@ import { missingLinks } from '../records/missing-links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { Tags } from '../records/tags.ts';
-import type { ReplicationIntake } from '../replication/intake.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { StoredManifest } from './manifest-cache.ts';
 
@@ -32,6 +31,12 @@ export interface ManifestPush {
   readonly change?: string | undefined;
 }
 
+/** Hears of a push before and after it, so that it is replicated whatever happens between. */
+export interface PushIntents {
+  /** Call what it returns when the push has happened, before it is acknowledged. @throws `QUORUM_LOST` */
+  intend(name: Repository, reference: Reference, hasSubject: boolean): Promise<() => Promise<void>>;
+}
+
 interface PushDeps {
   readonly store: BlobStore;
   readonly links: Links;
@@ -39,7 +44,7 @@ interface PushDeps {
   readonly quotas: Pick<Quotas, 'check'>;
   readonly referrers: Referrers;
   readonly replicator: Replicator;
-  readonly replication: Pick<ReplicationIntake, 'intend'>;
+  readonly replication: PushIntents;
   readonly upstreams: Upstreams;
 }
 

@@ -20,18 +20,17 @@ import type { Blobs } from '../blobs/blobs.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
+import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { TagRecord } from '../records/core/tag-record.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Referrers } from '../records/referrers.ts';
 import { isQuorumProblem, type TagName, type Tags } from '../records/tags.ts';
-import type { ReplicationIntake } from '../replication/intake.ts';
 import { decideTag, mayAsk, staleAge } from '../upstream/core/tag-policy.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import type { LinkProofs } from './link-proofs.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
-import { descriptorLinks, type ManifestPush, pushManifest } from './manifest-push.ts';
+import { descriptorLinks, type ManifestPush, type PushIntents, pushManifest } from './manifest-push.ts';
 import { broughtHeader, type Recheck } from './recheck.ts';
 
 export interface ManifestAnswer extends StoredManifest {
@@ -66,7 +65,7 @@ interface ManifestsDeps {
   readonly quotas: Pick<Quotas, 'check'>;
   readonly referrers: Referrers;
   readonly replicator: Replicator;
-  readonly replication: Pick<ReplicationIntake, 'intend'>;
+  readonly replication: PushIntents;
   readonly upstreams: Upstreams;
   readonly recheck: Recheck;
   readonly repair: Pick<Repair, 'noteRotten'>;

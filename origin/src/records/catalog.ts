@@ -3,12 +3,12 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
-import type { RecordStore } from '@sepia/records/record-store';
-import { majorityOf } from '@sepia/records/register/register';
+import { majorityOf } from '@sepia/records/core/majority';
+import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
 import { askCounted } from './ask-counted.ts';
 import { mergePages, type OwnPage } from './core/record-merge.ts';
+import type { OwnStanding } from './own-standing.ts';
 import type { ShardName } from './quorum-set.ts';
 
 /** Most repositories of one page. */

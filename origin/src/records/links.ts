@@ -5,7 +5,7 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
-import type { Link } from '@sepia/records/record-store';
+import type { Link } from '@sepia/records/store/record-store';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';
 
@@ -101,6 +101,15 @@ export class Links {
     const found: LinkEntry = { upstream, repository, digest, ...link };
     if (revision === this.#revision) this.#remember(found, false);
     return found;
+  }
+
+  /** As a fresh {@link find} of many, in parts of their order: undefined where there is no link. @throws `QUORUM_LOST` */
+  async *findMany(
+    shard: { readonly upstream: string; readonly repository: string },
+    digests: readonly Digest[],
+  ): AsyncGenerator<(Link | undefined)[], void, void> {
+    const keys = digests.map((digest) => [digest]);
+    for await (const records of this.#deps.set.readMany(shard, keys)) yield records.map((one) => one?.value);
   }
 
   /** Forgets links that are no more. */

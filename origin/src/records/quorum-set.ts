@@ -1,4 +1,5 @@
-import { CodedError } from '@sepia/base/errors';
+import { inTurns } from '@sepia/base/async/in-turns';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -7,9 +8,9 @@ import type { Shard } from '@sepia/cluster/ring';
 import { isShown, joinFields, joinWhole } from '@sepia/records/core/join';
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
 import { acknowledged, askCounted, type CountedAnswer } from './ask-counted.ts';
 import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
+import type { OwnStanding } from './own-standing.ts';
 
 /** The repository whose owners keep the records. */
 export interface ShardName {
@@ -30,13 +31,18 @@ export interface ShardRecord<T> {
 /** What a set asks of this origin's own database; a `RecordSet` is one. */
 interface OwnSet<T> {
   entry(key: readonly string[]): Promise<RecordEntry<T> | undefined>;
-  merge(entry: RecordEntry<T>): Promise<boolean>;
+  entriesOf(keys: readonly (readonly string[])[]): Promise<(RecordEntry<T> | undefined)[]>;
+  mergeAll(entries: readonly RecordEntry<T>[]): Promise<boolean[]>;
   entries(prefix: readonly string[], after?: string): AsyncIterable<RecordEntry<T>>;
 }
 
-/** Most records in one message, and most bytes of a page of them. */
+/** Most records taken in one message, and most bytes of a page of them. */
 export const MAX_RECORDS = 10_000;
+/** Records that are sent or asked for in one message, and handled here in one go: a few ms of work. */
+export const BATCH_RECORDS = 1_000;
 const MAX_PAGE_BYTES = 2 * 1024 * 1024;
+/** Keys that a member of the version before is asked for at once. */
+const OLD_MEMBER_KEYS = 16;
 /** A clock that stands in the way is overtaken this often. */
 const MAX_TRIES = 5;
 
@@ -92,20 +98,35 @@ export class QuorumSet<T> {
     return { entries, more: false };
   }
 
+  /** As {@link own} for several keys, in their order; null where there is none. */
+  async ownMany(shard: ShardName, keys: readonly (readonly string[])[]): Promise<(ShardRecord<T> | null)[]> {
+    this.#deps.standing.require(this.#shard(shard));
+    const full = keys.map((key) => [shard.upstream, shard.repository, ...key]);
+    const found = await this.#deps.own.entriesOf(full);
+    return found.map((one) => (one === undefined ? null : toRecord(one)));
+  }
+
   /** Takes records of another member; durable when it resolves. Names the latest clock that stands in the way, if any. */
   async putOwn(shard: ShardName, records: readonly ShardRecord<T>[]): Promise<{ behindMs?: number }> {
     const { own, standing, byField = false } = this.#deps;
-    standing.require(this.#shard(shard));
-    const behind = await Promise.all(
-      records.map(async ({ key, atMs, value }) => {
-        const full = [shard.upstream, shard.repository, ...key];
-        if (await own.merge({ key: full, atMs, value })) return undefined;
-        const found = await own.entry(full);
-        return isShown({ atMs, value }, found, byField) ? undefined : found?.atMs;
-      }),
-    );
-    const clocks = behind.filter((one) => one !== undefined);
-    return clocks.length === 0 ? {} : { behindMs: Math.max(...clocks) };
+    let behindMs: number | undefined;
+    for await (const some of inTurns(records, BATCH_RECORDS)) {
+      standing.require(this.#shard(shard));
+      const entries = some.map(({ key, atMs, value }) => ({
+        key: [shard.upstream, shard.repository, ...key],
+        atMs,
+        value,
+      }));
+      const isNews = await own.mergeAll(entries);
+      const old = entries.filter((_, index) => isNews[index] === false);
+      const found = await own.entriesOf(old.map(({ key }) => key));
+      for (const [index, { atMs, value }] of old.entries()) {
+        const standingEntry = found[index];
+        if (standingEntry === undefined || isShown({ atMs, value }, standingEntry, byField)) continue;
+        behindMs = Math.max(behindMs ?? 0, standingEntry.atMs);
+      }
+    }
+    return behindMs === undefined ? {} : { behindMs };
   }
 
   /**
@@ -126,8 +147,8 @@ export class QuorumSet<T> {
       try {
         await acknowledged(this.#shard(shard), async (id) => {
           let { sender } = this.#deps.standing;
-          for (let at = 0; at < records.length; at += MAX_RECORDS) {
-            const told = await this.#put(id, shard, records.slice(at, at + MAX_RECORDS));
+          for await (const some of inTurns(records, BATCH_RECORDS)) {
+            const told = await this.#put(id, shard, some);
             sender = told.sender;
             if (told.answer.behindMs === undefined) continue;
             behindMs = Math.max(behindMs, told.answer.behindMs);
@@ -157,20 +178,13 @@ export class QuorumSet<T> {
     key: readonly string[],
     options: { readonly lenient?: boolean } = {},
   ): Promise<ShardRecord<T> | undefined> {
-    const call = to(ORIGIN_RECORDS.records, { ...shard, set: this.name, key: JSON.stringify(key) });
     const ask = async (
       id: string,
       signal: AbortSignal,
     ): Promise<CountedAnswer<ShardRecord<T> | undefined>> => {
-      if (id === this.#deps.members.selfId) {
-        const record = await this.own(shard, key);
-        return { sender: this.#deps.standing.sender, answer: record };
-      }
-      const told = await this.#deps.members.counted<{ record?: ShardRecord<T> }>(id, {
-        ...call,
-        signal,
-      });
-      return { sender: told.sender, answer: told.answer.record };
+      if (id !== this.#deps.members.selfId) return await this.#askOne(id, shard, key, signal);
+      const record = await this.own(shard, key);
+      return { sender: this.#deps.standing.sender, answer: record };
     };
     const settles = (found: readonly (ShardRecord<T> | undefined)[]): boolean =>
       options.lenient === true && isValueAlone(found);
@@ -183,6 +197,32 @@ export class QuorumSet<T> {
       message: 'too few origins answer to know this record',
       detail: { ...shard, key },
     });
+  }
+
+  /**
+   * As {@link read} of many keys, in their order: one message an owner for every {@link BATCH_RECORDS} of them.
+   * @throws `QUORUM_LOST`
+   */
+  async *readMany(
+    shard: ShardName,
+    keys: readonly (readonly string[])[],
+  ): AsyncGenerator<(ShardRecord<T> | undefined)[], void, void> {
+    for await (const some of inTurns(keys, BATCH_RECORDS)) {
+      const { answers, isEnough } = await askCounted(this.#shard(shard), async (id, signal) => {
+        if (id !== this.#deps.members.selfId) return await this.#askMany(id, shard, some, signal);
+        const answer = await this.ownMany(shard, some);
+        return { sender: this.#deps.standing.sender, answer };
+      });
+      if (!isEnough)
+        throw new CodedError('QUORUM_LOST', {
+          message: 'too few origins answer to know these records',
+          detail: { ...shard },
+        });
+      yield some.map((_, index) => {
+        const told = answers.map((one) => one[index]).filter((one) => one !== undefined && one !== null);
+        return told.length === 0 ? undefined : told.reduce((a, b) => this.#joined(a, b));
+      });
+    }
   }
 
   /** Values and tombstones below `prefix`, in key order, as far as enough owners tell. @throws `QUORUM_LOST` */
@@ -219,6 +259,60 @@ export class QuorumSet<T> {
     const { key, ...one } = a;
     const { key: _, ...other } = b;
     return { key, ...((this.#deps.byField === true ? joinFields : joinWhole)(one, other) as typeof one) };
+  }
+
+  async #askOne(
+    id: string,
+    shard: ShardName,
+    key: readonly string[],
+    signal: AbortSignal,
+  ): Promise<CountedAnswer<ShardRecord<T> | undefined>> {
+    const told = await this.#deps.members.counted<{ record?: ShardRecord<T> }>(id, {
+      ...to(ORIGIN_RECORDS.records, { ...shard, set: this.name, key: JSON.stringify(key) }),
+      signal,
+    });
+    return { sender: told.sender, answer: told.answer.record };
+  }
+
+  async #askMany(
+    id: string,
+    shard: ShardName,
+    keys: readonly (readonly string[])[],
+    signal: AbortSignal,
+  ): Promise<CountedAnswer<(ShardRecord<T> | null)[]>> {
+    const call = {
+      ...to(ORIGIN_RECORDS.recordsRead, { ...shard, set: this.name }),
+      json: { keys },
+      headersTimeoutMs: QUICK_MS * 4,
+      signal,
+    };
+    const told = await this.#deps.members
+      .counted<{ records?: (ShardRecord<T> | null)[] }>(id, call)
+      .catch((error: unknown) => {
+        if (!isCoded(error, 'ROUTE_UNKNOWN')) throw error;
+        return undefined;
+      });
+    if (told === undefined) return await this.#askEach(id, shard, keys, signal);
+    const { records } = told.answer;
+    if (Array.isArray(records) && records.length === keys.length)
+      return { sender: told.sender, answer: records };
+    throw new CodedError('PEER_HTTP', {
+      message: `origin ${id} answered for ${records?.length} of ${keys.length} records`,
+      detail: { status: 200 },
+    });
+  }
+
+  /** As {@link #askMany} for a member of the version before, which is asked for one key at a time. */
+  async #askEach(
+    id: string,
+    shard: ShardName,
+    keys: readonly (readonly string[])[],
+    signal: AbortSignal,
+  ): Promise<CountedAnswer<(ShardRecord<T> | null)[]>> {
+    const told: CountedAnswer<ShardRecord<T> | undefined>[] = [];
+    for await (const some of inTurns(keys, OLD_MEMBER_KEYS))
+      told.push(...(await Promise.all(some.map((key) => this.#askOne(id, shard, key, signal)))));
+    return { sender: told.at(-1)!.sender, answer: told.map(({ answer }) => answer ?? null) };
   }
 
   async #put(

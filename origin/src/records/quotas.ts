@@ -6,7 +6,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
-import type { Link, RecordStore } from '@sepia/records/record-store';
+import type { Link, RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { type QuotaRules, quotaOf, quotaRules } from './core/quota.ts';
@@ -50,6 +50,9 @@ export class Quotas {
 
   constructor(deps: QuotasDeps) {
     this.#deps = deps;
+    deps.records.onRecord((space, key, before, after) => {
+      if (space === 'l1') this.#changed(key.split('\0'), linkIn(before), linkIn(after));
+    });
   }
 
   /** What is linked already counts already. @throws {CodedError} `QUOTA_EXCEEDED` if `sizeBytes` more do not fit */
@@ -78,7 +81,7 @@ export class Quotas {
   }
 
   /** A link was stored or taken away here. `key`: upstream, repository, digest. */
-  changed([upstream = '', repository = '']: readonly string[], before?: Link, after?: Link): void {
+  #changed([upstream = '', repository = '']: readonly string[], before?: Link, after?: Link): void {
     void this.#counts.get(shardKey(upstream, repository))?.usage.then((count) => {
       count.bytes += (after?.sizeBytes ?? 0) - (before?.sizeBytes ?? 0);
       count.blobs += Number(after !== undefined) - Number(before !== undefined);
@@ -120,4 +123,9 @@ export class Quotas {
     }
     return { bytes, blobs };
   }
+}
+
+/** What a stored link says; nothing of a tombstone. */
+function linkIn(stored: unknown): Link | undefined {
+  return (stored as { readonly value?: Link } | undefined)?.value;
 }

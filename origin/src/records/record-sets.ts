@@ -1,23 +1,21 @@
-import type { Link, RecordStore, Referrer } from '@sepia/records/record-store';
+import type { Link, RecordStore, Referrer } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
+import type { OwnStanding } from './own-standing.ts';
 import type { PublicRecord } from './public-repositories.ts';
 import { QuorumSet } from './quorum-set.ts';
-import type { Quotas } from './quotas.ts';
 
-/** Links and referrers on the owners of their repository's shard; quotas hear of links that are new here. */
+/** Links and referrers on the owners of their repository's shard. */
 export function recordSets(deps: {
   readonly members: Members;
   readonly records: RecordStore;
   readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
-  readonly quotas: Pick<Quotas, 'changed'>;
   readonly nowMs: () => number;
 }): {
   readonly links: QuorumSet<Link>;
   readonly referrers: QuorumSet<Referrer>;
   readonly public: QuorumSet<PublicRecord>;
 } {
-  const { members, records, standing, quotas, nowMs } = deps;
+  const { members, records, standing, nowMs } = deps;
   return {
     links: new QuorumSet<Link>('links', {
       members,
@@ -25,12 +23,8 @@ export function recordSets(deps: {
       byField: true,
       own: {
         entry: async (key) => await records.linkSet.entry(key),
-        merge: async (entry) => {
-          const before = (await records.linkSet.entry(entry.key))?.value;
-          const isNews = await records.mergeLink(entry);
-          if (isNews) quotas.changed(entry.key, before, entry.value);
-          return isNews;
-        },
+        entriesOf: async (keys) => await records.linkSet.entriesOf(keys),
+        mergeAll: async (entries) => await records.mergeLinks(entries),
         entries: (prefix, after) => records.linkSet.entries(prefix, after),
       },
       nowMs,

@@ -4,7 +4,7 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ParsedManifest } from '@sepia/oci/manifest';
-import type { Referrer } from '@sepia/records/record-store';
+import type { Referrer } from '@sepia/records/store/record-store';
 import type { ReferrerEntry } from '@sepia/upstream/upstream-client';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';

@@ -3,12 +3,12 @@ import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
-import { type RecordStore, tagKey } from '@sepia/records/record-store';
 import { type Ballot, compareBallots } from '@sepia/records/register/register';
+import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
 import { askCounted } from './ask-counted.ts';
 import { mergePages, type OwnPage } from './core/record-merge.ts';
+import type { OwnStanding } from './own-standing.ts';
 import type { ShardName } from './quorum-set.ts';
 
 /** A tag as one owner's acceptor has it; without digest it was deleted. */

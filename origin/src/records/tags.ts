@@ -5,7 +5,6 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
-import { type RecordStore, tagKey } from '@sepia/records/record-store';
 import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
 import type { RegisterRequest } from '@sepia/records/register/register';
 import {
@@ -14,10 +13,10 @@ import {
   type RegisterClientDeps,
   type SentReply,
 } from '@sepia/records/register/register-client';
+import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
-import { shardOf } from '../recovery/record-digests.ts';
 import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
+import { shardOf } from './core/record-shard.ts';
 import {
   moved,
   recordOf,
@@ -27,6 +26,7 @@ import {
   type TagState,
   takenAway,
 } from './core/tag-record.ts';
+import type { OwnStanding } from './own-standing.ts';
 
 /** A tag of a repository of an upstream. */
 export interface TagName {

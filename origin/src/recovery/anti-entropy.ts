@@ -3,11 +3,12 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
+import { shardOf } from '../records/core/record-shard.ts';
+import type { OwnStanding } from '../records/own-standing.ts';
 import type { Tags } from '../records/tags.ts';
-import type { BlobIndex } from './blob-index.ts';
-import type { OwnStanding } from './own-standing.ts';
-import { type RecordDigests, shardOf } from './record-digests.ts';
+import type { RecordDigests } from './record-digests.ts';
 import type { SyncPull } from './sync-pull.ts';
 
 /** The first comparison after the start or a change, in ms; each that finds the same difference waits longer. */

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
-import { RecordStore } from '@sepia/records/record-store';
+import { RecordStore } from '@sepia/records/store/record-store';
 import { DataFolder } from '@sepia/store/data-folder';
-import { OwnStanding } from './own-standing.ts';
+import { OwnStanding } from '../records/own-standing.ts';
 import { RecordDigests } from './record-digests.ts';
 
 interface OpenRecordsDeps {

@@ -1,14 +1,10 @@
 import { createHash } from 'node:crypto';
-import { shardKey } from '@sepia/cluster/cluster';
 import { canonicalJson } from '@sepia/records/core/join';
-import { parsedRecord, type RecordSpace, shardOfRecord } from '@sepia/records/record-dump';
-import type { RecordStore } from '@sepia/records/record-store';
+import { parsedRecord } from '@sepia/records/store/record-dump';
+import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Database } from '@sepia/store/data-folder';
 import type { Members } from '../cluster/members.ts';
-
-/** Key spaces that owners compare, in the order that they hand them over. `b1`: which pushed blobs are here. */
-export const SYNC_SPACES = ['r1', 'l1', 'f1', 'p1', 'j1', 'b1'] as const;
-export type SyncSpace = (typeof SYNC_SPACES)[number];
+import { isSyncSpace, SYNC_SPACES, type SyncSpace, shardOf } from '../records/core/record-shard.ts';
 
 const BUCKETS = 64;
 const SUM_WORDS = 4;
@@ -117,24 +113,11 @@ export class RecordDigests {
   }
 }
 
-export function isSyncSpace(space: string): space is SyncSpace {
-  return (SYNC_SPACES as readonly string[]).includes(space);
-}
-
 /** What owners compare of a record, as canonical bytes: not how an acceptor came to its accept. */
 export function comparable(space: SyncSpace, stored: unknown): string {
   if (space !== 'r1') return canonicalJson(stored);
   const { heard: _, ...state } = stored as Record<string, unknown>;
   return canonicalJson(state);
-}
-
-/** What the ring places a record by. */
-export function shardOf(space: SyncSpace, key: string): string | undefined {
-  if (space === 'b1') return key;
-  const found = shardOfRecord(space as RecordSpace, key);
-  if (found !== undefined) return shardKey(found.upstream, found.repository);
-  // Other registers (those of proxies) are placed by their own key.
-  return space === 'r1' && !key.startsWith('tag\0') ? key : undefined;
 }
 
 function hex(sum: Uint32Array): string {

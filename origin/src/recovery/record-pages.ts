@@ -1,10 +1,11 @@
 import type { Entry } from '@sepia/records/core/join';
-import { parsedRecord } from '@sepia/records/record-dump';
-import type { RecordStore } from '@sepia/records/record-store';
 import { acceptorStateOf } from '@sepia/records/register/acceptor-store';
 import type { RecordEntry, RecordSet } from '@sepia/records/set/record-set';
+import { parsedRecord } from '@sepia/records/store/record-dump';
+import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Database } from '@sepia/store/data-folder';
-import { comparable, type RecordDigests, type SyncSpace } from './record-digests.ts';
+import type { SyncSpace } from '../records/core/record-shard.ts';
+import { comparable, type RecordDigests } from './record-digests.ts';
 
 const PAGE_RECORDS = 2_000;
 const PAGE_BYTES = 1024 * 1024;

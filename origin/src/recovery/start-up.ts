@@ -7,7 +7,7 @@ import { to } from '@sepia/cluster/api/route';
 import { type FirstStart, type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
 import type { Generations } from '@sepia/records/core/standing';
 import type { Members } from '../cluster/members.ts';
-import type { OwnStanding } from './own-standing.ts';
+import type { OwnStanding } from '../records/own-standing.ts';
 import type { RecordDigests } from './record-digests.ts';
 import type { SyncPull } from './sync-pull.ts';
 

@@ -5,9 +5,10 @@ import type { Logger } from '@sepia/base/log';
 import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { BlobStore } from '@sepia/store/blob-store';
+import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
-import type { BlobIndex } from './blob-index.ts';
-import { comparable, type RecordDigests, SYNC_SPACES, type SyncSpace } from './record-digests.ts';
+import { SYNC_SPACES, type SyncSpace } from '../records/core/record-shard.ts';
+import { comparable, type RecordDigests } from './record-digests.ts';
 import type { RecordPages, SyncPage, SyncRecord } from './record-pages.ts';
 
 const PAGE_MS = 30_000;

@@ -10,9 +10,14 @@ import type { Links } from '../records/links.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { TagName, Tags } from '../records/tags.ts';
-import type { ReplicationIntake } from '../replication/intake.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Invalidation } from './invalidation.ts';
+
+/** Hears of a tag that was taken away here. */
+export interface TagDeletions {
+  /** @throws `QUORUM_LOST` */
+  deleted(name: Pick<TagName, 'upstream' | 'repository'>, tag: string): Promise<void>;
+}
 
 interface DeletesDeps {
   readonly links: Links;
@@ -20,7 +25,7 @@ interface DeletesDeps {
   readonly tagIndex: TagIndex;
   readonly manifests: Manifests;
   readonly referrers: Referrers;
-  readonly replication: Pick<ReplicationIntake, 'deleted'>;
+  readonly replication: TagDeletions;
   readonly invalidation: Invalidation;
   readonly upstreams: Upstreams;
   readonly log: Logger;

@@ -8,7 +8,7 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
 import { parseManifest } from '@sepia/oci/manifest';
-import type { Link } from '@sepia/records/record-store';
+import type { Link } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import type { Manifests } from '../manifests/manifests.ts';
@@ -16,9 +16,8 @@ import type { Links } from '../records/links.ts';
 import type { QuorumSet } from '../records/quorum-set.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { Tags } from '../records/tags.ts';
-import type { ReplicationIntake } from '../replication/intake.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import type { Deletes } from './deletes.ts';
+import type { Deletes, TagDeletions } from './deletes.ts';
 import type { Invalidation } from './invalidation.ts';
 
 /** Digests in one message. */
@@ -46,7 +45,7 @@ interface RemovalsDeps {
   readonly tagIndex: TagIndex;
   readonly manifests: Manifests;
   readonly deletes: Deletes;
-  readonly replication: Pick<ReplicationIntake, 'deleted'>;
+  readonly replication: TagDeletions;
   readonly invalidation: Invalidation;
   readonly upstreams: Upstreams;
   readonly commands: Pick<NodeCommands, 'send' | 'trackerIds'>;

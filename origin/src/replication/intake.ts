@@ -4,7 +4,7 @@ import { ignoreFailure } from '@sepia/base/failure';
 import { parseRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type Reference, referenceText } from '@sepia/oci/route';
-import type { RecordStore } from '@sepia/records/record-store';
+import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { JobQueue } from './job-queue.ts';

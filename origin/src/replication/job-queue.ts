@@ -5,7 +5,7 @@ import { shardKey } from '@sepia/cluster/cluster';
 import type { Sender } from '@sepia/records/core/standing';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { acknowledged } from '../records/ask-counted.ts';
-import type { OwnStanding } from '../recovery/own-standing.ts';
+import type { OwnStanding } from '../records/own-standing.ts';
 import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
 
 /** Most jobs in one message. */

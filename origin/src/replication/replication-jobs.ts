@@ -1,5 +1,5 @@
-import type { RecordStore } from '@sepia/records/record-store';
 import type { RecordEntry } from '@sepia/records/set/record-set';
+import type { RecordStore } from '@sepia/records/store/record-store';
 
 /** One thing to bring to a target: a tag (whatever it points at then) or a manifest by digest. */
 export interface ReplicationJob {

@@ -1,6 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
-import { RecordStore } from '@sepia/records/record-store';
+import { RecordStore } from '@sepia/records/store/record-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import t from 'tap';
 import { type Hint, Hints } from '../../src/blobs/hints.ts';

@@ -1,9 +1,9 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
-import { RecordStore } from '@sepia/records/record-store';
 import { parseRegisterRequest } from '@sepia/records/register/acceptor-store';
 import { NO_BALLOT } from '@sepia/records/register/register';
+import { RecordStore } from '@sepia/records/store/record-store';
 import type { Database } from '@sepia/store/data-folder';
 import { seeded } from '@sepia/test-support/seeded';
 import type { TagInput, TagOperation, TagOutput } from '@sepia/test-support/tag-model';

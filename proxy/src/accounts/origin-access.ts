@@ -1,4 +1,4 @@
-import { firstAnswer } from '@sepia/base/async/hedge';
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
@@ -12,7 +12,7 @@ import type { BasicCredentials } from '@sepia/face/access/authorization';
 import { parseRepositoryScope } from '@sepia/face/access/scope';
 import { accessCall } from '@sepia/face/door/upstream-access';
 import { readLimited } from '@sepia/http/client';
-import { basic } from '@sepia/upstream/token';
+import { basic } from '@sepia/upstream/credentials/basic';
 import { carriesPassword } from '@sepia/upstream/transport';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { isDefinite, type OriginRequest, type Origins } from '../cluster/origins.ts';

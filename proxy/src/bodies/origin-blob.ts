@@ -1,4 +1,4 @@
-import { firstAnswer } from '@sepia/base/async/hedge';
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';

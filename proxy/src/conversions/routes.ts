@@ -4,7 +4,7 @@ import { CONVERSION_CALLS, conversionKey } from '@sepia/cluster/api/conversions'
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { serve } from '@sepia/http/router';
 import type { Context } from 'koa';
-import { jsonBody } from '../json-body.ts';
+import { jsonBody } from '../http/json-body.ts';
 import type { Conversions } from './conversions.ts';
 
 const BODY = { limitBytes: PROXY.conversionChange.body.maxBytes, what: 'conversions' };

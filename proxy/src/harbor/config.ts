@@ -70,3 +70,5 @@ export const HARBOR_CONFIG = z
     webhook: WEBHOOK.describe('Webhooks.'),
   })
   .prefault({});
+
+export type HarborConfig = z.output<typeof HARBOR_CONFIG>;

@@ -4,7 +4,7 @@ import type { Logger } from '@sepia/base/log';
 import { isRepositoryName } from '@sepia/base/names/repository';
 import { type NamedUpstream, resolveName } from '@sepia/base/names/upstream-name';
 import { referenceText } from '@sepia/oci/route';
-import type { ProxyConfig } from '../config.ts';
+import type { HarborConfig } from './config.ts';
 import { type ImageName, parseImageUrl } from './core/image-url.ts';
 import type { PushNotice } from './core/messages.ts';
 import type { Preheat, PreheatRequest } from './preheat.ts';
@@ -18,7 +18,7 @@ const DEADLINE_MS = 30 * 60_000;
 interface KrakenDeps {
   readonly upstreams: () => readonly NamedUpstream[];
   readonly preheat: (request: PreheatRequest) => Preheat;
-  readonly config: ProxyConfig['harbor']['kraken'];
+  readonly config: HarborConfig['kraken'];
   readonly log: Logger;
 }
 

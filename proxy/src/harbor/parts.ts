@@ -1,10 +1,15 @@
 import { randomInt } from 'node:crypto';
+import type { Audit } from '@sepia/base/audit';
 import type { StopStack } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
 import type { NamedUpstream } from '@sepia/base/names/upstream-name';
+import type { Cluster } from '@sepia/cluster/cluster';
 import { NodeCommands } from '@sepia/cluster/node-commands';
+import type { InternalClient } from '@sepia/http/client';
+import type { Origins } from '../cluster/origins.ts';
 import { Conversions } from '../conversions/conversions.ts';
-import type { FaceParts } from '../face.ts';
 import type { ManifestCache } from '../registry/core/manifest-cache.ts';
+import type { HarborConfig } from './config.ts';
 import { Jobs } from './jobs.ts';
 import { KrakenDriver } from './kraken.ts';
 import { Preheat, type PreheatRequest } from './preheat.ts';
@@ -28,8 +33,20 @@ export interface HarborParts {
   readonly webhookAuth: RequestAuth;
 }
 
+/** What a proxy gives to Harbor's side of it. */
+interface HarborDeps {
+  readonly id: string;
+  readonly config: { readonly harbor: HarborConfig };
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly origins: Origins;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly entrance: { readonly audit: Audit };
+}
+
 /** Builds Harbor's side of a proxy; `stops` gets what must end with it. @throws {CodedError} `CONFIG_INVALID` */
-export function createHarbor(face: FaceParts, cache: ManifestCache, stops: StopStack): HarborParts {
+export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: StopStack): HarborParts {
   const { cluster, client, origins, log, nowMs, id: memberId } = face;
   const config = face.config.harbor;
   const commands = new NodeCommands({ cluster, client });

@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Context } from 'koa';
-import type { ProxyConfig } from '../config.ts';
+import type { HarborConfig } from './config.ts';
 
-type Harbor = ProxyConfig['harbor'];
+type Harbor = HarborConfig;
 
 /** Passes a request or throws `AUTH_REQUIRED`; `ROUTE_UNKNOWN` where this side is off. */
 export type RequestAuth = (ctx: Context) => void;

@@ -11,8 +11,8 @@ import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import type { Reference } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
 import { headerOf, isDefinite, type Origins } from '../cluster/origins.ts';
-import type { ProxyConfig } from '../config.ts';
 import type { Conversions } from '../conversions/conversions.ts';
+import type { HarborConfig } from './config.ts';
 import type { ImageName } from './core/image-url.ts';
 import type { Scope } from './core/messages.ts';
 import type { HarborEvent } from './core/webhook.ts';
@@ -37,7 +37,7 @@ interface WebhooksDeps {
   /** Gets pushes and deletions of tags before they count as carried out. */
   readonly conversions: Conversions;
   readonly preheat: (request: PreheatRequest) => Preheat;
-  readonly config: ProxyConfig['harbor']['webhook'];
+  readonly config: HarborConfig['webhook'];
   readonly memberId: string;
   readonly log: Logger;
   readonly nowMs: () => number;

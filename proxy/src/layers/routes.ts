@@ -9,7 +9,7 @@ import type { RequestState } from '@sepia/http/app';
 import { serve } from '@sepia/http/router';
 import { queryValue, readBody } from '@sepia/http/signed';
 import type { Context } from 'koa';
-import { jsonBody } from '../json-body.ts';
+import { jsonBody } from '../http/json-body.ts';
 import { clientSignal } from '../registry/answers.ts';
 import type { LayerBindings } from './layer-bindings.ts';
 

@@ -1,4 +1,4 @@
-import { firstAnswer } from '@sepia/base/async/hedge';
+import { firstAnswer } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';

@@ -98,7 +98,7 @@ export const ERROR_TABLE = {
     'UNAVAILABLE',
     503,
     true,
-    'image names the layer of another image by its diffID; it can be pulled when its own layer is indexed',
+    'image names the layer of another image by its diffID, and its own layer is not known to hold the same',
   ),
   INDEX_INVALID: f('UNKNOWN', 500, false, 'layer index is not valid; make it again'),
   RECORDS_PENDING: f(

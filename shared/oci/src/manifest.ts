@@ -5,7 +5,7 @@ import { isMediaType, mediaTypeIn } from './media-type.ts';
 
 /** Deepest nesting of a manifest's JSON; what reads it elsewhere may recurse. */
 const MAX_DEPTH = 100;
-/** Most entries that one manifest names. */
+/** Most entries that one manifest names, of all kinds together: each is looked up and linked. */
 const MAX_ENTRIES = 20_000;
 /** Largest manifest taken or handed on, in bytes (distribution-spec, "Pushing manifests"). */
 export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
@@ -71,15 +71,17 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
     'config',
     'config',
   );
+  const descriptors = [
+    ...config,
+    ...entries(root['layers'] ?? [], 'layers', 'layer'),
+    ...entries(root['manifests'] ?? [], 'manifests', 'child'),
+    ...entries(root['blobs'] ?? [], 'blobs', 'layer'),
+  ];
+  if (descriptors.length > MAX_ENTRIES) throw syntax(`manifest names more than ${MAX_ENTRIES} entries`);
   return {
     mediaType,
     isGuessed: declared === undefined && inside === undefined,
-    descriptors: [
-      ...config,
-      ...entries(root['layers'] ?? [], 'layers', 'layer'),
-      ...entries(root['manifests'] ?? [], 'manifests', 'child'),
-      ...entries(root['blobs'] ?? [], 'blobs', 'layer'),
-    ],
+    descriptors,
     subject:
       subject === undefined || subject === null
         ? undefined

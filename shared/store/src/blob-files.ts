@@ -7,7 +7,7 @@ import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import { HASH_BYTES, PIECE_BYTES, PieceHasher, pieceHash } from '@sepia/metainfo/tree';
-import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './file-port.ts';
+import { type FilePort, type OpenFile, openExisting, readWhole, replaceWhole } from './files/file-port.ts';
 import { Folders } from './folders.ts';
 import { Layout } from './layout.ts';
 import { LEAFLESS_BYTES, LeafCache, LeafFile } from './rot/leaf-file.ts';

@@ -4,7 +4,7 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
-import type { OpenFile } from './file-port.ts';
+import type { OpenFile } from './files/file-port.ts';
 import type { LeafFile } from './rot/leaf-file.ts';
 import type { BlobAttrs, Sidecar } from './sidecar.ts';
 

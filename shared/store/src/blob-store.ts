@@ -8,7 +8,7 @@ import { PieceHasher } from '@sepia/metainfo/tree';
 import { BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
 import { type EvictionResult, Evictor } from './evictor.ts';
-import { type FilePort, openExisting } from './file-port.ts';
+import { type FilePort, openExisting } from './files/file-port.ts';
 import type { PartialBlob } from './partial-blob.ts';
 import { PartialFolder, type PartialInit } from './partial-folder.ts';
 import { type BlobAttrs, type Provenance, withProvenance } from './sidecar.ts';

@@ -6,8 +6,8 @@ import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { Level } from 'level';
 import type { StoreLog } from './blob-files.ts';
-import { diskFiles } from './disk-files.ts';
-import { readWhole, replaceWhole } from './file-port.ts';
+import { diskFiles } from './files/disk-files.ts';
+import { readWhole, replaceWhole } from './files/file-port.ts';
 import { makeFolders } from './make-folders.ts';
 
 /** The disk format that this version reads and writes (`DIR/v1`). */

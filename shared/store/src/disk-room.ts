@@ -2,7 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import type { FilePort, OpenFile } from './file-port.ts';
+import type { FilePort, OpenFile } from './files/file-port.ts';
 
 /** Bytes that blobs leave free, so that records, manifests and piece maps can still be written. */
 const RESERVE_BYTES = 64 * 1024 * 1024;

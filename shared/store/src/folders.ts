@@ -1,6 +1,6 @@
 import { dirname } from 'node:path';
 import { ended, readElsewhere } from '@sepia/base/failure';
-import type { FilePort } from './file-port.ts';
+import type { FilePort } from './files/file-port.ts';
 
 interface PendingSync {
   readonly running: Promise<void>;

@@ -7,7 +7,7 @@ import { ended, ignoreFailure, logFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { foldLeaves, PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
-import { type OpenFile, replaceWhole } from './file-port.ts';
+import { type OpenFile, replaceWhole } from './files/file-port.ts';
 import { encodePieceMap, partialDataName } from './piece-map.ts';
 import { LeafFile } from './rot/leaf-file.ts';
 import type { BlobAttrs } from './sidecar.ts';
@@ -101,16 +101,9 @@ export class PartialBlob {
     return Math.min(this.#prefixNext * PIECE_BYTES, this.sizeBytes);
   }
 
-  /** The cluster vouches that its tree is the digest's: the whole digest is not hashed here, until a new attempt. */
-  trustTree(): void {
-    this.#isTreeProven = this.#metainfo.state === 'final';
-  }
-
-  /** Bytes came from somebody who is no member: the whole digest is hashed here after all. */
-  distrustTree(): void {
-    if (!this.#isTreeProven) return;
-    this.#isTreeProven = false;
-    if (this.#have.has(this.#prefixNext)) this.#advance().catch(ignoreFailure);
+  /** The cluster vouches for its tree: the whole digest is not hashed here, until taken back or a new attempt. */
+  trustTree(isProven = true): void {
+    this.#isTreeProven = isProven && this.#metainfo.state === 'final';
   }
 
   /** One more user. */

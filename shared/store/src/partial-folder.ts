@@ -7,7 +7,7 @@ import { ended } from '@sepia/base/failure';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
-import { type OpenFile, openExisting, readWhole } from './file-port.ts';
+import { type OpenFile, openExisting, readWhole } from './files/file-port.ts';
 import { PartialBlob, type PartialStart } from './partial-blob.ts';
 import { decodePieceMap, type PieceMap, partialDataName } from './piece-map.ts';
 

@@ -3,7 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
 import { PIECE_BYTES, PieceHasher } from '@sepia/metainfo/tree';
 import type { BlobFiles } from './blob-files.ts';
-import type { OpenFile } from './file-port.ts';
+import type { OpenFile } from './files/file-port.ts';
 import { LEAFLESS_BYTES } from './rot/leaf-file.ts';
 import type { BlobAttrs } from './sidecar.ts';
 

@@ -7,7 +7,7 @@ import { PIECE_BYTES, pieceHash } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
 import type { Test } from 'tap';
 import { type BlobAttrs, BlobStore, type BlobStoreOptions } from '../src/blob-store.ts';
-import type { FilePort } from '../src/file-port.ts';
+import type { FilePort } from '../src/files/file-port.ts';
 import type { PartialBlob } from '../src/partial-blob.ts';
 
 export const PUSHED: BlobAttrs = {

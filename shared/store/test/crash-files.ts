@@ -1,6 +1,6 @@
 import { basename, dirname } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
-import type { FileFacts, FilePort, OpenFile, OpenMode } from '../src/file-port.ts';
+import type { FileFacts, FilePort, OpenFile, OpenMode } from '../src/files/file-port.ts';
 
 const PAGE_BYTES = 4096;
 const SYNC_TURNS = 30;

@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { LogLines } from '@sepia/test-support/log-lines';
 import t, { type Test } from 'tap';
-import { diskFiles } from '../src/disk-files.ts';
 import { DiskRoom } from '../src/disk-room.ts';
-import type { FilePort } from '../src/file-port.ts';
+import { diskFiles } from '../src/files/disk-files.ts';
+import type { FilePort } from '../src/files/file-port.ts';
 
 const MIB = 1024 * 1024;
 const RESERVE = 64 * MIB;

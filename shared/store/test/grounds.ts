@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { diskFiles } from '../src/disk-files.ts';
+import { diskFiles } from '../src/files/disk-files.ts';
 import type { StoreGround } from './contract.ts';
 import { CrashFiles } from './crash-files.ts';
 

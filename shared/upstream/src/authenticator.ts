@@ -1,8 +1,9 @@
 import type { CodedError } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
 import { type BearerChallenge, bearerOf, parseChallenges } from '@sepia/oci/www-authenticate';
+import { basic } from './credentials/basic.ts';
 import type { CredentialSource, Credentials } from './credentials/source.ts';
-import { basic, type TokenCache } from './token.ts';
+import type { TokenCache } from './token.ts';
 
 /** How the upstream wants to be asked, as its challenges told. */
 export type UpstreamChallenge =

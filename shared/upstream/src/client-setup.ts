@@ -2,8 +2,8 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import type { ProxyAddress } from '@sepia/http/sockets';
 import { type ProxyEnvironment, parseProxy, proxyFor } from './core/proxy-choice.ts';
 import type { Home } from './core/reach.ts';
+import { basic } from './credentials/basic.ts';
 import type { UpstreamClientOptions } from './queries.ts';
-import { basic } from './token.ts';
 
 /** Other names of Docker Hub that are no registries themselves. */
 const DOCKER_HUB_ALIASES = new Set(['docker.io', 'index.docker.io', 'hub.docker.com']);

@@ -4,6 +4,7 @@ import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { readLimited } from '@sepia/http/client';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
+import { basic } from './credentials/basic.ts';
 import { type CredentialSource, type Credentials, isSame } from './credentials/source.ts';
 import { type Answer, discard, header } from './exchange.ts';
 import { retryAfterSeconds } from './retry-after.ts';
@@ -167,11 +168,6 @@ function refusalOf(deps: Pick<TokenDeps, 'upstream' | 'nowMs'>, answer: Answer, 
   // Only a clear no is a refusal: a service that is not there any more says nothing of the account.
   const code = status === 400 || status === 401 || status === 403 ? 'UPSTREAM_DENIED' : 'BACKEND_DOWN';
   return new CodedError(code, { message: `token service ${url.host} answered ${status}`, detail });
-}
-
-/** `Authorization` of Basic (RFC 7617, in UTF-8). */
-export function basic(credentials: Credentials): string {
-  return `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`, 'utf8').toString('base64')}`;
 }
 
 async function tokenAnswer(answer: Answer): Promise<Buffer> {

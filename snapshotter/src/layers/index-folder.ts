@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { tryParse } from '@sepia/base/failure';
-import { diskFiles } from '@sepia/store/disk-files';
-import { replaceWhole } from '@sepia/store/file-port';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import { replaceWhole } from '@sepia/store/files/file-port';
 import { z } from 'zod';
 
 const FACTS = z.strictObject({ layer: z.string(), index: z.string(), image: z.string() });

@@ -6,7 +6,6 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { InternalClient } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
-import type { SnapshotterConfig } from '../config.ts';
 import type { ContentCache } from '../doors/content-cache.ts';
 import type { AgentSource } from '../layers/agent-source.ts';
 import type { IndexFolder } from '../layers/index-folder.ts';
@@ -14,10 +13,17 @@ import type { Layers } from '../layers/layers.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import { AgentCalls } from './agent-calls.ts';
 import { ImageTable } from './image-table.ts';
+import { LayerProofs } from './layer-proofs.ts';
 import { Publisher } from './publisher.ts';
 
+/** The agent of this node, as the config names it. */
+interface AgentAt {
+  readonly agent: string;
+  readonly 'node-secret-file'?: string | undefined;
+}
+
 interface Parts {
-  readonly config: SnapshotterConfig;
+  readonly config: AgentAt;
   readonly dispatcher: Dispatcher;
   readonly source: Pick<AgentSource, 'read'>;
   readonly indexes: IndexFolder;
@@ -37,7 +43,7 @@ export interface OfferSide {
 }
 
 /** The secret that this node's agent knows its snapshotter by, or undefined. @throws {CodedError} `CONFIG_INVALID` */
-export function nodeSecretOf(config: SnapshotterConfig): Uint8Array | undefined {
+export function nodeSecretOf(config: Pick<AgentAt, 'node-secret-file'>): Uint8Array | undefined {
   const file = config['node-secret-file'];
   return file === undefined ? undefined : readClusterKey(file, 'node-secret-file');
 }
@@ -49,10 +55,12 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
   const client = new InternalClient({ dispatcher, clusterKey: secret, memberId: 'snapshotter', clock });
   const agent = new AgentCalls({ client, url: config.agent });
   const images = new ImageTable();
+  const proofs = new LayerProofs({ source });
   const publisher = new Publisher({
     agent,
     door,
     images,
+    proofs,
     layersOf: (diffId) => layers.layersOf(diffId),
     open: async (offer, { digest, diffId, binding }, signal) => {
       const image = `${offer.upstream}/${offer.repository}`;
@@ -80,7 +88,9 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
         .complain({ ...complaint, reason: error.message })
         .catch((failure: unknown) => logFailure(log, failure, 'a bad index was not reported', complaint));
     },
-    stop: async () => await publisher.stop(),
+    stop: async () => {
+      await Promise.all([proofs.stop(), publisher.stop()]);
+    },
   };
 }
 

@@ -10,8 +10,9 @@ import { textOf } from '@sepia/lazy/tar/byte-string';
 import type { ContentCache } from '../doors/content-cache.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { AgentCalls } from './agent-calls.ts';
-import { type JudgedLayer, judge } from './core/judge.ts';
+import { type JudgedLayer, judge, type Verdict } from './core/judge.ts';
 import type { ImageTable } from './image-table.ts';
+import type { LayerProofs } from './layer-proofs.ts';
 
 interface Deps {
   readonly agent: Pick<AgentCalls, 'offers' | 'answer'>;
@@ -19,6 +20,7 @@ interface Deps {
   readonly images: ImageTable;
   /** Layers that were bound to a diffID when they came here. */
   readonly layersOf: (diffId: Digest) => readonly Digest[];
+  readonly proofs: Pick<LayerProofs, 'diffIdOf' | 'prove'>;
   /** Opens a layer whose record was checked, fetching its index; shows nothing yet. */
   readonly open: (
     offer: LazyOffer,
@@ -99,15 +101,15 @@ export class Publisher {
   }
 
   async #publish(offer: LazyOffer): Promise<LazyAnswer> {
-    const { images, nowMs, wallMs, door, layersOf } = this.#deps;
+    const { images, nowMs, wallMs } = this.#deps;
     const untilMs = nowMs() + offer.waitMs - MARGIN_MS;
-    const shown = new Set<Digest>();
-    for (const { diffId } of offer.layers) if (await door.has(diffId)) shown.add(diffId);
-    const verdict = judge(offer, { isShown: (diffId) => shown.has(diffId), layersOf });
-    if (verdict.foreign.length > 0) {
-      const reason = `it names ${verdict.foreign[0]} as a layer, which is another image's here`;
+    const verdict = await this.#judge(offer, untilMs);
+    const [unproven] = [...verdict.forged, ...verdict.unproven];
+    if (unproven !== undefined) {
+      const reason = whyRefused(unproven, this.#deps.proofs.diffIdOf(unproven.digest));
       images.note(offer, { isLazy: false, reason, layers: verdict.layers }, wallMs());
-      return { isShown: false, refusal: `${offer.repository}@${offer.manifest}: ${reason}` };
+      const isPending = verdict.forged.length === 0;
+      return { isShown: false, refusal: `${offer.repository}@${offer.manifest}: ${reason}`, isPending };
     }
     if (!verdict.isLazy) {
       images.note(offer, verdict, wallMs());
@@ -116,6 +118,34 @@ export class Publisher {
     const outcome = await this.#show(offer, untilMs);
     images.note(offer, outcome, wallMs());
     return { isShown: outcome.isLazy };
+  }
+
+  /** What is not proven by records is read whole, as far as there is time; the reading goes on for the next pull. */
+  async #judge(offer: LazyOffer, untilMs: number): Promise<Verdict> {
+    const { door, layersOf, proofs, nowMs, log } = this.#deps;
+    const shown = new Set<Digest>();
+    for (const { diffId } of offer.layers) if (await door.has(diffId)) shown.add(diffId);
+    const known = {
+      isShown: (diffId: Digest) => shown.has(diffId),
+      layersOf,
+      readDiffId: (layer: Digest) => proofs.diffIdOf(layer),
+    };
+    const verdict = judge(offer, known);
+    if (verdict.unproven.length === 0 || verdict.forged.length > 0) return verdict;
+    const image = { host: offer.upstream, repository: offer.repository };
+    const reading = verdict.unproven.map(async (layer) => {
+      try {
+        await proofs.prove(image, layer);
+      } catch (error) {
+        logFailure(log, error, 'a layer could not be read whole', { layer: layer.digest });
+        throwIfBug(error);
+      }
+    });
+    const over = new AbortController();
+    const late = pause(untilMs - nowMs(), AbortSignal.any([over.signal, this.#abort.signal]));
+    await Promise.race([Promise.all(reading), late]);
+    over.abort();
+    return judge(offer, known);
   }
 
   async #show(
@@ -149,4 +179,10 @@ export class Publisher {
     for (const layer of opened.toReversed()) await show(layer);
     return { isLazy: true, layers };
   }
+}
+
+function whyRefused({ digest, diffId }: LazyOffer['layers'][number], found: Digest | undefined): string {
+  return found === undefined
+    ? `it names ${diffId} as its layer ${digest}, which is another image's here; that layer is being read whole to see whether it is the same, pull again in a moment`
+    : `it names ${diffId} as its layer ${digest}, which holds ${found}: no runtime unpacks it`;
 }

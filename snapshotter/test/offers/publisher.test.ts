@@ -27,11 +27,14 @@ function published(
   offer: LazyOffer,
   cannotOpen: readonly string[] = [],
   shownAlready: string[] = [],
+  /** What each layer holds, to who reads it whole. */
+  holds: Readonly<Record<string, string>> = {},
 ) {
   let nowMs = 0;
   const shown: string[] = [];
   const answers: LazyAnswer[] = [];
   const images = new ImageTable();
+  const read = new Map<Digest, Digest>();
   const queue = [[offer]];
   const publisher = new Publisher({
     agent: {
@@ -45,6 +48,15 @@ function published(
     },
     door: { has: async (diffId) => shownAlready.some((one) => id(one) === diffId) },
     images,
+    proofs: {
+      diffIdOf: (layer) => read.get(layer),
+      prove: async (image, { digest }) => {
+        t.same(image, { host: 'local', repository: 'team/app' });
+        const [, found] = Object.entries(holds).find(([name]) => id(name) === digest) ?? [];
+        if (found === undefined) throw new CodedError('TIMEOUT', { message: 'no bytes came' });
+        read.set(digest, id(found));
+      },
+    },
     layersOf: () => [],
     open: async (_offer, { digest }) => {
       if (cannotOpen.some((one) => id(one) === digest))
@@ -86,11 +98,28 @@ t.test('what comes after the agent’s wait is not shown', async (t) => {
   t.match(run.images.list(), [{ isLazy: false, reason: /too late/ }]);
 });
 
-t.test('an image that would find another image’s layer is refused by name', async (t) => {
+const claiming = (diffId: string): LazyOffer => {
   const offer = offerOf('mine');
-  const forged = { ...offer, layers: [{ ...offer.layers[0]!, diffId: id('private') }] };
-  const run = published(t, forged, [], ['private']);
+  return { ...offer, layers: [{ ...offer.layers[0]!, diffId: id(diffId) }] };
+};
+
+t.test('an image that would find another image’s layer is refused by name', async (t) => {
+  const run = published(t, claiming('private'), [], ['private'], { mine: 'something else' });
   await run.answered();
-  t.match(run.answers, [{ isShown: false, refusal: new RegExp(`names ${id('private')}`) }]);
+  const refusal = new RegExp(`names ${id('private')} as its layer ${id('mine')}.*no runtime unpacks it`);
+  t.match(run.answers, [{ isShown: false, refusal, isPending: false }]);
   t.same(run.shown, []);
+});
+
+t.test('one whose layer holds the same bytes is pulled the ordinary way', async (t) => {
+  const run = published(t, claiming('base'), [], ['base'], { mine: 'base' });
+  await run.answered();
+  t.same(run.answers, [{ isShown: false }]);
+  t.match(run.images.list(), [{ isLazy: false, reason: undefined }]);
+});
+
+t.test('while that is not known it is not let through, and may be asked again', async (t) => {
+  const run = published(t, claiming('private'), [], ['private']);
+  await run.answered();
+  t.match(run.answers, [{ isShown: false, refusal: /is being read whole/, isPending: true }]);
 });

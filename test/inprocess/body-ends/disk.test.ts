@@ -1,8 +1,8 @@
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
-import { diskFiles } from '@sepia/store/disk-files';
-import type { FilePort, OpenFile } from '@sepia/store/file-port';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import type { FilePort, OpenFile } from '@sepia/store/files/file-port';
 import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';

@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import type { FilePort, OpenFile } from '@sepia/store/file-port';
+import type { FilePort, OpenFile } from '@sepia/store/files/file-port';
 import type { Chance } from '@sepia/swarm/core/random';
 
 /** What a disk does to what is read of blobs and their leaf hashes. */

@@ -1,5 +1,7 @@
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
@@ -29,8 +31,10 @@ interface Manifest {
   readonly layers: readonly Part[];
 }
 
+const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+
 t.test(
-  'pulled once, indexed by the cluster, lazy from then on',
+  'pulled once, indexed by the cluster, lazy from then on; forged images are not',
   { skip: whyNot() ?? false, timeout: 900_000 },
   async (t) => {
     const dir = mkdtempSync('/tmp/sepia-lc-');
@@ -98,6 +102,46 @@ t.test(
       t.equal(code, 0);
     });
 
+    await t.test('an image that claims this image’s diffIDs for its own layer finds nothing', async (t) => {
+      const text = (await blobOf(registry, 't/python', manifest.config.digest)).toString('utf8');
+      // A config of its own: one that containerd has already is not asked for again.
+      const config = Buffer.from(JSON.stringify({ ...JSON.parse(text), author: 'evil' }));
+      const own = gzipSync(Buffer.alloc(1024 * 1024, 'evil'));
+      await push(registry, 't/evil', own);
+      await push(registry, 't/evil', config);
+      const layers = manifest.layers.map((layer) => ({ ...layer, digest: digestOf(own), size: own.length }));
+      const ownConfig = { ...manifest.config, digest: digestOf(config), size: config.length };
+      await pushManifest(registry, 't/evil', { ...manifest, config: ownConfig, layers });
+      const pulled = await containerd.tryPull(`${HOST}/t/evil:1`);
+      t.not(pulled.code, 0, 'it is not pulled');
+      t.match(
+        await status(`${HOST}/t/evil:1`),
+        /ordinary: it names sha256:[0-9a-f]{64} as its layer sha256:[0-9a-f]{64}, which holds sha256:[0-9a-f]{64}: no runtime/,
+      );
+      t.notOk((await containerd.content()).includes(digestOf(own)), 'not even its own layer was downloaded');
+    });
+
+    await t.test(
+      'the same image, compressed otherwise and not indexed yet, is pulled and runs',
+      async (t) => {
+        const text = (await blobOf(registry, 't/python', manifest.config.digest)).toString('utf8');
+        const config = Buffer.from(JSON.stringify({ ...JSON.parse(text), author: 'another builder' }));
+        await push(registry, 't/again', config);
+        const layers: Part[] = [];
+        for (const layer of manifest.layers) {
+          const blob = gzipSync(gunzipSync(await blobOf(registry, 't/python', layer.digest)), { level: 1 });
+          await push(registry, 't/again', blob);
+          layers.push({ ...layer, digest: digestOf(blob), size: blob.length });
+        }
+        const ownConfig = { ...manifest.config, digest: digestOf(config), size: config.length };
+        await pushManifest(registry, 't/again', { ...manifest, config: ownConfig, layers });
+        const pulled = await containerd.tryPull(`${HOST}/t/again:1`);
+        t.equal(pulled.code, 0, pulled.stderr);
+        const { stdout, stderr } = await containerd.run(`${HOST}/t/again:1`, 'again');
+        t.match(stdout, HELLO, stderr);
+      },
+    );
+
     await t.test('the daemon restarts: what was shown stays, at the same path', async (t) => {
       const before = childOf(holder());
       process.kill(before, 'SIGKILL');
@@ -117,4 +161,24 @@ async function manifestOf(registry: string, repository: string, tag: string): Pr
   return (await (
     await fetch(`${registry}/v2/${repository}/manifests/${tag}`, { headers })
   ).json()) as Manifest;
+}
+
+async function blobOf(registry: string, repository: string, digest: string): Promise<Buffer> {
+  return Buffer.from(await (await fetch(`${registry}/v2/${repository}/blobs/${digest}`)).arrayBuffer());
+}
+
+async function push(registry: string, repository: string, bytes: Buffer): Promise<void> {
+  const begun = await fetch(`${registry}/v2/${repository}/blobs/uploads/`, { method: 'POST' });
+  const url = new URL(begun.headers.get('location')!, registry);
+  url.searchParams.set('digest', digestOf(bytes));
+  const headers = { 'content-type': 'application/octet-stream' };
+  const done = await fetch(url, { method: 'PUT', body: new Uint8Array(bytes), headers });
+  if (done.status !== 201) throw new Error(`push: ${done.status}`);
+}
+
+async function pushManifest(registry: string, repository: string, manifest: object): Promise<void> {
+  const headers = { 'content-type': 'application/vnd.oci.image.manifest.v1+json' };
+  const url = `${registry}/v2/${repository}/manifests/1`;
+  const done = await fetch(url, { method: 'PUT', body: JSON.stringify(manifest), headers });
+  if (done.status !== 201) throw new Error(`push: ${done.status}`);
 }

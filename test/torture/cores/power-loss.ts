@@ -1,7 +1,7 @@
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { BlobStore } from '@sepia/store/blob-store';
-import type { FilePort, OpenFile, OpenMode } from '@sepia/store/file-port';
+import type { FilePort, OpenFile, OpenMode } from '@sepia/store/files/file-port';
 import { seeded } from '@sepia/test-support/seeded';
 import { readAll } from '../../../shared/store/test/contract.ts';
 import { CrashFiles } from '../../../shared/store/test/crash-files.ts';

@@ -4,6 +4,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { withoutPrefix } from '@sepia/base/networks';
+import { TORRENT } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { RequestState } from '@sepia/http/app';
 import { createRouter, routed, routesOf, serve } from '@sepia/http/router';
@@ -31,8 +32,7 @@ export function announceRoutes(deps: AnnounceDeps): Middleware {
   const router = createRouter();
   router.get('/announce', async (ctx) => await told(routed(ctx, 'announce'), deps, announce));
   router.get('/scrape', async (ctx) => await told(routed(ctx, 'scrape'), deps, scrape));
-  const route = { name: 'torrent', method: 'GET', path: '/v1/blobs/:digest/torrent' } as const;
-  serve(router, route, async (ctx, params) => await torrent(ctx, deps, params.digest));
+  serve(router, TORRENT, async (ctx, params) => await torrent(ctx, deps, params.digest));
   return routesOf(router);
 }
 

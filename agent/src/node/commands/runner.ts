@@ -2,7 +2,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { CommandReport, NodeCommand, PrefetchDetail, PurgeDetail } from '@sepia/cluster/api/commands';
-import type { CommandLog } from '../core/command-log.ts';
+import type { CommandLog } from './core/command-log.ts';
 
 /** Commands carried out at once; purges never wait for prefetches. */
 const PARALLEL = 2;

@@ -8,10 +8,10 @@ import { type Command, Option } from 'commander';
 import { summaryJson, summaryText } from '../../convert/convert-view.ts';
 import { besideSource, placeText, sourcePlace, targetPlace } from '../../convert/place.ts';
 import { defaultWorkDir, runConvert } from '../../convert/run-convert.ts';
+import { urlOption, wholeNumber } from '../../options/option-values.ts';
+import { platformOption } from '../../options/platform-option.ts';
 import { addCredentialOptions, type CredentialFlags } from '../../registry/credentials.ts';
 import { DEFAULT_PORTS_FROM, HOST } from '../../up/plan.ts';
-import { urlOption, wholeNumber } from '../option-values.ts';
-import { platformOption } from './platform-option.ts';
 
 /** The proxy that names without a host are looked up at. */
 export const DEFAULT_PROXY = `http://${HOST}:${DEFAULT_PORTS_FROM + 300}`;

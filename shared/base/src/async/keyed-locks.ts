@@ -16,6 +16,23 @@ export class KeyedLocks<K> {
     }
   }
 
+  /**
+   * As {@link run}, when all earlier tasks of every one of `keys` have ended. Two of these never wait for each other:
+   * each takes its place in all of its queues at once.
+   */
+  async runAll<T>(keys: readonly K[], task: () => Promise<T>): Promise<T> {
+    const end = Promise.withResolvers<void>();
+    const before = new Set(keys.map((key) => this.#tails.get(key)));
+    for (const key of keys) this.#tails.set(key, end.promise);
+    try {
+      await Promise.all(before);
+      return await task();
+    } finally {
+      for (const key of keys) if (this.#tails.get(key) === end.promise) this.#tails.delete(key);
+      end.resolve();
+    }
+  }
+
   /** Resolves when the tasks of `key` that were asked for so far have ended. */
   async idle(key: K): Promise<void> {
     await this.#tails.get(key);

@@ -49,6 +49,8 @@ export const LAZY_ANSWER = z.strictObject({
   isShown: z.boolean(),
   /** The image must not be pulled now, and why: it would show another image's layer. */
   refusal: REASON.optional(),
+  /** It is not known yet whether it would: asked again, the snapshotter may say otherwise. */
+  isPending: z.boolean().optional(),
 });
 export type LazyAnswer = z.infer<typeof LAZY_ANSWER>;
 

@@ -125,6 +125,11 @@ export const ORIGIN_RECORDS = {
     callers: ['origin'],
     json: 16 * MIB,
   }),
+  recordsRead: route('records-read', 'POST /v1/records/:set/read', {
+    query: NAME,
+    callers: ['origin'],
+    json: MIB,
+  }),
   taglist: route('taglist', 'GET /v1/taglists', {
     query: [...NAME, 'limit?', 'after?'],
     callers: ['origin'],

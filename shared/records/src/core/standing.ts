@@ -1,5 +1,5 @@
 import type { Shard } from '@sepia/cluster/ring';
-import { majorityOf } from '../register/register.ts';
+import { majorityOf } from './majority.ts';
 
 /** Generations by member id; who is not named has 0, the generation of members of the version before. */
 export type Generations = Readonly<Record<string, number>>;

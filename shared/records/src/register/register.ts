@@ -120,11 +120,6 @@ export function repaired(
   return { next, isWhole: !isLater || mayAccept };
 }
 
-/** Majority of the configured owners: 1 of 1, 2 of 2, 2 of 3. */
-export function majorityOf(owners: number): number {
-  return Math.floor(owners / 2) + 1;
-}
-
 /** The value of the highest accepted ballot among promises of a majority: what a change must build on. */
 export function newestValue(
   states: readonly { readonly accepted: Ballot; readonly value?: RegisterValue }[],

@@ -74,19 +74,39 @@ export class RecordSet<T> {
   }
 
   /** Takes over an entry of another owner; false if it says nothing new. */
-  merge(entry: RecordEntry<T>): Promise<boolean> {
-    const key = this.#keyOf(entry.key);
-    return this.#deps.locks.run(key, async () => {
-      const before = parse(key, await this.#deps.db.get(key));
-      const { atMs, value, fieldMs, deadMs } = entry;
-      const own = before && entryOf(before);
-      const now = { atMs, value, ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
-      const joined = own === undefined ? this.#join(now, now) : this.#join(own, now);
-      if (joined === own) return false;
-      const stored = storedOf(joined);
-      await this.#deps.commits.write({ type: 'put', key, value: canonicalJson(stored) });
-      this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), before, stored);
-      return true;
+  async merge(entry: RecordEntry<T>): Promise<boolean> {
+    const [isNews = false] = await this.mergeAll([entry]);
+    return isNews;
+  }
+
+  /**
+   * As {@link merge} for several, read at once and written in one step: which of them said something new. The caller
+   * bounds how many.
+   */
+  async mergeAll(entries: readonly RecordEntry<T>[]): Promise<boolean[]> {
+    const keys = entries.map(({ key }) => this.#keyOf(key));
+    return await this.#deps.locks.runAll(keys, async () => {
+      const found = new Map<string, Stored | undefined>();
+      const texts = await this.#deps.db.getMany(keys);
+      for (const [index, key] of keys.entries()) found.set(key, parse(key, texts[index]));
+      const news: { readonly key: string; readonly before: Stored | undefined; readonly stored: Stored }[] =
+        [];
+      const isNews = entries.map((entry, index) => {
+        const key = keys[index]!;
+        const before = found.get(key);
+        const stored = this.#joined(before, entry);
+        if (stored === undefined) return false;
+        found.set(key, stored);
+        news.push({ key, before, stored });
+        return true;
+      });
+      if (news.length === 0) return isNews;
+      await this.#deps.commits.write(
+        ...news.map(({ key, stored }) => ({ type: 'put' as const, key, value: canonicalJson(stored) })),
+      );
+      for (const { key, before, stored } of news)
+        this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), before, stored);
+      return isNews;
     });
   }
 
@@ -126,6 +146,16 @@ export class RecordSet<T> {
     return stored && recordOf<T>(key, stored);
   }
 
+  /** As {@link entry} for several, in their order; the caller bounds how many. */
+  async entriesOf(keys: readonly (readonly string[])[]): Promise<(RecordEntry<T> | undefined)[]> {
+    const texts = keys.map((key) => this.#keyOf(key));
+    const found = await this.#deps.db.getMany(texts);
+    return keys.map((key, index) => {
+      const stored = parse(texts[index]!, found[index]);
+      return stored && recordOf<T>(key, stored);
+    });
+  }
+
   async has(key: readonly string[]): Promise<boolean> {
     return (await this.get(key)) !== undefined;
   }
@@ -155,6 +185,14 @@ export class RecordSet<T> {
       if (stored === undefined) continue;
       yield recordOf<T>(key.slice(this.#prefix.length).split(SEPARATOR), stored);
     }
+  }
+
+  /** What is stored once `entry` is taken over; undefined if it says nothing new. */
+  #joined(before: Stored | undefined, { atMs, value, fieldMs, deadMs }: RecordEntry<T>): Stored | undefined {
+    const own = before && entryOf(before);
+    const now = { atMs, value, ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
+    const joined = own === undefined ? this.#join(now, now) : this.#join(own, now);
+    return joined === own ? undefined : storedOf(joined);
   }
 
   async #remove(key: string, stored: Stored): Promise<void> {

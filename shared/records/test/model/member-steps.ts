@@ -1,3 +1,4 @@
+import { majorityOf } from '../../src/core/majority.ts';
 import { admitEpoch, grant, type Sender, type Standing, takeOver } from '../../src/core/standing.ts';
 import {
   type AcceptorState,
@@ -6,7 +7,6 @@ import {
   compareBallots,
   EMPTY_ACCEPTOR,
   handedOver,
-  majorityOf,
   repaired,
 } from '../../src/register/register.ts';
 import type { Rules } from './scope.ts';

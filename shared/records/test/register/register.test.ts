@@ -1,6 +1,7 @@
 import { isCoded } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
+import { majorityOf } from '../../src/core/majority.ts';
 import { parseRegisterReply, parseRegisterRequest } from '../../src/register/acceptor-store.ts';
 import {
   acceptorStep,
@@ -8,7 +9,6 @@ import {
   compareBallots,
   EMPTY_ACCEPTOR,
   handedOver,
-  majorityOf,
   NO_BALLOT,
   newestValue,
   type RegisterReply,

@@ -2,9 +2,9 @@ import type { Digest } from '@sepia/base/digest';
 import { systemCode } from '@sepia/base/errors';
 import { ended, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
+import type { Logger } from '@sepia/base/log';
 import { foldLeaves, HASH_BYTES, LEAF_BYTES, LEAVES, leafCount, pieceLength } from '@sepia/metainfo/tree';
-import type { StoreLog } from '../blob-files.ts';
-import { type FilePort, type OpenFile, openExisting } from '../file-port.ts';
+import { type FilePort, type OpenFile, openExisting } from '../files/file-port.ts';
 
 /** Bytes of the leaf hashes of a whole piece. */
 const BLOCK_BYTES = LEAVES * HASH_BYTES;
@@ -45,7 +45,7 @@ export class LeafCache {
 interface LeafFileDeps {
   readonly files: FilePort;
   readonly cache: LeafCache;
-  readonly log: StoreLog;
+  readonly log: Pick<Logger, 'debug'>;
   readonly path: string;
   /** Makes the folder of `path`. */
   readonly makeFolder?: () => Promise<void>;

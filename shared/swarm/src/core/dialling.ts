@@ -3,7 +3,7 @@ import type { Bans } from './bans.ts';
 import type { DownReason, Emit, KnownPeer, LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import type { Chance } from './random.ts';
-import { banIdOf, isStrangerId } from './stranger-id.ts';
+import { banIdOf, isStrangerId } from './strangers/stranger-id.ts';
 
 interface PeerState {
   peer: KnownPeer;

@@ -13,7 +13,7 @@ import { PieceTable } from './pieces.ts';
 import { Chance } from './random.ts';
 import { Rate } from './rate.ts';
 import { Readers } from './readers.ts';
-import { isStrangerId } from './stranger-id.ts';
+import { isStrangerId } from './strangers/stranger-id.ts';
 import { SuperSeed } from './super-seed.ts';
 import { Wish } from './wish.ts';
 import { ZoneMeter } from './zone-meter.ts';

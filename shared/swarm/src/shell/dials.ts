@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { CodedError } from '@sepia/base/errors';
 import type { LinkId } from '../core/events.ts';
-import { isStrangerId } from '../core/stranger-id.ts';
+import { isStrangerId } from '../core/strangers/stranger-id.ts';
 import { HardenedWire } from '../wire/wire.ts';
 import type { GoneReason } from '../wire/wire-extensions.ts';
 import type { LinkOwner, PieceWire, WireInit } from '../wire/wire-owner.ts';

@@ -8,7 +8,7 @@ import { pieceLength } from '@sepia/metainfo/tree';
 import type { Bans } from '../core/bans.ts';
 import type { LinkId, SwarmEffect, SwarmEvent } from '../core/events.ts';
 import { CORE_LIMITS, type CoreLimits } from '../core/limits.ts';
-import { strangerId } from '../core/stranger-id.ts';
+import { strangerId } from '../core/strangers/stranger-id.ts';
 import { SwarmCore } from '../core/swarm-core.ts';
 import type {
   HttpSource,

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { withoutPrefix } from '@sepia/base/networks';
 import type { LinkId } from '../core/events.ts';
-import { strangerId } from '../core/stranger-id.ts';
+import { strangerId } from '../core/strangers/stranger-id.ts';
 import { WIRE_LIMITS } from '../limits.ts';
 import { StrangerWire } from '../wire/stranger-wire.ts';
 import type { WireRole } from '../wire/wire-auth.ts';

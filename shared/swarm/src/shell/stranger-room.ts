@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
-import { StrangerRate } from '../core/stranger-rate.ts';
-import { StrangerSlots } from '../core/stranger-slots.ts';
+import { StrangerRate } from '../core/strangers/stranger-rate.ts';
+import { StrangerSlots } from '../core/strangers/stranger-slots.ts';
 import { WIRE_LIMITS } from '../limits.ts';
 import type { BlockBuffers } from './block-buffers.ts';
 import type { UploadBudget, UploadGate } from './upload.ts';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
-import { basic } from '../token.ts';
+import { basic } from './basic.ts';
 import { CredentialHelper } from './credential-helper.ts';
 import { PasswordFile } from './password-file.ts';
 import type { CredentialSource } from './source.ts';

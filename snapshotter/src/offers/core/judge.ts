@@ -13,8 +13,10 @@ export interface Verdict {
   /** All layers may be shown, or the image is pulled the ordinary way. */
   readonly isLazy: boolean;
   readonly layers: readonly JudgedLayer[];
-  /** DiffIDs that the image names without proof and that must not be found at this pull. */
-  readonly foreign: readonly Digest[];
+  /** Layers whose claimed diffID is shown here, but of which nothing says that they hold it. */
+  readonly unproven: readonly LazyOffer['layers'][number][];
+  /** Those of them that were read whole: they hold something else, and no runtime would unpack them. */
+  readonly forged: readonly LazyOffer['layers'][number][];
 }
 
 /** What this node knows of diffIDs. */
@@ -23,6 +25,8 @@ export interface Known {
   isShown(diffId: Digest): boolean;
   /** Layers that the cluster's record bound to it when they came here. */
   layersOf(diffId: Digest): readonly Digest[];
+  /** What this node found in a layer by reading all of it. */
+  readDiffId(layer: Digest): Digest | undefined;
 }
 
 const SILENT = 'nobody in the cluster says whether it has an index';
@@ -30,7 +34,8 @@ const SILENT = 'nobody in the cluster says whether it has an index';
 /**
  * What an image may show. containerd finds a layer by the diffID that the image's own config claims, and checks nothing:
  * so a layer is shown only where the cluster's record of the very layer of the manifest says that diffID; and a
- * diffID that is shown already, of another layer, must not be found by an image that has no such proof.
+ * diffID that is shown already, of another layer, must not be found by an image that has no such proof. Reading the
+ * layer whole is a proof too: that it holds the same bytes, so that what is found is what would be unpacked.
  */
 export function judge(offer: LazyOffer, known: Known): Verdict {
   const isKnownHere = (layer: LazyOffer['layers'][number]): boolean =>
@@ -41,13 +46,14 @@ export function judge(offer: LazyOffer, known: Known): Verdict {
     return { digest, diffId, reason: layer.isUnanswered && reason !== undefined ? SILENT : reason };
   });
   // `offer.reason` and a bad index take laziness away, not the proof that the layer is what it says.
-  const foreign = offer.layers
+  const unproven = offer.layers
     .filter((one) => known.isShown(one.diffId))
     .filter((one) => one.binding?.diffId !== one.diffId && !isKnownHere(one))
-    .map(({ diffId }) => diffId);
+    .filter((one) => known.readDiffId(one.digest) !== one.diffId);
   return {
     isLazy: layers.length > 0 && layers.every((one) => one.reason === undefined),
     layers,
-    foreign: [...new Set(foreign)],
+    unproven,
+    forged: unproven.filter((one) => known.readDiffId(one.digest) !== undefined),
   };
 }

@@ -27,15 +27,16 @@ function offer(layers: Partial<LazyOffer['layers'][number]>[], more: Partial<Laz
   return { id: '1', ...home, manifest: id('m'), waitMs: 1_000, layers: whole, ...more };
 }
 
-const nothing: Known = { isShown: () => false, layersOf: () => [] };
+const nothing: Known = { isShown: () => false, layersOf: () => [], readDiffId: () => undefined };
 const showing = (diffId: string, ...layers: string[]): Known => ({
   isShown: (one) => one === id(diffId),
   layersOf: (one) => (one === id(diffId) ? layers.map(id) : []),
+  readDiffId: () => undefined,
 });
 
 t.test('an image is lazy where the record of each of its layers says the diffID of its config', async (t) => {
   const layer = { digest: id('l'), diffId: id('d'), binding: bound('l', 'd') };
-  t.match(judge(offer([layer]), nothing), { isLazy: true, foreign: [] });
+  t.match(judge(offer([layer]), nothing), { isLazy: true, unproven: [] });
   t.match(judge(offer([layer, { digest: id('other') }]), nothing), {
     isLazy: false,
     layers: [{ reason: undefined }, { reason: /no index of it yet/ }],
@@ -53,18 +54,25 @@ t.test('an image that claims another image’s diffID for its own layer is not l
     isLazy: false,
     layers: [{ reason: /its diffID is .* the image says/ }],
   });
-  t.same(judge(offer([evil]), showing('victim', 'theirs')).foreign, [id('victim')], 'nor may it find it');
+  t.match(
+    judge(offer([evil]), showing('victim', 'theirs')).unproven,
+    [{ diffId: id('victim') }],
+    'nor may it find it',
+  );
   const unknown = { digest: id('evil'), diffId: id('victim') };
-  t.same(judge(offer([unknown]), showing('victim', 'theirs')).foreign, [id('victim')]);
+  t.match(judge(offer([unknown]), showing('victim', 'theirs')), {
+    unproven: [{ diffId: id('victim') }],
+    forged: [],
+  });
 });
 
 t.test('a bad index, or an upstream that is never lazy, is no reason to refuse what is proven', async (t) => {
   const bad = { index: id('index l'), reason: 'span 1', by: 'b', atMs: 2 };
   const layer = { binding: bound('l', 'd', { bad }) };
-  t.match(judge(offer([layer]), showing('d', 'l')), { isLazy: false, foreign: [] });
+  t.match(judge(offer([layer]), showing('d', 'l')), { isLazy: false, unproven: [] });
   t.match(judge(offer([{ binding: bound('l', 'd') }], { reason: 'never' }), showing('d', 'l')), {
     isLazy: false,
-    foreign: [],
+    unproven: [],
   });
 });
 
@@ -72,14 +80,28 @@ t.test(
   'where nobody answers, what this node has checked before counts, for the same layer alone',
   async (t) => {
     const silent = { isUnanswered: true };
-    t.match(judge(offer([silent]), showing('d', 'l')), { isLazy: true, foreign: [] });
+    t.match(judge(offer([silent]), showing('d', 'l')), { isLazy: true, unproven: [] });
     t.match(judge(offer([{ ...silent, digest: id('evil') }]), showing('d', 'l')), {
       isLazy: false,
-      foreign: [id('d')],
+      unproven: [{ diffId: id('d') }],
       layers: [{ reason: /nobody in the cluster says/ }],
     });
   },
 );
+
+t.test('a layer that was read whole proves itself, or is forged', async (t) => {
+  const layer = { digest: id('other builder'), diffId: id('base') };
+  const read = (found: string): Known => ({
+    ...showing('base', 'theirs'),
+    readDiffId: (one) => (one === layer.digest ? id(found) : undefined),
+  });
+  t.match(
+    judge(offer([layer]), read('base')),
+    { isLazy: false, unproven: [], forged: [] },
+    'pulled, not refused',
+  );
+  t.match(judge(offer([layer]), read('something else')), { unproven: [layer], forged: [layer] });
+});
 
 t.test('whatever is offered: nothing is lazy, or found, without a proof for that very layer', async () => {
   const names = fc.constantFrom('a', 'b', 'c');
@@ -89,28 +111,36 @@ t.test('whatever is offered: nothing is lazy, or found, without a proof for that
       claimed: names,
       record: fc.option(fc.record({ diffId: names }), { nil: undefined }),
       isUnanswered: fc.boolean(),
+      read: fc.option(names, { nil: undefined }),
     }),
     { minLength: 1, maxLength: 4 },
   );
   fc.assert(
     fc.property(layers, names, names, (rows, shown, from) => {
-      const known = showing(shown, from);
-      const verdict = judge(
-        offer(
-          rows.map(({ layer, claimed, record, isUnanswered }) => ({
-            ...{ digest: id(layer), diffId: id(claimed), isUnanswered },
-            ...(record === undefined || isUnanswered ? {} : { binding: bound(layer, record.diffId) }),
-          })),
-        ),
-        known,
+      const readOf = new Map(rows.map(({ layer, read }) => [id(layer), read]));
+      const known: Known = {
+        ...showing(shown, from),
+        readDiffId: (layer) => {
+          const read = readOf.get(layer);
+          return read === undefined ? undefined : id(read);
+        },
+      };
+      const offered = offer(
+        rows.map(({ layer, claimed, record, isUnanswered }) => ({
+          ...{ digest: id(layer), diffId: id(claimed), isUnanswered },
+          ...(record === undefined || isUnanswered ? {} : { binding: bound(layer, record.diffId) }),
+        })),
       );
-      for (const { layer, claimed, record, isUnanswered } of rows) {
+      const verdict = judge(offered, known);
+      for (const [index, { layer, claimed, record, isUnanswered }] of rows.entries()) {
         const isProven = isUnanswered
           ? claimed === shown && layer === from
           : record !== undefined && record.diffId === claimed;
         if (!isProven && verdict.isLazy) return false;
         const isFound = claimed === shown;
-        if (!isProven && isFound && !verdict.foreign.includes(id(claimed))) return false;
+        const isSame = readOf.get(id(layer)) === claimed;
+        const isKept = verdict.unproven.includes(offered.layers[index]!);
+        if (isFound && isKept !== (!isProven && !isSame)) return false;
       }
       return true;
     }),

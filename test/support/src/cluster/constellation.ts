@@ -9,7 +9,7 @@ import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
 import { createOrigin, ORIGIN_CONFIG, type Origin } from '@sepia/origin';
 import { createProxy, PROXY_CONFIG } from '@sepia/proxy';
-import type { FilePort } from '@sepia/store/file-port';
+import type { FilePort } from '@sepia/store/files/file-port';
 import { createTracker, TRACKER_CONFIG } from '@sepia/tracker';
 import '../fail-on-rejection.ts';
 import { freePorts } from '../free-ports.ts';

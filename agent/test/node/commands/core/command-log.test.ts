@@ -1,7 +1,7 @@
 import type { NodeCommand } from '@sepia/cluster/api/commands';
 import t from 'tap';
-import { ownChildren } from '../../../src/manifests/core/platform.ts';
-import { CommandLog } from '../../../src/node/core/command-log.ts';
+import { ownChildren } from '../../../../src/manifests/core/platform.ts';
+import { CommandLog } from '../../../../src/node/commands/core/command-log.ts';
 
 const command = (id: string) =>
   ({ id, type: 'purge', expiresInMs: 1_000, detail: { upstream: 'up', repository: 'r' } }) as NodeCommand;

@@ -7,7 +7,7 @@ import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount, pieceHash } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import type { Finding, Guide } from '../downloads/guide-port.ts';
+import type { Finding, Guide } from './guide-port.ts';
 
 /** Guide of a download that comes straight from the upstream: nobody else is asked, hashes are our own. */
 export class SourceGuide implements Guide {

@@ -15,8 +15,8 @@ import {
 } from '@sepia/records/core/standing';
 import { senderHeader } from '@sepia/records/sender-header';
 import type { DataFolder } from '@sepia/store/data-folder';
-import { diskFiles } from '@sepia/store/disk-files';
-import { readWhole, replaceWhole } from '@sepia/store/file-port';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import { readWhole, replaceWhole } from '@sepia/store/files/file-port';
 
 const FILE = 'standing';
 /** In the database: says that it belongs to the file beside it. */

@@ -1,12 +1,12 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import type { Digest } from '@sepia/base/digest';
 import type { Database } from '@sepia/store/data-folder';
-import { joinFields } from './core/join.ts';
-import { GroupCommit } from './group-commit.ts';
-import type { OnRecord } from './on-record.ts';
+import { joinFields } from '../core/join.ts';
+import { GroupCommit } from '../group-commit.ts';
+import type { OnRecord } from '../on-record.ts';
+import { AcceptorStore } from '../register/acceptor-store.ts';
+import { type RecordEntry, type RecordPage, RecordSet } from '../set/record-set.ts';
 import { RecordDump } from './record-dump.ts';
-import { AcceptorStore } from './register/acceptor-store.ts';
-import { type RecordEntry, type RecordPage, RecordSet } from './set/record-set.ts';
 
 /** What a link (upstream, repository) → digest knows of the blob. */
 export interface Link {
@@ -97,13 +97,24 @@ export class RecordStore {
 
   /** Takes over a link or its tombstone and notes the repository; false if it says nothing new. */
   async mergeLink(entry: RecordEntry<Link>): Promise<boolean> {
-    const [upstream = '', repository = ''] = entry.key;
-    if (entry.value === undefined) return await this.linkSet.merge(entry);
-    const [merged] = await Promise.all([
-      this.linkSet.merge(entry),
-      this.#noteRepository(upstream, repository, entry.atMs),
+    const [isNews = false] = await this.mergeLinks([entry]);
+    return isNews;
+  }
+
+  /** As {@link mergeLink} for several of one or more repositories; the caller bounds how many. */
+  async mergeLinks(entries: readonly RecordEntry<Link>[]): Promise<boolean[]> {
+    const repositories = new Map<string, RecordEntry<Link>>();
+    for (const entry of entries) {
+      const [upstream = '', repository = ''] = entry.key;
+      if (entry.value !== undefined) repositories.set(repositoryOnDisk(upstream, repository), entry);
+    }
+    const [isNews] = await Promise.all([
+      this.linkSet.mergeAll(entries),
+      ...[...repositories.values()].map(async ({ key: [upstream = '', repository = ''], atMs }) => {
+        await this.#noteRepository(upstream, repository, atMs);
+      }),
     ]);
-    return merged;
+    return isNews;
   }
 
   getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {

@@ -1,5 +1,5 @@
 import { delay } from '@sepia/base/lifecycle';
-import type { FetchJob } from '../fetch/core/fetch-plan.ts';
+import type { FetchJob } from './core/fetch-plan.ts';
 
 /** A connection in the background stands still for those that readers wait for at most this long, in ms: upstreams end idle ones. */
 const MAX_YIELD_MS = 5_000;

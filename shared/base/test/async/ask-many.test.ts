@@ -1,5 +1,5 @@
 import t from 'tap';
-import { firstAnswer } from '../../src/async/hedge.ts';
+import { answersOf, askAll, askInTurn, firstAnswer, withoutAnswer } from '../../src/async/ask-many.ts';
 import { CodedError } from '../../src/errors.ts';
 
 /** Candidates whose answers the test decides; notes who was asked and whose call was aborted. */
@@ -111,4 +111,94 @@ t.test('a bug ends it at once: it is no answer of a candidate', async (t) => {
   };
   await t.rejects(firstAnswer(['a', 'b', 'c'], ask, { hedgeAfterMs: 1_000 }), TypeError);
   t.same(asked, ['a']);
+});
+
+t.test('all are asked at once; answer, refusal and silence are told apart, in order', async (t) => {
+  const { calls, ask, asked } = desk();
+  const all = askAll(['a', 'b', 'c'], ask);
+  await until(() => calls.has('c'));
+  t.equal(asked(), 'abc');
+  calls.get('c')!.reject(new CodedError('PEER_HTTP'));
+  calls.get('b')!.reject(new CodedError('BLOB_UNKNOWN'));
+  calls.get('a')!.resolve('A');
+  const said = await all;
+  t.same(
+    said.map(({ by, type }) => `${by} ${type}`),
+    ['a answer', 'b refusal', 'c silence'],
+  );
+  t.same(answersOf(said), ['A']);
+  t.same(withoutAnswer(said), ['b', 'c']);
+  t.same(await askAll([], ask), []);
+});
+
+t.test('enough is enough: the others are aborted and count as silent', async (t) => {
+  const { calls, ask } = desk();
+  const isEnough = (said: readonly { readonly type: string }[]): boolean =>
+    said.some(({ type }) => type === 'answer');
+  const all = askAll(['a', 'b', 'c'], ask, { isEnough });
+  await until(() => calls.has('c'));
+  calls.get('a')!.reject(new CodedError('BLOB_UNKNOWN'));
+  calls.get('b')!.resolve('B');
+  t.same(
+    (await all).map(({ type }) => type),
+    ['refusal', 'answer', 'silence'],
+  );
+  t.ok(calls.get('c')!.signal.aborted);
+});
+
+t.test('enough in a moment: those that are still out have that long', async (t) => {
+  const { calls, ask } = desk();
+  const all = askAll(['a', 'b'], ask, { isEnough: () => 5 });
+  await until(() => calls.has('b'));
+  calls.get('a')!.resolve('A');
+  t.same(
+    (await all).map(({ type }) => type),
+    ['answer', 'silence'],
+  );
+});
+
+t.test('a bug of one of all, or of the rule, is thrown; so is the reason of the signal', async (t) => {
+  const bug = new TypeError('undefined is no function');
+  const answers = async (name: string): Promise<string> => {
+    if (name === 'b') throw bug;
+    return name;
+  };
+  await t.rejects(askAll(['a', 'b'], answers), bug);
+  const wrongRule = (): boolean => {
+    throw bug;
+  };
+  await t.rejects(askAll(['a'], answers, { isEnough: wrongRule }), bug);
+  const { calls, ask } = desk();
+  const stop = new AbortController();
+  const all = askAll(['a'], ask, { signal: stop.signal });
+  await until(() => calls.has('a'));
+  stop.abort(new CodedError('DRAINING'));
+  await t.rejects(all, { code: 'DRAINING' });
+  t.ok(calls.get('a')!.signal.aborted);
+  await t.rejects(askAll(['a'], ask, { signal: stop.signal }), { code: 'DRAINING' });
+});
+
+t.test('one after the other, until one answers or says what is final', async (t) => {
+  const asked: string[] = [];
+  const says = (answers: Record<string, string | Error>) => async (name: string) => {
+    asked.push(name);
+    const answer = answers[name]!;
+    if (typeof answer !== 'string') throw answer;
+    return answer;
+  };
+  const silent = new CodedError('PEER_HTTP');
+  t.equal(await askInTurn(['a', 'b', 'c'], says({ a: silent, b: 'B' })), 'B');
+  t.same(asked, ['a', 'b']);
+  await t.rejects(askInTurn(['a', 'b'], says({ a: silent, b: new CodedError('OVERLOADED') })), {
+    code: 'OVERLOADED',
+  });
+  await t.rejects(askInTurn([], says({})), { code: 'NO_PEERS' });
+  const isFinal = (error: unknown): boolean => error === silent;
+  asked.length = 0;
+  await t.rejects(askInTurn(['a', 'b'], says({ a: silent, b: 'B' }), { isFinal }), silent);
+  const bug = new TypeError('undefined is no function');
+  await t.rejects(askInTurn(['a', 'b'], says({ a: bug, b: 'B' })), bug);
+  t.same(asked, ['a', 'a'], 'nobody after it');
+  const signal = AbortSignal.abort(new CodedError('DRAINING'));
+  await t.rejects(askInTurn(['b'], says({ b: 'B' }), { signal }), { code: 'DRAINING' });
 });

@@ -3,13 +3,13 @@ import { createDispatcher } from '@sepia/http/sockets';
 import { type VerifiedLayer, verifyImage } from '@sepia/lazy/convert/verify-image';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import type { Command } from 'commander';
-import { sourcePlace } from '../convert/place.ts';
-import { defaultWorkDir, openSource } from '../convert/run-convert.ts';
-import { addCredentialOptions, type CredentialFlags } from '../registry/credentials.ts';
-import { bytesText } from '../terminal/format.ts';
-import { DEFAULT_PROXY } from './images/convert.ts';
-import { platformOption } from './images/platform-option.ts';
-import { urlOption } from './option-values.ts';
+import { sourcePlace } from '../../convert/place.ts';
+import { defaultWorkDir, openSource } from '../../convert/run-convert.ts';
+import { urlOption } from '../../options/option-values.ts';
+import { platformOption } from '../../options/platform-option.ts';
+import { addCredentialOptions, type CredentialFlags } from '../../registry/credentials.ts';
+import { bytesText } from '../../terminal/format.ts';
+import { DEFAULT_PROXY } from './convert.ts';
 
 interface VerifyFlags extends CredentialFlags {
   readonly platform?: string[];

@@ -1,8 +1,8 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Database } from '@sepia/store/data-folder';
-import { type Entry, joinFields, joinWhole } from './core/join.ts';
-import type { RecordSet } from './set/record-set.ts';
+import { type Entry, joinFields, joinWhole } from '../core/join.ts';
+import type { RecordSet } from '../set/record-set.ts';
 
 /** Key spaces that a backup holds, in its order: registers, links, tags, repositories, referrers, jobs. */
 export const RECORD_SPACES = ['r1', 'l1', 't1', 'n1', 'f1', 'j1'] as const;

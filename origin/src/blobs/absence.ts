@@ -1,8 +1,8 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import type { Members } from '../cluster/members.ts';
+import type { OwnStanding } from '../records/own-standing.ts';
 import type { BlobIndex } from './blob-index.ts';
-import type { OwnStanding } from './own-standing.ts';
 
 interface AbsenceDeps {
   readonly members: Pick<Members, 'shard'>;

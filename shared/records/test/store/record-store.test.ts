@@ -4,7 +4,7 @@ import type { Database } from '@sepia/store/data-folder';
 import { fc } from '@sepia/test-support/property';
 import { Level } from 'level';
 import t, { type Test } from 'tap';
-import { RecordStore, repositoryOnDisk, tagKey } from '../src/record-store.ts';
+import { RecordStore, repositoryOnDisk, tagKey } from '../../src/store/record-store.ts';
 
 async function openDb(dir: string): Promise<Database> {
   const db: Database = new Level<string, string>(join(dir, 'db'));

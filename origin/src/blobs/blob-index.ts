@@ -1,7 +1,7 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import type { Logger } from '@sepia/base/log';
-import type { RecordStore } from '@sepia/records/record-store';
 import type { RecordSet } from '@sepia/records/set/record-set';
+import type { RecordStore } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Database } from '@sepia/store/data-folder';
 

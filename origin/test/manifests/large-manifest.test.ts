@@ -1,0 +1,78 @@
+import { createHash } from 'node:crypto';
+import type { Digest } from '@sepia/base/digest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import t from 'tap';
+import { startCluster, type TestCluster } from '../support/cluster.ts';
+
+const LOCAL = 'upstream=local&repository=team/large';
+const CALLS = /^sepia_origin_http_request_seconds_count\{.*route="records/;
+const LAYERS = 2_500;
+
+const digestNumber = (number: number): Digest =>
+  `sha256:${createHash('sha256').update(String(number)).digest('hex')}` as Digest;
+
+/** How many requests of other members about links an origin has answered. */
+async function linkCalls(c: TestCluster, id: string): Promise<number> {
+  const text = await (await fetch(`${c.origins.get(id)!.adminUrl}/metrics`)).text();
+  const lines = text.split('\n').filter((line) => CALLS.test(line));
+  return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+}
+
+t.test('a manifest of 2,500 layers is a few messages between origins', async (t) => {
+  const c = await startCluster(t, { origins: 3 });
+  const layers = Array.from({ length: LAYERS }, (_, index) => ({
+    mediaType: 'application/octet-stream',
+    digest: digestNumber(index),
+    size: 1,
+  }));
+  const records = layers.map(({ digest }) => ({ key: [digest], atMs: 1_000, value: { sizeBytes: 1 } }));
+  for (const id of c.ids) {
+    const put = await c.call(id, {
+      method: 'PUT',
+      path: `/v1/records/links?${LOCAL}`,
+      body: JSON.stringify({ records }),
+      headers: { 'content-type': 'application/json' },
+    });
+    t.equal(put.status, 200, put.bytes.toString());
+  }
+  const before = await Promise.all(c.ids.map(async (id) => await linkCalls(c, id)));
+  const manifest = (extra: readonly object[]): Buffer =>
+    Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [...layers, ...extra] }));
+  const push = async (body: Buffer, tag: string) =>
+    await c.call('o1', {
+      method: 'PUT',
+      path: `/v1/manifests?${LOCAL}&reference=${tag}`,
+      body,
+      headers: { 'content-type': OCI_MANIFEST },
+    });
+  const pushed = await push(manifest([]), 'v1');
+  t.equal(pushed.status, 201, pushed.bytes.toString().slice(0, 300));
+  const after = await Promise.all(c.ids.map(async (id) => await linkCalls(c, id)));
+  t.ok(after[1]! > before[1]!, 'calls are counted');
+  for (const [index, id] of c.ids.entries())
+    t.ok(after[index]! - before[index]! < 50, `${id} answered ${after[index]! - before[index]!} calls`);
+
+  const gone = { mediaType: 'application/octet-stream', digest: digestNumber(-1), size: 1 };
+  const refused = await push(manifest([gone]), 'v2');
+  t.equal(refused.headers['sepia-error'], 'MANIFEST_BLOB_MISSING');
+  t.match(refused.bytes.toString(), gone.digest);
+});
+
+t.test('more entries than the limit are refused, of all kinds together', async (t) => {
+  const c = await startCluster(t, { origins: 1 });
+  const entry = { mediaType: 'application/octet-stream', digest: digestNumber(1), size: 1 };
+  const body = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: OCI_MANIFEST,
+    layers: Array.from({ length: 10_001 }, () => entry),
+    blobs: Array.from({ length: 10_000 }, () => entry),
+  });
+  const answer = await c.call('o1', {
+    method: 'PUT',
+    path: `/v1/manifests?${LOCAL}&reference=v1`,
+    body,
+    headers: { 'content-type': OCI_MANIFEST },
+  });
+  t.equal(answer.status, 400);
+  t.match(answer.bytes.toString(), /more than 20000 entries/);
+});

@@ -1,0 +1,170 @@
+import { boundedMs } from '../bounded-ms.ts';
+import { CodedError } from '../errors.ts';
+import { isBug, outcomeOf, throwIfBug } from '../failure.ts';
+
+interface HedgeOptions {
+  /** The next candidate is asked beside the running ones after this silence, in ms. */
+  readonly hedgeAfterMs: number;
+  readonly signal?: AbortSignal;
+  /** True for an answer that no other candidate can better (a definite "no"): it is thrown at once. */
+  readonly isFinal?: (error: unknown) => boolean;
+}
+
+/**
+ * Asks candidates in order until one answers: the next is asked when one fails or is silent for
+ * `hedgeAfterMs`. The first success wins; the others are aborted, as all are when the signal
+ * is. When all fail, the last error is thrown; a bug is thrown at once.
+ */
+export async function firstAnswer<C, T>(
+  candidates: readonly C[],
+  ask: (candidate: C, signal: AbortSignal) => Promise<T>,
+  options: HedgeOptions,
+): Promise<T> {
+  if (candidates.length === 0) throw new CodedError('NO_PEERS', { message: 'nobody to ask' });
+  const aborts: AbortController[] = [];
+  return await new Promise<T>((resolve, reject) => {
+    let next = 0;
+    let running = 0;
+    let timer: NodeJS.Timeout | undefined;
+    let done = false;
+    const finish = (settle: () => void, winner?: AbortController): void => {
+      if (done) return;
+      done = true;
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+      settle();
+      for (const one of aborts) if (one !== winner) one.abort(reasonOfEnd(winner, options.signal));
+    };
+    const onAbort = (): void => finish(() => reject(options.signal?.reason));
+    const launch = (): void => {
+      clearTimeout(timer);
+      if (done || next >= candidates.length) return;
+      const candidate = candidates[next]!;
+      next += 1;
+      running += 1;
+      const abort = new AbortController();
+      aborts.push(abort);
+      if (next < candidates.length) timer = setTimeout(launch, boundedMs(options.hedgeAfterMs));
+      // NOTE: in an async function, so that an ask that throws at once fails like any other.
+      (async () => await ask(candidate, abort.signal))().then(
+        (value) => finish(() => resolve(value), abort),
+        (error: unknown) => {
+          running -= 1;
+          if (done) return;
+          if (isBug(error)) finish(() => reject(error));
+          else if (options.isFinal?.(error) === true || (running === 0 && next >= candidates.length))
+            finish(() => reject(error));
+          else if (next < candidates.length) launch();
+        },
+      );
+    };
+    if (options.signal?.aborted === true) return reject(options.signal.reason);
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    launch();
+  });
+}
+
+/** What one of several said that were asked the same: an answer; that it refuses, and why; or nothing. */
+export type Said<C, T> =
+  | { readonly by: C; readonly type: 'answer'; readonly answer: T }
+  | { readonly by: C; readonly type: 'refusal' | 'silence'; readonly error: unknown };
+
+interface AskAllOptions<C, T> {
+  readonly signal?: AbortSignal | undefined;
+  /** Looked at after each that said something: true ends it at once, a number when that many ms are over. */
+  readonly isEnough?: (said: readonly Said<C, T>[]) => boolean | number;
+}
+
+/**
+ * Asks all at once; resolves when each has said something or it is enough. In the order of `candidates`; who was not
+ * waited for is silent, and its call is aborted.
+ * @throws a bug at once; the reason of `signal`
+ */
+export async function askAll<C, T>(
+  candidates: readonly C[],
+  ask: (candidate: C, signal: AbortSignal) => Promise<T>,
+  { signal, isEnough }: AskAllOptions<C, T> = {},
+): Promise<Said<C, T>[]> {
+  const over = new AbortController();
+  const said = new Map<number, Said<C, T>>();
+  let grace: NodeJS.Timeout | undefined;
+  let onAbort = (): void => {};
+  try {
+    await new Promise<void>((resolve, reject) => {
+      onAbort = () => reject(signal?.reason);
+      if (signal?.aborted === true) return onAbort();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      if (candidates.length === 0) resolve();
+      const note = (index: number, one: Said<C, T>): void => {
+        said.set(index, one);
+        // The rule is asked first: one that is wrong must not be hidden by the last answer.
+        const enough = isEnough?.([...said.values()]) ?? false;
+        if (enough === true || said.size === candidates.length) resolve();
+        else if (enough !== false) grace ??= setTimeout(resolve, boundedMs(enough));
+      };
+      for (const [index, by] of candidates.entries())
+        settle(by, async () => await ask(by, over.signal))
+          .then((one) => note(index, one))
+          .catch(reject);
+    });
+  } finally {
+    clearTimeout(grace);
+    signal?.removeEventListener('abort', onAbort);
+    over.abort(reasonOfEnd(undefined, signal));
+  }
+  return candidates.map(
+    (by, index) => said.get(index) ?? { by, type: 'silence', error: new CodedError('TIMEOUT') },
+  );
+}
+
+async function settle<C, T>(by: C, ask: () => Promise<T>): Promise<Said<C, T>> {
+  try {
+    return { by, type: 'answer', answer: await ask() };
+  } catch (error) {
+    const type = outcomeOf(error);
+    if (type === 'bug') throw error;
+    return { by, type, error };
+  }
+}
+
+/** The answers of {@link askAll}, in its order. */
+export function answersOf<C, T>(said: readonly Said<C, T>[]): T[] {
+  return said.flatMap((one) => (one.type === 'answer' ? [one.answer] : []));
+}
+
+/** Who gave no answer, in the order of {@link askAll}. */
+export function withoutAnswer<C, T>(said: readonly Said<C, T>[]): C[] {
+  return said.flatMap((one) => (one.type === 'answer' ? [] : [one.by]));
+}
+
+/**
+ * Asks one after the other, never two at once, until one answers: for what may be done once only.
+ * @throws a bug, what `isFinal` says no other would better and the reason of `signal` at once; the last error when all
+ * have failed, `NO_PEERS` when there is nobody to ask
+ */
+export async function askInTurn<C, T>(
+  candidates: Iterable<C>,
+  ask: (candidate: C) => Promise<T>,
+  { signal, isFinal }: { readonly signal?: AbortSignal; readonly isFinal?: (error: unknown) => boolean } = {},
+): Promise<T> {
+  let last: unknown = new CodedError('NO_PEERS', { message: 'nobody to ask' });
+  for (const candidate of candidates) {
+    signal?.throwIfAborted();
+    try {
+      return await ask(candidate);
+    } catch (error) {
+      throwIfBug(error);
+      signal?.throwIfAborted();
+      if (isFinal?.(error) === true) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+function reasonOfEnd(winner: AbortController | undefined, signal: AbortSignal | undefined): unknown {
+  if (winner !== undefined) return new CodedError('TIMEOUT', { message: 'another member was faster' });
+  return signal?.aborted === true
+    ? signal.reason
+    : new CodedError('TIMEOUT', { message: 'the answer is known' });
+}
