@@ -1,4 +1,4 @@
-import { CACHE_KEYS, COMMON_KEYS } from '@sepia/base/config/member-keys';
+import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { bytes, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 
@@ -96,6 +96,9 @@ export const ORIGIN_CONFIG = z.strictObject({
   listen: hostPort().describe('Address of the signed routes.'),
   'peer-listen': z.array(hostPort()).min(1).max(16).describe('Addresses of the swarm ports.'),
   cache: CACHE_KEYS.describe('Disk used for cached blobs; pushed blobs are never evicted.'),
+  scrub: SCRUB_KEYS.describe(
+    'Stored blobs are read again, in turn, to find damage while other copies are right.',
+  ),
   credentials: z
     .record(z.string(), CREDENTIALS)
     .default({})
@@ -111,7 +114,14 @@ export const ORIGIN_CONFIG = z.strictObject({
     .min(1)
     .max(100_000)
     .default(1_000)
-    .describe('Upload sessions open at once; more are answered with 429.'),
+    .describe('Uploads open at once; more are answered with 429, and other origins take them.'),
+  'max-uploads-per-client': z
+    .number()
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(250)
+    .describe('As max-uploads, of one account or, without one, of one client address; counted before it.'),
   'max-blob': bytes().prefault('1TiB').describe('Largest blob that a push may bring; more is 413.'),
   deadlines: DEADLINES.describe('How long things may take.'),
 });

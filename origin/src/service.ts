@@ -1,5 +1,6 @@
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { readClusterKey } from '@sepia/base/config/load';
+import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
@@ -18,7 +19,6 @@ import { createRouter, routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
-import { rotCounts } from '@sepia/store/rot/rot-metrics';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
@@ -27,8 +27,8 @@ import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
 import { createEngine, listenForPeers, openStore } from './blobs/open-store.ts';
-import { Repair } from './blobs/repair.ts';
 import { Replicator } from './blobs/replicator.ts';
+import { soundness } from './blobs/soundness.ts';
 import { Swarms } from './blobs/swarms.ts';
 import { Uploads } from './blobs/uploads.ts';
 import { WholeBlobs } from './blobs/whole-blobs.ts';
@@ -200,15 +200,16 @@ async function build(parts: BuildParts): Promise<Origin> {
     links.revoke(revoked);
   });
   const hints = new Hints({ records, nowMs });
+  const { repair, scrubber } = soundness(
+    { members, store, room, index, upstreams, metrics, dir: folder.dir, stops, log, nowMs },
+    { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every, mendMs: deadlines['body-stall'] },
+  );
+  const lookAgain = async (digest: Digest): Promise<void> => await repair.look(digest);
   const replicator = new Replicator(
-    { members, store, hints, log },
+    { members, store, hints, lookAgain, log },
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
-  const rot = rotCounts(metrics, 'origin');
-  const mendMs = deadlines['body-stall'];
-  const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot }, { mendMs });
-  stops.push('repair', () => repair.stop());
   const absence = new Absence({ members, standing, index });
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
   const tags = new Tags({ members, records, standing, nowMs });
@@ -285,7 +286,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, upstreams, room, log, nowMs },
     {
-      maxOpen: config['max-uploads'],
+      places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
       idleMs: deadlines['upload-idle'],
       maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
     },
@@ -309,6 +310,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       uploads,
       replicator,
       recovery,
+      scrubber,
       health,
       room,
       nowMs,
@@ -360,7 +362,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       metrics,
       app,
       notReady,
-      warnings: () => recovery.warnings,
+      warnings: () => [...recovery.warnings, ...scrubber.warnings],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },
@@ -372,21 +374,15 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
   stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
   recovery.start();
+  scrubber.start();
   replicator.start();
   pullTimes.start();
   replication.start();
   void store
     .reconcile()
     .catch((error: unknown) => logFailure(log, error, 'blob store was not reconciled', {}, 'error'));
-  log.info(
-    {
-      listen: listener.hostPort,
-      admin: admin.hostPort,
-      peers: peerAddresses,
-      clusterVersion: cluster.version,
-    },
-    'origin is ready',
-  );
+  const facts = { listen: listener.hostPort, admin: admin.hostPort, peers: peerAddresses };
+  log.info({ ...facts, clusterVersion: cluster.version }, 'origin is ready');
   return {
     url: listener.url,
     adminUrl: admin.url,

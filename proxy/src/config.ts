@@ -25,7 +25,25 @@ const LIMITS = z
       .min(1)
       .max(100_000)
       .default(512)
-      .describe('Requests with a blob in their body at once; more are answered with 429.'),
+      .describe(
+        'Requests with a blob or manifest in their body at once. Above it, the one that is longest slower than 16 KiB/s gives up its place, else the new one gets 429.',
+      ),
+    'uploads-per-account': z
+      .number()
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(128)
+      .describe('As open-uploads, of one account; counted before it.'),
+    'uploads-per-address': z
+      .number()
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(256)
+      .describe(
+        'As open-uploads, of one client address; counted before it. Behind a balancer set trusted-proxies.',
+      ),
     'requests-per-second': z
       .number()
       .int()

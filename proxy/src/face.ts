@@ -27,7 +27,7 @@ import { listCatalog } from './registry/catalog.ts';
 import { ManifestCache } from './registry/core/manifest-cache.ts';
 import { deleteBlob, deleteManifest } from './registry/deletes.ts';
 import { putManifest, readManifest } from './registry/manifests.ts';
-import { PushGate } from './registry/push-gate.ts';
+import { PushGate, placeLimits } from './registry/push-gate.ts';
 import { admitByRate } from './registry/rate-gate.ts';
 import { listReferrers } from './registry/referrers.ts';
 import { revocationRoute } from './registry/revocations.ts';
@@ -61,7 +61,7 @@ export interface Face {
 export function createFace(parts: FaceParts, stops: StopStack): Face {
   const { config, cluster, origins, log, nowMs, metrics } = parts;
   const cache = new ManifestCache(config.limits['manifest-cache']);
-  const gate = new PushGate({ cluster }, { maxOpen: config.limits['open-uploads'] });
+  const gate = new PushGate({ cluster }, placeLimits(config.limits));
   const uploads = new Uploads(
     { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },
     { idleMs: config.limits['upload-idle'] },

@@ -115,6 +115,8 @@ t.test('defaults are filled in', async (t) => {
   );
   t.same(config.limits, {
     'open-uploads': 512,
+    'uploads-per-account': 128,
+    'uploads-per-address': 256,
     'requests-per-second': 2_000,
     'manifest-cache': 64 * 1024 * 1024,
     'upload-idle': 60_000,

@@ -78,6 +78,25 @@ export class BlobIndex {
     await this.#deps.records.blobSet.remove([digest]);
   }
 
+  /** Pushed blobs that are here, by the index, in order. */
+  async *list(): AsyncGenerator<Digest, void, void> {
+    for (let after: { after?: string } = {}; ; ) {
+      const keys: string[] = [];
+      for await (const { key } of this.#deps.records.blobSet.list([], { ...after, limit: TURN }))
+        keys.push(key[0]!);
+      for (const key of keys) if (isDigest(key)) yield key;
+      if (keys.length < TURN) return;
+      after = { after: keys.at(-1)! };
+    }
+  }
+
+  /** A pushed blob that should be here is not, or is no blob any more: the comparison with other owners gets it again. */
+  async lost(digest: Digest): Promise<void> {
+    if (!(await this.#deps.records.blobSet.has([digest]))) return;
+    this.#deps.log.error({ digest }, 'a pushed blob is gone from the disk: its copy is made again');
+    await this.removed(digest);
+  }
+
   /** Another owner has it: noted as here if it is, else as wanted. True if it must be sent. */
   async take(store: BlobStore, digest: string, from: string): Promise<boolean> {
     if (!isDigest(digest)) return false;

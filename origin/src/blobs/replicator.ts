@@ -28,6 +28,8 @@ interface ReplicatorDeps {
   readonly members: Members;
   readonly store: BlobStore;
   readonly hints: Hints;
+  /** Looks whether the copy here is damaged, and mends it. */
+  readonly lookAgain: (digest: Digest) => Promise<void>;
   readonly log: Logger;
 }
 
@@ -182,7 +184,13 @@ export class Replicator {
     await this.#copies.run(
       key,
       async (both) => {
-        if (isStandIn || !(await this.#hasIt(name, id, both))) await this.#send(name, id, isStandIn, both);
+        if (!isStandIn && (await this.#hasIt(name, id, both))) return;
+        await this.#send(name, id, isStandIn, both).catch(async (error: unknown) => {
+          // What was sent is not the blob: this copy rotted. It is mended, or no later try is better.
+          if (isCoded(error, 'DIGEST_MISMATCH') || isCoded(error, 'DISK_CORRUPT'))
+            await this.#deps.lookAgain(name.digest);
+          throw error;
+        });
       },
       AbortSignal.any([signal, this.#stopped.signal]),
     );

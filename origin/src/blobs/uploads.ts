@@ -12,7 +12,7 @@ import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { appendBody } from './append-body.ts';
-import { isOver, sessionThatYields } from './core/session-room.ts';
+import { admitSession, isOver, type SessionLimits } from './core/session-room.ts';
 import type { Replicator } from './replicator.ts';
 
 const SWEEP_MS = 5_000;
@@ -21,6 +21,7 @@ const SMALL_COPY_BYTES = 64 * 1024;
 
 interface Session {
   readonly id: string;
+  readonly client: string;
   readonly upstream: string;
   readonly repository: RepositoryName;
   readonly file: UploadFile;
@@ -49,7 +50,7 @@ interface UploadsDeps {
 }
 
 interface UploadsOptions {
-  readonly maxOpen: number;
+  readonly places: SessionLimits;
   readonly idleMs: number;
   readonly maxBlobBytes: number;
 }
@@ -63,7 +64,8 @@ export class Uploads {
   readonly #options: UploadsOptions;
   readonly #sessions = new Map<string, Session>();
   readonly #sweep: NodeJS.Timeout;
-  #oneGo = 0;
+  /** Whose each blob is that comes in one go. */
+  readonly #oneGo = new Map<symbol, string>();
 
   constructor(deps: UploadsDeps, options: UploadsOptions) {
     this.#deps = deps;
@@ -73,28 +75,31 @@ export class Uploads {
   }
 
   get open(): number {
-    return this.#sessions.size + this.#oneGo;
+    return this.#sessions.size + this.#oneGo.size;
   }
 
   /** `roomBytes`: room that the disk is to have. @throws `OVERLOADED`, `UPSTREAM_READ_ONLY`, `DISK_FULL` */
-  async begin(upstream: string, repository: RepositoryName, roomBytes: number): Promise<string> {
+  async begin(upstream: string, repository: RepositoryName, roomBytes: number, client = ''): Promise<string> {
     this.#checkWritable(upstream);
-    this.#makeRoom();
+    this.#makeRoom(client);
     this.#deps.room.check(roomBytes);
     const id = `${this.#deps.selfId}.${randomBytes(16).toString('hex')}`;
-    const file = await this.#deps.store.createUpload(id);
-    this.#sessions.set(id, {
-      id,
-      upstream,
-      repository,
-      file,
-      busy: false,
-      usedAtMs: this.#deps.nowMs(),
-      get offset() {
-        return file.offset;
-      },
+    return await this.#placed(client, async () => {
+      const file = await this.#deps.store.createUpload(id);
+      this.#sessions.set(id, {
+        id,
+        client,
+        upstream,
+        repository,
+        file,
+        busy: false,
+        usedAtMs: this.#deps.nowMs(),
+        get offset() {
+          return file.offset;
+        },
+      });
+      return id;
     });
-    return id;
   }
 
   /** Bytes stored so far. @throws `UPLOAD_UNKNOWN` */
@@ -141,24 +146,30 @@ export class Uploads {
     });
   }
 
+  /** Returns if there is a place for one more push of a client. @throws `OVERLOADED` */
+  checkPlace(client: string): void {
+    this.#admission(client);
+  }
+
   /** An upload in one go, without session. `roomBytes`: how long the body says it is. */
   async putWhole(
     name: BlobName,
     body: AsyncIterable<Uint8Array>,
     roomBytes: number,
+    client = '',
   ): Promise<{ sizeBytes: number }> {
     this.#checkWritable(name.upstream);
-    this.#makeRoom();
+    this.#makeRoom(client);
     this.#deps.room.require(roomBytes);
-    this.#oneGo += 1;
-    const file = await this.#deps.store.createUpload(`put-${randomBytes(12).toString('hex')}`);
-    try {
-      await appendBody(file, body, this.#options.maxBlobBytes);
-      return await this.#commit(file, name);
-    } finally {
-      this.#oneGo -= 1;
-      await file.drop();
-    }
+    return await this.#placed(client, async () => {
+      const file = await this.#deps.store.createUpload(`put-${randomBytes(12).toString('hex')}`);
+      try {
+        await appendBody(file, body, this.#options.maxBlobBytes);
+        return await this.#commit(file, name);
+      } finally {
+        await file.drop();
+      }
+    });
   }
 
   /**
@@ -260,15 +271,34 @@ export class Uploads {
     throw new CodedError('UPLOAD_OUT_OF_ORDER', { detail: { offset: session.file.offset, found: start } });
   }
 
+  /** Holds a place that is no session (yet) while `work` runs. */
+  async #placed<T>(client: string, work: () => Promise<T>): Promise<T> {
+    const place = Symbol(client);
+    this.#oneGo.set(place, client);
+    try {
+      return await work();
+    } finally {
+      this.#oneGo.delete(place);
+    }
+  }
+
   /** A place for one more, if need be that of an empty session which nobody uses. @throws `OVERLOADED` */
-  #makeRoom(): void {
-    if (this.open < this.#options.maxOpen) return;
-    const left = sessionThatYields(this.#sessions.values(), this.#deps.nowMs());
-    if (left === undefined)
-      throw new CodedError('OVERLOADED', {
-        detail: { maxUploads: this.#options.maxOpen, retryAfterSeconds: 1 },
-      });
-    void this.#leave(left);
+  #makeRoom(client: string): void {
+    for (const left of this.#admission(client)) void this.#leave(left);
+  }
+
+  /** Sessions that would end for one more of a client. @throws `OVERLOADED` */
+  #admission(client: string): readonly Session[] {
+    const { places } = this.#options;
+    const sessions = [...this.#sessions.values()];
+    const found = admitSession(sessions, [...this.#oneGo.values()], client, places, this.#deps.nowMs());
+    if (found.type === 'go') return found.instead;
+    const maxUploads = places[found.limit];
+    const whose = found.limit === 'all' ? '' : ' of one account or address';
+    throw new CodedError('OVERLOADED', {
+      message: `origin ${this.#deps.selfId} has ${maxUploads} uploads${whose} open, as many as may be; try again later`,
+      detail: { maxUploads, limit: found.limit, retryAfterSeconds: 1 },
+    });
   }
 
   #checkWritable(upstream: string): void {

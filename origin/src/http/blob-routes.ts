@@ -29,6 +29,7 @@ import { relay } from './relay.ts';
 import {
   blobNameOf,
   broughtAuthorization,
+  clientOf,
   contentLength,
   digestParam,
   goneSignal,
@@ -358,7 +359,7 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   } else if (queryValue(ctx, 'made') === '1') {
     await deps.uploads.putMade(name, bodyOf(ctx), contentLength(ctx) ?? 0);
   } else {
-    await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0);
+    await deps.uploads.putWhole(name, bodyOf(ctx), contentLength(ctx) ?? 0, clientOf(ctx));
   }
   ctx.set('Docker-Content-Digest', name.digest);
   ctx.status = 201;

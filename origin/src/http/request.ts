@@ -15,6 +15,11 @@ export function repositoryOf(ctx: Context): { upstream: string; repository: Repo
   };
 }
 
+/** Whose push it is, as its proxy says; all that proxies of the version before send counts as one. */
+export function clientOf(ctx: Context): string {
+  return (queryValue(ctx, 'client') ?? '').slice(0, 300);
+}
+
 /** The digest of the path with upstream and repository of the query. */
 export function blobNameOf(ctx: Context): BlobName {
   return { ...repositoryOf(ctx), digest: digestParam(ctx) };

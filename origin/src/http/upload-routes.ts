@@ -12,7 +12,7 @@ import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { chunkStart } from './core/content-range.ts';
-import { contentLength, goneSignal, numberOf, repositoryOf, required } from './request.ts';
+import { clientOf, contentLength, goneSignal, numberOf, repositoryOf, required } from './request.ts';
 
 export interface UploadRouteDeps {
   readonly uploads: Uploads;
@@ -29,11 +29,12 @@ export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
   serve(router, ORIGIN_BLOBS.uploadBegin, async (ctx) => {
     const { upstream, repository } = repositoryOf(ctx);
     const roomBytes = numberOf(ctx, 'room', Number.MAX_SAFE_INTEGER) ?? 0;
-    ctx.body = { uploadId: await uploads.begin(upstream, repository, roomBytes) };
+    ctx.body = { uploadId: await uploads.begin(upstream, repository, roomBytes, clientOf(ctx)) };
     ctx.status = 202;
   });
   serve(router, ORIGIN_BLOBS.room, (ctx) => {
     deps.room.check(numberOf(ctx, 'bytes', Number.MAX_SAFE_INTEGER) ?? 0);
+    uploads.checkPlace(clientOf(ctx));
     ctx.status = 204;
   });
   serve(router, ORIGIN_BLOBS.uploadStatus, (ctx) => {

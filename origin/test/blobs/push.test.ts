@@ -290,3 +290,29 @@ t.test('sessions that were begun and left stop nobody, and what was sent is kept
   const kept = await c.call('o1', { method: 'GET', path: session });
   t.same(JSON.parse(kept.bytes.toString()), { offset: 3 }, 'the one with bytes is there');
 });
+
+t.test(
+  'the uploads of one client are counted before all, and a full origin says so before a body comes',
+  async (t) => {
+    const c = await startCluster(t, { origins: 1, config: 'max-uploads: 3\nmax-uploads-per-client: 1' });
+    const begin = async (client: string) => {
+      const path = `/v1/uploads?${LOCAL}&client=${client}`;
+      const begun = await c.call('o1', { method: 'POST', path });
+      const { uploadId } = JSON.parse(begun.bytes.toString()) as { uploadId?: string };
+      if (uploadId === undefined) return begun;
+      const session = `/v1/uploads/${uploadId}?${LOCAL}`;
+      return await c.call('o1', { method: 'PATCH', path: session, body: Buffer.from('abc') });
+    };
+    t.equal((await begin('a')).status, 202);
+    const refused = await begin('a');
+    t.equal(refused.status, 429);
+    t.match(refused.bytes.toString(), /of one account or address/);
+    const room = async (client: string): Promise<number> =>
+      (await c.call('o1', { method: 'GET', path: `/v1/room?bytes=1&client=${client}` })).status;
+    t.equal(await room('a'), 429);
+    t.equal(await room('b'), 204);
+    t.equal((await begin('b')).status, 202);
+    t.equal((await begin('c')).status, 202);
+    t.equal(await room('d'), 429);
+  },
+);

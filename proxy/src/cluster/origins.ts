@@ -126,12 +126,20 @@ export class Origins {
     }
   }
 
-  /** Asks one origin whether it lives and has room for a blob. @throws `DISK_FULL`, `PEER_HTTP` when it is silent */
-  async askRoom(id: string, bytes: number, signal: AbortSignal): Promise<void> {
+  /**
+   * Asks one origin whether it lives and has room for a blob, and a place for one more push of a client.
+   * @throws `DISK_FULL`, `OVERLOADED`, `PEER_HTTP` when it is silent
+   */
+  async askRoom(
+    id: string,
+    wanted: { readonly bytes: number; readonly client: string },
+    signal: AbortSignal,
+  ): Promise<void> {
     try {
-      await this.quick(id, PROBE_TIMEOUT_MS, to(ORIGIN_BLOBS.room, { bytes }), signal);
+      await this.quick(id, PROBE_TIMEOUT_MS, to(ORIGIN_BLOBS.room, wanted), signal);
     } catch (error) {
-      if (isCoded(error, 'DISK_FULL') || isSilence(error) || !isCoded(error)) throw error;
+      if (isCoded(error, 'DISK_FULL') || isCoded(error, 'OVERLOADED') || isSilence(error) || !isCoded(error))
+        throw error;
       // It lives, but is of a version that cannot tell.
     }
   }

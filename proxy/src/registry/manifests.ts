@@ -11,15 +11,16 @@ import { shardKey } from '@sepia/cluster/cluster';
 import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
+import { IDLE_PROGRESS_MS } from '@sepia/http/sockets';
 import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
 import { type Reference, referenceText } from '@sepia/oci/route';
 import type { Context } from 'koa';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { drainRequest, RequestBody } from '../bodies/request-body.ts';
+import { RequestBody, watchFlow } from '../bodies/request-body.ts';
 import { headerOf, isDefinite, newChange, type Origins } from '../cluster/origins.ts';
 import { clientSignal, locationOf, sendEmpty } from './answers.ts';
 import type { ManifestCache } from './core/manifest-cache.ts';
-import type { PushGate } from './push-gate.ts';
+import type { PushGate, PushTurn } from './push-gate.ts';
 
 /** The next origin is asked beside a silent one after this, in ms. */
 const HEDGE_MS = 500;
@@ -27,6 +28,9 @@ const HEDGE_MS = 500;
 const READ_TIMEOUT_MS = 75_000;
 /** A manifest that is stored on a quorum within this is stored, in ms. */
 const WRITE_TIMEOUT_MS = 30_000;
+
+/** A manifest's body is read as it comes: only its client can make it wait. */
+const BODY_FLOW = { originSilentMs: IDLE_PROGRESS_MS, idleMs: IDLE_PROGRESS_MS, answerMs: IDLE_PROGRESS_MS };
 
 interface ManifestDeps {
   readonly origins: Origins;
@@ -106,21 +110,32 @@ async function manifestOf(
 export function putManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
   return async (ctx, target, route) => {
     deps.gate.checkMode(target);
-    const bytes = await readManifestBody(ctx);
-    const { subject, mediaType } = parseManifest(bytes, ctx.get('content-type'));
-    const { reference } = route;
-    if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
-    const asked = { ...target, reference: referenceText(reference), tag: tagsOf(ctx, reference) };
-    const call = to(ORIGIN_NAMES.manifestPut, asked);
-    const belief = beliefOf(deps, target.upstream);
-    const { digest, tags } = await store(deps.origins, target, call, bytes, mediaType, clientSignal(ctx));
-    deps.cache.put(shardKey(target.upstream, target.repository), { digest, mediaType, bytes }, belief);
-    ctx.set('Location', locationOf(ctx, route.name, `manifests/${digest}`));
-    ctx.set('Docker-Content-Digest', digest);
-    if (subject !== undefined) ctx.set('OCI-Subject', subject);
-    if (tags.length > 0) ctx.set('OCI-Tag', [...tags]);
-    sendEmpty(ctx, 201);
+    await deps.gate.run(ctx, async (turn) => await takeManifest(deps, ctx, target, route, turn));
   };
+}
+
+async function takeManifest(
+  deps: ManifestDeps,
+  ctx: Context,
+  target: ResolvedName,
+  route: Parameters<RegistryHandler<'manifest'>>[2],
+  turn: PushTurn,
+): Promise<void> {
+  const signal = clientSignal(ctx);
+  const bytes = await readManifestBody(ctx, turn);
+  const { subject, mediaType } = parseManifest(bytes, ctx.get('content-type'));
+  const { reference } = route;
+  if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
+  const asked = { ...target, reference: referenceText(reference), tag: tagsOf(ctx, reference) };
+  const call = to(ORIGIN_NAMES.manifestPut, asked);
+  const belief = beliefOf(deps, target.upstream);
+  const { digest, tags } = await store(deps.origins, target, call, bytes, mediaType, signal);
+  deps.cache.put(shardKey(target.upstream, target.repository), { digest, mediaType, bytes }, belief);
+  ctx.set('Location', locationOf(ctx, route.name, `manifests/${digest}`));
+  ctx.set('Docker-Content-Digest', digest);
+  if (subject !== undefined) ctx.set('OCI-Subject', subject);
+  if (tags.length > 0) ctx.set('OCI-Tag', [...tags]);
+  sendEmpty(ctx, 201);
 }
 
 /** Tags that a push by digest moves as well (distribution-spec, end-7b). @throws `TAG_INVALID` */
@@ -174,21 +189,30 @@ async function store(
   throw last;
 }
 
-async function readManifestBody(ctx: Context): Promise<Buffer> {
-  const tooLarge = (): CodedError => {
-    ctx.res.once('finish', () => drainRequest(ctx.req));
-    return new CodedError('MANIFEST_TOO_LARGE', { detail: { limitBytes: MAX_MANIFEST_BYTES } });
-  };
+async function readManifestBody(ctx: Context, turn: PushTurn): Promise<Buffer> {
+  const tooLarge = (): CodedError =>
+    new CodedError('MANIFEST_TOO_LARGE', { detail: { limitBytes: MAX_MANIFEST_BYTES } });
   if (Number(ctx.get('content-length') || 0) > MAX_MANIFEST_BYTES) throw tooLarge();
   const body = new RequestBody(ctx.req);
+  const idle = new AbortController();
+  const endWatch = watchFlow(body, BODY_FLOW, () => true, idle);
+  const stop = AbortSignal.any([turn.signal, idle.signal]);
+  const cut = (): void => void body.destroy(stop.reason as Error);
+  stop.addEventListener('abort', cut, { once: true });
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > MAX_MANIFEST_BYTES) throw tooLarge();
-    chunks.push(chunk);
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      sizeBytes += chunk.length;
+      if (sizeBytes > MAX_MANIFEST_BYTES) throw tooLarge();
+      turn.hold(sizeBytes);
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks);
+  } finally {
+    endWatch();
+    stop.removeEventListener('abort', cut);
   }
-  return Buffer.concat(chunks);
 }
 
 function checkDigest(bytes: Uint8Array, digest: Digest): void {

@@ -29,6 +29,12 @@ interface UploadsDeps {
   readonly random: () => number;
 }
 
+/** Where a push goes and whose it is. */
+export interface PushTarget extends ResolvedName {
+  /** Who pushes, as origins count places: see `keyOf`. */
+  readonly client: string;
+}
+
 /** A chunk or closing request's body. `contentLength` undefined = chunked transfer. */
 export interface UploadBody {
   readonly stream: RequestBody;
@@ -50,12 +56,12 @@ export class Uploads {
   }
 
   /** Opens a session on any healthy origin, on one with much room where there is one. @throws what the origins said */
-  async begin(target: ResolvedName, signal: AbortSignal): Promise<string> {
+  async begin(target: PushTarget, signal: AbortSignal): Promise<string> {
     return await roomy(async (room, noteFull) => await this.#beginWith(target, room, noteFull, signal));
   }
 
   async #beginWith(
-    target: ResolvedName,
+    target: PushTarget,
     room: number,
     noteFull: NoteFull,
     signal: AbortSignal,
@@ -121,21 +127,27 @@ export class Uploads {
   }
 
   /** Stores a whole blob through one of its owners: done when it is durable. */
-  async putWhole(target: ResolvedName, digest: Digest, body: UploadBody, signal: AbortSignal): Promise<void> {
+  async putWhole(target: PushTarget, digest: Digest, body: UploadBody, signal: AbortSignal): Promise<void> {
     const { contentLength } = body;
     const owner =
       contentLength === undefined
-        ? await roomy(async (room, noteFull) => await this.#liveOwner(digest, room, noteFull, signal))
-        : await this.#liveOwner(digest, contentLength, rethrow, signal);
+        ? await roomy(async (room, noteFull) => await this.#liveOwner(target, digest, room, noteFull, signal))
+        : await this.#liveOwner(target, digest, contentLength, rethrow, signal);
     const call = to(ORIGIN_BLOBS.blobPut, { ...target, digest });
     const answer = await this.#send(owner, call, body, signal);
     await answer.body.dump();
   }
 
-  /** The first owner or stand-in that answers now and has room: a body cannot be sent twice. @throws `DISK_FULL` */
-  async #liveOwner(digest: Digest, bytes: number, noteFull: NoteFull, signal: AbortSignal): Promise<string> {
+  /** The first owner or stand-in that answers now and has room: a body cannot be sent twice. @throws `DISK_FULL`, `OVERLOADED` */
+  async #liveOwner(
+    { client }: PushTarget,
+    digest: Digest,
+    bytes: number,
+    noteFull: NoteFull,
+    signal: AbortSignal,
+  ): Promise<string> {
     const ask = async (id: string, abort: AbortSignal): Promise<string> => {
-      await this.#origins.askRoom(id, bytes, AbortSignal.any([abort, signal])).catch(noteFull);
+      await this.#origins.askRoom(id, { bytes, client }, AbortSignal.any([abort, signal])).catch(noteFull);
       return id;
     };
     const order = this.#origins.health.order(this.#origins.placement(digest).candidates);

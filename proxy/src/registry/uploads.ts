@@ -8,9 +8,10 @@ import { queryValue } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import { RequestBody } from '../bodies/request-body.ts';
 import { clientSignal, locationOf, sendEmpty } from './answers.ts';
+import { keyOf } from './core/push-places.ts';
 import { checkChunkRange, heldRange, parseUploadId, type UploadId } from './core/upload.ts';
-import type { PushGate } from './push-gate.ts';
-import type { UploadBody, Uploads } from './upload-sessions.ts';
+import { type PushGate, pusherOf } from './push-gate.ts';
+import type { PushTarget, UploadBody, Uploads } from './upload-sessions.ts';
 
 interface UploadDeps {
   readonly uploads: Uploads;
@@ -36,11 +37,15 @@ export function startUpload(deps: UploadDeps): RegistryHandler<'uploads'> {
       const length = contentLength(ctx);
       if (length !== 0 || isEmptyDigest(wanted)) {
         const body: UploadBody = { stream: new RequestBody(ctx.req), contentLength: length };
-        await deps.gate.run(ctx, () => deps.uploads.putWhole(target, wanted, body, signal));
+        const client = keyOf(pusherOf(ctx));
+        await deps.gate.run(ctx, async (turn) => {
+          const either = AbortSignal.any([signal, turn.signal]);
+          await deps.uploads.putWhole({ ...target, client }, wanted, body, either);
+        });
         return sendCreated(ctx, name, wanted);
       }
     }
-    const uploadId = await deps.uploads.begin(target, signal);
+    const uploadId = await deps.uploads.begin({ ...target, client: keyOf(pusherOf(ctx)) }, signal);
     sendSession(ctx, name, uploadId, 0);
     sendEmpty(ctx, 202);
   };
@@ -53,9 +58,10 @@ export function appendUpload(deps: UploadDeps): RegistryHandler<'upload'> {
     const id = parseUploadId(uploadId);
     const signal = clientSignal(ctx);
     const body = bodyOf(ctx);
-    await deps.gate.run(ctx, async () => {
+    await deps.gate.run(ctx, async (turn) => {
+      const either = AbortSignal.any([signal, turn.signal]);
       try {
-        sendSession(ctx, name, id.text, await deps.uploads.append(id, target, body, signal));
+        sendSession(ctx, name, id.text, await deps.uploads.append(id, target, body, either));
       } catch (error) {
         if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, target, name, id, signal);
         throw error;
@@ -76,9 +82,11 @@ export function finishUpload(deps: UploadDeps): RegistryHandler<'upload'> {
     const wanted = parseDigest(digest);
     const signal = clientSignal(ctx);
     const body = bodyOf(ctx);
-    await deps.gate.run(ctx, async () => {
+    const client = keyOf(pusherOf(ctx));
+    await deps.gate.run(ctx, async (turn) => {
+      const either = AbortSignal.any([signal, turn.signal]);
       try {
-        await finish(deps, id, target, wanted, body, signal);
+        await finish(deps, id, { ...target, client }, wanted, body, either);
       } catch (error) {
         if (isCoded(error, 'UPLOAD_OUT_OF_ORDER')) await tellOffset(deps, ctx, target, name, id, signal);
         throw error;
@@ -91,7 +99,7 @@ export function finishUpload(deps: UploadDeps): RegistryHandler<'upload'> {
 async function finish(
   deps: UploadDeps,
   id: UploadId,
-  target: ResolvedName,
+  target: PushTarget,
   digest: Digest,
   body: UploadBody,
   signal: AbortSignal,

@@ -344,6 +344,38 @@ t.test('more uploads at once than the limit are 429', async (t) => {
   t.equal((await first).status, 202);
 });
 
+t.test('the places of one address are its own: those of others stay free', async (t) => {
+  const limits = { 'open-uploads': 3, 'uploads-per-address': 2, drain: '200ms' };
+  const listeners = [{ listen: '127.0.0.1:0', 'trusted-proxies': ['127.0.0.1'] }];
+  const { proxies } = await startCluster(t, { config: { limits, listeners } });
+  const { url, adminUrl } = proxies[0]!;
+  const from = (address: string): { headers: Record<string, string> } => ({
+    headers: { 'x-forwarded-for': address },
+  });
+  const bodies = [1, 2].map(() => new Readable({ read: () => undefined }));
+  const slow = [];
+  for (const body of bodies) {
+    body.push('begin');
+    const begun = await ask(`${url}/v2/app/blobs/uploads/`, 'POST', from('10.0.0.1'));
+    slow.push(ask(at(url, begun), 'PATCH', { ...from('10.0.0.1'), body }));
+  }
+  await until(
+    async () => /sepia_proxy_open_uploads\{[^}]*\} 2/.test((await ask(`${adminUrl}/metrics`)).text),
+    'both run',
+  );
+  const { bytes, digest } = randomContent(1_000);
+  const whole = `${url}/v2/app/blobs/uploads/?digest=${digest}`;
+  const own = await ask(whole, 'POST', { ...from('10.0.0.1'), body: bytes });
+  t.equal(own.status, 429);
+  t.match(own.text, /of this address/);
+  const manifest = await ask(`${url}/v2/app/manifests/v1`, 'PUT', { ...from('10.0.0.1'), body: '{}' });
+  t.equal(manifest.status, 429, 'a manifest has a body as well');
+  const other = await ask(whole, 'POST', { ...from('10.0.0.2'), body: bytes });
+  t.equal(other.status, 201);
+  for (const body of bodies) body.push(null);
+  for (const one of slow) t.equal((await one).status, 202);
+});
+
 t.test('a client that sends nothing is cut', async (t) => {
   const { proxies } = await startCluster(t, {
     config: { limits: { 'upload-idle': '500ms', drain: '200ms' } },

@@ -1,5 +1,7 @@
 /** What decides over an upload session. */
 export interface SessionFacts {
+  /** Whose it is, as its proxy says. */
+  readonly client: string;
   /** Bytes that it holds. */
   readonly offset: number;
   /** A request writes to it now. */
@@ -18,17 +20,51 @@ export function isOver(session: SessionFacts, idleMs: number, nowMs: number): bo
   return !session.busy && nowMs - session.usedAtMs >= limitMs;
 }
 
+/** Places for sessions and for blobs that come in one go, in all and of one client. */
+export interface SessionLimits {
+  readonly all: number;
+  readonly perClient: number;
+}
+
+/** A place for one more, maybe instead of a session that ends for it; or none, because of which limit. */
+export type Admission<S> =
+  | { readonly type: 'go'; readonly instead: readonly S[] }
+  | { readonly type: 'refuse'; readonly limit: keyof SessionLimits };
+
 /**
- * The session that gives up its place for a new one: the longest silent of those without a byte; undefined if there is
- * none. So sessions that somebody begins and leaves stop nobody's push, and what was sent is never lost for it.
+ * Admits one more of `client`. The limit of one client comes before that of all. Where one is reached, the longest
+ * silent session without a byte gives up its place: a client's own at once, another's after {@link EMPTY_YIELDS_MS}. So
+ * sessions that somebody begins and leaves stop nobody's push, and what was sent is never lost for it.
+ * `oneGo`: the client of each blob that comes in one go. A client that is not known ('') has the limit of all alone.
  */
-export function sessionThatYields<S extends SessionFacts>(
-  sessions: Iterable<S>,
+export function admitSession<S extends SessionFacts>(
+  sessions: readonly S[],
+  oneGo: readonly string[],
+  client: string,
+  limits: SessionLimits,
   nowMs: number,
-): S | undefined {
+): Admission<S> {
+  const instead: S[] = [];
+  const own = sessions.filter((one) => one.client === client);
+  if (client !== '' && own.length + oneGo.filter((one) => one === client).length >= limits.perClient) {
+    const yields = longestEmpty(own, nowMs);
+    if (yields === undefined) return { type: 'refuse', limit: 'perClient' };
+    instead.push(yields);
+  }
+  if (sessions.length + oneGo.length - instead.length >= limits.all) {
+    const others = sessions.filter((one) => !instead.includes(one));
+    const yields = longestEmpty(others, nowMs - EMPTY_YIELDS_MS);
+    if (yields === undefined) return { type: 'refuse', limit: 'all' };
+    instead.push(yields);
+  }
+  return { type: 'go', instead };
+}
+
+/** The longest silent of the sessions without a byte that nobody has used since `sinceMs`. */
+function longestEmpty<S extends SessionFacts>(sessions: readonly S[], sinceMs: number): S | undefined {
   let found: S | undefined;
   for (const one of sessions) {
-    if (one.busy || one.offset > 0 || nowMs - one.usedAtMs < EMPTY_YIELDS_MS) continue;
+    if (one.busy || one.offset > 0 || one.usedAtMs > sinceMs) continue;
     if (found === undefined || one.usedAtMs < found.usedAtMs) found = one;
   }
   return found;

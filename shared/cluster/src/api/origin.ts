@@ -55,13 +55,16 @@ export const ORIGIN_BLOBS = {
     callers: ['tracker'],
   }),
   blobPut: route('blob-put', 'PUT /v1/blobs/:digest', {
-    query: [...NAME, 'copy?', 'hint?', 'made?'],
+    query: [...NAME, 'copy?', 'hint?', 'made?', 'client?'],
     callers: ['origin', 'proxy'],
     stream: true,
   }),
   blobDelete: route('blob-delete', 'DELETE /v1/blobs/:digest', { query: NAME, callers: ['proxy'] }),
-  room: route('room', 'GET /v1/room', { query: ['bytes'], callers: ['proxy'] }),
-  uploadBegin: route('upload-begin', 'POST /v1/uploads', { query: [...NAME, 'room?'], callers: ['proxy'] }),
+  room: route('room', 'GET /v1/room', { query: ['bytes', 'client?'], callers: ['proxy'] }),
+  uploadBegin: route('upload-begin', 'POST /v1/uploads', {
+    query: [...NAME, 'room?', 'client?'],
+    callers: ['proxy'],
+  }),
   uploadStatus: route('upload-status', 'GET /v1/uploads/:id', { query: NAME, callers: ['proxy'] }),
   uploadAppend: route('upload-append', 'PATCH /v1/uploads/:id', {
     query: NAME,

@@ -127,7 +127,7 @@ class Sender {
         if (at === range.start && head !== '') await this.#sink.write(Buffer.from(head));
         const startedMs = performance.now();
         await this.#sink.write(chunk.bytes);
-        this.#pace = paceAfter(this.#pace, performance.now() - startedMs);
+        this.#pace = paceAfter(this.#pace, performance.now() - startedMs, chunk.bytes.length);
         at += chunk.bytes.length;
       } finally {
         chunk.free();

@@ -40,6 +40,7 @@ export class Fetching {
       isWanted: (index) => pieces.wanted.has(index),
       rarity: (index) => pieces.rarity(index),
       isAlone: asking.isAlone(),
+      isReading: this.#deps.readers.areMoving(limits.readerMovesMs, nowMs),
       readers: [...this.#deps.readers.values()].map((reader) => reader.index),
       mayAsk: (link, index, urgent) => asking.mayAsk(link, index, urgent, nowMs),
     };

@@ -23,6 +23,12 @@ export const CORE_LIMITS = Object.freeze({
   /** Pieces straight in front of a reader that everybody takes first, and those that are mixed with the rarest. */
   readerHead: 1,
   readerWindow: 32,
+  /**
+   * Who is alone goes no further ahead of a reader that moved within `readerMovesMs`: what is far ahead leaves the memory
+   * in which it was verified, and costs a read and a second hash.
+   */
+  loneWindow: 16,
+  readerMovesMs: 250,
   /** A reader's piece that no peer has is asked of an origin after this; the first piece of a reader at once. */
   originGraceMs: 300,
   /** Pieces asked over HTTP while wires are being dialled. */

@@ -13,6 +13,8 @@ export interface PickView {
   rarity(index: number): number;
   /** Nobody shares with us. */
   readonly isAlone: boolean;
+  /** A reader takes pieces as they come: who is alone need not run far ahead of it. */
+  readonly isReading: boolean;
   /** Where open readers stand. */
   readonly readers: readonly number[];
   /** Whether policy lets this link be asked for it now. */
@@ -22,12 +24,12 @@ export interface PickView {
 /**
  * The next piece to ask of `link`, or −1. What the source suggested first; then, half by half, the rarest of a
  * reader's window and the rarest of all, ties by lot: so that readers get on, yet not all peers want the same.
- * Who is alone takes pieces as they are read.
+ * Who is alone takes pieces as they are read, and stays near a reader that moves.
  */
 export function pickPiece(view: PickView, link: Link): number {
   if (view.isAlone) {
     const next = nextRead(view, link);
-    if (next >= 0) return next;
+    if (next >= 0 || view.isReading) return next;
   }
   for (const index of link.suggested) {
     if (view.isWanted(index) && view.mayAsk(link, index, false)) return index;
@@ -53,8 +55,10 @@ export function pickPiece(view: PickView, link: Link): number {
 
 /** The first piece of a reader's window that this link may be asked for. */
 function nextRead(view: PickView, link: Link): number {
+  const { loneWindow, readerWindow } = view.limits;
+  const window = view.isReading ? loneWindow : readerWindow;
   for (const at of view.readers)
-    for (let index = at; index < at + view.limits.readerWindow; index++)
+    for (let index = at; index < at + window; index++)
       if (view.isWanted(index) && view.mayAsk(link, index, false)) return index;
   return -1;
 }

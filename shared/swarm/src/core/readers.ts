@@ -5,6 +5,8 @@ export interface ReaderState {
   readonly last: number;
   /** Since when it stands there and the piece's hash is known; undefined before. */
   sinceMs: number | undefined;
+  /** When it came to stand there. */
+  readonly movedMs: number;
   /** It was just opened and waits for its first piece. */
   readonly fresh: boolean;
 }
@@ -27,7 +29,8 @@ export class Readers {
     const before = this.#all.get(reader);
     if (before?.index === index) return;
     const sinceMs = this.#knows(index) ? nowMs : undefined;
-    this.#all.set(reader, { index, last: before?.last ?? last, sinceMs, fresh: before === undefined });
+    const fresh = before === undefined;
+    this.#all.set(reader, { index, last: before?.last ?? last, sinceMs, movedMs: nowMs, fresh });
   }
 
   /** Whether a reader stands at `index` or will come to it. */
@@ -48,6 +51,12 @@ export class Readers {
 
   values(): IterableIterator<ReaderState> {
     return this.#all.values();
+  }
+
+  /** Whether some reader moved since `ms` ago: it takes what comes, and waits for nothing. */
+  areMoving(ms: number, nowMs: number): boolean {
+    for (const reader of this.#all.values()) if (nowMs - reader.movedMs <= ms) return true;
+    return false;
   }
 
   /** How long the most patient reader has waited for `index`, ms; −1 if none stands there. */

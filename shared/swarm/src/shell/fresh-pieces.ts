@@ -1,8 +1,9 @@
+import { CORE_LIMITS } from '../core/limits.ts';
 import type { LentBytes, Reader } from '../swarm.ts';
 import type { KeptSlab, SlabPool } from './slab-pool.ts';
 
 /** A piece is kept if a reader stands at most this many pieces before it. */
-const AHEAD = 16;
+const AHEAD = CORE_LIMITS.loneWindow;
 
 interface Fresh {
   readonly bytes: Uint8Array;

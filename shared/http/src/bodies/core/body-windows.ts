@@ -40,13 +40,17 @@ export interface Pace {
 
 export const FIRST_PACE: Pace = { quickWrites: 0 };
 
-/** A write that the socket took within this is quick, in ms. */
+/** A write that the socket took within this is quick, in ms; one of many bytes has longer. */
 const QUICK_MS = 25;
+/** Bytes per ms at which a client is quick all the same: 10 MiB/s. */
+const QUICK_BYTES_PER_MS = (10 * 1024 * 1024) / 1000;
 /** After so many quick writes a reader gets large buffers. */
 const QUICK_WRITES = 8;
 
-export function paceAfter(pace: Pace, tookMs: number): Pace {
-  return tookMs <= QUICK_MS ? { quickWrites: pace.quickWrites + 1 } : FIRST_PACE;
+/** `bytes` were taken in `tookMs`. */
+export function paceAfter(pace: Pace, tookMs: number, bytes: number): Pace {
+  const isQuick = tookMs <= Math.max(QUICK_MS, bytes / QUICK_BYTES_PER_MS);
+  return isQuick ? { quickWrites: pace.quickWrites + 1 } : FIRST_PACE;
 }
 
 /** Buffers of one size that are lent out, and how many may be. */
