@@ -100,6 +100,9 @@ export const ERROR_TABLE = {
     true,
     'image names the layer of another image by its diffID, and its own layer is not known to hold the same',
   ),
+  SNAPSHOT_UNKNOWN: f('UNSUPPORTED', 404, false, 'no such snapshot'),
+  SNAPSHOT_EXISTS: f('UNSUPPORTED', 409, false, 'snapshot is there already'),
+  SNAPSHOT_STATE: f('UNSUPPORTED', 409, false, 'snapshot is not in a state for this'),
   INDEX_INVALID: f('UNKNOWN', 500, false, 'layer index is not valid; make it again'),
   RECORDS_PENDING: f(
     'UNAVAILABLE',
