@@ -6,7 +6,6 @@ import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
-import { peerIdOf } from '@sepia/base/names/peer-id';
 import { H_CLUSTER, H_STANDING } from '@sepia/cluster/api/headers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -19,7 +18,6 @@ import { createMemberGate } from '@sepia/http/member-gate';
 import { routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
-import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
@@ -27,7 +25,7 @@ import { Absence } from './blobs/absence.ts';
 import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
-import { listenForPeers, openStore } from './blobs/open-store.ts';
+import { createEngine, listenForPeers, openStore } from './blobs/open-store.ts';
 import { Replicator } from './blobs/replicator.ts';
 import { soundness } from './blobs/soundness.ts';
 import { Swarms } from './blobs/swarms.ts';
@@ -156,10 +154,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const health = new Health();
   const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
-  const engine = new SwarmEngine(
-    { clusterKey, peerId: peerIdOf(selfId), log },
-    { origin: true, ...(config.zone === undefined ? {} : { zone: config.zone }) },
-  );
+  const engine = createEngine({ cluster, clusterKey, log }, { id: selfId, zone: config.zone });
   stops.push('swarm engine', async () => await engine.stop());
   const peerAddresses = await listenForPeers(engine, config['peer-listen']);
 
@@ -327,7 +322,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },
     ...{ replicator, repair, guard, upstreams, quotas, room, replication, intake, queue, removals },
     ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
-    ...{ access, sessions, ...recovery, ...gc },
+    ...{ access, sessions, swarms, ...recovery, ...gc },
     stallMs: deadlines['body-stall'],
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),

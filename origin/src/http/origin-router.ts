@@ -9,6 +9,7 @@ import { recordRoutes } from './record-routes.ts';
 import { removalRoutes } from './removal-routes.ts';
 import { replicationRoutes } from './replication-routes.ts';
 import { setRoutes } from './set-routes.ts';
+import { strangerRoutes } from './stranger-routes.ts';
 import { syncRoutes } from './sync-routes.ts';
 import { tagRoutes } from './tag-routes.ts';
 import { uploadRoutes } from './upload-routes.ts';
@@ -25,6 +26,7 @@ type OriginRouterDeps = DepsOf<typeof accessRoutes> &
   DepsOf<typeof removalRoutes> &
   DepsOf<typeof replicationRoutes> &
   DepsOf<typeof setRoutes> &
+  DepsOf<typeof strangerRoutes> &
   DepsOf<typeof syncRoutes> &
   DepsOf<typeof tagRoutes> &
   DepsOf<typeof uploadRoutes>;
@@ -45,6 +47,7 @@ export function originRouter(deps: OriginRouterDeps): Router {
     recordRoutes,
     discoveryRoutes,
     accessRoutes,
+    strangerRoutes,
   ])
     routes(router, deps);
   return router;

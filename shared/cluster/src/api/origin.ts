@@ -46,6 +46,14 @@ export const ORIGIN_BLOBS = {
     query: [...NAME, 'last?'],
     callers: ['agent'],
   }),
+  torrentPieces: route('torrent-pieces', 'GET /v1/blobs/:digest/torrent', {
+    query: NAME,
+    callers: ['tracker'],
+  }),
+  strangers: route('strangers', 'POST /v1/blobs/:digest/strangers', {
+    query: [...NAME, 'infohash', 'ttl'],
+    callers: ['tracker'],
+  }),
   blobPut: route('blob-put', 'PUT /v1/blobs/:digest', {
     query: [...NAME, 'copy?', 'hint?', 'made?', 'client?'],
     callers: ['origin', 'proxy'],
