@@ -74,6 +74,13 @@ export const ERROR_TABLE = {
   QUORUM_LOST: f('UNAVAILABLE', 503, true, 'too few origins answer to decide'),
   CONFLICT: f('UNAVAILABLE', 503, true, 'concurrent writers got in the way; try again'),
   QUOTA_EXCEEDED: f('DENIED', 403, false, 'repository is over its quota'),
+  CONTENT_SWEPT: f(
+    'UNAVAILABLE',
+    503,
+    true,
+    'content that nothing referred to is being collected at this moment; repeat the push',
+  ),
+  GC_REFUSED: f('UNAVAILABLE', 503, false, 'garbage is not collected now'),
   TAG_IMMUTABLE: f('DENIED', 403, false, 'tag is immutable and points elsewhere'),
   MEMBER_BUSY: f('UNAVAILABLE', 503, true, 'this member takes no further calls now'),
   DRAINING: f('UNAVAILABLE', 503, true, 'this member is stopping'),
