@@ -178,7 +178,6 @@ export class SwarmShell implements Swarm {
   }
 
   addStrangers(addresses: readonly string[]): void {
-    if (this.#strangers.infoHash === undefined) return;
     if (!this.#isWanting) this.#strangers.invite(addresses);
     else
       this.addPeers(addresses.map((one) => ({ peerId: strangerId(one), addresses: [one], origin: false })));

@@ -42,11 +42,6 @@ export class StrangerLinks {
     this.#deps = deps;
   }
 
-  /** The torrent that is open now, 20 bytes. */
-  get infoHash(): Uint8Array | undefined {
-    return this.#infoHash;
-  }
-
   /** Opens the swarm under this infohash (20 bytes, copied) for so long; a later call prolongs it. */
   admit(infoHash: Uint8Array, ttlMs: number): void {
     if (this.#infoHash !== undefined && Buffer.compare(this.#infoHash, infoHash) !== 0) this.close();

@@ -162,6 +162,17 @@ t.test('choke drops our requests; a block on its way is taken and thrown away', 
   t.equal(seen.errors[0]?.code, 'WIRE_INVALID', 'a second time it was not asked for');
 });
 
+t.test('a later bitfield tells more pieces, as aria2 sends it in place of many HAVEs', async (t) => {
+  const { wire, seen } = open();
+  wire.receive(Buffer.concat([hello(true), frame(15), frame(4, 2), raw(5, 255, 255, 240)]));
+  t.same(seen.errors, []);
+  t.same(
+    seen.bitfields.map((one) => one.count),
+    [0, PIECES],
+  );
+  wire.goodbye('dropped');
+});
+
 t.test('no more requests wait than the limit says', async (t) => {
   const { wire, seen } = open();
   wire.receive(hello(true));
