@@ -34,6 +34,7 @@ import type { SlabPool } from './slab-pool.ts';
 import { StrangerLinks } from './stranger-links.ts';
 import type { StrangerRoom } from './stranger-room.ts';
 import type { UploadBudget } from './upload.ts';
+import type { WireWarnings } from './wire-warnings.ts';
 
 /** What all swarms of an engine share. */
 export interface EngineParts {
@@ -46,6 +47,7 @@ export interface EngineParts {
   readonly uploads: UploadBudget;
   readonly limits: Partial<CoreLimits>;
   readonly bans: Bans;
+  readonly warnings: WireWarnings;
   readonly strangers: StrangerRoom;
   /** Swarms that are open to strangers, by the infohash (40 hex) of their torrent. */
   readonly torrents: Map<string, SwarmShell>;
@@ -126,7 +128,7 @@ export class SwarmShell implements Swarm {
       sizeBytes: join.metainfo.sizeBytes,
       slabs: parts.slabs,
       arrivals: this.#arrivals,
-      log: parts.log,
+      warnings: parts.warnings,
       links: this.#links,
       isLeft: () => this.#left,
       settle: (link) => this.#dials.settle(link),
@@ -176,8 +178,9 @@ export class SwarmShell implements Swarm {
   }
 
   addStrangers(addresses: readonly string[]): void {
-    if (this.#strangers.infoHash === undefined) return;
-    this.addPeers(addresses.map((one) => ({ peerId: strangerId(one), addresses: [one], origin: false })));
+    if (!this.#isWanting) this.#strangers.invite(addresses);
+    else
+      this.addPeers(addresses.map((one) => ({ peerId: strangerId(one), addresses: [one], origin: false })));
   }
 
   /** Somebody dialled us and named our torrent; `bytes`: all that it sent. */
@@ -276,6 +279,10 @@ export class SwarmShell implements Swarm {
     return this.#owner(this.#core.drawLink(), socket);
   }
 
+  get #isWanting(): boolean {
+    return this.leech && !this.#core.have.complete;
+  }
+
   #strangerLinks(): StrangerLinks {
     const { strangers: room, torrents, peerId } = this.#parts;
     return new StrangerLinks({
@@ -287,7 +294,8 @@ export class SwarmShell implements Swarm {
       ownerOf: (link, socket) => linkOwner(this.#linkDeps, link, socket, { budget: room.budget, gate: room }),
       linkOf: (link) => this.#links.get(link),
       onChoke: (link, on) => this.#tell({ type: 'choked', link, on }),
-      isWanting: () => this.leech && !this.#core.have.complete,
+      dial: (id, address) => this.#dials.start(this.#core.drawLink(), id, address),
+      isWanting: () => this.#isWanting,
       onOpen: (infoHash, open) => {
         if (open) torrents.set(infoHash, this);
         else if (torrents.get(infoHash) === this) torrents.delete(infoHash);
