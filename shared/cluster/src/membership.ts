@@ -1,24 +1,19 @@
 import { CodedError } from '@sepia/base/errors';
-import { z } from 'zod';
-import { type ClusterDocument, MEMBER_SCHEMA, type Member } from './document.ts';
+import type { ClusterDocument, Member } from './document.ts';
 import { majority, type Ownership, ownersOf, type Shard, STAND_INS } from './ring.ts';
-
-const EPOCH = z.number().int().nonnegative();
 
 /**
  * Who keeps records and pushed blobs, as the origins agreed. An even `epoch` is settled; an odd one is a ring change
  * under way: `before` are the origins that it began with, and each key is owned by its old and its new owners.
  */
-export const MEMBERSHIP_SCHEMA = z.strictObject({
-  v: z.literal(1),
-  epoch: EPOCH,
-  origins: z.array(MEMBER_SCHEMA).max(1_000),
-  before: z.array(MEMBER_SCHEMA).max(1_000).optional(),
+export interface Membership {
+  readonly v: 1;
+  readonly epoch: number;
+  readonly origins: readonly Member[];
+  readonly before?: readonly Member[];
   /** In words: what the change under way does. */
-  change: z.string().max(4_096).optional(),
-});
-
-export type Membership = z.infer<typeof MEMBERSHIP_SCHEMA>;
+  readonly change?: string;
+}
 
 /** What an operator changes of the ring. */
 export type RingChange =
