@@ -1,4 +1,4 @@
-import { CACHE_KEYS, COMMON_KEYS } from '@sepia/base/config/member-keys';
+import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { baseUrl, duration, hostPort, networks, TRUSTED_PROXIES_TEXT } from '@sepia/base/config/units';
 import { z } from 'zod';
 
@@ -64,6 +64,9 @@ export const AGENT_CONFIG = z.strictObject({
     .optional()
     .describe('Swarm addresses told to peers, if they differ from peer-listen.'),
   cache: CACHE_KEYS.describe('Disk cache.'),
+  scrub: SCRUB_KEYS.describe(
+    'Stored blobs are read again, in turn, to find damage while other copies are right.',
+  ),
   'back-to-source': BACK_TO_SOURCE.describe('What to do when the whole cluster is silent.'),
   deadlines: DEADLINES.describe('How long things may take.'),
   'node-secret-file': z

@@ -10,7 +10,7 @@ import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
-import { peerIdOf } from '@sepia/base/names/peer-id';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { DOCKER_HUB_HOSTS, isDockerHub } from '@sepia/base/names/upstream-name';
 import { type Lack, Reach } from '@sepia/base/reach';
 import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
@@ -29,21 +29,23 @@ import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
-import { rotCounts } from '@sepia/store/rot/rot-metrics';
-import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type Koa from 'koa';
 import { BlobTable } from './blobs/blob-table.ts';
 import { Hints } from './blobs/core/hints.ts';
 import { LinkProofs } from './blobs/core/link-proofs.ts';
 import { Links } from './blobs/links.ts';
 import { Seeds } from './blobs/seeds.ts';
+import { soundness } from './blobs/soundness.ts';
 import { AccessClient } from './cluster/access-client.ts';
 import { MemberHealth } from './cluster/members.ts';
 import { OriginClient } from './cluster/origin-client.ts';
 import { ProxyClient } from './cluster/proxy-client.ts';
 import { TrackerClient } from './cluster/tracker-client.ts';
+import type { Wish } from './cluster/wish.ts';
 import type { AgentConfig } from './config.ts';
+import type { PieceSource } from './downloads/download.ts';
 import { ClusterGuide } from './downloads/guide.ts';
+import { createEngine, openSwarms } from './engine.ts';
 import { entranceOf } from './entrance.ts';
 import { agentHandlers } from './http/handlers.ts';
 import { LazyImages } from './lazy/lazy-images.ts';
@@ -72,6 +74,8 @@ export interface Agent {
   readonly url: string;
   readonly adminUrl: string;
   readonly peers: readonly string[];
+  /** The log level of a new config, at once. */
+  adjust(config: AgentConfig): void;
   stop(): Promise<void>;
 }
 
@@ -107,8 +111,9 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
 
     const { cache } = config;
+    const files = given.files ?? diskFiles;
     const store = await BlobStore.open(
-      { files: given.files ?? diskFiles, dir: folder.dir, log, nowMs },
+      { files, dir: folder.dir, log, nowMs },
       {
         durable: false,
         bootId: folder.bootId,
@@ -137,10 +142,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const upstreams = new UpstreamClients({ cluster, log, nowMs, env: given.env ?? {} });
     stops.push('upstreams', () => upstreams.stop());
 
-    const engine = new SwarmEngine(
-      { clusterKey, peerId: peerIdOf(id), log },
-      config.zone === undefined ? {} : { zone: config.zone },
-    );
+    const engine = createEngine({ cluster, clusterKey, log }, { id, zone: config.zone });
     stops.push('swarm', () => engine.stop());
     const listening: string[] = [];
     for (const address of config['peer-listen']) {
@@ -169,6 +171,12 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     };
     const upstreamClient = (name: string) => upstreams.of(name);
     const guideDeps = { trackers, origins, nodeId: id, addresses, zone: config.zone };
+    const guideOf = (name: BlobName, wish?: Wish) => new ClusterGuide(guideDeps, name, wish);
+    const onBytes = (source: PieceSource | 'cache', count: number): void => bytes.inc({ source }, count);
+    const { cached, scrubber } = soundness(
+      { store, files, dir: folder.dir, seeds, guideOf, onBytes, metrics, stops, log, nowMs },
+      { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every },
+    );
     let poke = (_digest: Digest): void => undefined;
     const blobs = new BlobTable(
       {
@@ -183,9 +191,9 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         nowMs,
         seeds,
         nodeId: id,
-        guideOf: (name, wish) => new ClusterGuide(guideDeps, name, wish),
-        onBytes: (source, count) => bytes.inc({ source }, count),
-        rot: rotCounts(metrics, 'agent'),
+        guideOf,
+        onBytes,
+        cached,
         onBadPiece: () => bad.inc(),
         onStart: (digest) => poke(digest),
       },
@@ -227,6 +235,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       chance: () => randomInt(2 ** 32) / 2 ** 32,
       onAnswer: () => gate.note(true, nowMs()),
       reach,
+      onStrangers: (told) => openSwarms(engine, told),
       onRevoked: async (revoked) => await links.drop(revoked),
     });
     const architecture = arch() === 'x64' ? 'amd64' : arch();
@@ -319,7 +328,10 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
         app: apps[0]!,
         notReady: () => (stopping ? 'stopping' : whyOf(reach.lack(performance.now()), 'refused')),
         clock,
-        warnings: () => [whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
+        warnings: () => [
+          ...[whyOf(reach.lack(performance.now()), 'silent')].filter((one) => one !== undefined),
+          ...scrubber.warnings,
+        ],
         debug: { swarms: () => blobs.figures() },
       },
       config['admin-listen'],
@@ -328,6 +340,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     stops.push('readiness', () => {
       stopping = true;
     });
+    scrubber.start();
     log.info({ listen: listeners.map((one) => one.hostPort), peers: listening }, 'agent is ready');
     return {
       id,
@@ -335,6 +348,9 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       url: listeners[0]!.url,
       adminUrl: admin.url,
       peers: listening,
+      adjust: (next) => {
+        log.level = next.log.level;
+      },
       stop: () => stops.stop(),
     };
   });

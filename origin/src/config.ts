@@ -1,5 +1,6 @@
-import { CACHE_KEYS, COMMON_KEYS } from '@sepia/base/config/member-keys';
+import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { bytes, duration, hostPort } from '@sepia/base/config/units';
+import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { z } from 'zod';
 
 /** The rest of the cluster waits a little longer than this for an origin, in ms. */
@@ -96,6 +97,9 @@ export const ORIGIN_CONFIG = z.strictObject({
   listen: hostPort().describe('Address of the signed routes.'),
   'peer-listen': z.array(hostPort()).min(1).max(16).describe('Addresses of the swarm ports.'),
   cache: CACHE_KEYS.describe('Disk used for cached blobs; pushed blobs are never evicted.'),
+  scrub: SCRUB_KEYS.describe(
+    'Stored blobs are read again, in turn, to find damage while other copies are right.',
+  ),
   credentials: z
     .record(z.string(), CREDENTIALS)
     .default({})
@@ -105,6 +109,20 @@ export const ORIGIN_CONFIG = z.strictObject({
     .describe(
       'How often records and pushed blobs are compared with each other origin, beside starts and returns.',
     ),
+  'garbage-collection': z
+    .strictObject({
+      every: z
+        .union([z.literal('never'), duration()])
+        .default('never')
+        .describe(
+          'How often pushed content that nothing refers to is collected; `never`: only by `sepia gc`.',
+        ),
+      grace: duration()
+        .prefault('24h')
+        .describe('What was written within this time stays, whether something refers to it or not.'),
+    })
+    .prefault({})
+    .describe('Collecting pushed content that no tag leads to; the same at every origin.'),
   'max-uploads': z
     .number()
     .int()
@@ -124,3 +142,25 @@ export const ORIGIN_CONFIG = z.strictObject({
 });
 
 export type OriginConfig = z.infer<typeof ORIGIN_CONFIG>;
+
+/** Keys that SIGHUP puts in force. */
+export const RELOADED = [
+  'log.level',
+  'max-uploads',
+  'max-uploads-per-client',
+  'max-blob',
+  'deadlines.upload-idle',
+] as const;
+
+/** What it says about uploads. */
+export function uploadOptions(config: OriginConfig): {
+  readonly places: { readonly all: number; readonly perClient: number };
+  readonly idleMs: number;
+  readonly maxBlobBytes: number;
+} {
+  return {
+    places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
+    idleMs: config.deadlines['upload-idle'],
+    maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
+  };
+}

@@ -1,6 +1,7 @@
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
+import type { Scrubber } from '@sepia/store/scrubber';
 import type { Replicator } from './blobs/replicator.ts';
 import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';
@@ -17,6 +18,7 @@ interface StatusParts {
   readonly uploads: Uploads;
   readonly replicator: Replicator;
   readonly recovery: Pick<Recovery, 'owed'>;
+  readonly scrubber: Pick<Scrubber, 'pass' | 'damaged'>;
   readonly health: Health;
   readonly room: DiskRoom;
   readonly nowMs: () => number;
@@ -35,6 +37,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     uploads,
     replicator,
     recovery,
+    scrubber,
     health,
     room,
     nowMs,
@@ -52,6 +55,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     uploadsOpen: uploads.open,
     copiesOwed: replicator.owed(),
     owed: recovery.owed(),
+    scrub: { ...scrubber.pass, damaged: scrubber.damaged },
     suspects: health.suspects(nowMs()),
     fetches: [...fetches].map((fetch) => ({
       digest: fetch.name.digest,

@@ -23,6 +23,10 @@ import { announceRoutes } from './http/announce.ts';
 import { memberRoutes, peerEntry } from './http/routes.ts';
 import { MetainfoKeeper } from './metainfo/metainfo-keeper.ts';
 import { Origins } from './metainfo/origins.ts';
+import { StrangerTable } from './strangers/core/stranger-table.ts';
+import { PeerPlaces } from './strangers/peer-places.ts';
+import { StrangerDesk } from './strangers/stranger-desk.ts';
+import { TorrentOrigins } from './strangers/torrent-origins.ts';
 import { LiveFigures } from './swarms/core/live-figures.ts';
 import { SwarmTable } from './swarms/core/swarm-table.ts';
 
@@ -36,6 +40,8 @@ const EXPIRE_EVERY_MS = 1_000;
 export interface Tracker {
   readonly url: string;
   readonly adminUrl: string;
+  /** The log level of a new config, at once. */
+  adjust(config: TrackerConfig): void;
   stop(): Promise<void>;
 }
 
@@ -79,11 +85,23 @@ export async function startTracker(
       { budgetBytes: config['metainfo-cache'] },
     );
     stops.push('metainfo', () => keeper.stop());
+    const strangers = new StrangerTable(() => randomInt(2 ** 32) / 2 ** 32);
+    const desk = new StrangerDesk({
+      origins: new TorrentOrigins({ cluster, client, stopping: stopping.signal }),
+      table,
+      strangers,
+      places: new PeerPlaces(nowMs),
+      originAddresses: (originId) => cluster.member(originId).peers,
+      log,
+      nowMs,
+      intervalMs: cluster.document.policies['stranger-interval'],
+    });
     const figures = new LiveFigures();
     const commands = new CommandBook();
     const expiry = setInterval(() => {
       for (const gone of table.expire(nowMs())) figures.forget(gone);
       commands.expire(nowMs());
+      desk.tick();
     }, EXPIRE_EVERY_MS);
     stops.push('expiry', () => clearInterval(expiry));
     metrics.gauge('sepia_tracker_nodes', 'Nodes with a lease.', () => table.nodeCount);
@@ -101,7 +119,7 @@ export async function startTracker(
       oldSignatures,
     });
     const app = createApp({ log, gate, onRequest: metrics.onRequest });
-    app.use(announceRoutes());
+    app.use(announceRoutes({ cluster, desk, stopping: stopping.signal }));
     app.use(async (ctx, next) => {
       ctx.set(H_CLUSTER, String(cluster.version));
       await next();
@@ -112,6 +130,7 @@ export async function startTracker(
       table,
       keeper,
       figures,
+      desk,
       commands,
       revocations: new Revocations(randomUUID()),
       heartbeatMs: config.heartbeat,
@@ -138,6 +157,13 @@ export async function startTracker(
       { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
       'tracker is ready',
     );
-    return { url: listener.url, adminUrl: admin.url, stop: () => stops.stop() };
+    return {
+      url: listener.url,
+      adminUrl: admin.url,
+      adjust: (next) => {
+        log.level = next.log.level;
+      },
+      stop: () => stops.stop(),
+    };
   });
 }

@@ -12,7 +12,6 @@ import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { RotCounts } from '@sepia/store/rot/rot-metrics';
 import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { isDecisive } from '../cluster/members.ts';
@@ -28,7 +27,7 @@ import { SwarmPieces } from '../downloads/swarm-pieces.ts';
 import { BackToSource } from '../source/back-to-source.ts';
 import type { BackToSourcePolicy } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
-import { CachedBlobs } from './cached-blobs.ts';
+import type { CachedBlobs } from './cached-blobs.ts';
 import type { Hints } from './core/hints.ts';
 import { isQuiet } from './core/quiet.ts';
 import { DownloadRoom } from './download-room.ts';
@@ -53,7 +52,7 @@ interface TableDeps {
   readonly nowMs: () => number;
   readonly onBytes: (source: PieceSource | 'cache', bytes: number) => void;
   readonly seeds: Seeds;
-  readonly rot: Pick<RotCounts, 'onRotten' | 'onMended'>;
+  readonly cached: CachedBlobs;
   readonly onBadPiece: () => void;
   readonly onStart: (digest: Digest) => void;
 }
@@ -102,7 +101,7 @@ export class BlobTable {
     this.#source = new BackToSource(deps, options.backToSource);
     this.#trust = new Trust(deps);
     this.#shown = new ShownDownloads(deps.nowMs);
-    this.#cached = new CachedBlobs(deps);
+    this.#cached = deps.cached;
     this.#progressMs = options.progressMs;
   }
 

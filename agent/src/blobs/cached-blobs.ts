@@ -1,6 +1,9 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { RotCounts } from '@sepia/store/rot/rot-metrics';
@@ -44,6 +47,26 @@ export class CachedBlobs {
       blob: new CachedBlob(handle, (index, abort) => this.#mend(name, handle, index, abort)),
       release: () => void handle.close().catch(ignoreFailure),
     };
+  }
+
+  /**
+   * Writes a right copy of a damaged piece over it, under any name that the blob is known by here.
+   * @throws what the last origin answered, `BLOB_UNKNOWN` where the blob is gone or has no name
+   */
+  async mend(digest: Digest, index: number, signal: AbortSignal): Promise<void> {
+    await using handle = await this.#deps.store.open(digest, { isLook: true });
+    let last: unknown = new CodedError('BLOB_UNKNOWN', { detail: { digest } });
+    for (const { upstream, repository } of handle?.attrs.provenance ?? []) {
+      try {
+        const name = { upstream, repository: parseRepositoryName(repository), digest };
+        return void (await this.#mend(name, handle!, index, signal));
+      } catch (error) {
+        throwIfBug(error);
+        signal.throwIfAborted();
+        last = error;
+      }
+    }
+    throw last;
   }
 
   /** Size of a blob that is here and linked. */

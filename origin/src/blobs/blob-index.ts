@@ -1,3 +1,4 @@
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import type { Logger } from '@sepia/base/log';
 import type { RecordSet } from '@sepia/records/set/record-set';
@@ -24,6 +25,7 @@ interface BlobIndexDeps {
 export class BlobIndex {
   readonly #deps: BlobIndexDeps;
   readonly #wanted: RecordSet<{ readonly from: string }>;
+  readonly #locks = new KeyedLocks<Digest>();
   #wantedCount = 0;
   /** When another origin was asked for a wanted blob last, and which. */
   readonly #asked = new Map<string, { readonly from: string; readonly atMs: number }>();
@@ -52,10 +54,7 @@ export class BlobIndex {
   /** A pushed blob is durable here. */
   async added(digest: Digest, sizeBytes: number): Promise<void> {
     await this.#deps.records.blobSet.put([digest], { sizeBytes }, 0);
-    if (!(await this.isWanted(digest))) return;
-    await this.#wanted.remove([digest]);
-    this.#asked.delete(digest);
-    this.#wantedCount -= 1;
+    await this.#unwant(digest);
   }
 
   /** The first wanted blobs in order of their digests, from behind `after`. */
@@ -68,14 +67,30 @@ export class BlobIndex {
 
   /** No owner has it any more: nobody waits for it. */
   async giveUp(digest: string): Promise<void> {
-    if (!isDigest(digest) || !(await this.isWanted(digest))) return;
-    await this.#wanted.remove([digest]);
-    this.#asked.delete(digest);
-    this.#wantedCount -= 1;
+    if (isDigest(digest)) await this.#unwant(digest);
   }
 
   async removed(digest: Digest): Promise<void> {
     await this.#deps.records.blobSet.remove([digest]);
+  }
+
+  /** Pushed blobs that are here, by the index, in order. */
+  async *list(): AsyncGenerator<Digest, void, void> {
+    for (let after: { after?: string } = {}; ; ) {
+      const keys: string[] = [];
+      for await (const { key } of this.#deps.records.blobSet.list([], { ...after, limit: TURN }))
+        keys.push(key[0]!);
+      for (const key of keys) if (isDigest(key)) yield key;
+      if (keys.length < TURN) return;
+      after = { after: keys.at(-1)! };
+    }
+  }
+
+  /** A pushed blob that should be here is not, or is no blob any more: the comparison with other owners gets it again. */
+  async lost(digest: Digest): Promise<void> {
+    if (!(await this.#deps.records.blobSet.has([digest]))) return;
+    this.#deps.log.error({ digest }, 'a pushed blob is gone from the disk: its copy is made again');
+    await this.removed(digest);
   }
 
   /** Another owner has it: noted as here if it is, else as wanted. True if it must be sent. */
@@ -87,9 +102,14 @@ export class BlobIndex {
       await this.added(digest, stat.sizeBytes);
       return false;
     }
-    if (!(await this.isWanted(digest))) {
-      await this.#wanted.put([digest], { from }, 0);
-      this.#wantedCount += 1;
+    if (await this.#want(digest, from)) {
+      // It may have come since it was looked for: who brought it did not see then that it was wanted.
+      const arrived = await store.stat(digest);
+      if (arrived !== undefined) {
+        if (arrived.attrs.class !== 'pushed') await store.setAttrs(digest, { class: 'pushed' });
+        await this.added(digest, arrived.sizeBytes);
+        return false;
+      }
     }
     const nowMs = performance.now();
     const asked = this.#asked.get(digest);
@@ -97,6 +117,25 @@ export class BlobIndex {
     if (asked !== undefined && asked.from !== from && nowMs - asked.atMs < ASK_NEXT_MS) return false;
     this.#asked.set(digest, { from, atMs: nowMs });
     return true;
+  }
+
+  /** False if it was wanted already: two comparisons may find it at once. */
+  async #want(digest: Digest, from: string): Promise<boolean> {
+    return await this.#locks.run(digest, async () => {
+      if (await this.isWanted(digest)) return false;
+      await this.#wanted.put([digest], { from }, 0);
+      this.#wantedCount += 1;
+      return true;
+    });
+  }
+
+  async #unwant(digest: Digest): Promise<void> {
+    await this.#locks.run(digest, async () => {
+      if (!(await this.isWanted(digest))) return;
+      await this.#wanted.remove([digest]);
+      this.#asked.delete(digest);
+      this.#wantedCount -= 1;
+    });
   }
 
   /** Behind the first start with this folder or a new database: looks at every blob once. */

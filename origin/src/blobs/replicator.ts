@@ -28,6 +28,8 @@ interface ReplicatorDeps {
   readonly members: Members;
   readonly store: BlobStore;
   readonly hints: Hints;
+  /** Looks whether the copy here is damaged, and mends it. */
+  readonly lookAgain: (digest: Digest) => Promise<void>;
   readonly log: Logger;
 }
 
@@ -176,13 +178,25 @@ export class Replicator {
     return this.#deps.hints.size;
   }
 
+  /** How many copies are owed that are not being made at this moment. */
+  async overdue(): Promise<number> {
+    const owed = await this.#deps.hints.all();
+    return owed.filter(({ digest, target }) => !this.#copies.has(keyOf(digest, target))).length;
+  }
+
   /** Makes a copy, or joins the one under way; nothing is sent to an owner that has the blob. */
   async #copy(name: CopyName, id: string, isStandIn: boolean, signal: AbortSignal): Promise<void> {
     const key = `${keyOf(name.digest, id)}${isStandIn ? '\nstand-in' : ''}`;
     await this.#copies.run(
       key,
       async (both) => {
-        if (isStandIn || !(await this.#hasIt(name, id, both))) await this.#send(name, id, isStandIn, both);
+        if (!isStandIn && (await this.#hasIt(name, id, both))) return;
+        await this.#send(name, id, isStandIn, both).catch(async (error: unknown) => {
+          // What was sent is not the blob: this copy rotted. It is mended, or no later try is better.
+          if (isCoded(error, 'DIGEST_MISMATCH') || isCoded(error, 'DISK_CORRUPT'))
+            await this.#deps.lookAgain(name.digest);
+          throw error;
+        });
       },
       AbortSignal.any([signal, this.#stopped.signal]),
     );

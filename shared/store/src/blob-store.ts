@@ -147,15 +147,18 @@ export class BlobStore {
     return sidecar && { sizeBytes: sidecar.sizeBytes, attrs: sidecar.attrs };
   }
 
-  /** Opens for reading; undefined if it is not here. The blob is not evicted while the handle is open. */
-  async open(digest: Digest): Promise<BlobHandle | undefined> {
+  /**
+   * Opens for reading; undefined if it is not here. The blob is not evicted while the handle is open. `isLook`: it is
+   * no use of the blob, which is evicted as early as before.
+   */
+  async open(digest: Digest, options: { readonly isLook?: boolean } = {}): Promise<BlobHandle | undefined> {
     this.#opened.set(digest, (this.#opened.get(digest) ?? 0) + 1);
     try {
       const sidecar = await this.#blobs.find(digest);
       const file = sidecar && (await openExisting(this.#deps.files, this.#blobs.layout.blob(digest)));
       if (sidecar !== undefined && file !== undefined) {
         const leafFile = this.#blobs.leafFile(digest, sidecar.sizeBytes);
-        this.#noteAccess(digest);
+        if (options.isLook !== true) this.#noteAccess(digest);
         return new BlobHandle({ sidecar, file, leafFile, onClose: () => this.#letGo(digest) });
       }
     } catch (error) {
@@ -252,6 +255,14 @@ export class BlobStore {
     );
   }
 
+  /**
+   * Removes a blob unless `stays` says so at the last moment, when nobody can write it; open handles still read.
+   * Returns the bytes freed.
+   */
+  async deleteUnless(digest: Digest, stays: () => boolean): Promise<number> {
+    return await this.#blobs.remove(digest, stays);
+  }
+
   /** Removes a blob, whatever its class; open handles still read. Returns false if it was not here. */
   async delete(digest: Digest): Promise<boolean> {
     const path = this.#blobs.layout.blob(digest);
@@ -260,9 +271,9 @@ export class BlobStore {
     return true;
   }
 
-  /** Every blob file, folder by folder, with its size and coarse access time. */
-  list(): AsyncGenerator<ListedBlob, void, void> {
-    return listBlobs(this.#blobs);
+  /** Every blob file in order of the digests, from behind `after`, with its size and coarse access time. */
+  list(after?: Digest): AsyncGenerator<ListedBlob, void, void> {
+    return listBlobs(this.#blobs, undefined, after);
   }
 
   /** Bytes of all blobs; grows to the truth while `reconcile` counts. */

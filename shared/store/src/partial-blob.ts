@@ -101,9 +101,9 @@ export class PartialBlob {
     return Math.min(this.#prefixNext * PIECE_BYTES, this.sizeBytes);
   }
 
-  /** The cluster vouches that its tree is the digest's: the whole digest is not hashed here, until a new attempt. */
-  trustTree(): void {
-    this.#isTreeProven = this.#metainfo.state === 'final';
+  /** The cluster vouches for its tree: the whole digest is not hashed here, until taken back or a new attempt. */
+  trustTree(isProven = true): void {
+    this.#isTreeProven = isProven && this.#metainfo.state === 'final';
   }
 
   /** One more user. */

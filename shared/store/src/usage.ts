@@ -11,17 +11,19 @@ export interface ListedBlob {
   readonly accessedMs: number;
 }
 
-/** Walks over `DIR/v1/blobs`, folder by folder; holds one folder of names at a time. */
+/** Walks over `DIR/v1/blobs` in order of the digests, folder by folder, from behind `after`; holds one folder of names at a time. */
 export async function* listBlobs(
   blobs: BlobFiles,
   onFolder?: (folder: string) => void,
+  after = '',
 ): AsyncGenerator<ListedBlob, void, void> {
   for (const { algorithm, shard } of await shards(blobs, 'blobs')) {
+    if (`${algorithm}:${shard}` < after.slice(0, algorithm.length + 3)) continue;
     const folder = join(blobs.layout.root, 'blobs', algorithm, shard);
     onFolder?.(folder);
-    for (const name of await blobs.files.list(folder)) {
+    for (const name of (await blobs.files.list(folder)).sort()) {
       const digest = digestOfName(algorithm, name);
-      if (digest === undefined) continue;
+      if (digest === undefined || digest <= after) continue;
       const facts = await blobs.files.stat(blobs.layout.blob(digest));
       if (facts === undefined || facts.isFolder) continue;
       yield { digest, sizeBytes: facts.sizeBytes, accessedMs: facts.modifiedMs };

@@ -1,4 +1,4 @@
-import { open, readdir } from 'node:fs/promises';
+import { open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { diskFiles } from '@sepia/store/files/disk-files';
@@ -6,12 +6,16 @@ import type { FilePort, OpenFile } from '@sepia/store/files/file-port';
 import { MIB, PullThrough } from '@sepia/test-support/cluster/pull-through';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
+import { request } from 'undici';
+
+function blobPath(dataDir: string, digest: string): string {
+  const hex = digest.slice('sha256:'.length);
+  return join(dataDir, 'v1', 'blobs', 'sha256', hex.slice(0, 2), hex);
+}
 
 /** Flips a bit of the stored blob at byte `at`. */
 async function rot(dataDir: string, digest: string, at: number): Promise<boolean> {
-  const hex = digest.slice('sha256:'.length);
-  const path = join(dataDir, 'v1', 'blobs', 'sha256', hex.slice(0, 2), hex);
-  const file = await open(path, 'r+').catch(() => undefined);
+  const file = await open(blobPath(dataDir, digest), 'r+').catch(() => undefined);
   if (file === undefined) return false;
   try {
     const byte = Buffer.alloc(1);
@@ -40,6 +44,24 @@ t.test('a blob in the cache of an agent rots: the bad piece is fetched again', a
     ),
   );
   t.equal(layer.requests.length, 1, 'the upstream was not asked again');
+});
+
+t.test('a blob in the cache of an agent rots and nobody reads it: it is found and mended', async (t) => {
+  const agent = { scrub: { rate: '1TiB', every: '1s' }, 'back-to-source': { mode: 'never' } };
+  await using here = await PullThrough.start(t.testdir(), { agent });
+  const layer = await here.hinted(3 * MIB + 3);
+  t.ok((await layer.get()).bytes.equals(layer.content));
+  const dir = here.cluster.dataOf('agent-1');
+  await until(() => rot(dir, layer.digest, 2 * MIB + 17), 'it is in the cache');
+  const path = blobPath(dir, layer.digest);
+  await until(async () => (await readFile(path)).equals(layer.content), 'mended');
+  await Promise.all(['origin-1', 'origin-2', 'origin-3'].map((id) => here.cluster.stopMember(id)));
+  t.ok(await rot(dir, layer.digest, MIB));
+  const readyz = async (): Promise<string> =>
+    await (await request(`${here.cluster.agents[0]!.adminUrl}/readyz`)).body.text();
+  await until(async () => (await readyz()).includes('warning: damaged: '), 'nobody has a right copy');
+  const found = await readFile(path);
+  t.ok(found.subarray(0, MIB).equals(layer.content.subarray(0, MIB)), 'the rest is still there');
 });
 
 t.test('a blob at an origin rots: right bytes all the same', async (t) => {

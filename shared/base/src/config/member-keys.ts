@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bytes, hostPort } from './units.ts';
+import { bytes, duration, hostPort } from './units.ts';
 
 /** A member's persistent id: what the ring hashes. */
 export const MEMBER_ID = /^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$/;
@@ -39,4 +39,18 @@ export const CACHE_KEYS = z
     low: z.number().min(0.05).max(1).default(0.85).describe('Share of the budget at which eviction ends.'),
   })
   .refine((cache) => cache.low < cache.high, { message: 'low must be below high', path: ['low'] })
+  .prefault({});
+
+/** Keys of the roles that keep blobs: how they look for damage on their disk. */
+export const SCRUB_KEYS = z
+  .strictObject({
+    rate: bytes()
+      .prefault('1MiB')
+      .describe('Bytes a second that are read again and checked; 0 turns it off.'),
+    every: duration()
+      .prefault('7d')
+      .describe(
+        'From the beginning of a pass over all blobs to that of the next; a slower pass is finished first.',
+      ),
+  })
   .prefault({});

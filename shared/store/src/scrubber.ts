@@ -1,0 +1,263 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { backoffMs } from '@sepia/base/async/backoff';
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { isCoded } from '@sepia/base/errors';
+import { ended, logFailure, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
+
+import type { BlobHandle } from './blob-handle.ts';
+import type { BlobStore } from './blob-store.ts';
+import { nextPass, ScrubPace, type ScrubPlace } from './core/scrub-plan.ts';
+import { type FilePort, readWhole, replaceWhole } from './files/file-port.ts';
+
+/** The place of a pass is written this often, in ms: a killed process looks at so much once more. */
+const KEEP_PLACE_MS = 300_000;
+/** Damaged pieces that are remembered; further ones are found by the next pass. */
+const MAX_DAMAGED = 1_000;
+/** Pieces of a blob that are looked at with it open, which keeps it from eviction. */
+const PIECES_OPEN = 16;
+/** Digests that a warning names. */
+const MAX_NAMED = 3;
+/** After a pass that could not go on (the disk does not answer), in ms. */
+const FAILED_MS = 60_000;
+
+interface ScrubberDeps {
+  readonly store: Pick<BlobStore, 'has' | 'open' | 'list'>;
+  readonly files: FilePort;
+  /** `DIR/v1`: the place of the pass is kept there. */
+  readonly dir: string;
+  readonly log: Logger;
+  /** Wall clock: passes are days apart. */
+  readonly nowMs: () => number;
+  /** Gets a right copy of a piece and writes it over the damaged one. Rejects while nobody has one: nothing changes then. */
+  readonly mend: (digest: Digest, piece: number, signal: AbortSignal) => Promise<unknown>;
+  /** A file that is no blob: its size is wrong. */
+  readonly onUnreadable?: (digest: Digest) => Promise<void>;
+  /** Blobs that must be here, looked through at the end of a pass. */
+  readonly expected?: () => AsyncIterable<Digest>;
+  readonly onBytes?: (bytes: number) => void;
+}
+
+export interface ScrubberOptions {
+  /** Bytes that are read and checked a second; 0: no scrub. */
+  readonly rateBytesPerSec: number;
+  /** From the beginning of a pass over all blobs to that of the next, in ms. */
+  readonly everyMs: number;
+  /** What could not be mended is tried again after this, in ms; then after twice as long, up to `maxRetryMs`. */
+  readonly retryMs?: number;
+  readonly maxRetryMs?: number;
+}
+
+/** What a scrub found that nobody could mend yet. */
+interface DamagedPieces {
+  readonly pieces: number;
+  readonly digests: readonly Digest[];
+}
+
+/**
+ * Reads every stored blob again, slowly, and checks every leaf: rot is found while other copies are right. A damaged
+ * piece is written over with a right one (`BlobFiles.mendPiece`); one that nobody has stays as it is, is named, and is
+ * tried again.
+ */
+export class Scrubber {
+  readonly #deps: ScrubberDeps;
+  readonly #options: Required<ScrubberOptions>;
+  readonly #pace: ScrubPace;
+  readonly #stopped = new AbortController();
+  readonly #damaged = new Map<string, { readonly digest: Digest; readonly piece: number }>();
+  #place: ScrubPlace | undefined;
+  #keptMs = Number.NEGATIVE_INFINITY;
+  #failures = 0;
+  #retryAtMs = Number.POSITIVE_INFINITY;
+  #running: Promise<void> | undefined;
+
+  constructor(deps: ScrubberDeps, options: ScrubberOptions) {
+    this.#deps = deps;
+    this.#options = { retryMs: 60_000, maxRetryMs: 3_600_000, ...options };
+    this.#pace = new ScrubPace(options.rateBytesPerSec);
+  }
+
+  start(): void {
+    if (this.#options.rateBytesPerSec > 0) this.#running ??= this.#run();
+  }
+
+  /** Ends it and keeps its place. Idempotent. */
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    await ended(this.#running);
+  }
+
+  get damaged(): DamagedPieces {
+    const digests = new Set([...this.#damaged.values()].map(({ digest }) => digest));
+    return { pieces: this.#damaged.size, digests: [...digests] };
+  }
+
+  /** When the pass under way began, and whether it is over; undefined before the first. */
+  get pass(): { readonly beganMs: number; readonly isOver: boolean } | undefined {
+    return this.#place && { beganMs: this.#place.beganMs, isOver: this.#place.isOver === true };
+  }
+
+  /** In words, for `/readyz`; empty if all that was found is mended. */
+  get warnings(): string[] {
+    const { pieces, digests } = this.damaged;
+    if (pieces === 0) return [];
+    const named = digests.slice(0, MAX_NAMED).join(', ');
+    const more = digests.length > MAX_NAMED ? ` and ${digests.length - MAX_NAMED} more` : '';
+    return [`damaged: no right copy is found of ${pieces} pieces on this disk, of ${named}${more}`];
+  }
+
+  get #path(): string {
+    return join(this.#deps.dir, 'scrub');
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopped;
+    this.#place = await this.#read();
+    while (!signal.aborted) {
+      try {
+        const next = nextPass(this.#place, this.#deps.nowMs(), this.#options.everyMs);
+        if ('waitMs' in next) await this.#rest(next.waitMs);
+        else await this.#passOver(next.place);
+      } catch (error) {
+        logFailure(this.#deps.log, error, 'stored blobs were not looked through', {}, 'error');
+        await this.#rest(FAILED_MS);
+      }
+    }
+    await this.#keep(true);
+  }
+
+  async #passOver(place: ScrubPlace): Promise<void> {
+    const { store, onUnreadable, expected } = this.#deps;
+    this.#place = place;
+    for await (const { digest } of store.list(place.after)) {
+      if (this.#stopped.signal.aborted) return;
+      if (!(await this.#look(digest))) await onUnreadable?.(digest);
+      if (this.#stopped.signal.aborted) return;
+      this.#place = { ...place, after: digest };
+      await this.#keep(false);
+    }
+    for await (const digest of expected?.() ?? []) {
+      await this.#rest(this.#pace.read(0, performance.now()));
+      if (this.#stopped.signal.aborted) return;
+      if (!(await store.has(digest))) await onUnreadable?.(digest);
+    }
+    this.#place = { beganMs: place.beganMs, isOver: true };
+    await this.#keep(true);
+  }
+
+  /** Checks all pieces of a blob at the rate; false if it is not here as its sidecar says. */
+  async #look(digest: Digest): Promise<boolean> {
+    for (let piece = 0, count = 1; piece < count; piece += PIECES_OPEN) {
+      await using handle = await this.#deps.store.open(digest, { isLook: true });
+      if (handle === undefined) return piece > 0;
+      count = handle.metainfo().pieceCount;
+      const buffer = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, handle.sizeBytes));
+      for (let one = piece; one < Math.min(count, piece + PIECES_OPEN); one++) {
+        await this.#lookAt(handle, one, buffer);
+        await this.#rest(this.#pace.read(buffer.length, performance.now()));
+        if (this.#stopped.signal.aborted) return true;
+      }
+    }
+    return true;
+  }
+
+  async #lookAt(handle: BlobHandle, piece: number, buffer: Buffer): Promise<void> {
+    const { digest } = handle;
+    const key = `${digest}/${piece}`;
+    try {
+      this.#deps.onBytes?.((await handle.readPieceVerified(piece, buffer)).length);
+      this.#damaged.delete(key);
+      return;
+    } catch (error) {
+      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+    }
+    try {
+      await this.#deps.mend(digest, piece, this.#stopped.signal);
+      // Whether it is right on the disk now, not whether somebody has it in memory.
+      await handle.readPieceVerified(piece, buffer);
+      this.#damaged.delete(key);
+    } catch (error) {
+      throwIfBug(error);
+      if (this.#stopped.signal.aborted) return;
+      this.#deps.log.error({ digest, piece, err: error }, 'a damaged piece could not be mended');
+      if (this.#damaged.size >= MAX_DAMAGED && !this.#damaged.has(key)) return;
+      this.#damaged.set(key, { digest, piece });
+      if (this.#retryAtMs === Number.POSITIVE_INFINITY) this.#retryLater();
+    }
+  }
+
+  #retryLater(): void {
+    const { retryMs, maxRetryMs } = this.#options;
+    this.#failures += 1;
+    this.#retryAtMs = performance.now() + backoffMs(this.#failures, retryMs, maxRetryMs);
+  }
+
+  /** Waits; what could not be mended is tried again meanwhile, when its time has come. */
+  async #rest(ms: number): Promise<void> {
+    const untilMs = performance.now() + ms;
+    for (;;) {
+      if (performance.now() >= this.#retryAtMs) await this.#retry();
+      const leftMs = Math.min(untilMs, this.#retryAtMs) - performance.now();
+      if (leftMs > 0 && !(await pause(leftMs, this.#stopped.signal))) return;
+      if (performance.now() >= untilMs || this.#stopped.signal.aborted) return;
+    }
+  }
+
+  async #retry(): Promise<void> {
+    const { store } = this.#deps;
+    for (const [key, { digest, piece }] of [...this.#damaged]) {
+      if (this.#stopped.signal.aborted) return;
+      await using handle = await store.open(digest, { isLook: true });
+      if (handle === undefined) this.#damaged.delete(key);
+      else await this.#lookAt(handle, piece, Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, handle.sizeBytes)));
+    }
+    if (this.#damaged.size > 0) return this.#retryLater();
+    this.#failures = 0;
+    this.#retryAtMs = Number.POSITIVE_INFINITY;
+  }
+
+  async #read(): Promise<ScrubPlace | undefined> {
+    try {
+      const bytes = await readWhole(this.#deps.files, this.#path);
+      return bytes && parsePlace(Buffer.from(bytes).toString('utf8'));
+    } catch (error) {
+      logFailure(this.#deps.log, error, 'where the last look at stored blobs ended is not known');
+      return undefined;
+    }
+  }
+
+  async #keep(now: boolean): Promise<void> {
+    const nowMs = performance.now();
+    if (this.#place === undefined || (!now && nowMs < this.#keptMs + KEEP_PLACE_MS)) return;
+    this.#keptMs = nowMs;
+    const { files, log } = this.#deps;
+    const temporary = `${this.#path}.${randomBytes(4).toString('hex')}`;
+    const bytes = Buffer.from(JSON.stringify({ v: 1, ...this.#place }));
+    try {
+      await replaceWhole(files, { path: this.#path, temporary, durable: false }, bytes);
+    } catch (error) {
+      logFailure(log, error, 'the place of the look at stored blobs is not kept');
+    }
+  }
+}
+
+/** What was kept of a pass; undefined if it is none. */
+function parsePlace(text: string): ScrubPlace | undefined {
+  let value: { beganMs?: unknown; after?: unknown; isOver?: unknown } | null;
+  try {
+    value = JSON.parse(text) as typeof value;
+  } catch (error) {
+    throwIfBug(error);
+    return undefined;
+  }
+  const { beganMs, after, isOver } = value ?? {};
+  if (typeof beganMs !== 'number' || !Number.isFinite(beganMs)) return undefined;
+  return {
+    beganMs,
+    ...(typeof after === 'string' && isDigest(after) ? { after } : {}),
+    ...(isOver === true ? { isOver } : {}),
+  };
+}
