@@ -27,7 +27,7 @@ import { SwarmPieces } from '../downloads/swarm-pieces.ts';
 import { BackToSource } from '../source/back-to-source.ts';
 import type { BackToSourcePolicy } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
-import type { CachedBlobs } from './cached-blobs.ts';
+import { attrsOf, type CachedBlobs } from './cached-blobs.ts';
 import type { Hints } from './core/hints.ts';
 import { isQuiet } from './core/quiet.ts';
 import { DownloadRoom } from './download-room.ts';
@@ -129,8 +129,7 @@ export class BlobTable {
     if (this.#trust.verdict(name.digest) === 'refused')
       throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
     const running = this.#running.get(name.digest);
-    const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
-    const wish = wishOf(range, hint?.sizeBytes);
+    const wish = wishOf(range, this.#toldBytes(name));
     if (running !== undefined && running.state === 'running') {
       const done = running.use();
       try {
@@ -166,10 +165,8 @@ export class BlobTable {
     return this.#leaseOf(passage, () => passage.close());
   }
 
-  /** Size without a download: cache, hint, origin. */
+  /** Size without a download, as a GET would give it: what a manifest tells of it is no answer. */
   async sizeBytes(name: BlobName, signal: AbortSignal): Promise<number> {
-    const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
-    if (hint !== undefined) return hint.sizeBytes;
     const cached = await this.#cached.sizeBytes(name);
     if (cached !== undefined) return cached;
     try {
@@ -180,6 +177,11 @@ export class BlobTable {
       if (isDecisive(error)) throw error;
       return (await this.#source.ask(name, error, this.#stopped.signal)).sizeBytes;
     }
+  }
+
+  /** Size of a blob as a manifest told it: a guess, which may be wrong. 0 says nothing. */
+  #toldBytes(name: BlobName): number | undefined {
+    return this.#deps.hints.get(name.upstream, name.repository, name.digest)?.sizeBytes || undefined;
   }
 
   async stop(): Promise<void> {
@@ -243,11 +245,16 @@ export class BlobTable {
 
   async #start(name: BlobName, wish: Wish): Promise<Download | MemoryBlob | Passing> {
     const signal = this.#stopped.signal;
-    const hint = this.#deps.hints.get(name.upstream, name.repository, name.digest);
+    const told = this.#toldBytes(name);
     const guide = this.#deps.guideOf(name, wish);
     try {
-      if (hint !== undefined && hint.sizeBytes <= SMALL_BLOB_BYTES)
-        return await this.#small(name, this.#deps.origins.targets(name), signal);
+      try {
+        if (told !== undefined && told <= SMALL_BLOB_BYTES)
+          return await this.#small(name, this.#deps.origins.targets(name), signal);
+      } catch (error) {
+        // It is bigger than a manifest told: located like any other.
+        if (!isCoded(error, 'SIZE_MISMATCH')) throw error;
+      }
       const located = await guide.locate(true, signal);
       this.#deps.gate.note(true, this.#deps.nowMs());
       if (located.kind === 'small') return await this.#small(name, located.targets, signal);
@@ -256,7 +263,7 @@ export class BlobTable {
       signal.throwIfAborted();
       if (isDecisive(error) || !isQuiet(error)) throw error;
       this.#deps.gate.note(false, this.#deps.nowMs());
-      return await this.#fromSource(name, error, hint?.sizeBytes);
+      return await this.#fromSource(name, error, told);
     }
   }
 
@@ -357,15 +364,15 @@ export class BlobTable {
   }
 
   /** The whole cluster is silent: the upstream itself, a few blobs at once. */
-  async #fromSource(name: BlobName, cause: unknown, hinted: number | undefined): Promise<Download> {
+  async #fromSource(name: BlobName, cause: unknown, told: number | undefined): Promise<Download> {
     const release = await this.#source.enter(this.#stopped.signal);
     try {
-      const { sizeBytes, client } = await this.#source.ask(name, cause, this.#stopped.signal);
+      const { sizeBytes, client } = await this.#source.ask(name, cause, this.#stopped.signal, told);
       this.#deps.log.warn(
         { digest: name.digest, upstream: name.upstream },
         'nobody in the cluster answers; asking the upstream itself',
       );
-      const guide = new SourceGuide(name, hinted ?? sizeBytes);
+      const guide = new SourceGuide(name, sizeBytes);
       const download = await this.#begin(name, guide, guide.finding);
       fetchFromUpstream(
         client,
@@ -387,11 +394,3 @@ export class BlobTable {
 
 /** What a download ended with whose partial is of no use any more. */
 const DROPPED = ['UPSTREAM_LIES', 'STALE_ATTEMPT', 'DISK_FULL'] as const;
-
-function attrsOf(name: BlobName) {
-  return {
-    class: 'cached' as const,
-    provenance: [{ upstream: name.upstream, repository: name.repository }],
-    writtenBack: true,
-  };
-}

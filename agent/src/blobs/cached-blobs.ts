@@ -136,3 +136,12 @@ export class CachedBlobs {
 function isLinked(provenance: readonly Provenance[], name: BlobName): boolean {
   return provenance.some((one) => one.upstream === name.upstream && one.repository === name.repository);
 }
+
+/** Attributes of a blob that this node keeps. */
+export function attrsOf(name: BlobName) {
+  return {
+    class: 'cached' as const,
+    provenance: [{ upstream: name.upstream, repository: name.repository }],
+    writtenBack: true,
+  };
+}

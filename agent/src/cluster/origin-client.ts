@@ -1,6 +1,6 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { H_ATTEMPT, H_BLOB_SIZE, H_PIECE_HASH } from '@sepia/cluster/api/headers';
@@ -9,7 +9,7 @@ import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { RangeBody } from '@sepia/http/bodies/range-stream';
-import type { InternalClient } from '@sepia/http/client';
+import { type InternalClient, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
 import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
@@ -64,26 +64,33 @@ export class OriginClient {
     );
   }
 
-  /** A whole small blob, its digest checked. @throws `UPSTREAM_LIES` when every origin sends wrong bytes */
+  /**
+   * A whole small blob, its digest checked. @throws `UPSTREAM_LIES` when every origin sends wrong bytes, `SIZE_MISMATCH` for one
+   * that is not small
+   */
   async small(name: BlobName, targets: readonly Target[], signal: AbortSignal): Promise<Buffer> {
     const ask = (target: Target, abort: AbortSignal): Promise<Buffer> =>
       this.#health.watch(target, SMALL_TIMEOUT_MS, async () => {
-        const { bytes } = await this.#client.bytes(
-          {
-            url: target.url,
-            to: target.id,
-            method: 'GET',
-            path: to(ORIGIN_BLOBS.blob, name).path,
-            headersTimeoutMs: SMALL_TIMEOUT_MS,
-            signal: abort,
-          },
-          SMALL_BLOB_BYTES * 2,
-        );
+        const answer = await this.#client.call({
+          url: target.url,
+          to: target.id,
+          method: 'GET',
+          path: to(ORIGIN_BLOBS.blob, name).path,
+          headersTimeoutMs: SMALL_TIMEOUT_MS,
+          signal: abort,
+        });
+        const found = Number(answer.headers['content-length'] ?? 0);
+        if (found > SMALL_BLOB_BYTES) {
+          answer.body.on('error', () => undefined).destroy();
+          throw new CodedError('SIZE_MISMATCH', { detail: { digest: name.digest, found } });
+        }
+        const bytes = await readLimited(answer.body, SMALL_BLOB_BYTES, target.url);
         if (digestOf(bytes, digestAlgorithm(name.digest)) !== name.digest)
           throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest, origin: target.id } });
         return bytes;
       });
-    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDecisive });
+    const isFinal = (error: unknown): boolean => isDecisive(error) || isCoded(error, 'SIZE_MISMATCH');
+    return await firstAnswer(targets, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal });
   }
 
   /** One piece, unchecked: the caller has the metainfo. */

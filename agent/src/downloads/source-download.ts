@@ -101,7 +101,12 @@ async function fetchFrom(
 ): Promise<void> {
   const start = first * PIECE_BYTES;
   const answer = await client.getBlob(
-    { repository: name.repository, digest: name.digest, ...(start > 0 ? { range: { start } } : {}) },
+    {
+      repository: name.repository,
+      digest: name.digest,
+      sizeBytes: partial.sizeBytes,
+      ...(start > 0 ? { range: { start } } : {}),
+    },
     signal,
   );
   if (answer.sizeBytes !== undefined && answer.sizeBytes !== partial.sizeBytes)

@@ -26,13 +26,15 @@ export class BackToSource {
   }
 
   /**
-   * Size of a blob at the upstream, after the wait that the policy asks for. `cause`: why the cluster did not do.
+   * Size of a blob at the upstream, after the wait that the policy asks for; where it states none, the one that a manifest
+   * `told`. `cause`: why the cluster did not do.
    * @throws `NO_PEERS` or the cause where the upstream may not be asked, and what it answers
    */
   async ask(
     name: BlobName,
     cause: unknown,
     signal: AbortSignal,
+    told?: number,
   ): Promise<{ sizeBytes: number; client: UpstreamClient }> {
     const { gate, cluster, nowMs, nodeId, upstreamClient } = this.#deps;
     const waitMs = sourceDelayMs(
@@ -44,7 +46,8 @@ export class BackToSource {
     if (waitMs === undefined) throw asUnavailable(cause);
     await delay(waitMs, signal);
     const client = upstreamClient(name.upstream);
-    const { sizeBytes } = await client.headBlob({ repository: name.repository, digest: name.digest }, signal);
+    const { repository, digest } = name;
+    const sizeBytes = (await client.headBlob({ repository, digest }, signal)).sizeBytes ?? told;
     if (sizeBytes === undefined) throw asUnavailable(cause);
     return { sizeBytes, client };
   }

@@ -1,6 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -176,6 +176,14 @@ export class Blobs {
     return locate(ids, answers);
   }
 
+  /** Size of a blob as another origin tells it that has it, undefined where none does. */
+  async sizeElsewhere(name: BlobName): Promise<number | undefined> {
+    const found = await this.locateOthers(name);
+    if (found.type !== 'at') return undefined;
+    const where = this.#deps.members.json<Where>(found.id, to(ORIGIN_BLOBS.where, name));
+    return (await where.catch(ignoreFailure))?.sizeBytes;
+  }
+
   /**
    * Opens a blob for a reader; fetches it from the upstream where nobody has it.
    * @throws `BLOB_UNKNOWN` only when all that could hold an acknowledged copy said no, `QUORUM_LOST`, what the fetch fails with
@@ -247,7 +255,7 @@ export class Blobs {
     return { type: 'local', attempt: metainfo.attempt, hash, bytes: isFirst ? bytes : undefined };
   }
 
-  /** Size of a blob for HEAD. @throws as {@link open} */
+  /** Size of a blob for HEAD, as a GET would give it: what a manifest tells of it is no answer. @throws as {@link open} */
   async head(
     name: BlobName,
     hop: boolean,
@@ -258,24 +266,19 @@ export class Blobs {
     const { mediaType } = link;
     const here = (await store.stat(name.digest))?.sizeBytes ?? fetches.running(name.digest)?.sizeBytes;
     if (here !== undefined) return { sizeBytes: here, mediaType };
-    const client = upstreams.client(name.upstream);
-    if (client !== undefined) {
-      if (link.sizeBytes !== undefined) return { sizeBytes: link.sizeBytes, mediaType };
-      const { sizeBytes } = await client.headBlob(
-        { repository: name.repository, digest: name.digest },
-        signal,
-      );
-      if (sizeBytes !== undefined) return { sizeBytes, mediaType };
-    }
     const id = await this.elsewhere(name, hop);
     if (id !== undefined) {
       const { sizeBytes } = await members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
-    throw new CodedError('NO_PEERS', {
-      message: 'size is not known before the blob was fetched',
-      detail: { digest: name.digest },
-    });
+    const { repository, digest } = name;
+    const stated = await upstreams.client(name.upstream)?.headBlob({ repository, digest }, signal);
+    if (stated?.sizeBytes !== undefined) return { sizeBytes: stated.sizeBytes, mediaType };
+    // Only the blob itself tells.
+    const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, hop: true }, signal);
+    if (opened.type === 'remote') throw new CodedError('NO_PEERS', { detail: { digest } });
+    await opened.close();
+    return { sizeBytes: opened.blob.sizeBytes, mediaType };
   }
 
   /** Metainfo of a blob, or who has it. With `fetch` this origin becomes the leader if nobody else is. */

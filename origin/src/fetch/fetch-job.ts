@@ -1,9 +1,10 @@
+import { isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { UpstreamBlob, UpstreamClient } from '@sepia/upstream/upstream-client';
 import type { FetchJob, FetchPlan } from './core/fetch-plan.ts';
-import { storeUnsized, wrongSize } from './fetch-parts.ts';
+import { storeUnsized } from './fetch-parts.ts';
 import { type PieceTail, streamPieces } from './piece-stream.ts';
 
 /** What takes the pieces of one connection. */
@@ -24,8 +25,8 @@ interface JobParts extends ReceiveParts {
   readonly client: UpstreamClient;
   readonly name: BlobName;
   readonly signal: AbortSignal;
-  /** The upstream has the blob, with the size that was believed. */
-  readonly onSized: () => void;
+  /** The size that the answer states, if it does. @throws what ends this connection: it is not the one that is gone by */
+  readonly onAnswer: (sizeBytes: number | undefined) => void;
 }
 
 interface UnsizedParts {
@@ -34,6 +35,8 @@ interface UnsizedParts {
   readonly name: BlobName;
   readonly signal: AbortSignal;
   readonly onBytes: (bytes: number) => void;
+  /** A body is taken as it came, whatever its `Content-Encoding`: decoded it was not the blob. */
+  readonly asSent: boolean;
   /** The answer told the size: who takes its pieces, or undefined if this connection is of no use then. */
   readonly onSize: (sizeBytes: number) => Promise<ReceiveParts | undefined>;
 }
@@ -51,16 +54,15 @@ export async function runFetchJob(
   const head = tail?.piece === job.start ? tail.bytes : new Uint8Array(0);
   const start = job.start * PIECE_BYTES + head.length;
   const toEnd = job.end >= plan.pieceCount;
-  const ranged = start > 0 || !toEnd;
+  const ranged = plan.ranges !== 'no' && (start > 0 || !toEnd);
   const range = ranged ? { start, ...(toEnd ? {} : { end: job.end * PIECE_BYTES - 1 }) } : undefined;
-  const blob = await client.getBlob({ repository: name.repository, digest: name.digest, range }, signal);
+  const asked = { repository: name.repository, digest: name.digest, range, sizeBytes };
+  const blob = await client.getBlob(asked, signal);
   try {
-    if (blob.sizeBytes !== undefined && blob.sizeBytes !== sizeBytes) {
-      throw wrongSize(name, sizeBytes, blob.sizeBytes);
-    }
     if (ranged) plan.setRanges(blob.status === 'partial');
-    parts.onSized();
-    if (blob.status === 'partial' || !ranged) return await receivePieces(parts, blob, job.start, head);
+    parts.onAnswer(blob.sizeBytes);
+    if (blob.status === 'partial' || (start === 0 && toEnd))
+      return await receivePieces(parts, blob, job.start, head);
     // The upstream ignores Range: one connection brings all, from byte 0.
     if (plan.connections > 1) return;
     plan.opened(id, { start: 0, end: plan.pieceCount });
@@ -72,11 +74,11 @@ export async function runFetchJob(
 
 /**
  * The whole blob without knowing its size before: piece by piece if the answer tells it, else to the store.
- * @throws {CodedError} `DIGEST_MISMATCH` when the whole was stored and is wrong, what the upstream fails with
+ * `wrong`: the whole came and does not have the digest. @throws {CodedError} what the upstream fails with
  */
-export async function runUnsized(parts: UnsizedParts): Promise<'stored' | 'received'> {
-  const { client, store, name, signal, onBytes } = parts;
-  const blob = await client.getBlob({ repository: name.repository, digest: name.digest }, signal);
+export async function runUnsized(parts: UnsizedParts): Promise<'stored' | 'received' | 'wrong'> {
+  const { client, store, name, signal, onBytes, asSent } = parts;
+  const blob = await client.getBlob({ repository: name.repository, digest: name.digest, asSent }, signal);
   try {
     if (blob.sizeBytes === undefined) {
       await storeUnsized({ store }, name, blob, onBytes);
@@ -90,6 +92,9 @@ export async function runUnsized(parts: UnsizedParts): Promise<'stored' | 'recei
       receive.plan.closed(receive.id);
     }
     return 'received';
+  } catch (error) {
+    if (isCoded(error, 'DIGEST_MISMATCH')) return 'wrong';
+    throw error;
   } finally {
     blob.body.destroy();
   }

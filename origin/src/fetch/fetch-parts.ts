@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { Bitfield } from '@sepia/base/bitfield';
-import { CodedError, isCoded } from '@sepia/base/errors';
-import { isBug, logFailure } from '@sepia/base/failure';
+import { type CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { toCoded } from '@sepia/http/app';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import { foldLeaves, PIECE_BYTES, pieceLeaves } from '@sepia/metainfo/tree';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { PartialBlob } from '@sepia/store/partial-blob';
@@ -17,6 +16,8 @@ export interface FetchView {
   readonly name: BlobName;
   readonly state: 'sizing' | 'running' | 'final' | 'failed';
   readonly error: CodedError | undefined;
+  /** Not told by the upstream, only by a manifest. */
+  readonly isSizeTold: boolean;
   /** Undefined until the size is known, as are the next three. */
   readonly metainfo: Metainfo | undefined;
   readonly have: Bitfield | undefined;
@@ -114,14 +115,19 @@ export async function openOwn(
   return await store.openPartial(digest, sizeBytes, { source, ...init });
 }
 
+/** Drops a partial that nobody else has seen. */
+export async function dropOwn(partial: PartialBlob): Promise<void> {
+  try {
+    await partial.drop();
+  } finally {
+    await partial.release();
+  }
+}
+
 /** Drops all that was fetched: it was wrong. */
 export async function beginAnew(partial: PartialBlob): Promise<void> {
   const attempt = randomBytes(16).toString('hex');
   await partial.replaceMetainfo(Metainfo.open(partial.digest, partial.sizeBytes, attempt));
-}
-
-export function unwantedError(): CodedError {
-  return new CodedError('NO_PEERS', { message: 'nobody reads it any more' });
 }
 
 /** Attributes of a blob that can be fetched again. */
@@ -150,38 +156,13 @@ export async function storeUnsized(
   }
 }
 
-/** The upstream's bytes do not have the digest that was asked for; `piece`: it sent another one before. */
-export function liesError({ digest, upstream }: BlobName, piece?: number): CodedError {
-  if (piece === undefined) return new CodedError('UPSTREAM_LIES', { detail: { digest, upstream } });
-  return new CodedError('UPSTREAM_LIES', {
-    message: 'upstream sent other bytes than before',
-    detail: { digest, upstream, piece },
-  });
-}
-
-/** The upstream has another size for a blob than the manifest that names it. */
-export function wrongSize(name: BlobName, expected: number, found: number): CodedError {
-  return new CodedError('UPSTREAM_LIES', {
-    message: 'upstream has another size for this blob than its manifest says',
-    detail: { digest: name.digest, expected, found },
-  });
-}
-
-/** Nothing came from the upstream for too long; `thinking`: it had not begun to answer. */
-export function silentError(
-  name: BlobName,
-  options: Pick<FetchOptions, 'progressMs' | 'firstByteMs'>,
-  thinking: boolean,
-): CodedError {
-  const ms = thinking ? Math.max(options.progressMs, options.firstByteMs) : options.progressMs;
-  return new CodedError('BACKEND_DOWN', {
-    message: `no byte from the upstream within ${ms / 1000} s`,
-    detail: { upstream: name.upstream, digest: name.digest },
-  });
-}
-
-/** What a part of a fetch failed with, as a coded error; a bug is logged. */
-export function failedWith(cause: unknown, name: BlobName, log: Logger): CodedError {
-  if (isBug(cause)) logFailure(log, cause, 'fetch failed', { digest: name.digest });
-  return toCoded(cause);
+/** Writes a piece that came from the upstream; false if it is another one than came before. */
+export async function writeHashed(partial: PartialBlob, piece: number, bytes: Uint8Array): Promise<boolean> {
+  const { metainfo } = partial;
+  const leaves = pieceLeaves(bytes);
+  const hash = foldLeaves(leaves);
+  if (!metainfo.knows(piece)) metainfo.addHash(piece, hash);
+  else if (!metainfo.matches(piece, hash)) return false;
+  await partial.writePiece(piece, bytes, leaves);
+  return true;
 }

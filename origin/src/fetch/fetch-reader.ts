@@ -1,12 +1,54 @@
 import { CodedError } from '@sepia/base/errors';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import type { PartialBlob } from '@sepia/store/partial-blob';
+import type { FetchPlan } from './core/fetch-plan.ts';
 import type { FetchView } from './fetch-parts.ts';
 
 /** A blob on its way, open for one reader. */
 export interface OpenFetch extends ReadableBlob {
   /** Idempotent. */
   close(): Promise<void>;
+}
+
+interface ReadersDeps {
+  readonly plan: () => FetchPlan | undefined;
+  /** Some reader waits for another piece now. */
+  readonly moved: () => void;
+  /** Some reader closed the blob. */
+  readonly left: () => void;
+}
+
+/** Who reads one blob that is on its way. */
+export class FetchReaders {
+  readonly #deps: ReadersDeps;
+  #count = 0;
+  #nextId = 1;
+
+  constructor(deps: ReadersDeps) {
+    this.#deps = deps;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** The blob as one more reader sees it that reads no further than `lastPiece`. `partial` is retained for it. */
+  open(fetch: FetchView, partial: PartialBlob, lastPiece?: number): OpenFetch {
+    const { plan, moved, left } = this.#deps;
+    this.#count += 1;
+    return openFetch(fetch, partial, {
+      move: (id, piece) => {
+        plan()?.moveReader(id, piece, lastPiece);
+        moved();
+      },
+      leave: (id) => plan()?.closeReader(id),
+      nextId: () => this.#nextId++,
+      closed: () => {
+        this.#count -= 1;
+        left();
+      },
+    });
+  }
 }
 
 interface ReaderHooks {
@@ -21,7 +63,7 @@ interface ReaderHooks {
  * One reader's view of a fetch. `partial` is retained for it. What it reads is of one attempt: when that is
  * dropped, it fails with `STALE_ATTEMPT`, as its client holds bytes that may be wrong.
  */
-export function openFetch(fetch: FetchView, partial: PartialBlob, hooks: ReaderHooks): OpenFetch {
+function openFetch(fetch: FetchView, partial: PartialBlob, hooks: ReaderHooks): OpenFetch {
   const { digest } = fetch.name;
   const { attempt } = partial.metainfo;
   let closed = false;

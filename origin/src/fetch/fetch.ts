@@ -3,28 +3,29 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { News } from '@sepia/base/news';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
-import { foldLeaves, pieceLeaves } from '@sepia/metainfo/tree';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import { FetchPace } from './core/fetch-pace.ts';
 import { type FetchJob, FetchPlan } from './core/fetch-plan.ts';
+import { FetchSize } from './core/fetch-size.ts';
+import { doubtfulSize, failedWith, liesError, silentError, unwantedError, wrongSize } from './failures.ts';
 import { type ReceiveParts, runFetchJob, runUnsized } from './fetch-job.ts';
 import {
   beginAnew,
   cachedAttrs,
+  dropOwn,
   type FetchDeps,
   type FetchOptions,
   type FetchView,
-  failedWith,
   knownPieces,
   letGo,
-  liesError,
   mergeSame,
   missingBytes,
   openOwn,
-  silentError,
-  unwantedError,
+  writeHashed,
 } from './fetch-parts.ts';
-import { type OpenFetch, openFetch } from './fetch-reader.ts';
+import { FetchReaders, type OpenFetch } from './fetch-reader.ts';
+import { firstSize, isSizeTold } from './fetch-sizing.ts';
 import type { PieceTail } from './piece-stream.ts';
 import { WaitedFor } from './waited-for.ts';
 
@@ -33,15 +34,15 @@ const MAX_ATTEMPTS = 2;
 const TICK_MS = 250;
 
 /**
- * One blob on its way from the upstream: `sizing → running → final`, `failed` from the first two. Pieces are
- * hashed, written and told to the swarm as they land; a cut connection is resumed by Range. `FetchPlan` decides
- * what is asked for, `FetchPace` when and for how long.
+ * One blob from the upstream: `sizing → running → final`, `failed` from the first two. Pieces are told to the swarm as they
+ * land; a cut connection is resumed. `FetchPlan` decides what is asked for, `FetchPace` when, `FetchSize` by which size.
  */
 export class Fetch {
   readonly name: BlobName;
   readonly #deps: FetchDeps;
   readonly #options: FetchOptions;
   readonly #pace: FetchPace;
+  readonly #size: FetchSize;
   readonly #news = new News();
   readonly #stopped = new AbortController();
   #connections = new AbortController();
@@ -53,7 +54,11 @@ export class Fetch {
   #tail: PieceTail | undefined;
   readonly #waitedFor = new WaitedFor();
   #attempts = 1;
-  #readers = 0;
+  readonly #readers = new FetchReaders({
+    plan: () => this.#plan,
+    moved: () => this.#pump(),
+    left: () => this.#pace.readerLeft(this.#deps.nowMs()),
+  });
   #nextId = 1;
   #ticker: NodeJS.Timeout | undefined;
   #finishing = false;
@@ -66,6 +71,7 @@ export class Fetch {
     this.#options = options;
     this.#wantAll = options.wantAll;
     this.#pace = new FetchPace(options, deps.nowMs());
+    this.#size = new FetchSize({ isTold: isSizeTold(name, options), doubtBelowBytes: PIECE_BYTES });
   }
 
   get state(): FetchView['state'] {
@@ -74,6 +80,10 @@ export class Fetch {
 
   get error(): CodedError | undefined {
     return this.#error;
+  }
+
+  get isSizeTold(): boolean {
+    return !this.#size.isStated;
   }
 
   /** Undefined until the size is known. */
@@ -145,21 +155,8 @@ export class Fetch {
 
   /** The blob as a reader sees it that reads no further than `lastPiece`. Close it. Only once sized. */
   open(lastPiece?: number): OpenFetch {
-    const partial = this.#partial;
-    if (partial === undefined) throw new TypeError('fetch without size');
-    this.#readers += 1;
-    return openFetch(this, partial.retain(), {
-      move: (id, piece) => {
-        this.#plan?.moveReader(id, piece, lastPiece);
-        this.#pump();
-      },
-      leave: (id) => this.#plan?.closeReader(id),
-      nextId: () => this.#nextId++,
-      closed: () => {
-        this.#readers -= 1;
-        this.#pace.readerLeft(this.#deps.nowMs());
-      },
-    });
+    if (this.#partial === undefined) throw new TypeError('fetch without size');
+    return this.#readers.open(this, this.#partial.retain(), lastPiece);
   }
 
   /** Ends it; what landed stays on disk. */
@@ -168,18 +165,12 @@ export class Fetch {
   }
 
   async #begin(): Promise<void> {
-    const { adopt, sizeHint, hasPeers } = this.#options;
-    if (adopt !== undefined) {
-      await this.#openPartial(adopt.sizeBytes, adopt);
-      if (hasPeers === true) this.#plan!.avoid(knownPieces(this.#partial!.metainfo));
-      return this.#sized(true);
-    }
-    if (sizeHint !== undefined) await this.#openPartial(sizeHint);
-    else if (!this.#wantAll) {
-      const { sizeBytes } = await this.#deps.client.headBlob(this.name, this.#stopped.signal);
-      if (sizeBytes !== undefined) await this.#openPartial(sizeBytes);
-    }
-    this.#pump();
+    const { adopt, hasPeers } = this.#options;
+    const sizeBytes = await firstSize(this.#deps, this.name, this.#options, this.#stopped.signal);
+    if (sizeBytes !== undefined) await this.#openPartial(sizeBytes, adopt);
+    if (adopt === undefined) return this.#pump();
+    if (hasPeers === true) this.#plan!.avoid(knownPieces(this.#partial!.metainfo));
+    this.#sized(true);
   }
 
   async #openPartial(sizeBytes: number, adopt?: Metainfo): Promise<void> {
@@ -259,25 +250,36 @@ export class Fetch {
   }
 
   async #fetchJob(id: number, job: FetchJob, signal: AbortSignal): Promise<void> {
-    const parts = { ...this.#jobParts(id, job), client: this.#deps.client, name: this.name, signal };
-    await this.#waitedFor.during(job, async () => {
-      await runFetchJob({ ...parts, onSized: () => this.#sized(false) }, job, this.#tail);
-    });
+    const onAnswer = (sizeBytes: number | undefined): void => this.#answered(sizeBytes);
+    const parts = { ...this.#jobParts(id, job), ...this.#deps, name: this.name, signal, onAnswer };
+    await this.#waitedFor.during(job, async () => await runFetchJob(parts, job, this.#tail));
+  }
+
+  #answered(found: number | undefined): void {
+    const known = this.#partial!.sizeBytes;
+    const verdict = this.#size.answered(known, this.#state !== 'sizing', found);
+    if (verdict === 'goes') this.#sized(false);
+    if (verdict === 'begin-anew') void this.#alone(async () => await this.#resize(found));
+    const error = verdict === 'goes' ? undefined : wrongSize(this.name, known, found);
+    if (verdict === 'fails') this.#fail(error);
+    if (error !== undefined) throw error;
+  }
+
+  /** The size that a manifest told was not the blob's; nobody was shown anything by it. */
+  async #resize(found: number | undefined): Promise<void> {
+    const partial = this.#partial!;
+    this.#connections.abort(new CodedError('STALE_ATTEMPT'));
+    this.#connections = new AbortController();
+    this.#partial = this.#plan = this.#tail = undefined;
+    await dropOwn(partial);
+    if (found !== undefined) await this.#openPartial(found);
   }
 
   async #pieceArrived(piece: number, bytes: Uint8Array): Promise<void> {
-    const partial = this.#partial!;
-    const { metainfo } = partial;
-    const leaves = pieceLeaves(bytes);
-    const hash = foldLeaves(leaves);
     if (this.#tail?.piece === piece) this.#tail = undefined;
-    if (!metainfo.knows(piece)) metainfo.addHash(piece, hash);
-    else if (!metainfo.matches(piece, hash)) {
-      this.#pace.conflict();
-      throw liesError(this.name, piece);
-    }
-    await partial.writePiece(piece, bytes, leaves);
-    this.#landed(piece, false);
+    if (await writeHashed(this.#partial!, piece, bytes)) return this.#landed(piece, false);
+    this.#pace.conflict();
+    throw liesError(this.name, piece);
   }
 
   #landed(piece: number, fromSwarm: boolean): void {
@@ -289,7 +291,6 @@ export class Fetch {
 
   /** Nothing told the size before: the answer does, or nothing is shown before the whole blob is here. */
   async #fetchUnsized(signal: AbortSignal): Promise<void> {
-    const onBytes = (bytes: number): void => this.#gotBytes(bytes);
     const onSize = async (sizeBytes: number): Promise<ReceiveParts | undefined> => {
       await this.#openPartial(sizeBytes);
       const plan = this.#plan!;
@@ -299,15 +300,12 @@ export class Fetch {
       this.#sized(false);
       return usable ? this.#jobParts(id) : undefined;
     };
-    try {
-      const { client, store } = this.#deps;
-      const outcome = await runUnsized({ client, store, name: this.name, signal, onBytes, onSize });
-      if (outcome === 'stored') this.#end('final');
-    } catch (error) {
-      if (!isCoded(error, 'DIGEST_MISMATCH')) throw error;
-      if (++this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
-      throw liesError(this.name);
-    }
+    const parts = { ...this.#deps, name: this.name, signal, asSent: this.#attempts > 1, onSize };
+    const outcome = await runUnsized({ ...parts, onBytes: (bytes) => this.#gotBytes(bytes) });
+    if (outcome === 'stored') this.#end('final');
+    if (outcome !== 'wrong') return;
+    if (++this.#attempts > MAX_ATTEMPTS) this.#fail(liesError(this.name));
+    throw liesError(this.name);
   }
 
   #gotBytes(bytes: number): void {
@@ -344,7 +342,7 @@ export class Fetch {
     this.#deps.log.warn({ ...this.name, attempt: this.#attempts }, 'upstream sent wrong content');
     this.#connections.abort(new CodedError('STALE_ATTEMPT'));
     this.#connections = new AbortController();
-    if (this.#attempts >= MAX_ATTEMPTS) {
+    if (this.#attempts >= MAX_ATTEMPTS || this.isSizeTold) {
       await partial.drop();
       throw liesError(this.name);
     }
@@ -360,12 +358,12 @@ export class Fetch {
   #connectionFailed(error: CodedError): void {
     if (this.#state === 'final' || this.#state === 'failed') return;
     this.#lastError = error;
-    const { log, nowMs } = this.#deps;
-    log.debug({ ...this.name, code: error.code, reason: error.message }, 'connection failed');
+    const nowMs = this.#deps.nowMs();
+    this.#deps.log.debug({ ...this.name, code: error.code, reason: error.message }, 'connection failed');
     if (error.code === 'RANGE_INVALID') this.#plan?.setRanges(false);
-    const avoiding = this.#plan?.avoiding ?? false;
-    const next = this.#pace.failed(error.code, error.detail['retryAfterSeconds'], avoiding, nowMs());
-    if (next.type === 'fail') this.#fail(error);
+    const { retryAfterSeconds } = error.detail;
+    const next = this.#pace.failed(error.code, retryAfterSeconds, this.#plan?.avoiding === true, nowMs);
+    if (next.type === 'fail' || (this.isSizeTold && error.code === 'UPSTREAM_LIES')) this.#fail(error);
     else if (next.type === 'retry') setTimeout(() => this.#pump(), next.inMs).unref();
     else if (this.#state === 'running') void this.#alone(async () => await this.#newAttempt());
   }
@@ -375,7 +373,7 @@ export class Fetch {
     if (this.#finishing) return;
     const hungry = this.#state === 'sizing' || (plan?.connections ?? 0) > 0 || plan?.hungry === true;
     const thinking = this.#state === 'sizing' && this.upstreamConnections > 0;
-    const facts = { hungry, readers: this.#readers, avoiding: plan?.avoiding ?? false, thinking };
+    const facts = { hungry, readers: this.#readers.count, avoiding: plan?.avoiding ?? false, thinking };
     const verdict = this.#pace.tick(facts, this.#deps.nowMs());
     if (verdict === 'stop-avoiding') plan?.stopAvoiding();
     if (verdict === 'unwanted') this.#fail(unwantedError());
@@ -385,7 +383,9 @@ export class Fetch {
 
   #fail(cause: unknown): void {
     if (this.#state === 'final' || this.#state === 'failed') return;
-    this.#error = failedWith(cause, this.name, this.#deps.log);
+    const error = failedWith(cause, this.name, this.#deps.log);
+    const isDoubtful = this.isSizeTold && error.code === 'UPSTREAM_LIES';
+    this.#error = isDoubtful ? doubtfulSize(this.name, this.sizeBytes, error) : error;
     this.#end('failed');
   }
 

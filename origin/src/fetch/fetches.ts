@@ -15,6 +15,8 @@ const MAX_FETCHES = 512;
 /** How long it is remembered that an upstream lied about a blob, in ms. */
 const LIE_MS = 30_000;
 const MAX_LIES = 1_000;
+/** How long a size that did not fit is not believed, in ms. */
+const DOUBT_MS = 24 * 3_600_000;
 /** A fetch for ranges alone ends when nobody read for this long, in ms. */
 const LINGER_MS = 60_000;
 
@@ -35,6 +37,8 @@ export class Fetches {
   readonly #running = new Map<Digest, Fetch>();
   readonly #fetched = new WeakMap<Fetch, number>();
   readonly #lies = new LatestMap<Digest, { error: CodedError; untilMs: number }>(MAX_LIES);
+  /** Sizes that manifests told and that did not fit. */
+  readonly #doubted = new LatestMap<Digest, number>(MAX_LIES);
   #stopped = false;
 
   constructor(deps: FetchesDeps, options: { readonly progressMs: number; readonly firstByteMs: number }) {
@@ -98,6 +102,7 @@ export class Fetches {
     };
     const fetch: Fetch = new Fetch({ store, client, room, log, nowMs, events, onUpstreamBytes }, name, {
       ...options,
+      sizeHint: (this.#doubted.get(name.digest) ?? 0) > nowMs() ? undefined : options.sizeHint,
       ...this.#options,
       lingerMs: LINGER_MS,
     });
@@ -124,6 +129,8 @@ export class Fetches {
   #ended(fetch: FetchView): void {
     const { digest } = fetch.name;
     if (this.#running.get(digest) === fetch) this.#running.delete(digest);
+    if (isCoded(fetch.error, 'STALE_ATTEMPT') && fetch.isSizeTold)
+      this.#doubted.set(digest, this.#deps.nowMs() + DOUBT_MS);
     if (isCoded(fetch.error, 'UPSTREAM_LIES')) {
       this.#lies.set(digest, { error: fetch.error, untilMs: this.#deps.nowMs() + LIE_MS });
     }

@@ -58,9 +58,9 @@ export async function streamPieces(
       }
     }
     if (wanted && piece < count && blob.sizeBytes === undefined) {
-      throw new CodedError('BACKEND_DOWN', {
+      throw new CodedError('UPSTREAM_LIES', {
         message: 'upstream ended the body early',
-        detail: { sizeBytes },
+        detail: { expected: sizeBytes },
       });
     }
     return { tail: rest() };
@@ -72,7 +72,7 @@ export async function streamPieces(
 
 function longer(sizeBytes: number): CodedError {
   return new CodedError('UPSTREAM_LIES', {
-    message: 'upstream sent more bytes than its manifest says',
+    message: 'upstream sent more bytes than the blob has',
     detail: { expected: sizeBytes },
   });
 }

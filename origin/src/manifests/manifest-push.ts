@@ -1,7 +1,9 @@
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { type Descriptor, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
+import type { Descriptor, ParsedManifest } from '@sepia/oci/manifest';
+import { parsePushedManifest } from '@sepia/oci/pushed-manifest';
 import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Replicator } from '../blobs/replicator.ts';
@@ -41,6 +43,8 @@ export interface PushIntents {
 
 interface PushDeps {
   readonly store: BlobStore;
+  /** Size of a blob that this origin does not have, where another one tells it. */
+  readonly sizeOf: (name: BlobName) => Promise<number | undefined>;
   readonly links: Links;
   readonly tags: Tags;
   readonly quotas: Pick<Quotas, 'check' | 'hold' | 'release'>;
@@ -66,7 +70,7 @@ export async function pushManifest(
   const { name, bytes } = push;
   const { mode } = upstreams.get(name.upstream);
   if (mode !== 'none') throw readOnly(name.upstream, mode);
-  const parsed = parseManifest(bytes, push.contentType);
+  const parsed = parsePushedManifest(bytes, push.contentType);
   const digest = checkedDigest(push);
   const needed = await closureOf(deps.read, name, parsed.descriptors);
   return await guard.using(
@@ -87,6 +91,7 @@ async function storeManifest(
   const { links, quotas, store, replicator, replication, referrers } = deps;
   const { name, bytes } = push;
   await requireLinks(links, name, needed);
+  await checkSizes(deps, name, parsed.descriptors);
   await quotas.check({ ...name, digest }, bytes.length);
   if (push.reference.kind === 'tag') await holdTag(deps, name, push.reference.tag);
   const { mediaType } = parsed;
@@ -124,6 +129,37 @@ export async function requireLinks(
     message: `manifest names content that this repository does not have: ${missing.join(', ')}`,
     detail: { digests: missing },
   });
+}
+
+/** Blobs whose size is looked up at once. */
+const SIZES_AT_ONCE = 32;
+/** Entries of one manifest whose size is checked, and of them those that other origins are asked about; images name fewer. */
+const MAX_SIZES_CHECKED = 1_024;
+const MAX_SIZES_ASKED = 256;
+
+/** @throws {CodedError} `MANIFEST_SYNTAX` for a size that is not that of the blob which this origin or another owner has */
+async function checkSizes(
+  { store, sizeOf }: Pick<PushDeps, 'store' | 'sizeOf'>,
+  name: Repository,
+  descriptors: readonly Descriptor[],
+): Promise<void> {
+  const needed = descriptors.filter((one) => !one.foreign).slice(0, MAX_SIZES_CHECKED);
+  let asked = 0;
+  for (let at = 0; at < needed.length; at += SIZES_AT_ONCE) {
+    const found = await Promise.all(
+      needed.slice(at, at + SIZES_AT_ONCE).map(async ({ digest, sizeBytes }) => {
+        const own = (await store.stat(digest))?.sizeBytes;
+        const isAsked = own === undefined && ++asked <= MAX_SIZES_ASKED;
+        return { digest, told: sizeBytes, found: isAsked ? await sizeOf({ ...name, digest }) : own };
+      }),
+    );
+    const wrong = found.find((one) => one.found !== undefined && one.found !== one.told);
+    if (wrong !== undefined)
+      throw new CodedError('MANIFEST_SYNTAX', {
+        message: `manifest tells another size of ${wrong.digest} than the blob has`,
+        detail: { digest: wrong.digest, told: wrong.told, found: wrong.found },
+      });
+  }
 }
 
 function checkedDigest({ reference, bytes }: ManifestPush): Digest {

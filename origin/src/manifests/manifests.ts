@@ -108,7 +108,8 @@ export class Manifests {
   async put(push: ManifestPush): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
     const read: ReadManifest = async (name, digest) =>
       await this.get(name, { kind: 'digest', digest }, false);
-    const pushed = await pushManifest({ ...this.#deps, read }, push);
+    const sizeOf = async (name: BlobName) => await this.#deps.blobs.sizeElsewhere(name);
+    const pushed = await pushManifest({ ...this.#deps, read, sizeOf }, push);
     const { digest, mediaType, bytes } = pushed;
     this.#cache.put({ digest, mediaType, bytes });
     return pushed;

@@ -8,7 +8,7 @@ import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Provenance } from '@sepia/store/blob-store';
 import { H_HOP, type Members } from '../cluster/members.ts';
-import { liesError } from '../fetch/fetch-parts.ts';
+import { liesError } from '../fetch/failures.ts';
 import { upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 

@@ -291,6 +291,32 @@ t.test('sessions that were begun and left stop nobody, and what was sent is kept
   t.same(JSON.parse(kept.bytes.toString()), { offset: 3 }, 'the one with bytes is there');
 });
 
+t.test('a manifest that tells another size than the blob has is refused, wherever the blob is', async (t) => {
+  const c = await startCluster(t, { origins: 5 });
+  const blob = randomBytes(5_000);
+  const digest = digestOf(blob);
+  t.equal((await push(c, 'o1', blob)).status, 201);
+  const config = Buffer.from('{}');
+  t.equal((await push(c, 'o1', config)).status, 201);
+  const at = async (id: string, size: number) => {
+    const layers = [{ mediaType: 'a/b', digest, size }];
+    const first = { mediaType: 'a/c', digest: digestOf(config), size: config.length };
+    const body = Buffer.from(
+      JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, config: first, layers }),
+    );
+    const path = `/v1/manifests?${LOCAL}&reference=v1`;
+    return await c.call(id, { method: 'PUT', path, body, headers: { 'content-type': OCI_MANIFEST } });
+  };
+  for (const id of ['o1', 'o2', 'o3', 'o4', 'o5']) {
+    for (const size of [4_999, 5_001, 0]) {
+      const got = await at(id, size);
+      t.equal(got.status, 400, `${id} ${size}`);
+      t.match(got.bytes.toString(), /MANIFEST_INVALID.*another size/);
+    }
+    t.ok([200, 201].includes((await at(id, 5_000)).status), id);
+  }
+});
+
 t.test(
   'the uploads of one client are counted before all, and a full origin says so before a body comes',
   async (t) => {

@@ -98,7 +98,10 @@ export class TestUpstream {
   async #sendBlob(req: IncomingMessage, res: ServerResponse, bytes: Buffer): Promise<void> {
     const range = this.ignoreRange ? null : /^bytes=(\d+)-(\d*)$/.exec(req.headers.range ?? '');
     const start = range === null ? 0 : Number(range[1]);
-    const end = range === null || range[2] === '' ? bytes.length - 1 : Number(range[2]);
+    const last = bytes.length - 1;
+    const end = range === null || range[2] === '' ? last : Math.min(last, Number(range[2]));
+    if (range !== null && start > last)
+      return void res.writeHead(416, { 'content-range': `bytes */${bytes.length}` }).end();
     const part = bytes.subarray(start, end + 1);
     res.writeHead(range === null ? 200 : 206, {
       'content-type': 'application/octet-stream',

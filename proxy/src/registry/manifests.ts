@@ -12,7 +12,8 @@ import { type ManifestAnswer, sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
 import { IDLE_PROGRESS_MS } from '@sepia/http/sockets';
-import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
+import { MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import { parsePushedManifest } from '@sepia/oci/pushed-manifest';
 import { type Reference, referenceText } from '@sepia/oci/route';
 import type { Context } from 'koa';
 import { whileAlive } from '../bodies/blob-source.ts';
@@ -123,7 +124,7 @@ async function takeManifest(
 ): Promise<void> {
   const signal = clientSignal(ctx);
   const bytes = await readManifestBody(ctx, turn);
-  const { subject, mediaType } = parseManifest(bytes, ctx.get('content-type'));
+  const { subject, mediaType } = parsePushedManifest(bytes, ctx.get('content-type'));
   const { reference } = route;
   if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
   const asked = { ...target, reference: referenceText(reference), tag: tagsOf(ctx, reference) };

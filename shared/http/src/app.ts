@@ -111,7 +111,7 @@ async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
 /** What a route said of its content before it failed: an error must not carry it, least of all be cached by it. */
 const CONTENT_HEADERS = ['Content-Length', 'Docker-Content-Digest', 'ETag', 'Cache-Control', 'Accept-Ranges'];
 
-/** Writes the OCI error body of `error`; HEAD gets none. */
+/** Writes the OCI error body of `error`; HEAD gets the headers that GET would. */
 export function writeError(ctx: Context, error: CodedError): void {
   const { oci, status } = error.facts;
   ctx.status = status;
@@ -126,8 +126,8 @@ export function writeError(ctx: Context, error: CodedError): void {
     ],
   };
   ctx.type = 'application/json; charset=utf-8';
-  if (ctx.method === 'HEAD') ctx.body = null;
-  else ctx.body = JSON.stringify(body);
+  // HEAD gets the headers of it alone.
+  ctx.body = JSON.stringify(body);
   ctx.status = status;
 }
 

@@ -17,7 +17,13 @@ export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
-const DOCKER_SIGNED_V1 = 'application/vnd.docker.distribution.manifest.v1+prettyjws';
+/** Schema 1, signed and not. */
+const DOCKER_V1 = [
+  'application/vnd.docker.distribution.manifest.v1+prettyjws',
+  'application/vnd.docker.distribution.manifest.v1+json',
+];
+/** As before OCI 1.1, without a schema version. */
+const OCI_ARTIFACT = 'application/vnd.oci.artifact.manifest.v1+json';
 
 /** Always sent upstream in full: distribution 2.8 answers 404 or converts without it. */
 export const MANIFEST_ACCEPT = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(', ');
@@ -47,7 +53,7 @@ export interface ParsedManifest {
 }
 
 /**
- * Reads what a manifest names. Unknown fields are ignored (the bytes are kept as they are).
+ * Reads what a manifest names. Unknown fields are ignored (the bytes are kept as they are), and all of a kind that is not known.
  * `contentType`: what the client or upstream said; parameters are left out.
  * @throws {CodedError} `MANIFEST_SYNTAX`, `MANIFEST_TOO_LARGE`
  */
@@ -62,9 +68,24 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
     throw syntax('Content-Type and mediaType differ', { contentType: declared, mediaType: inside });
   }
   const mediaType = declared ?? inside ?? guessType(root);
-  if (mediaType === DOCKER_SIGNED_V1 || root['schemaVersion'] === 1)
+  const isGuessed = declared === undefined && inside === undefined;
+  const isOwnKind = !isGuessed && !isManifestType(mediaType) && !DOCKER_V1.includes(mediaType);
+  if (DOCKER_V1.includes(mediaType) || (root['schemaVersion'] === 1 && !isOwnKind))
     throw syntax('schema 1 manifests are not supported');
-  if (root['schemaVersion'] !== 2) throw syntax('schemaVersion must be 2');
+  if (root['schemaVersion'] !== 2 && !isOwnKind) throw syntax('schemaVersion must be 2');
+  // Whatever an unknown kind means by fields of these names, it is kept as it is.
+  const isForeign = isOwnKind && root['schemaVersion'] !== 2 && mediaType !== OCI_ARTIFACT;
+  return { mediaType, isGuessed, ...(isForeign ? NOTHING : namedBy(root)) };
+}
+
+const NOTHING = {
+  descriptors: [],
+  subject: undefined,
+  artifactType: undefined,
+  annotations: undefined,
+} as const;
+
+function namedBy(root: Record<string, unknown>): Omit<ParsedManifest, 'mediaType' | 'isGuessed'> {
   const subject = root['subject'];
   const config = entries(
     root['config'] === undefined || root['config'] === null ? [] : [root['config']],
@@ -79,8 +100,6 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
   ];
   if (descriptors.length > MAX_ENTRIES) throw syntax(`manifest names more than ${MAX_ENTRIES} entries`);
   return {
-    mediaType,
-    isGuessed: declared === undefined && inside === undefined,
     descriptors,
     subject:
       subject === undefined || subject === null

@@ -1,5 +1,7 @@
+import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { throwIfBug } from '@sepia/base/failure';
 import { isTag, type Tag } from '@sepia/base/names/repository';
+import { codingOf } from './content-coding.ts';
 import { type Answer, header } from './exchange.ts';
 
 /** `Content-Type` without parameters, in lower case. */
@@ -12,6 +14,21 @@ export function mediaTypeOf(answer: Pick<Answer, 'headers'>): string | undefined
 export function lengthOf(answer: Pick<Answer, 'headers'>): number | undefined {
   const text = header(answer, 'content-length') ?? '';
   return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
+/** As {@link lengthOf}, of what is told of: undefined where the body is encoded, or the answer to HEAD says 0. */
+export function statedLengthOf(answer: Pick<Answer, 'headers'>): number | undefined {
+  const found = codingOf(answer) === undefined ? lengthOf(answer) : undefined;
+  return found === 0 ? undefined : found;
+}
+
+/** Size of a blob as an answer states it; 0 is believed of the empty blob alone. */
+export function blobSizeOf(answer: Pick<Answer, 'headers'>, digest: Digest): number | undefined {
+  return isEmptyBlob(digest) ? 0 : statedLengthOf(answer);
+}
+
+function isEmptyBlob(digest: Digest): boolean {
+  return digestOf(new Uint8Array(0), digestAlgorithm(digest)) === digest;
 }
 
 /** The part that a 206 carries; undefined unless it is the asked one, shortened at most to the end of the blob. */

@@ -2,11 +2,16 @@ import { giveBack } from '@sepia/base/chunk';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { type Answer, down } from './exchange.ts';
+import { blobSizeOf, partOf } from './answer-facts.ts';
+import { codingOf, contentOf } from './content-coding.ts';
+import { type Answer, discard, down, header } from './exchange.ts';
+import type { BlobWish, UpstreamBlob } from './queries.ts';
 
 interface BodyFacts {
   readonly upstream: string;
   readonly digest: Digest;
+  /** It is decoded on its way, as its `Content-Encoding` says. */
+  readonly isEncoded: boolean;
   /** Bytes that must come, where known. */
   readonly expectedBytes: number | undefined;
 }
@@ -28,6 +33,11 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
     this.#signal = signal;
   }
 
+  /** True where it is decoded on its way. */
+  get isEncoded(): boolean {
+    return this.#facts.isEncoded;
+  }
+
   [Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
     return this.#chunks(false);
   }
@@ -38,10 +48,11 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
   }
 
   async *#chunks(lend: boolean): AsyncGenerator<Uint8Array, void, undefined> {
-    const { expectedBytes, digest, upstream } = this.#facts;
+    const { expectedBytes, digest, upstream, isEncoded } = this.#facts;
     let found = 0;
     try {
-      for await (const chunk of this.#answer.body as AsyncIterable<Uint8Array>) {
+      const body = isEncoded ? contentOf(this.#answer) : this.#answer.body;
+      for await (const chunk of body as AsyncIterable<Uint8Array>) {
         found += chunk.length;
         if (expectedBytes !== undefined && found > expectedBytes) {
           throw new CodedError('UPSTREAM_LIES', {
@@ -50,7 +61,8 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
           });
         }
         yield chunk;
-        if (lend) giveBack(chunk);
+        // A decoder uses its memory again itself.
+        if (lend && !isEncoded) giveBack(chunk);
       }
     } catch (error) {
       throwIfBug(error);
@@ -71,4 +83,46 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
   destroy(): void {
     this.#answer.body.destroy();
   }
+}
+
+/**
+ * The blob, or the part of it, that an answer to a GET brings. A body that is encoded unasked is decoded and its size unknown, unless
+ * its length is that of the blob: some stores call a compressed blob's own bytes so.
+ * @throws {CodedError} `UPSTREAM_LIES` for another range than asked, `RANGE_INVALID` for a range of the encoded bytes
+ */
+export function blobOf(answer: Answer, query: BlobWish, upstream: string, signal: AbortSignal): UpstreamBlob {
+  const facts = { upstream, digest: query.digest };
+  const coding = codingOf(answer);
+  if (answer.status === 200) {
+    const sentBytes = blobSizeOf(
+      { headers: { ...answer.headers, 'content-encoding': undefined } },
+      query.digest,
+    );
+    const isEncoded =
+      coding !== undefined &&
+      query.asSent !== true &&
+      (sentBytes === undefined || sentBytes !== query.sizeBytes);
+    const sizeBytes = isEncoded ? undefined : sentBytes;
+    const body = new BlobBody(answer, { ...facts, isEncoded, expectedBytes: sizeBytes }, signal);
+    return { status: 'whole', start: 0, sizeBytes, body };
+  }
+  const range = query.range!;
+  const part = partOf(answer, range);
+  if (part !== undefined && (coding === undefined || part.sizeBytes === query.sizeBytes)) {
+    const { start, end, sizeBytes } = part;
+    const body = new BlobBody(answer, { ...facts, isEncoded: false, expectedBytes: end - start + 1 }, signal);
+    return { status: 'partial', start, sizeBytes, body };
+  }
+  discard(answer);
+  const detail = {
+    ...facts,
+    asked: `bytes=${range.start}-${range.end ?? ''}`,
+    found: header(answer, 'content-range') ?? null,
+  };
+  if (part !== undefined)
+    throw new CodedError('RANGE_INVALID', { message: `${answer.url.host} encodes what it sends`, detail });
+  throw new CodedError('UPSTREAM_LIES', {
+    message: `${answer.url.host} answered with another range than asked`,
+    detail,
+  });
 }

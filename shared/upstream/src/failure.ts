@@ -1,6 +1,7 @@
 import { CodedError, type ErrorCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
+import { contentOf } from './content-coding.ts';
 import { type Answer, discard, header } from './exchange.ts';
 import { retryAfterSeconds } from './retry-after.ts';
 
@@ -84,7 +85,7 @@ async function errorBodyOf(answer: Answer): Promise<Said> {
     return {};
   }
   try {
-    const bytes = await readLimited(answer.body, MAX_ERROR_BODY_BYTES, answer.url.host);
+    const bytes = await readLimited(contentOf(answer), MAX_ERROR_BODY_BYTES, answer.url.host);
     const first = (
       JSON.parse(bytes.toString('utf8')) as { errors?: { code?: unknown; message?: unknown }[] } | null
     )?.errors?.[0];

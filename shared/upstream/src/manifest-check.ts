@@ -1,8 +1,9 @@
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { claimsToBeManifest, isManifestType, parseManifest } from '@sepia/oci/manifest';
+import { claimsToBeManifest, isManifestType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
 import { isGenericType, mediaTypeIn } from '@sepia/oci/media-type';
+import { codingOf, decodedBytes } from './content-coding.ts';
 import { type Answer, header } from './exchange.ts';
 import type { ManifestQuery, UpstreamManifest } from './queries.ts';
 
@@ -37,6 +38,22 @@ export function checkManifest(
       cause,
     });
   }
+}
+
+/**
+ * The manifest in a body that is encoded though nobody asked for it: as it came if those bytes have the digest that is known, else
+ * decoded.
+ */
+export async function manifestBytes(
+  { reference }: ManifestQuery,
+  answer: Answer,
+  sent: Buffer,
+): Promise<Buffer> {
+  if (codingOf(answer) === undefined) return sent;
+  const claimed = header(answer, 'docker-content-digest') ?? '';
+  const known = reference.kind === 'digest' ? reference.digest : isDigest(claimed) ? claimed : undefined;
+  if (known !== undefined && digestOf(sent, digestAlgorithm(known)) === known) return sent;
+  return await decodedBytes(answer, sent, MAX_MANIFEST_BYTES);
 }
 
 /** Types of old registries that differ in case are told apart by nobody. */

@@ -65,6 +65,15 @@ export interface BlobRange {
   readonly end?: number | undefined;
 }
 
+/** What of a blob is asked for. */
+export interface BlobWish extends BlobQuery {
+  readonly range?: BlobRange | undefined;
+  /** Size of the blob as far as it is known: a body of that length is the blob, whatever it is said to be encoded with. */
+  readonly sizeBytes?: number | undefined;
+  /** The body as it came is the blob, whatever it is said to be encoded with. */
+  readonly asSent?: boolean | undefined;
+}
+
 /** `whole`: from byte 0, also where a range was asked but ignored. `partial`: from `start` as asked. */
 export interface UpstreamBlob {
   readonly status: 'whole' | 'partial';

@@ -4,6 +4,7 @@ import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { readLimited } from '@sepia/http/client';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
+import { contentOf } from './content-coding.ts';
 import { basic } from './credentials/basic.ts';
 import { type CredentialSource, type Credentials, isSame } from './credentials/source.ts';
 import { type Answer, discard, header } from './exchange.ts';
@@ -172,7 +173,7 @@ function refusalOf(deps: Pick<TokenDeps, 'upstream' | 'nowMs'>, answer: Answer, 
 
 async function tokenAnswer(answer: Answer): Promise<Buffer> {
   try {
-    return await readLimited(answer.body, MAX_TOKEN_ANSWER_BYTES, answer.url.host);
+    return await readLimited(contentOf(answer), MAX_TOKEN_ANSWER_BYTES, answer.url.host);
   } catch (cause) {
     throwIfBug(cause);
     throw new CodedError('BACKEND_DOWN', {

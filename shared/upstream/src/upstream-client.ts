@@ -7,18 +7,19 @@ import type { ClusterUpstream } from '@sepia/cluster/cluster';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, OCI_INDEX } from '@sepia/oci/manifest';
 import { referenceText } from '@sepia/oci/route';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
-import { lengthOf, mediaTypeOf, nextOf, partOf, tagsOf } from './answer-facts.ts';
+import { blobSizeOf, mediaTypeOf, nextOf, statedLengthOf, tagsOf } from './answer-facts.ts';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
-import { BlobBody } from './blob-body.ts';
+import { type BlobBody, blobOf } from './blob-body.ts';
 import { defined, helpsToGet, homeOf, proxiesOf } from './client-setup.ts';
+import { contentOf } from './content-coding.ts';
 import type { ProxyEnvironment } from './core/proxy-choice.ts';
 import { type Identity, readText } from './credentials/open.ts';
 import type { Credentials } from './credentials/source.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
-import { checkBytes, checkDigest, checkManifest } from './manifest-check.ts';
+import { checkBytes, checkDigest, checkManifest, manifestBytes } from './manifest-check.ts';
 import {
   type BlobQuery,
-  type BlobRange,
+  type BlobWish,
   type ManifestQuery,
   type TagPage,
   UPSTREAM_CLIENT_DEFAULTS,
@@ -160,7 +161,8 @@ export class UpstreamClient {
       discard(answer);
       return undefined;
     }
-    const bytes = await this.#readBody(answer, MAX_MANIFEST_BYTES, signal);
+    const sent = await this.#readBody(answer, MAX_MANIFEST_BYTES, signal, answer.body);
+    const bytes = await manifestBytes(query, answer, sent);
     return { ...checkManifest(this.#name, query, answer, bytes), headers: answer.headers };
   }
 
@@ -177,7 +179,7 @@ export class UpstreamClient {
       return { digest: manifest.digest, mediaType: manifest.mediaType, sizeBytes: bytes.length };
     }
     checkDigest(this.#name, query, digest);
-    return { digest, mediaType: mediaTypeOf(answer), sizeBytes: lengthOf(answer) };
+    return { digest, mediaType: mediaTypeOf(answer), sizeBytes: statedLengthOf(answer) };
   }
 
   /**
@@ -188,7 +190,7 @@ export class UpstreamClient {
     try {
       const answer = await this.#transport.read(this.#blobCall('HEAD', query, {}), signal);
       discard(answer);
-      const sizeBytes = lengthOf(answer);
+      const sizeBytes = blobSizeOf(answer, query.digest);
       if (sizeBytes !== undefined) return { sizeBytes };
     } catch (error) {
       if (!helpsToGet(error)) throw error;
@@ -198,11 +200,8 @@ export class UpstreamClient {
     return { sizeBytes: blob.sizeBytes };
   }
 
-  /** The bytes of a blob, or a part of them; not checked against the digest (see {@link BlobBody}). */
-  async getBlob(
-    query: BlobQuery & { readonly range?: BlobRange | undefined },
-    signal: AbortSignal,
-  ): Promise<UpstreamBlob> {
+  /** The bytes of a blob, or a part of them; not checked against the digest (see `BlobBody`). */
+  async getBlob(query: BlobWish, signal: AbortSignal): Promise<UpstreamBlob> {
     const { range } = query;
     const headers: Record<string, string> =
       range === undefined ? {} : { range: `bytes=${range.start}-${range.end ?? ''}` };
@@ -210,30 +209,7 @@ export class UpstreamClient {
       { ...this.#blobCall('GET', query, headers), accept: range === undefined ? [] : [206] },
       signal,
     );
-    const facts = { upstream: this.#name, digest: query.digest };
-    if (answer.status === 200) {
-      const sizeBytes = lengthOf(answer);
-      return {
-        status: 'whole',
-        start: 0,
-        sizeBytes,
-        body: new BlobBody(answer, { ...facts, expectedBytes: sizeBytes }, signal),
-      };
-    }
-    const part = partOf(answer, range!);
-    if (part === undefined) {
-      discard(answer);
-      throw new CodedError('UPSTREAM_LIES', {
-        message: `${answer.url.host} answered with another range than asked`,
-        detail: { ...facts, asked: headers['range'], found: header(answer, 'content-range') ?? null },
-      });
-    }
-    return {
-      status: 'partial',
-      start: part.start,
-      sizeBytes: part.sizeBytes,
-      body: new BlobBody(answer, { ...facts, expectedBytes: part.end - part.start + 1 }, signal),
-    };
+    return blobOf(answer, query, this.#name, signal);
   }
 
   /** A whole blob of at most `limitBytes` in memory, checked against its digest. @throws {CodedError} also `SIZE_MISMATCH` when it is larger */
@@ -241,20 +217,33 @@ export class UpstreamClient {
     query: BlobQuery & { readonly limitBytes: number },
     signal: AbortSignal,
   ): Promise<Buffer> {
-    const { body } = await this.getBlob({ repository: query.repository, digest: query.digest }, signal);
+    const { body } = await this.getBlob(query, signal);
+    try {
+      return await this.#checkedBytes(body, query);
+    } catch (error) {
+      throwIfBug(error);
+      if (!body.isEncoded || isCoded(error, 'SIZE_MISMATCH') || signal.aborted) throw error;
+    }
+    return await this.#checkedBytes((await this.getBlob({ ...query, asSent: true }, signal)).body, query);
+  }
+
+  async #checkedBytes(
+    body: BlobBody,
+    { digest, limitBytes }: BlobQuery & { readonly limitBytes: number },
+  ): Promise<Buffer> {
     const chunks: Uint8Array[] = [];
     let sizeBytes = 0;
     for await (const chunk of body) {
       sizeBytes += chunk.length;
-      if (sizeBytes > query.limitBytes)
+      if (sizeBytes > limitBytes)
         throw new CodedError('SIZE_MISMATCH', {
-          message: `blob is larger than ${query.limitBytes} bytes`,
-          detail: { digest: query.digest },
+          message: `blob is larger than ${limitBytes} bytes`,
+          detail: { digest },
         });
       chunks.push(chunk);
     }
     const bytes = Buffer.concat(chunks);
-    checkBytes(this.#name, bytes, query.digest);
+    checkBytes(this.#name, bytes, digest);
     return bytes;
   }
 
@@ -376,11 +365,16 @@ export class UpstreamClient {
   }
 
   /** Reads a body to memory. @throws {CodedError} `UPSTREAM_LIES` when it is larger than `limitBytes`, `BACKEND_DOWN` when cut */
-  async #readBody(answer: Answer, limitBytes: number, signal: AbortSignal): Promise<Buffer> {
+  async #readBody(
+    answer: Answer,
+    limitBytes: number,
+    signal: AbortSignal,
+    body: AsyncIterable<Uint8Array> = contentOf(answer),
+  ): Promise<Buffer> {
     const chunks: Uint8Array[] = [];
     let sizeBytes = 0;
     try {
-      for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+      for await (const chunk of body) {
         sizeBytes += chunk.length;
         if (sizeBytes > limitBytes)
           throw new CodedError('UPSTREAM_LIES', {

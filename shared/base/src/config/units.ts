@@ -106,15 +106,15 @@ export function isBaseUrl(text: string): boolean {
   );
 }
 
+/** True for an http(s) URL without account, query and fragment; it may have a path. */
+export function isRegistryUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const url = new URL(text);
+  return isBaseUrl(url.origin) && url.href === `${url.origin}${url.pathname}` && !url.pathname.includes('%');
+}
+
 /** Config value: the URL of a registry, which may have a path before `/v2/`. */
 export function registryUrl(): z.ZodType<string> {
-  const isRegistryUrl = (text: string): boolean => {
-    if (!URL.canParse(text)) return false;
-    const url = new URL(text);
-    return (
-      isBaseUrl(url.origin) && url.href === `${url.origin}${url.pathname}` && !url.pathname.includes('%')
-    );
-  };
   return z.string().refine(isRegistryUrl, {
     error: (issue) =>
       `"${String(issue.input)}" is not an http(s) URL without account and query, e.g. https://harbor.example.com`,

@@ -54,13 +54,23 @@ export function resolveName(request: NameRequest, upstreams: readonly NamedUpstr
   return resolved(fallback, name);
 }
 
-/** The upstream that answers to `host`, Docker Hub's three names being one. */
+/**
+ * The upstream that answers to `host`, Docker Hub's three names being one. The port of HTTPS, else of HTTP, may be left out or
+ * not, unless another upstream answers to just what was said.
+ */
 export function upstreamOfHost<T extends NamedUpstream>(
   host: string,
   upstreams: readonly T[],
 ): T | undefined {
   const wanted = canonicalHost(host);
-  return upstreams.find((one) => one.hosts.some((candidate) => canonicalHost(candidate) === wanted));
+  for (const port of ['', ':443', ':80']) {
+    const bare = withoutPort(wanted, port);
+    const found = upstreams.find((one) =>
+      one.hosts.some((candidate) => withoutPort(canonicalHost(candidate), port) === bare),
+    );
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 export function isDockerHub(upstream: NamedUpstream): boolean {
@@ -69,7 +79,16 @@ export function isDockerHub(upstream: NamedUpstream): boolean {
 
 function canonicalHost(host: string): string {
   const lower = host.toLowerCase();
-  return DOCKER_HUB_HOSTS.has(lower) ? 'docker.io' : lower;
+  const bare = withoutPort(lower, ':443');
+  if (DOCKER_HUB_HOSTS.has(bare)) return 'docker.io';
+  // An IPv6 address has many spellings.
+  const address = /^(\[[0-9a-f:.]+\])(:\d{1,5})?$/.exec(lower);
+  if (address === null || !URL.canParse(`http://${address[1]}`)) return lower;
+  return `${new URL(`http://${address[1]}`).hostname}${address[2] ?? ''}`;
+}
+
+function withoutPort(host: string, port: string): string {
+  return port !== '' && host.endsWith(port) ? host.slice(0, -port.length) : host;
 }
 
 function looksLikeHost(part: string): boolean {

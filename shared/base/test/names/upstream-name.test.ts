@@ -134,3 +134,27 @@ t.test('any request resolves to a known upstream or is a coded error', async (t)
   );
   t.pass('held');
 });
+
+t.test('the port that is understood may be said or not', async (t) => {
+  const six = { name: 'six', hosts: ['six', '[2001:db8::1]:5000', '[2001:db8::2]'] };
+  const plain = { name: 'plain', hosts: ['plain', 'harbor.example.com:80'] };
+  const of = (host: string, all = [...ALL, six]): string | undefined => upstreamOfHost(host, all)?.name;
+  t.equal(of('harbor.example.com:443'), 'harbor');
+  t.equal(of('harbor.example.com:80'), 'harbor');
+  t.equal(of('harbor.example.com:80', [...ALL, plain]), 'plain', 'unless another answers to just that');
+  t.equal(of('harbor.example.com', [plain]), 'plain');
+  t.equal(of('harbor.example.com:8080'), undefined);
+  t.equal(of('docker.io:443'), 'hub');
+  t.equal(of('index.docker.io:443'), 'hub');
+  t.equal(resolve('docker.io:443/app'), 'hub library/app');
+  t.equal(resolve('harbor.example.com:443/a/b', undefined, 'hub'), 'harbor a/b');
+  for (const host of [
+    '[2001:db8::1]:5000',
+    '[2001:DB8:0:0:0:0:0:1]:5000',
+    '[2001:db8::2]',
+    '[2001:db8::2]:443',
+  ])
+    t.equal(of(host), 'six', host);
+  for (const host of ['[2001:db8::1]', '[2001:db8::3]', '2001:db8::2', '[', '[x]:1', ':443', ''])
+    t.equal(of(host), undefined, host);
+});

@@ -1,0 +1,65 @@
+import { CodedError } from '@sepia/base/errors';
+import { isIndexType, isManifestType, type ParsedManifest, parseManifest } from './manifest.ts';
+
+const [QUOTE, BACKSLASH, COLON, OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] =
+  Buffer.from('"\\:{}[]');
+const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
+
+/**
+ * Reads a manifest that is pushed: as {@link parseManifest}, and it must say one thing to every reader (CVE-2021-41190): no fields
+ * of the other kind, no key twice, no byte order mark. What is there already is read as it is.
+ * @throws {CodedError} `MANIFEST_SYNTAX`, `MANIFEST_TOO_LARGE`
+ */
+export function parsePushedManifest(bytes: Uint8Array, contentType: string | undefined): ParsedManifest {
+  const parsed = parseManifest(bytes, contentType);
+  if (BYTE_ORDER_MARK.equals(bytes.subarray(0, 3))) throw ambiguous('manifest begins with a byte order mark');
+  const twice = keyTwice(bytes);
+  if (twice !== undefined)
+    throw ambiguous(`manifest has the key ${JSON.stringify(twice.slice(0, 64))} twice`);
+  const root = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
+  const { mediaType } = parsed;
+  const isImage = isManifestType(mediaType) && !isIndexType(mediaType);
+  const others = isIndexType(mediaType)
+    ? ['config', 'layers', 'fsLayers']
+    : isImage
+      ? ['manifests', 'fsLayers']
+      : [];
+  const other = others.find((field) => root[field] !== undefined && root[field] !== null);
+  if (other !== undefined) throw ambiguous(`a manifest of type ${mediaType} has no ${other}`, { mediaType });
+  return parsed;
+}
+
+/**
+ * The first key that an object of the JSON text has twice; on the outermost level, whose fields some readers find in any case
+ * of letters, also in another one. `bytes` must be valid JSON.
+ */
+export function keyTwice(bytes: Uint8Array): string | undefined {
+  /** Keys of the objects around, undefined for lists. */
+  const around: (Set<string> | undefined)[] = [];
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (byte === OPEN_BRACE) around.push(new Set());
+    else if (byte === OPEN_BRACKET) around.push(undefined);
+    else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) around.pop();
+    if (byte !== QUOTE) continue;
+    const start = at;
+    for (at += 1; at < bytes.length && bytes[at] !== QUOTE; at++) if (bytes[at] === BACKSLASH) at += 1;
+    const keys = around.at(-1);
+    if (keys === undefined || !isColonNext(bytes, at + 1)) continue;
+    const key = JSON.parse(new TextDecoder().decode(bytes.subarray(start, at + 1))) as string;
+    const seen = around.length === 1 ? key.toLowerCase() : key;
+    if (keys.has(seen)) return key;
+    keys.add(seen);
+  }
+  return undefined;
+}
+
+function isColonNext(bytes: Uint8Array, from: number): boolean {
+  let at = from;
+  while (bytes[at] === 0x20 || bytes[at] === 0x09 || bytes[at] === 0x0a || bytes[at] === 0x0d) at += 1;
+  return bytes[at] === COLON;
+}
+
+function ambiguous(message: string, detail: Record<string, unknown> = {}): CodedError {
+  return new CodedError('MANIFEST_SYNTAX', { message, detail });
+}

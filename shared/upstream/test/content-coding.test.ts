@@ -1,0 +1,116 @@
+import { createServer } from 'node:http';
+import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { digestOf } from '@sepia/base/digest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { parseReference } from '@sepia/oci/route';
+import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
+import t, { type Test } from 'tap';
+import type { UpstreamClient } from '../src/upstream-client.ts';
+import { clientOf, failure, readAll, REPOSITORY as repository, soon } from './client-fixture.ts';
+
+const CODERS = {
+  gzip: gzipSync,
+  'x-gzip': gzipSync,
+  deflate: deflateSync,
+  br: brotliCompressSync,
+  zstd: zstdCompressSync,
+};
+const BYTES = seededBytes(300_000, 'coded');
+const DIGEST = digestOf(BYTES);
+
+interface Coded {
+  readonly coding: string;
+  readonly body: Buffer;
+  readonly type?: string;
+  readonly digest?: string;
+  readonly range?: string;
+}
+
+/** A registry that answers everything with one encoded body. */
+async function registry(t: Test, { coding, body, type, digest, range }: Coded): Promise<UpstreamClient> {
+  const server = createServer((req, res) => {
+    const isPart = range !== undefined && req.headers.range !== undefined;
+    res.writeHead(isPart ? 206 : 200, {
+      'content-encoding': coding,
+      'content-length': body.length,
+      'content-type': type ?? 'application/octet-stream',
+      ...(digest === undefined ? {} : { 'docker-content-digest': digest }),
+      ...(isPart ? { 'content-range': range } : {}),
+    });
+    res.end(req.method === 'HEAD' ? undefined : body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return clientOf(t, `http://127.0.0.1:${(server.address() as { port: number }).port}`);
+}
+
+for (const [coding, encode] of Object.entries(CODERS)) {
+  t.test(`${coding} that nobody asked for is taken off`, async (t) => {
+    const client = await registry(t, { coding, body: encode(BYTES) });
+    t.strictSame(await client.headBlob({ repository, digest: DIGEST }, soon()), { sizeBytes: undefined });
+    const blob = await client.getBlob({ repository, digest: DIGEST }, soon());
+    t.equal(blob.sizeBytes, undefined, 'its length is not that of the blob');
+    t.ok(BYTES.equals(await readAll(blob.body)));
+
+    const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [] }));
+    for (const digest of [digestOf(manifest), undefined]) {
+      const one = await registry(t, {
+        coding,
+        body: encode(manifest),
+        type: OCI_MANIFEST,
+        ...(digest === undefined ? {} : { digest }),
+      });
+      const got = await one.getManifest({ repository, reference: parseReference('v1') }, soon());
+      t.ok(got.bytes.equals(manifest));
+      t.equal(got.digest, digestOf(manifest));
+      const byDigest = parseReference(digestOf(manifest));
+      t.ok((await one.getManifest({ repository, reference: byDigest }, soon())).bytes.equals(manifest));
+      const head = await one.headManifest({ repository, reference: parseReference('v1') }, soon());
+      t.not(head.sizeBytes, encode(manifest).length);
+    }
+    const tags = await registry(t, {
+      coding,
+      body: encode(Buffer.from('{"tags":["a"]}')),
+      type: 'application/json',
+    });
+    t.strictSame((await tags.listTags({ repository }, soon())).tags, ['a']);
+  });
+}
+
+t.test('a compressed blob whose own bytes are said to be encoded is left as it is', async (t) => {
+  const layer = gzipSync(BYTES);
+  const digest = digestOf(layer);
+  const client = await registry(t, { coding: 'gzip', body: layer });
+  const known = await client.getBlob({ repository, digest, sizeBytes: layer.length }, soon());
+  t.equal(known.sizeBytes, layer.length);
+  t.ok(layer.equals(await readAll(known.body)));
+  const asSent = await client.getBlob({ repository, digest, asSent: true }, soon());
+  t.ok(layer.equals(await readAll(asSent.body)));
+  t.ok(layer.equals(await client.getBlobBytes({ repository, digest, limitBytes: 1_000_000 }, soon())));
+});
+
+t.test('a range of encoded bytes is no range of the blob', async (t) => {
+  const body = Buffer.alloc(10);
+  const client = await registry(t, { coding: 'gzip', body, range: 'bytes 10-19/5000' });
+  const range = { start: 10, end: 19 };
+  await failure(client.getBlob({ repository, digest: DIGEST, range }, soon()), 'RANGE_INVALID');
+  const own = await client.getBlob({ repository, digest: DIGEST, range, sizeBytes: 5000 }, soon());
+  t.equal(own.status, 'partial', 'unless the blob is that long');
+  own.body.destroy();
+});
+
+t.test('a body that is not as it says is an error, and so is one that grows without end', async (t) => {
+  const client = await registry(t, { coding: 'gzip', body: Buffer.from('no gzip') });
+  const { body } = await client.getBlob({ repository, digest: DIGEST }, soon());
+  await failure(readAll(body), 'BACKEND_DOWN');
+  const bomb = await registry(t, {
+    coding: 'gzip',
+    body: gzipSync(Buffer.alloc(64 * 1024 * 1024)),
+    type: OCI_MANIFEST,
+  });
+  const query = { repository, reference: parseReference(DIGEST) };
+  await failure(bomb.getManifest(query, soon()), 'UPSTREAM_LIES');
+});
