@@ -50,12 +50,12 @@ const SHARED_IO =
   /^shared\/(?:(?:http|store|upstream)\/src\/(?!core\/)|face\/src\/(?!access\/)|base\/src\/(?:process|log|metrics|config\/load)|swarm\/src\/(?!core\/|limits|swarm-id))/;
 
 /** Packages of others that are functions of their input alone. */
-const PURE_FOREIGN = ['ipaddr.js', 'tldts'];
+const PURE_FOREIGN = ['bencode', 'ipaddr.js', 'tldts'];
 /** What of Node a pure package may use: functions of bytes. */
 const PURE_NODE = ['node:crypto', 'node:zlib', 'node:buffer'];
 
 /** What a core may come to by its imports: functions of bytes and texts. */
-const REACHED = [...PURE_NODE, 'zod', 'picomatch', 'ipaddr.js', 'tldts'];
+const REACHED = [...PURE_NODE, 'bencode', 'zod', 'picomatch', 'ipaddr.js', 'tldts'];
 /** Reads addresses and compares them: all that it takes of `node:net`. */
 const ADDRESSES = 'shared/base/src/networks.ts';
 

@@ -1,7 +1,7 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { AGENT } from '@sepia/cluster/api/agent';
-import { ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import { ORIGIN_BLOBS, ORIGIN_GC, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import type { Caller, Route } from '@sepia/cluster/api/route';
 import { TRACKER } from '@sepia/cluster/api/tracker';
@@ -30,6 +30,8 @@ const ONES: readonly OneOfEach[] = [
       'shared/cluster/src/api/origin.ts',
       'shared/cluster/src/api/proxy.ts',
       'shared/cluster/src/api/tracker.ts',
+      // What is open without a signature.
+      'shared/http/src/open-routes.ts',
     ],
   },
   {
@@ -91,6 +93,7 @@ t.test('there is one place that says which cases property tests draw', async (t)
 t.test('the tables of routes name who makes each call', async (t) => {
   const tables: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
     ORIGIN_BLOBS,
+    ORIGIN_GC,
     ORIGIN_NAMES,
     ORIGIN_RECORDS,
     TRACKER,

@@ -11,7 +11,6 @@ import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import type { BlobName } from '@sepia/base/names/blob-name';
-import { peerIdOf } from '@sepia/base/names/peer-id';
 import { DOCKER_HUB_HOSTS, isDockerHub } from '@sepia/base/names/upstream-name';
 import { type Lack, Reach } from '@sepia/base/reach';
 import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
@@ -30,7 +29,6 @@ import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
-import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import type Koa from 'koa';
 import { BlobTable } from './blobs/blob-table.ts';
 import { Hints } from './blobs/core/hints.ts';
@@ -47,6 +45,7 @@ import type { Wish } from './cluster/wish.ts';
 import type { AgentConfig } from './config.ts';
 import type { PieceSource } from './downloads/download.ts';
 import { ClusterGuide } from './downloads/guide.ts';
+import { createEngine, openSwarms } from './engine.ts';
 import { entranceOf } from './entrance.ts';
 import { agentHandlers } from './http/handlers.ts';
 import { LazyImages } from './lazy/lazy-images.ts';
@@ -141,10 +140,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const upstreams = new UpstreamClients({ cluster, log, nowMs, env: given.env ?? {} });
     stops.push('upstreams', () => upstreams.stop());
 
-    const engine = new SwarmEngine(
-      { clusterKey, peerId: peerIdOf(id), log },
-      config.zone === undefined ? {} : { zone: config.zone },
-    );
+    const engine = createEngine({ cluster, clusterKey, log }, { id, zone: config.zone });
     stops.push('swarm', () => engine.stop());
     const listening: string[] = [];
     for (const address of config['peer-listen']) {
@@ -237,6 +233,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       chance: () => randomInt(2 ** 32) / 2 ** 32,
       onAnswer: () => gate.note(true, nowMs()),
       reach,
+      onStrangers: (told) => openSwarms(engine, told),
       onRevoked: async (revoked) => await links.drop(revoked),
     });
     const architecture = arch() === 'x64' ? 'amd64' : arch();

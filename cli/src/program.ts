@@ -5,6 +5,7 @@ import { addBackup } from './commands/backup.ts';
 import { addConfig } from './commands/config.ts';
 import { addConfigure } from './commands/configure.ts';
 import { addDemo } from './commands/demo.ts';
+import { addGc } from './commands/gc.ts';
 import { addHarbor } from './commands/harbor.ts';
 import { addConversions } from './commands/images/conversions.ts';
 import { addConvert } from './commands/images/convert.ts';
@@ -40,6 +41,7 @@ export function buildProgram(): Command {
   addHarbor(program);
   addTag(program);
   addPurge(program);
+  addGc(program);
   addBackup(program);
   addReplicate(program);
   addStatus(program);

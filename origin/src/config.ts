@@ -108,6 +108,20 @@ export const ORIGIN_CONFIG = z.strictObject({
     .describe(
       'How often records and pushed blobs are compared with each other origin, beside starts and returns.',
     ),
+  'garbage-collection': z
+    .strictObject({
+      every: z
+        .union([z.literal('never'), duration()])
+        .default('never')
+        .describe(
+          'How often pushed content that nothing refers to is collected; `never`: only by `sepia gc`.',
+        ),
+      grace: duration()
+        .prefault('24h')
+        .describe('What was written within this time stays, whether something refers to it or not.'),
+    })
+    .prefault({})
+    .describe('Collecting pushed content that no tag leads to; the same at every origin.'),
   'max-uploads': z
     .number()
     .int()

@@ -6,7 +6,6 @@ import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
-import { peerIdOf } from '@sepia/base/names/peer-id';
 import { H_CLUSTER, H_STANDING } from '@sepia/cluster/api/headers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -16,11 +15,10 @@ import { createApp } from '@sepia/http/app';
 import { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
-import { createRouter, routesOf } from '@sepia/http/router';
+import { routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
-import { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
@@ -28,7 +26,7 @@ import { Absence } from './blobs/absence.ts';
 import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
-import { listenForPeers, openStore } from './blobs/open-store.ts';
+import { createEngine, listenForPeers, openStore } from './blobs/open-store.ts';
 import { Replicator } from './blobs/replicator.ts';
 import { soundness } from './blobs/soundness.ts';
 import { Swarms } from './blobs/swarms.ts';
@@ -38,19 +36,12 @@ import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
 import { checkedId } from './cluster/own-id.ts';
 import type { OriginConfig } from './config.ts';
+import { ContentGuard } from './fence/content-guard.ts';
+import { Fence } from './fence/core/fence.ts';
 import { Fetches } from './fetch/fetches.ts';
 import { byteCounters, originGauges } from './gauges.ts';
-import { accessRoutes } from './http/access-routes.ts';
-import { backupRoutes } from './http/backup-routes.ts';
-import { blobRoutes } from './http/blob-routes.ts';
-import { discoveryRoutes } from './http/discovery-routes.ts';
-import { recordRoutes } from './http/record-routes.ts';
-import { removalRoutes } from './http/removal-routes.ts';
-import { replicationRoutes } from './http/replication-routes.ts';
-import { setRoutes } from './http/set-routes.ts';
-import { syncRoutes } from './http/sync-routes.ts';
-import { tagRoutes } from './http/tag-routes.ts';
-import { uploadRoutes } from './http/upload-routes.ts';
+import { createGc } from './gc/start.ts';
+import { originRouter } from './http/origin-router.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { PullTimes } from './manifests/pull-times.ts';
 import { Recheck } from './manifests/recheck.ts';
@@ -162,10 +153,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const health = new Health();
   const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
-  const engine = new SwarmEngine(
-    { clusterKey, peerId: peerIdOf(selfId), log },
-    { origin: true, ...(config.zone === undefined ? {} : { zone: config.zone }) },
-  );
+  const engine = createEngine({ cluster, clusterKey, log }, { id: selfId, zone: config.zone });
   stops.push('swarm engine', async () => await engine.stop());
   const peerAddresses = await listenForPeers(engine, config['peer-listen']);
 
@@ -221,6 +209,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   const tagIndex = new TagIndex({ members, records, standing });
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
   const catalog = new Catalog({ cluster, members, records, standing });
+  const fence = new Fence();
+  const elapsedMs = (): number => performance.now();
+  const guard = new ContentGuard({ fence, elapsedMs });
   const { replication, intake, queue } = createReplication({
     cluster,
     members,
@@ -252,6 +243,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     upstreams,
     recheck,
     repair,
+    guard,
     log,
     nowMs,
   });
@@ -283,12 +275,32 @@ async function build(parts: BuildParts): Promise<Origin> {
     commands: new NodeCommands({ cluster, client }),
     log,
   });
+  const gc = createGc(
+    {
+      ...{
+        cluster,
+        members,
+        records,
+        standing,
+        sets,
+        store,
+        swarms,
+        replicator,
+        tags,
+        manifests,
+        invalidation,
+      },
+      ...{ fence, elapsedMs, metrics, log, nowMs },
+    },
+    config['garbage-collection'],
+  );
+  stops.push('garbage collection', async () => await gc.stop());
   const pullTimes = new PullTimes({ upstreams, log, nowMs });
   stops.push('pull times', async () => await pullTimes.stop());
   const publics = new PublicRepositories({ set: sets.public, log, nowMs });
   const access: Access = new Access({ upstreams, manifests, tags, links, sessions, publics, nowMs });
   const uploads = new Uploads(
-    { selfId, store, links, quotas, replicator, upstreams, room, log, nowMs },
+    { selfId, store, links, quotas, replicator, guard, upstreams, room, log, nowMs },
     {
       places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
       idleMs: deadlines['upload-idle'],
@@ -306,45 +318,18 @@ async function build(parts: BuildParts): Promise<Origin> {
 
   const status = async (): Promise<unknown> =>
     await originStatus({
-      selfId,
-      cluster,
-      store,
-      fetches,
-      swarms,
-      uploads,
-      replicator,
-      recovery,
-      scrubber,
-      health,
-      room,
-      nowMs,
-      startedMs,
-      peerAddresses,
+      ...{ selfId, cluster, store, fetches, swarms, uploads, replicator, recovery, scrubber, health, room },
+      ...{ nowMs, startedMs, peerAddresses },
     });
-  const router = createRouter();
-  blobRoutes(router, {
-    blobs,
-    whole,
-    links,
-    proofs,
-    uploads,
-    replicator,
-    members,
-    repair,
+  const router = originRouter({
+    ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },
+    ...{ replicator, repair, guard, upstreams, quotas, room, replication, intake, queue, removals },
+    ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
+    ...{ access, sessions, swarms, ...recovery, ...gc },
     stallMs: deadlines['body-stall'],
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
-  uploadRoutes(router, { uploads, links, quotas, upstreams, room, stopping: stopping.signal });
-  replicationRoutes(router, { replication, intake, queue });
-  removalRoutes(router, { removals });
-  backupRoutes(router, { records, tags });
-  tagRoutes(router, { tags, manifests, upstreams });
-  setRoutes(router, { sets, invalidation });
-  syncRoutes(router, { members, standing, digests, ...recovery });
-  recordRoutes(router, { cluster, members, standing, records, quotas, manifests, purges, pullTimes, status });
-  discoveryRoutes(router, { catalog, deletes, referrers, tagIndex, upstreams });
-  accessRoutes(router, { access, sessions });
 
   const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, clock, oldSignatures });
   const app = createApp({ log, gate, onRequest: metrics.onRequest });
@@ -381,6 +366,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   replicator.start();
   pullTimes.start();
   replication.start();
+  gc.schedule.start();
   void store
     .reconcile()
     .catch((error: unknown) => logFailure(log, error, 'blob store was not reconciled', {}, 'error'));

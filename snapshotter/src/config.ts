@@ -25,6 +25,12 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .string()
     .prefault('/var/lib/sepia/layer-content')
     .describe('Folder for layer_content_caches of containerd’s erofs snapshotter.'),
+  'snapshots-socket': z
+    .string()
+    .optional()
+    .describe(
+      'Unix socket of a snapshotter for containerd 1.6 to 2.3 (proxy_plugins); then nothing is shown in content-cache.',
+    ),
   'read-deadline': duration()
     .prefault('60s')
     .describe('A read that gets no bytes from the agent for this long fails with EIO.'),

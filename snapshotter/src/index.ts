@@ -16,6 +16,9 @@ export function loadSnapshotterConfig(file: string): SnapshotterConfig {
     ...(config['node-secret-file'] === undefined
       ? {}
       : { 'node-secret-file': at(config['node-secret-file']) }),
+    ...(config['snapshots-socket'] === undefined
+      ? {}
+      : { 'snapshots-socket': at(config['snapshots-socket']) }),
     'content-cache': at(config['content-cache']),
     layers: config.layers.map((layer) => ({ ...layer, index: at(layer.index) })),
   });

@@ -18,6 +18,8 @@ import { IndexFolder } from './layers/index-folder.ts';
 import { fileNameOf, type LayerStatus, Layers } from './layers/layers.ts';
 import type { LazyLayer } from './layers/lazy-layer.ts';
 import { nodeSecretOf, type OfferSide, openOffers } from './offers/open-offers.ts';
+import { Grants } from './snapshots/core/grants.ts';
+import { openSnapshots } from './snapshots/open-snapshots.ts';
 
 /** What tests give instead of the process's own. */
 export interface SnapshotterGiven {
@@ -69,11 +71,13 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   await mkdir(config.data, { recursive: true, mode: 0o700 });
   const door = new ContentCache(config['content-cache']);
   // A complete layer is mounted from its file, without us in between; what is mounted already stays as it is.
+  const fileOf = (layer: LazyLayer): string =>
+    layer.presence.isComplete ? layer.imagePath : join(config.mount, fileNameOf(layer.index.diffId));
   const show = async (layer: LazyLayer): Promise<void> => {
-    const { diffId } = layer.index;
-    const target = layer.presence.isComplete ? layer.imagePath : join(config.mount, fileNameOf(diffId));
-    await door.publish(diffId, target);
+    // Where containerd asks our own snapshotter, nothing looks into the folder.
+    if (config['snapshots-socket'] === undefined) await door.publish(layer.index.diffId, fileOf(layer));
   };
+  const grants = new Grants();
   const indexes = new IndexFolder(join(config.data, 'indexes'));
   let server: FuseServer | undefined;
   let offers: OfferSide | undefined;
@@ -110,8 +114,10 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
     logFailure(log, error, 'readahead of the mount could not be set; cold reads are slower'),
   );
   await showAgain({ config, door, layers, show, log });
+  const second = await openSnapshots({ config, layers, grants, fileOf, metrics, log });
+  if (second !== undefined) stops.push('snapshots', () => second.stop());
   if (secret !== undefined) {
-    const side = openOffers({ config, dispatcher, source, indexes, layers, door, show, log }, secret);
+    const side = openOffers({ config, dispatcher, source, indexes, layers, door, show, grants, log }, secret);
     offers = side;
     stops.push('offers', () => side.stop());
   }

@@ -23,6 +23,10 @@ import { announceRoutes } from './http/announce.ts';
 import { memberRoutes, peerEntry } from './http/routes.ts';
 import { MetainfoKeeper } from './metainfo/metainfo-keeper.ts';
 import { Origins } from './metainfo/origins.ts';
+import { StrangerTable } from './strangers/core/stranger-table.ts';
+import { PeerPlaces } from './strangers/peer-places.ts';
+import { StrangerDesk } from './strangers/stranger-desk.ts';
+import { TorrentOrigins } from './strangers/torrent-origins.ts';
 import { LiveFigures } from './swarms/core/live-figures.ts';
 import { SwarmTable } from './swarms/core/swarm-table.ts';
 
@@ -79,11 +83,23 @@ export async function startTracker(
       { budgetBytes: config['metainfo-cache'] },
     );
     stops.push('metainfo', () => keeper.stop());
+    const strangers = new StrangerTable(() => randomInt(2 ** 32) / 2 ** 32);
+    const desk = new StrangerDesk({
+      origins: new TorrentOrigins({ cluster, client, stopping: stopping.signal }),
+      table,
+      strangers,
+      places: new PeerPlaces(nowMs),
+      originAddresses: (originId) => cluster.member(originId).peers,
+      log,
+      nowMs,
+      intervalMs: cluster.document.policies['stranger-interval'],
+    });
     const figures = new LiveFigures();
     const commands = new CommandBook();
     const expiry = setInterval(() => {
       for (const gone of table.expire(nowMs())) figures.forget(gone);
       commands.expire(nowMs());
+      desk.tick();
     }, EXPIRE_EVERY_MS);
     stops.push('expiry', () => clearInterval(expiry));
     metrics.gauge('sepia_tracker_nodes', 'Nodes with a lease.', () => table.nodeCount);
@@ -101,7 +117,7 @@ export async function startTracker(
       oldSignatures,
     });
     const app = createApp({ log, gate, onRequest: metrics.onRequest });
-    app.use(announceRoutes());
+    app.use(announceRoutes({ cluster, desk, stopping: stopping.signal }));
     app.use(async (ctx, next) => {
       ctx.set(H_CLUSTER, String(cluster.version));
       await next();
@@ -112,6 +128,7 @@ export async function startTracker(
       table,
       keeper,
       figures,
+      desk,
       commands,
       revocations: new Revocations(randomUUID()),
       heartbeatMs: config.heartbeat,

@@ -254,10 +254,11 @@ export class Download implements ReadableBlob {
     this.#maybeFinish();
   }
 
-  #landed(index: number, source: PieceSource): void {
+  #landed(index: number, from: PieceSource | 'stranger'): void {
+    if (from === 'stranger') this.partial.trustTree(false);
     this.#readings.update();
     this.#progressMs = this.#deps.nowMs();
-    this.#deps.onBytes(source, pieceLength(this.sizeBytes, index));
+    this.#deps.onBytes(from === 'stranger' ? 'peer' : from, pieceLength(this.sizeBytes, index));
     this.#waiters.wake(index);
     this.#maybeFinish();
   }

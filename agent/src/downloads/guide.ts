@@ -12,6 +12,7 @@ import type { OriginClient, VouchedPiece } from '../cluster/origin-client.ts';
 import type { MetainfoNews, TrackerClient } from '../cluster/tracker-client.ts';
 import type { Wish } from '../cluster/wish.ts';
 import type { Finding, Guide } from './guide-port.ts';
+import { meetStrangers } from './meet-strangers.ts';
 
 /** Long-poll for more hashes, in ms. */
 const POLL_MS = 10_000;
@@ -86,7 +87,7 @@ export class ClusterGuide implements Guide {
       };
     this.#holders = this.#deps.origins.ordered(answer.owners);
     const sources = this.#sources(this.#holders, answer.sizeBytes);
-    const { peers } = answer;
+    const { peers, strangers } = answer;
     return {
       kind: 'swarm',
       metainfo: Metainfo.decode(Buffer.from(answer.metainfo, 'base64')),
@@ -94,6 +95,7 @@ export class ClusterGuide implements Guide {
       introduce: (swarm) => {
         swarm.addPeers(peers.filter((peer) => peer.nodeId !== nodeId).map(peerAddress));
         swarm.setHttpSources(sources);
+        if (strangers !== undefined) meetStrangers(swarm, strangers);
       },
     };
   }

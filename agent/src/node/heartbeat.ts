@@ -37,6 +37,8 @@ interface HeartbeatDeps {
   readonly chance: () => number;
   readonly onAnswer: (answered: boolean) => void;
   readonly reach: Pick<Reach, 'answered' | 'failed'>;
+  /** Torrents of what is here: their strangers may come in. */
+  readonly onStrangers: (told: NonNullable<LeaseAnswer['strangers']>) => void;
   /** Links that are no more; each tracker tells it once. */
   readonly onRevoked: (revoked: LeaseAnswer['revoked']) => Promise<void>;
 }
@@ -106,7 +108,7 @@ export class Heartbeat {
 
   async #beat(trackerId: string): Promise<number> {
     const { trackers, book, nodeId, zone, addresses, swarms, trackerIdsOf } = this.#deps;
-    const { onAnswer, onRevoked, commandLog } = this.#deps;
+    const { onAnswer, onRevoked, onStrangers, commandLog } = this.#deps;
     const cursor = this.#revokedCursors.get(trackerId);
     const change = book.change(trackerId);
     const { reports, versions } = commandLog.reports(trackerId);
@@ -130,6 +132,7 @@ export class Heartbeat {
       const answer = await trackers.renew(trackerId, nodeId, lease);
       onAnswer(true);
       this.#deps.reach.answered();
+      onStrangers(answer.strangers ?? []);
       await onRevoked(answer.revoked);
       if (answer.revokedCursor !== undefined) this.#revokedCursors.set(trackerId, answer.revokedCursor);
       book.told(trackerId, change, answer.resync === true);

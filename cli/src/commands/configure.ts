@@ -1,9 +1,16 @@
 import { resolve } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import type { Command } from 'commander';
-import { applyChanges, plannedChanges, restore } from '../lazy/configure-containerd.ts';
+import {
+  applyChanges,
+  type Change,
+  type ContainerdFiles,
+  plannedChanges,
+  plannedProxyPlugin,
+  restore,
+} from '../lazy/configure-containerd.ts';
 import { chooseDoor } from '../lazy/door.ts';
-import { probeNode } from '../lazy/node-facts.ts';
+import { probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
 
 interface Flags {
   readonly lazy: boolean;
@@ -11,6 +18,8 @@ interface Flags {
   readonly restore: boolean;
   readonly config: string;
   readonly contentCache: string;
+  readonly socket: string;
+  readonly door?: string;
 }
 
 /** `sepia configure containerd`. */
@@ -21,7 +30,7 @@ export function addConfigure(program: Command): void {
     .description('let containerd start images before they are downloaded, or undo that')
     .option(
       '--lazy',
-      'show layers to its erofs snapshotter (containerd 2.4, Linux 6.12, erofs-utils 1.7)',
+      'show layers to its erofs snapshotter (containerd 2.4, Linux 6.12, erofs-utils 1.7), or put ours behind it (containerd 1.6, Linux 6.9)',
       false,
     )
     .option('--dry-run', 'probe and print what would be written', false)
@@ -32,18 +41,14 @@ export function addConfigure(program: Command): void {
       'folder of the snapshotter’s content-cache key',
       '/var/lib/sepia/layer-content',
     )
+    .option('--socket <path>', 'snapshotter’s snapshots-socket key (door 2)', '/run/sepia/snapshots.sock')
+    .option('--door <n>', '1: erofs snapshotter, 2: ours; left out: 1 where it can be')
     .action(async (flags: Flags) => {
       const files = { config: resolve(flags.config), contentCache: resolve(flags.contentCache) };
       if (flags.lazy === flags.restore)
         throw new CodedError('CONFIG_INVALID', { message: 'configure containerd: give --lazy or --restore' });
       if (flags.restore) return say(await restore(files), 'nothing to take back');
-      const { reasons } = chooseDoor(await probeNode(files.config));
-      if (reasons.length > 0)
-        throw new CodedError('START_FAILED', {
-          message: `this node pulls the ordinary way:\n${reasons.map((one) => `  - ${one}`).join('\n')}`,
-          detail: { reasons },
-        });
-      const changes = await plannedChanges(files);
+      const { changes, note } = await changesFor(files, flags);
       if (flags.dryRun)
         return say(
           changes.map(({ path, after }) => `--- ${path}\n${after}`),
@@ -54,8 +59,41 @@ export function addConfigure(program: Command): void {
         changes.map(({ path }) => `${path}: written`),
         'nothing to write',
       );
+      process.stdout.write(note);
       if (changes.length > 0) process.stdout.write('restart containerd now; running containers stay\n');
     });
+}
+
+/** What the door of this node would write, and what else is to be done. @throws {CodedError} `START_FAILED`, `CONFIG_INVALID` */
+async function changesFor(
+  files: ContainerdFiles,
+  { door: asked, socket }: Flags,
+): Promise<{ changes: Change[]; note: string }> {
+  if (asked !== undefined && asked !== '1' && asked !== '2')
+    throw new CodedError('CONFIG_INVALID', { message: `--door: ${asked} is neither 1 nor 2` });
+  const facts = await probeNode(files.config);
+  const { door, reasons } = chooseDoor(facts);
+  const wanted = asked ?? String(door);
+  if (door === 'none' || (asked === '1' && door !== 1))
+    throw new CodedError('START_FAILED', {
+      message: `${door === 'none' ? 'this node pulls the ordinary way' : 'door 1 is not possible here'}:\n${reasons.map((one) => `  - ${one}`).join('\n')}`,
+      detail: { reasons },
+    });
+  if (wanted === '1') return { changes: await plannedChanges(files), note: '' };
+  const at = resolve(socket);
+  const changes = await plannedProxyPlugin(files.config, { socket: at, containerd: facts.containerd! });
+  for (const { after } of changes) {
+    const fault = await whyNotUnderstood(after, at);
+    if (fault !== undefined)
+      throw new CodedError('CONFIG_INVALID', {
+        message: `${files.config} cannot be changed safely (${fault}); add a proxy_plugins entry for ${at} by hand`,
+      });
+  }
+  const why = reasons.map((one) => `  - ${one}\n`).join('');
+  return {
+    changes,
+    note: `door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
+  };
 }
 
 function say(lines: readonly string[], otherwise: string): void {

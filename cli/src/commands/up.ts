@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
-import { CodedError } from '@sepia/base/errors';
-import type { Command } from 'commander';
+import { STRANGERS_POLICIES, type StrangersPolicy } from '@sepia/cluster/stranger-policy';
+import { type Command, Option } from 'commander';
 import { wholeNumber } from '../options/option-values.ts';
 import { DEFAULT_COUNTS, DEFAULT_PORTS_FROM } from '../up/plan.ts';
 import { runUp } from '../up/run-up.ts';
@@ -14,7 +14,7 @@ interface UpFlags {
   readonly agents: number;
   readonly accelerators: number;
   readonly upstream: readonly UpstreamOption[];
-  readonly strangers: string;
+  readonly strangers?: StrangersPolicy;
   readonly portsFrom: number;
   readonly lazy: boolean;
   readonly restart: boolean;
@@ -39,7 +39,12 @@ export function addUp(program: Command): void {
       collect,
       [],
     )
-    .option('--strangers <policy>', 'who but members may join swarms; only "never" is built', 'never')
+    .addOption(
+      new Option(
+        '--strangers <policy>',
+        'whether standard BitTorrent clients may take part (default: as the cluster document says, else never)',
+      ).choices(STRANGERS_POLICIES),
+    )
     .option(
       '--ports-from <port>',
       'first agent port; the ports of the other roles shift along',
@@ -59,10 +64,6 @@ export function addUp(program: Command): void {
       false,
     )
     .action(async (flags: UpFlags) => {
-      if (flags.strangers !== 'never')
-        throw new CodedError('CONFIG_INVALID', {
-          message: `--strangers: "${flags.strangers}" is not built; only never`,
-        });
       const counts = {
         origin: flags.origins,
         tracker: flags.trackers,
@@ -78,6 +79,7 @@ export function addUp(program: Command): void {
         restart: flags.restart,
         isLazy: flags.lazy,
         preheat: flags.preheat,
+        ...(flags.strangers === undefined ? {} : { strangers: flags.strangers }),
         json: flags.json,
       });
     });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -5,15 +6,19 @@ import { CodedError, systemCode } from '@sepia/base/errors';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import { replaceWhole } from '@sepia/store/files/file-port';
 import { dropIn, OUR_MARK, withImport } from './containerd-toml.ts';
+import type { Version } from './door.ts';
+import { withSnapshotter } from './proxy-plugin-toml.ts';
 
 /** A file that is to be written, and what is there now. */
-interface Change {
+export interface Change {
   readonly path: string;
   readonly before: string | undefined;
   readonly after: string;
 }
 
 const BACKUP = '.before-sepia';
+/** Beside a config that we changed: SHA-256 of what we wrote, to know whether it was edited since. */
+const WROTE = '.sepia-wrote';
 
 /** Where containerd's files are. */
 export interface ContainerdFiles {
@@ -22,7 +27,17 @@ export interface ContainerdFiles {
   readonly contentCache: string;
 }
 
-/** What would be written: nothing where all is as it should be. */
+/** What door 2 would write: containerd's config with our snapshotter behind its socket. @throws {CodedError} `CONFIG_INVALID` */
+export async function plannedProxyPlugin(
+  config: string,
+  options: { readonly socket: string; readonly containerd: Version },
+): Promise<Change[]> {
+  const before = await textOf(config);
+  const after = withSnapshotter(before, options);
+  return before === after ? [] : [{ path: config, before, after }];
+}
+
+/** What door 1 would write: nothing where all is as it should be. */
 export async function plannedChanges(files: ContainerdFiles): Promise<Change[]> {
   const folder = join(dirname(files.config), 'conf.d');
   const ours = join(folder, 'sepia-lazy.toml');
@@ -44,6 +59,7 @@ export async function applyChanges(changes: readonly Change[]): Promise<void> {
     if (before !== undefined && !before.startsWith(OUR_MARK) && !existsSync(path + BACKUP))
       await write(path + BACKUP, before);
     await write(path, after);
+    await write(path + WROTE, `${hashOf(after)}\n`);
   }
 }
 
@@ -61,18 +77,30 @@ export async function restore(files: ContainerdFiles): Promise<string[]> {
     await rm(ours);
     done.push(`${ours}: removed`);
   }
-  const backup = await textOf(files.config + BACKUP);
-  if (backup === undefined) return done;
-  const current = await textOf(files.config);
-  if (current === backup || current === withImport(backup, join(folder, '*.toml'))) {
+  await rm(ours + WROTE, { force: true });
+  const [backup, current] = [await textOf(files.config + BACKUP), await textOf(files.config)];
+  if (current === undefined && backup === undefined) return done;
+  const isOurs = (await textOf(files.config + WROTE))?.trim() === hashOf(current ?? '');
+  const isImported = backup !== undefined && current === withImport(backup, join(folder, '*.toml'));
+  if (backup === undefined && isOurs && current?.startsWith(OUR_MARK) === true) {
+    await rm(files.config);
+    done.push(`${files.config}: removed`);
+  } else if (backup === undefined) return done;
+  else if (isOurs || isImported || current === backup) {
     await rename(files.config + BACKUP, files.config);
     done.push(`${files.config}: as before`);
   } else {
     done.push(
       `${files.config}: was edited since, left as it is; what it was before is in ${files.config}${BACKUP}`,
     );
+    return done;
   }
+  await rm(files.config + WROTE, { force: true });
   return done;
+}
+
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
 }
 
 async function write(path: string, text: string): Promise<void> {

@@ -45,7 +45,7 @@ export function withImport(config: string, pattern: string): string {
 }
 
 /** A TOML literal string. @throws {CodedError} `CONFIG_INVALID` for a path with a quote or a line break */
-function quoted(path: string): string {
+export function quoted(path: string): string {
   if (/['\n\r]/.test(path))
     throw new CodedError('CONFIG_INVALID', {
       message: `${JSON.stringify(path)} cannot be written in containerd's config`,

@@ -18,33 +18,43 @@ export type Version = readonly [major: number, minor: number];
 
 /** What a node can do, and why not more. */
 export interface DoorChoice {
-  /** 1: stock containerd looks into our folder. `none`: ordinary pulls. */
-  readonly door: 1 | 'none';
-  /** One line for each thing that stands in the way. */
+  /** 1: stock containerd looks into our folder. 2: it asks our snapshotter. `none`: ordinary pulls. */
+  readonly door: 1 | 2 | 'none';
+  /** One line for each thing that stands in the way: of all doors, or of the first one. */
   readonly reasons: readonly string[];
 }
 
-const CONTAINERD: Version = [2, 4];
-const KERNEL: Version = [6, 12];
+const FIRST = { containerd: [2, 4], kernel: [6, 12] } as const;
+/** Before Linux 6.9 readers would hang over a restart of the daemon. */
+const SECOND = { containerd: [1, 6], kernel: [6, 9] } as const;
 
 /**
  * Chooses how layers can be shown on a node. Door 1 is offered only where an ordinary layer works there too: the erofs
  * snapshotter unpacks those with `mkfs.erofs --tar`.
  */
 export function chooseDoor(facts: NodeFacts): DoorChoice {
-  const reasons = [
+  const always = [
     facts.isRoot ? undefined : 'root is needed',
     facts.hasFuse ? undefined : '/dev/fuse is not there',
     facts.hasErofs ? undefined : 'the kernel has no EROFS (modprobe erofs)',
-    tooOld('Linux', facts.kernel, KERNEL, 'for EROFS images that are files'),
-    tooOld('containerd', facts.containerd, CONTAINERD, 'for layer_content_caches'),
+    facts.trialMount === 'ok' ? undefined : `a trial mount failed: ${facts.trialMount}`,
+  ];
+  const first = [
+    ...always,
+    tooOld('Linux', facts.kernel, FIRST.kernel, 'for EROFS images that are files'),
+    tooOld('containerd', facts.containerd, FIRST.containerd, 'for layer_content_caches'),
     facts.mkfsTakesTar === true
       ? undefined
       : `mkfs.erofs ${facts.mkfsTakesTar === undefined ? 'was not found' : 'has no --tar'}; ordinary layers need it (erofs-utils 1.7)`,
-    facts.trialMount === 'ok' ? undefined : `a trial mount failed: ${facts.trialMount}`,
     ...configReasons(facts.config),
   ].filter((one) => one !== undefined);
-  return { door: reasons.length === 0 ? 1 : 'none', reasons };
+  if (first.length === 0) return { door: 1, reasons: [] };
+  const second = [
+    ...always,
+    tooOld('Linux', facts.kernel, SECOND.kernel, 'to go on with reads after a restart'),
+    tooOld('containerd', facts.containerd, SECOND.containerd, 'for snapshotters that find layers themselves'),
+  ].filter((one) => one !== undefined);
+  return second.length === 0 ? { door: 2, reasons: first } : { door: 'none', reasons: second };
 }
 
 /** The first `major.minor` in a text. */

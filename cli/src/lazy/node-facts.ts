@@ -31,6 +31,20 @@ export async function probeNode(config: string): Promise<NodeFacts> {
   };
 }
 
+/** Why containerd would not take a config as it is meant: with our snapshotter at `socket`. Undefined: it does. */
+export async function whyNotUnderstood(config: string, socket: string): Promise<string | undefined> {
+  const dir = await mkdtemp(join(tmpdir(), 'sepia-config-'));
+  try {
+    await writeFile(join(dir, 'config.toml'), config);
+    const dump = await output('containerd', ['-c', join(dir, 'config.toml'), 'config', 'dump']);
+    if (dump === undefined) return 'containerd does not read the result';
+    const isUsed = /^\s*snapshotter = ["']sepia["']/m.test(dump) && dump.includes(socket);
+    return isUsed ? undefined : 'containerd does not see our snapshotter in the result';
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
 /** Mounts an empty image of our own, as `mount -t erofs` does here. */
 async function trialMount(): Promise<'ok' | string> {
   const dir = await mkdtemp(join(tmpdir(), 'sepia-trial-'));

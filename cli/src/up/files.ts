@@ -4,6 +4,7 @@ import { join, relative } from 'node:path';
 import { readClusterKey } from '@sepia/base/config/load';
 import { throwIfBug } from '@sepia/base/failure';
 import { type ClusterDocument, loadClusterDocument, parseClusterDocument } from '@sepia/cluster/document';
+import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { parse, stringify } from 'yaml';
 import { laidOver, overridesOf } from './overrides.ts';
 import { HOST, type MemberPlan } from './plan.ts';
@@ -40,7 +41,11 @@ export function writeClusterFiles(
   paths: ClusterPaths,
   members: readonly MemberPlan[],
   upstreams: readonly UpstreamOption[],
-  options: { readonly preheat?: boolean; readonly isLazy?: boolean } = {},
+  options: {
+    readonly preheat?: boolean;
+    readonly isLazy?: boolean;
+    readonly strangers?: StrangersPolicy;
+  } = {},
 ): void {
   for (const folder of ['configs', 'logs', 'members'])
     mkdirSync(join(paths.root, folder), { recursive: true });
@@ -48,7 +53,7 @@ export function writeClusterFiles(
   readClusterKey(paths.key);
   if (!existsSync(paths.nodeSecret))
     replaceFile(paths.nodeSecret, `${randomBytes(32).toString('hex')}\n`, 0o600);
-  writeDocument(paths, members, upstreams, options.isLazy === true);
+  writeDocument(paths, members, upstreams, options);
   for (const member of members) {
     const config = laidOver(
       memberConfig(paths, member, upstreams, options.preheat === true),
@@ -77,12 +82,13 @@ function writeDocument(
   paths: ClusterPaths,
   members: readonly MemberPlan[],
   upstreams: readonly UpstreamOption[],
-  isLazy: boolean,
+  options: { readonly isLazy?: boolean; readonly strangers?: StrangersPolicy },
 ): void {
   const kept = keptKeys(paths.document);
   const content = {
     ...kept.document,
-    ...conversionsOf(kept.document, upstreams, isLazy),
+    ...conversionsOf(kept.document, upstreams, options.isLazy === true),
+    ...policiesOf(kept.document, options.strangers),
     members: members.filter((member) => IN_DOCUMENT.includes(member.role)).map(documentMember),
     upstreams: upstreams.map(({ name, url, hosts, mode }) => ({
       ...kept.upstreams.get(name),
@@ -97,6 +103,15 @@ function writeDocument(
   const existing = existsSync(paths.document) ? loadClusterDocument(paths.document) : undefined;
   if (existing !== undefined && sameContent(existing, wanted)) return;
   replaceFile(paths.document, render((existing?.version ?? 0) + 1));
+}
+
+/** What the command line says of strangers, beside other policies that are there. */
+function policiesOf(
+  kept: Readonly<Record<string, unknown>>,
+  strangers: StrangersPolicy | undefined,
+): { policies?: unknown } {
+  if (strangers === undefined) return {};
+  return { policies: { ...(kept['policies'] as object | undefined), strangers } };
 }
 
 /** Ports between a snapshotter and the agent of the same number. */

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { runService } from '@sepia/base/process';
+import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { whatNext } from './hints.ts';
 import type { ClusterShape } from './plan.ts';
 import { StartView } from './start-view.ts';
@@ -14,6 +15,8 @@ export interface UpOptions {
   readonly restart: boolean;
   readonly isLazy: boolean;
   readonly preheat: boolean;
+  /** Left out: as the cluster document says. */
+  readonly strangers?: StrangersPolicy;
   readonly json: boolean;
 }
 
@@ -34,6 +37,7 @@ export async function runUp(options: UpOptions): Promise<void> {
         restart: options.restart,
         isLazy: options.isLazy,
         preheat: options.preheat,
+        ...(options.strangers === undefined ? {} : { strangers: options.strangers }),
       },
     );
     view = new StartView(supervisor.members, out);

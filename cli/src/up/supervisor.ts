@@ -2,6 +2,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
+import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { lockFolder } from '@sepia/store/data-folder';
 import { makeFolders } from '@sepia/store/make-folders';
@@ -26,6 +27,7 @@ export interface SupervisorOptions {
   readonly restart: boolean;
   /** Proxies take preheats without credentials from whoever reaches them. */
   readonly preheat?: boolean;
+  readonly strangers?: StrangersPolicy;
   /** Until every member must be ready, in ms. */
   readonly readyTimeoutMs?: number;
 }
@@ -104,8 +106,9 @@ export class Supervisor {
     await this.#untilPortsAreFree();
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
-    const { upstreams, preheat = false, isLazy = false } = this.#options;
-    writeClusterFiles(this.paths, this.members, upstreams, { preheat, isLazy });
+    const { upstreams, preheat = false, isLazy = false, strangers } = this.#options;
+    const of = strangers === undefined ? {} : { strangers };
+    writeClusterFiles(this.paths, this.members, upstreams, { preheat, isLazy, ...of });
     this.#endRotation = rotateLogs(this.members.map(({ name }) => this.paths.log(name)));
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));

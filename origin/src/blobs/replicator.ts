@@ -178,6 +178,12 @@ export class Replicator {
     return this.#deps.hints.size;
   }
 
+  /** How many copies are owed that are not being made at this moment. */
+  async overdue(): Promise<number> {
+    const owed = await this.#deps.hints.all();
+    return owed.filter(({ digest, target }) => !this.#copies.has(keyOf(digest, target))).length;
+  }
+
   /** Makes a copy, or joins the one under way; nothing is sent to an owner that has the blob. */
   async #copy(name: CopyName, id: string, isStandIn: boolean, signal: AbortSignal): Promise<void> {
     const key = `${keyOf(name.digest, id)}${isStandIn ? '\nstand-in' : ''}`;

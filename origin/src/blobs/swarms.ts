@@ -54,6 +54,16 @@ export class Swarms implements FetchEvents {
     if (entry !== undefined) entry.handle = this.#open(digest);
   }
 
+  /** Opens the swarm of a whole blob, of any size, to standard clients for so long. */
+  admitStrangers(metainfo: Metainfo, infoHash: Uint8Array, ttlMs: number): void {
+    const { digest } = metainfo;
+    if (!this.#touch(digest)) {
+      const joined = this.#join(metainfo, fullOf(metainfo), undefined, false);
+      if (joined !== undefined) joined.handle = this.#open(digest);
+    }
+    this.#entries.get(digest)?.link.admitStrangers(infoHash, ttlMs);
+  }
+
   addPeers(digest: Digest, peers: readonly PeerEntry[]): void {
     this.#entries.get(digest)?.link.addPeers(peers);
   }

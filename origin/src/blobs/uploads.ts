@@ -8,6 +8,7 @@ import type { RepositoryName } from '@sepia/base/names/repository';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { UploadFile } from '@sepia/store/upload-file';
+import type { ContentGuard } from '../fence/content-guard.ts';
 import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -43,6 +44,7 @@ interface UploadsDeps {
   readonly links: Links;
   readonly quotas: Pick<Quotas, 'check'>;
   readonly replicator: Replicator;
+  readonly guard: Pick<ContentGuard, 'writing'>;
   readonly upstreams: Upstreams;
   readonly room: Pick<DiskRoom, 'check' | 'require'>;
   readonly log: Logger;
@@ -202,7 +204,8 @@ export class Uploads {
     const file = await this.#deps.store.createUpload(`copy-${randomBytes(12).toString('hex')}`);
     try {
       await appendBody(file, body);
-      return await file.commit(name.digest, attrsOf(name, facts.class, facts.mediaType));
+      const attrs = attrsOf(name, facts.class, facts.mediaType);
+      return await this.#deps.guard.writing(name.digest, async () => await file.commit(name.digest, attrs));
     } finally {
       await file.drop();
     }
@@ -225,13 +228,14 @@ export class Uploads {
   }
 
   async #place(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
-    const { links, replicator } = this.#deps;
-    return await replicator.hold(name.digest, async () => {
+    const { links, replicator, guard } = this.#deps;
+    const place = async (): Promise<{ sizeBytes: number }> => {
       const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
       await replicator.place(name);
       await links.write([{ ...name, sizeBytes }]);
       return { sizeBytes };
-    });
+    };
+    return await guard.writing(name.digest, async () => await replicator.hold(name.digest, place));
   }
 
   async #exclusive<T>(upload: UploadName, work: (session: Session) => Promise<T>): Promise<T> {

@@ -21,6 +21,7 @@ import type { Replicator } from '../blobs/replicator.ts';
 import type { Uploads } from '../blobs/uploads.ts';
 import type { WholeBlobs } from '../blobs/whole-blobs.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
+import type { ContentGuard } from '../fence/content-guard.ts';
 import { broughtHeader } from '../manifests/recheck.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { Links } from '../records/links.ts';
@@ -60,6 +61,7 @@ export interface BlobRouteDeps {
   readonly replicator: Replicator;
   readonly members: Members;
   readonly repair: Pick<Repair, 'lookBehind'>;
+  readonly guard: Pick<ContentGuard, 'rescue' | 'isCondemned'>;
   readonly stallMs: number;
   readonly stopping: AbortSignal;
   readonly onBytes: (bytes: number) => void;
@@ -68,7 +70,10 @@ export interface BlobRouteDeps {
 /** Blob routes of `/v1`: where, metainfo, adopt, bytes, copies. */
 export function blobRoutes(router: Router, deps: BlobRouteDeps): void {
   serve(router, ORIGIN_BLOBS.where, async (ctx) => {
-    ctx.body = await deps.blobs.where(blobNameOf(ctx));
+    const name = blobNameOf(ctx);
+    // Whoever asks may count on it, as a copy that need not be made.
+    deps.guard.rescue(name.digest);
+    ctx.body = await deps.blobs.where(name);
   });
   serve(router, ORIGIN_BLOBS.metainfo, async (ctx) => await getMetainfo(deps, ctx));
   serve(router, ORIGIN_BLOBS.leaves, async (ctx) => await getLeaves(deps, ctx));
@@ -204,6 +209,8 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
   const signal = AbortSignal.any([goneSignal(ctx), deps.stopping]);
   if (ctx.method === 'HEAD') {
     const { sizeBytes, mediaType } = await deps.blobs.head(name, hop, signal);
+    // A push that is told so does not bring it again.
+    await deps.links.touch(name, deps.guard.isCondemned(name));
     return answerHead(ctx, name, sizeBytes, mediaType);
   }
   const lastPiece = boundOf(ctx.get('range'));

@@ -6,7 +6,10 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
+import type { ContentGuard } from '../fence/content-guard.ts';
 import type { Manifests } from '../manifests/manifests.ts';
+import { relink } from '../manifests/relink.ts';
+import type { Links } from '../records/links.ts';
 import type { TagName, Tags } from '../records/tags.ts';
 import { setFault } from '../upstream/core/tag-policy.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -16,6 +19,8 @@ interface TagRouteDeps {
   readonly tags: Tags;
   readonly manifests: Manifests;
   readonly upstreams: Upstreams;
+  readonly links: Links;
+  readonly guard: Pick<ContentGuard, 'using'>;
 }
 
 /** What an operator does with one tag: reads its history, points it somewhere. */
@@ -39,8 +44,9 @@ export function tagRoutes(router: Router, deps: TagRouteDeps): void {
       throw new CodedError('REQUEST_INVALID', { message: 'digest: is missing or not a digest' });
     });
     // A tag never points at what cannot be pulled.
-    await deps.manifests.get(name, { kind: 'digest', digest }, false);
-    ctx.body = await deps.tags.move(name, digest, rules, 'set');
+    await relink(deps, name, digest, async () => {
+      ctx.body = await deps.tags.move(name, digest, rules, 'set');
+    });
   });
 }
 

@@ -1,5 +1,6 @@
 import type Router from '@koa/router';
 import { parseDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { serve } from '@sepia/http/router';
@@ -8,11 +9,12 @@ import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Context } from 'koa';
 import type { UploadName, Uploads } from '../blobs/uploads.ts';
 import { readOnly } from '../blobs/uploads.ts';
+import type { ContentGuard } from '../fence/content-guard.ts';
 import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { chunkStart } from './core/content-range.ts';
-import { clientOf, contentLength, goneSignal, numberOf, repositoryOf, required } from './request.ts';
+import { clientOf, contentLength, numberOf, repositoryOf, required } from './request.ts';
 
 export interface UploadRouteDeps {
   readonly uploads: Uploads;
@@ -20,7 +22,7 @@ export interface UploadRouteDeps {
   readonly quotas: Pick<Quotas, 'check'>;
   readonly upstreams: Upstreams;
   readonly room: Pick<DiskRoom, 'check'>;
-  readonly stopping: AbortSignal;
+  readonly guard: Pick<ContentGuard, 'using'>;
 }
 
 /** Upload sessions and mounts of `/v1`. */
@@ -64,12 +66,13 @@ async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {
   const digest = parseDigest(required(ctx, 'digest'));
   const { mode } = deps.upstreams.get(upstream);
   if (mode !== 'none') throw readOnly(upstream, mode);
-  const link = await deps.links.require(
-    { upstream, repository: from, digest },
-    AbortSignal.any([goneSignal(ctx), deps.stopping]),
-  );
-  await deps.quotas.check({ upstream, repository, digest }, link.sizeBytes ?? 0);
-  await deps.links.write([{ ...link, repository }]);
+  await deps.guard.using([{ upstream, repository, digest }], async () => {
+    // What was remembered of a link may be older than the collection of its bytes.
+    const link = await deps.links.find({ upstream, repository: from, digest }, { fresh: true });
+    if (link === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest, repository: from } });
+    await deps.quotas.check({ upstream, repository, digest }, link.sizeBytes ?? 0);
+    await deps.links.write([{ ...link, repository }]);
+  });
   ctx.set('Docker-Content-Digest', digest);
   ctx.status = 201;
   ctx.body = '';

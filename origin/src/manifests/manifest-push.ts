@@ -1,11 +1,13 @@
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
-import { parseManifest } from '@sepia/oci/manifest';
+import { type Descriptor, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
 import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Replicator } from '../blobs/replicator.ts';
 import { readOnly } from '../blobs/uploads.ts';
+import { closureOf, type ReadManifest } from '../fence/closure.ts';
+import type { ContentGuard } from '../fence/content-guard.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import { missingLinks } from '../records/missing-links.ts';
 import type { Quotas } from '../records/quotas.ts';
@@ -46,30 +48,45 @@ interface PushDeps {
   readonly replicator: Replicator;
   readonly replication: PushIntents;
   readonly upstreams: Upstreams;
+  readonly guard: Pick<ContentGuard, 'using' | 'writing'>;
+  /** Manifests that an index names. */
+  readonly read: ReadManifest;
 }
 
 /**
  * Takes a pushed manifest: what it names must be linked here; stored on W owners, linked, noted under its subject,
  * then the tags move. Returns it with the further tags that moved.
- * @throws `UPSTREAM_READ_ONLY`, `MANIFEST_SYNTAX`, `MANIFEST_BLOB_MISSING`, `DIGEST_MISMATCH`, `QUOTA_EXCEEDED`, `TAG_IMMUTABLE`, `QUORUM_LOST`
+ * @throws `UPSTREAM_READ_ONLY`, `MANIFEST_SYNTAX`, `MANIFEST_BLOB_MISSING`, `DIGEST_MISMATCH`, `QUOTA_EXCEEDED`, `TAG_IMMUTABLE`, `CONTENT_SWEPT`, `QUORUM_LOST`
  */
 export async function pushManifest(
   deps: PushDeps,
   push: ManifestPush,
 ): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
-  const { links, quotas, store, replicator, replication, referrers, upstreams } = deps;
+  const { guard, upstreams } = deps;
   const { name, bytes } = push;
   const { mode } = upstreams.get(name.upstream);
   if (mode !== 'none') throw readOnly(name.upstream, mode);
   const parsed = parseManifest(bytes, push.contentType);
   const digest = checkedDigest(push);
-  const needed = parsed.descriptors.filter((one) => !one.foreign);
-  const missing = await missingLinks(links, name, [...new Set(needed.map((one) => one.digest))]);
-  if (missing.length > 0)
-    throw new CodedError('MANIFEST_BLOB_MISSING', {
-      message: `manifest names content that this repository does not have: ${missing.join(', ')}`,
-      detail: { digests: missing },
-    });
+  const needed = await closureOf(deps.read, name, parsed.descriptors);
+  return await guard.using(
+    needed.map((one) => ({ ...name, digest: one.digest })),
+    async () =>
+      await guard.writing(digest, async () => await storeManifest(deps, push, parsed, digest, needed)),
+  );
+}
+
+/** Stores and links a manifest and all below it, then moves its tags. */
+async function storeManifest(
+  deps: PushDeps,
+  push: ManifestPush,
+  parsed: ParsedManifest,
+  digest: Digest,
+  needed: readonly Descriptor[],
+): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
+  const { links, quotas, store, replicator, replication, referrers } = deps;
+  const { name, bytes } = push;
+  await requireLinks(links, name, needed);
   await quotas.check({ ...name, digest }, bytes.length);
   const { mediaType } = parsed;
   const provenance = [{ upstream: name.upstream, repository: name.repository }];
@@ -92,6 +109,20 @@ export async function pushManifest(
   const tags = await moveTags(deps, push, digest);
   await Promise.all(pushed.map(async (done) => await done()));
   return { digest, mediaType, bytes, tags };
+}
+
+/** @throws `MANIFEST_BLOB_MISSING` that names what is not linked here */
+export async function requireLinks(
+  links: Pick<Links, 'find' | 'findMany'>,
+  name: Repository,
+  needed: readonly { readonly digest: Digest }[],
+): Promise<void> {
+  const missing = await missingLinks(links, name, [...new Set(needed.map((one) => one.digest))]);
+  if (missing.length === 0) return;
+  throw new CodedError('MANIFEST_BLOB_MISSING', {
+    message: `manifest names content that this repository does not have: ${missing.join(', ')}`,
+    detail: { digests: missing },
+  });
 }
 
 function checkedDigest({ reference, bytes }: ManifestPush): Digest {

@@ -20,6 +20,8 @@ import type { Blobs } from '../blobs/blobs.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
+import type { ReadManifest } from '../fence/closure.ts';
+import type { ContentGuard } from '../fence/content-guard.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { TagRecord } from '../records/core/tag-record.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
@@ -69,6 +71,7 @@ interface ManifestsDeps {
   readonly upstreams: Upstreams;
   readonly recheck: Recheck;
   readonly repair: Pick<Repair, 'noteRotten'>;
+  readonly guard: Pick<ContentGuard, 'using' | 'writing'>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -103,7 +106,9 @@ export class Manifests {
 
   /** Takes a pushed manifest. @throws as {@link pushManifest} */
   async put(push: ManifestPush): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
-    const pushed = await pushManifest(this.#deps, push);
+    const read: ReadManifest = async (name, digest) =>
+      await this.get(name, { kind: 'digest', digest }, false);
+    const pushed = await pushManifest({ ...this.#deps, read }, push);
     const { digest, mediaType, bytes } = pushed;
     this.#cache.put({ digest, mediaType, bytes });
     return pushed;

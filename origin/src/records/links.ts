@@ -16,6 +16,8 @@ export interface LinkEntry {
   readonly digest: Digest;
   readonly sizeBytes?: number | undefined;
   readonly mediaType?: string | undefined;
+  /** Clock of its last write, where it was read. */
+  readonly atMs?: number | undefined;
 }
 
 /** How long a link that was found is believed where nothing is deleted, in ms. */
@@ -23,6 +25,8 @@ const CACHE_MS = 60_000;
 /** Longest question at the upstream whether it has a blob, in ms: some fetch it first. */
 const CONFIRM_MS = 60_000;
 const MAX_CACHED = 50_000;
+/** A link that was written this long ago is written again when a push asks for it, in ms. */
+const TOUCH_MS = 3_600_000;
 
 interface LinksDeps {
   readonly set: QuorumSet<Link>;
@@ -95,10 +99,10 @@ export class Links {
       return cached.entry;
     const revision = this.#revision;
     const lenient = !this.#deps.upstreams.takesDeletes(name.upstream);
-    const link = (await this.#deps.set.read(name, [name.digest], { lenient }))?.value;
-    if (link === undefined) return undefined;
+    const record = await this.#deps.set.read(name, [name.digest], { lenient });
+    if (record?.value === undefined) return undefined;
     const { upstream, repository, digest } = name;
-    const found: LinkEntry = { upstream, repository, digest, ...link };
+    const found: LinkEntry = { upstream, repository, digest, ...record.value, atMs: record.atMs };
     if (revision === this.#revision) this.#remember(found, false);
     return found;
   }
@@ -110,6 +114,17 @@ export class Links {
   ): AsyncGenerator<(Link | undefined)[], void, void> {
     const keys = digests.map((digest) => [digest]);
     for await (const records of this.#deps.set.readMany(shard, keys)) yield records.map((one) => one?.value);
+  }
+
+  /**
+   * A push is told that the link is there: one that was not written for an hour, or `now`, is written again, so that no
+   * garbage collection takes it before the manifest comes. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async touch(name: BlobName, now: boolean): Promise<void> {
+    if (!this.#deps.upstreams.takesDeletes(name.upstream)) return;
+    const found = await this.find(name, { fresh: now });
+    if (found === undefined) return;
+    if (now || this.#deps.nowMs() - (found.atMs ?? this.#deps.nowMs()) >= TOUCH_MS) await this.write([found]);
   }
 
   /** Forgets links that are no more. */

@@ -74,6 +74,13 @@ export const ERROR_TABLE = {
   QUORUM_LOST: f('UNAVAILABLE', 503, true, 'too few origins answer to decide'),
   CONFLICT: f('UNAVAILABLE', 503, true, 'concurrent writers got in the way; try again'),
   QUOTA_EXCEEDED: f('DENIED', 403, false, 'repository is over its quota'),
+  CONTENT_SWEPT: f(
+    'UNAVAILABLE',
+    503,
+    true,
+    'content that nothing referred to is being collected at this moment; repeat the push',
+  ),
+  GC_REFUSED: f('UNAVAILABLE', 503, false, 'garbage is not collected now'),
   TAG_IMMUTABLE: f('DENIED', 403, false, 'tag is immutable and points elsewhere'),
   MEMBER_BUSY: f('UNAVAILABLE', 503, true, 'this member takes no further calls now'),
   DRAINING: f('UNAVAILABLE', 503, true, 'this member is stopping'),
@@ -100,6 +107,9 @@ export const ERROR_TABLE = {
     true,
     'image names the layer of another image by its diffID, and its own layer is not known to hold the same',
   ),
+  SNAPSHOT_UNKNOWN: f('UNSUPPORTED', 404, false, 'no such snapshot'),
+  SNAPSHOT_EXISTS: f('UNSUPPORTED', 409, false, 'snapshot is there already'),
+  SNAPSHOT_STATE: f('UNSUPPORTED', 409, false, 'snapshot is not in a state for this'),
   INDEX_INVALID: f('UNKNOWN', 500, false, 'layer index is not valid; make it again'),
   RECORDS_PENDING: f(
     'UNAVAILABLE',

@@ -10,6 +10,7 @@ import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
 import { CONVERSION_RULE, checkConversions } from './conversion-rule.ts';
 import { REACH_KEYS } from './reach-keys.ts';
 import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
+import { POLICIES } from './stranger-policy.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
 
 const QUOTA = z.strictObject({
@@ -99,14 +100,7 @@ export const DOCUMENT_SCHEMA = z
     version: z.number().int().min(1),
     members: z.array(MEMBER_SCHEMA),
     upstreams: z.array(UPSTREAM_SCHEMA).min(1).describe('The first is the default.'),
-    policies: z
-      .strictObject({
-        strangers: z
-          .literal('never')
-          .default('never')
-          .describe('Who but members may join swarms; only never is built.'),
-      })
-      .prefault({}),
+    policies: POLICIES.prefault({}),
     replication: z
       .array(REPLICATION_RULE)
       .max(100)

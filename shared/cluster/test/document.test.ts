@@ -85,7 +85,8 @@ t.test('what is wrong is named', async (t) => {
       { members: [member('o1', 'origin', 1, { peers: ['nowhere'] })] },
       /members\.0\.peers\.0: "nowhere" is not host:port/,
     ],
-    [{ policies: { strangers: 'always' } }, /policies\.strangers/],
+    [{ policies: { strangers: 'some' } }, /policies\.strangers/],
+    [{ policies: { 'stranger-interval': '1s' } }, /policies\.stranger-interval: must be between 5s and 1h/],
   ];
   for (const [change, message] of cases)
     t.throws(() => parse({ ...GOOD, ...change }), { code: 'CONFIG_INVALID', message }, String(message));

@@ -28,7 +28,8 @@ const REGISTRY = { '/v2': 'door', '/v2/*': 'door', '/token': 'door' } as const;
  */
 export const OPEN_ROUTES = {
   origin: {},
-  tracker: { '/announce': 'anyone', '/scrape': 'anyone' },
+  // The policy `strangers` decides in these routes; below /v1/blobs/ there is the torrent alone.
+  tracker: { '/announce': 'anyone', '/scrape': 'anyone', '/v1/blobs/*': 'anyone' },
   agent: REGISTRY,
   accelerator: { '/api/v1/health': 'anyone', '/api/v1/conversions': 'webhook' },
   proxy: {

@@ -255,6 +255,14 @@ export class BlobStore {
     );
   }
 
+  /**
+   * Removes a blob unless `stays` says so at the last moment, when nobody can write it; open handles still read.
+   * Returns the bytes freed.
+   */
+  async deleteUnless(digest: Digest, stays: () => boolean): Promise<number> {
+    return await this.#blobs.remove(digest, stays);
+  }
+
   /** Removes a blob, whatever its class; open handles still read. Returns false if it was not here. */
   async delete(digest: Digest): Promise<boolean> {
     const path = this.#blobs.layout.blob(digest);

@@ -101,9 +101,10 @@ export class PartialBlob {
     return Math.min(this.#prefixNext * PIECE_BYTES, this.sizeBytes);
   }
 
-  /** The cluster vouches that its tree is the digest's: the whole digest is not hashed here, until a new attempt. Not after two words that differ. */
-  trustTree(): void {
-    if (this.#tree !== 'contested' && this.#metainfo.state === 'final') this.#tree = 'proven';
+  /** The cluster vouches for its tree: the whole digest is not hashed here, until taken back or a new attempt; not after words that differ. */
+  trustTree(isProven = true): void {
+    if (this.#tree !== 'contested')
+      this.#tree = isProven && this.#metainfo.state === 'final' ? 'proven' : 'unproven';
   }
 
   /** One more user. */
@@ -233,8 +234,7 @@ export class PartialBlob {
     const old = layout.partialData(this.#dataName);
     this.#attempts += 1;
     this.#replaced.push(this.#file);
-    const oldLeaves = this.#leafFile;
-    const oldLeavesPath = layout.partialLeaves(this.#dataName);
+    const [oldLeaves, oldLeavesPath] = [this.#leafFile, layout.partialLeaves(this.#dataName)];
     this.#file = file;
     this.#dataName = dataName;
     this.#deps.blobs.leafCache.forget(oldLeavesPath);
@@ -244,7 +244,7 @@ export class PartialBlob {
     this.#have = new Bitfield(metainfo.pieceCount);
     this.#prefix = new Digester(digestAlgorithm(this.digest));
     this.#prefixNext = 0;
-    if (this.#tree === 'proven') this.#tree = 'unproven';
+    this.trustTree(false);
     this.#found = undefined;
     this.#mapChanged();
     await oldLeaves.close();

@@ -2,8 +2,12 @@
 export const WIRE_LIMITS = Object.freeze({
   /** Longest message of a member, without its 4-byte length: a 1 TiB blob's bitfield is 128 KiB. */
   memberMessageBytes: 256 * 1024 + 9,
-  /** Longest message before the cluster key is proven; also the limit for strangers, once there are any. */
-  strangerMessageBytes: 16 * 1024,
+  /** Longest message of a stranger beside a bitfield: one block. */
+  strangerMessageBytes: 16 * 1024 + 9,
+  /** Requests of a stranger that wait here: clients ask for up to 250 without being told a limit. */
+  strangerRequests: 256,
+  /** A stranger that sends nothing for this long is closed; clients keep alive every two minutes. */
+  strangerIdleMs: 180_000,
   /** Longest extension handshake and proof. */
   handshakeMessageBytes: 4 * 1024,
   /** Block length that members agree on. */

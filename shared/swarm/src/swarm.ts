@@ -35,7 +35,7 @@ export interface HttpSource {
 }
 
 /** Where a piece came from. */
-export type PieceFrom = 'peer' | 'origin';
+export type PieceFrom = 'peer' | 'origin' | 'stranger';
 
 export interface LinkStats {
   readonly peerId: string;
@@ -50,6 +50,8 @@ export interface LinkStats {
 /** Counters of one swarm since its join. Bytes from peers and origins are those of verified pieces that were kept. */
 export interface SwarmStats {
   readonly bytesFromPeers: number;
+  /** From standard clients. */
+  readonly bytesFromStrangers: number;
   /** Over wires and HTTP. */
   readonly bytesFromOrigin: number;
   readonly uploadedBytes: number;
@@ -95,6 +97,13 @@ export interface Swarm {
   /** Nobody can serve: ask the tracker again. At most once a second. */
   onWantPeers(listener: () => void): Unsubscribe;
   stats(): SwarmStats;
+  /**
+   * Standard clients may take part for so long, under the infohash (20 bytes) of a torrent of this blob; a later call
+   * prolongs it. What they send is checked as everybody's.
+   */
+  admitStrangers(infoHash: Uint8Array, ttlMs: number): void;
+  /** Standard clients that may have pieces, as `host:port`; dialled only while they are admitted. */
+  addStrangers(addresses: readonly string[]): void;
   setLeech(leech: boolean): void;
   /** A swarm joined with `wantAll: false` fetches everything from now on. */
   wantAll(): void;

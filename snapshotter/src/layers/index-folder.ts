@@ -75,6 +75,8 @@ export class IndexFolder {
   }
 
   async #write(path: string, bytes: Buffer): Promise<void> {
+    // Left by a process that was killed while it wrote.
+    await rm(`${path}.new`, { force: true });
     await replaceWhole(diskFiles, { path, temporary: `${path}.new`, durable: true }, bytes);
   }
 }

@@ -11,6 +11,7 @@ import type { AgentSource } from '../layers/agent-source.ts';
 import type { IndexFolder } from '../layers/index-folder.ts';
 import type { Layers } from '../layers/layers.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
+import type { Grants } from '../snapshots/core/grants.ts';
 import { AgentCalls } from './agent-calls.ts';
 import { ImageTable } from './image-table.ts';
 import { LayerProofs } from './layer-proofs.ts';
@@ -30,6 +31,7 @@ interface Parts {
   readonly layers: Layers;
   readonly door: ContentCache;
   readonly show: (layer: LazyLayer) => Promise<void>;
+  readonly grants: Grants;
   readonly log: Logger;
 }
 
@@ -50,7 +52,7 @@ export function nodeSecretOf(config: Pick<AgentAt, 'node-secret-file'>): Uint8Ar
 
 /** Begins to take images that are pulled from the agent. */
 export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
-  const { config, dispatcher, source, indexes, layers, door, show, log } = parts;
+  const { config, dispatcher, source, indexes, layers, door, show, grants, log } = parts;
   const clock = new MemberClock();
   const client = new InternalClient({ dispatcher, clusterKey: secret, memberId: 'snapshotter', clock });
   const agent = new AgentCalls({ client, url: config.agent });
@@ -72,6 +74,7 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
       return await layers.adopt(await indexes.keep({ layer: digest, index, image }, read), diffId);
     },
     show,
+    grant: (offer) => grants.add(offer.manifest, offer.layers, performance.now()),
     log,
     nowMs: () => performance.now(),
     wallMs: clock.nowMs,

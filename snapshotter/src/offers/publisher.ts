@@ -29,6 +29,8 @@ interface Deps {
   ) => Promise<LazyLayer>;
   /** Makes a layer findable for containerd. */
   readonly show: (layer: LazyLayer) => Promise<void>;
+  /** All layers of an image may be shown to who pulls it now. */
+  readonly grant: (offer: LazyOffer) => void;
   readonly log: Logger;
   /** A clock that never goes back. */
   readonly nowMs: () => number;
@@ -152,7 +154,7 @@ export class Publisher {
     offer: LazyOffer,
     untilMs: number,
   ): Promise<{ isLazy: boolean; reason?: string; layers: readonly JudgedLayer[] }> {
-    const { open, show, nowMs, log } = this.#deps;
+    const { open, show, grant, nowMs, log } = this.#deps;
     const outcomes = await Promise.all(
       offer.layers.map(async (one): Promise<JudgedLayer & { layer?: LazyLayer }> => {
         const { digest, diffId } = one;
@@ -177,6 +179,7 @@ export class Publisher {
       return { isLazy: false, reason: 'its indexes came too late for this pull', layers };
     // The lowest last: containerd begins there, and without it looks no further.
     for (const layer of opened.toReversed()) await show(layer);
+    grant(offer);
     return { isLazy: true, layers };
   }
 }

@@ -33,6 +33,7 @@ function published(
   let nowMs = 0;
   const shown: string[] = [];
   const answers: LazyAnswer[] = [];
+  const granted: string[] = [];
   const images = new ImageTable();
   const read = new Map<Digest, Digest>();
   const queue = [[offer]];
@@ -65,12 +66,13 @@ function published(
       return { index: { layer: digest, entries: [] } } as unknown as LazyLayer;
     },
     show: async (layer) => void shown.push(layer.index.layer),
+    grant: ({ manifest }) => void granted.push(manifest),
     log: silentLogger(),
     nowMs: () => nowMs,
     wallMs: () => 7,
   });
   t.teardown(() => publisher.stop());
-  return { shown, answers, images, answered: () => until(() => answers.length > 0, 'an answer') };
+  return { shown, granted, answers, images, answered: () => until(() => answers.length > 0, 'an answer') };
 }
 
 t.test('all layers are shown, the lowest last', async (t) => {
@@ -78,6 +80,7 @@ t.test('all layers are shown, the lowest last', async (t) => {
   await run.answered();
   t.same(run.answers, [{ isShown: true }]);
   t.same(run.shown, [id('high'), id('low')]);
+  t.same(run.granted, [id('m')]);
   t.match(run.images.list(), [{ image: 'local/team/app', isLazy: true, atMs: 7 }]);
 });
 
@@ -85,7 +88,7 @@ t.test('one layer that cannot be opened hides them all, and says why', async (t)
   const run = published(t, offerOf('low', 'high'), ['high']);
   await run.answered();
   t.same(run.answers, [{ isShown: false }]);
-  t.same(run.shown, []);
+  t.same([run.shown, run.granted], [[], []]);
   t.match(run.images.list(), [
     { isLazy: false, layers: [{ reason: undefined }, { reason: 'no index came' }] },
   ]);
@@ -94,7 +97,7 @@ t.test('one layer that cannot be opened hides them all, and says why', async (t)
 t.test('what comes after the agent’s wait is not shown', async (t) => {
   const run = published(t, offerOf('slow'));
   await run.answered();
-  t.same(run.shown, []);
+  t.same([run.shown, run.granted], [[], []]);
   t.match(run.images.list(), [{ isLazy: false, reason: /too late/ }]);
 });
 
@@ -108,7 +111,7 @@ t.test('an image that would find another image’s layer is refused by name', as
   await run.answered();
   const refusal = new RegExp(`names ${id('private')} as its layer ${id('mine')}.*no runtime unpacks it`);
   t.match(run.answers, [{ isShown: false, refusal, isPending: false }]);
-  t.same(run.shown, []);
+  t.same([run.shown, run.granted], [[], []]);
 });
 
 t.test('one whose layer holds the same bytes is pulled the ordinary way', async (t) => {

@@ -23,6 +23,7 @@ import type { z } from 'zod';
 import type { CommandBook } from '../commands/core/command-book.ts';
 import type { Revocations } from '../commands/core/revocations.ts';
 import type { MetainfoKeeper } from '../metainfo/metainfo-keeper.ts';
+import type { StrangerDesk } from '../strangers/stranger-desk.ts';
 import type { LiveFigures } from '../swarms/core/live-figures.ts';
 import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { commandRoutes } from './command-routes.ts';
@@ -43,6 +44,7 @@ export interface RouteDeps {
   readonly figures: LiveFigures;
   readonly commands: CommandBook;
   readonly revocations: Revocations;
+  readonly desk: StrangerDesk;
   readonly heartbeatMs: number;
   readonly nowMs: () => number;
   readonly startedMs: number;
@@ -100,6 +102,7 @@ async function join(
     ...originPeers(deps.cluster, originIds),
     ...deps.table.handout(digest, facts, request.numwant).map(peerEntry),
   ];
+  const strangers = deps.desk.forJoin(digest, facts.nodeId);
   return {
     kind: 'swarm',
     sizeBytes: metainfo.sizeBytes,
@@ -107,6 +110,7 @@ async function join(
     owners,
     peers,
     intervalMs: REJOIN_MS,
+    ...(strangers === undefined ? {} : { strangers }),
   };
 }
 
@@ -136,6 +140,7 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
   deps.commands.report({ nodeId, address: request.addresses[0] }, request.bootId, request.commands);
   const { commands, unfinished } = deps.commands.due(nodeId, request.bootId, deps.nowMs());
   const { revoked, cursor } = deps.revocations.after(request.revokedAfter, deps.nowMs());
+  const strangers = deps.desk.forNode(nodeId);
   return {
     heartbeatMs: unfinished ? watchedMs(deps) : deps.heartbeatMs,
     ...(resync ? { resync } : {}),
@@ -143,6 +148,7 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
     revoked,
     revokedCursor: cursor,
     clusterVersion: deps.cluster.version,
+    ...(strangers.length === 0 ? {} : { strangers }),
   };
 }
 

@@ -1,5 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
-import { MAX_CONDEMNED } from './fence.ts';
+import { MAX_CONDEMNED } from '../../fence/core/fence.ts';
 import { type GcLink, type GcReferrer, type MarkRules, RepositoryMark, type RepositoryView } from './mark.ts';
 
 /** What a sweep asks of the members; every question needs the answer of every member concerned, else the sweep ends. */

@@ -1,6 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { isShown } from '@sepia/records/core/join';
-import { Fence } from '../../../src/gc/core/fence.ts';
+import { Fence } from '../../../src/fence/core/fence.ts';
 import type { GcLink, GcReferrer } from '../../../src/gc/core/mark.ts';
 import { type GcAsk, type SweepRules, sweepBytes, sweepRepository } from '../../../src/gc/core/sweep.ts';
 import { type Clocked, joined, latest } from './entries.ts';

@@ -38,6 +38,13 @@ export interface PeerEntry {
   readonly zone?: string;
 }
 
+/** A torrent (infohash: 40 hex) of a blob whose swarm is open to standard clients for so long. */
+export interface OpenToStrangers {
+  readonly digest: string;
+  readonly infoHash: string;
+  readonly ttlMs: number;
+}
+
 /** An origin that owns or fetches the blob; `urls` take signed `GET /v1/blobs/<digest>`. */
 export interface OwnerEntry {
   readonly id: string;
@@ -55,4 +62,6 @@ export type JoinAnswer =
       readonly peers: readonly PeerEntry[];
       /** When to join again while pieces are lacking, in ms. */
       readonly intervalMs: number;
+      /** Standard clients that take part. */
+      readonly strangers?: OpenToStrangers & { readonly addresses: readonly string[] };
     };

@@ -1,6 +1,7 @@
 import { hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 import { COMMAND_REPORT, type NodeCommand } from './commands.ts';
+import type { OpenToStrangers } from './join.ts';
 import type { Revocation } from './revocation.ts';
 
 /** Most recent seeds that a node names in its lease. */
@@ -51,4 +52,6 @@ export interface LeaseAnswer {
   readonly revoked: readonly Revocation[];
   readonly revokedCursor?: string;
   readonly clusterVersion: number;
+  /** Torrents of what the node has or downloads: it lets their strangers in for so long. */
+  readonly strangers?: readonly OpenToStrangers[];
 }

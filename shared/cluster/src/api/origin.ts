@@ -46,6 +46,14 @@ export const ORIGIN_BLOBS = {
     query: [...NAME, 'last?'],
     callers: ['agent'],
   }),
+  torrentPieces: route('torrent-pieces', 'GET /v1/blobs/:digest/torrent', {
+    query: NAME,
+    callers: ['tracker'],
+  }),
+  strangers: route('strangers', 'POST /v1/blobs/:digest/strangers', {
+    query: [...NAME, 'infohash', 'ttl'],
+    callers: ['tracker'],
+  }),
   blobPut: route('blob-put', 'PUT /v1/blobs/:digest', {
     query: [...NAME, 'copy?', 'hint?', 'made?', 'client?'],
     callers: ['origin', 'proxy'],
@@ -173,4 +181,30 @@ export const ORIGIN_SYNC = {
   digests: route('sync-digests', 'GET /v1/sync/digests', { query: ['with'], callers: ['origin'] }),
   page: route('sync-page', 'POST /v1/sync/page', { callers: ['origin'], json: MIB }),
   owe: route('sync-owe', 'POST /v1/sync/owe', { callers: ['origin'], json: MIB }),
+} as const;
+
+/** Calls of a garbage collection: an operator begins one, its leader asks every origin. */
+export const ORIGIN_GC = {
+  begin: route('gc-begin', 'POST /v1/gc', { callers: ['cli'], json: 4 * KIB }),
+  report: route('gc', 'GET /v1/gc', { callers: ['cli'] }),
+  ready: route('gc-ready', 'GET /v1/gc/ready', { callers: ['origin'] }),
+  repositories: route('gc-repositories', 'GET /v1/gc/repositories', {
+    query: ['upstream', 'after?'],
+    callers: ['origin'],
+  }),
+  records: route('gc-records', 'GET /v1/gc/records', {
+    query: [...NAME, 'kind', 'after?'],
+    callers: ['origin'],
+  }),
+  tags: route('gc-tags', 'GET /v1/gc/tags', { query: [...NAME, 'after?', 'brief?'], callers: ['origin'] }),
+  layers: route('gc-layers', 'GET /v1/gc/layers', { query: ['after?'], callers: ['origin'] }),
+  candidates: route('gc-candidates', 'GET /v1/gc/candidates', {
+    query: ['after?', 'grace'],
+    callers: ['origin'],
+  }),
+  condemn: route('gc-condemn', 'POST /v1/gc/condemn', { callers: ['origin'], json: 16 * MIB }),
+  release: route('gc-release', 'POST /v1/gc/release', { callers: ['origin'], json: 4 * KIB }),
+  bury: route('gc-bury', 'POST /v1/gc/bury', { callers: ['origin'], json: 16 * MIB }),
+  linked: route('gc-linked', 'POST /v1/gc/linked', { callers: ['origin'], json: 16 * MIB }),
+  remove: route('gc-remove', 'POST /v1/gc/remove', { callers: ['origin'], json: 16 * MIB }),
 } as const;

@@ -18,3 +18,9 @@ export const TRACKER = {
   revocations: route('revocations', 'POST /v1/revocations', { callers: ['origin'], json: MAX_BODY_BYTES }),
   status: route('status', 'GET /v1/status', { callers: ['proxy'] }),
 } as const;
+
+/** A blob as a v1 torrent, for standard clients: no call between members, and open as the policy `strangers` says. */
+export const TORRENT = route('torrent', 'GET /v1/blobs/:digest/torrent', {
+  query: ['upstream', 'repository'],
+  callers: [],
+});

@@ -40,7 +40,7 @@ export class Asking {
       if (!this.mayAsk(link, index, urgent, nowMs)) continue;
       if (link.kind === 'http' && link.room(this.#state.limits) <= 0) continue;
       const far = link.zone === this.#state.zone ? 1 : 2;
-      const last = link.kind === 'http' ? 1e6 : link.origin ? 1e3 : 0;
+      const last = link.isStranger ? 2e6 : link.kind === 'http' ? 1e6 : link.origin ? 1e3 : 0;
       const cost = link.costMs() * far + last;
       if (cost < bestCost) {
         best = link;
@@ -80,7 +80,7 @@ export class Asking {
     const stuck = urgent && (pieces.inFlight.has(index) || this.#waits(index, limits.stallMs, nowMs));
     if (stuck && this.#waits(index, limits.readerHttpMs, nowMs)) return true;
     for (const link of this.#state.links.values())
-      if (link.kind === 'wire' && !link.stalled && link.has.has(index)) return false;
+      if (isMember(link) && !link.stalled && link.has.has(index)) return false;
     return stuck || nowMs - this.#state.wireByteMs() >= limits.stallMs;
   }
 
@@ -98,7 +98,7 @@ export class Asking {
     if (this.#state.pieces.peerHolders[index] === 0) return 0;
     let count = 0;
     for (const link of this.#state.links.values())
-      if (link.kind === 'wire' && !link.origin && link.canServe(index, nowMs)) count += 1;
+      if (isMember(link) && !link.origin && link.canServe(index, nowMs)) count += 1;
     return count;
   }
 
@@ -109,7 +109,7 @@ export class Asking {
     let onItsWay = 0;
     let near = false;
     for (const link of links.values()) {
-      if (link.kind !== 'wire') continue;
+      if (!isMember(link)) continue;
       if (link.zone === zone) near = true;
       else onItsWay += link.fetches.size;
     }
@@ -124,12 +124,17 @@ export class Asking {
   }
 
   #hasPeers(): boolean {
-    for (const link of this.#state.links.values()) if (link.kind === 'wire' && !link.origin) return true;
+    for (const link of this.#state.links.values()) if (isMember(link) && !link.origin) return true;
     return false;
   }
 
   #noWires(): boolean {
-    for (const link of this.#state.links.values()) if (link.kind === 'wire' && !link.stalled) return false;
+    for (const link of this.#state.links.values()) if (isMember(link) && !link.stalled) return false;
     return true;
   }
+}
+
+/** A wire to a member: what the others wait for, or are spared for. */
+function isMember(link: Link): boolean {
+  return link.kind === 'wire' && !link.isStranger;
 }

@@ -3,6 +3,7 @@ import type { Bans } from './bans.ts';
 import type { DownReason, Emit, KnownPeer, LinkId } from './events.ts';
 import type { CoreLimits } from './limits.ts';
 import type { Chance } from './random.ts';
+import { banIdOf, isStrangerId } from './strangers/stranger-id.ts';
 
 interface PeerState {
   peer: KnownPeer;
@@ -42,7 +43,7 @@ export class Dialling {
 
   /** True if there is anybody to share with: a member that is no origin. */
   get knowsPeers(): boolean {
-    for (const { peer } of this.#peers.values()) if (!peer.origin) return true;
+    for (const { peer } of this.#peers.values()) if (!peer.origin && !isStrangerId(peer.peerId)) return true;
     return false;
   }
 
@@ -78,12 +79,12 @@ export class Dialling {
   }
 
   banned(peerId: string, nowMs: number): boolean {
-    return this.#bans.has(peerId, nowMs);
+    return this.#bans.has(banIdOf(peerId), nowMs);
   }
 
   /** A liar: not again for long; an origin only for a while (it may be the only source). */
   ban(peerId: string, origin: boolean, nowMs: number): void {
-    this.#bans.add(peerId, nowMs + (origin ? this.#limits.originBanMs : this.#limits.banMs));
+    this.#bans.add(banIdOf(peerId), nowMs + (origin ? this.#limits.originBanMs : this.#limits.banMs));
   }
 
   /** Dials what may be dialled now, up to the limit of wires. */
@@ -94,7 +95,8 @@ export class Dialling {
     for (const one of this.#peers.values()) {
       if (one.state !== 'idle' || one.notBeforeMs > nowMs || this.banned(one.peer.peerId, nowMs)) continue;
       const near = one.peer.zone === this.#zone ? 0 : 1;
-      ready.push({ one, order: (one.peer.origin ? 0 : 2) + near + this.#chance.next() });
+      const rank = one.peer.origin ? 0 : isStrangerId(one.peer.peerId) ? 4 : 2;
+      ready.push({ one, order: rank + near + this.#chance.next() });
     }
     ready.sort((a, b) => a.order - b.order);
     for (const { one } of ready) {

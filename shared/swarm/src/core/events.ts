@@ -33,7 +33,10 @@ export type SwarmEvent =
       readonly origin: boolean;
       readonly zone: string;
       readonly dialled: boolean;
+      readonly isStranger?: boolean;
     }
+  /** A peer that is no member serves nothing from now on, or does again. */
+  | { readonly type: 'choked'; readonly link: LinkId; readonly on: boolean }
   | { readonly type: 'linkDown'; readonly link: LinkId; readonly reason: DownReason }
   | { readonly type: 'bitfield'; readonly link: LinkId; readonly indexes: Iterable<number> }
   | { readonly type: 'haves'; readonly link: LinkId; readonly indexes: readonly number[] }

@@ -107,7 +107,8 @@ export class Fetching {
     const urgent = this.#deps.readers.waitedMs(index, nowMs) >= limits.stallMs;
     const { stuck, youngestMs } = this.#ageOf(index, ids, urgent, nowMs);
     const nearEnd = pieces.wanted.list.length === 0 && pieces.inFlight.size <= limits.endgame;
-    if (!stuck && (!nearEnd || youngestMs < limits.endgameMinMs)) return;
+    const isSlow = nearEnd || this.#isWithStrangers(ids);
+    if (!stuck && (!isSlow || youngestMs < limits.endgameMinMs)) return;
     const best = asking.soonest(index, nowMs, stuck);
     if (best === undefined || (best.room(limits) <= 0 && !urgent)) return;
     if (!stuck && youngestMs < best.costMs() * limits.endgameFactor) return;
@@ -127,6 +128,11 @@ export class Fetching {
       youngestMs = Math.min(youngestMs, nowMs - fetch.startedMs);
     }
     return { stuck, youngestMs };
+  }
+
+  /** Strangers alone are asked for it: whoever is sooner is asked too, so that nobody is slower for them. */
+  #isWithStrangers(ids: readonly LinkId[]): boolean {
+    return ids.every((id) => this.#deps.links.get(id)?.isStranger === true);
   }
 
   #stalledAmong(ids: readonly LinkId[]): number {

@@ -13,7 +13,7 @@ export class Lack {
   /** True once per `afterMs` of lack. */
   check(links: Iterable<Link>, wanting: boolean, nowMs: number): boolean {
     let alive = !wanting;
-    for (const link of links) if (link.kind === 'wire' && !link.stalled) alive = true;
+    for (const link of links) if (link.kind === 'wire' && !link.isStranger && !link.stalled) alive = true;
     const due = !alive && nowMs - this.#sinceMs >= this.#afterMs;
     if (alive || due) this.#sinceMs = nowMs;
     return due;

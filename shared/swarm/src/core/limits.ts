@@ -5,6 +5,9 @@ export const CORE_LIMITS = Object.freeze({
   /** Wires that this side dials, and wires in all; above the second a peer is told `full`. */
   dialledWires: 24,
   wires: 64,
+  /** Wires to peers that are no members, beside those; and pieces asked of one of them at once. */
+  strangerWires: 16,
+  strangerDepth: 1,
   /** Pieces asked of one wire at once. */
   depthMin: 2,
   depthMax: 8,

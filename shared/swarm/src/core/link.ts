@@ -25,6 +25,10 @@ export class Link {
   readonly origin: boolean;
   readonly zone: string;
   readonly dialled: boolean;
+  /** No member: a source beside the others, that nothing waits for. */
+  readonly isStranger: boolean;
+  /** It serves nothing now (BEP 3); members never choke. */
+  choked: boolean;
   readonly upMs: number;
   readonly has: Bitfield;
   readonly httpHas: ((index: number) => boolean) | undefined;
@@ -51,6 +55,7 @@ export class Link {
     origin: boolean;
     zone: string;
     dialled: boolean;
+    isStranger?: boolean;
     nowMs: number;
     pieceCount: number;
     httpHas?: (index: number) => boolean;
@@ -61,6 +66,8 @@ export class Link {
     this.origin = init.origin;
     this.zone = init.zone;
     this.dialled = init.dialled;
+    this.isStranger = init.isStranger ?? false;
+    this.choked = this.isStranger;
     this.upMs = init.nowMs;
     this.lastByteMs = init.nowMs;
     this.#rate = new Rate(init.nowMs, RATE_WINDOW_MS);
@@ -68,8 +75,12 @@ export class Link {
     this.httpHas = init.httpHas;
   }
 
+  choke(on: boolean): void {
+    this.choked = on;
+  }
+
   canServe(index: number, nowMs: number): boolean {
-    if (this.stalled || nowMs < this.notBeforeMs || this.fetches.has(index)) return false;
+    if (this.stalled || this.choked || nowMs < this.notBeforeMs || this.fetches.has(index)) return false;
     if (!(this.httpHas === undefined ? this.has.has(index) : this.httpHas(index))) return false;
     const until = this.refused.get(index);
     if (until === undefined) return true;
@@ -85,6 +96,7 @@ export class Link {
   /** Pieces to ask for at once: what keeps the link busy over one round trip and 50 ms, from measurement. */
   depth(limits: CoreLimits): number {
     if (this.kind === 'http') return limits.httpDepth;
+    if (this.isStranger) return limits.strangerDepth;
     const busy = Math.ceil((this.rateBytesPerSec * (this.rttMs + 50)) / 1000 / PIECE);
     return Math.min(limits.depthMax, Math.max(limits.depthMin, 1 + busy));
   }
@@ -145,4 +157,11 @@ export class Link {
 export function wireOf(links: Iterable<Link>, peerId: string): Link | undefined {
   for (const link of links) if (link.kind === 'wire' && link.peerId === peerId) return link;
   return undefined;
+}
+
+/** How many wires there are to strangers, or to members. */
+export function wiresOf(links: Iterable<Link>, strangers: boolean): number {
+  let count = 0;
+  for (const link of links) if (link.kind === 'wire' && link.isStranger === strangers) count += 1;
+  return count;
 }

@@ -87,7 +87,9 @@ export class PieceTable {
     return this.peerHolders[index]! + this.originHolders[index]!;
   }
 
-  holders(link: Link): Uint16Array {
+  /** Where a wire is counted; what strangers have is counted nowhere: members do not rely on it. */
+  holders(link: Link): Uint16Array | undefined {
+    if (link.isStranger) return undefined;
     return link.origin ? this.originHolders : this.peerHolders;
   }
 }

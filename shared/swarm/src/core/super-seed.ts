@@ -45,7 +45,7 @@ export class SuperSeed {
     const takers: Link[] = [];
     let least = Number.POSITIVE_INFINITY;
     for (const link of links) {
-      if (link.kind !== 'wire' || link.origin || link.has.complete) continue;
+      if (link.kind !== 'wire' || link.origin || link.isStranger || link.has.complete) continue;
       if (link.offered < 0) link.offered = this.#least;
       least = Math.min(least, link.offered);
       if (link.offers.size < this.#limits.suggestions) takers.push(link);
@@ -87,7 +87,7 @@ export class SuperSeed {
   /** Whether to give `index` to `link` now. */
   admit(link: Link, index: number, links: Iterable<Link>, nowMs: number): boolean {
     let leechers = 0;
-    for (const one of links) if (one.kind === 'wire' && !one.has.complete) leechers += 1;
+    for (const one of links) if (one.kind === 'wire' && !one.isStranger && !one.has.complete) leechers += 1;
     const free = leechers <= this.#limits.freeLeechers || link.offers.has(index);
     // The more copies are out, the longer an asker is left to find one.
     const patienceMs = this.#limits.refusedMs * (this.#holders[index] === 0 ? 1 : 1 + this.#given[index]!);

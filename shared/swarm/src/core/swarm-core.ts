@@ -8,11 +8,12 @@ import { Fetching } from './fetching.ts';
 import { Lack } from './lack.ts';
 import type { CoreLimits } from './limits.ts';
 import { CORE_LIMITS } from './limits.ts';
-import { Link, wireOf } from './link.ts';
+import { Link, wireOf, wiresOf } from './link.ts';
 import { PieceTable } from './pieces.ts';
 import { Chance } from './random.ts';
 import { Rate } from './rate.ts';
 import { Readers } from './readers.ts';
+import { isStrangerId } from './strangers/stranger-id.ts';
 import { SuperSeed } from './super-seed.ts';
 import { Wish } from './wish.ts';
 import { ZoneMeter } from './zone-meter.ts';
@@ -96,10 +97,9 @@ export class SwarmCore {
     });
   }
 
+  /** Wires to members. */
   get wireCount(): number {
-    let count = 0;
-    for (const link of this.links.values()) if (link.kind === 'wire') count += 1;
-    return count;
+    return wiresOf(this.links.values(), false);
   }
 
   /** Draws a link id; the shell uses it for what comes in and for HTTP sources. */
@@ -110,7 +110,9 @@ export class SwarmCore {
   /** Whether a peer that dials may come in. */
   welcome(peerId: string, nowMs: number): 'yes' | 'full' | 'banned' {
     if (this.#dialling.banned(peerId, nowMs)) return 'banned';
-    return this.wireCount >= this.limits.wires ? 'full' : 'yes';
+    const isStranger = isStrangerId(peerId);
+    const limit = isStranger ? this.limits.strangerWires : this.limits.wires;
+    return wiresOf(this.links.values(), isStranger) >= limit ? 'full' : 'yes';
   }
 
   handle(event: SwarmEvent, nowMs: number, emit: Emit): void {
@@ -123,6 +125,9 @@ export class SwarmCore {
         break;
       case 'wireUp':
         this.#onWireUp(event, nowMs, emit);
+        break;
+      case 'choked':
+        this.links.get(event.link)?.choke(event.on);
         break;
       case 'linkDown':
         this.#down(event.link, event.reason, nowMs);
@@ -205,10 +210,10 @@ export class SwarmCore {
       return;
     }
     this.#dialling.onUp(event.peerId, event.link);
-    const { peerId, origin, zone, dialled } = event;
+    const { peerId, origin, zone, dialled, isStranger = false } = event;
     this.links.set(
       event.link,
-      this.#link(event.link, nowMs, { kind: 'wire', peerId, origin, zone, dialled }),
+      this.#link(event.link, nowMs, { kind: 'wire', peerId, origin, zone, dialled, isStranger }),
     );
     if (other !== undefined) {
       emit({ type: 'close', link: other.id, reason: 'duplicate' });
@@ -228,7 +233,7 @@ export class SwarmCore {
     if (link === undefined) return;
     this.links.delete(id);
     const holders = this.#pieces.holders(link);
-    for (const index of link.has) holders[index]! -= 1;
+    if (holders !== undefined) for (const index of link.has) holders[index]! -= 1;
     for (const index of link.fetches.keys()) this.#pieces.release(id, index);
     this.#superSeed?.onDown(link);
   }
@@ -238,7 +243,7 @@ export class SwarmCore {
     if (link === undefined) return;
     const holders = this.#pieces.holders(link);
     for (const index of indexes) {
-      if (!link.has.add(index)) continue;
+      if (!link.has.add(index) || holders === undefined) continue;
       holders[index]! += 1;
       this.#superSeed?.settle(link, index);
     }
@@ -260,6 +265,7 @@ export class SwarmCore {
     const admitted =
       this.#superSeed === undefined ||
       link.origin ||
+      link.isStranger ||
       this.#superSeed.admit(link, index, this.links.values(), nowMs);
     emit({ type: admitted ? 'readPiece' : 'refuse', link: link.id, index });
   }
@@ -269,7 +275,7 @@ export class SwarmCore {
     if (link === undefined) return;
     link.onBytes(event.index, event.bytes, nowMs);
     this.#rate.add(event.bytes, nowMs);
-    if (link.kind !== 'wire') return;
+    if (link.kind !== 'wire' || link.isStranger) return;
     this.#wireByteMs = nowMs;
     this.#zones.add(event.bytes, link.zone !== this.#init.zone);
   }

@@ -6,6 +6,12 @@ import type { PieceFrom, PieceStore, SwarmLog } from '../swarm.ts';
 import type { FreshPieces } from './fresh-pieces.ts';
 import type { SlabPool } from './slab-pool.ts';
 
+const COUNTERS = {
+  peer: 'bytesFromPeers',
+  origin: 'bytesFromOrigin',
+  stranger: 'bytesFromStrangers',
+} as const satisfies Record<PieceFrom, string>;
+
 interface Arrived {
   readonly slab: Uint8Array;
   readonly bytes: Uint8Array;
@@ -27,7 +33,7 @@ interface ArrivalsDeps {
 
 /** Whole pieces between the link and the disk: hashed on arrival, then written or dropped as the core says. */
 export class Arrivals {
-  readonly stats = { bytesFromPeers: 0, bytesFromOrigin: 0, wastedBytes: 0 };
+  readonly stats = { bytesFromPeers: 0, bytesFromOrigin: 0, bytesFromStrangers: 0, wastedBytes: 0 };
   readonly #deps: ArrivalsDeps;
   readonly #arrived = new Map<string, Arrived>();
   #stopped = false;
@@ -67,7 +73,7 @@ export class Arrivals {
     if (!ok || this.#stopped) slabs.release(arrived.slab);
     else {
       fresh.offer(index, arrived.slab, arrived.bytes.length);
-      this.stats[arrived.from === 'peer' ? 'bytesFromPeers' : 'bytesFromOrigin'] += arrived.bytes.length;
+      this.stats[COUNTERS[arrived.from]] += arrived.bytes.length;
       onKept(index, arrived.from);
     }
     tell({ type: 'written', index, ok });

@@ -8,11 +8,13 @@ import type { JoinInit, Swarm, SwarmLog } from '../swarm.ts';
 import { swarmId } from '../swarm-id.ts';
 import { HardenedWire } from '../wire/wire.ts';
 import type { GoneReason } from '../wire/wire-extensions.ts';
-import type { LinkOwner } from '../wire/wire-owner.ts';
+import type { LinkOwner, PieceWire } from '../wire/wire-owner.ts';
 import { BlockBuffers } from './block-buffers.ts';
+import { readGreeting } from './greeting.ts';
 import { type Listener, listen } from './net.ts';
 import { type EngineParts, SwarmShell } from './shell.ts';
 import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
+import { type StrangerLimits, StrangerRoom } from './stranger-room.ts';
 
 export type {
   HttpSource,
@@ -45,6 +47,8 @@ export interface SwarmEngineOptions {
   /** Pieces that may be requested or unwritten at once, over all swarms (1 MiB each). */
   readonly slabs?: number;
   readonly limits?: Partial<CoreLimits>;
+  /** What is spent on peers that are no members. */
+  readonly strangers?: StrangerLimits;
 }
 
 /** All swarms of one data worker: one port, one buffer pool, one upload budget. Rejections and throws never leave it. */
@@ -53,13 +57,15 @@ export class SwarmEngine {
   readonly #seed: number;
   readonly #swarms = new Map<string, SwarmShell>();
   readonly #listeners: Listener[] = [];
-  readonly #unproven = new Set<HardenedWire>();
+  readonly #unproven = new Set<Pick<PieceWire, 'goodbye'>>();
   #joined = 0;
   #stopped = false;
 
   constructor(deps: SwarmEngineDeps, options: SwarmEngineOptions = {}) {
     if (deps.peerId.length !== 20) throw new TypeError('peerId must have 20 bytes');
     this.#seed = deps.random ?? Buffer.from(deps.peerId).readUInt32BE(16);
+    const buffers = new BlockBuffers(WIRE_LIMITS.uploadReadBytes);
+    const uploads = { usedBytes: 0, limitBytes: WIRE_LIMITS.engineUploadBytes, buffers };
     this.#parts = {
       clusterKey: deps.clusterKey,
       peerId: deps.peerId,
@@ -67,7 +73,9 @@ export class SwarmEngine {
       origin: options.origin ?? false,
       zone: options.zone ?? '',
       slabs: new SlabPool(options.slabs ?? SLAB_COUNT),
-      uploads: { usedBytes: 0, buffers: new BlockBuffers(WIRE_LIMITS.uploadReadBytes) },
+      uploads,
+      strangers: new StrangerRoom({ members: uploads, buffers }, options.strangers),
+      torrents: new Map(),
       limits: options.limits ?? {},
       bans: new Bans(),
     };
@@ -112,6 +120,7 @@ export class SwarmEngine {
     this.#stopped = true;
     for (const swarm of [...this.#swarms.values()]) swarm.stop('stopping');
     for (const wire of [...this.#unproven]) wire.goodbye('stopping');
+    this.#parts.strangers.stop();
     await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
   }
 
@@ -124,6 +133,22 @@ export class SwarmEngine {
       socket.destroy();
       return;
     }
+    if (this.#parts.torrents.size === 0) {
+      this.#onMember(socket);
+      return;
+    }
+    const greeting = { goodbye: () => giveUp() };
+    this.#unproven.add(greeting);
+    const giveUp = readGreeting(socket, WIRE_LIMITS.handshakeMs, (infoHash, bytes) => {
+      this.#unproven.delete(greeting);
+      if (infoHash === undefined) return;
+      const swarm = this.#parts.torrents.get(infoHash);
+      if (swarm !== undefined) swarm.acceptStranger(socket, bytes);
+      else this.#onMember(socket)._write(bytes, () => undefined);
+    });
+  }
+
+  #onMember(socket: Socket): HardenedWire {
     const { clusterKey, peerId, origin, zone, log } = this.#parts;
     let swarm: SwarmShell | undefined;
     let refusal: GoneReason | undefined;
@@ -166,5 +191,6 @@ export class SwarmEngine {
       },
     });
     this.#unproven.add(wire);
+    return wire;
   }
 }

@@ -4,16 +4,15 @@ import { pieceLength } from '@sepia/metainfo/tree';
 import type { DownReason, LinkId, SwarmEvent } from '../core/events.ts';
 import { WIRE_LIMITS } from '../limits.ts';
 import type { PieceStore } from '../swarm.ts';
-import type { HardenedWire } from '../wire/wire.ts';
 import type { GoneReason } from '../wire/wire-extensions.ts';
 import { type FetchOwner, WireFetcher } from '../wire/wire-link.ts';
-import type { ProvenPeer } from '../wire/wire-owner.ts';
-import { Upload, type UploadBudget } from './upload.ts';
+import type { PieceWire, ProvenPeer } from '../wire/wire-owner.ts';
+import { Upload, type UploadBudget, type UploadGate } from './upload.ts';
 
 /** One proven wire of a swarm: turns what it says into events of the core, and effects into messages. */
 export class PeerLink {
   readonly id: LinkId;
-  readonly wire: HardenedWire;
+  readonly wire: PieceWire;
   readonly peer: ProvenPeer;
   readonly address: string;
   readonly fetcher: WireFetcher;
@@ -26,12 +25,13 @@ export class PeerLink {
 
   constructor(init: {
     id: LinkId;
-    wire: HardenedWire;
+    wire: PieceWire;
     peer: ProvenPeer;
     socket: Socket;
     sizeBytes: number;
     pieces: PieceStore;
     budget: UploadBudget;
+    gate?: UploadGate;
     fetches: FetchOwner;
     onSent: (bytes: number) => void;
     tell: (event: SwarmEvent) => void;
@@ -49,6 +49,7 @@ export class PeerLink {
       pieces: init.pieces,
       budget: init.budget,
       onSent: init.onSent,
+      gate: init.gate,
     });
   }
 
@@ -87,6 +88,12 @@ export class PeerLink {
 
   onCancel(index: number, offset: number): void {
     this.#upload.cancel(index, offset);
+  }
+
+  /** It is not served any more: what it asked for is rejected. */
+  dropRequests(): void {
+    this.#upload.clear();
+    this.#admitted.clear();
   }
 
   onDrain(): void {

@@ -8,6 +8,7 @@ import { pieceLength } from '@sepia/metainfo/tree';
 import type { Bans } from '../core/bans.ts';
 import type { LinkId, SwarmEffect, SwarmEvent } from '../core/events.ts';
 import { CORE_LIMITS, type CoreLimits } from '../core/limits.ts';
+import { strangerId } from '../core/strangers/stranger-id.ts';
 import { SwarmCore } from '../core/swarm-core.ts';
 import type {
   HttpSource,
@@ -20,16 +21,18 @@ import type {
   SwarmLog,
   SwarmStats,
 } from '../swarm.ts';
-import type { HardenedWire } from '../wire/wire.ts';
 import type { GoneReason } from '../wire/wire-extensions.ts';
-import type { LinkOwner, ProvenPeer } from '../wire/wire-owner.ts';
+import type { LinkOwner } from '../wire/wire-owner.ts';
 import { Arrivals } from './arrivals.ts';
 import { Dials } from './dials.ts';
 import { FreshPieces } from './fresh-pieces.ts';
 import { HttpLinks } from './http-links.ts';
+import { type LinkDeps, linkOwner } from './link-owner.ts';
 import { Listeners } from './listeners.ts';
-import { downReason, PeerLink } from './peer-link.ts';
+import type { PeerLink } from './peer-link.ts';
 import type { SlabPool } from './slab-pool.ts';
+import { StrangerLinks } from './stranger-links.ts';
+import type { StrangerRoom } from './stranger-room.ts';
 import type { UploadBudget } from './upload.ts';
 
 /** What all swarms of an engine share. */
@@ -43,6 +46,9 @@ export interface EngineParts {
   readonly uploads: UploadBudget;
   readonly limits: Partial<CoreLimits>;
   readonly bans: Bans;
+  readonly strangers: StrangerRoom;
+  /** Swarms that are open to strangers, by the infohash (40 hex) of their torrent. */
+  readonly torrents: Map<string, SwarmShell>;
 }
 
 /** Sockets, disk, timers and hashes of one swarm around its {@link SwarmCore}. */
@@ -52,7 +58,6 @@ export class SwarmShell implements Swarm {
   readonly id: Uint8Array;
   leech: boolean;
   readonly #parts: EngineParts;
-  readonly #join: JoinInit;
   readonly #core: SwarmCore;
   readonly #onLeave: () => void;
   readonly #links = new Map<LinkId, PeerLink>();
@@ -60,6 +65,8 @@ export class SwarmShell implements Swarm {
   readonly #dials: Dials;
   readonly #arrivals: Arrivals;
   readonly #fresh: FreshPieces;
+  readonly #strangers: StrangerLinks;
+  readonly #linkDeps: LinkDeps;
   readonly #events: SwarmEvent[] = [];
   #handling = false;
   #left = false;
@@ -73,7 +80,6 @@ export class SwarmShell implements Swarm {
 
   constructor(parts: EngineParts, id: Uint8Array, join: JoinInit, seed: number, onLeave: () => void) {
     this.#parts = parts;
-    this.#join = join;
     this.#onLeave = onLeave;
     this.id = id;
     this.digest = join.digest;
@@ -115,11 +121,27 @@ export class SwarmShell implements Swarm {
       onKept: (index, from) => this.#onPiece.call(index, from),
       onBad: (bad) => this.#onBad.call(bad),
     });
+    this.#linkDeps = {
+      ...join,
+      sizeBytes: join.metainfo.sizeBytes,
+      slabs: parts.slabs,
+      arrivals: this.#arrivals,
+      log: parts.log,
+      links: this.#links,
+      isLeft: () => this.#left,
+      settle: (link) => this.#dials.settle(link),
+      onSent: (bytes) => {
+        this.#uploadedBytes += bytes;
+      },
+      tell: (event) => this.#tell(event),
+    };
+    this.#strangers = this.#strangerLinks();
     this.#dials = new Dials({
       timeoutMs: parts.limits.dialMs ?? CORE_LIMITS.dialMs,
       self: { clusterKey: parts.clusterKey, peerId: parts.peerId, origin: parts.origin, zone: parts.zone },
       swarm: { id, sizeBytes: join.metainfo.sizeBytes },
       ownerOf: (link, socket) => this.#owner(link, socket),
+      strangerWire: (link, socket, peerId) => this.#strangers.dialled(link, socket, peerId),
       onFailed: (link, error) => {
         if (!isCoded(error, 'TIMEOUT')) logFailure(parts.log, error, 'peer address is not valid');
         this.#tell({ type: 'linkDown', link, reason: 'failed' });
@@ -147,6 +169,20 @@ export class SwarmShell implements Swarm {
 
   setHttpSources(sources: readonly HttpSource[]): void {
     if (!this.#left) this.#http.set(sources, () => this.#core.drawLink());
+  }
+
+  admitStrangers(infoHash: Uint8Array, ttlMs: number): void {
+    if (!this.#left) this.#strangers.admit(infoHash, ttlMs);
+  }
+
+  addStrangers(addresses: readonly string[]): void {
+    if (this.#strangers.infoHash === undefined) return;
+    this.addPeers(addresses.map((one) => ({ peerId: strangerId(one), addresses: [one], origin: false })));
+  }
+
+  /** Somebody dialled us and named our torrent; `bytes`: all that it sent. */
+  acceptStranger(socket: Socket, bytes: Uint8Array): void {
+    this.#strangers.accept(socket, bytes);
   }
 
   metainfoChanged(): void {
@@ -202,6 +238,7 @@ export class SwarmShell implements Swarm {
   setLeech(leech: boolean): void {
     this.leech = leech;
     this.#tell({ type: 'leech', on: leech });
+    this.#strangers.wishChanged();
   }
 
   wantAll(): void {
@@ -218,6 +255,7 @@ export class SwarmShell implements Swarm {
     this.#left = true;
     clearTimeout(this.#timer);
     this.#parts.slabs.forget(this.#wake);
+    this.#strangers.close();
     this.#dials.stop(reason);
     for (const link of [...this.#links.values()]) link.wire.goodbye(reason);
     this.#http.stop();
@@ -236,6 +274,25 @@ export class SwarmShell implements Swarm {
   /** What is to listen to an inbound wire that proved the key; its `onReady` comes next. */
   accept(socket: Socket): LinkOwner {
     return this.#owner(this.#core.drawLink(), socket);
+  }
+
+  #strangerLinks(): StrangerLinks {
+    const { strangers: room, torrents, peerId } = this.#parts;
+    return new StrangerLinks({
+      room,
+      peerId,
+      sizeBytes: this.metainfo.sizeBytes,
+      drawLink: () => this.#core.drawLink(),
+      isWelcome: (id) => this.#core.welcome(id, performance.now()) === 'yes',
+      ownerOf: (link, socket) => linkOwner(this.#linkDeps, link, socket, { budget: room.budget, gate: room }),
+      linkOf: (link) => this.#links.get(link),
+      onChoke: (link, on) => this.#tell({ type: 'choked', link, on }),
+      isWanting: () => this.leech && !this.#core.have.complete,
+      onOpen: (infoHash, open) => {
+        if (open) torrents.set(infoHash, this);
+        else if (torrents.get(infoHash) === this) torrents.delete(infoHash);
+      },
+    });
   }
 
   #tell(event: SwarmEvent): void {
@@ -297,6 +354,7 @@ export class SwarmShell implements Swarm {
         this.#onWant.call();
         return;
       case 'finish':
+        this.#strangers.wishChanged();
         this.#onComplete.call();
         return;
       case 'log':
@@ -304,73 +362,9 @@ export class SwarmShell implements Swarm {
     }
   }
 
-  /** What listens to the wire of `link`, before and after it is ready. */
+  /** What listens to the wire of a member. */
   #owner(link: LinkId, socket: Socket): LinkOwner {
-    let peerLink: PeerLink | undefined;
-    const onReady = (wire: HardenedWire, peer: ProvenPeer, dialled: boolean): void => {
-      this.#dials.settle(link);
-      if (this.#left) {
-        wire.goodbye('dropped');
-        return;
-      }
-      peerLink = new PeerLink({
-        id: link,
-        wire,
-        peer,
-        socket,
-        sizeBytes: this.metainfo.sizeBytes,
-        pieces: this.#join.pieces,
-        budget: this.#parts.uploads,
-        fetches: {
-          onProgress: (index, bytes) => this.#tell({ type: 'progress', link, index, bytes }),
-          onPiece: (index, slab, lengthBytes) =>
-            this.#arrivals.add(link, index, {
-              slab,
-              lengthBytes,
-              from: peer.origin ? 'origin' : 'peer',
-              peerId: peer.peerId,
-            }),
-          onFailed: (index, slab) => {
-            this.#parts.slabs.release(slab);
-            this.#tell({ type: 'fetchFailed', link, index, busy: false });
-          },
-        },
-        onSent: (bytes) => {
-          this.#uploadedBytes += bytes;
-        },
-        tell: (event) => this.#tell(event),
-      });
-      this.#links.set(link, peerLink);
-      this.#tell({
-        type: 'wireUp',
-        link,
-        peerId: peer.peerId,
-        origin: peer.origin,
-        zone: peer.zone,
-        dialled,
-      });
-    };
-    const events: LinkOwner['events'] = {
-      onBitfield: (pieces) => this.#tell({ type: 'bitfield', link, indexes: pieces }),
-      onHaves: (indexes) => this.#tell({ type: 'haves', link, indexes }),
-      onSuggest: (index) => this.#tell({ type: 'suggested', link, index }),
-      onRequest: (index, offset, length) => peerLink?.onRequest(index, offset, length),
-      onCancel: (index, offset) => peerLink?.onCancel(index, offset),
-      onBlock: (index, _offset, count, done) => peerLink?.fetcher.onBlock(index, count, done),
-      onReject: (index) => peerLink?.fetcher.onReject(index),
-      onDrain: () => peerLink?.onDrain(),
-      onClosed: (gone, error) => {
-        this.#dials.settle(link);
-        this.#links.delete(link);
-        peerLink?.stop();
-        for (const slab of peerLink?.fetcher.stop() ?? []) this.#parts.slabs.release(slab);
-        const facts = { address: socket.remoteAddress, digest: this.digest };
-        if (error?.code === 'INTERNAL') logFailure(this.#parts.log, error.cause, 'wire closed', facts);
-        if (error?.code === 'WIRE_INVALID') this.#parts.log.warn({ error, ...facts }, 'wire closed');
-        this.#tell({ type: 'linkDown', link, reason: downReason(gone, error) });
-      },
-    };
-    return { events, onReady };
+    return linkOwner(this.#linkDeps, link, socket, { budget: this.#parts.uploads });
   }
 
   #fetch(link: LinkId, index: number): void {

@@ -2,7 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import { isBug } from '@sepia/base/failure';
 import { WIRE_LIMITS } from '../limits.ts';
 import type { PieceStore } from '../swarm.ts';
-import type { HardenedWire } from '../wire/wire.ts';
+import type { PieceWire } from '../wire/wire-owner.ts';
 import type { BlockBuffers } from './block-buffers.ts';
 
 interface Waiting {
@@ -15,7 +15,16 @@ interface Waiting {
 export interface UploadBudget {
   /** Bytes of the buffers that are being read into or wait in sockets. */
   usedBytes: number;
+  /** Above this a wire reads only when it has nothing else open. */
+  readonly limitBytes: number;
   readonly buffers: BlockBuffers;
+}
+
+/** Lets bytes go out, or says when: for those who must wait for others. */
+export interface UploadGate {
+  /** True: send them now. False: `again` is called once it may be tried again. */
+  take(bytes: number, again: () => void): boolean;
+  forget(again: () => void): void;
 }
 
 /**
@@ -24,7 +33,7 @@ export interface UploadBudget {
  * 64 wait (the wire rejects the rest).
  */
 export class Upload {
-  readonly #wire: HardenedWire;
+  readonly #wire: PieceWire;
   readonly #pieces: PieceStore;
   readonly #budget: UploadBudget;
   #waiting: Waiting[] = [];
@@ -33,17 +42,21 @@ export class Upload {
   #stopped = false;
   #pulling: NodeJS.Immediate | undefined;
   readonly #onSent: (bytes: number) => void;
+  readonly #gate: UploadGate | undefined;
+  readonly #again = (): void => this.pull();
 
   constructor(deps: {
-    wire: HardenedWire;
+    wire: PieceWire;
     pieces: PieceStore;
     budget: UploadBudget;
     onSent: (bytes: number) => void;
+    gate?: UploadGate | undefined;
   }) {
     this.#wire = deps.wire;
     this.#pieces = deps.pieces;
     this.#budget = deps.budget;
     this.#onSent = deps.onSent;
+    this.#gate = deps.gate;
   }
 
   add(index: number, offset: number, length: number): void {
@@ -62,8 +75,15 @@ export class Upload {
     this.#waiting = rest;
   }
 
+  /** Rejects what waits. */
+  clear(): void {
+    for (const { index, offset, length } of this.#waiting) this.#wire.sendReject(index, offset, length);
+    this.#waiting = [];
+  }
+
   stop(): void {
     this.#stopped = true;
+    this.#gate?.forget(this.#again);
     clearImmediate(this.#pulling);
     this.#waiting = [];
   }
@@ -72,9 +92,13 @@ export class Upload {
   pull(): void {
     while (!this.#stopped && this.#waiting.length > 0) {
       if (this.#openBytes > WIRE_LIMITS.wireUploadBytes - WIRE_LIMITS.uploadReadBytes) return;
-      if (this.#budget.usedBytes >= WIRE_LIMITS.engineUploadBytes && this.#openBytes > 0) return;
+      if (this.#budget.usedBytes >= this.#budget.limitBytes && this.#openBytes > 0) return;
       const run = this.#nextRun();
       const length = lengthOf(run);
+      if (this.#gate?.take(length, this.#again) === false) {
+        this.#waiting = [...run, ...this.#waiting];
+        return;
+      }
       this.#openBytes += length;
       this.#budget.usedBytes += this.#budget.buffers.sizeBytes;
       void this.#serve(run, length);

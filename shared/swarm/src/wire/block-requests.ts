@@ -1,5 +1,5 @@
 import { invalidWire } from './frames.ts';
-import { blockKey } from './wire-messages.ts';
+import { blockKey, blockOf } from './wire-messages.ts';
 
 interface Arriving {
   readonly index: number;
@@ -42,6 +42,13 @@ export class BlockRequests {
     if (arriving) this.#arriving!.wanted = false;
     else this.#remember(key);
     return { length: target.length, arriving };
+  }
+
+  /** The other end sends none of them (BEP 3, choke); what is on its way all the same is known, and thrown away. */
+  cancelAll(): { readonly index: number; readonly offset: number }[] {
+    const dropped = [...this.#targets.keys()].map(blockOf);
+    for (const { index, offset } of dropped) this.cancel(index, offset);
+    return dropped;
   }
 
   /** The other end will not send it. True if it was still wanted. */

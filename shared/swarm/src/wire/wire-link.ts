@@ -1,5 +1,5 @@
 import { pieceLength } from '@sepia/metainfo/tree';
-import type { HardenedWire } from './wire.ts';
+import type { PieceWire } from './wire-owner.ts';
 
 interface PieceFetch {
   readonly slab: Uint8Array;
@@ -17,13 +17,13 @@ export interface FetchOwner {
 
 /** Fetches whole pieces over one wire: cuts them in blocks, keeps at most 64 asked, puts them in the piece's slab. */
 export class WireFetcher {
-  readonly #wire: HardenedWire;
+  readonly #wire: PieceWire;
   readonly #sizeBytes: number;
   readonly #owner: FetchOwner;
   readonly #fetches = new Map<number, PieceFetch>();
   blockBytes = 16 * 1024;
 
-  constructor(wire: HardenedWire, sizeBytes: number, owner: FetchOwner) {
+  constructor(wire: PieceWire, sizeBytes: number, owner: FetchOwner) {
     this.#wire = wire;
     this.#sizeBytes = sizeBytes;
     this.#owner = owner;

@@ -22,6 +22,36 @@ export function blockKey(index: number, offset: number): number {
   return index * (PIECE_BYTES / LEAF_BYTES) + offset / LEAF_BYTES;
 }
 
+/** The block of a {@link blockKey}. */
+export function blockOf(key: number): { readonly index: number; readonly offset: number } {
+  const leaves = PIECE_BYTES / LEAF_BYTES;
+  return { index: Math.floor(key / leaves), offset: (key % leaves) * LEAF_BYTES };
+}
+
+/** A message of an id and numbers (u32, big-endian), with its length in front; `tail` is copied. */
+export function message(id: number, numbers: readonly number[] = [], tail?: Uint8Array): Uint8Array {
+  const bytes = Buffer.allocUnsafe(5 + numbers.length * 4 + (tail?.length ?? 0));
+  bytes.writeUInt32BE(bytes.length - 4, 0);
+  bytes[4] = id;
+  for (let i = 0; i < numbers.length; i++) bytes.writeUInt32BE(numbers[i]!, 5 + i * 4);
+  if (tail !== undefined) bytes.set(tail, 5 + numbers.length * 4);
+  return bytes;
+}
+
+/** A handshake (BEP 3). Of the reserved bits only that of the fast extension is set (BEP 6). */
+export function plainHandshake(infoHash: Uint8Array, peerId: Uint8Array): Uint8Array {
+  const bytes = Buffer.alloc(68);
+  bytes[0] = 19;
+  bytes.write('BitTorrent protocol', 1, 'latin1');
+  bytes[27] = FAST_BIT;
+  bytes.set(infoHash, 28);
+  bytes.set(peerId, 48);
+  return bytes;
+}
+
+/** Of the last reserved byte: the fast extension. */
+export const FAST_BIT = 0x04;
+
 /** Writes a `piece` message (BEP 3): its 13 bytes of head and the block, which is not copied. */
 export function writeBlock(
   socket: Writable,

@@ -2,7 +2,6 @@ import type { Socket } from 'node:net';
 import type { Bitfield } from '@sepia/base/bitfield';
 import type { CodedError } from '@sepia/base/errors';
 import type { WireLimits } from '../limits.ts';
-import type { HardenedWire } from './wire.ts';
 import type { WireRole } from './wire-auth.ts';
 import type { GoneReason } from './wire-extensions.ts';
 
@@ -14,6 +13,8 @@ export interface ProvenPeer {
   readonly zone: string;
   /** Block length for our requests, bytes. */
   readonly blockBytes: number;
+  /** Proved nothing: a standard client in a swarm that is open to them. */
+  readonly isStranger?: boolean;
 }
 
 /** What a wire tells its owner. No call comes before `onReady`, none after `onClosed`, except `onSwarm`. */
@@ -25,7 +26,7 @@ export interface WireOwner {
   onBitfield(pieces: Bitfield): void;
   onHaves(indexes: readonly number[]): void;
   onSuggest(index: number): void;
-  /** A valid request; the owner answers by {@link HardenedWire.sendBlock} or {@link HardenedWire.sendReject}. */
+  /** A valid request; the owner answers by {@link PieceWire.sendBlock} or {@link PieceWire.sendReject}. */
   onRequest(index: number, offset: number, length: number): void;
   onCancel(index: number, offset: number, length: number): void;
   /** Bytes of a requested block arrived in its target; `done` with the last ones. */
@@ -50,8 +51,32 @@ export interface WireInit {
   readonly limits?: WireLimits;
 }
 
+/** What a swarm does with a wire, whoever is at its other end. */
+export interface PieceWire {
+  readonly closed: boolean;
+  readonly downloadedBytes: number;
+  readonly uploadedBytes: number;
+  readonly queuedBytes: number;
+  /** How many blocks may be requested at once. */
+  readonly requestLimit: number;
+  readonly pendingRequests: number;
+  sendBitfield(pieces: Bitfield): void;
+  sendHave(index: number): void;
+  sendSuggest(index: number): void;
+  sendRequest(index: number, offset: number, target: Uint8Array): void;
+  sendCancel(index: number, offset: number): void;
+  sendBlock(index: number, offset: number, bytes: Uint8Array, onTaken?: () => void): void;
+  sendReject(index: number, offset: number, length: number): void;
+  forgetRequest(): void;
+  goodbye(reason: GoneReason): void;
+  fail(error: CodedError): void;
+}
+
+/** What the swarm hears of a wire. */
+export type WireEvents = Omit<WireOwner, 'onSwarm' | 'onReady'>;
+
 /** Listens to one wire for a swarm. */
-export interface LinkOwner {
-  readonly events: Omit<WireOwner, 'onSwarm' | 'onReady'>;
-  onReady(wire: HardenedWire, peer: ProvenPeer, dialled: boolean): void;
+export interface LinkOwner<W extends PieceWire = PieceWire> {
+  readonly events: WireEvents;
+  onReady(wire: W, peer: ProvenPeer, dialled: boolean): void;
 }

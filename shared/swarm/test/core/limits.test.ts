@@ -55,6 +55,19 @@ governs('wires', [1, 'full'], [2, 'yes'], (limits) => {
   return core.welcome('b', 0);
 });
 
+governs('strangerWires', [1, 'full'], [2, 'yes'], (limits) => {
+  const { core, wire } = start({ limits });
+  wire('stranger 192.0.2.1:5000', [], { isStranger: true });
+  return core.welcome('stranger 192.0.2.2:5000', 0);
+});
+
+governs('strangerDepth', [1, [1]], [3, [3]], (limits) => {
+  const one = start({ limits });
+  const { link } = one.wire('stranger 192.0.2.1:5000', all(), { isStranger: true });
+  one.tell({ type: 'choked', link, on: false });
+  return fetchesOf(one);
+});
+
 governs('depthMin', [1, [1]], [3, [3]], (limits) => {
   const one = start({ limits });
   one.wire('a', all());

@@ -18,7 +18,13 @@ interface Read {
 }
 
 /** An upload over a wire whose socket takes bytes only when told to. Byte `at` of piece `index` is `index + at / BLOCK`. */
-function slowWire(budget: UploadBudget = { usedBytes: 0, buffers: new BlockBuffers(READ) }) {
+function slowWire(
+  budget: UploadBudget = {
+    usedBytes: 0,
+    limitBytes: WIRE_LIMITS.engineUploadBytes,
+    buffers: new BlockBuffers(READ),
+  },
+) {
   const sent: { index: number; offset: number; bytes: Uint8Array; taken: () => void }[] = [];
   const reads: Read[] = [];
   const rejected: number[] = [];
@@ -98,7 +104,11 @@ t.test('blocks that follow each other are read at once, and sent one by one', as
 
 t.test('when the engine has no room each wire still has one read on its way', async (t) => {
   const full = WIRE_LIMITS.engineUploadBytes;
-  const { upload, budget, sent } = slowWire({ usedBytes: full, buffers: new BlockBuffers(READ) });
+  const { upload, budget, sent } = slowWire({
+    usedBytes: full,
+    limitBytes: full,
+    buffers: new BlockBuffers(READ),
+  });
   for (let index = 0; index < 3; index++) upload.add(index, 0, BLOCK);
   await settle();
   t.equal(sent.length, 1);

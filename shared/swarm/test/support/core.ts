@@ -30,7 +30,7 @@ export function start(change: Partial<CoreInit> = {}) {
   const wire = (
     peerId: string,
     has: Iterable<number>,
-    more: { origin?: boolean; zone?: string; dialled?: boolean } = {},
+    more: { origin?: boolean; zone?: string; dialled?: boolean; isStranger?: boolean } = {},
   ) => {
     const link = core.drawLink();
     const up = tell({ type: 'wireUp', link, peerId, origin: false, zone: 'z1', dialled: true, ...more });

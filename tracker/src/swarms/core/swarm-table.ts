@@ -138,6 +138,12 @@ export class SwarmTable {
     return this.handout(digest, { nodeId: '', addresses: [] }, numwant);
   }
 
+  /** True if the node seeds or downloads the blob. */
+  isIn(digest: string, nodeId: string): boolean {
+    const blob = this.#blobs.get(digest);
+    return blob !== undefined && (blob.seeds.has(nodeId) || blob.leechers.has(nodeId));
+  }
+
   leecherCount(digest: string): number {
     return this.#blobs.get(digest)?.leechers.size ?? 0;
   }

@@ -1,0 +1,136 @@
+import { parseDuration } from '@sepia/base/config/units';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { delay } from '@sepia/base/lifecycle';
+import { ORIGIN_GC } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
+import Table from 'cli-table3';
+import type { Command } from 'commander';
+import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
+import { bytesText, durationText } from '../terminal/format.ts';
+
+const BEGIN_MS = 60_000;
+const LOOK_EVERY_MS = 500;
+/** The origin that leads it may be silent for this long, in ms. */
+const SILENT_MS = 15_000;
+
+interface GcReport {
+  readonly generation: string;
+  readonly leader: string;
+  readonly dryRun: boolean;
+  readonly graceMs: number;
+  readonly startedAtMs: number;
+  readonly endedAtMs?: number;
+  readonly phase: 'repositories' | 'bytes' | 'done' | 'failed';
+  readonly seen: number;
+  readonly links: number;
+  readonly linkBytes: number;
+  readonly blobs: number;
+  readonly bytes: number;
+  readonly unlinked: number;
+  readonly repositories: readonly {
+    readonly upstream: string;
+    readonly repository: string;
+    readonly links: number;
+    readonly bytes: number;
+    readonly kept: number;
+    readonly left?: string;
+  }[];
+  readonly failure?: string;
+}
+
+/** `sepia gc`. */
+export function addGc(program: Command): void {
+  operatorOptions(program.command('gc'))
+    .description('collect pushed content that no tag leads to, in the whole cluster')
+    .option('--dry-run', 'say what would go, and take nothing', false)
+    .option('--grace <duration>', 'what was written within this time stays', '24h')
+    .option('--json', 'print JSON', false)
+    .action(async (flags: OperatorFlags & { dryRun: boolean; grace: string; json: boolean }) => {
+      const graceMs = parseDuration(flags.grace);
+      if (graceMs === undefined)
+        throw new CodedError('CONFIG_INVALID', {
+          message: `--grace: "${flags.grace}" is not a duration; write 0s, 30m or 24h`,
+        });
+      await using operator = Operator.open(flags);
+      const begun = await begin(operator, { dryRun: flags.dryRun, graceMs });
+      const report = await ended(operator, begun, flags.json);
+      process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : textOf(report));
+      if (report.phase === 'failed') process.exitCode = 1;
+    });
+}
+
+/** At the first origin in the order of the key `gc` that answers. */
+async function begin(operator: Operator, json: { dryRun: boolean; graceMs: number }): Promise<GcReport> {
+  let last: unknown;
+  for (const id of operator.cluster.origins('gc').order) {
+    try {
+      return await operator.ask<GcReport>(id, {
+        ...to(ORIGIN_GC.begin),
+        json,
+        headersTimeoutMs: BEGIN_MS,
+      });
+    } catch (error) {
+      throwIfBug(error);
+      if (!isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DRAINING')) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+/** Waits for the end; tells how far it is where somebody looks. */
+async function ended(operator: Operator, begun: GcReport, quiet: boolean): Promise<GcReport> {
+  const isShown = !quiet && process.stderr.isTTY;
+  for (let heardMs = performance.now(); ; ) {
+    await delay(LOOK_EVERY_MS);
+    try {
+      const { report } = await operator.ask<{ report?: GcReport }>(begun.leader, to(ORIGIN_GC.report));
+      heardMs = performance.now();
+      if (report?.generation !== begun.generation) throw lost(begun.leader, 'was restarted');
+      if (isShown)
+        process.stderr.write(`\r\u001b[K${report.endedAtMs === undefined ? progressOf(report) : ''}`);
+      if (report.endedAtMs !== undefined) return report;
+    } catch (error) {
+      throwIfBug(error);
+      if (!isCoded(error, 'PEER_HTTP')) throw error;
+      if (performance.now() - heardMs > SILENT_MS) throw lost(begun.leader, 'does not answer');
+    }
+  }
+}
+
+function lost(leader: string, what: string): CodedError {
+  return new CodedError('GC_REFUSED', {
+    message: `${leader}, which led the collection, ${what}; what it took is gone, nothing is half done: run it again in a minute`,
+  });
+}
+
+function progressOf({ phase, seen, links, bytes }: GcReport): string {
+  return phase === 'repositories'
+    ? `${seen} repositories, ${links} links without reference`
+    : `bytes: ${bytesText(bytes)} freed`;
+}
+
+function textOf(report: GcReport): string {
+  const { dryRun, repositories, seen, links, linkBytes, unlinked, blobs, bytes } = report;
+  const table = new Table({
+    head: ['repository', dryRun ? 'would go' : 'gone', 'of its quota', 'stays', ''],
+    style: { head: [], border: [], compact: true },
+  });
+  for (const one of repositories)
+    table.push([
+      `${one.upstream}/${one.repository}`,
+      one.links,
+      bytesText(one.bytes),
+      one.kept,
+      one.left === undefined ? '' : `left: ${one.left}`,
+    ]);
+  const took = durationText((report.endedAtMs ?? report.startedAtMs) - report.startedAtMs);
+  const list = repositories.length === 0 ? '' : `${table.toString()}\n`;
+  const sum = `${seen} repositories looked at in ${took}: ${links} links, ${bytesText(linkBytes)} of quotas`;
+  const disk = dryRun
+    ? `${unlinked} blobs have no link at all already; those of the links above come with them`
+    : `${blobs} files, ${bytesText(bytes)} taken off disks (all copies)`;
+  const end = report.failure === undefined ? '' : `ended early: ${report.failure}\n`;
+  return `${list}${sum}\n${disk}\n${end}`;
+}

@@ -1,0 +1,171 @@
+import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { ORIGIN_GC } from '@sepia/cluster/api/origin';
+import { type RouteCall, to } from '@sepia/cluster/api/route';
+import { shardKey } from '@sepia/cluster/cluster';
+import type { Members } from '../cluster/members.ts';
+import type { OwnPage } from '../records/core/record-merge.ts';
+import type { ShardName } from '../records/quorum-set.ts';
+import type { GcRemoved } from './core/sweep.ts';
+import type { CandidatePage, OwnContent, OwnLayerIndex, OwnRecord, OwnTag } from './own-content.ts';
+
+/** A member may take this long to look through all of its links, or to delete many files, in ms. */
+const SLOW_MS = 60_000;
+/** All members must have condemned within this, so that their fences stand together, in ms. */
+const CONDEMN_MS = 10_000;
+
+/** Whether an origin lets a sweep run. */
+export interface GcReadiness {
+  readonly clusterVersion: number;
+  /** Copies that it owes to others and is not making at this moment. */
+  readonly owed: number;
+}
+
+/** What an origin answers for itself; the routes of `/v1/gc` call the same. */
+export interface OwnGc {
+  readonly content: OwnContent;
+  readonly ready: () => Promise<GcReadiness>;
+  readonly condemn: (generation: string, keys: readonly string[]) => readonly string[];
+  readonly release: (generation: string) => void;
+  readonly bury: (generation: string, shard: ShardName, dead: Dead) => Promise<void>;
+}
+
+export interface Dead {
+  readonly links: readonly { readonly digest: Digest; readonly atMs: number }[];
+  readonly referrers: readonly { readonly subject: Digest; readonly digest: Digest; readonly atMs: number }[];
+}
+
+interface PeersDeps {
+  readonly members: Pick<Members, 'selfId' | 'ids' | 'placement' | 'json'>;
+  readonly own: OwnGc;
+}
+
+/** The origins as the leader of a sweep asks them. Each of them must answer: silence of one ends the sweep. */
+export class Peers {
+  readonly #deps: PeersDeps;
+
+  constructor(deps: PeersDeps) {
+    this.#deps = deps;
+  }
+
+  get ids(): readonly string[] {
+    return this.#deps.members.ids;
+  }
+
+  owners({ upstream, repository }: ShardName): readonly string[] {
+    return this.#deps.members.placement(shardKey(upstream, repository)).owners;
+  }
+
+  async ready(id: string): Promise<GcReadiness> {
+    if (id === this.#self) return await this.#deps.own.ready();
+    return await this.#get(id, to(ORIGIN_GC.ready));
+  }
+
+  async repositories(id: string, upstream: string, after: string | undefined): Promise<OwnPage<string>> {
+    if (id === this.#self) return await this.#deps.own.content.repositories(upstream, after);
+    return await this.#get(id, to(ORIGIN_GC.repositories, { upstream, after }));
+  }
+
+  async records(
+    id: string,
+    shard: ShardName,
+    kind: 'links' | 'referrers',
+    after: readonly string[],
+  ): Promise<OwnPage<OwnRecord>> {
+    if (id === this.#self) return await this.#deps.own.content.records(shard, kind, after);
+    const from = after.length === 0 ? undefined : JSON.stringify(after);
+    return await this.#get(id, to(ORIGIN_GC.records, { ...shard, kind, after: from }));
+  }
+
+  async tags(
+    id: string,
+    shard: ShardName,
+    after: string | undefined,
+    brief: boolean,
+  ): Promise<OwnPage<OwnTag>> {
+    if (id === this.#self) return await this.#deps.own.content.tags(shard, after, brief);
+    return await this.#get(id, to(ORIGIN_GC.tags, { ...shard, after, brief }));
+  }
+
+  async layerIndexes(id: string, after: string | undefined): Promise<OwnPage<OwnLayerIndex>> {
+    if (id === this.#self) return await this.#deps.own.content.layerIndexes(after);
+    return await this.#get(id, to(ORIGIN_GC.layers, { after }));
+  }
+
+  async candidates(id: string, after: Digest | undefined, graceMs: number): Promise<CandidatePage> {
+    if (id === this.#self) return await this.#deps.own.content.candidates(after, graceMs);
+    return await this.#get(id, to(ORIGIN_GC.candidates, { after, grace: graceMs }));
+  }
+
+  /** Keys that are in use somewhere. @throws `GC_REFUSED` where another sweep runs */
+  async condemn(generation: string, keys: readonly string[]): Promise<ReadonlySet<string>> {
+    const busy = await this.#all(async (id) => {
+      if (id === this.#self) return this.#deps.own.condemn(generation, keys);
+      const found = await this.#post<{ busy: string[] }>(
+        id,
+        to(ORIGIN_GC.condemn),
+        { generation, keys },
+        CONDEMN_MS,
+      );
+      return found.busy;
+    });
+    return new Set(busy.flat());
+  }
+
+  async release(generation: string): Promise<void> {
+    await this.#all(async (id) => {
+      if (id === this.#self) this.#deps.own.release(generation);
+      else await this.#post(id, to(ORIGIN_GC.release), { generation }, CONDEMN_MS);
+    });
+  }
+
+  async bury(generation: string, shard: ShardName, dead: Dead): Promise<void> {
+    await Promise.all(
+      this.owners(shard).map(async (id) => {
+        if (id === this.#self) await this.#deps.own.bury(generation, shard, dead);
+        else await this.#post(id, to(ORIGIN_GC.bury), { generation, ...shard, ...dead }, SLOW_MS);
+      }),
+    );
+  }
+
+  async linked(digests: readonly Digest[]): Promise<Set<Digest>> {
+    const found = await this.#all(async (id) => {
+      if (id === this.#self) return await this.#deps.own.content.linked(digests);
+      return (await this.#post<{ digests: Digest[] }>(id, to(ORIGIN_GC.linked), { digests }, SLOW_MS))
+        .digests;
+    });
+    return new Set(found.flat());
+  }
+
+  async remove(generation: string, digests: readonly Digest[]): Promise<GcRemoved> {
+    const removed = await this.#all(async (id) => {
+      if (id === this.#self) return await this.#deps.own.content.remove(generation, digests);
+      return await this.#post<GcRemoved>(id, to(ORIGIN_GC.remove), { generation, digests }, SLOW_MS);
+    });
+    return removed.reduce((sum, one) => ({ blobs: sum.blobs + one.blobs, bytes: sum.bytes + one.bytes }), {
+      blobs: 0,
+      bytes: 0,
+    });
+  }
+
+  get #self(): string {
+    return this.#deps.members.selfId;
+  }
+
+  async #all<T>(ask: (id: string) => Promise<T>): Promise<T[]> {
+    return await Promise.all(this.ids.map(ask));
+  }
+
+  async #get<T>(id: string, call: RouteCall): Promise<T> {
+    return await this.#deps.members.json<T>(id, { ...call, headersTimeoutMs: SLOW_MS });
+  }
+
+  async #post<T>(id: string, call: RouteCall, json: unknown, headersTimeoutMs: number): Promise<T> {
+    return await this.#deps.members.json<T>(id, { ...call, json, headersTimeoutMs });
+  }
+}
+
+/** The error of a sweep that may not begin or go on, with its reason. */
+export function refused(reason: string, detail: Readonly<Record<string, unknown>> = {}): CodedError {
+  return new CodedError('GC_REFUSED', { message: `garbage is not collected: ${reason}`, detail });
+}

@@ -1,0 +1,65 @@
+import { logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import type { RecordStore } from '@sepia/records/store/record-store';
+import type { Members } from '../cluster/members.ts';
+import type { Collector } from './collector.ts';
+
+/** The schedule is looked at this often, in ms. */
+const LOOK_EVERY_MS = 60_000;
+/** When this origin last led a sweep, on its own disk. */
+const LAST = ['gc', 'last'];
+
+interface GcScheduleDeps {
+  readonly members: Pick<Members, 'selfId' | 'leaderOf'>;
+  readonly collector: Pick<Collector, 'begin' | 'isRunning'>;
+  readonly records: Pick<RecordStore, 'jobSet'>;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+interface GcScheduleOptions {
+  /** 0: never. */
+  readonly everyMs: number;
+  readonly graceMs: number;
+}
+
+/**
+ * Begins sweeps by the clock, at the first healthy owner of the key `gc`. What it noted last is on its disk: a restart
+ * neither forgets nor repeats one. Where another origin takes over, the first sweep comes a period after its start.
+ */
+export class GcSchedule {
+  readonly #deps: GcScheduleDeps;
+  readonly #options: GcScheduleOptions;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(deps: GcScheduleDeps, options: GcScheduleOptions) {
+    this.#deps = deps;
+    this.#options = options;
+  }
+
+  start(): void {
+    const { everyMs } = this.#options;
+    if (everyMs === 0) return;
+    this.#timer = setInterval(
+      () =>
+        void this.#look().catch((error: unknown) =>
+          logFailure(this.#deps.log, error, 'scheduled garbage collection did not begin'),
+        ),
+      Math.min(LOOK_EVERY_MS, everyMs),
+    );
+    this.#timer.unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #look(): Promise<void> {
+    const { members, collector, records, nowMs } = this.#deps;
+    if (members.leaderOf('gc') !== members.selfId || collector.isRunning) return;
+    const last = (await records.jobSet.entry(LAST))?.atMs;
+    if (last !== undefined && nowMs() - last < this.#options.everyMs) return;
+    await records.jobSet.put(LAST, {}, nowMs());
+    if (last !== undefined) await collector.begin({ dryRun: false, graceMs: this.#options.graceMs });
+  }
+}

@@ -1,0 +1,106 @@
+import type { Logger } from '@sepia/base/log';
+import type { Metrics } from '@sepia/base/metrics';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { RecordStore } from '@sepia/records/store/record-store';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { Replicator } from '../blobs/replicator.ts';
+import type { Swarms } from '../blobs/swarms.ts';
+import type { Members } from '../cluster/members.ts';
+import type { Fence } from '../fence/core/fence.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { OwnStanding } from '../records/own-standing.ts';
+import type { QuorumSet } from '../records/quorum-set.ts';
+import type { Tags } from '../records/tags.ts';
+import type { Invalidation } from '../removal/invalidation.ts';
+import { Collector } from './collector.ts';
+import { OwnContent } from './own-content.ts';
+import { type OwnGc, Peers, refused } from './peers.ts';
+import { GcSchedule } from './schedule.ts';
+
+interface GcDeps {
+  readonly cluster: Cluster;
+  readonly members: Members;
+  readonly records: RecordStore;
+  readonly standing: Pick<OwnStanding, 'requireAll'>;
+  readonly sets: Readonly<Record<'links' | 'referrers', unknown>>;
+  readonly store: BlobStore;
+  readonly swarms: Pick<Swarms, 'forget'>;
+  readonly replicator: Pick<Replicator, 'overdue'>;
+  readonly tags: Tags;
+  readonly manifests: Manifests;
+  readonly invalidation: Invalidation;
+  readonly fence: Fence;
+  readonly elapsedMs: () => number;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+interface GcOptions {
+  /** In ms; `never`: only when an operator says so. */
+  readonly every: number | 'never';
+  /** In ms. */
+  readonly grace: number;
+}
+
+/** The parts of garbage collection at one origin: what it answers for itself, what it leads, its schedule. */
+export function createGc(deps: GcDeps, options: GcOptions) {
+  const { cluster, members, records, standing, store, swarms, replicator, fence, elapsedMs, metrics, nowMs } =
+    deps;
+  const sets = deps.sets as Readonly<Record<'links' | 'referrers', QuorumSet<unknown>>>;
+  const content = new OwnContent({ records, standing, store, swarms, fence, nowMs, elapsedMs });
+  const own: OwnGc = {
+    content,
+    ready: async () => {
+      standing.requireAll();
+      return { clusterVersion: cluster.version, owed: await replicator.overdue() };
+    },
+    condemn: (generation, keys) => {
+      const busy = fence.condemn(generation, keys, elapsedMs());
+      if (busy !== false) return busy;
+      throw refused('another collection runs, or ended without a word within the last minute');
+    },
+    release: (generation) => fence.release(generation),
+    bury: async (generation, shard, dead) =>
+      await content.bury(generation, shard, dead, async (list) => await sets.links.putOwn(shard, list)),
+  };
+  const swept = metrics.counter('sepia_origin_gc_links_total', 'Links that collections led from here took.');
+  const blobs = metrics.counter(
+    'sepia_origin_gc_blobs_total',
+    'Files of blobs that collections led from here took off disks, copies counted.',
+  );
+  const bytes = metrics.counter(
+    'sepia_origin_gc_bytes_total',
+    'Bytes that collections led from here took off disks, copies counted.',
+  );
+  const collector = new Collector({
+    ...deps,
+    selfId: members.selfId,
+    peers: new Peers({ members, own }),
+    onSwept: (one) => {
+      swept.inc(one.links);
+      blobs.inc(one.blobs);
+      bytes.inc(one.bytes);
+    },
+  });
+  metrics.gauge('sepia_origin_gc_running', '1 while this origin leads a garbage collection.', () =>
+    collector.isRunning ? 1 : 0,
+  );
+  metrics.gauge(
+    'sepia_origin_gc_condemned',
+    'Links and blobs behind the fence of a collection.',
+    () => fence.size,
+  );
+  metrics.gauge(
+    'sepia_origin_gc_ended_timestamp_seconds',
+    'When a collection led from here last ended well; 0 if none did since the start.',
+    () => (collector.report?.phase === 'done' ? (collector.report.endedAtMs ?? 0) / 1_000 : 0),
+  );
+  const everyMs = options.every === 'never' ? 0 : options.every;
+  const schedule = new GcSchedule({ ...deps, collector }, { everyMs, graceMs: options.grace });
+  const stop = async (): Promise<void> => {
+    schedule.stop();
+    await collector.stop();
+  };
+  return { own, collector, schedule, stop };
+}

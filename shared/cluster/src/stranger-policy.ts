@@ -1,0 +1,34 @@
+import { bytes, duration } from '@sepia/base/config/units';
+import { z } from 'zod';
+
+/** Which blobs standard BitTorrent clients may have. */
+export const STRANGERS_POLICIES = ['never', 'public-repositories', 'always'] as const;
+export type StrangersPolicy = (typeof STRANGERS_POLICIES)[number];
+
+/** Section `policies` of the cluster document. */
+export const POLICIES = z.strictObject({
+  strangers: z
+    .enum(STRANGERS_POLICIES)
+    .default('never')
+    .describe(
+      'Whether standard BitTorrent clients may take part. public-repositories: in blobs of repositories that anybody may read without credentials. always: in every blob of the cluster; whoever reaches a tracker may then have it.',
+    ),
+  'stranger-slots': z
+    .number()
+    .int()
+    .min(1)
+    .max(100)
+    .default(8)
+    .describe('Standard clients that each origin and agent serves at once; the others wait their turn.'),
+  'stranger-rate': bytes()
+    .prefault('32MiB')
+    .describe(
+      'Bytes per second that each origin and agent serves them, all together; while it serves a member, a sixteenth.',
+    ),
+  'stranger-interval': duration()
+    .prefault('1m')
+    .refine((ms) => ms >= 5_000 && ms <= 3_600_000, { message: 'must be between 5s and 1h' })
+    .describe(
+      'How often they are to announce themselves; who is silent for two and a half times as long is forgotten.',
+    ),
+});

@@ -1,0 +1,58 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Stoppable } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { Metrics } from '@sepia/base/metrics';
+import type { Layers } from '../layers/layers.ts';
+import type { LazyLayer } from '../layers/lazy-layer.ts';
+import type { Grants } from './core/grants.ts';
+import { LayerMounts } from './layer-mounts.ts';
+import { serveSnapshots } from './server.ts';
+import { SnapshotFolder } from './snapshot-folder.ts';
+import { Snapshots } from './snapshots.ts';
+
+/** Keys of the config that it needs. */
+interface Places {
+  readonly data: string;
+  readonly mount: string;
+  readonly 'snapshots-socket'?: string | undefined;
+}
+
+/** Opens door 2 where the config has its socket. @throws {CodedError} `START_FAILED` */
+export async function openSnapshots(parts: {
+  readonly config: Places;
+  readonly layers: Layers;
+  readonly grants: Grants;
+  /** Where a layer's image is now: its file in the mount, or on disk once it is complete. */
+  readonly fileOf: (layer: LazyLayer) => string;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}): Promise<Stoppable | undefined> {
+  const { config, layers, grants, fileOf, metrics, log } = parts;
+  const socket = config['snapshots-socket'];
+  if (socket === undefined) return undefined;
+  const snapshots = await Snapshots.open({
+    folder: new SnapshotFolder({ log }, join(config.data, 'snapshots')),
+    mounts: new LayerMounts({ source: config.mount }),
+    grants,
+    layerOf: (diffId) => {
+      const layer = layers.byDiffId(diffId);
+      return layer === undefined ? undefined : { image: fileOf(layer), usage: () => usageOf(layer) };
+    },
+    log,
+    nowMs: () => performance.now(),
+    wallMs: () => Date.now(),
+  });
+  metrics.gauge(
+    'sepia_snapshotter_snapshots',
+    'Committed snapshots of layers that are mounted instead of unpacked.',
+    () => snapshots.mountedCount(),
+  );
+  return await serveSnapshots({ snapshots, socket, log });
+}
+
+/** What of a layer is on disk: its image is sparse. */
+async function usageOf({ imagePath }: LazyLayer): Promise<{ sizeBytes: number; inodes: number }> {
+  const { blocks } = await stat(imagePath);
+  return { sizeBytes: 512 * blocks, inodes: 1 };
+}

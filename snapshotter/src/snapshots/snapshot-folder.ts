@@ -1,0 +1,130 @@
+import { lchown, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { tryParse } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import { replaceWhole } from '@sepia/store/files/file-port';
+import { z } from 'zod';
+import type { Snapshot } from './core/table.ts';
+
+const RECORD = z.strictObject({
+  id: z.number().int().min(1),
+  name: z.string().min(1),
+  kind: z.enum(['view', 'active', 'committed']),
+  parent: z.string(),
+  labels: z.record(z.string(), z.string()),
+  createdMs: z.number(),
+  updatedMs: z.number(),
+  layer: z
+    .string()
+    .refine((text): text is Digest => isDigest(text))
+    .optional(),
+  usage: z.strictObject({ sizeBytes: z.number(), inodes: z.number() }).optional(),
+});
+
+/**
+ * Snapshots on disk: `records/<id>.json`, which is written whole and synced before it counts, and `tree/<id>/fs` (and
+ * `work`), which hold files or are the mount point of a layer. A folder without a record is nobody's.
+ */
+export class SnapshotFolder {
+  readonly #dir: string;
+  readonly #log: Logger;
+
+  constructor(deps: { readonly log: Logger }, dir: string) {
+    this.#log = deps.log;
+    this.#dir = dir;
+  }
+
+  /** All that is on record, and an id that nothing uses. What cannot be read is left out, and said. */
+  async open(): Promise<{ snapshots: Snapshot[]; nextId: number }> {
+    for (const part of ['records', 'tree'])
+      await mkdir(join(this.#dir, part), { recursive: true, mode: 0o700 });
+    const snapshots: Snapshot[] = [];
+    let lastId = 0;
+    for (const name of await readdir(join(this.#dir, 'records'))) {
+      const path = join(this.#dir, 'records', name);
+      if (!name.endsWith('.json')) {
+        await rm(path, { force: true });
+        continue;
+      }
+      lastId = Math.max(lastId, Number(name.slice(0, -'.json'.length)) || 0);
+      const text = await readFile(path, 'utf8');
+      const parsed = tryParse(() => RECORD.parse(JSON.parse(text)));
+      if (parsed.ok) snapshots.push(parsed.value);
+      else this.#log.error({ path }, 'a snapshot on record cannot be read; it is left out');
+    }
+    for (const name of await readdir(join(this.#dir, 'tree'))) lastId = Math.max(lastId, Number(name) || 0);
+    return { snapshots: withParents(snapshots, this.#log), nextId: lastId + 1 };
+  }
+
+  pathOf(id: number, part: 'fs' | 'work'): string {
+    return join(this.#dir, 'tree', String(id), part);
+  }
+
+  /** Folders of a snapshot; its root belongs to whom the root below belongs to. */
+  async make(snapshot: Snapshot, below: Snapshot | undefined): Promise<void> {
+    const fs = this.pathOf(snapshot.id, 'fs');
+    await mkdir(fs, { recursive: true, mode: 0o755 });
+    if (snapshot.kind === 'active') await mkdir(this.pathOf(snapshot.id, 'work'), { mode: 0o711 });
+    if (below === undefined || snapshot.layer !== undefined) return;
+    const { uid, gid } = await stat(this.pathOf(below.id, 'fs'));
+    await lchown(fs, uid, gid);
+  }
+
+  /** Survives a power loss. */
+  async save(snapshot: Snapshot): Promise<void> {
+    const path = this.#record(snapshot.id);
+    await rm(`${path}.new`, { force: true });
+    await replaceWhole(
+      diskFiles,
+      { path, temporary: `${path}.new`, durable: true },
+      Buffer.from(JSON.stringify(snapshot)),
+    );
+    await diskFiles.syncFolder(join(this.#dir, 'records'));
+  }
+
+  async forget(id: number): Promise<void> {
+    await rm(this.#record(id), { force: true });
+    await diskFiles.syncFolder(join(this.#dir, 'records'));
+  }
+
+  /** Folders that belong to none of `ids`. */
+  async orphans(ids: ReadonlySet<number>): Promise<string[]> {
+    const names = await readdir(join(this.#dir, 'tree'));
+    return names.filter((name) => !ids.has(Number(name))).map((name) => join(this.#dir, 'tree', name));
+  }
+
+  /** Takes a folder out of sight, then away. */
+  async discard(path: string): Promise<void> {
+    const gone = path.endsWith('.gone') ? path : `${path}.gone`;
+    if (gone !== path) await rename(path, gone);
+    await rm(gone, { recursive: true, force: true });
+  }
+
+  treeOf(id: number): string {
+    return join(this.#dir, 'tree', String(id));
+  }
+
+  #record(id: number): string {
+    return join(this.#dir, 'records', `${id}.json`);
+  }
+}
+
+/** Those whose whole chain is on record. */
+function withParents(all: readonly Snapshot[], log: Logger): Snapshot[] {
+  const byName = new Map(all.map((one) => [one.name, one]));
+  const isWhole = (one: Snapshot): boolean => {
+    for (let at = one, steps = 0; at.parent !== ''; steps++) {
+      const parent = byName.get(at.parent);
+      if (parent === undefined || steps > all.length) return false;
+      at = parent;
+    }
+    return true;
+  };
+  return all.filter((one) => {
+    const isKept = isWhole(one);
+    if (!isKept) log.error({ snapshot: one.name }, 'a snapshot stands on one that is not there; left out');
+    return isKept;
+  });
+}

@@ -1,0 +1,219 @@
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { parseFilters } from './core/filter.ts';
+import { chainOf, type Grants, LABEL } from './core/grants.ts';
+import { type Mount, mountsOf } from './core/mounts.ts';
+import { type Labels, type Snapshot, SnapshotTable, type Usage, type Wanted } from './core/table.ts';
+import { diskUsage } from './disk-usage.ts';
+import type { LayerMounts } from './layer-mounts.ts';
+import type { SnapshotFolder } from './snapshot-folder.ts';
+
+/** A layer of this node: where its image is now, and what of it is on disk. */
+export interface HeldLayer {
+  readonly image: string;
+  usage(): Promise<Usage>;
+}
+
+interface Deps {
+  readonly folder: SnapshotFolder;
+  readonly mounts: Pick<LayerMounts, 'ensure' | 'release'>;
+  readonly grants: Grants;
+  /** A layer that is open here. */
+  readonly layerOf: (diffId: Digest) => HeldLayer | undefined;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly wallMs: () => number;
+}
+
+/**
+ * Door 2: a snapshotter of overlays for containerd 1.6 to 2.3. A layer that is granted to a pull is mounted and
+ * committed at once, which tells containerd that it needs not be downloaded; everything else is unpacked as ever.
+ */
+export class Snapshots {
+  readonly #deps: Deps;
+  readonly #table: SnapshotTable;
+  /** Changes come one after the other. */
+  readonly #turn = new KeyedLocks<'all'>();
+
+  private constructor(deps: Deps, table: SnapshotTable) {
+    this.#deps = deps;
+    this.#table = table;
+  }
+
+  /** Opens what is on record and mounts its layers again; one that cannot be mounted stops none of the others. */
+  static async open(deps: Deps): Promise<Snapshots> {
+    const { snapshots, nextId } = await deps.folder.open();
+    const all = new Snapshots(deps, new SnapshotTable(snapshots, nextId));
+    for (const one of snapshots) await all.#mountAgain(one);
+    await all.cleanup();
+    return all;
+  }
+
+  /**
+   * A snapshot to write to, or to look at.
+   * @throws `SNAPSHOT_EXISTS` also where a layer was found here: then it is committed under the name that the label says
+   */
+  async begin(kind: 'view' | 'active', wanted: Wanted): Promise<Mount[]> {
+    return await this.#turn.run('all', async () => {
+      if (kind === 'active' && (await this.#show(wanted)))
+        throw new CodedError('SNAPSHOT_EXISTS', { message: `layer ${wanted.labels[LABEL.ref]} is here` });
+      const snapshot = this.#table.begun(kind, wanted, this.#deps.wallMs());
+      const [below] = this.#table.ancestors(snapshot);
+      await this.#deps.folder.make(snapshot, below);
+      await this.#deps.folder.save(snapshot);
+      this.#table.put(snapshot);
+      return this.#mountsOf(snapshot);
+    });
+  }
+
+  /** @throws `SNAPSHOT_UNKNOWN`, `SNAPSHOT_STATE` for a committed one */
+  mounts(key: string): Mount[] {
+    const snapshot = this.#table.get(key);
+    if (snapshot.kind === 'committed')
+      throw new CodedError('SNAPSHOT_STATE', { message: `snapshot ${key} is committed` });
+    return this.#mountsOf(snapshot);
+  }
+
+  /** @throws as `SnapshotTable.committed` */
+  async commit(key: string, name: string, labels: Labels): Promise<void> {
+    await this.#turn.run('all', async () => {
+      const { folder, wallMs } = this.#deps;
+      const usage = await diskUsage(folder.pathOf(this.#table.get(key).id, 'fs'));
+      const snapshot = this.#table.committed(key, name, labels, usage, wallMs());
+      await folder.save(snapshot);
+      this.#table.put(snapshot, key);
+    });
+  }
+
+  /** @throws as `SnapshotTable.removable` */
+  async remove(key: string): Promise<void> {
+    await this.#turn.run('all', async () => {
+      const { folder, log } = this.#deps;
+      const snapshot = this.#table.removable(key);
+      await folder.forget(snapshot.id);
+      this.#table.drop(key);
+      try {
+        await this.#discard(folder.treeOf(snapshot.id));
+      } catch (error) {
+        throwIfBug(error);
+        logFailure(log, error, 'files of a snapshot are left; the next clean-up takes them', { key });
+      }
+    });
+  }
+
+  /** @throws `SNAPSHOT_UNKNOWN` */
+  stat(key: string): Snapshot {
+    return this.#table.get(key);
+  }
+
+  /** @throws as `SnapshotTable.updated` */
+  async update(name: string, labels: Labels, paths: readonly string[]): Promise<Snapshot> {
+    return await this.#turn.run('all', async () => {
+      const snapshot = this.#table.updated(name, labels, paths, this.#deps.wallMs());
+      await this.#deps.folder.save(snapshot);
+      this.#table.put(snapshot);
+      return snapshot;
+    });
+  }
+
+  /** @throws `REQUEST_INVALID` for a filter that is none */
+  list(filters: readonly string[]): Snapshot[] {
+    const matches = parseFilters(filters);
+    return [...this.#table.list()].filter((one) => matches(one));
+  }
+
+  /** Bytes on this disk: of a layer that is mounted, what of it was fetched. @throws `SNAPSHOT_UNKNOWN` */
+  async usage(key: string): Promise<Usage> {
+    const { folder, layerOf } = this.#deps;
+    const snapshot = this.#table.get(key);
+    if (snapshot.layer !== undefined)
+      return (await layerOf(snapshot.layer)?.usage()) ?? { sizeBytes: 0, inodes: 0 };
+    return snapshot.usage ?? (await diskUsage(folder.pathOf(snapshot.id, 'fs')));
+  }
+
+  /** Takes away what no snapshot owns. */
+  async cleanup(): Promise<void> {
+    await this.#turn.run('all', async () => {
+      const { folder, log } = this.#deps;
+      const ids = new Set([...this.#table.list()].map(({ id }) => id));
+      for (const path of await folder.orphans(ids)) {
+        try {
+          await this.#discard(path);
+        } catch (error) {
+          throwIfBug(error);
+          logFailure(log, error, 'files that no snapshot owns could not be removed', { path });
+        }
+      }
+    });
+  }
+
+  /** Layers that are mounted, each once per snapshot. */
+  mountedCount(): number {
+    return [...this.#table.list()].filter(({ layer }) => layer !== undefined).length;
+  }
+
+  /** Mounts and commits a layer that this pull may have; false: the pull is ordinary. */
+  async #show(wanted: Wanted): Promise<boolean> {
+    const { grants, folder, mounts, layerOf, log, nowMs, wallMs } = this.#deps;
+    const { labels, parent } = wanted;
+    const diffId = grants.diffIdFor(labels, parent === '' ? undefined : chainOf(parent), nowMs());
+    const layer = diffId === undefined ? undefined : layerOf(diffId);
+    if (diffId === undefined || layer === undefined) return false;
+    const name = labels[LABEL.ref]!;
+    const known = this.#table.find(name);
+    // Pulled into another containerd namespace before: the same snapshot serves both.
+    if (known !== undefined) return known.layer === diffId && known.parent === parent;
+    const snapshot = this.#table.mounted(diffId, { name, parent, labels }, wallMs());
+    try {
+      await folder.make(snapshot, undefined);
+      await mounts.ensure(layer.image, folder.pathOf(snapshot.id, 'fs'));
+      await folder.save(snapshot);
+    } catch (error) {
+      throwIfBug(error);
+      logFailure(log, error, 'a layer could not be mounted; it is pulled the ordinary way', { diffId });
+      return false;
+    }
+    this.#table.put(snapshot);
+    return true;
+  }
+
+  async #mountAgain({ name, layer, id }: Snapshot): Promise<void> {
+    if (layer === undefined) return;
+    const { layerOf, mounts, folder, log } = this.#deps;
+    try {
+      const held = layerOf(layer);
+      if (held === undefined)
+        throw new CodedError('LAYER_NOT_LAZY', { message: 'its layer is not here any more' });
+      await mounts.ensure(held.image, folder.pathOf(id, 'fs'));
+    } catch (error) {
+      throwIfBug(error);
+      logFailure(log, error, 'a layer of a snapshot is not mounted: remove its image and pull again', {
+        name,
+        layer,
+      });
+    }
+  }
+
+  async #discard(tree: string): Promise<void> {
+    await this.#deps.mounts.release(`${tree}/fs`);
+    await this.#deps.folder.discard(tree);
+  }
+
+  #mountsOf(snapshot: Snapshot): Mount[] {
+    const { folder } = this.#deps;
+    return mountsOf(snapshot, this.#table.ancestors(snapshot), (id, part) => folder.pathOf(id, part));
+  }
+}
+
+/** True for what somebody asked wrongly: it is answered, not logged. */
+export function isRefusal(error: unknown): boolean {
+  return (
+    isCoded(error, 'SNAPSHOT_UNKNOWN') ||
+    isCoded(error, 'SNAPSHOT_EXISTS') ||
+    isCoded(error, 'SNAPSHOT_STATE') ||
+    isCoded(error, 'REQUEST_INVALID')
+  );
+}

@@ -1,0 +1,226 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Client, credentials, loadPackageDefinition, type ServiceError, status } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import t, { type Test } from 'tap';
+import { chainId, Grants, LABEL } from '../../src/snapshots/core/grants.ts';
+import { serveSnapshots } from '../../src/snapshots/server.ts';
+import { SnapshotFolder } from '../../src/snapshots/snapshot-folder.ts';
+import { Snapshots } from '../../src/snapshots/snapshots.ts';
+
+const id = (text: string): Digest => digestOf(Buffer.from(text));
+const PROTO = join(import.meta.dirname, '../../src/snapshots/snapshots.proto');
+const BASE = { digest: id('base'), diffId: id('d base') };
+const APP = { digest: id('app'), diffId: id('d app') };
+
+/** Calls as containerd makes them. */
+class Caller {
+  readonly #client: Client;
+
+  constructor(socket: string) {
+    const loaded = loadPackageDefinition(loadSync(PROTO, { keepCase: true, longs: Number, enums: String }));
+    const service = (loaded as never)['containerd']['services']['snapshots']['v1'][
+      'Snapshots'
+    ] as typeof Client;
+    this.#client = new service(`unix:${socket}`, credentials.createInsecure());
+  }
+
+  async call<T = object>(method: string, request: object): Promise<T> {
+    const client = this.#client as unknown as Record<
+      string,
+      (request: object, done: (error: ServiceError | null, value: T) => void) => void
+    >;
+    return await new Promise((resolve, reject) =>
+      client[method]!(request, (error, value) => (error === null ? resolve(value) : reject(error))),
+    );
+  }
+
+  async list(...filters: string[]): Promise<{ name: string; parent: string; kind: string }[]> {
+    const client = this.#client as unknown as { List(request: object): AsyncIterable<{ info: [] }> };
+    const found: { name: string; parent: string; kind: string }[] = [];
+    for await (const { info } of client.List({ filters })) found.push(...info);
+    return found;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}
+
+interface Daemon {
+  readonly caller: Caller;
+  readonly grants: Grants;
+  /** Layers that are mounted, by their mount point. */
+  readonly mounted: Map<string, string>;
+  stop(): Promise<void>;
+}
+
+/** A daemon over `dir`; layers whose images are in `broken` cannot be mounted. */
+async function start(dir: string, broken: readonly string[] = [], mounted = new Map<string, string>()) {
+  const log = silentLogger();
+  const grants = new Grants();
+  grants.add(id('m'), [BASE, APP], 0);
+  const images = new Map<Digest, string>([
+    [BASE.diffId, '/images/base'],
+    [APP.diffId, '/images/app'],
+  ]);
+  const snapshots = await Snapshots.open({
+    folder: new SnapshotFolder({ log }, join(dir, 'snapshots')),
+    mounts: {
+      ensure: async (image, target) => {
+        if (broken.includes(image))
+          throw new CodedError('START_FAILED', { message: 'no loop device is free' });
+        mounted.set(target, image);
+      },
+      release: async (target) => void mounted.delete(target),
+    },
+    grants,
+    layerOf: (diffId) => {
+      const image = images.get(diffId);
+      return image === undefined ? undefined : { image, usage: async () => ({ sizeBytes: 4096, inodes: 1 }) };
+    },
+    log,
+    nowMs: () => 1,
+    wallMs: () => 1_700_000_000_500,
+  });
+  const socket = join(dir, 's.sock');
+  const server = await serveSnapshots({ snapshots, socket, log });
+  const caller = new Caller(socket);
+  const daemon: Daemon = {
+    caller,
+    grants,
+    mounted,
+    stop: async () => {
+      caller.close();
+      await server.stop();
+    },
+  };
+  return daemon;
+}
+
+/** A folder with a short path: a socket lies in it. */
+function shortDir(t: Test): string {
+  const dir = mkdtempSync(join(tmpdir(), 's-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+async function started(t: Test, broken: readonly string[] = []): Promise<Daemon & { dir: string }> {
+  const dir = shortDir(t);
+  const daemon = await start(dir, broken);
+  t.teardown(() => daemon.stop());
+  return { ...daemon, dir };
+}
+
+const labelsOf = (ref: string, layer: Digest): Record<string, string> => ({
+  [LABEL.ref]: ref,
+  [LABEL.layer]: layer,
+  [LABEL.manifest]: id('m'),
+});
+
+const TOP = chainId(BASE.diffId, APP.diffId);
+
+async function pull({ caller }: Daemon, t: Test): Promise<void> {
+  const base = { key: 'k8s.io/1/extract-1', parent: '', labels: labelsOf(BASE.diffId, BASE.digest) };
+  await t.rejects(caller.call('Prepare', base), { code: status.ALREADY_EXISTS });
+  const app = { key: 'k8s.io/2/extract-2', parent: BASE.diffId, labels: labelsOf(TOP, APP.digest) };
+  await t.rejects(caller.call('Prepare', app), { code: status.ALREADY_EXISTS });
+}
+
+t.test('a pull whose layers are granted: each is there already, and found as containerd looks', async (t) => {
+  const daemon = await started(t);
+  const { caller, mounted, dir } = daemon;
+  await pull(daemon, t);
+  t.match(await caller.list(`labels."${LABEL.ref}"==${TOP},parent=="${BASE.diffId}"`), [
+    { name: TOP, parent: BASE.diffId, kind: 'committed' },
+  ]);
+  t.same([...mounted.values()], ['/images/base', '/images/app']);
+  const tree = (one: number): string => join(dir, 'snapshots/tree', String(one), 'fs');
+  t.same(await caller.call('Prepare', { key: 'k8s.io/3/run', parent: TOP, labels: {} }), {
+    mounts: [
+      {
+        type: 'overlay',
+        source: 'overlay',
+        options: [
+          `workdir=${join(dir, 'snapshots/tree/3/work')}`,
+          `upperdir=${tree(3)}`,
+          `lowerdir=${tree(2)}:${tree(1)}`,
+        ],
+      },
+    ],
+  });
+  t.same(await caller.call('Usage', { key: TOP }), { size: 4096, inodes: 1 });
+  t.match(await caller.call('Stat', { key: TOP }), {
+    info: { created: { seconds: 1_700_000_000, nanos: 500_000_000 } },
+  });
+  await t.rejects(caller.call('Remove', { key: TOP }), { code: status.FAILED_PRECONDITION });
+  for (const key of ['k8s.io/3/run', TOP, BASE.diffId]) await caller.call('Remove', { key });
+  t.same(await caller.list(), []);
+  t.equal(mounted.size, 0);
+  t.same(readdirSync(join(dir, 'snapshots/tree')), []);
+});
+
+t.test('what is not granted, or cannot be mounted, is unpacked as ever', async (t) => {
+  const { caller, mounted, dir } = await started(t, ['/images/base']);
+  const ordinary = { key: 'k8s.io/1/extract', parent: '', labels: labelsOf(BASE.diffId, BASE.digest) };
+  t.match(await caller.call('Prepare', ordinary), { mounts: [{ type: 'bind', options: ['rw', 'rbind'] }] });
+  writeFileSync(join(dir, 'snapshots/tree/2/fs/file'), Buffer.alloc(10_000));
+  const commit = { key: ordinary.key, name: `k8s.io/2/${BASE.diffId}`, labels: { a: 'b' }, parent: '' };
+  await caller.call('Commit', commit);
+  await t.rejects(caller.call('Mounts', { key: commit.name }), { code: status.FAILED_PRECONDITION });
+  await t.rejects(caller.call('Mounts', { key: ordinary.key }), { code: status.NOT_FOUND });
+  const { size, inodes } = await caller.call<{ size: number; inodes: number }>('Usage', { key: commit.name });
+  t.ok(size >= 10_000 && inodes === 2, `${size} bytes, ${inodes} inodes`);
+  t.equal(mounted.size, 0);
+  // A layer that is shown may stand on one that was unpacked.
+  const app = { key: 'x', parent: commit.name, labels: labelsOf(TOP, APP.digest) };
+  await t.rejects(caller.call('Prepare', app), { code: status.ALREADY_EXISTS });
+  t.match(await caller.list('kind==committed'), [{ name: commit.name }, { name: TOP, parent: commit.name }]);
+  // Claimed for a layer of another image.
+  const evil = {
+    key: 'e',
+    parent: '',
+    labels: { ...labelsOf(APP.diffId, APP.digest), [LABEL.manifest]: id('evil') },
+  };
+  t.match(await caller.call('Prepare', evil), { mounts: [{ type: 'bind' }] });
+  await t.rejects(caller.list('name='), { code: status.INVALID_ARGUMENT });
+});
+
+t.test(
+  'the next daemon goes on: same snapshots, layers mounted, no rubbish; one broken record stops nothing',
+  async (t) => {
+    const dir = shortDir(t);
+    const first = await start(dir);
+    await pull(first, t);
+    await first.caller.call('Prepare', { key: 'run', parent: TOP, labels: {} });
+    await first.caller.call('Update', {
+      info: { name: 'run', labels: { keep: 'me' } },
+      mask: { paths: ['labels.keep'] },
+    });
+    const before = await first.caller.list();
+    await first.stop();
+    mkdirSync(join(dir, 'snapshots/tree/77/fs'), { recursive: true });
+    writeFileSync(join(dir, 'snapshots/records/78.json'), '{"id":');
+    writeFileSync(join(dir, 'snapshots/records/3.json.new'), 'half');
+    const mounted = new Map<string, string>();
+    // A layer that cannot be mounted any more stops no other.
+    const second = await start(dir, ['/images/base'], mounted);
+    t.teardown(() => second.stop());
+    const byName = (list: { name: string }[]) => list.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    t.same(byName(await second.caller.list()), byName(before));
+    t.match(await second.caller.list('name==run'), [{ labels: { keep: 'me' } }]);
+    t.same([...mounted.values()], ['/images/app']);
+    t.notOk(existsSync(join(dir, 'snapshots/tree/77')));
+    await second.caller.call('Prepare', { key: 'new', parent: '', labels: {} });
+    t.ok(existsSync(join(dir, 'snapshots/tree/79/fs')), 'no id is used twice');
+  },
+);
+
+t.test('a socket whose path is too long for the kernel is refused by name', async (t) => {
+  const dir = join(shortDir(t), 'x'.repeat(120));
+  await t.rejects(start(dir), { code: 'START_FAILED', message: /snapshots-socket/ });
+});

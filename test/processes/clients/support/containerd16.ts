@@ -1,0 +1,125 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { must, type Output, run, TESTBED } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
+
+const CRI_PULL = join(TESTBED, 'cri-pull.mjs');
+
+/** The containerd of the machine (Debian 12: 1.6), with a snapshotter of ours behind `proxy_plugins`. */
+export class Containerd16 {
+  readonly #dir: string;
+  #process: ChildProcess | undefined;
+
+  private constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  /** `dir`: short, since sockets lie there. `mirrors`: registry host to URL. */
+  static async start(
+    dir: string,
+    options: { snapshotsSocket: string; mirrors: Readonly<Record<string, string>> },
+  ): Promise<Containerd16> {
+    mkdirSync(join(dir, 'cni'), { recursive: true });
+    for (const [host, url] of Object.entries(options.mirrors)) {
+      mkdirSync(join(dir, 'certs.d', host), { recursive: true });
+      const text = `server = "http://127.0.0.1:9"\n[host."${url}"]\n  capabilities = ["pull", "resolve"]\n`;
+      writeFileSync(join(dir, 'certs.d', host, 'hosts.toml'), text);
+    }
+    writeFileSync(join(dir, 'config.toml'), configOf(dir, options.snapshotsSocket));
+    const containerd = new Containerd16(dir);
+    await containerd.begin();
+    return containerd;
+  }
+
+  /** Starts the daemon, again if it was ended. */
+  async begin(): Promise<void> {
+    const log = openSync(join(this.#dir, 'log'), 'a');
+    this.#process = spawn('containerd', ['-c', join(this.#dir, 'config.toml')], {
+      stdio: ['ignore', log, log],
+      detached: true,
+    });
+    await until(async () => (await this.ctr(['version'])).code === 0, 'containerd answers', 60_000);
+  }
+
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    const gone = new Promise((settle) => this.#process?.once('exit', settle));
+    this.#process?.kill(signal);
+    await gone;
+  }
+
+  async ctr(args: readonly string[]): Promise<Output> {
+    return await run('ctr', this.#ctrArgs(args));
+  }
+
+  /** As the kubelet pulls: with the labels that a remote snapshotter needs. */
+  async tryPull(reference: string): Promise<Output> {
+    return await run(process.execPath, [CRI_PULL, join(this.#dir, 'c.sock'), reference]);
+  }
+
+  async run(reference: string, name: string, command: readonly string[] = []): Promise<Output> {
+    const options = ['--snapshotter', 'sepia', '--rm', '--net-host'];
+    return await this.ctr(['run', ...options, reference, name, ...command]);
+  }
+
+  /** Waits until it reaches the snapshotter: after a failed connection it tries again only after a while. */
+  async untilConnected(): Promise<void> {
+    const list = ['snapshots', '--snapshotter', 'sepia', 'ls'];
+    await until(async () => (await this.ctr(list)).code === 0, 'containerd reaches the snapshotter', 60_000);
+  }
+
+  /** Digests in the content store. */
+  async content(): Promise<string[]> {
+    const { stdout } = await must('ctr', this.#ctrArgs(['content', 'ls', '-q']));
+    return stdout.split('\n').filter((line) => line !== '');
+  }
+
+  /** Forgets all images; their snapshots go at once. */
+  async removeImages(): Promise<void> {
+    const images = (await this.ctr(['images', 'ls', '-q'])).stdout.split('\n').filter((one) => one !== '');
+    if (images.length > 0) await must('ctr', this.#ctrArgs(['images', 'rm', '--sync', ...images]));
+  }
+
+  /** What is kept in its log. */
+  log(): string {
+    return readFileSync(join(this.#dir, 'log'), 'utf8');
+  }
+
+  async stop(): Promise<void> {
+    await this.removeImages();
+    await this.end('SIGTERM');
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' ')[4] ?? '')
+      .filter((path) => path.startsWith(`${this.#dir}/`));
+    for (const mount of mounts.reverse()) await run('umount', ['-l', mount]);
+  }
+
+  #ctrArgs(args: readonly string[]): string[] {
+    return ['-a', join(this.#dir, 'c.sock'), '-n', 'k8s.io', ...args];
+  }
+}
+
+function configOf(dir: string, socket: string): string {
+  return `version = 2
+root = "${dir}/root"
+state = "${dir}/state"
+[grpc]
+  address = "${dir}/c.sock"
+[proxy_plugins.sepia]
+  type = "snapshot"
+  address = "${socket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${dir}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  disable_tcp_service = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "sepia"
+    disable_snapshot_annotations = false
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "${dir}/certs.d"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "${dir}/cni"
+`;
+}

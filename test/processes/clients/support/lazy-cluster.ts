@@ -1,0 +1,177 @@
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { freePort, must, startRegistry, testbed } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
+import { Up } from '@sepia/test-support/up';
+import type { Test } from 'tap';
+
+const ROOT = join(import.meta.dirname, '../../../..');
+export const HOST = 'registry.example:5000';
+export const IMAGE = `${HOST}/t/python:oci`;
+
+export interface Part {
+  readonly digest: string;
+  readonly size: number;
+  readonly mediaType: string;
+}
+
+export interface Manifest {
+  readonly config: Part;
+  readonly layers: readonly Part[];
+}
+
+export const digestOf = (bytes: Buffer): string =>
+  `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+
+/** A registry with one image, and a cluster with one agent and the snapshotter of its node. */
+export class LazyCluster {
+  readonly dir: string;
+  readonly up: Up;
+  readonly registry: string;
+  readonly #root: string;
+
+  private constructor(dir: string, up: Up, registry: string) {
+    this.dir = dir;
+    this.up = up;
+    this.registry = registry;
+    this.#root = join(dir, 'up');
+  }
+
+  /** `snapshotter`: lines of its config. Ended by the test's teardown. */
+  static async start(t: Test, snapshotter: (dir: string) => string): Promise<LazyCluster> {
+    const dir = mkdtempSync('/tmp/sepia-lc-');
+    t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+    const port = await freePort();
+    const registry = `http://127.0.0.1:${port}`;
+    await startRegistry(t, port);
+    await testbed('make-image.sh', ['python', join(dir, 'oci')]);
+    await testbed('make-image.sh', ['push', `${join(dir, 'oci')}:python`, `127.0.0.1:${port}/t/python:oci`]);
+    const root = join(dir, 'up');
+    mkdirSync(join(root, 'overrides'), { recursive: true });
+    writeFileSync(join(root, 'overrides', 'agent.yaml'), 'lazy-wait: 20s\n');
+    writeFileSync(join(root, 'overrides', 'snapshotter.yaml'), snapshotter(dir));
+    const up = await Up.start(root, [
+      ...['--agents', '1', '--origins', '1', '--trackers', '1', '--proxies', '1', '--lazy'],
+      ...['--upstream', `local-registry=${registry},${HOST}`, '--ports-from', '22000'],
+    ]);
+    const cluster = new LazyCluster(dir, up, registry);
+    t.teardown(async () => {
+      await up.stop();
+      process.kill(cluster.holder, 'SIGTERM');
+      const isMounted = (): boolean => readFileSync('/proc/self/mountinfo', 'utf8').includes(root);
+      await until(() => !isMounted(), 'the mount is gone', 60_000);
+    });
+    return cluster;
+  }
+
+  get agent(): string {
+    return this.up.cluster.agents[0]!.url;
+  }
+
+  /** Process of the shell that holds the mount. */
+  get holder(): number {
+    return Number(readFileSync(join(this.#root, 'members/snapshotter-1/data/holder.pid'), 'utf8'));
+  }
+
+  /** Process of the daemon, or NaN while there is none. */
+  get daemon(): number {
+    const children = readFileSync(`/proc/${this.holder}/task/${this.holder}/children`, 'utf8');
+    return Number(children.trim().split(' ')[0] || Number.NaN);
+  }
+
+  /** Kills the daemon; the holder starts the next one, which serves when this resolves. */
+  async killDaemon(): Promise<void> {
+    const before = this.daemon;
+    process.kill(before, 'SIGKILL');
+    const isServed = async (): Promise<boolean> => {
+      if (!(this.daemon > 0) || this.daemon === before) return false;
+      return (await this.metrics()) !== undefined;
+    };
+    await until(isServed, 'the next daemon', 90_000);
+  }
+
+  /** Metrics of the daemon, or undefined while it does not answer. */
+  async metrics(): Promise<string | undefined> {
+    try {
+      return await (await fetch(`${this.up.cluster.snapshotters[0]!.adminUrl}/metrics`)).text();
+    } catch (error) {
+      // Nobody listens: "fetch failed" with the socket's error as its cause.
+      if (!(error instanceof TypeError) || error.cause === undefined) throw error;
+      return undefined;
+    }
+  }
+
+  async sepia(...args: string[]): Promise<string> {
+    return (await must(join(ROOT, 'sepia'), args)).stdout;
+  }
+
+  async status(reference: string): Promise<string> {
+    return await this.sepia(
+      'lazy',
+      'status',
+      reference,
+      '--admin',
+      this.up.cluster.snapshotters[0]!.adminUrl,
+    );
+  }
+
+  /** Pulls an image by hand, so that the cluster indexes it, and waits for that. */
+  async index(reference: string): Promise<void> {
+    await this.sepia('pull', reference, '--agent', this.agent);
+    const show = ['lazy', 'show', reference, '--cluster', join(this.#root, 'cluster.json')];
+    const isIndexed = async (): Promise<boolean> =>
+      (await this.sepia(...show))
+        .trim()
+        .split('\n')
+        .every((line) => line.includes('  lazy: index '));
+    await until(isIndexed, 'every layer has its index', 120_000);
+  }
+
+  async manifest(repository: string, tag: string): Promise<Manifest> {
+    const headers = { accept: 'application/vnd.oci.image.manifest.v1+json' };
+    const answer = await fetch(`${this.registry}/v2/${repository}/manifests/${tag}`, { headers });
+    return (await answer.json()) as Manifest;
+  }
+
+  async blob(repository: string, digest: string): Promise<Buffer> {
+    const answer = await fetch(`${this.registry}/v2/${repository}/blobs/${digest}`);
+    return Buffer.from(await answer.arrayBuffer());
+  }
+
+  /** Pushes an image with these layers and the config of another, changed in its author: one of its own. */
+  async pushLike(
+    manifest: Manifest,
+    repository: string,
+    layers: readonly (Buffer | Part)[],
+    from = 't/python',
+  ): Promise<void> {
+    const text = (await this.blob(from, manifest.config.digest)).toString('utf8');
+    const config = Buffer.from(JSON.stringify({ ...JSON.parse(text), author: repository }));
+    await this.#push(repository, config);
+    const parts: Part[] = [];
+    for (const layer of layers) {
+      if (Buffer.isBuffer(layer)) await this.#push(repository, layer);
+      const { mediaType } = manifest.layers[0]!;
+      parts.push(Buffer.isBuffer(layer) ? { mediaType, digest: digestOf(layer), size: layer.length } : layer);
+    }
+    const ownConfig = { ...manifest.config, digest: digestOf(config), size: config.length };
+    const headers = { 'content-type': 'application/vnd.oci.image.manifest.v1+json' };
+    const body = JSON.stringify({ ...manifest, config: ownConfig, layers: parts });
+    const done = await fetch(`${this.registry}/v2/${repository}/manifests/1`, {
+      method: 'PUT',
+      body,
+      headers,
+    });
+    if (done.status !== 201) throw new Error(`push of a manifest: ${done.status} ${await done.text()}`);
+  }
+
+  async #push(repository: string, bytes: Buffer): Promise<void> {
+    const begun = await fetch(`${this.registry}/v2/${repository}/blobs/uploads/`, { method: 'POST' });
+    const url = new URL(begun.headers.get('location')!, this.registry);
+    url.searchParams.set('digest', digestOf(bytes));
+    const headers = { 'content-type': 'application/octet-stream' };
+    const done = await fetch(url, { method: 'PUT', body: new Uint8Array(bytes), headers });
+    if (done.status !== 201) throw new Error(`push: ${done.status}`);
+  }
+}

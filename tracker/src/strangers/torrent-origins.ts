@@ -1,0 +1,89 @@
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { H_BLOB_SIZE } from '@sepia/cluster/api/headers';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { InternalClient } from '@sepia/http/client';
+import type { TorrentFacts } from '@sepia/metainfo/torrent';
+import { isCertain } from '../metainfo/origins.ts';
+
+/** An origin reads the whole blob for its torrent, and says after 45 s that it is not done, in ms. */
+const FACTS_MS = 60_000;
+/** Opening a swarm is small work, in ms. */
+const OPEN_CALL_MS = 4_000;
+
+interface TorrentOriginsDeps {
+  readonly cluster: Cluster;
+  readonly client: InternalClient;
+  readonly stopping: AbortSignal;
+}
+
+/** What the tracker asks of origins for strangers: a blob as a torrent, and its swarm opened. */
+export class TorrentOrigins {
+  readonly #deps: TorrentOriginsDeps;
+
+  constructor(deps: TorrentOriginsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Size and SHA-1 piece hashes of a blob that strangers may have. @throws what the origins say, else `NO_PEERS` */
+  async facts(name: BlobName, signal: AbortSignal): Promise<TorrentFacts> {
+    let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
+    for (const id of this.#candidates(name)) {
+      try {
+        const { headers, bytes } = await this.#deps.client.bytes({
+          url: this.#deps.cluster.member(id).urls[0]!,
+          to: id,
+          ...to(ORIGIN_BLOBS.torrentPieces, name),
+          headersTimeoutMs: FACTS_MS,
+          signal: AbortSignal.any([signal, this.#deps.stopping]),
+        });
+        return { digest: name.digest, sizeBytes: Number(headers[H_BLOB_SIZE]), pieces: bytes };
+      } catch (error) {
+        throwIfBug(error);
+        signal.throwIfAborted();
+        if (isCertain(error)) throw error;
+        if (!isCoded(last) || last.code === 'NO_PEERS') last = error;
+      }
+    }
+    throw last;
+  }
+
+  /**
+   * Tells every origin that may hold the blob to let strangers in for so long; ids of those that do.
+   * @throws a refusal of the policy; `NO_PEERS` if no origin said anything
+   */
+  async open(name: BlobName, infoHash: string, ttlMs: number): Promise<string[]> {
+    const ids = this.#candidates(name);
+    const outcomes = await Promise.all(ids.map(async (id) => await this.#open(id, name, infoHash, ttlMs)));
+    const refused = outcomes.find((one) => isCoded(one, 'AUTH_DENIED'));
+    if (refused !== undefined) throw refused;
+    if (outcomes.every((one) => one instanceof CodedError && !isCertain(one)))
+      throw new CodedError('NO_PEERS', { message: 'no origin answers' });
+    return ids.filter((_id, at) => outcomes[at] === true);
+  }
+
+  async #open(id: string, name: BlobName, infohash: string, ttl: number): Promise<boolean | CodedError> {
+    try {
+      const { open } = await this.#deps.client.json<{ open: boolean }>({
+        url: this.#deps.cluster.member(id).urls[0]!,
+        to: id,
+        ...to(ORIGIN_BLOBS.strangers, { ...name, infohash, ttl }),
+        headersTimeoutMs: OPEN_CALL_MS,
+        bodyTimeoutMs: OPEN_CALL_MS,
+        signal: AbortSignal.any([this.#deps.stopping, AbortSignal.timeout(OPEN_CALL_MS)]),
+      });
+      return open;
+    } catch (error) {
+      throwIfBug(error);
+      return isCoded(error) ? error : new CodedError('TIMEOUT', { cause: error });
+    }
+  }
+
+  #candidates(name: BlobName): readonly string[] {
+    const { owners, standIns } = this.#deps.cluster.origins(name.digest);
+    return [...owners, ...standIns];
+  }
+}
