@@ -1,6 +1,6 @@
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { boundedMs } from '@sepia/base/bounded-ms';
-import { digestAlgorithm, digestOf } from '@sepia/base/digest';
+import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
@@ -10,15 +10,15 @@ import { matcherOf } from '@sepia/base/names/pattern';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import { isSignedBinding, LAYER_BINDING, type LayerBinding } from '@sepia/cluster/api/layer-binding';
-import { type LazyComplaint, type LazyOffer, MAX_OFFER_LAYERS } from '@sepia/cluster/api/lazy-offers';
+import type { LazyComplaint, LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { leastBytes } from '@sepia/cluster/conversion-rule';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
-import { diffIdsOf } from '@sepia/lazy/convert/documents';
 import { isCertain } from '../cluster/members.ts';
 import type { ProxyClient } from '../cluster/proxy-client.ts';
+import { readDiffIds } from './core/image-config.ts';
 import { type PulledImage, PulledImages } from './core/pulled-images.ts';
 import type { Offers } from './offers.ts';
 
@@ -73,13 +73,13 @@ export class LazyImages {
   }
 
   /** A manifest went to a client. */
-  note(target: ResolvedName, { digest, bytes, mediaType }: ManifestAnswer): void {
-    if (bytes !== undefined) this.#pulled.note(target, { digest, bytes, mediaType });
+  note(target: ResolvedName, { digest, bytes }: ManifestAnswer): void {
+    if (bytes !== undefined) this.#pulled.note(target, { digest, bytes });
   }
 
   /**
    * Called before the bytes of a blob go out; does nothing unless it is the config of an image that passed.
-   * @throws {CodedError} `LAYER_UNPROVEN` where the pull would show another image's layer; nothing else
+   * @throws {CodedError} `LAYER_UNPROVEN` where the pull could show another image's layer; what reading the config throws
    */
   async beforeBlob(
     name: BlobName,
@@ -89,22 +89,26 @@ export class LazyImages {
     const image = this.#pulled.of(name, name.digest);
     if (image === undefined) return;
     const { offers, log } = this.#deps;
+    if (offers.isServed && image.doubt !== undefined) refuse(image, image.doubt);
+    if (image.doubt !== undefined) return;
     if (!offers.isServed && this.#ruleFor(image) === undefined) return;
-    const publish = async (until: AbortSignal): Promise<void> =>
+    const publish = async (read: typeof readConfig, until: AbortSignal): Promise<void> =>
       await this.#running.run(
         `${image.manifest} ${image.upstream} ${image.repository}`,
-        async (both) => await this.#publish(image, readConfig, both),
+        async (both) => await this.#publish(image, read, both),
         until,
       );
     // Nobody here could show it: the client need not wait for the record's sake.
     if (!offers.isServed) {
-      publish(AbortSignal.timeout(BEHIND_MS)).catch((error: unknown) =>
+      publish(readConfig, AbortSignal.timeout(BEHIND_MS)).catch((error: unknown) =>
         logFailure(log, error, NOT_INDEXED, { manifest: image.manifest }),
       );
       return;
     }
+    // The client waits for these bytes anyway: without them it gets an error, never an image that nobody looked at.
+    const config = await this.#configOf(image, readConfig, signal);
     try {
-      await publish(signal);
+      await publish(async () => config, signal);
     } catch (error) {
       if (isBug(error) || isCoded(error, 'LAYER_UNPROVEN')) throw error;
       signal.throwIfAborted();
@@ -128,12 +132,13 @@ export class LazyImages {
     signal: AbortSignal,
   ): Promise<void> {
     const { offers, nowMs } = this.#deps;
-    if (image.layers.length > MAX_OFFER_LAYERS) return;
+    const config = await readConfig(signal);
     const untilMs = nowMs() + this.#options.waitMs;
-    const late = AbortSignal.any([signal, AbortSignal.timeout(this.#options.waitMs)]);
-    const config = await readConfig(late);
     if (digestOf(config, digestAlgorithm(image.config)) !== image.config) return;
-    const diffIds = diffIdsOf(config, image.layers.length);
+    const read = readDiffIds(config, image.layers.length);
+    if (read === undefined) return;
+    if ('doubt' in read) return refuse(image, read.doubt);
+    const { diffIds } = read;
     // Whatever the cluster says or does not: the snapshotter is asked, with time left for it.
     const half = AbortSignal.timeout(boundedMs((untilMs - nowMs()) / 2));
     const bindings = await this.#bindings(image, AbortSignal.any([signal, half]));
@@ -149,8 +154,20 @@ export class LazyImages {
       if (again === undefined) break;
       answer = again;
     }
-    if (answer?.refusal !== undefined)
-      throw new CodedError('LAYER_UNPROVEN', { message: answer.refusal, detail: { manifest } });
+    if (answer?.refusal !== undefined) refuse(image, answer.refusal);
+  }
+
+  async #configOf(
+    image: PulledImage,
+    readConfig: (signal: AbortSignal) => Promise<Buffer>,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    try {
+      return await readConfig(signal);
+    } catch (error) {
+      if (!isCoded(error, 'SIZE_MISMATCH')) throw error;
+      return refuse(image, `its config is larger than ${MAX_CONFIG_BYTES} bytes`);
+    }
   }
 
   /** Records of all layers, and where nobody says whether there is one. */
@@ -208,9 +225,15 @@ export class LazyImages {
   }
 }
 
+/** Nobody can say what this image would show: it is not let through. @throws {CodedError} `LAYER_UNPROVEN` */
+function refuse({ repository, manifest }: PulledImage, why: string): never {
+  const message = why.includes(manifest) ? why : `${repository}@${manifest}: ${why}`;
+  throw new CodedError('LAYER_UNPROVEN', { message, detail: { manifest } });
+}
+
 function offered(
   image: PulledImage,
-  diffIds: ReturnType<typeof diffIdsOf>,
+  diffIds: readonly Digest[],
   bindings: readonly Told[],
 ): LazyOffer['layers'] {
   return image.layers.map(({ digest, sizeBytes }, index) => {

@@ -1,0 +1,22 @@
+import { digestOf } from '@sepia/base/digest';
+import t from 'tap';
+import { readDiffIds } from '../../../src/lazy/core/image-config.ts';
+
+const A = digestOf(Buffer.from('a'));
+const B = digestOf(Buffer.from('b'));
+const read = (text: string | Buffer, layers = 1) => readDiffIds(Buffer.from(text as string), layers);
+
+t.test('a config as its most lenient reader takes it', async (t) => {
+  t.same(read(JSON.stringify({ rootfs: { type: 'layers', diff_ids: [A, B] } }), 2), { diffIds: [A, B] });
+  const odd = Buffer.from(`{"author":"\xff","rootfs":{"diff_ids":["${A}"]}}`, 'latin1');
+  t.same(readDiffIds(odd, 1), { diffIds: [A] }, 'not UTF-8: containerd reads it all the same');
+  for (const text of ['', '{', '[]', 'null', '{}', '{"rootfs":1}', '{"rootfs":{"diff_ids":[1]}}'])
+    t.equal(read(text), undefined, `${text}: nobody unpacks it`);
+  t.equal(read(JSON.stringify({ rootfs: { diff_ids: [A] } }), 2), undefined, 'too few');
+});
+
+t.test('what may be another image to containerd is doubted', async (t) => {
+  const twice = `{"rootfs":{"diff_ids":["${A}"]},"RootFS":{"diff_ids":["${B}"]}}`;
+  t.match(read(twice), { doubt: /in two ways/ });
+  t.match(read(JSON.stringify({ rootfs: { diff_ids: [A, 'x'] } }), 2), { doubt: /none/ });
+});
