@@ -1,7 +1,8 @@
-import { configArgument, runService } from '@sepia/base/process';
+import { configArgument, reloadable, runService } from '@sepia/base/process';
 import { createAgent, loadAgentConfig } from './index.ts';
 
-await runService(
-  'agent',
-  async () => await createAgent(loadAgentConfig(configArgument('agent')), { env: process.env }),
-);
+await runService('agent', async () => {
+  const file = configArgument('agent');
+  const start: typeof createAgent = async (config) => await createAgent(config, { env: process.env });
+  return await reloadable(() => loadAgentConfig(file), start, ['log.level']);
+});

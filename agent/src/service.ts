@@ -74,6 +74,8 @@ export interface Agent {
   readonly url: string;
   readonly adminUrl: string;
   readonly peers: readonly string[];
+  /** The log level of a new config, at once. */
+  adjust(config: AgentConfig): void;
   stop(): Promise<void>;
 }
 
@@ -346,6 +348,9 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       url: listeners[0]!.url,
       adminUrl: admin.url,
       peers: listening,
+      adjust: (next) => {
+        log.level = next.log.level;
+      },
       stop: () => stops.stop(),
     };
   });

@@ -1,5 +1,6 @@
 import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
 import { bytes, duration, hostPort } from '@sepia/base/config/units';
+import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { z } from 'zod';
 
 /** The rest of the cluster waits a little longer than this for an origin, in ms. */
@@ -141,3 +142,25 @@ export const ORIGIN_CONFIG = z.strictObject({
 });
 
 export type OriginConfig = z.infer<typeof ORIGIN_CONFIG>;
+
+/** Keys that SIGHUP puts in force. */
+export const RELOADED = [
+  'log.level',
+  'max-uploads',
+  'max-uploads-per-client',
+  'max-blob',
+  'deadlines.upload-idle',
+] as const;
+
+/** What it says about uploads. */
+export function uploadOptions(config: OriginConfig): {
+  readonly places: { readonly all: number; readonly perClient: number };
+  readonly idleMs: number;
+  readonly maxBlobBytes: number;
+} {
+  return {
+    places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
+    idleMs: config.deadlines['upload-idle'],
+    maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
+  };
+}

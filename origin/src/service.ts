@@ -17,7 +17,6 @@ import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
 import { routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
-import { MAX_BLOB_BYTES } from '@sepia/metainfo/metainfo';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
@@ -35,7 +34,7 @@ import { WholeBlobs } from './blobs/whole-blobs.ts';
 import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
 import { checkedId } from './cluster/own-id.ts';
-import type { OriginConfig } from './config.ts';
+import { type OriginConfig, uploadOptions } from './config.ts';
 import { ContentGuard } from './fence/content-guard.ts';
 import { Fence } from './fence/core/fence.ts';
 import { Fetches } from './fetch/fetches.ts';
@@ -74,6 +73,8 @@ export interface Origin {
   readonly peerAddresses: readonly string[];
   /** Resolves when what this origin says of records counts: the other origins confirmed it or handed over. */
   whenSettled(): Promise<void>;
+  /** Log level and limits of a new config, at once; see {@link RELOADED}. */
+  adjust(config: OriginConfig): void;
   /** Drains, then stops all parts. Idempotent. */
   stop(): Promise<void>;
 }
@@ -301,11 +302,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const access: Access = new Access({ upstreams, manifests, tags, links, sessions, publics, nowMs });
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, guard, upstreams, room, log, nowMs },
-    {
-      places: { all: config['max-uploads'], perClient: config['max-uploads-per-client'] },
-      idleMs: deadlines['upload-idle'],
-      maxBlobBytes: Math.min(config['max-blob'], MAX_BLOB_BYTES),
-    },
+    uploadOptions(config),
   );
   stops.push('uploads', async () => await uploads.stop());
 
@@ -377,6 +374,10 @@ async function build(parts: BuildParts): Promise<Origin> {
     adminUrl: admin.url,
     peerAddresses,
     whenSettled: async () => await standing.whenSettled(),
+    adjust: (next) => {
+      log.level = next.log.level;
+      uploads.adjust(uploadOptions(next));
+    },
     stop: async () => await stops.stop(),
   };
 }

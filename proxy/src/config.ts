@@ -85,3 +85,13 @@ export const PROXY_CONFIG = z.strictObject({
 });
 
 export type ProxyConfig = z.infer<typeof PROXY_CONFIG>;
+
+/** Keys that SIGHUP puts in force. */
+export const RELOADED = [
+  'log.level',
+  'limits.open-uploads',
+  'limits.uploads-per-account',
+  'limits.uploads-per-address',
+  'limits.requests-per-second',
+  'limits.drain',
+] as const;

@@ -28,7 +28,7 @@ import { ManifestCache } from './registry/core/manifest-cache.ts';
 import { deleteBlob, deleteManifest } from './registry/deletes.ts';
 import { putManifest, readManifest } from './registry/manifests.ts';
 import { PushGate, placeLimits } from './registry/push-gate.ts';
-import { admitByRate } from './registry/rate-gate.ts';
+import { RateGate } from './registry/rate-gate.ts';
 import { listReferrers } from './registry/referrers.ts';
 import { revocationRoute } from './registry/revocations.ts';
 import { listTags } from './registry/tags.ts';
@@ -55,6 +55,8 @@ export interface FaceParts {
 export interface Face {
   app(listener: ProxyConfig['listeners'][number]): Koa;
   readonly debug: Readonly<Record<string, () => unknown>>;
+  /** New limits, for what comes from now on. */
+  adjust(limits: ProxyConfig['limits']): void;
 }
 
 /** Wires handlers, page and metrics of a proxy. */
@@ -66,7 +68,8 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },
     { idleMs: config.limits['upload-idle'] },
   );
-  const admit = admitByRate({ nowMs: steadyMs }, { perSecond: config.limits['requests-per-second'] });
+  const rate = new RateGate({ nowMs: steadyMs }, { perSecond: config.limits['requests-per-second'] });
+  const { admit } = rate;
   const own = (): OwnStatus => ({
     id: parts.id,
     version: OWN_VERSION,
@@ -152,6 +155,10 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
         { log, gate: entry, onRequest: metrics.base.onRequest, upstreams, handlers, admit, door, other },
         { defaultUpstream, trustedProxies: listener['trusted-proxies'] },
       );
+    },
+    adjust: (limits) => {
+      gate.adjust(placeLimits(limits));
+      rate.adjust({ perSecond: limits['requests-per-second'] });
     },
     debug: {
       origins: () => origins.ids.map((id) => ({ id, suspect: origins.health.isSuspect(id) })),

@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { PROXY_CONFIG, type ProxyConfig } from './config.ts';
 import { type RunningProxy, startProxy } from './service.ts';
 
-export { PROXY_CONFIG, type ProxyConfig } from './config.ts';
+export { PROXY_CONFIG, type ProxyConfig, RELOADED } from './config.ts';
 export type { RunningProxy } from './service.ts';
 
 /** Starts a proxy from a checked config whose paths are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */

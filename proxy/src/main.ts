@@ -1,4 +1,7 @@
-import { configArgument, runService } from '@sepia/base/process';
-import { createProxy, loadProxyConfig } from './index.ts';
+import { configArgument, reloadable, runService } from '@sepia/base/process';
+import { createProxy, loadProxyConfig, RELOADED } from './index.ts';
 
-await runService('proxy', async () => await createProxy(loadProxyConfig(configArgument('proxy'))));
+await runService('proxy', async () => {
+  const file = configArgument('proxy');
+  return await reloadable(() => loadProxyConfig(file), createProxy, RELOADED);
+});

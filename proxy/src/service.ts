@@ -26,6 +26,8 @@ export interface RunningProxy {
   readonly url: string;
   readonly urls: readonly string[];
   readonly adminUrl: string;
+  /** Log level and limits of a new config, at once; see `RELOADED`. */
+  adjust(config: ProxyConfig): void;
   stop(): Promise<void>;
 }
 
@@ -63,6 +65,7 @@ export async function startProxy(
       await probing;
     });
     let draining = false;
+    let { limits } = config;
     const parts: FaceParts = {
       id,
       config,
@@ -104,11 +107,21 @@ export async function startProxy(
     stops.push('admin', () => admin.stop(ADMIN_GRACE_MS));
     stops.push('drain', async () => {
       draining = true;
-      await Promise.all(listeners.map((listener) => listener.stop(config.limits.drain)));
+      await Promise.all(listeners.map((listener) => listener.stop(limits.drain)));
     });
     const urls = listeners.map((listener) => listener.url);
     log.info({ listen: urls, admin: admin.hostPort, clusterVersion: cluster.version }, 'proxy is ready');
-    return { url: urls[0]!, urls, adminUrl: admin.url, stop: () => stops.stop() };
+    return {
+      url: urls[0]!,
+      urls,
+      adminUrl: admin.url,
+      adjust: (next) => {
+        log.level = next.log.level;
+        ({ limits } = next);
+        face.adjust(limits);
+      },
+      stop: () => stops.stop(),
+    };
   });
 }
 

@@ -1,4 +1,7 @@
-import { configArgument, runService } from '@sepia/base/process';
+import { configArgument, reloadable, runService } from '@sepia/base/process';
 import { createTracker, loadTrackerConfig } from './index.ts';
 
-await runService('tracker', async () => await createTracker(loadTrackerConfig(configArgument('tracker'))));
+await runService('tracker', async () => {
+  const file = configArgument('tracker');
+  return await reloadable(() => loadTrackerConfig(file), createTracker, ['log.level']);
+});

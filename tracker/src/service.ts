@@ -40,6 +40,8 @@ const EXPIRE_EVERY_MS = 1_000;
 export interface Tracker {
   readonly url: string;
   readonly adminUrl: string;
+  /** The log level of a new config, at once. */
+  adjust(config: TrackerConfig): void;
   stop(): Promise<void>;
 }
 
@@ -155,6 +157,13 @@ export async function startTracker(
       { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
       'tracker is ready',
     );
-    return { url: listener.url, adminUrl: admin.url, stop: () => stops.stop() };
+    return {
+      url: listener.url,
+      adminUrl: admin.url,
+      adjust: (next) => {
+        log.level = next.log.level;
+      },
+      stop: () => stops.stop(),
+    };
   });
 }

@@ -7,13 +7,15 @@ import type { UploadFile } from '@sepia/store/upload-file';
 const GATHER_BYTES = 256 * 1024;
 
 /**
- * Appends a request's body to an upload, as fast as the disk takes it. What came before a cut is stored.
+ * Appends a request's body to an upload, as fast as the disk takes it. What came before a cut is stored. `reach` is
+ * asked before the upload grows to so many bytes.
  * @throws {CodedError} `UPLOAD_INVALID` when the body is cut, `REQUEST_TOO_LARGE`, `DISK_FULL`
  */
 export async function appendBody(
   file: UploadFile,
   body: AsyncIterable<Uint8Array>,
   maxBytes: number = MAX_BLOB_BYTES,
+  reach?: (bytes: number) => Promise<void>,
 ): Promise<void> {
   const buffer = Buffer.allocUnsafe(GATHER_BYTES);
   let fill = 0;
@@ -39,6 +41,7 @@ export async function appendBody(
         message: `blob is larger than ${maxBytes} bytes (max-blob of the origins)`,
         detail: { maxBytes },
       });
+    await reach?.(file.offset + fill + chunk.length);
     if (fill + chunk.length > GATHER_BYTES) await flush();
     if (chunk.length >= GATHER_BYTES) await file.append(chunk);
     else {

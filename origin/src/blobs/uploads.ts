@@ -15,6 +15,7 @@ import type { Upstreams } from '../upstream/upstreams.ts';
 import { appendBody } from './append-body.ts';
 import { admitSession, isOver, type SessionLimits } from './core/session-room.ts';
 import type { Replicator } from './replicator.ts';
+import { UploadQuota } from './upload-quota.ts';
 
 const SWEEP_MS = 5_000;
 /** Copies up to this size (manifests, mostly) are tried on a full disk as well. */
@@ -26,6 +27,7 @@ interface Session {
   readonly upstream: string;
   readonly repository: RepositoryName;
   readonly file: UploadFile;
+  readonly quota: UploadQuota;
   busy: boolean;
   usedAtMs: number;
   readonly offset: number;
@@ -38,11 +40,18 @@ export interface UploadName {
   readonly repository: RepositoryName;
 }
 
+/** A request's body. */
+export interface UploadBody {
+  readonly bytes: AsyncIterable<Uint8Array>;
+  /** How long it says it is; 0: it does not say. */
+  readonly length: number;
+}
+
 interface UploadsDeps {
   readonly selfId: string;
   readonly store: BlobStore;
   readonly links: Links;
-  readonly quotas: Pick<Quotas, 'check'>;
+  readonly quotas: Pick<Quotas, 'limitsOf' | 'hold' | 'release'>;
   readonly replicator: Replicator;
   readonly guard: Pick<ContentGuard, 'writing'>;
   readonly upstreams: Upstreams;
@@ -63,7 +72,7 @@ interface UploadsOptions {
  */
 export class Uploads {
   readonly #deps: UploadsDeps;
-  readonly #options: UploadsOptions;
+  #options: UploadsOptions;
   readonly #sessions = new Map<string, Session>();
   readonly #sweep: NodeJS.Timeout;
   /** Whose each blob is that comes in one go. */
@@ -74,6 +83,11 @@ export class Uploads {
     this.#options = options;
     this.#sweep = setInterval(() => void this.#dropIdle(), Math.min(SWEEP_MS, options.idleMs));
     this.#sweep.unref();
+  }
+
+  /** New limits, for what comes from now on. */
+  adjust(options: UploadsOptions): void {
+    this.#options = options;
   }
 
   get open(): number {
@@ -94,6 +108,7 @@ export class Uploads {
         upstream,
         repository,
         file,
+        quota: new UploadQuota(this.#deps, { upstream, repository }, id),
         busy: false,
         usedAtMs: this.#deps.nowMs(),
         get offset() {
@@ -111,16 +126,12 @@ export class Uploads {
 
   /**
    * Appends a body; what arrived before a cut stays. `start`: byte that the chunk says it begins at.
-   * @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `UPLOAD_INVALID` while another request writes
+   * @throws `UPLOAD_UNKNOWN`, `UPLOAD_OUT_OF_ORDER`, `UPLOAD_INVALID` while another request writes, `QUOTA_EXCEEDED`
    */
-  async append(
-    upload: UploadName,
-    body: AsyncIterable<Uint8Array>,
-    start: number | undefined,
-  ): Promise<number> {
+  async append(upload: UploadName, body: UploadBody, start: number | undefined): Promise<number> {
     return await this.#exclusive(upload, async (session) => {
       this.#checkStart(session, start);
-      await appendBody(session.file, body, this.#options.maxBlobBytes);
+      await this.#take(session.file, body, session.quota);
       return session.file.offset;
     });
   }
@@ -128,19 +139,16 @@ export class Uploads {
   /** Ends a session: last bytes, digest, copies, link. Resolves when W members have the blob durably. */
   async finish(
     upload: UploadName,
-    body: AsyncIterable<Uint8Array>,
+    body: UploadBody,
     start: number | undefined,
     digest: Digest,
   ): Promise<{ sizeBytes: number }> {
     return await this.#exclusive(upload, async (session) => {
       this.#checkStart(session, start);
-      await appendBody(session.file, body, this.#options.maxBlobBytes);
+      await this.#take(session.file, body, session.quota);
       try {
-        return await this.#commit(session.file, {
-          upstream: session.upstream,
-          repository: session.repository,
-          digest,
-        });
+        const { file, quota, upstream, repository } = session;
+        return await this.#commit(file, quota, { upstream, repository, digest });
       } finally {
         // A digest that does not match cannot be mended, and a committed upload is no session any more.
         await this.#end(session);
@@ -164,11 +172,15 @@ export class Uploads {
     this.#makeRoom(client);
     this.#deps.room.require(roomBytes);
     return await this.#placed(client, async () => {
-      const file = await this.#deps.store.createUpload(`put-${randomBytes(12).toString('hex')}`);
+      const id = `put-${randomBytes(12).toString('hex')}`;
+      const file = await this.#deps.store.createUpload(id);
+      const quota = new UploadQuota(this.#deps, name, id);
       try {
-        await appendBody(file, body, this.#options.maxBlobBytes);
-        return await this.#commit(file, name);
+        if (roomBytes > 0) await quota.settle(name.digest, roomBytes);
+        await this.#take(file, { bytes: body, length: 0 }, quota);
+        return await this.#commit(file, quota, name);
       } finally {
+        quota.release();
         await file.drop();
       }
     });
@@ -222,8 +234,14 @@ export class Uploads {
     this.#sessions.clear();
   }
 
-  async #commit(file: UploadFile, name: BlobName): Promise<{ sizeBytes: number }> {
-    await this.#deps.quotas.check(name, file.offset);
+  /** Appends a body for which the quota has room: of one that says how long it is, before its first byte. */
+  async #take(file: UploadFile, { bytes, length }: UploadBody, quota: UploadQuota): Promise<void> {
+    if (length > 0) await quota.hold(file.offset + length);
+    await appendBody(file, bytes, this.#options.maxBlobBytes, quota.reach);
+  }
+
+  async #commit(file: UploadFile, quota: UploadQuota, name: BlobName): Promise<{ sizeBytes: number }> {
+    await quota.settle(name.digest, file.offset);
     return await this.#place(file, name);
   }
 
@@ -249,8 +267,8 @@ export class Uploads {
     try {
       return await work(session);
     } catch (error) {
-      // What it holds is the room that is lacking; a push begun anew goes to another stager.
-      if (isCoded(error, 'DISK_FULL')) await this.#end(session);
+      // What it holds is the room that is lacking, of the disk (a push begun anew goes to another stager) or the quota.
+      if (isCoded(error, 'DISK_FULL') || isCoded(error, 'QUOTA_EXCEEDED')) await this.#end(session);
       throw error;
     } finally {
       session.busy = false;
@@ -260,6 +278,7 @@ export class Uploads {
 
   async #end(session: Session): Promise<void> {
     this.#sessions.delete(session.id);
+    session.quota.release();
     await session.file.drop();
   }
 

@@ -3,6 +3,7 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { z } from 'zod';
+import type { Wanted } from '../records/core/quota.ts';
 import { BATCH_RECORDS, MAX_RECORDS } from '../records/quorum-set.ts';
 
 /** `peers` of adopt. */
@@ -81,6 +82,21 @@ const PURGE_BODY = z
 export function parsePurge(value: unknown): { digest?: Digest; tag?: Tag } {
   const checked = PURGE_BODY.safeParse(value);
   if (checked.success) return checked.data as { digest?: Digest; tag?: Tag };
+  const [issue] = checked.error.issues;
+  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
+}
+
+const WANTED_BODY = z.strictObject({
+  id: z.string().min(1).max(300),
+  sizeBytes: z.number().int().nonnegative().optional(),
+  digest: DIGEST.optional(),
+  tag: z.string().max(128).optional(),
+});
+
+/** Body of `POST /v1/usage/hold`. @throws {CodedError} `REQUEST_INVALID` */
+export function parseWanted(value: unknown): Wanted {
+  const checked = WANTED_BODY.safeParse(value);
+  if (checked.success) return checked.data;
   const [issue] = checked.error.issues;
   throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
 }

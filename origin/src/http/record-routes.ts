@@ -17,7 +17,7 @@ import { shardOf } from '../records/core/record-shard.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Purges } from '../removal/purges.ts';
-import { parsePurge } from './messages.ts';
+import { parsePurge, parseWanted } from './messages.ts';
 import { broughtAuthorization, changeOf, isHop, repositoryOf, required } from './request.ts';
 
 /** Tags that one push of a manifest may move beside its reference. */
@@ -39,9 +39,9 @@ export interface RecordRouteDeps {
 export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
   serve(router, ORIGIN_NAMES.manifest, async (ctx) => await getManifest(deps, ctx));
   serve(router, ORIGIN_NAMES.manifestPut, async (ctx) => await putManifest(deps, ctx));
-  serve(router, ORIGIN_RECORDS.usage, async (ctx) => {
-    const { upstream, repository } = repositoryOf(ctx);
-    ctx.body = await deps.quotas.own(upstream, repository);
+  serve(router, ORIGIN_RECORDS.quotaHold, async (ctx) => {
+    const wanted = await readJson(ctx, ORIGIN_RECORDS.quotaHold.body.maxBytes, parseWanted);
+    ctx.body = await deps.quotas.own(repositoryOf(ctx), wanted);
   });
   serve(router, ORIGIN_NAMES.purge, async (ctx) => {
     const what = await readJson(ctx, ORIGIN_NAMES.purge.body.maxBytes, parsePurge);

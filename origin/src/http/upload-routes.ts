@@ -7,7 +7,7 @@ import { serve } from '@sepia/http/router';
 import { bodyOf } from '@sepia/http/signed';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Context } from 'koa';
-import type { UploadName, Uploads } from '../blobs/uploads.ts';
+import type { UploadBody, UploadName, Uploads } from '../blobs/uploads.ts';
 import { readOnly } from '../blobs/uploads.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import type { Links } from '../records/links.ts';
@@ -43,12 +43,12 @@ export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
     ctx.body = { offset: uploads.offset(uploadOf(ctx)) };
   });
   serve(router, ORIGIN_BLOBS.uploadAppend, async (ctx) => {
-    ctx.body = { offset: await uploads.append(uploadOf(ctx), bodyOf(ctx), startOf(ctx)) };
+    ctx.body = { offset: await uploads.append(uploadOf(ctx), uploadBody(ctx), startOf(ctx)) };
     ctx.status = 202;
   });
   serve(router, ORIGIN_BLOBS.uploadFinish, async (ctx) => {
     const digest = parseDigest(required(ctx, 'digest'));
-    await uploads.finish(uploadOf(ctx), bodyOf(ctx), startOf(ctx), digest);
+    await uploads.finish(uploadOf(ctx), uploadBody(ctx), startOf(ctx), digest);
     ctx.set('Docker-Content-Digest', digest);
     ctx.status = 201;
     ctx.body = '';
@@ -81,6 +81,10 @@ async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {
 function uploadOf(ctx: Context): UploadName {
   const id = String((ctx as unknown as { params: Record<string, string> }).params['id'] ?? '');
   return { id, ...repositoryOf(ctx) };
+}
+
+function uploadBody(ctx: Context): UploadBody {
+  return { bytes: bodyOf(ctx), length: contentLength(ctx) ?? 0 };
 }
 
 function startOf(ctx: Context): number | undefined {

@@ -43,7 +43,7 @@ interface PushDeps {
   readonly store: BlobStore;
   readonly links: Links;
   readonly tags: Tags;
-  readonly quotas: Pick<Quotas, 'check'>;
+  readonly quotas: Pick<Quotas, 'check' | 'hold' | 'release'>;
   readonly referrers: Referrers;
   readonly replicator: Replicator;
   readonly replication: PushIntents;
@@ -88,6 +88,7 @@ async function storeManifest(
   const { name, bytes } = push;
   await requireLinks(links, name, needed);
   await quotas.check({ ...name, digest }, bytes.length);
+  if (push.reference.kind === 'tag') await holdTag(deps, name, push.reference.tag);
   const { mediaType } = parsed;
   const provenance = [{ upstream: name.upstream, repository: name.repository }];
   await replicator.hold(digest, async () => {
@@ -132,7 +133,13 @@ function checkedDigest({ reference, bytes }: ManifestPush): Digest {
   throw new CodedError('DIGEST_MISMATCH', { detail: { expected: reference.digest, found: digest } });
 }
 
-async function moveTags({ tags, upstreams }: PushDeps, push: ManifestPush, digest: Digest): Promise<Tag[]> {
+/** Room for a tag, before anything of the push is stored; it counts as there once its register has it. */
+async function holdTag({ quotas }: PushDeps, name: Repository, tag: Tag): Promise<void> {
+  await quotas.hold(name, { id: `tag ${tag}`, tag });
+}
+
+async function moveTags(deps: PushDeps, push: ManifestPush, digest: Digest): Promise<Tag[]> {
+  const { tags, upstreams } = deps;
   const { name, reference, furtherTags = [] } = push;
   const move = async (tag: Tag): Promise<unknown> =>
     await tags.move({ ...name, tag }, digest, upstreams.tagRules({ ...name, tag }), 'push', push.change);
@@ -140,10 +147,11 @@ async function moveTags({ tags, upstreams }: PushDeps, push: ManifestPush, diges
   const moved: Tag[] = [];
   for (const tag of furtherTags) {
     try {
+      await holdTag(deps, name, tag);
       await move(tag);
       moved.push(tag);
     } catch (error) {
-      if (!isCoded(error, 'TAG_IMMUTABLE')) throw error;
+      if (!isCoded(error, 'TAG_IMMUTABLE') && !isCoded(error, 'QUOTA_EXCEEDED')) throw error;
     }
   }
   return moved;

@@ -64,7 +64,7 @@ interface ManifestsDeps {
   readonly links: Links;
   readonly proofs: LinkProofs;
   readonly tags: Tags;
-  readonly quotas: Pick<Quotas, 'check'>;
+  readonly quotas: Pick<Quotas, 'check' | 'hold' | 'release'>;
   readonly referrers: Referrers;
   readonly replicator: Replicator;
   readonly replication: PushIntents;

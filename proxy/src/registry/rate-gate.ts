@@ -9,19 +9,44 @@ import { RateLimit } from './core/rate-limit.ts';
 const MAX_WAIT_MS = 5_000;
 const MAX_ADDRESSES = 20_000;
 
-/** For `createRegistryApp`'s `admit`: requests of one client address wait, then get 429 `OVERLOADED`. */
-export function admitByRate(
-  deps: { readonly nowMs: () => number },
-  options: { readonly perSecond: number },
-): (ctx: Context) => Promise<void> {
-  const limit = new RateLimit({ ...options, maxWaitMs: MAX_WAIT_MS, maxKeys: MAX_ADDRESSES });
-  return async (ctx) => {
-    const found = limit.admit(addressOf(ctx), deps.nowMs());
+interface RateOptions {
+  readonly perSecond: number;
+}
+
+/** Requests of one client address wait, then get 429 `OVERLOADED`. */
+export class RateGate {
+  readonly #nowMs: () => number;
+  #limit: RateLimit;
+  #options: RateOptions;
+
+  constructor(deps: { readonly nowMs: () => number }, options: RateOptions) {
+    this.#nowMs = deps.nowMs;
+    this.#options = options;
+    this.#limit = limitOf(options);
+  }
+
+  /** A new limit; what addresses did before it is forgotten. */
+  adjust(options: RateOptions): void {
+    if (options.perSecond === this.#options.perSecond) return;
+    this.#options = options;
+    this.#limit = limitOf(options);
+  }
+
+  /** For `createRegistryApp`'s `admit`. */
+  readonly admit = async (ctx: Context): Promise<void> => {
+    const found = this.#limit.admit(addressOf(ctx), this.#nowMs());
     if (found.type === 'wait') await delay(found.waitMs, clientSignal(ctx));
     if (found.type === 'refuse')
       throw new CodedError('OVERLOADED', {
         message: 'too many requests from this address; try again later',
-        detail: { requestsPerSecond: options.perSecond, retryAfterSeconds: found.retryAfterMs / 1_000 },
+        detail: {
+          requestsPerSecond: this.#options.perSecond,
+          retryAfterSeconds: found.retryAfterMs / 1_000,
+        },
       });
   };
+}
+
+function limitOf({ perSecond }: RateOptions): RateLimit {
+  return new RateLimit({ perSecond, maxWaitMs: MAX_WAIT_MS, maxKeys: MAX_ADDRESSES });
 }

@@ -9,13 +9,13 @@ const SUPERVISOR_POLL_MS = 500;
 
 /**
  * Runs a service as a process: one line on standard error and exit 2 when it cannot start; SIGTERM and SIGINT
- * stop it, drained, with exit 0; SIGUSR1 and SIGUSR2 do nothing; an unhandled rejection or exception ends it with exit 1. With
+ * stop it, drained, with exit 0; SIGHUP reloads the config where the service can; SIGUSR1 and SIGUSR2 do nothing; an unhandled rejection or exception ends it with exit 1. With
  * `SEPIA_SUPERVISOR=<pid>` in the environment it also stops when that process is gone.
  */
-export async function runService(service: string, start: () => Promise<Stoppable>): Promise<void> {
+export async function runService(service: string, start: () => Promise<Service>): Promise<void> {
   process.on('unhandledRejection', (reason) => crash(service, 'unhandled rejection', reason));
   process.on('uncaughtException', (error) => crash(service, 'uncaught exception', error));
-  let running: Stoppable | undefined;
+  let running: Service | undefined;
   let stopping = false;
   const stop = (): void => {
     if (stopping) return;
@@ -32,6 +32,7 @@ export async function runService(service: string, start: () => Promise<Stoppable
   };
   // Node's own: a debugger that anybody on this machine may attach to, and the end of the process.
   for (const signal of ['SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => undefined);
+  process.on('SIGHUP', () => reload(service, running));
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
   const watch = watchSupervisor(stop);
@@ -56,6 +57,69 @@ export function configArgument(service: string): string {
     process.exit(EXIT_REFUSED);
   }
   return file;
+}
+
+/** A service that is reloaded by SIGHUP: `reload` returns what there is to say. */
+export interface Service extends Stoppable {
+  reload?(): string;
+}
+
+/** A service that takes a new config while it runs. */
+export interface Adjustable<C> extends Stoppable {
+  adjust(config: C): void;
+}
+
+/**
+ * Starts a service from its config and reads that again at SIGHUP. `inForce`: the keys that it then adjusts by,
+ * `part.key` for those of a section; what else has changed counts after a restart, and is named.
+ */
+export async function reloadable<C extends object>(
+  load: () => C,
+  start: (config: C) => Promise<Adjustable<C>>,
+  inForce: readonly string[],
+): Promise<Service> {
+  let config = load();
+  const running = await start(config);
+  return {
+    stop: async () => await running.stop(),
+    reload: () => {
+      const next = load();
+      running.adjust(next);
+      const changed = changedKeys(config, next);
+      config = next;
+      const later = changed.filter((key) => !inForce.includes(key));
+      const now = changed.filter((key) => inForce.includes(key));
+      return `config reloaded; in force: ${now.join(', ') || 'nothing new'}${
+        later.length === 0 ? '' : `; after a restart: ${later.join(', ')}`
+      }`;
+    },
+  };
+}
+
+/** Keys whose values differ: of a section its own keys. */
+function changedKeys(before: object, after: object, prefix = ''): string[] {
+  const [a, b] = [before as Record<string, unknown>, after as Record<string, unknown>];
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) => {
+    if (JSON.stringify(a[key]) === JSON.stringify(b[key])) return [];
+    const isSection = prefix === '' && isObject(a[key]) && isObject(b[key]);
+    return isSection ? changedKeys(a[key] as object, b[key] as object, `${key}.`) : [`${prefix}${key}`];
+  });
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A config that is wrong changes nothing. */
+function reload(service: string, running: Service | undefined): void {
+  let said = running === undefined ? 'is starting; nothing is reloaded' : 'has nothing to reload';
+  try {
+    said = running?.reload?.() ?? said;
+  } catch (error) {
+    if (!isCoded(error)) crash(service, 'reload failed', error);
+    said = `config not reloaded: ${error.code}: ${error.message}`;
+  }
+  process.stderr.write(`sepia ${service}: ${said}\n`);
 }
 
 function watchSupervisor(stop: () => void): NodeJS.Timeout | undefined {

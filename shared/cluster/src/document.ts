@@ -13,10 +13,16 @@ import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
 import { POLICIES } from './stranger-policy.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
 
-const QUOTA = z.strictObject({
-  repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
-  size: bytes().describe('Bytes that each of them may have, e.g. 50GiB.'),
-});
+const QUOTA = z
+  .strictObject({
+    repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
+    size: bytes().optional().describe('Bytes that each of them may have, e.g. 50GiB.'),
+    records: z.number().int().min(1).optional().describe('Blobs and manifests that each of them may have.'),
+    tags: z.number().int().min(1).optional().describe('Tags that each of them may have.'),
+  })
+  .refine(({ size, records, tags }) => (size ?? records ?? tags) !== undefined, {
+    message: 'names no limit: size, records or tags',
+  });
 
 export type RepositoryQuota = z.infer<typeof QUOTA>;
 

@@ -138,7 +138,11 @@ export const ORIGIN_RECORDS = {
     callers: ['origin'],
   }),
   register: route('register', 'POST /v1/register', { callers: ['origin', 'proxy'], json: 256 * KIB }),
-  usage: route('usage', 'GET /v1/usage', { query: NAME, callers: ['origin'] }),
+  quotaHold: route('quota-hold', 'POST /v1/usage/hold', {
+    query: NAME,
+    callers: ['origin'],
+    json: 4 * KIB,
+  }),
   backup: route('backup', 'GET /v1/backup/:space', { query: ['after?', 'limit?'], callers: ['cli'] }),
   restore: route('restore', 'POST /v1/restore', { callers: ['cli'], json: 16 * MIB }),
   replicationJobsPut: route('replication-jobs-put', 'PUT /v1/replication/jobs', {

@@ -1,8 +1,9 @@
 import type { Socket } from 'node:net';
 import type { Digest } from '@sepia/base/digest';
-import { logFailure } from '@sepia/base/failure';
+import { CodedError } from '@sepia/base/errors';
 import { Bans } from '../core/bans.ts';
 import type { CoreLimits } from '../core/limits.ts';
+import { Unproven } from '../core/unproven.ts';
 import { WIRE_LIMITS } from '../limits.ts';
 import type { JoinInit, Swarm, SwarmLog } from '../swarm.ts';
 import { swarmId } from '../swarm-id.ts';
@@ -15,6 +16,7 @@ import { type Listener, listen } from './net.ts';
 import { type EngineParts, SwarmShell } from './shell.ts';
 import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
 import { type StrangerLimits, StrangerRoom } from './stranger-room.ts';
+import { WireWarnings } from './wire-warnings.ts';
 
 export type {
   HttpSource,
@@ -28,8 +30,8 @@ export type {
   SwarmStats,
 } from '../swarm.ts';
 
-/** Inbound connections that did not prove the cluster key yet. */
-const UNPROVEN_WIRES = 256;
+/** Inbound connections that did not prove the cluster key yet, in all and of one host. */
+const UNPROVEN_WIRES = { all: 256, perHost: 64 };
 
 /** What an engine needs. `clusterKey` and `peerId` (20 bytes) are not copied and must not change. */
 export interface SwarmEngineDeps {
@@ -57,7 +59,7 @@ export class SwarmEngine {
   readonly #seed: number;
   readonly #swarms = new Map<string, SwarmShell>();
   readonly #listeners: Listener[] = [];
-  readonly #unproven = new Set<Pick<PieceWire, 'goodbye'>>();
+  readonly #unproven = new Unproven<Pick<PieceWire, 'goodbye' | 'fail'>>(UNPROVEN_WIRES);
   #joined = 0;
   #stopped = false;
 
@@ -78,6 +80,7 @@ export class SwarmEngine {
       torrents: new Map(),
       limits: options.limits ?? {},
       bans: new Bans(),
+      warnings: new WireWarnings({ log: deps.log }),
     };
   }
 
@@ -119,7 +122,7 @@ export class SwarmEngine {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const swarm of [...this.#swarms.values()]) swarm.stop('stopping');
-    for (const wire of [...this.#unproven]) wire.goodbye('stopping');
+    for (const wire of this.#unproven.connections()) wire.goodbye('stopping');
     this.#parts.strangers.stop();
     await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
   }
@@ -129,16 +132,22 @@ export class SwarmEngine {
   }
 
   #onSocket(socket: Socket): void {
-    if (this.#stopped || this.#unproven.size >= UNPROVEN_WIRES) {
+    const from = socket.remoteAddress ?? '';
+    const entry = this.#unproven.admit(from);
+    if (this.#stopped || entry.type === 'refuse') {
       socket.destroy();
       return;
+    }
+    if (entry.instead !== undefined) {
+      this.#unproven.delete(entry.instead);
+      entry.instead.fail(new CodedError('OVERLOADED', { message: 'others dial as well' }));
     }
     if (this.#parts.torrents.size === 0) {
       this.#onMember(socket);
       return;
     }
-    const greeting = { goodbye: () => giveUp() };
-    this.#unproven.add(greeting);
+    const greeting = { goodbye: () => giveUp(), fail: () => giveUp() };
+    this.#unproven.add(greeting, from);
     const giveUp = readGreeting(socket, WIRE_LIMITS.handshakeMs, (infoHash, bytes) => {
       this.#unproven.delete(greeting);
       if (infoHash === undefined) return;
@@ -149,7 +158,8 @@ export class SwarmEngine {
   }
 
   #onMember(socket: Socket): HardenedWire {
-    const { clusterKey, peerId, origin, zone, log } = this.#parts;
+    const { clusterKey, peerId, origin, zone } = this.#parts;
+    const from = socket.remoteAddress ?? '';
     let swarm: SwarmShell | undefined;
     let refusal: GoneReason | undefined;
     let link: LinkOwner['events'] | undefined;
@@ -184,13 +194,11 @@ export class SwarmEngine {
         onClosed: (gone, error) => {
           this.#unproven.delete(wire);
           if (link !== undefined) return link.onClosed(gone, error);
-          if (error?.code === 'INTERNAL') logFailure(log, error.cause, 'wire refused');
-          if (error?.code === 'WIRE_INVALID')
-            log.warn({ error, address: socket.remoteAddress }, 'wire refused');
+          this.#parts.warnings.ended(error, 'wire refused', { address: from });
         },
       },
     });
-    this.#unproven.add(wire);
+    this.#unproven.add(wire, from);
     return wire;
   }
 }

@@ -1,13 +1,13 @@
 import type { Socket } from 'node:net';
 import type { Digest } from '@sepia/base/digest';
-import { logFailure } from '@sepia/base/failure';
 import type { LinkId, SwarmEvent } from '../core/events.ts';
-import type { PieceFrom, PieceStore, SwarmLog } from '../swarm.ts';
+import type { PieceFrom, PieceStore } from '../swarm.ts';
 import type { LinkOwner, PieceWire, ProvenPeer } from '../wire/wire-owner.ts';
 import type { Arrivals } from './arrivals.ts';
 import { downReason, PeerLink } from './peer-link.ts';
 import type { SlabPool } from './slab-pool.ts';
 import type { UploadBudget, UploadGate } from './upload.ts';
+import type { WireWarnings } from './wire-warnings.ts';
 
 /** Of a swarm, what its wires need. */
 export interface LinkDeps {
@@ -16,7 +16,7 @@ export interface LinkDeps {
   readonly pieces: PieceStore;
   readonly slabs: SlabPool;
   readonly arrivals: Arrivals;
-  readonly log: SwarmLog;
+  readonly warnings: WireWarnings;
   /** Wires that are ready. */
   readonly links: Map<LinkId, PeerLink>;
   readonly isLeft: () => boolean;
@@ -80,8 +80,7 @@ export function linkOwner(
       peerLink?.stop();
       for (const slab of peerLink?.fetcher.stop() ?? []) slabs.release(slab);
       const facts = { address: socket.remoteAddress, digest: deps.digest };
-      if (error?.code === 'INTERNAL') logFailure(deps.log, error.cause, 'wire closed', facts);
-      if (error?.code === 'WIRE_INVALID') deps.log.warn({ error, ...facts }, 'wire closed');
+      deps.warnings.ended(error, 'wire closed', facts);
       tell({ type: 'linkDown', link, reason: downReason(gone, error) });
     },
   };

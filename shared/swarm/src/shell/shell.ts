@@ -34,6 +34,7 @@ import type { SlabPool } from './slab-pool.ts';
 import { StrangerLinks } from './stranger-links.ts';
 import type { StrangerRoom } from './stranger-room.ts';
 import type { UploadBudget } from './upload.ts';
+import type { WireWarnings } from './wire-warnings.ts';
 
 /** What all swarms of an engine share. */
 export interface EngineParts {
@@ -46,6 +47,7 @@ export interface EngineParts {
   readonly uploads: UploadBudget;
   readonly limits: Partial<CoreLimits>;
   readonly bans: Bans;
+  readonly warnings: WireWarnings;
   readonly strangers: StrangerRoom;
   /** Swarms that are open to strangers, by the infohash (40 hex) of their torrent. */
   readonly torrents: Map<string, SwarmShell>;
@@ -126,7 +128,7 @@ export class SwarmShell implements Swarm {
       sizeBytes: join.metainfo.sizeBytes,
       slabs: parts.slabs,
       arrivals: this.#arrivals,
-      log: parts.log,
+      warnings: parts.warnings,
       links: this.#links,
       isLeft: () => this.#left,
       settle: (link) => this.#dials.settle(link),

@@ -1,0 +1,61 @@
+import { isCoded } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import type { Quotas } from '../records/quotas.ts';
+
+/** Beyond what came, so much more is held, in bytes: an owner is not asked for every chunk. */
+const STEP_BYTES = 16 * 1024 * 1024;
+/** A hold is renewed this often while bytes come, in ms; see `HOLD_MS`. */
+const RENEW_MS = 60_000;
+
+interface UploadQuotaDeps {
+  readonly quotas: Pick<Quotas, 'limitsOf' | 'hold' | 'release'>;
+  readonly nowMs: () => number;
+}
+
+/** Room in a repository's quota for one upload, held from its first byte on, until its blob is linked or it ends. */
+export class UploadQuota {
+  readonly #deps: UploadQuotaDeps;
+  readonly #name: Pick<BlobName, 'upstream' | 'repository'>;
+  readonly #id: string;
+  #heldBytes = -1;
+  #askedMs = 0;
+
+  /** `id`: of the upload. */
+  constructor(deps: UploadQuotaDeps, name: Pick<BlobName, 'upstream' | 'repository'>, id: string) {
+    this.#deps = deps;
+    this.#name = name;
+    this.#id = id;
+  }
+
+  /** Holds room for so many bytes and some more. @throws `QUOTA_EXCEEDED` where there is none for them */
+  readonly reach = async (bytes: number): Promise<void> => {
+    if (this.#deps.quotas.limitsOf(this.#name) === undefined) return;
+    const isRecent = this.#deps.nowMs() - this.#askedMs < RENEW_MS;
+    if (bytes <= this.#heldBytes && isRecent) return;
+    try {
+      await this.hold(Math.max(bytes + STEP_BYTES, this.#heldBytes));
+    } catch (error) {
+      if (!isCoded(error, 'QUOTA_EXCEEDED')) throw error;
+      await this.hold(bytes);
+    }
+  };
+
+  /** Holds room for exactly so many bytes. @throws `QUOTA_EXCEEDED` */
+  async hold(bytes: number): Promise<void> {
+    await this.#deps.quotas.hold(this.#name, { id: this.#id, sizeBytes: bytes });
+    this.#heldBytes = bytes;
+    this.#askedMs = this.#deps.nowMs();
+  }
+
+  /** Holds what the blob has, now that it is known which it is. @throws `QUOTA_EXCEEDED` */
+  async settle(digest: BlobName['digest'], bytes: number): Promise<void> {
+    await this.#deps.quotas.hold(this.#name, { id: this.#id, sizeBytes: bytes, digest });
+    this.#heldBytes = bytes;
+    this.#askedMs = this.#deps.nowMs();
+  }
+
+  release(): void {
+    if (this.#heldBytes >= 0) this.#deps.quotas.release(this.#name, this.#id);
+    this.#heldBytes = -1;
+  }
+}

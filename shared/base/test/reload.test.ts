@@ -1,0 +1,90 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { until } from '@sepia/test-support/until';
+import t from 'tap';
+import { CodedError } from '../src/errors.ts';
+import { reloadable } from '../src/process.ts';
+
+t.test('a reload says what is in force and what counts after a restart', async (t) => {
+  let config: { id: string; limits: { open: number; cache: number } } = {
+    id: 'a',
+    limits: { open: 1, cache: 1 },
+  };
+  const seen: unknown[] = [];
+  let isStopped = false;
+  const service = await reloadable(
+    () => config,
+    async () => ({
+      adjust: (next) => void seen.push(next),
+      stop: async () => {
+        isStopped = true;
+      },
+    }),
+    ['limits.open'],
+  );
+  t.equal(service.reload?.(), 'config reloaded; in force: nothing new');
+  config = { id: 'b', limits: { open: 2, cache: 2 } };
+  t.equal(service.reload?.(), 'config reloaded; in force: limits.open; after a restart: id, limits.cache');
+  t.equal(seen.at(-1), config);
+  await service.stop();
+  t.ok(isStopped);
+});
+
+t.test('a config that is wrong changes nothing', async (t) => {
+  let isWrong = false;
+  const seen: unknown[] = [];
+  const service = await reloadable(
+    () => {
+      if (isWrong) throw new CodedError('CONFIG_INVALID', { message: 'limits.open: is missing' });
+      return { limits: {} };
+    },
+    async () => ({ adjust: (next) => void seen.push(next), stop: async () => undefined }),
+    [],
+  );
+  isWrong = true;
+  t.throws(() => service.reload?.(), { code: 'CONFIG_INVALID' });
+  t.same(seen, []);
+});
+
+t.test('SIGHUP reloads, and a wrong file ends nothing', async (t) => {
+  const file = join(t.testdir(), 'level');
+  writeFileSync(file, 'info');
+  const source = `
+import { readFileSync } from 'node:fs';
+import { CodedError } from ${JSON.stringify(new URL('../src/errors.ts', import.meta.url).href)};
+import { reloadable, runService } from ${JSON.stringify(new URL('../src/process.ts', import.meta.url).href)};
+const load = () => {
+  const level = readFileSync(${JSON.stringify(file)}, 'utf8');
+  if (level === 'wrong') throw new CodedError('CONFIG_INVALID', { message: 'log.level: is none' });
+  return { log: { level } };
+};
+await runService('test', async () =>
+  await reloadable(load, async () => ({ adjust: () => undefined, stop: async () => undefined }), ['log.level']),
+);
+console.log('ready');
+process.stdin.on('data', () => undefined);
+`;
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', source], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { PATH: process.env['PATH'] },
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  let said = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  await once(child.stdout, 'data');
+  writeFileSync(file, 'debug');
+  child.kill('SIGHUP');
+  await until(() => said.includes('sepia test: config reloaded; in force: log.level\n'), 'it reloads');
+  writeFileSync(file, 'wrong');
+  child.kill('SIGHUP');
+  await until(
+    () => said.includes('config not reloaded: CONFIG_INVALID: log.level: is none'),
+    'it says why not',
+  );
+  child.kill('SIGTERM');
+  t.same(await once(child, 'close'), [0, null]);
+});
