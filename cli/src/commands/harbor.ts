@@ -6,6 +6,7 @@ import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { HarborApi } from '../harbor/api.ts';
 import { type ConnectPlan, connect, type Driver, type DriverAuth } from '../harbor/connect.ts';
+import { verifyProxy } from '../harbor/verify.ts';
 
 const PASSWORD_ENV = 'SEPIA_HARBOR_PASSWORD';
 const DRIVERS: readonly Driver[] = ['dragonfly', 'kraken'];
@@ -63,6 +64,10 @@ export function addHarbor(program: Command): void {
     .action(async (url: string, flags: Flags) => {
       const plan = planOf(flags);
       const harbor = baseOf(url, 'harbor-url');
+      if (harbor === plan.proxy)
+        throw invalid(
+          `--proxy: ${plan.proxy} is the Harbor itself; give a proxy of Sepia as Harbor reaches it`,
+        );
       const password = passwordOf(flags);
       const ca = flags.ca === undefined ? {} : { ca: readText(flags.ca, '--ca') };
       const dispatcher = createDispatcher({ insecure: flags.insecure, ...ca });
@@ -72,11 +77,20 @@ export function addHarbor(program: Command): void {
         { url: harbor, username: flags.user, password, dryRun: flags.dryRun, tell },
       );
       try {
+        // Before anything is made: what the proxy refuses is to stand in no Harbor.
+        const unseen = await verifyProxy(dispatcher, plan);
         await connect(api, plan);
+        const what = flags.dryRun
+          ? 'nothing was changed (--dry-run)'
+          : `${harbor} is connected to ${plan.proxy}`;
+        tell(
+          unseen === undefined
+            ? what
+            : `${what}; whether the proxy takes its secrets could not be seen from here: ${unseen}`,
+        );
       } finally {
         await dispatcher.destroy();
       }
-      tell(flags.dryRun ? 'nothing was changed (--dry-run)' : `${harbor} is connected to ${plan.proxy}`);
     });
 }
 

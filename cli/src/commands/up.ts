@@ -35,7 +35,7 @@ export function addUp(program: Command): void {
     .option('--accelerators <n>', 'accelerators', wholeNumber('--accelerators'), DEFAULT_COUNTS.accelerator)
     .option(
       '--upstream <name=url,host…>',
-      'registry to front, with further names it answers to; may be repeated, the first is the default (none: one named local, mode none)',
+      'registry to front, or none for one that takes pushes, with further names it answers to; may be repeated, the first is the default; those of the last start stay (at first, without: local=none)',
       collect,
       [],
     )

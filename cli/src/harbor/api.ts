@@ -3,6 +3,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { request } from 'undici';
+import { rootText } from './root-text.ts';
 
 const TIMEOUT_MS = 30_000;
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
@@ -96,7 +97,7 @@ export class HarborApi {
     } catch (cause) {
       throwIfBug(cause);
       throw new CodedError('PEER_HTTP', {
-        message: `Harbor at ${url} does not answer to ${method} /api/v2.0${path}`,
+        message: `Harbor at ${url} does not answer to ${method} /api/v2.0${path}: ${rootText(cause)}`,
         cause,
       });
     }

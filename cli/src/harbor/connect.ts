@@ -198,12 +198,25 @@ async function connectReplication(api: HarborApi, plan: ConnectPlan, registry: H
     trigger: { type: 'event_based' },
     dest_registry: { id: registry['id'] },
   };
-  const found = (await api.list(`/replication/policies?name=${encodeURIComponent(plan.name)}`)).find(
-    (one) => one['name'] === plan.name,
-  );
-  if (found === undefined) return void (await api.change('POST', '/replication/policies', wanted));
-  if (differs(found, wanted, []))
+  const find = async (): Promise<HarborObject | undefined> =>
+    (await api.list(`/replication/policies?name=${encodeURIComponent(plan.name)}`)).find(
+      (one) => one['name'] === plan.name,
+    );
+  const found = await find();
+  if (found === undefined) await api.change('POST', '/replication/policies', wanted);
+  else if (differs(found, wanted, []))
     await api.change('PUT', `/replication/policies/${String(found['id'])}`, { ...wanted, id: found['id'] });
+  if (api.dryRun) return;
+  // A policy whose destination Harbor does not know as another registry copies into Harbor itself.
+  const made = (await find())?.['dest_registry'] as HarborObject | undefined;
+  if (
+    made?.['id'] === registry['id'] &&
+    (made?.['url'] === undefined || sameAddress(made['url'], plan.proxy))
+  )
+    return;
+  throw new CodedError('PEER_HTTP', {
+    message: `Harbor's replication policy "${plan.name}" copies to ${String(made?.['url'] ?? made?.['name'] ?? 'Harbor itself')}, not to ${plan.proxy}; delete it there and run this again`,
+  });
 }
 
 /** True if anything that is wanted stands otherwise in what was found; what Harbor has beside it does not matter. */

@@ -77,6 +77,13 @@ export function replaceFile(file: string, text: string, mode = 0o644): void {
   }
 }
 
+/** Upstreams of the document that is there. @throws {CodedError} `CONFIG_INVALID` if it is not valid */
+export function keptUpstreams(paths: ClusterPaths): UpstreamOption[] {
+  if (!existsSync(paths.document)) return [];
+  const { upstreams } = loadClusterDocument(paths.document);
+  return upstreams.map(({ name, url, hosts, mode }) => ({ name, url, hosts, mode }));
+}
+
 /** The version goes up only when something in the document changed. */
 function writeDocument(
   paths: ClusterPaths,

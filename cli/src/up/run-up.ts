@@ -2,11 +2,12 @@ import { resolve } from 'node:path';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { runService } from '@sepia/base/process';
 import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
+import { clusterPaths, keptUpstreams } from './files.ts';
 import { whatNext } from './hints.ts';
 import type { ClusterShape } from './plan.ts';
 import { StartView } from './start-view.ts';
 import { Supervisor } from './supervisor.ts';
-import { LOCAL_UPSTREAM, type UpstreamOption } from './upstream-option.ts';
+import { type UpstreamOption, upstreamsFor } from './upstream-option.ts';
 
 export interface UpOptions {
   readonly data: string;
@@ -26,12 +27,13 @@ const EXIT_REFUSED = 2;
 export async function runUp(options: UpOptions): Promise<void> {
   const out = options.json ? process.stderr : process.stdout;
   await runService('up', async () => {
-    const upstreams = options.upstreams.length === 0 ? [LOCAL_UPSTREAM] : options.upstreams;
+    const root = resolve(options.data);
+    const upstreams = upstreamsFor(options.upstreams, keptUpstreams(clusterPaths(root)));
     let view: StartView | undefined;
     const supervisor = new Supervisor(
       { onEvent: (event) => view?.onEvent(event) },
       {
-        root: resolve(options.data),
+        root,
         shape: options.shape,
         upstreams,
         restart: options.restart,

@@ -13,18 +13,34 @@ export interface UpstreamOption {
 /** The upstream of a cluster that fronts no registry. */
 export const LOCAL_UPSTREAM: UpstreamOption = { name: 'local', url: undefined, hosts: [], mode: 'none' };
 
-/** Reads `NAME=URL[,HOST…]`. @throws {CodedError} `CONFIG_INVALID` */
+/** Reads `NAME=URL[,HOST…]`, or `NAME=none[,HOST…]` for one that fronts no registry. @throws {CodedError} `CONFIG_INVALID` */
 export function parseUpstream(text: string): UpstreamOption {
   const found = /^([^=,]+)=([^,]+)((?:,[^,]+)*)$/.exec(text.trim());
   const [, name = '', url = '', rest = ''] = found ?? [];
   if (found === null) throw invalid(text, 'is not NAME=URL[,HOST…], e.g. harbor=https://harbor.example.com');
   if (!MEMBER_ID.test(name))
     throw invalid(text, `"${name}" is not a name: lower-case letters, digits, dots, dashes`);
-  if (!isBaseUrl(url)) throw invalid(text, `"${url}" is not an http(s) URL without path`);
+  const isNone = url === 'none';
+  if (!isNone && !isBaseUrl(url))
+    throw invalid(text, `"${url}" is not an http(s) URL without path, nor none`);
   const hosts = rest.split(',').filter((host) => host !== '');
   const bad = hosts.find((host) => !/^[a-zA-Z0-9.-]+(?::\d{1,5})?$/.test(host));
   if (bad !== undefined) throw invalid(text, `"${bad}" is not host or host:port`);
+  if (isNone) return { name, url: undefined, hosts, mode: 'none' };
   return { name, url: new URL(url).origin, hosts, mode: 'pull-through' };
+}
+
+/**
+ * Upstreams of a cluster: those of the command line, the first of them the default, then what its document has beside
+ * them (`kept`); neither: {@link LOCAL_UPSTREAM} alone. Only who edits the document takes one away.
+ */
+export function upstreamsFor(
+  given: readonly UpstreamOption[],
+  kept: readonly UpstreamOption[],
+): readonly UpstreamOption[] {
+  const names = new Set(given.map(({ name }) => name));
+  const all = [...given, ...kept.filter(({ name }) => !names.has(name))];
+  return all.length === 0 ? [LOCAL_UPSTREAM] : all;
 }
 
 function invalid(text: string, why: string): CodedError {

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { planMembers, portsOf } from '../../src/up/plan.ts';
-import { parseUpstream } from '../../src/up/upstream-option.ts';
+import { LOCAL_UPSTREAM, parseUpstream, upstreamsFor } from '../../src/up/upstream-option.ts';
 
 const ONE = { origin: 1, tracker: 1, proxy: 1, agent: 1 };
 
@@ -55,6 +55,13 @@ t.test('upstreams', async (t) => {
     'index.docker.io',
   ]);
   t.same(parseUpstream('r=http://127.0.0.1:5000,registry.example:5000').hosts, ['registry.example:5000']);
+  const own = { name: 'own', url: undefined, hosts: ['own.example'], mode: 'none' } as const;
+  t.same(parseUpstream('own=none,own.example'), own);
+  const harbor = parseUpstream('harbor=https://harbor.example.com');
+  t.same(upstreamsFor([], []), [LOCAL_UPSTREAM]);
+  t.same(upstreamsFor([], [harbor, own]), [harbor, own], 'a start without its flags keeps them');
+  t.same(upstreamsFor([own], [harbor]), [own, harbor], 'what is named comes first');
+  t.same(upstreamsFor([harbor], [{ ...harbor, url: 'https://old.example' }]), [harbor]);
   for (const [bad, why] of [
     ['harbor', /is not NAME=URL/],
     ['=http://x', /is not NAME=URL/],

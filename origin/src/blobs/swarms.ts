@@ -54,14 +54,19 @@ export class Swarms implements FetchEvents {
     if (entry !== undefined) entry.handle = this.#open(digest);
   }
 
-  /** Opens the swarm of a whole blob, of any size, to standard clients for so long. */
-  admitStrangers(metainfo: Metainfo, infoHash: Uint8Array, ttlMs: number): void {
+  /** Opens the swarm of a whole blob, of any size, to standard clients for so long, and dials those at `addresses`. */
+  admitStrangers(
+    metainfo: Metainfo,
+    torrent: { readonly infoHash: Uint8Array; readonly ttlMs: number; readonly addresses: readonly string[] },
+  ): void {
     const { digest } = metainfo;
     if (!this.#touch(digest)) {
       const joined = this.#join(metainfo, fullOf(metainfo), undefined, false);
       if (joined !== undefined) joined.handle = this.#open(digest);
     }
-    this.#entries.get(digest)?.link.admitStrangers(infoHash, ttlMs);
+    const link = this.#entries.get(digest)?.link;
+    link?.admitStrangers(torrent.infoHash, torrent.ttlMs);
+    link?.addStrangers(torrent.addresses);
   }
 
   addPeers(digest: Digest, peers: readonly PeerEntry[]): void {

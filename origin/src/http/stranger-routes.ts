@@ -1,5 +1,6 @@
 import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { parseHostPort } from '@sepia/base/host-port';
 import { H_BLOB_SIZE } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -18,6 +19,9 @@ import { blobNameOf, goneSignal, isHop, numberOf, required } from './request.ts'
 const ANSWER_MS = 45_000;
 /** A swarm is open to strangers for this long at most without being opened again, in ms. */
 const MAX_TTL_MS = 10 * 60_000;
+
+/** Strangers that one call names. */
+const MAX_ADDRESSES = 32;
 
 interface StrangerRouteDeps {
   readonly cluster: Cluster;
@@ -78,8 +82,21 @@ async function openToStrangers(deps: StrangerParts, ctx: Context): Promise<void>
   const options = { fetch: false, wantAll: true, hop: true };
   const source = await deps.blobs.metainfo(name, options, signal);
   const isHere = source.type === 'local' && source.metainfo.state === 'final';
-  if (isHere) deps.swarms.admitStrangers(source.metainfo, Buffer.from(infoHash, 'hex'), ttlMs);
+  if (isHere) {
+    const addresses = addressesOf(ctx);
+    deps.swarms.admitStrangers(source.metainfo, { infoHash: Buffer.from(infoHash, 'hex'), ttlMs, addresses });
+  }
   ctx.body = { open: isHere };
+}
+
+/** @throws `REQUEST_INVALID` */
+function addressesOf(ctx: Context): string[] {
+  const given = [ctx.query['address'] ?? []].flat();
+  const wrong = given.find((one) => parseHostPort(one) === undefined);
+  if (wrong === undefined && given.length <= MAX_ADDRESSES) return given;
+  throw new CodedError('REQUEST_INVALID', {
+    message: `query value address is host:port, at most ${MAX_ADDRESSES} times`,
+  });
 }
 
 function notYet(): CodedError {

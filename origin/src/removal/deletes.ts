@@ -42,9 +42,10 @@ export class Deletes {
     this.#deps = deps;
   }
 
-  /** The manifest stays. @throws `METHOD_UNSUPPORTED`, `TAG_UNKNOWN`, `QUORUM_LOST`, `CONFLICT` */
+  /** The manifest stays. @throws `METHOD_UNSUPPORTED`, `TAG_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT` */
   async tag(name: TagName, change?: string): Promise<void> {
     this.#check(name.upstream);
+    this.#checkMovable(name, await this.#deps.tags.read(name));
     if (await this.#deps.tags.delete(name, undefined, 'delete', change))
       return await this.#deps.replication.deleted(name, name.tag);
     throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
@@ -52,10 +53,11 @@ export class Deletes {
 
   /**
    * Goes with the tags that point at it (one that is moved meanwhile stays) and its entry under its subject. Its link
-   * goes last, so that a delete that was cut can be repeated. What names it as subject stays.
-   * @throws `METHOD_UNSUPPORTED`, `MANIFEST_UNKNOWN`, `QUORUM_LOST`, `CONFLICT`
+   * goes last, so that a delete that was cut can be repeated. What names it as subject stays. `byOperator`: immutable
+   * tags go as well.
+   * @throws `METHOD_UNSUPPORTED`, `MANIFEST_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT`
    */
-  async manifest(name: BlobName): Promise<void> {
+  async manifest(name: BlobName, byOperator = false): Promise<void> {
     this.#check(name.upstream);
     const { links, manifests, referrers } = this.#deps;
     const link = await links.find(name, { fresh: true });
@@ -70,9 +72,14 @@ export class Deletes {
       // Its bytes are lost: the link of a manifest goes all the same, that of a blob is not meant.
       if (!isCoded(error, 'MANIFEST_UNKNOWN') || !isManifestType(link.mediaType ?? '')) throw error;
     }
+    const tags: Tag[] = [];
     for await (const { tag, digest } of this.#deps.tagIndex.list(name)) {
       if (digest !== name.digest) continue;
-      if (await this.#deps.tags.delete({ ...name, tag: tag as Tag }, name.digest))
+      if (!byOperator) this.#checkMovable({ ...name, tag: tag as Tag }, { digest });
+      tags.push(tag as Tag);
+    }
+    for (const tag of tags) {
+      if (await this.#deps.tags.delete({ ...name, tag }, name.digest))
         await this.#deps.replication.deleted(name, tag);
     }
     if (subject !== undefined) await referrers.delete(name, subject);
@@ -85,6 +92,15 @@ export class Deletes {
     if ((await this.#deps.links.find(name, { fresh: true })) === undefined)
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
     await this.#unlink(name);
+  }
+
+  /** A tag that is deleted could be pushed anew: an immutable one goes by an operator's word alone. */
+  #checkMovable(name: TagName, record: { readonly digest: Digest } | undefined): void {
+    if (record === undefined || this.#deps.upstreams.tagRules(name).policy !== 'immutable') return;
+    throw new CodedError('TAG_IMMUTABLE', {
+      message: `${name.tag} is immutable and stays; an operator takes it away with sepia purge`,
+      detail: { tag: name.tag, digest: record.digest },
+    });
   }
 
   async #unlink({ upstream, repository, digest }: BlobName): Promise<void> {

@@ -76,7 +76,7 @@ export class Removals {
       if (await this.#removeTag(name, tag)) tags.push(tag);
       if (record !== undefined && !isSource) await this.#tree(name, record.digest, digests, 0);
     } else if (digest !== undefined && isSource) {
-      await deletes.manifest({ ...name, digest }).catch(async (error: unknown) => {
+      await deletes.manifest({ ...name, digest }, true).catch(async (error: unknown) => {
         if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
         await deletes.blob({ ...name, digest });
       });

@@ -118,6 +118,13 @@ t.test('mode none: mutable tags move, immutable ones do not, same digest again i
   const refused = await put('fixed', 'two');
   t.equal(refused.status, 403);
   t.equal(refused.headers['sepia-error'], 'TAG_IMMUTABLE');
+  for (const reference of ['v1', digestOf(Buffer.from(JSON.stringify(manifest('one'))))]) {
+    const path = `/v1/manifests?upstream=fixed&repository=a/b&reference=${reference}`;
+    const kept = await c.call('o2', { method: 'DELETE', path });
+    t.equal(kept.status, 403, `delete of ${reference}, to push it anew`);
+    t.equal(kept.headers['sepia-error'], 'TAG_IMMUTABLE');
+  }
+  t.match((await get(c, 'o3', 'v1', 'upstream=fixed&repository=a/b')).bytes.toString(), /one/);
   t.equal(
     (await get(c, 'o2', 'nope', 'upstream=local&repository=a/b')).headers['sepia-error'],
     'TAG_UNKNOWN',

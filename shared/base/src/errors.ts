@@ -111,6 +111,7 @@ export const ERROR_TABLE = {
   SNAPSHOT_EXISTS: f('UNSUPPORTED', 409, false, 'snapshot is there already'),
   SNAPSHOT_STATE: f('UNSUPPORTED', 409, false, 'snapshot is not in a state for this'),
   INDEX_INVALID: f('UNKNOWN', 500, false, 'layer index is not valid; make it again'),
+  RING_CHANGING: f('UNAVAILABLE', 503, true, 'another ring change is under way'),
   RECORDS_PENDING: f(
     'UNAVAILABLE',
     503,

@@ -15,6 +15,8 @@ import type { TorrentOrigins } from './torrent-origins.ts';
 const MAX_TORRENTS = 1_000;
 /** How long members let strangers in after they were told, in ms; they are told again in a third of it. */
 export const OPEN_MS = 60_000;
+/** Newcomers are told to origins after this at the earliest, in ms, so that they are dialled if they cannot dial. */
+const NEWS_MS = 3_000;
 /** After its torrent was asked for, a swarm is open for so long without an announce, in ms. */
 const FRESH_MS = 10 * 60_000;
 /** While no origin answers, what they allowed is believed for so long, in ms. */
@@ -35,6 +37,8 @@ interface OpenTorrent {
   /** Origins that seed it to strangers. */
   originIds: readonly string[];
   asking: Promise<void> | undefined;
+  /** Somebody came who wants pieces: origins hear of it soon. */
+  hasNews: boolean;
   /** Agents that were told, by node id: until when. */
   readonly told: Map<string, number>;
 }
@@ -91,6 +95,7 @@ export class StrangerDesk {
     const torrent = await this.#find(asked.infoHash, named, signal);
     await this.#confirm(torrent);
     const self = { host, port: asked.port };
+    torrent.hasNews ||= asked.left > 0 && !strangers.has(asked.infoHash, self);
     const peer = { ...self, peerId: asked.peerId, complete: asked.left === 0 };
     strangers.announce(asked.infoHash, peer, asked.event, nowMs(), intervalMs * 2.5);
     const counts = this.counts(asked.infoHash);
@@ -159,6 +164,7 @@ export class StrangerDesk {
             askedAtMs: Number.NEGATIVE_INFINITY,
             originIds: [],
             asking: undefined,
+            hasNews: false,
             told: new Map(),
           };
     torrent.freshUntilMs = nowMs + FRESH_MS;
@@ -184,7 +190,7 @@ export class StrangerDesk {
   /** Asks the origins to go on letting strangers in. @throws `AUTH_DENIED` and other certain refusals: it is closed then */
   async #confirm(torrent: OpenTorrent): Promise<void> {
     const { nowMs } = this.#deps;
-    if (nowMs() - torrent.askedAtMs < OPEN_MS / 3) return;
+    if (nowMs() - torrent.askedAtMs < (torrent.hasNews ? NEWS_MS : OPEN_MS / 3)) return;
     torrent.asking ??= this.#ask(torrent).finally(() => {
       torrent.asking = undefined;
     });
@@ -194,7 +200,9 @@ export class StrangerDesk {
   async #ask(torrent: OpenTorrent): Promise<void> {
     const { origins, strangers, nowMs } = this.#deps;
     try {
-      torrent.originIds = await origins.open(torrent.name, torrent.infoHash, OPEN_MS);
+      torrent.hasNews = false;
+      const addresses = strangers.leechers(torrent.infoHash, MAX_MEMBERS).map(addressOf);
+      torrent.originIds = await origins.open(torrent.name, torrent.infoHash, OPEN_MS, addresses);
       torrent.askedAtMs = nowMs();
       if (torrent.originIds.length > 0) torrent.allowedAtMs = nowMs();
     } catch (error) {

@@ -55,9 +55,11 @@ export class TorrentOrigins {
    * Tells every origin that may hold the blob to let strangers in for so long; ids of those that do.
    * @throws a refusal of the policy; `NO_PEERS` if no origin said anything
    */
-  async open(name: BlobName, infoHash: string, ttlMs: number): Promise<string[]> {
+  async open(name: BlobName, infohash: string, ttl: number, address: readonly string[]): Promise<string[]> {
     const ids = this.#candidates(name);
-    const outcomes = await Promise.all(ids.map(async (id) => await this.#open(id, name, infoHash, ttlMs)));
+    const outcomes = await Promise.all(
+      ids.map(async (id) => await this.#open(id, { ...name, infohash, ttl, address })),
+    );
     const refused = outcomes.find((one) => isCoded(one, 'AUTH_DENIED'));
     if (refused !== undefined) throw refused;
     if (outcomes.every((one) => one instanceof CodedError && !isCertain(one)))
@@ -65,12 +67,15 @@ export class TorrentOrigins {
     return ids.filter((_id, at) => outcomes[at] === true);
   }
 
-  async #open(id: string, name: BlobName, infohash: string, ttl: number): Promise<boolean | CodedError> {
+  async #open(
+    id: string,
+    values: BlobName & { infohash: string; ttl: number; address: readonly string[] },
+  ): Promise<boolean | CodedError> {
     try {
       const { open } = await this.#deps.client.json<{ open: boolean }>({
         url: this.#deps.cluster.member(id).urls[0]!,
         to: id,
-        ...to(ORIGIN_BLOBS.strangers, { ...name, infohash, ttl }),
+        ...to(ORIGIN_BLOBS.strangers, values),
         headersTimeoutMs: OPEN_CALL_MS,
         bodyTimeoutMs: OPEN_CALL_MS,
         signal: AbortSignal.any([this.#deps.stopping, AbortSignal.timeout(OPEN_CALL_MS)]),

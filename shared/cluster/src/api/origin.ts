@@ -51,7 +51,7 @@ export const ORIGIN_BLOBS = {
     callers: ['tracker'],
   }),
   strangers: route('strangers', 'POST /v1/blobs/:digest/strangers', {
-    query: [...NAME, 'infohash', 'ttl'],
+    query: [...NAME, 'infohash', 'ttl', 'address*'],
     callers: ['tracker'],
   }),
   blobPut: route('blob-put', 'PUT /v1/blobs/:digest', {

@@ -178,8 +178,9 @@ export class SwarmShell implements Swarm {
   }
 
   addStrangers(addresses: readonly string[]): void {
-    if (this.#strangers.infoHash === undefined) return;
-    this.addPeers(addresses.map((one) => ({ peerId: strangerId(one), addresses: [one], origin: false })));
+    if (!this.#isWanting) this.#strangers.invite(addresses);
+    else
+      this.addPeers(addresses.map((one) => ({ peerId: strangerId(one), addresses: [one], origin: false })));
   }
 
   /** Somebody dialled us and named our torrent; `bytes`: all that it sent. */
@@ -278,6 +279,10 @@ export class SwarmShell implements Swarm {
     return this.#owner(this.#core.drawLink(), socket);
   }
 
+  get #isWanting(): boolean {
+    return this.leech && !this.#core.have.complete;
+  }
+
   #strangerLinks(): StrangerLinks {
     const { strangers: room, torrents, peerId } = this.#parts;
     return new StrangerLinks({
@@ -289,7 +294,8 @@ export class SwarmShell implements Swarm {
       ownerOf: (link, socket) => linkOwner(this.#linkDeps, link, socket, { budget: room.budget, gate: room }),
       linkOf: (link) => this.#links.get(link),
       onChoke: (link, on) => this.#tell({ type: 'choked', link, on }),
-      isWanting: () => this.leech && !this.#core.have.complete,
+      dial: (id, address) => this.#dials.start(this.#core.drawLink(), id, address),
+      isWanting: () => this.#isWanting,
       onOpen: (infoHash, open) => {
         if (open) torrents.set(infoHash, this);
         else if (torrents.get(infoHash) === this) torrents.delete(infoHash);

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { withoutPrefix } from '@sepia/base/networks';
 import type { LinkId } from '../core/events.ts';
-import { strangerId } from '../core/strangers/stranger-id.ts';
+import { banIdOf, strangerId } from '../core/strangers/stranger-id.ts';
 import { WIRE_LIMITS } from '../limits.ts';
 import { StrangerWire } from '../wire/stranger-wire.ts';
 import type { WireRole } from '../wire/wire-auth.ts';
@@ -9,12 +9,16 @@ import type { LinkOwner } from '../wire/wire-owner.ts';
 import type { PeerLink } from './peer-link.ts';
 import type { Seat, StrangerRoom } from './stranger-room.ts';
 
+/** Hosts of strangers that are dialled for what they want of us. */
+const MAX_INVITED = 16;
+
 interface StrangerLinksDeps {
   readonly room: StrangerRoom;
   /** Ours, 20 bytes. */
   readonly peerId: Uint8Array;
   readonly sizeBytes: number;
   readonly drawLink: () => LinkId;
+  readonly dial: (strangerId: string, address: string) => void;
   readonly isWelcome: (strangerId: string) => boolean;
   readonly ownerOf: (link: LinkId, socket: Socket) => LinkOwner;
   readonly linkOf: (link: LinkId) => PeerLink | undefined;
@@ -29,16 +33,13 @@ interface StrangerLinksDeps {
 export class StrangerLinks {
   readonly #deps: StrangerLinksDeps;
   readonly #wires = new Set<StrangerWire>();
+  /** Who each is, without its port. */
+  readonly #hosts = new Map<StrangerWire, string>();
   #infoHash: Uint8Array | undefined;
   #closing: NodeJS.Timeout | undefined;
 
   constructor(deps: StrangerLinksDeps) {
     this.#deps = deps;
-  }
-
-  /** The torrent that is open now, 20 bytes. */
-  get infoHash(): Uint8Array | undefined {
-    return this.#infoHash;
   }
 
   /** Opens the swarm under this infohash (20 bytes, copied) for so long; a later call prolongs it. */
@@ -60,6 +61,18 @@ export class StrangerLinks {
     this.#deps.onOpen(hexOf(this.#infoHash), false);
     this.#infoHash = undefined;
     for (const wire of [...this.#wires]) wire.goodbye('dropped');
+  }
+
+  /** Dials strangers that want something of us, where nobody of their host is here yet. */
+  invite(addresses: readonly string[]): void {
+    if (this.#infoHash === undefined) return;
+    const hosts = new Set(this.#hosts.values());
+    for (const address of addresses) {
+      const host = banIdOf(strangerId(address));
+      if (hosts.has(host) || hosts.size >= MAX_INVITED) continue;
+      hosts.add(host);
+      this.#deps.dial(strangerId(address), address);
+    }
   }
 
   /** Somebody dialled us and named this torrent; `bytes`: all that it sent. */
@@ -111,12 +124,14 @@ export class StrangerLinks {
         onInterest: (on) => (on ? room.ask(seat) : room.leave(seat)),
         onClosed: (gone, error) => {
           this.#wires.delete(wire);
+          this.#hosts.delete(wire);
           room.leave(seat);
           owner.events.onClosed(gone, error);
         },
       },
     });
     this.#wires.add(wire);
+    this.#hosts.set(wire, banIdOf(peerId));
     return wire;
   }
 }

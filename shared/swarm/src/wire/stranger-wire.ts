@@ -78,7 +78,6 @@ export class StrangerWire implements PieceWire, FrameSink {
   #fast = false;
   #peerChoking = true;
   #interested = false;
-  #mayBitfield = true;
   #toldPieces = false;
   #peerRequests = 0;
   #heardMs = performance.now();
@@ -234,7 +233,6 @@ export class StrangerWire implements PieceWire, FrameSink {
         this.#init.owner.onInterest(id === ID.interested);
         return;
       case ID.have:
-        this.#mayBitfield = false;
         this.#init.owner.onHaves([this.#index(frame)]);
         return;
       case ID.bitfield:
@@ -285,9 +283,8 @@ export class StrangerWire implements PieceWire, FrameSink {
     for (const { index, offset } of dropped) this.#init.owner.onReject(index, offset);
   }
 
+  /** Also a later one: aria2 sends it in place of many HAVEs. */
   #onBitfield(bytes: Uint8Array): void {
-    if (!this.#mayBitfield) throw invalidWire('bitfield twice or late');
-    this.#mayBitfield = false;
     const pieces = new Bitfield(this.#pieces, bytes);
     if (Buffer.compare(bytes, pieces.bytes) !== 0) throw invalidWire('bitfield length or spare bits');
     this.#init.owner.onBitfield(pieces);

@@ -23,6 +23,8 @@ export class FakeHarbor {
   readonly webhooks = new Map<string, Thing[]>();
   /** Instances that lists do not show until one was refused. */
   hideInstances = false;
+  /** Replication policies are shown with Harbor itself as their destination. */
+  takesAsLocal = false;
   readonly #password: string;
   readonly #server = createServer((req, res) => void this.#serve(req, res));
   url = '';
@@ -96,7 +98,17 @@ export class FakeHarbor {
     if (registry !== null) return void this.#table(req, url, say, this.registries, body, registry[1], 'id');
     const replication = /^\/replication\/policies(?:\/([^/]+))?$/.exec(path);
     if (replication !== null)
-      return void this.#table(req, url, say, this.replications, body, replication[1], 'id');
+      return void this.#table(
+        req,
+        url,
+        say,
+        this.takesAsLocal && req.method === 'GET'
+          ? this.replications.map((one) => ({ ...one, dest_registry: { id: 0, name: 'Local' } }))
+          : this.replications,
+        body,
+        replication[1],
+        'id',
+      );
     say(404, { errors: [{ code: 'NOT_FOUND', message: `${path} not found` }] });
   }
 

@@ -67,6 +67,16 @@ export class StrangerTable {
     return sample(others, numwant, this.#chance).map(({ host, port }) => ({ host, port }));
   }
 
+  /** At most `numwant` that lack something, in random order. */
+  leechers(infoHash: string, numwant: number): PeerPlace[] {
+    const all = [...(this.#swarms.get(infoHash)?.peers.values() ?? [])].filter((peer) => !peer.complete);
+    return sample(all, numwant, this.#chance).map(({ host, port }) => ({ host, port }));
+  }
+
+  has(infoHash: string, place: PeerPlace): boolean {
+    return this.#swarms.get(infoHash)?.peers.has(keyOf(place)) === true;
+  }
+
   counts(infoHash: string): SwarmCounts {
     const swarm = this.#swarms.get(infoHash);
     const peers = [...(swarm?.peers.values() ?? [])];

@@ -1,0 +1,47 @@
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { silentLogger } from '@sepia/base/log';
+import { RecordStore } from '@sepia/records/store/record-store';
+import type { BlobStore } from '@sepia/store/blob-store';
+import { DataFolder } from '@sepia/store/data-folder';
+import t, { type Test } from 'tap';
+import { BlobIndex } from '../../src/blobs/blob-index.ts';
+
+const DIGEST = digestOf(Buffer.from('a blob'));
+
+async function withIndex(t: Test, test: (index: BlobIndex) => Promise<void>): Promise<void> {
+  const log = silentLogger();
+  const folder = await DataFolder.open({ log }, { dir: t.testdir(), id: 'o1' });
+  const records = new RecordStore({ db: folder.db });
+  await test(await BlobIndex.open({ db: folder.db, records, log }));
+  await records.close();
+  await folder.close();
+}
+
+function storeOf(stat: (digest: Digest) => Promise<unknown>): BlobStore {
+  return { stat } as unknown as BlobStore;
+}
+
+t.test('a blob that two comparisons find missing at once is wanted once', async (t) => {
+  await withIndex(t, async (index) => {
+    const empty = storeOf(async () => undefined);
+    await Promise.all([index.take(empty, DIGEST, 'o2'), index.take(empty, DIGEST, 'o3')]);
+    t.equal(index.wanted, 1);
+    await Promise.all([index.added(DIGEST, 6), index.giveUp(DIGEST)]);
+    t.equal(index.wanted, 0);
+    t.notOk(await index.isWanted(DIGEST));
+  });
+});
+
+t.test('a blob that came while it was looked for is not wanted', async (t) => {
+  await withIndex(t, async (index) => {
+    let isHere = false;
+    const store = storeOf(async () => {
+      if (isHere) return { sizeBytes: 6, attrs: { class: 'pushed' } };
+      isHere = true;
+      await index.added(DIGEST, 6);
+      return undefined;
+    });
+    t.notOk(await index.take(store, DIGEST, 'o2'));
+    t.equal(index.wanted, 0);
+  });
+});

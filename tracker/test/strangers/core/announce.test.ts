@@ -1,0 +1,105 @@
+import { CodedError } from '@sepia/base/errors';
+import { bdecode } from '@sepia/test-support/clients/bdecode';
+import { fc } from '@sepia/test-support/property';
+import t from 'tap';
+import {
+  namedBlob,
+  parseAnnounce,
+  parseBinaryQuery,
+  parseScrape,
+} from '../../../src/strangers/core/announce-query.ts';
+import { announceAnswer, failureAnswer, scrapeAnswer } from '../../../src/strangers/core/tracker-answers.ts';
+
+const HASH = Buffer.from('00ff2b25263d3a7e80c3a9102030405060708090', 'hex');
+const escaped = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex').replace(/../g, '%$&');
+const QUERY = `info_hash=${escaped(HASH)}&peer_id=-AR1360-abcdefghijkl&port=6881&left=10&event=started`;
+const COUNTS = { complete: 2, incomplete: 1, downloaded: 5 };
+
+t.test('what a client says of itself', async (t) => {
+  const asked = parseAnnounce(parseBinaryQuery(QUERY));
+  t.match(asked, { infoHash: HASH.toString('hex'), port: 6881, left: 10, event: 'started', compact: true });
+  t.equal(asked.numwant, 50);
+  t.equal(parseAnnounce(parseBinaryQuery(`${QUERY}&numwant=-1`)).numwant, 50, 'as many as there are');
+  t.equal(parseAnnounce(parseBinaryQuery(`${QUERY}&numwant=5&compact=0`)).compact, false);
+  t.equal(parseAnnounce(parseBinaryQuery(QUERY.replace('started', 'paused'))).event, undefined);
+  t.same(parseScrape(parseBinaryQuery(`info_hash=${escaped(HASH)}&info_hash=${escaped(HASH)}`)).length, 2);
+  const named = parseBinaryQuery(`digest=sha256%3Aab&upstream=local&repository=team%2Fapp&${QUERY}`);
+  t.same(namedBlob(named), { digest: 'sha256:ab', upstream: 'local', repository: 'team/app' });
+  t.equal(namedBlob(parseBinaryQuery(QUERY)), undefined);
+});
+
+t.test('every byte of an infohash arrives, however it is escaped', async (t) => {
+  const hash = fc.uint8Array({ minLength: 20, maxLength: 20 });
+  fc.assert(
+    fc.property(hash, fc.boolean(), (bytes, lower) => {
+      const text = lower ? escaped(bytes) : escaped(bytes).toUpperCase();
+      const plain = text.replace(/%(4[1-9a-f]|5[0-9a])/gi, (_all, hex: string) =>
+        String.fromCharCode(Number.parseInt(hex, 16)),
+      );
+      return parseScrape(parseBinaryQuery(`info_hash=${plain}`))[0] === Buffer.from(bytes).toString('hex');
+    }),
+  );
+  t.pass('all 256');
+});
+
+t.test('what is no announce is refused by name', async (t) => {
+  const wrong: [string, RegExp][] = [
+    ['', /port/],
+    [QUERY.replace('port=6881', 'port=80'), /port must be 1024 to 65535/],
+    [QUERY.replace('port=6881', 'port=x'), /port is not a number/],
+    [QUERY.replace('%00', ''), /info_hash must have 20 bytes/],
+    [`${QUERY}&left=1.5`.replace('left=10&', ''), /left is not a number/],
+    [`a=${'b'.repeat(5_000)}`, /too long/],
+    ['a&'.repeat(100), /too many keys/],
+    ['info_hash=\u00e9', /escaped/],
+  ];
+  for (const [query, message] of wrong)
+    t.throws(() => parseAnnounce(parseBinaryQuery(query)), { code: 'REQUEST_INVALID', message }, query);
+});
+
+t.test('no query throws anything else', async (t) => {
+  const check = (query: string): boolean => {
+    for (const parse of [parseAnnounce, parseScrape, namedBlob]) {
+      try {
+        parse(parseBinaryQuery(query));
+      } catch (error) {
+        if (!(error instanceof CodedError) || error.code !== 'REQUEST_INVALID') return false;
+      }
+    }
+    return true;
+  };
+  const part = fc.constantFrom(
+    'info_hash',
+    'peer_id',
+    'port',
+    'left',
+    '=',
+    '&',
+    '%',
+    '%4',
+    '%zz',
+    '+',
+    '-1',
+    '99',
+  );
+  fc.assert(fc.property(fc.string(), check));
+  fc.assert(fc.property(fc.array(part, { maxLength: 40 }), (parts) => check(parts.join(''))));
+  t.pass('coded errors alone');
+});
+
+t.test('answers are bencode that a client reads', async (t) => {
+  const peers = [
+    { host: '192.0.2.7', port: 6881 },
+    { host: '2001:db8::1', port: 51413 },
+  ];
+  const read = (bytes: Uint8Array) => bdecode(Buffer.from(bytes)).value;
+  const compact = read(announceAnswer({ intervalMs: 60_000, counts: COUNTS, peers, compact: true }));
+  t.match(compact, { complete: 2, incomplete: 1, interval: 60, 'min interval': 30 });
+  t.same((compact as Record<string, Buffer>)['peers'], Buffer.from('c00002071ae1', 'hex'));
+  t.equal((compact as Record<string, Buffer>)['peers6']?.length, 18);
+  const long = read(announceAnswer({ intervalMs: 60_000, counts: COUNTS, peers, compact: false }));
+  t.equal(((long as Record<string, unknown[]>)['peers'] ?? []).length, 2);
+  t.same(read(failureAnswer('no')), { 'failure reason': Buffer.from('no') });
+  const scraped = read(scrapeAnswer(new Map([[HASH.toString('hex'), COUNTS]]))) as Record<string, object>;
+  t.same(scraped['files'], { [HASH.toString('latin1')]: COUNTS });
+});

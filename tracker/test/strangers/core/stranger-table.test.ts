@@ -1,0 +1,40 @@
+import { seeded } from '@sepia/test-support/seeded';
+import t from 'tap';
+import { StrangerTable } from '../../../src/strangers/core/stranger-table.ts';
+
+const HASH = 'ab'.repeat(20);
+const peer = (host: string, port: number, complete = false) => ({ host, port, complete, peerId: '00' });
+
+t.test('who announced itself is told to the others, until it is silent or says goodbye', async (t) => {
+  const table = new StrangerTable(seeded(1));
+  table.announce(HASH, peer('192.0.2.1', 5_000), 'started', 0, 1_000);
+  table.announce(HASH, peer('192.0.2.2', 5_000, true), undefined, 0, 2_000);
+  t.same(table.peers(HASH, 10, { host: '192.0.2.1', port: 5_000 }), [{ host: '192.0.2.2', port: 5_000 }]);
+  t.same(table.leechers(HASH, 10), [{ host: '192.0.2.1', port: 5_000 }]);
+  t.same(table.counts(HASH), { complete: 1, incomplete: 1, downloaded: 0 });
+  table.announce(HASH, peer('192.0.2.1', 5_000, true), 'completed', 500, 1_000);
+  t.same(table.counts(HASH), { complete: 2, incomplete: 0, downloaded: 1 });
+  table.announce(HASH, peer('192.0.2.1', 5_000, true), 'stopped', 600, 1_000);
+  t.equal(table.peers(HASH, 10).length, 1);
+  table.expire(1_999);
+  t.ok(table.isLive(HASH));
+  table.expire(2_000);
+  t.notOk(table.isLive(HASH));
+});
+
+t.test('one host, one swarm, all swarms have limits', async (t) => {
+  const table = new StrangerTable(seeded(1));
+  for (let port = 2_000; port < 2_100; port++)
+    table.announce(HASH, peer('192.0.2.1', port), 'started', 0, 1e6);
+  t.equal(table.counts(HASH).incomplete, 16, 'of one host');
+  for (let at = 0; at < 1_000; at++)
+    table.announce(HASH, peer(`10.0.${at >> 8}.${at & 255}`, 2_000), 'started', 0, 1e6);
+  t.equal(table.counts(HASH).incomplete, 200, 'of one swarm');
+  let live = 0;
+  for (let at = 0; at < 3_000; at++) {
+    const other = at.toString(16).padStart(40, '0');
+    table.announce(other, peer('192.0.2.1', 2_000), 'started', 0, 1e6);
+    if (table.isLive(other)) live += 1;
+  }
+  t.equal(live, 1_999);
+});
