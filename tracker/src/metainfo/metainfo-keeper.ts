@@ -272,7 +272,10 @@ export class MetainfoKeeper {
     const outcome = entry.metainfo.merge(news);
     if (outcome === 'replaced') entry.metainfo = news;
     if (outcome === 'contested')
-      this.#deps.log.error({ digest: news.digest }, 'origins vouch for different bytes of one blob: one has a false sidecar');
+      this.#deps.log.error(
+        { digest: news.digest },
+        'origins vouch for different bytes of one blob: one has a false sidecar',
+      );
     this.#wake(entry);
   }
 

@@ -1,6 +1,14 @@
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { foldLeaves, isLeaf, LEAF_BYTES, PIECE_BYTES, pieceCount, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
+import {
+  foldLeaves,
+  isLeaf,
+  LEAF_BYTES,
+  PIECE_BYTES,
+  pieceCount,
+  pieceLeaves,
+  pieceLength,
+} from '@sepia/metainfo/tree';
 import {
   BUFFER_BYTES,
   type BufferSize,
