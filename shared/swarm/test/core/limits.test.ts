@@ -122,6 +122,18 @@ governs('readerWindow', [4, true], [40, false], (limits) => {
   return near > 20;
 });
 
+const lone = (limits: Partial<CoreLimits>) => {
+  const wide = { depthMin: 40, depthMax: 40, inFlightMin: 40, inFlight: 40 };
+  const one = start({ limits: { ...wide, ...limits } });
+  one.tell({ type: 'reader', reader: 0, index: 0 });
+  one.wire('origin', all(), { origin: true });
+  return one;
+};
+governs('loneWindow', [4, 4], [9, 9], (limits) => total(lone(limits)));
+governs('readerMovesMs', [100, 150], [400, 450], (limits) =>
+  ticks(lone(limits), (effects) => of(effects, 'fetch').length > 0),
+);
+
 governs('sample', [1, false], [128, true], (limits) => {
   // A full look at all pieces finds the one rare piece; a sample of one hardly ever does.
   let rare = 0;
