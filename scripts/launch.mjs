@@ -6,6 +6,9 @@ import { ensureInstalled } from './install.mjs';
 import { findNode, noNodeText, ROOT } from './node24.mjs';
 import { FAST_PLACES, runTap, testFiles } from './tap.mjs';
 
+/** Seeded faults in front of each of four ways of a body: 2,500 runs each. */
+const FAULTS = ['proxy/test/bodies/faults.test.ts', 'test/inprocess/body-ends/faults.test.ts'];
+
 const TASKS = {
   start: { level: 'prod', run: (args) => node(['./sepia', 'demo', ...args], { cwd: ROOT }) },
   test: { level: 'all', run: (args) => runTap(FAST_PLACES, args, node) },
@@ -26,6 +29,10 @@ const TASKS = {
       runTap(['shared/records/test/model'], ['--timeout=3600', ...args], node, {
         env: { MODEL_RUNS: '2000', MODEL_STATES: '3000000' },
       }),
+  },
+  faults: {
+    level: 'all',
+    run: (args) => runTap(FAULTS, ['--timeout=7200', ...args], node, { env: { SEPIA_FAULT_RUNS: '2500' } }),
   },
   torture: { level: 'all', run: (args) => node(['test/torture/main.ts', ...args]) },
   check: { level: 'all', run: check },

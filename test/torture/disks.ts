@@ -14,7 +14,7 @@ import {
   statfsSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { seeded } from '@sepia/test-support/seeded';
 
 const WHOLE = 'size=4g';
@@ -63,10 +63,20 @@ export function damage(folder: string, seed: number): string[] {
   return hit;
 }
 
-/** Flips a byte in some stored blobs. Their digests. */
-export function rot(folder: string, seed: number, count: number): string[] {
+/**
+ * Flips a byte in some stored blobs of those that have other copies: what was not acknowledged yet may have none, and
+ * is rightly owed for ever then. Their files.
+ */
+export function rot(
+  folder: string,
+  seed: number,
+  count: number,
+  acknowledged: ReadonlySet<string>,
+): string[] {
   const chance = seeded(seed);
-  const files = filesBelow(join(folder, 'v1', 'blobs')).sort();
+  const files = filesBelow(join(folder, 'v1', 'blobs'))
+    .filter((file) => acknowledged.has(`sha256:${basename(file)}`))
+    .sort();
   const hit: string[] = [];
   for (let tries = 0; files.length > 0 && hit.length < count && tries < 20; tries++) {
     const [file] = files.splice(Math.floor(chance() * files.length), 1);

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Options, parseOptions, USAGE } from './options.ts';
@@ -25,6 +25,12 @@ async function main(): Promise<number> {
   if (process.env[OWN_MOUNTS] === undefined && mayMount()) return await withOwnMounts(options);
   const root = options.keep === undefined ? mkdtempSync(join(tmpdir(), 'torture-')) : resolve(options.keep);
   mkdirSync(root, { recursive: true });
+  if (readdirSync(root).length > 0) {
+    process.stderr.write(
+      `torture: --keep ${root}: has files of another run, which would be judged by this one\n`,
+    );
+    return EXIT_USAGE;
+  }
   try {
     const { torture } = await import('./torture.ts');
     return await torture(options, root);

@@ -129,7 +129,7 @@ export class Rounds {
         fillDisk(folder);
         return async () => void emptyDisk(folder);
       case 'rot':
-        this.#rotten.push(...rot(folder, seed, ROTTED));
+        this.#rotten.push(...rot(folder, seed, ROTTED, new Set(this.#parts.history.content)));
         this.#rottenOf = victim;
         return async () => undefined;
       case 'clock-jump':

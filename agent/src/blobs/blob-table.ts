@@ -307,7 +307,8 @@ export class BlobTable {
     const before = partial.metainfo;
     if ((await partial.learn(finding.metainfo)) === 'replaced') {
       this.#trust.suspect(before);
-      this.#deps.log.info({ digest: name.digest }, 'an older attempt was dropped');
+      const level = before.state === 'final' ? 'error' : 'info';
+      this.#deps.log[level]({ digest: name.digest }, 'an older attempt was dropped');
     }
     if (finding.metainfo.state === 'final') partial.trustTree();
     this.#deps.seeds.drop(name.digest);

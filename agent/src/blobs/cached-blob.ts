@@ -33,6 +33,10 @@ export class CachedBlob implements ReadableBlob {
     await this.#handle.read(offset, into);
   }
 
+  pieceHash(index: number): Uint8Array | undefined {
+    return this.#handle.metainfo().pieceHash(index);
+  }
+
   async mend(index: number, signal: AbortSignal): Promise<Uint8Array> {
     return await this.#mend(index, signal);
   }

@@ -44,6 +44,10 @@ export class EnduringBlob implements ReadableBlob {
     return this.#passage === undefined ? this.#download.lend(index) : undefined;
   }
 
+  pieceHash(index: number): Uint8Array | undefined {
+    return this.#download.pieceHash(index);
+  }
+
   async mend(index: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
     return await this.#run<Uint8Array | undefined>(async (blob) => await blob.mend(index, signal));
   }

@@ -162,12 +162,13 @@ export class Download implements ReadableBlob {
     return this.#state === 'failed' ? undefined : this.#swarm.lend(index);
   }
 
+  pieceHash(index: number): Uint8Array | undefined {
+    return this.partial.metainfo.pieceHash(index);
+  }
+
   /** Damaged on disk between its arrival and this read. */
   async mend(index: number, signal: AbortSignal): Promise<Uint8Array> {
-    this.#deps.log.error(
-      { digest: this.digest, piece: index },
-      'a piece is damaged on disk; fetching it again',
-    );
+    this.#deps.log.error({ digest: this.digest, piece: index }, 'a piece is damaged; fetching it again');
     const bytes = await this.#deps.guide.refetch(this.partial.metainfo, index, signal);
     await this.partial.mendPiece(index, bytes);
     return bytes;

@@ -21,6 +21,7 @@ export function storedBlob(
     has: () => true,
     leaves: (piece) => handle.leaves(piece),
     read: async (offset, into) => void (await handle.read(offset, into)),
+    pieceHash: (piece) => handle.metainfo().pieceHash(piece),
     mend: async (piece) => {
       if (!options.asIs) return await repair.mend(digest, piece);
       repair.lookBehind(digest, piece);

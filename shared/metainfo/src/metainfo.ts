@@ -152,11 +152,14 @@ export class Metainfo {
   /**
    * Takes over what a newer answer says. Returns `same attempt: merged`, or `replaced` if `other` belongs to
    * another attempt or is final and contradicts a known hash: then the caller must start over with `other`.
+   * `contested`: both are final and differ, so one of them is a lie. Nothing is taken over, and no word of either may
+   * stand for the whole digest.
    * @throws `METAINFO_INVALID` if it is of another blob or size
    */
-  merge(other: Metainfo): 'merged' | 'replaced' {
+  merge(other: Metainfo): 'merged' | 'replaced' | 'contested' {
     if (other.digest !== this.digest || other.sizeBytes !== this.sizeBytes) throw invalid('another blob');
-    if (this.#state === 'final') return 'merged';
+    if (this.#state === 'final')
+      return other.state === 'final' && !equalBytes(this.#layer, other.#layer) ? 'contested' : 'merged';
     if (other.state === 'open' && other.attempt !== this.#attempt) return 'replaced';
     for (let index = 0; index < this.pieceCount; index++) {
       const theirs = other.pieceHash(index);

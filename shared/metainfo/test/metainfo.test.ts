@@ -152,6 +152,9 @@ t.test('another attempt, or a final one that contradicts, replaces', async (t) =
   t.equal(open.state, 'final');
   t.equal(open.merge(openWith(3, [], 'b'.repeat(32))), 'merged', 'a final one stays');
   t.equal(open.state, 'final');
+  t.equal(open.merge(finalOf(3)), 'merged', 'and the same again');
+  t.equal(open.merge(finalOf(3, 'other')), 'contested', 'two that differ cannot both be right');
+  t.same(open.encode(), finalOf(3).encode(), 'nothing was taken over');
   t.throws(() => open.merge(finalOf(4)), { code: 'METAINFO_INVALID' });
   t.throws(() => open.merge(Metainfo.open(SHA512, open.sizeBytes, ATTEMPT)), { code: 'METAINFO_INVALID' });
 });

@@ -55,7 +55,7 @@ export class PartialBlob {
   #prefix: Digester;
   #prefixNext = 0;
   #found: Digest | undefined;
-  #isTreeProven = false;
+  #tree: 'unproven' | 'proven' | 'contested' = 'unproven';
   /** What the prefix is read back into. */
   #scratch: Uint8Array | undefined;
   #advancing: Promise<void> | undefined;
@@ -101,9 +101,10 @@ export class PartialBlob {
     return Math.min(this.#prefixNext * PIECE_BYTES, this.sizeBytes);
   }
 
-  /** The cluster vouches for its tree: the whole digest is not hashed here, until taken back or a new attempt. */
+  /** The cluster vouches for its tree: the whole digest is not hashed here, until taken back or a new attempt; not after words that differ. */
   trustTree(isProven = true): void {
-    this.#isTreeProven = isProven && this.#metainfo.state === 'final';
+    if (this.#tree !== 'contested')
+      this.#tree = isProven && this.#metainfo.state === 'final' ? 'proven' : 'unproven';
   }
 
   /** One more user. */
@@ -131,7 +132,7 @@ export class PartialBlob {
     if (attempt !== this.#attempts || this.state === 'dropped') throw this.#stale();
     if (!this.#have.add(index)) return;
     this.#mapChanged();
-    if (this.#isTreeProven) return;
+    if (this.#tree === 'proven') return;
     if (index === this.#prefixNext && this.#advancing === undefined) this.#hashNext(bytes);
     if (this.#have.has(this.#prefixNext)) this.#advance().catch(ignoreFailure);
   }
@@ -190,7 +191,7 @@ export class PartialBlob {
   /** True if all pieces are there and the whole digest matches, or its tree is trusted. */
   async verifyWhole(): Promise<boolean> {
     if (!this.#have.complete) return false;
-    if (this.#isTreeProven) return true;
+    if (this.#tree === 'proven') return true;
     const attempt = this.#attempts;
     while (attempt === this.#attempts && this.#prefixNext < this.#metainfo.pieceCount) await this.#advance();
     if (attempt !== this.#attempts) return false;
@@ -213,9 +214,10 @@ export class PartialBlob {
   /** Takes over what a newer answer says; a contradiction or a new attempt replaces all. See `Metainfo.merge`. */
   async learn(other: Metainfo): Promise<'merged' | 'replaced'> {
     const outcome = this.#metainfo.merge(other);
-    if (outcome === 'replaced') await this.replaceMetainfo(other);
+    if (outcome === 'contested') this.#tree = 'contested';
+    if (outcome !== 'merged') await this.replaceMetainfo(other);
     else this.#mapChanged();
-    return outcome;
+    return outcome === 'merged' ? outcome : 'replaced';
   }
 
   /**
@@ -232,8 +234,7 @@ export class PartialBlob {
     const old = layout.partialData(this.#dataName);
     this.#attempts += 1;
     this.#replaced.push(this.#file);
-    const oldLeaves = this.#leafFile;
-    const oldLeavesPath = layout.partialLeaves(this.#dataName);
+    const [oldLeaves, oldLeavesPath] = [this.#leafFile, layout.partialLeaves(this.#dataName)];
     this.#file = file;
     this.#dataName = dataName;
     this.#deps.blobs.leafCache.forget(oldLeavesPath);
@@ -243,12 +244,11 @@ export class PartialBlob {
     this.#have = new Bitfield(metainfo.pieceCount);
     this.#prefix = new Digester(digestAlgorithm(this.digest));
     this.#prefixNext = 0;
-    this.#isTreeProven = false;
+    this.trustTree(false);
     this.#found = undefined;
     this.#mapChanged();
     await oldLeaves.close();
-    await files.unlink(oldLeavesPath);
-    await files.unlink(old);
+    for (const path of [oldLeavesPath, old]) await files.unlink(path);
   }
 
   /** Removes it from disk. Other users get `STALE_ATTEMPT` when they write. Idempotent. */

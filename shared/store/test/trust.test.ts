@@ -57,6 +57,13 @@ function trustContract(t: Test, makeGround: (t: Test) => Promise<StoreGround>): 
       );
       await writePieces(open2, bytes, [0, 1, 2]);
       t.equal(await open2.verifyWhole(), false, 'trust ends with the attempt');
+      const false_ = Metainfo.final(other, bytes.length, Buffer.alloc(3 * 32, 7));
+      t.equal(await open2.learn(false_), 'replaced', 'two final ones differ');
+      const again = Metainfo.final(other, bytes.length, final.layer());
+      t.equal(await open2.learn(again), 'replaced');
+      open2.trustTree();
+      await writePieces(open2, bytes, [0, 1, 2]);
+      t.equal(await open2.verifyWhole(), false, 'nobody is believed after words that differ');
       await open2.release();
       await store.close();
     },

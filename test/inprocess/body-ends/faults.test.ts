@@ -39,15 +39,18 @@ const TRUTHS = [300_000, PIECE_BYTES, 2 * PIECE_BYTES + 77_777].map((size) =>
   truthOf(Buffer.from(seededBytes(size, `bodies-${size}`))),
 );
 
-/** A piece from elsewhere, verified as its contract says; or none, or late. */
+/** A piece from elsewhere; or a wrong one, or none, or late. */
 async function mendOf(truth: Truth, index: number, chance: Chance): Promise<Uint8Array> {
   const at = index * PIECE_BYTES;
   const piece = truth.bytes.subarray(at, at + pieceLength(truth.bytes.length, index));
-  const dice = chance.below(5);
+  const dice = chance.below(6);
   if (dice === 0) throw new CodedError('DISK_CORRUPT', { message: 'what came is wrong' });
   if (dice === 1) throw new CodedError('NO_PEERS', { message: 'nobody has it' });
   if (dice === 2) await new Promise((resolve) => setTimeout(resolve, chance.below(40_000)));
-  return piece;
+  if (dice !== 3) return piece;
+  const wrong = Uint8Array.prototype.slice.call(piece);
+  wrong[chance.below(wrong.length)]! ^= 1;
+  return wrong;
 }
 
 async function stored(truth: Truth, chance: Chance): Promise<BlobHandle> {
@@ -86,6 +89,7 @@ function download(truth: Truth, chance: Chance): Download {
       if (chance.next() < 0.05) into[chance.below(into.length)]! ^= 1;
     },
     lend: () => undefined,
+    pieceHash: (piece: number) => truth.hashes[piece],
     mend: async (piece: number) => await mendOf(truth, piece, chance),
     whenFinal: async () => demand(truth.hashes.length),
     openReader: () => ({ move: () => undefined, close: () => undefined }),

@@ -269,7 +269,13 @@ export class MetainfoKeeper {
   }
 
   #take(entry: Entry, news: Metainfo): void {
-    if (entry.metainfo.merge(news) === 'replaced') entry.metainfo = news;
+    const outcome = entry.metainfo.merge(news);
+    if (outcome === 'replaced') entry.metainfo = news;
+    if (outcome === 'contested')
+      this.#deps.log.error(
+        { digest: news.digest },
+        'origins vouch for different bytes of one blob: one has a false sidecar',
+      );
     this.#wake(entry);
   }
 

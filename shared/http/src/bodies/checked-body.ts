@@ -1,6 +1,14 @@
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { isLeaf, LEAF_BYTES, PIECE_BYTES, pieceCount, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
+import {
+  foldLeaves,
+  isLeaf,
+  LEAF_BYTES,
+  PIECE_BYTES,
+  pieceCount,
+  pieceLeaves,
+  pieceLength,
+} from '@sepia/metainfo/tree';
 import {
   BUFFER_BYTES,
   type BufferSize,
@@ -151,9 +159,10 @@ export class CheckedBody {
         if (!isCoded(error, 'DISK_CORRUPT')) throw error;
       }
       const bytes = await blob.mend(piece, this.#signal);
-      if (bytes === undefined) return false;
+      const leaves = bytes && leavesIfRight(blob, piece, bytes);
+      if (bytes === undefined || leaves === undefined) return false;
       this.#mended = { piece, bytes };
-      this.#leaves = { piece, hashes: view(pieceLeaves(bytes)) };
+      this.#leaves = { piece, hashes: view(leaves) };
     }
     const from = start - piece * PIECE_BYTES;
     target.set(this.#mended.bytes.subarray(from, from + target.length));
@@ -235,8 +244,16 @@ export async function rightLeaves(
   } catch (error) {
     if (!isCoded(error, 'DISK_CORRUPT')) throw error;
     const mended = await blob.mend(piece, signal);
-    return mended === undefined ? await blob.leaves(piece, signal) : pieceLeaves(mended);
+    return (mended && leavesIfRight(blob, piece, mended)) ?? (await blob.leaves(piece, signal));
   }
+}
+
+/** Leaf hashes of what is said to be a piece; undefined if it is not. */
+function leavesIfRight(blob: ReadableBlob, piece: number, bytes: Uint8Array): Uint8Array | undefined {
+  const hash = blob.pieceHash?.(piece);
+  if (hash === undefined || bytes.length !== pieceLength(blob.sizeBytes, piece)) return undefined;
+  const leaves = pieceLeaves(bytes);
+  return Buffer.compare(foldLeaves(leaves), hash) === 0 ? leaves : undefined;
 }
 
 function areLeaves(hashes: Buffer, first: number, bytes: Buffer): boolean {

@@ -28,9 +28,11 @@ export interface ReadableBlob {
    * read it. Asked for by readers that take what they are given at once.
    */
   lend?(piece: number): { readonly bytes: Uint8Array; free(): void } | undefined;
+  /** Hash of a piece, against which what `mend` brings is checked: without it nothing of that is handed out. */
+  pieceHash?(piece: number): Uint8Array | undefined;
   /**
-   * What was read of a piece is wrong. Resolves with the whole piece, verified, if it was got elsewhere; undefined:
-   * read it again. Rejects when there is no right copy.
+   * What was read of a piece is wrong. Resolves with the whole piece if it was got elsewhere, which is not believed
+   * either; undefined: read it again. Rejects when there is no right copy.
    */
   mend(piece: number, signal: AbortSignal): Promise<Uint8Array | undefined>;
   /** Resolves when the whole digest was verified; rejects when it is wrong. */

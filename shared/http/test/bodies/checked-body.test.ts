@@ -17,7 +17,7 @@ class RottenBlob extends FakeBlob {
   mends = 0;
   at = 0;
   times = Number.POSITIVE_INFINITY;
-  mended: 'piece' | 'again' | 'never' = 'again';
+  mended: 'piece' | 'wrong' | 'short' | 'again' | 'never' = 'again';
 
   override async read(offset: number, into: Uint8Array): Promise<void> {
     await super.read(offset, into);
@@ -31,6 +31,8 @@ class RottenBlob extends FakeBlob {
     if (this.mended === 'never') throw new CodedError('NO_PEERS');
     if (this.mended === 'again') return undefined;
     const at = piece! * PIECE_BYTES;
+    if (this.mended === 'wrong') return Buffer.alloc(PIECE_BYTES, 7) as unknown as undefined;
+    if (this.mended === 'short') return this.bytes.subarray(at, at + 5) as unknown as undefined;
     return this.bytes.subarray(at, Math.min(this.sizeBytes, at + PIECE_BYTES)) as unknown as undefined;
   }
 }
@@ -57,7 +59,7 @@ t.test('a wrong leaf is never passed on: read again, mended, or cut before it', 
       t.equal(blob.mends, 1, 'mended once, then read from there');
     }
   }
-  for (const mended of ['never', 'again'] as const) {
+  for (const mended of ['never', 'again', 'wrong', 'short'] as const) {
     const blob = rotten('lost', { at, mended });
     const { get } = await serve(t, blob);
     const { bytes, cut } = await drain((await get()).body);

@@ -1,6 +1,6 @@
 import { type Digest, digestOf } from '@sepia/base/digest';
 import type { CodedError } from '@sepia/base/errors';
-import { PIECE_BYTES, pieceCount, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceCount, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import type { BlobReader, ReadableBlob } from '../../src/bodies/readable-blob.ts';
 
@@ -64,6 +64,11 @@ export class FakeBlob implements ReadableBlob {
   read(offset: number, into: Uint8Array): Promise<void> {
     into.set(this.bytes.subarray(offset, offset + into.length));
     return Promise.resolve();
+  }
+
+  pieceHash(index: number): Uint8Array {
+    const at = index * PIECE_BYTES;
+    return pieceHash(this.bytes.subarray(at, at + pieceLength(this.sizeBytes, index)));
   }
 
   mend(): Promise<undefined> {

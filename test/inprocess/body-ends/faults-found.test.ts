@@ -1,0 +1,29 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import t from 'tap';
+
+const ROOT = join(import.meta.dirname, '../../..');
+const BROKEN = join(ROOT, 'test/torture/sabotage/broken');
+
+/** One run of a fault test in a process that is broken on purpose: what it says. */
+function runBroken(
+  file: string,
+  broken: string,
+  runs: number,
+): { readonly status: number | null; readonly said: string } {
+  const args = ['--import', join(BROKEN, `${broken}.ts`), join(ROOT, file)];
+  const env = { ...process.env, SEPIA_FAULT_RUNS: String(runs), TAP: '1' };
+  const { status, stdout } = spawnSync(process.execPath, args, { cwd: ROOT, env, encoding: 'utf8' });
+  return { status, said: stdout };
+}
+
+for (const [file, broken] of [
+  ['proxy/test/bodies/faults.test.ts', 'chunk-dropped'],
+  ['proxy/test/bodies/faults.test.ts', 'body-unchecked'],
+  ['test/inprocess/body-ends/faults.test.ts', 'body-unchecked'],
+] as const)
+  t.test(`${broken}: ${file} sees it`, async (t) => {
+    const { status, said } = runBroken(file, broken, 12);
+    t.equal(status, 1, said.slice(-2_000));
+    t.match(said, /not ok [0-9]+ - wrong bytes completed in 12 runs/);
+  });
