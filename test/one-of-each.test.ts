@@ -29,6 +29,7 @@ const ONES: readonly OneOfEach[] = [
       'shared/cluster/src/api/agent.ts',
       'shared/cluster/src/api/origin.ts',
       'shared/cluster/src/api/proxy.ts',
+      'shared/cluster/src/api/ring.ts',
       'shared/cluster/src/api/tracker.ts',
       // What is open without a signature.
       'shared/http/src/open-routes.ts',

@@ -16,9 +16,9 @@ import { type Lack, Reach } from '@sepia/base/reach';
 import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
+import { followingClient } from '@sepia/cluster/ring-follower';
 import { createRegistryApp } from '@sepia/face/registry-app';
 import { startAdmin } from '@sepia/http/admin';
-import { InternalClient } from '@sepia/http/client';
 import { createGate } from '@sepia/http/gate';
 import { HttpListener } from '@sepia/http/listener';
 import { OPEN_ROUTES } from '@sepia/http/open-routes';
@@ -127,7 +127,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
 
     const dispatcher = createDispatcher();
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({
+    const client = followingClient(cluster, log, {
       dispatcher,
       clusterKey,
       memberId: id,

@@ -1,3 +1,4 @@
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import type { Logger } from '@sepia/base/log';
 import type { RecordSet } from '@sepia/records/set/record-set';
@@ -24,6 +25,7 @@ interface BlobIndexDeps {
 export class BlobIndex {
   readonly #deps: BlobIndexDeps;
   readonly #wanted: RecordSet<{ readonly from: string }>;
+  readonly #locks = new KeyedLocks<Digest>();
   #wantedCount = 0;
   /** When another origin was asked for a wanted blob last, and which. */
   readonly #asked = new Map<string, { readonly from: string; readonly atMs: number }>();
@@ -52,10 +54,7 @@ export class BlobIndex {
   /** A pushed blob is durable here. */
   async added(digest: Digest, sizeBytes: number): Promise<void> {
     await this.#deps.records.blobSet.put([digest], { sizeBytes }, 0);
-    if (!(await this.isWanted(digest))) return;
-    await this.#wanted.remove([digest]);
-    this.#asked.delete(digest);
-    this.#wantedCount -= 1;
+    await this.#unwant(digest);
   }
 
   /** The first wanted blobs in order of their digests, from behind `after`. */
@@ -68,10 +67,7 @@ export class BlobIndex {
 
   /** No owner has it any more: nobody waits for it. */
   async giveUp(digest: string): Promise<void> {
-    if (!isDigest(digest) || !(await this.isWanted(digest))) return;
-    await this.#wanted.remove([digest]);
-    this.#asked.delete(digest);
-    this.#wantedCount -= 1;
+    if (isDigest(digest)) await this.#unwant(digest);
   }
 
   async removed(digest: Digest): Promise<void> {
@@ -106,9 +102,13 @@ export class BlobIndex {
       await this.added(digest, stat.sizeBytes);
       return false;
     }
-    if (!(await this.isWanted(digest))) {
-      await this.#wanted.put([digest], { from }, 0);
-      this.#wantedCount += 1;
+    if (await this.#want(digest, from)) {
+      // It may have come since it was looked for: who brought it did not see then that it was wanted.
+      const arrived = await store.stat(digest);
+      if (arrived !== undefined) {
+        await this.added(digest, arrived.sizeBytes);
+        return false;
+      }
     }
     const nowMs = performance.now();
     const asked = this.#asked.get(digest);
@@ -116,6 +116,25 @@ export class BlobIndex {
     if (asked !== undefined && asked.from !== from && nowMs - asked.atMs < ASK_NEXT_MS) return false;
     this.#asked.set(digest, { from, atMs: nowMs });
     return true;
+  }
+
+  /** False if it was wanted already: two comparisons may find it at once. */
+  async #want(digest: Digest, from: string): Promise<boolean> {
+    return await this.#locks.run(digest, async () => {
+      if (await this.isWanted(digest)) return false;
+      await this.#wanted.put([digest], { from }, 0);
+      this.#wantedCount += 1;
+      return true;
+    });
+  }
+
+  async #unwant(digest: Digest): Promise<void> {
+    await this.#locks.run(digest, async () => {
+      if (!(await this.isWanted(digest))) return;
+      await this.#wanted.remove([digest]);
+      this.#asked.delete(digest);
+      this.#wantedCount -= 1;
+    });
   }
 
   /** Behind the first start with this folder or a new database: looks at every blob once. */

@@ -6,6 +6,7 @@ import type { Logger } from '@sepia/base/log';
 import { linkKey } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
+import { isMoving } from '@sepia/cluster/membership';
 import { parseManifest } from '@sepia/oci/manifest';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Tags } from '../records/tags.ts';
@@ -163,6 +164,7 @@ export class Collector {
   async #checkReady(): Promise<void> {
     const { cluster, peers, nowMs } = this.#deps;
     const moving = cluster.members('origin').filter(({ state }) => state !== 'active');
+    if (isMoving(cluster.membership)) throw refused(`the ring changes: ${cluster.membership.change}`);
     if (moving.length > 0) throw refused(`the membership changes: ${moving.map(({ id }) => id).join(', ')}`);
     for (const untilMs = nowMs() + OWED_MS; ; ) {
       const answers = await Promise.all(

@@ -3,7 +3,6 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
-import { majorityOf } from '@sepia/records/core/majority';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { askCounted } from './ask-counted.ts';
@@ -45,6 +44,9 @@ export class Catalog {
     for await (const { key } of records.repositorySet.list([upstream], defined(page.after))) {
       if (entries.length >= page.limit) return { entries, more: true };
       const repository = key[1]!;
+      // What it owned once may be out of date here.
+      const { sets } = this.#deps.members.shard(shardKey(upstream, repository));
+      if (!sets.flat().includes(this.#deps.members.selfId)) continue;
       if (await this.#hasOwn(upstream, repository)) entries.push(repository);
     }
     return { entries, more: false };
@@ -95,10 +97,10 @@ export class Catalog {
 
   async #page(upstream: string, after: string | undefined, limit: number) {
     const { cluster, members } = this.#deps;
-    const ids = cluster.members('origin').map(({ id }) => id);
+    const ids = members.ids;
     const call = to(ORIGIN_NAMES.repositories, { upstream, limit, after });
     // What a write reached is on W origins: one of them is among all but W - 1.
-    const needed = ids.length - majorityOf(Math.min(3, ids.length)) + 1;
+    const needed = ids.length - cluster.origins(upstream).writeQuorum + 1;
     const { answers, isEnough } = await askCounted(
       { epoch: 0, sets: [ids] },
       async (id, signal) => {

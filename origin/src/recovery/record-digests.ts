@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { readElsewhere } from '@sepia/base/failure';
 import { canonicalJson } from '@sepia/records/core/join';
 import { parsedRecord } from '@sepia/records/store/record-dump';
 import type { RecordStore } from '@sepia/records/store/record-store';
@@ -85,14 +86,19 @@ export class RecordDigests {
   reset(): void {
     this.#sums = new Map();
     this.#last = undefined;
-    this.#scan = this.#readAll();
+    const scan = this.#readAll();
+    readElsewhere(scan);
+    this.#scan = scan;
   }
 
   async #readAll(): Promise<void> {
     let count = 0;
+    const sums = this.#sums;
     // One iterator sees one moment: what changes from here on is told by the records themselves.
     const spaces = [...SYNC_SPACES].sort();
     for await (const [key, text] of this.#deps.db.iterator({ gte: spaces[0]!, lt: `${spaces.at(-1)}\x01` })) {
+      // The membership changed meanwhile: another reading counts.
+      if (this.#sums !== sums) return await this.#scan;
       const at = key.indexOf('\0');
       const [space, name] = [key.slice(0, at), key.slice(at + 1)];
       const bucket = isSyncSpace(space) ? this.bucketOf(space, name) : undefined;

@@ -6,13 +6,17 @@ import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { type FirstStart, type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
 import type { Generations } from '@sepia/records/core/standing';
+import { type AcceptorStore, acceptorStateOf } from '@sepia/records/register/acceptor-store';
 import type { Members } from '../cluster/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
+import type { Ring } from '../ring/ring.ts';
 import type { RecordDigests } from './record-digests.ts';
 import type { SyncPull } from './sync-pull.ts';
 
 const FIRST_REST_MS = 50;
 const MAX_REST_MS = 2_000;
+/** An origin outside of the ring asks for the membership so often, in ms. */
+const OUTSIDE_REST_MS = 500;
 
 /** What an origin says of itself: answer of `GET /v1/standing`. */
 export interface StandingAnswer {
@@ -29,6 +33,8 @@ export type HandoverAnswer =
       readonly generation: number;
       readonly known: Generations;
       readonly epoch: number;
+      /** What the source promised and accepted about the membership after its own. */
+      readonly agreement?: { readonly key: string; readonly state: unknown };
     }
   | { readonly type: 'outdated'; readonly known: number }
   | { readonly type: 'not-yet' };
@@ -38,6 +44,9 @@ interface StartUpDeps {
   readonly standing: OwnStanding;
   readonly digests: RecordDigests;
   readonly pull: SyncPull;
+  readonly ring: () => Pick<Ring, 'catchUp' | 'found' | 'isOutside' | 'membership' | 'reach'>;
+  /** Promises and accepts about the next membership that others hand over. */
+  readonly agreements: Pick<AcceptorStore, 'handOver'>;
   readonly log: Logger;
 }
 
@@ -62,6 +71,8 @@ export class StartUp {
 
   /** Why this origin cannot serve: it waits, and what it keeps together with those that are done is not enough. */
   get pending(): string | undefined {
+    // Nobody asks an origin that is not in the ring; it waits to be added.
+    if (this.#deps.ring().isOutside) return undefined;
     const { handed } = this.#deps.standing.standing;
     // Three own a record: with two of many others done, some are whole.
     const isPartial = this.#isStuck && handed.length >= 2;
@@ -71,6 +82,7 @@ export class StartUp {
   /** What it still waits for; undefined once this origin counts for all that it owns. */
   get waiting(): string | undefined {
     const { standing } = this.#deps;
+    if (this.#deps.ring().isOutside) return 'not in the ring; add it with "sepia ring add", or stop it';
     if (standing.isSettled) return undefined;
     const whom = this.#waitsFor.length === 0 ? '' : ` from ${this.#waitsFor.join(', ')}`;
     return standing.firstStart === 'member'
@@ -97,10 +109,41 @@ export class StartUp {
 
   async #run(): Promise<void> {
     const { standing } = this.#deps;
+    const ring = this.#deps.ring();
+    await ring.catchUp();
+    await this.#untilInside();
     if (standing.isSettled) return;
     if (standing.firstStart !== 'member' && (await this.#firstStart())) return;
     if (!(await this.#isConfirmed())) await standing.beginGeneration();
     await this.#takeOver();
+  }
+
+  /** An origin that is not in the ring does nothing before it is added. */
+  async #untilInside(): Promise<void> {
+    const ring = this.#deps.ring();
+    while (ring.isOutside) {
+      await this.#rest(OUTSIDE_REST_MS);
+      await ring.catchUp();
+    }
+  }
+
+  /**
+   * True if this origin joins by the change under way, and no old owner ever heard of it: each would have, before what
+   * it says counted. Undefined while one of them does not answer.
+   */
+  async #isFresh(): Promise<boolean | undefined> {
+    const { members } = this.#deps;
+    const { before } = this.#deps.ring().membership;
+    if (before === undefined || before.some(({ id }) => id === members.selfId)) return false;
+    const call = { ...to(ORIGIN_SYNC.standing), signal: this.#stopped.signal };
+    try {
+      const told = await Promise.all(before.map(async ({ id }) => await members.counted(id, call)));
+      return told.every(({ sender }) => (sender.known[members.selfId] ?? 0) === 0);
+    } catch (error) {
+      throwIfBug(error);
+      this.#stopped.signal.throwIfAborted();
+      return undefined;
+    }
   }
 
   /** True if this origin is one of those that begin the cluster; false if others have records. */
@@ -119,12 +162,18 @@ export class StartUp {
       }
       if (step === 'open') {
         await standing.setFirstStart('member');
+        await this.#deps.ring().found();
         log.info('first start: all origins are new');
         return true;
       }
       if (step === 'handover') {
-        await standing.join();
-        return false;
+        await this.#deps.ring().catchUp();
+        await this.#untilInside();
+        const isFresh = await this.#isFresh();
+        if (isFresh !== undefined) {
+          await standing.join(isFresh);
+          return false;
+        }
       }
       await this.#rest(restMs);
     }
@@ -218,12 +267,19 @@ export class StartUp {
       return true;
     }
     if (answer.type === 'not-yet') return false;
+    await this.#deps.ring().reach(answer.epoch, id);
     const { records, blobs } = await pull.pull(id, 'handover', await pull.differing(id, signal), signal);
     // Asked again: it still is who handed over, and what it knows of others is as new as its last page.
     const last = await ask();
     if (last.type !== 'granted' || last.generation !== answer.generation) return false;
+    await this.#deps.ring().reach(last.epoch, id);
+    if (last.agreement !== undefined) {
+      const { key, state } = last.agreement;
+      await this.#deps.agreements.handOver(key, acceptorStateOf(key, state));
+    }
     await pull.dropAlone();
-    await standing.takeOver({ id, ...last }, members.ids);
+    const { epoch } = standing.standing;
+    await standing.takeOver({ id, generation: last.generation, known: last.known, epoch }, members.ids);
     log.info({ id, records, blobs }, 'records handed over');
     return true;
   }

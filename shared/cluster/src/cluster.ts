@@ -1,19 +1,29 @@
 import { CodedError } from '@sepia/base/errors';
 import type { NamedUpstream } from '@sepia/base/names/upstream-name';
 import type { ClusterDocument, Member, MemberRole, Upstream } from './document.ts';
+import { foundingMembership, type Membership, ownershipOf, owningIds, shardOf } from './membership.ts';
 import { type Ownership, ownersOf, type Shard } from './ring.ts';
 
 /** An upstream with every `ns` value it answers to. */
 export type ClusterUpstream = Upstream & NamedUpstream;
 
-/** Read-only view of the cluster document: who owns what, which upstreams there are. */
+/**
+ * The cluster as its document names it: upstreams, policies, trackers, proxies. Which origins there are and who owns what
+ * says the membership that the origins agreed on; before one is known, the document.
+ */
 export class Cluster {
-  readonly document: ClusterDocument;
+  /** What the file says. */
+  readonly file: ClusterDocument;
   readonly upstreams: readonly ClusterUpstream[];
-  readonly #members: ReadonlyMap<string, Member>;
+  #membership: Membership;
+  #document: ClusterDocument;
+  #members: ReadonlyMap<string, Member>;
+  readonly #listeners = new Set<() => void>();
 
   constructor(document: ClusterDocument) {
-    this.document = document;
+    this.file = document;
+    this.#membership = foundingMembership(document);
+    this.#document = document;
     this.#members = new Map(document.members.map((member) => [member.id, member]));
     const proxyHosts = document.members
       .filter((member) => member.role === 'proxy')
@@ -31,8 +41,44 @@ export class Cluster {
     }));
   }
 
+  /** The file's document with the origins of the membership; those of a change under way too. */
+  get document(): ClusterDocument {
+    return this.#document;
+  }
+
+  get membership(): Membership {
+    return this.#membership;
+  }
+
+  /** Of the membership. */
+  get epoch(): number {
+    return this.#membership.epoch;
+  }
+
+  /** Follows the membership of the origins; where the file names a member, its addresses are the file's. */
+  follow(membership: Membership): void {
+    this.#membership = membership;
+    const kept = [...membership.origins, ...(membership.before ?? [])];
+    const origins = new Map<string, Member>();
+    for (const member of kept) if (!origins.has(member.id)) origins.set(member.id, this.#addressed(member));
+    const others = this.file.members.filter(({ role }) => role !== 'origin');
+    this.#document = { ...this.file, members: [...origins.values(), ...others] };
+    this.#members = new Map(this.#document.members.map((member) => [member.id, member]));
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** Calls `listener` after each change of the membership. */
+  onFollow(listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
   get version(): number {
-    return this.document.version;
+    return this.file.version;
+  }
+
+  /** Ids of the origins that own keys: in a ring change the old and the new ones. */
+  get owningIds(): string[] {
+    return owningIds(this.#membership);
   }
 
   get defaultUpstream(): string {
@@ -40,7 +86,7 @@ export class Cluster {
   }
 
   members(role: MemberRole): Member[] {
-    return this.document.members.filter((member) => member.role === role);
+    return this.#document.members.filter((member) => member.role === role);
   }
 
   /** @throws {CodedError} `INTERNAL` if no member has this id */
@@ -70,19 +116,26 @@ export class Cluster {
     return this.upstreams.find((one) => one.name === upstream)?.mode === 'none';
   }
 
-  /** Origins for a digest or a shard key, from the configured membership. */
+  /** Origins for a digest or a shard key; in a ring change the old and the new ones. */
   origins(key: string): Ownership {
-    return ownersOf(key, this.members('origin'));
+    return ownershipOf(key, this.#membership);
   }
 
   /** Who decides about a digest or a shard key. */
   shard(key: string): Shard {
-    return { epoch: 0, sets: [this.origins(key).owners] };
+    return shardOf(key, this.#membership);
   }
 
   /** Trackers for a digest, in order. */
   trackers(digest: string): Member[] {
     return ownersOf(digest, this.members('tracker')).order.map((id) => this.member(id));
+  }
+
+  #addressed(member: Member): Member {
+    const own = this.file.members.find(({ id, role }) => id === member.id && role === 'origin');
+    if (own === undefined) return member;
+    const { urls, peers, zone } = own;
+    return { ...member, urls, peers, ...(zone === undefined ? {} : { zone }) };
   }
 }
 

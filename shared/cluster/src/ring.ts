@@ -30,7 +30,8 @@ export interface Shard {
 }
 
 const MAX_REPLICAS = 3;
-const STAND_INS = 2;
+/** Members behind the owners that take a copy while one of them is away. */
+export const STAND_INS = 2;
 const SCORE_BITS = 53;
 
 /**
@@ -63,8 +64,13 @@ export function ownersOf(key: string, members: readonly RingMember[]): Ownership
     owners: able.slice(0, replicas),
     standIns: able.slice(replicas, replicas + STAND_INS),
     replicas,
-    writeQuorum: Math.floor(replicas / 2) + 1,
+    writeQuorum: majority(replicas),
   };
+}
+
+/** W of so many owners: 1 of 1, 2 of 2, 2 of 3. */
+export function majority(replicas: number): number {
+  return Math.floor(replicas / 2) + 1;
 }
 
 function score(key: string, id: string, weight: number): number {

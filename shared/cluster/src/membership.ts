@@ -1,0 +1,186 @@
+import { CodedError } from '@sepia/base/errors';
+import { z } from 'zod';
+import { type ClusterDocument, MEMBER_SCHEMA, type Member } from './document.ts';
+import { majority, type Ownership, ownersOf, type Shard, STAND_INS } from './ring.ts';
+
+const EPOCH = z.number().int().nonnegative();
+
+/**
+ * Who keeps records and pushed blobs, as the origins agreed. An even `epoch` is settled; an odd one is a ring change
+ * under way: `before` are the origins that it began with, and each key is owned by its old and its new owners.
+ */
+export const MEMBERSHIP_SCHEMA = z.strictObject({
+  v: z.literal(1),
+  epoch: EPOCH,
+  origins: z.array(MEMBER_SCHEMA).max(1_000),
+  before: z.array(MEMBER_SCHEMA).max(1_000).optional(),
+  /** In words: what the change under way does. */
+  change: z.string().max(4_096).optional(),
+});
+
+export type Membership = z.infer<typeof MEMBERSHIP_SCHEMA>;
+
+/** What an operator changes of the ring. */
+export type RingChange =
+  | { readonly action: 'add'; readonly members: readonly Member[] }
+  | { readonly action: 'drain' | 'remove'; readonly ids: readonly string[] };
+
+/** The membership that the cluster document names: of a cluster that was never changed otherwise. */
+export function foundingMembership(document: Pick<ClusterDocument, 'members'>): Membership {
+  return { v: 1, epoch: 0, origins: document.members.filter(({ role }) => role === 'origin') };
+}
+
+/** True while a change is under way. */
+export function isMoving({ epoch }: Pick<Membership, 'epoch'>): boolean {
+  return epoch % 2 === 1;
+}
+
+/** Ids of those that own keys: in a change the old ones and the new ones. */
+export function owningIds({ origins, before = [] }: Pick<Membership, 'origins' | 'before'>): string[] {
+  return [...new Set([...before, ...origins].filter(isActive).map(({ id }) => id))];
+}
+
+/** Majorities of these decide about the next membership. */
+export function electorate(membership: Membership): Shard {
+  const { epoch, origins, before } = membership;
+  const sets = [...(before === undefined ? [] : [before]), origins];
+  return { epoch, sets: sets.map((set) => set.filter(isActive).map(({ id }) => id)) };
+}
+
+/** Who decides about a key. */
+export function shardOf(key: string, { epoch, origins, before }: Membership): Shard {
+  const now = ownersOf(key, origins).owners;
+  const old = before === undefined ? now : ownersOf(key, before).owners;
+  const isSame = old.length === now.length && old.every((id) => now.includes(id));
+  return { epoch, sets: isSame ? [now] : [old, now] };
+}
+
+/**
+ * Who keeps a key: its owners; in a change the old ones, then those that are new. Stand-ins are not among them.
+ * `writeQuorum` is then the smaller one: so many silent ones could hide an acknowledged copy.
+ */
+export function ownershipOf(key: string, { origins, before }: Membership): Ownership {
+  const now = ownersOf(key, origins);
+  if (before === undefined) return now;
+  const old = ownersOf(key, before);
+  const owners = [...new Set([...old.owners, ...now.owners])];
+  const order = [...new Set([...owners, ...now.order, ...old.order])];
+  const draining = new Set(origins.filter((one) => !isActive(one)).map(({ id }) => id));
+  const spare = [...now.standIns, ...old.standIns].filter((id) => !owners.includes(id) && !draining.has(id));
+  return {
+    order,
+    owners,
+    standIns: [...new Set(spare)].slice(0, STAND_INS),
+    replicas: Math.min(old.replicas, now.replicas),
+    writeQuorum: Math.min(old.writeQuorum, now.writeQuorum),
+  };
+}
+
+/**
+ * The first step of a change: from here on old and new owners decide together.
+ * @throws {CodedError} `CONFLICT` while another change is under way, `REQUEST_INVALID` for one that is not possible
+ */
+export function beginChange(membership: Membership, change: RingChange): Membership {
+  if (isMoving(membership))
+    throw new CodedError('RING_CHANGING', { detail: { epoch: membership.epoch, change: membership.change } });
+  const { epoch, origins } = membership;
+  const ids = change.action === 'add' ? change.members.map(({ id }) => id) : change.ids;
+  if (ids.length === 0 || new Set(ids).size !== ids.length) throw refused('name each origin once');
+  const after = change.action === 'add' ? added(origins, change.members) : without(origins, change);
+  if (!after.some(isActive)) throw refused('at least one origin must go on keeping content');
+  return {
+    v: 1,
+    epoch: epoch + 1,
+    origins: after,
+    before: origins,
+    change: `${change.action} ${ids.join(', ')}`,
+  };
+}
+
+/** The last step: the new owners alone. */
+export function endChange({ epoch, origins }: Membership): Membership {
+  return { v: 1, epoch: epoch + 1, origins };
+}
+
+/** How far one origin is with its part of a change. */
+export interface MoveReport {
+  readonly id: string;
+  /** Of the membership that it works by. */
+  readonly epoch: number;
+  /** It has all that it will own, and settled all registers that it owned. */
+  readonly isDone: boolean;
+}
+
+/**
+ * Whom a change still waits for: every new owner must have taken over, and of the old owners all but as many as a
+ * majority of owners can do without.
+ */
+export function waitsFor(membership: Membership, reports: readonly MoveReport[]): string[] {
+  const { epoch, origins, before = [] } = membership;
+  const done = new Set(reports.filter((one) => one.epoch === epoch && one.isDone).map(({ id }) => id));
+  const lacking = origins.filter(isActive).filter(({ id }) => !done.has(id));
+  const left = before.filter(isActive).filter(({ id }) => !done.has(id));
+  const isEnough = left.length <= spareOf(before);
+  return [...new Set([...lacking, ...(isEnough ? [] : left)].map(({ id }) => id))];
+}
+
+/** So many members may be missing, whichever they are, and of every key's owners a majority is there: R − W. */
+export function spareOf(members: readonly Member[]): number {
+  const { replicas } = ownersOf('', members);
+  return replicas - majority(replicas);
+}
+
+/**
+ * What a cluster document changed by hand would lose: origins taken out, weights and states changed since it was read
+ * last, of those that keep content. Empty if nothing.
+ */
+export function handEdits(membership: Membership, last: readonly Member[], now: readonly Member[]): string[] {
+  const kept = new Map([...(membership.before ?? []), ...membership.origins].map((one) => [one.id, one]));
+  const found: string[] = [];
+  for (const was of last) {
+    const member = kept.get(was.id);
+    if (member === undefined || (!isActive(member) && !isMoving(membership))) continue;
+    const is = now.find(({ id }) => id === was.id);
+    if (is === undefined) found.push(`${was.id} is not in it any more, and keeps content`);
+    else if (is.weight !== was.weight) found.push(`the weight of ${was.id} was ${was.weight}`);
+    else if (is.state !== was.state && is.state !== member.state)
+      found.push(`the state of ${was.id} is ${member.state}`);
+  }
+  return found;
+}
+
+function added(origins: readonly Member[], members: readonly Member[]): Member[] {
+  for (const { id, role } of members) {
+    if (role !== 'origin') throw refused(`${id} is no origin`);
+    const known = origins.find((one) => one.id === id);
+    if (known !== undefined && isActive(known)) throw refused(`${id} is in the ring already`);
+  }
+  const ids = new Set(members.map(({ id }) => id));
+  return [
+    ...origins.filter(({ id }) => !ids.has(id)),
+    ...members.map((one) => ({ ...one, state: 'active' as const })),
+  ];
+}
+
+function without(
+  origins: readonly Member[],
+  change: Extract<RingChange, { ids: readonly string[] }>,
+): Member[] {
+  for (const id of change.ids) {
+    const member = origins.find((one) => one.id === id);
+    if (member === undefined) throw refused(`${id} is not in the ring`);
+    if (change.action === 'drain' && !isActive(member)) throw refused(`${id} is drained already`);
+    if (change.action === 'remove' && isActive(member))
+      throw refused(`${id} keeps content; first: sepia ring drain ${id}`);
+  }
+  if (change.action === 'remove') return origins.filter(({ id }) => !change.ids.includes(id));
+  return origins.map((one) => (change.ids.includes(one.id) ? { ...one, state: 'draining' as const } : one));
+}
+
+function isActive({ state }: Pick<Member, 'state'>): boolean {
+  return state !== 'draining';
+}
+
+function refused(message: string): CodedError {
+  return new CodedError('REQUEST_INVALID', { message: `ring: ${message}` });
+}
