@@ -36,3 +36,15 @@ t.test('50 nodes, a cold blob, the leader dies, a liar, a stopped peer: all fini
   t.comment(JSON.stringify({ ...result, finishedMs: undefined }));
   t.end();
 });
+
+t.test('streams run with the download: no long silence, half of them well before the end', (t) => {
+  for (const seed of [1, 2]) {
+    const result = simulate({ nodes: 8, pieces: 256, originRateBytesPerSec: 50e6, seed });
+    const limitMs = (256 * 2 ** 20 * 1000) / 12.5e6;
+    t.ok(result.readerHalfShare <= 0.8, `half of a stream after ${result.readerHalfShare} of the time`);
+    t.ok(result.readerWaitMs <= 3_000, `a stream was silent for ${result.readerWaitMs} ms`);
+    t.ok(result.lastMs <= 1.05 * limitMs, `last ${result.lastMs} ms, limit ${limitMs} ms`);
+    t.ok(result.originCopies <= 1.1, `origin gave ${result.originCopies} copies`);
+  }
+  t.end();
+});

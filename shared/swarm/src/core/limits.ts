@@ -20,9 +20,9 @@ export const CORE_LIMITS = Object.freeze({
   inFlightFewMs: 600,
   /** Missing pieces looked at for one choice; more are sampled. */
   sample: 128,
-  /** Pieces straight in front of a reader that everybody takes first, and those that are mixed with the rarest. */
+  /** Pieces straight in front of a reader that everybody takes first, and those of which the rarest comes next. */
   readerHead: 1,
-  readerWindow: 32,
+  readerWindow: 24,
   /**
    * Who is alone goes no further ahead of a reader that moved within `readerMovesMs`: what is far ahead leaves the memory
    * in which it was verified, and costs a read and a second hash.

@@ -22,8 +22,8 @@ export interface PickView {
 }
 
 /**
- * The next piece to ask of `link`, or −1. What the source suggested first; then, half by half, the rarest of a
- * reader's window and the rarest of all, ties by lot: so that readers get on, yet not all peers want the same.
+ * The next piece to ask of `link`, or −1. What the source suggested first; then the rarest of a reader's window, behind it
+ * the rarest of all, ties by lot: readers get on, yet not all peers want the same.
  * Who is alone takes pieces as they are read, and stays near a reader that moves.
  */
 export function pickPiece(view: PickView, link: Link): number {
@@ -35,15 +35,13 @@ export function pickPiece(view: PickView, link: Link): number {
     if (view.isWanted(index) && view.mayAsk(link, index, false)) return index;
     if (!view.isWanted(index)) link.suggested.delete(index);
   }
-  if (view.readers.length > 0 && view.chance.next() < 0.5) {
-    const window: number[] = [];
-    for (const at of view.readers) {
-      for (let index = at; index < at + view.limits.readerWindow; index++)
-        if (view.isWanted(index)) window.push(index);
-    }
-    const near = rarest(view, link, window, 0, window.length);
-    if (near >= 0) return near;
+  const window: number[] = [];
+  for (const at of view.readers) {
+    for (let index = at; index < at + view.limits.readerWindow; index++)
+      if (view.isWanted(index)) window.push(index);
   }
+  const near = rarest(view, link, window, 0, window.length);
+  if (near >= 0) return near;
   const all = view.wanted;
   if (all.length <= view.limits.sample) return rarest(view, link, all, 0, all.length);
   const start = view.chance.below(all.length);
