@@ -4,7 +4,10 @@
  */
 export type Guard = 'anyone' | 'door' | 'health' | 'driver' | 'webhook' | 'loopback';
 
-/** Paths that strangers may call, as they stand in a request, undecoded; one that ends in `*` means all that begin so. */
+/**
+ * Paths that strangers may call, as they stand in a request, undecoded; one that ends in `*` means all that begin so, a
+ * segment `*` before the end any one segment.
+ */
 export type OpenRoutes = Readonly<Record<string, Guard>>;
 
 /** Harbor's drivers live under both prefixes too: it refuses the same endpoint twice. */
@@ -28,8 +31,8 @@ const REGISTRY = { '/v2': 'door', '/v2/*': 'door', '/token': 'door' } as const;
  */
 export const OPEN_ROUTES = {
   origin: {},
-  // The policy `strangers` decides in these routes; below /v1/blobs/ there is the torrent alone.
-  tracker: { '/announce': 'anyone', '/scrape': 'anyone', '/v1/blobs/*': 'anyone' },
+  // The policy `strangers` decides in these routes.
+  tracker: { '/announce': 'anyone', '/scrape': 'anyone', '/v1/blobs/*/torrent': 'anyone' },
   agent: REGISTRY,
   accelerator: { '/api/v1/health': 'anyone', '/api/v1/conversions': 'webhook' },
   proxy: {
@@ -57,7 +60,17 @@ export const OPEN_ROUTES = {
 export function guardOf(open: OpenRoutes, path: string): Guard | undefined {
   if (Object.hasOwn(open, path)) return open[path];
   for (const [one, guard] of Object.entries(open)) {
-    if (one.endsWith('*') && path.startsWith(one.slice(0, -1))) return guard;
+    if (one.endsWith('*') ? path.startsWith(one.slice(0, -1)) : isOfForm(one, path)) return guard;
   }
   return undefined;
+}
+
+function isOfForm(form: string, path: string): boolean {
+  if (!form.includes('/*/')) return false;
+  const parts = path.split('/');
+  const wanted = form.split('/');
+  return (
+    parts.length === wanted.length &&
+    wanted.every((one, index) => (one === '*' ? parts[index] !== '' : one === parts[index]))
+  );
 }

@@ -124,6 +124,21 @@ t.test('no list opens an internal route', async (t) => {
   }
 });
 
+t.test('a segment that may be anything is one segment', async (t) => {
+  const torrent = OPEN_ROUTES.tracker;
+  t.equal(guardOf(torrent, '/v1/blobs/sha256:ab/torrent'), 'anyone');
+  for (const path of [
+    '/v1/blobs//torrent',
+    '/v1/blobs/torrent',
+    '/v1/blobs/x/torrent/',
+    '/v1/blobs/x/y/torrent',
+    '/v1/blobs/x/Torrent',
+    '/v1/blobs/*',
+    '/v1/blobs/x/where',
+  ])
+    t.equal(guardOf(torrent, path), undefined, path);
+});
+
 t.test("a stranger asks by a host that is the member's own", async (t) => {
   const app = createApp({
     log: silentLogger(),
