@@ -2,6 +2,7 @@ import { parseDuration } from '@sepia/base/config/units';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
+import type { GcReport } from '@sepia/cluster/api/gc-report';
 import { ORIGIN_GC } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
@@ -13,31 +14,6 @@ const BEGIN_MS = 60_000;
 const LOOK_EVERY_MS = 500;
 /** The origin that leads it may be silent for this long, in ms. */
 const SILENT_MS = 15_000;
-
-interface GcReport {
-  readonly generation: string;
-  readonly leader: string;
-  readonly dryRun: boolean;
-  readonly graceMs: number;
-  readonly startedAtMs: number;
-  readonly endedAtMs?: number;
-  readonly phase: 'repositories' | 'bytes' | 'done' | 'failed';
-  readonly seen: number;
-  readonly links: number;
-  readonly linkBytes: number;
-  readonly blobs: number;
-  readonly bytes: number;
-  readonly unlinked: number;
-  readonly repositories: readonly {
-    readonly upstream: string;
-    readonly repository: string;
-    readonly links: number;
-    readonly bytes: number;
-    readonly kept: number;
-    readonly left?: string;
-  }[];
-  readonly failure?: string;
-}
 
 /** `sepia gc`. */
 export function addGc(program: Command): void {

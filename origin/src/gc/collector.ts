@@ -5,6 +5,7 @@ import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { linkKey } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
+import type { GcReport, GcWish, RepositoryReport } from '@sepia/cluster/api/gc-report';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { parseManifest } from '@sepia/oci/manifest';
 import type { Manifests } from '../manifests/manifests.ts';
@@ -23,45 +24,6 @@ const READS = 8;
 const MAX_INDEXES = 300_000;
 /** Repositories that a report names; the sums count all. */
 const MAX_NAMED = 1_000;
-
-/** What a sweep did, or would do, to one repository. */
-export interface RepositoryReport {
-  readonly upstream: string;
-  readonly repository: string;
-  readonly links: number;
-  /** Bytes that these links counted against its quota. */
-  readonly bytes: number;
-  readonly kept: number;
-  /** Why nothing was taken though something is unreferenced. */
-  readonly left?: string;
-}
-
-/** State or result of a sweep. */
-export interface GcReport {
-  readonly generation: string;
-  readonly leader: string;
-  readonly dryRun: boolean;
-  readonly graceMs: number;
-  readonly startedAtMs: number;
-  readonly endedAtMs?: number;
-  readonly phase: 'repositories' | 'bytes' | 'done' | 'failed';
-  /** Repositories looked at so far. */
-  readonly seen: number;
-  readonly links: number;
-  readonly linkBytes: number;
-  /** Files and bytes taken off disks, all copies counted. */
-  readonly blobs: number;
-  readonly bytes: number;
-  /** Digests that no repository links; of a dry run those that would go. */
-  readonly unlinked: number;
-  readonly repositories: readonly RepositoryReport[];
-  readonly failure?: string;
-}
-
-export interface GcWish {
-  readonly dryRun: boolean;
-  readonly graceMs: number;
-}
 
 interface CollectorDeps {
   readonly cluster: Cluster;
