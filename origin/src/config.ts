@@ -112,8 +112,8 @@ export const ORIGIN_CONFIG = z.strictObject({
   'garbage-collection': z
     .strictObject({
       every: z
-        .union([z.literal('never'), duration()])
-        .default('never')
+        .union([z.literal('never'), duration()], { error: 'is neither "never" nor a duration such as 24h' })
+        .prefault('never')
         .describe(
           'How often pushed content that nothing refers to is collected; `never`: only by `sepia gc`.',
         ),

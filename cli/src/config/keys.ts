@@ -58,6 +58,7 @@ function valuesOf(shape: Shape): string {
   if (shape.enum !== undefined) return shape.enum.map(String).join(', ');
   if (shape.const !== undefined) return String(shape.const);
   if (shape.type === 'array') return `list of ${valuesOf(shape.items ?? {})}`;
+  if (shape.anyOf?.some((one) => one.const !== undefined)) return shape.anyOf.map(valuesOf).join(', ');
   if (shape.anyOf !== undefined) return 'size';
   if (Array.isArray(shape.type)) return 'duration';
   if (shape.type === 'object')
