@@ -163,7 +163,12 @@ t.test('a deletion is purged from origins, proxies and nodes, with every tag of 
       .split('\n')
       .filter((line) => line.includes('"event":"purge"'));
   await until(() => purges().length > 0, 'the purge is noted');
-  t.match(JSON.parse(purges()[0]!), { upstream: 'harbor', repository: 'library/app', reference: 'v1', digest });
+  t.match(JSON.parse(purges()[0]!), {
+    upstream: 'harbor',
+    repository: 'library/app',
+    reference: 'v1',
+    digest,
+  });
 });
 
 t.test('a repeated delivery is taken once; order does not matter', async (t) => {
