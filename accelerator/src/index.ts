@@ -1,4 +1,4 @@
-import { besideConfig, loadConfig } from '@sepia/base/config/load';
+import { loadConfig, withPaths } from '@sepia/base/config/load';
 import type { z } from 'zod';
 import { ACCELERATOR_CONFIG, type AcceleratorConfig } from './config.ts';
 import { type Accelerator, type AcceleratorDeps, startAccelerator } from './service.ts';
@@ -17,18 +17,13 @@ export async function createAccelerator(
 /** Reads an accelerator's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */
 export function loadAcceleratorConfig(file: string): AcceleratorConfig {
   const config = loadConfig(file, ACCELERATOR_CONFIG as unknown as z.ZodType<AcceleratorConfig>);
-  const at = (path: string): string => besideConfig(file, path);
   const credentials = Object.entries(config.credentials).map(([upstream, account]) => [
     upstream,
-    { ...account, 'password-file': at(account['password-file']) },
+    withPaths(file, account, ['password-file']),
   ]);
-  const { 'authorization-file': authorization, ...api } = config.api;
   return Object.freeze({
-    ...config,
-    data: at(config.data),
-    'cluster-key-file': at(config['cluster-key-file']),
-    'cluster-document': at(config['cluster-document']),
+    ...withPaths(file, config, ['data', 'cluster-key-file', 'cluster-document']),
     credentials: Object.fromEntries(credentials),
-    api: authorization === undefined ? api : { ...api, 'authorization-file': at(authorization) },
+    api: withPaths(file, config.api, ['authorization-file']),
   });
 }

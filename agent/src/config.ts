@@ -1,5 +1,5 @@
-import { CACHE_KEYS, COMMON_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
-import { baseUrl, duration, hostPort, networks, TRUSTED_PROXIES_TEXT } from '@sepia/base/config/units';
+import { CACHE_KEYS, COMMON_KEYS, LISTENER_KEYS, SCRUB_KEYS } from '@sepia/base/config/member-keys';
+import { baseUrl, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 
 const BACK_TO_SOURCE = z
@@ -44,16 +44,13 @@ export const AGENT_CONFIG = z.strictObject({
     .array(
       z.strictObject({
         listen: hostPort().describe('Address of the registry endpoint, on loopback.'),
-        'default-upstream': z
-          .string()
-          .optional()
-          .describe('Upstream of requests that name none; default: the first of the cluster.'),
+        'default-upstream': LISTENER_KEYS['default-upstream'],
         'public-url': baseUrl()
           .optional()
           .describe(
             'Where clients reach this listener, for the address of its tokens; default: http and the Host that they name.',
           ),
-        'trusted-proxies': networks().describe(TRUSTED_PROXIES_TEXT),
+        'trusted-proxies': LISTENER_KEYS['trusted-proxies'],
       }),
     )
     .min(1)

@@ -1,4 +1,4 @@
-import { besideConfig, loadConfig } from '@sepia/base/config/load';
+import { loadConfig, withPaths } from '@sepia/base/config/load';
 import type { z } from 'zod';
 import { AGENT_CONFIG, type AgentConfig } from './config.ts';
 import { type Agent, type AgentGiven, startAgent } from './service.ts';
@@ -14,15 +14,13 @@ export async function createAgent(config: AgentConfig, deps: AgentGiven = {}): P
 /** Reads an agent's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */
 export function loadAgentConfig(file: string): AgentConfig {
   const config = loadConfig(file, AGENT_CONFIG as unknown as z.ZodType<AgentConfig>);
-  const at = (path: string): string => besideConfig(file, path);
-  return Object.freeze({
-    ...config,
-    data: at(config.data),
-    'cluster-key-file': at(config['cluster-key-file']),
-    'cluster-document': at(config['cluster-document']),
-    ...(config['node-secret-file'] === undefined
-      ? {}
-      : { 'node-secret-file': at(config['node-secret-file']) }),
-    ...(config['audit-log'] === undefined ? {} : { 'audit-log': at(config['audit-log']) }),
-  });
+  return Object.freeze(
+    withPaths(file, config, [
+      'data',
+      'cluster-key-file',
+      'cluster-document',
+      'node-secret-file',
+      'audit-log',
+    ]),
+  );
 }

@@ -29,6 +29,7 @@ import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
+import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
 import type Koa from 'koa';
 import { BlobTable } from './blobs/blob-table.ts';
 import { Hints } from './blobs/core/hints.ts';
@@ -45,7 +46,7 @@ import type { Wish } from './cluster/wish.ts';
 import type { AgentConfig } from './config.ts';
 import type { PieceSource } from './downloads/download.ts';
 import { ClusterGuide } from './downloads/guide.ts';
-import { createEngine, openSwarms } from './engine.ts';
+import { openSwarms } from './downloads/meet-strangers.ts';
 import { entranceOf } from './entrance.ts';
 import { agentHandlers } from './http/handlers.ts';
 import { LazyImages } from './lazy/lazy-images.ts';
@@ -142,13 +143,10 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     const upstreams = new UpstreamClients({ cluster, log, nowMs, env: given.env ?? {} });
     stops.push('upstreams', () => upstreams.stop());
 
-    const engine = createEngine({ cluster, clusterKey, log }, { id, zone: config.zone });
+    const { policies } = cluster.document;
+    const engine = memberEngine({ clusterKey, log, policies }, { id, zone: config.zone });
     stops.push('swarm', () => engine.stop());
-    const listening: string[] = [];
-    for (const address of config['peer-listen']) {
-      const bound = await engine.listen(address);
-      listening.push(`${bound.address.includes(':') ? `[${bound.address}]` : bound.address}:${bound.port}`);
-    }
+    const listening = await listenForPeers(engine, config['peer-listen']);
     const addresses = (): readonly string[] => config.advertise ?? listening;
 
     const hints = new Hints();

@@ -1,4 +1,4 @@
-import { besideConfig, loadConfig } from '@sepia/base/config/load';
+import { loadConfig, withPaths } from '@sepia/base/config/load';
 import type { z } from 'zod';
 import { ORIGIN_CONFIG, type OriginConfig } from './config.ts';
 import { type Origin, type OriginDeps, startOrigin } from './service.ts';
@@ -17,23 +17,12 @@ export async function createOrigin(config: OriginConfig, deps: OriginDeps = {}):
 /** Reads an origin's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */
 export function loadOriginConfig(file: string): OriginConfig {
   const config = loadConfig(file, ORIGIN_CONFIG as unknown as z.ZodType<OriginConfig>);
-  const at = (path: string): string => besideConfig(file, path);
-  const credentials = Object.fromEntries(
-    Object.entries(config.credentials).map(([name, one]) => [
-      name,
-      {
-        ...one,
-        ...Object.fromEntries(
-          CREDENTIAL_FILES.filter((key) => one[key] !== undefined).map((key) => [key, at(one[key]!)]),
-        ),
-      },
-    ]),
-  );
+  const credentials = Object.entries(config.credentials).map(([name, one]) => [
+    name,
+    withPaths(file, one, CREDENTIAL_FILES),
+  ]);
   return Object.freeze({
-    ...config,
-    data: at(config.data),
-    'cluster-key-file': at(config['cluster-key-file']),
-    'cluster-document': at(config['cluster-document']),
-    credentials,
+    ...withPaths(file, config, ['data', 'cluster-key-file', 'cluster-document']),
+    credentials: Object.fromEntries(credentials),
   });
 }

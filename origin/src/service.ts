@@ -18,6 +18,7 @@ import { createMemberGate } from '@sepia/http/member-gate';
 import { routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
+import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
@@ -25,7 +26,7 @@ import { Absence } from './blobs/absence.ts';
 import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
-import { createEngine, listenForPeers, openStore } from './blobs/open-store.ts';
+import { openStore } from './blobs/open-store.ts';
 import { Replicator } from './blobs/replicator.ts';
 import { soundness } from './blobs/soundness.ts';
 import { Swarms } from './blobs/swarms.ts';
@@ -154,7 +155,8 @@ async function build(parts: BuildParts): Promise<Origin> {
   const health = new Health();
   const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
-  const engine = createEngine({ cluster, clusterKey, log }, { id: selfId, zone: config.zone });
+  const { policies } = cluster.document;
+  const engine = memberEngine({ clusterKey, log, policies }, { id: selfId, zone: config.zone, origin: true });
   stops.push('swarm engine', async () => await engine.stop());
   const peerAddresses = await listenForPeers(engine, config['peer-listen']);
 

@@ -1,20 +1,17 @@
-import { COMMON_KEYS } from '@sepia/base/config/member-keys';
-import { baseUrl, bytes, duration, hostPort, networks, TRUSTED_PROXIES_TEXT } from '@sepia/base/config/units';
+import { COMMON_KEYS, LISTENER_KEYS } from '@sepia/base/config/member-keys';
+import { baseUrl, bytes, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 import { HARBOR_CONFIG } from './harbor/config.ts';
 
 const LISTENER = z.strictObject({
   listen: hostPort().describe('Address of the registry endpoint (read and write).'),
-  'default-upstream': z
-    .string()
-    .optional()
-    .describe('Upstream of requests that name none; default: the first of the cluster.'),
+  'default-upstream': LISTENER_KEYS['default-upstream'],
   'public-url': baseUrl()
     .optional()
     .describe(
       'Where clients reach this listener, for the address of its tokens; default: http and the Host that they name. X-Forwarded headers are never looked at for it.',
     ),
-  'trusted-proxies': networks().describe(TRUSTED_PROXIES_TEXT),
+  'trusted-proxies': LISTENER_KEYS['trusted-proxies'],
 });
 
 const LIMITS = z

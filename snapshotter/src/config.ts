@@ -1,3 +1,4 @@
+import { COMMON_KEYS } from '@sepia/base/config/member-keys';
 import { baseUrl, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 
@@ -50,15 +51,7 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .max(10_000)
     .default([])
     .describe('Layers shown from index files of this machine, all at the start.'),
-  log: z
-    .strictObject({
-      level: z
-        .enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
-        .default('info')
-        .describe('Least severe level that is logged.'),
-    })
-    .prefault({})
-    .describe('Logging.'),
+  log: COMMON_KEYS.log,
 });
 
 export type SnapshotterConfig = z.infer<typeof SNAPSHOTTER_CONFIG>;

@@ -1,4 +1,4 @@
-import { besideConfig, loadConfig } from '@sepia/base/config/load';
+import { loadConfig, withPaths } from '@sepia/base/config/load';
 import type { Logger } from '@sepia/base/log';
 import type { z } from 'zod';
 import { TRACKER_CONFIG, type TrackerConfig } from './config.ts';
@@ -18,11 +18,5 @@ export async function createTracker(
 /** Reads a tracker's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */
 export function loadTrackerConfig(file: string): TrackerConfig {
   const config = loadConfig(file, TRACKER_CONFIG as unknown as z.ZodType<TrackerConfig>);
-  const at = (path: string): string => besideConfig(file, path);
-  return Object.freeze({
-    ...config,
-    data: at(config.data),
-    'cluster-key-file': at(config['cluster-key-file']),
-    'cluster-document': at(config['cluster-document']),
-  });
+  return Object.freeze(withPaths(file, config, ['data', 'cluster-key-file', 'cluster-document']));
 }

@@ -1,10 +1,9 @@
 import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
-import { homeOf, proxiesOf } from '@sepia/upstream/client-setup';
-import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
-import { type CredentialConfig, openCredentials, readText } from '@sepia/upstream/credentials/open';
-import { TargetClient } from '@sepia/upstream/target-client';
+import { openTargetClient } from '@sepia/upstream/client-setup';
+import type { CredentialConfig } from '@sepia/upstream/credentials/open';
+import type { TargetClient } from '@sepia/upstream/target-client';
 import { Places } from './registry-target.ts';
 
 /** The registry that results of one upstream are written to. */
@@ -54,28 +53,19 @@ export class ResultRegistries {
 }
 
 function open(deps: Deps, name: string): ResultRegistry {
-  const { cluster, credentials, env, log, nowMs } = deps;
+  const { cluster, credentials } = deps;
   const upstream = cluster.upstream(name);
-  const { insecure, ca } = upstream;
   const url = upstream.url ?? cluster.members('proxy')[0]?.urls[0];
   if (url === undefined)
     throw new CodedError('CONFIG_INVALID', {
       message: `upstream ${name} has no url, and there is no proxy to write to`,
     });
-  const home = homeOf({ ...upstream, url });
-  const { proxyAuthorization, ...identity } = openCredentials(deps, name, credentials[name], home.base);
-  const client = new TargetClient(
-    {
-      upstream: name,
-      home,
-      insecure,
-      ...identity,
-      ca: ca === undefined ? undefined : readText(ca, `upstreams.${name}.ca`),
-      proxyFor: proxiesOf(upstream.proxy, proxyAuthorization, proxyEnvironment(env)),
-      log,
-      nowMs,
-    },
-    { connections: CONNECTIONS },
-  );
+  const client = openTargetClient(deps, {
+    name,
+    to: { ...upstream, url },
+    caKey: `upstreams.${name}.ca`,
+    account: { name, config: credentials[name] },
+    connections: CONNECTIONS,
+  });
   return { client, places: new Places(), host: client.host };
 }

@@ -1,7 +1,8 @@
 import { boundedMs } from '@sepia/base/bounded-ms';
+import type { Digest } from '@sepia/base/digest';
 import { parseHostPort } from '@sepia/base/host-port';
 import type { OpenToStrangers } from '@sepia/cluster/api/join';
-import type { Swarm } from '@sepia/swarm/shell/engine';
+import type { Swarm, SwarmEngine } from '@sepia/swarm/shell/engine';
 
 /** A tracker opens a swarm for this long at most, in ms. */
 const MAX_OPEN_MS = 10 * 60_000;
@@ -17,4 +18,12 @@ export function meetStrangers(
   swarm.admitStrangers(Buffer.from(told.infoHash, 'hex'), boundedMs(told.ttlMs, 0, MAX_OPEN_MS));
   const addresses = (told.addresses ?? []).filter((one) => parseHostPort(one) !== undefined);
   if (addresses.length > 0) swarm.addStrangers(addresses.slice(0, MAX_STRANGERS));
+}
+
+/** Opens the swarms that a tracker named to standard clients, where this node is in them. */
+export function openSwarms(engine: SwarmEngine, told: readonly OpenToStrangers[]): void {
+  for (const one of told) {
+    const swarm = engine.get(one.digest as Digest);
+    if (swarm !== undefined) meetStrangers(swarm, one);
+  }
 }

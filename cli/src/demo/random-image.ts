@@ -1,8 +1,7 @@
 import { createCipheriv, createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { Digester, digestOf } from '@sepia/base/digest';
-import { OCI_MANIFEST } from '@sepia/oci/manifest';
-import type { ImageToPush } from '../image/load-image.ts';
+import { type ImageToPush, imageOf } from '../image/load-image.ts';
 import type { BlobSource } from '../registry/registry-client.ts';
 
 interface RandomImageOptions {
@@ -15,8 +14,6 @@ interface RandomImageOptions {
 
 const BLOCK = 512;
 const CHUNK_BYTES = 1024 * 1024;
-const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
-const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
 
 /** A valid image whose layers are a tar with one file of noise each; the bytes are made when they are read. */
 export async function randomImage(options: RandomImageOptions): Promise<ImageToPush> {
@@ -29,22 +26,7 @@ export async function randomImage(options: RandomImageOptions): Promise<ImageToP
     config: {},
     rootfs: { type: 'layers', diff_ids: layers.map((one) => one.digest) },
   });
-  const descriptor = (mediaType: string, blob: BlobSource): object => ({
-    mediaType,
-    digest: blob.digest,
-    size: blob.sizeBytes,
-  });
-  const manifest = {
-    schemaVersion: 2,
-    mediaType: OCI_MANIFEST,
-    config: descriptor(OCI_CONFIG, config),
-    layers: layers.map((one) => descriptor(OCI_LAYER, one)),
-  };
-  const bytes = Buffer.from(JSON.stringify(manifest));
-  return {
-    blobs: [...layers, config],
-    manifests: [{ bytes, digest: digestOf(bytes), mediaType: OCI_MANIFEST }],
-  };
+  return imageOf(config, layers);
 }
 
 async function layer(seed: string, name: string, noiseBytes: number): Promise<BlobSource> {

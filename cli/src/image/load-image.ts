@@ -113,6 +113,11 @@ async function fromDockerSave(
   const config = await digested(archive, image.Config);
   const layers: BlobSource[] = [];
   for (const name of image.Layers) layers.push(await digested(archive, name));
+  return imageOf(config, layers);
+}
+
+/** An OCI image of these blobs, its layers not compressed. */
+export function imageOf(config: BlobSource, layers: readonly BlobSource[]): ImageToPush {
   const descriptor = (mediaType: string, blob: BlobSource): object => ({
     mediaType,
     digest: blob.digest,

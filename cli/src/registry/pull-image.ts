@@ -1,3 +1,4 @@
+import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Descriptor } from '@sepia/oci/manifest';
 import { isIndexType, parseManifest } from '@sepia/oci/manifest';
 import type { PulledManifest, RegistryClient } from './registry-client.ts';
@@ -47,23 +48,7 @@ export async function eachBlob(
   fetch: (blob: Descriptor, signal: AbortSignal) => Promise<void>,
   signal?: AbortSignal,
 ): Promise<void> {
-  const abort = new AbortController();
-  const combined = signal === undefined ? abort.signal : AbortSignal.any([signal, abort.signal]);
-  const queue = [...blobs];
-  const worker = async (): Promise<void> => {
-    for (let blob = queue.shift(); blob !== undefined; blob = queue.shift()) {
-      combined.throwIfAborted();
-      await fetch(blob, combined);
-    }
-  };
-  const workers = Array.from({ length: PARALLEL }, worker);
-  try {
-    await Promise.all(workers);
-  } catch (error) {
-    abort.abort(error);
-    await Promise.allSettled(workers);
-    throw error;
-  }
+  await fewAtOnce(blobs, PARALLEL, fetch, signal);
 }
 
 function ofThisPlatform(bytes: Uint8Array, children: readonly Descriptor[]): readonly Descriptor[] {

@@ -1,12 +1,8 @@
 import type { Logger } from '@sepia/base/log';
-import { peerIdOf } from '@sepia/base/names/peer-id';
-import type { Cluster } from '@sepia/cluster/cluster';
 import { BlobStore } from '@sepia/store/blob-store';
 import type { DataFolder } from '@sepia/store/data-folder';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import { diskFiles } from '@sepia/store/files/disk-files';
-import { SwarmEngine } from '@sepia/swarm/shell/engine';
-import { strangerLimits } from '@sepia/swarm/shell/stranger-room';
 import type { BlobIndex } from './blob-index.ts';
 
 /** How much of the disk cached blobs may take: bytes, and the shares of them where eviction begins and ends. */
@@ -46,31 +42,4 @@ export async function openStore(deps: OpenStoreDeps, cache: CacheLimits): Promis
       ...(room.isFull ? { partialTtlMs: 0 } : {}),
     },
   );
-}
-
-/** The engine of an origin's swarms. */
-export function createEngine(
-  deps: { readonly cluster: Cluster; readonly clusterKey: Uint8Array; readonly log: Logger },
-  self: { readonly id: string; readonly zone: string | undefined },
-): SwarmEngine {
-  const { cluster, clusterKey, log } = deps;
-  const { id, zone } = self;
-  return new SwarmEngine(
-    { clusterKey, peerId: peerIdOf(id), log },
-    {
-      origin: true,
-      strangers: strangerLimits(cluster.document.policies),
-      ...(zone === undefined ? {} : { zone }),
-    },
-  );
-}
-
-/** Opens the swarm ports; the addresses that they got. @throws `CONFIG_INVALID` */
-export async function listenForPeers(engine: SwarmEngine, addresses: readonly string[]): Promise<string[]> {
-  const bound: string[] = [];
-  for (const address of addresses) {
-    const { address: host, port } = await engine.listen(address);
-    bound.push(`${host.includes(':') ? `[${host}]` : host}:${port}`);
-  }
-  return bound;
 }

@@ -1,4 +1,5 @@
 import { backoffMs } from '@sepia/base/async/backoff';
+import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
@@ -252,17 +253,12 @@ export class Replicator {
       this.#rested = new AbortController();
       await pause(RETRY_EVERY_MS, AbortSignal.any([signal, this.#rested.signal]));
       signal.throwIfAborted();
-      const next = (await hints.all()).filter((hint) => this.#isDue(hint))[Symbol.iterator]();
-      await Promise.all(Array.from({ length: BACKGROUND_COPIES }, async () => await this.#work(next)));
-    }
-  }
-
-  async #work(next: IterableIterator<Hint>): Promise<void> {
-    for (const hint of next) {
-      if (this.#stopped.signal.aborted) return;
-      await this.#handBack(hint).catch((error: unknown) =>
-        logFailure(this.#deps.log, error, 'owed copy not made', { digest: hint.digest }),
-      );
+      const due = (await hints.all()).filter((hint) => this.#isDue(hint));
+      const handBack = async (hint: Hint): Promise<void> =>
+        await this.#handBack(hint).catch((error: unknown) =>
+          logFailure(this.#deps.log, error, 'owed copy not made', { digest: hint.digest }),
+        );
+      await fewAtOnce(due, BACKGROUND_COPIES, handBack, signal);
     }
   }
 

@@ -1,4 +1,5 @@
 import { answersOf, askAll, withoutAnswer } from '@sepia/base/async/ask-many';
+import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
@@ -257,21 +258,18 @@ export class Collector {
     digests: readonly Digest[],
   ): Promise<Map<Digest, readonly Digest[]>> {
     const names = new Map<Digest, readonly Digest[]>();
-    const next = digests[Symbol.iterator]();
-    const work = async (): Promise<void> => {
-      for (const digest of next) {
-        try {
-          const { bytes } = await this.#deps.manifests.get(shard, { kind: 'digest', digest }, false);
-          names.set(
-            digest,
-            parseManifest(bytes, undefined).descriptors.map((one) => one.digest),
-          );
-        } catch (error) {
-          logFailure(this.#deps.log, error, 'manifest not read for garbage collection', { ...shard, digest });
-        }
+    const read = async (digest: Digest): Promise<void> => {
+      try {
+        const { bytes } = await this.#deps.manifests.get(shard, { kind: 'digest', digest }, false);
+        names.set(
+          digest,
+          parseManifest(bytes, undefined).descriptors.map((one) => one.digest),
+        );
+      } catch (error) {
+        logFailure(this.#deps.log, error, 'manifest not read for garbage collection', { ...shard, digest });
       }
     };
-    await Promise.all(Array.from({ length: READS }, work));
+    await fewAtOnce(digests, READS, read);
     return names;
   }
 

@@ -3,11 +3,10 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ReplicationRule } from '@sepia/cluster/replication-rule';
-import { homeOf, proxiesOf } from '@sepia/upstream/client-setup';
-import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
-import { type CredentialConfig, openCredentials, readText } from '@sepia/upstream/credentials/open';
+import { openTargetClient } from '@sepia/upstream/client-setup';
+import type { CredentialConfig } from '@sepia/upstream/credentials/open';
 import { SlotGate } from '@sepia/upstream/slot-gate';
-import { TargetClient } from '@sepia/upstream/target-client';
+import type { TargetClient } from '@sepia/upstream/target-client';
 import { ByteBudget, RuleMatcher } from './core/replication.ts';
 
 /** One rule with what belongs to it in this process. */
@@ -42,32 +41,18 @@ export function openTargets(deps: TargetsDeps): Map<string, Target> {
 }
 
 function openTarget(deps: TargetsDeps, rule: ReplicationRule, path: string): Target {
-  const { insecure, ca, proxy } = rule.to;
   const named = rule.credentials === undefined ? undefined : deps.credentials[rule.credentials];
   if (rule.credentials !== undefined && named === undefined)
     throw new CodedError('CONFIG_INVALID', {
       message: `credentials.${rule.credentials}: is missing; ${path} of the cluster document names it`,
     });
-  const home = homeOf(rule.to);
-  const identity = openCredentials(deps, rule.credentials ?? rule.name, named, home.base);
-  const { credentials, certificate, key, proxyAuthorization } = identity;
-  const proxyFor = proxiesOf(proxy, proxyAuthorization, proxyEnvironment(deps.env));
-  const { log, nowMs } = deps;
-  const client = new TargetClient(
-    {
-      upstream: rule.name,
-      home,
-      insecure,
-      credentials,
-      certificate,
-      key,
-      ca: ca === undefined ? undefined : readText(ca, `${path}.to.ca`),
-      proxyFor,
-      log,
-      nowMs,
-    },
-    { connections: rule['max-parallel'] },
-  );
+  const client = openTargetClient(deps, {
+    name: rule.name,
+    to: rule.to,
+    caKey: `${path}.to.ca`,
+    account: { name: rule.credentials ?? rule.name, config: named },
+    connections: rule['max-parallel'],
+  });
   return {
     rule,
     matcher: new RuleMatcher(rule),

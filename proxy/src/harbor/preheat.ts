@@ -1,5 +1,6 @@
 import { askInTurn } from '@sepia/base/async/ask-many';
 import { backoffMs } from '@sepia/base/async/backoff';
+import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
@@ -127,24 +128,20 @@ export class Preheat {
   }
 
   async #fetchAll({ blobs }: ImageBlobs, signal: AbortSignal): Promise<void> {
-    const queue = [...blobs.keys()];
     const failures: string[] = [];
-    const worker = async (): Promise<void> => {
-      for (let digest = queue.shift(); digest !== undefined; digest = queue.shift()) {
-        const one = digest;
-        try {
-          await this.#allowed((authorization) => this.#fetchOne(one, authorization, signal));
-        } catch (error) {
-          throwIfBug(error);
-          signal.throwIfAborted();
-          const reason = error instanceof Error ? error.message : String(error);
-          failures.push(`${one.slice(0, 19)}…: ${reason}`);
-          const [owner = ''] = this.#deps.origins.placement(one).owners;
-          this.#failed.set(owner, reason);
-        }
+    const fetch = async (one: Digest, running: AbortSignal): Promise<void> => {
+      try {
+        await this.#allowed((authorization) => this.#fetchOne(one, authorization, running));
+      } catch (error) {
+        throwIfBug(error);
+        running.throwIfAborted();
+        const reason = error instanceof Error ? error.message : String(error);
+        failures.push(`${one.slice(0, 19)}…: ${reason}`);
+        const [owner = ''] = this.#deps.origins.placement(one).owners;
+        this.#failed.set(owner, reason);
       }
     };
-    await Promise.all(Array.from({ length: PARALLEL }, worker));
+    await fewAtOnce(blobs.keys(), PARALLEL, fetch, signal);
     const missed = [...this.#failed].filter(([, reason]) => reason !== '');
     if (failures.length > 0)
       throw new CodedError('NO_PEERS', {

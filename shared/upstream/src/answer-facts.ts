@@ -1,5 +1,5 @@
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
-import { throwIfBug } from '@sepia/base/failure';
+import { tryParse } from '@sepia/base/failure';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { codingOf } from './content-coding.ts';
 import { type Answer, header } from './exchange.ts';
@@ -51,17 +51,17 @@ export function partOf(
   return isAsked && endFits ? { start, end, sizeBytes } : undefined;
 }
 
+/** The JSON object that an answer is; undefined if it is none. */
+export function objectOf(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
+  const read = tryParse<unknown>(() => JSON.parse(new TextDecoder().decode(bytes)));
+  return read.ok && typeof read.value === 'object' && read.value !== null ? { ...read.value } : undefined;
+}
+
 /** The tags of a `tags/list` answer; undefined if it is none. Some registries send null for an empty list. */
 export function tagsOf(bytes: Uint8Array): Tag[] | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder().decode(bytes));
-  } catch (error) {
-    throwIfBug(error);
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null) return undefined;
-  const tags = (value as { tags?: unknown }).tags ?? [];
+  const value = objectOf(bytes);
+  if (value === undefined) return undefined;
+  const tags = value['tags'] ?? [];
   return Array.isArray(tags)
     ? tags.filter((tag): tag is Tag => typeof tag === 'string' && isTag(tag))
     : undefined;

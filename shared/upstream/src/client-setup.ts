@@ -1,9 +1,12 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
 import type { ProxyAddress } from '@sepia/http/sockets';
-import { type ProxyEnvironment, parseProxy, proxyFor } from './core/proxy-choice.ts';
+import { type ProxyEnvironment, parseProxy, proxyEnvironment, proxyFor } from './core/proxy-choice.ts';
 import type { Home } from './core/reach.ts';
 import { basic } from './credentials/basic.ts';
+import { type CredentialConfig, openCredentials, readText } from './credentials/open.ts';
 import type { UpstreamClientOptions } from './queries.ts';
+import { TargetClient } from './target-client.ts';
 
 /** Other names of Docker Hub that are no registries themselves. */
 const DOCKER_HUB_ALIASES = new Set(['docker.io', 'index.docker.io', 'hub.docker.com']);
@@ -48,6 +51,51 @@ export function proxiesOf(
     const proxy = found === undefined ? undefined : parseProxy(found);
     return proxy === undefined ? undefined : addressOf(proxy, authorization);
   };
+}
+
+/** A registry that is written to, as the cluster document and this member's config say. */
+interface TargetConfig {
+  readonly name: string;
+  readonly to: {
+    readonly url: string;
+    readonly insecure: boolean;
+    readonly ca?: string | undefined;
+    readonly proxy?: string | undefined;
+    readonly 'redirect-hosts': readonly string[];
+    readonly 'realm-hosts': readonly string[];
+  };
+  /** Key of `to.ca`, for errors. */
+  readonly caKey: string;
+  /** The entry of `credentials` that is shown there, if one is. */
+  readonly account: { readonly name: string; readonly config: CredentialConfig | undefined };
+  readonly connections: number;
+}
+
+/** Opens the client that writes to a registry. @throws {CodedError} `CONFIG_INVALID` that names the key */
+export function openTargetClient(
+  deps: {
+    /** Of the process: HTTP proxies, and where credential helpers are. */
+    readonly env: Readonly<Record<string, string | undefined>>;
+    readonly log: Logger;
+    readonly nowMs: () => number;
+  },
+  { name, to, caKey, account, connections }: TargetConfig,
+): TargetClient {
+  const home = homeOf(to);
+  const { proxyAuthorization, ...identity } = openCredentials(deps, account.name, account.config, home.base);
+  return new TargetClient(
+    {
+      upstream: name,
+      home,
+      insecure: to.insecure,
+      ...identity,
+      ca: to.ca === undefined ? undefined : readText(to.ca, caKey),
+      proxyFor: proxiesOf(to.proxy, proxyAuthorization, proxyEnvironment(deps.env)),
+      log: deps.log,
+      nowMs: deps.nowMs,
+    },
+    { connections },
+  );
 }
 
 /** A configured account counts, else the one in the address. */

@@ -1,8 +1,7 @@
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@sepia/base/digest';
-import { throwIfBug } from '@sepia/base/failure';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { withAnnotations } from '@sepia/oci/manifest';
-import { nextTarget } from './answer-facts.ts';
+import { nextTarget, objectOf } from './answer-facts.ts';
 
 /** A descriptor of a referrers list (image-spec, "Descriptor"). */
 export interface ReferrerEntry {
@@ -15,16 +14,10 @@ export interface ReferrerEntry {
 
 /** The descriptors of an image index; undefined if it is none. Entries that are no descriptors are left out. */
 export function referrersOf(bytes: Uint8Array): ReferrerEntry[] | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder().decode(bytes));
-  } catch (error) {
-    throwIfBug(error);
-    return undefined;
-  }
-  const manifests = (value as { manifests?: unknown } | null)?.manifests ?? [];
-  const isIndex = typeof value === 'object' && value !== null && Array.isArray(manifests);
-  return isIndex ? manifests.flatMap((one: unknown) => entryOf(one) ?? []) : undefined;
+  const value = objectOf(bytes);
+  if (value === undefined) return undefined;
+  const manifests = value['manifests'] ?? [];
+  return Array.isArray(manifests) ? manifests.flatMap((one: unknown) => entryOf(one) ?? []) : undefined;
 }
 
 /** The tag of the referrers tag schema (distribution-spec, "Referrers Tag Schema"). */

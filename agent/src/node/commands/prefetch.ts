@@ -1,3 +1,4 @@
+import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -57,22 +58,12 @@ export async function prefetch(
     return { doneBytes, totalBytes };
   };
   const ticker = setInterval(() => onProgress(progress()), PROGRESS_EVERY_MS);
-  const abort = new AbortController();
-  const either = AbortSignal.any([signal, abort.signal]);
-  const queue = [...sizes.keys()];
-  const worker = async (): Promise<void> => {
-    for (let digest = queue.shift(); digest !== undefined; digest = queue.shift()) {
-      sizes.set(digest, await fetchBlob(deps, { ...target, digest }, either));
-      done.add(digest);
-    }
+  const fetch = async (digest: Digest, running: AbortSignal): Promise<void> => {
+    sizes.set(digest, await fetchBlob(deps, { ...target, digest }, running));
+    done.add(digest);
   };
-  const workers = Array.from({ length: PARALLEL }, worker);
   try {
-    await Promise.all(workers);
-  } catch (error) {
-    abort.abort(error);
-    await Promise.allSettled(workers);
-    throw error;
+    await fewAtOnce([...sizes.keys()], PARALLEL, fetch, signal);
   } finally {
     clearInterval(ticker);
   }

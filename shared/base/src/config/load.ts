@@ -42,6 +42,15 @@ export function besideConfig(file: string, path: string): string {
   return resolve(dirname(file), path);
 }
 
+/** `part` of the config in `file` with the paths of `keys` absolute, where they are set. */
+export function withPaths<T extends object>(file: string, part: T, keys: readonly (keyof T)[]): T {
+  const paths = keys.flatMap((key) => {
+    const path = part[key];
+    return typeof path === 'string' ? [[key, besideConfig(file, path)] as const] : [];
+  });
+  return { ...part, ...Object.fromEntries(paths) };
+}
+
 /**
  * Reads the cluster key: a file of 64 hex characters (32 bytes), not all of them 0, that not everybody may read. `key` names the config key in errors.
  * @throws {CodedError} `CONFIG_INVALID`

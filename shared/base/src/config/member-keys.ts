@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bytes, duration, hostPort } from './units.ts';
+import { bytes, duration, hostPort, networks, TRUSTED_PROXIES_TEXT } from './units.ts';
 
 /** A member's persistent id: what the ring hashes. */
 export const MEMBER_ID = /^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$/;
@@ -29,6 +29,15 @@ export const COMMON_KEYS = {
     })
     .prefault({})
     .describe('Logging.'),
+} as const;
+
+/** Keys of every registry endpoint. */
+export const LISTENER_KEYS = {
+  'default-upstream': z
+    .string()
+    .optional()
+    .describe('Upstream of requests that name none; default: the first of the cluster.'),
+  'trusted-proxies': networks().describe(TRUSTED_PROXIES_TEXT),
 } as const;
 
 /** Keys of the roles that keep blobs. */

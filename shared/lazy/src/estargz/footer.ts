@@ -1,3 +1,4 @@
+import { joined } from '../joined.ts';
 /**
  * Footers of eStargz: an empty gzip member whose extra field tells where the TOC is (stargz-snapshotter,
  * `docs/estargz.md`, "Footer").
@@ -48,12 +49,12 @@ export function parseFooter(tail: Uint8Array): Footer | undefined {
 
 function footer(extra: Uint8Array): Uint8Array {
   const length = Uint8Array.of(extra.length & 0xff, extra.length >> 8);
-  return concat([HEAD, length, extra, TAIL]);
+  return joined([HEAD, length, extra, TAIL]);
 }
 
 function withSubfield(text: string): Uint8Array {
   const bytes = Uint8Array.from(text, (char) => char.charCodeAt(0));
-  return concat([Uint8Array.of(0x53, 0x47, bytes.length & 0xff, bytes.length >> 8), bytes]);
+  return joined([Uint8Array.of(0x53, 0x47, bytes.length & 0xff, bytes.length >> 8), bytes]);
 }
 
 /** The extra field of a footer of this length, if the rest of it is that of an empty member. */
@@ -83,14 +84,4 @@ function offsetOf(extra: Uint8Array | undefined, inSubfield: boolean): number | 
 
 function latin1(bytes: Uint8Array): string {
   return String.fromCharCode(...bytes);
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

@@ -47,13 +47,7 @@ export interface SpanToWrite {
   readonly window: Buffer;
 }
 
-export interface IndexToWrite {
-  readonly layer: Digest;
-  readonly diffId: Digest;
-  readonly compression: LayerCompression;
-  readonly compressedBytes: number;
-  readonly uncompressedBytes: number;
-  readonly entries: readonly LayerEntry[];
+export interface IndexToWrite extends Omit<LayerIndex, 'spans' | 'headBytes' | 'indexBytes'> {
   readonly spans: readonly SpanToWrite[];
 }
 

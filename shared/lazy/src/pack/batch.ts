@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib';
+import { joined } from '../joined.ts';
 
 export type PackFormat = 'gzip' | 'zstd';
 
@@ -66,15 +67,4 @@ function fixedHeader(member: Uint8Array): Uint8Array {
   member[8] = 0;
   member[9] = 0xff;
   return member;
-}
-
-/** The parts as one array of its own buffer, so that it can change threads. */
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
