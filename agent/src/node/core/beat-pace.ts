@@ -1,3 +1,5 @@
+import { backoffMs } from '@sepia/base/async/backoff';
+
 /** Heartbeat until a tracker names another, and after the first failure, in ms. */
 const FIRST_HEARTBEAT_MS = 2_000;
 /** While swarms run, people who look see them move: this often where the tracker does not say, in ms. */
@@ -43,8 +45,7 @@ export class BeatPace {
   /** Ms to the next try. */
   failed(): number {
     const ceilingMs = Math.max(FIRST_HEARTBEAT_MS, Math.min(this.#toldMs, MAX_RETRY_MS));
-    const nextMs = Math.min(ceilingMs, FIRST_HEARTBEAT_MS * 2 ** this.#failures);
-    this.#failures = Math.min(8, this.#failures + 1);
-    return nextMs;
+    this.#failures += 1;
+    return backoffMs(this.#failures, FIRST_HEARTBEAT_MS, ceilingMs);
   }
 }
