@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { askAll } from '@sepia/base/async/ask-many';
 import { boundedMs } from '@sepia/base/bounded-ms';
 import { isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
@@ -66,9 +67,8 @@ export class Heartbeat {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const timer of this.#timers.values()) clearTimeout(timer);
-    await Promise.all(
-      this.#deps.trackers.allIds().map((id) => this.#deps.trackers.leave(id, this.#deps.nodeId)),
-    );
+    const { nodeId, trackers } = this.#deps;
+    await askAll(trackers.allIds(), async (id) => await trackers.leave(id, nodeId));
   }
 
   /** A swarm began: its trackers hear of it soon. */
