@@ -195,6 +195,10 @@ t.test('where no single tag can be deleted, its manifest goes unless another tag
   t.match(await remove(deps, removal, SIGNAL), { outcome: 'removed' });
   t.same([...world.results.keys()], []);
   const digest = `sha256:${createHash('sha256').update('x').digest('hex')}` as Digest;
-  world.results.set('1-estargz', { bytes: Buffer.from('{"schemaVersion":2,"layers":[]}'), digest, mediaType: OCI_MANIFEST });
+  world.results.set('1-estargz', {
+    bytes: Buffer.from('{"schemaVersion":2,"layers":[]}'),
+    digest,
+    mediaType: OCI_MANIFEST,
+  });
   t.match(await remove(deps, removal, SIGNAL), { outcome: 'skipped', reason: /is not a result/ });
 });

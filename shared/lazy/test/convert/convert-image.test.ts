@@ -1,6 +1,5 @@
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
-import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
 import { type ConvertOptions, type ConvertResult, convertImage } from '../../src/convert/convert-image.ts';
 import { LAYER_DEFAULTS } from '../../src/convert/layer-job.ts';
@@ -361,52 +360,4 @@ t.test('a bug is not taken for an answer', async (t) => {
     throw new TypeError('a bug');
   };
   await t.rejects(setup(images).run('app'), { name: 'TypeError', message: 'a bug' });
-});
-
-t.test('beside its source: one index of both, originals first and untouched', async (t) => {
-  const images = new MemoryImages();
-  const amd = images.addImage([tarOf('a')]);
-  const arm = images.addImage([tarOf('b')], { docker: true });
-  const attestation = images.addManifest({ schemaVersion: 2, layers: [] }, OCI_MANIFEST);
-  const children = [
-    { ...amd, platform: { os: 'linux', architecture: 'amd64' } },
-    { ...arm, platform: { os: 'linux', architecture: 'arm64', variant: 'v8' } },
-    {
-      ...attestation,
-      platform: { os: 'unknown', architecture: 'unknown' },
-      annotations: { 'vnd.docker.reference.type': 'attestation-manifest' },
-    },
-  ];
-  const source = images.addIndex(children, 'app');
-  const { run } = setup(images);
-  const { result, copied } = await run('app', { form: 'image-index', platforms: ['linux/arm64'] });
-  const index = images.json<Index>('result');
-  t.strictSame(index.manifests.slice(0, 3), children, 'all of the source');
-  t.equal(index.manifests.length, 4, 'and what was asked for, converted');
-  t.match(index.manifests[3], {
-    mediaType: OCI_MANIFEST,
-    platform: { architecture: 'arm64', variant: 'v8', 'os.features': ['sepia.estargz'] },
-    annotations: { 'io.sepia.conversion.source': source.digest },
-  });
-  t.equal(
-    images.json<Manifest>(index.manifests[3]!.digest).annotations['io.sepia.conversion.source'],
-    arm.digest,
-  );
-  t.same(copied, [attestation.digest]);
-  t.equal(
-    (await run('app', { form: 'image-index', platforms: ['linux/arm64'] })).result.digest,
-    result.digest,
-  );
-});
-
-t.test('as a referrer: every converted document names its source', async (t) => {
-  const images = new MemoryImages();
-  const amd = images.addImage([tarOf('a')]);
-  const source = images.addIndex([{ ...amd, platform: { os: 'linux', architecture: 'amd64' } }], 'app');
-  const { run } = setup(images);
-  const { result } = await run('app', { form: 'referrer', tag: undefined });
-  t.notOk(images.manifests.has('result'));
-  const index = images.json<Index & { subject: object }>(result.digest);
-  t.strictSame(index.subject, source);
-  t.strictSame(images.json<{ subject: object }>(index.manifests[0]!.digest).subject, amd);
 });
