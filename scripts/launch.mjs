@@ -6,6 +6,9 @@ import { ensureInstalled } from './install.mjs';
 import { findNode, noNodeText, ROOT } from './node24.mjs';
 import { FAST_PLACES, runTap, testFiles } from './tap.mjs';
 
+/** What Node compiled, kept for the next process, as `sepia` does: a test that starts a whole cluster needs half the time to load. */
+const COMPILED = join(ROOT, 'node_modules', '.cache', 'sepia');
+
 /** Seeded faults in front of each of four ways of a body: 2,500 runs each. */
 const FAULTS = ['proxy/test/bodies/faults.test.ts', 'test/inprocess/body-ends/faults.test.ts'];
 
@@ -52,9 +55,6 @@ async function main() {
   if (findNode() === undefined) return refuse(noNodeText());
   return await task.run(args[0] === '--' ? args.slice(1) : args);
 }
-
-/** What Node compiled, kept for the next process, as `sepia` does: a test that starts a whole cluster needs half the time to load. */
-const COMPILED = join(ROOT, 'node_modules', '.cache', 'sepia');
 
 /** Runs Node 24, which is also first in PATH for whatever it starts. */
 async function node(nodeArgs, options = {}) {
