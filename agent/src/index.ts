@@ -1,7 +1,8 @@
 import { loadConfig, withPaths } from '@sepia/base/config/load';
 import type { z } from 'zod';
 import { AGENT_CONFIG, type AgentConfig } from './config.ts';
-import { type Agent, type AgentGiven, startAgent } from './service.ts';
+import type { AgentGiven } from './ground.ts';
+import { type Agent, startAgent } from './service.ts';
 
 export { AGENT_CONFIG, type AgentConfig } from './config.ts';
 export type { Agent } from './service.ts';

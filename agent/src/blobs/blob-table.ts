@@ -54,7 +54,6 @@ interface TableDeps {
   readonly seeds: Seeds;
   readonly cached: CachedBlobs;
   readonly onBadPiece: () => void;
-  readonly onStart: (digest: Digest) => void;
 }
 
 /** A blob that is passed on but not kept. */
@@ -77,6 +76,8 @@ export interface Lease {
 
 /** Finds or begins what a request for a blob needs: cache, running download, new download, the upstream itself. */
 export class BlobTable {
+  /** Called whenever a download begins: the trackers should hear of it soon. */
+  onStart: (digest: Digest) => void = () => undefined;
   readonly #deps: TableDeps;
   readonly #source: BackToSource;
   readonly #trust: Trust;
@@ -339,7 +340,7 @@ export class BlobTable {
     this.#running.set(name.digest, download);
     this.#shown.add(download, bytes);
     download.swarm.onBadPiece(this.#deps.onBadPiece);
-    this.#deps.onStart(name.digest);
+    this.onStart(name.digest);
     void download.ended.then(async () => {
       this.#running.delete(name.digest);
       this.#names.forget(name.digest);

@@ -26,7 +26,7 @@ interface HeartbeatDeps {
   readonly trackers: TrackerClient;
   readonly book: LeaseBook;
   readonly commandLog: CommandLog;
-  readonly commands: () => Pick<CommandRunner, 'receive'>;
+  readonly commands: Pick<CommandRunner, 'receive'>;
   readonly nodeId: string;
   readonly zone: string | undefined;
   readonly addresses: () => readonly string[];
@@ -139,7 +139,7 @@ export class Heartbeat {
       if (answer.revokedCursor !== undefined) this.#revokedCursors.set(trackerId, answer.revokedCursor);
       book.told(trackerId, change, answer.resync === true);
       commandLog.told(trackerId, versions);
-      this.#deps.commands().receive(trackerId, answer.commands);
+      this.#deps.commands.receive(trackerId, answer.commands);
       // A full message has a next one.
       const hasMore = answer.resync === true || answer.revoked.length >= MAX_REVOCATIONS;
       const isWatched = running.length > 0 || commandLog.hasNews(trackerId);

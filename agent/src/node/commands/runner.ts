@@ -23,12 +23,12 @@ interface RunnerDeps {
     signal: AbortSignal,
   ) => Promise<CommandProgress>;
   readonly purge: (detail: PurgeDetail) => Promise<void>;
-  /** A command ended: the trackers should hear of it soon. */
-  readonly onEnd: () => void;
 }
 
 /** Carries out the commands that trackers hand to this node, each id once. */
 export class CommandRunner {
+  /** Called whenever a command ended: the trackers should hear of it soon. */
+  onEnd: () => void = () => undefined;
   readonly #deps: RunnerDeps;
   readonly #waiting: { readonly command: NodeCommand; readonly untilMs: number }[] = [];
   readonly #stopped = new AbortController();
@@ -78,7 +78,7 @@ export class CommandRunner {
   }
 
   async #run(command: NodeCommand, lifeMs: number): Promise<void> {
-    const { commandLog, log, onEnd } = this.#deps;
+    const { commandLog, log } = this.#deps;
     const { id, type } = command;
     const late = new AbortController();
     const timer = setTimeout(
@@ -99,7 +99,7 @@ export class CommandRunner {
       clearTimeout(timer);
     }
     commandLog.note(report);
-    onEnd();
+    this.onEnd();
   }
 
   async #carryOut(command: NodeCommand, signal: AbortSignal): Promise<CommandProgress | undefined> {

@@ -1,0 +1,149 @@
+import { openAudit } from '@sepia/base/audit';
+import { readClusterKey } from '@sepia/base/config/load';
+import { CodedError } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import { DOCKER_HUB_HOSTS, isDockerHub } from '@sepia/base/names/upstream-name';
+import { AGENT_OF_NODE } from '@sepia/cluster/api/lazy-offers';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { createRegistryApp } from '@sepia/face/registry-app';
+import { createGate } from '@sepia/http/gate';
+import { HttpListener } from '@sepia/http/listener';
+import { OPEN_ROUTES } from '@sepia/http/open-routes';
+import { createRouter, routesOf } from '@sepia/http/router';
+import { CallVerifier } from '@sepia/http/sign';
+import type Koa from 'koa';
+import { AccessClient } from './cluster/access-client.ts';
+import { ProxyClient } from './cluster/proxy-client.ts';
+import type { AgentConfig } from './config.ts';
+import { entranceOf } from './entrance.ts';
+import type { Ground, Outside } from './ground.ts';
+import { backToSource, type Holdings } from './holdings.ts';
+import { agentHandlers } from './http/handlers.ts';
+import { LazyImages } from './lazy/lazy-images.ts';
+import { Offers } from './lazy/offers.ts';
+import { lazyRoutes } from './lazy/routes.ts';
+
+export const STOP_GRACE_MS = 5_000;
+
+/** The registry endpoints of an agent. */
+export interface Face {
+  readonly listeners: readonly HttpListener[];
+  /** App of each. */
+  readonly apps: readonly Koa[];
+}
+
+/** Starts a registry endpoint for each listener of the config. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
+export async function startFace(ground: Ground, outside: Outside, holdings: Holdings): Promise<Face> {
+  const { config, cluster, log, metrics, stops } = ground;
+  const doorOf = entrance(ground, outside);
+  const proxyUrls = cluster.members('proxy').map((proxy) => proxy.urls[0]!);
+  const { offers, lazy } = lazySide(ground, outside);
+  const forNode = snapshotterSide(config, log);
+  const handlers = handlersOf(ground, holdings, lazy);
+  const apps: Koa[] = [];
+  const listeners: HttpListener[] = [];
+  for (const [index, one] of config.listeners.entries()) {
+    const { listen, 'default-upstream': defaultUpstream = cluster.defaultUpstream } = one;
+    const { 'public-url': publicUrl, 'trusted-proxies': trustedProxies } = one;
+    const own = new Set(listeners.map((listener) => listener.hostPort));
+    const upstreams = () => withOwnHosts(cluster, [listen, ...own]);
+    const app = createRegistryApp(
+      {
+        log,
+        gate: createGate({
+          open: OPEN_ROUTES.agent,
+          hosts: () => ownNames(upstreams(), publicUrl),
+          ...forNode,
+        }),
+        onRequest: metrics.onRequest,
+        handlers,
+        other: lazyRouter(offers, lazy),
+        upstreams,
+        door: doorOf(upstreams, { defaultUpstream, publicUrl }),
+      },
+      {
+        defaultUpstream,
+        readOnly: `an agent takes no writes; push to a proxy: ${proxyUrls.join(' or ')}`,
+        trustedProxies,
+      },
+    );
+    apps.push(app);
+    const listener = await HttpListener.start(app.callback(), listen, `listeners.${index}.listen`);
+    listeners.push(listener);
+    stops.push('listener', () => listener.stop(STOP_GRACE_MS));
+  }
+  return { listeners, apps };
+}
+
+/** @throws {CodedError} `CONFIG_INVALID` for a listener whose upstream is none of the cluster's */
+export function checkListeners(config: AgentConfig, cluster: Cluster): void {
+  for (const [index, { 'default-upstream': name }] of config.listeners.entries()) {
+    if (name === undefined || cluster.upstreams.some((upstream) => upstream.name === name)) continue;
+    throw new CodedError('CONFIG_INVALID', {
+      message: `listeners.${index}.default-upstream: no upstream "${name}" in the cluster document`,
+    });
+  }
+}
+
+/** Makes the door of each listener. */
+function entrance(ground: Ground, outside: Outside): ReturnType<typeof entranceOf> {
+  const { config, nodeId, log, stops } = ground;
+  const audit = openAudit({ service: 'agent', id: nodeId, log }, config['audit-log']);
+  stops.push('audit log', () => audit.close());
+  const asking = new AccessClient({ ...ground, ...outside }, { backToSource: backToSource(config) });
+  return entranceOf({ ...ground, asking, audit });
+}
+
+function lazySide(ground: Ground, outside: Outside): { readonly offers: Offers; readonly lazy: LazyImages } {
+  const offers = new Offers(ground);
+  const proxies = new ProxyClient({ ...ground, ...outside });
+  return {
+    offers,
+    lazy: new LazyImages({ ...ground, proxies, offers }, { waitMs: ground.config['lazy-wait'] }),
+  };
+}
+
+function handlersOf(
+  { config, bytes }: Ground,
+  { blobs, manifests, links }: Holdings,
+  lazy: LazyImages,
+): ReturnType<typeof agentHandlers> {
+  return agentHandlers({
+    lazy,
+    blobs,
+    manifests,
+    links,
+    onCacheBytes: (count) => bytes.inc({ source: 'cache' }, count),
+    firstPieceMs: config.deadlines['first-piece'],
+    stallMs: config.deadlines['body-stall'],
+  });
+}
+
+/** The default upstream also answers to the agent's own host:port (design, "Names"). */
+function withOwnHosts(cluster: Cluster, own: readonly string[]) {
+  return cluster.upstreams.map((upstream, index) =>
+    index === 0 ? { ...upstream, hosts: [...upstream.hosts, ...own] } : upstream,
+  );
+}
+
+/** Names by which this agent is asked: those of its upstreams, and its own public one. */
+function* ownNames(upstreams: Cluster['upstreams'], publicUrl: string | undefined): Generator<string> {
+  for (const url of [publicUrl, ...upstreams.map((one) => one.url)])
+    if (url !== undefined) yield new URL(url).host;
+  for (const { hosts } of upstreams) yield* hosts;
+  if (upstreams.some(isDockerHub)) yield* DOCKER_HUB_HOSTS;
+}
+
+/** Who may call what is for the snapshotter: whoever has the node's secret. Without a secret nobody. */
+function snapshotterSide(config: AgentConfig, log: Logger): { verifier?: CallVerifier } {
+  const file = config['node-secret-file'];
+  if (file === undefined) return {};
+  const clusterKey = readClusterKey(file, 'node-secret-file');
+  return { verifier: new CallVerifier({ clusterKey, selfId: AGENT_OF_NODE, log }) };
+}
+
+function lazyRouter(offers: Offers, images: LazyImages): Koa.Middleware {
+  const router = createRouter();
+  lazyRoutes(router, offers, images);
+  return routesOf(router);
+}

@@ -1,0 +1,129 @@
+import { join } from 'node:path';
+import { MemberClock } from '@sepia/base/clock/member-clock';
+import { readClusterKey } from '@sepia/base/config/load';
+import { logFailure } from '@sepia/base/failure';
+import type { StopStack } from '@sepia/base/lifecycle';
+import { createLogger, type Logger } from '@sepia/base/log';
+import { type Counter, Metrics } from '@sepia/base/metrics';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { InternalClient } from '@sepia/http/client';
+import { createDispatcher } from '@sepia/http/sockets';
+import { BlobStore } from '@sepia/store/blob-store';
+import { DataFolder } from '@sepia/store/data-folder';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import type { FilePort } from '@sepia/store/files/file-port';
+import type { UpstreamClient } from '@sepia/upstream/upstream-client';
+import { MemberHealth } from './cluster/members.ts';
+import { OriginClient } from './cluster/origin-client.ts';
+import { TrackerClient } from './cluster/tracker-client.ts';
+import type { AgentConfig } from './config.ts';
+import { TagMemory } from './manifests/tag-memory.ts';
+import { SourceGate } from './source/source-gate.ts';
+import { UpstreamClients } from './source/upstream-clients.ts';
+
+/** What a caller may put in place of the process's own. */
+export interface AgentGiven {
+  readonly log?: Logger;
+  /** File access of the blob store. */
+  readonly files?: FilePort;
+  /** Environment of the process: HTTP proxies before upstreams. Default: nothing. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+/** What every part of an agent stands on: who it is, its disk, its clock, its log and its figures. */
+export interface Ground {
+  readonly config: AgentConfig;
+  readonly cluster: Cluster;
+  readonly clusterKey: Uint8Array;
+  readonly nodeId: string;
+  /** `DIR/v1`. */
+  readonly dir: string;
+  readonly files: FilePort;
+  readonly store: BlobStore;
+  readonly tags: TagMemory;
+  readonly log: Logger;
+  readonly clock: MemberClock;
+  readonly nowMs: () => number;
+  readonly metrics: Metrics;
+  /** Bytes by where they came from. */
+  readonly bytes: Counter;
+  readonly stops: StopStack;
+}
+
+/** Opens the data folder and what lies in it. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED`, `DISK_FORMAT` */
+export async function layGround(
+  cluster: Cluster,
+  config: AgentConfig,
+  given: AgentGiven,
+  stops: StopStack,
+): Promise<Ground> {
+  const clusterKey = readClusterKey(config['cluster-key-file']);
+  const clock = new MemberClock();
+  const { nowMs } = clock;
+  const folderLog = given.log ?? createLogger('agent', config.id ?? 'new', config.log.level);
+  const folder = await DataFolder.open(
+    { log: folderLog },
+    { dir: config.data, ...(config.id === undefined ? {} : { id: config.id }) },
+  );
+  stops.push('data folder', () => folder.close());
+  const { id: nodeId, dir } = folder;
+  const log = given.log ?? createLogger('agent', nodeId, config.log.level);
+  const metrics = new Metrics('agent', nodeId);
+  const bytes = metrics.counter('sepia_agent_bytes_total', 'Bytes by where they came from.', ['source']);
+  for (const source of ['peer', 'origin', 'upstream', 'cache']) bytes.inc({ source }, 0);
+  const { cache } = config;
+  const files = given.files ?? diskFiles;
+  const store = await BlobStore.open(
+    { files, dir, log, nowMs },
+    {
+      durable: false,
+      bootId: folder.bootId,
+      budgetBytes: cache.budget,
+      highWatermark: cache.high,
+      lowWatermark: cache.low,
+    },
+  );
+  stops.push('store', () => store.close());
+  store.reconcile().catch((error: unknown) => logFailure(log, error, 'cache was not counted'));
+  const tags = await TagMemory.open(join(dir, 'tags.json'), log);
+  stops.push('tags', () => tags.stop());
+  return {
+    ...{ config, cluster, clusterKey, nodeId, dir, files, store, tags },
+    ...{ log, clock, nowMs, metrics, bytes, stops },
+  };
+}
+
+/** Those whom an agent asks. */
+export interface Outside {
+  readonly client: InternalClient;
+  readonly health: MemberHealth;
+  readonly trackers: TrackerClient;
+  readonly origins: OriginClient;
+  readonly upstreamClient: (name: string) => UpstreamClient;
+  readonly gate: SourceGate;
+}
+
+/** Makes the clients of trackers, origins and upstreams; nobody is asked yet. */
+export function reachOut(ground: Ground, env: AgentGiven['env'] = {}): Outside {
+  const { config, cluster, clusterKey, nodeId, log, clock, nowMs, stops } = ground;
+  const dispatcher = createDispatcher();
+  stops.push('sockets', () => dispatcher.destroy());
+  const client = new InternalClient({
+    dispatcher,
+    clusterKey,
+    memberId: nodeId,
+    clock,
+    oldSignatures: config['old-signatures'],
+  });
+  const health = new MemberHealth(nowMs);
+  const upstreams = new UpstreamClients({ cluster, log, nowMs, env });
+  stops.push('upstreams', () => upstreams.stop());
+  return {
+    client,
+    health,
+    trackers: new TrackerClient({ cluster, client, health }),
+    origins: new OriginClient({ cluster, client, health }),
+    upstreamClient: (name) => upstreams.of(name),
+    gate: new SourceGate(config['back-to-source']['max-parallel']),
+  };
+}

@@ -1,0 +1,98 @@
+import type { BlobName } from '@sepia/base/names/blob-name';
+import type { Scrubber } from '@sepia/store/scrubber';
+import type { SwarmEngine } from '@sepia/swarm/shell/engine';
+import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
+import { BlobTable } from './blobs/blob-table.ts';
+import { Hints } from './blobs/core/hints.ts';
+import { LinkProofs } from './blobs/core/link-proofs.ts';
+import { Links } from './blobs/links.ts';
+import { Seeds } from './blobs/seeds.ts';
+import { soundness } from './blobs/soundness.ts';
+import type { Wish } from './cluster/wish.ts';
+import type { PieceSource } from './downloads/download.ts';
+import { ClusterGuide } from './downloads/guide.ts';
+import type { Ground, Outside } from './ground.ts';
+import { Manifests } from './manifests/manifests.ts';
+import { LeaseBook } from './node/core/lease-book.ts';
+
+/** The swarms of a node: its ports, and what it tells of what it has. */
+interface NodeSwarms {
+  readonly engine: SwarmEngine;
+  /** Addresses of the swarm ports. */
+  readonly listening: readonly string[];
+  /** Those that others are told. */
+  readonly addresses: () => readonly string[];
+  readonly book: LeaseBook;
+}
+
+/** What a node has, what it brings in, and by which links. */
+export interface Holdings extends NodeSwarms {
+  readonly hints: Hints;
+  readonly seeds: Seeds;
+  readonly links: Links;
+  readonly blobs: BlobTable;
+  readonly manifests: Manifests;
+  readonly scrubber: Scrubber;
+}
+
+/** Opens the swarm ports and all that blobs and manifests are served from. @throws {CodedError} `CONFIG_INVALID` */
+export async function openHoldings(ground: Ground, outside: Outside): Promise<Holdings> {
+  const { config, cluster, store, metrics, bytes, nodeId, log, stops } = ground;
+  const { trackers } = outside;
+  const swarms = await openSwarmPorts(ground);
+  const { engine, addresses, book } = swarms;
+  const hints = new Hints();
+  const proofs = new LinkProofs((upstream) => cluster.takesDeletes(upstream));
+  const seeds = new Seeds({
+    store,
+    engine,
+    book,
+    trackerIds: (digest) => trackers.trackerIds(digest),
+    log,
+  });
+  stops.push('seeds', () => seeds.stop());
+  store.onEvicted((digest) => seeds.drop(digest));
+  const links = new Links({ ...ground, ...outside, proofs, hints, seeds });
+  const guideDeps = { ...outside, nodeId, addresses, zone: config.zone };
+  const guideOf = (name: BlobName, wish?: Wish): ClusterGuide => new ClusterGuide(guideDeps, name, wish);
+  const onBytes = (source: PieceSource | 'cache', count: number): void => bytes.inc({ source }, count);
+  const { cached, scrubber } = soundness(
+    { ...ground, seeds, guideOf, onBytes },
+    { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every },
+  );
+  const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
+  const options = {
+    backToSource: backToSource(config),
+    progressMs: config.deadlines['download-progress'],
+  };
+  const blobs = new BlobTable(
+    { ...ground, ...outside, engine, hints, seeds, guideOf, onBytes, cached, onBadPiece: () => bad.inc() },
+    options,
+  );
+  stops.push('downloads', () => blobs.stop());
+  const manifests = new Manifests({ ...ground, ...outside, hints, proofs }, options);
+  return { ...swarms, hints, seeds, links, blobs, manifests, scrubber };
+}
+
+/** When the upstream itself is asked. */
+export function backToSource(config: Ground['config']): {
+  readonly mode: 'never' | 'auto';
+  readonly afterMs: number;
+} {
+  return { mode: config['back-to-source'].mode, afterMs: config['back-to-source'].after };
+}
+
+async function openSwarmPorts({
+  config,
+  cluster,
+  clusterKey,
+  nodeId,
+  log,
+  stops,
+}: Ground): Promise<NodeSwarms> {
+  const { policies } = cluster.document;
+  const engine = memberEngine({ clusterKey, log, policies }, { id: nodeId, zone: config.zone });
+  stops.push('swarm', () => engine.stop());
+  const listening = await listenForPeers(engine, config['peer-listen']);
+  return { engine, listening, addresses: () => config.advertise ?? listening, book: new LeaseBook() };
+}

@@ -1,0 +1,55 @@
+import { randomInt } from 'node:crypto';
+import { arch } from 'node:os';
+import type { Digest } from '@sepia/base/digest';
+import { Reach } from '@sepia/base/reach';
+import { openSwarms } from './downloads/meet-strangers.ts';
+import type { Ground, Outside } from './ground.ts';
+import type { Holdings } from './holdings.ts';
+import { CommandLog } from './node/commands/core/command-log.ts';
+import { prefetch } from './node/commands/prefetch.ts';
+import { purge } from './node/commands/purge.ts';
+import { CommandRunner } from './node/commands/runner.ts';
+import { Heartbeat } from './node/heartbeat.ts';
+
+/** Trackers may be silent this long until `/readyz` says so, in ms. */
+const PATIENCE_MS = 15_000;
+
+/** Begins to tell the trackers what is here, and to do what they say. Returns whether they can be reached. */
+export function startLease(ground: Ground, outside: Outside, holdings: Holdings): Reach {
+  const { config, store, tags, nodeId, log, nowMs, stops } = ground;
+  const { trackers, gate } = outside;
+  const { engine, addresses, book, hints, seeds, links, blobs, manifests } = holdings;
+  const architecture = arch() === 'x64' ? 'amd64' : arch();
+  const commandLog = new CommandLog();
+  const commands = new CommandRunner({
+    commandLog,
+    log,
+    prefetch: (detail, onProgress, signal) =>
+      prefetch({ manifests, blobs, store, architecture }, detail, onProgress, signal),
+    purge: (detail) => purge({ store, seeds, hints, tags, log }, detail),
+  });
+  const reach = new Reach({ whom: 'trackers', patienceMs: PATIENCE_MS });
+  const heartbeat = new Heartbeat({
+    trackers,
+    book,
+    commandLog,
+    commands,
+    nodeId,
+    zone: config.zone,
+    addresses,
+    log,
+    swarms: () => blobs.figures(),
+    trackerIdsOf: (digest) => trackers.trackerIds(digest as Digest),
+    chance: () => randomInt(2 ** 32) / 2 ** 32,
+    onAnswer: () => gate.note(true, nowMs()),
+    reach,
+    onStrangers: (told) => openSwarms(engine, told),
+    onRevoked: async (revoked) => await links.drop(revoked),
+  });
+  commands.onEnd = () => heartbeat.pokeAll();
+  blobs.onStart = (digest) => heartbeat.poke(digest);
+  stops.push('commands', () => commands.stop());
+  heartbeat.start();
+  stops.push('heartbeat', () => heartbeat.stop());
+  return reach;
+}
