@@ -130,7 +130,7 @@ export function imageOf(config: BlobSource, layers: readonly BlobSource[]): Imag
     layers: layers.map((layer) => descriptor(OCI_LAYER, layer)),
   };
   const bytes = Buffer.from(JSON.stringify(manifest));
-  const blobs = new Map([config, ...layers].map((blob) => [blob.digest, blob]));
+  const blobs = new Map([...layers, config].map((blob) => [blob.digest, blob]));
   return {
     blobs: [...blobs.values()],
     manifests: [{ bytes, digest: digestOf(bytes), mediaType: OCI_MANIFEST }],
