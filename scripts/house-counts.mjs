@@ -1,8 +1,9 @@
 // Counts what the plan of the house counts, at any commit that has either layout: node scripts/house-counts.mjs [FOLDER]
-// Plain JS, nothing but Node; figures as JSON. "Rooms" are the folders that files lie in, without a trailing core/.
+// Nothing but Node 24; figures as JSON. "Rooms" are the folders that files lie in, without a trailing core/.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { dirname, join, posix, resolve } from 'node:path';
+import { functionsOf } from '../test/functions.ts';
 
 const root = resolve(process.argv[2] ?? '.');
 const paths = execFileSync('git', ['ls-files', '*.ts'], { cwd: root, encoding: 'utf8' }).trim().split('\n');
@@ -135,29 +136,6 @@ function circles(graph) {
     if (component.length > 1) found.push(component.sort());
   };
   for (const node of graph.keys()) if (!indexes.has(node)) visit(node);
-  return found;
-}
-
-/** Functions and methods that begin a line, with their length; what is formatted ends at its own indentation. */
-function functionsOf(path, text) {
-  const all = text.split('\n');
-  const found = [];
-  const head =
-    /^(\s*)(?:export )?(?:(?:async )?function\*? (\w+)|(?:(?:static|async|get|set|override|private|protected) )*(?:\*)?(#?\w+)(?:<[^>]*>)?\()/;
-  for (let at = 0; at < all.length; at += 1) {
-    const [, indent, named, method] = head.exec(all[at]) ?? [];
-    if (
-      indent === undefined ||
-      indent.length > 2 ||
-      /^(?:if|for|while|switch|catch|return|await|super)$/.test(method ?? '')
-    )
-      continue;
-    if (named === undefined && indent.length !== 2) continue;
-    const end = all.findIndex((line, index) => index >= at && line === `${indent}}`);
-    const opens = all.slice(at, end + 1).findIndex((line) => line.endsWith('{'));
-    if (end < 0 || opens < 0 || all.slice(at, at + opens).some((line) => /;\s*$/.test(line))) continue;
-    found.push({ path, name: named ?? method, at: at + 1, lines: end - at + 1 });
-  }
   return found;
 }
 
