@@ -62,12 +62,17 @@ async function drop(
     } catch (error) {
       throwIfBug(error);
       if (maybeDone && isUnknown(error)) return;
-      if (isDefinite(error) || signal.aborted) throw error;
+      if (isDefinite(error) || isUnfinished(error) || signal.aborted) throw error;
       maybeDone = true;
       last = error;
     }
   }
   throw last;
+}
+
+/** An origin was at it as long as it may, and says how much is left: it is for the client to go on. */
+function isUnfinished(error: unknown): boolean {
+  return isCoded(error, 'TIMEOUT') && typeof error.detail['left'] === 'number';
 }
 
 function isUnknown(error: unknown): boolean {
