@@ -59,6 +59,30 @@ const ONES: readonly OneOfEach[] = [
     copy: /[mM]s\w* \* 2 \*\*|_MS \* 2 \*\*|\b(\w*Ms) = Math\.min\([^)]*\b\1 \* 2\)|firstMs \* 2 \*\*/,
     homes: ['shared/base/src/async/backoff.ts'],
   },
+  {
+    what: 'members that are asked, all or one after the other',
+    copy: /\blet last: unknown\b|Promise\.(?:all|allSettled|any)\(\s*[\w.#()]*\b(?:ids|[a-z]+Ids|allIds\(\)|others|members|owners|origins|trackers|proxies|candidates)\.map\(/,
+    // The other two try the addresses of one member, and the names to ask one registry as.
+    homes: [
+      'origin/src/cluster/members.ts',
+      'shared/base/src/async/ask-many.ts',
+      'shared/upstream/src/transport.ts',
+    ],
+  },
+  {
+    what: 'a run that all join who ask for it meanwhile',
+    copy: /new Map<[^;()]*\bPromise</,
+    // Beside locks: what is made once and stays known, many spans in one run, runs that begin after something was opened.
+    homes: [
+      'agent/src/blobs/blob-table.ts',
+      'origin/src/strangers/torrent-pieces.ts',
+      'shared/base/src/async/keyed-locks.ts',
+      'shared/lazy/src/convert/convert-image.ts',
+      'shared/store/src/folders.ts',
+      'snapshotter/src/layers/layers.ts',
+      'snapshotter/src/layers/lazy-layer.ts',
+    ],
+  },
 ];
 
 const SOURCES = globSync(

@@ -17,6 +17,7 @@ import { Filler } from './layers/filler.ts';
 import { IndexFolder } from './layers/index-folder.ts';
 import { fileNameOf, type LayerStatus, Layers } from './layers/layers.ts';
 import type { LazyLayer } from './layers/lazy-layer.ts';
+import { Findable } from './offers/core/findable.ts';
 import { nodeSecretOf, type OfferSide, openOffers } from './offers/open-offers.ts';
 import { Grants } from './snapshots/core/grants.ts';
 import { openSnapshots } from './snapshots/open-snapshots.ts';
@@ -117,7 +118,12 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   const second = await openSnapshots({ config, layers, grants, fileOf, metrics, log });
   if (second !== undefined) stops.push('snapshots', () => second.stop());
   if (secret !== undefined) {
-    const side = openOffers({ config, dispatcher, source, indexes, layers, door, show, grants, log }, secret);
+    const shown = (await door.list()).map(({ diffId }) => diffId);
+    const findable = config['snapshots-socket'] === undefined ? new Findable(shown) : undefined;
+    const side = openOffers(
+      { config, dispatcher, source, indexes, layers, findable, show, grants, log },
+      secret,
+    );
     offers = side;
     stops.push('offers', () => side.stop());
   }

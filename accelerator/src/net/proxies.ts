@@ -1,4 +1,6 @@
+import { askInTurn } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { H_UPSTREAM } from '@sepia/cluster/api/headers';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
@@ -40,21 +42,24 @@ export class Proxies {
 
   async #each<T>(ask: (at: Address) => Promise<T>): Promise<T> {
     const proxies = this.#deps.cluster.members('proxy');
-    let last: unknown;
-    for (let step = 0; step < proxies.length; step += 1) {
-      const index = (this.#first + step) % proxies.length;
-      try {
-        const { id, urls } = proxies[index]!;
-        const answer = await ask({ to: id, url: urls[0]! });
-        this.#first = index;
-        return answer;
-      } catch (error) {
-        // Silence, or one that is stopping: another proxy may know better.
-        if (!isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DRAINING')) throw error;
-        last = error;
-      }
+    const order = [...proxies.slice(this.#first), ...proxies.slice(0, this.#first)];
+    // Silence, or one that is stopping: another proxy may know better.
+    const isFinal = (error: unknown): boolean => !isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DRAINING');
+    try {
+      return await askInTurn(
+        order,
+        async (proxy) => {
+          const answer = await ask({ to: proxy.id, url: proxy.urls[0]! });
+          this.#first = proxies.indexOf(proxy);
+          return answer;
+        },
+        { isFinal },
+      );
+    } catch (error) {
+      throwIfBug(error);
+      if (proxies.length > 0 && isFinal(error)) throw error;
+      throw new CodedError('NO_PEERS', { message: 'no proxy of the cluster answers', cause: error });
     }
-    throw new CodedError('NO_PEERS', { message: 'no proxy of the cluster answers', cause: last });
   }
 }
 

@@ -1,3 +1,5 @@
+import { askInTurn } from '@sepia/base/async/ask-many';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
@@ -23,7 +25,7 @@ interface CachedBlobsDeps {
 /** The blobs that are whole on disk: their links are proven, what rotted is mended. */
 export class CachedBlobs {
   readonly #deps: CachedBlobsDeps;
-  readonly #mending = new Map<string, Promise<Uint8Array>>();
+  readonly #mending = new SingleFlight<string, Uint8Array>();
 
   constructor(deps: CachedBlobsDeps) {
     this.#deps = deps;
@@ -55,18 +57,13 @@ export class CachedBlobs {
    */
   async mend(digest: Digest, index: number, signal: AbortSignal): Promise<void> {
     await using handle = await this.#deps.store.open(digest, { isLook: true });
-    let last: unknown = new CodedError('BLOB_UNKNOWN', { detail: { digest } });
-    for (const { upstream, repository } of handle?.attrs.provenance ?? []) {
-      try {
-        const name = { upstream, repository: parseRepositoryName(repository), digest };
-        return void (await this.#mend(name, handle!, index, signal));
-      } catch (error) {
-        throwIfBug(error);
-        signal.throwIfAborted();
-        last = error;
-      }
-    }
-    throw last;
+    const names = handle?.attrs.provenance ?? [];
+    if (names.length === 0) throw new CodedError('BLOB_UNKNOWN', { detail: { digest } });
+    const ask = async ({ upstream, repository }: Provenance): Promise<void> => {
+      const name = { upstream, repository: parseRepositoryName(repository), digest };
+      await this.#mend(name, handle!, index, signal);
+    };
+    await askInTurn(names, ask, { signal });
   }
 
   /** Size of a blob that is here and linked. */
@@ -96,12 +93,11 @@ export class CachedBlobs {
   /** A right copy of a damaged piece, written over it; those who need it at once share one fetch. */
   async #mend(name: BlobName, handle: BlobHandle, index: number, signal: AbortSignal): Promise<Uint8Array> {
     const key = `${name.digest}/${index}`;
-    let running = this.#mending.get(key);
-    if (running === undefined) {
-      running = this.#mendNow(name, handle, index, signal).finally(() => this.#mending.delete(key));
-      this.#mending.set(key, running);
-    }
-    return await running;
+    return await this.#mending.run(
+      key,
+      async (running) => await this.#mendNow(name, handle, index, running),
+      signal,
+    );
   }
 
   async #mendNow(

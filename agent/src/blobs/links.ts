@@ -1,4 +1,4 @@
-import { saidUnknown } from '@sepia/base/async/single-flight';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
@@ -28,7 +28,7 @@ interface LinksDeps {
 /** The links by which blobs are served here: proven again when they may have been deleted, dropped when they were. */
 export class Links {
   readonly #deps: LinksDeps;
-  readonly #asking = new Map<string, Promise<void>>();
+  readonly #asking = new SingleFlight<string, void>();
 
   constructor(deps: LinksDeps) {
     this.#deps = deps;
@@ -38,15 +38,7 @@ export class Links {
   async require(name: BlobName, signal: AbortSignal): Promise<void> {
     if (this.#deps.proofs.isBelieved(name, this.#deps.nowMs())) return;
     const key = linkKey(name);
-    let asking = this.#asking.get(key);
-    // Asked before this request came, perhaps before a push was acknowledged: a no is asked for again.
-    if (asking !== undefined && (await saidUnknown(asking))) asking = this.#asking.get(key);
-    if (asking === undefined) {
-      asking = this.#ask(name).finally(() => this.#asking.delete(key));
-      this.#asking.set(key, asking);
-    }
-    await asking;
-    signal.throwIfAborted();
+    await this.#asking.share(key, async () => await this.#ask(name), signal);
   }
 
   /** Drops what is kept by links that are no more; a blob that has another link stays. Idempotent. */

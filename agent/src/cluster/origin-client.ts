@@ -1,7 +1,6 @@
-import { firstAnswer } from '@sepia/base/async/ask-many';
+import { answersOf, askAll, firstAnswer } from '@sepia/base/async/ask-many';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { H_ATTEMPT, H_BLOB_SIZE, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
@@ -253,7 +252,7 @@ export class OriginClient {
 
   /** What upstreams sent to the origins that are fetching the blob now, in bytes; silence counts as nothing. */
   async fetchedBytes(name: BlobName, signal: AbortSignal): Promise<number> {
-    const asked = this.targets(name).map(async (target) => {
+    const ask = async (target: Target): Promise<number> => {
       const call = { url: target.url, to: target.id, ...to(ORIGIN_BLOBS.where, name) };
       const { fetchedBytes } = await this.#client.json<{ fetchedBytes?: unknown }>({
         ...call,
@@ -261,10 +260,8 @@ export class OriginClient {
         signal,
       });
       return Number.isSafeInteger(fetchedBytes) ? Number(fetchedBytes) : 0;
-    });
-    const answers = await Promise.allSettled(asked);
-    for (const one of answers) if (one.status === 'rejected') throwIfBug(one.reason);
-    return answers.reduce((sum, one) => sum + (one.status === 'fulfilled' ? one.value : 0), 0);
+    };
+    return answersOf(await askAll(this.targets(name), ask)).reduce((sum, bytes) => sum + bytes, 0);
   }
 
   /** Metainfo straight from an owner, when no tracker answers. Makes it fetch the blob if nobody has it. */

@@ -1,3 +1,4 @@
+import { askInTurn } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -144,35 +145,20 @@ export class ClusterGuide implements Guide {
     span: { readonly sizeBytes: number; readonly index: number; readonly lastPiece: number },
     signal: AbortSignal,
   ): Promise<VouchedPiece | undefined> {
-    let last: unknown = new CodedError('NO_PEERS');
-    for (const target of this.#targets()) {
-      try {
-        return await this.#deps.origins.vouched(this.#name, span, target, signal);
-      } catch (error) {
-        throwIfBug(error);
-        signal.throwIfAborted();
-        last = error;
-      }
-    }
-    throw last;
+    const ask = async (target: Target): Promise<VouchedPiece | undefined> =>
+      await this.#deps.origins.vouched(this.#name, span, target, signal);
+    return await askInTurn(this.#targets(), ask, { signal });
   }
 
   /** One verified piece of a known blob from whoever owns it: repairs what rotted on disk. */
   async refetch(metainfo: Metainfo, index: number, signal: AbortSignal): Promise<Uint8Array> {
-    let last: unknown = new CodedError('NO_PEERS');
-    for (const target of this.#deps.origins.targets(this.#name)) {
-      try {
-        const piece = await this.#deps.origins.piece(this.#name, metainfo.sizeBytes, index, target, signal);
-        if (metainfo.matches(index, pieceHash(piece))) return piece;
-        this.complain(index, target);
-        last = new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
-      } catch (error) {
-        throwIfBug(error);
-        signal.throwIfAborted();
-        last = error;
-      }
-    }
-    throw last;
+    const ask = async (target: Target): Promise<Uint8Array> => {
+      const piece = await this.#deps.origins.piece(this.#name, metainfo.sizeBytes, index, target, signal);
+      if (metainfo.matches(index, pieceHash(piece))) return piece;
+      this.complain(index, target);
+      throw new CodedError('PIECE_BAD', { detail: { piece: index, origin: target.id } });
+    };
+    return await askInTurn(this.#deps.origins.targets(this.#name), ask, { signal });
   }
 
   /** The origins, without a swarm: for a blob that is passed on and not kept. */

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { askAll } from '@sepia/base/async/ask-many';
 import { boundedMs } from '@sepia/base/bounded-ms';
 import { isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
@@ -10,16 +11,15 @@ import { setHash } from '@sepia/cluster/api/set-hash';
 import type { TrackerClient } from '../cluster/tracker-client.ts';
 import type { CommandLog } from './commands/core/command-log.ts';
 import type { CommandRunner } from './commands/runner.ts';
+import { BeatPace } from './core/beat-pace.ts';
 import type { LeaseBook } from './core/lease-book.ts';
 
-/** Heartbeat until a tracker names another, in ms. */
-const FIRST_HEARTBEAT_MS = 2_000;
-/** While swarms run, people who look see them move: at least this often, in ms. */
-const LIVE_HEARTBEAT_MS = 1_000;
+/** After a bug of ours, in ms. */
+const AGAIN_MS = 2_000;
 /** After a swarm began, in ms. */
 const POKE_MS = 100;
-/** A tracker that asks for a longer pause is not heeded, in ms: leases would end unnoticed. */
-const MAX_HEARTBEAT_MS = 60_000;
+/** Longest pause, in ms. */
+const MAX_PAUSE_MS = 75_000;
 const SPREAD = 0.2;
 
 interface HeartbeatDeps {
@@ -49,6 +49,7 @@ export class Heartbeat {
   readonly #bootId = randomUUID();
   readonly #timers = new Map<string, NodeJS.Timeout>();
   readonly #beating = new Set<string>();
+  readonly #paces = new Map<string, BeatPace>();
   /** Up to where each tracker told what was revoked. */
   readonly #revokedCursors = new Map<string, string>();
   #seq = 0;
@@ -66,9 +67,8 @@ export class Heartbeat {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const timer of this.#timers.values()) clearTimeout(timer);
-    await Promise.all(
-      this.#deps.trackers.allIds().map((id) => this.#deps.trackers.leave(id, this.#deps.nodeId)),
-    );
+    const { nodeId, trackers } = this.#deps;
+    await askAll(trackers.allIds(), async (id) => await trackers.leave(id, nodeId));
   }
 
   /** A swarm began: its trackers hear of it soon. */
@@ -97,10 +97,10 @@ export class Heartbeat {
           .then((nextMs) => this.#schedule(trackerId, nextMs * (1 + SPREAD * (2 * this.#deps.chance() - 1))))
           .catch((error: unknown) => {
             logFailure(this.#deps.log, error, 'heartbeat failed', {}, 'error');
-            this.#schedule(trackerId, FIRST_HEARTBEAT_MS);
+            this.#schedule(trackerId, AGAIN_MS);
           });
       },
-      boundedMs(delayMs, 0, MAX_HEARTBEAT_MS),
+      boundedMs(delayMs, 0, MAX_PAUSE_MS),
     );
     timer.unref();
     this.#timers.set(trackerId, timer);
@@ -110,6 +110,8 @@ export class Heartbeat {
     const { trackers, book, nodeId, zone, addresses, swarms, trackerIdsOf } = this.#deps;
     const { onAnswer, onRevoked, onStrangers, commandLog } = this.#deps;
     const cursor = this.#revokedCursors.get(trackerId);
+    const pace = this.#paces.get(trackerId) ?? new BeatPace();
+    this.#paces.set(trackerId, pace);
     const change = book.change(trackerId);
     const { reports, versions } = commandLog.reports(trackerId);
     const running = swarms().filter(({ digest }) => trackerIdsOf(digest).slice(0, 2).includes(trackerId));
@@ -119,7 +121,7 @@ export class Heartbeat {
       seq: this.#seq,
       addresses: [...addresses()],
       ...(zone === undefined ? {} : { zone }),
-      ttlMs: 25_000,
+      ttlMs: pace.leaseMs,
       add: [...change.add],
       drop: [...change.drop],
       leeching: running.filter(({ have, pieces }) => !isFull(have, pieces)).map(({ digest }) => digest),
@@ -139,16 +141,15 @@ export class Heartbeat {
       commandLog.told(trackerId, versions);
       this.#deps.commands().receive(trackerId, answer.commands);
       // A full message has a next one.
-      const hasMore = answer.revoked.length >= MAX_REVOCATIONS;
-      if (answer.resync === true || hasMore) return FIRST_HEARTBEAT_MS / 4;
-      if (commandLog.hasNews(trackerId)) return Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs);
-      return running.length > 0 ? Math.min(LIVE_HEARTBEAT_MS, answer.heartbeatMs) : answer.heartbeatMs;
+      const hasMore = answer.resync === true || answer.revoked.length >= MAX_REVOCATIONS;
+      const isWatched = running.length > 0 || commandLog.hasNews(trackerId);
+      return pace.answered({ ...answer, hasMore }, isWatched);
     } catch (error) {
       throwIfBug(error);
       const kind = isCoded(error, 'SIGNATURE_INVALID') ? 'refused' : 'silent';
       this.#deps.reach.failed(trackerId, kind, (error as Error).message, performance.now());
       this.#deps.log.debug({ err: error, trackerId }, 'tracker did not take the lease');
-      return FIRST_HEARTBEAT_MS;
+      return pace.failed();
     }
   }
 }

@@ -1,5 +1,5 @@
+import { askAll } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -78,24 +78,22 @@ async function putRecords(
     needed.set(record, { left: writeQuorum, lost: owners.length - writeQuorum });
     for (const id of owners) byOwner.set(id, [...(byOwner.get(id) ?? []), record]);
   }
-  await Promise.all(
-    [...byOwner].map(async ([id, entries]) => {
-      try {
-        await operator.ask(id, {
-          ...to(ORIGIN_RECORDS.restore),
-          json: { space, entries },
-          headersTimeoutMs: RESTORE_MS,
-        });
-      } catch (cause) {
-        throwIfBug(cause);
-        if (entries.some((record) => --needed.get(record)!.lost < 0))
-          throw new CodedError('QUORUM_LOST', {
-            message: `too few origins take the records (${id}: ${String((cause as Error).message)})`,
-            cause,
-          });
-      }
-    }),
-  );
+  const said = await askAll([...byOwner], async ([id, entries]) => {
+    await operator.ask(id, {
+      ...to(ORIGIN_RECORDS.restore),
+      json: { space, entries },
+      headersTimeoutMs: RESTORE_MS,
+    });
+  });
+  for (const one of said) {
+    if (one.type === 'answer') continue;
+    const [id, entries] = one.by;
+    if (entries.some((record) => --needed.get(record)!.lost < 0))
+      throw new CodedError('QUORUM_LOST', {
+        message: `too few origins take the records (${id}: ${(one.error as Error).message})`,
+        cause: one.error,
+      });
+  }
 }
 
 /** One origin of each repository's owners sets its tags. */

@@ -1,3 +1,4 @@
+import { askInTurn } from '@sepia/base/async/ask-many';
 import { parseDuration } from '@sepia/base/config/units';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -38,21 +39,10 @@ export function addGc(program: Command): void {
 
 /** At the first origin in the order of the key `gc` that answers. */
 async function begin(operator: Operator, json: { dryRun: boolean; graceMs: number }): Promise<GcReport> {
-  let last: unknown;
-  for (const id of operator.cluster.origins('gc').order) {
-    try {
-      return await operator.ask<GcReport>(id, {
-        ...to(ORIGIN_GC.begin),
-        json,
-        headersTimeoutMs: BEGIN_MS,
-      });
-    } catch (error) {
-      throwIfBug(error);
-      if (!isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DRAINING')) throw error;
-      last = error;
-    }
-  }
-  throw last;
+  const ask = async (id: string): Promise<GcReport> =>
+    await operator.ask<GcReport>(id, { ...to(ORIGIN_GC.begin), json, headersTimeoutMs: BEGIN_MS });
+  const isFinal = (error: unknown): boolean => !isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DRAINING');
+  return await askInTurn(operator.cluster.origins('gc').order, ask, { isFinal });
 }
 
 /** Waits for the end; tells how far it is where somebody looks. */

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
+import { askAll, askInTurn } from '@sepia/base/async/ask-many';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { besideConfig, readClusterKey } from '@sepia/base/config/load';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { throwIfBug, tryParse } from '@sepia/base/failure';
+import { tryParse } from '@sepia/base/failure';
 import { type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
 import { Cluster, shardKey } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -95,44 +96,29 @@ export class Operator {
 
   /** A call to the first owner of a repository that answers. */
   async askOwner<T>(name: ResolvedName, call: OperatorCall): Promise<T> {
-    let last: unknown;
-    for (const id of this.cluster.origins(shardKey(name.upstream, name.repository)).order) {
-      try {
-        return await this.ask<T>(id, call);
-      } catch (error) {
-        throwIfBug(error);
-        if (!isCoded(error) || (!error.facts.retryable && error.code !== 'INTERNAL')) throw error;
-        last = error;
-      }
-    }
-    throw last;
+    const { order } = this.cluster.origins(shardKey(name.upstream, name.repository));
+    const isFinal = (error: unknown): boolean =>
+      !isCoded(error) || (!error.facts.retryable && error.code !== 'INTERNAL');
+    return await askInTurn(order, async (id) => await this.ask<T>(id, call), { isFinal });
   }
 
   /** A call to the first proxy that answers. @throws what it names, `NO_PEERS` */
   async askProxy<T>(call: OperatorCall): Promise<T> {
-    let last: unknown;
-    for (const { id } of this.cluster.members('proxy')) {
-      try {
-        return await this.ask<T>(id, call);
-      } catch (error) {
-        if (!isCoded(error, 'PEER_HTTP')) throw error;
-        last = error;
-      }
+    const isFinal = (error: unknown): boolean => !isCoded(error, 'PEER_HTTP');
+    const ask = async ({ id }: { id: string }): Promise<T> => await this.ask<T>(id, call);
+    try {
+      return await askInTurn(this.cluster.members('proxy'), ask, { isFinal });
+    } catch (error) {
+      if (!isCoded(error, 'PEER_HTTP') && !isCoded(error, 'NO_PEERS')) throw error;
+      throw new CodedError('NO_PEERS', { message: 'no proxy of the cluster answers', cause: error });
     }
-    throw new CodedError('NO_PEERS', { message: 'no proxy of the cluster answers', cause: last });
   }
 
   /** The same call to all origins at once. */
   async askAll<T>(call: OperatorCall): Promise<{ id: string; answer?: T; error?: unknown }[]> {
-    return await Promise.all(
-      this.originIds.map(async (id) => {
-        try {
-          return { id, answer: await this.ask<T>(id, call) };
-        } catch (error) {
-          throwIfBug(error);
-          return { id, error };
-        }
-      }),
+    const said = await askAll(this.originIds, async (id) => await this.ask<T>(id, call));
+    return said.map((one) =>
+      one.type === 'answer' ? { id: one.by, answer: one.answer } : { id: one.by, error: one.error },
     );
   }
 

@@ -1,7 +1,8 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
-import { ended, throwIfBug } from '@sepia/base/failure';
+import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { AccessAnswer, AccessChallenge, AccessItem, TokenAnswer } from '@sepia/cluster/api/access';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -78,8 +79,8 @@ export class Access {
   readonly #ends = new ExpiringMap<number>(MAX_ENTRIES);
   /** The realm that each upstream named last. */
   readonly #realms = new Map<string, BearerChallenge>();
-  readonly #running = new Map<string, Promise<AccessAnswer>>();
-  readonly #givingTokens = new Map<string, Promise<TokenAnswer>>();
+  readonly #running = new SingleFlight<string, AccessAnswer>();
+  readonly #givingTokens = new SingleFlight<string, TokenAnswer>();
   /** Under which key a token that was handed out is kept, by its hash. */
   readonly #tokenKeys = new ExpiringMap<string>(2_000);
 
@@ -103,16 +104,11 @@ export class Access {
     // A password is shown once for all that a client asks for at a time; whoever waits asks again if nothing was decided.
     const isPassword = carriesPassword(authorization);
     const flight = `${key}\n${hash}\n${isPassword ? '' : itemText(item)}`;
-    let running = this.#running.get(flight);
-    if (running !== undefined && isPassword) {
-      await ended(running);
+    if (isPassword && this.#running.has(flight)) {
+      await this.#running.idle(flight);
       return await this.check(name, item, authorization);
     }
-    if (running === undefined) {
-      running = this.#ask(name, key, item, authorization).finally(() => this.#running.delete(flight));
-      this.#running.set(flight, running);
-    }
-    return await running;
+    return await this.#running.share(flight, async () => await this.#ask(name, key, item, authorization));
   }
 
   /** What `/v2/` of the upstream asks for. */
@@ -132,14 +128,10 @@ export class Access {
     const key = hashOf([upstream, credentials.username, credentials.password, ...scopes].join('\0'));
     const known = this.#tokens.get(key, this.#deps.nowMs());
     if (known !== undefined) return known;
-    let giving = this.#givingTokens.get(key);
-    if (giving === undefined) {
-      giving = this.#giveToken(upstream, key, scopes, credentials).finally(() =>
-        this.#givingTokens.delete(key),
-      );
-      this.#givingTokens.set(key, giving);
-    }
-    return await giving;
+    return await this.#givingTokens.share(
+      key,
+      async () => await this.#giveToken(upstream, key, scopes, credentials),
+    );
   }
 
   async #giveToken(

@@ -1,6 +1,7 @@
+import { askAll } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -18,7 +19,7 @@ import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
-import { type Located, locate, type Where, type WhereState } from './core/quorum.ts';
+import { type Located, locate, type Where } from './core/quorum.ts';
 import { Handouts } from './handouts.ts';
 import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
@@ -150,30 +151,14 @@ export class Blobs {
   async locateOthers(name: BlobName): Promise<Located> {
     const { members } = this.#deps;
     const ids = members.candidates(name.digest).filter((id) => id !== members.selfId);
-    const answers = new Map<string, WhereState>();
-    const stop = new AbortController();
-    const call = to(ORIGIN_BLOBS.where, name);
-    await new Promise<void>((resolve, reject) => {
-      let open = ids.length;
-      if (open === 0) resolve();
-      for (const id of ids) {
-        members
-          .json<Where>(id, { ...call, signal: stop.signal, bodyTimeoutMs: QUICK_MS })
-          .then(
-            ({ state }) => answers.set(id, state),
-            (error: unknown) => {
-              throwIfBug(error);
-              answers.set(id, 'silent');
-            },
-          )
-          .then(() => {
-            open -= 1;
-            if (open === 0 || answers.get(id) === 'final') resolve();
-          }, reject);
-      }
-    });
-    stop.abort(new CodedError('TIMEOUT', { message: 'another origin has it' }));
-    return locate(ids, answers);
+    const call = { ...to(ORIGIN_BLOBS.where, name), bodyTimeoutMs: QUICK_MS };
+    const said = await askAll(
+      ids,
+      async (id, signal) => (await members.json<Where>(id, { ...call, signal })).state,
+      { isEnough: (so) => so.some((one) => one.type === 'answer' && one.answer === 'final') },
+    );
+    const states = said.map((one) => [one.by, one.type === 'answer' ? one.answer : 'silent'] as const);
+    return locate(ids, new Map(states));
   }
 
   /** Size of a blob as another origin tells it that has it, undefined where none does. */

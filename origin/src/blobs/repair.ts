@@ -1,7 +1,8 @@
 import { LinkedAbort } from '@sepia/base/async/linked-abort';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
@@ -37,7 +38,7 @@ interface RepairDeps {
  */
 export class Repair {
   readonly #deps: RepairDeps;
-  readonly #mending = new Map<string, Promise<Uint8Array>>();
+  readonly #mending = new SingleFlight<string, Uint8Array>();
   readonly #looking = new Set<string>();
   readonly #stopped = new AbortController();
 
@@ -57,17 +58,12 @@ export class Repair {
    * A right copy of a damaged piece, which is on disk then, if the disk takes it; asked for at once it is fetched once.
    * @throws `NO_PEERS` when nobody has one, `BLOB_UNKNOWN` when the blob is gone meanwhile
    */
-  mend(digest: Digest, piece: number): Promise<Uint8Array> {
-    const key = `${digest}/${piece}`;
-    let running = this.#mending.get(key);
-    if (running === undefined) {
+  async mend(digest: Digest, piece: number): Promise<Uint8Array> {
+    return await this.#mending.share(`${digest}/${piece}`, async () => {
       this.#deps.onRotten();
       this.#deps.log.error({ digest, piece }, 'a piece is damaged on disk; mending it');
-      running = this.#mend(digest, piece).finally(() => this.#mending.delete(key));
-      readElsewhere(running);
-      this.#mending.set(key, running);
-    }
-    return running;
+      return await this.#mend(digest, piece);
+    });
   }
 
   /** Something that was read of a blob was damaged: it is mended behind. */

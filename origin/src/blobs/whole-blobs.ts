@@ -1,4 +1,5 @@
-import { ignoreFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { answersOf, askAll } from '@sepia/base/async/ask-many';
+import { ignoreFailure, readElsewhere } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { BlobFetchState } from '@sepia/cluster/api/blob-fetch';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
@@ -80,29 +81,25 @@ export class WholeBlobs {
     signal: AbortSignal,
   ): Promise<Pick<BlobFetchState, 'state' | 'holders' | 'failed'>> {
     const { members, replicator } = this.#deps;
+    const owners = members.placement(name.digest).owners.filter((id) => id !== members.selfId);
+    const ask = async (id: string): Promise<'holder' | 'running'> => {
+      const asked = members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
+      const state = (await asked.catch(ignoreFailure))?.state ?? 'silent';
+      const isThere = state === 'final' || (await finished(replicator.copyTo(name, id), wait, signal));
+      return isThere ? 'holder' : 'running';
+    };
     const holders: string[] = [members.selfId];
     const failed: Record<string, string> = {};
-    let running = false;
-    const owners = members.placement(name.digest).owners.filter((id) => id !== members.selfId);
-    await Promise.all(
-      owners.map(async (id) => {
-        try {
-          const asked = members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
-          const state = (await asked.catch(ignoreFailure))?.state ?? 'silent';
-          if (state !== 'final' && !(await finished(replicator.copyTo(name, id), wait, signal))) {
-            running = true;
-            return;
-          }
-          holders.push(id);
-        } catch (error) {
-          throwIfBug(error);
-          signal.throwIfAborted();
-          failed[id] = error instanceof Error ? error.message : String(error);
-        }
-      }),
-    );
-    return { state: running ? 'running' : 'final', holders, failed };
+    const said = await askAll(owners, ask, { signal });
+    for (const one of said)
+      if (one.type !== 'answer') failed[one.by] = messageOf(one.error);
+      else if (one.answer === 'holder') holders.push(one.by);
+    return { state: answersOf(said).includes('running') ? 'running' : 'final', holders, failed };
   }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** True when `work` ended before `wait` did; it goes on all the same. @throws what it fails with, or the signal's reason */

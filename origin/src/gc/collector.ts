@@ -1,3 +1,4 @@
+import { answersOf, askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
@@ -127,16 +128,10 @@ export class Collector {
     const moving = cluster.members('origin').filter(({ state }) => state !== 'active');
     if (moving.length > 0) throw refused(`the membership changes: ${moving.map(({ id }) => id).join(', ')}`);
     for (const untilMs = nowMs() + OWED_MS; ; ) {
-      const answers = await Promise.all(
-        peers.ids.map(async (id) => {
-          try {
-            return { id, ...(await peers.ready(id)) };
-          } catch (error) {
-            throwIfBug(error);
-            throw refused(`${id} does not answer`, { origin: id });
-          }
-        }),
-      );
+      const said = await askAll(peers.ids, async (id) => ({ id, ...(await peers.ready(id)) }));
+      const [silent] = withoutAnswer(said);
+      if (silent !== undefined) throw refused(`${silent} does not answer`, { origin: silent });
+      const answers = answersOf(said);
       const other = answers.find(({ clusterVersion }) => clusterVersion !== cluster.version);
       if (other !== undefined)
         throw refused(

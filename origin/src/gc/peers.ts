@@ -1,3 +1,4 @@
+import { askEvery } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_GC } from '@sepia/cluster/api/origin';
@@ -120,12 +121,10 @@ export class Peers {
   }
 
   async bury(generation: string, shard: ShardName, dead: Dead): Promise<void> {
-    await Promise.all(
-      this.owners(shard).map(async (id) => {
-        if (id === this.#self) await this.#deps.own.bury(generation, shard, dead);
-        else await this.#post(id, to(ORIGIN_GC.bury), { generation, ...shard, ...dead }, SLOW_MS);
-      }),
-    );
+    await askEvery(this.owners(shard), async (id) => {
+      if (id === this.#self) await this.#deps.own.bury(generation, shard, dead);
+      else await this.#post(id, to(ORIGIN_GC.bury), { generation, ...shard, ...dead }, SLOW_MS);
+    });
   }
 
   async linked(digests: readonly Digest[]): Promise<Set<Digest>> {
@@ -153,7 +152,7 @@ export class Peers {
   }
 
   async #all<T>(ask: (id: string) => Promise<T>): Promise<T[]> {
-    return await Promise.all(this.ids.map(ask));
+    return await askEvery(this.ids, ask);
   }
 
   async #get<T>(id: string, call: RouteCall): Promise<T> {

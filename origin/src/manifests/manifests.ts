@@ -1,3 +1,4 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
@@ -80,7 +81,7 @@ interface ManifestsDeps {
 export class Manifests {
   readonly #deps: ManifestsDeps;
   readonly #cache = new ManifestCache(CACHE_BYTES);
-  readonly #flights = new Map<string, Promise<ManifestAnswer>>();
+  readonly #flights = new SingleFlight<string, ManifestAnswer>();
 
   constructor(deps: ManifestsDeps) {
     this.#deps = deps;
@@ -136,12 +137,7 @@ export class Manifests {
     if (wish.fresh === true || wish.authorization !== undefined)
       return await this.#revalidate(name, record, wish);
     const key = `${name.upstream}\n${name.repository}\n${name.tag}`;
-    let flight = this.#flights.get(key);
-    if (flight === undefined) {
-      flight = this.#revalidate(name, record).finally(() => this.#flights.delete(key));
-      this.#flights.set(key, flight);
-    }
-    return await flight;
+    return await this.#flights.share(key, async () => await this.#revalidate(name, record));
   }
 
   /** One revalidation per cluster: the first healthy owner of the shard does it. Undefined if it does not answer. */
@@ -263,21 +259,17 @@ export class Manifests {
         detail: { reference: name.digest, repository: name.repository },
       });
     const key = `${name.upstream}\n${name.repository}\n${name.digest}\n${wish.authorization === undefined ? '' : 'brought'}`;
-    let flight = this.#flights.get(key);
-    if (flight === undefined) {
-      flight = (async () => {
-        const manifest = await client.getManifest(
-          { repository: name.repository, reference: { kind: 'digest', digest: name.digest } },
-          AbortSignal.timeout(upstreams.firstByteMs + BODY_MS),
-        );
-        await this.keep(name, manifest);
-        recheck.confirmed(name);
-        return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
-      })().finally(() => this.#flights.delete(key));
-      this.#flights.set(key, flight);
-    }
+    const fetch = async (): Promise<ManifestAnswer> => {
+      const manifest = await client.getManifest(
+        { repository: name.repository, reference: { kind: 'digest', digest: name.digest } },
+        AbortSignal.timeout(upstreams.firstByteMs + BODY_MS),
+      );
+      await this.keep(name, manifest);
+      recheck.confirmed(name);
+      return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
+    };
     try {
-      return await flight;
+      return await this.#flights.share(key, fetch);
     } catch (error) {
       throw upstreamError(error, name.upstream);
     }

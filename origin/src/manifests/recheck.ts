@@ -1,3 +1,4 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
@@ -30,7 +31,7 @@ interface RecheckDeps {
 export class Recheck {
   readonly #deps: RecheckDeps;
   readonly #checkedAtMs = new LatestMap<string, number>(MAX_CHECKED);
-  readonly #flights = new Map<string, Promise<void>>();
+  readonly #flights = new SingleFlight<string, void>();
 
   constructor(deps: RecheckDeps) {
     this.#deps = deps;
@@ -61,13 +62,7 @@ export class Recheck {
     if (mode === 'ttl' && checkedAtMs !== undefined && nowMs() - checkedAtMs < ttl) return;
     const leader = members.leaderOf(shardKey(name.upstream, name.repository));
     if (!hop && leader !== members.selfId && (await this.#forward(leader, name, wish.authorization))) return;
-    const key = linkKey(name);
-    let flight = this.#flights.get(key);
-    if (flight === undefined) {
-      flight = this.#ask(name, wish.authorization).finally(() => this.#flights.delete(key));
-      this.#flights.set(key, flight);
-    }
-    await flight;
+    await this.#flights.share(linkKey(name), async () => await this.#ask(name, wish.authorization));
   }
 
   async #ask(name: BlobName, authorization: string | undefined): Promise<void> {

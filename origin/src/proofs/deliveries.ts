@@ -1,6 +1,6 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { readElsewhere } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -40,7 +40,7 @@ export interface DeliveriesDeps {
 export class Deliveries {
   readonly #deps: DeliveriesDeps;
   readonly #delivered = new LatestMap<string, true>(MAX_DELIVERED);
-  readonly #running = new Map<string, Promise<void>>();
+  readonly #running = new SingleFlight<string, void>();
   readonly #failed = new LatestMap<string, { readonly error: CodedError; readonly untilMs: number }>(
     MAX_FAILED,
   );
@@ -71,13 +71,7 @@ export class Deliveries {
     const key = `${keyOf(name)}\n${name.repository}`;
     const failed = this.#failed.get(key);
     if (failed !== undefined && failed.untilMs > this.#deps.nowMs()) throw failed.error;
-    let running = this.#running.get(key);
-    if (running === undefined) {
-      running = this.#see(name, kind, hop).finally(() => this.#running.delete(key));
-      readElsewhere(running);
-      this.#running.set(key, running);
-    }
-    await orAborted(running, signal);
+    await this.#running.share(key, async () => await this.#see(name, kind, hop), signal);
   }
 
   stop(): void {
@@ -149,18 +143,4 @@ export class Deliveries {
 
 function keyOf({ upstream, digest }: BlobName): string {
   return `${upstream}\n${digest}`;
-}
-
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let onAbort = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }

@@ -1,3 +1,4 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
@@ -31,7 +32,7 @@ export class LinkProofs {
   readonly #deps: LinkProofsDeps;
   readonly #deliveries: Deliveries;
   readonly #confirmed = new Set<string>();
-  readonly #asking = new Map<string, Promise<void>>();
+  readonly #asking = new SingleFlight<string, void>();
 
   constructor(deps: LinkProofsDeps) {
     this.#deps = deps;
@@ -82,14 +83,7 @@ export class LinkProofs {
       await this.#remember(name);
       return;
     }
-    const key = linkKey(name);
-    let asking = this.#asking.get(key);
-    if (asking === undefined) {
-      asking = this.#confirm(name, kind).finally(() => this.#asking.delete(key));
-      this.#asking.set(key, asking);
-    }
-    await asking;
-    signal.throwIfAborted();
+    await this.#asking.share(linkKey(name), async () => await this.#confirm(name, kind), signal);
   }
 
   /** As {@link require}, for another origin that holds the bytes. */

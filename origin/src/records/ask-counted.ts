@@ -1,3 +1,4 @@
+import { answersOf, askAll, type Said } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
 import { isBug } from '@sepia/base/failure';
 import type { Shard } from '@sepia/cluster/ring';
@@ -20,33 +21,18 @@ export async function askCounted<A>(
   isEnough: (ids: readonly string[]) => boolean = (ids) => isReadQuorum(ids, shard),
   ids: readonly string[] = [...new Set(shard.sets.flat())],
 ): Promise<{ readonly answers: A[]; readonly isEnough: boolean }> {
-  const stop = new AbortController();
-  const told: CountedAnswer<A>[] = [];
-  const good = (): CountedAnswer<A>[] => counted(told);
-  const isDone = (): boolean => isEnough(good().map(({ sender }) => sender.id));
-  let open = ids.length;
-  try {
-    await new Promise<void>((resolve, reject) => {
-      if (open === 0) resolve();
-      for (const id of ids)
-        ask(id, stop.signal)
-          .then(
-            (answer) => told.push(answer),
-            (error: unknown) => {
-              if (isBug(error)) reject(error);
-            },
-          )
-          .then(() => {
-            open -= 1;
-            // The rule is asked first: one that is wrong must not be hidden by the last answer.
-            if (isDone() || settles(good().map(({ answer }) => answer)) || open === 0) resolve();
-          })
-          .catch(reject);
-    });
-  } finally {
-    stop.abort(new CodedError('TIMEOUT', { message: 'enough owners answered' }));
-  }
-  return { answers: good().map(({ answer }) => answer), isEnough: isDone() };
+  const good = (said: readonly Said<string, CountedAnswer<A>>[]): CountedAnswer<A>[] =>
+    counted(answersOf(said));
+  const isDone = (answers: readonly CountedAnswer<A>[]): boolean =>
+    isEnough(answers.map(({ sender }) => sender.id));
+  const said = await askAll(ids, ask, {
+    isEnough: (soFar) => {
+      const answers = good(soFar);
+      return isDone(answers) || settles(answers.map(({ answer }) => answer));
+    },
+  });
+  const answers = good(said);
+  return { answers: answers.map(({ answer }) => answer), isEnough: isDone(answers) };
 }
 
 /**

@@ -1,3 +1,4 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -46,7 +47,7 @@ export class Links {
   readonly #cache = new LatestMap<string, { entry: LinkEntry; written: boolean; untilMs: number }>(
     MAX_CACHED,
   );
-  readonly #confirming = new Map<string, Promise<LinkEntry>>();
+  readonly #confirming = new SingleFlight<string, LinkEntry>();
   /** Grows with each revocation: what was asked before one is not remembered after it. */
   #revision = 0;
 
@@ -149,26 +150,21 @@ export class Links {
     }
     if (client === undefined)
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
-    const key = linkKey(name);
-    let running = this.#confirming.get(key);
-    if (running === undefined) {
-      running = (async () => {
-        const { sizeBytes } = await client.headBlob(
-          { repository: name.repository, digest: name.digest },
-          AbortSignal.timeout(CONFIRM_MS),
-        );
-        this.#deps.onConfirmed?.(name);
-        const entry: LinkEntry = { ...name, sizeBytes };
-        await this.write([entry]).catch((error: unknown) => {
-          if (!isCoded(error, 'QUORUM_LOST') && !isCoded(error, 'CONFLICT')) throw error;
-          this.#remember(entry, false);
-        });
-        return entry;
-      })().finally(() => this.#confirming.delete(key));
-      this.#confirming.set(key, running);
-    }
+    const confirm = async (): Promise<LinkEntry> => {
+      const { sizeBytes } = await client.headBlob(
+        { repository: name.repository, digest: name.digest },
+        AbortSignal.timeout(CONFIRM_MS),
+      );
+      this.#deps.onConfirmed?.(name);
+      const entry: LinkEntry = { ...name, sizeBytes };
+      await this.write([entry]).catch((error: unknown) => {
+        if (!isCoded(error, 'QUORUM_LOST') && !isCoded(error, 'CONFLICT')) throw error;
+        this.#remember(entry, false);
+      });
+      return entry;
+    };
     try {
-      return await running;
+      return await this.#confirming.share(linkKey(name), confirm);
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();

@@ -1,3 +1,4 @@
+import { askInTurn } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
@@ -182,18 +183,18 @@ export class Quotas {
   async #ask(name: Repository, wanted: Wanted): Promise<QuotaAnswer | undefined> {
     const { members, log } = this.#deps;
     const { upstream, repository } = name;
-    for (const id of members.order(members.placement(shardKey(upstream, repository)).owners)) {
-      try {
-        if (id === members.selfId) return await this.own(name, wanted);
-        const call = to(ORIGIN_RECORDS.quotaHold, { upstream, repository });
-        return await members.json<QuotaAnswer>(id, { ...call, json: wanted });
-      } catch (error) {
-        throwIfBug(error);
-        log.debug({ err: error, id, repository }, 'usage not known');
-      }
+    const owners = members.order(members.placement(shardKey(upstream, repository)).owners);
+    const call = { ...to(ORIGIN_RECORDS.quotaHold, { upstream, repository }), json: wanted };
+    const ask = async (id: string): Promise<QuotaAnswer> =>
+      id === members.selfId ? await this.own(name, wanted) : await members.json<QuotaAnswer>(id, call);
+    try {
+      return await askInTurn(owners, ask);
+    } catch (error) {
+      throwIfBug(error);
+      const facts = { err: error, upstream, repository };
+      log.warn(facts, 'no owner tells what the repository holds; its quota is not checked');
+      return undefined;
     }
-    log.warn({ upstream, repository }, 'no owner tells what the repository holds; its quota is not checked');
-    return undefined;
   }
 
   async #count(upstream: string, repository: string, limits: QuotaLimits): Promise<Count> {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
-import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -161,17 +162,7 @@ export class Recovery {
     const { generation } = standing.standing;
     const json = { id: members.selfId, generation, token };
     const call = { ...to(ORIGIN_SYNC.closing), json, headersTimeoutMs: CLOSING_MS };
-    const told = await Promise.all(
-      others.map(async (id) => {
-        try {
-          await members.json(id, call);
-          return true;
-        } catch (error) {
-          throwIfBug(error);
-          return false;
-        }
-      }),
-    );
-    return told.every((one) => one) ? token : undefined;
+    const told = await askAll(others, async (id) => await members.json(id, call));
+    return withoutAnswer(told).length === 0 ? token : undefined;
   }
 }

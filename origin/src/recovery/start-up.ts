@@ -1,3 +1,4 @@
+import { askAll } from '@sepia/base/async/ask-many';
 import { type CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
@@ -107,7 +108,7 @@ export class StartUp {
   async #firstStart(): Promise<boolean> {
     const { standing, log } = this.#deps;
     for (let restMs = FIRST_REST_MS; ; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
-      const answers = await Promise.all(this.#others.map(async (id) => await this.#stateOf(id)));
+      const answers = await this.#states();
       this.#waitsFor = this.#others.filter((_, index) => answers[index] === 'silent');
       const own = standing.firstStart;
       if (own === 'member') return true;
@@ -130,17 +131,19 @@ export class StartUp {
     }
   }
 
-  async #stateOf(id: string): Promise<FirstStartAnswer> {
-    const call = { ...to(ORIGIN_SYNC.standing), signal: this.#stopped.signal };
-    try {
-      return (await this.#deps.members.json<StandingAnswer>(id, call)).firstStart;
-    } catch (error) {
+  /** What each of the others says of its first start. */
+  async #states(): Promise<FirstStartAnswer[]> {
+    const call = to(ORIGIN_SYNC.standing);
+    const said = await askAll(
+      this.#others,
+      async (id, signal) => await this.#deps.members.json<StandingAnswer>(id, { ...call, signal }),
+      { signal: this.#stopped.signal },
+    );
+    return said.map((one) => {
+      if (one.type === 'answer') return one.answer.firstStart;
       // A member of the version before is one that has records.
-      if (isCoded(error, 'ROUTE_UNKNOWN')) return 'member';
-      throwIfBug(error);
-      this.#stopped.signal.throwIfAborted();
-      return 'silent';
-    }
+      return isCoded(one.error, 'ROUTE_UNKNOWN') ? 'member' : 'silent';
+    });
   }
 
   /** True if all others hold what this origin noted when it stopped cleanly. */
@@ -149,19 +152,13 @@ export class StartUp {
     const closing = standing.closing(digests.whole);
     if (closing === undefined) return false;
     const json = { id: members.selfId, generation: closing.generation, token: closing.token };
-    const answers = await Promise.all(
-      this.#others.map(async (id) => {
-        const call = { ...to(ORIGIN_SYNC.closingConfirm), json, signal: this.#stopped.signal };
-        try {
-          return (await members.json<{ same: boolean }>(id, call)).same;
-        } catch (error) {
-          throwIfBug(error);
-          this.#stopped.signal.throwIfAborted();
-          return false;
-        }
-      }),
+    const call = { ...to(ORIGIN_SYNC.closingConfirm), json };
+    const said = await askAll(
+      this.#others,
+      async (id, signal) => await members.json<{ same: boolean }>(id, { ...call, signal }),
+      { signal: this.#stopped.signal },
     );
-    if (!answers.every((same) => same)) return false;
+    if (!said.every((one) => one.type === 'answer' && one.answer.same)) return false;
     for (const id of this.#others)
       await standing.takeOver({ id, generation: 0, known: {}, epoch: standing.standing.epoch }, members.ids);
     log.info('clean stop confirmed by all origins');

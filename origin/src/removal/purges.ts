@@ -1,6 +1,6 @@
+import { askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
@@ -105,24 +105,20 @@ export class Purges {
 
   async #purgeEverywhere(name: Repository, digest: Digest): Promise<string[]> {
     const { links, invalidation, members } = this.#deps;
-    const missed: string[] = [];
     await links.delete(name, [digest]);
     await invalidation.broadcast([{ ...name, digest }]);
-    await Promise.all(
-      members.ids.map(async (id) => {
-        if (id === members.selfId) return await this.#purgeHere(name, digest);
-        const call = {
-          ...to(ORIGIN_NAMES.purge, name),
-          headers: { [H_HOP]: '1' },
-          headersTimeoutMs: PURGE_MS,
-        };
-        await members.json(id, { ...call, json: { digest } }).catch((error: unknown) => {
-          throwIfBug(error);
-          missed.push(id);
-        });
-      }),
-    );
-    return missed;
+    const call = {
+      ...to(ORIGIN_NAMES.purge, name),
+      headers: { [H_HOP]: '1' },
+      headersTimeoutMs: PURGE_MS,
+      json: { digest },
+    };
+    const others = members.ids.filter((id) => id !== members.selfId);
+    const [told] = await Promise.all([
+      askAll(others, async (id) => await members.json(id, call)),
+      this.#purgeHere(name, digest),
+    ]);
+    return withoutAnswer(told);
   }
 
   async #purgeHere(name: Repository, digest: Digest): Promise<void> {

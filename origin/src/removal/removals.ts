@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -176,16 +177,12 @@ export class Removals {
       await invalidation.broadcast(part.map((digest) => ({ ...name, digest })));
       const dropped = to(ORIGIN_NAMES.removalDrop, name);
       const call = { ...dropped, json: { digests: part }, headersTimeoutMs: DROP_MS };
-      await Promise.all(
-        members.ids.map(async (id) => {
-          if (id === members.selfId) await this.drop(name, part);
-          else
-            await members.json(id, call).catch((error: unknown) => {
-              throwIfBug(error);
-              missed.add(id);
-            });
-        }),
-      );
+      const others = members.ids.filter((id) => id !== members.selfId);
+      const [told] = await Promise.all([
+        askAll(others, async (id) => await members.json(id, call)),
+        this.drop(name, part),
+      ]);
+      for (const id of withoutAnswer(told)) missed.add(id);
     }
     return [...missed];
   }

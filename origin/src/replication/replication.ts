@@ -1,5 +1,6 @@
+import { answersOf, askAll } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { ignoreFailure, isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
@@ -284,13 +285,8 @@ export class Replication {
     const { owners } = queue.owners(group.jobs[0]!);
     const call = to(ORIGIN_RECORDS.replicationRunning, { key: group.key });
     const others = owners.filter((id) => id !== members.selfId && !members.isSuspect(id));
-    const answers = await Promise.all(
-      others.map(async (id) => {
-        const said = await members.json<{ running: boolean }>(id, call).catch(ignoreFailure);
-        return said?.running === true;
-      }),
-    );
-    return answers.includes(true);
+    const ask = async (id: string) => await members.json<{ running: boolean }>(id, call);
+    return answersOf(await askAll(others, ask)).some(({ running }) => running === true);
   }
 
   async #failed(group: Group, thrown: unknown): Promise<void> {

@@ -1,3 +1,4 @@
+import { askAll } from '@sepia/base/async/ask-many';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -52,10 +53,9 @@ export class AccountsAgreement {
     const { selfId, cluster, fingerprint, log } = this.#deps;
     const others = cluster.members('proxy').filter(({ id }) => id !== selfId);
     const own = fingerprint();
-    const found = await Promise.all(
-      others.map(async ({ id, urls }) => ((await this.#of(id, urls[0]!, signal)) === own ? [] : [id])),
-    );
-    this.#differing = found.flat();
+    const said = await askAll(others, async ({ id, urls }) => await this.#of(id, urls[0]!, signal));
+    // Who does not answer differs in nothing that is known.
+    this.#differing = said.flatMap((one) => (one.type === 'answer' && one.answer !== own ? [one.by.id] : []));
     if (this.#differing.length > 0)
       log.error(
         { proxies: this.#differing },
@@ -63,21 +63,15 @@ export class AccountsAgreement {
       );
   }
 
-  /** Fingerprint of another proxy; ours if it does not answer: then there is nothing to compare. */
+  /** Fingerprint of another proxy. */
   async #of(id: string, url: string, signal: AbortSignal): Promise<string> {
-    const { client, fingerprint } = this.#deps;
-    try {
-      const { accounts } = await client.json<{ accounts?: string }>({
-        url,
-        to: id,
-        ...to(PROXY.status, { self: true }),
-        headersTimeoutMs: TIMEOUT_MS,
-        signal,
-      });
-      return accounts ?? 'none';
-    } catch (error) {
-      throwIfBug(error);
-      return fingerprint();
-    }
+    const { accounts } = await this.#deps.client.json<{ accounts?: string }>({
+      url,
+      to: id,
+      ...to(PROXY.status, { self: true }),
+      headersTimeoutMs: TIMEOUT_MS,
+      signal,
+    });
+    return accounts ?? 'none';
   }
 }

@@ -1,5 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import { logFailure, throwIfBug, tryParse } from '@sepia/base/failure';
@@ -34,7 +35,7 @@ export class Accounts {
   /** Key of the memory of right passwords: nothing of them can be told from a dump of it. */
   readonly #key = randomBytes(32);
   readonly #right = new ExpiringMap<true>(MAX_REMEMBERED);
-  readonly #running = new Map<string, Promise<boolean>>();
+  readonly #running = new SingleFlight<string, boolean>();
   readonly #former = new ExpiringMap<true>(MAX_REMEMBERED);
   readonly #waiting: (() => void)[] = [];
   #computing = 0;
@@ -90,12 +91,7 @@ export class Accounts {
     if (this.remembers(credentials)) return true;
     if (Buffer.byteLength(credentials.password) > MAX_PASSWORD_BYTES) return false;
     const key = this.#memoryKey(credentials);
-    let running = this.#running.get(key);
-    if (running === undefined) {
-      running = this.#compute(credentials).finally(() => this.#running.delete(key));
-      this.#running.set(key, running);
-    }
-    const isRight = await running;
+    const isRight = await this.#running.share(key, async () => await this.#compute(credentials));
     if (isRight) this.#right.set(key, true, this.#deps.nowMs() + REMEMBER_MS);
     return isRight;
   }

@@ -1,5 +1,5 @@
+import { askAll, type Said } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -25,7 +25,7 @@ export async function findSource(
   graceMs = GRACE_MS,
 ): Promise<SourcePlan> {
   for (const timeoutMs of [WHERE_TIMEOUT_MS, SECOND_TIMEOUT_MS]) {
-    const answers = await askAll(origins, name, timeoutMs, graceMs, signal);
+    const answers = await askCandidates(origins, name, timeoutMs, graceMs, signal);
     const plan = chooseSource(answers, origins.placement(name.digest).owners);
     if (plan !== undefined) return plan;
     if (signal.aborted) throw signal.reason;
@@ -36,7 +36,7 @@ export async function findSource(
   });
 }
 
-async function askAll(
+async function askCandidates(
   origins: Origins,
   name: BlobName,
   timeoutMs: number,
@@ -44,33 +44,23 @@ async function askAll(
   signal: AbortSignal,
 ): Promise<Whereabouts[]> {
   const { candidates, writeQuorum } = origins.placement(name.digest);
-  const answers = new Map<string, Whereabouts>();
-  const enough = new AbortController();
-  const stop = AbortSignal.any([signal, enough.signal]);
-  let grace: NodeJS.Timeout | undefined;
-  await new Promise<void>((resolve, reject) => {
-    const judge = (): void => {
-      const silent = candidates.filter((id) => !answers.has(id));
-      const known = judgeKnowledge(
-        [...answers.values()],
-        silent,
-        (id) => origins.health.isSuspect(id),
-        writeQuorum,
-      );
-      if (known === 'all') resolve();
-      else if (known === 'holder') grace ??= setTimeout(resolve, graceMs);
-    };
-    for (const originId of candidates) {
-      askOne(origins, originId, name, timeoutMs, stop).then((answer) => {
-        answers.set(originId, answer);
-        judge();
-      }, reject);
-    }
-    if (candidates.length === 0) resolve();
-  });
-  clearTimeout(grace);
-  enough.abort(new CodedError('TIMEOUT', { message: 'enough is known' }));
-  return candidates.map((originId) => answers.get(originId) ?? { originId, state: 'silent', linked: false });
+  const isEnough = (said: readonly Said<string, Whereabouts>[]): boolean | number => {
+    const silent = candidates.filter((id) => !said.some(({ by }) => by === id));
+    const known = judgeKnowledge(
+      said.map(whereaboutsOf),
+      silent,
+      (id) => origins.health.isSuspect(id),
+      writeQuorum,
+    );
+    return known === 'all' || (known === 'holder' && graceMs);
+  };
+  const ask = async (id: string, over: AbortSignal): Promise<Whereabouts> =>
+    await askOne(origins, id, name, timeoutMs, AbortSignal.any([signal, over]));
+  return (await askAll(candidates, ask, { isEnough })).map(whereaboutsOf);
+}
+
+function whereaboutsOf(said: Said<string, Whereabouts>): Whereabouts {
+  return said.type === 'answer' ? said.answer : { originId: said.by, state: 'silent', linked: false };
 }
 
 async function askOne(
@@ -80,18 +70,13 @@ async function askOne(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<Whereabouts> {
-  try {
-    const answer = await origins.quick<{ state?: unknown; sizeBytes?: unknown; linked?: unknown }>(
-      originId,
-      timeoutMs,
-      to(ORIGIN_BLOBS.where, name),
-      signal,
-    );
-    const state = answer.state === 'final' || answer.state === 'open' ? answer.state : 'none';
-    const sizeBytes = Number.isSafeInteger(answer.sizeBytes) ? { sizeBytes: answer.sizeBytes as number } : {};
-    return { originId, state, linked: answer.linked === true, ...sizeBytes };
-  } catch (error) {
-    throwIfBug(error);
-    return { originId, state: 'silent', linked: false };
-  }
+  const answer = await origins.quick<{ state?: unknown; sizeBytes?: unknown; linked?: unknown }>(
+    originId,
+    timeoutMs,
+    to(ORIGIN_BLOBS.where, name),
+    signal,
+  );
+  const state = answer.state === 'final' || answer.state === 'open' ? answer.state : 'none';
+  const sizeBytes = Number.isSafeInteger(answer.sizeBytes) ? { sizeBytes: answer.sizeBytes as number } : {};
+  return { originId, state, linked: answer.linked === true, ...sizeBytes };
 }

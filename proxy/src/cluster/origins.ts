@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { askAll } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
@@ -147,7 +148,7 @@ export class Origins {
   /** Probes every origin each second until the signal aborts. */
   async watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const round = Promise.all(this.ids.map((id) => this.probe(id, signal)));
+      const round = askAll(this.ids, async (id) => await this.probe(id, signal));
       await Promise.all([round, pause(PROBE_EVERY_MS, signal)]);
     }
   }

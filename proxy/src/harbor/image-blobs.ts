@@ -1,6 +1,6 @@
+import { askInTurn } from '@sepia/base/async/ask-many';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import { H_STALE, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
@@ -87,31 +87,24 @@ async function readOne(
   const order = origins.health.order(
     origins.placement(shardKey(image.upstream, image.repository)).candidates,
   );
-  let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
-  for (const id of order) {
-    try {
-      const answer = await whileAlive(origins, id, signal, (running) =>
-        origins.call(id, {
-          ...call,
-          headers: authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization },
-          headersTimeoutMs: MANIFEST_MS,
-          signal: running,
-        }),
-      );
-      const bytes = await readLimited(answer.body, MAX_MANIFEST_BYTES, id);
-      if (headerOf(answer, H_STALE) !== undefined)
-        throw new CodedError('BACKEND_DOWN', { message: `the registry does not confirm ${text} at present` });
-      const digest = headerOf(answer, 'docker-content-digest') ?? '';
-      if (!isDigest(digest) || digestOf(bytes, digestAlgorithm(digest)) !== digest)
-        throw new CodedError('PEER_HTTP', { message: `origin ${id} sent a manifest that is not its digest` });
-      return { digest, bytes, mediaType: headerOf(answer, 'content-type') ?? '' };
-    } catch (error) {
-      throwIfBug(error);
-      signal.throwIfAborted();
-      if (isDefinite(error) || isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED'))
-        throw error;
-      last = error;
-    }
-  }
-  throw last;
+  const ask = async (id: string): Promise<{ digest: Digest; bytes: Buffer; mediaType: string }> => {
+    const answer = await whileAlive(origins, id, signal, (running) =>
+      origins.call(id, {
+        ...call,
+        headers: authorization === undefined ? {} : { [H_UPSTREAM_AUTHORIZATION]: authorization },
+        headersTimeoutMs: MANIFEST_MS,
+        signal: running,
+      }),
+    );
+    const bytes = await readLimited(answer.body, MAX_MANIFEST_BYTES, id);
+    if (headerOf(answer, H_STALE) !== undefined)
+      throw new CodedError('BACKEND_DOWN', { message: `the registry does not confirm ${text} at present` });
+    const digest = headerOf(answer, 'docker-content-digest') ?? '';
+    if (!isDigest(digest) || digestOf(bytes, digestAlgorithm(digest)) !== digest)
+      throw new CodedError('PEER_HTTP', { message: `origin ${id} sent a manifest that is not its digest` });
+    return { digest, bytes, mediaType: headerOf(answer, 'content-type') ?? '' };
+  };
+  const isFinal = (error: unknown): boolean =>
+    isDefinite(error) || isCoded(error, 'BACKEND_DOWN') || isCoded(error, 'UPSTREAM_LIMITED');
+  return await askInTurn(order, ask, { signal, isFinal });
 }

@@ -1,3 +1,4 @@
+import { askInTurn } from '@sepia/base/async/ask-many';
 import { backoffMs } from '@sepia/base/async/backoff';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
@@ -156,28 +157,27 @@ export class Preheat {
   }
 
   async #fetchOne(digest: Digest, authorization: string | undefined, signal: AbortSignal): Promise<void> {
-    let last: unknown;
+    let lost: unknown;
     let refusals = 0;
     for (let tries = 1; tries <= TRIES && refusals < MAX_REFUSALS; tries++) {
       const { candidates } = this.#deps.origins.placement(digest);
-      for (const id of this.#deps.origins.health.order(candidates)) {
-        try {
-          return await this.#fetchAt(id, digest, authorization, signal);
-        } catch (error) {
-          throwIfBug(error);
-          signal.throwIfAborted();
-          if (isDefinite(error)) throw error;
-          last = error;
-          // The fetching origin's own deadline has passed: the next would only begin to wait anew.
-          if (isUpstreamFailure(error)) {
-            refusals += 1;
-            break;
-          }
-        }
+      const order = this.#deps.origins.health.order(candidates);
+      try {
+        // The fetching origin's own deadline has passed: the next would only begin to wait anew.
+        const isFinal = (error: unknown): boolean => isDefinite(error) || isUpstreamFailure(error);
+        const ask = async (id: string): Promise<void> =>
+          await this.#fetchAt(id, digest, authorization, signal);
+        return await askInTurn(order, ask, { signal, isFinal });
+      } catch (error) {
+        throwIfBug(error);
+        signal.throwIfAborted();
+        if (isDefinite(error)) throw error;
+        lost = error;
+        if (isUpstreamFailure(error)) refusals += 1;
       }
       if (tries < TRIES) await delay(backoffMs(tries, RETRY_MS, MAX_RETRY_MS), signal);
     }
-    throw last;
+    throw lost;
   }
 
   async #fetchAt(

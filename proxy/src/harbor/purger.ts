@@ -1,7 +1,7 @@
+import { askAll, askInTurn, withoutAnswer } from '@sepia/base/async/ask-many';
 import type { Audit } from '@sepia/base/audit';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
@@ -62,23 +62,18 @@ export class Purger {
     if (!gone) return { gone };
     this.#deps.audit.note({ event: 'purge', upstream, repository, reference: tag, digest });
     this.purgeHere(order);
-    const proxies = this.#deps.cluster.members('proxy').filter((one) => one.id !== this.#deps.memberId);
-    await Promise.all(
-      proxies.map(async (proxy) => {
-        const call = {
-          url: proxy.urls[0]!,
-          to: proxy.id,
-          ...to(PROXY.purge),
-          signal,
-        };
-        await this.#deps.client
-          .json({ ...call, json: { upstream, repository, digest }, headersTimeoutMs: PROXY_MS })
-          .catch((error: unknown) => {
-            throwIfBug(error);
-            missed.push(proxy.id);
-          });
-      }),
-    );
+    const { client, cluster, memberId } = this.#deps;
+    const proxies = cluster.members('proxy').filter((one) => one.id !== memberId);
+    const call = {
+      ...to(PROXY.purge),
+      json: { upstream, repository, digest },
+      headersTimeoutMs: PROXY_MS,
+      signal,
+    };
+    const told = await askAll(proxies, async ({ id: proxy, urls }) => {
+      await client.json({ ...call, url: urls[0]!, to: proxy });
+    });
+    missed.push(...withoutAnswer(told).map((proxy) => proxy.id));
     const detail = { upstream, repository, ...what };
     missed.push(...(await this.#deps.commands.send({ id, type: 'purge', detail, ttlMs: COMMAND_LIFE_MS })));
     if (missed.length > 0)
@@ -93,29 +88,18 @@ export class Purger {
   ): Promise<{ gone: boolean; missed: string[] }> {
     const { origins } = this.#deps;
     const { candidates } = origins.placement(shardKey(order.upstream, order.repository));
-    let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
-    for (const id of origins.health.order(candidates)) {
-      try {
-        const answer = await whileAlive(origins, id, signal, (running) =>
-          origins.call(id, {
-            ...to(ORIGIN_NAMES.purge, order),
-            body: JSON.stringify(what),
-            headers: { 'content-type': 'application/json' },
-            headersTimeoutMs: ORIGIN_MS,
-            signal: running,
-          }),
-        );
-        return JSON.parse((await readLimited(answer.body, 1024 * 1024, id)).toString('utf8')) as {
-          gone: boolean;
-          missed: string[];
-        };
-      } catch (error) {
-        throwIfBug(error);
-        signal.throwIfAborted();
-        if (isDefinite(error)) throw error;
-        last = error;
-      }
-    }
-    throw last;
+    const ask = async (id: string): Promise<{ gone: boolean; missed: string[] }> => {
+      const answer = await whileAlive(origins, id, signal, (running) =>
+        origins.call(id, {
+          ...to(ORIGIN_NAMES.purge, order),
+          body: JSON.stringify(what),
+          headers: { 'content-type': 'application/json' },
+          headersTimeoutMs: ORIGIN_MS,
+          signal: running,
+        }),
+      );
+      return JSON.parse((await readLimited(answer.body, 1024 * 1024, id)).toString('utf8'));
+    };
+    return await askInTurn(origins.health.order(candidates), ask, { signal, isFinal: isDefinite });
   }
 }

@@ -1,5 +1,5 @@
+import { askInTurn } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { matcherOf } from '@sepia/base/names/pattern';
 import { parseRepositoryName } from '@sepia/base/names/repository';
@@ -142,28 +142,20 @@ export class Webhooks {
     const { origins } = this.#deps;
     const reference = image.reference.kind === 'tag' ? image.reference.tag : image.reference.digest;
     const call = headTo(ORIGIN_NAMES.manifest, { ...image, reference, fresh: true });
-    let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
-    for (const id of origins.health.order(
+    const order = origins.health.order(
       origins.placement(shardKey(image.upstream, image.repository)).candidates,
-    )) {
-      try {
-        const answer = await whileAlive(origins, id, signal, (running) =>
-          origins.call(id, { ...call, headersTimeoutMs: REFRESH_MS, signal: running }),
-        );
-        await answer.body.dump();
-        if (headerOf(answer, H_STALE) !== undefined)
-          throw new CodedError('BACKEND_DOWN', {
-            message: 'the registry does not confirm the tag at present',
-          });
-        return;
-      } catch (error) {
-        throwIfBug(error);
-        signal.throwIfAborted();
-        if (isDefinite(error)) throw error;
-        last = error;
-      }
-    }
-    throw last;
+    );
+    const ask = async (id: string): Promise<void> => {
+      const answer = await whileAlive(origins, id, signal, (running) =>
+        origins.call(id, { ...call, headersTimeoutMs: REFRESH_MS, signal: running }),
+      );
+      await answer.body.dump();
+      if (headerOf(answer, H_STALE) !== undefined)
+        throw new CodedError('BACKEND_DOWN', {
+          message: 'the registry does not confirm the tag at present',
+        });
+    };
+    await askInTurn(order, ask, { signal, isFinal: isDefinite });
   }
 }
 

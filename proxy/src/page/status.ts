@@ -1,5 +1,5 @@
+import { askAll } from '@sepia/base/async/ask-many';
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
@@ -60,21 +60,23 @@ export class StatusGatherer {
       ...cluster.members('tracker'),
       ...cluster.members('proxy'),
     ];
-    const asked = await Promise.all(members.map((member) => this.#ask(member)));
+    const said = await askAll(members, async (member) => await this.#ask(member));
+    const asked = said.map((one) => ({
+      ...factsOf(one.by),
+      answer: one.type === 'answer' ? one.answer : undefined,
+    }));
     this.#view = clusterView(asked, cluster.version, nowMs());
     return this.#view;
   }
 
-  async #ask(member: Member): Promise<AskedMember> {
-    const { id, role, zone } = member;
-    const facts = { id, role, ...(zone === undefined ? {} : { zone }) };
+  async #ask({ id, role, urls }: Member): Promise<AskedMember['answer']> {
     const own = this.#deps.own();
-    if (id === own.id) return { ...facts, answer: own };
+    if (id === own.id) return own;
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(new CodedError('TIMEOUT')), ASK_TIMEOUT_MS);
     try {
       const call = {
-        url: member.urls[0]!,
+        url: urls[0]!,
         to: id,
         ...statusCall(role),
         headersTimeoutMs: ASK_TIMEOUT_MS * 3,
@@ -82,14 +84,15 @@ export class StatusGatherer {
       };
       const { headers, bytes } = await this.#deps.client.bytes(call, MAX_STATUS_BYTES);
       const said = JSON.parse(bytes.toString('utf8')) as unknown;
-      return { ...facts, answer: { version: headers['sepia-version'], ...(said as object) } };
-    } catch (error) {
-      throwIfBug(error);
-      return { ...facts, answer: undefined };
+      return { version: headers['sepia-version'], ...(said as object) };
     } finally {
       clearTimeout(timer);
     }
   }
+}
+
+function factsOf({ id, role, zone }: Member): Pick<AskedMember, 'id' | 'role' | 'zone'> {
+  return { id, role, ...(zone === undefined ? {} : { zone }) };
 }
 
 function statusCall(role: Member['role']): RouteCall {

@@ -1,4 +1,5 @@
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { askInTurn } from '@sepia/base/async/ask-many';
+import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_CHANGE } from '@sepia/cluster/api/headers';
@@ -44,10 +45,9 @@ async function drop(
   signal: AbortSignal,
 ): Promise<void> {
   const { candidates } = origins.placement(shardKey(target.upstream, target.repository));
-  let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
   const headers = { [H_CHANGE]: newChange() };
   let maybeDone = false;
-  for (const id of origins.health.order(candidates)) {
+  const ask = async (id: string): Promise<void> => {
     try {
       const answer = await whileAlive(origins, id, signal, (running) =>
         origins.call(id, {
@@ -58,16 +58,15 @@ async function drop(
         }),
       );
       await answer.body.dump();
-      return;
     } catch (error) {
       throwIfBug(error);
       if (maybeDone && isUnknown(error)) return;
-      if (isDefinite(error) || isUnfinished(error) || signal.aborted) throw error;
       maybeDone = true;
-      last = error;
+      throw error;
     }
-  }
-  throw last;
+  };
+  const isFinal = (error: unknown): boolean => isDefinite(error) || isUnfinished(error);
+  await askInTurn(origins.health.order(candidates), ask, { signal, isFinal });
 }
 
 /** An origin was at it as long as it may, and says how much is left: it is for the client to go on. */

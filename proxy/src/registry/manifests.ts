@@ -1,7 +1,6 @@
-import { firstAnswer } from '@sepia/base/async/ask-many';
+import { askInTurn, firstAnswer } from '@sepia/base/async/ask-many';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import { parseTag, type Tag } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_CHANGE, H_STALE } from '@sepia/cluster/api/headers';
@@ -163,31 +162,24 @@ async function store(
   const order = origins.health.order(
     origins.placement(shardKey(target.upstream, target.repository)).candidates,
   );
-  let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
-  for (const id of order) {
-    try {
-      const answer = await whileAlive(origins, id, signal, (running) =>
-        origins.call(id, {
-          ...call,
-          headers,
-          body: bytes,
-          headersTimeoutMs: WRITE_TIMEOUT_MS,
-          signal: running,
-        }),
-      );
-      await answer.body.dump();
-      const tags = answer.headers['oci-tag'] ?? [];
-      return {
-        digest: parseDigest(headerOf(answer, 'docker-content-digest') ?? digestOf(bytes)),
-        tags: Array.isArray(tags) ? tags : [tags],
-      };
-    } catch (error) {
-      throwIfBug(error);
-      if (isDefinite(error) || signal.aborted) throw error;
-      last = error;
-    }
-  }
-  throw last;
+  const ask = async (id: string): Promise<{ digest: Digest; tags: readonly string[] }> => {
+    const answer = await whileAlive(origins, id, signal, (running) =>
+      origins.call(id, {
+        ...call,
+        headers,
+        body: bytes,
+        headersTimeoutMs: WRITE_TIMEOUT_MS,
+        signal: running,
+      }),
+    );
+    await answer.body.dump();
+    const tags = answer.headers['oci-tag'] ?? [];
+    return {
+      digest: parseDigest(headerOf(answer, 'docker-content-digest') ?? digestOf(bytes)),
+      tags: Array.isArray(tags) ? tags : [tags],
+    };
+  };
+  return await askInTurn(order, ask, { signal, isFinal: isDefinite });
 }
 
 async function readManifestBody(ctx: Context, turn: PushTurn): Promise<Buffer> {

@@ -1,5 +1,5 @@
+import { answersOf, askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
 import type { z } from 'zod';
 import type { COMMAND_REQUEST, CommandState, NodeCommandState } from './api/commands.ts';
@@ -46,19 +46,12 @@ export class NodeCommands {
     command: z.input<typeof COMMAND_REQUEST>,
     trackerIds: readonly string[] = this.trackerIds,
   ): Promise<string[]> {
-    const missed: string[] = [];
-    let cause: unknown;
-    await Promise.all(
-      trackerIds.map(async (id) => {
-        try {
-          await this.#ask(id, { ...to(TRACKER.command), json: command });
-        } catch (error) {
-          throwIfBug(error);
-          cause = error;
-          missed.push(id);
-        }
-      }),
+    const said = await askAll(
+      trackerIds,
+      async (id) => await this.#ask(id, { ...to(TRACKER.command), json: command }),
     );
+    const missed = withoutAnswer(said);
+    const cause = said.findLast((one) => one.type !== 'answer')?.error;
     if (trackerIds.length > 0 && missed.length === trackerIds.length)
       throw isCoded(cause) && cause.code !== 'PEER_HTTP'
         ? cause
@@ -68,21 +61,19 @@ export class NodeCommands {
 
   /** Never rejects because of a silent tracker. */
   async view(id: string): Promise<CommandView> {
-    const answers: NodeCommandState[][] = [];
-    const unaware: string[] = [];
-    const silent: string[] = [];
-    await Promise.all(
-      this.trackerIds.map(async (trackerId) => {
-        try {
-          const state = await this.#ask<CommandState>(trackerId, to(TRACKER.commandState, { id }));
-          answers.push([...state.nodes]);
-        } catch (error) {
-          throwIfBug(error);
-          (isCoded(error, 'COMMAND_UNKNOWN') ? unaware : silent).push(trackerId);
-        }
-      }),
+    const said = await askAll(
+      this.trackerIds,
+      async (trackerId) => await this.#ask<CommandState>(trackerId, to(TRACKER.commandState, { id })),
     );
-    return { nodes: mergeNodeStates(answers), unaware, silent };
+    const isUnaware = (one: (typeof said)[number]): boolean =>
+      one.type !== 'answer' && isCoded(one.error, 'COMMAND_UNKNOWN');
+    const unaware = said.filter(isUnaware).map(({ by }) => by);
+    const silent = withoutAnswer(said).filter((trackerId) => !unaware.includes(trackerId));
+    return {
+      nodes: mergeNodeStates(answersOf(said).map(({ nodes }) => [...nodes])),
+      unaware,
+      silent,
+    };
   }
 
   async #ask<T>(

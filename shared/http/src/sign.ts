@@ -8,7 +8,7 @@ import { OLD_FORM, oldMac } from './sign-old.ts';
 export const SIGN_SKEW_MS = 60_000;
 /** How long a nonce is remembered, in ms: twice the skew, so a replay is always seen. */
 export const NONCE_KEEP_MS = 120_000;
-/** 15,000 members that call each second, for the time that a nonce is remembered; 32 MiB at most. */
+/** 15,000 members that call each second, for the time that a nonce is remembered; 64 MiB at most. */
 export const MAX_NONCES = 2 ** 21;
 const TELL_FULL_EVERY_MS = 60_000;
 /** Headers beside `Sepia-*` that change what a call means. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
@@ -50,7 +51,7 @@ export class BlobFiles {
   readonly #locks = new KeyedLocks<Digest>();
   readonly #sidecars = new LatestMap<Digest, Sidecar>(CACHED_SIDECARS);
   readonly leafCache = new LeafCache();
-  readonly #rebuilds = new Map<Digest, Promise<Sidecar | undefined>>();
+  readonly #rebuilds = new SingleFlight<Digest, Sidecar | undefined>();
 
   constructor(deps: { files: FilePort; dir: string; log: StoreLog }, options: { readonly durable: boolean }) {
     this.files = deps.files;
@@ -183,7 +184,7 @@ export class BlobFiles {
   /** Resolves when everything begun on any digest has ended. */
   async idle(): Promise<void> {
     await this.#locks.allIdle();
-    await Promise.allSettled(this.#rebuilds.values());
+    await this.#rebuilds.idle();
   }
 
   async #drop(digest: Digest, present: boolean): Promise<void> {
@@ -251,13 +252,8 @@ export class BlobFiles {
     return sidecar;
   }
 
-  #rebuild(digest: Digest): Promise<Sidecar | undefined> {
-    let running = this.#rebuilds.get(digest);
-    if (running === undefined) {
-      running = this.#rebuildNow(digest).finally(() => this.#rebuilds.delete(digest));
-      this.#rebuilds.set(digest, running);
-    }
-    return running;
+  async #rebuild(digest: Digest): Promise<Sidecar | undefined> {
+    return await this.#rebuilds.share(digest, async () => await this.#rebuildNow(digest));
   }
 
   /** Reads the whole blob. What is known of it is lost, so a durable store takes it for pushed and not written back. */

@@ -1,4 +1,5 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { giveBack } from '@sepia/base/chunk';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
@@ -21,7 +22,7 @@ export class BlobHandle {
   readonly #metainfo: Metainfo;
   readonly #file: OpenFile;
   readonly #leafFile: LeafFile;
-  readonly #making = new Map<number, Promise<Uint8Array>>();
+  readonly #making = new SingleFlight<number, Uint8Array>();
   readonly #onClose: () => void;
   #closing: Promise<void> | undefined;
 
@@ -102,14 +103,11 @@ export class BlobHandle {
     return hash;
   }
 
-  #make(index: number): Promise<Uint8Array> {
-    let running = this.#making.get(index);
-    if (running === undefined) {
+  async #make(index: number): Promise<Uint8Array> {
+    return await this.#making.share(index, async () => {
       nextLane = (nextLane + 1) % MAX_MAKING;
-      running = making.run(nextLane, () => this.#makeNow(index)).finally(() => this.#making.delete(index));
-      this.#making.set(index, running);
-    }
-    return running;
+      return await making.run(nextLane, async () => await this.#makeNow(index));
+    });
   }
 
   async #makeNow(index: number): Promise<Uint8Array> {

@@ -1,6 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
 import { readLimited } from '@sepia/http/client';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
@@ -56,7 +57,7 @@ interface Denial {
 export class TokenCache {
   readonly #deps: CacheDeps;
   readonly #tokens = new LatestMap<string, CachedToken>(MAX_SCOPES);
-  readonly #running = new Map<string, Promise<string>>();
+  readonly #running = new SingleFlight<string, string>();
   readonly #denials = new LatestMap<string, Denial>(MAX_SCOPES);
 
   constructor(deps: CacheDeps) {
@@ -68,13 +69,7 @@ export class TokenCache {
     const key = keyOf(challenge, scope);
     const cached = this.#tokens.get(key);
     if (cached !== undefined && cached.renewAtMs > this.#deps.nowMs()) return cached.token;
-    let running = this.#running.get(key);
-    if (running === undefined) {
-      running = this.#fetch(key, challenge, scope).finally(() => this.#running.delete(key));
-      readElsewhere(running);
-      this.#running.set(key, running);
-    }
-    return await abortable(running, signal);
+    return await this.#running.share(key, async () => await this.#fetch(key, challenge, scope), signal);
   }
 
   /** Forgets a token that was refused; a newer one for the same scope stays. */
@@ -207,18 +202,4 @@ function readToken(bytes: Buffer, url: URL): GivenAnswer {
     token,
     lifetimeSeconds: known ? Math.min(seconds, MAX_LIFETIME_SECONDS) : DEFAULT_LIFETIME_SECONDS,
   };
-}
-
-async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let onAbort = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { type Digest, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -29,7 +30,7 @@ export interface NamedLayer {
 export class LayerProofs {
   readonly #source: Pick<AgentSource, 'read'>;
   readonly #proven = new LatestMap<Digest, Digest>(MAX_PROVEN);
-  readonly #running = new Map<Digest, Promise<void>>();
+  readonly #running = new SingleFlight<Digest, void>();
   readonly #abort = new AbortController();
 
   constructor(deps: { readonly source: Pick<AgentSource, 'read'> }) {
@@ -47,18 +48,14 @@ export class LayerProofs {
    */
   async prove(image: Omit<LayerName, 'digest'>, layer: NamedLayer): Promise<void> {
     if (this.#proven.has(layer.digest)) return;
-    const known = this.#running.get(layer.digest);
-    if (known !== undefined) return await known;
-    if (this.#running.size >= MAX_RUNNING)
+    if (!this.#running.has(layer.digest) && this.#running.size >= MAX_RUNNING)
       throw new CodedError('MEMBER_BUSY', { message: 'other layers are read whole at this moment' });
-    const run = this.#prove(image, layer).finally(() => this.#running.delete(layer.digest));
-    this.#running.set(layer.digest, run);
-    await run;
+    await this.#running.share(layer.digest, async () => await this.#prove(image, layer));
   }
 
   async stop(): Promise<void> {
     this.#abort.abort(new CodedError('DRAINING'));
-    await Promise.allSettled(this.#running.values());
+    await this.#running.idle();
   }
 
   async #prove(image: Omit<LayerName, 'digest'>, layer: NamedLayer): Promise<void> {

@@ -6,13 +6,13 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { InternalClient } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
-import type { ContentCache } from '../doors/content-cache.ts';
 import type { AgentSource } from '../layers/agent-source.ts';
 import type { IndexFolder } from '../layers/index-folder.ts';
 import type { Layers } from '../layers/layers.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { Grants } from '../snapshots/core/grants.ts';
 import { AgentCalls } from './agent-calls.ts';
+import type { Findable } from './core/findable.ts';
 import { ImageTable } from './image-table.ts';
 import { LayerProofs } from './layer-proofs.ts';
 import { Publisher } from './publisher.ts';
@@ -29,7 +29,7 @@ interface Parts {
   readonly source: Pick<AgentSource, 'read'>;
   readonly indexes: IndexFolder;
   readonly layers: Layers;
-  readonly door: ContentCache;
+  readonly findable: Findable | undefined;
   readonly show: (layer: LazyLayer) => Promise<void>;
   readonly grants: Grants;
   readonly log: Logger;
@@ -52,7 +52,7 @@ export function nodeSecretOf(config: Pick<AgentAt, 'node-secret-file'>): Uint8Ar
 
 /** Begins to take images that are pulled from the agent. */
 export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
-  const { config, dispatcher, source, indexes, layers, door, show, grants, log } = parts;
+  const { config, dispatcher, source, indexes, layers, findable, show, grants, log } = parts;
   const clock = new MemberClock();
   const client = new InternalClient({ dispatcher, clusterKey: secret, memberId: 'snapshotter', clock });
   const agent = new AgentCalls({ client, url: config.agent });
@@ -60,7 +60,7 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
   const proofs = new LayerProofs({ source });
   const publisher = new Publisher({
     agent,
-    door,
+    findable,
     images,
     proofs,
     layersOf: (diffId) => layers.layersOf(diffId),

@@ -7,16 +7,17 @@ import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
 import { layerTree } from '@sepia/lazy/erofs/layer-tree';
 import { textOf } from '@sepia/lazy/tar/byte-string';
-import type { ContentCache } from '../doors/content-cache.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { AgentCalls } from './agent-calls.ts';
+import type { Claim, Findable } from './core/findable.ts';
 import { type JudgedLayer, judge, type Verdict } from './core/judge.ts';
 import type { ImageTable } from './image-table.ts';
 import type { LayerProofs } from './layer-proofs.ts';
 
 interface Deps {
   readonly agent: Pick<AgentCalls, 'offers' | 'answer'>;
-  readonly door: Pick<ContentCache, 'has'>;
+  /** What is found by diffID alone; undefined where containerd asks with the name of the image's manifest (door 2). */
+  readonly findable: Findable | undefined;
   readonly images: ImageTable;
   /** Layers that were bound to a diffID when they came here. */
   readonly layersOf: (diffId: Digest) => readonly Digest[];
@@ -89,16 +90,21 @@ export class Publisher {
 
   #begin(offer: LazyOffer): void {
     const { log, agent } = this.#deps;
-    const run = (async () => {
-      const answer = await this.#publish(offer);
-      await agent.answer(offer.id, answer);
-    })()
-      .catch((error: unknown) => {
+    const run = async (): Promise<void> => {
+      try {
+        const answer = await this.#publish(offer);
+        await agent.answer(offer.id, answer);
+      } catch (error) {
         // Too late: the pull goes on the ordinary way, and the next one finds all prepared.
         if (!isCoded(error, 'COMMAND_UNKNOWN'))
           logFailure(log, error, 'an image was not shown', { repository: offer.repository });
-      })
-      .finally(() => this.#running.delete(run));
+      }
+    };
+    this.#track(run());
+  }
+
+  #track(work: Promise<void>): void {
+    const run = work.finally(() => this.#running.delete(run));
     this.#running.add(run);
   }
 
@@ -124,30 +130,59 @@ export class Publisher {
 
   /** What is not proven by records is read whole, as far as there is time; the reading goes on for the next pull. */
   async #judge(offer: LazyOffer, untilMs: number): Promise<Verdict> {
-    const { door, layersOf, proofs, nowMs, log } = this.#deps;
-    const shown = new Set<Digest>();
-    for (const { diffId } of offer.layers) if (await door.has(diffId)) shown.add(diffId);
-    const known = {
-      isShown: (diffId: Digest) => shown.has(diffId),
-      layersOf,
-      readDiffId: (layer: Digest) => proofs.diffIdOf(layer),
-    };
-    const verdict = judge(offer, known);
+    const { nowMs } = this.#deps;
+    const verdict = this.#verdict(offer);
     if (verdict.unproven.length === 0 || verdict.forged.length > 0) return verdict;
-    const image = { host: offer.upstream, repository: offer.repository };
-    const reading = verdict.unproven.map(async (layer) => {
-      try {
-        await proofs.prove(image, layer);
-      } catch (error) {
-        logFailure(log, error, 'a layer could not be read whole', { layer: layer.digest });
-        throwIfBug(error);
-      }
-    });
+    const { upstream, repository } = offer;
+    const reading = verdict.unproven.map((one) => this.#prove({ ...claimOf(one), upstream, repository }));
     const over = new AbortController();
     const late = pause(untilMs - nowMs(), AbortSignal.any([over.signal, this.#abort.signal]));
     await Promise.race([Promise.all(reading), late]);
     over.abort();
-    return judge(offer, known);
+    return this.#verdict(offer);
+  }
+
+  /** In one turn: what is decided to be shown later sees the claims of an image that goes out, and what was before is judged. */
+  #verdict(offer: LazyOffer): Verdict {
+    const { findable, layersOf, proofs, nowMs } = this.#deps;
+    const verdict = judge(offer, {
+      isShown: (diffId) => findable?.isShown(diffId) === true,
+      layersOf,
+      readDiffId: (layer) => proofs.diffIdOf(layer),
+    });
+    const { upstream, repository } = offer;
+    if (verdict.unproven.length === 0)
+      findable?.claim(
+        verdict.claims.map((one) => ({ ...claimOf(one), upstream, repository })),
+        nowMs(),
+      );
+    return verdict;
+  }
+
+  async #prove({ upstream, repository, ...layer }: Claim): Promise<void> {
+    const { proofs, log } = this.#deps;
+    try {
+      await proofs.prove({ host: upstream, repository }, layer);
+    } catch (error) {
+      logFailure(log, error, 'a layer could not be read whole', { layer: layer.digest });
+      throwIfBug(error);
+    }
+  }
+
+  /** Why an image's layers may not be found now; undefined: from now on they count as shown. */
+  #whyNotFound(offer: LazyOffer): string | undefined {
+    const { findable, proofs, nowMs } = this.#deps;
+    const bound = new Map(offer.layers.map(({ digest, diffId }) => [digest, diffId]));
+    const diffIds = offer.layers.map(({ diffId }) => diffId);
+    const holds = (layer: Digest): Digest | undefined => bound.get(layer) ?? proofs.diffIdOf(layer);
+    const showing = findable?.show(diffIds, holds, nowMs());
+    if (showing === undefined || showing.isShown) return undefined;
+    // Not waited for: what they hold is known at the next pull.
+    for (const one of showing.claims) this.#track(this.#prove(one));
+    const [claim] = showing.claims;
+    return claim === undefined
+      ? 'more images than can be remembered were pulled here with layers that nobody knows: for a day nothing new is shown'
+      : `an image of ${claim.repository} that is pulled here says that its layer ${claim.digest} is ${claim.diffId}; that is read whole to see whether it is true, and until then nothing is shown under it`;
   }
 
   async #show(
@@ -177,11 +212,21 @@ export class Publisher {
     }
     if (nowMs() > untilMs)
       return { isLazy: false, reason: 'its indexes came too late for this pull', layers };
+    const reason = this.#whyNotFound(offer);
+    if (reason !== undefined) return { isLazy: false, reason, layers };
     // The lowest last: containerd begins there, and without it looks no further.
     for (const layer of opened.toReversed()) await show(layer);
     grant(offer);
     return { isLazy: true, layers };
   }
+}
+
+function claimOf({
+  digest,
+  sizeBytes,
+  diffId,
+}: LazyOffer['layers'][number]): Pick<Claim, 'digest' | 'sizeBytes' | 'diffId'> {
+  return { digest, sizeBytes, diffId };
 }
 
 function whyRefused({ digest, diffId }: LazyOffer['layers'][number], found: Digest | undefined): string {

@@ -6,6 +6,7 @@ import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import type { LazyLayer } from '../../src/layers/lazy-layer.ts';
+import { Findable } from '../../src/offers/core/findable.ts';
 import { ImageTable } from '../../src/offers/image-table.ts';
 import { Publisher } from '../../src/offers/publisher.ts';
 
@@ -21,33 +22,43 @@ function offerOf(...names: string[]): LazyOffer {
   return { id: 'offer', ...home, manifest: id('m'), waitMs: 1_000, layers };
 }
 
-/** A publisher with one offer; what it shows and answers. */
+/** A publisher with one offer, or several that it gets one after the other; what it shows and answers. */
 function published(
   t: Test,
-  offer: LazyOffer,
+  offers: LazyOffer | readonly LazyOffer[],
   cannotOpen: readonly string[] = [],
   shownAlready: string[] = [],
   /** What each layer holds, to who reads it whole. */
   holds: Readonly<Record<string, string>> = {},
 ) {
   let nowMs = 0;
+  let answered = Promise.resolve();
+  let tell = (): void => undefined;
   const shown: string[] = [];
   const answers: LazyAnswer[] = [];
   const granted: string[] = [];
   const images = new ImageTable();
   const read = new Map<Digest, Digest>();
-  const queue = [[offer]];
+  const queue = [offers].flat();
+  const findable = new Findable(shownAlready.map(id));
   const publisher = new Publisher({
     agent: {
       offers: async (signal) => {
+        await answered;
         const next = queue.shift();
-        if (next !== undefined) return next;
+        answered = new Promise((settle) => {
+          tell = settle;
+        });
+        if (next !== undefined) return [next];
         await new Promise<void>((settle) => signal.addEventListener('abort', () => settle(), { once: true }));
         return [];
       },
-      answer: async (_id, answer) => void answers.push(answer),
+      answer: async (_id, answer) => {
+        answers.push(answer);
+        tell();
+      },
     },
-    door: { has: async (diffId) => shownAlready.some((one) => id(one) === diffId) },
+    findable,
     images,
     proofs: {
       diffIdOf: (layer) => read.get(layer),
@@ -72,7 +83,8 @@ function published(
     wallMs: () => 7,
   });
   t.teardown(() => publisher.stop());
-  return { shown, granted, answers, images, answered: () => until(() => answers.length > 0, 'an answer') };
+  const untilAnswered = async (count = 1) => await until(() => answers.length >= count, `${count} answers`);
+  return { shown, granted, answers, images, answered: untilAnswered };
 }
 
 t.test('all layers are shown, the lowest last', async (t) => {
@@ -101,8 +113,8 @@ t.test('what comes after the agent’s wait is not shown', async (t) => {
   t.match(run.images.list(), [{ isLazy: false, reason: /too late/ }]);
 });
 
-const claiming = (diffId: string): LazyOffer => {
-  const offer = offerOf('mine');
+const claiming = (diffId: string, layer = 'mine'): LazyOffer => {
+  const offer = offerOf(layer);
   return { ...offer, layers: [{ ...offer.layers[0]!, diffId: id(diffId) }] };
 };
 
@@ -125,4 +137,29 @@ t.test('while that is not known it is not let through, and may be asked again', 
   const run = published(t, claiming('private'), [], ['private']);
   await run.answered();
   t.match(run.answers, [{ isShown: false, refusal: /is being read whole/, isPending: true }]);
+});
+
+t.test('what an image claimed without a proof is not shown while that image may look for it', async (t) => {
+  const victim = offerOf('low', 'high');
+  const run = published(t, [claiming('d high', 'evil'), victim], [], [], { evil: 'something else' });
+  await run.answered(2);
+  t.same(run.answers, [{ isShown: false }, { isShown: false }], 'both are pulled the ordinary way');
+  t.same([run.shown, run.granted], [[], []]);
+  const why = new RegExp(`says that its layer ${id('evil')} is ${id('d high')}`);
+  t.match(run.images.list(), [{ isLazy: false, reason: why }]);
+});
+
+t.test('a claim that turns out to be true stands in nobody’s way', async (t) => {
+  const offers = [claiming('d base', 'other builder'), offerOf('base'), offerOf('base')];
+  const run = published(t, offers, [], [], { 'other builder': 'd base' });
+  await run.answered(3);
+  t.same(run.answers, [{ isShown: false }, { isShown: false }, { isShown: true }]);
+});
+
+t.test('an image that was pulled before its layers had records is lazy at the next pull', async (t) => {
+  const unknown = offerOf('low');
+  const first = { ...unknown, layers: unknown.layers.map(({ binding: _none, ...layer }) => layer) };
+  const run = published(t, [first, unknown]);
+  await run.answered(2);
+  t.same(run.answers, [{ isShown: false }, { isShown: true }]);
 });

@@ -25,16 +25,13 @@ import type { Revocations } from '../commands/core/revocations.ts';
 import type { MetainfoKeeper } from '../metainfo/metainfo-keeper.ts';
 import type { StrangerDesk } from '../strangers/stranger-desk.ts';
 import type { LiveFigures } from '../swarms/core/live-figures.ts';
+import { type Pace, paceOf, rejoinMs } from '../swarms/core/pace.ts';
 import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { commandRoutes } from './command-routes.ts';
 import { checked } from './messages.ts';
 
 /** Longest wait of a metainfo long-poll, in ms. */
 const MAX_WAIT_MS = 25_000;
-/** While pieces are lacking, a node joins again after this, in ms. */
-const REJOIN_MS = 3_000;
-const REPORTS_PER_SECOND = 500;
-const MIN_WATCHED_MS = 1_000;
 
 export interface RouteDeps {
   readonly id: string;
@@ -97,7 +94,7 @@ async function join(
   const { metainfo, originIds } = await deps.keeper.get(name, wish);
   const owners = ownerEntries(deps.cluster, digest, originIds);
   if (metainfo.sizeBytes <= SMALL_BLOB_BYTES) return { kind: 'small', sizeBytes: metainfo.sizeBytes, owners };
-  deps.table.join(facts, digest, request.leeching, request.attempt, deps.heartbeatMs * 2.5, deps.nowMs());
+  deps.table.join(facts, digest, request.leeching, request.attempt, pace(deps).leaseMs, deps.nowMs());
   const peers: PeerEntry[] = [
     ...originPeers(deps.cluster, originIds),
     ...deps.table.handout(digest, facts, request.numwant).map(peerEntry),
@@ -109,7 +106,7 @@ async function join(
     metainfo: Buffer.from(metainfo.encode()).toString('base64'),
     owners,
     peers,
-    intervalMs: REJOIN_MS,
+    intervalMs: rejoinMs(deps.table.leecherCount(digest)),
     ...(strangers === undefined ? {} : { strangers }),
   };
 }
@@ -141,8 +138,10 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
   const { commands, unfinished } = deps.commands.due(nodeId, request.bootId, deps.nowMs());
   const { revoked, cursor } = deps.revocations.after(request.revokedAfter, deps.nowMs());
   const strangers = deps.desk.forNode(nodeId);
+  const { heartbeatMs, watchedMs } = pace(deps);
   return {
-    heartbeatMs: unfinished ? watchedMs(deps) : deps.heartbeatMs,
+    heartbeatMs: unfinished ? watchedMs : heartbeatMs,
+    watchedMs,
     ...(resync ? { resync } : {}),
     commands,
     revoked,
@@ -152,16 +151,13 @@ function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_R
   };
 }
 
-/** Nodes with unfinished commands report their progress sooner, all together about {@link REPORTS_PER_SECOND} times a second. */
-function watchedMs(deps: RouteDeps): number {
-  return Math.min(
-    deps.heartbeatMs,
-    Math.max(MIN_WATCHED_MS, (deps.table.nodeCount * 1_000) / REPORTS_PER_SECOND),
-  );
+function pace({ table, heartbeatMs }: RouteDeps): Pace {
+  return paceOf(table.nodeCount, heartbeatMs);
 }
 
 function status(deps: RouteDeps): unknown {
   const nowMs = deps.nowMs();
+  const { leaseMs } = pace(deps);
   return {
     id: deps.id,
     version: PROTOCOL_VERSION,
@@ -171,7 +167,7 @@ function status(deps: RouteDeps): unknown {
       zone: facts.zone,
       addresses: facts.addresses,
       seeds,
-      ageMs: Math.max(0, Math.round(deps.heartbeatMs * 2.5 - (expiresAtMs - nowMs))),
+      ageMs: Math.max(0, Math.round(leaseMs - (expiresAtMs - nowMs))),
     })),
     swarms: [...deps.keeper.running()].slice(-64).map(([digest, { metainfo, originIds }]) => ({
       digest,

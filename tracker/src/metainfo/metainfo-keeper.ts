@@ -1,4 +1,5 @@
-import { saidUnknown } from '@sepia/base/async/single-flight';
+import { askInTurn } from '@sepia/base/async/ask-many';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
@@ -66,7 +67,7 @@ export class MetainfoKeeper {
   readonly #deps: KeeperDeps;
   readonly #budgetBytes: number;
   readonly #entries = new Map<string, Entry>();
-  readonly #locating = new Map<string, Promise<Entry>>();
+  readonly #locating = new SingleFlight<string, Entry>();
   readonly #links = new LatestMap<string, number>(MAX_LINKS);
   readonly #stopped = new AbortController();
   #bytes = 0;
@@ -93,21 +94,8 @@ export class MetainfoKeeper {
       this.#touch(name, known);
       return known;
     }
-    const key = linkKey(name);
-    let running = this.#locating.get(key);
-    // Asked before this request came, perhaps before a push was acknowledged: a no is asked for again.
-    if (running !== undefined && (await saidUnknown(running))) running = this.#locating.get(key);
-    if (running === undefined) {
-      running = this.#locate(name, wish);
-      this.#locating.set(key, running);
-      const mine = running;
-      const done = (): void => {
-        if (this.#locating.get(key) === mine) this.#locating.delete(key);
-      };
-      mine.then(done, done);
-    }
     const revision = this.#revision;
-    const entry = await running;
+    const entry = await this.#locating.share(linkKey(name), async () => await this.#locate(name, wish));
     if (revision === this.#revision) this.#prove(name);
     return entry;
   }
@@ -154,7 +142,7 @@ export class MetainfoKeeper {
     this.#revision += 1;
     for (const name of revoked) {
       this.#links.delete(linkKey(name));
-      this.#locating.delete(linkKey(name));
+      this.#locating.forget(linkKey(name));
     }
   }
 
@@ -214,34 +202,33 @@ export class MetainfoKeeper {
     const signal = this.#stopped.signal;
     const answers = await origins.where(name, signal);
     const choice = chooseOrigins(answers, origins.candidates(name.digest).ownerIds);
-    let last: unknown = new CodedError('NO_PEERS', {
-      message: 'no origin answers',
-      detail: { digest: name.digest },
-    });
-    for (const originId of choice.originIds) {
-      try {
-        const adopt =
-          (choice.type === 'fetch' || (isOrphan && choice.state === 'open')) &&
-          known?.state === 'open' &&
-          known.knownCount > 0;
-        const metainfo = adopt
-          ? await origins.adopt(originId, name, known, holders(name.digest), wish, signal)
+    if (choice.originIds.length === 0)
+      throw new CodedError('NO_PEERS', { message: 'no origin answers', detail: { digest: name.digest } });
+    const isRefused = (error: unknown): boolean => isCertain(error) || isUpstreamFailure(error);
+    const adoptable =
+      (choice.type === 'fetch' || (isOrphan && choice.state === 'open')) &&
+      known?.state === 'open' &&
+      known.knownCount > 0
+        ? known
+        : undefined;
+    const ask = async (originId: string): Promise<{ metainfo: Metainfo; originIds: readonly string[] }> => {
+      const metainfo =
+        adoptable !== undefined
+          ? await origins.adopt(originId, name, adoptable, holders(name.digest), wish, signal)
           : await origins.metainfo(originId, name, choice.type === 'fetch', wish, signal);
-        const originIds =
-          choice.type === 'holders' && choice.state === 'final' ? choice.originIds : [originId];
-        return { metainfo, originIds };
-      } catch (error) {
-        throwIfBug(error);
-        last = error;
-        if ((isCertain(error) || isUpstreamFailure(error)) && choice.type === 'fetch') break;
-      }
-    }
-    // Those that had it are stopping or just died: a moment later they are silent, and others are asked.
-    if (choice.type === 'holders' && tries > 1 && !isCertain(last) && !isUpstreamFailure(last)) {
+      const isHeld = choice.type === 'holders' && choice.state === 'final';
+      return { metainfo, originIds: isHeld ? choice.originIds : [originId] };
+    };
+    try {
+      const isFinal = (error: unknown): boolean => choice.type === 'fetch' && isRefused(error);
+      return await askInTurn(choice.originIds, ask, { isFinal });
+    } catch (error) {
+      throwIfBug(error);
+      // Those that had it are stopping or just died: a moment later they are silent, and others are asked.
+      if (choice.type !== 'holders' || tries <= 1 || isRefused(error)) throw error;
       await delay(RETRY_MS, signal);
       return await this.#ask(name, known, wish, isOrphan, tries - 1);
     }
-    throw last;
   }
 
   #keep(name: BlobName, metainfo: Metainfo, originIds: readonly string[], wantsAll: boolean): Entry {

@@ -1,3 +1,4 @@
+import { answersOf, askAll } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
 import { type CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -67,40 +68,29 @@ export class Origins {
   /** Asks all candidates at once; resolves early as soon as one has the whole blob. */
   async where(name: BlobName, signal: AbortSignal): Promise<Whereabouts[]> {
     const { ids } = this.candidates(name.digest);
-    const answers = new Map<string, Whereabouts>();
-    await new Promise<void>((resolve, reject) => {
-      let open = ids.length;
-      for (const originId of ids) {
-        this.#where(originId, name, signal).then((answer) => {
-          answers.set(originId, answer);
-          open -= 1;
-          if (open === 0 || answer.state === 'final') resolve();
-        }, reject);
-      }
-      if (ids.length === 0) resolve();
+    const ask = async (originId: string): Promise<Whereabouts> => await this.#where(originId, name, signal);
+    const said = await askAll(ids, ask, {
+      isEnough: (so) => so.some((one) => one.type === 'answer' && one.answer.state === 'final'),
     });
-    if (!signal.aborted && ids.every((id) => answers.get(id)?.state === 'silent')) this.#pace.missed();
-    return ids.map((originId) => answers.get(originId) ?? { originId, state: 'silent' });
+    if (!signal.aborted && answersOf(said).length === 0) this.#pace.missed();
+    return said.map((one) =>
+      one.type === 'answer' ? one.answer : { originId: one.by, state: 'silent' as const },
+    );
   }
 
   async #where(originId: string, name: BlobName, signal: AbortSignal): Promise<Whereabouts> {
     const timeoutMs = this.#pace.timeoutMs(LEAST_SILENCE_MS, MOST_SILENCE_MS);
     const startedMs = performance.now();
-    try {
-      const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
-        url: this.url(originId),
-        to: originId,
-        ...to(ORIGIN_BLOBS.where, name),
-        headersTimeoutMs: timeoutMs,
-        bodyTimeoutMs: timeoutMs,
-        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-      });
-      this.#pace.note(performance.now() - startedMs);
-      return { originId, ...answer };
-    } catch (error) {
-      throwIfBug(error);
-      return { originId, state: 'silent' };
-    }
+    const answer = await this.#client.json<{ state: 'final' | 'open' | 'none'; sizeBytes?: number }>({
+      url: this.url(originId),
+      to: originId,
+      ...to(ORIGIN_BLOBS.where, name),
+      headersTimeoutMs: timeoutMs,
+      bodyTimeoutMs: timeoutMs,
+      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+    });
+    this.#pace.note(performance.now() - startedMs);
+    return { originId, ...answer };
   }
 
   /** Metainfo of a blob; `fetch` makes the origin the leader if it has nothing. Also the proof that the link exists. */

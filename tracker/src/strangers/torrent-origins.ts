@@ -1,3 +1,4 @@
+import { askEvery, askInTurn } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
@@ -30,8 +31,9 @@ export class TorrentOrigins {
 
   /** Size and SHA-1 piece hashes of a blob that strangers may have. @throws what the origins say, else `NO_PEERS` */
   async facts(name: BlobName, signal: AbortSignal): Promise<TorrentFacts> {
-    let last: unknown = new CodedError('NO_PEERS', { message: 'no origin answers' });
-    for (const id of this.#candidates(name)) {
+    // What one said is told rather than the silence of those that were asked after it.
+    let told: unknown;
+    const ask = async (id: string): Promise<TorrentFacts> => {
       try {
         const { headers, bytes } = await this.#deps.client.bytes({
           url: this.#deps.cluster.member(id).urls[0]!,
@@ -43,12 +45,17 @@ export class TorrentOrigins {
         return { digest: name.digest, sizeBytes: Number(headers[H_BLOB_SIZE]), pieces: bytes };
       } catch (error) {
         throwIfBug(error);
-        signal.throwIfAborted();
-        if (isCertain(error)) throw error;
-        if (!isCoded(last) || last.code === 'NO_PEERS') last = error;
+        if (isCoded(error) && error.code !== 'NO_PEERS') told ??= error;
+        throw error;
       }
+    };
+    try {
+      return await askInTurn(this.#candidates(name), ask, { signal, isFinal: isCertain });
+    } catch (error) {
+      throwIfBug(error);
+      signal.throwIfAborted();
+      throw isCertain(error) ? error : (told ?? error);
     }
-    throw last;
   }
 
   /**
@@ -57,9 +64,8 @@ export class TorrentOrigins {
    */
   async open(name: BlobName, infohash: string, ttl: number, address: readonly string[]): Promise<string[]> {
     const ids = this.#candidates(name);
-    const outcomes = await Promise.all(
-      ids.map(async (id) => await this.#open(id, { ...name, infohash, ttl, address })),
-    );
+    const values = { ...name, infohash, ttl, address };
+    const outcomes = await askEvery(ids, async (id) => await this.#open(id, values));
     const refused = outcomes.find((one) => isCoded(one, 'AUTH_DENIED'));
     if (refused !== undefined) throw refused;
     if (outcomes.every((one) => one instanceof CodedError && !isCertain(one)))

@@ -137,6 +137,23 @@ export function withoutAnswer<C, T>(said: readonly Said<C, T>[]): C[] {
   return said.flatMap((one) => (one.type === 'answer' ? [] : [one.by]));
 }
 
+/** As {@link askAll} where every one has to answer. @throws what the first that does not answer failed with */
+export async function askEvery<C, T>(
+  candidates: readonly C[],
+  ask: (candidate: C, signal: AbortSignal) => Promise<T>,
+): Promise<T[]> {
+  let failed: { readonly error: unknown } | undefined;
+  const said = await askAll(candidates, ask, {
+    isEnough: (soFar) => {
+      const last = soFar.at(-1);
+      if (last !== undefined && last.type !== 'answer') failed ??= last;
+      return failed !== undefined;
+    },
+  });
+  if (failed !== undefined) throw failed.error;
+  return answersOf(said);
+}
+
 /**
  * Asks one after the other, never two at once, until one answers: for what may be done once only.
  * @throws a bug, what `isFinal` says no other would better and the reason of `signal` at once; the last error when all

@@ -1,5 +1,5 @@
 import { CodedError, isCoded } from '../errors.ts';
-import { readElsewhere, throwIfBug } from '../failure.ts';
+import { ended, readElsewhere, throwIfBug } from '../failure.ts';
 
 interface Flight<T> {
   readonly abort: AbortController;
@@ -24,8 +24,8 @@ function isUnknown(error: unknown): boolean {
 
 /**
  * One run at a time for each key: who asks for what is under way joins it and gets its outcome. A run is aborted when
- * all who wait for it have left. "Unknown" is no outcome for who came later (it may exist since): they run or join one
- * more, which began after they came.
+ * all who wait for it have left, unless it is {@link SingleFlight.share shared}. "Unknown" is no outcome for who came
+ * later (it may exist since): they run or join one more, which began after they came.
  */
 export class SingleFlight<K, T> {
   readonly #flights = new Map<K, Flight<T>>();
@@ -34,20 +34,63 @@ export class SingleFlight<K, T> {
     return this.#flights.has(key);
   }
 
+  /** Keys of which something is under way. */
+  get size(): number {
+    return this.#flights.size;
+  }
+
+  /** Resolves when what is under way now has ended, well or not: of `key`, or of all. */
+  async idle(key?: K): Promise<void> {
+    const flights = key === undefined ? [...this.#flights.values()] : [this.#flights.get(key)];
+    await Promise.all(flights.map(async (flight) => await ended(flight?.promise)));
+  }
+
+  /** Who asks from now on joins nothing that is under way; it goes on for who waits for it. */
+  forget(key: K): void {
+    this.#flights.delete(key);
+  }
+
+  /**
+   * As {@link run}, for work that is worth its while whoever leaves: it goes on to its end.
+   * @throws what the work fails with; the reason of `signal`, for this caller alone
+   */
+  async share(key: K, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return await this.#joined(key, work, signal, true);
+  }
+
   /** Runs `work`, or joins the run of `key`. @throws what the run fails with; the reason of `signal`, for this caller alone */
   async run(key: K, work: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
-    if (!this.#flights.has(key)) return await this.#join(key, work, signal);
+    return await this.#joined(key, work, signal, false);
+  }
+
+  async #joined(
+    key: K,
+    work: (signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal | undefined,
+    stays: boolean,
+  ): Promise<T> {
+    if (!this.#flights.has(key)) return await this.#join(key, work, signal, stays);
     try {
-      return await this.#join(key, work, signal);
+      return await this.#join(key, work, signal, stays);
     } catch (error) {
-      if (signal.aborted || !isUnknown(error)) throw error;
-      return await this.#join(key, work, signal);
+      if (signal?.aborted === true || !isUnknown(error)) throw error;
+      return await this.#join(key, work, signal, stays);
     }
   }
 
-  async #join(key: K, work: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
-    signal.throwIfAborted();
-    const flight = this.#flights.get(key) ?? this.#begin(key, work);
+  async #join(
+    key: K,
+    work: (signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal | undefined,
+    stays: boolean,
+  ): Promise<T> {
+    signal?.throwIfAborted();
+    const flight = this.#flights.get(key) ?? this.#begin(key, work, stays);
+    if (signal === undefined) {
+      // Who cannot leave keeps it running.
+      flight.users = Number.POSITIVE_INFINITY;
+      return await flight.promise;
+    }
     flight.users += 1;
     let onAbort = (): void => {};
     try {
@@ -63,12 +106,12 @@ export class SingleFlight<K, T> {
     }
   }
 
-  #begin(key: K, work: (signal: AbortSignal) => Promise<T>): Flight<T> {
+  #begin(key: K, work: (signal: AbortSignal) => Promise<T>, stays: boolean): Flight<T> {
     const abort = new AbortController();
     const promise = work(abort.signal).finally(() => {
       if (this.#flights.get(key) === flight) this.#flights.delete(key);
     });
-    const flight: Flight<T> = { abort, promise, users: 0 };
+    const flight: Flight<T> = { abort, promise, users: stays ? Number.POSITIVE_INFINITY : 0 };
     readElsewhere(promise);
     this.#flights.set(key, flight);
     return flight;

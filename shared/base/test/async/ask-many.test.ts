@@ -1,5 +1,12 @@
 import t from 'tap';
-import { answersOf, askAll, askInTurn, firstAnswer, withoutAnswer } from '../../src/async/ask-many.ts';
+import {
+  answersOf,
+  askAll,
+  askEvery,
+  askInTurn,
+  firstAnswer,
+  withoutAnswer,
+} from '../../src/async/ask-many.ts';
 import { CodedError } from '../../src/errors.ts';
 
 /** Candidates whose answers the test decides; notes who was asked and whose call was aborted. */
@@ -201,4 +208,14 @@ t.test('one after the other, until one answers or says what is final', async (t)
   t.same(asked, ['a', 'a'], 'nobody after it');
   const signal = AbortSignal.abort(new CodedError('DRAINING'));
   await t.rejects(askInTurn(['b'], says({ b: 'B' }), { signal }), { code: 'DRAINING' });
+});
+
+t.test('where every one has to answer, the first that does not ends it', async (t) => {
+  const { calls, ask } = desk();
+  const all = askEvery(['a', 'b', 'c'], ask);
+  await until(() => calls.has('c'));
+  calls.get('b')!.reject(new CodedError('OVERLOADED'));
+  await t.rejects(all, { code: 'OVERLOADED' });
+  t.ok(calls.get('a')!.signal.aborted);
+  t.same(await askEvery(['a', 'b'], async (name) => name.toUpperCase()), ['A', 'B']);
 });

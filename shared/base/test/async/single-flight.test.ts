@@ -56,3 +56,22 @@ t.test('unknown again is the answer; other failures are shared', async (t) => {
   for (const one of await Promise.allSettled(failing)) t.equal(one.status, 'rejected');
   t.equal(runs.length, 3);
 });
+
+t.test('what is shared goes on when all have left, and is joined by who comes then', async (t) => {
+  const { flights, runs } = made();
+  const work = (): Promise<string> => new Promise((resolve, reject) => runs.push({ resolve, reject }));
+  const leaver = new AbortController();
+  const left = flights.share('blob', work, leaver.signal);
+  leaver.abort(new CodedError('DRAINING'));
+  await t.rejects(left, { code: 'DRAINING' });
+  t.ok(flights.has('blob'));
+  t.equal(flights.size, 1);
+  const joined = flights.share('blob', work);
+  const idle = flights.idle();
+  runs[0]!.resolve('found');
+  t.equal(await joined, 'found');
+  await idle;
+  t.equal(runs.length, 1);
+  t.equal(flights.size, 0);
+  await flights.idle('blob');
+});

@@ -43,7 +43,10 @@ export const LEASE_REQUEST = z.object({
 export type LeaseRequest = z.input<typeof LEASE_REQUEST>;
 
 export interface LeaseAnswer {
+  /** The next heartbeat of a node with nothing to tell. */
   readonly heartbeatMs: number;
+  /** That of a node with running swarms or news of commands: longer in bigger clusters. 1 s where a tracker does not say. */
+  readonly watchedMs?: number;
   /** Send the full set next time. */
   readonly resync?: boolean;
   /** Commands that the node has not reported yet; it carries each id out once. */

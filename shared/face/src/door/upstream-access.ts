@@ -1,3 +1,4 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import type { AccessAnswer, AccessItem } from '@sepia/cluster/api/access';
@@ -29,7 +30,7 @@ export class UpstreamAccess {
   readonly #granted = new ExpiringMap<AccessAnswer>(MAX_DECISIONS);
   /** When tokens that were handed out here end, by their hash: opaque ones do not say it. */
   readonly #ends = new ExpiringMap<number>(MAX_DECISIONS);
-  readonly #running = new Map<string, Promise<AccessAnswer>>();
+  readonly #running = new SingleFlight<string, AccessAnswer>();
 
   constructor(deps: { readonly ask: AskAccess; readonly nowMs: () => number }) {
     this.#ask = deps.ask;
@@ -48,14 +49,9 @@ export class UpstreamAccess {
     const known = this.#public.get(repository, nowMs) ?? this.#granted.get(key, nowMs);
     if (known !== undefined) return known;
     const flight = `${key}\n${itemKey(item)}`;
-    let running = this.#running.get(flight);
-    if (running === undefined) {
-      running = this.#ask(name, item, authorization)
-        .then((answer) => this.#keep(repository, hash, answer))
-        .finally(() => this.#running.delete(flight));
-      this.#running.set(flight, running);
-    }
-    return await running;
+    return await this.#running.share(flight, async () =>
+      this.#keep(repository, hash, await this.#ask(name, item, authorization)),
+    );
   }
 
   /** True if a yes is known: nothing has to be asked. */

@@ -13,7 +13,9 @@ export interface Verdict {
   /** All layers may be shown, or the image is pulled the ordinary way. */
   readonly isLazy: boolean;
   readonly layers: readonly JudgedLayer[];
-  /** Layers whose claimed diffID is shown here, but of which nothing says that they hold it. */
+  /** Layers of which nothing says that they hold the diffID that is claimed for them. */
+  readonly claims: readonly LazyOffer['layers'][number][];
+  /** Those of them whose claimed diffID is shown here. */
   readonly unproven: readonly LazyOffer['layers'][number][];
   /** Those of them that were read whole: they hold something else, and no runtime would unpack them. */
   readonly forged: readonly LazyOffer['layers'][number][];
@@ -46,13 +48,14 @@ export function judge(offer: LazyOffer, known: Known): Verdict {
     return { digest, diffId, reason: layer.isUnanswered && reason !== undefined ? SILENT : reason };
   });
   // `offer.reason` and a bad index take laziness away, not the proof that the layer is what it says.
-  const unproven = offer.layers
-    .filter((one) => known.isShown(one.diffId))
+  const claims = offer.layers
     .filter((one) => one.binding?.diffId !== one.diffId && !isKnownHere(one))
     .filter((one) => known.readDiffId(one.digest) !== one.diffId);
+  const unproven = claims.filter((one) => known.isShown(one.diffId));
   return {
     isLazy: layers.length > 0 && layers.every((one) => one.reason === undefined),
     layers,
+    claims,
     unproven,
     forged: unproven.filter((one) => known.readDiffId(one.digest) !== undefined),
   };

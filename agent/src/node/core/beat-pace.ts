@@ -1,0 +1,51 @@
+import { backoffMs } from '@sepia/base/async/backoff';
+
+/** Heartbeat until a tracker names another, and after the first failure, in ms. */
+const FIRST_HEARTBEAT_MS = 2_000;
+/** While swarms run, people who look see them move: this often where the tracker does not say, in ms. */
+const WATCHED_HEARTBEAT_MS = 1_000;
+/** A tracker that asks for a longer pause is not heeded, in ms: leases would end unnoticed. */
+const MAX_HEARTBEAT_MS = 60_000;
+/** A tracker that fails is tried again within this, in ms. */
+const MAX_RETRY_MS = 10_000;
+const MIN_LEASE_MS = 25_000;
+/** A lease lasts as long as this many heartbeats. */
+const LEASE_HEARTBEATS = 2.5;
+
+/** What a tracker said of the next heartbeat. */
+export interface BeatAnswer {
+  readonly heartbeatMs: number;
+  readonly watchedMs?: number | undefined;
+  /** It wants more at once: the whole set, or the rest of a long message. */
+  readonly hasMore: boolean;
+}
+
+/**
+ * When one tracker is told next. Trackers stretch their heartbeats with the number of nodes; one that fails is
+ * asked less and less often, up to what it asked for or 10 s, so that thousands do not hold it down as it comes back.
+ */
+export class BeatPace {
+  #toldMs = FIRST_HEARTBEAT_MS;
+  #failures = 0;
+
+  /** How long the next lease is to last, ms. */
+  get leaseMs(): number {
+    return Math.max(MIN_LEASE_MS, this.#toldMs * LEASE_HEARTBEATS);
+  }
+
+  /** Ms to the next heartbeat; `isWatched`: swarms run, or commands have news. */
+  answered(answer: BeatAnswer, isWatched: boolean): number {
+    const { heartbeatMs, watchedMs = WATCHED_HEARTBEAT_MS, hasMore } = answer;
+    this.#failures = 0;
+    this.#toldMs = Math.min(MAX_HEARTBEAT_MS, heartbeatMs);
+    if (hasMore) return FIRST_HEARTBEAT_MS / 4;
+    return isWatched ? Math.min(watchedMs, this.#toldMs) : this.#toldMs;
+  }
+
+  /** Ms to the next try. */
+  failed(): number {
+    const ceilingMs = Math.max(FIRST_HEARTBEAT_MS, Math.min(this.#toldMs, MAX_RETRY_MS));
+    this.#failures += 1;
+    return backoffMs(this.#failures, FIRST_HEARTBEAT_MS, ceilingMs);
+  }
+}

@@ -1,0 +1,32 @@
+/** Heartbeats that a tracker bears in one second, all nodes together; and those of nodes that somebody watches. */
+const HEARTBEATS_PER_SECOND = 1_500;
+const WATCHED_PER_SECOND = 500;
+/** Joins that it bears beside them. */
+const JOINS_PER_SECOND = 1_000;
+const MIN_WATCHED_MS = 1_000;
+/** While pieces are lacking, a node joins again after this, in ms; later in a big swarm. */
+const MIN_REJOIN_MS = 3_000;
+/** A lease lasts as long as this many heartbeats. */
+const LEASE_HEARTBEATS = 2.5;
+
+/** Times that grow with the number of nodes, so that what they send together stays the same; all in ms. */
+export interface Pace {
+  /** A node with nothing to tell. */
+  readonly heartbeatMs: number;
+  /** A node with a running swarm or an unfinished command. */
+  readonly watchedMs: number;
+  /** Within this a node is heard of again, else it is gone. */
+  readonly leaseMs: number;
+}
+
+/** How often `nodes` nodes send heartbeats where a few would every `configuredMs`. */
+export function paceOf(nodes: number, configuredMs: number): Pace {
+  const heartbeatMs = Math.max(configuredMs, (nodes * 1_000) / HEARTBEATS_PER_SECOND);
+  const watchedMs = Math.min(heartbeatMs, Math.max(MIN_WATCHED_MS, (nodes * 1_000) / WATCHED_PER_SECOND));
+  return { heartbeatMs, watchedMs, leaseMs: heartbeatMs * LEASE_HEARTBEATS };
+}
+
+/** How long a node that lacks pieces waits before it joins again, with so many that download the same. */
+export function rejoinMs(leechers: number): number {
+  return Math.max(MIN_REJOIN_MS, (leechers * 1_000) / JOINS_PER_SECOND);
+}
