@@ -239,7 +239,9 @@ export class RemoteBlob implements ReadableBlob {
     const body = await this.#source.range(id, start, start + bytes.length - 1, signal);
     const stream = new RangeStream(id, { start, end: start + bytes.length - 1 }, body);
     try {
-      await stream.fill(bytes, signal, () => undefined);
+      await stream.fill(bytes, signal, () => {
+        this.#newsMs = performance.now();
+      });
     } finally {
       stream.close();
     }
