@@ -97,12 +97,15 @@ const WEATHERS: readonly Weather[] = [
   { timing: true, wrong: true, fetchRate: 700_000 },
 ];
 
+function caseOf(seed: number): { readonly truth: Truth; readonly weather: Weather } {
+  return { truth: TRUTHS[(seed * 7) % TRUTHS.length]!, weather: WEATHERS[seed % WEATHERS.length]! };
+}
+
 t.test('no body is completed with wrong bytes, whatever its sources do', async (t) => {
   const wrong: string[] = [];
   const count = { right: 0, cut: 0, refused: 0 };
-  for (const seed of [...Array.from({ length: RUNS }, (_, at) => at + 1), ...STALLED]) {
-    const weather = WEATHERS[seed % WEATHERS.length]!;
-    const truth = TRUTHS[(seed * 7) % TRUTHS.length]!;
+  for (let seed = 1; seed <= RUNS; seed++) {
+    const { truth, weather } = caseOf(seed);
     const outcome = await run(truth, weather, seed).catch((cause: unknown) => {
       throw new Error(`seed ${seed}`, { cause });
     });
@@ -114,4 +117,12 @@ t.test('no body is completed with wrong bytes, whatever its sources do', async (
   }
   t.comment(JSON.stringify(count));
   t.same(wrong, [], `wrong bytes completed in ${RUNS} runs`);
+});
+
+t.test('the only source of a blob is asked anew as long as a body may wait', async (t) => {
+  for (const seed of STALLED) {
+    const { truth, weather } = caseOf(seed);
+    const outcome = await run(truth, weather, seed);
+    t.ok(isAsPromised(outcome), `seed ${seed}: ${JSON.stringify(outcome)}`);
+  }
 });
