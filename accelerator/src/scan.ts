@@ -4,100 +4,153 @@ import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { matcherOf } from '@sepia/base/names/pattern';
 import { isRepositoryName, isTag } from '@sepia/base/names/repository';
+import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
-import { readDocument, sourceOf } from '@sepia/lazy/convert/documents';
-import { resultName } from './core/result-name.ts';
+import { ConversionRules } from '@sepia/cluster/conversion-rules';
+import {
+  type Document,
+  FORMAT_ANNOTATION,
+  readDocument,
+  SOURCE_ANNOTATION,
+} from '@sepia/lazy/convert/documents';
+import { whyResult } from '@sepia/lazy/convert/results';
+import { resultName } from './converting/core/result-name.ts';
+import { sourceOfResult } from './converting/core/result-source.ts';
+import { madeFrom } from './converting/remove.ts';
+import { isGone, manifestOrNone } from './converting/sources.ts';
 import { isIndexed } from './indexing/run-index.ts';
 import { clusterSource } from './net/cluster-source.ts';
 import type { LayerRecords } from './net/layer-records.ts';
-import { type Proxies, upstreamHeader } from './net/proxies.ts';
+import { listed, referrersOf } from './net/lists.ts';
+import type { Proxies } from './net/proxies.ts';
 import type { QueueClient } from './net/queue-client.ts';
 
 interface ScanDeps {
   readonly cluster: Cluster;
   readonly proxies: Proxies;
-  readonly queue: QueueClient;
+  readonly queue: Pick<QueueClient, 'add'>;
   readonly records: LayerRecords;
   readonly log: Logger;
   /** A number from 0 up to 1. */
   readonly chance: () => number;
 }
 
-const CALL_MS = 60_000;
-const MAX_LIST_BYTES = 16 * 1024 * 1024;
-const PAGE = 1_000;
-/** Pages of one list. */
-const MAX_PAGES = 1_000;
-
 /**
  * Looks at every tag that a rule names and puts into the queue what no webhook told: tags that moved, images from before
- * the rule. It asks the cluster for repositories, so a repository that nobody ever pulled or pushed here is not seen.
- * @returns how many tasks were put in
+ * the rule, results whose source is gone. It asks the cluster for repositories, so a repository that nobody ever pulled or
+ * pushed here is not seen. @returns how many tasks were put in
  */
 export async function scanOnce(deps: ScanDeps, signal: AbortSignal): Promise<number> {
+  const { conversions } = deps.cluster.document;
+  const rules = new ConversionRules(conversions);
   let added = 0;
-  for (const rule of deps.cluster.document.conversions) {
-    const isWanted = matcherOf(rule.repositories);
-    for await (const repository of listed(deps, rule.from, '/v2/_catalog', 'repositories', signal)) {
-      if (!isRepositoryName(repository) || !isWanted(repository)) continue;
-      added += await scanRepository(deps, rule, repository, signal);
+  for (const upstream of new Set(conversions.map((rule) => rule.from))) {
+    const list = { path: '/v2/_catalog', key: 'repositories' } as const;
+    for await (const repository of listed(deps.proxies, upstream, list, signal)) {
+      if (!isRepositoryName(repository)) continue;
+      added += await scanRepository(deps, rules, { upstream, repository }, signal);
     }
   }
   return added;
 }
 
+interface Repository {
+  readonly upstream: string;
+  readonly repository: string;
+}
+
 async function scanRepository(
   deps: ScanDeps,
-  rule: ConversionRule,
-  repository: string,
+  rules: ConversionRules,
+  place: Repository,
   signal: AbortSignal,
 ): Promise<number> {
-  const isWanted = rule.tags === undefined ? () => true : matcherOf(rule.tags);
-  const tags: string[] = [];
-  for await (const tag of listed(deps, rule.from, `/v2/${repository}/tags/list`, 'tags', signal))
-    tags.push(tag);
+  const { conversions } = deps.cluster.document;
+  const own = conversions.filter((rule) => rule.from === place.upstream);
+  const isSource = own.some((rule) => matcherOf(rule.repositories)(place.repository));
+  const mayHoldResults = own.filter((rule) => rule['delete-with-source'] && rule.to !== 'index');
+  if (!isSource && mayHoldResults.length === 0) return 0;
+  const tags = await tagsOf(deps, place, signal);
+  let added = 0;
+  for (const tag of isSource ? tags : []) {
+    signal.throwIfAborted();
+    for (const task of rules.tasksOf({ kind: 'push', ...place, tag })) {
+      const rule = own.find((one) => one.name === task.rule)!;
+      if (await isUpToDate(deps, rule, task, signal)) continue;
+      await deps.queue.add(task);
+      added += 1;
+    }
+  }
+  for (const rule of mayHoldResults) added += await scanResults(deps, rule, place, tags, signal);
+  return added;
+}
+
+/** Results in this repository whose source tag is not there any more. */
+async function scanResults(
+  deps: ScanDeps,
+  rule: ConversionRule,
+  place: Repository,
+  tags: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<number> {
+  let sourceTags: ReadonlySet<string> | undefined;
   let added = 0;
   for (const tag of tags) {
     signal.throwIfAborted();
-    const isResult = rule.to !== 'index' && rule['tag-suffix'] !== '' && tag.endsWith(rule['tag-suffix']);
-    if (!isTag(tag) || isResult || !isWanted(tag)) continue;
-    if (await isUpToDate(deps, rule, repository, tag, signal)) continue;
-    await deps.queue.add({
-      kind: rule.to === 'index' ? 'index' : 'convert',
-      rule: rule.name,
-      upstream: rule.from,
-      repository,
-      tag,
-    });
+    const source = sourceOfResult(rule, place.repository, tag);
+    if (source === undefined) continue;
+    const from = { upstream: place.upstream, repository: source.repository };
+    sourceTags ??= source.repository === place.repository ? tags : await tagsOf(deps, from, signal);
+    if (sourceTags.has(source.tag)) continue;
+    const result = await manifestOrNone(clusterSource(deps.proxies, place), tag, signal);
+    if (result === undefined || madeFrom(result) === undefined) continue;
+    await deps.queue.add({ kind: 'remove', rule: rule.name, ...from, tag: source.tag });
     added += 1;
   }
   return added;
+}
+
+async function tagsOf(
+  { proxies }: ScanDeps,
+  { upstream, repository }: Repository,
+  signal: AbortSignal,
+): Promise<ReadonlySet<string>> {
+  const tags = new Set<string>();
+  const list = { path: `/v2/${repository}/tags/list`, key: 'tags' } as const;
+  try {
+    for await (const tag of listed(proxies, upstream, list, signal)) if (isTag(tag)) tags.add(tag);
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  }
+  return tags;
 }
 
 /** True if the result there was made from what the tag points at, or there can be none. */
 async function isUpToDate(
   deps: ScanDeps,
   rule: ConversionRule,
-  repository: string,
-  tag: string,
+  task: ConversionTask,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const name = resultName(rule, repository, tag);
-  if (rule.to !== 'index' && 'wrong' in name) return true;
+  const { upstream, repository, tag } = task;
   try {
-    const from = clusterSource(deps.proxies, { upstream: rule.from, repository });
-    if (rule.to === 'index' || 'wrong' in name) {
-      const place = { upstream: rule.from, repository, tag };
-      return await isIndexed({ source: from, records: deps.records }, place, rule, signal);
-    }
+    const from = clusterSource(deps.proxies, { upstream, repository });
+    if (rule.to === 'index')
+      return await isIndexed(
+        { source: from, records: deps.records },
+        { upstream, repository, tag },
+        rule,
+        signal,
+      );
+    const name = resultName(rule, repository, tag);
+    if ('wrong' in name) return true;
     const source = await from.manifest(tag, signal);
     const parsed = readDocument(source.bytes, source.mediaType);
-    if (parsed.kind === 'other' || sourceOf(parsed.json) !== undefined) return true;
-    const target = clusterSource(deps.proxies, { upstream: rule.from, repository: name.repository });
-    const result = await target.manifest(name.tag, signal);
-    const made = readDocument(result.bytes, result.mediaType);
-    return made.kind !== 'other' && sourceOf(made.json) === source.digest;
+    if (parsed.kind === 'other' || whyResult(parsed) !== undefined) return true;
+    if (rule.result === 'referrer') return await hasReferrer(deps, rule, task, source, signal);
+    const target = clusterSource(deps.proxies, { upstream, repository: name.repository });
+    return madeFrom(await target.manifest(name.tag, signal)) === source.digest;
   } catch (error) {
     if (!isCoded(error)) throw error;
     // Gone or silent: the job finds out which.
@@ -106,34 +159,17 @@ async function isUpToDate(
   }
 }
 
-/** Names of a paged list of the distribution API. */
-async function* listed(
-  { proxies }: ScanDeps,
-  upstream: string,
-  path: string,
-  key: 'repositories' | 'tags',
+async function hasReferrer(
+  deps: ScanDeps,
+  rule: ConversionRule,
+  task: ConversionTask,
+  { digest }: Document,
   signal: AbortSignal,
-): AsyncGenerator<string> {
-  let last = '';
-  for (let page = 0; page < MAX_PAGES; page += 1) {
-    const query = new URLSearchParams({ n: String(PAGE), ...(last === '' ? {} : { last }) }).toString();
-    const { bytes } = await proxies.bytes(
-      {
-        method: 'GET',
-        path: `${path}?${query}`,
-        headers: upstreamHeader(upstream),
-        headersTimeoutMs: CALL_MS,
-        signal,
-      },
-      MAX_LIST_BYTES,
-    );
-    const names = (JSON.parse(bytes.toString('utf8')) as Record<string, unknown>)[key];
-    if (!Array.isArray(names) || names.length === 0) return;
-    for (const name of names) if (typeof name === 'string') yield name;
-    const next = String(names.at(-1));
-    if (names.length < PAGE || next === last) return;
-    last = next;
-  }
+): Promise<boolean> {
+  return (await referrersOf(deps.proxies, task, digest, signal)).some(
+    ({ annotations }) =>
+      annotations[SOURCE_ANNOTATION] === digest && annotations[FORMAT_ANNOTATION] === rule.to,
+  );
 }
 
 /** Scans now and then, until `signal`; the first time after a part of the pause, so that accelerators do not scan at once. */

@@ -165,9 +165,10 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
     stops.push('seeds', () => seeds.stop());
     store.onEvicted((digest) => seeds.drop(digest));
     const links = new Links({ proofs, hints, origins, store, seeds, log, nowMs });
+    const { deadlines } = config;
     const options = {
       backToSource: { mode: config['back-to-source'].mode, afterMs: config['back-to-source'].after },
-      progressMs: config.deadlines['download-progress'],
+      patience: { progressMs: deadlines['download-progress'], stallMs: deadlines['body-stall'] },
     };
     const upstreamClient = (name: string) => upstreams.of(name);
     const guideDeps = { trackers, origins, nodeId: id, addresses, zone: config.zone };
@@ -279,8 +280,8 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       manifests,
       links,
       onCacheBytes: (count) => bytes.inc({ source: 'cache' }, count),
-      firstPieceMs: config.deadlines['first-piece'],
-      stallMs: config.deadlines['body-stall'],
+      firstPieceMs: deadlines['first-piece'],
+      stallMs: deadlines['body-stall'],
     });
     const apps: Koa[] = [];
     const listeners: HttpListener[] = [];

@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs';
 import type Router from '@koa/router';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { matcherOf } from '@sepia/base/names/pattern';
 import { isRepositoryName, isTag } from '@sepia/base/names/repository';
 import { upstreamOfHost } from '@sepia/base/names/upstream-name';
 import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { ConversionRules } from '@sepia/cluster/conversion-rules';
 import { routed } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
@@ -30,6 +30,7 @@ const MAX_BODY_BYTES = 1024 * 1024;
 export function apiRoutes(router: Router, deps: RouteDeps): void {
   const hostOf = (upstream: string): string =>
     deps.cluster.upstreams.find((one) => one.name === upstream)?.hosts[1] ?? upstream;
+  const rules = new ConversionRules(deps.cluster.document.conversions);
   router.get('/api/v1/health', async (context) => {
     await answered(routed(context, 'health'), async () => 'Ok');
   });
@@ -38,7 +39,7 @@ export function apiRoutes(router: Router, deps: RouteDeps): void {
       const request = await readJson(ctx, MAX_BODY_BYTES, parseAcceldRequest);
       if (request !== undefined && 'wrong' in request)
         throw new CodedError('REQUEST_INVALID', { message: `${request.wrong} is missing or not valid` });
-      const tasks = (request ?? []).flatMap((url) => tasksOf(deps.cluster, url));
+      const tasks = (request ?? []).flatMap((url) => tasksOf(deps.cluster, rules, url));
       for (const task of tasks) await deps.queue.add(task);
       return 'Ok';
     });
@@ -79,7 +80,7 @@ async function answered(ctx: Context, work: (ctx: Context) => Promise<unknown>):
 }
 
 /** What the rules make of a pushed image `host/repository:tag[@digest]`. @throws `REQUEST_INVALID`, `UPSTREAM_UNKNOWN` */
-function tasksOf(cluster: Cluster, url: string): ConversionTask[] {
+function tasksOf(cluster: Cluster, rules: ConversionRules, url: string): ConversionTask[] {
   const named = url.replace(/^https?:\/\//, '').replace(/@sha(?:256|512):[0-9a-f]+$/, '');
   const slash = named.indexOf('/');
   const colon = named.lastIndexOf(':');
@@ -93,16 +94,7 @@ function tasksOf(cluster: Cluster, url: string): ConversionTask[] {
   const upstream = upstreamOfHost(host, cluster.upstreams);
   if (upstream === undefined)
     throw new CodedError('UPSTREAM_UNKNOWN', { message: `no upstream answers to ${host}` });
-  return cluster.document.conversions
-    .filter((rule) => rule.from === upstream.name && matcherOf(rule.repositories)(repository))
-    .filter((rule) => rule.tags === undefined || matcherOf(rule.tags)(tag))
-    .map((rule) => ({
-      kind: rule.to === 'index' ? 'index' : 'convert',
-      rule: rule.name,
-      upstream: upstream.name,
-      repository,
-      tag,
-    }));
+  return rules.tasksOf({ kind: 'push', upstream: upstream.name, repository, tag });
 }
 
 /**

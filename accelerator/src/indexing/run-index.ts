@@ -3,7 +3,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/cluster/api/conversions';
 import { type BindingFacts, type LayerBinding, signBinding } from '@sepia/cluster/api/layer-binding';
-import { type ConversionRule, leastBytes } from '@sepia/cluster/conversion-rule';
+import { type ConversionRule, sizeFault } from '@sepia/cluster/conversion-rule';
 import type { ImageSource } from '@sepia/lazy/convert/convert-image';
 import type { LayerRecords } from '../net/layer-records.ts';
 import { type Image, type ImageLayer, imagesOf } from './images.ts';
@@ -106,12 +106,7 @@ async function bindingOf(
 function whyNot(image: Image, rule: ConversionRule | undefined): string | undefined {
   if (rule === undefined) return undefined;
   const sizeBytes = image.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
-  const least = leastBytes(rule);
-  const most = rule['max-size'];
-  if (sizeBytes < least) return `it has ${sizeBytes} bytes; the rule begins at ${least}`;
-  return most !== undefined && sizeBytes > most
-    ? `it has ${sizeBytes} bytes; the rule takes up to ${most}`
-    : undefined;
+  return sizeFault(rule, sizeBytes);
 }
 
 function nameOf(

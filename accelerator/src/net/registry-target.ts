@@ -1,6 +1,8 @@
 import type { Digest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { ImageTarget } from '@sepia/lazy/convert/convert-image';
+import { parseManifest } from '@sepia/oci/manifest';
 import type { TargetClient } from '@sepia/upstream/target-client';
 
 const NEVER = new AbortController().signal;
@@ -21,7 +23,15 @@ export class Places {
 }
 
 /** A repository of a registry as the target of a conversion; what another of its repositories has is mounted. */
-export function registryTarget(client: TargetClient, repository: string, places: Places): ImageTarget {
+export function registryTarget(
+  client: TargetClient,
+  repository: string,
+  places: Places,
+  options: {
+    /** Documents name a subject: a registry that does not heed it is of no use. */
+    readonly refersToSource?: boolean;
+  } = {},
+): ImageTarget {
   const isHere = async (digest: Digest, signal: AbortSignal): Promise<boolean> => {
     if (await client.hasBlob(repository, digest, signal)) return true;
     const from = places.get(digest);
@@ -42,7 +52,13 @@ export function registryTarget(client: TargetClient, repository: string, places:
       }
       places.note(digest, repository);
     },
-    putManifest: async (document, tag, signal = NEVER) =>
-      await client.putManifest(repository, tag ?? document.digest, document, signal),
+    putManifest: async (document, tag, signal = NEVER) => {
+      const subject = await client.putManifest(repository, tag ?? document.digest, document, signal);
+      const named = parseManifest(document.bytes, document.mediaType).subject;
+      if (options.refersToSource === true && named !== undefined && subject !== named)
+        throw new CodedError('METHOD_UNSUPPORTED', {
+          message: `${client.host} does not list referrers; give the rule another result than referrer`,
+        });
+    },
   };
 }

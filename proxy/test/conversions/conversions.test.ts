@@ -26,29 +26,6 @@ function make(...conversions: object[]): Conversions {
 
 const push = { kind: 'push', upstream: 'local', repository: 'team/app', tag: '1' } as const;
 
-t.test('each rule that names the tag makes one task', async (t) => {
-  const conversions = make(
-    { name: 'team', from: 'local', repositories: ['team/**'] },
-    {
-      name: 'v',
-      from: 'local',
-      repositories: ['**'],
-      tags: ['v*'],
-      'tag-suffix': '.lazy',
-      'delete-with-source': true,
-    },
-    { name: 'elsewhere', from: 'other', repositories: ['**'] },
-  );
-  const rules = (event: Parameters<Conversions['tasksOf']>[0]): string[] =>
-    conversions.tasksOf(event).map((task) => `${task.kind} ${task.rule}`);
-  t.same(rules(push), ['convert team']);
-  t.same(rules({ ...push, tag: 'v2' }), ['convert team', 'convert v']);
-  t.same(rules({ ...push, repository: 'x', tag: '1' }), []);
-  t.same(rules({ ...push, tag: 'v2', kind: 'delete' }), ['remove v'], 'only where the rule says so');
-  for (const tag of ['1-estargz', 'v2.lazy', 'v2.lazy-estargz'])
-    t.same(rules({ ...push, tag }), [], `${tag} is a result`);
-});
-
 t.test('a repeated event makes no second job, a moved tag renews the one', async (t) => {
   const conversions = make({ name: 'all', from: 'local', repositories: ['**'] });
   const digest = (char: string): string => `sha256:${char.repeat(64)}`;

@@ -25,13 +25,21 @@ export const CONVERSION_RULE = z.strictObject({
     .describe(
       'estargz: what images are converted to. index: nothing is converted, their layers get an index, so that they start lazily as they are.',
     ),
+  result: z
+    .enum(['tag', 'image-index', 'referrer'])
+    .default('tag')
+    .describe(
+      'tag: the result stands under a tag of its own. image-index: that tag names an index of the source and, behind it, the result. referrer: the result has no tag; it names the source as its subject.',
+    ),
   repository: z
     .string()
     .default(REPOSITORY_MARK)
     .refine((text) => isRepositoryName(text.replaceAll(REPOSITORY_MARK, 'team/app')), {
       message: 'is not a repository name, with {repository} where the source stands',
     })
-    .describe('Repository of the result at the same registry; {repository} stands for that of the source.'),
+    .describe(
+      'Repository of the result at the same registry; {repository} stands for that of the source. A referrer is always there.',
+    ),
   'tag-suffix': z
     .string()
     .regex(SUFFIX, 'is not a part of a tag')
@@ -51,7 +59,7 @@ export const CONVERSION_RULE = z.strictObject({
   'delete-with-source': z
     .boolean()
     .default(false)
-    .describe("Take the result's tag away when the tag of the source is deleted."),
+    .describe('Take the result away when its source is deleted.'),
 });
 
 export type ConversionRule = z.infer<typeof CONVERSION_RULE>;
@@ -72,7 +80,10 @@ export function checkConversions(document: Checked, ctx: z.RefinementCtx): void 
     if (!document.upstreams.some((upstream) => upstream.name === rule.from))
       refuse('from', `"${rule.from}" is no upstream of this document`);
     if (rule.name === BY_HAND) refuse('name', `"${BY_HAND}" is what jobs by hand are called`);
-    if (rule.to !== 'index' && rule['tag-suffix'] === '' && rule.repository === REPOSITORY_MARK)
+    if (rule.to === 'index') continue;
+    if (rule.result === 'referrer' && rule.repository !== REPOSITORY_MARK)
+      refuse('repository', 'is not that of the source; a referrer stands beside its subject');
+    if (rule.result !== 'referrer' && rule['tag-suffix'] === '' && rule.repository === REPOSITORY_MARK)
       refuse('tag-suffix', 'is empty, so the result would replace its source; name another repository');
   }
 }
@@ -84,7 +95,33 @@ export function leastBytes(rule: Pick<ConversionRule, 'to' | 'min-size'>): numbe
   return rule['min-size'] ?? (rule.to === 'index' ? INDEX_MIN_BYTES : 0);
 }
 
+/** Why an image of this many bytes is not for the rule; undefined if it is. */
+export function sizeFault(
+  rule: Pick<ConversionRule, 'to' | 'min-size' | 'max-size'>,
+  sizeBytes: number,
+): string | undefined {
+  const least = leastBytes(rule);
+  const most = rule['max-size'];
+  if (sizeBytes < least) return `it has ${sizeBytes} bytes; the rule begins at ${least}`;
+  return most !== undefined && sizeBytes > most
+    ? `it has ${sizeBytes} bytes; the rule takes up to ${most}`
+    : undefined;
+}
+
 /** Repository of the result for one of the source. */
 export function resultRepository(rule: Pick<ConversionRule, 'repository'>, repository: string): string {
   return rule.repository.replaceAll(REPOSITORY_MARK, repository);
+}
+
+/** The repository that a result of this rule was made from; undefined where the rule gives several one place. */
+export function sourceRepository(
+  rule: Pick<ConversionRule, 'repository'>,
+  result: string,
+): string | undefined {
+  const [before = '', after, more] = rule.repository.split(REPOSITORY_MARK);
+  if (after === undefined || more !== undefined) return undefined;
+  const isMade = result.length > before.length + after.length;
+  return isMade && result.startsWith(before) && result.endsWith(after)
+    ? result.slice(before.length, result.length - after.length)
+    : undefined;
 }

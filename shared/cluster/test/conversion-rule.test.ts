@@ -11,6 +11,7 @@ t.test('rules have defaults', async (t) => {
   t.match(parse({ name: 'all', from: 'local', repositories: ['**'] }).conversions, [
     {
       to: 'estargz',
+      result: 'tag',
       repository: '{repository}',
       'tag-suffix': '-estargz',
       level: 6,
@@ -30,6 +31,11 @@ t.test('what makes no sense is refused by its key', async (t) => {
     [/conversions\.0\.repository/, [{ ...rule, repository: 'Upper/{repository}' }]],
     [/conversions\.0\.platforms/, [{ ...rule, platforms: ['amd64'] }]],
     [/conversions\.0\.to/, [{ ...rule, to: 'squashfs' }]],
+    [/conversions\.0\.result/, [{ ...rule, result: 'nowhere' }]],
+    [
+      /conversions\.0\.repository.*beside its subject/,
+      [{ ...rule, result: 'referrer', repository: 'lazy/{repository}' }],
+    ],
   ];
   for (const [message, rules] of cases) t.throws(() => parse(...rules), { code: 'CONFIG_INVALID', message });
 });

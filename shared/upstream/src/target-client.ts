@@ -177,12 +177,13 @@ export class TargetClient {
     await this.#close(blob, url, offset, signal);
   }
 
+  /** @returns the digest that the registry will list this manifest under as a referrer (`OCI-Subject`) */
   async putManifest(
     repository: string,
     reference: string,
     manifest: { readonly bytes: Uint8Array; readonly mediaType: string },
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<string | undefined> {
     const { bytes, mediaType } = manifest;
     const answer = await this.#send(
       {
@@ -198,6 +199,7 @@ export class TargetClient {
       signal,
     );
     discard(answer);
+    return header(answer, 'oci-subject');
   }
 
   /** Deletes a tag, or a manifest by digest; one that is not there is fine. @throws also `METHOD_UNSUPPORTED` */

@@ -15,11 +15,14 @@ import {
   newManifest,
   platformText,
   type RawDescriptor,
+  type ResultMarks,
   readDocument,
   type SourceDocument,
 } from './documents.ts';
+import { besideSource, type ResultForm } from './image-index.ts';
 import { convertLayer, type LayerOptions, type LayerPhase, type LayerRecord, layerKey } from './layer-job.ts';
 import type { MakeScratch } from './scratch.ts';
+import { all, Slots } from './slots.ts';
 import { tocImageOf } from './toc-image.ts';
 
 /** Where the image comes from. Everything that it gives matches its digest. */
@@ -77,6 +80,8 @@ export interface ConvertOptions extends LayerOptions {
   readonly platforms?: readonly string[] | undefined;
   /** Tag of the result; undefined: it has a digest only. */
   readonly tag: string | undefined;
+  /** Default: `tag`. */
+  readonly form?: ResultForm | undefined;
   /** Layers worked on at once. */
   readonly parallel: number;
 }
@@ -117,8 +122,9 @@ export async function convertImage(
   const signal = deps.signal === undefined ? abort.signal : AbortSignal.any([deps.signal, abort.signal]);
   const conversion = new Conversion({ ...deps, signal }, options, abort);
   const source = await deps.source.manifest(reference, deps.signal);
-  const result = await conversion.document(source, 0);
-  if (result === undefined) throw nothingWanted(options.platforms ?? []);
+  const converted = await conversion.document(source, 0);
+  if (converted === undefined) throw nothingWanted(options.platforms ?? []);
+  const result = options.form === 'image-index' ? await conversion.beside(source, converted) : converted;
   await deps.target.putManifest(result, options.tag, deps.signal);
   const layers = conversion.outcomes();
   const missing = options.prioritized.filter((name) =>
@@ -143,6 +149,7 @@ class Conversion {
   readonly #layers = new Map<Digest, Promise<LayerOutcome>>();
   readonly #done = new Map<Digest, LayerOutcome>();
   readonly #slots: Slots;
+  readonly #marks: ResultMarks;
   readonly copied: Digest[] = [];
 
   constructor(
@@ -154,6 +161,7 @@ class Conversion {
     this.#options = options;
     this.#abort = abort;
     this.#slots = new Slots(options.parallel);
+    this.#marks = { format: options.format, refersToSource: options.form === 'referrer' };
   }
 
   /** In the order in which the image names them. */
@@ -200,7 +208,20 @@ class Conversion {
       await this.#deps.target.putManifest(now, undefined, this.#deps.signal);
       children.push(now === document ? old : { old, now });
     }
-    return newIndex(source, parsed.json, children, this.#options.format);
+    return newIndex(source, parsed.json, children, this.#marks);
+  }
+
+  /** An index of the source and, behind it, its converted form; both are stored. */
+  async beside(source: Document, converted: Document): Promise<Document> {
+    const { target, signal } = this.#deps;
+    const copied = this.copied.length;
+    await this.#copied(source, 0);
+    this.copied.length = copied;
+    const parsed = readDocument(source.bytes, source.mediaType);
+    if (parsed.kind !== 'index')
+      for (const one of [source, converted]) await target.putManifest(one, undefined, signal);
+    const config = parsed.kind === 'image' ? await this.#small(parsed.config) : undefined;
+    return besideSource(source, converted, config, this.#options.format);
   }
 
   async #manifestOf(descriptor: RawDescriptor): Promise<Document> {
@@ -234,7 +255,7 @@ class Conversion {
       diffIds.map((id, index) => now[index]?.diffId ?? id),
     );
     await this.#putBytes(nextConfig);
-    return newManifest(source, image, nextConfig, now, this.#options.format);
+    return newManifest(source, image, nextConfig, now, this.#marks);
   }
 
   /** Converts a layer once, however many manifests name it. */
@@ -355,36 +376,14 @@ function newLayerOf(outcome: LayerOutcome | undefined): NewLayer | undefined {
 }
 
 /** What of the options decides a layer's bytes. */
-function layerOptionsOf({ platforms: _, tag: __, parallel: ___, ...layer }: ConvertOptions): LayerOptions {
+function layerOptionsOf({
+  platforms: _,
+  tag: __,
+  parallel: ___,
+  form: ____,
+  ...layer
+}: ConvertOptions): LayerOptions {
   return layer;
-}
-
-/** Waits for all, also where one fails, so that nothing works on behind the caller's back. */
-async function all<T>(tasks: readonly Promise<T>[]): Promise<T[]> {
-  await Promise.allSettled(tasks);
-  return await Promise.all(tasks);
-}
-
-/** Runs at most `count` tasks at once, in the order asked. */
-class Slots {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async run<T>(task: () => Promise<T>): Promise<T> {
-    if (this.#free === 0) await new Promise<void>((resolve) => void this.#waiting.push(resolve));
-    else this.#free -= 1;
-    try {
-      return await task();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#free += 1;
-      else next();
-    }
-  }
 }
 
 function nothingWanted(platforms: readonly string[]): CodedError {

@@ -132,13 +132,20 @@ export function newConfig(config: Uint8Array, diffIds: readonly Digest[]): Docum
   return documentOf({ ...json, rootfs }, OCI_CONFIG);
 }
 
+/** How a result says what it is. */
+export interface ResultMarks {
+  readonly format: string;
+  /** It names its source as its subject, too. */
+  readonly refersToSource: boolean;
+}
+
 /** The manifest of a converted image. `layers`: undefined keeps the source's layer. */
 export function newManifest(
   source: Document,
   image: Extract<SourceDocument, { kind: 'image' }>,
   config: Document,
   layers: readonly (NewLayer | undefined)[],
-  format: string,
+  marks: ResultMarks,
 ): Document {
   const newLayers = image.layers.map((old, index) => {
     const layer = layers[index];
@@ -157,7 +164,7 @@ export function newManifest(
         size: config.bytes.length,
       },
       layers: newLayers,
-      annotations: resultAnnotations(image.json, source.digest, format),
+      ...resultMarks(image.json, source, marks),
     },
     OCI_MANIFEST,
   );
@@ -168,7 +175,7 @@ export function newIndex(
   source: Document,
   json: JsonObject,
   children: readonly (RawDescriptor | { readonly old: RawDescriptor; readonly now: Document })[],
-  format: string,
+  marks: ResultMarks,
 ): Document {
   const manifests = children.map((child) =>
     'now' in child
@@ -180,8 +187,10 @@ export function newIndex(
         }
       : child.raw,
   );
-  const annotations = resultAnnotations(json, source.digest, format);
-  return documentOf({ ...json, mediaType: OCI_INDEX, manifests, annotations }, OCI_INDEX);
+  return documentOf(
+    { ...json, mediaType: OCI_INDEX, manifests, ...resultMarks(json, source, marks) },
+    OCI_INDEX,
+  );
 }
 
 /** A document of this JSON: compact, keys in the order of the object. */
@@ -190,8 +199,21 @@ export function documentOf(json: JsonObject, mediaType: string): Document {
   return { bytes, digest: digestOf(bytes), mediaType };
 }
 
-function resultAnnotations(json: JsonObject, source: Digest, format: string): JsonObject {
-  return { ...annotationsOf(json), [SOURCE_ANNOTATION]: source, [FORMAT_ANNOTATION]: format };
+function resultMarks(
+  json: JsonObject,
+  source: Document,
+  { format, refersToSource }: ResultMarks,
+): JsonObject {
+  const { mediaType, digest, bytes } = source;
+  return {
+    ...(refersToSource ? { subject: { mediaType, digest, size: bytes.length } } : {}),
+    annotations: { ...annotationsOf(json), ...sourceMarks(digest, format) },
+  };
+}
+
+/** The annotations that say of a result what it is. */
+export function sourceMarks(source: Digest, format: string): Readonly<Record<string, string>> {
+  return { [SOURCE_ANNOTATION]: source, [FORMAT_ANNOTATION]: format };
 }
 
 /** The annotations of a manifest or descriptor. */

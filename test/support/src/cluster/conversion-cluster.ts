@@ -1,16 +1,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
 import { ACCELERATOR_CONFIG, type Accelerator, createAccelerator } from '@sepia/accelerator';
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import type { ConversionJob } from '@sepia/cluster/api/conversions';
-import { byteStringOf } from '@sepia/lazy/tar/byte-string';
-import { EMPTY_HEADER, encodeHeader, zerosAfter } from '@sepia/lazy/tar/encode-header';
-import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { Test } from 'tap';
 import { request } from 'undici';
-import { pushBlob, pushManifest } from '../clients/registry-calls.ts';
+import { fileImage, pushFileImage } from '../clients/file-image.ts';
 import { call } from '../upstream/harbor-calls.ts';
 import { Constellation } from './constellation.ts';
 
@@ -19,8 +16,13 @@ export const SECRET = 'Hook 5e:cret';
 const RULES = [{ name: 'lazy', from: 'local', repositories: ['team/**'], 'delete-with-source': true }];
 
 interface Made {
+  readonly digest: string;
   readonly annotations: Record<string, string>;
   readonly layers: readonly { readonly digest: string }[];
+  /** Of an index. */
+  readonly manifests?: readonly Made[];
+  readonly platform?: Record<string, unknown>;
+  readonly subject?: { readonly digest: string };
 }
 
 /** A cluster of mode none with rules for conversions, and what tests do with it. */
@@ -30,9 +32,20 @@ export interface ConversionCluster {
   readonly dir: string;
   start(name: string, keys?: object): Promise<Accelerator>;
   push(repository: string, tag: string, content: string, more?: object): Promise<string>;
-  webhook(type: string, repository: string, tag: string, authorization?: string): Promise<number>;
+  webhook(
+    type: string,
+    repository: string,
+    tag: string,
+    authorization?: string,
+    digest?: string,
+  ): Promise<number>;
   jobs(): Promise<ConversionJob[]>;
-  manifest(repository: string, tag: string): Promise<Made | undefined>;
+  /** Its own digest is filled in. */
+  manifest(repository: string, reference: string): Promise<Made | undefined>;
+  /** What names this digest as its subject. */
+  referrers(repository: string, digest: string): Promise<readonly Made[]>;
+  /** Deletes a manifest or a tag; nobody is told. */
+  remove(repository: string, reference: string): Promise<number>;
 }
 
 let stamp = 1_763_917_200;
@@ -83,57 +96,44 @@ export async function conversionCluster(
       accelerators.push(accelerator);
       return accelerator;
     },
-    push: async (repository, tag, content, more = {}) => {
-      const payload = Buffer.from(content);
-      const header = encodeHeader({
-        ...EMPTY_HEADER,
-        name: byteStringOf('file'),
-        mode: 0o644,
-        size: payload.length,
-      });
-      const tar = Buffer.concat([header, payload, zerosAfter(payload.length), Buffer.alloc(1024)]);
-      const layer = gzipSync(tar);
-      const config = Buffer.from(
-        JSON.stringify({
-          os: 'linux',
-          architecture: 'amd64',
-          rootfs: { type: 'layers', diff_ids: [digestOf(tar)] },
-        }),
-      );
-      for (const bytes of [layer, config]) await pushBlob(proxy, repository, bytes);
-      const part = (bytes: Buffer, mediaType: string): object => ({
-        mediaType,
-        digest: digestOf(bytes),
-        size: bytes.length,
-      });
-      const manifest = {
-        schemaVersion: 2,
-        mediaType: OCI_MANIFEST,
-        config: part(config, 'application/vnd.oci.image.config.v1+json'),
-        layers: [part(layer, 'application/vnd.oci.image.layer.v1.tar+gzip')],
-        ...more,
-      };
-      return await pushManifest(proxy, repository, manifest, tag);
-    },
-    webhook: async (type, repository, tag, authorization = SECRET) => {
+    push: async (repository, tag, content, more = {}) =>
+      await pushFileImage(proxy, repository, tag, fileImage(content, more)),
+    webhook: async (type, repository, tag, authorization = SECRET, digest = undefined) => {
       stamp += 1;
       const event = {
         type,
         occur_at: stamp,
         event_data: {
-          resources: [{ tag, resource_url: `harbor.test/${repository}:${tag}` }],
+          resources: [
+            {
+              tag,
+              ...(digest === undefined ? {} : { digest }),
+              resource_url: `harbor.test/${repository}:${tag}`,
+            },
+          ],
           repository: { repo_full_name: repository },
         },
       };
       return (await call('POST', `${proxy}/webhooks/harbor`, event, { authorization })).status;
     },
     jobs: async () => (await cluster.ask<{ jobs: ConversionJob[] }>(proxy, '/v1/conversions')).jobs,
-    manifest: async (repository, tag) => {
-      const answer = await request(`${proxy}/v2/${repository}/manifests/${tag}`, {
-        headers: { accept: OCI_MANIFEST },
+    manifest: async (repository, reference) => {
+      const answer = await request(`${proxy}/v2/${repository}/manifests/${reference}`, {
+        headers: { accept: `${OCI_MANIFEST}, ${OCI_INDEX}` },
       });
       const text = await answer.body.text();
-      return answer.statusCode === 200 ? (JSON.parse(text) as Made) : undefined;
+      if (answer.statusCode !== 200) return undefined;
+      return { ...(JSON.parse(text) as Made), digest: digestOf(Buffer.from(text)) };
+    },
+    referrers: async (repository, digest) => {
+      const answer = await request(`${proxy}/v2/${repository}/referrers/${digest}`);
+      return ((await answer.body.json()) as Made).manifests ?? [];
+    },
+    remove: async (repository, reference) => {
+      const path = `${proxy}/v2/${repository}/manifests/${reference}`;
+      const answer = await request(path, { method: 'DELETE' });
+      await answer.body.dump();
+      return answer.statusCode;
     },
   };
 }

@@ -1,6 +1,6 @@
 import { type ConversionRule, resultRepository } from '@sepia/cluster/conversion-rule';
 
-/** Where a result goes: repository and tag at the registry of its source. */
+/** Where a result goes: repository and tag at the registry of its source; the tag of a referrer is its source's. */
 export interface ResultName {
   readonly repository: string;
   readonly tag: string;
@@ -10,10 +10,11 @@ const MAX_TAG = 128;
 
 /** The result's name, or why there can be none. */
 export function resultName(
-  rule: Pick<ConversionRule, 'repository' | 'tag-suffix'>,
+  rule: Pick<ConversionRule, 'result' | 'repository' | 'tag-suffix'>,
   repository: string,
   tag: string,
 ): ResultName | { readonly wrong: string } {
+  if (rule.result === 'referrer') return { repository, tag };
   const suffixed = `${tag}${rule['tag-suffix']}`;
   if (suffixed.length > MAX_TAG)
     return { wrong: `the tag ${suffixed} would be longer than ${MAX_TAG} characters` };

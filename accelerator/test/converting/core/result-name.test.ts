@@ -1,15 +1,19 @@
 import t from 'tap';
-import { ProgressBook, resultName } from '../../src/core/result-name.ts';
+import { ProgressBook, resultName } from '../../../src/converting/core/result-name.ts';
 
 t.test('a result has its suffix, in the repository that the rule says', async (t) => {
-  const rule = { repository: '{repository}', 'tag-suffix': '-estargz' };
+  const rule = { result: 'tag', repository: '{repository}', 'tag-suffix': '-estargz' } as const;
   t.same(resultName(rule, 'team/app', '1'), { repository: 'team/app', tag: '1-estargz' });
-  t.same(resultName({ repository: 'lazy/{repository}', 'tag-suffix': '' }, 'team/app', '1'), {
+  t.same(resultName({ result: 'tag', repository: 'lazy/{repository}', 'tag-suffix': '' }, 'team/app', '1'), {
     repository: 'lazy/team/app',
     tag: '1',
   });
   t.match(resultName(rule, 'team/app', 'x'.repeat(125)), { wrong: /longer than 128/ });
-  t.match(resultName({ repository: 'lazy', 'tag-suffix': '' }, 'lazy', '1'), { wrong: /replace its source/ });
+  const beside = { ...rule, result: 'referrer' } as const;
+  t.same(resultName(beside, 'team/app', '1'), { repository: 'team/app', tag: '1' }, 'a referrer has no name');
+  t.match(resultName({ result: 'tag', repository: 'lazy', 'tag-suffix': '' }, 'lazy', '1'), {
+    wrong: /replace its source/,
+  });
 });
 
 t.test('progress is bounded, what runs is shown first', async (t) => {

@@ -1,0 +1,158 @@
+import { CodedError } from '@sepia/base/errors';
+import type { ConversionOutcome, ConversionTask } from '@sepia/cluster/api/conversions';
+import type { ConversionRule } from '@sepia/cluster/conversion-rule';
+import {
+  type ConvertResult,
+  convertImage,
+  type ImageSource,
+  type ImageTarget,
+  type LayerCache,
+} from '@sepia/lazy/convert/convert-image';
+import { type Document, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
+import { LAYER_DEFAULTS } from '@sepia/lazy/convert/layer-job';
+import type { MakeScratch } from '@sepia/lazy/convert/scratch';
+import type { Packer } from '@sepia/lazy/pack/batch';
+import { referrersOf } from '../net/lists.ts';
+import type { Proxies } from '../net/proxies.ts';
+import { registryTarget } from '../net/registry-target.ts';
+import type { ResultRegistry } from '../net/result-registries.ts';
+import { ProgressBook, type ResultName } from './core/result-name.ts';
+import { manifestOrNone, whyNotASource } from './sources.ts';
+
+export interface ConvertDeps {
+  readonly proxies: Proxies;
+  /** The registry that results of an upstream are written to. */
+  readonly registryOf: (upstream: string) => ResultRegistry;
+  readonly cache: LayerCache;
+  readonly packer: Packer;
+  readonly scratch: MakeScratch;
+  readonly onProgress: (progress: ProgressBook) => void;
+}
+
+/** What a conversion job works on. */
+export interface ConvertJob {
+  readonly task: ConversionTask;
+  readonly rule: ConversionRule;
+  readonly name: ResultName;
+  readonly source: ImageSource;
+}
+
+/** Layers of one image that are worked on at once. */
+const PARALLEL_LAYERS = 2;
+/** Conversions of one job while its tag goes on moving. */
+const MAX_TURNS = 3;
+const MAX_LOST = 50;
+
+/**
+ * Converts what the tag points at. If the tag moves meanwhile, the result is not put in place, or is replaced at once: the
+ * newest wins. @throws {CodedError} `CONFLICT` if it does not stand still, what the cluster and the registry throw
+ */
+export async function convert(
+  deps: ConvertDeps,
+  job: ConvertJob,
+  signal: AbortSignal,
+): Promise<ConversionOutcome> {
+  const { task, rule, source } = job;
+  let top = await manifestOrNone(source, task.tag, signal);
+  for (let turn = 0; turn < MAX_TURNS; turn += 1) {
+    if (top === undefined) return skipped(`${task.repository}:${task.tag} is gone`);
+    const reason = await whyNotASource(source, top, rule, signal);
+    if (reason !== undefined) return skipped(reason);
+    const outcome = await convertOnce(deps, job, top, signal);
+    const now = await manifestOrNone(source, task.tag, signal);
+    if (outcome !== undefined && now?.digest === top.digest) return outcome;
+    top = now;
+  }
+  throw new CodedError('CONFLICT', {
+    message: `${task.repository}:${task.tag} moves faster than it is converted`,
+  });
+}
+
+/** Undefined if the tag moved before the result was put in place. */
+async function convertOnce(
+  deps: ConvertDeps,
+  { task, rule, name, source }: ConvertJob,
+  top: Document,
+  signal: AbortSignal,
+): Promise<ConversionOutcome | undefined> {
+  const { client, places, host } = deps.registryOf(task.upstream);
+  const isReferrer = rule.result === 'referrer';
+  const attached = await referrersOf(deps.proxies, task, top.digest, signal);
+  const before = isReferrer
+    ? attached.map((one) => one.digest)
+    : [await client.headManifest(name.repository, name.tag, signal)];
+  const progress = new ProgressBook();
+  const target = registryTarget(client, name.repository, places, { refersToSource: isReferrer });
+  const moved = new CodedError('CONFLICT', { message: `${task.repository}:${task.tag} moved` });
+  const guarded: ImageTarget = {
+    ...target,
+    putManifest: async (document, tag) => {
+      const isLast = tag !== undefined;
+      if (isLast && (await manifestOrNone(source, task.tag, signal))?.digest !== top.digest) throw moved;
+      await target.putManifest(document, tag, signal);
+    },
+  };
+  const report = {
+    layer: (
+      layer: { readonly digest: string },
+      phase: 'pull' | 'convert' | 'push',
+      done: number,
+      of: number,
+    ) => {
+      progress.note(layer.digest, phase, of === 0 ? 1 : done / of);
+      deps.onProgress(progress);
+    },
+    layerDone: (layer: { readonly digest: string }) => {
+      progress.note(layer.digest, 'done', 1);
+      deps.onProgress(progress);
+    },
+  };
+  let result: ConvertResult;
+  try {
+    const { cache, packer, scratch } = deps;
+    result = await convertImage(
+      { source, target: guarded, cache, packer, scratch, report, signal },
+      top.digest,
+      {
+        ...LAYER_DEFAULTS,
+        format: 'estargz',
+        level: rule.level,
+        platforms: rule.platforms,
+        tag: isReferrer ? undefined : name.tag,
+        form: rule.result,
+        parallel: PARALLEL_LAYERS,
+      },
+    );
+  } catch (error) {
+    if (error === moved) return undefined;
+    throw error;
+  }
+  const { digest } = result.result;
+  const lost = attached.filter((one) => one.annotations[SOURCE_ANNOTATION] === undefined);
+  return {
+    ...outcomeOf(result),
+    outcome: before.includes(digest) ? 'unchanged' : 'converted',
+    target: `${host}/${name.repository}${isReferrer ? `@${digest}` : `:${name.tag}`}`,
+    ...(lost.length === 0
+      ? {}
+      : { lost: lost.slice(0, MAX_LOST).map((one) => `${one.artifactType} ${one.digest}`) }),
+  };
+}
+
+function outcomeOf({ source, result, layers }: ConvertResult): Omit<ConversionOutcome, 'outcome'> {
+  const sizeOf = ({ record, source: layer }: ConvertResult['layers'][number]): number =>
+    record.kind === 'converted' ? record.sizeBytes : layer.sizeBytes;
+  return {
+    source: source.digest,
+    digest: result.digest,
+    sourceBytes: layers.reduce((sum, layer) => sum + layer.source.sizeBytes, 0),
+    targetBytes: layers.reduce((sum, layer) => sum + sizeOf(layer), 0),
+    layers: layers.length,
+    layersFromCache: layers.filter((layer) => layer.isFromCache).length,
+    layersKept: layers.filter((layer) => layer.record.kind === 'kept').length,
+  };
+}
+
+export function skipped(reason: string): ConversionOutcome {
+  return { outcome: 'skipped', reason };
+}

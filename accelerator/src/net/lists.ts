@@ -1,0 +1,75 @@
+import { CodedError } from '@sepia/base/errors';
+import { type Proxies, upstreamHeader } from './proxies.ts';
+
+const CALL_MS = 60_000;
+const REFERRERS_MS = 20_000;
+const MAX_LIST_BYTES = 16 * 1024 * 1024;
+const PAGE = 1_000;
+/** Pages of one list. */
+const MAX_PAGES = 1_000;
+
+/** Names of a paged list of the distribution API. @throws {CodedError} what the cluster throws */
+export async function* listed(
+  proxies: Proxies,
+  upstream: string,
+  list: { readonly path: string; readonly key: 'repositories' | 'tags' },
+  signal: AbortSignal,
+): AsyncGenerator<string> {
+  let last = '';
+  for (let page = 0; page < MAX_PAGES; page += 1) {
+    const query = new URLSearchParams({ n: String(PAGE), ...(last === '' ? {} : { last }) }).toString();
+    const call = {
+      method: 'GET' as const,
+      path: `${list.path}?${query}`,
+      headers: upstreamHeader(upstream),
+      headersTimeoutMs: CALL_MS,
+      signal,
+    };
+    const { bytes } = await proxies.bytes(call, MAX_LIST_BYTES);
+    const names = fieldOf(bytes, list.key);
+    if (!Array.isArray(names) || names.length === 0) return;
+    for (const name of names) if (typeof name === 'string') yield name;
+    const next = String(names.at(-1));
+    if (names.length < PAGE || next === last) return;
+    last = next;
+  }
+}
+
+/** What a registry lists of a document that names another as its subject. */
+export interface Referrer {
+  readonly digest: string;
+  readonly artifactType: string;
+  readonly annotations: Readonly<Record<string, unknown>>;
+}
+
+/** Everything that names a digest as its subject. @throws {CodedError} what the cluster throws */
+export async function referrersOf(
+  proxies: Proxies,
+  { upstream, repository }: { readonly upstream: string; readonly repository: string },
+  digest: string,
+  signal: AbortSignal,
+): Promise<Referrer[]> {
+  const call = {
+    method: 'GET' as const,
+    path: `/v2/${repository}/referrers/${digest}`,
+    headers: upstreamHeader(upstream),
+    headersTimeoutMs: REFERRERS_MS,
+    signal,
+  };
+  const { bytes } = await proxies.bytes(call, MAX_LIST_BYTES);
+  const manifests = fieldOf(bytes, 'manifests');
+  return (Array.isArray(manifests) ? manifests : []).map((one: Record<string, unknown> | null) => ({
+    digest: String(one?.['digest']),
+    artifactType: String(one?.['artifactType'] ?? 'unknown'),
+    annotations: (one?.['annotations'] ?? {}) as Record<string, unknown>,
+  }));
+}
+
+function fieldOf(bytes: Buffer, key: string): unknown {
+  try {
+    return (JSON.parse(bytes.toString('utf8')) as Record<string, unknown> | null)?.[key];
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new CodedError('PEER_HTTP', { message: `a list of ${key} is not JSON`, cause });
+  }
+}

@@ -1,0 +1,184 @@
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { CONVERSION_RULE, type ConversionRule } from '@sepia/cluster/conversion-rule';
+import type { ImageSource } from '@sepia/lazy/convert/convert-image';
+import { type Document, documentOf, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
+import { inlinePacker } from '@sepia/lazy/pack/batch';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { ScratchFile } from '@sepia/store/scratch/scratch';
+import { fileImage } from '@sepia/test-support/clients/file-image';
+import t, { type Test } from 'tap';
+import { type ConvertDeps, type ConvertJob, convert } from '../../src/converting/convert.ts';
+import { remove } from '../../src/converting/remove.ts';
+import type { Proxies } from '../../src/net/proxies.ts';
+import { Places } from '../../src/net/registry-target.ts';
+import type { ResultRegistry } from '../../src/net/result-registries.ts';
+
+const SIGNAL = new AbortController().signal;
+
+/** Images by tag, and a registry that results go to; `onPut` is called before a manifest is stored there. */
+class World {
+  readonly blobs = new Map<string, Buffer>();
+  readonly manifests = new Map<string, Document>();
+  readonly results = new Map<string, Document>();
+  onPut: (reference: string) => void = () => undefined;
+  /** What the registry says of referrers and of deletes of a tag. */
+  listsReferrers = true;
+  deletesTags = true;
+
+  image(tag: string, content: string): Document {
+    const { blobs, manifest: json } = fileImage(content);
+    for (const bytes of blobs) this.blobs.set(digestOf(bytes), bytes);
+    const manifest = documentOf(json as Record<string, unknown>, OCI_MANIFEST);
+    this.manifests.set(tag, manifest).set(manifest.digest, manifest);
+    return manifest;
+  }
+
+  readonly source: ImageSource = {
+    manifest: async (reference) => {
+      const found = this.manifests.get(reference);
+      if (found === undefined) throw new CodedError('MANIFEST_UNKNOWN');
+      return found;
+    },
+    blob: async ({ digest }, take) => await take(this.blobs.get(digest)!),
+  };
+
+  readonly client = {
+    host: 'registry.example',
+    headManifest: async (_repository: string, reference: string) => this.results.get(reference)?.digest,
+    hasBlob: async () => true,
+    putManifest: async (_repository: string, reference: string, document: Document) => {
+      this.onPut(reference);
+      this.results.set(reference, document).set(document.digest, document);
+      const { subject } = JSON.parse(document.bytes.toString()) as { subject?: { digest: string } };
+      return this.listsReferrers ? subject?.digest : undefined;
+    },
+    deleteManifest: async (_repository: string, reference: string) => {
+      const isTag = !reference.includes(':');
+      if (isTag && !this.deletesTags) throw new CodedError('METHOD_UNSUPPORTED');
+      const { digest } = this.results.get(reference)!;
+      for (const [name, { digest: other }] of this.results)
+        if (isTag ? name === reference : other === digest) this.results.delete(name);
+    },
+  };
+
+  /** As the cluster shows the result's repository. */
+  readonly proxies = {
+    bytes: async ({ path }: { path: string }) => {
+      const reference = path.split('/').at(-1)!;
+      if (path.includes('/referrers/')) return { bytes: Buffer.from('{"manifests":[]}'), headers: {} };
+      if (path.includes('/tags/')) {
+        const tags = [...this.results.keys()].filter((one) => !one.includes(':'));
+        return { bytes: Buffer.from(JSON.stringify({ tags })), headers: {} };
+      }
+      const found = this.results.get(reference);
+      if (found === undefined) throw new CodedError('MANIFEST_UNKNOWN');
+      return { bytes: found.bytes, headers: { 'content-type': found.mediaType } };
+    },
+  };
+
+  /** The digest that a result was made from. */
+  madeFrom(tag: string): Digest | undefined {
+    const document = this.results.get(tag);
+    if (document === undefined) return undefined;
+    const { annotations } = JSON.parse(document.bytes.toString()) as { annotations: Record<string, Digest> };
+    return annotations[SOURCE_ANNOTATION];
+  }
+}
+
+function start(t: Test, keys: object = {}) {
+  const world = new World();
+  const dir = t.testdir();
+  const rule: ConversionRule = CONVERSION_RULE.parse({ name: 'r', from: 'u', repositories: ['**'], ...keys });
+  const registry = { client: world.client, places: new Places(), host: world.client.host };
+  const deps: ConvertDeps = {
+    proxies: world.proxies as unknown as Proxies,
+    registryOf: () => registry as unknown as ResultRegistry,
+    cache: { get: async () => undefined, put: async () => undefined },
+    packer: inlinePacker,
+    scratch: () => ScratchFile.create(dir),
+    onProgress: () => undefined,
+  };
+  const task = { kind: 'convert', rule: 'r', upstream: 'u', repository: 'a', tag: '1' } as const;
+  const job: ConvertJob = { task, rule, name: { repository: 'a', tag: '1-estargz' }, source: world.source };
+  return { world, deps, job };
+}
+
+t.test('a tag that moves before its result is in place: only the newest gets there', async (t) => {
+  const { world, deps, job } = start(t);
+  world.image('1', 'old');
+  let newest: Document | undefined;
+  const read = world.source.blob;
+  const source: ImageSource = {
+    ...world.source,
+    blob: async (...args) => {
+      newest ??= world.image('1', 'new');
+      await read(...args);
+    },
+  };
+  const placed: (string | undefined)[] = [];
+  world.onPut = (reference) => void placed.push(reference);
+  t.match(await convert(deps, { ...job, source }, SIGNAL), { outcome: 'converted', source: newest?.digest });
+  t.same(placed, ['1-estargz'], 'the old one is never put in place');
+  t.equal(world.madeFrom('1-estargz'), newest!.digest);
+});
+
+t.test('a tag that moves while its result is put in place: the newest replaces it', async (t) => {
+  const { world, deps, job } = start(t);
+  world.image('1', 'old');
+  let newest: Document | undefined;
+  world.onPut = () => {
+    newest ??= world.image('1', 'new');
+  };
+  t.match(await convert(deps, job, SIGNAL), { outcome: 'converted', source: newest?.digest });
+  t.equal(world.madeFrom('1-estargz'), newest!.digest);
+});
+
+t.test('a tag that never stands still is tried again later; one that goes is nothing to do', async (t) => {
+  const { world, deps, job } = start(t);
+  world.image('1', '0');
+  let turns = 0;
+  world.onPut = () => void world.image('1', String(++turns));
+  await t.rejects(convert(deps, job, SIGNAL), { code: 'CONFLICT' });
+  t.equal(turns, 3, 'bounded');
+  world.onPut = () => void world.manifests.delete('1');
+  t.match(await convert(deps, job, SIGNAL), { outcome: 'skipped', reason: /is gone/ });
+});
+
+t.test('a rule begins at a size', async (t) => {
+  const { world, deps, job } = start(t, { 'min-size': '1MiB' });
+  world.image('1', 'small');
+  t.match(await convert(deps, job, SIGNAL), { outcome: 'skipped', reason: /the rule begins at 1048576/ });
+});
+
+t.test('a registry that lists no referrers is told apart by its answer', async (t) => {
+  const { world, deps, job } = start(t, { result: 'referrer' });
+  world.image('1', 'x');
+  world.listsReferrers = false;
+  await t.rejects(convert(deps, job, SIGNAL), { code: 'METHOD_UNSUPPORTED', message: /lists? .*referrers/ });
+  world.listsReferrers = true;
+  const outcome = await convert(deps, job, SIGNAL);
+  t.match(outcome, { outcome: 'converted', target: `registry.example/a@${outcome.digest}` });
+});
+
+t.test('where no single tag can be deleted, its manifest goes unless another tag has it', async (t) => {
+  const { world, deps, job } = start(t);
+  world.image('1', 'x');
+  await convert(deps, job, SIGNAL);
+  const removal = { ...job, task: { ...job.task, kind: 'remove' } } as const;
+  t.match(await remove(deps, removal, SIGNAL), { reason: 'the source is there again' });
+  world.manifests.clear();
+  world.deletesTags = false;
+  world.results.set('latest-estargz', world.results.get('1-estargz')!);
+  t.match(await remove(deps, removal, SIGNAL), { outcome: 'skipped', reason: /latest-estargz has the same/ });
+  world.results.delete('latest-estargz');
+  t.match(await remove(deps, removal, SIGNAL), { outcome: 'removed' });
+  t.same([...world.results.keys()], []);
+  const digest = digestOf(Buffer.from('x'));
+  world.results.set('1-estargz', {
+    bytes: Buffer.from('{"schemaVersion":2,"layers":[]}'),
+    digest,
+    mediaType: OCI_MANIFEST,
+  });
+  t.match(await remove(deps, removal, SIGNAL), { outcome: 'skipped', reason: /is not a result/ });
+});
