@@ -5,6 +5,9 @@ import { call } from '@sepia/test-support/upstream/harbor-calls';
 import t from 'tap';
 import { request } from 'undici';
 
+// Several clusters one after the other, each with its waits.
+t.setTimeout(300_000);
+
 t.test(
   'two accelerators share the queue, and one goes away in the middle',
   { timeout: 180_000 },
