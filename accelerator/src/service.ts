@@ -14,6 +14,7 @@ import { createApp } from '@sepia/http/app';
 import { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
+import { pageFiles } from '@sepia/http/page-files';
 import { createRouter, routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
@@ -131,6 +132,7 @@ export async function startAccelerator(
     const app = createApp({ log, gate, onRequest: metrics.onRequest });
     const router = createRouter();
     apiRoutes(router, { cluster, queue });
+    pageFiles(router, new URL('../ui/', import.meta.url));
     app.use(routesOf(router));
     const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
     stops.push('listener', () => listener.stop(STOP_GRACE_MS));

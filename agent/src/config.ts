@@ -24,16 +24,18 @@ const BACK_TO_SOURCE = z
 const DEADLINES = z
   .strictObject({
     'first-piece': duration()
-      .prefault('120s')
+      .prefault('15m')
       .describe(
         'Longest wait for the first verified piece of an answer; downloads without progress fail long before.',
       ),
     'download-progress': duration()
-      .prefault('20s')
-      .describe('A download that gets no piece for this long fails its readers; keep it below body-stall.'),
+      .prefault('10s')
+      .describe(
+        'A download of which no byte was read fails when nothing of it comes, here or at the fetching origin, for this long; keep it below body-stall.',
+      ),
     'body-stall': duration()
       .prefault('30s')
-      .describe('An answer that makes no verified progress for this long is cut.'),
+      .describe('An answer that has begun and makes no verified progress for this long is cut.'),
   })
   .prefault({});
 

@@ -61,9 +61,10 @@ export async function openHoldings(ground: Ground, outside: Outside): Promise<Ho
     { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every },
   );
   const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
+  const { deadlines } = config;
   const options = {
     backToSource: backToSource(config),
-    progressMs: config.deadlines['download-progress'],
+    patience: { progressMs: deadlines['download-progress'], stallMs: deadlines['body-stall'] },
   };
   const blobs = new BlobTable(
     { ...ground, ...outside, engine, hints, seeds, guideOf, onBytes, cached, onBadPiece: () => bad.inc() },

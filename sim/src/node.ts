@@ -66,6 +66,8 @@ export class SimNode {
   #readerSinceMs = 0;
   /** The longest that the reader stood before a piece whose hash was known. */
   readerWaitMs = 0;
+  /** When half of the stream had reached the reader. */
+  readerHalfMs: number | undefined;
 
   constructor(init: NodeInit) {
     this.#init = init;
@@ -323,6 +325,7 @@ export class SimNode {
     if (at === this.#readerAt) return;
     this.readerWaitMs = Math.max(this.readerWaitMs, clock.nowMs - this.#readerSinceMs);
     this.#readerAt = at < 0 ? pieces : at;
+    if (this.#readerAt >= pieces / 2) this.readerHalfMs ??= clock.nowMs;
     this.#readerSinceMs = at >= 0 && knows(at) ? clock.nowMs : Number.POSITIVE_INFINITY;
     this.tell(at < 0 ? { type: 'readerClosed', reader: 0 } : { type: 'reader', reader: 0, index: at });
   }

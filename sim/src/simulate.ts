@@ -60,6 +60,8 @@ export interface Result {
   readonly farShare: number;
   /** The longest that a reader stood before one piece whose hash was known. */
   readonly readerWaitMs: number;
+  /** Of the time until a member had all, the share after which half of the stream had reached its reader: the largest. */
+  readonly readerHalfShare: number;
   readonly badPieces: number;
   readonly effects: number;
   /** Of all effects with node and time, in order: equal seeds give equal hashes. */
@@ -171,6 +173,10 @@ class World {
           sum((node) => node.blocks),
         ),
       readerWaitMs: Math.max(...members.filter((node) => node.alive).map((node) => node.readerWaitMs)),
+      readerHalfShare: Math.max(
+        0,
+        ...members.map(({ readerHalfMs, finishedMs: ended }) => (readerHalfMs ?? 0) / (ended ?? 1)),
+      ),
       effects: this.#trace.count,
       traceHash: this.#trace.hex,
     };

@@ -1,21 +1,47 @@
 #!/bin/sh
 # Holds the FUSE mount of a node: it outlives the daemon, so that readers wait for the next one instead of failing.
 #   holder.sh MOUNTPOINT PIDFILE COMMAND...     COMMAND serves /dev/fuse, which it gets as file descriptor 3
-# SIGTERM ends it, its daemon, and with them the mount.
+# SIGTERM ends it, its daemon, and with them the mount. Where it is killed, a second shell that has the descriptor too
+# takes its place within a second or two, and waits for the daemon that it left (SEPIA_ORPHAN).
 mount_point=$1 pid_file=$2
 shift 2
-exec 3<>/dev/fuse || exit 1
-mount -i -t fuse -o ro,nosuid,nodev,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,max_read=1048576 \
-  sepia "$mount_point" || exit 1
+orphan=${SEPIA_ORPHAN:-}
+unset SEPIA_ORPHAN
+if [ -z "$orphan" ]; then
+  exec 3<>/dev/fuse || exit 1
+  mount -i -t fuse -o ro,nosuid,nodev,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,max_read=1048576 \
+    sepia "$mount_point" || exit 1
+fi
 echo $$ >"$pid_file.new" && mv "$pid_file.new" "$pid_file"
-daemon=
-trap 'trap - TERM; [ -n "$daemon" ] && kill "$daemon"; wait; umount -l "$mount_point"; rm -f "$pid_file"; exit 0' TERM
+daemon=$orphan second=
+end() {
+  kill -9 "$second"
+  rm -f "$pid_file" "$pid_file.daemon"
+  exit 0
+}
+trap 'trap - TERM; kill -9 "$second"; [ -n "$daemon" ] && kill "$daemon"; wait; umount -l "$mount_point"; end' TERM
+stand_by() {
+  trap - TERM
+  # In a subshell $$ is the holder.
+  while [ -e "/proc/$$/fd/3" ]; do sleep 1; done
+  SEPIA_ORPHAN=$(cat "$pid_file.daemon") exec /bin/sh "$0" "$mount_point" "$pid_file" "$@"
+}
 while :; do
-  SEPIA_FUSE_FD=3 "$@" &
-  daemon=$!
-  wait "$daemon"
-  # 77: the mount is gone, there is nothing left to hold.
-  [ $? = 77 ] && { rm -f "$pid_file"; exit 0; }
+  if [ -z "$second" ] || [ ! -e "/proc/$second/fd/3" ]; then
+    (stand_by "$@") &
+    second=$!
+  fi
+  if [ -n "$orphan" ]; then
+    while [ "$(readlink "/proc/$orphan/fd/3")" = /dev/fuse ]; do sleep 0.3; done
+    orphan=
+  else
+    SEPIA_FUSE_FD=3 "$@" &
+    daemon=$!
+    echo "$daemon" >"$pid_file.daemon.new" && mv "$pid_file.daemon.new" "$pid_file.daemon"
+    wait "$daemon"
+    # 77: the mount is gone, there is nothing left to hold.
+    [ $? = 77 ] && end
+  fi
   # Not longer than readers can bear, not so short that a daemon that cannot start eats the machine.
   sleep 0.3
 done

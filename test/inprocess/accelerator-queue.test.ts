@@ -3,6 +3,10 @@ import { areDone, conversionCluster, SECRET } from '@sepia/test-support/cluster/
 import { until } from '@sepia/test-support/until';
 import { call } from '@sepia/test-support/upstream/harbor-calls';
 import t from 'tap';
+import { request } from 'undici';
+
+// Several clusters one after the other, each with its waits.
+t.setTimeout(300_000);
 
 t.test(
   'two accelerators share the queue, and one goes away in the middle',
@@ -79,6 +83,12 @@ t.test(
     }[];
     t.ok(tasks.every((task) => task.status === 'COMPLETED' && task.source_size > 0 && task.target_size > 0));
     t.ok(tasks.some((task) => task.source.endsWith('/team/app:told')));
+    for (const file of ['', 'style.css', 'app.js']) {
+      const page = await request(`${accelerator.url}/ui/${file}`);
+      t.equal(page.statusCode, 200, `/ui/${file} is open`);
+      t.match(page.headers['content-security-policy'], /^default-src 'none'/);
+      t.notMatch(await page.body.text(), /https?:\/\/|innerHTML|insertAdjacentHTML|eval\(/);
+    }
     t.equal((await call('POST', `${api}/conversions/1-x/cancel`)).status, 404, 'changes are for members');
     t.equal((await call('GET', `${accelerator.url}/v1/anything`)).status, 403);
   },

@@ -26,6 +26,9 @@ const RULES = [
 ];
 const SOURCE = 'io.sepia.conversion.source';
 
+// Several clusters one after the other, each with its waits.
+t.setTimeout(300_000);
+
 /** What became of the job of a rule for a tag, once it is over. */
 async function outcomeOf(
   here: ConversionCluster,

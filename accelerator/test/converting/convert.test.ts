@@ -1,15 +1,12 @@
-import { createHash } from 'node:crypto';
-import { gzipSync } from 'node:zlib';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { CONVERSION_RULE, type ConversionRule } from '@sepia/cluster/conversion-rule';
 import type { ImageSource } from '@sepia/lazy/convert/convert-image';
-import { type Document, documentOf, OCI_CONFIG, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
+import { type Document, documentOf, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
 import { inlinePacker } from '@sepia/lazy/pack/batch';
-import { byteStringOf } from '@sepia/lazy/tar/byte-string';
-import { EMPTY_HEADER, encodeHeader, zerosAfter } from '@sepia/lazy/tar/encode-header';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { ScratchFile } from '@sepia/store/scratch/scratch';
+import { fileImage } from '@sepia/test-support/clients/file-image';
 import t, { type Test } from 'tap';
 import { type ConvertDeps, type ConvertJob, convert } from '../../src/converting/convert.ts';
 import { remove } from '../../src/converting/remove.ts';
@@ -30,26 +27,9 @@ class World {
   deletesTags = true;
 
   image(tag: string, content: string): Document {
-    const payload = Buffer.from(content);
-    const name = byteStringOf('file');
-    const header = encodeHeader({ ...EMPTY_HEADER, name, mode: 0o644, size: payload.length });
-    const tar = Buffer.concat([header, payload, zerosAfter(payload.length), Buffer.alloc(1024)]);
-    const config = Buffer.from(
-      JSON.stringify({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: [digestOf(tar)] } }),
-    );
-    const part = (bytes: Buffer, mediaType: string): object => {
-      this.blobs.set(digestOf(bytes), bytes);
-      return { mediaType, digest: digestOf(bytes), size: bytes.length };
-    };
-    const manifest = documentOf(
-      {
-        schemaVersion: 2,
-        mediaType: OCI_MANIFEST,
-        config: part(config, OCI_CONFIG),
-        layers: [part(gzipSync(tar), 'application/vnd.oci.image.layer.v1.tar+gzip')],
-      },
-      OCI_MANIFEST,
-    );
+    const { blobs, manifest: json } = fileImage(content);
+    for (const bytes of blobs) this.blobs.set(digestOf(bytes), bytes);
+    const manifest = documentOf(json as Record<string, unknown>, OCI_MANIFEST);
     this.manifests.set(tag, manifest).set(manifest.digest, manifest);
     return manifest;
   }
@@ -194,7 +174,7 @@ t.test('where no single tag can be deleted, its manifest goes unless another tag
   world.results.delete('latest-estargz');
   t.match(await remove(deps, removal, SIGNAL), { outcome: 'removed' });
   t.same([...world.results.keys()], []);
-  const digest = `sha256:${createHash('sha256').update('x').digest('hex')}` as Digest;
+  const digest = digestOf(Buffer.from('x'));
   world.results.set('1-estargz', {
     bytes: Buffer.from('{"schemaVersion":2,"layers":[]}'),
     digest,

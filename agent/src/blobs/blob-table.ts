@@ -17,6 +17,7 @@ import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { isDecisive } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
 import { type Wish, wishOf } from '../cluster/wish.ts';
+import type { PatienceLimits } from '../downloads/core/patience.ts';
 import { Download, type PieceSource } from '../downloads/download.ts';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import type { Finding, Guide } from '../downloads/guide-port.ts';
@@ -81,7 +82,7 @@ export class BlobTable {
   readonly #deps: TableDeps;
   readonly #source: BackToSource;
   readonly #trust: Trust;
-  readonly #progressMs: number;
+  readonly #patience: PatienceLimits;
   readonly #running = new Map<Digest, Download>();
   readonly #names = new ProvenNames();
   readonly #starting = new Map<Digest, Promise<Download | MemoryBlob | Passing>>();
@@ -96,14 +97,14 @@ export class BlobTable {
 
   constructor(
     deps: TableDeps,
-    options: { readonly backToSource: BackToSourcePolicy; readonly progressMs: number },
+    options: { readonly backToSource: BackToSourcePolicy; readonly patience: PatienceLimits },
   ) {
     this.#deps = deps;
     this.#source = new BackToSource(deps, options.backToSource);
     this.#trust = new Trust(deps);
     this.#shown = new ShownDownloads(deps.nowMs);
     this.#cached = deps.cached;
-    this.#progressMs = options.progressMs;
+    this.#patience = options.patience;
   }
 
   /** Figures of running downloads, and of those that ended a few seconds ago, for people who look. */
@@ -222,7 +223,7 @@ export class BlobTable {
     return new RemoteBlob(
       guide.source(),
       {
-        progressMs: this.#progressMs,
+        ...this.#patience,
         onBytes: (bytes) => this.#deps.onBytes('origin', bytes),
         onWrongWhole: () => this.#trust.wrong(metainfo.digest),
         onFinal: (final) => this.#trust.settled(final),
@@ -324,7 +325,7 @@ export class BlobTable {
         guide,
         log: this.#deps.log,
         nowMs: this.#deps.nowMs,
-        progressMs: this.#progressMs,
+        patience: this.#patience,
         wantAll,
         joinSwarm: () => this.#deps.engine.join({ ...swarm, metainfo: partial.metainfo }),
         onBytes: (source, count) => {
@@ -380,7 +381,7 @@ export class BlobTable {
         client,
         name,
         download.partial,
-        (index) => download.landed(index, 'upstream'),
+        { guide, onPiece: (index) => download.landed(index, 'upstream') },
         this.#stopped.signal,
       )
         .then(() => download.sourceDone())

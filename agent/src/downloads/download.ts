@@ -12,6 +12,7 @@ import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { Swarm } from '@sepia/swarm/shell/engine';
 import type { LentBytes } from '@sepia/swarm/swarm';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
+import { Patience, type PatienceLimits } from './core/patience.ts';
 import type { Finding, Guide } from './guide-port.ts';
 import { Readings } from './readings.ts';
 import { Waiters } from './waiters.ts';
@@ -37,8 +38,8 @@ interface DownloadDeps {
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly onBytes: (source: PieceSource, bytes: number) => void;
-  /** Without progress for this long its readers fail, in ms. */
-  readonly progressMs: number;
+  /** How long its readers wait without progress before they fail. */
+  readonly patience: PatienceLimits;
   /** False: only what readers cover is fetched, until {@link Download.wantAll}. */
   readonly wantAll: boolean;
   /** Stores the verified blob. @throws `DISK_FULL`, `DIGEST_MISMATCH` */
@@ -71,11 +72,9 @@ export class Download implements ReadableBlob {
   readonly #watch: NodeJS.Timeout;
   #state: State = 'running';
   #error: unknown;
-  #progressMs: number;
+  readonly #patience: Patience;
   #finishing = false;
   #asking = false;
-  /** What the origins had from upstreams when they were last asked. */
-  #fetchedBytes = 0;
   #wanted = true;
   /** Resolves once it ended either way. */
   readonly ended: Promise<void>;
@@ -87,7 +86,7 @@ export class Download implements ReadableBlob {
     this.digest = deps.partial.digest;
     this.sizeBytes = deps.partial.sizeBytes;
     this.#etag = first.metainfo.etag;
-    this.#progressMs = deps.nowMs();
+    this.#patience = new Patience(deps.patience, deps.nowMs());
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -100,9 +99,7 @@ export class Download implements ReadableBlob {
           await deps.guide.urge({ sizeBytes: this.sizeBytes, index, lastPiece }, signal),
         onPiece: async (index, piece) => await this.#vouched(index, piece),
         openReader: (index, last) => this.#swarm.openReader(index, last),
-        onChange: () => {
-          this.#progressMs = deps.nowMs();
-        },
+        onChange: () => this.#patience.progress(deps.nowMs()),
         log: deps.log,
       },
       deps,
@@ -156,9 +153,11 @@ export class Download implements ReadableBlob {
   async read(offset: number, into: Uint8Array): Promise<void> {
     if (this.#state === 'failed') throw this.#error;
     await this.partial.read(offset, into);
+    this.#patience.begun();
   }
 
   lend(index: number): LentBytes | undefined {
+    this.#patience.begun();
     return this.#state === 'failed' ? undefined : this.#swarm.lend(index);
   }
 
@@ -257,7 +256,7 @@ export class Download implements ReadableBlob {
   #landed(index: number, from: PieceSource | 'stranger'): void {
     if (from === 'stranger') this.partial.trustTree(false);
     this.#readings.update();
-    this.#progressMs = this.#deps.nowMs();
+    this.#patience.progress(this.#deps.nowMs());
     this.#deps.onBytes(from === 'stranger' ? 'peer' : from, pieceLength(this.sizeBytes, index));
     this.#waiters.wake(index);
     this.#maybeFinish();
@@ -354,35 +353,35 @@ export class Download implements ReadableBlob {
       });
     }
     if (this.partial.metainfo.etag === before) return;
-    this.#progressMs = this.#deps.nowMs();
+    this.#patience.progress(this.#deps.nowMs());
     this.#swarm.metainfoChanged();
     this.#readings.update();
     this.#maybeFinish();
   }
 
   #checkProgress(): void {
-    const silentMs = this.#deps.nowMs() - this.#progressMs;
+    const nowMs = this.#deps.nowMs();
     if (this.#readings.idle) {
-      if (this.isLeft && silentMs > RANGES_IDLE_MS) this.end();
+      if (this.isLeft && this.#patience.silentMs(nowMs) > RANGES_IDLE_MS) this.end();
       return;
     }
-    if (silentMs <= this.#deps.progressMs || this.#asking) return;
-    this.#asking = true;
-    this.#run(this.#failUnlessFetching(silentMs));
+    if (this.#asking) return;
+    const isOpen = this.partial.metainfo.state === 'open';
+    if (isOpen && this.#patience.mayLook(nowMs)) this.#run(this.#lookForProgress());
+    else if (this.#patience.isOver(nowMs)) this.fail(this.#silence(nowMs));
   }
 
   /** A slow upstream may need longer for a piece than anybody's patience: while it sends bytes, that is progress. */
-  async #failUnlessFetching(silentMs: number): Promise<void> {
-    const isOpen = this.partial.metainfo.state === 'open';
-    const fetched = isOpen ? await this.#deps.guide.fetchedBytes(this.#abort.signal) : 0;
+  async #lookForProgress(): Promise<void> {
+    this.#asking = true;
+    const fetched = await this.#deps.guide.fetchedBytes(this.#abort.signal);
     this.#asking = false;
-    if (fetched > this.#fetchedBytes) {
-      this.#fetchedBytes = fetched;
-      this.#progressMs = this.#deps.nowMs();
-      return;
-    }
-    const message = `nobody served a piece for ${Math.round(silentMs / 1000)} s`;
-    this.fail(new CodedError('NO_PEERS', { message, detail: { digest: this.digest } }));
+    this.#patience.fetched(fetched, this.#deps.nowMs());
+  }
+
+  #silence(nowMs: number): CodedError {
+    const message = `nobody served a piece for ${Math.round(this.#patience.silentMs(nowMs) / 1000)} s`;
+    return new CodedError('NO_PEERS', { message, detail: { digest: this.digest } });
   }
 
   #run(task: Promise<void>): void {

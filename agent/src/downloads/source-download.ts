@@ -12,6 +12,8 @@ import type { Finding, Guide } from './guide-port.ts';
 /** Guide of a download that comes straight from the upstream: nobody else is asked, hashes are our own. */
 export class SourceGuide implements Guide {
   readonly finding: Finding;
+  #bytes = 0;
+  #isThinking = false;
 
   constructor(name: BlobName, sizeBytes: number) {
     const metainfo = Metainfo.open(name.digest, sizeBytes, firstAttempt(name.digest));
@@ -22,8 +24,19 @@ export class SourceGuide implements Guide {
     return Promise.resolve(this.finding);
   }
 
+  /** While the upstream has not begun to answer it counts like a byte: the client has a deadline for that. */
   fetchedBytes(): Promise<number> {
-    return Promise.resolve(0);
+    if (this.#isThinking) this.#bytes += 1;
+    return Promise.resolve(this.#bytes);
+  }
+
+  /** The upstream was asked, or began to answer. */
+  thinks(isThinking: boolean): void {
+    this.#isThinking = isThinking;
+  }
+
+  came(bytes: number): void {
+    this.#bytes += bytes;
   }
 
   urge(): Promise<undefined> {
@@ -61,6 +74,12 @@ export class SourceGuide implements Guide {
   }
 }
 
+interface SourceHooks {
+  /** Hears of progress between pieces. */
+  readonly guide: SourceGuide;
+  readonly onPiece: (index: number) => void;
+}
+
 /**
  * Streams a blob from the upstream into a partial, hashing pieces as they come. Resumes by Range after a cut, a few
  * times. The partial's metainfo becomes final when the whole digest is right.
@@ -70,7 +89,7 @@ export async function fetchFromUpstream(
   client: UpstreamClient,
   name: BlobName,
   partial: PartialBlob,
-  onPiece: (index: number) => void,
+  { guide, onPiece }: SourceHooks,
   signal: AbortSignal,
 ): Promise<void> {
   const pieces = pieceCount(partial.sizeBytes);
@@ -78,7 +97,7 @@ export async function fetchFromUpstream(
     const first = partial.have.nextMissing(0);
     if (first === -1) break;
     try {
-      await fetchFrom(client, name, partial, first, onPiece, signal);
+      await fetchFrom(client, name, partial, first, { guide, onPiece }, signal);
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();
@@ -96,19 +115,14 @@ async function fetchFrom(
   name: BlobName,
   partial: PartialBlob,
   first: number,
-  onPiece: (index: number) => void,
+  { guide, onPiece }: SourceHooks,
   signal: AbortSignal,
 ): Promise<void> {
   const start = first * PIECE_BYTES;
-  const answer = await client.getBlob(
-    {
-      repository: name.repository,
-      digest: name.digest,
-      sizeBytes: partial.sizeBytes,
-      ...(start > 0 ? { range: { start } } : {}),
-    },
-    signal,
-  );
+  const range = start > 0 ? { range: { start } } : {};
+  const asked = { repository: name.repository, digest: name.digest, sizeBytes: partial.sizeBytes, ...range };
+  guide.thinks(true);
+  const answer = await client.getBlob(asked, signal).finally(() => guide.thinks(false));
   if (answer.sizeBytes !== undefined && answer.sizeBytes !== partial.sizeBytes)
     throw new CodedError('SIZE_MISMATCH', {
       detail: { expected: partial.sizeBytes, found: answer.sizeBytes },
@@ -117,6 +131,7 @@ async function fetchFrom(
   let piece = Buffer.allocUnsafe(PIECE_BYTES);
   let fill = 0;
   for await (const chunk of answer.body) {
+    guide.came(chunk.length);
     for (let used = 0; used < chunk.length; ) {
       const take = Math.min(PIECE_BYTES - fill, chunk.length - used);
       piece.set(chunk.subarray(used, used + take), fill);

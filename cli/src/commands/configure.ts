@@ -1,16 +1,18 @@
 import { resolve } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import type { Command } from 'commander';
+import { applyChanges, type Change } from '../lazy/changed-files.ts';
 import {
-  applyChanges,
-  type Change,
   type ContainerdFiles,
   plannedChanges,
   plannedProxyPlugin,
   restore,
 } from '../lazy/configure-containerd.ts';
 import { chooseDoor } from '../lazy/door.ts';
-import { probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
+import { effectiveConfig, probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
+import { hostsDirs, plannedHosts, restoreHosts } from '../lazy/registry-hosts.ts';
+import { urlOption } from '../options/option-values.ts';
+import { DEFAULT_AGENT } from './pull.ts';
 
 interface Flags {
   readonly lazy: boolean;
@@ -20,6 +22,8 @@ interface Flags {
   readonly contentCache: string;
   readonly socket: string;
   readonly door?: string;
+  readonly agent: string;
+  readonly hostsDir?: string;
 }
 
 /** `sepia configure containerd`. */
@@ -43,11 +47,19 @@ export function addConfigure(program: Command): void {
     )
     .option('--socket <path>', 'snapshotter’s snapshots-socket key (door 2)', '/run/sepia/snapshots.sock')
     .option('--door <n>', '1: erofs snapshotter, 2: ours; left out: 1 where it can be')
+    .option('--agent <url>', 'registry endpoint of this node’s agent', urlOption('--agent'), DEFAULT_AGENT)
+    .option('--hosts-dir <dir>', 'folder of hosts.toml files (default: containerd’s config_path)')
     .action(async (flags: Flags) => {
       const files = { config: resolve(flags.config), contentCache: resolve(flags.contentCache) };
       if (flags.lazy === flags.restore)
         throw new CodedError('CONFIG_INVALID', { message: 'configure containerd: give --lazy or --restore' });
-      if (flags.restore) return say(await restore(files), 'nothing to take back');
+      if (flags.restore) {
+        const dirs =
+          flags.hostsDir === undefined
+            ? hostsDirs(await effectiveConfig(files.config))
+            : [resolve(flags.hostsDir)];
+        return say([...(await restore(files)), ...(await restoreHosts(dirs))], 'nothing to take back');
+      }
       const { changes, note } = await changesFor(files, flags);
       if (flags.dryRun)
         return say(
@@ -67,7 +79,7 @@ export function addConfigure(program: Command): void {
 /** What the door of this node would write, and what else is to be done. @throws {CodedError} `START_FAILED`, `CONFIG_INVALID` */
 async function changesFor(
   files: ContainerdFiles,
-  { door: asked, socket }: Flags,
+  { door: asked, socket, agent, hostsDir }: Flags,
 ): Promise<{ changes: Change[]; note: string }> {
   if (asked !== undefined && asked !== '1' && asked !== '2')
     throw new CodedError('CONFIG_INVALID', { message: `--door: ${asked} is neither 1 nor 2` });
@@ -79,7 +91,10 @@ async function changesFor(
       message: `${door === 'none' ? 'this node pulls the ordinary way' : 'door 1 is not possible here'}:\n${reasons.map((one) => `  - ${one}`).join('\n')}`,
       detail: { reasons },
     });
-  if (wanted === '1') return { changes: await plannedChanges(files), note: '' };
+  const dirs = hostsDir === undefined ? hostsDirs(facts.config) : [resolve(hostsDir)];
+  const hosts = await plannedHosts(dirs, agent);
+  const round = hosts.warnings.map((one) => `round the agent ${agent}: ${one}\n`).join('');
+  if (wanted === '1') return { changes: [...(await plannedChanges(files)), ...hosts.changes], note: round };
   const at = resolve(socket);
   const changes = await plannedProxyPlugin(files.config, { socket: at, containerd: facts.containerd! });
   for (const { after } of changes) {
@@ -91,8 +106,8 @@ async function changesFor(
   }
   const why = reasons.map((one) => `  - ${one}\n`).join('');
   return {
-    changes,
-    note: `door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
+    changes: [...changes, ...hosts.changes],
+    note: `${round}door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
   };
 }
 

@@ -6,6 +6,7 @@ import { createDispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
 import { HarborApi } from '../harbor/api.ts';
 import { type ConnectPlan, connect, type Driver, type DriverAuth } from '../harbor/connect.ts';
+import { connectRobot, type RobotPlan, robotHint } from '../harbor/robot.ts';
 import { verifyProxy } from '../harbor/verify.ts';
 
 const PASSWORD_ENV = 'SEPIA_HARBOR_PASSWORD';
@@ -27,6 +28,8 @@ interface Flags {
   readonly registryUser?: string;
   readonly registryPasswordFile?: string;
   readonly replicate: boolean;
+  readonly accelerate: boolean;
+  readonly robotSecretFile?: string;
   readonly insecure: boolean;
   readonly ca?: string;
   readonly dryRun: boolean;
@@ -58,11 +61,18 @@ export function addHarbor(program: Command): void {
     .option('--registry-user <name>', 'user at the proxies, for replication')
     .option('--registry-password-file <file>', 'file with its password')
     .option('--replicate', 'push what the projects get to the proxy (an upstream of mode none)', false)
+    .option(
+      '--accelerate',
+      'make a robot that accelerators write results with, and check its rights; needs webhooks',
+      false,
+    )
+    .option('--robot-secret-file <file>', 'file that the secret of this robot is kept in')
     .option('--insecure', "check nobody's certificate: ours of Harbor, Harbor's of the proxy", false)
     .option('--ca <file>', 'PEM file of certificates trusted for Harbor')
     .option('--dry-run', 'only tell what would be done', false)
     .action(async (url: string, flags: Flags) => {
       const plan = planOf(flags);
+      const robot = robotOf(flags);
       const harbor = baseOf(url, 'harbor-url');
       if (harbor === plan.proxy)
         throw invalid(
@@ -80,6 +90,8 @@ export function addHarbor(program: Command): void {
         // Before anything is made: what the proxy refuses is to stand in no Harbor.
         const unseen = await verifyProxy(dispatcher, plan);
         await connect(api, plan);
+        const robotName = robot === undefined ? undefined : await connectRobot(api, dispatcher, robot);
+        if (robotName !== undefined) tell(robotHint('NAME', robotName, robot!.secretFile));
         const what = flags.dryRun
           ? 'nothing was changed (--dry-run)'
           : `${harbor} is connected to ${plan.proxy}`;
@@ -127,6 +139,21 @@ function planOf(flags: Flags): ConnectPlan {
             password: readText(flags.registryPasswordFile!, '--registry-password-file'),
           },
   };
+}
+
+/** Without webhooks nobody would tell accelerators of a push. */
+function robotOf({
+  accelerate,
+  robotSecretFile,
+  webhookSecretFile,
+  name,
+  projects,
+}: Flags): RobotPlan | undefined {
+  if (accelerate !== (robotSecretFile !== undefined))
+    throw invalid('--accelerate and --robot-secret-file go together');
+  if (robotSecretFile === undefined) return undefined;
+  if (webhookSecretFile === undefined) throw invalid('--accelerate needs --webhook-secret-file');
+  return { name: `${name}-accelerator`, projects, secretFile: robotSecretFile };
 }
 
 function driverAuthOf({ driverUser, driverHeader, driverSecretFile }: Flags): DriverAuth {

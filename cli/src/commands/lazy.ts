@@ -22,6 +22,7 @@ import { addCredentialOptions, type CredentialFlags, credentialsFor } from '../r
 import { parseImageReference } from '../registry/image-reference.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
+import { addFetch } from './images/lazy-fetch.ts';
 import { addVerify } from './images/lazy-verify.ts';
 import { DEFAULT_AGENT, sourceOf } from './pull.ts';
 
@@ -119,6 +120,7 @@ export function addLazy(program: Command): void {
   const lazy = program.command('lazy').description('layers that are read before they are downloaded');
   addVerify(lazy);
   addIndex(lazy);
+  addFetch(lazy);
   lazy
     .command('status [ref]')
     .description('images pulled on this node, and per layer why it is lazy or not; all layers that are shown')

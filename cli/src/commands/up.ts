@@ -17,6 +17,7 @@ interface UpFlags {
   readonly strangers?: StrangersPolicy;
   readonly portsFrom: number;
   readonly lazy: boolean;
+  readonly accelerate: boolean;
   readonly restart: boolean;
   readonly preheat: boolean;
   readonly json: boolean;
@@ -56,6 +57,11 @@ export function addUp(program: Command): void {
       'index every image of 10 MiB or more, and show it lazily to the containerd of this machine (root, /dev/fuse)',
       false,
     )
+    .option(
+      '--accelerate',
+      'convert every image that is pushed to eStargz, beside it; takes webhooks with the Authorization of DATA/webhook-authorization',
+      false,
+    )
     .option('--restart', 'start members again that died', false)
     .option('--preheat', 'let proxies take preheats without credentials (driver-auth mode none)', false)
     .option(
@@ -69,7 +75,7 @@ export function addUp(program: Command): void {
         tracker: flags.trackers,
         proxy: flags.proxies,
         agent: flags.agents,
-        accelerator: flags.lazy ? Math.max(1, flags.accelerators) : flags.accelerators,
+        accelerator: flags.lazy || flags.accelerate ? Math.max(1, flags.accelerators) : flags.accelerators,
         snapshotter: flags.lazy && flags.agents > 0 ? snapshottersHere() : 0,
       };
       await runUp({
@@ -78,6 +84,7 @@ export function addUp(program: Command): void {
         upstreams: flags.upstream,
         restart: flags.restart,
         isLazy: flags.lazy,
+        accelerates: flags.accelerate,
         preheat: flags.preheat,
         ...(flags.strangers === undefined ? {} : { strangers: flags.strangers }),
         json: flags.json,

@@ -12,7 +12,7 @@ const MAX_PAGES = 100;
 /** Keys whose values nobody is to see. */
 const SECRET_KEYS = new Set(['auth_header', 'access_secret', 'secret', 'password', 'token']);
 
-type Method = 'GET' | 'POST' | 'PUT';
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH';
 
 /** An object as Harbor answers it. */
 export type HarborObject = Readonly<Record<string, unknown>>;
@@ -35,6 +35,10 @@ export class HarborApi {
   constructor(deps: { readonly dispatcher: Dispatcher }, options: HarborApiOptions) {
     this.#dispatcher = deps.dispatcher;
     this.#options = options;
+  }
+
+  get url(): string {
+    return this.#options.url;
   }
 
   get dryRun(): boolean {
@@ -70,12 +74,25 @@ export class HarborApi {
     body: HarborObject,
     allowed: readonly number[] = [],
   ): Promise<number> {
-    const { tell, dryRun } = this.#options;
-    tell(`${dryRun ? 'would ' : ''}${method} ${path} ${JSON.stringify(masked(body))}`);
-    if (dryRun) return 200;
+    this.#tell(method, path, body);
+    if (this.dryRun) return 200;
     const { status, body: said } = await this.#send(method, path, body);
     if (!allowed.includes(status)) this.#expect(method, path, status, said);
     return status;
+  }
+
+  /** Makes a change whose answer tells something; empty in a dry run. @throws {CodedError} `PEER_HTTP` unless it is 2xx */
+  async make(method: 'POST' | 'PATCH', path: string, body: HarborObject): Promise<HarborObject> {
+    this.#tell(method, path, body);
+    if (this.dryRun) return {};
+    const { status, body: made } = await this.#send(method, path, body);
+    this.#expect(method, path, status, made);
+    return (made ?? {}) as HarborObject;
+  }
+
+  #tell(method: Method, path: string, body: HarborObject): void {
+    const { tell, dryRun } = this.#options;
+    tell(`${dryRun ? 'would ' : ''}${method} ${path} ${JSON.stringify(masked(body))}`);
   }
 
   async #send(method: Method, path: string, json?: HarborObject): Promise<{ status: number; body: unknown }> {

@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import type { HarborApi, HarborObject } from './api.ts';
+import { differs } from './differs.ts';
 
 export type Driver = 'dragonfly' | 'kraken';
 
@@ -217,21 +218,6 @@ async function connectReplication(api: HarborApi, plan: ConnectPlan, registry: H
   throw new CodedError('PEER_HTTP', {
     message: `Harbor's replication policy "${plan.name}" copies to ${String(made?.['url'] ?? made?.['name'] ?? 'Harbor itself')}, not to ${plan.proxy}; delete it there and run this again`,
   });
-}
-
-/** True if anything that is wanted stands otherwise in what was found; what Harbor has beside it does not matter. */
-function differs(found: unknown, wanted: unknown, ignored: readonly string[]): boolean {
-  if (Array.isArray(wanted))
-    return (
-      !Array.isArray(found) ||
-      found.length !== wanted.length ||
-      wanted.some((one, index) => differs(found[index], one, ignored))
-    );
-  if (typeof wanted !== 'object' || wanted === null) return found !== wanted;
-  return Object.entries(wanted).some(
-    ([key, value]) =>
-      !ignored.includes(key) && differs((found as HarborObject | undefined)?.[key], value, ignored),
-  );
 }
 
 /** Harbor compares addresses as texts; a slash at the end is another text and the same place. */

@@ -14,7 +14,7 @@ export async function probeNode(config: string): Promise<NodeFacts> {
   const [containerd, mkfs, dump] = await Promise.all([
     output('containerd', ['--version']),
     output('mkfs.erofs', ['--help'], true),
-    output('containerd', ['-c', config, 'config', 'dump']),
+    effectiveConfig(config),
   ]);
   const isRoot = process.getuid?.() === 0;
   if (isRoot) await output('modprobe', ['erofs']);
@@ -29,6 +29,11 @@ export async function probeNode(config: string): Promise<NodeFacts> {
     config: dump,
     trialMount: isRoot && hasErofs ? await trialMount() : 'not tried',
   };
+}
+
+/** What `containerd config dump` says; undefined where containerd is not there or does not read its config. */
+export async function effectiveConfig(config: string): Promise<string | undefined> {
+  return await output('containerd', ['-c', config, 'config', 'dump']);
 }
 
 /** Why containerd would not take a config as it is meant: with our snapshotter at `socket`. Undefined: it does. */

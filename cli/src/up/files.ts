@@ -17,6 +17,8 @@ export interface ClusterPaths {
   readonly document: string;
   /** What agents and snapshotters of this machine know each other by. */
   readonly nodeSecret: string;
+  /** The Authorization header that webhooks must carry, with `--accelerate`. */
+  readonly webhookAuthorization: string;
   readonly clusterJson: string;
   config(name: string): string;
   log(name: string): string;
@@ -29,6 +31,7 @@ export function clusterPaths(root: string): ClusterPaths {
     key: join(root, 'cluster-key'),
     document: join(root, 'cluster-document.yaml'),
     nodeSecret: join(root, 'node-secret'),
+    webhookAuthorization: join(root, 'webhook-authorization'),
     clusterJson: join(root, 'cluster.json'),
     config: (name) => join(root, 'configs', `${name}.yaml`),
     log: (name) => join(root, 'logs', `${name}.log`),
@@ -44,24 +47,30 @@ export function writeClusterFiles(
   options: {
     readonly preheat?: boolean;
     readonly isLazy?: boolean;
+    readonly accelerates?: boolean;
     readonly strangers?: StrangersPolicy;
   } = {},
 ): void {
   for (const folder of ['configs', 'logs', 'members'])
     mkdirSync(join(paths.root, folder), { recursive: true });
-  if (!existsSync(paths.key)) replaceFile(paths.key, `${randomBytes(32).toString('hex')}\n`, 0o600);
+  if (!existsSync(paths.key)) writeSecret(paths.key);
   readClusterKey(paths.key);
-  if (!existsSync(paths.nodeSecret))
-    replaceFile(paths.nodeSecret, `${randomBytes(32).toString('hex')}\n`, 0o600);
+  if (!existsSync(paths.nodeSecret)) writeSecret(paths.nodeSecret);
+  if (options.accelerates === true && !existsSync(paths.webhookAuthorization))
+    writeSecret(paths.webhookAuthorization);
   writeDocument(paths, members, upstreams, options);
   for (const member of members) {
     const config = laidOver(
-      memberConfig(paths, member, upstreams, options.preheat === true),
+      memberConfig(paths, member, upstreams, options),
       overridesOf(paths.root, member.role),
     );
     const text = `# Written by "sepia up" at each start: changes here are lost. Further keys: ../overrides/${member.role}.yaml\n${stringify(config)}`;
     replaceFile(paths.config(member.name), text);
   }
+}
+
+function writeSecret(file: string): void {
+  replaceFile(file, `${randomBytes(32).toString('hex')}\n`, 0o600);
 }
 
 /** Writes a file so that readers see the old or the new one, never a part, nor with a wider mode. */
@@ -89,12 +98,16 @@ function writeDocument(
   paths: ClusterPaths,
   members: readonly MemberPlan[],
   upstreams: readonly UpstreamOption[],
-  options: { readonly isLazy?: boolean; readonly strangers?: StrangersPolicy },
+  options: {
+    readonly isLazy?: boolean;
+    readonly accelerates?: boolean;
+    readonly strangers?: StrangersPolicy;
+  },
 ): void {
   const kept = keptKeys(paths.document);
   const content = {
     ...kept.document,
-    ...conversionsOf(kept.document, upstreams, options.isLazy === true),
+    ...conversionsOf(kept.document, upstreams, options),
     ...policiesOf(kept.document, options.strangers),
     members: members.filter((member) => IN_DOCUMENT.includes(member.role)).map(documentMember),
     upstreams: upstreams.map(({ name, url, hosts, mode }) => ({
@@ -125,25 +138,25 @@ function policiesOf(
 const AGENT_BELOW = 500;
 const IN_DOCUMENT: readonly MemberPlan['role'][] = ['origin', 'tracker', 'proxy'];
 
-/** With `--lazy` every image is indexed; rules that are there already stay. */
+/** With `--lazy` every image is indexed, with `--accelerate` converted; rules that are there already stay. */
 function conversionsOf(
   kept: Readonly<Record<string, unknown>>,
   upstreams: readonly UpstreamOption[],
-  isLazy: boolean,
+  { isLazy, accelerates }: { readonly isLazy?: boolean; readonly accelerates?: boolean },
 ): { conversions?: unknown[] } {
-  if (!isLazy) return {};
+  const wanted = [...(isLazy === true ? [INDEX_RULE] : []), ...(accelerates === true ? [ESTARGZ_RULE] : [])];
+  if (wanted.length === 0) return {};
   const rules = (kept['conversions'] ?? []) as { from?: unknown; to?: unknown }[];
-  const lacking = upstreams.filter(
-    ({ name }) => !rules.some((rule) => rule.to === 'index' && rule.from === name),
+  const made = wanted.flatMap((rule) =>
+    upstreams
+      .filter(({ name }) => !rules.some((one) => (one.to ?? 'estargz') === rule.to && one.from === name))
+      .map(({ name }) => ({ name: `${rule.to}-${name}`, from: name, repositories: ['**'], ...rule })),
   );
-  const made = lacking.map(({ name }) => ({
-    name: `index-${name}`,
-    from: name,
-    repositories: ['**'],
-    to: 'index',
-  }));
   return { conversions: [...rules, ...made] };
 }
+
+const INDEX_RULE = { to: 'index' } as const;
+const ESTARGZ_RULE = { to: 'estargz', 'delete-with-source': true } as const;
 
 /** What an operator wrote into the document stays: all but the members and what the command line says of upstreams. */
 function keptKeys(file: string): {
@@ -175,7 +188,7 @@ function memberConfig(
   paths: ClusterPaths,
   member: MemberPlan,
   upstreams: readonly UpstreamOption[],
-  preheat: boolean,
+  { preheat, accelerates }: { readonly preheat?: boolean; readonly accelerates?: boolean },
 ): Record<string, unknown> {
   const beside = (path: string): string => relative(join(paths.root, 'configs'), path);
   const listen = `${HOST}:${member.port}`;
@@ -191,10 +204,13 @@ function memberConfig(
   const peers = { 'peer-listen': [`${HOST}:${member.peerPort}`] };
   const listeners = { listeners: [{ listen, 'default-upstream': upstreams[0]!.name }] };
   const cache = { cache: { budget: '50GiB' } };
-  if (member.role === 'tracker' || member.role === 'accelerator') return { ...common, listen };
+  const authorization = { 'authorization-file': beside(paths.webhookAuthorization) };
+  if (member.role === 'tracker') return { ...common, listen };
+  if (member.role === 'accelerator')
+    return { ...common, listen, ...(accelerates === true ? { api: authorization } : {}) };
   if (member.role === 'origin') return { ...common, listen, ...peers, ...cache };
   if (member.role === 'proxy')
-    return { ...common, ...listeners, ...(preheat ? { harbor: { 'driver-auth': { mode: 'none' } } } : {}) };
+    return { ...common, ...listeners, ...harborOf(preheat, accelerates, authorization) };
   return {
     ...common,
     ...listeners,
@@ -202,6 +218,17 @@ function memberConfig(
     ...cache,
     'node-secret-file': beside(paths.nodeSecret),
     'back-to-source': { mode: 'auto', after: '5s', 'max-parallel': 2 },
+  };
+}
+
+/** What proxies take of Harbor: only what was asked for. */
+function harborOf(preheat = false, accelerates = false, authorization: object = {}): { harbor?: object } {
+  if (!preheat && !accelerates) return {};
+  return {
+    harbor: {
+      ...(preheat ? { 'driver-auth': { mode: 'none' } } : {}),
+      ...(accelerates ? { webhook: { auth: 'header', ...authorization } } : {}),
+    },
   };
 }
 

@@ -21,7 +21,9 @@ export function whatNext(cluster: ClusterFile, clusterJson: string): string {
     );
     lines.push(
       `  mirror    containerd: ${hostsTomlPath(first)}`,
-      ...hostsToml(agent.url, first.url).map((line) => `              ${line}`),
+      ...hostsToml(agent.url, cluster.snapshotters.length > 0 ? agent.url : first.url).map(
+        (line) => `              ${line}`,
+      ),
     );
   }
   lines.push('', 'Ctrl-C stops all of it.');

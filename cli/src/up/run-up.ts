@@ -15,6 +15,7 @@ export interface UpOptions {
   readonly upstreams: readonly UpstreamOption[];
   readonly restart: boolean;
   readonly isLazy: boolean;
+  readonly accelerates: boolean;
   readonly preheat: boolean;
   /** Left out: as the cluster document says. */
   readonly strangers?: StrangersPolicy;
@@ -38,6 +39,7 @@ export async function runUp(options: UpOptions): Promise<void> {
         upstreams,
         restart: options.restart,
         isLazy: options.isLazy,
+        accelerates: options.accelerates,
         preheat: options.preheat,
         ...(options.strangers === undefined ? {} : { strangers: options.strangers }),
       },

@@ -23,6 +23,8 @@ export interface SupervisorOptions {
   readonly upstreams: readonly UpstreamOption[];
   /** Index every image, so that the next pull of it is lazy. */
   readonly isLazy?: boolean;
+  /** Pushed images are converted, and webhooks are taken. */
+  readonly accelerates?: boolean;
   /** Start a member again that died. */
   readonly restart: boolean;
   /** Proxies take preheats without credentials from whoever reaches them. */
@@ -106,9 +108,9 @@ export class Supervisor {
     await this.#untilPortsAreFree();
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
-    const { upstreams, preheat = false, isLazy = false, strangers } = this.#options;
+    const { upstreams, preheat = false, isLazy = false, accelerates = false, strangers } = this.#options;
     const of = strangers === undefined ? {} : { strangers };
-    writeClusterFiles(this.paths, this.members, upstreams, { preheat, isLazy, ...of });
+    writeClusterFiles(this.paths, this.members, upstreams, { preheat, isLazy, accelerates, ...of });
     this.#endRotation = rotateLogs(this.members.map(({ name }) => this.paths.log(name)));
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     await Promise.all(this.#slots.map((slot) => this.#startFirst(slot, timeoutMs)));

@@ -1,5 +1,5 @@
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
-import { isBaseUrl } from '@sepia/base/config/units';
+import { isRegistryUrl } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
 
 /** An upstream as the command line gives it. */
@@ -9,6 +9,9 @@ export interface UpstreamOption {
   readonly hosts: readonly string[];
   readonly mode: 'none' | 'pull-through';
 }
+
+/** A host name or address, an IPv6 one in brackets, with or without port. */
+const HOST = /^(?:[a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?$/;
 
 /** The upstream of a cluster that fronts no registry. */
 export const LOCAL_UPSTREAM: UpstreamOption = { name: 'local', url: undefined, hosts: [], mode: 'none' };
@@ -21,13 +24,14 @@ export function parseUpstream(text: string): UpstreamOption {
   if (!MEMBER_ID.test(name))
     throw invalid(text, `"${name}" is not a name: lower-case letters, digits, dots, dashes`);
   const isNone = url === 'none';
-  if (!isNone && !isBaseUrl(url))
-    throw invalid(text, `"${url}" is not an http(s) URL without path, nor none`);
+  if (!isNone && !isRegistryUrl(url))
+    throw invalid(text, `"${url}" is not an http(s) URL (which may have a path before /v2/), nor none`);
   const hosts = rest.split(',').filter((host) => host !== '');
-  const bad = hosts.find((host) => !/^[a-zA-Z0-9.-]+(?::\d{1,5})?$/.test(host));
+  const bad = hosts.find((host) => !HOST.test(host));
   if (bad !== undefined) throw invalid(text, `"${bad}" is not host or host:port`);
   if (isNone) return { name, url: undefined, hosts, mode: 'none' };
-  return { name, url: new URL(url).origin, hosts, mode: 'pull-through' };
+  const { origin, pathname } = new URL(url);
+  return { name, url: `${origin}${pathname.replace(/\/+$/, '')}`, hosts, mode: 'pull-through' };
 }
 
 /**

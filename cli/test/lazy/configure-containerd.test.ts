@@ -2,7 +2,8 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { applyChanges, plannedChanges, restore } from '../../src/lazy/configure-containerd.ts';
+import { applyChanges } from '../../src/lazy/changed-files.ts';
+import { plannedChanges, restore } from '../../src/lazy/configure-containerd.ts';
 import { withImport } from '../../src/lazy/containerd-toml.ts';
 
 const CONFIG = `# ours\nversion = 3\n\n[plugins.'io.containerd.cri.v1.images']\n  max_concurrent_downloads = 7\n`;

@@ -2,7 +2,8 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { applyChanges, plannedProxyPlugin, restore } from '../../src/lazy/configure-containerd.ts';
+import { applyChanges } from '../../src/lazy/changed-files.ts';
+import { plannedProxyPlugin, restore } from '../../src/lazy/configure-containerd.ts';
 import { OUR_MARK } from '../../src/lazy/containerd-toml.ts';
 import { withSnapshotter } from '../../src/lazy/proxy-plugin-toml.ts';
 

@@ -39,6 +39,31 @@ t.test('drivers are off until they are asked for', async (t) => {
   t.same(harbor(), { 'driver-auth': { mode: 'none' } });
 });
 
+t.test('one flag brings rules, webhooks and their secret; what is there stays', async (t) => {
+  const paths = clusterPaths(t.testdir());
+  const counts = { origin: 1, tracker: 1, proxy: 1, agent: 0, accelerator: 1 };
+  const members = planMembers({ counts, portsFrom: 26_000 });
+  const upstreams = [{ name: 'local', url: undefined, hosts: [], mode: 'none' as const }];
+  const read = (file: string): Record<string, unknown> =>
+    parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+  writeClusterFiles(paths, members, upstreams);
+  t.notOk('conversions' in read(paths.document));
+  t.notOk('api' in read(paths.config('accelerator-1')));
+  writeClusterFiles(paths, members, upstreams, { accelerates: true, isLazy: true });
+  const rules = [
+    { name: 'index-local', from: 'local', repositories: ['**'], to: 'index' },
+    { name: 'estargz-local', from: 'local', repositories: ['**'], to: 'estargz', 'delete-with-source': true },
+  ];
+  t.strictSame(read(paths.document)['conversions'], rules);
+  const file = { 'authorization-file': '../webhook-authorization' };
+  t.match(read(paths.config('proxy-1')), { harbor: { webhook: { auth: 'header', ...file } } });
+  t.match(read(paths.config('accelerator-1')), { api: file });
+  const secret = readFileSync(paths.webhookAuthorization, 'utf8');
+  writeClusterFiles(paths, members, upstreams, { accelerates: true });
+  t.strictSame(read(paths.document)['conversions'], rules, 'none twice');
+  t.equal(readFileSync(paths.webhookAuthorization, 'utf8'), secret);
+});
+
 t.test('the cluster key appears with mode 0600, not before it is narrowed', async (t) => {
   const dir = t.testdir();
   const modeOf = (file: string): number => statSync(file).mode & 0o777;

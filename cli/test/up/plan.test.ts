@@ -55,6 +55,14 @@ t.test('upstreams', async (t) => {
     'index.docker.io',
   ]);
   t.same(parseUpstream('r=http://127.0.0.1:5000,registry.example:5000').hosts, ['registry.example:5000']);
+  t.equal(
+    parseUpstream('r=https://artifacts.example/docker/hub/').url,
+    'https://artifacts.example/docker/hub',
+  );
+  t.match(parseUpstream('six=http://[2001:DB8::1]:5000,[::1]:5000,[2001:db8::2]'), {
+    url: 'http://[2001:db8::1]:5000',
+    hosts: ['[::1]:5000', '[2001:db8::2]'],
+  });
   const own = { name: 'own', url: undefined, hosts: ['own.example'], mode: 'none' } as const;
   t.same(parseUpstream('own=none,own.example'), own);
   const harbor = parseUpstream('harbor=https://harbor.example.com');
@@ -67,7 +75,9 @@ t.test('upstreams', async (t) => {
     ['=http://x', /is not NAME=URL/],
     ['Harbor=http://x', /is not a name/],
     ['harbor=ftp://x', /is not an http/],
-    ['harbor=http://x/path', /is not an http/],
+    ['harbor=http://x/path?query', /is not an http/],
+    ['harbor=http://user:word@x/', /is not an http/],
+    ['harbor=http://x,[::1', /is not host or host:port/],
     ['harbor=http://x,a b', /is not host or host:port/],
   ] as const) {
     t.throws(() => parseUpstream(bad), { code: 'CONFIG_INVALID', message: why }, bad);

@@ -29,3 +29,21 @@ export async function firstSize(
   const known = options.adopt?.sizeBytes ?? toldSize(name, options);
   return known ?? (options.wantAll ? undefined : (await client.headBlob(name, signal)).sizeBytes);
 }
+
+/** The one request that is out while nobody knows how big a blob is. */
+export class Sizing {
+  #isRunning = false;
+
+  get isRunning(): boolean {
+    return this.#isRunning;
+  }
+
+  async run<T>(ask: () => Promise<T>): Promise<T> {
+    this.#isRunning = true;
+    try {
+      return await ask();
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+}

@@ -25,7 +25,7 @@ import {
   writeHashed,
 } from './fetch-parts.ts';
 import { FetchReaders, type OpenFetch } from './fetch-reader.ts';
-import { firstSize, isSizeTold } from './fetch-sizing.ts';
+import { firstSize, isSizeTold, Sizing } from './fetch-sizing.ts';
 import type { PieceTail } from './piece-stream.ts';
 import { WaitedFor } from './waited-for.ts';
 
@@ -62,7 +62,7 @@ export class Fetch {
   #nextId = 1;
   #ticker: NodeJS.Timeout | undefined;
   #finishing = false;
-  #sizing = false;
+  readonly #sizing = new Sizing();
   #wantAll: boolean;
 
   constructor(deps: FetchDeps, name: BlobName, options: FetchOptions) {
@@ -104,7 +104,7 @@ export class Fetch {
   }
 
   get upstreamConnections(): number {
-    return this.#plan?.connections ?? (this.#sizing ? 1 : 0);
+    return this.#plan?.connections ?? (this.#sizing.isRunning ? 1 : 0);
   }
 
   /** Begins; never rejects: see `state` and `error`. */
@@ -166,8 +166,10 @@ export class Fetch {
 
   async #begin(): Promise<void> {
     const { adopt, hasPeers } = this.#options;
-    const sizeBytes = await firstSize(this.#deps, this.name, this.#options, this.#stopped.signal);
-    if (sizeBytes !== undefined) await this.#openPartial(sizeBytes, adopt);
+    await this.#sizing.run(async () => {
+      const sizeBytes = await firstSize(this.#deps, this.name, this.#options, this.#stopped.signal);
+      if (sizeBytes !== undefined) await this.#openPartial(sizeBytes, adopt);
+    });
     if (adopt === undefined) return this.#pump();
     if (hasPeers === true) this.#plan!.avoid(knownPieces(this.#partial!.metainfo));
     this.#sized(true);
@@ -217,12 +219,9 @@ export class Fetch {
   }
 
   #pumpUnsized(): void {
-    if (this.#sizing) return;
-    this.#sizing = true;
-    void this.#run(async (signal) => await this.#fetchUnsized(signal)).finally(() => {
-      this.#sizing = false;
-      this.#pump();
-    });
+    if (this.#sizing.isRunning) return;
+    const ask = async () => await this.#run(async (signal) => await this.#fetchUnsized(signal));
+    void this.#sizing.run(ask).finally(() => this.#pump());
   }
 
   async #run(part: (signal: AbortSignal) => Promise<void>): Promise<void> {

@@ -12,6 +12,7 @@ import type { TagIndex } from '../records/tag-index.ts';
 import type { TagName, Tags } from '../records/tags.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Invalidation } from './invalidation.ts';
+import { takeTags } from './take-tags.ts';
 
 /** Hears of a tag that was taken away here. */
 export interface TagDeletions {
@@ -55,7 +56,8 @@ export class Deletes {
    * Goes with the tags that point at it (one that is moved meanwhile stays) and its entry under its subject. Its link
    * goes last, so that a delete that was cut can be repeated. What names it as subject stays. `byOperator`: immutable
    * tags go as well.
-   * @throws `METHOD_UNSUPPORTED`, `MANIFEST_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT`
+   * @throws `METHOD_UNSUPPORTED`, `MANIFEST_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT`, `TIMEOUT` when so many
+   * tags point at it that it must be repeated
    */
   async manifest(name: BlobName, byOperator = false): Promise<void> {
     this.#check(name.upstream);
@@ -78,10 +80,11 @@ export class Deletes {
       if (!byOperator) this.#checkMovable({ ...name, tag: tag as Tag }, { digest });
       tags.push(tag as Tag);
     }
-    for (const tag of tags) {
-      if (await this.#deps.tags.delete({ ...name, tag }, name.digest))
-        await this.#deps.replication.deleted(name, tag);
-    }
+    await takeTags(tags, async (tag) => {
+      const isGone = await this.#deps.tags.delete({ ...name, tag }, name.digest);
+      if (isGone) await this.#deps.replication.deleted(name, tag);
+      return isGone;
+    });
     if (subject !== undefined) await referrers.delete(name, subject);
     await this.#unlink(name);
   }

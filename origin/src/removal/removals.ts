@@ -20,6 +20,7 @@ import type { Tags } from '../records/tags.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Deletes, TagDeletions } from './deletes.ts';
 import type { Invalidation } from './invalidation.ts';
+import { takeTags } from './take-tags.ts';
 
 /** Digests in one message. */
 export const MAX_DROPPED = 1_000;
@@ -65,7 +66,7 @@ export class Removals {
     this.#deps = deps;
   }
 
-  /** A tag, a digest, or (neither) a whole repository. @throws `QUORUM_LOST`, `CONFLICT`, `MANIFEST_UNKNOWN` of mode none */
+  /** A tag, a digest, or (neither) a whole repository. @throws `QUORUM_LOST`, `CONFLICT`, `MANIFEST_UNKNOWN` of mode none, `TIMEOUT`: repeat it */
   async remove(name: Repository, what: { readonly tag?: Tag; readonly digest?: Digest }): Promise<Removed> {
     const { upstreams, deletes, log } = this.#deps;
     const isSource = upstreams.client(name.upstream) === undefined;
@@ -83,10 +84,11 @@ export class Removals {
       });
       return { tags, digests: 1, missed: await this.#tellNodes(name, what) };
     } else {
-      for await (const one of this.#deps.tagIndex.list(name)) {
-        if (digest !== undefined && one.digest !== digest) continue;
-        if (await this.#removeTag(name, one.tag as Tag, one.digest)) tags.push(one.tag);
-      }
+      const listed = new Map<Tag, Digest>();
+      for await (const one of this.#deps.tagIndex.list(name))
+        if (digest === undefined || one.digest === digest) listed.set(one.tag as Tag, one.digest);
+      const take = (one: Tag): Promise<boolean> => this.#removeTag(name, one, listed.get(one));
+      tags.push(...(await takeTags([...listed.keys()], take)));
       if (digest !== undefined) await this.#tree(name, digest, digests, 0);
       else for await (const one of this.#linked(name)) digests.add(one);
     }

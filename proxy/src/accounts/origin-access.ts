@@ -1,5 +1,5 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
-import { CodedError, isUpstreamFailure } from '@sepia/base/errors';
+import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
@@ -15,7 +15,7 @@ import { readLimited } from '@sepia/http/client';
 import { basic } from '@sepia/upstream/credentials/basic';
 import { carriesPassword } from '@sepia/upstream/transport';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { isDefinite, type OriginRequest, type Origins } from '../cluster/origins.ts';
+import { isDecisive, type OriginRequest, type Origins } from '../cluster/origins.ts';
 
 /** An origin may have to ask a slow upstream; the next is asked beside a silent one after this, in ms. */
 const HEDGE_MS = 1_000;
@@ -69,7 +69,7 @@ export class OriginAccess {
   async #ask<T>(key: string, call: AccessCall): Promise<T> {
     const ask = async (id: string, signal: AbortSignal): Promise<T> =>
       await this.#send<T>(id, { ...call, headersTimeoutMs: TIMEOUT_MS, signal });
-    return await firstAnswer(this.#order(key), ask, { hedgeAfterMs: HEDGE_MS, isFinal });
+    return await firstAnswer(this.#order(key), ask, { hedgeAfterMs: HEDGE_MS, isFinal: isDecisive });
   }
 
   /**
@@ -102,9 +102,4 @@ export class OriginAccess {
       throw new CodedError('PEER_HTTP', { message: `origin ${id} answered with bad JSON`, cause });
     }
   }
-}
-
-/** Also what the upstream failed with: another origin would only ask it again. */
-function isFinal(error: unknown): boolean {
-  return isDefinite(error) || isUpstreamFailure(error);
 }

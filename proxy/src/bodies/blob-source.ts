@@ -4,7 +4,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { InternalResponse } from '@sepia/http/client';
-import { isDefinite, type Origins } from '../cluster/origins.ts';
+import { isDecisive, type Origins } from '../cluster/origins.ts';
 import type { SourcePlan } from './core/choose-source.ts';
 
 /** Whoever has the whole blob must begin to answer within this, else the next is asked beside it, in ms. */
@@ -57,7 +57,7 @@ export async function openBlob(
   return await firstAnswer(origins.health.order(plan.originIds), ask, {
     hedgeAfterMs,
     signal,
-    isFinal: isDefinite,
+    isFinal: isDecisive,
   });
 }
 

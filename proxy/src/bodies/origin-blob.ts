@@ -15,14 +15,14 @@ import { MAX_ANSWER_BYTES, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { RangeWish } from '@sepia/oci/range';
-import { headerOf, isDefinite, type Origins } from '../cluster/origins.ts';
+import { headerOf, isDecisive, isDefinite, type Origins } from '../cluster/origins.ts';
 import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, whileAlive } from './blob-source.ts';
 import type { SourcePlan } from './core/choose-source.ts';
 import { findSource } from './whereabouts.ts';
 
 /** Answers about who has the blob are waited for this long once one has it, in ms, when another source is looked for. */
 const RESUME_GRACE_MS = 200;
-/** Without a sign of life of any origin for this long a blob fails, in ms ("How a body ends"). */
+/** Without progress at any origin for this long a blob of which no byte was sent fails, in ms ("How a body ends"). */
 const PROGRESS_MS = 10_000;
 /** Longest silence of a body; it is looked at sooner, this guards the socket, in ms. */
 const BODY_TIMEOUT_MS = 60_000;
@@ -36,6 +36,8 @@ const NEVER_MS = 2 ** 31 - 1;
 interface OriginBlobDeps {
   readonly origins: Origins;
   readonly log: Logger;
+  /** A body that makes no progress at any origin for this long is cut, in ms. */
+  readonly stallMs: number;
   /** Called when a body goes on at another origin. */
   readonly onResume?: () => void;
 }
@@ -67,7 +69,7 @@ export async function openOriginBlob(
     const ask = async (id: string, abort: AbortSignal) =>
       (await source.metainfo(id, undefined, 0, AbortSignal.any([running, abort])))!;
     const hedgeAfterMs = areWhole ? HOLDER_HEDGE_MS : NEVER_MS;
-    return (await firstAnswer(ids, ask, { hedgeAfterMs, signal: running, isFinal: isDefinite })).metainfo;
+    return (await firstAnswer(ids, ask, { hedgeAfterMs, signal: running, isFinal: isDecisive })).metainfo;
   };
   const told = await beginningsOf(deps.origins).run(JSON.stringify([name, wish]), begin, signal);
   // What is open grows as its reader learns more: each has one of its own.
@@ -76,6 +78,7 @@ export async function openOriginBlob(
     source,
     {
       progressMs: PROGRESS_MS,
+      stallMs: deps.stallMs,
       onResume: (origin, piece) => {
         deps.log.info({ digest: name.digest, origin, piece }, 'a blob goes on at another origin');
         deps.onResume?.();
@@ -211,7 +214,7 @@ async function smallBlob(
     log.warn({ digest, origin: originId }, 'an origin sent wrong bytes of a blob');
     throw new CodedError('PIECE_BAD', { detail: { digest, origin: originId } });
   };
-  const isFinal = (error: unknown): boolean => isDefinite(error) && !isCoded(error, 'PIECE_BAD');
+  const isFinal = (error: unknown): boolean => isDecisive(error) && !isCoded(error, 'PIECE_BAD');
   const hedgeAfterMs = plan.type === 'leader' ? NEVER_MS : HOLDER_HEDGE_MS;
   try {
     const ids = origins.health.order(plan.originIds);

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { askAll } from '@sepia/base/async/ask-many';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
@@ -186,6 +186,14 @@ export function isDefinite(error: unknown): boolean {
     error.code !== 'INTERNAL' &&
     error.code !== 'SIGNATURE_INVALID'
   );
+}
+
+/**
+ * True for an answer about content of an upstream that ends the search: definite, or how the upstream failed, as the origin
+ * that asked it tells. That one has waited as long as anybody may; each other would wait as long once more.
+ */
+export function isDecisive(error: unknown): boolean {
+  return isDefinite(error) || isUpstreamFailure(error);
 }
 
 /** An id for a change of a tag that several origins may be given, one after the other. */

@@ -105,8 +105,11 @@ function endHead(ctx: Context, status: number, sizeBytes: number | undefined): v
   ctx.res.end();
 }
 
-/** Until the first byte an origin has its own deadline and says what failed; this ends what hangs all the same, in ms. */
-const FIRST_PIECE_MS = 120_000;
+/**
+ * Until the first byte an origin has its own deadline and says what failed. One that makes progress is waited for: a piece may take
+ * that long where the upstream sends 1.2 KB a second. In ms.
+ */
+const FIRST_PIECE_MS = 15 * 60_000;
 /** An attempt that was dropped before any byte was sent is begun again this often. */
 const MAX_TRIES = 3;
 

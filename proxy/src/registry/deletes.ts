@@ -65,7 +65,13 @@ async function drop(
       throw error;
     }
   };
-  await askInTurn(origins.health.order(candidates), ask, { signal, isFinal: isDefinite });
+  const isFinal = (error: unknown): boolean => isDefinite(error) || isUnfinished(error);
+  await askInTurn(origins.health.order(candidates), ask, { signal, isFinal });
+}
+
+/** An origin was at it as long as it may, and says how much is left: it is for the client to go on. */
+function isUnfinished(error: unknown): boolean {
+  return isCoded(error, 'TIMEOUT') && typeof error.detail['left'] === 'number';
 }
 
 function isUnknown(error: unknown): boolean {

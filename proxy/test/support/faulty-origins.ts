@@ -48,6 +48,7 @@ export class FaultyOrigins {
   readonly #chance: Chance;
   readonly #leader: string;
   readonly #startMs = Date.now();
+  #progressMs = this.#startMs;
   readonly #isOld: boolean;
 
   constructor(truth: Truth, weather: Weather, chance: Chance) {
@@ -69,6 +70,11 @@ export class FaultyOrigins {
       ),
     );
     this.#leader = this.cluster.origins(truth.digest).owners[0]!;
+  }
+
+  /** For how long nothing of the blob has left any origin, in ms. */
+  get silentMs(): number {
+    return Date.now() - this.#progressMs;
   }
 
   /** As `InternalClient.call`. */
@@ -126,6 +132,7 @@ export class FaultyOrigins {
     while (this.#known().etag === known && Date.now() < untilMs) await wait(50, request.signal);
     const metainfo = this.#known();
     if (metainfo.etag === known) return { status: 304, headers: {}, body: bodyOf([]) };
+    this.#progressMs = Date.now();
     return { status: 200, headers: { etag: metainfo.etag }, body: bodyOf([Buffer.from(metainfo.encode())]) };
   }
 
@@ -146,6 +153,7 @@ export class FaultyOrigins {
     const trouble = this.#trouble();
     if (trouble === 'stall') await wait(1_000_000, request.signal);
     if (trouble === 'reset') throw new CodedError('PEER_HTTP', { message: 'reset' });
+    this.#progressMs = Date.now();
     if (trouble === 'flip') bytes[this.#chance.below(bytes.length)]! ^= 1;
     if (trouble === 'skip')
       return { status: 200, headers: {}, body: bodyOf([bytes.subarray(bytes.length >> 1)]) };
@@ -210,6 +218,7 @@ export class FaultyOrigins {
         if (trouble === 'double') yield Buffer.from(chunk);
         if (trouble === 'skip') chunk = chunk.subarray(chunk.length >> 1);
       }
+      this.#progressMs = Date.now();
       yield chunk;
       at = end;
       shift = Math.min(shift, at);

@@ -10,6 +10,9 @@ import { SAFETY_HEADERS } from './safety-headers.ts';
 /** Longest path with query taken, in characters. */
 export const MAX_URL_CHARS = 8 * 1024;
 
+/** `Retry-After` of a 503 whose cause tells no better. */
+const RETRY_AFTER_SECONDS = 5;
+
 /** How the database words a full disk. */
 const NO_SPACE = /No space left on device/;
 
@@ -117,7 +120,7 @@ export function writeError(ctx: Context, error: CodedError): void {
   ctx.status = status;
   ctx.set('Sepia-Error', error.code);
   for (const name of CONTENT_HEADERS) ctx.remove(name);
-  const retryAfter = error.detail['retryAfterSeconds'];
+  const retryAfter = error.detail['retryAfterSeconds'] ?? (status === 503 ? RETRY_AFTER_SECONDS : undefined);
   if (typeof retryAfter === 'number') ctx.set('Retry-After', String(Math.max(1, Math.ceil(retryAfter))));
   const hidden = error.code === 'INTERNAL';
   const body = {

@@ -1,10 +1,13 @@
-import type { RequestListener, Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { parseHostPort } from '@sepia/base/host-port';
 import { SAFETY_HEADERS } from './safety-headers.ts';
 import { createHttpServer, IDLE_PROGRESS_MS, MAX_HEADER_BYTES } from './sockets.ts';
+
+/** Longest wait of a client that has sent all of its request for the answer to begin, in ms: a guard behind the routes' own. */
+const ANSWER_MS = 20 * 60_000;
 
 /** A bound HTTP listener that can be drained. */
 export class HttpListener {
@@ -16,18 +19,25 @@ export class HttpListener {
   }
 
   /**
-   * Binds `address` (`host:port`, port 0 = any). `key` names the config key in the error.
+   * Binds `address` (`host:port`, port 0 = any). `key` names the config key in the error. Connections that carry nothing for
+   * `idleMs` are cut, but not while their client waits for an answer.
    * @throws {CodedError} `START_FAILED` when the port is taken or the address is not ours
    */
-  static async start(listener: RequestListener, address: string, key: string): Promise<HttpListener> {
+  static async start(
+    listener: RequestListener,
+    address: string,
+    key: string,
+    idleMs = IDLE_PROGRESS_MS * 2,
+  ): Promise<HttpListener> {
     const target = parseHostPort(address);
     if (target === undefined)
       throw new CodedError('CONFIG_INVALID', { message: `${key}: "${address}" is not host:port` });
     const server = createHttpServer(listener);
     server.on('connection', (socket) => {
-      socket.setTimeout(IDLE_PROGRESS_MS * 2);
+      socket.setTimeout(idleMs);
       socket.on('error', () => socket.destroy());
     });
+    waitForAnswers(server, Math.ceil(ANSWER_MS / idleMs));
     server.on('clientError', refuseUnread);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause) => reject(bindError(cause, key, address)));
@@ -64,6 +74,21 @@ export class HttpListener {
     clearInterval(sweep);
     clearTimeout(cut);
   }
+}
+
+/**
+ * A socket is silent while a route works on its answer, and that is no fault of the client: it is cut only where the client
+ * has not sent its request, does not read on, or has waited `most` times over.
+ */
+function waitForAnswers(server: Server, most: number): void {
+  const running = new WeakMap<Socket, { req: IncomingMessage; res: ServerResponse; waits: number }>();
+  server.on('request', (req, res) => running.set(req.socket, { req, res, waits: 0 }));
+  server.on('timeout', (socket) => {
+    const one = running.get(socket);
+    const waits = one?.req.complete === true && !one.res.headersSent && !one.res.destroyed;
+    if (!waits || ++one.waits > most) socket.destroy();
+    else socket.setTimeout(socket.timeout ?? 0);
+  });
 }
 
 /** Says why before the connection closes: what could not be parsed reaches no route. */

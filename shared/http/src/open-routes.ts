@@ -34,7 +34,14 @@ export const OPEN_ROUTES = {
   // The policy `strangers` decides in these routes.
   tracker: { '/announce': 'anyone', '/scrape': 'anyone', '/v1/blobs/*/torrent': 'anyone' },
   agent: REGISTRY,
-  accelerator: { '/api/v1/health': 'anyone', '/api/v1/conversions': 'webhook' },
+  accelerator: {
+    '/api/v1/health': 'anyone',
+    '/api/v1/conversions': 'webhook',
+    // The page has nothing but what the list of conversions shows to whoever opens it.
+    '/': 'anyone',
+    '/ui': 'anyone',
+    '/ui/*': 'anyone',
+  },
   proxy: {
     ...REGISTRY,
     ...Object.fromEntries(

@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { PassThrough } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import t from 'tap';
 import { request } from 'undici';
@@ -34,6 +37,32 @@ t.test('IPv6 addresses are written in brackets', async (t) => {
   t.equal(listener.url, `http://[::1]:${listener.port}`);
   t.equal(await (await request(listener.url)).body.text(), 'ok');
 });
+
+t.test(
+  'a client that waits for its answer is not cut, however long that takes; who sends nothing is',
+  async (t) => {
+    const idleMs = 40;
+    const listener = await HttpListener.start(
+      (req, res) => {
+        if (req.url === '/slow') setTimeout(() => res.end('late'), idleMs * 6);
+        else req.resume().on('end', () => res.end('read'));
+      },
+      '127.0.0.1:0',
+      'listen',
+      idleMs,
+    );
+    t.teardown(() => listener.stop(0));
+    const answer = await request(`${listener.url}/slow`);
+    t.equal(answer.statusCode, 200);
+    t.equal(await answer.body.text(), 'late');
+    const body = new PassThrough();
+    body.write('half');
+    await t.rejects(request(`${listener.url}/body`, { method: 'POST', body }), 'a body that stops');
+    const idle = connect(listener.port, '127.0.0.1');
+    await once(idle, 'close');
+    t.pass('a connection without request');
+  },
+);
 
 t.test('stop lets a request finish, takes no new one, and may be called twice', async (t) => {
   let finish = (): void => undefined;

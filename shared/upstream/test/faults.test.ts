@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { pipeline } from 'node:stream';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { HttpListener } from '@sepia/http/listener';
 import { type Misbehaviour, makeImage, seededBytes } from '@sepia/test-support/upstream/fake-upstream';
@@ -325,4 +328,22 @@ t.test('mode none has nothing to read from', async (t) => {
     code: 'CONFIG_INVALID',
     message: /mode none/,
   });
+});
+
+t.test('an upstream at an IPv6 address over plain HTTP', async (t) => {
+  const upstream = await startUpstream(t);
+  upstream.push(repository, IMAGE, 'v1');
+  const { hostname, port } = new URL(upstream.url);
+  const server = createServer((socket) => {
+    const inner = connect(Number(port), hostname);
+    pipeline(socket, inner, socket, () => undefined);
+  });
+  server.listen(0, '::1');
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  const client = clientOf(t, `http://[::1]:${(server.address() as AddressInfo).port}`);
+  t.ok((await client.getManifest(V1, soon())).bytes.length > 0);
+  const [digest] = IMAGE.layers;
+  const { body } = await client.getBlob({ repository, digest: digest! }, soon());
+  t.equal((await readAll(body)).length, 10);
 });

@@ -169,12 +169,20 @@ export class Publisher {
     }
   }
 
-  /** Claims that images under way have on what would be shown; else it counts as shown. */
-  #claimsOn(offer: LazyOffer): readonly Claim[] {
+  /** Why an image's layers may not be found now; undefined: from now on they count as shown. */
+  #whyNotFound(offer: LazyOffer): string | undefined {
     const { findable, proofs, nowMs } = this.#deps;
     const bound = new Map(offer.layers.map(({ digest, diffId }) => [digest, diffId]));
     const diffIds = offer.layers.map(({ diffId }) => diffId);
-    return findable?.show(diffIds, (layer) => bound.get(layer) ?? proofs.diffIdOf(layer), nowMs()) ?? [];
+    const holds = (layer: Digest): Digest | undefined => bound.get(layer) ?? proofs.diffIdOf(layer);
+    const showing = findable?.show(diffIds, holds, nowMs());
+    if (showing === undefined || showing.isShown) return undefined;
+    // Not waited for: what they hold is known at the next pull.
+    for (const one of showing.claims) this.#track(this.#prove(one));
+    const [claim] = showing.claims;
+    return claim === undefined
+      ? 'more images than can be remembered were pulled here with layers that nobody knows: for a day nothing new is shown'
+      : `an image of ${claim.repository} that is pulled here says that its layer ${claim.digest} is ${claim.diffId}; that is read whole to see whether it is true, and until then nothing is shown under it`;
   }
 
   async #show(
@@ -204,13 +212,8 @@ export class Publisher {
     }
     if (nowMs() > untilMs)
       return { isLazy: false, reason: 'its indexes came too late for this pull', layers };
-    const [claim, ...more] = this.#claimsOn(offer);
-    if (claim !== undefined) {
-      // Not waited for: what they hold is known at the next pull.
-      for (const one of [claim, ...more]) this.#track(this.#prove(one));
-      const reason = `an image of ${claim.repository} that is pulled here says that its layer ${claim.digest} is ${claim.diffId}; that is read whole to see whether it is true, and until then nothing is shown under it`;
-      return { isLazy: false, reason, layers };
-    }
+    const reason = this.#whyNotFound(offer);
+    if (reason !== undefined) return { isLazy: false, reason, layers };
     // The lowest last: containerd begins there, and without it looks no further.
     for (const layer of opened.toReversed()) await show(layer);
     grant(offer);

@@ -117,6 +117,7 @@ function passage(truth: Truth, chance: Chance): RemoteBlob {
     source,
     {
       progressMs: 10_000,
+      stallMs: 30_000,
       onBytes: () => undefined,
       onWrongWhole: () => undefined,
       onFinal: () => undefined,

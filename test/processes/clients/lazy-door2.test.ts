@@ -63,13 +63,20 @@ t.test(
       t.match(await cluster.status(IMAGE), / {2}lazy\n/);
       await runs(t, 'first');
       t.equal(erofsMounts(cluster.dir), manifest.layers.length);
+      const metrics = (await cluster.metrics()) ?? '';
+      const fetched = Number(/^sepia_snapshotter_fetched_bytes_total\{.*\} (\d+)/m.exec(metrics)?.[1]);
+      const total = manifest.layers.reduce((sum, { size }) => sum + size, 0);
+      t.comment(`${fetched} of ${total} compressed bytes were read`);
+      t.ok(fetched > 0 && fetched < 0.6 * total, `${fetched} of ${total} compressed bytes were read`);
       const { stdout } = await must('ctr', [
         ...['-a', join(cluster.dir, 'c/c.sock'), '-n', 'k8s.io', 'snapshots', '--snapshotter', 'sepia'],
         ...['usage', '-b'],
       ]);
       const used = [...stdout.matchAll(/\s(\d+)\s+\d+\s*$/gm)].reduce((sum, [, n]) => sum + Number(n), 0);
-      const all = manifest.layers.reduce((sum, { size }) => sum + size, 0);
-      t.ok(used > 0 && used < 3 * all, `usage is what is here: ${used} bytes, ${all} compressed\n${stdout}`);
+      t.ok(
+        used > 0 && used < 3 * total,
+        `usage is what is here: ${used} bytes, ${total} compressed\n${stdout}`,
+      );
     });
 
     await t.test('either side restarts, in any order: snapshots stay, containers run', async (t) => {

@@ -77,6 +77,22 @@ t.test(
       t.ok(fetched > 0 && fetched < 0.6 * total, `${fetched} of ${total} compressed bytes were read`);
     });
 
+    await t.test('fetched: all of it is in the content store, and can be exported', async (t) => {
+      const tar = join(dir, 'exported.tar');
+      t.not((await containerd.ctr(['images', 'export', '--local', tar, IMAGE])).code, 0, 'not before');
+      const { ctr, address, hostsDir } = containerd.paths;
+      await must(join(ROOT, 'sepia'), [
+        ...['lazy', 'fetch', IMAGE, '--address', address, '--hosts-dir', hostsDir, '--ctr', ctr],
+      ]);
+      const content = await containerd.content();
+      t.same(
+        layers.filter((layer) => !content.includes(layer.digest)),
+        [],
+      );
+      const exported = await containerd.ctr(['images', 'export', '--local', tar, IMAGE]);
+      t.equal(exported.code, 0, exported.stderr);
+    });
+
     await t.test('the daemon is killed: who reads waits for the next one', async (t) => {
       const before = await daemon.pid();
       const running = containerd.run(IMAGE, 'second', ['python3', '-c', WALK]);

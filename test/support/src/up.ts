@@ -24,6 +24,7 @@ interface ClusterFile {
   readonly trackers: readonly UpMember[];
   readonly origins: readonly UpMember[];
   readonly agents: readonly UpMember[];
+  readonly accelerators: readonly UpMember[];
   readonly snapshotters: readonly UpMember[];
 }
 
@@ -65,7 +66,8 @@ export class Up {
   /** A member as `cluster.json` names it now: a restarted one has another pid than at first. */
   member(name: string): UpMember {
     const now = JSON.parse(readFileSync(join(this.#dir, 'cluster.json'), 'utf8')) as ClusterFile;
-    const found = [...now.origins, ...now.trackers, ...now.proxies, ...now.agents].find(
+    const { origins, trackers, proxies, agents, accelerators } = now;
+    const found = [...origins, ...trackers, ...proxies, ...agents, ...accelerators].find(
       (one) => one.name === name,
     );
     if (found === undefined) throw new Error(`no member ${name} in cluster.json`);

@@ -107,7 +107,7 @@ export function isBaseUrl(text: string): boolean {
 }
 
 /** True for an http(s) URL without account, query and fragment; it may have a path. */
-function isRegistryUrl(text: string): boolean {
+export function isRegistryUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;
   const url = new URL(text);
   return isBaseUrl(url.origin) && url.href === `${url.origin}${url.pathname}` && !url.pathname.includes('%');

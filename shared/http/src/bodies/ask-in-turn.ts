@@ -20,8 +20,10 @@ interface AskDeps {
   readonly find: (signal: AbortSignal) => Promise<BlobHolders>;
   /** True for an answer that no other member would better. */
   readonly isDefinite: (error: unknown) => boolean;
-  /** When no member gave a sign of life for this long, it fails, in ms. */
+  /** When nothing of what is asked for came for this long, and nobody is waited for, it fails, in ms. */
   readonly progressMs: number;
+  /** When something of it came last, on the clock of `performance.now`. */
+  readonly newsMs: () => number;
   /** What ends it from outside. */
   readonly failure: () => unknown;
 }
@@ -37,13 +39,14 @@ interface Outcome<T> {
 interface Try<T> {
   readonly abort: LinkedAbort;
   readonly outcome: Promise<Outcome<T>>;
+  readonly startedMs: number;
   lastByteMs: number;
 }
 
 /**
  * Asks members in the order's turn until one answers, another beside those that are silent; the rest is aborted.
  * Looks for holders again when all failed. A bug is thrown, silence and refusal go to the next member.
- * @throws `NO_PEERS` without a sign of life for `progressMs`, a definite answer, `STALE_ATTEMPT`
+ * @throws `NO_PEERS` without progress for `progressMs`, a definite answer, `STALE_ATTEMPT`
  */
 export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<T>): Promise<T> {
   const { order, isDefinite } = deps;
@@ -53,7 +56,8 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
     running.get(id)?.abort.abort(new CodedError('TIMEOUT', { message: `${id} is not waited for` }));
     running.delete(id);
   };
-  let signMs = performance.now();
+  /** Since when nobody that lives is waited for. */
+  let aloneMs = performance.now();
   try {
     for (;;) {
       signal.throwIfAborted();
@@ -70,7 +74,8 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
         tried.add(step.id);
         running.set(step.id, begin(step.id, signal, ask));
       } else if (step.type === 'nobody') {
-        if (performance.now() - signMs > deps.progressMs) throw new CodedError('NO_PEERS');
+        if (performance.now() - Math.max(aloneMs, deps.newsMs()) > deps.progressMs)
+          throw late(deps.progressMs);
         await delay(RETRY_MS, signal);
         await findAgain(deps, signal);
         tried.clear();
@@ -78,24 +83,31 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
       }
       const done = await firstOf(running, signal);
       if (done === undefined) continue;
+      const { startedMs } = running.get(done.id)!;
       running.delete(done.id);
       const { error, kind } = done;
       if (kind === undefined) return done.value as T;
       if (kind === 'bug' || isCoded(error, 'STALE_ATTEMPT') || isDefinite(error)) throw error;
       order.failed(done.id);
-      // Whoever fetches the blob and says what is wrong is alive.
-      if (!order.holders.areWhole && kind === 'refusal') signMs = performance.now();
+      // It was alive as long as it was waited for: who takes over from it has the time that it had.
+      if (kind === 'silence' && performance.now() - startedMs > deps.progressMs) aloneMs = performance.now();
     }
   } finally {
     for (const id of [...running.keys()]) giveUp(id);
   }
 }
 
+function late(ms: number): CodedError {
+  return new CodedError('NO_PEERS', { message: `no source made progress within ${ms / 1000} s` });
+}
+
 function begin<T>(id: string, signal: AbortSignal, ask: Ask<T>): Try<T> {
   const abort = new LinkedAbort(signal);
+  const startedMs = performance.now();
   const one: Try<T> = {
     abort,
-    lastByteMs: performance.now(),
+    startedMs,
+    lastByteMs: startedMs,
     outcome: ask(id, abort.signal, () => {
       one.lastByteMs = performance.now();
     })

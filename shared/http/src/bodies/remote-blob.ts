@@ -1,6 +1,6 @@
 import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import {
   foldLeaves,
@@ -44,15 +44,17 @@ export interface BlobSource {
   range(id: string, start: number, end: number, signal: AbortSignal): Promise<RangeBody>;
   /** From now on the whole blob is wanted, not only what is read. */
   wantAll(signal: AbortSignal): Promise<void>;
-  /** True for an answer that no other member would better. */
+  /** True for an answer that no other member would better, now or in a moment. */
   isDefinite(error: unknown): boolean;
   /** The member sent something of a piece that does not match its hash. */
   wrong(id: string, piece: number): void;
 }
 
 interface RemoteBlobOptions {
-  /** When no member gave a sign of life for this long, the blob fails, in ms. */
+  /** When nothing came of it for this long before its first bytes were read, the blob fails, in ms. */
   readonly progressMs: number;
+  /** The same behind its first bytes, in ms: a client that has some is better served late than cut. */
+  readonly stallMs: number;
   /** Called with each number of bytes that arrived. */
   readonly onBytes?: (bytes: number) => void;
   /** Called when a member takes over from another in the middle of the blob. */
@@ -83,6 +85,10 @@ export class RemoteBlob implements ReadableBlob {
   /** A piece in memory, from members that cannot tell leaf hashes. */
   #piece: { readonly index: number; readonly bytes: Uint8Array } | undefined;
   #stream: RangeStream | undefined;
+  /** Bytes of it were read: its client may have some. */
+  #hasBegun = false;
+  /** When anything of it came last. */
+  #newsMs = performance.now();
   #lastByte: number;
   #readMs = 0;
   #reading = 0;
@@ -101,7 +107,7 @@ export class RemoteBlob implements ReadableBlob {
     this.#options = options;
     this.#order = new SourceOrder(begun.holders);
     this.#lastByte = this.sizeBytes - 1;
-    const { isDefinite } = source;
+    const isDefinite = (error: unknown): boolean => this.#isDefinite(error);
     this.#follower = new MetainfoFollower(
       { poll: this.#poll, isDefinite, ...(options.onDropped === undefined ? {} : options) },
       begun.metainfo,
@@ -155,12 +161,14 @@ export class RemoteBlob implements ReadableBlob {
         opened.push(stream);
         await stream.fill(target, abort, (bytes) => {
           onBytes();
+          this.#newsMs = performance.now();
           this.#options.onBytes?.(bytes);
         });
         return { stream, target };
       });
       if (done.target !== into) into.set(done.target);
       won = done.stream;
+      this.#hasBegun = true;
     } finally {
       for (const stream of [...opened, this.#stream]) if (stream !== won) stream?.close();
       if (won?.isRead === true) won.close();
@@ -231,7 +239,9 @@ export class RemoteBlob implements ReadableBlob {
     const body = await this.#source.range(id, start, start + bytes.length - 1, signal);
     const stream = new RangeStream(id, { start, end: start + bytes.length - 1 }, body);
     try {
-      await stream.fill(bytes, signal, () => undefined);
+      await stream.fill(bytes, signal, () => {
+        this.#newsMs = performance.now();
+      });
     } finally {
       stream.close();
     }
@@ -257,13 +267,14 @@ export class RemoteBlob implements ReadableBlob {
   async #ask<T>(piece: number, signal: AbortSignal, ask: Ask<T>): Promise<T> {
     const either = new LinkedAbort(signal, this.#closed.signal);
     const order = this.#order;
-    const { find, isDefinite } = this.#source;
+    const { progressMs, stallMs } = this.#options;
     const deps = {
       order,
-      find,
-      isDefinite,
+      find: this.#source.find,
+      isDefinite: (error: unknown) => this.#isDefinite(error),
       isThere: () => order.holders.areWhole || this.#follower.metainfo.knows(piece),
-      progressMs: this.#options.progressMs,
+      progressMs: this.#hasBegun ? stallMs : progressMs,
+      newsMs: () => this.#newsMs,
       failure: () => this.#follower.error,
     };
     try {
@@ -271,11 +282,21 @@ export class RemoteBlob implements ReadableBlob {
         id: one,
         value: await ask(one, abort, onBytes),
       }));
+      this.#newsMs = performance.now();
       if (order.gave(id)) this.#options.onResume?.(id, piece);
       return value;
     } finally {
       either.unlink();
     }
+  }
+
+  /**
+   * What the fetching member says of an upstream that failed is the answer while nobody has a byte. Behind that it is tried
+   * again as long as a body may wait, but for content that is wrong.
+   */
+  #isDefinite(error: unknown): boolean {
+    if (this.#source.isDefinite(error) || isCoded(error, 'UPSTREAM_LIES')) return true;
+    return !this.#hasBegun && isUpstreamFailure(error);
   }
 
   #lied(id: string, piece: number): CodedError {
@@ -308,6 +329,8 @@ export class RemoteBlob implements ReadableBlob {
     const { ids } = this.#order.holders;
     const id = ids[turn % Math.max(1, ids.length)];
     if (id === undefined) throw new CodedError('NO_PEERS');
-    return await this.#source.metainfo(id, known, POLL_MS, signal);
+    const news = await this.#source.metainfo(id, known, POLL_MS, signal);
+    if (news !== undefined) this.#newsMs = performance.now();
+    return news;
   };
 }

@@ -43,7 +43,10 @@ function remote(): { blob: RemoteBlob; asked: [number, number][] } {
     isDefinite: () => false,
     wrong: () => undefined,
   };
-  return { blob: new RemoteBlob(source, { progressMs: 10_000 }, { holders, metainfo }), asked };
+  return {
+    blob: new RemoteBlob(source, { progressMs: 10_000, stallMs: 30_000 }, { holders, metainfo }),
+    asked,
+  };
 }
 
 async function readAt(blob: RemoteBlob, at: number): Promise<Buffer> {

@@ -33,6 +33,13 @@ export class Asking {
     return !this.#hasPeers() && !this.#state.dialling.knowsPeers;
   }
 
+  /** Members on wires that are no origins. */
+  peerCount(): number {
+    let count = 0;
+    for (const link of this.#state.links.values()) if (isMember(link) && !link.origin) count += 1;
+    return count;
+  }
+
   soonest(index: number, nowMs: number, urgent: boolean): Link | undefined {
     let best: Link | undefined;
     let bestCost = Number.POSITIVE_INFINITY;

@@ -61,11 +61,18 @@ export class Fetching {
    * left to choose from (the end, or the front of a blob that still arrives) the queues are shorter.
    */
   get target(): number {
-    const { limits, rate, pieces } = this.#deps;
+    const { limits, rate, pieces, asking } = this.#deps;
     const few = pieces.wanted.list.length < 2 * limits.inFlight;
-    const ms = few ? limits.inFlightFewMs : limits.inFlightMs;
+    const share = few || asking.isAlone() ? 1 : this.#queueShare();
+    const ms = few ? limits.inFlightFewMs : limits.inFlightMs * share;
     const busy = Math.ceil((rate.bytesPerSec * ms) / 1000 / 2 ** 20);
-    return Math.min(limits.inFlight, Math.max(limits.inFlightMin, busy));
+    return Math.min(limits.inFlight, Math.max(limits.inFlightMin * share, busy));
+  }
+
+  /** Half with few peers, all with twice as many: the more share a sender, the longer a piece waits its turn there. */
+  #queueShare(): number {
+    const { limits, asking } = this.#deps;
+    return Math.min(1, Math.max(0.5, asking.peerCount() / (2 * limits.fewPeers)));
   }
 
   #mayAskMore(): boolean {

@@ -13,11 +13,15 @@ export const CORE_LIMITS = Object.freeze({
   depthMax: 8,
   /** Pieces asked of one HTTP source at once. */
   httpDepth: 4,
-  /** Pieces in flight for one swarm: what its rate brings in `inFlightMs`, between these two. */
+  /**
+   * Pieces in flight for one swarm: what its rate brings in `inFlightMs`, between these two. With at most `fewPeers` half
+   * of it is enough to keep the line busy, and what a reader needs next waits behind half as much.
+   */
   inFlightMin: 8,
   inFlight: 32,
   inFlightMs: 1_000,
   inFlightFewMs: 600,
+  fewPeers: 8,
   /** Missing pieces looked at for one choice; more are sampled. */
   sample: 128,
   /** Pieces straight in front of a reader that everybody takes first, and those that are mixed with the rarest. */

@@ -102,7 +102,11 @@ governs('inFlight', [10, 10], [14, 14], (limits) => crowd(limits, 2 ** 30));
 governs('inFlightFewMs', [1_000, 10], [2_000, 20], (limits) => crowd(limits, 2 ** 20));
 // Few is what is less than twice `inFlight`.
 governs('inFlightMs', [500, 5], [1_000, 10], (limits) =>
-  crowd({ inFlightFewMs: 1, inFlight: 12, inFlightMin: 0, ...limits }, 2 ** 20),
+  crowd({ inFlightFewMs: 1, inFlight: 12, inFlightMin: 0, fewPeers: 1, ...limits }, 2 ** 20),
+);
+// With four times as many peers as `fewPeers` says the whole time counts, with fewer half of it.
+governs('fewPeers', [1, 10], [64, 5], (limits) =>
+  crowd({ inFlightFewMs: 1, inFlight: 12, inFlightMin: 0, inFlightMs: 1_000, ...limits }, 2 ** 20),
 );
 
 governs('readerHead', [1, 1], [3, 3], (limits) => {

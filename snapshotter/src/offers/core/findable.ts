@@ -1,5 +1,4 @@
 import type { Digest } from '@sepia/base/digest';
-import { LatestMap } from '@sepia/base/latest-map';
 
 /** A layer of an image that is being pulled here, and the diffID that its image's config gives it without a proof. */
 export interface Claim {
@@ -15,6 +14,13 @@ export interface Claim {
 const CLAIM_MS = 24 * 60 * 60_000;
 const MAX_CLAIMS = 50_000;
 
+/** What came of the wish to show diffIDs. */
+export interface Showing {
+  readonly isShown: boolean;
+  /** Claims that stand in the way. None although nothing is shown: there were more than can be kept. */
+  readonly claims: readonly Claim[];
+}
+
 /**
  * What containerd finds by diffID, and who looks. It looks for a layer when it comes to it: long after the config went
  * out where the layers below are large. So an image that went out without a proof may find what is shown later, and for
@@ -23,11 +29,15 @@ const MAX_CLAIMS = 50_000;
  */
 export class Findable {
   readonly #shown: Set<Digest>;
-  readonly #claims = new LatestMap<string, Claim & { readonly untilMs: number }>(MAX_CLAIMS);
+  readonly #limit: number;
+  readonly #claims = new Map<string, Claim & { readonly untilMs: number }>();
+  /** Until then a claim may be under way that is not among those above. */
+  #unknownUntilMs = Number.NEGATIVE_INFINITY;
 
-  /** `shown`: what is there already. */
-  constructor(shown: Iterable<Digest> = []) {
+  /** `shown`: what is there already; `limit`: claims that are kept. */
+  constructor(shown: Iterable<Digest> = [], limit = MAX_CLAIMS) {
     this.#shown = new Set(shown);
+    this.#limit = limit;
   }
 
   isShown(diffId: Digest): boolean {
@@ -36,20 +46,31 @@ export class Findable {
 
   /** An image goes out that may look for these. */
   claim(claims: readonly Claim[], nowMs: number): void {
-    for (const one of claims)
-      this.#claims.set(`${one.diffId} ${one.digest}`, { ...one, untilMs: nowMs + CLAIM_MS });
+    const untilMs = nowMs + CLAIM_MS;
+    for (const one of claims) {
+      const key = `${one.diffId} ${one.digest}`;
+      if (this.#claims.size >= this.#limit && !this.#claims.has(key)) this.#forgetOld(nowMs);
+      // None is dropped for another's sake: whoever makes many would be rid of one.
+      if (this.#claims.size >= this.#limit && !this.#claims.has(key)) this.#unknownUntilMs = untilMs;
+      else this.#claims.set(key, { ...one, untilMs });
+    }
   }
 
   /**
-   * Claims that keep diffIDs from being shown; where there are none, they count as shown from now on.
-   * `holds` tells what a layer was found to hold.
+   * Whether diffIDs may be shown; then they count as shown from now on. All or none. `holds` tells what a layer was found
+   * to hold.
    */
-  show(diffIds: readonly Digest[], holds: (layer: Digest) => Digest | undefined, nowMs: number): Claim[] {
+  show(diffIds: readonly Digest[], holds: (layer: Digest) => Digest | undefined, nowMs: number): Showing {
     const fresh = new Set(diffIds.filter((one) => !this.#shown.has(one)));
-    const open = [...this.#claims.values()].filter(
+    const claims = [...this.#claims.values()].filter(
       ({ diffId, digest, untilMs }) => fresh.has(diffId) && untilMs > nowMs && holds(digest) !== diffId,
     );
-    if (open.length === 0) for (const one of fresh) this.#shown.add(one);
-    return open;
+    const isShown = fresh.size === 0 || (claims.length === 0 && this.#unknownUntilMs <= nowMs);
+    if (isShown) for (const one of fresh) this.#shown.add(one);
+    return { isShown, claims };
+  }
+
+  #forgetOld(nowMs: number): void {
+    for (const [key, { untilMs }] of this.#claims) if (untilMs <= nowMs) this.#claims.delete(key);
   }
 }

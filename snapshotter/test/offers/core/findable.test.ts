@@ -15,19 +15,30 @@ t.test('a claim keeps its diffID from being shown for a day', async (t) => {
   const findable = new Findable();
   findable.claim([claim('evil', 'd')], 5);
   const nothing = (): undefined => undefined;
-  t.match(findable.show([id('other'), id('d')], nothing, 6), [{ digest: id('evil') }]);
+  t.match(findable.show([id('other'), id('d')], nothing, 6), {
+    isShown: false,
+    claims: [{ digest: id('evil') }],
+  });
   t.notOk(findable.isShown(id('other')), 'all or none');
-  t.same(findable.show([id('d')], nothing, 5 + DAY_MS), []);
+  t.same(findable.show([id('d')], nothing, 5 + DAY_MS), { isShown: true, claims: [] });
   t.ok(findable.isShown(id('d')));
 });
 
 t.test('what is shown goes on being shown, whoever claims it then', async (t) => {
   const findable = new Findable([id('d')]);
   findable.claim([claim('evil', 'd')], 0);
-  t.same(
-    findable.show([id('d')], () => undefined, 1),
-    [],
-  );
+  t.ok(findable.show([id('d')], () => undefined, 1).isShown);
+});
+
+t.test('claims beyond what can be kept push none out: nothing new is shown for a day', async (t) => {
+  const findable = new Findable([], 2);
+  findable.claim([claim('evil', 'd'), claim('a', 'x'), claim('b', 'y')], 0);
+  const nothing = (): undefined => undefined;
+  t.match(findable.show([id('d')], nothing, 1), { isShown: false, claims: [{ digest: id('evil') }] });
+  t.same(findable.show([id('other')], nothing, 1), { isShown: false, claims: [] });
+  findable.claim([claim('c', 'z')], DAY_MS);
+  t.ok(findable.show([id('other'), id('d')], nothing, DAY_MS).isShown, 'the old ones made room');
+  t.notOk(findable.show([id('z')], nothing, DAY_MS).isShown);
 });
 
 t.test('in any order: nothing is shown that somebody under way claims falsely', async () => {
@@ -43,7 +54,7 @@ t.test('in any order: nothing is shown that somebody under way claims falsely', 
   const truth = fc.dictionary(name, name);
   fc.assert(
     fc.property(fc.array(step, { maxLength: 30 }), truth, (steps, holds) => {
-      const findable = new Findable();
+      const findable = new Findable([], 3);
       const held = new Map(Object.entries(holds).map(([layer, diffId]) => [id(layer), id(diffId)]));
       const open = new Map<string, number>();
       const shown = new Set<string>();
@@ -57,7 +68,7 @@ t.test('in any order: nothing is shown that somebody under way claims falsely', 
           if (holds[one.layer] !== one.diffId) open.set(`${one.layer} ${one.diffId}`, nowMs + DAY_MS);
         } else {
           const found = findable.show(one.diffIds.map(id), (layer) => held.get(layer), nowMs);
-          if (found.length === 0) for (const diffId of one.diffIds) shown.add(diffId);
+          if (found.isShown) for (const diffId of one.diffIds) shown.add(diffId);
           else if (one.diffIds.some((diffId) => !shown.has(diffId) && findable.isShown(id(diffId))))
             return false;
         }

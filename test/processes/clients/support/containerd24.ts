@@ -58,6 +58,15 @@ export class Containerd24 {
     return await run(join(this.#bin, 'ctr'), ['-a', join(this.#dir, 'c.sock'), '-n', 'k8s.io', ...args]);
   }
 
+  /** Its client and what that needs, for whoever calls it. */
+  get paths(): { readonly ctr: string; readonly address: string; readonly hostsDir: string } {
+    return {
+      ctr: join(this.#bin, 'ctr'),
+      address: join(this.#dir, 'c.sock'),
+      hostsDir: join(this.#dir, 'certs.d'),
+    };
+  }
+
   async pull(reference: string): Promise<void> {
     await this.#must(this.#pullArgs(reference));
   }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort, must, startRegistry, testbed } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
@@ -76,8 +76,8 @@ export class LazyCluster {
 
   /** Process of the daemon, or NaN while there is none. */
   get daemon(): number {
-    const children = readFileSync(`/proc/${this.holder}/task/${this.holder}/children`, 'utf8');
-    return Number(children.trim().split(' ')[0] || Number.NaN);
+    const file = join(this.#root, 'members/snapshotter-1/data/holder.pid.daemon');
+    return existsSync(file) ? Number(readFileSync(file, 'utf8')) : Number.NaN;
   }
 
   /** Kills the daemon; the holder starts the next one, which serves when this resolves. */

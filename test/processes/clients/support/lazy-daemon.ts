@@ -43,16 +43,28 @@ export class LazyDaemon {
   }
 
   async fetchedBytes(): Promise<number> {
+    return await this.#metric('sepia_snapshotter_fetched_bytes_total');
+  }
+
+  /** Reads that wait for the agent. */
+  async waitingReads(): Promise<number> {
+    return await this.#metric('sepia_snapshotter_waiting_reads');
+  }
+
+  async #metric(name: string): Promise<number> {
     const metrics = (await this.#get('/metrics')) ?? '';
-    return Number(/^sepia_snapshotter_fetched_bytes_total\{.*\} (\d+)/m.exec(metrics)?.[1]);
+    return Number(new RegExp(`^${name}\\{.*\\} (\\d+)`, 'm').exec(metrics)?.[1]);
   }
 
   /** Process of the daemon, waited for. */
   async pid(): Promise<number> {
     await until(async () => (await this.#get('/readyz')) !== undefined, 'the daemon is ready', 60_000);
-    const holder = this.#holder();
-    const children = readFileSync(`/proc/${holder}/task/${holder}/children`, 'utf8').trim().split(' ');
-    return Number(children[0]);
+    return Number(readFileSync(join(this.#dir, 'snapshotter/holder.pid.daemon'), 'utf8'));
+  }
+
+  /** Process of the shell that holds the mount. */
+  get holder(): number {
+    return this.#holder();
   }
 
   async end(): Promise<void> {

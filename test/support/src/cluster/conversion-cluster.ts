@@ -1,16 +1,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
 import { ACCELERATOR_CONFIG, type Accelerator, createAccelerator } from '@sepia/accelerator';
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import type { ConversionJob } from '@sepia/cluster/api/conversions';
-import { byteStringOf } from '@sepia/lazy/tar/byte-string';
-import { EMPTY_HEADER, encodeHeader, zerosAfter } from '@sepia/lazy/tar/encode-header';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { Test } from 'tap';
 import { request } from 'undici';
-import { pushBlob, pushManifest } from '../clients/registry-calls.ts';
+import { fileImage, pushFileImage } from '../clients/file-image.ts';
 import { call } from '../upstream/harbor-calls.ts';
 import { Constellation } from './constellation.ts';
 
@@ -99,38 +96,8 @@ export async function conversionCluster(
       accelerators.push(accelerator);
       return accelerator;
     },
-    push: async (repository, tag, content, more = {}) => {
-      const payload = Buffer.from(content);
-      const header = encodeHeader({
-        ...EMPTY_HEADER,
-        name: byteStringOf('file'),
-        mode: 0o644,
-        size: payload.length,
-      });
-      const tar = Buffer.concat([header, payload, zerosAfter(payload.length), Buffer.alloc(1024)]);
-      const layer = gzipSync(tar);
-      const config = Buffer.from(
-        JSON.stringify({
-          os: 'linux',
-          architecture: 'amd64',
-          rootfs: { type: 'layers', diff_ids: [digestOf(tar)] },
-        }),
-      );
-      for (const bytes of [layer, config]) await pushBlob(proxy, repository, bytes);
-      const part = (bytes: Buffer, mediaType: string): object => ({
-        mediaType,
-        digest: digestOf(bytes),
-        size: bytes.length,
-      });
-      const manifest = {
-        schemaVersion: 2,
-        mediaType: OCI_MANIFEST,
-        config: part(config, 'application/vnd.oci.image.config.v1+json'),
-        layers: [part(layer, 'application/vnd.oci.image.layer.v1.tar+gzip')],
-        ...more,
-      };
-      return await pushManifest(proxy, repository, manifest, tag);
-    },
+    push: async (repository, tag, content, more = {}) =>
+      await pushFileImage(proxy, repository, tag, fileImage(content, more)),
     webhook: async (type, repository, tag, authorization = SECRET, digest = undefined) => {
       stamp += 1;
       const event = {

@@ -19,6 +19,11 @@ export class FakeHarbor {
   readonly instances: Thing[] = [];
   readonly registries: Thing[] = [];
   readonly replications: Thing[] = [];
+  readonly robots: Thing[] = [];
+  /** Robots may not push, whatever their rights say. */
+  forbidsPushes = false;
+  /** Uploads that were begun and not taken back. */
+  readonly uploads = new Set<string>();
   readonly preheats = new Map<string, Thing[]>();
   readonly webhooks = new Map<string, Thing[]>();
   /** Instances that lists do not show until one was refused. */
@@ -68,6 +73,8 @@ export class FakeHarbor {
       void res
         .writeHead(status, { 'content-type': 'application/json' })
         .end(value === undefined ? '' : JSON.stringify(value));
+    const upload = /^\/v2\/([^/]+)\/[^?]*\/blobs\/uploads\/(.*)$/.exec(path);
+    if (upload !== null) return void this.#upload(req, res, upload[1]!, upload[2]!);
     const expected = `Basic ${Buffer.from(`admin:${this.#password}`).toString('base64')}`;
     if (req.headers.authorization !== expected)
       return say(401, { errors: [{ code: 'UNAUTHORIZED', message: 'unauthorized' }] });
@@ -94,6 +101,8 @@ export class FakeHarbor {
       const shown = this.hideInstances && req.method === 'GET' ? [] : this.instances;
       return void this.#table(req, url, say, shown, body, instance[1], 'name');
     }
+    const robot = /^\/robots(?:\/([^/]+))?$/.exec(path);
+    if (robot !== null) return void this.#robot(req, url, say, body, robot[1]);
     const registry = /^\/registries(?:\/([^/]+))?$/.exec(path);
     if (registry !== null) return void this.#table(req, url, say, this.registries, body, registry[1], 'id');
     const replication = /^\/replication\/policies(?:\/([^/]+))?$/.exec(path);
@@ -110,6 +119,51 @@ export class FakeHarbor {
         'id',
       );
     say(404, { errors: [{ code: 'NOT_FOUND', message: `${path} not found` }] });
+  }
+
+  /** A robot's secret is told once, or when it gets a new one. */
+  #robot(
+    req: IncomingMessage,
+    url: URL,
+    say: (status: number, value?: unknown) => unknown,
+    body: Thing | undefined,
+    which: string | undefined,
+  ): unknown {
+    this.#ids += 1;
+    const secret = `robot-${this.#ids}-s3cret`;
+    if (req.method === 'POST') {
+      const made = { ...body, id: this.#ids, name: `robot$${String(body?.['name'])}`, secret };
+      this.robots.push(made);
+      return say(201, { id: made.id, name: made.name, secret });
+    }
+    const found = this.robots.find((one) => String(one['id']) === which);
+    if (req.method === 'PATCH' && found !== undefined) {
+      found['secret'] = secret;
+      return say(200, { secret });
+    }
+    if (req.method !== 'GET') return this.#table(req, url, say, this.robots, body, which, 'id');
+    return say(
+      200,
+      this.robots.map(({ secret: _secret, ...shown }) => shown),
+    );
+  }
+
+  #upload(req: IncomingMessage, res: ServerResponse, project: string, session: string): void {
+    const given = Buffer.from(String(req.headers.authorization).replace('Basic ', ''), 'base64').toString();
+    const robot = this.robots.find((one) => given === `${String(one['name'])}:${String(one['secret'])}`);
+    if (robot === undefined) return void res.writeHead(401).end();
+    const rights = robot['permissions'] as { namespace: string; access: { action: string }[] }[];
+    const mayPush = rights.some(
+      (one) => one.namespace === project && one.access.some(({ action }) => action === 'push'),
+    );
+    if (!mayPush || this.forbidsPushes) return void res.writeHead(403).end();
+    if (req.method === 'DELETE') {
+      this.uploads.delete(session);
+      return void res.writeHead(204).end();
+    }
+    this.#ids += 1;
+    this.uploads.add(String(this.#ids));
+    res.writeHead(202, { location: `${this.url}${req.url}${this.#ids}` }).end();
   }
 
   #table(
