@@ -1,5 +1,6 @@
 import { boundedMs } from './bounded-ms.ts';
 import { ignoreFailure } from './failure.ts';
+
 /** Anything that is started and stopped. `stop` is idempotent. */
 export interface Stoppable {
   stop(): Promise<void>;

@@ -1,4 +1,5 @@
 import { LatestMap } from '@sepia/base/latest-map';
+
 /** How long a digest that came out wrong is distrusted, in ms (design, "How a body ends"). */
 export const DISTRUST_MS = 24 * 3_600_000;
 /** After a second failure it is answered without a look for this long, in ms; then one more fetch is tried. */

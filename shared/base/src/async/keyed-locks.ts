@@ -1,4 +1,5 @@
 import { ended } from '../failure.ts';
+
 /** One task at a time for each key, in the order asked. */
 export class KeyedLocks<K> {
   readonly #tails = new Map<K, Promise<void>>();

@@ -22,7 +22,7 @@ import {
 import { besideSource, type ResultForm } from './image-index.ts';
 import { convertLayer, type LayerOptions, type LayerPhase, type LayerRecord, layerKey } from './layer-job.ts';
 import type { MakeScratch } from './scratch.ts';
-import { all, Slots } from './slots.ts';
+import { Slots, settleAll } from './slots.ts';
 import { tocImageOf } from './toc-image.ts';
 
 /** Where the image comes from. Everything that it gives matches its digest. */
@@ -248,7 +248,7 @@ class Conversion {
   async #image(source: Document, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Document> {
     const config = await this.#small(image.config);
     const diffIds = diffIdsOf(config, image.layers.length);
-    const outcomes = await all(image.layers.map((layer, index) => this.#layer(layer, diffIds[index]!)));
+    const outcomes = await settleAll(image.layers.map((layer, index) => this.#layer(layer, diffIds[index]!)));
     const now = outcomes.map(newLayerOf);
     const nextConfig = newConfig(
       config,

@@ -1,5 +1,5 @@
 /** Waits for all, also where one fails, so that nothing works on behind the caller's back. */
-export async function all<T>(tasks: readonly Promise<T>[]): Promise<T[]> {
+export async function settleAll<T>(tasks: readonly Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(tasks);
   return await Promise.all(tasks);
 }

@@ -1,4 +1,5 @@
 import { joined } from '../joined.ts';
+
 /**
  * Footers of eStargz: an empty gzip member whose extra field tells where the TOC is (stargz-snapshotter,
  * `docs/estargz.md`, "Footer").

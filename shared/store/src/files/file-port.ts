@@ -1,4 +1,5 @@
 import { ignoreFailure } from '@sepia/base/failure';
+
 /** How a file is opened: `read` an existing one, `update` an existing one, `create` a new one (it must not exist). */
 export type OpenMode = 'read' | 'update' | 'create';
 

@@ -1,4 +1,5 @@
 import { LatestMap } from '@sepia/base/latest-map';
+
 /** What a node last told of a running swarm; for people who look, never for decisions. */
 export interface SwarmFigures {
   readonly digest: string;
