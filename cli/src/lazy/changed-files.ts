@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { systemCode } from '@sepia/base/errors';
@@ -16,17 +15,26 @@ export interface Change {
 
 /** Beside a file that we changed: what it was before. */
 export const BACKUP = '.before-sepia';
-/** Beside a config that we changed: SHA-256 of what we wrote, to know whether it was edited since. */
+/**
+ * Beside a config that we changed: SHA-256 of what we wrote, to know whether it was edited since. While a text of ours is
+ * replaced by another both are named, a line each: whichever is there, we wrote it.
+ */
 export const WROTE = '.sepia-wrote';
 
-/** Writes the changes: each file whole or not at all. What was there before is kept beside it, once. */
+/**
+ * Writes the changes: each file whole or not at all. What others wrote there last is kept beside it: once, or anew where
+ * it was edited since. It may be stopped at any instant.
+ */
 export async function applyChanges(changes: readonly Change[]): Promise<void> {
   for (const { path, before, after } of changes) {
     await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-    if (before !== undefined && !before.startsWith(OUR_MARK) && !existsSync(path + BACKUP))
-      await write(path + BACKUP, before);
+    const isOurs = before !== undefined && (await wroteThere(path, before));
+    if (before === undefined) await rm(path + BACKUP, { force: true });
+    else if (!isOurs) await write(path + BACKUP, before);
+    // First what will be ours, then it: a text that we wrote must never be taken for an edit.
+    const texts = isOurs ? [after, before] : [after];
+    await write(path + WROTE, texts.map((text) => `${hashOf(text)}\n`).join(''));
     await write(path, after);
-    await write(path + WROTE, `${hashOf(after)}\n`);
   }
 }
 
@@ -41,10 +49,10 @@ export async function restoreFile(
 ): Promise<string | undefined> {
   const [backup, current] = [await textOf(path + BACKUP), await textOf(path)];
   if (current === undefined && backup === undefined) return undefined;
-  const isWritten = (await textOf(path + WROTE))?.trim() === hashOf(current ?? '');
+  const isWritten = current !== undefined && (await wroteThere(path, current));
   let done: string;
   if (backup === undefined) {
-    if (!isWritten || current?.startsWith(OUR_MARK) !== true) return undefined;
+    if (!isWritten || !current.startsWith(OUR_MARK)) return undefined;
     await rm(path);
     done = `${path}: removed`;
   } else if (isWritten || current === backup || (current !== undefined && isOurs(current, backup))) {
@@ -55,21 +63,34 @@ export async function restoreFile(
   return done;
 }
 
+/** True if `text`, which is at `path`, is as we wrote it. */
+async function wroteThere(path: string, text: string): Promise<boolean> {
+  return (await textOf(path + WROTE))?.split('\n').includes(hashOf(text)) === true;
+}
+
 function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
 async function write(path: string, text: string): Promise<void> {
   const target = { path, temporary: `${path}.sepia-new`, durable: true };
+  // One that was stopped before may have left it.
+  await diskFiles.unlink(target.temporary);
   await replaceWhole(diskFiles, target, Buffer.from(text, 'utf8'));
 }
 
-/** A file's text; undefined where it is not there. */
+/** A file's text; undefined where it is not there, nor could be: what stands for its folder may be a file. */
 export async function textOf(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8');
   } catch (error) {
-    if (systemCode(error) !== 'ENOENT') throw error;
+    if (!isNotThere(error)) throw error;
     return undefined;
   }
+}
+
+/** True for what the system says of a path that leads nowhere. */
+export function isNotThere(error: unknown): boolean {
+  const code = systemCode(error);
+  return code === 'ENOENT' || code === 'ENOTDIR';
 }

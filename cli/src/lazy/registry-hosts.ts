@@ -1,7 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemCode } from '@sepia/base/errors';
-import { type Change, restoreFile, textOf } from './changed-files.ts';
+import { type Change, isNotThere, restoreFile, textOf } from './changed-files.ts';
 
 /** What containerd reads of registries: a folder per host, `hosts.toml` in it. */
 export const HOSTS_DIR = '/etc/containerd/certs.d';
@@ -24,7 +23,7 @@ export async function plannedHosts(dirs: readonly string[], agent: string): Prom
   const warnings: string[] = [];
   let isDefault = false;
   for (const dir of dirs)
-    for (const name of (await folders(dir)).toSorted()) {
+    for (const name of (await namesIn(dir)).toSorted()) {
       const path = join(dir, name, 'hosts.toml');
       const before = await textOf(path);
       if (before === undefined) continue;
@@ -68,7 +67,7 @@ export function throughAgent(text: string, agent: string): { after: string; ways
 export async function restoreHosts(dirs: readonly string[]): Promise<string[]> {
   const done: string[] = [];
   for (const dir of dirs)
-    for (const name of await folders(dir)) {
+    for (const name of await namesIn(dir)) {
       const line = await restoreFile(join(dir, name, 'hosts.toml'));
       if (line !== undefined) done.push(line);
     }
@@ -82,12 +81,13 @@ export function hostsDirs(dump: string | undefined): string[] {
   return dirs.length === 0 ? [HOSTS_DIR] : [...new Set(dirs)];
 }
 
-async function folders(dir: string): Promise<string[]> {
+/** Names in a folder of `config_path`. */
+async function namesIn(dir: string): Promise<string[]> {
   try {
     return await readdir(dir);
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
+    if (!isNotThere(error)) throw error;
+    return [];
   }
 }
 

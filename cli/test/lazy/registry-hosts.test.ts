@@ -33,6 +33,16 @@ t.test('an agent that refuses is not gone round: written, found written, taken b
   t.equal(readFileSync(path, 'utf8'), `${CLOSED}# more\n`);
 });
 
+t.test('files between the folders of registries, or in place of them all, are passed over', async (t) => {
+  const dir = t.testdir({ README: 'text', 'z.example': { 'hosts.toml': OURS } });
+  const dirs = [join(dir, 'README'), dir];
+  const path = join(dir, 'z.example', 'hosts.toml');
+  const { changes } = await plannedHosts(dirs, AGENT);
+  t.same(changes, [{ path, before: OURS, after: CLOSED }]);
+  await applyChanges(changes);
+  t.same(await restoreHosts(dirs), [`${path}: as before`]);
+});
+
 t.test('only the server changes, where the agent is named at all', async (t) => {
   t.same(throughAgent(`[host."${AGENT}"]\n`, AGENT), {
     after: `server = "${AGENT}"\n[host."${AGENT}"]\n`,
