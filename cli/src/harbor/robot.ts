@@ -25,6 +25,8 @@ const RIGHTS = [
   { resource: 'tag', action: 'delete' },
 ] as const;
 const DESCRIPTION = 'Sepia accelerator';
+/** What Harbor puts before names of robots, unless it is configured otherwise. */
+const ROBOT_PREFIX = 'robot$';
 /** A repository of which only uploads are begun, and ended at once. */
 const PROBE_REPOSITORY = 'sepia-rights-check';
 const TIMEOUT_MS = 10_000;
@@ -48,8 +50,9 @@ export async function connectRobot(
     description: DESCRIPTION,
     permissions: plan.projects.map((namespace) => ({ kind: 'project', namespace, access: RIGHTS })),
   };
+  const whole = `${await prefixOf(api)}${plan.name}`;
   const found = (await api.list('/robots')).find(
-    (one) => one['description'] === DESCRIPTION && String(one['name']).endsWith(plan.name),
+    (one) => one['description'] === DESCRIPTION && one['name'] === whole,
   );
   if (found === undefined) {
     const made = await api.make('POST', '/robots', { name: plan.name, ...wanted });
@@ -61,12 +64,21 @@ export async function connectRobot(
   const path = `/robots/${String(found['id'])}`;
   if (differs(found, wanted, [])) await api.change('PUT', path, { ...wanted, id: found['id'], name });
   const kept = existsSync(plan.secretFile) ? readFileSync(plan.secretFile, 'utf8').trim() : '';
-  const isTaken = kept !== '' && (await firstRefusal(api, dispatcher, plan, name)) !== 401;
+  // To ask is to begin an upload, which a dry run does not.
+  const isTaken = kept !== '' && (api.dryRun || (await firstRefusal(api, dispatcher, plan, name)) !== 401);
   if (!isTaken) {
     const renewed = await api.make('PATCH', path, { secret: '' });
     if (!api.dryRun) keep(plan.secretFile, renewed['secret']);
   }
   return api.dryRun ? undefined : await checked(api, dispatcher, plan, name);
+}
+
+/** Harbor's `robot_name_prefix`: names of robots are told with it and given without. */
+async function prefixOf(api: HarborApi): Promise<string> {
+  const prefix = (await api.find('/configurations'))?.['robot_name_prefix'] as
+    | { readonly value?: unknown }
+    | undefined;
+  return typeof prefix?.value === 'string' ? prefix.value : ROBOT_PREFIX;
 }
 
 function keep(file: string, secret: unknown): void {

@@ -41,6 +41,9 @@ t.test('a robot with its rights, checked by an upload; its secret is kept and no
   await run();
   t.same(changes(), [], 'nothing to change');
 
+  await run(true);
+  t.same(harbor.changes, [], 'a dry run begins no upload either');
+
   // Its secret is lost here, its rights were taken there: both are brought up to date.
   writeFileSync(secretFile, 'not it any more\n');
   harbor.robots[0]!['permissions'] = [];
@@ -51,6 +54,26 @@ t.test('a robot with its rights, checked by an upload; its secret is kept and no
 
   harbor.forbidsPushes = true;
   await t.rejects(run(), { code: 'CONFIG_INVALID', message: /may not push to library: Harbor answers 403/ });
+});
+
+t.test('a robot of another connection is not taken over, whatever Harbor puts before names', async (t) => {
+  const { harbor, dir } = await setUp(t, ['library']);
+  const dispatcher = createDispatcher();
+  t.teardown(() => dispatcher.destroy());
+  const options = { url: harbor.url, username: 'admin', password: 'Harbor12345', dryRun: false };
+  const api = new HarborApi({ dispatcher }, { ...options, tell: () => undefined });
+  const connect = async (name: string) =>
+    await connectRobot(api, dispatcher, { name, projects: ['library'], secretFile: join(dir, name) });
+  for (const prefix of ['robot$', 'bot-']) {
+    harbor.robotPrefix = prefix;
+    harbor.robots.length = 0;
+    t.equal(await connect('prod-sepia-accelerator'), `${prefix}prod-sepia-accelerator`);
+    const theirs = structuredClone(harbor.robots);
+    t.equal(await connect('sepia-accelerator'), `${prefix}sepia-accelerator`);
+    t.same(harbor.robots.slice(0, 1), theirs);
+    t.equal(await connect('sepia-accelerator'), `${prefix}sepia-accelerator`);
+    t.equal(harbor.robots.length, 2, 'its own is found again');
+  }
 });
 
 t.test('what goes together is asked for together', async (t) => {

@@ -20,6 +20,8 @@ export class FakeHarbor {
   readonly registries: Thing[] = [];
   readonly replications: Thing[] = [];
   readonly robots: Thing[] = [];
+  /** `robot_name_prefix` of its configuration. */
+  robotPrefix = 'robot$';
   /** Robots may not push, whatever their rights say. */
   forbidsPushes = false;
   /** Uploads that were begun and not taken back. */
@@ -101,6 +103,8 @@ export class FakeHarbor {
       const shown = this.hideInstances && req.method === 'GET' ? [] : this.instances;
       return void this.#table(req, url, say, shown, body, instance[1], 'name');
     }
+    if (path === '/configurations')
+      return say(200, { robot_name_prefix: { value: this.robotPrefix, editable: true } });
     const robot = /^\/robots(?:\/([^/]+))?$/.exec(path);
     if (robot !== null) return void this.#robot(req, url, say, body, robot[1]);
     const registry = /^\/registries(?:\/([^/]+))?$/.exec(path);
@@ -132,7 +136,7 @@ export class FakeHarbor {
     this.#ids += 1;
     const secret = `robot-${this.#ids}-s3cret`;
     if (req.method === 'POST') {
-      const made = { ...body, id: this.#ids, name: `robot$${String(body?.['name'])}`, secret };
+      const made = { ...body, id: this.#ids, name: `${this.robotPrefix}${String(body?.['name'])}`, secret };
       this.robots.push(made);
       return say(201, { id: made.id, name: made.name, secret });
     }
