@@ -106,10 +106,12 @@ export class Operator {
   async askProxy<T>(call: OperatorCall): Promise<T> {
     const isFinal = (error: unknown): boolean => !isCoded(error, 'PEER_HTTP');
     const ask = async ({ id }: { id: string }): Promise<T> => await this.ask<T>(id, call);
+    const proxies = this.cluster.members('proxy');
     try {
-      return await askInTurn(this.cluster.members('proxy'), ask, { isFinal });
+      return await askInTurn(proxies, ask, { isFinal });
     } catch (error) {
-      if (!isCoded(error, 'PEER_HTTP') && !isCoded(error, 'NO_PEERS')) throw error;
+      // A proxy that names NO_PEERS has answered: it speaks of others.
+      if (proxies.length > 0 && isFinal(error)) throw error;
       throw new CodedError('NO_PEERS', { message: 'no proxy of the cluster answers', cause: error });
     }
   }

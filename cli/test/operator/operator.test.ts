@@ -1,0 +1,54 @@
+import { CodedError } from '@sepia/base/errors';
+import { Cluster } from '@sepia/cluster/cluster';
+import { parseClusterDocument } from '@sepia/cluster/document';
+import t, { type Test } from 'tap';
+import { Operator } from '../../src/operator/operator.ts';
+
+const CALL = { method: 'GET', path: '/v1/x' } as const;
+
+/** An operator of a cluster with these proxies; `answer` stands for them. Who was asked is in `asked`. */
+function start(t: Test, proxies: readonly string[], answer: (id: string) => unknown) {
+  const urls = ['http://127.0.0.1:1'];
+  const document = {
+    version: 1,
+    members: [
+      { id: 'origin-1', role: 'origin', urls, peers: ['127.0.0.1:2'] },
+      ...proxies.map((id) => ({ id, role: 'proxy', urls })),
+    ],
+    upstreams: [{ name: 'local', mode: 'none' }],
+  };
+  const cluster = new Cluster(parseClusterDocument(JSON.stringify(document), 'test'));
+  const operator = new Operator(cluster, Buffer.alloc(32));
+  t.teardown(() => operator.close());
+  const asked: string[] = [];
+  operator.ask = async <T>(id: string): Promise<T> => {
+    asked.push(id);
+    return answer(id) as T;
+  };
+  return { operator, asked };
+}
+
+t.test('proxies are asked in turn; what one answers is told as it is', async (t) => {
+  const silent = new CodedError('PEER_HTTP', { message: 'silent' });
+  const two = ['proxy-1', 'proxy-2'];
+  const second = start(t, two, (id) => {
+    if (id === 'proxy-1') throw silent;
+    return 'said';
+  });
+  t.equal(await second.operator.askProxy(CALL), 'said');
+  t.same(second.asked, two);
+
+  const none = /no proxy of the cluster answers/;
+  const nobody = start(t, two, () => {
+    throw silent;
+  });
+  await t.rejects(nobody.operator.askProxy(CALL), { code: 'NO_PEERS', message: none, cause: silent });
+  await t.rejects(start(t, [], () => 1).operator.askProxy(CALL), { code: 'NO_PEERS', message: none });
+
+  const refused = new CodedError('NO_PEERS', { message: 'no origin has it' });
+  const refusing = start(t, two, () => {
+    throw refused;
+  });
+  await t.rejects(refusing.operator.askProxy(CALL), refused);
+  t.same(refusing.asked, ['proxy-1'], 'another would say the same');
+});
