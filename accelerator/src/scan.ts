@@ -8,17 +8,11 @@ import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { ConversionRules } from '@sepia/cluster/conversion-rules';
-import {
-  type Document,
-  FORMAT_ANNOTATION,
-  readDocument,
-  SOURCE_ANNOTATION,
-} from '@sepia/lazy/convert/documents';
-import { whyResult } from '@sepia/lazy/convert/results';
+import { type Document, FORMAT_ANNOTATION, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
 import { resultName } from './converting/core/result-name.ts';
 import { sourceOfResult } from './converting/core/result-source.ts';
 import { madeFrom } from './converting/remove.ts';
-import { isGone, manifestOrNone } from './converting/sources.ts';
+import { isGone, manifestOrNone, whyNotASource } from './converting/sources.ts';
 import { isIndexed } from './indexing/run-index.ts';
 import { clusterSource } from './net/cluster-source.ts';
 import type { LayerRecords } from './net/layer-records.ts';
@@ -126,7 +120,7 @@ async function tagsOf(
   return tags;
 }
 
-/** True if the result there was made from what the tag points at, or there can be none. */
+/** True if the result there was made from what the tag points at, or the job would say that there can be none. */
 async function isUpToDate(
   deps: ScanDeps,
   rule: ConversionRule,
@@ -146,17 +140,28 @@ async function isUpToDate(
     const name = resultName(rule, repository, tag);
     if ('wrong' in name) return true;
     const source = await from.manifest(tag, signal);
-    const parsed = readDocument(source.bytes, source.mediaType);
-    if (parsed.kind === 'other' || whyResult(parsed) !== undefined) return true;
-    if (rule.result === 'referrer') return await hasReferrer(deps, rule, task, source, signal);
-    const target = clusterSource(deps.proxies, { upstream, repository: name.repository });
-    return madeFrom(await target.manifest(name.tag, signal)) === source.digest;
+    const isMade =
+      rule.result === 'referrer'
+        ? await hasReferrer(deps, rule, task, source, signal)
+        : await hasResult(deps, { upstream, ...name }, source, signal);
+    // Asked last: of an index it reads every child.
+    return isMade || (await whyNotASource(from, source, rule, signal)) !== undefined;
   } catch (error) {
     if (!isCoded(error)) throw error;
     // Gone or silent: the job finds out which.
     if (error.facts.status === 404 || error.facts.retryable) return false;
     throw error;
   }
+}
+
+async function hasResult(
+  { proxies }: ScanDeps,
+  at: Repository & { readonly tag: string },
+  { digest }: Document,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const result = await manifestOrNone(clusterSource(proxies, at), at.tag, signal);
+  return result !== undefined && madeFrom(result) === digest;
 }
 
 async function hasReferrer(
@@ -168,7 +173,7 @@ async function hasReferrer(
 ): Promise<boolean> {
   return (await referrersOf(deps.proxies, task, digest, signal)).some(
     ({ annotations }) =>
-      annotations[SOURCE_ANNOTATION] === digest && annotations[FORMAT_ANNOTATION] === rule.to,
+      annotations?.[SOURCE_ANNOTATION] === digest && annotations[FORMAT_ANNOTATION] === rule.to,
   );
 }
 

@@ -1,0 +1,93 @@
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import type { ConversionTask } from '@sepia/cluster/api/conversions';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { CONVERSION_RULE } from '@sepia/cluster/conversion-rule';
+import { type Document, documentOf, sourceMarks } from '@sepia/lazy/convert/documents';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { fileImage } from '@sepia/test-support/clients/file-image';
+import t from 'tap';
+import type { LayerRecords } from '../src/net/layer-records.ts';
+import type { Proxies } from '../src/net/proxies.ts';
+import { scanOnce } from '../src/scan.ts';
+
+const SIGNAL = new AbortController().signal;
+
+/** A repository `a` as the cluster shows it. */
+class World {
+  readonly tags = new Map<string, Document>();
+  readonly byDigest = new Map<string, Document>();
+
+  put(tag: string | undefined, json: object, mediaType = OCI_MANIFEST): Document {
+    const document = documentOf(json as Record<string, unknown>, mediaType);
+    if (tag !== undefined) this.tags.set(tag, document);
+    this.byDigest.set(document.digest, document);
+    return document;
+  }
+
+  readonly proxies = {
+    bytes: async ({ path }: { path: string }) => {
+      const json = (value: unknown) => ({ bytes: Buffer.from(JSON.stringify(value)), headers: {} });
+      if (path.startsWith('/v2/_catalog')) return json({ repositories: ['a'] });
+      if (path.startsWith('/v2/a/tags/list')) return json({ tags: [...this.tags.keys()] });
+      const reference = path.split('/').at(-1)!;
+      if (path.startsWith('/v2/a/referrers/')) return json({ manifests: [] });
+      const found = this.tags.get(reference) ?? this.byDigest.get(reference);
+      if (found === undefined) throw new CodedError('MANIFEST_UNKNOWN');
+      return { bytes: found.bytes, headers: { 'content-type': found.mediaType } };
+    },
+  } as unknown as Proxies;
+
+  /** The tags that a scan by this rule puts into the queue. */
+  async scanned(keys: object = {}): Promise<string[]> {
+    const conversions = [CONVERSION_RULE.parse({ name: 'r', from: 'u', repositories: ['**'], ...keys })];
+    const tasks: ConversionTask[] = [];
+    const queue = { add: async (task: ConversionTask) => void tasks.push(task) };
+    await scanOnce(
+      {
+        cluster: { document: { conversions } } as unknown as Cluster,
+        proxies: this.proxies,
+        queue: queue as never,
+        records: undefined as unknown as LayerRecords,
+        log: silentLogger(),
+        chance: () => 0,
+      },
+      SIGNAL,
+    );
+    return tasks.map(({ tag }) => tag);
+  }
+}
+
+/** What cosign pushes: an image by its config, without a layer that is a tar. */
+const signatureOf = (image: object): object => ({
+  ...image,
+  layers: [
+    {
+      mediaType: 'application/vnd.dev.cosign.simplesigning.v1+json',
+      digest: `sha256:${'1'.repeat(64)}`,
+      size: 9,
+    },
+  ],
+});
+
+t.test('a scan puts in only what a job would do', async (t) => {
+  const world = new World();
+  const image = fileImage('x').manifest;
+  const one = world.put('1', image);
+  world.put('sha256-1.sig', signatureOf(image));
+  for (const result of ['tag', 'image-index', 'referrer'])
+    t.same(await world.scanned({ result }), ['1'], result);
+  t.same(await world.scanned({ 'min-size': '1MiB' }), [], 'too small');
+  t.same(await world.scanned({ 'max-size': '1B' }), [], 'too large');
+
+  // An index whose child is a result by what the child says alone.
+  const made = world.put(undefined, { ...image, annotations: sourceMarks(one.digest, 'estargz') });
+  const child = { mediaType: OCI_MANIFEST, digest: made.digest, size: made.bytes.length };
+  world.put('copy', { schemaVersion: 2, manifests: [child] }, OCI_INDEX);
+  t.same(await world.scanned(), ['1']);
+
+  world.put('1-estargz', { ...image, annotations: sourceMarks(one.digest, 'estargz') });
+  t.same(await world.scanned(), [], 'converted');
+  world.put('1', fileImage('newer').manifest);
+  t.same(await world.scanned(), ['1'], 'moved');
+});
