@@ -128,14 +128,14 @@ async function convertOnce(
     throw error;
   }
   const { digest } = result.result;
-  const lost = attached.filter((one) => one.annotations[SOURCE_ANNOTATION] === undefined);
+  const lost = attached.filter((one) => one.annotations?.[SOURCE_ANNOTATION] === undefined);
   return {
     ...outcomeOf(result),
     outcome: before.includes(digest) ? 'unchanged' : 'converted',
     target: `${host}/${name.repository}${isReferrer ? `@${digest}` : `:${name.tag}`}`,
     ...(lost.length === 0
       ? {}
-      : { lost: lost.slice(0, MAX_LOST).map((one) => `${one.artifactType} ${one.digest}`) }),
+      : { lost: lost.slice(0, MAX_LOST).map((one) => `${one.artifactType ?? 'unknown'} ${one.digest}`) }),
   };
 }
 

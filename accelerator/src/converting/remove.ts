@@ -75,7 +75,7 @@ async function removeReferrers(
     return skipped(`the source ${digest} is still there`);
   const { client, host } = registryOf(task.upstream);
   const results = (await referrersOf(proxies, task, digest, signal)).filter(
-    (one) => one.annotations[SOURCE_ANNOTATION] === digest,
+    (one) => one.annotations?.[SOURCE_ANNOTATION] === digest,
   );
   for (const one of results) await client.deleteManifest(name.repository, one.digest, signal);
   const [first] = results;

@@ -1,4 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
+import { objectOf } from '@sepia/upstream/answer-facts';
+import { type ReferrerEntry, referrersOf as referrersIn } from '@sepia/upstream/referrer-list';
 import { type Proxies, upstreamHeader } from './proxies.ts';
 
 const CALL_MS = 60_000;
@@ -26,20 +28,15 @@ export async function* listed(
       signal,
     };
     const { bytes } = await proxies.bytes(call, MAX_LIST_BYTES);
-    const names = fieldOf(bytes, list.key);
-    if (!Array.isArray(names) || names.length === 0) return;
+    // Some registries send null for an empty list.
+    const names = (objectOf(bytes) ?? refuse(list.key))[list.key] ?? [];
+    if (!Array.isArray(names)) refuse(list.key);
+    if (names.length === 0) return;
     for (const name of names) if (typeof name === 'string') yield name;
     const next = String(names.at(-1));
     if (names.length < PAGE || next === last) return;
     last = next;
   }
-}
-
-/** What a registry lists of a document that names another as its subject. */
-export interface Referrer {
-  readonly digest: string;
-  readonly artifactType: string;
-  readonly annotations: Readonly<Record<string, unknown>>;
 }
 
 /** Everything that names a digest as its subject. @throws {CodedError} what the cluster throws */
@@ -48,7 +45,7 @@ export async function referrersOf(
   { upstream, repository }: { readonly upstream: string; readonly repository: string },
   digest: string,
   signal: AbortSignal,
-): Promise<Referrer[]> {
+): Promise<ReferrerEntry[]> {
   const call = {
     method: 'GET' as const,
     path: `/v2/${repository}/referrers/${digest}`,
@@ -57,19 +54,9 @@ export async function referrersOf(
     signal,
   };
   const { bytes } = await proxies.bytes(call, MAX_LIST_BYTES);
-  const manifests = fieldOf(bytes, 'manifests');
-  return (Array.isArray(manifests) ? manifests : []).map((one: Record<string, unknown> | null) => ({
-    digest: String(one?.['digest']),
-    artifactType: String(one?.['artifactType'] ?? 'unknown'),
-    annotations: (one?.['annotations'] ?? {}) as Record<string, unknown>,
-  }));
+  return referrersIn(bytes) ?? refuse('referrers');
 }
 
-function fieldOf(bytes: Buffer, key: string): unknown {
-  try {
-    return (JSON.parse(bytes.toString('utf8')) as Record<string, unknown> | null)?.[key];
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw new CodedError('PEER_HTTP', { message: `a list of ${key} is not JSON`, cause });
-  }
+function refuse(what: string): never {
+  throw new CodedError('PEER_HTTP', { message: `what a proxy answered is no list of ${what}` });
 }

@@ -54,8 +54,9 @@ export function registryTarget(
     },
     putManifest: async (document, tag, signal = NEVER) => {
       const subject = await client.putManifest(repository, tag ?? document.digest, document, signal);
+      if (options.refersToSource !== true) return;
       const named = parseManifest(document.bytes, document.mediaType).subject;
-      if (options.refersToSource === true && named !== undefined && subject !== named)
+      if (named !== undefined && subject !== named)
         throw new CodedError('METHOD_UNSUPPORTED', {
           message: `${client.host} does not list referrers; give the rule another result than referrer`,
         });
