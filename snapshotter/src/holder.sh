@@ -2,7 +2,8 @@
 # Holds the FUSE mount of a node: it outlives the daemon, so that readers wait for the next one instead of failing.
 #   holder.sh MOUNTPOINT PIDFILE COMMAND...     COMMAND serves /dev/fuse, which it gets as file descriptor 3
 # SIGTERM ends it, its daemon, and with them the mount. Where it is killed, a second shell that has the descriptor too
-# takes its place within a second or two, and waits for the daemon that it left (SEPIA_ORPHAN).
+# takes its place within a second or two, and waits for the daemon that it left (SEPIA_ORPHAN; 0: it left none).
+# Beside PIDFILE: PIDFILE.second, the process of that shell, and PIDFILE.daemon.
 mount_point=$1 pid_file=$2
 shift 2
 orphan=${SEPIA_ORPHAN:-}
@@ -13,10 +14,10 @@ if [ -z "$orphan" ]; then
     sepia "$mount_point" || exit 1
 fi
 echo $$ >"$pid_file.new" && mv "$pid_file.new" "$pid_file"
-daemon=$orphan second=
+daemon=${orphan#0} second=
 end() {
   kill -9 "$second"
-  rm -f "$pid_file" "$pid_file.daemon"
+  rm -f "$pid_file" "$pid_file.second" "$pid_file.daemon"
   exit 0
 }
 trap 'trap - TERM; kill -9 "$second"; [ -n "$daemon" ] && kill "$daemon"; wait; umount -l "$mount_point"; end' TERM
@@ -24,20 +25,22 @@ stand_by() {
   trap - TERM
   # In a subshell $$ is the holder.
   while [ -e "/proc/$$/fd/3" ]; do sleep 1; done
-  SEPIA_ORPHAN=$(cat "$pid_file.daemon") exec /bin/sh "$0" "$mount_point" "$pid_file" "$@"
+  left=$(cat "$pid_file.daemon")
+  SEPIA_ORPHAN=${left:-0} exec /bin/sh "$0" "$mount_point" "$pid_file" "$@"
 }
 while :; do
   if [ -z "$second" ] || [ ! -e "/proc/$second/fd/3" ]; then
     (stand_by "$@") &
     second=$!
+    echo "$second" >"$pid_file.second.new" && mv "$pid_file.second.new" "$pid_file.second"
   fi
   if [ -n "$orphan" ]; then
     while [ "$(readlink "/proc/$orphan/fd/3")" = /dev/fuse ]; do sleep 0.3; done
     orphan=
   else
-    SEPIA_FUSE_FD=3 "$@" &
+    # On record before it runs: the one that takes our place must not start another beside it.
+    SEPIA_FUSE_FD=3 /bin/sh -c 'echo $$ >"$0.new" && mv "$0.new" "$0" && exec "$@"' "$pid_file.daemon" "$@" &
     daemon=$!
-    echo "$daemon" >"$pid_file.daemon.new" && mv "$pid_file.daemon.new" "$pid_file.daemon"
     wait "$daemon"
     # 77: the mount is gone, there is nothing left to hold.
     [ $? = 77 ] && end

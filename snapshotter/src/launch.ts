@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdir, open, readFile } from 'node:fs/promises';
+import { mkdir, open, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -9,10 +9,13 @@ import type { SnapshotterConfig } from './config.ts';
 
 const START_MS = 60_000;
 const POLL_MS = 100;
+/** A holder that was killed is followed by another within this, in ms. */
+const SUCCESSION_MS = 3_000;
 
 /**
  * Sees to it that a holder runs for this node, and waits until its daemon serves. Stopping leaves the holder: what is
- * mounted goes on being readable. `SIGTERM` to the holder (its pid is in `DATA/holder.pid`) ends the mount.
+ * mounted goes on being readable. `SIGTERM` to the holder (its pid is in `DATA/holder.pid`) ends the mount. None is
+ * started while a killed holder's second shell, or the daemon that it left, has the mount.
  * @throws {CodedError} `START_FAILED`
  */
 export async function ensureHolder(
@@ -21,7 +24,7 @@ export async function ensureHolder(
 ): Promise<Stoppable> {
   await mkdir(config.data, { recursive: true, mode: 0o700 });
   const pidFile = join(config.data, 'holder.pid');
-  if (!(await isHolder(pidFile))) await startHolder(config, pidFile, command);
+  if (!(await isHeld(pidFile))) await startHolder(config, pidFile, command);
   await untilServed(config, pidFile);
   const alive = setInterval(() => undefined, 60_000);
   return {
@@ -85,14 +88,50 @@ async function isReady(config: SnapshotterConfig): Promise<boolean> {
   }
 }
 
-/** True if the pid file names a process that is our holder (a pid may be another's by now). */
-async function isHolder(pidFile: string): Promise<boolean> {
+/**
+ * True if a holder runs, or a second shell that takes its place. A daemon without either gets none any more: what it
+ * serves would be hidden by another mount. @throws {CodedError} `START_FAILED` then
+ */
+async function isHeld(pidFile: string): Promise<boolean> {
+  const untilMs = performance.now() + SUCCESSION_MS;
+  while (!(await isHolder(pidFile)) && !(await isHolder(pidFile, '.second'))) {
+    const daemon = await orphanOf(pidFile);
+    if (daemon === undefined) return false;
+    if (performance.now() > untilMs)
+      throw new CodedError('START_FAILED', {
+        message: `process ${daemon} serves the mount and its holder is gone: "kill ${daemon}" ends it, and what is mounted from it; then start again`,
+      });
+    await delay(POLL_MS);
+  }
+  return true;
+}
+
+/** The daemon on record, if it has the mount. */
+async function orphanOf(pidFile: string): Promise<number | undefined> {
+  const pid = await pidIn(`${pidFile}.daemon`);
+  const file = pid === undefined ? undefined : await ofProcess(() => readlink(`/proc/${pid}/fd/3`));
+  return file === '/dev/fuse' ? pid : undefined;
+}
+
+/** True if the pid file names a shell that holds for it (a pid may be another's by now). */
+async function isHolder(pidFile: string, which: '' | '.second' = ''): Promise<boolean> {
+  const pid = await pidIn(`${pidFile}${which}`);
+  if (pid === undefined) return false;
+  const command = (await ofProcess(() => readFile(`/proc/${pid}/cmdline`, 'utf8'))) ?? '';
+  return command.includes('holder.sh') && command.split('\0').includes(pidFile);
+}
+
+async function pidIn(file: string): Promise<number | undefined> {
+  const pid = Number(((await ofProcess(() => readFile(file, 'utf8'))) ?? '').trim());
+  return Number.isSafeInteger(pid) && pid > 1 ? pid : undefined;
+}
+
+/** What is read of a process, or of its pid file; undefined if it is gone. */
+async function ofProcess(read: () => Promise<string>): Promise<string | undefined> {
   try {
-    const pid = Number((await readFile(pidFile, 'utf8')).trim());
-    if (!Number.isSafeInteger(pid) || pid <= 1) return false;
-    return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).includes('holder.sh');
+    return await read();
   } catch (error) {
-    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ESRCH') return false;
+    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ESRCH') return undefined;
     throw error;
   }
 }

@@ -48,6 +48,8 @@ export type MemberEvent =
 interface SupervisorDeps {
   readonly onEvent: (event: MemberEvent) => void;
   readonly mainOf?: (role: Role) => string;
+  /** A clock that never goes back. */
+  readonly nowMs?: () => number;
 }
 
 const READY_TIMEOUT_MS = 60_000;
@@ -89,7 +91,7 @@ export class Supervisor {
 
   /** @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` when the shape is impossible */
   constructor(deps: SupervisorDeps, options: SupervisorOptions) {
-    this.#deps = { mainOf: mainOfRole, ...deps };
+    this.#deps = { mainOf: mainOfRole, nowMs: () => performance.now(), ...deps };
     this.#options = options;
     this.paths = clusterPaths(options.root);
     this.members = planMembers(options.shape);
@@ -153,8 +155,8 @@ export class Supervisor {
 
   /** The members of a run that was killed end by themselves, drained; its `cluster.json` is still there. */
   async #untilPortsAreFree(): Promise<void> {
-    const untilMs = performance.now() + (existsSync(this.paths.clusterJson) ? STOP_GRACE_MS : 0);
-    while (performance.now() < untilMs && (await takenPort(this.members)) !== undefined)
+    const untilMs = this.#deps.nowMs() + (existsSync(this.paths.clusterJson) ? STOP_GRACE_MS : 0);
+    while (this.#deps.nowMs() < untilMs && (await takenPort(this.members)) !== undefined)
       await delay(READY_POLL_MS, this.#abort.signal);
     await demandFreePorts(this.members);
   }
@@ -189,8 +191,8 @@ export class Supervisor {
     member: MemberProcess,
     timeoutMs: number,
   ): Promise<'ready' | 'late' | Exit> {
-    const deadlineMs = performance.now() + timeoutMs;
-    while (performance.now() < deadlineMs) {
+    const deadlineMs = this.#deps.nowMs() + timeoutMs;
+    while (this.#deps.nowMs() < deadlineMs) {
       if (member.isGone) return await member.exited;
       this.#abort.signal.throwIfAborted();
       if (await isReady(`http://${HOST}:${plan.adminPort}`, this.#dispatcher)) return 'ready';
@@ -212,7 +214,7 @@ export class Supervisor {
       this.#deps.onEvent({
         type: 'died',
         name: slot.plan.name,
-        atMs: performance.now(),
+        atMs: this.#deps.nowMs(),
         why: member.why(exit),
         restartInMs,
       });
@@ -225,7 +227,7 @@ export class Supervisor {
       this.#deps.onEvent({
         type: 'died',
         name: slot.plan.name,
-        atMs: performance.now(),
+        atMs: this.#deps.nowMs(),
         why,
         restartInMs: undefined,
       });
@@ -289,6 +291,6 @@ export class Supervisor {
   }
 
   #tell(type: 'starting' | 'ready' | 'stopped', slot: Slot): void {
-    this.#deps.onEvent({ type, name: slot.plan.name, atMs: performance.now() });
+    this.#deps.onEvent({ type, name: slot.plan.name, atMs: this.#deps.nowMs() });
   }
 }

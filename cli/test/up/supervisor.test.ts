@@ -22,11 +22,20 @@ interface Started {
   root: string;
 }
 
-async function make(t: Test, options: Partial<SupervisorOptions> = {}): Promise<Started> {
+async function make(
+  t: Test,
+  options: Partial<SupervisorOptions> = {},
+  /** The time, by what has happened; left out: that of the machine. */
+  clock?: (events: readonly MemberEvent[]) => number,
+): Promise<Started> {
   const root = options.root ?? t.testdir();
   const shape = options.shape ?? { counts: COUNTS, portsFrom: await freeBase(COUNTS) };
   const events: MemberEvent[] = [];
-  const deps = { onEvent: (event: MemberEvent) => void events.push(event), mainOf: () => STAND_IN };
+  const deps = {
+    onEvent: (event: MemberEvent) => void events.push(event),
+    mainOf: () => STAND_IN,
+    ...(clock === undefined ? {} : { nowMs: () => clock(events) }),
+  };
   const supervisor = new Supervisor(deps, {
     root,
     shape,
@@ -153,7 +162,10 @@ t.test('a member that refuses to start is named with its own line, and nothing i
 });
 
 t.test('a member that does not become ready is named', async (t) => {
-  const { supervisor, root } = await make(t, { readyTimeoutMs: 2_000 });
+  // Time stands still until the others are ready.
+  const clock = (events: readonly MemberEvent[]): number =>
+    events.filter(({ type }) => type === 'ready').length === 3 ? 2_000 : 0;
+  const { supervisor, root } = await make(t, { readyTimeoutMs: 2_000 }, clock);
   sign(root, 'tracker-1', 'unready');
   await t.rejects(supervisor.start(), {
     code: 'START_FAILED',

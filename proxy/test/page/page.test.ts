@@ -57,9 +57,12 @@ t.test('its data names members and whether they answer, and no secret', async (t
 t.test('many viewers cost as much as one', async (t) => {
   const { proxies, origins } = await startCluster(t);
   const { url } = proxies[0]!;
+  const startedMs = performance.now();
   await Promise.all(Array.from({ length: 50 }, () => ask(`${url}/ui/state`)));
+  // A view is handed out for 300 ms: a slow machine asks more often, but never more than once in that time.
+  const most = 1 + Math.ceil((performance.now() - startedMs) / 300);
   const asked = origins[0]!.calls.filter((call) => call === 'GET /v1/status').length;
-  t.ok(asked >= 1 && asked <= 4, `asked ${asked} times`);
+  t.ok(asked >= 1 && asked <= most, `asked ${asked} times, ${most} at most`);
 });
 
 t.test('members get the same by a signed call only', async (t) => {

@@ -12,7 +12,7 @@ import type { AgentSource, LayerName } from '../layers/agent-source.ts';
 /** Bytes of a layer that are asked for at once. */
 const PART_BYTES = 4 * 1024 * 1024;
 /** Layers that are read at a time; more wait in no queue: their images are told to come again. */
-const MAX_RUNNING = 4;
+export const MAX_PROOFS = 4;
 const MAX_PROVEN = 10_000;
 /** Larger tars are not read for a proof. */
 const MAX_TAR_BYTES = 64 * 1024 ** 3;
@@ -48,7 +48,7 @@ export class LayerProofs {
    */
   async prove(image: Omit<LayerName, 'digest'>, layer: NamedLayer): Promise<void> {
     if (this.#proven.has(layer.digest)) return;
-    if (!this.#running.has(layer.digest) && this.#running.size >= MAX_RUNNING)
+    if (!this.#running.has(layer.digest) && this.#running.size >= MAX_PROOFS)
       throw new CodedError('MEMBER_BUSY', { message: 'other layers are read whole at this moment' });
     await this.#running.share(layer.digest, async () => await this.#prove(image, layer));
   }

@@ -12,7 +12,7 @@ import type { AgentCalls } from './agent-calls.ts';
 import type { Claim, Findable } from './core/findable.ts';
 import { type JudgedLayer, judge, type Verdict } from './core/judge.ts';
 import type { ImageTable } from './image-table.ts';
-import type { LayerProofs } from './layer-proofs.ts';
+import { type LayerProofs, MAX_PROOFS } from './layer-proofs.ts';
 
 interface Deps {
   readonly agent: Pick<AgentCalls, 'offers' | 'answer'>;
@@ -50,6 +50,10 @@ export class Publisher {
   readonly #deps: Deps;
   readonly #abort = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  /** Layers that are read whole while no pull waits for it. */
+  readonly #proving = new Set<Digest>();
+  /** How many of those were begun: claims are read in turns. */
+  #turns = 0;
   readonly #loop: Promise<void>;
   #lastFailure: string | undefined = 'the agent was not asked yet';
 
@@ -164,8 +168,30 @@ export class Publisher {
     try {
       await proofs.prove({ host: upstream, repository }, layer);
     } catch (error) {
-      logFailure(log, error, 'a layer could not be read whole', { layer: layer.digest });
       throwIfBug(error);
+      const level = isCoded(error, 'MEMBER_BUSY') ? 'debug' : 'warn';
+      logFailure(log, error, 'a layer could not be read whole', { layer: layer.digest }, level);
+    }
+  }
+
+  /** Not waited for: what they hold is known at a later pull. A few at a time; each has its turn, whatever comes of it. */
+  #proveSome(claims: readonly Claim[]): void {
+    const { proofs, log } = this.#deps;
+    const unknown = [...new Map(claims.map((one) => [one.digest, one])).values()].filter(
+      ({ digest }) => proofs.diffIdOf(digest) === undefined && !this.#proving.has(digest),
+    );
+    const from = this.#turns % Math.max(1, unknown.length);
+    const inTurn = [...unknown.slice(from), ...unknown.slice(0, from)];
+    for (const claim of inTurn.slice(0, MAX_PROOFS - this.#proving.size)) {
+      const { digest } = claim;
+      this.#turns += 1;
+      this.#proving.add(digest);
+      const proving = this.#prove(claim)
+        .catch((error: unknown) =>
+          logFailure(log, error, 'a layer could not be read whole', { layer: digest }),
+        )
+        .finally(() => this.#proving.delete(digest));
+      this.#track(proving);
     }
   }
 
@@ -177,12 +203,12 @@ export class Publisher {
     const holds = (layer: Digest): Digest | undefined => bound.get(layer) ?? proofs.diffIdOf(layer);
     const showing = findable?.show(diffIds, holds, nowMs());
     if (showing === undefined || showing.isShown) return undefined;
-    // Not waited for: what they hold is known at the next pull.
-    for (const one of showing.claims) this.#track(this.#prove(one));
-    const [claim] = showing.claims;
+    this.#proveSome(showing.claims);
+    // One that was found false stands for its day, whatever is read yet.
+    const claim = showing.claims.find(({ digest }) => holds(digest) !== undefined) ?? showing.claims[0];
     return claim === undefined
       ? 'more images than can be remembered were pulled here with layers that nobody knows: for a day nothing new is shown'
-      : `an image of ${claim.repository} that is pulled here says that its layer ${claim.digest} is ${claim.diffId}; that is read whole to see whether it is true, and until then nothing is shown under it`;
+      : whyHeldBack(claim, holds(claim.digest));
   }
 
   async #show(
@@ -227,6 +253,13 @@ function claimOf({
   diffId,
 }: LazyOffer['layers'][number]): Pick<Claim, 'digest' | 'sizeBytes' | 'diffId'> {
   return { digest, sizeBytes, diffId };
+}
+
+function whyHeldBack({ repository, digest, diffId }: Claim, found: Digest | undefined): string {
+  const said = `an image of ${repository} that is pulled here says that its layer ${digest} is ${diffId}`;
+  return found === undefined
+    ? `${said}; that layer is read whole in its turn to see whether it is true, and until then nothing is shown under it`
+    : `${said}, but that holds ${found}: until a day after its pull nothing is shown under it`;
 }
 
 function whyRefused({ digest, diffId }: LazyOffer['layers'][number], found: Digest | undefined): string {

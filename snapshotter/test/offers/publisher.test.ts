@@ -1,5 +1,6 @@
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { bugsSeen } from '@sepia/base/failure';
 import { silentLogger } from '@sepia/base/log';
 import { signBinding } from '@sepia/cluster/api/layer-binding';
 import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
@@ -11,6 +12,9 @@ import { ImageTable } from '../../src/offers/image-table.ts';
 import { Publisher } from '../../src/offers/publisher.ts';
 
 const id = (text: string): Digest => digestOf(Buffer.from(text));
+
+/** Lets all go on that waits for no more than promises. */
+const turn = async (): Promise<void> => await new Promise((settle) => setImmediate(settle));
 
 function offerOf(...names: string[]): LazyOffer {
   const home = { upstream: 'local', repository: 'team/app' };
@@ -30,6 +34,8 @@ function published(
   shownAlready: string[] = [],
   /** What each layer holds, to who reads it whole. */
   holds: Readonly<Record<string, string>> = {},
+  /** What happens before a layer is read whole. */
+  onProve: (layer: Digest) => void | Promise<void> = () => undefined,
 ) {
   let nowMs = 0;
   let answered = Promise.resolve();
@@ -45,11 +51,13 @@ function published(
     agent: {
       offers: async (signal) => {
         await answered;
+        await turn();
         const next = queue.shift();
         answered = new Promise((settle) => {
           tell = settle;
         });
         if (next !== undefined) return [next];
+        if (signal.aborted) return [];
         await new Promise<void>((settle) => signal.addEventListener('abort', () => settle(), { once: true }));
         return [];
       },
@@ -64,6 +72,7 @@ function published(
       diffIdOf: (layer) => read.get(layer),
       prove: async (image, { digest }) => {
         t.same(image, { host: 'local', repository: 'team/app' });
+        await onProve(digest);
         const [, found] = Object.entries(holds).find(([name]) => id(name) === digest) ?? [];
         if (found === undefined) throw new CodedError('TIMEOUT', { message: 'no bytes came' });
         read.set(digest, id(found));
@@ -147,6 +156,51 @@ t.test('what an image claimed without a proof is not shown while that image may 
   t.same([run.shown, run.granted], [[], []]);
   const why = new RegExp(`says that its layer ${id('evil')} is ${id('d high')}`);
   t.match(run.images.list(), [{ isLazy: false, reason: why }]);
+});
+
+t.test('once that is found false, the reason says so', async (t) => {
+  const victim = offerOf('high');
+  const offers = [claiming('d high', 'evil'), victim, victim, victim];
+  const run = published(t, offers, [], [], { evil: 'something else' });
+  await run.answered(4);
+  t.same(run.shown, []);
+  const reason = new RegExp(`is ${id('d high')}, but that holds ${id('something else')}: until a day after`);
+  t.match(run.images.list(), [{ isLazy: false, reason }]);
+});
+
+t.test('of many claims a few are read at a time, and each has its turn', async (t) => {
+  const names = Array.from({ length: 30 }, (_none, at) => `evil ${at}`);
+  const many = offerOf(...names);
+  const evil = { ...many, layers: many.layers.map((one) => ({ ...one, diffId: id('d high') })) };
+  const begun: Digest[] = [];
+  let running = 0;
+  let most = 0;
+  const pulls = 40;
+  const read = async (layer: Digest): Promise<void> => {
+    begun.push(layer);
+    running += 1;
+    most = Math.max(most, running);
+    // It lasts for two more pulls.
+    const end = Math.min(run.answers.length + 2, pulls);
+    while (run.answers.length < end) await turn();
+    running -= 1;
+  };
+  const run = published(t, [evil, ...Array.from({ length: pulls }, () => offerOf('high'))], [], [], {}, read);
+  await run.answered(1 + pulls);
+  t.same(run.shown, []);
+  t.ok(most <= 4, `${most} at a time`);
+  t.same(new Set(begun), new Set(names.map(id)), 'none is left out, though all fail');
+});
+
+t.test('a bug in reading a claim ends nothing, and is counted once', async (t) => {
+  const before = bugsSeen();
+  const bug = (): never => {
+    throw new TypeError('ours');
+  };
+  const run = published(t, [claiming('d high', 'evil'), offerOf('high')], [], [], {}, bug);
+  await run.answered(2);
+  await until(() => bugsSeen() > before, 'it is counted');
+  t.equal(bugsSeen(), before + 1);
 });
 
 t.test('a claim that turns out to be true stands in nobody’s way', async (t) => {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
@@ -34,7 +35,7 @@ interface Here {
 
 /** An image of 500 MB with indexes made from its files: nothing of it was pulled when its first start begins. */
 async function start(t: Test): Promise<Here> {
-  const dir = mkdtempSync('/tmp/sepia-ls-');
+  const dir = mkdtempSync(join(tmpdir(), 'sepia-ls-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const port = await freePort();
   await startRegistry(t, port);

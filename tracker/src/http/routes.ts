@@ -25,7 +25,7 @@ import type { Revocations } from '../commands/core/revocations.ts';
 import type { MetainfoKeeper } from '../metainfo/metainfo-keeper.ts';
 import type { StrangerDesk } from '../strangers/stranger-desk.ts';
 import type { LiveFigures } from '../swarms/core/live-figures.ts';
-import { type Pace, paceOf, rejoinMs } from '../swarms/core/pace.ts';
+import { leaseMsOf, type Pace, paceOf, rejoinMs } from '../swarms/core/pace.ts';
 import type { SwarmTable } from '../swarms/core/swarm-table.ts';
 import { commandRoutes } from './command-routes.ts';
 import { checked } from './messages.ts';
@@ -94,7 +94,7 @@ async function join(
   const { metainfo, originIds } = await deps.keeper.get(name, wish);
   const owners = ownerEntries(deps.cluster, digest, originIds);
   if (metainfo.sizeBytes <= SMALL_BLOB_BYTES) return { kind: 'small', sizeBytes: metainfo.sizeBytes, owners };
-  deps.table.join(facts, digest, request.leeching, request.attempt, pace(deps).leaseMs, deps.nowMs());
+  deps.table.join(facts, digest, request.leeching, request.attempt, leaseMsOf(0, pace(deps)), deps.nowMs());
   const peers: PeerEntry[] = [
     ...originPeers(deps.cluster, originIds),
     ...deps.table.handout(digest, facts, request.numwant).map(peerEntry),
@@ -131,7 +131,11 @@ async function metainfo(deps: RouteDeps, ctx: Context, digest: Digest): Promise<
 }
 
 function renew(deps: RouteDeps, nodeId: string, request: z.output<typeof LEASE_REQUEST>): LeaseAnswer {
-  const { resync, refused } = deps.table.renew({ nodeId, ...request }, setHash, deps.nowMs());
+  const { resync, refused } = deps.table.renew(
+    { nodeId, ...request, ttlMs: leaseMsOf(request.ttlMs, pace(deps)) },
+    setHash,
+    deps.nowMs(),
+  );
   if (refused) throw new CodedError('OVERLOADED', { message: 'too many nodes have a lease here' });
   deps.figures.note(nodeId, request.swarms);
   deps.commands.report({ nodeId, address: request.addresses[0] }, request.bootId, request.commands);
@@ -157,17 +161,16 @@ function pace({ table, heartbeatMs }: RouteDeps): Pace {
 
 function status(deps: RouteDeps): unknown {
   const nowMs = deps.nowMs();
-  const { leaseMs } = pace(deps);
   return {
     id: deps.id,
     version: PROTOCOL_VERSION,
     uptimeSeconds: Math.round((nowMs - deps.startedMs) / 1000),
-    nodes: [...deps.table.nodes()].slice(0, 2_000).map(({ facts, expiresAtMs, seeds }) => ({
+    nodes: [...deps.table.nodes()].slice(0, 2_000).map(({ facts, heardAtMs, seeds }) => ({
       id: facts.nodeId,
       zone: facts.zone,
       addresses: facts.addresses,
       seeds,
-      ageMs: Math.max(0, Math.round(leaseMs - (expiresAtMs - nowMs))),
+      ageMs: Math.round(nowMs - heardAtMs),
     })),
     swarms: [...deps.keeper.running()].slice(-64).map(([digest, { metainfo, originIds }]) => ({
       digest,

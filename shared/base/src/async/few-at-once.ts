@@ -1,3 +1,5 @@
+import { LinkedAbort } from './linked-abort.ts';
+
 /**
  * Works through a list in its order, at most `limit` at a time; resolves when all is done. The first failure aborts
  * what runs, and nothing more is begun.
@@ -9,21 +11,23 @@ export async function fewAtOnce<T>(
   work: (one: T, signal: AbortSignal) => Promise<void>,
   signal?: AbortSignal,
 ): Promise<void> {
-  const failed = new AbortController();
-  const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+  const abort = new LinkedAbort(...(signal === undefined ? [] : [signal]));
+  const failures: unknown[] = [];
   const next = list[Symbol.iterator]();
   const lane = async (): Promise<void> => {
     try {
       for (let step = next.next(); step.done !== true; step = next.next()) {
-        either.throwIfAborted();
-        await work(step.value, either);
+        abort.signal.throwIfAborted();
+        await work(step.value, abort.signal);
       }
     } catch (error) {
-      failed.abort(error);
+      failures.push(error);
+      abort.abort(error);
       throw error;
     }
   };
   const lanes = Array.from({ length: limit }, lane);
   await Promise.allSettled(lanes);
-  if (failed.signal.aborted) throw failed.signal.reason;
+  abort.unlink();
+  if (failures.length > 0) throw failures[0];
 }

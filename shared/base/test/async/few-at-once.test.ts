@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import t from 'tap';
 import { fewAtOnce } from '../../src/async/few-at-once.ts';
 import { CodedError } from '../../src/errors.ts';
@@ -61,4 +62,16 @@ t.test('who leaves stops it', async (t) => {
   begun.get(1)!.end();
   await failure;
   t.same([...begun.keys()], [1]);
+});
+
+t.test('nothing is left at a signal that lives on, however it ends', async (t) => {
+  const { signal } = new AbortController();
+  const note = async (one: number): Promise<void> => {
+    t.equal(getEventListeners(signal, 'abort').length, 1);
+    if (one === 3) throw new CodedError('DISK_FULL');
+  };
+  await fewAtOnce([1, 2], 1, note, signal);
+  t.equal(getEventListeners(signal, 'abort').length, 0);
+  await t.rejects(fewAtOnce([3], 1, note, signal), { code: 'DISK_FULL' });
+  t.equal(getEventListeners(signal, 'abort').length, 0);
 });

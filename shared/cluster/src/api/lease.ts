@@ -10,13 +10,17 @@ export const MAX_LEASE_SEEDS = 256;
 /** Most commands in one lease, and in one answer to it. */
 export const MAX_LEASE_COMMANDS = 64;
 
+/** Longest lease, in ms. */
+export const MAX_LEASE_MS = 600_000;
+
 /** Body of `PUT /v1/nodes/<id>`: a node's lease, renewed by each heartbeat. Digests go to their tracker and the next in order. */
 export const LEASE_REQUEST = z.object({
   bootId: z.string().min(1).max(64),
   seq: z.number().int().nonnegative(),
   addresses: z.array(hostPort()).max(16),
   zone: z.string().max(64).optional(),
-  ttlMs: z.number().int().min(1_000).max(600_000),
+  /** The node wants to last this long at least: a tracker with many nodes makes it longer. */
+  ttlMs: z.number().int().min(1_000).max(MAX_LEASE_MS),
   add: z.array(z.string()).max(MAX_LEASE_SEEDS),
   drop: z.array(z.string()).max(4096),
   leeching: z.array(z.string()).max(4096),

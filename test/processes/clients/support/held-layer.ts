@@ -1,6 +1,7 @@
 import { accessSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
@@ -87,7 +88,7 @@ export async function mountHeldLayer(
   count: number,
   readDeadline: string,
 ): Promise<HeldLayer> {
-  const dir = mkdtempSync('/tmp/sepia-kill-');
+  const dir = mkdtempSync(join(tmpdir(), 'sepia-kill-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const files = Array.from({ length: count }, (_none, index) => noise(index, FILE_BYTES));
   const tar = writeTar(files.map((payload, index) => ({ name: `file-${index}`, payload, mode: 0o644 })));

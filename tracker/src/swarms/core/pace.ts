@@ -1,3 +1,5 @@
+import { MAX_LEASE_MS } from '@sepia/cluster/api/lease';
+
 /** Heartbeats that a tracker bears in one second, all nodes together; and those of nodes that somebody watches. */
 const HEARTBEATS_PER_SECOND = 1_500;
 const WATCHED_PER_SECOND = 500;
@@ -24,6 +26,14 @@ export function paceOf(nodes: number, configuredMs: number): Pace {
   const heartbeatMs = Math.max(configuredMs, (nodes * 1_000) / HEARTBEATS_PER_SECOND);
   const watchedMs = Math.min(heartbeatMs, Math.max(MIN_WATCHED_MS, (nodes * 1_000) / WATCHED_PER_SECOND));
   return { heartbeatMs, watchedMs, leaseMs: heartbeatMs * LEASE_HEARTBEATS };
+}
+
+/**
+ * How long a lease lasts, ms, of a node that asked for `askedMs` before it knew `pace`: it outlasts the heartbeat that it
+ * is told now.
+ */
+export function leaseMsOf(askedMs: number, pace: Pace): number {
+  return Math.min(MAX_LEASE_MS, Math.max(askedMs, pace.leaseMs));
 }
 
 /** How long a node that lacks pieces waits before it joins again, with so many that download the same. */

@@ -24,6 +24,7 @@ interface Node {
   facts: NodeFacts;
   bootId: string;
   seq: number;
+  heardAtMs: number;
   expiresAtMs: number;
   setHash: string;
   readonly seeds: Set<string>;
@@ -79,6 +80,7 @@ export class SwarmTable {
     node ??= this.#create(renewal, renewal.bootId);
     node.facts = factsOf(renewal);
     node.seq = renewal.seq;
+    node.heardAtMs = nowMs;
     node.expiresAtMs = nowMs + renewal.ttlMs;
     for (const digest of renewal.drop) this.#dropSeed(node, digest);
     for (const digest of renewal.add) this.#addSeed(node, digest);
@@ -105,6 +107,7 @@ export class SwarmTable {
       node.expiresAtMs = nowMs + ttlMs;
     }
     node.facts = factsOf(facts);
+    node.heardAtMs = nowMs;
     node.expiresAtMs = Math.max(node.expiresAtMs, nowMs + ttlMs);
     if (leeching) this.#addLeecher(node, digest, attempt);
     else {
@@ -148,10 +151,10 @@ export class SwarmTable {
     return this.#blobs.get(digest)?.leechers.size ?? 0;
   }
 
-  /** Nodes with their lease, for people who look. */
-  *nodes(): Generator<{ facts: NodeFacts; expiresAtMs: number; seeds: number }> {
+  /** Nodes with their lease, and when they were last heard of, for people who look. */
+  *nodes(): Generator<{ facts: NodeFacts; heardAtMs: number; seeds: number }> {
     for (const node of this.#nodes.values())
-      yield { facts: node.facts, expiresAtMs: node.expiresAtMs, seeds: node.seeds.size };
+      yield { facts: node.facts, heardAtMs: node.heardAtMs, seeds: node.seeds.size };
   }
 
   forget(nodeId: string): void {
@@ -175,6 +178,7 @@ export class SwarmTable {
       facts,
       bootId,
       seq: -1,
+      heardAtMs: 0,
       expiresAtMs: 0,
       setHash: '',
       seeds: new Set(),

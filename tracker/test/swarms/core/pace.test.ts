@@ -1,8 +1,9 @@
+import { MAX_LEASE_MS } from '@sepia/cluster/api/lease';
 import { MAX_NONCES, NONCE_KEEP_MS } from '@sepia/http/sign';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { paceOf, rejoinMs } from '../../../src/swarms/core/pace.ts';
-import { MAX_NODES } from '../../../src/swarms/core/swarm-table.ts';
+import { leaseMsOf, paceOf, rejoinMs } from '../../../src/swarms/core/pace.ts';
+import { MAX_NODES, SwarmTable } from '../../../src/swarms/core/swarm-table.ts';
 
 /** Nonces are forgotten by buckets of 10 s: a full one may stay this much longer. */
 const KEPT_MS = NONCE_KEEP_MS + 20_000;
@@ -25,6 +26,34 @@ t.test('as many nodes as a tracker takes, all downloading: their calls leave roo
         const callsPerMs = nodes / Math.min(heartbeatMs, watchedMs) + nodes / rejoinMs(nodes);
         // Half of the room is left for announced changes, commands and metainfo.
         return callsPerMs * KEPT_MS <= MAX_NONCES / 2 && leaseMs >= 2 * 1.2 * heartbeatMs;
+      },
+    ),
+  );
+  t.pass('held');
+});
+
+t.test('a node that heeds what it is told never lapses, as a cluster grows and shrinks', async (t) => {
+  const beat = fc.record({
+    nodes: fc.integer({ min: 1, max: MAX_NODES }),
+    askedMs: fc.integer({ min: 1_000, max: MAX_LEASE_MS }),
+    isWatched: fc.boolean(),
+    spread: fc.double({ min: 0.8, max: 1.2, noNaN: true }),
+  });
+  const node = { nodeId: 'a', addresses: [], bootId: 'b', add: [], drop: [], leeching: [], setHash: '' };
+  fc.assert(
+    fc.property(
+      fc.array(beat, { maxLength: 20 }),
+      fc.integer({ min: 500, max: 240_000 }),
+      (beats, configuredMs) => {
+        const table = new SwarmTable(() => 0);
+        let nowMs = 0;
+        return beats.every(({ nodes, askedMs, isWatched, spread }, seq) => {
+          const pace = paceOf(nodes, configuredMs);
+          const ttlMs = leaseMsOf(askedMs, pace);
+          table.renew({ ...node, seq, ttlMs }, () => '', nowMs);
+          nowMs += spread * (isWatched ? pace.watchedMs : pace.heartbeatMs);
+          return ttlMs <= MAX_LEASE_MS && table.expire(nowMs).length === 0;
+        });
       },
     ),
   );

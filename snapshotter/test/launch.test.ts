@@ -1,0 +1,73 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { checkConfig } from '@sepia/base/config/load';
+import t, { type Test } from 'tap';
+import type { z } from 'zod';
+import { SNAPSHOTTER_CONFIG, type SnapshotterConfig } from '../src/index.ts';
+import { ensureHolder } from '../src/launch.ts';
+import { whyNoFuse } from './support/why-no-fuse.ts';
+
+/** A node whose daemon answers already; processes of the test stand in for shells and the daemon. */
+async function node(t: Test) {
+  const data = t.testdir();
+  const pidFile = join(data, 'holder.pid');
+  const server = createServer((_request, response) => response.end('ok'));
+  await new Promise<void>((settle) => server.listen(0, '127.0.0.1', settle));
+  t.teardown(() => new Promise((settle) => server.close(settle)));
+  const text = JSON.stringify({
+    data,
+    'admin-listen': `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    agent: 'http://127.0.0.1:9',
+    mount: join(data, 'mnt'),
+  });
+  const schema = SNAPSHOTTER_CONFIG as unknown as z.ZodType<SnapshotterConfig>;
+  const config = checkConfig(text, 'test', schema);
+  const begin = (suffix: string, args: readonly string[], fd: number | 'ignore' = 'ignore'): ChildProcess => {
+    const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)', ...args], {
+      stdio: ['ignore', 'ignore', 'ignore', fd],
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    writeFileSync(`${pidFile}${suffix}`, `${child.pid}\n`);
+    return child;
+  };
+  const shell = (suffix: string): ChildProcess => begin(suffix, ['holder.sh', config.mount, pidFile]);
+  const ensure = async (): Promise<void> => {
+    const holder = await ensureHolder(config, ['/bin/true']);
+    await holder.stop();
+  };
+  /** What a holder of ours says goes there. */
+  const isStarted = (): boolean => existsSync(join(data, 'log'));
+  return { pidFile, begin, shell, ensure, isStarted };
+}
+
+t.test('no holder is started beside one that runs', async (t) => {
+  const { shell, ensure, isStarted } = await node(t);
+  shell('');
+  await ensure();
+  t.notOk(isStarted());
+});
+
+t.test('nor while the second shell of one that was killed takes its place', async (t) => {
+  const { pidFile, shell, ensure, isStarted } = await node(t);
+  const { pid } = spawn('/bin/true');
+  writeFileSync(pidFile, `${pid}\n`);
+  shell('.second');
+  await ensure();
+  t.notOk(isStarted());
+});
+
+t.test('nor while its daemon has the mount', { skip: whyNoFuse() ?? false }, async (t) => {
+  const { begin, shell, ensure, isStarted } = await node(t);
+  const fuse = openSync('/dev/fuse', 'r+');
+  const daemon = begin('.daemon', [], fuse);
+  closeSync(fuse);
+  const message = new RegExp(`process ${daemon.pid} serves the mount .* "kill ${daemon.pid}"`);
+  await t.rejects(ensure(), { code: 'START_FAILED', message });
+  const ensured = ensure();
+  shell('');
+  await ensured;
+  t.notOk(isStarted());
+});
