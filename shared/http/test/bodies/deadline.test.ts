@@ -46,24 +46,27 @@ t.test('a client that is waited for costs no time', async (t) => {
   deadline.end();
 });
 
-t.test('a body whose last piece nobody vouches for any more is cut after the later, shorter wait', async (t) => {
-  const time = onVirtualTime(t);
-  const blob = new FakeBlob(2 * PIECE_BYTES, 'withheld');
-  blob.land(0, 1);
-  const range = { start: 0, end: blob.sizeBytes - 1, withhold: true };
-  let sent = 0;
-  let sentMs = 0;
-  const sink = {
-    begin: () => undefined,
-    write: async (bytes: Uint8Array) => {
-      await Promise.resolve();
-      sent += bytes.length;
-      sentMs = time.elapsedMs;
-    },
-  };
-  const body = sendBody(blob, { parts: [{ range, head: '' }], tail: '' }, sink, LIMITS, stays);
-  const error: unknown = await time.settle(body.catch((cause: unknown) => cause));
-  t.ok(isCoded(error, 'NO_PEERS'), String(error));
-  t.ok(sent > 0 && sent < blob.sizeBytes, `${sent}`);
-  t.equal(time.elapsedMs - sentMs, LIMITS.stallMs);
-});
+t.test(
+  'a body whose last piece nobody vouches for any more is cut after the later, shorter wait',
+  async (t) => {
+    const time = onVirtualTime(t);
+    const blob = new FakeBlob(2 * PIECE_BYTES, 'withheld');
+    blob.land(0, 1);
+    const range = { start: 0, end: blob.sizeBytes - 1, withhold: true };
+    let sent = 0;
+    let sentMs = 0;
+    const sink = {
+      begin: () => undefined,
+      write: async (bytes: Uint8Array) => {
+        await Promise.resolve();
+        sent += bytes.length;
+        sentMs = time.elapsedMs;
+      },
+    };
+    const body = sendBody(blob, { parts: [{ range, head: '' }], tail: '' }, sink, LIMITS, stays);
+    const error: unknown = await time.settle(body.catch((cause: unknown) => cause));
+    t.ok(isCoded(error, 'NO_PEERS'), String(error));
+    t.ok(sent > 0 && sent < blob.sizeBytes, `${sent}`);
+    t.equal(time.elapsedMs - sentMs, LIMITS.stallMs);
+  },
+);
