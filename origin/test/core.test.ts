@@ -175,13 +175,33 @@ t.test('whatever happens, a plan asks for each piece until it is complete', (t) 
   t.end();
 });
 
+t.test('a plan knows whether the upstream thinks: nothing that is open has been answered', (t) => {
+  const plan = new FetchPlan(10 * MIB, { wantAll: false });
+  plan.moveReader(1, 0, 9);
+  t.equal(plan.thinking, false, 'nobody was asked');
+  plan.opened(1, { start: 0, end: 1 });
+  t.equal(plan.thinking, true);
+  plan.answered(1);
+  t.equal(plan.thinking, false);
+  plan.opened(2, { start: 1, end: 2 });
+  t.equal(plan.thinking, false, 'one sends');
+  plan.closed(1);
+  t.equal(plan.thinking, true, 'the second request is as the first');
+  plan.answered(9);
+  plan.closed(2);
+  t.equal(plan.thinking, false);
+  t.end();
+});
+
 t.test('pace: retries with growing pauses, ends without progress, lingers for readers', (t) => {
   const pace = new FetchPace({ progressMs: 10_000, firstByteMs: 60_000, lingerMs: 60_000 }, 0);
   t.equal(pace.mayTry(0), true);
   t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_000), { type: 'retry', inMs: 100 });
   t.equal(pace.mayTry(1_050), false);
+  t.equal(pace.hasFailed, true);
   t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_100), { type: 'retry', inMs: 200 });
   pace.landed(1_200, false);
+  t.equal(pace.hasFailed, false, 'a piece came since');
   t.same(pace.failed('BACKEND_DOWN', undefined, false, 1_200), { type: 'retry', inMs: 100 });
   t.same(pace.failed('UPSTREAM_LIMITED', 3, false, 1_200), { type: 'retry', inMs: 3_000 });
   t.same(pace.failed('UPSTREAM_LIMITED', 30, false, 1_200), { type: 'fail' });

@@ -366,9 +366,9 @@ export class Download implements ReadableBlob {
       return;
     }
     if (this.#asking) return;
-    const isOpen = this.partial.metainfo.state === 'open';
-    if (isOpen && this.#patience.mayLook(nowMs)) this.#run(this.#lookForProgress());
-    else if (this.#patience.isOver(nowMs)) this.fail(this.#silence(nowMs));
+    const step = this.#patience.next(nowMs, this.partial.metainfo.state === 'open');
+    if (step === 'look') this.#run(this.#lookForProgress());
+    if (step === 'give-up') this.fail(this.#silence(nowMs));
   }
 
   /** A slow upstream may need longer for a piece than anybody's patience: while it sends bytes, that is progress. */

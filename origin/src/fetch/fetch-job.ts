@@ -59,6 +59,7 @@ export async function runFetchJob(
   const asked = { repository: name.repository, digest: name.digest, range, sizeBytes };
   const blob = await client.getBlob(asked, signal);
   try {
+    plan.answered(id);
     if (ranged) plan.setRanges(blob.status === 'partial');
     parts.onAnswer(blob.sizeBytes);
     if (blob.status === 'partial' || (start === 0 && toEnd))
@@ -66,6 +67,7 @@ export async function runFetchJob(
     // The upstream ignores Range: one connection brings all, from byte 0.
     if (plan.connections > 1) return;
     plan.opened(id, { start: 0, end: plan.pieceCount });
+    plan.answered(id);
     await receivePieces(parts, blob, 0, new Uint8Array(0));
   } finally {
     blob.body.destroy();
@@ -86,6 +88,7 @@ export async function runUnsized(parts: UnsizedParts): Promise<'stored' | 'recei
     }
     const receive = await parts.onSize(blob.sizeBytes);
     if (receive === undefined) return 'received';
+    receive.plan.answered(receive.id);
     try {
       await receivePieces(receive, blob, 0, new Uint8Array(0));
     } finally {

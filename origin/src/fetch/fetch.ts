@@ -371,7 +371,8 @@ export class Fetch {
     const plan = this.#plan;
     if (this.#finishing) return;
     const hungry = this.#state === 'sizing' || (plan?.connections ?? 0) > 0 || plan?.hungry === true;
-    const thinking = this.#state === 'sizing' && this.upstreamConnections > 0;
+    const isFirst = this.#state === 'sizing' && this.upstreamConnections > 0;
+    const thinking = isFirst || (plan?.thinking === true && !this.#pace.hasFailed);
     const facts = { hungry, readers: this.#readers.count, avoiding: plan?.avoiding ?? false, thinking };
     const verdict = this.#pace.tick(facts, this.#deps.nowMs());
     if (verdict === 'stop-avoiding') plan?.stopAvoiding();

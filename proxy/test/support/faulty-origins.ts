@@ -31,6 +31,8 @@ export interface Weather {
   readonly wrong: boolean;
   /** Bytes per second at which a fetching origin gets the blob; undefined: every origin has it. */
   readonly fetchRate: number | undefined;
+  /** All origins die after this time: what they send breaks, they take no more calls. In ms. */
+  readonly livesMs?: number;
 }
 
 const ORIGINS = ['origin-1', 'origin-2', 'origin-3'];
@@ -80,7 +82,7 @@ export class FaultyOrigins {
   /** As `InternalClient.call`. */
   async call(request: InternalRequest): Promise<InternalResponse> {
     const id = new URL(request.url).hostname.split('.')[0]!;
-    await wait(this.#chance.below(5), request.signal);
+    await this.#wait(this.#chance.below(5), request.signal);
     const { pathname, searchParams } = new URL(request.path, request.url);
     if (pathname.endsWith('/where')) return json(this.#where(id));
     if (pathname.endsWith('/metainfo')) return await this.#metainfo(id, request, searchParams);
@@ -88,6 +90,13 @@ export class FaultyOrigins {
     if (request.method === 'POST') return json({});
     if (pathname.startsWith('/v1/blobs/')) return await this.#blob(id, request);
     return json({});
+  }
+
+  /** Lets time pass. @throws when the origins are dead */
+  async #wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    const leftMs = this.#startMs + (this.#weather.livesMs ?? Number.POSITIVE_INFINITY) - Date.now();
+    await wait(Math.min(ms, Math.max(0, leftMs)), signal);
+    if (ms >= leftMs) throw new CodedError('PEER_HTTP', { message: 'the origin is dead' });
   }
 
   #isOpen(): boolean {
@@ -129,7 +138,7 @@ export class FaultyOrigins {
       throw new CodedError('NO_PEERS', { detail: { status: 503 } });
     const known = request.headers?.['if-none-match'];
     const untilMs = Date.now() + Number(query.get('wait') ?? 0);
-    while (this.#known().etag === known && Date.now() < untilMs) await wait(50, request.signal);
+    while (this.#known().etag === known && Date.now() < untilMs) await this.#wait(50, request.signal);
     const metainfo = this.#known();
     if (metainfo.etag === known) return { status: 304, headers: {}, body: bodyOf([]) };
     this.#progressMs = Date.now();
@@ -142,7 +151,7 @@ export class FaultyOrigins {
       throw new CodedError('NO_PEERS', { detail: { status: 503 } });
     if (this.#isOld) throw new CodedError('ROUTE_UNKNOWN', { detail: { status: 404 } });
     const first = Number(query.get('from'));
-    while (!this.#has(first)) await wait(20, request.signal);
+    while (!this.#has(first)) await this.#wait(20, request.signal);
     const told: Uint8Array[] = [];
     const end = Math.min(first + Number(query.get('count')), this.#truth.hashes.length);
     for (let piece = first; piece < end && this.#has(piece); piece++) {
@@ -151,7 +160,7 @@ export class FaultyOrigins {
     }
     const bytes = Buffer.concat(told);
     const trouble = this.#trouble();
-    if (trouble === 'stall') await wait(1_000_000, request.signal);
+    if (trouble === 'stall') await this.#wait(1_000_000, request.signal);
     if (trouble === 'reset') throw new CodedError('PEER_HTTP', { message: 'reset' });
     this.#progressMs = Date.now();
     if (trouble === 'flip') bytes[this.#chance.below(bytes.length)]! ^= 1;
@@ -166,7 +175,7 @@ export class FaultyOrigins {
     const size = this.#truth.bytes.length;
     const asked = parseRange(request.headers?.['range'], size);
     const range = asked.type === 'single' ? asked.range : { start: 0, end: size - 1 };
-    while (!this.#has(Math.floor(range.start / PIECE_BYTES))) await wait(20, request.signal);
+    while (!this.#has(Math.floor(range.start / PIECE_BYTES))) await this.#wait(20, request.signal);
     const length = range.end - range.start + 1;
     const headers = {
       'content-length': String(length),
@@ -197,9 +206,9 @@ export class FaultyOrigins {
     let shift = trouble === 'shift' ? 1 + this.#chance.below(100) : 0;
     for (let at = range.start; at <= range.end; ) {
       const piece = Math.floor(at / PIECE_BYTES);
-      while (!this.#has(piece)) await wait(20, signal);
+      while (!this.#has(piece)) await this.#wait(20, signal);
       const isLast = Math.floor(range.end / PIECE_BYTES) === piece;
-      while (isLast && this.#isOpen()) await wait(20, signal);
+      while (isLast && this.#isOpen()) await this.#wait(20, signal);
       const end = Math.min(
         range.end + 1,
         at + 1 + this.#chance.below(CHUNK_BYTES),
@@ -209,11 +218,11 @@ export class FaultyOrigins {
         this.#truth.bytes.subarray(at - Math.min(at, shift), end - Math.min(at, shift)),
       );
       if (trouble === 'pauses' && this.#chance.next() < 0.2)
-        await wait(PAUSES_MS[this.#chance.below(PAUSES_MS.length)]!, signal);
+        await this.#wait(PAUSES_MS[this.#chance.below(PAUSES_MS.length)]!, signal);
       if (at - range.start <= troubleAt && end - range.start > troubleAt) {
         if (trouble === 'reset') throw Object.assign(new Error('reset'), { code: 'ECONNRESET' });
         if (trouble === 'end') return;
-        if (trouble === 'stall') await wait(1_000_000, signal);
+        if (trouble === 'stall') await this.#wait(1_000_000, signal);
         if (trouble === 'flip') chunk[this.#chance.below(chunk.length)]! ^= 1;
         if (trouble === 'double') yield Buffer.from(chunk);
         if (trouble === 'skip') chunk = chunk.subarray(chunk.length >> 1);

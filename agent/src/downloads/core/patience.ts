@@ -20,6 +20,8 @@ export class Patience {
   /** What the origins had from upstreams when they were last asked, in bytes. */
   #fetchedBytes = 0;
   #lookedMs: number;
+  /** What the last look brought has not been judged. */
+  #hasNews = false;
 
   constructor(limits: PatienceLimits, nowMs: number) {
     this.#limits = limits;
@@ -41,21 +43,31 @@ export class Patience {
     return nowMs - this.#progressMs;
   }
 
-  /** True when it is time to ask the origins what they have got: bytes there are progress too. Often enough to date them. */
-  mayLook(nowMs: number): boolean {
-    return nowMs - Math.max(this.#progressMs, this.#lookedMs) >= this.#limits.progressMs / LOOKS;
-  }
-
-  isOver(nowMs: number): boolean {
-    const { progressMs, stallMs } = this.#limits;
-    return this.silentMs(nowMs) > (this.#hasBegun ? Math.max(progressMs, stallMs) : progressMs);
+  /**
+   * What to do now; called often. `look`: to ask the origins what they have got, where they may be asked: bytes there are
+   * progress too. Often enough to date them; what a look found is judged before the next one, however short the limits.
+   */
+  next(nowMs: number, mayLook: boolean): 'look' | 'give-up' | 'wait' {
+    if (mayLook && !this.#hasNews && this.#isLookDue(nowMs)) return 'look';
+    this.#hasNews = false;
+    return this.#isOver(nowMs) ? 'give-up' : 'wait';
   }
 
   /** What the origins have got: more than when they were asked before is progress. */
   fetched(bytes: number, nowMs: number): void {
     this.#lookedMs = nowMs;
+    this.#hasNews = true;
     if (bytes <= this.#fetchedBytes) return;
     this.#fetchedBytes = bytes;
     this.#progressMs = nowMs;
+  }
+
+  #isLookDue(nowMs: number): boolean {
+    return nowMs - Math.max(this.#progressMs, this.#lookedMs) >= this.#limits.progressMs / LOOKS;
+  }
+
+  #isOver(nowMs: number): boolean {
+    const { progressMs, stallMs } = this.#limits;
+    return this.silentMs(nowMs) > (this.#hasBegun ? Math.max(progressMs, stallMs) : progressMs);
   }
 }

@@ -21,7 +21,7 @@ interface PaceFacts {
   readonly readers: number;
   /** Pieces are left to the swarm. */
   readonly avoiding: boolean;
-  /** The first request is out, its connection lives, and nothing has been answered: the upstream fetches it itself. */
+  /** Requests are out, their connections live, and none has been answered: the upstream fetches it itself. */
   readonly thinking: boolean;
 }
 
@@ -75,6 +75,11 @@ export class FetchPace {
 
   readerLeft(nowMs: number): void {
     this.#busyAtMs = nowMs;
+  }
+
+  /** A connection failed, and no piece has come since. */
+  get hasFailed(): boolean {
+    return this.#failures > 0;
   }
 
   mayTry(nowMs: number): boolean {

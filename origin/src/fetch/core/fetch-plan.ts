@@ -19,6 +19,8 @@ interface Connection {
   /** The piece that arrives next. */
   next: number;
   end: number;
+  /** The upstream has begun to answer. */
+  isAnswered: boolean;
 }
 
 interface Reader {
@@ -63,6 +65,11 @@ export class FetchPlan {
 
   get complete(): boolean {
     return this.have.complete;
+  }
+
+  /** Connections are open, and none has been answered. */
+  get thinking(): boolean {
+    return this.#connections.size > 0 && [...this.#connections.values()].every((one) => !one.isAnswered);
   }
 
   /** True while some piece is still wanted by somebody. */
@@ -117,7 +124,13 @@ export class FetchPlan {
 
   /** Pieces that a connection is about to deliver, told before it starts. */
   opened(connection: number, job: Pick<FetchJob, 'start' | 'end'>): void {
-    this.#connections.set(connection, { next: job.start, end: job.end });
+    this.#connections.set(connection, { next: job.start, end: job.end, isAnswered: false });
+  }
+
+  /** The upstream has begun to answer it. */
+  answered(connection: number): void {
+    const one = this.#connections.get(connection);
+    if (one !== undefined) one.isAnswered = true;
   }
 
   /** The connection delivered `piece`; true if it shall go on with the one after it. */

@@ -58,6 +58,7 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
   };
   /** Since when nobody that lives is waited for. */
   let aloneMs = performance.now();
+  let tookOver = false;
   try {
     for (;;) {
       signal.throwIfAborted();
@@ -89,8 +90,10 @@ export async function askInTurn<T>(deps: AskDeps, signal: AbortSignal, ask: Ask<
       if (kind === undefined) return done.value as T;
       if (kind === 'bug' || isCoded(error, 'STALE_ATTEMPT') || isDefinite(error)) throw error;
       order.failed(done.id);
-      // It was alive as long as it was waited for: who takes over from it has the time that it had.
-      if (kind === 'silence' && performance.now() - startedMs > deps.progressMs) aloneMs = performance.now();
+      // It was alive as long as it was waited for: who takes over from it has the time that it had. Once, or it never ends.
+      if (tookOver || kind !== 'silence' || performance.now() - startedMs <= deps.progressMs) continue;
+      tookOver = true;
+      aloneMs = performance.now();
     }
   } finally {
     for (const id of [...running.keys()]) giveUp(id);

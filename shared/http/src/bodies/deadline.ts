@@ -10,7 +10,11 @@ export class Deadline {
   readonly #gone: AbortSignal;
   readonly #onGone = (): void => this.#late.abort(this.#gone.reason);
   #timer: NodeJS.Timeout | undefined;
+  /** When the timer looks next. */
+  #lookMs = 0;
   #dueMs = Number.POSITIVE_INFINITY;
+  /** How long is waited now, in ms. */
+  #waitMs = 0;
 
   /** `gone` is aborted when the client is. */
   constructor(gone: AbortSignal) {
@@ -56,17 +60,25 @@ export class Deadline {
     this.#gone.removeEventListener('abort', this.#onGone);
   }
 
+  /** A timer that looks before then is kept: it sees that more time was given. One that looks later is set anew. */
   #arm(ms: number): void {
+    this.#waitMs = ms;
     this.#dueMs = performance.now() + ms;
-    this.#timer ??= setTimeout(() => this.#look(ms), ms);
+    if (this.#timer === undefined || this.#dueMs < this.#lookMs) this.#lookIn(ms);
   }
 
-  #look(ms: number): void {
+  #lookIn(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#lookMs = performance.now() + ms;
+    this.#timer = setTimeout(() => this.#look(), ms);
+  }
+
+  #look(): void {
     this.#timer = undefined;
     const leftMs = this.#dueMs - performance.now();
     if (leftMs === Number.POSITIVE_INFINITY) return;
-    if (leftMs > 0) this.#timer = setTimeout(() => this.#look(ms), leftMs);
-    else
-      this.#late.abort(new CodedError('NO_PEERS', { message: `no verified progress within ${ms / 1000} s` }));
+    const message = `no verified progress within ${this.#waitMs / 1000} s`;
+    if (leftMs > 0) this.#lookIn(leftMs);
+    else this.#late.abort(new CodedError('NO_PEERS', { message }));
   }
 }

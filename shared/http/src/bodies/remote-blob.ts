@@ -1,6 +1,7 @@
 import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import {
   foldLeaves,
@@ -89,6 +90,9 @@ export class RemoteBlob implements ReadableBlob {
   #hasBegun = false;
   /** When anything of it came last. */
   #newsMs = performance.now();
+  /** Since when somebody waits for the end; and when a member was asked about it last that answered. */
+  #endWaitedMs = Number.POSITIVE_INFINITY;
+  #heardMs = 0;
   #lastByte: number;
   #readMs = 0;
   #reading = 0;
@@ -107,7 +111,7 @@ export class RemoteBlob implements ReadableBlob {
     this.#options = options;
     this.#order = new SourceOrder(begun.holders);
     this.#lastByte = this.sizeBytes - 1;
-    const isDefinite = (error: unknown): boolean => this.#isDefinite(error);
+    const isDefinite = (error: unknown): boolean => this.#isDefinite(error) || this.#isForsaken();
     this.#follower = new MetainfoFollower(
       { poll: this.#poll, isDefinite, ...(options.onDropped === undefined ? {} : options) },
       begun.metainfo,
@@ -192,9 +196,11 @@ export class RemoteBlob implements ReadableBlob {
     const either = new LinkedAbort(signal, this.#closed.signal);
     try {
       if (!this.isFinal) await this.#source.wantAll(either.signal);
+      this.#endWaitedMs = Math.min(this.#endWaitedMs, performance.now());
       await this.#follower.untilFinal(either.signal);
       this.#options.onFinal?.(this.#follower.metainfo);
     } finally {
+      this.#endWaitedMs = Number.POSITIVE_INFINITY;
       either.unlink();
     }
   }
@@ -267,13 +273,12 @@ export class RemoteBlob implements ReadableBlob {
   async #ask<T>(piece: number, signal: AbortSignal, ask: Ask<T>): Promise<T> {
     const either = new LinkedAbort(signal, this.#closed.signal);
     const order = this.#order;
-    const { progressMs, stallMs } = this.#options;
     const deps = {
       order,
       find: this.#source.find,
       isDefinite: (error: unknown) => this.#isDefinite(error),
       isThere: () => order.holders.areWhole || this.#follower.metainfo.knows(piece),
-      progressMs: this.#hasBegun ? stallMs : progressMs,
+      progressMs: this.#patienceMs,
       newsMs: () => this.#newsMs,
       failure: () => this.#follower.error,
     };
@@ -297,6 +302,16 @@ export class RemoteBlob implements ReadableBlob {
   #isDefinite(error: unknown): boolean {
     if (this.#source.isDefinite(error) || isCoded(error, 'UPSTREAM_LIES')) return true;
     return !this.#hasBegun && isUpstreamFailure(error);
+  }
+
+  get #patienceMs(): number {
+    const { progressMs, stallMs } = this.#options;
+    return this.#hasBegun ? stallMs : progressMs;
+  }
+
+  /** Somebody waits for the end, and for too long nobody has answered who was asked about it. */
+  #isForsaken(): boolean {
+    return performance.now() - Math.max(this.#endWaitedMs, this.#heardMs) > this.#patienceMs;
   }
 
   #lied(id: string, piece: number): CodedError {
@@ -327,10 +342,20 @@ export class RemoteBlob implements ReadableBlob {
     signal: AbortSignal,
   ): Promise<MetainfoNews | undefined> => {
     const { ids } = this.#order.holders;
-    const id = ids[turn % Math.max(1, ids.length)];
-    if (id === undefined) throw new CodedError('NO_PEERS');
-    const news = await this.#source.metainfo(id, known, POLL_MS, signal);
-    if (news !== undefined) this.#newsMs = performance.now();
-    return news;
+    const at = turn % Math.max(1, ids.length);
+    try {
+      const id = ids[at];
+      if (id === undefined) throw new CodedError('NO_PEERS');
+      const news = await this.#source.metainfo(id, known, POLL_MS, signal);
+      this.#heardMs = performance.now();
+      if (news !== undefined) this.#newsMs = this.#heardMs;
+      return news;
+    } catch (error) {
+      throwIfBug(error);
+      // All were asked in vain: others may have it by now.
+      const isRound = at >= ids.length - 1 && !signal.aborted && !this.#isDefinite(error);
+      if (isRound) this.#order.found(await this.#source.find(signal));
+      throw error;
+    }
   };
 }

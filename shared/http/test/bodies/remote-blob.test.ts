@@ -1,8 +1,11 @@
 import { Digester, digestOf } from '@sepia/base/digest';
-import { Metainfo } from '@sepia/metainfo/metainfo';
+import { CodedError } from '@sepia/base/errors';
+import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import { until } from '@sepia/test-support/until';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
+import type { MetainfoNews } from '../../src/bodies/metainfo-follower.ts';
 import { openRangeCount } from '../../src/bodies/range-stream.ts';
 import { type BlobSource, RemoteBlob } from '../../src/bodies/remote-blob.ts';
 
@@ -90,4 +93,75 @@ t.test('a process keeps few ranges open, however many read', async (t) => {
   t.same(all.at(-1)!.asked, [[0, WINDOW - 1]], 'the rest asked for their window');
   for (const { blob } of all) blob.close();
   t.equal(openRangeCount(), 0);
+});
+
+/** All of it is known but the end; `tell`: what a member says of it, `found`: who is found when the first is dead. */
+function open(found: readonly string[], tell: (id: string) => Promise<MetainfoNews | undefined>): RemoteBlob {
+  const metainfo = Metainfo.open(DIGEST, BYTES.length, firstAttempt(DIGEST));
+  for (let index = 0; index < PIECES; index++) metainfo.addHash(index, pieceHash(piece(index)));
+  const source = {
+    find: () => Promise.resolve({ ids: found, areWhole: false }),
+    metainfo: tell,
+    wantAll: () => Promise.resolve(),
+    isDefinite: () => false,
+  } as Partial<BlobSource> as BlobSource;
+  const holders = { ids: ['origin-1'], areWhole: false };
+  return new RemoteBlob(source, { progressMs: 10_000, stallMs: 30_000 }, { holders, metainfo });
+}
+
+async function dead(): Promise<never> {
+  return await Promise.reject(new CodedError('PEER_HTTP', { message: 'the origin is dead' }));
+}
+
+t.test('who fetches it dies: the end is heard of from whoever is found then', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const final = Metainfo.final(
+    DIGEST,
+    BYTES.length,
+    Buffer.concat([0, 1, 2].map((at) => pieceHash(piece(at)))),
+  );
+  const blob = open(['origin-2'], async (id) => {
+    return id === 'origin-1' ? await dead() : { metainfo: final, etag: final.etag };
+  });
+  await time.settle(blob.whenFinal(never));
+  t.ok(blob.isFinal);
+  t.ok(time.elapsedMs < 1_000, `${time.elapsedMs}`);
+  blob.close();
+});
+
+t.test(
+  'nobody is left: the end is waited for as long as a body without progress, and no longer',
+  async (t) => {
+    const time = new VirtualTime().install();
+    t.teardown(() => time.uninstall());
+    const blob = open(['origin-1'], dead);
+    await time.pass(60_000);
+    await t.rejects(time.settle(blob.whenFinal(never)), { code: 'PEER_HTTP' }, 'idle time does not count');
+    t.ok(time.elapsedMs > 70_000 && time.elapsedMs < 71_000, `${time.elapsedMs}`);
+    blob.close();
+  },
+);
+
+t.test('one that lives and has no news is waited for', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  let asked = 0;
+  const quiet = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 9_000));
+    asked += 1;
+    return asked % 2 === 0 ? await dead() : undefined;
+  };
+  const blob = open(['origin-1'], quiet);
+  const waits = blob.whenFinal(never).then(
+    () => 'over',
+    () => 'over',
+  );
+  t.equal(
+    await time.settle(Promise.race([waits, new Promise((go) => setTimeout(go, 300_000, 'waits'))])),
+    'waits',
+  );
+  t.ok(asked > 20, `${asked}`);
+  blob.close();
+  await waits;
 });

@@ -1,0 +1,65 @@
+import { CodedError } from '@sepia/base/errors';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
+import t, { type Test } from 'tap';
+import { type Ask, askInTurn } from '../../src/bodies/ask-in-turn.ts';
+import { SourceOrder } from '../../src/bodies/core/source-order.ts';
+
+const never = new AbortController().signal;
+const PROGRESS_MS = 10_000;
+const THINKS_MS = 60_000;
+
+function onVirtualTime(t: Test): VirtualTime {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  return time;
+}
+
+/** Asks members of which the first is fetching what is asked for, so that it is waited for. */
+async function asked(ids: readonly string[], ask: Ask<string>): Promise<string> {
+  const holders = { ids, areWhole: false };
+  const deps = {
+    order: new SourceOrder(holders),
+    isThere: () => false,
+    find: () => Promise.resolve(holders),
+    isDefinite: () => false,
+    progressMs: PROGRESS_MS,
+    newsMs: () => 0,
+    failure: () => undefined,
+  };
+  return await askInTurn(deps, never, ask);
+}
+
+async function silent(ms: number): Promise<never> {
+  return await new Promise((_, reject) =>
+    setTimeout(() => reject(new CodedError('PEER_HTTP', { message: 'no answer' })), ms),
+  );
+}
+
+t.test('who takes over from a member that was waited for long has time of its own', async (t) => {
+  const time = onVirtualTime(t);
+  let tries = 0;
+  const ask = async () => (++tries < 5 ? await silent(tries === 1 ? THINKS_MS : 1_000) : 'bytes');
+  t.equal(await time.settle(asked(['origin-1'], ask)), 'bytes');
+});
+
+t.test('one that lives and never answers is not asked for ever', async (t) => {
+  for (const ids of [['origin-1'], ['origin-1', 'origin-2'], ['origin-1', 'origin-2', 'origin-3']]) {
+    const time = onVirtualTime(t);
+    let tries = 0;
+    const ask = async () => {
+      tries += 1;
+      return await silent(THINKS_MS);
+    };
+    await t.rejects(time.settle(asked(ids, ask)), { code: 'NO_PEERS' });
+    t.equal(tries, Math.max(2, ids.length), 'each once, and one alone once more');
+    time.uninstall();
+  }
+});
+
+t.test('refusals, however many, are not waited for longer than progress may take', async (t) => {
+  const time = onVirtualTime(t);
+  await t.rejects(time.settle(asked(['origin-1', 'origin-2'], async () => await silent(5))), {
+    code: 'NO_PEERS',
+  });
+  t.ok(time.elapsedMs > PROGRESS_MS && time.elapsedMs < PROGRESS_MS + 1_000, `${time.elapsedMs}`);
+});
