@@ -38,6 +38,7 @@ export function createGate(deps: GateDeps): Gate {
       throw new TypeError(`the guard ${guard} has no check`);
   }
   const gate: Middleware = async (ctx, next) => {
+    demandPlainHttp(ctx as Context);
     if (!ctx.url.startsWith('/')) toOriginForm(ctx as Context);
     if (verifier !== undefined && claimsSigned(ctx as Context)) {
       await verifyRequest(ctx as Context, verifier);
@@ -50,6 +51,16 @@ export function createGate(deps: GateDeps): Gate {
     await next();
   };
   return Object.assign(gate, { isGate: true } as const);
+}
+
+/** One `Host` at most, so that nobody before or after this process reads another one; HTTP/1 only (RFC 9112 2.3, 3.2). */
+function demandPlainHttp({ req }: Context): void {
+  if (req.httpVersionMajor !== 1)
+    throw new CodedError('REQUEST_INVALID', {
+      message: `HTTP/${req.httpVersion} is not spoken here; use 1.1`,
+    });
+  const hosts = req.rawHeaders.filter((name, at) => at % 2 === 0 && name.toLowerCase() === 'host');
+  if (hosts.length > 1) throw new CodedError('REQUEST_INVALID', { message: 'more than one Host header' });
 }
 
 /** The host of an absolute target counts, else the `Host` header. */

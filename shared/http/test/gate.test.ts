@@ -103,6 +103,15 @@ t.test('a request that claims to come from a member must be signed right, on ope
   t.same(reached, ['/v1/closed', '/open']);
 });
 
+t.test('two hosts are refused, whoever asks', async (t) => {
+  const { ask, reached } = await start(t);
+  t.equal(await ask('/open', 'Host: x\r\n'), 400);
+  t.equal(await ask('/open', 'HOST: y\r\n'), 400);
+  t.equal(await ask('/v1/closed', 'Host: x\r\nAuthorization: Sepia v=1\r\n'), 400);
+  t.equal(await ask('/open', 'X-Forwarded-Host: y\r\nX-Name: Host\r\n'), 200);
+  t.same(reached, ['/open']);
+});
+
 t.test('a guard without a check is a mistake at start', async (t) => {
   t.throws(() => createGate({ open: { '/x': 'driver' } }), TypeError);
 });

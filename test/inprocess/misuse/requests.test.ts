@@ -95,6 +95,26 @@ t.test('requests that mean harm', async (t) => {
     },
   );
 
+  await t.test('one host, one version of HTTP', async (t) => {
+    for (const [door, url] of doors) {
+      const host = new URL(url).host;
+      for (const [line, headers, status] of [
+        ['GET /v2/ HTTP/1.1', `Host: ${host}`, 200],
+        ['GET /v2/ HTTP/1.0', `Host: ${host}`, 200],
+        ['GET /v2/ HTTP/1.1', `Host: ${host}\r\nHost: ${host}`, 400],
+        ['GET /v2/ HTTP/1.1', `Host: ${host}\r\nhOST: evil.example`, 400],
+        [`GET http://${host}/v2/ HTTP/1.1`, `Host: ${host}\r\nHost: ${host}`, 400],
+        ['GET /v2/ HTTP/1.1', 'X-Host: Host', 400],
+        ['GET /v2/ HTTP/2.0', `Host: ${host}`, 400],
+        ['GET /v2/ HTTP/0.9', `Host: ${host}`, 400],
+      ] as const) {
+        const { statuses } = await rawHttp(url, `${line}\r\n${headers}\r\nConnection: close\r\n\r\n`);
+        t.same(statuses, [status], `${door}: ${line}, ${headers}`);
+      }
+    }
+    t.ok(await alive());
+  });
+
   await t.test('too much of everything', async (t) => {
     for (const [door, url] of doors) {
       const big = await rawHttp(
