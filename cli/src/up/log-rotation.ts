@@ -1,5 +1,5 @@
 import { copyFile, rename, rm, stat, truncate } from 'node:fs/promises';
-import { throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 
 /** A log beyond this is set aside, in bytes; with the one before, a member's logs take about twice as much. */
 const MAX_LOG_BYTES = 64 * 1024 * 1024;
@@ -21,7 +21,7 @@ export async function rotateLog(file: string, maxBytes = MAX_LOG_BYTES): Promise
     return true;
   } catch (error) {
     throwIfBug(error);
-    await rm(copy, { force: true });
+    await rm(copy, { force: true }).catch(ignoreFailure);
     return false;
   }
 }

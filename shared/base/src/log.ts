@@ -1,4 +1,5 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
+import { LogSink, openedFile } from './log-sink.ts';
 
 export type { Logger } from 'pino';
 
@@ -11,12 +12,26 @@ const SECRET_PATHS = SECRETS.flatMap((key) => {
   return [key, `*${tail}`, `*.headers${tail}`, `*.*${tail}`];
 });
 
-/** A process's logger: JSON lines on standard output, or to `sink`; `service` and `member` on each. */
+let standardOutput: LogSink | undefined;
+
+/** One for all loggers of the process, so that their lines never mix. */
+function toStandardOutput(): LogSink {
+  if (standardOutput !== undefined) return standardOutput;
+  const sink = new LogSink(openedFile(1));
+  process.on('exit', () => sink.flushSync());
+  standardOutput = sink;
+  return sink;
+}
+
+/**
+ * A process's logger: JSON lines on standard output, or to `sink`; `service` and `member` on each. Lines that cannot be
+ * written, as on a full disk, are lost: the log says how many once it can be written again.
+ */
 export function createLogger(
   service: string,
   member: string,
   level: LogLevel,
-  sink: DestinationStream = pino.destination(1),
+  sink: DestinationStream = toStandardOutput(),
 ): Logger {
   const options = {
     level,
@@ -25,7 +40,10 @@ export function createLogger(
     timestamp: pino.stdTimeFunctions.isoTime,
     redact: { paths: SECRET_PATHS, censor: '[secret]' },
   };
-  return pino(options, sink);
+  const log = pino(options, sink);
+  if (sink instanceof LogSink)
+    sink.onRoom = (lost) => log.warn({ lost }, 'log lines were lost: the log could not be written');
+  return log;
 }
 
 /** A logger that says nothing, for tests and tools. */

@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { bugsSeen } from './failure.ts';
+import { logLinesLost } from './log-sink.ts';
 
 export { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
@@ -18,6 +19,15 @@ export class Metrics {
       collect() {
         this.reset();
         this.inc(bugsSeen());
+      },
+    });
+    new Counter({
+      name: 'sepia_log_lines_lost_total',
+      help: 'Log lines of this process that could not be written: no room on the disk, or nobody reads. Aim: 0.',
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        this.inc(logLinesLost());
       },
     });
     this.#requests = new Histogram({

@@ -43,7 +43,7 @@ export async function runService(service: string, start: () => Promise<Service>)
     const text = isCoded(error)
       ? `${error.code}: ${error.message}`
       : `${(error as Error)?.stack ?? String(error)}`;
-    process.stderr.write(`sepia ${service}: ${text}\n`);
+    say(`sepia ${service}: ${text}\n`);
     process.exit(isCoded(error) ? EXIT_REFUSED : 1);
   }
 }
@@ -53,7 +53,7 @@ export function configArgument(service: string): string {
   const at = process.argv.indexOf('--config');
   const file = at === -1 ? undefined : process.argv[at + 1];
   if (file === undefined) {
-    process.stderr.write(`usage: sepia ${service} --config FILE\n`);
+    say(`usage: sepia ${service} --config FILE\n`);
     process.exit(EXIT_REFUSED);
   }
   return file;
@@ -119,7 +119,7 @@ function reload(service: string, running: Service | undefined): void {
     if (!isCoded(error)) crash(service, 'reload failed', error);
     said = `config not reloaded: ${error.code}: ${error.message}`;
   }
-  process.stderr.write(`sepia ${service}: ${said}\n`);
+  say(`sepia ${service}: ${said}\n`);
 }
 
 function watchSupervisor(stop: () => void): NodeJS.Timeout | undefined {
@@ -153,7 +153,13 @@ function startTicks(pid: number): string {
   }
 }
 
+/** On standard error; a disk without room for it ends nothing. */
+function say(text: string): void {
+  if (process.stderr.listenerCount('error') === 0) process.stderr.on('error', throwIfBug);
+  process.stderr.write(text);
+}
+
 function crash(service: string, what: string, error: unknown): never {
-  process.stderr.write(`sepia ${service}: ${what}: ${(error as Error)?.stack ?? String(error)}\n`);
+  say(`sepia ${service}: ${what}: ${(error as Error)?.stack ?? String(error)}\n`);
   process.exit(1);
 }
