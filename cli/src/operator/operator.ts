@@ -3,7 +3,7 @@ import { askAll, askInTurn } from '@sepia/base/async/ask-many';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { besideConfig, readClusterKey } from '@sepia/base/config/load';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { tryParse } from '@sepia/base/failure';
+import { throwIfBug, tryParse } from '@sepia/base/failure';
 import { type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
 import { Cluster, shardKey } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
@@ -110,6 +110,7 @@ export class Operator {
     try {
       return await askInTurn(proxies, ask, { isFinal });
     } catch (error) {
+      throwIfBug(error);
       // A proxy that names NO_PEERS has answered: it speaks of others.
       if (proxies.length > 0 && isFinal(error)) throw error;
       throw new CodedError('NO_PEERS', { message: 'no proxy of the cluster answers', cause: error });
