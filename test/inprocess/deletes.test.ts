@@ -161,3 +161,22 @@ t.test('an owner that missed a delete, or a push after one, does not bring back 
     await cluster.startMember(other);
   }
 });
+
+t.test('an immutable image cannot be taken away through the blobs route', async (t) => {
+  await using cluster = await Constellation.start(t.testdir(), {
+    origins: 3,
+    proxies: 2,
+    agents: 0,
+    upstreams: [{ name: 'imm', mode: 'none', tags: { policy: 'immutable' } }],
+  });
+  const proxy = inTurn(cluster);
+  const image = randomImage([1_000, 2_000]);
+  await pushImage(proxy, REPOSITORY, 'v1', image);
+  const gone = async (path: string) => await call('DELETE', `${proxy()}/v2/${REPOSITORY}/${path}`);
+  const asBlob = await gone(`blobs/${image.manifestDigest}`);
+  t.equal(asBlob.status, 404);
+  t.equal(asBlob.code, 'BLOB_UNKNOWN');
+  for (const path of [`blobs/${image.layers[1]!.digest}`, `manifests/${image.manifestDigest}`])
+    t.match(await gone(path), { status: 403, code: 'DENIED' }, path);
+  for (const url of cluster.proxyUrls) await pullImage(url, REPOSITORY, 'v1');
+});

@@ -36,7 +36,12 @@ export async function closureOf(
   return [...found.values()];
 }
 
-async function childrenOf(read: ReadManifest, name: Shard, digest: Digest): Promise<readonly Descriptor[]> {
+/** What a manifest names; nothing where the digest is no manifest, or none that is here. @throws `QUORUM_LOST` */
+export async function childrenOf(
+  read: ReadManifest,
+  name: Shard,
+  digest: Digest,
+): Promise<readonly Descriptor[]> {
   try {
     const { bytes } = await read(name, digest);
     return parseManifest(bytes, undefined).descriptors;

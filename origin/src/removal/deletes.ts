@@ -4,14 +4,16 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Tag } from '@sepia/base/names/repository';
-import { isManifestType, parseManifest } from '@sepia/oci/manifest';
+import { isManifestType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
+import type { ReadManifest } from '../fence/closure.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import type { Links } from '../records/links.ts';
+import type { LinkEntry, Links } from '../records/links.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { TagName, Tags } from '../records/tags.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Invalidation } from './invalidation.ts';
+import { isNamedBelow } from './named-below.ts';
 import { takeTags } from './take-tags.ts';
 
 /** Hears of a tag that was taken away here. */
@@ -55,9 +57,9 @@ export class Deletes {
   /**
    * Goes with the tags that point at it (one that is moved meanwhile stays) and its entry under its subject. Its link
    * goes last, so that a delete that was cut can be repeated. What names it as subject stays. `byOperator`: immutable
-   * tags go as well.
+   * tags, and what they name, go as well.
    * @throws `METHOD_UNSUPPORTED`, `MANIFEST_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT`, `TIMEOUT` when so many
-   * tags point at it that it must be repeated
+   * tags point at it that it must be repeated, or the immutable ones are too many to look through
    */
   async manifest(name: BlobName, byOperator = false): Promise<void> {
     this.#check(name.upstream);
@@ -69,7 +71,8 @@ export class Deletes {
       });
     let subject: Digest | undefined;
     try {
-      subject = subjectOf((await manifests.get(name, { kind: 'digest', digest: name.digest }, false)).bytes);
+      const { bytes } = await manifests.get(name, { kind: 'digest', digest: name.digest }, false);
+      subject = parsedOf(bytes)?.subject;
     } catch (error) {
       // Its bytes are lost: the link of a manifest goes all the same, that of a blob is not meant.
       if (!isCoded(error, 'MANIFEST_UNKNOWN') || !isManifestType(link.mediaType ?? '')) throw error;
@@ -80,6 +83,7 @@ export class Deletes {
       if (!byOperator) this.#checkMovable({ ...name, tag: tag as Tag }, { digest });
       tags.push(tag as Tag);
     }
+    if (!byOperator) await this.#checkNotKept(name);
     await takeTags(tags, async (tag) => {
       const isGone = await this.#deps.tags.delete({ ...name, tag }, name.digest);
       if (isGone) await this.#deps.replication.deleted(name, tag);
@@ -89,12 +93,65 @@ export class Deletes {
     await this.#unlink(name);
   }
 
-  /** Only this repository's link goes. @throws `METHOD_UNSUPPORTED`, `BLOB_UNKNOWN`, `QUORUM_LOST`, `CONFLICT` */
-  async blob(name: BlobName): Promise<void> {
+  /**
+   * Only this repository's link goes. A manifest is no blob here: it goes by its own route, with tags and referrers.
+   * `byOperator`: whatever it is, and whoever names it.
+   * @throws `METHOD_UNSUPPORTED`, `BLOB_UNKNOWN`, `TAG_IMMUTABLE` when an immutable tag's image names it, `QUORUM_LOST`,
+   * `CONFLICT`, `TIMEOUT` when the immutable tags are too many to look through
+   */
+  async blob(name: BlobName, byOperator = false): Promise<void> {
     this.#check(name.upstream);
-    if ((await this.#deps.links.find(name, { fresh: true })) === undefined)
-      throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
+    const detail = { digest: name.digest, repository: name.repository };
+    const link = await this.#deps.links.find(name, { fresh: true });
+    if (link === undefined) throw new CodedError('BLOB_UNKNOWN', { detail });
+    if (!byOperator) {
+      if (await this.#isManifest(name, link))
+        throw new CodedError('BLOB_UNKNOWN', {
+          message: `${name.digest} is a manifest and no blob; delete it at manifests/${name.digest}`,
+          detail,
+        });
+      await this.#checkNotKept(name);
+    }
     await this.#unlink(name);
+  }
+
+  /**
+   * Whatever its link says (an index gives any type to what it names): a known kind, or one that names something or has
+   * a tag. Other JSON that is served as a manifest may as well be a layer with a `mediaType` of its own.
+   */
+  async #isManifest(name: BlobName, link: LinkEntry): Promise<boolean> {
+    if ((link.sizeBytes ?? 0) > MAX_MANIFEST_BYTES) return false;
+    try {
+      const reference = { kind: 'digest', digest: name.digest } as const;
+      const { bytes, mediaType } = await this.#deps.manifests.get(name, reference, false);
+      const parsed = parsedOf(bytes);
+      const isNaming =
+        parsed !== undefined && (parsed.descriptors.length > 0 || parsed.subject !== undefined);
+      if (isManifestType(mediaType) || isNaming) return true;
+      for await (const { digest } of this.#deps.tagIndex.list(name)) if (digest === name.digest) return true;
+      return false;
+    } catch (error) {
+      if (isCoded(error, 'MANIFEST_UNKNOWN')) return false;
+      // An origin that may have the bytes is silent: the link's type is what is left to tell.
+      if (isCoded(error, 'QUORUM_LOST')) return isManifestType(link.mediaType ?? '');
+      throw error;
+    }
+  }
+
+  /** What the image of an immutable tag names goes by an operator's word alone. */
+  async #checkNotKept(name: BlobName): Promise<void> {
+    const { upstreams, tagIndex, manifests } = this.#deps;
+    if (!upstreams.mayKeepTags(name)) return;
+    const roots = new Set<Digest>();
+    for await (const { tag, digest } of tagIndex.list(name))
+      if (upstreams.tagRules({ ...name, tag }).policy === 'immutable') roots.add(digest);
+    const read: ReadManifest = async (shard, digest) =>
+      await manifests.get(shard, { kind: 'digest', digest }, false);
+    if (!roots.has(name.digest) && !(await isNamedBelow(read, name, [...roots], name.digest))) return;
+    throw new CodedError('TAG_IMMUTABLE', {
+      message: `${name.digest} belongs to the image of an immutable tag and stays; an operator takes it away with sepia purge`,
+      detail: { digest: name.digest },
+    });
   }
 
   /** A tag that is deleted could be pushed anew: an immutable one goes by an operator's word alone. */
@@ -127,9 +184,9 @@ function notDeletable(upstream: string, mode: string): CodedError {
   });
 }
 
-function subjectOf(bytes: Uint8Array): Digest | undefined {
+function parsedOf(bytes: Uint8Array): ParsedManifest | undefined {
   try {
-    return parseManifest(bytes, undefined).subject;
+    return parseManifest(bytes, undefined);
   } catch (error) {
     throwIfBug(error);
     return undefined;

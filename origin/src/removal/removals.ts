@@ -80,7 +80,7 @@ export class Removals {
     } else if (digest !== undefined && isSource) {
       await deletes.manifest({ ...name, digest }, true).catch(async (error: unknown) => {
         if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
-        await deletes.blob({ ...name, digest });
+        await deletes.blob({ ...name, digest }, true);
       });
       return { tags, digests: 1, missed: await this.#tellNodes(name, what) };
     } else {

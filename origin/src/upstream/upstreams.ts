@@ -117,12 +117,12 @@ export class Upstreams {
 
   /** What holds for a tag. @throws {CodedError} `UPSTREAM_UNKNOWN` */
   tagRules(name: { readonly upstream: string; readonly repository: string; readonly tag: string }): TagRules {
-    let policies = this.#policies.get(name.upstream);
-    if (policies === undefined) {
-      policies = new TagPolicies(this.get(name.upstream));
-      this.#policies.set(name.upstream, policies);
-    }
-    return policies.rulesOf(name.repository, name.tag);
+    return this.#policiesOf(name.upstream).rulesOf(name.repository, name.tag);
+  }
+
+  /** True if a repository may have immutable tags. @throws {CodedError} `UPSTREAM_UNKNOWN` */
+  mayKeepTags(name: { readonly upstream: string; readonly repository: string }): boolean {
+    return this.#policiesOf(name.upstream).mayKeep(name.repository);
   }
 
   /** Asks an upstream in nobody's name; undefined in mode none. */
@@ -132,5 +132,14 @@ export class Upstreams {
 
   async close(): Promise<void> {
     await Promise.all([...this.#clients.values()].map(async (client) => await client.close()));
+  }
+
+  #policiesOf(upstream: string): TagPolicies {
+    let policies = this.#policies.get(upstream);
+    if (policies === undefined) {
+      policies = new TagPolicies(this.get(upstream));
+      this.#policies.set(upstream, policies);
+    }
+    return policies;
   }
 }

@@ -61,6 +61,13 @@ t.test('the first override that matches wins, else the upstream’s own', async 
   t.match(policies.rulesOf('library/x', 'pin-1'), { policy: 'immutable' });
   t.match(policies.rulesOf('other', 'pin-1'), { policy: 'pinned', ttlMs: 60, staleLimitMs: 7 });
   t.match(policies.rulesOf('other', 'v1'), { policy: 'mutable', ttlMs: 60 });
+  t.equal(policies.mayKeep('library/x'), true);
+  t.equal(policies.mayKeep('other'), false);
+  const own = new TagPolicies({
+    mode: 'none',
+    tags: { policy: 'immutable', ttl: 60, 'stale-limit': 600, overrides: [] },
+  });
+  t.equal(own.mayKeep('other'), true);
 });
 
 t.test('the history of a tag: moves, no confirmations, bounded; old registers are read', async (t) => {

@@ -70,6 +70,14 @@ export class TagPolicies {
     const found = this.#overrides.find((one) => one.repository(repository) && one.tag(tag));
     return found?.rules ?? this.#own;
   }
+
+  /** True if some tag of the repository may be immutable. */
+  mayKeep(repository: string): boolean {
+    return (
+      this.#own.policy === 'immutable' ||
+      this.#overrides.some((one) => one.rules.policy === 'immutable' && one.repository(repository))
+    );
+  }
 }
 
 /** How a tag is answered: from its record, by asking the upstream first, or not at all. */
