@@ -5,7 +5,7 @@ import type { Metrics } from '@sepia/base/metrics';
 import type Koa from 'koa';
 import type { Context } from 'koa';
 import { createApp } from './app.ts';
-import { createGate } from './gate.ts';
+import { createGate, demandOwnHost } from './gate.ts';
 import { HttpListener } from './listener.ts';
 import { OPEN_ROUTES } from './open-routes.ts';
 import { createRouter, listRoutes, routesOf } from './router.ts';
@@ -21,13 +21,13 @@ interface AdminDeps {
   readonly clock?: MemberClock;
   /** The app of the main listener, for `/debug/routes`. */
   readonly app: Koa;
-  /** Answers below `/debug/`, by name; only callers on loopback get them. */
+  /** Answers below `/debug/`, by name; only callers on loopback that ask by an address or a name of this machine get them. */
   readonly debug?: Readonly<Record<string, () => unknown>>;
 }
 
 /** The admin listener: `/livez`, `/readyz`, `/healthz`, `/metrics`, and `/debug/<name>` for loopback. */
 export async function startAdmin(deps: AdminDeps, address: string): Promise<HttpListener> {
-  const gate = createGate({ open: OPEN_ROUTES.admin, guards: { loopback: onLoopback } });
+  const gate = createGate({ open: OPEN_ROUTES.admin, guards: { loopback: fromHere } });
   const app = createApp({ log: deps.log, gate });
   deps.metrics.gauge('sepia_ready', '1 while /readyz says 200, else 0.', () =>
     deps.notReady() === undefined ? 1 : 0,
@@ -60,8 +60,10 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
   return await HttpListener.start(app.callback(), address, 'admin-listen');
 }
 
-function onLoopback({ req }: Context): void {
-  if (!isLoopback(req.socket.remoteAddress)) throw new CodedError('ROUTE_UNKNOWN');
+/** A caller on loopback that asks for this machine: not a page of another site, in a browser here. */
+function fromHere(ctx: Context): void {
+  if (!isLoopback(ctx.req.socket.remoteAddress)) throw new CodedError('ROUTE_UNKNOWN');
+  demandOwnHost(ctx, [], 'ask by its address');
 }
 
 function isLoopback(address: string | undefined): boolean {

@@ -22,6 +22,7 @@ interface GateDeps {
 /** Decides once, before any routing, who may come in; made by {@link createGate} only. */
 export type Gate = Middleware & { readonly isGate: true };
 
+const LISTENER_REMEDY = 'ask by its address, or set public-url of its listener';
 const INTERNAL_PATH = /^\/v1(?:\/|$)/i;
 
 /**
@@ -43,7 +44,7 @@ export function createGate(deps: GateDeps): Gate {
     if (verifier !== undefined && claimsSigned(ctx as Context)) {
       await verifyRequest(ctx as Context, verifier);
     } else {
-      if (deps.hosts !== undefined) demandOwnHost(ctx as Context, deps.hosts());
+      if (deps.hosts !== undefined) demandOwnHost(ctx as Context, deps.hosts(), LISTENER_REMEDY);
       const guard = guardOf(open, ctx.path);
       if (guard === undefined) refuse(ctx as Context, verifier !== undefined);
       await guards[guard]?.(ctx as Context);
@@ -63,15 +64,18 @@ function demandPlainHttp({ req }: Context): void {
   if (hosts.length > 1) throw new CodedError('REQUEST_INVALID', { message: 'more than one Host header' });
 }
 
-/** The host of an absolute target counts, else the `Host` header. */
-function demandOwnHost(ctx: Context, hosts: Iterable<string>): void {
+/**
+ * Refuses a request that asks for another host than this machine's or one of `hosts`. The host of an absolute target
+ * counts, else the `Host` header. `remedy` says how else to ask. Codes: `HOST_UNKNOWN`, `REQUEST_INVALID`.
+ */
+export function demandOwnHost(ctx: Context, hosts: Iterable<string>, remedy: string): void {
   const target = /^https?:\/\/([^/?#\\]+)/i.exec(ctx.originalUrl)?.[1];
   const host = target ?? ctx.get('host');
   if (!/^[a-z0-9._:[\]-]*$/i.test(host))
     throw new CodedError('REQUEST_INVALID', { message: 'Host is not a host name' });
   if (isOwnHost(host, hosts)) return;
   throw new CodedError('HOST_UNKNOWN', {
-    message: `"${host.slice(0, 100)}" is not a name of this member; ask by its address, or set public-url of its listener`,
+    message: `"${host.slice(0, 100)}" is not a name of this member; ${remedy}`,
     detail: { host: host.slice(0, 300) },
   });
 }

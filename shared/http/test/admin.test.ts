@@ -1,5 +1,6 @@
 import { silentLogger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
+import { rawHttp } from '@sepia/test-support/clients/raw-http';
 import t from 'tap';
 import { request } from 'undici';
 import { startAdmin } from '../src/admin.ts';
@@ -31,3 +32,37 @@ t.test(
     t.match((await get('/metrics'))[1], /^sepia_ready\{.*\} 0$/m);
   },
 );
+
+t.test('/debug answers to this machine by its own names; scrapers may use any', async (t) => {
+  const log = silentLogger();
+  const app = createApp({ log, gate: createGate({ open: {}, guards: {} }) });
+  const admin = await startAdmin(
+    {
+      log,
+      metrics: new Metrics('agent', 'a'),
+      app,
+      notReady: () => undefined,
+      debug: { swarms: () => ({ swarms: [] }) },
+    },
+    '127.0.0.1:0',
+  );
+  t.teardown(() => admin.stop(0));
+  const get = async (target: string, host: string): Promise<number> => {
+    const head = `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+    return (await rawHttp(admin.url, head)).statuses[0]!;
+  };
+  for (const path of ['/debug/swarms', '/debug/routes', '/debug/none']) {
+    for (const host of [
+      'evil.example.com',
+      'evil.example.com:17002',
+      '127.0.0.1.evil.test',
+      'localhost.evil.test',
+    ])
+      t.equal(await get(path, host), 421, `${path} as ${host}`);
+    t.equal(await get(`http://evil.example.com${path}`, '127.0.0.1'), 421, `${path}, an absolute target`);
+  }
+  for (const host of ['127.0.0.1:17002', 'localhost', '[::1]:17002', 'agent-1:17002'])
+    t.equal(await get('/debug/swarms', host), 200, host);
+  for (const path of ['/livez', '/readyz', '/healthz', '/metrics'])
+    t.equal(await get(path, 'sepia-agent.monitoring.svc'), 200, path);
+});
