@@ -83,8 +83,10 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     () => cache.usedBytes,
   );
   metrics.watch('sepia_proxy_open_uploads', 'Requests with a blob in their body.', () => gate.open);
-  metrics.watch('sepia_proxy_origins_answering', 'Origins that answered the last probe.', () =>
-    origins.health.answering(origins.ids),
+  metrics.watch(
+    'sepia_proxy_origins_answering',
+    'Origins that answer: /readyz counts these.',
+    () => origins.ids.length - origins.health.silent(origins.ids, steadyMs()).length,
   );
   metrics.watch(
     'sepia_proxy_accounts_differ',

@@ -92,7 +92,7 @@ export async function startProxy(
       listeners.push(listener);
       stops.push(`listener ${one.listen}`, () => listener.stop(0));
     }
-    const notReady = (): string | undefined => (draining ? 'stopping' : quorumLack(origins));
+    const notReady = (): string | undefined => (draining ? 'stopping' : origins.lack());
     const admin = await startAdmin(
       {
         log,
@@ -123,16 +123,6 @@ export async function startProxy(
       stop: () => stops.stop(),
     };
   });
-}
-
-/** Undefined when as many origins answer as a write needs, whatever its owners are. */
-function quorumLack(origins: Origins): string | undefined {
-  const { ids, health } = origins;
-  const needed = Math.floor(ids.length / 2) + 1;
-  const answering = health.answering(ids);
-  return answering >= needed
-    ? undefined
-    : `${answering} of ${ids.length} origins answer; ${needed} are needed${origins.refusedBy === undefined ? '' : ` (${origins.refusedBy})`}`;
 }
 
 function checkedId(config: ProxyConfig, cluster: Cluster): string {

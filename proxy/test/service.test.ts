@@ -23,6 +23,31 @@ t.test('ready means that a majority of origins answers', async (t) => {
   t.equal((await ask(`${proxies[0]!.adminUrl}/livez`)).status, 200);
 });
 
+t.test('origins whose ports are closed are not ready either, and come back', async (t) => {
+  const { proxies, origins } = await startCluster(t);
+  const { adminUrl } = proxies[0]!;
+  const ready = async (): Promise<number> => (await ask(`${adminUrl}/readyz`)).status;
+  await until(async () => (await ready()) === 200, 'ready');
+  const [first, second, third] = origins.map(({ url }) => new URL(url).host);
+  for (const origin of origins) await origin.stop();
+  await until(async () => {
+    const { status, text } = await ask(`${adminUrl}/readyz`);
+    return (
+      status === 503 && text === '0 of 3 origins answer; 2 are needed; silent: origin-1, origin-2, origin-3\n'
+    );
+  }, 'not ready');
+  t.match((await ask(`${adminUrl}/metrics`)).text, /^sepia_ready\{.*\} 0$/m);
+  await origins[0]!.start(first);
+  await until(
+    async () => /^1 of 3 .*silent: origin-2, origin-3$/m.test((await ask(`${adminUrl}/readyz`)).text),
+    'one is not enough',
+  );
+  await origins[1]!.start(second);
+  await until(async () => (await ready()) === 200, 'ready again');
+  await origins[2]!.start(third);
+  t.match((await ask(`${adminUrl}/metrics`)).text, /^sepia_ready\{.*\} 1$/m);
+});
+
 t.test('a stop lets running answers end', async (t) => {
   const { proxies } = await startCluster(t, { config: { limits: { drain: '10s' } } });
   const proxy = proxies[0]!;

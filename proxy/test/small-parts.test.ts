@@ -1,25 +1,8 @@
 import { digestOf } from '@sepia/base/digest';
 import t from 'tap';
-import { OriginHealth } from '../src/cluster/core/origin-health.ts';
 import { countPieces, fullnessCells } from '../src/page/core/cells.ts';
 import { ManifestCache } from '../src/registry/core/manifest-cache.ts';
 import { parsePageSize, tagPage } from '../src/registry/core/tag-page.ts';
-
-t.test('health orders the tries and forgets at the next answer', async (t) => {
-  const health = new OriginHealth();
-  t.same(health.order(['a', 'b', 'c']), ['a', 'b', 'c']);
-  t.equal(health.answering(['a', 'b']), 0, 'nobody was heard of yet');
-  health.ok('a', 100);
-  health.failed('a');
-  health.failed('b');
-  t.same(health.order(['a', 'b', 'c']), ['c', 'a', 'b']);
-  t.ok(health.aliveWithin('a', 50, 150));
-  t.notOk(health.aliveWithin('a', 50, 151));
-  t.notOk(health.aliveWithin('b', 1e9, 0), 'never heard of');
-  health.ok('a', 200);
-  t.notOk(health.isSuspect('a'));
-  t.equal(health.answering(['a', 'b', 'c']), 1);
-});
 
 t.test('the manifest cache drops what was not used for longest and stays below its limit', async (t) => {
   const made = (text: string) => ({

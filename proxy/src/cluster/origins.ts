@@ -14,8 +14,11 @@ import {
   readLimited,
 } from '@sepia/http/client';
 import type { OriginHealth } from './core/origin-health.ts';
+import { quorumLack } from './core/quorum-lack.ts';
 
 const PROBE_EVERY_MS = 1_000;
+/** An origin that answered anything within this is not probed, in ms: an idle one is asked every other round. */
+const HEARD_MS = 1_500;
 const PROBE_TIMEOUT_MS = 800;
 const MAX_QUICK_BYTES = 4 * 1024 * 1024;
 
@@ -66,6 +69,12 @@ export class Origins {
   /** Why an origin refused our signature last. */
   refusedBy: string | undefined;
 
+  /** Undefined while a majority answers, else why not, and why one refuses us. */
+  lack(): string | undefined {
+    const why = quorumLack(this.ids, this.health, this.#deps.nowMs());
+    return why === undefined || this.refusedBy === undefined ? why : `${why} (${this.refusedBy})`;
+  }
+
   /** One call to one origin; an error status is thrown as the error that the origin named. */
   async call(id: string, call: OriginRequest): Promise<InternalResponse> {
     const member = this.#deps.cluster.member(id);
@@ -74,8 +83,8 @@ export class Origins {
       this.health.ok(id, this.#deps.nowMs());
       return answer;
     } catch (error) {
-      if (isSilence(error)) this.health.failed(id);
       if (isCoded(error, 'SIGNATURE_INVALID')) this.refusedBy = `${id}: ${error.message}`;
+      if (isSilence(error)) this.health.failed(id);
       else if (isCoded(error) && call.signal?.aborted !== true) this.health.ok(id, this.#deps.nowMs());
       throw error;
     }
@@ -145,10 +154,11 @@ export class Origins {
     }
   }
 
-  /** Probes every origin each second until the signal aborts. */
+  /** Probes, each second until the signal aborts, every origin that is suspect or that no call heard of lately. */
   async watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const round = askAll(this.ids, async (id) => await this.probe(id, signal));
+      const unheard = this.health.unheard(this.ids, HEARD_MS, this.#deps.nowMs());
+      const round = askAll(unheard, async (id) => await this.probe(id, signal));
       await Promise.all([round, pause(PROBE_EVERY_MS, signal)]);
     }
   }

@@ -13,8 +13,8 @@ import type { UploadId } from './core/upload.ts';
 
 /** A stager that answers nothing for this long is lost, in ms (design, "One push"). */
 export const STAGER_SILENT_MS = 5_000;
-/** An origin counts as alive while it answered anything within this; probes come each second, in ms. */
-const ALIVE_MS = 3_000;
+/** An origin counts as alive while it answered anything within this; probes come every two seconds, in ms. */
+const ALIVE_MS = 4_000;
 /** Copying and syncing a large blob to its owners may take this long after its last byte, in ms. */
 const ANSWER_MS = 15 * 60_000;
 const HEDGE_MS = 500;

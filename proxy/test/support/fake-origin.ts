@@ -77,7 +77,7 @@ export class FakeOrigin {
     return this.#listener!.url;
   }
 
-  async start(): Promise<void> {
+  async start(address = '127.0.0.1:0'): Promise<void> {
     const gate = createGate({
       open: {},
       verifier: new CallVerifier({ clusterKey: this.#key, selfId: this.id }),
@@ -88,7 +88,7 @@ export class FakeOrigin {
       await next();
     });
     app.use(async (ctx) => await this.#route(ctx));
-    this.#listener = await HttpListener.start(app.callback(), '127.0.0.1:0', 'listen');
+    this.#listener = await HttpListener.start(app.callback(), address, 'listen');
   }
 
   join(cluster: Cluster, others: ReadonlyMap<string, FakeOrigin>): void {

@@ -1,3 +1,6 @@
+/** An origin that fails may have answered this long ago until it counts as silent, in ms. */
+export const PATIENCE_MS = 5_000;
+
 interface Pulse {
   lastOkMs: number;
   failed: boolean;
@@ -37,8 +40,19 @@ export class OriginHealth {
     return [...ids.filter((id) => !this.isSuspect(id)), ...ids.filter((id) => this.isSuspect(id))];
   }
 
-  /** How many of `ids` have answered and not failed since. */
-  answering(ids: readonly string[]): number {
-    return ids.filter((id) => this.#pulses.get(id)?.failed === false).length;
+  /** Those of `ids` of which nothing good was heard within the last `ms`: a probe must tell. */
+  unheard(ids: readonly string[], ms: number, nowMs: number): string[] {
+    return ids.filter((id) => this.isSuspect(id) || !this.aliveWithin(id, ms, nowMs));
+  }
+
+  /**
+   * Those of `ids` that never answered, or failed since they did and last answered more than {@link PATIENCE_MS} ago:
+   * one slow answer silences nobody, and the next answer ends it.
+   */
+  silent(ids: readonly string[], nowMs: number): string[] {
+    return ids.filter((id) => {
+      const pulse = this.#pulses.get(id);
+      return pulse === undefined || (pulse.failed && !this.aliveWithin(id, PATIENCE_MS, nowMs));
+    });
   }
 }
