@@ -34,7 +34,11 @@ function setOf(has: Record<string, (key: string) => number | undefined>, isOld: 
         return found === undefined ? undefined : { ...found, key, value: found.value };
       }),
   };
-  const standing = { require: () => undefined, sender: { id: 'a', generation: 1, known: {} } };
+  const standing = {
+    require: () => undefined,
+    sender: { id: 'a', generation: 1, known: {} },
+    within: async <T>(_epoch: number, work: () => Promise<T>): Promise<T> => await work(),
+  };
   const set = new QuorumSet<number>('links', {
     members: members as unknown as Members,
     standing,
