@@ -35,5 +35,9 @@ export function loadOriginConfig(file: string): OriginConfig {
     'cluster-key-file': at(config['cluster-key-file']),
     'cluster-document': at(config['cluster-document']),
     credentials,
+    records: {
+      ...config.records,
+      ...(config.records['url-file'] === undefined ? {} : { 'url-file': at(config.records['url-file']) }),
+    },
   });
 }

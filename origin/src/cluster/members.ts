@@ -1,7 +1,7 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import { H_STANDING } from '@sepia/cluster/api/headers';
+import { H_RECORDS, H_STANDING } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -32,21 +32,32 @@ interface MembersDeps {
   readonly client: InternalClient;
   readonly health: Health;
   readonly nowMs: () => number;
+  /** Where this origin keeps records: told with every call, for those that keep theirs elsewhere are no cluster of ours. */
+  readonly records?: string;
 }
 
 /** The origins of the cluster as this one sees them: placement, health, signed calls. */
 export class Members {
   readonly selfId: string;
   readonly #deps: MembersDeps;
-  readonly #returnListeners = new Set<(id: string) => void>();
+  readonly #returnListeners: Set<(id: string) => void>;
+  readonly #isAlone: boolean;
 
-  constructor(deps: MembersDeps) {
+  constructor(deps: MembersDeps, alone?: { readonly listeners: Set<(id: string) => void> }) {
     this.#deps = deps;
     this.selfId = deps.selfId;
+    this.#isAlone = alone !== undefined;
+    this.#returnListeners = alone?.listeners ?? new Set();
   }
 
-  /** Every origin of the cluster. */
+  /** The same origins for what this one decides alone: it is the owner of every shard. */
+  alone(): Members {
+    return new Members(this.#deps, { listeners: this.#returnListeners });
+  }
+
+  /** Every origin that decides. */
   get ids(): string[] {
+    if (this.#isAlone) return [this.selfId];
     return this.#deps.cluster.members('origin').map(({ id }) => id);
   }
 
@@ -57,6 +68,7 @@ export class Members {
 
   /** Who decides about a digest or shard key. */
   shard(key: string): Shard {
+    if (this.#isAlone) return { epoch: 0, sets: [[this.selfId]] };
     return this.#deps.cluster.shard(key);
   }
 
@@ -179,6 +191,7 @@ export class Members {
           headersTimeoutMs: QUICK_MS,
           bodyTimeoutMs: QUICK_MS * 4,
           ...call,
+          headers: { ...call.headers, [H_RECORDS]: this.#deps.records ?? 'embedded' },
           url,
           to: id,
         });

@@ -26,8 +26,9 @@ const MAX_PUSHED_TAGS = 100;
 export interface RecordRouteDeps {
   readonly cluster: Cluster;
   readonly records: RecordStore;
-  readonly members: Pick<Members, 'shard'>;
-  readonly standing: Pick<OwnStanding, 'require'>;
+  /** As records see the origins, and whether what this one says of them counts. */
+  readonly recordMembers: Pick<Members, 'shard'>;
+  readonly recordStanding: Pick<OwnStanding, 'require'>;
   readonly quotas: Pick<Quotas, 'own'>;
   readonly manifests: Manifests;
   readonly purges: Purges;
@@ -51,7 +52,7 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
     const request = await readJson(ctx, ORIGIN_RECORDS.register.body.maxBytes, parseRegisterRequest);
     const shard = shardOf('r1', request.key);
     if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'register has no such key' });
-    deps.standing.require(deps.members.shard(shard));
+    deps.recordStanding.require(deps.recordMembers.shard(shard));
     ctx.body = await deps.records.registers.handle(request);
   });
   serve(router, ORIGIN_RECORDS.cluster, (ctx) => {

@@ -1,7 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
 import { majorityOf } from '@sepia/records/core/majority';
 import type { RecordStore } from '@sepia/records/store/record-store';
@@ -17,7 +16,6 @@ export const MAX_CATALOG_PAGE = 1_000;
 const MAX_LOOKED_AT = 1_000;
 
 interface CatalogDeps {
-  readonly cluster: Cluster;
   readonly members: Members;
   readonly records: RecordStore;
   readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'requireAll'>;
@@ -94,8 +92,8 @@ export class Catalog {
   }
 
   async #page(upstream: string, after: string | undefined, limit: number) {
-    const { cluster, members } = this.#deps;
-    const ids = cluster.members('origin').map(({ id }) => id);
+    const { members } = this.#deps;
+    const { ids } = members;
     const call = to(ORIGIN_NAMES.repositories, { upstream, limit, after });
     // What a write reached is on W origins: one of them is among all but W - 1.
     const needed = ids.length - majorityOf(Math.min(3, ids.length)) + 1;

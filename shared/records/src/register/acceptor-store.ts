@@ -1,10 +1,8 @@
-import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { Database } from '@sepia/store/data-folder';
 import { canonicalJson } from '../core/join.ts';
-import type { GroupCommit } from '../group-commit.ts';
 import type { OnRecord } from '../on-record.ts';
+import type { RecordTable } from '../table/record-table.ts';
 import {
   type AcceptorState,
   acceptorStep,
@@ -20,23 +18,18 @@ const PREFIX = 'r1\0';
 const PREFIX_END = 'r1\x01';
 const MAX_KEY_CHARS = 4096;
 
-/** The acceptors of one origin: registers by key, durable before any answer. */
+/** The acceptors of one origin, or of all that share a table: registers by key, durable before any answer. */
 export class AcceptorStore {
-  readonly #deps: {
-    readonly db: Database;
-    readonly commits: GroupCommit;
-    readonly onRecord: OnRecord;
-  };
-  readonly #locks = new KeyedLocks<string>();
+  readonly #deps: { readonly table: RecordTable; readonly onRecord: OnRecord };
 
-  constructor(deps: { readonly db: Database; readonly commits: GroupCommit; readonly onRecord: OnRecord }) {
+  constructor(deps: { readonly table: RecordTable; readonly onRecord: OnRecord }) {
     this.#deps = deps;
   }
 
   /** Answers one request of a proposer; requests of one key go one after another. @throws `DISK_FORMAT`, `DISK_CORRUPT` */
   handle(request: RegisterRequest): Promise<RegisterReply> {
     return this.#change(request.key, (state) => {
-      const { next, reply } = acceptorStep(state, request);
+      const { next, reply } = acceptorStep(state, request, this.#deps.table);
       return { next, answer: reply };
     });
   }
@@ -56,33 +49,26 @@ export class AcceptorStore {
 
   /** What this acceptor keeps of a register. */
   async state(key: string): Promise<AcceptorState> {
-    const text = await this.#deps.db.get(PREFIX + key);
-    return text === undefined ? EMPTY_ACCEPTOR : parseState(key, text);
+    return parseState(key, await this.#deps.table.get(PREFIX + key));
   }
 
   /** Keys that begin with `prefix`, in order, from behind `prefix + after`; for lists, repair and moves. */
   async *keys(prefix = '', after?: string): AsyncGenerator<string, void, void> {
     const lower = after === undefined ? { gte: PREFIX + prefix } : { gt: PREFIX + prefix + after };
     const range = { ...lower, lt: prefix === '' ? PREFIX_END : `${PREFIX}${prefix}\u{10ffff}` };
-    for await (const key of this.#deps.db.keys(range)) yield key.slice(PREFIX.length);
-  }
-
-  /** Resolves when nothing is being written. */
-  async close(): Promise<void> {
-    await this.#locks.allIdle();
-    await this.#deps.commits.idle();
+    for await (const key of this.#deps.table.keys(range)) yield key.slice(PREFIX.length);
   }
 
   #change<A>(key: string, step: (state: AcceptorState) => { next: AcceptorState; answer: A }): Promise<A> {
-    return this.#locks.run(key, async () => {
-      const state = await this.state(key);
+    return this.#deps.table.change([PREFIX + key], ([found]) => {
+      const state = parseState(key, found);
       const { next, answer } = step(state);
-      if (next === state) return answer;
-      const text = canonicalJson(next);
-      if (text === canonicalJson(state)) return answer;
-      await this.#deps.commits.write({ type: 'put', key: PREFIX + key, value: text });
-      this.#deps.onRecord('r1', key, state === EMPTY_ACCEPTOR ? undefined : state, next);
-      return answer;
+      if (next === state) return { writes: [], answer };
+      const value = canonicalJson(next);
+      if (value === canonicalJson(state)) return { writes: [], answer };
+      const before = state === EMPTY_ACCEPTOR ? undefined : state;
+      const onDurable = (): void => this.#deps.onRecord('r1', key, before, next);
+      return { writes: [{ type: 'put', key: PREFIX + key, value }], answer, onDurable };
     });
   }
 }
@@ -134,7 +120,8 @@ function isBallot(value: unknown): value is Ballot {
   );
 }
 
-function parseState(key: string, text: string): AcceptorState {
+function parseState(key: string, text: string | undefined): AcceptorState {
+  if (text === undefined) return EMPTY_ACCEPTOR;
   let state: Partial<AcceptorState> | null;
   try {
     state = JSON.parse(text) as Partial<AcceptorState> | null;
