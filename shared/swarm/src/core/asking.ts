@@ -40,6 +40,23 @@ export class Asking {
     return count;
   }
 
+  /**
+   * Up to where first copies of a lone origin are taken while a reader waits: so far ahead of what the furthest peer
+   * has, whose reader stands about there. No end where several origins share the blob out.
+   */
+  seedEnd(): number {
+    const { limits, links, pieces } = this.#state;
+    let origins = 0;
+    let furthest = pieces.have.count;
+    for (const link of links.values()) {
+      if (!isMember(link)) continue;
+      if (link.origin) origins += 1;
+      else furthest = Math.max(furthest, link.has.count);
+    }
+    if (origins !== 1) return Number.POSITIVE_INFINITY;
+    return furthest + limits.seedWindow * Math.max(1, this.peerCount() / limits.fewPeers);
+  }
+
   soonest(index: number, nowMs: number, urgent: boolean): Link | undefined {
     let best: Link | undefined;
     let bestCost = Number.POSITIVE_INFINITY;

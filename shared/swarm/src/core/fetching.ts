@@ -35,6 +35,10 @@ export class Fetching {
     if (pieces.wanted.list.length > 0 || pieces.inFlight.size > 0) this.#readerHeads(nowMs, emit);
     const view: PickView = {
       limits,
+      get inFlight() {
+        return pieces.inFlight.size;
+      },
+      seedEnd: asking.seedEnd(),
       chance: this.#deps.chance,
       wanted: pieces.wanted.list,
       isWanted: (index) => pieces.wanted.has(index),

@@ -26,7 +26,9 @@ export const CORE_LIMITS = Object.freeze({
   sample: 128,
   /** Pieces straight in front of a reader that everybody takes first, and those that are mixed with the rarest. */
   readerHead: 1,
-  readerWindow: 32,
+  readerWindow: 24,
+  /** First copies are taken so far ahead of the furthest member, with at most `fewPeers`; in proportion with more. */
+  seedWindow: 32,
   /**
    * Who is alone goes no further ahead of a reader that moved within `readerMovesMs`: what is far ahead leaves the memory
    * in which it was verified, and costs a read and a second hash.

@@ -15,6 +15,9 @@ export interface PickView {
   readonly isAlone: boolean;
   /** A reader takes pieces as they come: who is alone need not run far ahead of it. */
   readonly isReading: boolean;
+  /** Up to which piece an origin's first copies are taken while pieces in front of a reader are missing. */
+  readonly seedEnd: number;
+  readonly inFlight: number;
   /** Where open readers stand. */
   readonly readers: readonly number[];
   /** Whether policy lets this link be asked for it now. */
@@ -22,8 +25,8 @@ export interface PickView {
 }
 
 /**
- * The next piece to ask of `link`, or −1. What the source suggested first; then, half by half, the rarest of a
- * reader's window and the rarest of all, ties by lot: so that readers get on, yet not all peers want the same.
+ * The next piece to ask of `link`, or −1. What the source suggested first; then the rarest of a reader's window, behind it
+ * the rarest of all, ties by lot: readers get on, yet not all peers want the same.
  * Who is alone takes pieces as they are read, and stays near a reader that moves.
  */
 export function pickPiece(view: PickView, link: Link): number {
@@ -31,19 +34,15 @@ export function pickPiece(view: PickView, link: Link): number {
     const next = nextRead(view, link);
     if (next >= 0 || view.isReading) return next;
   }
+  const window = wantedNear(view, view.limits.readerWindow);
+  const seedEnd = window.length > 0 && view.inFlight > 0 ? view.seedEnd : Number.POSITIVE_INFINITY;
   for (const index of link.suggested) {
-    if (view.isWanted(index) && view.mayAsk(link, index, false)) return index;
     if (!view.isWanted(index)) link.suggested.delete(index);
+    else if (index < seedEnd && view.mayAsk(link, index, false)) return index;
   }
-  if (view.readers.length > 0 && view.chance.next() < 0.5) {
-    const window: number[] = [];
-    for (const at of view.readers) {
-      for (let index = at; index < at + view.limits.readerWindow; index++)
-        if (view.isWanted(index)) window.push(index);
-    }
-    const near = rarest(view, link, window, 0, window.length);
-    if (near >= 0) return near;
-  }
+  const near = rarest(view, link, window, 0, window.length);
+  if (near >= 0) return near;
+  if (link.origin && seedEnd !== Number.POSITIVE_INFINITY) return -1;
   const all = view.wanted;
   if (all.length <= view.limits.sample) return rarest(view, link, all, 0, all.length);
   const start = view.chance.below(all.length);
@@ -51,6 +50,13 @@ export function pickPiece(view: PickView, link: Link): number {
   return sampled >= 0
     ? sampled
     : rarest(view, link, all, start + view.limits.sample, all.length - view.limits.sample);
+}
+
+function wantedNear(view: PickView, count: number): number[] {
+  const near: number[] = [];
+  for (const at of view.readers)
+    for (let index = at; index < at + count; index++) if (view.isWanted(index)) near.push(index);
+  return near;
 }
 
 /** The first piece of a reader's window that this link may be asked for. */
