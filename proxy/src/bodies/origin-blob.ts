@@ -69,7 +69,8 @@ export async function openOriginBlob(
     const hedgeAfterMs = areWhole ? HOLDER_HEDGE_MS : NEVER_MS;
     return (await firstAnswer(ids, ask, { hedgeAfterMs, signal: running, isFinal: isDefinite })).metainfo;
   };
-  const told = await beginningsOf(deps.origins).run(JSON.stringify([name, wish]), begin, signal);
+  const { beginnings } = flightsOf(deps.origins);
+  const told = await beginnings.run(JSON.stringify([name, wish]), begin, signal);
   // What is open grows as its reader learns more: each has one of its own.
   const metainfo = told.state === 'final' ? told : Metainfo.decode(told.encode());
   const blob = new RemoteBlob(
@@ -86,12 +87,17 @@ export async function openOriginBlob(
   return { blob, close: () => blob.close() };
 }
 
-/** Bodies that begin now, by name and wish: as many as ask for one blob at once are one question to the origins. */
-const beginnings = new WeakMap<Origins, SingleFlight<string, Metainfo>>();
+/** Questions under way, by name and what of it: as many as ask for one blob at once are one question to the origins. */
+interface Flights {
+  readonly beginnings: SingleFlight<string, Metainfo>;
+  readonly leaves: SingleFlight<string, Uint8Array>;
+}
 
-function beginningsOf(origins: Origins): SingleFlight<string, Metainfo> {
-  const known = beginnings.get(origins) ?? new SingleFlight();
-  beginnings.set(origins, known);
+const flights = new WeakMap<Origins, Flights>();
+
+function flightsOf(origins: Origins): Flights {
+  const known = flights.get(origins) ?? { beginnings: new SingleFlight(), leaves: new SingleFlight() };
+  flights.set(origins, known);
   return known;
 }
 
@@ -127,10 +133,12 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
         ...to(ORIGIN_BLOBS.leaves, { ...name, from: first, count }),
         headersTimeoutMs: LEADER_TIMEOUT_MS,
       } as const;
-      return await whileAlive(origins, id, signal, async (alive) => {
-        const answer = await origins.call(id, { ...call, signal: alive });
-        return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
-      });
+      const ask = async (running: AbortSignal): Promise<Uint8Array> =>
+        await whileAlive(origins, id, running, async (alive) => {
+          const answer = await origins.call(id, { ...call, signal: alive });
+          return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
+        });
+      return await flightsOf(origins).leaves.run(`${id} ${call.path}`, ask, signal);
     },
     range: async (id, start, end, signal) => {
       const call = {

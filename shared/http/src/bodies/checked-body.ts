@@ -82,6 +82,7 @@ export class CheckedBody {
     await this.#untilThere(window.piece);
     const lent = mayBorrow ? this.#lent(windowAt(range, at, PIECE_BYTES)) : undefined;
     if (lent !== undefined) return lent;
+    await this.#blob.ready?.(window.start, this.#signal);
     return await readTurns.run(async () => {
       const buffer = readBuffers.take(size);
       try {

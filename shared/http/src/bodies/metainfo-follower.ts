@@ -37,7 +37,8 @@ export class MetainfoFollower {
 
   constructor(deps: FollowerDeps, first: Metainfo) {
     this.#deps = deps;
-    this.metainfo = Metainfo.decode(first.encode());
+    // What is final never changes: 500 readers hold one copy of it.
+    this.metainfo = first.state === 'final' ? first : Metainfo.decode(first.encode());
     this.#etag = first.etag;
     this.#follow().catch((error: unknown) => this.#fail(error));
   }

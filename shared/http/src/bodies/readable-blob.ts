@@ -21,6 +21,8 @@ export interface ReadableBlob {
    * Rejects when the blob failed (`STALE_ATTEMPT`, `NO_PEERS`), `DISK_CORRUPT` when the piece is damaged.
    */
   leaves(piece: number, signal: AbortSignal): Promise<Uint8Array>;
+  /** Called before a window of the piece is read, where that may take long, so that who waits here takes nobody's turn. */
+  ready?(offset: number, signal: AbortSignal): Promise<void>;
   /** Fills `into` with the bytes from `offset` on, all of one piece whose leaves were asked for. Unchecked. */
   read(offset: number, into: Uint8Array, signal: AbortSignal): Promise<void>;
   /**

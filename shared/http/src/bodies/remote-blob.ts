@@ -14,6 +14,7 @@ import { type Ask, askInTurn } from './ask-in-turn.ts';
 import { FIRST_READ, mayStayOpen, type ReadPace, readPaceAfter, SLOW_READER } from './core/body-windows.ts';
 import { type BlobHolders, SourceOrder } from './core/source-order.ts';
 import { MetainfoFollower, type MetainfoNews } from './metainfo-follower.ts';
+import { type PieceShelf, pieceShelf } from './piece-shelf.ts';
 import { openRangeCount, type RangeBody, RangeStream } from './range-stream.ts';
 import type { BlobReader, ReadableBlob } from './readable-blob.ts';
 
@@ -62,6 +63,8 @@ interface RemoteBlobOptions {
   readonly onFinal?: (metainfo: Metainfo) => void;
   /** The origin dropped this attempt and began another; pieces of it may have been read. */
   readonly onDropped?: (attempt: Metainfo) => void;
+  /** Where slow readers share pieces; that of the process if not given. */
+  readonly shelf?: PieceShelf;
 }
 
 /**
@@ -82,6 +85,8 @@ export class RemoteBlob implements ReadableBlob {
   readonly #leaves = new Map<number, Uint8Array>();
   /** A piece in memory, from members that cannot tell leaf hashes. */
   #piece: { readonly index: number; readonly bytes: Uint8Array } | undefined;
+  /** The last window came from a piece that readers share: another reader's member sent it. */
+  #wasShared = false;
   #stream: RangeStream | undefined;
   #lastByte: number;
   #readMs = 0;
@@ -106,6 +111,10 @@ export class RemoteBlob implements ReadableBlob {
       { poll: this.#poll, isDefinite, ...(options.onDropped === undefined ? {} : options) },
       begun.metainfo,
     );
+  }
+
+  get #shelf(): PieceShelf {
+    return this.#options.shelf ?? pieceShelf;
   }
 
   get isFinal(): boolean {
@@ -142,6 +151,16 @@ export class RemoteBlob implements ReadableBlob {
     }
     if (this.#reading === 0 && this.#readMs > 0)
       this.#pace = readPaceAfter(this.#pace, performance.now() - this.#readMs);
+    const shared = this.#stream?.at === offset ? undefined : this.#shelf.peek(this.#shelfKey(piece));
+    this.#wasShared = shared !== undefined;
+    if (shared !== undefined) {
+      const at = offset - piece * PIECE_BYTES;
+      into.set(shared.subarray(at, at + into.length));
+      this.#stream?.close();
+      this.#stream = undefined;
+      this.#readMs = performance.now();
+      return;
+    }
     this.#reading += 1;
     const opened: RangeStream[] = [];
     let won: RangeStream | undefined;
@@ -173,7 +192,8 @@ export class RemoteBlob implements ReadableBlob {
   /** Whoever sent the last bytes lied. */
   mend(piece: number): Promise<undefined> {
     const { last } = this.#order;
-    if (last !== undefined) this.#lied(last, piece);
+    if (this.#wasShared) this.#shelf.drop(this.#shelfKey(piece));
+    else if (last !== undefined) this.#lied(last, piece);
     this.#stream?.close();
     this.#stream = undefined;
     this.#piece = undefined;
@@ -211,7 +231,7 @@ export class RemoteBlob implements ReadableBlob {
     }
     for (let piece = first, at = 0; at < told.length && piece < first + count; piece++) {
       const length = leafCount(pieceLength(this.sizeBytes, piece)) * HASH_BYTES;
-      const leaves = told.slice(at, at + length);
+      const leaves = told.subarray(at, at + length);
       at += length;
       if (piece > first && !this.#follower.metainfo.knows(piece)) break;
       await this.#follower.untilKnown(piece, signal);
@@ -226,20 +246,45 @@ export class RemoteBlob implements ReadableBlob {
 
   /** For members of an older version: the piece itself tells its leaf hashes. */
   async #wholePiece(id: string, piece: number, signal: AbortSignal): Promise<Uint8Array> {
+    const { bytes, leaves } = await this.#pieceFrom(id, piece, signal, () => undefined);
+    this.#piece = { index: piece, bytes };
+    return leaves;
+  }
+
+  /** A piece that matches its hash. */
+  async #pieceFrom(id: string, piece: number, signal: AbortSignal, onBytes: (bytes: number) => void) {
     const start = piece * PIECE_BYTES;
     const bytes = Buffer.allocUnsafeSlow(pieceLength(this.sizeBytes, piece));
     const body = await this.#source.range(id, start, start + bytes.length - 1, signal);
     const stream = new RangeStream(id, { start, end: start + bytes.length - 1 }, body);
     try {
-      await stream.fill(bytes, signal, () => undefined);
+      await stream.fill(bytes, signal, onBytes);
     } finally {
       stream.close();
     }
     await this.#follower.untilKnown(piece, signal);
     const leaves = pieceLeaves(bytes);
     if (!this.#follower.metainfo.matches(piece, foldLeaves(leaves))) throw this.#lied(id, piece);
-    this.#piece = { index: piece, bytes };
-    return leaves;
+    return { bytes, leaves };
+  }
+
+  /** Several that may keep no range open share the whole piece. */
+  async ready(offset: number, signal: AbortSignal): Promise<void> {
+    const piece = Math.floor(offset / PIECE_BYTES);
+    if (this.#stream?.at === offset || mayStayOpen(this.#pace, openRangeCount())) return;
+    const fetch = async (abort: AbortSignal): Promise<Uint8Array> =>
+      await this.#ask(piece, abort, async (id, asked, onBytes) => {
+        const noted = (bytes: number): void => {
+          onBytes();
+          this.#options.onBytes?.(bytes);
+        };
+        return (await this.#pieceFrom(id, piece, asked, noted)).bytes;
+      });
+    await this.#shelf.want(this.#shelfKey(piece), this, fetch, signal);
+  }
+
+  #shelfKey(piece: number): string {
+    return `${this.digest} ${piece}`;
   }
 
   /** The open range if it is of this member and stands here, else a new one. */

@@ -3,6 +3,7 @@ import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
+import { PieceShelf } from '../../src/bodies/piece-shelf.ts';
 import { openRangeCount } from '../../src/bodies/range-stream.ts';
 import { type BlobSource, RemoteBlob } from '../../src/bodies/remote-blob.ts';
 
@@ -18,7 +19,7 @@ function piece(index: number): Buffer {
 }
 
 /** Members that have all of it; `asked`: the ranges that they were asked for. */
-function remote(): { blob: RemoteBlob; asked: [number, number][] } {
+function remote(shelf?: PieceShelf): { blob: RemoteBlob; asked: [number, number][] } {
   const asked: [number, number][] = [];
   const layer = Buffer.concat(Array.from({ length: PIECES }, (_, index) => pieceHash(piece(index))));
   const metainfo = Metainfo.final(DIGEST, BYTES.length, layer);
@@ -43,12 +44,14 @@ function remote(): { blob: RemoteBlob; asked: [number, number][] } {
     isDefinite: () => false,
     wrong: () => undefined,
   };
-  return { blob: new RemoteBlob(source, { progressMs: 10_000 }, { holders, metainfo }), asked };
+  const options = { progressMs: 10_000, ...(shelf === undefined ? {} : { shelf }) };
+  return { blob: new RemoteBlob(source, options, { holders, metainfo }), asked };
 }
 
 async function readAt(blob: RemoteBlob, at: number): Promise<Buffer> {
   const into = Buffer.alloc(WINDOW);
   await blob.leaves(Math.floor(at / PIECE_BYTES), never);
+  await blob.ready(at, never);
   await blob.read(at, into, never);
   return into;
 }
@@ -81,10 +84,41 @@ t.test('who lets a range wait holds none: it reads window by window until it is 
 });
 
 t.test('a process keeps few ranges open, however many read', async (t) => {
-  const all = Array.from({ length: 60 }, remote);
+  const all = Array.from({ length: 60 }, () =>
+    remote(new PieceShelf({ most: 0, idleMs: 0, nowMs: () => 0 })),
+  );
   for (const { blob } of all) await readAt(blob, 0);
   t.ok(openRangeCount() <= 24, `${openRangeCount()}`);
   t.same(all.at(-1)!.asked, [[0, WINDOW - 1]], 'the rest asked for their window');
   for (const { blob } of all) blob.close();
+  t.equal(openRangeCount(), 0);
+});
+
+t.test('those that may keep no range open share each piece, whatever their number', async (t) => {
+  const shelf = new PieceShelf({ most: 2, idleMs: 60_000, nowMs: () => 0 });
+  const all = Array.from({ length: 60 }, () => remote(shelf));
+  for (const at of [0, WINDOW, PIECE_BYTES])
+    for (const { blob } of all)
+      t.ok((await readAt(blob, at)).equals(BYTES.subarray(at, at + WINDOW)), `byte ${at}`);
+  const whole = all.flatMap(({ asked }) => asked).filter(([start, end]) => end - start === PIECE_BYTES - 1);
+  t.same(
+    whole,
+    [
+      [0, PIECE_BYTES - 1],
+      [PIECE_BYTES, 2 * PIECE_BYTES - 1],
+    ],
+    'each piece once',
+  );
+  t.ok(all.flatMap(({ asked }) => asked).length <= 24 + 2 * 2, 'one window of who was there first');
+
+  const { blob } = all.at(-1)!;
+  shelf.peek(`${DIGEST} 1`)!.fill(0);
+  await readAt(blob, PIECE_BYTES);
+  await blob.mend(1);
+  t.ok(
+    (await readAt(blob, PIECE_BYTES)).equals(BYTES.subarray(PIECE_BYTES, PIECE_BYTES + WINDOW)),
+    'wrong there: read again',
+  );
+  for (const one of all) one.blob.close();
   t.equal(openRangeCount(), 0);
 });
