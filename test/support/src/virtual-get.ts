@@ -38,7 +38,10 @@ export async function virtualGet(
   });
   Object.assign(socket, { setTimeout: () => socket });
   const request = new IncomingMessage(socket as never);
-  Object.assign(request, { method: 'GET', url: path, headers: { host: 'sepia.example', ...manner.headers } });
+  // Without chunks, so that a body is what was written.
+  const version = { httpVersion: '1.0', httpVersionMajor: 1, httpVersionMinor: 0 };
+  const headers = { host: 'sepia.example', ...manner.headers };
+  Object.assign(request, { ...version, method: 'GET', url: path, headers });
   const response = new ServerResponse(request);
   response.assignSocket(socket as never);
   const ended = new Promise<void>((resolve) => {
