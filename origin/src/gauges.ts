@@ -1,5 +1,6 @@
 import type { Metrics } from '@sepia/base/metrics';
 import type { BlobStore } from '@sepia/store/blob-store';
+import type { DataFolder } from '@sepia/store/data-folder';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { BlobIndex } from './blobs/blob-index.ts';
 import type { Swarms } from './blobs/swarms.ts';
@@ -17,12 +18,13 @@ interface GaugedParts {
   readonly health: Health;
   readonly recovery: Recovery;
   readonly index: BlobIndex;
+  readonly folder: Pick<DataFolder, 'db'>;
   readonly nowMs: () => number;
 }
 
 /** Gauges of an origin's parts, read when they are asked for. */
 export function originGauges(metrics: Metrics, parts: GaugedParts): void {
-  const { fetches, uploads, swarms, store, room, health, recovery, index, nowMs } = parts;
+  const { fetches, uploads, swarms, store, room, health, recovery, index, folder, nowMs } = parts;
   metrics.gauge('sepia_origin_fetches', 'Blobs that are being fetched from an upstream.', () => fetches.size);
   metrics.gauge('sepia_origin_uploads_open', 'Open upload sessions.', () => uploads.open);
   metrics.gauge('sepia_origin_swarms', 'Swarms that this origin is in.', () => swarms.size);
@@ -30,6 +32,11 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   metrics.gauge('sepia_origin_disk_free_bytes', 'Free bytes of the data disk.', () => room.freeBytes);
   metrics.gauge('sepia_origin_disk_full', '1 while the data disk takes no blobs.', () =>
     room.isFull ? 1 : 0,
+  );
+  metrics.gauge(
+    'sepia_origin_records_refused',
+    '1 while the database of records takes no writes.',
+    () => folder.db.warnings.length,
   );
   metrics.gauge(
     'sepia_origin_owed_blobs',

@@ -313,7 +313,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     { compareEveryMs: config['compare-every'] },
   );
   stops.push('recovery', async () => await recovery.stop());
-  originGauges(metrics, { fetches, uploads, swarms, store, room, health, recovery, index, nowMs });
+  originGauges(metrics, { fetches, uploads, swarms, store, room, health, recovery, index, folder, nowMs });
 
   const status = async (): Promise<unknown> =>
     await originStatus({
@@ -349,7 +349,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       metrics,
       app,
       notReady,
-      warnings: () => [...recovery.warnings, ...scrubber.warnings],
+      warnings: () => [...recovery.warnings, ...scrubber.warnings, ...folder.db.warnings],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },

@@ -154,7 +154,7 @@ export class BlobIndex {
       seen += 1;
       if (seen % TURN === 0) await new Promise((resolve) => setImmediate(resolve));
     }
-    await db.put(BUILT_KEY, '1', { sync: true });
+    await db.put(BUILT_KEY, '1');
     if (count > 0) log.info({ blobs: count }, 'pushed blobs counted');
   }
 }

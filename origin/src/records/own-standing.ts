@@ -87,7 +87,7 @@ export class OwnStanding {
     });
     if (!isFirst && !isUpgrade)
       log.error('records of this origin are damaged or lost; the others hand them over again');
-    await folder.db.put(MARKER_KEY, own.#stored.marker, { sync: true });
+    await folder.db.put(MARKER_KEY, own.#stored.marker);
     await own.#save(own.#stored);
     return own;
   }

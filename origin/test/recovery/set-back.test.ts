@@ -43,7 +43,7 @@ t.test('a folder of the version before is taken as it is', async (t) => {
   for (const id of c.ids) {
     rmSync(join(c.dataOf(id), 'v1', 'standing'));
     await using folder = await DataFolder.open({ log: silentLogger() }, { dir: c.dataOf(id), id });
-    await folder.db.del('m1\0standing', { sync: true });
+    await folder.db.write([{ type: 'del', key: 'm1\0standing' }]);
   }
   for (const id of c.ids) await c.start(id);
   await Promise.all(c.ids.map(async (id) => await c.origins.get(id)!.whenSettled()));

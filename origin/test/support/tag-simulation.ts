@@ -251,7 +251,7 @@ export class TagSimulation {
     const unsynced = new Map<string, string>();
     const database = {
       get: async (key: string) => unsynced.get(key) ?? disk.get(key),
-      batch: (writes: readonly { readonly key: string; readonly value: string }[]) =>
+      write: (writes: readonly { readonly key: string; readonly value: string }[]) =>
         new Promise<void>((resolve) => {
           const sync = (): void => {
             // A crash in the middle of a sync: the batch is whole on the disk, or not there.

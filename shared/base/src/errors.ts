@@ -86,6 +86,7 @@ export const ERROR_TABLE = {
   DRAINING: f('UNAVAILABLE', 503, true, 'this member is stopping'),
   TIMEOUT: f('UNAVAILABLE', 503, true, 'no progress within the deadline'),
   DISK_FULL: f('UNAVAILABLE', 503, true, 'disk is full'),
+  DISK_FAILED: f('UNAVAILABLE', 503, true, 'disk takes no writes'),
   DISK_CORRUPT: f('UNAVAILABLE', 503, true, 'content on disk is damaged'),
   DISK_FORMAT: f('UNKNOWN', 500, false, 'data folder has a format that this version does not read'),
   CONFIG_INVALID: f('UNKNOWN', 500, false, 'configuration is not valid'),

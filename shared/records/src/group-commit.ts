@@ -1,12 +1,8 @@
 import type { Database } from '@sepia/store/data-folder';
-
-/** One write of a batch. Keys of the whole database, not of a part. */
-export type Write =
-  | { readonly type: 'put'; readonly key: string; readonly value: string }
-  | { readonly type: 'del'; readonly key: string };
+import type { DatabaseWrite } from '@sepia/store/level-database';
 
 interface Waiting {
-  readonly writes: readonly Write[];
+  readonly writes: readonly DatabaseWrite[];
   readonly resolve: () => void;
   readonly reject: (reason: unknown) => void;
 }
@@ -16,7 +12,7 @@ const BATCH_WRITES = 1024;
 
 /**
  * Synced writes to a database, all that wait while one batch is synced going together in the next. Level's synced
- * puts each hold a thread of the pool; this holds one.
+ * puts each hold a thread of the pool; this holds one. Keys are those of the whole database, not of a part.
  */
 export class GroupCommit {
   readonly #db: Database;
@@ -29,7 +25,7 @@ export class GroupCommit {
   }
 
   /** Resolves when all `writes` survive a power loss; they appear together or not at all. */
-  write(...writes: readonly Write[]): Promise<void> {
+  write(...writes: readonly DatabaseWrite[]): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ writes, resolve, reject });
       if (!this.#busy) this.#running = this.#run();
@@ -46,10 +42,7 @@ export class GroupCommit {
     while (this.#waiting.length > 0) {
       const group = this.#take();
       try {
-        await this.#db.batch(
-          group.flatMap(({ writes }) => writes.slice()),
-          { sync: true },
-        );
+        await this.#db.write(group.flatMap(({ writes }) => writes.slice()));
         for (const { resolve } of group) resolve();
       } catch (error) {
         for (const { reject } of group) reject(error);

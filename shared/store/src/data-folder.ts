@@ -4,10 +4,10 @@ import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { Level } from 'level';
 import type { StoreLog } from './blob-files.ts';
 import { diskFiles } from './files/disk-files.ts';
 import { readWhole, replaceWhole } from './files/file-port.ts';
+import { LevelDatabase, openLevel } from './level-database.ts';
 import { makeFolders } from './make-folders.ts';
 
 /** The disk format that this version reads and writes (`DIR/v1`). */
@@ -19,8 +19,8 @@ const ENCODING = new TextEncoder();
 /** How the process before this one ended. `reboot`: it did not stop cleanly and the machine was restarted since. */
 export type LastStop = 'first-start' | 'clean' | 'killed' | 'reboot';
 
-/** The database of a data folder: keys are UTF-8 text, values JSON text. */
-export type Database = Level<string, string>;
+/** The database of a data folder. */
+export type Database = LevelDatabase;
 
 /** The data folder of one member, locked for this process. Close it last. */
 export class DataFolder {
@@ -32,7 +32,7 @@ export class DataFolder {
   readonly lastStop: LastStop;
   /** The database did not open and was set aside; it began anew, empty. */
   readonly databaseLost: boolean;
-  /** Level under `db/`; its lock is the folder's lock. */
+  /** Under `db/`; its lock is the folder's lock. */
   readonly db: Database;
   #closing: Promise<void> | undefined;
 
@@ -65,7 +65,7 @@ export class DataFolder {
     await diskFiles.syncFolder(dir);
     const path = join(root, 'db');
     let databaseLost = false;
-    const db = await openDatabase(dir, path).catch(async (error: unknown) => {
+    const level = await openDatabase(dir, path).catch(async (error: unknown) => {
       if (options.replacesDatabase !== true || !isDamage(error)) throw error;
       const aside = `${path}.damaged-${randomBytes(4).toString('hex')}`;
       deps.log.warn({ reason: (error as Error).message, aside }, 'database is damaged: it is set aside');
@@ -73,6 +73,7 @@ export class DataFolder {
       databaseLost = true;
       return await openDatabase(dir, path);
     });
+    const db = new LevelDatabase({ log: deps.log, level, nowMs: () => performance.now() });
     try {
       const stored = await settleId(root, dir, id);
       const bootId = readBootId();
@@ -128,11 +129,9 @@ export async function lockFolder(dir: string): Promise<{ release(): Promise<void
   return { release: () => db.close() };
 }
 
-async function openDatabase(dir: string, path: string): Promise<Database> {
-  const db: Database = new Level<string, string>(path, { keyEncoding: 'utf8', valueEncoding: 'utf8' });
+async function openDatabase(dir: string, path: string): ReturnType<typeof openLevel> {
   try {
-    await db.open();
-    return db;
+    return await openLevel(path);
   } catch (cause) {
     throwIfBug(cause);
     const reason = systemCode((cause as Error).cause) ?? systemCode(cause) ?? 'unknown';

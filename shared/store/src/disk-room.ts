@@ -181,7 +181,8 @@ export class DiskRoom {
   }
 }
 
-async function freeBytesOf(dir: string): Promise<number> {
+/** What the system says. @throws what it says of a path that is not there */
+export async function freeBytesOf(dir: string): Promise<number> {
   const { bavail, bsize } = await statfs(dir);
   return bavail * bsize;
 }

@@ -1,5 +1,6 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import type { Digest } from '@sepia/base/digest';
+import { ignoreFailure } from '@sepia/base/failure';
 import type { Database } from '@sepia/store/data-folder';
 import { joinFields } from '../core/join.ts';
 import { GroupCommit } from '../group-commit.ts';
@@ -93,6 +94,12 @@ export class RecordStore {
   /** Calls `listener` for every record that changed, once it is durable. */
   onRecord(listener: OnRecord): void {
     this.#listeners.add(listener);
+  }
+
+  /** Resolves when listeners have heard of all that is in the database now. */
+  async told(): Promise<void> {
+    // Writes end in order, and who made one tells of it as soon as it has ended. What failed is not in the database.
+    await this.#commits.write().catch(ignoreFailure);
   }
 
   /** Takes over a link or its tombstone and notes the repository; false if it says nothing new. */

@@ -1,0 +1,129 @@
+import { silentLogger } from '@sepia/base/log';
+import t, { type Test } from 'tap';
+import { LevelDatabase, openLevel } from '../src/level-database.ts';
+
+const MIB = 1024 * 1024;
+const NO_ROOM = 'IO error: 000003.log: No space left on device';
+
+/** A database on a disk that fails as `disk` says, on a clock that is set by hand. */
+async function world(t: Test) {
+  const level = await openLevel(t.testdir());
+  t.teardown(() => level.close());
+  const disk = { fails: undefined as string | undefined, freeBytes: 1024 * MIB, opened: 0, opens: true };
+  const time = { nowMs: 0 };
+  const batch = level.batch.bind(level) as (...args: unknown[]) => Promise<void>;
+  const open = level.open.bind(level);
+  const files = Object.assign(level, {
+    batch: async (...args: unknown[]) => {
+      if (disk.fails !== undefined) throw Object.assign(new Error(disk.fails), { code: 'LEVEL_IO_ERROR' });
+      await batch(...args);
+    },
+    open: async () => {
+      if (!disk.opens) throw Object.assign(new Error('not open'), { code: 'LEVEL_DATABASE_NOT_OPEN' });
+      disk.opened += 1;
+      await open();
+    },
+  });
+  const db = new LevelDatabase({
+    log: silentLogger(),
+    level: files,
+    nowMs: () => time.nowMs,
+    freeBytes: async () => disk.freeBytes,
+  });
+  return { db, disk, time };
+}
+
+t.test('after a write that failed the database is opened anew before it takes another', async (t) => {
+  const { db, disk } = await world(t);
+  const heard: number[] = [];
+  db.onReopen(() => heard.push(disk.opened));
+  await db.put('a', '1');
+  disk.fails = NO_ROOM;
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FULL' });
+  t.match(db.warnings, [/found no room/]);
+  t.equal(await db.get('a'), '1', 'what is there is read meanwhile');
+  disk.fails = undefined;
+  await db.put('c', '1');
+  t.equal(disk.opened, 1);
+  t.same(heard, [1]);
+  t.same(db.warnings, []);
+  t.same(await db.getMany(['a', 'b', 'c']), ['1', undefined, '1']);
+  await db.put('d', '1');
+  t.equal(disk.opened, 1, 'once');
+});
+
+t.test('no room: nothing is written, nothing is opened, and it is tried once a second', async (t) => {
+  const { db, disk, time } = await world(t);
+  disk.fails = NO_ROOM;
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FULL' });
+  disk.fails = undefined;
+  disk.freeBytes = MIB;
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FULL' });
+  disk.freeBytes = 1024 * MIB;
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FULL' }, 'looked at a moment ago');
+  t.equal(disk.opened, 0);
+  time.nowMs += 1_000;
+  await db.put('b', '1');
+  t.equal(disk.opened, 1);
+});
+
+t.test('a disk that fails otherwise says so', async (t) => {
+  const { db, disk } = await world(t);
+  disk.fails = 'IO error: 000003.log: Input/output error';
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FAILED' });
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FAILED' });
+});
+
+t.test('a write beside one that failed is not taken for stored', async (t) => {
+  const { db, disk } = await world(t);
+  const beside = db.put('a', '1');
+  disk.fails = NO_ROOM;
+  const failed = db.put('b', '1');
+  const results = await Promise.allSettled([beside, failed]);
+  t.same(
+    results.map(({ status }) => status),
+    ['rejected', 'rejected'],
+  );
+});
+
+t.test('while it does not open anew it is read by nobody, and comes back', async (t) => {
+  const { db, disk, time } = await world(t);
+  await db.put('a', '1');
+  disk.fails = NO_ROOM;
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FULL' });
+  disk.fails = undefined;
+  disk.opens = false;
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FULL' });
+  await t.rejects(db.get('a'), { code: 'DISK_FULL' });
+  await t.rejects(db.keys().next(), { code: 'DISK_FULL' });
+  disk.opens = true;
+  time.nowMs += 1_000;
+  t.equal(await db.get('a'), '1');
+  await db.put('b', '1');
+});
+
+t.test('a list that is being read ends before the database is opened anew', async (t) => {
+  const { db, disk } = await world(t);
+  for (let at = 0; at < 600; at++) await db.put(`k${String(at).padStart(4, '0')}`, '1');
+  const list = db.iterator();
+  await list.next();
+  disk.fails = NO_ROOM;
+  await t.rejects(db.put('b', '1'), { code: 'DISK_FULL' });
+  disk.fails = undefined;
+  const written = db.put('b', '1');
+  let count = 1;
+  for await (const _ of list) count += 1;
+  t.equal(count, 600);
+  await written;
+  t.equal(disk.opened, 1);
+});
+
+t.test('ranges and limits are those of the database', async (t) => {
+  const { db } = await world(t);
+  await db.write(['a', 'b', 'c', 'd'].map((key) => ({ type: 'put', key, value: key })));
+  const keys: string[] = [];
+  for await (const key of db.keys({ gt: 'a', lte: 'd', limit: 2 })) keys.push(key);
+  t.same(keys, ['b', 'c']);
+  await db.write([{ type: 'del', key: 'b' }]);
+  t.equal(await db.get('b'), undefined);
+});
