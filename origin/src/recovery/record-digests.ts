@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import { CodedError } from '@sepia/base/errors';
+import { readElsewhere } from '@sepia/base/failure';
 import { canonicalJson } from '@sepia/records/core/join';
 import { parsedRecord } from '@sepia/records/store/record-dump';
 import type { RecordStore } from '@sepia/records/store/record-store';
@@ -7,6 +9,8 @@ import type { Members } from '../cluster/members.ts';
 import { isSyncSpace, SYNC_SPACES, type SyncSpace, shardOf } from '../records/core/record-shard.ts';
 
 const BUCKETS = 64;
+/** Between the first and the last of the spaces that are compared. */
+const AGREEMENT_SPACE = 'e1';
 const SUM_WORDS = 4;
 /** Records that are read before others get a turn. */
 const TURN = 500;
@@ -16,6 +20,15 @@ export interface Bucket {
   readonly owners: readonly string[];
   /** Names both, the same at every owner. */
   readonly name: string;
+}
+
+/** One reading of all records, as they were at its moment. */
+interface Count {
+  readonly snapshot: ReturnType<Database['snapshot']>;
+  /** Keys that changed since: what the snapshot has of them is taken out. Undefined once all that it saw was told. */
+  touched: Set<string> | undefined;
+  /** Resolves when all records are counted. */
+  done: Promise<void>;
 }
 
 interface RecordDigestsDeps {
@@ -32,23 +45,28 @@ export class RecordDigests {
   readonly #deps: RecordDigestsDeps;
   #sums = new Map<string, { readonly owners: readonly string[]; readonly sum: Uint32Array }>();
   #last: { readonly shard: string; readonly bucket: Bucket } | undefined;
-  #scan: Promise<void> | undefined;
+  #count: Count | undefined;
 
   constructor(deps: RecordDigestsDeps) {
     this.#deps = deps;
     deps.records.onRecord((space, key, before, after) => {
-      if (this.#scan === undefined || !isSyncSpace(space)) return;
-      const bucket = this.bucketOf(space, key);
+      if (this.#count === undefined) return;
+      const bucket = this.#countedIn(space, key);
       if (bucket === undefined) return;
-      if (before !== undefined) this.#toggle(bucket, space, key, before);
+      const counted = this.#asCounted(this.#count, `${space}\0${key}`, before);
+      if (counted !== undefined) this.#toggle(bucket, space, key, counted);
       if (after !== undefined) this.#toggle(bucket, space, key, after);
     });
   }
 
-  /** Reads all records once; later calls wait for it. Nothing is written meanwhile. @throws `DISK_CORRUPT` and what the database says */
-  scan(): Promise<void> {
-    this.#scan ??= this.#readAll();
-    return this.#scan;
+  /** Resolves when all records are counted, under the membership of now. @throws `DISK_CORRUPT` and what the database says */
+  async scan(): Promise<void> {
+    for (;;) {
+      this.#count ??= this.#begin();
+      const count = this.#count;
+      await count.done;
+      if (count === this.#count) return;
+    }
   }
 
   /** Where a record is compared; undefined for what belongs to this origin alone. */
@@ -64,8 +82,13 @@ export class RecordDigests {
     return bucket;
   }
 
-  /** Digests of the buckets that this origin and `other` own, those that are empty left out. */
+  /**
+   * Digests of the buckets that this origin and `other` own, those that are empty left out.
+   * @throws `RECORDS_PENDING` before {@link scan} is over: half a count would hide records
+   */
   with(other: string): Record<string, string> {
+    if (this.#count === undefined || this.#count.touched !== undefined)
+      throw new CodedError('RECORDS_PENDING', { message: 'records are being counted' });
     const { selfId } = this.#deps.members;
     const found: Record<string, string> = {};
     for (const [name, { owners, sum }] of this.#sums)
@@ -74,7 +97,7 @@ export class RecordDigests {
     return found;
   }
 
-  /** Of all records that are compared with anybody. */
+  /** Of all records that are compared with anybody, and of the memberships. */
   get whole(): string {
     const all = new Uint32Array(SUM_WORDS);
     for (const { sum } of this.#sums.values()) for (let at = 0; at < SUM_WORDS; at++) all[at]! ^= sum[at]!;
@@ -85,24 +108,62 @@ export class RecordDigests {
   reset(): void {
     this.#sums = new Map();
     this.#last = undefined;
-    this.#scan = this.#readAll();
+    this.#count = this.#begin();
   }
 
-  async #readAll(): Promise<void> {
-    let count = 0;
-    // One iterator sees one moment: what changes from here on is told by the records themselves.
+  #begin(): Count {
+    const snapshot = this.#deps.db.snapshot();
+    const count: Count = { snapshot, touched: new Set(), done: Promise.resolve() };
+    count.done = this.#readAll(count);
+    readElsewhere(count.done);
+    return count;
+  }
+
+  /**
+   * What was counted, or will be, of a record that changes. A write that was under way when the count began is in its
+   * snapshot or not, whatever it says was there before.
+   */
+  #asCounted({ snapshot, touched }: Count, key: string, before: unknown): unknown {
+    if (touched === undefined || touched.has(key)) return before;
+    touched.add(key);
+    const text = this.#deps.db.getSync(key, { snapshot });
+    return text === undefined ? undefined : parsedRecord(key, text);
+  }
+
+  async #readAll(count: Count): Promise<void> {
+    const { db, records } = this.#deps;
+    const { snapshot } = count;
     const spaces = [...SYNC_SPACES].sort();
-    for await (const [key, text] of this.#deps.db.iterator({ gte: spaces[0]!, lt: `${spaces.at(-1)}\x01` })) {
-      const at = key.indexOf('\0');
-      const [space, name] = [key.slice(0, at), key.slice(at + 1)];
-      const bucket = isSyncSpace(space) ? this.bucketOf(space, name) : undefined;
-      if (bucket !== undefined) this.#toggle(bucket, space as SyncSpace, name, parsedRecord(key, text));
-      count += 1;
-      if (count % TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+    let read = 0;
+    try {
+      for await (const [key, text] of db.iterator({
+        gte: spaces[0]!,
+        lt: `${spaces.at(-1)}\x01`,
+        snapshot,
+      })) {
+        // Another membership is counted by now.
+        if (this.#count !== count) return;
+        const at = key.indexOf('\0');
+        const [space, name] = [key.slice(0, at), key.slice(at + 1)];
+        const bucket = this.#countedIn(space, name);
+        if (bucket !== undefined) this.#toggle(bucket, space, name, parsedRecord(key, text));
+        read += 1;
+        if (read % TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+      await records.told();
+    } finally {
+      count.touched = undefined;
+      await snapshot.close();
     }
   }
 
-  #toggle({ owners, name }: Bucket, space: SyncSpace, key: string, stored: unknown): void {
+  /** As {@link bucketOf}; what was promised about memberships is compared with nobody, but a clean stop tells of it. */
+  #countedIn(space: string, key: string): Bucket | undefined {
+    if (space === AGREEMENT_SPACE) return { owners: [this.#deps.members.selfId], name: space };
+    return isSyncSpace(space) ? this.bucketOf(space, key) : undefined;
+  }
+
+  #toggle({ owners, name }: Bucket, space: string, key: string, stored: unknown): void {
     let entry = this.#sums.get(name);
     if (entry === undefined) {
       entry = { owners, sum: new Uint32Array(SUM_WORDS) };
@@ -114,7 +175,7 @@ export class RecordDigests {
 }
 
 /** What owners compare of a record, as canonical bytes: not how an acceptor came to its accept. */
-export function comparable(space: SyncSpace, stored: unknown): string {
+export function comparable(space: string, stored: unknown): string {
   if (space !== 'r1') return canonicalJson(stored);
   const { heard: _, ...state } = stored as Record<string, unknown>;
   return canonicalJson(state);

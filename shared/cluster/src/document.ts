@@ -90,7 +90,8 @@ export const UPSTREAM_SCHEMA = z
   })
   .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx));
 
-const MEMBER_SCHEMA = z.strictObject({
+/** One member; kept by the origins in the membership too. */
+export const MEMBER_SCHEMA = z.strictObject({
   id: z.string().regex(MEMBER_ID, 'is not an id'),
   role: z.enum(['origin', 'tracker', 'proxy']),
   urls: z.array(baseUrl()).min(1).describe('Addresses of its HTTP listener, tried in order.'),

@@ -1,5 +1,6 @@
 import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import type { Digest } from '@sepia/base/digest';
+import { ignoreFailure } from '@sepia/base/failure';
 import type { Database } from '@sepia/store/data-folder';
 import { joinFields } from '../core/join.ts';
 import { GroupCommit } from '../group-commit.ts';
@@ -39,6 +40,8 @@ export interface StoredBlob {
 export class RecordStore {
   /** Registers (tags and other compare-and-set values). */
   readonly registers: AcceptorStore;
+  /** Registers that all origins keep: the memberships, by epoch. */
+  readonly agreements: AcceptorStore;
   /** (upstream, repository, digest). */
   readonly linkSet: RecordSet<Link>;
   /** (upstream, repository, tag). */
@@ -70,6 +73,7 @@ export class RecordStore {
     };
     const parts = { db, commits: this.#commits, locks: this.#locks, onRecord };
     this.registers = new AcceptorStore(parts);
+    this.agreements = new AcceptorStore(parts, 'e1');
     this.linkSet = new RecordSet(parts, 'l1', joinFields);
     this.blobSet = new RecordSet(parts, 'b1');
     this.wantedSet = new RecordSet(parts, 'w1');
@@ -93,6 +97,12 @@ export class RecordStore {
   /** Calls `listener` for every record that changed, once it is durable. */
   onRecord(listener: OnRecord): void {
     this.#listeners.add(listener);
+  }
+
+  /** Resolves when listeners have heard of all that is in the database now. */
+  async told(): Promise<void> {
+    // Writes end in order, and who made one tells of it as soon as it has ended. What failed is not in the database.
+    await this.#commits.write().catch(ignoreFailure);
   }
 
   /** Takes over a link or its tombstone and notes the repository; false if it says nothing new. */
@@ -159,6 +169,7 @@ export class RecordStore {
   /** Resolves when nothing is being written; the database stays open (the data folder closes it). */
   async close(): Promise<void> {
     await this.registers.close();
+    await this.agreements.close();
     await this.#locks.allIdle();
     await this.#commits.idle();
   }
