@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { AGENT } from '@sepia/cluster/api/agent';
 import { ORIGIN_BLOBS, ORIGIN_GC, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
+import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import type { Caller, Route } from '@sepia/cluster/api/route';
 import { TRACKER } from '@sepia/cluster/api/tracker';
 import t from 'tap';
@@ -29,6 +30,7 @@ const ONES: readonly OneOfEach[] = [
       'shared/cluster/src/api/agent.ts',
       'shared/cluster/src/api/origin.ts',
       'shared/cluster/src/api/proxy.ts',
+      'shared/cluster/src/api/ring.ts',
       'shared/cluster/src/api/tracker.ts',
       // What is open without a signature.
       'shared/http/src/open-routes.ts',
@@ -120,6 +122,7 @@ t.test('the tables of routes name who makes each call', async (t) => {
     ORIGIN_GC,
     ORIGIN_NAMES,
     ORIGIN_RECORDS,
+    ORIGIN_RING,
     TRACKER,
     PROXY,
     AGENT,

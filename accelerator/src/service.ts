@@ -9,9 +9,9 @@ import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
+import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { createApp } from '@sepia/http/app';
-import { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
 import { pageFiles } from '@sepia/http/page-files';
@@ -83,7 +83,7 @@ export async function startAccelerator(
     stops.push('compression threads', () => pool.close());
     const proxies = new Proxies({
       cluster,
-      client: new InternalClient({ dispatcher, clusterKey, memberId: id, clock, oldSignatures }),
+      client: followingClient(cluster, log, { dispatcher, clusterKey, memberId: id, clock, oldSignatures }),
     });
     const queue = new QueueClient(proxies);
     const records = new LayerRecords(proxies);

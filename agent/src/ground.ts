@@ -6,7 +6,8 @@ import type { StopStack } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { type Counter, Metrics } from '@sepia/base/metrics';
 import type { Cluster } from '@sepia/cluster/cluster';
-import { InternalClient } from '@sepia/http/client';
+import { followingClient } from '@sepia/cluster/ring-follower';
+import type { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
 import { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
@@ -108,7 +109,7 @@ export function reachOut(ground: Ground, env: AgentGiven['env'] = {}): Outside {
   const { config, cluster, clusterKey, nodeId, log, clock, nowMs, stops } = ground;
   const dispatcher = createDispatcher();
   stops.push('sockets', () => dispatcher.destroy());
-  const client = new InternalClient({
+  const client = followingClient(cluster, log, {
     dispatcher,
     clusterKey,
     memberId: nodeId,

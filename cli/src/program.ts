@@ -15,6 +15,7 @@ import { addPull } from './commands/pull.ts';
 import { addPurge } from './commands/purge.ts';
 import { addPush } from './commands/push.ts';
 import { addReplicate } from './commands/replicate.ts';
+import { addRing } from './commands/ring.ts';
 import { addRoles } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
 import { addStatus } from './commands/status.ts';
@@ -44,6 +45,7 @@ export function buildProgram(): Command {
   addGc(program);
   addBackup(program);
   addReplicate(program);
+  addRing(program);
   addStatus(program);
   addSimulate(program);
   addConfig(program);

@@ -1,6 +1,6 @@
 import type { Metrics } from '@sepia/base/metrics';
+import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { DataFolder } from '@sepia/store/data-folder';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { BlobIndex } from './blobs/blob-index.ts';
 import type { Swarms } from './blobs/swarms.ts';
@@ -10,6 +10,7 @@ import type { Fetches } from './fetch/fetches.ts';
 import type { Recovery } from './recovery/recovery.ts';
 
 interface GaugedParts {
+  readonly cluster: Pick<Cluster, 'epoch'>;
   readonly fetches: Fetches;
   readonly uploads: Uploads;
   readonly swarms: Swarms;
@@ -18,13 +19,17 @@ interface GaugedParts {
   readonly health: Health;
   readonly recovery: Recovery;
   readonly index: BlobIndex;
-  readonly folder: Pick<DataFolder, 'db'>;
   readonly nowMs: () => number;
 }
 
 /** Gauges of an origin's parts, read when they are asked for. */
 export function originGauges(metrics: Metrics, parts: GaugedParts): void {
-  const { fetches, uploads, swarms, store, room, health, recovery, index, folder, nowMs } = parts;
+  const { cluster, fetches, uploads, swarms, store, room, health, recovery, index, nowMs } = parts;
+  metrics.gauge(
+    'sepia_origin_ring_epoch',
+    "Epoch of the ring's membership; odd while a change is under way.",
+    () => cluster.epoch,
+  );
   metrics.gauge('sepia_origin_fetches', 'Blobs that are being fetched from an upstream.', () => fetches.size);
   metrics.gauge('sepia_origin_uploads_open', 'Open upload sessions.', () => uploads.open);
   metrics.gauge('sepia_origin_swarms', 'Swarms that this origin is in.', () => swarms.size);
@@ -36,7 +41,7 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   metrics.gauge(
     'sepia_origin_records_refused',
     '1 while the database of records takes no writes.',
-    () => folder.db.warnings.length,
+    () => recovery.refused.length,
   );
   metrics.gauge(
     'sepia_origin_owed_blobs',

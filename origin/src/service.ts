@@ -6,16 +6,12 @@ import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
-import { H_CLUSTER, H_STANDING } from '@sepia/cluster/api/headers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
 import { NodeCommands } from '@sepia/cluster/node-commands';
 import { startAdmin } from '@sepia/http/admin';
-import { createApp } from '@sepia/http/app';
 import { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
-import { createMemberGate } from '@sepia/http/member-gate';
-import { routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
 import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
@@ -41,6 +37,7 @@ import { Fence } from './fence/core/fence.ts';
 import { Fetches } from './fetch/fetches.ts';
 import { byteCounters, originGauges } from './gauges.ts';
 import { createGc } from './gc/start.ts';
+import { originApp } from './http/origin-app.ts';
 import { originRouter } from './http/origin-router.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { PullTimes } from './manifests/pull-times.ts';
@@ -55,12 +52,12 @@ import { Referrers } from './records/referrers.ts';
 import { TagIndex } from './records/tag-index.ts';
 import { Tags } from './records/tags.ts';
 import { openRecords } from './recovery/open-records.ts';
-import { Recovery } from './recovery/recovery.ts';
 import { Deletes } from './removal/deletes.ts';
 import { Invalidation } from './removal/invalidation.ts';
 import { Purges } from './removal/purges.ts';
 import { Removals } from './removal/removals.ts';
 import { createReplication } from './replication/start.ts';
+import { createRing, hears } from './ring/start.ts';
 import { originStatus } from './status.ts';
 import { Upstreams } from './upstream/upstreams.ts';
 
@@ -153,7 +150,8 @@ async function build(parts: BuildParts): Promise<Origin> {
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
   stops.push('sockets', async () => await dispatcher.destroy());
   const health = new Health();
-  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
+  const signing = { dispatcher, clusterKey, memberId: selfId, clock, oldSignatures };
+  const client = new InternalClient({ ...signing, onAnswer: hears(() => ring) });
   const members: Members = new Members({ cluster, selfId, client, health, nowMs });
   const { policies } = cluster.document;
   const engine = memberEngine({ clusterKey, log, policies }, { id: selfId, zone: config.zone, origin: true });
@@ -205,9 +203,10 @@ async function build(parts: BuildParts): Promise<Origin> {
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
-  const absence = new Absence({ members, standing, index });
+  const absence = new Absence({ members, standing, index, isMoved: (epoch) => move.isDone(epoch) });
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
-  const tags = new Tags({ members, records, standing, nowMs });
+  const onOutdated = async (epoch: number, from: string): Promise<void> => await ring.reach(epoch, from);
+  const tags = new Tags({ members, records, standing, nowMs, onOutdated });
   const recheck = new Recheck({ members, upstreams, log, nowMs });
   const tagIndex = new TagIndex({ members, records, standing });
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
@@ -308,12 +307,16 @@ async function build(parts: BuildParts): Promise<Origin> {
   );
   stops.push('uploads', async () => await uploads.stop());
 
-  const recovery = new Recovery(
-    { ...opened, cluster, members, index, store, hints, replicator, tags, log },
+  const { recovery, ring, move, agreement } = createRing(
+    {
+      ...{ ...opened, cluster, members, client, index, store, hints, replicator, tags, log, nowMs },
+      sweeps: gc.peers,
+    },
     { compareEveryMs: config['compare-every'] },
   );
+  stops.push('ring', async () => await ring.stop());
   stops.push('recovery', async () => await recovery.stop());
-  originGauges(metrics, { fetches, uploads, swarms, store, room, health, recovery, index, folder, nowMs });
+  originGauges(metrics, { cluster, fetches, uploads, swarms, store, room, health, recovery, index, nowMs });
 
   const status = async (): Promise<unknown> =>
     await originStatus({
@@ -324,21 +327,15 @@ async function build(parts: BuildParts): Promise<Origin> {
     ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },
     ...{ replicator, repair, guard, upstreams, quotas, room, replication, intake, queue, removals },
     ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
-    ...{ access, sessions, swarms, ...recovery, ...gc },
+    ...{ access, sessions, swarms, ring, agreement, ...recovery, ...gc },
+    reach: async (epoch: number) => await ring.reach(epoch),
     stallMs: deadlines['body-stall'],
     stopping: stopping.signal,
     onBytes: (bytes) => servedBytes.inc(bytes),
   });
 
-  const gate = createMemberGate({ role: 'origin', clusterKey, selfId, log, metrics, clock, oldSignatures });
-  const app = createApp({ log, gate, onRequest: metrics.onRequest });
-  app.use(async (ctx, next) => {
-    ctx.set(H_CLUSTER, String(cluster.version));
-    await next();
-    // What an answer counts by is what is durable now, after the answer was made.
-    if (!ctx.res.headersSent) ctx.set(H_STANDING, standing.header);
-  });
-  app.use(routesOf(router));
+  const gateDeps = { clusterKey, selfId, log, metrics, clock, oldSignatures };
+  const app = originApp({ ...gateDeps, cluster, standing, ring, router });
   const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
   stops.push('listener', async () => await listener.stop(deadlines.drain));
   const notReady = (): string | undefined =>
@@ -349,7 +346,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       metrics,
       app,
       notReady,
-      warnings: () => [...recovery.warnings, ...scrubber.warnings, ...folder.db.warnings],
+      warnings: () => [...ring.warnings, ...recovery.warnings, ...scrubber.warnings],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },
@@ -361,6 +358,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
   stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
   recovery.start();
+  ring.start();
   scrubber.start();
   replicator.start();
   pullTimes.start();

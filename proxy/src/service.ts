@@ -6,8 +6,8 @@ import { createLogger, type Logger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
+import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
-import { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createDispatcher } from '@sepia/http/sockets';
 import { OriginHealth } from './cluster/core/origin-health.ts';
@@ -46,7 +46,7 @@ export async function startProxy(
     const { nowMs } = clock;
     const dispatcher = createDispatcher({ connections: CONNECTIONS });
     stops.push('sockets', () => dispatcher.destroy());
-    const client = new InternalClient({
+    const client = followingClient(cluster, log, {
       dispatcher,
       clusterKey,
       memberId: id,

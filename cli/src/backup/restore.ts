@@ -1,8 +1,10 @@
 import { askAll } from '@sepia/base/async/ask-many';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { H_EPOCH } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { isQuorum } from '@sepia/records/core/standing';
 import {
   clockFault,
   type DumpedRecord,
@@ -13,6 +15,8 @@ import type { Operator } from '../operator/operator.ts';
 import { type BackupHead, readFrames } from './backup-file.ts';
 
 const RESTORE_MS = 120_000;
+/** Memberships of the ring that a restore may see. */
+const MAX_EPOCHS = 5;
 
 export interface RestoreResult {
   readonly head: BackupHead;
@@ -32,6 +36,7 @@ export async function restore(
   onProgress: (space: RecordSpace, count: number) => void,
 ): Promise<RestoreResult> {
   checkWhole(file);
+  await operator.follow();
   const counts: Record<string, number> = {};
   let head: BackupHead | undefined;
   let left = 0;
@@ -65,35 +70,58 @@ function isKnown(operator: Operator, space: RecordSpace, { key }: DumpedRecord):
   return shard !== undefined && operator.cluster.upstreams.some((one) => one.name === shard.upstream);
 }
 
-/** Every owner of a record's repository gets it; W of them must have taken it. */
+/** Begun anew where too few took the records because the ring changed meanwhile. */
 async function putRecords(
   operator: Operator,
   space: RecordSpace,
   records: readonly DumpedRecord[],
 ): Promise<void> {
-  const byOwner = new Map<string, DumpedRecord[]>();
-  const needed = new Map<DumpedRecord, { left: number; lost: number }>();
-  for (const record of records) {
-    const { owners, writeQuorum } = ownership(operator, space, record);
-    needed.set(record, { left: writeQuorum, lost: owners.length - writeQuorum });
-    for (const id of owners) byOwner.set(id, [...(byOwner.get(id) ?? []), record]);
+  for (let tries = 1; ; tries++) {
+    const { epoch } = operator.cluster;
+    try {
+      return await putOnce(operator, space, records);
+    } catch (error) {
+      if (!isCoded(error, 'QUORUM_LOST') || tries >= MAX_EPOCHS) throw error;
+      await operator.follow(true);
+      if (operator.cluster.epoch === epoch) throw error;
+    }
   }
+}
+
+/**
+ * Every owner of a record's repository gets it; a majority must have taken it under one epoch, in a ring change one of
+ * the old and one of the new owners. @throws `QUORUM_LOST`
+ */
+async function putOnce(
+  operator: Operator,
+  space: RecordSpace,
+  records: readonly DumpedRecord[],
+): Promise<void> {
+  const { epoch } = operator.cluster;
+  const byOwner = new Map<string, DumpedRecord[]>();
+  for (const record of records)
+    for (const id of new Set(ownersOf(operator, space, record).flat()))
+      byOwner.set(id, [...(byOwner.get(id) ?? []), record]);
   const said = await askAll([...byOwner], async ([id, entries]) => {
     await operator.ask(id, {
       ...to(ORIGIN_RECORDS.restore),
       json: { space, entries },
+      headers: { [H_EPOCH]: String(epoch) },
       headersTimeoutMs: RESTORE_MS,
     });
   });
-  for (const one of said) {
-    if (one.type === 'answer') continue;
-    const [id, entries] = one.by;
-    if (entries.some((record) => --needed.get(record)!.lost < 0))
-      throw new CodedError('QUORUM_LOST', {
-        message: `too few origins take the records (${id}: ${(one.error as Error).message})`,
-        cause: one.error,
-      });
-  }
+  const takers = new Map<DumpedRecord, string[]>();
+  for (const { type, by } of said)
+    if (type === 'answer')
+      for (const record of by[1]) takers.set(record, [...(takers.get(record) ?? []), by[0]]);
+  const failed = said.find((one) => one.type !== 'answer');
+  const isTaken = (one: DumpedRecord): boolean =>
+    isQuorum(takers.get(one) ?? [], ownersOf(operator, space, one));
+  if (failed === undefined || records.every(isTaken)) return;
+  throw new CodedError('QUORUM_LOST', {
+    message: `too few origins take the records (${failed.by[0]}: ${(failed.error as Error).message})`,
+    cause: failed.error,
+  });
 }
 
 /** One origin of each repository's owners sets its tags. */
@@ -113,11 +141,11 @@ async function putTags(operator: Operator, records: readonly DumpedRecord[]): Pr
   }
 }
 
-function ownership(
+function ownersOf(
   operator: Operator,
   space: RecordSpace,
   { key }: DumpedRecord,
-): ReturnType<Operator['cluster']['origins']> {
+): readonly (readonly string[])[] {
   const { upstream, repository } = shardOfRecord(space, key)!;
-  return operator.cluster.origins(shardKey(upstream, repository));
+  return operator.cluster.shard(shardKey(upstream, repository)).sets;
 }

@@ -5,8 +5,11 @@ import { besideConfig, readClusterKey } from '@sepia/base/config/load';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug, tryParse } from '@sepia/base/failure';
 import { type ResolvedName, resolveName } from '@sepia/base/names/upstream-name';
+import { ORIGIN_RING } from '@sepia/cluster/api/ring';
+import { to } from '@sepia/cluster/api/route';
 import { Cluster, shardKey } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
+import { RING_ANSWER } from '@sepia/cluster/ring-messages';
 import { InternalClient, type InternalRequest } from '@sepia/http/client';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import type { Command } from 'commander';
@@ -33,6 +36,8 @@ export interface OperatorName extends ResolvedName {
 }
 
 const CALL_MS = 30_000;
+/** An origin that does not tell the membership within this is passed over. */
+const RING_MS = 3_000;
 
 /** The options by which every operator's command finds its cluster. */
 export function operatorOptions(command: Command): Command {
@@ -47,6 +52,7 @@ export class Operator {
   readonly cluster: Cluster;
   readonly #client: InternalClient;
   readonly #dispatcher: Dispatcher;
+  #followed: Promise<void> | undefined;
 
   constructor(cluster: Cluster, clusterKey: Uint8Array) {
     this.cluster = cluster;
@@ -77,6 +83,37 @@ export class Operator {
     return this.cluster.members('origin').map((member) => member.id);
   }
 
+  /** Follows the membership that the origins agreed on, as far as one of them tells it. Asked once, or `anew`. */
+  async follow(anew = false): Promise<void> {
+    if (anew) this.#followed = undefined;
+    this.#followed ??= this.#askRing();
+    await this.#followed;
+  }
+
+  /** A call to the first origin of the ring that answers. @throws what it names, `NO_PEERS` */
+  async askAny<T>(call: OperatorCall): Promise<T> {
+    const isFinal = (error: unknown): boolean =>
+      !isCoded(error, 'PEER_HTTP') && !isCoded(error, 'RECORDS_PENDING');
+    try {
+      return await askInTurn(this.cluster.owningIds, async (id) => await this.ask<T>(id, call), { isFinal });
+    } catch (error) {
+      throwIfBug(error);
+      if (isFinal(error)) throw error;
+      throw new CodedError('NO_PEERS', {
+        message: `no origin takes the change: ${(error as Error).message}`,
+        cause: error,
+      });
+    }
+  }
+
+  async #askRing(): Promise<void> {
+    const answers = await this.#each<unknown>({ ...to(ORIGIN_RING.membership), headersTimeoutMs: RING_MS });
+    const told = answers.map(({ answer }) => RING_ANSWER.safeParse(answer).data);
+    const known = told.filter((one) => one?.founded === true).map((one) => one!.membership);
+    known.sort((a, b) => b.epoch - a.epoch);
+    if (known[0] !== undefined) this.cluster.follow(known[0]);
+  }
+
   /** Upstream, repository and reference of `[HOST/]REPOSITORY[:TAG|@DIGEST]`. @throws `UPSTREAM_UNKNOWN`, `REQUEST_INVALID` */
   nameOf(text: string): OperatorName {
     const { host, repository, reference } = parseImageReference(text);
@@ -96,6 +133,7 @@ export class Operator {
 
   /** A call to the first owner of a repository that answers. */
   async askOwner<T>(name: ResolvedName, call: OperatorCall): Promise<T> {
+    await this.follow();
     const { order } = this.cluster.origins(shardKey(name.upstream, name.repository));
     const isFinal = (error: unknown): boolean =>
       !isCoded(error) || (!error.facts.retryable && error.code !== 'INTERNAL');
@@ -119,6 +157,11 @@ export class Operator {
 
   /** The same call to all origins at once. */
   async askAll<T>(call: OperatorCall): Promise<{ id: string; answer?: T; error?: unknown }[]> {
+    await this.follow();
+    return await this.#each<T>(call);
+  }
+
+  async #each<T>(call: OperatorCall): Promise<{ id: string; answer?: T; error?: unknown }[]> {
     const said = await askAll(this.originIds, async (id) => await this.ask<T>(id, call));
     return said.map((one) =>
       one.type === 'answer' ? { id: one.by, answer: one.answer } : { id: one.by, error: one.error },

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t, { type Test } from 'tap';
 import { startCluster, type TestCluster } from '../../../origin/test/support/cluster.ts';
+import { change, memberOf, untilEpoch } from '../../../origin/test/support/ring.ts';
 import { backup } from '../../src/backup/backup.ts';
 import { readFrames } from '../../src/backup/backup-file.ts';
 import { restore } from '../../src/backup/restore.ts';
@@ -88,6 +89,18 @@ t.test('all databases of seven origins are lost: after the restore every tag rea
 t.test('a backup of seven origins goes into three', async (t) => {
   const c = await startCluster(t, { origins: 3 });
   await restore(operatorOf(t, c), FILE, quiet);
+  t.same(await state(c, 'history'), histories);
+});
+
+t.test('a restore goes by the ring as it is, also if that changed since it was asked', async (t) => {
+  const c = await startCluster(t, { origins: 4, ring: 3 });
+  const operator = operatorOf(t, c);
+  await operator.follow();
+  await c.start('o4');
+  await change(c, 'o1', 0, { action: 'add', members: [memberOf(c, 'o4')] });
+  await untilEpoch(c, 2);
+  await restore(operator, FILE, quiet);
+  t.equal(operator.cluster.epoch, 2);
   t.same(await state(c, 'history'), histories);
 });
 

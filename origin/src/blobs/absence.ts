@@ -5,7 +5,9 @@ import type { OwnStanding } from '../records/own-standing.ts';
 import type { BlobIndex } from './blob-index.ts';
 
 interface AbsenceDeps {
-  readonly members: Pick<Members, 'shard'>;
+  readonly members: Pick<Members, 'shard' | 'selfId' | 'epoch' | 'candidates'>;
+  /** This origin's part of the ring change of that epoch is done. */
+  readonly isMoved: (epoch: number) => boolean;
   readonly standing: Pick<OwnStanding, 'require'>;
   readonly index: Pick<BlobIndex, 'isWanted'>;
 }
@@ -21,7 +23,16 @@ export class Absence {
   /** @throws `RECORDS_PENDING` while it would be wrong, or not known */
   async require(digest: Digest): Promise<void> {
     const { members, standing, index } = this.#deps;
-    standing.require(members.shard(digest));
+    const { sets } = members.shard(digest);
+    standing.require({ epoch: members.epoch, sets });
+    const isOld =
+      sets.length === 1
+        ? members.candidates(digest).includes(members.selfId)
+        : sets[0]!.includes(members.selfId);
+    // A new owner does not know before it took over; who owns it no longer may have given it away. In a ring that never
+    // changed nobody is either of them.
+    if (members.epoch > 0 && !isOld && !(sets.length > 1 && this.#deps.isMoved(members.epoch)))
+      throw new CodedError('RECORDS_PENDING', { detail: { digest } });
     if (await index.isWanted(digest)) throw new CodedError('RECORDS_PENDING', { detail: { digest } });
   }
 }

@@ -151,7 +151,8 @@ export class Blobs {
   async locateOthers(name: BlobName): Promise<Located> {
     const { members } = this.#deps;
     const ids = members.candidates(name.digest).filter((id) => id !== members.selfId);
-    const call = { ...to(ORIGIN_BLOBS.where, name), bodyTimeoutMs: QUICK_MS };
+    // Who knows a newer ring does not answer by this one: an owner of before may be a stand-in there, and have nothing.
+    const call = { ...to(ORIGIN_BLOBS.where, name), epoch: members.epoch, bodyTimeoutMs: QUICK_MS };
     const said = await askAll(
       ids,
       async (id, signal) => (await members.json<Where>(id, { ...call, signal })).state,

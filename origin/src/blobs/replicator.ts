@@ -3,12 +3,13 @@ import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { isBug, logFailure } from '@sepia/base/failure';
+import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { H_CLASS } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import { majority } from '@sepia/cluster/ring';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
 import type { Hint, Hints } from './hints.ts';
@@ -24,6 +25,8 @@ const COPY_HEADERS_MS = 60_000;
 /** A copy whose receiver takes no byte for this long is cut, in ms. */
 const COPY_STALL_MS = 5_000;
 const CHUNK_BYTES = 256 * 1024;
+/** Memberships that one push may see. */
+const MAX_EPOCHS = 5;
 
 interface ReplicatorDeps {
   readonly members: Members;
@@ -86,22 +89,41 @@ export class Replicator {
    * members have it. @throws `QUORUM_LOST`
    */
   async place(name: CopyName): Promise<void> {
+    const { members } = this.#deps;
+    for (let tries = 1; ; tries++) {
+      const { epoch } = members;
+      try {
+        await this.#placeOnce(name, epoch);
+        // Copies count under the membership that they were asked for by: old owners may have handed over meanwhile.
+        if (members.epoch === epoch) return;
+      } catch (error) {
+        throwIfBug(error);
+        await members.news();
+        if (members.epoch === epoch) throw error;
+      }
+      if (tries >= MAX_EPOCHS) throw new CodedError('EPOCH_OUTDATED', { detail: { epoch } });
+    }
+  }
+
+  async #placeOnce(name: CopyName, epoch: number): Promise<void> {
     const { members, hints } = this.#deps;
     const { owners, standIns, writeQuorum } = members.placement(name.digest);
+    const { sets } = members.shard(name.digest);
     const others = owners.filter((id) => id !== members.selfId);
     const selfCounts = owners.includes(members.selfId) || standIns.includes(members.selfId);
     const isOwner = owners.includes(members.selfId);
     for (const target of others) await hints.add({ ...name, target });
     const spare = standIns.filter((id) => id !== members.selfId);
     await new Promise<void>((resolve, reject) => {
-      let acks = isOwner ? 1 : 0;
+      const holders = new Set(isOwner ? [members.selfId] : []);
+      const isEnough = (): boolean => hasCopies(holders, sets);
       let running = 0;
       let cut: NodeJS.Timeout | undefined;
       let lastError: unknown;
       let selfUsed = isOwner;
       const late = new AbortController();
       const judge = (): void => {
-        if (acks >= writeQuorum) {
+        if (isEnough()) {
           cut ??= setTimeout(
             () => late.abort(new CodedError('TIMEOUT', { message: 'copy is far behind the others' })),
             this.#stragglerMs,
@@ -110,21 +132,21 @@ export class Replicator {
         }
         if (running > 0) return;
         clearTimeout(cut);
-        if (acks < writeQuorum)
+        if (!isEnough())
           reject(
             new CodedError('QUORUM_LOST', {
               message: 'too few origins took a copy',
-              detail: { digest: name.digest, copies: acks, needed: writeQuorum },
+              detail: { digest: name.digest, copies: holders.size, needed: writeQuorum },
               cause: lastError,
             }),
           );
       };
       const copy = (id: string, isStandIn: boolean): void => {
         running += 1;
-        this.#copy(name, id, isStandIn, late.signal)
+        this.#copy(name, id, isStandIn, late.signal, epoch)
           .then(
             async () => {
-              acks += 1;
+              holders.add(id);
               if (!isStandIn) await hints.done({ digest: name.digest, target: id });
             },
             (error: unknown) => {
@@ -134,10 +156,10 @@ export class Replicator {
                 { digest: name.digest, target: id, reason: String(error) },
                 'copy failed; it is made later',
               );
-              if (acks >= writeQuorum || late.signal.aborted) return;
+              if (isEnough() || late.signal.aborted) return;
               if (!selfUsed && selfCounts) {
                 selfUsed = true;
-                acks += 1;
+                holders.add(members.selfId);
               } else if (spare.length > 0) copy(spare.shift()!, true);
             },
           )
@@ -182,17 +204,23 @@ export class Replicator {
   /** How many copies are owed that are not being made at this moment. */
   async overdue(): Promise<number> {
     const owed = await this.#deps.hints.all();
-    return owed.filter(({ digest, target }) => !this.#copies.has(keyOf(digest, target))).length;
+    return owed.filter((hint) => !this.#isRunning(hint)).length;
   }
 
   /** Makes a copy, or joins the one under way; nothing is sent to an owner that has the blob. */
-  async #copy(name: CopyName, id: string, isStandIn: boolean, signal: AbortSignal): Promise<void> {
-    const key = `${keyOf(name.digest, id)}${isStandIn ? '\nstand-in' : ''}`;
+  async #copy(
+    name: CopyName,
+    id: string,
+    isStandIn: boolean,
+    signal: AbortSignal,
+    epoch = this.#deps.members.epoch,
+  ): Promise<void> {
+    const key = `${keyOf(name.digest, id)}${isStandIn ? '\nstand-in' : ''}\n${epoch}`;
     await this.#copies.run(
       key,
       async (both) => {
-        if (!isStandIn && (await this.#hasIt(name, id, both))) return;
-        await this.#send(name, id, isStandIn, both).catch(async (error: unknown) => {
+        if (!isStandIn && (await this.#hasIt(name, id, both, epoch))) return;
+        await this.#send(name, id, isStandIn, both, epoch).catch(async (error: unknown) => {
           // What was sent is not the blob: this copy rotted. It is mended, or no later try is better.
           if (isCoded(error, 'DIGEST_MISMATCH') || isCoded(error, 'DISK_CORRUPT'))
             await this.#deps.lookAgain(name.digest);
@@ -203,7 +231,13 @@ export class Replicator {
     );
   }
 
-  async #send(name: CopyName, id: string, isStandIn: boolean, signal: AbortSignal): Promise<void> {
+  async #send(
+    name: CopyName,
+    id: string,
+    isStandIn: boolean,
+    signal: AbortSignal,
+    epoch: number,
+  ): Promise<void> {
     const { members, store } = this.#deps;
     if (members.isSuspect(id)) throw new CodedError('PEER_HTTP', { message: `${id} did not answer lately` });
     const handle = await store.open(name.digest);
@@ -236,6 +270,7 @@ export class Replicator {
         },
         ...({ body: sizeBytes === 0 ? new Uint8Array(0) : chunks() } as object),
         headersTimeoutMs: COPY_HEADERS_MS,
+        epoch,
         signal: AbortSignal.any([signal, stall.signal]),
       });
     } finally {
@@ -288,13 +323,13 @@ export class Replicator {
   }
 
   /** True if an owner has the blob as one that was pushed: a copy that is only cached there may be evicted. */
-  async #hasIt(name: CopyName, id: string, signal: AbortSignal): Promise<boolean> {
+  async #hasIt(name: CopyName, id: string, signal: AbortSignal, epoch: number): Promise<boolean> {
     const { members, store } = this.#deps;
     const stat = await store.stat(name.digest);
     // To send a small one takes no longer than to ask.
     if (stat !== undefined && stat.sizeBytes <= CHUNK_BYTES) return false;
     if (members.isSuspect(id)) return false;
-    const call = { ...to(ORIGIN_BLOBS.where, name), signal };
+    const call = { ...to(ORIGIN_BLOBS.where, name), epoch, signal };
     const asked = members.json<{ state: string; class?: string }>(id, call);
     const where = await asked.catch((error: unknown) => {
       // Its copy is being mended: a good one is welcome.
@@ -306,7 +341,11 @@ export class Replicator {
 
   #isDue(hint: Hint): boolean {
     const key = keyOf(hint.digest, hint.target);
-    return !this.#copies.has(key) && (this.#backoff.get(key)?.untilMs ?? 0) <= performance.now();
+    return !this.#isRunning(hint) && (this.#backoff.get(key)?.untilMs ?? 0) <= performance.now();
+  }
+
+  #isRunning({ digest, target }: Hint): boolean {
+    return this.#copies.has(`${keyOf(digest, target)}\n${this.#deps.members.epoch}`);
   }
 
   /** What this origin kept for others goes when they all have it. */
@@ -320,6 +359,13 @@ export class Replicator {
       logFailure(log, error, 'staged copy not removed', { digest });
     }
   }
+}
+
+/** W copies of each set of owners; those of stand-ins count in place of owners that are away. */
+function hasCopies(holders: ReadonlySet<string>, sets: readonly (readonly string[])[]): boolean {
+  const owners = new Set(sets.flat());
+  const standIns = [...holders].filter((id) => !owners.has(id)).length;
+  return sets.every((set) => set.filter((id) => holders.has(id)).length + standIns >= majority(set.length));
 }
 
 function keyOf(digest: Digest, target: string): string {

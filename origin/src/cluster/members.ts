@@ -1,7 +1,7 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import { H_STANDING } from '@sepia/cluster/api/headers';
+import { H_EPOCH, H_STANDING } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -24,6 +24,8 @@ export const H_HOP = 'sepia-hop';
 
 export type MemberCall = Omit<InternalRequest, 'url' | 'to' | 'headersTimeoutMs'> & {
   readonly headersTimeoutMs?: number;
+  /** Of the membership that the call counts under; the other refuses an older one. */
+  readonly epoch?: number;
 };
 
 interface MembersDeps {
@@ -38,6 +40,7 @@ interface MembersDeps {
 export class Members {
   readonly selfId: string;
   readonly #deps: MembersDeps;
+  #news: Promise<unknown> = Promise.resolve();
   readonly #returnListeners = new Set<(id: string) => void>();
 
   constructor(deps: MembersDeps) {
@@ -45,9 +48,24 @@ export class Members {
     this.selfId = deps.selfId;
   }
 
-  /** Every origin of the cluster. */
+  /** Every origin that owns something; in a ring change the old and the new ones. */
   get ids(): string[] {
-    return this.#deps.cluster.members('origin').map(({ id }) => id);
+    return this.#deps.cluster.owningIds;
+  }
+
+  /** Resolves when a newer membership that some answer told of is followed, or cannot be got. */
+  async news(): Promise<void> {
+    await this.#news;
+  }
+
+  /** Answers tell of a newer membership: `getting` ends when it is here. */
+  awaits(getting: Promise<void>): void {
+    this.#news = Promise.all([this.#news, getting]).then(ignoreFailure, ignoreFailure);
+  }
+
+  /** Of the ring's membership. */
+  get epoch(): number {
+    return this.#deps.cluster.epoch;
   }
 
   /** Owners and stand-ins of a digest or shard key. */
@@ -172,13 +190,16 @@ export class Members {
         detail: { id },
       });
     const startedMs = nowMs();
+    const { epoch, ...rest } = call;
+    const headers = epoch === undefined ? call.headers : { ...call.headers, [H_EPOCH]: String(epoch) };
     let last: unknown;
     for (const url of member.urls) {
       try {
         const answer = await send({
           headersTimeoutMs: QUICK_MS,
           bodyTimeoutMs: QUICK_MS * 4,
-          ...call,
+          ...rest,
+          ...(headers === undefined ? {} : { headers }),
           url,
           to: id,
         });

@@ -9,6 +9,7 @@ import { linkKey } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import type { GcReport, GcWish, RepositoryReport } from '@sepia/cluster/api/gc-report';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
+import { isMoving } from '@sepia/cluster/membership';
 import { parseManifest } from '@sepia/oci/manifest';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Tags } from '../records/tags.ts';
@@ -55,6 +56,7 @@ export class Collector {
   readonly #stopped = new AbortController();
   #report: Report | undefined;
   #running: Promise<void> | undefined;
+  #epoch = 0;
 
   constructor(deps: CollectorDeps) {
     this.#deps = deps;
@@ -92,6 +94,7 @@ export class Collector {
       unlinked: 0,
       repositories: [],
     };
+    this.#epoch = this.#deps.cluster.epoch;
     const run = async (): Promise<void> => {
       try {
         await this.#sweep(report);
@@ -127,7 +130,11 @@ export class Collector {
   async #checkReady(): Promise<void> {
     const { cluster, peers, nowMs } = this.#deps;
     const moving = cluster.members('origin').filter(({ state }) => state !== 'active');
-    if (moving.length > 0) throw refused(`the membership changes: ${moving.map(({ id }) => id).join(', ')}`);
+    if (isMoving(cluster.membership)) throw refused(`the ring changes: ${cluster.membership.change}`);
+    if (moving.length > 0)
+      throw refused(
+        `the membership changes: ${moving.map(({ id }) => id).join(', ')}; take out who is drained with "sepia ring remove"`,
+      );
     for (const untilMs = nowMs() + OWED_MS; ; ) {
       const said = await askAll(peers.ids, async (id) => ({ id, ...(await peers.ready(id)) }));
       const [silent] = withoutAnswer(said);
@@ -143,6 +150,12 @@ export class Collector {
       if (nowMs() > untilMs) throw refused(`${owing.id} owes ${owing.owed} copies to other origins`);
       await delay(ASK_AGAIN_MS, this.#stopped.signal);
     }
+  }
+
+  /** Owners of before do not answer for those of now: a sweep ends with the membership that it began under. */
+  #checkEpoch(): void {
+    const { epoch } = this.#deps.cluster;
+    if (epoch !== this.#epoch) throw refused(`the ring changed meanwhile (epoch ${epoch})`);
   }
 
   async #sweep(report: Report): Promise<void> {
@@ -219,6 +232,7 @@ export class Collector {
     for (let next = machine.next(); ; ) {
       if (next.done === true) return next.value;
       this.#stopped.signal.throwIfAborted();
+      this.#checkEpoch();
       next = machine.next(await this.#answer(generation, next.value, shard!, rules!));
     }
   }

@@ -55,6 +55,8 @@ interface OwnContentDeps {
   readonly records: RecordStore;
   /** All that is said here counts, or is not said: `RECORDS_PENDING`. */
   readonly standing: Pick<OwnStanding, 'requireAll'>;
+  /** This origin keeps the records of that repository. */
+  readonly owns: (upstream: string, repository: string) => boolean;
   readonly store: BlobStore;
   readonly swarms: Pick<Swarms, 'forget'>;
   readonly fence: Fence;
@@ -138,14 +140,17 @@ export class OwnContent {
     return { entries, more: false };
   }
 
-  /** Which of these are linked by any repository of any upstream, as far as this origin knows. */
+  /**
+   * Which of these are linked by any repository of any upstream that this origin owns. What it owned before a ring
+   * change says nothing any more: the owners are asked as well.
+   */
   async linked(digests: readonly Digest[]): Promise<Digest[]> {
     this.#deps.standing.requireAll();
     const wanted = new Set<string>(digests);
     const found = new Set<Digest>();
     for await (const { key } of this.#deps.records.linkSet.list([])) {
-      const digest = key[2]!;
-      if (wanted.has(digest)) found.add(digest as Digest);
+      const [upstream = '', repository = '', digest = ''] = key;
+      if (wanted.has(digest) && this.#deps.owns(upstream, repository)) found.add(digest as Digest);
     }
     return [...found];
   }

@@ -1,6 +1,7 @@
 import { askEvery } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_GC } from '@sepia/cluster/api/origin';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -14,6 +15,8 @@ import type { CandidatePage, OwnContent, OwnLayerIndex, OwnRecord, OwnTag } from
 const SLOW_MS = 60_000;
 /** All members must have condemned within this, so that their fences stand together, in ms. */
 const CONDEMN_MS = 10_000;
+/** A member that does not take part in a hold within this is passed over, in ms. */
+const HOLD_MS = 3_000;
 
 /** Whether an origin lets a sweep run. */
 export interface GcReadiness {
@@ -37,7 +40,7 @@ export interface Dead {
 }
 
 interface PeersDeps {
-  readonly members: Pick<Members, 'selfId' | 'ids' | 'placement' | 'json'>;
+  readonly members: Pick<Members, 'selfId' | 'ids' | 'epoch' | 'placement' | 'json'>;
   readonly own: OwnGc;
 }
 
@@ -98,6 +101,25 @@ export class Peers {
     return await this.#get(id, to(ORIGIN_GC.candidates, { after, grace: graceMs }));
   }
 
+  /**
+   * Takes the fences of all members that answer, without condemning anything: no sweep goes on before the release. For
+   * a ring change that begins. @throws `GC_REFUSED` where a sweep runs
+   */
+  async hold(generation: string): Promise<void> {
+    const { members, own } = this.#deps;
+    await this.#all(async (id) => {
+      if (id === this.#self) own.condemn(generation, []);
+      else {
+        const call = { ...to(ORIGIN_GC.condemn), json: { generation, keys: [] } };
+        await members.json(id, { ...call, headersTimeoutMs: HOLD_MS }).catch((error: unknown) => {
+          throwIfBug(error);
+          // Who is away takes part in no sweep: a sweep needs every member.
+          if (isCoded(error, 'GC_REFUSED')) throw error;
+        });
+      }
+    });
+  }
+
   /** Keys that are in use somewhere. @throws `GC_REFUSED` where another sweep runs */
   async condemn(generation: string, keys: readonly string[]): Promise<ReadonlySet<string>> {
     const busy = await this.#all(async (id) => {
@@ -156,11 +178,13 @@ export class Peers {
   }
 
   async #get<T>(id: string, call: RouteCall): Promise<T> {
-    return await this.#deps.members.json<T>(id, { ...call, headersTimeoutMs: SLOW_MS });
+    const { members } = this.#deps;
+    return await members.json<T>(id, { ...call, epoch: members.epoch, headersTimeoutMs: SLOW_MS });
   }
 
   async #post<T>(id: string, call: RouteCall, json: unknown, headersTimeoutMs: number): Promise<T> {
-    return await this.#deps.members.json<T>(id, { ...call, json, headersTimeoutMs });
+    const { members } = this.#deps;
+    return await members.json<T>(id, { ...call, json, epoch: members.epoch, headersTimeoutMs });
   }
 }
 

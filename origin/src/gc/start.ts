@@ -1,6 +1,7 @@
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
-import type { Cluster } from '@sepia/cluster/cluster';
+import { type Cluster, shardKey } from '@sepia/cluster/cluster';
+import { isMoving } from '@sepia/cluster/membership';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Replicator } from '../blobs/replicator.ts';
@@ -48,7 +49,9 @@ export function createGc(deps: GcDeps, options: GcOptions) {
   const { cluster, members, records, standing, store, swarms, replicator, fence, elapsedMs, metrics, nowMs } =
     deps;
   const sets = deps.sets as Readonly<Record<'links' | 'referrers', QuorumSet<unknown>>>;
-  const content = new OwnContent({ records, standing, store, swarms, fence, nowMs, elapsedMs });
+  const owns = (upstream: string, repository: string): boolean =>
+    members.placement(shardKey(upstream, repository)).owners.includes(members.selfId);
+  const content = new OwnContent({ records, standing, owns, store, swarms, fence, nowMs, elapsedMs });
   const own: OwnGc = {
     content,
     ready: async () => {
@@ -56,6 +59,7 @@ export function createGc(deps: GcDeps, options: GcOptions) {
       return { clusterVersion: cluster.version, owed: await replicator.overdue() };
     },
     condemn: (generation, keys) => {
+      if (isMoving(cluster.membership)) throw refused(`the ring changes: ${cluster.membership.change}`);
       const busy = fence.condemn(generation, keys, elapsedMs());
       if (busy !== false) return busy;
       throw refused('another collection runs, or ended without a word within the last minute');
@@ -73,10 +77,11 @@ export function createGc(deps: GcDeps, options: GcOptions) {
     'sepia_origin_gc_bytes_total',
     'Bytes that collections led from here took off disks, copies counted.',
   );
+  const peers = new Peers({ members, own });
   const collector = new Collector({
     ...deps,
     selfId: members.selfId,
-    peers: new Peers({ members, own }),
+    peers,
     onSwept: (one) => {
       swept.inc(one.links);
       blobs.inc(one.blobs);
@@ -102,5 +107,5 @@ export function createGc(deps: GcDeps, options: GcOptions) {
     schedule.stop();
     await collector.stop();
   };
-  return { own, collector, schedule, stop };
+  return { own, peers, collector, schedule, stop };
 }

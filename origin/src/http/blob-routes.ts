@@ -325,6 +325,7 @@ function answerHead(ctx: Context, name: BlobName, sizeBytes: number, mediaType: 
     'docker-content-digest': name.digest,
     'accept-ranges': 'bytes',
     etag: `"${name.digest}"`,
+    'cache-control': 'max-age=31536000',
   };
   for (const [key, value] of Object.entries(headers)) ctx.res.setHeader(key, value);
   ctx.res.statusCode = 200;

@@ -8,6 +8,7 @@ import { gcRoutes } from './gc-routes.ts';
 import { recordRoutes } from './record-routes.ts';
 import { removalRoutes } from './removal-routes.ts';
 import { replicationRoutes } from './replication-routes.ts';
+import { ringRoutes } from './ring-routes.ts';
 import { setRoutes } from './set-routes.ts';
 import { strangerRoutes } from './stranger-routes.ts';
 import { syncRoutes } from './sync-routes.ts';
@@ -25,6 +26,7 @@ type OriginRouterDeps = DepsOf<typeof accessRoutes> &
   DepsOf<typeof recordRoutes> &
   DepsOf<typeof removalRoutes> &
   DepsOf<typeof replicationRoutes> &
+  DepsOf<typeof ringRoutes> &
   DepsOf<typeof setRoutes> &
   DepsOf<typeof strangerRoutes> &
   DepsOf<typeof syncRoutes> &
@@ -42,6 +44,7 @@ export function originRouter(deps: OriginRouterDeps): Router {
     gcRoutes,
     backupRoutes,
     tagRoutes,
+    ringRoutes,
     setRoutes,
     syncRoutes,
     recordRoutes,

@@ -13,9 +13,9 @@ import type { Context } from 'koa';
 import type { Members } from '../cluster/members.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { PullTimes } from '../manifests/pull-times.ts';
-import { shardOf } from '../records/core/record-shard.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { Quotas } from '../records/quotas.ts';
+import { answerRegister } from '../records/tags.ts';
 import type { Purges } from '../removal/purges.ts';
 import { parsePurge, parseWanted } from './messages.ts';
 import { broughtAuthorization, changeOf, isHop, repositoryOf, required } from './request.ts';
@@ -27,7 +27,9 @@ export interface RecordRouteDeps {
   readonly cluster: Cluster;
   readonly records: RecordStore;
   readonly members: Pick<Members, 'shard'>;
-  readonly standing: Pick<OwnStanding, 'require'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'standing'>;
+  /** Gets a membership that a message names and this origin does not know yet. */
+  readonly reach: (epoch: number) => Promise<void>;
   readonly quotas: Pick<Quotas, 'own'>;
   readonly manifests: Manifests;
   readonly purges: Purges;
@@ -49,10 +51,9 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
   });
   serve(router, ORIGIN_RECORDS.register, async (ctx) => {
     const request = await readJson(ctx, ORIGIN_RECORDS.register.body.maxBytes, parseRegisterRequest);
-    const shard = shardOf('r1', request.key);
-    if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'register has no such key' });
-    deps.standing.require(deps.members.shard(shard));
-    ctx.body = await deps.records.registers.handle(request);
+    await deps.reach(request.epoch ?? 0);
+    const { members, standing, records } = deps;
+    ctx.body = await answerRegister({ members, standing, registers: records.registers }, request);
   });
   serve(router, ORIGIN_RECORDS.cluster, (ctx) => {
     ctx.body = deps.cluster.document;

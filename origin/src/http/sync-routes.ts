@@ -12,6 +12,7 @@ import type { CopiesOwed } from '../recovery/copies-owed.ts';
 import type { RecordDigests } from '../recovery/record-digests.ts';
 import type { RecordPages } from '../recovery/record-pages.ts';
 import type { HandoverAnswer, StandingAnswer, StartUp } from '../recovery/start-up.ts';
+import type { Agreement } from '../ring/agreement.ts';
 
 const MAX_BUCKETS = 20_000;
 const ID = z.string().min(1).max(64);
@@ -34,14 +35,15 @@ export interface SyncRouteDeps {
   readonly copies: CopiesOwed;
   readonly startUp: Pick<StartUp, 'soon'>;
   readonly antiEntropy: AntiEntropy;
+  readonly agreement: Pick<Agreement, 'next'>;
 }
 
 /** Handover and comparison between origins: ADR 0023. */
 export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
   const { members, standing, digests, pages, copies, startUp, antiEntropy } = deps;
   serve(router, ORIGIN_SYNC.standing, (ctx) => {
-    const { generation, settled, epoch } = standing.standing;
-    const answer: StandingAnswer = { firstStart: standing.firstStart, generation, settled, epoch };
+    const { generation, settled, kept, epoch } = standing.standing;
+    const answer: StandingAnswer = { firstStart: standing.firstStart, generation, settled, kept, epoch };
     ctx.body = answer;
   });
   serve(router, ORIGIN_SYNC.handover, async (ctx) => {
@@ -52,8 +54,9 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     await digests.scan();
     const granted = await standing.grant(asker);
     const { generation, known, epoch } = standing.standing;
+    const agreement = await deps.agreement.next();
     const answer: HandoverAnswer =
-      granted.type === 'granted' ? { type: 'granted', generation, known, epoch } : granted;
+      granted.type === 'granted' ? { type: 'granted', generation, known, epoch, agreement } : granted;
     if (granted.type === 'granted') antiEntropy.soon(asker.id);
     ctx.body = answer;
   });

@@ -3,11 +3,10 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
-import { majorityOf } from '@sepia/records/core/majority';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { askCounted } from './ask-counted.ts';
-import { mergePages, type OwnPage } from './core/record-merge.ts';
+import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
 import type { OwnStanding } from './own-standing.ts';
 import type { ShardName } from './quorum-set.ts';
 
@@ -20,7 +19,7 @@ interface CatalogDeps {
   readonly cluster: Cluster;
   readonly members: Members;
   readonly records: RecordStore;
-  readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'requireAll'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'requireAll' | 'within'>;
 }
 
 /**
@@ -45,6 +44,9 @@ export class Catalog {
     for await (const { key } of records.repositorySet.list([upstream], defined(page.after))) {
       if (entries.length >= page.limit) return { entries, more: true };
       const repository = key[1]!;
+      // What it owned once may be out of date here.
+      const { sets } = this.#deps.members.shard(shardKey(upstream, repository));
+      if (!sets.flat().includes(this.#deps.members.selfId)) continue;
       if (await this.#hasOwn(upstream, repository)) entries.push(repository);
     }
     return { entries, more: false };
@@ -70,17 +72,20 @@ export class Catalog {
   async has({ upstream, repository }: ShardName): Promise<boolean> {
     const { members } = this.#deps;
     const owners = members.shard(shardKey(upstream, repository));
+    const { epoch } = owners;
     const { answers, isEnough } = await askCounted(owners, async (id, signal) => {
+      const { standing } = this.#deps;
       if (id === members.selfId) {
-        const answer = await this.hasOwn({ upstream, repository });
-        return { sender: this.#deps.standing.sender, answer };
+        const answer = await standing.within(epoch, async () => await this.hasOwn({ upstream, repository }));
+        return { sender: standing.sender, answer };
       }
       const call = to(ORIGIN_NAMES.repositories, { upstream, repository });
-      const told = await members.counted<{ known: boolean }>(id, { ...call, signal });
+      const told = await members.counted<{ known: boolean }>(id, { ...call, epoch, signal });
       return { sender: told.sender, answer: told.answer.known };
     });
     if (answers.includes(true)) return true;
     if (isEnough) return false;
+    if (await this.#hasChanged(epoch)) return await this.has({ upstream, repository });
     throw new CodedError('QUORUM_LOST', {
       message: 'too few origins answer to know this repository',
       detail: { upstream, repository },
@@ -93,22 +98,35 @@ export class Catalog {
     return await this.#hasOwn(upstream, repository);
   }
 
-  async #page(upstream: string, after: string | undefined, limit: number) {
+  /** True if the ring is not at `epoch` any more: those who were asked may keep this no longer. */
+  async #hasChanged(epoch: number): Promise<boolean> {
+    const { members } = this.#deps;
+    await members.news();
+    return members.epoch !== epoch;
+  }
+
+  async #page(upstream: string, after: string | undefined, limit: number): Promise<MergedPage<string>> {
     const { cluster, members } = this.#deps;
-    const ids = cluster.members('origin').map(({ id }) => id);
+    const { ids, epoch } = members;
     const call = to(ORIGIN_NAMES.repositories, { upstream, limit, after });
     // What a write reached is on W origins: one of them is among all but W - 1.
-    const needed = ids.length - majorityOf(Math.min(3, ids.length)) + 1;
+    const needed = ids.length - cluster.origins(upstream).writeQuorum + 1;
     const { answers, isEnough } = await askCounted(
       { epoch: 0, sets: [ids] },
       async (id, signal) => {
-        if (id !== members.selfId) return await members.counted<OwnPage<string>>(id, { ...call, signal });
-        const answer = await this.ownPage(upstream, { after, limit });
-        return { sender: this.#deps.standing.sender, answer };
+        if (id !== members.selfId)
+          return await members.counted<OwnPage<string>>(id, { ...call, epoch, signal });
+        const { standing } = this.#deps;
+        const answer = await standing.within(
+          epoch,
+          async () => await this.ownPage(upstream, { after, limit }),
+        );
+        return { sender: standing.sender, answer };
       },
       () => false,
       (answered) => answered.length >= needed,
     );
+    if (!isEnough && (await this.#hasChanged(epoch))) return await this.#page(upstream, after, limit);
     if (!isEnough)
       throw new CodedError('QUORUM_LOST', {
         message: `too few origins answer to list repositories; ${needed} of ${ids.length} are needed`,

@@ -2,13 +2,17 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
+import type { Member } from '@sepia/cluster/document';
+import type { Membership } from '@sepia/cluster/membership';
 import type { Shard } from '@sepia/cluster/ring';
+import { MEMBERSHIP_SCHEMA } from '@sepia/cluster/ring-messages';
 import type { FirstStart } from '@sepia/records/core/first-start';
 import {
   begin,
   countsFor,
   type Grant,
   grant,
+  leave,
   type Standing,
   takeOver,
   ungenerated,
@@ -33,6 +37,10 @@ interface Stored {
   readonly closing?: Closing;
   /** Clean stops of others that they told. */
   readonly closings: Readonly<Record<string, Pick<Closing, 'generation' | 'token'>>>;
+  /** As the origins agreed last, as far as it is known here; its epoch is that of the standing. */
+  readonly membership?: Membership;
+  /** Origins of the cluster document when it was read last. */
+  readonly file?: readonly Member[];
 }
 
 export interface Closing {
@@ -84,6 +92,7 @@ export class OwnStanding {
       firstStart: isFirst ? 'new' : found !== undefined && found !== 'damaged' ? found.firstStart : 'member',
       marker: randomBytes(8).toString('hex'),
       closings: found === undefined || found === 'damaged' ? {} : found.closings,
+      ...(found === undefined || found === 'damaged' ? {} : agreed(found)),
     });
     if (!isFirst && !isUpgrade)
       log.error('records of this origin are damaged or lost; the others hand them over again');
@@ -94,6 +103,16 @@ export class OwnStanding {
 
   get standing(): Standing {
     return this.#stored.standing;
+  }
+
+  /** The membership that is known to be agreed; undefined where this origin knows the document alone. */
+  get membership(): Membership | undefined {
+    return this.#stored.membership;
+  }
+
+  /** Origins of the cluster document as it was read before. */
+  get file(): readonly Member[] | undefined {
+    return this.#stored.file;
   }
 
   get firstStart(): FirstStart {
@@ -141,9 +160,16 @@ export class OwnStanding {
     this.#listeners.add(listener);
   }
 
-  /** `New → Member`: others have records; what this origin says counts once they handed over. */
-  async join(): Promise<void> {
-    await this.#change((now) => ({ ...now, firstStart: 'member' }));
+  /**
+   * `New → Member`: others have records; what this origin says counts once they handed over. `isFresh`: it is new to the
+   * ring, so its empty folder holds all that it ever promised, and it may hand that over.
+   */
+  async join(isFresh: boolean): Promise<void> {
+    await this.#change((now) => ({
+      ...now,
+      firstStart: 'member',
+      standing: { ...now.standing, kept: isFresh },
+    }));
   }
 
   /** `New → Noted → Member`, which counts. */
@@ -171,7 +197,9 @@ export class OwnStanding {
     await this.#change((now) => {
       if (now.firstStart !== 'member') return now;
       granted = grant(now.standing, asker);
-      return granted.type === 'granted' ? { ...now, standing: granted.next } : now;
+      // Asked again by the same generation, nothing is new: nothing is written.
+      if (granted.type !== 'granted' || granted.next === now.standing) return now;
+      return { ...now, standing: granted.next };
     });
     return granted;
   }
@@ -194,6 +222,38 @@ export class OwnStanding {
   async settle(): Promise<void> {
     if (this.firstStart === 'member') await this.beginGeneration();
     await this.setFirstStart('member');
+  }
+
+  /**
+   * Takes part in a membership from here on: messages of older epochs are refused. An older one changes nothing. Who
+   * is not in it counts no more. `file`: what the document says now.
+   */
+  async follow(membership: Membership, file: readonly Member[]): Promise<void> {
+    await this.#change((now) => {
+      const known = now.membership;
+      const isNews = known === undefined || membership.epoch > known.epoch;
+      const next = isNews ? membership : known;
+      const isIn = [...next.origins, ...(next.before ?? [])].some(({ id }) => id === now.standing.id);
+      const standing = { ...(isIn ? now.standing : leave(now.standing)), epoch: next.epoch };
+      return { ...now, standing, membership: next, file };
+    });
+  }
+
+  /**
+   * Runs `work` of a message under the epoch it was sent by, and again looks whether that still is the epoch: what is
+   * acknowledged belongs to it. @throws `EPOCH_OUTDATED`
+   */
+  async within<T>(epoch: number, work: () => Promise<T>): Promise<T> {
+    this.requireEpoch(epoch);
+    const done = await work();
+    this.requireEpoch(epoch);
+    return done;
+  }
+
+  /** @throws `EPOCH_OUTDATED` for a message of an older membership */
+  requireEpoch(epoch: number): void {
+    const own = this.#stored.standing.epoch;
+    if (epoch < own) throw new CodedError('EPOCH_OUTDATED', { detail: { epoch: own } });
   }
 
   /** Another origin stops cleanly. */
@@ -266,6 +326,11 @@ function newGeneration({ nowMs }: OwnStandingDeps, known: number): number {
   return Math.max(nowMs() * 1000 + randomInt(1000), known + 1);
 }
 
+/** What outlives a database that was lost. */
+function agreed({ membership, file }: Stored): Pick<Stored, 'membership' | 'file'> {
+  return { ...(membership === undefined ? {} : { membership }), ...(file === undefined ? {} : { file }) };
+}
+
 async function isDatabaseEmpty(db: DataFolder['db']): Promise<boolean> {
   for await (const _ of db.keys({ limit: 1 })) return false;
   return true;
@@ -290,6 +355,8 @@ async function read(dir: string): Promise<Stored | 'damaged' | undefined> {
     if (typeof stored?.v === 'number' && (stored.v as number) > 1)
       throw new CodedError('DISK_FORMAT', { detail: { file: join(dir, FILE), found: stored.v } });
     if (stored?.v !== 1 || stored.standing === undefined || typeof stored.marker !== 'string')
+      return 'damaged';
+    if (stored.membership !== undefined && !MEMBERSHIP_SCHEMA.safeParse(stored.membership).success)
       return 'damaged';
     return stored as Stored;
   } catch (error) {

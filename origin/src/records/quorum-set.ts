@@ -48,7 +48,7 @@ const MAX_TRIES = 5;
 
 interface QuorumSetDeps<T> {
   readonly members: Members;
-  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'within'>;
   /** True where each field of a value has a clock of its own. */
   readonly byField?: boolean;
   readonly own: OwnSet<T>;
@@ -141,14 +141,15 @@ export class QuorumSet<T> {
     let atMs = this.#deps.nowMs();
     for (let tries = 1; ; tries++) {
       let behindMs = 0;
+      const owners = this.#shard(shard);
       const records = changes.map(({ key, value }) =>
         value === undefined ? { key, atMs } : { key, atMs, value },
       );
       try {
-        await acknowledged(this.#shard(shard), async (id) => {
+        await acknowledged(owners, async (id) => {
           let { sender } = this.#deps.standing;
           for await (const some of inTurns(records, BATCH_RECORDS)) {
-            const told = await this.#put(id, shard, some);
+            const told = await this.#put(id, shard, owners.epoch, some);
             sender = told.sender;
             if (told.answer.behindMs === undefined) continue;
             behindMs = Math.max(behindMs, told.answer.behindMs);
@@ -162,7 +163,7 @@ export class QuorumSet<T> {
         if (behindMs === 0) return;
       } catch (error) {
         throwIfBug(error);
-        if (behindMs === 0) throw error;
+        if (behindMs === 0 && (await this.#isSame(owners))) throw error;
       }
       if (tries >= MAX_TRIES) throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
       atMs = Math.max(this.#deps.nowMs(), behindMs + 1);
@@ -179,16 +180,22 @@ export class QuorumSet<T> {
     options: { readonly lenient?: boolean } = {},
   ): Promise<ShardRecord<T> | undefined> {
     const ask = async (
+      epoch: number,
       id: string,
       signal: AbortSignal,
     ): Promise<CountedAnswer<ShardRecord<T> | undefined>> => {
-      if (id !== this.#deps.members.selfId) return await this.#askOne(id, shard, key, signal);
-      const record = await this.own(shard, key);
-      return { sender: this.#deps.standing.sender, answer: record };
+      const { members, standing } = this.#deps;
+      if (id !== members.selfId) return await this.#askOne(id, shard, key, signal, epoch);
+      const record = await standing.within(epoch, async () => await this.own(shard, key));
+      return { sender: standing.sender, answer: record };
     };
     const settles = (found: readonly (ShardRecord<T> | undefined)[]): boolean =>
       options.lenient === true && isValueAlone(found);
-    const { answers, isEnough } = await askCounted(this.#shard(shard), ask, settles);
+    const { answers, isEnough } = await this.#underOne(
+      shard,
+      async (owners) =>
+        await askCounted(owners, async (...call) => await ask(owners.epoch, ...call), settles),
+    );
     if (isEnough || settles(answers)) {
       const told = answers.filter((one) => one !== undefined);
       return told.length === 0 ? undefined : told.reduce((a, b) => this.#joined(a, b));
@@ -208,11 +215,17 @@ export class QuorumSet<T> {
     keys: readonly (readonly string[])[],
   ): AsyncGenerator<(ShardRecord<T> | undefined)[], void, void> {
     for await (const some of inTurns(keys, BATCH_RECORDS)) {
-      const { answers, isEnough } = await askCounted(this.#shard(shard), async (id, signal) => {
-        if (id !== this.#deps.members.selfId) return await this.#askMany(id, shard, some, signal);
-        const answer = await this.ownMany(shard, some);
-        return { sender: this.#deps.standing.sender, answer };
-      });
+      const { members, standing } = this.#deps;
+      const { answers, isEnough } = await this.#underOne(
+        shard,
+        async (owners) =>
+          await askCounted(owners, async (id, signal) => {
+            const { epoch } = owners;
+            if (id !== members.selfId) return await this.#askMany(id, shard, some, signal, epoch);
+            const answer = await standing.within(epoch, async () => await this.ownMany(shard, some));
+            return { sender: standing.sender, answer };
+          }),
+      );
       if (!isEnough)
         throw new CodedError('QUORUM_LOST', {
           message: 'too few origins answer to know these records',
@@ -233,12 +246,18 @@ export class QuorumSet<T> {
   ): Promise<MergedPage<ShardRecord<T>>> {
     const asked = { ...shard, set: this.name, prefix: JSON.stringify(prefix), ...page };
     const call = to(ORIGIN_RECORDS.records, asked);
-    const { answers, isEnough } = await askCounted(this.#shard(shard), async (id, signal) => {
-      if (id !== this.#deps.members.selfId)
-        return await this.#deps.members.counted<OwnPage<ShardRecord<T>>>(id, { ...call, signal });
-      const answer = await this.ownPage(shard, prefix, page);
-      return { sender: this.#deps.standing.sender, answer };
-    });
+    const { members, standing } = this.#deps;
+    const { answers, isEnough } = await this.#underOne(
+      shard,
+      async (owners) =>
+        await askCounted(owners, async (id, signal) => {
+          const { epoch } = owners;
+          if (id !== members.selfId)
+            return await members.counted<OwnPage<ShardRecord<T>>>(id, { ...call, epoch, signal });
+          const answer = await standing.within(epoch, async () => await this.ownPage(shard, prefix, page));
+          return { sender: standing.sender, answer };
+        }),
+    );
     if (!isEnough)
       throw new CodedError('QUORUM_LOST', {
         message: 'too few origins answer to list records',
@@ -255,6 +274,24 @@ export class QuorumSet<T> {
     return this.#deps.members.shard(shardKey(upstream, repository));
   }
 
+  /** Asks again where too few answered because the ring changed meanwhile. */
+  async #underOne<A extends { readonly isEnough: boolean }>(
+    shard: ShardName,
+    ask: (owners: Shard) => Promise<A>,
+  ): Promise<A> {
+    for (let tries = 1; ; tries++) {
+      const owners = this.#shard(shard);
+      const found = await ask(owners);
+      if (found.isEnough || tries >= MAX_TRIES || (await this.#isSame(owners))) return found;
+    }
+  }
+
+  /** True if the membership is still that of `owners`; news of it that came with a refusal are waited for. */
+  async #isSame({ epoch }: Shard): Promise<boolean> {
+    await this.#deps.members.news();
+    return this.#deps.members.epoch === epoch;
+  }
+
   #joined(a: ShardRecord<T>, b: ShardRecord<T>): ShardRecord<T> {
     const { key, ...one } = a;
     const { key: _, ...other } = b;
@@ -266,9 +303,11 @@ export class QuorumSet<T> {
     shard: ShardName,
     key: readonly string[],
     signal: AbortSignal,
+    epoch: number,
   ): Promise<CountedAnswer<ShardRecord<T> | undefined>> {
     const told = await this.#deps.members.counted<{ record?: ShardRecord<T> }>(id, {
       ...to(ORIGIN_RECORDS.records, { ...shard, set: this.name, key: JSON.stringify(key) }),
+      epoch,
       signal,
     });
     return { sender: told.sender, answer: told.answer.record };
@@ -279,11 +318,13 @@ export class QuorumSet<T> {
     shard: ShardName,
     keys: readonly (readonly string[])[],
     signal: AbortSignal,
+    epoch: number,
   ): Promise<CountedAnswer<(ShardRecord<T> | null)[]>> {
     const call = {
       ...to(ORIGIN_RECORDS.recordsRead, { ...shard, set: this.name }),
       json: { keys },
       headersTimeoutMs: QUICK_MS * 4,
+      epoch,
       signal,
     };
     const told = await this.#deps.members
@@ -292,7 +333,7 @@ export class QuorumSet<T> {
         if (!isCoded(error, 'ROUTE_UNKNOWN')) throw error;
         return undefined;
       });
-    if (told === undefined) return await this.#askEach(id, shard, keys, signal);
+    if (told === undefined) return await this.#askEach(id, shard, keys, signal, epoch);
     const { records } = told.answer;
     if (Array.isArray(records) && records.length === keys.length)
       return { sender: told.sender, answer: records };
@@ -308,25 +349,29 @@ export class QuorumSet<T> {
     shard: ShardName,
     keys: readonly (readonly string[])[],
     signal: AbortSignal,
+    epoch: number,
   ): Promise<CountedAnswer<(ShardRecord<T> | null)[]>> {
     const told: CountedAnswer<ShardRecord<T> | undefined>[] = [];
     for await (const some of inTurns(keys, OLD_MEMBER_KEYS))
-      told.push(...(await Promise.all(some.map((key) => this.#askOne(id, shard, key, signal)))));
+      told.push(...(await Promise.all(some.map((key) => this.#askOne(id, shard, key, signal, epoch)))));
     return { sender: told.at(-1)!.sender, answer: told.map(({ answer }) => answer ?? null) };
   }
 
   async #put(
     id: string,
     shard: ShardName,
+    epoch: number,
     records: readonly ShardRecord<T>[],
   ): Promise<CountedAnswer<{ behindMs?: number }>> {
-    if (id === this.#deps.members.selfId) {
-      const answer = await this.putOwn(shard, records);
-      return { sender: this.#deps.standing.sender, answer };
+    const { members, standing } = this.#deps;
+    if (id === members.selfId) {
+      const answer = await standing.within(epoch, async () => await this.putOwn(shard, records));
+      return { sender: standing.sender, answer };
     }
-    return await this.#deps.members.counted<{ behindMs?: number }>(id, {
+    return await members.counted<{ behindMs?: number }>(id, {
       ...to(ORIGIN_RECORDS.recordsPut, { ...shard, set: this.name }),
       json: { records },
+      epoch,
       headersTimeoutMs: QUICK_MS * 4,
     });
   }

@@ -8,7 +8,7 @@ import { QuorumSet } from './quorum-set.ts';
 export function recordSets(deps: {
   readonly members: Members;
   readonly records: RecordStore;
-  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'within'>;
   readonly nowMs: () => number;
 }): {
   readonly links: QuorumSet<Link>;

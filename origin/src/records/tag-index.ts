@@ -7,7 +7,7 @@ import { type Ballot, compareBallots } from '@sepia/records/register/register';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { askCounted } from './ask-counted.ts';
-import { mergePages, type OwnPage } from './core/record-merge.ts';
+import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
 import type { OwnStanding } from './own-standing.ts';
 import type { ShardName } from './quorum-set.ts';
 
@@ -30,7 +30,7 @@ export const MAX_TAG_STATES = 10_000;
 interface TagIndexDeps {
   readonly members: Members;
   readonly records: RecordStore;
-  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'within'>;
 }
 
 /**
@@ -85,15 +85,20 @@ export class TagIndex {
     }
   }
 
-  async #page(shard: ShardName, after: string | undefined, limit: number) {
+  async #page(shard: ShardName, after: string | undefined, limit: number): Promise<MergedPage<TagState>> {
     const { members } = this.#deps;
     const owners = members.shard(shardKey(shard.upstream, shard.repository));
     const call = to(ORIGIN_RECORDS.taglist, { ...shard, limit, after });
+    const { epoch } = owners;
     const { answers, isEnough } = await askCounted(owners, async (id, signal) => {
-      if (id !== members.selfId) return await members.counted<OwnPage<TagState>>(id, { ...call, signal });
-      const answer = await this.ownPage(shard, { after, limit });
-      return { sender: this.#deps.standing.sender, answer };
+      if (id !== members.selfId)
+        return await members.counted<OwnPage<TagState>>(id, { ...call, epoch, signal });
+      const { standing } = this.#deps;
+      const answer = await standing.within(epoch, async () => await this.ownPage(shard, { after, limit }));
+      return { sender: standing.sender, answer };
     });
+    if (!isEnough) await members.news();
+    if (!isEnough && members.epoch !== epoch) return await this.#page(shard, after, limit);
     if (!isEnough)
       throw new CodedError('QUORUM_LOST', {
         message: 'too few origins answer to list tags',

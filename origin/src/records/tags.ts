@@ -5,8 +5,8 @@ import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
-import { parseRegisterReply } from '@sepia/records/register/acceptor-store';
-import type { RegisterRequest } from '@sepia/records/register/register';
+import { type AcceptorStore, parseRegisterReply } from '@sepia/records/register/acceptor-store';
+import type { RegisterReply, RegisterRequest } from '@sepia/records/register/register';
 import {
   type Owners,
   RegisterClient,
@@ -40,8 +40,10 @@ const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorum
 
 interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
   readonly members: Pick<Members, 'selfId' | 'shard' | 'counted'>;
+  /** Another owner knows a newer membership: resolves once it is known here. */
+  readonly onOutdated?: (epoch: number, from: string) => Promise<void>;
   readonly records: RecordStore;
-  readonly standing: Pick<OwnStanding, 'require' | 'sender'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'standing'>;
   readonly nowMs: () => number;
 }
 
@@ -157,8 +159,7 @@ export class Tags {
   async #send(id: string, request: RegisterRequest, signal: AbortSignal): Promise<SentReply> {
     const { members, records, standing } = this.#deps;
     if (id === members.selfId) {
-      standing.require(members.shard(shardOf('r1', request.key)!));
-      const reply = await records.registers.handle(request);
+      const reply = await answerRegister({ members, standing, registers: records.registers }, request);
       return { ...reply, sender: standing.sender };
     }
     const { sender, answer } = await members.counted<unknown>(id, {
@@ -166,8 +167,34 @@ export class Tags {
       json: request,
       signal,
     });
-    return { ...parseRegisterReply(answer), sender };
+    const reply = parseRegisterReply(answer);
+    if (reply.type === 'outdated') await this.#deps.onOutdated?.(reply.epoch, id);
+    return { ...reply, sender };
   }
+}
+
+/**
+ * What this origin's acceptor answers: only under the epoch that holds here, before and after its work.
+ * @throws `REQUEST_INVALID`, `RECORDS_PENDING`
+ */
+export async function answerRegister(
+  deps: {
+    readonly members: Pick<Members, 'shard'>;
+    readonly standing: Pick<OwnStanding, 'require' | 'standing'>;
+    readonly registers: Pick<AcceptorStore, 'handle'>;
+  },
+  request: RegisterRequest,
+): Promise<RegisterReply> {
+  const { members, standing, registers } = deps;
+  const shard = shardOf('r1', request.key);
+  if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'register has no such key' });
+  const isOutdated = (): boolean => (request.epoch ?? 0) < standing.standing.epoch;
+  if (!isOutdated()) {
+    standing.require(members.shard(shard));
+    const reply = await registers.handle(request);
+    if (!isOutdated()) return reply;
+  }
+  return { type: 'outdated', epoch: standing.standing.epoch };
 }
 
 /** Order of tag lists: by bytes, as the distribution-spec's "lexical". */

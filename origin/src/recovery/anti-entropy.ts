@@ -83,7 +83,10 @@ export class AntiEntropy {
   /** Origins that were not compared when it was tried last, and why. */
   get unreached(): ReadonlyMap<string, string> {
     const found = new Map<string, string>();
-    for (const [id, { unreached }] of this.#others) if (unreached !== undefined) found.set(id, unreached);
+    for (const id of this.#ids) {
+      const unreached = this.#others.get(id)?.unreached;
+      if (unreached !== undefined) found.set(id, unreached);
+    }
     return found;
   }
 

@@ -1,8 +1,12 @@
+import { inTurns } from '@sepia/base/async/in-turns';
 import { type Digest, isDigest } from '@sepia/base/digest';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Hints } from '../blobs/hints.ts';
 import type { Replicator } from '../blobs/replicator.ts';
+
+/** Copies that are noted at once. */
+const AT_ONCE = 32;
 
 interface CopiesOwedDeps {
   readonly store: BlobStore;
@@ -30,18 +34,19 @@ export class CopiesOwed {
     const { store, hints } = this.#deps;
     const lacking: Digest[] = [];
     let owed = 0;
-    for (const digest of digests) {
-      if (!isDigest(digest)) continue;
+    const one = async (digest: Digest): Promise<void> => {
       const stat = await store.stat(digest);
       if (stat === undefined) {
         lacking.push(digest);
-        continue;
+        return;
       }
       const name = stat.attrs.provenance[0] ?? this.#unknown;
-      if (name === undefined) continue;
+      if (name === undefined) return;
       await hints.add({ digest, target, upstream: name.upstream, repository: name.repository });
       owed += 1;
-    }
+    };
+    // Several at once share a commit.
+    for await (const some of inTurns(digests.filter(isDigest), AT_ONCE)) await Promise.all(some.map(one));
     this.#deps.replicator.retrySoon(target);
     return { owed, lacking };
   }

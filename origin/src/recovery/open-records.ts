@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { handEdits } from '@sepia/cluster/membership';
 import { RecordStore } from '@sepia/records/store/record-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import { OwnStanding } from '../records/own-standing.ts';
@@ -33,8 +34,7 @@ export async function openRecords(
   options: { readonly dir: string; readonly acceptLoss: boolean },
 ): Promise<OpenedRecords> {
   const { cluster, selfId, log } = deps;
-  const isAlone = cluster.members('origin').length === 1;
-  const mayReplace = !isAlone || options.acceptLoss;
+  const mayReplace = cluster.members('origin').length > 1 || options.acceptLoss;
   for (let databaseLost = false; ; databaseLost = true) {
     const folder = await DataFolder.open(
       { log },
@@ -47,9 +47,15 @@ export async function openRecords(
         folder,
         databaseLost: databaseLost || folder.databaseLost,
       });
+      await readMembership(cluster, standing, options);
+      const isAlone = cluster.owningIds.length === 1 && cluster.owningIds[0] === selfId;
+      if (isAlone && standing.membership !== undefined && folder.databaseLost && !options.acceptLoss)
+        throw new CodedError('DISK_CORRUPT', { detail: { dir: options.dir } });
       const members = {
         selfId,
-        ids: cluster.members('origin').map(({ id }) => id),
+        get ids() {
+          return cluster.owningIds;
+        },
         shard: (key: string) => cluster.shard(key),
       };
       const digests = new RecordDigests({ db: folder.db, records, members });
@@ -57,6 +63,7 @@ export async function openRecords(
       if (options.acceptLoss && !isAlone)
         log.warn('counts with the records that are here, by the word of the operator');
       if ((isAlone || options.acceptLoss) && !standing.isSettled) await standing.settle();
+      if (isAlone && standing.membership === undefined) await readMembership(cluster, standing, options);
       return { folder, records, standing, digests };
     } catch (error) {
       await folder.close();
@@ -66,6 +73,29 @@ export async function openRecords(
       await rename(join(folder.dir, 'db'), aside);
     }
   }
+}
+
+/**
+ * The membership as it was agreed last, if it is known here; a folder of a version without memberships has that of the
+ * document. @throws {CodedError} `CONFIG_INVALID` where the document was changed by hand so that content would be lost
+ */
+async function readMembership(
+  cluster: Cluster,
+  standing: OwnStanding,
+  options: { readonly acceptLoss: boolean },
+): Promise<void> {
+  const file = cluster.file.members.filter(({ role }) => role === 'origin');
+  const { membership } = standing;
+  if (membership !== undefined) {
+    const edits = handEdits(membership, standing.file ?? [], file);
+    if (edits.length > 0 && !options.acceptLoss)
+      throw new CodedError('CONFIG_INVALID', {
+        message: `members: the origins of the cluster document were changed by hand: ${edits.join('; ')}. Put it back; the ring is changed with "sepia ring add", "drain" and "remove"`,
+      });
+    await standing.follow(membership, file);
+    cluster.follow(membership);
+  } else if (standing.firstStart === 'member' && (standing.standing.kept || standing.standing.settled))
+    await standing.follow(cluster.membership, file);
 }
 
 /** What the database says of blocks that do not read, and we of records that do not. */

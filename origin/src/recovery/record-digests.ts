@@ -9,6 +9,8 @@ import type { Members } from '../cluster/members.ts';
 import { isSyncSpace, SYNC_SPACES, type SyncSpace, shardOf } from '../records/core/record-shard.ts';
 
 const BUCKETS = 64;
+/** Between the first and the last of the spaces that are compared. */
+const AGREEMENT_SPACE = 'e1';
 const SUM_WORDS = 4;
 /** Records that are read before others get a turn. */
 const TURN = 500;
@@ -96,7 +98,7 @@ export class RecordDigests {
     return found;
   }
 
-  /** Of all records that are compared with anybody. */
+  /** Of all records that are compared with anybody, and of the memberships. */
   get whole(): string {
     const all = new Uint32Array(SUM_WORDS);
     for (const { sum } of this.#sums.values()) for (let at = 0; at < SUM_WORDS; at++) all[at]! ^= sum[at]!;
@@ -156,7 +158,9 @@ export class RecordDigests {
     }
   }
 
+  /** As {@link bucketOf}; what was promised about memberships is compared with nobody, but a clean stop tells of it. */
   #countedIn(space: string, key: string): Bucket | undefined {
+    if (space === AGREEMENT_SPACE) return { owners: [this.#deps.members.selfId], name: space };
     return isSyncSpace(space) ? this.bucketOf(space, key) : undefined;
   }
 

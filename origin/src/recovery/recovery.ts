@@ -16,13 +16,13 @@ import { AntiEntropy } from './anti-entropy.ts';
 import { CopiesOwed } from './copies-owed.ts';
 import type { OpenedRecords } from './open-records.ts';
 import { RecordPages } from './record-pages.ts';
-import { StartUp } from './start-up.ts';
+import { type RecoveryRing, StartUp } from './start-up.ts';
 import { SyncPull } from './sync-pull.ts';
 
 /** How long others may take to note a clean stop, in ms. */
 const CLOSING_MS = 1_000;
 
-interface RecoveryDeps extends OpenedRecords {
+export interface RecoveryDeps extends OpenedRecords {
   readonly cluster: Cluster;
   readonly members: Members;
   readonly index: BlobIndex;
@@ -51,11 +51,13 @@ export class Recovery {
   readonly antiEntropy: AntiEntropy;
   readonly pages: RecordPages;
   readonly copies: CopiesOwed;
+  readonly pull: SyncPull;
   readonly #deps: RecoveryDeps;
+  readonly #ring: () => RecoveryRing;
   readonly #stopped = new AbortController();
   #building: Promise<void> | undefined;
 
-  constructor(deps: RecoveryDeps, options: { readonly compareEveryMs: number }) {
+  constructor(deps: RecoveryDeps, ring: () => RecoveryRing, options: { readonly compareEveryMs: number }) {
     const {
       folder,
       records,
@@ -71,10 +73,20 @@ export class Recovery {
       log,
     } = deps;
     this.#deps = deps;
+    this.#ring = ring;
     this.pages = new RecordPages({ db: folder.db, records, digests });
     this.copies = new CopiesOwed({ store, hints, cluster, replicator });
-    const pull = new SyncPull({ members, digests, pages: this.pages, blobs: index, store, log });
-    this.startUp = new StartUp({ members, standing, digests, pull, log });
+    this.pull = new SyncPull({ members, digests, pages: this.pages, blobs: index, store, log });
+    const { pull } = this;
+    this.startUp = new StartUp({
+      members,
+      standing,
+      digests,
+      pull,
+      ring,
+      agreements: records.agreements,
+      log,
+    });
     this.antiEntropy = new AntiEntropy(
       { members, standing, digests, pull, blobs: index, tags, log, nowMs: () => performance.now() },
       { everyMs: options.compareEveryMs },
@@ -93,9 +105,8 @@ export class Recovery {
   }
 
   start(): void {
-    const { index, store, members, log } = this.#deps;
+    const { index, store, log } = this.#deps;
     this.startUp.start();
-    if (members.ids.length === 1) return;
     this.antiEntropy.start();
     this.#building = index.build(store, this.#stopped.signal).catch((error: unknown) => {
       logFailure(log, error, 'pushed blobs were not counted', {}, 'error');
@@ -126,6 +137,11 @@ export class Recovery {
     return this.#deps.hints.size;
   }
 
+  /** Why records are not written here at present; empty if they are. */
+  get refused(): string[] {
+    return this.#deps.folder.db.warnings;
+  }
+
   /** In words, for `/readyz`; empty if nothing is owed, as far as is known. */
   get warnings(): string[] {
     const { index, hints, members } = this.#deps;
@@ -133,7 +149,9 @@ export class Recovery {
     for (const id of members.ids) if (members.isSuspect(id)) away.add(id);
     const differing = this.antiEntropy.differing ?? 0;
     const waiting = this.startUp.waiting;
+    if (this.#ring().isOutside) return [`${waiting}`];
     return [
+      ...this.refused,
       ...(waiting === undefined
         ? []
         : [`under-replicated: ${waiting}; what they own too is not served here`]),

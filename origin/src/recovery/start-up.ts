@@ -1,12 +1,15 @@
-import { askAll } from '@sepia/base/async/ask-many';
-import { type CodedError, isCoded } from '@sepia/base/errors';
+import { answersOf, askAll } from '@sepia/base/async/ask-many';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import type { Member } from '@sepia/cluster/document';
+import { type Membership, spareOf } from '@sepia/cluster/membership';
 import { type FirstStart, type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
 import type { Generations } from '@sepia/records/core/standing';
+import { type AcceptorStore, acceptorStateOf } from '@sepia/records/register/acceptor-store';
 import type { Members } from '../cluster/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { RecordDigests } from './record-digests.ts';
@@ -14,12 +17,18 @@ import type { SyncPull } from './sync-pull.ts';
 
 const FIRST_REST_MS = 50;
 const MAX_REST_MS = 2_000;
+/** A source counts its records and syncs its standing before it answers, in ms. */
+const HANDOVER_MS = 5_000;
+/** An origin outside of the ring asks for the membership so often, in ms. */
+const OUTSIDE_REST_MS = 500;
 
 /** What an origin says of itself: answer of `GET /v1/standing`. */
 export interface StandingAnswer {
   readonly firstStart: FirstStart;
   readonly generation: number;
   readonly settled: boolean;
+  /** Records of an earlier generation are still there; members of the version before do not say. */
+  readonly kept?: boolean;
   readonly epoch: number;
 }
 
@@ -30,15 +39,33 @@ export type HandoverAnswer =
       readonly generation: number;
       readonly known: Generations;
       readonly epoch: number;
+      /** What the source promised and accepted about the membership after its own. */
+      readonly agreement?: { readonly key: string; readonly state: unknown };
     }
   | { readonly type: 'outdated'; readonly known: number }
   | { readonly type: 'not-yet' };
+
+/** What a start asks of the ring, and has it do. */
+export interface RecoveryRing {
+  readonly membership: Membership;
+  /** The membership is known, and this origin is not in it. */
+  readonly isOutside: boolean;
+  /** Asks the others for their membership and follows the newest. */
+  catchUp(): Promise<void>;
+  /** What the document says is agreed. */
+  found(): Promise<void>;
+  /** Returns once the membership here is at least of that epoch. @throws `RECORDS_PENDING` */
+  reach(epoch: number, from?: string): Promise<void>;
+}
 
 interface StartUpDeps {
   readonly members: Members;
   readonly standing: OwnStanding;
   readonly digests: RecordDigests;
   readonly pull: SyncPull;
+  readonly ring: () => RecoveryRing;
+  /** Promises and accepts about the next membership that others hand over. */
+  readonly agreements: Pick<AcceptorStore, 'handOver'>;
   readonly log: Logger;
 }
 
@@ -63,6 +90,8 @@ export class StartUp {
 
   /** Why this origin cannot serve: it waits, and what it keeps together with those that are done is not enough. */
   get pending(): string | undefined {
+    // Nobody asks an origin that is not in the ring; it waits to be added.
+    if (this.#deps.ring().isOutside) return undefined;
     const { handed } = this.#deps.standing.standing;
     // Three own a record: with two of many others done, some are whole.
     const isPartial = this.#isStuck && handed.length >= 2;
@@ -72,6 +101,7 @@ export class StartUp {
   /** What it still waits for; undefined once this origin counts for all that it owns. */
   get waiting(): string | undefined {
     const { standing } = this.#deps;
+    if (this.#deps.ring().isOutside) return 'not in the ring; add it with "sepia ring add", or stop it';
     if (standing.isSettled) return undefined;
     const whom = this.#waitsFor.length === 0 ? '' : ` from ${this.#waitsFor.join(', ')}`;
     return standing.firstStart === 'member'
@@ -79,11 +109,17 @@ export class StartUp {
       : `waiting for the first start${whom}`;
   }
 
+  /** At the start, and again when this origin is out of the ring; it changes nothing while one is under way. */
   start(): void {
     const { log } = this.#deps;
-    this.#running = this.#run().catch((error: unknown) => {
-      if (!this.#stopped.signal.aborted) logFailure(log, error, 'records are not handed over', {}, 'error');
-    });
+    if (this.#running !== undefined || this.#stopped.signal.aborted) return;
+    this.#running = this.#run()
+      .catch((error: unknown) => {
+        if (!this.#stopped.signal.aborted) logFailure(log, error, 'records are not handed over', {}, 'error');
+      })
+      .finally(() => {
+        this.#running = undefined;
+      });
   }
 
   async stop(reason: CodedError): Promise<void> {
@@ -97,11 +133,87 @@ export class StartUp {
   }
 
   async #run(): Promise<void> {
+    // It may have been taken out while it was handed over to.
+    do await this.#untilCounting();
+    while (this.#deps.ring().isOutside);
+  }
+
+  async #untilCounting(): Promise<void> {
     const { standing } = this.#deps;
+    await this.#deps.ring().catchUp();
+    await this.#untilInside();
     if (standing.isSettled) return;
     if (standing.firstStart !== 'member' && (await this.#firstStart())) return;
     if (!(await this.#isConfirmed())) await standing.beginGeneration();
     await this.#takeOver();
+  }
+
+  /** An origin that is not in the ring does nothing before it is added. */
+  async #untilInside(): Promise<void> {
+    const ring = this.#deps.ring();
+    while (ring.isOutside) {
+      await this.#rest(OUTSIDE_REST_MS);
+      await ring.catchUp();
+    }
+  }
+
+  /**
+   * True if this origin joins by the change under way, and no old owner ever heard of it: each would have, before what
+   * it says counted. Undefined while too few of them answer.
+   */
+  async #isFresh(): Promise<boolean | undefined> {
+    const { members } = this.#deps;
+    const { before } = this.#deps.ring().membership;
+    if (before === undefined || before.some(({ id }) => id === members.selfId)) return false;
+    const call = to(ORIGIN_SYNC.standing);
+    const told = await this.#ofOld(
+      before,
+      async (id, signal) => await members.counted(id, { ...call, signal }),
+    );
+    return told?.every(({ sender }) => (sender.known[members.selfId] ?? 0) === 0);
+  }
+
+  /**
+   * Who is new to the ring never promised anything: with its empty folder it counts beside the old owners as soon as so
+   * many of them durably know its generation that it cannot come back without its disk and pass for new again.
+   */
+  async #countAtOnce(): Promise<void> {
+    const { standing, members, log } = this.#deps;
+    for (let restMs = FIRST_REST_MS; ; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
+      const { before } = this.#deps.ring().membership;
+      // The change is over, or another one began: then it is handed over to as everybody is.
+      if (before === undefined) return;
+      const json = { id: members.selfId, generation: standing.standing.generation };
+      const call = { ...to(ORIGIN_SYNC.handover), json, headersTimeoutMs: HANDOVER_MS };
+      let isOutdated = false;
+      const told = await this.#ofOld(before, async (id, over) => {
+        const answer = await members.json<HandoverAnswer>(id, { ...call, signal: over });
+        if (answer.type === 'granted') return { id, ...answer };
+        isOutdated ||= answer.type === 'outdated';
+        throw new CodedError('RECORDS_PENDING', { detail: { origin: id } });
+      });
+      // One that was silent before did hear of it.
+      if (isOutdated) return await standing.join(false);
+      if (told !== undefined) {
+        const { epoch } = standing.standing;
+        for (const { id, generation, known } of told)
+          await standing.takeOver({ id, generation, known, epoch }, members.ids);
+        await standing.setFirstStart('member');
+        log.info({ knownBy: told.map(({ id }) => id) }, 'new to the ring: counts beside the old owners');
+        return;
+      }
+      await this.#rest(restMs);
+    }
+  }
+
+  /** Asks the old owners; undefined if more of them do not answer than a majority of a key's owners can do without. */
+  async #ofOld<T>(
+    before: readonly Member[],
+    ask: (id: string, signal: AbortSignal) => Promise<T>,
+  ): Promise<T[] | undefined> {
+    const ids = before.filter(({ state }) => state !== 'draining').map(({ id }) => id);
+    const told = answersOf(await askAll(ids, ask, { signal: this.#stopped.signal }));
+    return ids.length - told.length > spareOf(before) ? undefined : told;
   }
 
   /** True if this origin is one of those that begin the cluster; false if others have records. */
@@ -120,12 +232,19 @@ export class StartUp {
       }
       if (step === 'open') {
         await standing.setFirstStart('member');
+        await this.#deps.ring().found();
         log.info('first start: all origins are new');
         return true;
       }
       if (step === 'handover') {
-        await standing.join();
-        return false;
+        await this.#deps.ring().catchUp();
+        await this.#untilInside();
+        const isFresh = await this.#isFresh();
+        if (isFresh !== undefined) {
+          await standing.join(isFresh);
+          if (isFresh) await this.#countAtOnce();
+          return standing.isSettled;
+        }
       }
       await this.#rest(restMs);
     }
@@ -168,6 +287,7 @@ export class StartUp {
   async #takeOver(): Promise<void> {
     const { standing, pull, log } = this.#deps;
     for (let restMs = FIRST_REST_MS; !standing.isSettled; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
+      await this.#untilInside();
       const open = this.#others.filter((id) => !standing.standing.handed.includes(id));
       this.#waitsFor = open;
       let isAny = false;
@@ -198,7 +318,12 @@ export class StartUp {
     const { generation, kept } = standing.standing;
     const json = { id: members.selfId, generation };
     const ask = async (): Promise<HandoverAnswer> =>
-      await members.json<HandoverAnswer>(id, { ...to(ORIGIN_SYNC.handover), json, signal });
+      await members.json<HandoverAnswer>(id, {
+        ...to(ORIGIN_SYNC.handover),
+        json,
+        headersTimeoutMs: HANDOVER_MS,
+        signal,
+      });
     let answer: HandoverAnswer;
     try {
       answer = await ask();
@@ -215,12 +340,19 @@ export class StartUp {
       return true;
     }
     if (answer.type === 'not-yet') return false;
+    await this.#deps.ring().reach(answer.epoch, id);
     const { records, blobs } = await pull.pull(id, 'handover', await pull.differing(id, signal), signal);
     // Asked again: it still is who handed over, and what it knows of others is as new as its last page.
     const last = await ask();
     if (last.type !== 'granted' || last.generation !== answer.generation) return false;
+    await this.#deps.ring().reach(last.epoch, id);
+    if (last.agreement !== undefined) {
+      const { key, state } = last.agreement;
+      await this.#deps.agreements.handOver(key, acceptorStateOf(key, state));
+    }
     await pull.dropAlone();
-    await standing.takeOver({ id, ...last }, members.ids);
+    const { epoch } = standing.standing;
+    await standing.takeOver({ id, generation: last.generation, known: last.known, epoch }, members.ids);
     log.info({ id, records, blobs }, 'records handed over');
     return true;
   }

@@ -1,3 +1,4 @@
+import { inTurns } from '@sepia/base/async/in-turns';
 import { isCoded } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
@@ -16,6 +17,8 @@ const PAGE_MS = 30_000;
 const PAGE_REST_MS = 25;
 /** Digests in one request for copies. */
 const ASKED_AT_ONCE = 1_000;
+/** Records that are taken over at once. */
+const TAKEN_AT_ONCE = 32;
 /** Own entries that are remembered until it is known that no other owner has them. */
 const MAX_ALONE = 100_000;
 
@@ -50,12 +53,12 @@ export class SyncPull {
   /** Buckets in which the two differ. @throws `PEER_HTTP`, `RECORDS_PENDING` */
   async differing(id: string, signal: AbortSignal): Promise<Set<string>> {
     const { members, digests } = this.#deps;
-    await digests.scan();
     const theirs = await members.json<Record<string, string>>(id, {
       ...to(ORIGIN_SYNC.digests, { with: members.selfId }),
       headersTimeoutMs: PAGE_MS,
       signal,
     });
+    await digests.scan();
     const own = digests.with(id);
     return new Set(
       [...Object.keys(theirs), ...Object.keys(own)].filter((name) => own[name] !== theirs[name]),
@@ -78,7 +81,11 @@ export class SyncPull {
       let after: string | undefined;
       do {
         const page = await this.#page(id, space, buckets, after, signal);
-        for (const entry of page.entries) await this.#take(id, space, entry, how, found, missing);
+        // Several at once share a commit.
+        for await (const some of inTurns(page.entries, TAKEN_AT_ONCE))
+          await Promise.all(
+            some.map(async (entry) => await this.#take(id, space, entry, how, found, missing)),
+          );
         if (how === 'handover' && space !== 'r1' && space !== 'b1')
           await this.#noteAlone(id, space, buckets, after, page);
         await this.#ask(id, missing, signal);

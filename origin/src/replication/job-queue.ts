@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
@@ -14,7 +15,7 @@ export const MAX_JOBS = 500;
 interface JobQueueDeps {
   readonly members: Members;
   readonly jobs: ReplicationJobs;
-  readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender' | 'within'>;
   readonly nowMs: () => number;
 }
 
@@ -45,12 +46,19 @@ export class JobQueue {
     if (first === undefined) return;
     const { members, standing } = this.#deps;
     const shard = members.shard(shardKey(first.upstream, first.repository));
-    await acknowledged(shard, async (id) => {
-      let { sender } = standing;
-      for (let at = 0; at < entries.length; at += MAX_JOBS)
-        sender = await this.tell(id, entries.slice(at, at + MAX_JOBS));
-      return sender;
-    });
+    try {
+      await acknowledged(shard, async (id) => {
+        let { sender } = standing;
+        for (let at = 0; at < entries.length; at += MAX_JOBS)
+          sender = await this.tell(id, entries.slice(at, at + MAX_JOBS), shard.epoch);
+        return sender;
+      });
+    } catch (error) {
+      throwIfBug(error);
+      await members.news();
+      if (members.epoch === shard.epoch) throw error;
+      await this.write(entries);
+    }
   }
 
   /** Takes entries of another member. Returns those that are later here. @throws `RECORDS_PENDING` */
@@ -62,15 +70,16 @@ export class JobQueue {
   }
 
   /** Gives entries to one member; what it knows better is taken over here. */
-  async tell(id: string, entries: readonly JobEntry[]): Promise<Sender> {
+  async tell(id: string, entries: readonly JobEntry[], epoch?: number): Promise<Sender> {
     const { members, jobs, standing } = this.#deps;
     if (id === members.selfId) {
-      await this.take(entries);
+      await standing.within(epoch ?? members.epoch, async () => await this.take(entries));
       return standing.sender;
     }
     const { sender, answer } = await members.counted<{ later: JobEntry[] }>(id, {
       ...to(ORIGIN_RECORDS.replicationJobsPut),
       json: { jobs: entries },
+      ...(epoch === undefined ? {} : { epoch }),
       headersTimeoutMs: QUICK_MS * 4,
     });
     if (answer.later.length > 0) await jobs.merge(answer.later);

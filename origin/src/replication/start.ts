@@ -38,7 +38,7 @@ interface ReplicationParts {
   readonly manifests: () => Manifests;
   readonly credentials: Readonly<Record<string, CredentialConfig>>;
   readonly env: Readonly<Record<string, string | undefined>>;
-  readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender'>;
+  readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender' | 'within'>;
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly nowMs: () => number;

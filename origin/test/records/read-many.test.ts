@@ -16,6 +16,8 @@ function setOf(has: Record<string, (key: string) => number | undefined>, isOld: 
   const members = {
     selfId: 'a',
     shard: () => ({ epoch: 0, sets: [['a', 'b', 'c']] }),
+    epoch: 0,
+    news: async (): Promise<void> => undefined,
     counted: async (id: string, call: { path: string; json?: { keys: string[][] } }) => {
       const { pathname, searchParams } = new URL(call.path, 'http://x');
       calls.push(`${id} ${pathname}`);
@@ -34,7 +36,11 @@ function setOf(has: Record<string, (key: string) => number | undefined>, isOld: 
         return found === undefined ? undefined : { ...found, key, value: found.value };
       }),
   };
-  const standing = { require: () => undefined, sender: { id: 'a', generation: 1, known: {} } };
+  const standing = {
+    require: () => undefined,
+    sender: { id: 'a', generation: 1, known: {} },
+    within: async <T>(_epoch: number, work: () => Promise<T>): Promise<T> => await work(),
+  };
   const set = new QuorumSet<number>('links', {
     members: members as unknown as Members,
     standing,

@@ -69,6 +69,21 @@ t.test('what is written while it counts is counted once, however often', async (
   t.same(digests.with('o2'), await counted());
 });
 
+t.test(
+  'what was promised about memberships belongs to a clean stop, and is compared with nobody',
+  async (t) => {
+    const { folder, records, digests, anew } = await world(t);
+    await using _ = folder;
+    await records.mergeLink({ key: ['u', 'a/b', A], atMs: 1, value: {} });
+    await digests.scan();
+    const [whole, told] = [digests.whole, digests.with('o2')];
+    await records.agreements.handle({ type: 'prepare', key: '1', ballot: { counter: 1, proposer: 'p' } });
+    t.not(digests.whole, whole);
+    t.same(digests.with('o2'), told);
+    t.equal((await anew()).whole, digests.whole, 'counted the same at the next start');
+  },
+);
+
 t.test('a write that the disk refuses while it counts does not end the count', async (t) => {
   const { folder, records, digests, counted, inNextWrite } = await world(t);
   await using _ = folder;

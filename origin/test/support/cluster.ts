@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { MemberClock } from '@sepia/base/clock/member-clock';
@@ -14,6 +14,8 @@ import { createOrigin, loadOriginConfig, type Origin } from '../../src/index.ts'
 
 export interface ClusterOptions {
   readonly origins: number;
+  /** The first so many are the ring at first, and in the document of these; default: all. */
+  readonly ring?: number;
   /** Extra upstreams after `local` (mode none). */
   readonly upstreams?: readonly object[];
   /** Further keys of the cluster document. */
@@ -34,6 +36,8 @@ export interface TestCluster {
   start(id: string, deps?: { readonly acceptLoss?: boolean }): Promise<Origin>;
   stop(id: string): Promise<void>;
   dataOf(id: string): string;
+  /** Changes the members in a document: `first` is that of the ring's first members, `cluster` that of the others. */
+  document(name: 'first' | 'cluster', change: (members: readonly object[]) => readonly object[]): void;
 }
 
 /** A cluster of origins in this process, on free ports. Stopped at the end of the test. */
@@ -63,6 +67,9 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     ...options.document,
   };
   writeFileSync(join(dir, 'cluster.yaml'), JSON.stringify(document));
+  const ringIds = ids.slice(0, options.ring ?? ids.length);
+  const first = { ...document, members: members.slice(0, ringIds.length) };
+  writeFileSync(join(dir, 'first.yaml'), JSON.stringify(first));
   const cluster = new Cluster(loadClusterDocument(join(dir, 'cluster.yaml')));
   const client = new InternalClient({
     dispatcher,
@@ -78,7 +85,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
       `id: ${id}`,
       `data: ${id}`,
       'cluster-key-file: key',
-      'cluster-document: cluster.yaml',
+      `cluster-document: ${ringIds.includes(id) ? 'first' : 'cluster'}.yaml`,
       `listen: 127.0.0.1:${ports[index * 2]}`,
       `peer-listen: ['127.0.0.1:${ports[index * 2 + 1]}']`,
       'admin-listen: 127.0.0.1:0',
@@ -89,7 +96,7 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     origins.set(id, origin);
     return origin;
   };
-  for (const id of ids) await start(id);
+  for (const id of ringIds) await start(id);
   await Promise.all([...origins.values()].map(async (origin) => await origin.whenSettled()));
   return {
     ids,
@@ -98,12 +105,18 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
     origins,
     start,
     dataOf: (id) => join(dir, id),
+    document(name, change) {
+      const file = join(dir, `${name}.yaml`);
+      const now = JSON.parse(readFileSync(file, 'utf8')) as { members: object[] };
+      writeFileSync(file, JSON.stringify({ ...now, members: change(now.members) }));
+    },
     async stop(id) {
       await origins.get(id)?.stop();
       origins.delete(id);
     },
     async call(id, call) {
-      const url = cluster.member(id).urls[0]!;
+      // One that was taken out of the ring goes on running.
+      const url = members.find((one) => one.id === id)!.urls[0]!;
       const answer = await client.raw({ headersTimeoutMs: 30_000, ...call, url, to: id });
       return {
         status: answer.status,

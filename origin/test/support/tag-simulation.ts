@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
+import { ungenerated } from '@sepia/records/core/standing';
 import { parseRegisterRequest } from '@sepia/records/register/acceptor-store';
 import { NO_BALLOT } from '@sepia/records/register/register';
 import { RecordStore } from '@sepia/records/store/record-store';
@@ -190,7 +191,8 @@ export class TagSimulation {
         answer: (await this.#send(member, died.signal, id, call.json)) as T,
       }),
     };
-    const standing = { require: () => undefined, sender: { id: member.id, generation: 0, known: {} } };
+    const sender = { id: member.id, generation: 0, known: {} };
+    const standing = { require: () => undefined, sender, standing: ungenerated(member.id) };
     const delay = async (ms: number, signal?: AbortSignal): Promise<void> => await this.#delay(ms, signal);
     const incarnation = `i${this.#lives++}`;
     const tags = new Tags({ members, records, standing, nowMs, chance: this.#chance, delay, incarnation });

@@ -7,6 +7,7 @@ import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
+import type { Shard } from '@sepia/cluster/ring';
 import {
   type InternalClient,
   type InternalRequest,
@@ -59,6 +60,11 @@ export class Origins {
   placement(key: string): { owners: readonly string[]; candidates: readonly string[]; writeQuorum: number } {
     const { owners, standIns, writeQuorum } = this.#deps.cluster.origins(key);
     return { owners, candidates: [...owners, ...standIns], writeQuorum };
+  }
+
+  /** Who decides about a register. */
+  shard(key: string): Shard {
+    return this.#deps.cluster.shard(key);
   }
 
   /** True if the origin answered anything within the last `ms`. */

@@ -45,11 +45,11 @@ export class Records {
 
   /** A quorum read. @throws `QUORUM_LOST`, `CONFLICT` */
   async read<T>(key: string): Promise<T | undefined> {
-    return await this.#client.read<T>(key, this.#origins.placement(key).owners);
+    return await this.#client.read<T>(key, () => this.#origins.shard(key));
   }
 
   /** Replaces a value by what `change` makes of it. @throws `QUORUM_LOST`, `CONFLICT`, what `change` throws */
   async change<T>(key: string, change: (current: T | undefined) => T | undefined): Promise<T | undefined> {
-    return await this.#client.change<T>(key, this.#origins.placement(key).owners, change);
+    return await this.#client.change<T>(key, () => this.#origins.shard(key), change);
   }
 }

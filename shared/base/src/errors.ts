@@ -112,7 +112,19 @@ export const ERROR_TABLE = {
   SNAPSHOT_EXISTS: f('UNSUPPORTED', 409, false, 'snapshot is there already'),
   SNAPSHOT_STATE: f('UNSUPPORTED', 409, false, 'snapshot is not in a state for this'),
   INDEX_INVALID: f('UNKNOWN', 500, false, 'layer index is not valid; make it again'),
-  RING_CHANGING: f('UNAVAILABLE', 503, true, 'another ring change is under way'),
+  RING_CHANGING: f('UNAVAILABLE', 503, true, 'another ring change is under way; see sepia ring status'),
+  EPOCH_OUTDATED: f(
+    'UNAVAILABLE',
+    503,
+    true,
+    'the ring changed meanwhile; asked again under the new membership',
+  ),
+  NOT_IN_RING: f(
+    'UNAVAILABLE',
+    503,
+    true,
+    'this origin is not in the ring; add it with sepia ring add, or stop it',
+  ),
   RECORDS_PENDING: f(
     'UNAVAILABLE',
     503,

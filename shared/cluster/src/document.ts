@@ -90,7 +90,8 @@ export const UPSTREAM_SCHEMA = z
   })
   .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx));
 
-const MEMBER_SCHEMA = z.strictObject({
+/** One member; kept by the origins in the membership too. */
+export const MEMBER_SCHEMA = z.strictObject({
   id: z.string().regex(MEMBER_ID, 'is not an id'),
   role: z.enum(['origin', 'tracker', 'proxy']),
   urls: z.array(baseUrl()).min(1).describe('Addresses of its HTTP listener, tried in order.'),
@@ -144,6 +145,7 @@ export const DOCUMENT_SCHEMA = z
         ctx.addIssue({ code: 'custom', path: ['members'], message: `id ${member.id} is there twice` });
       seen.add(member.id);
     }
+    checkAddresses(document.members, ctx);
     const hosts = new Map<string, string>();
     for (const upstream of document.upstreams) {
       for (const host of new Set([upstream.name, ...upstream.hosts])) {
@@ -158,6 +160,24 @@ export const DOCUMENT_SCHEMA = z
       }
     }
   });
+
+/** An address leads to one member: a call that another one answers is refused there by its signature. */
+function checkAddresses(members: readonly Member[], ctx: z.RefinementCtx): void {
+  const taken = new Map<string, string>();
+  for (const [index, { id, urls, peers }] of members.entries())
+    for (const [key, list] of Object.entries({ urls, peers }))
+      for (const [at, address] of list.entries()) {
+        const one = `${key} ${key === 'urls' && URL.canParse(address) ? new URL(address).origin : address}`;
+        const other = taken.get(one) ?? id;
+        if (other !== id)
+          ctx.addIssue({
+            code: 'custom',
+            path: ['members', index, key, at],
+            message: `${address} is the address of ${other} as well as of ${id}`,
+          });
+        taken.set(one, other);
+      }
+}
 
 export type ClusterDocument = z.infer<typeof DOCUMENT_SCHEMA>;
 export type Member = z.infer<typeof MEMBER_SCHEMA>;

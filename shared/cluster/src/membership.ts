@@ -166,7 +166,7 @@ function without(
     if (member === undefined) throw refused(`${id} is not in the ring`);
     if (change.action === 'drain' && !isActive(member)) throw refused(`${id} is drained already`);
     if (change.action === 'remove' && isActive(member))
-      throw refused(`${id} keeps content; it must be drained first`);
+      throw refused(`${id} keeps content; first: sepia ring drain ${id}`);
   }
   if (change.action === 'remove') return origins.filter(({ id }) => !change.ids.includes(id));
   return origins.map((one) => (change.ids.includes(one.id) ? { ...one, state: 'draining' as const } : one));

@@ -77,6 +77,28 @@ t.test('what is wrong is named', async (t) => {
       /host Registry\.Example\.Com belongs to harbor and local/,
     ],
     [{ members: [member('o1', 'origin', 1), member('o1', 'proxy', 2)] }, /members: id o1 is there twice/],
+    [
+      { members: [member('o1', 'origin', 1), member('p1', 'proxy', 1)] },
+      /members\.1\.urls\.0: http:\/\/127\.0\.0\.1:1 is the address of o1 as well as of p1/,
+    ],
+    [
+      {
+        members: [
+          { ...member('o1', 'origin', 1), urls: ['http://one', 'http://Two.example:80/'] },
+          { ...member('o2', 'origin', 2), urls: ['http://other', 'http://two.example'] },
+        ],
+      },
+      /members\.1\.urls\.1: http:\/\/two\.example is the address of o1/,
+    ],
+    [
+      {
+        members: [
+          member('o1', 'origin', 1, { peers: ['h:5'] }),
+          member('o2', 'origin', 2, { peers: ['h:5'] }),
+        ],
+      },
+      /members\.1\.peers\.0: h:5 is the address of o1/,
+    ],
     [{ members: [member('O1', 'origin', 1)] }, /members\.0\.id/],
     [{ members: [member('a1', 'agent', 1)] }, /members\.0\.role/],
     [{ members: [{ ...member('o1', 'origin', 1), urls: [] }] }, /members\.0\.urls/],

@@ -52,7 +52,7 @@ t.test('what is not possible is refused by name', async (t) => {
     [ring, { action: 'drain', ids: ['o9'] }, /o9 is not in the ring/],
     [ring, { action: 'drain', ids: ids(1, 3) }, /at least one origin/],
     [ring, { action: 'drain', ids: [] }, /name each origin once/],
-    [ring, { action: 'remove', ids: ['o1'] }, /o1 keeps content; it must be drained first/],
+    [ring, { action: 'remove', ids: ['o1'] }, /first: sepia ring drain o1/],
     [drained, { action: 'drain', ids: ['o3'] }, /o3 is drained already/],
   ];
   for (const [from, change, message] of refusals) t.throws(() => beginChange(from, change), { message });

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { noteBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import { LogLimit } from '@sepia/base/log-limit';
 import Koa, { type Context, type Next } from 'koa';
 import { clientAddresses } from './client-address.ts';
 import type { Gate } from './gate.ts';
@@ -107,15 +108,36 @@ async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
     }
     if (error.facts.status >= 500 && !error.facts.retryable)
       log.error({ err: thrown, url: ctx.url }, error.message);
-    writeError(ctx, error);
+    writeError(ctx, withoutAddresses(ctx, error, log));
   }
+}
+
+/** Where members listen. */
+const MEMBER_URL = /https?:\/\/[\w.:[\]-]+/g;
+/** Which member failed a client, for the operator. */
+const saidLimit = new LogLimit({ everyMs: 10_000, lines: 20 });
+
+/** What a member said of another one, for somebody who is none: without its address, which the log keeps. */
+function withoutAddresses(ctx: Context, error: CodedError, log: Logger): CodedError {
+  const { code, message, facts } = error;
+  const { caller, requestId } = ctx.state as RequestState;
+  const { url, ...detail } = error.detail;
+  if (caller !== undefined || (url === undefined && code !== 'PEER_HTTP')) return error;
+  if (facts.status >= 500 && saidLimit.take(`${code} ${String(url)}`, performance.now()) !== undefined)
+    log.info({ requestId, code, member: url }, message);
+  const address = code === 'PEER_HTTP' ? MEMBER_URL : String(url);
+  return new CodedError(code, {
+    message: message.replaceAll(address, 'a member of the cluster'),
+    detail,
+    cause: error,
+  });
 }
 
 /** What a route said of its content before it failed: an error must not carry it, least of all be cached by it. */
 const CONTENT_HEADERS = ['Content-Length', 'Docker-Content-Digest', 'ETag', 'Cache-Control', 'Accept-Ranges'];
 
 /** Writes the OCI error body of `error`; HEAD gets the headers that GET would. */
-export function writeError(ctx: Context, error: CodedError): void {
+function writeError(ctx: Context, error: CodedError): void {
   const { oci, status } = error.facts;
   ctx.status = status;
   ctx.set('Sepia-Error', error.code);

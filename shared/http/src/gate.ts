@@ -54,7 +54,7 @@ export function createGate(deps: GateDeps): Gate {
   return Object.assign(gate, { isGate: true } as const);
 }
 
-/** One `Host` at most, so that nobody before or after this process reads another one; HTTP/1 only (RFC 9112 2.3, 3.2). */
+/** One `Host`, so that nobody before or after this process reads another one; HTTP/1 only (RFC 9112 2.3, 3.2). */
 function demandPlainHttp({ req }: Context): void {
   if (req.httpVersionMajor !== 1)
     throw new CodedError('REQUEST_INVALID', {
@@ -62,6 +62,8 @@ function demandPlainHttp({ req }: Context): void {
     });
   const hosts = req.rawHeaders.filter((name, at) => at % 2 === 0 && name.toLowerCase() === 'host');
   if (hosts.length > 1) throw new CodedError('REQUEST_INVALID', { message: 'more than one Host header' });
+  if (hosts.length === 0 && req.httpVersionMinor > 0)
+    throw new CodedError('REQUEST_INVALID', { message: 'Host header is missing' });
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { parseHostPort } from '@sepia/base/host-port';
@@ -33,12 +33,21 @@ export class HttpListener {
     if (target === undefined)
       throw new CodedError('CONFIG_INVALID', { message: `${key}: "${address}" is not host:port` });
     const server = createHttpServer(listener);
-    server.on('connection', (socket) => {
-      socket.setTimeout(idleMs);
-      socket.on('error', () => socket.destroy());
+    // Not on the socket: after an answer Node gives a socket the server's timeout again, for each request anew.
+    server.timeout = idleMs;
+    server.on('connection', (socket) => void socket.on('error', () => socket.destroy()));
+    server.on('checkExpectation', (_req, res) => {
+      const { headers, body } = refusal('only 100-continue can be expected');
+      res.writeHead(417, headers).end(body);
     });
-    waitForAnswers(server, Math.ceil(ANSWER_MS / idleMs));
-    server.on('clientError', refuseUnread);
+    const running: Running = new WeakMap();
+    waitForAnswers(server, running, Math.ceil(ANSWER_MS / idleMs));
+    server.on('clientError', (error, socket) => {
+      const { res } = running.get(socket) ?? {};
+      // In the middle of a body nothing but its bytes may follow.
+      if (res?.headersSent === true && !res.writableFinished) socket.destroy();
+      else refuseUnread(error, socket);
+    });
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause) => reject(bindError(cause, key, address)));
       server.listen(target.port, target.host, resolve);
@@ -76,12 +85,14 @@ export class HttpListener {
   }
 }
 
+/** The newest request of each socket. */
+type Running = WeakMap<Duplex, { req: IncomingMessage; res: ServerResponse; waits: number }>;
+
 /**
  * A socket is silent while a route works on its answer, and that is no fault of the client: it is cut only where the client
  * has not sent its request, does not read on, or has waited `most` times over.
  */
-function waitForAnswers(server: Server, most: number): void {
-  const running = new WeakMap<Socket, { req: IncomingMessage; res: ServerResponse; waits: number }>();
+function waitForAnswers(server: Server, running: Running, most: number): void {
   server.on('request', (req, res) => running.set(req.socket, { req, res, waits: 0 }));
   server.on('timeout', (socket) => {
     const one = running.get(socket);
@@ -104,15 +115,26 @@ function refuseUnread(error: Error, socket: Duplex): void {
       : code === 'ERR_HTTP_REQUEST_TIMEOUT'
         ? ['408 Request Timeout', 'headers did not arrive in time']
         : ['400 Bad Request', 'request is not valid HTTP'];
-  const body = JSON.stringify({ errors: [{ code: 'UNSUPPORTED', message: reason, detail: {} }] });
+  const { headers, body } = refusal(reason);
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${status}\r\n${lines.join('')}\r\n${body}`, () => socket.destroy());
+}
+
+/** The answer to what reaches no route, as a route would word it. */
+function refusal(message: string): {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+} {
+  const { code, facts } = new CodedError('REQUEST_INVALID');
+  const body = JSON.stringify({ errors: [{ code: facts.oci, message, detail: {} }] });
   const headers = {
     'Content-Type': 'application/json; charset=utf-8',
-    'Content-Length': body.length,
+    'Content-Length': String(Buffer.byteLength(body)),
+    'Sepia-Error': code,
     ...SAFETY_HEADERS,
     Connection: 'close',
   };
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-  socket.end(`HTTP/1.1 ${status}\r\n${lines.join('')}\r\n${body}`, () => socket.destroy());
+  return { headers, body };
 }
 
 /** Why an address cannot be bound, in words that name the config key and what to do. */

@@ -15,7 +15,13 @@ export const IDLE_PROGRESS_MS = 60_000;
 /** The one place where this process's HTTP listeners are made: TLS goes under here. */
 export function createHttpServer(listener: RequestListener): Server {
   const server = createServer(
-    { maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: SERVER_KEEP_ALIVE_MS, noDelay: true },
+    {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      keepAliveTimeout: SERVER_KEEP_ALIVE_MS,
+      noDelay: true,
+      // Node would answer without a body; the gate demands it as well.
+      requireHostHeader: false,
+    },
     listener,
   );
   server.requestTimeout = 0;

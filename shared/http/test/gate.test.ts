@@ -34,7 +34,7 @@ async function start(t: Test, driver: GuardCheck = () => undefined) {
     const head = `${method} ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}\r\n`;
     return (await rawHttp(listener.url, head)).statuses[0]!;
   };
-  return { app, ask, reached };
+  return { app, ask, reached, url: listener.url };
 }
 
 t.test('what no list opens needs a signature, in whatever spelling', async (t) => {
@@ -110,6 +110,14 @@ t.test('two hosts are refused, whoever asks', async (t) => {
   t.equal(await ask('/v1/closed', 'Host: x\r\nAuthorization: Sepia v=1\r\n'), 400);
   t.equal(await ask('/open', 'X-Forwarded-Host: y\r\nX-Name: Host\r\n'), 200);
   t.same(reached, ['/open']);
+});
+
+t.test('HTTP/1.1 names its host; before 1.1 nobody did', async (t) => {
+  const { url } = await start(t);
+  const ask = async (version: string): Promise<string> =>
+    (await rawHttp(url, `GET /open HTTP/${version}\r\nConnection: close\r\n\r\n`)).text;
+  t.match(await ask('1.1'), /^HTTP\/1\.1 400 .*Sepia-Error: REQUEST_INVALID\r.*"Host header is missing"/s);
+  t.match(await ask('1.0'), /^HTTP\/1\.1 200 /);
 });
 
 t.test('a guard without a check is a mistake at start', async (t) => {

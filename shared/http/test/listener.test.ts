@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
+import { rawHttp } from '@sepia/test-support/clients/raw-http';
 import t from 'tap';
 import { request } from 'undici';
 import { HttpListener } from '../src/listener.ts';
@@ -63,6 +64,51 @@ t.test(
     t.pass('a connection without request');
   },
 );
+
+t.test('a second request on one connection has the deadlines of the first', async (t) => {
+  const listener = await HttpListener.start(
+    (req, res) => req.resume().on('end', () => res.end('read')),
+    '127.0.0.1:0',
+    'listen',
+    40,
+  );
+  t.teardown(() => listener.stop(0));
+  const socket = connect(listener.port, '127.0.0.1');
+  const head = 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n';
+  socket.write(`${head}full`);
+  t.match(String((await once(socket, 'data'))[0]), 'HTTP/1.1 200 OK');
+  socket.write(`${head}half`.slice(0, -2));
+  await once(socket.resume(), 'close');
+  t.pass('a body that stops is cut');
+});
+
+t.test('what reaches no route is refused in the words of routes', async (t) => {
+  const listener = await HttpListener.start((_req, res) => res.end('reached'), '127.0.0.1:0', 'listen');
+  t.teardown(() => listener.stop(0));
+  const asks = {
+    400: 'GARBAGE\r\n\r\n',
+    417: 'GET / HTTP/1.1\r\nHost: x\r\nExpect: wonders\r\nConnection: close\r\n\r\n',
+    431: `GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${'x'.repeat(40_000)}\r\n\r\n`,
+  };
+  for (const [status, ask] of Object.entries(asks)) {
+    const { statuses, text } = await rawHttp(listener.url, ask);
+    t.same(statuses, [Number(status)]);
+    t.match(text, /\r\nSepia-Error: REQUEST_INVALID\r\n/);
+    const body = text.slice(text.indexOf('\r\n\r\n') + 4);
+    t.match(JSON.parse(body), { errors: [{ code: 'UNSUPPORTED', message: /./ }] });
+  }
+});
+
+t.test('garbage behind a request never gets into the body that is being sent', async (t) => {
+  const listener = await HttpListener.start(
+    (_req, res) => void res.writeHead(200, { 'Content-Length': 100 }).write('begun'),
+    '127.0.0.1:0',
+    'listen',
+  );
+  t.teardown(() => listener.stop(0));
+  const { text } = await rawHttp(listener.url, 'GET / HTTP/1.1\r\nHost: x\r\n\r\nGARBAGE\r\n\r\n');
+  t.notMatch(text, 'errors');
+});
 
 t.test('stop lets a request finish, takes no new one, and may be called twice', async (t) => {
   let finish = (): void => undefined;

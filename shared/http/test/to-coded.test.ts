@@ -42,3 +42,40 @@ t.test('an error answers HEAD with the headers that GET would get', async (t) =>
   for (const name of ['content-length', 'content-type', 'sepia-error'])
     t.equal(head.headers[name], got.headers[name], name);
 });
+
+t.test('addresses of members are for members and the log', async (t) => {
+  const said: { facts: object; message: string }[] = [];
+  const log = Object.assign(silentLogger(), {
+    info: (facts: object, message: string) => void said.push({ facts, message }),
+  });
+  const app = createApp({ log, gate: createGate({ open: { '/*': 'anyone' } }) });
+  const url = 'http://10.9.8.7:5000';
+  const errors: Record<string, CodedError> = {
+    '/silent': new CodedError('PEER_HTTP', { message: `${url} does not answer`, detail: { url, left: 1 } }),
+    '/cut': new CodedError('PEER_HTTP', { message: `answer of ${url} was cut` }),
+    '/unknown': new CodedError('BLOB_UNKNOWN', { detail: { url, digest: 'd' } }),
+    '/upstream': new CodedError('BACKEND_DOWN', {
+      message: 'https://up.example is down',
+      detail: { url, host: 'h' },
+    }),
+  };
+  app.use((ctx) => {
+    if (ctx.get('x-member') !== '') ctx.state['caller'] = 'agent-1';
+    throw errors[ctx.path]!;
+  });
+  const listener = await HttpListener.start(app.callback(), '127.0.0.1:0', 'listen');
+  t.teardown(() => listener.stop(0));
+  const ask = async (path: string, headers = {}): Promise<unknown> =>
+    ((await (await request(`${listener.url}${path}`, { headers })).body.json()) as { errors: unknown[] })
+      .errors[0];
+  t.same(await ask('/silent'), {
+    code: 'UNAVAILABLE',
+    message: 'a member of the cluster does not answer',
+    detail: { left: 1 },
+  });
+  t.match(await ask('/cut'), { message: 'answer of a member of the cluster was cut' });
+  t.match(await ask('/unknown'), { code: 'BLOB_UNKNOWN', detail: { digest: 'd', url: undefined } });
+  t.match(await ask('/upstream'), { message: 'https://up.example is down', detail: { host: 'h' } });
+  t.match(said[0], { facts: { code: 'PEER_HTTP', member: url }, message: `${url} does not answer` });
+  t.match(await ask('/silent', { 'x-member': '1' }), { detail: { url }, message: `${url} does not answer` });
+});

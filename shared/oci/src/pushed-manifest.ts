@@ -26,6 +26,9 @@ export function parsePushedManifest(bytes: Uint8Array, contentType: string | und
       : [];
   const other = others.find((field) => root[field] !== undefined && root[field] !== null);
   if (other !== undefined) throw ambiguous(`a manifest of type ${mediaType} has no ${other}`, { mediaType });
+  // Go's readers make an empty descriptor of it, others fail.
+  if (isImage && root['config'] === null)
+    throw new CodedError('MANIFEST_SYNTAX', { message: 'config is null; an image names its config' });
   return parsed;
 }
 

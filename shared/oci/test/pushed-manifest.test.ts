@@ -33,6 +33,14 @@ t.test('one body says one thing', async (t) => {
   t.ok(parsePushedManifest(json({ schemaVersion: 2, layers: [one], manifests: null }), OCI_MANIFEST));
 });
 
+t.test('the config of an image is not null; fields that lists leave out may be', async (t) => {
+  for (const type of [OCI_MANIFEST, DOCKER_MANIFEST])
+    refused(json({ schemaVersion: 2, mediaType: type, config: null, layers: [one] }), type, /config is null/);
+  refused(json({ schemaVersion: 2, config: null }), undefined, /config is null/);
+  t.ok(parsePushedManifest(json({ schemaVersion: 2, config: null, manifests: [one] }), OCI_INDEX));
+  t.ok(parsePushedManifest(json({ schemaVersion: 2, config: one, layers: null }), OCI_MANIFEST));
+});
+
 t.test('a key twice and a byte order mark have two readings', async (t) => {
   for (const text of [
     `{"schemaVersion":2,"layers":[],"layers":[]}`,

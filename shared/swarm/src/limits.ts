@@ -31,7 +31,7 @@ export const WIRE_LIMITS = Object.freeze({
   /** Indexes in one HAVE batch. */
   haveBatch: 4_096,
   keepAliveMs: 30_000,
-  /** A socket without any traffic for this long is closed. */
+  /** A member that sends nothing for this long is closed; others keep alive. */
   idleMs: 90_000,
   /** Late blocks of cancelled requests that are taken and thrown away, per wire. */
   cancelledRequests: 1_024,

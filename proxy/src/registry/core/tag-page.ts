@@ -4,10 +4,10 @@ import { nextLink } from './page-link.ts';
 /** Most tags in one answer when the client asks for pages. */
 export const MAX_TAG_PAGE = 10_000;
 
-/** `n` of tags/list: undefined when not given. @throws {CodedError} `REQUEST_INVALID` */
+/** `n` of tags/list, at most {@link MAX_TAG_PAGE}: undefined when not given. @throws {CodedError} `REQUEST_INVALID` */
 export function parsePageSize(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  if (!/^\d{1,9}$/.test(text))
+  if (!/^\d+$/.test(text))
     throw new CodedError('REQUEST_INVALID', {
       message: 'n is not a number of tags',
       detail: { n: text.slice(0, 50) },

@@ -2,6 +2,8 @@
 export const H_UPSTREAM = 'sepia-upstream';
 /** Version of the cluster document that the answering member uses. */
 export const H_CLUSTER = 'sepia-cluster';
+/** Epoch of the ring's membership: of a message, what it counts under; of an origin's answer, what holds there. */
+export const H_EPOCH = 'sepia-epoch';
 /** Age in seconds of a tag that is served although the upstream does not confirm it. */
 export const H_STALE = 'sepia-stale';
 /** Bytes of a blob, where `content-length` is that of the answer. */

@@ -39,6 +39,11 @@ export function begin(before: Standing, generation: number, kept: boolean): Stan
   return { ...before, generation, kept, settled: false, handed: [] };
 }
 
+/** `Any → Handover`: it is in the ring no more. Added again, it counts when others handed over what changed meanwhile. */
+export function leave(before: Standing): Standing {
+  return { ...before, kept: before.kept || before.settled, settled: false, handed: [] };
+}
+
 /** What a source says to a new generation that asks it to hand over. */
 export type Grant =
   | { readonly type: 'granted'; readonly next: Standing }

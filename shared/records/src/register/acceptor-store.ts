@@ -16,12 +16,12 @@ import {
   repaired,
 } from './register.ts';
 
-const PREFIX = 'r1\0';
-const PREFIX_END = 'r1\x01';
 const MAX_KEY_CHARS = 4096;
 
-/** The acceptors of one origin: registers by key, durable before any answer. */
+/** The acceptors of one origin: registers by key, durable before any answer. `space` begins every key in the database. */
 export class AcceptorStore {
+  readonly #space: string;
+  readonly #prefix: string;
   readonly #deps: {
     readonly db: Database;
     readonly commits: GroupCommit;
@@ -29,8 +29,13 @@ export class AcceptorStore {
   };
   readonly #locks = new KeyedLocks<string>();
 
-  constructor(deps: { readonly db: Database; readonly commits: GroupCommit; readonly onRecord: OnRecord }) {
+  constructor(
+    deps: { readonly db: Database; readonly commits: GroupCommit; readonly onRecord: OnRecord },
+    space = 'r1',
+  ) {
     this.#deps = deps;
+    this.#space = space;
+    this.#prefix = `${space}\0`;
   }
 
   /** Answers one request of a proposer; requests of one key go one after another. @throws `DISK_FORMAT`, `DISK_CORRUPT` */
@@ -56,15 +61,16 @@ export class AcceptorStore {
 
   /** What this acceptor keeps of a register. */
   async state(key: string): Promise<AcceptorState> {
-    const text = await this.#deps.db.get(PREFIX + key);
+    const text = await this.#deps.db.get(this.#prefix + key);
     return text === undefined ? EMPTY_ACCEPTOR : parseState(key, text);
   }
 
   /** Keys that begin with `prefix`, in order, from behind `prefix + after`; for lists, repair and moves. */
   async *keys(prefix = '', after?: string): AsyncGenerator<string, void, void> {
-    const lower = after === undefined ? { gte: PREFIX + prefix } : { gt: PREFIX + prefix + after };
-    const range = { ...lower, lt: prefix === '' ? PREFIX_END : `${PREFIX}${prefix}\u{10ffff}` };
-    for await (const key of this.#deps.db.keys(range)) yield key.slice(PREFIX.length);
+    const begin = this.#prefix + prefix;
+    const lower = after === undefined ? { gte: begin } : { gt: begin + after };
+    const range = { ...lower, lt: prefix === '' ? `${this.#space}\x01` : `${begin}\u{10ffff}` };
+    for await (const key of this.#deps.db.keys(range)) yield key.slice(this.#prefix.length);
   }
 
   /** Resolves when nothing is being written. */
@@ -80,8 +86,8 @@ export class AcceptorStore {
       if (next === state) return answer;
       const text = canonicalJson(next);
       if (text === canonicalJson(state)) return answer;
-      await this.#deps.commits.write({ type: 'put', key: PREFIX + key, value: text });
-      this.#deps.onRecord('r1', key, state === EMPTY_ACCEPTOR ? undefined : state, next);
+      await this.#deps.commits.write({ type: 'put', key: this.#prefix + key, value: text });
+      this.#deps.onRecord(this.#space, key, state === EMPTY_ACCEPTOR ? undefined : state, next);
       return answer;
     });
   }

@@ -40,6 +40,8 @@ export interface StoredBlob {
 export class RecordStore {
   /** Registers (tags and other compare-and-set values). */
   readonly registers: AcceptorStore;
+  /** Registers that all origins keep: the memberships, by epoch. */
+  readonly agreements: AcceptorStore;
   /** (upstream, repository, digest). */
   readonly linkSet: RecordSet<Link>;
   /** (upstream, repository, tag). */
@@ -71,6 +73,7 @@ export class RecordStore {
     };
     const parts = { db, commits: this.#commits, locks: this.#locks, onRecord };
     this.registers = new AcceptorStore(parts);
+    this.agreements = new AcceptorStore(parts, 'e1');
     this.linkSet = new RecordSet(parts, 'l1', joinFields);
     this.blobSet = new RecordSet(parts, 'b1');
     this.wantedSet = new RecordSet(parts, 'w1');
@@ -166,6 +169,7 @@ export class RecordStore {
   /** Resolves when nothing is being written; the database stays open (the data folder closes it). */
   async close(): Promise<void> {
     await this.registers.close();
+    await this.agreements.close();
     await this.#locks.allIdle();
     await this.#commits.idle();
   }

@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net';
-import { performance } from 'node:perf_hooks';
 import { Bitfield } from '@sepia/base/bitfield';
 import { CodedError } from '@sepia/base/errors';
 import { LEAF_BYTES, PIECE_BYTES, pieceCount, pieceLength } from '@sepia/metainfo/tree';
 import { WIRE_LIMITS, type WireLimits } from '../limits.ts';
 import { BlockRequests } from './block-requests.ts';
 import { FrameParser, type FrameSink, invalidWire, readUint32 } from './frames.ts';
+import { watchSilence } from './silence.ts';
 import { TurnCork } from './turn-cork.ts';
 import type { WireRole } from './wire-auth.ts';
 import { wireError } from './wire-error.ts';
@@ -80,7 +80,6 @@ export class StrangerWire implements PieceWire, FrameSink {
   #interested = false;
   #toldPieces = false;
   #peerRequests = 0;
-  #heardMs = performance.now();
 
   constructor(init: StrangerWireInit) {
     this.#init = init;
@@ -110,7 +109,6 @@ export class StrangerWire implements PieceWire, FrameSink {
   /** Bytes that came before this wire was made. */
   receive(chunk: Uint8Array): void {
     if (this.closed) return;
-    this.#heardMs = performance.now();
     try {
       this.#parser.push(chunk);
     } catch (error) {
@@ -335,15 +333,17 @@ export class StrangerWire implements PieceWire, FrameSink {
       setTimeout(() => {
         if (!this.ready) this.fail(invalidWire('handshake takes too long'));
       }, this.#limits.handshakeMs),
-      setInterval(() => this.#keepAlive(), this.#limits.keepAliveMs),
+      watchSilence(
+        socket,
+        { keepAliveMs: this.#limits.keepAliveMs, idleMs: this.#limits.strangerIdleMs },
+        { keepAlive: () => this.#keepAlive(), fail: (error) => this.fail(error) },
+      ),
     );
     for (const timer of this.#timers) timer.unref();
   }
 
   #keepAlive(): void {
-    if (performance.now() - this.#heardMs > this.#limits.strangerIdleMs)
-      this.fail(new CodedError('TIMEOUT', { message: 'peer is silent' }));
-    else if (this.#open()) this.#send(new Uint8Array(4));
+    if (this.#open()) this.#send(new Uint8Array(4));
   }
 
   #send(bytes: Uint8Array): void {

@@ -8,6 +8,7 @@ import { BlockRequests } from './block-requests.ts';
 import { FrameParser, type FrameSink, HANDSHAKE_BYTES, invalidWire, readUint32 } from './frames.ts';
 import { HaveBatch } from './have-batch.ts';
 import { type Ends, MemberProof } from './member-proof.ts';
+import { watchSilence } from './silence.ts';
 import { TurnCork } from './turn-cork.ts';
 import type { WireRole } from './wire-auth.ts';
 import { wireError } from './wire-error.ts';
@@ -313,14 +314,14 @@ export class HardenedWire extends Wire implements FrameSink {
       this.#finish(new CodedError('TIMEOUT', { message: 'connection broke', cause }), false),
     );
     socket.on('close', () => this.#finish(undefined, false));
-    socket.setTimeout(this.#limits.idleMs, () =>
-      this.fail(new CodedError('TIMEOUT', { message: 'peer is silent' })),
-    );
     this.#timers.push(
       setTimeout(() => {
         if (!this.ready) this.fail(invalidWire('handshake takes too long'));
       }, this.#limits.handshakeMs),
-      setInterval(() => this.keepAlive(), this.#limits.keepAliveMs),
+      watchSilence(socket, this.#limits, {
+        keepAlive: () => this.keepAlive(),
+        fail: (error) => this.fail(error),
+      }),
     );
     for (const timer of this.#timers) timer.unref();
   }

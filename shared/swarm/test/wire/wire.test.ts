@@ -5,6 +5,7 @@ import { Bitfield } from '@sepia/base/bitfield';
 import type { CodedError } from '@sepia/base/errors';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { fc } from '@sepia/test-support/property';
+import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { WIRE_LIMITS } from '../../src/limits.ts';
 import { HardenedWire } from '../../src/wire/wire.ts';
@@ -216,6 +217,12 @@ t.test('a request flood: 64 are queued, the rest is rejected', async (t) => {
   t.equal(b.written.length, 1_000 - WIRE_LIMITS.queuedRequests);
   dialer.wire.goodbye('dropped');
   listener.wire.goodbye('dropped');
+});
+
+t.test('a member that falls silent is closed, however much is written to it', async (t) => {
+  const { listener } = await pair({ limits: { ...WIRE_LIMITS, keepAliveMs: 5, idleMs: 40 } });
+  await until(() => listener.seen.closed, 'the wire is closed');
+  t.match(listener.seen.errors[0], { code: 'TIMEOUT', message: 'peer is silent' });
 });
 
 t.test('HAVEs travel in one batch', async (t) => {

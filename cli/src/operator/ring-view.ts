@@ -1,0 +1,54 @@
+import type { RingStatus } from '@sepia/cluster/api/ring';
+import { isMoving, type Membership } from '@sepia/cluster/membership';
+import Table from 'cli-table3';
+import { barText } from '../terminal/format.ts';
+
+/** The ring as an operator sees it. */
+export interface RingView {
+  readonly membership: Membership;
+  /** Of those that answer. */
+  readonly statuses: readonly RingStatus[];
+}
+
+const BAR_CELLS = 20;
+
+/** Table of the members, with a bar for each part of a change under way. */
+export function ringText({ membership, statuses }: RingView): string {
+  const { epoch, origins, before = [], change } = membership;
+  const table = new Table({
+    head: ['origin', 'state', 'epoch', 'part of the change', 'blobs to get', 'copies to send', 'doing'],
+    colAligns: ['left', 'left', 'right', 'left', 'right', 'right', 'left'],
+    style: { head: [], border: [], compact: true },
+  });
+  const leaving = before.filter(({ id }) => !origins.some((one) => one.id === id));
+  for (const { id, state } of [...origins, ...leaving]) {
+    const one = statuses.find((status) => status.id === id);
+    const shown = stateText(membership, id, state);
+    if (one === undefined) table.push([id, shown, '', '', '', '', 'does not answer']);
+    else {
+      const doing = one.isSettled ? (one.doing ?? restText(shown, one)) : 'waits for records';
+      table.push([id, shown, one.epoch, partText(membership, one), one.blobsOwed, one.copiesOwed, doing]);
+    }
+  }
+  const what = isMoving(membership) ? `a change is under way: ${change}` : 'no change is under way';
+  return `${table.toString()}\nEpoch ${epoch}; ${what}.\n`;
+}
+
+function stateText({ epoch, before = [], origins }: Membership, id: string, state: string): string {
+  const isIn = (members: Membership['origins']): boolean =>
+    members.some((one) => one.id === id && one.state !== 'draining');
+  if (epoch % 2 === 0) return state === 'draining' ? 'drained' : 'active';
+  if (isIn(before) && isIn(origins)) return 'active';
+  if (isIn(origins)) return 'joining';
+  return isIn(before) ? 'draining' : 'drained';
+}
+
+function restText(state: string, { leftovers }: RingStatus): string {
+  if (leftovers > 0) return `${leftovers} blobs that moved away, not confirmed yet`;
+  return state === 'drained' ? 'keeps nothing; may be removed' : '';
+}
+
+function partText(membership: Membership, { isDone, share }: RingStatus): string {
+  if (!isMoving(membership)) return '';
+  return isDone ? 'done' : `${barText(share, BAR_CELLS)} ${Math.round(share * 100)} %`;
+}

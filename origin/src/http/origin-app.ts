@@ -1,0 +1,42 @@
+import type Router from '@koa/router';
+import type { MemberClock } from '@sepia/base/clock/member-clock';
+import type { Logger } from '@sepia/base/log';
+import type { Metrics } from '@sepia/base/metrics';
+import { H_CLUSTER, H_STANDING } from '@sepia/cluster/api/headers';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { createApp } from '@sepia/http/app';
+import { createMemberGate } from '@sepia/http/member-gate';
+import { routesOf } from '@sepia/http/router';
+import type Koa from 'koa';
+import type { OwnStanding } from '../records/own-standing.ts';
+import type { Ring } from '../ring/ring.ts';
+import { epochGate } from './ring-routes.ts';
+
+interface OriginAppDeps {
+  readonly clusterKey: Uint8Array;
+  readonly selfId: string;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly clock: MemberClock;
+  readonly oldSignatures: boolean;
+  readonly cluster: Cluster;
+  readonly standing: OwnStanding;
+  readonly ring: Ring;
+  readonly router: Router;
+}
+
+/** The app of an origin's main listener: every answer says what it counts by. */
+export function originApp({ cluster, standing, ring, router, ...gateDeps }: OriginAppDeps): Koa {
+  const { log, metrics } = gateDeps;
+  const gate = createMemberGate({ role: 'origin', ...gateDeps });
+  const app = createApp({ log, gate, onRequest: metrics.onRequest });
+  app.use(async (ctx, next) => {
+    ctx.set(H_CLUSTER, String(cluster.version));
+    await next();
+    // What an answer counts by is what is durable now, after the answer was made.
+    if (!ctx.res.headersSent) ctx.set(H_STANDING, standing.header);
+  });
+  app.use(epochGate(ring, standing));
+  app.use(routesOf(router));
+  return app;
+}

@@ -1,0 +1,94 @@
+import { askAll } from '@sepia/base/async/ask-many';
+import type { Digest } from '@sepia/base/digest';
+import type { Logger } from '@sepia/base/log';
+import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { to } from '@sepia/cluster/api/route';
+import { isMoving } from '@sepia/cluster/membership';
+import type { BlobStore } from '@sepia/store/blob-store';
+import type { BlobIndex } from '../blobs/blob-index.ts';
+import type { Hints } from '../blobs/hints.ts';
+import type { Members } from '../cluster/members.ts';
+import type { OwnStanding } from '../records/own-standing.ts';
+
+interface LeftoversDeps {
+  readonly members: Pick<Members, 'selfId' | 'epoch' | 'placement' | 'json'>;
+  readonly standing: Pick<OwnStanding, 'isSettled'>;
+  readonly index: Pick<BlobIndex, 'list' | 'removed'>;
+  readonly store: Pick<BlobStore, 'stat' | 'setAttrs'>;
+  readonly hints: Pick<Hints, 'owes'>;
+  readonly log: Logger;
+}
+
+/**
+ * Pushed blobs that moved to other origins. Once all of their owners say that they have them, as pushed ones, the copy
+ * here is one of the cache: it may still be read, and goes when room is needed.
+ */
+export class Leftovers {
+  readonly #deps: LeftoversDeps;
+  #count = 0;
+  #doneEpoch = -1;
+
+  constructor(deps: LeftoversDeps) {
+    this.#deps = deps;
+  }
+
+  /** How many their owners did not confirm when they were looked at last. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Looks through all pushed blobs here, once for each membership and again while some are left. */
+  async tidy(signal: AbortSignal): Promise<void> {
+    const { members, standing, index, log } = this.#deps;
+    const { epoch } = members;
+    // Under the first membership nothing ever moved.
+    if (epoch === 0 || isMoving({ epoch }) || !standing.isSettled || this.#doneEpoch === epoch) return;
+    let [left, tidied] = [0, 0];
+    for await (const digest of index.list()) {
+      signal.throwIfAborted();
+      if (members.epoch !== epoch) return;
+      const { owners } = members.placement(digest);
+      if (owners.includes(members.selfId)) continue;
+      if (await this.#isWithAll(digest, owners, epoch, signal)) {
+        await this.#yield(digest);
+        tidied += 1;
+      } else left += 1;
+    }
+    this.#count = left;
+    if (left === 0) this.#doneEpoch = epoch;
+    if (tidied > 0) log.info({ tidied, left, epoch }, 'pushed blobs that moved away are cached ones now');
+  }
+
+  async #isWithAll(
+    digest: Digest,
+    owners: readonly string[],
+    epoch: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { members, store, hints } = this.#deps;
+    if (await hints.owes(digest)) return false;
+    const stat = await store.stat(digest);
+    // The cache let it go before the list did.
+    if (stat === undefined) return true;
+    const [name] = stat.attrs.provenance;
+    if (name === undefined) return false;
+    const call = { ...to(ORIGIN_BLOBS.where, { ...name, digest }), epoch };
+    const said = await askAll(
+      owners,
+      async (id, over) =>
+        await members.json<{ state: string; class?: string }>(id, { ...call, signal: over }),
+      { signal },
+    );
+    const isPushed = said.every(
+      (one) => one.type === 'answer' && one.answer.state === 'final' && one.answer.class === 'pushed',
+    );
+    return members.epoch === epoch && isPushed;
+  }
+
+  /** In this order: after a kill between the two it is still on the list, and looked at again. */
+  async #yield(digest: Digest): Promise<void> {
+    const { store, index } = this.#deps;
+    await store.setAttrs(digest, { class: 'cached' });
+    await index.removed(digest);
+  }
+}

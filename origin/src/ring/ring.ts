@@ -1,0 +1,331 @@
+import { answersOf, askAll } from '@sepia/base/async/ask-many';
+import { SingleFlight } from '@sepia/base/async/single-flight';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, isBug, logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { ORIGIN_RING, type RingStatus } from '@sepia/cluster/api/ring';
+import { to } from '@sepia/cluster/api/route';
+import type { Cluster } from '@sepia/cluster/cluster';
+import {
+  beginChange,
+  endChange,
+  isMoving,
+  type Membership,
+  type RingChange,
+  waitsFor,
+} from '@sepia/cluster/membership';
+import { RING_ANSWER } from '@sepia/cluster/ring-messages';
+import type { InternalClient } from '@sepia/http/client';
+import { canonicalJson } from '@sepia/records/core/join';
+import type { BlobIndex } from '../blobs/blob-index.ts';
+import type { Hints } from '../blobs/hints.ts';
+import type { Members } from '../cluster/members.ts';
+import type { Peers } from '../gc/peers.ts';
+import type { OwnStanding } from '../records/own-standing.ts';
+import type { Agreement } from './agreement.ts';
+import type { Leftovers } from './leftovers.ts';
+import type { Move } from './move.ts';
+import { checkReady } from './ready.ts';
+
+const MOVING_REST_MS = 500;
+const IDLE_REST_MS = 30_000;
+const LEFTOVERS_REST_MS = 5_000;
+/** Who is not the first of the origins gives that one so many turns to end a change. */
+const TURNS = 6;
+
+interface RingDeps {
+  readonly cluster: Cluster;
+  readonly members: Members;
+  readonly client: InternalClient;
+  readonly standing: OwnStanding;
+  readonly agreement: Agreement;
+  readonly move: Move;
+  readonly index: Pick<BlobIndex, 'wanted'>;
+  readonly hints: Pick<Hints, 'size'>;
+  readonly sweeps: Pick<Peers, 'hold' | 'release'>;
+  readonly leftovers: Leftovers;
+  readonly log: Logger;
+  /** The membership is another one: what follows from it is counted anew. */
+  readonly onFollow: () => void;
+}
+
+/** The membership of the ring as this origin knows it, its changes, and this origin's part in one. ADR 0025. */
+export class Ring {
+  readonly #deps: RingDeps;
+  readonly #flights = new SingleFlight<string, void>();
+  readonly #stopped = new AbortController();
+  #turn: Promise<void> = Promise.resolve();
+  #running: Promise<void> | undefined;
+  #rested: AbortController | undefined;
+  #waits: readonly string[] = [];
+  #turns = 0;
+
+  constructor(deps: RingDeps) {
+    this.#deps = deps;
+  }
+
+  get membership(): Membership {
+    return this.#deps.cluster.membership;
+  }
+
+  /** It is agreed, not only what this origin's document says. */
+  get isFounded(): boolean {
+    return this.#deps.standing.membership !== undefined;
+  }
+
+  /** The membership is known, and this origin is not in it. */
+  get isOutside(): boolean {
+    const { members } = this.#deps;
+    return this.isFounded && members.find(members.selfId) === undefined;
+  }
+
+  /** In words, for `/readyz`: a change under way, or that this origin is drained. */
+  get warnings(): string[] {
+    const { epoch, change } = this.membership;
+    if (this.#isDrained) {
+      const { members, leftovers } = this.#deps;
+      const next =
+        leftovers.count > 0
+          ? `${leftovers.count} blobs are not confirmed by their new owners yet`
+          : `take it out of the ring with "sepia ring remove ${members.selfId}"`;
+      return [`drained: this origin keeps nothing for the ring; ${next}`];
+    }
+    if (!isMoving(this.membership)) return [];
+    const whom = this.#waits.length === 0 ? '' : `; waits for ${this.#waits.join(', ')}`;
+    return [`ring change (epoch ${epoch}): ${change}${whom}`];
+  }
+
+  start(): void {
+    this.#running = this.#run().catch((error: unknown) => {
+      if (!this.#stopped.signal.aborted)
+        logFailure(this.#deps.log, error, 'ring changes stopped', {}, 'error');
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    await this.#running;
+  }
+
+  /** This origin takes part in `membership` from here on, durably; an older one changes nothing. */
+  async follow(membership: Membership): Promise<void> {
+    const turn = this.#turn.then(async () => await this.#follow(membership));
+    this.#turn = turn.then(ignoreFailure, ignoreFailure);
+    await turn;
+  }
+
+  /** What the document says is agreed: all origins are new, or the folder is of a version without memberships. */
+  async found(): Promise<void> {
+    if (!this.isFounded) await this.follow(this.membership);
+  }
+
+  /** Asks the others (or one) for their membership and follows the newest. */
+  async catchUp(ids: readonly string[] = this.#others): Promise<void> {
+    const ask = async (): Promise<void> => {
+      const { signal } = this.#stopped;
+      const said = await askAll(ids, async (id, over) => await this.#askedOf(id, over), { signal });
+      const told = answersOf(said).filter((one) => one !== undefined);
+      told.sort((a, b) => b.epoch - a.epoch);
+      if (told[0] !== undefined) await this.follow(told[0]);
+    };
+    await this.#flights.run(ids.join('\n'), ask, this.#stopped.signal);
+  }
+
+  /** Returns once this origin's membership is at least that of a message. @throws `RECORDS_PENDING` if it does not get it */
+  async reach(epoch: number, from?: string): Promise<void> {
+    if (this.membership.epoch >= epoch) return;
+    if (from !== undefined) await this.catchUp([from]);
+    if (this.membership.epoch < epoch) await this.catchUp();
+    if (this.membership.epoch < epoch)
+      throw new CodedError('RECORDS_PENDING', {
+        message: `membership of epoch ${epoch} is not known here yet`,
+      });
+  }
+
+  /** An answer of another origin named a newer epoch. */
+  heard(epoch: number, from: string): void {
+    if (epoch <= this.membership.epoch || this.#deps.members.find(from) === undefined) return;
+    this.#deps.members.awaits(
+      this.reach(epoch, from).catch((error: unknown) =>
+        logFailure(this.#deps.log, error, 'membership not got', {}, 'debug'),
+      ),
+    );
+  }
+
+  /**
+   * Begins a change; it goes on by itself. `epoch`: of the membership that the operator saw.
+   * @throws `REQUEST_INVALID`, `RING_CHANGING`, `CONFLICT`, `QUORUM_LOST`, `NOT_IN_RING`
+   */
+  async change(change: RingChange, epoch: number): Promise<Membership> {
+    const { standing, members } = this.#deps;
+    if (this.isOutside) throw new CodedError('NOT_IN_RING');
+    standing.requireAll();
+    await this.catchUp();
+    const current = this.membership;
+    if (epoch !== current.epoch)
+      throw new CodedError('CONFLICT', {
+        message: `the ring is at epoch ${current.epoch} by now`,
+        detail: { epoch },
+      });
+    const next = beginChange(current, change);
+    await checkReady(this.#deps, { current, next }, this.#stopped.signal);
+    const hold = `ring-${next.epoch}-${members.selfId}`;
+    const decided = await this.#withoutSweeps(hold, async () => {
+      const one = await this.#decide(current, next);
+      await this.follow(one);
+      return one;
+    });
+    await this.#tell(decided);
+    if (canonicalJson(decided) !== canonicalJson(next))
+      throw new CodedError('RING_CHANGING', { detail: { epoch: decided.epoch, change: decided.change } });
+    return decided;
+  }
+
+  status(): RingStatus {
+    const { members, standing, move, index, hints, leftovers } = this.#deps;
+    const { epoch } = this.membership;
+    const moving = isMoving(this.membership);
+    const isDone = !moving || move.isDone(epoch);
+    return {
+      id: members.selfId,
+      epoch,
+      generation: standing.standing.generation,
+      isSettled: standing.isSettled,
+      isDone,
+      hasLed: move.hasLed,
+      ...(moving && !isDone && move.doing !== '' ? { doing: move.doing } : {}),
+      share: isDone ? 1 : move.share,
+      registers: moving ? move.registers : 0,
+      blobsOwed: index.wanted,
+      copiesOwed: hints.size,
+      leftovers: leftovers.count,
+    };
+  }
+
+  get #isDrained(): boolean {
+    const { members } = this.#deps;
+    return !isMoving(this.membership) && members.find(members.selfId)?.state === 'draining';
+  }
+
+  get #others(): string[] {
+    const { cluster, members } = this.#deps;
+    return cluster
+      .members('origin')
+      .map(({ id }) => id)
+      .filter((id) => id !== members.selfId);
+  }
+
+  async #follow(membership: Membership): Promise<void> {
+    const { cluster, standing, log } = this.#deps;
+    const isNews = !this.isFounded || membership.epoch > cluster.epoch;
+    if (!isNews) return;
+    await standing.follow(
+      membership,
+      cluster.file.members.filter(({ role }) => role === 'origin'),
+    );
+    cluster.follow(membership);
+    log.info({ epoch: membership.epoch, change: membership.change }, 'membership of the ring');
+    this.#turns = 0;
+    this.#waits = [];
+    this.#deps.onFollow();
+    this.#rested?.abort();
+  }
+
+  async #askedOf(id: string, signal: AbortSignal): Promise<Membership | undefined> {
+    const call = { ...to(ORIGIN_RING.membership), signal };
+    const told = RING_ANSWER.safeParse(await this.#deps.members.json(id, call));
+    return told.data?.founded === true ? told.data.membership : undefined;
+  }
+
+  /**
+   * Runs `work` while no garbage is collected anywhere; from the change on each member refuses a sweep by itself.
+   * @throws `CONFLICT` while a sweep runs
+   */
+  async #withoutSweeps<T>(generation: string, work: () => Promise<T>): Promise<T> {
+    const { sweeps } = this.#deps;
+    try {
+      await sweeps.hold(generation);
+      return await work();
+    } catch (error) {
+      if (!isCoded(error, 'GC_REFUSED')) throw error;
+      throw new CodedError('CONFLICT', {
+        message:
+          'ring: garbage is being collected; try again when that is done ("sepia gc" says how far it is)',
+        cause: error,
+      });
+    } finally {
+      // Who does not answer lifts its fence by the clock.
+      readElsewhere(sweeps.release(generation));
+    }
+  }
+
+  /** What follows `current`. Those who follow it already do not vote on it any more: it is what they say. */
+  async #decide(current: Membership, next: Membership): Promise<Membership> {
+    try {
+      return await this.#deps.agreement.decide(current, next);
+    } catch (error) {
+      throwIfBug(error);
+      await this.catchUp();
+      if (this.membership.epoch === current.epoch) throw error;
+      return this.membership;
+    }
+  }
+
+  async #tell(membership: Membership): Promise<void> {
+    await askAll(this.#others, async (id) => await this.#tellOne(id, membership));
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopped;
+    const { log } = this.#deps;
+    while (!signal.aborted) {
+      const isBusy = isMoving(this.membership);
+      if (isBusy)
+        await this.#advance(this.membership).catch((error: unknown) => {
+          if (!signal.aborted)
+            logFailure(log, error, 'ring change does not go on yet', {}, isBug(error) ? 'error' : 'debug');
+        });
+      else
+        await this.#deps.leftovers.tidy(signal).catch((error: unknown) => {
+          if (!signal.aborted) logFailure(log, error, 'what moved away was not looked through', {}, 'debug');
+        });
+      this.#rested = new AbortController();
+      const isBusyNow = isMoving(this.membership);
+      const idleMs = this.#deps.leftovers.count > 0 ? LEFTOVERS_REST_MS : IDLE_REST_MS;
+      const restMs = isBusyNow ? MOVING_REST_MS : idleMs;
+      await pause(restMs, AbortSignal.any([signal, this.#rested.signal]));
+    }
+  }
+
+  /** This origin's part, then the end of the change once everybody's is done. */
+  async #advance(membership: Membership): Promise<void> {
+    const { standing, move, members } = this.#deps;
+    if (!standing.isSettled || this.isOutside) return;
+    await move.run(membership, this.#stopped.signal);
+    const ids = members.ids;
+    const call = to(ORIGIN_RING.status);
+    const said = await askAll(
+      ids,
+      async (id, signal) =>
+        id === members.selfId ? this.status() : await members.json<RingStatus>(id, { ...call, signal }),
+      { signal: this.#stopped.signal },
+    );
+    const told = answersOf(said);
+    const newer = told.find(({ epoch }) => epoch > membership.epoch);
+    if (newer !== undefined) return await this.reach(newer.epoch, newer.id);
+    this.#waits = waitsFor(membership, told);
+    for (const { id, epoch } of told) if (epoch < membership.epoch) await this.#tellOne(id, membership);
+    if (this.#waits.length > 0) return;
+    this.#turns += 1;
+    const first = ids.filter((id) => !members.isSuspect(id)).sort()[0];
+    if (first !== members.selfId && this.#turns < TURNS) return;
+    const decided = await this.#decide(membership, endChange(membership));
+    await this.follow(decided);
+    await this.#tell(decided);
+  }
+
+  async #tellOne(id: string, membership: Membership): Promise<void> {
+    await this.#deps.members.json(id, { ...to(ORIGIN_RING.learn), json: membership }).catch(ignoreFailure);
+  }
+}

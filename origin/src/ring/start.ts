@@ -1,0 +1,60 @@
+import { epochOf } from '@sepia/cluster/ring-follower';
+import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
+import type { Peers } from '../gc/peers.ts';
+import { Recovery, type RecoveryDeps } from '../recovery/recovery.ts';
+import { Agreement } from './agreement.ts';
+import { Leftovers } from './leftovers.ts';
+import { Move } from './move.ts';
+import { Ring } from './ring.ts';
+
+interface RingParts {
+  readonly recovery: Recovery;
+  readonly ring: Ring;
+  readonly move: Move;
+  readonly agreement: Agreement;
+}
+
+/** Recovery and ring: the start of an origin follows the membership, a change of the ring uses the comparison. */
+export function createRing(
+  deps: RecoveryDeps & {
+    readonly client: InternalClient;
+    readonly sweeps: Pick<Peers, 'hold' | 'release'>;
+    readonly nowMs: () => number;
+  },
+  options: { readonly compareEveryMs: number },
+): RingParts {
+  const { cluster, members, standing, records, digests, index, hints, tags, log, nowMs, client, sweeps } =
+    deps;
+  const recovery = new Recovery(deps, () => ring, options);
+  const { pull, copies, antiEntropy } = recovery;
+  const acceptors = records.agreements;
+  const agreement = new Agreement({ cluster, members, standing, acceptors, nowMs });
+  const leftovers = new Leftovers({ members, standing, index, store: deps.store, hints, log });
+  const move = new Move({ members, records, pull, tags, index, hints, copies, log });
+  const ring: Ring = new Ring({
+    cluster,
+    members,
+    client,
+    standing,
+    agreement,
+    move,
+    index,
+    hints,
+    sweeps,
+    leftovers,
+    log,
+    onFollow: () => {
+      digests.reset();
+      if (ring.isOutside) recovery.startUp.start();
+      for (const id of members.ids) if (id !== members.selfId) antiEntropy.soon(id);
+    },
+  });
+  return { recovery, ring, move, agreement };
+}
+
+/** For the client of an origin: answers of others tell of a newer membership. */
+export function hears(
+  ring: () => Ring,
+): (call: InternalRequest, headers: InternalResponse['headers']) => void {
+  return ({ to }, headers) => ring().heard(epochOf(headers), to);
+}

@@ -1,0 +1,36 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import t from 'tap';
+import { Blobs } from '../../src/blobs/blobs.ts';
+
+type Deps = ConstructorParameters<typeof Blobs>[0];
+
+const NAME = {
+  upstream: 'local',
+  repository: 'team/app' as RepositoryName,
+  digest: digestOf(Buffer.from('a blob')),
+};
+
+t.test(
+  'others say what they have under the epoch of the asker; who knows a newer ring does not say no',
+  async (t) => {
+    const epochs: (number | undefined)[] = [];
+    const isNewerAt = new Set<string>();
+    const members = {
+      selfId: 'o1',
+      epoch: 2,
+      candidates: () => ['o1', 'o2', 'o3'],
+      json: async (id: string, call: { epoch?: number }) => {
+        epochs.push(call.epoch);
+        if (isNewerAt.has(id)) throw new CodedError('EPOCH_OUTDATED');
+        return { state: 'none' };
+      },
+    };
+    const blobs = new Blobs({ members } as unknown as Deps);
+    t.same(await blobs.locateOthers(NAME), { type: 'absent' });
+    isNewerAt.add('o3');
+    t.same(await blobs.locateOthers(NAME), { type: 'undecided' });
+    t.same(epochs, [2, 2, 2, 2]);
+  },
+);

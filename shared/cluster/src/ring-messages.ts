@@ -1,0 +1,30 @@
+import { z } from 'zod';
+import { MEMBER_SCHEMA } from './document.ts';
+import type { Membership } from './membership.ts';
+
+/** {@link Membership} as it is sent and kept. */
+export const MEMBERSHIP_SCHEMA: z.ZodType<Membership> = z.strictObject({
+  v: z.literal(1),
+  epoch: z.number().int().nonnegative(),
+  origins: z.array(MEMBER_SCHEMA).max(1_000),
+  before: z.array(MEMBER_SCHEMA).max(1_000).exactOptional(),
+  change: z.string().max(4_096).exactOptional(),
+});
+
+/** Answer of `GET /v1/ring`. `founded`: it is agreed; else only what the answering origin's file says. */
+export const RING_ANSWER = z.object({ founded: z.boolean(), membership: MEMBERSHIP_SCHEMA });
+export type RingAnswer = z.infer<typeof RING_ANSWER>;
+
+/** Body of `POST /v1/ring/changes`. `epoch`: of the membership that the operator saw. */
+export const RING_CHANGE = z.union([
+  z.strictObject({
+    epoch: z.number().int(),
+    action: z.literal('add'),
+    members: z.array(MEMBER_SCHEMA).max(100),
+  }),
+  z.strictObject({
+    epoch: z.number().int(),
+    action: z.enum(['drain', 'remove']),
+    ids: z.array(z.string().max(64)).max(100),
+  }),
+]);
