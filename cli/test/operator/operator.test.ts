@@ -8,12 +8,11 @@ const CALL = { method: 'GET', path: '/v1/x' } as const;
 
 /** An operator of a cluster with these proxies; `answer` stands for them. Who was asked is in `asked`. */
 function start(t: Test, proxies: readonly string[], answer: (id: string) => unknown) {
-  const urls = ['http://127.0.0.1:1'];
   const document = {
     version: 1,
     members: [
-      { id: 'origin-1', role: 'origin', urls, peers: ['127.0.0.1:2'] },
-      ...proxies.map((id) => ({ id, role: 'proxy', urls })),
+      { id: 'origin-1', role: 'origin', urls: ['http://127.0.0.1:1'], peers: ['127.0.0.1:2'] },
+      ...proxies.map((id, at) => ({ id, role: 'proxy', urls: [`http://127.0.0.1:${at + 3}`] })),
     ],
     upstreams: [{ name: 'local', mode: 'none' }],
   };

@@ -47,7 +47,7 @@ export async function startCluster(t: Test, options: ClusterOptions = {}): Promi
     version: 7,
     members: [
       ...origins.map(({ id, url }) => ({ id, role: 'origin', urls: [url] })),
-      ...proxyIds.map((id) => ({ id, role: 'proxy', urls: ['http://127.0.0.1:9'] })),
+      ...proxyIds.map((id, at) => ({ id, role: 'proxy', urls: [`http://127.0.0.1:${at + 9}`] })),
     ],
     upstreams: [
       { name: 'local', mode: 'none' },
