@@ -1,4 +1,7 @@
-import { destination, type Logger, pino } from 'pino';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { type Logger, pino } from 'pino';
+import { LogSink, writtenAtOnce } from './log-sink.ts';
 
 /** One line of the audit log: who did what to which content. Never a secret. */
 export interface AuditEvent {
@@ -27,7 +30,8 @@ export interface Audit {
 
 /**
  * The audit log of a member: `file` gets lines of its own, whatever the log level; without it they go to the member's
- * log, level info, marked `audit: true`.
+ * log, level info, marked `audit: true`. Lines for which the disk has no room are lost and counted, and the member's log
+ * says how many: requests go on.
  */
 export function openAudit(
   member: { readonly service: string; readonly id: string; readonly log: Logger },
@@ -37,7 +41,11 @@ export function openAudit(
     const log = member.log.child({ audit: true });
     return { note: (event) => log.info(event, event.event), close: () => undefined };
   }
-  const sink = destination({ dest: file, append: true, mkdir: true, mode: 0o600, sync: true });
+  mkdirSync(dirname(file), { recursive: true });
+  const fd = openSync(file, 'a', 0o600);
+  const sink = new LogSink(writtenAtOnce(fd));
+  sink.onRoom = (lost) =>
+    member.log.warn({ lost, file }, 'lines of the audit log were lost: it could not be written');
   const log = pino(
     {
       base: { service: member.service, member: member.id, audit: true },
@@ -46,5 +54,16 @@ export function openAudit(
     },
     sink,
   );
-  return { note: (event) => log.info(event, event.event), close: () => sink.end() };
+  let isOpen = true;
+  return {
+    note: (event) => {
+      if (isOpen) log.info(event, event.event);
+    },
+    close: () => {
+      if (!isOpen) return;
+      isOpen = false;
+      sink.flushSync();
+      closeSync(fd);
+    },
+  };
 }

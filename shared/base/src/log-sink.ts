@@ -36,6 +36,25 @@ export function openedFile(fd: number): LogFile {
   };
 }
 
+/** An open file whose lines are in it before the next thing happens. */
+export function writtenAtOnce(fd: number): LogFile {
+  const atOnce = (bytes: Uint8Array): { error: Error | null; written: number } => {
+    try {
+      return { error: null, written: writeSync(fd, bytes) };
+    } catch (error) {
+      throwIfBug(error);
+      return { error: error as Error, written: 0 };
+    }
+  };
+  return {
+    write: (bytes, done) => {
+      const { error, written } = atOnce(bytes);
+      done(error, written);
+    },
+    writeSync: (bytes) => writeSync(fd, bytes),
+  };
+}
+
 /**
  * Writes log lines in the background, and never fails: lines for which the disk has no room, or that nobody reads in time,
  * are lost and counted. The first write that succeeds after a loss calls `onRoom`.

@@ -1,0 +1,50 @@
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { LogLines } from '@sepia/test-support/log-lines';
+import t from 'tap';
+import { openAudit } from '../src/audit.ts';
+import { silentLogger } from '../src/log.ts';
+import { LogSink, logLinesLost, writtenAtOnce } from '../src/log-sink.ts';
+
+t.test('each line is in its file when it is noted', async (t) => {
+  const file = join(t.testdir(), 'new', 'audit.log');
+  const audit = openAudit({ service: 'proxy', id: 'p-1', log: silentLogger() }, file);
+  const lines = (): unknown[] =>
+    readFileSync(file, 'utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as unknown);
+  audit.note({ event: 'push', account: 'anna' });
+  t.match(lines(), [{ event: 'push', account: 'anna', member: 'p-1', audit: true }]);
+  audit.note({ event: 'delete' });
+  t.equal(lines().length, 2);
+  t.equal(statSync(file).mode & 0o777, 0o600);
+  audit.close();
+  audit.close();
+  audit.note({ event: 'login' });
+  t.equal(lines().length, 2, 'nothing follows its end');
+});
+
+t.test('a full disk loses audit lines, which are counted, and stops nobody', async (t) => {
+  const { logger } = new LogLines();
+  const audit = openAudit({ service: 'proxy', id: 'p-1', log: logger }, '/dev/full');
+  const before = logLinesLost();
+  for (let n = 0; n < 1_000; n++) audit.note({ event: 'push', reference: 'x'.repeat(5_000) });
+  t.equal(logLinesLost() - before, 1_000);
+  audit.close();
+});
+
+t.test('what was lost is told once there is room', async (t) => {
+  const told: number[] = [];
+  let isFull = true;
+  const file = { ...writtenAtOnce(-1) };
+  file.write = (bytes, done) =>
+    isFull ? done(Object.assign(new Error('full'), { code: 'ENOSPC' }), 0) : done(null, bytes.length);
+  const sink = new LogSink(file);
+  sink.onRoom = (lost) => void told.push(lost);
+  sink.write('one\n');
+  sink.write('two\n');
+  isFull = false;
+  sink.write('three\n');
+  t.same(told, [2]);
+});
