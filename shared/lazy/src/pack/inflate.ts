@@ -6,7 +6,7 @@ export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>;
 /** Takes uncompressed bytes in order; a view that is only good until it returns or settles. */
 export type TakeRaw = (bytes: Uint8Array) => void | Promise<void>;
 
-/** Stretches up to this length are inflated in one call, longer ones as a stream. */
+/** Stretches up to this length are read at once and each member inflated in one call, if it is not longer than below. */
 const AT_ONCE_BYTES = 8 * 1024 * 1024;
 const AT_ONCE_RAW_BYTES = 32 * 1024 * 1024;
 const READ_BYTES = 1024 * 1024;
@@ -17,40 +17,37 @@ const TRAILER_BYTES = 8;
 
 /**
  * Inflates the gzip members that fill `[from, to)` of a blob exactly: header, CRC-32 and length of each are checked, and
- * no byte may be left between or behind them. Memory is bounded whatever the members' size.
+ * no byte may be left between or behind them. One member at a time is in memory, and of a long one a part: memory is
+ * bounded whatever their size and number. What stands before a damaged member may have been taken already.
  * @throws {CodedError} `LAYER_INVALID` with the offset of the member
  */
 export async function inflateMembers(read: ReadAt, from: number, to: number, take: TakeRaw): Promise<void> {
-  if (to - from <= AT_ONCE_BYTES) {
-    const bytes = await read(from, to - from);
-    const raws = atOnce(bytes, from);
-    if (raws !== undefined) {
-      for (const raw of raws) await take(raw);
-      return;
+  let at = from;
+  if (to - from > AT_ONCE_BYTES) {
+    while (at < to) at = await oneMember(read, at, to, take);
+    return;
+  }
+  const bytes = await read(from, to - from);
+  const readAgain: ReadAt = async (offset, length) => bytes.subarray(offset - from, offset - from + length);
+  while (at < to) {
+    const member = atOnce(bytes.subarray(at - from), at);
+    if (member === undefined) at = await oneMember(readAgain, at, to, take);
+    else {
+      await take(member.raw);
+      at += member.length;
     }
   }
-  let at = from;
-  while (at < to) at = await oneMember(read, at, to, take);
 }
 
-/** @returns undefined if a member is too long for one call */
-function atOnce(bytes: Uint8Array, offset: number): Uint8Array[] | undefined {
-  const raws: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length; ) {
-    const body = at + headerBytes(bytes.subarray(at), offset + at);
-    const inflated = inflateOnce(bytes.subarray(body), offset + at);
-    if (inflated === undefined) return undefined;
-    const end = body + inflated.consumed;
-    checkTrailer(
-      bytes.subarray(end, end + TRAILER_BYTES),
-      crc32(inflated.raw),
-      inflated.raw.length,
-      offset + at,
-    );
-    raws.push(inflated.raw);
-    at = end + TRAILER_BYTES;
-  }
-  return raws;
+/** The member that `bytes`, which stand at `offset`, begin with, and its length; undefined if it is too long for one call. */
+function atOnce(bytes: Uint8Array, offset: number): { raw: Uint8Array; length: number } | undefined {
+  const body = headerBytes(bytes, offset);
+  const inflated = inflateOnce(bytes.subarray(body), offset);
+  if (inflated === undefined) return undefined;
+  const { raw } = inflated;
+  const end = body + inflated.consumed;
+  checkTrailer(bytes.subarray(end, end + TRAILER_BYTES), crc32(raw), raw.length, offset);
+  return { raw, length: end + TRAILER_BYTES };
 }
 
 function inflateOnce(body: Uint8Array, offset: number): { raw: Uint8Array; consumed: number } | undefined {
