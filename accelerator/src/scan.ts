@@ -1,5 +1,5 @@
 import { isCoded } from '@sepia/base/errors';
-import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { logFailure, outcomeOf, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { matcherOf } from '@sepia/base/names/pattern';
@@ -30,22 +30,55 @@ interface ScanDeps {
   readonly chance: () => number;
 }
 
+/** Most refusals of one scan that are logged one by one. */
+const MAX_LOGGED = 20;
+
+/** Looks at one thing at a time: what is refused of it ends nothing but that. */
+class Looks {
+  refused = 0;
+  readonly #log: Logger;
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  /**
+   * What `look` added; 0 if its answer was a refusal, which is counted and logged with `facts`.
+   * @throws silence, a bug, and what may go well at another time: they are no fault of this one
+   */
+  async at(facts: Readonly<Record<string, unknown>>, look: () => Promise<number>): Promise<number> {
+    try {
+      return await look();
+    } catch (error) {
+      if (!isCoded(error) || error.facts.retryable || outcomeOf(error) !== 'refusal') throw error;
+      this.refused += 1;
+      if (this.refused <= MAX_LOGGED) logFailure(this.#log, error, 'a scan could not look at this', facts);
+      return 0;
+    }
+  }
+}
+
 /**
  * Looks at every tag that a rule names and puts into the queue what no webhook told: tags that moved, images from before
  * the rule, results whose source is gone. It asks the cluster for repositories, so a repository that nobody ever pulled or
- * pushed here is not seen. @returns how many tasks were put in
+ * pushed here is not seen. What is refused of a repository or tag, as a manifest that is not valid, is logged and left out.
+ * @returns how many tasks were put in
  */
 export async function scanOnce(deps: ScanDeps, signal: AbortSignal): Promise<number> {
   const { conversions } = deps.cluster.document;
   const rules = new ConversionRules(conversions);
+  const looks = new Looks(deps.log);
   let added = 0;
   for (const upstream of new Set(conversions.map((rule) => rule.from))) {
     const list = { path: '/v2/_catalog', key: 'repositories' } as const;
     for await (const repository of listed(deps.proxies, upstream, list, signal)) {
       if (!isRepositoryName(repository)) continue;
-      added += await scanRepository(deps, rules, { upstream, repository }, signal);
+      const place = { upstream, repository };
+      added += await looks.at(place, () => scanRepository(deps, looks, rules, place, signal));
     }
   }
+  if (looks.refused > 0)
+    deps.log.warn({ refused: looks.refused }, 'a scan could not look at some repositories or tags');
   return added;
 }
 
@@ -56,6 +89,7 @@ interface Repository {
 
 async function scanRepository(
   deps: ScanDeps,
+  looks: Looks,
   rules: ConversionRules,
   place: Repository,
   signal: AbortSignal,
@@ -71,18 +105,21 @@ async function scanRepository(
     signal.throwIfAborted();
     for (const task of rules.tasksOf({ kind: 'push', ...place, tag })) {
       const rule = own.find((one) => one.name === task.rule)!;
-      if (await isUpToDate(deps, rule, task, signal)) continue;
-      await deps.queue.add(task);
-      added += 1;
+      added += await looks.at({ ...place, tag, rule: rule.name }, async () => {
+        if (await isUpToDate(deps, rule, task, signal)) return 0;
+        await deps.queue.add(task);
+        return 1;
+      });
     }
   }
-  for (const rule of mayHoldResults) added += await scanResults(deps, rule, place, tags, signal);
+  for (const rule of mayHoldResults) added += await scanResults(deps, looks, rule, place, tags, signal);
   return added;
 }
 
 /** Results in this repository whose source tag is not there any more. */
 async function scanResults(
   deps: ScanDeps,
+  looks: Looks,
   rule: ConversionRule,
   place: Repository,
   tags: ReadonlySet<string>,
@@ -97,10 +134,12 @@ async function scanResults(
     const from = { upstream: place.upstream, repository: source.repository };
     sourceTags ??= source.repository === place.repository ? tags : await tagsOf(deps, from, signal);
     if (sourceTags.has(source.tag)) continue;
-    const result = await manifestOrNone(clusterSource(deps.proxies, place), tag, signal);
-    if (result === undefined || madeFrom(result) === undefined) continue;
-    await deps.queue.add({ kind: 'remove', rule: rule.name, ...from, tag: source.tag });
-    added += 1;
+    added += await looks.at({ ...place, tag, rule: rule.name }, async () => {
+      const result = await manifestOrNone(clusterSource(deps.proxies, place), tag, signal);
+      if (result === undefined || madeFrom(result) === undefined) return 0;
+      await deps.queue.add({ kind: 'remove', rule: rule.name, ...from, tag: source.tag });
+      return 1;
+    });
   }
   return added;
 }

@@ -1,11 +1,11 @@
 import { CodedError } from '@sepia/base/errors';
-import { silentLogger } from '@sepia/base/log';
 import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { CONVERSION_RULE } from '@sepia/cluster/conversion-rule';
 import { type Document, documentOf, sourceMarks } from '@sepia/lazy/convert/documents';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { fileImage } from '@sepia/test-support/clients/file-image';
+import { LogLines } from '@sepia/test-support/log-lines';
 import t from 'tap';
 import type { LayerRecords } from '../src/net/layer-records.ts';
 import type { Proxies } from '../src/net/proxies.ts';
@@ -17,6 +17,10 @@ const SIGNAL = new AbortController().signal;
 class World {
   readonly tags = new Map<string, Document>();
   readonly byDigest = new Map<string, Document>();
+  readonly repositories = ['a'];
+  /** What is answered instead, by the path's beginning. */
+  readonly failures = new Map<string, CodedError>();
+  readonly log = new LogLines();
 
   put(tag: string | undefined, json: object, mediaType = OCI_MANIFEST): Document {
     const document = documentOf(json as Record<string, unknown>, mediaType);
@@ -28,7 +32,8 @@ class World {
   readonly proxies = {
     bytes: async ({ path }: { path: string }) => {
       const json = (value: unknown) => ({ bytes: Buffer.from(JSON.stringify(value)), headers: {} });
-      if (path.startsWith('/v2/_catalog')) return json({ repositories: ['a'] });
+      for (const [beginning, error] of this.failures) if (path.startsWith(beginning)) throw error;
+      if (path.startsWith('/v2/_catalog')) return json({ repositories: this.repositories });
       if (path.startsWith('/v2/a/tags/list')) return json({ tags: [...this.tags.keys()] });
       const reference = path.split('/').at(-1)!;
       if (path.startsWith('/v2/a/referrers/')) return json({ manifests: [] });
@@ -49,7 +54,7 @@ class World {
         proxies: this.proxies,
         queue: queue as never,
         records: undefined as unknown as LayerRecords,
-        log: silentLogger(),
+        log: this.log.logger,
         chance: () => 0,
       },
       SIGNAL,
@@ -90,4 +95,57 @@ t.test('a scan puts in only what a job would do', async (t) => {
   t.same(await world.scanned(), [], 'converted');
   world.put('1', fileImage('newer').manifest);
   t.same(await world.scanned(), ['1'], 'moved');
+});
+
+/** The tags that the log names as left out, and how many were. */
+function leftOut({ log }: World): { tags: unknown[]; count: unknown } {
+  return {
+    tags: log.matching(/could not look at this/).map(({ tag }) => tag),
+    count: log.matching(/some repositories or tags/)[0]?.['refused'],
+  };
+}
+
+t.test('what is refused of one tag leaves out that tag alone', async (t) => {
+  const world = new World();
+  world.put('bad', { schemaVersion: 2, layers: 'none' });
+  world.put('denied', fileImage('y').manifest);
+  world.put('1', fileImage('x').manifest);
+  world.failures.set('/v2/a/manifests/denied', new CodedError('AUTH_DENIED'));
+  t.same(await world.scanned(), ['1']);
+  t.same(leftOut(world), { tags: ['bad', 'denied'], count: 2 });
+});
+
+t.test('a manifest that is not valid in the place of a result leaves out that tag alone', async (t) => {
+  const world = new World();
+  const image = fileImage('x').manifest;
+  world.put('0-estargz', { schemaVersion: 2, layers: 'none' });
+  const gone = documentOf(fileImage('gone').manifest as Record<string, unknown>, OCI_MANIFEST);
+  world.put('1-estargz', { ...image, annotations: sourceMarks(gone.digest, 'estargz') });
+  t.same(await world.scanned({ 'delete-with-source': true }), ['1']);
+  t.same(leftOut(world), { tags: ['0-estargz'], count: 1 });
+});
+
+t.test('a repository that may not be read leaves out that one alone', async (t) => {
+  const world = new World();
+  world.repositories.unshift('private');
+  world.put('1', fileImage('x').manifest);
+  world.failures.set('/v2/private/', new CodedError('AUTH_DENIED'));
+  t.same(await world.scanned(), ['1']);
+  t.match(world.log.matching(/could not look at this/), [{ repository: 'private' }]);
+});
+
+t.test('the log of a scan that is refused everywhere has an end', async (t) => {
+  const world = new World();
+  for (let n = 0; n < 100; n += 1) world.put(`t${n}`, { schemaVersion: 2, layers: 'none' });
+  t.same(await world.scanned(), []);
+  const { tags, count } = leftOut(world);
+  t.equal(count, 100);
+  t.equal(tags.length, 20);
+});
+
+t.test('silence ends a scan', async (t) => {
+  const world = new World();
+  world.put('1', fileImage('x').manifest);
+  world.failures.set('/v2/a/tags/list', new CodedError('NO_PEERS'));
+  await t.rejects(world.scanned(), { code: 'NO_PEERS' });
 });
