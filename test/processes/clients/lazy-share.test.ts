@@ -54,13 +54,12 @@ async function start(t: Test): Promise<Here> {
   t.teardown(() => up.stop());
   const agent = up.cluster.agents[0]!.url;
   const toAgent = await Relay.to(t, Number(new URL(agent).port));
-  const daemon = await LazyDaemon.start(dir, {
+  const daemon = await LazyDaemon.start(t, dir, {
     agent: `http://127.0.0.1:${toAgent.port}`,
     image: `${HOST}/t/big`,
     indexes,
     readDeadline: '20s',
   });
-  t.teardown(() => daemon.end());
   const containerd = await Containerd24.start(join(dir, 'c'), {
     contentCache: join(dir, 'content'),
     mirrors: { [HOST]: agent },

@@ -49,12 +49,11 @@ t.test(
     ];
     await must(join(ROOT, 'sepia'), index);
     const indexes = layers.map(({ digest }) => join(dir, 'indexes', `${digest.slice(7)}.lazy`));
-    const daemon = await LazyDaemon.start(dir, {
+    const daemon = await LazyDaemon.start(t, dir, {
       agent: up.cluster.agents[0]!.url,
       image: `${HOST}/t/python`,
       indexes,
     });
-    t.teardown(() => daemon.end());
     const containerd = await Containerd24.start(join(dir, 'c'), {
       contentCache: join(dir, 'content'),
       mirrors: { [HOST]: up.cluster.agents[0]!.url },

@@ -9,6 +9,10 @@ export const TESTBED =
 
 /** Longest run of one client command, in ms. */
 const COMMAND_MS = 180_000;
+/** Longest run of a script of the test bed, in ms: images are made from files of up to 500 MB. */
+const SCRIPT_MS = 600_000;
+/** Exit code of what its time limit ended, as that of timeout(1). */
+const LATE_CODE = 124;
 const MAX_OUTPUT = 64 * 1024 * 1024;
 
 export interface Output {
@@ -17,23 +21,36 @@ export interface Output {
   readonly stderr: string;
 }
 
-/** Runs a command to its end; never throws for an exit code. */
+/** Runs a command to its end, at most `limitMs`; never throws for an exit code. What was ended says so on stderr. */
 export async function run(
   command: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  limitMs = COMMAND_MS,
 ): Promise<Output> {
   return await new Promise((settle) => {
     execFile(
       command,
       [...args],
-      { env: { ...process.env, ...env }, timeout: COMMAND_MS, maxBuffer: MAX_OUTPUT },
+      { env: { ...process.env, ...env }, timeout: limitMs, maxBuffer: MAX_OUTPUT },
       (error: ExecFileException | null, stdout, stderr) => {
-        const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
-        settle({ code, stdout, stderr: error !== null && stderr === '' ? error.message : stderr });
+        settle({ stdout, ...endOf(error, stderr, limitMs) });
       },
     );
   });
+}
+
+function endOf(
+  error: ExecFileException | null,
+  stderr: string,
+  limitMs: number,
+): Pick<Output, 'code' | 'stderr'> {
+  if (error === null) return { code: 0, stderr };
+  // Too much output is the other reason to be killed by execFile, and has a code of its own.
+  if (error.killed === true && typeof error.code !== 'string')
+    return { code: LATE_CODE, stderr: `${stderr}\nended at its time limit of ${limitMs / 1_000} s\n` };
+  const code = typeof error.code === 'number' ? error.code : 1;
+  return { code, stderr: stderr === '' ? error.message : stderr };
 }
 
 /** As {@link run}, but a failure throws with all output. */
@@ -41,8 +58,9 @@ export async function must(
   command: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  limitMs = COMMAND_MS,
 ): Promise<Output> {
-  const output = await run(command, args, env);
+  const output = await run(command, args, env, limitMs);
   if (output.code !== 0)
     throw new Error(
       `${command} ${args.join(' ')} ended with ${output.code}\n${output.stdout}\n${output.stderr}`,
@@ -52,7 +70,7 @@ export async function must(
 
 /** Runs a script of the test bed. `TESTBED_DIR` is short, because sockets live there. */
 export async function testbed(script: string, args: readonly string[]): Promise<Output> {
-  return await must(`${TESTBED}/${script}`, args);
+  return await must(`${TESTBED}/${script}`, args, {}, SCRIPT_MS);
 }
 
 /** Stops what a script started; failures are shown, not thrown. */

@@ -99,13 +99,12 @@ export async function mountHeldLayer(
   const agent = new HeldAgent(blob);
   await agent.begin();
   t.teardown(() => agent.kill());
-  const daemon = await LazyDaemon.start(dir, {
+  const daemon = await LazyDaemon.start(t, dir, {
     agent: agent.url,
     image: 'registry.example/t/kill',
     indexes: [join(dir, 'index')],
     readDeadline,
   });
-  t.teardown(() => daemon.end());
   const tree = join(dir, 'tree');
   mkdirSync(tree);
   const [image] = readdirSync(join(dir, 'mnt'));

@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 
 const ROOT = join(import.meta.dirname, '../../../..');
 
-/** `sepia snapshotter` of a test: its files lie in `dir`, the mount in `dir/mnt`. */
+/** `sepia snapshotter` of a test: its files lie in `dir`, the mount in `dir/mnt`. It ends with the test. */
 export class LazyDaemon {
   readonly #dir: string;
   readonly #admin: string;
@@ -17,6 +17,7 @@ export class LazyDaemon {
   }
 
   static async start(
+    t: { teardown(done: () => unknown): void },
     dir: string,
     options: { agent: string; image: string; indexes: readonly string[]; readDeadline?: string },
   ): Promise<LazyDaemon> {
@@ -37,6 +38,11 @@ export class LazyDaemon {
     const main = join(ROOT, 'snapshotter/src/main.ts');
     // The command only sees to it that the holder runs; its end leaves the mount.
     const command = spawn(node, [main, '--config', join(dir, 'snapshotter.yaml')], { stdio: 'inherit' });
+    t.teardown(async () => {
+      // It waits, and may have to start a holder, where the daemon was not ready in time.
+      command.kill('SIGKILL');
+      await daemon.#end();
+    });
     await until(async () => (await daemon.#get('/readyz')) !== undefined, 'the daemon is ready', 90_000);
     command.kill('SIGTERM');
     return daemon;
@@ -67,8 +73,8 @@ export class LazyDaemon {
     return this.#holder();
   }
 
-  async end(): Promise<void> {
-    process.kill(this.#holder(), 'SIGTERM');
+  async #end(): Promise<void> {
+    if (existsSync(join(this.#dir, 'snapshotter/holder.pid'))) process.kill(this.#holder(), 'SIGTERM');
     const isMounted = (): boolean =>
       readFileSync('/proc/self/mountinfo', 'utf8').includes(`${this.#dir}/mnt`);
     await until(() => !isMounted(), 'the mount is gone', 60_000);
