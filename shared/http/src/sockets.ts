@@ -9,7 +9,10 @@ export const MAX_HEADER_BYTES = 32 * 1024;
 const SERVER_KEEP_ALIVE_MS = 75_000;
 const CLIENT_KEEP_ALIVE_MS = 30_000;
 const HEADERS_TIMEOUT_MS = 30_000;
-/** A request whose socket carries nothing for this long is cut; there is no limit on the whole request (Harbor sends one 30-minute PUT). */
+/**
+ * A body without progress for this long is cut; a socket of a listener that carries nothing, for its first request or a later
+ * one, after twice as long. There is no limit on the whole request (Harbor sends one 30-minute PUT).
+ */
 export const IDLE_PROGRESS_MS = 60_000;
 
 /** The one place where this process's HTTP listeners are made: TLS goes under here. */
