@@ -105,17 +105,18 @@ export class RecordDigests {
     return hex(all);
   }
 
-  /** The membership changed: who owns what is counted anew. */
+  /** The membership changed, or what was counted is in doubt: the next {@link scan} counts anew. */
   reset(): void {
-    this.#sums = new Map();
+    this.#count = undefined;
     this.#last = undefined;
-    this.#count = this.#begin();
   }
 
   #begin(): Count {
     const snapshot = this.#deps.db.snapshot();
+    this.#sums = new Map();
     const count: Count = { snapshot, touched: new Set(), done: Promise.resolve() };
-    count.done = this.#readAll(count);
+    // Once it is the one that counts, also when it fails at once.
+    count.done = Promise.resolve().then(async () => await this.#readAll(count));
     readElsewhere(count.done);
     return count;
   }
@@ -136,6 +137,7 @@ export class RecordDigests {
     const { snapshot } = count;
     const spaces = [...SYNC_SPACES].sort();
     let read = 0;
+    let isWhole = false;
     try {
       for await (const [key, text] of db.iterator({
         gte: spaces[0]!,
@@ -152,7 +154,10 @@ export class RecordDigests {
         if (read % TURN === 0) await new Promise((resolve) => setImmediate(resolve));
       }
       await records.told();
+      isWhole = true;
     } finally {
+      // One that failed is no count: the next call begins another.
+      if (!isWhole && this.#count === count) this.#count = undefined;
       count.touched = undefined;
       await snapshot.close();
     }

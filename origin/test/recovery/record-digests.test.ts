@@ -1,4 +1,5 @@
 import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { RecordStore } from '@sepia/records/store/record-store';
 import { DataFolder } from '@sepia/store/data-folder';
@@ -41,14 +42,18 @@ t.test('a write that is on the disk and not told yet when a count begins is coun
   const { folder, records, digests, counted, inNextWrite } = await world(t);
   await using _ = folder;
   const link = { key: ['u', 'a/b', A], value: { mediaType: 'm' } };
+  const begin = async (): Promise<void> => {
+    digests.reset();
+    await digests.scan();
+  };
   await digests.scan();
   await records.mergeLink({ ...link, atMs: 1 });
   t.same(digests.with('o2'), await counted());
-  inNextWrite(() => digests.reset());
+  inNextWrite(() => void begin());
   await records.linkSet.merge({ ...link, atMs: 2, value: { mediaType: 'n' } });
   await digests.scan();
   t.same(digests.with('o2'), await counted(), 'one that was there changed');
-  inNextWrite(() => digests.reset());
+  inNextWrite(() => void begin());
   await records.registers.handle({ type: 'prepare', key: 'k', ballot: { counter: 1, proposer: 'p' } });
   await digests.scan();
   t.same(digests.with('o2'), await counted(), 'one is new');
@@ -59,13 +64,13 @@ t.test('what is written while it counts is counted once, however often', async (
   await using _ = folder;
   for (let at = 1; at <= 3; at++) await records.jobSet.put(['replicate', 'u', 'a/b', `j${at}`], { at }, at);
   digests.reset();
+  const counting = digests.scan();
   const written = [1, 2, 3].map(async (at) => {
     await records.jobSet.put(['replicate', 'u', 'a/b', `j${at}`], { at: -at }, 10);
     await records.jobSet.remove(['replicate', 'u', 'a/b', `j${at}`]);
     if (at > 1) await records.jobSet.put(['replicate', 'u', 'a/b', `j${at}`], { at }, 20);
   });
-  await Promise.all(written);
-  await digests.scan();
+  await Promise.all([counting, ...written]);
   t.same(digests.with('o2'), await counted());
 });
 
@@ -104,5 +109,22 @@ t.test('half a count is not told; who waits for one waits for the last', async (
   digests.reset();
   t.throws(() => digests.with('o2'), { code: 'RECORDS_PENDING' });
   await first;
+  t.same(digests.with('o2'), await counted());
+});
+
+t.test('a count that failed is begun again by the next who asks', async (t) => {
+  const { folder, records, digests, counted } = await world(t);
+  await using _ = folder;
+  await records.mergeLink({ key: ['u', 'a/b', A], atMs: 1, value: {} });
+  const { db } = folder;
+  const iterator = db.iterator.bind(db);
+  const failing = (): never => {
+    throw new CodedError('DISK_FAILED');
+  };
+  Object.assign(db, { iterator: failing });
+  await t.rejects(digests.scan(), { code: 'DISK_FAILED' });
+  t.throws(() => digests.with('o2'), { code: 'RECORDS_PENDING' });
+  Object.assign(db, { iterator });
+  await digests.scan();
   t.same(digests.with('o2'), await counted());
 });

@@ -1,4 +1,4 @@
-import { throwIfBug } from '@sepia/base/failure';
+import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { InternalClient, type InternalRequest, type InternalResponse } from '@sepia/http/client';
 import { H_EPOCH } from './api/headers.ts';
@@ -33,9 +33,8 @@ export function followingClient(cluster: Cluster, log: Logger, deps: ClientDeps)
       cluster.follow(told.membership);
       log.info({ epoch: cluster.epoch }, 'membership of the ring');
     } catch (error) {
-      throwIfBug(error);
       // The next answer names it again.
-      log.debug({ reason: String(error), id }, 'membership not got');
+      logFailure(log, error, 'membership not got', { id }, 'debug');
     } finally {
       asking = false;
     }

@@ -43,9 +43,9 @@ export class HttpListener {
     const running: Running = new WeakMap();
     waitForAnswers(server, running, Math.ceil(ANSWER_MS / idleMs));
     server.on('clientError', (error, socket) => {
-      const { res } = running.get(socket) ?? {};
+      const begun = [...(running.get(socket)?.unfinished ?? [])].some((res) => res.headersSent);
       // In the middle of a body nothing but its bytes may follow.
-      if (res?.headersSent === true && !res.writableFinished) socket.destroy();
+      if (begun) socket.destroy();
       else refuseUnread(error, socket);
     });
     await new Promise<void>((resolve, reject) => {
@@ -85,15 +85,28 @@ export class HttpListener {
   }
 }
 
-/** The newest request of each socket. */
-type Running = WeakMap<Duplex, { req: IncomingMessage; res: ServerResponse; waits: number }>;
+interface NewestRequest {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  waits: number;
+  /** Of this request and of those before it on the same socket. */
+  readonly unfinished: Set<ServerResponse>;
+}
+
+type Running = WeakMap<Duplex, NewestRequest>;
 
 /**
  * A socket is silent while a route works on its answer, and that is no fault of the client: it is cut only where the client
  * has not sent its request, does not read on, or has waited `most` times over.
  */
 function waitForAnswers(server: Server, running: Running, most: number): void {
-  server.on('request', (req, res) => running.set(req.socket, { req, res, waits: 0 }));
+  server.on('request', (req, res) => {
+    const unfinished = running.get(req.socket)?.unfinished ?? new Set();
+    unfinished.add(res);
+    const done = (): void => void unfinished.delete(res);
+    res.once('finish', done).once('close', done);
+    running.set(req.socket, { req, res, waits: 0, unfinished });
+  });
   server.on('timeout', (socket) => {
     const one = running.get(socket);
     const waits = one?.req.complete === true && !one.res.headersSent && !one.res.destroyed;
