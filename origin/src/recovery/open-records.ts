@@ -90,7 +90,7 @@ async function readMembership(
     const edits = handEdits(membership, standing.file ?? [], file);
     if (edits.length > 0 && !options.acceptLoss)
       throw new CodedError('CONFIG_INVALID', {
-        message: `members: the origins of the cluster document were changed by hand: ${edits.join('; ')}. Put it back; the ring is changed with "sepia ring add", "drain" and "remove"`,
+        message: `members: the origins of the cluster document were changed by hand: ${edits.join('; ')}. Put it back; the ring is changed with "sepia ring add", "drain" and "remove". If it was removed with "sepia ring" meanwhile, start once with the former document`,
       });
     await standing.follow(membership, file);
     cluster.follow(membership);

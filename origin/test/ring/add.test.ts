@@ -40,5 +40,8 @@ t.test('an origin in no ring says so; a document changed by hand is refused', as
   await t.rejects(change(c, 'o1', 0, { action: 'drain', ids: ['o9'] }), /o9 is not in the ring/);
   await c.stop('o2');
   c.document('first', (members) => members.slice(1));
-  await t.rejects(c.start('o2'), { code: 'CONFIG_INVALID', message: /o1 is not in it any more/ });
+  await t.rejects(c.start('o2'), {
+    code: 'CONFIG_INVALID',
+    message: /o1 is not in it any more.*start once with the former document/,
+  });
 });
