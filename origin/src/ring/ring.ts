@@ -11,8 +11,10 @@ import {
   beginChange,
   endChange,
   isMoving,
+  isSameRing,
   type Membership,
   type RingChange,
+  ringInWords,
   waitsFor,
 } from '@sepia/cluster/membership';
 import { RING_ANSWER } from '@sepia/cluster/ring-messages';
@@ -60,6 +62,8 @@ export class Ring {
   #rested: AbortController | undefined;
   #waits: readonly string[] = [];
   #turns = 0;
+  /** Who named other origins at this origin's own epoch, and which. */
+  readonly #differing = new Map<string, string>();
 
   constructor(deps: RingDeps) {
     this.#deps = deps;
@@ -83,6 +87,13 @@ export class Ring {
   /** In words, for `/readyz`: a change under way, or that this origin is drained. */
   get warnings(): string[] {
     const { epoch, change } = this.membership;
+    const differing = [...this.#differing].map(
+      ([id, others]) => `the origins do not agree who they are (epoch ${epoch}): ${id} names ${others}`,
+    );
+    return [...differing, ...this.#stateWarnings(epoch, change)];
+  }
+
+  #stateWarnings(epoch: number, change: string | undefined): string[] {
     if (this.#isDrained) {
       const { members, leftovers } = this.#deps;
       const next =
@@ -128,6 +139,8 @@ export class Ring {
       const told = answersOf(said).filter((one) => one !== undefined);
       told.sort((a, b) => b.epoch - a.epoch);
       if (told[0] !== undefined) await this.follow(told[0]);
+      for (const one of said)
+        if (one.type === 'answer' && one.answer !== undefined) this.#compare(one.by, one.answer);
     };
     await this.#flights.run(ids.join('\n'), ask, this.#stopped.signal);
   }
@@ -228,8 +241,23 @@ export class Ring {
     log.info({ epoch: membership.epoch, change: membership.change }, 'membership of the ring');
     this.#turns = 0;
     this.#waits = [];
+    this.#differing.clear();
     this.#deps.onFollow();
     this.#rested?.abort();
+  }
+
+  /** Documents that differed at the first start: from then on nothing else would tell. */
+  #compare(id: string, told: Membership): void {
+    const { epoch } = this.membership;
+    if (!this.isFounded || told.epoch !== epoch) return;
+    if (isSameRing(told, this.membership)) {
+      this.#differing.delete(id);
+      return;
+    }
+    const others = ringInWords(told);
+    if (!this.#differing.has(id))
+      this.#deps.log.error({ id, epoch, others }, 'another origin names other origins at the same epoch');
+    this.#differing.set(id, others);
   }
 
   async #askedOf(id: string, signal: AbortSignal): Promise<Membership | undefined> {
@@ -287,7 +315,7 @@ export class Ring {
             logFailure(log, error, 'ring change does not go on yet', {}, isBug(error) ? 'error' : 'debug');
         });
       else
-        await this.#deps.leftovers.tidy(signal).catch((error: unknown) => {
+        await this.#settled(signal).catch((error: unknown) => {
           if (!signal.aborted) logFailure(log, error, 'what moved away was not looked through', {}, 'debug');
         });
       this.#rested = new AbortController();
@@ -296,6 +324,12 @@ export class Ring {
       const restMs = isBusyNow ? MOVING_REST_MS : idleMs;
       await pause(restMs, AbortSignal.any([signal, this.#rested.signal]));
     }
+  }
+
+  /** While no change is under way: whether the others are of the same mind, and what moved away. */
+  async #settled(signal: AbortSignal): Promise<void> {
+    if (this.isFounded && !this.isOutside) await this.catchUp();
+    await this.#deps.leftovers.tidy(signal);
   }
 
   /** This origin's part, then the end of the change once everybody's is done. */

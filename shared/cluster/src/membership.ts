@@ -144,6 +144,19 @@ export function handEdits(membership: Membership, last: readonly Member[], now: 
   return found;
 }
 
+/** True if both name the same origins, with the same weights and states. Addresses may differ. */
+export function isSameRing(one: Membership, other: Membership): boolean {
+  return ringInWords(one) === ringInWords(other);
+}
+
+/** What keys are placed by, in words: origins with weights and states, in the order of their ids. */
+export function ringInWords({ origins }: Membership): string {
+  const words = origins.map(
+    (one) => `${one.id} (weight ${one.weight}${isActive(one) ? '' : `, ${one.state}`})`,
+  );
+  return words.sort().join(', ');
+}
+
 function added(origins: readonly Member[], members: readonly Member[]): Member[] {
   for (const { id, role } of members) {
     if (role !== 'origin') throw refused(`${id} is no origin`);
