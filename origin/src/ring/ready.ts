@@ -1,10 +1,12 @@
 import { answersOf, askAll, withoutAnswer } from '@sepia/base/async/ask-many';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
-import type { Member } from '@sepia/cluster/document';
-import { type Membership, spareOf } from '@sepia/cluster/membership';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { type Member, sharedAddresses } from '@sepia/cluster/document';
+import { isSameRing, type Membership, ringInWords, spareOf } from '@sepia/cluster/membership';
+import { RING_ANSWER, type RingAnswer } from '@sepia/cluster/ring-messages';
 import type { InternalClient } from '@sepia/http/client';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
@@ -13,42 +15,92 @@ import type { StandingAnswer } from '../recovery/start-up.ts';
 const ASK_MS = QUICK_MS * 4;
 
 interface ReadyDeps {
+  readonly cluster: Pick<Cluster, 'document'>;
   readonly client: Pick<InternalClient, 'json'>;
   readonly members: Pick<Members, 'selfId' | 'counted'>;
   readonly standing: Pick<OwnStanding, 'sender'>;
 }
 
+interface Change {
+  readonly current: Membership;
+  readonly next: Membership;
+}
+
 /**
- * Whether a change may begin: everybody who must take part answers, and is of a version that can; and at most one of
- * those that join was in the ring before and has lost its records.
+ * Whether a change may begin: everybody who must take part answers, and is of a version that can; who joins is of no
+ * other ring, has an address of its own, and at most one of them was in the ring before and has lost its records.
  * @throws `REQUEST_INVALID`, `QUORUM_LOST`
  */
-export async function checkReady(
-  deps: ReadyDeps,
-  { current, next }: { readonly current: Membership; readonly next: Membership },
-  signal: AbortSignal,
-): Promise<void> {
-  const known = new Set(current.origins.map(({ id }) => id));
+export async function checkReady(deps: ReadyDeps, change: Change, signal: AbortSignal): Promise<void> {
+  const { current, next } = change;
+  checkAddresses(deps, change);
   const asked = next.origins.filter(({ id, state }) => id !== deps.members.selfId && state !== 'draining');
-  const said = await askAll(
-    asked,
-    async (one, over) => await ask(deps, one, to(ORIGIN_RING.membership), over),
-    {
-      signal,
-    },
+  // Who is drained may be dead; if it answers, it must be of this version too.
+  const leaving = current.origins.filter(
+    ({ id }) => id !== deps.members.selfId && !asked.some((one) => one.id === id),
   );
-  for (const { by, ...one } of said)
-    if (one.type !== 'answer' && !known.has(by.id))
-      throw new CodedError('REQUEST_INVALID', {
-        message: `ring: ${by.id} does not answer at ${by.urls[0]}; start it first`,
-        cause: one.error,
-      });
-  const silent = withoutAnswer(said).map(({ id }) => id);
+  const said = await askAll(
+    [...asked, ...leaving],
+    async (one, over) => RING_ANSWER.safeParse(await ask(deps, one, to(ORIGIN_RING.membership), over)),
+    { signal },
+  );
+  const known = new Set(current.origins.map(({ id }) => id));
+  for (const { by, ...one } of said) {
+    if (one.type === 'answer' ? !one.answer.success : isCoded(one.error, 'ROUTE_UNKNOWN'))
+      throw refused(
+        `${by.id} is of another version; all origins must be of this one before the ring changes`,
+      );
+    if (one.type === 'answer') checkLineage(current, by, one.answer.data!);
+    else if (!known.has(by.id))
+      throw refused(`${by.id} does not answer at ${by.urls[0]}; start it first`, one.error);
+  }
+  const silent = withoutAnswer(said).filter((one) => asked.includes(one));
   if (silent.length > spareOf(current.origins))
     throw new CodedError('QUORUM_LOST', {
-      message: `ring: ${silent.join(', ')} must answer, and be of this version, before the ring changes`,
+      message: `ring: ${silent.map(({ id }) => id).join(', ')} must answer, and be of this version, before the ring changes`,
     });
   await checkReturns(deps, current, asked, signal);
+}
+
+/** An address of one that joins is nobody else's, of origins or others. @throws `REQUEST_INVALID` */
+function checkAddresses({ cluster }: ReadyDeps, { current, next }: Change): void {
+  const owning = new Set(current.origins.filter(isActive).map(({ id }) => id));
+  const joining = next.origins.filter((one) => isActive(one) && !owning.has(one.id));
+  const ids = new Set(joining.map(({ id }) => id));
+  const others = cluster.document.members.filter(({ id }) => !ids.has(id));
+  const shared = sharedAddresses([...others, ...joining]).find(({ id }) => ids.has(id));
+  if (shared !== undefined) throw refused(shared.message);
+}
+
+/** Epochs alone do not tell one ring from another: what an origin of another one keeps would win here. */
+function checkLineage(current: Membership, { id }: Member, { founded, membership }: RingAnswer): void {
+  if (!founded) return;
+  const here = current.origins.find((one) => one.id === id);
+  const isSame = membership.epoch !== current.epoch || isSameRing(membership, current);
+  if (here !== undefined && isActive(here)) {
+    if (isSame) return;
+    throw refused(
+      `${id} knows other origins at the same epoch ${current.epoch} (${ringInWords(membership)}; here ${ringInWords(current)}); the ring does not change before those that are wrong were started empty, one at a time`,
+    );
+  }
+  const there = [...membership.origins, ...(membership.before ?? [])].find((one) => one.id === id);
+  if (isSame && membership.epoch <= current.epoch && (there === undefined || there.state === here?.state))
+    return;
+  const left =
+    membership.epoch < current.epoch
+      ? '; if it was in this one before, wait until it knows that it left'
+      : '';
+  throw refused(
+    `${id} belongs to another ring (epoch ${membership.epoch}: ${ringInWords(membership)}); empty its folder${left}`,
+  );
+}
+
+function isActive({ state }: Pick<Member, 'state'>): boolean {
+  return state !== 'draining';
+}
+
+function refused(message: string, cause?: unknown): CodedError {
+  return new CodedError('REQUEST_INVALID', { message: `ring: ${message}`, cause });
 }
 
 /** Who was in the ring and lost its records is handed over to by all others: two of them would wait for each other. */

@@ -145,7 +145,8 @@ export const DOCUMENT_SCHEMA = z
         ctx.addIssue({ code: 'custom', path: ['members'], message: `id ${member.id} is there twice` });
       seen.add(member.id);
     }
-    checkAddresses(document.members, ctx);
+    for (const { path, message } of sharedAddresses(document.members))
+      ctx.addIssue({ code: 'custom', path: ['members', ...path], message });
     const hosts = new Map<string, string>();
     for (const upstream of document.upstreams) {
       for (const host of new Set([upstream.name, ...upstream.hosts])) {
@@ -161,22 +162,31 @@ export const DOCUMENT_SCHEMA = z
     }
   });
 
+/** An address that an earlier member has too. */
+export interface SharedAddress {
+  readonly id: string;
+  readonly path: readonly [index: number, key: string, at: number];
+  readonly message: string;
+}
+
 /** An address leads to one member: a call that another one answers is refused there by its signature. */
-function checkAddresses(members: readonly Member[], ctx: z.RefinementCtx): void {
+export function sharedAddresses(members: readonly Member[]): SharedAddress[] {
   const taken = new Map<string, string>();
+  const found: SharedAddress[] = [];
   for (const [index, { id, urls, peers }] of members.entries())
     for (const [key, list] of Object.entries({ urls, peers }))
       for (const [at, address] of list.entries()) {
         const one = `${key} ${key === 'urls' && URL.canParse(address) ? new URL(address).origin : address}`;
         const other = taken.get(one) ?? id;
         if (other !== id)
-          ctx.addIssue({
-            code: 'custom',
-            path: ['members', index, key, at],
+          found.push({
+            id,
+            path: [index, key, at],
             message: `${address} is the address of ${other} as well as of ${id}`,
           });
         taken.set(one, other);
       }
+  return found;
 }
 
 export type ClusterDocument = z.infer<typeof DOCUMENT_SCHEMA>;
