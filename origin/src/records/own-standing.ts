@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Member } from '@sepia/cluster/document';
-import type { Membership } from '@sepia/cluster/membership';
+import { joinsBy, type Membership } from '@sepia/cluster/membership';
 import type { Shard } from '@sepia/cluster/ring';
 import { MEMBERSHIP_SCHEMA } from '@sepia/cluster/ring-messages';
 import type { FirstStart } from '@sepia/records/core/first-start';
@@ -226,16 +226,20 @@ export class OwnStanding {
 
   /**
    * Takes part in a membership from here on: messages of older epochs are refused. An older one changes nothing. Who
-   * is not in it counts no more. `file`: what the document says now.
+   * is not in it, or joins by it, counts no more, and no clean stop of before is confirmed any more. `file`: what the
+   * document says now.
    */
   async follow(membership: Membership, file: readonly Member[]): Promise<void> {
     await this.#change((now) => {
       const known = now.membership;
       const isNews = known === undefined || membership.epoch > known.epoch;
       const next = isNews ? membership : known;
-      const isIn = [...next.origins, ...(next.before ?? [])].some(({ id }) => id === now.standing.id);
-      const standing = { ...(isIn ? now.standing : leave(now.standing)), epoch: next.epoch };
-      return { ...now, standing, membership: next, file };
+      const { id } = now.standing;
+      const isIn = [...next.origins, ...(next.before ?? [])].some((one) => one.id === id);
+      if (isIn && !(isNews && joinsBy(next, id)))
+        return { ...now, standing: { ...now.standing, epoch: next.epoch }, membership: next, file };
+      const { closing: _, ...rest } = now;
+      return { ...rest, standing: { ...leave(now.standing), epoch: next.epoch }, membership: next, file };
     });
   }
 

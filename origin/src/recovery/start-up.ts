@@ -109,7 +109,7 @@ export class StartUp {
       : `waiting for the first start${whom}`;
   }
 
-  /** At the start, and again when this origin is out of the ring; it changes nothing while one is under way. */
+  /** At the start, and again when this origin counts no more; it changes nothing while one is under way. */
   start(): void {
     const { log } = this.#deps;
     if (this.#running !== undefined || this.#stopped.signal.aborted) return;
@@ -133,9 +133,9 @@ export class StartUp {
   }
 
   async #run(): Promise<void> {
-    // It may have been taken out while it was handed over to.
+    // It may have been taken out, or added again, while it was handed over to.
     do await this.#untilCounting();
-    while (this.#deps.ring().isOutside);
+    while (this.#deps.ring().isOutside || !this.#deps.standing.isSettled);
   }
 
   async #untilCounting(): Promise<void> {
@@ -268,7 +268,8 @@ export class StartUp {
   /** True if all others hold what this origin noted when it stopped cleanly. */
   async #isConfirmed(): Promise<boolean> {
     const { standing, digests, members, log } = this.#deps;
-    const closing = standing.closing(digests.whole);
+    const digest = digests.whole;
+    const closing = standing.closing(digest);
     if (closing === undefined) return false;
     const json = { id: members.selfId, generation: closing.generation, token: closing.token };
     const call = { ...to(ORIGIN_SYNC.closingConfirm), json };
@@ -278,8 +279,11 @@ export class StartUp {
       { signal: this.#stopped.signal },
     );
     if (!said.every((one) => one.type === 'answer' && one.answer.same)) return false;
+    // It may have been taken out or added again meanwhile: then the note is gone.
+    if (standing.closing(digest) === undefined) return false;
     for (const id of this.#others)
       await standing.takeOver({ id, generation: 0, known: {}, epoch: standing.standing.epoch }, members.ids);
+    if (standing.closing(digest) === undefined) return false;
     log.info('clean stop confirmed by all origins');
     return true;
   }
@@ -355,6 +359,13 @@ export class StartUp {
     await standing.takeOver({ id, generation: last.generation, known: last.known, epoch }, members.ids);
     log.info({ id, records, blobs }, 'records handed over');
     return true;
+  }
+
+  /** The membership is another one: who counts no more begins, and who waits to be added looks at once. */
+  followed(): void {
+    const { standing, ring } = this.#deps;
+    if (ring().isOutside || (standing.firstStart === 'member' && !standing.isSettled)) this.start();
+    this.#rested?.abort();
   }
 
   /** Another origin is there that did not answer before: what waits for it is tried at once. */

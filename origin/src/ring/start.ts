@@ -45,7 +45,7 @@ export function createRing(
     log,
     onFollow: () => {
       digests.reset();
-      if (ring.isOutside) recovery.startUp.start();
+      recovery.startUp.followed();
       for (const id of members.ids) if (id !== members.selfId) antiEntropy.soon(id);
     },
   });

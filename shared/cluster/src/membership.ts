@@ -35,6 +35,13 @@ export function owningIds({ origins, before = [] }: Pick<Membership, 'origins' |
   return [...new Set([...before, ...origins].filter(isActive).map(({ id }) => id))];
 }
 
+/** True if `id` owns keys by the change under way, and owned none when it began: it was outside, or drained. */
+export function joinsBy({ origins, before }: Pick<Membership, 'origins' | 'before'>, id: string): boolean {
+  const isOwner = (members: readonly Member[]): boolean =>
+    members.some((one) => one.id === id && isActive(one));
+  return before !== undefined && isOwner(origins) && !isOwner(before);
+}
+
 /** Majorities of these decide about the next membership. */
 export function electorate(membership: Membership): Shard {
   const { epoch, origins, before } = membership;
