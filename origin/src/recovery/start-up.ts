@@ -1,4 +1,5 @@
 import { answersOf, askAll } from '@sepia/base/async/ask-many';
+import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
@@ -19,8 +20,9 @@ const FIRST_REST_MS = 50;
 const MAX_REST_MS = 2_000;
 /** A source counts its records and syncs its standing before it answers, in ms. */
 const HANDOVER_MS = 5_000;
-/** An origin outside of the ring asks for the membership so often, in ms. */
+/** An origin outside of the ring asks for the membership after this, then ever less often, in ms; it is told too. */
 const OUTSIDE_REST_MS = 500;
+const MAX_OUTSIDE_REST_MS = 10_000;
 
 /** What an origin says of itself: answer of `GET /v1/standing`. */
 export interface StandingAnswer {
@@ -151,9 +153,10 @@ export class StartUp {
   /** An origin that is not in the ring does nothing before it is added. */
   async #untilInside(): Promise<void> {
     const ring = this.#deps.ring();
-    while (ring.isOutside) {
-      await this.#rest(OUTSIDE_REST_MS);
-      await ring.catchUp();
+    for (let asked = 1; ring.isOutside; asked++) {
+      await this.#rest(backoffMs(asked, OUTSIDE_REST_MS, MAX_OUTSIDE_REST_MS));
+      // Told meanwhile, it need not ask.
+      if (ring.isOutside) await ring.catchUp();
     }
   }
 
