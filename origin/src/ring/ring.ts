@@ -32,6 +32,8 @@ import { checkReady } from './ready.ts';
 
 const MOVING_REST_MS = 500;
 const IDLE_REST_MS = 30_000;
+/** A membership that was named and not got is not asked for again for so long, in ms. */
+const HEARD_REST_MS = 3_000;
 const LEFTOVERS_REST_MS = 5_000;
 /** Who is not the first of the origins gives that one so many turns to end a change. */
 const TURNS = 6;
@@ -61,6 +63,8 @@ export class Ring {
   #running: Promise<void> | undefined;
   #rested: AbortController | undefined;
   #waits: readonly string[] = [];
+  /** Newest epochs that others named, while they are asked for, and a while after one was not got. */
+  readonly #heard = new Map<string, number>();
   #turns = 0;
   /** Who named other origins at this origin's own epoch, and which. */
   readonly #differing = new Map<string, string>();
@@ -156,14 +160,19 @@ export class Ring {
       });
   }
 
-  /** An answer of another origin named a newer epoch. */
+  /** An answer of another origin named a newer epoch. It is asked for once, and again after a rest if it was not got. */
   heard(epoch: number, from: string): void {
     if (epoch <= this.membership.epoch || this.#deps.members.find(from) === undefined) return;
-    this.#deps.members.awaits(
-      this.reach(epoch, from).catch((error: unknown) =>
-        logFailure(this.#deps.log, error, 'membership not got', {}, 'debug'),
-      ),
-    );
+    if (epoch <= (this.#heard.get(from) ?? -1)) return;
+    this.#heard.set(from, epoch);
+    const again = (): void => {
+      if (this.#heard.get(from) === epoch) this.#heard.delete(from);
+    };
+    const getting = this.reach(epoch, from).then(again, (error: unknown) => {
+      logFailure(this.#deps.log, error, 'membership not got', {}, 'debug');
+      readElsewhere(pause(HEARD_REST_MS, this.#stopped.signal).then(again));
+    });
+    this.#deps.members.awaits(getting);
   }
 
   /**

@@ -2,12 +2,15 @@ import { z } from 'zod';
 import { MEMBER_SCHEMA } from './document.ts';
 import type { Membership } from './membership.ts';
 
-/** {@link Membership} as it is sent and kept. */
-export const MEMBERSHIP_SCHEMA: z.ZodType<Membership> = z.strictObject({
+/** A later version may say more of a member: it is kept. */
+const KEPT_MEMBER = z.looseObject(MEMBER_SCHEMA.shape);
+
+/** {@link Membership} as it is sent and kept; fields that are not known here are kept (ADR 0012). */
+export const MEMBERSHIP_SCHEMA: z.ZodType<Membership> = z.looseObject({
   v: z.literal(1),
   epoch: z.number().int().nonnegative(),
-  origins: z.array(MEMBER_SCHEMA).max(1_000),
-  before: z.array(MEMBER_SCHEMA).max(1_000).exactOptional(),
+  origins: z.array(KEPT_MEMBER).max(1_000),
+  before: z.array(KEPT_MEMBER).max(1_000).exactOptional(),
   change: z.string().max(4_096).exactOptional(),
 });
 
