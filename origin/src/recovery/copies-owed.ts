@@ -4,6 +4,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Hints } from '../blobs/hints.ts';
 import type { Replicator } from '../blobs/replicator.ts';
+import { unknownName } from '../blobs/unknown-name.ts';
 
 /** Copies that are noted at once. */
 const AT_ONCE = 32;
@@ -23,15 +24,9 @@ export class CopiesOwed {
     this.#deps = deps;
   }
 
-  /** Name of a blob whose sidecar was lost: no repository has it. Only mode none takes pushes. */
-  get #unknown(): { readonly upstream: string; readonly repository: string } | undefined {
-    const source = this.#deps.cluster.upstreams.find(({ mode }) => mode === 'none');
-    return source && { upstream: source.name, repository: 'sepia/unknown' };
-  }
-
   /** How many of `digests` are here to be sent, and which are not here. */
   async add(target: string, digests: readonly string[]): Promise<{ owed: number; lacking: Digest[] }> {
-    const { store, hints } = this.#deps;
+    const { store, hints, cluster } = this.#deps;
     const lacking: Digest[] = [];
     let owed = 0;
     const one = async (digest: Digest): Promise<void> => {
@@ -40,7 +35,7 @@ export class CopiesOwed {
         lacking.push(digest);
         return;
       }
-      const name = stat.attrs.provenance[0] ?? this.#unknown;
+      const name = stat.attrs.provenance[0] ?? unknownName(cluster);
       if (name === undefined) return;
       await hints.add({ digest, target, upstream: name.upstream, repository: name.repository });
       owed += 1;

@@ -1,23 +1,32 @@
 import { askAll } from '@sepia/base/async/ask-many';
+import { backoffMs } from '@sepia/base/async/backoff';
 import type { Digest } from '@sepia/base/digest';
 import type { Logger } from '@sepia/base/log';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import type { Cluster } from '@sepia/cluster/cluster';
 import { isMoving } from '@sepia/cluster/membership';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Hints } from '../blobs/hints.ts';
+import { unknownName } from '../blobs/unknown-name.ts';
 import type { Members } from '../cluster/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 
 interface LeftoversDeps {
-  readonly members: Pick<Members, 'selfId' | 'epoch' | 'placement' | 'json'>;
+  readonly members: Pick<Members, 'selfId' | 'epoch' | 'placement' | 'isSuspect' | 'json'>;
+  readonly cluster: Pick<Cluster, 'upstreams'>;
   readonly standing: Pick<OwnStanding, 'isSettled'>;
   readonly index: Pick<BlobIndex, 'list' | 'removed'>;
   readonly store: Pick<BlobStore, 'stat' | 'setAttrs'>;
   readonly hints: Pick<Hints, 'owes'>;
   readonly log: Logger;
+  readonly nowMs: () => number;
 }
+
+/** Between two passes that confirmed nothing, the first and the longest, in ms. */
+const REST_MS = 5_000;
+const MAX_REST_MS = 160_000;
 
 /**
  * Pushed blobs that moved to other origins. Once all of their owners say that they have them, as pushed ones, the copy
@@ -27,6 +36,10 @@ export class Leftovers {
   readonly #deps: LeftoversDeps;
   #count = 0;
   #doneEpoch = -1;
+  /** Passes in a row that confirmed nothing; the next one is due at `#dueMs`, or under another epoch. */
+  #idlePasses = 0;
+  #dueMs = 0;
+  #passEpoch = -1;
 
   constructor(deps: LeftoversDeps) {
     this.#deps = deps;
@@ -37,16 +50,30 @@ export class Leftovers {
     return this.#count;
   }
 
-  /** Looks through all pushed blobs here, once for each membership and again while some are left. */
+  /**
+   * Looks through all pushed blobs here, once for each membership and again while some are left: ever less often as long
+   * as nothing is confirmed.
+   */
   async tidy(signal: AbortSignal): Promise<void> {
-    const { members, standing, index, log } = this.#deps;
+    const { members, standing, nowMs } = this.#deps;
     const { epoch } = members;
     // Under the first membership nothing ever moved.
     if (epoch === 0 || isMoving({ epoch }) || !standing.isSettled || this.#doneEpoch === epoch) return;
+    if (this.#passEpoch !== epoch) this.#idlePasses = 0;
+    else if (nowMs() < this.#dueMs) return;
+    this.#passEpoch = epoch;
+    const tidied = await this.#pass(epoch, signal);
+    this.#idlePasses = tidied > 0 ? 1 : this.#idlePasses + 1;
+    this.#dueMs = nowMs() + backoffMs(this.#idlePasses, REST_MS, MAX_REST_MS);
+  }
+
+  /** How many are cached ones now. */
+  async #pass(epoch: number, signal: AbortSignal): Promise<number> {
+    const { members, index, log } = this.#deps;
     let [left, tidied] = [0, 0];
     for await (const digest of index.list()) {
       signal.throwIfAborted();
-      if (members.epoch !== epoch) return;
+      if (members.epoch !== epoch) return tidied;
       const { owners } = members.placement(digest);
       if (owners.includes(members.selfId)) continue;
       if (await this.#isWithAll(digest, owners, epoch, signal)) {
@@ -57,6 +84,7 @@ export class Leftovers {
     this.#count = left;
     if (left === 0) this.#doneEpoch = epoch;
     if (tidied > 0) log.info({ tidied, left, epoch }, 'pushed blobs that moved away are cached ones now');
+    return tidied;
   }
 
   async #isWithAll(
@@ -65,12 +93,14 @@ export class Leftovers {
     epoch: number,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const { members, store, hints } = this.#deps;
+    const { members, cluster, store, hints } = this.#deps;
+    // All must say that they have it: the others are not asked for nothing.
+    if (owners.some((id) => members.isSuspect(id))) return false;
     if (await hints.owes(digest)) return false;
     const stat = await store.stat(digest);
     // The cache let it go before the list did.
     if (stat === undefined) return true;
-    const [name] = stat.attrs.provenance;
+    const name = stat.attrs.provenance[0] ?? unknownName(cluster);
     if (name === undefined) return false;
     const call = { ...to(ORIGIN_BLOBS.where, { ...name, digest }), epoch };
     const said = await askAll(

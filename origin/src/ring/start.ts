@@ -29,7 +29,16 @@ export function createRing(
   const { pull, copies, antiEntropy } = recovery;
   const acceptors = records.agreements;
   const agreement = new Agreement({ cluster, members, standing, acceptors, nowMs });
-  const leftovers = new Leftovers({ members, standing, index, store: deps.store, hints, log });
+  const leftovers = new Leftovers({
+    cluster,
+    members,
+    standing,
+    index,
+    store: deps.store,
+    hints,
+    log,
+    nowMs,
+  });
   const move = new Move({ members, records, pull, tags, index, hints, copies, log });
   const ring: Ring = new Ring({
     cluster,

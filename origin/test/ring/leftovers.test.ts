@@ -7,15 +7,28 @@ const MOVED = digestOf(Buffer.from('moved'));
 const OWN = digestOf(Buffer.from('own'));
 
 /** An origin o1 that keeps two pushed blobs, of which `MOVED` belongs to o2 and o3 by now. */
-function world(given: { classes: readonly string[]; owes?: boolean; epoch?: number; later?: number }) {
+function world(given: {
+  classes: readonly string[];
+  owes?: boolean;
+  epoch?: number;
+  later?: number;
+  isNameLost?: boolean;
+}) {
   const [classes, made] = [
     new Map([
       [MOVED, 'pushed'],
       [OWN, 'pushed'],
     ]),
-    { removed: [] as string[], epoch: given.epoch ?? 2 },
+    {
+      removed: [] as string[],
+      epoch: given.epoch ?? 2,
+      suspect: undefined as string | undefined,
+      asked: [] as string[],
+      passes: 0,
+      nowMs: 0,
+    },
   ];
-  const provenance = [{ upstream: 'local', repository: 'team/app' }];
+  const provenance = given.isNameLost === true ? [] : [{ upstream: 'local', repository: 'team/app' }];
   const leftovers = new Leftovers({
     members: {
       selfId: 'o1',
@@ -23,7 +36,9 @@ function world(given: { classes: readonly string[]; owes?: boolean; epoch?: numb
         return made.epoch;
       },
       placement: (key: string) => ({ owners: key === OWN ? ['o1', 'o2'] : ['o2', 'o3'] }),
-      json: async (id: string) => {
+      isSuspect: (id: string) => id === made.suspect,
+      json: async (id: string, call: { path: string }) => {
+        made.asked.push(call.path);
         made.epoch = given.later ?? made.epoch;
         return { state: 'final', class: given.classes[id === 'o2' ? 0 : 1] };
       },
@@ -31,6 +46,7 @@ function world(given: { classes: readonly string[]; owes?: boolean; epoch?: numb
     standing: { isSettled: true },
     index: {
       async *list() {
+        made.passes += 1;
         yield* [MOVED, OWN];
       },
       removed: async (digest: string) => {
@@ -42,7 +58,9 @@ function world(given: { classes: readonly string[]; owes?: boolean; epoch?: numb
       setAttrs: async (digest: never, change: { class: string }) => classes.set(digest, change.class),
     } as never,
     hints: { owes: async () => given.owes === true },
+    cluster: { upstreams: [{ name: 'local', mode: 'none' }] } as never,
     log: silentLogger(),
+    nowMs: () => made.nowMs,
   });
   return { leftovers, classes, made };
 }
@@ -77,4 +95,35 @@ t.test('nothing is looked at while the ring changes, nor before it changed for t
     await leftovers.tidy(new AbortController().signal);
     t.same(made.removed, [], `epoch ${epoch}`);
   }
+});
+
+t.test('nobody is asked about a blob while one of its owners is suspect', async (t) => {
+  const { leftovers, made } = world({ classes: ['pushed', 'pushed'] });
+  made.suspect = 'o3';
+  await leftovers.tidy(new AbortController().signal);
+  t.same(made.asked, []);
+  t.equal(leftovers.count, 1);
+  made.suspect = undefined;
+  made.nowMs += 5_000;
+  await leftovers.tidy(new AbortController().signal);
+  t.same(made.removed, [MOVED]);
+});
+
+t.test('a blob whose name is lost is asked about as well', async (t) => {
+  const { leftovers, made } = world({ classes: ['pushed', 'pushed'], isNameLost: true });
+  await leftovers.tidy(new AbortController().signal);
+  t.same(made.removed, [MOVED]);
+  t.match(made.asked[0], /sepia%2Funknown|sepia\/unknown/);
+});
+
+t.test('passes that confirm nothing are made ever less often, and at once under another epoch', async (t) => {
+  const { leftovers, made } = world({ classes: ['pushed', 'cached'] });
+  const hourMs = 3_600_000;
+  for (; made.nowMs < hourMs; made.nowMs += 1_000) await leftovers.tidy(new AbortController().signal);
+  t.ok(made.passes <= 6 + hourMs / 160_000, String(made.passes));
+  t.ok(made.passes >= hourMs / 170_000, String(made.passes));
+  const { passes } = made;
+  made.epoch += 2;
+  await leftovers.tidy(new AbortController().signal);
+  t.equal(made.passes, passes + 1);
 });
