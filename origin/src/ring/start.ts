@@ -37,7 +37,7 @@ export function createRing(
     store: deps.store,
     hints,
     log,
-    nowMs,
+    nowMs: () => performance.now(),
   });
   const move = new Move({ members, records, pull, tags, index, hints, copies, log });
   const ring: Ring = new Ring({

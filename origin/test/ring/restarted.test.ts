@@ -3,7 +3,7 @@ import { startCluster } from '../support/cluster.ts';
 import { faultsOf, type Pushed, untilNothingOwed } from '../support/images.ts';
 import { change, memberOf, pushSome, RING_CONFIG, untilEpoch } from '../support/ring.ts';
 
-t.test('a member that is killed in mid-change goes on, and a drained one may be dead', async (t) => {
+t.test('a member that stops and starts in mid-change goes on, and one that is away may be drained', async (t) => {
   const c = await startCluster(t, { origins: 4, ring: 3, config: RING_CONFIG });
   const pushed = new Map<string, Map<string, Pushed>>();
   await pushSome(c, 'o1', pushed, 3, 'v1');
