@@ -10,6 +10,7 @@ import type { ContentGuard } from '../fence/content-guard.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { relink } from '../manifests/relink.ts';
 import type { Links } from '../records/links.ts';
+import type { Referrers } from '../records/referrers.ts';
 import type { TagName, Tags } from '../records/tags.ts';
 import { setFault } from '../upstream/core/tag-policy.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -20,6 +21,7 @@ interface TagRouteDeps {
   readonly manifests: Manifests;
   readonly upstreams: Upstreams;
   readonly links: Links;
+  readonly referrers: Referrers;
   readonly guard: Pick<ContentGuard, 'using'>;
 }
 

@@ -11,7 +11,7 @@ import { readOnly } from '../blobs/uploads.ts';
 import { closureOf, type ReadManifest } from '../fence/closure.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
-import { missingLinks } from '../records/missing-links.ts';
+import { keepLinked, missingLinks } from '../records/missing-links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { Tags } from '../records/tags.ts';
@@ -59,7 +59,7 @@ interface PushDeps {
 
 /**
  * Takes a pushed manifest: what it names must be linked here; stored on W owners, linked, noted under its subject,
- * then the tags move. Returns it with the further tags that moved.
+ * then the tags move; what a delete unlinked meanwhile is linked again. Returns it with the further tags that moved.
  * @throws `UPSTREAM_READ_ONLY`, `MANIFEST_SYNTAX`, `MANIFEST_BLOB_MISSING`, `DIGEST_MISMATCH`, `QUOTA_EXCEEDED`, `TAG_IMMUTABLE`, `CONTENT_SWEPT`, `QUORUM_LOST`
  */
 export async function pushManifest(
@@ -107,12 +107,15 @@ async function storeManifest(
   const pushed = await Promise.all(
     references.map(async (one) => await replication.intend(name, one, parsed.subject !== undefined)),
   );
-  await links.write([
-    { ...name, digest, sizeBytes: bytes.length, mediaType },
-    ...descriptorLinks(name, needed),
-  ]);
-  await referrers.note({ ...name, digest }, bytes.length, parsed);
-  const tags = await moveTags(deps, push, digest);
+  const entries = [{ ...name, digest, sizeBytes: bytes.length, mediaType }, ...descriptorLinks(name, needed)];
+  const linked = entries.map((one) => one.digest);
+  const tags = await keepLinked(links, name, linked, {
+    write: async () => {
+      await links.write(entries);
+      await referrers.note({ ...name, digest }, bytes.length, parsed);
+    },
+    point: async () => await moveTags(deps, push, digest),
+  });
   await Promise.all(pushed.map(async (done) => await done()));
   return { digest, mediaType, bytes, tags };
 }

@@ -22,3 +22,20 @@ export async function missingLinks(
   }
   return missing;
 }
+
+/**
+ * Runs `write`, which links `digests` to the repository, and then `point`, which makes something lead to them. Where a
+ * delete took a link meanwhile, it is written again: a delete looks for what leads there once more after its
+ * tombstone, so that of two that cross at least one sees the other. @throws `QUORUM_LOST`, what the two fail with
+ */
+export async function keepLinked<T>(
+  links: Pick<Links, 'findMany'>,
+  name: { readonly upstream: string; readonly repository: RepositoryName },
+  digests: readonly Digest[],
+  { write, point }: { readonly write: () => Promise<void>; readonly point: () => Promise<T> },
+): Promise<T> {
+  await write();
+  const pointed = await point();
+  if ((await missingLinks(links, name, [...new Set(digests)])).length > 0) await write();
+  return pointed;
+}

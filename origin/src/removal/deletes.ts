@@ -16,6 +16,9 @@ import type { Invalidation } from './invalidation.ts';
 import { isNamedBelow } from './named-below.ts';
 import { takeTags } from './take-tags.ts';
 
+/** Pushes that move tags to a manifest while it is deleted are overtaken this often. */
+const MAX_TRIES = 5;
+
 /** Hears of a tag that was taken away here. */
 export interface TagDeletions {
   /** @throws `QUORUM_LOST` */
@@ -55,42 +58,34 @@ export class Deletes {
   }
 
   /**
-   * Goes with the tags that point at it (one that is moved meanwhile stays) and its entry under its subject. Its link
-   * goes last, so that a delete that was cut can be repeated. What names it as subject stays. `byOperator`: immutable
-   * tags, and what they name, go as well.
+   * Goes with the tags that point at it (one that is moved meanwhile stays) and its entry under its subject. Then its
+   * link goes, and then the tags that a push moved to it meanwhile, unless that linked it anew: see `keepLinked`. A
+   * delete that was cut can be repeated. What names it as subject stays. `byOperator`: immutable tags, and what they
+   * name, go as well.
    * @throws `METHOD_UNSUPPORTED`, `MANIFEST_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT`, `TIMEOUT` when so many
    * tags point at it that it must be repeated, or the immutable ones are too many to look through
    */
   async manifest(name: BlobName, byOperator = false): Promise<void> {
     this.#check(name.upstream);
-    const { links, manifests, referrers } = this.#deps;
+    const { links, referrers } = this.#deps;
     const link = await links.find(name, { fresh: true });
-    if (link === undefined)
+    let tags = await this.#tagsOf(name, byOperator);
+    // Without link tags are what a delete left that was cut.
+    if (link === undefined && tags.length === 0)
       throw new CodedError('MANIFEST_UNKNOWN', {
         detail: { reference: name.digest, repository: name.repository },
       });
-    let subject: Digest | undefined;
-    try {
-      const { bytes } = await manifests.get(name, { kind: 'digest', digest: name.digest }, false);
-      subject = parsedOf(bytes)?.subject;
-    } catch (error) {
-      // Its bytes are lost: the link of a manifest goes all the same, that of a blob is not meant.
-      if (!isCoded(error, 'MANIFEST_UNKNOWN') || !isManifestType(link.mediaType ?? '')) throw error;
+    const subject = link && (await this.#subjectOf(name, link));
+    const looked = await this.#checkNotKept(name, byOperator);
+    for (let tries = 1; ; tries++) {
+      await this.#takeTags(name, tags);
+      if (subject !== undefined) await referrers.delete(name, subject);
+      await this.#unlink(name, link, looked);
+      tags = await this.#tagsOf(name, byOperator);
+      if (tags.length === 0 || (await links.find(name, { fresh: true })) !== undefined) return;
+      if (tries >= MAX_TRIES)
+        throw new CodedError('CONFLICT', { detail: { digest: name.digest, tags: tags.length, tries } });
     }
-    const tags: Tag[] = [];
-    for await (const { tag, digest } of this.#deps.tagIndex.list(name)) {
-      if (digest !== name.digest) continue;
-      if (!byOperator) this.#checkMovable({ ...name, tag: tag as Tag }, { digest });
-      tags.push(tag as Tag);
-    }
-    if (!byOperator) await this.#checkNotKept(name);
-    await takeTags(tags, async (tag) => {
-      const isGone = await this.#deps.tags.delete({ ...name, tag }, name.digest);
-      if (isGone) await this.#deps.replication.deleted(name, tag);
-      return isGone;
-    });
-    if (subject !== undefined) await referrers.delete(name, subject);
-    await this.#unlink(name);
   }
 
   /**
@@ -110,9 +105,39 @@ export class Deletes {
           message: `${name.digest} is a manifest and no blob; delete it at manifests/${name.digest}`,
           detail,
         });
-      await this.#checkNotKept(name);
     }
-    await this.#unlink(name);
+    await this.#unlink(name, link, await this.#checkNotKept(name, byOperator));
+  }
+
+  /** Tags that point at a manifest. @throws `TAG_IMMUTABLE` */
+  async #tagsOf(name: BlobName, byOperator: boolean): Promise<Tag[]> {
+    const tags: Tag[] = [];
+    for await (const { tag, digest } of this.#deps.tagIndex.list(name)) {
+      if (digest !== name.digest) continue;
+      if (!byOperator) this.#checkMovable({ ...name, tag: tag as Tag }, { digest });
+      tags.push(tag as Tag);
+    }
+    return tags;
+  }
+
+  async #takeTags(name: BlobName, tags: readonly Tag[]): Promise<void> {
+    await takeTags(tags, async (tag) => {
+      const isGone = await this.#deps.tags.delete({ ...name, tag }, name.digest);
+      if (isGone) await this.#deps.replication.deleted(name, tag);
+      return isGone;
+    });
+  }
+
+  async #subjectOf(name: BlobName, link: LinkEntry): Promise<Digest | undefined> {
+    try {
+      const reference = { kind: 'digest', digest: name.digest } as const;
+      const { bytes } = await this.#deps.manifests.get(name, reference, false);
+      return parsedOf(bytes)?.subject;
+    } catch (error) {
+      // Its bytes are lost: the link of a manifest goes all the same, that of a blob is not meant.
+      if (!isCoded(error, 'MANIFEST_UNKNOWN') || !isManifestType(link.mediaType ?? '')) throw error;
+      return undefined;
+    }
   }
 
   /**
@@ -138,16 +163,25 @@ export class Deletes {
     }
   }
 
-  /** What the image of an immutable tag names goes by an operator's word alone. */
-  async #checkNotKept(name: BlobName): Promise<void> {
+  /**
+   * What the image of an immutable tag names goes by an operator's word alone. Returns the images that do not name it,
+   * to be passed over when it is called again; undefined for an operator.
+   */
+  async #checkNotKept(
+    name: BlobName,
+    byOperator: boolean,
+    looked: ReadonlySet<Digest> = new Set(),
+  ): Promise<ReadonlySet<Digest> | undefined> {
     const { upstreams, tagIndex, manifests } = this.#deps;
-    if (!upstreams.mayKeepTags(name)) return;
+    if (byOperator) return undefined;
+    if (!upstreams.mayKeepTags(name)) return looked;
     const roots = new Set<Digest>();
     for await (const { tag, digest } of tagIndex.list(name))
       if (upstreams.tagRules({ ...name, tag }).policy === 'immutable') roots.add(digest);
     const read: ReadManifest = async (shard, digest) =>
       await manifests.get(shard, { kind: 'digest', digest }, false);
-    if (!roots.has(name.digest) && !(await isNamedBelow(read, name, [...roots], name.digest))) return;
+    const fresh = [...roots].filter((root) => !looked.has(root));
+    if (!roots.has(name.digest) && !(await isNamedBelow(read, name, fresh, name.digest))) return roots;
     throw new CodedError('TAG_IMMUTABLE', {
       message: `${name.digest} belongs to the image of an immutable tag and stays; an operator takes it away with sepia purge`,
       detail: { digest: name.digest },
@@ -163,10 +197,25 @@ export class Deletes {
     });
   }
 
-  async #unlink({ upstream, repository, digest }: BlobName): Promise<void> {
+  /**
+   * @param looked as {@link #checkNotKept} returned it: what an immutable tag was moved to meanwhile is linked again
+   * @throws `TAG_IMMUTABLE`
+   */
+  async #unlink(
+    name: BlobName,
+    link: LinkEntry | undefined,
+    looked: ReadonlySet<Digest> | undefined,
+  ): Promise<void> {
+    const { upstream, repository, digest } = name;
     const { links, invalidation, log } = this.#deps;
     await links.delete({ upstream, repository }, [digest]);
     await invalidation.broadcast([{ upstream, repository, digest }]);
+    try {
+      await this.#checkNotKept(name, looked === undefined, looked);
+    } catch (error) {
+      if (link !== undefined && isCoded(error)) await links.write([link]);
+      throw error;
+    }
     log.info({ upstream, repository, digest }, 'deleted');
   }
 

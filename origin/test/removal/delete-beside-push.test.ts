@@ -1,0 +1,191 @@
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import t from 'tap';
+import { type ManifestPush, pushManifest } from '../../src/manifests/manifest-push.ts';
+import { relink } from '../../src/manifests/relink.ts';
+import { Links } from '../../src/records/links.ts';
+import { Referrers } from '../../src/records/referrers.ts';
+import { Deletes } from '../../src/removal/deletes.ts';
+import { everyOrder, type Step } from '../support/orders.ts';
+
+const NAME = { upstream: 'local', repository: 'team/app' as RepositoryName };
+const SUBJECT = digestOf(Buffer.from('subject'));
+const CONFIG = { mediaType: 'application/json', digest: digestOf(Buffer.from('{}')), size: 2 };
+const CONTENT = {
+  schemaVersion: 2,
+  mediaType: OCI_MANIFEST,
+  config: CONFIG,
+  layers: [],
+  subject: { mediaType: OCI_MANIFEST, digest: SUBJECT, size: 2 },
+};
+const BYTES = Buffer.from(JSON.stringify(CONTENT));
+const DIGEST = digestOf(BYTES);
+const nothing = async (): Promise<void> => {};
+const run = async <T>(_: unknown, work: () => Promise<T>): Promise<T> => await work();
+
+/** Records in memory: each read and each write is one step of who makes it. */
+class Records {
+  readonly links = new Map<string, object>();
+  readonly referrers = new Map<string, object>();
+  readonly tags = new Map<string, Digest>();
+
+  setOf(map: Map<string, object>, step: Step) {
+    const recordOf = (key: readonly string[]) => {
+      const value = map.get(key.join());
+      return value && { key, atMs: 0, value };
+    };
+    return {
+      async write(_: unknown, changes: readonly { key: readonly string[]; value?: object }[]) {
+        await step();
+        for (const { key, value } of changes)
+          if (value === undefined) map.delete(key.join());
+          else map.set(key.join(), value);
+      },
+      async read(_: unknown, key: readonly string[]) {
+        await step();
+        return recordOf(key);
+      },
+      async *readMany(_: unknown, keys: readonly (readonly string[])[]) {
+        await step();
+        yield keys.map(recordOf);
+      },
+    } as never;
+  }
+}
+
+/** What one request at an origin of its own works with. */
+function origin(records: Records, step: Step, policy: string) {
+  const upstreams = {
+    get: () => ({ mode: 'none' }),
+    takesDeletes: () => true,
+    mayKeepTags: () => policy === 'immutable',
+    tagRules: () => ({ policy }),
+  };
+  const links = new Links({
+    set: records.setOf(records.links, step),
+    upstreams: upstreams as never,
+    nowMs: () => 0,
+  });
+  const log = silentLogger();
+  const set = records.setOf(records.referrers, step);
+  const referrers = new Referrers({ set, upstreams: upstreams as never, log });
+  const tags = {
+    async move({ tag }: { tag: string }, digest: Digest) {
+      await step();
+      records.tags.set(tag, digest);
+    },
+    async delete({ tag }: { tag: string }, digest: Digest) {
+      await step();
+      return records.tags.get(tag) === digest && records.tags.delete(tag);
+    },
+  };
+  const tagIndex = {
+    async *list() {
+      await step();
+      for (const [tag, digest] of [...records.tags]) yield { tag, digest };
+    },
+  };
+  const manifests = {
+    async get(_: unknown, { digest }: { digest: Digest }) {
+      if (digest !== DIGEST) throw new CodedError('MANIFEST_UNKNOWN');
+      return { digest, bytes: BYTES, mediaType: OCI_MANIFEST };
+    },
+  };
+  const all = {
+    ...{ links, referrers, tags, tagIndex, manifests, upstreams, log },
+    quotas: { check: nothing, hold: nothing, release: nothing },
+    store: { putBytes: nothing, stat: nothing },
+    sizeOf: nothing,
+    replicator: { hold: run, place: nothing },
+    replication: { intend: async () => nothing, deleted: nothing },
+    invalidation: { broadcast: nothing },
+    guard: { using: run, writing: run },
+    read: async (name: unknown, digest: Digest) => await manifests.get(name, { digest }),
+  };
+  const push = { name: NAME, reference: { kind: 'tag', tag: 'v1' as Tag }, contentType: OCI_MANIFEST };
+  const deletes = new Deletes(all as never);
+  return {
+    push: async () => await pushManifest(all as never, { ...push, bytes: BYTES } as ManifestPush),
+    set: async () =>
+      await relink(all as never, NAME, DIGEST, async () => await tags.move({ tag: 'v1' }, DIGEST)),
+    deleteManifest: async () => await deletes.manifest({ ...NAME, digest: DIGEST }),
+    deleteConfig: async () => await deletes.blob({ ...NAME, digest: CONFIG.digest }),
+  };
+}
+
+/** A repository with the config alone, or the whole image, or that with a tag. */
+function recordsOf(state: string): Records {
+  const records = new Records();
+  records.links.set(CONFIG.digest, {});
+  if (state !== 'config') records.links.set(DIGEST, { mediaType: OCI_MANIFEST });
+  if (state !== 'config') records.referrers.set([SUBJECT, DIGEST].join(), {});
+  if (state === 'tagged') records.tags.set('v1', DIGEST);
+  return records;
+}
+
+for (const write of ['push', 'set'] as const)
+  for (const state of ['image', 'tagged'])
+    t.test(`a tag leads to its manifest: ${write} beside a delete of an ${state}`, async (t) => {
+      const wrong = new Set<string>();
+      const orders = await everyOrder(async (actor) => {
+        const records = recordsOf(state);
+        const [pushed, deleted] = await Promise.allSettled([
+          actor('push', async (step) => await origin(records, step, 'mutable')[write]()),
+          actor('delete', async (step) => await origin(records, step, 'mutable').deleteManifest()),
+        ]);
+        const isLinked = records.links.has(DIGEST);
+        if (records.tags.has('v1') && !isLinked) wrong.add('unlinked');
+        if (records.tags.has('v1') && records.referrers.size === 0) wrong.add('not under its subject');
+        if (write === 'push' && pushed.status !== 'fulfilled') wrong.add(String(pushed.reason));
+        if (deleted.status !== 'fulfilled') wrong.add(String(deleted.reason));
+      });
+      t.same([...wrong], []);
+      t.ok(orders > 20, `${orders} orders`);
+    });
+
+t.test('a delete that was cut anywhere is completed by the next', async (t) => {
+  const wrong = new Set<string>();
+  // Of its steps the fourth leaves the tombstone.
+  for (const cutAfter of [3, 4, 5])
+    await everyOrder(async (actor) => {
+      const records = recordsOf('image');
+      let steps = 0;
+      const ended = Promise.withResolvers<void>();
+      const deleting = actor('delete', async (step) => {
+        const cut = async (): Promise<void> => {
+          if (steps++ < cutAfter) return await step();
+          ended.resolve();
+          await new Promise(() => {});
+        };
+        await origin(records, cut, 'mutable').deleteManifest();
+      });
+      void deleting.then(ended.resolve, ended.reject);
+      await actor('push', async (step) => await origin(records, step, 'mutable').push());
+      await ended.promise;
+      await actor('again', async (step) => await origin(records, step, 'mutable').deleteManifest()).catch(
+        (error: unknown) => {
+          if (!isCoded(error, 'MANIFEST_UNKNOWN')) throw error;
+        },
+      );
+      if (records.tags.has('v1') && !records.links.has(DIGEST)) wrong.add(`cut after ${cutAfter}`);
+    });
+  t.same([...wrong], []);
+});
+
+for (const remove of ['deleteManifest', 'deleteConfig'] as const)
+  t.test(`the image of an immutable tag stays whole: push beside ${remove}`, async (t) => {
+    const wrong = new Set<string>();
+    await everyOrder(async (actor) => {
+      const records = recordsOf(remove === 'deleteConfig' ? 'config' : 'image');
+      const [pushed] = await Promise.allSettled([
+        actor('push', async (step) => await origin(records, step, 'immutable').push()),
+        actor('delete', async (step) => await origin(records, step, 'immutable')[remove]()),
+      ]);
+      const isWhole = records.tags.has('v1') && records.links.has(DIGEST) && records.links.has(CONFIG.digest);
+      if (pushed.status === 'fulfilled' && !isWhole) wrong.add('not whole');
+    });
+    t.same([...wrong], []);
+  });
