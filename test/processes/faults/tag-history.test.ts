@@ -88,7 +88,9 @@ t.test(`kill -9 and SIGSTOP of origins and proxies: tags stay linearizable (SEED
   const strike = async (): Promise<void> => {
     while (performance.now() < endMs) {
       const victim = up.member(pick(chance() < 0.7 ? origins : proxies).name);
-      if (chance() < 0.5) {
+      // The first two are one of each; chance decides from there on.
+      const isKill = kills === 0 || (halts > 0 && chance() < 0.5);
+      if (isKill) {
         if (signalTo(victim, 'SIGKILL')) kills += 1;
       } else if (signalTo(victim, 'SIGSTOP')) {
         halts += 1;
