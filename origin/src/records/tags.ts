@@ -37,6 +37,8 @@ export interface TagName {
 
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
 const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
+/** A shared table tries again on its own, see `DATABASE_DEADLINE_MS`. */
+const SHARED_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: 5_000, quorumTries: 1 };
 
 interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
   readonly members: Pick<Members, 'selfId' | 'shard' | 'counted'>;
@@ -62,7 +64,7 @@ export class Tags {
         ...(deps.delay === undefined ? {} : { delay: deps.delay }),
         ...(deps.incarnation === undefined ? {} : { incarnation: deps.incarnation }),
       },
-      { proposerId: deps.members.selfId, ...REGISTER_OPTIONS },
+      { proposerId: deps.members.selfId, ...(deps.records.isShared ? SHARED_OPTIONS : REGISTER_OPTIONS) },
     );
   }
 

@@ -1,9 +1,5 @@
 import type { Database } from '@sepia/store/data-folder';
-
-/** One write of a batch. Keys of the whole database, not of a part. */
-export type Write =
-  | { readonly type: 'put'; readonly key: string; readonly value: string }
-  | { readonly type: 'del'; readonly key: string };
+import type { Write } from './record-table.ts';
 
 interface Waiting {
   readonly writes: readonly Write[];
