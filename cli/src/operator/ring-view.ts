@@ -44,6 +44,7 @@ function stateText({ epoch, before = [], origins }: Membership, id: string, stat
 }
 
 function restText(state: string, { leftovers }: RingStatus): string {
+  if (leftovers === undefined) return state === 'drained' ? 'looks through what moved away' : '';
   if (leftovers > 0) return `${leftovers} blobs that moved away, not confirmed yet`;
   return state === 'drained' ? 'keeps nothing; may be removed' : '';
 }

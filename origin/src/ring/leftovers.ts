@@ -34,8 +34,7 @@ const MAX_REST_MS = 160_000;
  */
 export class Leftovers {
   readonly #deps: LeftoversDeps;
-  #count = 0;
-  #doneEpoch = -1;
+  #count: { readonly epoch: number; readonly left: number } | undefined;
   /** Passes in a row that confirmed nothing; the next one is due at `#dueMs`, or under another epoch. */
   #idlePasses = 0;
   #dueMs = 0;
@@ -45,9 +44,11 @@ export class Leftovers {
     this.#deps = deps;
   }
 
-  /** How many their owners did not confirm when they were looked at last. */
-  get count(): number {
-    return this.#count;
+  /** How many their owners did not confirm when they were looked at last; undefined before that, under this membership. */
+  get count(): number | undefined {
+    const { epoch } = this.#deps.members;
+    if (epoch === 0) return 0;
+    return this.#count?.epoch === epoch ? this.#count.left : undefined;
   }
 
   /**
@@ -58,7 +59,7 @@ export class Leftovers {
     const { members, standing, nowMs } = this.#deps;
     const { epoch } = members;
     // Under the first membership nothing ever moved.
-    if (epoch === 0 || isMoving({ epoch }) || !standing.isSettled || this.#doneEpoch === epoch) return;
+    if (epoch === 0 || isMoving({ epoch }) || !standing.isSettled || this.count === 0) return;
     if (this.#passEpoch !== epoch) this.#idlePasses = 0;
     else if (nowMs() < this.#dueMs) return;
     this.#passEpoch = epoch;
@@ -81,8 +82,7 @@ export class Leftovers {
         tidied += 1;
       } else left += 1;
     }
-    this.#count = left;
-    if (left === 0) this.#doneEpoch = epoch;
+    this.#count = { epoch, left };
     if (tidied > 0) log.info({ tidied, left, epoch }, 'pushed blobs that moved away are cached ones now');
     return tidied;
   }

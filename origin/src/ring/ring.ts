@@ -99,16 +99,19 @@ export class Ring {
 
   #stateWarnings(epoch: number, change: string | undefined): string[] {
     if (this.#isDrained) {
-      const { members, leftovers } = this.#deps;
-      const next =
-        leftovers.count > 0
-          ? `${leftovers.count} blobs are not confirmed by their new owners yet`
-          : `take it out of the ring with "sepia ring remove ${members.selfId}"`;
-      return [`drained: this origin keeps nothing for the ring; ${next}`];
+      return [`drained: this origin keeps nothing for the ring; ${this.#afterDrain}`];
     }
     if (!isMoving(this.membership)) return [];
     const whom = this.#waits.length === 0 ? '' : `; waits for ${this.#waits.join(', ')}`;
     return [`ring change (epoch ${epoch}): ${change}${whom}`];
+  }
+
+  get #afterDrain(): string {
+    const { members, leftovers } = this.#deps;
+    const { count } = leftovers;
+    if (count === undefined) return 'whether all of it is with its new owners is being looked through';
+    if (count > 0) return `${count} blobs are not confirmed by their new owners yet`;
+    return `take it out of the ring with "sepia ring remove ${members.selfId}"`;
   }
 
   start(): void {
@@ -221,7 +224,7 @@ export class Ring {
       registers: moving ? move.registers : 0,
       blobsOwed: index.wanted,
       copiesOwed: hints.size,
-      leftovers: leftovers.count,
+      ...(leftovers.count === undefined ? {} : { leftovers: leftovers.count }),
     };
   }
 
@@ -329,7 +332,7 @@ export class Ring {
         });
       this.#rested = new AbortController();
       const isBusyNow = isMoving(this.membership);
-      const idleMs = this.#deps.leftovers.count > 0 ? LEFTOVERS_REST_MS : IDLE_REST_MS;
+      const idleMs = this.#deps.leftovers.count === 0 ? IDLE_REST_MS : LEFTOVERS_REST_MS;
       const restMs = isBusyNow ? MOVING_REST_MS : idleMs;
       await pause(restMs, AbortSignal.any([signal, this.#rested.signal]));
     }

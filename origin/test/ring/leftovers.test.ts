@@ -67,6 +67,7 @@ function world(given: {
 
 t.test('what moved away is cached once all of its owners have it as a pushed one', async (t) => {
   const { leftovers, classes, made } = world({ classes: ['pushed', 'pushed'] });
+  t.equal(leftovers.count, undefined, 'nobody looked yet');
   await leftovers.tidy(new AbortController().signal);
   t.same([...classes.values()], ['cached', 'pushed']);
   t.same(made.removed, [MOVED]);

@@ -33,6 +33,6 @@ export interface RingStatus {
   readonly registers: number;
   readonly blobsOwed: number;
   readonly copiesOwed: number;
-  /** Pushed blobs that moved away, and whose owners did not confirm yet that they have them. */
-  readonly leftovers: number;
+  /** Pushed blobs that moved away, and whose owners did not confirm yet that they have them; undefined before they were looked through. */
+  readonly leftovers?: number;
 }
