@@ -1,5 +1,9 @@
 import type { VirtualClock } from './clock.ts';
 
+/** Where a run names no others: one way across the network, and within what nodes start. */
+export const DEFAULT_LATENCY_MS = 0.5;
+export const DEFAULT_START_MS = 50;
+
 interface Port {
   readonly upBytesPerSec: number;
   readonly downBytesPerSec: number;

@@ -2,7 +2,7 @@ import type { CoreLimits } from '@sepia/swarm/core/limits';
 import { Chance } from '@sepia/swarm/core/random';
 import { VirtualClock } from './clock.ts';
 import { HttpPort } from './http.ts';
-import { Network } from './network.ts';
+import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
 import { SimNode } from './node.ts';
 import { TraceHash } from './trace.ts';
 import { BLOCK_BYTES, BLOCKS } from './uplink.ts';
@@ -93,7 +93,7 @@ class World {
 
   constructor(options: SimulateOptions) {
     this.#options = options;
-    this.#network = new Network(this.#clock, options.latencyMs ?? 0.5);
+    this.#network = new Network(this.#clock, options.latencyMs ?? DEFAULT_LATENCY_MS);
     this.#chance = new Chance(options.seed);
     this.#empty = (options.emptyOrigins ?? []).map((position) => `o${position}`);
     const rate = options.rateBytesPerSec ?? 12.5e6;
@@ -129,7 +129,7 @@ class World {
       .map(({ name, origin, zone }) => ({ peerId: name, addresses: [name], origin, zone }));
     const ports = this.#options.http === false ? [] : [...this.#ports.values()];
     for (const node of this.#nodes.values()) {
-      const atMs = this.#chance.next() * (this.#options.startMs ?? 50);
+      const atMs = this.#chance.next() * (this.#options.startMs ?? DEFAULT_START_MS);
       this.#clock.at(atMs, () => node.start(peers, node.origin ? [] : ports));
     }
     for (const fault of this.#options.faults ?? [])

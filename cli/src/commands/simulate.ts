@@ -4,6 +4,7 @@ import { CodedError } from '@sepia/base/errors';
 import type { Fault } from '@sepia/sim';
 import type { Command } from 'commander';
 import { wholeNumber } from '../options/option-values.ts';
+import { rowOf, rowsText } from '../simulate/rows.ts';
 import { parseFault, parseRate, SCENARIOS, simulateOptions } from '../simulate/scenarios.ts';
 import { finishSvg, summarise, summaryText } from '../simulate/summary.ts';
 
@@ -55,7 +56,7 @@ async function run(scenario: string, flags: Flags): Promise<void> {
     seed,
     faults,
   });
-  const { simulate } = await import('@sepia/sim');
+  const { simulate, simulateKraken } = await import('@sepia/sim');
   const startedMs = performance.now();
   const result = simulate(options);
   const summary = summarise(result, {
@@ -63,12 +64,23 @@ async function run(scenario: string, flags: Flags): Promise<void> {
     ...facts,
     wallMs: performance.now() - startedMs,
   });
+  // Faults befall members of Sepia only.
+  const isCompared = SCENARIOS[scenario]!.besideKraken === true && faults.length === 0;
+  const krakenMs = performance.now();
+  const kraken = isCompared ? simulateKraken(options) : undefined;
+  const rows =
+    kraken === undefined
+      ? []
+      : [
+          rowOf('policy', result, summary),
+          rowOf('kraken', kraken, { limitMs: facts.limitMs, wallMs: performance.now() - krakenMs }),
+        ];
   const isChanged = [nodes, origins, blobBytes, rateBytesPerSec].some((one) => one !== undefined);
   const title = `${scenario}${isChanged ? ', changed, was' : ''}: ${SCENARIOS[scenario]!.meaning}`;
-  if (flags.svg !== undefined) writeFileSync(flags.svg, finishSvg(result, summary));
-  process.stdout.write(
-    flags.json ? `${JSON.stringify({ scenario, ...summary })}\n` : `${summaryText(title, summary)}\n`,
-  );
+  if (flags.svg !== undefined) writeFileSync(flags.svg, finishSvg(result, summary, kraken));
+  const text = [summaryText(title, summary), ...(rows.length === 0 ? [] : [rowsText(rows)])].join('\n');
+  const told = { scenario, ...summary, ...(rows.length === 0 ? {} : { rows }) };
+  process.stdout.write(`${flags.json ? JSON.stringify(told) : text}\n`);
   const lost = faults.filter((kind) => kind !== 'corrupt').length;
   process.exitCode = summary.finished >= options.nodes - lost ? 0 : 1;
 }

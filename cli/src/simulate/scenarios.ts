@@ -1,6 +1,6 @@
 import { parseBytes } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
-import type { Fault, SimulateOptions } from '@sepia/sim';
+import type { Fault, KrakenOptions, SimulateOptions } from '@sepia/sim';
 
 const PIECE_BYTES = 1024 * 1024;
 const MBIT = 125_000;
@@ -23,10 +23,12 @@ interface Scenario {
   readonly originRateBytesPerSec: number;
   /** Rate at which a cold blob arrives from the upstream; undefined: the origins have it. */
   readonly upstreamBytesPerSec: number | undefined;
+  /** Kraken's policy is run beside it. */
+  readonly besideKraken?: true;
   readonly meaning: string;
 }
 
-/** The design's numbers N3 and N4 without CPU and control plane, and a bigger crowd. */
+/** The design's numbers N3 to N6 without CPU and control plane, and a crowd in between. */
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   warm: {
     nodes: 8,
@@ -55,13 +57,33 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     upstreamBytesPerSec: undefined,
     meaning: '100 nodes with 1 Gbit/s, 3 origins with 2 Gbit/s, 256 MiB',
   },
+  n5: {
+    nodes: 2_600,
+    origins: 5,
+    blobBytes: 3_000_000_000,
+    rateBytesPerSec: 300_000_000,
+    originRateBytesPerSec: 300_000_000,
+    upstreamBytesPerSec: undefined,
+    besideKraken: true,
+    meaning: '2,600 nodes and 5 origins with 300 MB/s, 3 GB as one blob (N5); whole it takes hours',
+  },
+  n6: {
+    nodes: 15_000,
+    origins: 5,
+    blobBytes: 1_000_000_000,
+    rateBytesPerSec: 125_000_000,
+    originRateBytesPerSec: 125_000_000,
+    upstreamBytesPerSec: undefined,
+    besideKraken: true,
+    meaning: '15,000 nodes and 5 origins with 125 MB/s, 1 GB (N6); whole it takes hours',
+  },
 };
 
 /** The simulator's options for a scenario with the given changes. @throws {CodedError} `CONFIG_INVALID` */
 export function simulateOptions(
   name: string,
   flags: SimulateFlags,
-): { options: SimulateOptions; blobBytes: number; limitMs: number } {
+): { options: SimulateOptions & KrakenOptions; blobBytes: number; limitMs: number } {
   const scenario = SCENARIOS[name];
   if (scenario === undefined)
     throw new CodedError('CONFIG_INVALID', {

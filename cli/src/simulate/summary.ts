@@ -1,5 +1,6 @@
 import type { Result } from '@sepia/sim';
 import { bytesText, durationText } from '../terminal/format.ts';
+import { finishTimes, percentile } from './rows.ts';
 
 /** What a run came to; times in ms. */
 export interface Summary {
@@ -23,14 +24,12 @@ export function summarise(
   result: Result,
   facts: { nodes: number; blobBytes: number; limitMs: number; wallMs: number },
 ): Summary {
-  const times = [...result.finishedMs.values()].sort((a, b) => a - b);
-  const at = (share: number): number =>
-    times[Math.min(times.length - 1, Math.ceil(share * times.length) - 1)] ?? 0;
+  const times = finishTimes(result.finishedMs);
   return {
     ...facts,
     finished: times.length,
-    p50Ms: at(0.5),
-    p99Ms: at(0.99),
+    p50Ms: percentile(times, 0.5),
+    p99Ms: percentile(times, 0.99),
     lastMs: result.lastMs,
     overLimit: result.lastMs / facts.limitMs,
     originCopies: result.originCopies,
@@ -54,14 +53,21 @@ const WIDTH = 640;
 const HEIGHT = 320;
 const MARGIN = 48;
 
-/** How many nodes had finished by when, as SVG; the dashed line is the limit of the link. */
-export function finishSvg(result: Result, summary: Summary): string {
-  const times = [...result.finishedMs.values()].sort((a, b) => a - b);
-  const endMs = Math.max(summary.lastMs, summary.limitMs) * 1.05;
+/** How many nodes had finished by when, as SVG; the dashed line is the limit of the link, the grey curve Kraken's policy. */
+export function finishSvg(
+  result: Pick<Result, 'finishedMs'>,
+  summary: Summary,
+  kraken: Pick<Result, 'finishedMs'> | undefined,
+): string {
+  const beside = finishTimes(kraken?.finishedMs ?? new Map());
+  const endMs = Math.max(summary.lastMs, summary.limitMs, beside.at(-1) ?? 0) * 1.05;
   const x = (ms: number): string => (MARGIN + (ms / endMs) * (WIDTH - 2 * MARGIN)).toFixed(1);
   const y = (count: number): string =>
     (HEIGHT - MARGIN - (count / summary.nodes) * (HEIGHT - 2 * MARGIN)).toFixed(1);
-  const steps = times.map((ms, index) => `L${x(ms)} ${y(index)} L${x(ms)} ${y(index + 1)}`).join(' ');
+  const curve = (times: readonly number[], colour: string): string => {
+    const steps = times.map((ms, index) => `L${x(ms)} ${y(index)} L${x(ms)} ${y(index + 1)}`).join(' ');
+    return `<path d="M${x(0)} ${y(0)} ${steps}" fill="none" stroke="${colour}" stroke-width="2"/>`;
+  };
   const label = (px: string, py: number, text: string): string =>
     `<text x="${px}" y="${py}" font-size="12" font-family="sans-serif" text-anchor="middle">${text}</text>`;
   return [
@@ -69,7 +75,8 @@ export function finishSvg(result: Result, summary: Summary): string {
     `<rect width="100%" height="100%" fill="#fff"/>`,
     `<path d="M${x(0)} ${y(summary.nodes)} L${x(0)} ${y(0)} L${x(endMs)} ${y(0)}" fill="none" stroke="#888"/>`,
     `<path d="M${x(summary.limitMs)} ${y(0)} L${x(summary.limitMs)} ${y(summary.nodes)}" stroke="#888" stroke-dasharray="4 4"/>`,
-    `<path d="M${x(0)} ${y(0)} ${steps}" fill="none" stroke="#704214" stroke-width="2"/>`,
+    ...(beside.length === 0 ? [] : [curve(beside, '#999')]),
+    curve(finishTimes(result.finishedMs), '#704214'),
     label(x(summary.limitMs), MARGIN - 8, `limit ${durationText(summary.limitMs)}`),
     label(x(summary.lastMs), HEIGHT - MARGIN + 18, `last ${durationText(summary.lastMs)}`),
     label(
