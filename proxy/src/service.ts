@@ -43,7 +43,8 @@ export async function startProxy(
   const stops = new StopStack();
   return await startAll(stops, async () => {
     const clock = new MemberClock();
-    const { nowMs } = clock;
+    const nowMs = steadyMs;
+    const dateMs = clock.nowMs;
     const dispatcher = createDispatcher({ connections: CONNECTIONS });
     stops.push('sockets', () => dispatcher.destroy());
     const client = followingClient(cluster, log, {
@@ -53,9 +54,9 @@ export async function startProxy(
       clock,
       oldSignatures: config['old-signatures'],
     });
-    const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs: steadyMs });
+    const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs });
     const stopping = new AbortController();
-    const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs });
+    const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs, dateMs });
     stops.push('audit log', () => entrance.audit.close());
     const comparing = entrance.watch(stopping.signal);
     stops.push('accounts', async () => await comparing);
@@ -76,6 +77,7 @@ export async function startProxy(
       log,
       clock,
       nowMs,
+      dateMs,
       startedMs: nowMs(),
       metrics: new ProxyMetrics(id),
       entrance,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import { type Digest, isDigest } from '@sepia/base/digest';
-import { isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';

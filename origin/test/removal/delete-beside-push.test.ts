@@ -75,6 +75,7 @@ function origin(records: Records, step: Step, policy: string) {
     set: linkSet,
     upstreams: upstreams as never,
     nowMs: () => 0,
+    dateMs: () => 0,
   });
   const log = silentLogger();
   const set = records.setOf(records.referrers, step);
