@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { backoffMs } from '@sepia/base/async/backoff';
 import { Verdict } from '@sepia/base/async/verdict';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay as realDelay } from '@sepia/base/lifecycle';
 import type { Shard } from '@sepia/cluster/ring';
@@ -229,8 +229,8 @@ export class RegisterClient {
             } else if (reply.type === 'outdated') refused = true;
           },
           (error: unknown) => {
-            // Silence, or a refusal that says nothing of the register.
-            if (isBug(error)) verdict.fail(error);
+            // Silence, or a refusal that says nothing of the register. A sole owner that cannot know says why.
+            if (isBug(error) || (owners.length === 1 && isCoded(error, 'QUORUM_LOST'))) verdict.fail(error);
           },
         )
         .finally(() => {
