@@ -118,8 +118,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const { deadlines, 'old-signatures': oldSignatures } = config;
   const pace = { progressMs: deadlines['fetch-progress'], firstByteMs: deadlines['first-byte'] };
   const clock = new MemberClock();
-  const nowMs = steadyMs;
-  const dateMs = clock.nowMs;
+  const [nowMs, dateMs] = [steadyMs, clock.nowMs];
   const identities = { credentials: config.credentials, env };
   const startedMs = nowMs();
   const stopping = new AbortController();
