@@ -32,7 +32,6 @@ const LONG_FUNCTIONS: Readonly<Record<string, number>> = {
   'origin/src/service.ts build': 280,
   'proxy/src/face.ts createFace': 110,
   'proxy/src/service.ts startProxy': 100,
-  'shared/lazy/src/convert/convert-image.ts putBlob': 130,
   'shared/swarm/src/shell/shell.ts constructor': 90,
   'snapshotter/src/service.ts build': 110,
   'tracker/src/service.ts startTracker': 130,
