@@ -7,7 +7,7 @@ import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { NodeCommands } from '@sepia/cluster/node-commands';
 import { startAdmin } from '@sepia/http/admin';
 import { InternalClient } from '@sepia/http/client';
