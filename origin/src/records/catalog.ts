@@ -1,7 +1,6 @@
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import type { Cluster } from '@sepia/cluster/cluster';
-import { shardKey } from '@sepia/cluster/cluster';
+import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { askOwners } from './ask-owners.ts';
@@ -96,8 +95,8 @@ export class Catalog {
   async #page(upstream: string, after: string | undefined, limit: number): Promise<MergedPage<string>> {
     const { cluster, members } = this.#deps;
     const call = to(ORIGIN_NAMES.repositories, { upstream, limit, after });
-    // What a write reached is on W origins: one of them is among all but W - 1.
-    const neededOf = (ids: number): number => ids - cluster.origins(upstream).writeQuorum + 1;
+    // What a write reached is on W origins: one of them is among all but W - 1. Of a shared table one is enough.
+    const neededOf = (ids: number): number => Math.max(1, ids - cluster.origins(upstream).writeQuorum + 1);
     const answers = await askOwners<OwnPage<string>>(this.#deps, {
       owners: () => ({ epoch: members.epoch, sets: [members.ids] }),
       own: async () => await this.ownPage(upstream, { after, limit }),
