@@ -20,6 +20,7 @@ import { addRoles } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
 import { addStatus } from './commands/status.ts';
 import { addTag } from './commands/tag.ts';
+import { addTorrent } from './commands/torrent.ts';
 import { addUp } from './commands/up.ts';
 
 /** The `sepia` command line. Bad usage ends the process with exit 2 and one line. */
@@ -36,6 +37,7 @@ export function buildProgram(): Command {
   addPull(program);
   addPush(program);
   addPreheat(program);
+  addTorrent(program);
   addConvert(program);
   addConversions(program);
   addLazy(program);
