@@ -43,6 +43,8 @@ interface ManifestsDeps {
   readonly nodeId: string;
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 type Whole = ManifestAnswer & { readonly bytes: Uint8Array };
@@ -157,7 +159,7 @@ export class Manifests {
     cause: unknown,
     signal: AbortSignal,
   ): Promise<Whole> {
-    const { gate, tags, nowMs, log } = this.#deps;
+    const { gate, tags, nowMs, dateMs, log } = this.#deps;
     gate.note(false, nowMs());
     if (reference.kind === 'digest') {
       const cached = await this.#fromCache(target, reference.digest);
@@ -172,7 +174,7 @@ export class Manifests {
           { ...target, tag: referenceText(reference) },
           'nobody answers; serving the tag as last seen',
         );
-        return { ...cached, staleSeconds: Math.max(0, Math.round((nowMs() - seen.atMs) / 1000)) };
+        return { ...cached, staleSeconds: Math.max(0, Math.round((dateMs() - seen.atMs) / 1000)) };
       }
     }
     const found = await this.#fromUpstream(target, reference, cause, signal);
@@ -240,7 +242,7 @@ export class Manifests {
         target.repository,
         reference.tag,
         found.digest,
-        this.#deps.nowMs(),
+        this.#deps.dateMs(),
       );
     try {
       const attrs = {
