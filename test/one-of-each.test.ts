@@ -135,7 +135,7 @@ const ONES: readonly OneOfEach[] = [
   },
   {
     what: 'pool of sockets',
-    copy: /\bnew (?:Agent|Client|Pool|BalancedPool|ProxyAgent|EnvHttpProxyAgent|RetryAgent)\(/,
+    copy: /\bnew (?:Agent|Pool|BalancedPool|ProxyAgent|EnvHttpProxyAgent|RetryAgent)\(/,
     homes: ['shared/http/src/sockets.ts'],
   },
   {
