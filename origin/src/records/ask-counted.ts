@@ -1,5 +1,6 @@
 import { answersOf, askAll, type Said } from '@sepia/base/async/ask-many';
-import { CodedError } from '@sepia/base/errors';
+import { Verdict } from '@sepia/base/async/verdict';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug } from '@sepia/base/failure';
 import type { Shard } from '@sepia/cluster/ring';
 import { counted, isQuorum, isReadQuorum, type Sender } from '@sepia/records/core/standing';
@@ -31,8 +32,15 @@ export async function askCounted<A>(
       return isDone(answers) || settles(answers.map(({ answer }) => answer));
     },
   });
+  const [sole] = said;
+  if (sole !== undefined && sole.type !== 'answer' && isFinal(sole.error, ids)) throw sole.error;
   const answers = good(said);
   return { answers: answers.map(({ answer }) => answer), isEnough: isDone(answers) };
+}
+
+/** The sole owner says why it cannot know: nobody else is asked. */
+function isFinal(error: unknown, ids: readonly string[]): boolean {
+  return ids.length === 1 && isCoded(error, 'QUORUM_LOST');
 }
 
 /**
@@ -44,27 +52,29 @@ export async function acknowledged(shard: Shard, write: (id: string) => Promise<
   const ids = [...new Set(shard.sets.flat())];
   const open = new Set(ids);
   const acks: { readonly sender: Sender }[] = [];
-  await new Promise<void>((resolve, reject) => {
-    const judge = (cause?: unknown): void => {
-      const good = counted(acks).map(({ sender }) => sender.id);
-      const detail = { owners: ids };
-      if (isQuorum(good, shard.sets)) resolve();
-      else if (!isQuorum([...good, ...open], shard.sets))
-        reject(new CodedError('QUORUM_LOST', { message: 'too few origins took the write', detail, cause }));
-    };
-    for (const id of ids)
-      write(id).then(
-        (sender) => {
-          open.delete(id);
-          acks.push({ sender });
-          judge();
-        },
-        (cause: unknown) => {
-          open.delete(id);
-          if (isBug(cause)) reject(cause);
-          else judge(cause);
-        },
+  const verdict = new Verdict<void>();
+  const judge = (cause?: unknown): void => {
+    const good = counted(acks).map(({ sender }) => sender.id);
+    const detail = { owners: ids };
+    if (isQuorum(good, shard.sets)) verdict.give();
+    else if (!isQuorum([...good, ...open], shard.sets))
+      verdict.fail(
+        new CodedError('QUORUM_LOST', { message: 'too few origins took the write', detail, cause }),
       );
-    if (ids.length === 0) judge();
-  });
+  };
+  for (const id of ids)
+    write(id).then(
+      (sender) => {
+        open.delete(id);
+        acks.push({ sender });
+        judge();
+      },
+      (cause: unknown) => {
+        open.delete(id);
+        if (isBug(cause) || isFinal(cause, ids)) verdict.fail(cause);
+        else judge(cause);
+      },
+    );
+  if (ids.length === 0) judge();
+  await verdict.outcome;
 }

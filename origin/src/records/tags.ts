@@ -14,6 +14,7 @@ import {
   type SentReply,
 } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
+import { DATABASE_DEADLINE_MS } from '@sepia/records/table/postgres/database';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
 import { shardOf } from './core/record-shard.ts';
@@ -37,6 +38,12 @@ export interface TagName {
 
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
 const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
+/** A shared table tries again on its own. */
+const SHARED_OPTIONS = {
+  deadlineMs: DATABASE_DEADLINE_MS,
+  requestTimeoutMs: DATABASE_DEADLINE_MS + 1_000,
+  quorumTries: 1,
+};
 
 interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
   readonly members: Pick<Members, 'selfId' | 'shard' | 'counted'>;
@@ -45,6 +52,8 @@ interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' |
   readonly records: RecordStore;
   readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'standing'>;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 /** Tags as compare-and-set registers on the owners of their repository's shard. */
@@ -62,7 +71,7 @@ export class Tags {
         ...(deps.delay === undefined ? {} : { delay: deps.delay }),
         ...(deps.incarnation === undefined ? {} : { incarnation: deps.incarnation }),
       },
-      { proposerId: deps.members.selfId, ...REGISTER_OPTIONS },
+      { proposerId: deps.members.selfId, ...(deps.records.isShared ? SHARED_OPTIONS : REGISTER_OPTIONS) },
     );
   }
 
@@ -88,7 +97,7 @@ export class Tags {
     mover: TagMover,
     change?: string,
   ): Promise<TagRecord> {
-    const move = { digest, atMs: this.#deps.nowMs(), how: mover, by: this.#deps.members.selfId };
+    const move = { digest, atMs: this.#deps.dateMs(), how: mover, by: this.#deps.members.selfId };
     const fn = (current: TagState | undefined): TagState | undefined => {
       if (mayMove(current?.digest, digest, rules, mover)) return moved(current, move);
       if (mover === 'revalidate') return current;
@@ -136,7 +145,7 @@ export class Tags {
     isMeant: (current: TagRecord) => boolean,
     change?: string,
   ): Promise<boolean> {
-    const move = { atMs: this.#deps.nowMs(), how, by: this.#deps.members.selfId };
+    const move = { atMs: this.#deps.dateMs(), how, by: this.#deps.members.selfId };
     let isTaken = false;
     const fn = (current: TagState | undefined): TagState | undefined => {
       const record = recordOf(current);

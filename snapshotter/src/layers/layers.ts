@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import { type Digest, digestHex } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
 import type { FileToShow } from '../fuse/fuse-server.ts';
 import type { AgentSource } from './agent-source.ts';
 import type { KeptIndex } from './index-folder.ts';
-import { LazyLayer } from './lazy-layer.ts';
+import { LazyLayer, type ReadFile } from './lazy-layer.ts';
 
 interface LayersDeps {
   readonly log: Logger;
@@ -15,6 +15,8 @@ interface LayersDeps {
   readonly onFetched: (bytes: number) => void;
   readonly onComplete: (layer: LazyLayer) => void;
   readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
+  /** A layer is shown to a pull. */
+  readonly onUsed?: (layer: LazyLayer) => void;
   /** A layer was opened after the mount was served: it must be shown there. */
   readonly onOpened?: (file: FileToShow) => void;
 }
@@ -23,6 +25,8 @@ interface LayersOptions {
   /** Holds one folder per layer. */
   readonly dir: string;
   readonly bootId: string;
+  /** Files that are filled first. */
+  readonly readFirst?: readonly string[];
 }
 
 /** What is known of a layer here. */
@@ -44,6 +48,8 @@ interface Known {
   readonly image: string;
   readonly layer: LazyLayer | undefined;
   readonly reason: string | undefined;
+  /** When its index came here, in ms of the wall clock; 0 for those of the config. */
+  readonly keptMs: number;
   /** By the operator's own config: shown all or none of an image. Others are shown by their records. */
   readonly isLocal: boolean;
 }
@@ -54,6 +60,7 @@ export class Layers {
   readonly #options: LayersOptions;
   readonly #byName = new Map<string, LazyLayer>();
   readonly #opening = new Map<string, Promise<LazyLayer>>();
+  readonly #removing = new Map<string, Promise<void>>();
   readonly #status = new Map<string, Known>();
 
   constructor(deps: LayersDeps, options: LayersOptions) {
@@ -78,15 +85,19 @@ export class Layers {
   /** Opens a layer from an index file of the operator's; one that cannot be is noted with its reason, and the others go on. */
   async add(indexFile: string, image: string): Promise<LazyLayer | undefined> {
     const dir = (diffId: Digest): string => join(this.#options.dir, `${digestHex(diffId)}.${EROFS_LAYOUT}`);
-    return await this.#note({ indexFile, image, isLocal: true }, () => this.#open(indexFile, image, dir));
+    return await this.#note({ indexFile, image, keptMs: 0, isLocal: true }, () =>
+      this.#open(indexFile, image, dir),
+    );
   }
 
   /** Opens a layer from an index that the cluster's record names; one that is open is read from where it is said now. @throws as `LazyLayer.open` */
   async adopt(kept: KeptIndex, diffId?: Digest): Promise<LazyLayer> {
     const name = diffId === undefined ? kept.layer : fileNameOf(diffId);
+    await this.#removing.get(name)?.catch(ignoreFailure);
     const known = this.#byName.get(name) ?? (await this.#opening.get(name));
     if (known !== undefined) {
       if (known.index.layer === kept.layer) known.readFrom(...splitImage(kept.image));
+      this.#deps.onUsed?.(known);
       return known;
     }
     // Spans are those of one index: with another, what is on disk means nothing.
@@ -96,8 +107,9 @@ export class Layers {
     this.#opening.set(name, opening);
     try {
       const layer = await opening;
-      const { file: indexFile, image } = kept;
-      this.#status.set(indexFile, { indexFile, image, layer, reason: undefined, isLocal: false });
+      const { file: indexFile, image, keptMs } = kept;
+      this.#status.set(indexFile, { indexFile, image, layer, reason: undefined, keptMs, isLocal: false });
+      this.#deps.onUsed?.(layer);
       return layer;
     } finally {
       this.#opening.delete(name);
@@ -112,6 +124,38 @@ export class Layers {
 
   byDiffId(diffId: Digest): LazyLayer | undefined {
     return this.#byName.get(fileNameOf(diffId));
+  }
+
+  /** As {@link byDiffId}, for who shows it to a pull. */
+  use(diffId: Digest): LazyLayer | undefined {
+    const layer = this.byDiffId(diffId);
+    if (layer !== undefined) this.#deps.onUsed?.(layer);
+    return layer;
+  }
+
+  /** The layers that are open, each once. */
+  cached(): { readonly layer: LazyLayer; readonly keptMs: number; readonly isLocal: boolean }[] {
+    const known = [...this.#status.values()];
+    return [...this.#byName.values()].map((layer) => {
+      const own = known.filter((one) => one.layer === layer);
+      const keptMs = Math.max(0, ...own.map((one) => one.keptMs));
+      return { layer, keptMs, isLocal: own.some((one) => one.isLocal) };
+    });
+  }
+
+  /** Nobody finds the layer from now on, then its files go: after `before`, and before `after`. */
+  async remove(layer: LazyLayer, before: () => Promise<void>, after: () => Promise<void>): Promise<void> {
+    const name = fileNameOf(layer.index.diffId);
+    this.#byName.delete(name);
+    for (const [file, known] of this.#status) if (known.layer === layer) this.#status.delete(file);
+    const run = async (): Promise<void> => {
+      await before();
+      await layer.remove();
+      await after();
+    };
+    const removing = run().finally(() => this.#removing.delete(name));
+    this.#removing.set(name, removing);
+    await removing;
   }
 
   /** The mount's files. */
@@ -142,19 +186,27 @@ export class Layers {
     }));
   }
 
+  /** What was read of each layer since the daemon started; of whole layers that are mounted without us nothing is seen. */
+  reads(): { readonly layer: Digest; readonly isWhole: boolean; readonly files: readonly ReadFile[] }[] {
+    return [...this.#byName.values()].map((layer) => ({
+      layer: layer.index.layer,
+      isWhole: layer.presence.isComplete,
+      files: layer.filesRead(),
+    }));
+  }
+
   async close(): Promise<void> {
     await Promise.all([...this.#byName.values()].map((layer) => layer.close()));
   }
 
   /** Opens what an earlier run kept; what cannot be opened is noted with its reason. */
   async reopen(kept: KeptIndex): Promise<LazyLayer | undefined> {
-    return await this.#note({ indexFile: kept.file, image: kept.image, isLocal: false }, () =>
-      this.adopt(kept),
-    );
+    const { file: indexFile, image, keptMs } = kept;
+    return await this.#note({ indexFile, image, keptMs, isLocal: false }, () => this.adopt(kept));
   }
 
   async #note(
-    facts: { indexFile: string; image: string; isLocal: boolean },
+    facts: Pick<Known, 'indexFile' | 'image' | 'keptMs' | 'isLocal'>,
     open: () => Promise<LazyLayer>,
   ): Promise<LazyLayer | undefined> {
     try {
@@ -176,8 +228,9 @@ export class Layers {
     expected?: { readonly layer: Digest; readonly diffId: Digest | undefined },
   ): Promise<LazyLayer> {
     const [host, repository] = splitImage(image);
-    const { bootId } = this.#options;
-    const layer = await LazyLayer.open(this.#deps, { dir, indexFile, host, repository, bootId });
+    const { bootId, readFirst = [] } = this.#options;
+    const options = { dir, indexFile, host, repository, bootId, readFirst };
+    const layer = await LazyLayer.open(this.#deps, options);
     const { layer: digest, diffId } = layer.index;
     const isOther =
       expected !== undefined &&
@@ -200,7 +253,7 @@ function splitImage(image: string): [host: string, repository: string] {
 }
 
 function fileOf(name: string, layer: LazyLayer): FileToShow {
-  return { name, sizeBytes: layer.imageBytes, fd: layer.fd, blocks: layer.blocks };
+  return { name, sizeBytes: layer.imageBytes, fd: layer.fd, blocks: layer.blocks, turns: layer.turns };
 }
 
 function stateOf(layer: LazyLayer | undefined, isShown: boolean): LayerStatus['state'] {
