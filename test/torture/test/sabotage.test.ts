@@ -32,5 +32,7 @@ t.test('options that are wrong say which', async (t) => {
     rounds: 5,
     seed: 9,
     origins: [7],
+    disks: true,
   });
+  t.equal(parseOptions(['--disks', 'off'], 1).disks, false);
 });
