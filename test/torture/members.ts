@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { delay } from '@sepia/base/lifecycle';
 import { Up, type UpMember } from '@sepia/test-support/up';
 import { ask } from './client.ts';
+import type { Preload } from './sabotage/sabotage.ts';
 
 const FAKETIME = [
   '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1',
@@ -32,9 +33,9 @@ export class Members {
   readonly #found: ReadonlyMap<string, UpMember & { readonly role: Role }>;
   readonly #pids = new Map<string, number>();
   readonly #children = new Map<string, ChildProcess>();
-  readonly #preload: string | undefined;
+  readonly #preload: Preload | undefined;
 
-  private constructor(up: Up, preload: string | undefined) {
+  private constructor(up: Up, preload: Preload | undefined) {
     this.#up = up;
     this.#preload = preload;
     const { origins, trackers, proxies, agents } = up.cluster;
@@ -56,20 +57,21 @@ export class Members {
     }));
   }
 
-  /** `preload`: a module that the proxies and agents load first, to break them. */
+  /** `preload`: what members of one role load first, to break them. */
   static async start(
     dir: string,
     origins: number,
     portsFrom: number,
-    preload: string | undefined,
+    preload: Preload | undefined,
   ): Promise<Members> {
     const shape = ['--origins', String(origins), '--trackers', '1', '--proxies', '2', '--agents', '1'];
     const up = await Up.start(dir, [...shape, '--ports-from', String(portsFrom)]);
     const members = new Members(up, preload);
     if (preload !== undefined)
       for (const { name, role } of members.all)
-        if (role === 'proxy') {
+        if (role === preload.role) {
           members.kill(name);
+          await members.gone(name);
           members.begin(name);
         }
     for (const { name } of members.all) await members.ready(name);
@@ -129,7 +131,7 @@ export class Members {
             FAKETIME_NO_CACHE: '1',
             DONT_FAKE_MONOTONIC: '1',
           };
-    const flags = this.#preload === undefined || role !== 'proxy' ? [] : ['--import', this.#preload];
+    const flags = this.#preload?.role === role ? ['--import', this.#preload.module] : [];
     const main = fileURLToPath(import.meta.resolve(`@sepia/${role}/main`));
     const child = spawn(process.execPath, ['--max-semi-space-size=4', ...flags, main, '--config', config], {
       detached: true,
