@@ -12,13 +12,19 @@ const COMPILED = join(ROOT, 'node_modules', '.cache', 'sepia');
 /** Seeded faults in front of each of four ways of a body: 2,500 runs each. */
 const FAULTS = ['proxy/test/bodies/faults.test.ts', 'test/inprocess/body-ends/faults.test.ts'];
 
+/** Start a PostgreSQL where it is installed; `npm test` leaves them out by name. */
+const POSTGRES = ['shared/records/test/table/postgres-table.test.ts'];
+
 const TASKS = {
   start: { level: 'prod', run: (args) => node(['./sepia', 'demo', ...args], { cwd: ROOT }) },
   test: { level: 'all', run: (args) => runTap(FAST_PLACES, args, node) },
   'test:processes': {
     level: 'all',
     run: (args) =>
-      runTap(['test/processes'], ['--timeout=400', ...args], node, { except: 'test/processes/clients' }),
+      runTap(['test/processes', ...POSTGRES], ['--timeout=400', ...args], node, {
+        except: 'test/processes/clients',
+        env: { SEPIA_PROCESSES: '1' },
+      }),
   },
   'test:conformance': {
     level: 'all',

@@ -3,6 +3,7 @@ import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { RecordStore, tagKey } from '@sepia/records/store/record-store';
+import { LevelTable } from '@sepia/records/table/level-table';
 import { DataFolder } from '@sepia/store/data-folder';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { Pool } from 'undici';
@@ -21,7 +22,7 @@ const tagOf = (index: number): string => `v${Math.floor(index / REPOSITORIES)}`;
 /** Tags as pushes leave them, written by the origins' own record code while they are stopped. */
 async function load(dir: string, id: string, count: number): Promise<void> {
   const folder = await DataFolder.open({ log: silentLogger() }, { dir, id });
-  const records = new RecordStore({ db: folder.db });
+  const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
   const atMs = Date.now();
   for (let index = 0; index < REPOSITORIES; index++) {
     const key = ['local', repositoryOf(index), DIGEST];

@@ -109,6 +109,32 @@ export const ORIGIN_CONFIG = z.strictObject({
     .describe(
       'How often records and pushed blobs are compared with each other origin, beside starts and returns.',
     ),
+  records: z
+    .strictObject({
+      engine: z
+        .enum(['embedded', 'postgres'])
+        .default('embedded')
+        .describe(
+          '`embedded`: on the disks of their owners. `postgres`: in a PostgreSQL that all origins share; the same at every origin.',
+        ),
+      'url-file': z
+        .string()
+        .optional()
+        .describe(
+          'File with postgres://user:password@host:port/database, relative to this file; engine postgres needs it.',
+        ),
+    })
+    .superRefine((one, ctx) => {
+      const isShared = one.engine === 'postgres';
+      if (isShared !== (one['url-file'] !== undefined))
+        ctx.addIssue({
+          code: 'custom',
+          path: ['url-file'],
+          message: isShared ? 'is missing; engine postgres needs it' : 'stands without engine: postgres',
+        });
+    })
+    .prefault({})
+    .describe('Where tags, links and jobs rest.'),
   'garbage-collection': z
     .strictObject({
       every: z

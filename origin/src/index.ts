@@ -24,5 +24,6 @@ export function loadOriginConfig(file: string): OriginConfig {
   return Object.freeze({
     ...withPaths(file, config, ['data', 'cluster-key-file', 'cluster-document']),
     credentials: Object.fromEntries(credentials),
+    records: withPaths(file, config.records, ['url-file']),
   });
 }

@@ -47,6 +47,7 @@ import { Catalog } from './records/catalog.ts';
 import { Links } from './records/links.ts';
 import { PublicRepositories } from './records/public-repositories.ts';
 import { Quotas } from './records/quotas.ts';
+import { openRecordEngine } from './records/record-engine.ts';
 import { recordSets } from './records/record-sets.ts';
 import { Referrers } from './records/referrers.ts';
 import { TagIndex } from './records/tag-index.ts';
@@ -124,12 +125,17 @@ async function build(parts: BuildParts): Promise<Origin> {
   const { upstreamBytes, servedBytes } = byteCounters(metrics);
 
   const opened = await openRecords({ cluster, selfId, log, nowMs }, { dir: config.data, acceptLoss });
-  const { folder, records, standing, digests } = opened;
+  const { folder, standing, digests } = opened;
   stops.push('data folder', async () => await folder.close());
   let closing: string | undefined;
   stops.push('standing', async () => await standing.closeWith(closing, digests.whole));
-  stops.push('records', async () => await records.close());
-  const index = await BlobIndex.open({ db: folder.db, records, log });
+  stops.push('records', async () => await opened.records.close());
+  const kept = await openRecordEngine(
+    { ...opened, clusterKey, metrics, stops, log },
+    { config: config.records, acceptLoss },
+  );
+  const { records, standing: recordStanding } = kept;
+  const index = await BlobIndex.open({ db: folder.db, records: opened.records, log });
   const room = new DiskRoom({ selfId, dir: folder.dir, log, nowMs, freeBytes });
   stops.push('disk room', () => room.stop());
   await room.start();
@@ -152,7 +158,10 @@ async function build(parts: BuildParts): Promise<Origin> {
   const health = new Health();
   const signing = { dispatcher, clusterKey, memberId: selfId, clock, oldSignatures };
   const client = new InternalClient({ ...signing, onAnswer: hears(() => ring) });
-  const members: Members = new Members({ cluster, selfId, client, health, nowMs });
+  const { engine: recordsIn } = config.records;
+  const members: Members = new Members({ cluster, selfId, client, health, nowMs, records: recordsIn });
+  const recordMembers = kept.seenBy(members);
+  const counted = { members: recordMembers, records, standing: recordStanding };
   const { policies } = cluster.document;
   const engine = memberEngine({ clusterKey, log, policies }, { id: selfId, zone: config.zone, origin: true });
   stops.push('swarm engine', async () => await engine.stop());
@@ -182,7 +191,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     nowMs,
     isLinked: async (name) => (await links.find(name)) !== undefined,
   });
-  const sets = recordSets({ members, records, standing, nowMs });
+  const sets = recordSets({ ...counted, nowMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
   const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
@@ -192,7 +201,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     for (const name of revoked) proofs.forget(name);
     links.revoke(revoked);
   });
-  const hints = new Hints({ records, nowMs });
+  const hints = new Hints({ records: opened.records, nowMs });
   const { repair, scrubber } = soundness(
     { members, store, room, index, upstreams, metrics, dir: folder.dir, stops, log, nowMs },
     { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every, mendMs: deadlines['body-stall'] },
@@ -206,19 +215,20 @@ async function build(parts: BuildParts): Promise<Origin> {
   const absence = new Absence({ members, standing, index, isMoved: (epoch) => move.isDone(epoch) });
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
   const onOutdated = async (epoch: number, from: string): Promise<void> => await ring.reach(epoch, from);
-  const tags = new Tags({ members, records, standing, nowMs, onOutdated });
+  const tags = new Tags({ ...counted, nowMs, onOutdated });
   const recheck = new Recheck({ members, upstreams, log, nowMs });
-  const tagIndex = new TagIndex({ members, records, standing });
+  const tagIndex = new TagIndex(counted);
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
-  const catalog = new Catalog({ cluster, members, records, standing });
+  const catalog = new Catalog({ cluster, ...counted });
   const fence = new Fence();
   const elapsedMs = (): number => performance.now();
   const guard = new ContentGuard({ fence, elapsedMs });
   const { replication, intake, queue } = createReplication({
     cluster,
     members,
+    recordMembers,
     records,
-    standing,
+    standing: recordStanding,
     blobs,
     store,
     tags,
@@ -327,7 +337,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },
     ...{ replicator, repair, guard, upstreams, quotas, room, replication, intake, queue, removals },
     ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
-    ...{ access, sessions, swarms, ring, agreement, ...recovery, ...gc },
+    ...{ access, sessions, swarms, recordMembers, recordStanding, ring, agreement, ...recovery, ...gc },
     reach: async (epoch: number) => await ring.reach(epoch),
     stallMs: deadlines['body-stall'],
     stopping: stopping.signal,
@@ -335,11 +345,11 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
 
   const gateDeps = { clusterKey, selfId, log, metrics, clock, oldSignatures };
-  const app = originApp({ ...gateDeps, cluster, standing, ring, router });
+  const app = originApp({ ...gateDeps, cluster, standing, ring, router, recordsIn });
   const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
   stops.push('listener', async () => await listener.stop(deadlines.drain));
   const notReady = (): string | undefined =>
-    stopping.signal.aborted ? 'stopping' : recovery.startUp.pending;
+    stopping.signal.aborted ? 'stopping' : (recovery.startUp.pending ?? kept.away);
   const admin = await startAdmin(
     {
       log,

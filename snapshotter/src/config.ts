@@ -46,6 +46,12 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .enum(['none', 'all'])
     .default('all')
     .describe('all: what nobody read is fetched too, while nobody waits; none: only what is read.'),
+  'fill-first': z
+    .string()
+    .optional()
+    .describe(
+      'File of paths, one a line, as "sepia lazy profile" writes it, relative to this file: with fill all they are fetched before everything else, in this order.',
+    ),
   layers: z
     .array(LOCAL_LAYER)
     .max(10_000)

@@ -9,7 +9,14 @@ export { type Snapshotter, startSnapshotter } from './service.ts';
 export function loadSnapshotterConfig(file: string): SnapshotterConfig {
   const config = loadConfig(file, SNAPSHOTTER_CONFIG as unknown as z.ZodType<SnapshotterConfig>);
   return Object.freeze({
-    ...withPaths(file, config, ['data', 'mount', 'node-secret-file', 'snapshots-socket', 'content-cache']),
+    ...withPaths(file, config, [
+      'data',
+      'mount',
+      'node-secret-file',
+      'snapshots-socket',
+      'content-cache',
+      'fill-first',
+    ]),
     layers: config.layers.map((layer) => withPaths(file, layer, ['index'])),
   });
 }

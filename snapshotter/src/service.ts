@@ -17,6 +17,7 @@ import { Filler } from './layers/filler.ts';
 import { IndexFolder } from './layers/index-folder.ts';
 import { fileNameOf, type LayerStatus, Layers } from './layers/layers.ts';
 import type { LazyLayer } from './layers/lazy-layer.ts';
+import { readPaths } from './layers/named-files.ts';
 import { Findable } from './offers/core/findable.ts';
 import { nodeSecretOf, type OfferSide, openOffers } from './offers/open-offers.ts';
 import { Grants } from './snapshots/core/grants.ts';
@@ -80,6 +81,7 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   };
   const grants = new Grants();
   const indexes = new IndexFolder(join(config.data, 'indexes'));
+  const readFirst = await readPaths(config['fill-first'], log);
   let server: FuseServer | undefined;
   let offers: OfferSide | undefined;
   const layers = new Layers(
@@ -91,7 +93,7 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
       onMismatch: (layer, error) => offers?.complain(layer, error),
       onOpened: (file) => server?.show(file),
     },
-    { dir: join(config.data, 'layers'), bootId: await bootId() },
+    { dir: join(config.data, 'layers'), bootId: await bootId(), readFirst },
   );
   stops.push('layers', () => layers.close());
   for (const { index, image } of config.layers) await layers.add(index, image);
@@ -153,13 +155,17 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
       notReady: () => undefined,
       warnings: () => [offers?.lack()].filter((one) => one !== undefined),
       app: new Koa(),
-      debug: { layers: () => layers.status(), images: () => offers?.images.list() ?? [] },
+      debug: debugOf(layers, () => offers?.images.list() ?? []),
     },
     config['admin-listen'],
   );
   stops.push('admin', () => admin.stop(0));
   log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
   return { status: () => layers.status(), stop: () => stops.stop() };
+}
+
+function debugOf(layers: Layers, images: () => unknown): Record<string, () => unknown> {
+  return { layers: () => layers.status(), reads: () => layers.reads(), images };
 }
 
 /**

@@ -10,6 +10,7 @@ import { indexInCluster, layersInCluster, layerText } from '../lazy/cluster-laye
 import { indexImage } from '../lazy/index-image.ts';
 import { indexFile, readIndexFile, saveIndex } from '../lazy/layer-file.ts';
 import {
+  DEFAULT_SNAPSHOTTER,
   imagesOf,
   imagesText,
   snapshotterImages,
@@ -23,10 +24,10 @@ import { parseImageReference } from '../registry/image-reference.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
 import { addFetch } from './images/lazy-fetch.ts';
+import { addProfile } from './images/lazy-profile.ts';
 import { addVerify } from './images/lazy-verify.ts';
 import { DEFAULT_AGENT, sourceOf } from './pull.ts';
 
-const DEFAULT_ADMIN = 'http://127.0.0.1:17502';
 const MIB = 1024 * 1024;
 /** A span is held in memory whole, and may grow beyond this by one compressed block. */
 const MAX_SPAN_MIB = 8;
@@ -121,10 +122,11 @@ export function addLazy(program: Command): void {
   addVerify(lazy);
   addIndex(lazy);
   addFetch(lazy);
+  addProfile(lazy);
   lazy
     .command('status [ref]')
     .description('images pulled on this node, and per layer why it is lazy or not; all layers that are shown')
-    .option('--admin <url>', 'admin address of the snapshotter', urlOption('--admin'), DEFAULT_ADMIN)
+    .option('--admin <url>', 'admin address of the snapshotter', urlOption('--admin'), DEFAULT_SNAPSHOTTER)
     .option('--json', 'print it as JSON', false)
     .action(async (ref: string | undefined, flags: { admin: string; json: boolean }) => {
       const [layers, all] = await Promise.all([

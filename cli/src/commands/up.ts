@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { CodedError } from '@sepia/base/errors';
 import { STRANGERS_POLICIES, type StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { type Command, Option } from 'commander';
 import { wholeNumber } from '../options/option-values.ts';
@@ -20,6 +21,7 @@ interface UpFlags {
   readonly accelerate: boolean;
   readonly restart: boolean;
   readonly preheat: boolean;
+  readonly records?: string;
   readonly json: boolean;
 }
 
@@ -45,6 +47,11 @@ export function addUp(program: Command): void {
         '--strangers <policy>',
         'whether standard BitTorrent clients may take part (default: as the cluster document says, else never)',
       ).choices(STRANGERS_POLICIES),
+    )
+    .option(
+      '--records <engine>',
+      'where tags and links rest: embedded, or postgres://user@host:port/database (default: as at the last start, at first embedded)',
+      recordsEngine,
     )
     .option(
       '--ports-from <port>',
@@ -87,6 +94,7 @@ export function addUp(program: Command): void {
         accelerates: flags.accelerate,
         preheat: flags.preheat,
         ...(flags.strangers === undefined ? {} : { strangers: flags.strangers }),
+        ...(flags.records === undefined ? {} : { records: flags.records }),
         json: flags.json,
       });
     });
@@ -103,6 +111,13 @@ function snapshottersHere(): number {
   if (lack === undefined) return 1;
   process.stderr.write(`sepia up: --lazy: images are indexed, but none is shown on this machine: ${lack}\n`);
   return 0;
+}
+
+function recordsEngine(text: string): string {
+  if (text === 'embedded' || /^postgres(?:ql)?:\/\/[^/]+\/./.test(text)) return text;
+  throw new CodedError('CONFIG_INVALID', {
+    message: '--records: is neither embedded nor an address such as postgres://user@host:5432/database',
+  });
 }
 
 function collect(text: string, before: readonly UpstreamOption[]): UpstreamOption[] {

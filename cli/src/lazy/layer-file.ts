@@ -41,7 +41,7 @@ export async function indexFile(file: string, options: { spanBytes: number }): P
   }
 }
 
-/** Writes an index: fsynced, then renamed to its name. */
+/** Writes an index or another file whole: fsynced, then renamed to its name. */
 export async function saveIndex(file: string, bytes: Uint8Array): Promise<void> {
   const path = resolve(file);
   await replaceWhole(diskFiles, { path, temporary: `${path}.${process.pid}.new`, durable: true }, bytes);

@@ -27,9 +27,20 @@ const IMAGES = z.array(
   }),
 );
 
+const READS = z.array(
+  z.object({
+    layer: z.string(),
+    isWhole: z.boolean(),
+    files: z.array(z.object({ path: z.string(), turn: z.number() })),
+  }),
+);
+
+export type LayerReads = z.infer<typeof READS>[number];
 export type SnapshotterImage = z.infer<typeof IMAGES>[number];
 export type SnapshotterLayer = z.infer<typeof LAYERS>[number];
 
+/** Admin address of a snapshotter that was not told another. */
+export const DEFAULT_SNAPSHOTTER = 'http://127.0.0.1:17502';
 const ANSWER_MS = 5_000;
 
 /**
@@ -43,6 +54,11 @@ export async function snapshotterLayers(admin: string): Promise<SnapshotterLayer
 /** The images that were pulled through this node's agent, as they stood then. @throws as {@link snapshotterLayers} */
 export async function snapshotterImages(admin: string): Promise<SnapshotterImage[]> {
   return await asked(admin, '/debug/images', IMAGES);
+}
+
+/** Files that were read on this node, layer by layer, since its snapshotter started. @throws as {@link snapshotterLayers} */
+export async function snapshotterReads(admin: string): Promise<LayerReads[]> {
+  return await asked(admin, '/debug/reads', READS);
 }
 
 async function asked<T>(admin: string, path: string, schema: z.ZodType<T>): Promise<T> {

@@ -19,6 +19,8 @@ export interface ClusterPaths {
   readonly nodeSecret: string;
   /** The Authorization header that webhooks must carry, with `--accelerate`. */
   readonly webhookAuthorization: string;
+  /** Address of the records' database, where they rest in one. */
+  readonly recordsUrl: string;
   readonly clusterJson: string;
   config(name: string): string;
   log(name: string): string;
@@ -32,6 +34,7 @@ export function clusterPaths(root: string): ClusterPaths {
     document: join(root, 'cluster-document.yaml'),
     nodeSecret: join(root, 'node-secret'),
     webhookAuthorization: join(root, 'webhook-authorization'),
+    recordsUrl: join(root, 'records-url'),
     clusterJson: join(root, 'cluster.json'),
     config: (name) => join(root, 'configs', `${name}.yaml`),
     log: (name) => join(root, 'logs', `${name}.log`),
@@ -49,6 +52,7 @@ export function writeClusterFiles(
     readonly isLazy?: boolean;
     readonly accelerates?: boolean;
     readonly strangers?: StrangersPolicy;
+    readonly records?: string;
   } = {},
 ): void {
   for (const folder of ['configs', 'logs', 'members'])
@@ -58,6 +62,7 @@ export function writeClusterFiles(
   if (!existsSync(paths.nodeSecret)) writeSecret(paths.nodeSecret);
   if (options.accelerates === true && !existsSync(paths.webhookAuthorization))
     writeSecret(paths.webhookAuthorization);
+  writeRecordsUrl(paths, options.records);
   writeDocument(paths, members, upstreams, options);
   for (const member of members) {
     const config = laidOver(
@@ -67,6 +72,12 @@ export function writeClusterFiles(
     const text = `# Written by "sepia up" at each start: changes here are lost. Further keys: ../overrides/${member.role}.yaml\n${stringify(config)}`;
     replaceFile(paths.config(member.name), text);
   }
+}
+
+/** The database of the records stays that of the last start, unless `records` names another or `embedded`. */
+function writeRecordsUrl({ recordsUrl }: ClusterPaths, records: string | undefined): void {
+  if (records === 'embedded') rmSync(recordsUrl, { force: true });
+  else if (records !== undefined) replaceFile(recordsUrl, `${records}\n`, 0o600);
 }
 
 function writeSecret(file: string): void {
@@ -208,7 +219,11 @@ function memberConfig(
   if (member.role === 'tracker') return { ...common, listen };
   if (member.role === 'accelerator')
     return { ...common, listen, ...(accelerates === true ? { api: authorization } : {}) };
-  if (member.role === 'origin') return { ...common, listen, ...peers, ...cache };
+  if (member.role === 'origin') {
+    const postgres = { engine: 'postgres', 'url-file': beside(paths.recordsUrl) };
+    const records = existsSync(paths.recordsUrl) ? { records: postgres } : {};
+    return { ...common, listen, ...peers, ...cache, ...records };
+  }
   if (member.role === 'proxy')
     return { ...common, ...listeners, ...harborOf(preheat, accelerates, authorization) };
   return {

@@ -19,6 +19,8 @@ export interface UpOptions {
   readonly preheat: boolean;
   /** Left out: as the cluster document says. */
   readonly strangers?: StrangersPolicy;
+  /** `embedded` or the address of a PostgreSQL; left out: as at the last start. */
+  readonly records?: string;
   readonly json: boolean;
 }
 
@@ -42,6 +44,7 @@ export async function runUp(options: UpOptions): Promise<void> {
         accelerates: options.accelerates,
         preheat: options.preheat,
         ...(options.strangers === undefined ? {} : { strangers: options.strangers }),
+        ...(options.records === undefined ? {} : { records: options.records }),
       },
     );
     view = new StartView(supervisor.members, out);

@@ -30,6 +30,8 @@ export interface SupervisorOptions {
   /** Proxies take preheats without credentials from whoever reaches them. */
   readonly preheat?: boolean;
   readonly strangers?: StrangersPolicy;
+  /** `embedded` or the address of a PostgreSQL; left out: as at the last start. */
+  readonly records?: string;
   /** Until every member must be ready, in ms. */
   readonly readyTimeoutMs?: number;
 }
@@ -110,8 +112,12 @@ export class Supervisor {
     await this.#untilPortsAreFree();
     rmSync(this.paths.clusterJson, { force: true });
     this.#wrote = true;
-    const { upstreams, preheat = false, isLazy = false, accelerates = false, strangers } = this.#options;
-    const of = strangers === undefined ? {} : { strangers };
+    const { upstreams, preheat = false, isLazy = false, accelerates = false } = this.#options;
+    const { strangers, records } = this.#options;
+    const of = {
+      ...(strangers === undefined ? {} : { strangers }),
+      ...(records === undefined ? {} : { records }),
+    };
     writeClusterFiles(this.paths, this.members, upstreams, { preheat, isLazy, accelerates, ...of });
     this.#endRotation = rotateLogs(this.members.map(({ name }) => this.paths.log(name)));
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;

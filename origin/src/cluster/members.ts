@@ -1,7 +1,7 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import { H_EPOCH, H_STANDING } from '@sepia/cluster/api/headers';
+import { H_EPOCH, H_RECORDS, H_STANDING } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
@@ -34,6 +34,8 @@ interface MembersDeps {
   readonly client: InternalClient;
   readonly health: Health;
   readonly nowMs: () => number;
+  /** Where this origin keeps records: told with every call, for those that keep theirs elsewhere are no cluster of ours. */
+  readonly records?: string;
 }
 
 /** The origins of the cluster as this one sees them: placement, health, signed calls. */
@@ -41,16 +43,24 @@ export class Members {
   readonly selfId: string;
   readonly #deps: MembersDeps;
   #news: Promise<unknown> = Promise.resolve();
-  readonly #returnListeners = new Set<(id: string) => void>();
+  readonly #returnListeners: Set<(id: string) => void>;
+  readonly #isAlone: boolean;
 
-  constructor(deps: MembersDeps) {
+  constructor(deps: MembersDeps, alone?: { readonly listeners: Set<(id: string) => void> }) {
     this.#deps = deps;
     this.selfId = deps.selfId;
+    this.#isAlone = alone !== undefined;
+    this.#returnListeners = alone?.listeners ?? new Set();
   }
 
-  /** Every origin that owns something; in a ring change the old and the new ones. */
+  /** The same origins for what this one decides alone: it is the owner of every shard, in every epoch. */
+  alone(): Members {
+    return new Members(this.#deps, { listeners: this.#returnListeners });
+  }
+
+  /** Every origin that decides; in a ring change the old and the new ones. */
   get ids(): string[] {
-    return this.#deps.cluster.owningIds;
+    return this.#isAlone ? [this.selfId] : this.#deps.cluster.owningIds;
   }
 
   /** Resolves when a newer membership that some answer told of is followed, or cannot be got. */
@@ -63,9 +73,9 @@ export class Members {
     this.#news = Promise.all([this.#news, getting]).then(ignoreFailure, ignoreFailure);
   }
 
-  /** Of the ring's membership. */
+  /** Of the ring's membership; 0 where it decides nothing. */
   get epoch(): number {
-    return this.#deps.cluster.epoch;
+    return this.#isAlone ? 0 : this.#deps.cluster.epoch;
   }
 
   /** Owners and stand-ins of a digest or shard key. */
@@ -75,6 +85,7 @@ export class Members {
 
   /** Who decides about a digest or shard key. */
   shard(key: string): Shard {
+    if (this.#isAlone) return { epoch: 0, sets: [[this.selfId]] };
     return this.#deps.cluster.shard(key);
   }
 
@@ -191,7 +202,11 @@ export class Members {
       });
     const startedMs = nowMs();
     const { epoch, ...rest } = call;
-    const headers = epoch === undefined ? call.headers : { ...call.headers, [H_EPOCH]: String(epoch) };
+    const headers = {
+      ...call.headers,
+      [H_RECORDS]: this.#deps.records ?? 'embedded',
+      ...(epoch === undefined ? {} : { [H_EPOCH]: String(epoch) }),
+    };
     let last: unknown;
     for (const url of member.urls) {
       try {
@@ -199,7 +214,7 @@ export class Members {
           headersTimeoutMs: QUICK_MS,
           bodyTimeoutMs: QUICK_MS * 4,
           ...rest,
-          ...(headers === undefined ? {} : { headers }),
+          headers,
           url,
           to: id,
         });

@@ -26,8 +26,9 @@ const MAX_PUSHED_TAGS = 100;
 export interface RecordRouteDeps {
   readonly cluster: Cluster;
   readonly records: RecordStore;
-  readonly members: Pick<Members, 'shard'>;
-  readonly standing: Pick<OwnStanding, 'require' | 'standing'>;
+  /** As records see the origins, and whether what this one says of them counts. */
+  readonly recordMembers: Pick<Members, 'shard'>;
+  readonly recordStanding: Pick<OwnStanding, 'require' | 'standing'>;
   /** Gets a membership that a message names and this origin does not know yet. */
   readonly reach: (epoch: number) => Promise<void>;
   readonly quotas: Pick<Quotas, 'own'>;
@@ -52,7 +53,7 @@ export function recordRoutes(router: Router, deps: RecordRouteDeps): void {
   serve(router, ORIGIN_RECORDS.register, async (ctx) => {
     const request = await readJson(ctx, ORIGIN_RECORDS.register.body.maxBytes, parseRegisterRequest);
     await deps.reach(request.epoch ?? 0);
-    const { members, standing, records } = deps;
+    const { recordMembers: members, recordStanding: standing, records } = deps;
     ctx.body = await answerRegister({ members, standing, registers: records.registers }, request);
   });
   serve(router, ORIGIN_RECORDS.cluster, (ctx) => {

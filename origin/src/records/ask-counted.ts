@@ -1,5 +1,5 @@
 import { answersOf, askAll, type Said } from '@sepia/base/async/ask-many';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug } from '@sepia/base/failure';
 import type { Shard } from '@sepia/cluster/ring';
 import { counted, isQuorum, isReadQuorum, type Sender } from '@sepia/records/core/standing';
@@ -31,8 +31,15 @@ export async function askCounted<A>(
       return isDone(answers) || settles(answers.map(({ answer }) => answer));
     },
   });
+  const [sole] = said;
+  if (sole !== undefined && sole.type !== 'answer' && isFinal(sole.error, ids)) throw sole.error;
   const answers = good(said);
   return { answers: answers.map(({ answer }) => answer), isEnough: isDone(answers) };
+}
+
+/** The sole owner says why it cannot know: nobody else is asked. */
+function isFinal(error: unknown, ids: readonly string[]): boolean {
+  return ids.length === 1 && isCoded(error, 'QUORUM_LOST');
 }
 
 /**
@@ -61,7 +68,7 @@ export async function acknowledged(shard: Shard, write: (id: string) => Promise<
         },
         (cause: unknown) => {
           open.delete(id);
-          if (isBug(cause)) reject(cause);
+          if (isBug(cause) || isFinal(cause, ids)) reject(cause);
           else judge(cause);
         },
       );

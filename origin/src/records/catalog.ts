@@ -1,8 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import type { Cluster } from '@sepia/cluster/cluster';
-import { shardKey } from '@sepia/cluster/cluster';
+import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { askCounted } from './ask-counted.ts';
@@ -109,8 +108,8 @@ export class Catalog {
     const { cluster, members } = this.#deps;
     const { ids, epoch } = members;
     const call = to(ORIGIN_NAMES.repositories, { upstream, limit, after });
-    // What a write reached is on W origins: one of them is among all but W - 1.
-    const needed = ids.length - cluster.origins(upstream).writeQuorum + 1;
+    // What a write reached is on W origins: one of them is among all but W - 1. Of a shared table one is enough.
+    const needed = Math.max(1, ids.length - cluster.origins(upstream).writeQuorum + 1);
     const { answers, isEnough } = await askCounted(
       { epoch: 0, sets: [ids] },
       async (id, signal) => {

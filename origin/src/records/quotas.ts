@@ -67,6 +67,13 @@ export class Quotas {
       if (space === 'l1') this.#linkChanged(key.split('\0'), linkIn(before), linkIn(after));
       if (space === 'r1') this.#tagChanged(key.split('\0'), hasTag(before), hasTag(after));
     });
+    deps.records.onForeign((key) => {
+      if (key === undefined) this.#counts.clear();
+      else
+        void this.#foreignChanged(key).catch((error: unknown) => {
+          logFailure(deps.log, error, 'room of a push is held until it expires', {}, 'debug');
+        });
+    });
   }
 
   /** What the repository may have; undefined: no limit. */
@@ -169,6 +176,26 @@ export class Quotas {
     void this.#counts.get(key)?.usage.then((count) => {
       count.tags += Number(after) - Number(before);
     }, ignoreFailure);
+  }
+
+  /** Another origin wrote this key of a shared table: it is counted anew, and no push waits for it any more. */
+  async #foreignChanged(text: string): Promise<void> {
+    const [space, ...key] = text.split('\0');
+    const { registers, linkSet } = this.#deps.records;
+    if (space === 'l1') {
+      const [upstream = '', repository = '', digest = ''] = key;
+      const shard = shardKey(upstream, repository);
+      this.#counts.delete(shard);
+      const holds = this.#holds.get(shard);
+      if (holds !== undefined && (await linkSet.has(key))) holds.arrived({ digest });
+    } else if (space === 'r1' && key[0] === 'tag') {
+      const [, place = '', tag = ''] = key;
+      const slash = place.indexOf('/');
+      const shard = shardKey(place.slice(0, slash), place.slice(slash + 1));
+      this.#counts.delete(shard);
+      const holds = this.#holds.get(shard);
+      if (holds !== undefined && hasTag(await registers.state(key.join('\0')))) holds.arrived({ tag });
+    }
   }
 
   #rulesOf(upstream: string): QuotaRules {

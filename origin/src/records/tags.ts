@@ -14,6 +14,7 @@ import {
   type SentReply,
 } from '@sepia/records/register/register-client';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
+import { DATABASE_DEADLINE_MS } from '@sepia/records/table/postgres/database';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
 import { shardOf } from './core/record-shard.ts';
@@ -37,6 +38,12 @@ export interface TagName {
 
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
 const REGISTER_OPTIONS = { deadlineMs: 5_000, requestTimeoutMs: QUICK_MS, quorumTries: 2 };
+/** A shared table tries again on its own. */
+const SHARED_OPTIONS = {
+  deadlineMs: DATABASE_DEADLINE_MS,
+  requestTimeoutMs: DATABASE_DEADLINE_MS + 1_000,
+  quorumTries: 1,
+};
 
 interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
   readonly members: Pick<Members, 'selfId' | 'shard' | 'counted'>;
@@ -62,7 +69,7 @@ export class Tags {
         ...(deps.delay === undefined ? {} : { delay: deps.delay }),
         ...(deps.incarnation === undefined ? {} : { incarnation: deps.incarnation }),
       },
-      { proposerId: deps.members.selfId, ...REGISTER_OPTIONS },
+      { proposerId: deps.members.selfId, ...(deps.records.isShared ? SHARED_OPTIONS : REGISTER_OPTIONS) },
     );
   }
 

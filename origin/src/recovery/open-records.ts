@@ -6,6 +6,7 @@ import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { handEdits } from '@sepia/cluster/membership';
 import { RecordStore } from '@sepia/records/store/record-store';
+import { LevelTable } from '@sepia/records/table/level-table';
 import { DataFolder } from '@sepia/store/data-folder';
 import { OwnStanding } from '../records/own-standing.ts';
 import { RecordDigests } from './record-digests.ts';
@@ -41,7 +42,7 @@ export async function openRecords(
       { dir: options.dir, id: selfId, replacesDatabase: mayReplace },
     );
     try {
-      const records = new RecordStore({ db: folder.db });
+      const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
       const standing = await OwnStanding.open({
         ...deps,
         folder,

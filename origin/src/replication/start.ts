@@ -28,6 +28,8 @@ const MAX_REFERRERS = 10_000;
 interface ReplicationParts {
   readonly cluster: Cluster;
   readonly members: Members;
+  /** As records see them. */
+  readonly recordMembers: Members;
   readonly records: RecordStore;
   readonly blobs: Blobs;
   readonly store: BlobStore;
@@ -91,7 +93,7 @@ export function createReplication(parts: ReplicationParts): {
   const broughtBy = async (digest: Digest): Promise<readonly Provenance[]> =>
     (await store.stat(digest))?.attrs.provenance ?? [];
   const onBytes = (rule: string, count: number): void => bytes.inc({ rule }, count);
-  const queue = new JobQueue({ members, jobs, standing, nowMs });
+  const queue = new JobQueue({ members: parts.recordMembers, jobs, standing, nowMs });
   const targets = openTargets({ cluster, credentials, env, log, nowMs });
   const replication = new Replication({
     members,

@@ -1,6 +1,7 @@
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { RecordStore } from '@sepia/records/store/record-store';
+import { LevelTable } from '@sepia/records/table/level-table';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import t, { type Test } from 'tap';
@@ -11,7 +12,7 @@ const DIGEST = digestOf(Buffer.from('a blob'));
 async function withIndex(t: Test, test: (index: BlobIndex) => Promise<void>): Promise<void> {
   const log = silentLogger();
   const folder = await DataFolder.open({ log }, { dir: t.testdir(), id: 'o1' });
-  const records = new RecordStore({ db: folder.db });
+  const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
   await test(await BlobIndex.open({ db: folder.db, records, log }));
   await records.close();
   await folder.close();

@@ -1,6 +1,7 @@
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
 import { RecordStore } from '@sepia/records/store/record-store';
+import { LevelTable } from '@sepia/records/table/level-table';
 import { DataFolder } from '@sepia/store/data-folder';
 import t from 'tap';
 import { type Hint, Hints } from '../../src/blobs/hints.ts';
@@ -18,7 +19,7 @@ async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
 t.test('copies that were made leave nothing on the disk; what is owed survives a restart', async (t) => {
   const dir = t.testdir();
   const folder = await DataFolder.open({ log: silentLogger() }, { dir, id: 'o1' });
-  const records = new RecordStore({ db: folder.db });
+  const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
   const hints = new Hints({ records, nowMs: () => 1 });
   const keys = async (): Promise<number> =>
     (await collect(folder.db.keys())).filter((key) => key.startsWith('j1')).length;
@@ -43,7 +44,7 @@ t.test('copies that were made leave nothing on the disk; what is owed survives a
 
 t.test('more than is held in memory waits on the disk, and comes in its turn', async (t) => {
   const folder = await DataFolder.open({ log: silentLogger() }, { dir: t.testdir(), id: 'o1' });
-  const records = new RecordStore({ db: folder.db });
+  const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
   const hints = new Hints({ records, nowMs: () => 1 }, { maxKnown: 100 });
   const all = Array.from({ length: 120 }, (_, at) => hint(at));
   await Promise.all(all.map((one) => hints.add(one)));

@@ -2,6 +2,7 @@ import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { RecordStore } from '@sepia/records/store/record-store';
+import { LevelTable } from '@sepia/records/table/level-table';
 import { DataFolder } from '@sepia/store/data-folder';
 import t, { type Test } from 'tap';
 import { RecordDigests } from '../../src/recovery/record-digests.ts';
@@ -16,11 +17,12 @@ const MEMBERS = {
 async function world(t: Test) {
   const folder = await DataFolder.open({ log: silentLogger() }, { dir: t.testdir(), id: 'o1' });
   const { db } = folder;
-  const records = new RecordStore({ db });
+  const records = new RecordStore({ table: new LevelTable({ db }) });
   const digests = new RecordDigests({ db, records, members: MEMBERS });
   /** What a count of all that is on the disk says. */
   const anew = async (): Promise<RecordDigests> => {
-    const one = new RecordDigests({ db, records: new RecordStore({ db }), members: MEMBERS });
+    const records = new RecordStore({ table: new LevelTable({ db }) });
+    const one = new RecordDigests({ db, records, members: MEMBERS });
     await one.scan();
     return one;
   };

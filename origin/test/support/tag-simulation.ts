@@ -5,6 +5,7 @@ import { ungenerated } from '@sepia/records/core/standing';
 import { parseRegisterRequest } from '@sepia/records/register/acceptor-store';
 import { NO_BALLOT } from '@sepia/records/register/register';
 import { RecordStore } from '@sepia/records/store/record-store';
+import { LevelTable } from '@sepia/records/table/level-table';
 import type { Database } from '@sepia/store/data-folder';
 import { seeded } from '@sepia/test-support/seeded';
 import type { TagInput, TagOperation, TagOutput } from '@sepia/test-support/tag-model';
@@ -178,7 +179,7 @@ export class TagSimulation {
 
   #begin(member: Member): void {
     const died = new AbortController();
-    const records = new RecordStore({ db: this.#database(member, died.signal) });
+    const records = new RecordStore({ table: new LevelTable({ db: this.#database(member, died.signal) }) });
     const nowMs = (): number => Math.round(this.#nowMs + member.skewMs);
     const members: Pick<Members, 'selfId' | 'shard' | 'counted'> = {
       selfId: member.id,

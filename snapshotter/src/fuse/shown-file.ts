@@ -7,6 +7,8 @@ export interface ShownFile extends FileFacts {
   readonly fd: number;
   /** One bit per 4 KiB block that is there (bit `n % 32` of word `n >> 5`); both threads see it. */
   readonly blocks: SharedArrayBuffer;
+  /** A number of 32 bits per block: the turn in which the worker read it first, 0 for never. */
+  readonly turns: SharedArrayBuffer;
 }
 
 /** From the main thread to the worker. */
@@ -46,4 +48,11 @@ export function hasBlocks(blocks: Int32Array, offset: number, length: number): b
     if ((Atomics.load(blocks, block >> 5) & (1 << (block & 31))) === 0) return false;
   }
   return true;
+}
+
+/** Notes that `[offset, offset + length)` of a file was asked for in this turn; the first turn of a block stays. */
+export function noteRead(turns: Int32Array, turn: number, offset: number, length: number): void {
+  const last = Math.min(turns.length - 1, Math.floor((offset + length - 1) / 4096));
+  for (let block = Math.floor(offset / 4096); block <= last; block++)
+    if (turns[block] === 0) turns[block] = turn;
 }

@@ -19,12 +19,18 @@ import {
   replyHeader,
   statfsReply,
 } from './messages.ts';
-import { type FromWorker, hasBlocks, type ShownFile, type ToWorker } from './shown-file.ts';
+import { type FromWorker, hasBlocks, noteRead, type ShownFile, type ToWorker } from './shown-file.ts';
 
 /** Requests without an answer. */
 const SILENT: ReadonlySet<number> = new Set([OP.forget, OP.batchForget, OP.interrupt]);
 /** Answered "done": nothing is kept open. */
 const DONE: ReadonlySet<number> = new Set([OP.release, OP.releasedir, OP.flush]);
+
+/** Reads that are counted; later ones are of the same turn. */
+const MAX_TURNS = 2 ** 31 - 1;
+
+/** A file with what both threads see of it. */
+type Served = ShownFile & { readonly bits: Int32Array; readonly firsts: Int32Array };
 
 /** A body, or an error number (0: done, without a body). */
 type Answer = Buffer | number;
@@ -40,7 +46,8 @@ class FuseWorker {
   readonly #request = Buffer.alloc(REQUEST_BUFFER_BYTES);
   readonly #data = Buffer.alloc(REQUEST_BUFFER_BYTES);
   readonly #byName = new Map<string, ShownFile>();
-  readonly #byKey = new Map<string, ShownFile & { readonly bits: Int32Array }>();
+  readonly #byKey = new Map<string, Served>();
+  #turn = 0;
   #isStopping = false;
 
   constructor(fd: number, port: MessagePort) {
@@ -90,7 +97,9 @@ class FuseWorker {
       else {
         this.#byName.set(message.file.name, message.file);
         // Hidden files stay readable for whoever has them open.
-        this.#byKey.set(message.file.key, { ...message.file, bits: new Int32Array(message.file.blocks) });
+        const { blocks, turns } = message.file;
+        const seen = { bits: new Int32Array(blocks), firsts: new Int32Array(turns) };
+        this.#byKey.set(message.file.key, { ...message.file, ...seen });
       }
     }
   }
@@ -139,6 +148,8 @@ class FuseWorker {
     const { offset, size } = parseRead(request.body);
     const length = Math.max(0, Math.min(size, file.sizeBytes - offset));
     if (length === 0) return 0;
+    this.#turn = Math.min(this.#turn + 1, MAX_TURNS);
+    noteRead(file.firsts, this.#turn, offset, length);
     if (!hasBlocks(file.bits, offset, length)) {
       const unique = Uint8Array.from(request.unique);
       this.#tell({ type: 'miss', unique, name: file.name, offset, size: length });

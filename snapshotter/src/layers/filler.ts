@@ -14,8 +14,8 @@ interface FillerDeps {
 
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 60_000;
-/** Layers may be added: looked at this often while all are whole. */
-const IDLE_MS = 5_000;
+/** Layers may be added, whose first files a start waits for: looked at this often while all are whole. */
+const IDLE_MS = 500;
 
 /** Fetches what nobody has read yet, while nobody waits. A failure is tried again, ever more slowly. */
 export class Filler {
@@ -40,7 +40,10 @@ export class Filler {
     while (!signal.aborted) {
       const layers = this.#deps.layers();
       const step = nextFill(
-        layers.map((layer) => layer.presence),
+        layers.map(({ presence, first }) => ({
+          firstWanted: (most) => presence.firstMissingOf(first, most),
+          firstMissing: (most) => presence.firstMissing(most),
+        })),
         reads(),
         nowMs(),
       );

@@ -7,7 +7,7 @@ import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
 import type { FileToShow } from '../fuse/fuse-server.ts';
 import type { AgentSource } from './agent-source.ts';
 import type { KeptIndex } from './index-folder.ts';
-import { LazyLayer } from './lazy-layer.ts';
+import { LazyLayer, type ReadFile } from './lazy-layer.ts';
 
 interface LayersDeps {
   readonly log: Logger;
@@ -23,6 +23,8 @@ interface LayersOptions {
   /** Holds one folder per layer. */
   readonly dir: string;
   readonly bootId: string;
+  /** Files that are filled first. */
+  readonly readFirst?: readonly string[];
 }
 
 /** What is known of a layer here. */
@@ -142,6 +144,15 @@ export class Layers {
     }));
   }
 
+  /** What was read of each layer since the daemon started; of whole layers that are mounted without us nothing is seen. */
+  reads(): { readonly layer: Digest; readonly isWhole: boolean; readonly files: readonly ReadFile[] }[] {
+    return [...this.#byName.values()].map((layer) => ({
+      layer: layer.index.layer,
+      isWhole: layer.presence.isComplete,
+      files: layer.filesRead(),
+    }));
+  }
+
   async close(): Promise<void> {
     await Promise.all([...this.#byName.values()].map((layer) => layer.close()));
   }
@@ -176,8 +187,9 @@ export class Layers {
     expected?: { readonly layer: Digest; readonly diffId: Digest | undefined },
   ): Promise<LazyLayer> {
     const [host, repository] = splitImage(image);
-    const { bootId } = this.#options;
-    const layer = await LazyLayer.open(this.#deps, { dir, indexFile, host, repository, bootId });
+    const { bootId, readFirst = [] } = this.#options;
+    const options = { dir, indexFile, host, repository, bootId, readFirst };
+    const layer = await LazyLayer.open(this.#deps, options);
     const { layer: digest, diffId } = layer.index;
     const isOther =
       expected !== undefined &&
@@ -200,7 +212,7 @@ function splitImage(image: string): [host: string, repository: string] {
 }
 
 function fileOf(name: string, layer: LazyLayer): FileToShow {
-  return { name, sizeBytes: layer.imageBytes, fd: layer.fd, blocks: layer.blocks };
+  return { name, sizeBytes: layer.imageBytes, fd: layer.fd, blocks: layer.blocks, turns: layer.turns };
 }
 
 function stateOf(layer: LazyLayer | undefined, isShown: boolean): LayerStatus['state'] {

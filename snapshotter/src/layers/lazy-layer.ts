@@ -2,12 +2,16 @@ import { type FileHandle, mkdir, open, readFile, rm, stat } from 'node:fs/promis
 import { join } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import type { Extents } from '@sepia/lazy/erofs/extents';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { compressedRange, type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
 import { readSpan } from '@sepia/lazy/index/read-span';
+import { textOf } from '@sepia/lazy/tar/byte-string';
 import type { AgentSource, LayerName } from './agent-source.ts';
+import { firstReads, turnBytes } from './core/first-reads.ts';
 import { Presence } from './core/presence.ts';
 import { type Run, runsOf } from './core/runs.ts';
+import { spansOfPaths } from './named-files.ts';
 import { SpanMap } from './span-map.ts';
 
 interface LayerDeps {
@@ -28,6 +32,14 @@ interface LayerOptions {
   readonly host: string;
   readonly repository: string;
   readonly bootId: string;
+  /** Files whose content is filled first, where this layer has them. */
+  readonly readFirst?: readonly string[];
+}
+
+/** A file that was read, and in which of the daemon's reads first. */
+export interface ReadFile {
+  readonly path: string;
+  readonly turn: number;
 }
 
 /** Spans that are fetched by one request, at most. */
@@ -43,10 +55,15 @@ export class LazyLayer {
   readonly index: LayerIndex;
   readonly imageBytes: number;
   readonly presence: Presence;
+  /** Spans that filling fetches first, in this order. */
+  readonly first: readonly number[];
+  /** Per block of the image the turn in which it was read first; the thread that answers reads writes it. */
+  readonly turns: SharedArrayBuffer;
   /** The image as a file: whole only where the layer is complete. */
   readonly imagePath: string;
   readonly #deps: LayerDeps;
   #name: LayerName;
+  readonly #extents: Extents;
   readonly #image: FileHandle;
   readonly #map: SpanMap;
   readonly #indexFile: FileHandle;
@@ -56,7 +73,10 @@ export class LazyLayer {
 
   private constructor(
     deps: LayerDeps,
-    parts: { index: LayerIndex; imageBytes: number; presence: Presence; name: LayerName; imagePath: string },
+    parts: Pick<LazyLayer, 'index' | 'imageBytes' | 'presence' | 'first' | 'imagePath'> & {
+      name: LayerName;
+      extents: Extents;
+    },
     files: { image: FileHandle; map: SpanMap; indexFile: FileHandle },
   ) {
     this.#deps = deps;
@@ -65,6 +85,9 @@ export class LazyLayer {
     this.presence = parts.presence;
     this.#name = parts.name;
     this.imagePath = parts.imagePath;
+    this.first = parts.first;
+    this.turns = new SharedArrayBuffer(turnBytes(parts.imageBytes));
+    this.#extents = parts.extents;
     this.#image = files.image;
     this.#map = files.map;
     this.#indexFile = files.indexFile;
@@ -105,9 +128,10 @@ export class LazyLayer {
       await image.datasync();
       await map.markClean();
     }
+    const first = spansOfPaths(index, options.readFirst ?? []);
     return new LazyLayer(
       deps,
-      { index, imageBytes: erofs.sizeBytes, presence, name, imagePath },
+      { index, imageBytes: erofs.sizeBytes, presence, first, name, imagePath, extents: erofs.extents },
       { image, map, indexFile },
     );
   }
@@ -134,6 +158,17 @@ export class LazyLayer {
         detail: { layer: this.index.layer, offset, expected: length, found: bytesRead },
       });
     return bytes;
+  }
+
+  /** Files whose content programs asked for since this daemon has the layer, in the order of their first reads. */
+  filesRead(): ReadFile[] {
+    const { entries } = this.index;
+    const files = entries.filter((entry) => entry.type === 'file' && entry.size > 0);
+    const paths = new Map(files.map((entry) => [entry.offset, entry.path]));
+    return firstReads(new Int32Array(this.turns), this.#extents).flatMap(({ extent, turn }) => {
+      const path = paths.get(this.#extents.layer[extent]!);
+      return path === undefined ? [] : [{ path: textOf(path), turn }];
+    });
   }
 
   /** Reads go by this repository from now on: it was seen last to have the layer. */

@@ -9,6 +9,7 @@ import t from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import { noteRead } from '../../src/fuse/shown-file.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
 
 const TAR = writeTar(
@@ -29,7 +30,7 @@ function made(t: { testdir(): string }): {
   dir: string;
   whole: Buffer;
   source: Source;
-  open: (bootId?: string) => Promise<LazyLayer>;
+  open: (bootId?: string, readFirst?: readonly string[]) => Promise<LazyLayer>;
 } {
   const dir = t.testdir();
   const indexer = new LayerIndexer({ spanBytes: 20_000 });
@@ -41,7 +42,7 @@ function made(t: { testdir(): string }): {
     source.reads.push({ start, end });
     return await source.answer(start, end);
   };
-  const open = (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
+  const open = (bootId = 'b'.repeat(36), readFirst: readonly string[] = []): Promise<LazyLayer> =>
     LazyLayer.open(
       {
         source: { read },
@@ -56,6 +57,7 @@ function made(t: { testdir(): string }): {
         host: 'registry.example',
         repository: 't/x',
         bootId,
+        readFirst,
       },
     );
   return { dir, whole: materialize(layerImage(readIndexHead(bytes)), TAR), source, open };
@@ -148,3 +150,34 @@ t.test('a complete layer is believed by any boot, unless its image is gone', asy
   t.ok((await gone.read(0, whole.length)).equals(whole));
   await gone.close();
 });
+
+t.test(
+  'files that were read are told in the order of their first reads, and can be filled first',
+  async (t) => {
+    const { whole, open } = made(t);
+    const layer = await open();
+    t.same(layer.filesRead(), []);
+    const turns = new Int32Array(layer.turns);
+    const contentOf = (number: number): number =>
+      whole.indexOf(noise(number, 9000 + 700 * number, 30).subarray(0, 4096));
+    for (const [turn, number] of [20, 4, 20, 11].entries()) noteRead(turns, turn + 1, contentOf(number), 100);
+    const read = layer.filesRead();
+    t.same(read, [
+      { path: 'file-20', turn: 1 },
+      { path: 'file-4', turn: 2 },
+      { path: 'file-11', turn: 4 },
+    ]);
+    await layer.close();
+    const paths = ['./file-20', 'not/there', '/file-4', 'file-11'];
+    const next = await open('b'.repeat(36), paths);
+    const wanted = [...next.first];
+    for (let run = next.presence.firstMissingOf(next.first, 2); run !== undefined; ) {
+      await next.fetch(run);
+      run = next.presence.firstMissingOf(next.first, 2);
+    }
+    t.equal(next.presence.count, wanted.length, 'no span but those of the files');
+    for (const number of [20, 4, 11])
+      t.same(next.presence.missing(contentOf(number), 9000 + 700 * number), [], `file-${number} is there`);
+    await next.close();
+  },
+);

@@ -44,6 +44,15 @@ t.test(
       const { stdout, stderr, code } = await containerd.run(IMAGE, 'first');
       t.match(stdout, HELLO, stderr);
       t.equal(code, 0);
+      const admin = cluster.up.cluster.snapshotters[0]!.adminUrl;
+      const profile = (await cluster.sepia('lazy', 'profile', IMAGE, '--admin', admin)).split('\n');
+      const places = [/\/libc\.so\.6$/, /\/encodings\/.*utf_8/].map((name) =>
+        profile.findIndex((path) => name.test(path)),
+      );
+      t.ok(
+        places[0]! > 0 && places[0]! < places[1]!,
+        `the libraries first, then what Python reads: ${places}`,
+      );
     });
 
     await t.test('an image that claims this image’s diffIDs for its own layer finds nothing', async (t) => {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { RecordStore } from '@sepia/records/store/record-store';
+import { LevelTable } from '@sepia/records/table/level-table';
 import { DataFolder } from '@sepia/store/data-folder';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
@@ -34,7 +35,7 @@ async function lostOn(disk: string): Promise<{ readonly stored: number; readonly
   const options = { dir: join(disk, 'data'), id: 'o1' };
   {
     await using folder = await DataFolder.open(LOG, options);
-    const records = new RecordStore({ db: folder.db });
+    const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
     stored.push(...(await putAll(records, 'before')).stored);
     fillDisk(disk);
     const full = await putAll(records, 'full');
@@ -45,7 +46,7 @@ async function lostOn(disk: string): Promise<{ readonly stored: number; readonly
     stored.push(...(await putAll(records, 'after')).stored);
   }
   await using folder = await DataFolder.open(LOG, options);
-  const { jobSet } = new RecordStore({ db: folder.db });
+  const { jobSet } = new RecordStore({ table: new LevelTable({ db: folder.db }) });
   const lost: string[] = [];
   for (const id of stored) if (!(await jobSet.has(['replicate', 'u', 'a/b', id]))) lost.push(id);
   return { stored: stored.length, lost };

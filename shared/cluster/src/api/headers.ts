@@ -22,5 +22,7 @@ export const H_ERROR = 'sepia-error';
 export const H_CLIENT_AUTH = 'sepia-upstream-authorization';
 /** Id of one change of a tag: a proxy sends the same to every origin that it tries, so that it is made once. */
 export const H_CHANGE = 'sepia-change';
+/** Engine that the calling origin keeps records in. */
+export const H_RECORDS = 'sepia-records';
 /** Generation of the answering origin and those that it knows of the others (JSON): what it says counts by it. */
 export const H_STANDING = 'sepia-standing';

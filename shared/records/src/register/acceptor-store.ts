@@ -1,10 +1,8 @@
-import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { Database } from '@sepia/store/data-folder';
 import { canonicalJson } from '../core/join.ts';
-import type { GroupCommit } from '../group-commit.ts';
 import type { OnRecord } from '../on-record.ts';
+import type { RecordTable } from '../table/record-table.ts';
 import {
   type AcceptorState,
   acceptorStep,
@@ -18,21 +16,16 @@ import {
 
 const MAX_KEY_CHARS = 4096;
 
-/** The acceptors of one origin: registers by key, durable before any answer. `space` begins every key in the database. */
+/**
+ * The acceptors of one origin, or of all that share a table: registers by key, durable before any answer. `space` begins
+ * every key in the table.
+ */
 export class AcceptorStore {
   readonly #space: string;
   readonly #prefix: string;
-  readonly #deps: {
-    readonly db: Database;
-    readonly commits: GroupCommit;
-    readonly onRecord: OnRecord;
-  };
-  readonly #locks = new KeyedLocks<string>();
+  readonly #deps: { readonly table: RecordTable; readonly onRecord: OnRecord };
 
-  constructor(
-    deps: { readonly db: Database; readonly commits: GroupCommit; readonly onRecord: OnRecord },
-    space = 'r1',
-  ) {
+  constructor(deps: { readonly table: RecordTable; readonly onRecord: OnRecord }, space = 'r1') {
     this.#deps = deps;
     this.#space = space;
     this.#prefix = `${space}\0`;
@@ -41,7 +34,7 @@ export class AcceptorStore {
   /** Answers one request of a proposer; requests of one key go one after another. @throws `DISK_FORMAT`, `DISK_CORRUPT` */
   handle(request: RegisterRequest): Promise<RegisterReply> {
     return this.#change(request.key, (state) => {
-      const { next, reply } = acceptorStep(state, request);
+      const { next, reply } = acceptorStep(state, request, this.#deps.table);
       return { next, answer: reply };
     });
   }
@@ -61,8 +54,7 @@ export class AcceptorStore {
 
   /** What this acceptor keeps of a register. */
   async state(key: string): Promise<AcceptorState> {
-    const text = await this.#deps.db.get(this.#prefix + key);
-    return text === undefined ? EMPTY_ACCEPTOR : parseState(key, text);
+    return parseState(key, await this.#deps.table.get(this.#prefix + key));
   }
 
   /** Keys that begin with `prefix`, in order, from behind `prefix + after`; for lists, repair and moves. */
@@ -70,25 +62,19 @@ export class AcceptorStore {
     const begin = this.#prefix + prefix;
     const lower = after === undefined ? { gte: begin } : { gt: begin + after };
     const range = { ...lower, lt: prefix === '' ? `${this.#space}\x01` : `${begin}\u{10ffff}` };
-    for await (const key of this.#deps.db.keys(range)) yield key.slice(this.#prefix.length);
-  }
-
-  /** Resolves when nothing is being written. */
-  async close(): Promise<void> {
-    await this.#locks.allIdle();
-    await this.#deps.commits.idle();
+    for await (const key of this.#deps.table.keys(range)) yield key.slice(this.#prefix.length);
   }
 
   #change<A>(key: string, step: (state: AcceptorState) => { next: AcceptorState; answer: A }): Promise<A> {
-    return this.#locks.run(key, async () => {
-      const state = await this.state(key);
+    return this.#deps.table.change([this.#prefix + key], ([found]) => {
+      const state = parseState(key, found);
       const { next, answer } = step(state);
-      if (next === state) return answer;
-      const text = canonicalJson(next);
-      if (text === canonicalJson(state)) return answer;
-      await this.#deps.commits.write({ type: 'put', key: this.#prefix + key, value: text });
-      this.#deps.onRecord(this.#space, key, state === EMPTY_ACCEPTOR ? undefined : state, next);
-      return answer;
+      if (next === state) return { writes: [], answer };
+      const value = canonicalJson(next);
+      if (value === canonicalJson(state)) return { writes: [], answer };
+      const before = state === EMPTY_ACCEPTOR ? undefined : state;
+      const onDurable = (): void => this.#deps.onRecord(this.#space, key, before, next);
+      return { writes: [{ type: 'put', key: this.#prefix + key, value }], answer, onDurable };
     });
   }
 }
@@ -140,7 +126,8 @@ function isBallot(value: unknown): value is Ballot {
   );
 }
 
-function parseState(key: string, text: string): AcceptorState {
+function parseState(key: string, text: string | undefined): AcceptorState {
+  if (text === undefined) return EMPTY_ACCEPTOR;
   let state: Partial<AcceptorState> | null;
   try {
     state = JSON.parse(text) as Partial<AcceptorState> | null;

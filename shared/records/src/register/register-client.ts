@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { backoffMs } from '@sepia/base/async/backoff';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay as realDelay } from '@sepia/base/lifecycle';
 import type { Shard } from '@sepia/cluster/ring';
@@ -229,7 +229,8 @@ export class RegisterClient {
             },
             (error: unknown) => {
               // Silence, or a refusal that says nothing of the register.
-              if (isBug(error)) reject(error);
+              // A sole owner that cannot know says why.
+              if (isBug(error) || (owners.length === 1 && isCoded(error, 'QUORUM_LOST'))) reject(error);
             },
           )
           .finally(() => {

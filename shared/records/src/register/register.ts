@@ -65,17 +65,22 @@ export const EMPTY_ACCEPTOR: AcceptorState = Object.freeze({
  * accept  b ≥ promised:  promised = accepted = b → accepted
  * read:                                         → state
  * ```
+ *
+ * `isShared`: several members answer for this one acceptor, so each of them brings the same prepare. It is a promise that
+ * stands already: no other proposer has that ballot, and its accept is refused or accepted as before.
  */
 export function acceptorStep(
   state: AcceptorState,
   request: RegisterRequest,
+  { isShared }: { readonly isShared: boolean } = { isShared: false },
 ): { next: AcceptorState; reply: RegisterReply } {
   switch (request.type) {
     case 'read':
       return { next: state, reply: stateReply(state) };
     case 'prepare': {
-      if (compareBallots(request.ballot, state.promised) <= 0) return refuse(state);
-      const next = { ...state, promised: request.ballot };
+      const order = compareBallots(request.ballot, state.promised);
+      if (order < 0 || (order === 0 && !isShared)) return refuse(state);
+      const next = order === 0 ? state : { ...state, promised: request.ballot };
       return { next, reply: stateReply(next) };
     }
     case 'accept': {

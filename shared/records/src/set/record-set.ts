@@ -1,10 +1,8 @@
-import type { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { Database } from '@sepia/store/data-folder';
 import { canonicalJson, type Entry, type Join, joinWhole } from '../core/join.ts';
-import type { GroupCommit } from '../group-commit.ts';
 import type { OnRecord } from '../on-record.ts';
+import type { RecordTable } from '../table/record-table.ts';
 
 const SEPARATOR = '\0';
 const AFTER_SEPARATOR = '\x01';
@@ -38,9 +36,7 @@ interface Stored {
 }
 
 interface RecordSetDeps {
-  readonly db: Database;
-  readonly commits: GroupCommit;
-  readonly locks: KeyedLocks<string>;
+  readonly table: RecordTable;
   /** Hears of every change, once it is durable. */
   readonly onRecord: OnRecord;
 }
@@ -85,13 +81,12 @@ export class RecordSet<T> {
    */
   async mergeAll(entries: readonly RecordEntry<T>[]): Promise<boolean[]> {
     const keys = entries.map(({ key }) => this.#keyOf(key));
-    return await this.#deps.locks.runAll(keys, async () => {
+    return await this.#deps.table.change(keys, (texts) => {
       const found = new Map<string, Stored | undefined>();
-      const texts = await this.#deps.db.getMany(keys);
       for (const [index, key] of keys.entries()) found.set(key, parse(key, texts[index]));
       const news: { readonly key: string; readonly before: Stored | undefined; readonly stored: Stored }[] =
         [];
-      const isNews = entries.map((entry, index) => {
+      const answer = entries.map((entry, index) => {
         const key = keys[index]!;
         const before = found.get(key);
         const stored = this.#joined(before, entry);
@@ -100,56 +95,46 @@ export class RecordSet<T> {
         news.push({ key, before, stored });
         return true;
       });
-      if (news.length === 0) return isNews;
-      await this.#deps.commits.write(
-        ...news.map(({ key, stored }) => ({ type: 'put' as const, key, value: canonicalJson(stored) })),
-      );
-      for (const { key, before, stored } of news)
-        this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), before, stored);
-      return isNews;
+      const writes = news.map(({ key, stored }) => ({
+        type: 'put' as const,
+        key,
+        value: canonicalJson(stored),
+      }));
+      const onDurable = (): void => {
+        for (const { key, before, stored } of news)
+          this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), before, stored);
+      };
+      return { writes, answer, onDurable };
     });
   }
 
   /** Takes a tombstone off the disk if it is still that one; for keys that are never used again. */
   async forget(key: readonly string[], atMs: number): Promise<void> {
-    const text = this.#keyOf(key);
-    await this.#deps.locks.run(text, async () => {
-      const stored = parse(text, await this.#deps.db.get(text));
-      if (stored?.deleted !== true || stored.atMs !== atMs) return;
-      await this.#remove(text, stored);
-    });
+    await this.#remove(key, (stored) => stored.deleted === true && stored.atMs === atMs);
   }
 
   /** Takes entries off the disk and leaves nothing: for what no other owner merges, or no other owner has. */
   async remove(...keys: readonly (readonly string[])[]): Promise<void> {
-    await Promise.all(
-      keys.map(async (key) => {
-        const text = this.#keyOf(key);
-        await this.#deps.locks.run(text, async () => {
-          const stored = parse(text, await this.#deps.db.get(text));
-          if (stored !== undefined) await this.#remove(text, stored);
-        });
-      }),
-    );
+    await Promise.all(keys.map(async (key) => await this.#remove(key, () => true)));
   }
 
   /** The value, undefined if it is not there or deleted. */
   async get(key: readonly string[]): Promise<T | undefined> {
     const text = this.#keyOf(key);
-    return parse(text, await this.#deps.db.get(text))?.value as T | undefined;
+    return parse(text, await this.#deps.table.get(text))?.value as T | undefined;
   }
 
   /** As {@link get}, with its clock; a tombstone has no value. */
   async entry(key: readonly string[]): Promise<RecordEntry<T> | undefined> {
     const text = this.#keyOf(key);
-    const stored = parse(text, await this.#deps.db.get(text));
+    const stored = parse(text, await this.#deps.table.get(text));
     return stored && recordOf<T>(key, stored);
   }
 
   /** As {@link entry} for several, in their order; the caller bounds how many. */
   async entriesOf(keys: readonly (readonly string[])[]): Promise<(RecordEntry<T> | undefined)[]> {
     const texts = keys.map((key) => this.#keyOf(key));
-    const found = await this.#deps.db.getMany(texts);
+    const found = await this.#deps.table.getMany(texts);
     return keys.map((key, index) => {
       const stored = parse(texts[index]!, found[index]);
       return stored && recordOf<T>(key, stored);
@@ -180,7 +165,7 @@ export class RecordSet<T> {
     const base = prefix.length === 0 ? this.#prefix : `${this.#keyOf(prefix)}${SEPARATOR}`;
     const lower = after === undefined ? { gte: base } : { gte: `${base}${after}${AFTER_SEPARATOR}` };
     const range = { ...lower, lt: `${base.slice(0, -1)}${AFTER_SEPARATOR}` };
-    for await (const [key, text] of this.#deps.db.iterator(range)) {
+    for await (const [key, text] of this.#deps.table.entries(range)) {
       const stored = parse(key, text);
       if (stored === undefined) continue;
       yield recordOf<T>(key.slice(this.#prefix.length).split(SEPARATOR), stored);
@@ -195,9 +180,15 @@ export class RecordSet<T> {
     return joined === own ? undefined : storedOf(joined);
   }
 
-  async #remove(key: string, stored: Stored): Promise<void> {
-    await this.#deps.commits.write({ type: 'del', key });
-    this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), stored, undefined);
+  async #remove(parts: readonly string[], isMeant: (stored: Stored) => boolean): Promise<void> {
+    const key = this.#keyOf(parts);
+    await this.#deps.table.change([key], ([text]) => {
+      const stored = parse(key, text);
+      if (stored === undefined || !isMeant(stored)) return { writes: [], answer: undefined };
+      const onDurable = (): void =>
+        this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), stored, undefined);
+      return { writes: [{ type: 'del', key }], answer: undefined, onDurable };
+    });
   }
 
   #keyOf(parts: readonly string[]): string {

@@ -1,8 +1,8 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { Database } from '@sepia/store/data-folder';
 import { type Entry, joinFields, joinWhole } from '../core/join.ts';
 import type { RecordSet } from '../set/record-set.ts';
+import type { RecordTable } from '../table/record-table.ts';
 
 /** Key spaces that a backup holds, in its order: registers, links, tags, repositories, referrers, jobs. */
 export const RECORD_SPACES = ['r1', 'l1', 't1', 'n1', 'f1', 'j1'] as const;
@@ -25,7 +25,7 @@ const PAGE_BYTES = 1024 * 1024;
 const MAX_AHEAD_MS = 24 * 3_600_000;
 
 interface RecordDumpDeps {
-  readonly db: Database;
+  readonly table: RecordTable;
   readonly sets: Readonly<Record<Exclude<RecordSpace, 'r1'>, RecordSet<never> | RecordSet<unknown>>>;
 }
 
@@ -33,7 +33,7 @@ interface RecordDumpDeps {
 export class RecordDump {
   readonly #deps: RecordDumpDeps;
 
-  constructor(deps: { readonly db: Database; readonly sets: Readonly<Record<string, unknown>> }) {
+  constructor(deps: { readonly table: RecordTable; readonly sets: Readonly<Record<string, unknown>> }) {
     this.#deps = deps as RecordDumpDeps;
   }
 
@@ -46,7 +46,7 @@ export class RecordDump {
     };
     const entries: DumpedRecord[] = [];
     let bytes = 0;
-    for await (const [key, text] of this.#deps.db.iterator(range)) {
+    for await (const [key, text] of this.#deps.table.entries(range)) {
       if (entries.length >= limit || bytes > PAGE_BYTES) return { entries, more: true };
       entries.push({ key: key.slice(prefix.length), stored: parsedRecord(key, text) });
       bytes += key.length + text.length;

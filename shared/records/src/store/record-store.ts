@@ -1,12 +1,9 @@
-import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import type { Digest } from '@sepia/base/digest';
-import { ignoreFailure } from '@sepia/base/failure';
-import type { Database } from '@sepia/store/data-folder';
 import { joinFields } from '../core/join.ts';
-import { GroupCommit } from '../group-commit.ts';
 import type { OnRecord } from '../on-record.ts';
 import { AcceptorStore } from '../register/acceptor-store.ts';
 import { type RecordEntry, type RecordPage, RecordSet } from '../set/record-set.ts';
+import type { OnForeign, RecordTable } from '../table/record-table.ts';
 import { RecordDump } from './record-dump.ts';
 
 /** What a link (upstream, repository) → digest knows of the blob. */
@@ -34,7 +31,7 @@ export interface StoredBlob {
 }
 
 /**
- * The records of one origin in the database of its data folder. What is returned as stored survives a power loss.
+ * The records of one origin, or of all that share a table. What is returned as stored survives a power loss.
  * Replication and quorums are the caller's: every entry merges by its clock, see {@link RecordSet}.
  */
 export class RecordStore {
@@ -60,18 +57,16 @@ export class RecordStore {
   readonly blobSet: RecordSet<StoredBlob>;
   /** (digest): pushed blobs that this origin still has to get, and from whom. */
   readonly wantedSet: RecordSet<{ readonly from: string }>;
-  readonly #commits: GroupCommit;
-  readonly #locks = new KeyedLocks<string>();
-
+  readonly #table: RecordTable;
   readonly #listeners = new Set<OnRecord>();
 
-  constructor(deps: { readonly db: Database }) {
-    const { db } = deps;
-    this.#commits = new GroupCommit({ db });
+  constructor(deps: { readonly table: RecordTable }) {
+    const { table } = deps;
+    this.#table = table;
     const onRecord: OnRecord = (...change) => {
       for (const listener of this.#listeners) listener(...change);
     };
-    const parts = { db, commits: this.#commits, locks: this.#locks, onRecord };
+    const parts = { table, onRecord };
     this.registers = new AcceptorStore(parts);
     this.agreements = new AcceptorStore(parts, 'e1');
     this.linkSet = new RecordSet(parts, 'l1', joinFields);
@@ -83,7 +78,7 @@ export class RecordStore {
     this.publicSet = new RecordSet(parts, 'p1');
     this.jobSet = new RecordSet(parts, 'j1');
     this.dump = new RecordDump({
-      db,
+      table,
       sets: {
         l1: this.linkSet,
         t1: this.tagSet,
@@ -94,15 +89,24 @@ export class RecordStore {
     });
   }
 
-  /** Calls `listener` for every record that changed, once it is durable. */
+  /** True where all origins write to one table. */
+  get isShared(): boolean {
+    return this.#table.isShared;
+  }
+
+  /** Calls `listener` for every record that changed here, once it is durable. */
   onRecord(listener: OnRecord): void {
     this.#listeners.add(listener);
   }
 
-  /** Resolves when listeners have heard of all that is in the database now. */
+  /** Resolves when listeners have heard of all that was changed here and is in the table now. */
   async told(): Promise<void> {
-    // Writes end in order, and who made one tells of it as soon as it has ended. What failed is not in the database.
-    await this.#commits.write().catch(ignoreFailure);
+    await this.#table.told();
+  }
+
+  /** Calls `listener` with the key of what another member wrote to a shared table; undefined: some may be missed. */
+  onForeign(listener: OnForeign): void {
+    this.#table.onForeign(listener);
   }
 
   /** Takes over a link or its tombstone and notes the repository; false if it says nothing new. */
@@ -166,12 +170,9 @@ export class RecordStore {
     return found;
   }
 
-  /** Resolves when nothing is being written; the database stays open (the data folder closes it). */
+  /** Resolves when nothing is being written; the table stays open (who opened it closes it). */
   async close(): Promise<void> {
-    await this.registers.close();
-    await this.agreements.close();
-    await this.#locks.allIdle();
-    await this.#commits.idle();
+    await this.#table.idle();
   }
 
   async #noteRepository(upstream: string, repository: string, atMs: number): Promise<void> {

@@ -37,16 +37,26 @@ export class RegisterSimulation {
   readonly #chance: () => number;
   readonly #faults: Faults;
   readonly #owners: readonly string[];
+  readonly #isShared: boolean;
   readonly #disks = new Map<string, AcceptorState>();
   readonly #downUntilMs = new Map<string, number>();
   #events: Event[] = [];
   #nowMs = 0;
   #ticks = 0;
 
-  constructor(seed: number, faults: Faults, owners: readonly string[] = ['o1', 'o2', 'o3']) {
+  /** `isShared`: all owners answer for one acceptor, as origins do whose records rest in one database. */
+  constructor(
+    seed: number,
+    faults: Faults,
+    {
+      owners = ['o1', 'o2', 'o3'],
+      isShared = false,
+    }: { owners?: readonly string[]; isShared?: boolean } = {},
+  ) {
     this.#chance = seeded(seed);
     this.#faults = faults;
     this.#owners = owners;
+    this.#isShared = isShared;
   }
 
   client(name: string): RegisterClient {
@@ -136,10 +146,13 @@ export class RegisterSimulation {
     if ((this.#downUntilMs.get(member) ?? 0) > this.#nowMs) return;
     if (this.#chance() < this.#faults.restart)
       this.#downUntilMs.set(member, this.#nowMs + this.#chance() * 200);
-    const { next, reply } = acceptorStep(this.#disks.get(member) ?? EMPTY_ACCEPTOR, request);
+    const disk = this.#isShared ? 'all' : member;
+    const { next, reply } = acceptorStep(this.#disks.get(disk) ?? EMPTY_ACCEPTOR, request, {
+      isShared: this.#isShared,
+    });
     const crashedBeforeDurable = (this.#downUntilMs.get(member) ?? 0) > this.#nowMs && this.#chance() < 0.5;
     if (crashedBeforeDurable) return;
-    this.#disks.set(member, structuredClone(next));
+    this.#disks.set(disk, structuredClone(next));
     if (this.#chance() < this.#faults.loss) return;
     this.#later(this.#latencyMs(), () => answer(structuredClone(reply)));
   }

@@ -91,6 +91,18 @@ t.test('repair keeps to the rule of the acceptor', async (t) => {
   t.same(repaired(from, { v: 1, promised: b(9), accepted: b(3) }).next.promised, b(9));
 });
 
+t.test('members that share an acceptor bring the same promise', async (t) => {
+  const shared = { isShared: true };
+  const once = acceptorStep(EMPTY_ACCEPTOR, { type: 'prepare', key: 'k', ballot: b(2) }, shared);
+  const twice = acceptorStep(once.next, { type: 'prepare', key: 'k', ballot: b(2) }, shared);
+  t.same(twice, once);
+  t.equal(acceptorStep(once.next, { type: 'prepare', key: 'k', ballot: b(1) }, shared).reply.type, 'refused');
+  t.equal(
+    acceptorStep(once.next, { type: 'prepare', key: 'k', ballot: b(2, 'a') }, shared).reply.type,
+    'refused',
+  );
+});
+
 const ROUNDS = 40;
 for (const [name, faults, clients] of [
   ['a calm network', { loss: 0, duplication: 0, restart: 0 }, 3],
@@ -98,12 +110,14 @@ for (const [name, faults, clients] of [
   ['duplication and reordering', { loss: 0, duplication: 0.4, restart: 0 }, 4],
   ['restarts', { loss: 0.05, duplication: 0.1, restart: 0.05 }, 3],
   ['everything', { loss: 0.1, duplication: 0.2, restart: 0.03 }, 5],
+  ['everything, of one acceptor that all owners share', { loss: 0.1, duplication: 0.2, restart: 0.03 }, 5],
 ] as const) {
   t.test(`histories are linearizable under ${name}`, async (t) => {
+    const isShared = name.endsWith('share');
     let answered = 0;
     for (let round = 0; round < ROUNDS; round++) {
       const seed = SEED * 100_003 + round;
-      const simulation = new RegisterSimulation(seed, faults);
+      const simulation = new RegisterSimulation(seed, faults, { isShared });
       const works = Array.from({ length: clients }, (_, index) => {
         const client = String.fromCharCode(97 + index);
         return simulation.work(client, simulation.client(client), 5);

@@ -2,6 +2,8 @@ import type { Run } from './runs.ts';
 
 /** A layer as filling sees it. */
 interface Fillable {
+  /** As below, of the spans that come before all others. */
+  firstWanted(most: number): Run | undefined;
   /** The first spans that are not there, at most `most`; undefined where all are. */
   firstMissing(most: number): Run | undefined;
 }
@@ -17,15 +19,17 @@ export const FILL_QUIET_MS = 2_000;
 const FILL_SPANS = 2;
 
 /**
- * What filling does next: nothing while programs wait for bytes; else the first spans that are missing, layer by layer.
- * `lastReadMs`: when a program last waited; `waiting`: how many do now.
+ * What filling does next: nothing while programs wait for bytes; else what is missing of the spans that all layers want
+ * first, then what is missing at all, layer by layer. `lastReadMs`: when a program last waited; `waiting`: how many do now.
  */
 export function nextFill(
   layers: readonly Fillable[],
   reads: { readonly waiting: number; readonly lastReadMs: number },
   nowMs: number,
 ): FillStep {
-  const found = layers.map((one) => one.firstMissing(FILL_SPANS));
+  const wanted = layers.map((one) => one.firstWanted(FILL_SPANS));
+  const isWanted = wanted.some((run) => run !== undefined);
+  const found = isWanted ? wanted : layers.map((one) => one.firstMissing(FILL_SPANS));
   const layer = found.findIndex((run) => run !== undefined);
   if (layer < 0) return { type: 'done' };
   const quietAtMs = reads.lastReadMs + FILL_QUIET_MS;

@@ -48,6 +48,13 @@ export class LazyDaemon {
     return daemon;
   }
 
+  /** Files that were read, in the order of their first reads. */
+  async filesRead(): Promise<string[]> {
+    const answer = await fetch(`http://${this.#admin}/debug/reads`);
+    const layers = (await answer.json()) as { files: { path: string }[] }[];
+    return layers.flatMap(({ files }) => files.map(({ path }) => path));
+  }
+
   async fetchedBytes(): Promise<number> {
     return await this.#metric('sepia_snapshotter_fetched_bytes_total');
   }

@@ -1,0 +1,220 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { logFailure, tryParse } from '@sepia/base/failure';
+import type { StopStack } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import type { Metrics } from '@sepia/base/metrics';
+import { RecordStore } from '@sepia/records/store/record-store';
+import { PostgresTable } from '@sepia/records/table/postgres/postgres-table';
+import type { RecordTable } from '@sepia/records/table/record-table';
+import type { DataFolder } from '@sepia/store/data-folder';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import { readWhole, replaceWhole } from '@sepia/store/files/file-port';
+import type { DatabaseWrite } from '@sepia/store/level-database';
+import type { Members } from '../cluster/members.ts';
+import type { OwnStanding } from './own-standing.ts';
+
+/** In the data folder: which engine its origin keeps records in, where that is not the embedded one. */
+const FILE = 'records-engine';
+/** In a shared table: whose records they are. */
+const OWNER_KEY = 'm1\0cluster';
+/** Records that are taken off the disk in one step. */
+const FORGET_BATCH = 1_000;
+/** A database that nobody answers for at the start is waited for so long, in ms. */
+const START_MS = 30_000;
+/** Key spaces that move to a shared table. Which blobs are here, and what is owed, stays with the disk they are on. */
+const SPACES = ['r1', 'l1', 't1', 'n1', 'f1', 'p1'];
+
+export type EngineName = 'embedded' | 'postgres';
+
+/** What records ask of the standing of an origin: whether what it says of them counts. */
+export type RecordStanding = Pick<
+  OwnStanding,
+  'require' | 'requireAll' | 'counts' | 'sender' | 'standing' | 'within'
+>;
+
+/** Where the records of this origin rest, and who decides about them. */
+export interface RecordEngine {
+  readonly records: RecordStore;
+  readonly standing: RecordStanding;
+  /** The origins as records see them: the owners of the ring; of a shared table each origin alone. */
+  seenBy(members: Members): Members;
+  /** Why records cannot be reached; undefined while they can. */
+  readonly away: string | undefined;
+}
+
+interface EngineDeps {
+  readonly folder: DataFolder;
+  /** Those of the data folder. */
+  readonly records: RecordStore;
+  readonly standing: OwnStanding;
+  /** Of the data folder's records, which may go. */
+  readonly digests: { reset(): void; scan(): Promise<void> };
+  readonly clusterKey: Uint8Array;
+  readonly metrics: Metrics;
+  readonly stops: StopStack;
+  readonly log: Logger;
+}
+
+/**
+ * Opens the engine that the config names. A folder whose records rest in another one does not start, unless the
+ * operator says that those do not count any more. @throws `START_FAILED`, `CONFIG_INVALID`, `DISK_FORMAT`
+ */
+export async function openRecordEngine(
+  deps: EngineDeps,
+  options: {
+    readonly config: { readonly engine: EngineName; readonly 'url-file'?: string | undefined };
+    readonly acceptLoss: boolean;
+  },
+): Promise<RecordEngine> {
+  const { folder, records, standing, digests, log, stops } = deps;
+  const { engine, 'url-file': urlFile } = options.config;
+  const kept = await engineOf(folder, engine);
+  if (kept !== engine && kept !== undefined) {
+    if (!options.acceptLoss)
+      throw new CodedError('START_FAILED', {
+        message: `records.engine is ${engine}, the records of this data folder rest in ${kept}: save them by "sepia backup", start all origins once with --accept-loss, bring them back by "sepia restore"`,
+        detail: { engine, kept },
+      });
+    log.warn(
+      { engine, kept },
+      'begins without the records of the former engine, by the word of the operator',
+    );
+    await forgetRecords(folder);
+    digests.reset();
+    await digests.scan();
+  }
+  if (engine === 'embedded') {
+    if (kept === 'postgres') await forgetEngine(folder);
+    return { records, standing, seenBy: (members) => members, away: undefined };
+  }
+  const table = await PostgresTable.open({ log }, { url: readUrl(urlFile!), deadlineMs: START_MS });
+  stops.push("records' database", async () => await table.close());
+  await noteEngine(folder);
+  gauges(deps.metrics, table);
+  return {
+    records: new RecordStore({ table }),
+    standing: await sharedStanding(table, deps, options.acceptLoss),
+    seenBy: (members) => members.alone(),
+    get away() {
+      return table.database.state.away;
+    },
+  };
+}
+
+/** What the data folder's records rest in; undefined of a folder that has none. An embedded origin reads no records for it. */
+async function engineOf(folder: DataFolder, wanted: EngineName): Promise<EngineName | undefined> {
+  if ((await readWhole(diskFiles, join(folder.dir, FILE))) !== undefined) return 'postgres';
+  if (wanted === 'embedded') return 'embedded';
+  for (const space of SPACES)
+    for await (const _ of folder.db.keys({ gte: `${space}\0`, lt: `${space}\x01`, limit: 1 }))
+      return 'embedded';
+  return undefined;
+}
+
+/** Takes all records off the disk. A second try goes on where a first one ended. */
+async function forgetRecords({ db }: DataFolder): Promise<void> {
+  for (const space of SPACES) {
+    let batch: DatabaseWrite[] = [];
+    for await (const key of db.keys({ gte: `${space}\0`, lt: `${space}\x01` })) {
+      batch.push({ type: 'del', key });
+      if (batch.length < FORGET_BATCH) continue;
+      await db.write(batch);
+      batch = [];
+    }
+    if (batch.length > 0) await db.write(batch);
+  }
+}
+
+async function forgetEngine({ dir }: DataFolder): Promise<void> {
+  await rm(join(dir, FILE), { force: true });
+  await diskFiles.syncFolder(dir);
+}
+
+async function noteEngine({ dir }: DataFolder): Promise<void> {
+  const path = join(dir, FILE);
+  const bytes = new TextEncoder().encode('postgres\n');
+  await replaceWhole(diskFiles, { path, temporary: `${path}.new`, durable: true }, bytes);
+  await diskFiles.syncFolder(dir);
+}
+
+/**
+ * What an origin says of shared records counts at once, if they are this cluster's. An empty database becomes that with
+ * the first start of the cluster, which needs all origins, or by the word of the operator: none begins anew on its own.
+ */
+async function sharedStanding(
+  table: RecordTable,
+  { clusterKey, standing, log }: EngineDeps,
+  acceptLoss: boolean,
+): Promise<RecordStanding> {
+  const name = createHash('sha256').update('records of\n').update(clusterKey).digest('hex').slice(0, 32);
+  const claim = async (): Promise<string> =>
+    await table.change([OWNER_KEY], ([found]) => ({
+      writes: found === undefined ? [{ type: 'put', key: OWNER_KEY, value: name }] : [],
+      answer: found ?? name,
+    }));
+  const owner = acceptLoss || standing.isSettled ? await claim() : await table.get(OWNER_KEY);
+  if (owner !== undefined && owner !== name)
+    throw new CodedError('START_FAILED', {
+      message: "the records' database belongs to another cluster: records.url-file must name one of its own",
+    });
+  let isOurs = owner === name;
+  standing.onChange(() => {
+    if (isOurs || !standing.isSettled) return;
+    void claim().then(
+      (found) => {
+        isOurs = found === name;
+      },
+      (error: unknown) => logFailure(log, error, "the records' database is not claimed yet", {}, 'error'),
+    );
+  });
+  const requireAll = (): void => {
+    if (!isOurs) throw new CodedError('RECORDS_PENDING', { detail: { origin: standing.standing.id } });
+  };
+  return {
+    require: requireAll,
+    requireAll,
+    counts: () => isOurs,
+    // A change of the ring moves none of them: they are of no epoch.
+    within: async (_epoch, work) => await work(),
+    get standing() {
+      return { ...standing.standing, epoch: 0 };
+    },
+    get sender() {
+      return standing.sender;
+    },
+  };
+}
+
+/** Reads the address of the database. @throws `CONFIG_INVALID` without what the file holds */
+function readUrl(file: string): string {
+  const read = tryParse(() => readFileSync(file, 'utf8').trim());
+  if (!read.ok) throw invalid(`${file} cannot be read (${systemCode(read.cause)})`);
+  const url = tryParse(() => new URL(read.value));
+  if (!url.ok || !/^postgres(?:ql)?:$/.test(url.value.protocol) || url.value.pathname.length < 2)
+    throw invalid(`${file} holds no address such as postgres://user:password@host:5432/database`);
+  return read.value;
+}
+
+function invalid(message: string): CodedError {
+  return new CodedError('CONFIG_INVALID', { message: `records.url-file: ${message}` });
+}
+
+function gauges(metrics: Metrics, { database }: PostgresTable): void {
+  metrics.gauge('sepia_origin_records_up', "1 while the records' database answers.", () =>
+    database.state.away === undefined ? 1 : 0,
+  );
+  metrics.gauge(
+    'sepia_origin_records_waiting',
+    "Requests that wait for a connection to the records' database.",
+    () => database.state.waiting,
+  );
+  metrics.gauge(
+    'sepia_origin_records_retries',
+    "Since the start: what was asked of the records' database again, or given up.",
+    () => database.state.retries,
+  );
+}

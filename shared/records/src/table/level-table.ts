@@ -1,0 +1,59 @@
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
+import { ignoreFailure } from '@sepia/base/failure';
+import type { Database } from '@sepia/store/data-folder';
+import { GroupCommit } from './group-commit.ts';
+import type { KeyRange, RecordTable, TableStep } from './record-table.ts';
+
+/** The embedded engine: the database of an origin's own data folder, which no other member writes to. */
+export class LevelTable implements RecordTable {
+  readonly isShared = false;
+  readonly #db: Database;
+  readonly #commits: GroupCommit;
+  readonly #locks = new KeyedLocks<string>();
+
+  constructor(deps: { readonly db: Database }) {
+    this.#db = deps.db;
+    this.#commits = new GroupCommit(deps);
+  }
+
+  async get(key: string): Promise<string | undefined> {
+    return await this.#db.get(key);
+  }
+
+  async getMany(keys: readonly string[]): Promise<(string | undefined)[]> {
+    return await this.#db.getMany([...keys]);
+  }
+
+  async change<A>(
+    keys: readonly string[],
+    step: (found: readonly (string | undefined)[]) => TableStep<A>,
+  ): Promise<A> {
+    return await this.#locks.runAll(keys, async () => {
+      const found = keys.length === 1 ? [await this.get(keys[0]!)] : await this.getMany(keys);
+      const { writes, answer, onDurable } = step(found);
+      if (writes.length > 0) await this.#commits.write(...writes);
+      onDurable?.();
+      return answer;
+    });
+  }
+
+  entries(range: KeyRange): AsyncIterable<readonly [key: string, text: string]> {
+    return this.#db.iterator(range);
+  }
+
+  keys(range: KeyRange): AsyncIterable<string> {
+    return this.#db.keys(range);
+  }
+
+  onForeign(): void {}
+
+  async told(): Promise<void> {
+    // Writes end in order, and who made one tells of it as soon as it has ended. What failed is not in the database.
+    await this.#commits.write().catch(ignoreFailure);
+  }
+
+  async idle(): Promise<void> {
+    await this.#locks.allIdle();
+    await this.#commits.idle();
+  }
+}

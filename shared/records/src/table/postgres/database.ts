@@ -1,0 +1,264 @@
+import { randomInt } from 'node:crypto';
+import { backoffMs } from '@sepia/base/async/backoff';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
+import { delay, pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import pg from 'pg';
+import { type DatabaseFailure, databaseFailure, mayBeDone } from './core/database-failure.ts';
+import { tryLimitMs } from './core/try-limit.ts';
+import { type Ask, migrate } from './schema.ts';
+
+/** What was asked is tried again for so long, in ms: shorter than callers wait. */
+export const DATABASE_DEADLINE_MS = 8_000;
+/** As DATABASE_DEADLINE_MS while the database is known to be away: callers have other ways, or answer 503. */
+const DOWN_DEADLINE_MS = 500;
+/** A connection that is not made within this is given up, in ms. */
+const CONNECT_MS = DATABASE_DEADLINE_MS / 2;
+/**
+ * The server itself ends a statement after this, in ms: longer than anybody here waits for it. A commit that waits for a
+ * synchronous standby is acknowledged when it is ended so, though no standby has it.
+ */
+const SERVER_LIMIT_MS = DATABASE_DEADLINE_MS * 2;
+const FIRST_RETRY_MS = 20;
+const MAX_RETRY_MS = 400;
+/** One that is away is asked this often at most whether it is back, in ms. */
+const MAX_RETURN_MS = 1_000;
+/** Connections of one origin, and requests that may wait for one. */
+const CONNECTIONS = 16;
+const MAX_WAITING = 2_000;
+/** An idle connection is closed after this, in ms. */
+const IDLE_MS = 30_000;
+const SILENT = "the records' database does not answer";
+
+/** How it stands with the database; `away`: the reason in words and where it is, for the operator alone. */
+export interface DatabaseState {
+  readonly away: string | undefined;
+  readonly waiting: number;
+  readonly retries: number;
+}
+
+interface DatabaseOptions {
+  /** `postgres://user:password@host:port/database`; never logged. */
+  readonly url: string;
+}
+
+/**
+ * The primary of a PostgreSQL, by a pool of connections. What is asked is tried again on other connections until its
+ * deadline, unless the database refuses it; a standby, or one that may forget what it acknowledged, is never asked.
+ */
+export class PostgresDatabase {
+  readonly #log: Logger;
+  readonly #pool: pg.Pool;
+  readonly #checked = new WeakSet<pg.PoolClient>();
+  readonly #connection: pg.ClientConfig;
+  readonly #name: string;
+  readonly #closed = new AbortController();
+  #away: string | undefined;
+  #returning: Promise<void> | undefined;
+  #retries = 0;
+
+  private constructor(deps: { readonly log: Logger }, { url }: DatabaseOptions) {
+    this.#log = deps.log;
+    this.#name = nameOf(url);
+    this.#connection = connectionOf(url);
+    this.#pool = new pg.Pool({ ...this.#connection, max: CONNECTIONS, idleTimeoutMillis: IDLE_MS });
+    const onBroken = (err: Error): void => this.#log.debug({ err }, 'a connection to the database broke');
+    // While it is idle the pool tells, while it is in use the connection itself; what was asked on it fails, too.
+    this.#pool.on('error', onBroken);
+    this.#pool.on('connect', (client) => client.on('error', onBroken));
+  }
+
+  /**
+   * Connects, and makes the schema where there is none. Tries until `deadlineMs` while nobody answers.
+   * @throws `START_FAILED` with the reason, `DISK_FORMAT` of a newer schema
+   */
+  static async open(
+    deps: { readonly log: Logger },
+    options: DatabaseOptions & { readonly deadlineMs?: number },
+  ): Promise<PostgresDatabase> {
+    const database = new PostgresDatabase(deps, options);
+    try {
+      await database.run(async (ask) => await migrate(ask), options);
+      return database;
+    } catch (cause) {
+      await database.close();
+      if (!isCoded(cause, 'QUORUM_LOST')) throw cause;
+      const message = database.state.away ?? cause.message;
+      throw new CodedError('START_FAILED', { message, detail: cause.detail, cause });
+    }
+  }
+
+  get state(): DatabaseState {
+    return { away: this.#away, waiting: this.#pool.waitingCount, retries: this.#retries };
+  }
+
+  /** For a connection that listens. */
+  newClient(): pg.Client {
+    return new pg.Client(this.#connection);
+  }
+
+  /**
+   * Runs `task` on one connection, again where nobody answered or another change came between: it must bear that.
+   * `askedAtMs`: since when its caller waits, if not since now (by `performance.now`).
+   * @throws `QUORUM_LOST` with the reason when that did not end in time or was refused, what `task` throws
+   */
+  async run<T>(
+    task: (ask: Ask) => Promise<T>,
+    limits: { readonly deadlineMs?: number; readonly askedAtMs?: number } = {},
+  ): Promise<T> {
+    const nowMs = performance.now();
+    const { deadlineMs = DATABASE_DEADLINE_MS, askedAtMs = nowMs } = limits;
+    const untilMs = this.#away === undefined ? nowMs + deadlineMs : askedAtMs + DOWN_DEADLINE_MS;
+    if (nowMs >= untilMs) throw new CodedError('QUORUM_LOST', { message: SILENT });
+    for (let tries = 1; ; tries++) {
+      try {
+        const answer = await this.#try(task, tryLimitMs(untilMs - performance.now()));
+        this.#answered();
+        return answer;
+      } catch (error) {
+        throwIfBug(error);
+        if (isCoded(error) && error.code !== 'BACKEND_DOWN') throw error;
+        const failure = databaseFailure(stateOf(error));
+        const waitMs = backoffMs(tries, FIRST_RETRY_MS, MAX_RETRY_MS) * (0.5 + randomInt(1_000) / 1_000);
+        this.#retries += 1;
+        if (failure !== 'refusal' && performance.now() + waitMs < untilMs) await delay(waitMs);
+        else throw this.#lost(error, failure);
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort(new CodedError('DRAINING'));
+    await this.#returning;
+    await this.#pool.end();
+  }
+
+  /** `limitMs`: for the connection and for all that `task` asks. */
+  async #try<T>(task: (ask: Ask) => Promise<T>, limitMs: number): Promise<T> {
+    const untilMs = performance.now() + limitMs;
+    const client = await this.#connected(limitMs);
+    let isBroken = true;
+    try {
+      const ask: Ask = async (text, values) => {
+        const query_timeout = Math.max(1, Math.ceil(untilMs - performance.now()));
+        const query = { text, query_timeout, ...(values === undefined ? {} : { values }) };
+        return (await client.query<Record<string, unknown>>(query)).rows;
+      };
+      if (!this.#checked.has(client)) {
+        await checkPrimary(ask);
+        this.#checked.add(client);
+      }
+      const answer = await task(ask);
+      isBroken = false;
+      return answer;
+    } catch (error) {
+      // In a function's own transaction nothing is left open: such a connection goes on.
+      isBroken = stateOf(error) !== '40001';
+      throw error;
+    } finally {
+      client.release(isBroken);
+    }
+  }
+
+  async #connected(limitMs: number): Promise<pg.PoolClient> {
+    if (this.#pool.waitingCount >= MAX_WAITING)
+      throw new CodedError('QUORUM_LOST', {
+        message: `${MAX_WAITING} requests wait for a connection to the records' database already`,
+      });
+    const connecting = this.#pool.connect();
+    const ended = new AbortController();
+    try {
+      const late = pause(limitMs, ended.signal).then(() => undefined);
+      const client = await Promise.race([connecting, late]);
+      if (client !== undefined) return client;
+    } finally {
+      ended.abort(new CodedError('TIMEOUT'));
+    }
+    connecting.then((client) => client.release(), ignoreFailure);
+    throw new CodedError('BACKEND_DOWN', { message: `no connection to it within ${Math.round(limitMs)} ms` });
+  }
+
+  #answered(): void {
+    if (this.#away !== undefined) this.#log.info({ database: this.#name }, 'the database answers again');
+    this.#away = undefined;
+  }
+
+  /** Asks a database that is away, with all the time there is, until it answers: one that is slow comes back, too. */
+  async #untilBack(): Promise<void> {
+    const { signal } = this.#closed;
+    for (let tries = 1; this.#away !== undefined; tries++) {
+      if (!(await pause(backoffMs(tries, FIRST_RETRY_MS, MAX_RETURN_MS), signal))) return;
+      try {
+        await this.#try(async (ask) => await ask('SELECT 1 FROM sepia_schema'), CONNECT_MS);
+        this.#answered();
+      } catch (error) {
+        logFailure(this.#log, error, 'the database is still away', { tries }, 'debug');
+      }
+    }
+    this.#returning = undefined;
+  }
+
+  #lost(cause: unknown, failure: DatabaseFailure): CodedError {
+    if (failure === 'contended')
+      return new CodedError('CONFLICT', {
+        message: 'other changes of these records kept coming between',
+        cause,
+      });
+    const verb = failure === 'refusal' ? 'refuses' : 'does not answer';
+    const message = failure === 'refusal' ? "the records' database refuses" : SILENT;
+    if (this.#away === undefined)
+      this.#log.error({ err: cause, database: this.#name }, 'records are not reachable');
+    this.#away = `the records' database ${this.#name} ${verb}: ${reasonOf(cause)}`;
+    this.#returning ??= this.#untilBack();
+    return new CodedError('QUORUM_LOST', { message, cause });
+  }
+}
+
+/** What a new connection must be: the primary, and one that keeps what it acknowledges. */
+async function checkPrimary(ask: Ask): Promise<void> {
+  const [found] = await ask(
+    "SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync, current_setting('server_version_num')::int AS version",
+  );
+  if (found?.['standby'] === true)
+    throw new CodedError('BACKEND_DOWN', { message: 'it is a standby, not the primary' });
+  if (found?.['fsync'] !== 'on')
+    throw new CodedError('START_FAILED', {
+      message: 'the database runs with fsync off: what it acknowledges may be lost; set fsync = on',
+    });
+  if (Number(found['version']) < 130_000)
+    throw new CodedError('START_FAILED', { message: 'the database is older than PostgreSQL 13' });
+  await ask("SET synchronous_commit = 'on'");
+}
+
+function connectionOf(url: string): pg.ClientConfig {
+  return {
+    connectionString: url,
+    application_name: 'sepia',
+    connectionTimeoutMillis: CONNECT_MS,
+    query_timeout: DATABASE_DEADLINE_MS,
+    statement_timeout: SERVER_LIMIT_MS,
+    keepAlive: true,
+  };
+}
+
+/** Host and name of the database, without who and how. */
+function nameOf(url: string): string {
+  const { host, pathname } = new URL(url);
+  return `${host}${pathname}`;
+}
+
+/** True if a write that failed so may be there, or may come to be there, all the same. */
+export function isInDoubt(thrown: unknown): boolean {
+  return !isCoded(thrown) && mayBeDone(stateOf(thrown));
+}
+
+function stateOf(thrown: unknown): string | undefined {
+  return thrown instanceof pg.DatabaseError ? thrown.code : undefined;
+}
+
+function reasonOf(thrown: unknown): string {
+  const { message } = thrown as { readonly message?: unknown };
+  const said = typeof message === 'string' && message !== '' ? message : undefined;
+  return said ?? systemCode(thrown) ?? 'the connection broke';
+}
