@@ -22,7 +22,7 @@ async function registry(t: Test) {
     for await (const part of request) parts.push(part as Buffer);
     return Buffer.concat(parts);
   };
-  let session = Buffer.alloc(0);
+  let session: Buffer = Buffer.alloc(0);
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<number> => {
     const url = new URL(request.url!, 'http://registry.example');
     const name = url.pathname.split('/').at(-1)!;
