@@ -57,6 +57,11 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/base/src/latest-map.ts', 'agent/src/node/core/lease-book.ts'],
   },
   {
+    what: "an interval by the cluster's date, which may be set: that is `dateMs`",
+    copy: /\{ nowMs \} = (?:this\.#)?clock|nowMs: (?:[\w.#]*\.)?clock\.nowMs/,
+    homes: ['shared/http/src/member-gate.ts'],
+  },
+  {
     what: 'a wait that doubles',
     copy: /[mM]s\w* \* 2 \*\*|_MS \* 2 \*\*|\b(\w*Ms) = Math\.min\([^)]*\b\1 \* 2\)|firstMs \* 2 \*\*/,
     homes: ['shared/base/src/async/backoff.ts'],

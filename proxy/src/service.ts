@@ -8,6 +8,7 @@ import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/document';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
+import type { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createDispatcher } from '@sepia/http/sockets';
 import { OriginHealth } from './cluster/core/origin-health.ts';
@@ -19,6 +20,8 @@ import { ProxyMetrics } from './proxy-metrics.ts';
 
 /** Sockets to each origin; an upload or download holds one while it runs. */
 const CONNECTIONS = 256;
+/** Sockets to each origin for the question whether it lives. */
+const PROBE_CONNECTIONS = 2;
 const ADMIN_GRACE_MS = 1_000;
 
 /** A running proxy. `url` is its first listener's; `urls` are all, in the order of the config. */
@@ -43,19 +46,19 @@ export async function startProxy(
   const stops = new StopStack();
   return await startAll(stops, async () => {
     const clock = new MemberClock();
-    const { nowMs } = clock;
-    const dispatcher = createDispatcher({ connections: CONNECTIONS });
-    stops.push('sockets', () => dispatcher.destroy());
-    const client = followingClient(cluster, log, {
-      dispatcher,
-      clusterKey,
-      memberId: id,
-      clock,
-      oldSignatures: config['old-signatures'],
-    });
-    const origins = new Origins({ cluster, client, health: new OriginHealth(), nowMs: steadyMs });
+    const nowMs = steadyMs;
+    const dateMs = clock.nowMs;
+    const clientOf = (connections: number): InternalClient => {
+      const dispatcher = createDispatcher({ connections });
+      stops.push('sockets', () => dispatcher.destroy());
+      const oldSignatures = config['old-signatures'];
+      return followingClient(cluster, log, { dispatcher, clusterKey, memberId: id, clock, oldSignatures });
+    };
+    const client = clientOf(CONNECTIONS);
+    const prober = clientOf(PROBE_CONNECTIONS);
+    const origins = new Origins({ cluster, client, prober, health: new OriginHealth(), nowMs });
     const stopping = new AbortController();
-    const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs });
+    const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs, dateMs });
     stops.push('audit log', () => entrance.audit.close());
     const comparing = entrance.watch(stopping.signal);
     stops.push('accounts', async () => await comparing);
@@ -76,6 +79,7 @@ export async function startProxy(
       log,
       clock,
       nowMs,
+      dateMs,
       startedMs: nowMs(),
       metrics: new ProxyMetrics(id),
       entrance,

@@ -50,6 +50,7 @@ interface AccessClientDeps {
   readonly upstreamClient: (upstream: string) => UpstreamClient;
   readonly nodeId: string;
   readonly nowMs: () => number;
+  readonly dateMs: () => number;
 }
 
 /**
@@ -183,7 +184,7 @@ export class AccessClient {
     authorization: string | undefined,
     cause: unknown,
   ): Promise<AccessAnswer> {
-    const { cluster, gate, nowMs, upstreamClient } = this.#deps;
+    const { cluster, gate, nowMs, dateMs, upstreamClient } = this.#deps;
     const hasUrl = cluster.upstream(name.upstream).url !== undefined;
     if (sourceDelayMs(this.#policy, hasUrl, gate.silentForMs(nowMs()), 0) === undefined) throw cause;
     const client = upstreamClient(name.upstream);
@@ -193,8 +194,8 @@ export class AccessClient {
       try {
         await readItem(client, name.repository, item, as, AbortSignal.timeout(ASK_UPSTREAM_MS));
         const untilMs =
-          verdict === 'granted' ? believableUntilMs(authorization ?? '', nowMs()) : Number.MAX_SAFE_INTEGER;
-        return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - nowMs())) };
+          verdict === 'granted' ? believableUntilMs(authorization ?? '', dateMs()) : Number.MAX_SAFE_INTEGER;
+        return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - dateMs())) };
       } catch (error) {
         throwIfBug(error);
         if (!isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;

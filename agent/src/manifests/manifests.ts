@@ -43,6 +43,8 @@ interface ManifestsDeps {
   readonly nodeId: string;
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 type Whole = ManifestAnswer & { readonly bytes: Uint8Array };
@@ -158,7 +160,7 @@ export class Manifests {
     cause: unknown,
     signal: AbortSignal,
   ): Promise<Whole> {
-    const { gate, tags, nowMs, log } = this.#deps;
+    const { gate, tags, nowMs, dateMs, log } = this.#deps;
     gate.note(false, nowMs());
     if (reference.kind === 'digest') {
       const cached = await this.#fromCache(target, reference.digest);
@@ -173,7 +175,7 @@ export class Manifests {
           { ...target, tag: referenceText(reference) },
           'nobody answers; serving the tag as last seen',
         );
-        return { ...cached, staleSeconds: Math.max(0, Math.round((nowMs() - seen.atMs) / 1000)) };
+        return { ...cached, staleSeconds: Math.max(0, Math.round((dateMs() - seen.atMs) / 1000)) };
       }
     }
     const found = await this.#fromUpstream(target, reference, cause, signal);
@@ -241,7 +243,7 @@ export class Manifests {
         target.repository,
         reference.tag,
         found.digest,
-        this.#deps.nowMs(),
+        this.#deps.dateMs(),
       );
     try {
       const attrs = {

@@ -36,6 +36,7 @@ function alone(): AccessClient {
       upstreamClient: () => upstream,
       nodeId: 'agent-1',
       nowMs,
+      dateMs: nowMs,
     },
     { backToSource: { mode: 'auto', afterMs: 0 } },
   );

@@ -44,10 +44,9 @@ export async function restore(
     if (frame.type === 'head') head = frame;
     if (frame.type !== 'records') continue;
     const { space } = frame;
-    const known = (frame.entries as DumpedRecord[]).filter((record) => isKnown(operator, space, record));
-    left += frame.entries.length - known.length;
-    await (space === 'r1' ? putTags(operator, known) : putRecords(operator, space, known));
-    counts[space] = (counts[space] ?? 0) + known.length;
+    const known = await putKnown(operator, space, frame.entries as DumpedRecord[]);
+    left += frame.entries.length - known;
+    counts[space] = (counts[space] ?? 0) + known;
     onProgress(space, counts[space]);
   }
   return { head: head!, counts, left };
@@ -63,6 +62,17 @@ export function checkWhole(file: string): void {
         throw new CodedError('REQUEST_INVALID', { message: `${file}: the part at byte ${offset}: ${fault}` });
     }
   }
+}
+
+/** Puts those records of a space into a cluster whose upstream it has; returns how many. @throws `QUORUM_LOST` */
+export async function putKnown(
+  operator: Operator,
+  space: RecordSpace,
+  records: readonly DumpedRecord[],
+): Promise<number> {
+  const known = records.filter((record) => isKnown(operator, space, record));
+  await (space === 'r1' ? putTags(operator, known) : putRecords(operator, space, known));
+  return known.length;
 }
 
 function isKnown(operator: Operator, space: RecordSpace, { key }: DumpedRecord): boolean {

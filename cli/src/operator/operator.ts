@@ -50,12 +50,14 @@ export function operatorOptions(command: Command): Command {
 /** Signed calls of an operator to the origins of a cluster. Close it. */
 export class Operator {
   readonly cluster: Cluster;
+  readonly clusterKey: Uint8Array;
   readonly #client: InternalClient;
   readonly #dispatcher: Dispatcher;
   #followed: Promise<void> | undefined;
 
   constructor(cluster: Cluster, clusterKey: Uint8Array) {
     this.cluster = cluster;
+    this.clusterKey = clusterKey;
     this.#dispatcher = createDispatcher({ connectTimeoutMs: 2_000 });
     this.#client = new InternalClient({
       dispatcher: this.#dispatcher,

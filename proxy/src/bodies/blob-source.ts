@@ -75,15 +75,17 @@ export async function whileAlive<T>(
   const dead = new AbortController();
   let probing = false;
   let missed = 0;
+  const probed = (isAlive: boolean): void => {
+    probing = false;
+    missed = isAlive ? 0 : missed + 1;
+    if (missed >= misses)
+      dead.abort(new CodedError('PEER_HTTP', { message: `origin ${originId} stopped answering` }));
+  };
   const timer = setInterval(() => {
     if (probing) return;
+    if (origins.alive(originId, PROBE_EVERY_MS)) return probed(true);
     probing = true;
-    void origins.probe(originId, signal).then((isAlive) => {
-      probing = false;
-      missed = isAlive ? 0 : missed + 1;
-      if (missed >= misses)
-        dead.abort(new CodedError('PEER_HTTP', { message: `origin ${originId} stopped answering` }));
-    });
+    origins.probe(originId).then(probed, (error: unknown) => dead.abort(error));
   }, PROBE_EVERY_MS);
   try {
     return await run(AbortSignal.any([signal, dead.signal]));

@@ -1,4 +1,5 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
+import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
@@ -8,6 +9,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
 import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { type BlobSource, RemoteBlob } from '@sepia/http/bodies/remote-blob';
@@ -15,7 +17,7 @@ import { MAX_ANSWER_BYTES, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { RangeWish } from '@sepia/oci/range';
-import { headerOf, isDecisive, isDefinite, type Origins } from '../cluster/origins.ts';
+import { headerOf, isDecisive, isDefinite, type OriginRequest, type Origins } from '../cluster/origins.ts';
 import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, whileAlive } from './blob-source.ts';
 import type { SourcePlan } from './core/choose-source.ts';
 import { findSource } from './whereabouts.ts';
@@ -30,6 +32,8 @@ const BODY_TIMEOUT_MS = 60_000;
 const POLL_SLACK_MS = 2_000;
 /** An origin that sent wrong bytes is told within this, in ms. */
 const COMPLAINT_MS = 2_000;
+/** Leaf hashes that are asked for are joined by others for this long: one request that hangs is not for all who come. In ms. */
+const JOIN_MS = 1_000;
 const MAX_LEAVES_BYTES = 1024 * 1024;
 const NEVER_MS = 2 ** 31 - 1;
 
@@ -71,7 +75,8 @@ export async function openOriginBlob(
     const hedgeAfterMs = areWhole ? HOLDER_HEDGE_MS : NEVER_MS;
     return (await firstAnswer(ids, ask, { hedgeAfterMs, signal: running, isFinal: isDecisive })).metainfo;
   };
-  const told = await beginningsOf(deps.origins).run(JSON.stringify([name, wish]), begin, signal);
+  const { beginnings } = flightsOf(deps.origins);
+  const told = await beginnings.run(JSON.stringify([name, wish]), begin, signal);
   // What is open grows as its reader learns more: each has one of its own.
   const metainfo = told.state === 'final' ? told : Metainfo.decode(told.encode());
   const blob = new RemoteBlob(
@@ -89,12 +94,22 @@ export async function openOriginBlob(
   return { blob, close: () => blob.close() };
 }
 
-/** Bodies that begin now, by name and wish: as many as ask for one blob at once are one question to the origins. */
-const beginnings = new WeakMap<Origins, SingleFlight<string, Metainfo>>();
+/** Questions under way, by name and what of it: as many as ask for one blob at once are one question to the origins. */
+interface Flights {
+  readonly beginnings: SingleFlight<string, Metainfo>;
+  readonly finding: SingleFlight<string, BlobHolders>;
+  readonly leaves: SingleFlight<string, Uint8Array>;
+}
 
-function beginningsOf(origins: Origins): SingleFlight<string, Metainfo> {
-  const known = beginnings.get(origins) ?? new SingleFlight();
-  beginnings.set(origins, known);
+const flights = new WeakMap<Origins, Flights>();
+
+function flightsOf(origins: Origins): Flights {
+  const known = flights.get(origins) ?? {
+    beginnings: new SingleFlight(),
+    finding: new SingleFlight(),
+    leaves: new SingleFlight(),
+  };
+  flights.set(origins, known);
   return known;
 }
 
@@ -104,8 +119,11 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
     wish.want === 'all' || wish.start === undefined ? undefined : Math.floor(wish.start / PIECE_BYTES);
   return {
     find: async (signal) => {
-      const plan = await findSource(origins, name, signal, RESUME_GRACE_MS);
-      return { ids: origins.health.order(plan.originIds), areWhole: plan.type === 'holders' };
+      const find = async (running: AbortSignal): Promise<BlobHolders> => {
+        const plan = await findSource(origins, name, running, RESUME_GRACE_MS);
+        return { ids: origins.health.order(plan.originIds), areWhole: plan.type === 'holders' };
+      };
+      return await flightsOf(origins).finding.run(JSON.stringify(name), find, signal);
     },
     metainfo: async (id, known, waitMs, signal) => {
       const news = known === undefined ? {} : { wait: waitMs, from: known.metainfo.knownPrefix };
@@ -125,16 +143,8 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
       const metainfo = metainfoOf(name, id, await readLimited(answer.body, MAX_ANSWER_BYTES, id));
       return { metainfo, etag: headerOf(answer, 'etag') ?? metainfo.etag };
     },
-    leaves: async (id, first, count, signal) => {
-      const call = {
-        ...to(ORIGIN_BLOBS.leaves, { ...name, from: first, count }),
-        headersTimeoutMs: LEADER_TIMEOUT_MS,
-      } as const;
-      return await whileAlive(origins, id, signal, async (alive) => {
-        const answer = await origins.call(id, { ...call, signal: alive });
-        return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
-      });
-    },
+    leaves: async (id, first, count, signal) =>
+      await leavesAt(origins, id, to(ORIGIN_BLOBS.leaves, { ...name, from: first, count }), signal),
     range: async (id, start, end, signal) => {
       const call = {
         ...to(ORIGIN_BLOBS.blob, name),
@@ -165,6 +175,37 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
         .catch((error: unknown) => logFailure(log, error, 'a complaint was not sent', { origin }, 'debug'));
     },
   };
+}
+
+/**
+ * Leaf hashes that one origin tells. Readers who ask for the same join: who leaves ends it for nobody else, and one that
+ * hangs takes in nobody after {@link JOIN_MS}.
+ */
+async function leavesAt(
+  origins: Origins,
+  id: string,
+  asked: Pick<OriginRequest, 'method' | 'path'>,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  const { leaves } = flightsOf(origins);
+  const key = `${id} ${asked.path}`;
+  const ask = async (running: AbortSignal): Promise<Uint8Array> => {
+    const joined = setTimeout(() => leaves.forget(key), JOIN_MS);
+    const abort = new LinkedAbort(running);
+    const late = setTimeout(() => abort.abort(new CodedError('TIMEOUT')), LEADER_TIMEOUT_MS + POLL_SLACK_MS);
+    try {
+      return await whileAlive(origins, id, abort.signal, async (alive) => {
+        const call = { ...asked, headersTimeoutMs: LEADER_TIMEOUT_MS, signal: alive };
+        const answer = await origins.call(id, call);
+        return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
+      });
+    } finally {
+      clearTimeout(joined);
+      clearTimeout(late);
+      abort.unlink();
+    }
+  };
+  return await leaves.run(key, ask, signal);
 }
 
 /** Final metainfo that somebody reads by. */

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { askAll } from '@sepia/base/async/ask-many';
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
@@ -22,6 +23,7 @@ const PROBE_EVERY_MS = 1_000;
 const HEARD_MS = 1_500;
 const PROBE_TIMEOUT_MS = 800;
 const MAX_QUICK_BYTES = 4 * 1024 * 1024;
+const FOR_EVER = new AbortController().signal;
 
 /** A call whose address is an origin. */
 export type OriginRequest = Omit<InternalRequest, 'url' | 'to'> & {
@@ -32,6 +34,8 @@ export type OriginRequest = Omit<InternalRequest, 'url' | 'to'> & {
 interface OriginsDeps {
   readonly cluster: Cluster;
   readonly client: InternalClient;
+  /** Sockets of its own: who asks whether an origin lives never queues behind bodies. */
+  readonly prober?: InternalClient;
   readonly health: OriginHealth;
   readonly nowMs: () => number;
 }
@@ -39,6 +43,8 @@ interface OriginsDeps {
 /** Calls to origins, noting who answers. */
 export class Origins {
   readonly #deps: OriginsDeps;
+  /** One probe of an origin at a time, however many wait for it. */
+  readonly #probing = new SingleFlight<string, boolean>();
 
   constructor(deps: OriginsDeps) {
     this.#deps = deps;
@@ -82,10 +88,10 @@ export class Origins {
   }
 
   /** One call to one origin; an error status is thrown as the error that the origin named. */
-  async call(id: string, call: OriginRequest): Promise<InternalResponse> {
+  async call(id: string, call: OriginRequest, client = this.#deps.client): Promise<InternalResponse> {
     const member = this.#deps.cluster.member(id);
     try {
-      const answer = await this.#anyUrl(member, call);
+      const answer = await this.#anyUrl(member, call, client);
       this.health.ok(id, this.#deps.nowMs());
       return answer;
     } catch (error) {
@@ -102,20 +108,21 @@ export class Origins {
     timeoutMs: number,
     call: Pick<OriginRequest, 'method' | 'path'>,
     signal?: AbortSignal,
+    client?: InternalClient,
   ): Promise<T> {
     const late = new AbortController();
-    const timer = setTimeout(() => {
+    let isOver = false;
+    const giveUp = (): void => {
+      if (isOver) return;
       this.health.failed(id);
       late.abort(new CodedError('PEER_HTTP', { message: `origin ${id} is silent`, detail: { origin: id } }));
-    }, timeoutMs);
+    };
+    // What has come is looked at first: on a busy machine that is late too, and would be taken for silence.
+    const timer = setTimeout(() => setImmediate(giveUp), timeoutMs);
     const either = signal === undefined ? late.signal : AbortSignal.any([late.signal, signal]);
     try {
-      const answer = await this.call(id, {
-        ...call,
-        headersTimeoutMs: timeoutMs * 2,
-        bodyTimeoutMs: timeoutMs * 2,
-        signal: either,
-      });
+      const waits = { headersTimeoutMs: timeoutMs * 2, bodyTimeoutMs: timeoutMs * 2, signal: either };
+      const answer = await this.call(id, { ...call, ...waits }, client);
       const bytes = await readLimited(answer.body, MAX_QUICK_BYTES, id);
       return (bytes.length === 0 ? {} : JSON.parse(bytes.toString('utf8'))) as T;
     } catch (cause) {
@@ -127,19 +134,23 @@ export class Origins {
         });
       throw cause;
     } finally {
+      isOver = true;
       clearTimeout(timer);
     }
   }
 
-  /** Asks one origin whether it lives: any answer counts. */
-  async probe(id: string, signal?: AbortSignal, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
-    try {
-      await this.quick(id, timeoutMs, to(ORIGIN_RECORDS.cluster), signal);
-      return true;
-    } catch (error) {
-      throwIfBug(error);
-      return isCoded(error) && !isSilence(error);
-    }
+  /** Asks one origin whether it lives: any answer counts. Who asks at the same time shares the answer. @throws the reason of `signal` */
+  async probe(id: string, signal: AbortSignal = FOR_EVER, timeoutMs = PROBE_TIMEOUT_MS): Promise<boolean> {
+    const ask = async (abort: AbortSignal): Promise<boolean> => {
+      try {
+        await this.quick(id, timeoutMs, to(ORIGIN_RECORDS.cluster), abort, this.#deps.prober);
+        return true;
+      } catch (error) {
+        throwIfBug(error);
+        return isCoded(error) && !isSilence(error);
+      }
+    };
+    return await this.#probing.run(`${id} ${timeoutMs}`, ask, signal);
   }
 
   /**
@@ -170,13 +181,17 @@ export class Origins {
   }
 
   /** Tries a member's addresses in order; one with a streamed body or a password is sent once. */
-  async #anyUrl({ id, urls }: Member, { once, ...call }: OriginRequest): Promise<InternalResponse> {
+  async #anyUrl(
+    { id, urls }: Member,
+    { once, ...call }: OriginRequest,
+    client: InternalClient,
+  ): Promise<InternalResponse> {
     const isStream =
       call.body !== undefined && typeof call.body !== 'string' && !(call.body instanceof Uint8Array);
     const tries = isStream || once === true ? urls.slice(0, 1) : urls;
     for (const [index, url] of tries.entries()) {
       try {
-        return await this.#deps.client.call({ ...call, url, to: id });
+        return await client.call({ ...call, url, to: id });
       } catch (error) {
         if (index === tries.length - 1 || !isSilence(error) || call.signal?.aborted === true) throw error;
       }

@@ -5,6 +5,7 @@ interface Flight<T> {
   readonly abort: AbortController;
   readonly promise: Promise<T>;
   users: number;
+  isOver: boolean;
 }
 
 /** Whether what is under way ends with "unknown": whoever came later asks once more, for it may exist by now. */
@@ -45,7 +46,7 @@ export class SingleFlight<K, T> {
     await Promise.all(flights.map(async (flight) => await ended(flight?.promise)));
   }
 
-  /** Who asks from now on joins nothing that is under way; it goes on for who waits for it. */
+  /** Who asks from now on joins nothing that is under way; it goes on for who waits for it, and ends with them. */
   forget(key: K): void {
     this.#flights.delete(key);
   }
@@ -109,17 +110,19 @@ export class SingleFlight<K, T> {
   #begin(key: K, work: (signal: AbortSignal) => Promise<T>, stays: boolean): Flight<T> {
     const abort = new AbortController();
     const promise = work(abort.signal).finally(() => {
+      flight.isOver = true;
       if (this.#flights.get(key) === flight) this.#flights.delete(key);
     });
-    const flight: Flight<T> = { abort, promise, users: stays ? Number.POSITIVE_INFINITY : 0 };
+    const users = stays ? Number.POSITIVE_INFINITY : 0;
+    const flight: Flight<T> = { abort, promise, users, isOver: false };
     readElsewhere(promise);
     this.#flights.set(key, flight);
     return flight;
   }
 
   #leave(key: K, flight: Flight<T>, signal: AbortSignal): void {
-    if (this.#flights.get(key) !== flight) return;
-    this.#flights.delete(key);
+    if (flight.isOver) return;
+    if (this.#flights.get(key) === flight) this.#flights.delete(key);
     flight.abort.abort(
       signal.aborted ? signal.reason : new CodedError('TIMEOUT', { message: 'nobody waits' }),
     );

@@ -75,3 +75,26 @@ t.test('what is shared goes on when all have left, and is joined by who comes th
   t.equal(flights.size, 0);
   await flights.idle('blob');
 });
+
+t.test('what is forgotten goes on for who waits for it, and is aborted when they have left', async (t) => {
+  const flights = new SingleFlight<string, string>();
+  const signals: AbortSignal[] = [];
+  const work = (signal: AbortSignal): Promise<string> => {
+    signals.push(signal);
+    return new Promise(() => {});
+  };
+  const [first, second] = [new AbortController(), new AbortController()];
+  const old = [first, second].map(async ({ signal }) => await flights.run('blob', work, signal));
+  flights.forget('blob');
+  const anew = flights.run('blob', work, NEVER);
+  t.equal(signals.length, 2, 'who comes now begins anew');
+  first.abort(new CodedError('DRAINING'));
+  await t.rejects(old[0]!, { code: 'DRAINING' });
+  t.notOk(signals[0]!.aborted, 'one still waits');
+  second.abort(new CodedError('DRAINING'));
+  await t.rejects(old[1]!, { code: 'DRAINING' });
+  t.ok(signals[0]!.aborted);
+  t.notOk(signals[1]!.aborted, 'the other run is not theirs');
+  t.ok(flights.has('blob'));
+  void anew;
+});

@@ -137,7 +137,9 @@ async function firstOf<T>(running: ReadonlyMap<string, Try<T>>, signal: AbortSig
       signal.removeEventListener('abort', onAbort);
       settle();
     };
-    const timer = setTimeout(() => done(() => resolve(undefined)), LOOK_MS);
+    // What has come is looked at first: on a busy machine that is late too, and would be taken for silence.
+    const look = (): void => void setImmediate(() => done(() => resolve(undefined)));
+    const timer = setTimeout(look, LOOK_MS);
     const onAbort = (): void => done(() => reject(signal.reason));
     signal.addEventListener('abort', onAbort, { once: true });
     for (const outcome of outcomes) void outcome.then((one) => done(() => resolve(one)));

@@ -225,7 +225,7 @@ export class RemoteBlob implements ReadableBlob {
     }
     for (let piece = first, at = 0; at < told.length && piece < first + count; piece++) {
       const length = leafCount(pieceLength(this.sizeBytes, piece)) * HASH_BYTES;
-      const leaves = told.slice(at, at + length);
+      const leaves = told.subarray(at, at + length);
       at += length;
       if (piece > first && !this.#follower.metainfo.knows(piece)) break;
       await this.#follower.untilKnown(piece, signal);

@@ -1,0 +1,128 @@
+import { CodedError } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
+import { silentLogger } from '@sepia/base/log';
+import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
+import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import { Chance } from '@sepia/swarm/core/random';
+import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
+import { VirtualTime } from '@sepia/test-support/virtual-time';
+import t from 'tap';
+import { openOriginBlob } from '../../src/bodies/origin-blob.ts';
+import { OriginHealth } from '../../src/cluster/core/origin-health.ts';
+import { Origins } from '../../src/cluster/origins.ts';
+import { FaultyOrigins, truthOf } from '../support/faulty-origins.ts';
+
+const never = new AbortController().signal;
+
+type Call = (request: InternalRequest, right: FaultyOrigins) => Promise<InternalResponse>;
+
+/** A proxy's readers of one blob of two pieces that `origin-1` and others have; `paths` are the calls, in their order. */
+function readers(answer: Call = async (request, right) => await right.call(request)) {
+  const truth = truthOf(Buffer.from(seededBytes(2 * PIECE_BYTES, 'shared')));
+  const weather = { timing: false, wrong: false, fetchRate: undefined };
+  const right = new FaultyOrigins(truth, weather, new Chance(1));
+  const calls: InternalRequest[] = [];
+  const call = async (request: InternalRequest): Promise<InternalResponse> => {
+    calls.push(request);
+    return await answer(request, right);
+  };
+  const origins = new Origins({
+    cluster: right.cluster,
+    client: { call } as unknown as InternalClient,
+    health: new OriginHealth(),
+    nowMs: () => 0,
+  });
+  const name = { upstream: 'local', repository: 'app', digest: truth.digest } as never;
+  const plan = {
+    type: 'holders',
+    originIds: ['origin-1', 'origin-2'],
+    isCertain: true,
+    sizeBytes: truth.bytes.length,
+  } as const;
+  const deps = { origins, log: silentLogger(), stallMs: 30_000 };
+  const open = (signal = never) => openOriginBlob(deps, name, plan, { want: 'all' }, signal);
+  const asked = (what: string): InternalRequest[] => calls.filter(({ path }) => path.includes(what));
+  return { open, asked };
+}
+
+t.test(
+  'as many as read one blob at once are one question to the origins, and hold one copy of the answer',
+  async (t) => {
+    const { open, asked } = readers();
+    const opened = await Promise.all(Array.from({ length: 100 }, () => open()));
+    const leaves = await Promise.all(opened.map(({ blob }) => blob.leaves(0, never)));
+    t.equal(asked('/metainfo').length, 1);
+    t.equal(asked('/leaves').length, 1);
+    t.equal(new Set(leaves.map(({ buffer }) => buffer)).size, 1, 'one memory for all');
+    for (const { close } of opened) close();
+  },
+);
+
+/** An origin whose answers about leaf hashes hang, as long as `hangs` says. */
+function hanging(hangs: (asked: number, id: string) => boolean): Call {
+  let asked = 0;
+  return async (request, right) => {
+    const isAsked = request.path.includes('/leaves');
+    if (isAsked) asked += 1;
+    if (!isAsked || !hangs(asked, request.to)) return await right.call(request);
+    return await new Promise((_, reject) =>
+      request.signal?.addEventListener('abort', () => reject(request.signal?.reason), { once: true }),
+    );
+  };
+}
+
+t.test(
+  'a question that hangs is joined for a second; all who joined it are answered elsewhere',
+  async (t) => {
+    const time = new VirtualTime().install();
+    t.teardown(() => time.uninstall());
+    const { open, asked } = readers(hanging((_, id) => id === 'origin-1'));
+    const run = async (): Promise<number> => {
+      const opened = await Promise.all(Array.from({ length: 100 }, () => open()));
+      const gone = new AbortController();
+      const waiting = opened.map(
+        async ({ blob }, at) => await blob.leaves(0, at === 0 ? gone.signal : never),
+      );
+      const left = t.rejects(waiting[0]!, { code: 'TIMEOUT' });
+      gone.abort(new CodedError('TIMEOUT'));
+      await left;
+      const told = await Promise.all(waiting.slice(1));
+      t.same(
+        asked('/leaves').map(({ to }) => to),
+        ['origin-1', 'origin-2'],
+        'one question for all of them',
+      );
+      await delay(200);
+      const late = await open();
+      await late.blob.leaves(0, never);
+      for (const { close } of [...opened, late]) close();
+      return told.length;
+    };
+    t.equal(await time.settle(run()), 99, 'the others were not aborted with the one that left');
+    t.equal(asked('/leaves')[2]?.to, 'origin-1', 'who comes later asks anew');
+    t.ok(
+      asked('/leaves').every(({ to, signal }) => to !== 'origin-1' || signal?.aborted === true),
+      'all let go',
+    );
+  },
+);
+
+t.test('a question that hangs at all who have the blob ends for everybody, and is asked anew', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const { open, asked } = readers(hanging((count) => count <= 3));
+  const run = async (): Promise<number> => {
+    const opened = await Promise.all(Array.from({ length: 100 }, () => open()));
+    const told = await Promise.all(opened.map(async ({ blob }) => await blob.leaves(0, never)));
+    for (const { close } of opened) close();
+    return told.length;
+  };
+  t.equal(await time.settle(run()), 100);
+  t.ok(asked('/leaves').length < 12, `${asked('/leaves').length} questions of 100 readers`);
+  t.ok(
+    asked('/leaves')
+      .slice(0, 3)
+      .every(({ signal }) => signal?.aborted),
+    'nothing is left hanging',
+  );
+});

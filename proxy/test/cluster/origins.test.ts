@@ -1,0 +1,99 @@
+import { Readable } from 'node:stream';
+import { mock } from 'node:test';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { Cluster } from '@sepia/cluster/cluster';
+import { parseClusterDocument } from '@sepia/cluster/document';
+import type { InternalClient } from '@sepia/http/client';
+import t from 'tap';
+import { whileAlive } from '../../src/bodies/blob-source.ts';
+import { OriginHealth } from '../../src/cluster/core/origin-health.ts';
+import { Origins } from '../../src/cluster/origins.ts';
+
+const never = new AbortController().signal;
+
+/** A proxy's one origin; `asked` counts the calls of each client, `silent` takes its answers away. */
+function origin() {
+  const cluster = new Cluster(
+    parseClusterDocument(
+      JSON.stringify({
+        version: 1,
+        members: [{ id: 'origin-1', role: 'origin', urls: ['http://127.0.0.1:1'] }],
+        upstreams: [{ name: 'local', mode: 'none', hosts: [] }],
+      }),
+      'cluster.yaml',
+    ),
+  );
+  const asked = { bodies: 0, probes: 0 };
+  const state = { silent: false, nowMs: 0 };
+  const clientOf = (kind: keyof typeof asked): InternalClient => {
+    const call = async () => {
+      await new Promise(setImmediate);
+      asked[kind] += 1;
+      if (state.silent) throw new CodedError('PEER_HTTP', { message: 'no answer' });
+      return { status: 200, headers: {}, body: Readable.from([Buffer.from('{}')]) };
+    };
+    return { call } as unknown as InternalClient;
+  };
+  const origins = new Origins({
+    cluster,
+    client: clientOf('bodies'),
+    prober: clientOf('probes'),
+    health: new OriginHealth(),
+    nowMs: () => state.nowMs,
+  });
+  return { origins, asked, state };
+}
+
+t.test(
+  'however many ask whether an origin lives, it is asked once at a time, beside the bodies',
+  async (t) => {
+    const { origins, asked, state } = origin();
+    const all = await Promise.all(Array.from({ length: 500 }, () => origins.probe('origin-1')));
+    t.ok(all.every(Boolean));
+    t.same(asked, { bodies: 0, probes: 1 });
+    state.silent = true;
+    t.equal(await origins.probe('origin-1'), false);
+    t.same(asked, { bodies: 0, probes: 2 }, 'an answer is not kept');
+  },
+);
+
+t.test('all who wait for an origin are one probe; when it is silent all give up', async (t) => {
+  const { origins, asked, state } = origin();
+  mock.timers.enable({ apis: ['setInterval'] });
+  t.teardown(() => mock.timers.reset());
+  const waiting = Array.from({ length: 100 }, () =>
+    whileAlive(origins, 'origin-1', never, async (signal) => {
+      await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    }),
+  );
+  mock.timers.tick(250);
+  state.silent = true;
+  const ended = Promise.allSettled(waiting);
+  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+  t.equal(asked.probes, 1, 'one question for all of them');
+  mock.timers.tick(250);
+  const outcomes = await ended;
+  t.ok(outcomes.every((one) => one.status === 'rejected' && isCoded(one.reason, 'PEER_HTTP')));
+});
+
+t.test('an origin that answers others lives: it is not asked', async (t) => {
+  const { origins, asked, state } = origin();
+  mock.timers.enable({ apis: ['setInterval'] });
+  t.teardown(() => mock.timers.reset());
+  const gone = new AbortController();
+  const waiting = whileAlive(origins, 'origin-1', gone.signal, async (signal) => {
+    await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  });
+  const ended = Promise.allSettled([waiting]);
+  origins.health.ok('origin-1', 100);
+  state.nowMs = 250;
+  mock.timers.tick(250);
+  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+  t.equal(asked.probes, 0);
+  state.nowMs = 500;
+  mock.timers.tick(250);
+  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+  t.equal(asked.probes, 1, 'nothing was heard of it since');
+  gone.abort(new CodedError('TIMEOUT'));
+  await ended;
+});
