@@ -14,12 +14,14 @@ import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
 import { addPurge } from './commands/purge.ts';
 import { addPush } from './commands/push.ts';
+import { addRecords } from './commands/records.ts';
 import { addReplicate } from './commands/replicate.ts';
 import { addRing } from './commands/ring.ts';
 import { addRoles } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
 import { addStatus } from './commands/status.ts';
 import { addTag } from './commands/tag.ts';
+import { addTorrent } from './commands/torrent.ts';
 import { addUp } from './commands/up.ts';
 
 /** The `sepia` command line. Bad usage ends the process with exit 2 and one line. */
@@ -36,6 +38,7 @@ export function buildProgram(): Command {
   addPull(program);
   addPush(program);
   addPreheat(program);
+  addTorrent(program);
   addConvert(program);
   addConversions(program);
   addLazy(program);
@@ -46,6 +49,7 @@ export function buildProgram(): Command {
   addBackup(program);
   addReplicate(program);
   addRing(program);
+  addRecords(program);
   addStatus(program);
   addSimulate(program);
   addConfig(program);

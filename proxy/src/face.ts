@@ -2,7 +2,6 @@ import { randomInt } from 'node:crypto';
 import type { MemberClock } from '@sepia/base/clock/member-clock';
 import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
-import { steadyMs } from '@sepia/base/reach';
 import { LINK_BELIEF_MS } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createRegistryApp } from '@sepia/face/registry-app';
@@ -46,6 +45,8 @@ export interface FaceParts {
   readonly log: Logger;
   readonly clock: MemberClock;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
   readonly startedMs: number;
   readonly metrics: ProxyMetrics;
   readonly entrance: Entrance;
@@ -61,14 +62,14 @@ export interface Face {
 
 /** Wires handlers, page and metrics of a proxy. */
 export function createFace(parts: FaceParts, stops: StopStack): Face {
-  const { config, cluster, origins, log, nowMs, metrics } = parts;
+  const { config, cluster, origins, log, nowMs, dateMs, metrics } = parts;
   const cache = new ManifestCache(config.limits['manifest-cache']);
   const gate = new PushGate({ cluster }, placeLimits(config.limits));
   const uploads = new Uploads(
     { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },
     { idleMs: config.limits['upload-idle'] },
   );
-  const rate = new RateGate({ nowMs: steadyMs }, { perSecond: config.limits['requests-per-second'] });
+  const rate = new RateGate({ nowMs }, { perSecond: config.limits['requests-per-second'] });
   const { admit } = rate;
   const own = (): OwnStatus => ({
     id: parts.id,
@@ -86,7 +87,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   metrics.watch(
     'sepia_proxy_origins_answering',
     'Origins that answer: /readyz counts these.',
-    () => origins.ids.length - origins.health.silent(origins.ids, steadyMs()).length,
+    () => origins.ids.length - origins.health.silent(origins.ids, nowMs()).length,
   );
   metrics.watch(
     'sepia_proxy_accounts_differ',
@@ -107,7 +108,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     oldSignatures: config['old-signatures'],
   });
   metrics.watch('sepia_proxy_preheat_jobs', 'Preheat jobs that run here.', () => harbor.jobs.size);
-  const layers = new LayerBindings({ registers: harbor.records, origins, clusterKey, nowMs });
+  const layers = new LayerBindings({ registers: harbor.records, origins, clusterKey, nowMs: dateMs });
   const blobs = {
     origins,
     log,

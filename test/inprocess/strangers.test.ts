@@ -7,8 +7,13 @@ import { request } from 'undici';
 const MIB = 1024 * 1024;
 const ALWAYS = { document: { policies: { strangers: 'always', 'stranger-interval': '5s' } } };
 
-async function torrentOf(cluster: Constellation, digest: string, repository = 'demo/app') {
-  const query = `upstream=local&repository=${encodeURIComponent(repository)}`;
+async function torrentOf(
+  cluster: Constellation,
+  digest: string,
+  repository = 'demo/app',
+  upstream = 'local',
+) {
+  const query = `upstream=${upstream}&repository=${encodeURIComponent(repository)}`;
   const answer = await request(`${cluster.trackerUrls[0]}/v1/blobs/${digest}/torrent?${query}`);
   const bytes = Buffer.from(await answer.body.arrayBuffer());
   return { status: answer.statusCode, type: answer.headers['content-type'], bytes };
@@ -33,6 +38,9 @@ t.test(
     });
     t.equal(torrent.hashes.length, 4);
     t.equal(torrent.announce.length, 2, 'every tracker');
+    const byHost = await torrentOf(cluster, digest, 'demo/app', new URL(cluster.proxyUrls[0]!).host);
+    t.same(byHost.bytes, file, 'an upstream may be named by one of its hosts');
+    t.equal((await torrentOf(cluster, digest, 'demo/app', 'nowhere.example')).status, 404);
 
     for (const fast of [false, true]) {
       const peer = new StandardPeer(torrent, { fast });

@@ -25,6 +25,15 @@ export interface Member {
   readonly dataDir: string;
 }
 
+interface ClusterOptions {
+  readonly origins: number;
+  readonly portsFrom: number;
+  /** A module that the proxies load first, to break them. */
+  readonly preload: string | undefined;
+  /** Database of the records; undefined: they rest on the origins. */
+  readonly recordsUrl: string | undefined;
+}
+
 /** The processes of a cluster: started by `sepia up`, those that were killed started again by hand. */
 export class Members {
   readonly all: readonly Member[];
@@ -56,15 +65,11 @@ export class Members {
     }));
   }
 
-  /** `preload`: a module that the proxies and agents load first, to break them. */
-  static async start(
-    dir: string,
-    origins: number,
-    portsFrom: number,
-    preload: string | undefined,
-  ): Promise<Members> {
+  static async start(dir: string, options: ClusterOptions): Promise<Members> {
+    const { origins, portsFrom, preload, recordsUrl } = options;
     const shape = ['--origins', String(origins), '--trackers', '1', '--proxies', '2', '--agents', '1'];
-    const up = await Up.start(dir, [...shape, '--ports-from', String(portsFrom)]);
+    const records = recordsUrl === undefined ? [] : ['--records', recordsUrl];
+    const up = await Up.start(dir, [...shape, ...records, '--ports-from', String(portsFrom)]);
     const members = new Members(up, preload);
     if (preload !== undefined)
       for (const { name, role } of members.all)

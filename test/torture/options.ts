@@ -1,6 +1,9 @@
 import { parseArgs } from 'node:util';
 import { SABOTAGES, type SabotageName } from './sabotage/names.ts';
 
+const RECORD_ENGINES = ['embedded', 'postgres'] as const;
+type RecordEngine = (typeof RECORD_ENGINES)[number];
+
 export interface Options {
   readonly rounds: number;
   readonly seed: number;
@@ -10,11 +13,13 @@ export interface Options {
   readonly json: boolean;
   /** Faults by which a disk is lost, set back or damaged, as well. */
   readonly disks: boolean;
+  /** Where tags and links rest: `postgres` starts a database for each cluster. */
+  readonly records: RecordEngine;
   /** Folder for the clusters' data and logs, kept; undefined: a temporary one. */
   readonly keep: string | undefined;
 }
 
-export const USAGE = `usage: npm run torture -- [--rounds N] [--seed S] [--origins 3|7] [--disks on|off] [--sabotage NAME] [--json] [--keep DIR]
+export const USAGE = `usage: npm run torture -- [--rounds N] [--seed S] [--origins 3|7] [--disks on|off] [--records embedded|postgres] [--sabotage NAME] [--json] [--keep DIR]
 sabotages: ${SABOTAGES.join(', ')}`;
 
 /** @throws {TypeError} that says which option is wrong */
@@ -26,6 +31,7 @@ export function parseOptions(args: readonly string[], seed: number): Options {
       seed: { type: 'string', default: String(seed) },
       origins: { type: 'string' },
       disks: { type: 'string', default: 'off' },
+      records: { type: 'string', default: 'embedded' },
       sabotage: { type: 'string' },
       json: { type: 'boolean', default: false },
       keep: { type: 'string' },
@@ -40,6 +46,9 @@ export function parseOptions(args: readonly string[], seed: number): Options {
   if (origins !== undefined && origins !== '3' && origins !== '7')
     throw new TypeError(`--origins ${origins}: 3 or 7`);
   if (disks !== 'on' && disks !== 'off') throw new TypeError(`--disks ${disks}: on or off`);
+  const records = RECORD_ENGINES.find((engine) => engine === values.records);
+  if (records === undefined)
+    throw new TypeError(`--records ${values.records}: one of ${RECORD_ENGINES.join(', ')}`);
   if (sabotage !== undefined && !SABOTAGES.some((name) => name === sabotage))
     throw new TypeError(`--sabotage ${sabotage}: one of ${SABOTAGES.join(', ')}`);
   return {
@@ -49,6 +58,7 @@ export function parseOptions(args: readonly string[], seed: number): Options {
     sabotage: sabotage as SabotageName | undefined,
     json: values.json,
     disks: disks === 'on',
+    records,
     keep: values.keep,
   };
 }

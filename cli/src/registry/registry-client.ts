@@ -295,7 +295,11 @@ function errorsIn(answer: unknown): readonly ({ code?: string; message?: string 
   return Array.isArray(errors) ? errors : [];
 }
 
-async function errorOf({ url, credentials }: RegistryClientOptions, answer: Answer): Promise<CodedError> {
+/** What an answer with an error status says, in the code that it names. Reads its body. */
+export async function errorOf(
+  { url, credentials }: Pick<RegistryClientOptions, 'url' | 'credentials'>,
+  answer: Answer,
+): Promise<CodedError> {
   const bytes = await readLimited(answer.body, 64 * 1024, url).catch(ignoreFailure);
   let text = `HTTP ${answer.statusCode}`;
   try {

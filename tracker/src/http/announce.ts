@@ -3,13 +3,14 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { upstreamOfHost } from '@sepia/base/names/upstream-name';
 import { withoutPrefix } from '@sepia/base/networks';
 import { TORRENT } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { RequestState } from '@sepia/http/app';
 import { createRouter, routed, routesOf, serve } from '@sepia/http/router';
 import { queryValue } from '@sepia/http/signed';
-import { torrentFile, torrentName } from '@sepia/metainfo/torrent';
+import { TORRENT_TYPE, torrentFile, torrentName } from '@sepia/metainfo/torrent';
 import type { Context, Middleware } from 'koa';
 import { namedBlob, parseAnnounce, parseBinaryQuery, parseScrape } from '../strangers/core/announce-query.ts';
 import { announceAnswer, failureAnswer, scrapeAnswer } from '../strangers/core/tracker-answers.ts';
@@ -82,7 +83,7 @@ async function torrent(ctx: Context, deps: AnnounceDeps, digest: string): Promis
     announce: cluster.trackers(name.digest).map(({ urls }) => announceUrl(urls[0]!, name)),
     webSeeds: cluster.members('proxy').map(({ urls }) => webSeedUrl(urls[0]!, name)),
   });
-  ctx.type = 'application/x-bittorrent';
+  ctx.type = TORRENT_TYPE;
   ctx.set('Content-Disposition', `attachment; filename="${torrentName(name.digest)}.torrent"`);
   ctx.body = Buffer.from(file);
 }
@@ -98,14 +99,15 @@ function webSeedUrl(proxyUrl: string, { digest, upstream, repository }: BlobName
   return `${proxyUrl}/v2/${repository}/blobs/${encodeURIComponent(digest)}?ns=${encodeURIComponent(upstream)}`;
 }
 
-/** @throws `DIGEST_SYNTAX`, `NAME_INVALID`, `UPSTREAM_UNKNOWN` */
+/** An upstream is named by its name or one of its hosts. @throws `DIGEST_SYNTAX`, `NAME_INVALID`, `UPSTREAM_UNKNOWN` */
 function blobNameOf(
   cluster: Cluster,
   named: { readonly digest: string; readonly upstream: string; readonly repository: string },
 ): BlobName {
   const digest = parseDigest(named.digest);
   const repository = parseRepositoryName(named.repository);
-  return { digest, upstream: cluster.upstream(named.upstream).name, repository };
+  const upstream = upstreamOfHost(named.upstream, cluster.upstreams) ?? cluster.upstream(named.upstream);
+  return { digest, upstream: upstream.name, repository };
 }
 
 function demandPolicy(cluster: Cluster): void {

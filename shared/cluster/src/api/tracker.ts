@@ -21,6 +21,6 @@ export const TRACKER = {
 
 /** A blob as a v1 torrent, for standard clients: no call between members, and open as the policy `strangers` says. */
 export const TORRENT = route('torrent', 'GET /v1/blobs/:digest/torrent', {
-  query: ['upstream', 'repository'],
+  query: ['upstream?', 'repository'],
   callers: [],
 });
