@@ -6,7 +6,7 @@ import { resolveName } from '@sepia/base/names/upstream-name';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { Cluster, shardKey } from '../src/cluster.ts';
-import { loadClusterDocument, parseClusterDocument } from '../src/document.ts';
+import { loadClusterDocument, parseClusterDocument } from '../src/load-document.ts';
 
 const member = (id: string, role: string, port: number, more: object = {}) => ({
   id,
