@@ -33,7 +33,8 @@ export async function runTask(
   if (rule === undefined) return skipped(`the rule ${task.rule} is not in the cluster document`);
   const name = resultName(rule, task.repository, task.tag);
   if ('wrong' in name) return skipped(name.wrong);
-  const job = { task, rule, name, source: clusterSource(deps.proxies, task) };
+  if (rule.to === 'index') return skipped(`the rule ${task.rule} makes indexes and converts nothing`);
+  const job = { task, rule, name, format: rule.to, source: clusterSource(deps.proxies, task) };
   return task.kind === 'convert' ? await convert(deps, job, signal) : await remove(deps, job, signal);
 }
 

@@ -7,8 +7,9 @@ import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
+import { steadyMs } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { createApp } from '@sepia/http/app';
@@ -62,7 +63,7 @@ export async function startAccelerator(
   const stops = new StopStack();
   return await startAll(stops, async () => {
     const clock = new MemberClock();
-    const { nowMs } = clock;
+    const dateMs = clock.nowMs;
     const chance = (): number => randomInt(2 ** 32) / 2 ** 32;
     const folder = await DataFolder.open({ log }, { dir: config.data, id });
     stops.push('data folder', () => folder.close());
@@ -76,7 +77,7 @@ export async function startAccelerator(
       credentials: config.credentials,
       env: deps.env ?? {},
       log,
-      nowMs,
+      nowMs: steadyMs,
     });
     stops.push('registries', () => registries.close());
     const pool = new PackPool(config.threads ?? availableParallelism());
@@ -100,7 +101,7 @@ export async function startAccelerator(
       records,
       clusterKey,
       memberId: id,
-      nowMs,
+      nowMs: dateMs,
     };
     const worker = new Worker(
       {

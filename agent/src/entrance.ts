@@ -16,18 +16,19 @@ interface EntranceParts {
   readonly asking: AccessClient;
   readonly audit: Audit;
   readonly nowMs: () => number;
+  readonly dateMs: () => number;
 }
 
 /** Makes the door of each listener: they share what is known of who may read what. */
 export function entranceOf(
   parts: EntranceParts,
 ): (upstreams: () => readonly NamedUpstream[], options: DoorOptions) => Door {
-  const { cluster, clusterKey, asking, audit, nowMs } = parts;
+  const { cluster, clusterKey, asking, audit, nowMs, dateMs } = parts;
   const { accounts } = cluster.document;
   const guard = new LoginGuard({ nowMs });
   const shared = {
     cluster,
-    tokens: new AccessTokens({ clusterKey, nowMs }),
+    tokens: new AccessTokens({ clusterKey, nowMs: dateMs }),
     rules: accounts === undefined ? undefined : new AccessRules(accounts),
     access: new UpstreamAccess({ ask: (...asked) => asking.check(...asked), nowMs }),
     askBase: (upstream: string) => asking.base(upstream),
@@ -41,6 +42,7 @@ export function entranceOf(
     login: (...given: Parameters<AccessClient['login']>) => asking.login(...given),
     audit,
     nowMs,
+    dateMs,
   };
   return (upstreams, options) => new Door({ ...shared, upstreams }, options);
 }

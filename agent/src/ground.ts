@@ -5,6 +5,7 @@ import { logFailure } from '@sepia/base/failure';
 import type { StopStack } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { type Counter, Metrics } from '@sepia/base/metrics';
+import { steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import type { InternalClient } from '@sepia/http/client';
@@ -44,7 +45,10 @@ export interface Ground {
   readonly tags: TagMemory;
   readonly log: Logger;
   readonly clock: MemberClock;
+  /** Steady, for intervals. */
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set: for what is kept on disk, or told to others. */
+  readonly dateMs: () => number;
   readonly metrics: Metrics;
   /** Bytes by where they came from. */
   readonly bytes: Counter;
@@ -60,7 +64,8 @@ export async function layGround(
 ): Promise<Ground> {
   const clusterKey = readClusterKey(config['cluster-key-file']);
   const clock = new MemberClock();
-  const { nowMs } = clock;
+  const nowMs = steadyMs;
+  const dateMs = clock.nowMs;
   const folderLog = given.log ?? createLogger('agent', config.id ?? 'new', config.log.level);
   const folder = await DataFolder.open(
     { log: folderLog },
@@ -75,7 +80,7 @@ export async function layGround(
   const { cache } = config;
   const files = given.files ?? diskFiles;
   const store = await BlobStore.open(
-    { files, dir, log, nowMs },
+    { files, dir, log, nowMs: dateMs },
     {
       durable: false,
       bootId: folder.bootId,
@@ -90,7 +95,7 @@ export async function layGround(
   stops.push('tags', () => tags.stop());
   return {
     ...{ config, cluster, clusterKey, nodeId, dir, files, store, tags },
-    ...{ log, clock, nowMs, metrics, bytes, stops },
+    ...{ log, clock, nowMs, dateMs, metrics, bytes, stops },
   };
 }
 

@@ -14,6 +14,7 @@ import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
 import { addPurge } from './commands/purge.ts';
 import { addPush } from './commands/push.ts';
+import { addRecords } from './commands/records.ts';
 import { addReplicate } from './commands/replicate.ts';
 import { addRing } from './commands/ring.ts';
 import { addRoles } from './commands/role.ts';
@@ -48,6 +49,7 @@ export function buildProgram(): Command {
   addBackup(program);
   addReplicate(program);
   addRing(program);
+  addRecords(program);
   addStatus(program);
   addSimulate(program);
   addConfig(program);

@@ -6,8 +6,9 @@ import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
+import { steadyMs } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { NodeCommands } from '@sepia/cluster/node-commands';
 import { startAdmin } from '@sepia/http/admin';
 import { InternalClient } from '@sepia/http/client';
@@ -117,14 +118,14 @@ async function build(parts: BuildParts): Promise<Origin> {
   const { deadlines, 'old-signatures': oldSignatures } = config;
   const pace = { progressMs: deadlines['fetch-progress'], firstByteMs: deadlines['first-byte'] };
   const clock = new MemberClock();
-  const { nowMs } = clock;
+  const [nowMs, dateMs] = [steadyMs, clock.nowMs];
   const identities = { credentials: config.credentials, env };
   const startedMs = nowMs();
   const stopping = new AbortController();
   const metrics = new Metrics('origin', selfId);
   const { upstreamBytes, servedBytes } = byteCounters(metrics);
 
-  const opened = await openRecords({ cluster, selfId, log, nowMs }, { dir: config.data, acceptLoss });
+  const opened = await openRecords({ cluster, selfId, log, nowMs: dateMs }, { dir: config.data, acceptLoss });
   const { folder, standing, digests } = opened;
   stops.push('data folder', async () => await folder.close());
   let closing: string | undefined;
@@ -139,7 +140,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const room = new DiskRoom({ selfId, dir: folder.dir, log, nowMs, freeBytes });
   stops.push('disk room', () => room.stop());
   await room.start();
-  const store = await openStore({ folder, room, index, log, nowMs }, config.cache);
+  const store = await openStore({ folder, room, index, log, nowMs: dateMs }, config.cache);
   stops.push('blob store', async () => await store.close());
   const sessions = new Sessions({ nowMs });
   const upstreams = new Upstreams(
@@ -191,21 +192,22 @@ async function build(parts: BuildParts): Promise<Origin> {
     nowMs,
     isLinked: async (name) => (await links.find(name)) !== undefined,
   });
-  const sets = recordSets({ ...counted, nowMs });
+  const sets = recordSets({ ...counted, nowMs: dateMs });
   const invalidation = new Invalidation({ cluster, client, selfId, log, nowMs });
   stops.push('revocations', () => invalidation.stop());
   const proofs = new LinkProofs({ store, upstreams, members, log, nowMs });
   stops.push('link proofs', () => proofs.stop());
-  const links: Links = new Links({ set: sets.links, upstreams, nowMs, onConfirmed: proofs.note });
+  const links: Links = new Links({ set: sets.links, upstreams, nowMs, dateMs, onConfirmed: proofs.note });
   invalidation.onRevoked((revoked) => {
     for (const name of revoked) proofs.forget(name);
     links.revoke(revoked);
   });
-  const hints = new Hints({ records: opened.records, nowMs });
+  const hints = new Hints({ records: opened.records, nowMs: dateMs });
   const { repair, scrubber } = soundness(
-    { members, store, room, index, upstreams, metrics, dir: folder.dir, stops, log, nowMs },
+    { members, store, room, index, upstreams, metrics, dir: folder.dir, stops, log, nowMs, dateMs },
     { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every, mendMs: deadlines['body-stall'] },
   );
+  swarms.onComplaint((digest, piece) => repair.lookBehind(digest, piece));
   const lookAgain = async (digest: Digest): Promise<void> => await repair.look(digest);
   const replicator = new Replicator(
     { members, store, hints, lookAgain, log },
@@ -215,14 +217,13 @@ async function build(parts: BuildParts): Promise<Origin> {
   const absence = new Absence({ members, standing, index, isMoved: (epoch) => move.isDone(epoch) });
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
   const onOutdated = async (epoch: number, from: string): Promise<void> => await ring.reach(epoch, from);
-  const tags = new Tags({ ...counted, nowMs, onOutdated });
-  const recheck = new Recheck({ members, upstreams, log, nowMs });
+  const tags = new Tags({ ...counted, nowMs, dateMs, onOutdated });
+  const recheck = new Recheck({ members, upstreams, log, nowMs: dateMs });
   const tagIndex = new TagIndex(counted);
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
   const catalog = new Catalog({ cluster, ...counted });
   const fence = new Fence();
-  const elapsedMs = (): number => performance.now();
-  const guard = new ContentGuard({ fence, elapsedMs });
+  const guard = new ContentGuard({ fence, elapsedMs: nowMs });
   const { replication, intake, queue } = createReplication({
     cluster,
     members,
@@ -238,7 +239,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     ...identities,
     metrics,
     log,
-    nowMs,
+    nowMs: dateMs,
   });
   stops.push('replication', async () => await replication.stop());
   const manifests: Manifests = new Manifests({
@@ -257,7 +258,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     repair,
     guard,
     log,
-    nowMs,
+    nowMs: dateMs,
   });
   const deletes = new Deletes({
     links,
@@ -302,15 +303,15 @@ async function build(parts: BuildParts): Promise<Origin> {
         manifests,
         invalidation,
       },
-      ...{ fence, elapsedMs, metrics, log, nowMs },
+      ...{ fence, elapsedMs: nowMs, metrics, log, nowMs: dateMs },
     },
     config['garbage-collection'],
   );
   stops.push('garbage collection', async () => await gc.stop());
-  const pullTimes = new PullTimes({ upstreams, log, nowMs });
+  const pullTimes = new PullTimes({ upstreams, log, nowMs: dateMs });
   stops.push('pull times', async () => await pullTimes.stop());
-  const publics = new PublicRepositories({ set: sets.public, log, nowMs });
-  const access: Access = new Access({ upstreams, manifests, tags, links, sessions, publics, nowMs });
+  const publics = new PublicRepositories({ set: sets.public, log, nowMs, dateMs });
+  const access: Access = new Access({ upstreams, manifests, tags, links, sessions, publics, nowMs, dateMs });
   const uploads = new Uploads(
     { selfId, store, links, quotas, replicator, guard, upstreams, room, log, nowMs },
     uploadOptions(config),

@@ -23,6 +23,8 @@ interface EntranceParts {
   readonly origins: Origins;
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 /** Everything about who may come in, shared by all listeners of a proxy. */
@@ -40,12 +42,12 @@ export interface Entrance {
 
 /** Reads the accounts and builds the doors. @throws {CodedError} `CONFIG_INVALID` */
 export function openEntrance(parts: EntranceParts): Entrance {
-  const { id, config, cluster, clusterKey, log, nowMs } = parts;
+  const { id, config, cluster, clusterKey, log, nowMs, dateMs } = parts;
   const audit = openAudit({ service: 'proxy', id, log }, config['audit-log']);
   const own = ownAccounts(parts);
-  const tokens = new AccessTokens({ clusterKey, nowMs });
+  const tokens = new AccessTokens({ clusterKey, nowMs: dateMs });
   const asking = new OriginAccess({ origins: parts.origins });
-  const logins = new Logins({ cluster, tokens, origins: asking, audit, nowMs, own });
+  const logins = new Logins({ cluster, tokens, origins: asking, audit, nowMs, dateMs, own });
   const agreement =
     own === undefined
       ? undefined
@@ -70,6 +72,7 @@ export function openEntrance(parts: EntranceParts): Entrance {
     showPassword: (...given: Parameters<Logins['shown']>) => logins.shown(...given),
     audit,
     nowMs,
+    dateMs,
   };
   return {
     audit,

@@ -5,7 +5,7 @@ import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { steadyMs } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import type { InternalClient } from '@sepia/http/client';
@@ -46,7 +46,8 @@ export async function startProxy(
   const stops = new StopStack();
   return await startAll(stops, async () => {
     const clock = new MemberClock();
-    const { nowMs } = clock;
+    const nowMs = steadyMs;
+    const dateMs = clock.nowMs;
     const clientOf = (connections: number): InternalClient => {
       const dispatcher = createDispatcher({ connections });
       stops.push('sockets', () => dispatcher.destroy());
@@ -55,9 +56,9 @@ export async function startProxy(
     };
     const client = clientOf(CONNECTIONS);
     const prober = clientOf(PROBE_CONNECTIONS);
-    const origins = new Origins({ cluster, client, prober, health: new OriginHealth(), nowMs: steadyMs });
+    const origins = new Origins({ cluster, client, prober, health: new OriginHealth(), nowMs });
     const stopping = new AbortController();
-    const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs });
+    const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs, dateMs });
     stops.push('audit log', () => entrance.audit.close());
     const comparing = entrance.watch(stopping.signal);
     stops.push('accounts', async () => await comparing);
@@ -78,6 +79,7 @@ export async function startProxy(
       log,
       clock,
       nowMs,
+      dateMs,
       startedMs: nowMs(),
       metrics: new ProxyMetrics(id),
       entrance,

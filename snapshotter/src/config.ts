@@ -1,4 +1,4 @@
-import { COMMON_KEYS } from '@sepia/base/config/member-keys';
+import { CACHE_KEYS, COMMON_KEYS } from '@sepia/base/config/member-keys';
 import { baseUrl, duration, hostPort } from '@sepia/base/config/units';
 import { z } from 'zod';
 
@@ -51,6 +51,15 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .optional()
     .describe(
       'File of paths, one a line, as "sepia lazy profile" writes it, relative to this file: with fill all they are fetched before everything else, in this order.',
+    ),
+  cache: CACHE_KEYS.describe(
+    'Disk for layers: above it the least recently used go whole, except those that a snapshot of containerd names.',
+  ),
+  containerd: z
+    .string()
+    .prefault('/run/containerd/containerd.sock')
+    .describe(
+      'Socket of containerd 2.4 or later, which is asked what its snapshots name; not needed with snapshots-socket.',
     ),
   layers: z
     .array(LOCAL_LAYER)

@@ -16,6 +16,7 @@ export function loadSnapshotterConfig(file: string): SnapshotterConfig {
       'snapshots-socket',
       'content-cache',
       'fill-first',
+      'containerd',
     ]),
     layers: config.layers.map((layer) => withPaths(file, layer, ['index'])),
   });

@@ -9,19 +9,23 @@ import { startAdmin } from '@sepia/http/admin';
 import { createDispatcher } from '@sepia/http/sockets';
 import Koa from 'koa';
 import type { SnapshotterConfig } from './config.ts';
+import { ContainerdSnapshots } from './doors/containerd-snapshots.ts';
 import { ContentCache } from './doors/content-cache.ts';
 import { FuseServer } from './fuse/fuse-server.ts';
 import { setReadahead } from './fuse/readahead.ts';
 import { AgentSource } from './layers/agent-source.ts';
+import { CacheKeeper } from './layers/cache-keeper.ts';
 import { Filler } from './layers/filler.ts';
 import { IndexFolder } from './layers/index-folder.ts';
 import { fileNameOf, type LayerStatus, Layers } from './layers/layers.ts';
 import type { LazyLayer } from './layers/lazy-layer.ts';
 import { readPaths } from './layers/named-files.ts';
 import { Findable } from './offers/core/findable.ts';
+import type { ImageStatus } from './offers/image-table.ts';
 import { nodeSecretOf, type OfferSide, openOffers } from './offers/open-offers.ts';
 import { Grants } from './snapshots/core/grants.ts';
 import { openSnapshots } from './snapshots/open-snapshots.ts';
+import type { Snapshots } from './snapshots/snapshots.ts';
 
 /** What tests give instead of the process's own. */
 export interface SnapshotterGiven {
@@ -84,12 +88,14 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   const readFirst = await readPaths(config['fill-first'], log);
   let server: FuseServer | undefined;
   let offers: OfferSide | undefined;
+  let cache: CacheKeeper | undefined;
   const layers = new Layers(
     {
       log,
       source,
       onFetched: (bytes) => fetched.inc(bytes),
-      onComplete: (layer) => void completed(layer, { door, show, log }),
+      onComplete: (layer) => void completed(layer, door, log),
+      onUsed: (layer) => cache?.shown(layer),
       onMismatch: (layer, error) => offers?.complain(layer, error),
       onOpened: (file) => server?.show(file),
     },
@@ -128,11 +134,13 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
     );
     offers = side;
     stops.push('offers', () => side.stop());
+    const kept = { config, layers, indexes, door, findable, show, fuse, snapshots: second, metrics, log };
+    cache = keepCache(kept, stops);
   }
   if (config.fill === 'all') {
     const filler = new Filler({
       log,
-      layers: () => layers.shown(),
+      layers: () => layers.shown().filter((layer) => cache?.mayFill(layer) !== false),
       reads: () => ({ waiting: fuse.missing, lastReadMs: reads.lastMs }),
       nowMs: () => performance.now(),
     });
@@ -140,22 +148,16 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   }
   metrics.gauge('sepia_snapshotter_layers', 'Layers that are shown.', () => layers.files().length);
   metrics.gauge('sepia_snapshotter_waiting_reads', 'Reads that wait for their bytes.', () => fuse.missing);
-  const images = (isLazy: boolean): number =>
-    (offers?.images.list() ?? []).filter((one) => one.isLazy === isLazy).length;
-  metrics.gauge('sepia_snapshotter_images_lazy', 'Images that were lazy when pulled here last.', () =>
-    images(true),
-  );
-  metrics.gauge('sepia_snapshotter_images_ordinary', 'Images that were not; lazy status says why.', () =>
-    images(false),
-  );
+  const images = (): readonly ImageStatus[] => offers?.images.list() ?? [];
+  countImages(metrics, images);
   const admin = await startAdmin(
     {
       log,
       metrics,
       notReady: () => undefined,
-      warnings: () => [offers?.lack()].filter((one) => one !== undefined),
+      warnings: () => [offers?.lack(), cache?.fill.lack].filter((one) => one !== undefined),
       app: new Koa(),
-      debug: debugOf(layers, () => offers?.images.list() ?? []),
+      debug: debugOf(layers, images, () => (cache === undefined ? [] : [cache.fill])),
     },
     config['admin-listen'],
   );
@@ -164,8 +166,70 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   return { status: () => layers.status(), stop: () => stops.stop() };
 }
 
-function debugOf(layers: Layers, images: () => unknown): Record<string, () => unknown> {
-  return { layers: () => layers.status(), reads: () => layers.reads(), images };
+function countImages(metrics: Metrics, images: () => readonly ImageStatus[]): void {
+  const count = (isLazy: boolean): number => images().filter((one) => one.isLazy === isLazy).length;
+  metrics.gauge('sepia_snapshotter_images_lazy', 'Images that were lazy when pulled here last.', () =>
+    count(true),
+  );
+  metrics.gauge('sepia_snapshotter_images_ordinary', 'Images that were not; lazy status says why.', () =>
+    count(false),
+  );
+}
+
+function debugOf(layers: Layers, images: () => unknown, cache: () => unknown): Record<string, () => unknown> {
+  return { layers: () => layers.status(), reads: () => layers.reads(), images, cache };
+}
+
+interface Kept {
+  readonly config: SnapshotterConfig;
+  readonly layers: Layers;
+  readonly indexes: IndexFolder;
+  readonly door: ContentCache;
+  readonly findable: Findable | undefined;
+  readonly show: (layer: LazyLayer) => Promise<void>;
+  readonly fuse: FuseServer;
+  /** Door 2: what it has on record is what is in use. */
+  readonly snapshots: Pick<Snapshots, 'layers'> | undefined;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
+
+/** Keeps the layers that came by pulls within their budget. */
+function keepCache(kept: Kept, stops: StopStack): CacheKeeper {
+  const { config, layers, indexes, door, findable, show, fuse, snapshots, metrics, log } = kept;
+  const { budget, high, low } = config.cache;
+  const containerd = snapshots === undefined ? new ContainerdSnapshots(config.containerd) : undefined;
+  if (containerd !== undefined) stops.push('containerd', () => containerd.close());
+  const keeper = new CacheKeeper(
+    {
+      layers,
+      held: async () => await (snapshots ?? containerd!).layers(),
+      withdraw: (layer, mayGo) => door.withdraw(layer.index.diffId, mayGo),
+      show,
+      hide: (name) => fuse.hide(name),
+      leaving: (layer) => {
+        findable?.hidden(layer.index.diffId);
+        return indexes.forgetting(layer.index.layer);
+      },
+      log,
+      nowMs: Date.now,
+    },
+    { budgetBytes: budget, highWatermark: high, lowWatermark: low },
+  );
+  stops.push('cache', () => keeper.stop());
+  metrics.gauge('sepia_snapshotter_cache_bytes', 'Disk that layers take.', () => keeper.fill.usedBytes);
+  metrics.gauge('sepia_snapshotter_cache_budget_bytes', 'Disk that they may take.', () => budget);
+  metrics.gauge(
+    'sepia_snapshotter_layers_in_use',
+    'Layers that a snapshot of containerd names.',
+    () => keeper.fill.layersInUse,
+  );
+  metrics.gauge(
+    'sepia_snapshotter_layers_removed',
+    'Layers that made room since the start.',
+    () => keeper.removed,
+  );
+  return keeper;
 }
 
 /**
@@ -197,12 +261,9 @@ async function showAgain(parts: {
 }
 
 /** A layer that was shown is from now on mounted from its file. */
-async function completed(
-  layer: LazyLayer,
-  { door, show, log }: { door: ContentCache; show: (layer: LazyLayer) => Promise<void>; log: Logger },
-): Promise<void> {
+async function completed(layer: LazyLayer, door: ContentCache, log: Logger): Promise<void> {
   try {
-    if (await door.has(layer.index.diffId)) await show(layer);
+    await door.repoint(layer.index.diffId, layer.imagePath);
   } catch (error) {
     logFailure(log, error, 'a link could not be written');
   }

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { delay } from '@sepia/base/lifecycle';
 import { Up, type UpMember } from '@sepia/test-support/up';
 import { ask } from './client.ts';
+import type { Preload } from './sabotage/sabotage.ts';
 
 const FAKETIME = [
   '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1',
@@ -25,6 +26,15 @@ export interface Member {
   readonly dataDir: string;
 }
 
+interface ClusterOptions {
+  readonly origins: number;
+  readonly portsFrom: number;
+  /** What members of one role load first, to break them. */
+  readonly preload: Preload | undefined;
+  /** Database of the records; undefined: they rest on the origins. */
+  readonly recordsUrl: string | undefined;
+}
+
 /** The processes of a cluster: started by `sepia up`, those that were killed started again by hand. */
 export class Members {
   readonly all: readonly Member[];
@@ -32,9 +42,9 @@ export class Members {
   readonly #found: ReadonlyMap<string, UpMember & { readonly role: Role }>;
   readonly #pids = new Map<string, number>();
   readonly #children = new Map<string, ChildProcess>();
-  readonly #preload: string | undefined;
+  readonly #preload: Preload | undefined;
 
-  private constructor(up: Up, preload: string | undefined) {
+  private constructor(up: Up, preload: Preload | undefined) {
     this.#up = up;
     this.#preload = preload;
     const { origins, trackers, proxies, agents } = up.cluster;
@@ -56,20 +66,17 @@ export class Members {
     }));
   }
 
-  /** `preload`: a module that the proxies and agents load first, to break them. */
-  static async start(
-    dir: string,
-    origins: number,
-    portsFrom: number,
-    preload: string | undefined,
-  ): Promise<Members> {
+  static async start(dir: string, options: ClusterOptions): Promise<Members> {
+    const { origins, portsFrom, preload, recordsUrl } = options;
     const shape = ['--origins', String(origins), '--trackers', '1', '--proxies', '2', '--agents', '1'];
-    const up = await Up.start(dir, [...shape, '--ports-from', String(portsFrom)]);
+    const records = recordsUrl === undefined ? [] : ['--records', recordsUrl];
+    const up = await Up.start(dir, [...shape, ...records, '--ports-from', String(portsFrom)]);
     const members = new Members(up, preload);
     if (preload !== undefined)
       for (const { name, role } of members.all)
-        if (role === 'proxy') {
+        if (role === preload.role) {
           members.kill(name);
+          await members.gone(name);
           members.begin(name);
         }
     for (const { name } of members.all) await members.ready(name);
@@ -129,7 +136,7 @@ export class Members {
             FAKETIME_NO_CACHE: '1',
             DONT_FAKE_MONOTONIC: '1',
           };
-    const flags = this.#preload === undefined || role !== 'proxy' ? [] : ['--import', this.#preload];
+    const flags = this.#preload?.role === role ? ['--import', this.#preload.module] : [];
     const main = fileURLToPath(import.meta.resolve(`@sepia/${role}/main`));
     const child = spawn(process.execPath, ['--max-semi-space-size=4', ...flags, main, '--config', config], {
       detached: true,

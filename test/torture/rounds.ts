@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
+import type { PostgresServer } from '@sepia/test-support/postgres';
 import { copyFolder, damage, emptyDisk, fillDisk, isSound, rot, wipe } from './disks.ts';
 import type { History } from './history.ts';
 import type { Members } from './members.ts';
@@ -20,6 +21,8 @@ interface RunParts {
   readonly members: Members;
   readonly traffic: Traffic;
   readonly history: History;
+  /** Where records rest, if not on the origins. */
+  readonly database: Pick<PostgresServer, 'kill' | 'resume'> | undefined;
   /** Where copies of folders and clocks are kept. */
   readonly scratch: string;
   /** Copies owed are told by metrics; without them no two disks are touched in a run. */
@@ -113,12 +116,16 @@ export class Rounds {
       case 'kill':
         members.kill(victim);
         return again;
-      case 'kill-all-origins': {
-        const origins = members.of('origin');
-        for (const one of origins) members.kill(one.name);
-        return async () => {
-          for (const one of origins) members.begin(one.name);
-        };
+      case 'kill-all-origins':
+        return this.#killOrigins();
+      case 'kill-database':
+        await this.#database(fault.haltMs);
+        return async () => undefined;
+      case 'kill-database-and-origins': {
+        const away = this.#database(fault.haltMs);
+        const heal = this.#killOrigins();
+        await away;
+        return heal;
       }
       case 'halt':
         members.kill(victim, 'SIGSTOP');
@@ -147,6 +154,24 @@ export class Rounds {
       case 'disk-set-back':
         return await this.#setBack(victim, join(scratch, `copy-${seed}`));
     }
+  }
+
+  #killOrigins(): () => Promise<void> {
+    const { members } = this.#parts;
+    const origins = members.of('origin');
+    for (const one of origins) members.kill(one.name);
+    return async () => {
+      for (const one of origins) members.begin(one.name);
+    };
+  }
+
+  /** Kills the database as a lost power would; it comes back while clients are at work. */
+  async #database(awayMs: number): Promise<void> {
+    const { database } = this.#parts;
+    if (database === undefined) throw new TypeError('this cluster has no database');
+    await database.kill();
+    await delay(awayMs);
+    await database.resume();
   }
 
   async #setBack(victim: string, copy: string): Promise<() => Promise<void>> {

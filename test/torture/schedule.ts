@@ -12,6 +12,8 @@ export const FAULTS = [
   'disk-lost',
   'disk-set-back',
   'disk-damaged',
+  'kill-database',
+  'kill-database-and-origins',
 ] as const;
 export type FaultName = (typeof FAULTS)[number];
 
@@ -22,6 +24,9 @@ export const DESTRUCTIVE: ReadonlySet<FaultName> = new Set([
   'disk-set-back',
   'disk-damaged',
 ]);
+
+/** Faults of the database that records rest in. */
+export const OF_DATABASE: ReadonlySet<FaultName> = new Set(['kill-database', 'kill-database-and-origins']);
 
 const WEIGHTS: Readonly<Record<FaultName, number>> = {
   none: 0.5,
@@ -34,6 +39,8 @@ const WEIGHTS: Readonly<Record<FaultName, number>> = {
   'disk-lost': 2,
   'disk-set-back': 1,
   'disk-damaged': 1,
+  'kill-database': 3,
+  'kill-database-and-origins': 1,
 };
 
 /** Clocks are set this far wrong, in seconds: within what signatures bear, and far beyond. */
@@ -48,7 +55,7 @@ interface Fault {
   readonly victim: string;
   /** When in the round, in ms. */
   readonly atMs: number;
-  /** Of a halt, in ms. */
+  /** Of a halt, or how long the database is away, in ms. */
   readonly haltMs: number;
   /** Of a clock, in seconds. */
   readonly jumpS: number;

@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { PostgresServer } from '@sepia/test-support/postgres';
 import { coreRuns, isOfCores } from './cores/cores.ts';
 import { mountSmallDisk, unmountSmallDisk } from './disks.ts';
 import { History } from './history.ts';
@@ -7,7 +8,7 @@ import { HAS_FAKETIME, Members } from './members.ts';
 import type { Options } from './options.ts';
 import { Rounds } from './rounds.ts';
 import { preloadOf } from './sabotage/sabotage.ts';
-import { DESTRUCTIVE, FAULTS, type FaultName, roundsOf, type Topology } from './schedule.ts';
+import { DESTRUCTIVE, FAULTS, type FaultName, OF_DATABASE, roundsOf, type Topology } from './schedule.ts';
 import { type Findings, Traffic } from './traffic.ts';
 
 const PORTS_FROM = 30_000;
@@ -44,6 +45,14 @@ export async function torture(options: Options, root: string): Promise<number> {
   return lost + corrupt + stale === 0 ? 0 : 1;
 }
 
+/** A cluster that rounds are played on. */
+interface Bed {
+  readonly members: Members;
+  readonly database: PostgresServer | undefined;
+  readonly scratch: string;
+  readonly smallDisk: string | undefined;
+}
+
 async function playOn(
   origins: number,
   count: number,
@@ -60,42 +69,53 @@ async function playOn(
   const leave = (): void => {
     if (hasSmall) unmountSmallDisk(join(data, 'members', small));
   };
-  let members: Members;
+  let members: Members | undefined;
+  let database: PostgresServer | undefined;
   try {
-    members = await Members.start(data, origins, PORTS_FROM, preloadOf(options.sabotage));
-  } catch (error) {
-    leave();
-    throw error;
-  }
-  try {
-    const history = new History();
-    const traffic = new Traffic(
-      history,
-      (name) => members.get(name).url,
-      () => performance.now(),
-    );
-    const rounds = new Rounds({ members, traffic, history, scratch, log });
-    const topology = topologyOf(members, hasSmall ? small : undefined);
-    const faults = faultsFor(options, topology, log);
-    const list = roundsOf(options.seed + origins, count, topology, faults);
-    log(`${origins} origins, ${count} rounds of ${faults.join(', ')}`);
-    try {
-      for (const [index, round] of list.entries()) {
-        await rounds.play(round, index);
-        sum.rounds += 1;
-        if (options.sabotage !== undefined && bad(traffic.findings) > 0) break;
-      }
-      await rounds.finish();
-    } catch (error) {
-      traffic.missing((error as Error).message);
-    }
-    for (const key of ['lost', 'corrupt', 'stale', 'answered', 'refused'] as const)
-      sum[key] += traffic.findings[key];
-    sum.texts.push(...traffic.findings.texts);
+    if (options.records === 'postgres') database = await PostgresServer.start();
+    members = await Members.start(data, {
+      origins,
+      portsFrom: PORTS_FROM,
+      preload: preloadOf(options.sabotage),
+      recordsUrl: database?.url,
+    });
+    const bed = { members, database, scratch, smallDisk: hasSmall ? small : undefined };
+    await playRounds(bed, count, options, log, sum);
   } finally {
-    await members.stop();
+    await members?.stop();
+    await database?.remove();
     leave();
   }
+}
+
+async function playRounds(bed: Bed, count: number, options: Options, log: Log, sum: Sum): Promise<void> {
+  const { members, smallDisk } = bed;
+  const history = new History();
+  const traffic = new Traffic(
+    history,
+    (name) => members.get(name).url,
+    () => performance.now(),
+  );
+  const rounds = new Rounds({ ...bed, traffic, history, log });
+  const topology = topologyOf(members, smallDisk);
+  const origins = topology.origins.length;
+  const faults = faultsFor(options, topology, log);
+  const list = roundsOf(options.seed + origins, count, topology, faults);
+  log(`${origins} origins, ${count} rounds of ${faults.join(', ')}`);
+  try {
+    for (const [index, round] of list.entries()) {
+      await rounds.play(round, index);
+      sum.rounds += 1;
+      if (options.sabotage !== undefined && bad(traffic.findings) > 0) break;
+    }
+    // Liars that were found may owe copies for ever.
+    if (options.sabotage === undefined || bad(traffic.findings) === 0) await rounds.finish();
+  } catch (error) {
+    traffic.missing((error as Error).message);
+  }
+  for (const key of ['lost', 'corrupt', 'stale', 'answered', 'refused'] as const)
+    sum[key] += traffic.findings[key];
+  sum.texts.push(...traffic.findings.texts);
 }
 
 function bad({ lost, corrupt, stale }: Findings): number {
@@ -118,6 +138,7 @@ function faultsFor(options: Options, { smallDisk }: Topology, log: Log): FaultNa
   const why = (name: FaultName): string | undefined => {
     if (name === 'clock-jump' && !HAS_FAKETIME) return 'no faketime is installed';
     if (name === 'disk-full' && smallDisk === undefined) return 'nothing can be mounted';
+    if (OF_DATABASE.has(name) && options.records === 'embedded') return 'records rest on the origins';
     if (DESTRUCTIVE.has(name) && name !== 'rot' && !options.disks) return '--disks off';
     return undefined;
   };

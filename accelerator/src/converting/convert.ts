@@ -9,7 +9,7 @@ import {
   type LayerCache,
 } from '@sepia/lazy/convert/convert-image';
 import { type Document, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
-import { LAYER_DEFAULTS } from '@sepia/lazy/convert/layer-job';
+import { type ConvertFormat, LAYER_DEFAULTS, LEVELS } from '@sepia/lazy/convert/layer-job';
 import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import type { Packer } from '@sepia/lazy/pack/batch';
 import { referrersOf } from '../net/lists.ts';
@@ -34,6 +34,8 @@ export interface ConvertJob {
   readonly task: ConversionTask;
   readonly rule: ConversionRule;
   readonly name: ResultName;
+  /** What the rule converts to. */
+  readonly format: ConvertFormat;
   readonly source: ImageSource;
 }
 
@@ -71,7 +73,7 @@ export async function convert(
 /** Undefined if the tag moved before the result was put in place. */
 async function convertOnce(
   deps: ConvertDeps,
-  { task, rule, name, source }: ConvertJob,
+  { task, rule, name, format, source }: ConvertJob,
   top: Document,
   signal: AbortSignal,
 ): Promise<ConversionOutcome | undefined> {
@@ -115,8 +117,8 @@ async function convertOnce(
       top.digest,
       {
         ...LAYER_DEFAULTS,
-        format: 'estargz',
-        level: rule.level,
+        format,
+        level: rule.level ?? LEVELS[format].usual,
         platforms: rule.platforms,
         tag: isReferrer ? undefined : name.tag,
         form: rule.result,

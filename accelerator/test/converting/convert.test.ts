@@ -100,7 +100,8 @@ function start(t: Test, keys: object = {}) {
     onProgress: () => undefined,
   };
   const task = { kind: 'convert', rule: 'r', upstream: 'u', repository: 'a', tag: '1' } as const;
-  const job: ConvertJob = { task, rule, name: { repository: 'a', tag: '1-estargz' }, source: world.source };
+  const name = { repository: 'a', tag: '1-estargz' };
+  const job: ConvertJob = { task, rule, name, format: 'estargz', source: world.source };
   return { world, deps, job };
 }
 

@@ -21,7 +21,8 @@ interface SoundnessDeps {
   readonly metrics: Metrics;
   readonly stops: StopStack;
   readonly log: Logger;
-  readonly nowMs: () => number;
+  /** The cluster's date. */
+  readonly dateMs: () => number;
 }
 
 /** The cached blobs, and the scrub that finds what rotted among them; both mend it by the origins. */
@@ -29,7 +30,7 @@ export function soundness(
   deps: SoundnessDeps,
   options: Pick<ScrubberOptions, 'rateBytesPerSec' | 'everyMs'>,
 ): { readonly cached: CachedBlobs; readonly scrubber: Scrubber } {
-  const { store, files, dir, metrics, stops, log, nowMs } = deps;
+  const { store, files, dir, metrics, stops, log, dateMs } = deps;
   const rot = rotCounts(metrics, 'agent');
   const cached = new CachedBlobs({ ...deps, rot });
   const scrubber = new Scrubber(
@@ -38,7 +39,7 @@ export function soundness(
       files,
       dir,
       log,
-      nowMs,
+      nowMs: dateMs,
       mend: async (...piece) => await cached.mend(...piece),
       onBytes: rot.onScrubbed,
     },

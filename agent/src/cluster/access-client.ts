@@ -9,7 +9,7 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
-import { ownersOf } from '@sepia/cluster/ring';
+import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import {
   type BasicCredentials,
   believableUntilMs,
@@ -50,6 +50,7 @@ interface AccessClientDeps {
   readonly upstreamClient: (upstream: string) => UpstreamClient;
   readonly nodeId: string;
   readonly nowMs: () => number;
+  readonly dateMs: () => number;
 }
 
 /**
@@ -173,8 +174,7 @@ export class AccessClient {
 
   #origins(key: string): Target[] {
     const { cluster, health } = this.#deps;
-    const { owners, standIns } = cluster.origins(key);
-    return health.order(targetsOf(cluster, [...owners, ...standIns]));
+    return health.order(targetsOf(cluster, candidatesOf(cluster.origins(key))));
   }
 
   async #askUpstream(
@@ -183,7 +183,7 @@ export class AccessClient {
     authorization: string | undefined,
     cause: unknown,
   ): Promise<AccessAnswer> {
-    const { cluster, gate, nowMs, upstreamClient } = this.#deps;
+    const { cluster, gate, nowMs, dateMs, upstreamClient } = this.#deps;
     const hasUrl = cluster.upstream(name.upstream).url !== undefined;
     if (sourceDelayMs(this.#policy, hasUrl, gate.silentForMs(nowMs()), 0) === undefined) throw cause;
     const client = upstreamClient(name.upstream);
@@ -193,8 +193,8 @@ export class AccessClient {
       try {
         await readItem(client, name.repository, item, as, AbortSignal.timeout(ASK_UPSTREAM_MS));
         const untilMs =
-          verdict === 'granted' ? believableUntilMs(authorization ?? '', nowMs()) : Number.MAX_SAFE_INTEGER;
-        return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - nowMs())) };
+          verdict === 'granted' ? believableUntilMs(authorization ?? '', dateMs()) : Number.MAX_SAFE_INTEGER;
+        return { verdict, ttlMs: Math.max(0, Math.min(OWN_TTL_MS, untilMs - dateMs())) };
       } catch (error) {
         throwIfBug(error);
         if (!isCoded(error, 'UPSTREAM_DENIED')) throw isCoded(error) ? error : cause;

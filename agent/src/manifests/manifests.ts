@@ -7,7 +7,7 @@ import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_STALE, H_UPSTREAM } from '@sepia/cluster/api/headers';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
-import { ownersOf } from '@sepia/cluster/ring';
+import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import type { InternalClient, InternalResponse } from '@sepia/http/client';
 import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
@@ -43,6 +43,8 @@ interface ManifestsDeps {
   readonly nodeId: string;
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 type Whole = ManifestAnswer & { readonly bytes: Uint8Array };
@@ -110,13 +112,12 @@ export class Manifests {
       if (isDecisive(error)) throw error;
       const key =
         reference.kind === 'digest' ? reference.digest : shardKey(target.upstream, target.repository);
-      const { owners, standIns } = this.#deps.cluster.origins(key);
       const answer = await this.#deps.origins.manifest(
         target.upstream,
         target.repository,
         text,
         'GET',
-        [...owners, ...standIns],
+        candidatesOf(this.#deps.cluster.origins(key)),
         signal,
       );
       return answerOf(reference, answer);
@@ -158,7 +159,7 @@ export class Manifests {
     cause: unknown,
     signal: AbortSignal,
   ): Promise<Whole> {
-    const { gate, tags, nowMs, log } = this.#deps;
+    const { gate, tags, nowMs, dateMs, log } = this.#deps;
     gate.note(false, nowMs());
     if (reference.kind === 'digest') {
       const cached = await this.#fromCache(target, reference.digest);
@@ -173,7 +174,7 @@ export class Manifests {
           { ...target, tag: referenceText(reference) },
           'nobody answers; serving the tag as last seen',
         );
-        return { ...cached, staleSeconds: Math.max(0, Math.round((nowMs() - seen.atMs) / 1000)) };
+        return { ...cached, staleSeconds: Math.max(0, Math.round((dateMs() - seen.atMs) / 1000)) };
       }
     }
     const found = await this.#fromUpstream(target, reference, cause, signal);
@@ -241,7 +242,7 @@ export class Manifests {
         target.repository,
         reference.tag,
         found.digest,
-        this.#deps.nowMs(),
+        this.#deps.dateMs(),
       );
     try {
       const attrs = {

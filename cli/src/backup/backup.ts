@@ -2,14 +2,8 @@ import { existsSync, renameSync } from 'node:fs';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import {
-  type DumpedRecord,
-  type DumpPage,
-  laterRecord,
-  RECORD_SPACES,
-  type RecordSpace,
-  shardOfRecord,
-} from '@sepia/records/store/record-dump';
+import { RECORD_SPACES, type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
+import { type DumpedRecord, type DumpPage, laterRecord } from '@sepia/records/store/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { BackupWriter, readFrames } from './backup-file.ts';
 
@@ -61,7 +55,7 @@ export async function backup(
         entries = [];
         bytes = 0;
       };
-      for await (const record of merged(operator, ids, space, after)) {
+      for await (const record of mergedRecords(operator, ids, space, after)) {
         if (shardOfRecord(space, record.key) === undefined) continue;
         entries.push(record);
         bytes += JSON.stringify(record).length;
@@ -78,7 +72,7 @@ export async function backup(
 }
 
 /** Which origins answer. An acknowledged record is on W of them: fewer than that may be silent. */
-async function answering(operator: Operator): Promise<{ ids: string[]; missing: string[] }> {
+export async function answering(operator: Operator): Promise<{ ids: string[]; missing: string[] }> {
   const answers = await operator.askAll<DumpPage>(to(ORIGIN_RECORDS.backup, { space: 'n1', limit: 1 }));
   const ids = answers.filter((one) => one.error === undefined).map((one) => one.id);
   const missing = answers.filter((one) => one.error !== undefined).map((one) => one.id);
@@ -93,11 +87,11 @@ async function answering(operator: Operator): Promise<{ ids: string[]; missing: 
 }
 
 /** Records of a space of all origins in the order of their keys, of each key the one that counts. */
-async function* merged(
+export async function* mergedRecords(
   operator: Operator,
   ids: readonly string[],
   space: RecordSpace,
-  after: string | undefined,
+  after?: string,
 ): AsyncGenerator<DumpedRecord> {
   const readers = ids.map((id) => pages(operator, id, space, after));
   const heads = await Promise.all(readers.map(async (reader) => (await reader.next()).value ?? undefined));

@@ -4,13 +4,9 @@ import { H_EPOCH } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
 import { isQuorum } from '@sepia/records/core/standing';
-import {
-  clockFault,
-  type DumpedRecord,
-  type RecordSpace,
-  shardOfRecord,
-} from '@sepia/records/store/record-dump';
+import { clockFault, type DumpedRecord } from '@sepia/records/store/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { type BackupHead, readFrames } from './backup-file.ts';
 
@@ -44,10 +40,9 @@ export async function restore(
     if (frame.type === 'head') head = frame;
     if (frame.type !== 'records') continue;
     const { space } = frame;
-    const known = (frame.entries as DumpedRecord[]).filter((record) => isKnown(operator, space, record));
-    left += frame.entries.length - known.length;
-    await (space === 'r1' ? putTags(operator, known) : putRecords(operator, space, known));
-    counts[space] = (counts[space] ?? 0) + known.length;
+    const known = await putKnown(operator, space, frame.entries as DumpedRecord[]);
+    left += frame.entries.length - known;
+    counts[space] = (counts[space] ?? 0) + known;
     onProgress(space, counts[space]);
   }
   return { head: head!, counts, left };
@@ -63,6 +58,17 @@ export function checkWhole(file: string): void {
         throw new CodedError('REQUEST_INVALID', { message: `${file}: the part at byte ${offset}: ${fault}` });
     }
   }
+}
+
+/** Puts those records of a space into a cluster whose upstream it has; returns how many. @throws `QUORUM_LOST` */
+export async function putKnown(
+  operator: Operator,
+  space: RecordSpace,
+  records: readonly DumpedRecord[],
+): Promise<number> {
+  const known = records.filter((record) => isKnown(operator, space, record));
+  await (space === 'r1' ? putTags(operator, known) : putRecords(operator, space, known));
+  return known.length;
 }
 
 function isKnown(operator: Operator, space: RecordSpace, { key }: DumpedRecord): boolean {

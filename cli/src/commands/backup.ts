@@ -48,7 +48,7 @@ export function addBackup(program: Command): void {
     });
 }
 
-function countsText(counts: Readonly<Record<string, number>>): string {
+export function countsText(counts: Readonly<Record<string, number>>): string {
   return Object.entries(counts)
     .map(([space, count]) => `${count} ${NAMES[space] ?? space}`)
     .join(', ');

@@ -10,9 +10,11 @@ import { indexInCluster, layersInCluster, layerText } from '../lazy/cluster-laye
 import { indexImage } from '../lazy/index-image.ts';
 import { indexFile, readIndexFile, saveIndex } from '../lazy/layer-file.ts';
 import {
+  cacheText,
   DEFAULT_SNAPSHOTTER,
   imagesOf,
   imagesText,
+  snapshotterCache,
   snapshotterImages,
   snapshotterLayers,
   statusText,
@@ -129,13 +131,15 @@ export function addLazy(program: Command): void {
     .option('--admin <url>', 'admin address of the snapshotter', urlOption('--admin'), DEFAULT_SNAPSHOTTER)
     .option('--json', 'print it as JSON', false)
     .action(async (ref: string | undefined, flags: { admin: string; json: boolean }) => {
-      const [layers, all] = await Promise.all([
+      const [layers, all, cache] = await Promise.all([
         snapshotterLayers(flags.admin),
         snapshotterImages(flags.admin),
+        snapshotterCache(flags.admin),
       ]);
       const images = ref === undefined ? all : imagesOf(all, ref);
-      if (flags.json) process.stdout.write(`${JSON.stringify({ images, layers }, null, 2)}\n`);
-      else if (ref === undefined) process.stdout.write(imagesText(images, layers) + statusText(layers));
+      if (flags.json) process.stdout.write(`${JSON.stringify({ images, layers, cache }, null, 2)}\n`);
+      else if (ref === undefined)
+        process.stdout.write(imagesText(images, layers) + statusText(layers) + cacheText(cache));
       else if (images.length > 0) process.stdout.write(imagesText(images, layers));
       else
         throw new CodedError('REQUEST_INVALID', {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { CodedError } from '@sepia/base/errors';
 import { STRANGERS_POLICIES, type StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { type Command, Option } from 'commander';
-import { wholeNumber } from '../options/option-values.ts';
+import { isRecordsEngine, wholeNumber } from '../options/option-values.ts';
 import { DEFAULT_COUNTS, DEFAULT_PORTS_FROM } from '../up/plan.ts';
 import { runUp } from '../up/run-up.ts';
 import { parseUpstream, type UpstreamOption } from '../up/upstream-option.ts';
@@ -114,7 +114,7 @@ function snapshottersHere(): number {
 }
 
 function recordsEngine(text: string): string {
-  if (text === 'embedded' || /^postgres(?:ql)?:\/\/[^/]+\/./.test(text)) return text;
+  if (isRecordsEngine(text)) return text;
   throw new CodedError('CONFIG_INVALID', {
     message: '--records: is neither embedded nor an address such as postgres://user@host:5432/database',
   });

@@ -2,6 +2,7 @@ import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { request } from 'undici';
 import { z } from 'zod';
+import { bytesText } from '../terminal/format.ts';
 
 const LAYERS = z.array(
   z.object({
@@ -35,6 +36,15 @@ const READS = z.array(
   }),
 );
 
+const CACHE = z.object({
+  usedBytes: z.number(),
+  budgetBytes: z.number(),
+  layers: z.number(),
+  layersInUse: z.number(),
+  lack: z.string().optional(),
+});
+
+export type SnapshotterCache = z.infer<typeof CACHE>;
 export type LayerReads = z.infer<typeof READS>[number];
 export type SnapshotterImage = z.infer<typeof IMAGES>[number];
 export type SnapshotterLayer = z.infer<typeof LAYERS>[number];
@@ -61,6 +71,15 @@ export async function snapshotterReads(admin: string): Promise<LayerReads[]> {
   return await asked(admin, '/debug/reads', READS);
 }
 
+/**
+ * How full the disk for layers is; undefined where only those of the snapshotter's config are shown, which stay.
+ * @throws as {@link snapshotterLayers}
+ */
+export async function snapshotterCache(admin: string): Promise<SnapshotterCache | undefined> {
+  const [cache] = await asked(admin, '/debug/cache', z.array(CACHE));
+  return cache;
+}
+
 async function asked<T>(admin: string, path: string, schema: z.ZodType<T>): Promise<T> {
   try {
     const signal = AbortSignal.timeout(ANSWER_MS);
@@ -76,6 +95,14 @@ async function asked<T>(admin: string, path: string, schema: z.ZodType<T>): Prom
       cause: error,
     });
   }
+}
+
+/** A line on the disk for layers. */
+export function cacheText(cache: SnapshotterCache | undefined): string {
+  if (cache === undefined) return '';
+  const { usedBytes, budgetBytes, layers, layersInUse, lack } = cache;
+  const size = `${bytesText(usedBytes)} of ${bytesText(budgetBytes)}`;
+  return `cache: ${size}, ${layersInUse} of ${layers} layers in use${lack === undefined ? '' : `; ${lack}`}\n`;
 }
 
 /** One line for each layer, with the reason where it is not shown. */

@@ -8,7 +8,7 @@ import { type ResolvedName, resolveName } from '@sepia/base/names/upstream-name'
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import { to } from '@sepia/cluster/api/route';
 import { Cluster, shardKey } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { RING_ANSWER } from '@sepia/cluster/ring-messages';
 import { InternalClient, type InternalRequest } from '@sepia/http/client';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
@@ -50,12 +50,14 @@ export function operatorOptions(command: Command): Command {
 /** Signed calls of an operator to the origins of a cluster. Close it. */
 export class Operator {
   readonly cluster: Cluster;
+  readonly clusterKey: Uint8Array;
   readonly #client: InternalClient;
   readonly #dispatcher: Dispatcher;
   #followed: Promise<void> | undefined;
 
   constructor(cluster: Cluster, clusterKey: Uint8Array) {
     this.cluster = cluster;
+    this.clusterKey = clusterKey;
     this.#dispatcher = createDispatcher({ connectTimeoutMs: 2_000 });
     this.#client = new InternalClient({
       dispatcher: this.#dispatcher,

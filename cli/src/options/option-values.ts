@@ -21,3 +21,8 @@ export function urlOption(option: string): (text: string) => string {
     return new URL(url).origin;
   };
 }
+
+/** `embedded`, or the address of a PostgreSQL and a database in it. */
+export function isRecordsEngine(text: string): boolean {
+  return text === 'embedded' || /^postgres(?:ql)?:\/\/[^/]+\/./.test(text);
+}

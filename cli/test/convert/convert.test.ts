@@ -107,6 +107,34 @@ t.test('from a registry to a registry, verified, and again from records', async 
   );
 });
 
+t.test('to zstd:chunked, where layers keep their DiffIDs, and from there to eStargz', async (t) => {
+  const { fake, host } = await registry(t);
+  addImage(fake, 'one', [tarOf({ a: 'content' })]);
+  const work = ['--work-dir', t.testdir()];
+  const made = await sepia('convert', `${host}/app:one`, '--to', 'zstdchunked', ...work);
+  t.equal(made.code, 0, made.err);
+  const manifestOf = (tag: string) =>
+    JSON.parse(fake.manifests.get(tag)!.bytes.toString()) as {
+      config: { digest: string };
+      layers: { mediaType: string; annotations: Record<string, string> }[];
+    };
+  const zstd = manifestOf('one-zstdchunked');
+  t.equal(zstd.config.digest, manifestOf('one').config.digest);
+  t.equal(zstd.layers[0]?.mediaType, 'application/vnd.oci.image.layer.v1.tar+zstd');
+  const verified = await sepia('lazy', 'verify', `${host}/app:one-zstdchunked`, ...work);
+  t.match(verified.out, /1 layers are right, 0 wrong/);
+  await sepia('convert', `${host}/app:one-zstdchunked`, `${host}/app:back`, ...work);
+  t.same(Object.keys(manifestOf('back').layers[0]!.annotations).sort(), [
+    'containerd.io/snapshot/stargz/toc.digest',
+    'io.containers.estargz.uncompressed-size',
+  ]);
+  for (const wrong of [['--external-toc'], ['--min-chunk-size', '9'], ['--level', '20']]) {
+    const refused = await sepia('convert', `${host}/app:one`, '--to', 'zstdchunked', ...wrong, ...work);
+    t.match(refused.err, wrong[0], `${wrong.join(' ')} does not go with it`);
+    t.not(refused.code, 0);
+  }
+});
+
 t.test('a wrong layer is named by verify', async (t) => {
   const { fake, host } = await registry(t);
   addImage(fake, 'one', [tarOf({ a: 'content' })]);

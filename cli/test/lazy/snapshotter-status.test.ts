@@ -1,7 +1,13 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import { imagesOf, imagesText, snapshotterLayers, statusText } from '../../src/lazy/snapshotter-status.ts';
+import {
+  cacheText,
+  imagesOf,
+  imagesText,
+  snapshotterLayers,
+  statusText,
+} from '../../src/lazy/snapshotter-status.ts';
 
 const BASE = { indexFile: '/i', image: 'registry.example/app', spans: 8, spansHere: 3 };
 
@@ -33,6 +39,13 @@ t.test('each image says whether it is lazy, and why not, layer by layer', async 
     t.equal(imagesOf([one], name).length, 1, name);
   for (const name of ['team/apple', 'app', `team/app@sha256:${'b'.repeat(64)}`])
     t.equal(imagesOf([one], name).length, 0, name);
+});
+
+t.test('the disk for layers has a line, and says why there is too much on it', async (t) => {
+  const cache = { usedBytes: 3_000_000, budgetBytes: 2_000_000, layers: 4, layersInUse: 3 };
+  t.match(cacheText(cache), /^cache: 2\.9 MiB of 1\.9 MiB, 3 of 4 layers in use\n$/);
+  t.match(cacheText({ ...cache, lack: 'all are in use' }), /in use; all are in use\n$/);
+  t.equal(cacheText(undefined), '');
 });
 
 t.test('what answers is read and checked; silence and other answers are told', async (t) => {

@@ -49,6 +49,8 @@ interface AccessDeps {
   readonly sessions: Sessions;
   readonly publics: Pick<PublicRepositories, 'note' | 'forget' | 'recall'>;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 interface Name {
@@ -141,7 +143,9 @@ export class Access {
     credentials: { readonly username: string; readonly password: string },
   ): Promise<TokenAnswer> {
     const challenge = await this.#realmOf(upstream);
-    const issuedAtMs = this.#deps.nowMs();
+    const { nowMs, dateMs } = this.#deps;
+    const askedMs = nowMs();
+    const issuedAtMs = dateMs();
     let given: Awaited<ReturnType<UpstreamClient['token']>>;
     try {
       given = await this.#client(upstream).token(challenge, scopes, credentials);
@@ -153,9 +157,9 @@ export class Access {
     }
     const { token, lifetimeSeconds } = given;
     const answer = { token, expires_in: lifetimeSeconds, issued_at: new Date(issuedAtMs).toISOString() };
-    const endMs = issuedAtMs + lifetimeSeconds * 1_000;
+    const endMs = askedMs + lifetimeSeconds * 1_000;
     const hash = hashOf(`Bearer ${token}`);
-    const keepUntilMs = issuedAtMs + Math.min(SAME_TOKEN_MS, lifetimeSeconds * 500);
+    const keepUntilMs = askedMs + Math.min(SAME_TOKEN_MS, lifetimeSeconds * 500);
     // Kept a little longer than it lives, so that its end is known to who asks at its end.
     this.#ends.set(hash, endMs, endMs + GRANTED_MS);
     this.#tokens.set(key, answer, keepUntilMs);
@@ -245,8 +249,10 @@ export class Access {
 
   #grant(name: Name, key: string, authorization: string, as: Authorizer): AccessAnswer {
     const nowMs = this.#deps.nowMs();
-    const known = this.#ends.get(hashOf(authorization), nowMs);
-    const ttlMs = Math.min(GRANTED_MS, believableUntilMs(authorization, nowMs, known) - nowMs);
+    const dateMs = this.#deps.dateMs();
+    const endMs = this.#ends.get(hashOf(authorization), nowMs);
+    const known = endMs === undefined ? undefined : endMs - nowMs + dateMs;
+    const ttlMs = Math.min(GRANTED_MS, believableUntilMs(authorization, dateMs, known) - dateMs);
     if (this.#deps.upstreams.get(name.upstream)['fetch-with'] !== 'robot')
       this.#deps.sessions.keep(key, authorization, as);
     this.#granted.set(`${key}\n${hashOf(authorization)}`, true, nowMs + Math.max(0, ttlMs));
@@ -261,9 +267,11 @@ export class Access {
     // What others heard meanwhile counts more than an old memory; that counts where the record cannot be read.
     const isFresh = own !== undefined && nowMs - own < PUBLIC_MS;
     const recorded = isFresh ? undefined : await this.#deps.publics.recall(name);
-    const atMs = isFresh || recorded === 'unreadable' ? own : recorded;
+    const ownAgeMs = own === undefined ? undefined : nowMs - own;
+    const recordedAgeMs = typeof recorded === 'number' ? this.#deps.dateMs() - recorded : undefined;
+    const ageMs = isFresh || recorded === 'unreadable' ? ownAgeMs : recordedAgeMs;
     const staleLimitMs = this.#deps.upstreams.get(name.upstream).tags['stale-limit'];
-    if (atMs === undefined || nowMs - atMs > Math.max(PUBLIC_MS, staleLimitMs)) throw error;
+    if (ageMs === undefined || ageMs > Math.max(PUBLIC_MS, staleLimitMs)) throw error;
     return { verdict: 'public', ttlMs: STALE_TTL_MS };
   }
 

@@ -1,6 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import { SingleFlight } from '@sepia/base/async/single-flight';
+import { Verdict } from '@sepia/base/async/verdict';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
@@ -114,65 +115,65 @@ export class Replicator {
     const isOwner = owners.includes(members.selfId);
     for (const target of others) await hints.add({ ...name, target });
     const spare = standIns.filter((id) => id !== members.selfId);
-    await new Promise<void>((resolve, reject) => {
-      const holders = new Set(isOwner ? [members.selfId] : []);
-      const isEnough = (): boolean => hasCopies(holders, sets);
-      let running = 0;
-      let cut: NodeJS.Timeout | undefined;
-      let lastError: unknown;
-      let selfUsed = isOwner;
-      const late = new AbortController();
-      const judge = (): void => {
-        if (isEnough()) {
-          cut ??= setTimeout(
-            () => late.abort(new CodedError('TIMEOUT', { message: 'copy is far behind the others' })),
-            this.#stragglerMs,
-          );
-          resolve();
-        }
-        if (running > 0) return;
-        clearTimeout(cut);
-        if (!isEnough())
-          reject(
-            new CodedError('QUORUM_LOST', {
-              message: 'too few origins took a copy',
-              detail: { digest: name.digest, copies: holders.size, needed: writeQuorum },
-              cause: lastError,
-            }),
-          );
-      };
-      const copy = (id: string, isStandIn: boolean): void => {
-        running += 1;
-        this.#copy(name, id, isStandIn, late.signal, epoch)
-          .then(
-            async () => {
-              holders.add(id);
-              if (!isStandIn) await hints.done({ digest: name.digest, target: id });
-            },
-            (error: unknown) => {
-              if (isBug(error)) reject(error);
-              lastError = error;
-              this.#deps.log.warn(
-                { digest: name.digest, target: id, reason: String(error) },
-                'copy failed; it is made later',
-              );
-              if (isEnough() || late.signal.aborted) return;
-              if (!selfUsed && selfCounts) {
-                selfUsed = true;
-                holders.add(members.selfId);
-              } else if (spare.length > 0) copy(spare.shift()!, true);
-            },
-          )
-          .catch((error: unknown) => logFailure(this.#deps.log, error, 'copy was not noted', {}, 'error'))
-          .finally(() => {
-            running -= 1;
-            judge();
-            if (running === 0) void this.#tidy(name.digest);
-          });
-      };
-      for (const id of others) copy(id, false);
-      judge();
-    });
+    const verdict = new Verdict<void>();
+    const holders = new Set(isOwner ? [members.selfId] : []);
+    const isEnough = (): boolean => hasCopies(holders, sets);
+    let running = 0;
+    let cut: NodeJS.Timeout | undefined;
+    let lastError: unknown;
+    let selfUsed = isOwner;
+    const late = new AbortController();
+    const judge = (): void => {
+      if (isEnough()) {
+        cut ??= setTimeout(
+          () => late.abort(new CodedError('TIMEOUT', { message: 'copy is far behind the others' })),
+          this.#stragglerMs,
+        );
+        verdict.give();
+      }
+      if (running > 0) return;
+      clearTimeout(cut);
+      if (!isEnough())
+        verdict.fail(
+          new CodedError('QUORUM_LOST', {
+            message: 'too few origins took a copy',
+            detail: { digest: name.digest, copies: holders.size, needed: writeQuorum },
+            cause: lastError,
+          }),
+        );
+    };
+    const copy = (id: string, isStandIn: boolean): void => {
+      running += 1;
+      this.#copy(name, id, isStandIn, late.signal, epoch)
+        .then(
+          async () => {
+            holders.add(id);
+            if (!isStandIn) await hints.done({ digest: name.digest, target: id });
+          },
+          (error: unknown) => {
+            if (isBug(error)) verdict.fail(error);
+            lastError = error;
+            this.#deps.log.warn(
+              { digest: name.digest, target: id, reason: String(error) },
+              'copy failed; it is made later',
+            );
+            if (isEnough() || late.signal.aborted) return;
+            if (!selfUsed && selfCounts) {
+              selfUsed = true;
+              holders.add(members.selfId);
+            } else if (spare.length > 0) copy(spare.shift()!, true);
+          },
+        )
+        .catch((error: unknown) => logFailure(this.#deps.log, error, 'copy was not noted', {}, 'error'))
+        .finally(() => {
+          running -= 1;
+          judge();
+          if (running === 0) void this.#tidy(name.digest);
+        });
+    };
+    for (const id of others) copy(id, false);
+    judge();
+    await verdict.outcome;
   }
 
   /** Makes one copy now, or joins the one under way; it is owed until it is made. @throws `PEER_HTTP` and the like */

@@ -23,6 +23,8 @@ interface SoundnessDeps {
   readonly stops: StopStack;
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 /** Keeps stored blobs as they were: what is damaged is mended when somebody reads it, or when the scrub comes by. */
@@ -30,7 +32,7 @@ export function soundness(
   deps: SoundnessDeps,
   options: Pick<ScrubberOptions, 'rateBytesPerSec' | 'everyMs'> & { readonly mendMs: number },
 ): { readonly repair: Repair; readonly scrubber: Scrubber } {
-  const { members, store, room, index, upstreams, metrics, dir, stops, log, nowMs } = deps;
+  const { members, store, room, index, upstreams, metrics, dir, stops, log, nowMs, dateMs } = deps;
   const { onScrubbed, ...rot } = rotCounts(metrics, 'origin');
   const repair = new Repair({ members, store, upstreams, log, nowMs, ...rot }, options);
   const scrubber = new Scrubber(
@@ -39,7 +41,7 @@ export function soundness(
       files: room.guard(diskFiles),
       dir,
       log,
-      nowMs,
+      nowMs: dateMs,
       mend: async (digest, piece) => await repair.mend(digest, piece),
       onUnreadable: async (digest) => await index.lost(digest),
       expected: () => index.list(),

@@ -1,4 +1,5 @@
 import { answersOf, askAll, type Said } from '@sepia/base/async/ask-many';
+import { Verdict } from '@sepia/base/async/verdict';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug } from '@sepia/base/failure';
 import type { Shard } from '@sepia/cluster/ring';
@@ -51,27 +52,29 @@ export async function acknowledged(shard: Shard, write: (id: string) => Promise<
   const ids = [...new Set(shard.sets.flat())];
   const open = new Set(ids);
   const acks: { readonly sender: Sender }[] = [];
-  await new Promise<void>((resolve, reject) => {
-    const judge = (cause?: unknown): void => {
-      const good = counted(acks).map(({ sender }) => sender.id);
-      const detail = { owners: ids };
-      if (isQuorum(good, shard.sets)) resolve();
-      else if (!isQuorum([...good, ...open], shard.sets))
-        reject(new CodedError('QUORUM_LOST', { message: 'too few origins took the write', detail, cause }));
-    };
-    for (const id of ids)
-      write(id).then(
-        (sender) => {
-          open.delete(id);
-          acks.push({ sender });
-          judge();
-        },
-        (cause: unknown) => {
-          open.delete(id);
-          if (isBug(cause) || isFinal(cause, ids)) reject(cause);
-          else judge(cause);
-        },
+  const verdict = new Verdict<void>();
+  const judge = (cause?: unknown): void => {
+    const good = counted(acks).map(({ sender }) => sender.id);
+    const detail = { owners: ids };
+    if (isQuorum(good, shard.sets)) verdict.give();
+    else if (!isQuorum([...good, ...open], shard.sets))
+      verdict.fail(
+        new CodedError('QUORUM_LOST', { message: 'too few origins took the write', detail, cause }),
       );
-    if (ids.length === 0) judge();
-  });
+  };
+  for (const id of ids)
+    write(id).then(
+      (sender) => {
+        open.delete(id);
+        acks.push({ sender });
+        judge();
+      },
+      (cause: unknown) => {
+        open.delete(id);
+        if (isBug(cause) || isFinal(cause, ids)) verdict.fail(cause);
+        else judge(cause);
+      },
+    );
+  if (ids.length === 0) judge();
+  await verdict.outcome;
 }

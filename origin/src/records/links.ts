@@ -33,6 +33,8 @@ interface LinksDeps {
   readonly set: QuorumSet<Link>;
   readonly upstreams: Upstreams;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
   /** The upstream said that the repository has it. */
   readonly onConfirmed?: (name: BlobName) => void;
 }
@@ -125,7 +127,8 @@ export class Links {
     if (!this.#deps.upstreams.takesDeletes(name.upstream)) return;
     const found = await this.find(name, { fresh: now });
     if (found === undefined) return;
-    if (now || this.#deps.nowMs() - (found.atMs ?? this.#deps.nowMs()) >= TOUCH_MS) await this.write([found]);
+    const { dateMs } = this.#deps;
+    if (now || dateMs() - (found.atMs ?? dateMs()) >= TOUCH_MS) await this.write([found]);
   }
 
   /** Forgets links that are no more. */

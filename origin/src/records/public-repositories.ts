@@ -20,6 +20,8 @@ interface PublicDeps {
   readonly set: QuorumSet<PublicRecord>;
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 /** Which repositories were public, on record at their owners: it outlives origins while an upstream does not answer. */
@@ -33,7 +35,7 @@ export class PublicRepositories {
 
   /** Everybody may read it now; written behind, every few minutes. */
   note(name: ShardName): void {
-    this.#write(name, 'public', { checkedAtMs: this.#deps.nowMs() });
+    this.#write(name, 'public', { checkedAtMs: this.#deps.dateMs() });
   }
 
   /** Not everybody may read it any more; only what was public is written. */

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,6 +7,7 @@ import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import { RecordStore } from '@sepia/records/store/record-store';
+import { claim, ownerName, ownerOf } from '@sepia/records/table/owner';
 import { PostgresTable } from '@sepia/records/table/postgres/postgres-table';
 import type { RecordTable } from '@sepia/records/table/record-table';
 import type { DataFolder } from '@sepia/store/data-folder';
@@ -19,8 +19,6 @@ import type { OwnStanding } from './own-standing.ts';
 
 /** In the data folder: which engine its origin keeps records in, where that is not the embedded one. */
 const FILE = 'records-engine';
-/** In a shared table: whose records they are. */
-const OWNER_KEY = 'm1\0cluster';
 /** Records that are taken off the disk in one step. */
 const FORGET_BATCH = 1_000;
 /** A database that nobody answers for at the start is waited for so long, in ms. */
@@ -150,13 +148,8 @@ async function sharedStanding(
   { clusterKey, standing, log }: EngineDeps,
   acceptLoss: boolean,
 ): Promise<RecordStanding> {
-  const name = createHash('sha256').update('records of\n').update(clusterKey).digest('hex').slice(0, 32);
-  const claim = async (): Promise<string> =>
-    await table.change([OWNER_KEY], ([found]) => ({
-      writes: found === undefined ? [{ type: 'put', key: OWNER_KEY, value: name }] : [],
-      answer: found ?? name,
-    }));
-  const owner = acceptLoss || standing.isSettled ? await claim() : await table.get(OWNER_KEY);
+  const name = ownerName(clusterKey);
+  const owner = acceptLoss || standing.isSettled ? await claim(table, name) : await ownerOf(table);
   if (owner !== undefined && owner !== name)
     throw new CodedError('START_FAILED', {
       message: "the records' database belongs to another cluster: records.url-file must name one of its own",
@@ -164,7 +157,7 @@ async function sharedStanding(
   let isOurs = owner === name;
   standing.onChange(() => {
     if (isOurs || !standing.isSettled) return;
-    void claim().then(
+    void claim(table, name).then(
       (found) => {
         isOurs = found === name;
       },

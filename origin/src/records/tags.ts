@@ -52,6 +52,8 @@ interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' |
   readonly records: RecordStore;
   readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'standing'>;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 /** Tags as compare-and-set registers on the owners of their repository's shard. */
@@ -95,7 +97,7 @@ export class Tags {
     mover: TagMover,
     change?: string,
   ): Promise<TagRecord> {
-    const move = { digest, atMs: this.#deps.nowMs(), how: mover, by: this.#deps.members.selfId };
+    const move = { digest, atMs: this.#deps.dateMs(), how: mover, by: this.#deps.members.selfId };
     const fn = (current: TagState | undefined): TagState | undefined => {
       if (mayMove(current?.digest, digest, rules, mover)) return moved(current, move);
       if (mover === 'revalidate') return current;
@@ -143,7 +145,7 @@ export class Tags {
     isMeant: (current: TagRecord) => boolean,
     change?: string,
   ): Promise<boolean> {
-    const move = { atMs: this.#deps.nowMs(), how, by: this.#deps.members.selfId };
+    const move = { atMs: this.#deps.dateMs(), how, by: this.#deps.members.selfId };
     let isTaken = false;
     const fn = (current: TagState | undefined): TagState | undefined => {
       const record = recordOf(current);

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import { type Digest, isDigest } from '@sepia/base/digest';
-import { isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
@@ -26,6 +26,8 @@ import { takeTags } from './take-tags.ts';
 export const MAX_DROPPED = 1_000;
 const DROP_MS = 30_000;
 const MAX_DEPTH = 8;
+/** Pushes bring content back while a repository is removed this often. */
+const MAX_TRIES = 5;
 /** Nodes that are away for longer keep what they have, in ms: trackers hold only so many commands. */
 const COMMAND_LIFE_MS = 3_600_000;
 
@@ -68,7 +70,7 @@ export class Removals {
 
   /** A tag, a digest, or (neither) a whole repository. @throws `QUORUM_LOST`, `CONFLICT`, `MANIFEST_UNKNOWN` of mode none, `TIMEOUT`: repeat it */
   async remove(name: Repository, what: { readonly tag?: Tag; readonly digest?: Digest }): Promise<Removed> {
-    const { upstreams, deletes, log } = this.#deps;
+    const { upstreams, deletes } = this.#deps;
     const isSource = upstreams.client(name.upstream) === undefined;
     const { tag, digest } = what;
     const tags: string[] = [];
@@ -83,18 +85,65 @@ export class Removals {
         await deletes.blob({ ...name, digest }, true);
       });
       return { tags, digests: 1, missed: await this.#tellNodes(name, what) };
-    } else {
-      const listed = new Map<Tag, Digest>();
-      for await (const one of this.#deps.tagIndex.list(name))
-        if (digest === undefined || one.digest === digest) listed.set(one.tag as Tag, one.digest);
-      const take = (one: Tag): Promise<boolean> => this.#removeTag(name, one, listed.get(one));
-      tags.push(...(await takeTags([...listed.keys()], take)));
-      if (digest !== undefined) await this.#tree(name, digest, digests, 0);
-      else for await (const one of this.#linked(name)) digests.add(one);
+    } else if (digest !== undefined) {
+      tags.push(...(await this.#take(name, await this.#listed(name, digest))));
+      await this.#tree(name, digest, digests, 0);
+    } else return await this.#repository(name, isSource);
+    return await this.#done(name, what, {
+      tags,
+      digests: digests.size,
+      missed: await this.#forget(name, [...digests]),
+    });
+  }
+
+  /**
+   * All of a repository. Of mode none what a push beside it left goes as well, until a look finds nothing: a push writes
+   * links, then its tag, and looks for its links once more, so that neither is left without the other.
+   * @throws `CONFLICT` while pushes go on
+   */
+  async #repository(name: Repository, isSource: boolean): Promise<Removed> {
+    const tags = new Set<string>();
+    const digests = new Set<Digest>();
+    const missed = new Set<string>();
+    for (let tries = 1; ; tries++) {
+      const listed = await this.#listed(name);
+      const linked: Digest[] = [];
+      for await (const one of this.#linked(name)) linked.push(one);
+      if (tries > 1 && listed.size === 0 && linked.length === 0) break;
+      if (tries > MAX_TRIES)
+        throw new CodedError('CONFLICT', {
+          message: `content is pushed to ${name.repository} while it is removed; end the pushes, then repeat it`,
+          detail: { tags: listed.size, digests: linked.length, tries: MAX_TRIES },
+        });
+      for (const one of await this.#take(name, listed)) tags.add(one);
+      for (const one of linked) digests.add(one);
+      for (const id of await this.#forget(name, linked)) missed.add(id);
+      if (!isSource) break;
     }
-    const missed = [...(await this.#forget(name, [...digests])), ...(await this.#tellNodes(name, what))];
-    log.info({ ...name, ...what, tags: tags.length, digests: digests.size, missed }, 'removed');
-    return { tags, digests: digests.size, missed };
+    return await this.#done(name, {}, { tags: [...tags], digests: digests.size, missed: [...missed] });
+  }
+
+  async #done(
+    name: Repository,
+    what: { readonly tag?: Tag; readonly digest?: Digest },
+    { tags, digests, missed: origins }: Removed,
+  ): Promise<Removed> {
+    const missed = [...origins, ...(await this.#tellNodes(name, what))];
+    this.#deps.log.info({ ...name, ...what, tags: tags.length, digests, missed }, 'removed');
+    return { tags, digests, missed };
+  }
+
+  /** Tags of a repository, or those that point at `digest`. */
+  async #listed(name: Repository, digest?: Digest): Promise<ReadonlyMap<Tag, Digest>> {
+    const listed = new Map<Tag, Digest>();
+    for await (const one of this.#deps.tagIndex.list(name))
+      if (digest === undefined || one.digest === digest) listed.set(one.tag as Tag, one.digest);
+    return listed;
+  }
+
+  /** One that is moved meanwhile stays. Returns what was taken. */
+  async #take(name: Repository, listed: ReadonlyMap<Tag, Digest>): Promise<Tag[]> {
+    return await takeTags([...listed.keys()], (one) => this.#removeTag(name, one, listed.get(one)));
   }
 
   /** Cached copies that no other repository brought go here. */

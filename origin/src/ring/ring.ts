@@ -296,7 +296,11 @@ export class Ring {
       });
     } finally {
       // Who does not answer lifts its fence by the clock.
-      readElsewhere(sweeps.release(generation));
+      sweeps
+        .release(generation)
+        .catch((error: unknown) =>
+          logFailure(this.#deps.log, error, 'a fence is not lifted yet', {}, 'debug'),
+        );
     }
   }
 

@@ -9,6 +9,7 @@ import { relink } from '../../src/manifests/relink.ts';
 import { Links } from '../../src/records/links.ts';
 import { Referrers } from '../../src/records/referrers.ts';
 import { Deletes } from '../../src/removal/deletes.ts';
+import { Removals } from '../../src/removal/removals.ts';
 import { everyOrder, type Step } from '../support/orders.ts';
 
 const NAME = { upstream: 'local', repository: 'team/app' as RepositoryName };
@@ -52,6 +53,10 @@ class Records {
         await step();
         yield keys.map(recordOf);
       },
+      async page() {
+        await step();
+        return { entries: [...map].map(([key, value]) => ({ key: key.split(','), value })) };
+      },
     } as never;
   }
 }
@@ -61,13 +66,16 @@ function origin(records: Records, step: Step, policy: string) {
   const upstreams = {
     get: () => ({ mode: 'none' }),
     takesDeletes: () => true,
+    client: () => undefined,
     mayKeepTags: () => policy === 'immutable',
     tagRules: () => ({ policy }),
   };
+  const linkSet = records.setOf(records.links, step);
   const links = new Links({
-    set: records.setOf(records.links, step),
+    set: linkSet,
     upstreams: upstreams as never,
     nowMs: () => 0,
+    dateMs: () => 0,
   });
   const log = silentLogger();
   const set = records.setOf(records.referrers, step);
@@ -93,6 +101,7 @@ function origin(records: Records, step: Step, policy: string) {
       if (digest !== DIGEST) throw new CodedError('MANIFEST_UNKNOWN');
       return { digest, bytes: BYTES, mediaType: OCI_MANIFEST };
     },
+    forget: () => {},
   };
   const all = {
     ...{ links, referrers, tags, tagIndex, manifests, upstreams, log },
@@ -107,11 +116,14 @@ function origin(records: Records, step: Step, policy: string) {
   };
   const push = { name: NAME, reference: { kind: 'tag', tag: 'v1' as Tag }, contentType: OCI_MANIFEST };
   const deletes = new Deletes(all as never);
+  const others = { members: { ids: [] }, commands: { send: async () => [] }, linkSet, deletes };
+  const removals = new Removals({ ...all, ...others } as never);
   return {
     push: async () => await pushManifest(all as never, { ...push, bytes: BYTES } as ManifestPush),
     set: async () =>
       await relink(all as never, NAME, DIGEST, async () => await tags.move({ tag: 'v1' }, DIGEST)),
     deleteManifest: async () => await deletes.manifest({ ...NAME, digest: DIGEST }),
+    purge: async () => await removals.remove(NAME, {}),
     deleteConfig: async () => await deletes.blob({ ...NAME, digest: CONFIG.digest }),
   };
 }
@@ -145,6 +157,25 @@ for (const write of ['push', 'set'] as const)
       t.same([...wrong], []);
       t.ok(orders > 20, `${orders} orders`);
     });
+
+for (const state of ['image', 'tagged'])
+  t.test(`a tag leads to a whole image: push beside a purge of the repository of an ${state}`, async (t) => {
+    const wrong = new Set<string>();
+    const orders = await everyOrder(async (actor) => {
+      const records = recordsOf(state);
+      const [pushed, purged] = await Promise.allSettled([
+        actor('push', async (step) => await origin(records, step, 'mutable').push()),
+        actor('purge', async (step) => await origin(records, step, 'mutable').purge()),
+      ]);
+      const isWhole = records.links.has(DIGEST) && records.links.has(CONFIG.digest);
+      if (records.tags.has('v1') && !isWhole) wrong.add('not whole');
+      if (pushed.status !== 'fulfilled' && !isCoded(pushed.reason, 'MANIFEST_BLOB_MISSING'))
+        wrong.add(String(pushed.reason));
+      if (purged.status !== 'fulfilled') wrong.add(String(purged.reason));
+    });
+    t.same([...wrong], []);
+    t.ok(orders > 20, `${orders} orders`);
+  });
 
 t.test('a delete that was cut anywhere is completed by the next', async (t) => {
   const wrong = new Set<string>();

@@ -196,7 +196,16 @@ export class TagSimulation {
     const standing = { require: () => undefined, sender, standing: ungenerated(member.id) };
     const delay = async (ms: number, signal?: AbortSignal): Promise<void> => await this.#delay(ms, signal);
     const incarnation = `i${this.#lives++}`;
-    const tags = new Tags({ members, records, standing, nowMs, chance: this.#chance, delay, incarnation });
+    const tags = new Tags({
+      members,
+      records,
+      standing,
+      nowMs,
+      dateMs: nowMs,
+      chance: this.#chance,
+      delay,
+      incarnation,
+    });
     member.life = { tags, records, died };
   }
 

@@ -19,6 +19,8 @@ interface LoginsDeps {
   readonly origins: Pick<OriginAccess, 'token'>;
   readonly audit: Audit;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
   /** Undefined where the cluster has no accounts. */
   readonly own:
     | { readonly accounts: Accounts; readonly rules: AccessRules; readonly tokenLifeMs: number }
@@ -91,7 +93,11 @@ export class Logins {
       throw new CodedError('AUTH_REQUIRED', { message: WRONG });
     const account = credentials.username;
     const access = grantsFor(own.rules, account, request.upstream, request.scopes);
-    return await issueToken(this.#deps, { account, access }, own.tokenLifeMs);
+    return await issueToken(
+      { tokens: this.#deps.tokens, nowMs: this.#deps.dateMs },
+      { account, access },
+      own.tokenLifeMs,
+    );
   }
 
   async #upstreamToken(request: TokenRequest, credentials: BasicCredentials): Promise<TokenAnswer> {

@@ -41,13 +41,13 @@ interface HarborDeps {
   readonly client: InternalClient;
   readonly origins: Origins;
   readonly log: Logger;
-  readonly nowMs: () => number;
+  readonly dateMs: () => number;
   readonly entrance: { readonly audit: Audit };
 }
 
 /** Builds Harbor's side of a proxy; `stops` gets what must end with it. @throws {CodedError} `CONFIG_INVALID` */
 export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: StopStack): HarborParts {
-  const { cluster, client, origins, log, nowMs, id: memberId } = face;
+  const { cluster, client, origins, log, dateMs: nowMs, id: memberId } = face;
   const config = face.config.harbor;
   const commands = new NodeCommands({ cluster, client });
   const records = new Records({ origins, memberId, nowMs });

@@ -36,6 +36,7 @@ const INPUT_CODES: ReadonlySet<string> = new Set([
 const SILENT_CODES: ReadonlySet<string> = new Set(['PEER_HTTP', 'TIMEOUT', 'BACKEND_DOWN', 'DRAINING']);
 
 let seen = 0;
+const listeners = new Set<(bug: unknown) => void>();
 
 /**
  * True for what only wrong code of our own can throw: `TypeError`, `RangeError`, `ReferenceError`, a failed assertion,
@@ -89,6 +90,19 @@ export function noteBug(thrown: unknown): boolean {
   if (!isBug(thrown)) return false;
   seen += 1;
   return true;
+}
+
+/** For a failure that comes when nobody waits for it any more: a bug is counted and told to {@link onLateBug}. */
+export function noteLate(thrown: unknown): void {
+  if (noteBug(thrown)) for (const listener of listeners) listener(thrown);
+}
+
+/** Calls `listener` with every bug of {@link noteLate}, in this process; what is returned ends that. */
+export function onLateBug(listener: (bug: unknown) => void): () => void {
+  listeners.add(listener);
+  return () => {
+    listeners.delete(listener);
+  };
 }
 
 /** Bugs that were met in this process, for `sepia_bugs_total`. */

@@ -20,10 +20,10 @@ export const CONVERSION_RULE = z.strictObject({
   repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
   tags: patterns().optional().describe('Globs of tags; left out: all.'),
   to: z
-    .enum(['estargz', 'index'])
+    .enum(['estargz', 'zstdchunked', 'index'])
     .default('estargz')
     .describe(
-      'estargz: what images are converted to. index: nothing is converted, their layers get an index, so that they start lazily as they are.',
+      'estargz (for stargz-snapshotter), zstdchunked (for podman and CRI-O): what images are converted to. index: nothing is converted, their layers get an index, so that they start lazily as they are.',
     ),
   result: z
     .enum(['tag', 'image-index', 'referrer'])
@@ -43,15 +43,23 @@ export const CONVERSION_RULE = z.strictObject({
   'tag-suffix': z
     .string()
     .regex(SUFFIX, 'is not a part of a tag')
-    .default('-estargz')
-    .describe("What the result's tag has behind that of the source; may be empty in another repository."),
+    .optional()
+    .describe(
+      "What the result's tag has behind that of the source; may be empty in another repository. Left out: a dash and the format.",
+    ),
   platforms: z
     .array(z.string().regex(PLATFORM, 'is not like linux/amd64'))
     .min(1)
     .max(20)
     .optional()
     .describe('Platforms that are kept; left out: all.'),
-  level: z.number().int().min(0).max(9).default(6).describe('gzip level.'),
+  level: z
+    .number()
+    .int()
+    .min(0)
+    .max(19)
+    .optional()
+    .describe('Level of compression: estargz 0 to 9 (left out: 6), zstdchunked 1 to 19 (left out: 3).'),
   'max-size': bytes().optional().describe('Larger images (compressed) are left alone; left out: no limit.'),
   'min-size': bytes()
     .optional()
@@ -63,6 +71,14 @@ export const CONVERSION_RULE = z.strictObject({
 });
 
 export type ConversionRule = z.infer<typeof CONVERSION_RULE>;
+
+/** Levels of compression of the formats. */
+const RULE_LEVELS = { estargz: { least: 0, most: 9 }, zstdchunked: { least: 1, most: 19 } } as const;
+
+/** What a result's tag has behind that of its source. */
+export function tagSuffix(rule: Pick<ConversionRule, 'to' | 'tag-suffix'>): string {
+  return rule['tag-suffix'] ?? `-${rule.to}`;
+}
 
 interface Checked {
   readonly conversions: readonly ConversionRule[];
@@ -83,6 +99,9 @@ export function checkConversions(document: Checked, ctx: z.RefinementCtx): void 
     if (rule.to === 'index') continue;
     if (rule.result === 'referrer' && rule.repository !== REPOSITORY_MARK)
       refuse('repository', 'is not that of the source; a referrer stands beside its subject');
+    const { least, most } = RULE_LEVELS[rule.to];
+    if (rule.level !== undefined && (rule.level < least || rule.level > most))
+      refuse('level', `is not ${least} to ${most}, the levels of ${rule.to}`);
     if (rule.result !== 'referrer' && rule['tag-suffix'] === '' && rule.repository === REPOSITORY_MARK)
       refuse('tag-suffix', 'is empty, so the result would replace its source; name another repository');
   }

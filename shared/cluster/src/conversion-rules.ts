@@ -1,6 +1,6 @@
 import { matcherOf } from '@sepia/base/names/pattern';
 import type { ConversionTask } from './api/conversions.ts';
-import type { ConversionRule } from './conversion-rule.ts';
+import { type ConversionRule, tagSuffix } from './conversion-rule.ts';
 
 /** A tag that was pushed or deleted, or that is there. */
 export interface TagEvent {
@@ -57,5 +57,5 @@ export class ConversionRules {
 
 /** What tags of a rule's results end with; undefined if its results have no tags. */
 export function resultSuffix(rule: Pick<ConversionRule, 'to' | 'result' | 'tag-suffix'>): string | undefined {
-  return rule.to === 'index' || rule.result === 'referrer' ? undefined : rule['tag-suffix'];
+  return rule.to === 'index' || rule.result === 'referrer' ? undefined : tagSuffix(rule);
 }

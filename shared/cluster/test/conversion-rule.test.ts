@@ -1,6 +1,6 @@
 import t from 'tap';
-import { resultRepository } from '../src/conversion-rule.ts';
-import { parseClusterDocument } from '../src/document.ts';
+import { resultRepository, tagSuffix } from '../src/conversion-rule.ts';
+import { parseClusterDocument } from '../src/load-document.ts';
 
 function parse(...conversions: object[]): ReturnType<typeof parseClusterDocument> {
   const document = { version: 1, members: [], upstreams: [{ name: 'local', mode: 'none' }], conversions };
@@ -13,11 +13,12 @@ t.test('rules have defaults', async (t) => {
       to: 'estargz',
       result: 'tag',
       repository: '{repository}',
-      'tag-suffix': '-estargz',
-      level: 6,
       'delete-with-source': false,
     },
   ]);
+  t.equal(tagSuffix({ to: 'estargz' }), '-estargz');
+  t.equal(tagSuffix({ to: 'zstdchunked' }), '-zstdchunked');
+  t.equal(tagSuffix({ to: 'zstdchunked', 'tag-suffix': '' }), '');
   t.equal(resultRepository({ repository: 'lazy/{repository}' }, 'team/app'), 'lazy/team/app');
 });
 
@@ -30,6 +31,8 @@ t.test('what makes no sense is refused by its key', async (t) => {
     [/conversions\.0\.tag-suffix/, [{ ...rule, 'tag-suffix': '/x' }]],
     [/conversions\.0\.repository/, [{ ...rule, repository: 'Upper/{repository}' }]],
     [/conversions\.0\.platforms/, [{ ...rule, platforms: ['amd64'] }]],
+    [/conversions\.0\.level.*0 to 9/, [{ ...rule, level: 10 }]],
+    [/conversions\.0\.level.*1 to 19/, [{ ...rule, to: 'zstdchunked', level: 0 }]],
     [/conversions\.0\.to/, [{ ...rule, to: 'squashfs' }]],
     [/conversions\.0\.result/, [{ ...rule, result: 'nowhere' }]],
     [

@@ -1,5 +1,6 @@
 import type { MemberClock } from '@sepia/base/clock/member-clock';
 import { CodedError } from '@sepia/base/errors';
+import { onLateBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import type Koa from 'koa';
@@ -32,6 +33,9 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
   deps.metrics.gauge('sepia_ready', '1 while /readyz says 200, else 0.', () =>
     deps.notReady() === undefined ? 1 : 0,
   );
+  const unheard = onLateBug((bug) =>
+    deps.log.error({ err: bug, bug: true }, 'a bug, when nobody waited for it any more'),
+  );
   deps.clock?.measure(deps.metrics);
   const router = createRouter();
   router.get('/livez', (ctx) => {
@@ -57,7 +61,9 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
     if (answer !== undefined) ctx.body = answer();
   });
   app.use(routesOf(router));
-  return await HttpListener.start(app.callback(), address, 'admin-listen');
+  const listener = await HttpListener.start(app.callback(), address, 'admin-listen');
+  listener.onStopped(unheard);
+  return listener;
 }
 
 /** A caller on loopback that asks for this machine: not a page of another site, in a browser here. */

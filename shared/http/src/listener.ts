@@ -68,6 +68,11 @@ export class HttpListener {
     return `http://${this.hostPort}`;
   }
 
+  /** Calls `listener` once, when nothing is served any more. */
+  onStopped(listener: () => void): void {
+    this.#server.once('close', listener);
+  }
+
   /** Takes no new connections, waits for requests under way up to `graceMs`, then cuts. Idempotent. */
   stop(graceMs: number): Promise<void> {
     this.#stopping ??= this.#stop(graceMs);

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import { Level } from 'level';
@@ -10,6 +11,9 @@ const ROOM_BYTES = 16 * 1024 * 1024;
 const RETRY_MS = 1_000;
 /** How long lists that are being read may hold a new opening up, in ms; then they end with an error. */
 const READERS_MS = 5_000;
+/** Before a value: this, and its check in 8 hex digits. No JSON text begins so: values of versions without checks read too. */
+const CHECKED = '\u0001';
+const CHECK_CHARS = 8;
 /** Entries that one step of a list takes. */
 const STEP_ENTRIES = 256;
 
@@ -52,6 +56,8 @@ interface LevelDatabaseDeps {
  * LevelDB goes on after a write that failed, behind the torn end of its log: what it says is stored then is gone at
  * the next start (v1.20, `DBImpl::Write`). So a failed write closes this database to writes until it was opened anew,
  * which begins a new log; it is tried with the next write, once the disk has room.
+ *
+ * Nor does it check what it reads from its tables: each value bears a CRC-32 over key and value (ADR 0048).
  */
 export class LevelDatabase {
   readonly #deps: LevelDatabaseDeps;
@@ -65,6 +71,7 @@ export class LevelDatabase {
   #writing = 0;
   /** Counts failed writes. */
   #failures = 0;
+  #damagedReads = 0;
   #readers = 0;
   #whenQuiet: () => void = () => undefined;
 
@@ -73,9 +80,13 @@ export class LevelDatabase {
     this.#freeBytes = deps.freeBytes ?? (async () => await freeBytesOf(deps.level.location));
   }
 
-  /** Why nothing is written at present, for `/readyz`; empty if all is well. */
+  /** Why nothing is written at present, and that damage was read, for `/readyz`; empty if all is well. */
   get warnings(): string[] {
-    return this.#torn === undefined ? [] : [this.#torn.message];
+    const damaged = `damaged: records of the database ${this.#deps.level.location} do not read (${this.#damagedReads} reads); restart this member, others hand them over then`;
+    return [
+      ...(this.#torn === undefined ? [] : [this.#torn.message]),
+      ...(this.#damagedReads === 0 ? [] : [damaged]),
+    ];
   }
 
   /** Calls `listener` after every new opening: a write that failed may be there, or not. */
@@ -83,16 +94,17 @@ export class LevelDatabase {
     this.#listeners.add(listener);
   }
 
-  /** @throws `DISK_FULL`, `DISK_FAILED` while it does not open */
+  /** @throws `DISK_CORRUPT` for a value that is not what was written; `DISK_FULL`, `DISK_FAILED` while it does not open */
   async get(key: string): Promise<string | undefined> {
     if (this.#isClosed) await this.#renewed();
-    return await this.#deps.level.get(key);
+    return this.#checked(key, await this.#deps.level.get(key));
   }
 
   /** As {@link get} for several, in their order. */
   async getMany(keys: readonly string[]): Promise<(string | undefined)[]> {
     if (this.#isClosed) await this.#renewed();
-    return await this.#deps.level.getMany([...keys]);
+    const found = await this.#deps.level.getMany([...keys]);
+    return found.map((value, index) => this.#checked(keys[index]!, value));
   }
 
   /** What is there at this moment, also while others write. @throws what the database says while it is closed */
@@ -100,14 +112,15 @@ export class LevelDatabase {
     return this.#deps.level.snapshot();
   }
 
-  /** As {@link get} of a moment before, at once. @throws what the database says of a snapshot that ended */
+  /** As {@link get} of a moment before, at once. @throws `DISK_CORRUPT`, what the database says of a snapshot that ended */
   getSync(key: string, options: { readonly snapshot: Snapshot }): string | undefined {
-    return this.#deps.level.getSync(key, options);
+    return this.#checked(key, this.#deps.level.getSync(key, options));
   }
 
   /** Entries of one moment, in order. @throws as {@link get} */
-  iterator(range: KeyRange = {}): AsyncGenerator<[string, string], void, void> {
-    return this.#list(() => this.#deps.level.iterator(range));
+  async *iterator(range: KeyRange = {}): AsyncGenerator<[string, string], void, void> {
+    for await (const [key, value] of this.#list(() => this.#deps.level.iterator(range)))
+      yield [key, this.#checked(key, value)];
   }
 
   /** Keys of one moment, in order. @throws as {@link get} */
@@ -124,7 +137,7 @@ export class LevelDatabase {
     const failures = this.#failures;
     this.#writing += 1;
     try {
-      await this.#deps.level.batch([...writes], { sync: true });
+      await this.#deps.level.batch(writes.map(withCheck), { sync: true });
     } catch (error) {
       throwIfBug(error);
       throw this.#tear(error);
@@ -160,6 +173,18 @@ export class LevelDatabase {
       this.#noteQuiet();
       await list.close();
     }
+  }
+
+  #checked<T extends string | undefined>(key: string, stored: T): T {
+    if (stored === undefined || !stored.startsWith(CHECKED)) return stored;
+    const value = stored.slice(CHECKED.length + CHECK_CHARS);
+    if (stored.slice(CHECKED.length, CHECKED.length + CHECK_CHARS) === checkOf(key, value)) return value as T;
+    const { location } = this.#deps.level;
+    if (this.#damagedReads++ === 0) this.#deps.log.warn({ location, key }, 'a record is damaged on disk');
+    throw new CodedError('DISK_CORRUPT', {
+      message: `a record of the database ${location} is damaged: look after its disk, then restart this member`,
+      detail: { location, key },
+    });
   }
 
   #noteQuiet(): void {
@@ -250,6 +275,16 @@ export class LevelDatabase {
     clearTimeout(timer);
     this.#whenQuiet = () => undefined;
   }
+}
+
+function withCheck(write: DatabaseWrite): DatabaseWrite {
+  if (write.type === 'del') return write;
+  const { key, value } = write;
+  return { ...write, value: `${CHECKED}${checkOf(key, value)}${value}` };
+}
+
+function checkOf(key: string, value: string): string {
+  return crc32(value, crc32(key)).toString(16).padStart(CHECK_CHARS, '0');
 }
 
 /** Opens the database in a folder, making it at the first time. @throws what the database says */

@@ -1,6 +1,11 @@
+import { createHash } from 'node:crypto';
+import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { throwIfBug } from '@sepia/base/failure';
 import { silentLogger } from '@sepia/base/log';
+import { seeded } from '@sepia/test-support/seeded';
 import t, { type Test } from 'tap';
-import { LevelDatabase, openLevel } from '../src/level-database.ts';
+import { type DatabaseWrite, LevelDatabase, openLevel } from '../src/level-database.ts';
 
 const MIB = 1024 * 1024;
 const NO_ROOM = 'IO error: 000003.log: No space left on device';
@@ -126,4 +131,103 @@ t.test('ranges and limits are those of the database', async (t) => {
   t.same(keys, ['b', 'c']);
   await db.write([{ type: 'del', key: 'b' }]);
   t.equal(await db.get('b'), undefined);
+});
+
+/** A database in memory whose log loses its end at a power loss: all behind the last batch that was synced. */
+function volatileLevel() {
+  const now = new Map<string, string>();
+  let synced = new Map<string, string>();
+  const level = {
+    location: 'memory',
+    batch: async (writes: readonly DatabaseWrite[], options?: { readonly sync?: boolean }) => {
+      for (const write of writes)
+        if (write.type === 'put') now.set(write.key, write.value);
+        else now.delete(write.key);
+      if (options?.sync === true) synced = new Map(now);
+    },
+  };
+  return { level, afterPowerLoss: () => [...synced.keys()] };
+}
+
+t.test('what a write acknowledged is there after a power loss', async (t) => {
+  const { level, afterPowerLoss } = volatileLevel();
+  const db = new LevelDatabase({
+    log: silentLogger(),
+    level: level as unknown as Awaited<ReturnType<typeof openLevel>>,
+    nowMs: () => 0,
+  });
+  await db.put('a', '1');
+  t.same(afterPowerLoss(), ['a']);
+  await db.write([
+    { type: 'put', key: 'b', value: '2' },
+    { type: 'del', key: 'a' },
+  ]);
+  t.same(afterPowerLoss(), ['b']);
+});
+
+t.test('a value that was changed on disk is never read as another', async (t) => {
+  const dir = t.testdir();
+  const level = await openLevel(dir);
+  t.teardown(() => level.close());
+  const db = new LevelDatabase({ log: silentLogger(), level, nowMs: () => 0 });
+  await db.put('tag', '{"digest":"aa"}');
+  await db.put('other', '{"digest":"cc"}');
+  await level.put('old', '{"digest":"dd"}');
+  t.equal(await db.get('old'), '{"digest":"dd"}', 'a version without checks wrote it');
+  const stored = (await level.get('tag'))!;
+  const moved = (await level.get('other'))!;
+  for (const wrong of [stored.replace('aa', 'ab'), moved, stored.slice(0, -1), stored.slice(0, 3)]) {
+    await level.put('tag', wrong);
+    const snapshot = db.snapshot();
+    await t.rejects(db.get('tag'), { code: 'DISK_CORRUPT', detail: { key: 'tag' } });
+    await t.rejects(db.getMany(['other', 'tag']), { code: 'DISK_CORRUPT' });
+    const list = async (): Promise<void> => {
+      for await (const [key] of db.iterator()) t.ok(key);
+    };
+    await t.rejects(list(), { code: 'DISK_CORRUPT' });
+    t.throws(() => db.getSync('tag', { snapshot }), { code: 'DISK_CORRUPT' });
+    await snapshot.close();
+  }
+  t.match(db.warnings, [/damaged: .*16 reads.*restart this member/]);
+  await db.put('tag', '{"digest":"ee"}');
+  t.equal(await db.get('tag'), '{"digest":"ee"}', 'written anew it is right');
+});
+
+t.test('damage of the files of a database is an error or nothing, never another value', async (t) => {
+  const dir = t.testdir();
+  const base = join(dir, 'db');
+  const written = new Map<string, string>();
+  for (let n = 0; n < 1_000; n += 1) {
+    const key = `tag ${String(n).padStart(6, '0')}`;
+    written.set(key, JSON.stringify({ digest: createHash('sha256').update(key).digest('hex'), n }));
+  }
+  const first = await openLevel(base);
+  const db = new LevelDatabase({ log: silentLogger(), level: first, nowMs: () => 0 });
+  await db.write([...written].map(([key, value]) => ({ type: 'put', key, value })));
+  await db.close();
+  // What the log holds goes into tables when it is opened again.
+  await (await openLevel(base)).close();
+  const tables = readdirSync(base).filter((name) => name.endsWith('.ldb'));
+  t.ok(tables.length > 0, 'values rest in tables');
+  const chance = seeded(Number(process.env['SEED'] ?? 1));
+  let found = 0;
+  for (let run = 0; run < 40; run++) {
+    const copy = join(dir, `copy-${run}`);
+    cpSync(base, copy, { recursive: true });
+    const table = join(copy, tables[run % tables.length]!);
+    const bytes = readFileSync(table);
+    bytes[Math.floor(chance() * bytes.length)]! ^= 1 << Math.floor(chance() * 8);
+    writeFileSync(table, bytes);
+    try {
+      const level = await openLevel(copy);
+      t.teardown(() => level.close());
+      const hurt = new LevelDatabase({ log: silentLogger(), level, nowMs: () => 0 });
+      for await (const [key, value] of hurt.iterator())
+        if (written.get(key) !== value) t.fail(`run ${run}: ${key} is ${value}`);
+    } catch (error) {
+      throwIfBug(error);
+      found += 1;
+    }
+  }
+  t.ok(found > 10, `${found} of 40 were found`);
 });

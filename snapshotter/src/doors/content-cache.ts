@@ -1,5 +1,6 @@
 import { mkdir, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type Digest, digestHex, isDigest } from '@sepia/base/digest';
 import { systemCode } from '@sepia/base/errors';
 
@@ -9,6 +10,8 @@ import { systemCode } from '@sepia/base/errors';
  */
 export class ContentCache {
   readonly #dir: string;
+  /** Changes of an entry come one after the other. */
+  readonly #turns = new KeyedLocks<Digest>();
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -22,6 +25,17 @@ export class ContentCache {
 
   /** Links a diffID to a file of the mount; an entry that is there is replaced at once. */
   async publish(diffId: Digest, target: string): Promise<void> {
+    await this.#turns.run(diffId, () => this.#link(diffId, target));
+  }
+
+  /** Links an entry that is there to another file. */
+  async repoint(diffId: Digest, target: string): Promise<void> {
+    await this.#turns.run(diffId, async () => {
+      if (await this.has(diffId)) await this.#link(diffId, target);
+    });
+  }
+
+  async #link(diffId: Digest, target: string): Promise<void> {
     const path = this.pathOf(diffId);
     await mkdir(dirname(path), { recursive: true, mode: 0o755 });
     const fresh = `${path}.new`;
@@ -30,9 +44,11 @@ export class ContentCache {
     await rename(fresh, path);
   }
 
-  /** Takes an entry away; containerd then pulls that layer the ordinary way. */
-  async withdraw(diffId: Digest): Promise<void> {
-    await rm(this.pathOf(diffId), { force: true });
+  /** Takes an entry away, if it may still go then; containerd pulls that layer the ordinary way from now on. */
+  async withdraw(diffId: Digest, mayGo: () => boolean = () => true): Promise<void> {
+    await this.#turns.run(diffId, async () => {
+      if (mayGo()) await rm(this.pathOf(diffId), { force: true });
+    });
   }
 
   /** True if containerd would find a layer with this diffID. */

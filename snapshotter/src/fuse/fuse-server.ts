@@ -37,6 +37,7 @@ export class FuseServer {
   readonly #ended: Promise<void>;
   #isStopping = false;
   #missing = 0;
+  #wakes = 0;
 
   constructor(deps: FuseDeps, options: FuseOptions, files: readonly FileToShow[]) {
     this.#deps = deps;
@@ -67,9 +68,10 @@ export class FuseServer {
     this.#send({ type: 'show', file: { ...file, key: keyOf(file.name) } });
   }
 
-  /** A hidden name is not found any more; who has it open goes on reading. */
-  hide(name: string): void {
+  /** A file is served no longer, not to who has it open either: once this resolves, its descriptor may be closed. */
+  async hide(name: string): Promise<void> {
     this.#send({ type: 'hide', name });
+    await this.#wake();
   }
 
   /** Stops answering; the mount stays, and its readers wait for the next process. */
@@ -77,11 +79,17 @@ export class FuseServer {
     if (!this.#isStopping) {
       this.#isStopping = true;
       this.#send({ type: 'stop' });
-      // The worker blocks in a read: a look-up of any name wakes it.
-      await stat(join(this.#options.mountPoint, '.wake')).catch(ignoreFailure);
+      await this.#wake();
     }
     await this.#ended;
     this.#port.close();
+  }
+
+  /** The worker blocks in a read: a look-up wakes it, and is answered after what it was sent before. */
+  async #wake(): Promise<void> {
+    // Of a name of its own: a second look-up of one name waits for the first, and is not sent.
+    this.#wakes += 1;
+    await stat(join(this.#options.mountPoint, `.wake-${this.#wakes}`)).catch(ignoreFailure);
   }
 
   #send(message: ToWorker): void {

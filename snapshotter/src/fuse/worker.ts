@@ -19,7 +19,7 @@ import {
   replyHeader,
   statfsReply,
 } from './messages.ts';
-import { type FromWorker, hasBlocks, noteRead, type ShownFile, type ToWorker } from './shown-file.ts';
+import { type FromWorker, hasBlocks, keyOf, noteRead, type ShownFile, type ToWorker } from './shown-file.ts';
 
 /** Requests without an answer. */
 const SILENT: ReadonlySet<number> = new Set([OP.forget, OP.batchForget, OP.interrupt]);
@@ -93,10 +93,11 @@ class FuseWorker {
     ) {
       const message = next.message as ToWorker;
       if (message.type === 'stop') this.#isStopping = true;
-      else if (message.type === 'hide') this.#byName.delete(message.name);
-      else {
+      else if (message.type === 'hide') {
+        this.#byName.delete(message.name);
+        this.#byKey.delete(keyOf(message.name));
+      } else {
         this.#byName.set(message.file.name, message.file);
-        // Hidden files stay readable for whoever has them open.
         const { blocks, turns } = message.file;
         const seen = { bits: new Int32Array(blocks), firsts: new Int32Array(turns) };
         this.#byKey.set(message.file.key, { ...message.file, ...seen });

@@ -1,5 +1,6 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { KeyedLocks } from '@sepia/base/async/keyed-locks';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { tryParse } from '@sepia/base/failure';
@@ -16,12 +17,20 @@ export interface KeptIndex {
   /** Upstream and repository, as `upstream/team/app`. */
   readonly image: string;
   readonly file: string;
+  /** When it came here, or was asked for last: ms of the wall clock. */
+  readonly keptMs: number;
 }
+
+type Facts = Omit<KeptIndex, 'file' | 'keptMs'>;
 
 /** Indexes that came from the cluster: `<layer hex>.lazy`, and beside it what it belongs to. They outlive the daemon. */
 export class IndexFolder {
   readonly #dir: string;
   readonly #indexes = new Map<Digest, Digest>();
+  /** One change of a layer's files at a time. */
+  readonly #turns = new KeyedLocks<Digest>();
+  /** How often each was asked for. */
+  readonly #asked = new Map<Digest, number>();
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -33,10 +42,11 @@ export class IndexFolder {
     for (const name of await readdir(this.#dir)) {
       if (!name.endsWith('.json')) continue;
       const text = await readFile(join(this.#dir, name), 'utf8');
+      const { mtimeMs } = await stat(join(this.#dir, name));
       const facts = tryParse(() => FACTS.parse(JSON.parse(text)));
       const file = join(this.#dir, name.replace(/json$/, 'lazy'));
       if (!facts.ok) continue;
-      const kept = { ...(facts.value as Omit<KeptIndex, 'file'>), file };
+      const kept = { ...(facts.value as Facts), file, keptMs: mtimeMs };
       this.#indexes.set(kept.layer, kept.index);
       found.push(kept);
     }
@@ -49,9 +59,28 @@ export class IndexFolder {
   }
 
   /** The index of a layer; one that is not here, or another, is got by `read` and checked. @throws `DIGEST_MISMATCH`, what `read` throws */
-  async keep(facts: Omit<KeptIndex, 'file'>, read: () => Promise<Buffer>): Promise<KeptIndex> {
+  async keep(facts: Facts, read: () => Promise<Buffer>): Promise<KeptIndex> {
+    this.#asked.set(facts.layer, (this.#asked.get(facts.layer) ?? 0) + 1);
+    return await this.#turns.run(facts.layer, () => this.#keep(facts, read));
+  }
+
+  /** @returns forgets the index of a layer, unless it was asked for since this call */
+  forgetting(layer: Digest): () => Promise<void> {
+    const asked = this.#asked.get(layer);
+    return async () =>
+      await this.#turns.run(layer, async () => {
+        if (this.#asked.get(layer) !== asked) return;
+        const stem = join(this.#dir, digestHex(layer));
+        await rm(`${stem}.json`, { force: true });
+        await rm(`${stem}.lazy`, { force: true });
+        this.#indexes.delete(layer);
+        this.#asked.delete(layer);
+      });
+  }
+
+  async #keep(facts: Facts, read: () => Promise<Buffer>): Promise<KeptIndex> {
     const stem = join(this.#dir, digestHex(facts.layer));
-    const kept = { ...facts, file: `${stem}.lazy` };
+    const kept = { ...facts, file: `${stem}.lazy`, keptMs: Date.now() };
     if (!(await this.#has(facts, stem))) {
       const bytes = await read();
       const found = digestOf(bytes);
@@ -65,7 +94,7 @@ export class IndexFolder {
     return kept;
   }
 
-  async #has({ index }: Omit<KeptIndex, 'file'>, stem: string): Promise<boolean> {
+  async #has({ index }: Facts, stem: string): Promise<boolean> {
     try {
       return digestOf(await readFile(`${stem}.lazy`)) === index;
     } catch (error) {

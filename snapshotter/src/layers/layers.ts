@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Digest, digestHex } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
 import type { FileToShow } from '../fuse/fuse-server.ts';
@@ -15,6 +15,8 @@ interface LayersDeps {
   readonly onFetched: (bytes: number) => void;
   readonly onComplete: (layer: LazyLayer) => void;
   readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
+  /** A layer is shown to a pull. */
+  readonly onUsed?: (layer: LazyLayer) => void;
   /** A layer was opened after the mount was served: it must be shown there. */
   readonly onOpened?: (file: FileToShow) => void;
 }
@@ -46,6 +48,8 @@ interface Known {
   readonly image: string;
   readonly layer: LazyLayer | undefined;
   readonly reason: string | undefined;
+  /** When its index came here, in ms of the wall clock; 0 for those of the config. */
+  readonly keptMs: number;
   /** By the operator's own config: shown all or none of an image. Others are shown by their records. */
   readonly isLocal: boolean;
 }
@@ -56,6 +60,7 @@ export class Layers {
   readonly #options: LayersOptions;
   readonly #byName = new Map<string, LazyLayer>();
   readonly #opening = new Map<string, Promise<LazyLayer>>();
+  readonly #removing = new Map<string, Promise<void>>();
   readonly #status = new Map<string, Known>();
 
   constructor(deps: LayersDeps, options: LayersOptions) {
@@ -80,15 +85,19 @@ export class Layers {
   /** Opens a layer from an index file of the operator's; one that cannot be is noted with its reason, and the others go on. */
   async add(indexFile: string, image: string): Promise<LazyLayer | undefined> {
     const dir = (diffId: Digest): string => join(this.#options.dir, `${digestHex(diffId)}.${EROFS_LAYOUT}`);
-    return await this.#note({ indexFile, image, isLocal: true }, () => this.#open(indexFile, image, dir));
+    return await this.#note({ indexFile, image, keptMs: 0, isLocal: true }, () =>
+      this.#open(indexFile, image, dir),
+    );
   }
 
   /** Opens a layer from an index that the cluster's record names; one that is open is read from where it is said now. @throws as `LazyLayer.open` */
   async adopt(kept: KeptIndex, diffId?: Digest): Promise<LazyLayer> {
     const name = diffId === undefined ? kept.layer : fileNameOf(diffId);
+    await this.#removing.get(name)?.catch(ignoreFailure);
     const known = this.#byName.get(name) ?? (await this.#opening.get(name));
     if (known !== undefined) {
       if (known.index.layer === kept.layer) known.readFrom(...splitImage(kept.image));
+      this.#deps.onUsed?.(known);
       return known;
     }
     // Spans are those of one index: with another, what is on disk means nothing.
@@ -98,8 +107,9 @@ export class Layers {
     this.#opening.set(name, opening);
     try {
       const layer = await opening;
-      const { file: indexFile, image } = kept;
-      this.#status.set(indexFile, { indexFile, image, layer, reason: undefined, isLocal: false });
+      const { file: indexFile, image, keptMs } = kept;
+      this.#status.set(indexFile, { indexFile, image, layer, reason: undefined, keptMs, isLocal: false });
+      this.#deps.onUsed?.(layer);
       return layer;
     } finally {
       this.#opening.delete(name);
@@ -114,6 +124,38 @@ export class Layers {
 
   byDiffId(diffId: Digest): LazyLayer | undefined {
     return this.#byName.get(fileNameOf(diffId));
+  }
+
+  /** As {@link byDiffId}, for who shows it to a pull. */
+  use(diffId: Digest): LazyLayer | undefined {
+    const layer = this.byDiffId(diffId);
+    if (layer !== undefined) this.#deps.onUsed?.(layer);
+    return layer;
+  }
+
+  /** The layers that are open, each once. */
+  cached(): { readonly layer: LazyLayer; readonly keptMs: number; readonly isLocal: boolean }[] {
+    const known = [...this.#status.values()];
+    return [...this.#byName.values()].map((layer) => {
+      const own = known.filter((one) => one.layer === layer);
+      const keptMs = Math.max(0, ...own.map((one) => one.keptMs));
+      return { layer, keptMs, isLocal: own.some((one) => one.isLocal) };
+    });
+  }
+
+  /** Nobody finds the layer from now on, then its files go: after `before`, and before `after`. */
+  async remove(layer: LazyLayer, before: () => Promise<void>, after: () => Promise<void>): Promise<void> {
+    const name = fileNameOf(layer.index.diffId);
+    this.#byName.delete(name);
+    for (const [file, known] of this.#status) if (known.layer === layer) this.#status.delete(file);
+    const run = async (): Promise<void> => {
+      await before();
+      await layer.remove();
+      await after();
+    };
+    const removing = run().finally(() => this.#removing.delete(name));
+    this.#removing.set(name, removing);
+    await removing;
   }
 
   /** The mount's files. */
@@ -159,13 +201,12 @@ export class Layers {
 
   /** Opens what an earlier run kept; what cannot be opened is noted with its reason. */
   async reopen(kept: KeptIndex): Promise<LazyLayer | undefined> {
-    return await this.#note({ indexFile: kept.file, image: kept.image, isLocal: false }, () =>
-      this.adopt(kept),
-    );
+    const { file: indexFile, image, keptMs } = kept;
+    return await this.#note({ indexFile, image, keptMs, isLocal: false }, () => this.adopt(kept));
   }
 
   async #note(
-    facts: { indexFile: string; image: string; isLocal: boolean },
+    facts: Pick<Known, 'indexFile' | 'image' | 'keptMs' | 'isLocal'>,
     open: () => Promise<LazyLayer>,
   ): Promise<LazyLayer | undefined> {
     try {

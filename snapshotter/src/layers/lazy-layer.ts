@@ -1,5 +1,5 @@
 import { type FileHandle, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import type { Extents } from '@sepia/lazy/erofs/extents';
@@ -185,6 +185,20 @@ export class LazyLayer {
   async fetch(run: Run): Promise<void> {
     const spans = Array.from({ length: run.last - run.first + 1 }, (_none, index) => run.first + index);
     await this.#need(spans.filter((span) => !this.presence.has(span)));
+  }
+
+  /** What of it is on disk: its image is sparse. */
+  async diskBytes(): Promise<number> {
+    const [image, index] = await Promise.all([this.#image.stat(), this.#indexFile.stat()]);
+    return 512 * (image.blocks + index.blocks);
+  }
+
+  /** Gives up what runs; its files on this disk go, except the index. */
+  async remove(): Promise<void> {
+    this.#abort.abort(new CodedError('DRAINING'));
+    await Promise.allSettled([...this.#running.values(), this.#completed]);
+    await rm(dirname(this.imagePath), { recursive: true, force: true });
+    await Promise.all([this.#map.close(), this.#image.close(), this.#indexFile.close()]);
   }
 
   /** Gives up what runs, syncs the image and closes. */

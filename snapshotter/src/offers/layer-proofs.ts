@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
-import { Readable } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { createGunzip } from 'node:zlib';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { type Digest, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
+import { createZstdFrames } from '@sepia/lazy/zstd/zstd-stream';
 import type { AgentSource, LayerName } from '../layers/agent-source.ts';
 
 /** Bytes of a layer that are asked for at once. */
@@ -105,10 +106,10 @@ export class LayerProofs {
 }
 
 /** By the first bytes: gzip, zstd, or undefined for a plain tar. */
-function inflaterFor(head: Buffer): ReturnType<typeof createGunzip> | undefined {
+function inflaterFor(head: Buffer): Duplex | undefined {
   if (head.length < 4) return undefined;
   if (head.readUInt16BE(0) === 0x1f8b) return createGunzip();
   const magic = head.readUInt32LE(0);
   const isSkippable = magic >>> 4 === 0x0184d2a5;
-  return magic === 0xfd2fb528 || isSkippable ? createZstdDecompress() : undefined;
+  return magic === 0xfd2fb528 || isSkippable ? createZstdFrames() : undefined;
 }

@@ -98,7 +98,7 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
 }
 
 async function openAlready(layers: Layers, diffId: Digest): Promise<LazyLayer> {
-  const layer = layers.byDiffId(diffId);
+  const layer = layers.use(diffId);
   if (layer === undefined) throw new CodedError('LAYER_NOT_LAZY', { message: 'it is not open here' });
   return layer;
 }

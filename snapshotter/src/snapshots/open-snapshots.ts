@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Stoppable } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -27,7 +26,7 @@ export async function openSnapshots(parts: {
   readonly fileOf: (layer: LazyLayer) => string;
   readonly metrics: Metrics;
   readonly log: Logger;
-}): Promise<Stoppable | undefined> {
+}): Promise<(Stoppable & Pick<Snapshots, 'layers'>) | undefined> {
   const { config, layers, grants, fileOf, metrics, log } = parts;
   const socket = config['snapshots-socket'];
   if (socket === undefined) return undefined;
@@ -37,7 +36,12 @@ export async function openSnapshots(parts: {
     grants,
     layerOf: (diffId) => {
       const layer = layers.byDiffId(diffId);
-      return layer === undefined ? undefined : { image: fileOf(layer), usage: () => usageOf(layer) };
+      if (layer === undefined) return undefined;
+      return {
+        image: fileOf(layer),
+        usage: async () => ({ sizeBytes: await layer.diskBytes(), inodes: 1 }),
+        use: () => void layers.use(diffId),
+      };
     },
     log,
     nowMs: () => performance.now(),
@@ -48,11 +52,6 @@ export async function openSnapshots(parts: {
     'Committed snapshots of layers that are mounted instead of unpacked.',
     () => snapshots.mountedCount(),
   );
-  return await serveSnapshots({ snapshots, socket, log });
-}
-
-/** What of a layer is on disk: its image is sparse. */
-async function usageOf({ imagePath }: LazyLayer): Promise<{ sizeBytes: number; inodes: number }> {
-  const { blocks } = await stat(imagePath);
-  return { sizeBytes: 512 * blocks, inodes: 1 };
+  const served = await serveSnapshots({ snapshots, socket, log });
+  return { stop: () => served.stop(), layers: () => snapshots.layers() };
 }

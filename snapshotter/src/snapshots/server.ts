@@ -6,20 +6,20 @@ import {
   ServerCredentials,
   type ServerUnaryCall,
   type ServerWritableStream,
-  type ServiceDefinition,
   type StatusObject,
   type sendUnaryData,
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
 import { CodedError, type ErrorCode } from '@sepia/base/errors';
 import { isBug, logFailure } from '@sepia/base/failure';
 import type { Stoppable } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Kind, Labels, Snapshot } from './core/table.ts';
+import { serviceIn } from './service-in.ts';
 import { isRefusal, type Snapshots } from './snapshots.ts';
 
+const PROTO = join(import.meta.dirname, 'snapshots.proto');
 const SERVICE = 'containerd.services.snapshots.v1.Snapshots';
 /** Infos in one message of a List; containerd takes at most 16 MiB. */
 const INFOS_AT_ONCE = 100;
@@ -70,7 +70,7 @@ export async function serveSnapshots(deps: {
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   });
-  server.addService(definition(), handlers(snapshots, log));
+  server.addService(serviceIn(PROTO, SERVICE), handlers(snapshots, log));
   await mkdir(dirname(socket), { recursive: true, mode: 0o700 });
   await rm(socket, { force: true });
   await new Promise<void>((resolve, reject) =>
@@ -84,17 +84,6 @@ export async function serveSnapshots(deps: {
     // Calls that run are answered "unavailable": containerd asks the next process.
     stop: async () => server.forceShutdown(),
   };
-}
-
-function definition(): ServiceDefinition {
-  const loaded = loadSync(join(import.meta.dirname, 'snapshots.proto'), {
-    keepCase: true,
-    longs: Number,
-    enums: String,
-    defaults: true,
-    oneofs: false,
-  });
-  return loaded[SERVICE] as ServiceDefinition;
 }
 
 function handlers(snapshots: Snapshots, log: Logger): UntypedServiceImplementation {

@@ -15,6 +15,8 @@ import type { SnapshotFolder } from './snapshot-folder.ts';
 export interface HeldLayer {
   readonly image: string;
   usage(): Promise<Usage>;
+  /** It is shown to a pull. */
+  use(): void;
 }
 
 interface Deps {
@@ -150,6 +152,14 @@ export class Snapshots {
     });
   }
 
+  /** Layers that snapshots name, once what is under way is done. */
+  async layers(): Promise<ReadonlySet<Digest>> {
+    return await this.#turn.run('all', async () => {
+      const layers = [...this.#table.list()].map(({ layer }) => layer);
+      return new Set(layers.filter((one) => one !== undefined));
+    });
+  }
+
   /** Layers that are mounted, each once per snapshot. */
   mountedCount(): number {
     return [...this.#table.list()].filter(({ layer }) => layer !== undefined).length;
@@ -162,6 +172,7 @@ export class Snapshots {
     const diffId = grants.diffIdFor(labels, parent === '' ? undefined : chainOf(parent), nowMs());
     const layer = diffId === undefined ? undefined : layerOf(diffId);
     if (diffId === undefined || layer === undefined) return false;
+    layer.use();
     const name = labels[LABEL.ref]!;
     const known = this.#table.find(name);
     // Pulled into another containerd namespace before: the same snapshot serves both.

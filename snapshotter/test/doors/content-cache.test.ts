@@ -21,3 +21,22 @@ t.test('entries are links where containerd looks, replaced and taken away whole'
   await cache.withdraw(diffId);
   t.same(await cache.list(), []);
 });
+
+t.test(
+  'what is not shown is not shown again by its completion, and what came back is not taken away',
+  async (t) => {
+    const cache = new ContentCache(join(t.testdir(), 'content'));
+    const diffId = digestOf(Buffer.from('layer'));
+    await cache.repoint(diffId, '/images/whole');
+    t.notOk(await cache.has(diffId));
+    await cache.publish(diffId, '/run/sepia/one');
+    await cache.repoint(diffId, '/images/whole');
+    t.equal(readlinkSync(cache.pathOf(diffId)), '/images/whole');
+    let mayGo = true;
+    const going = cache.withdraw(diffId, () => mayGo);
+    const back = cache.publish(diffId, '/images/whole');
+    mayGo = false;
+    await Promise.all([going, back, cache.withdraw(diffId, () => mayGo)]);
+    t.ok(await cache.has(diffId));
+  },
+);

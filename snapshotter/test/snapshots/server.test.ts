@@ -81,7 +81,8 @@ async function start(dir: string, broken: readonly string[] = [], mounted = new 
     grants,
     layerOf: (diffId) => {
       const image = images.get(diffId);
-      return image === undefined ? undefined : { image, usage: async () => ({ sizeBytes: 4096, inodes: 1 }) };
+      const usage = async () => ({ sizeBytes: 4096, inodes: 1 });
+      return image === undefined ? undefined : { image, usage, use: () => undefined };
     },
     log,
     nowMs: () => 1,

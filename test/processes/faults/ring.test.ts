@@ -8,6 +8,7 @@ import {
   pushImage,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
+import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
@@ -142,5 +143,37 @@ t.test('3 → 6 → 3 under pushes, an origin killed in each change: nothing is 
   }
   await using up = await Up.start(dir, ['--origins', '3', ...TOPOLOGY]);
   t.same(await tags.faults(up), [], 'three again');
+  t.comment(`${tags.refused} pushes were refused meanwhile`);
+});
+
+t.test('with records on PostgreSQL blobs move, records do not', { skip: noPostgres() }, async (t) => {
+  const server = await PostgresServer.start();
+  t.teardown(async () => await server.remove());
+  const dir = join(t.testdir(), 'data');
+  const topology = ['--origins', '4', ...TOPOLOGY.slice(0, -1), '23500', '--records', server.url];
+  const tags = new Tags();
+  await using up = await Up.start(dir, topology);
+  for (let at = 0; at < REPOSITORIES * 2; at++) await tags.push(up, at);
+  await changeWithKill(up, tags, 'origin-2', 'drain', 'origin-4');
+  t.same(await tags.faults(up), [], 'three of them');
+  await changeWithKill(up, tags, 'origin-3', 'add', 'origin-4');
+  t.same(await tags.faults(up), [], 'four again');
+  const records = (): string =>
+    server.sql(
+      "SELECT count(*), md5(string_agg(encode(key, 'hex') || value, ',' ORDER BY key)) FROM sepia_records",
+    );
+  const before = records();
+  t.match(before, /^[1-9]\d+\|/);
+  const drained = await ring(up, 'drain', 'origin-1');
+  t.equal(drained.code, 0, drained.text);
+  const removed = await ring(up, 'remove', 'origin-1');
+  t.equal(removed.code, 0, removed.text);
+  t.equal(records(), before, 'a change writes no record');
+  process.kill(up.member('origin-1').pid, 'SIGSTOP');
+  try {
+    t.same(await tags.faults(up), [], 'without the one that was taken out');
+  } finally {
+    process.kill(up.member('origin-1').pid, 'SIGCONT');
+  }
   t.comment(`${tags.refused} pushes were refused meanwhile`);
 });

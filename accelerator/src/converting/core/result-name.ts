@@ -1,4 +1,4 @@
-import { type ConversionRule, resultRepository } from '@sepia/cluster/conversion-rule';
+import { type ConversionRule, resultRepository, tagSuffix } from '@sepia/cluster/conversion-rule';
 
 /** Where a result goes: repository and tag at the registry of its source; the tag of a referrer is its source's. */
 export interface ResultName {
@@ -10,12 +10,12 @@ const MAX_TAG = 128;
 
 /** The result's name, or why there can be none. */
 export function resultName(
-  rule: Pick<ConversionRule, 'result' | 'repository' | 'tag-suffix'>,
+  rule: Pick<ConversionRule, 'to' | 'result' | 'repository' | 'tag-suffix'>,
   repository: string,
   tag: string,
 ): ResultName | { readonly wrong: string } {
   if (rule.result === 'referrer') return { repository, tag };
-  const suffixed = `${tag}${rule['tag-suffix']}`;
+  const suffixed = `${tag}${tagSuffix(rule)}`;
   if (suffixed.length > MAX_TAG)
     return { wrong: `the tag ${suffixed} would be longer than ${MAX_TAG} characters` };
   const name = { repository: resultRepository(rule, repository), tag: suffixed };

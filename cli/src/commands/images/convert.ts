@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { FORMATS, LAYER_DEFAULTS } from '@sepia/lazy/convert/layer-job';
+import { FORMATS, LAYER_DEFAULTS, LEVELS, optionsFault } from '@sepia/lazy/convert/layer-job';
 import { BUILD_DEFAULTS } from '@sepia/lazy/estargz/build';
 import { type Command, Option } from 'commander';
 import { summaryJson, summaryText } from '../../convert/convert-view.ts';
@@ -22,7 +22,7 @@ interface Flags extends CredentialFlags {
   readonly to: (typeof FORMATS)[number];
   readonly platform?: string[];
   readonly prioritize?: string;
-  readonly level: number;
+  readonly level?: number;
   readonly chunkSize: number;
   readonly minChunkSize: number;
   readonly externalToc?: boolean;
@@ -46,7 +46,7 @@ export function addConvert(program: Command): void {
       platformOption,
     )
     .option('--prioritize <file>', 'file with paths, one a line, that a container reads first')
-    .option('--level <n>', 'gzip level 0 to 9', level, LAYER_DEFAULTS.level)
+    .option('--level <n>', LEVEL_HELP, wholeNumber('--level'))
     .option(
       '--chunk-size <bytes>',
       'longest chunk of a file',
@@ -72,9 +72,14 @@ export function addConvert(program: Command): void {
   });
 }
 
+const LEVEL_HELP = `compression: ${FORMATS.map((format) => {
+  const { least, most, usual } = LEVELS[format];
+  return `${format} ${least} to ${most} (${usual})`;
+}).join(', ')}`;
+
 const HELP = `
 SRC is an image of a registry, an OCI layout folder, or a tar of one or of "docker save". DST is an image with a tag,
-a folder (./DIR) or a tar (FILE.tar); without it the result gets SRC's tag with "-estargz" behind it.
+a folder (./DIR) or a tar (FILE.tar); without it the result gets SRC's tag with "-estargz" (or what else it was made to) behind it.
 Names with a host are read from that registry; names without one from the proxy of a local cluster.
 Stopped by ^C or otherwise, the same command goes on where it was.
 `;
@@ -123,16 +128,19 @@ async function convert(src: string, dst: string | undefined, flags: Flags): Prom
 function optionsOf(flags: Flags): Parameters<typeof runConvert>[0]['options'] {
   if (flags.chunkSize < 512)
     throw new CodedError('CONFIG_INVALID', { message: '--chunk-size: at least 512 bytes' });
-  return {
+  const options = {
     ...LAYER_DEFAULTS,
     format: flags.to,
-    level: flags.level,
+    level: flags.level ?? LEVELS[flags.to].usual,
     chunkBytes: flags.chunkSize,
     minChunkBytes: flags.minChunkSize,
     externalToc: flags.externalToc === true,
     prioritized: flags.prioritize === undefined ? [] : readList(flags.prioritize),
     platforms: flags.platform,
   };
+  const fault = optionsFault(options);
+  if (fault !== undefined) throw new CodedError('CONFIG_INVALID', { message: fault });
+  return options;
 }
 
 /** Paths of a file, one a line; empty lines and lines that begin with `#` are left out. */
@@ -151,10 +159,4 @@ function readList(file: string): string[] {
     .split('\n')
     .map((line) => line.replace(/\r$/, ''))
     .filter((line) => line.trim() !== '' && !line.startsWith('#'));
-}
-
-function level(text: string): number {
-  const value = wholeNumber('--level')(text);
-  if (value > 9) throw new CodedError('CONFIG_INVALID', { message: `--level: ${value} is not 0 to 9` });
-  return value;
 }

@@ -1,6 +1,7 @@
 import { boundedMs } from '../bounded-ms.ts';
 import { CodedError } from '../errors.ts';
-import { isBug, outcomeOf, throwIfBug } from '../failure.ts';
+import { isBug, noteLate, outcomeOf, throwIfBug } from '../failure.ts';
+import { Verdict } from './verdict.ts';
 
 interface HedgeOptions {
   /** The next candidate is asked beside the running ones after this silence, in ms. */
@@ -50,7 +51,7 @@ export async function firstAnswer<C, T>(
         (value) => finish(() => resolve(value), abort),
         (error: unknown) => {
           running -= 1;
-          if (done) return;
+          if (done) return noteLate(error);
           if (isBug(error)) finish(() => reject(error));
           else if (options.isFinal?.(error) === true || (running === 0 && next >= candidates.length))
             finish(() => reject(error));
@@ -90,23 +91,23 @@ export async function askAll<C, T>(
   let grace: NodeJS.Timeout | undefined;
   let onAbort = (): void => {};
   try {
-    await new Promise<void>((resolve, reject) => {
-      onAbort = () => reject(signal?.reason);
-      if (signal?.aborted === true) return onAbort();
-      signal?.addEventListener('abort', onAbort, { once: true });
-      if (candidates.length === 0) resolve();
-      const note = (index: number, one: Said<C, T>): void => {
-        said.set(index, one);
-        // The rule is asked first: one that is wrong must not be hidden by the last answer.
-        const enough = isEnough?.([...said.values()]) ?? false;
-        if (enough === true || said.size === candidates.length) resolve();
-        else if (enough !== false) grace ??= setTimeout(resolve, boundedMs(enough));
-      };
-      for (const [index, by] of candidates.entries())
-        settle(by, async () => await ask(by, over.signal))
-          .then((one) => note(index, one))
-          .catch(reject);
-    });
+    signal?.throwIfAborted();
+    const verdict = new Verdict<void>();
+    onAbort = () => verdict.fail(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const note = (index: number, one: Said<C, T>): void => {
+      said.set(index, one);
+      // The rule is asked first: one that is wrong must not be hidden by the last answer.
+      const enough = isEnough?.([...said.values()]) ?? false;
+      if (enough === true || said.size === candidates.length) verdict.give();
+      else if (enough !== false) grace ??= setTimeout(() => verdict.give(), boundedMs(enough));
+    };
+    for (const [index, by] of candidates.entries())
+      settle(by, async () => await ask(by, over.signal))
+        .then((one) => note(index, one))
+        .catch((error: unknown) => verdict.fail(error));
+    if (candidates.length === 0) verdict.give();
+    await verdict.outcome;
   } finally {
     clearTimeout(grace);
     signal?.removeEventListener('abort', onAbort);

@@ -8,6 +8,7 @@ import {
   withoutAnswer,
 } from '../../src/async/ask-many.ts';
 import { CodedError } from '../../src/errors.ts';
+import { onLateBug } from '../../src/failure.ts';
 
 /** Candidates whose answers the test decides; notes who was asked and whose call was aborted. */
 function desk() {
@@ -183,6 +184,25 @@ t.test('a bug of one of all, or of the rule, is thrown; so is the reason of the 
   await t.rejects(all, { code: 'DRAINING' });
   t.ok(calls.get('a')!.signal.aborted);
   await t.rejects(askAll(['a'], ask, { signal: stop.signal }), { code: 'DRAINING' });
+});
+
+t.test('a bug that comes when the answer is known is counted and told', async (t) => {
+  const told: unknown[] = [];
+  t.teardown(onLateBug((bug) => told.push(bug)));
+  const bug = new TypeError('undefined is no function');
+  for (const run of ['first', 'all'] as const) {
+    const { calls, ask } = desk();
+    const done =
+      run === 'first'
+        ? firstAnswer(['a', 'b'], ask, { hedgeAfterMs: 1 })
+        : askAll(['a', 'b'], ask, { isEnough: (said) => said.length === 1 });
+    await until(() => calls.has('b'));
+    calls.get('a')!.resolve('A');
+    await done;
+    calls.get('b')!.reject(bug);
+    await until(() => told.length === (run === 'first' ? 1 : 2));
+  }
+  t.same(told, [bug, bug]);
 });
 
 t.test('one after the other, until one answers or says what is final', async (t) => {

@@ -11,7 +11,7 @@ export const PROXY = {
   token: route('member-token', 'POST /v1/token', { callers: ['agent'], json: 128 * 1024 }),
   revocations: route('revocations', 'POST /v1/revocations', { callers: ['origin'], json: 4 * 1024 * 1024 }),
   purge: route('purge', 'POST /v1/purge', { callers: ['proxy'], json: 1024 * 1024 }),
-  status: route('status', 'GET /v1/status', { query: ['self?'], callers: ['proxy'] }),
+  status: route('status', 'GET /v1/status', { query: ['self?'], callers: ['cli', 'proxy'] }),
   conversions: route('conversions', 'GET /v1/conversions', { callers: ['accelerator', 'cli'] }),
   conversionAdd: route('conversion-add', 'POST /v1/conversions', {
     callers: ['accelerator', 'agent', 'cli'],

@@ -53,6 +53,8 @@ export interface DoorDeps {
   readonly showPassword?: ShowPassword;
   readonly audit: Audit;
   readonly nowMs: () => number;
+  /** The cluster's date, which may be set. */
+  readonly dateMs: () => number;
 }
 
 export interface DoorOptions {
@@ -143,17 +145,21 @@ export class Door {
   }
 
   #noteToken(upstream: string, { token, expires_in, issued_at }: TokenAnswer): void {
-    const nowMs = this.#deps.nowMs();
+    const { nowMs, dateMs, access } = this.#deps;
     const authorization = `Bearer ${token}`;
-    this.#bindings.set(hashOf(authorization), upstream, nowMs + BINDING_MS);
-    const issuedAtMs = Math.min(nowMs, Date.parse(issued_at) || nowMs);
-    this.#deps.access.noteEnd(authorization, issuedAtMs + expires_in * 1_000);
+    this.#bindings.set(hashOf(authorization), upstream, nowMs() + BINDING_MS);
+    const ageMs = Math.max(0, dateMs() - (Date.parse(issued_at) || dateMs()));
+    access.noteEnd(authorization, nowMs() + expires_in * 1_000 - ageMs);
   }
 
   async #anonymousToken(upstream: string, scopes: readonly string[]): Promise<TokenAnswer> {
     const access =
       this.#mode(upstream) === 'accounts' ? grantsFor(this.#deps.rules!, undefined, upstream, scopes) : [];
-    return await issueToken(this.#deps, { account: undefined, access }, ANONYMOUS_MS);
+    return await issueToken(
+      { tokens: this.#deps.tokens, nowMs: this.#deps.dateMs },
+      { account: undefined, access },
+      ANONYMOUS_MS,
+    );
   }
 
   /**

@@ -250,10 +250,8 @@ class Conversion {
     const diffIds = diffIdsOf(config, image.layers.length);
     const outcomes = await settleAll(image.layers.map((layer, index) => this.#layer(layer, diffIds[index]!)));
     const now = outcomes.map(newLayerOf);
-    const nextConfig = newConfig(
-      config,
-      diffIds.map((id, index) => now[index]?.diffId ?? id),
-    );
+    const nextIds = diffIds.map((id, index) => now[index]?.diffId ?? id);
+    const nextConfig = newConfig(config, diffIds, nextIds);
     await this.#putBytes(nextConfig);
     return newManifest(source, image, nextConfig, now, this.#marks);
   }

@@ -1,6 +1,8 @@
 import { type Digest, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { DOCKER_LIST, DOCKER_MANIFEST, isIndexType, OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
+import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
+import { isZstdAnnotation } from '../zstdchunked/annotations.ts';
 import { isObject, type JsonObject, parseObject } from './lossless-json.ts';
 
 /** Annotation of a result: the digest of the manifest or index that it was made from. */
@@ -124,8 +126,10 @@ export function diffIdsOf(config: Uint8Array, layers: number): Digest[] {
   return ids;
 }
 
-/** The config with other DiffIDs; everything else is as it was. */
-export function newConfig(config: Uint8Array, diffIds: readonly Digest[]): Document {
+/** The config with other DiffIDs; everything else is as it was, to the byte where they are the same. */
+export function newConfig(config: Buffer, old: readonly Digest[], diffIds: readonly Digest[]): Document {
+  if (diffIds.every((id, index) => id === old[index]))
+    return { bytes: config, digest: digestOf(config), mediaType: OCI_CONFIG };
   const json = parseObject(config);
   if (json === undefined) throw wrong('the config of the image is not a JSON object');
   const rootfs = { ...(json['rootfs'] as JsonObject), diff_ids: diffIds };
@@ -150,7 +154,7 @@ export function newManifest(
   const newLayers = image.layers.map((old, index) => {
     const layer = layers[index];
     if (layer === undefined) return { ...old.raw, mediaType: ociType(old.mediaType) };
-    const annotations = { ...annotationsOf(old.raw), ...layer.annotations };
+    const annotations = { ...withoutFormat(annotationsOf(old.raw)), ...layer.annotations };
     return { mediaType: layer.mediaType, digest: layer.digest, size: layer.sizeBytes, annotations };
   });
   return documentOf(
@@ -168,6 +172,13 @@ export function newManifest(
     },
     OCI_MANIFEST,
   );
+}
+
+/** Annotations without what a lazy format said of the layer before: two formats on one layer make it none to readers. */
+function withoutFormat(annotations: Readonly<Record<string, string>>): Record<string, string> {
+  const isFormat = (key: string): boolean =>
+    key === UNCOMPRESSED_SIZE_ANNOTATION || key === TOC_DIGEST_ANNOTATION || isZstdAnnotation(key);
+  return Object.fromEntries(Object.entries(annotations).filter(([key]) => !isFormat(key)));
 }
 
 /** The index of a converted image. `children`: undefined leaves a child out, the old descriptor keeps it. */

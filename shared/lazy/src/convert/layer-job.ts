@@ -3,12 +3,15 @@ import { type Digest, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { BUILD_DEFAULTS, type BuildOptions, buildEstargz } from '../estargz/build.ts';
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
+import type { EstargzResult, WriteDeps } from '../estargz/write.ts';
 import type { Packer } from '../pack/batch.ts';
+import type { TarEntry } from '../tar/tar-entry.ts';
+import { buildZstdChunked } from '../zstdchunked/build.ts';
 import { LayerReader } from './read-layer.ts';
 import type { MakeScratch, Scratch } from './scratch.ts';
 
 /** What layers are converted to. */
-export const FORMATS = ['estargz'] as const;
+export const FORMATS = ['estargz', 'zstdchunked'] as const;
 export type ConvertFormat = (typeof FORMATS)[number];
 
 /** Everything that decides the bytes of a converted layer, beside the layer. */
@@ -18,9 +21,31 @@ export interface LayerOptions extends BuildOptions {
 
 export const LAYER_DEFAULTS: LayerOptions = { ...BUILD_DEFAULTS, format: 'estargz' };
 
+/** Levels of compression of a format: gzip's and zstd's (above 19, windows of zstd grow beyond what readers take). */
+export const LEVELS: Readonly<
+  Record<ConvertFormat, { readonly least: number; readonly most: number; readonly usual: number }>
+> = {
+  estargz: { least: 0, most: 9, usual: BUILD_DEFAULTS.level },
+  zstdchunked: { least: 1, most: 19, usual: 3 },
+};
+
+/** Why these options do not go together; undefined if they do. The option is named as on the command line. */
+export function optionsFault(
+  options: Pick<LayerOptions, 'format' | 'level' | 'externalToc' | 'minChunkBytes'>,
+): string | undefined {
+  const { format, level } = options;
+  const { least, most } = LEVELS[format];
+  if (level < least || level > most)
+    return `--level: ${level} is not ${least} to ${most}, the levels of ${format}`;
+  if (format === 'estargz') return undefined;
+  if (options.externalToc) return '--external-toc: only eStargz has tables of contents elsewhere';
+  return options.minChunkBytes > 0 ? '--min-chunk-size: only eStargz puts chunks together' : undefined;
+}
+
 /** Raised when the same input and options would give other bytes: records of another version are not used. */
 const CONVERTER_VERSION = 1;
 const OCI_GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
+const OCI_ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
 
 /** What is remembered of a converted layer: enough to build the manifest again without its bytes. */
 export type LayerRecord =
@@ -109,32 +134,48 @@ export async function convertLayer(job: Job, options: LayerOptions): Promise<Con
       progress: (done: number) => job.onProgress('convert', done, Math.max(done, layer.sizeBytes)),
       signal: job.signal,
     };
-    const built = await buildEstargz(deps, layer.entries, options);
-    if ('unfit' in built) {
+    const made = await build(deps, layer.entries, options);
+    if (typeof made === 'string') {
       await blob[Symbol.asyncDispose]();
-      return { record: { kind: 'kept', reason: built.unfit, missing: options.prioritized }, blob: undefined };
+      return { record: { kind: 'kept', reason: made, missing: options.prioritized }, blob: undefined };
     }
-    const record: LayerRecord = {
-      kind: 'converted',
-      mediaType: OCI_GZIP,
-      digest: parseDigest(built.digest),
-      sizeBytes: built.sizeBytes,
-      diffId: parseDigest(built.diffId),
-      annotations: {
-        [TOC_DIGEST_ANNOTATION]: built.tocDigest,
-        [UNCOMPRESSED_SIZE_ANNOTATION]: String(built.uncompressedBytes),
-      },
-      uncompressedBytes: built.uncompressedBytes,
-      missing: built.missing,
-      ...(built.externalToc === undefined
-        ? {}
-        : { externalToc: Buffer.from(built.externalToc).toString('base64') }),
-    };
-    return { record, blob };
+    return { record: made, blob };
   } catch (error) {
     await blob[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Writes the layer in its format. @returns why it stays as it is, or what is remembered of it */
+async function build(
+  deps: WriteDeps,
+  entries: readonly TarEntry[],
+  options: LayerOptions,
+): Promise<LayerRecord | string> {
+  const isZstd = options.format === 'zstdchunked';
+  const built = isZstd
+    ? await buildZstdChunked(deps, entries, options)
+    : await buildEstargz(deps, entries, options);
+  if ('unfit' in built) return built.unfit;
+  const { sizeBytes, uncompressedBytes, missing } = built;
+  return {
+    kind: 'converted',
+    mediaType: isZstd ? OCI_ZSTD : OCI_GZIP,
+    digest: parseDigest(built.digest),
+    sizeBytes,
+    diffId: parseDigest(built.diffId),
+    annotations: 'annotations' in built ? built.annotations : estargzAnnotations(built),
+    uncompressedBytes,
+    missing,
+    ...('externalToc' in built ? { externalToc: Buffer.from(built.externalToc).toString('base64') } : {}),
+  };
+}
+
+function estargzAnnotations({ tocDigest, uncompressedBytes }: EstargzResult): Record<string, string> {
+  return {
+    [TOC_DIGEST_ANNOTATION]: tocDigest,
+    [UNCOMPRESSED_SIZE_ANNOTATION]: String(uncompressedBytes),
+  };
 }
 
 /**

@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { createGunzip } from 'node:zlib';
 import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ended, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
+import { createZstdFrames } from '../zstd/zstd-stream.ts';
 
 /** A layer that was read whole: uncompressed on disk, with its entries. */
 export interface ReadLayer {
@@ -119,5 +120,5 @@ function decompressorFor(head: Uint8Array): Duplex | undefined {
   if (head[0] === 0x1f && head[1] === 0x8b) return createGunzip({ chunkSize: 256 * 1024 });
   const isZstd = head[0] === 0x28 && head[1] === 0xb5 && head[2] === 0x2f && head[3] === 0xfd;
   const isSkippable = head[1] === 0x2a && head[2] === 0x4d && head[3] === 0x18 && (head[0]! & 0xf0) === 0x50;
-  return isZstd || isSkippable ? createZstdDecompress({ chunkSize: 256 * 1024 }) : undefined;
+  return isZstd || isSkippable ? createZstdFrames() : undefined;
 }

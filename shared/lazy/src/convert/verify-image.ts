@@ -1,9 +1,12 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isManifestType, MAX_MANIFEST_BYTES } from '@sepia/oci/manifest';
+import type { Finding, VerifyResult } from '../estargz/check-layer.ts';
 import { parseFooter } from '../estargz/footer.ts';
 import { TOC_DIGEST_ANNOTATION } from '../estargz/toc.ts';
-import { type Finding, verifyEstargz } from '../estargz/verify.ts';
+import { verifyEstargz } from '../estargz/verify.ts';
+import { parseZstdAnnotations } from '../zstdchunked/annotations.ts';
+import { verifyZstdChunked } from '../zstdchunked/verify.ts';
 import type { ImageSource } from './convert-image.ts';
 import {
   annotationsOf,
@@ -87,8 +90,7 @@ async function verifyLayers(
 }
 
 async function diffIdsIn(deps: Deps, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Digest[]> {
-  const hasLazy = image.layers.some((layer) => annotationsOf(layer.raw)[TOC_DIGEST_ANNOTATION] !== undefined);
-  if (!hasLazy) return [];
+  if (!image.layers.some((layer) => formatOf(layer) !== undefined)) return [];
   return diffIdsOf(await small(deps, image.config, MAX_MANIFEST_BYTES), image.layers.length);
 }
 
@@ -99,21 +101,12 @@ async function verifyLayer(
   platform: string | undefined,
 ): Promise<VerifiedLayer> {
   const { digest, sizeBytes } = layer;
-  const tocDigest = annotationsOf(layer.raw)[TOC_DIGEST_ANNOTATION];
-  if (tocDigest === undefined)
+  const format = formatOf(layer);
+  if (format === undefined)
     return { digest, sizeBytes, platform, state: 'ordinary', findings: [], entries: 0, chunks: 0 };
   await using blob = await deps.scratch();
   await deps.source.blob(layer, (chunk) => blob.append(chunk), deps.signal);
-  const externalToc = await externalTocOf(deps, blob, digest);
-  const read = (offset: number, length: number): Promise<Uint8Array> => blob.read(offset, length);
-  const { findings, entries, chunks } = await verifyEstargz({
-    sizeBytes: blob.sizeBytes,
-    read,
-    digest,
-    diffId,
-    tocDigest,
-    externalToc,
-  });
+  const { findings, entries, chunks } = await verifyBlob(deps, layer, blob, diffId);
   return {
     digest,
     sizeBytes,
@@ -123,6 +116,30 @@ async function verifyLayer(
     entries,
     chunks,
   };
+}
+
+async function verifyBlob(
+  deps: Deps,
+  layer: RawDescriptor,
+  blob: Scratch,
+  diffId: Digest | undefined,
+): Promise<VerifyResult> {
+  const { digest } = layer;
+  const { sizeBytes } = blob;
+  const read = (offset: number, length: number): Promise<Uint8Array> => blob.read(offset, length);
+  const annotations = annotationsOf(layer.raw);
+  const given = { sizeBytes, read, digest, diffId };
+  if (formatOf(layer) === 'zstdchunked') return await verifyZstdChunked({ ...given, annotations });
+  const externalToc = await externalTocOf(deps, blob, digest);
+  return await verifyEstargz({ ...given, tocDigest: annotations[TOC_DIGEST_ANNOTATION], externalToc });
+}
+
+/** What a layer was made to, by its descriptor; undefined: nothing that starts lazily. */
+function formatOf({ mediaType, raw }: RawDescriptor): 'estargz' | 'zstdchunked' | undefined {
+  const annotations = annotationsOf(raw);
+  if (parseZstdAnnotations(annotations) !== undefined) return 'zstdchunked';
+  if (annotations[TOC_DIGEST_ANNOTATION] === undefined) return undefined;
+  return mediaType.endsWith('+zstd') ? 'zstdchunked' : 'estargz';
 }
 
 async function externalTocOf(deps: Deps, blob: Scratch, digest: Digest): Promise<Uint8Array | undefined> {

@@ -2,6 +2,7 @@ import { type ByteString, byteStringOf, textOf } from '../tar/byte-string.ts';
 import { cleanPath, endOfEntry, type TarEntry } from '../tar/tar-entry.ts';
 import { isReservedName, landmarkEntry, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK } from './landmark.ts';
 import { type Part, wholeFile } from './part.ts';
+import { isRfc3339 } from './toc.ts';
 
 /** One entry of the layer that is written. */
 export interface OutEntry {
@@ -35,6 +36,8 @@ export interface ArrangeOptions {
   readonly sparse?: ReadonlyMap<TarEntry, SparseFile>;
   /** False: no landmark is put in (a layer that keeps its bytes). */
   readonly withLandmark?: boolean;
+  /** True: headers that are not plain (see `TarEntry.isPlain`) are made anew, and times end with the year 9999. */
+  readonly plainHeaders?: boolean;
 }
 
 /** A GNU sparse file with its holes filled in. */
@@ -53,10 +56,11 @@ const MAX_REPLACED_DIRECTORIES = 1000;
  * landmarks are left out.
  */
 export function arrange(source: readonly TarEntry[], options: ArrangeOptions = {}): Arrangement | Unfit {
-  const tree = new LayerTree();
+  const isPlain = options.plainHeaders === true;
+  const tree = new LayerTree(isPlain);
   for (const [index, entry] of source.entries()) {
     const sparse = options.sparse?.get(entry);
-    const problem = misfit(entry, sparse) ?? tree.add(withSparse(entry, sparse), index);
+    const problem = misfit(entry, sparse, isPlain) ?? tree.add(withSparse(entry, sparse), index);
     if (problem !== undefined) return { unfit: problem };
   }
   const kept = tree.entries(options.sparse, source);
@@ -78,7 +82,7 @@ function withSparse(entry: TarEntry, sparse: SparseFile | undefined): TarEntry {
 }
 
 /** What no TOC can say of a single entry. */
-function misfit(entry: TarEntry, sparse: SparseFile | undefined): string | undefined {
+function misfit(entry: TarEntry, sparse: SparseFile | undefined, isPlain: boolean): string | undefined {
   const name = sparse?.name ?? entry.name;
   const shown = JSON.stringify(textOf(name).slice(0, 200));
   if (!isText(name) || !isText(entry.linkName)) return `${shown} is not named in UTF-8`;
@@ -90,6 +94,7 @@ function misfit(entry: TarEntry, sparse: SparseFile | undefined): string | undef
   if (entry.type === 'other' && sparse === undefined)
     return `${shown} has the tar type ${JSON.stringify(entry.typeFlag)}`;
   if (entry.uid < 0 || entry.gid < 0) return `${shown} has a negative owner`;
+  if (isPlain && !isRfc3339(entry.mtimeSec)) return `${shown} has a time that RFC 3339 cannot hold`;
   return undefined;
 }
 
@@ -112,9 +117,15 @@ interface Node {
 
 /** What unpacking the entries so far leaves behind. */
 class LayerTree {
+  /** See `ArrangeOptions.plainHeaders`. */
+  readonly #isPlain: boolean;
   readonly #nodes: Node[] = [];
   readonly #byPath = new Map<ByteString, Node>();
   #replaced = 0;
+
+  constructor(isPlain: boolean) {
+    this.#isPlain = isPlain;
+  }
 
   /** @returns why the entry has no place in a TOC */
   add(entry: TarEntry, index: number): string | undefined {
@@ -149,13 +160,13 @@ class LayerTree {
       if (!node.counts) continue;
       const { target } = node;
       if (target === undefined) out.push(this.#own(node, node.entry, sparse, source));
-      else if (target.counts) out.push(linkTo(node, target));
+      else if (target.counts) out.push(this.#linkTo(node, target));
       else if (target.heir === undefined) {
         target.heir = node;
         // The file lives on under the name of its first link.
         const { typeFlag, type, ...rest } = target.entry;
         out.push(this.#own(target, { ...rest, typeFlag, type, name: node.entry.name }, sparse, source));
-      } else out.push(linkTo(node, target.heir));
+      } else out.push(this.#linkTo(node, target.heir));
     }
     return out;
   }
@@ -168,8 +179,27 @@ class LayerTree {
   ): OutEntry {
     const filled = sparse?.get(source[node.index]!);
     const payload = filled?.parts ?? wholeFile(entry);
-    const isRaw = filled === undefined && !entry.usesGlobals && entry.name === node.entry.name;
-    return { entry, isRaw, payload, isLandmark: false };
+    const isRaw = filled === undefined && this.#keepsHeader(entry) && entry.name === node.entry.name;
+    return { entry: isRaw ? entry : this.#made(entry), isRaw, payload, isLandmark: false };
+  }
+
+  /** A hard link by the name that its file has in the output. */
+  #linkTo(link: Node, file: Node): OutEntry {
+    const isRaw = cleanPath(link.entry.linkName) === file.path && this.#keepsHeader(link.entry);
+    const entry = isRaw ? link.entry : { ...link.entry, linkName: this.#made(file.entry).name };
+    return { entry, isRaw, payload: [], isLandmark: false };
+  }
+
+  #keepsHeader(entry: TarEntry): boolean {
+    return !entry.usesGlobals && (entry.isPlain || !this.#isPlain);
+  }
+
+  /** What a header that is made anew says. Old flags, and files whose name ends with a slash, are read in two ways. */
+  #made(entry: TarEntry): TarEntry {
+    if (!this.#isPlain) return entry;
+    if (entry.type === 'directory') return { ...entry, typeFlag: '5' };
+    if (entry.type !== 'file') return entry;
+    return { ...entry, typeFlag: '0', name: entry.name.replace(/\/+$/, '') as ByteString };
   }
 
   /** A file among the directories above a path. */
@@ -194,13 +224,6 @@ class LayerTree {
     }
     return this.#replaced <= MAX_REPLACED_DIRECTORIES;
   }
-}
-
-/** A hard link by the name that its file has in the output. */
-function linkTo(link: Node, file: Node): OutEntry {
-  const isSame = cleanPath(link.entry.linkName) === file.path && !link.entry.usesGlobals;
-  const entry = isSame ? link.entry : { ...link.entry, linkName: file.entry.name };
-  return { entry, isRaw: isSame, payload: [], isLandmark: false };
 }
 
 /** Moves the prioritized entries, each behind its directories and its link's file, to the front. */

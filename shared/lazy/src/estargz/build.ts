@@ -28,7 +28,8 @@ export interface BuiltLayer extends EstargzResult {
   readonly missing: readonly string[];
 }
 
-const END_OF_TAR: readonly Part[] = [{ zeros: 1024 }];
+/** Two zero blocks. */
+export const END_OF_TAR: readonly Part[] = [{ zeros: 1024 }];
 
 /**
  * An eStargz layer of a tar whose entries were read. With an external TOC, and nothing to move, drop or fill in, the
@@ -41,12 +42,8 @@ export async function buildEstargz(
   entries: readonly TarEntry[],
   options: BuildOptions,
 ): Promise<BuiltLayer | Unfit> {
-  const sparse = await sparseFiles(deps, entries);
-  const filledBytes = [...sparse.values()].reduce((sum, file) => sum + file.sizeBytes, deps.source.sizeBytes);
-  if (filledBytes > options.maxBytes)
-    return {
-      unfit: `it is ${filledBytes} bytes long with its sparse files filled in; the limit is ${options.maxBytes}`,
-    };
+  const sparse = await sparseFiles(deps, entries, options.maxBytes);
+  if ('unfit' in sparse) return sparse;
   const { prioritized } = options;
   if (options.externalToc && prioritized.length === 0) {
     const kept = arrange(entries, { sparse, withLandmark: false });
@@ -61,11 +58,16 @@ export async function buildEstargz(
   return { ...(await writeEstargz(deps, arranged.entries, options, trailer)), missing: arranged.missing };
 }
 
-/** Every sparse file of the layer with zeros in its holes. */
-async function sparseFiles(
-  { source }: WriteDeps,
+/**
+ * Every sparse file of the layer with zeros in its holes.
+ * @returns why not, where the layer would be longer than `maxBytes`
+ * @throws {CodedError} `LAYER_INVALID`
+ */
+export async function sparseFiles(
+  { source }: Pick<WriteDeps, 'source'>,
   entries: readonly TarEntry[],
-): Promise<Map<TarEntry, SparseFile>> {
+  maxBytes: number,
+): Promise<Map<TarEntry, SparseFile> | Unfit> {
   const files = new Map<TarEntry, SparseFile>();
   for (const entry of entries) {
     // A global header that says "sparse" is not what GNU tar writes; the layer is then unfit.
@@ -85,5 +87,10 @@ async function sparseFiles(
     if (sizeBytes > at) parts.push({ zeros: sizeBytes - at });
     files.set(entry, { name, sizeBytes, parts });
   }
+  const filledBytes = [...files.values()].reduce((sum, file) => sum + file.sizeBytes, source.sizeBytes);
+  if (filledBytes > maxBytes)
+    return {
+      unfit: `it is ${filledBytes} bytes long with its sparse files filled in; the limit is ${maxBytes}`,
+    };
   return files;
 }

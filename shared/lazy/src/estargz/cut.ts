@@ -35,6 +35,8 @@ export interface CutOptions {
   readonly chunkBytes: number;
   /** Members go on until they hold this many uncompressed bytes; 0: every chunk begins a member. */
   readonly minChunkBytes: number;
+  /** True: a member ends where the content of its file does, so that chunks share theirs with nothing. */
+  readonly isExact?: boolean;
   /** Length of the source tar. */
   readonly tarBytes: number;
   /** What follows the last entry. */
@@ -66,6 +68,7 @@ export function* cutMembers(entries: readonly OutEntry[], options: CutOptions): 
       cutter.chunk(entry, at, chunkBytes, chunkBytes === options.chunkBytes);
       for (const part of slice(out.payload, at, chunkBytes)) cutter.add(part);
       cutter.endChunk();
+      if (options.isExact === true) cutter.endMember();
     }
     for (const part of paddingOf(out, options.tarBytes)) cutter.add(part);
     if (cutter.isBatchFull && cutter.memberBytes === 0) yield cutter.takeBatch();

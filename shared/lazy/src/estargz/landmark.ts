@@ -21,6 +21,7 @@ export function landmarkEntry(name: ByteString): TarEntry {
     payloadOffset: 0,
     sparse: false,
     usesGlobals: false,
+    isPlain: false,
   };
 }
 

@@ -5,6 +5,8 @@ import { cleanName, type TocEntry } from './toc.ts';
 export interface Chunk {
   /** Where its member begins in the blob. */
   readonly offset: number;
+  /** Where its last member ends; undefined: at the next chunk's, or with more behind it. */
+  readonly endOffset?: number;
   readonly innerOffset: number;
   /** Position in the file. */
   readonly chunkOffset: number;
@@ -28,9 +30,10 @@ export interface LayerFile {
  * The entries of a TOC, checked: chunks follow their file and cover it exactly, member offsets never fall and lie before
  * the TOC, paths are there once.
  * @param dataEnd where the last member ends: the TOC's offset, or the footer's where the TOC is elsewhere
+ * @param isZstd as containers/storage writes TOCs: a file of one chunk may have the file's digest only
  * @throws {CodedError} `MANIFEST_SYNTAX` that names the entry
  */
-export function layoutOf(toc: readonly TocEntry[], dataEnd: number): LayerFile[] {
+export function layoutOf(toc: readonly TocEntry[], dataEnd: number, isZstd = false): LayerFile[] {
   const files: LayerFile[] = [];
   const paths = new Set<string>();
   const users = new Map<number, string>();
@@ -46,11 +49,12 @@ export function layoutOf(toc: readonly TocEntry[], dataEnd: number): LayerFile[]
     paths.add(path);
     let end = index + 1;
     while (toc[end]?.type === 'chunk') end += 1;
-    const chunks = chunksOf(toc.slice(index, end), shown);
+    const chunks = chunksOf(toc.slice(index, end), shown, isZstd);
     for (const chunk of chunks) {
       const isLater =
         chunk.offset > lastOffset || (chunk.offset === lastOffset && chunk.innerOffset > lastInner);
-      if (!isLater || chunk.offset >= dataEnd)
+      const { endOffset = dataEnd } = chunk;
+      if (!isLater || chunk.offset >= endOffset || endOffset > dataEnd)
         throw wrong(`a chunk of ${shown} lies at ${chunk.offset}, out of order`);
       lastOffset = chunk.offset;
       lastInner = chunk.innerOffset + chunk.sizeBytes - 1;
@@ -67,7 +71,7 @@ export function layoutOf(toc: readonly TocEntry[], dataEnd: number): LayerFile[]
   return files;
 }
 
-function chunksOf(entries: readonly TocEntry[], shown: string): Chunk[] {
+function chunksOf(entries: readonly TocEntry[], shown: string, isZstd: boolean): Chunk[] {
   const [file] = entries;
   const sizeBytes = file?.size ?? 0;
   if (file?.type !== 'reg' || sizeBytes === 0) {
@@ -75,14 +79,25 @@ function chunksOf(entries: readonly TocEntry[], shown: string): Chunk[] {
     return [];
   }
   let at = 0;
-  const chunks = entries.map((entry) => {
-    const { offset = 0, innerOffset = 0, chunkOffset = 0, chunkDigest = '' } = entry;
+  const isOnly = entries.length === 1;
+  const fileEnd = isZstd ? (entries.at(-1)?.endOffset ?? file.endOffset) : undefined;
+  const chunks = entries.map((entry, index) => {
+    const { offset = 0, innerOffset = 0, chunkOffset = 0 } = entry;
+    const { chunkDigest = (isZstd && isOnly ? file.digest : undefined) ?? '' } = entry;
     const chunkBytes = entry.chunkSize ?? sizeBytes - chunkOffset;
     if (chunkOffset !== at || chunkBytes <= 0 || at + chunkBytes > sizeBytes)
       throw wrong(`the chunk at ${chunkOffset} of ${shown} does not follow the one before`);
     if (!/^sha256:[0-9a-f]{64}$/.test(chunkDigest)) throw wrong(`a chunk of ${shown} has no digest`);
     at += chunkBytes;
-    return { offset, innerOffset, chunkOffset, sizeBytes: chunkBytes, digest: chunkDigest };
+    const isEnd = index === entries.length - 1 && fileEnd !== undefined;
+    return {
+      offset,
+      ...(isEnd ? { endOffset: fileEnd } : {}),
+      innerOffset,
+      chunkOffset,
+      sizeBytes: chunkBytes,
+      digest: chunkDigest,
+    };
   });
   if (at !== sizeBytes) throw wrong(`the chunks of ${shown} hold ${at} of ${sizeBytes} bytes`);
   return chunks;

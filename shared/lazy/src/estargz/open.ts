@@ -49,7 +49,7 @@ export async function openEstargz(blob: EstargzBlob): Promise<OpenedEstargz> {
         )
       : await tocOf(blob.read, footer.tocOffset, end);
   const tocDigest = `sha256:${createHash('sha256').update(json).digest('hex')}`;
-  return { footer, tocDigest, files: layoutOf(parseToc(json), dataEnd), dataEnd };
+  return { footer, tocDigest, files: layoutOf(parseToc(json).entries, dataEnd), dataEnd };
 }
 
 /** The JSON: the one file of the tar in this member. */

@@ -2,7 +2,15 @@ import { createHash, type Hash } from 'node:crypto';
 import { textOf } from '../tar/byte-string.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import type { Mark } from './cut.ts';
-import { modtimeText, TOC_HEAD, TOC_TAIL, type TocEntry, type TocType, tocEntryText } from './toc.ts';
+import {
+  exactTimeText,
+  modtimeText,
+  TOC_HEAD,
+  TOC_TAIL,
+  type TocEntry,
+  type TocType,
+  tocEntryText,
+} from './toc.ts';
 
 const TYPES: Readonly<Record<Exclude<TarEntry['type'], 'other'>, TocType>> = {
   file: 'reg',
@@ -16,8 +24,11 @@ const TYPES: Readonly<Record<Exclude<TarEntry['type'], 'other'>, TocType>> = {
 const EMPTY_DIGEST = 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const TEXT_PIECE = 256 * 1024;
 
-/** What a TOC says of an entry, apart from its content. Owner names are as the header has them. */
-export function tocEntryOf(entry: TarEntry): TocEntry {
+/**
+ * What a TOC says of an entry, apart from its content. Owner names are as the header has them.
+ * @param isExact times to the nanosecond, as containers/storage wants them; else to the second
+ */
+export function tocEntryOf(entry: TarEntry, isExact = false): TocEntry {
   const type = entry.type === 'other' ? 'reg' : TYPES[entry.type];
   const hasTarget = type === 'symlink' || type === 'hardlink';
   const isDevice = type === 'char' || type === 'block';
@@ -29,7 +40,9 @@ export function tocEntryOf(entry: TarEntry): TocEntry {
     name: textOf(entry.name),
     type,
     ...(type === 'reg' && entry.size > 0 ? { size: entry.size } : {}),
-    modtime: modtimeText(BigInt(entry.mtimeSec) * 1_000_000_000n + BigInt(entry.mtimeNsec)),
+    modtime: isExact
+      ? exactTimeText(entry.mtimeSec, entry.mtimeNsec)
+      : modtimeText(BigInt(entry.mtimeSec) * 1_000_000_000n + BigInt(entry.mtimeNsec)),
     ...(hasTarget ? { linkName: textOf(entry.linkName) } : {}),
     mode: entry.mode,
     uid: entry.uid,
@@ -41,8 +54,19 @@ export function tocEntryOf(entry: TarEntry): TocEntry {
   };
 }
 
+/** Where a chunk stands. */
+interface ChunkPlace {
+  /** Where its member begins in the blob, and where it ends. */
+  readonly offset: number;
+  readonly endOffset: number;
+  /** SHA-256 in hex. */
+  readonly digest: string;
+  readonly bytes: Uint8Array;
+}
+
 /** Puts the TOC together while the layer is written. Marks come in the order of the output. */
 export class TocBuilder {
+  readonly #isExact: boolean;
   readonly #pieces: Buffer[] = [];
   #text = TOC_HEAD;
   #count = 0;
@@ -52,46 +76,43 @@ export class TocBuilder {
   /** Chunks of the file that is being written. */
   #open: { readonly chunks: TocEntry[]; readonly hash: Hash } | undefined;
 
+  /** @param isExact as containers/storage reads TOCs: exact times, and where content ends */
+  constructor(isExact = false) {
+    this.#isExact = isExact;
+  }
+
   /** An entry without content, or (by its `chunk`) the next part of a file. */
-  mark(
-    mark: Mark,
-    at?: { readonly offset: number; readonly digest: string; readonly bytes: Uint8Array },
-  ): void {
+  mark(mark: Mark, at?: ChunkPlace): void {
     if (mark.kind === 'plain' || at === undefined) this.#plain(mark.entry);
     else this.#chunk(mark, at);
   }
 
   /** The whole TOC, byte for byte as it is to be written; the builder is then of no more use. */
-  finish(): Buffer {
-    this.#text += TOC_TAIL;
+  finish(tail: string = TOC_TAIL): Buffer {
+    this.#text += tail;
     this.#flush();
     return Buffer.concat(this.#pieces);
   }
 
   #plain(entry: TarEntry): void {
-    const base = this.#withOwner(tocEntryOf(entry));
+    const base = this.#base(entry);
     this.#push(base.type === 'reg' ? { ...base, digest: EMPTY_DIGEST } : base);
   }
 
-  #chunk(
-    mark: Extract<Mark, { kind: 'chunk' }>,
-    {
-      offset,
-      digest,
-      bytes,
-    }: { readonly offset: number; readonly digest: string; readonly bytes: Uint8Array },
-  ): void {
+  #chunk(mark: Extract<Mark, { kind: 'chunk' }>, { offset, endOffset, digest, bytes }: ChunkPlace): void {
+    const isLast = mark.chunkOffset + mark.chunkBytes === mark.entry.size;
+    const isSized = mark.isFull || (this.#isExact && mark.chunkBytes < mark.entry.size);
     const where = {
       offset,
+      ...(this.#isExact && isLast ? { endOffset } : {}),
       innerOffset: mark.innerOffset,
       chunkOffset: mark.chunkOffset,
-      ...(mark.isFull ? { chunkSize: mark.chunkBytes } : {}),
+      ...(isSized ? { chunkSize: mark.chunkBytes } : {}),
       chunkDigest: `sha256:${digest}`,
     };
-    const isOnly = mark.chunkBytes === mark.entry.size;
     if (mark.chunkOffset === 0) {
-      const base = this.#withOwner(tocEntryOf(mark.entry));
-      if (isOnly) this.#push({ ...base, ...where, digest: `sha256:${digest}` });
+      const base = this.#base(mark.entry);
+      if (isLast) this.#push({ ...base, ...where, digest: `sha256:${digest}` });
       else this.#open = { chunks: [{ ...base, ...where }], hash: createHash('sha256').update(bytes) };
       return;
     }
@@ -99,11 +120,15 @@ export class TocBuilder {
     if (open === undefined) throw new TypeError('a chunk before the first of its file');
     open.chunks.push({ name: textOf(mark.entry.name), type: 'chunk', ...where });
     open.hash.update(bytes);
-    if (mark.chunkOffset + mark.chunkBytes < mark.entry.size) return;
+    if (!isLast) return;
     const whole = `sha256:${open.hash.digest('hex')}`;
     for (const [index, chunk] of open.chunks.entries())
       this.#push(index === 0 ? { ...chunk, digest: whole } : chunk);
     this.#open = undefined;
+  }
+
+  #base(entry: TarEntry): TocEntry {
+    return this.#withOwner(tocEntryOf(entry, this.#isExact));
   }
 
   #withOwner(entry: TocEntry): TocEntry {

@@ -34,6 +34,8 @@ export interface TocEntry {
   readonly groupName?: string;
   /** Where the gzip member (zstd frame) that holds the chunk begins in the blob. */
   readonly offset?: number;
+  /** Where it ends (zstd:chunked of containers/storage): of a file of one chunk, and of the last chunk. */
+  readonly endOffset?: number;
   /** Uncompressed bytes to skip inside that member. */
   readonly innerOffset?: number;
   readonly devMajor?: number;
@@ -66,6 +68,7 @@ const NUMBERS = [
   'uid',
   'gid',
   'offset',
+  'endOffset',
   'innerOffset',
   'devMajor',
   'devMinor',
@@ -85,6 +88,7 @@ const KEYS = [
   'userName',
   'groupName',
   'offset',
+  'endOffset',
   'innerOffset',
   'devMajor',
   'devMinor',
@@ -114,11 +118,18 @@ export function tocEntryText(entry: TocEntry): string {
   return `{${parts.join(',')}}`;
 }
 
+/** What a TOC holds. */
+interface Toc {
+  readonly entries: TocEntry[];
+  /** `sha256:…` of the compressed tar-split that belongs to it (zstd:chunked of containers/storage). */
+  readonly tarSplitDigest?: string;
+}
+
 /**
  * Reads a TOC: the exact bytes of `stargz.index.json`. Unknown keys are ignored.
  * @throws {CodedError} `MANIFEST_SYNTAX` that names the entry and the field
  */
-export function parseToc(json: Uint8Array): TocEntry[] {
+export function parseToc(json: Uint8Array): Toc {
   let root: unknown;
   try {
     root = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json));
@@ -126,13 +137,14 @@ export function parseToc(json: Uint8Array): TocEntry[] {
     throwIfBug(cause);
     throw new CodedError('MANIFEST_SYNTAX', { message: 'the TOC is not valid JSON', cause });
   }
-  const { version, entries } = (root ?? {}) as { version?: unknown; entries?: unknown };
+  const { version, entries, tarSplitDigest } = (root ?? {}) as Record<string, unknown>;
   if (version !== 1) throw wrong(`the TOC has version ${JSON.stringify(version)}; only 1 is known`);
   // Go writes `null` for an empty list.
   const list = entries ?? [];
   if (!Array.isArray(list)) throw wrong('"entries" of the TOC is not a list');
   if (list.length > MAX_TOC_ENTRIES) throw wrong(`the TOC has more than ${MAX_TOC_ENTRIES} entries`);
-  return list.map(entryOf);
+  const split = typeof tarSplitDigest === 'string' && tarSplitDigest !== '' ? { tarSplitDigest } : {};
+  return { entries: list.map(entryOf), ...split };
 }
 
 function entryOf(raw: unknown, index: number): TocEntry {
@@ -192,6 +204,19 @@ export function cleanName(name: string): string {
 /** Latest and earliest second that RFC 3339 can hold with four digits of a year. */
 const MAX_SECOND = 253_402_300_799;
 const MIN_SECOND = -62_135_596_800;
+
+/** True for seconds since 1970 that RFC 3339 can hold with four digits of a year. */
+export function isRfc3339(seconds: number): boolean {
+  return seconds >= MIN_SECOND && seconds <= MAX_SECOND;
+}
+
+/** The `modtime` text of a time to the nanosecond, as containers/storage writes it; empty for 0. Within {@link isRfc3339}. */
+export function exactTimeText(seconds: number, nanoseconds: number): string {
+  if (seconds === 0 && nanoseconds === 0) return '';
+  const whole = new Date(seconds * 1000).toISOString().slice(0, -'.000Z'.length);
+  const fraction = nanoseconds === 0 ? '' : `.${String(nanoseconds).padStart(9, '0').replace(/0+$/, '')}`;
+  return `${whole}${fraction}Z`;
+}
 
 /**
  * The `modtime` text of a time in nanoseconds since 1970: rounded to the next second, half away from zero, as the Go

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readElsewhere } from '@sepia/base/failure';
-import type { Packed, Packer } from '../pack/batch.ts';
+import type { Packed, Packer, PackJob } from '../pack/batch.ts';
 import type { ByteString } from '../tar/byte-string.ts';
 import { EMPTY_HEADER, encodeHeader, zerosAfter } from '../tar/encode-header.ts';
 import type { OutEntry } from './arrange.ts';
@@ -73,24 +73,10 @@ export async function writeEstargz(
   options: EstargzOptions,
   trailer: readonly Part[] = [],
 ): Promise<EstargzResult> {
-  const diffId = createHash('sha256');
-  const blob = createHash('sha256');
+  const out = new LayerOutput(deps);
   const toc = new TocBuilder();
-  let rawBytes = 0;
-  let sizeBytes = 0;
-  const put = async (raw: Uint8Array, packed: Uint8Array): Promise<void> => {
-    diffId.update(raw);
-    blob.update(packed);
-    rawBytes += raw.length;
-    sizeBytes += packed.length;
-    await deps.take(packed);
-    deps.progress?.(rawBytes);
-  };
   const cut: CutOptions = { ...options, tarBytes: deps.source.sizeBytes, trailer };
-  for await (const { batch, packed } of packBatches(deps, cutMembers(entries, cut), options)) {
-    markAll(toc, batch, packed, sizeBytes);
-    await put(packed.raw, packed.packed);
-  }
+  await packTar(deps, cutMembers(entries, cut), { format: 'gzip', level: options.level }, { out, toc });
   const json = toc.finish();
   const tocDigest = createHash('sha256').update(json).digest('hex');
   const tar = tocTar(json);
@@ -101,24 +87,73 @@ export async function writeEstargz(
     format: 'gzip',
     level: options.level,
   });
-  const footer = options.externalToc ? externalTocFooter() : estargzFooter(sizeBytes);
-  if (!options.externalToc) await put(tocMember.raw, tocMember.packed);
-  await put(new Uint8Array(), footer);
+  const footer = options.externalToc ? externalTocFooter() : estargzFooter(out.sizeBytes);
+  if (!options.externalToc) await out.put(tocMember.raw, tocMember.packed);
+  await out.put(new Uint8Array(), footer);
   return {
-    digest: `sha256:${blob.digest('hex')}`,
-    sizeBytes,
-    diffId: `sha256:${diffId.digest('hex')}`,
-    uncompressedBytes: rawBytes,
+    ...out.finish(),
     tocDigest: `sha256:${tocDigest}`,
     ...(options.externalToc ? { externalToc: tocMember.packed } : {}),
   };
+}
+
+/** What is known of a blob once it was written. */
+type WrittenBlob = Pick<EstargzResult, 'digest' | 'sizeBytes' | 'diffId' | 'uncompressedBytes'>;
+
+/** Hands the bytes of a blob on, and counts and hashes them and what they are uncompressed. */
+export class LayerOutput {
+  readonly #deps: Pick<WriteDeps, 'take' | 'progress'>;
+  readonly #diffId = createHash('sha256');
+  readonly #blob = createHash('sha256');
+  #rawBytes = 0;
+  sizeBytes = 0;
+
+  constructor(deps: Pick<WriteDeps, 'take' | 'progress'>) {
+    this.#deps = deps;
+  }
+
+  async put(raw: Uint8Array, packed: Uint8Array): Promise<void> {
+    this.#diffId.update(raw);
+    this.#blob.update(packed);
+    this.#rawBytes += raw.length;
+    this.sizeBytes += packed.length;
+    await this.#deps.take(packed);
+    this.#deps.progress?.(this.#rawBytes);
+  }
+
+  finish(): WrittenBlob {
+    return {
+      digest: `sha256:${this.#blob.digest('hex')}`,
+      sizeBytes: this.sizeBytes,
+      diffId: `sha256:${this.#diffId.digest('hex')}`,
+      uncompressedBytes: this.#rawBytes,
+    };
+  }
+}
+
+/** Packs the members of a tar in order, notes in the TOC where each chunk came to stand, and shows `see` the tar's bytes. */
+export async function packTar(
+  deps: WriteDeps,
+  batches: Iterable<Batch>,
+  how: Pick<PackJob, 'format' | 'level'>,
+  to: {
+    readonly out: LayerOutput;
+    readonly toc: TocBuilder;
+    readonly see?: (raw: Uint8Array) => Promise<void>;
+  },
+): Promise<void> {
+  for await (const { batch, packed } of packBatches(deps, batches, how)) {
+    markAll(to.toc, batch, packed, to.out.sizeBytes);
+    await to.see?.(packed.raw);
+    await to.out.put(packed.raw, packed.packed);
+  }
 }
 
 /** Batches compressed, in order; a few are in work at once. */
 async function* packBatches(
   deps: WriteDeps,
   batches: Iterable<Batch>,
-  { level }: EstargzOptions,
+  how: Pick<PackJob, 'format' | 'level'>,
 ): AsyncGenerator<{ batch: Batch; packed: Packed }> {
   const queue: { batch: Batch; packed: Promise<Packed> }[] = [];
   const next = async (): Promise<{ batch: Batch; packed: Packed }> => {
@@ -130,7 +165,7 @@ async function* packBatches(
       deps.signal?.throwIfAborted();
       const raw = await read(deps.source, batch);
       const members = batch.members.map((member) => member.sizeBytes);
-      const packed = deps.packer.pack({ raw, members, digests: digestsOf(batch), format: 'gzip', level });
+      const packed = deps.packer.pack({ raw, members, digests: digestsOf(batch), ...how });
       // Awaited in its turn; until then a failure must not count as unhandled.
       readElsewhere(packed);
       queue.push({ batch, packed });
@@ -178,7 +213,8 @@ function markAll(toc: TocBuilder, batch: Batch, packed: Packed, blobOffset: numb
       }
       const [start, length] = places[index]!;
       const bytes = packed.raw.subarray(start, start + length);
-      toc.mark(mark, { offset, digest: packed.digests[index]!, bytes });
+      const endOffset = offset + packed.lengths[memberIndex]!;
+      toc.mark(mark, { offset, endOffset, digest: packed.digests[index]!, bytes });
       index += 1;
     }
     offset += packed.lengths[memberIndex]!;

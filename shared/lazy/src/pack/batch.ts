@@ -35,7 +35,7 @@ export interface Packer {
   pack(job: PackJob): Promise<Packed>;
 }
 
-/** Compresses a batch at once, on the calling thread. The bytes depend on the job alone (see ADR 0028). */
+/** Compresses a batch at once, on the calling thread. The bytes depend on the job alone (see ADR 30). */
 export function packBatch(job: PackJob): Packed {
   const parts: Uint8Array[] = [];
   const lengths: number[] = [];

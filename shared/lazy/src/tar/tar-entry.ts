@@ -43,6 +43,8 @@ export interface TarEntry {
   readonly sparse: boolean;
   /** True if a global extended header changed this entry: its own header blocks do not say all. */
   readonly usesGlobals: boolean;
+  /** True if its header blocks say no more than these fields, and every reader of tars takes them the same way. */
+  readonly isPlain: boolean;
 }
 
 /** Where the entry's last block ends: the next one begins here. */

@@ -2,6 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import { type ByteString, byteString } from './byte-string.ts';
 import { BLOCK, isZeroBlock, parseHeader, type TarHeader, typeOf } from './header.ts';
 import { isSparse, type PaxRecords, parsePax, paxNumber, paxTime, xattrsOf } from './pax.ts';
+import { isPlainHeader } from './plain-header.ts';
 import type { TarEntry } from './tar-entry.ts';
 
 /** Extended headers longer than this are refused, as by Go's `archive/tar`. */
@@ -233,6 +234,7 @@ export class TarReader {
       size,
       sparse: header.typeFlag === 'S' || isSparse(records),
       usesGlobals: [...this.#globals.keys()].some((key) => key !== 'comment' && !own.has(key)),
+      isPlain: isPlainHeader(this.#block, type, name, own),
     };
   }
 

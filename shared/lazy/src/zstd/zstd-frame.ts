@@ -1,9 +1,11 @@
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
 
-const MAGIC = 0xfd2fb528;
+export const ZSTD_MAGIC = 0xfd2fb528;
 const SKIPPABLE = 0x184d2a50;
 /** Block type "RLE" (RFC 8878, 3.1.1.2.2): one byte stands for many. */
 const RLE = 1;
+/** Magic and descriptor. */
+export const HEAD_BYTES = 5;
 
 export interface ZstdFrame {
   /** Bytes of the frame, or, where it is not all there, at least so many are needed to say more. */
@@ -17,36 +19,52 @@ export interface ZstdFrame {
  * @throws {CodedError} `LAYER_INVALID` where none begins here
  */
 export function zstdFrame(bytes: Buffer): ZstdFrame {
-  if (bytes.length < 5) return { length: 5, isWhole: false, isSkippable: false };
+  if (bytes.length < HEAD_BYTES) return { length: HEAD_BYTES, isWhole: false, isSkippable: false };
   const magic = bytes.readUInt32LE(0);
-  if ((magic & 0xfffffff0) >>> 0 === SKIPPABLE) {
+  if (isSkippableMagic(magic)) {
     const length = bytes.length < 8 ? 8 : 8 + bytes.readUInt32LE(4);
     return { length, isWhole: bytes.length >= 8 && bytes.length >= length, isSkippable: true };
   }
-  if (magic !== MAGIC) invalidZstd('no frame begins here');
+  if (magic !== ZSTD_MAGIC) invalidZstd('no frame begins here');
   const descriptor = bytes[4]!;
-  if ((descriptor & 8) !== 0) invalidZstd('reserved bit of a frame');
-  let at = 5 + headerRest(descriptor);
+  let at = HEAD_BYTES + headerRest(descriptor);
   for (;;) {
     if (bytes.length < at + 3) return { length: at + 3, isWhole: false, isSkippable: false };
-    const block = bytes.readUIntLE(at, 3);
-    const kind = (block >> 1) & 3;
-    if (kind === 3) invalidZstd('unknown kind of block');
-    at += 3 + (kind === RLE ? 1 : block >> 3);
-    if ((block & 1) === 1) break;
+    const { sizeBytes, isLast } = blockOf(bytes.subarray(at));
+    at += 3 + sizeBytes;
+    if (isLast) break;
   }
   const length = at + ((descriptor & 4) !== 0 ? 4 : 0);
   return { length, isWhole: bytes.length >= length, isSkippable: false };
 }
 
-/** Length of the frame header after its descriptor: window, dictionary id, content size. */
-function headerRest(descriptor: number): number {
+export function isSkippableMagic(magic: number): boolean {
+  return (magic & 0xfffffff0) >>> 0 === SKIPPABLE;
+}
+
+/** Length of the frame header after its descriptor: window, dictionary id, content size. @throws {CodedError} `LAYER_INVALID` */
+export function headerRest(descriptor: number): number {
+  if ((descriptor & 8) !== 0) invalidZstd('reserved bit of a frame');
   const isSingleSegment = (descriptor & 0x20) !== 0;
   const sizeFlag = descriptor >> 6;
   const sizeBytes = sizeFlag === 0 ? (isSingleSegment ? 1 : 0) : 2 ** sizeFlag;
   return (isSingleSegment ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]! + sizeBytes;
 }
 
+/** What the header of a block says. @throws {CodedError} `LAYER_INVALID` */
+export function blockOf(head: Buffer): { readonly sizeBytes: number; readonly isLast: boolean } {
+  const block = head.readUIntLE(0, 3);
+  const kind = (block >> 1) & 3;
+  if (kind === 3) invalidZstd('unknown kind of block');
+  return { sizeBytes: kind === RLE ? 1 : block >> 3, isLast: (block & 1) === 1 };
+}
+
 export function invalidZstd(what: string): never {
   throw new CodedError('LAYER_INVALID', { message: `zstd data is not valid: ${what}`, detail: {} });
+}
+
+/** True for what Node's zlib throws where the data is at fault: damaged, cut (`Z_BUF_ERROR`), or longer than it may be. */
+export function isZstdFault(error: unknown): boolean {
+  const code = systemCode(error) ?? '';
+  return /^(?:ZSTD|Z)_/.test(code) || code === 'ERR_BUFFER_TOO_LARGE';
 }

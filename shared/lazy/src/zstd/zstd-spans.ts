@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { CodedError, systemCode } from '@sepia/base/errors';
-import { invalidZstd, zstdFrame } from './zstd-frame.ts';
+import { invalidZstd, isZstdFault, zstdFrame } from './zstd-frame.ts';
 
 /** Whole zstd frames, and what comes out of them. */
 export interface ZstdSpan {
@@ -145,11 +145,10 @@ export async function resumeZstd(compressed: Buffer, length: number): Promise<Bu
 }
 
 function asInvalid(error: unknown): unknown {
-  const code = systemCode(error);
-  if (code?.startsWith('ZSTD_') !== true && code !== 'ERR_BUFFER_TOO_LARGE') return error;
+  if (!isZstdFault(error)) return error;
   return new CodedError('LAYER_INVALID', {
     message: 'zstd data is not valid',
-    detail: { code },
+    detail: { code: systemCode(error) },
     cause: error,
   });
 }

@@ -1,11 +1,13 @@
+import { Readable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { convertImage } from '../../src/convert/convert-image.ts';
-import { LAYER_DEFAULTS } from '../../src/convert/layer-job.ts';
+import { type ConvertFormat, LAYER_DEFAULTS, LEVELS } from '../../src/convert/layer-job.ts';
+import { verifyImage } from '../../src/convert/verify-image.ts';
 import { inlinePacker } from '../../src/pack/batch.ts';
 import { cleanPath, type TarEntry } from '../../src/tar/tar-entry.ts';
 import { TarReader } from '../../src/tar/tar-reader.ts';
-import { lazy } from '../support/layer-tree.ts';
+import { createZstdFrames } from '../../src/zstd/zstd-stream.ts';
 import { MemoryImages, MemoryScratch, memoryCache, type Part } from '../support/memory-images.ts';
 import { type TarPart, writeGlobal, writeTar } from '../support/tar-writer.ts';
 
@@ -213,26 +215,83 @@ const IMAGES: Record<string, Buffer[]> = {
   ],
 };
 
-for (const [name, tars] of Object.entries(IMAGES))
-  t.test(`tree before = tree after: ${name}`, async (t) => {
-    const images = new MemoryImages();
-    images.addImage(tars, { tag: 'odd' });
-    const report = { layer: () => undefined, layerDone: () => undefined };
-    const deps = {
-      source: images,
-      target: images,
-      cache: memoryCache(),
-      packer: inlinePacker,
-      scratch: new MemoryScratch().make,
-      report,
-    };
-    const result = await convertImage(deps, 'odd', { ...LAYER_DEFAULTS, tag: 'result', parallel: 1 });
-    const { layers } = images.json<{ layers: Part[] }>('result');
-    const after = layers.map((layer) => gunzipSync(images.blobs.get(layer.digest)!));
-    t.same(stacked(after), stacked(tars));
-    for (const { record } of result.layers)
-      if (record.kind === 'converted')
-        t.ok(await lazy(images.blobs.get(record.digest)!), 'the TOC can be read');
-    const kept = result.layers.filter(({ record }) => record.kind === 'kept').length;
-    t.equal(kept, name === 'hard links inside and across layers' ? 1 : 0, 'layers kept as they are');
-  });
+/** A sparse file as GNU tar writes it (PAX form 0.1), and what it means. */
+const HOLES = writeTar([
+  file('GNUSparseFile.0/big', 'datadata', {
+    pax: new Map([
+      ['GNU.sparse.size', '100000'],
+      ['GNU.sparse.numblocks', '2'],
+      ['GNU.sparse.map', '4096,4,50000,4'],
+      ['GNU.sparse.name', 'big'],
+    ]),
+  }),
+  file('next', 'n'),
+]);
+const FILLED = (() => {
+  const content = Buffer.alloc(100_000);
+  content.write('data', 4096);
+  content.write('data', 50_000);
+  return writeTar([{ ...file('big', ''), payload: content }, file('next', 'n')]);
+})();
+
+const FORMATS: Record<ConvertFormat, (blob: Buffer) => Promise<Buffer>> = {
+  estargz: async (blob) => gunzipSync(blob),
+  zstdchunked: async (blob) =>
+    Buffer.concat((await Readable.from([blob]).pipe(createZstdFrames()).toArray()) as Buffer[]),
+};
+
+const CASES: [name: string, before: Buffer[], meaning: Buffer[]][] = [
+  ...Object.entries(IMAGES).map(([name, tars]): [string, Buffer[], Buffer[]] => [name, tars, tars]),
+  ['sparse files', [HOLES], [FILLED]],
+];
+
+for (const [format, inflate] of Object.entries(FORMATS) as [
+  ConvertFormat,
+  (blob: Buffer) => Promise<Buffer>,
+][])
+  for (const [name, tars, meaning] of CASES)
+    t.test(`tree before = tree after, ${format}: ${name}`, async (t) => {
+      const images = new MemoryImages();
+      images.addImage(tars, { tag: 'odd' });
+      const report = { layer: () => undefined, layerDone: () => undefined };
+      const deps = {
+        source: images,
+        target: images,
+        cache: memoryCache(),
+        packer: inlinePacker,
+        scratch: new MemoryScratch().make,
+        report,
+      };
+      const level = LEVELS[format].usual;
+      const options = { ...LAYER_DEFAULTS, format, level, tag: 'result', parallel: 1 };
+      const result = await convertImage(deps, 'odd', options);
+      const { layers } = images.json<{ layers: Part[] }>('result');
+      const after = await Promise.all(
+        layers.map(async ({ digest, mediaType }) => {
+          const blob = images.blobs.get(digest)!;
+          return mediaType.endsWith('+zstd') ? await inflate(blob) : gunzipSync(blob);
+        }),
+      );
+      t.same(stacked(after), stacked(meaning));
+      const verified = await verifyImage(
+        {
+          source: images,
+          scratch: new MemoryScratch().make,
+          tocImage: async () => undefined,
+          onLayer: () => undefined,
+        },
+        'result',
+        undefined,
+      );
+      t.same(
+        verified.flatMap(({ findings }) => findings.map(({ message }) => message)),
+        [],
+      );
+      const right = verified.filter(({ state }) => state === 'right').length;
+      const converted = new Set(
+        result.layers.flatMap(({ record }) => (record.kind === 'converted' ? record.digest : [])),
+      );
+      t.equal(right, converted.size, 'layers that verify');
+      const kept = result.layers.filter(({ record }) => record.kind === 'kept').length;
+      t.equal(kept, name === 'hard links inside and across layers' ? 1 : 0, 'layers kept as they are');
+    });

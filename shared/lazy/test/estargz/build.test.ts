@@ -6,7 +6,7 @@ import { parseFooter } from '../../src/estargz/footer.ts';
 import { verifyEstargz } from '../../src/estargz/verify.ts';
 import { PackPool } from '../../src/pack/pool.ts';
 import { byteStringOf, textOf } from '../../src/tar/byte-string.ts';
-import { arbitraryParts } from '../support/arbitrary-tar.ts';
+import { arbitraryParts, madeFit } from '../support/arbitrary-tar.ts';
 import { buildLayer, builtLayer } from '../support/build-layer.ts';
 import { bytesText, eager, lazy, tarBytes, unpacked } from '../support/layer-tree.ts';
 import { type TarPart, writeGlobal, writeTar } from '../support/tar-writer.ts';
@@ -312,25 +312,6 @@ t.test('long runs of entries without content are cut into members', async (t) =>
   const members = built.blob.toString('latin1').split('\x1f\x8b\x08\x00\0\0\0\0\0\xff').length - 1;
   t.ok(members >= 5, `${members} members`);
 });
-
-/** Names in UTF-8, nothing below a file; hard links lead to the entry before, the first one is a file. */
-function madeFit(parts: readonly TarPart[]): TarPart[] {
-  const named = parts.map((part) => {
-    const names = part.name.replaceAll(/[\x80-\xff]/g, 'u').split('/');
-    return {
-      ...part,
-      name: names.map((name, index) => (index === names.length - 1 ? `f${name}` : `d${name}`)).join('/'),
-    };
-  });
-  return named.map((part, index) => {
-    const linkName = (part.linkName ?? '').replaceAll(/[\x80-\xff]/g, 'u');
-    if (part.typeFlag !== '1') return { ...part, linkName };
-    const before = named[index - 1];
-    return before === undefined || before.typeFlag === '5' || before.name === part.name
-      ? { ...part, typeFlag: '0' }
-      : { ...part, linkName: before.name };
-  });
-}
 
 t.test('every layer: same tree, same bytes on threads, nothing found', { timeout: 120_000 }, async (t) => {
   await using pool = new PackPool(2);

@@ -59,3 +59,22 @@ export function cutAt(bytes: Uint8Array, fractions: readonly number[]): Uint8Arr
 }
 
 export const arbitraryCuts = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 12 });
+
+/** Names in UTF-8, nothing below a file; hard links lead to the entry before, the first one is a file. */
+export function madeFit(parts: readonly TarPart[]): TarPart[] {
+  const named = parts.map((part) => {
+    const names = part.name.replaceAll(/[\x80-\xff]/g, 'u').split('/');
+    return {
+      ...part,
+      name: names.map((name, index) => (index === names.length - 1 ? `f${name}` : `d${name}`)).join('/'),
+    };
+  });
+  return named.map((part, index) => {
+    const linkName = (part.linkName ?? '').replaceAll(/[\x80-\xff]/g, 'u');
+    if (part.typeFlag !== '1') return { ...part, linkName };
+    const before = named[index - 1];
+    return before === undefined || before.typeFlag === '5' || before.name === part.name
+      ? { ...part, typeFlag: '0' }
+      : { ...part, linkName: before.name };
+  });
+}

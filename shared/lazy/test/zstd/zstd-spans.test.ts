@@ -92,3 +92,17 @@ t.test('one long frame is not lazy, by name; a cut one is no frame', async (t) =
   for (const cut of [1, 3, 4, 5, 7, 500, short.length - 1])
     t.throws(() => spansOf(short.subarray(0, cut)), { code: 'LAYER_INVALID' }, String(cut));
 });
+
+t.test('a small frame with any byte flipped is refused by code, or another content', async (t) => {
+  const bytes = Buffer.from('content '.repeat(500));
+  const frame = zstdCompressSync(bytes);
+  for (let at = 0; at < frame.length; at += 1) {
+    const flipped = Buffer.from(frame);
+    flipped[at] = flipped[at]! ^ 1;
+    try {
+      spansOf(flipped);
+    } catch (error) {
+      t.ok(isCoded(error, 'LAYER_INVALID') || isCoded(error, 'LAYER_NOT_LAZY'), `byte ${at}: ${error}`);
+    }
+  }
+});

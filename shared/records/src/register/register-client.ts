@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { backoffMs } from '@sepia/base/async/backoff';
+import { Verdict } from '@sepia/base/async/verdict';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay as realDelay } from '@sepia/base/lifecycle';
@@ -188,7 +189,7 @@ export class RegisterClient {
    * Asks all owners; ends as soon as a quorum of replies counts and `enough` holds (or no further reply can come), or as
    * soon as a quorum is out of reach. Requests under way are not aborted then: late ones still teach owners.
    */
-  #ask<R extends RegisterReply>(
+  async #ask<R extends RegisterReply>(
     shard: Shard,
     request: RegisterRequest,
     isGood: (reply: RegisterReply) => reply is R,
@@ -197,50 +198,49 @@ export class RegisterClient {
   ): Promise<Round<R>> {
     const owners = [...new Set(shard.sets.flat())];
     const sent = shard.epoch === 0 ? request : { ...request, epoch: shard.epoch };
-    return new Promise((resolve, reject) => {
-      const good: Counted<R>[] = [];
-      const open = new Set(owners);
-      let refused = false;
-      let late = false;
-      const judge = (): void => {
-        const replies = counted(good);
-        const isOne = isQuorum(idsOf(replies), shard.sets);
-        if (isOne && !late && open.size > 0 && !enough(replies)) {
-          late = true;
-          this.#after(this.#options.graceMs, judge);
-        } else if (isOne && (late || open.size === 0 || enough(replies)))
-          resolve({ type: 'quorum', replies });
-        else if (!isQuorum([...idsOf(replies), ...open], shard.sets))
-          resolve(refused ? { type: 'refused' } : { type: 'lost' });
-      };
-      const onAbort = (): void => reject(signal?.reason);
-      if (signal?.aborted === true) return onAbort();
-      signal?.addEventListener('abort', onAbort, { once: true });
-      const settled = owners.map((owner) =>
-        this.#send(owner, sent, signal)
-          .then(
-            (reply) => {
-              const sender = reply.sender ?? { id: owner, generation: 0, known: {} };
-              if (isGood(reply)) good.push({ ...reply, sender } as Counted<R>);
-              else if (reply.type === 'refused') {
-                refused = true;
-                this.#saw(reply.promised);
-              } else if (reply.type === 'outdated') refused = true;
-            },
-            (error: unknown) => {
-              // Silence, or a refusal that says nothing of the register.
-              // A sole owner that cannot know says why.
-              if (isBug(error) || (owners.length === 1 && isCoded(error, 'QUORUM_LOST'))) reject(error);
-            },
-          )
-          .finally(() => {
-            open.delete(owner);
-            judge();
-          }),
-      );
-      if (owners.length === 0) judge();
-      void Promise.all(settled).then(() => signal?.removeEventListener('abort', onAbort));
-    });
+    const good: Counted<R>[] = [];
+    const open = new Set(owners);
+    const verdict = new Verdict<Round<R>>();
+    let refused = false;
+    let late = false;
+    const judge = (): void => {
+      const replies = counted(good);
+      const isOne = isQuorum(idsOf(replies), shard.sets);
+      if (isOne && !late && open.size > 0 && !enough(replies)) {
+        late = true;
+        this.#after(this.#options.graceMs, judge);
+      } else if (isOne && (late || open.size === 0 || enough(replies)))
+        verdict.give({ type: 'quorum', replies });
+      else if (!isQuorum([...idsOf(replies), ...open], shard.sets))
+        verdict.give(refused ? { type: 'refused' } : { type: 'lost' });
+    };
+    const onAbort = (): void => verdict.fail(signal?.reason);
+    signal?.throwIfAborted();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const settled = owners.map((owner) =>
+      this.#send(owner, sent, signal)
+        .then(
+          (reply) => {
+            const sender = reply.sender ?? { id: owner, generation: 0, known: {} };
+            if (isGood(reply)) good.push({ ...reply, sender } as Counted<R>);
+            else if (reply.type === 'refused') {
+              refused = true;
+              this.#saw(reply.promised);
+            } else if (reply.type === 'outdated') refused = true;
+          },
+          (error: unknown) => {
+            // Silence, or a refusal that says nothing of the register. A sole owner that cannot know says why.
+            if (isBug(error) || (owners.length === 1 && isCoded(error, 'QUORUM_LOST'))) verdict.fail(error);
+          },
+        )
+        .finally(() => {
+          open.delete(owner);
+          judge();
+        }),
+    );
+    if (owners.length === 0) judge();
+    void Promise.all(settled).then(() => signal?.removeEventListener('abort', onAbort));
+    return await verdict.outcome;
   }
 
   async #send(owner: string, request: RegisterRequest, signal?: AbortSignal): Promise<SentReply> {

@@ -44,6 +44,11 @@ export class Findable {
     return this.#shown.has(diffId);
   }
 
+  /** Not found any longer. */
+  hidden(diffId: Digest): void {
+    this.#shown.delete(diffId);
+  }
+
   /** An image goes out that may look for these. */
   claim(claims: readonly Claim[], nowMs: number): void {
     const untilMs = nowMs + CLAIM_MS;

@@ -80,3 +80,11 @@ t.test('in any order: nothing is shown that somebody under way claims falsely', 
     }),
   );
 });
+
+t.test('what made room is judged anew before it is shown again', async (t) => {
+  const findable = new Findable([id('d')]);
+  findable.hidden(id('d'));
+  t.notOk(findable.isShown(id('d')));
+  findable.claim([claim('evil', 'd')], 0);
+  t.notOk(findable.show([id('d')], () => undefined, 1).isShown);
+});

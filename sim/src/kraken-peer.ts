@@ -1,9 +1,9 @@
 import type { Chance } from '@sepia/swarm/core/random';
-import type { VirtualClock } from '../clock.ts';
-import type { Network } from '../network.ts';
-import { BLOCK_BYTES, BLOCKS, type Flow, newFlow, Uplink } from '../uplink.ts';
-import { KRAKEN_LIMITS } from './limits.ts';
-import { choosePieces, type KrakenPolicy } from './requests.ts';
+import type { VirtualClock } from './clock.ts';
+import { KRAKEN_LIMITS } from './kraken-limits.ts';
+import { choosePieces, type KrakenPolicy } from './kraken-requests.ts';
+import type { Network } from './network.ts';
+import { BLOCK_BYTES, BLOCKS, type Flow, newFlow, Uplink } from './uplink.ts';
 
 /** One end of a connection. */
 interface Conn {

@@ -1,6 +1,6 @@
 import type { Chance } from '@sepia/swarm/core/random';
-import { KRAKEN_LIMITS } from './limits.ts';
-import type { KrakenPeer } from './peer.ts';
+import { KRAKEN_LIMITS } from './kraken-limits.ts';
+import type { KrakenPeer } from './kraken-peer.ts';
 
 /** Kraken's tracker: who announced, and whom it hands out. It is never slow here and never lost. */
 export class KrakenTracker {

@@ -1,5 +1,5 @@
 import type { Chance } from '@sepia/swarm/core/random';
-import { KRAKEN_LIMITS } from './limits.ts';
+import { KRAKEN_LIMITS } from './kraken-limits.ts';
 
 /** Kraken's two orders of pieces: by lot (the code's default), and the rarest first, ties by index (its agents' base.yaml). */
 export type KrakenPolicy = 'default' | 'rarest_first';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { simulate, simulateKraken } from '../../src/index.ts';
+import { simulate, simulateKraken } from '../src/index.ts';
 
 const SEED = Number(process.env['SEED'] ?? 1);
 const NET = {

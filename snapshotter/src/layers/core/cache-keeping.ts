@@ -1,0 +1,147 @@
+import { type Budget, decideEvictions, mustEvict } from '@sepia/store/core/eviction';
+
+/** A layer on this disk. */
+export interface CachedLayer {
+  readonly id: string;
+  /** What of it is here. */
+  readonly sizeBytes: number;
+  /** When it was used last, as far as its files tell. */
+  readonly usedMs: number;
+  /** Shown by the operator's own config: it stays. */
+  readonly isLocal: boolean;
+}
+
+/**
+ * `withdraw`: containerd must not find the layer any more. `show`: it must again, since a snapshot names it. `remove`:
+ * its files go.
+ */
+export interface CacheStep {
+  readonly type: 'withdraw' | 'show' | 'remove';
+  readonly id: string;
+}
+
+/** A pull that was shown a layer has its snapshot within this time, in ms, unless it failed. */
+export const SHOWN_MS = 10 * 60_000;
+/** From a layer's withdrawal until its files go, in ms: who found it just before has its snapshot by then. */
+export const LEAVING_MS = 5_000;
+/** Snapshots are looked at this often although there is room, in ms: whose layer they name was used. */
+const LOOK_MS = 60_000;
+
+interface Use {
+  usedMs: number;
+  /** Shown to a pull whose snapshot was not seen yet. */
+  isAwaited: boolean;
+  leavingSinceMs: number | undefined;
+}
+
+/**
+ * Keeps the layers of a node within a budget of bytes. What a snapshot of containerd names stays, and what was shown to a
+ * pull a moment ago; of the rest the least recently used goes, whole, in two steps: first it cannot be found any more,
+ * then, where no snapshot names it still, it is removed. Pure: time is passed in, in ms.
+ */
+export class CacheKeeping {
+  readonly #budget: Budget;
+  readonly #uses = new Map<string, Use>();
+  #usedBytes = 0;
+  #inUse = 0;
+  #lookedMs = Number.NEGATIVE_INFINITY;
+
+  constructor(budget: Budget) {
+    this.#budget = budget;
+  }
+
+  /** What was on this disk when it was looked at last, and how many of the layers are in use. */
+  get fill(): { readonly usedBytes: number; readonly budgetBytes: number; readonly layersInUse: number } {
+    return { usedBytes: this.#usedBytes, budgetBytes: this.#budget.budgetBytes, layersInUse: this.#inUse };
+  }
+
+  /** No room: only what programs read is fetched. */
+  get isFull(): boolean {
+    return mustEvict(this.#usedBytes, this.#budget);
+  }
+
+  /** Layers are on their way out, or wait for the snapshot of their pull. */
+  get isMoving(): boolean {
+    return [...this.#uses.values()].some((one) => one.isAwaited || one.leavingSinceMs !== undefined);
+  }
+
+  /** A layer is shown to a pull. */
+  shown(id: string, nowMs: number): void {
+    this.#uses.set(id, { usedMs: nowMs, isAwaited: true, leavingSinceMs: undefined });
+  }
+
+  /** True between a layer's withdrawal and its end, unless it came back. */
+  isLeaving(id: string): boolean {
+    return this.#uses.get(id)?.leavingSinceMs !== undefined;
+  }
+
+  /** True where a step needs to know what snapshots name: to make room, or to learn what is used. */
+  mustLook(layers: readonly CachedLayer[], nowMs: number): boolean {
+    this.#measure(layers, nowMs);
+    return this.isMoving || this.isFull || nowMs - this.#lookedMs >= LOOK_MS;
+  }
+
+  /** `held`: layers that snapshots name; undefined where that cannot be known, and so nothing goes. */
+  step(layers: readonly CachedLayer[], held: ReadonlySet<string> | undefined, nowMs: number): CacheStep[] {
+    this.#measure(layers, nowMs);
+    this.#lookedMs = nowMs;
+    const steps = held === undefined ? this.#allBack() : this.#lookedAt(layers, held, nowMs);
+    if (held !== undefined) steps.push(...this.#withdrawals(layers, held, nowMs));
+    return steps;
+  }
+
+  /** Which layers are here, and how much of the disk they take. */
+  #measure(layers: readonly CachedLayer[], nowMs: number): void {
+    const here = new Set(layers.map(({ id }) => id));
+    for (const id of this.#uses.keys()) if (!here.has(id)) this.#uses.delete(id);
+    for (const { id, usedMs } of layers) {
+      // Of an earlier run: its pull may go on still.
+      const isAwaited = nowMs - usedMs < SHOWN_MS;
+      if (!this.#uses.has(id)) this.#uses.set(id, { usedMs, isAwaited, leavingSinceMs: undefined });
+    }
+    this.#usedBytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  }
+
+  #allBack(): CacheStep[] {
+    const steps: CacheStep[] = [];
+    for (const [id, use] of this.#uses) {
+      if (!this.isLeaving(id)) continue;
+      use.leavingSinceMs = undefined;
+      steps.push({ type: 'show', id });
+    }
+    return steps;
+  }
+
+  #lookedAt(layers: readonly CachedLayer[], held: ReadonlySet<string>, nowMs: number): CacheStep[] {
+    this.#inUse = layers.filter(({ id }) => held.has(id)).length;
+    const steps: CacheStep[] = [];
+    for (const [id, use] of this.#uses) {
+      const { leavingSinceMs } = use;
+      if (held.has(id)) {
+        if (leavingSinceMs !== undefined) steps.push({ type: 'show', id });
+        this.#uses.set(id, { usedMs: nowMs, isAwaited: false, leavingSinceMs: undefined });
+      } else if (leavingSinceMs !== undefined) {
+        if (nowMs - leavingSinceMs >= LEAVING_MS) steps.push({ type: 'remove', id });
+      } else if (nowMs - use.usedMs >= SHOWN_MS) use.isAwaited = false;
+    }
+    return steps;
+  }
+
+  #withdrawals(layers: readonly CachedLayer[], held: ReadonlySet<string>, nowMs: number): CacheStep[] {
+    const staying = layers.filter(({ id }) => !this.isLeaving(id));
+    const stayingBytes = staying.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    if (!mustEvict(stayingBytes, this.#budget)) return [];
+    const usedMs = ({ id }: CachedLayer): number => this.#uses.get(id)!.usedMs;
+    const oldestFirst = staying
+      .toSorted((a, b) => usedMs(a) - usedMs(b) || (a.id < b.id ? -1 : 1))
+      .map(({ id, sizeBytes, isLocal }) => ({
+        digest: id,
+        sizeBytes,
+        open: held.has(id) || this.#uses.get(id)!.isAwaited,
+        attrs: { class: 'cached' as const, provenance: [], writtenBack: false, pinned: isLocal },
+      }));
+    const going = decideEvictions(oldestFirst, stayingBytes, this.#budget).filter(({ evict }) => evict);
+    for (const { digest } of going) this.#uses.get(digest)!.leavingSinceMs = nowMs;
+    return going.map(({ digest }) => ({ type: 'withdraw', id: digest }));
+  }
+}

@@ -1,0 +1,45 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
+import t from 'tap';
+import { IndexFolder } from '../../src/layers/index-folder.ts';
+
+const BYTES = Buffer.from('an index');
+const LAYER = `sha256:${'a'.repeat(64)}` as Digest;
+const FACTS = { layer: LAYER, index: digestOf(BYTES), image: 'registry.example/team/app' };
+const read = async (): Promise<Buffer> => BYTES;
+
+t.test('an index is kept, found by the next process, and forgotten', async (t) => {
+  const dir = t.testdir();
+  const folder = new IndexFolder(dir);
+  const kept = await folder.keep(FACTS, read);
+  const [found, ...others] = await new IndexFolder(dir).list();
+  t.match(found, { ...FACTS, file: kept.file });
+  t.ok(Math.abs(found!.keptMs - kept.keptMs) < 60_000);
+  t.same(others, []);
+  t.equal(folder.indexOf(LAYER), FACTS.index);
+  await folder.forgetting(LAYER)();
+  t.equal(folder.indexOf(LAYER), undefined);
+  t.same(await new IndexFolder(dir).list(), []);
+  t.notOk(existsSync(join(dir, `${digestHex(LAYER)}.lazy`)));
+});
+
+t.test('an index that is asked for again before it is forgotten stays', async (t) => {
+  const dir = t.testdir();
+  const folder = new IndexFolder(dir);
+  await folder.keep(FACTS, read);
+  const forget = folder.forgetting(LAYER);
+  const [kept] = await Promise.all([folder.keep(FACTS, read), forget()]);
+  t.ok(existsSync(kept.file));
+  t.equal((await new IndexFolder(dir).list()).length, 1);
+});
+
+t.test('bytes that are another index are not kept', async (t) => {
+  const folder = new IndexFolder(t.testdir());
+  await folder.list();
+  await t.rejects(
+    folder.keep(FACTS, async () => Buffer.from('other')),
+    { code: 'DIGEST_MISMATCH' },
+  );
+  t.equal(folder.indexOf(LAYER), undefined);
+});
