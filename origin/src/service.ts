@@ -8,7 +8,7 @@ import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { steadyMs } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { NodeCommands } from '@sepia/cluster/node-commands';
 import { startAdmin } from '@sepia/http/admin';
 import { InternalClient } from '@sepia/http/client';
