@@ -9,7 +9,7 @@ import { FAST_PLACES, runTap, testFiles } from './tap.mjs';
 /** What Node compiled, kept for the next process, as `sepia` does: a test that starts a whole cluster needs half the time to load. */
 const COMPILED = join(ROOT, 'node_modules', '.cache', 'sepia');
 
-/** Seeded faults in front of each of four ways of a body: 2,500 runs each. */
+/** Seeded faults in front of each of six ways of a body: 2,500 runs each. */
 const FAULTS = ['proxy/test/bodies/faults.test.ts', 'test/inprocess/body-ends/faults.test.ts'];
 
 /** Start a PostgreSQL where it is installed; `npm test` leaves them out by name. */

@@ -22,7 +22,13 @@ export function functionsOf(path: string, text: string): FoundFunction[] {
     const end = all.findIndex((each, index) => index >= at && each === `${indent}}`);
     const opens = all.slice(at, end + 1).findIndex((each) => each.endsWith('{'));
     if (end < 0 || opens < 0 || all.slice(at, at + opens).some((each) => /;\s*$/.test(each))) continue;
+    if (all.slice(at + 1, end).some((each) => isDeclared(each, indent))) continue;
     found.push({ path, name: named ?? method, at: at + 1, lines: end - at + 1 });
   }
   return found;
+}
+
+/** The last line of what is declared without a body, as in an interface. */
+function isDeclared(line: string, indent: string): boolean {
+  return line.startsWith(`${indent})`) && line.endsWith(';');
 }

@@ -90,6 +90,106 @@ const ONES: readonly OneOfEach[] = [
       'snapshotter/src/layers/lazy-layer.ts',
     ],
   },
+  {
+    what: 'who could hold a copy',
+    copy: /\[\.\.\.(?:\w+\.)?owners, \.\.\.(?:\w+\.)?standIns/,
+    homes: ['shared/cluster/src/ring.ts'],
+  },
+  {
+    what: 'memory of who is silent, in each service that asks',
+    copy: /\bclass \w*Health\b/,
+    homes: [
+      'agent/src/cluster/members.ts',
+      'origin/src/cluster/core/health.ts',
+      'proxy/src/cluster/core/origin-health.ts',
+    ],
+  },
+  {
+    what: 'period for which a link is believed',
+    copy: /\bLINK_BELIEF_MS\b/,
+    homes: [
+      'origin/src/records/links.ts',
+      'proxy/src/face.ts',
+      'shared/cluster/src/api/revocation.ts',
+      'tracker/src/metainfo/metainfo-keeper.ts',
+    ],
+  },
+  {
+    what: 'client of other HTTP servers: between members, of registries; the rest asks what this machine runs',
+    copy: /\bfrom 'undici'/,
+    homes: [
+      'cli/src/demo/agent-bytes.ts',
+      'cli/src/harbor/api.ts',
+      'cli/src/harbor/preheat-client.ts',
+      'cli/src/harbor/robot.ts',
+      'cli/src/harbor/verify.ts',
+      'cli/src/lazy/snapshotter-status.ts',
+      'cli/src/registry/registry-client.ts',
+      'cli/src/registry/torrent-client.ts',
+      'cli/src/up/readiness.ts',
+      'shared/http/src/client.ts',
+      'shared/http/src/sockets.ts',
+      'shared/upstream/src/exchange.ts',
+      'snapshotter/src/launch.ts',
+    ],
+  },
+  {
+    what: 'pool of sockets',
+    copy: /\bnew (?:Agent|Pool|BalancedPool|ProxyAgent|EnvHttpProxyAgent|RetryAgent)\(/,
+    homes: ['shared/http/src/sockets.ts'],
+  },
+  {
+    what: 'credential of Basic; Harbor compares its own',
+    copy: /`Basic \$\{/,
+    homes: ['proxy/src/harbor/request-auth.ts', 'shared/upstream/src/credentials/basic.ts'],
+  },
+  {
+    what: 'challenge of a registry, read',
+    copy: /\bfunction parse\w*Challenge|\bparseChallenges\(/,
+    homes: [
+      'shared/oci/src/www-authenticate.ts',
+      'shared/upstream/src/authenticator.ts',
+      'shared/upstream/src/authority.ts',
+    ],
+  },
+  {
+    what: 'queue that outlives its process',
+    copy: /\bclass (?:\w*Queue|\w*Jobs)\b/,
+    // The lists in which conversions wait, Harbor's jobs and events, and replication rest in records.
+    homes: [
+      'origin/src/replication/job-queue.ts',
+      'origin/src/replication/replication-jobs.ts',
+      'proxy/src/harbor/event-queue.ts',
+      'proxy/src/harbor/jobs.ts',
+      'shared/records/src/jobs/job-queue.ts',
+    ],
+  },
+  {
+    what: 'engine that keeps records',
+    copy: /\bfrom '(?:level|classic-level|abstract-level|pg)'/,
+    homes: ['shared/records/src/table/postgres/database.ts', 'shared/store/src/level-database.ts'],
+  },
+  {
+    what: 'way to take content away: delete, purge, remove, revoke; Harbor purges by one of them',
+    copy: /\bclass \w*(?:Delete|Purge|Removal|Invalidation|Forget)\w*/,
+    homes: [
+      'origin/src/removal/deletes.ts',
+      'origin/src/removal/invalidation.ts',
+      'origin/src/removal/purges.ts',
+      'origin/src/removal/removals.ts',
+      'proxy/src/harbor/purger.ts',
+    ],
+  },
+  {
+    what: 'body in several ranges',
+    copy: /boundary=\$\{/,
+    homes: ['shared/http/src/serve-blob.ts'],
+  },
+  {
+    what: 'protocol of BitTorrent that is overridden',
+    copy: /\bfrom 'bittorrent-protocol'/,
+    homes: ['shared/swarm/src/wire/wire.ts'],
+  },
 ];
 
 const SOURCES = globSync(

@@ -60,6 +60,7 @@ export async function openHoldings(ground: Ground, outside: Outside): Promise<Ho
     { ...ground, seeds, guideOf, onBytes },
     { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every },
   );
+  seeds.onComplaint((digest, index) => cached.lookBehind(digest, index));
   const bad = metrics.counter('sepia_swarm_pieces_bad_total', 'Pieces that did not match their hash.');
   const { deadlines } = config;
   const options = {

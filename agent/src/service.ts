@@ -1,7 +1,7 @@
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import type { Lack } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { startAdmin } from '@sepia/http/admin';
 import type { AgentConfig } from './config.ts';
 import { checkListeners, STOP_GRACE_MS, startFace } from './face.ts';

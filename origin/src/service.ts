@@ -8,7 +8,7 @@ import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
 import { steadyMs } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { NodeCommands } from '@sepia/cluster/node-commands';
 import { startAdmin } from '@sepia/http/admin';
 import { InternalClient } from '@sepia/http/client';
@@ -207,6 +207,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     { members, store, room, index, upstreams, metrics, dir: folder.dir, stops, log, nowMs, dateMs },
     { rateBytesPerSec: config.scrub.rate, everyMs: config.scrub.every, mendMs: deadlines['body-stall'] },
   );
+  swarms.onComplaint((digest, piece) => repair.lookBehind(digest, piece));
   const lookAgain = async (digest: Digest): Promise<void> => await repair.look(digest);
   const replicator = new Replicator(
     { members, store, hints, lookAgain, log },
@@ -222,8 +223,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
   const catalog = new Catalog({ cluster, ...counted });
   const fence = new Fence();
-  const elapsedMs = (): number => performance.now();
-  const guard = new ContentGuard({ fence, elapsedMs });
+  const guard = new ContentGuard({ fence, elapsedMs: nowMs });
   const { replication, intake, queue } = createReplication({
     cluster,
     members,
@@ -303,7 +303,7 @@ async function build(parts: BuildParts): Promise<Origin> {
         manifests,
         invalidation,
       },
-      ...{ fence, elapsedMs, metrics, log, nowMs: dateMs },
+      ...{ fence, elapsedMs: nowMs, metrics, log, nowMs: dateMs },
     },
     config['garbage-collection'],
   );

@@ -47,6 +47,12 @@ t.test('a push to one origin is pulled from every other', async (t) => {
     t.equal(other.status, 404, 'a digest opens nothing in another repository');
     const head = await c.call(id, { method: 'HEAD', path: `/v1/blobs/${digest}?${LOCAL}` });
     t.equal(head.headers['content-length'], String(blob.length));
+    const known = await c.call(id, {
+      method: 'HEAD',
+      path: `/v1/blobs/${digest}?${LOCAL}`,
+      headers: { 'if-none-match': `"${digest}"` },
+    });
+    t.equal(known.status, 304, 'HEAD knows what a client has, as GET does');
     const ranged = await c.call(id, {
       method: 'GET',
       path: `/v1/blobs/${digest}?${LOCAL}`,

@@ -4,7 +4,7 @@ import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { LINK_BELIEF_MS } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
-import { createRegistryApp } from '@sepia/face/registry-app';
+import { createRegistryApp, type RegistryWriteHandlers } from '@sepia/face/registry-app';
 import type { InternalClient } from '@sepia/http/client';
 import { createMemberGate } from '@sepia/http/member-gate';
 import { createRouter, routesOf } from '@sepia/http/router';
@@ -62,7 +62,7 @@ export interface Face {
 
 /** Wires handlers, page and metrics of a proxy. */
 export function createFace(parts: FaceParts, stops: StopStack): Face {
-  const { config, cluster, origins, log, nowMs, dateMs, metrics } = parts;
+  const { config, cluster, clusterKey, origins, log, nowMs, dateMs, metrics } = parts;
   const cache = new ManifestCache(config.limits['manifest-cache']);
   const gate = new PushGate({ cluster }, placeLimits(config.limits));
   const uploads = new Uploads(
@@ -78,30 +78,13 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     ...accountsOf(parts.entrance),
   });
   const status = new StatusGatherer({ cluster, client: parts.client, own, nowMs });
-  metrics.watch(
-    'sepia_proxy_manifest_cache_bytes',
-    'Memory held by cached manifests.',
-    () => cache.usedBytes,
-  );
-  metrics.watch('sepia_proxy_open_uploads', 'Requests with a blob in their body.', () => gate.open);
-  metrics.watch(
-    'sepia_proxy_origins_answering',
-    'Origins that answer: /readyz counts these.',
-    () => origins.ids.length - origins.health.silent(origins.ids, nowMs()).length,
-  );
-  metrics.watch(
-    'sepia_proxy_accounts_differ',
-    'Proxies whose accounts-file is another than here.',
-    () => parts.entrance.differing().length,
-  );
+  watchFace(parts, cache, gate);
   const harbor = createHarbor(parts, cache, stops);
-  const guards = harborGuards(harbor, admit);
-  const { clusterKey, id: selfId } = parts;
   const entry = createMemberGate({
     role: 'proxy',
-    guards,
+    guards: harborGuards(harbor, admit),
     clusterKey,
-    selfId,
+    selfId: parts.id,
     log,
     metrics: metrics.base,
     clock: parts.clock,
@@ -128,23 +111,13 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
       const defaultUpstream = listener['default-upstream'] ?? cluster.defaultUpstream;
       const door = parts.entrance.door(listener);
       const pushes = { uploads, gate, upstreams, defaultUpstream, log };
-      const write = {
-        startUpload: startUpload(pushes),
-        uploadStatus: uploadStatus(pushes),
-        appendUpload: appendUpload(pushes),
-        finishUpload: finishUpload(pushes),
-        cancelUpload: cancelUpload(pushes),
-        putManifest: putManifest(manifests),
-        deleteManifest: deleteManifest({ origins }),
-        deleteBlob: deleteBlob({ origins }),
-      };
       const handlers = {
         manifest: readManifest(manifests),
         blob: readBlob(blobs),
         tags: listTags({ origins }),
         referrers: listReferrers({ origins }),
         catalog: listCatalog({ origins }),
-        write,
+        write: writeHandlers(pushes, manifests),
       };
       const router = createRouter();
       harborRoutes(router, harbor, defaultUpstream);
@@ -166,6 +139,48 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
     debug: {
       origins: () => origins.ids.map((id) => ({ id, suspect: origins.health.isSuspect(id) })),
     },
+  };
+}
+
+/** What is told of the face at `/metrics`. */
+function watchFace(
+  { metrics, origins, entrance, nowMs }: FaceParts,
+  cache: ManifestCache,
+  gate: PushGate,
+): void {
+  metrics.watch(
+    'sepia_proxy_manifest_cache_bytes',
+    'Memory held by cached manifests.',
+    () => cache.usedBytes,
+  );
+  metrics.watch('sepia_proxy_open_uploads', 'Requests with a blob in their body.', () => gate.open);
+  metrics.watch(
+    'sepia_proxy_origins_answering',
+    'Origins that answer: /readyz counts these.',
+    () => origins.ids.length - origins.health.silent(origins.ids, nowMs()).length,
+  );
+  metrics.watch(
+    'sepia_proxy_accounts_differ',
+    'Proxies whose accounts-file is another than here.',
+    () => entrance.differing().length,
+  );
+}
+
+/** What a push calls. */
+function writeHandlers(
+  pushes: Parameters<typeof startUpload>[0],
+  manifests: Parameters<typeof putManifest>[0],
+): RegistryWriteHandlers {
+  const { origins } = manifests;
+  return {
+    startUpload: startUpload(pushes),
+    uploadStatus: uploadStatus(pushes),
+    appendUpload: appendUpload(pushes),
+    finishUpload: finishUpload(pushes),
+    cancelUpload: cancelUpload(pushes),
+    putManifest: putManifest(manifests),
+    deleteManifest: deleteManifest({ origins }),
+    deleteBlob: deleteBlob({ origins }),
   };
 }
 

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { NodeCommands } from '@sepia/cluster/node-commands';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { delay } from '@sepia/base/lifecycle';
 import { Up, type UpMember } from '@sepia/test-support/up';
 import { ask } from './client.ts';
+import type { Preload } from './sabotage/sabotage.ts';
 
 const FAKETIME = [
   '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1',
@@ -28,8 +29,8 @@ export interface Member {
 interface ClusterOptions {
   readonly origins: number;
   readonly portsFrom: number;
-  /** A module that the proxies load first, to break them. */
-  readonly preload: string | undefined;
+  /** What members of one role load first, to break them. */
+  readonly preload: Preload | undefined;
   /** Database of the records; undefined: they rest on the origins. */
   readonly recordsUrl: string | undefined;
 }
@@ -41,9 +42,9 @@ export class Members {
   readonly #found: ReadonlyMap<string, UpMember & { readonly role: Role }>;
   readonly #pids = new Map<string, number>();
   readonly #children = new Map<string, ChildProcess>();
-  readonly #preload: string | undefined;
+  readonly #preload: Preload | undefined;
 
-  private constructor(up: Up, preload: string | undefined) {
+  private constructor(up: Up, preload: Preload | undefined) {
     this.#up = up;
     this.#preload = preload;
     const { origins, trackers, proxies, agents } = up.cluster;
@@ -73,8 +74,9 @@ export class Members {
     const members = new Members(up, preload);
     if (preload !== undefined)
       for (const { name, role } of members.all)
-        if (role === 'proxy') {
+        if (role === preload.role) {
           members.kill(name);
+          await members.gone(name);
           members.begin(name);
         }
     for (const { name } of members.all) await members.ready(name);
@@ -134,7 +136,7 @@ export class Members {
             FAKETIME_NO_CACHE: '1',
             DONT_FAKE_MONOTONIC: '1',
           };
-    const flags = this.#preload === undefined || role !== 'proxy' ? [] : ['--import', this.#preload];
+    const flags = this.#preload?.role === role ? ['--import', this.#preload.module] : [];
     const main = fileURLToPath(import.meta.resolve(`@sepia/${role}/main`));
     const child = spawn(process.execPath, ['--max-semi-space-size=4', ...flags, main, '--config', config], {
       detached: true,

@@ -108,7 +108,8 @@ async function playRounds(bed: Bed, count: number, options: Options, log: Log, s
       sum.rounds += 1;
       if (options.sabotage !== undefined && bad(traffic.findings) > 0) break;
     }
-    await rounds.finish();
+    // Liars that were found may owe copies for ever.
+    if (options.sabotage === undefined || bad(traffic.findings) === 0) await rounds.finish();
   } catch (error) {
     traffic.missing((error as Error).message);
   }

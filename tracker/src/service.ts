@@ -8,14 +8,16 @@ import { Metrics } from '@sepia/base/metrics';
 import { Reach, steadyMs } from '@sepia/base/reach';
 import { H_CLUSTER } from '@sepia/cluster/api/headers';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
 import { createApp } from '@sepia/http/app';
+import type { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createMemberGate } from '@sepia/http/member-gate';
 import { createDispatcher } from '@sepia/http/sockets';
 import { DataFolder } from '@sepia/store/data-folder';
+import type Koa from 'koa';
 import { CommandBook } from './commands/core/command-book.ts';
 import { Revocations } from './commands/core/revocations.ts';
 import type { TrackerConfig } from './config.ts';
@@ -45,6 +47,30 @@ export interface Tracker {
   stop(): Promise<void>;
 }
 
+/** What keeps something, each in a folder of its own. */
+interface Rooms {
+  readonly table: SwarmTable;
+  readonly keeper: MetainfoKeeper;
+  readonly desk: StrangerDesk;
+  readonly figures: LiveFigures;
+  readonly commands: CommandBook;
+  readonly nowMs: () => number;
+}
+
+/** What all parts of one tracker are built from. */
+interface Ground {
+  readonly config: TrackerConfig;
+  readonly cluster: Cluster;
+  readonly clusterKey: Uint8Array;
+  readonly id: string;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly clock: MemberClock;
+  readonly stops: StopStack;
+  /** Aborted when it stops. */
+  readonly stopping: AbortController;
+}
+
 /** Builds and starts a tracker. Paths in `config` are absolute. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
 export async function startTracker(
   config: TrackerConfig,
@@ -60,110 +86,121 @@ export async function startTracker(
   const log = deps.log ?? createLogger('tracker', id, config.log.level);
   const metrics = new Metrics('tracker', id);
   const stops = new StopStack();
-  return await startAll(stops, async () => {
-    const folder = await DataFolder.open({ log }, { dir: config.data, id });
-    stops.push('data folder', () => folder.close());
-    const stopping = new AbortController();
-    const nowMs = steadyMs;
-    const clock = new MemberClock();
-    const dispatcher = createDispatcher();
-    stops.push('sockets', () => dispatcher.destroy());
-    const client = followingClient(cluster, log, {
-      dispatcher,
-      clusterKey,
-      memberId: id,
-      clock,
-      oldSignatures: config['old-signatures'],
-    });
-    const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
-    const reach = new Reach({ whom: 'origins', patienceMs: PATIENCE_MS });
-    const origins = new Origins({ cluster, client });
-    const look = setInterval(() => void origins.look(reach, stopping.signal), LOOK_MS);
-    stops.push('look', () => clearInterval(look));
-    const keeper = new MetainfoKeeper(
-      { cluster, origins, log, nowMs, holders: (digest) => table.holders(digest, 50).map(peerEntry) },
-      { budgetBytes: config['metainfo-cache'] },
-    );
-    stops.push('metainfo', () => keeper.stop());
-    const strangers = new StrangerTable(() => randomInt(2 ** 32) / 2 ** 32);
-    const desk = new StrangerDesk({
-      origins: new TorrentOrigins({ cluster, client, stopping: stopping.signal }),
-      table,
-      strangers,
-      places: new PeerPlaces(nowMs),
-      originAddresses: (originId) => cluster.member(originId).peers,
-      log,
-      nowMs,
-      intervalMs: cluster.document.policies['stranger-interval'],
-    });
-    const figures = new LiveFigures();
-    const commands = new CommandBook();
-    const expiry = setInterval(() => {
-      for (const gone of table.expire(nowMs())) figures.forget(gone);
-      commands.expire(nowMs());
-      desk.tick();
-    }, EXPIRE_EVERY_MS);
-    stops.push('expiry', () => clearInterval(expiry));
-    metrics.gauge('sepia_tracker_nodes', 'Nodes with a lease.', () => table.nodeCount);
+  const stopping = new AbortController();
+  const clock = new MemberClock();
+  const ground = { config, cluster, clusterKey, id, log, metrics, clock, stops, stopping };
+  return await startAll(stops, async () => await build(ground));
+}
 
-    metrics.gauge('sepia_tracker_commands', 'Commands to nodes that are alive.', () => commands.size);
-
-    const oldSignatures = config['old-signatures'];
-    const gate = createMemberGate({
-      role: 'tracker',
-      clusterKey,
-      selfId: id,
+async function build(ground: Ground): Promise<Tracker> {
+  const { config, cluster, clusterKey, id, log, metrics, clock, stops, stopping } = ground;
+  const folder = await DataFolder.open({ log }, { dir: config.data, id });
+  stops.push('data folder', () => folder.close());
+  const dispatcher = createDispatcher();
+  stops.push('sockets', () => dispatcher.destroy());
+  const client = followingClient(cluster, log, {
+    dispatcher,
+    clusterKey,
+    memberId: id,
+    clock,
+    oldSignatures: config['old-signatures'],
+  });
+  const reach = new Reach({ whom: 'origins', patienceMs: PATIENCE_MS });
+  const app = createTrackerApp(ground, createRooms(ground, client, reach));
+  const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
+  stops.push('listener', () => listener.stop(STOP_GRACE_MS));
+  const admin = await startAdmin(
+    {
       log,
       metrics,
+      app,
+      notReady: () => (stopping.signal.aborted ? 'stopping' : reach.lack(performance.now())?.why),
       clock,
-      oldSignatures,
-    });
-    const app = createApp({ log, gate, onRequest: metrics.onRequest });
-    app.use(announceRoutes({ cluster, desk, stopping: stopping.signal }));
-    app.use(async (ctx, next) => {
-      ctx.set(H_CLUSTER, String(cluster.version));
-      await next();
-    });
-    const routeDeps = {
+    },
+    config['admin-listen'],
+  );
+  stops.push('admin', () => admin.stop(STOP_GRACE_MS));
+  stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
+  log.info(
+    { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
+    'tracker is ready',
+  );
+  return {
+    url: listener.url,
+    adminUrl: admin.url,
+    adjust: (next) => {
+      log.level = next.log.level;
+    },
+    stop: () => stops.stop(),
+  };
+}
+
+/** The rooms: who is in which swarm, metainfo, strangers, commands; what is over expires. */
+function createRooms(ground: Ground, client: InternalClient, reach: Reach): Rooms {
+  const { config, cluster, log, metrics, stops, stopping } = ground;
+  const nowMs = steadyMs;
+  const table = new SwarmTable(() => randomInt(2 ** 32) / 2 ** 32);
+  const origins = new Origins({ cluster, client });
+  const look = setInterval(() => void origins.look(reach, stopping.signal), LOOK_MS);
+  stops.push('look', () => clearInterval(look));
+  const keeper = new MetainfoKeeper(
+    { cluster, origins, log, nowMs, holders: (digest) => table.holders(digest, 50).map(peerEntry) },
+    { budgetBytes: config['metainfo-cache'] },
+  );
+  stops.push('metainfo', () => keeper.stop());
+  const strangers = new StrangerTable(() => randomInt(2 ** 32) / 2 ** 32);
+  const desk = new StrangerDesk({
+    origins: new TorrentOrigins({ cluster, client, stopping: stopping.signal }),
+    table,
+    strangers,
+    places: new PeerPlaces(nowMs),
+    originAddresses: (originId) => cluster.member(originId).peers,
+    log,
+    nowMs,
+    intervalMs: cluster.document.policies['stranger-interval'],
+  });
+  const figures = new LiveFigures();
+  const commands = new CommandBook();
+  const expiry = setInterval(() => {
+    for (const gone of table.expire(nowMs())) figures.forget(gone);
+    commands.expire(nowMs());
+    desk.tick();
+  }, EXPIRE_EVERY_MS);
+  stops.push('expiry', () => clearInterval(expiry));
+  metrics.gauge('sepia_tracker_nodes', 'Nodes with a lease.', () => table.nodeCount);
+  metrics.gauge('sepia_tracker_commands', 'Commands to nodes that are alive.', () => commands.size);
+  return { table, keeper, desk, figures, commands, nowMs };
+}
+
+/** What answers: members behind the gate, strangers at the routes that are open to them. */
+function createTrackerApp(ground: Ground, rooms: Rooms): Koa {
+  const { config, cluster, clusterKey, id, log, metrics, clock, stopping } = ground;
+  const oldSignatures = config['old-signatures'];
+  const gate = createMemberGate({
+    role: 'tracker',
+    clusterKey,
+    selfId: id,
+    log,
+    metrics,
+    clock,
+    oldSignatures,
+  });
+  const app = createApp({ log, gate, onRequest: metrics.onRequest });
+  app.use(announceRoutes({ cluster, desk: rooms.desk, stopping: stopping.signal }));
+  app.use(async (ctx, next) => {
+    ctx.set(H_CLUSTER, String(cluster.version));
+    await next();
+  });
+  app.use(
+    memberRoutes({
+      ...rooms,
       id,
       cluster,
-      table,
-      keeper,
-      figures,
-      desk,
-      commands,
       revocations: new Revocations(randomUUID()),
       heartbeatMs: config.heartbeat,
-      nowMs,
-      startedMs: nowMs(),
+      startedMs: rooms.nowMs(),
       stopping: stopping.signal,
-    };
-    app.use(memberRoutes(routeDeps));
-    const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
-    stops.push('listener', () => listener.stop(STOP_GRACE_MS));
-    const admin = await startAdmin(
-      {
-        log,
-        metrics,
-        app,
-        notReady: () => (stopping.signal.aborted ? 'stopping' : reach.lack(performance.now())?.why),
-        clock,
-      },
-      config['admin-listen'],
-    );
-    stops.push('admin', () => admin.stop(STOP_GRACE_MS));
-    stops.push('waits', () => stopping.abort(new CodedError('DRAINING')));
-    log.info(
-      { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
-      'tracker is ready',
-    );
-    return {
-      url: listener.url,
-      adminUrl: admin.url,
-      adjust: (next) => {
-        log.level = next.log.level;
-      },
-      stop: () => stops.stop(),
-    };
-  });
+    }),
+  );
+  return app;
 }

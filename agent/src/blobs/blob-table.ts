@@ -314,7 +314,8 @@ export class BlobTable {
     }
     if (finding.metainfo.state === 'final') partial.trustTree();
     this.#deps.seeds.drop(name.digest);
-    const pieces = SwarmPieces.ofPartial(this.#deps.store, partial, (error) => {
+    const look = (index: number): void => this.#deps.cached.lookBehind(name.digest, index);
+    const pieces = SwarmPieces.ofPartial(this.#deps.store, partial, look, (error) => {
       if (isCoded(error, 'DISK_FULL')) download.fail(error);
     });
     const swarm = { digest: name.digest, pieces, leech: true, wantAll };

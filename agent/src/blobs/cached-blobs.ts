@@ -1,8 +1,8 @@
 import { askInTurn } from '@sepia/base/async/ask-many';
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
-import { ignoreFailure, throwIfBug } from '@sepia/base/failure';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
@@ -12,6 +12,11 @@ import type { RotCounts } from '@sepia/store/rot/rot-metrics';
 import type { ClusterGuide } from '../downloads/guide.ts';
 import { CachedBlob } from './cached-blob.ts';
 import type { Seeds } from './seeds.ts';
+
+/** Pieces that are looked at at once because of complaints; more complaints are dropped. */
+const MAX_LOOKS = 16;
+/** For a right copy of a damaged piece that nobody waits for, in ms. */
+const MEND_MS = 30_000;
 
 interface CachedBlobsDeps {
   readonly store: BlobStore;
@@ -26,6 +31,7 @@ interface CachedBlobsDeps {
 export class CachedBlobs {
   readonly #deps: CachedBlobsDeps;
   readonly #mending = new SingleFlight<string, Uint8Array>();
+  readonly #looking = new Set<string>();
 
   constructor(deps: CachedBlobsDeps) {
     this.#deps = deps;
@@ -64,6 +70,29 @@ export class CachedBlobs {
       await this.#mend(name, handle!, index, signal);
     };
     await askInTurn(names, ask, { signal });
+  }
+
+  /** A member got a piece from here that was wrong: it is read again, and mended behind if it is damaged. */
+  lookBehind(digest: Digest, index: number): void {
+    const { log } = this.#deps;
+    this.#look(digest, index).catch((error: unknown) =>
+      logFailure(log, error, 'a damaged piece could not be mended', { digest, piece: index }, 'error'),
+    );
+  }
+
+  async #look(digest: Digest, index: number): Promise<void> {
+    const key = `${digest}/${index}`;
+    if (this.#looking.has(key) || this.#looking.size >= MAX_LOOKS) return;
+    this.#looking.add(key);
+    try {
+      await using handle = await this.#deps.store.open(digest, { isLook: true });
+      await handle?.readPieceVerified(index);
+    } catch (error) {
+      if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+      await this.mend(digest, index, AbortSignal.timeout(MEND_MS));
+    } finally {
+      this.#looking.delete(key);
+    }
   }
 
   /** Size of a blob that is here and linked. */

@@ -27,6 +27,7 @@ export class Seeds {
   readonly #deps: SeedsDeps;
   readonly #seeds = new Map<Digest, { swarm: Swarm; pieces: SwarmPieces }>();
   readonly #opening = new Set<Digest>();
+  #onComplaint: (digest: Digest, index: number) => void = () => undefined;
 
   constructor(deps: SeedsDeps) {
     this.#deps = deps;
@@ -34,6 +35,11 @@ export class Seeds {
 
   get count(): number {
     return this.#seeds.size;
+  }
+
+  /** Calls `listener` when a member got a piece from here that was wrong. */
+  onComplaint(listener: (digest: Digest, index: number) => void): void {
+    this.#onComplaint = listener;
   }
 
   /** Takes over the swarm of a download that was stored. */
@@ -79,7 +85,9 @@ export class Seeds {
       )
         return;
       const metainfo = handle.metainfo();
-      const pieces = SwarmPieces.ofBlob(this.#deps.store, digest, metainfo.pieceCount);
+      const pieces = SwarmPieces.ofBlob(this.#deps.store, metainfo, (index) =>
+        this.#onComplaint(digest, index),
+      );
       this.#keep(digest, this.#deps.engine.join({ digest, metainfo, pieces, leech: false }), pieces);
     } finally {
       this.#opening.delete(digest);

@@ -9,7 +9,7 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
-import { ownersOf } from '@sepia/cluster/ring';
+import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import {
   type BasicCredentials,
   believableUntilMs,
@@ -174,8 +174,7 @@ export class AccessClient {
 
   #origins(key: string): Target[] {
     const { cluster, health } = this.#deps;
-    const { owners, standIns } = cluster.origins(key);
-    return health.order(targetsOf(cluster, [...owners, ...standIns]));
+    return health.order(targetsOf(cluster, candidatesOf(cluster.origins(key))));
   }
 
   async #askUpstream(

@@ -7,6 +7,7 @@ import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { candidatesOf } from '@sepia/cluster/ring';
 import type { RangeBody } from '@sepia/http/bodies/range-stream';
 import { type InternalClient, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -52,8 +53,8 @@ export class OriginClient {
 
   /** Owners and stand-ins of a digest, healthy ones first. */
   targets(name: BlobName): Target[] {
-    const { owners, standIns } = this.#cluster.origins(name.digest);
-    return this.#health.order(targetsOf(this.#cluster, [...owners, ...standIns]));
+    const ids = candidatesOf(this.#cluster.origins(name.digest));
+    return this.#health.order(targetsOf(this.#cluster, ids));
   }
 
   /** Healthy ones of those that a tracker named, first. */

@@ -2,6 +2,7 @@ import { Bitfield } from '@sepia/base/bitfield';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore } from '@sepia/store/blob-store';
@@ -18,6 +19,7 @@ export class SwarmPieces implements PieceStore {
   #partial: PartialBlob | undefined;
   readonly #whole: Bitfield;
   readonly #onFailure: (error: unknown) => void;
+  readonly #onComplaint: (index: number) => void;
   #handle: Promise<BlobHandle | undefined> | undefined;
   #idle: NodeJS.Timeout | undefined;
   #reading = 0;
@@ -27,6 +29,7 @@ export class SwarmPieces implements PieceStore {
     digest: Digest,
     partial: PartialBlob | undefined,
     whole: Bitfield,
+    onComplaint: (index: number) => void,
     onFailure: (error: unknown) => void = () => undefined,
   ) {
     this.#store = store;
@@ -34,16 +37,26 @@ export class SwarmPieces implements PieceStore {
     this.#partial = partial;
     this.#whole = whole;
     this.#onFailure = onFailure;
+    this.#onComplaint = onComplaint;
   }
 
   /** `onFailure`: a piece could not be written; the swarm would try it again and again. */
-  static ofPartial(store: BlobStore, partial: PartialBlob, onFailure: (error: unknown) => void): SwarmPieces {
+  static ofPartial(
+    store: BlobStore,
+    partial: PartialBlob,
+    onComplaint: (index: number) => void,
+    onFailure: (error: unknown) => void,
+  ): SwarmPieces {
     const whole = Bitfield.full(partial.metainfo.pieceCount);
-    return new SwarmPieces(store, partial.digest, partial, whole, onFailure);
+    return new SwarmPieces(store, partial.digest, partial, whole, onComplaint, onFailure);
   }
 
-  static ofBlob(store: BlobStore, digest: Digest, pieceCount: number): SwarmPieces {
-    return new SwarmPieces(store, digest, undefined, Bitfield.full(pieceCount));
+  static ofBlob(
+    store: BlobStore,
+    { digest, pieceCount }: Pick<Metainfo, 'digest' | 'pieceCount'>,
+    onComplaint: (index: number) => void,
+  ): SwarmPieces {
+    return new SwarmPieces(store, digest, undefined, Bitfield.full(pieceCount), onComplaint);
   }
 
   get have(): Bitfield {
@@ -78,6 +91,11 @@ export class SwarmPieces implements PieceStore {
       this.#onFailure(error);
       throw error;
     }
+  }
+
+  /** A partial is not looked at: its file is read through when it becomes a blob, or each leaf when it is read. */
+  complained(index: number): void {
+    if (this.#partial === undefined) this.#onComplaint(index);
   }
 
   close(): void {

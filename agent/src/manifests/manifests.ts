@@ -7,7 +7,7 @@ import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_STALE, H_UPSTREAM } from '@sepia/cluster/api/headers';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
-import { ownersOf } from '@sepia/cluster/ring';
+import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import type { InternalClient, InternalResponse } from '@sepia/http/client';
 import { MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
@@ -112,13 +112,12 @@ export class Manifests {
       if (isDecisive(error)) throw error;
       const key =
         reference.kind === 'digest' ? reference.digest : shardKey(target.upstream, target.repository);
-      const { owners, standIns } = this.#deps.cluster.origins(key);
       const answer = await this.#deps.origins.manifest(
         target.upstream,
         target.repository,
         text,
         'GET',
-        [...owners, ...standIns],
+        candidatesOf(this.#deps.cluster.origins(key)),
         signal,
       );
       return answerOf(reference, answer);

@@ -1,7 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { Cluster } from '@sepia/cluster/cluster';
-import { parseClusterDocument } from '@sepia/cluster/document';
+import { parseClusterDocument } from '@sepia/cluster/load-document';
 import type { InternalClient } from '@sepia/http/client';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import t from 'tap';

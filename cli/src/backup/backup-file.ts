@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { RECORD_SPACES } from '@sepia/records/store/record-dump';
+import { RECORD_SPACES } from '@sepia/records/core/record-space';
 import { z } from 'zod';
 
 const MAGIC = Buffer.from('SEPIABK1');

@@ -2,14 +2,8 @@ import { existsSync, renameSync } from 'node:fs';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import {
-  type DumpedRecord,
-  type DumpPage,
-  laterRecord,
-  RECORD_SPACES,
-  type RecordSpace,
-  shardOfRecord,
-} from '@sepia/records/store/record-dump';
+import { RECORD_SPACES, type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
+import { type DumpedRecord, type DumpPage, laterRecord } from '@sepia/records/store/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { BackupWriter, readFrames } from './backup-file.ts';
 

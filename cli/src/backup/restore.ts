@@ -4,13 +4,9 @@ import { H_EPOCH } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
 import { isQuorum } from '@sepia/records/core/standing';
-import {
-  clockFault,
-  type DumpedRecord,
-  type RecordSpace,
-  shardOfRecord,
-} from '@sepia/records/store/record-dump';
+import { clockFault, type DumpedRecord } from '@sepia/records/store/record-dump';
 import type { Operator } from '../operator/operator.ts';
 import { type BackupHead, readFrames } from './backup-file.ts';
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { besideConfig, loadConfig, readClusterKey } from '@sepia/base/config/load';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { z } from 'zod';
 import { ROLES, type Role } from '../up/plan.ts';
 import { guessRole, type RoleGuess } from './guess-role.ts';

@@ -2,6 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
+import { basic } from '@sepia/upstream/credentials/basic';
 import { request } from 'undici';
 import { rootText } from './root-text.ts';
 
@@ -103,7 +104,7 @@ export class HarborApi {
         dispatcher: this.#dispatcher,
         headers: {
           accept: 'application/json',
-          authorization: `Basic ${Buffer.from(`${username}:${password}`, 'utf8').toString('base64')}`,
+          authorization: basic({ username, password }),
           ...(json === undefined ? {} : { 'content-type': 'application/json' }),
         },
         ...(json === undefined ? {} : { body: JSON.stringify(json) }),

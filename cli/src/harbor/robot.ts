@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { CodedError } from '@sepia/base/errors';
 import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
+import { basic } from '@sepia/upstream/credentials/basic';
 import { request } from 'undici';
 import { replaceFile } from '../up/files.ts';
 import type { HarborApi } from './api.ts';
@@ -122,7 +123,7 @@ async function beginUpload(
   project: string,
 ): Promise<number> {
   const secret = readFileSync(plan.secretFile, 'utf8').trim();
-  const headers = { authorization: `Basic ${Buffer.from(`${name}:${secret}`, 'utf8').toString('base64')}` };
+  const headers = { authorization: basic({ username: name, password: secret }) };
   const url = new URL(`/v2/${project}/${PROBE_REPOSITORY}/blobs/uploads/`, api.url);
   const common = { dispatcher, headers, headersTimeout: TIMEOUT_MS, bodyTimeout: TIMEOUT_MS };
   const begun = await request(url, { ...common, method: 'POST' });

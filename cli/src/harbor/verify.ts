@@ -2,6 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
+import { basic } from '@sepia/upstream/credentials/basic';
 import { request } from 'undici';
 import type { ConnectPlan, Driver, DriverAuth } from './connect.ts';
 import { rootText } from './root-text.ts';
@@ -98,7 +99,7 @@ function headersOf({ mode, info }: DriverAuth): Record<string, string> {
   if (mode === 'NONE') return {};
   if (mode === 'OAUTH') return { authorization: `Bearer ${value}` };
   if (mode === 'CUSTOM') return { [name]: value };
-  return { authorization: `Basic ${Buffer.from(`${name}:${value}`, 'utf8').toString('base64')}` };
+  return { authorization: basic({ username: name, password: value }) };
 }
 
 function messageIn(text: string): string {

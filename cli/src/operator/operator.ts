@@ -8,7 +8,7 @@ import { type ResolvedName, resolveName } from '@sepia/base/names/upstream-name'
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import { to } from '@sepia/cluster/api/route';
 import { Cluster, shardKey } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { RING_ANSWER } from '@sepia/cluster/ring-messages';
 import { InternalClient, type InternalRequest } from '@sepia/http/client';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';

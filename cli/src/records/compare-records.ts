@@ -1,6 +1,7 @@
 import { canonicalJson } from '@sepia/records/core/join';
+import type { RecordSpace } from '@sepia/records/core/record-space';
 import { settledValue } from '@sepia/records/register/register-client';
-import type { DumpedRecord, RecordSpace } from '@sepia/records/store/record-dump';
+import type { DumpedRecord } from '@sepia/records/store/record-dump';
 
 /** What a record says, whoever keeps it: neither ballots nor clocks. Undefined: nothing is there. Pure. */
 export function meaningOf(space: RecordSpace, { key, stored }: DumpedRecord): string | undefined {

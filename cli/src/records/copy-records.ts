@@ -4,13 +4,8 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { canonicalJson } from '@sepia/records/core/join';
-import {
-  type DumpedRecord,
-  parsedRecord,
-  RECORD_SPACES,
-  type RecordSpace,
-  shardOfRecord,
-} from '@sepia/records/store/record-dump';
+import { RECORD_SPACES, type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
+import { type DumpedRecord, parsedRecord } from '@sepia/records/store/record-dump';
 import { claim, ownerName, ownerOf } from '@sepia/records/table/owner';
 import type { RecordTable } from '@sepia/records/table/record-table';
 import { answering, mergedRecords } from '../backup/backup.ts';

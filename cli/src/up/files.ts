@@ -3,7 +3,8 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, wri
 import { join, relative } from 'node:path';
 import { readClusterKey } from '@sepia/base/config/load';
 import { throwIfBug } from '@sepia/base/failure';
-import { type ClusterDocument, loadClusterDocument, parseClusterDocument } from '@sepia/cluster/document';
+import type { ClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument, parseClusterDocument } from '@sepia/cluster/load-document';
 import type { StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { parse, stringify } from 'yaml';
 import { laidOver, overridesOf } from './overrides.ts';

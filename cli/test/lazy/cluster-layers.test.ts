@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { signBinding } from '@sepia/cluster/api/layer-binding';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { conversionCluster } from '@sepia/test-support/cluster/conversion-cluster';
 import t from 'tap';
 import { indexInCluster, layersInCluster, layerText } from '../../src/lazy/cluster-layers.ts';

@@ -1,6 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { Cluster } from '@sepia/cluster/cluster';
-import { parseClusterDocument } from '@sepia/cluster/document';
+import { parseClusterDocument } from '@sepia/cluster/load-document';
 import t, { type Test } from 'tap';
 import { Operator } from '../../src/operator/operator.ts';
 

@@ -33,6 +33,7 @@ export class Swarms implements FetchEvents {
   readonly #deps: SwarmsDeps;
   readonly #idleMs: number;
   readonly #entries = new Map<Digest, Entry>();
+  #onComplaint: (digest: Digest, piece: number) => void = () => undefined;
   readonly #sweep: NodeJS.Timeout;
 
   constructor(deps: SwarmsDeps, options: { readonly idleMs: number }) {
@@ -117,6 +118,11 @@ export class Swarms implements FetchEvents {
     }
   }
 
+  /** Calls `listener` when a member got a piece from here that was wrong. */
+  onComplaint(listener: (digest: Digest, piece: number) => void): void {
+    this.#onComplaint = listener;
+  }
+
   async stop(): Promise<void> {
     clearInterval(this.#sweep);
     for (const digest of [...this.#entries.keys()]) this.#drop(digest);
@@ -139,6 +145,7 @@ export class Swarms implements FetchEvents {
         have,
         readPiece: async (piece, offset, _length, into) => await this.#read(digest, piece, offset, into),
         writePiece: async (piece, bytes, leaves) => await fetch?.pieceFromSwarm(piece, bytes, leaves),
+        complained: (piece) => this.#onComplaint(digest, piece),
       },
     });
     const entry: Entry = { link, fetch, handle: undefined, askedAtMs: this.#deps.nowMs() };

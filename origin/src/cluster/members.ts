@@ -6,7 +6,7 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
-import type { Ownership, Shard } from '@sepia/cluster/ring';
+import { candidatesOf, type Ownership, type Shard } from '@sepia/cluster/ring';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
 import type { Sender } from '@sepia/records/core/standing';
 import { senderOf } from '@sepia/records/sender-header';
@@ -91,8 +91,7 @@ export class Members {
 
   /** Owners, then stand-ins: all that could hold an acknowledged copy. */
   candidates(key: string): string[] {
-    const { owners, standIns } = this.placement(key);
-    return [...owners, ...standIns];
+    return candidatesOf(this.placement(key));
   }
 
   /** Ids in the order to try them. */

@@ -65,17 +65,12 @@ interface ReaderHooks {
  */
 function openFetch(fetch: FetchView, partial: PartialBlob, hooks: ReaderHooks): OpenFetch {
   const { digest } = fetch.name;
-  const { attempt } = partial.metainfo;
+  // A new attempt has another one; one that became final is the same.
+  const { metainfo } = partial;
   let closed = false;
   const check = (): void => {
     if (fetch.error !== undefined) throw fetch.error;
-    if (
-      fetch.state !== 'final' &&
-      partial.metainfo.state !== 'final' &&
-      partial.metainfo.attempt !== attempt
-    ) {
-      throw new CodedError('STALE_ATTEMPT', { detail: { digest } });
-    }
+    if (partial.metainfo !== metainfo) throw new CodedError('STALE_ATTEMPT', { detail: { digest } });
   };
   return {
     digest,

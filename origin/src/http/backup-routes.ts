@@ -5,13 +5,9 @@ import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
+import { RECORD_SPACES, type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
 import { settledValue } from '@sepia/records/register/register-client';
-import {
-  type DumpedRecord,
-  RECORD_SPACES,
-  type RecordSpace,
-  shardOfRecord,
-} from '@sepia/records/store/record-dump';
+import type { DumpedRecord } from '@sepia/records/store/record-dump';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import { z } from 'zod';
 import type { TagState } from '../records/core/tag-record.ts';

@@ -2,14 +2,13 @@ import type Router from '@koa/router';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import type { BlobName } from '@sepia/base/names/blob-name';
 import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-fetch';
 import { H_ATTEMPT, H_BLOB_SIZE, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { rightLeaves } from '@sepia/http/bodies/checked-body';
 import { serve } from '@sepia/http/router';
-import { serveBlob } from '@sepia/http/serve-blob';
+import { serveBlob, serveHead } from '@sepia/http/serve-blob';
 import { bodyOf, queryValue, readJson } from '@sepia/http/signed';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceCount } from '@sepia/metainfo/tree';
@@ -211,7 +210,11 @@ async function getBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     const { sizeBytes, mediaType } = await deps.blobs.head(name, hop, signal);
     // A push that is told so does not bring it again.
     await deps.links.touch(name, deps.guard.isCondemned(name));
-    return answerHead(ctx, name, sizeBytes, mediaType);
+    return serveHead(
+      ctx,
+      { digest: name.digest, sizeBytes },
+      { contentType: mediaType ?? 'application/octet-stream' },
+    );
   }
   const lastPiece = boundOf(ctx.get('range'));
   const asIs = queryValue(ctx, 'as-is') === '1';
@@ -315,21 +318,6 @@ function pieceIndexOf(ctx: Context): number {
   if (!/^\d{1,8}$/.test(text))
     throw new CodedError('REQUEST_INVALID', { message: 'index of a piece is not a number' });
   return Number(text);
-}
-
-function answerHead(ctx: Context, name: BlobName, sizeBytes: number, mediaType: string | undefined): void {
-  ctx.respond = false;
-  const headers = {
-    'content-length': sizeBytes,
-    'content-type': mediaType ?? 'application/octet-stream',
-    'docker-content-digest': name.digest,
-    'accept-ranges': 'bytes',
-    etag: `"${name.digest}"`,
-    'cache-control': 'max-age=31536000',
-  };
-  for (const [key, value] of Object.entries(headers)) ctx.res.setHeader(key, value);
-  ctx.res.statusCode = 200;
-  ctx.res.end();
 }
 
 /** Last piece that bounded ranges cover; undefined when the whole blob or its end is asked. */

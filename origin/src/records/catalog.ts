@@ -1,10 +1,9 @@
-import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import { askCounted } from './ask-counted.ts';
+import { askOwners } from './ask-owners.ts';
 import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
 import type { OwnStanding } from './own-standing.ts';
 import type { ShardName } from './quorum-set.ts';
@@ -70,25 +69,21 @@ export class Catalog {
   /** True if the repository has content, as enough of its owners say. @throws `QUORUM_LOST` */
   async has({ upstream, repository }: ShardName): Promise<boolean> {
     const { members } = this.#deps;
-    const owners = members.shard(shardKey(upstream, repository));
-    const { epoch } = owners;
-    const { answers, isEnough } = await askCounted(owners, async (id, signal) => {
-      const { standing } = this.#deps;
-      if (id === members.selfId) {
-        const answer = await standing.within(epoch, async () => await this.hasOwn({ upstream, repository }));
-        return { sender: standing.sender, answer };
-      }
-      const call = to(ORIGIN_NAMES.repositories, { upstream, repository });
-      const told = await members.counted<{ known: boolean }>(id, { ...call, epoch, signal });
-      return { sender: told.sender, answer: told.answer.known };
+    const call = to(ORIGIN_NAMES.repositories, { upstream, repository });
+    const answers = await askOwners(this.#deps, {
+      owners: () => members.shard(shardKey(upstream, repository)),
+      own: async () => await this.hasOwn({ upstream, repository }),
+      other: async (id, under) => {
+        const { sender, answer } = await members.counted<{ known: boolean }>(id, { ...call, ...under });
+        return { sender, answer: answer.known };
+      },
+      settles: (found) => found.includes(true),
+      lost: () => ({
+        message: 'too few origins answer to know this repository',
+        detail: { upstream, repository },
+      }),
     });
-    if (answers.includes(true)) return true;
-    if (isEnough) return false;
-    if (await this.#hasChanged(epoch)) return await this.has({ upstream, repository });
-    throw new CodedError('QUORUM_LOST', {
-      message: 'too few origins answer to know this repository',
-      detail: { upstream, repository },
-    });
+    return answers.includes(true);
   }
 
   /** As {@link has}, by this origin's records alone, for other members. */
@@ -97,40 +92,24 @@ export class Catalog {
     return await this.#hasOwn(upstream, repository);
   }
 
-  /** True if the ring is not at `epoch` any more: those who were asked may keep this no longer. */
-  async #hasChanged(epoch: number): Promise<boolean> {
-    const { members } = this.#deps;
-    await members.news();
-    return members.epoch !== epoch;
-  }
-
   async #page(upstream: string, after: string | undefined, limit: number): Promise<MergedPage<string>> {
     const { cluster, members } = this.#deps;
-    const { ids, epoch } = members;
     const call = to(ORIGIN_NAMES.repositories, { upstream, limit, after });
     // What a write reached is on W origins: one of them is among all but W - 1. Of a shared table one is enough.
-    const needed = Math.max(1, ids.length - cluster.origins(upstream).writeQuorum + 1);
-    const { answers, isEnough } = await askCounted(
-      { epoch: 0, sets: [ids] },
-      async (id, signal) => {
-        if (id !== members.selfId)
-          return await members.counted<OwnPage<string>>(id, { ...call, epoch, signal });
-        const { standing } = this.#deps;
-        const answer = await standing.within(
-          epoch,
-          async () => await this.ownPage(upstream, { after, limit }),
-        );
-        return { sender: standing.sender, answer };
+    const neededOf = (ids: number): number => Math.max(1, ids - cluster.origins(upstream).writeQuorum + 1);
+    const answers = await askOwners<OwnPage<string>>(this.#deps, {
+      owners: () => ({ epoch: members.epoch, sets: [members.ids] }),
+      own: async () => await this.ownPage(upstream, { after, limit }),
+      other: async (id, under) => await members.counted(id, { ...call, ...under }),
+      isEnough: (answered, { sets: [ids = []] }) => answered.length >= neededOf(ids.length),
+      lost: ({ sets: [ids = []] }) => {
+        const needed = neededOf(ids.length);
+        return {
+          message: `too few origins answer to list repositories; ${needed} of ${ids.length} are needed`,
+          detail: { upstream, needed },
+        };
       },
-      () => false,
-      (answered) => answered.length >= needed,
-    );
-    if (!isEnough && (await this.#hasChanged(epoch))) return await this.#page(upstream, after, limit);
-    if (!isEnough)
-      throw new CodedError('QUORUM_LOST', {
-        message: `too few origins answer to list repositories; ${needed} of ${ids.length} are needed`,
-        detail: { upstream, needed },
-      });
+    });
     return mergePages(
       answers,
       (name) => name,

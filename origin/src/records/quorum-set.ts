@@ -8,7 +8,8 @@ import type { Shard } from '@sepia/cluster/ring';
 import { isShown, joinFields, joinWhole } from '@sepia/records/core/join';
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
-import { acknowledged, askCounted, type CountedAnswer } from './ask-counted.ts';
+import { acknowledged, type CountedAnswer } from './ask-counted.ts';
+import { askMember, askOwners, isSameEpoch, MAX_TRIES, type Under } from './ask-owners.ts';
 import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
 import type { OwnStanding } from './own-standing.ts';
 
@@ -43,8 +44,6 @@ export const BATCH_RECORDS = 1_000;
 const MAX_PAGE_BYTES = 2 * 1024 * 1024;
 /** Keys that a member of the version before is asked for at once. */
 const OLD_MEMBER_KEYS = 16;
-/** A clock that stands in the way is overtaken this often. */
-const MAX_TRIES = 5;
 
 interface QuorumSetDeps<T> {
   readonly members: Members;
@@ -163,7 +162,7 @@ export class QuorumSet<T> {
         if (behindMs === 0) return;
       } catch (error) {
         throwIfBug(error);
-        if (behindMs === 0 && (await this.#isSame(owners))) throw error;
+        if (behindMs === 0 && (await isSameEpoch(this.#deps.members, owners.epoch))) throw error;
       }
       if (tries >= MAX_TRIES) throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
       atMs = Math.max(this.#deps.nowMs(), behindMs + 1);
@@ -179,31 +178,14 @@ export class QuorumSet<T> {
     key: readonly string[],
     options: { readonly lenient?: boolean } = {},
   ): Promise<ShardRecord<T> | undefined> {
-    const ask = async (
-      epoch: number,
-      id: string,
-      signal: AbortSignal,
-    ): Promise<CountedAnswer<ShardRecord<T> | undefined>> => {
-      const { members, standing } = this.#deps;
-      if (id !== members.selfId) return await this.#askOne(id, shard, key, signal, epoch);
-      const record = await standing.within(epoch, async () => await this.own(shard, key));
-      return { sender: standing.sender, answer: record };
-    };
-    const settles = (found: readonly (ShardRecord<T> | undefined)[]): boolean =>
-      options.lenient === true && isValueAlone(found);
-    const { answers, isEnough } = await this.#underOne(
-      shard,
-      async (owners) =>
-        await askCounted(owners, async (...call) => await ask(owners.epoch, ...call), settles),
-    );
-    if (isEnough || settles(answers)) {
-      const told = answers.filter((one) => one !== undefined);
-      return told.length === 0 ? undefined : told.reduce((a, b) => this.#joined(a, b));
-    }
-    throw new CodedError('QUORUM_LOST', {
-      message: 'too few origins answer to know this record',
-      detail: { ...shard, key },
+    const answers = await askOwners(this.#deps, {
+      owners: () => this.#shard(shard),
+      own: async () => await this.own(shard, key),
+      other: async (id, under) => await this.#askOne(id, shard, key, under),
+      settles: (found) => options.lenient === true && isValueAlone(found),
+      lost: () => ({ message: 'too few origins answer to know this record', detail: { ...shard, key } }),
     });
+    return this.#joinedAll(answers);
   }
 
   /**
@@ -215,26 +197,13 @@ export class QuorumSet<T> {
     keys: readonly (readonly string[])[],
   ): AsyncGenerator<(ShardRecord<T> | undefined)[], void, void> {
     for await (const some of inTurns(keys, BATCH_RECORDS)) {
-      const { members, standing } = this.#deps;
-      const { answers, isEnough } = await this.#underOne(
-        shard,
-        async (owners) =>
-          await askCounted(owners, async (id, signal) => {
-            const { epoch } = owners;
-            if (id !== members.selfId) return await this.#askMany(id, shard, some, signal, epoch);
-            const answer = await standing.within(epoch, async () => await this.ownMany(shard, some));
-            return { sender: standing.sender, answer };
-          }),
-      );
-      if (!isEnough)
-        throw new CodedError('QUORUM_LOST', {
-          message: 'too few origins answer to know these records',
-          detail: { ...shard },
-        });
-      yield some.map((_, index) => {
-        const told = answers.map((one) => one[index]).filter((one) => one !== undefined && one !== null);
-        return told.length === 0 ? undefined : told.reduce((a, b) => this.#joined(a, b));
+      const answers = await askOwners(this.#deps, {
+        owners: () => this.#shard(shard),
+        own: async () => await this.ownMany(shard, some),
+        other: async (id, under) => await this.#askMany(id, shard, some, under),
+        lost: () => ({ message: 'too few origins answer to know these records', detail: { ...shard } }),
       });
+      yield some.map((_, index) => this.#joinedAll(answers.map((one) => one[index] ?? undefined)));
     }
   }
 
@@ -246,23 +215,12 @@ export class QuorumSet<T> {
   ): Promise<MergedPage<ShardRecord<T>>> {
     const asked = { ...shard, set: this.name, prefix: JSON.stringify(prefix), ...page };
     const call = to(ORIGIN_RECORDS.records, asked);
-    const { members, standing } = this.#deps;
-    const { answers, isEnough } = await this.#underOne(
-      shard,
-      async (owners) =>
-        await askCounted(owners, async (id, signal) => {
-          const { epoch } = owners;
-          if (id !== members.selfId)
-            return await members.counted<OwnPage<ShardRecord<T>>>(id, { ...call, epoch, signal });
-          const answer = await standing.within(epoch, async () => await this.ownPage(shard, prefix, page));
-          return { sender: standing.sender, answer };
-        }),
-    );
-    if (!isEnough)
-      throw new CodedError('QUORUM_LOST', {
-        message: 'too few origins answer to list records',
-        detail: { ...shard },
-      });
+    const answers = await askOwners<OwnPage<ShardRecord<T>>>(this.#deps, {
+      owners: () => this.#shard(shard),
+      own: async () => await this.ownPage(shard, prefix, page),
+      other: async (id, under) => await this.#deps.members.counted(id, { ...call, ...under }),
+      lost: () => ({ message: 'too few origins answer to list records', detail: { ...shard } }),
+    });
     return mergePages(
       answers,
       (entry) => entry.key.at(-1) ?? '',
@@ -274,22 +232,9 @@ export class QuorumSet<T> {
     return this.#deps.members.shard(shardKey(upstream, repository));
   }
 
-  /** Asks again where too few answered because the ring changed meanwhile. */
-  async #underOne<A extends { readonly isEnough: boolean }>(
-    shard: ShardName,
-    ask: (owners: Shard) => Promise<A>,
-  ): Promise<A> {
-    for (let tries = 1; ; tries++) {
-      const owners = this.#shard(shard);
-      const found = await ask(owners);
-      if (found.isEnough || tries >= MAX_TRIES || (await this.#isSame(owners))) return found;
-    }
-  }
-
-  /** True if the membership is still that of `owners`; news of it that came with a refusal are waited for. */
-  async #isSame({ epoch }: Shard): Promise<boolean> {
-    await this.#deps.members.news();
-    return this.#deps.members.epoch === epoch;
+  #joinedAll(told: readonly (ShardRecord<T> | undefined)[]): ShardRecord<T> | undefined {
+    const records = told.filter((one) => one !== undefined);
+    return records.length === 0 ? undefined : records.reduce((a, b) => this.#joined(a, b));
   }
 
   #joined(a: ShardRecord<T>, b: ShardRecord<T>): ShardRecord<T> {
@@ -302,13 +247,11 @@ export class QuorumSet<T> {
     id: string,
     shard: ShardName,
     key: readonly string[],
-    signal: AbortSignal,
-    epoch: number,
+    under: Under,
   ): Promise<CountedAnswer<ShardRecord<T> | undefined>> {
     const told = await this.#deps.members.counted<{ record?: ShardRecord<T> }>(id, {
       ...to(ORIGIN_RECORDS.records, { ...shard, set: this.name, key: JSON.stringify(key) }),
-      epoch,
-      signal,
+      ...under,
     });
     return { sender: told.sender, answer: told.answer.record };
   }
@@ -317,15 +260,13 @@ export class QuorumSet<T> {
     id: string,
     shard: ShardName,
     keys: readonly (readonly string[])[],
-    signal: AbortSignal,
-    epoch: number,
+    under: Under,
   ): Promise<CountedAnswer<(ShardRecord<T> | null)[]>> {
     const call = {
       ...to(ORIGIN_RECORDS.recordsRead, { ...shard, set: this.name }),
       json: { keys },
       headersTimeoutMs: QUICK_MS * 4,
-      epoch,
-      signal,
+      ...under,
     };
     const told = await this.#deps.members
       .counted<{ records?: (ShardRecord<T> | null)[] }>(id, call)
@@ -333,7 +274,7 @@ export class QuorumSet<T> {
         if (!isCoded(error, 'ROUTE_UNKNOWN')) throw error;
         return undefined;
       });
-    if (told === undefined) return await this.#askEach(id, shard, keys, signal, epoch);
+    if (told === undefined) return await this.#askEach(id, shard, keys, under);
     const { records } = told.answer;
     if (Array.isArray(records) && records.length === keys.length)
       return { sender: told.sender, answer: records };
@@ -348,12 +289,11 @@ export class QuorumSet<T> {
     id: string,
     shard: ShardName,
     keys: readonly (readonly string[])[],
-    signal: AbortSignal,
-    epoch: number,
+    under: Under,
   ): Promise<CountedAnswer<(ShardRecord<T> | null)[]>> {
     const told: CountedAnswer<ShardRecord<T> | undefined>[] = [];
     for await (const some of inTurns(keys, OLD_MEMBER_KEYS))
-      told.push(...(await Promise.all(some.map((key) => this.#askOne(id, shard, key, signal, epoch)))));
+      told.push(...(await Promise.all(some.map((key) => this.#askOne(id, shard, key, under)))));
     return { sender: told.at(-1)!.sender, answer: told.map(({ answer }) => answer ?? null) };
   }
 
@@ -363,17 +303,21 @@ export class QuorumSet<T> {
     epoch: number,
     records: readonly ShardRecord<T>[],
   ): Promise<CountedAnswer<{ behindMs?: number }>> {
-    const { members, standing } = this.#deps;
-    if (id === members.selfId) {
-      const answer = await standing.within(epoch, async () => await this.putOwn(shard, records));
-      return { sender: standing.sender, answer };
-    }
-    return await members.counted<{ behindMs?: number }>(id, {
-      ...to(ORIGIN_RECORDS.recordsPut, { ...shard, set: this.name }),
-      json: { records },
-      epoch,
-      headersTimeoutMs: QUICK_MS * 4,
-    });
+    return await askMember(
+      this.#deps,
+      id,
+      { epoch },
+      {
+        own: async () => await this.putOwn(shard, records),
+        other: async (_, under) =>
+          await this.#deps.members.counted<{ behindMs?: number }>(id, {
+            ...to(ORIGIN_RECORDS.recordsPut, { ...shard, set: this.name }),
+            json: { records },
+            ...under,
+            headersTimeoutMs: QUICK_MS * 4,
+          }),
+      },
+    );
   }
 }
 

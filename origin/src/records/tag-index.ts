@@ -1,12 +1,11 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import { type Ballot, compareBallots } from '@sepia/records/register/register';
 import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
-import { askCounted } from './ask-counted.ts';
+import { askOwners } from './ask-owners.ts';
 import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
 import type { OwnStanding } from './own-standing.ts';
 import type { ShardName } from './quorum-set.ts';
@@ -87,23 +86,16 @@ export class TagIndex {
 
   async #page(shard: ShardName, after: string | undefined, limit: number): Promise<MergedPage<TagState>> {
     const { members } = this.#deps;
-    const owners = members.shard(shardKey(shard.upstream, shard.repository));
     const call = to(ORIGIN_RECORDS.taglist, { ...shard, limit, after });
-    const { epoch } = owners;
-    const { answers, isEnough } = await askCounted(owners, async (id, signal) => {
-      if (id !== members.selfId)
-        return await members.counted<OwnPage<TagState>>(id, { ...call, epoch, signal });
-      const { standing } = this.#deps;
-      const answer = await standing.within(epoch, async () => await this.ownPage(shard, { after, limit }));
-      return { sender: standing.sender, answer };
-    });
-    if (!isEnough) await members.news();
-    if (!isEnough && members.epoch !== epoch) return await this.#page(shard, after, limit);
-    if (!isEnough)
-      throw new CodedError('QUORUM_LOST', {
+    const answers = await askOwners<OwnPage<TagState>>(this.#deps, {
+      owners: () => members.shard(shardKey(shard.upstream, shard.repository)),
+      own: async () => await this.ownPage(shard, { after, limit }),
+      other: async (id, under) => await members.counted(id, { ...call, ...under }),
+      lost: ({ sets }) => ({
         message: 'too few origins answer to list tags',
-        detail: { owners: owners.sets.flat() },
-      });
+        detail: { owners: sets.flat() },
+      }),
+    });
     return mergePages(
       answers,
       ({ tag }) => tag,

@@ -1,4 +1,4 @@
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
 import { faultsOf, type Pushed, untilNothingOwed } from '../support/images.ts';
 import { change, memberOf, pushSome, RING_CONFIG, untilEpoch } from '../support/ring.ts';
@@ -15,16 +15,41 @@ async function standingOf(c: TestCluster): Promise<Standing> {
   ) as Standing;
 }
 
+type PushedImages = Map<string, Map<string, Pushed>>;
+
+/** Four origins that hold images of three repositories. */
+async function filled(t: Test): Promise<{ c: TestCluster; pushed: PushedImages }> {
+  const c = await startCluster(t, { origins: 4, config: RING_CONFIG });
+  const pushed: PushedImages = new Map();
+  await pushSome(c, 'o1', pushed, 3, 'v1');
+  return { c, pushed };
+}
+
+/** Takes what `o4` owns from it. @returns its standing, which still counts */
+async function drained(t: Test, c: TestCluster): Promise<Standing> {
+  await change(c, 'o1', 0, { action: 'drain', ids: ['o4'] });
+  await untilEpoch(c, 2);
+  const standing = await standingOf(c);
+  t.ok(standing.settled);
+  return standing;
+}
+
+/** `o4` counts, as a later generation than `before`. */
+async function countsAnew(t: Test, c: TestCluster, before: Standing): Promise<void> {
+  const after = await standingOf(c);
+  t.ok(after.settled);
+  t.ok(after.generation > before.generation);
+}
+
+async function nothingIsAmiss(t: Test, c: TestCluster, pushed: PushedImages): Promise<void> {
+  for (const [repository, tags] of pushed) t.same(await faultsOf(c, repository, tags), [], repository);
+}
+
 t.test(
   'who was taken out counts no more; added again it is handed over to, as a new generation',
   async (t) => {
-    const c = await startCluster(t, { origins: 4, config: RING_CONFIG });
-    const pushed = new Map<string, Map<string, Pushed>>();
-    await pushSome(c, 'o1', pushed, 3, 'v1');
-    await change(c, 'o1', 0, { action: 'drain', ids: ['o4'] });
-    await untilEpoch(c, 2);
-    const before = await standingOf(c);
-    t.ok(before.settled);
+    const { c, pushed } = await filled(t);
+    const before = await drained(t, c);
     await change(c, 'o1', 2, { action: 'remove', ids: ['o4'] });
     await untilEpoch(c, 4);
     t.notOk((await standingOf(c)).settled);
@@ -32,36 +57,25 @@ t.test(
     await pushSome(c, 'o2', pushed, 3, 'v1');
     await change(c, 'o2', 4, { action: 'add', members: [memberOf(c, 'o4')] });
     await untilEpoch(c, 6);
-    const after = await standingOf(c);
-    t.ok(after.settled);
-    t.ok(after.generation > before.generation);
+    await countsAnew(t, c, before);
     await untilNothingOwed(c);
-    for (const [repository, tags] of pushed) t.same(await faultsOf(c, repository, tags), [], repository);
+    await nothingIsAmiss(t, c, pushed);
   },
 );
 
 t.test('who was drained, and is added without being taken out, is handed over to as well', async (t) => {
-  const c = await startCluster(t, { origins: 4, config: RING_CONFIG });
-  const pushed = new Map<string, Map<string, Pushed>>();
-  await pushSome(c, 'o1', pushed, 3, 'v1');
-  await change(c, 'o1', 0, { action: 'drain', ids: ['o4'] });
-  await untilEpoch(c, 2);
-  const before = await standingOf(c);
-  t.ok(before.settled);
+  const { c, pushed } = await filled(t);
+  const before = await drained(t, c);
   await pushSome(c, 'o2', pushed, 3, 'v1');
   await change(c, 'o2', 2, { action: 'add', members: [memberOf(c, 'o4')] });
   await untilEpoch(c, 4);
-  const after = await standingOf(c);
-  t.ok(after.settled);
-  t.ok(after.generation > before.generation);
+  await countsAnew(t, c, before);
   await untilNothingOwed(c);
-  for (const [repository, tags] of pushed) t.same(await faultsOf(c, repository, tags), [], repository);
+  await nothingIsAmiss(t, c, pushed);
 });
 
 t.test('a clean stop is not confirmed to who was taken out while it was off', async (t) => {
-  const c = await startCluster(t, { origins: 4, config: RING_CONFIG });
-  const pushed = new Map<string, Map<string, Pushed>>();
-  await pushSome(c, 'o1', pushed, 3, 'v1');
+  const { c, pushed } = await filled(t);
   await untilNothingOwed(c);
   const before = await standingOf(c);
   await c.stop('o4');
@@ -73,8 +87,6 @@ t.test('a clean stop is not confirmed to who was taken out while it was off', as
   await untilEpoch(c, 4);
   await change(c, 'o2', 4, { action: 'add', members: [memberOf(c, 'o4')] });
   await untilEpoch(c, 6);
-  const after = await standingOf(c);
-  t.ok(after.settled);
-  t.ok(after.generation > before.generation);
-  for (const [repository, tags] of pushed) t.same(await faultsOf(c, repository, tags), [], repository);
+  await countsAnew(t, c, before);
+  await nothingIsAmiss(t, c, pushed);
 });

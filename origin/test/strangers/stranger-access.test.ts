@@ -3,7 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { AccessAnswer } from '@sepia/cluster/api/access';
 import { Cluster } from '@sepia/cluster/cluster';
-import { parseClusterDocument } from '@sepia/cluster/document';
+import { parseClusterDocument } from '@sepia/cluster/load-document';
 import t from 'tap';
 import { StrangerAccess } from '../../src/strangers/stranger-access.ts';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { silentLogger } from '@sepia/base/log';
 import { Cluster } from '@sepia/cluster/cluster';
-import { loadClusterDocument } from '@sepia/cluster/document';
+import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { InternalClient, type InternalRequest } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
 import { freePorts } from '@sepia/test-support/free-ports';

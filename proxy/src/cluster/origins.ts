@@ -8,7 +8,7 @@ import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Member } from '@sepia/cluster/document';
-import type { Shard } from '@sepia/cluster/ring';
+import { candidatesOf, type Shard } from '@sepia/cluster/ring';
 import {
   type InternalClient,
   type InternalRequest,
@@ -64,8 +64,9 @@ export class Origins {
 
   /** Owners and stand-ins of a digest or shard key, in ring order. */
   placement(key: string): { owners: readonly string[]; candidates: readonly string[]; writeQuorum: number } {
-    const { owners, standIns, writeQuorum } = this.#deps.cluster.origins(key);
-    return { owners, candidates: [...owners, ...standIns], writeQuorum };
+    const placement = this.#deps.cluster.origins(key);
+    const { owners, writeQuorum } = placement;
+    return { owners, candidates: candidatesOf(placement), writeQuorum };
   }
 
   /** Who decides about a register. */

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { mock } from 'node:test';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { Cluster } from '@sepia/cluster/cluster';
-import { parseClusterDocument } from '@sepia/cluster/document';
+import { parseClusterDocument } from '@sepia/cluster/load-document';
 import type { InternalClient } from '@sepia/http/client';
 import t from 'tap';
 import { whileAlive } from '../../src/bodies/blob-source.ts';

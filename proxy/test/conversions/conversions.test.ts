@@ -1,4 +1,4 @@
-import { parseClusterDocument } from '@sepia/cluster/document';
+import { parseClusterDocument } from '@sepia/cluster/load-document';
 import type { Registers } from '@sepia/records/jobs/job-queue';
 import t from 'tap';
 import { Conversions } from '../../src/conversions/conversions.ts';

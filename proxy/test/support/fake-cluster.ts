@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { checkConfig } from '@sepia/base/config/load';
 import { silentLogger } from '@sepia/base/log';
 import { Cluster } from '@sepia/cluster/cluster';
-import { parseClusterDocument } from '@sepia/cluster/document';
+import { parseClusterDocument } from '@sepia/cluster/load-document';
 import type { Test } from 'tap';
 import type { z } from 'zod';
 import { createProxy, PROXY_CONFIG, type ProxyConfig, type RunningProxy } from '../../src/index.ts';

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { Cluster } from '@sepia/cluster/cluster';
-import { parseClusterDocument } from '@sepia/cluster/document';
+import { parseClusterDocument } from '@sepia/cluster/load-document';
 import type { InternalRequest, InternalResponse } from '@sepia/http/client';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';

@@ -1,9 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { besideConfig, checkConfig } from '@sepia/base/config/load';
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
 import { baseUrl, bytes, duration, hostPort, registryUrl } from '@sepia/base/config/units';
-import { CodedError, systemCode } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
@@ -193,31 +189,3 @@ export type ClusterDocument = z.infer<typeof DOCUMENT_SCHEMA>;
 export type Member = z.infer<typeof MEMBER_SCHEMA>;
 export type Upstream = z.infer<typeof UPSTREAM_SCHEMA>;
 export type MemberRole = Member['role'];
-
-/** Reads the cluster document; files that it names become absolute. @throws {CodedError} `CONFIG_INVALID` that names file and key */
-export function loadClusterDocument(file: string): ClusterDocument {
-  try {
-    return withPaths(parseClusterDocument(readFileSync(file, 'utf8'), file), file);
-  } catch (cause) {
-    throwIfBug(cause);
-    if (cause instanceof CodedError) throw cause;
-    throw new CodedError('CONFIG_INVALID', {
-      message: `cluster-document: ${file} cannot be read (${systemCode(cause)})`,
-      cause,
-    });
-  }
-}
-
-function withPaths(document: ClusterDocument, file: string): ClusterDocument {
-  const at = <T extends { readonly ca?: string | undefined }>(one: T): T =>
-    one.ca === undefined ? one : { ...one, ca: besideConfig(file, one.ca) };
-  return {
-    ...document,
-    upstreams: document.upstreams.map(at),
-    replication: document.replication.map((rule) => ({ ...rule, to: at(rule.to) })),
-  };
-}
-
-export function parseClusterDocument(text: string, file: string): ClusterDocument {
-  return checkConfig(text, file, DOCUMENT_SCHEMA as unknown as z.ZodType<ClusterDocument>);
-}

@@ -22,6 +22,11 @@ export interface Ownership {
   readonly writeQuorum: number;
 }
 
+/** All that could hold an acknowledged copy: owners, then stand-ins, in ring order. */
+export function candidatesOf({ owners, standIns }: Pick<Ownership, 'owners' | 'standIns'>): string[] {
+  return [...owners, ...standIns];
+}
+
 /** Who decides about a key now: its owners; in a ring change the old and the new ones. */
 export interface Shard {
   /** Of the membership: grows with every step of a ring change. */

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { resultRepository, tagSuffix } from '../src/conversion-rule.ts';
-import { parseClusterDocument } from '../src/document.ts';
+import { parseClusterDocument } from '../src/load-document.ts';
 
 function parse(...conversions: object[]): ReturnType<typeof parseClusterDocument> {
   const document = { version: 1, members: [], upstreams: [{ name: 'local', mode: 'none' }], conversions };

@@ -1,11 +1,12 @@
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { resolveName } from '@sepia/base/names/upstream-name';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { Cluster, shardKey } from '../src/cluster.ts';
-import { loadClusterDocument, parseClusterDocument } from '../src/document.ts';
+import { loadClusterDocument, parseClusterDocument } from '../src/load-document.ts';
 
 const member = (id: string, role: string, port: number, more: object = {}) => ({
   id,
@@ -121,6 +122,31 @@ t.test('a file, or why not', async (t) => {
     code: 'CONFIG_INVALID',
     message: /cluster-document: .*gone cannot be read \(ENOENT\)/,
   });
+});
+
+t.test('files that a document names lie beside it, wherever it is read from', async (t) => {
+  const dir = t.testdir();
+  const file = join(dir, 'cluster.yaml');
+  const rule = (name: string, ca: string) => ({
+    name,
+    from: 'local',
+    repositories: ['team/**'],
+    to: { url: 'https://far.example.com', ca },
+  });
+  const upstreams = [{ ...HARBOR, ca: 'tls/harbor.pem' }, LOCAL];
+  const replication = [rule('near', 'tls/far.pem'), rule('fixed', '/etc/far.pem')];
+  writeFileSync(file, JSON.stringify({ ...GOOD, upstreams, replication }));
+  for (const written of [file, relative(process.cwd(), file)]) {
+    const document = loadClusterDocument(written);
+    t.same(
+      document.upstreams.map(({ ca }) => ca),
+      [join(dir, 'tls/harbor.pem'), undefined],
+    );
+    t.same(
+      document.replication.map(({ to }) => to.ca),
+      [join(dir, 'tls/far.pem'), '/etc/far.pem'],
+    );
+  }
 });
 
 t.test('the hosts of an upstream: name, URL, those listed; of the default also the proxies', async (t) => {

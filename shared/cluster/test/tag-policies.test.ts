@@ -1,5 +1,5 @@
 import t from 'tap';
-import { parseClusterDocument } from '../src/document.ts';
+import { parseClusterDocument } from '../src/load-document.ts';
 
 const MEMBER = { id: 'o1', role: 'origin', urls: ['http://127.0.0.1:1'] };
 

@@ -12,6 +12,8 @@ export interface PieceStore {
   readPiece(index: number, offset: number, length: number, into: Uint8Array): Promise<Uint8Array>;
   /** Stores a verified piece and adds it to `have`. `bytes` is only lent until the promise settles. */
   writePiece(index: number, bytes: Uint8Array, leaves?: Uint8Array): Promise<void>;
+  /** A member got this piece from here and it was wrong: look at it again, and mend it. At most once a wire. */
+  complained?(index: number): void;
 }
 
 /** A peer as the tracker tells it. `peerId`: 40 hex; addresses: `host:port`, best first. */

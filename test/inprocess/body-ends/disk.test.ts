@@ -64,6 +64,28 @@ t.test('a blob in the cache of an agent rots and nobody reads it: it is found an
   t.ok(found.subarray(0, MIB).equals(layer.content.subarray(0, MIB)), 'the rest is still there');
 });
 
+t.test('a node that got a wrong piece of another says so: that one looks again, and mends it', async (t) => {
+  const agent = { scrub: { rate: '1KiB' } };
+  await using here = await PullThrough.start(t.testdir(), { agents: 2, agent });
+  const pieces = 16;
+  const layer = await here.hinted(pieces * MIB);
+  t.ok((await layer.get()).bytes.equals(layer.content));
+  const dir = here.cluster.dataOf('agent-1');
+  await until(() => rot(dir, layer.digest, 17), 'it is in the cache');
+  for (let piece = 1; piece < pieces; piece++) await rot(dir, layer.digest, piece * MIB + 17);
+  await layer.hint(1);
+  const answer = await layer.get({}, 1);
+  t.equal(answer.status, 200);
+  t.ok(answer.bytes.equals(layer.content));
+  const isMended = async (): Promise<boolean> => {
+    const found = await readFile(blobPath(dir, layer.digest));
+    return Array.from({ length: pieces }, (_, piece) => piece * MIB + 17).some(
+      (at) => found[at] === layer.content[at],
+    );
+  };
+  await until(isMended, 'a piece that another node complained of');
+});
+
 t.test('a blob at an origin rots: right bytes all the same', async (t) => {
   await using here = await PullThrough.start(t.testdir(), { agents: 2 });
   const layer = await here.hinted(4 * MIB + 3);

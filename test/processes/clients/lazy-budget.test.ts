@@ -1,9 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
 import { testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { Containerd24, containerd24 } from './support/containerd24.ts';
 import { HOST, LazyCluster } from './support/lazy-cluster.ts';
 
 /** Size of the one large file of each image, in units of 10⁶ bytes. */
@@ -44,7 +44,7 @@ t.test(
   {
     skip:
       whyNoClients() ??
-      (containerd24() === undefined ? 'run test/processes/clients/support/containerd24.sh' : false),
+      (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : false),
     timeout: 900_000,
   },
   async (t) => {

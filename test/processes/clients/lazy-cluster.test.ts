@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
 import { whyNoClients } from '@sepia/test-support/testbed';
 import t from 'tap';
-import { Containerd24, containerd24 } from './support/containerd24.ts';
 import { digestOf, HOST, IMAGE, LazyCluster } from './support/lazy-cluster.ts';
 
 const HELLO = /^hello from python 3\./;
@@ -10,7 +10,7 @@ const HELLO = /^hello from python 3\./;
 function whyNot(): string | undefined {
   return (
     whyNoClients() ??
-    (containerd24() === undefined ? 'run test/processes/clients/support/containerd24.sh' : undefined)
+    (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : undefined)
   );
 }
 

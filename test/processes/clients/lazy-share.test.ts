@@ -2,13 +2,13 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
+import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
 import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
 import t, { type Test } from 'tap';
-import { Containerd24, containerd24 } from './support/containerd24.ts';
 import type { Part } from './support/lazy-cluster.ts';
-import { LazyDaemon } from './support/lazy-daemon.ts';
 import { Relay } from './support/relay.ts';
 
 const SEPIA = join(import.meta.dirname, '../../../sepia');
@@ -100,7 +100,7 @@ t.test(
   {
     skip:
       whyNoClients() ??
-      (containerd24() === undefined ? 'run test/processes/clients/support/containerd24.sh' : false),
+      (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : false),
     timeout: 900_000,
   },
   async (t) => {

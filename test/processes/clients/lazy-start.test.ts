@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
+import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
 import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t from 'tap';
-import { Containerd24, containerd24 } from './support/containerd24.ts';
-import { LazyDaemon } from './support/lazy-daemon.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const HOST = 'registry.example:5000';
@@ -14,7 +14,7 @@ const HELLO = /^hello from python 3\./;
 function whyNot(): string | undefined {
   return (
     whyNoClients() ??
-    (containerd24() === undefined ? 'run test/processes/clients/support/containerd24.sh' : undefined)
+    (containerd24() === undefined ? 'run test/support/src/clients/containerd24.sh' : undefined)
   );
 }
 

@@ -8,7 +8,7 @@ import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { fileImage, pushFileImage } from '@sepia/test-support/clients/file-image';
 import { bytesOf, seeded } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
-import { Up, type UpMember } from '@sepia/test-support/up';
+import { Up } from '@sepia/test-support/up';
 import { call } from '@sepia/test-support/upstream/harbor-calls';
 import t from 'tap';
 import { request } from 'undici';
@@ -78,7 +78,7 @@ t.test(
       const victims = kind === 'all of a kind' ? pick([accelerators, proxies, origins]) : one[kind!];
       const killed = victims.map((victim) => ({ victim, pid: up.member(victim.name).pid }));
       for (const { pid } of killed) process.kill(pid, 'SIGKILL');
-      for (const { victim, pid } of killed) await back(up, victim, pid);
+      for (const { victim, pid } of killed) await up.back(victim, pid);
       await Promise.all(pushes);
     }
 
@@ -120,19 +120,4 @@ async function manifestOf(proxy: string, tag: string): Promise<Manifest | undefi
   });
   const text = await answer.body.text();
   return answer.statusCode === 200 ? (JSON.parse(text) as Manifest) : undefined;
-}
-
-/** Until `cluster.json` names another process for this member and that one is ready. */
-async function back(up: Up, { name, adminUrl }: UpMember, killedPid: number): Promise<void> {
-  await until(
-    async () => {
-      if (up.member(name).pid === killedPid) return false;
-      return await fetch(`${adminUrl}/readyz`).then(
-        (answer) => answer.ok,
-        () => false,
-      );
-    },
-    `${name} is back`,
-    READY_MS,
-  );
 }

@@ -6,15 +6,14 @@ import {
   pushImage,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
-import { until } from '@sepia/test-support/until';
-import { Up, type UpMember } from '@sepia/test-support/up';
+import { seeded } from '@sepia/test-support/seeded';
+import { Up } from '@sepia/test-support/up';
 import t from 'tap';
 
 /** Rounds of kill -9; more before a release: `ROUNDS=200`. */
 const ROUNDS = Number(process.env['ROUNDS'] ?? 20);
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const PUSHES_PER_ROUND = 3;
-const READY_MS = 30_000;
 
 t.test(
   `${ROUNDS} rounds of kill -9 during pushes: nothing acknowledged is lost (SEED=${SEED})`,
@@ -45,7 +44,7 @@ t.test(
       const killed = victims.map((victim) => ({ victim, pid: up.member(victim.name).pid }));
       for (const { pid } of killed) process.kill(pid, 'SIGKILL');
       await Promise.all(pushes);
-      for (const { victim, pid } of killed) await back(up, victim, pid);
+      for (const { victim, pid } of killed) await up.back(victim, pid);
     }
 
     t.ok(acknowledged.size > 0, `${acknowledged.size} pushes were acknowledged, ${refused} failed clearly`);
@@ -60,29 +59,3 @@ t.test(
     t.ok((await pullImage(agents[0]!.url, 'team/app', last!)) > 0, 'an agent pulls what was pushed');
   },
 );
-
-/** Until `cluster.json` names another process for this member and that one is ready. */
-async function back(up: Up, { name, adminUrl }: UpMember, killedPid: number): Promise<void> {
-  await until(
-    async () => {
-      if (up.member(name).pid === killedPid) return false;
-      return await fetch(`${adminUrl}/readyz`).then(
-        (answer) => answer.ok,
-        () => false,
-      );
-    },
-    `${name} is back`,
-    READY_MS,
-  );
-}
-
-/** Numbers in [0, 1) that follow from a seed (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { delay } from '@sepia/base/lifecycle';
+import { until } from './until.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 const START_MS = 60_000;
@@ -72,6 +73,21 @@ export class Up {
     );
     if (found === undefined) throw new Error(`no member ${name} in cluster.json`);
     return found;
+  }
+
+  /** Resolves when another process than `killedPid` runs as this member and says that it is ready. */
+  async back({ name, adminUrl }: UpMember, killedPid: number): Promise<void> {
+    await until(
+      async () => {
+        if (this.member(name).pid === killedPid) return false;
+        return await fetch(`${adminUrl}/readyz`).then(
+          (answer) => answer.ok,
+          () => false,
+        );
+      },
+      `${name} is back`,
+      START_MS,
+    );
   }
 
   /** Bytes that an agent counted, by source. */

@@ -6,5 +6,8 @@ export const SABOTAGES = [
   'fsync-skipped',
   'chunk-dropped',
   'merge-depends-on-order',
+  'accept-forgotten',
+  'owners-unwritten',
+  'tag-frozen',
 ] as const;
 export type SabotageName = (typeof SABOTAGES)[number];

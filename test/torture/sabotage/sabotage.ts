@@ -7,6 +7,9 @@ const BROKEN: Readonly<Partial<Record<SabotageName, string>>> = {
   'owner-skipped': '@sepia/records/core/standing',
   'promise-forgotten': '@sepia/records/register/register',
   'merge-depends-on-order': '@sepia/records/core/join',
+  'accept-forgotten': '@sepia/records/register/register',
+  'owners-unwritten': '@sepia/records/register/register-client',
+  'tag-frozen': '@sepia/records/register/register',
 };
 
 /**
@@ -26,7 +29,25 @@ export function sabotage(name: SabotageName): void {
   });
 }
 
-/** What a member's process loads first, to be broken itself; undefined if this breaks no process. */
-export function preloadOf(name: SabotageName | undefined): string | undefined {
-  return name === 'chunk-dropped' ? new URL('./broken/chunk-dropped.ts', import.meta.url).href : undefined;
+/** A module that all processes of a role load first, to be broken themselves. */
+export interface Preload {
+  readonly role: 'origin' | 'proxy';
+  /** Its URL. */
+  readonly module: string;
+}
+
+/** Sabotages that only the rounds can see. */
+const LIARS: Readonly<Partial<Record<SabotageName, Preload['role']>>> = {
+  'chunk-dropped': 'proxy',
+  'accept-forgotten': 'origin',
+  'owners-unwritten': 'origin',
+  'tag-frozen': 'origin',
+};
+
+/** What members load first, so that liars are among them; undefined if this breaks no process. */
+export function preloadOf(name: SabotageName | undefined): Preload | undefined {
+  const role = name === undefined ? undefined : LIARS[name];
+  if (role === undefined) return undefined;
+  const file = role === 'proxy' ? `./broken/${name}.ts` : `./preload.ts?name=${name}`;
+  return { role, module: new URL(file, import.meta.url).href };
 }

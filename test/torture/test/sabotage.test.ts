@@ -3,13 +3,12 @@ import { join } from 'node:path';
 import t from 'tap';
 import { coreRuns } from '../cores/cores.ts';
 import { parseOptions } from '../options.ts';
-import { SABOTAGES, type SabotageName } from '../sabotage/names.ts';
+import { SABOTAGES } from '../sabotage/names.ts';
+import { preloadOf } from '../sabotage/sabotage.ts';
 
 const MAIN = join(import.meta.dirname, '../main.ts');
-/** Needs processes: test/processes/faults/torture.test.ts. */
-const WITH_PROCESSES: ReadonlySet<SabotageName> = new Set(['chunk-dropped']);
-
-for (const name of SABOTAGES.filter((one) => !WITH_PROCESSES.has(one)))
+// Those that break processes: test/processes/faults/torture.test.ts.
+for (const name of SABOTAGES.filter((one) => preloadOf(one) === undefined))
   t.test(`${name}: the tool sees it`, async (t) => {
     const args = [MAIN, '--rounds', '1', '--seed', '1', '--sabotage', name];
     const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8' });
@@ -32,5 +31,7 @@ t.test('options that are wrong say which', async (t) => {
     rounds: 5,
     seed: 9,
     origins: [7],
+    disks: true,
   });
+  t.equal(parseOptions(['--disks', 'off'], 1).disks, false);
 });

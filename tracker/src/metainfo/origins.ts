@@ -8,6 +8,7 @@ import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { candidatesOf } from '@sepia/cluster/ring';
 import { AnswerPace } from '@sepia/http/answer-pace';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -40,8 +41,8 @@ export class Origins {
 
   /** Ids of those that could hold the blob (owners, then stand-ins), and of the owners. */
   candidates(digest: Digest): { ids: readonly string[]; ownerIds: readonly string[] } {
-    const { owners, standIns } = this.#cluster.origins(digest);
-    return { ids: [...owners, ...standIns], ownerIds: owners };
+    const placement = this.#cluster.origins(digest);
+    return { ids: candidatesOf(placement), ownerIds: placement.owners };
   }
 
   url(originId: string): string {

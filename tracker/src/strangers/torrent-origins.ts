@@ -6,6 +6,7 @@ import { H_BLOB_SIZE } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { candidatesOf } from '@sepia/cluster/ring';
 import type { InternalClient } from '@sepia/http/client';
 import type { TorrentFacts } from '@sepia/metainfo/torrent';
 import { isCertain } from '../metainfo/origins.ts';
@@ -94,7 +95,6 @@ export class TorrentOrigins {
   }
 
   #candidates(name: BlobName): readonly string[] {
-    const { owners, standIns } = this.#deps.cluster.origins(name.digest);
-    return [...owners, ...standIns];
+    return candidatesOf(this.#deps.cluster.origins(name.digest));
   }
 }

@@ -76,3 +76,34 @@ t.test('a tracker that reaches no origin knows it, and why; one that answers is 
   await one.look(reach, SIGNAL);
   t.equal(reach.lack(performance.now()), undefined);
 });
+
+t.test(
+  'one origin that answers slowly or never costs the others nothing, and is heard again later',
+  async (t) => {
+    let isMute = true;
+    const waits: number[] = [];
+    const origins = originsWith(async (call) => {
+      if (call.to !== 'a' || !isMute) return { state: call.to === 'b' ? 'final' : 'none', sizeBytes: 1 };
+      waits.push(call.headersTimeoutMs);
+      return await new Promise((_resolve, reject) => {
+        call.signal?.addEventListener('abort', () => reject(new CodedError('TIMEOUT')), { once: true });
+      });
+    });
+    for (let round = 0; round < 50; round++) {
+      const found = await origins.where(NAME, SIGNAL);
+      t.ok(
+        found.some(({ originId, state }) => originId === 'b' && state === 'final'),
+        `round ${round} has the answer of b`,
+      );
+    }
+    t.same(
+      waits,
+      waits.map(() => 900),
+      'rounds that others answered stretch no deadline',
+    );
+    t.equal(waits.length, 50, 'the slow one is asked each time');
+    isMute = false;
+    const found = await origins.where(NAME, SIGNAL);
+    t.same(found[0], { originId: 'a', state: 'none', sizeBytes: 1 });
+  },
+);

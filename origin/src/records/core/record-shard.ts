@@ -1,5 +1,5 @@
 import { shardKey } from '@sepia/cluster/cluster';
-import { type RecordSpace, shardOfRecord } from '@sepia/records/store/record-dump';
+import { type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
 
 /** Key spaces that owners compare, in the order that they hand them over. `b1`: which pushed blobs are here. */
 export const SYNC_SPACES = ['r1', 'l1', 'f1', 'p1', 'j1', 'b1'] as const;

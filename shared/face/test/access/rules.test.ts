@@ -1,6 +1,6 @@
 import { ACCOUNTS_SCHEMA } from '@sepia/cluster/accounts-document';
 import { Cluster } from '@sepia/cluster/cluster';
-import { parseClusterDocument } from '@sepia/cluster/document';
+import { parseClusterDocument } from '@sepia/cluster/load-document';
 import t from 'tap';
 import { AccessRules, accessMode } from '../../src/access/rules.ts';
 

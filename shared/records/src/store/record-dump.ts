@@ -1,12 +1,9 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { type Entry, joinFields, joinWhole } from '../core/join.ts';
+import type { RecordSpace } from '../core/record-space.ts';
 import type { RecordSet } from '../set/record-set.ts';
 import type { RecordTable } from '../table/record-table.ts';
-
-/** Key spaces that a backup holds, in its order: registers, links, tags, repositories, referrers, jobs. */
-export const RECORD_SPACES = ['r1', 'l1', 't1', 'n1', 'f1', 'j1'] as const;
-export type RecordSpace = (typeof RECORD_SPACES)[number];
 
 /** One record as it is on the disk: its key behind the space, and what is stored there. */
 export interface DumpedRecord {
@@ -97,23 +94,6 @@ export function laterRecord(space: RecordSpace, a: unknown, b: unknown): unknown
   const { v: __, deleted: ___, ...newer } = other!;
   const joined = join(entry, newer);
   return { v, ...joined, ...(joined.value === undefined ? { deleted: true } : {}) };
-}
-
-/** (upstream, repository) of a record; undefined for what belongs to one origin alone or to nobody. */
-export function shardOfRecord(
-  space: RecordSpace,
-  key: string,
-): { readonly upstream: string; readonly repository: string; readonly rest: readonly string[] } | undefined {
-  const parts = key.split('\0');
-  if (space === 'r1') {
-    const [kind, shard = '', tag] = parts;
-    const slash = shard.indexOf('/');
-    if (kind !== 'tag' || slash <= 0 || tag === undefined) return undefined;
-    return { upstream: shard.slice(0, slash), repository: shard.slice(slash + 1), rest: [tag] };
-  }
-  if (space === 'j1' && parts[0] !== 'replicate') return undefined;
-  const [upstream, repository, ...rest] = space === 'j1' ? parts.slice(1) : parts;
-  return upstream === undefined || repository === undefined ? undefined : { upstream, repository, rest };
 }
 
 /** Text that orders as ballots do. */

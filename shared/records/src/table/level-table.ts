@@ -28,13 +28,14 @@ export class LevelTable implements RecordTable {
     keys: readonly string[],
     step: (found: readonly (string | undefined)[]) => TableStep<A>,
   ): Promise<A> {
-    return await this.#locks.runAll(keys, async () => {
+    const make = async (): Promise<A> => {
       const found = keys.length === 1 ? [await this.get(keys[0]!)] : await this.getMany(keys);
       const { writes, answer, onDurable } = step(found);
       if (writes.length > 0) await this.#commits.write(...writes);
       onDurable?.();
       return answer;
-    });
+    };
+    return await (keys.length === 1 ? this.#locks.run(keys[0]!, make) : this.#locks.runAll(keys, make));
   }
 
   entries(range: KeyRange): AsyncIterable<readonly [key: string, text: string]> {

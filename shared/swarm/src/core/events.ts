@@ -65,7 +65,8 @@ export type SwarmEvent =
 /** What the shell is to do. Each `fetch` is answered by one `fetched` or `fetchFailed`, unless cancelled or its link goes down. */
 export type SwarmEffect =
   | { readonly type: 'dial'; readonly link: LinkId; readonly peerId: string; readonly address: string }
-  | { readonly type: 'close'; readonly link: LinkId; readonly reason: DownReason }
+  /** `piece`: the one that came wrong from it. */
+  | { readonly type: 'close'; readonly link: LinkId; readonly reason: DownReason; readonly piece?: number }
   | { readonly type: 'sendBitfield'; readonly link: LinkId }
   | { readonly type: 'sendHave'; readonly link: LinkId; readonly index: number }
   | { readonly type: 'sendSuggest'; readonly link: LinkId; readonly index: number }

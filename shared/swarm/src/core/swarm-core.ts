@@ -222,8 +222,8 @@ export class SwarmCore {
     if (this.have.count > 0) emit({ type: 'sendBitfield', link: event.link });
   }
 
-  #close(link: Link, reason: DownReason, nowMs: number, emit: Emit): void {
-    emit({ type: 'close', link: link.id, reason });
+  #close(link: Link, reason: DownReason, nowMs: number, emit: Emit, piece?: number): void {
+    emit({ type: 'close', link: link.id, reason, ...(piece === undefined ? {} : { piece }) });
     this.#down(link.id, reason, nowMs);
   }
 
@@ -295,7 +295,7 @@ export class SwarmCore {
     }
     if (link === undefined) return;
     if (event.good) link.failures = 0;
-    else this.#punish(link, nowMs, emit);
+    else this.#punish(link, index, nowMs, emit);
   }
 
   #cancelRest(index: number, but: LinkId | undefined, emit: Emit): void {
@@ -306,15 +306,15 @@ export class SwarmCore {
     }
   }
 
-  /** A bad piece came from `link`. An HTTP source is left alone for a while, a wire is closed and its peer banned. */
-  #punish(link: Link, nowMs: number, emit: Emit): void {
+  /** A bad piece came from `link`. An HTTP source is left alone for a while, a wire is closed and its peer banned, and told. */
+  #punish(link: Link, piece: number, nowMs: number, emit: Emit): void {
     if (link.kind === 'http') {
       link.pause(this.limits, nowMs);
       return;
     }
     this.#dialling.ban(link.peerId, link.origin, nowMs);
     emit({ type: 'log', level: 'warn', message: 'peer sent a bad piece', detail: { peerId: link.peerId } });
-    this.#close(link, 'banned', nowMs, emit);
+    this.#close(link, 'banned', nowMs, emit, piece);
   }
 
   #onFetchFailed(event: Of<'fetchFailed'>, nowMs: number): void {

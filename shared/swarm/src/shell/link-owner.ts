@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Digest } from '@sepia/base/digest';
+import { pieceCount } from '@sepia/metainfo/tree';
 import type { LinkId, SwarmEvent } from '../core/events.ts';
 import type { PieceFrom, PieceStore } from '../swarm.ts';
 import type { LinkOwner, PieceWire, ProvenPeer } from '../wire/wire-owner.ts';
@@ -81,7 +82,9 @@ export function linkOwner(
       for (const slab of peerLink?.fetcher.stop() ?? []) slabs.release(slab);
       const facts = { address: socket.remoteAddress, digest: deps.digest };
       deps.warnings.ended(error, 'wire closed', facts);
-      tell({ type: 'linkDown', link, reason: downReason(gone, error) });
+      const { piece } = gone ?? {};
+      if (piece !== undefined && piece < pieceCount(deps.sizeBytes)) deps.pieces.complained?.(piece);
+      tell({ type: 'linkDown', link, reason: downReason(gone?.reason, error) });
     },
   };
   return { events, onReady };

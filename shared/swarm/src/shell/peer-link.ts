@@ -100,9 +100,9 @@ export class PeerLink {
     this.#upload.pull();
   }
 
-  /** Ends the wire for the core's reason. */
-  close(reason: DownReason): void {
-    this.wire.goodbye(GOODBYES[reason] ?? 'dropped');
+  /** Ends the wire for the core's reason. `piece`: came wrong from there. */
+  close(reason: DownReason, piece?: number): void {
+    this.wire.goodbye(GOODBYES[reason] ?? 'dropped', piece);
   }
 
   stop(): void {

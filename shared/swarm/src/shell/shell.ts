@@ -324,7 +324,7 @@ export class SwarmShell implements Swarm {
         this.#dials.start(effect.link, effect.peerId, effect.address);
         return;
       case 'close':
-        this.#links.get(effect.link)?.close(effect.reason);
+        this.#links.get(effect.link)?.close(effect.reason, effect.piece);
         return;
       case 'sendBitfield':
         this.#links.get(effect.link)?.wire.sendBitfield(this.#core.have);

@@ -14,6 +14,12 @@ export type ExtensionName = keyof typeof EXTENSION_IDS;
 export const GONE_REASONS = ['dropped', 'full', 'duplicate', 'stopping', 'banned', 'done'] as const;
 export type GoneReason = (typeof GONE_REASONS)[number];
 
+/** A goodbye. `piece`: what came from here was not what it should be. */
+export interface Gone {
+  readonly reason: GoneReason;
+  readonly piece?: number;
+}
+
 /** What a member tells in its extension handshake. */
 export interface MemberHello {
   readonly version: number;
@@ -92,13 +98,16 @@ export function readHaves(payload: Uint8Array, pieceCount: number, limit: number
   return indexes;
 }
 
-export function encodeGone(reason: GoneReason): Uint8Array {
-  return new Uint8Array([GONE_REASONS.indexOf(reason)]);
+/** A goodbye: a byte for the reason; after a bad piece its index (u32, big-endian), which versions before skip. */
+export function encodeGone(reason: GoneReason, piece?: number): Uint8Array {
+  const code = GONE_REASONS.indexOf(reason);
+  return piece === undefined ? Uint8Array.of(code) : Uint8Array.of(code, ...encodeHaves([piece]));
 }
 
 /** Reads a goodbye; a reason of a newer version counts as `dropped`. */
-export function readGone(payload: Uint8Array): GoneReason {
-  return GONE_REASONS[payload[0] ?? 0] ?? 'dropped';
+export function readGone(payload: Uint8Array): Gone {
+  const reason = GONE_REASONS[payload[0] ?? 0] ?? 'dropped';
+  return reason === 'banned' && payload.length >= 5 ? { reason, piece: readUint32(payload, 1) } : { reason };
 }
 
 function decodeDictionary(payload: Uint8Array): Record<string, unknown> {

@@ -3,7 +3,7 @@ import type { Bitfield } from '@sepia/base/bitfield';
 import type { CodedError } from '@sepia/base/errors';
 import type { WireLimits } from '../limits.ts';
 import type { WireRole } from './wire-auth.ts';
-import type { GoneReason } from './wire-extensions.ts';
+import type { Gone, GoneReason } from './wire-extensions.ts';
 
 /** What the other end proved to be. */
 export interface ProvenPeer {
@@ -34,8 +34,8 @@ export interface WireOwner {
   onReject(index: number, offset: number): void;
   /** Less than the upload limit waits in the socket again. */
   onDrain(): void;
-  /** Once. `error` is undefined after an orderly end. */
-  onClosed(reason: GoneReason | undefined, error: CodedError | undefined): void;
+  /** Once. `gone`: what the other end said; `error` is undefined after an orderly end. */
+  onClosed(gone: Gone | undefined, error: CodedError | undefined): void;
 }
 
 export interface WireInit {
@@ -68,7 +68,8 @@ export interface PieceWire {
   sendBlock(index: number, offset: number, bytes: Uint8Array, onTaken?: () => void): void;
   sendReject(index: number, offset: number, length: number): void;
   forgetRequest(): void;
-  goodbye(reason: GoneReason): void;
+  /** `piece`: came wrong from the other end, which looks at it again. */
+  goodbye(reason: GoneReason, piece?: number): void;
   fail(error: CodedError): void;
 }
 

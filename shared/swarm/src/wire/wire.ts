@@ -39,7 +39,7 @@ export class HardenedWire extends Wire implements FrameSink {
   #swarmId: Uint8Array | undefined;
   #sizeBytes = 0;
   #mayBitfield = true;
-  #gone: ext.GoneReason | undefined;
+  #gone: ext.Gone | undefined;
   readonly #requests: BlockRequests;
   #peerRequests = 0;
 
@@ -140,10 +140,10 @@ export class HardenedWire extends Wire implements FrameSink {
   }
 
   /** Says why and closes, orderly. Idempotent. */
-  goodbye(reason: ext.GoneReason): void {
+  goodbye(reason: ext.GoneReason, piece?: number): void {
     if (this.closed) return;
     const { ids } = this.#proof;
-    if (ids !== undefined) this.extended(ids.sepia_gone, ext.encodeGone(reason));
+    if (ids !== undefined) this.extended(ids.sepia_gone, ext.encodeGone(reason, piece));
     this.#finish(undefined, true);
   }
 

@@ -1,5 +1,6 @@
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import type { HttpSource } from '../../src/shell/engine.ts';
 import { completed, type Member, MemoryStore, makeBlob, startMember } from '../support/members.ts';
@@ -99,12 +100,17 @@ t.test('a liar is banned and everything completes right', async (t) => {
     pieces: new MemoryStore(blob.bytes.length, blob.bytes),
     leech: false,
   });
-  liar.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: lies, leech: false });
+  const complaints: number[] = [];
+  const told = Object.assign(lies, { complained: (index: number) => void complaints.push(index) });
+  liar.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces: told, leech: false });
   const pieces = new MemoryStore(blob.bytes.length);
   const swarm = agent.engine.join({ digest: blob.digest, metainfo: blob.metainfo(), pieces, leech: true });
-  const bad = new Promise<{ peerId: string }>((resolve) => swarm.onBadPiece(resolve));
+  const bad = new Promise<{ index: number; peerId: string }>((resolve) => swarm.onBadPiece(resolve));
   swarm.addPeers([liar.address]);
-  t.equal((await bad).peerId, liar.peerId);
+  const wrong = await bad;
+  t.equal(wrong.peerId, liar.peerId);
+  await until(() => complaints.length > 0, 'a complaint');
+  t.same(complaints, [wrong.index], 'the liar is told which piece to look at');
   swarm.addPeers([honest.address, liar.address]);
   await completed(swarm);
   t.ok(Buffer.compare(pieces.bytes, blob.bytes) === 0);

@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
+import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
 import { must } from '@sepia/test-support/testbed';
 import { noise } from '../../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { writeTar } from '../../../../shared/lazy/test/support/tar-writer.ts';
-import { LazyDaemon } from './lazy-daemon.ts';
 
 const FILE_BYTES = 3 * 1024 * 1024;
 

@@ -5,7 +5,7 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { type FakeAuth, FakeAuthority } from './fake-upstream-auth.ts';
@@ -27,8 +27,11 @@ export type { Misbehaviour, Rule } from './misbehave.ts';
 
 interface FakeUpstreamOptions {
   readonly auth?: FakeAuth;
-  /** Serves the registry by TLS. */
-  readonly tls?: { readonly key: string; readonly cert: string };
+  /** Serves the registry by TLS; it may ask for a certificate of whoever comes. */
+  readonly tls?: Pick<ServerOptions, 'ca' | 'requestCert' | 'rejectUnauthorized'> & {
+    readonly key: string;
+    readonly cert: string;
+  };
   /** Most tags of one page. */
   readonly tagPage?: number;
 }

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { freePort } from '@sepia/test-support/testbed';
-import { until } from '@sepia/test-support/until';
+import { freePort } from '../testbed.ts';
+import { until } from '../until.ts';
 
 const ROOT = join(import.meta.dirname, '../../../..');
 

@@ -1,8 +1,8 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { must, type Output, run } from '@sepia/test-support/testbed';
-import { until } from '@sepia/test-support/until';
+import { must, type Output, run } from '../testbed.ts';
+import { until } from '../until.ts';
 
 const SCRIPT = join(import.meta.dirname, 'containerd24.sh');
 

@@ -1,0 +1,151 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
+import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
+import { must, testbed } from '@sepia/test-support/testbed';
+import type { Up } from '@sepia/test-support/up';
+import { round } from './support/figures.ts';
+import { SlowLink } from './support/link.ts';
+import { startRegistry, startUp } from './support/loopback.ts';
+import { IdleMeter, quietMachine } from './support/machine.ts';
+import type { BenchRegistry } from './support/registry.ts';
+import { type BenchContext, runBench } from './support/run.ts';
+import type { StartRow } from './support/start-chart.ts';
+import { timed, untilFirstLine } from './support/timed.ts';
+
+const SEPIA = join(import.meta.dirname, '../../sepia');
+const HOST = 'registry.example:5000';
+const MIB = 1024 * 1024;
+/** Images of the test bed, and a large one that reads a twentieth of itself. */
+const IMAGES = ['python', 'node', 'big'] as const;
+const MODES = ['ordinary', 'ordinary-sepia', 'lazy'] as const;
+const LEFT_OUT = [
+  'lazy eStargz and stargz-snapshotter: no package here has containerd-stargz-grpc (Debian’s stargz-snapshotter is ctr-remote alone)',
+  'nydus: no package here has nydusd or nydus-image',
+];
+
+type Image = (typeof IMAGES)[number];
+type Mode = (typeof MODES)[number];
+
+interface Bed {
+  readonly context: BenchContext;
+  readonly registry: BenchRegistry;
+  /** OCI layout of an image. */
+  readonly ociOf: (image: Image) => string;
+  readonly tagOf: (image: Image) => string;
+  readonly bigMb: number;
+}
+
+await runBench({
+  id: 'start',
+  claim:
+    'L1: an unconverted image is ready ≥ 4 × sooner than by the ordinary pull of the same containerd (5 MB/s + 20 ms) where it reads ≤ 20 % of itself',
+  options: { rate: 5, delay: 20, big: 500, images: IMAGES.length },
+  run: async (context) => {
+    if (containerd24() === undefined) throw new Error('run test/support/src/clients/containerd24.sh first');
+    const bigMb = context.number('big');
+    const images = IMAGES.slice(0, context.number('images'));
+    const bed: Bed = {
+      ...{ context, bigMb, registry: await startRegistry(context.stops, context.dir) },
+      ociOf: (image) => join(context.dir, `oci-${image}`),
+      tagOf: (image) => (image === 'big' ? `big${bigMb}x1` : image),
+    };
+    for (const image of images) await make(bed, image);
+    const quiet = await quietMachine();
+    const meter = new IdleMeter();
+    const rows: StartRow[] = [];
+    for (const image of images) {
+      for (const mode of MODES) {
+        const row = await measure(bed, image, mode);
+        rows.push(row);
+        context.say(`${image}, ${mode}: ready after ${row.pullMs + row.createMs + row.runMs} ms`);
+      }
+    }
+    const link = `${context.number('rate')} MB/s, ${context.number('delay')} ms`;
+    return { link, rows, leftOut: LEFT_OUT, idleBeforePercent: quiet, idlePercent: meter.percent() };
+  },
+});
+
+async function make({ registry, ociOf, tagOf, bigMb }: Bed, image: Image): Promise<void> {
+  const size = image === 'big' ? [String(bigMb)] : [];
+  await testbed('make-image.sh', [image, ociOf(image), ...size]);
+  const target = `127.0.0.1:${registry.port}/t/${image}:1`;
+  await testbed('make-image.sh', ['push', `${ociOf(image)}:${tagOf(image)}`, target]);
+}
+
+/** One cold start: a cluster, a containerd and a link of its own. */
+async function measure(bed: Bed, image: Image, mode: Mode): Promise<StartRow> {
+  const { context, registry } = bed;
+  const dir = join(context.dir, `${image}-${mode}`);
+  const stops: (() => Promise<unknown>)[] = [];
+  const link = await SlowLink.start(registry.port, {
+    megabytes: context.number('rate'),
+    delayMs: context.number('delay'),
+  });
+  try {
+    const up = mode === 'ordinary' ? undefined : await startSepia(bed, dir, link);
+    const [agent] = up?.cluster.agents ?? [];
+    if (agent !== undefined && mode === 'lazy') await startLazy(bed, image, { dir, agent: agent.url, stops });
+    const containerd = await Containerd24.start(join(dir, 'c'), {
+      contentCache: join(dir, 'content'),
+      mirrors: { [HOST]: agent?.url ?? `http://127.0.0.1:${link.port}` },
+    });
+    stops.unshift(() => containerd.stop());
+    const snapshotter = mode === 'lazy' ? 'erofs' : 'overlayfs';
+    const reference = `${HOST}/t/${image}:1`;
+    const { ctr, address, hostsDir } = containerd.paths;
+    const own = ['-a', address, '-n', 'k8s.io'];
+    const transfer = mode === 'lazy' ? [] : ['--local'];
+    const pull = ['images', 'pull', ...transfer, '--snapshotter', snapshotter, '--hosts-dir', hostsDir];
+    const pullMs = await timed(() => must(ctr, [...own, ...pull, reference], {}, 900_000));
+    const create = ['containers', 'create', '--snapshotter', snapshotter, '--net-host', reference, 'one'];
+    const createMs = await timed(() => must(ctr, [...own, ...create, ...commandOf(bed, image)]));
+    const runMs = await untilFirstLine(ctr, [...own, 'tasks', 'start', 'one']);
+    const bytes = await link.received();
+    await must(ctr, [...own, 'containers', 'rm', 'one']);
+    return { image, mode, pullMs, createMs, runMs, megabytes: round(bytes / 1e6, 1) };
+  } finally {
+    for (const stop of stops) await stop();
+    await link.stop();
+  }
+}
+
+async function startSepia({ context }: Bed, dir: string, link: SlowLink): Promise<Up> {
+  const counts = ['origins', 'trackers', 'proxies', 'agents'].flatMap((role) => [`--${role}`, '1']);
+  const upstream = `bench=http://127.0.0.1:${link.port},${HOST}`;
+  return await startUp(context.stops, dir, [...counts, '--upstream', upstream]);
+}
+
+/** The snapshotter of the node, with indexes that were made from the image's files: nothing of it was pulled yet. */
+async function startLazy(
+  { ociOf }: Bed,
+  image: Image,
+  node: { dir: string; agent: string; stops: (() => Promise<unknown>)[] },
+): Promise<void> {
+  const indexes: string[] = [];
+  for (const digest of layersOf(ociOf(image))) {
+    const out = join(node.dir, `${digest.slice(7)}.lazy`);
+    await must(SEPIA, ['lazy', 'index', join(ociOf(image), 'blobs/sha256', digest.slice(7)), '--out', out]);
+    indexes.push(out);
+  }
+  const teardown = (stop: () => unknown): void => void node.stops.push(async () => await stop());
+  const options = { agent: node.agent, image: `${HOST}/t/${image}`, indexes };
+  await LazyDaemon.start({ teardown }, node.dir, options);
+}
+
+/** What the large image runs reads a twentieth of it; the others run their own command. */
+function commandOf({ bigMb }: Bed, image: Image): string[] {
+  if (image !== 'big') return [];
+  const count = Math.floor((bigMb * 1e6) / 20 / MIB);
+  return ['/bin/sh', '-c', `dd if=/data/noise1.bin of=/tmp/part bs=1048576 count=${count} && echo ready`];
+}
+
+function layersOf(oci: string): string[] {
+  const { manifests } = JSON.parse(readFileSync(join(oci, 'index.json'), 'utf8')) as Listed;
+  const text = readFileSync(join(oci, 'blobs/sha256', manifests[0]!.digest.slice(7)), 'utf8');
+  return (JSON.parse(text) as { layers: { digest: string }[] }).layers.map(({ digest }) => digest);
+}
+
+interface Listed {
+  readonly manifests: readonly { readonly digest: string }[];
+}

@@ -1,0 +1,118 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { get, type IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import { pushBlob } from '@sepia/test-support/clients/registry-calls';
+import { until } from '@sepia/test-support/until';
+import { Up, type UpMember } from '@sepia/test-support/up';
+import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
+import t from 'tap';
+
+const MIB = 1024 * 1024;
+const READERS = 100;
+/** More than sockets take in by themselves. */
+const SIZE = 8 * MIB;
+/** What each takes before it stops. */
+const TAKES = 64 * 1024;
+/** Growth of a process while they hold their bodies; without a bound a reader held 2 MiB, so 200. In MiB. */
+const MOST_MIB = 96;
+/** How long sockets to origins may outlive their last use, and what is still under way on a busy machine. In ms. */
+const FREE_MS = 150_000;
+
+t.test(
+  'those who read one blob slowly hold little, and nothing beyond the door',
+  { timeout: 600_000 },
+  async (t) => {
+    const topology = ['--origins', '3', '--trackers', '1', '--proxies', '1', '--agents', '1'];
+    await using up = await Up.start(join(t.testdir(), 'data'), [
+      ...topology,
+      ...['--upstream', 'local=none', '--ports-from', '28500'],
+    ]);
+    const { origins, proxies, agents } = up.cluster;
+    const content = Buffer.from(seededBytes(SIZE, 'slow'));
+    const digest = await pushBlob(proxies[0]!.url, 'team/app', content);
+    const members = [...origins, ...proxies, ...agents];
+
+    for (const { pid, name } of members)
+      t.match(
+        readFileSync(`/proc/${pid}/environ`, 'utf8'),
+        /\0MALLOC_MMAP_THRESHOLD_=32768\0/,
+        `${name} gives buffers back to the system when they are freed`,
+      );
+    for (const door of [proxies[0]!, agents[0]!])
+      await t.test(door.name, async (t) => {
+        const url = `${door.url}/v2/team/app/blobs/${digest}`;
+        t.ok(Buffer.from(await (await fetch(url)).arrayBuffer()).equals(content), 'one who is quick');
+        const before = members.map((member) => rssMiB(member));
+        const socketsBefore = origins.map(socketCount);
+        const beyond = (mostMiB: number): string[] =>
+          members.flatMap((member, at) => {
+            const mib = Math.round(rssMiB(member) - before[at]!);
+            return mib > mostMiB ? [`${member.name} +${mib} MiB`] : [];
+          });
+        const slow = await Promise.all(Array.from({ length: READERS }, async () => await take(url, TAKES)));
+        t.same(
+          slow
+            .filter(({ response }) => response.statusCode !== 200)
+            .map(({ response }) => response.statusCode),
+          [],
+          'nobody was refused',
+        );
+        t.ok(
+          slow.every(({ bytes }) => bytes.equals(content.subarray(0, bytes.length))),
+          'right bytes',
+        );
+        t.same(beyond(MOST_MIB), [], 'while they hold their bodies');
+        // Whoever does not read holds nothing beyond the door: not for as long as the client stays.
+        await until(
+          () => origins.every((origin, at) => socketCount(origin) <= socketsBefore[at]! + READERS / 10),
+          'sockets of origins are free',
+          FREE_MS,
+        );
+        t.same(beyond(MOST_MIB), [], 'while they do not read');
+        for (const { response } of slow) response.destroy();
+      });
+  },
+);
+
+interface Taken {
+  readonly response: IncomingMessage;
+  readonly bytes: Buffer;
+}
+
+/** The first bytes of a body, at least so many; the rest waits. */
+async function take(url: string, atLeast: number): Promise<Taken> {
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    get(url, { agent: false }, resolve).once('error', reject);
+  });
+  const chunks: Buffer[] = [];
+  await new Promise<void>((resolve) => {
+    let taken = 0;
+    response.once('close', resolve);
+    response.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      taken += chunk.length;
+      if (taken < atLeast) return;
+      response.pause();
+      resolve();
+    });
+  });
+  return { response, bytes: Buffer.concat(chunks) };
+}
+
+function rssMiB({ pid }: UpMember): number {
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+}
+
+function socketCount({ pid }: UpMember): number {
+  return readdirSync(`/proc/${pid}/fd`).filter((fd) => isSocket(`/proc/${pid}/fd/${fd}`)).length;
+}
+
+function isSocket(path: string): boolean {
+  try {
+    return readlinkSync(path).startsWith('socket:');
+  } catch (error) {
+    // Closed since the list was read.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
+  }
+}

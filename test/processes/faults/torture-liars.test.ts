@@ -1,0 +1,16 @@
+import t from 'tap';
+import { roundsWith } from './rounds-with.ts';
+
+for (const [sabotage, kinds] of [
+  ['accept-forgotten', ['lost']],
+  ['owners-unwritten', ['lost', 'stale']],
+  ['tag-frozen', ['stale']],
+] as const)
+  t.test(`${sabotage}: origins that lie are found out`, async (t) => {
+    const found = await roundsWith(sabotage);
+    t.equal(found.code, 1);
+    t.ok(
+      kinds.some((kind) => found[kind] > 0),
+      JSON.stringify(found),
+    );
+  });
