@@ -7,7 +7,7 @@ import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
-import { steadyMs } from '@sepia/base/reach';
+import { Reach, steadyMs } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { followingClient } from '@sepia/cluster/ring-follower';
@@ -33,6 +33,8 @@ import { runTask } from './run-task.ts';
 import { scanForever } from './scan.ts';
 import { Worker } from './worker.ts';
 
+/** The queue may be silent for so long before this accelerator is not ready, in ms. */
+const PATIENCE_MS = 30_000;
 const STOP_GRACE_MS = 3_000;
 
 /** A running accelerator. */
@@ -103,11 +105,13 @@ export async function startAccelerator(
       memberId: id,
       nowMs: dateMs,
     };
+    const reach = new Reach({ whom: 'proxies', patienceMs: PATIENCE_MS });
     const worker = new Worker(
       {
         queue,
         holder: `${id}.${randomUUID()}`,
         log,
+        reach,
         onEnd: (outcome) => ended.inc({ outcome }),
         run: async (task, onProgress, signal) =>
           await runTask(
@@ -142,7 +146,7 @@ export async function startAccelerator(
         log,
         metrics,
         app,
-        notReady: () => (stopping.signal.aborted ? 'stopping' : undefined),
+        notReady: () => (stopping.signal.aborted ? 'stopping' : reach.lack(performance.now())?.why),
         clock,
       },
       config['admin-listen'],

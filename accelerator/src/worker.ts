@@ -2,6 +2,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
+import type { Reach } from '@sepia/base/reach';
 import type {
   ConversionJob,
   ConversionOutcome,
@@ -20,6 +21,8 @@ interface WorkerDeps {
     signal: AbortSignal,
   ) => Promise<ConversionOutcome>;
   readonly log: Logger;
+  /** Whether the queue answers. */
+  readonly reach: Reach;
   readonly onEnd: (outcome: ConversionOutcome['outcome'] | 'failed') => void;
 }
 
@@ -65,14 +68,17 @@ export class Worker {
   }
 
   async #look(): Promise<void> {
-    const { queue, holder, log } = this.#deps;
+    const { queue, holder, log, reach } = this.#deps;
     const { signal } = this.#stopped;
     while (!signal.aborted) {
       const free = this.#options.workers - this.#running.size;
       try {
         const jobs = free > 0 ? await queue.take(holder, free) : [];
+        if (free > 0) reach.answered();
         for (const job of jobs) this.#begin(job);
       } catch (error) {
+        const kind = isCoded(error, 'SIGNATURE_INVALID') ? 'refused' : 'silent';
+        reach.failed('queue', kind, String((error as Error).message), performance.now());
         logFailure(log, error, 'the queue of conversions does not answer');
       }
       await this.#pause();

@@ -1,5 +1,6 @@
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
+import { Reach } from '@sepia/base/reach';
 import type { ConversionJob, ConversionOutcome, ConversionTask } from '@sepia/cluster/api/conversions';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -49,12 +50,14 @@ function start(
   queue: FakeQueue,
   run: (one: ConversionTask, signal: AbortSignal) => Promise<ConversionOutcome>,
   workers = 1,
+  reach = new Reach({ whom: 'proxies', patienceMs: 0 }),
 ): Worker {
   const worker = new Worker(
     {
       queue: queue as unknown as QueueClient,
       holder: 'me',
       log: silentLogger(),
+      reach,
       onEnd: () => undefined,
       run: async (one, _onProgress, signal) => await run(one, signal),
     },
@@ -64,6 +67,22 @@ function start(
   t.teardown(() => worker.stop());
   return worker;
 }
+
+t.test('a queue that does not answer is a lack until it does', async (t) => {
+  const queue = new FakeQueue();
+  let isSilent = true;
+  const take = queue.take;
+  queue.take = async (...asked) => {
+    if (isSilent) throw new CodedError('NO_PEERS', { message: 'no proxy answers' });
+    return await take(...asked);
+  };
+  const reach = new Reach({ whom: 'proxies', patienceMs: 0 });
+  start(t, queue, async () => ({ outcome: 'converted' }), 1, reach);
+  await until(() => reach.lack(performance.now()) !== undefined, 'a lack');
+  t.match(reach.lack(performance.now())?.why, /none of the proxies.*no proxy answers/);
+  isSilent = false;
+  await until(() => reach.lack(performance.now()) === undefined, 'it answers');
+});
 
 t.test('each job ends in one word to the queue', async (t) => {
   const queue = new FakeQueue('good', 'later', 'never', 'bug');

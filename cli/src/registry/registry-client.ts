@@ -196,6 +196,9 @@ export class RegistryClient {
     const url = new URL(path, this.#options.url);
     if (this.#options.ns !== undefined && (method === 'GET' || method === 'HEAD'))
       url.searchParams.set('ns', this.#options.ns);
+    // Where an upload goes on may be another host: an account is shown to the registry alone.
+    if (url.origin !== new URL(this.#options.url).origin)
+      return await this.#send(method, url, call, undefined);
     const scope = scopeOf(call.repository, method);
     const signal = call.signal ?? AbortSignal.timeout(HEADERS_TIMEOUT_MS);
     const sent = await this.#authorized(this.#auth.header(scope, signal));

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { createDispatcher } from '@sepia/http/sockets';
@@ -75,6 +77,35 @@ t.test('a push goes to the Location that it was given, and not at all where the 
   t.equal(await client.pushBlob('a/b', blob), true);
   t.ok(registry.blobs.get(blob.digest)?.equals(bytes));
   t.equal(await client.pushBlob('a/b', blob), false);
+});
+
+t.test('an account is shown to the registry alone, not where an upload goes on', async (t) => {
+  const shown: Record<string, (string | undefined)[]> = { registry: [], store: [] };
+  const serve = async (name: string, answer: (req: IncomingMessage, res: ServerResponse) => void) => {
+    const server = createServer((req, res) => {
+      shown[name]!.push(req.headers.authorization);
+      req.resume().on('end', () => answer(req, res));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => server.close());
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  };
+  const store = await serve('store', (_req, res) => res.writeHead(201).end());
+  const registry = await serve('registry', (req, res) => {
+    if (req.headers.authorization === undefined)
+      res.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end();
+    else if (req.method === 'POST') res.writeHead(202, { location: `${store}/upload/1` }).end();
+    else res.writeHead(404).end();
+  });
+  const credentials = { username: 'ci', password: 'secret' };
+  const dispatcher = createDispatcher();
+  t.teardown(() => dispatcher.destroy());
+  const client = new RegistryClient({ dispatcher }, { url: registry, credentials });
+  const bytes = Buffer.from('layer');
+  const blob = { digest: digestOf(bytes), sizeBytes: bytes.length, open: () => Readable.from([bytes]) };
+  t.equal(await client.pushBlob('a/b', blob), true);
+  t.match(shown['registry']!.at(-1), /^Basic /);
+  t.same(shown['store'], [undefined]);
 });
 
 t.test('a manifest is asked for by digest after its tag; errors say what the registry said', async (t) => {

@@ -66,7 +66,8 @@ export class UpstreamSockets {
   for(url: URL, purpose: Purpose): Dispatcher {
     const place = this.placeOf(url, purpose);
     if (isAddress(url.hostname)) this.#check(url.hostname, [url.hostname], place, purpose);
-    else if (url.hostname === 'localhost') this.#check(url.hostname, ['127.0.0.1'], place, purpose);
+    else if (/(?:^|\.)localhost$/.test(url.hostname))
+      this.#check(url.hostname, ['127.0.0.1'], place, purpose);
     const proxy = this.#deps.proxyFor(url);
     // One pool for each kind of place: a connection that one of them may use is not handed to another.
     const key = JSON.stringify([proxy?.url ?? '', place, purpose]);

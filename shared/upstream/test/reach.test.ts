@@ -51,7 +51,17 @@ t.test('a redirect leads neither to this machine nor to its networks, however it
   });
   const port = new URL(upstream.storeUrl).port;
   const hosts = [
-    ...['127.0.0.1', '2130706433', '0x7f.1', '127.1', '0.0.0.0', 'localhost', '[::1]', '[::ffff:127.0.0.1]'],
+    ...[
+      '127.0.0.1',
+      '2130706433',
+      '0x7f.1',
+      '127.1',
+      '0.0.0.0',
+      'localhost',
+      'a.localhost',
+      '[::1]',
+      '[::ffff:127.0.0.1]',
+    ],
     ...[
       '[::ffff:7f00:1]',
       '[64:ff9b::7f00:1]',

@@ -19,6 +19,12 @@ const ASKED = [
   { what: 'a manifest', path: 'manifests/v1', headers: {}, status: 200 },
   { what: 'a blob', path: 'blobs', headers: {}, status: 200 },
   { what: 'a bounded range', path: 'blobs', headers: { range: 'bytes=5-1000' }, status: 206 },
+  {
+    what: 'a range across the border of two pieces',
+    path: 'blobs',
+    headers: { range: `bytes=${MIB - 100}-${MIB + 99}` },
+    status: 206,
+  },
 ] as const;
 
 t.test('an upstream that thinks before its first byte', async (t) => {

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { silentLogger } from '@sepia/base/log';
 import { createOrigin, ORIGIN_CONFIG } from '@sepia/origin';
 import { call } from '@sepia/test-support/clients/registry-calls';
-import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { pullImage, pushUntilTaken, randomImage } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { until } from '@sepia/test-support/until';
@@ -46,10 +46,7 @@ t.test('records go from one engine to the other, and back', { skip: noPostgres()
   const [url] = cluster.proxyUrls as [string];
   const images = [randomImage([20_000]), randomImage([30_000]), randomImage([10_000])] as const;
   const push = async (tag: string, image: (typeof images)[number]): Promise<void> => {
-    await until(async () => {
-      await pushImage(() => url, 'demo/app', tag, image);
-      return true;
-    }, `${tag} is pushed`);
+    await pushUntilTaken(() => url, 'demo/app', tag, image);
   };
   /** All origins in this engine, without the records of the other one. */
   const begin = async (engine: object): Promise<void> => {
@@ -82,7 +79,7 @@ t.test('records go from one engine to the other, and back', { skip: noPostgres()
   for (const id of ORIGINS) await cluster.stopMember(id);
   await begin(postgres);
   await cluster.startMember('proxy-1');
-  t.equal(await tagAt(url, 'v1'), images[0].manifestDigest);
+  await until(async () => (await tagAt(url, 'v1')) === images[0].manifestDigest, 'v1 is there');
   t.equal(await tagAt(url, 'gone'), undefined);
   await pullImage(url, 'demo/app', 'v1');
   await push('v2', images[2]);
@@ -96,7 +93,7 @@ t.test('records go from one engine to the other, and back', { skip: noPostgres()
   const back = await copy(cluster, server.url, 'embedded');
   t.match(back.text, /3 tags, \d+ links.*copied, and the same on both sides/);
   await cluster.startMember('proxy-1');
-  t.equal(await tagAt(url, 'v1'), images[0].manifestDigest);
+  await until(async () => (await tagAt(url, 'v1')) === images[0].manifestDigest, 'v1 is there');
   t.equal(await tagAt(url, 'v2'), images[2].manifestDigest);
   t.equal(await tagAt(url, 'gone'), undefined);
   for (const tag of ['v1', 'v2']) await pullImage(url, 'demo/app', tag);

@@ -7,7 +7,7 @@ import { call } from '@sepia/test-support/clients/registry-calls';
 import {
   type PushedImage,
   pullImage,
-  pushImage,
+  pushUntilTaken,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
@@ -51,15 +51,7 @@ async function push(
   tag: string,
   image: PushedImage,
 ): Promise<void> {
-  await until(async () => {
-    try {
-      await pushImage(bed.proxy, repository, tag, image);
-      return true;
-    } catch (error) {
-      if (!/status 503/.test(String(error))) throw error;
-      return false;
-    }
-  }, `${repository}:${tag} is pushed`);
+  await pushUntilTaken(bed.proxy, repository, tag, image);
 }
 
 async function tagAt(url: string, repository: string, tag: string): Promise<string | undefined> {

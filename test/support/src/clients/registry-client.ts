@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { request } from 'undici';
+import { until } from '../until.ts';
 
 /** A pushed image: manifest digest and its blobs. */
 export interface PushedImage {
@@ -78,6 +79,19 @@ export async function pushImage(
   });
   const text = await put.body.text();
   expectStatus(put.statusCode, 201, `PUT manifest: ${text}`);
+}
+
+/** As {@link pushImage}, again while a member that is busy or just started answers 503, as clients do. */
+export async function pushUntilTaken(...args: Parameters<typeof pushImage>): Promise<void> {
+  await until(async () => {
+    try {
+      await pushImage(...args);
+      return true;
+    } catch (error) {
+      if (!/status 503/.test(String(error))) throw error;
+      return false;
+    }
+  }, `${args[1]}:${args[2]} is pushed`);
 }
 
 /** Pulls as containerd does: HEAD by tag, GET by digest, all blobs at once; every digest checked. Returns bytes of blobs. */
