@@ -2,7 +2,8 @@ import { answersOf, askAll, type Said } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug } from '@sepia/base/failure';
 import type { Shard } from '@sepia/cluster/ring';
-import { counted, isQuorum, isReadQuorum, type Sender } from '@sepia/records/core/standing';
+import { writeStep } from '@sepia/records/core/set-protocol';
+import { counted, isReadQuorum, type Sender } from '@sepia/records/core/standing';
 
 /** An answer, and what it counts by. */
 export interface CountedAnswer<A> {
@@ -53,11 +54,11 @@ export async function acknowledged(shard: Shard, write: (id: string) => Promise<
   const acks: { readonly sender: Sender }[] = [];
   await new Promise<void>((resolve, reject) => {
     const judge = (cause?: unknown): void => {
-      const good = counted(acks).map(({ sender }) => sender.id);
+      const step = writeStep(acks, open, shard.sets);
+      if (step === 'done') resolve();
+      if (step !== 'lost') return;
       const detail = { owners: ids };
-      if (isQuorum(good, shard.sets)) resolve();
-      else if (!isQuorum([...good, ...open], shard.sets))
-        reject(new CodedError('QUORUM_LOST', { message: 'too few origins took the write', detail, cause }));
+      reject(new CodedError('QUORUM_LOST', { message: 'too few origins took the write', detail, cause }));
     };
     for (const id of ids)
       write(id).then(

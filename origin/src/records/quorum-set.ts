@@ -5,7 +5,8 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Shard } from '@sepia/cluster/ring';
-import { isShown, joinFields, joinWhole } from '@sepia/records/core/join';
+import { joinFields, joinWhole } from '@sepia/records/core/join';
+import { clockOf, inTheWay, standingOf, tryStep } from '@sepia/records/core/set-protocol';
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { acknowledged, askCounted, type CountedAnswer } from './ask-counted.ts';
@@ -121,9 +122,8 @@ export class QuorumSet<T> {
       const old = entries.filter((_, index) => isNews[index] === false);
       const found = await own.entriesOf(old.map(({ key }) => key));
       for (const [index, { atMs, value }] of old.entries()) {
-        const standingEntry = found[index];
-        if (standingEntry === undefined || isShown({ atMs, value }, standingEntry, byField)) continue;
-        behindMs = Math.max(behindMs ?? 0, standingEntry.atMs);
+        const laterMs = inTheWay({ atMs, value }, found[index], byField);
+        if (laterMs !== undefined) behindMs = Math.max(behindMs ?? 0, laterMs);
       }
     }
     return behindMs === undefined ? {} : { behindMs };
@@ -138,9 +138,11 @@ export class QuorumSet<T> {
     changes: readonly { readonly key: readonly string[]; readonly value?: T | undefined }[],
   ): Promise<void> {
     if (changes.length === 0) return;
-    let atMs = this.#deps.nowMs();
+    let behindMs: number | undefined;
     for (let tries = 1; ; tries++) {
-      let behindMs = 0;
+      const atMs = clockOf(this.#deps.nowMs(), behindMs);
+      behindMs = undefined;
+      let failure: unknown;
       const owners = this.#shard(shard);
       const records = changes.map(({ key, value }) =>
         value === undefined ? { key, atMs } : { key, atMs, value },
@@ -152,7 +154,7 @@ export class QuorumSet<T> {
             const told = await this.#put(id, shard, owners.epoch, some);
             sender = told.sender;
             if (told.answer.behindMs === undefined) continue;
-            behindMs = Math.max(behindMs, told.answer.behindMs);
+            behindMs = Math.max(behindMs ?? 0, told.answer.behindMs);
             throw new CodedError('CONFLICT', {
               message: 'a later record stands in the way',
               detail: { origin: id },
@@ -160,13 +162,16 @@ export class QuorumSet<T> {
           }
           return sender;
         });
-        if (behindMs === 0) return;
       } catch (error) {
         throwIfBug(error);
-        if (behindMs === 0 && (await this.#isSame(owners))) throw error;
+        failure = error;
       }
-      if (tries >= MAX_TRIES) throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
-      atMs = Math.max(this.#deps.nowMs(), behindMs + 1);
+      const isAcknowledged = failure === undefined;
+      const isMoved = behindMs === undefined && !isAcknowledged && !(await this.#isSame(owners));
+      const step = tryStep({ isAcknowledged, behindMs, isMoved, left: MAX_TRIES - tries });
+      if (step === 'done') return;
+      if (step === 'failed') throw failure;
+      if (step === 'conflict') throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
     }
   }
 
@@ -196,10 +201,7 @@ export class QuorumSet<T> {
       async (owners) =>
         await askCounted(owners, async (...call) => await ask(owners.epoch, ...call), settles),
     );
-    if (isEnough || settles(answers)) {
-      const told = answers.filter((one) => one !== undefined);
-      return told.length === 0 ? undefined : told.reduce((a, b) => this.#joined(a, b));
-    }
+    if (isEnough || settles(answers)) return standingOf(answers, (a, b) => this.#joined(a, b));
     throw new CodedError('QUORUM_LOST', {
       message: 'too few origins answer to know this record',
       detail: { ...shard, key },
@@ -231,10 +233,12 @@ export class QuorumSet<T> {
           message: 'too few origins answer to know these records',
           detail: { ...shard },
         });
-      yield some.map((_, index) => {
-        const told = answers.map((one) => one[index]).filter((one) => one !== undefined && one !== null);
-        return told.length === 0 ? undefined : told.reduce((a, b) => this.#joined(a, b));
-      });
+      yield some.map((_, index) =>
+        standingOf(
+          answers.map((one) => one[index] ?? undefined),
+          (a, b) => this.#joined(a, b),
+        ),
+      );
     }
   }
 
