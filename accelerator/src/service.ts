@@ -80,6 +80,7 @@ export async function startAccelerator(
       env: deps.env ?? {},
       log,
       nowMs: steadyMs,
+      dateMs,
     });
     stops.push('registries', () => registries.close());
     const pool = new PackPool(config.threads ?? availableParallelism());

@@ -142,12 +142,12 @@ async function build(parts: BuildParts): Promise<Origin> {
   await room.start();
   const store = await openStore({ folder, room, index, log, nowMs: dateMs }, config.cache);
   stops.push('blob store', async () => await store.close());
-  const sessions = new Sessions({ nowMs });
+  const sessions = new Sessions({ nowMs, dateMs });
   const upstreams = new Upstreams(
     {
       cluster,
       log,
-      nowMs,
+      ...{ nowMs, dateMs },
       ...identities,
       names: (...of) => namesToFetchWith({ members, sessions, isPrivate: access.isPrivate }, ...of),
     },
@@ -218,7 +218,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
   const onOutdated = async (epoch: number, from: string): Promise<void> => await ring.reach(epoch, from);
   const tags = new Tags({ ...counted, nowMs, dateMs, onOutdated });
-  const recheck = new Recheck({ members, upstreams, log, nowMs: dateMs });
+  const recheck = new Recheck({ members, upstreams, log, nowMs });
   const tagIndex = new TagIndex(counted);
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
   const catalog = new Catalog({ cluster, ...counted });
@@ -237,9 +237,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     referrers,
     manifests: () => manifests,
     ...identities,
-    metrics,
-    log,
-    nowMs: dateMs,
+    ...{ metrics, log, nowMs, dateMs },
   });
   stops.push('replication', async () => await replication.stop());
   const manifests: Manifests = new Manifests({
@@ -294,7 +292,7 @@ async function build(parts: BuildParts): Promise<Origin> {
         cluster,
         members,
         records,
-        standing,
+        standing: recordStanding,
         sets,
         store,
         swarms,

@@ -21,6 +21,7 @@ interface Deps {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly nowMs: () => number;
+  readonly dateMs: () => number;
 }
 
 const CONNECTIONS = 8;

@@ -17,11 +17,13 @@ interface Session {
 /** Credentials of clients, by repository: to check with, and to fetch with where the upstream's policy allows it. */
 export class Sessions {
   readonly #nowMs: () => number;
+  readonly #dateMs: () => number;
   /** Keys `upstream\nrepository\nhash`, the newest last. */
   readonly #sessions = new Map<string, Session>();
 
-  constructor(deps: { readonly nowMs: () => number }) {
+  constructor(deps: { readonly nowMs: () => number; readonly dateMs: () => number }) {
     this.#nowMs = deps.nowMs;
+    this.#dateMs = deps.dateMs;
   }
 
   /** Whoever these credentials are of, to ask the upstream with; undefined for an unknown scheme. */
@@ -38,7 +40,8 @@ export class Sessions {
   keep(repositoryKey: string, authorization: string, as: Authorizer): void {
     const nowMs = this.#nowMs();
     const key = `${repositoryKey}\n${hashOf(authorization)}`;
-    const untilMs = Math.min(nowMs + KEEP_MS, expiryMs(authorization) ?? Number.MAX_SAFE_INTEGER);
+    const untilMs =
+      nowMs + Math.min(KEEP_MS, (expiryMs(authorization) ?? Number.MAX_SAFE_INTEGER) - this.#dateMs());
     this.#sessions.delete(key);
     if (untilMs <= nowMs) return;
     this.#sessions.set(key, { authorization, as, untilMs });

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { logFailure, tryParse } from '@sepia/base/failure';
-import type { StopStack } from '@sepia/base/lifecycle';
+import { pause, type StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import { RecordStore } from '@sepia/records/store/record-store';
@@ -23,6 +24,9 @@ const FILE = 'records-engine';
 const FORGET_BATCH = 1_000;
 /** A database that nobody answers for at the start is waited for so long, in ms. */
 const START_MS = 30_000;
+/** A database that cannot be claimed is tried again after this, in ms, doubling up to the next. */
+const FIRST_RETRY_MS = 200;
+const MAX_RETRY_MS = 5_000;
 /** Key spaces that move to a shared table. Which blobs are here, and what is owed, stays with the disk they are on. */
 const SPACES = ['r1', 'l1', 't1', 'n1', 'f1', 'p1'];
 
@@ -68,39 +72,44 @@ export async function openRecordEngine(
     readonly acceptLoss: boolean;
   },
 ): Promise<RecordEngine> {
-  const { folder, records, standing, digests, log, stops } = deps;
+  const { folder, records, log, stops } = deps;
   const { engine, 'url-file': urlFile } = options.config;
   const kept = await engineOf(folder, engine);
-  if (kept !== engine && kept !== undefined) {
-    if (!options.acceptLoss)
-      throw new CodedError('START_FAILED', {
-        message: `records.engine is ${engine}, the records of this data folder rest in ${kept}: save them by "sepia backup", start all origins once with --accept-loss, bring them back by "sepia restore"`,
-        detail: { engine, kept },
-      });
-    log.warn(
-      { engine, kept },
-      'begins without the records of the former engine, by the word of the operator',
-    );
-    await forgetRecords(folder);
-    digests.reset();
-    await digests.scan();
-  }
+  const isLeft = kept !== engine && kept !== undefined;
+  if (isLeft && !options.acceptLoss)
+    throw new CodedError('START_FAILED', {
+      message: `records.engine is ${engine}, the records of this data folder rest in ${kept}: save them by "sepia backup", start all origins once with --accept-loss, bring them back by "sepia restore"`,
+      detail: { engine, kept },
+    });
   if (engine === 'embedded') {
+    if (isLeft) await leaveEngine(deps, kept);
     if (kept === 'postgres') await forgetEngine(folder);
-    return { records, standing, seenBy: (members) => members, away: undefined };
+    return { records, standing: deps.standing, seenBy: (members) => members, away: undefined };
   }
   const table = await PostgresTable.open({ log }, { url: readUrl(urlFile!), deadlineMs: START_MS });
   stops.push("records' database", async () => await table.close());
-  await noteEngine(folder);
+  const found = await checkedOwner(table, deps, options.acceptLoss);
+  // Only now: until here nothing says that the other engine can be reached.
+  if (isLeft) await leaveEngine(deps, kept);
+  if (kept !== 'postgres') await noteEngine(folder);
+  const shared = await sharedStanding(table, deps, options.acceptLoss || found !== undefined);
   gauges(deps.metrics, table);
   return {
     records: new RecordStore({ table }),
-    standing: await sharedStanding(table, deps, options.acceptLoss),
+    standing: shared.standing,
     seenBy: (members) => members.alone(),
     get away() {
-      return table.database.state.away;
+      return table.database.state.away ?? shared.lack;
     },
   };
+}
+
+/** By the word of the operator the records of the former engine do not count any more. */
+async function leaveEngine({ folder, digests, log }: EngineDeps, kept: EngineName): Promise<void> {
+  log.warn({ kept }, 'begins without the records of the former engine, by the word of the operator');
+  await forgetRecords(folder);
+  digests.reset();
+  await digests.scan();
 }
 
 /** What the data folder's records rest in; undefined of a folder that has none. An embedded origin reads no records for it. */
@@ -132,54 +141,111 @@ async function forgetEngine({ dir }: DataFolder): Promise<void> {
   await diskFiles.syncFolder(dir);
 }
 
-async function noteEngine({ dir }: DataFolder): Promise<void> {
+/** `owner`: as this origin found the records there, so that an empty database is not taken for a new one later. */
+async function noteEngine({ dir }: DataFolder, owner = ''): Promise<void> {
   const path = join(dir, FILE);
-  const bytes = new TextEncoder().encode('postgres\n');
+  const bytes = new TextEncoder().encode(`postgres ${owner}`.trimEnd().concat('\n'));
   await replaceWhole(diskFiles, { path, temporary: `${path}.new`, durable: true }, bytes);
   await diskFiles.syncFolder(dir);
 }
 
+/** Whose records this origin found in the database before; undefined: it never found any. */
+async function notedOwner({ dir }: DataFolder): Promise<string | undefined> {
+  const bytes = await readWhole(diskFiles, join(dir, FILE));
+  const owner = Buffer.from(bytes ?? [])
+    .toString('utf8')
+    .split(/\s+/)[1];
+  return owner === '' ? undefined : owner;
+}
+
+/**
+ * Whose a database is: this cluster's, or nobody's yet. One whose records this origin has seen before is not begun anew,
+ * nor is one with records of nobody, which a copy left. @throws `START_FAILED`
+ */
+async function checkedOwner(
+  table: RecordTable,
+  { clusterKey, folder }: EngineDeps,
+  acceptLoss: boolean,
+): Promise<string | undefined> {
+  const found = await ownerOf(table);
+  if (found !== undefined && found !== ownerName(clusterKey)) throw foreign();
+  if (found === undefined) await checkNew(table, (await notedOwner(folder)) !== undefined && !acceptLoss);
+  return found;
+}
+
 /**
  * What an origin says of shared records counts at once, if they are this cluster's. An empty database becomes that with
- * the first start of the cluster, which needs all origins, or by the word of the operator: none begins anew on its own.
+ * the first start of the cluster, which needs all origins, or by the word of the operator. `lack`: why none count yet.
  */
 async function sharedStanding(
   table: RecordTable,
-  { clusterKey, standing, log }: EngineDeps,
-  acceptLoss: boolean,
-): Promise<RecordStanding> {
+  { clusterKey, standing, log, folder, stops }: EngineDeps,
+  isTaken: boolean,
+): Promise<{ readonly standing: RecordStanding; readonly lack: string | undefined }> {
   const name = ownerName(clusterKey);
-  const owner = acceptLoss || standing.isSettled ? await claim(table, name) : await ownerOf(table);
-  if (owner !== undefined && owner !== name)
-    throw new CodedError('START_FAILED', {
-      message: "the records' database belongs to another cluster: records.url-file must name one of its own",
-    });
-  let isOurs = owner === name;
+  let isOurs = false;
+  const take = async (): Promise<void> => {
+    if ((await claim(table, name)) !== name) throw foreign();
+    await noteEngine(folder, name);
+    isOurs = true;
+  };
+  if (isTaken || standing.isSettled) await take();
+  const stopped = new AbortController();
+  stops.push("claim of the records' database", () => stopped.abort(new CodedError('DRAINING')));
+  const takeInTheEnd = async (): Promise<void> => {
+    for (let tries = 1; !isOurs && !stopped.signal.aborted; tries++)
+      try {
+        await take();
+      } catch (error) {
+        logFailure(log, error, "the records' database is not claimed yet", { tries }, 'error');
+        await pause(backoffMs(tries, FIRST_RETRY_MS, MAX_RETRY_MS), stopped.signal);
+      }
+  };
+  let taking: Promise<void> | undefined;
   standing.onChange(() => {
-    if (isOurs || !standing.isSettled) return;
-    void claim(table, name).then(
-      (found) => {
-        isOurs = found === name;
-      },
-      (error: unknown) => logFailure(log, error, "the records' database is not claimed yet", {}, 'error'),
-    );
+    if (!isOurs && standing.isSettled) taking ??= takeInTheEnd();
   });
   const requireAll = (): void => {
     if (!isOurs) throw new CodedError('RECORDS_PENDING', { detail: { origin: standing.standing.id } });
   };
   return {
-    require: requireAll,
-    requireAll,
-    counts: () => isOurs,
-    // A change of the ring moves none of them: they are of no epoch.
-    within: async (_epoch, work) => await work(),
-    get standing() {
-      return { ...standing.standing, epoch: 0 };
+    standing: {
+      require: requireAll,
+      requireAll,
+      counts: () => isOurs,
+      // A change of the ring moves none of them: they are of no epoch.
+      within: async (_epoch, work) => await work(),
+      get standing() {
+        return { ...standing.standing, epoch: 0 };
+      },
+      get sender() {
+        return standing.sender;
+      },
     },
-    get sender() {
-      return standing.sender;
+    get lack() {
+      return isOurs ? undefined : "the records' database is not this cluster's yet";
     },
   };
+}
+
+/** A database that is nobody's. @throws `START_FAILED` where it has records, or should have */
+async function checkNew(table: RecordTable, wasOurs: boolean): Promise<void> {
+  for await (const _ of table.keys({}))
+    throw new CodedError('START_FAILED', {
+      message:
+        "the records' database has records, but of no cluster: a copy into it did not end; copy again, into an empty one",
+    });
+  if (wasOurs)
+    throw new CodedError('START_FAILED', {
+      message:
+        "the records' database is empty, and this origin has seen records in it: let records.url-file name the right one, or restore it; --accept-loss begins without them",
+    });
+}
+
+function foreign(): CodedError {
+  return new CodedError('START_FAILED', {
+    message: "the records' database belongs to another cluster: records.url-file must name one of its own",
+  });
 }
 
 /** Reads the address of the database. @throws `CONFIG_INVALID` without what the file holds */

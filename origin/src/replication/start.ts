@@ -44,6 +44,7 @@ interface ReplicationParts {
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly nowMs: () => number;
+  readonly dateMs: () => number;
 }
 
 /** Builds replication with its metrics; not started. @throws {CodedError} `CONFIG_INVALID` */
@@ -66,6 +67,7 @@ export function createReplication(parts: ReplicationParts): {
     metrics,
     log,
     nowMs,
+    dateMs,
   } = parts;
   const bytes = metrics.counter('sepia_origin_replication_bytes_total', 'Bytes of blobs sent to targets.', [
     'rule',
@@ -75,7 +77,7 @@ export function createReplication(parts: ReplicationParts): {
     'Runs of replication jobs by how they ended: done, failed (tried again), dead.',
     ['rule', 'outcome'],
   );
-  const jobs = new ReplicationJobs({ records, nowMs });
+  const jobs = new ReplicationJobs({ records, nowMs: dateMs });
   const reader = new BlobReader({ blobs, members });
   const referrersOf = async (
     name: { readonly upstream: string; readonly repository: RepositoryName },
@@ -93,8 +95,8 @@ export function createReplication(parts: ReplicationParts): {
   const broughtBy = async (digest: Digest): Promise<readonly Provenance[]> =>
     (await store.stat(digest))?.attrs.provenance ?? [];
   const onBytes = (rule: string, count: number): void => bytes.inc({ rule }, count);
-  const queue = new JobQueue({ members: parts.recordMembers, jobs, standing, nowMs });
-  const targets = openTargets({ cluster, credentials, env, log, nowMs });
+  const queue = new JobQueue({ members: parts.recordMembers, jobs, standing, nowMs: dateMs });
+  const targets = openTargets({ cluster, credentials, env, log, nowMs, dateMs });
   const replication = new Replication({
     members,
     jobs,

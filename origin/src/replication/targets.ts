@@ -27,6 +27,7 @@ interface TargetsDeps {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly nowMs: () => number;
+  readonly dateMs: () => number;
 }
 
 /** Blobs whose repository at the target is remembered. */

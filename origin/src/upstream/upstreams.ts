@@ -13,6 +13,7 @@ interface UpstreamsDeps {
   readonly cluster: Cluster;
   readonly log: Logger;
   readonly nowMs: () => number;
+  readonly dateMs: () => number;
   readonly credentials: Readonly<Record<string, CredentialConfig>>;
   /** The environment of the process: HTTP proxies, and where helpers are. */
   readonly env: Readonly<Record<string, string | undefined>>;

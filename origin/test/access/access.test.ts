@@ -37,7 +37,7 @@ class Bench {
         anonymous: () => NOBODY,
         get: () => ({ tags: { 'stale-limit': 24 * 60 * MINUTE_MS }, 'fetch-with': 'robot' }),
       },
-      sessions: new Sessions({ nowMs }),
+      sessions: new Sessions({ nowMs, dateMs: () => this.nowMs + DATE_MS }),
       publics: {
         note: () => undefined,
         forget: async () => undefined,

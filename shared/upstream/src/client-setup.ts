@@ -78,6 +78,7 @@ export function openTargetClient(
     readonly env: Readonly<Record<string, string | undefined>>;
     readonly log: Logger;
     readonly nowMs: () => number;
+    readonly dateMs: () => number;
   },
   { name, to, caKey, account, connections }: TargetConfig,
 ): TargetClient {

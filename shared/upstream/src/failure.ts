@@ -3,7 +3,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import { readLimited } from '@sepia/http/client';
 import { contentOf } from './content-coding.ts';
 import { type Answer, discard, header } from './exchange.ts';
-import { retryAfterSeconds } from './retry-after.ts';
+import { retryAfterOf } from './retry-after.ts';
 
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 
@@ -28,7 +28,7 @@ export async function failureOf(
 ): Promise<CodedError> {
   const { status } = answer;
   const said = await errorBodyOf(answer);
-  const retryAfter = retryAfterSeconds(header(answer, 'retry-after'), context.nowMs);
+  const retryAfter = retryAfterOf(answer, context.nowMs);
   const code = codeOf(status, subject, context.foreign);
   const limited = code === 'UPSTREAM_LIMITED' || (code === 'BACKEND_DOWN' && retryAfter !== undefined);
   return new CodedError(code, {

@@ -1,4 +1,11 @@
 import { LatestMap } from '@sepia/base/latest-map';
+import { type Answer, header } from './exchange.ts';
+
+/** Seconds that an answer asks to be left alone, as {@link retryAfterSeconds}; a date counts from that of the answer. */
+export function retryAfterOf(answer: Pick<Answer, 'headers'>, nowMs: number): number | undefined {
+  const saidAtMs = Date.parse(header(answer, 'date') ?? '');
+  return retryAfterSeconds(header(answer, 'retry-after'), Number.isNaN(saidAtMs) ? nowMs : saidAtMs);
+}
 
 /** Longest pause believed, in seconds: a broken header must not close an upstream for a day. */
 const MAX_PAUSE_SECONDS = 600;

@@ -8,8 +8,8 @@ import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import { contentOf } from './content-coding.ts';
 import { basic } from './credentials/basic.ts';
 import { type CredentialSource, type Credentials, isSame } from './credentials/source.ts';
-import { type Answer, discard, header } from './exchange.ts';
-import { retryAfterSeconds } from './retry-after.ts';
+import { type Answer, discard } from './exchange.ts';
+import { retryAfterOf } from './retry-after.ts';
 
 const MAX_TOKEN_ANSWER_BYTES = 1024 * 1024;
 const MAX_SCOPES = 4096;
@@ -155,7 +155,7 @@ function refusalOf(deps: Pick<TokenDeps, 'upstream' | 'nowMs'>, answer: Answer, 
   const { status, url } = answer;
   const detail = { upstream: deps.upstream, host: url.host, status, scope };
   if (status === 429) {
-    const retryAfter = retryAfterSeconds(header(answer, 'retry-after'), deps.nowMs()) ?? 1;
+    const retryAfter = retryAfterOf(answer, deps.nowMs()) ?? 1;
     return new CodedError('UPSTREAM_LIMITED', {
       message: `token service ${url.host} limits the request rate`,
       detail: { ...detail, retryAfterSeconds: Math.max(1, retryAfter) },

@@ -6,10 +6,10 @@ import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
 import { Authority, TOKEN_SLOTS } from './authority.ts';
 import type { Home } from './core/reach.ts';
 import { type CredentialSource, type Credentials, fixedCredentials } from './credentials/source.ts';
-import { type Answer, discard, exchange, header } from './exchange.ts';
+import { type Answer, discard, exchange } from './exchange.ts';
 import { failureOf, type Subject } from './failure.ts';
 import { followed, MAX_REDIRECTS } from './redirect.ts';
-import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterSeconds } from './retry-after.ts';
+import { MAX_SHARED_PAUSE_SECONDS, PauseBook, retryAfterOf } from './retry-after.ts';
 import { SlotGate } from './slot-gate.ts';
 import { type Resolve, UpstreamSockets } from './sockets.ts';
 import type { GivenAnswer } from './token.ts';
@@ -286,7 +286,7 @@ export function carriesPassword(authorization: string | undefined): boolean {
 /** An answer of `/v2/` that says neither that everybody may come in nor what to bring. */
 function unclear(answer: Answer, upstream: string, nowMs: number): CodedError {
   const { status, url } = answer;
-  const retryAfter = retryAfterSeconds(header(answer, 'retry-after'), nowMs);
+  const retryAfter = retryAfterOf(answer, nowMs);
   return new CodedError(status === 429 ? 'UPSTREAM_LIMITED' : 'BACKEND_DOWN', {
     message: `${url.host} does not say who may come in: /v2/ answered ${status}`,
     detail: {

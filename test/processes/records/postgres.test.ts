@@ -18,6 +18,8 @@ import t, { type Test } from 'tap';
 const SEPIA = resolve(import.meta.dirname, '../../../sepia');
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
+const ANYWHERE = { listen: '127.0.0.1:0', 'admin-listen': '127.0.0.1:0', 'peer-listen': ['127.0.0.1:0'] };
+
 interface Bed {
   readonly cluster: Constellation;
   readonly server: PostgresServer;
@@ -186,6 +188,46 @@ t.test('a cluster whose records rest in PostgreSQL', { skip: noPostgres() }, asy
       code: 'START_FAILED',
       message: /belongs to another cluster/,
     });
+  });
+
+  await t.test('is not begun anew where its records are gone', async (t) => {
+    const owner = "'\\x6d3100636c7573746572'::bytea";
+    const start = async (): Promise<unknown> =>
+      await createOrigin(ORIGIN_CONFIG.parse(cluster.configs.get('origin-3')), { log: silentLogger() });
+    await cluster.stopMember('origin-3');
+    server.sql('CREATE TABLE kept AS TABLE sepia_records');
+    server.sql('DELETE FROM sepia_records');
+    const isEmpty = { code: 'START_FAILED', message: /is empty, and this origin has seen records in it/ };
+    await t.rejects(start(), isEmpty);
+    server.sql(`INSERT INTO sepia_records SELECT * FROM kept WHERE key <> ${owner}`);
+    const isCut = { code: 'START_FAILED', message: /has records, but of no cluster/ };
+    await t.rejects(start(), isCut);
+    server.sql(`INSERT INTO sepia_records SELECT * FROM kept WHERE key = ${owner}`);
+    await cluster.startMember('origin-3');
+    t.equal(await tagAt(proxy(), 'demo/app', 'v1'), base.manifestDigest);
+  });
+
+  await t.test('leaves what the other engine keeps until it is reached itself', async (t) => {
+    const dir = t.testdir();
+    const alone = join(dir, 'cluster.yaml');
+    const port = server.url.replace(/:\d+\//, ':1/');
+    writeFileSync(join(dir, 'nobody'), port, { mode: 0o600 });
+    const document = {
+      version: 1,
+      upstreams: [{ name: 'local', mode: 'none' }],
+      members: [{ id: 'o1', role: 'origin', urls: ['http://127.0.0.1:1'] }],
+    };
+    writeFileSync(alone, JSON.stringify(document));
+    const { records: _, ...given } = cluster.configs.get('origin-3')!;
+    const config = { ...given, ...ANYWHERE, id: 'o1', data: join(dir, 'data'), 'cluster-document': alone };
+    const first = await createOrigin(ORIGIN_CONFIG.parse(config), { log: silentLogger() });
+    await first.stop();
+    const records = { engine: 'postgres', 'url-file': join(dir, 'nobody') };
+    const moved = ORIGIN_CONFIG.parse({ ...config, records });
+    await t.rejects(createOrigin(moved, { log: silentLogger(), acceptLoss: true }), { code: 'START_FAILED' });
+    const again = await createOrigin(ORIGIN_CONFIG.parse(config), { log: silentLogger() });
+    t.equal((await call('GET', `${again.adminUrl}/readyz`)).status, 200, 'nothing of it was left');
+    await again.stop();
   });
 
   await t.test('is saved and brought back as any other', async (t) => {

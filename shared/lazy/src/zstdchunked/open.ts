@@ -31,7 +31,7 @@ export interface OpenedZstdChunked {
 }
 
 /** Longest TOC, and longest tar-split, compressed and uncompressed. */
-const MAX_BYTES = 1024 * 1024 * 1024;
+const MAX_BYTES = 256 * 1024 * 1024;
 
 /**
  * Reads footer and TOC of a zstd:chunked layer, ours, containers/storage's or stargz-snapshotter's. Nothing may stand
@@ -74,7 +74,7 @@ export async function inflated(
   what: string,
 ): Promise<Buffer> {
   if (packed.length > MAX_BYTES || (rawBytes ?? 0) > MAX_BYTES)
-    throw invalid(`has a ${what} of more than 1 GiB`);
+    throw invalid(`has a ${what} of more than 256 MiB`);
   const stream = createZstdFrames();
   stream.end(packed);
   const pieces: Buffer[] = [];
@@ -82,7 +82,7 @@ export async function inflated(
   try {
     for await (const bytes of stream as AsyncIterable<Buffer>) {
       length += bytes.length;
-      if (length > MAX_BYTES) throw invalid(`has a ${what} of more than 1 GiB`);
+      if (length > MAX_BYTES) throw invalid(`has a ${what} of more than 256 MiB`);
       pieces.push(bytes);
     }
   } catch (error) {
@@ -106,6 +106,7 @@ async function checkFrame(
   { offset, sizeBytes }: Pick<Stretch, 'offset' | 'sizeBytes'>,
   what: string,
 ): Promise<void> {
+  if (sizeBytes > MAX_BYTES) throw invalid(`has a ${what} of more than 256 MiB`);
   const head = await read(offset - FRAME_HEAD_BYTES, FRAME_HEAD_BYTES);
   if (Buffer.compare(head, frameHead(sizeBytes)) !== 0)
     throw invalid(`has no frame of its own for its ${what}`);

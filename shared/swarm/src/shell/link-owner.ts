@@ -83,7 +83,8 @@ export function linkOwner(
       const facts = { address: socket.remoteAddress, digest: deps.digest };
       deps.warnings.ended(error, 'wire closed', facts);
       const { piece } = gone ?? {};
-      if (piece !== undefined && piece < pieceCount(deps.sizeBytes)) deps.pieces.complained?.(piece);
+      const isKnown = peerLink !== undefined && piece !== undefined && piece < pieceCount(deps.sizeBytes);
+      if (isKnown) deps.pieces.complained?.(piece);
       tell({ type: 'linkDown', link, reason: downReason(gone?.reason, error) });
     },
   };

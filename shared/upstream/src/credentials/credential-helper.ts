@@ -26,6 +26,7 @@ export const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 interface HelperDeps {
   readonly log: Logger;
   readonly nowMs: () => number;
+  readonly dateMs: () => number;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
@@ -80,11 +81,10 @@ export class CredentialHelper implements CredentialSource {
 
   async #look(): Promise<Credentials | undefined> {
     const { name, server, key } = this.#options;
-    const { log, nowMs } = this.#deps;
+    const { log, nowMs, dateMs } = this.#deps;
     try {
       const credentials = await this.#run(server);
-      const atMs = nowMs();
-      this.#known = { credentials, untilMs: atMs + keepMs(credentials, atMs) };
+      this.#known = { credentials, untilMs: nowMs() + keepMs(credentials, dateMs()) };
       this.#failed = undefined;
       return credentials;
     } catch (error) {
@@ -147,10 +147,10 @@ function credentialsOf(text: string, name: string): Credentials {
 }
 
 /** How long credentials are kept. */
-function keepMs(credentials: Credentials | undefined, nowMs: number): number {
+function keepMs(credentials: Credentials | undefined, dateMs: number): number {
   const endMs = credentials === undefined ? undefined : expiryOfSecret(credentials.password);
   if (endMs === undefined) return KEEP_MS;
-  return Math.min(MOST_MS, Math.max(LEAST_MS, (endMs - nowMs) * (1 - RENEW_SHARE)));
+  return Math.min(MOST_MS, Math.max(LEAST_MS, (endMs - dateMs) * (1 - RENEW_SHARE)));
 }
 
 function findProgram(program: string, path: string): string | undefined {

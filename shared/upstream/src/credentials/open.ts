@@ -31,6 +31,8 @@ export interface Identity {
 interface OpenDeps {
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** The date, for passwords that say when they end. */
+  readonly dateMs: () => number;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 

@@ -72,8 +72,9 @@ const NAMED = { name: 'test', server: 'registry.example', key: 'credentials.x.he
 
 t.test('a credential helper is one process a lookup, kept until its end', async (t) => {
   let nowMs = 1_000_000;
+  const dateMs = (): number => nowMs + 5_000_000;
   const { dir, calls, env } = helperIn(t, '{"ServerURL":"x","Username":"AWS","Secret":"s1"}');
-  const helper = new CredentialHelper({ log, nowMs: () => nowMs, env }, NAMED);
+  const helper = new CredentialHelper({ log, nowMs: () => nowMs, dateMs, env }, NAMED);
   const found = await Promise.all(Array.from({ length: 5 }, () => helper.current()));
   t.same(new Set(found.map((one) => one?.password)), new Set(['s1']));
   t.same(calls(), ['get registry.example'], 'asked once for all that wait');
@@ -84,7 +85,7 @@ t.test('a credential helper is one process a lookup, kept until its end', async 
   helper.refused({ username: 'AWS', password: 'another' });
   t.equal(calls().length, 2);
   helper.refused({ username: 'AWS', password: 's2' });
-  const secret = Buffer.from(JSON.stringify({ expiration: nowMs / 1000 + 3_600 })).toString('base64');
+  const secret = Buffer.from(JSON.stringify({ expiration: dateMs() / 1000 + 3_600 })).toString('base64');
   writeFileSync(join(dir, 'says'), JSON.stringify({ Username: 'AWS', Secret: secret }));
   t.equal((await helper.current())?.password, secret, 'asked again after a refusal');
   nowMs += 50 * 60_000;
@@ -98,7 +99,7 @@ t.test('a credential helper is one process a lookup, kept until its end', async 
 t.test('a helper that fails, knows nothing, or prints something else', async (t) => {
   let nowMs = 0;
   const { dir, calls, env } = helperIn(t, 'credentials not found in native keychain');
-  const helper = new CredentialHelper({ log, nowMs: () => nowMs, env }, NAMED);
+  const helper = new CredentialHelper({ log, nowMs: () => nowMs, dateMs: () => nowMs, env }, NAMED);
   writeFileSync(join(dir, 'fail'), '');
   t.equal(await helper.current(), undefined, 'knows nothing');
   nowMs += 3_600_000;
@@ -116,11 +117,17 @@ t.test('a helper that fails, knows nothing, or prints something else', async (t)
     writeFileSync(join(dir, 'says'), says);
     await t.rejects(helper.current(), { code: 'BACKEND_DOWN' }, says);
   }
-  t.throws(() => new CredentialHelper({ log, nowMs: () => 0, env }, { ...NAMED, name: 'none' }), {
-    code: 'CONFIG_INVALID',
-    message: /docker-credential-none in PATH/,
-  });
-  t.throws(() => new CredentialHelper({ log, nowMs: () => 0, env }, { ...NAMED, name: '../evil' }), {
-    code: 'CONFIG_INVALID',
-  });
+  t.throws(
+    () => new CredentialHelper({ log, nowMs: () => 0, dateMs: () => 0, env }, { ...NAMED, name: 'none' }),
+    {
+      code: 'CONFIG_INVALID',
+      message: /docker-credential-none in PATH/,
+    },
+  );
+  t.throws(
+    () => new CredentialHelper({ log, nowMs: () => 0, dateMs: () => 0, env }, { ...NAMED, name: '../evil' }),
+    {
+      code: 'CONFIG_INVALID',
+    },
+  );
 });

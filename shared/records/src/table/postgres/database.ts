@@ -29,6 +29,8 @@ const CONNECTIONS = 16;
 const MAX_WAITING = 2_000;
 /** An idle connection is closed after this, in ms. */
 const IDLE_MS = 30_000;
+/** SQLSTATEs of a database that lets nobody of us in: authorization, no such database, no right. */
+const REFUSES_US = /^(?:28|3D|42501)/;
 const SILENT = "the records' database does not answer";
 
 /** How it stands with the database; `away`: the reason in words and where it is, for the operator alone. */
@@ -207,11 +209,14 @@ export class PostgresDatabase {
       });
     const verb = failure === 'refusal' ? 'refuses' : 'does not answer';
     const message = failure === 'refusal' ? "the records' database refuses" : SILENT;
+    const error = new CodedError('QUORUM_LOST', { message, cause });
+    // It refuses this statement, not us: others are answered.
+    if (failure === 'refusal' && !REFUSES_US.test(stateOf(cause) ?? '')) return error;
     if (this.#away === undefined)
       this.#log.error({ err: cause, database: this.#name }, 'records are not reachable');
     this.#away = `the records' database ${this.#name} ${verb}: ${reasonOf(cause)}`;
     this.#returning ??= this.#untilBack();
-    return new CodedError('QUORUM_LOST', { message, cause });
+    return error;
   }
 }
 

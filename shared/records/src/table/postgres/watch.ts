@@ -1,7 +1,7 @@
 import { backoffMs } from '@sepia/base/async/backoff';
 import { CodedError } from '@sepia/base/errors';
 import { ended, ignoreFailure, logFailure, throwIfBug } from '@sepia/base/failure';
-import { delay } from '@sepia/base/lifecycle';
+import { delay, pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { OnForeign } from '../record-table.ts';
 import type { PostgresDatabase } from './database.ts';
@@ -9,6 +9,8 @@ import { CHANNEL } from './schema.ts';
 
 /** The listening connection is asked this often whether it lives, in ms: what it misses nobody else tells. */
 const POLL_MS = 5_000;
+/** A connection that does not end orderly within this is cut, in ms. */
+const END_MS = 1_000;
 const FIRST_RETRY_MS = 200;
 const MAX_RETRY_MS = 5_000;
 
@@ -81,7 +83,9 @@ export class Watch {
         await client.query('SELECT 1');
       }
     } finally {
-      await client.end().catch(ignoreFailure);
+      // A server that is silent never ends it: then the socket goes.
+      await Promise.race([client.end().catch(ignoreFailure), pause(END_MS, signal)]);
+      client.connection.stream.destroy();
     }
   }
 
