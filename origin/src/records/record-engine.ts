@@ -191,7 +191,11 @@ async function sharedStanding(
   };
   if (isTaken || standing.isSettled) await take();
   const stopped = new AbortController();
-  stops.push("claim of the records' database", () => stopped.abort(new CodedError('DRAINING')));
+  let taking: Promise<void> | undefined;
+  stops.push("claim of the records' database", async () => {
+    stopped.abort(new CodedError('DRAINING'));
+    await taking;
+  });
   const takeInTheEnd = async (): Promise<void> => {
     for (let tries = 1; !isOurs && !stopped.signal.aborted; tries++)
       try {
@@ -201,7 +205,6 @@ async function sharedStanding(
         await pause(backoffMs(tries, FIRST_RETRY_MS, MAX_RETRY_MS), stopped.signal);
       }
   };
-  let taking: Promise<void> | undefined;
   standing.onChange(() => {
     if (!isOurs && standing.isSettled) taking ??= takeInTheEnd();
   });

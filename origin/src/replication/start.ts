@@ -67,7 +67,6 @@ export function createReplication(parts: ReplicationParts): {
     metrics,
     log,
     nowMs,
-    dateMs,
   } = parts;
   const bytes = metrics.counter('sepia_origin_replication_bytes_total', 'Bytes of blobs sent to targets.', [
     'rule',
@@ -77,7 +76,7 @@ export function createReplication(parts: ReplicationParts): {
     'Runs of replication jobs by how they ended: done, failed (tried again), dead.',
     ['rule', 'outcome'],
   );
-  const jobs = new ReplicationJobs({ records, nowMs: dateMs });
+  const jobs = new ReplicationJobs({ records, nowMs: parts.dateMs });
   const reader = new BlobReader({ blobs, members });
   const referrersOf = async (
     name: { readonly upstream: string; readonly repository: RepositoryName },
@@ -95,8 +94,8 @@ export function createReplication(parts: ReplicationParts): {
   const broughtBy = async (digest: Digest): Promise<readonly Provenance[]> =>
     (await store.stat(digest))?.attrs.provenance ?? [];
   const onBytes = (rule: string, count: number): void => bytes.inc({ rule }, count);
-  const queue = new JobQueue({ members: parts.recordMembers, jobs, standing, nowMs: dateMs });
-  const targets = openTargets({ cluster, credentials, env, log, nowMs, dateMs });
+  const queue = new JobQueue({ members: parts.recordMembers, jobs, standing, nowMs: parts.dateMs });
+  const targets = openTargets({ cluster, credentials, env, log, nowMs, dateMs: parts.dateMs });
   const replication = new Replication({
     members,
     jobs,
