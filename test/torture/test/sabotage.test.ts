@@ -7,7 +7,7 @@ import { SABOTAGES } from '../sabotage/names.ts';
 import { preloadOf } from '../sabotage/sabotage.ts';
 
 const MAIN = join(import.meta.dirname, '../main.ts');
-// Those that break processes: test/processes/faults/torture.test.ts.
+// Those that break processes: test/processes/faults/torture-liars.test.ts.
 for (const name of SABOTAGES.filter((one) => preloadOf(one) === undefined))
   t.test(`${name}: the tool sees it`, async (t) => {
     const args = [MAIN, '--rounds', '1', '--seed', '1', '--sabotage', name];
