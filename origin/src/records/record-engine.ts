@@ -236,7 +236,7 @@ async function checkNew(table: RecordTable, wasOurs: boolean): Promise<void> {
   for await (const _ of table.keys({}))
     throw new CodedError('START_FAILED', {
       message:
-        "the records' database has records, but of no cluster: a copy into it did not end; copy again, into an empty one",
+        "the records' database has records, but of no cluster: a copy into it did not end; repeat it until it says that both are the same",
     });
   if (wasOurs)
     throw new CodedError('START_FAILED', {
