@@ -78,7 +78,7 @@ export async function openRecordEngine(
   const isLeft = kept !== engine && kept !== undefined;
   if (isLeft && !options.acceptLoss)
     throw new CodedError('START_FAILED', {
-      message: `records.engine is ${engine}, the records of this data folder rest in ${kept}: save them by "sepia backup", start all origins once with --accept-loss, bring them back by "sepia restore"`,
+      message: `records.engine is ${engine}, the records of this data folder rest in ${kept}: take them along by "sepia records copy" (docs/records.md says in which order); --accept-loss begins without them`,
       detail: { engine, kept },
     });
   if (engine === 'embedded') {
