@@ -12,7 +12,11 @@ export function taken(before: Entry | undefined, now: Entry, join: Join): Entry 
   return joined === before ? undefined : joined;
 }
 
-/** Clock of what stands in the way of a write that an owner did not take; undefined if the same stands there already. */
+/**
+ * Clock of what stands in the way of a write, where `standing` is what its owner has after it took the write over;
+ * undefined if all that it says stands there. By field, a write may be news in part: its clock alone is remembered, or
+ * some of its fields.
+ */
 export function inTheWay(wanted: Entry, standing: Entry | undefined, byField: boolean): number | undefined {
   return standing === undefined || isShown(wanted, standing, byField) ? undefined : standing.atMs;
 }

@@ -5,6 +5,8 @@ export interface SetExperiment {
   readonly scope: SetScope;
   readonly rules?: Partial<SetRules>;
   readonly breaks?: true;
+  /** Found where values join by field. */
+  readonly byField?: true;
   /** The run of seed 1 in which chance finds it. */
   readonly found?: number;
 }
@@ -35,6 +37,13 @@ export const SET_EXPERIMENTS: Readonly<Record<string, SetExperiment>> = {
   'starts while tombstones go': { scope: { ...DROPS, kills: 3 } },
 
   'clocks alone decide': { scope: OFF, rules: { trustsClocks: true }, breaks: true, found: 37 },
+  'a write is news in part': {
+    scope: OFF,
+    rules: { newsIsEnough: true },
+    breaks: true,
+    byField: true,
+    found: 641,
+  },
   'generations mix': { scope: WIPE, rules: { mixesGenerations: true }, breaks: true, found: 242 },
   'a majority confirms': { scope: DROPS, rules: { majorityConfirms: true }, breaks: true, found: 265 },
   'old messages outlive tombstones': {

@@ -8,7 +8,7 @@ const RUNS = Number(process.env['MODEL_RUNS'] ?? 2);
 const SEED = Number(process.env['SEED'] ?? 1);
 const STEPS = 60;
 
-for (const [name, { scope, rules, breaks, found }] of Object.entries(SET_EXPERIMENTS)) {
+for (const [name, { scope, rules, breaks, byField, found }] of Object.entries(SET_EXPERIMENTS)) {
   if (breaks === undefined)
     t.test(`holds: ${name}`, async (t) => {
       for (const byField of [false, true]) {
@@ -21,7 +21,7 @@ for (const [name, { scope, rules, breaks, found }] of Object.entries(SET_EXPERIM
   else
     t.test(`is found: ${name}`, async (t) => {
       // Chance finds it in this run; should the model change, within some hundred others.
-      const make = (): SetModel => new SetModel(scope, rules);
+      const make = (): SetModel => new SetModel(scope, rules, byField);
       const options = { seed: 1, steps: STEPS, whole: true };
       const { bad } = randomRuns(make, { ...options, from: found ?? 0, runs: 1 });
       t.not(bad === '' ? randomRuns(make, { ...options, runs: 2_000 }).bad : bad, '');

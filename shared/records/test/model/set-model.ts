@@ -140,7 +140,8 @@ export class SetModel {
     { write, entry }: Extract<SetMessage, { type: 'put' }>,
     next: Entry | undefined,
   ): SetMessage {
-    const behindMs = next === undefined ? inTheWay(entry, owner.entry, this.#byField) : undefined;
+    const isNews = next !== undefined && this.rules.newsIsEnough;
+    const behindMs = isNews ? undefined : inTheWay(entry, next ?? owner.entry, this.#byField);
     const { atMs } = entry;
     return behindMs === undefined || this.rules.trustsClocks
       ? { type: 'ack', write, atMs, sender: senderOf(owner.standing) }

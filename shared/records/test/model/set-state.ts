@@ -5,6 +5,8 @@ import { type Sender, type Standing, ungenerated } from '../../src/core/standing
 export interface SetRules {
   /** Owners take any write, and nobody is told of a later clock. */
   readonly trustsClocks: boolean;
+  /** A write that says something new is taken, though a later record hides some of it. */
+  readonly newsIsEnough: boolean;
   readonly mixesGenerations: boolean;
   /** A tombstone goes when a majority confirmed it. */
   readonly majorityConfirms: boolean;
@@ -24,6 +26,7 @@ export interface SetRules {
 
 export const NO_SET_RULE_DROPPED: SetRules = {
   trustsClocks: false,
+  newsIsEnough: false,
   mixesGenerations: false,
   majorityConfirms: false,
   messagesOutlive: false,
