@@ -19,6 +19,7 @@ import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
+import { createWriteBehind, openBackends } from './backend/start.ts';
 import { Absence } from './blobs/absence.ts';
 import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
@@ -143,9 +144,10 @@ async function build(parts: BuildParts): Promise<Origin> {
   const store = await openStore({ folder, room, index, log, nowMs: dateMs }, config.cache);
   stops.push('blob store', async () => await store.close());
   const sessions = new Sessions({ nowMs, dateMs });
+  const backends = await openBackends({ cluster, db: folder.db, env, nowMs, stops }, pace);
   const upstreams = new Upstreams(
     {
-      cluster,
+      ...{ cluster, backends },
       log,
       ...{ nowMs, dateMs },
       ...identities,
@@ -214,6 +216,10 @@ async function build(parts: BuildParts): Promise<Origin> {
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
+  const behind = createWriteBehind({
+    ...{ cluster, db: folder.db, backends, index, store, members, lookAgain, metrics, log, nowMs, dateMs },
+  });
+  stops.push('backends', async () => await behind.stop());
   const absence = new Absence({ members, standing, index, isMoved: (epoch) => move.isDone(epoch) });
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
   const onOutdated = async (epoch: number, from: string): Promise<void> => await ring.reach(epoch, from);
@@ -241,15 +247,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
   stops.push('replication', async () => await replication.stop());
   const manifests: Manifests = new Manifests({
-    members,
-    store,
-    blobs,
-    links,
-    proofs,
-    quotas,
-    tags,
-    referrers,
-    replicator,
+    ...{ members, store, blobs, links, proofs, quotas, tags, referrers, replicator },
     replication: intake,
     upstreams,
     recheck,
@@ -259,11 +257,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     nowMs: dateMs,
   });
   const deletes = new Deletes({
-    links,
-    tags,
-    tagIndex,
-    manifests,
-    referrers,
+    ...{ links, tags, tagIndex, manifests, referrers },
     replication: intake,
     invalidation,
     upstreams,
@@ -272,19 +266,11 @@ async function build(parts: BuildParts): Promise<Origin> {
   const whole = new WholeBlobs({ members, store, fetches, blobs, replicator });
   const purges = new Purges({ members, store, links, invalidation, tagIndex, manifests, upstreams, log });
   const removals = new Removals({
-    members,
-    store,
-    links,
+    ...{ members, store, links, tags, tagIndex, manifests, deletes, invalidation, upstreams },
+    ...{ log },
     linkSet: sets.links,
-    tags,
-    tagIndex,
-    manifests,
-    deletes,
     replication: intake,
-    invalidation,
-    upstreams,
     commands: new NodeCommands({ cluster, client }),
-    log,
   });
   const gc = createGc(
     {
@@ -329,7 +315,20 @@ async function build(parts: BuildParts): Promise<Origin> {
 
   const status = async (): Promise<unknown> =>
     await originStatus({
-      ...{ selfId, cluster, store, fetches, swarms, uploads, replicator, recovery, scrubber, health, room },
+      ...{
+        selfId,
+        cluster,
+        store,
+        fetches,
+        swarms,
+        uploads,
+        replicator,
+        behind,
+        recovery,
+        scrubber,
+        health,
+        room,
+      },
       ...{ nowMs, startedMs, peerAddresses },
     });
   const router = originRouter({
@@ -370,6 +369,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   ring.start();
   scrubber.start();
   replicator.start();
+  behind.start();
   pullTimes.start();
   replication.start();
   gc.schedule.start();

@@ -2,6 +2,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Scrubber } from '@sepia/store/scrubber';
+import type { WriteBehind } from './backend/write-behind.ts';
 import type { Replicator } from './blobs/replicator.ts';
 import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';
@@ -17,6 +18,7 @@ interface StatusParts {
   readonly swarms: Swarms;
   readonly uploads: Uploads;
   readonly replicator: Replicator;
+  readonly behind: Pick<WriteBehind, 'backlog'>;
   readonly recovery: Pick<Recovery, 'owed'>;
   readonly scrubber: Pick<Scrubber, 'pass' | 'damaged'>;
   readonly health: Health;
@@ -36,6 +38,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     swarms,
     uploads,
     replicator,
+    behind,
     recovery,
     scrubber,
     health,
@@ -54,6 +57,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     disk: { freeBytes: room.freeBytes, full: room.isFull },
     uploadsOpen: uploads.open,
     copiesOwed: replicator.owed(),
+    backend: behind.backlog,
     owed: recovery.owed(),
     scrub: { ...scrubber.pass, damaged: scrubber.damaged },
     suspects: health.suspects(nowMs()),

@@ -65,7 +65,7 @@ export class Fetches {
 
   /**
    * The fetch of a blob, begun if there is none. `adopt`: an open attempt of a leader that is gone.
-   * @throws `UPSTREAM_LIES` for a while after it lied, `BLOB_UNKNOWN` in mode none, `NO_PEERS` when too many run,
+   * @throws `UPSTREAM_LIES` for a while after it lied, `BLOB_UNKNOWN` where origins alone keep blobs, `NO_PEERS` when too many run,
    * `DISK_FULL`
    */
   begin(
@@ -89,7 +89,7 @@ export class Fetches {
     }
     const lie = this.#lies.get(name.digest);
     if (lie !== undefined && lie.untilMs > this.#deps.nowMs()) throw lie.error;
-    const client = this.#deps.upstreams.client(name.upstream, options.authorization);
+    const client = this.#deps.upstreams.blobs(name.upstream, options.authorization);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     if (this.#running.size >= MAX_FETCHES)
       throw new CodedError('NO_PEERS', { message: `${MAX_FETCHES} fetches are running; try again later` });

@@ -3,6 +3,7 @@ import { baseUrl, bytes, duration, hostPort, registryUrl } from '@sepia/base/con
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
+import { BACKEND, checkBackend } from './backend-keys.ts';
 import { CONVERSION_RULE, checkConversions } from './conversion-rule.ts';
 import { REACH_KEYS } from './reach-keys.ts';
 import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
@@ -38,6 +39,9 @@ export const UPSTREAM_SCHEMA = z
       .describe('none: Sepia is the source of truth. pull-through: read from url.'),
     insecure: z.boolean().default(false).describe('Do not check its certificate.'),
     ca: z.string().optional().describe('PEM file of certificates trusted for it, relative to this document.'),
+    backend: BACKEND.optional().describe(
+      'Where its blobs rest beside the origins. Mode none: pushed blobs are written there, and origins may evict them then. pull-through: blobs are read there first, then from url.',
+    ),
     ...REACH_KEYS,
     tags: TAG_POLICIES.prefault({}).describe('Freshness of its tags.'),
     quotas: z
@@ -84,7 +88,8 @@ export const UPSTREAM_SCHEMA = z
     message: 'mode none has no upstream to ask; use accounts or cluster',
     path: ['access'],
   })
-  .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx));
+  .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx))
+  .superRefine((upstream, ctx) => checkBackend(upstream, ctx));
 
 /** One member; kept by the origins in the membership too. */
 export const MEMBER_SCHEMA = z.strictObject({
