@@ -354,7 +354,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       metrics,
       app,
       notReady,
-      warnings: () => [...ring.warnings, ...recovery.warnings, ...scrubber.warnings],
+      warnings: () => [...ring.warnings, ...recovery.warnings, ...scrubber.warnings, ...behind.warnings],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },

@@ -21,6 +21,8 @@ const WRITES_AT_ONCE = 2;
 const REST_MS = 60_000;
 /** What writers left half and nobody goes on with is removed after this, looked for this often, in ms. */
 const HALF_MS = 24 * 3_600_000;
+/** A backlog that is older is told of. */
+const SLOW_SECONDS = 60;
 const TIDY_EVERY_MS = 3_600_000;
 
 export interface WriteBehindDeps {
@@ -80,6 +82,16 @@ export class WriteBehind {
     const oldestSeconds = oldestMs === undefined ? 0 : Math.round((nowMs() - oldestMs) / 1_000);
     const problem = this.#problem === undefined || blobs === 0 ? {} : { problem: this.#problem };
     return { blobs, bytes, oldestSeconds, writing: this.#writing, ...problem };
+  }
+
+  /** For `/readyz`: what waits because the backend fails, or waits for long. */
+  get warnings(): string[] {
+    const { blobs, bytes, oldestSeconds, problem } = this.backlog;
+    if (blobs === 0 || (problem === undefined && oldestSeconds < SLOW_SECONDS)) return [];
+    const why = problem === undefined ? '' : `: ${problem}`;
+    return [
+      `backend: ${blobs} pushed blobs (${bytes} bytes) wait for ${oldestSeconds} s to be written${why}`,
+    ];
   }
 
   start(): void {
