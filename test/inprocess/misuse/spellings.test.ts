@@ -100,7 +100,8 @@ t.test('no internal route answers a stranger, however it is written', async (t) 
   const image = randomImage([200_000]);
   await pushImage(() => proxy, 'team/app', 'v1', image);
   const accelerator = await startAccelerator(cluster, dir, 'accelerator-1');
-  t.teardown(() => accelerator.stop());
+  await using stops = new AsyncDisposableStack();
+  stops.defer(() => accelerator.stop());
   const members: Record<string, { readonly url: string; readonly admin: string }> = {
     'origin-1': { url: cluster.originUrls[0]!, admin: cluster.adminUrl('origin-1') },
     'tracker-1': { url: cluster.trackerUrls[0]!, admin: cluster.adminUrl('tracker-1') },
