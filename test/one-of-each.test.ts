@@ -6,6 +6,7 @@ import { PROXY } from '@sepia/cluster/api/proxy';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import type { Caller, Route } from '@sepia/cluster/api/route';
 import { TRACKER } from '@sepia/cluster/api/tracker';
+import { ORIGIN_WRITE_BACK } from '@sepia/cluster/api/write-back';
 import t from 'tap';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -225,6 +226,7 @@ t.test('the tables of routes name who makes each call', async (t) => {
   const tables: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
     ORIGIN_BLOBS,
     ORIGIN_GC,
+    ORIGIN_WRITE_BACK,
     ORIGIN_NAMES,
     ORIGIN_RECORDS,
     ORIGIN_RING,

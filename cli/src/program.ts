@@ -23,6 +23,7 @@ import { addStatus } from './commands/status.ts';
 import { addTag } from './commands/tag.ts';
 import { addTorrent } from './commands/torrent.ts';
 import { addUp } from './commands/up.ts';
+import { addWriteBack } from './commands/write-back.ts';
 
 /** The `sepia` command line. Bad usage ends the process with exit 2 and one line. */
 export function buildProgram(): Command {
@@ -48,6 +49,7 @@ export function buildProgram(): Command {
   addGc(program);
   addBackup(program);
   addReplicate(program);
+  addWriteBack(program);
   addRing(program);
   addRecords(program);
   addStatus(program);

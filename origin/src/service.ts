@@ -61,7 +61,9 @@ import { Removals } from './removal/removals.ts';
 import { createReplication } from './replication/start.ts';
 import { createRing, hears } from './ring/start.ts';
 import { originStatus } from './status.ts';
+import { RegistryBehind } from './upstream/registry-behind.ts';
 import { Upstreams } from './upstream/upstreams.ts';
+import { createWriteBack } from './write-back/start.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
 
@@ -224,6 +226,8 @@ async function build(parts: BuildParts): Promise<Origin> {
   const catalog = new Catalog({ cluster, ...counted });
   const fence = new Fence();
   const guard = new ContentGuard({ fence, elapsedMs: nowMs });
+  const behind = new RegistryBehind({ cluster, upstreams, nowMs });
+  const writeBack = createWriteBack({ cluster, tags, links, metrics, log, dateMs });
   const { replication, intake, queue } = createReplication({
     cluster,
     members,
@@ -236,10 +240,12 @@ async function build(parts: BuildParts): Promise<Origin> {
     tagIndex,
     referrers,
     manifests: () => manifests,
+    writeBack: writeBack.carryOut,
     ...identities,
     ...{ metrics, log, nowMs, dateMs },
   });
   stops.push('replication', async () => await replication.stop());
+  writeBack.watch(replication);
   const manifests: Manifests = new Manifests({
     members,
     store,
@@ -251,6 +257,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     referrers,
     replicator,
     replication: intake,
+    behind,
     upstreams,
     recheck,
     repair,
@@ -265,6 +272,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     manifests,
     referrers,
     replication: intake,
+    behind,
     invalidation,
     upstreams,
     log,
@@ -330,11 +338,24 @@ async function build(parts: BuildParts): Promise<Origin> {
   const status = async (): Promise<unknown> =>
     await originStatus({
       ...{ selfId, cluster, store, fetches, swarms, uploads, replicator, recovery, scrubber, health, room },
-      ...{ nowMs, startedMs, peerAddresses },
+      ...{ writeBack, nowMs, startedMs, peerAddresses },
     });
   const router = originRouter({
     ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },
-    ...{ replicator, repair, guard, upstreams, quotas, room, replication, intake, queue, removals },
+    ...{
+      replicator,
+      repair,
+      guard,
+      upstreams,
+      quotas,
+      room,
+      replication,
+      intake,
+      queue,
+      removals,
+      behind,
+      writeBack,
+    },
     ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
     ...{ access, sessions, swarms, recordMembers, recordStanding, ring, agreement, ...recovery, ...gc },
     reach: async (epoch: number) => await ring.reach(epoch),
@@ -355,7 +376,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       metrics,
       app,
       notReady,
-      warnings: () => [...ring.warnings, ...recovery.warnings, ...scrubber.warnings],
+      warnings: () => [...ring.warnings, ...recovery.warnings, ...scrubber.warnings, ...writeBack.warnings],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },

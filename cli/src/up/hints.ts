@@ -1,3 +1,4 @@
+import { takesPushes } from '@sepia/cluster/write-back';
 import type { ClusterFile } from './cluster-file.ts';
 
 /** What a user can do with a cluster that is ready. */
@@ -11,7 +12,7 @@ export function whatNext(cluster: ClusterFile, clusterJson: string): string {
     '',
     `  look      ${proxy.url}/ui/    and  ./sepia status --cluster ${clusterJson}`,
   ];
-  if (first.mode === 'none')
+  if (takesPushes(first.mode))
     lines.push(
       `  push      ./sepia push IMAGE.tar demo/app:v1 --proxy ${proxy.url}    or  docker push ${hostOf(proxy.url)}/demo/app:v1`,
     );

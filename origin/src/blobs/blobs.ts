@@ -19,6 +19,7 @@ import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
+import { acknowledged } from './acknowledged.ts';
 import { type Located, locate, type Where } from './core/quorum.ts';
 import { Handouts } from './handouts.ts';
 import type { Repair } from './repair.ts';
@@ -96,7 +97,9 @@ export class Blobs {
   /** What is here, without side effect. */
   async where(name: BlobName): Promise<Where> {
     const { store, fetches, links, proofs } = this.#deps;
-    const [stat, hasLink] = await Promise.all([store.stat(name.digest), links.hasOwn(name)]);
+    const [stat, link] = await Promise.all([store.stat(name.digest), links.own(name)]);
+    const hasLink = link !== undefined;
+    proofs.noteLink(name, link);
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
       const linked = hasLink && proofs.isProven(name, stat.attrs.provenance);
@@ -119,6 +122,7 @@ export class Blobs {
   async admit(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
     const { links, proofs, store } = this.#deps;
     const link = await links.require(name, signal);
+    proofs.noteLink(name, link);
     const stat = await store.stat(name.digest);
     if (stat !== undefined) await proofs.require(name, stat.attrs, signal);
     await this.#runningFor(name, signal);
@@ -176,6 +180,15 @@ export class Blobs {
    */
   async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
     const link = await this.admit(name, signal);
+    return await acknowledged(name, link, async () => await this.#openLinked(name, link, options, signal));
+  }
+
+  async #openLinked(
+    name: BlobName,
+    link: LinkEntry,
+    options: OpenOptions,
+    signal: AbortSignal,
+  ): Promise<Opened> {
     const { asIs = false } = options;
     const stored = await this.#openStored(name, link.mediaType, asIs, signal);
     if (stored !== undefined) return stored;
@@ -247,9 +260,17 @@ export class Blobs {
     hop: boolean,
     signal: AbortSignal,
   ): Promise<{ sizeBytes: number; mediaType: string | undefined }> {
-    const { store, fetches, upstreams, members } = this.#deps;
     const link = await this.admit(name, signal);
-    const { mediaType } = link;
+    return await acknowledged(name, link, async () => await this.#headLinked(name, link, hop, signal));
+  }
+
+  async #headLinked(
+    name: BlobName,
+    { mediaType }: LinkEntry,
+    hop: boolean,
+    signal: AbortSignal,
+  ): Promise<{ sizeBytes: number; mediaType: string | undefined }> {
+    const { store, fetches, upstreams, members } = this.#deps;
     const here = (await store.stat(name.digest))?.sizeBytes ?? fetches.running(name.digest)?.sizeBytes;
     if (here !== undefined) return { sizeBytes: here, mediaType };
     const id = await this.elsewhere(name, hop);
@@ -270,6 +291,19 @@ export class Blobs {
   /** Metainfo of a blob, or who has it. With `fetch` this origin becomes the leader if nobody else is. */
   async metainfo(name: BlobName, options: MetainfoOptions, signal: AbortSignal): Promise<MetainfoSource> {
     const link = await this.admit(name, signal);
+    return await acknowledged(
+      name,
+      link,
+      async () => await this.#linkedMetainfo(name, link, options, signal),
+    );
+  }
+
+  async #linkedMetainfo(
+    name: BlobName,
+    link: LinkEntry,
+    options: MetainfoOptions,
+    signal: AbortSignal,
+  ): Promise<MetainfoSource> {
     const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     let fetch = await this.#runningFor(name, signal);

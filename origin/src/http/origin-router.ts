@@ -14,6 +14,7 @@ import { strangerRoutes } from './stranger-routes.ts';
 import { syncRoutes } from './sync-routes.ts';
 import { tagRoutes } from './tag-routes.ts';
 import { uploadRoutes } from './upload-routes.ts';
+import { writeBackRoutes } from './write-back-routes.ts';
 
 type DepsOf<Routes extends (router: Router, deps: never) => void> = Parameters<Routes>[1];
 
@@ -31,7 +32,8 @@ type OriginRouterDeps = DepsOf<typeof accessRoutes> &
   DepsOf<typeof strangerRoutes> &
   DepsOf<typeof syncRoutes> &
   DepsOf<typeof tagRoutes> &
-  DepsOf<typeof uploadRoutes>;
+  DepsOf<typeof uploadRoutes> &
+  DepsOf<typeof writeBackRoutes>;
 
 /** All routes that an origin answers to members. */
 export function originRouter(deps: OriginRouterDeps): Router {
@@ -40,6 +42,7 @@ export function originRouter(deps: OriginRouterDeps): Router {
     blobRoutes,
     uploadRoutes,
     replicationRoutes,
+    writeBackRoutes,
     removalRoutes,
     gcRoutes,
     backupRoutes,

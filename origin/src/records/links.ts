@@ -17,6 +17,8 @@ export interface LinkEntry {
   readonly digest: Digest;
   readonly sizeBytes?: number | undefined;
   readonly mediaType?: string | undefined;
+  /** A push or mount made it (mode write-back): the repository has the bytes by that, whatever the upstream says. */
+  readonly pushed?: boolean | undefined;
   /** Clock of its last write, where it was read. */
   readonly atMs?: number | undefined;
 }
@@ -57,12 +59,12 @@ export class Links {
     this.#deps = deps;
   }
 
-  /** True if this origin's own records have the link, for people who look and for guesses. */
-  async hasOwn(name: BlobName): Promise<boolean> {
+  /** The link as this origin's own records have it, for people who look and for guesses. */
+  async own(name: BlobName): Promise<Link | undefined> {
     try {
-      return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+      return (await this.#deps.set.own(name, [name.digest]))?.value;
     } catch (error) {
-      if (isCoded(error, 'RECORDS_PENDING')) return false;
+      if (isCoded(error, 'RECORDS_PENDING')) return undefined;
       throw error;
     }
   }
@@ -75,9 +77,13 @@ export class Links {
     const revision = this.#revision;
     await this.#deps.set.write(
       first,
-      fresh.map(({ digest, sizeBytes, mediaType }) => ({
+      fresh.map(({ digest, sizeBytes, mediaType, pushed }) => ({
         key: [digest],
-        value: { ...defined('sizeBytes', sizeBytes), ...defined('mediaType', mediaType) },
+        value: {
+          ...defined('sizeBytes', sizeBytes),
+          ...defined('mediaType', mediaType),
+          ...defined('pushed', pushed),
+        },
       })),
     );
     if (revision !== this.#revision) return;
@@ -100,10 +106,22 @@ export class Links {
     const cached = this.#cache.get(linkKey(name));
     if (options.fresh !== true && cached !== undefined && cached.untilMs > this.#deps.nowMs())
       return cached.entry;
+    const found = await this.#read(name);
+    return found === 'deleted' ? undefined : found;
+  }
+
+  /** True if a delete took the link, of a repository that another registry may still have. @throws `QUORUM_LOST` */
+  async isDeleted(name: BlobName): Promise<boolean> {
+    if (!this.#deps.upstreams.takesDeletes(name.upstream)) return false;
+    return (await this.#read(name)) === 'deleted';
+  }
+
+  async #read(name: BlobName): Promise<LinkEntry | 'deleted' | undefined> {
     const revision = this.#revision;
     const lenient = !this.#deps.upstreams.takesDeletes(name.upstream);
     const record = await this.#deps.set.read(name, [name.digest], { lenient });
-    if (record?.value === undefined) return undefined;
+    if (record === undefined) return undefined;
+    if (record.value === undefined) return 'deleted';
     const { upstream, repository, digest } = name;
     const found: LinkEntry = { upstream, repository, digest, ...record.value, atMs: record.atMs };
     if (revision === this.#revision) this.#remember(found, false);
@@ -138,7 +156,7 @@ export class Links {
   }
 
   /**
-   * The link; where it is missing in pull-through, the upstream is asked once and the link written.
+   * The link; where it is missing and not deleted, an upstream that is read from is asked once and the link written.
    * @throws `BLOB_UNKNOWN`, `QUORUM_LOST`, `BACKEND_DOWN` and what the upstream says
    */
   async require(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
@@ -151,7 +169,7 @@ export class Links {
       if (client === undefined || !isCoded(error, 'QUORUM_LOST')) throw error;
       lost = error;
     }
-    if (client === undefined)
+    if (client === undefined || (lost === undefined && (await this.isDeleted(name))))
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
     const confirm = async (): Promise<LinkEntry> => {
       const { sizeBytes } = await client.headBlob(

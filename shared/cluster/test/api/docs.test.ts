@@ -7,12 +7,19 @@ import { PROXY } from '../../src/api/proxy.ts';
 import { ORIGIN_RING } from '../../src/api/ring.ts';
 import type { Route } from '../../src/api/route.ts';
 import { TRACKER } from '../../src/api/tracker.ts';
+import { ORIGIN_WRITE_BACK } from '../../src/api/write-back.ts';
 
 const PAGE = readFileSync(join(import.meta.dirname, '../../../../docs/internal-api.md'), 'utf8');
 const SECTIONS: Readonly<Record<string, readonly Route[]>> = {
-  Origin: [ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS, ORIGIN_SYNC, ORIGIN_RING, ORIGIN_GC].flatMap((table) =>
-    Object.values<Route>(table),
-  ),
+  Origin: [
+    ORIGIN_BLOBS,
+    ORIGIN_NAMES,
+    ORIGIN_RECORDS,
+    ORIGIN_SYNC,
+    ORIGIN_RING,
+    ORIGIN_GC,
+    ORIGIN_WRITE_BACK,
+  ].flatMap((table) => Object.values<Route>(table)),
   Tracker: Object.values(TRACKER),
   Proxy: Object.values(PROXY),
   Agent: Object.values(AGENT),
