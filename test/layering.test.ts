@@ -19,7 +19,19 @@ import {
 const SERVICES = ['tracker', 'origin', 'agent', 'proxy', 'accelerator', 'snapshotter'] as const;
 /** The packages of `shared/`: each may import those above it. */
 const LADDER = [
-  ...['base', 'oci', 'metainfo', 'http', 'store', 'cluster', 'upstream', 'records', 'swarm', 'face'],
+  ...[
+    'base',
+    'oci',
+    'metainfo',
+    'http',
+    'store',
+    'cluster',
+    'upstream',
+    'backend',
+    'records',
+    'swarm',
+    'face',
+  ],
 ].map((name) => `shared/${name}`);
 /** Packages that are pure as a whole, as a core is. */
 const PURE_PACKAGES = ['shared/oci', 'shared/metainfo'];
@@ -57,7 +69,7 @@ const IMPURE: readonly [RegExp, string][] = [
 ];
 /** Parts of the packages that do I/O; a core may use the rest. */
 const SHARED_IO =
-  /^shared\/(?:(?:http|store|upstream)\/src\/(?!core\/)|face\/src\/(?!access\/)|base\/src\/(?:process|log|metrics|config\/load)|swarm\/src\/(?!core\/|limits|swarm-id))/;
+  /^shared\/(?:(?:http|store|upstream|backend)\/src\/(?!core\/)|face\/src\/(?!access\/)|base\/src\/(?:process|log|metrics|config\/load)|swarm\/src\/(?!core\/|limits|swarm-id))/;
 
 /** Packages of others that are functions of their input alone. */
 const PURE_FOREIGN = ['bencode', 'ipaddr.js', 'tldts'];

@@ -218,6 +218,8 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.equal(pace.tick({ ...hungry, avoiding: true }, 12_100), 'go-on');
   t.equal(pace.tick({ ...hungry, hungry: false, readers: 1 }, 100_000), 'go-on');
   pace.readerLeft(100_000);
+  t.notOk(pace.isLeft(101_000), 'its reader may come again');
+  t.ok(pace.isLeft(103_000));
   t.equal(pace.tick({ ...hungry, hungry: false, readers: 0 }, 150_000), 'go-on');
   t.equal(pace.tick({ ...hungry, hungry: false, readers: 0 }, 160_001), 'unwanted');
   pace.conflict();

@@ -1,4 +1,5 @@
 import { saidUnknown } from '@sepia/base/async/single-flight';
+import { WaitingRoom } from '@sepia/base/async/waiting-room';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure, readElsewhere, throwIfBug } from '@sepia/base/failure';
@@ -31,7 +32,6 @@ import type { SourceGate } from '../source/source-gate.ts';
 import { attrsOf, type CachedBlobs } from './cached-blobs.ts';
 import type { Hints } from './core/hints.ts';
 import { isQuiet } from './core/quiet.ts';
-import { DownloadRoom } from './download-room.ts';
 import { EnduringBlob } from './enduring-blob.ts';
 import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
@@ -89,9 +89,11 @@ export class BlobTable {
   readonly #shown: ShownDownloads;
   readonly #cached: CachedBlobs;
   readonly #stopped = new AbortController();
-  readonly #room = new DownloadRoom({
+  readonly #room = new WaitingRoom({
     running: () => this.#running.size + this.#starting.size,
     makeRoom: () => [...this.#running.values()].find((download) => download.isLeft)?.end(),
+    what: 'downloads',
+    most: 256,
   });
   #fullUntilMs = 0;
 
@@ -143,10 +145,8 @@ export class BlobTable {
     }
     let starting = this.#starting.get(name.digest);
     if (starting === undefined) {
-      if (this.#room.isFull) {
-        await this.#room.wait(signal); // Meanwhile somebody else may have begun it.
-        return await this.get(name, signal, range);
-      }
+      // Meanwhile somebody else may have begun it.
+      if (this.#room.isFull) return await this.#room.wait(signal).then(() => this.get(name, signal, range));
       this.#names.add(name);
       starting = this.#start(name, wish).finally(() => {
         this.#starting.delete(name.digest);

@@ -148,7 +148,7 @@ export class Blobs {
     signal: AbortSignal,
   ): Promise<Fetch> {
     await this.#runningFor(name, signal);
-    return this.#deps.fetches.begin(name, options);
+    return await this.#deps.fetches.begin(name, options, signal);
   }
 
   /** Where else the blob is: all that could hold it are asked at once, the best answer ends it. */

@@ -51,14 +51,21 @@ export class WholeBlobs {
       if (fetch === undefined) {
         const remote = await blobs.elsewhere(name, wish.hop);
         if (remote !== undefined) return { remote };
-        const { authorization } = wish;
-        fetch = fetches.begin(name, { wantAll: true, sizeHint: link.sizeBytes, authorization });
       } else fetch.fetchAll();
-      const isStored = await finished(fetch.whenFinal(signal), wait, signal);
+      const { authorization } = wish;
+      const whole = async (): Promise<void> => {
+        fetch ??= await fetches.begin(
+          name,
+          { wantAll: true, sizeHint: link.sizeBytes, authorization },
+          signal,
+        );
+        await fetch.whenFinal(signal);
+      };
+      const isStored = await finished(whole(), wait, signal);
       if (!isStored) {
-        const have = fetch.have?.count ?? 0;
-        const share = have / Math.max(1, fetch.have?.size ?? 1);
-        const sizeBytes = fetch.sizeBytes ?? link.sizeBytes ?? 0;
+        const have = fetch?.have?.count ?? 0;
+        const share = have / Math.max(1, fetch?.have?.size ?? 1);
+        const sizeBytes = fetch?.sizeBytes ?? link.sizeBytes ?? 0;
         return {
           state: 'running',
           sizeBytes,

@@ -1,4 +1,3 @@
-import type { Bitfield } from '@sepia/base/bitfield';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { News } from '@sepia/base/news';
@@ -91,7 +90,7 @@ export class Fetch {
     return this.#partial?.metainfo;
   }
 
-  get have(): Bitfield | undefined {
+  get have(): FetchView['have'] {
     return this.#partial?.have;
   }
 
@@ -159,9 +158,14 @@ export class Fetch {
     return this.#readers.open(this, this.#partial.retain(), lastPiece);
   }
 
+  /** Once it runs: it does so for readers alone, and they have gone. */
+  get isLeft(): boolean {
+    return !this.#wantAll && this.#readers.count === 0 && this.#pace.isLeft(this.#deps.nowMs());
+  }
+
   /** Ends it; what landed stays on disk. */
-  stop(): void {
-    this.#fail(new CodedError('DRAINING'));
+  stop(cause = new CodedError('DRAINING')): void {
+    this.#fail(cause);
   }
 
   async #begin(): Promise<void> {
@@ -202,8 +206,7 @@ export class Fetch {
     const plan = this.#plan;
     if (plan === undefined) return void this.#pumpUnsized();
     if (plan.complete) {
-      // Empty, or all of it was on disk.
-      this.#sized(false);
+      this.#sized(false); // Empty, or all of it was on disk.
       return void this.#finish();
     }
     const next = () => (this.#state === 'sizing' ? plan.first(this.#options.firstPiece) : plan.next());
@@ -245,12 +248,12 @@ export class Fetch {
       onTail: (tail: PieceTail) => {
         this.#tail = tail;
       },
+      onAnswer: (sizeBytes: number | undefined) => this.#answered(sizeBytes),
     };
   }
 
   async #fetchJob(id: number, job: FetchJob, signal: AbortSignal): Promise<void> {
-    const onAnswer = (sizeBytes: number | undefined): void => this.#answered(sizeBytes);
-    const parts = { ...this.#jobParts(id, job), ...this.#deps, name: this.name, signal, onAnswer };
+    const parts = { ...this.#jobParts(id, job), ...this.#deps, name: this.name, signal };
     await this.#waitedFor.during(job, async () => await runFetchJob(parts, job, this.#tail));
   }
 
@@ -315,9 +318,8 @@ export class Fetch {
   async #finish(): Promise<void> {
     if (this.#state !== 'running') return;
     await this.#alone(async () => {
-      const partial = this.#partial!;
-      if (!(await partial.verifyWhole())) return await this.#newAttempt();
-      await partial.commit(cachedAttrs(this.name));
+      if (!(await this.#partial!.verifyWhole())) return await this.#newAttempt();
+      await this.#partial!.commit(cachedAttrs(this.name));
       this.#end('final');
     });
   }
@@ -337,17 +339,15 @@ export class Fetch {
   }
 
   async #newAttempt(): Promise<void> {
-    const partial = this.#partial!;
     this.#deps.log.warn({ ...this.name, attempt: this.#attempts }, 'upstream sent wrong content');
     this.#connections.abort(new CodedError('STALE_ATTEMPT'));
     this.#connections = new AbortController();
-    if (this.#attempts >= MAX_ATTEMPTS || this.isSizeTold) {
-      await partial.drop();
+    if (this.#attempts++ >= MAX_ATTEMPTS || this.isSizeTold) {
+      await this.#partial!.drop();
       throw liesError(this.name);
     }
-    this.#attempts += 1;
     this.#tail = undefined;
-    await beginAnew(partial);
+    await beginAnew(this.#partial!);
     this.#plan!.reset();
     this.#pace.newAttempt(this.#deps.nowMs());
     this.#deps.events.restarted(this);
@@ -360,8 +360,8 @@ export class Fetch {
     const nowMs = this.#deps.nowMs();
     this.#deps.log.debug({ ...this.name, code: error.code, reason: error.message }, 'connection failed');
     if (error.code === 'RANGE_INVALID') this.#plan?.setRanges(false);
-    const { retryAfterSeconds } = error.detail;
-    const next = this.#pace.failed(error.code, retryAfterSeconds, this.#plan?.avoiding === true, nowMs);
+    const { code, detail } = error;
+    const next = this.#pace.failed(code, detail['retryAfterSeconds'], this.#plan?.avoiding === true, nowMs);
     if (next.type === 'fail' || (this.isSizeTold && error.code === 'UPSTREAM_LIES')) this.#fail(error);
     else if (next.type === 'retry') setTimeout(() => this.#pump(), next.inMs).unref();
     else if (this.#state === 'running') void this.#alone(async () => await this.#newAttempt());

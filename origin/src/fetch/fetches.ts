@@ -1,3 +1,4 @@
+import { WaitingRoom } from '@sepia/base/async/waiting-room';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
@@ -7,10 +8,11 @@ import type { Metainfo } from '@sepia/metainfo/metainfo';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Upstreams } from '../upstream/upstreams.ts';
+import { unwantedError } from './failures.ts';
 import { Fetch } from './fetch.ts';
 import type { FetchEvents, FetchView } from './fetch-parts.ts';
 
-/** Most blobs that one origin fetches at once. */
+/** Most blobs that one origin fetches at once; further ones wait. */
 const MAX_FETCHES = 512;
 /** How long it is remembered that an upstream lied about a blob, in ms. */
 const LIE_MS = 30_000;
@@ -19,6 +21,16 @@ const MAX_LIES = 1_000;
 const DOUBT_MS = 24 * 3_600_000;
 /** A fetch for ranges alone ends when nobody read for this long, in ms. */
 const LINGER_MS = 60_000;
+
+interface BeginOptions {
+  readonly wantAll: boolean;
+  readonly sizeHint: number | undefined;
+  readonly firstPiece?: number | undefined;
+  readonly adopt?: Metainfo;
+  readonly hasPeers?: boolean;
+  /** `Authorization` that a caller brought for the upstream. */
+  readonly authorization?: string | undefined;
+}
 
 interface FetchesDeps {
   readonly store: BlobStore;
@@ -39,6 +51,12 @@ export class Fetches {
   readonly #lies = new LatestMap<Digest, { error: CodedError; untilMs: number }>(MAX_LIES);
   /** Sizes that manifests told and that did not fit. */
   readonly #doubted = new LatestMap<Digest, number>(MAX_LIES);
+  readonly #room = new WaitingRoom({
+    running: () => this.#running.size,
+    makeRoom: () => this.#left()?.stop(unwantedError()),
+    what: 'fetches',
+    most: MAX_FETCHES,
+  });
   #stopped = false;
 
   constructor(deps: FetchesDeps, options: { readonly progressMs: number; readonly firstByteMs: number }) {
@@ -64,22 +82,20 @@ export class Fetches {
   }
 
   /**
-   * The fetch of a blob, begun if there is none. `adopt`: an open attempt of a leader that is gone.
-   * @throws `UPSTREAM_LIES` for a while after it lied, `BLOB_UNKNOWN` in mode none, `NO_PEERS` when too many run,
-   * `DISK_FULL`
+   * The fetch of a blob, begun if there is none; waits while too many run. `adopt`: an open attempt of a leader that is gone.
+   * @throws `UPSTREAM_LIES` for a while after it lied, `BLOB_UNKNOWN` in mode none, `NO_PEERS` when too many ran for too
+   * long, `DISK_FULL`, the signal's reason
    */
-  begin(
-    name: BlobName,
-    options: {
-      readonly wantAll: boolean;
-      readonly sizeHint: number | undefined;
-      readonly firstPiece?: number | undefined;
-      readonly adopt?: Metainfo;
-      readonly hasPeers?: boolean;
-      /** `Authorization` that a caller brought for the upstream. */
-      readonly authorization?: string | undefined;
-    },
-  ): Fetch {
+  async begin(name: BlobName, options: BeginOptions, signal: AbortSignal): Promise<Fetch> {
+    for (;;) {
+      const fetch = this.#beginNow(name, options);
+      if (fetch !== undefined) return fetch;
+      await this.#room.wait(signal); // Meanwhile somebody else may have begun it.
+    }
+  }
+
+  /** Undefined where there is no room for one more. */
+  #beginNow(name: BlobName, options: BeginOptions): Fetch | undefined {
     if (this.#stopped) throw new CodedError('DRAINING');
     const running = this.#running.get(name.digest);
     if (running !== undefined) {
@@ -91,8 +107,7 @@ export class Fetches {
     if (lie !== undefined && lie.untilMs > this.#deps.nowMs()) throw lie.error;
     const client = this.#deps.upstreams.client(name.upstream, options.authorization);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
-    if (this.#running.size >= MAX_FETCHES)
-      throw new CodedError('NO_PEERS', { message: `${MAX_FETCHES} fetches are running; try again later` });
+    if (this.#room.isFull) return undefined;
     const { store, room, log, nowMs } = this.#deps;
     room.check(0);
     const events: FetchEvents = { ...this.#events(), ended: (fetch) => this.#ended(fetch) };
@@ -114,6 +129,10 @@ export class Fetches {
   stop(): void {
     this.#stopped = true;
     for (const fetch of [...this.#running.values()]) fetch.stop();
+  }
+
+  #left(): Fetch | undefined {
+    return [...this.#running.values()].find((fetch) => fetch.state === 'running' && fetch.isLeft);
   }
 
   #events(): FetchEvents {

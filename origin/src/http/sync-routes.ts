@@ -5,7 +5,7 @@ import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { Members } from '../cluster/members.ts';
-import { SYNC_SPACES } from '../records/core/record-shard.ts';
+import { SYNC_SPACES, shardOf } from '../records/core/record-shard.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { AntiEntropy } from '../recovery/anti-entropy.ts';
 import type { CopiesOwed } from '../recovery/copies-owed.ts';
@@ -24,6 +24,8 @@ const PAGE = z.object({
   space: z.enum(SYNC_SPACES),
   after: z.string().max(8192).optional(),
   buckets: z.array(z.string().max(4096)).max(MAX_BUCKETS),
+  /** Members of the version before do not say. */
+  how: z.enum(['handover', 'repair']).default('handover'),
 });
 const OWE = z.object({ to: ID, digests: z.array(z.string().max(256)).max(10_000) });
 
@@ -53,10 +55,12 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     // What is handed over is read after the generation is on record, and after all that is here was counted.
     await digests.scan();
     const granted = await standing.grant(asker);
-    const { generation, known, epoch } = standing.standing;
+    const { generation, known, epoch, settled } = standing.standing;
     const agreement = await deps.agreement.next();
     const answer: HandoverAnswer =
-      granted.type === 'granted' ? { type: 'granted', generation, known, epoch, agreement } : granted;
+      granted.type === 'granted'
+        ? { type: 'granted', generation, known, epoch, settled, agreement }
+        : granted;
     if (granted.type === 'granted') antiEntropy.soon(asker.id);
     ctx.body = answer;
   });
@@ -79,10 +83,16 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
     ctx.body = digests.with(other(members, queryValue(ctx, 'with') ?? ''));
   });
   serve(router, ORIGIN_SYNC.page, async (ctx) => {
-    const { space, after, buckets } = await readJson(ctx, ORIGIN_SYNC.page.body.maxBytes, (value) =>
+    const { space, after, buckets, how } = await readJson(ctx, ORIGIN_SYNC.page.body.maxBytes, (value) =>
       check(PAGE, value),
     );
-    ctx.body = await pages.page(space, new Set(buckets), { after });
+    // A set's entries of a disk that was set back go, where nobody else has them, before it counts.
+    const isWhole = how === 'handover' || space === 'r1' || space === 'b1' || standing.isSettled;
+    const isServed = (key: string): boolean => {
+      const shard = shardOf(space, key);
+      return isWhole || shard === undefined || standing.counts(members.shard(shard));
+    };
+    ctx.body = await pages.page(space, new Set(buckets), { after }, isServed);
   });
   serve(router, ORIGIN_SYNC.owe, async (ctx) => {
     const { to, digests: wanted } = await readJson(ctx, ORIGIN_SYNC.owe.body.maxBytes, (value) =>

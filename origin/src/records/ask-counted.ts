@@ -3,7 +3,8 @@ import { Verdict } from '@sepia/base/async/verdict';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug } from '@sepia/base/failure';
 import type { Shard } from '@sepia/cluster/ring';
-import { counted, isQuorum, isReadQuorum, type Sender } from '@sepia/records/core/standing';
+import { writeStep } from '@sepia/records/core/set-protocol';
+import { counted, isReadQuorum, type Sender } from '@sepia/records/core/standing';
 
 /** An answer, and what it counts by. */
 export interface CountedAnswer<A> {
@@ -54,10 +55,10 @@ export async function acknowledged(shard: Shard, write: (id: string) => Promise<
   const acks: { readonly sender: Sender }[] = [];
   const verdict = new Verdict<void>();
   const judge = (cause?: unknown): void => {
-    const good = counted(acks).map(({ sender }) => sender.id);
+    const step = writeStep(acks, open, shard.sets);
     const detail = { owners: ids };
-    if (isQuorum(good, shard.sets)) verdict.give();
-    else if (!isQuorum([...good, ...open], shard.sets))
+    if (step === 'done') verdict.give();
+    else if (step === 'lost')
       verdict.fail(
         new CodedError('QUORUM_LOST', { message: 'too few origins took the write', detail, cause }),
       );

@@ -5,7 +5,8 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Shard } from '@sepia/cluster/ring';
-import { isShown, joinFields, joinWhole } from '@sepia/records/core/join';
+import { joinFields, joinWhole } from '@sepia/records/core/join';
+import { clockOf, inTheWay, standingOf, tryStep } from '@sepia/records/core/set-protocol';
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { acknowledged, type CountedAnswer } from './ask-counted.ts';
@@ -117,12 +118,12 @@ export class QuorumSet<T> {
         value,
       }));
       const isNews = await own.mergeAll(entries);
-      const old = entries.filter((_, index) => isNews[index] === false);
-      const found = await own.entriesOf(old.map(({ key }) => key));
-      for (const [index, { atMs, value }] of old.entries()) {
-        const standingEntry = found[index];
-        if (standingEntry === undefined || isShown({ atMs, value }, standingEntry, byField)) continue;
-        behindMs = Math.max(behindMs ?? 0, standingEntry.atMs);
+      // By field, a part of a write may be news and the rest be hidden by a later record.
+      const inDoubt = entries.filter((_, index) => byField || isNews[index] === false);
+      const found = await own.entriesOf(inDoubt.map(({ key }) => key));
+      for (const [index, { atMs, value }] of inDoubt.entries()) {
+        const laterMs = inTheWay({ atMs, value }, found[index], byField);
+        if (laterMs !== undefined) behindMs = Math.max(behindMs ?? 0, laterMs);
       }
     }
     return behindMs === undefined ? {} : { behindMs };
@@ -137,9 +138,12 @@ export class QuorumSet<T> {
     changes: readonly { readonly key: readonly string[]; readonly value?: T | undefined }[],
   ): Promise<void> {
     if (changes.length === 0) return;
-    let atMs = this.#deps.nowMs();
+    let laterMs: number | undefined;
     for (let tries = 1; ; tries++) {
-      let behindMs = 0;
+      const atMs = clockOf(this.#deps.nowMs(), laterMs);
+      // Of this try alone: an owner may still answer when the next one is under way.
+      let behindMs: number | undefined;
+      let failure: unknown;
       const owners = this.#shard(shard);
       const records = changes.map(({ key, value }) =>
         value === undefined ? { key, atMs } : { key, atMs, value },
@@ -151,7 +155,7 @@ export class QuorumSet<T> {
             const told = await this.#put(id, shard, owners.epoch, some);
             sender = told.sender;
             if (told.answer.behindMs === undefined) continue;
-            behindMs = Math.max(behindMs, told.answer.behindMs);
+            behindMs = Math.max(behindMs ?? 0, told.answer.behindMs);
             throw new CodedError('CONFLICT', {
               message: 'a later record stands in the way',
               detail: { origin: id },
@@ -159,13 +163,18 @@ export class QuorumSet<T> {
           }
           return sender;
         });
-        if (behindMs === 0) return;
       } catch (error) {
         throwIfBug(error);
-        if (behindMs === 0 && (await isSameEpoch(this.#deps.members, owners.epoch))) throw error;
+        failure = error;
       }
-      if (tries >= MAX_TRIES) throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
-      atMs = Math.max(this.#deps.nowMs(), behindMs + 1);
+      const isAcknowledged = failure === undefined;
+      const isMoved =
+        behindMs === undefined && !isAcknowledged && !(await isSameEpoch(this.#deps.members, owners.epoch));
+      const step = tryStep({ isAcknowledged, behindMs, isMoved, left: MAX_TRIES - tries });
+      if (step === 'done') return;
+      if (step === 'failed') throw failure;
+      if (step === 'conflict') throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
+      laterMs = behindMs;
     }
   }
 
@@ -185,7 +194,7 @@ export class QuorumSet<T> {
       settles: (found) => options.lenient === true && isValueAlone(found),
       lost: () => ({ message: 'too few origins answer to know this record', detail: { ...shard, key } }),
     });
-    return this.#joinedAll(answers);
+    return this.#standing(answers);
   }
 
   /**
@@ -203,7 +212,7 @@ export class QuorumSet<T> {
         other: async (id, under) => await this.#askMany(id, shard, some, under),
         lost: () => ({ message: 'too few origins answer to know these records', detail: { ...shard } }),
       });
-      yield some.map((_, index) => this.#joinedAll(answers.map((one) => one[index] ?? undefined)));
+      yield some.map((_, index) => this.#standing(answers.map((one) => one[index] ?? undefined)));
     }
   }
 
@@ -232,9 +241,8 @@ export class QuorumSet<T> {
     return this.#deps.members.shard(shardKey(upstream, repository));
   }
 
-  #joinedAll(told: readonly (ShardRecord<T> | undefined)[]): ShardRecord<T> | undefined {
-    const records = told.filter((one) => one !== undefined);
-    return records.length === 0 ? undefined : records.reduce((a, b) => this.#joined(a, b));
+  #standing(told: readonly (ShardRecord<T> | undefined)[]): ShardRecord<T> | undefined {
+    return standingOf(told, (a, b) => this.#joined(a, b));
   }
 
   #joined(a: ShardRecord<T>, b: ShardRecord<T>): ShardRecord<T> {

@@ -38,11 +38,12 @@ export class RecordPages {
     this.#deps = deps;
   }
 
-  /** A page of the records in `buckets`, up to and including the key `upTo` if one is given. */
+  /** A page of the records in `buckets`, up to and including the key `upTo` if one is given; `isServed`: those alone. */
   async page(
     space: SyncSpace,
     buckets: ReadonlySet<string>,
     range: { readonly after?: string | undefined; readonly upTo?: string | undefined },
+    isServed: (key: string) => boolean = () => true,
   ): Promise<SyncPage> {
     const { db, digests } = this.#deps;
     const prefix = `${space}\0`;
@@ -54,15 +55,12 @@ export class RecordPages {
     for await (const [full, text] of db.iterator({ ...lower, ...upper })) {
       const key = full.slice(prefix.length);
       const bucket = digests.bucketOf(space, key);
-      if (bucket !== undefined && buckets.has(bucket.name)) {
+      if (bucket !== undefined && buckets.has(bucket.name) && isServed(key)) {
         entries.push({ key, stored: parsedRecord(full, text) });
         bytes += full.length + text.length;
       }
       seen += 1;
-      if (
-        range.upTo === undefined &&
-        (entries.length >= PAGE_RECORDS || bytes > PAGE_BYTES || seen >= LOOKED_AT)
-      )
+      if (entries.length >= PAGE_RECORDS || bytes > PAGE_BYTES || seen >= LOOKED_AT)
         return { entries, next: key };
     }
     return { entries };

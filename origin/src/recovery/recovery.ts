@@ -12,6 +12,7 @@ import type { Hints } from '../blobs/hints.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { Members } from '../cluster/members.ts';
 import type { Tags } from '../records/tags.ts';
+import { AloneEntries } from './alone-entries.ts';
 import { AntiEntropy } from './anti-entropy.ts';
 import { CopiesOwed } from './copies-owed.ts';
 import type { OpenedRecords } from './open-records.ts';
@@ -76,7 +77,8 @@ export class Recovery {
     this.#ring = ring;
     this.pages = new RecordPages({ db: folder.db, records, digests });
     this.copies = new CopiesOwed({ store, hints, cluster, replicator });
-    this.pull = new SyncPull({ members, digests, pages: this.pages, blobs: index, store, log });
+    const alone = new AloneEntries({ records, digests, selfId: members.selfId });
+    this.pull = new SyncPull({ members, digests, pages: this.pages, alone, blobs: index, store, log });
     const { pull } = this;
     this.startUp = new StartUp({
       members,

@@ -9,6 +9,7 @@ import { to } from '@sepia/cluster/api/route';
 import type { Member } from '@sepia/cluster/document';
 import { type Membership, spareOf } from '@sepia/cluster/membership';
 import { type FirstStart, type FirstStartAnswer, firstStartStep } from '@sepia/records/core/first-start';
+import { isWitness } from '@sepia/records/core/set-protocol';
 import type { Generations } from '@sepia/records/core/standing';
 import { type AcceptorStore, acceptorStateOf } from '@sepia/records/register/acceptor-store';
 import type { Members } from '../cluster/members.ts';
@@ -41,6 +42,8 @@ export type HandoverAnswer =
       readonly generation: number;
       readonly known: Generations;
       readonly epoch: number;
+      /** It counts; members of the version before do not say. */
+      readonly settled?: boolean;
       /** What the source promised and accepted about the membership after its own. */
       readonly agreement?: { readonly key: string; readonly state: unknown };
     }
@@ -293,6 +296,7 @@ export class StartUp {
 
   async #takeOver(): Promise<void> {
     const { standing, pull, log } = this.#deps;
+    await pull.forgetAlone();
     for (let restMs = FIRST_REST_MS; !standing.isSettled; restMs = Math.min(MAX_REST_MS, restMs * 1.5)) {
       await this.#untilInside();
       const open = this.#others.filter((id) => !standing.standing.handed.includes(id));
@@ -314,7 +318,7 @@ export class StartUp {
       if (isAny) restMs = FIRST_REST_MS;
       else await this.#rest(restMs);
     }
-    pull.endHandover();
+    await pull.forgetAlone();
     log.info({ generation: standing.standing.generation }, 'all origins handed their records over');
   }
 
@@ -348,17 +352,21 @@ export class StartUp {
     }
     if (answer.type === 'not-yet') return false;
     await this.#deps.ring().reach(answer.epoch, id);
-    const { records, blobs } = await pull.pull(id, 'handover', await pull.differing(id, signal), signal);
+    const how = isWitness({ settled: answer.settled ?? true }) ? 'witness' : 'handover';
+    const { records, blobs } = await pull.pull(id, how, await pull.differing(id, signal), signal);
     // Asked again: it still is who handed over, and what it knows of others is as new as its last page.
     const last = await ask();
     if (last.type !== 'granted' || last.generation !== answer.generation) return false;
+    // Taken out of the ring meanwhile, it may not know what was deleted.
+    if (answer.settled === true && last.settled === false) return false;
     await this.#deps.ring().reach(last.epoch, id);
     if (last.agreement !== undefined) {
       const { key, state } = last.agreement;
       await this.#deps.agreements.handOver(key, acceptorStateOf(key, state));
     }
-    await pull.dropAlone();
-    const { epoch } = standing.standing;
+    const { epoch, handed } = standing.standing;
+    // Those of whom it is sure that they were one generation all the while.
+    await pull.dropAlone([...handed, id]);
     await standing.takeOver({ id, generation: last.generation, known: last.known, epoch }, members.ids);
     log.info({ id, records, blobs }, 'records handed over');
     return true;

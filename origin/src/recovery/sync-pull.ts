@@ -9,6 +9,7 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
 import { SYNC_SPACES, type SyncSpace } from '../records/core/record-shard.ts';
+import type { AloneEntries, SetSpace } from './alone-entries.ts';
 import { comparable, type RecordDigests } from './record-digests.ts';
 import type { RecordPages, SyncPage, SyncRecord } from './record-pages.ts';
 
@@ -19,10 +20,9 @@ const PAGE_REST_MS = 25;
 const ASKED_AT_ONCE = 1_000;
 /** Records that are taken over at once. */
 const TAKEN_AT_ONCE = 32;
-/** Own entries that are remembered until it is known that no other owner has them. */
-const MAX_ALONE = 100_000;
 
-type SetSpace = Exclude<SyncSpace, 'r1' | 'b1'>;
+/** Why records are taken over. `witness`: the other counts, so what it lacks is gone, and not lost with its disk. */
+type How = 'handover' | 'witness' | 'repair';
 
 /** What a comparison found. `unsettled`: registers that only a round can bring in line. */
 export interface Pulled {
@@ -35,6 +35,7 @@ interface SyncPullDeps {
   readonly members: Members;
   readonly digests: RecordDigests;
   readonly pages: RecordPages;
+  readonly alone: AloneEntries;
   readonly blobs: BlobIndex;
   readonly store: BlobStore;
   readonly log: Logger;
@@ -43,8 +44,6 @@ interface SyncPullDeps {
 /** Takes over what another owner has and this origin lacks: all at a handover, later what differs. */
 export class SyncPull {
   readonly #deps: SyncPullDeps;
-  /** Own set entries that other owners lack, by `space\0key`: which of them. */
-  readonly #alone = new Map<string, Set<string>>();
 
   constructor(deps: SyncPullDeps) {
     this.#deps = deps;
@@ -66,27 +65,22 @@ export class SyncPull {
   }
 
   /** Pulls what `id` has in `buckets`. */
-  async pull(
-    id: string,
-    how: 'handover' | 'repair',
-    buckets: ReadonlySet<string>,
-    signal: AbortSignal,
-  ): Promise<Pulled> {
+  async pull(id: string, how: How, buckets: ReadonlySet<string>, signal: AbortSignal): Promise<Pulled> {
     const found = { records: 0, blobs: 0, unsettled: [] as string[] };
     // It may have been asked before, and have got something since.
-    if (how === 'handover') for (const lacking of this.#alone.values()) lacking.delete(id);
+    if (how !== 'repair') await this.#deps.alone.forget(id);
     if (buckets.size === 0) return found;
     const missing: string[] = [];
     for (const space of SYNC_SPACES) {
       let after: string | undefined;
       do {
-        const page = await this.#page(id, space, buckets, after, signal);
+        const page = await this.#page(id, { space, how, after, buckets: [...buckets] }, signal);
         // Several at once share a commit.
         for await (const some of inTurns(page.entries, TAKEN_AT_ONCE))
           await Promise.all(
             some.map(async (entry) => await this.#take(id, space, entry, how, found, missing)),
           );
-        if (how === 'handover' && space !== 'r1' && space !== 'b1')
+        if (how === 'witness' && space !== 'r1' && space !== 'b1')
           await this.#noteAlone(id, space, buckets, after, page);
         await this.#ask(id, missing, signal);
         after = page.next;
@@ -98,33 +92,29 @@ export class SyncPull {
 
   /**
    * Takes away own entries that no other owner has: a disk that was set back must not bring back what was deleted.
-   * Before the last of their owners counts as done.
+   * Before the last of their owners counts as done. `witnesses`: others that counted all the while they were asked.
    */
-  async dropAlone(): Promise<void> {
-    const { digests, members, pages } = this.#deps;
-    for (const [name, lacking] of this.#alone) {
-      const at = name.indexOf('\0');
-      const [space, key] = [name.slice(0, at) as SetSpace, name.slice(at + 1)];
-      const { owners } = digests.bucketOf(space, key) ?? { owners: [] };
-      if (!owners.every((id) => id === members.selfId || lacking.has(id))) continue;
-      await pages.drop(space, key);
-      this.#alone.delete(name);
-    }
+  async dropAlone(witnesses: readonly string[]): Promise<void> {
+    const { alone, pages } = this.#deps;
+    for await (const entries of alone.found(witnesses))
+      await Promise.all(entries.map(async ({ space, key }) => await pages.drop(space, key)));
   }
 
-  /** The handover is over: what is alone here from now on was written here. */
-  endHandover(): void {
-    this.#alone.clear();
+  /** A handover begins, or is over: what nobody else has from then on was written here. */
+  async forgetAlone(): Promise<void> {
+    await this.#deps.alone.forget();
   }
 
   async #page(
     id: string,
-    space: SyncSpace,
-    buckets: ReadonlySet<string>,
-    after: string | undefined,
+    what: { readonly space: SyncSpace; readonly how: How; after: string | undefined; buckets: string[] },
     signal: AbortSignal,
   ): Promise<SyncPage> {
-    const json = { with: this.#deps.members.selfId, space, after, buckets: [...buckets] };
+    const json = {
+      ...what,
+      with: this.#deps.members.selfId,
+      how: what.how === 'repair' ? 'repair' : 'handover',
+    };
     const call = { ...to(ORIGIN_SYNC.page), json, headersTimeoutMs: PAGE_MS, signal };
     return await this.#deps.members.json<SyncPage>(id, call);
   }
@@ -133,7 +123,7 @@ export class SyncPull {
     id: string,
     space: SyncSpace,
     record: SyncRecord,
-    how: 'handover' | 'repair',
+    how: How,
     found: { records: number; blobs: number; unsettled: string[] },
     missing: string[],
   ): Promise<void> {
@@ -148,7 +138,8 @@ export class SyncPull {
       }
       found.records += 1;
       if (space !== 'r1') await pages.takeEntry(space, record);
-      else if (!(await pages.takeRegister(record, how))) found.unsettled.push(record.key);
+      else if (!(await pages.takeRegister(record, how === 'repair' ? 'repair' : 'handover')))
+        found.unsettled.push(record.key);
     } catch (error) {
       // A record of the other that does not read is its matter; it must not stop the rest.
       if (!isCoded(error, 'DISK_CORRUPT') && !isCoded(error, 'DISK_FORMAT')) throw error;
@@ -166,12 +157,12 @@ export class SyncPull {
     const theirs = new Set(page.entries.map(({ key }) => key));
     const own = await this.#deps.pages.page(space, buckets, { after, upTo: page.next });
     for (let part = own; ; ) {
-      for (const { key } of part.entries) {
-        if (theirs.has(key)) continue;
-        const name = `${space}\0${key}`;
-        if (this.#alone.size >= MAX_ALONE && !this.#alone.has(name)) continue;
-        this.#alone.set(name, (this.#alone.get(name) ?? new Set()).add(id));
-      }
+      const alone = part.entries.filter(({ key }) => !theirs.has(key));
+      await this.#deps.alone.note(
+        id,
+        space,
+        alone.map(({ key }) => key),
+      );
       if (part.next === undefined) return;
       part = await this.#deps.pages.page(space, buckets, { after: part.next, upTo: page.next });
     }

@@ -1,6 +1,12 @@
 import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import { type Link, RecordStore } from '@sepia/records/store/record-store';
+import { LevelTable } from '@sepia/records/table/level-table';
+import { DataFolder } from '@sepia/store/data-folder';
 import t from 'tap';
+import type { Members } from '../../src/cluster/members.ts';
 import { acknowledged, askCounted } from '../../src/records/ask-counted.ts';
+import { QuorumSet } from '../../src/records/quorum-set.ts';
 
 const IDS = ['a', 'b', 'c'];
 const SHARD = { epoch: 0, sets: [IDS] };
@@ -61,4 +67,28 @@ t.test('a bug is thrown, it is no silent owner', async (t) => {
     RangeError,
   );
   await t.rejects(acknowledged(SHARD, wrong), TypeError);
+});
+
+t.test('a write that a later record hides in part is made again under a later clock', async (t) => {
+  await using folder = await DataFolder.open({ log: silentLogger() }, { dir: t.testdir(), id: 'a' });
+  const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
+  const members = { selfId: 'a', shard: () => ({ epoch: 0, sets: [['a']] }) } as unknown as Members;
+  const standing = {
+    require: () => undefined,
+    sender: sender('a'),
+    within: async <T>(_epoch: number, work: () => Promise<T>): Promise<T> => await work(),
+  };
+  let nowMs = 100;
+  const deps = { members, standing, own: records.linkSet, nowMs: () => nowMs, byField: true };
+  const set = new QuorumSet<Link>('links', deps);
+  const shard = { upstream: 'u', repository: 'r' };
+  const key = ['k'];
+  await set.write(shard, [{ key, value: { sizeBytes: 1 } }]);
+  nowMs = 50;
+  await set.write(shard, [{ key, value: { sizeBytes: 2, mediaType: 'x' } }]);
+  t.same((await set.read(shard, key))?.value, { sizeBytes: 2, mediaType: 'x' }, 'its size was hidden');
+  nowMs = 70;
+  await set.write(shard, [{ key }]);
+  t.equal((await set.read(shard, key))?.value, undefined, 'its clock is news, the value stood');
+  await records.close();
 });

@@ -5,7 +5,7 @@ import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until as untilWithin } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
-import { TestTarget } from '../support/target.ts';
+import { TestTarget } from '@sepia/test-support/upstream/test-target';
 
 const RETRY = { first: '50ms', max: '300ms', tries: 3 };
 

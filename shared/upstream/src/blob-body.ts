@@ -5,7 +5,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import { blobSizeOf, partOf } from './answer-facts.ts';
 import { codingOf, contentOf } from './content-coding.ts';
 import { type Answer, discard, down, header } from './exchange.ts';
-import type { BlobWish, UpstreamBlob } from './queries.ts';
+import type { BlobStream, BlobWish, UpstreamBlob } from './queries.ts';
 
 interface BodyFacts {
   readonly upstream: string;
@@ -14,6 +14,8 @@ interface BodyFacts {
   readonly isEncoded: boolean;
   /** Bytes that must come, where known. */
   readonly expectedBytes: number | undefined;
+  /** What the other side is, for messages. */
+  readonly peer?: string | undefined;
 }
 
 /**
@@ -22,7 +24,7 @@ interface BodyFacts {
  * Iterating throws `BACKEND_DOWN` when the body is cut or silent too long, `UPSTREAM_LIES` when more bytes come
  * than announced, and the signal's reason when aborted.
  */
-export class BlobBody implements AsyncIterable<Uint8Array> {
+export class BlobBody implements BlobStream {
   readonly #answer: Answer;
   readonly #facts: BodyFacts;
   readonly #signal: AbortSignal;
@@ -48,7 +50,7 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
   }
 
   async *#chunks(lend: boolean): AsyncGenerator<Uint8Array, void, undefined> {
-    const { expectedBytes, digest, upstream, isEncoded } = this.#facts;
+    const { expectedBytes, digest, upstream, isEncoded, peer } = this.#facts;
     let found = 0;
     try {
       const body = isEncoded ? contentOf(this.#answer) : this.#answer.body;
@@ -67,7 +69,7 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
     } catch (error) {
       throwIfBug(error);
       if (this.#signal.aborted) throw this.#signal.reason;
-      throw error instanceof CodedError ? error : down(this.#answer.url, error);
+      throw error instanceof CodedError ? error : down(this.#answer.url, error, peer);
     } finally {
       this.destroy();
     }
@@ -90,7 +92,13 @@ export class BlobBody implements AsyncIterable<Uint8Array> {
  * its length is that of the blob: some stores call a compressed blob's own bytes so.
  * @throws {CodedError} `UPSTREAM_LIES` for another range than asked, `RANGE_INVALID` for a range of the encoded bytes
  */
-export function blobOf(answer: Answer, query: BlobWish, upstream: string, signal: AbortSignal): UpstreamBlob {
+export function blobOf(
+  answer: Answer,
+  query: BlobWish,
+  upstream: string,
+  signal: AbortSignal,
+  peer?: string,
+): UpstreamBlob {
   const facts = { upstream, digest: query.digest };
   const coding = codingOf(answer);
   if (answer.status === 200) {
@@ -103,14 +111,18 @@ export function blobOf(answer: Answer, query: BlobWish, upstream: string, signal
       query.asSent !== true &&
       (sentBytes === undefined || sentBytes !== query.sizeBytes);
     const sizeBytes = isEncoded ? undefined : sentBytes;
-    const body = new BlobBody(answer, { ...facts, isEncoded, expectedBytes: sizeBytes }, signal);
+    const body = new BlobBody(answer, { ...facts, peer, isEncoded, expectedBytes: sizeBytes }, signal);
     return { status: 'whole', start: 0, sizeBytes, body };
   }
   const range = query.range!;
   const part = partOf(answer, range);
   if (part !== undefined && (coding === undefined || part.sizeBytes === query.sizeBytes)) {
     const { start, end, sizeBytes } = part;
-    const body = new BlobBody(answer, { ...facts, isEncoded: false, expectedBytes: end - start + 1 }, signal);
+    const body = new BlobBody(
+      answer,
+      { ...facts, peer, isEncoded: false, expectedBytes: end - start + 1 },
+      signal,
+    );
     return { status: 'partial', start, sizeBytes, body };
   }
   discard(answer);

@@ -23,6 +23,8 @@ export interface ExchangeDeps {
   readonly headersTimeoutMs: number;
   /** Longest silence in a body, in ms, while somebody reads it. */
   readonly bodyTimeoutMs: number;
+  /** What the other side is, for messages; default `upstream registry`. */
+  readonly peer?: string | undefined;
 }
 
 export interface ExchangeRequest {
@@ -57,14 +59,14 @@ export async function exchange(
     throwIfBug(thrown);
     if (signal.aborted) throw signal.reason;
     if (thrown instanceof CodedError) throw thrown;
-    if (!mayRepeat || !CLOSED_UNDER_US.has(reasonOf(thrown))) throw down(call.url, thrown);
+    if (!mayRepeat || !CLOSED_UNDER_US.has(reasonOf(thrown))) throw down(call.url, thrown, deps.peer);
   }
   try {
     return await once(deps, call, signal);
   } catch (thrown) {
     throwIfBug(thrown);
     if (signal.aborted) throw signal.reason;
-    throw thrown instanceof CodedError ? thrown : down(call.url, thrown);
+    throw thrown instanceof CodedError ? thrown : down(call.url, thrown, deps.peer);
   }
 }
 
@@ -119,10 +121,10 @@ export function reasonOf(thrown: unknown): string {
 }
 
 /** `BACKEND_DOWN` for a connection that failed, in words an operator can act on. */
-export function down(url: URL, cause: unknown): CodedError {
+export function down(url: URL, cause: unknown, peer = 'upstream registry'): CodedError {
   const reason = reasonOf(cause);
   return new CodedError('BACKEND_DOWN', {
-    message: `upstream registry ${url.host}: ${wordsOf(reason)}`,
+    message: `${peer} ${url.host}: ${wordsOf(reason)}`,
     detail: { host: url.host, reason },
     cause,
   });

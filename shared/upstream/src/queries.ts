@@ -2,7 +2,6 @@ import type { Digest } from '@sepia/base/digest';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
 import type { Reference } from '@sepia/oci/route';
 import type { Authorizer } from './authenticator.ts';
-import type { BlobBody } from './blob-body.ts';
 import type { Answer } from './exchange.ts';
 
 export interface UpstreamClientOptions {
@@ -74,13 +73,23 @@ export interface BlobWish extends BlobQuery {
   readonly asSent?: boolean | undefined;
 }
 
+/** The bytes of a blob on their way, to be read once; see `BlobBody`. */
+export interface BlobStream extends AsyncIterable<Uint8Array> {
+  /** True where it is decoded on its way. */
+  readonly isEncoded: boolean;
+  /** As iterating, but a chunk is only lent: its memory is freed when the next one is asked for. */
+  lent(): AsyncGenerator<Uint8Array, void, undefined>;
+  /** Lets go of what it holds open. Idempotent. */
+  destroy(): void;
+}
+
 /** `whole`: from byte 0, also where a range was asked but ignored. `partial`: from `start` as asked. */
 export interface UpstreamBlob {
   readonly status: 'whole' | 'partial';
   readonly start: number;
   /** Size of the whole blob, where the upstream told it. */
   readonly sizeBytes: number | undefined;
-  readonly body: BlobBody;
+  readonly body: BlobStream;
 }
 
 export interface TagPage {

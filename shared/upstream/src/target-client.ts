@@ -204,13 +204,27 @@ export class TargetClient {
 
   /** Deletes a tag, or a manifest by digest; one that is not there is fine. @throws also `METHOD_UNSUPPORTED` */
   async deleteManifest(repository: string, reference: string, signal: AbortSignal): Promise<void> {
-    const url = this.#url(repository, `manifests/${reference}`);
-    const call = { method: 'DELETE', url, repository, unknown: 'MANIFEST_UNKNOWN', item: reference } as const;
+    const unknown = { unknown: 'MANIFEST_UNKNOWN', item: reference } as const;
+    await this.#delete(repository, `manifests/${reference}`, unknown, signal);
+  }
+
+  /** As {@link TargetClient.deleteManifest}, of a blob. */
+  async deleteBlob(repository: string, digest: Digest, signal: AbortSignal): Promise<void> {
+    await this.#delete(repository, `blobs/${digest}`, { unknown: 'BLOB_UNKNOWN', item: digest }, signal);
+  }
+
+  async #delete(
+    repository: string,
+    path: string,
+    what: { readonly unknown: ErrorCode; readonly item: string },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const call = { method: 'DELETE', url: this.#url(repository, path), repository, ...what } as const;
     const answer = await this.#send({ ...call, accept: [200, 202, 204, 400, 404, 405] }, signal);
     discard(answer);
     if (answer.status === 400 || answer.status === 405)
       throw new CodedError('METHOD_UNSUPPORTED', {
-        message: `${this.host} does not delete ${reference} (${answer.status}); deletion may be off there`,
+        message: `${this.host} does not delete ${what.item} (${answer.status}); deletion may be off there`,
         detail: { host: this.host, status: answer.status },
       });
   }

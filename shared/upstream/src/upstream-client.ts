@@ -9,7 +9,7 @@ import { referenceText } from '@sepia/oci/route';
 import type { BearerChallenge } from '@sepia/oci/www-authenticate';
 import { blobSizeOf, mediaTypeOf, nextOf, statedLengthOf, tagsOf } from './answer-facts.ts';
 import type { Authorizer, UpstreamChallenge } from './authenticator.ts';
-import { type BlobBody, blobOf } from './blob-body.ts';
+import { blobOf } from './blob-body.ts';
 import { defined, helpsToGet, homeOf, proxiesOf } from './client-setup.ts';
 import { contentOf } from './content-coding.ts';
 import type { ProxyEnvironment } from './core/proxy-choice.ts';
@@ -19,6 +19,7 @@ import { type Answer, discard, down, header } from './exchange.ts';
 import { checkBytes, checkDigest, checkManifest, manifestBytes } from './manifest-check.ts';
 import {
   type BlobQuery,
+  type BlobStream,
   type BlobWish,
   type ManifestQuery,
   type TagPage,
@@ -36,6 +37,8 @@ import { type NamesOf, type RegistryRead, type RegistryReader, Transport } from 
 export type {
   BlobQuery,
   BlobRange,
+  BlobStream,
+  BlobWish,
   ManifestQuery,
   TagPage,
   UpstreamBlob,
@@ -228,7 +231,7 @@ export class UpstreamClient {
   }
 
   async #checkedBytes(
-    body: BlobBody,
+    body: BlobStream,
     { digest, limitBytes }: BlobQuery & { readonly limitBytes: number },
   ): Promise<Buffer> {
     const chunks: Uint8Array[] = [];

@@ -3,6 +3,8 @@ import { errorWeight, retryDelayMs } from './fetch-retry.ts';
 
 /** Time that the swarm gets for pieces that agents hold before the upstream is asked, in ms. */
 const SWARM_GRACE_MS = 2_000;
+/** Whoever reads piece by piece comes again within this, in ms. */
+const LEFT_MS = 2_000;
 /** Pieces that came different from before until the attempt is given up. */
 const MAX_CONFLICTS = 2;
 
@@ -75,6 +77,11 @@ export class FetchPace {
 
   readerLeft(nowMs: number): void {
     this.#busyAtMs = nowMs;
+  }
+
+  /** Where nobody reads now: nobody has for a while. */
+  isLeft(nowMs: number): boolean {
+    return nowMs - this.#busyAtMs > LEFT_MS;
   }
 
   /** A connection failed, and no piece has come since. */

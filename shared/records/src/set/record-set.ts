@@ -1,6 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { canonicalJson, type Entry, type Join, joinWhole } from '../core/join.ts';
+import { taken } from '../core/set-protocol.ts';
 import type { OnRecord } from '../on-record.ts';
 import type { RecordTable } from '../table/record-table.ts';
 
@@ -174,10 +175,9 @@ export class RecordSet<T> {
 
   /** What is stored once `entry` is taken over; undefined if it says nothing new. */
   #joined(before: Stored | undefined, { atMs, value, fieldMs, deadMs }: RecordEntry<T>): Stored | undefined {
-    const own = before && entryOf(before);
     const now = { atMs, value, ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
-    const joined = own === undefined ? this.#join(now, now) : this.#join(own, now);
-    return joined === own ? undefined : storedOf(joined);
+    const joined = taken(before && entryOf(before), now, this.#join);
+    return joined && storedOf(joined);
   }
 
   async #remove(parts: readonly string[], isMeant: (stored: Stored) => boolean): Promise<void> {

@@ -59,6 +59,8 @@ export class RecordStore {
   readonly blobSet: RecordSet<StoredBlob>;
   /** (digest): pushed blobs that this origin still has to get, and from whom. */
   readonly wantedSet: RecordSet<{ readonly from: string }>;
+  /** (member, space, key): entries of other sets that this origin has and the member lacks, during a handover. */
+  readonly aloneSet: RecordSet<object>;
   readonly #table: RecordTable;
   readonly #listeners = new Set<OnRecord>();
 
@@ -74,6 +76,7 @@ export class RecordStore {
     this.linkSet = new RecordSet(parts, 'l1', joinFields);
     this.blobSet = new RecordSet(parts, 'b1');
     this.wantedSet = new RecordSet(parts, 'w1');
+    this.aloneSet = new RecordSet(parts, 'a1');
     this.tagSet = new RecordSet(parts, 't1');
     this.repositorySet = new RecordSet(parts, 'n1');
     this.referrerSet = new RecordSet(parts, 'f1');

@@ -74,17 +74,29 @@ export class TestTarget {
     const upload = /^\/v2\/(.+)\/blobs\/uploads\/(\w*)$/.exec(url.pathname);
     if (upload !== null) return await this.#upload(req, res, url, upload[1]!, upload[2]!, fault);
     const blob = /^\/v2\/(.+)\/blobs\/(.+)$/.exec(url.pathname);
-    if (blob !== null) {
-      const bytes = this.blobs.get(`${blob[1]}@${blob[2]}`);
-      if (bytes === undefined || req.method === 'HEAD')
-        return void res.writeHead(bytes === undefined ? 404 : 200).end();
-      return void res.writeHead(200, { 'content-length': bytes.length }).end(bytes);
-    }
+    if (blob !== null) return this.#blob(req, res, `${blob[1]}@${blob[2]}`, fault);
     const list = /^\/v2\/(.+)\/tags\/list$/.exec(url.pathname);
     if (list !== null) return this.#list(res, list[1]!);
     const manifest = /^\/v2\/(.+)\/manifests\/(.+)$/.exec(url.pathname);
     if (manifest !== null) return await this.#manifest(req, res, manifest[1]!, manifest[2]!);
     res.writeHead(404).end();
+  }
+
+  #blob(req: IncomingMessage, res: ServerResponse, key: string, fault: Fault | undefined): void {
+    const bytes = this.blobs.get(key);
+    if (req.method === 'DELETE') return void res.writeHead(this.blobs.delete(key) ? 202 : 404).end();
+    if (bytes === undefined) return void res.writeHead(404).end();
+    const range = /^bytes=(\d+)-(\d*)$/.exec(req.headers.range ?? '');
+    const start = Number(range?.[1] ?? 0);
+    const end = Math.min(bytes.length, Number(range?.[2] || bytes.length - 1) + 1);
+    if (range !== null && start >= bytes.length) return void res.writeHead(416).end();
+    res.writeHead(range === null ? 200 : 206, {
+      'content-length': end - start,
+      ...(range === null ? {} : { 'content-range': `bytes ${start}-${end - 1}/${bytes.length}` }),
+    });
+    if (req.method === 'HEAD') return void res.end();
+    if (fault === undefined || !('cutAfterBytes' in fault)) return void res.end(bytes.subarray(start, end));
+    res.write(bytes.subarray(start, start + fault.cutAfterBytes), () => res.destroy());
   }
 
   async #upload(
@@ -129,7 +141,8 @@ export class TestTarget {
       return void res.writeHead(202, { location, range: `0-${length() - 1}` }).end();
     const digest = url.searchParams.get('digest')!;
     const bytes = Buffer.concat(parts);
-    if (digestOf(bytes) !== digest) return void res.writeHead(400).end();
+    if (digestOf(bytes, digest.startsWith('sha512') ? 'sha512' : 'sha256') !== digest)
+      return void res.writeHead(400).end();
     this.#sessions.delete(session);
     this.blobs.set(`${repository}@${digest}`, bytes);
     this.#sent(`${repository}@${digest}`);

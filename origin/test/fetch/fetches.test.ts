@@ -1,0 +1,75 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { createLogger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { BlobStore } from '@sepia/store/blob-store';
+import { until } from '@sepia/test-support/until';
+import t from 'tap';
+import { Fetches } from '../../src/fetch/fetches.ts';
+import type { Upstreams } from '../../src/upstream/upstreams.ts';
+
+const never = new AbortController().signal;
+const ALL = { wantAll: true, sizeHint: undefined };
+
+/** Fetches from an upstream that answers nothing. */
+function silentFetches(): Fetches {
+  const silent = async (_asked: unknown, signal: AbortSignal): Promise<never> =>
+    await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  const client = { headBlob: silent, getBlob: silent };
+  const ignore = (): void => undefined;
+  return new Fetches(
+    {
+      store: {} as unknown as BlobStore,
+      upstreams: { client: () => client } as unknown as Upstreams,
+      room: { check: ignore, require: ignore },
+      log: createLogger('origin', 'o1', 'silent'),
+      nowMs: () => performance.now(),
+      events: { started: ignore, landed: ignore, restarted: ignore, ended: ignore },
+      onUpstreamBytes: ignore,
+    },
+    { progressMs: 60_000, firstByteMs: 60_000 },
+  );
+}
+
+function nameOf(index: number): BlobName {
+  return {
+    upstream: 'hub',
+    repository: parseRepositoryName('lib/x'),
+    digest: digestOf(Buffer.from(`blob ${index}`)),
+  };
+}
+
+t.test('a blob more than are fetched at once waits until one of them ends', async (t) => {
+  const fetches = silentFetches();
+  t.teardown(() => fetches.stop());
+  for (let index = 0; index < 512; index++) await fetches.begin(nameOf(index), ALL, never);
+  const begun: number[] = [];
+  const more = [512, 513].map(
+    async (index) => await fetches.begin(nameOf(index), ALL, never).then(() => begun.push(index)),
+  );
+  t.equal(
+    await fetches.begin(nameOf(7), ALL, never),
+    fetches.running(nameOf(7).digest),
+    'one that runs is joined',
+  );
+  const gone = new AbortController();
+  const left = fetches.begin(nameOf(600), ALL, gone.signal);
+  gone.abort(new CodedError('TIMEOUT'));
+  await t.rejects(left, { code: 'TIMEOUT' }, 'who leaves waits no more');
+  t.same(begun, []);
+  fetches.running(nameOf(0).digest)?.stop();
+  await until(() => begun.length === 1, 'one goes on');
+  t.equal(fetches.size, 512);
+  fetches.running(nameOf(1).digest)?.stop();
+  await Promise.all(more);
+  t.equal(fetches.size, 512);
+});
+
+t.test('who waits is refused when the origin stops', async (t) => {
+  const fetches = silentFetches();
+  for (let index = 0; index < 512; index++) await fetches.begin(nameOf(index), ALL, never);
+  const waiting = fetches.begin(nameOf(512), ALL, never);
+  fetches.stop();
+  await t.rejects(waiting, { code: 'DRAINING' });
+});

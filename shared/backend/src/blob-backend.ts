@@ -1,0 +1,84 @@
+import { type Digest, Digester, digestAlgorithm } from '@sepia/base/digest';
+import type { RepositoryName } from '@sepia/base/names/repository';
+import type { BlobQuery, BlobWish, UpstreamBlob } from '@sepia/upstream/queries';
+import { shortContent, wrongContent } from './content-faults.ts';
+
+/** Where blobs are read from. Bytes are not checked against the digest: whoever puts them together does that. */
+export interface BlobSource {
+  /** Size of a blob, where it is told. @throws {CodedError} `BLOB_UNKNOWN` where there is none, and as {@link BlobBackend} */
+  headBlob(query: BlobQuery, signal: AbortSignal): Promise<{ readonly sizeBytes: number | undefined }>;
+  /** The bytes of a blob or a part of them. @throws {CodedError} as {@link BlobSource.headBlob}, `RANGE_INVALID` */
+  getBlob(wish: BlobWish, signal: AbortSignal): Promise<UpstreamBlob>;
+}
+
+/** A blob to be written: its bytes can be read again, in any order. */
+export interface BlobContent {
+  /** Under which a registry keeps it; other backends know blobs by digest alone. */
+  readonly repository: RepositoryName;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** Fills `into` from byte `at`; returns the part of it that was filled, shorter only at the end of the blob. */
+  read(at: number, into: Uint8Array): Promise<Uint8Array>;
+}
+
+/** A blob as a listing tells of it. */
+export interface BackendEntry {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** When it was written, by the backend's clock, in ms. */
+  readonly writtenMs: number;
+}
+
+/**
+ * A place that keeps blobs for good: a registry, a bucket, a mounted folder. A blob is there whole or not at all, for all
+ * who look, whoever is killed while writing it. All methods may run at once, here and at other members; writers of one
+ * digest do not harm each other.
+ *
+ * Each takes the caller's deadline as `signal` and throws its reason when it is aborted. Other failures are coded:
+ * `BLOB_UNKNOWN` it is not there; `UPSTREAM_DENIED` it refuses, and will again until somebody changes something;
+ * `UPSTREAM_LIMITED` it asks for patience (`detail.retryAfterSeconds`); `BACKEND_DOWN` it does not answer, was cut off, or
+ * failed; `UPSTREAM_LIES` what it says cannot be true. A bug is thrown as it is.
+ */
+export interface BlobBackend extends BlobSource {
+  readonly kind: 'registry' | 's3' | 'fs';
+  /** Where it is, for people: a host, a bucket, a folder. */
+  readonly place: string;
+  /**
+   * Writes a blob, or finds that it is there already; durable there when it resolves. What an earlier writer that was
+   * killed or cut off left is gone on with where the backend can. @throws also `DISK_CORRUPT` when what was read is not
+   * the blob (nothing is left there), `DISK_FULL`
+   */
+  putBlob(content: BlobContent, signal: AbortSignal): Promise<'written' | 'there'>;
+  /** A blob that is not there is fine. @throws also `METHOD_UNSUPPORTED` */
+  deleteBlob(query: BlobQuery, signal: AbortSignal): Promise<void>;
+  /** All blobs in order of their digests, from behind `after`. @throws also `METHOD_UNSUPPORTED`: a registry cannot tell */
+  listBlobs(after: Digest | undefined, signal: AbortSignal): AsyncGenerator<BackendEntry, void, void>;
+  /** Removes what writers left half that were gone by `beforeMs` (its clock); returns how many. */
+  tidy(beforeMs: number, signal: AbortSignal): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** Reads `content` from `start` to `end` (exclusive) in chunks; each is lent until the next one is asked for. */
+export async function* chunksOf(
+  content: BlobContent,
+  start: number,
+  end: number,
+  chunkBytes = 256 * 1024,
+): AsyncGenerator<Uint8Array, void, void> {
+  const buffers = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)] as const;
+  for (let at = start, turn = 0; at < end; turn = 1 - turn) {
+    const length = Math.min(chunkBytes, end - at);
+    const chunk = await content.read(at, buffers[turn === 0 ? 0 : 1].subarray(0, length));
+    if (chunk.length < length) throw shortContent(content, at + chunk.length);
+    at += length;
+    yield chunk;
+  }
+}
+
+/** Reads all of it. @throws {CodedError} `DISK_CORRUPT` if it is not the blob */
+export async function checkContent(content: BlobContent): Promise<void> {
+  const digester = new Digester(digestAlgorithm(content.digest));
+  for await (const chunk of chunksOf(content, 0, content.sizeBytes)) digester.update(chunk);
+  const found = digester.digest();
+  if (found !== content.digest) throw wrongContent(content.digest, found);
+}

@@ -1,0 +1,256 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { type Digest, Digester, digestAlgorithm, digestHex } from '@sepia/base/digest';
+import { CodedError, systemCode } from '@sepia/base/errors';
+import { ignoreFailure, isBug } from '@sepia/base/failure';
+import { type FilePort, type OpenFile, openExisting } from '@sepia/store/files/file-port';
+import { Folders } from '@sepia/store/folders';
+import { digestOfName, Layout } from '@sepia/store/layout';
+import type { BlobQuery, BlobWish, UpstreamBlob } from '@sepia/upstream/queries';
+import { SlotGate } from '@sepia/upstream/slot-gate';
+import { type BackendEntry, type BlobBackend, type BlobContent, chunksOf } from '../blob-backend.ts';
+import { unknownBlob, wrongContent } from '../content-faults.ts';
+import { inTime } from '../in-time.ts';
+import { FileStream } from './file-stream.ts';
+
+/** Says that the folder is a backend. Where it is missing, the file system is not mounted. */
+const MARK = 'sepia-backend';
+/** Half-written blobs. */
+const WRITING = 'writing';
+/** Calls of the system at once: each holds a thread, and on a mount that hangs for as long as that does. */
+const MOST_CALLS = 6;
+const QUEUE_LIMIT = 1_000;
+const ALGORITHMS = ['sha256', 'sha512'] as const;
+
+interface FsBackendDeps {
+  readonly files: FilePort;
+}
+
+export interface FsBackendOptions {
+  /** The folder; must exist. */
+  readonly path: string;
+  /** Longest time that one call of the system may take, in ms. */
+  readonly callMs: number;
+  /** False: a folder without the mark of a backend is none, even if it is empty: it was seen with the mark before. */
+  readonly mayBegin: boolean;
+}
+
+/**
+ * Blobs as files of a mounted file system: `PATH/blobs/<algo>/<ab>/<hex>`, written beside, synced, and renamed. It takes no
+ * locks, so that any number of members may share it.
+ */
+export class FsBackend implements BlobBackend {
+  readonly kind = 'fs';
+  readonly place: string;
+  readonly #files: FilePort;
+  readonly #options: FsBackendOptions;
+  readonly #layout: Layout;
+  readonly #folders: Folders;
+  readonly #gate: SlotGate;
+  #isMarked = false;
+
+  constructor(deps: FsBackendDeps, options: FsBackendOptions) {
+    this.place = options.path;
+    this.#files = deps.files;
+    this.#options = options;
+    this.#layout = new Layout(options.path);
+    this.#folders = new Folders(deps.files, { durable: true });
+    this.#gate = new SlotGate({ slots: MOST_CALLS, queueLimit: QUEUE_LIMIT, waitMs: options.callMs });
+  }
+
+  async headBlob({ digest }: BlobQuery, signal: AbortSignal): Promise<{ readonly sizeBytes: number }> {
+    await this.#require(signal);
+    const facts = await this.#call(() => this.#files.stat(this.#layout.blob(digest)), signal);
+    if (facts === undefined) throw await this.#absent(digest, signal);
+    return { sizeBytes: facts.sizeBytes };
+  }
+
+  async getBlob({ digest, range }: BlobWish, signal: AbortSignal): Promise<UpstreamBlob> {
+    await this.#require(signal);
+    const path = this.#layout.blob(digest);
+    const file = await this.#open(() => openExisting(this.#files, path), signal);
+    if (file === undefined) throw await this.#absent(digest, signal);
+    try {
+      const sizeBytes = await this.#call(() => file.sizeBytes(), signal);
+      const start = range?.start ?? 0;
+      const end = Math.min(sizeBytes, (range?.end ?? sizeBytes - 1) + 1);
+      if (range !== undefined && start >= sizeBytes)
+        throw new CodedError('RANGE_INVALID', { detail: { digest, start, sizeBytes } });
+      const call = async <T>(work: () => Promise<T>): Promise<T> => await this.#call(work, signal);
+      const body = new FileStream({ file, call, place: this.place, digest }, start, end);
+      return { status: range === undefined ? 'whole' : 'partial', start, sizeBytes, body };
+    } catch (error) {
+      void file.close().catch(ignoreFailure);
+      throw error;
+    }
+  }
+
+  async putBlob(content: BlobContent, signal: AbortSignal): Promise<'written' | 'there'> {
+    const { digest, sizeBytes } = content;
+    await this.#require(signal);
+    const path = this.#layout.blob(digest);
+    const found = await this.#call(() => this.#files.stat(path), signal);
+    if (found?.sizeBytes === sizeBytes) {
+      // Whoever renamed it may have been killed before the name was durable.
+      await this.#call(() => this.#folders.settle(this.#layout.blobShard(digest), this.place), signal);
+      return 'there';
+    }
+    const writing = join(this.place, WRITING);
+    await this.#call(() => this.#folders.ensure(writing, this.place), signal);
+    const temporary = join(writing, `${digestHex(digest)}.${randomBytes(6).toString('hex')}`);
+    try {
+      const file = await this.#open(() => this.#files.open(temporary, 'create'), signal);
+      try {
+        await this.#write(file, content, signal);
+      } finally {
+        await file.close();
+      }
+      const shard = this.#layout.blobShard(digest);
+      await this.#call(() => this.#folders.ensure(shard, this.place), signal);
+      await this.#call(() => this.#files.rename(temporary, path), signal);
+      await this.#call(() => this.#folders.sync(shard), signal);
+    } catch (error) {
+      const late = AbortSignal.timeout(this.#options.callMs);
+      await this.#call(() => this.#files.unlink(temporary), late).catch(ignoreFailure);
+      throw error;
+    }
+    return 'written';
+  }
+
+  async deleteBlob({ digest }: BlobQuery, signal: AbortSignal): Promise<void> {
+    await this.#require(signal);
+    await this.#call(() => this.#files.unlink(this.#layout.blob(digest)), signal);
+  }
+
+  async *listBlobs(after: Digest | undefined, signal: AbortSignal): AsyncGenerator<BackendEntry, void, void> {
+    await this.#require(signal);
+    for (const algorithm of ALGORITHMS) {
+      const root = join(this.place, 'blobs', algorithm);
+      for (const shard of (await this.#call(() => this.#files.list(root), signal)).sort()) {
+        if (
+          after !== undefined &&
+          `${algorithm}:${shard}` < after.slice(0, algorithm.length + 1 + shard.length)
+        )
+          continue;
+        const folder = join(root, shard);
+        for (const name of (await this.#call(() => this.#files.list(folder), signal)).sort()) {
+          const digest = digestOfName(algorithm, name);
+          if (digest === undefined || (after !== undefined && digest <= after)) continue;
+          const facts = await this.#call(() => this.#files.stat(join(folder, name)), signal);
+          if (facts !== undefined) yield { digest, sizeBytes: facts.sizeBytes, writtenMs: facts.modifiedMs };
+        }
+      }
+    }
+  }
+
+  async tidy(beforeMs: number, signal: AbortSignal): Promise<number> {
+    await this.#require(signal);
+    const folder = join(this.place, WRITING);
+    let count = 0;
+    for (const name of await this.#call(() => this.#files.list(folder), signal)) {
+      const path = join(folder, name);
+      const facts = await this.#call(() => this.#files.stat(path), signal);
+      if (facts === undefined || facts.modifiedMs >= beforeMs) continue;
+      await this.#call(() => this.#files.unlink(path), signal);
+      count += 1;
+    }
+    return count;
+  }
+
+  async close(): Promise<void> {}
+
+  async #write(file: OpenFile, content: BlobContent, signal: AbortSignal): Promise<void> {
+    const { digest, sizeBytes } = content;
+    const digester = new Digester(digestAlgorithm(digest));
+    let at = 0;
+    for await (const chunk of chunksOf(content, 0, sizeBytes)) {
+      digester.update(chunk);
+      const offset = at;
+      await this.#call(() => file.write(chunk, offset), signal);
+      at += chunk.length;
+    }
+    const found = digester.digest();
+    if (found !== digest) throw wrongContent(digest, found);
+    await this.#call(() => file.sync(), signal);
+  }
+
+  /** "It is not there" counts while the file system is mounted. */
+  async #absent(digest: Digest, signal: AbortSignal): Promise<CodedError> {
+    this.#isMarked = false;
+    await this.#require(signal);
+    return unknownBlob(digest, this.place);
+  }
+
+  /** The folder is a backend, and its file system is mounted. @throws `BACKEND_DOWN` */
+  async #require(signal: AbortSignal): Promise<void> {
+    if (this.#isMarked) return;
+    const mark = join(this.place, MARK);
+    if ((await this.#call(() => this.#files.stat(mark), signal)) === undefined) {
+      const folder = await this.#call(() => this.#files.stat(this.place), signal);
+      if (folder?.isFolder !== true) throw this.#away('is no folder');
+      if (!this.#options.mayBegin) throw this.#away(`has no file ${MARK} any more; is it mounted?`);
+      await this.#begin(mark, signal);
+    }
+    this.#isMarked = true;
+  }
+
+  async #begin(mark: string, signal: AbortSignal): Promise<void> {
+    const file = await this.#open(() => this.#files.open(mark, 'create'), signal).catch((error: unknown) => {
+      if (systemCode(error) !== 'EEXIST') throw error;
+    });
+    await file?.close();
+    await this.#call(() => this.#files.syncFolder(this.place), signal);
+  }
+
+  #away(why: string, cause?: unknown): CodedError {
+    const { place } = this;
+    return new CodedError('BACKEND_DOWN', {
+      message: `backend folder ${place} ${why}`,
+      detail: { place },
+      cause,
+    });
+  }
+
+  /** As {@link FsBackend.#call}; a file that opens when nobody waits for it any more is closed. */
+  async #open<F extends OpenFile | undefined>(open: () => Promise<F>, signal: AbortSignal): Promise<F> {
+    let opening: Promise<F> | undefined;
+    try {
+      return await this.#call(() => {
+        opening = open();
+        return opening;
+      }, signal);
+    } catch (error) {
+      void opening?.then(async (file) => await file?.close()).catch(ignoreFailure);
+      throw error;
+    }
+  }
+
+  /** One call of the system, with a deadline. @throws `BACKEND_DOWN` when it takes too long or the file system fails */
+  async #call<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const release = await this.#gate.acquire(signal);
+    const { callMs } = this.#options;
+    const running = work().finally(release);
+    try {
+      return await inTime(running, callMs, signal, () => this.#away(`does not answer within ${callMs} ms`));
+    } catch (error) {
+      signal.throwIfAborted();
+      const system = systemCode(error);
+      if (isBug(error) || error instanceof CodedError || system === undefined || system === 'EEXIST') {
+        if (
+          error instanceof CodedError &&
+          error.code === 'DISK_CORRUPT' &&
+          error.detail['system'] !== undefined
+        )
+          throw this.#away(`fails (${error.detail['system']})`, error);
+        throw error;
+      }
+      if (system === 'EACCES' || system === 'EPERM' || system === 'EROFS')
+        throw new CodedError('UPSTREAM_DENIED', {
+          message: `backend folder ${this.place} refuses access (${system}); check its owner and rights`,
+          detail: { place: this.place, system },
+          cause: error,
+        });
+      throw this.#away(`fails (${system})`, error);
+    }
+  }
+}

@@ -1,0 +1,81 @@
+import { fc } from '@sepia/test-support/property';
+import t from 'tap';
+import { type Entry, isShown, joinFields, joinWhole } from '../../src/core/join.ts';
+import {
+  clockOf,
+  inTheWay,
+  isAlone,
+  standingOf,
+  taken,
+  tryStep,
+  writeStep,
+} from '../../src/core/set-protocol.ts';
+import type { Sender } from '../../src/core/standing.ts';
+
+const OWNERS = ['A', 'B', 'C'];
+const ENTRY = fc.record(
+  { atMs: fc.integer({ min: 1, max: 5 }), value: fc.constantFrom({ size: 1 }, { size: 2 }, { type: 'x' }) },
+  { requiredKeys: ['atMs'] },
+);
+
+t.test('a write stands with its owner, or is told a clock under which it does', async () => {
+  fc.assert(
+    fc.property(fc.array(ENTRY, { maxLength: 4 }), ENTRY, fc.boolean(), (before, wanted, byField) => {
+      const join = byField ? joinFields : joinWhole;
+      let own: Entry | undefined;
+      for (const entry of before) own = taken(own, entry, join) ?? own;
+      own = taken(own, wanted, join) ?? own;
+      const behindMs = inTheWay(wanted, own, byField);
+      if (behindMs === undefined) return isShown(wanted, own, byField);
+      const again = { ...wanted, atMs: clockOf(wanted.atMs, behindMs) };
+      return isShown(again, taken(own, again, join) ?? own, byField);
+    }),
+  );
+});
+
+t.test('what stands does not depend on who told it first', async () => {
+  fc.assert(
+    fc.property(fc.array(fc.option(ENTRY, { nil: undefined }), { maxLength: 4 }), (told) => {
+      const one = standingOf<Entry>(told, joinWhole);
+      const other = standingOf<Entry>([...told].reverse(), joinWhole);
+      return JSON.stringify(one) === JSON.stringify(other);
+    }),
+  );
+});
+
+t.test('a write is done by a majority that counts together', async (t) => {
+  const ack = (id: string, generation = 1, known: Sender['known'] = {}) => ({
+    sender: { id, generation, known },
+  });
+  t.equal(writeStep([ack('A')], ['B', 'C'], [OWNERS]), 'open');
+  t.equal(writeStep([ack('A')], [], [OWNERS]), 'lost');
+  t.equal(writeStep([ack('A'), ack('C')], ['B'], [OWNERS]), 'done');
+  t.equal(writeStep([ack('A'), ack('B', 1, { A: 2 })], [], [OWNERS]), 'lost', 'A lost its disk since');
+  t.equal(
+    writeStep([ack('A'), ack('B')], ['C', 'D'], [OWNERS, ['B', 'C', 'D']]),
+    'open',
+    'old and new owners',
+  );
+  t.equal(writeStep([], [], []), 'done');
+});
+
+t.test('a try that is over is done, made again or failed', async (t) => {
+  const ended = { isAcknowledged: true, behindMs: undefined, isMoved: false, left: 1 };
+  t.equal(tryStep(ended), 'done');
+  t.equal(tryStep({ ...ended, behindMs: 7 }), 'again', 'a majority took it, but one says that it is late');
+  t.equal(tryStep({ ...ended, behindMs: 7, left: 0 }), 'conflict');
+  t.equal(tryStep({ ...ended, isAcknowledged: false }), 'failed');
+  t.equal(tryStep({ ...ended, isAcknowledged: false, isMoved: true }), 'again');
+  t.equal(tryStep({ ...ended, isAcknowledged: false, isMoved: true, left: 0 }), 'conflict');
+});
+
+t.test('an entry is alone once all others lack it', async (t) => {
+  t.equal(
+    isAlone(OWNERS, 'A', (id) => id === 'B'),
+    false,
+  );
+  t.equal(
+    isAlone(OWNERS, 'A', (id) => id !== 'A'),
+    true,
+  );
+});

@@ -1,0 +1,84 @@
+import type { SetRules, SetScope } from './set-state.ts';
+
+/** One experiment: what may happen and which rules are dropped. It holds, or (`breaks`) is found out. */
+export interface SetExperiment {
+  readonly scope: SetScope;
+  readonly rules?: Partial<SetRules>;
+  readonly breaks?: true;
+  /** Found where values join by field. */
+  readonly byField?: true;
+  /** The run of seed 1 in which chance finds it. */
+  readonly found?: number;
+}
+
+const ANY = ['any', 'any', 'any'] as const;
+const DROPS: SetScope = { writes: ANY, drops: true };
+const OFF: SetScope = { ...DROPS, skews: [-3, 0, 3] };
+const WIPE: SetScope = { ...DROPS, wipes: 1 };
+const SET_BACK: SetScope = { ...DROPS, setBacks: 1 };
+const REJOIN: SetScope = { ...DROPS, rejoins: true };
+const BESIDE: SetScope = { writes: ANY, setBacks: 1, kills: 2 };
+const PUT_DELETE: SetScope = { ...DROPS, writes: ['put', 'delete'] };
+
+/** The experiments by name: those of the design's model, and those of a start beside a fault. */
+export const SET_EXPERIMENTS: Readonly<Record<string, SetExperiment>> = {
+  plain: { scope: DROPS },
+  'clocks are off': { scope: OFF },
+  'a disk is lost': { scope: WIPE },
+  'a disk is lost, tombstones go during the handover': { scope: WIPE, rules: { dropsInHandover: true } },
+  'a disk is lost, a confirmation outlives its generation': {
+    scope: WIPE,
+    rules: { dropsInHandover: true, confirmationOutlives: true },
+  },
+  'a disk is set back': { scope: SET_BACK },
+  'removed and added again': { scope: REJOIN },
+  'starts beside a disk that is lost': { scope: { writes: ANY, wipes: 1, kills: 2 } },
+  'starts beside a disk that is set back': { scope: BESIDE },
+  'starts while tombstones go': { scope: { ...DROPS, kills: 3 } },
+
+  'clocks alone decide': { scope: OFF, rules: { trustsClocks: true }, breaks: true, found: 37 },
+  'a write is news in part': {
+    scope: OFF,
+    rules: { newsIsEnough: true },
+    breaks: true,
+    byField: true,
+    found: 641,
+  },
+  'generations mix': { scope: WIPE, rules: { mixesGenerations: true }, breaks: true, found: 242 },
+  'a majority confirms': { scope: DROPS, rules: { majorityConfirms: true }, breaks: true, found: 265 },
+  'old messages outlive tombstones': {
+    scope: DROPS,
+    rules: { messagesOutlive: true },
+    breaks: true,
+    found: 25,
+  },
+  'a disk set back keeps its entries': {
+    scope: { ...PUT_DELETE, setBacks: 1 },
+    rules: { keepsAlone: true },
+    breaks: true,
+    found: 321,
+  },
+  'added again with its entries': {
+    scope: { ...PUT_DELETE, rejoins: true },
+    rules: { keepsAlone: true },
+    breaks: true,
+    found: 65,
+  },
+  'who does not count is believed': {
+    scope: { ...BESIDE, writes: ['put'] },
+    rules: { believesAnyone: true },
+    breaks: true,
+    found: 142,
+  },
+  'records are taken from who does not count': {
+    scope: { ...PUT_DELETE, setBacks: 1 },
+    rules: { repairsFromAnyone: true },
+    breaks: true,
+    found: 86,
+  },
+  'a start beside a disk that is set back, tombstones go': {
+    scope: { ...PUT_DELETE, setBacks: 1, kills: 1 },
+    breaks: true,
+    found: 389,
+  },
+};

@@ -1,0 +1,192 @@
+import { type Entry, joinFields, joinWhole } from '../../src/core/join.ts';
+import { clockOf, inTheWay, standingOf, taken, tryStep, writeStep } from '../../src/core/set-protocol.ts';
+import { counted, type Sender } from '../../src/core/standing.ts';
+import { senderOf } from './member-steps.ts';
+import type { Action } from './model-state.ts';
+import { setFaults, tombstoneActions } from './set-faults.ts';
+import {
+  firstSetState,
+  NO_SET_RULE_DROPPED,
+  type Owner,
+  ringOf,
+  type SetMessage,
+  type SetRules,
+  type SetScope,
+  type SetState,
+  sendSet,
+  type Write,
+} from './set-state.ts';
+
+/** Tries of one write. */
+const TRIES = 5;
+
+/*
+ * One key of a set and its three owners, on the core that ships. As with the register nothing is ever taken away from
+ * the network. If the write that began last is acknowledged, and all others of its kind or acknowledged before it began,
+ * any two owners that count together must say what it says.
+ */
+export class SetModel {
+  bad = '';
+  readonly rules: SetRules;
+  readonly scope: SetScope;
+  readonly state: SetState = firstSetState();
+  readonly #byField: boolean;
+
+  constructor(scope: SetScope, rules: Partial<SetRules> = {}, byField = false) {
+    this.scope = scope;
+    this.rules = { ...NO_SET_RULE_DROPPED, ...rules };
+    this.#byField = byField;
+  }
+
+  get answered(): number {
+    return this.state.writes.filter(({ isDone }) => isDone).length;
+  }
+
+  /** Everything that may happen now. */
+  actions(): Action[] {
+    const out: Action[] = [['time passes', () => void this.state.now++, 0.3]];
+    this.#begins(out);
+    for (const message of this.state.net.values()) this.#delivers(out, message);
+    for (const [index, write] of this.state.writes.entries())
+      if (write.isOpen) this.#counts(out, index, write);
+    out.push(
+      ...setFaults(this.state, this.scope, this.rules, (before, now) => this.#taken(before, now) ?? before),
+    );
+    if (this.scope.drops === true) out.push(...tombstoneActions(this.state, this.rules));
+    return out;
+  }
+
+  check(): void {
+    const { writes, owners } = this.state;
+    const last = writes.at(-1);
+    if (this.bad !== '' || !last?.isDone) return;
+    const isClear = (one: Write): boolean =>
+      one.kind === last.kind || (one.isDone && one.endedAt < last.begunAt);
+    if (!writes.every(isClear)) return;
+    const ids = ringOf(this.state).filter((id) => owners.get(id)!.standing.settled);
+    for (const [index, a] of ids.entries())
+      for (const b of ids.slice(index + 1)) {
+        const told = [owners.get(a)!, owners.get(b)!];
+        if (this.#counted(told.map(({ standing }) => ({ sender: senderOf(standing) }))).length < 2) continue;
+        const entry = standingOf(
+          told.map((one) => one.entry),
+          this.#join,
+        );
+        if ((entry?.value !== undefined) !== (last.kind === 'put'))
+          this.bad = `${last.kind}@${last.atMs} was acknowledged, ${a} and ${b} now say ${textOf(entry)}`;
+      }
+  }
+
+  get #join() {
+    return this.#byField ? joinFields : joinWhole;
+  }
+
+  #begins(out: Action[]): void {
+    const { state, scope } = this;
+    const due = scope.writes[state.writes.length];
+    if (due === undefined) return;
+    for (const kind of due === 'any' ? (['put', 'delete'] as const) : [due])
+      for (const skew of scope.skews ?? [0])
+        out.push([
+          `${kind} begins, its clock ${skew} off`,
+          () => {
+            const write: Write = {
+              kind,
+              skew,
+              begunAt: state.now++,
+              tries: 0,
+              atMs: 0,
+              endedAt: 0,
+              isOpen: true,
+              isDone: false,
+            };
+            state.writes.push(write);
+            this.#try(state.writes.length - 1, write, undefined);
+          },
+          0.8,
+        ]);
+  }
+
+  #try(index: number, write: Write, behindMs: number | undefined): void {
+    write.tries += 1;
+    write.atMs = clockOf(this.state.now + write.skew, behindMs);
+    const value = write.kind === 'put' ? { value: { is: 'live', [`of${index}`]: index } } : {};
+    sendSet(this.state, { type: 'put', write: index, entry: { atMs: write.atMs, ...value } });
+  }
+
+  #delivers(out: Action[], message: SetMessage): void {
+    if (message.type !== 'put' && message.type !== 'offer') return;
+    for (const id of ringOf(this.state)) {
+      const owner = this.state.owners.get(id)!;
+      if (!owner.standing.settled) continue;
+      const next = this.#taken(owner.entry, message.entry);
+      const answer = message.type === 'put' ? this.#answer(owner, message, next) : undefined;
+      if (next === undefined && (answer === undefined || this.state.net.has(JSON.stringify(answer))))
+        continue;
+      const what = message.type === 'put' ? `write ${message.write}` : 'a repair';
+      out.push([
+        `${id}${owner.standing.generation} gets ${what}: ${textOf(message.entry)}`,
+        () => {
+          if (next !== undefined) owner.entry = next;
+          if (answer !== undefined) sendSet(this.state, answer);
+        },
+        1,
+      ]);
+    }
+  }
+
+  #answer(
+    owner: Owner,
+    { write, entry }: Extract<SetMessage, { type: 'put' }>,
+    next: Entry | undefined,
+  ): SetMessage {
+    const isNews = next !== undefined && this.rules.newsIsEnough;
+    const behindMs = isNews ? undefined : inTheWay(entry, next ?? owner.entry, this.#byField);
+    const { atMs } = entry;
+    return behindMs === undefined || this.rules.trustsClocks
+      ? { type: 'ack', write, atMs, sender: senderOf(owner.standing) }
+      : { type: 'behind', write, atMs, behindMs };
+  }
+
+  #counts(out: Action[], index: number, write: Write): void {
+    const acks: Extract<SetMessage, { type: 'ack' }>[] = [];
+    for (const message of this.state.net.values()) {
+      if (message.type !== 'ack' && message.type !== 'behind') continue;
+      if (message.write !== index || message.atMs !== write.atMs) continue;
+      if (message.type === 'ack') acks.push(message);
+      else {
+        const { behindMs } = message;
+        const step = tryStep({ isAcknowledged: false, behindMs, isMoved: false, left: TRIES - write.tries });
+        if (step === 'again')
+          out.push([`write ${index} is behind ${behindMs}`, () => this.#try(index, write, behindMs), 1]);
+      }
+    }
+    for (const [at, a] of acks.entries())
+      for (const b of acks.slice(at + 1)) {
+        const heard = [a, b].map(({ sender }) => ({ sender: this.#asHeard(sender) }));
+        if (writeStep(heard, [], [ringOf(this.state)]) !== 'done') continue;
+        out.push([
+          `write ${index} is acknowledged by ${[a, b].map(({ sender }) => sender.id + sender.generation).join(' ')}`,
+          () => Object.assign(write, { isDone: true, isOpen: false, endedAt: this.state.now++ }),
+          2,
+        ]);
+      }
+  }
+
+  #counted<R extends { readonly sender: Sender }>(replies: readonly R[]): R[] {
+    return counted(replies.map((reply) => ({ ...reply, sender: this.#asHeard(reply.sender) })));
+  }
+
+  #asHeard(sender: Sender): Sender {
+    return this.rules.mixesGenerations ? { ...sender, known: {} } : sender;
+  }
+
+  #taken(before: Entry | undefined, now: Entry): Entry | undefined {
+    return taken(before, now, this.#join);
+  }
+}
+
+function textOf(entry: Entry | undefined): string {
+  if (entry === undefined) return 'nothing';
+  return `${entry.value === undefined ? 'deleted' : JSON.stringify(entry.value)}@${entry.atMs}`;
+}
