@@ -1,12 +1,17 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { AGENT } from '@sepia/cluster/api/agent';
-import { ORIGIN_BLOBS, ORIGIN_GC, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import {
+  ORIGIN_BLOBS,
+  ORIGIN_GC,
+  ORIGIN_NAMES,
+  ORIGIN_RECORDS,
+  ORIGIN_WRITE_BACK,
+} from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import type { Caller, Route } from '@sepia/cluster/api/route';
 import { TRACKER } from '@sepia/cluster/api/tracker';
-import { ORIGIN_WRITE_BACK } from '@sepia/cluster/api/write-back';
 import t from 'tap';
 
 const ROOT = resolve(import.meta.dirname, '..');

@@ -14,8 +14,9 @@ import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
 import { addPurge } from './commands/purge.ts';
 import { addPush } from './commands/push.ts';
+import { addReplicate } from './commands/queues/replicate.ts';
+import { addWriteBack } from './commands/queues/write-back.ts';
 import { addRecords } from './commands/records.ts';
-import { addReplicate } from './commands/replicate.ts';
 import { addRing } from './commands/ring.ts';
 import { addRoles } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
@@ -23,7 +24,6 @@ import { addStatus } from './commands/status.ts';
 import { addTag } from './commands/tag.ts';
 import { addTorrent } from './commands/torrent.ts';
 import { addUp } from './commands/up.ts';
-import { addWriteBack } from './commands/write-back.ts';
 
 /** The `sepia` command line. Bad usage ends the process with exit 2 and one line. */
 export function buildProgram(): Command {

@@ -54,10 +54,8 @@ import { Referrers } from './records/referrers.ts';
 import { TagIndex } from './records/tag-index.ts';
 import { Tags } from './records/tags.ts';
 import { openRecords } from './recovery/open-records.ts';
-import { Deletes } from './removal/deletes.ts';
 import { Invalidation } from './removal/invalidation.ts';
-import { Purges } from './removal/purges.ts';
-import { Removals } from './removal/removals.ts';
+import { createRemoval } from './removal/start.ts';
 import { createReplication } from './replication/start.ts';
 import { createRing, hears } from './ring/start.ts';
 import { originStatus } from './status.ts';
@@ -265,34 +263,10 @@ async function build(parts: BuildParts): Promise<Origin> {
     log,
     nowMs: dateMs,
   });
-  const deletes = new Deletes({
-    links,
-    tags,
-    tagIndex,
-    manifests,
-    referrers,
-    replication: intake,
-    behind,
-    invalidation,
-    upstreams,
-    log,
-  });
   const whole = new WholeBlobs({ members, store, fetches, blobs, replicator });
-  const purges = new Purges({ members, store, links, invalidation, tagIndex, manifests, upstreams, log });
-  const removals = new Removals({
-    members,
-    store,
-    links,
-    linkSet: sets.links,
-    tags,
-    tagIndex,
-    manifests,
-    deletes,
-    replication: intake,
-    invalidation,
-    upstreams,
-    commands: new NodeCommands({ cluster, client }),
-    log,
+  const { deletes, purges, removals } = createRemoval({
+    ...{ members, store, links, linkSet: sets.links, tags, tagIndex, manifests, referrers, behind },
+    ...{ replication: intake, invalidation, upstreams, log, commands: new NodeCommands({ cluster, client }) },
   });
   const gc = createGc(
     {

@@ -1,4 +1,3 @@
-import { takesPushes } from '@sepia/cluster/write-back';
 import type { ClusterFile } from './cluster-file.ts';
 
 /** What a user can do with a cluster that is ready. */
@@ -12,7 +11,7 @@ export function whatNext(cluster: ClusterFile, clusterJson: string): string {
     '',
     `  look      ${proxy.url}/ui/    and  ./sepia status --cluster ${clusterJson}`,
   ];
-  if (takesPushes(first.mode))
+  if (first.mode !== 'pull-through')
     lines.push(
       `  push      ./sepia push IMAGE.tar demo/app:v1 --proxy ${proxy.url}    or  docker push ${hostOf(proxy.url)}/demo/app:v1`,
     );

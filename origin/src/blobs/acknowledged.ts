@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 
 /**
@@ -13,6 +14,7 @@ export async function acknowledged<T>(
   try {
     return await work();
   } catch (error) {
+    throwIfBug(error);
     const isUnknown = isCoded(error, 'BLOB_UNKNOWN') || isCoded(error, 'MANIFEST_UNKNOWN');
     if (link?.pushed !== true || !isUnknown) throw error;
     throw new CodedError('QUORUM_LOST', {
@@ -21,4 +23,14 @@ export async function acknowledged<T>(
       cause: error,
     });
   }
+}
+
+/** Resolves when a fetch knows how large its blob is, in the words of {@link acknowledged}. @throws what the fetch fails with */
+export async function sized(
+  fetch: { whenSized(signal: AbortSignal): Promise<unknown> },
+  name: BlobName,
+  link: { readonly pushed?: boolean | undefined },
+  signal: AbortSignal,
+): Promise<void> {
+  await acknowledged(name, link, async () => await fetch.whenSized(signal));
 }

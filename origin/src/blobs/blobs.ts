@@ -19,7 +19,7 @@ import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
-import { acknowledged } from './acknowledged.ts';
+import { acknowledged, sized } from './acknowledged.ts';
 import { type Located, locate, type Where } from './core/quorum.ts';
 import { Handouts } from './handouts.ts';
 import type { Repair } from './repair.ts';
@@ -180,15 +180,6 @@ export class Blobs {
    */
   async open(name: BlobName, options: OpenOptions, signal: AbortSignal): Promise<Opened> {
     const link = await this.admit(name, signal);
-    return await acknowledged(name, link, async () => await this.#openLinked(name, link, options, signal));
-  }
-
-  async #openLinked(
-    name: BlobName,
-    link: LinkEntry,
-    options: OpenOptions,
-    signal: AbortSignal,
-  ): Promise<Opened> {
     const { asIs = false } = options;
     const stored = await this.#openStored(name, link.mediaType, asIs, signal);
     if (stored !== undefined) return stored;
@@ -200,7 +191,7 @@ export class Blobs {
       const { firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (wantAll) fetch.fetchAll();
-    await fetch.whenSized(signal);
+    await sized(fetch, name, link, signal);
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
       const fetched = await this.#openStored(name, link.mediaType, asIs, signal);
       if (fetched !== undefined) return fetched;
@@ -260,17 +251,9 @@ export class Blobs {
     hop: boolean,
     signal: AbortSignal,
   ): Promise<{ sizeBytes: number; mediaType: string | undefined }> {
-    const link = await this.admit(name, signal);
-    return await acknowledged(name, link, async () => await this.#headLinked(name, link, hop, signal));
-  }
-
-  async #headLinked(
-    name: BlobName,
-    { mediaType }: LinkEntry,
-    hop: boolean,
-    signal: AbortSignal,
-  ): Promise<{ sizeBytes: number; mediaType: string | undefined }> {
     const { store, fetches, upstreams, members } = this.#deps;
+    const link = await this.admit(name, signal);
+    const { mediaType } = link;
     const here = (await store.stat(name.digest))?.sizeBytes ?? fetches.running(name.digest)?.sizeBytes;
     if (here !== undefined) return { sizeBytes: here, mediaType };
     const id = await this.elsewhere(name, hop);
@@ -279,7 +262,11 @@ export class Blobs {
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
     const { repository, digest } = name;
-    const stated = await upstreams.client(name.upstream)?.headBlob({ repository, digest }, signal);
+    const stated = await acknowledged(
+      name,
+      link,
+      async () => await upstreams.client(name.upstream)?.headBlob({ repository, digest }, signal),
+    );
     if (stated?.sizeBytes !== undefined) return { sizeBytes: stated.sizeBytes, mediaType };
     // Only the blob itself tells.
     const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, hop: true }, signal);
@@ -291,19 +278,6 @@ export class Blobs {
   /** Metainfo of a blob, or who has it. With `fetch` this origin becomes the leader if nobody else is. */
   async metainfo(name: BlobName, options: MetainfoOptions, signal: AbortSignal): Promise<MetainfoSource> {
     const link = await this.admit(name, signal);
-    return await acknowledged(
-      name,
-      link,
-      async () => await this.#linkedMetainfo(name, link, options, signal),
-    );
-  }
-
-  async #linkedMetainfo(
-    name: BlobName,
-    link: LinkEntry,
-    options: MetainfoOptions,
-    signal: AbortSignal,
-  ): Promise<MetainfoSource> {
     const whole = await this.#wholeMetainfo(name, signal);
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     let fetch = await this.#runningFor(name, signal);
@@ -317,7 +291,7 @@ export class Blobs {
       const { wantAll, firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (options.wantAll && (options.fetch || options.raise === true)) fetch.fetchAll();
-    return await this.#metainfoOf(fetch, name, signal);
+    return await this.#metainfoOf(fetch, name, link, signal);
   }
 
   /** Takes over an open attempt: pieces from `peers` first, the rest from the upstream. */
@@ -334,13 +308,18 @@ export class Blobs {
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
     const fetch = await this.#begin(name, adopted, signal);
-    await fetch.whenSized(signal);
+    await sized(fetch, name, link, signal);
     swarms.addPeers(name.digest, peers);
-    return await this.#metainfoOf(fetch, name, signal);
+    return await this.#metainfoOf(fetch, name, link, signal);
   }
 
-  async #metainfoOf(fetch: Fetch, name: BlobName, signal: AbortSignal): Promise<MetainfoSource> {
-    await fetch.whenSized(signal);
+  async #metainfoOf(
+    fetch: Fetch,
+    name: BlobName,
+    link: LinkEntry,
+    signal: AbortSignal,
+  ): Promise<MetainfoSource> {
+    await sized(fetch, name, link, signal);
     const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name, signal) : undefined;
     const metainfo = whole ?? fetch.metainfo;
     if (metainfo === undefined) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });

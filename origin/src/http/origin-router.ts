@@ -1,5 +1,6 @@
 import type Router from '@koa/router';
 import { createRouter } from '@sepia/http/router';
+import { writeBackRoutes } from '../write-back/routes.ts';
 import { accessRoutes } from './access-routes.ts';
 import { backupRoutes } from './backup-routes.ts';
 import { blobRoutes } from './blob-routes.ts';
@@ -14,7 +15,6 @@ import { strangerRoutes } from './stranger-routes.ts';
 import { syncRoutes } from './sync-routes.ts';
 import { tagRoutes } from './tag-routes.ts';
 import { uploadRoutes } from './upload-routes.ts';
-import { writeBackRoutes } from './write-back-routes.ts';
 
 type DepsOf<Routes extends (router: Router, deps: never) => void> = Parameters<Routes>[1];
 

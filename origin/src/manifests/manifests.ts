@@ -261,7 +261,7 @@ export class Manifests {
         return found;
       }
     }
-    if (client === undefined || (link === undefined && (await this.#isDeleted(name))))
+    if (client === undefined || (link === undefined && (await links.isDeleted(name))))
       throw new CodedError('MANIFEST_UNKNOWN', {
         detail: { reference: name.digest, repository: name.repository },
       });
@@ -279,16 +279,6 @@ export class Manifests {
       return await acknowledged(name, link, async () => await this.#flights.share(key, fetch));
     } catch (error) {
       throw upstreamError(error, name.upstream);
-    }
-  }
-
-  /** A delete took it here, and may not have reached the upstream yet. */
-  async #isDeleted(name: BlobName): Promise<boolean> {
-    try {
-      return await this.#deps.links.isDeleted(name);
-    } catch (error) {
-      if (!isQuorumProblem(error)) throw error;
-      return false;
     }
   }
 

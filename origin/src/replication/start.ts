@@ -103,13 +103,7 @@ export function createReplication(parts: ReplicationParts): {
     jobs,
     queue,
     targets,
-    carryOut: async (group, target, copy, signal) => {
-      if (target.writeBack !== undefined) return await parts.writeBack(group, target, copy, signal);
-      const { job } = group[0]!;
-      const name = { ...job, repository: parseRepositoryName(job.repository) };
-      if (job.kind === 'copy') await copy.run(name);
-      else await deleteAtTarget({ tags }, target, name, signal);
-    },
+    carryOut: carryOut(parts),
     newCopy: (target, signal) =>
       new ImageCopy(
         { manifests: parts.manifests(), tags, reader, referrersOf, broughtBy, nowMs, onBytes },
@@ -132,7 +126,18 @@ export function createReplication(parts: ReplicationParts): {
     'Replication jobs on record here that were given up.',
     () => replication.counts.dead,
   );
-  const wake = (): void => replication.wake();
-  const intake = new ReplicationIntake({ members, records, queue, targets, tagIndex, nowMs, wake });
+  const noted = { members, records, queue, targets, tagIndex, nowMs };
+  const intake = new ReplicationIntake({ ...noted, wake: () => replication.wake() });
   return { replication, intake, queue };
+}
+
+/** What a rule wants: a copy, or a tag taken away; of the registry behind an upstream what is owed to it. */
+function carryOut({ tags, writeBack }: Pick<ReplicationParts, 'tags' | 'writeBack'>): CarryOut {
+  return async (group, target, copy, signal) => {
+    if (target.writeBack !== undefined) return await writeBack(group, target, copy, signal);
+    const { job } = group[0]!;
+    const name = { ...job, repository: parseRepositoryName(job.repository) };
+    if (job.kind === 'copy') await copy.run(name);
+    else await deleteAtTarget({ tags }, target, name, signal);
+  };
 }

@@ -69,17 +69,13 @@ export function createWriteBack(parts: WriteBackParts): WriteBackView {
       },
     });
   };
-  gauge('waiting', 'Pushes that the registry behind has not got, of the repositories that this origin leads.', (one) => one.waiting);
   gauge(
-    'dead',
-    'Pushes that were given up until an operator retries them.',
-    (one) => one.dead,
+    'waiting',
+    'Pushes that the registry behind has not got, of the repositories that this origin leads.',
+    (one) => one.waiting,
   );
-  gauge(
-    'oldest_seconds',
-    'Age of the oldest push that waits.',
-    (one) => (one.oldestMs ?? 0) / 1_000,
-  );
+  gauge('dead', 'Pushes that were given up until an operator retries them.', (one) => one.dead);
+  gauge('oldest_seconds', 'Age of the oldest push that waits.', (one) => (one.oldestMs ?? 0) / 1_000);
   return {
     carryOut: async (...group) => await work.run(...group),
     watch(replication) {

@@ -3,9 +3,9 @@ import { digestOf } from '@sepia/base/digest';
 import type { WriteBackJob, WriteBackStatus } from '@sepia/cluster/api/write-back';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { until as untilWithin } from '@sepia/test-support/until';
+import { TestTarget } from '@sepia/test-support/upstream/test-target';
 import t, { type Test } from 'tap';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
-import { TestTarget } from '@sepia/test-support/upstream/test-target';
 
 const RETRY = { first: '50ms', max: '300ms', tries: 3 };
 

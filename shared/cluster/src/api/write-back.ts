@@ -1,7 +1,3 @@
-import { route } from './route.ts';
-
-const KIB = 1024;
-
 /** What waits for the registry behind an upstream, of the repositories that one origin leads. */
 export interface WriteBackBacklog {
   readonly upstream: string;
@@ -49,9 +45,3 @@ export interface WriteBackRetry {
   readonly take?: 'ours' | 'theirs' | undefined;
   readonly atMs: number;
 }
-
-/** Calls by which an operator looks at write-back and steers it. */
-export const ORIGIN_WRITE_BACK = {
-  status: route('write-back', 'GET /v1/write-back', { query: ['upstream?', 'limit?'], callers: ['cli'] }),
-  retry: route('write-back-retry', 'POST /v1/write-back/retry', { callers: ['cli'], json: 4 * KIB }),
-} as const;

@@ -2,12 +2,18 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { AGENT } from '../../src/api/agent.ts';
-import { ORIGIN_BLOBS, ORIGIN_GC, ORIGIN_NAMES, ORIGIN_RECORDS, ORIGIN_SYNC } from '../../src/api/origin.ts';
+import {
+  ORIGIN_BLOBS,
+  ORIGIN_GC,
+  ORIGIN_NAMES,
+  ORIGIN_RECORDS,
+  ORIGIN_SYNC,
+  ORIGIN_WRITE_BACK,
+} from '../../src/api/origin.ts';
 import { PROXY } from '../../src/api/proxy.ts';
 import { ORIGIN_RING } from '../../src/api/ring.ts';
 import type { Route } from '../../src/api/route.ts';
 import { TRACKER } from '../../src/api/tracker.ts';
-import { ORIGIN_WRITE_BACK } from '../../src/api/write-back.ts';
 
 const PAGE = readFileSync(join(import.meta.dirname, '../../../../docs/internal-api.md'), 'utf8');
 const SECTIONS: Readonly<Record<string, readonly Route[]>> = {

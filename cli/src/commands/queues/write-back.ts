@@ -1,18 +1,14 @@
 import { parseDuration } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
+import { ORIGIN_WRITE_BACK } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
-import {
-  ORIGIN_WRITE_BACK,
-  type WriteBackJob,
-  type WriteBackRetry,
-  type WriteBackStatus,
-} from '@sepia/cluster/api/write-back';
+import type { WriteBackJob, WriteBackRetry, WriteBackStatus } from '@sepia/cluster/api/write-back';
 import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
-import { mergedJobs, silentOf, silentText } from '../operator/job-answers.ts';
-import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
-import { bytesText, durationText } from '../terminal/format.ts';
+import { mergedJobs, silentOf, silentText } from '../../operator/job-answers.ts';
+import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
+import { bytesText, durationText } from '../../terminal/format.ts';
 
 const LOOK_EVERY_MS = 500;
 const MAX_ROWS = 100;
@@ -20,6 +16,10 @@ const MAX_ROWS = 100;
 interface Gathered {
   readonly jobs: readonly WriteBackJob[];
   readonly silent: readonly string[];
+}
+
+interface StatusFlags extends OperatorFlags {
+  readonly json: boolean;
 }
 
 interface RetryFlags extends OperatorFlags {
@@ -37,12 +37,7 @@ export function addWriteBack(program: Command): void {
   operatorOptions(writeBack.command('status [upstream]'))
     .description('what waits, why, and what to do')
     .option('--json', 'print JSON', false)
-    .action(async (upstream: string | undefined, flags: OperatorFlags & { json: boolean }) => {
-      await using operator = Operator.open(flags);
-      const names = namesOf(operator, upstream);
-      const found = await gather(operator, upstream);
-      process.stdout.write(flags.json ? `${JSON.stringify(found)}\n` : textOf(names, found));
-    });
+    .action(runStatus);
   operatorOptions(writeBack.command('retry [job]'))
     .description('try again now, also what was given up')
     .option('--upstream <name>', 'all that waits for the registry behind it')
@@ -54,43 +49,51 @@ export function addWriteBack(program: Command): void {
         'theirs',
       ]),
     )
-    .action(async (job: string | undefined, flags: RetryFlags) => {
-      if (job === undefined && flags.upstream === undefined && !flags.dead && !flags.all)
-        throw new CodedError('REQUEST_INVALID', {
-          message: 'retry: name a job, --upstream NAME, --dead or --all',
-        });
-      await using operator = Operator.open(flags);
-      if (flags.upstream !== undefined) namesOf(operator, flags.upstream);
-      const { upstream, take } = flags;
-      const { changed, silent } = await retry(operator, {
-        ...{ job, upstream, take },
-        dead: flags.dead ? true : undefined,
-      });
-      if (changed === 0) throw new CodedError('REQUEST_INVALID', { message: 'retry: no such push waits' });
-      process.stdout.write(`tried again${silentText(silent)}; see "sepia write-back status"\n`);
-    });
+    .action(runRetry);
   operatorOptions(writeBack.command('drain [upstream]'))
-    .description(
-      'try all again and wait until nothing is left; exit code 1 with what is left after the timeout',
-    )
+    .description('try all again and wait until nothing is left; exit code 1 with what is left')
     .option('--timeout <duration>', 'how long to wait', '10m')
     .option('--json', 'print JSON', false)
-    .action(
-      async (upstream: string | undefined, flags: OperatorFlags & { timeout: string; json: boolean }) => {
-        const timeoutMs = parseDuration(flags.timeout);
-        if (timeoutMs === undefined)
-          throw new CodedError('CONFIG_INVALID', {
-            message: `--timeout: "${flags.timeout}" is not a duration; write 30s, 10m or 2h`,
-          });
-        await using operator = Operator.open(flags);
-        const names = namesOf(operator, upstream);
-        await retry(operator, { upstream });
-        const left = await drained(operator, upstream, Date.now() + timeoutMs);
-        if (left.jobs.length + left.silent.length > 0) process.exitCode = 1;
-        const text = process.exitCode === 1 ? textOf(names, left) : 'nothing waits\n';
-        process.stdout.write(flags.json ? `${JSON.stringify(left)}\n` : text);
-      },
-    );
+    .action(runDrain);
+}
+
+async function runStatus(upstream: string | undefined, flags: StatusFlags): Promise<void> {
+  await using operator = Operator.open(flags);
+  const names = namesOf(operator, upstream);
+  const found = await gather(operator, upstream);
+  process.stdout.write(flags.json ? `${JSON.stringify(found)}\n` : textOf(names, found));
+}
+
+async function runRetry(job: string | undefined, flags: RetryFlags): Promise<void> {
+  const { upstream, take, dead, all } = flags;
+  if (job === undefined && upstream === undefined && !dead && !all)
+    throw new CodedError('REQUEST_INVALID', {
+      message: 'retry: name a job, --upstream NAME, --dead or --all',
+    });
+  await using operator = Operator.open(flags);
+  if (upstream !== undefined) namesOf(operator, upstream);
+  const { changed, silent } = await retry(operator, { job, upstream, take, dead: dead ? true : undefined });
+  if (changed === 0) throw new CodedError('REQUEST_INVALID', { message: 'retry: no such push waits' });
+  process.stdout.write(`tried again${silentText(silent)}; see "sepia write-back status"\n`);
+}
+
+async function runDrain(
+  upstream: string | undefined,
+  flags: StatusFlags & { readonly timeout: string },
+): Promise<void> {
+  const timeoutMs = parseDuration(flags.timeout);
+  if (timeoutMs === undefined)
+    throw new CodedError('CONFIG_INVALID', {
+      message: `--timeout: "${flags.timeout}" is not a duration; write 30s, 10m or 2h`,
+    });
+  await using operator = Operator.open(flags);
+  const names = namesOf(operator, upstream);
+  await retry(operator, { upstream });
+  const left = await drained(operator, upstream, Date.now() + timeoutMs);
+  const isEmpty = left.jobs.length + left.silent.length === 0;
+  if (!isEmpty) process.exitCode = 1;
+  const text = isEmpty ? 'nothing waits\n' : textOf(names, left);
+  process.stdout.write(flags.json ? `${JSON.stringify(left)}\n` : text);
 }
 
 /** Upstreams of mode write-back, or the one that is named. @throws {CodedError} `REQUEST_INVALID` */

@@ -1,20 +1,15 @@
 import type Router from '@koa/router';
 import { CodedError, type ErrorCode } from '@sepia/base/errors';
-import {
-  ORIGIN_WRITE_BACK,
-  type WriteBackJob,
-  type WriteBackRetry,
-  type WriteBackStatus,
-} from '@sepia/cluster/api/write-back';
+import { ORIGIN_WRITE_BACK } from '@sepia/cluster/api/origin';
+import type { WriteBackJob, WriteBackRetry, WriteBackStatus } from '@sepia/cluster/api/write-back';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { ReplicationIntake } from '../replication/intake.ts';
 import type { Replication, ShownJob, WhichJobs } from '../replication/replication.ts';
 import { isWriteBackRule, writeBackRule } from '../replication/targets.ts';
-import { adviceFor } from '../write-back/core/advice.ts';
-import type { WriteBackView } from '../write-back/start.ts';
-import { numberOf } from './request.ts';
+import { adviceFor } from './core/advice.ts';
+import type { WriteBackView } from './start.ts';
 
 const MAX_SHOWN = 10_000;
 const TEXT = z.string().min(1).max(512);
@@ -39,7 +34,7 @@ export function writeBackRoutes(router: Router, deps: WriteBackRouteDeps): void 
     const upstream = queryValue(ctx, 'upstream');
     const isMeant = (rule: string): boolean =>
       upstream === undefined ? isWriteBackRule(rule) : rule === writeBackRule(upstream);
-    const jobs = await replication.shown(isMeant, numberOf(ctx, 'limit', MAX_SHOWN) ?? MAX_SHOWN);
+    const jobs = await replication.shown(isMeant, MAX_SHOWN);
     const backlogs = writeBack
       .backlogs()
       .filter((one) => upstream === undefined || one.upstream === upstream);

@@ -4,9 +4,9 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
-import { mergedJobs, silentOf, silentText } from '../operator/job-answers.ts';
-import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
-import { bytesText, durationText } from '../terminal/format.ts';
+import { mergedJobs, silentOf, silentText } from '../../operator/job-answers.ts';
+import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
+import { bytesText, durationText } from '../../terminal/format.ts';
 
 interface ShownJob {
   readonly id: string;
