@@ -111,14 +111,9 @@ const ONES: readonly OneOfEach[] = [
     ],
   },
   {
-    what: 'period for which a link is believed',
-    copy: /\bLINK_BELIEF_MS\b/,
-    homes: [
-      'origin/src/records/links.ts',
-      'proxy/src/face.ts',
-      'shared/cluster/src/api/revocation.ts',
-      'tracker/src/metainfo/metainfo-keeper.ts',
-    ],
+    what: 'belief in a link, which ends by time and by a revocation',
+    copy: /#revision\b|\bLINK_TTL_MS\b|\bclass \w*Ledger\b/,
+    homes: ['shared/cluster/src/core/link-ledger.ts'],
   },
   {
     what: 'client of other HTTP servers: between members, of registries; the rest asks what this machine runs',

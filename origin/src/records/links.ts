@@ -2,10 +2,10 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { LatestMap } from '@sepia/base/latest-map';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
-import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
+import type { Revocation } from '@sepia/cluster/api/revocation';
+import { LINK_BELIEF_MS, LinkLedger } from '@sepia/cluster/core/link-ledger';
 import type { Link } from '@sepia/records/store/record-store';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';
@@ -23,8 +23,6 @@ export interface LinkEntry {
   readonly atMs?: number | undefined;
 }
 
-/** How long a link that was found is believed where nothing is deleted, in ms. */
-const CACHE_MS = 60_000;
 /** Longest question at the upstream whether it has a blob, in ms: some fetch it first. */
 const CONFIRM_MS = 60_000;
 const MAX_CACHED = 50_000;
@@ -48,15 +46,16 @@ interface LinksDeps {
 export class Links {
   readonly #deps: LinksDeps;
   /** `written`: by a quorum write of this process; one that was only found may be on too few owners. */
-  readonly #cache = new LatestMap<string, { entry: LinkEntry; written: boolean; untilMs: number }>(
-    MAX_CACHED,
-  );
+  readonly #ledger: LinkLedger<{ readonly entry: LinkEntry; readonly written: boolean }>;
   readonly #confirming = new SingleFlight<string, LinkEntry>();
-  /** Grows with each revocation: what was asked before one is not remembered after it. */
-  #revision = 0;
 
   constructor(deps: LinksDeps) {
     this.#deps = deps;
+    this.#ledger = new LinkLedger({
+      beliefMs: (upstream) =>
+        deps.upstreams.takesDeletes(upstream) ? LINK_BELIEF_MS.member : LINK_BELIEF_MS.lasting,
+      limit: MAX_CACHED,
+    });
   }
 
   /** The link as this origin's own records have it, for people who look and for guesses. */
@@ -74,7 +73,7 @@ export class Links {
     const fresh = entries.filter((entry) => !this.#isWritten(entry));
     const [first] = fresh;
     if (first === undefined) return;
-    const revision = this.#revision;
+    const lookUp = this.#ledger.begin(this.#deps.nowMs());
     await this.#deps.set.write(
       first,
       fresh.map(({ digest, sizeBytes, mediaType, pushed }) => ({
@@ -86,8 +85,7 @@ export class Links {
         },
       })),
     );
-    if (revision !== this.#revision) return;
-    for (const entry of fresh) this.#remember(entry, true);
+    for (const entry of fresh) this.#ledger.note(entry, { entry, written: true }, lookUp);
   }
 
   /** Leaves tombstones of one repository on W owners. Others must be told (`Invalidation`). @throws `QUORUM_LOST`, `CONFLICT` */
@@ -103,9 +101,8 @@ export class Links {
 
   /** The link, or undefined if enough owners say that there is none. `fresh`: asks them in any case. @throws `QUORUM_LOST` */
   async find(name: BlobName, options: { readonly fresh?: boolean } = {}): Promise<LinkEntry | undefined> {
-    const cached = this.#cache.get(linkKey(name));
-    if (options.fresh !== true && cached !== undefined && cached.untilMs > this.#deps.nowMs())
-      return cached.entry;
+    const known = options.fresh === true ? undefined : this.#ledger.get(name, this.#deps.nowMs());
+    if (known !== undefined) return known.entry;
     const found = await this.#read(name);
     return found === 'deleted' ? undefined : found;
   }
@@ -117,14 +114,14 @@ export class Links {
   }
 
   async #read(name: BlobName): Promise<LinkEntry | 'deleted' | undefined> {
-    const revision = this.#revision;
+    const lookUp = this.#ledger.begin(this.#deps.nowMs());
     const lenient = !this.#deps.upstreams.takesDeletes(name.upstream);
     const record = await this.#deps.set.read(name, [name.digest], { lenient });
     if (record === undefined) return undefined;
     if (record.value === undefined) return 'deleted';
     const { upstream, repository, digest } = name;
     const found: LinkEntry = { upstream, repository, digest, ...record.value, atMs: record.atMs };
-    if (revision === this.#revision) this.#remember(found, false);
+    this.#ledger.note(found, { entry: found, written: false }, lookUp);
     return found;
   }
 
@@ -151,8 +148,7 @@ export class Links {
 
   /** Forgets links that are no more. */
   revoke(revoked: readonly Revocation[]): void {
-    this.#revision += 1;
-    for (const one of revoked) this.#cache.delete(linkKey(one));
+    this.#ledger.revoke(revoked);
   }
 
   /**
@@ -172,6 +168,7 @@ export class Links {
     if (client === undefined || (lost === undefined && (await this.isDeleted(name))))
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
     const confirm = async (): Promise<LinkEntry> => {
+      const lookUp = this.#ledger.begin(this.#deps.nowMs());
       const { sizeBytes } = await client.headBlob(
         { repository: name.repository, digest: name.digest },
         AbortSignal.timeout(CONFIRM_MS),
@@ -180,7 +177,7 @@ export class Links {
       const entry: LinkEntry = { ...name, sizeBytes };
       await this.write([entry]).catch((error: unknown) => {
         if (!isCoded(error, 'QUORUM_LOST') && !isCoded(error, 'CONFLICT')) throw error;
-        this.#remember(entry, false);
+        this.#ledger.note(entry, { entry, written: false }, lookUp);
       });
       return entry;
     };
@@ -195,20 +192,14 @@ export class Links {
 
   /** Where links can be deleted every write is made: its clock is what wins over a tombstone that is not known here. */
   #isWritten(entry: LinkEntry): boolean {
-    const cached = this.#cache.get(linkKey(entry));
     if (this.#deps.upstreams.takesDeletes(entry.upstream)) return false;
-    if (cached?.written !== true || cached.untilMs <= this.#deps.nowMs()) return false;
-    const known = cached.entry;
+    const found = this.#ledger.get(entry, this.#deps.nowMs());
+    if (found?.written !== true) return false;
+    const known = found.entry;
     return (
       (entry.sizeBytes ?? known.sizeBytes) === known.sizeBytes &&
       (entry.mediaType ?? known.mediaType) === known.mediaType
     );
-  }
-
-  #remember(entry: LinkEntry, written: boolean): void {
-    const key = linkKey(entry);
-    const beliefMs = this.#deps.upstreams.takesDeletes(entry.upstream) ? LINK_BELIEF_MS : CACHE_MS;
-    this.#cache.set(key, { entry, written, untilMs: this.#deps.nowMs() + beliefMs });
   }
 }
 
