@@ -1,7 +1,13 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { AGENT } from '@sepia/cluster/api/agent';
-import { ORIGIN_BLOBS, ORIGIN_GC, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import {
+  ORIGIN_BLOBS,
+  ORIGIN_GC,
+  ORIGIN_NAMES,
+  ORIGIN_RECORDS,
+  ORIGIN_WRITE_BACK,
+} from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import type { Caller, Route } from '@sepia/cluster/api/route';
@@ -220,6 +226,7 @@ t.test('the tables of routes name who makes each call', async (t) => {
   const tables: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
     ORIGIN_BLOBS,
     ORIGIN_GC,
+    ORIGIN_WRITE_BACK,
     ORIGIN_NAMES,
     ORIGIN_RECORDS,
     ORIGIN_RING,

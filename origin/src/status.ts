@@ -9,6 +9,7 @@ import type { Uploads } from './blobs/uploads.ts';
 import type { Health } from './cluster/core/health.ts';
 import type { Fetches } from './fetch/fetches.ts';
 import type { Recovery } from './recovery/recovery.ts';
+import type { WriteBackView } from './write-back/start.ts';
 
 interface StatusParts {
   readonly selfId: string;
@@ -18,11 +19,12 @@ interface StatusParts {
   readonly swarms: Swarms;
   readonly uploads: Uploads;
   readonly replicator: Replicator;
-  readonly behind: Pick<WriteBehind, 'backlog'>;
+  readonly writeBehind: Pick<WriteBehind, 'backlog'>;
   readonly recovery: Pick<Recovery, 'owed'>;
   readonly scrubber: Pick<Scrubber, 'pass' | 'damaged'>;
   readonly health: Health;
   readonly room: DiskRoom;
+  readonly writeBack: Pick<WriteBackView, 'backlogs'>;
   readonly nowMs: () => number;
   readonly startedMs: number;
   readonly peerAddresses: readonly string[];
@@ -38,11 +40,12 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     swarms,
     uploads,
     replicator,
-    behind,
+    writeBehind,
     recovery,
     scrubber,
     health,
     room,
+    writeBack,
     nowMs,
     startedMs,
     peerAddresses,
@@ -57,8 +60,9 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     disk: { freeBytes: room.freeBytes, full: room.isFull },
     uploadsOpen: uploads.open,
     copiesOwed: replicator.owed(),
-    backend: behind.backlog,
+    backend: writeBehind.backlog,
     owed: recovery.owed(),
+    writeBack: writeBack.backlogs(),
     scrub: { ...scrubber.pass, damaged: scrubber.damaged },
     suspects: health.suspects(nowMs()),
     fetches: [...fetches].map((fetch) => ({

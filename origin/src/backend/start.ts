@@ -56,7 +56,7 @@ export function createWriteBehind(parts: WriteBehindParts): WriteBehind {
     'Writes to backends that failed and are tried again.',
     ['upstream'],
   );
-  const backends = new Map([...all].filter(([name]) => cluster.takesDeletes(name)));
+  const backends = new Map([...all].filter(([name]) => cluster.upstream(name).mode === 'none'));
   const seen = new Set<string>();
   const behind = new WriteBehind({
     ...parts,

@@ -19,6 +19,7 @@ import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
+import { acknowledged } from './acknowledged.ts';
 import { type Located, locate, type Where } from './core/quorum.ts';
 import { Handouts } from './handouts.ts';
 import { missingBlob, missingThere } from './missing-blob.ts';
@@ -97,7 +98,9 @@ export class Blobs {
   /** What is here, without side effect. */
   async where(name: BlobName): Promise<Where> {
     const { store, fetches, links, proofs } = this.#deps;
-    const [stat, hasLink] = await Promise.all([store.stat(name.digest), links.hasOwn(name)]);
+    const [stat, link] = await Promise.all([store.stat(name.digest), links.own(name)]);
+    const hasLink = link !== undefined;
+    proofs.noteLink(name, link);
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
       const linked = hasLink && proofs.isProven(name, stat.attrs.provenance);
@@ -120,6 +123,7 @@ export class Blobs {
   async admit(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
     const { links, proofs, store } = this.#deps;
     const link = await links.require(name, signal);
+    proofs.noteLink(name, link);
     const stat = await store.stat(name.digest);
     if (stat !== undefined) await proofs.require(name, stat.attrs, signal);
     await this.#runningFor(name, signal);
@@ -188,7 +192,7 @@ export class Blobs {
       const { firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (wantAll) fetch.fetchAll();
-    await this.#ask(name, () => fetch.whenSized(signal));
+    await this.#ask(name, link, () => fetch.whenSized(signal));
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
       const fetched = await this.#openStored(name, link.mediaType, asIs, signal);
       if (fetched !== undefined) return fetched;
@@ -259,7 +263,7 @@ export class Blobs {
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
     const { digest } = name;
-    const stated = await this.#ask(name, () => upstreams.blobs(name.upstream)?.headBlob(name, signal));
+    const stated = await this.#ask(name, link, () => upstreams.blobs(name.upstream)?.headBlob(name, signal));
     if (stated?.sizeBytes !== undefined) return { sizeBytes: stated.sizeBytes, mediaType };
     // Only the blob itself tells.
     const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, hop: true }, signal);
@@ -284,7 +288,7 @@ export class Blobs {
       const { wantAll, firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (options.wantAll && (options.fetch || options.raise === true)) fetch.fetchAll();
-    return await this.#metainfoOf(fetch, name, signal);
+    return await this.#metainfoOf(fetch, name, link, signal);
   }
 
   /** Takes over an open attempt: pieces from `peers` first, the rest from the upstream. */
@@ -301,15 +305,15 @@ export class Blobs {
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
     const fetch = await this.#begin(name, adopted, signal);
-    await this.#ask(name, () => fetch.whenSized(signal));
+    await this.#ask(name, link, () => fetch.whenSized(signal));
     swarms.addPeers(name.digest, peers);
-    return await this.#metainfoOf(fetch, name, signal);
+    return await this.#metainfoOf(fetch, name, link, signal);
   }
 
   /** Asks a backend or upstream. "Not there" of a backend says nothing about what an origin that is silent owes it. */
-  async #ask<T>(name: BlobName, ask: () => Promise<T> | undefined): Promise<T | undefined> {
+  async #ask<T>(name: BlobName, link: LinkEntry, ask: () => Promise<T> | undefined): Promise<T | undefined> {
     try {
-      return await ask();
+      return await acknowledged(name, link, async () => await ask());
     } catch (error) {
       const decides = this.#deps.upstreams.client(name.upstream) !== undefined;
       if (decides || !isCoded(error, 'BLOB_UNKNOWN')) throw error;
@@ -317,8 +321,13 @@ export class Blobs {
     }
   }
 
-  async #metainfoOf(fetch: Fetch, name: BlobName, signal: AbortSignal): Promise<MetainfoSource> {
-    await this.#ask(name, () => fetch.whenSized(signal));
+  async #metainfoOf(
+    fetch: Fetch,
+    name: BlobName,
+    link: LinkEntry,
+    signal: AbortSignal,
+  ): Promise<MetainfoSource> {
+    await this.#ask(name, link, () => fetch.whenSized(signal));
     const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name, signal) : undefined;
     const metainfo = whole ?? fetch.metainfo;
     if (metainfo === undefined) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });

@@ -75,10 +75,10 @@ export function checkBackend(
   upstream: { readonly mode: string; readonly backend?: BackendConfig | undefined },
   ctx: z.RefinementCtx,
 ): void {
-  if (upstream.mode === 'pull-through' || upstream.backend?.s3?.layout !== 'registry') return;
+  if (upstream.mode !== 'none' || upstream.backend?.s3?.layout !== 'registry') return;
   ctx.addIssue({
     code: 'custom',
     path: ['backend', 's3', 'layout'],
-    message: `registry is read only, and mode ${upstream.mode} writes; use sepia`,
+    message: 'registry is read only, and mode none writes; use sepia',
   });
 }
