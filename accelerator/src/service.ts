@@ -41,6 +41,8 @@ const STOP_GRACE_MS = 3_000;
 export interface Accelerator {
   readonly url: string;
   readonly adminUrl: string;
+  /** The log level and the number of workers of a new config, at once. */
+  adjust(config: AcceleratorConfig): void;
   stop(): Promise<void>;
 }
 
@@ -168,6 +170,14 @@ export async function startAccelerator(
       { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
       'accelerator is ready',
     );
-    return { url: listener.url, adminUrl: admin.url, stop: () => stops.stop() };
+    return {
+      url: listener.url,
+      adminUrl: admin.url,
+      adjust: (next) => {
+        log.level = next.log.level;
+        worker.adjust(next.workers);
+      },
+      stop: () => stops.stop(),
+    };
   });
 }

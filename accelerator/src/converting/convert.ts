@@ -9,9 +9,10 @@ import {
   type LayerCache,
 } from '@sepia/lazy/convert/convert-image';
 import { type Document, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
-import { type ConvertFormat, LAYER_DEFAULTS, LEVELS } from '@sepia/lazy/convert/layer-job';
+import { type ConvertFormat, LAYER_DEFAULTS } from '@sepia/lazy/convert/layer-job';
 import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import type { Packer } from '@sepia/lazy/pack/batch';
+import { LAYER_LEVELS } from '@sepia/oci/layer-levels';
 import { referrersOf } from '../net/lists.ts';
 import type { Proxies } from '../net/proxies.ts';
 import { registryTarget } from '../net/registry-target.ts';
@@ -118,7 +119,7 @@ async function convertOnce(
       {
         ...LAYER_DEFAULTS,
         format,
-        level: rule.level ?? LEVELS[format].usual,
+        level: rule.level ?? LAYER_LEVELS[format].usual,
         platforms: rule.platforms,
         tag: isReferrer ? undefined : name.tag,
         form: rule.result,

@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { FORMATS, LAYER_DEFAULTS, LEVELS, optionsFault } from '@sepia/lazy/convert/layer-job';
+import { FORMATS, LAYER_DEFAULTS, optionsFault } from '@sepia/lazy/convert/layer-job';
 import { BUILD_DEFAULTS } from '@sepia/lazy/estargz/build';
+import { LAYER_LEVELS } from '@sepia/oci/layer-levels';
 import { type Command, Option } from 'commander';
 import { summaryJson, summaryText } from '../../convert/convert-view.ts';
 import { besideSource, placeText, sourcePlace, targetPlace } from '../../convert/place.ts';
@@ -73,7 +74,7 @@ export function addConvert(program: Command): void {
 }
 
 const LEVEL_HELP = `compression: ${FORMATS.map((format) => {
-  const { least, most, usual } = LEVELS[format];
+  const { least, most, usual } = LAYER_LEVELS[format];
   return `${format} ${least} to ${most} (${usual})`;
 }).join(', ')}`;
 
@@ -131,7 +132,7 @@ function optionsOf(flags: Flags): Parameters<typeof runConvert>[0]['options'] {
   const options = {
     ...LAYER_DEFAULTS,
     format: flags.to,
-    level: flags.level ?? LEVELS[flags.to].usual,
+    level: flags.level ?? LAYER_LEVELS[flags.to].usual,
     chunkBytes: flags.chunkSize,
     minChunkBytes: flags.minChunkSize,
     externalToc: flags.externalToc === true,

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { LAYER_LEVELS } from '@sepia/oci/layer-levels';
 import { BUILD_DEFAULTS, type BuildOptions, buildEstargz } from '../estargz/build.ts';
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
 import type { EstargzResult, WriteDeps } from '../estargz/write.ts';
@@ -21,20 +22,12 @@ export interface LayerOptions extends BuildOptions {
 
 export const LAYER_DEFAULTS: LayerOptions = { ...BUILD_DEFAULTS, format: 'estargz' };
 
-/** Levels of compression of a format: gzip's and zstd's (above 19, windows of zstd grow beyond what readers take). */
-export const LEVELS: Readonly<
-  Record<ConvertFormat, { readonly least: number; readonly most: number; readonly usual: number }>
-> = {
-  estargz: { least: 0, most: 9, usual: BUILD_DEFAULTS.level },
-  zstdchunked: { least: 1, most: 19, usual: 3 },
-};
-
 /** Why these options do not go together; undefined if they do. The option is named as on the command line. */
 export function optionsFault(
   options: Pick<LayerOptions, 'format' | 'level' | 'externalToc' | 'minChunkBytes'>,
 ): string | undefined {
   const { format, level } = options;
-  const { least, most } = LEVELS[format];
+  const { least, most } = LAYER_LEVELS[format];
   if (level < least || level > most)
     return `--level: ${level} is not ${least} to ${most}, the levels of ${format}`;
   if (format === 'estargz') return undefined;

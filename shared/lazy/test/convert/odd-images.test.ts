@@ -1,8 +1,9 @@
 import { Readable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
+import { LAYER_LEVELS } from '@sepia/oci/layer-levels';
 import t from 'tap';
 import { convertImage } from '../../src/convert/convert-image.ts';
-import { type ConvertFormat, LAYER_DEFAULTS, LEVELS } from '../../src/convert/layer-job.ts';
+import { type ConvertFormat, LAYER_DEFAULTS } from '../../src/convert/layer-job.ts';
 import { verifyImage } from '../../src/convert/verify-image.ts';
 import { inlinePacker } from '../../src/pack/batch.ts';
 import { cleanPath, type TarEntry } from '../../src/tar/tar-entry.ts';
@@ -262,7 +263,7 @@ for (const [format, inflate] of Object.entries(FORMATS) as [
         scratch: new MemoryScratch().make,
         report,
       };
-      const level = LEVELS[format].usual;
+      const level = LAYER_LEVELS[format].usual;
       const options = { ...LAYER_DEFAULTS, format, level, tag: 'result', parallel: 1 };
       const result = await convertImage(deps, 'odd', options);
       const { layers } = images.json<{ layers: Part[] }>('result');
