@@ -44,6 +44,7 @@ const TASKS = {
     run: (args) => runTap(FAULTS, ['--timeout=7200', ...args], node, { env: { SEPIA_FAULT_RUNS: '2500' } }),
   },
   'lazy-rounds': { level: 'all', run: (args) => node(['test/processes/lazy-rounds.ts', ...args]) },
+  'gc-rounds': { level: 'all', run: (args) => node(['test/torture/collect/main.ts', ...args]) },
   torture: { level: 'all', run: (args) => node(['test/torture/main.ts', ...args]) },
   check: { level: 'all', run: check },
   fix: { level: 'all', run: () => node([bin('@biomejs/biome', 'bin/biome'), 'check', '--write', '.']) },

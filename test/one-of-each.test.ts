@@ -1,7 +1,13 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { AGENT } from '@sepia/cluster/api/agent';
-import { ORIGIN_BLOBS, ORIGIN_GC, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import {
+  ORIGIN_BLOBS,
+  ORIGIN_GC,
+  ORIGIN_NAMES,
+  ORIGIN_RECORDS,
+  ORIGIN_WRITE_BACK,
+} from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import type { Caller, Route } from '@sepia/cluster/api/route';
@@ -110,14 +116,9 @@ const ONES: readonly OneOfEach[] = [
     ],
   },
   {
-    what: 'period for which a link is believed',
-    copy: /\bLINK_BELIEF_MS\b/,
-    homes: [
-      'origin/src/records/links.ts',
-      'proxy/src/face.ts',
-      'shared/cluster/src/api/revocation.ts',
-      'tracker/src/metainfo/metainfo-keeper.ts',
-    ],
+    what: 'belief in a link, which ends by time and by a revocation',
+    copy: /#revision\b|\bLINK_TTL_MS\b|\bclass \w*Ledger\b/,
+    homes: ['shared/cluster/src/core/link-ledger.ts'],
   },
   {
     what: 'client of other HTTP servers: between members, of registries; the rest asks what this machine runs',
@@ -230,6 +231,7 @@ t.test('the tables of routes name who makes each call', async (t) => {
   const tables: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
     ORIGIN_BLOBS,
     ORIGIN_GC,
+    ORIGIN_WRITE_BACK,
     ORIGIN_NAMES,
     ORIGIN_RECORDS,
     ORIGIN_RING,

@@ -1,11 +1,11 @@
 import type { BlobName } from '@sepia/base/names/blob-name';
+import { LINK_BELIEF_MS, LinkLedger } from '@sepia/cluster/core/link-ledger';
 import type { Scrubber } from '@sepia/store/scrubber';
 import type { SwarmEngine } from '@sepia/swarm/shell/engine';
 import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
 import { BlobTable } from './blobs/blob-table.ts';
 import { Hints } from './blobs/core/hints.ts';
-import { LinkProofs } from './blobs/core/link-proofs.ts';
-import { Links } from './blobs/links.ts';
+import { type LinkProofs, Links } from './blobs/links.ts';
 import { Seeds } from './blobs/seeds.ts';
 import { soundness } from './blobs/soundness.ts';
 import type { Wish } from './cluster/wish.ts';
@@ -14,6 +14,9 @@ import { ClusterGuide } from './downloads/guide.ts';
 import type { Ground, Outside } from './ground.ts';
 import { Manifests } from './manifests/manifests.ts';
 import { LeaseBook } from './node/core/lease-book.ts';
+
+/** Most links remembered that the cluster vouched for. */
+const MAX_PROOFS = 100_000;
 
 /** The swarms of a node: its ports, and what it tells of what it has. */
 interface NodeSwarms {
@@ -42,7 +45,10 @@ export async function openHoldings(ground: Ground, outside: Outside): Promise<Ho
   const swarms = await openSwarmPorts(ground);
   const { engine, addresses, book } = swarms;
   const hints = new Hints();
-  const proofs = new LinkProofs((upstream) => cluster.takesDeletes(upstream));
+  const proofs: LinkProofs = new LinkLedger({
+    beliefMs: (upstream) => (cluster.takesDeletes(upstream) ? LINK_BELIEF_MS.node : undefined),
+    limit: MAX_PROOFS,
+  });
   const seeds = new Seeds({
     store,
     engine,

@@ -54,14 +54,14 @@ import { Referrers } from './records/referrers.ts';
 import { TagIndex } from './records/tag-index.ts';
 import { Tags } from './records/tags.ts';
 import { openRecords } from './recovery/open-records.ts';
-import { Deletes } from './removal/deletes.ts';
 import { Invalidation } from './removal/invalidation.ts';
-import { Purges } from './removal/purges.ts';
-import { Removals } from './removal/removals.ts';
+import { createRemoval } from './removal/start.ts';
 import { createReplication } from './replication/start.ts';
 import { createRing, hears } from './ring/start.ts';
 import { originStatus } from './status.ts';
+import { RegistryBehind } from './upstream/registry-behind.ts';
 import { Upstreams } from './upstream/upstreams.ts';
+import { createWriteBack } from './write-back/start.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
 
@@ -224,6 +224,8 @@ async function build(parts: BuildParts): Promise<Origin> {
   const catalog = new Catalog({ cluster, ...counted });
   const fence = new Fence();
   const guard = new ContentGuard({ fence, elapsedMs: nowMs });
+  const behind = new RegistryBehind({ cluster, upstreams, nowMs });
+  const writeBack = createWriteBack({ cluster, tags, links, metrics, log, dateMs });
   const { replication, intake, queue } = createReplication({
     cluster,
     members,
@@ -236,10 +238,12 @@ async function build(parts: BuildParts): Promise<Origin> {
     tagIndex,
     referrers,
     manifests: () => manifests,
+    writeBack: writeBack.carryOut,
     ...identities,
     ...{ metrics, log, nowMs, dateMs },
   });
   stops.push('replication', async () => await replication.stop());
+  writeBack.watch(replication);
   const manifests: Manifests = new Manifests({
     members,
     store,
@@ -251,6 +255,7 @@ async function build(parts: BuildParts): Promise<Origin> {
     referrers,
     replicator,
     replication: intake,
+    behind,
     upstreams,
     recheck,
     repair,
@@ -258,33 +263,10 @@ async function build(parts: BuildParts): Promise<Origin> {
     log,
     nowMs: dateMs,
   });
-  const deletes = new Deletes({
-    links,
-    tags,
-    tagIndex,
-    manifests,
-    referrers,
-    replication: intake,
-    invalidation,
-    upstreams,
-    log,
-  });
   const whole = new WholeBlobs({ members, store, fetches, blobs, replicator });
-  const purges = new Purges({ members, store, links, invalidation, tagIndex, manifests, upstreams, log });
-  const removals = new Removals({
-    members,
-    store,
-    links,
-    linkSet: sets.links,
-    tags,
-    tagIndex,
-    manifests,
-    deletes,
-    replication: intake,
-    invalidation,
-    upstreams,
-    commands: new NodeCommands({ cluster, client }),
-    log,
+  const { deletes, purges, removals } = createRemoval({
+    ...{ members, store, links, linkSet: sets.links, tags, tagIndex, manifests, referrers, behind },
+    ...{ replication: intake, invalidation, upstreams, log, commands: new NodeCommands({ cluster, client }) },
   });
   const gc = createGc(
     {
@@ -330,11 +312,24 @@ async function build(parts: BuildParts): Promise<Origin> {
   const status = async (): Promise<unknown> =>
     await originStatus({
       ...{ selfId, cluster, store, fetches, swarms, uploads, replicator, recovery, scrubber, health, room },
-      ...{ nowMs, startedMs, peerAddresses },
+      ...{ writeBack, nowMs, startedMs, peerAddresses },
     });
   const router = originRouter({
     ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },
-    ...{ replicator, repair, guard, upstreams, quotas, room, replication, intake, queue, removals },
+    ...{
+      replicator,
+      repair,
+      guard,
+      upstreams,
+      quotas,
+      room,
+      replication,
+      intake,
+      queue,
+      removals,
+      behind,
+      writeBack,
+    },
     ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
     ...{ access, sessions, swarms, recordMembers, recordStanding, ring, agreement, ...recovery, ...gc },
     reach: async (epoch: number) => await ring.reach(epoch),
@@ -355,7 +350,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       metrics,
       app,
       notReady,
-      warnings: () => [...ring.warnings, ...recovery.warnings, ...scrubber.warnings],
+      warnings: () => [...ring.warnings, ...recovery.warnings, ...scrubber.warnings, ...writeBack.warnings],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },

@@ -8,6 +8,7 @@ import type { Uploads } from './blobs/uploads.ts';
 import type { Health } from './cluster/core/health.ts';
 import type { Fetches } from './fetch/fetches.ts';
 import type { Recovery } from './recovery/recovery.ts';
+import type { WriteBackView } from './write-back/start.ts';
 
 interface StatusParts {
   readonly selfId: string;
@@ -21,6 +22,7 @@ interface StatusParts {
   readonly scrubber: Pick<Scrubber, 'pass' | 'damaged'>;
   readonly health: Health;
   readonly room: DiskRoom;
+  readonly writeBack: Pick<WriteBackView, 'backlogs'>;
   readonly nowMs: () => number;
   readonly startedMs: number;
   readonly peerAddresses: readonly string[];
@@ -40,6 +42,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     scrubber,
     health,
     room,
+    writeBack,
     nowMs,
     startedMs,
     peerAddresses,
@@ -55,6 +58,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     uploadsOpen: uploads.open,
     copiesOwed: replicator.owed(),
     owed: recovery.owed(),
+    writeBack: writeBack.backlogs(),
     scrub: { ...scrubber.pass, damaged: scrubber.damaged },
     suspects: health.suspects(nowMs()),
     fetches: [...fetches].map((fetch) => ({

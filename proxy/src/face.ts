@@ -2,7 +2,6 @@ import { randomInt } from 'node:crypto';
 import type { MemberClock } from '@sepia/base/clock/member-clock';
 import type { StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
-import { LINK_BELIEF_MS } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { createRegistryApp, type RegistryWriteHandlers } from '@sepia/face/registry-app';
 import type { InternalClient } from '@sepia/http/client';
@@ -23,7 +22,7 @@ import { type OwnStatus, StatusGatherer } from './page/status.ts';
 import type { ProxyMetrics } from './proxy-metrics.ts';
 import { readBlob } from './registry/blobs.ts';
 import { listCatalog } from './registry/catalog.ts';
-import { ManifestCache } from './registry/core/manifest-cache.ts';
+import { createManifestCache, type ManifestCache } from './registry/core/manifest-cache.ts';
 import { deleteBlob, deleteManifest } from './registry/deletes.ts';
 import { putManifest, readManifest } from './registry/manifests.ts';
 import { PushGate, placeLimits } from './registry/push-gate.ts';
@@ -63,7 +62,8 @@ export interface Face {
 /** Wires handlers, page and metrics of a proxy. */
 export function createFace(parts: FaceParts, stops: StopStack): Face {
   const { config, cluster, clusterKey, origins, log, nowMs, dateMs, metrics } = parts;
-  const cache = new ManifestCache(config.limits['manifest-cache']);
+  const takesDeletes = (upstream: string): boolean => cluster.takesDeletes(upstream);
+  const cache = createManifestCache(config.limits['manifest-cache'], takesDeletes);
   const gate = new PushGate({ cluster }, placeLimits(config.limits));
   const uploads = new Uploads(
     { origins, random: () => randomInt(2 ** 32) / 2 ** 32 },
@@ -95,16 +95,14 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
   const blobs = {
     origins,
     log,
-    takesDeletes: (upstream: string) => cluster.takesDeletes(upstream),
+    takesDeletes,
     stallMs: config.limits['body-stall'],
     onBytes: (bytes: number) => metrics.bytesOut.inc(bytes),
     onResume: () => metrics.resumes.inc(),
   };
-  const beliefMs = (upstream: string): number =>
-    cluster.takesDeletes(upstream) ? LINK_BELIEF_MS : Number.POSITIVE_INFINITY;
   const isRechecked = (upstream: string): boolean =>
     cluster.upstream(upstream)['manifest-recheck'] !== 'never';
-  const manifests = { origins, cache, gate, beliefMs, isRechecked, nowMs };
+  const manifests = { origins, cache, gate, isRechecked, nowMs };
   const upstreams = (): typeof cluster.upstreams => cluster.upstreams;
   return {
     app: (listener) => {
@@ -148,11 +146,7 @@ function watchFace(
   cache: ManifestCache,
   gate: PushGate,
 ): void {
-  metrics.watch(
-    'sepia_proxy_manifest_cache_bytes',
-    'Memory held by cached manifests.',
-    () => cache.usedBytes,
-  );
+  metrics.watch('sepia_proxy_manifest_cache_bytes', 'Memory held by cached manifests.', () => cache.used);
   metrics.watch('sepia_proxy_open_uploads', 'Requests with a blob in their body.', () => gate.open);
   metrics.watch(
     'sepia_proxy_origins_answering',

@@ -1,7 +1,7 @@
 import { digestOf } from '@sepia/base/digest';
 import t from 'tap';
 import { countPieces, fullnessCells } from '../src/page/core/cells.ts';
-import { ManifestCache } from '../src/registry/core/manifest-cache.ts';
+import { createManifestCache } from '../src/registry/core/manifest-cache.ts';
 import { parsePageSize, tagPage } from '../src/registry/core/tag-page.ts';
 
 t.test('the manifest cache drops what was not used for longest and stays below its limit', async (t) => {
@@ -11,30 +11,26 @@ t.test('the manifest cache drops what was not used for longest and stays below i
     bytes: Buffer.alloc(1000, text),
   });
   const [a, b, c] = [made('a'), made('b'), made('c')];
-  const cache = new ManifestCache(3_500);
-  const belief = (untilMs = 10) => ({ untilMs, revision: cache.revision });
-  cache.put('s', a, belief());
-  cache.put('s', b, belief());
-  t.equal(cache.get('s', a.digest, 5)?.bytes, a.bytes);
-  t.equal(cache.get('other', a.digest, 5), undefined);
-  cache.put('s', c, belief());
-  t.equal(cache.get('s', b.digest, 5), undefined, 'b was used longest ago');
-  t.equal(cache.get('s', a.digest, 5)?.bytes, a.bytes);
-  const used = cache.usedBytes;
-  cache.put('s', a, belief());
-  t.equal(cache.usedBytes, used, 'the same again costs nothing');
-  cache.put('s', { ...made('d'), bytes: Buffer.alloc(5_000) }, belief());
-  t.equal(cache.usedBytes, used, 'what exceeds the limit alone is not taken');
-  t.equal(cache.get('s', a.digest, 10), undefined, 'what is too old is asked for again');
-  const before = belief();
-  cache.revoke([
-    ['s', c.digest],
-    ['s', b.digest],
-  ]);
-  t.equal(cache.get('s', c.digest, 5), undefined);
-  cache.put('s', c, before);
-  t.equal(cache.get('s', c.digest, 5), undefined, 'what was asked for before a revocation is not kept');
-  t.equal(cache.usedBytes, 0);
+  const cache = createManifestCache(3_500, (upstream) => upstream === 'local');
+  const put = (manifest: ReturnType<typeof made>, repository = 's', upstream = 'local'): void =>
+    cache.note({ upstream, repository, digest: manifest.digest }, manifest, cache.begin(0));
+  const get = ({ digest }: ReturnType<typeof made>, nowMs: number, repository = 's', upstream = 'local') =>
+    cache.get({ upstream, repository, digest }, nowMs)?.bytes;
+  put(a);
+  put(b);
+  t.equal(get(a, 5), a.bytes);
+  t.equal(get(a, 5, 'other'), undefined);
+  put(c);
+  t.equal(get(b, 5), undefined, 'b was used longest ago');
+  t.equal(get(a, 5), a.bytes);
+  const { used } = cache;
+  put(a);
+  t.equal(cache.used, used, 'the same again costs nothing');
+  put({ ...made('d'), bytes: Buffer.alloc(5_000) });
+  t.equal(cache.used, used, 'what exceeds the limit alone is not taken');
+  t.equal(get(a, 10_000), undefined, 'what is too old is asked for again');
+  put(a, 's', 'hub');
+  t.equal(get(a, 1e12, 's', 'hub'), a.bytes, 'where nothing is deleted it stays');
 });
 
 t.test('a page of tags links to the next', async (t) => {

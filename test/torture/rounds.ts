@@ -6,11 +6,11 @@ import { copyFolder, damage, emptyDisk, fillDisk, isSound, rot, wipe } from './d
 import type { History } from './history.ts';
 import type { Members } from './members.ts';
 import { DESTRUCTIVE, type Round } from './schedule.ts';
-import { readEverything, type Traffic } from './traffic.ts';
+import { type Read, readAnswered, readEverything, type Traffic, textOf } from './traffic.ts';
 
-/** How long copies may be owed before the next disk is touched, and acknowledged things may want an answer. */
-const OWED_MS = 120_000;
-const ANSWER_MS = 60_000;
+/** How long copies may be owed before the next disk is touched, and what was acknowledged may want an answer. */
+const OWED_MS = 180_000;
+const ANSWER_MS = 180_000;
 /** Nothing is owed when that was so this often in a row. */
 const QUIET_POLLS = 4;
 const POLL_MS = 300;
@@ -59,10 +59,9 @@ export class Rounds {
     for (const { name } of members.all) await members.ready(name);
     await this.#sample(fault.seed);
     if (DESTRUCTIVE.has(fault.name)) this.#isOwed = true;
-    const { lost, corrupt, stale } = traffic.findings;
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     log(
-      `round ${index + 1}: ${fault.name}${fault.name === 'none' ? '' : ` ${fault.victim}`}, ${seconds} s; lost ${lost}, corrupt ${corrupt}, stale ${stale}`,
+      `round ${index + 1}: ${fault.name}${fault.name === 'none' ? '' : ` ${fault.victim}`}, ${seconds} s; ${textOf(traffic.findings)}`,
     );
   }
 
@@ -74,7 +73,7 @@ export class Rounds {
     await readEverything(traffic, history, readers, (read) => this.#again(read));
   }
 
-  /** Waits until no origin owes a copy. @throws after two minutes */
+  /** Waits until no origin owes a copy. @throws when that takes longer than `OWED_MS` */
   async nothingOwed(): Promise<void> {
     const { members } = this.#parts;
     const deadline = performance.now() + OWED_MS;
@@ -211,19 +210,17 @@ export class Rounds {
     const { members, traffic, history } = this.#parts;
     const { content, tags } = history;
     const readers = [...members.of('proxy'), ...members.of('agent')].map(({ name }) => name);
-    const jobs: (() => Promise<boolean>)[] = [];
-    for (const [index, tag] of tags.entries())
-      jobs.push(() => traffic.readTag(readers[(seed + index) % readers.length]!, tag));
-    for (let at = 0; at < Math.min(SAMPLE, content.length); at++) {
-      const newest = content.length - 1 - at;
-      const digest = content[at % 2 === 0 ? newest : (seed + at * 7_919) % content.length]!;
-      jobs.push(() => traffic.readContent(readers[(seed + at) % readers.length]!, digest));
+    const reads: Read[] = tags.map((tag, index) => {
+      const at = readers[(seed + index) % readers.length]!;
+      return { what: `tag ${tag}`, at, read: () => traffic.readTag(at, tag) };
+    });
+    for (let index = 0; index < Math.min(SAMPLE, content.length); index++) {
+      const newest = content.length - 1 - index;
+      const digest = content[index % 2 === 0 ? newest : (seed + index * 7_919) % content.length]!;
+      const at = readers[(seed + index) % readers.length]!;
+      reads.push({ what: digest, at, read: () => traffic.readContent(at, digest) });
     }
-    await Promise.all(
-      jobs.map(async (read, index) => {
-        if (!(await this.#again(read))) traffic.missing(`read ${index} has no answer, all members are ready`);
-      }),
-    );
+    await readAnswered(traffic, reads, (read) => this.#again(read));
   }
 
   async #again(read: () => Promise<boolean>): Promise<boolean> {

@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { throwIfBug } from '@sepia/base/failure';
 import { PostgresServer } from '@sepia/test-support/postgres';
 import { coreRuns, isOfCores } from './cores/cores.ts';
 import { mountSmallDisk, unmountSmallDisk } from './disks.ts';
@@ -9,16 +10,13 @@ import type { Options } from './options.ts';
 import { Rounds } from './rounds.ts';
 import { preloadOf } from './sabotage/sabotage.ts';
 import { DESTRUCTIVE, FAULTS, type FaultName, OF_DATABASE, roundsOf, type Topology } from './schedule.ts';
-import { type Findings, Traffic } from './traffic.ts';
+import { type Findings, isClean, noFindings, Traffic, textOf } from './traffic.ts';
 
 const PORTS_FROM = 30_000;
 const TEXTS = 20;
 
 type Log = (text: string) => void;
-type Sum = Pick<Findings, 'lost' | 'corrupt' | 'stale' | 'answered' | 'refused'> & {
-  rounds: number;
-  texts: string[];
-};
+type Sum = Findings & { rounds: number };
 
 /** Runs the cores, then the rounds on real processes; prints the result, and returns the exit code. */
 export async function torture(options: Options, root: string): Promise<number> {
@@ -26,7 +24,7 @@ export async function torture(options: Options, root: string): Promise<number> {
     (options.json ? process.stderr : process.stdout).write(`${text}\n`);
   };
   log(`seed ${options.seed}`);
-  const sum: Sum = { lost: 0, corrupt: 0, stale: 0, answered: 0, refused: 0, rounds: 0, texts: [] };
+  const sum: Sum = { ...noFindings(), rounds: 0 };
   const cores = await coreRuns(options, log);
   if (cores !== undefined) {
     sum[cores.kind] += 1;
@@ -37,12 +35,12 @@ export async function torture(options: Options, root: string): Promise<number> {
       if (share > 0) await playOn(origins, share, options, join(root, String(origins)), log, sum);
     }
   for (const text of sum.texts.slice(0, TEXTS)) log(text);
-  const { rounds, lost, corrupt, stale, answered, refused } = sum;
+  const { rounds, answered, refused } = sum;
   log(`${answered} operations answered, ${refused} refused or unanswered; seed ${options.seed}`);
-  const last = `${rounds} rounds, lost ${lost}, corrupt ${corrupt}, stale ${stale}`;
+  const last = `${rounds} rounds, ${textOf(sum)}`;
   if (options.json) process.stdout.write(`${JSON.stringify({ seed: options.seed, ...sum, last })}\n`);
   log(last);
-  return lost + corrupt + stale === 0 ? 0 : 1;
+  return isClean(sum) ? 0 : 1;
 }
 
 /** A cluster that rounds are played on. */
@@ -106,20 +104,17 @@ async function playRounds(bed: Bed, count: number, options: Options, log: Log, s
     for (const [index, round] of list.entries()) {
       await rounds.play(round, index);
       sum.rounds += 1;
-      if (options.sabotage !== undefined && bad(traffic.findings) > 0) break;
+      if (options.sabotage !== undefined && !isClean(traffic.findings)) break;
     }
     // Liars that were found may owe copies for ever.
-    if (options.sabotage === undefined || bad(traffic.findings) === 0) await rounds.finish();
+    if (options.sabotage === undefined || isClean(traffic.findings)) await rounds.finish();
   } catch (error) {
-    traffic.missing((error as Error).message);
+    throwIfBug(error);
+    traffic.unanswered((error as Error).message);
   }
-  for (const key of ['lost', 'corrupt', 'stale', 'answered', 'refused'] as const)
+  for (const key of ['lost', 'corrupt', 'stale', 'unanswered', 'answered', 'refused'] as const)
     sum[key] += traffic.findings[key];
   sum.texts.push(...traffic.findings.texts);
-}
-
-function bad({ lost, corrupt, stale }: Findings): number {
-  return lost + corrupt + stale;
 }
 
 function topologyOf(members: Members, smallDisk: string | undefined): Topology {

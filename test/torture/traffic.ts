@@ -13,22 +13,38 @@ import type { History, Verdict, WriteOutcome } from './history.ts';
 import type { Operation } from './schedule.ts';
 
 export const REPOSITORY = 'torture/app';
-const MANIFEST_READS = 6;
+const READS_AT_ONCE = 6;
 
 /** What readers found wrong, counted. */
 export interface Findings {
   lost: number;
   corrupt: number;
   stale: number;
+  /** What got no certain answer until the deadline, and what did not become whole: not seen to be lost. */
+  unanswered: number;
   /** Operations that were answered as asked, and those that were refused or not answered. */
   answered: number;
   refused: number;
   readonly texts: string[];
 }
 
+export function noFindings(): Findings {
+  return { lost: 0, corrupt: 0, stale: 0, unanswered: 0, answered: 0, refused: 0, texts: [] };
+}
+
+export function isClean({ lost, corrupt, stale, unanswered }: Findings): boolean {
+  return lost + corrupt + stale + unanswered === 0;
+}
+
+/** The counts of the last line: `unanswered` is named only if there is any. */
+export function textOf({ lost, corrupt, stale, unanswered }: Findings): string {
+  const silent = unanswered === 0 ? '' : `, unanswered ${unanswered}`;
+  return `lost ${lost}, corrupt ${corrupt}, stale ${stale}${silent}`;
+}
+
 /** Carries operations out and compares every answer with what was acknowledged. */
 export class Traffic {
-  readonly findings: Findings = { lost: 0, corrupt: 0, stale: 0, answered: 0, refused: 0, texts: [] };
+  readonly findings: Findings = noFindings();
   readonly #history: History;
   readonly #urlOf: (name: string) => string;
   readonly #now: () => number;
@@ -95,9 +111,9 @@ export class Traffic {
     return true;
   }
 
-  /** What was acknowledged and cannot be had any more. */
-  missing(text: string): void {
-    this.#found('lost', text);
+  /** Something was waited for until its deadline, and nobody said that it is there, or that it is gone. */
+  unanswered(text: string): void {
+    this.#found('unanswered', text);
   }
 
   async #readRange(at: string, digest: string, pick: number): Promise<void> {
@@ -159,10 +175,30 @@ export class Traffic {
     return isGood;
   }
 
-  #found(verdict: Exclude<Verdict, 'ok'>, text: string): void {
+  #found(verdict: Exclude<Verdict, 'ok'> | 'unanswered', text: string): void {
     this.findings[verdict] += 1;
     this.findings.texts.push(`${verdict.toUpperCase()} ${text}`);
   }
+}
+
+/** One read of {@link readAnswered}: of what, and by whom; true if it was answered for certain. */
+export interface Read {
+  readonly what: string;
+  readonly at: string;
+  readonly read: () => Promise<boolean>;
+}
+
+/** Makes these reads at once, each until `again` gives up on it: then it counts as unanswered, which is not lost. */
+export async function readAnswered(
+  traffic: Traffic,
+  reads: readonly Read[],
+  again: (read: () => Promise<boolean>) => Promise<boolean>,
+): Promise<void> {
+  await Promise.all(
+    reads.map(async ({ what, at, read }) => {
+      if (!(await again(read))) traffic.unanswered(`${at}: ${what} has no answer, all members are ready`);
+    }),
+  );
 }
 
 /** Reads everything that was acknowledged at each of these members, until it has an answer for certain. */
@@ -172,21 +208,17 @@ export async function readEverything(
   readers: readonly string[],
   again: (read: () => Promise<boolean>) => Promise<boolean>,
 ): Promise<void> {
-  const jobs = [
+  const reads: Read[] = [
     ...history.tags.flatMap((tag) =>
-      readers.map((at) => ({ text: `tag ${tag}`, at, read: () => traffic.readTag(at, tag) })),
+      readers.map((at) => ({ what: `tag ${tag}`, at, read: () => traffic.readTag(at, tag) })),
     ),
     ...history.content.map((digest, index) => {
       const at = readers[index % readers.length]!;
-      return { text: digest, at, read: () => traffic.readContent(at, digest) };
+      return { what: digest, at, read: () => traffic.readContent(at, digest) };
     }),
   ];
-  for (let from = 0; from < jobs.length; from += MANIFEST_READS)
-    await Promise.all(
-      jobs.slice(from, from + MANIFEST_READS).map(async ({ text, at, read }) => {
-        if (!(await again(read))) traffic.missing(`${at}: ${text} has no answer, all members are ready`);
-      }),
-    );
+  for (let from = 0; from < reads.length; from += READS_AT_ONCE)
+    await readAnswered(traffic, reads.slice(from, from + READS_AT_ONCE), again);
 }
 
 /** Status 4xx that says no for certain; anything else that is not `good` may have happened. */

@@ -1,18 +1,12 @@
 import { CodedError } from '@sepia/base/errors';
 import type { ConversionOutcome, ConversionTask } from '@sepia/cluster/api/conversions';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
-import {
-  type ConvertResult,
-  convertImage,
-  type ImageSource,
-  type ImageTarget,
-  type LayerCache,
-} from '@sepia/lazy/convert/convert-image';
+import { type ConvertResult, convertImage, type LayerCache } from '@sepia/lazy/convert/convert-image';
 import { type Document, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
-import { type ConvertFormat, LAYER_DEFAULTS } from '@sepia/lazy/convert/layer-job';
+import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
+import { type ConvertFormat, layerDefaults } from '@sepia/lazy/convert/layer-job';
 import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import type { Packer } from '@sepia/lazy/pack/batch';
-import { LAYER_LEVELS } from '@sepia/oci/layer-levels';
 import { referrersOf } from '../net/lists.ts';
 import type { Proxies } from '../net/proxies.ts';
 import { registryTarget } from '../net/registry-target.ts';
@@ -117,9 +111,8 @@ async function convertOnce(
       { source, target: guarded, cache, packer, scratch, report, signal },
       top.digest,
       {
-        ...LAYER_DEFAULTS,
-        format,
-        level: rule.level ?? LAYER_LEVELS[format].usual,
+        ...layerDefaults(format),
+        ...(rule.level === undefined ? {} : { level: rule.level }),
         platforms: rule.platforms,
         tag: isReferrer ? undefined : name.tag,
         form: rule.result,

@@ -1,7 +1,7 @@
 import { isCoded } from '@sepia/base/errors';
 import { type ConversionRule, sizeFault } from '@sepia/cluster/conversion-rule';
-import type { ImageSource } from '@sepia/lazy/convert/convert-image';
 import { type Document, isAttestation, readDocument } from '@sepia/lazy/convert/documents';
+import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { isConvertible, whyResult } from '@sepia/lazy/convert/results';
 import { isManifestType } from '@sepia/oci/manifest';
 

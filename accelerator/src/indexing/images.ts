@@ -1,7 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import type { ImageSource } from '@sepia/lazy/convert/convert-image';
 import { diffIdsOf, isAttestation, readDocument } from '@sepia/lazy/convert/documents';
+import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { isManifestType } from '@sepia/oci/manifest';
 
 /** A layer as its image names it. */

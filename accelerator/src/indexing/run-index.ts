@@ -4,7 +4,7 @@ import { parseRepositoryName } from '@sepia/base/names/repository';
 import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/cluster/api/conversions';
 import { type BindingFacts, type LayerBinding, signBinding } from '@sepia/cluster/api/layer-binding';
 import { type ConversionRule, sizeFault } from '@sepia/cluster/conversion-rule';
-import type { ImageSource } from '@sepia/lazy/convert/convert-image';
+import type { ImageSource } from '@sepia/lazy/convert/ends';
 import type { LayerRecords } from '../net/layer-records.ts';
 import { type Image, type ImageLayer, imagesOf } from './images.ts';
 import { indexLayer } from './index-layer.ts';

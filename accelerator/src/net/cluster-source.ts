@@ -1,7 +1,7 @@
 import { type Digest, Digester, digestAlgorithm, digestOf, isDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import type { ImageSource } from '@sepia/lazy/convert/convert-image';
+import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
 import { type Proxies, upstreamHeader } from './proxies.ts';
 

@@ -1,7 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
-import type { ImageTarget } from '@sepia/lazy/convert/convert-image';
+import type { ImageTarget } from '@sepia/lazy/convert/ends';
 import { parseManifest } from '@sepia/oci/manifest';
 import type { TargetClient } from '@sepia/upstream/target-client';
 

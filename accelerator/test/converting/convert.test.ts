@@ -1,8 +1,8 @@
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { CONVERSION_RULE, type ConversionRule } from '@sepia/cluster/conversion-rule';
-import type { ImageSource } from '@sepia/lazy/convert/convert-image';
 import { type Document, documentOf, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
+import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { inlinePacker } from '@sepia/lazy/pack/batch';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { ScratchFile } from '@sepia/store/scratch/scratch';

@@ -5,15 +5,18 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
+import type { LinkLedger } from '@sepia/cluster/core/link-ledger';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { isCertain } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
 import type { Hints } from './core/hints.ts';
-import type { LinkProofs } from './core/link-proofs.ts';
 import type { Seeds } from './seeds.ts';
 
 /** The cluster is asked for so long; then what the cache has is served ("How a body ends"), in ms. */
 const ASK_MS = 3_000;
+
+/** Links that the cluster vouched for; those of upstreams that take no deletes are believed unasked. */
+export type LinkProofs = LinkLedger<true>;
 
 interface LinksDeps {
   readonly proofs: LinkProofs;
@@ -66,10 +69,10 @@ export class Links {
 
   async #ask(name: BlobName): Promise<void> {
     const { proofs, origins, log, nowMs } = this.#deps;
-    const { revision } = proofs;
+    const lookUp = proofs.begin(nowMs());
     try {
       await origins.sizeBytes(name, AbortSignal.timeout(ASK_MS));
-      proofs.note(name, nowMs(), revision);
+      proofs.note(name, true, lookUp);
     } catch (error) {
       throwIfBug(error);
       if (isCoded(error, 'BLOB_UNKNOWN')) await this.drop([name]);

@@ -7,6 +7,7 @@ import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { H_STALE, H_UPSTREAM } from '@sepia/cluster/api/headers';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { shardKey } from '@sepia/cluster/cluster';
+import type { LookUp } from '@sepia/cluster/core/link-ledger';
 import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import type { InternalClient, InternalResponse } from '@sepia/http/client';
@@ -15,7 +16,7 @@ import { type Reference, referenceText } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import type { Hints } from '../blobs/core/hints.ts';
-import type { LinkProofs } from '../blobs/core/link-proofs.ts';
+import type { LinkProofs } from '../blobs/links.ts';
 import { isDecisive, type MemberHealth, type Target, targetsOf } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
 import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
@@ -65,8 +66,7 @@ export class Manifests {
       const cached = await this.#fromCache(target, reference.digest);
       if (cached !== undefined) return cached;
     }
-    const { proofs } = this.#deps;
-    const { revision } = proofs;
+    const lookUp = this.#deps.proofs.begin(this.#deps.nowMs());
     let found: Whole;
     try {
       found = await this.#fromCluster(target, reference, signal);
@@ -79,7 +79,7 @@ export class Manifests {
       return await this.#withoutCluster(target, reference, error, signal);
     }
     await this.#keep(target, reference, found);
-    this.#prove(target, found, revision);
+    this.#prove(target, found, lookUp);
     return found;
   }
 
@@ -189,12 +189,10 @@ export class Manifests {
     signal: AbortSignal,
   ): Promise<Whole> {
     const { cluster, gate, nowMs, upstreamClient, log } = this.#deps;
-    const waitMs = sourceDelayMs(
-      this.#policy,
-      cluster.upstream(target.upstream).url !== undefined,
-      gate.silentForMs(nowMs()),
-      0,
-    );
+    const { url, mode } = cluster.upstream(target.upstream);
+    // A tag of mode write-back may be news to the registry behind: only the cluster knows.
+    const mayTell = url !== undefined && (mode === 'pull-through' || reference.kind === 'digest');
+    const waitMs = sourceDelayMs(this.#policy, mayTell, gate.silentForMs(nowMs()), 0);
     if (waitMs === undefined)
       throw isCoded(cause) && cause.code !== 'PEER_HTTP'
         ? cause
@@ -263,13 +261,12 @@ export class Manifests {
   }
 
   /** The cluster vouched for the manifest and all that it names. */
-  #prove(target: ResolvedName, { digest, bytes, mediaType }: Whole, revision: number): void {
-    const { proofs, nowMs } = this.#deps;
-    const atMs = nowMs();
-    proofs.note({ ...target, digest }, atMs, revision);
+  #prove(target: ResolvedName, { digest, bytes, mediaType }: Whole, lookUp: LookUp): void {
+    const { proofs } = this.#deps;
+    proofs.note({ ...target, digest }, true, lookUp);
     try {
       for (const one of parseManifest(bytes, mediaType).descriptors)
-        proofs.note({ ...target, digest: one.digest }, atMs, revision);
+        proofs.note({ ...target, digest: one.digest }, true, lookUp);
     } catch (error) {
       throwIfBug(error);
       // A manifest of an unknown form vouches for itself alone.

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { type Digest, Digester, digestAlgorithm, digestHex } from '@sepia/base/digest';
 import { CodedError, systemCode } from '@sepia/base/errors';
-import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/convert-image';
+import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
 import { EMPTY_HEADER, encodeHeader, zerosAfter } from '@sepia/lazy/tar/encode-header';
 import { FolderArchive } from '../image/archive.ts';

@@ -1,4 +1,4 @@
-import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/convert-image';
+import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
 import { parseManifest } from '@sepia/oci/manifest';
 import type { RegistryClient } from '../registry/registry-client.ts';
 

@@ -2,14 +2,9 @@ import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
-import {
-  type ConvertOptions,
-  type ConvertResult,
-  convertImage,
-  type ImageSource,
-  type ImageTarget,
-} from '@sepia/lazy/convert/convert-image';
+import { type ConvertOptions, type ConvertResult, convertImage } from '@sepia/lazy/convert/convert-image';
 import type { Document } from '@sepia/lazy/convert/documents';
+import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
 import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
 import { PackPool } from '@sepia/lazy/pack/pool';
 import { JsonFolder } from '@sepia/store/scratch/json-folder';

@@ -135,6 +135,33 @@ t.test('to zstd:chunked, where layers keep their DiffIDs, and from there to eSta
   }
 });
 
+t.test('to Nydus, which is verified, and of which nothing is made', async (t) => {
+  const { fake, host } = await registry(t);
+  addImage(fake, 'one', [tarOf({ a: 'content' }), tarOf({ b: 'more' })]);
+  const work = ['--work-dir', t.testdir()];
+  const made = await sepia('convert', `${host}/app:one`, '--to', 'nydus', '--compressor', 'gzip', ...work);
+  t.equal(made.code, 0, made.err);
+  const { layers } = JSON.parse(fake.manifests.get('one-nydus')!.bytes.toString()) as {
+    layers: { mediaType: string }[];
+  };
+  const blob = 'application/vnd.oci.image.layer.nydus.blob.v1';
+  t.same(
+    layers.map(({ mediaType }) => mediaType),
+    [blob, blob, 'application/vnd.oci.image.layer.v1.tar+gzip'],
+  );
+  const verified = await sepia('lazy', 'verify', `${host}/app:one-nydus`, ...work);
+  t.match(verified.out, /3 layers are right, 0 wrong, 0 not lazy/);
+  const again = await sepia('convert', `${host}/app:one-nydus`, `${host}/app:back`, ...work);
+  t.match(again.err, /is a Nydus image/);
+  for (const wrong of [['--external-toc'], ['--chunk-size', '5000'], ['--compressor', 'lz4']]) {
+    const refused = await sepia('convert', `${host}/app:one`, '--to', 'nydus', ...wrong, ...work);
+    t.match(refused.err, wrong[0], `${wrong.join(' ')} does not go with it`);
+    t.not(refused.code, 0);
+  }
+  const gzip = await sepia('convert', `${host}/app:one`, '--compressor', 'gzip', ...work);
+  t.match(gzip.err, /--compressor: only Nydus/);
+});
+
 t.test('a wrong layer is named by verify', async (t) => {
   const { fake, host } = await registry(t);
   addImage(fake, 'one', [tarOf({ a: 'content' })]);

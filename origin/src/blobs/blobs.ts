@@ -19,6 +19,7 @@ import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
+import { acknowledged, sized } from './acknowledged.ts';
 import { type Located, locate, type Where } from './core/quorum.ts';
 import { Handouts } from './handouts.ts';
 import type { Repair } from './repair.ts';
@@ -96,7 +97,9 @@ export class Blobs {
   /** What is here, without side effect. */
   async where(name: BlobName): Promise<Where> {
     const { store, fetches, links, proofs } = this.#deps;
-    const [stat, hasLink] = await Promise.all([store.stat(name.digest), links.hasOwn(name)]);
+    const [stat, link] = await Promise.all([store.stat(name.digest), links.own(name)]);
+    const hasLink = link !== undefined;
+    proofs.noteLink(name, link);
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
       const linked = hasLink && proofs.isProven(name, stat.attrs.provenance);
@@ -119,6 +122,7 @@ export class Blobs {
   async admit(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
     const { links, proofs, store } = this.#deps;
     const link = await links.require(name, signal);
+    proofs.noteLink(name, link);
     const stat = await store.stat(name.digest);
     if (stat !== undefined) await proofs.require(name, stat.attrs, signal);
     await this.#runningFor(name, signal);
@@ -187,7 +191,7 @@ export class Blobs {
       const { firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (wantAll) fetch.fetchAll();
-    await fetch.whenSized(signal);
+    await sized(fetch, name, link, signal);
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
       const fetched = await this.#openStored(name, link.mediaType, asIs, signal);
       if (fetched !== undefined) return fetched;
@@ -258,7 +262,11 @@ export class Blobs {
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
     const { repository, digest } = name;
-    const stated = await upstreams.client(name.upstream)?.headBlob({ repository, digest }, signal);
+    const stated = await acknowledged(
+      name,
+      link,
+      async () => await upstreams.client(name.upstream)?.headBlob({ repository, digest }, signal),
+    );
     if (stated?.sizeBytes !== undefined) return { sizeBytes: stated.sizeBytes, mediaType };
     // Only the blob itself tells.
     const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, hop: true }, signal);
@@ -283,7 +291,7 @@ export class Blobs {
       const { wantAll, firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (options.wantAll && (options.fetch || options.raise === true)) fetch.fetchAll();
-    return await this.#metainfoOf(fetch, name, signal);
+    return await this.#metainfoOf(fetch, name, link, signal);
   }
 
   /** Takes over an open attempt: pieces from `peers` first, the rest from the upstream. */
@@ -300,13 +308,18 @@ export class Blobs {
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
     const fetch = await this.#begin(name, adopted, signal);
-    await fetch.whenSized(signal);
+    await sized(fetch, name, link, signal);
     swarms.addPeers(name.digest, peers);
-    return await this.#metainfoOf(fetch, name, signal);
+    return await this.#metainfoOf(fetch, name, link, signal);
   }
 
-  async #metainfoOf(fetch: Fetch, name: BlobName, signal: AbortSignal): Promise<MetainfoSource> {
-    await fetch.whenSized(signal);
+  async #metainfoOf(
+    fetch: Fetch,
+    name: BlobName,
+    link: LinkEntry,
+    signal: AbortSignal,
+  ): Promise<MetainfoSource> {
+    await sized(fetch, name, link, signal);
     const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name, signal) : undefined;
     const metainfo = whole ?? fetch.metainfo;
     if (metainfo === undefined) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });

@@ -2,10 +2,10 @@ import { SingleFlight } from '@sepia/base/async/single-flight';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { LatestMap } from '@sepia/base/latest-map';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
-import { LINK_BELIEF_MS, type Revocation } from '@sepia/cluster/api/revocation';
+import type { Revocation } from '@sepia/cluster/api/revocation';
+import { LINK_BELIEF_MS, LinkLedger } from '@sepia/cluster/core/link-ledger';
 import type { Link } from '@sepia/records/store/record-store';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { QuorumSet } from './quorum-set.ts';
@@ -17,12 +17,12 @@ export interface LinkEntry {
   readonly digest: Digest;
   readonly sizeBytes?: number | undefined;
   readonly mediaType?: string | undefined;
+  /** A push or mount made it (mode write-back): the repository has the bytes by that, whatever the upstream says. */
+  readonly pushed?: boolean | undefined;
   /** Clock of its last write, where it was read. */
   readonly atMs?: number | undefined;
 }
 
-/** How long a link that was found is believed where nothing is deleted, in ms. */
-const CACHE_MS = 60_000;
 /** Longest question at the upstream whether it has a blob, in ms: some fetch it first. */
 const CONFIRM_MS = 60_000;
 const MAX_CACHED = 50_000;
@@ -46,23 +46,24 @@ interface LinksDeps {
 export class Links {
   readonly #deps: LinksDeps;
   /** `written`: by a quorum write of this process; one that was only found may be on too few owners. */
-  readonly #cache = new LatestMap<string, { entry: LinkEntry; written: boolean; untilMs: number }>(
-    MAX_CACHED,
-  );
+  readonly #ledger: LinkLedger<{ readonly entry: LinkEntry; readonly written: boolean }>;
   readonly #confirming = new SingleFlight<string, LinkEntry>();
-  /** Grows with each revocation: what was asked before one is not remembered after it. */
-  #revision = 0;
 
   constructor(deps: LinksDeps) {
     this.#deps = deps;
+    this.#ledger = new LinkLedger({
+      beliefMs: (upstream) =>
+        deps.upstreams.takesDeletes(upstream) ? LINK_BELIEF_MS.member : LINK_BELIEF_MS.lasting,
+      limit: MAX_CACHED,
+    });
   }
 
-  /** True if this origin's own records have the link, for people who look and for guesses. */
-  async hasOwn(name: BlobName): Promise<boolean> {
+  /** The link as this origin's own records have it, for people who look and for guesses. */
+  async own(name: BlobName): Promise<Link | undefined> {
     try {
-      return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+      return (await this.#deps.set.own(name, [name.digest]))?.value;
     } catch (error) {
-      if (isCoded(error, 'RECORDS_PENDING')) return false;
+      if (isCoded(error, 'RECORDS_PENDING')) return undefined;
       throw error;
     }
   }
@@ -72,16 +73,19 @@ export class Links {
     const fresh = entries.filter((entry) => !this.#isWritten(entry));
     const [first] = fresh;
     if (first === undefined) return;
-    const revision = this.#revision;
+    const lookUp = this.#ledger.begin(this.#deps.nowMs());
     await this.#deps.set.write(
       first,
-      fresh.map(({ digest, sizeBytes, mediaType }) => ({
+      fresh.map(({ digest, sizeBytes, mediaType, pushed }) => ({
         key: [digest],
-        value: { ...defined('sizeBytes', sizeBytes), ...defined('mediaType', mediaType) },
+        value: {
+          ...defined('sizeBytes', sizeBytes),
+          ...defined('mediaType', mediaType),
+          ...defined('pushed', pushed),
+        },
       })),
     );
-    if (revision !== this.#revision) return;
-    for (const entry of fresh) this.#remember(entry, true);
+    for (const entry of fresh) this.#ledger.note(entry, { entry, written: true }, lookUp);
   }
 
   /** Leaves tombstones of one repository on W owners. Others must be told (`Invalidation`). @throws `QUORUM_LOST`, `CONFLICT` */
@@ -97,16 +101,27 @@ export class Links {
 
   /** The link, or undefined if enough owners say that there is none. `fresh`: asks them in any case. @throws `QUORUM_LOST` */
   async find(name: BlobName, options: { readonly fresh?: boolean } = {}): Promise<LinkEntry | undefined> {
-    const cached = this.#cache.get(linkKey(name));
-    if (options.fresh !== true && cached !== undefined && cached.untilMs > this.#deps.nowMs())
-      return cached.entry;
-    const revision = this.#revision;
+    const known = options.fresh === true ? undefined : this.#ledger.get(name, this.#deps.nowMs());
+    if (known !== undefined) return known.entry;
+    const found = await this.#read(name);
+    return found === 'deleted' ? undefined : found;
+  }
+
+  /** True if a delete took the link, of a repository that another registry may still have. @throws `QUORUM_LOST` */
+  async isDeleted(name: BlobName): Promise<boolean> {
+    if (!this.#deps.upstreams.takesDeletes(name.upstream)) return false;
+    return (await this.#read(name)) === 'deleted';
+  }
+
+  async #read(name: BlobName): Promise<LinkEntry | 'deleted' | undefined> {
+    const lookUp = this.#ledger.begin(this.#deps.nowMs());
     const lenient = !this.#deps.upstreams.takesDeletes(name.upstream);
     const record = await this.#deps.set.read(name, [name.digest], { lenient });
-    if (record?.value === undefined) return undefined;
+    if (record === undefined) return undefined;
+    if (record.value === undefined) return 'deleted';
     const { upstream, repository, digest } = name;
     const found: LinkEntry = { upstream, repository, digest, ...record.value, atMs: record.atMs };
-    if (revision === this.#revision) this.#remember(found, false);
+    this.#ledger.note(found, { entry: found, written: false }, lookUp);
     return found;
   }
 
@@ -133,12 +148,11 @@ export class Links {
 
   /** Forgets links that are no more. */
   revoke(revoked: readonly Revocation[]): void {
-    this.#revision += 1;
-    for (const one of revoked) this.#cache.delete(linkKey(one));
+    this.#ledger.revoke(revoked);
   }
 
   /**
-   * The link; where it is missing in pull-through, the upstream is asked once and the link written.
+   * The link; where it is missing and not deleted, an upstream that is read from is asked once and the link written.
    * @throws `BLOB_UNKNOWN`, `QUORUM_LOST`, `BACKEND_DOWN` and what the upstream says
    */
   async require(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
@@ -151,9 +165,10 @@ export class Links {
       if (client === undefined || !isCoded(error, 'QUORUM_LOST')) throw error;
       lost = error;
     }
-    if (client === undefined)
+    if (client === undefined || (lost === undefined && (await this.isDeleted(name))))
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
     const confirm = async (): Promise<LinkEntry> => {
+      const lookUp = this.#ledger.begin(this.#deps.nowMs());
       const { sizeBytes } = await client.headBlob(
         { repository: name.repository, digest: name.digest },
         AbortSignal.timeout(CONFIRM_MS),
@@ -162,7 +177,7 @@ export class Links {
       const entry: LinkEntry = { ...name, sizeBytes };
       await this.write([entry]).catch((error: unknown) => {
         if (!isCoded(error, 'QUORUM_LOST') && !isCoded(error, 'CONFLICT')) throw error;
-        this.#remember(entry, false);
+        this.#ledger.note(entry, { entry, written: false }, lookUp);
       });
       return entry;
     };
@@ -177,20 +192,14 @@ export class Links {
 
   /** Where links can be deleted every write is made: its clock is what wins over a tombstone that is not known here. */
   #isWritten(entry: LinkEntry): boolean {
-    const cached = this.#cache.get(linkKey(entry));
     if (this.#deps.upstreams.takesDeletes(entry.upstream)) return false;
-    if (cached?.written !== true || cached.untilMs <= this.#deps.nowMs()) return false;
-    const known = cached.entry;
+    const found = this.#ledger.get(entry, this.#deps.nowMs());
+    if (found?.written !== true) return false;
+    const known = found.entry;
     return (
       (entry.sizeBytes ?? known.sizeBytes) === known.sizeBytes &&
       (entry.mediaType ?? known.mediaType) === known.mediaType
     );
-  }
-
-  #remember(entry: LinkEntry, written: boolean): void {
-    const key = linkKey(entry);
-    const beliefMs = this.#deps.upstreams.takesDeletes(entry.upstream) ? LINK_BELIEF_MS : CACHE_MS;
-    this.#cache.set(key, { entry, written, untilMs: this.#deps.nowMs() + beliefMs });
   }
 }
 

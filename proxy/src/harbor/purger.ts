@@ -48,7 +48,7 @@ export class Purger {
 
   /** Drops a manifest from this proxy's memory. */
   purgeHere({ upstream, repository, digest }: PurgeOrder): void {
-    if (digest !== undefined) this.#deps.cache.delete(shardKey(upstream, repository), digest);
+    if (digest !== undefined) this.#deps.cache.revoke([{ upstream, repository, digest }]);
   }
 
   /**

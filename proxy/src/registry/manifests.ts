@@ -38,8 +38,6 @@ interface ManifestDeps {
   /** True where the upstream wants to be asked before a manifest is served (`manifest-recheck`). */
   readonly isRechecked: (upstream: string) => boolean;
   readonly gate: PushGate;
-  /** How long a manifest of an upstream is served from memory, in ms. */
-  readonly beliefMs: (upstream: string) => number;
   readonly nowMs: () => number;
 }
 
@@ -49,9 +47,11 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
     const shard = shardKey(target.upstream, target.repository);
     const { reference } = route;
     const mayServe = reference.kind === 'digest' && !deps.isRechecked(target.upstream);
-    const known = mayServe ? deps.cache.get(shard, reference.digest, deps.nowMs()) : undefined;
+    const known = mayServe
+      ? deps.cache.get({ ...target, digest: reference.digest }, deps.nowMs())
+      : undefined;
     if (known !== undefined) return sendManifest(ctx, { ...known, sizeBytes: known.bytes.length });
-    const belief = beliefOf(deps, target.upstream);
+    const lookUp = deps.cache.begin(deps.nowMs());
     const method = ctx.method === 'HEAD' ? 'HEAD' : 'GET';
     const signal = clientSignal(ctx);
     const { path } = to(ORIGIN_NAMES.manifest, { ...target, reference: referenceText(reference) });
@@ -68,14 +68,10 @@ export function readManifest(deps: ManifestDeps): RegistryHandler<'manifest'> {
     };
     const order = deps.origins.health.order(deps.origins.placement(shard).candidates);
     const found = await firstAnswer(order, ask, { hedgeAfterMs: HEDGE_MS, signal, isFinal: isDefinite });
-    if (found.bytes !== undefined)
-      deps.cache.put(shard, { digest: found.digest, mediaType: found.mediaType, bytes: found.bytes }, belief);
+    const { digest, mediaType, bytes } = found;
+    if (bytes !== undefined) deps.cache.note({ ...target, digest }, { digest, mediaType, bytes }, lookUp);
     sendManifest(ctx, found);
   };
-}
-
-function beliefOf(deps: ManifestDeps, upstream: string): { untilMs: number; revision: number } {
-  return { untilMs: deps.nowMs() + deps.beliefMs(upstream), revision: deps.cache.revision };
 }
 
 /** Reads an origin's answer and checks the bytes against their digest. @throws {CodedError} `PEER_HTTP` when they lie */
@@ -128,9 +124,9 @@ async function takeManifest(
   if (reference.kind === 'digest') checkDigest(bytes, reference.digest);
   const asked = { ...target, reference: referenceText(reference), tag: tagsOf(ctx, reference) };
   const call = to(ORIGIN_NAMES.manifestPut, asked);
-  const belief = beliefOf(deps, target.upstream);
+  const lookUp = deps.cache.begin(deps.nowMs());
   const { digest, tags } = await store(deps.origins, target, call, bytes, mediaType, signal);
-  deps.cache.put(shardKey(target.upstream, target.repository), { digest, mediaType, bytes }, belief);
+  deps.cache.note({ ...target, digest }, { digest, mediaType, bytes }, lookUp);
   ctx.set('Location', locationOf(ctx, route.name, `manifests/${digest}`));
   ctx.set('Docker-Content-Digest', digest);
   if (subject !== undefined) ctx.set('OCI-Subject', subject);

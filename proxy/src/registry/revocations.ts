@@ -2,7 +2,6 @@ import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { REVOCATIONS_BODY, type Revocation } from '@sepia/cluster/api/revocation';
-import { shardKey } from '@sepia/cluster/cluster';
 import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { ManifestCache } from './core/manifest-cache.ts';
@@ -16,9 +15,7 @@ export function revocationRoute(router: Router, cache: ManifestCache): void {
       const [issue] = found.error.issues;
       throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
     });
-    cache.revoke(
-      (revoked as Revocation[]).map((one) => [shardKey(one.upstream, one.repository), one.digest] as const),
-    );
+    cache.revoke(revoked as Revocation[]);
     ctx.status = 204;
   });
 }

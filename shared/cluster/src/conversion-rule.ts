@@ -2,7 +2,6 @@ import { MEMBER_ID } from '@sepia/base/config/member-keys';
 import { bytes } from '@sepia/base/config/units';
 import { patterns } from '@sepia/base/names/pattern';
 import { isRepositoryName } from '@sepia/base/names/repository';
-import { LAYER_LEVELS } from '@sepia/oci/layer-levels';
 import { z } from 'zod';
 import { BY_HAND } from './api/conversions.ts';
 
@@ -21,10 +20,10 @@ export const CONVERSION_RULE = z.strictObject({
   repositories: patterns().describe('Doublestar globs of repositories, e.g. team/**.'),
   tags: patterns().optional().describe('Globs of tags; left out: all.'),
   to: z
-    .enum(['estargz', 'zstdchunked', 'index'])
+    .enum(['estargz', 'zstdchunked', 'nydus', 'index'])
     .default('estargz')
     .describe(
-      'estargz (for stargz-snapshotter), zstdchunked (for podman and CRI-O): what images are converted to. index: nothing is converted, their layers get an index, so that they start lazily as they are.',
+      'estargz (for stargz-snapshotter), zstdchunked (for podman and CRI-O), nydus (RAFS v6, for nydus-snapshotter): what images are converted to. index: nothing is converted, their layers get an index, so that they start lazily as they are.',
     ),
   result: z
     .enum(['tag', 'image-index', 'referrer'])
@@ -60,7 +59,9 @@ export const CONVERSION_RULE = z.strictObject({
     .min(0)
     .max(19)
     .optional()
-    .describe('Level of compression: estargz 0 to 9 (left out: 6), zstdchunked 1 to 19 (left out: 3).'),
+    .describe(
+      'Level of compression: estargz 0 to 9 (left out: 6), zstdchunked and nydus 1 to 19 (left out: 3).',
+    ),
   'max-size': bytes().optional().describe('Larger images (compressed) are left alone; left out: no limit.'),
   'min-size': bytes()
     .optional()
@@ -72,6 +73,13 @@ export const CONVERSION_RULE = z.strictObject({
 });
 
 export type ConversionRule = z.infer<typeof CONVERSION_RULE>;
+
+/** Levels of compression of the formats. */
+const RULE_LEVELS = {
+  estargz: { least: 0, most: 9 },
+  zstdchunked: { least: 1, most: 19 },
+  nydus: { least: 1, most: 19 },
+} as const;
 
 /** What a result's tag has behind that of its source. */
 export function tagSuffix(rule: Pick<ConversionRule, 'to' | 'tag-suffix'>): string {
@@ -97,7 +105,7 @@ export function checkConversions(document: Checked, ctx: z.RefinementCtx): void 
     if (rule.to === 'index') continue;
     if (rule.result === 'referrer' && rule.repository !== REPOSITORY_MARK)
       refuse('repository', 'is not that of the source; a referrer stands beside its subject');
-    const { least, most } = LAYER_LEVELS[rule.to];
+    const { least, most } = RULE_LEVELS[rule.to];
     if (rule.level !== undefined && (rule.level < least || rule.level > most))
       refuse('level', `is not ${least} to ${most}, the levels of ${rule.to}`);
     if (rule.result !== 'referrer' && rule['tag-suffix'] === '' && rule.repository === REPOSITORY_MARK)

@@ -33,6 +33,7 @@ t.test('what makes no sense is refused by its key', async (t) => {
     [/conversions\.0\.platforms/, [{ ...rule, platforms: ['amd64'] }]],
     [/conversions\.0\.level.*0 to 9/, [{ ...rule, level: 10 }]],
     [/conversions\.0\.level.*1 to 19/, [{ ...rule, to: 'zstdchunked', level: 0 }]],
+    [/conversions\.0\.level.*levels of nydus/, [{ ...rule, to: 'nydus', level: 0 }]],
     [/conversions\.0\.to/, [{ ...rule, to: 'squashfs' }]],
     [/conversions\.0\.result/, [{ ...rule, result: 'nowhere' }]],
     [

@@ -2,10 +2,11 @@ import type { Options } from '../options.ts';
 import type { SabotageName } from '../sabotage/names.ts';
 import { powerLossRuns } from './power-loss.ts';
 import { registerRuns } from './registers.ts';
-import { setRuns } from './sets.ts';
+import { setOwnerRuns, setRuns } from './sets.ts';
 
 const REGISTER_RUNS = 20;
 const SET_RUNS = 500;
+const SET_OWNER_RUNS = 10;
 const POWER_LOSSES = 100;
 /** A core that was broken is looked at longer: chance has to find it. */
 const LONGER = 40;
@@ -17,6 +18,7 @@ const registers: Search = async (seed, times) => asFound('lost', registerRuns(se
 const disks: Search = async (seed, times, sabotage) =>
   asFound('lost', await powerLossRuns(seed, POWER_LOSSES * times, sabotage === 'fsync-skipped'));
 const sets: Search = async (seed, times) => asFound('stale', setRuns(seed, SET_RUNS * times));
+const setOwners: Search = async (seed, times) => asFound('lost', setOwnerRuns(seed, SET_OWNER_RUNS * times));
 
 /** Where each sabotage of a core must show. */
 const SEARCHES: Readonly<Partial<Record<SabotageName, Search>>> = {
@@ -35,7 +37,7 @@ export async function coreRuns(
   const startedMs = performance.now();
   let found: Found | undefined;
   if (sabotage === undefined)
-    for (const search of [registers, disks, sets]) found ??= await search(seed, 1, undefined);
+    for (const search of [registers, disks, sets, setOwners]) found ??= await search(seed, 1, undefined);
   else found = await SEARCHES[sabotage]?.(seed, LONGER, sabotage);
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
   log(`cores (registers, sets, power loss), ${seconds} s: ${found?.text ?? 'all as they should be'}`);

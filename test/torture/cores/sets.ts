@@ -1,9 +1,26 @@
 import { canonicalJson, type Entry, type Join, joinFields, joinWhole } from '@sepia/records/core/join';
 import { seeded } from '@sepia/test-support/seeded';
+import { randomRuns } from '../../../shared/records/test/model/explore.ts';
+import { SET_EXPERIMENTS } from '../../../shared/records/test/model/set-experiments.ts';
+import { SetModel } from '../../../shared/records/test/model/set-model.ts';
 
 const OWNERS = 3;
 const WRITES = 5;
 const CLOCKS = 3;
+const STEPS = 60;
+
+/** A set's owners and writers under every experiment of the model that must hold; what broke, or undefined. */
+export function setOwnerRuns(seed: number, runs: number): string | undefined {
+  for (const [name, { scope, rules, breaks }] of Object.entries(SET_EXPERIMENTS)) {
+    if (breaks === true) continue;
+    for (const byField of [false, true]) {
+      const make = () => new SetModel(scope, rules, byField);
+      const { bad, trace } = randomRuns(make, { runs, seed, steps: STEPS });
+      if (bad !== '') return `sets, ${name}: ${bad}; ${trace.join('; ')}`;
+    }
+  }
+  return undefined;
+}
 
 /**
  * The merge of a set under messages in any order, any number of times: owners that heard the same end the same, and a

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
 import { digestOf } from '../client.ts';
 import { History } from '../history.ts';
-import { readEverything, Traffic } from '../traffic.ts';
+import { isClean, readEverything, Traffic, textOf } from '../traffic.ts';
 
 const AT = 'proxy-1';
 const BLOBS = [{ seed: 5, sizeBytes: 40_000 }];
@@ -16,7 +16,7 @@ type Lie = (kind: 'tag' | 'content', name: string, kept: Buffer | undefined) => 
 async function registry(t: Test) {
   const content = new Map<string, Buffer>();
   const tags = new Map<string, string>();
-  const world = { lies: ((_kind, _name, kept) => kept) as Lie };
+  const world = { lies: ((_kind, _name, kept) => kept) as Lie, silentReads: 0 };
   const take = async (request: IncomingMessage): Promise<Buffer> => {
     const parts: Buffer[] = [];
     for await (const part of request) parts.push(part as Buffer);
@@ -40,6 +40,7 @@ async function registry(t: Test) {
       return 201;
     }
     if (request.method === 'DELETE') return tags.delete(name) ? 202 : 404;
+    if (world.silentReads-- > 0) return 503;
     const kept = content.get(isTag ? (tags.get(name) ?? '') : name);
     const found = world.lies(isTag ? 'tag' : 'content', name, kept);
     if (found === undefined) return 404;
@@ -124,11 +125,29 @@ t.test('content that is gone is lost; other bytes are corrupt, whole or of a ran
   t.match(traffic.findings, { lost: 1, corrupt: 2, stale: 0 });
 });
 
-t.test('content without an answer for certain is lost', async (t) => {
+t.test('what has no answer for certain is unanswered, which is a failure of its own name', async (t) => {
   const { traffic, history, push } = await registry(t);
   await push('t1', 1);
+  t.ok(isClean(traffic.findings));
+  t.equal(textOf(traffic.findings), 'lost 0, corrupt 0, stale 0');
   await readEverything(traffic, history, [AT], async () => false);
-  t.equal(traffic.findings.lost, history.content.length + history.tags.length);
+  const silent = history.content.length + history.tags.length;
+  t.equal(textOf(traffic.findings), `lost 0, corrupt 0, stale 0, unanswered ${silent}`);
+  t.notOk(isClean(traffic.findings));
+  t.match(traffic.findings.texts[0], /^UNANSWERED proxy-1: tag t1 has no answer/);
+});
+
+t.test('a read that is answered at last was not lost', async (t) => {
+  const { world, traffic, push, history } = await registry(t);
+  await push('t1', 1);
+  world.silentReads = 7;
+  let tries = 0;
+  await readEverything(traffic, history, [AT], async (read) => {
+    while (!(await read())) tries += 1;
+    return true;
+  });
+  t.equal(tries, 7);
+  t.equal(textOf(traffic.findings), 'lost 0, corrupt 0, stale 0');
 });
 
 function flipped(bytes: Buffer): Buffer {

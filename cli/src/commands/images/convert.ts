@@ -2,9 +2,8 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { FORMATS, LAYER_DEFAULTS, optionsFault } from '@sepia/lazy/convert/layer-job';
-import { BUILD_DEFAULTS } from '@sepia/lazy/estargz/build';
-import { LAYER_LEVELS } from '@sepia/oci/layer-levels';
+import { FORMATS, LEVELS, layerDefaults, optionsFault } from '@sepia/lazy/convert/layer-job';
+import { COMPRESSORS, type Compressor } from '@sepia/lazy/rafs/format';
 import { type Command, Option } from 'commander';
 import { summaryJson, summaryText } from '../../convert/convert-view.ts';
 import { besideSource, placeText, sourcePlace, targetPlace } from '../../convert/place.ts';
@@ -24,7 +23,8 @@ interface Flags extends CredentialFlags {
   readonly platform?: string[];
   readonly prioritize?: string;
   readonly level?: number;
-  readonly chunkSize: number;
+  readonly compressor?: Compressor;
+  readonly chunkSize?: number;
   readonly minChunkSize: number;
   readonly externalToc?: boolean;
   readonly sourceTag?: string;
@@ -48,12 +48,12 @@ export function addConvert(program: Command): void {
     )
     .option('--prioritize <file>', 'file with paths, one a line, that a container reads first')
     .option('--level <n>', LEVEL_HELP, wholeNumber('--level'))
-    .option(
-      '--chunk-size <bytes>',
-      'longest chunk of a file',
-      wholeNumber('--chunk-size'),
-      BUILD_DEFAULTS.chunkBytes,
+    .addOption(
+      new Option('--compressor <name>', 'of the chunks of a Nydus image (default: zstd)').choices(
+        COMPRESSORS,
+      ),
     )
+    .option('--chunk-size <bytes>', CHUNK_HELP, wholeNumber('--chunk-size'))
     .option(
       '--min-chunk-size <bytes>',
       'put small files together up to this size',
@@ -74,9 +74,13 @@ export function addConvert(program: Command): void {
 }
 
 const LEVEL_HELP = `compression: ${FORMATS.map((format) => {
-  const { least, most, usual } = LAYER_LEVELS[format];
+  const { least, most, usual } = LEVELS[format];
   return `${format} ${least} to ${most} (${usual})`;
 }).join(', ')}`;
+
+const CHUNK_HELP = `longest chunk of a file (default: ${FORMATS.map(
+  (format) => `${format} ${layerDefaults(format).chunkBytes}`,
+).join(', ')})`;
 
 const HELP = `
 SRC is an image of a registry, an OCI layout folder, or a tar of one or of "docker save". DST is an image with a tag,
@@ -127,13 +131,15 @@ async function convert(src: string, dst: string | undefined, flags: Flags): Prom
 }
 
 function optionsOf(flags: Flags): Parameters<typeof runConvert>[0]['options'] {
-  if (flags.chunkSize < 512)
+  const usual = layerDefaults(flags.to);
+  const chunkBytes = flags.chunkSize ?? usual.chunkBytes;
+  if (chunkBytes < 512)
     throw new CodedError('CONFIG_INVALID', { message: '--chunk-size: at least 512 bytes' });
   const options = {
-    ...LAYER_DEFAULTS,
-    format: flags.to,
-    level: flags.level ?? LAYER_LEVELS[flags.to].usual,
-    chunkBytes: flags.chunkSize,
+    ...usual,
+    level: flags.level ?? usual.level,
+    chunkBytes,
+    ...(flags.compressor === undefined ? {} : { compressor: flags.compressor }),
     minChunkBytes: flags.minChunkSize,
     externalToc: flags.externalToc === true,
     prioritized: flags.prioritize === undefined ? [] : readList(flags.prioritize),

@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
+import { LINK_BELIEF_MS, LinkLedger } from '@sepia/cluster/core/link-ledger';
 
 /** A manifest's bytes as pushed, and the type to serve them under. */
 export interface CachedManifest {
@@ -10,87 +11,20 @@ export interface CachedManifest {
 /** Cost of an entry beside its bytes: keys, maps, objects. A round guess. */
 const ENTRY_OVERHEAD_BYTES = 512;
 
-interface Entry extends CachedManifest {
-  readonly untilMs: number;
-}
-
 /**
- * Manifests by repository and digest, least recently used out first, at most `limitBytes`. The repository is part
- * of the key, since a digest learned elsewhere opens nothing.
+ * Manifests by the link that they are served by: a digest learned elsewhere opens nothing. The bytes are kept, not
+ * copied.
  */
-export class ManifestCache {
-  readonly #limitBytes: number;
-  readonly #entries = new Map<string, Entry>();
-  #usedBytes = 0;
-  #revision = 0;
+export type ManifestCache = LinkLedger<CachedManifest>;
 
-  constructor(limitBytes: number) {
-    this.#limitBytes = limitBytes;
-  }
-
-  get usedBytes(): number {
-    return this.#usedBytes;
-  }
-
-  /** Grows with each revocation: see {@link put}. */
-  get revision(): number {
-    return this.#revision;
-  }
-
-  get(shard: string, digest: Digest, nowMs: number): CachedManifest | undefined {
-    const key = keyOf(shard, digest);
-    const found = this.#entries.get(key);
-    if (found === undefined) return undefined;
-    if (found.untilMs <= nowMs) {
-      this.delete(shard, digest);
-      return undefined;
-    }
-    this.#entries.delete(key);
-    this.#entries.set(key, found);
-    return found;
-  }
-
-  /**
-   * Takes the manifest until `untilMs`, unless it alone exceeds the limit or something was revoked since `revision`,
-   * when it was asked for. The bytes are kept, not copied.
-   */
-  put(
-    shard: string,
-    manifest: CachedManifest,
-    belief: { readonly untilMs: number; readonly revision: number },
-  ): void {
-    const cost = costOf(manifest);
-    if (cost > this.#limitBytes || belief.revision !== this.#revision) return;
-    const { digest, mediaType, bytes } = manifest;
-    this.delete(shard, digest);
-    this.#entries.set(keyOf(shard, digest), { digest, mediaType, bytes, untilMs: belief.untilMs });
-    this.#usedBytes += cost;
-    for (const [key, oldest] of this.#entries) {
-      if (this.#usedBytes <= this.#limitBytes) return;
-      this.#entries.delete(key);
-      this.#usedBytes -= costOf(oldest);
-    }
-  }
-
-  /** Forgets manifests that were deleted: (shard, digest). */
-  revoke(revoked: readonly (readonly [shard: string, digest: Digest])[]): void {
-    this.#revision += 1;
-    for (const [shard, digest] of revoked) this.delete(shard, digest);
-  }
-
-  delete(shard: string, digest: Digest): void {
-    const key = keyOf(shard, digest);
-    const found = this.#entries.get(key);
-    if (found === undefined) return;
-    this.#entries.delete(key);
-    this.#usedBytes -= costOf(found);
-  }
-}
-
-function keyOf(shard: string, digest: Digest): string {
-  return `${shard}\n${digest}`;
-}
-
-function costOf(manifest: CachedManifest): number {
-  return manifest.bytes.length + ENTRY_OVERHEAD_BYTES;
+/** A cache of at most `limitBytes`. Where nothing is deleted a manifest stays until others need its room. */
+export function createManifestCache(
+  limitBytes: number,
+  takesDeletes: (upstream: string) => boolean,
+): ManifestCache {
+  return new LinkLedger({
+    beliefMs: (upstream) => (takesDeletes(upstream) ? LINK_BELIEF_MS.member : Number.POSITIVE_INFINITY),
+    limit: limitBytes,
+    costOf: ({ bytes }) => bytes.length + ENTRY_OVERHEAD_BYTES,
+  });
 }

@@ -19,9 +19,3 @@ export interface Revocation {
 
 /** Body of `POST /v1/revocations`, at origins, proxies and trackers. Idempotent. */
 export const REVOCATIONS_BODY = z.object({ revoked: z.array(REVOCATION).max(MAX_REVOCATIONS) });
-
-/**
- * How long a member believes a link that it looked up, in ms, where links can be deleted: the bound on how long a
- * member that could not be told of a delete goes on as before.
- */
-export const LINK_BELIEF_MS = 10_000;

@@ -19,39 +19,15 @@ import {
   readDocument,
   type SourceDocument,
 } from './documents.ts';
+import type { ImageSource, ImageTarget } from './ends.ts';
 import { besideSource, type ResultForm } from './image-index.ts';
 import { convertLayer, type LayerOptions, type LayerPhase, type LayerRecord, layerKey } from './layer-job.ts';
+import { nydusImage } from './nydus-image.ts';
+import { isNydusLayer } from './results.ts';
 import type { MakeScratch } from './scratch.ts';
 import { Slots, settleAll } from './slots.ts';
+import { smallBlob } from './small-blob.ts';
 import { tocImageOf } from './toc-image.ts';
-
-/** Where the image comes from. Everything that it gives matches its digest. */
-export interface ImageSource {
-  /** A manifest by tag or digest. */
-  manifest(reference: string, signal?: AbortSignal): Promise<Document>;
-  /** Calls `take` with the bytes of a blob, in order. */
-  blob(
-    blob: { readonly digest: Digest; readonly sizeBytes: number },
-    take: (chunk: Uint8Array) => Promise<void>,
-    signal?: AbortSignal,
-  ): Promise<void>;
-}
-
-/** Where the result goes. */
-export interface ImageTarget {
-  has(digest: Digest, sizeBytes: number, signal?: AbortSignal): Promise<boolean>;
-  /** Stores a blob. `open` gives a new stream at each call: of its bytes from `start` to `end`, or of all. */
-  putBlob(
-    blob: {
-      readonly digest: Digest;
-      readonly sizeBytes: number;
-      readonly open: (start?: number, end?: number) => Readable;
-    },
-    signal?: AbortSignal,
-  ): Promise<void>;
-  /** Stores a manifest under its digest, or under this tag. */
-  putManifest(document: Document, tag: string | undefined, signal?: AbortSignal): Promise<void>;
-}
 
 /** Remembers converted layers between runs, by {@link layerKey}. */
 export interface LayerCache {
@@ -246,14 +222,41 @@ class Conversion {
   }
 
   async #image(source: Document, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Document> {
+    if (image.layers.some(isNydusLayer)) throw nydusAlready(source);
     const config = await this.#small(image.config);
     const diffIds = diffIdsOf(config, image.layers.length);
     const outcomes = await settleAll(image.layers.map((layer, index) => this.#layer(layer, diffIds[index]!)));
+    if (this.#options.format === 'nydus') return await this.#nydus(source, image, config, outcomes);
     const now = outcomes.map(newLayerOf);
     const nextIds = diffIds.map((id, index) => now[index]?.diffId ?? id);
     const nextConfig = newConfig(config, diffIds, nextIds);
     await this.#putBytes(nextConfig);
     return newManifest(source, image, nextConfig, now, this.#marks);
+  }
+
+  /** All layers of a Nydus image are of Nydus: if one cannot be, the image stays as it is. */
+  async #nydus(
+    source: Document,
+    image: Extract<SourceDocument, { kind: 'image' }>,
+    config: Buffer,
+    outcomes: readonly (LayerOutcome | undefined)[],
+  ): Promise<Document> {
+    const marks = this.#marks;
+    const { chunkBytes, compressor = 'zstd', prioritized } = this.#options;
+    const records = outcomes.map((outcome) => outcome?.record);
+    const how = { chunkBytes, compressor, prioritized, packer: this.#deps.packer };
+    const made = await nydusImage({ source, image, config, records, marks, ...how });
+    if ('unfit' in made) {
+      await this.#copyParts([image.config, ...image.layers]);
+      for (const layer of image.layers) {
+        const kept = { kind: 'kept', reason: made.unfit, missing: prioritized } as const;
+        this.#done.set(layer.digest, { source: layer, record: kept, isFromCache: false });
+      }
+      const now = outcomes.map(() => undefined);
+      return newManifest(source, image, newConfig(config, [], []), now, marks);
+    }
+    for (const part of made.parts) await this.#putBytes(part);
+    return made.manifest;
   }
 
   /** Converts a layer once, however many manifests name it. */
@@ -343,15 +346,7 @@ class Conversion {
   }
 
   async #small(blob: RawDescriptor): Promise<Buffer> {
-    if (blob.sizeBytes > MAX_MANIFEST_BYTES)
-      throw new CodedError('MANIFEST_TOO_LARGE', { message: 'the config of the image is larger than 4 MiB' });
-    const chunks: Buffer[] = [];
-    await this.#deps.source.blob(
-      blob,
-      async (chunk) => void chunks.push(Buffer.from(chunk)),
-      this.#deps.signal,
-    );
-    return Buffer.concat(chunks);
+    return await smallBlob(this.#deps.source, blob, MAX_MANIFEST_BYTES, this.#deps.signal);
   }
 
   async #putBytes({ bytes, digest }: { readonly bytes: Buffer; readonly digest: Digest }): Promise<void> {
@@ -382,6 +377,12 @@ function layerOptionsOf({
   ...layer
 }: ConvertOptions): LayerOptions {
   return layer;
+}
+
+function nydusAlready({ digest }: Document): CodedError {
+  return new CodedError('REQUEST_INVALID', {
+    message: `${digest} is a Nydus image; convert the image that it was made from`,
+  });
 }
 
 function nothingWanted(platforms: readonly string[]): CodedError {

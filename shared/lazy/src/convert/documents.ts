@@ -143,7 +143,7 @@ export interface ResultMarks {
   readonly refersToSource: boolean;
 }
 
-/** The manifest of a converted image. `layers`: undefined keeps the source's layer. */
+/** The manifest of a converted image. `layers`: undefined keeps the source's layer; more than it has come behind them. */
 export function newManifest(
   source: Document,
   image: Extract<SourceDocument, { kind: 'image' }>,
@@ -151,10 +151,11 @@ export function newManifest(
   layers: readonly (NewLayer | undefined)[],
   marks: ResultMarks,
 ): Document {
-  const newLayers = image.layers.map((old, index) => {
-    const layer = layers[index];
-    if (layer === undefined) return { ...old.raw, mediaType: ociType(old.mediaType) };
-    const annotations = { ...withoutFormat(annotationsOf(old.raw)), ...layer.annotations };
+  const newLayers = layers.map((layer, index) => {
+    const old = image.layers[index];
+    if (layer === undefined) return { ...old!.raw, mediaType: ociType(old!.mediaType) };
+    const before = old === undefined ? {} : withoutFormat(annotationsOf(old.raw));
+    const annotations = { ...before, ...layer.annotations };
     return { mediaType: layer.mediaType, digest: layer.digest, size: layer.sizeBytes, annotations };
   });
   return documentOf(

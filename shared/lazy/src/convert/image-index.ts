@@ -17,8 +17,11 @@ export type ResultForm = 'tag' | 'image-index' | 'referrer';
  * leave them alone; others take the first image of their platform, which is the source.
  */
 export function osFeature(format: string): string {
-  return `sepia.${format}`;
+  return format === 'nydus' ? NYDUS_FEATURE : `sepia.${format}`;
 }
+
+/** The feature by which nydus-snapshotter finds a Nydus image beside an ordinary one. */
+export const NYDUS_FEATURE = 'nydus.remoteimage.v1';
 
 /**
  * The index of a source and, behind it, its converted images. `config` is that of a source that is one image.

@@ -1,35 +1,66 @@
 import { createHash } from 'node:crypto';
 import { type Digest, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
-import { LAYER_LEVELS } from '@sepia/oci/layer-levels';
 import { BUILD_DEFAULTS, type BuildOptions, buildEstargz } from '../estargz/build.ts';
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
 import type { EstargzResult, WriteDeps } from '../estargz/write.ts';
 import type { Packer } from '../pack/batch.ts';
+import { type BuiltRafs, buildRafs } from '../rafs/build.ts';
+import { type Compressor, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES } from '../rafs/format.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { buildZstdChunked } from '../zstdchunked/build.ts';
+import { NYDUS_BLOB, NYDUS_BLOB_ANNOTATION } from './nydus-image.ts';
 import { LayerReader } from './read-layer.ts';
 import type { MakeScratch, Scratch } from './scratch.ts';
 
 /** What layers are converted to. */
-export const FORMATS = ['estargz', 'zstdchunked'] as const;
+export const FORMATS = ['estargz', 'zstdchunked', 'nydus'] as const;
 export type ConvertFormat = (typeof FORMATS)[number];
 
 /** Everything that decides the bytes of a converted layer, beside the layer. */
 export interface LayerOptions extends BuildOptions {
   readonly format: ConvertFormat;
+  /** Of chunks; Nydus only, left out: zstd. */
+  readonly compressor?: Compressor;
 }
 
 export const LAYER_DEFAULTS: LayerOptions = { ...BUILD_DEFAULTS, format: 'estargz' };
 
+/** Levels of compression of a format: gzip's and zstd's (above 19, windows of zstd grow beyond what readers take). */
+export const LEVELS: Readonly<
+  Record<ConvertFormat, { readonly least: number; readonly most: number; readonly usual: number }>
+> = {
+  estargz: { least: 0, most: 9, usual: BUILD_DEFAULTS.level },
+  zstdchunked: { least: 1, most: 19, usual: 3 },
+  nydus: { least: 1, most: 19, usual: 3 },
+};
+
+/** Files are read in parts of this size; nydus-image's default. */
+const NYDUS_CHUNK_BYTES = 1024 * 1024;
+
+/** What is usual for a format. */
+export function layerDefaults(format: ConvertFormat): LayerOptions {
+  const level = LEVELS[format].usual;
+  return format === 'nydus'
+    ? { ...LAYER_DEFAULTS, format, level, chunkBytes: NYDUS_CHUNK_BYTES }
+    : { ...LAYER_DEFAULTS, format, level };
+}
+
 /** Why these options do not go together; undefined if they do. The option is named as on the command line. */
 export function optionsFault(
-  options: Pick<LayerOptions, 'format' | 'level' | 'externalToc' | 'minChunkBytes'>,
+  options: Pick<
+    LayerOptions,
+    'format' | 'level' | 'chunkBytes' | 'externalToc' | 'minChunkBytes' | 'compressor'
+  >,
 ): string | undefined {
-  const { format, level } = options;
-  const { least, most } = LAYER_LEVELS[format];
+  const { format, level, compressor, chunkBytes } = options;
+  const { least, most } = LEVELS[compressor === 'gzip' ? 'estargz' : format];
   if (level < least || level > most)
-    return `--level: ${level} is not ${least} to ${most}, the levels of ${format}`;
+    return `--level: ${level} is not ${least} to ${most}, the levels of ${compressor ?? format}`;
+  if (compressor !== undefined && format !== 'nydus') return '--compressor: only Nydus has a choice of them';
+  const isPower = Number.isInteger(Math.log2(chunkBytes));
+  if (format === 'nydus' && !(isPower && chunkBytes >= LEAST_CHUNK_BYTES && chunkBytes <= MOST_CHUNK_BYTES))
+    return `--chunk-size: ${chunkBytes} is no power of two from 4096 to 16777216, as Nydus has them`;
   if (format === 'estargz') return undefined;
   if (options.externalToc) return '--external-toc: only eStargz has tables of contents elsewhere';
   return options.minChunkBytes > 0 ? '--min-chunk-size: only eStargz puts chunks together' : undefined;
@@ -40,21 +71,26 @@ const CONVERTER_VERSION = 1;
 const OCI_GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 const OCI_ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
 
+/** A layer that was converted. */
+export interface ConvertedRecord {
+  readonly kind: 'converted';
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly diffId: Digest;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly uncompressedBytes: number;
+  /** Prioritized files that this layer does not have. */
+  readonly missing: readonly string[];
+  /** A gzip member with the TOC, base64, where the layer does not hold it. */
+  readonly externalToc?: string;
+  /** Of a Nydus layer: what the bootstrap of an image is made of. The bootstrap is a zstd frame, base64. */
+  readonly nydus?: Pick<BuiltRafs, 'implied' | 'outside'> & { readonly bootstrap: string };
+}
+
 /** What is remembered of a converted layer: enough to build the manifest again without its bytes. */
 export type LayerRecord =
-  | {
-      readonly kind: 'converted';
-      readonly mediaType: string;
-      readonly digest: Digest;
-      readonly sizeBytes: number;
-      readonly diffId: Digest;
-      readonly annotations: Readonly<Record<string, string>>;
-      readonly uncompressedBytes: number;
-      /** Prioritized files that this layer does not have. */
-      readonly missing: readonly string[];
-      /** A gzip member with the TOC, base64, where the layer does not hold it. */
-      readonly externalToc?: string;
-    }
+  | ConvertedRecord
   /** The layer stays as it is. */
   | { readonly kind: 'kept'; readonly reason: string; readonly missing: readonly string[] };
 
@@ -145,6 +181,7 @@ async function build(
   entries: readonly TarEntry[],
   options: LayerOptions,
 ): Promise<LayerRecord | string> {
+  if (options.format === 'nydus') return await buildNydus(deps, entries, options);
   const isZstd = options.format === 'zstdchunked';
   const built = isZstd
     ? await buildZstdChunked(deps, entries, options)
@@ -161,6 +198,30 @@ async function build(
     uncompressedBytes,
     missing,
     ...('externalToc' in built ? { externalToc: Buffer.from(built.externalToc).toString('base64') } : {}),
+  };
+}
+
+async function buildNydus(
+  deps: WriteDeps,
+  entries: readonly TarEntry[],
+  options: LayerOptions,
+): Promise<LayerRecord | string> {
+  const built = await buildRafs(deps, entries, { ...options, compressor: options.compressor ?? 'zstd' });
+  if ('unfit' in built) return built.unfit;
+  const { sizeBytes, uncompressedBytes, missing, implied, outside } = built;
+  const digest = parseDigest(built.digest);
+  return {
+    ...{
+      kind: 'converted',
+      mediaType: NYDUS_BLOB,
+      digest,
+      diffId: digest,
+      sizeBytes,
+      uncompressedBytes,
+      missing,
+    },
+    annotations: { [NYDUS_BLOB_ANNOTATION]: 'true' },
+    nydus: { bootstrap: Buffer.from(built.bootstrap).toString('base64'), implied, outside },
   };
 }
 

@@ -6,8 +6,9 @@ import {
   type SourceDocument,
   sourceOf,
 } from './documents.ts';
-import { osFeature } from './image-index.ts';
+import { NYDUS_FEATURE, osFeature } from './image-index.ts';
 import { isObject, type JsonObject } from './lossless-json.ts';
+import { NYDUS_BLOB_ANNOTATION, NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-image.ts';
 
 /** On manifests and indexes that other services made (acceleration-service, nydusify). */
 const FOREIGN_MARKS = [
@@ -19,11 +20,9 @@ const LAZY_LAYER_MARKS = [
   TOC_DIGEST_ANNOTATION,
   'io.containers.zstd-chunked.manifest-checksum',
   'io.github.containers.zstd-chunked.manifest-checksum',
-  'containerd.io/snapshot/nydus-blob',
-  'containerd.io/snapshot/nydus-bootstrap',
   'containerd.io/snapshot/overlaybd/blob-digest',
 ];
-const NYDUS_FEATURE = 'nydus.remoteimage.v1';
+const NYDUS_LAYER_MARKS = [NYDUS_BLOB_ANNOTATION, NYDUS_BOOTSTRAP_ANNOTATION];
 const OUR_FEATURE = osFeature('');
 
 /**
@@ -67,9 +66,15 @@ function isMarkedPlatform(platform: unknown): boolean {
   );
 }
 
-function isLazyLayer({ mediaType, raw }: RawDescriptor): boolean {
+function isLazyLayer(layer: RawDescriptor): boolean {
+  const marks = annotationsOf(layer.raw);
+  return isNydusLayer(layer) || LAZY_LAYER_MARKS.some((mark) => marks[mark] !== undefined);
+}
+
+/** True for a data blob of Nydus, and for the layer with a bootstrap. */
+export function isNydusLayer({ mediaType, raw }: RawDescriptor): boolean {
   const marks = annotationsOf(raw);
-  return mediaType.includes('.nydus.') || LAZY_LAYER_MARKS.some((mark) => marks[mark] !== undefined);
+  return mediaType.includes('.nydus.') || NYDUS_LAYER_MARKS.some((mark) => marks[mark] !== undefined);
 }
 
 /** A layer without entries: converters keep some of them as they are. */

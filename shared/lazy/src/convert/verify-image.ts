@@ -7,7 +7,6 @@ import { TOC_DIGEST_ANNOTATION } from '../estargz/toc.ts';
 import { verifyEstargz } from '../estargz/verify.ts';
 import { parseZstdAnnotations } from '../zstdchunked/annotations.ts';
 import { verifyZstdChunked } from '../zstdchunked/verify.ts';
-import type { ImageSource } from './convert-image.ts';
 import {
   annotationsOf,
   type Document,
@@ -18,8 +17,18 @@ import {
   readDocument,
   type SourceDocument,
 } from './documents.ts';
+import type { ImageSource } from './ends.ts';
+import { isNydusLayer } from './results.ts';
 import type { MakeScratch, Scratch } from './scratch.ts';
+import { smallBlob } from './small-blob.ts';
 import { LAYER_DIGEST_ANNOTATION } from './toc-image.ts';
+import {
+  bootstrapOf,
+  MAX_BOOTSTRAP_LAYER_BYTES,
+  type NydusBootstrap,
+  verifyBootstrap,
+  verifyNydusBlob,
+} from './verify-nydus.ts';
 
 interface Deps {
   readonly source: ImageSource;
@@ -81,41 +90,62 @@ async function verifyLayers(
 ): Promise<void> {
   // An attestation has a config of its own kind with layers that are no file systems.
   const diffIds = await diffIdsIn(deps, image);
+  const note = (layer: RawDescriptor, verified: Verified | undefined): void => {
+    const { digest, sizeBytes } = layer;
+    const one: VerifiedLayer = { ...ORDINARY, ...verified, digest, sizeBytes, platform };
+    seen.set(layer.digest, one);
+    deps.onLayer(one);
+  };
+  const last = bootstrapOf(image.layers);
+  const bootstrap =
+    last === undefined ? undefined : await readNydus(deps, last, image.layers, diffIds.at(-1));
   for (const [index, layer] of image.layers.entries()) {
     if (seen.has(layer.digest)) continue;
-    const verified = await verifyLayer(deps, layer, diffIds[index], platform);
-    seen.set(layer.digest, verified);
-    deps.onLayer(verified);
+    if (layer === last) note(layer, verifiedBy(bootstrap!.result));
+    else note(layer, await verifyLayer(deps, layer, diffIds[index], bootstrap));
   }
 }
 
-async function diffIdsIn(deps: Deps, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Digest[]> {
-  if (!image.layers.some((layer) => formatOf(layer) !== undefined)) return [];
-  return diffIdsOf(await small(deps, image.config, MAX_MANIFEST_BYTES), image.layers.length);
+type Verified = Pick<VerifiedLayer, 'state' | 'findings' | 'entries' | 'chunks'>;
+
+const ORDINARY: Verified = { state: 'ordinary', findings: [], entries: 0, chunks: 0 };
+
+function verifiedBy({ findings, entries, chunks }: VerifyResult): Verified {
+  return { state: findings.length === 0 ? 'right' : 'wrong', findings, entries, chunks };
 }
 
+async function readNydus(
+  deps: Deps,
+  layer: RawDescriptor,
+  layers: readonly RawDescriptor[],
+  diffId: Digest | undefined,
+): Promise<NydusBootstrap> {
+  const packed = await smallBlob(deps.source, layer, MAX_BOOTSTRAP_LAYER_BYTES, deps.signal);
+  return verifyBootstrap(packed, layer, layers, diffId);
+}
+
+async function diffIdsIn(deps: Deps, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Digest[]> {
+  if (!image.layers.some((layer) => formatOf(layer) !== undefined || isNydusLayer(layer))) return [];
+  return diffIdsOf(
+    await smallBlob(deps.source, image.config, MAX_MANIFEST_BYTES, deps.signal),
+    image.layers.length,
+  );
+}
+
+/** Undefined for a layer that was not made for lazy reading. */
 async function verifyLayer(
   deps: Deps,
   layer: RawDescriptor,
   diffId: Digest | undefined,
-  platform: string | undefined,
-): Promise<VerifiedLayer> {
-  const { digest, sizeBytes } = layer;
-  const format = formatOf(layer);
-  if (format === undefined)
-    return { digest, sizeBytes, platform, state: 'ordinary', findings: [], entries: 0, chunks: 0 };
+  nydus: NydusBootstrap | undefined,
+): Promise<Verified | undefined> {
+  const isNydus = nydus !== undefined && isNydusLayer(layer);
+  if (!isNydus && formatOf(layer) === undefined) return undefined;
   await using blob = await deps.scratch();
   await deps.source.blob(layer, (chunk) => blob.append(chunk), deps.signal);
-  const { findings, entries, chunks } = await verifyBlob(deps, layer, blob, diffId);
-  return {
-    digest,
-    sizeBytes,
-    platform,
-    state: findings.length === 0 ? 'right' : 'wrong',
-    findings,
-    entries,
-    chunks,
-  };
+  return verifiedBy(
+    isNydus ? await verifyNydusBlob(layer, blob, nydus, diffId) : await verifyBlob(deps, layer, blob, diffId),
+  );
 }
 
 async function verifyBlob(
@@ -149,15 +179,5 @@ async function externalTocOf(deps: Deps, blob: Scratch, digest: Digest): Promise
   const parsed = image === undefined ? undefined : readDocument(image.bytes, image.mediaType);
   if (parsed?.kind !== 'image') return undefined;
   const toc = parsed.layers.find((one) => annotationsOf(one.raw)[LAYER_DIGEST_ANNOTATION] === digest);
-  return toc === undefined ? undefined : await small(deps, toc, MAX_TOC_BYTES);
-}
-
-async function small(deps: Deps, blob: RawDescriptor, maxBytes: number): Promise<Buffer> {
-  if (blob.sizeBytes > maxBytes)
-    throw new CodedError('MANIFEST_TOO_LARGE', {
-      message: `${blob.digest} is longer than ${maxBytes} bytes`,
-    });
-  const chunks: Buffer[] = [];
-  await deps.source.blob(blob, async (chunk) => void chunks.push(Buffer.from(chunk)), deps.signal);
-  return Buffer.concat(chunks);
+  return toc === undefined ? undefined : await smallBlob(deps.source, toc, MAX_TOC_BYTES, deps.signal);
 }

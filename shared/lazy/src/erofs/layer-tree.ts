@@ -41,10 +41,11 @@ const NONE: ReadonlyMap<ByteString, Uint8Array> = new Map();
  * directories are merged, whiteouts (OCI image-spec, "Whiteouts") become character devices 0:0 and the xattr
  * `trusted.overlay.opaque`. A whiteout hides lower layers only: where the layer itself has the name, a directory
  * becomes opaque and anything else stays.
+ * @param outside takes hard links whose target is in no entry before, path to target; left out: they are refused
  * @throws {CodedError} `LAYER_NOT_LAZY`; `detail.reason` says why, `detail.path` where
  */
-export function layerTree(entries: Iterable<LayerEntry>): TreeNode {
-  const builder = new TreeBuilder();
+export function layerTree(entries: Iterable<LayerEntry>, outside?: Map<ByteString, ByteString>): TreeNode {
+  const builder = new TreeBuilder(outside);
   for (const entry of entries) builder.add(entry);
   return builder.done();
 }
@@ -53,6 +54,11 @@ class TreeBuilder {
   readonly #root = impliedDirectory();
   /** Names that a directory hides from lower layers. */
   readonly #whiteouts = new Map<TreeNode, Set<ByteString>>();
+  readonly #outside: Map<ByteString, ByteString> | undefined;
+
+  constructor(outside: Map<ByteString, ByteString> | undefined) {
+    this.#outside = outside;
+  }
 
   add(entry: LayerEntry): void {
     if (entry.path === '') {
@@ -93,12 +99,18 @@ class TreeBuilder {
   #put(parent: TreeNode, name: ByteString, entry: LayerEntry): void {
     const children = parent.children!;
     const old = children.get(name);
+    this.#outside?.delete(entry.path);
     if (entry.type === 'directory' && old?.type === 'directory') {
       setAttributes(old, entry);
       return;
     }
     if (entry.type === 'hardlink') {
       const target = this.#find(entry.link);
+      if (target === undefined && this.#outside !== undefined) {
+        children.delete(name);
+        this.#outside.set(entry.path, entry.link);
+        return;
+      }
       if (target === undefined) notLazy('hard-link-into-another-layer', entry);
       if (target.type === 'directory') notLazy('hard-link-to-directory', entry);
       children.set(name, target);
@@ -159,7 +171,8 @@ function setAttributes(node: TreeNode, entry: LayerEntry): void {
   node.xattrs = opaque === undefined ? kept : kept.set(OVERLAY_OPAQUE, opaque);
 }
 
-function impliedDirectory(): TreeNode {
+/** A directory as it is where only other paths name it. */
+export function impliedDirectory(): TreeNode {
   return {
     type: 'directory',
     mode: 0o755,

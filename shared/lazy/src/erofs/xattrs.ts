@@ -1,4 +1,4 @@
-import { type ByteString, bytesOf } from '../tar/byte-string.ts';
+import { type ByteString, byteString, bytesOf } from '../tar/byte-string.ts';
 
 /** Prefixes by their number in EROFS (`EROFS_XATTR_INDEX_*` of Linux's `erofs_fs.h`). */
 const PREFIXES: readonly { prefix: string; index: number; isWhole: boolean }[] = [
@@ -12,6 +12,7 @@ const PREFIXES: readonly { prefix: string; index: number; isWhole: boolean }[] =
 const OVERLAY_MARKS = 'trusted.overlay.';
 const HEADER_BYTES = 12;
 const ENTRY_BYTES = 4;
+const SHARED_COUNT_AT = 4;
 const MAX_NAME_BYTES = 255;
 const MAX_VALUE_BYTES = 65_535;
 /** `i_xattr_icount` has 16 bits and counts 4 bytes each. */
@@ -70,6 +71,27 @@ export function writeXattrs(
     target.set(value, at + ENTRY_BYTES + rest.length);
     at += align4(ENTRY_BYTES + rest.length + value.length);
   }
+}
+
+/** Reads the xattrs behind an inode. @throws what `bad` makes of what is none */
+export function readXattrs(bytes: Buffer, bad: (what: string) => Error): Map<ByteString, Uint8Array> {
+  const found = new Map<ByteString, Uint8Array>();
+  if (bytes.length === 0) return found;
+  if (bytes[SHARED_COUNT_AT] !== 0) throw bad('an inode has shared xattrs');
+  for (let at = HEADER_BYTES; at < bytes.length; ) {
+    const nameBytes = bytes.readUInt8(at);
+    const index = bytes.readUInt8(at + 1);
+    const valueBytes = bytes.readUInt16LE(at + 2);
+    const prefix = PREFIXES.find((one) => one.index === index);
+    const value = at + ENTRY_BYTES + nameBytes;
+    if (prefix === undefined || value + valueBytes > bytes.length || (prefix.isWhole && nameBytes > 0))
+      throw bad('an inode has a broken xattr');
+    const name = `${prefix.prefix}${byteString(bytes.subarray(at + ENTRY_BYTES, value))}` as ByteString;
+    if (found.has(name)) throw bad('an inode has an xattr twice');
+    found.set(name, Buffer.from(bytes.subarray(value, value + valueBytes)));
+    at = align4(value + valueBytes);
+  }
+  return found;
 }
 
 function prefixOf(name: ByteString): { prefix: string; index: number } | undefined {

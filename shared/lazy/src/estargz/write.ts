@@ -150,13 +150,13 @@ export async function packTar(
 }
 
 /** Batches compressed, in order; a few are in work at once. */
-async function* packBatches(
+export async function* packBatches<B extends Batch>(
   deps: WriteDeps,
-  batches: Iterable<Batch>,
+  batches: Iterable<B>,
   how: Pick<PackJob, 'format' | 'level'>,
-): AsyncGenerator<{ batch: Batch; packed: Packed }> {
-  const queue: { batch: Batch; packed: Promise<Packed> }[] = [];
-  const next = async (): Promise<{ batch: Batch; packed: Packed }> => {
+): AsyncGenerator<{ batch: B; packed: Packed }> {
+  const queue: { batch: B; packed: Promise<Packed> }[] = [];
+  const next = async (): Promise<{ batch: B; packed: Packed }> => {
     const { batch, packed } = queue.shift()!;
     return { batch, packed: await packed };
   };

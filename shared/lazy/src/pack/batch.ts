@@ -2,7 +2,8 @@ import { hash } from 'node:crypto';
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib';
 import { joined } from '../joined.ts';
 
-export type PackFormat = 'gzip' | 'zstd';
+/** `none`: only hashed. */
+export type PackFormat = 'gzip' | 'zstd' | 'none';
 
 /** Uncompressed bytes that become a row of independent gzip members or zstd frames. */
 export interface PackJob {
@@ -55,8 +56,9 @@ export function packBatch(job: PackJob): Packed {
 /** A packer without threads. */
 export const inlinePacker: Packer = { width: 1, pack: async (job) => packBatch(job) };
 
-/** One gzip member or zstd frame of these bytes. */
+/** One gzip member or zstd frame of these bytes; for `none` the bytes themselves. */
 export function compress(raw: Uint8Array, format: PackFormat, level: number): Uint8Array {
+  if (format === 'none') return raw;
   if (format === 'zstd')
     return zstdCompressSync(raw, { params: { [constants.ZSTD_c_compressionLevel]: level } });
   return fixedHeader(gzipSync(raw, { level }));

@@ -3,7 +3,8 @@ import { gzipSync } from 'node:zlib';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
-import type { ImageSource, ImageTarget, LayerCache } from '../../src/convert/convert-image.ts';
+import type { LayerCache } from '../../src/convert/convert-image.ts';
+import type { ImageSource, ImageTarget } from '../../src/convert/ends.ts';
 import type { LayerRecord } from '../../src/convert/layer-job.ts';
 import type { MakeScratch } from '../../src/convert/scratch.ts';
 

@@ -1,0 +1,117 @@
+import { linkKey } from '@sepia/base/names/blob-name';
+import type { Revocation } from '../api/revocation.ts';
+
+/**
+ * How long a link that was looked up is believed, in ms. Where links can be deleted this bounds how long a member that
+ * could not be told of a delete goes on as before.
+ */
+export const LINK_BELIEF_MS = {
+  /** By a member, where links can be deleted. */
+  member: 10_000,
+  /** By a node, where links can be deleted: it hears of deletes with its leases. */
+  node: 30_000,
+  /** By a member, where nothing is deleted. */
+  lasting: 60_000,
+} as const;
+
+interface LedgerOptions<V> {
+  /** How long a link of an upstream is believed, in ms; undefined: its links stay, they are believed unasked and not noted. */
+  readonly beliefMs: (upstream: string) => number | undefined;
+  /** Most that is remembered, as {@link costOf} counts; what was used longest ago goes first. */
+  readonly limit: number;
+  /** What one note costs of the limit. 1 where it is not given. */
+  readonly costOf?: (value: V) => number;
+}
+
+interface Note<V> {
+  readonly value: V;
+  readonly untilMs: number;
+}
+
+/** A look-up that begins: its answer holds no longer than from then, and no further than the next revocation. */
+export interface LookUp {
+  readonly atMs: number;
+  readonly revision: number;
+}
+
+/**
+ * Belief in links (upstream, repository) → digest: what was found by a look-up, for how long it is believed, and that a
+ * revocation ends it, also for an answer that was under way. Pure: time is passed in.
+ */
+export class LinkLedger<V> {
+  readonly #options: LedgerOptions<V>;
+  readonly #notes = new Map<string, Note<V>>();
+  #used = 0;
+  #revision = 0;
+
+  constructor(options: LedgerOptions<V>) {
+    this.#options = options;
+  }
+
+  /** Before anybody is asked: what {@link note} needs with the answer. */
+  begin(nowMs: number): LookUp {
+    return { atMs: nowMs, revision: this.#revision };
+  }
+
+  /** What the notes cost together. */
+  get used(): number {
+    return this.#used;
+  }
+
+  /** False: it must be looked up before anything is served by it. */
+  isBelieved(name: Revocation, nowMs: number): boolean {
+    return this.#options.beliefMs(name.upstream) === undefined || this.get(name, nowMs) !== undefined;
+  }
+
+  /** What was noted with the link, while it is believed. */
+  get(name: Revocation, nowMs: number): V | undefined {
+    const key = linkKey(name);
+    const found = this.#notes.get(key);
+    if (found === undefined || found.untilMs <= nowMs) return undefined;
+    this.#notes.delete(key);
+    this.#notes.set(key, found);
+    return found.value;
+  }
+
+  /** True if it was noted and not revoked, believed or not: what is known when nobody can be asked. */
+  isKnown(name: Revocation): boolean {
+    return this.#notes.has(linkKey(name));
+  }
+
+  /**
+   * A look-up found the link; it is believed from the time on when it was asked for. Nothing is noted if something was
+   * revoked since, nor what alone exceeds the limit.
+   */
+  note(name: Revocation, value: V, lookUp: LookUp): void {
+    const { beliefMs, limit } = this.#options;
+    const periodMs = beliefMs(name.upstream);
+    const cost = this.#costOf(value);
+    if (lookUp.revision !== this.#revision || periodMs === undefined || cost > limit) return;
+    this.#forget(name);
+    this.#notes.set(linkKey(name), { value, untilMs: lookUp.atMs + periodMs });
+    this.#used += cost;
+    for (const [key, oldest] of this.#notes) {
+      if (this.#used <= limit) return;
+      this.#notes.delete(key);
+      this.#used -= this.#costOf(oldest.value);
+    }
+  }
+
+  /** Links that are no more: neither what is noted of them is believed, nor what anybody asked before. */
+  revoke(revoked: readonly Revocation[]): void {
+    this.#revision += 1;
+    for (const name of revoked) this.#forget(name);
+  }
+
+  #forget(name: Revocation): void {
+    const key = linkKey(name);
+    const found = this.#notes.get(key);
+    if (found === undefined) return;
+    this.#notes.delete(key);
+    this.#used -= this.#costOf(found.value);
+  }
+
+  #costOf(value: V): number {
+    return this.#options.costOf?.(value) ?? 1;
+  }
+}

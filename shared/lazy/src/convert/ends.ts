@@ -1,0 +1,31 @@
+import type { Readable } from 'node:stream';
+import type { Digest } from '@sepia/base/digest';
+import type { Document } from './documents.ts';
+
+/** Where the image comes from. Everything that it gives matches its digest. */
+export interface ImageSource {
+  /** A manifest by tag or digest. */
+  manifest(reference: string, signal?: AbortSignal): Promise<Document>;
+  /** Calls `take` with the bytes of a blob, in order. */
+  blob(
+    blob: { readonly digest: Digest; readonly sizeBytes: number },
+    take: (chunk: Uint8Array) => Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<void>;
+}
+
+/** Where the result goes. */
+export interface ImageTarget {
+  has(digest: Digest, sizeBytes: number, signal?: AbortSignal): Promise<boolean>;
+  /** Stores a blob. `open` gives a new stream at each call: of its bytes from `start` to `end`, or of all. */
+  putBlob(
+    blob: {
+      readonly digest: Digest;
+      readonly sizeBytes: number;
+      readonly open: (start?: number, end?: number) => Readable;
+    },
+    signal?: AbortSignal,
+  ): Promise<void>;
+  /** Stores a manifest under its digest, or under this tag. */
+  putManifest(document: Document, tag: string | undefined, signal?: AbortSignal): Promise<void>;
+}

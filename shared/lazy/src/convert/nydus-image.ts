@@ -1,0 +1,109 @@
+import { zstdDecompressSync } from 'node:zlib';
+import { type Digest, digestOf, parseDigest } from '@sepia/base/digest';
+import type { Packer } from '../pack/batch.ts';
+import { bootstrapLayer } from '../rafs/bootstrap-layer.ts';
+import type { Compressor } from '../rafs/format.ts';
+import { type LayerPart, mergeLayers } from '../rafs/merge.ts';
+import { MAX_BOOTSTRAP_BYTES, readBootstrap } from '../rafs/read-bootstrap.ts';
+import {
+  type Document,
+  documentOf,
+  type NewLayer,
+  newManifest,
+  OCI_CONFIG,
+  type RawDescriptor,
+  type ResultMarks,
+  type SourceDocument,
+} from './documents.ts';
+import type { ConvertedRecord, LayerRecord } from './layer-job.ts';
+import { type JsonObject, parseObject } from './lossless-json.ts';
+
+/** Media type of a data blob. */
+export const NYDUS_BLOB = 'application/vnd.oci.image.layer.nydus.blob.v1';
+/** By these nydus-snapshotter knows data blobs and the layer with the bootstrap. */
+export const NYDUS_BLOB_ANNOTATION = 'containerd.io/snapshot/nydus-blob';
+export const NYDUS_BOOTSTRAP_ANNOTATION = 'containerd.io/snapshot/nydus-bootstrap';
+const NYDUS_VERSION_ANNOTATION = 'containerd.io/snapshot/nydus-fs-version';
+const OCI_GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
+
+interface Wanted {
+  readonly source: Document;
+  readonly image: Extract<SourceDocument, { kind: 'image' }>;
+  readonly config: Uint8Array;
+  /** Of each layer, from the bottom; undefined where it is no tar. */
+  readonly records: readonly (LayerRecord | undefined)[];
+  readonly marks: ResultMarks;
+  readonly chunkBytes: number;
+  readonly compressor: Compressor;
+  readonly prioritized: readonly string[];
+  readonly packer: Packer;
+}
+
+/** An image whose layers are data blobs, and behind them one with the bootstrap. */
+interface NydusImage {
+  readonly manifest: Document;
+  /** The bootstrap's layer and the config, which are not stored yet. */
+  readonly parts: readonly { readonly bytes: Buffer; readonly digest: Digest }[];
+}
+
+/** What must be the case for all layers: a Nydus image has no ordinary ones. @returns why the image stays as it is */
+export async function nydusImage(wanted: Wanted): Promise<NydusImage | { readonly unfit: string }> {
+  const converted: ConvertedRecord[] = [];
+  for (const [index, record] of wanted.records.entries()) {
+    const { digest, mediaType } = wanted.image.layers[index] as RawDescriptor;
+    if (record === undefined) return { unfit: `the layer ${digest} is ${mediaType}` };
+    if (record.kind === 'kept') return { unfit: `the layer ${digest} cannot be one (${record.reason})` };
+    converted.push(record);
+  }
+  const known = new Map<string, LayerPart>();
+  const layers = converted.map((record) => {
+    const part = known.get(record.digest) ?? layerPart(record);
+    known.set(record.digest, part);
+    return part;
+  });
+  const merged = mergeLayers(layers, wanted);
+  if ('unfit' in merged) return merged;
+  const { bytes, diffId } = await bootstrapLayer(
+    merged,
+    [...new Set(layers)].map((one) => one.bootstrap),
+    wanted.packer,
+  );
+  const blob = { bytes: Buffer.from(bytes), digest: digestOf(bytes) };
+  const last: NewLayer = {
+    mediaType: OCI_GZIP,
+    digest: blob.digest,
+    sizeBytes: bytes.length,
+    diffId: parseDigest(diffId),
+    annotations: { [NYDUS_BOOTSTRAP_ANNOTATION]: 'true', [NYDUS_VERSION_ANNOTATION]: '6' },
+  };
+  const config = nydusConfig(wanted.config, [...converted, last]);
+  const manifest = newManifest(wanted.source, wanted.image, config, [...converted, last], wanted.marks);
+  return { manifest, parts: [blob, config] };
+}
+
+function layerPart({ digest, nydus }: ConvertedRecord): LayerPart {
+  const { bootstrap, implied, outside } = nydus!;
+  const bytes = zstdDecompressSync(Buffer.from(bootstrap, 'base64'), {
+    maxOutputLength: MAX_BOOTSTRAP_BYTES,
+  });
+  return {
+    bootstrap: readBootstrap(bytes, { insideOf: digest.slice('sha256:'.length) }),
+    implied: new Set(implied),
+    outside: new Map(outside),
+  };
+}
+
+/** The config with a DiffID for each layer, and a line of history for the last. */
+function nydusConfig(config: Uint8Array, layers: readonly NewLayer[]): Document {
+  const json = parseObject(config) as JsonObject;
+  const rootfs = { ...(json['rootfs'] as JsonObject), diff_ids: layers.map((layer) => layer.diffId) };
+  const history = Array.isArray(json['history'])
+    ? {
+        history: [
+          ...(json['history'] as unknown[]),
+          { created_by: 'sepia convert', comment: 'Nydus Bootstrap Layer' },
+        ],
+      }
+    : {};
+  return documentOf({ ...json, rootfs, ...history }, OCI_CONFIG);
+}

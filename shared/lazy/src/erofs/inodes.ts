@@ -1,0 +1,245 @@
+import { type ByteString, byteString, bytesOf } from '../tar/byte-string.ts';
+import type { TreeNode } from './layer-tree.ts';
+import { writeXattrs, xattrBytes, xattrCount } from './xattrs.ts';
+
+export const EROFS_BLOCK = 4096;
+export const EROFS_MAGIC = 0xe0f5e1e2;
+/** Bytes per inode number. */
+export const EROFS_SLOT = 32;
+/** An extended inode. */
+export const INODE_BYTES = 64;
+export const DIRENT_BYTES = 12;
+/** How an inode's data lies: `i_format` (Linux `fs/erofs/erofs_fs.h`). */
+export const LAYOUT = { flatPlain: 0, flatInline: 2, chunkBased: 4 } as const;
+/** Xattrs longer than this leave no room for data behind an inode. */
+const MAX_INLINE_XATTRS = 2048;
+
+/** `S_IFMT` bits and the type in directory entries. */
+export const KINDS: Readonly<Record<TreeNode['type'], { mode: number; dirent: number }>> = {
+  file: { mode: 0o100000, dirent: 1 },
+  directory: { mode: 0o040000, dirent: 2 },
+  char: { mode: 0o020000, dirent: 3 },
+  block: { mode: 0o060000, dirent: 4 },
+  fifo: { mode: 0o010000, dirent: 5 },
+  symlink: { mode: 0o120000, dirent: 7 },
+};
+const DOT = byteString(Buffer.from('.'));
+const DOT_DOT = byteString(Buffer.from('..'));
+
+/** A file whose content lies in chunks on other devices: its 8-byte chunk indexes and its chunk format. */
+export interface ChunkIndexes {
+  readonly indexes: Uint8Array;
+  /** `i_u` of the inode. */
+  readonly format: number;
+}
+
+/** Where inodes go in an image. */
+export interface InodeRoom {
+  /** What inode numbers count from: a whole block. */
+  readonly base: number;
+  /** Where the first inode may begin. */
+  readonly from: number;
+  /** Chunks of a file; left out: files have their content in whole blocks of the image (`firstBlock`). */
+  readonly chunksOf?: (file: TreeNode) => ChunkIndexes;
+}
+
+export interface Inode {
+  readonly node: TreeNode;
+  readonly parent: Inode | undefined;
+  readonly number: number;
+  links: number;
+  readonly xattrBytes: number;
+  /** Of a directory: names in order, and where in that list each block begins. */
+  names: ByteString[];
+  blocks: number[];
+  /** What follows the inode directly. */
+  inlineBytes: number;
+  size: number;
+  position: number;
+  firstBlock: number;
+  readonly chunks: ChunkIndexes | undefined;
+}
+
+/** Inodes in their places. */
+export interface LaidInodes {
+  /** Directories before what they hold; the root first. */
+  readonly inodes: readonly Inode[];
+  /** The first block behind inodes and directories. */
+  readonly endBlock: number;
+  nidOf(node: TreeNode): number;
+  /** Writes inodes, xattrs, directories, link targets and chunk indexes; `firstBlock` of files must be known. */
+  write(image: Buffer): void;
+}
+
+/**
+ * Gives each inode of a tree its place: one after the other, each with its xattrs and inline data, none across a block that
+ * fits one; then blocks of directories and links that are not inline.
+ */
+export function layInodes(root: TreeNode, room: InodeRoom): LaidInodes {
+  const byNode = new Map<TreeNode, Inode>();
+  const inodes = collect(root, byNode, room.chunksOf);
+  for (const inode of inodes) plan(inode);
+  let position = room.from;
+  for (const inode of inodes) position = place(inode, position);
+  let block = Math.ceil(position / EROFS_BLOCK);
+  for (const inode of inodes) {
+    const blocks = Math.ceil((inode.size - inode.inlineBytes) / EROFS_BLOCK);
+    if (inode.node.type === 'file' || blocks === 0) continue;
+    inode.firstBlock = block;
+    block += blocks;
+  }
+  const nidOf = (node: TreeNode): number => (byNode.get(node)!.position - room.base) / EROFS_SLOT;
+  const write = (image: Buffer): void => {
+    for (const inode of inodes) writeInode(image, inode, nidOf);
+  };
+  return { inodes, endBlock: block, nidOf, write };
+}
+
+/** All inodes, directories before what they hold, names in byte order. Depth is not limited by the stack. */
+function collect(
+  root: TreeNode,
+  byNode: Map<TreeNode, Inode>,
+  chunksOf: InodeRoom['chunksOf'],
+): readonly Inode[] {
+  const inodes: Inode[] = [];
+  const open: { node: TreeNode; parent: Inode | undefined }[] = [{ node: root, parent: undefined }];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    const { node, parent } = next;
+    const known = byNode.get(node);
+    if (known !== undefined) {
+      known.links += 1;
+      continue;
+    }
+    const chunks = node.type === 'file' ? chunksOf?.(node) : undefined;
+    const inode = newInode(node, parent, inodes.length + 1, chunks);
+    byNode.set(node, inode);
+    inodes.push(inode);
+    if (node.children === undefined) continue;
+    if (parent !== undefined) parent.links += 1;
+    const names = [...node.children.keys()].sort();
+    for (const name of names.toReversed()) open.push({ node: node.children.get(name)!, parent: inode });
+    inode.names = [DOT, DOT_DOT, ...names].sort();
+  }
+  return inodes;
+}
+
+function newInode(
+  node: TreeNode,
+  parent: Inode | undefined,
+  number: number,
+  chunks: ChunkIndexes | undefined,
+): Inode {
+  return {
+    ...{ node, parent, number, chunks, links: node.children === undefined ? 1 : 2 },
+    xattrBytes: xattrBytes(node.xattrs),
+    ...{ names: [], blocks: [], inlineBytes: 0, size: node.size, position: 0, firstBlock: 0 },
+  };
+}
+
+/** Decides sizes and what lies inline. */
+function plan(inode: Inode): void {
+  if (inode.chunks !== undefined) inode.inlineBytes = chunksFrom(inode) + inode.chunks.indexes.length;
+  if (inode.node.type === 'symlink') inode.size = inode.node.link.length;
+  if (inode.node.type === 'directory') inode.size = planDirectory(inode);
+  if (inode.node.type !== 'symlink' && inode.node.type !== 'directory') return;
+  const tail = inode.size % EROFS_BLOCK;
+  const isInline = tail > 0 && inode.xattrBytes <= MAX_INLINE_XATTRS;
+  if (isInline && INODE_BYTES + inode.xattrBytes + tail <= EROFS_BLOCK) inode.inlineBytes = tail;
+}
+
+/** Bytes between the xattrs and the chunk indexes, which are aligned to 8. */
+function chunksFrom({ xattrBytes: bytes }: Inode): number {
+  return bytes % 8 === 0 ? 0 : 8 - (bytes % 8);
+}
+
+/** Fills blocks with entries: none crosses a block. @returns the directory's size */
+function planDirectory(inode: Inode): number {
+  let used = EROFS_BLOCK;
+  for (const [index, name] of inode.names.entries()) {
+    const need = DIRENT_BYTES + name.length;
+    if (used + need > EROFS_BLOCK) {
+      inode.blocks.push(index);
+      used = 0;
+    }
+    used += need;
+  }
+  return (inode.blocks.length - 1) * EROFS_BLOCK + used;
+}
+
+/** Finds the inode's place from `position` on; what fits a block crosses none. @returns where it ends */
+function place(inode: Inode, position: number): number {
+  const bytes = INODE_BYTES + inode.xattrBytes + inode.inlineBytes;
+  const start = Math.ceil(position / EROFS_SLOT) * EROFS_SLOT;
+  const left = EROFS_BLOCK - (start % EROFS_BLOCK);
+  const mustMove = left < Math.min(bytes, EROFS_BLOCK);
+  inode.position = mustMove ? start + left : start;
+  return inode.position + bytes;
+}
+
+function writeInode(image: Buffer, inode: Inode, nidOf: (node: TreeNode) => number): void {
+  const { node, position, chunks } = inode;
+  image.writeUInt16LE(1 | (layoutOf(inode) << 1), position);
+  image.writeUInt16LE(xattrCount(inode.xattrBytes), position + 2);
+  image.writeUInt16LE(KINDS[node.type].mode | node.mode, position + 4);
+  writeU64(image, position + 8, inode.size);
+  image.writeUInt32LE(chunks?.format ?? placeOf(inode), position + 16);
+  image.writeUInt32LE(inode.number, position + 20);
+  image.writeUInt32LE(node.uid, position + 24);
+  image.writeUInt32LE(node.gid, position + 28);
+  image.writeBigInt64LE(BigInt(node.mtimeSec), position + 32);
+  image.writeUInt32LE(node.mtimeNsec, position + 40);
+  image.writeUInt32LE(inode.links, position + 44);
+  const behind = position + INODE_BYTES;
+  if (inode.xattrBytes > 0) writeXattrs(image, behind, node.xattrs);
+  if (chunks !== undefined) image.set(chunks.indexes, behind + inode.xattrBytes + chunksFrom(inode));
+  if (node.type === 'symlink') image.set(bytesOf(node.link), dataAt(inode, 0));
+  if (node.type === 'directory') writeDirectory(image, inode, nidOf);
+}
+
+function layoutOf({ chunks, inlineBytes }: Inode): number {
+  if (chunks !== undefined) return LAYOUT.chunkBased;
+  return inlineBytes > 0 ? LAYOUT.flatInline : LAYOUT.flatPlain;
+}
+
+/** `i_u`: first block of data, or a device's number (Linux `new_encode_dev`). */
+function placeOf({ node, firstBlock }: Inode): number {
+  if (node.type !== 'char' && node.type !== 'block') return firstBlock;
+  return ((node.devMinor & 0xff) | (node.devMajor << 8) | ((node.devMinor & ~0xff) << 12)) >>> 0;
+}
+
+/** Where block `index` of an inode's data lies; the last one may be inline. */
+function dataAt(inode: Inode, index: number): number {
+  const isLast = (index + 1) * EROFS_BLOCK > inode.size;
+  if (isLast && inode.inlineBytes > 0) return inode.position + INODE_BYTES + inode.xattrBytes;
+  return (inode.firstBlock + index) * EROFS_BLOCK;
+}
+
+/** Each block: entries `{u64 nid, u16 where its name is, u8 type, u8 0}`, then the names without an end. */
+function writeDirectory(image: Buffer, inode: Inode, nidOf: (node: TreeNode) => number): void {
+  for (const [index, first] of inode.blocks.entries()) {
+    const names = inode.names.slice(first, inode.blocks[index + 1]);
+    const start = dataAt(inode, index);
+    let nameAt = names.length * DIRENT_BYTES;
+    for (const [slot, name] of names.entries()) {
+      const child = childOf(inode, name);
+      const at = start + slot * DIRENT_BYTES;
+      writeU64(image, at, nidOf(child));
+      image.writeUInt16LE(nameAt, at + 8);
+      image.writeUInt8(KINDS[child.type].dirent, at + 10);
+      image.write(name, start + nameAt, 'latin1');
+      nameAt += name.length;
+    }
+  }
+}
+
+function childOf(inode: Inode, name: ByteString): TreeNode {
+  if (name === DOT) return inode.node;
+  if (name === DOT_DOT) return (inode.parent ?? inode).node;
+  return inode.node.children!.get(name)!;
+}
+
+/** Writes a whole number of up to 53 bits. */
+export function writeU64(target: Buffer, at: number, value: number): void {
+  target.writeUInt32LE(value % 2 ** 32, at);
+  target.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
+}

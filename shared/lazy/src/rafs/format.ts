@@ -1,0 +1,151 @@
+import { CodedError } from '@sepia/base/errors';
+import type { TreeNode } from '../erofs/layer-tree.ts';
+import type { ByteString } from '../tar/byte-string.ts';
+
+/** How chunks are compressed. */
+export const COMPRESSORS = ['none', 'gzip', 'zstd'] as const;
+export type Compressor = (typeof COMPRESSORS)[number];
+
+/** The numbers of a compressor: in the flags of the file system, in tables of blobs, in a table of contents. */
+export const COMPRESSOR_NUMBERS: Readonly<Record<Compressor, { flag: number; id: number; toc: number }>> = {
+  none: { flag: 0x1, id: 0, toc: 1 },
+  gzip: { flag: 0x40, id: 2, toc: 0 },
+  zstd: { flag: 0x80, id: 3, toc: 2 },
+};
+/** Other flags of the extended superblock. */
+export const FLAGS = {
+  lz4: 0x2,
+  blake3: 0x4,
+  sha256: 0x8,
+  explicitOwners: 0x10,
+  hasXattrs: 0x20,
+  inlinedDigests: 0x100,
+  tarfs: 0x200,
+  cipherNone: 0x100_0000,
+  cipherAes: 0x200_0000,
+} as const;
+/** What a data blob is (`features`). */
+export const FEATURES = {
+  aligned: 0x1,
+  inlinedBootstrap: 0x2,
+  chunkInfoV2: 0x4,
+  zran: 0x8,
+  separate: 0x10,
+  inlinedDigests: 0x20,
+  tarfs: 0x40,
+  batch: 0x80,
+  encrypted: 0x100,
+  external: 0x800,
+  tarHeaders: 0x1000_0000,
+  toc: 0x2000_0000,
+  capTarToc: 0x4000_0000,
+} as const;
+/** Features of every blob that is written. */
+export const BLOB_FEATURES =
+  FEATURES.aligned | FEATURES.inlinedDigests | FEATURES.tarHeaders | FEATURES.toc | FEATURES.capTarToc;
+/** Blobs that are read in no other way than these say. */
+export const FOREIGN_FEATURES =
+  FEATURES.zran |
+  FEATURES.separate |
+  FEATURES.tarfs |
+  FEATURES.batch |
+  FEATURES.encrypted |
+  FEATURES.external;
+
+/** Where things are in a bootstrap. */
+export const SUPERBLOCK_AT = 1024;
+export const EXTENDED_AT = 1152;
+export const DEVICES_AT = 1408;
+export const DEVICE_BYTES = 128;
+export const BLOB_BYTES = 256;
+export const CHUNK_RECORD_BYTES = 80;
+export const CHUNK_INDEX_BYTES = 8;
+/** "Its metadata is RAFS v6" (compatible), "chunked files", "device table" (both incompatible). */
+export const COMPAT_RAFS = 0x4000_0000;
+export const INCOMPAT = 0x4 | 0x8;
+export const BLOCK_BITS = 12;
+/** "Has chunk indexes" in the chunk format of an inode; the low five bits say how large chunks are. */
+export const CHUNK_INDEXES = 0x20;
+export const COMPRESSED_CHUNK = 1;
+/** Devices begin at a multiple of this in the flat address space. */
+export const DEVICE_ALIGN = 0x8_0000;
+/** Blob ids have 8 bits, one of which is none. */
+export const MAX_BLOBS = 254;
+export const MAX_CHUNKS = 0xff_ffff;
+export const LEAST_CHUNK_BYTES = 4096;
+export const MOST_CHUNK_BYTES = 16 * 1024 * 1024;
+
+/** Stands for the id of a blob inside of the blob itself. */
+export const ID_INSIDE = 'x'.repeat(64);
+/** Names of files that hide files of lower layers (OCI image-spec, "Whiteouts"). */
+export const WHITEOUT = '.wh.';
+export const OPAQUE = '.wh..wh..opq' as ByteString;
+
+/** Where the table of chunks lies in a data blob. */
+export interface ChunkTablePlace {
+  readonly offset: number;
+  readonly packedBytes: number;
+  readonly rawBytes: number;
+  readonly compressor: Compressor;
+}
+
+/** A data blob as a bootstrap describes it. */
+export interface RafsBlob {
+  /** Hex SHA-256 of the blob: the digest of the layer; {@link ID_INSIDE} in the bootstrap that lies in it. */
+  readonly id: string;
+  readonly compressor: Compressor;
+  readonly features: number;
+  readonly chunkBytes: number;
+  readonly chunkCount: number;
+  /** Bytes of chunks in the blob. */
+  readonly packedBytes: number;
+  /** Length of the device that the blob is to the kernel: whole blocks. */
+  readonly rawBytes: number;
+  readonly table: ChunkTablePlace;
+}
+
+/** Where a part of a file lies. */
+export interface RafsChunk {
+  readonly blob: RafsBlob;
+  /** Number in its blob. */
+  readonly index: number;
+  /** Hex SHA-256 of its content. */
+  readonly digest: string;
+  readonly packedOffset: number;
+  readonly packedBytes: number;
+  /** Where it lies on the device: at a whole block. */
+  readonly offset: number;
+  readonly sizeBytes: number;
+}
+
+/** What a bootstrap says. */
+export interface Bootstrap {
+  readonly root: TreeNode;
+  /** Chunks of each file, in order; files without content have none. */
+  readonly chunks: ReadonlyMap<TreeNode, readonly RafsChunk[]>;
+  /** Every chunk is in one of these. */
+  readonly blobs: readonly RafsBlob[];
+  readonly chunkBytes: number;
+  readonly compressor: Compressor;
+  /** Files that are read ahead. */
+  readonly prefetch: readonly TreeNode[];
+}
+
+/** Is the chunk stored as it is? */
+export function isPlainChunk({ packedBytes, sizeBytes }: RafsChunk): boolean {
+  return packedBytes === sizeBytes;
+}
+
+/** `value` rounded up to a multiple of `step`. */
+export function roundUp(value: number, step: number): number {
+  return Math.ceil(value / step) * step;
+}
+
+/** What is wrong, and where. */
+export function invalid(what: string, offset?: number): CodedError {
+  const place = offset === undefined ? '' : ` (at byte ${offset})`;
+  return new CodedError('LAYER_INVALID', {
+    message: `not a valid Nydus image: ${what}${place}`,
+    ...(offset === undefined ? {} : { detail: { offset } }),
+  });
+}

@@ -1,0 +1,232 @@
+import { createHash } from 'node:crypto';
+import { isCoded } from '@sepia/base/errors';
+import {
+  type BlobToVerify,
+  checkBlob,
+  Findings,
+  type Found,
+  type VerifyResult,
+} from '../estargz/check-layer.ts';
+import type { ReadAt } from '../pack/inflate.ts';
+import { type ChunkInfo, HEADER_BYTES, headerFault, readChunkInfos, unpack } from './chunk-info.ts';
+import { ID_INSIDE, invalid, type RafsBlob, type RafsChunk } from './format.ts';
+import { MAX_BOOTSTRAP_BYTES, readBootstrap } from './read-bootstrap.ts';
+import { readSections, SECTIONS, type Section, type Sections, TABLE_HEADER, TAR_BLOCK } from './sections.ts';
+
+/** A data blob, and what the bootstrap of its image says of it. */
+export interface RafsToVerify extends BlobToVerify {
+  /** Undefined where no file has content in it. */
+  readonly blob: RafsBlob | undefined;
+  /** Chunks of it that the image uses. */
+  readonly chunks: readonly RafsChunk[];
+}
+
+const DIGEST_BYTES = 32;
+const READ_BYTES = 4 * 1024 * 1024;
+
+/**
+ * Verifies a data blob whole: its digest, its sections against its table of contents, every chunk against its digest, that
+ * chunks fill it without a gap, and that image, blob and the layer's own bootstrap say the same of them. Memory: a chunk,
+ * the tables, the bootstrap.
+ */
+export async function verifyRafs(target: RafsToVerify): Promise<VerifyResult> {
+  const findings = new Findings();
+  await checkBlob(target, findings.add);
+  if (target.diffId !== undefined && target.diffId !== target.digest)
+    findings.add('blob', `its DiffID is not the digest of the blob: ${target.diffId}`);
+  let found = { entries: 0, chunks: 0 };
+  try {
+    found = await new BlobCheck(target, findings.add).run();
+  } catch (error) {
+    if (!isCoded(error, 'LAYER_INVALID')) throw error;
+    findings.add('toc', error.message);
+  }
+  return { findings: findings.list, ...found };
+}
+
+class BlobCheck {
+  readonly #target: RafsToVerify;
+  readonly #found: Found;
+
+  constructor(target: RafsToVerify, found: Found) {
+    this.#target = target;
+    this.#found = found;
+  }
+
+  async run(): Promise<{ entries: number; chunks: number }> {
+    const { read, sizeBytes } = this.#target;
+    const sections = await readSections(read, sizeBytes);
+    checkNames(sections, this.#found);
+    const inside = await this.#bootstrap(sections);
+    const [own] = inside.blobs;
+    if (own !== undefined && own.id !== ID_INSIDE)
+      this.#found('entries', 'its bootstrap names another blob than its own');
+    this.#sameBlob(own);
+    if (own === undefined) return { entries: inside.inodes, chunks: 0 };
+    const { infos, digests } = await this.#tables(sections, own);
+    this.#sameChunks(inside.table, infos, digests, 'its own bootstrap');
+    if (inside.table.length !== infos.length)
+      this.#found('entries', 'its own bootstrap does not have all of its chunks');
+    this.#sameChunks(this.#target.chunks, infos, digests, 'the bootstrap of the image');
+    await this.#content(own, infos, digests);
+    await this.#sectionOfChunks(sections, own);
+    return { entries: inside.inodes, chunks: infos.length };
+  }
+
+  async #bootstrap(sections: Sections): Promise<ReturnType<typeof readBootstrap>> {
+    const entry = sections.toc.get(SECTIONS.bootstrap);
+    if (entry === undefined) throw invalid('its blob has no bootstrap');
+    if (entry.rawBytes > MAX_BOOTSTRAP_BYTES) throw invalid('its bootstrap is too long');
+    const raw = await this.#section(sections, SECTIONS.bootstrap);
+    return readBootstrap(raw);
+  }
+
+  /** Bytes of a section that the table of contents names, checked against it. */
+  async #section(sections: Sections, name: string): Promise<Buffer> {
+    const entry = sections.toc.get(name);
+    if (entry === undefined) throw invalid(`its table of contents has no ${name}`);
+    if (entry.offset + entry.packedBytes > this.#target.sizeBytes)
+      throw invalid(`${name} lies outside of its blob`);
+    const packed = await this.#target.read(entry.offset, entry.packedBytes);
+    const raw = unpack(packed, entry.compressor, entry.rawBytes, name);
+    if (createHash('sha256').update(raw).digest('hex') !== entry.digest)
+      this.#found('toc', `${name} does not match its digest in the table of contents`);
+    return raw;
+  }
+
+  /** Bootstraps of image and layer describe the same blob. */
+  #sameBlob(own: RafsBlob | undefined): void {
+    const { blob } = this.#target;
+    if (blob === undefined) return;
+    const facts = (one: RafsBlob): string =>
+      JSON.stringify([
+        one.compressor,
+        one.chunkBytes,
+        one.chunkCount,
+        one.packedBytes,
+        one.rawBytes,
+        one.table,
+      ]);
+    if (own === undefined || facts(own) !== facts(blob))
+      this.#found('entries', 'the bootstraps of the image and of the layer describe the blob differently');
+  }
+
+  async #tables(
+    sections: Sections,
+    own: RafsBlob,
+  ): Promise<{ infos: readonly ChunkInfo[]; digests: Buffer }> {
+    const table = await this.#section(sections, SECTIONS.table);
+    const header = await this.#section(sections, TABLE_HEADER);
+    const fault =
+      header.length === HEADER_BYTES ? headerFault(header, own) : 'the header of its chunk table is short';
+    if (fault !== undefined) this.#found('chunks', fault);
+    const infos = readChunkInfos(table, own.features);
+    const digests = await this.#section(sections, SECTIONS.digests);
+    if (infos.length !== own.chunkCount || digests.length !== infos.length * DIGEST_BYTES)
+      throw invalid(`its tables have ${infos.length} chunks and ${digests.length / DIGEST_BYTES} digests`);
+    return { infos, digests };
+  }
+
+  #sameChunks(
+    records: readonly RafsChunk[],
+    infos: readonly ChunkInfo[],
+    digests: Buffer,
+    who: string,
+  ): void {
+    for (const { index, digest, ...record } of records) {
+      const info = infos[index];
+      const isSame =
+        info !== undefined &&
+        digestAt(digests, index) === digest &&
+        info.offset === record.offset &&
+        info.sizeBytes === record.sizeBytes &&
+        info.packedOffset === record.packedOffset &&
+        info.packedBytes === record.packedBytes;
+      if (!isSame) this.#found('chunks', `${who} says of chunk ${index} what its table does not`);
+    }
+  }
+
+  /** Every chunk, and that they lie one behind the other. */
+  async #content(own: RafsBlob, infos: readonly ChunkInfo[], digests: Buffer): Promise<void> {
+    const { read } = this.#target;
+    let end = 0;
+    for (const [index, info] of infos.entries()) {
+      if (info.packedOffset !== end)
+        this.#found('chunks', `chunk ${index} does not begin where the one before ends`);
+      end = info.packedOffset + info.packedBytes;
+      if (end > own.packedBytes || info.sizeBytes > own.chunkBytes || info.packedBytes > own.chunkBytes) {
+        this.#found('chunks', `chunk ${index} does not lie in its blob`);
+        continue;
+      }
+      const packed = await read(info.packedOffset, info.packedBytes);
+      const isPlain = info.packedBytes === info.sizeBytes;
+      const digest = digestOfChunk(packed, isPlain ? 'none' : own.compressor, info, index, this.#found);
+      if (digest !== undefined && digest !== digestAt(digests, index))
+        this.#found('chunks', `chunk ${index} does not match its digest`);
+    }
+    if (end !== own.packedBytes) this.#found('chunks', 'bytes of the blob belong to no chunk');
+  }
+
+  /** The section's digest is that with its tar header (nydus-image), or without it. */
+  async #sectionOfChunks(sections: Sections, own: RafsBlob): Promise<void> {
+    const entry = sections.toc.get(SECTIONS.chunks);
+    if (entry === undefined) throw invalid('its table of contents has no chunks');
+    if (entry.packedBytes !== own.packedBytes || entry.rawBytes !== own.rawBytes || entry.offset !== 0)
+      this.#found('toc', 'the table of contents says something else of the chunks than the bootstrap');
+    const end = own.packedBytes + TAR_BLOCK;
+    const hash = createHash('sha256');
+    let without = '';
+    for (let at = 0; at < end; ) {
+      const limit = at < own.packedBytes ? own.packedBytes : end;
+      const bytes = await this.#target.read(at, Math.min(READ_BYTES, limit - at));
+      hash.update(bytes);
+      at += bytes.length;
+      if (at === own.packedBytes) without = hash.copy().digest('hex');
+    }
+    if (entry.digest !== hash.digest('hex') && entry.digest !== without)
+      this.#found('toc', 'the chunks do not match their digest in the table of contents');
+  }
+}
+
+/** Sections as headers have them are those that the table of contents has, and no others. */
+function checkNames({ byHeader, toc }: Sections, found: Found): void {
+  const known = new Set<string>(Object.values(SECTIONS));
+  for (const section of byHeader.values()) {
+    if (!known.has(section.name)) found('toc', `the blob has an unknown section ${section.name}`);
+    if (section.name !== SECTIONS.toc && !isSame(section, toc))
+      found('toc', `the table of contents does not have ${section.name} where it is`);
+  }
+  for (const { name } of toc.values())
+    if (name !== TABLE_HEADER && !byHeader.has(name)) found('toc', `the blob has no section ${name}`);
+}
+
+function isSame({ name, offset, sizeBytes }: Section, toc: Sections['toc']): boolean {
+  const entry = toc.get(name);
+  if (entry === undefined || entry.offset !== offset) return false;
+  if (name !== SECTIONS.table) return entry.packedBytes === sizeBytes;
+  const header = toc.get(TABLE_HEADER);
+  return (
+    header?.offset === offset + entry.packedBytes && entry.packedBytes + header.packedBytes === sizeBytes
+  );
+}
+
+function digestAt(digests: Buffer, index: number): string {
+  return digests.toString('hex', index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES);
+}
+
+function digestOfChunk(
+  packed: Awaited<ReturnType<ReadAt>>,
+  compressor: RafsBlob['compressor'],
+  { sizeBytes }: ChunkInfo,
+  index: number,
+  found: Found,
+): string | undefined {
+  try {
+    const raw = unpack(packed, compressor, sizeBytes, `chunk ${index}`);
+    return createHash('sha256').update(raw).digest('hex');
+  } catch (error) {
+    if (!isCoded(error, 'LAYER_INVALID')) throw error;
+    found('chunks', error.message);
+    return undefined;
+  }
+}

@@ -1,0 +1,44 @@
+import { zstdDecompressSync } from 'node:zlib';
+import { inlinePacker } from '../../src/pack/batch.ts';
+import { type BuiltRafs, buildRafs, type RafsOptions } from '../../src/rafs/build.ts';
+import { unpack } from '../../src/rafs/chunk-info.ts';
+import { type Bootstrap, isPlainChunk, type RafsBlob } from '../../src/rafs/format.ts';
+import { type ReadBootstrap, readBootstrap } from '../../src/rafs/read-bootstrap.ts';
+import { tarEntries } from '../../src/tar/tar-reader.ts';
+import { tarBytes } from './layer-tree.ts';
+
+const DEFAULTS: RafsOptions = {
+  ...{ level: 3, chunkBytes: 4096, prioritized: [], maxBytes: 2 ** 40, compressor: 'zstd' },
+};
+
+/** A data blob of a tar, or why there is none. */
+export async function builtRafs(
+  tar: Buffer,
+  options: Partial<RafsOptions> = {},
+): Promise<{ built: BuiltRafs; blob: Buffer } | string> {
+  const parts: Uint8Array[] = [];
+  const take = (bytes: Uint8Array): void => void parts.push(Buffer.from(bytes));
+  const deps = { source: tarBytes(tar), packer: inlinePacker, take };
+  const built = await buildRafs(deps, tarEntries(tar), { ...DEFAULTS, ...options });
+  return 'unfit' in built ? built.unfit : { built, blob: Buffer.concat(parts) };
+}
+
+/** A layer's bootstrap as the image sees it. */
+export function ownBootstrap({ bootstrap, digest }: BuiltRafs): ReadBootstrap {
+  return readBootstrap(zstdDecompressSync(bootstrap), { insideOf: digest.slice('sha256:'.length) });
+}
+
+/** What the kernel sees of a blob: its chunks at their places. */
+export function deviceOf(blob: RafsBlob, bytes: Buffer, { chunks }: Pick<Bootstrap, 'chunks'>): Buffer {
+  const device = Buffer.alloc(blob.rawBytes);
+  for (const own of chunks.values())
+    for (const chunk of own) {
+      if (chunk.blob !== blob) continue;
+      const packed = bytes.subarray(chunk.packedOffset, chunk.packedOffset + chunk.packedBytes);
+      unpack(packed, isPlainChunk(chunk) ? 'none' : blob.compressor, chunk.sizeBytes, 'a chunk').copy(
+        device,
+        chunk.offset,
+      );
+    }
+  return device;
+}

@@ -1,0 +1,144 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { Cluster } from '@sepia/cluster/cluster';
+import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
+import { until } from '@sepia/test-support/until';
+import t, { type Test } from 'tap';
+import type { Whereabouts } from '../../src/metainfo/core/locate.ts';
+import { MetainfoKeeper } from '../../src/metainfo/metainfo-keeper.ts';
+import type { Origins, Wish } from '../../src/metainfo/origins.ts';
+
+const DIGEST = digestOf(Buffer.from('x'));
+const NAME: BlobName = { digest: DIGEST, upstream: 'local', repository: parseRepositoryName('app') };
+const SIGNAL = new AbortController().signal;
+const HASH = Buffer.alloc(32, 1);
+
+const open = (hashes = 0): Metainfo => {
+  const metainfo = Metainfo.open(DIGEST, 2 ** 20, firstAttempt(DIGEST));
+  if (hashes > 0) metainfo.addHash(0, HASH);
+  return metainfo;
+};
+const final = (): Metainfo => Metainfo.final(DIGEST, 2 ** 20, HASH);
+
+/** Origins a and b as a test wants them: what each has, and what was asked of it. */
+class FakeOrigins {
+  readonly asked: string[] = [];
+  has: Record<string, Metainfo | 'silent' | undefined> = {};
+  /** Wakes polls that wait for news. */
+  readonly #news: (() => void)[] = [];
+
+  candidates = () => ({ ids: ['a', 'b'], ownerIds: ['a', 'b'] });
+
+  where = async (): Promise<Whereabouts[]> =>
+    ['a', 'b'].map((originId) => {
+      const held = this.has[originId];
+      return { originId, state: held === 'silent' ? held : (held?.state ?? 'none') };
+    });
+
+  metainfo = async (originId: string, _name: BlobName, fetch: boolean, wish: Wish): Promise<Metainfo> => {
+    this.asked.push(`${fetch ? 'fetch' : 'take'} ${originId} ${wish.all ? 'all' : 'ranges'}`);
+    const held = this.has[originId];
+    if (held === 'silent') throw new CodedError('PEER_HTTP');
+    if (held === undefined && !fetch) throw new CodedError('BLOB_UNKNOWN');
+    this.has[originId] = held ?? open();
+    return Metainfo.decode((this.has[originId] as Metainfo).encode());
+  };
+
+  adopt = async (originId: string, _name: BlobName, known: Metainfo): Promise<Metainfo> => {
+    this.asked.push(`adopt ${originId} ${known.knownCount}`);
+    this.has[originId] = known;
+    return Metainfo.decode(known.encode());
+  };
+
+  poll = async (originId: string, _name: BlobName, known: Metainfo): Promise<Metainfo | undefined> => {
+    const held = this.has[originId];
+    if (held === 'silent' || held === undefined) throw new CodedError('PEER_HTTP');
+    if (held.etag === known.etag) await new Promise<void>((resolve) => this.#news.push(resolve));
+    return this.has[originId] === 'silent' ? await this.poll(originId, _name, known) : this.#told(originId);
+  };
+
+  tell(originId: string, held: Metainfo | 'silent'): void {
+    this.has[originId] = held;
+    for (const wake of this.#news.splice(0)) wake();
+  }
+
+  #told(originId: string): Metainfo {
+    return Metainfo.decode((this.has[originId] as Metainfo).encode());
+  }
+}
+
+function keeperOf(t: Test): { keeper: MetainfoKeeper; origins: FakeOrigins; clock: { nowMs: number } } {
+  const origins = new FakeOrigins();
+  const clock = { nowMs: 0 };
+  const keeper = new MetainfoKeeper(
+    {
+      cluster: { takesDeletes: () => true } as unknown as Cluster,
+      origins: origins as unknown as Origins,
+      log: silentLogger(),
+      nowMs: () => clock.nowMs,
+      holders: () => [],
+    },
+    { budgetBytes: 10_000 },
+  );
+  t.teardown(() => {
+    keeper.stop();
+    origins.tell('a', final());
+  });
+  return { keeper, origins, clock };
+}
+
+t.test('a blob is located once for all that join, and its leader hears of the wish for all', async (t) => {
+  const { keeper, origins } = keeperOf(t);
+  const both = await Promise.all([keeper.get(NAME), keeper.get(NAME)]);
+  t.equal(both[0], both[1]);
+  t.same(origins.asked, ['fetch a ranges']);
+  await keeper.get(NAME, { all: true });
+  t.same(origins.asked, ['fetch a ranges', 'fetch a all']);
+  t.equal([...keeper.running()].length, 1);
+});
+
+t.test('news of the leader wakes who waits, and its end is told', async (t) => {
+  const { keeper, origins } = keeperOf(t);
+  const { metainfo } = await keeper.get(NAME, { all: true });
+  const { etag } = metainfo;
+  const news = keeper.wait(NAME, etag, 60_000, SIGNAL);
+  origins.tell('a', final());
+  t.equal((await news)?.state, 'final');
+  t.equal(await keeper.wait(NAME, final().etag, 0, SIGNAL), undefined, 'nothing new');
+  t.equal((await keeper.wait(NAME, etag, 60_000, SIGNAL))?.state, 'final', 'there is more already');
+});
+
+t.test('when a leader dies the next adopts what is known', async (t) => {
+  const { keeper, origins } = keeperOf(t);
+  const { metainfo } = await keeper.get(NAME, { all: true });
+  const news = keeper.wait(NAME, metainfo.etag, 60_000, SIGNAL);
+  origins.tell('a', open(1));
+  await news;
+  origins.tell('a', 'silent');
+  await until(() => origins.asked.includes('adopt b 1'), 'b adopts');
+  await until(async () => (await keeper.get(NAME)).originIds[0] === 'b', 'b leads');
+  t.equal((await keeper.get(NAME)).metainfo.knownCount, 1);
+});
+
+t.test('with no origin left what was proven is still told; what was deleted is not', async (t) => {
+  const { keeper, origins, clock } = keeperOf(t);
+  origins.has = { a: final(), b: undefined };
+  await keeper.get(NAME);
+  clock.nowMs = 20_000;
+  origins.has = { a: 'silent', b: 'silent' };
+  t.equal((await keeper.get(NAME)).metainfo.state, 'final');
+  keeper.revoke([NAME]);
+  await t.rejects(keeper.get(NAME), { code: 'NO_PEERS' });
+});
+
+t.test('a bug is thrown, and not taken for the silence of origins', async (t) => {
+  const { keeper, origins, clock } = keeperOf(t);
+  origins.has = { a: final() };
+  await keeper.get(NAME);
+  clock.nowMs = 20_000;
+  origins.where = () => Promise.reject(new TypeError('wrong code'));
+  await t.rejects(keeper.get(NAME), TypeError);
+});
