@@ -170,14 +170,12 @@ export async function startAccelerator(
       { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
       'accelerator is ready',
     );
-    return {
-      url: listener.url,
-      adminUrl: admin.url,
-      adjust: (next) => {
-        log.level = next.log.level;
-        worker.adjust(next.workers);
-      },
-      stop: () => stops.stop(),
-    };
+    const adjust = (next: AcceleratorConfig): void => putInForce(next, log, worker);
+    return { url: listener.url, adminUrl: admin.url, adjust, stop: () => stops.stop() };
   });
+}
+
+function putInForce(config: AcceleratorConfig, log: Logger, worker: Worker): void {
+  log.level = config.log.level;
+  worker.adjust(config.workers);
 }

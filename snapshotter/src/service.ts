@@ -167,14 +167,13 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   );
   stops.push('admin', () => admin.stop(0));
   log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
-  return {
-    status: () => layers.status(),
-    adjust: (next) => {
-      log.level = next.log.level;
-      cache?.adjust(budgetOf(next.cache));
-    },
-    stop: () => stops.stop(),
-  };
+  const adjust = (next: SnapshotterConfig): void => putInForce(next, log, cache);
+  return { status: () => layers.status(), adjust, stop: () => stops.stop() };
+}
+
+function putInForce(config: SnapshotterConfig, log: Logger, cache: CacheKeeper | undefined): void {
+  log.level = config.log.level;
+  cache?.adjust(budgetOf(config.cache));
 }
 
 function countImages(metrics: Metrics, images: () => readonly ImageStatus[]): void {
