@@ -1,7 +1,13 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { AGENT } from '@sepia/cluster/api/agent';
-import { ORIGIN_BLOBS, ORIGIN_GC, ORIGIN_NAMES, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
+import {
+  ORIGIN_BLOBS,
+  ORIGIN_GC,
+  ORIGIN_NAMES,
+  ORIGIN_RECORDS,
+  ORIGIN_WRITE_BACK,
+} from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import type { Caller, Route } from '@sepia/cluster/api/route';
@@ -60,6 +66,11 @@ const ONES: readonly OneOfEach[] = [
     what: "an interval by the cluster's date, which may be set: that is `dateMs`",
     copy: /\{ nowMs \} = (?:this\.#)?clock|nowMs: (?:[\w.#]*\.)?clock\.nowMs/,
     homes: ['shared/http/src/member-gate.ts'],
+  },
+  {
+    what: "the cluster's date as a clock for intervals, or the other way round",
+    copy: /\bdateMs: nowMs\b/,
+    homes: [],
   },
   {
     what: 'a wait that doubles',
@@ -220,6 +231,7 @@ t.test('the tables of routes name who makes each call', async (t) => {
   const tables: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
     ORIGIN_BLOBS,
     ORIGIN_GC,
+    ORIGIN_WRITE_BACK,
     ORIGIN_NAMES,
     ORIGIN_RECORDS,
     ORIGIN_RING,

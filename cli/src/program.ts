@@ -14,8 +14,9 @@ import { addPreheat } from './commands/preheat.ts';
 import { addPull } from './commands/pull.ts';
 import { addPurge } from './commands/purge.ts';
 import { addPush } from './commands/push.ts';
+import { addReplicate } from './commands/queues/replicate.ts';
+import { addWriteBack } from './commands/queues/write-back.ts';
 import { addRecords } from './commands/records.ts';
-import { addReplicate } from './commands/replicate.ts';
 import { addRing } from './commands/ring.ts';
 import { addRoles } from './commands/role.ts';
 import { addSimulate } from './commands/simulate.ts';
@@ -48,6 +49,7 @@ export function buildProgram(): Command {
   addGc(program);
   addBackup(program);
   addReplicate(program);
+  addWriteBack(program);
   addRing(program);
   addRecords(program);
   addStatus(program);

@@ -19,6 +19,7 @@ import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
+import { createWriteBehind, openBackends } from './backend/start.ts';
 import { Absence } from './blobs/absence.ts';
 import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
@@ -54,14 +55,14 @@ import { Referrers } from './records/referrers.ts';
 import { TagIndex } from './records/tag-index.ts';
 import { Tags } from './records/tags.ts';
 import { openRecords } from './recovery/open-records.ts';
-import { Deletes } from './removal/deletes.ts';
 import { Invalidation } from './removal/invalidation.ts';
-import { Purges } from './removal/purges.ts';
-import { Removals } from './removal/removals.ts';
+import { createRemoval } from './removal/start.ts';
 import { createReplication } from './replication/start.ts';
 import { createRing, hears } from './ring/start.ts';
 import { originStatus } from './status.ts';
+import { RegistryBehind } from './upstream/registry-behind.ts';
 import { Upstreams } from './upstream/upstreams.ts';
+import { createWriteBack } from './write-back/start.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
 
@@ -143,9 +144,10 @@ async function build(parts: BuildParts): Promise<Origin> {
   const store = await openStore({ folder, room, index, log, nowMs: dateMs }, config.cache);
   stops.push('blob store', async () => await store.close());
   const sessions = new Sessions({ nowMs, dateMs });
+  const backends = await openBackends({ cluster, db: folder.db, env, nowMs, stops }, pace);
   const upstreams = new Upstreams(
     {
-      cluster,
+      ...{ cluster, backends },
       log,
       ...{ nowMs, dateMs },
       ...identities,
@@ -214,6 +216,10 @@ async function build(parts: BuildParts): Promise<Origin> {
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
+  const writeBehind = createWriteBehind({
+    ...{ cluster, db: folder.db, backends, index, store, members, lookAgain, metrics, log, nowMs, dateMs },
+  });
+  stops.push('backends', async () => await writeBehind.stop());
   const absence = new Absence({ members, standing, index, isMoved: (epoch) => move.isDone(epoch) });
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
   const onOutdated = async (epoch: number, from: string): Promise<void> => await ring.reach(epoch, from);
@@ -224,6 +230,8 @@ async function build(parts: BuildParts): Promise<Origin> {
   const catalog = new Catalog({ cluster, ...counted });
   const fence = new Fence();
   const guard = new ContentGuard({ fence, elapsedMs: nowMs });
+  const behind = new RegistryBehind({ cluster, upstreams, nowMs });
+  const writeBack = createWriteBack({ cluster, tags, links, metrics, log, dateMs });
   const { replication, intake, queue } = createReplication({
     cluster,
     members,
@@ -236,21 +244,16 @@ async function build(parts: BuildParts): Promise<Origin> {
     tagIndex,
     referrers,
     manifests: () => manifests,
+    writeBack: writeBack.carryOut,
     ...identities,
     ...{ metrics, log, nowMs, dateMs },
   });
   stops.push('replication', async () => await replication.stop());
+  writeBack.watch(replication);
   const manifests: Manifests = new Manifests({
-    members,
-    store,
-    blobs,
-    links,
-    proofs,
-    quotas,
-    tags,
-    referrers,
-    replicator,
+    ...{ members, store, blobs, links, proofs, quotas, tags, referrers, replicator },
     replication: intake,
+    behind,
     upstreams,
     recheck,
     repair,
@@ -258,33 +261,10 @@ async function build(parts: BuildParts): Promise<Origin> {
     log,
     nowMs: dateMs,
   });
-  const deletes = new Deletes({
-    links,
-    tags,
-    tagIndex,
-    manifests,
-    referrers,
-    replication: intake,
-    invalidation,
-    upstreams,
-    log,
-  });
   const whole = new WholeBlobs({ members, store, fetches, blobs, replicator });
-  const purges = new Purges({ members, store, links, invalidation, tagIndex, manifests, upstreams, log });
-  const removals = new Removals({
-    members,
-    store,
-    links,
-    linkSet: sets.links,
-    tags,
-    tagIndex,
-    manifests,
-    deletes,
-    replication: intake,
-    invalidation,
-    upstreams,
-    commands: new NodeCommands({ cluster, client }),
-    log,
+  const { deletes, purges, removals } = createRemoval({
+    ...{ members, store, links, linkSet: sets.links, tags, tagIndex, manifests, referrers, behind },
+    ...{ replication: intake, invalidation, upstreams, log, commands: new NodeCommands({ cluster, client }) },
   });
   const gc = createGc(
     {
@@ -330,11 +310,24 @@ async function build(parts: BuildParts): Promise<Origin> {
   const status = async (): Promise<unknown> =>
     await originStatus({
       ...{ selfId, cluster, store, fetches, swarms, uploads, replicator, recovery, scrubber, health, room },
-      ...{ nowMs, startedMs, peerAddresses },
+      ...{ writeBack, writeBehind, nowMs, startedMs, peerAddresses },
     });
   const router = originRouter({
     ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },
-    ...{ replicator, repair, guard, upstreams, quotas, room, replication, intake, queue, removals },
+    ...{
+      replicator,
+      repair,
+      guard,
+      upstreams,
+      quotas,
+      room,
+      replication,
+      intake,
+      queue,
+      removals,
+      behind,
+      writeBack,
+    },
     ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
     ...{ access, sessions, swarms, recordMembers, recordStanding, ring, agreement, ...recovery, ...gc },
     reach: async (epoch: number) => await ring.reach(epoch),
@@ -355,7 +348,10 @@ async function build(parts: BuildParts): Promise<Origin> {
       metrics,
       app,
       notReady,
-      warnings: () => [...ring.warnings, ...recovery.warnings, ...scrubber.warnings],
+      warnings: () => [
+        ...[...ring.warnings, ...recovery.warnings, ...scrubber.warnings],
+        ...[...writeBack.warnings, ...writeBehind.warnings],
+      ],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },
@@ -370,6 +366,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   ring.start();
   scrubber.start();
   replicator.start();
+  writeBehind.start();
   pullTimes.start();
   replication.start();
   gc.schedule.start();

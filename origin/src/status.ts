@@ -2,12 +2,14 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Scrubber } from '@sepia/store/scrubber';
+import type { WriteBehind } from './backend/write-behind.ts';
 import type { Replicator } from './blobs/replicator.ts';
 import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';
 import type { Health } from './cluster/core/health.ts';
 import type { Fetches } from './fetch/fetches.ts';
 import type { Recovery } from './recovery/recovery.ts';
+import type { WriteBackView } from './write-back/start.ts';
 
 interface StatusParts {
   readonly selfId: string;
@@ -17,10 +19,12 @@ interface StatusParts {
   readonly swarms: Swarms;
   readonly uploads: Uploads;
   readonly replicator: Replicator;
+  readonly writeBehind: Pick<WriteBehind, 'backlog'>;
   readonly recovery: Pick<Recovery, 'owed'>;
   readonly scrubber: Pick<Scrubber, 'pass' | 'damaged'>;
   readonly health: Health;
   readonly room: DiskRoom;
+  readonly writeBack: Pick<WriteBackView, 'backlogs'>;
   readonly nowMs: () => number;
   readonly startedMs: number;
   readonly peerAddresses: readonly string[];
@@ -36,10 +40,12 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     swarms,
     uploads,
     replicator,
+    writeBehind,
     recovery,
     scrubber,
     health,
     room,
+    writeBack,
     nowMs,
     startedMs,
     peerAddresses,
@@ -54,7 +60,9 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     disk: { freeBytes: room.freeBytes, full: room.isFull },
     uploadsOpen: uploads.open,
     copiesOwed: replicator.owed(),
+    backend: writeBehind.backlog,
     owed: recovery.owed(),
+    writeBack: writeBack.backlogs(),
     scrub: { ...scrubber.pass, damaged: scrubber.damaged },
     suspects: health.suspects(nowMs()),
     fetches: [...fetches].map((fetch) => ({

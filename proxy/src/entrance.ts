@@ -2,6 +2,7 @@ import { type Audit, openAudit } from '@sepia/base/audit';
 import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { takesPushes } from '@sepia/cluster/write-back';
 import { AccessTokens } from '@sepia/face/access/access-tokens';
 import { AccessRules, accessMode } from '@sepia/face/access/rules';
 import { Door } from '@sepia/face/door/door';
@@ -110,7 +111,7 @@ function ownAccounts({ config, cluster, clusterKey, log, nowMs }: EntranceParts)
 
 function tellWhoMayCome(cluster: Cluster, accounts: number | undefined, log: Logger): void {
   const open = cluster.upstreams.filter(({ name }) => accessMode(cluster, name) === 'cluster');
-  const pushable = open.filter(({ mode }) => mode === 'none').map(({ name }) => name);
+  const pushable = open.filter(({ mode }) => takesPushes(mode)).map(({ name }) => name);
   if (accounts !== undefined) log.info({ accounts }, 'clients log in; rules come from the cluster document');
   if (pushable.length > 0)
     log.warn(

@@ -49,6 +49,8 @@ function show(state) {
   byId('share-peer').style.width = `${total === 0 ? 0 : (100 * peerBytes) / total}%`;
   byId('share-origin').style.width = `${total === 0 ? 0 : (100 * originBytes) / total}%`;
   showSwarms(state.swarms);
+  byId('write-back-part').hidden = state.writeBack.length === 0;
+  byId('write-back').replaceChildren(...state.writeBack.map(writeBackRow));
   byId('members').replaceChildren(...state.members.map(memberRow));
 }
 
@@ -168,6 +170,17 @@ function memberRow(member) {
     cell(member.zone ?? '–'),
     cell(member.blobs === undefined ? '–' : String(member.blobs), 'num'),
     cell(member.usedBytes === undefined ? '–' : bytes(member.usedBytes), 'num'),
+  );
+  return row;
+}
+
+function writeBackRow({ upstream, waiting, oldestSeconds, dead }) {
+  const row = element('tr');
+  row.append(
+    cell(upstream),
+    cell(String(waiting), 'num'),
+    cell(waiting === 0 ? '–' : duration(oldestSeconds)),
+    cell(String(dead), dead === 0 ? 'num' : 'num down'),
   );
   return row;
 }

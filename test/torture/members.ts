@@ -11,7 +11,7 @@ const FAKETIME = [
   '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1',
   '/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1',
 ].find((file) => existsSync(file));
-const READY_MS = 90_000;
+const READY_MS = 180_000;
 
 /** True if clocks can be set wrong here. */
 export const HAS_FAKETIME = FAKETIME !== undefined;

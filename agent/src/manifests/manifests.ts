@@ -189,12 +189,10 @@ export class Manifests {
     signal: AbortSignal,
   ): Promise<Whole> {
     const { cluster, gate, nowMs, upstreamClient, log } = this.#deps;
-    const waitMs = sourceDelayMs(
-      this.#policy,
-      cluster.upstream(target.upstream).url !== undefined,
-      gate.silentForMs(nowMs()),
-      0,
-    );
+    const { url, mode } = cluster.upstream(target.upstream);
+    // A tag of mode write-back may be news to the registry behind: only the cluster knows.
+    const mayTell = url !== undefined && (mode === 'pull-through' || reference.kind === 'digest');
+    const waitMs = sourceDelayMs(this.#policy, mayTell, gate.silentForMs(nowMs()), 0);
     if (waitMs === undefined)
       throw isCoded(cause) && cause.code !== 'PEER_HTTP'
         ? cause

@@ -5,7 +5,7 @@ import { type Command, Option } from 'commander';
 import { isRecordsEngine, wholeNumber } from '../options/option-values.ts';
 import { DEFAULT_COUNTS, DEFAULT_PORTS_FROM } from '../up/plan.ts';
 import { runUp } from '../up/run-up.ts';
-import { parseUpstream, type UpstreamOption } from '../up/upstream-option.ts';
+import { parseUpstream, type UpstreamOption, withWriteBack } from '../up/upstream-option.ts';
 
 interface UpFlags {
   readonly data: string;
@@ -15,6 +15,7 @@ interface UpFlags {
   readonly agents: number;
   readonly accelerators: number;
   readonly upstream: readonly UpstreamOption[];
+  readonly writeBack: readonly string[];
   readonly strangers?: StrangersPolicy;
   readonly portsFrom: number;
   readonly lazy: boolean;
@@ -40,6 +41,12 @@ export function addUp(program: Command): void {
       '--upstream <name=url,host…>',
       'registry to front, or none for one that takes pushes, with further names it answers to; may be repeated, the first is the default; those of the last start stay (at first, without: local=none)',
       collect,
+      [],
+    )
+    .option(
+      '--write-back <name>',
+      'let this upstream take pushes too, and bring them to its registry behind; may be repeated',
+      (text: string, before: readonly string[]) => [...before, text],
       [],
     )
     .addOption(
@@ -88,7 +95,7 @@ export function addUp(program: Command): void {
       await runUp({
         data: flags.data,
         shape: { counts, portsFrom: flags.portsFrom },
-        upstreams: flags.upstream,
+        upstreams: withWriteBack(flags.upstream, flags.writeBack),
         restart: flags.restart,
         isLazy: flags.lazy,
         accelerates: flags.accelerate,

@@ -11,7 +11,7 @@ export function whatNext(cluster: ClusterFile, clusterJson: string): string {
     '',
     `  look      ${proxy.url}/ui/    and  ./sepia status --cluster ${clusterJson}`,
   ];
-  if (first.mode === 'none')
+  if (first.mode !== 'pull-through')
     lines.push(
       `  push      ./sepia push IMAGE.tar demo/app:v1 --proxy ${proxy.url}    or  docker push ${hostOf(proxy.url)}/demo/app:v1`,
     );

@@ -1,13 +1,14 @@
 import { MEMBER_ID } from '@sepia/base/config/member-keys';
 import { isRegistryUrl } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
+import type { UpstreamMode } from '@sepia/cluster/write-back';
 
 /** An upstream as the command line gives it. */
 export interface UpstreamOption {
   readonly name: string;
   readonly url: string | undefined;
   readonly hosts: readonly string[];
-  readonly mode: 'none' | 'pull-through';
+  readonly mode: UpstreamMode;
 }
 
 /** A host name or address, an IPv6 one in brackets, with or without port. */
@@ -34,6 +35,19 @@ export function parseUpstream(text: string): UpstreamOption {
   return { name, url: `${origin}${pathname.replace(/\/+$/, '')}`, hosts, mode: 'pull-through' };
 }
 
+/** Those that are named take pushes too, which are brought to their registry. @throws {CodedError} `CONFIG_INVALID` */
+export function withWriteBack(
+  given: readonly UpstreamOption[],
+  named: readonly string[],
+): readonly UpstreamOption[] {
+  for (const name of named)
+    if (!given.some((one) => one.name === name && one.url !== undefined))
+      throw new CodedError('CONFIG_INVALID', {
+        message: `--write-back ${name}: is no upstream with a registry; name it by --upstream ${name}=URL as well`,
+      });
+  return given.map((one) => (named.includes(one.name) ? { ...one, mode: 'write-back' } : one));
+}
+
 /**
  * Upstreams of a cluster: those of the command line, the first of them the default, then what its document has beside
  * them (`kept`); neither: {@link LOCAL_UPSTREAM} alone. Only who edits the document takes one away.
@@ -43,7 +57,12 @@ export function upstreamsFor(
   kept: readonly UpstreamOption[],
 ): readonly UpstreamOption[] {
   const names = new Set(given.map(({ name }) => name));
-  const all = [...given, ...kept.filter(({ name }) => !names.has(name))];
+  const own = given.map((one) => {
+    const before = kept.find(({ name }) => name === one.name);
+    // Pushes may wait: only who edits the document ends that.
+    return one.mode === 'pull-through' && before?.mode === 'write-back' ? { ...one, mode: before.mode } : one;
+  });
+  const all = [...own, ...kept.filter(({ name }) => !names.has(name))];
   return all.length === 0 ? [LOCAL_UPSTREAM] : all;
 }
 

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { planMembers, portsOf } from '../../src/up/plan.ts';
-import { LOCAL_UPSTREAM, parseUpstream, upstreamsFor } from '../../src/up/upstream-option.ts';
+import { LOCAL_UPSTREAM, parseUpstream, upstreamsFor, withWriteBack } from '../../src/up/upstream-option.ts';
 
 const ONE = { origin: 1, tracker: 1, proxy: 1, agent: 1 };
 
@@ -70,6 +70,11 @@ t.test('upstreams', async (t) => {
   t.same(upstreamsFor([], [harbor, own]), [harbor, own], 'a start without its flags keeps them');
   t.same(upstreamsFor([own], [harbor]), [own, harbor], 'what is named comes first');
   t.same(upstreamsFor([harbor], [{ ...harbor, url: 'https://old.example' }]), [harbor]);
+  const [written] = withWriteBack([harbor, own], ['harbor']);
+  t.match(written, { name: 'harbor', mode: 'write-back' });
+  t.same(upstreamsFor([harbor], [written!]), [written], 'pushes may wait: the mode stays');
+  for (const name of ['own', 'other'])
+    t.throws(() => withWriteBack([harbor, own], [name]), { code: 'CONFIG_INVALID', message: /--upstream/ });
   for (const [bad, why] of [
     ['harbor', /is not NAME=URL/],
     ['=http://x', /is not NAME=URL/],

@@ -5,6 +5,7 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
+import { takesPushes } from '@sepia/cluster/write-back';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { UploadFile } from '@sepia/store/upload-file';
@@ -250,7 +251,8 @@ export class Uploads {
     const place = async (): Promise<{ sizeBytes: number }> => {
       const { sizeBytes } = await file.commit(name.digest, attrsOf(name, 'pushed', undefined));
       await replicator.place(name);
-      await links.write([{ ...name, sizeBytes }]);
+      const isPushed = this.#deps.upstreams.get(name.upstream).mode === 'write-back';
+      await links.write([{ ...name, sizeBytes, pushed: isPushed ? true : undefined }]);
       return { sizeBytes };
     };
     return await guard.writing(name.digest, async () => await replicator.hold(name.digest, place));
@@ -326,7 +328,7 @@ export class Uploads {
 
   #checkWritable(upstream: string): void {
     const { mode } = this.#deps.upstreams.get(upstream);
-    if (mode !== 'none') throw readOnly(upstream, mode);
+    if (!takesPushes(mode)) throw readOnly(upstream, mode);
   }
 
   async #dropIdle(): Promise<void> {
@@ -346,7 +348,7 @@ export class Uploads {
 /** The error of a push to an upstream that takes none. */
 export function readOnly(upstream: string, mode: string): CodedError {
   return new CodedError('UPSTREAM_READ_ONLY', {
-    message: `upstream ${upstream} has mode ${mode} and takes no pushes; use one of mode none`,
+    message: `upstream ${upstream} has mode ${mode} and takes no pushes; use one of mode none or write-back`,
     detail: { upstream, mode },
   });
 }

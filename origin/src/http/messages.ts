@@ -26,6 +26,7 @@ const RECORD_VALUES = {
   links: z.strictObject({
     sizeBytes: z.number().int().nonnegative().optional(),
     mediaType: z.string().max(255).optional(),
+    pushed: z.boolean().optional(),
   }),
   referrers: z.strictObject({
     mediaType: z.string().max(255),

@@ -1,5 +1,6 @@
 import type Router from '@koa/router';
 import { createRouter } from '@sepia/http/router';
+import { writeBackRoutes } from '../write-back/routes.ts';
 import { accessRoutes } from './access-routes.ts';
 import { backupRoutes } from './backup-routes.ts';
 import { blobRoutes } from './blob-routes.ts';
@@ -31,7 +32,8 @@ type OriginRouterDeps = DepsOf<typeof accessRoutes> &
   DepsOf<typeof strangerRoutes> &
   DepsOf<typeof syncRoutes> &
   DepsOf<typeof tagRoutes> &
-  DepsOf<typeof uploadRoutes>;
+  DepsOf<typeof uploadRoutes> &
+  DepsOf<typeof writeBackRoutes>;
 
 /** All routes that an origin answers to members. */
 export function originRouter(deps: OriginRouterDeps): Router {
@@ -40,6 +42,7 @@ export function originRouter(deps: OriginRouterDeps): Router {
     blobRoutes,
     uploadRoutes,
     replicationRoutes,
+    writeBackRoutes,
     removalRoutes,
     gcRoutes,
     backupRoutes,

@@ -9,6 +9,7 @@ import type { JobQueue } from '../replication/job-queue.ts';
 import { MAX_JOBS } from '../replication/job-queue.ts';
 import type { Replication, WhichJobs } from '../replication/replication.ts';
 import type { JobEntry } from '../replication/replication-jobs.ts';
+import { isWriteBackRule } from '../replication/targets.ts';
 import { numberOf, required } from './request.ts';
 
 const MAX_SHOWN = 10_000;
@@ -22,6 +23,8 @@ const JOB = z.object({
   repository: TEXT,
   reference: TEXT,
   kind: z.enum(['copy', 'delete']),
+  digest: TEXT.optional(),
+  take: z.enum(['ours', 'theirs']).optional(),
   state: z.enum(['intent', 'waiting', 'dead']),
   createdAtMs: CLOCK,
   tries: CLOCK,
@@ -70,7 +73,8 @@ export function replicationRoutes(
   });
   serve(router, ORIGIN_RECORDS.replication, async (ctx) => {
     const rule = queryValue(ctx, 'rule');
-    const shown = await replication.shown(rule, numberOf(ctx, 'limit', MAX_SHOWN) ?? MAX_SHOWN);
+    const isMeant = (one: string): boolean => (rule === undefined ? !isWriteBackRule(one) : one === rule);
+    const shown = await replication.shown(isMeant, numberOf(ctx, 'limit', MAX_SHOWN) ?? MAX_SHOWN);
     ctx.body = { counts: replication.counts, jobs: shown };
   });
   serve(router, ORIGIN_RECORDS.replicationRun, async (ctx) => {
@@ -95,6 +99,7 @@ function whichOf(value: unknown): { which: WhichJobs; atMs: number } {
   if (rule === undefined && wanted === undefined && dead !== true)
     throw new CodedError('REQUEST_INVALID', { message: 'name a rule, a job, or dead: true' });
   const which: WhichJobs = (job, id) =>
+    !isWriteBackRule(job.rule) &&
     (rule === undefined || job.rule === rule) &&
     (wanted === undefined || id === wanted) &&
     (dead !== true || job.state === 'dead');

@@ -7,12 +7,14 @@ import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import type { ContentGuard } from '../fence/content-guard.ts';
+import type { PushIntents } from '../manifests/manifest-push.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { relink } from '../manifests/relink.ts';
 import type { Links } from '../records/links.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { TagName, Tags } from '../records/tags.ts';
 import { setFault } from '../upstream/core/tag-policy.ts';
+import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { repositoryOf, required } from './request.ts';
 
@@ -23,6 +25,8 @@ interface TagRouteDeps {
   readonly links: Links;
   readonly referrers: Referrers;
   readonly guard: Pick<ContentGuard, 'using'>;
+  readonly intake: PushIntents;
+  readonly behind: Pick<RegistryBehind, 'look'>;
 }
 
 /** What an operator does with one tag: reads its history, points it somewhere. */
@@ -47,7 +51,14 @@ export function tagRoutes(router: Router, deps: TagRouteDeps): void {
     });
     // A tag never points at what cannot be pulled.
     await relink(deps, name, digest, async () => {
-      ctx.body = await deps.tags.move(name, digest, rules, 'set');
+      if (rules.mode !== 'write-back') {
+        ctx.body = await deps.tags.move(name, digest, rules, 'set');
+        return;
+      }
+      const reference = { kind: 'tag', tag: name.tag } as const;
+      const done = await deps.intake.intend(name, reference, { digest, hasSubject: false });
+      ctx.body = await deps.tags.move(name, digest, rules, 'set', { behind: await deps.behind.look(name) });
+      await done();
     });
   });
 }

@@ -1,15 +1,19 @@
 import type Router from '@koa/router';
 import { parseDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
+import { takesPushes } from '@sepia/cluster/write-back';
 import { serve } from '@sepia/http/router';
 import { bodyOf } from '@sepia/http/signed';
+import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Context } from 'koa';
 import type { UploadBody, UploadName, Uploads } from '../blobs/uploads.ts';
 import { readOnly } from '../blobs/uploads.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
+import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -19,6 +23,8 @@ import { clientOf, contentLength, numberOf, repositoryOf, required } from './req
 export interface UploadRouteDeps {
   readonly uploads: Uploads;
   readonly links: Links;
+  readonly store: BlobStore;
+  readonly proofs: LinkProofs;
   readonly quotas: Pick<Quotas, 'check'>;
   readonly upstreams: Upstreams;
   readonly room: Pick<DiskRoom, 'check'>;
@@ -65,17 +71,30 @@ async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {
   const from = parseRepositoryName(required(ctx, 'from'));
   const digest = parseDigest(required(ctx, 'digest'));
   const { mode } = deps.upstreams.get(upstream);
-  if (mode !== 'none') throw readOnly(upstream, mode);
+  if (!takesPushes(mode)) throw readOnly(upstream, mode);
   await deps.guard.using([{ upstream, repository, digest }], async () => {
     // What was remembered of a link may be older than the collection of its bytes.
     const link = await deps.links.find({ upstream, repository: from, digest }, { fresh: true });
-    if (link === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest, repository: from } });
+    const source = { upstream, repository: from, digest };
+    // A link that the upstream's manifests made may name anything: only bytes that are known to be there are mounted.
+    const isSound = mode === 'none' || (link !== undefined && (await isProven(deps, source, link)));
+    if (link === undefined || !isSound)
+      throw new CodedError('BLOB_UNKNOWN', { detail: { digest, repository: from } });
     await deps.quotas.check({ upstream, repository, digest }, link.sizeBytes ?? 0);
-    await deps.links.write([{ ...link, repository }]);
+    await deps.links.write([{ ...link, repository, pushed: mode === 'none' ? undefined : true }]);
   });
   ctx.set('Docker-Content-Digest', digest);
   ctx.status = 201;
   ctx.body = '';
+}
+
+async function isProven(
+  { store, proofs }: UploadRouteDeps,
+  name: BlobName,
+  link: { readonly pushed?: boolean | undefined },
+): Promise<boolean> {
+  proofs.noteLink(name, link);
+  return proofs.isProven(name, (await store.stat(name.digest))?.attrs.provenance ?? []);
 }
 
 function uploadOf(ctx: Context): UploadName {

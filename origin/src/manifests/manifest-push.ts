@@ -1,7 +1,9 @@
+import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import { type Digest, digestAlgorithm, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { RepositoryName, Tag } from '@sepia/base/names/repository';
+import { takesPushes } from '@sepia/cluster/write-back';
 import type { Descriptor, ParsedManifest } from '@sepia/oci/manifest';
 import { parsePushedManifest } from '@sepia/oci/pushed-manifest';
 import type { Reference } from '@sepia/oci/route';
@@ -15,6 +17,7 @@ import { keepLinked, missingLinks } from '../records/missing-links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { Tags } from '../records/tags.ts';
+import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { StoredManifest } from './manifest-cache.ts';
 
@@ -38,7 +41,11 @@ export interface ManifestPush {
 /** Hears of a push before and after it, so that it is replicated whatever happens between. */
 export interface PushIntents {
   /** Call what it returns when the push has happened, before it is acknowledged. @throws `QUORUM_LOST` */
-  intend(name: Repository, reference: Reference, hasSubject: boolean): Promise<() => Promise<void>>;
+  intend(
+    name: Repository,
+    reference: Reference,
+    pushed: { readonly digest: Digest; readonly hasSubject: boolean },
+  ): Promise<() => Promise<void>>;
 }
 
 interface PushDeps {
@@ -51,6 +58,7 @@ interface PushDeps {
   readonly referrers: Referrers;
   readonly replicator: Replicator;
   readonly replication: PushIntents;
+  readonly behind: Pick<RegistryBehind, 'look'>;
   readonly upstreams: Upstreams;
   readonly guard: Pick<ContentGuard, 'using' | 'writing'>;
   /** Manifests that an index names. */
@@ -69,7 +77,7 @@ export async function pushManifest(
   const { guard, upstreams } = deps;
   const { name, bytes } = push;
   const { mode } = upstreams.get(name.upstream);
-  if (mode !== 'none') throw readOnly(name.upstream, mode);
+  if (!takesPushes(mode)) throw readOnly(name.upstream, mode);
   const parsed = parsePushedManifest(bytes, push.contentType);
   const digest = checkedDigest(push);
   const needed = await closureOf(deps.read, name, parsed.descriptors);
@@ -88,8 +96,10 @@ async function storeManifest(
   digest: Digest,
   needed: readonly Descriptor[],
 ): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
-  const { links, quotas, store, replicator, replication, referrers } = deps;
+  const { links, quotas, store, replicator, replication, referrers, upstreams } = deps;
   const { name, bytes } = push;
+  const isWrittenBack = upstreams.get(name.upstream).mode === 'write-back';
+  if (isWrittenBack) await confirmLinks(links, name, needed);
   await requireLinks(links, name, needed);
   await checkSizes(deps, name, parsed.descriptors);
   await quotas.check({ ...name, digest }, bytes.length);
@@ -105,9 +115,16 @@ async function storeManifest(
     ...(push.furtherTags ?? []).map((tag) => ({ kind: 'tag', tag }) as const),
   ];
   const pushed = await Promise.all(
-    references.map(async (one) => await replication.intend(name, one, parsed.subject !== undefined)),
+    references.map(
+      async (one) =>
+        await replication.intend(name, one, { digest, hasSubject: parsed.subject !== undefined }),
+    ),
   );
-  const entries = [{ ...name, digest, sizeBytes: bytes.length, mediaType }, ...descriptorLinks(name, needed)];
+  const own = { ...name, digest, sizeBytes: bytes.length, mediaType };
+  const entries: LinkEntry[] = [
+    isWrittenBack ? { ...own, pushed: true } : own,
+    ...descriptorLinks(name, needed),
+  ];
   const linked = entries.map((one) => one.digest);
   const tags = await keepLinked(links, name, linked, {
     write: async () => {
@@ -118,6 +135,24 @@ async function storeManifest(
   });
   await Promise.all(pushed.map(async (done) => await done()));
   return { digest, mediaType, bytes, tags };
+}
+
+/** Links that are asked for at the upstream at once. */
+const CONFIRMS_AT_ONCE = 8;
+const CONFIRM_MS = 15_000;
+
+/** Content that the registry behind has counts as there: its links are written where it says so. */
+async function confirmLinks(links: Links, name: Repository, needed: readonly Descriptor[]): Promise<void> {
+  const missing = await missingLinks(links, name, [...new Set(needed.map((one) => one.digest))]);
+  const signal = AbortSignal.timeout(CONFIRM_MS);
+  await fewAtOnce(missing, CONFIRMS_AT_ONCE, async (digest) => {
+    try {
+      await links.require({ ...name, digest }, signal);
+    } catch (error) {
+      // Whether it is linked now is asked next; a registry that is silent leaves it missing.
+      if (!isCoded(error)) throw error;
+    }
+  });
 }
 
 /** @throws `MANIFEST_BLOB_MISSING` that names what is not linked here */
@@ -178,10 +213,13 @@ async function holdTag({ quotas }: PushDeps, name: Repository, tag: Tag): Promis
 }
 
 async function moveTags(deps: PushDeps, push: ManifestPush, digest: Digest): Promise<Tag[]> {
-  const { tags, upstreams } = deps;
+  const { tags, upstreams, behind } = deps;
   const { name, reference, furtherTags = [] } = push;
   const move = async (tag: Tag): Promise<unknown> =>
-    await tags.move({ ...name, tag }, digest, upstreams.tagRules({ ...name, tag }), 'push', push.change);
+    await tags.move({ ...name, tag }, digest, upstreams.tagRules({ ...name, tag }), 'push', {
+      change: push.change,
+      behind: await behind.look({ ...name, tag }),
+    });
   if (reference.kind === 'tag') await move(reference.tag);
   const moved: Tag[] = [];
   for (const tag of furtherTags) {

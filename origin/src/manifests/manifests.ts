@@ -17,6 +17,7 @@ import {
 } from '@sepia/oci/manifest';
 import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
+import { acknowledged } from '../blobs/acknowledged.ts';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
@@ -24,16 +25,18 @@ import { H_HOP, type Members } from '../cluster/members.ts';
 import type { ReadManifest } from '../fence/closure.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import type { LinkProofs } from '../proofs/link-proofs.ts';
-import type { TagRecord } from '../records/core/tag-record.ts';
+import { isTakenAway, recordOf, type TagRecord, type TagState } from '../records/core/tag-record.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Referrers } from '../records/referrers.ts';
 import { isQuorumProblem, type TagName, type Tags } from '../records/tags.ts';
 import { decideTag, mayAsk, staleAge } from '../upstream/core/tag-policy.ts';
+import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { descriptorLinks, type ManifestPush, type PushIntents, pushManifest } from './manifest-push.ts';
+import { manifestFromBackend } from './manifest-readback.ts';
 import { broughtHeader, type Recheck } from './recheck.ts';
 
 export interface ManifestAnswer extends StoredManifest {
@@ -69,6 +72,7 @@ interface ManifestsDeps {
   readonly referrers: Referrers;
   readonly replicator: Replicator;
   readonly replication: PushIntents;
+  readonly behind: Pick<RegistryBehind, 'look'>;
   readonly upstreams: Upstreams;
   readonly recheck: Recheck;
   readonly repair: Pick<Repair, 'noteRotten'>;
@@ -119,15 +123,18 @@ export class Manifests {
   async #byTag(name: TagName, hop: boolean, wish: ManifestWish): Promise<ManifestAnswer> {
     const { tags, upstreams, nowMs } = this.#deps;
     const rules = upstreams.tagRules(name);
-    let record: TagRecord | undefined;
+    let state: TagState | undefined;
     try {
-      record = await tags.read(name);
+      state = await tags.state(name);
     } catch (error) {
-      if (rules.mode === 'none' || !isQuorumProblem(error)) throw error;
+      // Only of an upstream that takes no pushes may another's word be asked for instead.
+      if (rules.mode !== 'pull-through' || !isQuorumProblem(error)) throw error;
     }
+    const record = recordOf(state);
     const decided = decideTag(record, rules, nowMs());
-    const decision = decided === 'answer' && wish.fresh === true && mayAsk(rules) ? 'ask-upstream' : decided;
-    if (decision === 'unknown') throw unknownTag(name);
+    const isAsked = wish.fresh === true && mayAsk(record, rules);
+    const decision = decided === 'answer' && isAsked ? 'ask-upstream' : decided;
+    if (decision === 'unknown' || isTakenAway(state)) throw unknownTag(name);
     if (decision === 'answer') return await this.#byDigest({ ...name, digest: record!.digest });
     const leader = this.#deps.members.leaderOf(shardKey(name.upstream, name.repository));
     if (!hop && leader !== this.#deps.members.selfId) {
@@ -220,15 +227,15 @@ export class Manifests {
   }
 
   /**
-   * Notes what the upstream says; returns what the tag points at then (its policy may hold it where it was). In
-   * pull-through the upstream's answer counts, also when the register has no quorum now.
+   * Notes what the upstream says; returns what the tag points at then (its policy may hold it where it was, or a push
+   * that waits). In pull-through the upstream's answer counts, also when the register has no quorum now.
    */
   async moveTag(name: TagName, digest: Digest): Promise<Digest> {
     const { tags, upstreams, log } = this.#deps;
     try {
       return (await tags.move(name, digest, upstreams.tagRules(name), 'revalidate')).digest;
     } catch (error) {
-      if (!isQuorumProblem(error)) throw error;
+      if (upstreams.takesDeletes(name.upstream) || !isQuorumProblem(error)) throw error;
       log.warn({ tag: name.tag, repository: name.repository }, 'tag not written: too few origins answer');
       return digest;
     }
@@ -241,8 +248,9 @@ export class Manifests {
     try {
       link = await links.find(name);
     } catch (error) {
-      if (client === undefined || !isQuorumProblem(error)) throw error;
+      if (upstreams.takesDeletes(name.upstream) || !isQuorumProblem(error)) throw error;
     }
+    proofs.noteLink(name, link);
     if (link !== undefined) {
       const provenance = (await store.stat(name.digest))?.attrs.provenance ?? [];
       const here = proofs.isProven(name, provenance)
@@ -254,10 +262,17 @@ export class Manifests {
         return found;
       }
     }
-    if (client === undefined)
+    if (client === undefined || (link === undefined && (await links.isDeleted(name)))) {
+      const late = AbortSignal.timeout(upstreams.firstByteMs + BODY_MS);
+      const back = link && (await manifestFromBackend(this.#deps, name, link, late));
+      if (back !== undefined) {
+        this.#cache.put(back);
+        return back;
+      }
       throw new CodedError('MANIFEST_UNKNOWN', {
         detail: { reference: name.digest, repository: name.repository },
       });
+    }
     const key = `${name.upstream}\n${name.repository}\n${name.digest}\n${wish.authorization === undefined ? '' : 'brought'}`;
     const fetch = async (): Promise<ManifestAnswer> => {
       const manifest = await client.getManifest(
@@ -269,7 +284,7 @@ export class Manifests {
       return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     };
     try {
-      return await this.#flights.share(key, fetch);
+      return await acknowledged(name, link, async () => await this.#flights.share(key, fetch));
     } catch (error) {
       throw upstreamError(error, name.upstream);
     }
@@ -297,10 +312,10 @@ export class Manifests {
     }
   }
 
-  /** From another origin; its bytes are checked here. @throws `QUORUM_LOST` in mode none when one that could hold it is silent */
+  /** From another origin; its bytes are checked here. @throws `QUORUM_LOST` where origins alone keep it and one that could is silent */
   async #fromOthers(name: BlobName): Promise<StoredManifest | undefined> {
     const found = await this.#deps.blobs.locateOthers(name);
-    if (found.type === 'undecided' && this.#deps.upstreams.client(name.upstream) === undefined) {
+    if (found.type === 'undecided' && this.#deps.upstreams.blobs(name.upstream) === undefined) {
       throw new CodedError('QUORUM_LOST', {
         message: 'an origin that could hold this manifest does not answer',
         detail: { digest: name.digest },

@@ -1,5 +1,6 @@
 import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError } from '@sepia/base/errors';
+import { LatestMap } from '@sepia/base/latest-map';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import { isManifestType, OCI_MANIFEST } from '@sepia/oci/manifest';
@@ -32,6 +33,8 @@ export class LinkProofs {
   readonly #deps: LinkProofsDeps;
   readonly #deliveries: Deliveries;
   readonly #confirmed = new Set<string>();
+  /** Names whose link a push made: it had the bytes. */
+  readonly #pushed = new LatestMap<string, true>(MAX_CONFIRMED);
   readonly #asking = new SingleFlight<string, void>();
 
   constructor(deps: LinkProofsDeps) {
@@ -46,6 +49,7 @@ export class LinkProofs {
   /** May bytes that came from `provenance` be served under this name? Once true, it stays so until {@link forget}. */
   isProven(name: BlobName, provenance: readonly Provenance[]): boolean {
     if (this.#deps.upstreams.client(name.upstream) === undefined) return true;
+    if (this.#pushed.get(linkKey(name)) === true) return true;
     if (provenance.some((one) => one.upstream === name.upstream && one.repository === name.repository))
       return true;
     return this.#confirmed.has(linkKey(name)) && this.#deliveries.has(name, provenance);
@@ -59,6 +63,11 @@ export class LinkProofs {
     if (this.#confirmed.size > MAX_CONFIRMED) this.#confirmed.delete(this.#confirmed.values().next().value!);
   };
 
+  /** Its link is there, and says by `pushed` that a push made it: who pushes has the bytes. */
+  noteLink(name: BlobName, link: { readonly pushed?: boolean | undefined } | undefined): void {
+    if (link?.pushed === true) this.#pushed.set(linkKey(name), true);
+  }
+
   /** The upstream sent its bytes. */
   noteDelivered(name: BlobName): void {
     this.note(name);
@@ -68,6 +77,7 @@ export class LinkProofs {
   /** A repository does not have it any more. */
   forget(name: Readonly<Record<'upstream' | 'repository' | 'digest', string>>): void {
     this.#confirmed.delete(linkKey(name));
+    this.#pushed.delete(linkKey(name));
   }
 
   /**

@@ -17,6 +17,8 @@ export interface LinkEntry {
   readonly digest: Digest;
   readonly sizeBytes?: number | undefined;
   readonly mediaType?: string | undefined;
+  /** A push or mount made it (mode write-back): the repository has the bytes by that, whatever the upstream says. */
+  readonly pushed?: boolean | undefined;
   /** Clock of its last write, where it was read. */
   readonly atMs?: number | undefined;
 }
@@ -56,12 +58,12 @@ export class Links {
     });
   }
 
-  /** True if this origin's own records have the link, for people who look and for guesses. */
-  async hasOwn(name: BlobName): Promise<boolean> {
+  /** The link as this origin's own records have it, for people who look and for guesses. */
+  async own(name: BlobName): Promise<Link | undefined> {
     try {
-      return (await this.#deps.set.own(name, [name.digest]))?.value !== undefined;
+      return (await this.#deps.set.own(name, [name.digest]))?.value;
     } catch (error) {
-      if (isCoded(error, 'RECORDS_PENDING')) return false;
+      if (isCoded(error, 'RECORDS_PENDING')) return undefined;
       throw error;
     }
   }
@@ -74,9 +76,13 @@ export class Links {
     const lookUp = this.#ledger.begin(this.#deps.nowMs());
     await this.#deps.set.write(
       first,
-      fresh.map(({ digest, sizeBytes, mediaType }) => ({
+      fresh.map(({ digest, sizeBytes, mediaType, pushed }) => ({
         key: [digest],
-        value: { ...defined('sizeBytes', sizeBytes), ...defined('mediaType', mediaType) },
+        value: {
+          ...defined('sizeBytes', sizeBytes),
+          ...defined('mediaType', mediaType),
+          ...defined('pushed', pushed),
+        },
       })),
     );
     for (const entry of fresh) this.#ledger.note(entry, { entry, written: true }, lookUp);
@@ -95,13 +101,24 @@ export class Links {
 
   /** The link, or undefined if enough owners say that there is none. `fresh`: asks them in any case. @throws `QUORUM_LOST` */
   async find(name: BlobName, options: { readonly fresh?: boolean } = {}): Promise<LinkEntry | undefined> {
-    const nowMs = this.#deps.nowMs();
-    const known = options.fresh === true ? undefined : this.#ledger.get(name, nowMs);
+    const known = options.fresh === true ? undefined : this.#ledger.get(name, this.#deps.nowMs());
     if (known !== undefined) return known.entry;
-    const lookUp = this.#ledger.begin(nowMs);
+    const found = await this.#read(name);
+    return found === 'deleted' ? undefined : found;
+  }
+
+  /** True if a delete took the link, of a repository that another registry may still have. @throws `QUORUM_LOST` */
+  async isDeleted(name: BlobName): Promise<boolean> {
+    if (!this.#deps.upstreams.takesDeletes(name.upstream)) return false;
+    return (await this.#read(name)) === 'deleted';
+  }
+
+  async #read(name: BlobName): Promise<LinkEntry | 'deleted' | undefined> {
+    const lookUp = this.#ledger.begin(this.#deps.nowMs());
     const lenient = !this.#deps.upstreams.takesDeletes(name.upstream);
     const record = await this.#deps.set.read(name, [name.digest], { lenient });
-    if (record?.value === undefined) return undefined;
+    if (record === undefined) return undefined;
+    if (record.value === undefined) return 'deleted';
     const { upstream, repository, digest } = name;
     const found: LinkEntry = { upstream, repository, digest, ...record.value, atMs: record.atMs };
     this.#ledger.note(found, { entry: found, written: false }, lookUp);
@@ -135,7 +152,7 @@ export class Links {
   }
 
   /**
-   * The link; where it is missing in pull-through, the upstream is asked once and the link written.
+   * The link; where it is missing and not deleted, an upstream that is read from is asked once and the link written.
    * @throws `BLOB_UNKNOWN`, `QUORUM_LOST`, `BACKEND_DOWN` and what the upstream says
    */
   async require(name: BlobName, signal: AbortSignal): Promise<LinkEntry> {
@@ -148,7 +165,7 @@ export class Links {
       if (client === undefined || !isCoded(error, 'QUORUM_LOST')) throw error;
       lost = error;
     }
-    if (client === undefined)
+    if (client === undefined || (lost === undefined && (await this.isDeleted(name))))
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest, repository: name.repository } });
     const confirm = async (): Promise<LinkEntry> => {
       const lookUp = this.#ledger.begin(this.#deps.nowMs());

@@ -14,6 +14,8 @@ import type { ShardName } from './quorum-set.ts';
 interface TagState {
   readonly tag: string;
   readonly digest?: string;
+  /** The registry behind has not heard of it. */
+  readonly owed?: true;
   readonly ballot: Ballot;
 }
 
@@ -21,6 +23,12 @@ interface TagState {
 export interface ListedTag {
   readonly tag: string;
   readonly digest: Digest;
+}
+
+/** A tag that awaits write-back. */
+export interface OwedTag {
+  readonly tag: string;
+  readonly digest?: Digest;
 }
 
 /** Most tags in one message. */
@@ -56,9 +64,14 @@ export class TagIndex {
       if (entries.length >= page.limit) return { entries, more: true };
       const { accepted, value } = await registers.state(key);
       if (accepted.counter === 0) continue;
-      const digest = digestOf(value);
+      const { digest, owed } = partsOf(value);
       const tag = key.slice(prefix.length);
-      entries.push(digest === undefined ? { tag, ballot: accepted } : { tag, digest, ballot: accepted });
+      entries.push({
+        tag,
+        ...(digest === undefined ? {} : { digest }),
+        ...(owed === undefined ? {} : { owed }),
+        ballot: accepted,
+      });
     }
     return { entries, more: false };
   }
@@ -69,16 +82,29 @@ export class TagIndex {
     page: { readonly after?: string | undefined; readonly limit?: number } = {},
   ): AsyncGenerator<ListedTag, void, void> {
     let left = page.limit ?? Number.POSITIVE_INFINITY;
-    let { after } = page;
-    while (left > 0) {
-      const limit = Math.min(MAX_TAG_STATES, left);
+    for await (const { tag, digest } of this.#all(shard, page.after, left)) {
+      if (digest === undefined || !isDigest(digest)) continue;
+      yield { tag, digest };
+      left -= 1;
+      if (left <= 0) return;
+    }
+  }
+
+  /** Tags in order that await write-back; without digest those that are to go there. @throws `QUORUM_LOST` */
+  async *owed(shard: ShardName): AsyncGenerator<OwedTag, void, void> {
+    for await (const { tag, digest, owed } of this.#all(shard, undefined, MAX_TAG_STATES))
+      if (owed === true) yield digest === undefined || !isDigest(digest) ? { tag } : { tag, digest };
+  }
+
+  async *#all(
+    shard: ShardName,
+    first: string | undefined,
+    most: number,
+  ): AsyncGenerator<TagState, void, void> {
+    const limit = Math.min(MAX_TAG_STATES, most);
+    for (let after = first; ; ) {
       const { entries, next } = await this.#page(shard, after, limit);
-      for (const { tag, digest } of entries) {
-        if (digest === undefined || !isDigest(digest)) continue;
-        yield { tag, digest };
-        left -= 1;
-        if (left <= 0) return;
-      }
+      yield* entries;
       if (next === undefined) return;
       after = next;
     }
@@ -104,8 +130,11 @@ export class TagIndex {
   }
 }
 
-/** The digest in what a register's acceptors keep of it. */
-function digestOf(kept: unknown): string | undefined {
-  const value = (kept as { value?: { digest?: unknown } } | null | undefined)?.value;
-  return typeof value?.digest === 'string' ? value.digest : undefined;
+/** Digest, and whether it is owed, in what a register's acceptors keep of it. */
+function partsOf(kept: unknown): { readonly digest?: string; readonly owed?: true } {
+  const value = (kept as { value?: { digest?: unknown; owed?: unknown } } | null | undefined)?.value;
+  return {
+    ...(typeof value?.digest === 'string' ? { digest: value.digest } : {}),
+    ...(value?.owed === undefined ? {} : { owed: true }),
+  };
 }

@@ -4,7 +4,7 @@ import type { RepositoryName } from '@sepia/base/names/repository';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { ShardName } from './quorum-set.ts';
-import type { TagIndex } from './tag-index.ts';
+import type { OwedTag, TagIndex } from './tag-index.ts';
 import { byBytes } from './tags.ts';
 
 /** The upstream may take this long for its whole list, in ms. */
@@ -22,8 +22,8 @@ interface ListPage {
 }
 
 /**
- * Tags of a repository, sorted. Mode none: those on record. Pull-through: the upstream's own list, and those on
- * record where it does not answer. @throws `REPOSITORY_UNKNOWN`, `QUORUM_LOST`, what the upstream says
+ * Tags of a repository, sorted. Mode none: those on record. Else: the upstream's own list, and those on
+ * record where it does not answer; what awaits write-back counts before both. @throws `REPOSITORY_UNKNOWN`, `QUORUM_LOST`, what the upstream says
  */
 export async function listTags(
   deps: {
@@ -41,6 +41,22 @@ export async function listTags(
     if (found.length > 0 || (await deps.catalog.has(name))) return found;
     throw new CodedError('REPOSITORY_UNKNOWN', { detail: { repository: name.repository } });
   }
+  const owed = await owedTags(deps, name);
+  const all = await upstreamTags(deps, name, owed.length > 0);
+  for (const { tag, digest } of owed)
+    if (digest === undefined) all.delete(tag);
+    else all.add(tag);
+  const behind = after === undefined ? [...all] : [...all].filter((tag) => tag > after);
+  return behind.sort(byBytes).slice(0, limit);
+}
+
+/** The upstream's own list, else those on record. `isNew`: a repository that it does not know may be news there. */
+async function upstreamTags(
+  deps: { readonly tagIndex: TagIndex; readonly upstreams: Upstreams },
+  name: { readonly upstream: string; readonly repository: RepositoryName },
+  isNew: boolean,
+): Promise<Set<string>> {
+  const client = deps.upstreams.client(name.upstream)!;
   const signal = AbortSignal.timeout(LIST_MS);
   const all = new Set<string>();
   try {
@@ -56,14 +72,24 @@ export async function listTags(
     }
   } catch (thrown) {
     const error = upstreamError(thrown, name.upstream);
+    if (isNew && error.code === 'REPOSITORY_UNKNOWN') return new Set();
     const known = isPassing(error)
       ? ((await recorded(deps.tagIndex, name, undefined, MAX_TAGS).catch(ignoreFailure)) ?? [])
       : [];
-    if (known.length === 0) throw error;
+    if (known.length === 0 && !isNew) throw error;
     for (const tag of known) all.add(tag);
   }
-  const behind = after === undefined ? [...all] : [...all].filter((tag) => tag > after);
-  return behind.sort(byBytes).slice(0, limit);
+  return all;
+}
+
+async function owedTags(
+  deps: { readonly tagIndex: Pick<TagIndex, 'owed'>; readonly upstreams: Pick<Upstreams, 'takesDeletes'> },
+  name: ShardName,
+): Promise<readonly OwedTag[]> {
+  if (!deps.upstreams.takesDeletes(name.upstream)) return [];
+  const owed: OwedTag[] = [];
+  for await (const one of deps.tagIndex.owed(name)) owed.push(one);
+  return owed;
 }
 
 async function recorded(

@@ -19,13 +19,17 @@ import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-policy.ts';
 import { shardOf } from './core/record-shard.ts';
 import {
+  type Behind,
   moved,
+  owing,
+  paid,
   recordOf,
   restored,
   type TagMoveKind,
   type TagRecord,
   type TagState,
   takenAway,
+  yielded,
 } from './core/tag-record.ts';
 import type { OwnStanding } from './own-standing.ts';
 
@@ -34,6 +38,11 @@ export interface TagName {
   readonly upstream: string;
   readonly repository: RepositoryName;
   readonly tag: Tag;
+}
+
+/** Given where a change is to be written back: what the registry behind was seen to have. */
+export interface Written {
+  readonly has: Behind;
 }
 
 /** Rounds without majority are not repeated long: the caller has other ways or answers 503. */
@@ -87,19 +96,28 @@ export class Tags {
 
   /**
    * Points a tag at a digest and returns what it points at then: another one if the policy lets a `revalidate` not
-   * move it. `change`: id of a change that other origins may have been given as well; it is made once.
-   * @throws `TAG_IMMUTABLE` (`push`, `set`), `QUORUM_LOST`, `CONFLICT`
+   * move it, or the tag awaits write-back. `change`: id of a change that other origins may have been given as well; it
+   * is made once. `behind`: where the registry behind was just seen to have the tag (mode write-back).
+   * @throws `TAG_IMMUTABLE` (`push`, `set`), `TAG_UNKNOWN` (`revalidate`, of one that is to go upstream), `QUORUM_LOST`, `CONFLICT`
    */
   async move(
     name: TagName,
     digest: Digest,
     rules: TagRules,
     mover: TagMover,
-    change?: string,
+    { change, behind }: { readonly change?: string | undefined; readonly behind?: Behind } = {},
   ): Promise<TagRecord> {
     const move = { digest, atMs: this.#deps.dateMs(), how: mover, by: this.#deps.members.selfId };
     const fn = (current: TagState | undefined): TagState | undefined => {
-      if (mayMove(current?.digest, digest, rules, mover)) return moved(current, move);
+      if (mover === 'revalidate' && current?.owed !== undefined) {
+        if (current.digest !== undefined) return current;
+        throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
+      }
+      if (mayMove(current?.digest, digest, rules, mover)) {
+        const next = moved(current, move);
+        const isOwed = rules.mode === 'write-back' && mover !== 'revalidate';
+        return isOwed ? owing(current, next, behind) : next;
+      }
       if (mover === 'revalidate') return current;
       throw new CodedError('TAG_IMMUTABLE', { detail: { tag: name.tag, digest: current?.digest } });
     };
@@ -113,7 +131,26 @@ export class Tags {
     return await this.#takeAway(
       name,
       'delete',
-      (current) => current.digest === seen.digest && current.checkedAtMs <= seen.checkedAtMs,
+      (current) =>
+        current.owed === undefined &&
+        current.digest === seen.digest &&
+        current.checkedAtMs <= seen.checkedAtMs,
+    );
+  }
+
+  /** The registry behind has what `seen` says: it owes nothing, unless the tag is another by now. @throws `QUORUM_LOST`, `CONFLICT` */
+  async paid(name: TagName, seen: Digest | undefined): Promise<void> {
+    const atMs = this.#deps.dateMs();
+    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
+      paid(current, seen, atMs),
+    );
+  }
+
+  /** The registry behind wins a conflict, see {@link yielded}. @throws `QUORUM_LOST`, `CONFLICT` */
+  async yield(name: TagName, lost: Digest | undefined, won: Digest | null): Promise<void> {
+    const move = { atMs: this.#deps.dateMs(), by: this.#deps.members.selfId };
+    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
+      yielded(current, lost, won, move),
     );
   }
 
@@ -125,11 +162,11 @@ export class Tags {
     name: TagName,
     digest?: Digest,
     how: Extract<TagMoveKind, 'delete' | 'purge'> = 'delete',
-    change?: string,
+    { change, behind }: { readonly change?: string | undefined; readonly behind?: Written | undefined } = {},
   ): Promise<boolean> {
     if ((await this.read(name)) === undefined) return false;
     const isMeant = (current: TagRecord): boolean => digest === undefined || current.digest === digest;
-    return await this.#takeAway(name, how, isMeant, change);
+    return await this.#takeAway(name, how, isMeant, { change, behind });
   }
 
   /** Puts the state of a backup back, unless something later is there. */
@@ -143,14 +180,16 @@ export class Tags {
     name: TagName,
     how: Extract<TagMoveKind, 'delete' | 'purge'>,
     isMeant: (current: TagRecord) => boolean,
-    change?: string,
+    { change, behind }: { readonly change?: string | undefined; readonly behind?: Written | undefined } = {},
   ): Promise<boolean> {
     const move = { atMs: this.#deps.dateMs(), how, by: this.#deps.members.selfId };
     let isTaken = false;
     const fn = (current: TagState | undefined): TagState | undefined => {
       const record = recordOf(current);
       isTaken = record !== undefined && isMeant(record);
-      return isTaken ? takenAway(current, move) : current;
+      if (!isTaken) return current;
+      const next = takenAway(current, move)!;
+      return behind === undefined ? next : owing(current, next, behind.has);
     };
     await this.#registers.change(keyOf(name), this.#owners(name), fn, undefined, change);
     return isTaken;

@@ -306,6 +306,7 @@ export class StartUp {
         try {
           this.#silent.delete(id);
           isAny = (await this.#from(id)) || isAny;
+          this.#waitsFor = open.filter((one) => !standing.standing.handed.includes(one));
         } catch (error) {
           this.#silent.add(id);
           throwIfBug(error);
@@ -313,7 +314,6 @@ export class StartUp {
           log.debug({ id, reason: String(error) }, 'no handover yet');
         }
       }
-      this.#waitsFor = open.filter((id) => !standing.standing.handed.includes(id));
       this.#isStuck = !isAny;
       if (isAny) restMs = FIRST_REST_MS;
       else await this.#rest(restMs);

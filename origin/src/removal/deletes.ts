@@ -4,6 +4,7 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Tag } from '@sepia/base/names/repository';
+import { writeBackOf } from '@sepia/cluster/write-back';
 import { isManifestType, MAX_MANIFEST_BYTES, type ParsedManifest, parseManifest } from '@sepia/oci/manifest';
 import type { ReadManifest } from '../fence/closure.ts';
 import type { Manifests } from '../manifests/manifests.ts';
@@ -11,6 +12,7 @@ import type { LinkEntry, Links } from '../records/links.ts';
 import type { Referrers } from '../records/referrers.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { TagName, Tags } from '../records/tags.ts';
+import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Invalidation } from './invalidation.ts';
 import { isNamedBelow } from './named-below.ts';
@@ -23,6 +25,14 @@ const MAX_TRIES = 5;
 export interface TagDeletions {
   /** @throws `QUORUM_LOST` */
   deleted(name: Pick<TagName, 'upstream' | 'repository'>, tag: string): Promise<void>;
+  /**
+   * A tag or a manifest is about to go that the registry behind may have. Call what it returns when it has gone.
+   * @throws `QUORUM_LOST`
+   */
+  intendDelete(
+    name: Pick<TagName, 'upstream' | 'repository'>,
+    reference: string,
+  ): Promise<() => Promise<void>>;
 }
 
 interface DeletesDeps {
@@ -32,6 +42,7 @@ interface DeletesDeps {
   readonly manifests: Manifests;
   readonly referrers: Referrers;
   readonly replication: TagDeletions;
+  readonly behind: Pick<RegistryBehind, 'look'>;
   readonly invalidation: Invalidation;
   readonly upstreams: Upstreams;
   readonly log: Logger;
@@ -51,10 +62,35 @@ export class Deletes {
   /** The manifest stays. @throws `METHOD_UNSUPPORTED`, `TAG_UNKNOWN`, `TAG_IMMUTABLE`, `QUORUM_LOST`, `CONFLICT` */
   async tag(name: TagName, change?: string): Promise<void> {
     this.#check(name.upstream);
-    this.#checkMovable(name, await this.#deps.tags.read(name));
-    if (await this.#deps.tags.delete(name, undefined, 'delete', change))
-      return await this.#deps.replication.deleted(name, name.tag);
+    const record = await this.#record(name);
+    this.#checkMovable(name, record);
+    if (record !== undefined && (await this.#take(name, undefined, change))) return;
     throw new CodedError('TAG_UNKNOWN', { detail: { repository: name.repository, tag: name.tag } });
+  }
+
+  /** The tag as it stands; where another registry has a say and it is not known here, as that has it. */
+  async #record(name: TagName): Promise<{ readonly digest: Digest } | undefined> {
+    const { tags, upstreams, manifests } = this.#deps;
+    const record = await tags.read(name);
+    if (record !== undefined || upstreams.client(name.upstream) === undefined) return record;
+    await manifests.get(name, { kind: 'tag', tag: name.tag }, false);
+    return await tags.read(name);
+  }
+
+  /** Deletes a tag, only while it points at `digest` if one is given. False if there was nothing to delete. */
+  async #take(name: TagName, digest?: Digest, change?: string): Promise<boolean> {
+    const { tags, replication, behind, upstreams } = this.#deps;
+    if (upstreams.client(name.upstream) === undefined) {
+      const isGone = await tags.delete(name, digest, 'delete', { change });
+      if (isGone) await replication.deleted(name, name.tag);
+      return isGone;
+    }
+    const done = await replication.intendDelete(name, name.tag);
+    const has = await behind.look(name);
+    const isGone = await tags.delete(name, digest, 'delete', { change, behind: { has } });
+    await done();
+    if (isGone) await replication.deleted(name, name.tag);
+    return isGone;
   }
 
   /**
@@ -67,6 +103,14 @@ export class Deletes {
    */
   async manifest(name: BlobName, byOperator = false): Promise<void> {
     this.#check(name.upstream);
+    if (this.#deps.upstreams.client(name.upstream) === undefined)
+      return await this.#manifest(name, byOperator);
+    const done = await this.#deps.replication.intendDelete(name, name.digest);
+    await this.#manifest(name, byOperator);
+    await done();
+  }
+
+  async #manifest(name: BlobName, byOperator: boolean): Promise<void> {
     const { links, referrers } = this.#deps;
     const link = await links.find(name, { fresh: true });
     let tags = await this.#tagsOf(name, byOperator);
@@ -121,11 +165,7 @@ export class Deletes {
   }
 
   async #takeTags(name: BlobName, tags: readonly Tag[]): Promise<void> {
-    await takeTags(tags, async (tag) => {
-      const isGone = await this.#deps.tags.delete({ ...name, tag }, name.digest);
-      if (isGone) await this.#deps.replication.deleted(name, tag);
-      return isGone;
-    });
+    await takeTags(tags, async (tag) => await this.#take({ ...name, tag }, name.digest));
   }
 
   async #subjectOf(name: BlobName, link: LinkEntry): Promise<Digest | undefined> {
@@ -220,16 +260,17 @@ export class Deletes {
   }
 
   #check(upstream: string): void {
-    const { mode } = this.#deps.upstreams.get(upstream);
-    if (!this.#deps.upstreams.takesDeletes(upstream)) throw notDeletable(upstream, mode);
+    const found = this.#deps.upstreams.get(upstream);
+    if (!this.#deps.upstreams.takesDeletes(upstream)) throw notDeletable(upstream, `mode ${found.mode}`);
+    if (writeBackOf(found)?.deletes === false) throw notDeletable(upstream, 'write-back.deletes: false');
   }
 }
 
 /** The error of a delete where another registry is the source of truth. */
-function notDeletable(upstream: string, mode: string): CodedError {
+function notDeletable(upstream: string, why: string): CodedError {
   return new CodedError('METHOD_UNSUPPORTED', {
-    message: `upstream ${upstream} has mode ${mode}: what it has is deleted at the registry behind it`,
-    detail: { upstream, mode },
+    message: `upstream ${upstream} has ${why}: what it has is deleted at the registry behind it`,
+    detail: { upstream },
   });
 }
 

@@ -71,6 +71,7 @@ export class Removals {
   /** A tag, a digest, or (neither) a whole repository. @throws `QUORUM_LOST`, `CONFLICT`, `MANIFEST_UNKNOWN` of mode none, `TIMEOUT`: repeat it */
   async remove(name: Repository, what: { readonly tag?: Tag; readonly digest?: Digest }): Promise<Removed> {
     const { upstreams, deletes } = this.#deps;
+    await this.#checkPaid(name);
     const isSource = upstreams.client(name.upstream) === undefined;
     const { tag, digest } = what;
     const tags: string[] = [];
@@ -94,6 +95,16 @@ export class Removals {
       digests: digests.size,
       missed: await this.#forget(name, [...digests]),
     });
+  }
+
+  /** What the registry behind has not got yet would be lost for good. */
+  async #checkPaid(name: Repository): Promise<void> {
+    if (this.#deps.upstreams.get(name.upstream).mode !== 'write-back') return;
+    for await (const { tag } of this.#deps.tagIndex.owed(name))
+      throw new CodedError('METHOD_UNSUPPORTED', {
+        message: `${name.repository}:${tag} awaits write-back; purge after "sepia write-back drain", or delete the tag`,
+        detail: { repository: name.repository, tag },
+      });
   }
 
   /**

@@ -82,6 +82,12 @@ export class ImageCopy {
     await this.#referrers(name, to, digest, 0);
   }
 
+  /** Resolves when a manifest with all below it is at the target, under `tag` if one is given; nothing of its referrers. */
+  async one(name: Omit<CopyName, 'reference'>, digest: Digest, tag: string | undefined): Promise<void> {
+    const to = this.#target.matcher.target(name.repository);
+    if (to !== undefined) await this.#tree({ ...name, reference: tag ?? digest }, to, digest, tag, 0);
+  }
+
   async #resolve(name: CopyName): Promise<{ digest: Digest; tag: string | undefined } | undefined> {
     if (isDigest(name.reference)) return { digest: name.reference, tag: undefined };
     const record = await this.#deps.tags.read({ ...name, tag: parseTag(name.reference) });
@@ -103,6 +109,19 @@ export class ImageCopy {
   ): Promise<void> {
     this.#signal.throwIfAborted();
     if (tag === undefined && this.#there.has(digest)) return;
+    const send = async (): Promise<void> => await this.#send(name, to, digest, tag, depth);
+    if (tag !== undefined) return await send();
+    await this.#target.sending.share(`${to}@${digest}`, send, this.#signal);
+    this.#there.add(digest);
+  }
+
+  async #send(
+    name: CopyName,
+    to: RepositoryName,
+    digest: Digest,
+    tag: string | undefined,
+    depth: number,
+  ): Promise<void> {
     const { client } = this.#target;
     const reference = tag ?? digest;
     if ((await client.headManifest(to, reference, this.#signal)) === digest) {
@@ -134,7 +153,8 @@ export class ImageCopy {
       [...blobs.values()].map(async (one) => {
         const release = await this.#target.gate.acquire(signal);
         try {
-          await this.#blob(name, to, one, signal);
+          const send = async (): Promise<void> => await this.#blob(name, to, one, signal);
+          await this.#target.sending.share(`${to}@${one.digest}`, send, signal);
         } catch (error) {
           failed.abort(error);
           throw error;

@@ -1,4 +1,4 @@
-import { digestOf } from '@sepia/base/digest';
+import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import { parseRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
@@ -9,7 +9,7 @@ import type { Members } from '../cluster/members.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { JobQueue } from './job-queue.ts';
 import type { OpenJob, ReplicationJob } from './replication-jobs.ts';
-import type { Target } from './targets.ts';
+import { isWriteBackRule, type Target } from './targets.ts';
 
 /** An intent runs when the push that noted it must have ended: its register gives up after 5 s. */
 export const INTENT_MS = 10_000;
@@ -36,19 +36,44 @@ export class ReplicationIntake {
   }
 
   /**
-   * Notes on a quorum that a tag (or a manifest that refers to another) is about to be pushed. Call what it returns
-   * when the push has happened, before it is acknowledged. @throws `QUORUM_LOST`
+   * Notes on a quorum that a manifest is about to be pushed. Call what it returns when the push has happened, before it
+   * is acknowledged. Rules copy tags, and manifests that refer to another; the registry behind gets whatever is pushed.
+   * @throws `QUORUM_LOST`
    */
-  async intend(name: RepositoryId, reference: Reference, hasSubject: boolean): Promise<() => Promise<void>> {
-    const { queue, nowMs } = this.#deps;
-    const isMeant = ({ matcher }: Target): boolean =>
+  async intend(
+    name: RepositoryId,
+    reference: Reference,
+    pushed: { readonly digest: Digest; readonly hasSubject: boolean },
+  ): Promise<() => Promise<void>> {
+    const isMeant = ({ matcher, writeBack }: Target): boolean =>
       reference.kind === 'tag'
         ? matcher.matchesTag(name.upstream, name.repository, reference.tag)
-        : hasSubject && matcher.matchesRepository(name.upstream, name.repository);
+        : (pushed.hasSubject || writeBack !== undefined) &&
+          matcher.matchesRepository(name.upstream, name.repository);
+    const { digest } = pushed;
+    return await this.#intend(name, { kind: 'copy', reference: referenceText(reference), digest }, isMeant);
+  }
+
+  /**
+   * As {@link intend}, of a tag or a manifest that is about to be deleted and that the registry behind may have.
+   * @throws `QUORUM_LOST`
+   */
+  async intendDelete(name: RepositoryId, reference: string): Promise<() => Promise<void>> {
+    const isMeant = ({ rule, writeBack }: Target): boolean =>
+      writeBack !== undefined && rule.from === name.upstream;
+    return await this.#intend(name, { kind: 'delete', reference }, isMeant);
+  }
+
+  async #intend(
+    name: RepositoryId,
+    job: Pick<ReplicationJob, 'kind' | 'reference'> & { readonly digest?: Digest },
+    isMeant: (target: Target) => boolean,
+  ): Promise<() => Promise<void>> {
+    const { queue, nowMs } = this.#deps;
     const rules = [...this.#deps.targets.values()].filter(isMeant);
     if (rules.length === 0) return async () => undefined;
     const entry = (rule: string, state: ReplicationJob['state']): OpenJob =>
-      queue.newEntry({ ...name, rule, state, kind: 'copy', reference: referenceText(reference) });
+      queue.newEntry({ ...name, rule, state, ...job });
     const intents = rules.map(({ rule }) => entry(rule.name, 'intent'));
     const beganMs = nowMs();
     await queue.write(intents);
@@ -71,7 +96,8 @@ export class ReplicationIntake {
   /** A tag was taken away here: the rules that want it do so at their targets. @throws `QUORUM_LOST` */
   async deleted(name: RepositoryId, tag: string): Promise<void> {
     const rules = [...this.#deps.targets.values()].filter(
-      ({ rule, matcher }) => rule.delete && matcher.matchesTag(name.upstream, name.repository, tag),
+      ({ rule, matcher, writeBack }) =>
+        writeBack === undefined && rule.delete && matcher.matchesTag(name.upstream, name.repository, tag),
     );
     await this.#deps.queue.write(
       rules.map(({ rule }) =>
@@ -88,13 +114,42 @@ export class ReplicationIntake {
   }
 
   /**
+   * Queues tags that await write-back of the shards that this origin leads, of one upstream or all: their jobs may be
+   * gone where records came from a backup. Doing again what is queued sends nothing. Returns how many.
+   */
+  async oweAgain(upstream: string | undefined): Promise<number> {
+    const { records, members, queue, tagIndex, targets } = this.#deps;
+    let count = 0;
+    for (const { rule, writeBack } of targets.values()) {
+      if (writeBack === undefined || (upstream !== undefined && rule.from !== upstream)) continue;
+      for (const repository of await records.repositories(rule.from)) {
+        if (members.leaderOf(shardKey(rule.from, repository)) !== members.selfId) continue;
+        const name = { upstream: rule.from, repository: parseRepositoryName(repository) };
+        const known = await queue.references(name, rule.name);
+        const entries: OpenJob[] = [];
+        for await (const { tag, digest } of tagIndex.owed(name)) {
+          if (known.has(tag)) continue;
+          const job = digest === undefined ? { kind: 'delete' as const } : { kind: 'copy' as const, digest };
+          entries.push(
+            queue.newEntry({ ...name, rule: rule.name, state: 'waiting', reference: tag, ...job }),
+          );
+        }
+        await queue.write(entries);
+        count += entries.length;
+      }
+    }
+    if (count > 0) this.#deps.wake();
+    return count;
+  }
+
+  /**
    * Queues every tag of the rule's repositories whose shards this origin owns. Every owner does the same under the
    * same ids (`run`), so that each is queued once. Returns how many tags of those that it leads.
    */
   async runAll(ruleName: string, run: { readonly id: string; readonly atMs: number }): Promise<number> {
     const { records, members, queue, tagIndex } = this.#deps;
     const found = this.#deps.targets.get(ruleName);
-    if (found === undefined) throw unknownRule(ruleName, this.#deps.targets);
+    if (found === undefined || found.writeBack !== undefined) throw unknownRule(ruleName, this.#deps.targets);
     const { rule, matcher } = found;
     let count = 0;
     for (const repository of await records.repositories(rule.from)) {
@@ -119,6 +174,6 @@ export class ReplicationIntake {
 
 /** The error of a rule that the cluster document does not have. */
 export function unknownRule(rule: string, targets: ReadonlyMap<string, Target>): CodedError {
-  const names = [...targets.keys()].join(', ') || 'none';
+  const names = [...targets.keys()].filter((name) => !isWriteBackRule(name)).join(', ') || 'none';
   return new CodedError('REQUEST_INVALID', { message: `no replication rule "${rule}"; there are: ${names}` });
 }

@@ -61,6 +61,18 @@ export class JobQueue {
     }
   }
 
+  /** What the open jobs of a repository are about, by one rule, as far as this origin knows. */
+  async references(
+    name: Pick<OpenJob, 'upstream' | 'repository'>,
+    rule: string,
+  ): Promise<ReadonlySet<string>> {
+    const found = new Set<string>();
+    for await (const { upstream, repository, job } of this.#deps.jobs.open())
+      if (upstream === name.upstream && repository === name.repository && job.rule === rule)
+        found.add(job.reference);
+    return found;
+  }
+
   /** Takes entries of another member. Returns those that are later here. @throws `RECORDS_PENDING` */
   async take(entries: readonly JobEntry[]): Promise<JobEntry[]> {
     const { members, jobs, standing } = this.#deps;

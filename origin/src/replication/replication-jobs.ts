@@ -10,6 +10,10 @@ export interface ReplicationJob {
   /** Tag or digest. */
   readonly reference: string;
   readonly kind: 'copy' | 'delete';
+  /** What was pushed, of a write-back: it reaches the registry also if the tag has moved on since. */
+  readonly digest?: string;
+  /** Who wins a conflict, by an operator's word (write-back). */
+  readonly take?: 'ours' | 'theirs';
   /** `intent`: noted before the tag moved; it runs when that must have ended. `dead`: given up after too many failures. */
   readonly state: 'intent' | 'waiting' | 'dead';
   readonly createdAtMs: number;

@@ -3,18 +3,17 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
-import { parseRepositoryName } from '@sepia/base/names/repository';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Members } from '../cluster/members.ts';
-import type { Tags } from '../records/tags.ts';
-import { nextTry } from './core/replication.ts';
-import { type CopyProgress, deleteAtTarget, type ImageCopy } from './image-copy.ts';
+import { failurePlan, type RetryRules, waitOf } from './core/replication.ts';
+import type { CopyProgress, ImageCopy } from './image-copy.ts';
 import { INTENT_MS } from './intake.ts';
 import { type JobQueue, MAX_JOBS } from './job-queue.ts';
 import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
-import type { Target } from './targets.ts';
+import { Strikes } from './strikes.ts';
+import { isWriteBackRule, type Target } from './targets.ts';
 
 const SCAN_MS = 1_000;
 /** A queue longer than this is looked through more seldom. */
@@ -25,8 +24,6 @@ const RUNNING_PER_RULE = 4;
 /** The leader of a shard is told again of the jobs that others keep for it. */
 const TELL_AGAIN_MS = 15_000;
 const MAX_ERROR_CHARS = 300;
-/** What no later try can mend. */
-const PERMANENT = new Set(['METHOD_UNSUPPORTED', 'MANIFEST_SYNTAX', 'MANIFEST_TOO_LARGE']);
 
 /** Jobs that one copy settles: the same tag of the same rule, pushed once or often. */
 interface Group {
@@ -51,13 +48,29 @@ export interface ShownJob extends Omit<ReplicationJob, 'state' | 'v'> {
   readonly progress?: CopyProgress;
 }
 
+/** Jobs of one rule, of the shards that this origin leads. */
+export interface Backlog {
+  readonly waiting: number;
+  readonly dead: number;
+  /** When the oldest that waits was written, by the cluster's date. */
+  readonly oldestAtMs: number | undefined;
+}
+
+/** Does what jobs of one group want; done again it does nothing. */
+export type CarryOut = (
+  jobs: readonly OpenJob[],
+  target: Target,
+  copy: ImageCopy,
+  signal: AbortSignal,
+) => Promise<void>;
+
 interface ReplicationDeps {
   readonly members: Members;
   readonly jobs: ReplicationJobs;
   readonly queue: JobQueue;
   readonly targets: ReadonlyMap<string, Target>;
-  readonly tags: Tags;
   readonly newCopy: (target: Target, signal: AbortSignal) => ImageCopy;
+  readonly carryOut: CarryOut;
   readonly log: Logger;
   readonly nowMs: () => number;
   /** 0 ≤ x < 1. */
@@ -75,10 +88,12 @@ export class Replication {
   readonly #running = new Map<string, Running>();
   readonly #backoff = new Map<string, number>();
   readonly #pausedUntilMs = new Map<string, number>();
+  readonly #strikes = new Strikes();
   readonly #seenMs = new Map<string, number>();
   readonly #toldMs = new Map<string, number>();
   readonly #copies = new Set<Promise<void>>();
   #counts = { waiting: 0, dead: 0 };
+  #backlogs: ReadonlyMap<string, Backlog> = new Map();
   #wake = new AbortController();
   #loop: Promise<void> | undefined;
 
@@ -86,8 +101,15 @@ export class Replication {
     this.#deps = deps;
   }
 
+  /** Of the replication rules. */
   get counts(): { readonly waiting: number; readonly dead: number; readonly running: number } {
-    return { ...this.#counts, running: this.#running.size };
+    const running = [...this.#running.keys()].filter((key) => !isWriteBackRule(key)).length;
+    return { ...this.#counts, running };
+  }
+
+  /** What waits in the shards that this origin leads, by the name of its rule, as of the last look. */
+  get backlogs(): ReadonlyMap<string, Backlog> {
+    return this.#backlogs;
   }
 
   start(): void {
@@ -107,28 +129,35 @@ export class Replication {
   }
 
   /** Tries jobs again now, dead ones too, with all tries before them. */
-  async retry(which: WhichJobs, atMs: number): Promise<number> {
+  async retry(which: WhichJobs, atMs: number, take?: ReplicationJob['take']): Promise<number> {
     this.#pausedUntilMs.clear();
+    this.#strikes.clear();
     return await this.#change(which, atMs, (one) => {
       this.#backoff.delete(groupKey(one.job));
       const { error: _error, ...job } = one.job;
-      return { ...one, job: { ...job, state: 'waiting', tries: 0 } };
+      const taken = take === undefined ? job : { ...job, take };
+      return { ...one, job: { ...taken, state: 'waiting', tries: 0 } };
     });
+  }
+
+  /** The clock of `nextTryAtMs`. */
+  nowMs(): number {
+    return this.#deps.nowMs();
   }
 
   isRunning(key: string): boolean {
     return this.#running.has(key);
   }
 
-  /** This origin's jobs, at most `limit`, of one rule or all. */
-  async shown(rule: string | undefined, limit: number): Promise<ShownJob[]> {
+  /** This origin's jobs, at most `limit`, of the rules that are meant. */
+  async shown(isMeant: (rule: string) => boolean, limit: number): Promise<ShownJob[]> {
     const found: ShownJob[] = [];
     for await (const { id, job } of this.#deps.jobs.open()) {
-      if (rule !== undefined && job.rule !== rule) continue;
+      if (!isMeant(job.rule)) continue;
       if (found.length >= limit) break;
       const key = groupKey(job);
       const running = this.#running.get(key);
-      const nextTryAtMs = this.#backoff.get(key);
+      const nextTryAtMs = this.#waitsUntilMs(key, job.rule);
       const { v: _v, ...facts } = job;
       const progress = running?.progress();
       if (running?.ids.has(id) === true)
@@ -176,11 +205,13 @@ export class Replication {
     const groups = new Map<string, Group>();
     const open = new Set<string>();
     const foreign = new Map<string, OpenJob[]>();
-    let [waiting, dead] = [0, 0];
+    const keys = new Set<string>();
+    const counts = { waiting: 0, dead: 0 };
+    const backlogs = new Map<string, Backlog>();
     for await (const one of jobs.open()) {
       open.add(one.id);
-      if (one.job.state === 'dead') dead += 1;
-      else waiting += 1;
+      keys.add(groupKey(one.job)).add(one.job.rule);
+      if (!isWriteBackRule(one.job.rule)) counts[one.job.state === 'dead' ? 'dead' : 'waiting'] += 1;
       const leader = members.leaderOf(shardKey(one.upstream, one.repository));
       if (leader !== members.selfId) {
         const list = foreign.get(leader) ?? [];
@@ -189,6 +220,7 @@ export class Replication {
         if (!isTold && list.length < MAX_JOBS) list.push(one);
         continue;
       }
+      backlogs.set(one.job.rule, withJob(backlogs.get(one.job.rule), one.job));
       if (!targets.has(one.job.rule) || one.job.state === 'dead' || !this.#isRipe(one)) continue;
       if (!this.#deps.queue.mayRun(one)) continue;
       const key = groupKey(one.job);
@@ -196,7 +228,8 @@ export class Replication {
       group.jobs.push(one);
       groups.set(key, group);
     }
-    this.#counts = { waiting, dead };
+    this.#counts = counts;
+    this.#backlogs = backlogs;
     for (const known of [this.#seenMs, this.#toldMs])
       for (const id of known.keys()) if (!open.has(id)) known.delete(id);
     for (const { ids, stop } of this.#running.values())
@@ -204,7 +237,8 @@ export class Replication {
         stop.abort(new CodedError('CONFLICT', { message: 'cancelled' }));
     await Promise.all([...foreign].map(async ([leader, list]) => await this.#tellLeader(leader, list)));
     for (const group of groups.values()) this.#maybeBegin(group);
-    return waiting + dead;
+    this.#strikes.keep(keys);
+    return open.size;
   }
 
   #isRipe({ id, job }: OpenJob): boolean {
@@ -229,10 +263,9 @@ export class Replication {
   }
 
   #maybeBegin(group: Group): void {
-    const nowMs = this.#deps.nowMs();
     const { rule } = group.jobs[0]!.job;
     if (this.#running.has(group.key)) return;
-    if (Math.max(this.#backoff.get(group.key) ?? 0, this.#pausedUntilMs.get(rule) ?? 0) > nowMs) return;
+    if ((this.#waitsUntilMs(group.key, rule) ?? 0) > this.#deps.nowMs()) return;
     const sameRule = [...this.#running.keys()].filter((key) => key.startsWith(`${rule}\n`)).length;
     if (sameRule >= RUNNING_PER_RULE) return;
     const stop = new AbortController();
@@ -252,21 +285,25 @@ export class Replication {
     this.#copies.add(work);
   }
 
+  /** When the next try may begin, if failures put it off. */
+  #waitsUntilMs(key: string, rule: string): number | undefined {
+    const untilMs = Math.max(this.#backoff.get(key) ?? 0, this.#pausedUntilMs.get(rule) ?? 0);
+    return untilMs > this.#deps.nowMs() || this.#backoff.has(key) ? untilMs : undefined;
+  }
+
   async #work(group: Group, signal: AbortSignal, newCopy: () => ImageCopy): Promise<void> {
     const { queue, log, onOutcome, targets } = this.#deps;
     const { job } = group.jobs[0]!;
-    const name = { ...job, repository: parseRepositoryName(job.repository) };
     try {
       if (await this.#runsElsewhere(group)) {
         this.#backoff.set(group.key, this.#deps.nowMs() + SCAN_MS * (1 + this.#deps.chance()));
         return;
       }
       const copy = newCopy();
-      if (job.kind === 'copy') await copy.run(name);
-      else await deleteAtTarget(this.#deps, targets.get(job.rule)!, name, signal);
+      await this.#deps.carryOut(group.jobs, targets.get(job.rule)!, copy, signal);
       // The end has the clock of what was done: a job that was written again since stays.
       await queue.write(group.jobs.map((one) => ({ ...one, job: undefined })));
-      this.#backoff.delete(group.key);
+      this.#succeeded(group);
       onOutcome(job.rule, 'done');
       const { rule, repository, reference, kind } = job;
       log.info({ rule, repository, reference, kind, ...copy.progress }, 'replicated');
@@ -277,6 +314,26 @@ export class Replication {
         logFailure(log, cause, 'failure of a replication job not noted', { rule: job.rule }),
       );
     }
+  }
+
+  /** What waited for a silent target need not wait for its own turn when it answers again. */
+  #succeeded(group: Group): void {
+    const { rule } = group.jobs[0]!.job;
+    this.#backoff.delete(group.key);
+    this.#strikes.delete(group.key);
+    if (!this.#strikes.delete(rule)) return;
+    this.#pausedUntilMs.delete(rule);
+    for (const key of [...this.#backoff.keys()])
+      if (key.startsWith(`${rule}\n`) && this.#strikes.delete(key)) this.#backoff.delete(key);
+  }
+
+  /** A target that does not answer is asked by few jobs, at growing distances. */
+  #pause(rule: string, leastMs: number, rules: RetryRules): void {
+    const { nowMs, chance } = this.#deps;
+    const pausedUntilMs = this.#pausedUntilMs.get(rule) ?? 0;
+    const isFirst = pausedUntilMs <= nowMs() && isWriteBackRule(rule);
+    const waitMs = isFirst ? waitOf(this.#strikes.add(rule), rules, chance()) : 0;
+    this.#pausedUntilMs.set(rule, Math.max(pausedUntilMs, nowMs() + Math.max(leastMs, waitMs)));
   }
 
   /** True if another owner is at it: one that led the shard a moment ago, or will. */
@@ -292,15 +349,20 @@ export class Replication {
   async #failed(group: Group, thrown: unknown): Promise<void> {
     const { queue, log, nowMs, chance, onOutcome, targets } = this.#deps;
     const { job } = group.jobs[0]!;
-    const { rule } = targets.get(job.rule)!;
+    const { rule, writeBack } = targets.get(job.rule)!;
     const error = isCoded(thrown) ? thrown : new CodedError('INTERNAL', { cause: thrown });
     if (error.code === 'INTERNAL') log.error({ err: thrown, rule: job.rule }, 'replication failed by a bug');
-    const tries = Math.max(...group.jobs.map((one) => one.job.tries)) + 1;
     const seconds = Number(error.detail['retryAfterSeconds'] ?? Number.NaN);
     const retryAfterMs = Number.isNaN(seconds) ? undefined : seconds * 1_000;
-    if (retryAfterMs !== undefined) this.#pausedUntilMs.set(job.rule, nowMs() + retryAfterMs);
     const rules = { firstMs: rule.retry.first, maxMs: rule.retry.max, tries: rule.retry.tries };
-    const next = PERMANENT.has(error.code) ? 'dead' : nextTry(tries, rules, chance(), retryAfterMs);
+    const failure = {
+      code: error.code,
+      tries: Math.max(...group.jobs.map((one) => one.job.tries)),
+      strikes: this.#strikes.add(group.key),
+      ...{ retryAfterMs, chance: chance() },
+    };
+    const { next, tries, pauses } = failurePlan(failure, rules, writeBack !== undefined);
+    if (pauses) this.#pause(job.rule, retryAfterMs ?? 0, rules);
     if (next !== 'dead') this.#backoff.set(group.key, nowMs() + next);
     else this.#backoff.delete(group.key);
     const text = `${error.code}: ${error.message}`.slice(0, MAX_ERROR_CHARS);
@@ -318,7 +380,14 @@ export class Replication {
   }
 }
 
-/** What one copy settles. */
+/** What one copy settles; of a write-back whatever happened to one tag, in its order. */
 function groupKey({ rule, upstream, repository, reference, kind }: ReplicationJob): string {
-  return [rule, kind, upstream, repository, reference].join('\n');
+  return [rule, isWriteBackRule(rule) ? 'all' : kind, upstream, repository, reference].join('\n');
+}
+
+function withJob(before: Backlog | undefined, { state, createdAtMs }: ReplicationJob): Backlog {
+  const { waiting = 0, dead = 0, oldestAtMs } = before ?? {};
+  return state === 'dead'
+    ? { waiting, dead: dead + 1, oldestAtMs }
+    : { waiting: waiting + 1, dead, oldestAtMs: Math.min(oldestAtMs ?? createdAtMs, createdAtMs) };
 }

@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
-import type { RepositoryName } from '@sepia/base/names/repository';
+import { parseRepositoryName, type RepositoryName } from '@sepia/base/names/repository';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
@@ -15,10 +15,10 @@ import type { Referrers } from '../records/referrers.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { Tags } from '../records/tags.ts';
 import { BlobReader } from './blob-reader.ts';
-import { ImageCopy } from './image-copy.ts';
+import { deleteAtTarget, ImageCopy } from './image-copy.ts';
 import { ReplicationIntake } from './intake.ts';
 import { JobQueue } from './job-queue.ts';
-import { Replication } from './replication.ts';
+import { type CarryOut, Replication } from './replication.ts';
 import { ReplicationJobs } from './replication-jobs.ts';
 import { openTargets } from './targets.ts';
 
@@ -45,6 +45,8 @@ interface ReplicationParts {
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly dateMs: () => number;
+  /** Carries out jobs of the registries behind upstreams. */
+  readonly writeBack: CarryOut;
 }
 
 /** Builds replication with its metrics; not started. @throws {CodedError} `CONFIG_INVALID` */
@@ -101,7 +103,7 @@ export function createReplication(parts: ReplicationParts): {
     jobs,
     queue,
     targets,
-    tags,
+    carryOut: carryOut(parts),
     newCopy: (target, signal) =>
       new ImageCopy(
         { manifests: parts.manifests(), tags, reader, referrersOf, broughtBy, nowMs, onBytes },
@@ -124,7 +126,18 @@ export function createReplication(parts: ReplicationParts): {
     'Replication jobs on record here that were given up.',
     () => replication.counts.dead,
   );
-  const wake = (): void => replication.wake();
-  const intake = new ReplicationIntake({ members, records, queue, targets, tagIndex, nowMs, wake });
+  const noted = { members, records, queue, targets, tagIndex, nowMs };
+  const intake = new ReplicationIntake({ ...noted, wake: () => replication.wake() });
   return { replication, intake, queue };
+}
+
+/** What a rule wants: a copy, or a tag taken away; of the registry behind an upstream what is owed to it. */
+function carryOut({ tags, writeBack }: Pick<ReplicationParts, 'tags' | 'writeBack'>): CarryOut {
+  return async (group, target, copy, signal) => {
+    if (target.writeBack !== undefined) return await writeBack(group, target, copy, signal);
+    const { job } = group[0]!;
+    const name = { ...job, repository: parseRepositoryName(job.repository) };
+    if (job.kind === 'copy') await copy.run(name);
+    else await deleteAtTarget({ tags }, target, name, signal);
+  };
 }

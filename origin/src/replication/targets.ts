@@ -1,8 +1,10 @@
+import { SingleFlight } from '@sepia/base/async/single-flight';
 import { CodedError } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { Logger } from '@sepia/base/log';
-import type { Cluster } from '@sepia/cluster/cluster';
+import type { Cluster, ClusterUpstream } from '@sepia/cluster/cluster';
 import type { ReplicationRule } from '@sepia/cluster/replication-rule';
+import { type WriteBack, writeBackOf } from '@sepia/cluster/write-back';
 import { openTargetClient } from '@sepia/upstream/client-setup';
 import type { CredentialConfig } from '@sepia/upstream/credentials/open';
 import { SlotGate } from '@sepia/upstream/slot-gate';
@@ -19,6 +21,10 @@ export interface Target {
   readonly budget: ByteBudget | undefined;
   /** Where a blob was seen or put at the target: it can be mounted from there. Oldest first out. */
   readonly places: Map<string, string>;
+  /** Blobs and manifests on their way, by repository there and digest: two jobs that name one send it once. */
+  readonly sending: SingleFlight<string, void>;
+  /** Set where the target is the registry behind an upstream: what was acknowledged here is owed to it. */
+  readonly writeBack?: WriteBack;
 }
 
 interface TargetsDeps {
@@ -35,10 +41,59 @@ const MAX_PLACES = 20_000;
 const QUEUE_LIMIT = 100_000;
 const QUEUE_MS = 24 * 3_600_000;
 
-/** The replication rules of the cluster document by name. @throws {CodedError} `CONFIG_INVALID` that names the key */
+/** Begins the name of the rule that an upstream of mode write-back is; names of other rules have no slash. */
+const WRITE_BACK_PREFIX = 'write-back/';
+
+/** The rule by whose name jobs bring pushes to the registry behind an upstream. */
+export function writeBackRule(upstream: string): string {
+  return `${WRITE_BACK_PREFIX}${upstream}`;
+}
+
+/** True for the name of such a rule. */
+export function isWriteBackRule(rule: string): boolean {
+  return rule.startsWith(WRITE_BACK_PREFIX);
+}
+
+/**
+ * The replication rules of the cluster document by name, and the registries behind upstreams of mode write-back.
+ * @throws {CodedError} `CONFIG_INVALID` that names the key
+ */
 export function openTargets(deps: TargetsDeps): Map<string, Target> {
-  const rules = deps.cluster.document.replication;
-  return new Map(rules.map((rule, index) => [rule.name, openTarget(deps, rule, `replication.${index}`)]));
+  const { document, upstreams } = deps.cluster;
+  const targets = document.replication.map((rule, index) => openTarget(deps, rule, `replication.${index}`));
+  for (const upstream of upstreams) {
+    const writeBack = writeBackOf(upstream);
+    if (writeBack === undefined) continue;
+    const rule = ruleOf(upstream, writeBack, deps.credentials[upstream.name] !== undefined);
+    targets.push({ ...openTarget(deps, rule, `upstreams: ${upstream.name}`), writeBack });
+  }
+  return new Map(targets.map((target) => [target.rule.name, target]));
+}
+
+/** All of an upstream, under the same names, with its own account. */
+function ruleOf(upstream: ClusterUpstream, writeBack: WriteBack, hasAccount: boolean): ReplicationRule {
+  const { name, url = '', insecure, ca, proxy } = upstream;
+  const { 'max-parallel': parallel, rate, retry, deletes } = writeBack;
+  return {
+    name: writeBackRule(name),
+    from: name,
+    repositories: ['**'],
+    to: {
+      url,
+      insecure,
+      ca,
+      proxy,
+      'redirect-hosts': upstream['redirect-hosts'],
+      'realm-hosts': upstream['realm-hosts'],
+    },
+    rewrite: {},
+    credentials: hasAccount ? name : undefined,
+    'max-parallel': parallel,
+    rate,
+    delete: deletes,
+    referrers: { depth: 0, max: 0 },
+    retry,
+  };
 }
 
 function openTarget(deps: TargetsDeps, rule: ReplicationRule, path: string): Target {
@@ -61,5 +116,6 @@ function openTarget(deps: TargetsDeps, rule: ReplicationRule, path: string): Tar
     gate: new SlotGate({ slots: rule['max-parallel'], queueLimit: QUEUE_LIMIT, waitMs: QUEUE_MS }),
     budget: rule.rate === undefined ? undefined : new ByteBudget(rule.rate),
     places: new LatestMap(MAX_PLACES),
+    sending: new SingleFlight(),
   };
 }

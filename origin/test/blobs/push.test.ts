@@ -275,6 +275,31 @@ t.test('bad uploads are refused by name', async (t) => {
   t.equal(signed.headers['sepia-cluster'], '1');
 });
 
+t.test('a chunk with other bytes of the same length is found at the end of its upload', async (t) => {
+  const c = await startCluster(t, { origins: 3 });
+  const blob = randomBytes(MIB);
+  const digest = digestOf(blob);
+  const [first, second] = [blob.subarray(0, MIB / 2), blob.subarray(MIB / 2)];
+  const upload = async (chunks: readonly Buffer[]) => {
+    const begun = await c.call('o1', { method: 'POST', path: `/v1/uploads?${LOCAL}` });
+    const { uploadId } = JSON.parse(begun.bytes.toString()) as { uploadId: string };
+    const path = `/v1/uploads/${uploadId}?${LOCAL}`;
+    for (const body of chunks) t.equal((await c.call('o1', { method: 'PATCH', path, body })).status, 202);
+    return await c.call('o1', { method: 'PUT', path: `${path}&digest=${digest}` });
+  };
+  for (const chunks of [
+    [randomBytes(MIB / 2), second],
+    [first, randomBytes(MIB / 2)],
+    [second, first],
+  ]) {
+    const refused = await upload(chunks);
+    t.equal(refused.status, 400);
+    t.match(refused.bytes.toString(), /DIGEST_INVALID/);
+    for (const id of c.ids) t.equal(await stateAt(c, id, digest), 'none', `${id} keeps nothing of it`);
+  }
+  t.equal((await upload([first, second])).status, 201, 'the right bytes are taken after it');
+});
+
 t.test('sessions that were begun and left stop nobody, and what was sent is kept', async (t) => {
   const c = await startCluster(t, { origins: 1, config: 'max-uploads: 3' });
   const begin = async (): Promise<number> =>

@@ -2,11 +2,16 @@ import { createHash } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
+import { BATCH_RECORDS } from '../../src/records/quorum-set.ts';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
 
 const LOCAL = 'upstream=local&repository=team/large';
-const CALLS = /^sepia_origin_http_request_seconds_count\{.*route="records/;
-const LAYERS = 2_500;
+const CALL = /^sepia_origin_http_request_seconds_count\{.*route="records/;
+const LAYERS = 19_000;
+/** Batches that its links are read and written in. */
+const BATCHES = LAYERS / BATCH_RECORDS;
+/** To another origin for each batch: its links are looked up, written, and looked up again, for deletes between; and a few more. */
+const MOST_CALLS = BATCHES * 3 + 10;
 
 const digestNumber = (number: number): Digest =>
   `sha256:${createHash('sha256').update(String(number)).digest('hex')}` as Digest;
@@ -14,49 +19,85 @@ const digestNumber = (number: number): Digest =>
 /** How many requests of other members about links an origin has answered. */
 async function linkCalls(c: TestCluster, id: string): Promise<number> {
   const text = await (await fetch(`${c.origins.get(id)!.adminUrl}/metrics`)).text();
-  const lines = text.split('\n').filter((line) => CALLS.test(line));
+  const lines = text.split('\n').filter((line) => CALL.test(line));
   return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }
 
-t.test('a manifest of 2,500 layers is a few messages between origins', async (t) => {
-  const c = await startCluster(t, { origins: 3 });
-  const layers = Array.from({ length: LAYERS }, (_, index) => ({
-    mediaType: 'application/octet-stream',
-    digest: digestNumber(index),
-    size: 1,
-  }));
-  const records = layers.map(({ digest }) => ({ key: [digest], atMs: 1_000, value: { sizeBytes: 1 } }));
-  for (const id of c.ids) {
-    const put = await c.call(id, {
-      method: 'PUT',
-      path: `/v1/records/links?${LOCAL}`,
-      body: JSON.stringify({ records }),
-      headers: { 'content-type': 'application/json' },
-    });
-    t.equal(put.status, 200, put.bytes.toString());
-  }
-  const before = await Promise.all(c.ids.map(async (id) => await linkCalls(c, id)));
-  const manifest = (extra: readonly object[]): Buffer =>
-    Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [...layers, ...extra] }));
-  const push = async (body: Buffer, tag: string) =>
-    await c.call('o1', {
-      method: 'PUT',
-      path: `/v1/manifests?${LOCAL}&reference=${tag}`,
-      body,
-      headers: { 'content-type': OCI_MANIFEST },
-    });
-  const pushed = await push(manifest([]), 'v1');
-  t.equal(pushed.status, 201, pushed.bytes.toString().slice(0, 300));
-  const after = await Promise.all(c.ids.map(async (id) => await linkCalls(c, id)));
-  t.ok(after[1]! > before[1]!, 'calls are counted');
-  for (const [index, id] of c.ids.entries())
-    t.ok(after[index]! - before[index]! < 50, `${id} answered ${after[index]! - before[index]!} calls`);
+/** Asks these origins for a blob that is there, one question after the other, until its `end`: how often they answered. */
+function askMeanwhile(c: TestCluster, ids: readonly string[]) {
+  let isOver = false;
+  const ask = async (id: string): Promise<number> => {
+    let count = 0;
+    while (!isOver) {
+      const { status } = await c.call(id, {
+        method: 'GET',
+        path: `/v1/blobs/${digestNumber(0)}/where?${LOCAL}`,
+      });
+      if (status !== 200) throw new Error(`${id} answered ${status}`);
+      count += 1;
+    }
+    return count;
+  };
+  const asking = Promise.all(ids.map(ask));
+  return {
+    answered: asking.then((counts) => counts.reduce((sum, one) => sum + one, 0)),
+    end: (): void => {
+      isOver = true;
+    },
+  };
+}
 
-  const gone = { mediaType: 'application/octet-stream', digest: digestNumber(-1), size: 1 };
-  const refused = await push(manifest([gone]), 'v2');
-  t.equal(refused.headers['sepia-error'], 'MANIFEST_BLOB_MISSING');
-  t.match(refused.bytes.toString(), gone.digest);
-});
+t.test(
+  'a manifest of 19,000 layers is a few messages between origins, and others have their turn',
+  async (t) => {
+    const c = await startCluster(t, { origins: 3 });
+    const layers = Array.from({ length: LAYERS }, (_, index) => ({
+      mediaType: 'application/octet-stream',
+      digest: digestNumber(index),
+      size: 1,
+    }));
+    const records = layers.map(({ digest }) => ({ key: [digest], atMs: 1_000, value: { sizeBytes: 1 } }));
+    for (const id of c.ids)
+      for (const part of [records.slice(0, LAYERS / 2), records.slice(LAYERS / 2)]) {
+        const put = await c.call(id, {
+          method: 'PUT',
+          path: `/v1/records/links?${LOCAL}`,
+          body: JSON.stringify({ records: part }),
+          headers: { 'content-type': 'application/json' },
+        });
+        t.equal(put.status, 200, put.bytes.toString());
+      }
+    const before = await Promise.all(c.ids.map(async (id) => await linkCalls(c, id)));
+    const manifest = (extra: readonly object[]): Buffer =>
+      Buffer.from(
+        JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [...layers, ...extra] }),
+      );
+    const push = async (body: Buffer, tag: string) =>
+      await c.call('o1', {
+        method: 'PUT',
+        path: `/v1/manifests?${LOCAL}&reference=${tag}`,
+        body,
+        headers: { 'content-type': OCI_MANIFEST },
+      });
+    const others = askMeanwhile(c, ['o1', 'o2']);
+    const pushed = await push(manifest([]), 'v1').finally(others.end);
+    const answered = await others.answered;
+    t.ok(answered >= BATCHES, `${answered} others were answered meanwhile`);
+    t.equal(pushed.status, 201, pushed.bytes.toString().slice(0, 300));
+    const after = await Promise.all(c.ids.map(async (id) => await linkCalls(c, id)));
+    t.ok(after[1]! > before[1]!, 'calls are counted');
+    for (const [index, id] of c.ids.entries())
+      t.ok(
+        after[index]! - before[index]! <= MOST_CALLS,
+        `${id} answered ${after[index]! - before[index]!} calls`,
+      );
+
+    const gone = { mediaType: 'application/octet-stream', digest: digestNumber(-1), size: 1 };
+    const refused = await push(manifest([gone]), 'v2');
+    t.equal(refused.headers['sepia-error'], 'MANIFEST_BLOB_MISSING');
+    t.match(refused.bytes.toString(), gone.digest);
+  },
+);
 
 t.test('more entries than the limit are refused, of all kinds together', async (t) => {
   const c = await startCluster(t, { origins: 1 });

@@ -110,6 +110,7 @@ function origin(records: Records, step: Step, policy: string) {
     sizeOf: nothing,
     replicator: { hold: run, place: nothing },
     replication: { intend: async () => nothing, deleted: nothing },
+    behind: { look: nothing },
     invalidation: { broadcast: nothing },
     guard: { using: run, writing: run },
     read: async (name: unknown, digest: Digest) => await manifests.get(name, { digest }),

@@ -2,6 +2,7 @@ import { CodedError } from '@sepia/base/errors';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { steadyMs } from '@sepia/base/reach';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { takesPushes } from '@sepia/cluster/write-back';
 import { addressOf } from '@sepia/face/door/client-facts';
 import type { RequestState } from '@sepia/http/app';
 import { IDLE_PROGRESS_MS } from '@sepia/http/sockets';
@@ -63,9 +64,9 @@ export class PushGate {
   /** @throws {CodedError} `UPSTREAM_READ_ONLY` that names the mode */
   checkMode(target: ResolvedName): void {
     const { mode, name } = this.#cluster.upstream(target.upstream);
-    if (mode === 'none') return;
+    if (takesPushes(mode)) return;
     throw new CodedError('UPSTREAM_READ_ONLY', {
-      message: `upstream ${name} is of mode ${mode} and takes no pushes; use one of mode none`,
+      message: `upstream ${name} is of mode ${mode} and takes no pushes; use one of mode none or write-back`,
       detail: { upstream: name, mode },
     });
   }

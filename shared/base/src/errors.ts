@@ -73,6 +73,12 @@ export const ERROR_TABLE = {
   UPSTREAM_LIES: f('UNAVAILABLE', 502, true, 'upstream registry sent content that does not match its digest'),
   QUORUM_LOST: f('UNAVAILABLE', 503, true, 'too few origins answer to decide'),
   CONFLICT: f('UNAVAILABLE', 503, true, 'concurrent writers got in the way; try again'),
+  WRITE_BACK_CONFLICT: f(
+    'DENIED',
+    409,
+    false,
+    'tag was changed at the registry behind while a push of it waited',
+  ),
   QUOTA_EXCEEDED: f('DENIED', 403, false, 'repository is over its quota'),
   CONTENT_SWEPT: f(
     'UNAVAILABLE',

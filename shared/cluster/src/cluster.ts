@@ -3,6 +3,7 @@ import type { NamedUpstream } from '@sepia/base/names/upstream-name';
 import type { ClusterDocument, Member, MemberRole, Upstream } from './document.ts';
 import { foundingMembership, type Membership, ownershipOf, owningIds, shardOf } from './membership.ts';
 import { type Ownership, ownersOf, type Shard } from './ring.ts';
+import { takesPushes } from './write-back.ts';
 
 /** An upstream with every `ns` value it answers to. */
 export type ClusterUpstream = Upstream & NamedUpstream;
@@ -111,9 +112,10 @@ export class Cluster {
     return found;
   }
 
-  /** True where Sepia is the source of truth, so that content can be deleted here; false for an unknown name. */
+  /** True where content is pushed and deleted here, so that a link may go; false for an unknown name. */
   takesDeletes(upstream: string): boolean {
-    return this.upstreams.find((one) => one.name === upstream)?.mode === 'none';
+    const found = this.upstreams.find((one) => one.name === upstream);
+    return found !== undefined && takesPushes(found.mode);
   }
 
   /** Origins for a digest or a shard key; in a ring change the old and the new ones. */

@@ -3,11 +3,13 @@ import { baseUrl, bytes, duration, hostPort, registryUrl } from '@sepia/base/con
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
+import { BACKEND, checkBackend } from './backend-keys.ts';
 import { CONVERSION_RULE, checkConversions } from './conversion-rule.ts';
 import { REACH_KEYS } from './reach-keys.ts';
 import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
 import { POLICIES } from './stranger-policy.ts';
 import { checkTagPolicies, TAG_POLICIES } from './tag-policies.ts';
+import { checkWriteBack, UPSTREAM_MODES, WRITE_BACK } from './write-back.ts';
 
 const QUOTA = z
   .strictObject({
@@ -34,10 +36,16 @@ export const UPSTREAM_SCHEMA = z
       .describe('Its registry, with the path before /v2/ if it has one; left out for mode none.'),
     hosts: z.array(z.string().min(1).max(255)).default([]).describe('Further `ns` values it answers to.'),
     mode: z
-      .enum(['none', 'pull-through'])
-      .describe('none: Sepia is the source of truth. pull-through: read from url.'),
+      .enum(UPSTREAM_MODES)
+      .describe(
+        'none: Sepia is the source of truth. pull-through: read from url. write-back: read from url; pushes are taken here and brought to url behind.',
+      ),
+    'write-back': WRITE_BACK.optional().describe('How pushes are brought to url (mode write-back).'),
     insecure: z.boolean().default(false).describe('Do not check its certificate.'),
     ca: z.string().optional().describe('PEM file of certificates trusted for it, relative to this document.'),
+    backend: BACKEND.optional().describe(
+      'Where its blobs rest beside the origins. Mode none: pushed blobs are written there, and origins may evict them then. pull-through: blobs are read there first, then from url.',
+    ),
     ...REACH_KEYS,
     tags: TAG_POLICIES.prefault({}).describe('Freshness of its tags.'),
     quotas: z
@@ -67,7 +75,7 @@ export const UPSTREAM_SCHEMA = z
       .enum(['upstream', 'accounts', 'cluster'])
       .optional()
       .describe(
-        'Who may read it (and push, in mode none). upstream: whom the upstream itself accepts, the default of pull-through. accounts: whom the rules of accounts allow, the default of mode none where there are accounts. cluster: whoever reaches an agent or proxy, with the credentials of the origins.',
+        'Who may read it (and push, where it takes pushes). upstream: whom the upstream itself accepts, the default of pull-through. accounts: whom the rules of accounts allow, the default of the other modes where there are accounts. cluster: whoever reaches an agent or proxy, with the credentials of the origins.',
       ),
     'fetch-with': z
       .enum(['any', 'robot', 'client'])
@@ -84,7 +92,9 @@ export const UPSTREAM_SCHEMA = z
     message: 'mode none has no upstream to ask; use accounts or cluster',
     path: ['access'],
   })
-  .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx));
+  .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx))
+  .superRefine((upstream, ctx) => checkBackend(upstream, ctx))
+  .superRefine((upstream, ctx) => checkWriteBack(upstream, ctx));
 
 /** One member; kept by the origins in the membership too. */
 export const MEMBER_SCHEMA = z.strictObject({

@@ -60,7 +60,24 @@ t.test('what is wrong is named', async (t) => {
       { upstreams: [{ name: 'x', mode: 'pull-through' }] },
       /upstreams\.0\.url: mode none has no url, every other mode needs one/,
     ],
-    [{ upstreams: [{ ...HARBOR, mode: 'write-back' }] }, /upstreams\.0\.mode/],
+    [{ upstreams: [{ ...HARBOR, mode: 'write-through' }] }, /upstreams\.0\.mode/],
+    [{ upstreams: [{ ...LOCAL, mode: 'write-back' }] }, /upstreams\.0\.url: mode none has no url/],
+    [
+      { upstreams: [{ ...HARBOR, mode: 'write-back', access: 'upstream' }] },
+      /upstreams\.0\.access: in mode write-back .* use accounts or cluster/,
+    ],
+    [
+      { upstreams: [{ ...HARBOR, 'write-back': {} }] },
+      /upstreams\.0\.write-back: is for mode write-back; this upstream has mode pull-through/,
+    ],
+    [
+      { upstreams: [{ ...HARBOR, mode: 'write-back', 'write-back': { 'on-conflict': 'mine' } }] },
+      /upstreams\.0\.write-back\.on-conflict/,
+    ],
+    [
+      { upstreams: [{ ...HARBOR, mode: 'write-back', 'write-back': { retry: { first: '2m' } } }] },
+      /upstreams\.0\.write-back\.retry: first is longer than max/,
+    ],
     [
       { upstreams: [{ ...HARBOR, url: 'https://a/path?q=1' }] },
       /upstreams\.0\.url: "https:\/\/a\/path\?q=1" is not/,

@@ -1,7 +1,11 @@
+import { randomBytes } from 'node:crypto';
+import { chmodSync } from 'node:fs';
+import { join } from 'node:path';
 import { guardOf, OPEN_ROUTES } from '@sepia/http/open-routes';
 import type { RouteLine } from '@sepia/http/router';
 import { rawHttp } from '@sepia/test-support/clients/raw-http';
 import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import { startAccelerator } from '@sepia/test-support/cluster/accelerator';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import t from 'tap';
 import { request } from 'undici';
@@ -13,7 +17,7 @@ const AT_ONCE = 32;
 const QUIET_MS = 30_000;
 
 /** Ways to write one path that some router, proxy or check may read as the same. */
-function spellings(path: string): string[] {
+function spellings(path: string, host = 'x'): string[] {
   const [, first = '', rest = ''] = /^\/([^/]*)(.*)$/.exec(path) ?? [];
   const last = path.slice(path.lastIndexOf('/') + 1);
   const front = path.slice(0, path.length - last.length);
@@ -45,11 +49,11 @@ function spellings(path: string): string[] {
     `/%${first.charCodeAt(0).toString(16)}${first.slice(1)}${rest}`,
     `\\${path.slice(1)}`,
     `/\\${path}`,
-    `http://x${path}`,
-    `HTTP://X${path}`,
-    `http://x@127.0.0.1${path}`,
-    `http://x/v2/..${path}`,
-    `ftp://x${path}`,
+    `http://${host}${path}`,
+    `HTTP://${host.toUpperCase()}${path}`,
+    `http://${host}@127.0.0.1${path}`,
+    `http://${host}/v2/..${path}`,
+    `ftp://${host}${path}`,
     path.slice(1),
   ].map((one) => one.replaceAll(' ', '%20'));
 }
@@ -66,11 +70,15 @@ const HEADERS = [
   'Upgrade: websocket\r\nConnection: Upgrade',
 ];
 
+function headOf(verb: string, target: string, more = 'Host: x\r\n', version = '1.1'): string {
+  return `${verb} ${target}${QUERY} HTTP/${version}\r\nConnection: close\r\nContent-Length: 0\r\n${more}\r\n`;
+}
+
 /** Requests for one route as a stranger would write them. */
-function* tries({ method, path }: RouteLine): Generator<string> {
+function* tries({ method, path }: RouteLine, host = 'x'): Generator<string> {
   const head = (verb: string, target: string, more = '', version = '1.1'): string =>
-    `${verb} ${target}${QUERY} HTTP/${version}\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n${more}\r\n`;
-  for (const one of [path, ...spellings(path)]) yield head(method, one);
+    headOf(verb, target, `Host: ${host}\r\n${more}`, version);
+  for (const one of [path, ...spellings(path, host)]) yield head(method, one);
   for (const verb of ['GET', 'HEAD', 'OPTIONS', 'POST', 'PUT', 'PATCH', 'DELETE', 'TRACE', 'PROPFIND'])
     yield head(verb, path);
   for (const more of HEADERS) yield head(method, path, `${more}\r\n`);
@@ -79,15 +87,27 @@ function* tries({ method, path }: RouteLine): Generator<string> {
 }
 
 t.test('no internal route answers a stranger, however it is written', async (t) => {
-  await using cluster = await Constellation.start(t.testdir(), { origins: 3, proxies: 1, agents: 1 });
+  const dir = t.testdir({ 'node-secret': randomBytes(32).toString('hex') });
+  const secret = join(dir, 'node-secret');
+  chmodSync(secret, 0o600);
+  await using cluster = await Constellation.start(join(dir, 'cluster'), {
+    origins: 3,
+    proxies: 1,
+    agents: 1,
+    agent: { 'node-secret-file': secret },
+  });
   const proxy = cluster.proxyUrls[0]!;
   const image = randomImage([200_000]);
   await pushImage(() => proxy, 'team/app', 'v1', image);
-  const urls: Record<string, string> = {
-    'origin-1': cluster.originUrls[0]!,
-    'tracker-1': cluster.trackerUrls[0]!,
-    'proxy-1': proxy,
-    'agent-1': cluster.agents[0]!.url,
+  const accelerator = await startAccelerator(cluster, dir, 'accelerator-1');
+  await using stops = new AsyncDisposableStack();
+  stops.defer(() => accelerator.stop());
+  const members: Record<string, { readonly url: string; readonly admin: string }> = {
+    'origin-1': { url: cluster.originUrls[0]!, admin: cluster.adminUrl('origin-1') },
+    'tracker-1': { url: cluster.trackerUrls[0]!, admin: cluster.adminUrl('tracker-1') },
+    'proxy-1': { url: proxy, admin: cluster.adminUrl('proxy-1') },
+    'agent-1': { url: cluster.agents[0]!.url, admin: cluster.adminUrl('agent-1') },
+    'accelerator-1': { url: accelerator.url, admin: accelerator.adminUrl },
   };
   const filled = ({ method, path }: RouteLine): RouteLine => ({
     method,
@@ -96,10 +116,9 @@ t.test('no internal route answers a stranger, however it is written', async (t) 
   const answer = async (url: string): Promise<string> => await (await request(url)).body.text();
   let inside = 0;
 
-  for (const [id, url] of Object.entries(urls)) {
-    const role = id.slice(0, -2) as 'origin' | 'tracker' | 'proxy' | 'agent';
+  for (const [id, { url, admin }] of Object.entries(members)) {
+    const role = id.slice(0, -2) as 'origin' | 'tracker' | 'proxy' | 'agent' | 'accelerator';
     const open = OPEN_ROUTES[role];
-    const admin = cluster.adminUrl(id);
     const listed = JSON.parse(await answer(`${admin}/debug/routes`)) as Record<string, RouteLine[]>;
     const closed = listed['main']!.map(filled).filter(({ path }) => guardOf(open, path) === undefined);
     inside += closed.length;
@@ -111,6 +130,15 @@ t.test('no internal route answers a stranger, however it is written', async (t) 
         t.fail(`${id}: ${statuses} for ${JSON.stringify(one.text)}`);
     });
     t.same(await ranRoutes(admin), before, `${id}: ${requests.length} requests reached no route`);
+    if (role === 'agent')
+      t.ok(
+        closed.some(({ path }) => path.startsWith('/v1/')),
+        'the snapshotter has routes here',
+      );
+    for (const { method, path } of closed) {
+      const { statuses } = await rawHttp(admin, headOf(method, path), QUIET_MS);
+      t.ok(REFUSALS.includes(statuses[0]!), `${id}, admin: ${statuses} for ${method} ${path}`);
+    }
   }
   t.ok(inside > 50, `${inside} internal routes were found`);
 
@@ -123,6 +151,21 @@ t.test('no internal route answers a stranger, however it is written', async (t) 
         t.ok(odd || REFUSALS.includes(statuses[0]!), `${one}: ${statuses}`);
         t.notOk(odd && statuses[0]! >= 500, `${one}: ${statuses}`);
       }
+    }
+  });
+  await t.test('what is for this machine is for no web page, at any admin listener', async (t) => {
+    for (const [id, { admin }] of Object.entries(members)) {
+      const listed = JSON.parse(await answer(`${admin}/debug/routes`)) as Record<string, RouteLine[]>;
+      const inner = listed['admin']!.filter(({ path }) => guardOf(OPEN_ROUTES.admin, path) !== 'anyone');
+      t.ok(inner.length > 0, `${id} has some`);
+      const asked = inner.flatMap(({ method, path }) => [
+        ...tries({ method, path: path.replace(':name', 'routes') }, 'page.example'),
+      ]);
+      await inParallel(asked, async (text) => {
+        const { statuses } = await rawHttp(admin, text, QUIET_MS);
+        if (statuses.length !== 1 || ![...REFUSALS, 421].includes(statuses[0]!))
+          t.fail(`${id}, admin: ${statuses} for ${JSON.stringify(text)}`);
+      });
     }
   });
   t.ok((await pullImage(cluster.agents[0]!.url, 'team/app', 'v1')) > 0, 'the cluster is as it was');

@@ -1,7 +1,20 @@
 import type { Digest } from '@sepia/base/digest';
 
-/** What moved a tag. `delete`: a client or the upstream took it away. `restore`: from a backup. */
-export type TagMoveKind = 'push' | 'revalidate' | 'set' | 'delete' | 'purge' | 'restore';
+/** What moved a tag. `delete`: a client or the upstream took it away. `restore`: from a backup. `theirs`: a conflict. */
+export type TagMoveKind = 'push' | 'revalidate' | 'set' | 'delete' | 'purge' | 'restore' | 'theirs';
+
+/** Where a tag of the registry behind points: null nowhere, undefined not known. */
+export type Behind = Digest | null | undefined;
+
+/** What the registry behind has not heard yet of a tag (mode write-back). */
+export interface Owed {
+  /** When the first of the changes that it lacks was made. */
+  readonly sinceMs: number;
+  /** Where the tag pointed there before that. Left out: not known. */
+  readonly base?: Digest | null;
+  /** Where it was pointed here since: what the registry has of these came from here. The newest last. */
+  readonly ours: readonly Digest[];
+}
 
 /** One move of a tag, as its history keeps it. */
 export interface TagMove {
@@ -19,6 +32,8 @@ export interface TagRecord {
   readonly digest: Digest;
   /** When the upstream last confirmed it, or when it was pushed. */
   readonly checkedAtMs: number;
+  /** The registry behind still has to hear of it: until then it counts, whatever that says. */
+  readonly owed?: Owed;
 }
 
 /** Value of a tag's register. A tag that was taken away has no digest, but keeps its history. */
@@ -27,6 +42,8 @@ export interface TagState {
   readonly checkedAtMs: number;
   /** Newest last, at most {@link MAX_HISTORY}. A register of an older version has none. */
   readonly history?: readonly TagMove[];
+  /** See {@link TagRecord}; of a tag that was taken away: that it is to go there too. */
+  readonly owed?: Owed;
 }
 
 /** Moves kept of each tag. */
@@ -34,7 +51,14 @@ export const MAX_HISTORY = 50;
 
 /** The record of a tag that points somewhere, else undefined. */
 export function recordOf(state: TagState | undefined): TagRecord | undefined {
-  return state?.digest === undefined ? undefined : { digest: state.digest, checkedAtMs: state.checkedAtMs };
+  if (state?.digest === undefined) return undefined;
+  const { digest, checkedAtMs, owed } = state;
+  return { digest, checkedAtMs, ...(owed === undefined ? {} : { owed }) };
+}
+
+/** True of a tag that was taken away here and that the registry behind may still have. */
+export function isTakenAway(state: TagState | undefined): boolean {
+  return state !== undefined && state.digest === undefined && state.owed !== undefined;
 }
 
 /** The state after a move; the same digest again is no move, only a confirmation. */
@@ -47,6 +71,46 @@ export function moved(state: TagState | undefined, move: TagMove & { readonly di
 export function takenAway(state: TagState | undefined, move: Omit<TagMove, 'digest'>): TagState | undefined {
   if (state?.digest === undefined) return state;
   return { checkedAtMs: move.atMs, history: withMove(state, move) };
+}
+
+/**
+ * A changed state that the registry behind has to hear of; `before`: what it was changed from, `behind`: what that
+ * registry was just seen to have, else what was known counts. While it owes already, what was there before the first change counts.
+ */
+export function owing(before: TagState | undefined, changed: TagState, behind: Behind): TagState {
+  const known = behind === undefined && before !== undefined ? (before.digest ?? null) : behind;
+  const base = before?.owed === undefined ? known : before.owed.base;
+  const ours = [...(before?.owed?.ours ?? []), ...(changed.digest === undefined ? [] : [changed.digest])];
+  const sinceMs = before?.owed?.sinceMs ?? changed.checkedAtMs;
+  const owed: Owed = { sinceMs, ours: [...new Set(ours.reverse())].slice(0, MAX_HISTORY).reverse() };
+  return { ...changed, owed: base === undefined ? owed : { ...owed, base } };
+}
+
+/** The registry behind has what `seen` says (nothing: the tag is gone there): nothing is owed, unless that is another by now. */
+export function paid(
+  state: TagState | undefined,
+  seen: Digest | undefined,
+  atMs: number,
+): TagState | undefined {
+  if (state?.owed === undefined) return state;
+  const { owed, ...rest } = state;
+  if (state.digest === seen) return { ...rest, checkedAtMs: atMs };
+  // It moved on meanwhile: what is there now came from here.
+  return { ...rest, owed: { ...owed, base: seen ?? null } };
+}
+
+/** The registry behind wins a conflict: the tag is what it has there (null: gone), if it still is what lost. */
+export function yielded(
+  state: TagState | undefined,
+  lost: Digest | undefined,
+  won: Digest | null,
+  move: Omit<TagMove, 'digest' | 'how'>,
+): TagState | undefined {
+  if (state?.owed === undefined || state.digest !== lost) return state;
+  const { owed: _owed, ...rest } = state;
+  return won === null
+    ? (takenAway(rest, { ...move, how: 'theirs' }) ?? rest)
+    : moved(rest, { ...move, how: 'theirs', digest: won });
 }
 
 /**

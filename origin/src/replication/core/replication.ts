@@ -82,9 +82,74 @@ export function nextTry(
   chance: number,
   retryAfterMs: number | undefined,
 ): number | 'dead' {
-  if (tries >= rules.tries) return 'dead';
-  const waitMs = backoffMs(tries, rules.firstMs, rules.maxMs);
-  return Math.max(retryAfterMs ?? 0, Math.round(waitMs * (0.5 + chance / 2)));
+  return tries >= rules.tries ? 'dead' : Math.max(retryAfterMs ?? 0, waitOf(tries, rules, chance));
+}
+
+/** The wait after so many failures in a row, in ms: doubled each time, half of it chance. */
+export function waitOf(failures: number, rules: RetryRules, chance: number): number {
+  return Math.round(backoffMs(failures, rules.firstMs, rules.maxMs) * (0.5 + chance / 2));
+}
+
+/** What no later try can mend. */
+const PERMANENT: ReadonlySet<string> = new Set([
+  'METHOD_UNSUPPORTED',
+  'MANIFEST_SYNTAX',
+  'MANIFEST_TOO_LARGE',
+  'WRITE_BACK_CONFLICT',
+]);
+/** Failures that pass by themselves, whatever was to be copied: the target's, then this cluster's own. */
+const SILENT: ReadonlySet<string> = new Set(['BACKEND_DOWN', 'UPSTREAM_LIMITED']);
+const PASSING: ReadonlySet<string> = new Set([
+  ...SILENT,
+  'QUORUM_LOST',
+  'CONFLICT',
+  'RECORDS_PENDING',
+  'TIMEOUT',
+  'PEER_HTTP',
+  'NO_PEERS',
+  'DRAINING',
+  'OVERLOADED',
+  'CONTENT_SWEPT',
+]);
+
+/** A failed run of a job. */
+export interface JobFailure {
+  readonly code: string;
+  /** Failures before that count. */
+  readonly tries: number;
+  /** How often it failed in a row in this process, this one too. */
+  readonly strikes: number;
+  readonly retryAfterMs: number | undefined;
+  /** 0 ≤ chance < 1. */
+  readonly chance: number;
+}
+
+/** What follows on a failure. */
+export interface FailurePlan {
+  readonly next: number | 'dead';
+  /** Failures that count now. */
+  readonly tries: number;
+  /** The target is silent: other jobs of it need not try before. */
+  readonly pauses: boolean;
+}
+
+/**
+ * What follows on a failure. `isOwed`: the job carries what was acknowledged, so that no silence, however long, gives it
+ * up; only refusals count as tries then, and what no try can mend is dead at once.
+ */
+export function failurePlan(failure: JobFailure, rules: RetryRules, isOwed: boolean): FailurePlan {
+  const { code, tries, strikes, retryAfterMs, chance } = failure;
+  if (PERMANENT.has(code) || (isOwed && code === 'UPSTREAM_POLICY'))
+    return { next: 'dead', tries: tries + 1, pauses: false };
+  if (isOwed && PASSING.has(code)) {
+    const forEver = { ...rules, tries: Number.POSITIVE_INFINITY };
+    return { next: nextTry(strikes, forEver, chance, retryAfterMs), tries, pauses: SILENT.has(code) };
+  }
+  return {
+    next: nextTry(tries + 1, rules, chance, retryAfterMs),
+    tries: tries + 1,
+    pauses: retryAfterMs !== undefined,
+  };
 }
 
 /** Bytes per second, smoothed over a second: says how long what is sent must wait. Pure: time is passed in. */

@@ -4,13 +4,15 @@ import { matcherOf, type NameMatcher } from '@sepia/base/names/pattern';
 export interface TagFacts {
   readonly digest: string;
   readonly checkedAtMs: number;
+  /** It awaits write-back. */
+  readonly owed?: unknown;
 }
 
 export type TagPolicy = 'mutable' | 'revalidate' | 'immutable' | 'pinned';
 
 /** What holds for one tag. */
 export interface TagRules {
-  readonly mode: 'none' | 'pull-through';
+  readonly mode: 'none' | 'pull-through' | 'write-back';
   readonly policy: TagPolicy;
   readonly ttlMs: number;
   readonly staleLimitMs: number;
@@ -84,19 +86,25 @@ export class TagPolicies {
 export type TagDecision = 'answer' | 'ask-upstream' | 'unknown';
 
 /**
- * Mode none: the record is the truth. Pull-through: `immutable` and `pinned` tags are believed for ever once
+ * Mode none: the record is the truth, and so it is of a tag that awaits write-back. Else: `immutable` and `pinned` tags are believed for ever once
  * seen, `mutable` ones never without asking, others for `ttlMs`.
  */
 export function decideTag(facts: TagFacts | undefined, rules: TagRules, nowMs: number): TagDecision {
   if (rules.mode === 'none') return facts === undefined ? 'unknown' : 'answer';
+  if (facts?.owed !== undefined) return 'answer';
   if (facts === undefined || rules.policy === 'mutable') return 'ask-upstream';
   if (rules.policy === 'immutable' || rules.policy === 'pinned') return 'answer';
   return nowMs - facts.checkedAtMs < rules.ttlMs ? 'answer' : 'ask-upstream';
 }
 
-/** Whether a tag that is known may be asked for upstream at all: not where it is believed for ever. */
-export function mayAsk(rules: TagRules): boolean {
-  return rules.mode !== 'none' && rules.policy !== 'immutable' && rules.policy !== 'pinned';
+/** Whether a tag that is known may be asked for upstream at all: not where it is believed for ever, or is news there. */
+export function mayAsk(facts: TagFacts | undefined, rules: TagRules): boolean {
+  return (
+    facts?.owed === undefined &&
+    rules.mode !== 'none' &&
+    rules.policy !== 'immutable' &&
+    rules.policy !== 'pinned'
+  );
 }
 
 /** Age in whole seconds at which a tag may still be served although the upstream does not answer, else undefined. */
@@ -129,6 +137,7 @@ export function mayMove(
  * at the next question.
  */
 export function setFault(rules: TagRules): string | undefined {
-  if (rules.mode === 'none' || rules.policy === 'pinned' || rules.policy === 'immutable') return undefined;
+  if (rules.mode !== 'pull-through' || rules.policy === 'pinned' || rules.policy === 'immutable')
+    return undefined;
   return `policy ${rules.policy} follows the upstream and would move it back; make the tag pinned first (tags.overrides)`;
 }

@@ -1,6 +1,12 @@
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
-import { ByteBudget, nextTry, RuleMatcher, subjectOfTag } from '../../../src/replication/core/replication.ts';
+import {
+  ByteBudget,
+  failurePlan,
+  nextTry,
+  RuleMatcher,
+  subjectOfTag,
+} from '../../../src/replication/core/replication.ts';
 
 const RULE = { name: 'r', from: 'local', repositories: ['team/**'], rewrite: {} };
 
@@ -47,4 +53,35 @@ t.test('bytes are spread over time; what was not used is kept for a second', asy
   t.equal(budget.take(500, 10_000), 0, 'a second was saved');
   t.equal(budget.take(500, 10_000), 500);
   t.equal(budget.take(1, 20_000), 0);
+});
+
+t.test('what is owed is given up for refusals alone, never for silence', async (t) => {
+  const rules = { firstMs: 100, maxMs: 1_000, tries: 3 };
+  const failure = { tries: 0, strikes: 50, retryAfterMs: undefined, chance: 0.5 };
+  t.same(failurePlan({ ...failure, code: 'BACKEND_DOWN' }, rules, true), {
+    next: 750,
+    tries: 0,
+    pauses: true,
+  });
+  t.same(failurePlan({ ...failure, code: 'QUORUM_LOST' }, rules, true), {
+    next: 750,
+    tries: 0,
+    pauses: false,
+  });
+  t.equal(failurePlan({ ...failure, code: 'BACKEND_DOWN', tries: 2 }, rules, false).next, 'dead');
+  t.equal(failurePlan({ ...failure, code: 'UPSTREAM_DENIED', tries: 2 }, rules, true).next, 'dead');
+  t.same(failurePlan({ ...failure, code: 'UPSTREAM_DENIED' }, rules, true), {
+    next: 75,
+    tries: 1,
+    pauses: false,
+  });
+  t.equal(
+    failurePlan({ ...failure, code: 'UPSTREAM_POLICY' }, rules, true).next,
+    'dead',
+    'a rule of the registry',
+  );
+  t.equal(failurePlan({ ...failure, code: 'WRITE_BACK_CONFLICT' }, rules, true).next, 'dead');
+  const limited = { ...failure, code: 'UPSTREAM_LIMITED', retryAfterMs: 60_000 };
+  t.same(failurePlan(limited, rules, true), { next: 60_000, tries: 0, pauses: true }, 'not before it says');
+  t.same(failurePlan(limited, rules, false), { next: 60_000, tries: 1, pauses: true });
 });

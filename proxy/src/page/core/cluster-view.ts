@@ -45,12 +45,22 @@ export interface SwarmView {
   readonly morePeers: number;
 }
 
+/** What waits for the registry behind an upstream. */
+export interface WriteBackRow {
+  readonly upstream: string;
+  readonly waiting: number;
+  readonly dead: number;
+  readonly oldestSeconds: number;
+}
+
 /** What the page shows; figures and names only. */
 export interface ClusterView {
   readonly atMs: number;
   readonly clusterVersion: number;
   readonly members: readonly MemberView[];
   readonly swarms: readonly SwarmView[];
+  /** By upstream of mode write-back. */
+  readonly writeBack: readonly WriteBackRow[];
   readonly totals: {
     readonly peerBytes: number;
     readonly originBytes: number;
@@ -62,6 +72,7 @@ export interface ClusterView {
 const MAX_SWARMS = 24;
 const MAX_PEERS = 128;
 const MAX_NODES = 500;
+const MAX_UPSTREAMS = 100;
 const MAX_PIECES = 1 << 20;
 const SHOWN_DIGITS = 12;
 const MIB = 1024 * 1024;
@@ -74,10 +85,14 @@ export function clusterView(
 ): ClusterView {
   const swarms = new Map<string, Draft>();
   const nodes = new Map<string, MemberView>();
+  const writeBack = new Map<string, WriteBackRow>();
   let upstreamBytes = 0;
   for (const member of asked) {
     const answer = record(member.answer);
-    if (member.role === 'origin') upstreamBytes += fetchedBytes(answer);
+    if (member.role === 'origin') {
+      upstreamBytes += fetchedBytes(answer);
+      for (const backlog of list(answer['writeBack'])) noteBacklog(writeBack, record(backlog));
+    }
     if (member.role !== 'tracker') continue;
     for (const node of list(answer['nodes'])) noteNode(nodes, record(node));
     for (const swarm of list(answer['swarms'])) noteSwarm(swarms, record(swarm));
@@ -94,6 +109,7 @@ export function clusterView(
     clusterVersion,
     members: [...asked.map(memberView), ...[...nodes.values()].sort((a, b) => compare(a.id, b.id))],
     swarms: shown,
+    writeBack: [...writeBack.values()].sort((a, b) => compare(a.upstream, b.upstream)),
     totals: {
       peerBytes: sum(peers, 'peerBytes'),
       originBytes: sum(peers, 'originBytes'),
@@ -177,6 +193,19 @@ function notePeer(
     have: count === undefined ? countPieces(have, draft.pieces) : Math.min(Math.floor(count), draft.pieces),
     peerBytes: roundMib(number(facts['peerBytes'])),
     originBytes: roundMib(number(facts['originBytes'])),
+  });
+}
+
+/** Each origin tells of the repositories that it leads. */
+function noteBacklog(rows: Map<string, WriteBackRow>, facts: Record<string, unknown>): void {
+  const upstream = text(facts['upstream']);
+  if (upstream === undefined || (rows.size >= MAX_UPSTREAMS && !rows.has(upstream))) return;
+  const { waiting = 0, dead = 0, oldestSeconds = 0 } = rows.get(upstream) ?? {};
+  rows.set(upstream, {
+    upstream,
+    waiting: waiting + (number(facts['waiting']) ?? 0),
+    dead: dead + (number(facts['dead']) ?? 0),
+    oldestSeconds: Math.max(oldestSeconds, inSeconds(number(facts['oldestMs'])) ?? 0),
   });
 }
 

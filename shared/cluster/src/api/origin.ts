@@ -187,6 +187,12 @@ export const ORIGIN_SYNC = {
   owe: route('sync-owe', 'POST /v1/sync/owe', { callers: ['origin'], json: MIB }),
 } as const;
 
+/** Calls by which an operator looks at what waits for the registries behind, and steers it. */
+export const ORIGIN_WRITE_BACK = {
+  status: route('write-back', 'GET /v1/write-back', { query: ['upstream?'], callers: ['cli'] }),
+  retry: route('write-back-retry', 'POST /v1/write-back/retry', { callers: ['cli'], json: 4 * KIB }),
+} as const;
+
 /** Calls of a garbage collection: an operator begins one, its leader asks every origin. */
 export const ORIGIN_GC = {
   begin: route('gc-begin', 'POST /v1/gc', { callers: ['cli'], json: 4 * KIB }),

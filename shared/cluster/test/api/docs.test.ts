@@ -2,7 +2,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { AGENT } from '../../src/api/agent.ts';
-import { ORIGIN_BLOBS, ORIGIN_GC, ORIGIN_NAMES, ORIGIN_RECORDS, ORIGIN_SYNC } from '../../src/api/origin.ts';
+import {
+  ORIGIN_BLOBS,
+  ORIGIN_GC,
+  ORIGIN_NAMES,
+  ORIGIN_RECORDS,
+  ORIGIN_SYNC,
+  ORIGIN_WRITE_BACK,
+} from '../../src/api/origin.ts';
 import { PROXY } from '../../src/api/proxy.ts';
 import { ORIGIN_RING } from '../../src/api/ring.ts';
 import type { Route } from '../../src/api/route.ts';
@@ -10,9 +17,15 @@ import { TRACKER } from '../../src/api/tracker.ts';
 
 const PAGE = readFileSync(join(import.meta.dirname, '../../../../docs/internal-api.md'), 'utf8');
 const SECTIONS: Readonly<Record<string, readonly Route[]>> = {
-  Origin: [ORIGIN_BLOBS, ORIGIN_NAMES, ORIGIN_RECORDS, ORIGIN_SYNC, ORIGIN_RING, ORIGIN_GC].flatMap((table) =>
-    Object.values<Route>(table),
-  ),
+  Origin: [
+    ORIGIN_BLOBS,
+    ORIGIN_NAMES,
+    ORIGIN_RECORDS,
+    ORIGIN_SYNC,
+    ORIGIN_RING,
+    ORIGIN_WRITE_BACK,
+    ORIGIN_GC,
+  ].flatMap((table) => Object.values<Route>(table)),
   Tracker: Object.values(TRACKER),
   Proxy: Object.values(PROXY),
   Agent: Object.values(AGENT),

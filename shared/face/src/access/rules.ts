@@ -1,6 +1,7 @@
 import { matcherOf, type NameMatcher } from '@sepia/base/names/pattern';
 import type { AccessRule, AccountsDocument } from '@sepia/cluster/accounts-document';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { takesPushes } from '@sepia/cluster/write-back';
 
 /** What may be done to a repository. */
 export type Action = 'read' | 'write' | 'delete';
@@ -18,7 +19,7 @@ export type AccessMode = 'upstream' | 'accounts' | 'cluster';
 export function accessMode(cluster: Cluster, name: string): AccessMode {
   const { access, mode } = cluster.upstream(name);
   if (access !== undefined) return access;
-  if (mode !== 'none') return 'upstream';
+  if (!takesPushes(mode)) return 'upstream';
   return cluster.document.accounts === undefined ? 'cluster' : 'accounts';
 }
 

@@ -10,6 +10,8 @@ import { RecordDump } from './record-dump.ts';
 export interface Link {
   readonly sizeBytes?: number;
   readonly mediaType?: string;
+  /** A push or mount made it, where another registry has a say too. */
+  readonly pushed?: boolean;
 }
 
 /** A tag's place in the index of its repository; its value is in its register. */

@@ -1,14 +1,14 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ACCELERATOR_CONFIG, type Accelerator, createAccelerator } from '@sepia/accelerator';
+import type { Accelerator } from '@sepia/accelerator';
 import { digestOf } from '@sepia/base/digest';
-import { silentLogger } from '@sepia/base/log';
 import type { ConversionJob } from '@sepia/cluster/api/conversions';
 import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { Test } from 'tap';
 import { request } from 'undici';
 import { fileImage, pushFileImage } from '../clients/file-image.ts';
 import { call } from '../upstream/harbor-calls.ts';
+import { startAccelerator } from './accelerator.ts';
 import { Constellation } from './constellation.ts';
 
 /** What webhooks must carry. */
@@ -81,18 +81,7 @@ export async function conversionCluster(
     proxy,
     dir,
     start: async (name, keys = {}) => {
-      const config = ACCELERATOR_CONFIG.parse({
-        id: name,
-        data: join(dir, name),
-        'cluster-key-file': cluster.keyFile,
-        'cluster-document': cluster.documentFile,
-        'admin-listen': '127.0.0.1:0',
-        listen: '127.0.0.1:0',
-        scan: '1h',
-        threads: 1,
-        ...keys,
-      });
-      const accelerator = await createAccelerator(config, { log: silentLogger() });
+      const accelerator = await startAccelerator(cluster, dir, name, keys);
       accelerators.push(accelerator);
       return accelerator;
     },

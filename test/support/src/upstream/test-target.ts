@@ -75,6 +75,8 @@ export class TestTarget {
     if (upload !== null) return await this.#upload(req, res, url, upload[1]!, upload[2]!, fault);
     const blob = /^\/v2\/(.+)\/blobs\/(.+)$/.exec(url.pathname);
     if (blob !== null) return this.#blob(req, res, `${blob[1]}@${blob[2]}`, fault);
+    const list = /^\/v2\/(.+)\/tags\/list$/.exec(url.pathname);
+    if (list !== null) return this.#list(res, list[1]!);
     const manifest = /^\/v2\/(.+)\/manifests\/(.+)$/.exec(url.pathname);
     if (manifest !== null) return await this.#manifest(req, res, manifest[1]!, manifest[2]!);
     res.writeHead(404).end();
@@ -159,6 +161,12 @@ export class TestTarget {
       return void res
         .writeHead(known === undefined ? 404 : 200, { 'docker-content-digest': known ?? '' })
         .end();
+    if (req.method === 'GET') {
+      if (known === undefined) return void res.writeHead(404).end();
+      const found = this.manifestBytes.get(known)!;
+      const type = (JSON.parse(found.toString()) as { mediaType: string }).mediaType;
+      return void res.writeHead(200, { 'content-type': type, 'docker-content-digest': known }).end(found);
+    }
     if (req.method === 'DELETE') {
       this.manifests.delete(key);
       return void res.writeHead(202).end();
@@ -177,6 +185,15 @@ export class TestTarget {
     this.manifestBytes.set(digest, bytes);
     this.#sent(key);
     res.writeHead(201, { 'docker-content-digest': digest }).end();
+  }
+
+  #list(res: ServerResponse, repository: string): void {
+    const prefix = `${repository}:`;
+    const tags = [...this.manifests.keys()]
+      .filter((key) => key.startsWith(prefix))
+      .map((key) => key.slice(prefix.length));
+    if (tags.length === 0) return void res.writeHead(404).end();
+    res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ tags }));
   }
 
   #mayPass(req: IncomingMessage, res: ServerResponse): boolean {

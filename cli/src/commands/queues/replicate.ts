@@ -4,8 +4,9 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
-import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
-import { bytesText, durationText } from '../terminal/format.ts';
+import { mergedJobs, silentOf, silentText } from '../../operator/job-answers.ts';
+import { Operator, type OperatorFlags, operatorOptions } from '../../operator/operator.ts';
+import { bytesText, durationText } from '../../terminal/format.ts';
 
 interface ShownJob {
   readonly id: string;
@@ -21,8 +22,6 @@ interface ShownJob {
   readonly progress?: { readonly sentBytes: number; readonly missingBytes: number };
 }
 
-/** What tells most about a job that several origins have on record comes first. */
-const STATE_ORDER = ['running', 'backoff', 'waiting', 'intent', 'dead'];
 const RUN_MS = 600_000;
 
 /** `sepia replicate`. */
@@ -88,23 +87,7 @@ async function gather(
   rule: string | undefined,
 ): Promise<{ jobs: ShownJob[]; silent: string[] }> {
   const answers = await operator.askAll<{ jobs: ShownJob[] }>(to(ORIGIN_RECORDS.replication, { rule }));
-  const found = new Map<string, ShownJob>();
-  for (const job of answers.flatMap((one) => one.answer?.jobs ?? [])) {
-    const known = found.get(job.id);
-    if (known === undefined || STATE_ORDER.indexOf(job.state) < STATE_ORDER.indexOf(known.state))
-      found.set(job.id, job);
-  }
-  return { jobs: [...found.values()], silent: silentOf(answers) };
-}
-
-function silentOf(answers: readonly { readonly id: string; readonly error?: unknown }[]): string[] {
-  const silent = answers.filter((one) => one.error !== undefined);
-  if (silent.length === answers.length) throw silent[0]?.error;
-  return silent.map((one) => one.id);
-}
-
-function silentText(silent: readonly string[]): string {
-  return silent.length === 0 ? '' : ` (no answer from ${silent.join(', ')})`;
+  return { jobs: mergedJobs(answers.flatMap((one) => one.answer?.jobs ?? [])), silent: silentOf(answers) };
 }
 
 function ruleOf(operator: Operator, name: string): void {

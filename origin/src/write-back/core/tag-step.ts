@@ -1,0 +1,36 @@
+import type { Digest } from '@sepia/base/digest';
+import type { Owed } from '../../records/core/tag-record.ts';
+
+/** Who wins when a tag was changed at the registry behind while a change of it waited here. */
+export type OnConflict = 'ours' | 'theirs' | 'stop';
+
+/** What is done about one tag that awaits write-back. */
+export type TagStep =
+  /** The registry has it as it is here. */
+  | { readonly type: 'there' }
+  /** It is put, or deleted; `over`: the change there that is lost by that. */
+  | { readonly type: 'put' | 'delete'; readonly over?: Digest | null }
+  /** The registry wins: here it becomes what it is there, or goes. */
+  | { readonly type: 'yield'; readonly to: Digest | null }
+  /** Nothing is changed before an operator says who wins. */
+  | { readonly type: 'stop'; readonly found: Digest | null };
+
+/**
+ * What to do about a tag: `wanted` is where it points here (null: taken away), `found` where it points at the registry
+ * (null: it does not have it). What came from here, or was there before the first change that waits, is no conflict;
+ * where that is not known, whatever is there is one, unless the push wins anyway.
+ */
+export function tagStep(
+  tag: { readonly wanted: Digest | null; readonly found: Digest | null; readonly owed: Owed },
+  onConflict: OnConflict,
+): TagStep {
+  const { wanted, found, owed } = tag;
+  if (found === wanted) return { type: 'there' };
+  const act = wanted === null ? 'delete' : 'put';
+  const isOurs = found !== null && owed.ours.includes(found);
+  const isAsBefore = owed.base === undefined ? found === null : found === owed.base;
+  if (isOurs || isAsBefore) return { type: act };
+  if (onConflict === 'theirs') return { type: 'yield', to: found };
+  if (onConflict === 'stop') return { type: 'stop', found };
+  return owed.base === undefined ? { type: act } : { type: act, over: found };
+}

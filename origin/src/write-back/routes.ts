@@ -1,0 +1,79 @@
+import type Router from '@koa/router';
+import { CodedError, type ErrorCode } from '@sepia/base/errors';
+import { ORIGIN_WRITE_BACK } from '@sepia/cluster/api/origin';
+import type { WriteBackJob, WriteBackRetry, WriteBackStatus } from '@sepia/cluster/api/write-back';
+import { serve } from '@sepia/http/router';
+import { queryValue, readJson } from '@sepia/http/signed';
+import { z } from 'zod';
+import type { ReplicationIntake } from '../replication/intake.ts';
+import type { Replication, ShownJob, WhichJobs } from '../replication/replication.ts';
+import { isWriteBackRule, writeBackRule } from '../replication/targets.ts';
+import { adviceFor } from './core/advice.ts';
+import type { WriteBackView } from './start.ts';
+
+const MAX_SHOWN = 10_000;
+const TEXT = z.string().min(1).max(512);
+const RETRY_BODY = z.strictObject({
+  job: TEXT.optional(),
+  upstream: TEXT.optional(),
+  dead: z.boolean().optional(),
+  take: z.enum(['ours', 'theirs']).optional(),
+  atMs: z.number().int().nonnegative(),
+});
+
+interface WriteBackRouteDeps {
+  readonly replication: Replication;
+  readonly intake: ReplicationIntake;
+  readonly writeBack: Pick<WriteBackView, 'backlogs'>;
+}
+
+/** What waits for the registries behind, and an operator's word to try again. */
+export function writeBackRoutes(router: Router, deps: WriteBackRouteDeps): void {
+  const { replication, intake, writeBack } = deps;
+  serve(router, ORIGIN_WRITE_BACK.status, async (ctx) => {
+    const upstream = queryValue(ctx, 'upstream');
+    const isMeant = (rule: string): boolean =>
+      upstream === undefined ? isWriteBackRule(rule) : rule === writeBackRule(upstream);
+    const jobs = await replication.shown(isMeant, MAX_SHOWN);
+    const backlogs = writeBack
+      .backlogs()
+      .filter((one) => upstream === undefined || one.upstream === upstream);
+    const status: WriteBackStatus = { backlogs, jobs: jobs.map((job) => viewOf(job, replication.nowMs())) };
+    ctx.body = status;
+  });
+  serve(router, ORIGIN_WRITE_BACK.retry, async (ctx) => {
+    const { job, upstream, dead, take, atMs } = await readJson(
+      ctx,
+      ORIGIN_WRITE_BACK.retry.body.maxBytes,
+      retryOf,
+    );
+    const which: WhichJobs = (one, id) =>
+      isWriteBackRule(one.rule) &&
+      (job === undefined || id === job) &&
+      (upstream === undefined || one.upstream === upstream) &&
+      (dead !== true || one.state === 'dead');
+    const changed = await replication.retry(which, atMs, take);
+    ctx.body = { changed: changed + (job === undefined ? await intake.oweAgain(upstream) : 0) };
+  });
+}
+
+function viewOf(
+  { rule: _rule, take: _take, progress, nextTryAtMs, ...job }: ShownJob,
+  nowMs: number,
+): WriteBackJob {
+  const code = /^([A-Z_]+):/.exec(job.error ?? '')?.[1] as ErrorCode | undefined;
+  const advice = code === undefined ? undefined : adviceFor(code, job.error ?? '');
+  return {
+    ...job,
+    ...(advice === undefined ? {} : { advice }),
+    ...(nextTryAtMs === undefined ? {} : { againInMs: Math.max(0, Math.round(nextTryAtMs - nowMs)) }),
+    ...(progress === undefined ? {} : { sentBytes: progress.sentBytes, missingBytes: progress.missingBytes }),
+  };
+}
+
+function retryOf(value: unknown): WriteBackRetry {
+  const found = RETRY_BODY.safeParse(value);
+  if (found.success) return found.data;
+  const [issue] = found.error.issues;
+  throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
+}

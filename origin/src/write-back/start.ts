@@ -1,0 +1,89 @@
+import type { Logger } from '@sepia/base/log';
+import { Gauge, type Metrics } from '@sepia/base/metrics';
+import type { WriteBackBacklog } from '@sepia/cluster/api/write-back';
+import type { Cluster, ClusterUpstream } from '@sepia/cluster/cluster';
+import { type WriteBack, writeBackOf } from '@sepia/cluster/write-back';
+import type { Links } from '../records/links.ts';
+import type { Tags } from '../records/tags.ts';
+import type { CarryOut, Replication } from '../replication/replication.ts';
+import { writeBackRule } from '../replication/targets.ts';
+import { backlogWarning } from './core/backlog-warning.ts';
+import { WriteBackWork } from './write-back.ts';
+
+interface WriteBackParts {
+  readonly cluster: Pick<Cluster, 'upstreams'>;
+  readonly tags: Tags;
+  readonly links: Links;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly dateMs: () => number;
+}
+
+/** Write-back as the rest of an origin sees it. */
+export interface WriteBackView {
+  readonly carryOut: CarryOut;
+  /** Backlogs are those of this queue from now on. */
+  watch(replication: Pick<Replication, 'backlogs'>): void;
+  /** What waits of the repositories that this origin leads, one entry for each upstream of mode write-back. */
+  backlogs(): WriteBackBacklog[];
+  /** One line for each upstream whose pushes wait too long or were given up. */
+  readonly warnings: string[];
+}
+
+/** Builds what brings pushes to the registries behind, with its metrics; the queue is that of replication. */
+export function createWriteBack(parts: WriteBackParts): WriteBackView {
+  const { cluster, metrics, dateMs } = parts;
+  const written = cluster.upstreams.flatMap((upstream): [ClusterUpstream, WriteBack][] => {
+    const found = writeBackOf(upstream);
+    return found === undefined ? [] : [[upstream, found]];
+  });
+  const conflicts = metrics.counter(
+    'sepia_origin_write_back_conflicts_total',
+    'Tags that were changed at the registry behind while a push of them waited, by who won: ours, theirs, stop (nobody yet).',
+    ['upstream', 'outcome'],
+  );
+  const work = new WriteBackWork({
+    ...parts,
+    onConflict: (upstream, outcome) => conflicts.inc({ upstream, outcome }),
+  });
+  let queue: Pick<Replication, 'backlogs'> | undefined;
+  const backlogs = (): WriteBackBacklog[] =>
+    written.map(([{ name }]) => {
+      const found = queue?.backlogs.get(writeBackRule(name));
+      const oldestMs = found?.oldestAtMs === undefined ? undefined : dateMs() - found.oldestAtMs;
+      return {
+        upstream: name,
+        waiting: found?.waiting ?? 0,
+        dead: found?.dead ?? 0,
+        ...(oldestMs === undefined ? {} : { oldestMs: Math.max(0, oldestMs) }),
+      };
+    });
+  const gauge = (name: string, help: string, value: (backlog: WriteBackBacklog) => number): void => {
+    new Gauge({
+      name: `sepia_origin_write_back_${name}`,
+      help,
+      labelNames: ['upstream'],
+      registers: [metrics.registry],
+      collect() {
+        for (const backlog of backlogs()) this.set({ upstream: backlog.upstream }, value(backlog));
+      },
+    });
+  };
+  gauge(
+    'waiting',
+    'Pushes that the registry behind has not got, of the repositories that this origin leads.',
+    (one) => one.waiting,
+  );
+  gauge('dead', 'Pushes that were given up until an operator retries them.', (one) => one.dead);
+  gauge('oldest_seconds', 'Age of the oldest push that waits.', (one) => (one.oldestMs ?? 0) / 1_000);
+  return {
+    carryOut: async (...group) => await work.run(...group),
+    watch(replication) {
+      queue = replication;
+    },
+    backlogs,
+    get warnings() {
+      return backlogs().flatMap((backlog, index) => backlogWarning(backlog, written[index]![1]) ?? []);
+    },
+  };
+}

@@ -1,0 +1,129 @@
+import { type Digest, isDigest } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import type { Logger } from '@sepia/base/log';
+import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
+import type { TagState } from '../records/core/tag-record.ts';
+import type { Links } from '../records/links.ts';
+import type { TagName, Tags } from '../records/tags.ts';
+import type { ImageCopy } from '../replication/image-copy.ts';
+import type { OpenJob } from '../replication/replication-jobs.ts';
+import type { Target } from '../replication/targets.ts';
+import { type OnConflict, type TagStep, tagStep } from './core/tag-step.ts';
+
+interface WriteBackDeps {
+  readonly tags: Pick<Tags, 'state' | 'paid' | 'yield'>;
+  readonly links: Pick<Links, 'find' | 'isDeleted'>;
+  readonly log: Logger;
+  /** A tag was changed at the registry while a change of it waited here; `outcome`: who won. */
+  readonly onConflict: (upstream: string, outcome: OnConflict) => void;
+}
+
+/**
+ * Carries out jobs that bring what was pushed to the registry behind: what is there already is not sent again, the tag
+ * comes last, and then its register says that nothing is owed. Done twice it does nothing twice.
+ */
+export class WriteBackWork {
+  readonly #deps: WriteBackDeps;
+
+  constructor(deps: WriteBackDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * All jobs are of one tag, or of one manifest. @throws `WRITE_BACK_CONFLICT` when an operator must say who wins; what
+   * the registry and the copy fail with
+   */
+  async run(jobs: readonly OpenJob[], target: Target, copy: ImageCopy, signal: AbortSignal): Promise<void> {
+    const { upstream, repository: text, reference } = jobs[0]!.job;
+    const repository = parseRepositoryName(text);
+    if (isDigest(reference)) {
+      const isDelete = jobs.some(({ job }) => job.kind === 'delete');
+      if (isDelete) await this.#deleteManifest({ upstream, repository }, reference, target, signal);
+      await this.#manifest({ upstream, repository }, reference, copy);
+      return;
+    }
+    const name = { upstream, repository, tag: parseTag(reference) };
+    const state = await this.#deps.tags.state(name);
+    // What the tag pointed at before was acknowledged too: it is there by its digest.
+    for (const digest of new Set(jobs.map(({ job }) => job.digest)))
+      if (digest !== undefined && digest !== state?.digest && isDigest(digest))
+        await this.#manifest(name, digest, copy);
+    if (state?.owed === undefined) return;
+    const take = jobs.findLast(({ job }) => job.take !== undefined)?.job.take;
+    await this.#tag(name, state, target, copy, take, signal);
+  }
+
+  async #tag(
+    name: TagName,
+    state: TagState,
+    target: Target,
+    copy: ImageCopy,
+    take: OnConflict | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { tags, log } = this.#deps;
+    const { client, writeBack } = target;
+    const { digest: wanted, owed } = state;
+    const found = (await client.headManifest(name.repository, name.tag, signal)) ?? null;
+    const policy = take ?? writeBack!['on-conflict'];
+    const step = tagStep({ wanted: wanted ?? null, found, owed: owed! }, policy);
+    this.#note(name, step, policy);
+    switch (step.type) {
+      case 'there':
+        break;
+      case 'put':
+        await copy.one(name, wanted!, name.tag);
+        break;
+      case 'delete':
+        await client.deleteManifest(name.repository, name.tag, signal);
+        break;
+      case 'yield':
+        await tags.yield(name, wanted, step.to);
+        return log.warn({ ...name, to: step.to, lost: wanted }, 'the registry behind wins a conflict');
+      case 'stop':
+        throw conflict(name, wanted ?? null, step.found);
+    }
+    await tags.paid(name, wanted);
+  }
+
+  #note({ upstream, repository, tag }: TagName, step: TagStep, policy: OnConflict): void {
+    const { log, onConflict } = this.#deps;
+    if (step.type === 'yield' || step.type === 'stop') onConflict(upstream, policy);
+    if (!('over' in step)) return;
+    onConflict(upstream, policy);
+    log.warn(
+      { upstream, repository, tag, over: step.over },
+      'a push wins over a change at the registry behind',
+    );
+  }
+
+  /** A manifest by its digest, unless a delete took it here. */
+  async #manifest(
+    name: Pick<TagName, 'upstream' | 'repository'>,
+    digest: Digest,
+    copy: ImageCopy,
+  ): Promise<void> {
+    const { upstream, repository } = name;
+    const link = await this.#deps.links.find({ upstream, repository, digest }, { fresh: true });
+    if (link !== undefined) await copy.one({ upstream, repository }, digest, undefined);
+  }
+
+  /** Nothing if it was pushed again meanwhile. */
+  async #deleteManifest(
+    name: Pick<TagName, 'upstream' | 'repository'>,
+    digest: Digest,
+    target: Target,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (!(await this.#deps.links.isDeleted({ ...name, digest }))) return;
+    await target.client.deleteManifest(name.repository, digest, signal);
+  }
+}
+
+function conflict(name: TagName, wanted: Digest | null, found: Digest | null): CodedError {
+  const [here, there] = [wanted ?? 'deleted', found ?? 'deleted'];
+  return new CodedError('WRITE_BACK_CONFLICT', {
+    message: `${name.repository}:${name.tag} was changed at the registry to ${there} while ${here} waited here`,
+    detail: { repository: name.repository, tag: name.tag, here, there },
+  });
+}
