@@ -14,6 +14,8 @@ const FAULTS = ['proxy/test/bodies/faults.test.ts', 'test/inprocess/body-ends/fa
 
 /** Start a PostgreSQL where it is installed; `npm test` leaves them out by name. */
 const POSTGRES = ['shared/records/test/table/postgres-table.test.ts'];
+/** Start an S3 server where it is built; as those. */
+const S3 = ['shared/backend/test/s3/s3-backend.test.ts'];
 
 const TASKS = {
   start: { level: 'prod', run: (args) => node(['./sepia', 'demo', ...args], { cwd: ROOT }) },
@@ -21,7 +23,7 @@ const TASKS = {
   'test:processes': {
     level: 'all',
     run: (args) =>
-      runTap(['test/processes', ...POSTGRES], ['--timeout=400', ...args], node, {
+      runTap(['test/processes', ...POSTGRES, ...S3], ['--timeout=400', ...args], node, {
         except: 'test/processes/clients',
         env: { SEPIA_PROCESSES: '1' },
       }),
@@ -44,6 +46,7 @@ const TASKS = {
     run: (args) => runTap(FAULTS, ['--timeout=7200', ...args], node, { env: { SEPIA_FAULT_RUNS: '2500' } }),
   },
   'lazy-rounds': { level: 'all', run: (args) => node(['test/processes/lazy-rounds.ts', ...args]) },
+  'gc-rounds': { level: 'all', run: (args) => node(['test/torture/collect/main.ts', ...args]) },
   torture: { level: 'all', run: (args) => node(['test/torture/main.ts', ...args]) },
   check: { level: 'all', run: check },
   fix: { level: 'all', run: () => node([bin('@biomejs/biome', 'bin/biome'), 'check', '--write', '.']) },

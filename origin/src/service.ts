@@ -19,6 +19,7 @@ import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
 import { Access } from './access/access.ts';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { Sessions } from './access/sessions.ts';
+import { createWriteBehind, openBackends } from './backend/start.ts';
 import { Absence } from './blobs/absence.ts';
 import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
@@ -143,9 +144,10 @@ async function build(parts: BuildParts): Promise<Origin> {
   const store = await openStore({ folder, room, index, log, nowMs: dateMs }, config.cache);
   stops.push('blob store', async () => await store.close());
   const sessions = new Sessions({ nowMs, dateMs });
+  const backends = await openBackends({ cluster, db: folder.db, env, nowMs, stops }, pace);
   const upstreams = new Upstreams(
     {
-      cluster,
+      ...{ cluster, backends },
       log,
       ...{ nowMs, dateMs },
       ...identities,
@@ -214,6 +216,10 @@ async function build(parts: BuildParts): Promise<Origin> {
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
+  const writeBehind = createWriteBehind({
+    ...{ cluster, db: folder.db, backends, index, store, members, lookAgain, metrics, log, nowMs, dateMs },
+  });
+  stops.push('backends', async () => await writeBehind.stop());
   const absence = new Absence({ members, standing, index, isMoved: (epoch) => move.isDone(epoch) });
   const blobs = new Blobs({ members, store, links, proofs, fetches, swarms, upstreams, repair, absence });
   const onOutdated = async (epoch: number, from: string): Promise<void> => await ring.reach(epoch, from);
@@ -245,15 +251,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   stops.push('replication', async () => await replication.stop());
   writeBack.watch(replication);
   const manifests: Manifests = new Manifests({
-    members,
-    store,
-    blobs,
-    links,
-    proofs,
-    quotas,
-    tags,
-    referrers,
-    replicator,
+    ...{ members, store, blobs, links, proofs, quotas, tags, referrers, replicator },
     replication: intake,
     behind,
     upstreams,
@@ -312,7 +310,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const status = async (): Promise<unknown> =>
     await originStatus({
       ...{ selfId, cluster, store, fetches, swarms, uploads, replicator, recovery, scrubber, health, room },
-      ...{ writeBack, nowMs, startedMs, peerAddresses },
+      ...{ writeBack, writeBehind, nowMs, startedMs, peerAddresses },
     });
   const router = originRouter({
     ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },
@@ -350,7 +348,10 @@ async function build(parts: BuildParts): Promise<Origin> {
       metrics,
       app,
       notReady,
-      warnings: () => [...ring.warnings, ...recovery.warnings, ...scrubber.warnings, ...writeBack.warnings],
+      warnings: () => [
+        ...[...ring.warnings, ...recovery.warnings, ...scrubber.warnings],
+        ...[...writeBack.warnings, ...writeBehind.warnings],
+      ],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },
     },
@@ -365,6 +366,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   ring.start();
   scrubber.start();
   replicator.start();
+  writeBehind.start();
   pullTimes.start();
   replication.start();
   gc.schedule.start();

@@ -2,6 +2,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Scrubber } from '@sepia/store/scrubber';
+import type { WriteBehind } from './backend/write-behind.ts';
 import type { Replicator } from './blobs/replicator.ts';
 import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';
@@ -18,6 +19,7 @@ interface StatusParts {
   readonly swarms: Swarms;
   readonly uploads: Uploads;
   readonly replicator: Replicator;
+  readonly writeBehind: Pick<WriteBehind, 'backlog'>;
   readonly recovery: Pick<Recovery, 'owed'>;
   readonly scrubber: Pick<Scrubber, 'pass' | 'damaged'>;
   readonly health: Health;
@@ -38,6 +40,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     swarms,
     uploads,
     replicator,
+    writeBehind,
     recovery,
     scrubber,
     health,
@@ -57,6 +60,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     disk: { freeBytes: room.freeBytes, full: room.isFull },
     uploadsOpen: uploads.open,
     copiesOwed: replicator.owed(),
+    backend: writeBehind.backlog,
     owed: recovery.owed(),
     writeBack: writeBack.backlogs(),
     scrub: { ...scrubber.pass, damaged: scrubber.damaged },

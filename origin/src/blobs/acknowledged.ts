@@ -24,13 +24,3 @@ export async function acknowledged<T>(
     });
   }
 }
-
-/** Resolves when a fetch knows how large its blob is, in the words of {@link acknowledged}. @throws what the fetch fails with */
-export async function sized(
-  fetch: { whenSized(signal: AbortSignal): Promise<unknown> },
-  name: BlobName,
-  link: { readonly pushed?: boolean | undefined },
-  signal: AbortSignal,
-): Promise<void> {
-  await acknowledged(name, link, async () => await fetch.whenSized(signal));
-}

@@ -1,6 +1,6 @@
 import { askAll } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { ignoreFailure } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
@@ -19,9 +19,10 @@ import type { LinkProofs } from '../proofs/link-proofs.ts';
 import type { LinkEntry, Links } from '../records/links.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Absence } from './absence.ts';
-import { acknowledged, sized } from './acknowledged.ts';
+import { acknowledged } from './acknowledged.ts';
 import { type Located, locate, type Where } from './core/quorum.ts';
 import { Handouts } from './handouts.ts';
+import { missingBlob, missingThere } from './missing-blob.ts';
 import type { Repair } from './repair.ts';
 import { storedBlob } from './stored-blob.ts';
 import type { Swarms } from './swarms.ts';
@@ -191,7 +192,7 @@ export class Blobs {
       const { firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
     } else if (wantAll) fetch.fetchAll();
-    await sized(fetch, name, link, signal);
+    await this.#ask(name, link, () => fetch.whenSized(signal));
     if (fetch.state === 'final' || fetch.partial?.state === 'committed') {
       const fetched = await this.#openStored(name, link.mediaType, asIs, signal);
       if (fetched !== undefined) return fetched;
@@ -261,12 +262,8 @@ export class Blobs {
       const { sizeBytes } = await members.json<Where>(id, to(ORIGIN_BLOBS.where, name));
       if (sizeBytes !== undefined) return { sizeBytes, mediaType };
     }
-    const { repository, digest } = name;
-    const stated = await acknowledged(
-      name,
-      link,
-      async () => await upstreams.client(name.upstream)?.headBlob({ repository, digest }, signal),
-    );
+    const { digest } = name;
+    const stated = await this.#ask(name, link, () => upstreams.blobs(name.upstream)?.headBlob(name, signal));
     if (stated?.sizeBytes !== undefined) return { sizeBytes: stated.sizeBytes, mediaType };
     // Only the blob itself tells.
     const opened = await this.open(name, { lastPiece: 0, firstPiece: 0, hop: true }, signal);
@@ -285,8 +282,8 @@ export class Blobs {
       if (!options.hop || !options.fetch) {
         const found = options.hop ? ({ type: 'absent' } as const) : await this.locateOthers(name);
         if (found.type === 'at') return { type: 'remote', id: found.id };
-        if (!options.fetch || this.#deps.upstreams.client(name.upstream) === undefined)
-          throw this.#missing(name, found);
+        if (!options.fetch || this.#deps.upstreams.blobs(name.upstream) === undefined)
+          throw missingBlob(name, found);
       }
       const { wantAll, firstPiece } = options;
       fetch = await this.#begin(name, { wantAll, sizeHint: link.sizeBytes, firstPiece }, signal);
@@ -308,9 +305,20 @@ export class Blobs {
     if (whole !== undefined) return { type: 'local', metainfo: whole, fetch: undefined };
     const adopted = { wantAll, sizeHint: link.sizeBytes, adopt: known, hasPeers: peers.length > 0 };
     const fetch = await this.#begin(name, adopted, signal);
-    await sized(fetch, name, link, signal);
+    await this.#ask(name, link, () => fetch.whenSized(signal));
     swarms.addPeers(name.digest, peers);
     return await this.#metainfoOf(fetch, name, link, signal);
+  }
+
+  /** Asks a backend or upstream. "Not there" of a backend says nothing about what an origin that is silent owes it. */
+  async #ask<T>(name: BlobName, link: LinkEntry, ask: () => Promise<T> | undefined): Promise<T | undefined> {
+    try {
+      return await acknowledged(name, link, async () => await ask());
+    } catch (error) {
+      const decides = this.#deps.upstreams.client(name.upstream) !== undefined;
+      if (decides || !isCoded(error, 'BLOB_UNKNOWN')) throw error;
+      throw missingThere(name, await this.locateOthers(name));
+    }
   }
 
   async #metainfoOf(
@@ -319,7 +327,7 @@ export class Blobs {
     link: LinkEntry,
     signal: AbortSignal,
   ): Promise<MetainfoSource> {
-    await sized(fetch, name, link, signal);
+    await this.#ask(name, link, () => fetch.whenSized(signal));
     const whole = fetch.state === 'final' ? await this.#wholeMetainfo(name, signal) : undefined;
     const metainfo = whole ?? fetch.metainfo;
     if (metainfo === undefined) throw new CodedError('NO_PEERS', { detail: { digest: name.digest } });
@@ -370,25 +378,15 @@ export class Blobs {
   /** The origin that has the blob or is to fetch it; undefined if that is this one. @throws as {@link open} */
   async elsewhere(name: BlobName, hop: boolean): Promise<string | undefined> {
     const { members, upstreams } = this.#deps;
-    const fetchable = upstreams.client(name.upstream) !== undefined;
+    const fetchable = upstreams.blobs(name.upstream) !== undefined;
     if (hop) {
       if (fetchable) return undefined;
-      throw this.#missing(name, { type: 'absent' });
+      throw missingBlob(name, { type: 'absent' });
     }
     const found = await this.locateOthers(name);
     if (found.type === 'at') return found.id;
-    if (!fetchable) throw this.#missing(name, found);
+    if (!fetchable) throw missingBlob(name, found);
     const leader = members.leaderOf(name.digest);
     return leader === members.selfId ? undefined : leader;
-  }
-
-  #missing(name: BlobName, found: Located): CodedError {
-    const detail = { digest: name.digest, repository: name.repository };
-    if (found.type === 'undecided')
-      return new CodedError('QUORUM_LOST', {
-        message: 'an origin that could hold this blob does not answer',
-        detail,
-      });
-    return new CodedError('BLOB_UNKNOWN', { detail });
   }
 }

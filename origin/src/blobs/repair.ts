@@ -189,7 +189,7 @@ export class Repair {
     name: Provenance,
     range: { readonly start: number; readonly end: number },
   ): Promise<Uint8Array> {
-    const client = this.#deps.upstreams.client(name.upstream);
+    const client = this.#deps.upstreams.blobs(name.upstream);
     if (client === undefined) throw new CodedError('NO_PEERS');
     const repository = parseRepositoryName(name.repository);
     return await this.#inTime(async (signal) => {

@@ -1,8 +1,9 @@
+import type { BlobSource } from '@sepia/backend/blob-backend';
 import { isCoded } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { BlobStore } from '@sepia/store/blob-store';
-import type { UpstreamBlob, UpstreamClient } from '@sepia/upstream/upstream-client';
+import type { UpstreamBlob } from '@sepia/upstream/queries';
 import type { FetchJob, FetchPlan } from './core/fetch-plan.ts';
 import { storeUnsized } from './fetch-parts.ts';
 import { type PieceTail, streamPieces } from './piece-stream.ts';
@@ -22,7 +23,7 @@ export interface ReceiveParts {
 }
 
 interface JobParts extends ReceiveParts {
-  readonly client: UpstreamClient;
+  readonly client: BlobSource;
   readonly name: BlobName;
   readonly signal: AbortSignal;
   /** The size that the answer states, if it does. @throws what ends this connection: it is not the one that is gone by */
@@ -30,7 +31,7 @@ interface JobParts extends ReceiveParts {
 }
 
 interface UnsizedParts {
-  readonly client: UpstreamClient;
+  readonly client: BlobSource;
   readonly store: BlobStore;
   readonly name: BlobName;
   readonly signal: AbortSignal;

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { BlobSource } from '@sepia/backend/blob-backend';
 import { Bitfield } from '@sepia/base/bitfield';
 import { type CodedError, isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
@@ -9,7 +10,7 @@ import { foldLeaves, PIECE_BYTES, pieceLeaves } from '@sepia/metainfo/tree';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { PartialBlob } from '@sepia/store/partial-blob';
-import type { UpstreamBlob, UpstreamClient } from '@sepia/upstream/upstream-client';
+import type { UpstreamBlob } from '@sepia/upstream/queries';
 
 /** What others see of a fetch. */
 export interface FetchView {
@@ -42,7 +43,7 @@ export interface FetchEvents {
 
 export interface FetchDeps {
   readonly store: BlobStore;
-  readonly client: UpstreamClient;
+  readonly client: BlobSource;
   readonly room: Pick<DiskRoom, 'require'>;
   readonly log: Logger;
   readonly nowMs: () => number;

@@ -83,8 +83,8 @@ export class Fetches {
 
   /**
    * The fetch of a blob, begun if there is none; waits while too many run. `adopt`: an open attempt of a leader that is gone.
-   * @throws `UPSTREAM_LIES` for a while after it lied, `BLOB_UNKNOWN` in mode none, `NO_PEERS` when too many ran for too
-   * long, `DISK_FULL`, the signal's reason
+   * @throws `UPSTREAM_LIES` for a while after it lied, `BLOB_UNKNOWN` where origins alone keep blobs, `NO_PEERS` when too
+   * many ran for too long, `DISK_FULL`, the signal's reason
    */
   async begin(name: BlobName, options: BeginOptions, signal: AbortSignal): Promise<Fetch> {
     for (;;) {
@@ -105,7 +105,7 @@ export class Fetches {
     }
     const lie = this.#lies.get(name.digest);
     if (lie !== undefined && lie.untilMs > this.#deps.nowMs()) throw lie.error;
-    const client = this.#deps.upstreams.client(name.upstream, options.authorization);
+    const client = this.#deps.upstreams.blobs(name.upstream, options.authorization);
     if (client === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     if (this.#room.isFull) return undefined;
     const { store, room, log, nowMs } = this.#deps;

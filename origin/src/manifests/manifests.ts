@@ -36,6 +36,7 @@ import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { ManifestCache, type StoredManifest } from './manifest-cache.ts';
 import { descriptorLinks, type ManifestPush, type PushIntents, pushManifest } from './manifest-push.ts';
+import { manifestFromBackend } from './manifest-readback.ts';
 import { broughtHeader, type Recheck } from './recheck.ts';
 
 export interface ManifestAnswer extends StoredManifest {
@@ -261,10 +262,17 @@ export class Manifests {
         return found;
       }
     }
-    if (client === undefined || (link === undefined && (await links.isDeleted(name))))
+    if (client === undefined || (link === undefined && (await links.isDeleted(name)))) {
+      const late = AbortSignal.timeout(upstreams.firstByteMs + BODY_MS);
+      const back = link && (await manifestFromBackend(this.#deps, name, link, late));
+      if (back !== undefined) {
+        this.#cache.put(back);
+        return back;
+      }
       throw new CodedError('MANIFEST_UNKNOWN', {
         detail: { reference: name.digest, repository: name.repository },
       });
+    }
     const key = `${name.upstream}\n${name.repository}\n${name.digest}\n${wish.authorization === undefined ? '' : 'brought'}`;
     const fetch = async (): Promise<ManifestAnswer> => {
       const manifest = await client.getManifest(
@@ -304,10 +312,10 @@ export class Manifests {
     }
   }
 
-  /** From another origin; its bytes are checked here. @throws `QUORUM_LOST` in mode none when one that could hold it is silent */
+  /** From another origin; its bytes are checked here. @throws `QUORUM_LOST` where origins alone keep it and one that could is silent */
   async #fromOthers(name: BlobName): Promise<StoredManifest | undefined> {
     const found = await this.#deps.blobs.locateOthers(name);
-    if (found.type === 'undecided' && this.#deps.upstreams.client(name.upstream) === undefined) {
+    if (found.type === 'undecided' && this.#deps.upstreams.blobs(name.upstream) === undefined) {
       throw new CodedError('QUORUM_LOST', {
         message: 'an origin that could hold this manifest does not answer',
         detail: { digest: name.digest },

@@ -1,3 +1,5 @@
+import type { BlobBackend, BlobSource } from '@sepia/backend/blob-backend';
+import { FirstOf } from '@sepia/backend/first-of';
 import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import type { Cluster, ClusterUpstream } from '@sepia/cluster/cluster';
@@ -15,6 +17,8 @@ interface UpstreamsDeps {
   readonly nowMs: () => number;
   readonly dateMs: () => number;
   readonly credentials: Readonly<Record<string, CredentialConfig>>;
+  /** By upstream; theirs who opened them. */
+  readonly backends: ReadonlyMap<string, BlobBackend>;
   /** The environment of the process: HTTP proxies, and where helpers are. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** In whose name a repository of an upstream with access `upstream` is read; see `namesToFetchWith`. */
@@ -39,10 +43,12 @@ export class Upstreams {
   readonly #clients = new Map<string, UpstreamClient>();
   readonly #policies = new Map<string, TagPolicies>();
   readonly #anonymous = new Map<string, Authorizer>();
+  readonly #backends: ReadonlyMap<string, BlobBackend>;
 
   /** @throws {CodedError} `CONFIG_INVALID` for credentials without upstream or an unreadable password file */
   constructor(deps: UpstreamsDeps, options: { readonly progressMs: number; readonly firstByteMs: number }) {
     this.#cluster = deps.cluster;
+    this.#backends = deps.backends;
     const rules = deps.cluster.document.replication;
     for (const name of Object.keys(deps.credentials)) {
       const isNamed = rules.some((one) => one.credentials === name);
@@ -114,6 +120,23 @@ export class Upstreams {
     this.get(name);
     const own = this.#clients.get(name);
     return authorization === undefined ? own : own?.as(authorization);
+  }
+
+  /**
+   * Where blobs are read from that no origin has, or undefined where origins alone keep them. Mode none: the backends of
+   * all upstreams of that mode, its own first, since a blob may be mounted from one to another. pull-through: its
+   * backend, then its registry. @throws {CodedError} `UPSTREAM_UNKNOWN`
+   */
+  blobs(name: string, authorization?: string): BlobSource | undefined {
+    const client = this.client(name, authorization);
+    const own = this.#backends.get(name);
+    if (client !== undefined)
+      return own === undefined ? client : new FirstOf([own, client], { lastDecides: true });
+    const others = this.#cluster.upstreams
+      .filter((one) => one.mode === 'none' && one.name !== name)
+      .map((one) => this.#backends.get(one.name));
+    const all = [own, ...others].filter((one) => one !== undefined);
+    return all.length === 0 ? undefined : new FirstOf(all, { lastDecides: false });
   }
 
   /** What holds for a tag. @throws {CodedError} `UPSTREAM_UNKNOWN` */

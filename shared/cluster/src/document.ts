@@ -3,6 +3,7 @@ import { baseUrl, bytes, duration, hostPort, registryUrl } from '@sepia/base/con
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
+import { BACKEND, checkBackend } from './backend-keys.ts';
 import { CONVERSION_RULE, checkConversions } from './conversion-rule.ts';
 import { REACH_KEYS } from './reach-keys.ts';
 import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
@@ -42,6 +43,9 @@ export const UPSTREAM_SCHEMA = z
     'write-back': WRITE_BACK.optional().describe('How pushes are brought to url (mode write-back).'),
     insecure: z.boolean().default(false).describe('Do not check its certificate.'),
     ca: z.string().optional().describe('PEM file of certificates trusted for it, relative to this document.'),
+    backend: BACKEND.optional().describe(
+      'Where its blobs rest beside the origins. Mode none: pushed blobs are written there, and origins may evict them then. pull-through: blobs are read there first, then from url.',
+    ),
     ...REACH_KEYS,
     tags: TAG_POLICIES.prefault({}).describe('Freshness of its tags.'),
     quotas: z
@@ -89,6 +93,7 @@ export const UPSTREAM_SCHEMA = z
     path: ['access'],
   })
   .superRefine((upstream, ctx) => checkTagPolicies(upstream, ctx))
+  .superRefine((upstream, ctx) => checkBackend(upstream, ctx))
   .superRefine((upstream, ctx) => checkWriteBack(upstream, ctx));
 
 /** One member; kept by the origins in the membership too. */

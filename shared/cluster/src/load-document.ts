@@ -24,7 +24,10 @@ function withPaths(document: ClusterDocument, file: string): ClusterDocument {
     one.ca === undefined ? one : { ...one, ca: besideConfig(file, one.ca) };
   return {
     ...document,
-    upstreams: document.upstreams.map(at),
+    upstreams: document.upstreams.map(at).map((one) => {
+      const s3 = one.backend?.s3;
+      return s3 === undefined ? one : { ...one, backend: { s3: at(s3) } };
+    }),
     replication: document.replication.map((rule) => ({ ...rule, to: at(rule.to) })),
   };
 }

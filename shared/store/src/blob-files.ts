@@ -36,7 +36,7 @@ export interface BlobChanges {
   removed(digest: Digest, sizeBytes: number): void;
   /** A pushed blob is durable; the write goes on when this resolves. */
   pushed?(digest: Digest, sizeBytes: number): Promise<void>;
-  /** A blob went; the removal goes on when this resolves. */
+  /** A blob went, or a pushed one is none any more; what was done goes on when this resolves. */
   gone?(digest: Digest): Promise<void>;
 }
 
@@ -124,6 +124,8 @@ export class BlobFiles {
       if (attrs === sidecar.attrs) return attrs;
       await this.#writeSidecar({ ...sidecar, attrs });
       if (attrs.class === 'pushed') await this.changes.pushed?.(digest, sidecar.sizeBytes);
+      // It is no pushed blob any more: it can be fetched again.
+      else if (sidecar.attrs.class === 'pushed') await this.changes.gone?.(digest);
       return attrs;
     });
   }

@@ -74,11 +74,12 @@ async function once(deps: ExchangeDeps, call: ExchangeRequest, signal: AbortSign
   const release = await deps.gate.acquire(signal);
   const late = new AbortController();
   const hasBody = call.body !== undefined;
-  const { headersTimeoutMs } = deps;
+  const { headersTimeoutMs, peer } = deps;
+  const whom = peer === undefined ? call.url.host : `${peer} ${call.url.host}`;
   const onLate = (): void =>
     late.abort(
       new CodedError('BACKEND_DOWN', {
-        message: `${call.url.host} did not answer within ${headersTimeoutMs} ms`,
+        message: `${whom} did not answer within ${headersTimeoutMs} ms`,
         detail: { host: call.url.host, reason: 'timeout' },
       }),
     );

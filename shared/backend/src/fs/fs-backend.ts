@@ -45,14 +45,16 @@ export class FsBackend implements BlobBackend {
   readonly #files: FilePort;
   readonly #options: FsBackendOptions;
   readonly #layout: Layout;
-  readonly #folders: Folders;
+  #folders: Folders;
   readonly #gate: SlotGate;
   #isMarked = false;
+  #mayBegin: boolean;
 
   constructor(deps: FsBackendDeps, options: FsBackendOptions) {
     this.place = options.path;
     this.#files = deps.files;
     this.#options = options;
+    this.#mayBegin = options.mayBegin;
     this.#layout = new Layout(options.path);
     this.#folders = new Folders(deps.files, { durable: true });
     this.#gate = new SlotGate({ slots: MOST_CALLS, queueLimit: QUEUE_LIMIT, waitMs: options.callMs });
@@ -95,6 +97,9 @@ export class FsBackend implements BlobBackend {
       await this.#call(() => this.#folders.settle(this.#layout.blobShard(digest), this.place), signal);
       return 'there';
     }
+    // Beside a mount that is gone nothing is written.
+    this.#isMarked = false;
+    await this.#require(signal);
     const writing = join(this.place, WRITING);
     await this.#call(() => this.#folders.ensure(writing, this.place), signal);
     const temporary = join(writing, `${digestHex(digest)}.${randomBytes(6).toString('hex')}`);
@@ -110,6 +115,8 @@ export class FsBackend implements BlobBackend {
       await this.#call(() => this.#files.rename(temporary, path), signal);
       await this.#call(() => this.#folders.sync(shard), signal);
     } catch (error) {
+      // A folder that was known may have gone.
+      this.#folders = new Folders(this.#files, { durable: true });
       const late = AbortSignal.timeout(this.#options.callMs);
       await this.#call(() => this.#files.unlink(temporary), late).catch(ignoreFailure);
       throw error;
@@ -123,6 +130,7 @@ export class FsBackend implements BlobBackend {
   }
 
   async *listBlobs(after: Digest | undefined, signal: AbortSignal): AsyncGenerator<BackendEntry, void, void> {
+    this.#isMarked = false;
     await this.#require(signal);
     for (const algorithm of ALGORITHMS) {
       const root = join(this.place, 'blobs', algorithm);
@@ -188,10 +196,11 @@ export class FsBackend implements BlobBackend {
     if ((await this.#call(() => this.#files.stat(mark), signal)) === undefined) {
       const folder = await this.#call(() => this.#files.stat(this.place), signal);
       if (folder?.isFolder !== true) throw this.#away('is no folder');
-      if (!this.#options.mayBegin) throw this.#away(`has no file ${MARK} any more; is it mounted?`);
+      if (!this.#mayBegin) throw this.#away(`has no file ${MARK} any more; is it mounted?`);
       await this.#begin(mark, signal);
     }
     this.#isMarked = true;
+    this.#mayBegin = false;
   }
 
   async #begin(mark: string, signal: AbortSignal): Promise<void> {

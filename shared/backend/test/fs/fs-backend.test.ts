@@ -29,7 +29,8 @@ t.test('a file system that is not mounted has nothing to say', async (t) => {
   const path = join(t.testdir({ mount: {} }), 'mount');
   const bytes = bytesOf(5_000);
   const where = { repository: REPOSITORY, digest: digestOf(bytes) };
-  await at(path).putBlob(contentOf(bytes), soon());
+  const first = at(path);
+  await first.putBlob(contentOf(bytes), soon());
   renameSync(path, `${path}.away`);
   await t.rejects(at(path).headBlob(where, soon()), { code: 'BACKEND_DOWN', message: /is no folder/ });
   mkdirSync(path);
@@ -50,7 +51,12 @@ t.test('a file system that is not mounted has nothing to say', async (t) => {
   t.ok((await bytesIn(known, where.digest)).equals(bytes), 'it is mounted again');
   renameSync(path, `${path}.away`);
   mkdirSync(path);
-  await t.rejects(known.headBlob(where, soon()), { code: 'BACKEND_DOWN' }, 'also when it goes in the middle');
+  const away = { code: 'BACKEND_DOWN' } as const;
+  await t.rejects(first.putBlob(contentOf(bytesOf(6_000)), soon()), away, 'nor by who made it a backend');
+  await t.rejects(known.putBlob(contentOf(bytes), soon()), away, 'also when it goes in the middle');
+  await t.rejects(known.listBlobs(undefined, soon()).next(), away, 'an empty listing is no listing');
+  await t.rejects(known.headBlob(where, soon()), away);
+  t.same(readdirSync(path), []);
 });
 
 t.test('a mount that hangs is given up in time, and holds no more threads than it may', async (t) => {
@@ -116,4 +122,14 @@ t.test('what a writer that was killed left is removed when it is old', async (t)
   utimesSync(join(path, 'writing', 'ab.cd'), 1_000, 1_000);
   t.equal(await at(path).tidy(2_000_000, soon()), 1);
   t.same(readdirSync(join(path, 'writing')), ['young']);
+});
+
+t.test('folders that somebody removes are made again', async (t) => {
+  const path = t.testdir({});
+  const backend = at(path);
+  const content = contentOf(bytesOf(5_000));
+  await backend.putBlob(content, soon());
+  for (const name of ['blobs', 'writing']) rmSync(join(path, name), { recursive: true });
+  await t.rejects(backend.putBlob(content, soon()), { code: 'BACKEND_DOWN' });
+  t.equal(await backend.putBlob(content, soon()), 'written');
 });

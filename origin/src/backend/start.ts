@@ -1,0 +1,89 @@
+import type { BlobBackend } from '@sepia/backend/blob-backend';
+import { openBackend } from '@sepia/backend/open/open-backend';
+import type { StopStack } from '@sepia/base/lifecycle';
+import type { Metrics } from '@sepia/base/metrics';
+import type { Cluster } from '@sepia/cluster/cluster';
+import type { Database } from '@sepia/store/data-folder';
+import { WriteBehind, type WriteBehindDeps } from './write-behind.ts';
+
+/** In the database of an origin that saw a backend there; the upstream and the place follow. */
+const SEEN_KEY = 'm1\0backend\0';
+
+interface OpenBackendsDeps {
+  readonly cluster: Cluster;
+  readonly db: Database;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly nowMs: () => number;
+  readonly stops: StopStack;
+}
+
+/** Opens the backends of all upstreams that have one, by upstream. @throws {CodedError} `CONFIG_INVALID` that names the key */
+export async function openBackends(
+  deps: OpenBackendsDeps,
+  pace: { readonly progressMs: number; readonly firstByteMs: number },
+): Promise<ReadonlyMap<string, BlobBackend>> {
+  const { cluster, db, stops } = deps;
+  const backends = new Map<string, BlobBackend>();
+  for (const { name, mode, backend: config } of cluster.upstreams) {
+    if (config === undefined) continue;
+    const wasSeen = (await db.get(seenKey(name, config.fs?.path ?? ''))) !== undefined;
+    // What nobody here writes to is somebody else's, who marked it.
+    const mayBegin = mode === 'none' && !wasSeen;
+    const backend = openBackend(deps, config, { upstream: name, ...pace, mayBegin });
+    backends.set(name, backend);
+    stops.push(`backend of ${name}`, async () => await backend.close());
+  }
+  return backends;
+}
+
+interface WriteBehindParts extends Omit<WriteBehindDeps, 'backends' | 'onSeen' | 'onWritten' | 'onFailed'> {
+  readonly cluster: Cluster;
+  readonly db: Database;
+  readonly backends: ReadonlyMap<string, BlobBackend>;
+  readonly metrics: Metrics;
+}
+
+/** Builds what brings pushed blobs to backends, with its metrics; not started. */
+export function createWriteBehind(parts: WriteBehindParts): WriteBehind {
+  const { cluster, db, metrics, backends: all } = parts;
+  const written = metrics.counter(
+    'sepia_origin_backend_written_bytes_total',
+    'Bytes of pushed blobs written to backends.',
+    ['upstream'],
+  );
+  const failures = metrics.counter(
+    'sepia_origin_backend_failures_total',
+    'Writes to backends that failed and are tried again.',
+    ['upstream'],
+  );
+  const backends = new Map([...all].filter(([name]) => cluster.upstream(name).mode === 'none'));
+  const seen = new Set<string>();
+  const behind = new WriteBehind({
+    ...parts,
+    backends,
+    onSeen: async (upstream) => {
+      if (seen.has(upstream)) return;
+      const path = cluster.upstream(upstream).backend?.fs?.path;
+      if (path !== undefined) await db.put(seenKey(upstream, path), '1');
+      seen.add(upstream);
+    },
+    onWritten: (upstream, bytes) => written.inc({ upstream }, bytes),
+    onFailed: (upstream) => failures.inc({ upstream }),
+  });
+  metrics.gauge(
+    'sepia_origin_backend_owed',
+    'Pushed blobs here that are not known to be in their backend yet.',
+    () => behind.backlog.blobs,
+  );
+  metrics.gauge('sepia_origin_backend_owed_bytes', 'Bytes of those.', () => behind.backlog.bytes);
+  metrics.gauge(
+    'sepia_origin_backend_oldest_seconds',
+    'How long the oldest of those waits.',
+    () => behind.backlog.oldestSeconds,
+  );
+  return behind;
+}
+
+function seenKey(upstream: string, path: string): string {
+  return `${SEEN_KEY}${upstream}\0${path}`;
+}

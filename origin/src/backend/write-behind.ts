@@ -1,0 +1,271 @@
+import type { BlobBackend, BlobContent } from '@sepia/backend/blob-backend';
+import { fewAtOnce } from '@sepia/base/async/few-at-once';
+import type { Digest } from '@sepia/base/digest';
+import { CodedError, isCoded } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { parseRepositoryName } from '@sepia/base/names/repository';
+import type { BlobHandle } from '@sepia/store/blob-handle';
+import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import type { BlobIndex } from '../blobs/blob-index.ts';
+import type { Members } from '../cluster/members.ts';
+import { OwedPlan } from './core/owed-plan.ts';
+
+const TIMES = { lookMs: 5_000, takeOverMs: 300_000, firstRetryMs: 1_000, maxRetryMs: 60_000 };
+/** Owed blobs that are held in memory; what is more waits on record. */
+const MAX_KNOWN = 10_000;
+/** Blobs that are written at once. */
+const WRITES_AT_ONCE = 2;
+/** With nothing owed nothing is looked at, beside a look for what is on record, this often, in ms. */
+const REST_MS = 60_000;
+/** What writers left half and nobody goes on with is removed after this, looked for this often, in ms. */
+const HALF_MS = 24 * 3_600_000;
+/** A backlog that is older is told of. */
+const SLOW_SECONDS = 60;
+const TIDY_EVERY_MS = 3_600_000;
+
+export interface WriteBehindDeps {
+  /** Of upstreams of mode none, by name. */
+  readonly backends: ReadonlyMap<string, BlobBackend>;
+  readonly index: Pick<BlobIndex, 'list' | 'onAdded' | 'removed'>;
+  readonly store: BlobStore;
+  readonly members: Pick<Members, 'leaderOf' | 'selfId'>;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  readonly dateMs: () => number;
+  /** Looks whether the copy here is damaged, and mends it. */
+  readonly lookAgain: (digest: Digest) => Promise<void>;
+  /** A backend was seen to be one. */
+  readonly onSeen: (upstream: string) => Promise<void>;
+  readonly onWritten: (upstream: string, bytes: number) => void;
+  readonly onFailed: (upstream: string) => void;
+}
+
+/** The backlog of one origin. */
+export interface Backlog {
+  readonly blobs: number;
+  readonly bytes: number;
+  readonly oldestSeconds: number;
+  /** Blobs that are being written. */
+  readonly writing: number;
+  /** What the last failure said, while there is one. */
+  readonly problem?: string;
+}
+
+/**
+ * Brings pushed blobs to the backend of their upstream, behind the acknowledgement. What is owed is what the blob index
+ * holds: pushed blobs that are durable here. Once this origin saw that the backend has a blob, its copy is a cached one, which
+ * may be evicted and is read back from there.
+ */
+export class WriteBehind {
+  readonly #deps: WriteBehindDeps;
+  readonly #plan = new OwedPlan({ times: TIMES, maxKnown: MAX_KNOWN });
+  readonly #stopped = new AbortController();
+  #wake = new AbortController();
+  #running: Promise<unknown>[] = [];
+  #writing = 0;
+  #hasSettled = false;
+  #problem: string | undefined;
+
+  constructor(deps: WriteBehindDeps) {
+    this.#deps = deps;
+    if (deps.backends.size === 0) return;
+    deps.index.onAdded((digest, sizeBytes) => {
+      if (this.#plan.add(digest, sizeBytes, deps.nowMs())) this.#wake.abort();
+    });
+  }
+
+  get backlog(): Backlog {
+    const { size: blobs, bytes, oldestMs } = this.#plan;
+    const { nowMs } = this.#deps;
+    const oldestSeconds = oldestMs === undefined ? 0 : Math.round((nowMs() - oldestMs) / 1_000);
+    const problem = this.#problem === undefined || blobs === 0 ? {} : { problem: this.#problem };
+    return { blobs, bytes, oldestSeconds, writing: this.#writing, ...problem };
+  }
+
+  /** For `/readyz`: what waits because the backend fails, or waits for long. */
+  get warnings(): string[] {
+    const { blobs, bytes, oldestSeconds, problem } = this.backlog;
+    if (blobs === 0 || (problem === undefined && oldestSeconds < SLOW_SECONDS)) return [];
+    const why = problem === undefined ? '' : `: ${problem}`;
+    return [
+      `backend: ${blobs} pushed blobs (${bytes} bytes) wait for ${oldestSeconds} s to be written${why}`,
+    ];
+  }
+
+  start(): void {
+    if (this.#deps.backends.size === 0) return;
+    this.#running = [this.#forever(), this.#tidyForever()].map(
+      async (one) =>
+        await one.catch((error: unknown) => {
+          if (!this.#stopped.signal.aborted)
+            logFailure(this.#deps.log, error, 'writing to the backend stopped', {}, 'error');
+        }),
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    await Promise.all(this.#running);
+  }
+
+  async #forever(): Promise<void> {
+    const { signal } = this.#stopped;
+    const { nowMs } = this.#deps;
+    while (!signal.aborted) {
+      this.#hasSettled = false;
+      this.#wake = new AbortController();
+      if (this.#plan.wantsMore)
+        await this.#readOwed().catch((error: unknown) =>
+          logFailure(this.#deps.log, error, 'what is owed to backends cannot be read', {}, 'error'),
+        );
+      await fewAtOnce(
+        this.#plan.due(nowMs()) as Digest[],
+        WRITES_AT_ONCE,
+        async (digest) => await this.#look(digest),
+        signal,
+      );
+      // What is cached since may be more than the disk is to hold.
+      if (this.#hasSettled) await this.#deps.store.evict();
+      const restMs = Math.max(50, Math.min(this.#plan.nextMs(nowMs()) ?? REST_MS, REST_MS));
+      await pause(restMs, AbortSignal.any([signal, this.#wake.signal]));
+    }
+  }
+
+  /** Takes up what is on record. Entries of blobs that are cached by now are left over from a stop in between. */
+  async #readOwed(): Promise<void> {
+    const { index, store, nowMs } = this.#deps;
+    for await (const digest of index.list()) {
+      if (this.#stopped.signal.aborted) return;
+      const stat = await store.stat(digest);
+      if (stat === undefined) continue;
+      if (stat.attrs.class !== 'pushed') await index.removed(digest);
+      else if (this.#backendOf(stat.attrs.provenance) !== undefined) {
+        if (!this.#plan.add(digest, stat.sizeBytes, nowMs())) return;
+      }
+    }
+    this.#plan.allRead();
+  }
+
+  #backendOf(
+    provenance: readonly Provenance[],
+  ): { readonly backend: BlobBackend; readonly name: Provenance } | undefined {
+    for (const name of provenance) {
+      const backend = this.#deps.backends.get(name.upstream);
+      if (backend !== undefined) return { backend, name };
+    }
+    return undefined;
+  }
+
+  async #look(digest: Digest): Promise<void> {
+    try {
+      await this.#lookAt(digest);
+    } catch (error) {
+      if (this.#stopped.signal.aborted) return;
+      const failures = this.#failed(digest, error);
+      const level = failures % 10 === 1 ? 'warn' : 'debug';
+      const message = 'blob was not written to its backend; it is tried again';
+      logFailure(this.#deps.log, error, message, { digest, failures }, level);
+      // What was read here is not the blob: it is mended, or no later try is better.
+      if (isCoded(error, 'DISK_CORRUPT')) await this.#deps.lookAgain(digest);
+    }
+  }
+
+  async #lookAt(digest: Digest): Promise<void> {
+    const { store, members, nowMs } = this.#deps;
+    const stat = await store.stat(digest);
+    const place = stat?.attrs.class === 'pushed' ? this.#backendOf(stat.attrs.provenance) : undefined;
+    if (stat === undefined || place === undefined) return this.#plan.done(digest);
+    const step = this.#plan.step(digest, members.leaderOf(digest) === members.selfId, nowMs());
+    if (step === 'wait') return;
+    const handle = await store.open(digest, { isLook: true });
+    if (handle === undefined) return this.#plan.done(digest);
+    try {
+      await this.#bring(handle, place, step);
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #bring(
+    handle: BlobHandle,
+    { backend, name }: { readonly backend: BlobBackend; readonly name: Provenance },
+    step: 'write' | 'look',
+  ): Promise<void> {
+    const { log, nowMs, onSeen, onWritten, onFailed } = this.#deps;
+    const { digest, sizeBytes } = handle;
+    const { upstream } = name;
+    const content: BlobContent = {
+      repository: parseRepositoryName(name.repository),
+      digest,
+      sizeBytes,
+      read: async (at, into) => await handle.read(at, into),
+    };
+    this.#writing += 1;
+    try {
+      const { signal } = this.#stopped;
+      if (step === 'look' && !(await isThere(backend, content, signal)))
+        return this.#plan.notYet(digest, nowMs());
+      if ((await backend.putBlob(content, signal)) === 'written') {
+        onWritten(upstream, sizeBytes);
+        log.info({ digest, upstream, place: backend.place, sizeBytes }, 'blob written to its backend');
+      }
+      this.#problem = undefined;
+      await onSeen(upstream);
+      await this.#settle(digest);
+    } catch (error) {
+      if (!this.#stopped.signal.aborted) onFailed(upstream);
+      throw error;
+    } finally {
+      this.#writing -= 1;
+    }
+  }
+
+  /** Returns how often it failed. */
+  #failed(digest: Digest, error: unknown): number {
+    const after = isCoded(error) ? error.detail['retryAfterSeconds'] : undefined;
+    const afterMs = typeof after === 'number' ? after * 1_000 : undefined;
+    this.#problem = isCoded(error) ? error.message : 'internal error; see the log';
+    return this.#plan.failed(digest, afterMs, this.#deps.nowMs());
+  }
+
+  /** The backend has it: the copy here is one of what can be fetched again. */
+  async #settle(digest: Digest): Promise<void> {
+    const { store, nowMs } = this.#deps;
+    this.#plan.done(digest);
+    this.#hasSettled = true;
+    const attrs = await store.setAttrs(digest, (now) =>
+      now.class === 'pushed' ? { ...now, class: 'cached', writtenBack: true } : now,
+    );
+    // Pushed again in between: it is looked for once more.
+    const stat = attrs === undefined ? undefined : await store.stat(digest);
+    if (stat?.attrs.class === 'pushed') this.#plan.add(digest, stat.sizeBytes, nowMs());
+  }
+
+  async #tidyForever(): Promise<void> {
+    const { signal } = this.#stopped;
+    const { backends, dateMs, log } = this.#deps;
+    while (await pause(TIDY_EVERY_MS, signal)) {
+      for (const [upstream, backend] of backends) {
+        try {
+          const count = await backend.tidy(dateMs() - HALF_MS, signal);
+          if (count > 0) log.info({ upstream, count }, 'uploads that nobody went on with were ended');
+        } catch (error) {
+          throwIfBug(error);
+          log.debug({ upstream, err: error }, 'backend was not tidied');
+        }
+      }
+    }
+  }
+}
+
+async function isThere(backend: BlobBackend, content: BlobContent, signal: AbortSignal): Promise<boolean> {
+  try {
+    const { sizeBytes } = await backend.headBlob(content, signal);
+    return sizeBytes === undefined || sizeBytes === content.sizeBytes;
+  } catch (error) {
+    if (isCoded(error, 'BLOB_UNKNOWN')) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,19 @@
+import { CodedError } from '@sepia/base/errors';
+import type { BlobName } from '@sepia/base/names/blob-name';
+import type { Located } from './core/quorum.ts';
+
+/** No origin has it, or who could does not say. */
+export function missingBlob(name: BlobName, found: Located): CodedError {
+  const detail = { digest: name.digest, repository: name.repository };
+  if (found.type === 'undecided')
+    return new CodedError('QUORUM_LOST', {
+      message: 'an origin that could hold this blob does not answer',
+      detail,
+    });
+  return new CodedError('BLOB_UNKNOWN', { detail });
+}
+
+/** The backend does not have it. @see missingBlob; an origin that has it by now is asked at the next try */
+export function missingThere(name: BlobName, found: Located): CodedError {
+  return missingBlob(name, found.type === 'at' ? { type: 'undecided' } : found);
+}

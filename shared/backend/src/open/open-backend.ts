@@ -1,0 +1,70 @@
+import type { BackendConfig } from '@sepia/cluster/backend-keys';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import { proxiesOf } from '@sepia/upstream/client-setup';
+import { proxyEnvironment } from '@sepia/upstream/core/proxy-choice';
+import { readText } from '@sepia/upstream/credentials/open';
+import type { BlobBackend } from '../blob-backend.ts';
+import { FsBackend } from '../fs/fs-backend.ts';
+import { S3Keys } from '../s3/core/s3-keys.ts';
+import { S3Backend } from '../s3/s3-backend.ts';
+import { S3Store } from '../s3/s3-store.ts';
+
+const CONNECT_TIMEOUT_MS = 3_000;
+
+interface OpenBackendDeps {
+  /** Of the process: HTTP proxies. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly nowMs: () => number;
+}
+
+interface OpenBackendOptions {
+  /** Name of its upstream. */
+  readonly upstream: string;
+  /** Until a backend begins to answer, in ms. */
+  readonly firstByteMs: number;
+  /** Longest silence in the middle, in ms. */
+  readonly progressMs: number;
+  /** As of `FsBackendOptions`. */
+  readonly mayBegin: boolean;
+}
+
+/** Opens the backend of an upstream; nothing is asked of it yet. @throws {CodedError} `CONFIG_INVALID` that names the key */
+export function openBackend(
+  deps: OpenBackendDeps,
+  config: BackendConfig,
+  options: OpenBackendOptions,
+): BlobBackend {
+  const { upstream, firstByteMs, progressMs, mayBegin } = options;
+  const { s3, fs } = config;
+  if (s3 === undefined)
+    return new FsBackend({ files: diskFiles }, { path: fs!.path, callMs: progressMs, mayBegin });
+  const key = `upstreams: ${upstream}: backend.s3.ca`;
+  const ca = s3.ca === undefined ? {} : { ca: readText(s3.ca, key) };
+  const proxyFor = proxiesOf(s3.proxy, undefined, proxyEnvironment(deps.env));
+  const connections = s3['max-connections'];
+  const pools = new Map<string, Dispatcher>();
+  const dispatcher = (url: URL): Dispatcher => {
+    const proxy = proxyFor(url);
+    const known = pools.get(proxy?.url ?? '');
+    if (known !== undefined) return known;
+    const { insecure } = s3;
+    const made = createDispatcher({
+      ...{ connections, connectTimeoutMs: CONNECT_TIMEOUT_MS, insecure, ...ca },
+      ...(proxy === undefined ? {} : { proxy }),
+    });
+    pools.set(proxy?.url ?? '', made);
+    return made;
+  };
+  const { bucket, region, endpoint } = s3;
+  const pathStyle = s3['path-style'] ?? endpoint !== undefined;
+  const close = async (): Promise<void> => {
+    await Promise.all([...pools.values()].map(async (pool) => await pool.destroy()));
+  };
+  const store = new S3Store(
+    { dispatcher, close, nowMs: deps.nowMs },
+    { bucket, region, endpoint, pathStyle },
+    { connections, headersTimeoutMs: firstByteMs, bodyTimeoutMs: progressMs },
+  );
+  return new S3Backend({ store, keys: new S3Keys(s3.prefix, s3.layout) }, { upstream });
+}
