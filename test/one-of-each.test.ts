@@ -68,6 +68,11 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/http/src/member-gate.ts'],
   },
   {
+    what: "the cluster's date as a clock for intervals, or the other way round",
+    copy: /\bdateMs: nowMs\b/,
+    homes: [],
+  },
+  {
     what: 'a wait that doubles',
     copy: /[mM]s\w* \* 2 \*\*|_MS \* 2 \*\*|\b(\w*Ms) = Math\.min\([^)]*\b\1 \* 2\)|firstMs \* 2 \*\*/,
     homes: ['shared/base/src/async/backoff.ts'],

@@ -45,3 +45,6 @@ export const ACCELERATOR_CONFIG = z.strictObject({
 });
 
 export type AcceleratorConfig = z.infer<typeof ACCELERATOR_CONFIG>;
+
+/** Keys that SIGHUP puts in force. */
+export const RELOADED = ['log.level', 'workers'] as const;

@@ -1,8 +1,9 @@
-import { configArgument, runService } from '@sepia/base/process';
-import { createAccelerator, loadAcceleratorConfig } from './index.ts';
+import { configArgument, reloadable, runService } from '@sepia/base/process';
+import { createAccelerator, loadAcceleratorConfig, RELOADED } from './index.ts';
 
-await runService(
-  'accelerator',
-  async () =>
-    await createAccelerator(loadAcceleratorConfig(configArgument('accelerator')), { env: process.env }),
-);
+await runService('accelerator', async () => {
+  const file = configArgument('accelerator');
+  const start: typeof createAccelerator = async (config) =>
+    await createAccelerator(config, { env: process.env });
+  return await reloadable(() => loadAcceleratorConfig(file), start, RELOADED);
+});

@@ -41,6 +41,8 @@ const STOP_GRACE_MS = 3_000;
 export interface Accelerator {
   readonly url: string;
   readonly adminUrl: string;
+  /** The log level and the number of workers of a new config, at once. */
+  adjust(config: AcceleratorConfig): void;
   stop(): Promise<void>;
 }
 
@@ -168,6 +170,12 @@ export async function startAccelerator(
       { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
       'accelerator is ready',
     );
-    return { url: listener.url, adminUrl: admin.url, stop: () => stops.stop() };
+    const adjust = (next: AcceleratorConfig): void => putInForce(next, log, worker);
+    return { url: listener.url, adminUrl: admin.url, adjust, stop: () => stops.stop() };
   });
+}
+
+function putInForce(config: AcceleratorConfig, log: Logger, worker: Worker): void {
+  log.level = config.log.level;
+  worker.adjust(config.workers);
 }

@@ -40,7 +40,7 @@ const RENEW_MS = 15_000;
 /** Takes jobs from the cluster's queue and carries them out, a few at a time. */
 export class Worker {
   readonly #deps: WorkerDeps;
-  readonly #options: Required<WorkerOptions>;
+  #options: Required<WorkerOptions>;
   readonly #stopped = new AbortController();
   readonly #running = new Set<Promise<void>>();
   #loop: Promise<void> | undefined;
@@ -54,6 +54,12 @@ export class Worker {
 
   get running(): number {
     return this.#running.size;
+  }
+
+  /** So many at once from now on; what runs goes on. */
+  adjust(workers: number): void {
+    this.#options = { ...this.#options, workers };
+    this.#wake.abort(new CodedError('TIMEOUT', { message: 'the number of workers changed' }));
   }
 
   start(): void {

@@ -141,3 +141,15 @@ t.test('a job that was cancelled is stopped, and nothing more is said of it', as
   await until(() => queue.heard.length > 0 && worker.running === 0, 'it stops');
   t.same(queue.heard, ['renew a']);
 });
+
+t.test('another number of workers counts at once', async (t) => {
+  const queue = new FakeQueue('a', 'b', 'c');
+  const running: string[] = [];
+  const worker = start(t, queue, async ({ tag }, signal) => {
+    running.push(tag);
+    return await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  });
+  await until(() => running.length === 1, 'one at once');
+  worker.adjust(3);
+  await until(() => running.length === 3, 'three at once');
+});

@@ -86,3 +86,6 @@ export const AGENT_CONFIG = z.strictObject({
 });
 
 export type AgentConfig = z.infer<typeof AGENT_CONFIG>;
+
+/** Keys that SIGHUP puts in force. */
+export const RELOADED = ['log.level', 'cache.budget', 'cache.high', 'cache.low'] as const;

@@ -11,6 +11,7 @@ import { followingClient } from '@sepia/cluster/ring-follower';
 import type { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
 import { BlobStore } from '@sepia/store/blob-store';
+import { budgetOf } from '@sepia/store/core/eviction';
 import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
@@ -84,9 +85,7 @@ export async function layGround(
     {
       durable: false,
       bootId: folder.bootId,
-      budgetBytes: cache.budget,
-      highWatermark: cache.high,
-      lowWatermark: cache.low,
+      ...budgetOf(cache),
     },
   );
   stops.push('store', () => store.close());

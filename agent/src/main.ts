@@ -1,8 +1,8 @@
 import { configArgument, reloadable, runService } from '@sepia/base/process';
-import { createAgent, loadAgentConfig } from './index.ts';
+import { createAgent, loadAgentConfig, RELOADED } from './index.ts';
 
 await runService('agent', async () => {
   const file = configArgument('agent');
   const start: typeof createAgent = async (config) => await createAgent(config, { env: process.env });
-  return await reloadable(() => loadAgentConfig(file), start, ['log.level']);
+  return await reloadable(() => loadAgentConfig(file), start, RELOADED);
 });

@@ -3,6 +3,7 @@ import type { Lack } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { startAdmin } from '@sepia/http/admin';
+import { budgetOf } from '@sepia/store/core/eviction';
 import type { AgentConfig } from './config.ts';
 import { checkListeners, STOP_GRACE_MS, startFace } from './face.ts';
 import { type AgentGiven, layGround, reachOut } from './ground.ts';
@@ -17,7 +18,7 @@ export interface Agent {
   readonly url: string;
   readonly adminUrl: string;
   readonly peers: readonly string[];
-  /** The log level of a new config, at once. */
+  /** The log level and the budget of a new config, at once. */
   adjust(config: AgentConfig): void;
   stop(): Promise<void>;
 }
@@ -65,6 +66,7 @@ export async function startAgent(config: AgentConfig, given: AgentGiven = {}): P
       peers: listening,
       adjust: (next) => {
         log.level = next.log.level;
+        ground.store.adjust(budgetOf(next.cache));
       },
       stop: () => stops.stop(),
     };

@@ -70,3 +70,6 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
 });
 
 export type SnapshotterConfig = z.infer<typeof SNAPSHOTTER_CONFIG>;
+
+/** Keys that SIGHUP puts in force. */
+export const RELOADED = ['log.level', 'cache.budget', 'cache.high', 'cache.low'] as const;

@@ -2,7 +2,7 @@ import { loadConfig, withPaths } from '@sepia/base/config/load';
 import type { z } from 'zod';
 import { SNAPSHOTTER_CONFIG, type SnapshotterConfig } from './config.ts';
 
-export { SNAPSHOTTER_CONFIG, type SnapshotterConfig } from './config.ts';
+export { RELOADED, SNAPSHOTTER_CONFIG, type SnapshotterConfig } from './config.ts';
 export { type Snapshotter, startSnapshotter } from './service.ts';
 
 /** Reads a snapshotter's config file; its paths become absolute. @throws {CodedError} `CONFIG_INVALID` */

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
-import { configArgument, runService } from '@sepia/base/process';
-import { loadSnapshotterConfig, startSnapshotter } from './index.ts';
+import { configArgument, reloadable, runService } from '@sepia/base/process';
+import { loadSnapshotterConfig, RELOADED, type SnapshotterConfig, startSnapshotter } from './index.ts';
 import { ensureHolder } from './launch.ts';
 
 /** Tells the holder that the mount is gone. */
@@ -12,7 +12,8 @@ const fd = Number(process.env['SEPIA_FUSE_FD'] ?? '');
 if (Number.isSafeInteger(fd) && fd > 2) {
   const onEnd = (why: 'unmounted' | 'failed'): void =>
     process.exit(why === 'unmounted' ? NOTHING_TO_HOLD : 1);
-  await runService('snapshotter', () => startSnapshotter(loadSnapshotterConfig(file), fd, onEnd));
+  const start = async (config: SnapshotterConfig) => await startSnapshotter(config, fd, onEnd);
+  await runService('snapshotter', () => reloadable(() => loadSnapshotterConfig(file), start, RELOADED));
 } else {
   await runService('snapshotter', () =>
     ensureHolder(loadSnapshotterConfig(file), [process.execPath, import.meta.filename, '--config', file]),

@@ -2,11 +2,14 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
-import { type Stoppable, StopStack, startAll } from '@sepia/base/lifecycle';
+import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
 import { Metrics } from '@sepia/base/metrics';
+import type { Adjustable } from '@sepia/base/process';
+import { steadyMs } from '@sepia/base/reach';
 import { startAdmin } from '@sepia/http/admin';
 import { createDispatcher } from '@sepia/http/sockets';
+import { budgetOf } from '@sepia/store/core/eviction';
 import Koa from 'koa';
 import type { SnapshotterConfig } from './config.ts';
 import { ContainerdSnapshots } from './doors/containerd-snapshots.ts';
@@ -32,7 +35,8 @@ export interface SnapshotterGiven {
   readonly log?: Logger;
 }
 
-export interface Snapshotter extends Stoppable {
+/** `adjust`: the log level and the budget of a new config, at once. */
+export interface Snapshotter extends Adjustable<SnapshotterConfig> {
   status(): LayerStatus[];
 }
 
@@ -163,7 +167,13 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   );
   stops.push('admin', () => admin.stop(0));
   log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
-  return { status: () => layers.status(), stop: () => stops.stop() };
+  const adjust = (next: SnapshotterConfig): void => putInForce(next, log, cache);
+  return { status: () => layers.status(), adjust, stop: () => stops.stop() };
+}
+
+function putInForce(config: SnapshotterConfig, log: Logger, cache: CacheKeeper | undefined): void {
+  log.level = config.log.level;
+  cache?.adjust(budgetOf(config.cache));
 }
 
 function countImages(metrics: Metrics, images: () => readonly ImageStatus[]): void {
@@ -197,7 +207,6 @@ interface Kept {
 /** Keeps the layers that came by pulls within their budget. */
 function keepCache(kept: Kept, stops: StopStack): CacheKeeper {
   const { config, layers, indexes, door, findable, show, fuse, snapshots, metrics, log } = kept;
-  const { budget, high, low } = config.cache;
   const containerd = snapshots === undefined ? new ContainerdSnapshots(config.containerd) : undefined;
   if (containerd !== undefined) stops.push('containerd', () => containerd.close());
   const keeper = new CacheKeeper(
@@ -212,13 +221,17 @@ function keepCache(kept: Kept, stops: StopStack): CacheKeeper {
         return indexes.forgetting(layer.index.layer);
       },
       log,
-      nowMs: Date.now,
+      nowMs: steadyMs,
     },
-    { budgetBytes: budget, highWatermark: high, lowWatermark: low },
+    budgetOf(config.cache),
   );
   stops.push('cache', () => keeper.stop());
   metrics.gauge('sepia_snapshotter_cache_bytes', 'Disk that layers take.', () => keeper.fill.usedBytes);
-  metrics.gauge('sepia_snapshotter_cache_budget_bytes', 'Disk that they may take.', () => budget);
+  metrics.gauge(
+    'sepia_snapshotter_cache_budget_bytes',
+    'Disk that they may take.',
+    () => keeper.fill.budgetBytes,
+  );
   metrics.gauge(
     'sepia_snapshotter_layers_in_use',
     'Layers that a snapshot of containerd names.',

@@ -152,6 +152,19 @@ t.test('a rule begins at a size', async (t) => {
   t.match(await convert(deps, job, SIGNAL), { outcome: 'skipped', reason: /the rule begins at 1048576/ });
 });
 
+t.test('a rule makes Nydus images, which are no sources', async (t) => {
+  const { world, deps, job } = start(t, { to: 'nydus' });
+  world.image('1', 'content');
+  const nydus: ConvertJob = { ...job, format: 'nydus', name: { ...job.name, tag: '1-nydus' } };
+  t.match(await convert(deps, nydus, SIGNAL), { outcome: 'converted', layers: 1, layersKept: 0 });
+  const made = world.results.get('1-nydus')!;
+  const { layers } = JSON.parse(made.bytes.toString()) as { layers: { annotations: object }[] };
+  t.equal(layers.length, 2);
+  t.match(layers[1]!.annotations, { 'containerd.io/snapshot/nydus-bootstrap': 'true' });
+  world.manifests.set('1', made);
+  t.match(await convert(deps, nydus, SIGNAL), { outcome: 'skipped', reason: /is a result/ });
+});
+
 t.test('a registry that lists no referrers is told apart by its answer', async (t) => {
   const { world, deps, job } = start(t, { result: 'referrer' });
   world.image('1', 'x');

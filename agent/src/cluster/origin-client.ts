@@ -8,7 +8,7 @@ import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { candidatesOf } from '@sepia/cluster/ring';
-import type { RangeBody } from '@sepia/http/bodies/range-stream';
+import { answeredRange, type RangeBody } from '@sepia/http/bodies/range-stream';
 import { type InternalClient, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
@@ -166,7 +166,8 @@ export class OriginClient {
     );
     answer.body.on('error', () => undefined);
     const range = String(answer.headers['content-range'] ?? '');
-    if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`)) return answer.body;
+    if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`))
+      return answeredRange(answer.body);
     answer.body.destroy();
     throw new CodedError('PEER_HTTP', {
       message: `${target.id} answered with another range`,

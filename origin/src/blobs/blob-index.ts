@@ -100,24 +100,25 @@ export class BlobIndex {
     await this.removed(digest);
   }
 
+  /**
+   * Notes a pushed blob as here, and wanted no more, if it is; false if it is not. A kill, or a database that lost its
+   * end, may leave one wanted that came: nobody would bring it again.
+   */
+  async noteHere(store: BlobStore, digest: string): Promise<boolean> {
+    if (!isDigest(digest)) return false;
+    const stat = await store.stat(digest);
+    if (stat === undefined) return false;
+    if (stat.attrs.class !== 'pushed') await store.setAttrs(digest, { class: 'pushed' });
+    await this.added(digest, stat.sizeBytes);
+    return true;
+  }
+
   /** Another owner has it: noted as here if it is, else as wanted. True if it must be sent. */
   async take(store: BlobStore, digest: string, from: string): Promise<boolean> {
     if (!isDigest(digest)) return false;
-    const stat = await store.stat(digest);
-    if (stat !== undefined) {
-      if (stat.attrs.class !== 'pushed') await store.setAttrs(digest, { class: 'pushed' });
-      await this.added(digest, stat.sizeBytes);
-      return false;
-    }
-    if (await this.#want(digest, from)) {
-      // It may have come since it was looked for: who brought it did not see then that it was wanted.
-      const arrived = await store.stat(digest);
-      if (arrived !== undefined) {
-        if (arrived.attrs.class !== 'pushed') await store.setAttrs(digest, { class: 'pushed' });
-        await this.added(digest, arrived.sizeBytes);
-        return false;
-      }
-    }
+    if (await this.noteHere(store, digest)) return false;
+    // It may have come since it was looked for: who brought it did not see then that it was wanted.
+    if ((await this.#want(digest, from)) && (await this.noteHere(store, digest))) return false;
     const nowMs = performance.now();
     const asked = this.#asked.get(digest);
     // One of them is enough; if it does not bring it, the next one is asked.

@@ -1,5 +1,6 @@
 import type { Logger } from '@sepia/base/log';
 import { BlobStore } from '@sepia/store/blob-store';
+import { budgetOf } from '@sepia/store/core/eviction';
 import type { DataFolder } from '@sepia/store/data-folder';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import { diskFiles } from '@sepia/store/files/disk-files';
@@ -34,9 +35,7 @@ export async function openStore(deps: OpenStoreDeps, cache: CacheLimits): Promis
     },
     {
       durable: true,
-      budgetBytes: cache.budget,
-      highWatermark: cache.high,
-      lowWatermark: cache.low,
+      ...budgetOf(cache),
       bootId: folder.bootId,
       // On a full disk, what a former process left half is room.
       ...(room.isFull ? { partialTtlMs: 0 } : {}),

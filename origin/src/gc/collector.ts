@@ -36,7 +36,10 @@ interface CollectorDeps {
   readonly manifests: Manifests;
   readonly invalidation: Pick<Invalidation, 'broadcast'>;
   readonly log: Logger;
+  /** The cluster's date, for what is kept. */
   readonly nowMs: () => number;
+  /** For intervals. */
+  readonly elapsedMs: () => number;
   readonly onSwept: (swept: {
     readonly links: number;
     readonly blobs: number;
@@ -128,14 +131,14 @@ export class Collector {
 
   /** Every origin answers, knows the same membership, and owes nobody a copy. */
   async #checkReady(): Promise<void> {
-    const { cluster, peers, nowMs } = this.#deps;
+    const { cluster, peers, elapsedMs } = this.#deps;
     const moving = cluster.members('origin').filter(({ state }) => state !== 'active');
     if (isMoving(cluster.membership)) throw refused(`the ring changes: ${cluster.membership.change}`);
     if (moving.length > 0)
       throw refused(
         `the membership changes: ${moving.map(({ id }) => id).join(', ')}; take out who is drained with "sepia ring remove"`,
       );
-    for (const untilMs = nowMs() + OWED_MS; ; ) {
+    for (const untilMs = elapsedMs() + OWED_MS; ; ) {
       const said = await askAll(peers.ids, async (id) => ({ id, ...(await peers.ready(id)) }));
       const [silent] = withoutAnswer(said);
       if (silent !== undefined) throw refused(`${silent} does not answer`, { origin: silent });
@@ -147,7 +150,7 @@ export class Collector {
         );
       const owing = answers.find(({ owed }) => owed > 0);
       if (owing === undefined) return;
-      if (nowMs() > untilMs) throw refused(`${owing.id} owes ${owing.owed} copies to other origins`);
+      if (elapsedMs() > untilMs) throw refused(`${owing.id} owes ${owing.owed} copies to other origins`);
       await delay(ASK_AGAIN_MS, this.#stopped.signal);
     }
   }

@@ -170,12 +170,14 @@ export class SyncPull {
 
   /** Asks all owners again for what is wanted; what none of them has any more is wanted no longer. */
   async askAgain(signal: AbortSignal): Promise<void> {
-    const { members, blobs } = this.#deps;
+    const { members, blobs, store } = this.#deps;
     let after: string | undefined;
     for (;;) {
-      const wanted = await blobs.listWanted(after, ASKED_AT_ONCE);
-      if (wanted.length === 0) return;
-      after = wanted.at(-1);
+      const listed = await blobs.listWanted(after, ASKED_AT_ONCE);
+      if (listed.length === 0) return;
+      after = listed.at(-1);
+      const wanted: string[] = [];
+      for (const digest of listed) if (!(await blobs.noteHere(store, digest))) wanted.push(digest);
       const owners = new Map(
         wanted.map((digest) => [digest, members.shard(digest).sets.flat().filter(isOther)]),
       );

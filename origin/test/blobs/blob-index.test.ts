@@ -6,6 +6,7 @@ import type { BlobStore } from '@sepia/store/blob-store';
 import { DataFolder } from '@sepia/store/data-folder';
 import t, { type Test } from 'tap';
 import { BlobIndex } from '../../src/blobs/blob-index.ts';
+import { SyncPull } from '../../src/recovery/sync-pull.ts';
 
 const DIGEST = digestOf(Buffer.from('a blob'));
 
@@ -44,5 +45,31 @@ t.test('a blob that came while it was looked for is not wanted', async (t) => {
     });
     t.notOk(await index.take(store, DIGEST, 'o2'));
     t.equal(index.wanted, 0);
+  });
+});
+
+t.test('a blob that came, and that is still noted as wanted, is waited for no longer', async (t) => {
+  await withIndex(t, async (index) => {
+    await index.take(
+      storeOf(async () => undefined),
+      DIGEST,
+      'o2',
+    );
+    t.equal(index.wanted, 1, 'as a kill between the two notes of an arrival leaves it');
+    const asked: string[] = [];
+    const members = {
+      selfId: 'o1',
+      ids: ['o1', 'o2'],
+      shard: () => ({ epoch: 0, sets: [['o1', 'o2']] }),
+      json: async (id: string) => {
+        asked.push(id);
+        return { owed: 1, lacking: [] };
+      },
+    };
+    const store = storeOf(async () => ({ sizeBytes: 6, attrs: { class: 'pushed' } }));
+    const deps = { members, blobs: index, store } as unknown as ConstructorParameters<typeof SyncPull>[0];
+    await new SyncPull(deps).askAgain(new AbortController().signal);
+    t.equal(index.wanted, 0);
+    t.same(asked, [], 'nobody sends it again');
   });
 });

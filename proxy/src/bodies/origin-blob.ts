@@ -11,6 +11,7 @@ import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { BlobHolders } from '@sepia/http/bodies/core/source-order';
 import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
+import { answeredRange } from '@sepia/http/bodies/range-stream';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { type BlobSource, RemoteBlob } from '@sepia/http/bodies/remote-blob';
 import { MAX_ANSWER_BYTES, readLimited } from '@sepia/http/client';
@@ -157,7 +158,8 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
       );
       answer.body.on('error', () => undefined);
       const range = headerOf(answer, 'content-range') ?? '';
-      if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`)) return answer.body;
+      if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`))
+        return answeredRange(answer.body);
       answer.body.destroy();
       throw new CodedError('PEER_HTTP', {
         message: `origin ${id} answered with another range`,

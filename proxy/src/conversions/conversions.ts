@@ -9,7 +9,7 @@ const RETRY = { firstMs: 10_000, maxMs: 3_600_000, tries: 30 };
 interface ConversionsDeps {
   readonly registers: Registers;
   readonly rules: readonly ConversionRule[];
-  readonly nowMs: () => number;
+  readonly dateMs: () => number;
   readonly chance: () => number;
 }
 
@@ -18,8 +18,8 @@ export class Conversions {
   readonly queue: JobQueue<ConversionTask>;
   readonly #rules: ConversionRules;
 
-  constructor({ registers, rules, nowMs, chance }: ConversionsDeps) {
-    this.queue = new JobQueue({ registers, nowMs, chance }, { name: 'conversions', retry: RETRY });
+  constructor({ registers, rules, dateMs, chance }: ConversionsDeps) {
+    this.queue = new JobQueue({ registers, nowMs: dateMs, chance }, { name: 'conversions', retry: RETRY });
     this.#rules = new ConversionRules(rules);
   }
 

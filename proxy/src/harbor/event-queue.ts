@@ -27,7 +27,7 @@ interface EventQueueDeps<T> {
   readonly records: Records;
   readonly memberId: string;
   readonly log: Logger;
-  readonly nowMs: () => number;
+  readonly dateMs: () => number;
   /** Carries an event out; what it throws puts the event back. */
   readonly work: (payload: T, key: string, signal: AbortSignal) => Promise<void>;
 }
@@ -79,12 +79,12 @@ export class EventQueue<T> {
     register: string,
     events: readonly { readonly key: string; readonly payload: T }[],
   ): Promise<void> {
-    const { records, nowMs } = this.#deps;
+    const { records, dateMs } = this.#deps;
     let added: typeof events = [];
     await records.change<Lane<T>>(register, (lane) => {
       let next = lane;
       added = events.filter((event) => {
-        const found = addEvent(next, event, this.#holder, nowMs());
+        const found = addEvent(next, event, this.#holder, dateMs());
         next = found.lane;
         return found.isNew;
       });
@@ -95,16 +95,16 @@ export class EventQueue<T> {
 
   async #look(): Promise<void> {
     const { signal } = this.#stopped;
-    const { records, nowMs, log } = this.#deps;
+    const { records, dateMs, log } = this.#deps;
     while (!signal.aborted) {
       await pause(this.#lookEveryMs, signal);
       for (let lane = 0; lane < LANES && !signal.aborted && this.#running.size < PARALLEL; lane++) {
         const register = `events\0${lane}`;
         try {
-          if (!hasDue(await records.read<Lane<T>>(register), nowMs())) continue;
+          if (!hasDue(await records.read<Lane<T>>(register), dateMs())) continue;
           let taken: LaneEvent<T>[] = [];
           await records.change<Lane<T>>(register, (current) => {
-            const found = takeDue(current, this.#holder, nowMs(), PARALLEL - this.#running.size);
+            const found = takeDue(current, this.#holder, dateMs(), PARALLEL - this.#running.size);
             taken = found.taken;
             return found.lane;
           });
@@ -126,7 +126,7 @@ export class EventQueue<T> {
   }
 
   async #run(key: string, payload: T): Promise<void> {
-    const { records, nowMs, log, work } = this.#deps;
+    const { records, dateMs, log, work } = this.#deps;
     const over = new AbortController();
     const renewing = this.#renew(key, over.signal);
     try {
@@ -134,7 +134,7 @@ export class EventQueue<T> {
     } catch (error) {
       logFailure(log, error, 'event not carried out; it is tried again', { event: key });
       await records.change<Lane<T>>(laneKey(key), (lane) => {
-        const { lane: next, isOver } = putBack(lane, key, this.#holder, nowMs());
+        const { lane: next, isOver } = putBack(lane, key, this.#holder, dateMs());
         if (isOver) log.error({ event: key, reason: textOf(error) }, 'event given up after a day');
         return next;
       });
@@ -147,10 +147,10 @@ export class EventQueue<T> {
   }
 
   async #renew(key: string, over: AbortSignal): Promise<void> {
-    const { records, nowMs, log } = this.#deps;
+    const { records, dateMs, log } = this.#deps;
     while (await pause(RENEW_MS, over)) {
       await records
-        .change<Lane<T>>(laneKey(key), (lane) => renew(lane, key, this.#holder, nowMs()).lane)
+        .change<Lane<T>>(laneKey(key), (lane) => renew(lane, key, this.#holder, dateMs()).lane)
         .catch((error: unknown) =>
           logFailure(log, error, 'hold of an event not renewed', { event: key }, 'debug'),
         );

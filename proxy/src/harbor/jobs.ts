@@ -45,6 +45,7 @@ interface JobsDeps {
   readonly memberId: string;
   readonly log: Logger;
   readonly nowMs: () => number;
+  readonly dateMs: () => number;
 }
 
 interface Running {
@@ -83,7 +84,7 @@ export class Jobs {
       throw new CodedError('OVERLOADED', {
         message: `${MAX_RUNNING} preheat jobs run here; try again later`,
       });
-    const { records, nowMs } = this.#deps;
+    const { records, dateMs } = this.#deps;
     const job = {
       url,
       upstream: image.upstream,
@@ -98,7 +99,7 @@ export class Jobs {
       const serial = randomInt(1, JOB_SERIALS);
       let claimed: JobRecord | undefined;
       await records.change<JobRecord>(keyOf(slot), (current) => {
-        claimed = claimSlot(current, { slot, serial }, job, nowMs());
+        claimed = claimSlot(current, { slot, serial }, job, dateMs());
         return claimed ?? current;
       });
       if (claimed === undefined) continue;
@@ -113,11 +114,11 @@ export class Jobs {
    * @throws `COMMAND_UNKNOWN`, `QUORUM_LOST`
    */
   async get(id: number): Promise<{ job: JobRecord; rows: readonly JobRow[] }> {
-    const { records, nowMs } = this.#deps;
+    const { records, dateMs } = this.#deps;
     let job = await records.read<JobRecord>(keyOf(slotOf(id)));
     if (job === undefined || job.id !== id)
       throw new CodedError('COMMAND_UNKNOWN', { message: `no job ${id} is known`, detail: { id } });
-    if (isAbandoned(job, nowMs()) && !this.#running.has(id) && !this.#stopping)
+    if (isAbandoned(job, dateMs()) && !this.#running.has(id) && !this.#stopping)
       job = await this.#takeOver(job);
     return { job, rows: job.state === 'PENDING' ? await this.#liveRows(job) : job.rows };
   }
@@ -131,9 +132,9 @@ export class Jobs {
   }
 
   async #takeOver(job: JobRecord): Promise<JobRecord> {
-    const { records, nowMs, log } = this.#deps;
+    const { records, dateMs, log } = this.#deps;
     const taken = await records.change<JobRecord>(keyOf(slotOf(job.id)), (current) =>
-      takeOver(current, job.id, this.#holder, nowMs()),
+      takeOver(current, job.id, this.#holder, dateMs()),
     );
     if (taken?.id !== job.id) throw new CodedError('COMMAND_UNKNOWN', { detail: { id: job.id } });
     if (taken.state === 'PENDING' && taken.holder === this.#holder && !this.#running.has(job.id)) {
@@ -203,16 +204,16 @@ export class Jobs {
       ...boundedRows(preheat.rows()),
       ...(error === undefined ? {} : { error: error.slice(0, MAX_ERROR_CHARS) }),
     };
-    await this.#change(job.id, (current) => endJob(current, job.id, this.#holder, end, this.#deps.nowMs()));
+    await this.#change(job.id, (current) => endJob(current, job.id, this.#holder, end, this.#deps.dateMs()));
   }
 
   /** Keeps the hold until `over`; a job that another proxy has taken ends here. */
   async #renew(id: number, abort: AbortController, over: AbortSignal): Promise<void> {
-    const { nowMs, log, records } = this.#deps;
+    const { dateMs, log, records } = this.#deps;
     while (await pause(RENEW_MS, over)) {
       try {
         await records.change<JobRecord>(keyOf(slotOf(id)), (current) =>
-          renewHold(current, id, this.#holder, nowMs()),
+          renewHold(current, id, this.#holder, dateMs()),
         );
       } catch (error) {
         if (isCoded(error, 'CONFLICT') && error.detail['key'] === undefined) abort.abort(error);

@@ -41,17 +41,18 @@ interface HarborDeps {
   readonly client: InternalClient;
   readonly origins: Origins;
   readonly log: Logger;
+  readonly nowMs: () => number;
   readonly dateMs: () => number;
   readonly entrance: { readonly audit: Audit };
 }
 
 /** Builds Harbor's side of a proxy; `stops` gets what must end with it. @throws {CodedError} `CONFIG_INVALID` */
 export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: StopStack): HarborParts {
-  const { cluster, client, origins, log, dateMs: nowMs, id: memberId } = face;
+  const { cluster, client, origins, log, nowMs, dateMs, id: memberId } = face;
   const config = face.config.harbor;
   const commands = new NodeCommands({ cluster, client });
-  const records = new Records({ origins, memberId, nowMs });
-  const shared = { cluster, origins, commands, records, memberId, log, nowMs };
+  const records = new Records({ origins, memberId, dateMs });
+  const shared = { cluster, origins, commands, records, memberId, log, nowMs, dateMs };
   const preheat = (request: PreheatRequest): Preheat => new Preheat(shared, request);
   const upstreams = (): readonly NamedUpstream[] => cluster.upstreams;
   const purger = new Purger({
@@ -66,7 +67,7 @@ export function createHarbor(face: HarborDeps, cache: ManifestCache, stops: Stop
   const conversions = new Conversions({
     registers: records,
     rules: cluster.document.conversions,
-    nowMs,
+    dateMs,
     chance: () => randomInt(2 ** 32) / 2 ** 32,
   });
   const drivers = driverAuth(config['driver-auth']);

@@ -18,8 +18,8 @@ export class Records {
   readonly #origins: Origins;
   readonly #client: RegisterClient;
 
-  constructor(deps: { readonly origins: Origins; readonly memberId: string; readonly nowMs: () => number }) {
-    const { origins, memberId, nowMs } = deps;
+  constructor(deps: { readonly origins: Origins; readonly memberId: string; readonly dateMs: () => number }) {
+    const { origins, memberId, dateMs } = deps;
     this.#origins = origins;
     this.#client = new RegisterClient(
       {
@@ -37,7 +37,7 @@ export class Records {
           return { ...reply, sender: senderOf(id, answer.headers[H_STANDING]) };
         },
         chance: () => randomInt(2 ** 32) / 2 ** 32,
-        nowMs,
+        nowMs: dateMs,
       },
       { proposerId: memberId, ...OPTIONS },
     );

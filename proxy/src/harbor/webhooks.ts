@@ -40,7 +40,7 @@ interface WebhooksDeps {
   readonly config: HarborConfig['webhook'];
   readonly memberId: string;
   readonly log: Logger;
-  readonly nowMs: () => number;
+  readonly dateMs: () => number;
 }
 
 /** Events of Harbor: on record first, then carried out, by this proxy or another. */

@@ -6,7 +6,7 @@ import { createGate } from '@sepia/http/gate';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { Chance } from '@sepia/swarm/core/random';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
-import { virtualGet } from '@sepia/test-support/virtual-get';
+import { severalParts, twoRanges, virtualGet } from '@sepia/test-support/virtual-get';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
 import { OriginHealth } from '../../src/cluster/core/origin-health.ts';
@@ -17,6 +17,8 @@ import { FaultyOrigins, type Truth, truthOf, type Weather } from '../support/fau
 const RUNS = Number(process.env['SEPIA_FAULT_RUNS'] ?? 70);
 /** Runs in which the one origin that had a blob stalled again and again. */
 const STALLED = [313, 677, 1041, 1104];
+/** Every so many runs ask for two ranges at once. */
+const SEVERAL_EVERY = 5;
 const MIB = PIECE_BYTES;
 /** "How a body ends": without progress for so long, a client that has no byte gets 503, and one that has some is cut, in ms. */
 const PROGRESS_MS = 10_000;
@@ -71,11 +73,14 @@ async function run(truth: Truth, weather: Weather, seed: number): Promise<Outcom
         [`bytes=-${bytes.length - from}`, bytes.subarray(from)],
       ] as const
     )[chance.below(4)]!;
+    const several = twoRanges(bytes.length);
+    const isSeveral = seed % SEVERAL_EVERY === 0;
+    const asked = isSeveral ? several.header : range;
     const slow = chance.next() < 0.3;
     let tookMs = Date.now();
     const answer = await time.settle(
       virtualGet(app.callback(), '/', {
-        headers: range === undefined ? {} : { range },
+        headers: asked === undefined ? {} : { range: asked },
         takesMs: () => {
           const takesMs = slow && chance.next() < 0.1 ? chance.below(1_500) : undefined;
           tookMs = Date.now() + (takesMs ?? 0);
@@ -86,7 +91,7 @@ async function run(truth: Truth, weather: Weather, seed: number): Promise<Outcom
     return {
       status: answer.status,
       complete: answer.complete && answer.status < 300,
-      right: answer.body.equals(expected),
+      right: answer.body.equals(isSeveral ? severalParts(answer, bytes, several.ranges) : expected),
       silentMs: faulty.silentMs,
       waitedMs: Date.now() - tookMs,
     };

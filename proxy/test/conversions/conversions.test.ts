@@ -21,7 +21,7 @@ function make(...conversions: object[]): Conversions {
     JSON.stringify({ version: 1, members: [], upstreams, conversions }),
     'doc',
   );
-  return new Conversions({ registers, rules: document.conversions, nowMs: () => 1, chance: () => 0.5 });
+  return new Conversions({ registers, rules: document.conversions, dateMs: () => 1, chance: () => 0.5 });
 }
 
 const push = { kind: 'push', upstream: 'local', repository: 'team/app', tag: '1' } as const;

@@ -7,6 +7,7 @@ import { LatestMap } from '@sepia/base/latest-map';
 import { PieceHasher } from '@sepia/metainfo/tree';
 import { BlobFiles, type StoreLog } from './blob-files.ts';
 import { BlobHandle } from './blob-handle.ts';
+import type { Budget } from './core/eviction.ts';
 import { type EvictionResult, Evictor } from './evictor.ts';
 import { type FilePort, openExisting } from './files/file-port.ts';
 import type { PartialBlob } from './partial-blob.ts';
@@ -135,6 +136,12 @@ export class BlobStore {
     for (const folder of [layout.partials, layout.uploads]) await folders.ensure(folder, layout.root);
     for (const name of await files.list(layout.uploads)) await files.unlink(join(layout.uploads, name));
     return store;
+  }
+
+  /** Another budget, at once. */
+  adjust(budget: Budget): void {
+    this.#evictor.adjust(budget);
+    this.#evictWhenDue();
   }
 
   async has(digest: Digest): Promise<boolean> {

@@ -28,7 +28,7 @@ interface EvictorDeps {
 /** Lets blobs go, least recently used first, when usage is above the high watermark. One run at a time. */
 export class Evictor {
   readonly #deps: EvictorDeps;
-  readonly #budget: Budget;
+  #budget: Budget;
   #running: Promise<EvictionResult> | undefined;
 
   constructor(deps: EvictorDeps, budget: Budget) {
@@ -42,6 +42,11 @@ export class Evictor {
       this.#running = undefined;
     });
     return this.#running;
+  }
+
+  /** Another budget, from the next run on. */
+  adjust(budget: Budget): void {
+    this.#budget = budget;
   }
 
   /** True if a run would do something. */

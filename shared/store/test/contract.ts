@@ -5,6 +5,7 @@ import { silentLogger } from '@sepia/base/log';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash } from '@sepia/metainfo/tree';
 import { bytesOf } from '@sepia/test-support/seeded';
+import { until } from '@sepia/test-support/until';
 import type { Test } from 'tap';
 import { type BlobAttrs, BlobStore, type BlobStoreOptions } from '../src/blob-store.ts';
 import type { FilePort } from '../src/files/file-port.ts';
@@ -359,6 +360,17 @@ export function blobStoreContract(t: Test, makeGround: (t: Test) => Promise<Stor
     t.equal(await store.expirePartials(), 0, 'somebody may come back');
     nowMs = Date.now() + 2e12;
     t.ok((await store.expirePartials()) > 0, 'nobody did');
+    await store.close();
+  });
+
+  check('another budget counts at once', async (t, _, open) => {
+    const store = await open({ budgetBytes: 4 * MIB });
+    await store.reconcile();
+    const cached = bytesOf(2 * MIB, 503);
+    await store.putBytes(digestOf(cached), cached, CACHED);
+    store.adjust({ budgetBytes: MIB, highWatermark: 0.9, lowWatermark: 0.5 });
+    await until(() => store.usage() === 0, 'it made room');
+    t.notOk(await store.has(digestOf(cached)));
     await store.close();
   });
 

@@ -42,6 +42,8 @@ export class CacheKeeper {
   readonly #abort = new AbortController();
   readonly #tickMs: number;
   readonly #loop: Promise<void>;
+  /** Layers that nobody finds any more and whose files did not go yet. */
+  readonly #going = new Map<string, () => Promise<void>>();
   #layers = 0;
   #removed = 0;
   #lack: string | undefined;
@@ -61,6 +63,10 @@ export class CacheKeeper {
   /** Layers that went since the start. */
   get removed(): number {
     return this.#removed;
+  }
+
+  adjust(budget: Budget): void {
+    this.#keeping.adjust(budget);
   }
 
   /** A layer is shown to a pull now. */
@@ -92,6 +98,9 @@ export class CacheKeeper {
   async #tick(): Promise<void> {
     const { layers, nowMs } = this.#deps;
     const cached = layers.cached();
+    // One that is here again is counted among them, and its files are in use.
+    for (const { layer } of cached) this.#going.delete(idOf(layer));
+    for (const remove of this.#going.values()) await remove();
     const byId = new Map(cached.map(({ layer }) => [idOf(layer), layer]));
     const found: CachedLayer[] = await Promise.all(
       cached.map(async ({ layer, keptMs, isLocal }) => ({
@@ -144,9 +153,14 @@ export class CacheKeeper {
     else if (type === 'withdraw') await withdraw(layer, isLeaving);
     else if (isLeaving()) {
       const forget = leaving(layer);
-      await layers.remove(layer, () => hide(idOf(layer)), forget);
-      this.#removed += 1;
-      log.info({ layer: layer.index.layer }, 'a layer that no snapshot names made room');
+      const remove = async (): Promise<void> => {
+        await layers.remove(layer, () => hide(idOf(layer)), forget);
+        this.#going.delete(idOf(layer));
+        this.#removed += 1;
+        log.info({ layer: layer.index.layer }, 'a layer that no snapshot names made room');
+      };
+      this.#going.set(idOf(layer), remove);
+      await remove();
     }
   }
 }

@@ -29,6 +29,8 @@ class Node {
   readonly dir: string;
   nowMs = Date.now();
   keeper: CacheKeeper | undefined;
+  /** So often the mount does not hide a file. */
+  hideFails = 0;
   readonly #blobs = new Map<string, Buffer>();
 
   constructor(dir: string) {
@@ -72,7 +74,10 @@ class Node {
         held: async () => this.held,
         withdraw: (layer, mayGo) => this.door.withdraw(layer.index.diffId, mayGo),
         show: (layer) => this.door.publish(layer.index.diffId, layer.imagePath),
-        hide: async (name) => void this.hidden.push(name),
+        hide: async (name) => {
+          if (this.hideFails-- > 0) throw new Error('the mount is busy');
+          this.hidden.push(name);
+        },
         leaving: (layer) => this.indexes.forgetting(layer.index.layer),
         log: silentLogger(),
         nowMs: () => this.nowMs,
@@ -140,4 +145,29 @@ t.test('where nobody says what is in use nothing goes, and that is told', async 
   t.match(keeper.fill.lack, /containerd is away/);
   t.equal(keeper.removed, 0);
   t.equal(node.hidden.length, 0);
+});
+
+t.test('files that could not go are taken away later, unless their layer is here again', async (t) => {
+  const node = new Node(t.testdir());
+  const first = await node.pull(1);
+  const second = await node.pull(2);
+  node.held.add(second.index.diffId);
+  node.hideFails = 1;
+  node.nowMs += 2 * SHOWN_MS;
+  const keeper = node.keep(t);
+  await until(async () => !(await node.door.has(first.index.diffId)), 'it cannot be found any more');
+  node.nowMs += LEAVING_MS;
+  await until(() => keeper.removed === 1, 'it is gone at the second try');
+  t.notOk(existsSync(first.imagePath));
+  t.equal(node.indexes.indexOf(first.index.layer), undefined);
+});
+
+t.test('another budget counts at once', async (t) => {
+  const node = new Node(t.testdir());
+  for (const seed of [1, 2]) node.held.add((await node.pull(seed)).index.diffId);
+  const keeper = node.keep(t);
+  await until(() => keeper.fill.lack !== undefined, 'there is too much');
+  keeper.adjust({ ...BUDGET, budgetBytes: 10 * FILE_BYTES });
+  await until(() => keeper.fill.lack === undefined, 'there is room');
+  t.equal(keeper.fill.budgetBytes, 10 * FILE_BYTES);
 });

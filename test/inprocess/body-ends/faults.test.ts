@@ -13,7 +13,7 @@ import type { BlobHandle } from '@sepia/store/blob-handle';
 import { BlobStore } from '@sepia/store/blob-store';
 import { Chance } from '@sepia/swarm/core/random';
 import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
-import { virtualGet } from '@sepia/test-support/virtual-get';
+import { severalParts, twoRanges, virtualGet } from '@sepia/test-support/virtual-get';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
 import { CachedBlob } from '../../../agent/src/blobs/cached-blob.ts';
@@ -31,6 +31,8 @@ import { FaultyUpstream } from './faulty-upstream.ts';
 
 /** Of each path. */
 const RUNS = Number(process.env['SEPIA_FAULT_RUNS'] ?? 25);
+/** Every so many runs ask for two ranges at once. */
+const SEVERAL_EVERY = 4;
 const ATTRS = {
   class: 'pushed',
   provenance: [{ upstream: 'local', repository: 'app' }],
@@ -194,7 +196,7 @@ async function refusedOr(opening: Promise<ReadableBlob>): Promise<ReadableBlob |
   });
 }
 
-async function run(path: string, truth: Truth, chance: Chance) {
+async function run(path: string, truth: Truth, chance: Chance, isSeveral: boolean) {
   const time = new VirtualTime().install();
   try {
     const app = createApp({ log: silentLogger(), gate: createGate({ open: { '/*': 'anyone' } }) });
@@ -218,15 +220,18 @@ async function run(path: string, truth: Truth, chance: Chance) {
         [`bytes=-${bytes.length - from}`, bytes.subarray(from)],
       ] as const
     )[path === LYING ? 0 : chance.below(4)]!;
+    const several = twoRanges(bytes.length);
+    const asked = isSeveral ? several.header : range;
     const slow = chance.next() < 0.3;
     const answer = await time.settle(
       virtualGet(app.callback(), '/', {
-        headers: range === undefined ? {} : { range },
+        headers: asked === undefined ? {} : { range: asked },
         takesMs: () => (slow && chance.next() < 0.1 ? chance.below(1_500) : undefined),
       }),
     );
+    const wanted = isSeveral ? severalParts(answer, bytes, several.ranges) : expected;
     const complete = answer.complete && answer.status < 300;
-    return { complete, status: answer.status, right: answer.body.equals(expected) };
+    return { complete, status: answer.status, right: answer.body.equals(wanted) };
   } finally {
     time.uninstall();
   }
@@ -238,7 +243,8 @@ for (const path of Object.keys(PATHS))
     const count = { right: 0, cut: 0, refused: 0 };
     for (let seed = 1; seed <= RUNS; seed++) {
       const truth = TRUTHS[(seed * 7) % TRUTHS.length]!;
-      const outcome = await run(path, truth, new Chance(seed)).catch((cause: unknown) => {
+      const isSeveral = path !== LYING && seed % SEVERAL_EVERY === 0;
+      const outcome = await run(path, truth, new Chance(seed), isSeveral).catch((cause: unknown) => {
         throw new Error(`seed ${seed}`, { cause });
       });
       if (outcome.complete && !outcome.right) wrong.push(`seed ${seed}`);

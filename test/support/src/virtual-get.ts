@@ -78,3 +78,29 @@ function parse(bytes: Buffer, finished: boolean): VirtualAnswer {
     complete,
   };
 }
+
+/** Two ranges of a blob that do not touch, as first and last byte, and the header that asks for both. */
+export function twoRanges(sizeBytes: number): {
+  readonly header: string;
+  readonly ranges: readonly (readonly [number, number])[];
+} {
+  const part = Math.floor(sizeBytes / 5);
+  const ranges = [[part, 2 * part] as const, [3 * part, sizeBytes - 1] as const];
+  return { header: `bytes=${ranges.map(([first, last]) => `${first}-${last}`).join(',')}`, ranges };
+}
+
+/** What a whole answer to several ranges of a blob must hold, with the boundary that it announces. */
+export function severalParts(
+  answer: VirtualAnswer,
+  bytes: Buffer,
+  ranges: readonly (readonly [number, number])[],
+): Buffer {
+  const boundary = /^multipart\/byteranges; boundary=(\w+)$/.exec(answer.headers['content-type'] ?? '')?.[1];
+  const parts = ranges.flatMap(([first, last]) => [
+    Buffer.from(
+      `\r\n--${boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes ${first}-${last}/${bytes.length}\r\n\r\n`,
+    ),
+    bytes.subarray(first, last + 1),
+  ]);
+  return Buffer.concat([...parts, Buffer.from(`\r\n--${boundary}--\r\n`)]);
+}

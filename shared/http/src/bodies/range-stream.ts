@@ -1,9 +1,20 @@
-import { giveBack } from '@sepia/base/chunk';
+import { giveBack, giveBackRead } from '@sepia/base/chunk';
 import { CodedError } from '@sepia/base/errors';
 
 /** Bytes of a blob on their way from one member: exactly the range that was asked for, or an error. */
 export interface RangeBody extends AsyncIterable<Uint8Array> {
   destroy(): void;
+  /** Frees the memory of a chunk, once it and all before it were read; else only of one that is alone in it. */
+  giveBack?(chunk: Uint8Array): void;
+}
+
+/** The body of an answer that undici reads. */
+export function answeredRange(body: AsyncIterable<Uint8Array> & { destroy(): void }): RangeBody {
+  return {
+    [Symbol.asyncIterator]: () => body[Symbol.asyncIterator](),
+    destroy: () => body.destroy(),
+    giveBack: giveBackRead,
+  };
 }
 
 /** Ranges that are open in this process. */
@@ -92,7 +103,8 @@ export class RangeStream {
 
   /** The chunk's memory goes back at once. */
   #letGo(): void {
-    giveBack(this.#rest);
+    if (this.#body.giveBack === undefined) giveBack(this.#rest);
+    else this.#body.giveBack(this.#rest);
     this.#rest = new Uint8Array(0);
     this.#used = 0;
   }

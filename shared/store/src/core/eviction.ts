@@ -26,6 +26,15 @@ export interface Budget {
   readonly lowWatermark: number;
 }
 
+/** The budget as configs say it: bytes, and shares of them. */
+export function budgetOf(cache: {
+  readonly budget: number;
+  readonly high: number;
+  readonly low: number;
+}): Budget {
+  return { budgetBytes: cache.budget, highWatermark: cache.high, lowWatermark: cache.low };
+}
+
 /** True once usage is above the high watermark: then evict down to the low one. */
 export function mustEvict(usedBytes: number, budget: Budget): boolean {
   return usedBytes > budget.budgetBytes * budget.highWatermark;

@@ -40,13 +40,18 @@ interface Use {
  * then, where no snapshot names it still, it is removed. Pure: time is passed in, in ms.
  */
 export class CacheKeeping {
-  readonly #budget: Budget;
+  #budget: Budget;
   readonly #uses = new Map<string, Use>();
   #usedBytes = 0;
   #inUse = 0;
   #lookedMs = Number.NEGATIVE_INFINITY;
 
   constructor(budget: Budget) {
+    this.#budget = budget;
+  }
+
+  /** Another budget, from the next step on. */
+  adjust(budget: Budget): void {
     this.#budget = budget;
   }
 
@@ -94,7 +99,9 @@ export class CacheKeeping {
   #measure(layers: readonly CachedLayer[], nowMs: number): void {
     const here = new Set(layers.map(({ id }) => id));
     for (const id of this.#uses.keys()) if (!here.has(id)) this.#uses.delete(id);
-    for (const { id, usedMs } of layers) {
+    for (const { id, usedMs: toldMs } of layers) {
+      // The date of a file may be ahead: a clock was set back since.
+      const usedMs = Math.min(toldMs, nowMs);
       // Of an earlier run: its pull may go on still.
       const isAwaited = nowMs - usedMs < SHOWN_MS;
       if (!this.#uses.has(id)) this.#uses.set(id, { usedMs, isAwaited, leavingSinceMs: undefined });

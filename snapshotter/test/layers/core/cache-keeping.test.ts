@@ -164,3 +164,10 @@ t.test('whatever happens: what is mounted stays and is found, and the rest makes
     }),
   );
 });
+
+t.test('a file whose date is ahead counts as used now', async (t) => {
+  const keeping = new CacheKeeping(BUDGET);
+  const layers = [layer('ahead', 950, 100 * SHOWN_MS)];
+  t.equal(text(keeping.step(layers, held(), 0)), '', 'its pull may go on');
+  t.equal(text(keeping.step(layers, held(), SHOWN_MS)), 'withdraw ahead');
+});
