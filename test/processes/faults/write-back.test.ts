@@ -1,0 +1,116 @@
+import { spawn } from 'node:child_process';
+import { join, resolve } from 'node:path';
+import { throwIfBug } from '@sepia/base/failure';
+import {
+  type PushedImage,
+  pullImage,
+  pushImage,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
+import { seeded } from '@sepia/test-support/seeded';
+import { until } from '@sepia/test-support/until';
+import { Up, type UpMember } from '@sepia/test-support/up';
+import { TestTarget } from '@sepia/test-support/upstream/test-target';
+import t from 'tap';
+
+const SEPIA = resolve(import.meta.dirname, '../../../sepia');
+/** Pushes while the registries are away; more by hand: `PUSHES=1000`. */
+const PUSHES = Number(process.env['PUSHES'] ?? 48);
+const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
+const PUSHED_MS = 120_000;
+
+interface Pushed {
+  readonly target: TestTarget;
+  readonly host: string;
+  readonly repository: string;
+  readonly tag: string;
+  readonly image: PushedImage;
+}
+
+t.test(
+  `${PUSHES} pushes while two registries are away, kill -9 of every member: all there, each once (SEED=${SEED})`,
+  async (t) => {
+    const chance = seeded(SEED);
+    const pick = <T>(list: readonly T[]): T => list[Math.floor(chance() * list.length)]!;
+    const targets = [await TestTarget.start(t), await TestTarget.start(t)];
+    const hosts = ['one.test', 'two.test'];
+    await using up = await Up.start(join(t.testdir(), 'data'), [
+      ...['--origins', '3', '--proxies', '3', '--trackers', '2', '--agents', '1', '--restart'],
+      ...targets.flatMap(({ url }, at) => [
+        ...['--upstream', `u${at}=${url},${hosts[at]}`, '--write-back', `u${at}`],
+      ]),
+      ...['--ports-from', '30000'],
+    ]);
+    const { origins, proxies, trackers } = up.cluster;
+    for (const target of targets) await target.down();
+
+    const pushed: Pushed[] = [];
+    const push = async (serial: number): Promise<void> => {
+      const at = Math.floor(chance() * targets.length);
+      const [target, host] = [targets[at]!, hosts[at]!];
+      const repository = `team/app${Math.floor(chance() * 5)}`;
+      const one = { target, host, repository, tag: `v${serial}`, image: randomImage([2_000, 500]) };
+      const name = `${host}/${repository}`;
+      await until(
+        async () => {
+          try {
+            await pushImage(() => pick(proxies).url, name, one.tag, one.image);
+            return true;
+          } catch (error) {
+            // A member is dead at this moment: the push is repeated, as clients do.
+            throwIfBug(error);
+            return false;
+          }
+        },
+        `push of ${name}:${one.tag}`,
+        PUSHED_MS,
+      );
+      pushed.push(one);
+    };
+
+    const members: readonly UpMember[] = [...origins, ...proxies, ...trackers];
+    for (const [index, member] of members.entries()) {
+      const { pid } = up.member(member.name);
+      process.kill(pid, 'SIGKILL');
+      const goal = Math.round((PUSHES * (index + 1)) / members.length);
+      while (pushed.length < goal) await push(pushed.length);
+      await up.back(member, pid);
+    }
+    t.equal(pushed.length, PUSHES);
+    const sample = pick(pushed);
+    await pullImage(up.cluster.agents[0]!.url, sample.repository, sample.tag, sample.host);
+    t.match(await sepia(up, 'write-back', 'status'), { code: 0, text: /BACKEND_DOWN/ });
+
+    for (const target of targets) await target.up();
+    t.match(await sepia(up, 'write-back', 'drain', '--timeout', '5m'), { code: 0, text: /nothing waits/ });
+    const wrong = pushed.filter(
+      ({ target, repository, tag, image }) =>
+        target.manifests.get(`${repository}:${tag}`) !== image.manifestDigest ||
+        image.layers.some(({ digest }) => !target.blobs.has(`${repository}@${digest}`)),
+    );
+    t.same(
+      wrong.map(({ repository, tag }) => `${repository}:${tag}`),
+      [],
+      'all there, tags equal',
+    );
+    for (const { sent } of targets)
+      t.same(
+        [...sent].filter(([, count]) => count !== 1),
+        [],
+        'each once',
+      );
+  },
+);
+
+async function sepia(up: Up, ...args: string[]): Promise<{ code: number | null; text: string }> {
+  const child = spawn(SEPIA, [...args, '--cluster', join(up.dir, 'cluster.json')]);
+  let text = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    text += chunk.toString('utf8');
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    text += chunk.toString('utf8');
+  });
+  const code = await new Promise<number | null>((settle) => child.once('exit', settle));
+  return { code, text };
+}
