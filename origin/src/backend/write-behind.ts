@@ -12,7 +12,7 @@ import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
 import { OwedPlan } from './core/owed-plan.ts';
 
-const TIMES = { lookMs: 5_000, takeOverMs: 300_000, firstRetryMs: 1_000, maxRetryMs: 60_000 };
+const TIMES = { lookMs: 1_000, takeOverMs: 300_000, firstRetryMs: 1_000, maxRetryMs: 60_000 };
 /** Owed blobs that are held in memory; what is more waits on record. */
 const MAX_KNOWN = 10_000;
 /** Blobs that are written at once. */

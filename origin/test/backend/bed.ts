@@ -1,0 +1,131 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
+import { seeded } from '@sepia/test-support/seeded';
+import { until as untilWithin } from '@sepia/test-support/until';
+import type { Test } from 'tap';
+import { startCluster, type TestCluster } from '../support/cluster.ts';
+
+export const MIB = 1024 * 1024;
+const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+export const REPOSITORY = 'team/app';
+
+export const until: typeof untilWithin = async (look, what) => await untilWithin(look, what, 60_000);
+
+export interface Backlog {
+  readonly blobs: number;
+  readonly bytes: number;
+  readonly problem?: string;
+}
+
+export interface SetUp {
+  readonly c: TestCluster;
+  /** The folder of the backend. */
+  readonly place: string;
+}
+
+export async function setUp(t: Test, options: { origins?: number; budget?: string } = {}): Promise<SetUp> {
+  // The test's own folder is the cluster's.
+  const dir = mkdtempSync(join(tmpdir(), 'sepia-backend-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const place = join(dir, 'place');
+  mkdirSync(place);
+  const config = `cache:\n  budget: ${options.budget ?? '50GiB'}\n  high: 0.5\n  low: 0.2`;
+  const upstreams = [{ name: 'local', mode: 'none', backend: { fs: { path: place } } }];
+  const c = await startCluster(t, { origins: options.origins ?? 3, config, document: { upstreams } });
+  return { c, place };
+}
+
+export function bytesOf(length: number, seed: number): Buffer {
+  const random = seeded(seed);
+  const block = Buffer.from(Array.from({ length: 1_024 }, () => Math.floor(random() * 256)));
+  return Buffer.alloc(length, block);
+}
+
+export async function push(c: TestCluster, bytes: Buffer): Promise<Digest> {
+  const digest = digestOf(bytes);
+  const path = `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`;
+  await until(async () => {
+    const put = await c.call(c.ids[0]!, { method: 'PUT', path, body: bytes });
+    // Members that are slow answer 503.
+    if (put.status !== 201 && put.status !== 503) throw new Error(`blob: ${put.status} ${put.bytes}`);
+    return put.status === 201;
+  }, 'the blob is taken');
+  return digest;
+}
+
+export async function pushImage(
+  c: TestCluster,
+  layers: readonly { digest: Digest; size: number }[],
+): Promise<Digest> {
+  const [config, ...rest] = layers.map((one) => ({ mediaType: 'application/octet-stream', ...one }));
+  const bytes = Buffer.from(
+    JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers: rest }),
+  );
+  await until(async () => {
+    const put = await c.call(c.ids[0]!, {
+      method: 'PUT',
+      path: `/v1/manifests?upstream=local&repository=${REPOSITORY}&reference=v1`,
+      body: bytes,
+      headers: { 'content-type': OCI_MANIFEST },
+    });
+    if (put.status !== 201 && put.status !== 503) throw new Error(`manifest: ${put.status} ${put.bytes}`);
+    return put.status === 201;
+  }, 'the manifest is taken');
+  return digestOf(bytes);
+}
+
+/** As clients do: what a busy member answers with 503 is asked again. */
+export async function pull(c: TestCluster, id: string, digest: Digest, range?: string) {
+  let answer = await pullOnce(c, id, digest, range);
+  await until(async () => {
+    if (answer.status === 503) answer = await pullOnce(c, id, digest, range);
+    return answer.status !== 503;
+  }, 'a blob is answered');
+  return answer;
+}
+
+async function pullOnce(c: TestCluster, id: string, digest: Digest, range: string | undefined) {
+  let at = id;
+  for (let hops = 0; hops < 4; hops++) {
+    const answer = await c.call(at, {
+      method: 'GET',
+      path: `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`,
+      headers: range === undefined ? {} : { range },
+    });
+    const next = answer.headers['sepia-origin'] ?? undefined;
+    if (answer.status !== 307 || typeof next !== 'string') return answer;
+    at = next;
+  }
+  throw new Error('sent around');
+}
+
+export async function backlogs(c: TestCluster): Promise<Backlog[]> {
+  return await Promise.all(
+    [...c.origins.keys()].map(async (id) => {
+      const { bytes } = await c.call(id, { method: 'GET', path: '/v1/status' });
+      return (JSON.parse(bytes.toString()) as { backend: Backlog }).backend;
+    }),
+  );
+}
+
+export const written = (c: TestCluster) => async (): Promise<boolean> =>
+  (await backlogs(c)).every(({ blobs }) => blobs === 0);
+
+/** Files of a blob at origins. */
+export function copies(c: TestCluster, digest: Digest): string[] {
+  const hex = digestHex(digest);
+  return c.ids.filter((id) => {
+    const folder = join(c.dataOf(id), 'v1/blobs/sha256', hex.slice(0, 2));
+    try {
+      return readdirSync(folder).includes(hex);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ENOENT') throw error;
+      return false;
+    }
+  });
+}
+
+export const fileIn = (place: string, digest: Digest): string =>
+  join(place, 'blobs/sha256', digestHex(digest).slice(0, 2), digestHex(digest));

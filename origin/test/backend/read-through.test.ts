@@ -1,0 +1,58 @@
+import { rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { digestOf } from '@sepia/base/digest';
+import t from 'tap';
+import { startCluster } from '../support/cluster.ts';
+import { TestUpstream } from '../support/upstream.ts';
+import { bytesOf, copies, fileIn, MIB, push, REPOSITORY, setUp, until, written } from './bed.ts';
+
+t.test('"not there" of a backend says nothing while an origin that may have it is silent', async (t) => {
+  const { c, place } = await setUp(t, { origins: 5 });
+  await push(c, bytesOf(1_000, 1));
+  await until(written(c), 'the backend was seen');
+  // It can be read, and takes nothing.
+  rmSync(join(place, 'writing'), { recursive: true });
+  writeFileSync(join(place, 'writing'), '');
+  const digest = await push(c, bytesOf(50_000, 2));
+  const owners = c.cluster.origins(digest).order.slice(0, 3);
+  await until(() => owners.every((id) => copies(c, digest).includes(id)), 'the owners have it');
+  for (const id of owners) await c.stop(id);
+  const [left] = c.ids.filter((id) => !owners.includes(id));
+  const answer = await c.call(left!, {
+    method: 'GET',
+    path: `/v1/blobs/${digest}?upstream=local&repository=${REPOSITORY}`,
+    headers: { 'sepia-hop': '1' },
+  });
+  t.not(answer.status, 404);
+  t.equal(answer.status, 503, answer.bytes.toString());
+});
+
+t.test('pull-through: blobs come from the backend, and from the registry where it lacks one', async (t) => {
+  const { c: writer, place } = await setUp(t, { origins: 1 });
+  const kept = bytesOf(3 * MIB, 1);
+  const broken = bytesOf(3 * MIB, 2);
+  const lacking = bytesOf(3 * MIB, 3);
+  for (const bytes of [kept, broken]) await push(writer, bytes);
+  await until(written(writer), 'they are written');
+  truncateSync(fileIn(place, digestOf(broken)), 1 * MIB);
+  const upstream = await TestUpstream.start(t);
+  for (const bytes of [kept, broken, lacking]) upstream.addBlob(bytes);
+  const hub = { name: 'hub', mode: 'pull-through', url: upstream.url, backend: { fs: { path: place } } };
+  await writer.stop(writer.ids[0]!);
+  const c = await startCluster(t, { origins: 1, document: { upstreams: [hub] } });
+  const get = async (bytes: Buffer): Promise<{ status: number; bytes: Buffer }> =>
+    await c.call(c.ids[0]!, {
+      method: 'GET',
+      path: `/v1/blobs/${digestOf(bytes)}?upstream=hub&repository=library/app`,
+    });
+  const asked = (bytes: Buffer): number =>
+    upstream.requests.filter((one) => one.startsWith('GET') && one.includes(digestOf(bytes))).length;
+  const first = await get(kept);
+  t.ok(first.status === 200 && first.bytes.equals(kept));
+  t.equal(asked(kept), 0, 'the registry sent none of it');
+  const second = await get(lacking);
+  t.ok(second.status === 200 && second.bytes.equals(lacking), 'of the registry');
+  t.ok(asked(lacking) > 0);
+  const third = await get(broken);
+  t.not(third.status, 200, 'what is not the blob is never served as it');
+});
