@@ -1,3 +1,4 @@
+import type { BlobSource } from '@sepia/backend/blob-backend';
 import { digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { createLogger } from '@sepia/base/log';
@@ -16,12 +17,12 @@ const ALL = { wantAll: true, sizeHint: undefined };
 function silentFetches(): Fetches {
   const silent = async (_asked: unknown, signal: AbortSignal): Promise<never> =>
     await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
-  const client = { headBlob: silent, getBlob: silent };
+  const source: BlobSource = { headBlob: silent, getBlob: silent };
   const ignore = (): void => undefined;
   return new Fetches(
     {
       store: {} as unknown as BlobStore,
-      upstreams: { client: () => client } as unknown as Upstreams,
+      upstreams: { blobs: () => source } as unknown as Upstreams,
       room: { check: ignore, require: ignore },
       log: createLogger('origin', 'o1', 'silent'),
       nowMs: () => performance.now(),
