@@ -252,3 +252,22 @@ t.test('deletes: hidden at once, gone there behind; a push after it stays', asyn
   t.notOk(hub.target.manifests.has(`team/app@${digest}`));
   t.equal(hub.target.manifests.get('team/app:v2'), again);
 });
+
+t.test('only what was pushed is mounted: what is cached may go', async (t) => {
+  const hub = await Hub.start(t);
+  const bytes = randomBytes(3_000);
+  const digest = digestOf(bytes);
+  hub.target.blobs.set(`team/base@${digest}`, bytes);
+  for (const id of hub.c.origins.keys()) {
+    const path = `/v1/blobs/${digest}?upstream=hub&repository=team/base`;
+    const read = await hub.c.call(id, { method: 'GET', path });
+    t.ok(read.status === 200 || read.status === 307, 'it is read through');
+  }
+  const mount = async (id: string): Promise<number> => {
+    const path = `/v1/mounts?upstream=hub&repository=team/app&from=team/base&digest=${digest}`;
+    return (await hub.c.call(id, { method: 'POST', path })).status;
+  };
+  for (const id of hub.c.origins.keys()) t.equal(await mount(id), 404, 'it is only cached');
+  await hub.blob('team/base', bytes);
+  for (const id of hub.c.origins.keys()) t.equal(await mount(id), 201);
+});
