@@ -128,11 +128,12 @@ export class Replication {
     return await this.#change(which, atMs, (one) => ({ ...one, job: undefined }));
   }
 
-  /** Tries jobs again now, dead ones too, with all tries before them. */
+  /** Tries jobs again now, dead ones too, with all tries before them; an intent waits for its push, which is under way. */
   async retry(which: WhichJobs, atMs: number, take?: ReplicationJob['take']): Promise<number> {
     this.#pausedUntilMs.clear();
     this.#strikes.clear();
-    return await this.#change(which, atMs, (one) => {
+    const isMeant: WhichJobs = (job, id) => job.state !== 'intent' && which(job, id);
+    return await this.#change(isMeant, atMs, (one) => {
       this.#backoff.delete(groupKey(one.job));
       const { error: _error, ...job } = one.job;
       const taken = take === undefined ? job : { ...job, take };
