@@ -36,7 +36,8 @@ export async function openBackends(
   return backends;
 }
 
-interface WriteBehindParts extends Omit<WriteBehindDeps, 'backends' | 'onSeen' | 'onWritten' | 'onFailed'> {
+interface WriteBehindParts
+  extends Omit<WriteBehindDeps, 'backends' | 'keepsPushes' | 'onSeen' | 'onWritten' | 'onFailed'> {
   readonly cluster: Cluster;
   readonly db: Database;
   readonly backends: ReadonlyMap<string, BlobBackend>;
@@ -57,10 +58,14 @@ export function createWriteBehind(parts: WriteBehindParts): WriteBehind {
     ['upstream'],
   );
   const backends = new Map([...all].filter(([name]) => cluster.upstream(name).mode === 'none'));
+  const writtenBack = new Set(
+    cluster.upstreams.filter(({ mode }) => mode === 'write-back').map(({ name }) => name),
+  );
   const seen = new Set<string>();
   const behind = new WriteBehind({
     ...parts,
     backends,
+    keepsPushes: (upstream) => writtenBack.has(upstream),
     onSeen: async (upstream) => {
       if (seen.has(upstream)) return;
       const path = cluster.upstream(upstream).backend?.fs?.path;

@@ -28,6 +28,8 @@ const TIDY_EVERY_MS = 3_600_000;
 export interface WriteBehindDeps {
   /** Of upstreams of mode none, by name. */
   readonly backends: ReadonlyMap<string, BlobBackend>;
+  /** True for an upstream whose pushes only origins have until its registry does: no backend stands in for them. */
+  readonly keepsPushes: (upstream: string) => boolean;
   readonly index: Pick<BlobIndex, 'list' | 'onAdded' | 'removed'>;
   readonly store: BlobStore;
   readonly members: Pick<Members, 'leaderOf' | 'selfId'>;
@@ -140,8 +142,10 @@ export class WriteBehind {
       if (this.#stopped.signal.aborted) return;
       const stat = await store.stat(digest);
       if (stat === undefined) continue;
-      if (stat.attrs.class !== 'pushed') await index.removed(digest);
-      else if (this.#backendOf(stat.attrs.provenance) !== undefined) {
+      const { attrs } = stat;
+      if (attrs.class !== 'pushed') await index.removed(digest);
+      else if (attrs.writtenBack && this.#isKept(attrs.provenance)) continue;
+      else if (this.#backendOf(attrs.provenance) !== undefined) {
         if (!this.#plan.add(digest, stat.sizeBytes, nowMs())) return;
       }
     }
@@ -156,6 +160,11 @@ export class WriteBehind {
       if (backend !== undefined) return { backend, name };
     }
     return undefined;
+  }
+
+  /** It may wait for a registry as well, which reads it from origins alone. */
+  #isKept(provenance: readonly Provenance[]): boolean {
+    return provenance.some(({ upstream }) => this.#deps.keepsPushes(upstream));
   }
 
   async #look(digest: Digest): Promise<void> {
@@ -235,12 +244,15 @@ export class WriteBehind {
     const { store, nowMs } = this.#deps;
     this.#plan.done(digest);
     this.#hasSettled = true;
-    const attrs = await store.setAttrs(digest, (now) =>
-      now.class === 'pushed' ? { ...now, class: 'cached', writtenBack: true } : now,
-    );
+    const attrs = await store.setAttrs(digest, (now) => {
+      if (now.class !== 'pushed') return now;
+      const isKept = this.#isKept(now.provenance);
+      return { ...now, class: isKept ? 'pushed' : 'cached', writtenBack: true };
+    });
     // Pushed again in between: it is looked for once more.
     const stat = attrs === undefined ? undefined : await store.stat(digest);
-    if (stat?.attrs.class === 'pushed') this.#plan.add(digest, stat.sizeBytes, nowMs());
+    if (stat?.attrs.class === 'pushed' && !stat.attrs.writtenBack)
+      this.#plan.add(digest, stat.sizeBytes, nowMs());
   }
 
   async #tidyForever(): Promise<void> {
