@@ -20,6 +20,7 @@ import { mayMove, type TagMover, type TagRules } from '../upstream/core/tag-poli
 import { shardOf } from './core/record-shard.ts';
 import {
   type Behind,
+  isReplaced,
   moved,
   owing,
   paid,
@@ -138,12 +139,19 @@ export class Tags {
     );
   }
 
-  /** The registry behind has what `seen` says: it owes nothing, unless the tag is another by now. @throws `QUORUM_LOST`, `CONFLICT` */
-  async paid(name: TagName, seen: Digest | undefined): Promise<void> {
+  /**
+   * The registry behind has what `seen` says: it owes nothing, unless the tag is another by now. `isNew`: it was just made
+   * to have that. False if it had been given a later change meanwhile, which it is owed again. @throws `QUORUM_LOST`, `CONFLICT`
+   */
+  async paid(name: TagName, seen: Digest | undefined, isNew: boolean): Promise<boolean> {
     const atMs = this.#deps.dateMs();
-    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
-      paid(current, seen, atMs),
-    );
+    let isLost = false;
+    await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) => {
+      isLost = isNew && isReplaced(current, seen);
+      if (!isLost) return paid(current, seen, atMs);
+      return owing(current, { ...current!, checkedAtMs: atMs }, seen ?? null);
+    });
+    return !isLost;
   }
 
   /** The registry behind wins a conflict, see {@link yielded}. @throws `QUORUM_LOST`, `CONFLICT` */

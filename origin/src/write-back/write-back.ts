@@ -2,7 +2,7 @@ import { type Digest, isDigest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
-import type { TagState } from '../records/core/tag-record.ts';
+import { isReplaced, type TagState } from '../records/core/tag-record.ts';
 import type { Links } from '../records/links.ts';
 import type { TagName, Tags } from '../records/tags.ts';
 import type { ImageCopy } from '../replication/image-copy.ts';
@@ -72,7 +72,7 @@ export class WriteBackWork {
       case 'there':
         break;
       case 'put':
-        await copy.one(name, wanted!, name.tag);
+        await copy.one({ ...name, beforeTag: () => this.#requireOwed(name, wanted) }, wanted!, name.tag);
         break;
       case 'delete':
         await client.deleteManifest(name.repository, name.tag, signal);
@@ -83,7 +83,13 @@ export class WriteBackWork {
       case 'stop':
         throw conflict(name, wanted ?? null, step.found);
     }
-    await tags.paid(name, wanted);
+    if (!(await tags.paid(name, wanted, step.type !== 'there'))) throw overtaken(name);
+  }
+
+  /** A copy takes long: another origin that took it for dead may have brought a later push there meanwhile. */
+  async #requireOwed(name: TagName, wanted: Digest | undefined): Promise<void> {
+    const state = await this.#deps.tags.state(name);
+    if (isReplaced(state, wanted)) throw overtaken(name);
   }
 
   #note({ upstream, repository, tag }: TagName, step: TagStep, policy: OnConflict): void {
@@ -118,6 +124,12 @@ export class WriteBackWork {
     if (!(await this.#deps.links.isDeleted({ ...name, digest }))) return;
     await target.client.deleteManifest(name.repository, digest, signal);
   }
+}
+
+/** The job is tried again, and finds what is owed then. */
+function overtaken({ repository, tag }: TagName): CodedError {
+  const message = `another origin wrote a later ${repository}:${tag} meanwhile`;
+  return new CodedError('CONFLICT', { message, detail: { repository, tag } });
 }
 
 function conflict(name: TagName, wanted: Digest | null, found: Digest | null): CodedError {

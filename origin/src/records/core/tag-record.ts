@@ -99,6 +99,14 @@ export function paid(
   return { ...rest, owed: { ...owed, base: seen ?? null } };
 }
 
+/**
+ * The registry behind was just made to have `seen`, and what is here is another that it owed no more: some other origin
+ * brought that there, and it is replaced.
+ */
+export function isReplaced(state: TagState | undefined, seen: Digest | undefined): boolean {
+  return state !== undefined && state.owed === undefined && state.digest !== seen;
+}
+
 /** The registry behind wins a conflict: the tag is what it has there (null: gone), if it still is what lost. */
 export function yielded(
   state: TagState | undefined,

@@ -1,0 +1,89 @@
+import type { Digest } from '@sepia/base/digest';
+import { silentLogger } from '@sepia/base/log';
+import t, { type Test } from 'tap';
+import { isReplaced, moved, owing, paid, type TagState } from '../../src/records/core/tag-record.ts';
+import type { CopyName, ImageCopy } from '../../src/replication/image-copy.ts';
+import type { OpenJob } from '../../src/replication/replication-jobs.ts';
+import type { Target } from '../../src/replication/targets.ts';
+import { WriteBackWork } from '../../src/write-back/write-back.ts';
+
+const [A, B] = ['a', 'b'].map((letter) => `sha256:${letter.repeat(64)}`) as [Digest, Digest];
+const NAME = { upstream: 'hub', repository: 'team/app', reference: 'v1' };
+const FACTS = {
+  v: 1,
+  rule: 'write-back/hub',
+  kind: 'copy',
+  state: 'waiting',
+  createdAtMs: 1,
+  tries: 0,
+} as const;
+const JOB: OpenJob = { ...NAME, id: 'j', atMs: 1, job: { ...FACTS, ...NAME, digest: A } };
+
+function pushed(before: TagState | undefined, digest: Digest, atMs: number): TagState {
+  return owing(before, moved(before, { digest, atMs, how: 'push', by: 'o1' }), undefined);
+}
+
+/** Runs the job of A; `during` and `after` happen to its tag before and behind the put at the registry. */
+async function run(
+  t: Test,
+  { during, after }: { during?: (state: TagState) => TagState; after?: (state: TagState) => TagState },
+): Promise<{ puts: Digest[]; state: TagState; error: unknown }> {
+  let state = pushed(undefined, A, 1);
+  const puts: Digest[] = [];
+  const copy = {
+    one: async ({ beforeTag }: CopyName, digest: Digest) => {
+      state = during?.(state) ?? state;
+      await beforeTag?.();
+      puts.push(digest);
+      state = after?.(state) ?? state;
+    },
+  };
+  const tags = {
+    state: async () => state,
+    yield: async () => t.fail('nobody yields'),
+    paid: async (_name: unknown, seen: Digest | undefined, isNew: boolean) => {
+      const isLost = isNew && isReplaced(state, seen);
+      state = isLost ? owing(state, state, seen ?? null) : paid(state, seen, 9)!;
+      return !isLost;
+    },
+  };
+  const links = { find: async () => undefined, isDeleted: async () => false };
+  const work = new WriteBackWork({
+    tags: tags as never,
+    links,
+    log: silentLogger(),
+    onConflict: () => t.fail('no conflict'),
+  });
+  const target = {
+    client: { headManifest: async () => undefined },
+    writeBack: { 'on-conflict': 'ours' },
+  } as unknown as Target;
+  const error: unknown = await work
+    .run([JOB], target, copy as unknown as ImageCopy, new AbortController().signal)
+    .catch((thrown: unknown) => thrown);
+  return { puts, state, error };
+}
+
+/** Another origin brings a later push to the registry. */
+const overtake = (state: TagState): TagState => paid(pushed(state, B, 2), B, 3)!;
+
+t.test('a push that another origin overtook while it was copied is not put over the later one', async (t) => {
+  const { puts, state, error } = await run(t, { during: overtake });
+  t.same(puts, []);
+  t.match(state, { digest: B, owed: undefined });
+  t.match(error, { code: 'CONFLICT' });
+});
+
+t.test('one that is overtaken in the moment of its put: the later one is owed again', async (t) => {
+  const { puts, state, error } = await run(t, { after: overtake });
+  t.same(puts, [A]);
+  t.match(state, { digest: B, owed: { base: A, ours: [B] } });
+  t.match(error, { code: 'CONFLICT' }, 'the job is tried again');
+});
+
+t.test('a push that only waits here is no reason: its own job follows', async (t) => {
+  const { puts, state, error } = await run(t, { during: (before) => pushed(before, B, 2) });
+  t.same(puts, [A]);
+  t.match(state, { digest: B, owed: { base: A } });
+  t.equal(error, undefined);
+});
