@@ -62,6 +62,8 @@ class BlobCheck {
     if (own !== undefined && own.id !== ID_INSIDE)
       this.#found('entries', 'its bootstrap names another blob than its own');
     this.#sameBlob(own);
+    if (own !== undefined && own.packedBytes > sizeBytes)
+      throw invalid(`its bootstrap says that ${own.packedBytes} of its ${sizeBytes} bytes are chunks`);
     if (own === undefined) return { entries: inside.inodes, chunks: 0 };
     const { infos, digests } = await this.#tables(sections, own);
     this.#sameChunks(inside.table, infos, digests, 'its own bootstrap');
@@ -74,9 +76,7 @@ class BlobCheck {
   }
 
   async #bootstrap(sections: Sections): Promise<ReturnType<typeof readBootstrap>> {
-    const entry = sections.toc.get(SECTIONS.bootstrap);
-    if (entry === undefined) throw invalid('its blob has no bootstrap');
-    if (entry.rawBytes > MAX_BOOTSTRAP_BYTES) throw invalid('its bootstrap is too long');
+    if (!sections.toc.has(SECTIONS.bootstrap)) throw invalid('its blob has no bootstrap');
     const raw = await this.#section(sections, SECTIONS.bootstrap);
     return readBootstrap(raw);
   }
@@ -85,6 +85,8 @@ class BlobCheck {
   async #section(sections: Sections, name: string): Promise<Buffer> {
     const entry = sections.toc.get(name);
     if (entry === undefined) throw invalid(`its table of contents has no ${name}`);
+    if (entry.packedBytes > MAX_BOOTSTRAP_BYTES || entry.rawBytes > MAX_BOOTSTRAP_BYTES)
+      throw invalid(`${name} is longer than 1 GiB`);
     if (entry.offset + entry.packedBytes > this.#target.sizeBytes)
       throw invalid(`${name} lies outside of its blob`);
     const packed = await this.#target.read(entry.offset, entry.packedBytes);

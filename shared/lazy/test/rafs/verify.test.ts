@@ -1,7 +1,10 @@
+import { createHash } from 'node:crypto';
+import { zstdDecompressSync } from 'node:zlib';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
+import { EXTENDED_AT } from '../../src/rafs/format.ts';
 import { type ReadBootstrap, readBootstrap } from '../../src/rafs/read-bootstrap.ts';
-import { readSections, SECTIONS, sectionHeader } from '../../src/rafs/sections.ts';
+import { encodeToc, readSections, SECTIONS, sectionHeader, type TocEntry } from '../../src/rafs/sections.ts';
 import { verifyRafs } from '../../src/rafs/verify.ts';
 import { TarReader } from '../../src/tar/tar-reader.ts';
 import { noise } from '../support/arbitrary-gzip.ts';
@@ -106,6 +109,47 @@ t.test('bytes that are no blob are named, whatever they are', async (t) => {
   );
   for (const bytes of [Buffer.alloc(0), Buffer.alloc(512), noise(1, 5000)])
     t.not((await findingsOf(bytes, one)).length, 0);
+});
+
+t.test('lengths that no blob has are findings, and nothing is read or unpacked by them', async (t) => {
+  const one = await made(PARTS);
+  const read = async (from: number, length: number) => one.blob.subarray(from, from + length);
+  const { toc } = await readSections(read, one.blob.length);
+  const boot = toc.get(SECTIONS.bootstrap)!;
+  const raw = zstdDecompressSync(one.blob.subarray(boot.offset, boot.offset + boot.packedBytes));
+  const withEnd = (bootstrap: Buffer, changed: (entry: TocEntry) => TocEntry): Buffer => {
+    const digest = createHash('sha256').update(bootstrap).digest('hex');
+    const [packedBytes, rawBytes] = [bootstrap.length, bootstrap.length];
+    const plain = { ...boot, compressor: 'none', digest, packedBytes, rawBytes } as const;
+    const entries = [...toc.values()].map((entry) => changed(entry === boot ? plain : entry));
+    const end = encodeToc(entries);
+    return Buffer.concat([
+      ...[one.blob.subarray(0, boot.offset), bootstrap, sectionHeader(SECTIONS.bootstrap, bootstrap.length)],
+      ...[end, sectionHeader(SECTIONS.toc, end.length)],
+    ]);
+  };
+  t.same(
+    await findingsOf(
+      withEnd(raw, (entry) => entry),
+      one,
+    ),
+    [],
+    'the same, otherwise written',
+  );
+  const long = Buffer.from(raw);
+  long.writeBigUInt64LE(2n ** 39n, Number(raw.readBigUInt64LE(EXTENDED_AT + 8)) + 88);
+  const tooMany = await findingsOf(
+    withEnd(long, (entry) => entry),
+    one,
+  );
+  t.ok(
+    tooMany.some((message) => /bytes are chunks/.test(message)),
+    tooMany.join('; '),
+  );
+  const bomb = withEnd(raw, (entry) =>
+    entry.name === SECTIONS.table ? { ...entry, compressor: 'zstd', rawBytes: 2 ** 52 } : entry,
+  );
+  t.ok((await findingsOf(bomb, one)).some((message) => /longer than 1 GiB/.test(message)));
 });
 
 t.test('a header of a section says its length in octal, and beyond 8 GiB as a binary number', async (t) => {
