@@ -128,6 +128,7 @@ function writeDocument(
       ...(url === undefined ? {} : { url }),
       hosts: [...hosts],
       mode,
+      ...accessOf(mode, kept, name),
     })),
   };
   const render = (version: number): string => stringify({ version, ...content });
@@ -135,6 +136,16 @@ function writeDocument(
   const existing = existsSync(paths.document) ? loadClusterDocument(paths.document) : undefined;
   if (existing !== undefined && sameContent(existing, wanted)) return;
   replaceFile(paths.document, render((existing?.version ?? 0) + 1));
+}
+
+/** A cluster without accounts is open to whoever reaches it; of the mode that takes pushes for a registry this must be said. */
+function accessOf(
+  mode: UpstreamOption['mode'],
+  kept: ReturnType<typeof keptKeys>,
+  name: string,
+): { access?: 'cluster' } {
+  if (mode !== 'write-back' || kept.document['accounts'] !== undefined) return {};
+  return kept.upstreams.get(name)?.['access'] === undefined ? { access: 'cluster' } : {};
 }
 
 /** What the command line says of strangers, beside other policies that are there. */

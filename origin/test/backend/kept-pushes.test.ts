@@ -11,7 +11,7 @@ t.test('what was pushed to an upstream of mode write-back as well stays at the o
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const upstreams = [
     { name: 'local', mode: 'none', backend: { fs: { path: dir } } },
-    { name: 'hub', mode: 'write-back', url: 'http://127.0.0.1:1' },
+    { name: 'hub', mode: 'write-back', access: 'cluster', url: 'http://127.0.0.1:1' },
   ];
   const config = 'cache:\n  budget: 4MiB\n  high: 0.5\n  low: 0.2';
   const c = await startCluster(t, { origins: 1, config, document: { upstreams } });

@@ -31,7 +31,8 @@ class Hub {
   static async start(t: Test, keys: object = {}, options: { config?: string } = {}): Promise<Hub> {
     const target = await TestTarget.start(t);
     const writeBack = { retry: RETRY, ...keys };
-    const upstreams = [{ name: 'hub', url: target.url, mode: 'write-back', 'write-back': writeBack }];
+    const hub = { name: 'hub', url: target.url, mode: 'write-back', access: 'cluster' };
+    const upstreams = [{ ...hub, 'write-back': writeBack }];
     return new Hub(target, await startCluster(t, { origins: 3, upstreams, ...options }));
   }
 

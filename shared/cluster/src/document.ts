@@ -138,6 +138,17 @@ export const DOCUMENT_SCHEMA = z
           path: ['upstreams', index, 'access'],
           message: 'accounts needs the section accounts in this document',
         });
+      else if (
+        upstream.mode === 'write-back' &&
+        upstream.access === undefined &&
+        document.accounts === undefined
+      )
+        ctx.addIssue({
+          code: 'custom',
+          path: ['upstreams', index, 'access'],
+          message:
+            'in mode write-back without accounts whoever reaches a member reads all that the own credentials open, and pushes: configure accounts, or write access: cluster if that is meant',
+        });
     for (const [index, rule] of (document.accounts?.rules ?? []).entries())
       if (rule.upstream !== undefined && !document.upstreams.some(({ name }) => name === rule.upstream))
         ctx.addIssue({

@@ -67,6 +67,10 @@ t.test('what is wrong is named', async (t) => {
       /upstreams\.0\.access: in mode write-back .* use accounts or cluster/,
     ],
     [
+      { upstreams: [{ ...HARBOR, mode: 'write-back' }] },
+      /upstreams\.0\.access: in mode write-back without accounts .* or write access: cluster/,
+    ],
+    [
       { upstreams: [{ ...HARBOR, 'write-back': {} }] },
       /upstreams\.0\.write-back: is for mode write-back; this upstream has mode pull-through/,
     ],
