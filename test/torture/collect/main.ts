@@ -22,19 +22,8 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`);
 const dir = mkdtempSync(join(tmpdir(), 'gc-rounds-'));
 try {
   say(`seed ${seed}`);
-  const shape = [
-    '--origins',
-    '7',
-    '--trackers',
-    '1',
-    '--proxies',
-    '3',
-    '--agents',
-    '0',
-    '--ports-from',
-    '28000',
-  ];
-  await using up = await Up.start(join(dir, 'cluster'), shape);
+  const shape = ['--origins', '7', '--trackers', '1', '--proxies', '3', '--agents', '0', '--restart'];
+  await using up = await Up.start(join(dir, 'cluster'), [...shape, '--ports-from', '27000']);
   const untilMs = performance.now() + minutes * 60_000;
   const sum = await collectRounds(up, { untilMs, seed, log: say });
   for (const text of sum.texts.slice(0, TEXTS)) say(text);

@@ -42,7 +42,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   ExpiredToken: 'the credentials have ended; check the credentials of the origins',
   RequestTimeTooSkewed: 'the clock of this machine is wrong',
   AccessDenied:
-    'the credentials of the origins need s3:ListBucket, GetObject, PutObject, DeleteObject and AbortMultipartUpload there',
+    'the credentials of the origins need s3:ListBucket, ListBucketMultipartUploads, GetObject, PutObject, DeleteObject, AbortMultipartUpload and ListMultipartUploadParts there',
   PermanentRedirect: 'the bucket is in another region; check backend.s3.region and endpoint',
   AuthorizationHeaderMalformed: 'the bucket is in another region; check backend.s3.region',
 };
