@@ -39,7 +39,7 @@ t.test(
       ...targets.flatMap(({ url }, at) => [
         ...['--upstream', `u${at}=${url},${hosts[at]}`, '--write-back', `u${at}`],
       ]),
-      ...['--ports-from', '30000'],
+      ...['--ports-from', '31000'],
     ]);
     const { origins, proxies, trackers } = up.cluster;
     for (const target of targets) await target.down();
