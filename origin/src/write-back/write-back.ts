@@ -65,9 +65,8 @@ export class WriteBackWork {
     const { client, writeBack } = target;
     const { digest: wanted, owed } = state;
     const found = (await client.headManifest(name.repository, name.tag, signal)) ?? null;
-    const policy = take ?? writeBack!['on-conflict'];
-    const step = tagStep({ wanted: wanted ?? null, found, owed: owed! }, policy);
-    this.#note(name, step, policy);
+    const step = tagStep({ wanted: wanted ?? null, found, owed: owed! }, writeBack!['on-conflict'], take);
+    this.#note(name, step);
     switch (step.type) {
       case 'there':
         break;
@@ -92,11 +91,12 @@ export class WriteBackWork {
     if (isReplaced(state, wanted)) throw overtaken(name);
   }
 
-  #note({ upstream, repository, tag }: TagName, step: TagStep, policy: OnConflict): void {
+  #note({ upstream, repository, tag }: TagName, step: TagStep): void {
     const { log, onConflict } = this.#deps;
-    if (step.type === 'yield' || step.type === 'stop') onConflict(upstream, policy);
+    if (step.type === 'yield') onConflict(upstream, 'theirs');
+    if (step.type === 'stop') onConflict(upstream, 'stop');
     if (!('over' in step)) return;
-    onConflict(upstream, policy);
+    onConflict(upstream, 'ours');
     log.warn(
       { upstream, repository, tag, over: step.over },
       'a push wins over a change at the registry behind',

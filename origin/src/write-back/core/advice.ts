@@ -6,7 +6,7 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   METHOD_UNSUPPORTED:
     'the registry does not delete this: delete it there by hand, then retry; or set write-back.deletes: false',
   WRITE_BACK_CONFLICT: 'say who wins: sepia write-back retry JOB --take ours, or --take theirs',
-  MANIFEST_SYNTAX: 'the registry does not take such a manifest; cancel it by deleting the tag here',
+  MANIFEST_SYNTAX: 'the registry does not take such a manifest: delete it here by its digest, then retry',
   BACKEND_DOWN: 'nothing to do: it goes on when the registry answers',
   UPSTREAM_LIMITED: 'nothing to do: it goes on when the registry takes more requests',
   QUORUM_LOST: 'too few origins answer: see sepia status',

@@ -18,11 +18,13 @@ export type TagStep =
 /**
  * What to do about a tag: `wanted` is where it points here (null: taken away), `found` where it points at the registry
  * (null: it does not have it). What came from here, or was there before the first change that waits, is no conflict;
- * where that is not known, whatever is there is one, unless the push wins anyway.
+ * where that is not known, whatever is there is one, unless the push wins anyway. A delete takes nothing away there that
+ * was never known here, unless an operator says so: `take`, who wins this conflict.
  */
 export function tagStep(
   tag: { readonly wanted: Digest | null; readonly found: Digest | null; readonly owed: Owed },
   onConflict: OnConflict,
+  take?: OnConflict,
 ): TagStep {
   const { wanted, found, owed } = tag;
   if (found === wanted) return { type: 'there' };
@@ -30,7 +32,9 @@ export function tagStep(
   const isOurs = found !== null && owed.ours.includes(found);
   const isAsBefore = owed.base === undefined ? found === null : found === owed.base;
   if (isOurs || isAsBefore) return { type: act };
-  if (onConflict === 'theirs') return { type: 'yield', to: found };
-  if (onConflict === 'stop') return { type: 'stop', found };
+  const policy = take ?? onConflict;
+  if (policy === 'theirs') return { type: 'yield', to: found };
+  if (policy === 'stop') return { type: 'stop', found };
+  if (wanted === null && owed.base === undefined && take === undefined) return { type: 'yield', to: found };
   return owed.base === undefined ? { type: act } : { type: act, over: found };
 }

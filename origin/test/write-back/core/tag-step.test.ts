@@ -42,6 +42,17 @@ t.test(
   },
 );
 
+t.test('a delete destroys nothing there that was never known here, unless an operator says so', async (t) => {
+  const pushed = owing(undefined, moved(undefined, { ...HERE, atMs: 1, digest: B }), undefined);
+  const { owed } = owing(pushed, takenAway(pushed, { ...HERE, atMs: 2, how: 'delete' })!, undefined);
+  const step = { wanted: null, owed: owed! };
+  t.same(tagStep({ ...step, found: A }, 'ours'), { type: 'yield', to: A });
+  t.same(tagStep({ ...step, found: B }, 'ours'), { type: 'delete' }, 'what came from here goes');
+  t.same(tagStep({ ...step, found: A }, 'stop'), { type: 'stop', found: A });
+  t.same(tagStep({ ...step, found: A }, 'stop', 'ours'), { type: 'delete' });
+  t.same(tagStep({ ...step, found: A }, 'ours', 'ours'), { type: 'delete' });
+});
+
 type Event =
   | { readonly type: 'push'; readonly digest: Digest; readonly isSeen: boolean }
   | { readonly type: 'delete'; readonly isSeen: boolean }
