@@ -10,7 +10,7 @@ import { MAX_JOBS } from '../replication/job-queue.ts';
 import type { Replication, WhichJobs } from '../replication/replication.ts';
 import type { JobEntry } from '../replication/replication-jobs.ts';
 import { isWriteBackRule } from '../replication/targets.ts';
-import { numberOf, required } from './request.ts';
+import { numberOf, repositoryOf, required } from './request.ts';
 
 const MAX_SHOWN = 10_000;
 
@@ -70,6 +70,9 @@ export function replicationRoutes(
   });
   serve(router, ORIGIN_RECORDS.replicationRunning, (ctx) => {
     ctx.body = { running: replication.isRunning(required(ctx, 'key')) };
+  });
+  serve(router, ORIGIN_RECORDS.replicationWaiting, async (ctx) => {
+    ctx.body = await queue.ownWaiting(repositoryOf(ctx), required(ctx, 'rule'));
   });
   serve(router, ORIGIN_RECORDS.replication, async (ctx) => {
     const rule = queryValue(ctx, 'rule');

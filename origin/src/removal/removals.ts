@@ -40,6 +40,12 @@ export interface Removed {
   readonly missed: readonly string[];
 }
 
+/** Knows what pushes the registries behind have not got. */
+interface WaitingPushes {
+  /** Tag or digest of one to this repository. @throws `QUORUM_LOST` */
+  waiting(name: Repository): Promise<string | undefined>;
+}
+
 interface RemovalsDeps {
   readonly members: Members;
   readonly store: BlobStore;
@@ -49,7 +55,7 @@ interface RemovalsDeps {
   readonly tagIndex: TagIndex;
   readonly manifests: Manifests;
   readonly deletes: Deletes;
-  readonly replication: TagDeletions;
+  readonly replication: TagDeletions & WaitingPushes;
   readonly invalidation: Invalidation;
   readonly upstreams: Upstreams;
   readonly commands: Pick<NodeCommands, 'send' | 'trackerIds'>;
@@ -100,11 +106,10 @@ export class Removals {
   /** What the registry behind has not got yet would be lost for good. */
   async #checkPaid(name: Repository): Promise<void> {
     if (this.#deps.upstreams.get(name.upstream).mode !== 'write-back') return;
-    for await (const { tag } of this.#deps.tagIndex.owed(name))
-      throw new CodedError('METHOD_UNSUPPORTED', {
-        message: `${name.repository}:${tag} awaits write-back; purge after "sepia write-back drain", or delete the tag`,
-        detail: { repository: name.repository, tag },
-      });
+    for await (const { tag } of this.#deps.tagIndex.owed(name)) throw unpaid(name, tag);
+    // What was pushed by its digest, or what a tag pointed at before, is owed by jobs alone.
+    const reference = await this.#deps.replication.waiting(name);
+    if (reference !== undefined) throw unpaid(name, reference);
   }
 
   /**
@@ -246,4 +251,12 @@ export class Removals {
     }
     return [...missed];
   }
+}
+
+function unpaid({ repository }: Repository, reference: string): CodedError {
+  const at = isDigest(reference) ? '@' : ':';
+  return new CodedError('METHOD_UNSUPPORTED', {
+    message: `${repository}${at}${reference} awaits write-back; purge after "sepia write-back drain", or delete it`,
+    detail: { repository, reference },
+  });
 }

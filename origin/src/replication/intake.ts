@@ -9,7 +9,7 @@ import type { Members } from '../cluster/members.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { JobQueue } from './job-queue.ts';
 import type { OpenJob, ReplicationJob } from './replication-jobs.ts';
-import { isWriteBackRule, type Target } from './targets.ts';
+import { isWriteBackRule, type Target, writeBackRule } from './targets.ts';
 
 /** An intent runs when the push that noted it must have ended: its register gives up after 5 s. */
 export const INTENT_MS = 10_000;
@@ -111,6 +111,11 @@ export class ReplicationIntake {
       ),
     );
     this.#deps.wake();
+  }
+
+  /** Tag or digest of a push to a repository that its registry behind has not got. @throws `QUORUM_LOST` */
+  async waiting(name: RepositoryId): Promise<string | undefined> {
+    return await this.#deps.queue.waiting(name, writeBackRule(name.upstream));
   }
 
   /**

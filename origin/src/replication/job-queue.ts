@@ -6,11 +6,18 @@ import { shardKey } from '@sepia/cluster/cluster';
 import type { Sender } from '@sepia/records/core/standing';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { acknowledged } from '../records/ask-counted.ts';
+import { askOwners } from '../records/ask-owners.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
+import type { ShardName } from '../records/quorum-set.ts';
 import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
 
 /** Most jobs in one message. */
 export const MAX_JOBS = 500;
+
+/** Tag or digest of a push that waits; nothing: none does. */
+interface WaitingPush {
+  readonly reference?: string;
+}
 
 interface JobQueueDeps {
   readonly members: Members;
@@ -71,6 +78,34 @@ export class JobQueue {
       if (upstream === name.upstream && repository === name.repository && job.rule === rule)
         found.add(job.reference);
     return found;
+  }
+
+  /** A push to a repository that waits for one rule's target, as far as this origin knows. @throws `RECORDS_PENDING` */
+  async ownWaiting({ upstream, repository }: ShardName, rule: string): Promise<WaitingPush> {
+    const { members, jobs, standing } = this.#deps;
+    standing.require(members.shard(shardKey(upstream, repository)));
+    for await (const one of jobs.open())
+      if (one.upstream === upstream && one.repository === repository)
+        if (one.job.rule === rule && one.job.kind === 'copy') return { reference: one.job.reference };
+    return {};
+  }
+
+  /** As {@link ownWaiting}, by so many owners that no acknowledged push is missed. @throws `QUORUM_LOST` */
+  async waiting(name: ShardName, rule: string): Promise<string | undefined> {
+    const { members } = this.#deps;
+    const { upstream, repository } = name;
+    const call = to(ORIGIN_RECORDS.replicationWaiting, { upstream, repository, rule });
+    const answers = await askOwners<WaitingPush>(this.#deps, {
+      owners: () => members.shard(shardKey(upstream, repository)),
+      own: async () => await this.ownWaiting(name, rule),
+      other: async (id, under) => await members.counted(id, { ...call, ...under }),
+      settles: (soFar) => soFar.some(({ reference }) => reference !== undefined),
+      lost: ({ sets }) => ({
+        message: 'too few origins answer to look for pushes that wait',
+        detail: { owners: sets.flat() },
+      }),
+    });
+    return answers.find(({ reference }) => reference !== undefined)?.reference;
   }
 
   /** Takes entries of another member. Returns those that are later here. @throws `RECORDS_PENDING` */

@@ -254,6 +254,36 @@ t.test('deletes: hidden at once, gone there behind; a push after it stays', asyn
   t.equal(hub.target.manifests.get('team/app:v2'), again);
 });
 
+t.test('a purge is refused while anything waits: also what has no tag, or had one before', async (t) => {
+  const target = await TestTarget.start(t);
+  const upstreams = [
+    { name: 'hub', url: target.url, mode: 'write-back', access: 'cluster', 'write-back': { retry: RETRY } },
+  ];
+  const hub = new Hub(target, await startCluster(t, { origins: 5, upstreams }));
+  const purge = async (repository: string): Promise<Answer[]> => {
+    const path = `/v1/removals?upstream=hub&repository=${repository}`;
+    return await Promise.all(hub.c.ids.map(async () => await hub.call('POST', path, Buffer.from('{}'))));
+  };
+  target.fault = (method) => (method === 'PUT' || method === 'POST' ? { status: 412 } : undefined);
+  const byDigest = await hub.image('team/signed');
+  const before = await hub.image('team/moved', 'v1');
+  await until(async () => (await hub.jobs()).every((job) => job.state === 'dead'), 'refused');
+  target.fault = () => undefined;
+  await hub.image('team/moved', 'v1');
+  await until(async () => (await hub.jobs()).every((job) => job.state === 'dead'), 'v1 is there');
+  for (const answer of await purge('team/signed')) {
+    t.equal(answer.status, 405);
+    t.match(answer.bytes.toString(), `team/signed@${byDigest} awaits write-back`, 'at whichever origin');
+  }
+  for (const answer of await purge('team/moved')) t.equal(answer.status, 405);
+  await hub.retry({ dead: true });
+  await hub.drained();
+  t.ok(target.manifests.has(`team/signed@${byDigest}`));
+  t.ok(target.manifests.has(`team/moved@${before}`));
+  for (const repository of ['team/signed', 'team/moved'])
+    t.equal((await purge(repository))[0]!.status, 200, 'once it is there');
+});
+
 t.test('only what was pushed is mounted: what is cached may go', async (t) => {
   const hub = await Hub.start(t);
   const bytes = randomBytes(3_000);

@@ -153,6 +153,10 @@ export const ORIGIN_RECORDS = {
     query: ['key'],
     callers: ['origin'],
   }),
+  replicationWaiting: route('replication-waiting', 'GET /v1/replication/waiting', {
+    query: [...NAME, 'rule'],
+    callers: ['origin'],
+  }),
   replication: route('replication', 'GET /v1/replication', { query: ['rule?', 'limit?'], callers: ['cli'] }),
   replicationRun: route('replication-run', 'POST /v1/replication/run', { callers: ['cli'], json: 2 * MIB }),
   replicationCancel: route('replication-cancel', 'POST /v1/replication/cancel', {
