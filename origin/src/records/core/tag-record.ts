@@ -75,12 +75,16 @@ export function takenAway(state: TagState | undefined, move: Omit<TagMove, 'dige
 
 /**
  * A changed state that the registry behind has to hear of; `before`: what it was changed from, `behind`: what that
- * registry was just seen to have, else what was known counts. While it owes already, what was there before the first change counts.
+ * registry was just seen to have, else what was known counts. While it owes already, what was there before the first
+ * change counts; of a tag that was taken away in between that, or nothing, where the delete got there.
  */
 export function owing(before: TagState | undefined, changed: TagState, behind: Behind): TagState {
   const known = behind === undefined && before !== undefined ? (before.digest ?? null) : behind;
-  const base = before?.owed === undefined ? known : before.owed.base;
-  const ours = [...(before?.owed?.ours ?? []), ...(changed.digest === undefined ? [] : [changed.digest])];
+  const first = before?.owed === undefined ? known : before.owed.base;
+  const isBack = isTakenAway(before) && typeof first === 'string';
+  const base = isBack ? null : first;
+  const pushed = changed.digest === undefined ? [] : [changed.digest];
+  const ours = [...(isBack ? [first] : []), ...(before?.owed?.ours ?? []), ...pushed];
   const sinceMs = before?.owed?.sinceMs ?? changed.checkedAtMs;
   const owed: Owed = { sinceMs, ours: [...new Set(ours.reverse())].slice(0, MAX_HISTORY).reverse() };
   return { ...changed, owed: base === undefined ? owed : { ...owed, base } };

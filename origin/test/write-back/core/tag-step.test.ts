@@ -53,6 +53,15 @@ t.test('a delete destroys nothing there that was never known here, unless an ope
   t.same(tagStep({ ...step, found: A }, 'ours', 'ours'), { type: 'delete' });
 });
 
+t.test('a push after a delete is no conflict, whether the delete got there or not', async (t) => {
+  const first: TagState = { digest: A, checkedAtMs: 1 };
+  const gone = owing(first, takenAway(first, { ...HERE, atMs: 2, how: 'delete' })!, undefined);
+  const { owed } = owing(gone, moved(gone, { ...HERE, atMs: 3, digest: B }), undefined);
+  for (const found of [A, B, null])
+    t.match(tagStep({ wanted: B, found, owed: owed! }, 'theirs'), { type: found === B ? 'there' : 'put' });
+  t.same(tagStep({ wanted: B, found: C, owed: owed! }, 'theirs'), { type: 'yield', to: C });
+});
+
 type Event =
   | { readonly type: 'push'; readonly digest: Digest; readonly isSeen: boolean }
   | { readonly type: 'delete'; readonly isSeen: boolean }
