@@ -231,7 +231,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const fence = new Fence();
   const guard = new ContentGuard({ fence, elapsedMs: nowMs });
   const behind = new RegistryBehind({ cluster, upstreams, nowMs });
-  const writeBack = createWriteBack({ cluster, tags, links, metrics, log, dateMs });
+  const writeBack = createWriteBack({ cluster, tags, tagIndex, links, metrics, log, dateMs });
   const { replication, intake, queue } = createReplication({
     cluster,
     members,

@@ -22,6 +22,7 @@ import {
   type Behind,
   isReplaced,
   moved,
+  owedAgain,
   owing,
   paid,
   recordOf,
@@ -152,6 +153,13 @@ export class Tags {
       return owing(current, { ...current!, checkedAtMs: atMs }, seen ?? null);
     });
     return !isLost;
+  }
+
+  /** The registry behind lost a tag that is `digest` here, see {@link owedAgain}. @throws `QUORUM_LOST`, `CONFLICT` */
+  async owedAgain(name: TagName, digest: Digest): Promise<TagState | undefined> {
+    return await this.#registers.change<TagState>(keyOf(name), this.#owners(name), (current) =>
+      owedAgain(current, digest),
+    );
   }
 
   /** The registry behind wins a conflict, see {@link yielded}. @throws `QUORUM_LOST`, `CONFLICT` */

@@ -4,6 +4,7 @@ import type { WriteBackBacklog } from '@sepia/cluster/api/write-back';
 import type { Cluster, ClusterUpstream } from '@sepia/cluster/cluster';
 import { type WriteBack, writeBackOf } from '@sepia/cluster/write-back';
 import type { Links } from '../records/links.ts';
+import type { TagIndex } from '../records/tag-index.ts';
 import type { Tags } from '../records/tags.ts';
 import type { CarryOut, Replication } from '../replication/replication.ts';
 import { writeBackRule } from '../replication/targets.ts';
@@ -13,6 +14,7 @@ import { WriteBackWork } from './write-back.ts';
 interface WriteBackParts {
   readonly cluster: Pick<Cluster, 'upstreams'>;
   readonly tags: Tags;
+  readonly tagIndex: TagIndex;
   readonly links: Links;
   readonly metrics: Metrics;
   readonly log: Logger;

@@ -4,6 +4,7 @@ import type { Logger } from '@sepia/base/log';
 import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
 import { isReplaced, type TagState } from '../records/core/tag-record.ts';
 import type { Links } from '../records/links.ts';
+import type { TagIndex } from '../records/tag-index.ts';
 import type { TagName, Tags } from '../records/tags.ts';
 import type { ImageCopy } from '../replication/image-copy.ts';
 import type { OpenJob } from '../replication/replication-jobs.ts';
@@ -11,7 +12,8 @@ import type { Target } from '../replication/targets.ts';
 import { type OnConflict, type TagStep, tagStep } from './core/tag-step.ts';
 
 interface WriteBackDeps {
-  readonly tags: Pick<Tags, 'state' | 'paid' | 'yield'>;
+  readonly tags: Pick<Tags, 'state' | 'paid' | 'yield' | 'owedAgain'>;
+  readonly tagIndex: Pick<TagIndex, 'list'>;
   readonly links: Pick<Links, 'find' | 'isDeleted'>;
   readonly log: Logger;
   /** A tag was changed at the registry while a change of it waited here; `outcome`: who won. */
@@ -39,7 +41,8 @@ export class WriteBackWork {
     if (isDigest(reference)) {
       const isDelete = jobs.some(({ job }) => job.kind === 'delete');
       if (isDelete) await this.#deleteManifest({ upstream, repository }, reference, target, signal);
-      await this.#manifest({ upstream, repository }, reference, copy);
+      const isHere = await this.#manifest({ upstream, repository }, reference, copy);
+      if (isDelete && isHere) await this.#tagsOf({ upstream, repository }, reference, target, copy, signal);
       return;
     }
     const name = { upstream, repository, tag: parseTag(reference) };
@@ -103,15 +106,40 @@ export class WriteBackWork {
     );
   }
 
-  /** A manifest by its digest, unless a delete took it here. */
+  /** A manifest by its digest, unless a delete took it here: false then. */
   async #manifest(
     name: Pick<TagName, 'upstream' | 'repository'>,
     digest: Digest,
     copy: ImageCopy,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { upstream, repository } = name;
     const link = await this.#deps.links.find({ upstream, repository, digest }, { fresh: true });
     if (link !== undefined) await copy.one({ upstream, repository }, digest, undefined);
+    return link !== undefined;
+  }
+
+  /**
+   * A manifest was pushed again beside its delete, which takes its tags at the registry with it: also one whose run saw
+   * it there before, and paid.
+   */
+  async #tagsOf(
+    name: Pick<TagName, 'upstream' | 'repository'>,
+    digest: Digest,
+    target: Target,
+    copy: ImageCopy,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { tags, tagIndex } = this.#deps;
+    const listed: TagName[] = [];
+    for await (const one of tagIndex.list(name))
+      if (one.digest === digest) listed.push({ ...name, tag: parseTag(one.tag) });
+    for (const one of listed) {
+      const found = await target.client.headManifest(name.repository, one.tag, signal);
+      if (found !== undefined && found !== digest) continue;
+      const state = found === undefined ? await tags.owedAgain(one, digest) : await tags.state(one);
+      if (state?.owed !== undefined && state.digest === digest)
+        await this.#tag(one, state, target, copy, undefined, signal);
+    }
   }
 
   /** Nothing if it was pushed again meanwhile. */

@@ -50,6 +50,7 @@ async function run(
   const links = { find: async () => undefined, isDeleted: async () => false };
   const work = new WriteBackWork({
     tags: tags as never,
+    tagIndex: { async *list() {} },
     links,
     log: silentLogger(),
     onConflict: () => t.fail('no conflict'),

@@ -103,6 +103,13 @@ export function paid(
   return { ...rest, owed: { ...owed, base: seen ?? null } };
 }
 
+/** The registry behind was just seen to have lost a tag that is `digest` here: it is owed that again. */
+export function owedAgain(state: TagState | undefined, digest: Digest): TagState | undefined {
+  if (state === undefined || state.digest !== digest) return state;
+  const { owed } = owing(state, state, null);
+  return { ...state, owed: { ...owed!, base: null } };
+}
+
 /**
  * The registry behind was just made to have `seen`, and what is here is another that it owed no more: some other origin
  * brought that there, and it is replaced.
