@@ -97,14 +97,18 @@ export class Blobs {
 
   /** What is here, without side effect. */
   async where(name: BlobName): Promise<Where> {
-    const { store, fetches, links, proofs } = this.#deps;
+    const { store, fetches, links, proofs, upstreams } = this.#deps;
     const [stat, link] = await Promise.all([store.stat(name.digest), links.own(name)]);
     const hasLink = link !== undefined;
     proofs.noteLink(name, link);
     // Without proof nothing may be answered from here alone.
     if (stat !== undefined) {
-      const linked = hasLink && proofs.isProven(name, stat.attrs.provenance);
-      return { state: 'final', sizeBytes: stat.sizeBytes, linked, class: stat.attrs.class };
+      const { class: kept, provenance } = stat.attrs;
+      const linked = hasLink && proofs.isProven(name, provenance);
+      // A copy that only other upstreams' pushes brought may become a cached one before the registry has the blob.
+      const isOther =
+        upstreams.keepsPushes(name.upstream) && !provenance.some((one) => one.upstream === name.upstream);
+      return { state: 'final', sizeBytes: stat.sizeBytes, linked, class: isOther ? 'cached' : kept };
     }
     const fetch = fetches.running(name.digest);
     if (fetch?.sizeBytes === undefined) {

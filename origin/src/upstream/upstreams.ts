@@ -112,6 +112,11 @@ export class Upstreams {
     return this.#cluster.takesDeletes(name);
   }
 
+  /** True where only origins have what is pushed until the registry behind has it (mode write-back). */
+  keepsPushes(name: string): boolean {
+    return this.takesDeletes(name) && this.client(name) !== undefined;
+  }
+
   /**
    * The client of an upstream, or undefined in mode none; with `authorization` it uses that and not this origin's
    * credentials. @throws {CodedError} `UPSTREAM_UNKNOWN`

@@ -6,7 +6,7 @@ export interface Where {
   readonly fetchedBytes?: number;
   /** By this origin's own record alone: a guess where links can be deleted. */
   readonly linked: boolean;
-  /** Of a blob that is here: whether it was pushed, or is only cached. */
+  /** Of a blob that is here: whether it was pushed (to an upstream of mode write-back: to that), or may go. */
   readonly class?: 'pushed' | 'cached';
 }
 
