@@ -142,7 +142,7 @@ export class WriteBackWork {
     }
   }
 
-  /** Nothing if it was pushed again meanwhile. */
+  /** Nothing if it was pushed again meanwhile, or is gone there: a registry that deletes nothing refuses that too. */
   async #deleteManifest(
     name: Pick<TagName, 'upstream' | 'repository'>,
     digest: Digest,
@@ -150,6 +150,7 @@ export class WriteBackWork {
     signal: AbortSignal,
   ): Promise<void> {
     if (!(await this.#deps.links.isDeleted({ ...name, digest }))) return;
+    if ((await target.client.headManifest(name.repository, digest, signal)) === undefined) return;
     await target.client.deleteManifest(name.repository, digest, signal);
   }
 }

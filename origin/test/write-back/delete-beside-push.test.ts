@@ -99,9 +99,10 @@ class World {
 
   #target(step: Step): [Target, ImageCopy] {
     const client = {
-      headManifest: async (_repository: string, tag: string) => {
+      headManifest: async (_repository: string, reference: string) => {
         await step();
-        return this.tags.get(tag);
+        if (reference === D) return this.hasManifest ? D : undefined;
+        return this.tags.get(reference);
       },
       deleteManifest: async (_repository: string, reference: string) => {
         await step();

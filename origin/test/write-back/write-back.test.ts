@@ -284,6 +284,25 @@ t.test('a purge is refused while anything waits: also what has no tag, or had on
     t.equal((await purge(repository))[0]!.status, 200, 'once it is there');
 });
 
+t.test('what a registry neither takes nor deletes is given up: deleted here, then retried', async (t) => {
+  const hub = await Hub.start(t);
+  hub.target.fault = (method) => {
+    if (method === 'DELETE') return { status: 405 };
+    return method === 'PUT' || method === 'POST' ? { status: 412 } : undefined;
+  };
+  const refused = await hub.image('team/app', 'v1');
+  await hub.dead();
+  const path = `/v1/manifests?upstream=hub&repository=team/app&reference=${refused}`;
+  t.equal((await hub.call('DELETE', path)).status, 204);
+  await until(async () => (await hub.jobs()).every((job) => job.state === 'dead'), 'all that can end ended');
+  await hub.retry({ dead: true });
+  await hub.drained();
+  t.notOk(
+    hub.target.requests.some((line) => line.startsWith('DELETE')),
+    'it was never there',
+  );
+});
+
 t.test('only what was pushed is mounted: what is cached may go', async (t) => {
   const hub = await Hub.start(t);
   const bytes = randomBytes(3_000);

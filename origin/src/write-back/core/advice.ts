@@ -2,7 +2,7 @@ import type { ErrorCode } from '@sepia/base/errors';
 
 const ADVICE: Partial<Record<ErrorCode, string>> = {
   UPSTREAM_POLICY:
-    'the registry has a rule against it (an immutable tag, a policy gate): change the rule or push under another tag, then retry',
+    'the registry has a rule against it (an immutable tag, a policy gate): change the rule, then retry; or delete it here by its digest, then retry',
   METHOD_UNSUPPORTED:
     'the registry does not delete this: delete it there by hand, then retry; or set write-back.deletes: false',
   WRITE_BACK_CONFLICT: 'say who wins: sepia write-back retry JOB --take ours, or --take theirs',
