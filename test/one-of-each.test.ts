@@ -92,7 +92,6 @@ const ONES: readonly OneOfEach[] = [
     copy: /new Map<[^;()]*\bPromise</,
     // Beside locks: what is made once and stays known, many spans in one run, runs that begin after something was opened.
     homes: [
-      'agent/src/blobs/blob-table.ts',
       'origin/src/strangers/torrent-pieces.ts',
       'shared/base/src/async/keyed-locks.ts',
       'shared/lazy/src/convert/convert-image.ts',
