@@ -93,17 +93,24 @@ async function ring(up: Up, ...args: string[]): Promise<{ code: number | null; t
   return { code, text };
 }
 
+/** True while a member knows of a change that is under way: its epoch is odd then. */
+async function isChanging(up: Up, origin: string): Promise<boolean> {
+  const metrics = await (await fetch(`${up.member(origin).adminUrl}/metrics`)).text();
+  return Number(/^sepia_origin_ring_epoch (\d+)/m.exec(metrics)?.[1]) % 2 === 1;
+}
+
 /** A change under pushes, with kill -9 of `victim` in the middle of it. */
 async function changeWithKill(up: Up, tags: Tags, victim: string, ...args: string[]): Promise<void> {
-  const begun = await ring(up, ...args, '--no-wait');
-  if (begun.code !== 0) throw new Error(begun.text);
   let isOver = false;
   const pushing = (async () => {
     for (let at = 0; !isOver; at++) await tags.push(up, at);
   })();
   try {
-    await delay(500);
+    const begun = ring(up, ...args, '--no-wait');
+    await until(async () => await isChanging(up, victim), `${victim} is in the change`, CHANGE_MS);
     process.kill(up.member(victim).pid, 'SIGKILL');
+    const { code, text } = await begun;
+    if (code !== 0) throw new Error(text);
     let last = '';
     await until(
       async () => {
