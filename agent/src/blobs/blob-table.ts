@@ -31,14 +31,15 @@ import type { BackToSourcePolicy } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
 import { attrsOf, type CachedBlobs } from './cached-blobs.ts';
 import type { Hints } from './core/hints.ts';
+import { OnTheWay } from './core/on-the-way.ts';
 import { isQuiet } from './core/quiet.ts';
 import { EnduringBlob } from './enduring-blob.ts';
-import { ProvenNames } from './proven-names.ts';
 import type { Seeds } from './seeds.ts';
 import { Trust } from './trust.ts';
 
-/** After the disk was full nothing is stored for this long, in ms. */
-const FULL_MS = 5_000;
+/** What a start brings: a download, a whole small blob, or a way past the full disk. */
+type Started = Download | MemoryBlob | Passing;
+
 interface TableDeps {
   readonly cluster: Cluster;
   readonly store: BlobStore;
@@ -83,19 +84,16 @@ export class BlobTable {
   readonly #source: BackToSource;
   readonly #trust: Trust;
   readonly #patience: PatienceLimits;
-  readonly #running = new Map<Digest, Download>();
-  readonly #names = new ProvenNames();
-  readonly #starting = new Map<Digest, Promise<Download | MemoryBlob | Passing>>();
+  readonly #blobs = new OnTheWay<Promise<Started>, Download>();
   readonly #shown: ShownDownloads;
   readonly #cached: CachedBlobs;
   readonly #stopped = new AbortController();
   readonly #room = new WaitingRoom({
-    running: () => this.#running.size + this.#starting.size,
-    makeRoom: () => [...this.#running.values()].find((download) => download.isLeft)?.end(),
+    running: () => this.#blobs.size,
+    makeRoom: () => [...this.#blobs.runs()].find((download) => download.isLeft)?.end(),
     what: 'downloads',
     most: 256,
   });
-  #fullUntilMs = 0;
 
   constructor(
     deps: TableDeps,
@@ -116,7 +114,7 @@ export class BlobTable {
 
   /** How much of a running download is here, from 0 to 1. */
   shareOf(digest: Digest): number {
-    const have = this.#running.get(digest)?.have;
+    const have = this.#blobs.runOf(digest)?.have;
     return have === undefined ? 0 : have.count / Math.max(1, have.size);
   }
 
@@ -132,35 +130,27 @@ export class BlobTable {
     }
     if (this.#trust.verdict(name.digest) === 'refused')
       throw new CodedError('UPSTREAM_LIES', { detail: { digest: name.digest } });
-    const running = this.#running.get(name.digest);
     const wish = wishOf(range, this.#toldBytes(name));
-    if (running !== undefined && running.state === 'running') {
-      const done = running.use();
+    const turn = this.#blobs.next(name);
+    if (turn.type === 'read') {
+      const done = turn.run.use();
       try {
-        await this.#prove(name, signal);
-        return this.#lease(running, wish);
+        if (!turn.isProven) await this.#prove(name, signal);
+        return this.#lease(turn.run, wish);
       } finally {
         done();
       }
     }
-    let starting = this.#starting.get(name.digest);
-    if (starting === undefined) {
-      // Meanwhile somebody else may have begun it.
-      if (this.#room.isFull) return await this.#room.wait(signal).then(() => this.get(name, signal, range));
-      this.#names.add(name);
-      starting = this.#start(name, wish).finally(() => {
-        this.#starting.delete(name.digest);
-        if (!this.#running.has(name.digest)) this.#names.forget(name.digest);
-      });
-      readElsewhere(starting);
-      this.#starting.set(name.digest, starting);
-    } else {
-      await this.#prove(name, signal);
+    if (turn.type === 'join') {
+      if (!turn.isProven) await this.#prove(name, signal);
       // That was asked before this request came, perhaps before a push was acknowledged.
-      const isOldNo = !isSecond && (await orAbort(saidUnknown(starting), signal));
+      const isOldNo = !isSecond && (await orAbort(saidUnknown(turn.start), signal));
       if (isOldNo) return await this.get(name, signal, range, true);
+    } else if (this.#room.isFull) {
+      await this.#room.wait(signal); // Meanwhile somebody else may have begun it.
+      return await this.get(name, signal, range);
     }
-    const started = await orAbort(starting, signal);
+    const started = await orAbort(turn.type === 'join' ? turn.start : this.#begin(name, wish), signal);
     if (started instanceof MemoryBlob) return this.#leaseOf(started, () => undefined);
     if (started instanceof Download) return this.#lease(started, wish);
     const passage = this.#passage(started.guide, started.finding.metainfo);
@@ -188,7 +178,7 @@ export class BlobTable {
 
   async stop(): Promise<void> {
     this.#stopped.abort(new CodedError('DRAINING'));
-    const running = [...this.#running.values()];
+    const running = [...this.#blobs.runs()];
     for (const download of running) download.fail(new CodedError('DRAINING'));
     await Promise.allSettled(running.map((download) => download.ended));
   }
@@ -234,18 +224,24 @@ export class BlobTable {
   }
 
   #noteFull(digest: Digest): void {
-    this.#fullUntilMs = this.#deps.nowMs() + FULL_MS;
+    this.#blobs.noteFull(this.#deps.nowMs());
     this.#deps.log.warn({ digest }, 'disk is full; blobs are passed on and not kept');
   }
 
   /** A blob that is on its way under another name is shared once the cluster vouched for this one. */
   async #prove(name: BlobName, signal: AbortSignal): Promise<void> {
-    if (this.#names.has(name)) return;
-    await this.#deps.guideOf(name).vouch(this.#names.hasUpstream(name), true, signal);
-    this.#names.add(name);
+    await this.#deps.guideOf(name).vouch(this.#blobs.isProvenFor(name), true, signal);
+    this.#blobs.prove(name);
   }
 
-  async #start(name: BlobName, wish: Wish): Promise<Download | MemoryBlob | Passing> {
+  #begin(name: BlobName, wish: Wish): Promise<Started> {
+    const start = this.#start(name, wish).finally(() => this.#blobs.started(name.digest));
+    readElsewhere(start);
+    this.#blobs.begin(name, start);
+    return start;
+  }
+
+  async #start(name: BlobName, wish: Wish): Promise<Started> {
     const signal = this.#stopped.signal;
     const told = this.#toldBytes(name);
     const guide = this.#deps.guideOf(name, wish);
@@ -290,9 +286,9 @@ export class BlobTable {
 
   async #beginOrPass(name: BlobName, passing: Passing, wantAll: boolean): Promise<Download | Passing> {
     const { guide, finding } = passing;
-    if (this.#deps.nowMs() < this.#fullUntilMs) return passing;
+    if (this.#blobs.isFull(this.#deps.nowMs())) return passing;
     try {
-      return await this.#begin(name, guide, finding, wantAll);
+      return await this.#download(name, guide, finding, wantAll);
     } catch (error) {
       if (!isCoded(error, 'DISK_FULL')) throw error;
       this.#noteFull(name.digest);
@@ -300,7 +296,7 @@ export class BlobTable {
     }
   }
 
-  async #begin(name: BlobName, guide: Guide, finding: Finding, wantAll = true): Promise<Download> {
+  async #download(name: BlobName, guide: Guide, finding: Finding, wantAll = true): Promise<Download> {
     const partial = await this.#deps.store.openPartial(name.digest, finding.metainfo.sizeBytes, {
       metainfo: finding.metainfo,
       // While it is open, the cluster vouches for no more of it than that upstream has sent.
@@ -339,13 +335,12 @@ export class BlobTable {
       },
       finding,
     );
-    this.#running.set(name.digest, download);
+    this.#blobs.run(name.digest, download);
     this.#shown.add(download, bytes);
     download.swarm.onBadPiece(this.#deps.onBadPiece);
     this.onStart(name.digest);
     void download.ended.then(async () => {
-      this.#running.delete(name.digest);
-      this.#names.forget(name.digest);
+      this.#blobs.ended(name.digest, download);
       await this.#close(download, pieces);
     });
     return download;
@@ -377,7 +372,7 @@ export class BlobTable {
         'nobody in the cluster answers; asking the upstream itself',
       );
       const guide = new SourceGuide(name, sizeBytes);
-      const download = await this.#begin(name, guide, guide.finding);
+      const download = await this.#download(name, guide, guide.finding);
       fetchFromUpstream(
         client,
         name,

@@ -1,18 +1,18 @@
 import type { Bitfield } from '@sepia/base/bitfield';
-import { boundedMs } from '@sepia/base/bounded-ms';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { BlobReader, ReadableBlob } from '@sepia/http/bodies/readable-blob';
-import { FINAL_ATTEMPT, type Metainfo } from '@sepia/metainfo/metainfo';
+import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceLength } from '@sepia/metainfo/tree';
 import type { PartialBlob } from '@sepia/store/partial-blob';
 import type { Swarm } from '@sepia/swarm/shell/engine';
 import type { LentBytes } from '@sepia/swarm/swarm';
 import type { VouchedPiece } from '../cluster/origin-client.ts';
-import { Patience, type PatienceLimits } from './core/patience.ts';
+import { Course, type CourseState, FIND_AGAIN_MS, isFar, worthOf } from './core/course.ts';
+import type { PatienceLimits } from './core/patience.ts';
 import type { Finding, Guide } from './guide-port.ts';
 import { Readings } from './readings.ts';
 import { Waiters } from './waiters.ts';
@@ -21,15 +21,8 @@ import { Waiters } from './waiters.ts';
 export type PieceSource = 'peer' | 'origin' | 'upstream';
 
 const WATCH_EVERY_MS = 500;
-const FIND_AGAIN_MS = 200;
-/** Longest pause between two joins that a tracker is believed, in ms. */
-const MAX_FIND_MS = 3_600_000;
-/** A piece within this many of the fetch's front comes by itself. */
-const NEAR_PIECES = 4;
 /** How long a reader waits before the origin is asked to fetch out of order, in ms. */
 const URGE_AFTER_MS = 50;
-/** A download for ranges alone ends when nobody read for this long, in ms; what came stays on disk. */
-const RANGES_IDLE_MS = 60_000;
 
 interface DownloadDeps {
   readonly partial: PartialBlob;
@@ -50,8 +43,6 @@ interface DownloadDeps {
   readonly onDropped: (attempt: Metainfo) => void;
 }
 
-type State = 'running' | 'final' | 'failed';
-
 /**
  * One blob on its way in: takes pieces from the swarm, wakes readers as each is verified, checks the whole digest
  * and stores it. `running → final | failed`; a new attempt of the origin also fails it (`STALE_ATTEMPT`), the
@@ -70,12 +61,7 @@ export class Download implements ReadableBlob {
   /** Of the last answer: pieces that an origin vouched for make our own metainfo another. */
   #etag: string;
   readonly #watch: NodeJS.Timeout;
-  #state: State = 'running';
-  #error: unknown;
-  readonly #patience: Patience;
-  #finishing = false;
-  #asking = false;
-  #wanted = true;
+  readonly #course: Course;
   /** Resolves once it ended either way. */
   readonly ended: Promise<void>;
   #end = (): void => undefined;
@@ -86,28 +72,26 @@ export class Download implements ReadableBlob {
     this.digest = deps.partial.digest;
     this.sizeBytes = deps.partial.sizeBytes;
     this.#etag = first.metainfo.etag;
-    this.#patience = new Patience(deps.patience, deps.nowMs());
+    this.#course = new Course(deps.patience, deps.nowMs());
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
     this.#swarm = deps.joinSwarm();
     this.#readings = new Readings(
       {
-        isFar: (index) => this.#isFar(index),
+        isFar: (index) => this.isRunning && isFar(this.partial.metainfo, index, this.#readings.wantsAll),
         afterMs: deps.wantAll ? URGE_AFTER_MS : 0,
         ask: async (index, lastPiece, signal) =>
           await deps.guide.urge({ sizeBytes: this.sizeBytes, index, lastPiece }, signal),
         onPiece: async (index, piece) => await this.#vouched(index, piece),
         openReader: (index, last) => this.#swarm.openReader(index, last),
-        onChange: () => this.#patience.progress(deps.nowMs()),
+        onChange: () => this.#course.progress(deps.nowMs()),
         log: deps.log,
       },
       deps,
     );
     this.#swarm.onPiece((index, from) => this.#landed(index, from));
-    this.#swarm.onWantPeers(() => {
-      this.#wanted = true;
-    });
+    this.#swarm.onWantPeers(() => this.#course.want());
     this.#watch = setInterval(() => this.#checkProgress(), WATCH_EVERY_MS);
     this.#watch.unref();
     first.introduce(this.#swarm);
@@ -117,11 +101,15 @@ export class Download implements ReadableBlob {
   }
 
   get isFinal(): boolean {
-    return this.#state === 'final';
+    return this.state === 'final';
   }
 
-  get state(): State {
-    return this.#state;
+  get isRunning(): boolean {
+    return this.state === 'running';
+  }
+
+  get state(): CourseState {
+    return this.#course.state;
   }
 
   get have(): Bitfield {
@@ -137,7 +125,7 @@ export class Download implements ReadableBlob {
   }
 
   get error(): unknown {
-    return this.#error;
+    return this.#course.error;
   }
 
   has(index: number): boolean {
@@ -145,20 +133,20 @@ export class Download implements ReadableBlob {
   }
 
   async leaves(index: number, signal: AbortSignal): Promise<Uint8Array> {
-    if (this.#state === 'failed') throw this.#error;
+    if (this.state === 'failed') throw this.error;
     if (!this.have.has(index)) await this.#waiters.wait(index, signal);
     return await this.partial.leaves(index);
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {
-    if (this.#state === 'failed') throw this.#error;
+    if (this.state === 'failed') throw this.error;
     await this.partial.read(offset, into);
-    this.#patience.begun();
+    this.#course.begun();
   }
 
   lend(index: number): LentBytes | undefined {
-    this.#patience.begun();
-    return this.#state === 'failed' ? undefined : this.#swarm.lend(index);
+    this.#course.begun();
+    return this.state === 'failed' ? undefined : this.#swarm.lend(index);
   }
 
   pieceHash(index: number): Uint8Array | undefined {
@@ -174,8 +162,8 @@ export class Download implements ReadableBlob {
   }
 
   async whenFinal(signal: AbortSignal): Promise<void> {
-    if (this.#state === 'final') return;
-    if (this.#state === 'failed') throw this.#error;
+    if (this.state === 'final') return;
+    if (this.state === 'failed') throw this.error;
     this.wantAll();
     await this.#waiters.wait('final', signal);
   }
@@ -194,7 +182,7 @@ export class Download implements ReadableBlob {
     if (!this.#readings.wantAll()) return;
     this.#deps.guide.wantAll();
     this.#swarm.wantAll();
-    this.#wanted = true;
+    this.#course.want();
   }
 
   /** Nobody reads it and nothing is to be fetched: it may end, what came stays on disk. */
@@ -221,29 +209,18 @@ export class Download implements ReadableBlob {
 
   /** Gives up; readers get `error`. Idempotent. */
   fail(error: unknown): void {
-    if (this.#state !== 'running') return;
-    this.#state = 'failed';
-    this.#error = error;
+    if (!this.#course.fail(error)) return;
     this.#swarm.leave();
     this.#settle();
     this.#waiters.fail(error);
   }
 
-  /** A piece that only comes if it is asked for, out of order where the upstream honours Range. */
-  #isFar(index: number): boolean {
-    const { metainfo } = this.partial;
-    if (this.#state !== 'running' || metainfo.state !== 'open' || metainfo.knows(index)) return false;
-    return !this.#readings.wantsAll || index > metainfo.knownPrefix + NEAR_PIECES;
-  }
-
   /** The fetching origin vouched for a piece: it is ours now, or the swarm's to bring. */
   async #vouched(index: number, { attempt, hash, bytes }: VouchedPiece): Promise<void> {
     const { partial } = this;
-    if (partial.metainfo.state !== 'open') return;
-    if (attempt !== partial.metainfo.attempt && attempt !== FINAL_ATTEMPT) {
-      this.#wanted = true;
-      return;
-    }
+    const worth = worthOf(partial.metainfo, attempt);
+    if (worth === 'other') this.#course.want();
+    if (worth !== 'ours') return;
     partial.metainfo.addHash(index, hash);
     if (bytes === undefined) this.#swarm.metainfoChanged();
     else {
@@ -256,17 +233,15 @@ export class Download implements ReadableBlob {
   #landed(index: number, from: PieceSource | 'stranger'): void {
     if (from === 'stranger') this.partial.trustTree(false);
     this.#readings.update();
-    this.#patience.progress(this.#deps.nowMs());
+    this.#course.progress(this.#deps.nowMs());
     this.#deps.onBytes(from === 'stranger' ? 'peer' : from, pieceLength(this.sizeBytes, index));
     this.#waiters.wake(index);
     this.#maybeFinish();
   }
 
   #maybeFinish(): void {
-    if (this.#finishing || this.#state !== 'running' || !this.have.complete) return;
-    if (this.partial.metainfo.state !== 'final') return;
-    this.#finishing = true;
-    this.#run(this.#finish());
+    const isFinal = this.partial.metainfo.state === 'final';
+    if (this.#course.mayFinish(this.have.complete, isFinal)) this.#run(this.#finish());
   }
 
   async #finish(): Promise<void> {
@@ -278,7 +253,7 @@ export class Download implements ReadableBlob {
       else throw error;
     }
     this.#deps.onVerified();
-    this.#state = 'final';
+    if (!this.#course.finish()) return;
     this.#swarm.setLeech(false);
     this.#settle();
     this.#waiters.wake('final');
@@ -304,10 +279,10 @@ export class Download implements ReadableBlob {
     const { signal } = this.#abort;
     let intervalMs = firstIntervalMs;
     while (!this.have.complete) {
-      this.#wanted = false;
+      this.#course.asked();
       await this.#readings.untilBusy(signal);
-      const dueMs = this.#deps.nowMs() + boundedMs(intervalMs, FIND_AGAIN_MS, MAX_FIND_MS);
-      while (!this.#wanted && this.#deps.nowMs() < dueMs) await delay(FIND_AGAIN_MS, signal);
+      this.#course.pause(intervalMs, this.#deps.nowMs());
+      while (!this.#course.isFindDue(this.#deps.nowMs())) await delay(FIND_AGAIN_MS, signal);
       await delay(FIND_AGAIN_MS, signal);
       try {
         const finding = await this.#deps.guide.find(signal);
@@ -353,7 +328,7 @@ export class Download implements ReadableBlob {
       });
     }
     if (this.partial.metainfo.etag === before) return;
-    this.#patience.progress(this.#deps.nowMs());
+    this.#course.progress(this.#deps.nowMs());
     this.#swarm.metainfoChanged();
     this.#readings.update();
     this.#maybeFinish();
@@ -361,26 +336,20 @@ export class Download implements ReadableBlob {
 
   #checkProgress(): void {
     const nowMs = this.#deps.nowMs();
-    if (this.#readings.idle) {
-      if (this.isLeft && this.#patience.silentMs(nowMs) > RANGES_IDLE_MS) this.end();
-      return;
-    }
-    if (this.#asking) return;
-    const step = this.#patience.next(nowMs, this.partial.metainfo.state === 'open');
+    const step = this.#course.next(this.#readings, this.partial.metainfo.state === 'open', nowMs);
     if (step === 'look') this.#run(this.#lookForProgress());
     if (step === 'give-up') this.fail(this.#silence(nowMs));
+    if (step === 'end') this.end();
   }
 
   /** A slow upstream may need longer for a piece than anybody's patience: while it sends bytes, that is progress. */
   async #lookForProgress(): Promise<void> {
-    this.#asking = true;
     const fetched = await this.#deps.guide.fetchedBytes(this.#abort.signal);
-    this.#asking = false;
-    this.#patience.fetched(fetched, this.#deps.nowMs());
+    this.#course.looked(fetched, this.#deps.nowMs());
   }
 
   #silence(nowMs: number): CodedError {
-    const message = `nobody served a piece for ${Math.round(this.#patience.silentMs(nowMs) / 1000)} s`;
+    const message = `nobody served a piece for ${Math.round(this.#course.silentMs(nowMs) / 1000)} s`;
     return new CodedError('NO_PEERS', { message, detail: { digest: this.digest } });
   }
 
