@@ -1,6 +1,15 @@
 import { proxyUrl } from '@sepia/base/config/units';
 import { z } from 'zod';
 
+/** `max-connections` of whatever an origin opens connections to. */
+export const MAX_CONNECTIONS = z
+  .number()
+  .int()
+  .min(1)
+  .max(1000)
+  .default(32)
+  .describe('Connections that one origin opens to it.');
+
 const BUCKET = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
 /** Parts of a path that stores and proxies fold. */
 const FOLDED = /(?:^|\/)\.{1,2}(?:\/|$)|\/\//;
@@ -40,13 +49,7 @@ const S3 = z
     proxy: proxyUrl()
       .optional()
       .describe('HTTP proxy on the way to it, or direct; else as the environment says.'),
-    'max-connections': z
-      .number()
-      .int()
-      .min(1)
-      .max(1000)
-      .default(32)
-      .describe('Connections that one origin opens to it.'),
+    'max-connections': MAX_CONNECTIONS,
   })
   .describe(
     'A bucket of an S3 store. Credentials are found by the chain of the AWS SDK: environment, shared files, role of the machine.',

@@ -3,7 +3,7 @@ import { baseUrl, bytes, duration, hostPort, registryUrl } from '@sepia/base/con
 import { patterns } from '@sepia/base/names/pattern';
 import { z } from 'zod';
 import { ACCOUNTS_SCHEMA } from './accounts-document.ts';
-import { BACKEND, checkBackend } from './backend-keys.ts';
+import { BACKEND, checkBackend, MAX_CONNECTIONS } from './backend-keys.ts';
 import { CONVERSION_RULE, checkConversions } from './conversion-rule.ts';
 import { REACH_KEYS } from './reach-keys.ts';
 import { checkReplication, REPLICATION_RULE } from './replication-rule.ts';
@@ -64,13 +64,7 @@ export const UPSTREAM_SCHEMA = z
       .describe(
         'Its pull time of images that are served here is kept fresh by one manifest GET in this time, e.g. 6h; left out: never.',
       ),
-    'max-connections': z
-      .number()
-      .int()
-      .min(1)
-      .max(1000)
-      .default(32)
-      .describe('Connections that one origin opens to it.'),
+    'max-connections': MAX_CONNECTIONS,
     access: z
       .enum(['upstream', 'accounts', 'cluster'])
       .optional()
