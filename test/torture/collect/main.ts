@@ -25,7 +25,7 @@ try {
   const shape = ['--origins', '7', '--trackers', '1', '--proxies', '3', '--agents', '0', '--restart'];
   await using up = await Up.start(join(dir, 'cluster'), [...shape, '--ports-from', '27000']);
   const untilMs = performance.now() + minutes * 60_000;
-  const sum = await collectRounds(up, { untilMs, seed, log: say });
+  const sum = await collectRounds(up, { end: { untilMs }, seed, log: say });
   for (const text of sum.texts.slice(0, TEXTS)) say(text);
   const { rounds, sweeps, putOff, links, blobs, lost, corrupt, kept } = sum;
   say(`${sweeps} collections took ${links} links and ${blobs} files, ${putOff} were put off; seed ${seed}`);

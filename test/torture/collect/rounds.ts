@@ -19,6 +19,9 @@ const ROUND_MS = 40_000;
 const SWEEP_MS = 120_000;
 const PAUSE_MS = 1_000;
 
+/** When the rounds are over: after so many, or with the first that ends after `untilMs`. */
+export type RoundsEnd = { readonly rounds: number } | { readonly untilMs: number };
+
 export interface Collected extends Sum {
   rounds: number;
   sweeps: number;
@@ -29,14 +32,15 @@ export interface Collected extends Sum {
 }
 
 /**
- * Traffic and collections at once until `untilMs` (performance.now()), in rounds; after each, when nothing is younger than
- * the grace, one collection more: then all that is referenced must be there, and nothing else, at any proxy and on any disk.
+ * Traffic and collections at once, in rounds, as many as `end` says or until its time (performance.now()) is over; after
+ * each, when nothing is younger than the grace, one collection more: then all that is referenced must be there, and nothing
+ * else, at any proxy and on any disk.
  */
 export async function collectRounds(
   up: Up,
-  options: { readonly untilMs: number; readonly seed: number; readonly log: (text: string) => void },
+  options: { readonly end: RoundsEnd; readonly seed: number; readonly log: (text: string) => void },
 ): Promise<Collected> {
-  const { seed, log, untilMs } = options;
+  const { seed, log, end } = options;
   const sum: Collected = {
     rounds: 0,
     sweeps: 0,
@@ -63,10 +67,10 @@ export async function collectRounds(
   do {
     let over = false;
     const sweeping = collector.until(() => over);
-    const end = performance.now() + ROUND_MS;
+    const quietMs = performance.now() + ROUND_MS;
     await Promise.all(
       workers.map(async (worker) => {
-        while (performance.now() < end) await worker.step();
+        while (performance.now() < quietMs) await worker.step();
       }),
     );
     over = true;
@@ -79,8 +83,12 @@ export async function collectRounds(
     log(
       `round ${sum.rounds}: ${sum.operations} operations, ${sum.repeats} repeats, ${sum.sweeps} sweeps took ${sum.links} links and ${sum.blobs} files; lost ${sum.lost}, kept ${sum.kept}`,
     );
-  } while (performance.now() < untilMs && sum.lost + sum.corrupt + sum.kept === 0);
+  } while (!isOver(end, sum.rounds) && sum.lost + sum.corrupt + sum.kept === 0);
   return sum;
+}
+
+function isOver(end: RoundsEnd, rounds: number): boolean {
+  return 'rounds' in end ? rounds >= end.rounds : performance.now() >= end.untilMs;
 }
 
 /** `sepia gc`, as an operator runs it. */
