@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { isCoded } from './errors.ts';
 import { throwIfBug } from './failure.ts';
 import type { Stoppable } from './lifecycle.ts';
+import { giveMemoryBack } from './memory/give-back.ts';
 
 /** Exit code for a start that is refused: bad config, taken port, wrong data folder. */
 const EXIT_REFUSED = 2;
@@ -9,7 +10,8 @@ const SUPERVISOR_POLL_MS = 500;
 
 /**
  * Runs a service as a process: one line on standard error and exit 2 when it cannot start; SIGTERM and SIGINT
- * stop it, drained, with exit 0; SIGHUP reloads the config where the service can; SIGUSR1 and SIGUSR2 do nothing; an unhandled rejection or exception ends it with exit 1. With
+ * stop it, drained, with exit 0; SIGHUP reloads the config where the service can; SIGUSR1 and SIGUSR2 do nothing; an
+ * unhandled rejection or exception ends it with exit 1. What a burst left in memory is given back within a minute. With
  * `SEPIA_SUPERVISOR=<pid>` in the environment it also stops when that process is gone.
  */
 export async function runService(service: string, start: () => Promise<Service>): Promise<void> {
@@ -38,6 +40,7 @@ export async function runService(service: string, start: () => Promise<Service>)
   const watch = watchSupervisor(stop);
   try {
     running = await start();
+    giveMemoryBack();
   } catch (error) {
     clearInterval(watch);
     const text = isCoded(error)

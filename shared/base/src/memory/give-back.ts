@@ -1,0 +1,38 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { IdleMemory } from './core/idle-memory.ts';
+
+/** How often a process is looked at, in ms: what a burst left is given back within two looks. */
+const LOOK_MS = 15_000;
+
+/**
+ * Collects what a burst left behind once this process is idle, so that its memory goes back to the system within a
+ * minute. Keeps no process alive. Returns what ends it.
+ */
+export function giveMemoryBack(lookMs: number = LOOK_MS): () => void {
+  const collect = collector();
+  const memory = new IdleMemory();
+  let last = { atMs: performance.now(), cpu: process.cpuUsage() };
+  const timer = setInterval(() => {
+    const now = { atMs: performance.now(), cpu: process.cpuUsage() };
+    const spentUs = now.cpu.user + now.cpu.system - last.cpu.user - last.cpu.system;
+    const cpuShare = spentUs / 1_000 / Math.max(1, now.atMs - last.atMs);
+    last = now;
+    if (!memory.look({ usedBytes: usedBytes(), cpuShare })) return;
+    collect();
+    memory.collected(usedBytes());
+  }, lookMs);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+function usedBytes(): number {
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
+/** V8's own collection, which Node shows to scripts only where it was started with a flag. */
+function collector(): () => void {
+  setFlagsFromString('--expose-gc');
+  return runInNewContext('gc') as () => void;
+}
