@@ -212,7 +212,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   swarms.onComplaint((digest, piece) => repair.lookBehind(digest, piece));
   const lookAgain = async (digest: Digest): Promise<void> => await repair.look(digest);
   const replicator = new Replicator(
-    { members, store, hints, lookAgain, log },
+    { members, store, hints, upstreams, lookAgain, log },
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
@@ -268,19 +268,8 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
   const gc = createGc(
     {
-      ...{
-        cluster,
-        members,
-        records,
-        standing: recordStanding,
-        sets,
-        store,
-        swarms,
-        replicator,
-        tags,
-        manifests,
-        invalidation,
-      },
+      ...{ cluster, members, records, standing: recordStanding, sets, store },
+      ...{ swarms, replicator, tags, manifests, invalidation },
       ...{ fence, elapsedMs: nowMs, metrics, log, nowMs: dateMs },
     },
     config['garbage-collection'],
@@ -298,7 +287,8 @@ async function build(parts: BuildParts): Promise<Origin> {
 
   const { recovery, ring, move, agreement } = createRing(
     {
-      ...{ ...opened, cluster, members, client, index, store, hints, replicator, tags, log, nowMs },
+      ...{ ...opened, cluster, members, client, index, store, hints },
+      ...{ replicator, tags, upstreams, log, nowMs },
       sweeps: gc.peers,
     },
     { compareEveryMs: config['compare-every'] },

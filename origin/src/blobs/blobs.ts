@@ -108,7 +108,9 @@ export class Blobs {
       // A copy that only other upstreams' pushes brought may become a cached one before the registry has the blob.
       const isOther =
         upstreams.keepsPushes(name.upstream) && !provenance.some((one) => one.upstream === name.upstream);
-      return { state: 'final', sizeBytes: stat.sizeBytes, linked, class: isOther ? 'cached' : kept };
+      const by = [...new Set(provenance.map(({ upstream }) => upstream))];
+      const { sizeBytes } = stat;
+      return { state: 'final', sizeBytes, linked, class: isOther ? 'cached' : kept, upstreams: by };
     }
     const fetch = fetches.running(name.digest);
     if (fetch?.sizeBytes === undefined) {

@@ -7,12 +7,15 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
-import { H_CLASS } from '@sepia/cluster/api/headers';
+import { H_BROUGHT, H_CLASS } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { majority } from '@sepia/cluster/ring';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Members } from '../cluster/members.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import { broughtText, knowsPushes } from './core/brought-by.ts';
+import type { Where } from './core/quorum.ts';
 import type { Hint, Hints } from './hints.ts';
 
 type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
@@ -33,6 +36,7 @@ interface ReplicatorDeps {
   readonly members: Members;
   readonly store: BlobStore;
   readonly hints: Hints;
+  readonly upstreams: Pick<Upstreams, 'keepsPushes'>;
   /** Looks whether the copy here is damaged, and mends it. */
   readonly lookAgain: (digest: Digest) => Promise<void>;
   readonly log: Logger;
@@ -47,7 +51,7 @@ export class Replicator {
   readonly #stragglerMs: number;
   readonly #stopped = new AbortController();
   readonly #backoff = new Map<string, { failures: number; untilMs: number }>();
-  /** Copies under way, by digest and target: who wants one of them joins it. */
+  /** Copies under way, by digest, target and upstream: who wants one of them joins it. */
   readonly #copies = new SingleFlight<string, void>();
   /** Pushes and copies that need the blob in this store: it is not handed over meanwhile. */
   readonly #held = new Map<Digest, number>();
@@ -216,7 +220,7 @@ export class Replicator {
     signal: AbortSignal,
     epoch = this.#deps.members.epoch,
   ): Promise<void> {
-    const key = `${keyOf(name.digest, id)}${isStandIn ? '\nstand-in' : ''}\n${epoch}`;
+    const key = copyKey(name, id, epoch, isStandIn);
     await this.#copies.run(
       key,
       async (both) => {
@@ -266,6 +270,7 @@ export class Replicator {
         ...to(ORIGIN_BLOBS.blobPut, { ...name, copy: true, hint: isStandIn }),
         headers: {
           [H_CLASS]: attrs.class,
+          [H_BROUGHT]: broughtText(attrs.provenance),
           'content-length': String(sizeBytes),
           ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
         },
@@ -323,21 +328,24 @@ export class Replicator {
     }
   }
 
-  /** True if an owner has the blob as one that was pushed: a copy that is only cached there may be evicted. */
+  /** True if an owner has the blob, and as one that was pushed if it is one here: what is only cached may be evicted. */
   async #hasIt(name: CopyName, id: string, signal: AbortSignal, epoch: number): Promise<boolean> {
-    const { members, store } = this.#deps;
+    const { members, store, upstreams } = this.#deps;
     const stat = await store.stat(name.digest);
     // To send a small one takes no longer than to ask.
     if (stat !== undefined && stat.sizeBytes <= CHUNK_BYTES) return false;
     if (members.isSuspect(id)) return false;
     const call = { ...to(ORIGIN_BLOBS.where, name), epoch, signal };
-    const asked = members.json<{ state: string; class?: string }>(id, call);
+    const asked = members.json<Where>(id, call);
     const where = await asked.catch((error: unknown) => {
       // Its copy is being mended: a good one is welcome.
       // Or it waits for this very copy, or for what it must know before it says no.
       if (!isCoded(error, 'DISK_CORRUPT') && !isCoded(error, 'RECORDS_PENDING')) throw error;
     });
-    return where?.state === 'final' && (where.class === 'pushed' || where.class === stat?.attrs.class);
+    if (where?.state !== 'final') return false;
+    if (stat?.attrs.class === 'cached') return true;
+    const keeps = (upstream: string): boolean => upstreams.keepsPushes(upstream);
+    return knowsPushes(where, stat?.attrs.provenance ?? [], keeps);
   }
 
   #isDue(hint: Hint): boolean {
@@ -345,8 +353,8 @@ export class Replicator {
     return !this.#isRunning(hint) && (this.#backoff.get(key)?.untilMs ?? 0) <= performance.now();
   }
 
-  #isRunning({ digest, target }: Hint): boolean {
-    return this.#copies.has(`${keyOf(digest, target)}\n${this.#deps.members.epoch}`);
+  #isRunning(hint: Hint): boolean {
+    return this.#copies.has(copyKey(hint, hint.target, this.#deps.members.epoch, false));
   }
 
   /** What this origin kept for others goes when they all have it. */
@@ -367,6 +375,11 @@ function hasCopies(holders: ReadonlySet<string>, sets: readonly (readonly string
   const owners = new Set(sets.flat());
   const standIns = [...holders].filter((id) => !owners.has(id)).length;
   return sets.every((set) => set.filter((id) => holders.has(id)).length + standIns >= majority(set.length));
+}
+
+/** A push in the name of another upstream has a copy of its own: the one under way may not tell of it. */
+function copyKey({ digest, upstream }: CopyName, target: string, epoch: number, isStandIn: boolean): string {
+  return `${keyOf(digest, target)}\n${upstream}${isStandIn ? '\nstand-in' : ''}\n${epoch}`;
 }
 
 function keyOf(digest: Digest, target: string): string {

@@ -8,6 +8,7 @@ import type { RepositoryName } from '@sepia/base/names/repository';
 import { takesPushes } from '@sepia/cluster/write-back';
 import type { BlobAttrs, BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
+import { withProvenance } from '@sepia/store/sidecar';
 import type { UploadFile } from '@sepia/store/upload-file';
 import type { ContentGuard } from '../fence/content-guard.ts';
 import type { Links } from '../records/links.ts';
@@ -208,6 +209,8 @@ export class Uploads {
     body: AsyncIterable<Uint8Array>,
     facts: {
       readonly class: BlobAttrs['class'];
+      /** Further repositories that brought it. */
+      readonly brought: BlobAttrs['provenance'];
       readonly mediaType: string | undefined;
       /** How long the body says it is. */
       readonly roomBytes: number;
@@ -217,7 +220,8 @@ export class Uploads {
     const file = await this.#deps.store.createUpload(`copy-${randomBytes(12).toString('hex')}`);
     try {
       await appendBody(file, body);
-      const attrs = attrsOf(name, facts.class, facts.mediaType);
+      const own = attrsOf(name, facts.class, facts.mediaType);
+      const attrs = { ...own, provenance: facts.brought.reduce(withProvenance, own.provenance) };
       return await this.#deps.guard.writing(name.digest, async () => await file.commit(name.digest, attrs));
     } finally {
       await file.drop();

@@ -3,7 +3,7 @@ import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { type BlobFetchState, MAX_FETCH_WAIT_MS } from '@sepia/cluster/api/blob-fetch';
-import { H_ATTEMPT, H_BLOB_SIZE, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
+import { H_ATTEMPT, H_BLOB_SIZE, H_BROUGHT, H_CLASS, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { rightLeaves } from '@sepia/http/bodies/checked-body';
@@ -15,6 +15,7 @@ import { PIECE_BYTES, pieceCount } from '@sepia/metainfo/tree';
 import { parseRange } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import type { Blobs, MetainfoSource } from '../blobs/blobs.ts';
+import { broughtOf } from '../blobs/core/brought-by.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { Uploads } from '../blobs/uploads.ts';
@@ -348,6 +349,7 @@ async function putBlob(deps: BlobRouteDeps, ctx: Context): Promise<void> {
     const mediaType = ctx.get('sepia-media-type');
     await deps.uploads.putCopy(name, bodyOf(ctx), {
       class: kind,
+      brought: broughtOf(ctx.get(H_BROUGHT)),
       mediaType: mediaType === '' ? undefined : mediaType,
       roomBytes: contentLength(ctx) ?? 0,
     });

@@ -4,7 +4,7 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { Hints } from '../blobs/hints.ts';
 import type { Replicator } from '../blobs/replicator.ts';
-import { unknownName } from '../blobs/unknown-name.ts';
+import { oneNameOf } from '../blobs/unknown-name.ts';
 
 /** Copies that are noted at once. */
 const AT_ONCE = 32;
@@ -35,7 +35,7 @@ export class CopiesOwed {
         lacking.push(digest);
         return;
       }
-      const name = stat.attrs.provenance[0] ?? unknownName(cluster);
+      const name = oneNameOf(cluster, stat.attrs.provenance);
       if (name === undefined) return;
       await hints.add({ digest, target, upstream: name.upstream, repository: name.repository });
       owed += 1;

@@ -8,10 +8,14 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import { isMoving } from '@sepia/cluster/membership';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobIndex } from '../blobs/blob-index.ts';
+import { knowsPushes } from '../blobs/core/brought-by.ts';
+import type { Where } from '../blobs/core/quorum.ts';
 import type { Hints } from '../blobs/hints.ts';
-import { unknownName } from '../blobs/unknown-name.ts';
+import { oneNameOf } from '../blobs/unknown-name.ts';
 import type { Members } from '../cluster/members.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
+import type { CopiesOwed } from '../recovery/copies-owed.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
 
 interface LeftoversDeps {
   readonly members: Pick<Members, 'selfId' | 'epoch' | 'placement' | 'isSuspect' | 'json'>;
@@ -20,6 +24,8 @@ interface LeftoversDeps {
   readonly index: Pick<BlobIndex, 'list' | 'removed'>;
   readonly store: Pick<BlobStore, 'stat' | 'setAttrs'>;
   readonly hints: Pick<Hints, 'owes'>;
+  readonly copies: Pick<CopiesOwed, 'add'>;
+  readonly upstreams: Pick<Upstreams, 'keepsPushes'>;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -93,25 +99,30 @@ export class Leftovers {
     epoch: number,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const { members, cluster, store, hints } = this.#deps;
+    const { members, cluster, store, hints, copies, upstreams } = this.#deps;
     // All must say that they have it: the others are not asked for nothing.
     if (owners.some((id) => members.isSuspect(id))) return false;
     if (await hints.owes(digest)) return false;
     const stat = await store.stat(digest);
     // The cache let it go before the list did.
     if (stat === undefined) return true;
-    const name = stat.attrs.provenance[0] ?? unknownName(cluster);
+    const { provenance } = stat.attrs;
+    const name = oneNameOf(cluster, provenance);
     if (name === undefined) return false;
     const call = { ...to(ORIGIN_BLOBS.where, { ...name, digest }), epoch };
     const said = await askAll(
       owners,
-      async (id, over) =>
-        await members.json<{ state: string; class?: string }>(id, { ...call, signal: over }),
+      async (id, over) => await members.json<Where>(id, { ...call, signal: over }),
       { signal },
     );
-    const isPushed = said.every(
-      (one) => one.type === 'answer' && one.answer.state === 'final' && one.answer.class === 'pushed',
-    );
+    const keeps = (upstream: string): boolean => upstreams.keepsPushes(upstream);
+    let isPushed = true;
+    for (const one of said) {
+      if (one.type === 'answer' && knowsPushes(one.answer, provenance, keeps)) continue;
+      isPushed = false;
+      // It has the blob, and does not know of pushes that brought it: a copy tells it of them.
+      if (one.type === 'answer' && knowsPushes(one.answer, [], keeps)) await copies.add(one.by, [digest]);
+    }
     return members.epoch === epoch && isPushed;
   }
 

@@ -2,6 +2,7 @@ import { epochOf } from '@sepia/cluster/ring-follower';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
 import type { Peers } from '../gc/peers.ts';
 import { Recovery, type RecoveryDeps } from '../recovery/recovery.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
 import { Agreement } from './agreement.ts';
 import { Leftovers } from './leftovers.ts';
 import { Move } from './move.ts';
@@ -18,6 +19,7 @@ interface RingParts {
 export function createRing(
   deps: RecoveryDeps & {
     readonly client: InternalClient;
+    readonly upstreams: Pick<Upstreams, 'keepsPushes'>;
     readonly sweeps: Pick<Peers, 'hold' | 'release'>;
     readonly nowMs: () => number;
   },
@@ -36,6 +38,8 @@ export function createRing(
     index,
     store: deps.store,
     hints,
+    copies,
+    upstreams: deps.upstreams,
     log,
     nowMs: () => performance.now(),
   });

@@ -1,6 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
+import { systemCode } from '@sepia/base/errors';
 import { decodeSidecar } from '@sepia/store/sidecar';
 import { bytesOf } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
@@ -39,4 +40,31 @@ t.test('every copy knows that a push to an upstream of mode write-back brought i
   for (const id of c.ids)
     await until(() => upstreamsOf(c, id, digest).includes('hub'), `${id} knows what waits for the registry`);
   for (const id of c.ids) t.same(upstreamsOf(c, id, digest), ['local', 'hub']);
+});
+
+t.test('a lost copy comes back with all that brought it', async (t) => {
+  const hubs = ['hub', 'other'].map((name) => ({
+    ...{ name, mode: 'write-back', access: 'cluster', url: 'http://127.0.0.1:1' },
+  }));
+  const c = await startCluster(t, { origins: 3, upstreams: hubs });
+  const bytes = Buffer.from(bytesOf(LARGE_BYTES, 2));
+  const digest = digestOf(bytes);
+  const all = ['local', 'hub', 'other'];
+  for (const upstream of all) {
+    const path = `/v1/blobs/${digest}?upstream=${upstream}&repository=team/app`;
+    t.equal((await c.call('o1', { method: 'PUT', path, body: bytes })).status, 201);
+  }
+  for (const id of c.ids)
+    await until(() => all.every((one) => upstreamsOf(c, id, digest).includes(one)), `${id} has it`);
+  await c.stop('o3');
+  rmSync(c.dataOf('o3'), { recursive: true });
+  await c.start('o3');
+  await until(() => {
+    try {
+      return all.every((one) => upstreamsOf(c, 'o3', digest).includes(one));
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+      return false;
+    }
+  }, 'o3 has it again, and knows what waits');
 });

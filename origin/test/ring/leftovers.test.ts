@@ -13,6 +13,9 @@ function world(given: {
   epoch?: number;
   later?: number;
   isNameLost?: boolean;
+  /** What brought the blob here, and what each owner says brought it there. */
+  brought?: readonly string[];
+  known?: readonly (readonly string[])[];
 }) {
   const [classes, made] = [
     new Map([
@@ -24,11 +27,13 @@ function world(given: {
       epoch: given.epoch ?? 2,
       suspect: undefined as string | undefined,
       asked: [] as string[],
+      told: [] as string[],
       passes: 0,
       nowMs: 0,
     },
   ];
-  const provenance = given.isNameLost === true ? [] : [{ upstream: 'local', repository: 'team/app' }];
+  const brought = given.isNameLost === true ? [] : (given.brought ?? ['local']);
+  const provenance = brought.map((upstream) => ({ upstream, repository: 'team/app' }));
   const leftovers = new Leftovers({
     members: {
       selfId: 'o1',
@@ -40,7 +45,9 @@ function world(given: {
       json: async (id: string, call: { path: string }) => {
         made.asked.push(call.path);
         made.epoch = given.later ?? made.epoch;
-        return { state: 'final', class: given.classes[id === 'o2' ? 0 : 1] };
+        const at = id === 'o2' ? 0 : 1;
+        const known = given.known === undefined ? {} : { upstreams: given.known[at] };
+        return { state: 'final', class: given.classes[at], ...known };
       },
     } as never,
     standing: { isSettled: true },
@@ -58,7 +65,20 @@ function world(given: {
       setAttrs: async (digest: never, change: { class: string }) => classes.set(digest, change.class),
     } as never,
     hints: { owes: async () => given.owes === true },
-    cluster: { upstreams: [{ name: 'local', mode: 'none' }] } as never,
+    copies: {
+      add: async (id: string) => {
+        made.told.push(id);
+        return { owed: 1, lacking: [] };
+      },
+    },
+    upstreams: { keepsPushes: (name) => name !== 'local' },
+    cluster: {
+      upstreams: [
+        { name: 'local', mode: 'none' },
+        { name: 'hub', mode: 'write-back' },
+        { name: 'other', mode: 'write-back' },
+      ],
+    } as never,
     log: silentLogger(),
     nowMs: () => made.nowMs,
   });
@@ -88,6 +108,20 @@ t.test('it stays as it is, and is counted, as long as that is not sure', async (
   const { leftovers } = world({ classes: ['pushed', 'cached'] });
   await leftovers.tidy(new AbortController().signal);
   t.equal(leftovers.count, 1);
+});
+
+t.test('an owner that does not know of all pushes that wait for registries is told, by a copy', async (t) => {
+  const brought = ['local', 'hub', 'other'];
+  const classes = ['pushed', 'pushed'];
+  const { leftovers, made } = world({ classes, brought, known: [brought, ['local', 'hub']] });
+  await leftovers.tidy(new AbortController().signal);
+  t.match(made.asked[0], /upstream=hub/, 'asked by what waits');
+  t.same(made.told, ['o3']);
+  t.same(made.removed, []);
+  const told = world({ classes, brought, known: [brought, ['other', 'hub']] });
+  await told.leftovers.tidy(new AbortController().signal);
+  t.same(told.made.told, []);
+  t.same(told.made.removed, [MOVED], 'what waits for no registry need not be known');
 });
 
 t.test('nothing is looked at while the ring changes, nor before it changed for the first time', async (t) => {

@@ -8,6 +8,8 @@ export interface Where {
   readonly linked: boolean;
   /** Of a blob that is here: whether it was pushed (to an upstream of mode write-back: to that), or may go. */
   readonly class?: 'pushed' | 'cached';
+  /** Of a blob that is here: the upstreams whose repositories brought it. */
+  readonly upstreams?: readonly string[];
 }
 
 /** What one member said about a blob, or `silent`. */

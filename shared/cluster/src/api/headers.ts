@@ -14,6 +14,8 @@ export const H_PIECE_HASH = 'sepia-piece-hash';
 export const H_ATTEMPT = 'sepia-attempt';
 /** Class of a copied blob: `pushed` or `cached`. */
 export const H_CLASS = 'sepia-class';
+/** Repositories that brought a copied blob: `UPSTREAM/REPOSITORY`, with commas between them. */
+export const H_BROUGHT = 'sepia-brought';
 /** `Authorization` that a client brought for the upstream: used for this call's upstream requests, never kept or logged. */
 export const H_UPSTREAM_AUTHORIZATION = 'sepia-upstream-authorization';
 /** Code of our error table behind an OCI error. */
