@@ -23,6 +23,7 @@ const RESTORE_BODY = z.object({
   entries: z.array(z.object({ key: z.string().min(1).max(4_096), stored: z.unknown() })).max(MAX_PAGE),
 });
 const DIGEST = z.string().refine(isDigest, { message: 'is not a digest' });
+const MAX_MOVES = 1_000;
 const TAG_STATE = z.object({
   digest: DIGEST.optional(),
   checkedAtMs: z.number(),
@@ -31,11 +32,19 @@ const TAG_STATE = z.object({
       z.object({
         digest: DIGEST.optional(),
         atMs: z.number(),
-        how: z.enum(['push', 'revalidate', 'set', 'delete', 'purge', 'restore']),
+        how: z.enum(['push', 'revalidate', 'set', 'delete', 'purge', 'restore', 'theirs']),
         by: z.string().max(256),
       }),
     )
-    .max(1_000)
+    .max(MAX_MOVES)
+    .optional(),
+  owed: z
+    .object({
+      sinceMs: z.number(),
+      base: DIGEST.nullable().optional(),
+      ours: z.array(DIGEST).max(MAX_MOVES),
+      restored: z.literal(true).optional(),
+    })
     .optional(),
 });
 

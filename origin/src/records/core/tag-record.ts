@@ -14,6 +14,8 @@ export interface Owed {
   readonly base?: Digest | null;
   /** Where it was pointed here since: what the registry has of these came from here. The newest last. */
   readonly ours: readonly Digest[];
+  /** As a backup said: it may have got there since, and been changed there again. */
+  readonly restored?: true;
 }
 
 /** One move of a tag, as its history keeps it. */
@@ -80,7 +82,7 @@ export function takenAway(state: TagState | undefined, move: Omit<TagMove, 'dige
  */
 export function owing(before: TagState | undefined, changed: TagState, behind: Behind): TagState {
   const known = behind === undefined && before !== undefined ? (before.digest ?? null) : behind;
-  const first = before?.owed === undefined ? known : before.owed.base;
+  const first = before?.owed === undefined ? known : before.owed.restored ? behind : before.owed.base;
   const isBack = isTakenAway(before) && typeof first === 'string';
   const base = isBack ? null : first;
   const pushed = changed.digest === undefined ? [] : [changed.digest];
@@ -97,9 +99,10 @@ export function paid(
   atMs: number,
 ): TagState | undefined {
   if (state?.owed === undefined) return state;
-  const { owed, ...rest } = state;
+  const { owed: before, ...rest } = state;
   if (state.digest === seen) return { ...rest, checkedAtMs: atMs };
   // It moved on meanwhile: what is there now came from here.
+  const { restored: _, ...owed } = before;
   return { ...rest, owed: { ...owed, base: seen ?? null } };
 }
 
@@ -134,11 +137,11 @@ export function yielded(
 
 /**
  * What a register holds after a backup's state was put into it: the backup's if nothing is there or its last move is
- * later, else what is there. Putting the same one back twice changes nothing.
+ * later, else what is there. Putting the same one back twice changes nothing. What it owed may have been paid since.
  */
 export function restored(state: TagState | undefined, backup: TagState): TagState {
-  if (state === undefined) return backup;
-  return lastMoveMs(backup) > lastMoveMs(state) ? backup : state;
+  if (state !== undefined && lastMoveMs(backup) <= lastMoveMs(state)) return state;
+  return backup.owed === undefined ? backup : { ...backup, owed: { ...backup.owed, restored: true } };
 }
 
 function lastMoveMs(state: TagState): number {

@@ -18,7 +18,9 @@ export type TagStep =
 /**
  * What to do about a tag: `wanted` is where it points here (null: taken away), `found` where it points at the registry
  * (null: it does not have it). What came from here, or was there before the first change that waits, is no conflict;
- * where that is not known, whatever is there is one, unless the push wins anyway. A delete takes nothing away there that
+ * where that is not known, whatever is there is one, unless the push wins anyway. What only a backup says is owed may have
+ * got there and been replaced since: it goes over nothing, and yields to what nobody here ever put there, before somebody
+ * says so. A delete takes nothing away there that
  * was never known here, unless an operator says so: `take`, who wins this conflict.
  */
 export function tagStep(
@@ -31,7 +33,12 @@ export function tagStep(
   const act = wanted === null ? 'delete' : 'put';
   const isOurs = found !== null && owed.ours.includes(found);
   const isAsBefore = owed.base === undefined ? found === null : found === owed.base;
-  if (isOurs || isAsBefore) return { type: act };
+  const isKnown = isOurs || isAsBefore;
+  if (owed.restored === true && take === undefined) {
+    if (found === null) return { type: act };
+    return !isKnown && onConflict === 'theirs' ? { type: 'yield', to: found } : { type: 'stop', found };
+  }
+  if (isKnown) return { type: act };
   const policy = take ?? onConflict;
   if (policy === 'theirs') return { type: 'yield', to: found };
   if (policy === 'stop') return { type: 'stop', found };

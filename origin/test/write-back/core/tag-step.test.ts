@@ -7,6 +7,7 @@ import {
   owing,
   paid,
   recordOf,
+  restored,
   type TagState,
   takenAway,
   yielded,
@@ -60,6 +61,39 @@ t.test('a push after a delete is no conflict, whether the delete got there or no
   for (const found of [A, B, null])
     t.match(tagStep({ wanted: B, found, owed: owed! }, 'theirs'), { type: found === B ? 'there' : 'put' });
   t.same(tagStep({ wanted: B, found: C, owed: owed! }, 'theirs'), { type: 'yield', to: C });
+});
+
+t.test('what a backup says is owed goes over nothing before an operator says so', async (t) => {
+  const pushed = owing(undefined, moved(undefined, { ...HERE, atMs: 1, digest: B }), A);
+  const back = restored(undefined, pushed);
+  t.equal(restored(pushed, pushed), pushed, 'what is there is not from a backup');
+  const step = { wanted: B, owed: back.owed! };
+  for (const policy of ['ours', 'theirs', 'stop'] as const) {
+    t.same(tagStep({ ...step, found: B }, policy), { type: 'there' });
+    t.same(tagStep({ ...step, found: null }, policy), { type: 'put' }, 'it never got there');
+    t.same(
+      tagStep({ ...step, found: A }, policy),
+      { type: 'stop', found: A },
+      'as before, or put back there',
+    );
+    t.same(tagStep({ ...step, found: A }, policy, 'ours'), { type: 'put' });
+  }
+  t.same(tagStep({ ...step, found: C }, 'ours'), { type: 'stop', found: C });
+  t.same(tagStep({ ...step, found: C }, 'theirs'), { type: 'yield', to: C });
+  t.same(tagStep({ ...step, found: C }, 'ours', 'theirs'), { type: 'yield', to: C });
+  const gone = { wanted: null, owed: back.owed! };
+  t.same(tagStep({ ...gone, found: B }, 'ours'), { type: 'stop', found: B });
+  t.same(tagStep({ ...gone, found: null }, 'ours'), { type: 'there' });
+});
+
+t.test('a push after a restore is as any other, and knows only what was seen there since', async (t) => {
+  const pushed = owing(undefined, moved(undefined, { ...HERE, atMs: 1, digest: B }), A);
+  const back = restored(undefined, pushed);
+  const move = { ...HERE, atMs: 2, digest: C };
+  const seen = owing(back, moved(back, move), B);
+  t.same(seen.owed, { sinceMs: 1, base: B, ours: [B, C] });
+  t.same(owing(back, moved(back, move), undefined).owed, { sinceMs: 1, ours: [B, C] });
+  t.notOk(paid(back, C, 3)?.owed?.restored, 'what is there was seen');
 });
 
 type Event =

@@ -1,0 +1,51 @@
+import { randomBytes } from 'node:crypto';
+import t from 'tap';
+import { Hub } from '../support/hub.ts';
+
+interface Dumped {
+  readonly entries: readonly { readonly key: string; readonly stored: unknown }[];
+}
+
+/** The tags of a cluster, as a backup has them. */
+async function tagsOf(hub: Hub): Promise<Dumped['entries']> {
+  const { bytes } = await hub.call('GET', '/v1/backup/r1');
+  return (JSON.parse(bytes.toString()) as Dumped).entries;
+}
+
+async function restore(hub: Hub, entries: Dumped['entries']): Promise<void> {
+  const body = Buffer.from(JSON.stringify({ space: 'r1', entries }));
+  const { status, bytes } = await hub.call('POST', '/v1/restore', body);
+  if (status !== 200) throw new Error(`restore: ${status} ${bytes}`);
+}
+
+t.test('a backup says that tags wait: what never got there is brought, what is there stays', async (t) => {
+  const before = await Hub.start(t);
+  await before.target.down();
+  const layers = { never: randomBytes(300), newer: randomBytes(300) };
+  const never = await before.image('team/app', 'never', layers.never);
+  const old = await before.image('team/app', 'newer', layers.newer);
+  const backup = await tagsOf(before);
+  for (const id of before.c.ids) await before.c.stop(id);
+  const { target } = before;
+  await target.up();
+  const newer = before.direct('team/app', 'newer');
+
+  const after = await Hub.start(t, {}, { target });
+  await after.image('team/app', undefined, layers.never);
+  await after.image('team/app', undefined, layers.newer);
+  await restore(after, backup);
+  for (const tag of ['never', 'newer']) t.match(await after.tag('team/app', tag), { status: 200 });
+  await after.retry({});
+  const dead = await after.dead();
+  t.match(dead, { reference: 'newer', error: /^WRITE_BACK_CONFLICT/, advice: /--take/ });
+  t.equal(target.manifests.get('team/app:newer'), newer, 'what is newer there stays');
+  t.match(
+    await after.tag('team/app', 'newer'),
+    { status: 200, digest: old },
+    'and what was pushed counts here',
+  );
+  await after.retry({ job: dead.id, take: 'theirs' });
+  await after.drained();
+  t.equal(target.manifests.get('team/app:never'), never);
+  t.match(await after.tag('team/app', 'newer'), { status: 200, digest: newer });
+});
