@@ -12,11 +12,7 @@ import { Cluster } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
 import { followingClient } from '@sepia/cluster/ring-follower';
 import { startAdmin } from '@sepia/http/admin';
-import { createApp } from '@sepia/http/app';
 import { HttpListener } from '@sepia/http/listener';
-import { createMemberGate } from '@sepia/http/member-gate';
-import { pageFiles } from '@sepia/http/page-files';
-import { createRouter, routesOf } from '@sepia/http/router';
 import { createDispatcher } from '@sepia/http/sockets';
 import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
 import { PackPool } from '@sepia/lazy/pack/pool';
@@ -24,7 +20,8 @@ import { DataFolder } from '@sepia/store/data-folder';
 import { JsonFolder } from '@sepia/store/scratch/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import type { AcceleratorConfig } from './config.ts';
-import { apiGuard, apiRoutes } from './http/routes.ts';
+import { apiApp } from './http/api-app.ts';
+import { apiGuard } from './http/routes.ts';
 import { LayerRecords } from './net/layer-records.ts';
 import { Proxies } from './net/proxies.ts';
 import { QueueClient } from './net/queue-client.ts';
@@ -127,21 +124,19 @@ export async function startAccelerator(
     );
     metrics.gauge('sepia_accelerator_running', 'Images that are converted now.', () => worker.running);
     const stopping = new AbortController();
-    const gate = createMemberGate({
-      role: 'accelerator',
-      guards: { webhook: guard },
+    const app = apiApp({
+      cluster,
+      queue,
+      progressOf: (job) => worker.progressOf(job),
+      guard,
       clusterKey,
       selfId: id,
       log,
       metrics,
       clock,
       oldSignatures,
+      stopping: stopping.signal,
     });
-    const app = createApp({ log, gate, onRequest: metrics.onRequest });
-    const router = createRouter();
-    apiRoutes(router, { cluster, queue });
-    pageFiles(router, new URL('../ui/', import.meta.url));
-    app.use(routesOf(router));
     const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
     stops.push('listener', () => listener.stop(STOP_GRACE_MS));
     const admin = await startAdmin(

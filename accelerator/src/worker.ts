@@ -43,6 +43,7 @@ export class Worker {
   #options: Required<WorkerOptions>;
   readonly #stopped = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  readonly #progress = new Map<string, ConversionProgress>();
   #loop: Promise<void> | undefined;
   /** Ends the pause before the next look: a worker is free. */
   #wake = new AbortController();
@@ -54,6 +55,11 @@ export class Worker {
 
   get running(): number {
     return this.#running.size;
+  }
+
+  /** How far a job is that runs here: newer than what the queue knows. */
+  progressOf(id: string): ConversionProgress | undefined {
+    return this.#progress.get(id);
   }
 
   /** So many at once from now on; what runs goes on. */
@@ -106,6 +112,7 @@ export class Worker {
   #begin(job: ConversionJob): void {
     const run = this.#run(job).finally(() => {
       this.#running.delete(run);
+      this.#progress.delete(job.id);
       this.#wake.abort(new CodedError('TIMEOUT', { message: 'a worker is free' }));
     });
     this.#running.add(run);
@@ -116,12 +123,9 @@ export class Worker {
     const lost = new AbortController();
     const signal = AbortSignal.any([this.#stopped.signal, lost.signal]);
     const over = new AbortController();
-    let progress: ConversionProgress = { layers: [] };
-    const renewing = this.#renew(job, () => progress, lost, over.signal);
+    const renewing = this.#renew(job, lost, over.signal);
     const facts = { job: job.id, ...job.payload };
-    const note = (next: ConversionProgress): void => {
-      progress = next;
-    };
+    const note = (progress: ConversionProgress): void => void this.#progress.set(job.id, progress);
     let end: () => Promise<void>;
     try {
       const outcome = await this.#deps.run(job.payload, note, signal);
@@ -162,12 +166,7 @@ export class Worker {
     }
   }
 
-  async #renew(
-    job: ConversionJob,
-    progress: () => ConversionProgress,
-    lost: AbortController,
-    over: AbortSignal,
-  ): Promise<void> {
+  async #renew(job: ConversionJob, lost: AbortController, over: AbortSignal): Promise<void> {
     const { queue, holder, log } = this.#deps;
     for (;;) {
       try {
@@ -177,7 +176,7 @@ export class Worker {
         return;
       }
       try {
-        if (await queue.renew(job.id, holder, progress())) continue;
+        if (await queue.renew(job.id, holder, this.progressOf(job.id) ?? { layers: [] })) continue;
         lost.abort(new CodedError('CONFLICT', { message: 'the job is not this accelerator’s any more' }));
         return;
       } catch (error) {

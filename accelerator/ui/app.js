@@ -1,22 +1,66 @@
-// The page of an accelerator: polls the list of conversions and draws it. No markup is ever made from data: text goes in by textContent.
+// The page of an accelerator: is told of conversions as they change and draws them. No markup is ever made from data: text goes in by textContent.
 
-const POLL_MS = 2_000;
+const EVENTS = '/api/v1/conversions/events';
+const AGAIN_MS = 5_000;
+const DRAW_EVERY_MS = 250;
 const TIMEOUT_MS = 20_000;
 const MAX_LAYERS = 12;
 
 const byId = (id) => document.getElementById(id);
 
-async function poll() {
+/** Jobs by id, as they were told last. */
+const jobs = new Map();
+let lack = 'Connecting…';
+let drawing;
+
+function follow() {
+  const events = new EventSource(EVENTS);
+  // Each connection is told everything again.
+  events.addEventListener('open', () => jobs.clear());
+  events.addEventListener('job', ({ data }) => {
+    const job = JSON.parse(data);
+    jobs.set(job.id, job);
+    drawSoon();
+  });
+  events.addEventListener('gone', ({ data }) => {
+    jobs.delete(JSON.parse(data).id);
+    drawSoon();
+  });
+  events.addEventListener('current', () => {
+    lack = undefined;
+    drawSoon();
+  });
+  events.addEventListener('lack', ({ data }) => {
+    lack = `The queue does not answer: ${JSON.parse(data).message}`;
+    drawSoon();
+  });
+  events.addEventListener('error', async () => {
+    lack ??= 'The accelerator does not answer; trying again…';
+    if (events.readyState === EventSource.CLOSED) {
+      lack = await reason();
+      setTimeout(follow, AGAIN_MS);
+    }
+    drawSoon();
+  });
+}
+
+/** Why there is no stream: its own answer does not reach a script. */
+async function reason() {
   try {
-    const answer = await fetch('/api/v1/conversions', { cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const answer = await fetch('/api/v1/conversions', { method: 'HEAD', cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (answer.status === 401 || answer.status === 403)
-      throw new Error('the list is for members only; set api.read to anyone in the config of this accelerator');
-    if (!answer.ok) throw new Error(`the accelerator answered ${answer.status}`);
-    show(await answer.json());
+      return 'No list: it is for members only; set api.read to anyone in the config of this accelerator';
+    return `No events: the accelerator answered ${answer.status}; trying again…`;
   } catch (error) {
-    say(`No list: ${error.message}`, true);
+    return `No events: ${error.message}; trying again…`;
   }
-  setTimeout(poll, POLL_MS);
+}
+
+function drawSoon() {
+  drawing ??= setTimeout(() => {
+    drawing = undefined;
+    show([...jobs.values()]);
+  }, DRAW_EVERY_MS);
 }
 
 function say(text, isBad) {
@@ -27,8 +71,8 @@ function say(text, isBad) {
 
 function show(jobs) {
   const of = (status) => jobs.filter((job) => job.status === status).length;
-  say(`${of('PROCESSING')} open · ${of('COMPLETED')} done · ${of('FAILED')} failed`, false);
-  byId('none').hidden = jobs.length > 0;
+  say(lack ?? `${of('PROCESSING')} open · ${of('COMPLETED')} done · ${of('FAILED')} failed`, lack !== undefined);
+  byId('none').hidden = jobs.length > 0 || lack !== undefined;
   const newest = [...jobs].sort((one, other) => (one.created < other.created ? 1 : -1));
   byId('jobs').replaceChildren(...newest.map(jobRow));
 }
@@ -95,4 +139,4 @@ function bytes(count) {
   return `${value >= 100 || power === 0 ? Math.round(value) : value.toFixed(1)} ${units[power]}`;
 }
 
-await poll();
+follow();

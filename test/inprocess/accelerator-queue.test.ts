@@ -40,6 +40,13 @@ t.test(
     const file = join(here.dir, 'hook');
     await here.push('team/app', 'told', 'told');
     await here.push('team/app', 'untold', 'untold');
+    const closed = await here.start('accelerator-2');
+    for (const path of ['events', '1-x/events'])
+      t.equal(
+        (await call('GET', `${closed.url}/api/v1/conversions/${path}`)).status,
+        403,
+        'for members only',
+      );
     const accelerator = await here.start('accelerator-1', {
       scan: '2s',
       api: { 'authorization-file': file, read: 'anyone' },
@@ -73,9 +80,10 @@ t.test(
       60_000,
     );
     await until(async () => areDone(await here.jobs()), 'the jobs are done', 60_000);
-    const { status, text } = await call('GET', `${api}/conversions`);
-    t.equal(status, 200);
-    const tasks = JSON.parse(text) as {
+    const list = await call('GET', `${api}/conversions`);
+    t.equal(list.status, 200);
+    const tasks = JSON.parse(list.text) as {
+      id: string;
       status: string;
       source: string;
       source_size: number;
@@ -83,6 +91,15 @@ t.test(
     }[];
     t.ok(tasks.every((task) => task.status === 'COMPLETED' && task.source_size > 0 && task.target_size > 0));
     t.ok(tasks.some((task) => task.source.endsWith('/team/app:told')));
+    const [task] = tasks;
+    const events = await request(`${api}/conversions/${task!.id}/events`);
+    const text = await events.body.text();
+    t.match(
+      text,
+      /^event: job\ndata: \{.*"status":"COMPLETED".*\}\n\nevent: current\n/m,
+      'all of it, and an end',
+    );
+    t.equal(text.match(/^event: job$/gm)?.length, 1, 'of this job only');
     for (const file of ['', 'style.css', 'app.js']) {
       const page = await request(`${accelerator.url}/ui/${file}`);
       t.equal(page.statusCode, 200, `/ui/${file} is open`);

@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type Router from '@koa/router';
-import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { isRepositoryName, isTag } from '@sepia/base/names/repository';
 import { upstreamOfHost } from '@sepia/base/names/upstream-name';
@@ -12,11 +12,14 @@ import { routed } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
 import type { QueueClient } from '../net/queue-client.ts';
-import { acceldTask, parseAcceldRequest } from './acceld.ts';
+import { type AcceldTask, parseAcceldRequest } from './acceld.ts';
+import { answered, knownTask } from './answers.ts';
 
 interface RouteDeps {
   readonly cluster: Cluster;
   readonly queue: QueueClient;
+  /** All jobs as they are shown, the newest first. */
+  readonly list: () => Promise<readonly AcceldTask[]>;
 }
 
 const MAX_BODY_BYTES = 1024 * 1024;
@@ -28,8 +31,6 @@ const MAX_BODY_BYTES = 1024 * 1024;
  * `GET /api/v1/conversions/<id>`, `POST /api/v1/conversions/<id>/cancel|retry`. Errors are `{code, message}`.
  */
 export function apiRoutes(router: Router, deps: RouteDeps): void {
-  const hostOf = (upstream: string): string =>
-    deps.cluster.upstreams.find((one) => one.name === upstream)?.hosts[1] ?? upstream;
   const rules = new ConversionRules(deps.cluster.document.conversions);
   router.get('/api/v1/health', async (context) => {
     await answered(routed(context, 'health'), async () => 'Ok');
@@ -45,18 +46,13 @@ export function apiRoutes(router: Router, deps: RouteDeps): void {
     });
   });
   router.get('/api/v1/conversions', async (context) => {
-    await answered(routed(context, 'conversions'), async () =>
-      (await deps.queue.list()).map((job) => acceldTask(job, hostOf)),
-    );
+    await answered(routed(context, 'conversions'), async () => await deps.list());
   });
   router.get('/api/v1/conversions/:id', async (context) => {
-    await answered(routed(context, 'conversion'), async () => {
-      const id = context.params['id'] ?? '';
-      const job = (await deps.queue.list()).find((one) => one.id === id);
-      if (job === undefined)
-        throw new CodedError('COMMAND_UNKNOWN', { message: `no job ${id.slice(0, 80)} is known` });
-      return acceldTask(job, hostOf);
-    });
+    await answered(
+      routed(context, 'conversion'),
+      async () => await knownTask(deps.list, context.params['id']),
+    );
   });
   for (const verb of ['cancel', 'retry'] as const)
     router.post(`/api/v1/conversions/:id/${verb}`, async (context) => {
@@ -65,18 +61,6 @@ export function apiRoutes(router: Router, deps: RouteDeps): void {
         return 'Ok';
       });
     });
-}
-
-/** Answers as JSON; an error as acceleration-service words it. */
-async function answered(ctx: Context, work: (ctx: Context) => Promise<unknown>): Promise<void> {
-  ctx.type = 'application/json';
-  try {
-    ctx.body = JSON.stringify(await work(ctx));
-  } catch (error) {
-    if (!isCoded(error)) throw error;
-    ctx.status = error.facts.status;
-    ctx.body = JSON.stringify({ code: `ERR_${error.code}`, message: error.message });
-  }
 }
 
 /** What the rules make of a pushed image `host/repository:tag[@digest]`. @throws `REQUEST_INVALID`, `UPSTREAM_UNKNOWN` */

@@ -37,6 +37,8 @@ export const OPEN_ROUTES = {
   accelerator: {
     '/api/v1/health': 'anyone',
     '/api/v1/conversions': 'webhook',
+    '/api/v1/conversions/events': 'webhook',
+    '/api/v1/conversions/*/events': 'webhook',
     // The page has nothing but what the list of conversions shows to whoever opens it.
     '/': 'anyone',
     '/ui': 'anyone',

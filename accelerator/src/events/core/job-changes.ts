@@ -1,0 +1,18 @@
+/** Jobs by id, each as the JSON text that clients are shown. */
+export type JobTexts = ReadonlyMap<string, string>;
+
+/** What a client is told: a job as it is now, or that it is not on record any more. */
+export type JobChange =
+  | { readonly type: 'job'; readonly id: string; readonly text: string }
+  | { readonly type: 'gone'; readonly id: string };
+
+/**
+ * What brings a client from `before` to `now`: every job that is new or another, in the order of `now`, then those that
+ * are gone. What happened between the two and did not last is not told.
+ */
+export function jobChanges(before: JobTexts, now: JobTexts): JobChange[] {
+  const changes: JobChange[] = [];
+  for (const [id, text] of now) if (before.get(id) !== text) changes.push({ type: 'job', id, text });
+  for (const id of before.keys()) if (!now.has(id)) changes.push({ type: 'gone', id });
+  return changes;
+}
