@@ -46,6 +46,7 @@ const LONG_FUNCTIONS: Readonly<Record<string, number>> = {
   'shared/swarm/src/shell/shell.ts constructor': 90,
   'snapshotter/src/service.ts build': 110,
 };
+const MAX_COLUMNS = 160;
 /** Who may import whom (design, "The house"); tests may import what their workspace may, and the test support. */
 const ARROWS: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(LADDER.map((name, at) => [name, LADDER.slice(0, at)])),
@@ -242,6 +243,14 @@ t.test('every workspace says what it is in a README.md', async (t) => {
   );
 });
 
+t.test(`prose has lines of at most ${MAX_COLUMNS} columns`, async (t) => {
+  const long = globSync(['*.md', '*/**/*.md'], {
+    cwd: ROOT,
+    exclude: (name) => name.includes('node_modules'),
+  }).flatMap((page) => longLines(page, readFileSync(join(ROOT, page), 'utf8')));
+  t.same(long, []);
+});
+
 t.test('what READMEs, ADRs and pages name is there', async (t) => {
   const wrong: string[] = [];
   let seen = 0;
@@ -310,6 +319,16 @@ t.test('every workspace has a tsconfig.json that extends the base', async (t) =>
     t.equal(resolve(dirname(file), base), join(ROOT, 'tsconfig.base.json'), home);
   }
 });
+
+/** Lines of a page beyond the columns, but for code, tables and headings, which cannot be wrapped. */
+function longLines(page: string, text: string): string[] {
+  let isCode = false;
+  return text.split('\n').flatMap((line, at) => {
+    if (/^\s*```/.test(line)) isCode = !isCode;
+    const isWhole = isCode || /^\s*[|#<]/.test(line);
+    return isWhole || line.length <= MAX_COLUMNS ? [] : [`${page}:${at + 1}`];
+  });
+}
 
 /** The files by which one was reached, itself first. */
 function wayTo(reached: ReadonlyMap<string, string | undefined>, path: string): string[] {
