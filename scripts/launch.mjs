@@ -9,8 +9,12 @@ import { FAST_PLACES, runTap, testFiles } from './tap.mjs';
 /** What Node compiled, kept for the next process, as `sepia` does: a test that starts a whole cluster needs half the time to load. */
 const COMPILED = join(ROOT, 'node_modules', '.cache', 'sepia');
 
-/** Seeded faults in front of each of six ways of a body: 2,500 runs each. */
-const FAULTS = ['proxy/test/bodies/faults.test.ts', 'test/inprocess/body-ends/faults.test.ts'];
+/** Seeded faults in front of every way of a body: 2,500 runs each. */
+const FAULTS = [
+  'proxy/test/bodies/faults.test.ts',
+  'proxy/test/registry/faults.test.ts',
+  ...['faults', 'node-faults', 'relay-faults'].map((name) => `test/inprocess/body-ends/${name}.test.ts`),
+];
 
 /** Start a PostgreSQL where it is installed; `npm test` leaves them out by name. */
 const POSTGRES = ['shared/records/test/table/postgres-table.test.ts'];

@@ -92,11 +92,17 @@ async function manifestOf(
       message: `origin ${id} sent a manifest that does not match its digest`,
       detail: { digest },
     });
+  const sizeBytes = bytes?.length ?? Number(headerOf(answer, 'content-length') ?? Number.NaN);
+  if (!Number.isSafeInteger(sizeBytes))
+    throw new CodedError('PEER_HTTP', {
+      message: `origin ${id} does not say how long a manifest is`,
+      detail: { digest },
+    });
   const stale = Number(headerOf(answer, H_STALE) ?? Number.NaN);
   return {
     digest,
     mediaType: headerOf(answer, 'content-type') ?? 'application/octet-stream',
-    sizeBytes: bytes?.length ?? Number(headerOf(answer, 'content-length') ?? 0),
+    sizeBytes,
     ...(bytes === undefined ? {} : { bytes }),
     ...(Number.isFinite(stale) ? { staleSeconds: stale } : {}),
   };

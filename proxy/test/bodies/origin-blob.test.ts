@@ -10,7 +10,8 @@ import t from 'tap';
 import { openOriginBlob } from '../../src/bodies/origin-blob.ts';
 import { OriginHealth } from '../../src/cluster/core/origin-health.ts';
 import { Origins } from '../../src/cluster/origins.ts';
-import { FaultyOrigins, truthOf } from '../support/faulty-origins.ts';
+import { truthOf } from '../support/answers.ts';
+import { FaultyOrigins } from '../support/faulty-origins.ts';
 
 const never = new AbortController().signal;
 

@@ -1,27 +1,15 @@
 import { Readable } from 'node:stream';
-import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { H_ATTEMPT, H_PIECE_HASH } from '@sepia/cluster/api/headers';
 import { Cluster } from '@sepia/cluster/cluster';
 import { parseClusterDocument } from '@sepia/cluster/load-document';
-import type { InternalRequest, InternalResponse } from '@sepia/http/client';
+import { InternalClient, type InternalRequest, type InternalResponse } from '@sepia/http/client';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
-import { PIECE_BYTES, pieceHash, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
+import { PIECE_BYTES, pieceLeaves, pieceLength } from '@sepia/metainfo/tree';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { parseRange } from '@sepia/oci/range';
 import type { Chance } from '@sepia/swarm/core/random';
-
-/** Content and its tree. */
-export interface Truth {
-  readonly bytes: Buffer;
-  readonly digest: Digest;
-  readonly hashes: readonly Uint8Array[];
-}
-
-export function truthOf(bytes: Buffer): Truth {
-  const hashes: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length; at += PIECE_BYTES)
-    hashes.push(pieceHash(bytes.subarray(at, at + PIECE_BYTES)));
-  return { bytes, digest: digestOf(bytes), hashes };
-}
+import { bodyOf, type Content, json, sent, type Truth, wait } from './answers.ts';
 
 /** What the origins of a run are like. */
 export interface Weather {
@@ -42,18 +30,22 @@ const PAUSES_MS = [0, 1, 5, 40, 900, 990, 999, 1_000, 1_001, 1_010, 1_100, 2_500
 
 type Trouble = 'none' | 'reset' | 'end' | 'stall' | 'pauses' | 'flip' | 'double' | 'skip' | 'shift';
 
-/** The origins of a cluster behind a fake client: answers on a virtual clock, with seeded faults. */
-export class FaultyOrigins {
+/** The origins of a cluster behind a client without a network: answers on a virtual clock, with seeded faults. */
+export class FaultyOrigins extends InternalClient {
   readonly cluster: Cluster;
   readonly #truth: Truth;
   readonly #weather: Weather;
+  readonly #manifest: Content | undefined;
   readonly #chance: Chance;
   readonly #leader: string;
   readonly #startMs = Date.now();
   #progressMs = this.#startMs;
   readonly #isOld: boolean;
 
-  constructor(truth: Truth, weather: Weather, chance: Chance) {
+  /** `manifest`: what every repository has under every tag. */
+  constructor(truth: Truth, weather: Weather, chance: Chance, manifest?: Content) {
+    super({} as never);
+    this.#manifest = manifest;
     this.#truth = truth;
     this.#weather = weather;
     this.#chance = chance;
@@ -64,9 +56,17 @@ export class FaultyOrigins {
           version: 1,
           members: [
             ...ORIGINS.map((id) => ({ id, role: 'origin', urls: [`http://${id}.example:1`] })),
-            { id: 'proxy-1', role: 'proxy', urls: ['http://proxy-1.example:1'] },
+            ...['proxy-1', 'proxy-2'].map((id) => ({ id, role: 'proxy', urls: [`http://${id}.example:1`] })),
+            ...['tracker-1', 'tracker-2'].map((id) => ({
+              id,
+              role: 'tracker',
+              urls: [`http://${id}.example:1`],
+            })),
           ],
-          upstreams: [{ name: 'local', mode: 'none' }],
+          upstreams: [
+            { name: 'local', mode: 'none' },
+            { name: 'hub', mode: 'pull-through', url: 'http://registry.example' },
+          ],
         }),
         'test',
       ),
@@ -79,8 +79,7 @@ export class FaultyOrigins {
     return Date.now() - this.#progressMs;
   }
 
-  /** As `InternalClient.call`. */
-  async call(request: InternalRequest): Promise<InternalResponse> {
+  override async raw(request: InternalRequest): Promise<InternalResponse> {
     const id = new URL(request.url).hostname.split('.')[0]!;
     await this.#wait(this.#chance.below(5), request.signal);
     const { pathname, searchParams } = new URL(request.path, request.url);
@@ -88,6 +87,10 @@ export class FaultyOrigins {
     if (pathname.endsWith('/metainfo')) return await this.#metainfo(id, request, searchParams);
     if (pathname.endsWith('/leaves')) return await this.#leaves(id, request, searchParams);
     if (request.method === 'POST') return json({});
+    if (pathname === '/v1/manifests' || pathname.startsWith('/v2/'))
+      return await this.#manifestAnswer(request);
+    if (pathname.includes('/pieces/')) return await this.#vouched(id, request, pathname);
+    if (request.method === 'HEAD') return await this.#head(request);
     if (pathname.startsWith('/v1/blobs/')) return await this.#blob(id, request);
     return json({});
   }
@@ -123,7 +126,8 @@ export class FaultyOrigins {
     return { state: this.#isOpen() ? 'open' : 'final', linked: true, sizeBytes };
   }
 
-  #known(): Metainfo {
+  /** What the fetching origin knows of the blob's tree now. */
+  known(): Metainfo {
     const { digest, bytes, hashes } = this.#truth;
     const known = Metainfo.open(digest, bytes.length, firstAttempt(digest));
     hashes.forEach((one, index) => {
@@ -138,11 +142,11 @@ export class FaultyOrigins {
       throw new CodedError('NO_PEERS', { detail: { status: 503 } });
     const known = request.headers?.['if-none-match'];
     const untilMs = Date.now() + Number(query.get('wait') ?? 0);
-    while (this.#known().etag === known && Date.now() < untilMs) await this.#wait(50, request.signal);
-    const metainfo = this.#known();
-    if (metainfo.etag === known) return { status: 304, headers: {}, body: bodyOf([]) };
+    while (this.known().etag === known && Date.now() < untilMs) await this.#wait(50, request.signal);
+    const metainfo = this.known();
+    if (metainfo.etag === known) return { status: 304, headers: {}, body: sent([]) };
     this.#progressMs = Date.now();
-    return { status: 200, headers: { etag: metainfo.etag }, body: bodyOf([Buffer.from(metainfo.encode())]) };
+    return { status: 200, headers: { etag: metainfo.etag }, body: sent([Buffer.from(metainfo.encode())]) };
   }
 
   /** Now and then an answer is silent, wrong or cut, or the member too old to give one. */
@@ -165,8 +169,8 @@ export class FaultyOrigins {
     this.#progressMs = Date.now();
     if (trouble === 'flip') bytes[this.#chance.below(bytes.length)]! ^= 1;
     if (trouble === 'skip')
-      return { status: 200, headers: {}, body: bodyOf([bytes.subarray(bytes.length >> 1)]) };
-    return { status: 200, headers: {}, body: bodyOf([bytes]) };
+      return { status: 200, headers: {}, body: sent([bytes.subarray(bytes.length >> 1)]) };
+    return { status: 200, headers: {}, body: sent([bytes]) };
   }
 
   async #blob(id: string, request: InternalRequest): Promise<InternalResponse> {
@@ -184,8 +188,57 @@ export class FaultyOrigins {
     };
     const trouble = this.#trouble();
     const at = this.#chance.below(length);
-    const stream = Readable.from(this.#send(range, trouble, at, request.signal), { objectMode: true });
-    return { status: asked.type === 'single' ? 206 : 200, headers, body: stream as InternalResponse['body'] };
+    const stream = this.#send(this.#truth.bytes, range, trouble, at, request.signal);
+    const body = bodyOf(Readable.from(stream, { objectMode: true }));
+    return { status: asked.type === 'single' ? 206 : 200, headers, body };
+  }
+
+  /** The size is right or missing: what no client can check, a member does not lie about. */
+  async #head({ signal }: InternalRequest): Promise<InternalResponse> {
+    const trouble = this.#trouble();
+    if (trouble === 'stall') await this.#wait(1_000_000, signal);
+    if (trouble === 'reset') throw new CodedError('PEER_HTTP', { message: 'reset' });
+    if (trouble === 'end') throw new CodedError('NO_PEERS', { detail: { status: 503 } });
+    const length = trouble === 'skip' ? {} : { 'content-length': String(this.#truth.bytes.length) };
+    return { status: 200, headers: length, body: sent([]) };
+  }
+
+  async #manifestAnswer({ method, signal }: InternalRequest): Promise<InternalResponse> {
+    if (this.#manifest === undefined) throw new CodedError('MANIFEST_UNKNOWN', { detail: { status: 404 } });
+    const { bytes, digest } = this.#manifest;
+    const trouble = this.#trouble();
+    if (trouble === 'end') throw new CodedError('NO_PEERS', { detail: { status: 503 } });
+    if (trouble === 'stall' && this.#chance.next() < 0.5) await this.#wait(1_000_000, signal);
+    const tellsLength = trouble !== 'skip';
+    const headers = {
+      'content-type': OCI_MANIFEST,
+      'docker-content-digest': digest,
+      ...(tellsLength ? { 'content-length': String(bytes.length) } : {}),
+    };
+    if (method === 'HEAD') return { status: 200, headers, body: sent([]) };
+    const end = bytes.length - 1;
+    const body = this.#send(bytes, { start: 0, end }, trouble, this.#chance.below(end), signal);
+    return { status: 200, headers, body: bodyOf(Readable.from(body, { objectMode: true })) };
+  }
+
+  /** A piece out of order, with its hash; now and then another one, or none. */
+  async #vouched(id: string, request: InternalRequest, pathname: string): Promise<InternalResponse> {
+    if (this.#weather.fetchRate !== undefined && id !== this.#leader && this.#isOpen())
+      throw new CodedError('NO_PEERS', { detail: { status: 503 } });
+    const index = Number(pathname.split('/').at(-1));
+    while (!this.#has(index)) await this.#wait(20, request.signal);
+    const { bytes, hashes } = this.#truth;
+    const piece = Buffer.from(bytes.subarray(index * PIECE_BYTES, (index + 1) * PIECE_BYTES));
+    const trouble = this.#trouble();
+    if (trouble === 'stall') await this.#wait(1_000_000, request.signal);
+    if (trouble === 'reset') throw new CodedError('PEER_HTTP', { message: 'reset' });
+    if (trouble === 'flip') piece[this.#chance.below(piece.length)]! ^= 1;
+    const body = trouble === 'skip' ? piece.subarray(piece.length >> 1) : piece;
+    const headers = {
+      [H_PIECE_HASH]: Buffer.from(hashes[index]!).toString('hex'),
+      [H_ATTEMPT]: this.known().attempt,
+    };
+    return { status: 200, headers, body: sent(trouble === 'double' ? [] : [body]) };
   }
 
   #trouble(): Trouble {
@@ -198,6 +251,7 @@ export class FaultyOrigins {
   }
 
   async *#send(
+    content: Buffer,
     range: { readonly start: number; readonly end: number },
     trouble: Trouble,
     troubleAt: number,
@@ -206,17 +260,16 @@ export class FaultyOrigins {
     let shift = trouble === 'shift' ? 1 + this.#chance.below(100) : 0;
     for (let at = range.start; at <= range.end; ) {
       const piece = Math.floor(at / PIECE_BYTES);
-      while (!this.#has(piece)) await this.#wait(20, signal);
+      const isBlob = content === this.#truth.bytes;
+      while (isBlob && !this.#has(piece)) await this.#wait(20, signal);
       const isLast = Math.floor(range.end / PIECE_BYTES) === piece;
-      while (isLast && this.#isOpen()) await this.#wait(20, signal);
+      while (isBlob && isLast && this.#isOpen()) await this.#wait(20, signal);
       const end = Math.min(
         range.end + 1,
         at + 1 + this.#chance.below(CHUNK_BYTES),
         (piece + 1) * PIECE_BYTES,
       );
-      let chunk = Buffer.from(
-        this.#truth.bytes.subarray(at - Math.min(at, shift), end - Math.min(at, shift)),
-      );
+      let chunk = Buffer.from(content.subarray(at - Math.min(at, shift), end - Math.min(at, shift)));
       if (trouble === 'pauses' && this.#chance.next() < 0.2)
         await this.#wait(PAUSES_MS[this.#chance.below(PAUSES_MS.length)]!, signal);
       if (at - range.start <= troubleAt && end - range.start > troubleAt) {
@@ -233,31 +286,4 @@ export class FaultyOrigins {
       shift = Math.min(shift, at);
     }
   }
-}
-
-function json(value: unknown): InternalResponse {
-  return { status: 200, headers: {}, body: bodyOf([Buffer.from(JSON.stringify(value))]) };
-}
-
-function bodyOf(chunks: readonly Buffer[]): InternalResponse['body'] {
-  const stream = Readable.from(chunks, { objectMode: true });
-  return Object.assign(stream, {
-    dump: async () => void stream.resume(),
-  }) as unknown as InternalResponse['body'];
-}
-
-async function wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  signal?.throwIfAborted();
-  if (ms === 0) return;
-  await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener(
-      'abort',
-      () => {
-        clearTimeout(timer);
-        reject(signal.reason);
-      },
-      { once: true },
-    );
-  });
 }

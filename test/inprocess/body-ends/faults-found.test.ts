@@ -21,6 +21,7 @@ for (const [file, broken] of [
   ['proxy/test/bodies/faults.test.ts', 'chunk-dropped'],
   ['proxy/test/bodies/faults.test.ts', 'body-unchecked'],
   ['test/inprocess/body-ends/faults.test.ts', 'body-unchecked'],
+  ['test/inprocess/body-ends/node-faults.test.ts', 'body-unchecked'],
 ] as const)
   t.test(`${broken}: ${file} sees it`, async (t) => {
     const { status, said } = runBroken(file, broken, 12);

@@ -4,7 +4,6 @@ import { parseRepositoryName } from '@sepia/base/names/repository';
 import { createApp } from '@sepia/http/app';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { RemoteBlob } from '@sepia/http/bodies/remote-blob';
-import type { InternalClient } from '@sepia/http/client';
 import { createGate } from '@sepia/http/gate';
 import { serveBlob } from '@sepia/http/serve-blob';
 import { Metainfo } from '@sepia/metainfo/metainfo';
@@ -24,7 +23,8 @@ import type { Download } from '../../../agent/src/downloads/download.ts';
 import { ClusterGuide } from '../../../agent/src/downloads/guide.ts';
 import { storedBlob } from '../../../origin/src/blobs/stored-blob.ts';
 import { Fetch } from '../../../origin/src/fetch/fetch.ts';
-import { FaultyOrigins, type Truth, truthOf } from '../../../proxy/test/support/faulty-origins.ts';
+import { type Truth, truthOf } from '../../../proxy/test/support/answers.ts';
+import { FaultyOrigins } from '../../../proxy/test/support/faulty-origins.ts';
 import { CrashFiles } from '../../../shared/store/test/crash-files.ts';
 import { FaultyDisk } from './faulty-disk.ts';
 import { FaultyUpstream } from './faulty-upstream.ts';
@@ -105,11 +105,11 @@ function download(truth: Truth, chance: Chance): Download {
 
 /** The rest of a download's body, from origins that send what they like. */
 function passage(truth: Truth, chance: Chance): RemoteBlob {
-  const weather = { timing: true, wrong: true, fetchRate: undefined };
+  const dies = chance.next() < 0.3 ? { livesMs: chance.below(1_000) } : {};
+  const weather = { timing: true, wrong: true, fetchRate: undefined, ...dies };
   const faulty = new FaultyOrigins(truth, weather, chance);
   const health = new MemberHealth(Date.now);
-  const client = faulty as unknown as InternalClient;
-  const origins = new OriginClient({ cluster: faulty.cluster, client, health });
+  const origins = new OriginClient({ cluster: faulty.cluster, client: faulty, health });
   const deps = {
     trackers: undefined as never,
     origins,
@@ -146,7 +146,7 @@ async function coldFetch(truth: Truth, chance: Chance, lies: boolean): Promise<R
   const fetch = new Fetch(
     {
       store,
-      client: new FaultyUpstream(truth, chance, lies).client,
+      client: new FaultyUpstream(truth, chance, { lies }).client,
       room: { require: none },
       log,
       nowMs: Date.now,
@@ -247,7 +247,8 @@ for (const path of Object.keys(PATHS))
       const outcome = await run(path, truth, new Chance(seed), isSeveral).catch((cause: unknown) => {
         throw new Error(`seed ${seed}`, { cause });
       });
-      if (outcome.complete && !outcome.right) wrong.push(`seed ${seed}`);
+      if (outcome.status === 500) wrong.push(`seed ${seed}: a bug`);
+      else if (outcome.complete && !outcome.right) wrong.push(`seed ${seed}`);
       else if (outcome.complete) count.right += 1;
       else if (outcome.status < 300) count.cut += 1;
       else count.refused += 1;

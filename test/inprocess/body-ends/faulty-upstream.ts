@@ -1,13 +1,16 @@
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
+import { silentLogger } from '@sepia/base/log';
+import type { ClusterUpstream } from '@sepia/cluster/cluster';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import { parseRange } from '@sepia/oci/range';
 import type { Chance } from '@sepia/swarm/core/random';
-import { blobOf } from '@sepia/upstream/blob-body';
-import type { UpstreamBlob, UpstreamClient } from '@sepia/upstream/upstream-client';
-import type { Truth } from '../../../proxy/test/support/faulty-origins.ts';
+import type { Answer } from '@sepia/upstream/exchange';
+import type { RegistryRead, RegistryReader } from '@sepia/upstream/transport';
+import { UpstreamClient } from '@sepia/upstream/upstream-client';
+import { bodyOf, type Content, type Truth } from '../../../proxy/test/support/answers.ts';
 
-type BlobWish = Parameters<UpstreamClient['getBlob']>[0];
 type Trouble = 'none' | 'reset' | 'end' | 'stall' | 'pauses' | 'flip' | 'double' | 'skip';
 
 const URL_OF_BLOB = new URL('http://registry.example/v2/app/blobs/x');
@@ -17,56 +20,53 @@ const LIES: readonly Trouble[] = ['flip', 'double', 'skip'];
 const FOREVER_MS = 1_000_000;
 
 /**
- * A registry behind a fetch: its answers are read as the client that ships reads them. With seeded faults: refused, late
- * and silent answers, ranges that are ignored, lengths that are not told, bodies that break; with `lies` also wrong bytes.
+ * A registry without a network, read by the client that ships. With seeded faults: refused, late and silent answers, ranges
+ * that are ignored, lengths that are not told, bodies that break; with `lies` also wrong bytes.
  */
 export class FaultyUpstream {
+  /** As who reads it uses it. */
+  readonly client: UpstreamClient;
   readonly #truth: Truth;
+  readonly #manifest: Content | undefined;
   readonly #chance: Chance;
   readonly #troubles: readonly Trouble[];
   readonly #ignoresRange: boolean;
   readonly #tellsLength: boolean;
 
-  constructor(truth: Truth, chance: Chance, lies: boolean) {
+  constructor(
+    truth: Truth,
+    chance: Chance,
+    { lies, manifest }: { readonly lies: boolean; readonly manifest?: Content },
+  ) {
     this.#truth = truth;
+    this.#manifest = manifest;
     this.#chance = chance;
     this.#troubles = lies ? [...TIMINGS, ...LIES] : TIMINGS;
     this.#ignoresRange = chance.next() < 0.2;
     this.#tellsLength = chance.next() < 0.85;
+    const reader = { read: this.#read.bind(this) } as unknown as RegistryReader;
+    const upstream = { name: 'hub', url: 'http://registry.example' } as ClusterUpstream;
+    this.client = new UpstreamClient({ upstream, reader, log: silentLogger(), nowMs: Date.now });
   }
 
-  /** As a fetch asks for it. */
-  get client(): UpstreamClient {
-    return this as unknown as UpstreamClient;
-  }
-
-  /** As `UpstreamClient.headBlob`. */
-  async headBlob(_wish: unknown, signal: AbortSignal): Promise<{ readonly sizeBytes: number | undefined }> {
+  /** As `Transport.read`. */
+  async #read(call: RegistryRead, signal: AbortSignal): Promise<Answer> {
     await this.#begin(signal);
-    return { sizeBytes: this.#tellsLength ? this.#truth.bytes.length : undefined };
-  }
-
-  /** As `UpstreamClient.getBlob`. */
-  async getBlob(wish: BlobWish, signal: AbortSignal): Promise<UpstreamBlob> {
-    await this.#begin(signal);
-    const size = this.#truth.bytes.length;
-    const { range } = wish;
-    const asked = range === undefined ? undefined : `bytes=${range.start}-${range.end ?? ''}`;
-    const found = parseRange(this.#ignoresRange ? undefined : asked, size);
-    const { start, end } = found.type === 'single' ? found.range : { start: 0, end: size - 1 };
+    const isManifest = call.path.startsWith('manifests/');
+    const content = isManifest ? this.#manifest : this.#truth;
+    if (content === undefined) throw new CodedError('MANIFEST_UNKNOWN');
+    const size = content.bytes.length;
+    const found = parseRange(this.#ignoresRange || isManifest ? undefined : call.headers['range'], size);
     const isPart = found.type === 'single';
+    const { start, end } = isPart ? found.range : { start: 0, end: size - 1 };
     const headers = {
+      ...(isManifest ? { 'content-type': OCI_MANIFEST, 'docker-content-digest': content.digest } : {}),
       ...(isPart || this.#tellsLength ? { 'content-length': String(end - start + 1) } : {}),
       ...(isPart ? { 'content-range': `bytes ${start}-${end}/${size}` } : {}),
     };
-    const body = Readable.from(this.#send(start, end, signal), { objectMode: true });
-    const status = isPart ? 206 : 200;
-    return blobOf(
-      { url: URL_OF_BLOB, method: 'GET', status, headers, body: body as never },
-      wish,
-      'hub',
-      signal,
-    );
+    const sent = call.method === 'HEAD' ? [] : this.#send(content.bytes, { start, end }, signal);
+    const body = bodyOf(Readable.from(sent, { objectMode: true }));
+    return { url: URL_OF_BLOB, method: call.method, status: isPart ? 206 : 200, headers, body };
   }
 
   async #begin(signal: AbortSignal): Promise<void> {
@@ -75,13 +75,17 @@ export class FaultyUpstream {
     if (dice === 4) throw new CodedError('BACKEND_DOWN', { message: 'the registry answers 502' });
   }
 
-  async *#send(start: number, end: number, signal: AbortSignal): AsyncGenerator<Buffer> {
+  async *#send(
+    bytes: Buffer,
+    { start, end }: { readonly start: number; readonly end: number },
+    signal: AbortSignal,
+  ): AsyncGenerator<Buffer> {
     const chance = this.#chance;
     const trouble = chance.next() < 0.4 ? 'none' : this.#troubles[chance.below(this.#troubles.length)]!;
     const troubleAt = start + chance.below(end - start + 1);
     for (let at = start; at <= end; ) {
       const next = Math.min(end + 1, at + 1 + chance.below(CHUNK_BYTES));
-      let chunk = Buffer.from(this.#truth.bytes.subarray(at, next));
+      let chunk = Buffer.from(bytes.subarray(at, next));
       if (trouble === 'pauses' && chance.next() < 0.2) await delay(chance.below(12_000), signal);
       if (at <= troubleAt && troubleAt < next) {
         if (trouble === 'reset') throw Object.assign(new Error('reset'), { code: 'ECONNRESET' });

@@ -3,6 +3,8 @@ import { Duplex } from 'node:stream';
 
 /** How a client on no network takes an answer. */
 interface ClientManner {
+  /** Default GET. */
+  readonly method?: 'GET' | 'HEAD';
   readonly headers?: Readonly<Record<string, string>>;
   /** How long the socket keeps each write, in ms; undefined: it takes it at once. */
   readonly takesMs?: () => number | undefined;
@@ -16,7 +18,7 @@ export interface VirtualAnswer {
   readonly complete: boolean;
 }
 
-/** One GET of an app without a network: the bytes that it would write to the socket, as a client reads them. */
+/** One request of an app without a network: the bytes that it would write to the socket, as a client reads them. */
 export async function virtualGet(
   listener: RequestListener,
   path: string,
@@ -40,8 +42,9 @@ export async function virtualGet(
   const request = new IncomingMessage(socket as never);
   // Without chunks, so that a body is what was written.
   const version = { httpVersion: '1.0', httpVersionMajor: 1, httpVersionMinor: 0 };
+  const { method = 'GET' } = manner;
   const headers = { host: 'sepia.example', ...manner.headers };
-  Object.assign(request, { ...version, method: 'GET', url: path, headers });
+  Object.assign(request, { ...version, method, url: path, headers });
   const response = new ServerResponse(request);
   response.assignSocket(socket as never);
   const ended = new Promise<void>((resolve) => {
@@ -54,10 +57,10 @@ export async function virtualGet(
   socket.once('close', () => response.emit('close'));
   listener(request, response);
   await ended;
-  return parse(Buffer.concat(written), response.writableFinished && !socket.destroyed);
+  return parse(Buffer.concat(written), method === 'HEAD', response.writableFinished && !socket.destroyed);
 }
 
-function parse(bytes: Buffer, finished: boolean): VirtualAnswer {
+function parse(bytes: Buffer, isHead: boolean, finished: boolean): VirtualAnswer {
   const headEnd = bytes.indexOf('\r\n\r\n');
   if (headEnd < 0) return { status: 0, headers: {}, body: Buffer.alloc(0), complete: false };
   const [first = '', ...lines] = bytes.toString('latin1', 0, headEnd).split('\r\n');
@@ -70,7 +73,7 @@ function parse(bytes: Buffer, finished: boolean): VirtualAnswer {
   const body = bytes.subarray(headEnd + 4);
   const length = headers['content-length'];
   // A client counts: it believes an answer once it has as many bytes as were announced.
-  const complete = length === undefined ? finished : body.length >= Number(length);
+  const complete = length === undefined || isHead ? finished : body.length >= Number(length);
   return {
     status: Number(first.split(' ')[1]),
     headers,

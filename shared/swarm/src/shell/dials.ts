@@ -5,12 +5,13 @@ import { isStrangerId } from '../core/strangers/stranger-id.ts';
 import { HardenedWire } from '../wire/wire.ts';
 import type { GoneReason } from '../wire/wire-extensions.ts';
 import type { LinkOwner, PieceWire, WireInit } from '../wire/wire-owner.ts';
-import { dial } from './net.ts';
+import type { SwarmNet } from './net.ts';
 
 /** A wire that is not ready yet. */
 type Dialled = Pick<PieceWire, 'goodbye'>;
 
 interface DialsDeps {
+  readonly net: SwarmNet;
   readonly timeoutMs: number;
   /** What this member is, for the handshake. */
   readonly self: Pick<WireInit, 'clusterKey' | 'peerId' | 'origin' | 'zone'>;
@@ -35,7 +36,7 @@ export class Dials {
     const slot: { giveUp: () => void; wire?: Dialled } = { giveUp: () => {} };
     this.#dials.set(link, slot);
     try {
-      slot.giveUp = dial(address, this.#deps.timeoutMs, (socket, error) => {
+      slot.giveUp = this.#deps.net.dial(address, this.#deps.timeoutMs, (socket, error) => {
         if (socket === undefined) {
           this.#dials.delete(link);
           this.#deps.onFailed(link, error);

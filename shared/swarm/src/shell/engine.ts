@@ -11,9 +11,10 @@ import { HardenedWire } from '../wire/wire.ts';
 import type { GoneReason } from '../wire/wire-extensions.ts';
 import type { LinkOwner, PieceWire } from '../wire/wire-owner.ts';
 import { BlockBuffers } from './block-buffers.ts';
+import type { EngineParts } from './engine-parts.ts';
 import { readGreeting } from './greeting.ts';
-import { type Listener, listen } from './net.ts';
-import { type EngineParts, SwarmShell } from './shell.ts';
+import { type Listener, type SwarmNet, TCP } from './net.ts';
+import { SwarmShell } from './shell.ts';
 import { SLAB_COUNT, SlabPool } from './slab-pool.ts';
 import { type StrangerLimits, StrangerRoom } from './stranger-room.ts';
 import { WireWarnings } from './wire-warnings.ts';
@@ -40,6 +41,8 @@ export interface SwarmEngineDeps {
   readonly log: SwarmLog;
   /** Seed of all chance; drawn from the peer id when left out. */
   readonly random?: number;
+  /** How peers are reached. Default: sockets of this machine. */
+  readonly net?: SwarmNet;
 }
 
 export interface SwarmEngineOptions {
@@ -72,6 +75,7 @@ export class SwarmEngine {
       clusterKey: deps.clusterKey,
       peerId: deps.peerId,
       log: deps.log,
+      net: deps.net ?? TCP,
       origin: options.origin ?? false,
       zone: options.zone ?? '',
       slabs: new SlabPool(options.slabs ?? SLAB_COUNT),
@@ -86,7 +90,7 @@ export class SwarmEngine {
 
   /** Listens on `host:port` (port 0: any). May be called for several addresses. @throws `START_FAILED` */
   async listen(address: string): Promise<{ address: string; port: number }> {
-    const listener = await listen(address, (socket) => this.#onSocket(socket));
+    const listener = await this.#parts.net.listen(address, (socket) => this.#onSocket(socket));
     if (this.#stopped) await listener.close();
     else this.#listeners.push(listener);
     return { address: listener.address, port: listener.port };

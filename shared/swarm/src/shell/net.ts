@@ -14,12 +14,24 @@ export interface Listener {
   close(): Promise<void>;
 }
 
+/** How an engine reaches others, and they it. What stands in place of TCP must lend its chunks no longer than TCP does. */
+export interface SwarmNet {
+  /** As {@link listen}. */
+  listen(address: string, onSocket: (socket: Socket) => void): Promise<Listener>;
+  /** As {@link dial}. */
+  dial(
+    address: string,
+    timeoutMs: number,
+    done: (socket: Socket | undefined, error?: CodedError) => void,
+  ): () => void;
+}
+
 /**
  * Listens on `host:port` or `[v6]:port`. All sockets of the swarm are made in this file, so that TLS can go under it.
  * A chunk of `data` is lent to those who listen at the end of `onSocket`: its memory is gone after the event.
  * @throws {CodedError} `START_FAILED` if the address cannot be had
  */
-export async function listen(address: string, onSocket: (socket: Socket) => void): Promise<Listener> {
+async function listen(address: string, onSocket: (socket: Socket) => void): Promise<Listener> {
   const { host, port } = parseHostPort(address);
   const server: Server = createServer({ noDelay: true, pauseOnConnect: true }, (given) => {
     const { socket, listenersAreOn } = acceptShared(given);
@@ -46,7 +58,7 @@ export async function listen(address: string, onSocket: (socket: Socket) => void
  * Dials `host:port`. `done` is called once: with the connected socket, or with an error. Returns a function that gives
  * up. A chunk of the socket's `data` is lent until the event ends; one without a listener is lost.
  */
-export function dial(
+function dial(
   address: string,
   timeoutMs: number,
   done: (socket: Socket | undefined, error?: CodedError) => void,
@@ -76,6 +88,9 @@ export function dial(
     socket.destroy();
   };
 }
+
+/** Sockets of this machine. */
+export const TCP: SwarmNet = { listen, dial };
 
 /** @throws {CodedError} `REQUEST_INVALID` for anything but `host:port` */
 export function parseHostPort(address: string): { host: string; port: number } {

@@ -5,9 +5,8 @@ import { isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { pieceLength } from '@sepia/metainfo/tree';
-import type { Bans } from '../core/bans.ts';
 import type { LinkId, SwarmEffect, SwarmEvent } from '../core/events.ts';
-import { CORE_LIMITS, type CoreLimits } from '../core/limits.ts';
+import { CORE_LIMITS } from '../core/limits.ts';
 import { strangerId } from '../core/strangers/stranger-id.ts';
 import { SwarmCore } from '../core/swarm-core.ts';
 import type {
@@ -18,40 +17,19 @@ import type {
   PieceFrom,
   Reader,
   Swarm,
-  SwarmLog,
   SwarmStats,
 } from '../swarm.ts';
 import type { GoneReason } from '../wire/wire-extensions.ts';
 import type { LinkOwner } from '../wire/wire-owner.ts';
 import { Arrivals } from './arrivals.ts';
 import { Dials } from './dials.ts';
+import type { EngineParts } from './engine-parts.ts';
 import { FreshPieces } from './fresh-pieces.ts';
 import { HttpLinks } from './http-links.ts';
 import { type LinkDeps, linkOwner } from './link-owner.ts';
 import { Listeners } from './listeners.ts';
 import type { PeerLink } from './peer-link.ts';
-import type { SlabPool } from './slab-pool.ts';
 import { StrangerLinks } from './stranger-links.ts';
-import type { StrangerRoom } from './stranger-room.ts';
-import type { UploadBudget } from './upload.ts';
-import type { WireWarnings } from './wire-warnings.ts';
-
-/** What all swarms of an engine share. */
-export interface EngineParts {
-  readonly clusterKey: Uint8Array;
-  readonly peerId: Uint8Array;
-  readonly origin: boolean;
-  readonly zone: string;
-  readonly log: SwarmLog;
-  readonly slabs: SlabPool;
-  readonly uploads: UploadBudget;
-  readonly limits: Partial<CoreLimits>;
-  readonly bans: Bans;
-  readonly warnings: WireWarnings;
-  readonly strangers: StrangerRoom;
-  /** Swarms that are open to strangers, by the infohash (40 hex) of their torrent. */
-  readonly torrents: Map<string, SwarmShell>;
-}
 
 /** Sockets, disk, timers and hashes of one swarm around its {@link SwarmCore}. */
 export class SwarmShell implements Swarm {
@@ -139,6 +117,7 @@ export class SwarmShell implements Swarm {
     };
     this.#strangers = this.#strangerLinks();
     this.#dials = new Dials({
+      net: parts.net,
       timeoutMs: parts.limits.dialMs ?? CORE_LIMITS.dialMs,
       self: { clusterKey: parts.clusterKey, peerId: parts.peerId, origin: parts.origin, zone: parts.zone },
       swarm: { id, sizeBytes: join.metainfo.sizeBytes },

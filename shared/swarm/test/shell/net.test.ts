@@ -2,8 +2,10 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { dial, listen } from '../../src/shell/net.ts';
+import { TCP } from '../../src/shell/net.ts';
 import { acceptShared } from '../../src/shell/read-buffer.ts';
+
+const { dial, listen } = TCP;
 
 const BYTES = 4 * 1024 * 1024;
 
