@@ -1,15 +1,17 @@
-import { pipeline, type Readable, type Transform } from 'node:stream';
-import { createBrotliDecompress, createInflate, createUnzip, createZstdDecompress } from 'node:zlib';
+import { Duplex, pipeline, Readable } from 'node:stream';
+import { createBrotliDecompress, createInflate, createUnzip } from 'node:zlib';
+import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
 import { type Answer, header } from './exchange.ts';
 
-/** Decoders by the names of RFC 9110, 8.4.1, and zstd of RFC 8878. */
-const DECODERS = new Map<string, () => Transform>([
+/** Decoders by the names of RFC 9110, 8.4.1, and zstd of RFC 8878, of all its frames. */
+const DECODERS = new Map<string, () => Duplex>([
   ['gzip', createUnzip],
   ['x-gzip', createUnzip],
   ['deflate', createInflate],
   ['br', createBrotliDecompress],
-  ['zstd', createZstdDecompress],
+  ['zstd', zstdDecoder],
 ]);
 
 /**
@@ -19,6 +21,20 @@ const DECODERS = new Map<string, () => Transform>([
 export function codingOf(answer: Pick<Answer, 'headers'>): string | undefined {
   const said = header(answer, 'content-encoding')?.trim().toLowerCase();
   return said !== undefined && DECODERS.has(said) ? said : undefined;
+}
+
+/** Says what is wrong with frames as zlib does: a body that is damaged, not a layer. */
+function zstdDecoder(): Duplex {
+  return Duplex.from(async function* (source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    const frames = createZstdFrames();
+    pipeline(Readable.from(source), frames, () => undefined);
+    try {
+      yield* frames as AsyncIterable<Buffer>;
+    } catch (error) {
+      if (!isCoded(error, 'LAYER_INVALID')) throw error;
+      throw Object.assign(new Error((error as Error).message), { code: 'Z_DATA_ERROR' });
+    }
+  });
 }
 
 /** The content of a body, decoded where it is encoded. Ends with an error of zlib where it is not what it says. */

@@ -80,6 +80,38 @@ for (const [coding, encode] of Object.entries(CODERS)) {
   });
 }
 
+/** Two frames with a skippable one between them; `skippable`: 4 bytes of it. */
+function manyFrames(): Buffer {
+  const skippable = Buffer.from('502a4d1804000000aabbccdd', 'hex');
+  const [first, second] = [BYTES.subarray(0, 100_000), BYTES.subarray(100_000)];
+  return Buffer.concat([zstdCompressSync(first), skippable, zstdCompressSync(second), zstdCompressSync('')]);
+}
+
+t.test('a zstd body of several frames: all of them, or none', async (t) => {
+  const body = manyFrames();
+  const whole = await registry(t, { coding: 'zstd', body });
+  const blob = await whole.getBlob({ repository, digest: DIGEST }, soon());
+  t.ok(BYTES.equals(await readAll(blob.body)), 'as a stream');
+  const tags = Buffer.from('{"tags":["a","b"]}');
+  const parts = Buffer.concat([zstdCompressSync(tags.subarray(0, 7)), zstdCompressSync(tags.subarray(7))]);
+  const list = await registry(t, { coding: 'zstd', body: parts, type: 'application/json' });
+  t.strictSame((await list.listTags({ repository }, soon())).tags, ['a', 'b']);
+  const text = JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, layers: [] });
+  const manifest = Buffer.concat([zstdCompressSync(text.slice(0, 20)), zstdCompressSync(text.slice(20))]);
+  const one = await registry(t, { coding: 'zstd', body: manifest, type: OCI_MANIFEST });
+  const got = await one.getManifest({ repository, reference: parseReference('v1') }, soon());
+  t.equal(got.bytes.toString(), text, 'in memory');
+});
+
+t.test('a zstd body that is cut or ends with something else is refused', async (t) => {
+  const frames = manyFrames();
+  for (const body of [frames.subarray(0, -30), Buffer.concat([frames, Buffer.from('garbage')])]) {
+    const client = await registry(t, { coding: 'zstd', body });
+    const blob = await client.getBlob({ repository, digest: DIGEST }, soon());
+    await failure(readAll(blob.body), 'BACKEND_DOWN');
+  }
+});
+
 t.test('a compressed blob whose own bytes are said to be encoded is left as it is', async (t) => {
   const layer = gzipSync(BYTES);
   const digest = digestOf(layer);

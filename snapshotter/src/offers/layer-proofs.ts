@@ -7,7 +7,7 @@ import { type Digest, digestAlgorithm } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { LatestMap } from '@sepia/base/latest-map';
-import { createZstdFrames } from '@sepia/lazy/zstd/zstd-stream';
+import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
 import type { AgentSource, LayerName } from '../layers/agent-source.ts';
 
 /** Bytes of a layer that are asked for at once. */

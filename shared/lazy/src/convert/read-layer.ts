@@ -4,9 +4,9 @@ import { createGunzip } from 'node:zlib';
 import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ended, readElsewhere, throwIfBug } from '@sepia/base/failure';
+import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
-import { createZstdFrames } from '../zstd/zstd-stream.ts';
 
 /** A layer that was read whole: uncompressed on disk, with its entries. */
 export interface ReadLayer {

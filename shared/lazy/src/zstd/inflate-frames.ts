@@ -1,7 +1,7 @@
 import { zstdDecompressSync } from 'node:zlib';
 import { systemCode } from '@sepia/base/errors';
+import { invalidZstd, isZstdFault, zstdFrame } from '@sepia/base/zstd/zstd-frame';
 import type { ReadAt, TakeRaw } from '../pack/inflate.ts';
-import { invalidZstd, isZstdFault, zstdFrame } from './zstd-frame.ts';
 
 const READ_BYTES = 1024 * 1024;
 /** Longest frame that is looked at, compressed and not. */

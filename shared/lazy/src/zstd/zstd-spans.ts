@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { CodedError, systemCode } from '@sepia/base/errors';
-import { invalidZstd, isZstdFault, zstdFrame } from './zstd-frame.ts';
+import { invalidZstd, isZstdFault, zstdFrame } from '@sepia/base/zstd/zstd-frame';
 
 /** Whole zstd frames, and what comes out of them. */
 export interface ZstdSpan {

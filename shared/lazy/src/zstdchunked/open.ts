@@ -1,10 +1,10 @@
 import { digestOf } from '@sepia/base/digest';
 import { CodedError, systemCode } from '@sepia/base/errors';
+import { isZstdFault } from '@sepia/base/zstd/zstd-frame';
+import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
 import { type LayerFile, layoutOf } from '../estargz/layout.ts';
 import { parseToc } from '../estargz/toc.ts';
 import type { ReadAt } from '../pack/inflate.ts';
-import { isZstdFault } from '../zstd/zstd-frame.ts';
-import { createZstdFrames } from '../zstd/zstd-stream.ts';
 import {
   FRAME_HEAD_BYTES,
   frameHead,

@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
+import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
 import t from 'tap';
 import { convertImage } from '../../src/convert/convert-image.ts';
 import { type ConvertFormat, layerDefaults } from '../../src/convert/layer-job.ts';
 import { verifyImage } from '../../src/convert/verify-image.ts';
 import { inlinePacker } from '../../src/pack/batch.ts';
-import { createZstdFrames } from '../../src/zstd/zstd-stream.ts';
 import { MemoryImages, MemoryScratch, memoryCache, type Part } from '../support/memory-images.ts';
 import { ODD_IMAGES, stacked } from '../support/odd-images.ts';
 

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { zstdDecompressSync } from 'node:zlib';
+import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { PackPool } from '../../src/pack/pool.ts';
 import { byteStringOf, textOf } from '../../src/tar/byte-string.ts';
-import { createZstdFrames } from '../../src/zstd/zstd-stream.ts';
 import { Crc64 } from '../../src/zstdchunked/crc64.ts';
 import { parseZstdFooter } from '../../src/zstdchunked/footer.ts';
 import { openZstdChunked } from '../../src/zstdchunked/open.ts';

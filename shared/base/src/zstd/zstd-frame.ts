@@ -1,4 +1,4 @@
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError, systemCode } from '../errors.ts';
 
 export const ZSTD_MAGIC = 0xfd2fb528;
 const SKIPPABLE = 0x184d2a50;

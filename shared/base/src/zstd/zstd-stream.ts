@@ -1,6 +1,6 @@
 import { Duplex, pipeline, Readable } from 'node:stream';
 import { createZstdDecompress, zstdDecompressSync } from 'node:zlib';
-import { systemCode } from '@sepia/base/errors';
+import { systemCode } from '../errors.ts';
 import { FrameScanner } from './frame-scanner.ts';
 import { HEAD_BYTES, invalidZstd } from './zstd-frame.ts';
 
