@@ -3,7 +3,8 @@ import { mkdir, open, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { delay, type Stoppable } from '@sepia/base/lifecycle';
+import { delay } from '@sepia/base/lifecycle';
+import type { Service } from '@sepia/base/process';
 import { request } from 'undici';
 import type { SnapshotterConfig } from './config.ts';
 
@@ -15,21 +16,42 @@ const SUCCESSION_MS = 3_000;
 /**
  * Sees to it that a holder runs for this node, and waits until its daemon serves. Stopping leaves the holder: what is
  * mounted goes on being readable. `SIGTERM` to the holder (its pid is in `DATA/holder.pid`) ends the mount. None is
- * started while a killed holder's second shell, or the daemon that it left, has the mount.
+ * started while a killed holder's second shell, or the daemon that it left, has the mount. SIGHUP is passed on to the daemon.
  * @throws {CodedError} `START_FAILED`
  */
-export async function ensureHolder(
-  config: SnapshotterConfig,
-  command: readonly string[],
-): Promise<Stoppable> {
+export async function ensureHolder(config: SnapshotterConfig, command: readonly string[]): Promise<Service> {
   await mkdir(config.data, { recursive: true, mode: 0o700 });
-  const pidFile = join(config.data, 'holder.pid');
+  const pidFile = pidFileOf(config);
   if (!(await isHeld(pidFile))) await startHolder(config, pidFile, command);
   await untilServed(config, pidFile);
   const alive = setInterval(() => undefined, 60_000);
   return {
     stop: async () => clearInterval(alive),
+    reload: async () => await passOn(pidFile, join(config.data, 'log')),
   };
+}
+
+/** Where the holder of a node notes its process; beside it those of its second shell and its daemon. */
+export function pidFileOf({ data }: Pick<SnapshotterConfig, 'data'>): string {
+  return join(data, 'holder.pid');
+}
+
+/** Whether a holder runs, or the second shell that takes the place of a killed one. */
+export async function hasHolder(pidFile: string): Promise<boolean> {
+  return (await isHolder(pidFile)) || (await isHolder(pidFile, '.second'));
+}
+
+/** Tells the daemon to read its config again; what it says goes to its log. */
+async function passOn(pidFile: string, log: string): Promise<string> {
+  const daemon = await daemonOf(pidFile);
+  if (daemon === undefined) return 'its daemon is starting, and reads the config as it is now';
+  try {
+    process.kill(daemon, 'SIGHUP');
+  } catch (error) {
+    if (systemCode(error) !== 'ESRCH') throw error;
+    return 'its daemon is gone; the next one reads the config as it is now';
+  }
+  return `passed on to its daemon (${daemon}), which says in ${log} what is in force`;
 }
 
 async function startHolder(
@@ -62,7 +84,7 @@ async function clearMountPoint(mount: string): Promise<void> {
 
 async function untilServed(config: SnapshotterConfig, pidFile: string): Promise<void> {
   const deadline = AbortSignal.timeout(START_MS);
-  while (!(await isReady(config))) {
+  while (!(await isServing(config))) {
     try {
       await delay(POLL_MS, deadline);
     } catch (error) {
@@ -75,9 +97,10 @@ async function untilServed(config: SnapshotterConfig, pidFile: string): Promise<
   }
 }
 
-async function isReady(config: SnapshotterConfig): Promise<boolean> {
+/** Its doors are open: whether it can do its whole job, without an agent above all, is another question. */
+async function isServing(config: SnapshotterConfig): Promise<boolean> {
   try {
-    const { statusCode, body } = await request(`http://${config['admin-listen']}/readyz`, {
+    const { statusCode, body } = await request(`http://${config['admin-listen']}/livez`, {
       headersTimeout: 2_000,
     });
     await body.dump();
@@ -94,8 +117,8 @@ async function isReady(config: SnapshotterConfig): Promise<boolean> {
  */
 async function isHeld(pidFile: string): Promise<boolean> {
   const untilMs = performance.now() + SUCCESSION_MS;
-  while (!(await isHolder(pidFile)) && !(await isHolder(pidFile, '.second'))) {
-    const daemon = await orphanOf(pidFile);
+  while (!(await hasHolder(pidFile))) {
+    const daemon = await daemonOf(pidFile);
     if (daemon === undefined) return false;
     if (performance.now() > untilMs)
       throw new CodedError('START_FAILED', {
@@ -107,7 +130,7 @@ async function isHeld(pidFile: string): Promise<boolean> {
 }
 
 /** The daemon on record, if it has the mount. */
-async function orphanOf(pidFile: string): Promise<number | undefined> {
+async function daemonOf(pidFile: string): Promise<number | undefined> {
   const pid = await pidIn(`${pidFile}.daemon`);
   const file = pid === undefined ? undefined : await ofProcess(() => readlink(`/proc/${pid}/fd/3`));
   return file === '/dev/fuse' ? pid : undefined;

@@ -15,7 +15,16 @@ if (Number.isSafeInteger(fd) && fd > 2) {
   const start = async (config: SnapshotterConfig) => await startSnapshotter(config, fd, onEnd);
   await runService('snapshotter', () => reloadable(() => loadSnapshotterConfig(file), start, RELOADED));
 } else {
-  await runService('snapshotter', () =>
-    ensureHolder(loadSnapshotterConfig(file), [process.execPath, import.meta.filename, '--config', file]),
-  );
+  await runService('snapshotter', async () => {
+    const command = [process.execPath, import.meta.filename, '--config', file];
+    const holder = await ensureHolder(loadSnapshotterConfig(file), command);
+    return {
+      stop: async () => await holder.stop(),
+      reload: async () => {
+        // A config that is wrong is refused here, where somebody reads it.
+        loadSnapshotterConfig(file);
+        return (await holder.reload?.()) ?? '';
+      },
+    };
+  });
 }

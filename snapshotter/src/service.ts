@@ -26,6 +26,7 @@ import { readPaths } from './layers/named-files.ts';
 import { Findable } from './offers/core/findable.ts';
 import type { ImageStatus } from './offers/image-table.ts';
 import { nodeSecretOf, type OfferSide, openOffers } from './offers/open-offers.ts';
+import { looksOf, Readiness } from './readiness.ts';
 import { Grants } from './snapshots/core/grants.ts';
 import { openSnapshots } from './snapshots/open-snapshots.ts';
 import type { Snapshots } from './snapshots/snapshots.ts';
@@ -154,11 +155,15 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   metrics.gauge('sepia_snapshotter_waiting_reads', 'Reads that wait for their bytes.', () => fuse.missing);
   const images = (): readonly ImageStatus[] => offers?.images.list() ?? [];
   countImages(metrics, images);
+  const looks = await looksOf({ config, dispatcher, fuse });
+  const readiness = new Readiness({ looks, log, nowMs: steadyMs, refused: () => offers?.refusal() });
+  readiness.start();
+  stops.push('readiness', () => readiness.stop());
   const admin = await startAdmin(
     {
       log,
       metrics,
-      notReady: () => undefined,
+      notReady: () => readiness.notReady,
       warnings: () => [offers?.lack(), cache?.fill.lack].filter((one) => one !== undefined),
       app: new Koa(),
       debug: debugOf(layers, images, () => (cache === undefined ? [] : [cache.fill])),

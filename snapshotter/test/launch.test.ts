@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { checkConfig } from '@sepia/base/config/load';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import type { z } from 'zod';
 import { SNAPSHOTTER_CONFIG, type SnapshotterConfig } from '../src/index.ts';
@@ -25,8 +26,13 @@ async function node(t: Test) {
   });
   const schema = SNAPSHOTTER_CONFIG as unknown as z.ZodType<SnapshotterConfig>;
   const config = checkConfig(text, 'test', schema);
-  const begin = (suffix: string, args: readonly string[], fd: number | 'ignore' = 'ignore'): ChildProcess => {
-    const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)', ...args], {
+  const waiting = 'setInterval(() => {}, 1000)';
+  const begin = (
+    suffix: string,
+    args: readonly string[],
+    { fd = 'ignore', code = waiting }: { readonly fd?: number | 'ignore'; readonly code?: string } = {},
+  ): ChildProcess => {
+    const child = spawn(process.execPath, ['-e', code, ...args], {
       stdio: ['ignore', 'ignore', 'ignore', fd],
     });
     t.teardown(() => child.kill('SIGKILL'));
@@ -40,7 +46,7 @@ async function node(t: Test) {
   };
   /** What a holder of ours says goes there. */
   const isStarted = (): boolean => existsSync(join(data, 'log'));
-  return { pidFile, begin, shell, ensure, isStarted };
+  return { config, pidFile, begin, shell, ensure, isStarted };
 }
 
 t.test('no holder is started beside one that runs', async (t) => {
@@ -62,7 +68,7 @@ t.test('nor while the second shell of one that was killed takes its place', asyn
 t.test('nor while its daemon has the mount', { skip: whyNoFuse() ?? false }, async (t) => {
   const { begin, shell, ensure, isStarted } = await node(t);
   const fuse = openSync('/dev/fuse', 'r+');
-  const daemon = begin('.daemon', [], fuse);
+  const daemon = begin('.daemon', [], { fd: fuse });
   closeSync(fuse);
   const message = new RegExp(`process ${daemon.pid} serves the mount .* "kill ${daemon.pid}"`);
   await t.rejects(ensure(), { code: 'START_FAILED', message });
@@ -70,4 +76,22 @@ t.test('nor while its daemon has the mount', { skip: whyNoFuse() ?? false }, asy
   shell('');
   await ensured;
   t.notOk(isStarted());
+});
+
+t.test('SIGHUP goes on to the daemon, once there is one', { skip: whyNoFuse() ?? false }, async (t) => {
+  const { config, begin, shell } = await node(t);
+  shell('');
+  const holder = await ensureHolder(config, ['/bin/true']);
+  t.teardown(() => holder.stop());
+  t.match(await holder.reload?.(), /its daemon is starting/);
+  const heard = join(config.data, 'heard');
+  const fuse = openSync('/dev/fuse', 'r+');
+  const says = (what: string): string => `require('fs').writeFileSync('${heard}', '${what}')`;
+  const code = `process.on('SIGHUP', () => ${says('HUP')}); setInterval(() => {}, 1000); ${says('up')}`;
+  const daemon = begin('.daemon', [], { fd: fuse, code });
+  closeSync(fuse);
+  const has = (what: string) => existsSync(heard) && readFileSync(heard, 'utf8') === what;
+  await until(() => has('up'), 'the daemon listens');
+  t.match(await holder.reload?.(), new RegExp(`passed on to its daemon \\(${daemon.pid}\\)`));
+  await until(() => has('HUP'), 'the daemon heard of it');
 });

@@ -34,7 +34,7 @@ export async function runService(service: string, start: () => Promise<Service>)
   };
   // Node's own: a debugger that anybody on this machine may attach to, and the end of the process.
   for (const signal of ['SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => undefined);
-  process.on('SIGHUP', () => reload(service, running));
+  process.on('SIGHUP', () => void reload(service, running));
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
   const watch = watchSupervisor(stop);
@@ -64,7 +64,7 @@ export function configArgument(service: string): string {
 
 /** A service that is reloaded by SIGHUP: `reload` returns what there is to say. */
 export interface Service extends Stoppable {
-  reload?(): string;
+  reload?(): string | Promise<string>;
 }
 
 /** A service that takes a new config while it runs. */
@@ -114,10 +114,10 @@ function isObject(value: unknown): boolean {
 }
 
 /** A config that is wrong changes nothing. */
-function reload(service: string, running: Service | undefined): void {
+async function reload(service: string, running: Service | undefined): Promise<void> {
   let said = running === undefined ? 'is starting; nothing is reloaded' : 'has nothing to reload';
   try {
-    said = running?.reload?.() ?? said;
+    said = (await running?.reload?.()) ?? said;
   } catch (error) {
     if (!isCoded(error)) crash(service, 'reload failed', error);
     said = `config not reloaded: ${error.code}: ${error.message}`;

@@ -74,6 +74,11 @@ export class FuseServer {
     await this.#wake();
   }
 
+  /** Resolves once the mount has answered a look-up. */
+  async answers(): Promise<void> {
+    await this.#wake();
+  }
+
   /** Stops answering; the mount stays, and its readers wait for the next process. */
   async stop(): Promise<void> {
     if (!this.#isStopping) {

@@ -40,6 +40,8 @@ export interface OfferSide {
   readonly images: ImageTable;
   /** Why no pull becomes lazy now. */
   lack(): string | undefined;
+  /** Why the agent takes no call of this node, for good. */
+  refusal(): string | undefined;
   complain(layer: LazyLayer, error: CodedError): void;
   stop(): Promise<void>;
 }
@@ -82,6 +84,7 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
   return {
     images,
     lack: () => publisher.lack,
+    refusal: () => publisher.refusal,
     complain: (layer, error) => {
       const [upstream = '', ...rest] = layer.image.split('/');
       const known = indexes.indexOf(layer.index.layer);

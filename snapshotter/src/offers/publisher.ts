@@ -56,10 +56,16 @@ export class Publisher {
   #turns = 0;
   readonly #loop: Promise<void>;
   #lastFailure: string | undefined = 'the agent was not asked yet';
+  #isRefused = false;
 
   constructor(deps: Deps) {
     this.#deps = deps;
     this.#loop = this.#run();
+  }
+
+  /** Why the agent takes no call of this node; undefined: it does, or is silent. */
+  get refusal(): string | undefined {
+    return this.#isRefused ? this.#lastFailure : undefined;
   }
 
   /** Why no pull becomes lazy now; undefined: the agent answers. */
@@ -80,6 +86,7 @@ export class Publisher {
       try {
         const offers = await agent.offers(signal);
         this.#lastFailure = undefined;
+        this.#isRefused = false;
         for (const offer of offers) this.#begin(offer);
       } catch (error) {
         if (signal.aborted) return;
@@ -87,6 +94,7 @@ export class Publisher {
         if (reason !== this.#lastFailure) logFailure(log, error, 'the agent does not say what is pulled');
         throwIfBug(error);
         this.#lastFailure = reason;
+        this.#isRefused = isCoded(error, 'SIGNATURE_INVALID');
         await pause(RETRY_MS, signal);
       }
     }
