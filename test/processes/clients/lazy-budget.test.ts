@@ -62,6 +62,17 @@ t.test(
       t.equal(code, 0, stderr);
       return stdout;
     };
+    const { daemon } = cluster;
+    /** What does not come says what there is. */
+    const told = async (wait: () => Promise<unknown>): Promise<void> => {
+      try {
+        await wait();
+      } catch (error) {
+        const status = await cluster.sepia('lazy', 'status', '--admin', admin);
+        const facts = { daemons: [daemon, cluster.daemon], containerd: await containerd.holds(), status };
+        throw new Error(`${(error as Error).message}: ${JSON.stringify(facts)}`, { cause: error });
+      }
+    };
     const sums: string[] = [];
     for (const image of images) {
       await containerd.pull(image);
@@ -80,14 +91,17 @@ t.test(
     });
 
     await t.test('an image is removed: the layer that was its own goes, with its bytes', async (t) => {
-      t.equal((await containerd.ctr(['images', 'rm', '--sync', one])).code, 0);
+      const snapshots = (await containerd.snapshots()).length;
+      t.match(await containerd.ctr(['images', 'rm', '--sync', one]), { code: 0 });
+      const isForgotten = async (): Promise<boolean> =>
+        (await containerd.snapshots()).length === snapshots - 1;
+      await told(() => until(isForgotten, 'containerd has no snapshot of it any more', REMOVED_MS));
       const metric = async (name: string): Promise<number> =>
         Number(new RegExp(`^${name}\\{.*\\} (\\d+)`, 'm').exec((await cluster.metrics()) ?? '')?.[1]);
-      await until(
-        async () => (await metric('sepia_snapshotter_layers_removed')) === 1,
-        'it goes',
-        REMOVED_MS,
-      );
+      const isRemoved = async (): Promise<boolean> =>
+        (await metric('sepia_snapshotter_layers_removed')) === 1;
+      await told(() => until(isRemoved, 'it goes', REMOVED_MS));
+      t.equal(cluster.daemon, daemon, 'it is the daemon that saw the pulls');
       await until(
         async () => (await metric('sepia_snapshotter_cache_bytes')) < FILE_MB * 1.2e6,
         'its bytes are free',

@@ -96,6 +96,24 @@ export class Containerd24 {
     return stdout.split('\n').filter((line) => line !== '');
   }
 
+  /** Keys of its snapshots. */
+  async snapshots(): Promise<string[]> {
+    const { stdout } = await this.#must(['snapshots', '--snapshotter', 'erofs', 'ls']);
+    return stdout
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((line) => line.split(/\s/)[0]!);
+  }
+
+  /** All that may keep a snapshot, and the snapshots. */
+  async holds(): Promise<Record<string, readonly string[]>> {
+    const list = async (what: string): Promise<string[]> =>
+      (await this.#must([what, 'ls', '-q'])).stdout.trim().split('\n');
+    const [images, containers, leases] = await Promise.all(['images', 'containers', 'leases'].map(list));
+    return { images: images!, containers: containers!, leases: leases!, snapshots: await this.snapshots() };
+  }
+
   /** Forgets images and snapshots, then ends. */
   async stop(): Promise<void> {
     const images = (await this.ctr(['images', 'ls', '-q'])).stdout.split('\n').filter((one) => one !== '');
