@@ -19,18 +19,22 @@ const MAX_TOC_BYTES = 64 * 1024;
 const MAX_SECTIONS = 8;
 const SIZE_AT = 124;
 const SUM_AT = 148;
+const MARK_AT = 257;
+const GNU_MARK = 'ustar  \0';
 const OCTAL_BYTES = 0o7777_7777_777;
 
-/** A tar header in one block, however long the section is. */
+/** A tar header in one block, however long the section is; with GNU's mark, for Nydus knows no other. */
 export function sectionHeader(name: string, sizeBytes: number): Buffer {
   const isOctal = sizeBytes <= OCTAL_BYTES;
   const fields = { ...EMPTY_HEADER, name: name as ByteString, mode: 0o644, size: isOctal ? sizeBytes : 0 };
   const header = Buffer.from(encodeHeader(fields));
-  if (isOctal) return header;
-  // GNU's form of a number: the first bit set, then big endian.
-  header.fill(0, SIZE_AT, SIZE_AT + 12);
-  header[SIZE_AT] = 0x80;
-  header.writeBigUInt64BE(BigInt(sizeBytes), SIZE_AT + 4);
+  header.write(GNU_MARK, MARK_AT, 'latin1');
+  if (!isOctal) {
+    // GNU's form of a number: the first bit set, then big endian.
+    header.fill(0, SIZE_AT, SIZE_AT + 12);
+    header[SIZE_AT] = 0x80;
+    header.writeBigUInt64BE(BigInt(sizeBytes), SIZE_AT + 4);
+  }
   header.write(`${sumOf(header).toString(8).padStart(6, '0')}\0 `, SUM_AT, 'latin1');
   return header;
 }
