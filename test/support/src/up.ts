@@ -6,6 +6,8 @@ import { until } from './until.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 const START_MS = 60_000;
+/** `sepia up` gives a restarted member 60 s, and after that another try. */
+const BACK_MS = 180_000;
 const STOP_MS = 30_000;
 
 /** A member as `cluster.json` names it. */
@@ -86,7 +88,7 @@ export class Up {
         );
       },
       `${name} is back`,
-      START_MS,
+      BACK_MS,
     );
   }
 

@@ -2,6 +2,9 @@ import { createHash, randomBytes } from 'node:crypto';
 import { request } from 'undici';
 import { until } from '../until.ts';
 
+/** Busy members take a push within this. */
+const PUSHED_MS = 120_000;
+
 /** A pushed image: manifest digest and its blobs. */
 export interface PushedImage {
   readonly manifestDigest: string;
@@ -83,15 +86,19 @@ export async function pushImage(
 
 /** As {@link pushImage}, again while a member that is busy or just started answers 503, as clients do. */
 export async function pushUntilTaken(...args: Parameters<typeof pushImage>): Promise<void> {
-  await until(async () => {
-    try {
-      await pushImage(...args);
-      return true;
-    } catch (error) {
-      if (!/status 503/.test(String(error))) throw error;
-      return false;
-    }
-  }, `${args[1]}:${args[2]} is pushed`);
+  await until(
+    async () => {
+      try {
+        await pushImage(...args);
+        return true;
+      } catch (error) {
+        if (!/status 503/.test(String(error))) throw error;
+        return false;
+      }
+    },
+    `${args[1]}:${args[2]} is pushed`,
+    PUSHED_MS,
+  );
 }
 
 /** Pulls as containerd does: HEAD by tag, GET by digest, all blobs at once; every digest checked. Returns bytes of blobs. */

@@ -20,6 +20,8 @@ export interface SeenRequest {
   /** With its query. */
   readonly path: string;
   readonly range: string | undefined;
+  /** What the store answered, once it has. */
+  status?: number;
 }
 
 /** Stands between Sepia and an S3 store: carries requests, or does to them what `fault` says. */
@@ -53,7 +55,7 @@ export class S3Faults {
   }
 
   async #serve(req: IncomingMessage, res: ServerResponse): Promise<void> {
-    const seen = { method: req.method!, path: req.url!, range: req.headers.range };
+    const seen: SeenRequest = { method: req.method!, path: req.url!, range: req.headers.range };
     this.seen.push(seen);
     const fault = this.fault(seen);
     if (fault?.type === 'answer') {
@@ -74,6 +76,7 @@ export class S3Faults {
     const body = Buffer.concat(chunks);
     if (fault?.type === 'flip-request') body[fault.at]! ^= 1;
     const answer = await this.#carry(req, body);
+    seen.status = answer.statusCode!;
     if (fault?.type === 'silence') return void answer.resume();
     const headers = { ...answer.headers };
     if (fault?.type === 'etag') headers.etag = fault.etag;

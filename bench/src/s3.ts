@@ -1,0 +1,93 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { StopStack } from '@sepia/base/lifecycle';
+import { S3_CREDENTIALS, S3_ENV, S3Server } from '@sepia/test-support/s3/s3-server';
+import { until } from '@sepia/test-support/until';
+import { Up } from '@sepia/test-support/up';
+import { MadeBlob, pushImage } from './support/blobs.ts';
+import { curl, type Transfer } from './support/curl.ts';
+import { MIB, median, percentile, round } from './support/figures.ts';
+import { blobUrl, REPOSITORY } from './support/image.ts';
+import { IdleMeter, quietMachine } from './support/machine.ts';
+import { runBench } from './support/run.ts';
+
+const BUCKET = 'blobs';
+const WRITTEN_MS = 600_000;
+const PORTS_FROM = '24000';
+
+await runBench({
+  id: 's3',
+  claim:
+    'read-through of a bucket, cold at the origin, beside the S3 server itself: first byte ≤ direct + 10 ms, throughput ≥ 0.9 × direct',
+  options: { size: 16, samples: 20, big: 512, rounds: 3 },
+  run: async ({ stops, dir, number, say }) => {
+    const small = Array.from({ length: number('samples') }, () => new MadeBlob(number('size') * MIB));
+    const big = Array.from({ length: number('rounds') }, () => new MadeBlob(number('big') * MIB));
+    const server = await S3Server.start();
+    stops.push('S3 server', async () => await server.remove());
+    server.makeBucket(BUCKET);
+    const data = join(dir, 'cluster');
+    const filled = await start(data, server.url, stops);
+    await pushImage(filled.cluster.proxies[0]!.url, REPOSITORY, [...small, ...big]);
+    await until(async () => (await owed(filled)) === 0, 'all is in the bucket', WRITTEN_MS);
+    await filled.stop();
+    // The origin keeps its records and begins with no blob.
+    const { name } = filled.cluster.origins[0]!;
+    for (const kind of ['blobs', 'meta', 'leaves'])
+      rmSync(join(data, 'members', name, 'v1', kind), { recursive: true, force: true });
+    const up = await start(data, server.url, stops);
+    const proxy = up.cluster.proxies[0]!.url;
+    say('the origin is cold');
+    const direct = async (blob: MadeBlob): Promise<Transfer> => {
+      const hex = blob.digest.slice('sha256:'.length);
+      const { accessKeyId, secretAccessKey } = S3_CREDENTIALS;
+      const args = ['--aws-sigv4', 'aws:amz:us-east-1:s3', '--user', `${accessKeyId}:${secretAccessKey}`];
+      return await curl(`${server.url}/${BUCKET}/blobs/sha256/${hex.slice(0, 2)}/${hex}`, { args });
+    };
+    const through = async (blob: MadeBlob): Promise<Transfer> => await curl(blobUrl(proxy, blob.digest));
+    await through(small[0]!);
+    const quiet = await quietMachine();
+    const meter = new IdleMeter();
+    const first = { direct: [] as number[], through: [] as number[] };
+    for (const blob of small.slice(1)) {
+      first.direct.push((await direct(blob)).firstByteSeconds * 1000);
+      first.through.push((await through(blob)).firstByteSeconds * 1000);
+    }
+    const rates = { direct: [] as number[], through: [] as number[] };
+    for (const blob of big) {
+      rates.direct.push(blob.sizeBytes / MIB / (await direct(blob)).seconds);
+      rates.through.push(blob.sizeBytes / MIB / (await through(blob)).seconds);
+    }
+    return {
+      firstByteMs: { direct: spread(first.direct), through: spread(first.through) },
+      moreMs: round(median(first.through) - median(first.direct), 1),
+      mibPerSecond: { direct: round(median(rates.direct), 0), through: round(median(rates.through), 0) },
+      share: round(median(rates.through) / median(rates.direct), 2),
+      idleBeforePercent: quiet,
+      idlePercent: meter.percent(),
+    };
+  },
+});
+
+/** One member of each role; upstream `local` rests in the bucket. */
+async function start(dir: string, endpoint: string, stops: StopStack): Promise<Up> {
+  Object.assign(process.env, S3_ENV);
+  mkdirSync(dir, { recursive: true });
+  const upstreams = [{ name: 'local', mode: 'none', backend: { s3: { bucket: BUCKET, endpoint } } }];
+  writeFileSync(join(dir, 'cluster-document.yaml'), JSON.stringify({ version: 1, members: [], upstreams }));
+  const counts = ['origins', 'trackers', 'proxies', 'agents'].flatMap((role) => [`--${role}`, '1']);
+  const up = await Up.start(dir, [...counts, '--ports-from', PORTS_FROM]);
+  stops.push('cluster', async () => {
+    await up.stop();
+  });
+  return up;
+}
+
+async function owed(up: Up): Promise<number> {
+  const text = await (await fetch(`${up.cluster.origins[0]!.adminUrl}/metrics`)).text();
+  return Number(/^sepia_origin_backend_owed\{[^}]*\} (\d+)/m.exec(text)?.[1] ?? Number.NaN);
+}
+
+function spread(values: readonly number[]): { readonly p50: number; readonly p99: number } {
+  return { p50: round(median(values), 1), p99: round(percentile(values, 99), 1) };
+}
