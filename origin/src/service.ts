@@ -216,8 +216,22 @@ async function build(parts: BuildParts): Promise<Origin> {
     { stragglerMs: deadlines['copy-straggler'] },
   );
   stops.push('replicator', async () => await replicator.stop());
+  const fence = new Fence();
   const writeBehind = createWriteBehind({
-    ...{ cluster, db: folder.db, backends, index, store, members, lookAgain, metrics, log, nowMs, dateMs },
+    ...{
+      cluster,
+      fence,
+      db: folder.db,
+      backends,
+      index,
+      store,
+      members,
+      lookAgain,
+      metrics,
+      log,
+      nowMs,
+      dateMs,
+    },
   });
   stops.push('backends', async () => await writeBehind.stop());
   const absence = new Absence({ members, standing, index, isMoved: (epoch) => move.isDone(epoch) });
@@ -228,7 +242,6 @@ async function build(parts: BuildParts): Promise<Origin> {
   const tagIndex = new TagIndex(counted);
   const referrers = new Referrers({ set: sets.referrers, upstreams, log });
   const catalog = new Catalog({ cluster, ...counted });
-  const fence = new Fence();
   const guard = new ContentGuard({ fence, elapsedMs: nowMs });
   const behind = new RegistryBehind({ cluster, upstreams, nowMs });
   const writeBack = createWriteBack({ cluster, tags, tagIndex, links, metrics, log, dateMs });
@@ -268,7 +281,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
   const gc = createGc(
     {
-      ...{ cluster, members, records, standing: recordStanding, sets, store },
+      ...{ cluster, backends, members, records, standing: recordStanding, sets, store },
       ...{ swarms, replicator, tags, manifests, invalidation },
       ...{ fence, elapsedMs: nowMs, metrics, log, nowMs: dateMs },
     },

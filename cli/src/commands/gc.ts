@@ -3,7 +3,7 @@ import { parseDuration } from '@sepia/base/config/units';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
-import type { GcReport } from '@sepia/cluster/api/gc-report';
+import type { BackendReport, GcReport } from '@sepia/cluster/api/gc-report';
 import { ORIGIN_GC } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import Table from 'cli-table3';
@@ -72,15 +72,17 @@ function lost(leader: string, what: string): CodedError {
 }
 
 function progressOf({ phase, seen, links, bytes }: GcReport): string {
-  return phase === 'repositories'
-    ? `${seen} repositories, ${links} links without reference`
-    : `bytes: ${bytesText(bytes)} freed`;
+  if (phase === 'repositories') return `${seen} repositories, ${links} links without reference`;
+  return `${phase}: ${bytesText(bytes)} freed on disks`;
 }
 
 function textOf(report: GcReport): string {
   const { dryRun, repositories, seen, links, linkBytes, unlinked, blobs, bytes } = report;
+  // An origin of an older version tells of none.
+  const backends = report.backends ?? [];
+  const head = ['repository', dryRun ? 'would go' : 'gone', 'of its quota'];
   const table = new Table({
-    head: ['repository', dryRun ? 'would go' : 'gone', 'of its quota', 'stays', ''],
+    head: [...head, ...(backends.length === 0 ? [] : ['of the backend']), 'stays', ''],
     style: { head: [], border: [], compact: true },
   });
   for (const one of repositories)
@@ -88,6 +90,7 @@ function textOf(report: GcReport): string {
       `${one.upstream}/${one.repository}`,
       one.links,
       bytesText(one.bytes),
+      ...(backends.length === 0 ? [] : [dryRun ? '' : bytesText(one.backendBytes ?? 0)]),
       one.kept,
       one.left === undefined ? '' : `left: ${one.left}`,
     ]);
@@ -97,6 +100,15 @@ function textOf(report: GcReport): string {
   const disk = dryRun
     ? `${unlinked} blobs have no link at all already; those of the links above come with them`
     : `${blobs} files, ${bytesText(bytes)} taken off disks (all copies)`;
+  const places = backends.map((one) => `${backendText(one, dryRun)}\n`).join('');
   const end = report.failure === undefined ? '' : `ended early: ${report.failure}\n`;
-  return `${list}${sum}\n${disk}\n${end}`;
+  return `${list}${sum}\n${disk}\n${places}${end}`;
+}
+
+function backendText({ place, unlinked, blobs, bytes, older, left }: BackendReport, dryRun: boolean): string {
+  const took = dryRun
+    ? `${unlinked} blobs have no link at all already`
+    : `${blobs} blobs, ${bytesText(bytes)} taken out`;
+  const old = older === 0 ? '' : `; ${older} are older than all records and stay`;
+  return `${place}: ${took}${old}${left === undefined ? '' : `; left: ${left}`}`;
 }

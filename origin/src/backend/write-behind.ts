@@ -10,6 +10,7 @@ import type { BlobHandle } from '@sepia/store/blob-handle';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
+import type { Fence } from '../fence/core/fence.ts';
 import { OwedPlan } from './core/owed-plan.ts';
 
 const TIMES = { lookMs: 1_000, takeOverMs: 300_000, firstRetryMs: 1_000, maxRetryMs: 60_000 };
@@ -33,6 +34,8 @@ export interface WriteBehindDeps {
   readonly index: Pick<BlobIndex, 'list' | 'onAdded' | 'removed'>;
   readonly store: BlobStore;
   readonly members: Pick<Members, 'leaderOf' | 'selfId'>;
+  /** A garbage collection may be taking out of a backend what is looked for there. */
+  readonly fence: Pick<Fence, 'trust' | 'done'>;
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly dateMs: () => number;
@@ -190,8 +193,10 @@ export class WriteBehind {
     if (step === 'wait') return;
     const handle = await store.open(digest, { isLook: true });
     if (handle === undefined) return this.#plan.done(digest);
+    const { fence } = this.#deps;
     try {
-      await this.#bring(handle, place, step);
+      if (!fence.trust(digest, nowMs())) return this.#plan.notYet(digest, nowMs());
+      await this.#bring(handle, place, step).finally(() => fence.done([digest]));
     } finally {
       await handle.close();
     }

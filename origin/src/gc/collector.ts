@@ -1,3 +1,4 @@
+import type { BlobBackend } from '@sepia/backend/blob-backend';
 import { answersOf, askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
@@ -7,14 +8,24 @@ import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { linkKey } from '@sepia/base/names/blob-name';
 import type { RepositoryName } from '@sepia/base/names/repository';
-import type { GcReport, GcWish, RepositoryReport } from '@sepia/cluster/api/gc-report';
+import type { BackendReport, GcReport, GcWish, RepositoryReport } from '@sepia/cluster/api/gc-report';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
 import { isMoving } from '@sepia/cluster/membership';
 import { parseManifest } from '@sepia/oci/manifest';
+import type { Fence } from '../fence/core/fence.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Tags } from '../records/tags.ts';
 import type { Invalidation } from '../removal/invalidation.ts';
-import { type GcAsk, type SweepRules, sweepBytes, sweepRepository } from './core/sweep.ts';
+import { BackendContent } from './backend-content.ts';
+import {
+  type GcAsk,
+  type GcWithdrawn,
+  type SweepRules,
+  sweepBackend,
+  sweepBytes,
+  sweepRepository,
+} from './core/sweep.ts';
+import { layerIndexes } from './layer-indexes.ts';
 import { type Peers, refused } from './peers.ts';
 import { pagesOf, viewRepository } from './repository-view.ts';
 
@@ -23,18 +34,21 @@ const OWED_MS = 30_000;
 const ASK_AGAIN_MS = 1_000;
 /** Manifests that are read at once. */
 const READS = 8;
-/** Records of layers that are held in memory, those of all owners. */
-const MAX_INDEXES = 300_000;
 /** Repositories that a report names; the sums count all. */
 const MAX_NAMED = 1_000;
+/** Digests whose last repository is remembered, for what backends lose by it. */
+const MAX_LET_GO = 300_000;
 
-interface CollectorDeps {
+export interface CollectorDeps {
   readonly cluster: Cluster;
   readonly selfId: string;
   readonly peers: Peers;
   readonly tags: Tags;
   readonly manifests: Manifests;
   readonly invalidation: Pick<Invalidation, 'broadcast'>;
+  /** Of upstreams of mode none, by name. */
+  readonly backends: ReadonlyMap<string, BlobBackend>;
+  readonly fence: Pick<Fence, 'mayRemove' | 'isCondemned'>;
   readonly log: Logger;
   /** The cluster's date, for what is kept. */
   readonly nowMs: () => number;
@@ -45,13 +59,22 @@ interface CollectorDeps {
     readonly blobs: number;
     readonly bytes: number;
   }) => void;
+  readonly onWithdrawn: (upstream: string, gone: { readonly blobs: number; readonly bytes: number }) => void;
 }
 
 interface RepositoryRules extends SweepRules {
   readonly roots: ReadonlySet<Digest> | undefined;
 }
 
-type Report = { -readonly [K in keyof GcReport]: GcReport[K] } & { repositories: RepositoryReport[] };
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+type Report = Writable<GcReport> & { repositories: Writable<RepositoryReport>[]; backends: BackendReport[] };
+
+/** What the questions of a sweep are about. */
+interface Scope {
+  readonly shard?: { readonly upstream: string; readonly repository: RepositoryName };
+  readonly rules?: RepositoryRules;
+  readonly content?: BackendContent;
+}
 
 /** Leads garbage collections: asks all origins, and carries out what the sweeps in `core/` decide. One at a time. */
 export class Collector {
@@ -60,6 +83,12 @@ export class Collector {
   #report: Report | undefined;
   #running: Promise<void> | undefined;
   #epoch = 0;
+  /** Clock of the first link on record. */
+  #sinceMs = Number.POSITIVE_INFINITY;
+  /** From which repository a digest was taken last, in this sweep. */
+  readonly #letGo = new Map<Digest, Writable<RepositoryReport>>();
+  /** A backend may be deleting something still. */
+  #isUnclear = false;
 
   constructor(deps: CollectorDeps) {
     this.#deps = deps;
@@ -96,8 +125,11 @@ export class Collector {
       bytes: 0,
       unlinked: 0,
       repositories: [],
+      backends: [],
     };
     this.#epoch = this.#deps.cluster.epoch;
+    this.#sinceMs = Number.POSITIVE_INFINITY;
+    this.#isUnclear = false;
     const run = async (): Promise<void> => {
       try {
         await this.#sweep(report);
@@ -106,8 +138,10 @@ export class Collector {
         report.phase = 'failed';
         report.failure = isCoded(error) ? error.message : 'internal error; see the log';
         logFailure(this.#deps.log, error, 'garbage collection ended early', { ...brief(report) });
-        await this.#deps.peers.release(report.generation).catch((cause: unknown) => throwIfBug(cause));
+        if (!this.#isUnclear)
+          await this.#deps.peers.release(report.generation).catch((cause: unknown) => throwIfBug(cause));
       } finally {
+        this.#letGo.clear();
         report.endedAtMs = nowMs();
         this.#running = undefined;
       }
@@ -164,7 +198,7 @@ export class Collector {
   async #sweep(report: Report): Promise<void> {
     const { cluster, log, peers } = this.#deps;
     const rules: SweepRules = { nowMs: report.startedAtMs, graceMs: report.graceMs, dryRun: report.dryRun };
-    const indexes = await this.#layerIndexes();
+    const indexes = await layerIndexes(peers);
     for (const { name: upstream, mode } of cluster.upstreams) {
       if (mode !== 'none') continue;
       for (const repository of await this.#repositories(upstream)) {
@@ -179,6 +213,9 @@ export class Collector {
       throw refused('no origin has a repository on record; bring the records back with "sepia restore"');
     report.phase = 'bytes';
     for (const id of peers.ids) await this.#sweepMember(report, id);
+    report.phase = 'backends';
+    for (const [upstream, backend] of this.#deps.backends)
+      if (!this.#isUnclear) await this.#sweepBackend(report, upstream, backend);
     log.info({ ...brief(report) }, 'garbage collected');
   }
 
@@ -188,24 +225,25 @@ export class Collector {
     rules: RepositoryRules,
   ): Promise<void> {
     const { invalidation, onSwept } = this.#deps;
-    const sum = { links: 0, bytes: 0, kept: 0 };
-    let why: string | undefined;
+    const sum: Writable<RepositoryReport> = { ...shard, links: 0, bytes: 0, kept: 0 };
     for (let more = true; more; ) {
-      const done = await this.#drive(report, sweepRepository(rules), shard, rules);
+      const done = await this.#drive(report, sweepRepository(rules), { shard, rules });
       sum.links += done.links;
       sum.bytes += done.bytes;
       sum.kept = done.kept;
-      why = done.left;
+      if (done.left !== undefined) sum.left = done.left;
       more = done.more;
       if (report.dryRun) continue;
       onSwept({ links: done.links, blobs: 0, bytes: 0 });
+      for (const digest of done.digests)
+        if (this.#letGo.size < MAX_LET_GO || this.#letGo.has(digest)) this.#letGo.set(digest, sum);
       await invalidation.broadcast(done.digests.map((digest) => ({ ...shard, digest })));
     }
     report.seen += 1;
     report.links += sum.links;
     report.linkBytes += sum.bytes;
-    if (report.repositories.length < MAX_NAMED && (sum.links > 0 || why !== undefined))
-      report.repositories.push({ ...shard, ...sum, ...(why === undefined ? {} : { left: why }) });
+    if (report.repositories.length < MAX_NAMED && (sum.links > 0 || sum.left !== undefined))
+      report.repositories.push(sum);
   }
 
   async #sweepMember(report: Report, id: string): Promise<void> {
@@ -225,31 +263,59 @@ export class Collector {
     }
   }
 
+  /** What the backend holds and nothing links; a backend that fails is left for the next sweep. */
+  async #sweepBackend(report: Report, upstream: string, backend: BlobBackend): Promise<void> {
+    const { fence, elapsedMs, log, onWithdrawn } = this.#deps;
+    const { dryRun, graceMs, startedAtMs } = report;
+    const { signal } = this.#stopped;
+    const content = new BackendContent({ upstream, backend, fence, elapsedMs, log, signal });
+    let [unlinked, blobs, bytes] = [0, 0, 0];
+    for await (const batch of content.candidates(startedAtMs - graceMs, this.#sinceMs)) {
+      const sizes = new Map(batch.map(({ digest, sizeBytes }) => [digest, sizeBytes]));
+      const done = await this.#drive(report, sweepBackend([...sizes.keys()], { dryRun }), { content });
+      unlinked += done.digests.length;
+      report.blobs += done.removed.blobs;
+      report.bytes += done.removed.bytes;
+      let freed = 0;
+      for (const digest of done.withdrawn.digests) {
+        const size = sizes.get(digest) ?? 0;
+        freed += size;
+        const last = this.#letGo.get(digest);
+        if (last !== undefined) last.backendBytes = (last.backendBytes ?? 0) + size;
+      }
+      blobs += done.withdrawn.digests.length;
+      bytes += freed;
+      onWithdrawn(upstream, { blobs: done.withdrawn.digests.length, bytes: freed });
+    }
+    const { older, left } = content;
+    const why = left === undefined ? {} : { left };
+    report.backends.push({ upstream, place: backend.place, unlinked, blobs, bytes, older, ...why });
+  }
+
   /** Carries out the questions of a sweep; any failure ends it. */
   async #drive<R>(
     { generation }: Report,
     machine: Generator<GcAsk, R, unknown>,
-    shard?: { readonly upstream: string; readonly repository: RepositoryName },
-    rules?: RepositoryRules,
+    scope: Scope = {},
   ): Promise<R> {
     for (let next = machine.next(); ; ) {
       if (next.done === true) return next.value;
       this.#stopped.signal.throwIfAborted();
       this.#checkEpoch();
-      next = machine.next(await this.#answer(generation, next.value, shard!, rules!));
+      next = machine.next(await this.#answer(generation, next.value, scope));
     }
   }
 
-  async #answer(
-    generation: string,
-    question: GcAsk,
-    shard: { readonly upstream: string; readonly repository: RepositoryName },
-    rules: RepositoryRules,
-  ): Promise<unknown> {
+  async #answer(generation: string, question: GcAsk, scope: Scope): Promise<unknown> {
     const { peers } = this.#deps;
+    const shard = scope.shard!;
+    const rules = scope.rules!;
     switch (question.type) {
-      case 'view':
-        return await viewRepository(this.#deps, shard, rules, rules.roots);
+      case 'view': {
+        const view = await viewRepository(this.#deps, shard, rules, rules.roots);
+        this.#sinceMs = Math.min(this.#sinceMs, view.sinceMs ?? Number.POSITIVE_INFINITY);
+        return view;
+      }
       case 'read':
         return await this.#read(shard, question.digests);
       case 'condemn': {
@@ -263,7 +329,13 @@ export class Collector {
       case 'linked':
         return await peers.linked(question.digests);
       case 'remove':
-        return await peers.remove(generation, question.digests);
+        return await peers.remove(generation, question.digests, question.withCached);
+      case 'withdraw': {
+        this.#isUnclear = true;
+        const done: GcWithdrawn = await scope.content!.withdraw(generation, question.digests);
+        this.#isUnclear = done.isUnclear;
+        return done;
+      }
       case 'release':
         return await peers.release(generation);
     }
@@ -288,25 +360,6 @@ export class Collector {
     };
     await fewAtOnce(digests, READS, read);
     return names;
-  }
-
-  /** Indexes of layers by repository: who has a layer finds its index by the layer's record. */
-  async #layerIndexes(): Promise<Map<string, Set<Digest>>> {
-    const { peers } = this.#deps;
-    const found = new Map<string, Set<Digest>>();
-    let count = 0;
-    for (const id of peers.ids) {
-      const read = async (after: string | undefined) => await peers.layerIndexes(id, after);
-      for await (const { upstream, repository, index } of pagesOf(read, ({ layer }) => layer)) {
-        if (upstream === undefined || repository === undefined || index === undefined) continue;
-        const key = shardKey(upstream, repository);
-        const known = found.get(key) ?? new Set();
-        found.set(key, known.add(index));
-        count += 1;
-        if (count > MAX_INDEXES) throw refused(`there are more than ${MAX_INDEXES} records of layers`);
-      }
-    }
-    return found;
   }
 
   /** Repositories of an upstream that any origin has on record. */

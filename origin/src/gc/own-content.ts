@@ -192,22 +192,25 @@ export class OwnContent {
     return { digests };
   }
 
-  /** Takes bytes off the disk that the sweep may remove at this moment. */
-  async remove(generation: string, digests: readonly Digest[]): Promise<GcRemoved> {
+  /** Takes bytes off the disk that the sweep may remove at this moment; cached copies `withCached`. */
+  async remove(generation: string, digests: readonly Digest[], withCached: boolean): Promise<GcRemoved> {
     const { store, fence, elapsedMs, swarms } = this.#deps;
+    const kept: Digest[] = [];
     let [blobs, bytes] = [0, 0];
     for (const digest of digests) {
       const stays = (): boolean => !fence.mayRemove(generation, digest, elapsedMs());
-      if (stays()) continue;
       const stat = await store.stat(digest);
-      if (stat?.attrs.class !== 'pushed') continue;
-      const freed = await store.deleteUnless(digest, stays);
-      if (await store.has(digest)) continue;
-      swarms.forget(digest);
-      blobs += 1;
-      bytes += freed;
+      if (stat !== undefined && (withCached || stat.attrs.class === 'pushed')) {
+        const freed = stays() ? 0 : await store.deleteUnless(digest, stays);
+        if (!(await store.has(digest))) {
+          swarms.forget(digest);
+          blobs += 1;
+          bytes += freed;
+        }
+      }
+      if (stays()) kept.push(digest);
     }
-    return { blobs, bytes };
+    return { blobs, bytes, kept };
   }
 }
 

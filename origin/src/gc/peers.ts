@@ -158,15 +158,27 @@ export class Peers {
     return new Set(found.flat());
   }
 
-  async remove(generation: string, digests: readonly Digest[]): Promise<GcRemoved> {
-    const removed = await this.#all(async (id) => {
-      if (id === this.#self) return await this.#deps.own.content.remove(generation, digests);
-      return await this.#post<GcRemoved>(id, to(ORIGIN_GC.remove), { generation, digests }, SLOW_MS);
+  async remove(generation: string, digests: readonly Digest[], withCached: boolean): Promise<GcRemoved> {
+    const removed = await this.#all(async (id): Promise<GcRemoved> => {
+      if (id === this.#self) return await this.#deps.own.content.remove(generation, digests, withCached);
+      const json = { generation, digests, withCached };
+      const { kept, ...rest } = await this.#post<Omit<GcRemoved, 'kept'> & Partial<GcRemoved>>(
+        id,
+        to(ORIGIN_GC.remove),
+        json,
+        SLOW_MS,
+      );
+      // An older version does not tell, and trusts what it finds in a backend while that is swept.
+      if (withCached && kept === undefined)
+        throw refused(`${id} runs a version that knows no collection of backends`);
+      return { ...rest, kept: kept ?? [] };
     });
-    return removed.reduce((sum, one) => ({ blobs: sum.blobs + one.blobs, bytes: sum.bytes + one.bytes }), {
-      blobs: 0,
-      bytes: 0,
-    });
+    const sum = (of: (one: GcRemoved) => number): number => removed.reduce((all, one) => all + of(one), 0);
+    return {
+      blobs: sum(({ blobs }) => blobs),
+      bytes: sum(({ bytes }) => bytes),
+      kept: removed.flatMap(({ kept }) => kept),
+    };
   }
 
   get #self(): string {

@@ -26,7 +26,9 @@ export async function viewRepository(
   const linkRecords = await mergedRecords(deps.peers, shard, 'links');
   const referrerRecords = await mergedRecords(deps.peers, shard, 'referrers');
   const links = new Map<Digest, GcLink>();
+  let sinceMs = Number.POSITIVE_INFINITY;
   for (const { key, atMs, value } of linkRecords) {
+    sinceMs = Math.min(sinceMs, atMs);
     const digest = key[0] ?? '';
     if (value === undefined || !isDigest(digest)) continue;
     const { sizeBytes = 0, mediaType } = value as Link;
@@ -40,7 +42,7 @@ export async function viewRepository(
       referrers.push({ subject, digest, atMs });
   }
   const tagged = await tagRoots(deps, shard, rules);
-  return { roots: [...tagged, ...further], links, referrers };
+  return { roots: [...tagged, ...further], links, referrers, sinceMs };
 }
 
 /**

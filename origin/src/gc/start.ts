@@ -1,3 +1,4 @@
+import type { BlobBackend } from '@sepia/backend/blob-backend';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
@@ -13,13 +14,15 @@ import type { OwnStanding } from '../records/own-standing.ts';
 import type { QuorumSet } from '../records/quorum-set.ts';
 import type { Tags } from '../records/tags.ts';
 import type { Invalidation } from '../removal/invalidation.ts';
-import { Collector } from './collector.ts';
+import { Collector, type CollectorDeps } from './collector.ts';
 import { OwnContent } from './own-content.ts';
 import { type OwnGc, Peers, refused } from './peers.ts';
 import { GcSchedule } from './schedule.ts';
 
 interface GcDeps {
   readonly cluster: Cluster;
+  /** Of all upstreams that have one, by name. */
+  readonly backends: ReadonlyMap<string, BlobBackend>;
   readonly members: Members;
   readonly records: RecordStore;
   readonly standing: Pick<OwnStanding, 'requireAll'>;
@@ -68,25 +71,14 @@ export function createGc(deps: GcDeps, options: GcOptions) {
     bury: async (generation, shard, dead) =>
       await content.bury(generation, shard, dead, async (list) => await sets.links.putOwn(shard, list)),
   };
-  const swept = metrics.counter('sepia_origin_gc_links_total', 'Links that collections led from here took.');
-  const blobs = metrics.counter(
-    'sepia_origin_gc_blobs_total',
-    'Files of blobs that collections led from here took off disks, copies counted.',
-  );
-  const bytes = metrics.counter(
-    'sepia_origin_gc_bytes_total',
-    'Bytes that collections led from here took off disks, copies counted.',
-  );
   const peers = new Peers({ members, own });
   const collector = new Collector({
     ...deps,
+    // What a pull-through source holds is its own.
+    backends: new Map([...deps.backends].filter(([name]) => cluster.upstream(name).mode === 'none')),
     selfId: members.selfId,
     peers,
-    onSwept: (one) => {
-      swept.inc(one.links);
-      blobs.inc(one.blobs);
-      bytes.inc(one.bytes);
-    },
+    ...sweptCounters(metrics),
   });
   metrics.gauge('sepia_origin_gc_running', '1 while this origin leads a garbage collection.', () =>
     collector.isRunning ? 1 : 0,
@@ -108,4 +100,40 @@ export function createGc(deps: GcDeps, options: GcOptions) {
     await collector.stop();
   };
   return { own, peers, collector, schedule, stop };
+}
+
+/** Counts what collections led from here took. */
+function sweptCounters(metrics: Metrics): Pick<CollectorDeps, 'onSwept' | 'onWithdrawn'> {
+  const swept = metrics.counter('sepia_origin_gc_links_total', 'Links that collections led from here took.');
+  const blobs = metrics.counter(
+    'sepia_origin_gc_blobs_total',
+    'Files of blobs that collections led from here took off disks, copies counted.',
+  );
+  const bytes = metrics.counter(
+    'sepia_origin_gc_bytes_total',
+    'Bytes that collections led from here took off disks, copies counted.',
+  );
+  const fromBackend = {
+    blobs: metrics.counter(
+      'sepia_origin_gc_backend_blobs_total',
+      'Blobs that collections led from here took out of backends.',
+      ['upstream'],
+    ),
+    bytes: metrics.counter(
+      'sepia_origin_gc_backend_bytes_total',
+      'Bytes that collections led from here took out of backends.',
+      ['upstream'],
+    ),
+  };
+  return {
+    onSwept: (one) => {
+      swept.inc(one.links);
+      blobs.inc(one.blobs);
+      bytes.inc(one.bytes);
+    },
+    onWithdrawn: (upstream, gone) => {
+      fromBackend.blobs.inc({ upstream }, gone.blobs);
+      fromBackend.bytes.inc({ upstream }, gone.bytes);
+    },
+  };
 }

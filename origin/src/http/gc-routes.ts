@@ -24,7 +24,7 @@ const CONDEMN = z.object({
 });
 const RELEASE = z.object({ generation: GENERATION });
 const LINKED = z.object({ digests: z.array(DIGEST).max(MAX_CONDEMNED) });
-const REMOVE = LINKED.extend({ generation: GENERATION });
+const REMOVE = LINKED.extend({ generation: GENERATION, withCached: z.boolean().default(false) });
 const ATMS = z.number().int().nonnegative();
 const BURY = z.object({
   generation: GENERATION,
@@ -97,8 +97,12 @@ export function gcRoutes(router: Router, { collector, own }: GcRouteDeps): void 
     ctx.body = { digests: await own.content.linked(digests) };
   });
   serve(router, ORIGIN_GC.remove, async (ctx) => {
-    const { generation, digests } = await readJson(ctx, ORIGIN_GC.remove.body.maxBytes, checker(REMOVE));
-    ctx.body = await own.content.remove(generation, digests);
+    const { generation, digests, withCached } = await readJson(
+      ctx,
+      ORIGIN_GC.remove.body.maxBytes,
+      checker(REMOVE),
+    );
+    ctx.body = await own.content.remove(generation, digests, withCached);
   });
 }
 

@@ -49,8 +49,14 @@ export interface BlobBackend extends BlobSource {
    * the blob (nothing is left there), `DISK_FULL`
    */
   putBlob(content: BlobContent, signal: AbortSignal): Promise<'written' | 'there'>;
-  /** A blob that is not there is fine. @throws also `METHOD_UNSUPPORTED` */
-  deleteBlob(query: BlobQuery, signal: AbortSignal): Promise<void>;
+  /**
+   * A blob that is not there is fine. When it was cut off or aborted, the blob may go yet. `repository`: a registry
+   * deletes only what it is told the repository of. @throws also `METHOD_UNSUPPORTED`
+   */
+  deleteBlob(
+    query: Pick<BlobQuery, 'digest'> & Partial<Pick<BlobQuery, 'repository'>>,
+    signal: AbortSignal,
+  ): Promise<void>;
   /** All blobs in order of their digests, from behind `after`. @throws also `METHOD_UNSUPPORTED`: a registry cannot tell */
   listBlobs(after: Digest | undefined, signal: AbortSignal): AsyncGenerator<BackendEntry, void, void>;
   /** Removes what writers left half that were gone by `beforeMs` (its clock); returns how many. */

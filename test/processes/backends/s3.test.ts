@@ -222,8 +222,11 @@ t.test('mode none on an S3 store', { skip: noS3() }, async (t) => {
         silent.add(key);
         return { type: 'silence', after: true };
       };
-      const cut = await until(async () => await collect(bed), 'a collection runs', LONG_MS);
-      t.equal(silent.size, 1);
+      const met = async (): Promise<GcReport | undefined> => {
+        const report = await collect(bed);
+        return silent.size === 0 ? undefined : report;
+      };
+      const cut = await until(met, 'a collection comes to the bucket', LONG_MS);
       t.match(cut, { phase: 'done', backends: [{ left: /s3:/ }] }, 'a delete without an answer ends it');
       faults.fault = () => undefined;
       // The fences of the one that is unclear lift themselves.

@@ -20,6 +20,8 @@ export const REMOVE_MS = 40_000;
 export class Fence {
   readonly #inUse = new Map<string, number>();
   #condemned = new Set<string>();
+  /** Was condemned and is no longer, while the sweep goes on: at other members it may be condemned still. */
+  #rescued = new Set<string>();
   #generation: string | undefined;
   #sinceMs = 0;
 
@@ -37,6 +39,7 @@ export class Fence {
     if (keys.length > MAX_CONDEMNED) return false;
     const busy = keys.filter((key) => this.#inUse.has(key));
     this.#condemned = new Set(keys.filter((key) => !this.#inUse.has(key)));
+    this.#rescued = new Set();
     this.#generation = generation;
     this.#sinceMs = nowMs;
     return busy;
@@ -47,6 +50,7 @@ export class Fence {
     if (this.#generation !== generation) return;
     this.#generation = undefined;
     this.#condemned = new Set();
+    this.#rescued = new Set();
   }
 
   isCondemned(key: string, nowMs: number): boolean {
@@ -67,7 +71,7 @@ export class Fence {
   /** Somebody brings what is named anew: it is no longer condemned. Call {@link done} as after {@link use}. */
   write(keys: readonly string[]): void {
     for (const key of keys) {
-      this.#condemned.delete(key);
+      this.rescue(key);
       this.#inUse.set(key, (this.#inUse.get(key) ?? 0) + 1);
     }
   }
@@ -82,7 +86,16 @@ export class Fence {
 
   /** It was told to somebody as being here: it stays. */
   rescue(key: string): void {
-    this.#condemned.delete(key);
+    if (this.#condemned.delete(key)) this.#rescued.add(key);
+  }
+
+  /**
+   * Somebody begins to look for bytes outside of the members, where the leader of a sweep takes them: as {@link use}, but
+   * false also for what was rescued here since. Its copies here count, those there may be on their way out.
+   */
+  trust(key: string, nowMs: number): boolean {
+    if (this.#rescued.has(key) && this.#holder(nowMs) !== undefined) return false;
+    return this.use([key], nowMs) === undefined;
   }
 
   /** Whether the sweep of this generation may remove it at this moment. */

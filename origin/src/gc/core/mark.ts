@@ -24,6 +24,8 @@ export interface RepositoryView {
   readonly roots: Iterable<Digest>;
   readonly links: ReadonlyMap<Digest, GcLink>;
   readonly referrers: readonly GcReferrer[];
+  /** Clock of the oldest link on record, also of one that was taken away. */
+  readonly sinceMs?: number;
 }
 
 export interface MarkRules {

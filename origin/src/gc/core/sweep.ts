@@ -14,14 +14,28 @@ export type GcAsk =
   | { readonly type: 'bury'; readonly links: readonly GcLink[]; readonly referrers: readonly GcReferrer[] }
   /** Which of these some repository links. Answer: a set. */
   | { readonly type: 'linked'; readonly digests: readonly Digest[] }
-  /** Takes bytes off every member where they are still condemned. Answer: {@link GcRemoved}. */
-  | { readonly type: 'remove'; readonly digests: readonly Digest[] }
+  /**
+   * Takes bytes off every member where they are still condemned; `withCached`: also copies that could be fetched again.
+   * Answer: {@link GcRemoved}.
+   */
+  | { readonly type: 'remove'; readonly digests: readonly Digest[]; readonly withCached: boolean }
+  /** Takes blobs out of the backend that is swept. Answer: {@link GcWithdrawn}. */
+  | { readonly type: 'withdraw'; readonly digests: readonly Digest[] }
   | { readonly type: 'release' };
 
 /** Bytes count once for each member that had them. */
 export interface GcRemoved {
   readonly blobs: number;
   readonly bytes: number;
+  /** What some member did not let go: it was used or written there since it was condemned. */
+  readonly kept: readonly Digest[];
+}
+
+/** What a sweep took out of a backend. */
+export interface GcWithdrawn {
+  readonly digests: readonly Digest[];
+  /** It is not known of all whether they are there: the fences must stand until they lift themselves. */
+  readonly isUnclear: boolean;
 }
 
 export interface SweepRules extends MarkRules {
@@ -44,6 +58,8 @@ export interface RepositorySwept {
   readonly left?: string;
   readonly digests: readonly Digest[];
 }
+
+const NONE: GcRemoved = { blobs: 0, bytes: 0, kept: [] };
 
 interface Marked {
   readonly view: RepositoryView;
@@ -90,18 +106,54 @@ export function* sweepBytes(
   candidates: readonly Digest[],
   rules: { readonly dryRun: boolean },
 ): Generator<GcAsk, { readonly digests: readonly Digest[]; readonly removed: GcRemoved }, unknown> {
-  const none = { blobs: 0, bytes: 0 };
   const unlinked = without(
     candidates,
     yield* ask<ReadonlySet<Digest>>({ type: 'linked', digests: candidates }),
   );
-  if (rules.dryRun || unlinked.length === 0) return { digests: unlinked, removed: none };
-  const busy = yield* ask<ReadonlySet<Digest>>({ type: 'condemn', of: 'bytes', digests: unlinked });
-  const free = without(unlinked, busy);
-  const digests = without(free, yield* ask<ReadonlySet<Digest>>({ type: 'linked', digests: free }));
-  const removed = digests.length === 0 ? none : yield* ask<GcRemoved>({ type: 'remove', digests });
+  if (rules.dryRun || unlinked.length === 0) return { digests: unlinked, removed: NONE };
+  const digests = yield* condemned(unlinked);
+  const removed =
+    digests.length === 0 ? NONE : yield* ask<GcRemoved>({ type: 'remove', digests, withCached: false });
   yield { type: 'release' };
   return { digests, removed };
+}
+
+/**
+ * Sweeps what a backend holds and no repository links: as {@link sweepBytes}, and what every member let go is taken out
+ * of the backend. Members first: a sweep that is killed in between leaves what the next one finds in the backend.
+ * `candidates`: as there, of what the backend lists.
+ */
+export function* sweepBackend(
+  candidates: readonly Digest[],
+  rules: { readonly dryRun: boolean },
+): Generator<
+  GcAsk,
+  { readonly digests: readonly Digest[]; readonly removed: GcRemoved; readonly withdrawn: GcWithdrawn },
+  unknown
+> {
+  const unlinked = without(
+    candidates,
+    yield* ask<ReadonlySet<Digest>>({ type: 'linked', digests: candidates }),
+  );
+  const nothing: GcWithdrawn = { digests: [], isUnclear: false };
+  if (rules.dryRun || unlinked.length === 0) return { digests: unlinked, removed: NONE, withdrawn: nothing };
+  const digests = yield* condemned(unlinked);
+  if (digests.length === 0) {
+    yield { type: 'release' };
+    return { digests, removed: NONE, withdrawn: nothing };
+  }
+  const removed = yield* ask<GcRemoved>({ type: 'remove', digests, withCached: true });
+  const free = without(digests, new Set(removed.kept));
+  const withdrawn = yield* ask<GcWithdrawn>({ type: 'withdraw', digests: free });
+  if (!withdrawn.isUnclear) yield { type: 'release' };
+  return { digests, removed, withdrawn };
+}
+
+/** Puts bytes without link behind the fence of every member; those that may go are not in use, and not linked since. */
+function* condemned(unlinked: readonly Digest[]): Generator<GcAsk, readonly Digest[], unknown> {
+  const busy = yield* ask<ReadonlySet<Digest>>({ type: 'condemn', of: 'bytes', digests: unlinked });
+  const free = without(unlinked, busy);
+  return without(free, yield* ask<ReadonlySet<Digest>>({ type: 'linked', digests: free }));
 }
 
 /** Why nothing of the batch may go: it could part something from what names it. */

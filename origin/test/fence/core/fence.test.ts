@@ -52,3 +52,21 @@ t.test('what is in use is not condemned, what is condemned is not used, what is 
   t.same(fence.condemn('g', ['a', 'd'], 0), []);
   t.end();
 });
+
+t.test('what a backend holds is trusted only while no sweep has it in hand', (t) => {
+  const fence = new Fence();
+  t.ok(fence.trust('a', 0), 'no sweep runs');
+  t.same(fence.condemn('g', ['a', 'b', 'c'], 0), ['a'], 'it is in use until it is done');
+  fence.done(['a']);
+  t.ok(fence.trust('a', 0), 'and was left out');
+  t.notOk(fence.trust('b', 0), 'condemned');
+  fence.rescue('b');
+  fence.write(['c']);
+  t.notOk(fence.trust('b', 0), 'rescued here, and on its way out elsewhere');
+  t.notOk(fence.trust('c', 0));
+  t.equal(fence.use(['b', 'c'], 0), undefined, 'the copies here are relied on');
+  t.ok(fence.trust('b', FENCE_MS), 'a sweep that died holds nothing for ever');
+  fence.release('g');
+  t.ok(fence.trust('c', 0));
+  t.end();
+});

@@ -21,8 +21,9 @@ const PARTS = Array.from({ length: 8 }, (_, index) => named('part', index));
 const INDEXES = Array.from({ length: 6 }, (_, index) => named('index', index));
 const SIGNATURES = Array.from({ length: 8 }, (_, index) => named('signature', index));
 
-function worldOf(chance: () => number): World {
+function worldOf(chance: () => number, hasBackend: boolean): World {
   const world = new World(chance);
+  world.hasBackend = hasBackend;
   for (const one of [...IMAGES, ...PARTS, ...SIGNATURES])
     world.children.set(one, [...new Set([world.pick(BLOBS), world.pick(BLOBS), world.pick(BLOBS)])]);
   for (const one of INDEXES) world.children.set(one, [...new Set([world.pick(PARTS), world.pick(PARTS)])]);
@@ -71,6 +72,7 @@ function garbage(world: World): string[] {
   }
   for (const { bytes } of world.members)
     for (const digest of bytes.keys()) if (!linked.has(digest)) faults.push(`bytes ${digest}`);
+  for (const digest of world.backend.keys()) if (!linked.has(digest)) faults.push(`backend ${digest}`);
   return faults;
 }
 
@@ -101,37 +103,44 @@ function operation(world: World, chance: () => number, taken: Set<string>): Proc
   })();
 }
 
-t.test('10,000 pushes, mounts, tag moves and deletes between sweeps that are killed', (t) => {
-  const chance = seeded(SEED);
-  const world = worldOf(chance);
-  for (let episode = 0; episode < EPISODES; episode++) {
-    // Without a grace a push loses layers before its manifest comes, and says so; what was acknowledged stays all the same.
-    world.graceMs = episode % 3 === 2 ? 0 : 3_600_000;
-    world.acknowledged.clear();
-    const taken = new Set<string>();
-    let sweep: Process | undefined;
-    for (let done = 0; done < OPERATIONS; done++) {
-      const process = operation(world, chance, taken);
-      if (process !== undefined) world.running.push(process);
-      if (sweep === undefined || !world.isRunning(sweep)) {
-        sweep = world.sweep({ atOnce: chance() < 0.5 ? AT_ONCE : 1_000 });
-        world.running.push(sweep);
-      } else if (chance() < 0.005) world.kill(sweep); // kill -9 of the coordinator
-      for (let steps = Math.floor(chance() * 60); steps > 0; steps--) world.step();
-      if (chance() < 0.02) world.nowMs += Math.floor(chance() * 3_600_000);
-      const faults = done % 4 === 0 ? lost(world) : [];
-      if (faults.length > 0)
-        throw new Error(`seed ${SEED}, episode ${episode}, ${done}: ${faults.join('; ')}`);
-    }
-    world.settle();
-    t.same(lost(world), [], `episode ${episode}: nothing referenced is gone`);
-    world.nowMs += world.graceMs + FENCE_MS;
-    world.running.push(world.sweep({ atOnce: 1_000 }));
-    world.settle();
-    t.same(garbage(world), [], `episode ${episode}: nothing unreferenced outlives the grace and a sweep`);
-    t.same(lost(world), []);
-  }
-  t.comment(JSON.stringify(world.counts));
-  for (const [what, count] of Object.entries(world.counts)) t.ok(count > 0, `${what} happened: ${count}`);
-  t.end();
-});
+for (const hasBackend of [false, true])
+  t.test(
+    `10,000 pushes, mounts, tag moves and deletes between sweeps that are killed; backend: ${hasBackend}`,
+    (t) => {
+      const chance = seeded(SEED);
+      const world = worldOf(chance, hasBackend);
+      for (let episode = 0; episode < EPISODES; episode++) {
+        // Without a grace a push loses layers before its manifest comes, and says so; what was acknowledged stays all the same.
+        world.graceMs = episode % 3 === 2 ? 0 : 3_600_000;
+        world.acknowledged.clear();
+        const taken = new Set<string>();
+        let sweep: Process | undefined;
+        for (let done = 0; done < OPERATIONS; done++) {
+          const process = operation(world, chance, taken);
+          if (process !== undefined) world.running.push(process);
+          if (sweep === undefined || !world.isRunning(sweep)) {
+            sweep = world.sweep({ atOnce: chance() < 0.5 ? AT_ONCE : 1_000 });
+            world.running.push(sweep);
+          } else if (chance() < 0.005) world.kill(sweep); // kill -9 of the coordinator
+          for (let steps = Math.floor(chance() * 60); steps > 0; steps--) world.step();
+          if (chance() < 0.02) world.nowMs += Math.floor(chance() * 3_600_000);
+          const faults = done % 4 === 0 ? lost(world) : [];
+          if (faults.length > 0)
+            throw new Error(`seed ${SEED}, episode ${episode}, ${done}: ${faults.join('; ')}`);
+        }
+        world.settle();
+        t.same(lost(world), [], `episode ${episode}: nothing referenced is gone`);
+        world.nowMs += world.graceMs + FENCE_MS;
+        world.running.push(world.sweep({ atOnce: 1_000 }));
+        world.settle();
+        t.same(garbage(world), [], `episode ${episode}: nothing unreferenced outlives the grace and a sweep`);
+        t.same(lost(world), []);
+      }
+      t.comment(JSON.stringify(world.counts));
+      const { withdrawn, evicted, ...always } = world.counts;
+      for (const [what, count] of Object.entries(hasBackend ? world.counts : always))
+        t.ok(count > 0, `${what} happened: ${count}`);
+      if (!hasBackend) t.same([withdrawn, evicted], [0, 0]);
+      t.end();
+    },
+  );

@@ -1,7 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import t from 'tap';
 import type { GcLink, GcReferrer, RepositoryView } from '../../../src/gc/core/mark.ts';
-import { type GcAsk, sweepBytes, sweepRepository } from '../../../src/gc/core/sweep.ts';
+import { type GcAsk, sweepBackend, sweepBytes, sweepRepository } from '../../../src/gc/core/sweep.ts';
 
 const RULES = { nowMs: 10_000, graceMs: 1_000, dryRun: false };
 
@@ -153,20 +153,48 @@ t.test('bytes: linked, in use and linked meanwhile stay', (t) => {
   t.same(machine.next().value, { type: 'linked', digests: all });
   t.same(machine.next(new Set([all[0]])).value, { type: 'condemn', of: 'bytes', digests: all.slice(1) });
   t.same(machine.next(new Set([all[1]])).value, { type: 'linked', digests: all.slice(2) });
-  t.same(machine.next(new Set([all[2]])).value, { type: 'remove', digests: [all[3]] });
-  t.same(machine.next({ blobs: 3, bytes: 30 }).value, { type: 'release' });
-  t.same(machine.next().value, { digests: [all[3]], removed: { blobs: 3, bytes: 30 } });
+  t.same(machine.next(new Set([all[2]])).value, { type: 'remove', digests: [all[3]], withCached: false });
+  const removed = { blobs: 3, bytes: 30, kept: [] };
+  t.same(machine.next(removed).value, { type: 'release' });
+  t.same(machine.next().value, { digests: [all[3]], removed });
 
   const dry = sweepBytes(all, { dryRun: true });
   dry.next();
-  t.same(dry.next(new Set()).value, { digests: all, removed: { blobs: 0, bytes: 0 } });
+  t.same(dry.next(new Set()).value, { digests: all, removed: { blobs: 0, bytes: 0, kept: [] } });
   const none = sweepBytes(all, { dryRun: false });
   none.next();
-  t.same(none.next(new Set(all)).value, { digests: [], removed: { blobs: 0, bytes: 0 } });
+  t.same(none.next(new Set(all)).value, { digests: [], removed: { blobs: 0, bytes: 0, kept: [] } });
   const busy = sweepBytes(all, { dryRun: false });
   busy.next();
   busy.next(new Set());
   busy.next(new Set(all));
   t.equal((busy.next(new Set()).value as { type: string }).type, 'release', 'nothing is left to remove');
+  t.end();
+});
+
+t.test('a backend: what every member let go is taken out; what is unclear stays behind the fence', (t) => {
+  const all = ['a', 'b', 'c', 'd'].map(named);
+  for (const isUnclear of [false, true]) {
+    const machine = sweepBackend(all, { dryRun: false });
+    t.same(machine.next().value, { type: 'linked', digests: all });
+    t.same(machine.next(new Set([all[0]])).value, { type: 'condemn', of: 'bytes', digests: all.slice(1) });
+    t.same(machine.next(new Set([all[1]])).value, { type: 'linked', digests: all.slice(2) });
+    const digests = all.slice(2);
+    t.same(machine.next(new Set()).value, { type: 'remove', digests, withCached: true });
+    const removed = { blobs: 3, bytes: 30, kept: [all[2]] };
+    t.same(machine.next(removed).value, { type: 'withdraw', digests: [all[3]] }, 'c was rescued somewhere');
+    const withdrawn = { digests: [all[3]], isUnclear };
+    const next = machine.next(withdrawn);
+    if (!isUnclear) t.same(next.value, { type: 'release' });
+    t.match(isUnclear ? next.value : machine.next().value, { digests, removed, withdrawn });
+  }
+  const dry = sweepBackend(all, { dryRun: true });
+  dry.next();
+  t.match(dry.next(new Set()).value, { digests: all, withdrawn: { digests: [] } });
+  const busy = sweepBackend(all, { dryRun: false });
+  busy.next();
+  busy.next(new Set());
+  busy.next(new Set(all));
+  t.same(busy.next(new Set()).value, { type: 'release' }, 'nothing is left to take out');
   t.end();
 });

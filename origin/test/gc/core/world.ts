@@ -1,22 +1,22 @@
 import type { Digest } from '@sepia/base/digest';
-import { isShown } from '@sepia/records/core/join';
 import { Fence } from '../../../src/fence/core/fence.ts';
 import type { GcLink, GcReferrer } from '../../../src/gc/core/mark.ts';
-import { type GcAsk, type SweepRules, sweepBytes, sweepRepository } from '../../../src/gc/core/sweep.ts';
-import { type Clocked, joined, latest } from './entries.ts';
+import {
+  type GcAsk,
+  type SweepRules,
+  sweepBackend,
+  sweepBytes,
+  sweepRepository,
+} from '../../../src/gc/core/sweep.ts';
+import { type Clocked, latest } from './entries.ts';
 import { linkKey, referrerKey } from './keys.ts';
 import { type Process, Scheduler } from './scheduler.ts';
+import { behindIn, type Member, merge, viewOf } from './world-parts.ts';
 
 export const REPOSITORIES = ['a', 'b', 'c'];
 const ORIGINS = 5;
 const OWNERS = 3;
 const QUORUM = 2;
-
-interface Member {
-  readonly fence: Fence;
-  readonly records: Map<string, Clocked>;
-  readonly bytes: Map<Digest, number>;
-}
 
 export interface TagMoves {
   digest?: Digest;
@@ -30,18 +30,33 @@ export interface TagMoves {
  */
 export class World extends Scheduler {
   graceMs = 3_600_000;
+  /** Pushed blobs are brought to a backend, and may leave the members then. */
+  hasBackend = false;
   readonly members: Member[] = Array.from({ length: ORIGINS }, () => ({
     fence: new Fence(),
     records: new Map(),
     bytes: new Map(),
+    cached: new Set(),
   }));
+  /** Blobs in the backend, by when they were written. */
+  readonly backend = new Map<Digest, number>();
   readonly tags = new Map<string, TagMoves>();
   /** Acknowledged links by key, with the clock of the write; what clients deleted is taken off. */
   readonly acknowledged = new Map<string, number>();
   /** What manifests name; subjects apart. */
   readonly children = new Map<Digest, readonly Digest[]>();
   readonly subjects = new Map<Digest, Digest>();
-  readonly counts = { pushed: 0, refused: 0, missing: 0, mounted: 0, swept: 0, removed: 0, gaveUp: 0 };
+  readonly counts = {
+    pushed: 0,
+    refused: 0,
+    missing: 0,
+    mounted: 0,
+    swept: 0,
+    removed: 0,
+    gaveUp: 0,
+    withdrawn: 0,
+    evicted: 0,
+  };
   readonly #places = new Map<string, number>();
   #generation = 0;
 
@@ -63,8 +78,10 @@ export class World extends Scheduler {
     return this.link(repository, digest)?.value === true;
   }
 
+  /** Copies that are no longer needed where the backend has it do not count. */
   copies(digest: Digest): number {
-    return this.owners(digest).filter(({ bytes }) => bytes.has(digest)).length;
+    if (this.backend.has(digest)) return OWNERS;
+    return this.owners(digest).filter(({ bytes, cached }) => bytes.has(digest) && !cached.has(digest)).length;
   }
 
   closure(digest: Digest): Digest[] {
@@ -194,12 +211,17 @@ export class World extends Scheduler {
     }
     for (const member of this.members) {
       const old = [...member.bytes]
-        .filter(([, atMs]) => rules.nowMs - atMs >= rules.graceMs)
+        .filter(([one, atMs]) => rules.nowMs - atMs >= rules.graceMs && !member.cached.has(one))
         .map(([one]) => one);
       const done = yield* this.#drive(generation, '', sweepBytes(old, rules));
       if (done === undefined) return;
       this.counts.removed += done.removed.blobs;
     }
+    const stored = [...this.backend]
+      .filter(([, atMs]) => rules.nowMs - atMs >= rules.graceMs)
+      .map(([one]) => one);
+    const done = yield* this.#drive(generation, '', sweepBackend(stored, rules));
+    this.counts.withdrawn += done?.withdrawn.digests.length ?? 0;
   }
 
   *#drive<R>(
@@ -222,7 +244,7 @@ export class World extends Scheduler {
   *#answer(generation: string, repository: string, question: GcAsk): Generator<void, unknown, void> {
     switch (question.type) {
       case 'view':
-        return yield* this.#view(repository);
+        return yield* viewOf(this, repository);
       case 'read':
         yield;
         return new Map(question.digests.map((digest) => [digest, this.children.get(digest)!]));
@@ -252,14 +274,28 @@ export class World extends Scheduler {
       }
       case 'remove': {
         let blobs = 0;
-        for (const { fence, bytes } of this.members) {
+        const kept: Digest[] = [];
+        for (const { fence, bytes, cached } of this.members) {
           for (const digest of question.digests) {
-            const isOld = this.nowMs - (bytes.get(digest) ?? this.nowMs) >= this.graceMs;
-            if (isOld && fence.mayRemove(generation, digest, this.nowMs) && bytes.delete(digest)) blobs += 1;
+            const isMeant = question.withCached || !cached.has(digest);
+            const mayGo = fence.mayRemove(generation, digest, this.nowMs);
+            if (!mayGo) kept.push(digest);
+            if (mayGo && isMeant && bytes.delete(digest)) blobs += 1;
+            if (!bytes.has(digest)) cached.delete(digest);
           }
           yield;
         }
-        return { blobs, bytes: 0 };
+        return { blobs, bytes: 0, kept };
+      }
+      case 'withdraw': {
+        const gone: Digest[] = [];
+        for (const digest of question.digests) {
+          if (!this.members[0]!.fence.mayRemove(generation, digest, this.nowMs)) continue;
+          this.backend.delete(digest);
+          gone.push(digest);
+          yield;
+        }
+        return { digests: gone, isUnclear: false };
       }
       case 'release':
         for (const { fence } of this.members) {
@@ -268,40 +304,6 @@ export class World extends Scheduler {
         }
     }
     return undefined;
-  }
-
-  /** From every owner, merged; owners that lack something get it. */
-  *#view(repository: string): Generator<void, unknown, void> {
-    const merged = new Map<string, Clocked>();
-    for (const { records } of this.owners(repository)) {
-      for (const [key, record] of records) {
-        if (key.split(' ')[1] !== repository) continue;
-        const known = merged.get(key);
-        merged.set(key, joined(known, record));
-      }
-      yield;
-    }
-    for (const { records } of this.owners(repository)) {
-      for (const [key, record] of merged) this.#merge(records, key, record);
-      yield;
-    }
-    const links = new Map<Digest, GcLink>();
-    const referrers: GcReferrer[] = [];
-    for (const [key, { atMs, value }] of merged) {
-      if (value === undefined) continue;
-      const [kind, , first = '', second = ''] = key.split(' ');
-      const digest = first as Digest;
-      if (kind === 'link')
-        links.set(digest, { digest, atMs, sizeBytes: 1, isManifest: this.children.has(digest) });
-      else referrers.push({ subject: digest, digest: second as Digest, atMs });
-    }
-    const roots = new Set<Digest>();
-    for (const [key, { digest, history, movedAtMs }] of this.tags) {
-      if (!key.startsWith(`${repository} `)) continue;
-      if (digest !== undefined || this.nowMs - movedAtMs < this.graceMs)
-        for (const one of history) roots.add(one);
-    }
-    return { roots, links, referrers };
   }
 
   *#bury(
@@ -313,10 +315,10 @@ export class World extends Scheduler {
     for (const { fence, records } of this.owners(repository)) {
       for (const { digest, atMs } of links) {
         const key = linkKey(repository, digest);
-        if (fence.mayRemove(generation, key, this.nowMs)) this.#merge(records, key, { atMs });
+        if (fence.mayRemove(generation, key, this.nowMs)) merge(records, key, { atMs });
       }
       for (const { subject, digest, atMs } of referrers)
-        this.#merge(records, referrerKey(repository, subject, digest), { atMs });
+        merge(records, referrerKey(repository, subject, digest), { atMs });
       yield;
     }
     return undefined;
@@ -326,13 +328,6 @@ export class World extends Scheduler {
     const key = `${repository} ${tag}`;
     const history = [...(this.tags.get(key)?.history ?? []), digest].slice(-3);
     this.tags.set(key, { digest, movedAtMs: this.nowMs, history });
-  }
-
-  #merge(records: Map<string, Clocked>, key: string, record: Clocked): number | undefined {
-    const known = records.get(key);
-    const standing = joined(known, record);
-    records.set(key, standing);
-    return isShown(record, standing, false) ? undefined : standing.atMs;
   }
 
   *#find(repository: string, digest: Digest): Generator<void, boolean, void> {
@@ -356,7 +351,7 @@ export class World extends Scheduler {
       const record: Clocked = isPut ? { atMs, value: true } : { atMs };
       let behindMs = 0;
       for (const { records } of owners) {
-        for (const key of keys) behindMs = Math.max(behindMs, this.#merge(records, key, record) ?? 0);
+        for (const key of keys) behindMs = Math.max(behindMs, merge(records, key, record) ?? 0);
         yield;
       }
       this.running.push(this.#behind(late!, keys, record));
@@ -368,7 +363,7 @@ export class World extends Scheduler {
 
   *#behind({ records }: Member, keys: readonly string[], record: Clocked): Process {
     yield;
-    for (const key of keys) this.#merge(records, key, record);
+    for (const key of keys) merge(records, key, record);
   }
 
   /** Copies to the owners; one that has it is not sent it again. */
@@ -381,14 +376,17 @@ export class World extends Scheduler {
     if (this.copies(digest) < QUORUM) throw new Error(`${digest} is on too few members after its push`);
   }
 
-  *#copy({ fence, bytes }: Member, digest: Digest): Process {
-    if (bytes.has(digest)) {
+  *#copy(member: Member, digest: Digest): Process {
+    const { fence, bytes, cached } = member;
+    if (bytes.has(digest) && !cached.has(digest)) {
       fence.rescue(digest);
       return;
     }
     fence.write([digest]);
     yield;
     bytes.set(digest, this.nowMs);
+    cached.delete(digest);
+    if (this.hasBackend) this.running.push(behindIn(this, member, digest));
     yield;
     fence.done([digest]);
   }

@@ -124,7 +124,7 @@ export class FsBackend implements BlobBackend {
     return 'written';
   }
 
-  async deleteBlob({ digest }: BlobQuery, signal: AbortSignal): Promise<void> {
+  async deleteBlob({ digest }: Pick<BlobQuery, 'digest'>, signal: AbortSignal): Promise<void> {
     await this.#require(signal);
     await this.#call(() => this.#files.unlink(this.#layout.blob(digest)), signal);
   }

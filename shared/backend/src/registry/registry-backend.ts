@@ -69,7 +69,15 @@ export class RegistryBackend implements BlobBackend {
     return 'written';
   }
 
-  async deleteBlob({ repository, digest }: BlobQuery, signal: AbortSignal): Promise<void> {
+  async deleteBlob(
+    { repository, digest }: Pick<BlobQuery, 'digest'> & Partial<Pick<BlobQuery, 'repository'>>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (repository === undefined)
+      throw new CodedError('METHOD_UNSUPPORTED', {
+        message: `registry ${this.place} deletes no blob without its repository`,
+        detail: { digest },
+      });
     await this.#deps.writer.deleteBlob(repository, digest, signal);
   }
 

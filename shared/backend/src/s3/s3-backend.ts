@@ -92,7 +92,7 @@ export class S3Backend implements BlobBackend {
     return 'written';
   }
 
-  async deleteBlob({ digest }: BlobQuery, signal: AbortSignal): Promise<void> {
+  async deleteBlob({ digest }: Pick<BlobQuery, 'digest'>, signal: AbortSignal): Promise<void> {
     await this.#store.call(
       async (client, abortSignal) =>
         await client.send(new DeleteObjectCommand(this.#object(digest)), { abortSignal }),

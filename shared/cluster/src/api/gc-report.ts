@@ -8,6 +8,23 @@ export interface RepositoryReport {
   readonly kept: number;
   /** Why nothing was taken though something is unreferenced. */
   readonly left?: string;
+  /** Bytes that backends lost by it: of each blob counted at the last repository that this sweep took its link from. */
+  readonly backendBytes?: number;
+}
+
+/** What a sweep took out of a backend, or would. */
+export interface BackendReport {
+  readonly upstream: string;
+  /** A bucket or a folder. */
+  readonly place: string;
+  /** Blobs without any link; of a dry run those that would go, once the links above are gone some more. */
+  readonly unlinked: number;
+  readonly blobs: number;
+  readonly bytes: number;
+  /** Blobs that were there before the first link on record: they stay. */
+  readonly older: number;
+  /** Why something is there still that could go. */
+  readonly left?: string;
 }
 
 /** State or result of a sweep. */
@@ -18,7 +35,7 @@ export interface GcReport {
   readonly graceMs: number;
   readonly startedAtMs: number;
   readonly endedAtMs?: number;
-  readonly phase: 'repositories' | 'bytes' | 'done' | 'failed';
+  readonly phase: 'repositories' | 'bytes' | 'backends' | 'done' | 'failed';
   /** Repositories looked at so far. */
   readonly seen: number;
   readonly links: number;
@@ -29,6 +46,8 @@ export interface GcReport {
   /** Digests that no repository links; of a dry run those that would go. */
   readonly unlinked: number;
   readonly repositories: readonly RepositoryReport[];
+  /** Backends of upstreams of mode none. */
+  readonly backends: readonly BackendReport[];
   readonly failure?: string;
 }
 
