@@ -313,7 +313,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const status = async (): Promise<unknown> =>
     await originStatus({
       ...{ selfId, cluster, store, fetches, swarms, uploads, replicator, recovery, scrubber, health, room },
-      ...{ writeBack, writeBehind, nowMs, startedMs, peerAddresses },
+      ...{ writeBack, writeBehind, backends, nowMs, startedMs, peerAddresses },
     });
   const router = originRouter({
     ...{ cluster, members, standing, digests, records, sets, store, blobs, whole, links, proofs, uploads },

@@ -1,7 +1,9 @@
+import type { BlobBackend } from '@sepia/backend/blob-backend';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Scrubber } from '@sepia/store/scrubber';
+import { backendStates } from './backend/start.ts';
 import type { WriteBehind } from './backend/write-behind.ts';
 import type { Replicator } from './blobs/replicator.ts';
 import type { Swarms } from './blobs/swarms.ts';
@@ -19,7 +21,8 @@ interface StatusParts {
   readonly swarms: Swarms;
   readonly uploads: Uploads;
   readonly replicator: Replicator;
-  readonly writeBehind: Pick<WriteBehind, 'backlog'>;
+  readonly writeBehind: Pick<WriteBehind, 'backlog' | 'states'>;
+  readonly backends: ReadonlyMap<string, BlobBackend>;
   readonly recovery: Pick<Recovery, 'owed'>;
   readonly scrubber: Pick<Scrubber, 'pass' | 'damaged'>;
   readonly health: Health;
@@ -41,6 +44,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     uploads,
     replicator,
     writeBehind,
+    backends,
     recovery,
     scrubber,
     health,
@@ -61,6 +65,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     uploadsOpen: uploads.open,
     copiesOwed: replicator.owed(),
     backend: writeBehind.backlog,
+    backends: backendStates(backends, writeBehind),
     owed: recovery.owed(),
     writeBack: writeBack.backlogs(),
     scrub: { ...scrubber.pass, damaged: scrubber.damaged },

@@ -51,6 +51,8 @@ function show(state) {
   showSwarms(state.swarms);
   byId('write-back-part').hidden = state.writeBack.length === 0;
   byId('write-back').replaceChildren(...state.writeBack.map(writeBackRow));
+  byId('backends-part').hidden = state.backends.length === 0;
+  byId('backends').replaceChildren(...state.backends.map(backendRow));
   byId('members').replaceChildren(...state.members.map(memberRow));
 }
 
@@ -181,6 +183,20 @@ function writeBackRow({ upstream, waiting, oldestSeconds, dead }) {
     cell(String(waiting), 'num'),
     cell(waiting === 0 ? '–' : duration(oldestSeconds)),
     cell(String(dead), dead === 0 ? 'num' : 'num down'),
+  );
+  return row;
+}
+
+function backendRow({ upstream, kind, place, waiting, waitingBytes, oldestSeconds, problem }) {
+  const row = element('tr');
+  row.append(
+    cell(upstream),
+    cell(kind),
+    cell(place),
+    cell(waiting === undefined ? 'read only' : String(waiting), 'num'),
+    cell(waiting === undefined ? '–' : bytes(waitingBytes), 'num'),
+    cell(waiting ? duration(oldestSeconds) : '–'),
+    cell(problem ?? '–', problem === undefined ? undefined : 'down'),
   );
   return row;
 }

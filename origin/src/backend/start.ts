@@ -1,7 +1,7 @@
 import type { BlobBackend } from '@sepia/backend/blob-backend';
-import { openBackend } from '@sepia/backend/open/open-backend';
+import { openBackend, threadsOf } from '@sepia/backend/open/open-backend';
 import type { StopStack } from '@sepia/base/lifecycle';
-import type { Metrics } from '@sepia/base/metrics';
+import { Gauge, type Metrics } from '@sepia/base/metrics';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Database } from '@sepia/store/data-folder';
 import { WriteBehind, type WriteBehindDeps } from './write-behind.ts';
@@ -24,12 +24,14 @@ export async function openBackends(
 ): Promise<ReadonlyMap<string, BlobBackend>> {
   const { cluster, db, stops } = deps;
   const backends = new Map<string, BlobBackend>();
+  const folders = cluster.upstreams.filter(({ backend }) => backend?.fs !== undefined).length;
+  const threads = threadsOf(deps.env, folders);
   for (const { name, mode, backend: config } of cluster.upstreams) {
     if (config === undefined) continue;
     const wasSeen = (await db.get(seenKey(name, config.fs?.path ?? ''))) !== undefined;
     // What nobody here writes to is somebody else's, who marked it.
     const mayBegin = mode === 'none' && !wasSeen;
-    const backend = openBackend(deps, config, { upstream: name, ...pace, mayBegin });
+    const backend = openBackend(deps, config, { upstream: name, ...pace, mayBegin, threads });
     backends.set(name, backend);
     stops.push(`backend of ${name}`, async () => await backend.close());
   }
@@ -75,6 +77,15 @@ export function createWriteBehind(parts: WriteBehindParts): WriteBehind {
     onWritten: (upstream, bytes) => written.inc({ upstream }, bytes),
     onFailed: (upstream) => failures.inc({ upstream }),
   });
+  new Gauge({
+    name: 'sepia_origin_backend_failing',
+    help: '1 while a backend takes nothing and is given a rest between tries.',
+    labelNames: ['upstream'],
+    registers: [metrics.registry],
+    collect() {
+      for (const { upstream, isFailing } of behind.states) this.set({ upstream }, isFailing ? 1 : 0);
+    },
+  });
   metrics.gauge(
     'sepia_origin_backend_owed',
     'Pushed blobs here that are not known to be in their backend yet.',
@@ -87,6 +98,17 @@ export function createWriteBehind(parts: WriteBehindParts): WriteBehind {
     () => behind.backlog.oldestSeconds,
   );
   return behind;
+}
+
+/** All backends as this origin sees them, for its status; those that are only read tell of no backlog. */
+export function backendStates(
+  backends: ReadonlyMap<string, BlobBackend>,
+  behind: Pick<WriteBehind, 'states'>,
+): unknown[] {
+  const written = behind.states;
+  const isWritten = new Set(written.map(({ upstream }) => upstream));
+  const read = [...backends].filter(([upstream]) => !isWritten.has(upstream));
+  return [...written, ...read.map(([upstream, { kind, place }]) => ({ upstream, kind, place }))];
 }
 
 function seenKey(upstream: string, path: string): string {

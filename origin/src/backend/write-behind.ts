@@ -1,7 +1,7 @@
 import type { BlobBackend, BlobContent } from '@sepia/backend/blob-backend';
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
+import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
@@ -25,6 +25,15 @@ const HALF_MS = 24 * 3_600_000;
 /** A backlog that is older is told of. */
 const SLOW_SECONDS = 60;
 const TIDY_EVERY_MS = 3_600_000;
+/** What says of the backend as a whole that it takes nothing now; every other failure is one of the blob. */
+const WHOLE: ReadonlySet<ErrorCode> = new Set([
+  'BACKEND_DOWN',
+  'UPSTREAM_LIMITED',
+  'UPSTREAM_DENIED',
+  'DISK_FULL',
+]);
+/** A backend that goes on failing is logged again after so many times. */
+const TOLD_EVERY = 10;
 
 export interface WriteBehindDeps {
   /** Of upstreams of mode none, by name. */
@@ -58,6 +67,21 @@ export interface Backlog {
   readonly problem?: string;
 }
 
+/** A backend as one origin sees it. */
+export interface BackendState {
+  readonly upstream: string;
+  readonly kind: BlobBackend['kind'];
+  readonly place: string;
+  /** Pushed blobs here that are not known to be there. */
+  readonly blobs: number;
+  readonly bytes: number;
+  readonly oldestSeconds: number;
+  /** True while it is given a rest after failures. */
+  readonly isFailing: boolean;
+  /** What the last failure said, while there is one. */
+  readonly problem?: string;
+}
+
 /**
  * Brings pushed blobs to the backend of their upstream, behind the acknowledgement. What is owed is what the blob index
  * holds: pushed blobs that are durable here. Once this origin saw that the backend has a blob, its copy is a cached one, which
@@ -71,7 +95,8 @@ export class WriteBehind {
   #running: Promise<unknown>[] = [];
   #writing = 0;
   #hasSettled = false;
-  #problem: string | undefined;
+  /** What the last failure of an upstream's backend said. */
+  readonly #problems = new Map<string, string>();
 
   constructor(deps: WriteBehindDeps) {
     this.#deps = deps;
@@ -85,8 +110,24 @@ export class WriteBehind {
     const { size: blobs, bytes, oldestMs } = this.#plan;
     const { nowMs } = this.#deps;
     const oldestSeconds = oldestMs === undefined ? 0 : Math.round((nowMs() - oldestMs) / 1_000);
-    const problem = this.#problem === undefined || blobs === 0 ? {} : { problem: this.#problem };
+    const [said] = this.#problems.values();
+    const problem = said === undefined || blobs === 0 ? {} : { problem: said };
     return { blobs, bytes, oldestSeconds, writing: this.#writing, ...problem };
+  }
+
+  /** Each backend that is written to. */
+  get states(): BackendState[] {
+    const { backends, nowMs } = this.#deps;
+    return [...backends].map(([upstream, { kind, place }]) => {
+      const { blobs, bytes, oldestMs = nowMs() } = this.#plan.sumOf(upstream);
+      const problem = this.#problems.get(upstream);
+      return {
+        ...{ upstream, kind, place, blobs, bytes },
+        oldestSeconds: Math.round((nowMs() - oldestMs) / 1_000),
+        isFailing: this.#plan.retryMs(upstream, nowMs()) !== undefined,
+        ...(problem === undefined ? {} : { problem }),
+      };
+    });
   }
 
   /** For `/readyz`: what waits because the backend fails, or waits for long. */
@@ -94,9 +135,12 @@ export class WriteBehind {
     const { blobs, bytes, oldestSeconds, problem } = this.backlog;
     if (blobs === 0 || (problem === undefined && oldestSeconds < SLOW_SECONDS)) return [];
     const why = problem === undefined ? '' : `: ${problem}`;
-    return [
-      `backend: ${blobs} pushed blobs (${bytes} bytes) wait for ${oldestSeconds} s to be written${why}`,
-    ];
+    const waits = `backend: ${blobs} pushed blobs (${bytes} bytes) wait for ${oldestSeconds} s to be written${why}`;
+    const rests = this.states.flatMap(({ upstream, place, isFailing }) => {
+      const seconds = Math.ceil((this.#plan.retryMs(upstream, this.#deps.nowMs()) ?? 0) / 1_000);
+      return isFailing ? [`backend of ${upstream} (${place}) fails; it is asked again in ${seconds} s`] : [];
+    });
+    return [waits, ...rests];
   }
 
   start(): void {
@@ -175,10 +219,10 @@ export class WriteBehind {
       await this.#lookAt(digest);
     } catch (error) {
       if (this.#stopped.signal.aborted) return;
-      const failures = this.#failed(digest, error);
-      const level = failures % 10 === 1 ? 'warn' : 'debug';
+      const failures = this.#plan.failed(digest, patienceOf(error), this.#deps.nowMs());
+      const isTold = failures % TOLD_EVERY === 1 && !(isCoded(error) && WHOLE.has(error.code));
       const message = 'blob was not written to its backend; it is tried again';
-      logFailure(this.#deps.log, error, message, { digest, failures }, level);
+      logFailure(this.#deps.log, error, message, { digest, failures }, isTold ? 'warn' : 'debug');
       // What was read here is not the blob: it is mended, or no later try is better.
       if (isCoded(error, 'DISK_CORRUPT')) await this.#deps.lookAgain(digest);
     }
@@ -189,6 +233,7 @@ export class WriteBehind {
     const stat = await store.stat(digest);
     const place = stat?.attrs.class === 'pushed' ? this.#backendOf(stat.attrs.provenance) : undefined;
     if (stat === undefined || place === undefined) return this.#plan.done(digest);
+    if (!this.#plan.at(digest, place.name.upstream, nowMs())) return;
     const step = this.#plan.step(digest, members.leaderOf(digest) === members.selfId, nowMs());
     if (step === 'wait') return;
     const handle = await store.open(digest, { isLook: true });
@@ -219,29 +264,43 @@ export class WriteBehind {
     this.#writing += 1;
     try {
       const { signal } = this.#stopped;
-      if (step === 'look' && !(await isThere(backend, content, signal)))
+      if (step === 'look' && !(await isThere(backend, content, signal))) {
+        this.#answered(upstream, backend.place);
         return this.#plan.notYet(digest, nowMs());
+      }
       if ((await backend.putBlob(content, signal)) === 'written') {
         onWritten(upstream, sizeBytes);
         log.info({ digest, upstream, place: backend.place, sizeBytes }, 'blob written to its backend');
       }
-      this.#problem = undefined;
+      this.#answered(upstream, backend.place);
       await onSeen(upstream);
       await this.#settle(digest);
     } catch (error) {
-      if (!this.#stopped.signal.aborted) onFailed(upstream);
+      if (!this.#stopped.signal.aborted) {
+        onFailed(upstream);
+        this.#noteFailure(upstream, backend.place, error);
+      }
       throw error;
     } finally {
       this.#writing -= 1;
     }
   }
 
-  /** Returns how often it failed. */
-  #failed(digest: Digest, error: unknown): number {
-    const after = isCoded(error) ? error.detail['retryAfterSeconds'] : undefined;
-    const afterMs = typeof after === 'number' ? after * 1_000 : undefined;
-    this.#problem = isCoded(error) ? error.message : 'internal error; see the log';
-    return this.#plan.failed(digest, afterMs, this.#deps.nowMs());
+  #answered(upstream: string, place: string): void {
+    this.#problems.delete(upstream);
+    if (this.#plan.answered(upstream)) this.#deps.log.info({ upstream, place }, 'backend answers again');
+  }
+
+  /** A backend that fails as a whole is left alone for a while, and told of once for all that waits for it. */
+  #noteFailure(upstream: string, place: string, error: unknown): void {
+    const { log, nowMs } = this.#deps;
+    this.#problems.set(upstream, isCoded(error) ? error.message : 'internal error; see the log');
+    if (!isCoded(error) || !WHOLE.has(error.code)) return;
+    const failures = this.#plan.paused(upstream, patienceOf(error), nowMs());
+    if (failures === 0) return;
+    const message = 'backend takes nothing; what is owed to it waits';
+    const level = failures % TOLD_EVERY === 1 ? 'warn' : 'debug';
+    logFailure(log, error, message, { upstream, place, failures }, level);
   }
 
   /** The backend has it: the copy here is one of what can be fetched again. */
@@ -275,6 +334,12 @@ export class WriteBehind {
       }
     }
   }
+}
+
+/** How much patience an answer asks for, in ms. */
+function patienceOf(error: unknown): number | undefined {
+  const after = isCoded(error) ? error.detail['retryAfterSeconds'] : undefined;
+  return typeof after === 'number' ? after * 1_000 : undefined;
 }
 
 async function isThere(backend: BlobBackend, content: BlobContent, signal: AbortSignal): Promise<boolean> {

@@ -19,6 +19,22 @@ interface Owed {
   failures: number;
   looks: number;
   dueMs: number;
+  /** Its backend, once it was looked at. */
+  place?: string;
+}
+
+/** A backend that fails: nobody asks it anything until `untilMs`. */
+interface Pause {
+  readonly failures: number;
+  readonly untilMs: number;
+}
+
+/** What is owed to one backend. */
+export interface OwedSum {
+  readonly blobs: number;
+  readonly bytes: number;
+  /** When the oldest of them came to be known here. */
+  readonly oldestMs: number | undefined;
 }
 
 /** Blobs that this origin owes to a backend, and when which of them is looked at: a pure book, held within `maxKnown`. */
@@ -26,6 +42,7 @@ export class OwedPlan {
   readonly #times: OwedTimes;
   readonly #maxKnown: number;
   readonly #owed = new Map<string, Owed>();
+  readonly #pauses = new Map<string, Pause>();
   #bytes = 0;
   #hasMore = true;
 
@@ -79,15 +96,59 @@ export class OwedPlan {
     this.#bytes -= owed.sizeBytes;
   }
 
+  /** It is owed to this backend. False while that is given a rest: it is due after that. */
+  at(digest: string, place: string, nowMs: number): boolean {
+    const owed = this.#owed.get(digest);
+    if (owed !== undefined) owed.place = place;
+    return this.#restMs(place, nowMs) === 0;
+  }
+
+  /**
+   * The backend as a whole does not take anything: it is given a rest, longer each time; `afterMs`: it asks for so much.
+   * Returns how often in a row it failed; 0 where it rests already.
+   */
+  paused(place: string, afterMs: number | undefined, nowMs: number): number {
+    if (this.#restMs(place, nowMs) > 0) return 0;
+    const failures = (this.#pauses.get(place)?.failures ?? 0) + 1;
+    this.#pauses.set(place, { failures, untilMs: nowMs + this.#waitMs(failures, afterMs) });
+    return failures;
+  }
+
+  /** The backend answered. Returns whether it had failed before. */
+  answered(place: string): boolean {
+    return this.#pauses.delete(place);
+  }
+
+  /** In how many ms a backend that fails is asked again; undefined for one that does not. */
+  retryMs(place: string, nowMs: number): number | undefined {
+    return this.#pauses.has(place) ? this.#restMs(place, nowMs) : undefined;
+  }
+
+  /** What is known to be owed to this backend. */
+  sumOf(place: string): OwedSum {
+    let [blobs, bytes] = [0, 0];
+    let oldestMs: number | undefined;
+    for (const owed of this.#owed.values()) {
+      if (owed.place !== place) continue;
+      oldestMs ??= owed.sinceMs;
+      blobs += 1;
+      bytes += owed.sizeBytes;
+    }
+    return { blobs, bytes, oldestMs };
+  }
+
   /** Those that are due, the oldest first. */
   due(nowMs: number): string[] {
-    return [...this.#owed].filter(([, one]) => one.dueMs <= nowMs).map(([digest]) => digest);
+    return [...this.#owed].filter(([, one]) => this.#dueMs(one) <= nowMs).map(([digest]) => digest);
   }
 
   /** In how many ms the next one is due; undefined where none is owed. */
   nextMs(nowMs: number): number | undefined {
     let next: number | undefined;
-    for (const { dueMs } of this.#owed.values()) next = Math.min(next ?? dueMs, dueMs);
+    for (const owed of this.#owed.values()) {
+      const dueMs = this.#dueMs(owed);
+      next = Math.min(next ?? dueMs, dueMs);
+    }
     return next === undefined ? undefined : Math.max(0, next - nowMs);
   }
 
@@ -114,13 +175,22 @@ export class OwedPlan {
   failed(digest: string, afterMs: number | undefined, nowMs: number): number {
     const owed = this.#owed.get(digest);
     if (owed === undefined) return 0;
-    const { firstRetryMs, maxRetryMs } = this.#times;
     owed.failures += 1;
-    const waitMs = Math.max(
-      backoffMs(owed.failures, firstRetryMs, maxRetryMs),
-      Math.min(afterMs ?? 0, maxRetryMs),
-    );
-    owed.dueMs = nowMs + waitMs;
+    owed.dueMs = nowMs + this.#waitMs(owed.failures, afterMs);
     return owed.failures;
+  }
+
+  #waitMs(failures: number, afterMs = 0): number {
+    const { firstRetryMs, maxRetryMs } = this.#times;
+    return Math.max(backoffMs(failures, firstRetryMs, maxRetryMs), Math.min(afterMs, maxRetryMs));
+  }
+
+  #dueMs({ dueMs, place }: Owed): number {
+    const untilMs = place === undefined ? undefined : this.#pauses.get(place)?.untilMs;
+    return Math.max(dueMs, untilMs ?? dueMs);
+  }
+
+  #restMs(place: string, nowMs: number): number {
+    return Math.max(0, (this.#pauses.get(place)?.untilMs ?? nowMs) - nowMs);
   }
 }

@@ -73,3 +73,30 @@ t.test('whatever comes, nothing owed is forgotten, and the book has a limit', as
   );
   t.pass();
 });
+
+t.test(
+  'a backend that fails is given a rest, longer each time, and what it is owed waits for that',
+  async (t) => {
+    const owed = plan();
+    for (const digest of ['a', 'b', 'c']) owed.add(digest, 10, 0);
+    t.same([owed.at('a', 'one', 0), owed.at('b', 'one', 0), owed.at('c', 'two', 0)], [true, true, true]);
+    t.equal(owed.retryMs('one', 0), undefined);
+    t.equal(owed.paused('one', undefined, 0), 1);
+    t.equal(owed.paused('one', undefined, 10), 0, 'what was under way says nothing new');
+    t.same(owed.due(10), ['c'], 'others go on');
+    t.notOk(owed.at('a', 'one', 10));
+    owed.done('c');
+    t.equal(owed.nextMs(10), 990);
+    t.equal(owed.retryMs('one', 10), 990);
+    t.same(owed.due(1_000), ['a', 'b']);
+    t.equal(owed.paused('one', undefined, 1_000), 2);
+    t.equal(owed.nextMs(1_000), 2_000, 'twice as long');
+    t.equal(owed.paused('one', 1e12, 3_000), 3);
+    t.equal(owed.nextMs(3_000), 60_000, 'as long as it asks for, within a limit');
+    t.match(owed.sumOf('one'), { blobs: 2, bytes: 20, oldestMs: 0 });
+    t.match(owed.sumOf('two'), { blobs: 0, bytes: 0, oldestMs: undefined });
+    t.ok(owed.answered('one'));
+    t.notOk(owed.answered('one'), 'it had not failed');
+    t.same(owed.due(3_000), ['a', 'b']);
+  },
+);

@@ -53,6 +53,20 @@ export interface WriteBackRow {
   readonly oldestSeconds: number;
 }
 
+/** Where blobs of an upstream rest beside the origins. */
+export interface BackendRow {
+  readonly upstream: string;
+  readonly kind: string;
+  /** Bucket or folder. */
+  readonly place: string;
+  /** Copies at origins that are not known to be there yet, and their bytes in whole MiB; none where it is only read. */
+  readonly waiting?: number;
+  readonly waitingBytes?: number;
+  readonly oldestSeconds: number;
+  /** What the last failure said, while there is one. */
+  readonly problem?: string;
+}
+
 /** What the page shows; figures and names only. */
 export interface ClusterView {
   readonly atMs: number;
@@ -61,6 +75,8 @@ export interface ClusterView {
   readonly swarms: readonly SwarmView[];
   /** By upstream of mode write-back. */
   readonly writeBack: readonly WriteBackRow[];
+  /** By upstream that has a backend. */
+  readonly backends: readonly BackendRow[];
   readonly totals: {
     readonly peerBytes: number;
     readonly originBytes: number;
@@ -86,12 +102,14 @@ export function clusterView(
   const swarms = new Map<string, Draft>();
   const nodes = new Map<string, MemberView>();
   const writeBack = new Map<string, WriteBackRow>();
+  const backends = new Map<string, BackendRow>();
   let upstreamBytes = 0;
   for (const member of asked) {
     const answer = record(member.answer);
     if (member.role === 'origin') {
       upstreamBytes += fetchedBytes(answer);
       for (const backlog of list(answer['writeBack'])) noteBacklog(writeBack, record(backlog));
+      for (const backend of list(answer['backends'])) noteBackend(backends, record(backend));
     }
     if (member.role !== 'tracker') continue;
     for (const node of list(answer['nodes'])) noteNode(nodes, record(node));
@@ -110,6 +128,7 @@ export function clusterView(
     members: [...asked.map(memberView), ...[...nodes.values()].sort((a, b) => compare(a.id, b.id))],
     swarms: shown,
     writeBack: [...writeBack.values()].sort((a, b) => compare(a.upstream, b.upstream)),
+    backends: [...backends.values()].sort((a, b) => compare(a.upstream, b.upstream)),
     totals: {
       peerBytes: sum(peers, 'peerBytes'),
       originBytes: sum(peers, 'originBytes'),
@@ -206,6 +225,29 @@ function noteBacklog(rows: Map<string, WriteBackRow>, facts: Record<string, unkn
     waiting: waiting + (number(facts['waiting']) ?? 0),
     dead: dead + (number(facts['dead']) ?? 0),
     oldestSeconds: Math.max(oldestSeconds, inSeconds(number(facts['oldestMs'])) ?? 0),
+  });
+}
+
+/** Each origin tells of its own copies. */
+function noteBackend(rows: Map<string, BackendRow>, facts: Record<string, unknown>): void {
+  const upstream = text(facts['upstream']);
+  const kind = text(facts['kind']);
+  const place = text(facts['place']);
+  if (upstream === undefined || kind === undefined || place === undefined) return;
+  const known = rows.get(upstream);
+  if (known === undefined && rows.size >= MAX_UPSTREAMS) return;
+  const blobs = number(facts['blobs']);
+  const waits =
+    blobs === undefined && known?.waiting === undefined
+      ? {}
+      : {
+          waiting: (known?.waiting ?? 0) + (blobs ?? 0),
+          waitingBytes: (known?.waitingBytes ?? 0) + roundMib(number(facts['bytes'])),
+        };
+  rows.set(upstream, {
+    ...{ upstream, kind, place, ...waits },
+    oldestSeconds: Math.max(known?.oldestSeconds ?? 0, number(facts['oldestSeconds']) ?? 0),
+    ...optional('problem', known?.problem ?? text(facts['problem'], 300)),
   });
 }
 

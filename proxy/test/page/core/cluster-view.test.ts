@@ -182,3 +182,31 @@ t.test('property: nothing shown opens a blob: no whole digest, no size to the by
     }),
   );
 });
+
+t.test('backends are gathered by upstream: copies that wait everywhere, the oldest, an error', async (t) => {
+  const [kind, place] = ['s3', 's3://images at store'];
+  const owes = (blobs: number, oldestSeconds: number, problem?: string) => ({
+    backends: [
+      { upstream: 'local', kind, place, blobs, bytes: blobs * MIB, oldestSeconds, problem },
+      { upstream: 'harbor', kind: 'fs', place: '/mnt/harbor' },
+      { upstream: 7, kind, place },
+      'x',
+    ],
+  });
+  const view = clusterView(
+    [
+      { id: 'o1', role: 'origin', answer: owes(2, 5) },
+      { id: 'o2', role: 'origin', answer: owes(1, 9, 'it does not answer') },
+      { id: 't1', role: 'tracker', answer: owes(1, 9) },
+    ],
+    1,
+    0,
+  );
+  t.same(view.backends, [
+    { upstream: 'harbor', kind: 'fs', place: '/mnt/harbor', oldestSeconds: 0 },
+    {
+      ...{ upstream: 'local', kind, place, waiting: 3, waitingBytes: 3 * MIB, oldestSeconds: 9 },
+      problem: 'it does not answer',
+    },
+  ]);
+});

@@ -1,5 +1,4 @@
 import { CodedError } from '@sepia/base/errors';
-import { ignoreFailure } from '@sepia/base/failure';
 import type { OpenFile } from '@sepia/store/files/file-port';
 import type { BlobStream } from '@sepia/upstream/queries';
 
@@ -9,6 +8,8 @@ interface FileStreamDeps {
   readonly file: OpenFile;
   /** Runs one call of the system, with its deadline. */
   readonly call: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Closes the file, when a thread is free. */
+  readonly letGo: () => void;
   readonly place: string;
   readonly digest: string;
 }
@@ -19,6 +20,7 @@ export class FileStream implements BlobStream {
   readonly #deps: FileStreamDeps;
   readonly #start: number;
   readonly #end: number;
+  #isLetGo = false;
 
   constructor(deps: FileStreamDeps, start: number, end: number) {
     this.#deps = deps;
@@ -57,6 +59,8 @@ export class FileStream implements BlobStream {
   }
 
   destroy(): void {
-    void this.#deps.file.close().catch(ignoreFailure);
+    if (this.#isLetGo) return;
+    this.#isLetGo = true;
+    this.#deps.letGo();
   }
 }

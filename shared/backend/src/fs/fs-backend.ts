@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { type Digest, Digester, digestAlgorithm, digestHex } from '@sepia/base/digest';
 import { CodedError, systemCode } from '@sepia/base/errors';
-import { ignoreFailure, isBug } from '@sepia/base/failure';
+import { ignoreFailure, isBug, throwIfBug } from '@sepia/base/failure';
 import { type FilePort, type OpenFile, openExisting } from '@sepia/store/files/file-port';
 import { Folders } from '@sepia/store/folders';
 import { digestOfName, Layout } from '@sepia/store/layout';
@@ -17,9 +17,9 @@ import { FileStream } from './file-stream.ts';
 const MARK = 'sepia-backend';
 /** Half-written blobs. */
 const WRITING = 'writing';
-/** Calls of the system at once: each holds a thread, and on a mount that hangs for as long as that does. */
-const MOST_CALLS = 6;
 const QUEUE_LIMIT = 1_000;
+/** Files that nobody wants any more wait to be closed for as long as a mount hangs, in ms: 24 days. */
+const NEVER_MS = 2 ** 31 - 1;
 const ALGORITHMS = ['sha256', 'sha512'] as const;
 
 interface FsBackendDeps {
@@ -31,6 +31,8 @@ export interface FsBackendOptions {
   readonly path: string;
   /** Longest time that one call of the system may take, in ms. */
   readonly callMs: number;
+  /** Calls of the system at once: each holds a thread, and on a mount that hangs for as long as that does. */
+  readonly threads: number;
   /** False: a folder without the mark of a backend is none, even if it is empty: it was seen with the mark before. */
   readonly mayBegin: boolean;
 }
@@ -47,6 +49,8 @@ export class FsBackend implements BlobBackend {
   readonly #layout: Layout;
   #folders: Folders;
   readonly #gate: SlotGate;
+  /** Calls whose deadline has passed and that still hold a thread. */
+  #hanging = 0;
   #isMarked = false;
   #mayBegin: boolean;
 
@@ -57,7 +61,7 @@ export class FsBackend implements BlobBackend {
     this.#mayBegin = options.mayBegin;
     this.#layout = new Layout(options.path);
     this.#folders = new Folders(deps.files, { durable: true });
-    this.#gate = new SlotGate({ slots: MOST_CALLS, queueLimit: QUEUE_LIMIT, waitMs: options.callMs });
+    this.#gate = new SlotGate({ slots: options.threads, queueLimit: QUEUE_LIMIT, waitMs: NEVER_MS });
   }
 
   async headBlob({ digest }: BlobQuery, signal: AbortSignal): Promise<{ readonly sizeBytes: number }> {
@@ -79,10 +83,11 @@ export class FsBackend implements BlobBackend {
       if (range !== undefined && start >= sizeBytes)
         throw new CodedError('RANGE_INVALID', { detail: { digest, start, sizeBytes } });
       const call = async <T>(work: () => Promise<T>): Promise<T> => await this.#call(work, signal);
-      const body = new FileStream({ file, call, place: this.place, digest }, start, end);
+      const letGo = (): void => this.#letGo(file);
+      const body = new FileStream({ file, call, letGo, place: this.place, digest }, start, end);
       return { status: range === undefined ? 'whole' : 'partial', start, sizeBytes, body };
     } catch (error) {
-      void file.close().catch(ignoreFailure);
+      this.#letGo(file);
       throw error;
     }
   }
@@ -107,9 +112,11 @@ export class FsBackend implements BlobBackend {
       const file = await this.#open(() => this.#files.open(temporary, 'create'), signal);
       try {
         await this.#write(file, content, signal);
-      } finally {
-        await file.close();
+      } catch (error) {
+        this.#letGo(file);
+        throw error;
       }
+      await this.#call(() => file.close(), signal);
       const shard = this.#layout.blobShard(digest);
       await this.#call(() => this.#folders.ensure(shard, this.place), signal);
       await this.#call(() => this.#files.rename(temporary, path), signal);
@@ -207,7 +214,7 @@ export class FsBackend implements BlobBackend {
     const file = await this.#open(() => this.#files.open(mark, 'create'), signal).catch((error: unknown) => {
       if (systemCode(error) !== 'EEXIST') throw error;
     });
-    await file?.close();
+    if (file !== undefined) await this.#call(() => file.close(), signal);
     await this.#call(() => this.#files.syncFolder(this.place), signal);
   }
 
@@ -229,18 +236,54 @@ export class FsBackend implements BlobBackend {
         return opening;
       }, signal);
     } catch (error) {
-      void opening?.then(async (file) => await file?.close()).catch(ignoreFailure);
+      void opening
+        ?.then((file) => {
+          if (file !== undefined) this.#letGo(file);
+        })
+        .catch(ignoreFailure);
       throw error;
+    }
+  }
+
+  /** Closes a file that nobody reads or writes any more, when a thread is free; nobody waits for it. */
+  #letGo(file: OpenFile): void {
+    const close = async (): Promise<void> => {
+      const release = await this.#gate.acquire(new AbortController().signal);
+      await file.close().finally(release);
+    };
+    void close().catch(ignoreFailure);
+  }
+
+  /** Leave to make one call of the system. @throws `BACKEND_DOWN` where all that may run hang */
+  async #thread(signal: AbortSignal): Promise<() => void> {
+    const { threads, callMs } = this.#options;
+    const full = (): CodedError => this.#away(`does not answer: ${threads} calls of the system hang`);
+    if (this.#gate.held < threads) return await this.#gate.acquire(signal);
+    if (this.#hanging >= threads) throw full();
+    try {
+      return await this.#gate.acquire(AbortSignal.any([signal, AbortSignal.timeout(callMs)]));
+    } catch (error) {
+      signal.throwIfAborted();
+      throwIfBug(error);
+      throw full();
     }
   }
 
   /** One call of the system, with a deadline. @throws `BACKEND_DOWN` when it takes too long or the file system fails */
   async #call<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const release = await this.#gate.acquire(signal);
+    const release = await this.#thread(signal);
     const { callMs } = this.#options;
-    const running = work().finally(release);
+    let isLate = false;
+    const running = work().finally(() => {
+      release();
+      if (isLate) this.#hanging -= 1;
+    });
     try {
-      return await inTime(running, callMs, signal, () => this.#away(`does not answer within ${callMs} ms`));
+      return await inTime(running, callMs, signal, () => {
+        isLate = true;
+        this.#hanging += 1;
+        return this.#away(`does not answer within ${callMs} ms`);
+      });
     } catch (error) {
       signal.throwIfAborted();
       const system = systemCode(error);

@@ -11,6 +11,8 @@ import { S3Backend } from '../s3/s3-backend.ts';
 import { S3Store } from '../s3/s3-store.ts';
 
 const CONNECT_TIMEOUT_MS = 3_000;
+/** Threads of Node's pool where nothing is said. */
+const NODE_THREADS = 4;
 
 interface OpenBackendDeps {
   /** Of the process: HTTP proxies. */
@@ -27,6 +29,17 @@ interface OpenBackendOptions {
   readonly progressMs: number;
   /** As of `FsBackendOptions`. */
   readonly mayBegin: boolean;
+  readonly threads: number;
+}
+
+/**
+ * Calls that each of `folders` folders may make of the system at once: all together hold at most three of eight threads of
+ * the pool, 6 of 16, whatever hangs. One at least, each.
+ */
+export function threadsOf(env: Readonly<Record<string, string | undefined>>, folders: number): number {
+  const threads = Number(env['UV_THREADPOOL_SIZE'] ?? NODE_THREADS);
+  const share = Math.floor((Number.isInteger(threads) && threads > 0 ? threads : NODE_THREADS) * 0.375);
+  return Math.max(1, Math.floor(share / Math.max(1, folders)));
 }
 
 /** Opens the backend of an upstream; nothing is asked of it yet. @throws {CodedError} `CONFIG_INVALID` that names the key */
@@ -35,10 +48,10 @@ export function openBackend(
   config: BackendConfig,
   options: OpenBackendOptions,
 ): BlobBackend {
-  const { upstream, firstByteMs, progressMs, mayBegin } = options;
+  const { upstream, firstByteMs, progressMs, mayBegin, threads } = options;
   const { s3, fs } = config;
   if (s3 === undefined)
-    return new FsBackend({ files: diskFiles }, { path: fs!.path, callMs: progressMs, mayBegin });
+    return new FsBackend({ files: diskFiles }, { path: fs!.path, callMs: progressMs, mayBegin, threads });
   const key = `upstreams: ${upstream}: backend.s3.ca`;
   const ca = s3.ca === undefined ? {} : { ca: readText(s3.ca, key) };
   const proxyFor = proxiesOf(s3.proxy, undefined, proxyEnvironment(deps.env));

@@ -15,6 +15,7 @@ import type { BackendEntry, BlobBackend, BlobContent } from '../blob-backend.ts'
 import { shortContent, wrongContent } from '../content-faults.ts';
 import { likeness, partBytesOf, type StatedChecksum } from './core/part-plan.ts';
 import type { S3Keys } from './core/s3-keys.ts';
+import { pagesOf } from './pages.ts';
 import { PEER } from './s3-sender.ts';
 import type { S3Store } from './s3-store.ts';
 import { compositeOfContent, S3Upload } from './s3-upload.ts';
@@ -24,6 +25,12 @@ export interface S3BackendOptions {
   readonly upstream: string;
   /** Least size of the parts of a large blob; a blob of one part goes in one call. S3 wants 5 MiB or more. */
   readonly partBytes?: number;
+}
+
+/** Where a listing of uploads goes on. */
+interface UploadMarker {
+  readonly KeyMarker: string | undefined;
+  readonly UploadIdMarker: string | undefined;
 }
 
 /** Three of them are in memory for each blob that is written. */
@@ -101,43 +108,51 @@ export class S3Backend implements BlobBackend {
   }
 
   async *listBlobs(after: Digest | undefined, signal: AbortSignal): AsyncGenerator<BackendEntry, void, void> {
-    let token: string | undefined;
-    do {
-      const page = await this.#store.call(
-        async (client, abortSignal) =>
-          await client.send(
-            new ListObjectsV2Command({
-              Bucket: this.#store.bucket,
-              Prefix: this.#keys.root,
-              ...(after === undefined ? {} : { StartAfter: this.#keys.keyOf(after) }),
-              ...(token === undefined ? {} : { ContinuationToken: token }),
-            }),
-            { abortSignal },
-          ),
-        signal,
-      );
+    const pages = pagesOf(
+      async (token: string | undefined) =>
+        await this.#store.call(
+          async (client, abortSignal) =>
+            await client.send(
+              new ListObjectsV2Command({
+                Bucket: this.#store.bucket,
+                Prefix: this.#keys.root,
+                ...(after === undefined ? {} : { StartAfter: this.#keys.keyOf(after) }),
+                ...(token === undefined ? {} : { ContinuationToken: token }),
+              }),
+              { abortSignal },
+            ),
+          signal,
+        ),
+      (page) => (page.IsTruncated === true ? page.NextContinuationToken : undefined),
+      (words) => this.#lies(words),
+    );
+    for await (const page of pages) {
       for (const { Key, Size, LastModified } of page.Contents ?? []) {
         const digest = this.#keys.digestOf(Key ?? '');
         if (digest !== undefined)
           yield { digest, sizeBytes: Size ?? 0, writtenMs: LastModified?.getTime() ?? Date.now() };
       }
-      token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
-    } while (token !== undefined);
+    }
   }
 
   async tidy(beforeMs: number, signal: AbortSignal): Promise<number> {
     const { bucket } = this.#store;
     let count = 0;
-    let from:
-      | { readonly KeyMarker: string | undefined; readonly UploadIdMarker: string | undefined }
-      | undefined;
-    do {
-      const asked = { Bucket: bucket, Prefix: this.#keys.root, ...from };
-      const page = await this.#store.call(
-        async (client, abortSignal) =>
-          await client.send(new ListMultipartUploadsCommand(asked), { abortSignal }),
-        signal,
-      );
+    const pages = pagesOf(
+      async (from: UploadMarker | undefined) =>
+        await this.#store.call(
+          async (client, abortSignal) =>
+            await client.send(
+              new ListMultipartUploadsCommand({ Bucket: bucket, Prefix: this.#keys.root, ...from }),
+              { abortSignal },
+            ),
+          signal,
+        ),
+      ({ IsTruncated, NextKeyMarker, NextUploadIdMarker }): UploadMarker | undefined =>
+        IsTruncated === true ? { KeyMarker: NextKeyMarker, UploadIdMarker: NextUploadIdMarker } : undefined,
+      (words) => this.#lies(words),
+    );
+    for await (const page of pages) {
       for (const { Key = '', UploadId, Initiated } of page.Uploads ?? []) {
         const isOld = Initiated !== undefined && Initiated.getTime() < beforeMs;
         if (!isOld || this.#keys.digestOf(Key) === undefined) continue;
@@ -150,11 +165,7 @@ export class S3Backend implements BlobBackend {
         );
         count += 1;
       }
-      from =
-        page.IsTruncated === true
-          ? { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker }
-          : undefined;
-    } while (from !== undefined);
+    }
     return count;
   }
 

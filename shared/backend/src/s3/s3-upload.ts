@@ -16,6 +16,7 @@ import { delay } from '@sepia/base/lifecycle';
 import type { BlobContent } from '../blob-backend.ts';
 import { shortContent, wrongContent } from '../content-faults.ts';
 import { type Part, partsOf } from './core/part-plan.ts';
+import { pagesOf } from './pages.ts';
 import type { S3Store } from './s3-store.ts';
 
 /** Parts of one blob on their way at once; as many are held in memory. */
@@ -232,26 +233,30 @@ export class S3Upload {
 
   async #partsOf(id: string, signal: AbortSignal): Promise<OpenUpload['parts']> {
     const found = new Map<number, { readonly sha256: string; readonly etag: string }>();
-    let marker: string | undefined;
-    do {
-      const page = await this.#store.call(
-        async (client, abortSignal) =>
-          await client.send(
-            new ListPartsCommand({
-              Bucket: this.#store.bucket,
-              Key: this.#key,
-              UploadId: id,
-              PartNumberMarker: marker,
-            }),
-            { abortSignal },
-          ),
-        signal,
-      );
+    const { bucket, place } = this.#store;
+    const pages = pagesOf(
+      async (marker: string | undefined) =>
+        await this.#store.call(
+          async (client, abortSignal) =>
+            await client.send(
+              new ListPartsCommand({
+                Bucket: bucket,
+                Key: this.#key,
+                UploadId: id,
+                PartNumberMarker: marker,
+              }),
+              { abortSignal },
+            ),
+          signal,
+        ),
+      (page) => (page.IsTruncated === true ? page.NextPartNumberMarker : undefined),
+      (words) => new CodedError('UPSTREAM_LIES', { message: `${place} ${words}`, detail: { place } }),
+    );
+    for await (const page of pages) {
       for (const { PartNumber, ChecksumSHA256, ETag } of page.Parts ?? [])
         if (PartNumber !== undefined && ChecksumSHA256 !== undefined && ETag !== undefined)
           found.set(PartNumber, { sha256: ChecksumSHA256, etag: ETag });
-      marker = page.IsTruncated === true ? page.NextPartNumberMarker : undefined;
-    } while (marker !== undefined);
+    }
     return found;
   }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { digestHex, digestOf } from '@sepia/base/digest';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
+import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
 import { FsBackend } from '../../src/fs/fs-backend.ts';
 import { backendContract, bytesIn, bytesOf, contentOf, REPOSITORY, soon } from '../contract.ts';
@@ -13,7 +14,7 @@ const at = (
 ): FsBackend =>
   new FsBackend(
     { files: options.files ?? diskFiles },
-    { path, callMs: options.callMs ?? 10_000, mayBegin: options.mayBegin ?? true },
+    { path, callMs: options.callMs ?? 10_000, mayBegin: options.mayBegin ?? true, threads: 6 },
   );
 
 t.test('a folder keeps the contract', async (t) => {
@@ -72,10 +73,50 @@ t.test('a mount that hangs is given up in time, and holds no more threads than i
     await backend.headBlob(where, soon());
   });
   const ends = await Promise.allSettled(asked);
-  t.ok(
-    ends.every((one) => one.status === 'rejected' && /BACKEND_DOWN|UPSTREAM_LIMITED/.test(one.reason.code)),
-  );
+  t.ok(ends.every((one) => one.status === 'rejected' && one.reason.code === 'BACKEND_DOWN'));
   t.equal(hung, 6);
+  const where = { repository: REPOSITORY, digest: digestOf(Buffer.from('x')) };
+  await t.rejects(backend.headBlob(where, soon()), { message: /6 calls of the system hang/ }, 'said at once');
+});
+
+t.test('files that were let go on a mount that hangs are closed one by one when it is back', async (t) => {
+  const path = t.testdir({});
+  const bytes = bytesOf(5_000);
+  await at(path).putBlob(contentOf(bytes), soon());
+  const back = Promise.withResolvers<void>();
+  let [closing, closed] = [0, 0];
+  const hangs: FilePort = {
+    ...diskFiles,
+    open: async (file, mode) => {
+      const opened = await diskFiles.open(file, mode);
+      const close = async (): Promise<void> => {
+        closing += 1;
+        await back.promise;
+        await opened.close();
+        closed += 1;
+      };
+      return {
+        read: async (into, offset) => await opened.read(into, offset),
+        write: async (from, offset) => await opened.write(from, offset),
+        sync: async () => await opened.sync(),
+        sizeBytes: async () => await opened.sizeBytes(),
+        close,
+      } as typeof opened;
+    },
+  };
+  const backend = at(path, { files: hangs, callMs: 50 });
+  const where = { repository: REPOSITORY, digest: digestOf(bytes) };
+  for (let n = 0; n < 6; n++) (await backend.getBlob(where, soon())).body.destroy();
+  await t.rejects(
+    backend.getBlob(where, soon()),
+    { code: 'BACKEND_DOWN' },
+    'all threads that it may have hang',
+  );
+  t.equal(closing, 6);
+  back.resolve();
+  await until(() => closed === 6, 'all are closed');
+  (await backend.getBlob(where, soon())).body.destroy();
+  await until(() => closed === 7, 'and it answers again');
 });
 
 t.test('what the file system refuses or fails at is told apart', async (t) => {

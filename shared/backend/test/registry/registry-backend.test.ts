@@ -61,6 +61,9 @@ t.test('a registry that is away, refuses, or asks for patience is told apart', a
   await t.rejects(backend.putBlob(content, soon()), { code: 'BACKEND_DOWN' });
   target.fault = () => undefined;
   t.equal(await backend.putBlob(content, soon()), 'written');
+  const { digest } = content;
+  await t.rejects(backend.deleteBlob({ digest }, soon()), { code: 'METHOD_UNSUPPORTED' }, 'no repository');
+  t.ok(await backend.headBlob(content, soon()), 'nothing is gone');
   target.fault = () => ({ cutAfterBytes: 10_000 });
   const { body } = await backend.getBlob(content, soon());
   await t.rejects(

@@ -1,0 +1,110 @@
+import type { BlobContent } from '@sepia/backend/blob-backend';
+import { type Digest, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import type { BlobAttrs } from '@sepia/store/sidecar';
+import { LogLines } from '@sepia/test-support/log-lines';
+import t, { type Test } from 'tap';
+import { WriteBehind, type WriteBehindDeps } from '../../src/backend/write-behind.ts';
+import { Fence } from '../../src/fence/core/fence.ts';
+import { until } from './bed.ts';
+
+const BLOBS = 50;
+
+interface Bed {
+  readonly behind: WriteBehind;
+  readonly log: LogLines;
+  /** What the backend says to a write. */
+  fault: () => CodedError | undefined;
+  readonly asked: Digest[];
+  readonly written: Set<Digest>;
+}
+
+/** What brings 50 blobs of one origin to a backend of this test. */
+function bedOf(t: Test): Bed {
+  const log = new LogLines('info');
+  const digests = Array.from({ length: BLOBS }, (_, at) => digestOf(Buffer.from(`blob ${at}`)));
+  const attrs = new Map(
+    digests.map((digest): [Digest, BlobAttrs] => {
+      const provenance = [{ upstream: 'local', repository: 'team/app' }];
+      return [digest, { class: 'pushed', provenance, writtenBack: false }];
+    }),
+  );
+  const bed = { log, fault: () => undefined, asked: [], written: new Set() } as unknown as Bed;
+  const backend = {
+    kind: 's3',
+    place: 's3://images',
+    putBlob: async ({ digest }: BlobContent) => {
+      bed.asked.push(digest);
+      const fault = bed.fault();
+      if (fault !== undefined) throw fault;
+      bed.written.add(digest);
+      return 'written';
+    },
+  };
+  const store = {
+    stat: async (digest: Digest) => ({ sizeBytes: 10, attrs: attrs.get(digest)! }),
+    open: async (digest: Digest) => ({ digest, sizeBytes: 10, close: async () => undefined }),
+    setAttrs: async (digest: Digest, change: (now: BlobAttrs) => BlobAttrs) => {
+      attrs.set(digest, change(attrs.get(digest)!));
+      return attrs.get(digest);
+    },
+    evict: async () => undefined,
+  };
+  const index = { list: async function* () {}, onAdded: (add: typeof added) => (added = add) };
+  let added: (digest: Digest, sizeBytes: number) => void = () => undefined;
+  const deps = {
+    ...{ index, store, log: log.logger, fence: new Fence() },
+    backends: new Map([['local', backend]]),
+    keepsPushes: () => false,
+    members: { leaderOf: () => 'o1', selfId: 'o1' },
+    nowMs: () => performance.now(),
+    dateMs: Date.now,
+    lookAgain: async () => undefined,
+    onSeen: async () => undefined,
+    onWritten: () => undefined,
+    onFailed: () => undefined,
+  };
+  const behind = new WriteBehind(deps as unknown as WriteBehindDeps);
+  t.teardown(async () => await behind.stop());
+  for (const digest of digests) added(digest, 10);
+  return Object.assign(bed, { behind });
+}
+
+t.test(
+  'a backend that fails is asked now and then, told of once, and gets all when it answers',
+  async (t) => {
+    const bed = bedOf(t);
+    const { behind, log, asked } = bed;
+    bed.fault = () => new CodedError('BACKEND_DOWN', { message: 'store does not answer' });
+    behind.start();
+    await until(() => asked.length >= 5, 'it was asked in three rounds');
+    t.ok(asked.length <= 6, 'by two at once, and by nobody in between');
+    t.match(behind.states, [{ upstream: 'local', isFailing: true, problem: 'store does not answer' }]);
+    const [waits = '', rests = ''] = behind.warnings;
+    t.match(waits, /50 pushed blobs .* wait .*: store does not answer/);
+    t.match(rests, /backend of local \(s3:\/\/images\) fails; it is asked again in \d+ s/);
+    t.equal(log.matching(/takes nothing/).length, 1, 'one line for all');
+    t.equal(log.matching(/was not written/).length, 0, 'none for a blob');
+    bed.fault = () => undefined;
+    await until(() => behind.backlog.blobs === 0, 'all is written');
+    t.equal(bed.written.size, BLOBS);
+    t.equal(log.matching(/answers again/).length, 1);
+    t.match(behind.states, [{ isFailing: false, problem: undefined, blobs: 0 }]);
+    t.same(behind.warnings, []);
+  },
+);
+
+t.test('a failure of one blob holds up no other', async (t) => {
+  const bed = bedOf(t);
+  let bad: Digest | undefined;
+  bed.fault = () => {
+    bad ??= bed.asked.at(-1);
+    if (bed.asked.at(-1) !== bad) return undefined;
+    return new CodedError('UPSTREAM_LIES', { message: 'store wrote other bytes' });
+  };
+  bed.behind.start();
+  await until(() => bed.behind.backlog.blobs === 1, 'all others are written');
+  t.equal(bed.written.size, BLOBS - 1);
+  t.match(bed.behind.states, [{ isFailing: false }]);
+  t.equal(bed.log.matching(/was not written/).length, 1);
+});
