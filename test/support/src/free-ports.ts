@@ -19,7 +19,7 @@ export async function freePorts(count: number): Promise<number[]> {
 
 const SLICE = (HIGHEST - LOWEST) / SLICES;
 
-/** tap numbers the files that run at once. */
+/** The runner numbers the files that run at once (`scripts/tap.mjs`). */
 function slice(): number {
   return Number(process.env['TAP_JOB_ID'] ?? 0) % SLICES;
 }
