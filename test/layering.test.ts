@@ -42,7 +42,6 @@ const MAX_FUNCTION_LINES = 80;
 const LONG_FUNCTIONS: Readonly<Record<string, number>> = {
   'accelerator/src/service.ts startAccelerator': 120,
   'origin/src/service.ts build': 280,
-  'proxy/src/service.ts startProxy': 100,
   'shared/swarm/src/shell/shell.ts constructor': 90,
   'snapshotter/src/service.ts build': 110,
 };

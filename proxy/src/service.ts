@@ -15,7 +15,7 @@ import { OriginHealth } from './cluster/core/origin-health.ts';
 import { Origins } from './cluster/origins.ts';
 import type { ProxyConfig } from './config.ts';
 import { openEntrance } from './entrance.ts';
-import { createFace, type FaceParts } from './face.ts';
+import { createFace, type Face, type FaceParts } from './face.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 
 /** Sockets to each origin; an upload or download holds one while it runs. */
@@ -45,75 +45,10 @@ export async function startProxy(
   const log = deps.log ?? createLogger('proxy', id, config.log.level);
   const stops = new StopStack();
   return await startAll(stops, async () => {
-    const clock = new MemberClock();
-    const nowMs = steadyMs;
-    const dateMs = clock.nowMs;
-    const clientOf = (connections: number): InternalClient => {
-      const dispatcher = createDispatcher({ connections });
-      stops.push('sockets', () => dispatcher.destroy());
-      const oldSignatures = config['old-signatures'];
-      return followingClient(cluster, log, { dispatcher, clusterKey, memberId: id, clock, oldSignatures });
-    };
-    const client = clientOf(CONNECTIONS);
-    const prober = clientOf(PROBE_CONNECTIONS);
-    const origins = new Origins({ cluster, client, prober, health: new OriginHealth(), nowMs });
-    const stopping = new AbortController();
-    const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs, dateMs });
-    stops.push('audit log', () => entrance.audit.close());
-    const comparing = entrance.watch(stopping.signal);
-    stops.push('accounts', async () => await comparing);
-    const probing = origins.watch(stopping.signal);
-    stops.push('probes', async () => {
-      stopping.abort(new CodedError('DRAINING'));
-      await probing;
-    });
-    let draining = false;
-    let { limits } = config;
-    const parts: FaceParts = {
-      id,
-      config,
-      cluster,
-      client,
-      clusterKey,
-      origins,
-      log,
-      clock,
-      nowMs,
-      dateMs,
-      startedMs: nowMs(),
-      metrics: new ProxyMetrics(id),
-      entrance,
-    };
+    const parts = createParts({ id, config, cluster, clusterKey, log }, stops);
     const face = createFace(parts, stops);
-    const apps = config.listeners.map((one) => face.app(one));
-    const listeners: HttpListener[] = [];
-    for (const [index, one] of config.listeners.entries()) {
-      const listener = await HttpListener.start(
-        apps[index]!.callback(),
-        one.listen,
-        `listeners.${index}.listen`,
-      );
-      listeners.push(listener);
-      stops.push(`listener ${one.listen}`, () => listener.stop(0));
-    }
-    const notReady = (): string | undefined => (draining ? 'stopping' : origins.lack());
-    const admin = await startAdmin(
-      {
-        log,
-        metrics: parts.metrics.base,
-        app: apps[0]!,
-        notReady,
-        clock,
-        debug: face.debug,
-      },
-      config['admin-listen'],
-    );
-    stops.push('admin', () => admin.stop(ADMIN_GRACE_MS));
-    stops.push('drain', async () => {
-      draining = true;
-      await Promise.all(listeners.map((listener) => listener.stop(limits.drain)));
-    });
-    const urls = listeners.map((listener) => listener.url);
+    const state: ServingState = { draining: false, limits: config.limits };
+    const { urls, admin } = await serve(parts, face, state, stops);
     log.info({ listen: urls, admin: admin.hostPort, clusterVersion: cluster.version }, 'proxy is ready');
     return {
       url: urls[0]!,
@@ -121,12 +56,79 @@ export async function startProxy(
       adminUrl: admin.url,
       adjust: (next) => {
         log.level = next.log.level;
-        ({ limits } = next);
-        face.adjust(limits);
+        state.limits = next.limits;
+        face.adjust(next.limits);
       },
       stop: () => stops.stop(),
     };
   });
+}
+
+/** What changes while it serves. */
+interface ServingState {
+  draining: boolean;
+  /** Those of the config that is in force. */
+  limits: ProxyConfig['limits'];
+}
+
+/** What the face is made of, with what runs behind it: probes of the origins, accounts, the audit log. */
+function createParts(
+  given: Pick<FaceParts, 'id' | 'config' | 'cluster' | 'clusterKey' | 'log'>,
+  stops: StopStack,
+): FaceParts {
+  const { id, config, cluster, clusterKey, log } = given;
+  const clock = new MemberClock();
+  const nowMs = steadyMs;
+  const dateMs = clock.nowMs;
+  const clientOf = (connections: number): InternalClient => {
+    const dispatcher = createDispatcher({ connections });
+    stops.push('sockets', () => dispatcher.destroy());
+    const oldSignatures = config['old-signatures'];
+    return followingClient(cluster, log, { dispatcher, clusterKey, memberId: id, clock, oldSignatures });
+  };
+  const client = clientOf(CONNECTIONS);
+  const prober = clientOf(PROBE_CONNECTIONS);
+  const origins = new Origins({ cluster, client, prober, health: new OriginHealth(), nowMs });
+  const stopping = new AbortController();
+  const entrance = openEntrance({ id, config, cluster, clusterKey, client, origins, log, nowMs, dateMs });
+  stops.push('audit log', () => entrance.audit.close());
+  const comparing = entrance.watch(stopping.signal);
+  stops.push('accounts', async () => await comparing);
+  const probing = origins.watch(stopping.signal);
+  stops.push('probes', async () => {
+    stopping.abort(new CodedError('DRAINING'));
+    await probing;
+  });
+  const metrics = new ProxyMetrics(id);
+  return { ...given, client, origins, clock, nowMs, dateMs, startedMs: nowMs(), metrics, entrance };
+}
+
+/** Opens the listeners and the admin port; stops drain them first. */
+async function serve(
+  { config, log, clock, metrics, origins }: FaceParts,
+  face: Face,
+  state: ServingState,
+  stops: StopStack,
+): Promise<{ readonly urls: readonly string[]; readonly admin: HttpListener }> {
+  const apps = config.listeners.map((one) => face.app(one));
+  const listeners: HttpListener[] = [];
+  for (const [index, one] of config.listeners.entries()) {
+    const at = `listeners.${index}.listen`;
+    const listener = await HttpListener.start(apps[index]!.callback(), one.listen, at);
+    listeners.push(listener);
+    stops.push(`listener ${one.listen}`, () => listener.stop(0));
+  }
+  const notReady = (): string | undefined => (state.draining ? 'stopping' : origins.lack());
+  const admin = await startAdmin(
+    { log, metrics: metrics.base, app: apps[0]!, notReady, clock, debug: face.debug },
+    config['admin-listen'],
+  );
+  stops.push('admin', () => admin.stop(ADMIN_GRACE_MS));
+  stops.push('drain', async () => {
+    state.draining = true;
+    await Promise.all(listeners.map((listener) => listener.stop(state.limits.drain)));
+  });
+  return { urls: listeners.map((listener) => listener.url), admin };
 }
 
 function checkedId(config: ProxyConfig, cluster: Cluster): string {
