@@ -8,7 +8,7 @@ import { Metrics } from '@sepia/base/metrics';
 import type { Adjustable } from '@sepia/base/process';
 import { steadyMs } from '@sepia/base/reach';
 import { startAdmin } from '@sepia/http/admin';
-import { createDispatcher } from '@sepia/http/sockets';
+import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { budgetOf } from '@sepia/store/core/eviction';
 import Koa from 'koa';
 import type { SnapshotterConfig } from './config.ts';
@@ -68,17 +68,11 @@ interface Parts {
 
 async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snapshotter> {
   const metrics = new Metrics('snapshotter', 'node');
-  const fetched = metrics.counter(
-    'sepia_snapshotter_fetched_bytes_total',
-    'Compressed bytes read from the agent.',
-  );
   const dispatcher = createDispatcher();
   stops.push('dispatcher', () => dispatcher.destroy());
   const secret = nodeSecretOf(config);
-  const source = new AgentSource(
-    { dispatcher },
-    { url: config.agent, deadlineMs: config['read-deadline'], secret },
-  );
+  const at = { url: config.agent, deadlineMs: config['read-deadline'], secret };
+  const source = new AgentSource({ dispatcher }, at);
   await mkdir(config.data, { recursive: true, mode: 0o700 });
   const door = new ContentCache(config['content-cache']);
   // A complete layer is mounted from its file, without us in between; what is mounted already stays as it is.
@@ -90,31 +84,74 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   };
   const grants = new Grants();
   const indexes = new IndexFolder(join(config.data, 'indexes'));
+  const layers = await openLayers({ config, source, door, indexes, metrics, log }, stops);
+  const mount = await serveMount({ config, fuseFd, onEnd, layers, log }, stops);
+  await showAgain({ config, door, layers, show, log });
+  const second = await openSnapshots({ config, layers, grants, fileOf, metrics, log });
+  if (second !== undefined) stops.push('snapshots', () => second.stop());
+  const kept = { config, layers, indexes, door, show, fuse: mount.fuse, snapshots: second, metrics, log };
+  const pulls =
+    secret === undefined
+      ? undefined
+      : await takePulls({ ...kept, dispatcher, source, grants }, secret, stops);
+  if (config.fill === 'all') fillLayers({ layers, mount, cache: pulls?.cache, log }, stops);
+  await openAdmin({ config, dispatcher, layers, mount, pulls, metrics, log }, stops);
+  log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
+  const adjust = (next: SnapshotterConfig): void => putInForce(next, log, pulls?.cache);
+  return { status: () => layers.status(), adjust, stop: () => stops.stop() };
+}
+
+/** Opens the layers of the config, and those that pulls brought in earlier runs. */
+async function openLayers(
+  parts: {
+    readonly config: SnapshotterConfig;
+    readonly source: AgentSource;
+    readonly door: ContentCache;
+    readonly indexes: IndexFolder;
+    readonly metrics: Metrics;
+    readonly log: Logger;
+  },
+  stops: StopStack,
+): Promise<Layers> {
+  const { config, source, door, indexes, metrics, log } = parts;
+  const fetched = metrics.counter(
+    'sepia_snapshotter_fetched_bytes_total',
+    'Compressed bytes read from the agent.',
+  );
   const readFirst = await readPaths(config['fill-first'], log);
-  let server: FuseServer | undefined;
-  let offers: OfferSide | undefined;
-  let cache: CacheKeeper | undefined;
   const layers = new Layers(
     {
       log,
       source,
       onFetched: (bytes) => fetched.inc(bytes),
       onComplete: (layer) => void completed(layer, door, log),
-      onUsed: (layer) => cache?.shown(layer),
-      onMismatch: (layer, error) => offers?.complain(layer, error),
-      onOpened: (file) => server?.show(file),
     },
     { dir: join(config.data, 'layers'), bootId: await bootId(), readFirst },
   );
   stops.push('layers', () => layers.close());
   for (const { index, image } of config.layers) await layers.add(index, image);
   for (const kept of await indexes.list()) await layers.reopen(kept);
-  const reads = { lastMs: 0 };
+  metrics.gauge('sepia_snapshotter_layers', 'Layers that are shown.', () => layers.files().length);
+  return layers;
+}
+
+/** The mount, and when programs read of it last what was not here (ms of `performance.now`). */
+interface Mount {
+  readonly fuse: FuseServer;
+  readonly lastReadMs: () => number;
+}
+
+async function serveMount(
+  parts: Pick<Parts, 'config' | 'fuseFd' | 'onEnd' | 'log'> & { readonly layers: Layers },
+  stops: StopStack,
+): Promise<Mount> {
+  const { config, fuseFd, onEnd, layers, log } = parts;
+  let lastReadMs = 0;
   const readMiss = async (name: string, offset: number, size: number): Promise<Buffer> => {
     try {
       return await layers.read(name, offset, size);
     } finally {
-      reads.lastMs = performance.now();
+      lastReadMs = performance.now();
     }
   };
   const fuse = new FuseServer(
@@ -122,41 +159,81 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
     { fd: fuseFd, mountPoint: config.mount },
     layers.files(),
   );
-  server = fuse;
+  layers.follow({ opened: (file) => fuse.show(file) });
   stops.push('fuse', () => fuse.stop());
   await setReadahead(config.mount, config.readahead).catch((error: unknown) =>
     logFailure(log, error, 'readahead of the mount could not be set; cold reads are slower'),
   );
-  await showAgain({ config, door, layers, show, log });
-  const second = await openSnapshots({ config, layers, grants, fileOf, metrics, log });
-  if (second !== undefined) stops.push('snapshots', () => second.stop());
-  if (secret !== undefined) {
-    const shown = (await door.list()).map(({ diffId }) => diffId);
-    const findable = config['snapshots-socket'] === undefined ? new Findable(shown) : undefined;
-    const side = openOffers(
-      { config, dispatcher, source, indexes, layers, findable, show, grants, log },
-      secret,
-    );
-    offers = side;
-    stops.push('offers', () => side.stop());
-    const kept = { config, layers, indexes, door, findable, show, fuse, snapshots: second, metrics, log };
-    cache = keepCache(kept, stops);
-  }
-  if (config.fill === 'all') {
-    const filler = new Filler({
-      log,
-      layers: () => layers.shown().filter((layer) => cache?.mayFill(layer) !== false),
-      reads: () => ({ waiting: fuse.missing, lastReadMs: reads.lastMs }),
-      nowMs: () => performance.now(),
-    });
-    stops.push('filler', () => filler.stop());
-  }
-  metrics.gauge('sepia_snapshotter_layers', 'Layers that are shown.', () => layers.files().length);
+  return { fuse, lastReadMs: () => lastReadMs };
+}
+
+/** What makes pulls lazy, and keeps what they brought within its budget. */
+interface Pulls {
+  readonly offers: OfferSide;
+  readonly cache: CacheKeeper;
+}
+
+/** Begins to take images that are pulled from the agent, which knows us by the node's secret. */
+async function takePulls(
+  parts: Omit<Kept, 'findable'> & {
+    readonly dispatcher: Dispatcher;
+    readonly source: AgentSource;
+    readonly grants: Grants;
+  },
+  secret: Uint8Array,
+  stops: StopStack,
+): Promise<Pulls> {
+  const { config, layers, door } = parts;
+  const shown = (await door.list()).map(({ diffId }) => diffId);
+  const findable = config['snapshots-socket'] === undefined ? new Findable(shown) : undefined;
+  const offers = openOffers({ ...parts, findable }, secret);
+  stops.push('offers', () => offers.stop());
+  const cache = keepCache({ ...parts, findable }, stops);
+  layers.follow({
+    mismatched: (layer, error) => offers.complain(layer, error),
+    used: (layer) => cache.shown(layer),
+  });
+  return { offers, cache };
+}
+
+function fillLayers(
+  parts: {
+    readonly layers: Layers;
+    readonly mount: Mount;
+    readonly cache: CacheKeeper | undefined;
+    readonly log: Logger;
+  },
+  stops: StopStack,
+): void {
+  const { layers, mount, cache, log } = parts;
+  const filler = new Filler({
+    log,
+    layers: () => layers.shown().filter((layer) => cache?.mayFill(layer) !== false),
+    reads: () => ({ waiting: mount.fuse.missing, lastReadMs: mount.lastReadMs() }),
+    nowMs: () => performance.now(),
+  });
+  stops.push('filler', () => filler.stop());
+}
+
+async function openAdmin(
+  parts: {
+    readonly config: SnapshotterConfig;
+    readonly dispatcher: Dispatcher;
+    readonly layers: Layers;
+    readonly mount: Mount;
+    readonly pulls: Pulls | undefined;
+    readonly metrics: Metrics;
+    readonly log: Logger;
+  },
+  stops: StopStack,
+): Promise<void> {
+  const { config, dispatcher, layers, mount, pulls, metrics, log } = parts;
+  const { fuse } = mount;
   metrics.gauge('sepia_snapshotter_waiting_reads', 'Reads that wait for their bytes.', () => fuse.missing);
-  const images = (): readonly ImageStatus[] => offers?.images.list() ?? [];
+  const images = (): readonly ImageStatus[] => pulls?.offers.images.list() ?? [];
   countImages(metrics, images);
   const looks = await looksOf({ config, dispatcher, fuse });
-  const readiness = new Readiness({ looks, log, nowMs: steadyMs, refused: () => offers?.refusal() });
+  const readiness = new Readiness({ looks, log, nowMs: steadyMs, refused: () => pulls?.offers.refusal() });
   readiness.start();
   stops.push('readiness', () => readiness.stop());
   const admin = await startAdmin(
@@ -164,16 +241,13 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
       log,
       metrics,
       notReady: () => readiness.notReady,
-      warnings: () => [offers?.lack(), cache?.fill.lack].filter((one) => one !== undefined),
+      warnings: () => [pulls?.offers.lack(), pulls?.cache.fill.lack].filter((one) => one !== undefined),
       app: new Koa(),
-      debug: debugOf(layers, images, () => (cache === undefined ? [] : [cache.fill])),
+      debug: debugOf(layers, images, () => (pulls === undefined ? [] : [pulls.cache.fill])),
     },
     config['admin-listen'],
   );
   stops.push('admin', () => admin.stop(0));
-  log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
-  const adjust = (next: SnapshotterConfig): void => putInForce(next, log, cache);
-  return { status: () => layers.status(), adjust, stop: () => stops.stop() };
 }
 
 function putInForce(config: SnapshotterConfig, log: Logger, cache: CacheKeeper | undefined): void {

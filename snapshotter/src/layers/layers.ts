@@ -14,11 +14,16 @@ interface LayersDeps {
   readonly source: Pick<AgentSource, 'read'>;
   readonly onFetched: (bytes: number) => void;
   readonly onComplete: (layer: LazyLayer) => void;
-  readonly onMismatch?: (layer: LazyLayer, error: CodedError) => void;
+}
+
+/** What is told to {@link Layers.follow}; each is called at once and must not throw. */
+interface LayersFollower {
+  /** What the agent sends does not fit the index, again and again. */
+  readonly mismatched?: (layer: LazyLayer, error: CodedError) => void;
   /** A layer is shown to a pull. */
-  readonly onUsed?: (layer: LazyLayer) => void;
-  /** A layer was opened after the mount was served: it must be shown there. */
-  readonly onOpened?: (file: FileToShow) => void;
+  readonly used?: (layer: LazyLayer) => void;
+  /** A layer was opened: the mount must show it. */
+  readonly opened?: (file: FileToShow) => void;
 }
 
 interface LayersOptions {
@@ -62,10 +67,16 @@ export class Layers {
   readonly #opening = new Map<string, Promise<LazyLayer>>();
   readonly #removing = new Map<string, Promise<void>>();
   readonly #status = new Map<string, Known>();
+  readonly #followers: LayersFollower[] = [];
 
   constructor(deps: LayersDeps, options: LayersOptions) {
     this.#deps = deps;
     this.#options = options;
+  }
+
+  /** From now on it is told what happens to layers. */
+  follow(follower: LayersFollower): void {
+    this.#followers.push(follower);
   }
 
   /**
@@ -97,7 +108,7 @@ export class Layers {
     const known = this.#byName.get(name) ?? (await this.#opening.get(name));
     if (known !== undefined) {
       if (known.index.layer === kept.layer) known.readFrom(...splitImage(kept.image));
-      this.#deps.onUsed?.(known);
+      this.#used(known);
       return known;
     }
     // Spans are those of one index: with another, what is on disk means nothing.
@@ -109,7 +120,7 @@ export class Layers {
       const layer = await opening;
       const { file: indexFile, image, keptMs } = kept;
       this.#status.set(indexFile, { indexFile, image, layer, reason: undefined, keptMs, isLocal: false });
-      this.#deps.onUsed?.(layer);
+      this.#used(layer);
       return layer;
     } finally {
       this.#opening.delete(name);
@@ -129,7 +140,7 @@ export class Layers {
   /** As {@link byDiffId}, for who shows it to a pull. */
   use(diffId: Digest): LazyLayer | undefined {
     const layer = this.byDiffId(diffId);
-    if (layer !== undefined) this.#deps.onUsed?.(layer);
+    if (layer !== undefined) this.#used(layer);
     return layer;
   }
 
@@ -205,6 +216,10 @@ export class Layers {
     return await this.#note({ indexFile, image, keptMs, isLocal: false }, () => this.adopt(kept));
   }
 
+  #used(layer: LazyLayer): void {
+    for (const { used } of this.#followers) used?.(layer);
+  }
+
   async #note(
     facts: Pick<Known, 'indexFile' | 'image' | 'keptMs' | 'isLocal'>,
     open: () => Promise<LazyLayer>,
@@ -230,7 +245,10 @@ export class Layers {
     const [host, repository] = splitImage(image);
     const { bootId, readFirst = [] } = this.#options;
     const options = { dir, indexFile, host, repository, bootId, readFirst };
-    const layer = await LazyLayer.open(this.#deps, options);
+    const onMismatch = (layer: LazyLayer, error: CodedError): void => {
+      for (const { mismatched } of this.#followers) mismatched?.(layer, error);
+    };
+    const layer = await LazyLayer.open({ ...this.#deps, onMismatch }, options);
     const { layer: digest, diffId } = layer.index;
     const isOther =
       expected !== undefined &&
@@ -242,7 +260,7 @@ export class Layers {
       throw new CodedError('INDEX_INVALID', { message: `${indexFile} is the index of another layer` });
     if (known !== undefined) return known;
     this.#byName.set(name, layer);
-    this.#deps.onOpened?.(fileOf(name, layer));
+    for (const { opened } of this.#followers) opened?.(fileOf(name, layer));
     return layer;
   }
 }

@@ -46,7 +46,6 @@ class Node {
         source: { read },
         onFetched: () => undefined,
         onComplete: () => undefined,
-        onUsed: (layer) => this.keeper?.shown(layer),
       },
       { dir: join(dir, 'layers'), bootId: 'b'.repeat(36) },
     );
@@ -86,6 +85,7 @@ class Node {
       20,
     );
     this.keeper = keeper;
+    this.layers.follow({ used: (layer) => keeper.shown(layer) });
     t.teardown(async () => {
       await keeper.stop();
       await this.layers.close();
