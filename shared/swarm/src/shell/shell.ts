@@ -128,19 +128,7 @@ export class SwarmShell implements Swarm {
         this.#tell({ type: 'linkDown', link, reason: 'failed' });
       },
     });
-    this.#http = new HttpLinks({
-      slabs: parts.slabs,
-      log: parts.log,
-      lengthOf: (index) => pieceLength(join.metainfo.sizeBytes, index),
-      tell: (event) => this.#tell(event),
-      onPiece: (link, index, slab, sourceId) =>
-        this.#arrivals.add(link, index, {
-          slab,
-          lengthBytes: pieceLength(join.metainfo.sizeBytes, index),
-          from: 'origin',
-          peerId: sourceId,
-        }),
-    });
+    this.#http = this.#httpLinks();
     this.#tell({ type: 'hashes' });
   }
 
@@ -260,6 +248,17 @@ export class SwarmShell implements Swarm {
 
   get #isWanting(): boolean {
     return this.leech && !this.#core.have.complete;
+  }
+
+  #httpLinks(): HttpLinks {
+    const { slabs, log } = this.#parts;
+    const lengthOf = (index: number): number => pieceLength(this.metainfo.sizeBytes, index);
+    return new HttpLinks({
+      ...{ slabs, log, lengthOf },
+      tell: (event) => this.#tell(event),
+      onPiece: (link, index, slab, peerId) =>
+        this.#arrivals.add(link, index, { slab, lengthBytes: lengthOf(index), from: 'origin', peerId }),
+    });
   }
 
   #strangerLinks(): StrangerLinks {
