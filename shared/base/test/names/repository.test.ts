@@ -75,7 +75,7 @@ t.test('any text is a name or a coded error, in time', async (t) => {
   const began = performance.now();
   for (const text of [`${'a-'.repeat(127)}!`, `${'a'.repeat(254)}!`, `${'_'.repeat(254)}!`])
     isRepositoryName(text);
-  t.ok(performance.now() - began < 200);
+  t.ok(performance.now() - began < 20_000, 'steps that double would never end');
 });
 
 t.test('a node has one peer id, also after a restart', async (t) => {
