@@ -2,15 +2,15 @@ import { CodedError } from '@sepia/base/errors';
 import type { ConversionOutcome, ConversionTask } from '@sepia/cluster/api/conversions';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { type ConvertResult, convertImage, type LayerCache } from '@sepia/lazy/convert/convert-image';
-import { type Document, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
+import type { Document } from '@sepia/lazy/convert/documents';
 import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
 import { type ConvertFormat, layerDefaults } from '@sepia/lazy/convert/layer-job';
 import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import type { Packer } from '@sepia/lazy/pack/batch';
-import { referrersOf } from '../net/lists.ts';
 import type { Proxies } from '../net/proxies.ts';
 import { registryTarget } from '../net/registry-target.ts';
 import type { ResultRegistry } from '../net/result-registries.ts';
+import { attachedTo } from './attached.ts';
 import { ProgressBook, type ResultName } from './core/result-name.ts';
 import { manifestOrNone, whyNotASource } from './sources.ts';
 
@@ -38,7 +38,6 @@ export interface ConvertJob {
 const PARALLEL_LAYERS = 2;
 /** Conversions of one job while its tag goes on moving. */
 const MAX_TURNS = 3;
-const MAX_LOST = 50;
 
 /**
  * Converts what the tag points at. If the tag moves meanwhile, the result is not put in place, or is replaced at once: the
@@ -74,9 +73,9 @@ async function convertOnce(
 ): Promise<ConversionOutcome | undefined> {
   const { client, places, host } = deps.registryOf(task.upstream);
   const isReferrer = rule.result === 'referrer';
-  const attached = await referrersOf(deps.proxies, task, top.digest, signal);
+  const { referrers, lost } = await attachedTo(deps.proxies, { task, source }, top, signal);
   const before = isReferrer
-    ? attached.map((one) => one.digest)
+    ? referrers.map((one) => one.digest)
     : [await client.headManifest(name.repository, name.tag, signal)];
   const progress = new ProgressBook();
   const target = registryTarget(client, name.repository, places, { refersToSource: isReferrer });
@@ -124,14 +123,11 @@ async function convertOnce(
     throw error;
   }
   const { digest } = result.result;
-  const lost = attached.filter((one) => one.annotations?.[SOURCE_ANNOTATION] === undefined);
   return {
     ...outcomeOf(result),
     outcome: before.includes(digest) ? 'unchanged' : 'converted',
     target: `${host}/${name.repository}${isReferrer ? `@${digest}` : `:${name.tag}`}`,
-    ...(lost.length === 0
-      ? {}
-      : { lost: lost.slice(0, MAX_LOST).map((one) => `${one.artifactType ?? 'unknown'} ${one.digest}`) }),
+    ...(lost.length === 0 ? {} : { lost }),
   };
 }
 

@@ -4,7 +4,7 @@ import { CONVERSION_RULE, type ConversionRule } from '@sepia/cluster/conversion-
 import { type Document, documentOf, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { inlinePacker } from '@sepia/lazy/pack/batch';
-import { OCI_MANIFEST } from '@sepia/oci/manifest';
+import { OCI_INDEX, OCI_MANIFEST } from '@sepia/oci/manifest';
 import { ScratchFile } from '@sepia/store/scratch/scratch';
 import { fileImage } from '@sepia/test-support/clients/file-image';
 import t, { type Test } from 'tap';
@@ -62,11 +62,17 @@ class World {
     },
   };
 
+  /** Descriptors of what names a digest as its subject. */
+  readonly referrers = new Map<string, object[]>();
+
   /** As the cluster shows the result's repository. */
   readonly proxies = {
     bytes: async ({ path }: { path: string }) => {
       const reference = path.split('/').at(-1)!;
-      if (path.includes('/referrers/')) return { bytes: Buffer.from('{"manifests":[]}'), headers: {} };
+      if (path.includes('/referrers/')) {
+        const manifests = this.referrers.get(reference) ?? [];
+        return { bytes: Buffer.from(JSON.stringify({ manifests })), headers: {} };
+      }
       if (path.includes('/tags/')) {
         const tags = [...this.results.keys()].filter((one) => !one.includes(':'));
         return { bytes: Buffer.from(JSON.stringify({ tags })), headers: {} };
@@ -164,6 +170,36 @@ t.test('a rule makes Nydus images, which are no sources', async (t) => {
   world.manifests.set('1', made);
   t.match(await convert(deps, nydus, SIGNAL), { outcome: 'skipped', reason: /is a result/ });
 });
+
+t.test(
+  'what is attached to a source is named: referrers and tags of cosign, of its index and manifests',
+  async (t) => {
+    const { world, deps, job } = start(t);
+    const image = world.image('amd64', 'content');
+    const platform = { os: 'linux', architecture: 'amd64' };
+    const child = { mediaType: OCI_MANIFEST, digest: image.digest, size: image.bytes.length, platform };
+    const index = documentOf({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: [child] }, OCI_INDEX);
+    world.manifests.set('1', index).set(index.digest, index);
+    const stem = (digest: Digest): string => digest.replace(':', '-');
+    world.image(`${stem(index.digest)}.sig`, 'signature');
+    world.image(`${stem(image.digest)}.sbom`, 'sbom');
+    world.image(`${stem(digestOf(Buffer.from('another')))}.sig`, 'of another image');
+    const sbom = { mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('spdx')), size: 4 };
+    const result = { ...sbom, annotations: { [SOURCE_ANNOTATION]: image.digest } };
+    world.referrers.set(image.digest, [{ ...sbom, artifactType: 'application/spdx+json' }, result]);
+    const { outcome, lost } = await convert(deps, job, SIGNAL);
+    t.equal(outcome, 'converted');
+    t.same(lost, [
+      `cosign signature ${stem(index.digest)}.sig`,
+      `application/spdx+json ${sbom.digest} of ${image.digest}`,
+      `cosign SBOM ${stem(image.digest)}.sbom of ${image.digest}`,
+    ]);
+    world.manifests.set('1', image);
+    world.referrers.clear();
+    world.manifests.delete(`${stem(image.digest)}.sbom`);
+    t.notOk('lost' in (await convert(deps, job, SIGNAL)), 'nothing is attached, nothing is lost');
+  },
+);
 
 t.test('a registry that lists no referrers is told apart by its answer', async (t) => {
   const { world, deps, job } = start(t, { result: 'referrer' });

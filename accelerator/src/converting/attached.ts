@@ -1,0 +1,53 @@
+import type { Digest } from '@sepia/base/digest';
+import type { ConversionTask } from '@sepia/cluster/api/conversions';
+import { type Document, isAttestation, readDocument, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
+import type { ImageSource } from '@sepia/lazy/convert/ends';
+import { isManifestType } from '@sepia/oci/manifest';
+import type { ReferrerEntry } from '@sepia/upstream/referrer-list';
+import { referrersOf } from '../net/lists.ts';
+import type { Proxies } from '../net/proxies.ts';
+import { cosignTags } from './core/cosign-tags.ts';
+import { manifestOrNone } from './sources.ts';
+
+/** Manifests of an index that are looked at for what is attached to them. */
+const MAX_MANIFESTS = 20;
+/** Lines that a job keeps of what is lost. */
+const MAX_LOST = 50;
+
+/** What is attached to a source. */
+export interface Attached {
+  /** What names the source itself as its subject: results of conversions too. */
+  readonly referrers: readonly ReferrerEntry[];
+  /** What will not be attached to the result, by type and place; it stays where it is. */
+  readonly lost: readonly string[];
+}
+
+/**
+ * Looks for what is attached to an image, to its index and to each of its manifests: as referrers, and under the tags of
+ * cosign. It names the digest that it is about, so none of it holds for a result. @throws {CodedError} what the cluster throws
+ */
+export async function attachedTo(
+  proxies: Proxies,
+  { task, source }: { readonly task: ConversionTask; readonly source: ImageSource },
+  top: Document,
+  signal: AbortSignal,
+): Promise<Attached> {
+  const lost: string[] = [];
+  const look = async (digest: Digest, of: string): Promise<ReferrerEntry[]> => {
+    const referrers = await referrersOf(proxies, task, digest, signal);
+    for (const one of referrers)
+      if (one.annotations?.[SOURCE_ANNOTATION] === undefined)
+        lost.push(`${one.artifactType ?? 'unknown'} ${one.digest}${of}`);
+    for (const { tag, what } of cosignTags(digest))
+      if ((await manifestOrNone(source, tag, signal)) !== undefined) lost.push(`${what} ${tag}${of}`);
+    return referrers;
+  };
+  const referrers = await look(top.digest, '');
+  const parsed = readDocument(top.bytes, top.mediaType);
+  const children = parsed.kind === 'index' ? parsed.children : [];
+  for (const child of children
+    .filter((one) => isManifestType(one.mediaType) && !isAttestation(one))
+    .slice(0, MAX_MANIFESTS))
+    await look(child.digest, ` of ${child.digest}`);
+  return { referrers, lost: lost.slice(0, MAX_LOST) };
+}
