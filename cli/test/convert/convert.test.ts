@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
@@ -233,6 +235,51 @@ t.test('prioritized files', async (t) => {
     layers: { digest: string }[];
   };
   t.ok(gunzipSync(fake.blobs.get(layers[0]!.digest)!).toString('latin1').startsWith('z\0'));
+});
+
+t.test('files that a recorded start read come first, behind those of a list', async (t) => {
+  const { fake, host } = await registry(t);
+  addImage(fake, 'one', [tarOf({ a: 'first', m: 'listed', z: 'read at the start' })]);
+  const manifest = `sha256:${'a'.repeat(64)}`;
+  const layer = 'sha256:aa';
+  const snapshotter = createServer((req, res) => {
+    const images = [
+      { image: 'local/app', manifest, isLazy: true, layers: [{ digest: layer, diffId: 'x' }], atMs: 1 },
+    ];
+    const files = [
+      { path: 'z', turn: 1 },
+      { path: 'm', turn: 2 },
+    ];
+    const reads = [{ layer, isWhole: false, files }];
+    res.end(JSON.stringify(req.url === '/debug/images' ? images : reads));
+  });
+  await once(snapshotter.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => snapshotter.close());
+  const admin = `http://127.0.0.1:${(snapshotter.address() as AddressInfo).port}`;
+  const folder = t.testdir({ list: 'm\n' });
+  const run = async (...more: string[]): ReturnType<typeof sepia> =>
+    await sepia(
+      'convert',
+      `${host}/app:one`,
+      `${host}/app:two`,
+      '--work-dir',
+      folder,
+      '--admin',
+      admin,
+      ...more,
+    );
+  t.match(await run('--profile', 'other:1'), { err: /other:1 was not pulled lazily/ });
+  const names = async (): Promise<string[]> => {
+    const { layers } = JSON.parse(fake.manifests.get('two')!.bytes.toString()) as {
+      layers: { digest: string }[];
+    };
+    const tar = gunzipSync(fake.blobs.get(layers[0]!.digest)!).toString('latin1');
+    return ['a', 'm', 'z'].sort((one, other) => tar.indexOf(`${one}\0`) - tar.indexOf(`${other}\0`));
+  };
+  t.equal((await run('--profile', 'app:one')).code, 0);
+  t.same(await names(), ['z', 'm', 'a']);
+  t.equal((await run('--profile', 'app:one', '--prioritize', join(folder, 'list'))).code, 0);
+  t.same(await names(), ['m', 'z', 'a']);
 });
 
 t.test('usage that makes no sense is refused by name', async (t) => {

@@ -8,6 +8,8 @@ import { type Command, Option } from 'commander';
 import { summaryJson, summaryText } from '../../convert/convert-view.ts';
 import { besideSource, placeText, sourcePlace, targetPlace } from '../../convert/place.ts';
 import { defaultWorkDir, runConvert } from '../../convert/run-convert.ts';
+import { recordedProfile } from '../../lazy/recorded-profile.ts';
+import { DEFAULT_SNAPSHOTTER } from '../../lazy/snapshotter-status.ts';
 import { urlOption, wholeNumber } from '../../options/option-values.ts';
 import { platformOption } from '../../options/platform-option.ts';
 import { addCredentialOptions, type CredentialFlags } from '../../registry/credentials.ts';
@@ -22,6 +24,8 @@ interface Flags extends CredentialFlags {
   readonly to: (typeof FORMATS)[number];
   readonly platform?: string[];
   readonly prioritize?: string;
+  readonly profile?: string;
+  readonly admin: string;
   readonly level?: number;
   readonly compressor?: Compressor;
   readonly chunkSize?: number;
@@ -47,6 +51,11 @@ export function addConvert(program: Command): void {
       platformOption,
     )
     .option('--prioritize <file>', 'file with paths, one a line, that a container reads first')
+    .option(
+      '--profile <ref>',
+      'image whose starts on this node were recorded: what they read comes first, behind --prioritize (see "sepia lazy profile")',
+    )
+    .option('--admin <url>', ADMIN_HELP, urlOption('--admin'), DEFAULT_SNAPSHOTTER)
     .option('--level <n>', LEVEL_HELP, wholeNumber('--level'))
     .addOption(
       new Option('--compressor <name>', 'of the chunks of a Nydus image (default: zstd)').choices(
@@ -72,6 +81,8 @@ export function addConvert(program: Command): void {
     await convert(src, dst, flags);
   });
 }
+
+const ADMIN_HELP = 'admin address of the snapshotter that --profile asks';
 
 const LEVEL_HELP = `compression: ${FORMATS.map((format) => {
   const { least, most, usual } = LEVELS[format];
@@ -101,13 +112,14 @@ async function convert(src: string, dst: string | undefined, flags: Flags): Prom
   const stop = new AbortController();
   const onSignal = (): void =>
     stop.abort(new CodedError('DRAINING', { message: 'stopped; the same command goes on where it was' }));
+  const options = optionsOf(flags, await prioritizedOf(flags));
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   const startedMs = performance.now();
   try {
     const result = await runConvert({
       source,
       target,
-      options: optionsOf(flags),
+      options,
       credentials: flags,
       workDir: resolve(flags.workDir ?? defaultWorkDir(process.env)),
       threads: flags.threads === undefined ? undefined : Math.min(Math.max(1, flags.threads), MAX_THREADS),
@@ -130,7 +142,17 @@ async function convert(src: string, dst: string | undefined, flags: Flags): Prom
   }
 }
 
-function optionsOf(flags: Flags): Parameters<typeof runConvert>[0]['options'] {
+/** Paths that come first, each once: those of the list, then those of the profile. */
+async function prioritizedOf({ prioritize, profile, admin }: Flags): Promise<string[]> {
+  const listed = prioritize === undefined ? [] : readList(prioritize);
+  const read = profile === undefined ? [] : (await recordedProfile(profile, admin)).paths;
+  return [...new Set([...listed, ...read])];
+}
+
+function optionsOf(
+  flags: Flags,
+  prioritized: readonly string[],
+): Parameters<typeof runConvert>[0]['options'] {
   const usual = layerDefaults(flags.to);
   const chunkBytes = flags.chunkSize ?? usual.chunkBytes;
   if (chunkBytes < 512)
@@ -142,7 +164,7 @@ function optionsOf(flags: Flags): Parameters<typeof runConvert>[0]['options'] {
     ...(flags.compressor === undefined ? {} : { compressor: flags.compressor }),
     minChunkBytes: flags.minChunkSize,
     externalToc: flags.externalToc === true,
-    prioritized: flags.prioritize === undefined ? [] : readList(flags.prioritize),
+    prioritized,
     platforms: flags.platform,
   };
   const fault = optionsFault(options);
