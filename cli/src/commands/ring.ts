@@ -59,7 +59,9 @@ export function addRing(program: Command): void {
       await change(operator, { action: 'drain', ids }, flags);
     });
   changeOptions(ring.command('remove <id...>'))
-    .description('take drained origins out of the ring; then they may be stopped for ever')
+    .description(
+      'take drained origins out of the ring, once others confirmed all that they kept; then they may be stopped for ever',
+    )
     .action(async (ids: string[], flags: ChangeFlags) => {
       await using operator = Operator.open(flags);
       await change(operator, { action: 'remove', ids }, flags);
@@ -72,6 +74,7 @@ function changeOptions(command: Command): Command {
 
 async function change(operator: Operator, what: RingChange, flags: ChangeFlags): Promise<void> {
   await operator.follow();
+  if (what.action === 'remove' && flags.wait) await untilConfirmed(operator, what.ids);
   const { epoch } = operator.cluster;
   const call = { ...to(ORIGIN_RING.change), json: { epoch, ...what }, headersTimeoutMs: CHANGE_MS };
   const begun = await operator.askAny<Membership>(call);
@@ -84,6 +87,29 @@ async function change(operator: Operator, what: RingChange, flags: ChangeFlags):
     if (line !== shown) process.stdout.write(`${line}\n`);
     shown = line;
     if (view.membership.epoch > begun.epoch) return;
+    await delay(LOOK_EVERY_MS);
+  }
+}
+
+/** Until those that are drained, and answer, have nothing that others still have to confirm. */
+async function untilConfirmed(operator: Operator, ids: readonly string[]): Promise<void> {
+  let shown = '';
+  for (;;) {
+    const { membership, statuses } = await viewOf(operator);
+    const isDrained = (id: string): boolean =>
+      membership.origins.some((one) => one.id === id && one.state === 'draining');
+    const waiting = statuses.filter(
+      ({ id, leftovers, copiesOwed }) =>
+        ids.includes(id) && isDrained(id) && (leftovers !== 0 || copiesOwed > 0),
+    );
+    if (waiting.length === 0) return;
+    const line = waiting
+      .map(
+        ({ id, leftovers = '?', copiesOwed }) => `${id} ${leftovers} blobs to confirm, ${copiesOwed} to send`,
+      )
+      .join(', ');
+    if (line !== shown) process.stdout.write(`Waiting: ${line}\n`);
+    shown = line;
     await delay(LOOK_EVERY_MS);
   }
 }

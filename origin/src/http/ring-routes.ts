@@ -3,6 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { H_EPOCH } from '@sepia/cluster/api/headers';
 import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import { MEMBERSHIP_SCHEMA, RING_CHANGE, type RingAnswer } from '@sepia/cluster/ring-messages';
+import type { RequestState } from '@sepia/http/app';
 import { serve } from '@sepia/http/router';
 import { readJson } from '@sepia/http/signed';
 import { parseRegisterRequest } from '@sepia/records/register/acceptor-store';
@@ -23,9 +24,9 @@ export function ringRoutes(
     ctx.body = answer;
   });
   serve(router, ORIGIN_RING.learn, async (ctx) => {
-    await ring.follow(
-      await readJson(ctx, ORIGIN_RING.learn.body.maxBytes, (one) => check(MEMBERSHIP_SCHEMA, one)),
-    );
+    const { maxBytes } = ORIGIN_RING.learn.body;
+    const { caller } = ctx.state as RequestState;
+    await ring.follow(await readJson(ctx, maxBytes, (one) => check(MEMBERSHIP_SCHEMA, one)), caller);
     ctx.status = 204;
   });
   serve(router, ORIGIN_RING.register, async (ctx) => {

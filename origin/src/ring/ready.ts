@@ -1,7 +1,7 @@
 import { answersOf, askAll, withoutAnswer } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
-import { ORIGIN_RING } from '@sepia/cluster/api/ring';
+import { ORIGIN_RING, type RingStatus } from '@sepia/cluster/api/ring';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { type Member, sharedAddresses } from '@sepia/cluster/document';
@@ -29,7 +29,8 @@ interface Change {
 /**
  * Whether a change may begin: everybody who must take part answers, and is of a version that can; who joins is of no
  * other ring, has an address of its own, and at most one of them was in the ring before and has lost its records.
- * @throws `REQUEST_INVALID`, `QUORUM_LOST`
+ * Who is taken out owes nothing, if it answers.
+ * @throws `REQUEST_INVALID`, `QUORUM_LOST`, `CONFLICT`
  */
 export async function checkReady(deps: ReadyDeps, change: Change, signal: AbortSignal): Promise<void> {
   const { current, next } = change;
@@ -60,6 +61,31 @@ export async function checkReady(deps: ReadyDeps, change: Change, signal: AbortS
       message: `ring: ${silent.map(({ id }) => id).join(', ')} must answer, and be of this version, before the ring changes`,
     });
   await checkReturns(deps, current, asked, signal);
+  await checkLeavers(deps, change, signal);
+}
+
+/**
+ * Who is taken out may be emptied from then on: while it runs and keeps something that its owners did not confirm, or owes
+ * copies, it stays. One that does not answer is given up. @throws `CONFLICT`
+ */
+async function checkLeavers(deps: ReadyDeps, { current, next }: Change, signal: AbortSignal): Promise<void> {
+  const leavers = current.origins.filter(({ id }) => !next.origins.some((one) => one.id === id));
+  const said = await askAll(
+    leavers,
+    async (one, over) => await ask<RingStatus>(deps, one, to(ORIGIN_RING.status), over),
+    { signal },
+  );
+  for (const { id, leftovers, copiesOwed } of answersOf(said)) {
+    if (leftovers === 0 && copiesOwed === 0) continue;
+    const why =
+      leftovers === undefined
+        ? 'whether all that it kept is with its new owners is being looked through'
+        : `${leftovers} blobs are not confirmed by their new owners yet, and it owes ${copiesOwed} copies`;
+    throw new CodedError('CONFLICT', {
+      message: `ring: ${id} cannot be taken out yet: ${why}; wait for it, or stop it to give that up`,
+      detail: { id },
+    });
+  }
 }
 
 /** An address of one that joins is nobody else's, of origins or others. @throws `REQUEST_INVALID` */

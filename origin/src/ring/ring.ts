@@ -11,9 +11,10 @@ import {
   beginChange,
   endChange,
   isMoving,
-  isSameRing,
+  isSameMembership,
   type Membership,
   type RingChange,
+  refuseOtherRing,
   ringInWords,
   waitsFor,
 } from '@sepia/cluster/membership';
@@ -126,8 +127,12 @@ export class Ring {
     await this.#running;
   }
 
-  /** This origin takes part in `membership` from here on, durably; an older one changes nothing. */
-  async follow(membership: Membership): Promise<void> {
+  /**
+   * This origin takes part in `membership` from here on, durably; an older one changes nothing. `from`: who named it.
+   * @throws `CONFLICT` for another ring of the same epoch
+   */
+  async follow(membership: Membership, from = 'another origin'): Promise<void> {
+    if (this.isFounded) refuseOtherRing(this.membership, membership, from);
     const turn = this.#turn.then(async () => await this.#follow(membership));
     this.#turn = turn.then(ignoreFailure, ignoreFailure);
     await turn;
@@ -145,7 +150,9 @@ export class Ring {
       const said = await askAll(ids, async (id, over) => await this.#askedOf(id, over), { signal });
       const told = answersOf(said).filter((one) => one !== undefined);
       told.sort((a, b) => b.epoch - a.epoch);
-      if (told[0] !== undefined) await this.follow(told[0]);
+      const [newest] = told;
+      if (newest !== undefined && (!this.isFounded || newest.epoch > this.membership.epoch))
+        await this.follow(newest);
       for (const one of said)
         if (one.type === 'answer' && one.answer !== undefined) this.#compare(one.by, one.answer);
     };
@@ -262,7 +269,7 @@ export class Ring {
   #compare(id: string, told: Membership): void {
     const { epoch } = this.membership;
     if (!this.isFounded || told.epoch !== epoch) return;
-    if (isSameRing(told, this.membership)) {
+    if (isSameMembership(told, this.membership)) {
       this.#differing.delete(id);
       return;
     }
@@ -376,6 +383,11 @@ export class Ring {
   }
 
   async #tellOne(id: string, membership: Membership): Promise<void> {
-    await this.#deps.members.json(id, { ...to(ORIGIN_RING.learn), json: membership }).catch(ignoreFailure);
+    const { members, log } = this.#deps;
+    const told = members.json(id, { ...to(ORIGIN_RING.learn), json: membership });
+    await told.catch((error: unknown) => {
+      const level = isCoded(error, 'CONFLICT') ? 'error' : 'debug';
+      logFailure(log, error, 'another origin does not follow the membership', { id }, level);
+    });
   }
 }

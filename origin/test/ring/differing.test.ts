@@ -71,6 +71,25 @@ t.test('another origin that founded another ring at the same epoch is named, and
   t.same(ring.warnings, [], 'the order says nothing');
 });
 
+t.test('another ring of the same epoch is refused by name, whoever tells of it', async (t) => {
+  const own = ringOf(4, ['o1', 'o2', 'o3']);
+  const { made, ring } = world(own);
+  await ring.follow(ringOf(4, ['o3', 'o2', 'o1']), 'o2');
+  await t.rejects(ring.follow(ringOf(4, ['o1', 'o7', 'o8']), 'o7'), {
+    code: 'CONFLICT',
+    message:
+      /two rings have epoch 4: o7 names o1 \(weight 1\), o7 .*; known here: o1 \(weight 1\), o2 .*started empty/,
+  });
+  t.equal(made.own, own);
+  const began = { ...ringOf(5, ['o1', 'o2', 'o3']), before: ringOf(4, ['o1', 'o2']).origins };
+  await ring.follow(began, 'o2');
+  await t.rejects(ring.follow({ ...began, before: ringOf(4, ['o1', 'o9']).origins }, 'o9'), {
+    code: 'CONFLICT',
+  });
+  await ring.follow(ringOf(4, ['o1', 'o7']), 'o7');
+  t.equal(made.own.epoch, 5, 'an older one changes nothing');
+});
+
 t.test('other weights are a difference too; a newer membership ends it', async (t) => {
   const { made, ring } = world(ringOf(0, ['o1', 'o2']));
   made.said = ringOf(0, ['o1', 'o2'], 2);

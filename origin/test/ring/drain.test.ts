@@ -2,7 +2,7 @@ import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { startCluster } from '../support/cluster.ts';
 import { faultsOf, type Pushed, untilNothingOwed } from '../support/images.ts';
-import { change, pushSome, RING_CONFIG, untilEpoch } from '../support/ring.ts';
+import { change, pushSome, RING_CONFIG, takeOut, untilEpoch } from '../support/ring.ts';
 
 t.test('5 → 3: what was drained says so, and can go; nothing is lost, nothing is stale', async (t) => {
   const c = await startCluster(t, { origins: 5, config: RING_CONFIG });
@@ -18,7 +18,7 @@ t.test('5 → 3: what was drained says so, and can go; nothing is lost, nothing 
     async () => /drained: .*; take it out of the ring with "sepia ring remove o4"/.test(await readyz()),
     'it says so once its blobs are confirmed elsewhere',
   );
-  await change(c, 'o1', 2, { action: 'remove', ids: drained });
+  await takeOut(c, 'o1', 2, drained);
   await untilEpoch(c, 4);
   for (const id of drained) await c.stop(id);
   const three = { ...c, ids: c.ids.slice(0, 3) };

@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import type { RingStatus } from '@sepia/cluster/api/ring';
 import type { Member } from '@sepia/cluster/document';
 import { beginChange, type Membership, type RingChange } from '@sepia/cluster/membership';
 import type { RingAnswer } from '@sepia/cluster/ring-messages';
@@ -21,6 +22,8 @@ interface Given {
   readonly rings?: Readonly<Record<string, RingAnswer | 'old'>>;
   readonly change?: RingChange;
   readonly current?: Membership;
+  /** What single ones say of what they keep and owe; nothing unless given. */
+  readonly keeps?: Readonly<Record<string, Pick<RingStatus, 'leftovers' | 'copiesOwed'>>>;
 }
 
 async function check(joiners: Readonly<Record<string, Joiner>>, given: Given = {}): Promise<void> {
@@ -39,6 +42,7 @@ async function check(joiners: Readonly<Record<string, Joiner>>, given: Given = {
         const said = given.rings?.[to] ?? { founded: true, membership: current };
         if (said === 'old') throw new CodedError('ROUTE_UNKNOWN');
         if (path === '/v1/ring') return said;
+        if (path === '/v1/ring/status') return { id: to, leftovers: 0, copiesOwed: 0, ...given.keeps?.[to] };
         return { settled: false, kept: joiners[to] === 'kept' };
       },
     },
@@ -140,3 +144,30 @@ t.test('an address that another member has is refused, by name', async (t) => {
       other,
     );
 });
+
+t.test(
+  'who is taken out keeps nothing that others did not confirm, and owes nothing, if it answers',
+  async (t) => {
+    const origins = ['o1', 'o2', 'o3', 'o4'].map(member);
+    const current = {
+      ...ring(2, []),
+      origins: origins.map((one) => ({ ...one, state: 'draining' as const })),
+    };
+    for (const one of current.origins.slice(0, 3)) Object.assign(one, { state: 'active' });
+    const change = { action: 'remove', ids: ['o4'] } as const;
+    for (const [keeps, why] of [
+      [
+        { leftovers: 7, copiesOwed: 2 },
+        /^ring: o4 cannot be taken out yet: 7 blobs are not confirmed .* owes 2 copies/,
+      ],
+      [{ leftovers: 0, copiesOwed: 1 }, /owes 1 copies; wait for it, or stop it to give that up/],
+      [{ leftovers: undefined, copiesOwed: 0 }, /is being looked through/],
+    ] as const)
+      await t.rejects(check({}, { current, change, keeps: { o4: keeps as never } }), {
+        code: 'CONFLICT',
+        message: why,
+      });
+    await t.resolves(check({}, { current, change }), 'nothing is left');
+    await t.resolves(check({ o4: 'silent' }, { current, change }), 'a dead one is given up');
+  },
+);

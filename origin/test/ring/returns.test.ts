@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
 import { faultsOf, type Pushed, untilNothingOwed } from '../support/images.ts';
-import { change, memberOf, pushSome, RING_CONFIG, untilEpoch } from '../support/ring.ts';
+import { change, memberOf, pushSome, RING_CONFIG, takeOut, untilEpoch } from '../support/ring.ts';
 
 interface Standing {
   readonly generation: number;
@@ -50,7 +50,7 @@ t.test(
   async (t) => {
     const { c, pushed } = await filled(t);
     const before = await drained(t, c);
-    await change(c, 'o1', 2, { action: 'remove', ids: ['o4'] });
+    await takeOut(c, 'o1', 2, ['o4']);
     await untilEpoch(c, 4);
     t.notOk((await standingOf(c)).settled);
     await t.rejects(change(c, 'o4', 4, { action: 'drain', ids: ['o1'] }), /not in the ring/);

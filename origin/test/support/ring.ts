@@ -49,6 +49,24 @@ export async function change(c: TestCluster, id: string, epoch: number, what: ob
   return JSON.parse(text) as Membership;
 }
 
+/** Takes out drained origins as soon as they may go. */
+export async function takeOut(
+  c: TestCluster,
+  id: string,
+  epoch: number,
+  ids: readonly string[],
+): Promise<void> {
+  await until(async () => {
+    try {
+      await change(c, id, epoch, { action: 'remove', ids });
+      return true;
+    } catch (error) {
+      if (!/cannot be taken out yet/.test(String(error))) throw error;
+      return false;
+    }
+  }, 'they may go');
+}
+
 /** All that run are at `epoch`; the test's own view of the ring follows. */
 export async function untilEpoch(c: TestCluster, epoch: number): Promise<void> {
   let last = '';

@@ -156,6 +156,24 @@ export function isSameRing(one: Membership, other: Membership): boolean {
   return ringInWords(one) === ringInWords(other);
 }
 
+/** True if both say the same of one epoch: who is in the ring, and who was in it when its change began. */
+export function isSameMembership(one: Membership, other: Membership): boolean {
+  const began = ({ before = [] }: Membership): string => ringInWords({ v: 1, epoch: 0, origins: before });
+  return one.epoch === other.epoch && isSameRing(one, other) && began(one) === began(other);
+}
+
+/**
+ * Epochs alone do not tell two rings apart: whoever knows one refuses another of the same epoch. `from`: who says so.
+ * @throws {CodedError} `CONFLICT` that names both
+ */
+export function refuseOtherRing(known: Membership, told: Membership, from: string): void {
+  if (told.epoch !== known.epoch || isSameMembership(known, told)) return;
+  throw new CodedError('CONFLICT', {
+    message: `ring: two rings have epoch ${known.epoch}: ${from} names ${ringInWords(told)}; known here: ${ringInWords(known)}; those that are wrong must be started empty, one at a time`,
+    detail: { epoch: known.epoch },
+  });
+}
+
 /** What keys are placed by, in words: origins with weights and states, in the order of their ids. */
 export function ringInWords({ origins }: Membership): string {
   const words = origins.map(
