@@ -11,6 +11,7 @@ import type { DumpedRecord } from '@sepia/records/store/record-dump';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import { z } from 'zod';
 import type { TagState } from '../records/core/tag-record.ts';
+import type { Links } from '../records/links.ts';
 import type { Tags } from '../records/tags.ts';
 import { numberOf } from './request.ts';
 
@@ -51,6 +52,7 @@ const TAG_STATE = z.object({
 interface BackupRouteDeps {
   readonly records: RecordStore;
   readonly tags: Tags;
+  readonly links: Pick<Links, 'isDeleted'>;
 }
 
 /** This origin's own records page by page, and records of a backup that are put back. */
@@ -74,9 +76,7 @@ export function backupRoutes(router: Router, deps: BackupRouteDeps): void {
     if (space === 'r1')
       for (let at = 0; at < entries.length; at += AT_ONCE)
         await Promise.all(
-          entries
-            .slice(at, at + AT_ONCE)
-            .map(async (entry) => await restoreTag(deps.tags, entry as DumpedRecord)),
+          entries.slice(at, at + AT_ONCE).map(async (entry) => await restoreTag(deps, entry as DumpedRecord)),
         );
     else
       await Promise.all(
@@ -86,8 +86,14 @@ export function backupRoutes(router: Router, deps: BackupRouteDeps): void {
   });
 }
 
-/** By compare-and-set: what is there and later stays. */
-async function restoreTag(tags: Tags, { key, stored }: DumpedRecord): Promise<void> {
+/**
+ * By compare-and-set: what is there and later stays. A tag of a manifest that was deleted since goes with it, as one that a
+ * push moves there beside the delete: a delete that comes after the look takes what it finds.
+ */
+async function restoreTag(
+  { tags, links }: Pick<BackupRouteDeps, 'tags' | 'links'>,
+  { key, stored }: DumpedRecord,
+): Promise<void> {
   const shard = shardOfRecord('r1', key);
   if (shard === undefined) throw new CodedError('REQUEST_INVALID', { message: 'r1: a key names no tag' });
   const state = settledValue<TagState>(key, (stored as { value?: unknown } | null)?.value);
@@ -102,7 +108,11 @@ async function restoreTag(tags: Tags, { key, stored }: DumpedRecord): Promise<vo
     repository: parseRepositoryName(shard.repository),
     tag: parseTag(shard.rest[0]!),
   };
-  await tags.restore(name, checked.data as TagState);
+  const backup = checked.data as TagState;
+  await tags.restore(name, backup);
+  const { digest } = backup;
+  if (digest !== undefined && (await links.isDeleted({ ...name, digest })))
+    await tags.delete(name, digest, 'delete');
 }
 
 function spaceOf(space: string): RecordSpace {
