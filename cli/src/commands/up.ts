@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { CodedError } from '@sepia/base/errors';
 import { STRANGERS_POLICIES, type StrangersPolicy } from '@sepia/cluster/stranger-policy';
 import { type Command, Option } from 'commander';
-import { isRecordsEngine, wholeNumber } from '../options/option-values.ts';
+import { recordsEngineOf, URL_FILE_HELP, wholeNumber } from '../options/option-values.ts';
 import { DEFAULT_COUNTS, DEFAULT_PORTS_FROM } from '../up/plan.ts';
 import { runUp } from '../up/run-up.ts';
 import { parseUpstream, type UpstreamOption, withWriteBack } from '../up/upstream-option.ts';
@@ -23,6 +23,7 @@ interface UpFlags {
   readonly restart: boolean;
   readonly preheat: boolean;
   readonly records?: string;
+  readonly urlFile?: string;
   readonly json: boolean;
 }
 
@@ -57,9 +58,9 @@ export function addUp(program: Command): void {
     )
     .option(
       '--records <engine>',
-      'where tags and links rest: embedded, or postgres://user@host:port/database (default: as at the last start, at first embedded)',
-      recordsEngine,
+      'where tags and links rest: embedded, or postgres with --url-file (default: as at the last start, at first embedded)',
     )
+    .option('--url-file <file>', `for --records postgres: ${URL_FILE_HELP}`)
     .option(
       '--ports-from <port>',
       'first agent port; the ports of the other roles shift along',
@@ -101,7 +102,7 @@ export function addUp(program: Command): void {
         accelerates: flags.accelerate,
         preheat: flags.preheat,
         ...(flags.strangers === undefined ? {} : { strangers: flags.strangers }),
-        ...(flags.records === undefined ? {} : { records: flags.records }),
+        ...recordsOf(flags),
         json: flags.json,
       });
     });
@@ -120,11 +121,11 @@ function snapshottersHere(): number {
   return 0;
 }
 
-function recordsEngine(text: string): string {
-  if (isRecordsEngine(text)) return text;
-  throw new CodedError('CONFIG_INVALID', {
-    message: '--records: is neither embedded nor an address such as postgres://user@host:5432/database',
-  });
+/** Nothing where it is to be as at the last start. @throws {CodedError} `CONFIG_INVALID` */
+function recordsOf({ records, urlFile }: Pick<UpFlags, 'records' | 'urlFile'>): { records?: string } {
+  if (urlFile !== undefined && records !== 'postgres')
+    throw new CodedError('CONFIG_INVALID', { message: '--url-file: belongs to --records postgres' });
+  return records === undefined ? {} : { records: recordsEngineOf(records, urlFile, '--records') };
 }
 
 function collect(text: string, before: readonly UpstreamOption[]): UpstreamOption[] {

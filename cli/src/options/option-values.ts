@@ -1,5 +1,6 @@
 import { isBaseUrl } from '@sepia/base/config/units';
 import { CodedError } from '@sepia/base/errors';
+import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
 
 /** Reads an option's value as a whole number ≥ 0. @throws {CodedError} `CONFIG_INVALID` that names the option */
 export function wholeNumber(option: string): (text: string) => number {
@@ -22,7 +23,21 @@ export function urlOption(option: string): (text: string) => string {
   };
 }
 
-/** `embedded`, or the address of a PostgreSQL and a database in it. */
-export function isRecordsEngine(text: string): boolean {
-  return text === 'embedded' || /^postgres(?:ql)?:\/\/[^/]+\/./.test(text);
+/** What `--url-file` is for. */
+export const URL_FILE_HELP =
+  'file with postgres://user:password@host:port/database; without it that address takes the place of postgres, and stands where processes are listed';
+
+/**
+ * Where records rest, of what stands on the command line: `embedded`, or the address of a PostgreSQL and a database in it. For
+ * `postgres` the address is in `urlFile` (`--url-file`), so that no password stands where the processes of a machine are listed.
+ * `flag`: the option, for messages. @throws {CodedError} `CONFIG_INVALID`
+ */
+export function recordsEngineOf(text: string, urlFile: string | undefined, flag: string): string {
+  if (text === 'postgres' && urlFile !== undefined) return readDatabaseUrl(urlFile, '--url-file');
+  if (text === 'embedded' || /^postgres(?:ql)?:\/\/[^/]+\/./.test(text)) return text;
+  const why =
+    text === 'postgres'
+      ? 'postgres needs --url-file, a file with its address'
+      : 'is neither embedded, nor postgres, nor an address such as postgres://user@host:5432/database';
+  throw new CodedError('CONFIG_INVALID', { message: `${flag}: ${why}` });
 }

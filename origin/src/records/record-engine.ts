@@ -1,14 +1,14 @@
-import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { backoffMs } from '@sepia/base/async/backoff';
-import { CodedError, systemCode } from '@sepia/base/errors';
-import { logFailure, tryParse } from '@sepia/base/failure';
+import { CodedError } from '@sepia/base/errors';
+import { logFailure } from '@sepia/base/failure';
 import { pause, type StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
 import { RecordStore } from '@sepia/records/store/record-store';
 import { claim, ownerName, ownerOf } from '@sepia/records/table/owner';
+import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
 import { PostgresTable } from '@sepia/records/table/postgres/postgres-table';
 import type { RecordTable } from '@sepia/records/table/record-table';
 import type { DataFolder } from '@sepia/store/data-folder';
@@ -86,7 +86,10 @@ export async function openRecordEngine(
     if (kept === 'postgres') await forgetEngine(folder);
     return { records, standing: deps.standing, seenBy: (members) => members, away: undefined };
   }
-  const table = await PostgresTable.open({ log }, { url: readUrl(urlFile!), deadlineMs: START_MS });
+  const table = await PostgresTable.open(
+    { log },
+    { url: readDatabaseUrl(urlFile!, 'records.url-file'), deadlineMs: START_MS },
+  );
   stops.push("records' database", async () => await table.close());
   const found = await checkedOwner(table, deps, options.acceptLoss);
   // Only now: until here nothing says that the other engine can be reached.
@@ -249,20 +252,6 @@ function foreign(): CodedError {
   return new CodedError('START_FAILED', {
     message: "the records' database belongs to another cluster: records.url-file must name one of its own",
   });
-}
-
-/** Reads the address of the database. @throws `CONFIG_INVALID` without what the file holds */
-function readUrl(file: string): string {
-  const read = tryParse(() => readFileSync(file, 'utf8').trim());
-  if (!read.ok) throw invalid(`${file} cannot be read (${systemCode(read.cause)})`);
-  const url = tryParse(() => new URL(read.value));
-  if (!url.ok || !/^postgres(?:ql)?:$/.test(url.value.protocol) || url.value.pathname.length < 2)
-    throw invalid(`${file} holds no address such as postgres://user:password@host:5432/database`);
-  return read.value;
-}
-
-function invalid(message: string): CodedError {
-  return new CodedError('CONFIG_INVALID', { message: `records.url-file: ${message}` });
 }
 
 function gauges(metrics: Metrics, { database }: PostgresTable): void {

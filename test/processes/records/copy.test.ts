@@ -17,8 +17,10 @@ async function copy(
   cluster: Constellation,
   from: string,
   to: string,
+  urlFile?: string,
 ): Promise<{ ok: boolean; text: string }> {
   const files = ['--cluster-document', cluster.documentFile, '--cluster-key-file', cluster.keyFile];
+  if (urlFile !== undefined) files.push('--url-file', urlFile);
   return await new Promise((settle) => {
     execFile(SEPIA, ['records', 'copy', '--from', from, '--to', to, ...files], (error, stdout, stderr) =>
       settle({ ok: error === null, text: stdout + stderr }),
@@ -61,7 +63,7 @@ t.test('records go from one engine to the other, and back', { skip: noPostgres()
   await push('v1', images[0]);
   await push('gone', images[1]);
   t.equal((await call('DELETE', `${url}/v2/demo/app/manifests/gone`)).status, 202);
-  const refused = await copy(cluster, 'embedded', server.url);
+  const refused = await copy(cluster, 'embedded', 'postgres', urlFile);
   t.notOk(refused.ok);
   t.match(refused.text, /proxy-1 runs: stop all proxies/);
   await cluster.stopMember('proxy-1');
@@ -72,7 +74,7 @@ t.test('records go from one engine to the other, and back', { skip: noPostgres()
   t.notOk(differs.ok);
   t.match(differs.text, /1 records are not the same on both sides \(n1 local demo\/other\)/);
   server.sql('DELETE FROM sepia_records');
-  const copied = await copy(cluster, 'embedded', server.url);
+  const copied = await copy(cluster, 'embedded', 'postgres', urlFile);
   t.match(copied.text, /2 tags, \d+ links.*copied, and the same on both sides/);
   t.match((await copy(cluster, 'embedded', server.url)).text, /a cluster's already/);
 
@@ -90,7 +92,7 @@ t.test('records go from one engine to the other, and back', { skip: noPostgres()
   );
 
   await begin({});
-  const back = await copy(cluster, server.url, 'embedded');
+  const back = await copy(cluster, 'postgres', 'embedded', urlFile);
   t.match(back.text, /3 tags, \d+ links.*copied, and the same on both sides/);
   await cluster.startMember('proxy-1');
   await until(async () => (await tagAt(url, 'v1')) === images[0].manifestDigest, 'v1 is there');

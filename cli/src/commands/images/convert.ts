@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
-import { FORMATS, LEVELS, layerDefaults, optionsFault } from '@sepia/lazy/convert/layer-job';
+import { FORMATS, layerDefaults, optionsFault } from '@sepia/lazy/convert/layer-job';
 import { COMPRESSORS, type Compressor } from '@sepia/lazy/rafs/format';
+import { COMPRESSION_LEVELS } from '@sepia/oci/compression-levels';
 import { type Command, Option } from 'commander';
 import { summaryJson, summaryText } from '../../convert/convert-view.ts';
 import { besideSource, placeText, sourcePlace, targetPlace } from '../../convert/place.ts';
@@ -85,7 +86,7 @@ export function addConvert(program: Command): void {
 const ADMIN_HELP = 'admin address of the snapshotter that --profile asks';
 
 const LEVEL_HELP = `compression: ${FORMATS.map((format) => {
-  const { least, most, usual } = LEVELS[format];
+  const { least, most, usual } = COMPRESSION_LEVELS[format];
   return `${format} ${least} to ${most} (${usual})`;
 }).join(', ')}`;
 

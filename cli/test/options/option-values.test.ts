@@ -1,0 +1,31 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { recordsEngineOf } from '../../src/options/option-values.ts';
+
+const ADDRESS = 'postgres://sepia:secret@db.example:5432/records';
+
+t.test('the address of a database comes from a file, or stands on the command line', async (t) => {
+  const file = join(t.testdir({ url: `${ADDRESS}\n` }), 'url');
+  t.equal(recordsEngineOf('postgres', file, '--records'), ADDRESS);
+  t.equal(recordsEngineOf(ADDRESS, undefined, '--records'), ADDRESS);
+  t.equal(recordsEngineOf('embedded', undefined, '--records'), 'embedded');
+});
+
+t.test('what is lacking is named, and what a file holds is not', async (t) => {
+  const file = join(t.testdir({ url: 'mysql://sepia:secret@db.example/records' }), 'url');
+  const said = (engine: string, urlFile?: string): string => {
+    try {
+      return recordsEngineOf(engine, urlFile, '--to');
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  t.equal(said('postgres'), '--to: postgres needs --url-file, a file with its address');
+  t.match(said('postgres', `${file}-gone`), /^--url-file: .*url-gone cannot be read \(ENOENT\)$/);
+  t.match(said('postgres', file), /^--url-file: .*url holds no address such as/);
+  t.notMatch(said('postgres', file), /secret/);
+  t.match(said('etcd'), /^--to: is neither embedded, nor postgres, nor an address/);
+  writeFileSync(file, 'postgres://db.example');
+  t.match(said('postgres', file), /holds no address/, 'no database is named');
+});
