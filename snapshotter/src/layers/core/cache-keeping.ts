@@ -20,8 +20,10 @@ export interface CacheStep {
   readonly id: string;
 }
 
-/** A pull that was shown a layer has its snapshot within this time, in ms, unless it failed. */
+/** A pull that was shown a layer has its next snapshot within this time, in ms, unless it failed. */
 export const SHOWN_MS = 10 * 60_000;
+/** Layers that are shown within this of each other may be of one pull, in ms. */
+const ONE_PULL_MS = 60_000;
 /** From a layer's withdrawal until its files go, in ms: who found it just before has its snapshot by then. */
 export const LEAVING_MS = 5_000;
 /** Snapshots are looked at this often although there is room, in ms: whose layer they name was used. */
@@ -29,8 +31,8 @@ const LOOK_MS = 60_000;
 
 interface Use {
   usedMs: number;
-  /** Shown to a pull whose snapshot was not seen yet. */
-  isAwaited: boolean;
+  /** Shown to a pull whose snapshot was not seen yet: when, and the last sign that the pull goes on. */
+  awaited: { readonly shownMs: number; signMs: number } | undefined;
   leavingSinceMs: number | undefined;
 }
 
@@ -67,12 +69,15 @@ export class CacheKeeping {
 
   /** Layers are on their way out, or wait for the snapshot of their pull. */
   get isMoving(): boolean {
-    return [...this.#uses.values()].some((one) => one.isAwaited || one.leavingSinceMs !== undefined);
+    return [...this.#uses.values()].some(
+      (one) => one.awaited !== undefined || one.leavingSinceMs !== undefined,
+    );
   }
 
   /** A layer is shown to a pull. */
   shown(id: string, nowMs: number): void {
-    this.#uses.set(id, { usedMs: nowMs, isAwaited: true, leavingSinceMs: undefined });
+    const awaited = { shownMs: nowMs, signMs: nowMs };
+    this.#uses.set(id, { usedMs: nowMs, awaited, leavingSinceMs: undefined });
   }
 
   /** True between a layer's withdrawal and its end, unless it came back. */
@@ -103,8 +108,8 @@ export class CacheKeeping {
       // The date of a file may be ahead: a clock was set back since.
       const usedMs = Math.min(toldMs, nowMs);
       // Of an earlier run: its pull may go on still.
-      const isAwaited = nowMs - usedMs < SHOWN_MS;
-      if (!this.#uses.has(id)) this.#uses.set(id, { usedMs, isAwaited, leavingSinceMs: undefined });
+      const awaited = nowMs - usedMs < SHOWN_MS ? { shownMs: usedMs, signMs: usedMs } : undefined;
+      if (!this.#uses.has(id)) this.#uses.set(id, { usedMs, awaited, leavingSinceMs: undefined });
     }
     this.#usedBytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   }
@@ -122,16 +127,28 @@ export class CacheKeeping {
   #lookedAt(layers: readonly CachedLayer[], held: ReadonlySet<string>, nowMs: number): CacheStep[] {
     this.#inUse = layers.filter(({ id }) => held.has(id)).length;
     const steps: CacheStep[] = [];
+    this.#noteSigns(held, nowMs);
     for (const [id, use] of this.#uses) {
-      const { leavingSinceMs } = use;
+      const { leavingSinceMs, awaited } = use;
       if (held.has(id)) {
         if (leavingSinceMs !== undefined) steps.push({ type: 'show', id });
-        this.#uses.set(id, { usedMs: nowMs, isAwaited: false, leavingSinceMs: undefined });
+        this.#uses.set(id, { usedMs: nowMs, awaited: undefined, leavingSinceMs: undefined });
       } else if (leavingSinceMs !== undefined) {
         if (nowMs - leavingSinceMs >= LEAVING_MS) steps.push({ type: 'remove', id });
-      } else if (nowMs - use.usedMs >= SHOWN_MS) use.isAwaited = false;
+      } else if (awaited !== undefined && nowMs - awaited.signMs >= SHOWN_MS) use.awaited = undefined;
     }
     return steps;
+  }
+
+  /** Where a snapshot came for a layer, its pull goes on: those that were shown with it are awaited for as long again. */
+  #noteSigns(held: ReadonlySet<string>, nowMs: number): void {
+    const uses = [...this.#uses];
+    const arrived = uses.flatMap(([id, { awaited }]) =>
+      awaited !== undefined && held.has(id) ? [awaited.shownMs] : [],
+    );
+    for (const [, { awaited }] of uses)
+      if (awaited !== undefined && arrived.some((ms) => Math.abs(ms - awaited.shownMs) <= ONE_PULL_MS))
+        awaited.signMs = nowMs;
   }
 
   #withdrawals(layers: readonly CachedLayer[], held: ReadonlySet<string>, nowMs: number): CacheStep[] {
@@ -144,7 +161,7 @@ export class CacheKeeping {
       .map(({ id, sizeBytes, isLocal }) => ({
         digest: id,
         sizeBytes,
-        open: held.has(id) || this.#uses.get(id)!.isAwaited,
+        open: held.has(id) || this.#uses.get(id)!.awaited !== undefined,
         attrs: { class: 'cached' as const, provenance: [], writtenBack: false, pinned: isLocal },
       }));
     const going = decideEvictions(oldestFirst, stayingBytes, this.#budget).filter(({ evict }) => evict);

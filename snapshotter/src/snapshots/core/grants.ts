@@ -2,9 +2,14 @@ import { type Digest, digestOf, isDigest } from '@sepia/base/digest';
 import { ExpiringMap } from '@sepia/base/expiring-map';
 import type { Labels } from './table.ts';
 
-/** A pull that began is done with its layers after this: they are mounted, not downloaded. In ms. */
+/** A pull that began asks for its next layer within this: they are mounted, not downloaded. In ms. */
 const GRANT_MS = 10 * 60_000;
 const MAX_GRANTS = 20_000;
+
+interface GrantedLayer {
+  readonly digest: Digest;
+  readonly diffId: Digest;
+}
 
 /** Labels that containerd's clients put on a Prepare. */
 export const LABEL = {
@@ -20,13 +25,12 @@ export const LABEL = {
  */
 export class Grants {
   readonly #granted = new ExpiringMap<Digest>(MAX_GRANTS);
+  /** Layers of each image, by its manifest. */
+  readonly #images = new ExpiringMap<readonly GrantedLayer[]>(MAX_GRANTS);
 
   /** All layers of an image, with the diffIDs that records say. */
-  add(
-    manifest: Digest,
-    layers: readonly { readonly digest: Digest; readonly diffId: Digest }[],
-    nowMs: number,
-  ): void {
+  add(manifest: string, layers: readonly GrantedLayer[], nowMs: number): void {
+    this.#images.set(manifest, layers, nowMs + GRANT_MS);
     for (const { digest, diffId } of layers)
       this.#granted.set(keyOf(manifest, digest), diffId, nowMs + GRANT_MS);
   }
@@ -39,7 +43,11 @@ export class Grants {
     const { [LABEL.ref]: ref, [LABEL.layer]: layer, [LABEL.manifest]: manifest } = labels;
     if (ref === undefined || layer === undefined || manifest === undefined) return undefined;
     const diffId = this.#granted.get(keyOf(manifest, layer), nowMs);
-    return diffId !== undefined && ref === chainId(parentChain, diffId) ? diffId : undefined;
+    if (diffId === undefined || ref !== chainId(parentChain, diffId)) return undefined;
+    // The pull goes on: its other layers are granted for as long again.
+    const layers = this.#images.get(manifest, nowMs);
+    if (layers !== undefined) this.add(manifest, layers, nowMs);
+    return diffId;
   }
 }
 

@@ -63,6 +63,21 @@ t.test('a pull that is shown a leaving layer keeps it', async (t) => {
   t.equal(text(keeping.step(layers, held('b'), SHOWN_MS + 1)), 'withdraw a', 'that pull failed');
 });
 
+t.test(
+  'a pull that takes long keeps its layers as long as one after the other gets its snapshot',
+  async (t) => {
+    const keeping = new CacheKeeping(BUDGET);
+    const layers = [layer('a', 400), layer('b', 400), layer('c', 400), layer('other', 400)];
+    keeping.shown('other', -2 * SHOWN_MS);
+    for (const [at, id] of ['a', 'b', 'c'].entries()) keeping.shown(id, at);
+    const most = SHOWN_MS - 1;
+    t.equal(text(keeping.step(layers, held('a'), most)), 'withdraw other');
+    t.equal(text(keeping.step(layers.slice(0, 3), held('a', 'b'), 2 * most)), '', 'the next one came');
+    t.equal(text(keeping.step(layers.slice(0, 3), held('a', 'b'), 3 * most)), '');
+    t.equal(text(keeping.step(layers.slice(0, 3), held('a', 'b'), 3 * most + 2)), 'withdraw c', 'it ended');
+  },
+);
+
 t.test('where nobody knows what is in use nothing goes, and what was going comes back', async (t) => {
   const keeping = new CacheKeeping(BUDGET);
   const layers = [layer('a', 500), layer('b', 500)];

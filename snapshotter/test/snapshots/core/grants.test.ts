@@ -34,6 +34,20 @@ t.test(
   },
 );
 
+t.test(
+  'a pull that goes on keeps its grants, however long it takes; one that stopped does not',
+  async (t) => {
+    const grants = new Grants();
+    grants.add(id('m'), layers, 0);
+    const base = id('d base');
+    const top = chainId(base, id('d app'));
+    const nineMinutes = 540_000;
+    t.equal(grants.diffIdFor(labels(base, 'base', 'm'), undefined, nineMinutes), base);
+    t.equal(grants.diffIdFor(labels(top, 'app', 'm'), base, 2 * nineMinutes), id('d app'));
+    t.equal(grants.diffIdFor(labels(top, 'app', 'm'), base, 2 * nineMinutes + 600_000), undefined);
+  },
+);
+
 t.test('chain IDs are those of the image spec', async (t) => {
   t.equal(chainId(undefined, id('a')), id('a'));
   t.equal(chainId(id('a'), id('b')), digestOf(Buffer.from(`${id('a')} ${id('b')}`)));
