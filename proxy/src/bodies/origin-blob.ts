@@ -33,8 +33,8 @@ const BODY_TIMEOUT_MS = 60_000;
 const POLL_SLACK_MS = 2_000;
 /** An origin that sent wrong bytes is told within this, in ms. */
 const COMPLAINT_MS = 2_000;
-/** Leaf hashes that are asked for are joined by others for this long: one request that hangs is not for all who come. In ms. */
-const JOIN_MS = 1_000;
+/** Who has a blob, and its leaf hashes, are questions that others join for this long: one that hangs is not for all who come. In ms. */
+export const JOIN_MS = 1_000;
 const MAX_LEAVES_BYTES = 1024 * 1024;
 const NEVER_MS = 2 ** 31 - 1;
 
@@ -107,8 +107,8 @@ const flights = new WeakMap<Origins, Flights>();
 function flightsOf(origins: Origins): Flights {
   const known = flights.get(origins) ?? {
     beginnings: new SingleFlight(),
-    finding: new SingleFlight(),
-    leaves: new SingleFlight(),
+    finding: new SingleFlight({ joinMs: JOIN_MS }),
+    leaves: new SingleFlight({ joinMs: JOIN_MS }),
   };
   flights.set(origins, known);
   return known;
@@ -192,7 +192,6 @@ async function leavesAt(
   const { leaves } = flightsOf(origins);
   const key = `${id} ${asked.path}`;
   const ask = async (running: AbortSignal): Promise<Uint8Array> => {
-    const joined = setTimeout(() => leaves.forget(key), JOIN_MS);
     const abort = new LinkedAbort(running);
     const late = setTimeout(() => abort.abort(new CodedError('TIMEOUT')), LEADER_TIMEOUT_MS + POLL_SLACK_MS);
     try {
@@ -202,7 +201,6 @@ async function leavesAt(
         return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
       });
     } finally {
-      clearTimeout(joined);
       clearTimeout(late);
       abort.unlink();
     }

@@ -8,7 +8,7 @@ import { rangeWish } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import { type OpenedBlob, openBlob } from '../bodies/blob-source.ts';
 import type { SourcePlan } from '../bodies/core/choose-source.ts';
-import { openOriginBlob } from '../bodies/origin-blob.ts';
+import { JOIN_MS, openOriginBlob } from '../bodies/origin-blob.ts';
 import { findSource } from '../bodies/whereabouts.ts';
 import { headerOf, type Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
@@ -39,7 +39,7 @@ interface BlobDeps {
 
 /** GET and HEAD of a blob, in all range forms: an origin's answer, made whole if that origin dies on the way. */
 export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
-  const finding = new SingleFlight<string, SourcePlan>();
+  const finding = new SingleFlight<string, SourcePlan>({ joinMs: JOIN_MS });
   return async (ctx, target, { digest }) => {
     const name: BlobName = { ...target, digest };
     const signal = clientSignal(ctx);

@@ -2,6 +2,7 @@ import { MEMBER_ID } from '@sepia/base/config/member-keys';
 import { bytes } from '@sepia/base/config/units';
 import { patterns } from '@sepia/base/names/pattern';
 import { isRepositoryName } from '@sepia/base/names/repository';
+import { COMPRESSION_LEVELS } from '@sepia/oci/compression-levels';
 import { z } from 'zod';
 import { BY_HAND } from './api/conversions.ts';
 
@@ -74,13 +75,6 @@ export const CONVERSION_RULE = z.strictObject({
 
 export type ConversionRule = z.infer<typeof CONVERSION_RULE>;
 
-/** Levels of compression of the formats. */
-const RULE_LEVELS = {
-  estargz: { least: 0, most: 9 },
-  zstdchunked: { least: 1, most: 19 },
-  nydus: { least: 1, most: 19 },
-} as const;
-
 /** What a result's tag has behind that of its source. */
 export function tagSuffix(rule: Pick<ConversionRule, 'to' | 'tag-suffix'>): string {
   return rule['tag-suffix'] ?? `-${rule.to}`;
@@ -105,7 +99,7 @@ export function checkConversions(document: Checked, ctx: z.RefinementCtx): void 
     if (rule.to === 'index') continue;
     if (rule.result === 'referrer' && rule.repository !== REPOSITORY_MARK)
       refuse('repository', 'is not that of the source; a referrer stands beside its subject');
-    const { least, most } = RULE_LEVELS[rule.to];
+    const { least, most } = COMPRESSION_LEVELS[rule.to];
     if (rule.level !== undefined && (rule.level < least || rule.level > most))
       refuse('level', `is not ${least} to ${most}, the levels of ${rule.to}`);
     if (rule.result !== 'referrer' && rule['tag-suffix'] === '' && rule.repository === REPOSITORY_MARK)

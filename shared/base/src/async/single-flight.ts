@@ -30,6 +30,12 @@ function isUnknown(error: unknown): boolean {
  */
 export class SingleFlight<K, T> {
   readonly #flights = new Map<K, Flight<T>>();
+  readonly #joinMs: number | undefined;
+
+  /** `joinMs`: a run takes in nobody after this, so that one that hangs is not for all who come; for ever unless given. */
+  constructor(options: { readonly joinMs?: number } = {}) {
+    this.#joinMs = options.joinMs;
+  }
 
   has(key: K): boolean {
     return this.#flights.has(key);
@@ -109,9 +115,14 @@ export class SingleFlight<K, T> {
 
   #begin(key: K, work: (signal: AbortSignal) => Promise<T>, stays: boolean): Flight<T> {
     const abort = new AbortController();
-    const promise = work(abort.signal).finally(() => {
-      flight.isOver = true;
+    const close = (): void => {
       if (this.#flights.get(key) === flight) this.#flights.delete(key);
+    };
+    const closing = this.#joinMs === undefined ? undefined : setTimeout(close, this.#joinMs);
+    const promise = work(abort.signal).finally(() => {
+      clearTimeout(closing);
+      flight.isOver = true;
+      close();
     });
     const users = stays ? Number.POSITIVE_INFINITY : 0;
     const flight: Flight<T> = { abort, promise, users, isOver: false };

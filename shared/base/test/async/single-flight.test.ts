@@ -1,3 +1,4 @@
+import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
 import { SingleFlight } from '../../src/async/single-flight.ts';
 import { CodedError } from '../../src/errors.ts';
@@ -97,4 +98,26 @@ t.test('what is forgotten goes on for who waits for it, and is aborted when they
   t.notOk(signals[1]!.aborted, 'the other run is not theirs');
   t.ok(flights.has('blob'));
   void anew;
+});
+
+t.test('one that hangs takes in nobody after its time, and goes on for who waits for it', async (t) => {
+  const time = new VirtualTime().install();
+  t.teardown(() => time.uninstall());
+  const flights = new SingleFlight<string, string>({ joinMs: 1_000 });
+  const runs: Run[] = [];
+  const ask = (): Promise<string> =>
+    flights.run('blob', () => new Promise((resolve, reject) => runs.push({ resolve, reject })), NEVER);
+  const old = [ask()];
+  await time.pass(900);
+  old.push(ask());
+  t.equal(runs.length, 1, 'who comes in time joins');
+  await time.pass(200);
+  const anew = ask();
+  t.equal(runs.length, 2, 'who comes later begins anew');
+  runs[0]!.resolve('old');
+  t.same(await Promise.all(old), ['old', 'old']);
+  t.ok(flights.has('blob'), 'the other run is not theirs');
+  runs[1]!.resolve('new');
+  t.equal(await anew, 'new');
+  t.notOk(flights.has('blob'));
 });

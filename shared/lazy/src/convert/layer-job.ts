@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { COMPRESSION_LEVELS } from '@sepia/oci/compression-levels';
 import { BUILD_DEFAULTS, type BuildOptions, buildEstargz } from '../estargz/build.ts';
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
 import type { EstargzResult, WriteDeps } from '../estargz/write.ts';
@@ -26,21 +27,12 @@ export interface LayerOptions extends BuildOptions {
 
 export const LAYER_DEFAULTS: LayerOptions = { ...BUILD_DEFAULTS, format: 'estargz' };
 
-/** Levels of compression of a format: gzip's and zstd's (above 19, windows of zstd grow beyond what readers take). */
-export const LEVELS: Readonly<
-  Record<ConvertFormat, { readonly least: number; readonly most: number; readonly usual: number }>
-> = {
-  estargz: { least: 0, most: 9, usual: BUILD_DEFAULTS.level },
-  zstdchunked: { least: 1, most: 19, usual: 3 },
-  nydus: { least: 1, most: 19, usual: 3 },
-};
-
 /** Files are read in parts of this size; nydus-image's default. */
 const NYDUS_CHUNK_BYTES = 1024 * 1024;
 
 /** What is usual for a format. */
 export function layerDefaults(format: ConvertFormat): LayerOptions {
-  const level = LEVELS[format].usual;
+  const level = COMPRESSION_LEVELS[format].usual;
   return format === 'nydus'
     ? { ...LAYER_DEFAULTS, format, level, chunkBytes: NYDUS_CHUNK_BYTES }
     : { ...LAYER_DEFAULTS, format, level };
@@ -54,7 +46,7 @@ export function optionsFault(
   >,
 ): string | undefined {
   const { format, level, compressor, chunkBytes } = options;
-  const { least, most } = LEVELS[compressor === 'gzip' ? 'estargz' : format];
+  const { least, most } = COMPRESSION_LEVELS[compressor === 'gzip' ? 'estargz' : format];
   if (level < least || level > most)
     return `--level: ${level} is not ${least} to ${most}, the levels of ${compressor ?? format}`;
   if (compressor !== undefined && format !== 'nydus') return '--compressor: only Nydus has a choice of them';

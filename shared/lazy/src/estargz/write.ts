@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readElsewhere } from '@sepia/base/failure';
+import { COMPRESSION_LEVELS } from '@sepia/oci/compression-levels';
 import type { Packed, Packer, PackJob } from '../pack/batch.ts';
 import type { ByteString } from '../tar/byte-string.ts';
 import { EMPTY_HEADER, encodeHeader, zerosAfter } from '../tar/encode-header.ts';
@@ -30,7 +31,7 @@ export interface EstargzOptions {
 }
 
 export const ESTARGZ_DEFAULTS: EstargzOptions = {
-  level: 6,
+  level: COMPRESSION_LEVELS.estargz.usual,
   chunkBytes: 4 * 1024 * 1024,
   minChunkBytes: 0,
   externalToc: false,
