@@ -7,15 +7,16 @@ import {
   pushImage,
   randomImage,
 } from '@sepia/test-support/clients/registry-client';
+import { noPostgres, PostgresServer } from '@sepia/test-support/postgres';
 import { seeded } from '@sepia/test-support/seeded';
 import { until } from '@sepia/test-support/until';
 import { Up, type UpMember } from '@sepia/test-support/up';
 import { TestTarget } from '@sepia/test-support/upstream/test-target';
-import t from 'tap';
+import t, { type Test } from 'tap';
 
 const SEPIA = resolve(import.meta.dirname, '../../../sepia');
-/** Pushes while the registries are away; more by hand: `PUSHES=1000`. */
-const PUSHES = Number(process.env['PUSHES'] ?? 48);
+/** Where records rest, and pushes while the registries are away; by hand: `ENGINE=embedded PUSHES=1000`. */
+const ENGINES = { embedded: 48, postgres: 24 };
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const PUSHED_MS = 120_000;
 
@@ -27,83 +28,96 @@ interface Pushed {
   readonly image: PushedImage;
 }
 
-t.test(
-  `${PUSHES} pushes while two registries are away, kill -9 of every member: all there, each as good as once (SEED=${SEED})`,
-  async (t) => {
-    const chance = seeded(SEED);
-    const pick = <T>(list: readonly T[]): T => list[Math.floor(chance() * list.length)]!;
-    const targets = [await TestTarget.start(t), await TestTarget.start(t)];
-    const hosts = ['one.test', 'two.test'];
-    await using up = await Up.start(join(t.testdir(), 'data'), [
-      ...['--origins', '3', '--proxies', '3', '--trackers', '2', '--agents', '1', '--restart'],
-      ...targets.flatMap(({ url }, at) => [
-        ...['--upstream', `u${at}=${url},${hosts[at]}`, '--write-back', `u${at}`],
-      ]),
-      ...['--ports-from', '31000'],
-    ]);
-    const { origins, proxies, trackers } = up.cluster;
-    for (const target of targets) await target.down();
+for (const [engine, few] of Object.entries(ENGINES)) {
+  const pushes = Number(process.env['PUSHES'] ?? few);
+  t.test(
+    `${pushes} pushes while two registries are away, kill -9 of every member: all there, each as good as once (${engine}, SEED=${SEED})`,
+    { skip: !isMeant(engine) || (engine === 'postgres' && noPostgres()) },
+    async (t) => await pushesWhileAway(t, engine, pushes),
+  );
+}
 
-    const pushed: Pushed[] = [];
-    const push = async (serial: number): Promise<void> => {
-      const at = Math.floor(chance() * targets.length);
-      const [target, host] = [targets[at]!, hosts[at]!];
-      const repository = `team/app${Math.floor(chance() * 5)}`;
-      const one = { target, host, repository, tag: `v${serial}`, image: randomImage([2_000, 500]) };
-      const name = `${host}/${repository}`;
-      await until(
-        async () => {
-          try {
-            await pushImage(() => pick(proxies).url, name, one.tag, one.image);
-            return true;
-          } catch (error) {
-            // A member is dead at this moment: the push is repeated, as clients do.
-            throwIfBug(error);
-            return false;
-          }
-        },
-        `push of ${name}:${one.tag}`,
-        PUSHED_MS,
-      );
-      pushed.push(one);
-    };
+function isMeant(engine: string): boolean {
+  return engine === (process.env['ENGINE'] ?? engine);
+}
 
-    const members: readonly UpMember[] = [...origins, ...proxies, ...trackers];
-    for (const [index, member] of members.entries()) {
-      const { pid } = up.member(member.name);
-      process.kill(pid, 'SIGKILL');
-      const goal = Math.round((PUSHES * (index + 1)) / members.length);
-      while (pushed.length < goal) await push(pushed.length);
-      await up.back(member, pid);
-    }
-    t.equal(pushed.length, PUSHES);
-    const sample = pick(pushed);
-    await pullImage(up.cluster.agents[0]!.url, sample.repository, sample.tag, sample.host);
-    t.match(await sepia(up, 'write-back', 'status'), { code: 0, text: /BACKEND_DOWN/ });
+async function pushesWhileAway(t: Test, engine: string, pushes: number): Promise<void> {
+  const chance = seeded(SEED);
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(chance() * list.length)]!;
+  const targets = [await TestTarget.start(t), await TestTarget.start(t)];
+  const hosts = ['one.test', 'two.test'];
+  const server = engine === 'postgres' ? await PostgresServer.start() : undefined;
+  t.teardown(async () => await server?.remove());
+  await using up = await Up.start(join(t.testdir(), 'data'), [
+    ...(server === undefined ? [] : ['--records', server.url]),
+    ...['--origins', '3', '--proxies', '3', '--trackers', '2', '--agents', '1', '--restart'],
+    ...targets.flatMap(({ url }, at) => [
+      ...['--upstream', `u${at}=${url},${hosts[at]}`, '--write-back', `u${at}`],
+    ]),
+    ...['--ports-from', '31000'],
+  ]);
+  const { origins, proxies, trackers } = up.cluster;
+  for (const target of targets) await target.down();
 
-    for (const target of targets) await target.up();
-    t.match(await sepia(up, 'write-back', 'drain', '--timeout', '5m'), { code: 0, text: /nothing waits/ });
-    const wrong = pushed.filter(
-      ({ target, repository, tag, image }) =>
-        target.manifests.get(`${repository}:${tag}`) !== image.manifestDigest ||
-        image.layers.some(({ digest }) => !target.blobs.has(`${repository}@${digest}`)),
+  const pushed: Pushed[] = [];
+  const push = async (serial: number): Promise<void> => {
+    const at = Math.floor(chance() * targets.length);
+    const [target, host] = [targets[at]!, hosts[at]!];
+    const repository = `team/app${Math.floor(chance() * 5)}`;
+    const one = { target, host, repository, tag: `v${serial}`, image: randomImage([2_000, 500]) };
+    const name = `${host}/${repository}`;
+    await until(
+      async () => {
+        try {
+          await pushImage(() => pick(proxies).url, name, one.tag, one.image);
+          return true;
+        } catch (error) {
+          // A member is dead at this moment: the push is repeated, as clients do.
+          throwIfBug(error);
+          return false;
+        }
+      },
+      `push of ${name}:${one.tag}`,
+      PUSHED_MS,
     );
-    t.same(
-      wrong.map(({ repository, tag }) => `${repository}:${tag}`),
-      [],
-      'all there, tags equal',
-    );
-    const counts = targets.flatMap(({ sent }) => [...sent]);
-    // On a busy machine an origin may be taken for dead while it sends: its successor sends the same once more.
-    t.same(
-      counts.filter(([, count]) => count > 2),
-      [],
-      'nothing again and again',
-    );
-    const twice = counts.filter(([, count]) => count === 2);
-    t.ok(twice.length <= PUSHES / 4, `once, but for ${twice.length} of ${counts.length}`);
-  },
-);
+    pushed.push(one);
+  };
+
+  const members: readonly UpMember[] = [...origins, ...proxies, ...trackers];
+  for (const [index, member] of members.entries()) {
+    const { pid } = up.member(member.name);
+    process.kill(pid, 'SIGKILL');
+    const goal = Math.round((pushes * (index + 1)) / members.length);
+    while (pushed.length < goal) await push(pushed.length);
+    await up.back(member, pid);
+  }
+  t.equal(pushed.length, pushes);
+  const sample = pick(pushed);
+  await pullImage(up.cluster.agents[0]!.url, sample.repository, sample.tag, sample.host);
+  t.match(await sepia(up, 'write-back', 'status'), { code: 0, text: /BACKEND_DOWN/ });
+
+  for (const target of targets) await target.up();
+  t.match(await sepia(up, 'write-back', 'drain', '--timeout', '15m'), { code: 0, text: /nothing waits/ });
+  const wrong = pushed.filter(
+    ({ target, repository, tag, image }) =>
+      target.manifests.get(`${repository}:${tag}`) !== image.manifestDigest ||
+      image.layers.some(({ digest }) => !target.blobs.has(`${repository}@${digest}`)),
+  );
+  t.same(
+    wrong.map(({ repository, tag }) => `${repository}:${tag}`),
+    [],
+    'all there, tags equal',
+  );
+  const counts = targets.flatMap(({ sent }) => [...sent]);
+  // On a busy machine an origin may be taken for dead while it sends: its successor sends the same once more.
+  t.same(
+    counts.filter(([, count]) => count > 2),
+    [],
+    'nothing again and again',
+  );
+  const twice = counts.filter(([, count]) => count === 2);
+  t.ok(twice.length <= pushes / 4, `once, but for ${twice.length} of ${counts.length}`);
+}
 
 async function sepia(up: Up, ...args: string[]): Promise<{ code: number | null; text: string }> {
   const child = spawn(SEPIA, [...args, '--cluster', join(up.dir, 'cluster.json')]);
