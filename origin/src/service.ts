@@ -62,6 +62,7 @@ import { createRing, hears } from './ring/start.ts';
 import { originStatus } from './status.ts';
 import { RegistryBehind } from './upstream/registry-behind.ts';
 import { Upstreams } from './upstream/upstreams.ts';
+import { refuseLeftBehind } from './write-back/left-behind.ts';
 import { createWriteBack } from './write-back/start.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
@@ -244,25 +245,22 @@ async function build(parts: BuildParts): Promise<Origin> {
   const catalog = new Catalog({ cluster, ...counted });
   const guard = new ContentGuard({ fence, elapsedMs: nowMs });
   const behind = new RegistryBehind({ cluster, upstreams, nowMs });
-  const writeBack = createWriteBack({ cluster, tags, tagIndex, links, metrics, log, dateMs });
-  const { replication, intake, queue } = createReplication({
-    cluster,
-    members,
-    recordMembers,
-    records,
-    standing: recordStanding,
-    blobs,
-    store,
-    tags,
-    tagIndex,
-    referrers,
+  const writeBack = createWriteBack({
+    ...{ cluster, ...counted, tags, tagIndex, links },
+    ...{ metrics, log, nowMs, dateMs },
+  });
+  const { replication, intake, queue, jobs } = createReplication({
+    ...{ cluster, members, recordMembers, records, standing: recordStanding, blobs },
+    ...{ store, tags, tagIndex, referrers },
     manifests: () => manifests,
     writeBack: writeBack.carryOut,
     ...identities,
     ...{ metrics, log, nowMs, dateMs },
   });
   stops.push('replication', async () => await replication.stop());
-  writeBack.watch(replication);
+  await refuseLeftBehind({ cluster, jobs, log }, acceptLoss);
+  const watch = writeBack.watch(replication, queue);
+  stops.push('write-back', async () => await watch.stop());
   const manifests: Manifests = new Manifests({
     ...{ members, store, blobs, links, proofs, quotas, tags, referrers, replicator },
     replication: intake,
@@ -330,6 +328,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       removals,
       behind,
       writeBack,
+      owedTags: watch.owedTags,
     },
     ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
     ...{ access, sessions, swarms, recordMembers, recordStanding, ring, agreement, ...recovery, ...gc },
@@ -372,6 +371,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   writeBehind.start();
   pullTimes.start();
   replication.start();
+  watch.start();
   gc.schedule.start();
   void store
     .reconcile()

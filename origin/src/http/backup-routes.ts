@@ -13,6 +13,7 @@ import { z } from 'zod';
 import type { TagState } from '../records/core/tag-record.ts';
 import type { Links } from '../records/links.ts';
 import type { Tags } from '../records/tags.ts';
+import type { OwedTags } from '../write-back/owed-tags.ts';
 import { numberOf } from './request.ts';
 
 const MAX_PAGE = 1_000;
@@ -53,6 +54,7 @@ interface BackupRouteDeps {
   readonly records: RecordStore;
   readonly tags: Tags;
   readonly links: Pick<Links, 'isDeleted'>;
+  readonly owedTags: Pick<OwedTags, 'restored'>;
 }
 
 /** This origin's own records page by page, and records of a backup that are put back. */
@@ -91,7 +93,7 @@ export function backupRoutes(router: Router, deps: BackupRouteDeps): void {
  * push moves there beside the delete: a delete that comes after the look takes what it finds.
  */
 async function restoreTag(
-  { tags, links }: Pick<BackupRouteDeps, 'tags' | 'links'>,
+  { tags, links, owedTags }: Pick<BackupRouteDeps, 'tags' | 'links' | 'owedTags'>,
   { key, stored }: DumpedRecord,
 ): Promise<void> {
   const shard = shardOfRecord('r1', key);
@@ -113,6 +115,7 @@ async function restoreTag(
   const { digest } = backup;
   if (digest !== undefined && (await links.isDeleted({ ...name, digest })))
     await tags.delete(name, digest, 'delete');
+  if (backup.owed !== undefined) owedTags.restored(name);
 }
 
 function spaceOf(space: string): RecordSpace {

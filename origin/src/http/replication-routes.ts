@@ -24,7 +24,7 @@ const JOB = z.object({
   reference: TEXT,
   kind: z.enum(['copy', 'delete']),
   digest: TEXT.optional(),
-  take: z.enum(['ours', 'theirs']).optional(),
+  take: z.enum(['ours', 'theirs', 'drop']).optional(),
   state: z.enum(['intent', 'waiting', 'dead']),
   createdAtMs: CLOCK,
   tries: CLOCK,

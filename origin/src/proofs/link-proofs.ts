@@ -3,6 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { LatestMap } from '@sepia/base/latest-map';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
+import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import { isManifestType, OCI_MANIFEST } from '@sepia/oci/manifest';
 import type { BlobStore, Provenance } from '@sepia/store/blob-store';
 import { upstreamError } from '../upstream/upstream-failure.ts';
@@ -33,8 +34,8 @@ export class LinkProofs {
   readonly #deps: LinkProofsDeps;
   readonly #deliveries: Deliveries;
   readonly #confirmed = new Set<string>();
-  /** Names whose link a push made: it had the bytes. */
-  readonly #pushed = new LatestMap<string, true>(MAX_CONFIRMED);
+  /** Until when names are believed whose link a push made, in ms: it had the bytes. Each look at the link renews it. */
+  readonly #pushed = new LatestMap<string, number>(MAX_CONFIRMED);
   readonly #asking = new SingleFlight<string, void>();
 
   constructor(deps: LinkProofsDeps) {
@@ -49,7 +50,7 @@ export class LinkProofs {
   /** May bytes that came from `provenance` be served under this name? Once true, it stays so until {@link forget}. */
   isProven(name: BlobName, provenance: readonly Provenance[]): boolean {
     if (this.#deps.upstreams.client(name.upstream) === undefined) return true;
-    if (this.#pushed.get(linkKey(name)) === true) return true;
+    if ((this.#pushed.get(linkKey(name)) ?? 0) > this.#deps.nowMs()) return true;
     if (provenance.some((one) => one.upstream === name.upstream && one.repository === name.repository))
       return true;
     return this.#confirmed.has(linkKey(name)) && this.#deliveries.has(name, provenance);
@@ -65,7 +66,7 @@ export class LinkProofs {
 
   /** Its link is there, and says by `pushed` that a push made it: who pushes has the bytes. */
   noteLink(name: BlobName, link: { readonly pushed?: boolean | undefined } | undefined): void {
-    if (link?.pushed === true) this.#pushed.set(linkKey(name), true);
+    if (link?.pushed === true) this.#pushed.set(linkKey(name), this.#deps.nowMs() + LINK_BELIEF_MS.lasting);
   }
 
   /** The upstream sent its bytes. */

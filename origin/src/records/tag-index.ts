@@ -90,9 +90,9 @@ export class TagIndex {
     }
   }
 
-  /** Tags in order that await write-back; without digest those that are to go there. @throws `QUORUM_LOST` */
-  async *owed(shard: ShardName): AsyncGenerator<OwedTag, void, void> {
-    for await (const { tag, digest, owed } of this.#all(shard, undefined, MAX_TAG_STATES))
+  /** Tags in order behind `after` that await write-back; without digest those that are to go there. @throws `QUORUM_LOST` */
+  async *owed(shard: ShardName, after?: string): AsyncGenerator<OwedTag, void, void> {
+    for await (const { tag, digest, owed } of this.#all(shard, after, MAX_TAG_STATES))
       if (owed === true) yield digest === undefined || !isDigest(digest) ? { tag } : { tag, digest };
   }
 

@@ -41,8 +41,10 @@ export async function listTags(
     if (found.length > 0 || (await deps.catalog.has(name))) return found;
     throw new CodedError('REPOSITORY_UNKNOWN', { detail: { repository: name.repository } });
   }
-  const owed = await owedTags(deps, name);
-  const all = await upstreamTags(deps, name, owed.length > 0);
+  const owed = await owedTags(deps, name, { after, limit });
+  const isNew = async (): Promise<boolean> =>
+    owed.length > 0 || (after !== undefined && (await owedTags(deps, name, { limit: 1 })).length > 0);
+  const all = await upstreamTags(deps, name, isNew);
   for (const { tag, digest } of owed)
     if (digest === undefined) all.delete(tag);
     else all.add(tag);
@@ -54,7 +56,7 @@ export async function listTags(
 async function upstreamTags(
   deps: { readonly tagIndex: TagIndex; readonly upstreams: Upstreams },
   name: { readonly upstream: string; readonly repository: RepositoryName },
-  isNew: boolean,
+  isNew: () => Promise<boolean>,
 ): Promise<Set<string>> {
   const client = deps.upstreams.client(name.upstream)!;
   const signal = AbortSignal.timeout(LIST_MS);
@@ -72,23 +74,31 @@ async function upstreamTags(
     }
   } catch (thrown) {
     const error = upstreamError(thrown, name.upstream);
-    if (isNew && error.code === 'REPOSITORY_UNKNOWN') return new Set();
+    const mayBeNew = await isNew();
+    if (mayBeNew && error.code === 'REPOSITORY_UNKNOWN') return new Set();
     const known = isPassing(error)
       ? ((await recorded(deps.tagIndex, name, undefined, MAX_TAGS).catch(ignoreFailure)) ?? [])
       : [];
-    if (known.length === 0 && !isNew) throw error;
+    if (known.length === 0 && !mayBeNew) throw error;
     for (const tag of known) all.add(tag);
   }
   return all;
 }
 
+/** Those of one page: when as many as it holds stand, no later one is on it. */
 async function owedTags(
   deps: { readonly tagIndex: Pick<TagIndex, 'owed'>; readonly upstreams: Pick<Upstreams, 'takesDeletes'> },
   name: ShardName,
+  { after, limit }: { readonly after?: string | undefined; readonly limit: number },
 ): Promise<readonly OwedTag[]> {
   if (!deps.upstreams.takesDeletes(name.upstream)) return [];
   const owed: OwedTag[] = [];
-  for await (const one of deps.tagIndex.owed(name)) owed.push(one);
+  let standing = 0;
+  for await (const one of deps.tagIndex.owed(name, after)) {
+    owed.push(one);
+    if (one.digest !== undefined) standing += 1;
+    if (standing >= limit) break;
+  }
   return owed;
 }
 

@@ -27,8 +27,8 @@ export interface CopyName {
   readonly repository: RepositoryName;
   /** Tag or digest. */
   readonly reference: string;
-  /** Runs when all but the tag is at the target; what it throws ends the copy. */
-  readonly beforeTag?: () => Promise<void>;
+  /** Runs when all but the tag is at the target; false: the tag is there by now. What it throws ends the copy. */
+  readonly beforeTag?: () => Promise<boolean>;
 }
 
 interface ImageCopyDeps {
@@ -137,8 +137,8 @@ export class ImageCopy {
       this.#there.has(digest) ||
       (tag !== undefined && (await client.headManifest(to, digest, this.#signal)) !== undefined);
     if (!isThere) await this.#parts(name, to, manifest, depth);
-    if (tag !== undefined) await name.beforeTag?.();
-    await client.putManifest(to, reference, manifest, this.#signal);
+    if (tag === undefined || (await name.beforeTag?.()) !== false)
+      await client.putManifest(to, reference, manifest, this.#signal);
     this.#there.add(digest);
     this.progress.manifests += 1;
   }

@@ -119,35 +119,6 @@ export class ReplicationIntake {
   }
 
   /**
-   * Queues tags that await write-back of the shards that this origin leads, of one upstream or all: their jobs may be
-   * gone where records came from a backup. Doing again what is queued sends nothing. Returns how many.
-   */
-  async oweAgain(upstream: string | undefined): Promise<number> {
-    const { records, members, queue, tagIndex, targets } = this.#deps;
-    let count = 0;
-    for (const { rule, writeBack } of targets.values()) {
-      if (writeBack === undefined || (upstream !== undefined && rule.from !== upstream)) continue;
-      for (const repository of await records.repositories(rule.from)) {
-        if (members.leaderOf(shardKey(rule.from, repository)) !== members.selfId) continue;
-        const name = { upstream: rule.from, repository: parseRepositoryName(repository) };
-        const known = await queue.references(name, rule.name);
-        const entries: OpenJob[] = [];
-        for await (const { tag, digest } of tagIndex.owed(name)) {
-          if (known.has(tag)) continue;
-          const job = digest === undefined ? { kind: 'delete' as const } : { kind: 'copy' as const, digest };
-          entries.push(
-            queue.newEntry({ ...name, rule: rule.name, state: 'waiting', reference: tag, ...job }),
-          );
-        }
-        await queue.write(entries);
-        count += entries.length;
-      }
-    }
-    if (count > 0) this.#deps.wake();
-    return count;
-  }
-
-  /**
    * Queues every tag of the rule's repositories whose shards this origin owns. Every owner does the same under the
    * same ids (`run`), so that each is queued once. Returns how many tags of those that it leads.
    */

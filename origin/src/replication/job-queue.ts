@@ -68,25 +68,27 @@ export class JobQueue {
     }
   }
 
-  /** What the open jobs of a repository are about, by one rule, as far as this origin knows. */
-  async references(
+  /** Those of `references` that no open job of the repository is about, by one rule, as far as this origin knows. */
+  async without(
     name: Pick<OpenJob, 'upstream' | 'repository'>,
     rule: string,
+    references: Iterable<string>,
   ): Promise<ReadonlySet<string>> {
-    const found = new Set<string>();
-    for await (const { upstream, repository, job } of this.#deps.jobs.open())
-      if (upstream === name.upstream && repository === name.repository && job.rule === rule)
-        found.add(job.reference);
-    return found;
+    const left = new Set(references);
+    if (left.size === 0) return left;
+    for await (const { job } of this.#deps.jobs.open(name)) {
+      if (job.rule === rule) left.delete(job.reference);
+      if (left.size === 0) break;
+    }
+    return left;
   }
 
   /** A push to a repository that waits for one rule's target, as far as this origin knows. @throws `RECORDS_PENDING` */
   async ownWaiting({ upstream, repository }: ShardName, rule: string): Promise<WaitingPush> {
     const { members, jobs, standing } = this.#deps;
     standing.require(members.shard(shardKey(upstream, repository)));
-    for await (const one of jobs.open())
-      if (one.upstream === upstream && one.repository === repository)
-        if (one.job.rule === rule && one.job.kind === 'copy') return { reference: one.job.reference };
+    for await (const { job } of jobs.open({ upstream, repository }))
+      if (job.rule === rule && job.kind === 'copy') return { reference: job.reference };
     return {};
   }
 

@@ -12,8 +12,8 @@ export interface ReplicationJob {
   readonly kind: 'copy' | 'delete';
   /** What was pushed, of a write-back: it reaches the registry also if the tag has moved on since. */
   readonly digest?: string;
-  /** Who wins a conflict, by an operator's word (write-back). */
-  readonly take?: 'ours' | 'theirs';
+  /** Who wins a conflict, by an operator's word (write-back). `drop`: the push is given up. */
+  readonly take?: 'ours' | 'theirs' | 'drop';
   /** `intent`: noted before the tag moved; it runs when that must have ended. `dead`: given up after too many failures. */
   readonly state: 'intent' | 'waiting' | 'dead';
   readonly createdAtMs: number;
@@ -67,18 +67,35 @@ export class ReplicationJobs {
     return own === undefined ? undefined : entryOf(own);
   }
 
-  /** Jobs that are not done, in order of repository and id; ends that are old go. At most `limit`. */
-  async *open(limit = Number.POSITIVE_INFINITY): AsyncGenerator<OpenJob> {
-    let left = limit;
+  /** Jobs that are not done, of all or of one repository, in order of repository and id; ends that are old go. */
+  async *open(of?: Pick<JobEntry, 'upstream' | 'repository'>): AsyncGenerator<OpenJob> {
+    yield* this.#below(of === undefined ? [] : [of.upstream, of.repository]);
+  }
+
+  /** Of each upstream that `isMeant` one job that is, if there is one. Reads nothing of the other upstreams. */
+  async *ofUpstreams(
+    isMeant: (upstream: string) => boolean,
+    isJob: (job: ReplicationJob) => boolean,
+  ): AsyncGenerator<OpenJob> {
+    for (let after: string | undefined; ; ) {
+      const first = await firstOf(this.#records.jobSet.entries([QUEUE], after));
+      if (first === undefined) return;
+      after = entryOf(first).upstream;
+      if (!isMeant(after)) continue;
+      for await (const one of this.#below([after]))
+        if (isJob(one.job)) {
+          yield one;
+          break;
+        }
+    }
+  }
+
+  async *#below(prefix: readonly string[]): AsyncGenerator<OpenJob> {
     const oldMs = this.#nowMs() - TOMBSTONE_MS;
-    for await (const own of this.#records.jobSet.entries([QUEUE])) {
+    for await (const own of this.#records.jobSet.entries([QUEUE, ...prefix])) {
       const entry = entryOf(own);
-      if (entry.job === undefined) {
-        if (own.atMs < oldMs) await this.#records.jobSet.forget(own.key, own.atMs);
-        continue;
-      }
-      if (left-- <= 0) return;
-      yield entry as OpenJob;
+      if (entry.job !== undefined) yield entry as OpenJob;
+      else if (own.atMs < oldMs) await this.#records.jobSet.forget(own.key, own.atMs);
     }
   }
 }
@@ -90,4 +107,9 @@ function keyOf({ upstream, repository, id }: Pick<JobEntry, 'upstream' | 'reposi
 function entryOf({ key, atMs, value }: RecordEntry<unknown>): JobEntry {
   const [, upstream = '', repository = '', id = ''] = key;
   return { upstream, repository, id, atMs, job: value as ReplicationJob | undefined };
+}
+
+async function firstOf<T>(list: AsyncIterable<T>): Promise<T | undefined> {
+  for await (const one of list) return one;
+  return undefined;
 }

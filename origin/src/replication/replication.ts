@@ -1,35 +1,30 @@
 import { answersOf, askAll } from '@sepia/base/async/ask-many';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { isBug, logFailure, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
 import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo, to } from '@sepia/cluster/api/route';
-import { shardKey } from '@sepia/cluster/cluster';
 import type { Members } from '../cluster/members.ts';
 import { failurePlan, type RetryRules, waitOf } from './core/replication.ts';
 import type { CopyProgress, ImageCopy } from './image-copy.ts';
-import { INTENT_MS } from './intake.ts';
 import { type JobQueue, MAX_JOBS } from './job-queue.ts';
+import { type Backlog, type Group, groupKey, QueueLook } from './queue-look.ts';
 import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
 import { Strikes } from './strikes.ts';
 import { isWriteBackRule, type Target } from './targets.ts';
 
 const SCAN_MS = 1_000;
-/** A queue longer than this is looked through more seldom. */
+/** A queue longer than this is looked through more seldom, for a small part of the time. */
 const LONG_QUEUE = 2_000;
 const LONG_SCAN_MS = 10_000;
+const LONG_SCAN_SHARE = 4;
 /** Jobs of one rule that run at once here. */
 const RUNNING_PER_RULE = 4;
-/** The leader of a shard is told again of the jobs that others keep for it. */
-const TELL_AGAIN_MS = 15_000;
+/** Groups whose failures are remembered. */
+const MAX_FAILING = 20_000;
 const MAX_ERROR_CHARS = 300;
-
-/** Jobs that one copy settles: the same tag of the same rule, pushed once or often. */
-interface Group {
-  readonly key: string;
-  readonly jobs: OpenJob[];
-}
 
 interface Running {
   readonly stop: AbortController;
@@ -46,14 +41,6 @@ export interface ShownJob extends Omit<ReplicationJob, 'state' | 'v'> {
   readonly state: ReplicationJob['state'] | 'running' | 'backoff';
   readonly nextTryAtMs?: number;
   readonly progress?: CopyProgress;
-}
-
-/** Jobs of one rule, of the shards that this origin leads. */
-export interface Backlog {
-  readonly waiting: number;
-  readonly dead: number;
-  /** When the oldest that waits was written, by the cluster's date. */
-  readonly oldestAtMs: number | undefined;
 }
 
 /** Does what jobs of one group want; done again it does nothing. */
@@ -86,11 +73,13 @@ export class Replication {
   readonly #deps: ReplicationDeps;
   readonly #stopped = new AbortController();
   readonly #running = new Map<string, Running>();
-  readonly #backoff = new Map<string, number>();
+  readonly #look: QueueLook;
+  /** What the last look found to begin, in its order. */
+  #ready: Group[] = [];
+  #isLong = false;
+  readonly #backoff = new LatestMap<string, number>(MAX_FAILING);
   readonly #pausedUntilMs = new Map<string, number>();
-  readonly #strikes = new Strikes();
-  readonly #seenMs = new Map<string, number>();
-  readonly #toldMs = new Map<string, number>();
+  readonly #strikes = new Strikes({ limit: MAX_FAILING });
   readonly #copies = new Set<Promise<void>>();
   #counts = { waiting: 0, dead: 0 };
   #backlogs: ReadonlyMap<string, Backlog> = new Map();
@@ -99,6 +88,7 @@ export class Replication {
 
   constructor(deps: ReplicationDeps) {
     this.#deps = deps;
+    this.#look = new QueueLook({ ...deps, rules: deps.targets });
   }
 
   /** Of the replication rules. */
@@ -170,19 +160,31 @@ export class Replication {
     return found;
   }
 
-  /** Looks at the queue at once. */
+  /** Looks at the queue at once; at a long one when it is time. */
   wake(): void {
-    this.#wake.abort();
+    if (!this.#isLong) this.#wake.abort();
   }
 
   /** Every owner is asked the same with the same clock: what one has done since then stays done. */
   async #change(which: WhichJobs, atMs: number, to: (one: OpenJob) => JobEntry): Promise<number> {
     const { jobs, queue } = this.#deps;
-    const changed: OpenJob[] = [];
-    for await (const one of jobs.open()) if (which(one.job, one.id)) changed.push(one);
-    for (const one of changed) await queue.write([{ ...to(one), atMs: Math.max(atMs, one.atMs + 1) }]);
-    this.wake();
-    return changed.length;
+    let changed = 0;
+    let some: JobEntry[] = [];
+    const write = async (): Promise<void> => {
+      await queue.write(some);
+      some = [];
+    };
+    for await (const one of jobs.open()) {
+      if (!which(one.job, one.id)) continue;
+      changed += 1;
+      const [last] = some;
+      const isOther = last?.upstream !== one.upstream || last.repository !== one.repository;
+      if (isOther || some.length >= MAX_JOBS) await write();
+      some.push({ ...to(one), atMs: Math.max(atMs, one.atMs + 1) });
+    }
+    await write();
+    this.#wake.abort();
+    return changed;
   }
 
   async #forever(): Promise<void> {
@@ -190,8 +192,13 @@ export class Replication {
     while (!signal.aborted) {
       this.#wake = new AbortController();
       let waitMs = SCAN_MS;
+      const beganMs = this.#deps.nowMs();
       try {
-        waitMs = (await this.#scan()) > LONG_QUEUE ? LONG_SCAN_MS : SCAN_MS;
+        this.#isLong = (await this.#scan()) > LONG_QUEUE;
+        const tookMs = this.#deps.nowMs() - beganMs;
+        if (this.#isLong) waitMs = Math.max(LONG_SCAN_MS, LONG_SCAN_SHARE * tookMs);
+        // Pushes wake it all the time: it must not do nothing else.
+        if (this.#isLong) await pause(tookMs, signal);
       } catch (error) {
         if (!signal.aborted)
           logFailure(this.#deps.log, error, 'replication queue cannot be read', {}, 'error');
@@ -202,51 +209,18 @@ export class Replication {
 
   /** One look at the queue: begins what is due and led by this origin, tells leaders of what is theirs. */
   async #scan(): Promise<number> {
-    const { members, jobs, targets, nowMs } = this.#deps;
-    const groups = new Map<string, Group>();
-    const open = new Set<string>();
-    const foreign = new Map<string, OpenJob[]>();
-    const keys = new Set<string>();
-    const counts = { waiting: 0, dead: 0 };
-    const backlogs = new Map<string, Backlog>();
-    for await (const one of jobs.open()) {
-      open.add(one.id);
-      keys.add(groupKey(one.job)).add(one.job.rule);
-      if (!isWriteBackRule(one.job.rule)) counts[one.job.state === 'dead' ? 'dead' : 'waiting'] += 1;
-      const leader = members.leaderOf(shardKey(one.upstream, one.repository));
-      if (leader !== members.selfId) {
-        const list = foreign.get(leader) ?? [];
-        foreign.set(leader, list);
-        const isTold = nowMs() - (this.#toldMs.get(one.id) ?? 0) < TELL_AGAIN_MS;
-        if (!isTold && list.length < MAX_JOBS) list.push(one);
-        continue;
-      }
-      backlogs.set(one.job.rule, withJob(backlogs.get(one.job.rule), one.job));
-      if (!targets.has(one.job.rule) || one.job.state === 'dead' || !this.#isRipe(one)) continue;
-      if (!this.#deps.queue.mayRun(one)) continue;
-      const key = groupKey(one.job);
-      const group = groups.get(key) ?? { key, jobs: [] };
-      group.jobs.push(one);
-      groups.set(key, group);
-    }
-    this.#counts = counts;
-    this.#backlogs = backlogs;
-    for (const known of [this.#seenMs, this.#toldMs])
-      for (const id of known.keys()) if (!open.has(id)) known.delete(id);
-    for (const { ids, stop } of this.#running.values())
-      if (![...ids].some((id) => open.has(id)))
-        stop.abort(new CodedError('CONFLICT', { message: 'cancelled' }));
-    await Promise.all([...foreign].map(async ([leader, list]) => await this.#tellLeader(leader, list)));
-    for (const group of groups.values()) this.#maybeBegin(group);
-    this.#strikes.keep(keys);
-    return open.size;
-  }
-
-  #isRipe({ id, job }: OpenJob): boolean {
-    if (job.state !== 'intent') return true;
-    const seenMs = this.#seenMs.get(id) ?? this.#deps.nowMs();
-    this.#seenMs.set(id, seenMs);
-    return this.#deps.nowMs() - seenMs >= INTENT_MS;
+    const ids = new Set([...this.#running.values()].flatMap((one) => [...one.ids]));
+    const found = await this.#look.look(ids, (key, rule) => this.#mayBegin(key, rule));
+    this.#counts = found.counts;
+    this.#backlogs = found.backlogs;
+    // What began meanwhile was not asked about.
+    for (const running of this.#running.values())
+      if ([...running.ids].every((id) => ids.has(id) && !found.open.has(id)))
+        running.stop.abort(new CodedError('CONFLICT', { message: 'cancelled' }));
+    await Promise.all([...found.foreign].map(async ([leader, list]) => await this.#tellLeader(leader, list)));
+    this.#ready = [...found.groups];
+    this.#beginReady();
+    return found.size;
   }
 
   /** A leader with work that does not answer counts as failing from here on: the next owner leads. */
@@ -255,7 +229,7 @@ export class Replication {
     try {
       if (list.length > 0) await queue.tell(leader, list);
       else await (await members.raw(leader, headTo(ORIGIN_RECORDS.cluster))).body.dump();
-      for (const { id } of list) this.#toldMs.set(id, this.#deps.nowMs());
+      this.#look.told(list);
     } catch (error) {
       throwIfBug(error);
       this.#deps.log.debug({ leader, reason: String(error) }, 'leader of replication jobs does not answer');
@@ -263,12 +237,30 @@ export class Replication {
     }
   }
 
-  #maybeBegin(group: Group): void {
+  #mayBegin(key: string, rule: string): boolean {
+    return !this.#running.has(key) && (this.#waitsUntilMs(key, rule) ?? 0) <= this.#deps.nowMs();
+  }
+
+  /** Begins as many as may run at once; the others stay ready, but for those that are to wait. */
+  #beginReady(): void {
+    const running = new Map<string, number>();
+    for (const key of this.#running.keys()) {
+      const rule = key.slice(0, key.indexOf('\n'));
+      running.set(rule, (running.get(rule) ?? 0) + 1);
+    }
+    this.#ready = this.#ready.filter((group) => {
+      const { rule } = group.jobs[0]!.job;
+      if (!this.#mayBegin(group.key, rule)) return false;
+      const count = running.get(rule) ?? 0;
+      if (count >= RUNNING_PER_RULE) return true;
+      running.set(rule, count + 1);
+      this.#begin(group);
+      return false;
+    });
+  }
+
+  #begin(group: Group): void {
     const { rule } = group.jobs[0]!.job;
-    if (this.#running.has(group.key)) return;
-    if ((this.#waitsUntilMs(group.key, rule) ?? 0) > this.#deps.nowMs()) return;
-    const sameRule = [...this.#running.keys()].filter((key) => key.startsWith(`${rule}\n`)).length;
-    if (sameRule >= RUNNING_PER_RULE) return;
     const stop = new AbortController();
     const signal = AbortSignal.any([stop.signal, this.#stopped.signal]);
     let copy: ImageCopy | undefined;
@@ -281,7 +273,9 @@ export class Replication {
     }).finally(() => {
       this.#running.delete(group.key);
       this.#copies.delete(work);
-      this.wake();
+      this.#beginReady();
+      // Of a long queue all that was found is begun first.
+      if (!this.#isLong || this.#ready.length === 0) this.#wake.abort();
     });
     this.#copies.add(work);
   }
@@ -292,14 +286,17 @@ export class Replication {
     return untilMs > this.#deps.nowMs() || this.#backoff.has(key) ? untilMs : undefined;
   }
 
-  async #work(group: Group, signal: AbortSignal, newCopy: () => ImageCopy): Promise<void> {
+  async #work(found: Group, signal: AbortSignal, newCopy: () => ImageCopy): Promise<void> {
     const { queue, log, onOutcome, targets } = this.#deps;
-    const { job } = group.jobs[0]!;
+    const { job } = found.jobs[0]!;
+    let group = found;
     try {
       if (await this.#runsElsewhere(group)) {
         this.#backoff.set(group.key, this.#deps.nowMs() + SCAN_MS * (1 + this.#deps.chance()));
         return;
       }
+      group = { key: found.key, jobs: await this.#stillOpen(found) };
+      if (group.jobs.length === 0) return;
       const copy = newCopy();
       await this.#deps.carryOut(group.jobs, targets.get(job.rule)!, copy, signal);
       // The end has the clock of what was done: a job that was written again since stays.
@@ -315,6 +312,12 @@ export class Replication {
         logFailure(log, cause, 'failure of a replication job not noted', { rule: job.rule }),
       );
     }
+  }
+
+  /** A group may have been ready for long: another origin or an operator may have ended some of its jobs. */
+  async #stillOpen(group: Group): Promise<OpenJob[]> {
+    const now = await Promise.all(group.jobs.map(async (one) => await this.#deps.jobs.get(one)));
+    return now.filter((one): one is OpenJob => one?.job !== undefined && one.job.state !== 'dead');
   }
 
   /** What waited for a silent target need not wait for its own turn when it answers again. */
@@ -379,16 +382,4 @@ export class Replication {
       })),
     );
   }
-}
-
-/** What one copy settles; of a write-back whatever happened to one tag, in its order. */
-function groupKey({ rule, upstream, repository, reference, kind }: ReplicationJob): string {
-  return [rule, isWriteBackRule(rule) ? 'all' : kind, upstream, repository, reference].join('\n');
-}
-
-function withJob(before: Backlog | undefined, { state, createdAtMs }: ReplicationJob): Backlog {
-  const { waiting = 0, dead = 0, oldestAtMs } = before ?? {};
-  return state === 'dead'
-    ? { waiting, dead: dead + 1, oldestAtMs }
-    : { waiting: waiting + 1, dead, oldestAtMs: Math.min(oldestAtMs ?? createdAtMs, createdAtMs) };
 }

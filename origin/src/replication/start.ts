@@ -54,22 +54,10 @@ export function createReplication(parts: ReplicationParts): {
   replication: Replication;
   intake: ReplicationIntake;
   queue: JobQueue;
+  jobs: ReplicationJobs;
 } {
-  const {
-    cluster,
-    members,
-    records,
-    standing,
-    blobs,
-    store,
-    tags,
-    tagIndex,
-    credentials,
-    env,
-    metrics,
-    log,
-    nowMs,
-  } = parts;
+  const { cluster, members, records, standing, blobs, store, tags } = parts;
+  const { tagIndex, credentials, env, metrics, log, nowMs } = parts;
   const bytes = metrics.counter('sepia_origin_replication_bytes_total', 'Bytes of blobs sent to targets.', [
     'rule',
   ]);
@@ -128,7 +116,7 @@ export function createReplication(parts: ReplicationParts): {
   );
   const noted = { members, records, queue, targets, tagIndex, nowMs };
   const intake = new ReplicationIntake({ ...noted, wake: () => replication.wake() });
-  return { replication, intake, queue };
+  return { replication, intake, queue, jobs };
 }
 
 /** What a rule wants: a copy, or a tag taken away; of the registry behind an upstream what is owed to it. */

@@ -1,6 +1,12 @@
-/** How often something failed in a row. */
+import { LatestMap } from '@sepia/base/latest-map';
+
+/** How often something failed in a row; of more than `limit` the one that failed longest ago is forgotten. */
 export class Strikes {
-  readonly #counts = new Map<string, number>();
+  readonly #counts: Map<string, number>;
+
+  constructor(options: { readonly limit: number }) {
+    this.#counts = new LatestMap(options.limit);
+  }
 
   /** One more; returns how many it were. */
   add(key: string): number {
@@ -12,11 +18,6 @@ export class Strikes {
   /** It went well. True if it had failed before. */
   delete(key: string): boolean {
     return this.#counts.delete(key);
-  }
-
-  /** Forgets all but these. */
-  keep(keys: ReadonlySet<string>): void {
-    for (const key of [...this.#counts.keys()]) if (!keys.has(key)) this.#counts.delete(key);
   }
 
   clear(): void {

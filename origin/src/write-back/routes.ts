@@ -5,31 +5,36 @@ import type { WriteBackJob, WriteBackRetry, WriteBackStatus } from '@sepia/clust
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
-import type { ReplicationIntake } from '../replication/intake.ts';
 import type { Replication, ShownJob, WhichJobs } from '../replication/replication.ts';
 import { isWriteBackRule, writeBackRule } from '../replication/targets.ts';
 import { adviceFor } from './core/advice.ts';
+import type { OwedTags } from './owed-tags.ts';
 import type { WriteBackView } from './start.ts';
 
 const MAX_SHOWN = 10_000;
 const TEXT = z.string().min(1).max(512);
-const RETRY_BODY = z.strictObject({
-  job: TEXT.optional(),
-  upstream: TEXT.optional(),
-  dead: z.boolean().optional(),
-  take: z.enum(['ours', 'theirs']).optional(),
-  atMs: z.number().int().nonnegative(),
-});
+const RETRY_BODY = z
+  .strictObject({
+    job: TEXT.optional(),
+    upstream: TEXT.optional(),
+    dead: z.boolean().optional(),
+    take: z.enum(['ours', 'theirs', 'drop']).optional(),
+    atMs: z.number().int().nonnegative(),
+  })
+  .refine(({ take, job }) => take !== 'drop' || job !== undefined, {
+    path: ['take'],
+    message: 'drop is for one job: name it',
+  });
 
 interface WriteBackRouteDeps {
   readonly replication: Replication;
-  readonly intake: ReplicationIntake;
+  readonly owedTags: Pick<OwedTags, 'oweAll'>;
   readonly writeBack: Pick<WriteBackView, 'backlogs'>;
 }
 
 /** What waits for the registries behind, and an operator's word to try again. */
 export function writeBackRoutes(router: Router, deps: WriteBackRouteDeps): void {
-  const { replication, intake, writeBack } = deps;
+  const { replication, owedTags, writeBack } = deps;
   serve(router, ORIGIN_WRITE_BACK.status, async (ctx) => {
     const upstream = queryValue(ctx, 'upstream');
     const isMeant = (rule: string): boolean =>
@@ -53,7 +58,7 @@ export function writeBackRoutes(router: Router, deps: WriteBackRouteDeps): void 
       (upstream === undefined || one.upstream === upstream) &&
       (dead !== true || one.state === 'dead');
     const changed = await replication.retry(which, atMs, take);
-    ctx.body = { changed: changed + (job === undefined ? await intake.oweAgain(upstream) : 0) };
+    ctx.body = { changed: changed + (job === undefined ? (await owedTags.oweAll(upstream)).count : 0) };
   });
 }
 

@@ -1,14 +1,19 @@
+import type { Stoppable } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { Gauge, type Metrics } from '@sepia/base/metrics';
 import type { WriteBackBacklog } from '@sepia/cluster/api/write-back';
 import type { Cluster, ClusterUpstream } from '@sepia/cluster/cluster';
 import { type WriteBack, writeBackOf } from '@sepia/cluster/write-back';
+import type { RecordStore } from '@sepia/records/store/record-store';
+import type { Members } from '../cluster/members.ts';
 import type { Links } from '../records/links.ts';
 import type { TagIndex } from '../records/tag-index.ts';
 import type { Tags } from '../records/tags.ts';
+import type { JobQueue } from '../replication/job-queue.ts';
 import type { CarryOut, Replication } from '../replication/replication.ts';
 import { writeBackRule } from '../replication/targets.ts';
 import { backlogWarning } from './core/backlog-warning.ts';
+import { OwedTags } from './owed-tags.ts';
 import { WriteBackWork } from './write-back.ts';
 
 interface WriteBackParts {
@@ -16,16 +21,26 @@ interface WriteBackParts {
   readonly tags: Tags;
   readonly tagIndex: TagIndex;
   readonly links: Links;
+  /** As records see them. */
+  readonly members: Members;
+  readonly records: RecordStore;
   readonly metrics: Metrics;
   readonly log: Logger;
+  readonly nowMs: () => number;
   readonly dateMs: () => number;
+}
+
+/** What sees to it that nothing is owed without a job. */
+interface WriteBackWatch extends Stoppable {
+  readonly owedTags: OwedTags;
+  start(): void;
 }
 
 /** Write-back as the rest of an origin sees it. */
 export interface WriteBackView {
   readonly carryOut: CarryOut;
-  /** Backlogs are those of this queue from now on. */
-  watch(replication: Pick<Replication, 'backlogs'>): void;
+  /** What waits lies in this queue. Returns what looks after it behind; not started. */
+  watch(replication: Pick<Replication, 'backlogs' | 'wake'>, queue: JobQueue): WriteBackWatch;
   /** What waits of the repositories that this origin leads, one entry for each upstream of mode write-back. */
   backlogs(): WriteBackBacklog[];
   /** One line for each upstream whose pushes wait too long or were given up. */
@@ -80,8 +95,16 @@ export function createWriteBack(parts: WriteBackParts): WriteBackView {
   gauge('oldest_seconds', 'Age of the oldest push that waits.', (one) => (one.oldestMs ?? 0) / 1_000);
   return {
     carryOut: async (...group) => await work.run(...group),
-    watch(replication) {
+    watch(replication, jobs) {
       queue = replication;
+      const names = written.map(([{ name }]) => name);
+      const wake = (): void => replication.wake();
+      const owedTags = new OwedTags({ ...parts, upstreams: names, queue: jobs, wake });
+      return {
+        owedTags,
+        start: () => owedTags.start(),
+        stop: async () => await owedTags.stop(),
+      };
     },
     backlogs,
     get warnings() {

@@ -9,7 +9,7 @@ import type { TagName, Tags } from '../records/tags.ts';
 import type { ImageCopy } from '../replication/image-copy.ts';
 import type { OpenJob } from '../replication/replication-jobs.ts';
 import type { Target } from '../replication/targets.ts';
-import { type OnConflict, type TagStep, tagStep } from './core/tag-step.ts';
+import { type OnConflict, type TagStep, type Take, tagStep } from './core/tag-step.ts';
 
 interface WriteBackDeps {
   readonly tags: Pick<Tags, 'state' | 'paid' | 'yield' | 'owedAgain'>;
@@ -36,23 +36,29 @@ export class WriteBackWork {
    * the registry and the copy fail with
    */
   async run(jobs: readonly OpenJob[], target: Target, copy: ImageCopy, signal: AbortSignal): Promise<void> {
+    const { tags, log } = this.#deps;
     const { upstream, repository: text, reference } = jobs[0]!.job;
     const repository = parseRepositoryName(text);
+    const kept = jobs.filter(({ job }) => job.take !== 'drop');
+    if (kept.length < jobs.length) log.warn({ upstream, repository, reference }, 'a push is given up');
     if (isDigest(reference)) {
-      const isDelete = jobs.some(({ job }) => job.kind === 'delete');
+      if (kept.length === 0) return;
+      const isDelete = kept.some(({ job }) => job.kind === 'delete');
       if (isDelete) await this.#deleteManifest({ upstream, repository }, reference, target, signal);
       const isHere = await this.#manifest({ upstream, repository }, reference, copy);
       if (isDelete && isHere) await this.#tagsOf({ upstream, repository }, reference, target, copy, signal);
       return;
     }
     const name = { upstream, repository, tag: parseTag(reference) };
-    const state = await this.#deps.tags.state(name);
+    const state = await tags.state(name);
     // What the tag pointed at before was acknowledged too: it is there by its digest.
-    for (const digest of new Set(jobs.map(({ job }) => job.digest)))
+    for (const digest of new Set(kept.map(({ job }) => job.digest)))
       if (digest !== undefined && digest !== state?.digest && isDigest(digest))
         await this.#manifest(name, digest, copy);
     if (state?.owed === undefined) return;
-    const take = jobs.findLast(({ job }) => job.take !== undefined)?.job.take;
+    const isMeant = ({ job }: OpenJob): boolean => job.digest === state.digest;
+    const isDropped = jobs.some(isMeant) && !kept.some(isMeant);
+    const take = isDropped ? 'drop' : kept.findLast(({ job }) => job.take !== undefined)?.job.take;
     await this.#tag(name, state, target, copy, take, signal);
   }
 
@@ -61,7 +67,7 @@ export class WriteBackWork {
     state: TagState,
     target: Target,
     copy: ImageCopy,
-    take: OnConflict | undefined,
+    take: Take | undefined,
     signal: AbortSignal,
   ): Promise<void> {
     const { tags, log } = this.#deps;
@@ -74,7 +80,11 @@ export class WriteBackWork {
       case 'there':
         break;
       case 'put':
-        await copy.one({ ...name, beforeTag: () => this.#requireOwed(name, wanted) }, wanted!, name.tag);
+        await copy.one(
+          { ...name, beforeTag: async () => await this.#mayPut(name, wanted!, found, target, signal) },
+          wanted!,
+          name.tag,
+        );
         break;
       case 'delete':
         await client.deleteManifest(name.repository, name.tag, signal);
@@ -88,10 +98,23 @@ export class WriteBackWork {
     if (!(await tags.paid(name, wanted, step.type !== 'there'))) throw overtaken(name);
   }
 
-  /** A copy takes long: another origin that took it for dead may have brought a later push there meanwhile. */
-  async #requireOwed(name: TagName, wanted: Digest | undefined): Promise<void> {
+  /**
+   * A copy takes long: another origin that took it for dead may have brought the same there meanwhile (false: it is not
+   * put once more), or a later push, and others may have changed the tag, which is decided anew then.
+   */
+  async #mayPut(
+    { upstream, repository, tag }: TagName,
+    wanted: Digest,
+    found: Digest | null,
+    { client }: Target,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const name = { upstream, repository, tag };
     const state = await this.#deps.tags.state(name);
     if (isReplaced(state, wanted)) throw overtaken(name);
+    const now = (await client.headManifest(repository, tag, signal)) ?? null;
+    if (now !== wanted && now !== found) throw overtaken(name);
+    return now !== wanted;
   }
 
   #note({ upstream, repository, tag }: TagName, step: TagStep): void {

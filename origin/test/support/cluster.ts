@@ -35,6 +35,8 @@ export interface TestCluster {
   ): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; bytes: Buffer }>;
   start(id: string, deps?: { readonly acceptLoss?: boolean }): Promise<Origin>;
   stop(id: string): Promise<void>;
+  /** Other upstreams after `local` in the document of the ring's first members. */
+  upstreams(upstreams: readonly object[]): void;
   dataOf(id: string): string;
   /** Changes the members in a document: `first` is that of the ring's first members, `cluster` that of the others. */
   document(name: 'first' | 'cluster', change: (members: readonly object[]) => readonly object[]): void;
@@ -109,6 +111,11 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
       const file = join(dir, `${name}.yaml`);
       const now = JSON.parse(readFileSync(file, 'utf8')) as { members: object[] };
       writeFileSync(file, JSON.stringify({ ...now, members: change(now.members) }));
+    },
+    upstreams(upstreams) {
+      const file = join(dir, 'first.yaml');
+      const now = JSON.parse(readFileSync(file, 'utf8')) as { upstreams: readonly object[] };
+      writeFileSync(file, JSON.stringify({ ...now, upstreams: [now.upstreams[0], ...upstreams] }));
     },
     async stop(id) {
       await origins.get(id)?.stop();

@@ -23,18 +23,29 @@ function pushed(before: TagState | undefined, digest: Digest, atMs: number): Tag
   return owing(before, moved(before, { digest, atMs, how: 'push', by: 'o1' }), undefined);
 }
 
-/** Runs the job of A; `during` and `after` happen to its tag before and behind the put at the registry. */
+/**
+ * Runs the job of A; `during` and `after` happen to its tag before and behind the put at the registry, which has `there`
+ * when it is looked at the first and the second time.
+ */
 async function run(
   t: Test,
-  { during, after }: { during?: (state: TagState) => TagState; after?: (state: TagState) => TagState },
+  {
+    during,
+    after,
+    there = [],
+  }: {
+    readonly during?: (state: TagState) => TagState;
+    readonly after?: (state: TagState) => TagState;
+    readonly there?: readonly (Digest | undefined)[];
+  },
 ): Promise<{ puts: Digest[]; state: TagState; error: unknown }> {
   let state = pushed(undefined, A, 1);
   const puts: Digest[] = [];
+  const seen = [...there];
   const copy = {
     one: async ({ beforeTag }: CopyName, digest: Digest) => {
       state = during?.(state) ?? state;
-      await beforeTag?.();
-      puts.push(digest);
+      if ((await beforeTag?.()) !== false) puts.push(digest);
       state = after?.(state) ?? state;
     },
   };
@@ -56,7 +67,7 @@ async function run(
     onConflict: () => t.fail('no conflict'),
   });
   const target = {
-    client: { headManifest: async () => undefined },
+    client: { headManifest: async () => seen.shift() },
     writeBack: { 'on-conflict': 'ours' },
   } as unknown as Target;
   const error: unknown = await work
@@ -87,4 +98,18 @@ t.test('a push that only waits here is no reason: its own job follows', async (t
   t.same(puts, [A]);
   t.match(state, { digest: B, owed: { base: A } });
   t.equal(error, undefined);
+});
+
+t.test('what another origin put there while it was copied is not put once more', async (t) => {
+  const { puts, state, error } = await run(t, { there: [undefined, A] });
+  t.same(puts, []);
+  t.match(state, { digest: A, owed: undefined });
+  t.equal(error, undefined);
+});
+
+t.test('a tag that was changed there while it was copied is decided anew', async (t) => {
+  const { puts, state, error } = await run(t, { there: [undefined, B] });
+  t.same(puts, []);
+  t.match(state, { digest: A, owed: { ours: [A] } });
+  t.match(error, { code: 'CONFLICT' });
 });

@@ -50,6 +50,9 @@ export function addWriteBack(program: Command): void {
       ]),
     )
     .action(runRetry);
+  operatorOptions(writeBack.command('give-up <job>'))
+    .description('give one push up: its tag becomes what it is at the registry, which never gets it')
+    .action(runGiveUp);
   operatorOptions(writeBack.command('drain [upstream]'))
     .description('try all again and wait until nothing is left; exit code 1 with what is left')
     .option('--timeout <duration>', 'how long to wait', '10m')
@@ -75,6 +78,13 @@ async function runRetry(job: string | undefined, flags: RetryFlags): Promise<voi
   const { changed, silent } = await retry(operator, { job, upstream, take, dead: dead ? true : undefined });
   if (changed === 0) throw new CodedError('REQUEST_INVALID', { message: 'retry: no such push waits' });
   process.stdout.write(`tried again${silentText(silent)}; see "sepia write-back status"\n`);
+}
+
+async function runGiveUp(job: string, flags: OperatorFlags): Promise<void> {
+  await using operator = Operator.open(flags);
+  const { changed, silent } = await retry(operator, { job, take: 'drop' });
+  if (changed === 0) throw new CodedError('REQUEST_INVALID', { message: 'give-up: no such push waits' });
+  process.stdout.write(`given up${silentText(silent)}; see "sepia write-back status"\n`);
 }
 
 async function runDrain(

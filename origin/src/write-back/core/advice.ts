@@ -2,11 +2,11 @@ import type { ErrorCode } from '@sepia/base/errors';
 
 const ADVICE: Partial<Record<ErrorCode, string>> = {
   UPSTREAM_POLICY:
-    'the registry has a rule against it (an immutable tag, a policy gate): change the rule, then retry; or delete it here by its digest, then retry',
+    'the registry has a rule against it (an immutable tag, a policy gate): change the rule, then retry; or give it up: sepia write-back give-up JOB',
   METHOD_UNSUPPORTED:
-    'the registry does not delete this: delete it there by hand, then retry; or set write-back.deletes: false',
+    'the registry does not delete this: delete it there by hand, then retry; or sepia write-back give-up JOB',
   WRITE_BACK_CONFLICT: 'say who wins: sepia write-back retry JOB --take ours, or --take theirs',
-  MANIFEST_SYNTAX: 'the registry does not take such a manifest: delete it here by its digest, then retry',
+  MANIFEST_SYNTAX: 'the registry does not take such a manifest: sepia write-back give-up JOB',
   BACKEND_DOWN: 'nothing to do: it goes on when the registry answers',
   UPSTREAM_LIMITED: 'nothing to do: it goes on when the registry takes more requests',
   QUORUM_LOST: 'too few origins answer: see sepia status',

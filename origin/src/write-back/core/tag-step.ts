@@ -4,6 +4,9 @@ import type { Owed } from '../../records/core/tag-record.ts';
 /** Who wins when a tag was changed at the registry behind while a change of it waited here. */
 export type OnConflict = 'ours' | 'theirs' | 'stop';
 
+/** What an operator says of one push: who wins its conflict, or that it is given up. */
+export type Take = 'ours' | 'theirs' | 'drop';
+
 /** What is done about one tag that awaits write-back. */
 export type TagStep =
   /** The registry has it as it is here. */
@@ -21,15 +24,16 @@ export type TagStep =
  * where that is not known, whatever is there is one, unless the push wins anyway. What only a backup says is owed may have
  * got there and been replaced since: it goes over nothing, and yields to what nobody here ever put there, before somebody
  * says so. A delete takes nothing away there that
- * was never known here, unless an operator says so: `take`, who wins this conflict.
+ * was never known here, unless an operator says so: `take`, who wins this conflict; `drop`: the registry, in any case.
  */
 export function tagStep(
   tag: { readonly wanted: Digest | null; readonly found: Digest | null; readonly owed: Owed },
   onConflict: OnConflict,
-  take?: OnConflict,
+  take?: Take,
 ): TagStep {
   const { wanted, found, owed } = tag;
   if (found === wanted) return { type: 'there' };
+  if (take === 'drop') return { type: 'yield', to: found };
   const act = wanted === null ? 'delete' : 'put';
   const isOurs = found !== null && owed.ours.includes(found);
   const isAsBefore = owed.base === undefined ? found === null : found === owed.base;

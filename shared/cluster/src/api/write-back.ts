@@ -41,7 +41,7 @@ export interface WriteBackRetry {
   readonly job?: string | undefined;
   readonly upstream?: string | undefined;
   readonly dead?: boolean | undefined;
-  /** Who wins a conflict. */
-  readonly take?: 'ours' | 'theirs' | undefined;
+  /** Who wins a conflict. `drop`, of one job: what it was to bring there is given up. */
+  readonly take?: 'ours' | 'theirs' | 'drop' | undefined;
   readonly atMs: number;
 }

@@ -1,0 +1,131 @@
+import { shardKey } from '@sepia/cluster/cluster';
+import type { Members } from '../cluster/members.ts';
+import { INTENT_MS } from './intake.ts';
+import { type JobQueue, MAX_JOBS } from './job-queue.ts';
+import type { OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
+import { isWriteBackRule } from './targets.ts';
+
+/** Groups of one rule that one look takes up; the others wait for a later one. */
+const MAX_GROUPS = 2_000;
+/** Jobs that one look keeps of all that may run. */
+const MAX_KEPT = 10_000;
+/** The leader of a shard is told again of the jobs that others keep for it. */
+const TELL_AGAIN_MS = 15_000;
+
+/** Jobs that one copy settles: the same tag of the same rule, pushed once or often; at most {@link MAX_JOBS}. */
+export interface Group {
+  readonly key: string;
+  readonly jobs: OpenJob[];
+}
+
+/** Jobs of one rule, of the shards that this origin leads. */
+export interface Backlog {
+  readonly waiting: number;
+  readonly dead: number;
+  /** When the oldest that waits was written, by the cluster's date. */
+  readonly oldestAtMs: number | undefined;
+}
+
+/** What one look at the queue found; all but the counts within limits. */
+export interface Look {
+  /** Jobs that are not done. */
+  readonly size: number;
+  /** Of the replication rules. */
+  readonly counts: { readonly waiting: number; readonly dead: number };
+  readonly backlogs: ReadonlyMap<string, Backlog>;
+  /** What may begin. */
+  readonly groups: readonly Group[];
+  /** By leader: jobs that it may not know of. A leader with none was told of all. */
+  readonly foreign: ReadonlyMap<string, readonly OpenJob[]>;
+  /** Of the ids that were asked about those that are still open. */
+  readonly open: ReadonlySet<string>;
+}
+
+interface QueueLookDeps {
+  readonly jobs: Pick<ReplicationJobs, 'open'>;
+  readonly queue: Pick<JobQueue, 'mayRun'>;
+  readonly members: Pick<Members, 'leaderOf' | 'selfId'>;
+  readonly rules: { has(rule: string): boolean };
+  readonly nowMs: () => number;
+}
+
+/** Looks through the whole queue, however long, and keeps a bounded part of it: what may run next. */
+export class QueueLook {
+  readonly #deps: QueueLookDeps;
+  #seenMs = new Map<string, number>();
+  readonly #toldMs = new Map<string, number>();
+
+  constructor(deps: QueueLookDeps) {
+    this.#deps = deps;
+  }
+
+  /** `ids`: those of running jobs. `mayBegin`: false for groups that run already, or wait after a failure. */
+  async look(ids: ReadonlySet<string>, mayBegin: (key: string, rule: string) => boolean): Promise<Look> {
+    const { members, jobs, rules, queue, nowMs } = this.#deps;
+    const seenMs = new Map<string, number>();
+    const groups = new Map<string, Group>();
+    const sizes = new Map<string, number>();
+    const foreign = new Map<string, OpenJob[]>();
+    const open = new Set<string>();
+    const counts = { waiting: 0, dead: 0 };
+    const backlogs = new Map<string, Backlog>();
+    let [size, kept] = [0, 0];
+    for (const [id, atMs] of this.#toldMs) if (nowMs() - atMs >= TELL_AGAIN_MS) this.#toldMs.delete(id);
+    for await (const one of jobs.open()) {
+      size += 1;
+      const { id, job } = one;
+      if (ids.has(id)) open.add(id);
+      if (!isWriteBackRule(job.rule)) counts[job.state === 'dead' ? 'dead' : 'waiting'] += 1;
+      const leader = members.leaderOf(shardKey(one.upstream, one.repository));
+      if (leader !== members.selfId) {
+        const list = foreign.get(leader) ?? [];
+        foreign.set(leader, list);
+        if (!this.#toldMs.has(id) && list.length < MAX_JOBS) list.push(one);
+        continue;
+      }
+      backlogs.set(job.rule, withJob(backlogs.get(job.rule), job));
+      if (!rules.has(job.rule) || job.state === 'dead' || !this.#isRipe(one, seenMs)) continue;
+      const key = groupKey(job);
+      const group = groups.get(key);
+      if (group !== undefined) {
+        if (group.jobs.length >= MAX_JOBS || kept >= MAX_KEPT) continue;
+        group.jobs.push(one);
+        kept += 1;
+        continue;
+      }
+      const ofRule = sizes.get(job.rule) ?? 0;
+      if (ofRule >= MAX_GROUPS || kept >= MAX_KEPT || !mayBegin(key, job.rule) || !queue.mayRun(one))
+        continue;
+      kept += 1;
+      sizes.set(job.rule, ofRule + 1);
+      groups.set(key, { key, jobs: [one] });
+    }
+    this.#seenMs = seenMs;
+    return { size, counts, backlogs, groups: [...groups.values()], foreign, open };
+  }
+
+  /** A leader was told of jobs. */
+  told(list: readonly OpenJob[]): void {
+    for (const { id } of list) this.#toldMs.set(id, this.#deps.nowMs());
+  }
+
+  #isRipe({ id, job }: OpenJob, seenNow: Map<string, number>): boolean {
+    if (job.state !== 'intent') return true;
+    const nowMs = this.#deps.nowMs();
+    const seenMs = this.#seenMs.get(id) ?? nowMs;
+    seenNow.set(id, seenMs);
+    return nowMs - seenMs >= INTENT_MS;
+  }
+}
+
+/** What one copy settles; of a write-back whatever happened to one tag, in its order. */
+export function groupKey({ rule, upstream, repository, reference, kind }: ReplicationJob): string {
+  return [rule, isWriteBackRule(rule) ? 'all' : kind, upstream, repository, reference].join('\n');
+}
+
+function withJob(before: Backlog | undefined, { state, createdAtMs }: ReplicationJob): Backlog {
+  const { waiting = 0, dead = 0, oldestAtMs } = before ?? {};
+  return state === 'dead'
+    ? { waiting, dead: dead + 1, oldestAtMs }
+    : { waiting: waiting + 1, dead, oldestAtMs: Math.min(oldestAtMs ?? createdAtMs, createdAtMs) };
+}

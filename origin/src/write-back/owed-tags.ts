@@ -1,0 +1,227 @@
+import { backoffMs } from '@sepia/base/async/backoff';
+import { CodedError } from '@sepia/base/errors';
+import { logFailure, throwIfBug } from '@sepia/base/failure';
+import { LatestMap } from '@sepia/base/latest-map';
+import { pause } from '@sepia/base/lifecycle';
+import type { Logger } from '@sepia/base/log';
+import { isRepositoryName, isTag, parseRepositoryName, parseTag } from '@sepia/base/names/repository';
+import { shardKey } from '@sepia/cluster/cluster';
+import { settledValue } from '@sepia/records/register/register-client';
+import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
+import type { Members } from '../cluster/members.ts';
+import type { TagState } from '../records/core/tag-record.ts';
+import type { OwedTag, TagIndex } from '../records/tag-index.ts';
+import type { TagName, Tags } from '../records/tags.ts';
+import { type JobQueue, MAX_JOBS } from '../replication/job-queue.ts';
+import type { OpenJob, ReplicationJob } from '../replication/replication-jobs.ts';
+import { isWriteBackRule, writeBackRule } from '../replication/targets.ts';
+
+/** Noted tags are looked at this often, each this long after its job went: a register gives up after 5 s. */
+const LOOK_MS = 2_000;
+const CHECK_MS = 10_000;
+/** Tags that are noted at once; where there were more all are looked through. */
+const MAX_NOTED = 10_000;
+/** All are looked through again after this, and sooner while some could not be, in ms. */
+const WHOLE_EVERY_MS = 3_600_000;
+const UNFINISHED_MS = 5_000;
+const MAX_UNFINISHED_MS = 600_000;
+
+/** A tag that may be owed without a job. */
+interface Noted {
+  readonly name: TagName;
+  readonly dueMs: number;
+  readonly isRestored: boolean;
+}
+
+export interface OwedTagsDeps {
+  /** Those of mode write-back. */
+  readonly upstreams: readonly string[];
+  readonly members: Pick<Members, 'leaderOf' | 'selfId' | 'epoch'>;
+  readonly records: RecordStore;
+  readonly queue: Pick<JobQueue, 'newEntry' | 'mayRun' | 'without' | 'write'>;
+  readonly tags: Pick<Tags, 'state'>;
+  readonly tagIndex: Pick<TagIndex, 'owed'>;
+  /** The queue has something new. */
+  readonly wake: () => void;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/**
+ * Sees to it that every tag that awaits write-back has a job. Each was given one before it moved; it may have gone since:
+ * the push of an intent went on after it ran, and died, or the tag comes from a backup. All are looked through at the
+ * start, under a new membership and every hour, one alone when a job of it ends. Two jobs for one tag send nothing twice.
+ */
+export class OwedTags {
+  readonly #deps: OwedTagsDeps;
+  readonly #noted = new LatestMap<string, Noted>(MAX_NOTED);
+  readonly #stopped = new AbortController();
+  #wholeDueMs = 0;
+  #wholeEpoch: number | undefined;
+  #unfinished = 0;
+  #loop: Promise<void> | undefined;
+
+  constructor(deps: OwedTagsDeps) {
+    this.#deps = deps;
+    deps.records.onRecord((space, _key, before, after) => {
+      if (space === 'j1') this.#jobChanged(before, after);
+    });
+  }
+
+  start(): void {
+    if (this.#deps.upstreams.length > 0) this.#loop = this.#forever();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new CodedError('DRAINING'));
+    await this.#loop;
+  }
+
+  /** A tag of a backup was put back, at whichever of its owners. */
+  restored(name: TagName): void {
+    this.#note(name, { inMs: 0, isRestored: true });
+  }
+
+  #note(name: TagName, { inMs, isRestored }: { readonly inMs: number; readonly isRestored: boolean }): void {
+    const { upstreams, nowMs } = this.#deps;
+    if (!upstreams.includes(name.upstream)) return;
+    if (this.#noted.size >= MAX_NOTED) this.#wholeDueMs = Math.min(this.#wholeDueMs, nowMs() + CHECK_MS);
+    this.#noted.set(tagKey(name.upstream, name.repository, name.tag), {
+      name,
+      dueMs: nowMs() + inMs,
+      isRestored,
+    });
+  }
+
+  /**
+   * Queues the tags without a job of the repositories that this origin leads, of one upstream or all. Returns how many;
+   * `isWhole`: none had to be left out, because its records do not count here yet.
+   */
+  async oweAll(upstream?: string): Promise<{ count: number; isWhole: boolean }> {
+    const { records, members, queue, upstreams, log } = this.#deps;
+    let [count, isWhole] = [0, true];
+    for (const one of upstreams) {
+      if (upstream !== undefined && one !== upstream) continue;
+      for (const repository of await records.repositories(one)) {
+        this.#stopped.signal.throwIfAborted();
+        if (members.leaderOf(shardKey(one, repository)) !== members.selfId) continue;
+        const name = { upstream: one, repository: parseRepositoryName(repository) };
+        if (!queue.mayRun(name)) {
+          isWhole = false;
+          continue;
+        }
+        try {
+          count += await this.#oweRepository(name);
+        } catch (error) {
+          throwIfBug(error);
+          log.debug({ ...name, reason: String(error) }, 'tags that await write-back were not looked through');
+          isWhole = false;
+        }
+      }
+    }
+    if (count > 0) this.#deps.wake();
+    return { count, isWhole };
+  }
+
+  async #oweRepository(name: Pick<TagName, 'upstream' | 'repository'>): Promise<number> {
+    let count = 0;
+    const some: OwedTag[] = [];
+    for await (const tag of this.#deps.tagIndex.owed(name)) {
+      some.push(tag);
+      if (some.length >= MAX_NOTED) count += await this.#owe(name, some.splice(0));
+    }
+    return count + (await this.#owe(name, some));
+  }
+
+  #jobChanged(before: unknown, after: unknown): void {
+    const was = (before as { value?: Partial<ReplicationJob> } | undefined)?.value;
+    const isOpen = (after as { value?: unknown } | undefined)?.value !== undefined;
+    if (was === undefined || isOpen || !isWriteBackRule(was.rule ?? '')) return;
+    const { upstream = '', repository = '', reference = '' } = was;
+    if (!isRepositoryName(repository) || !isTag(reference)) return;
+    this.#note({ upstream, repository, tag: reference }, { inMs: CHECK_MS, isRestored: false });
+  }
+
+  async #forever(): Promise<void> {
+    const { nowMs, members, log } = this.#deps;
+    const { signal } = this.#stopped;
+    do {
+      try {
+        const { epoch } = members;
+        if (this.#wholeEpoch !== epoch || nowMs() >= this.#wholeDueMs) {
+          const { count, isWhole } = await this.oweAll();
+          if (count > 0) log.warn({ count }, 'tags that await write-back had lost their jobs; queued again');
+          this.#wholeEpoch = epoch;
+          this.#unfinished = isWhole ? 0 : this.#unfinished + 1;
+          const againMs = backoffMs(this.#unfinished, UNFINISHED_MS, MAX_UNFINISHED_MS);
+          this.#wholeDueMs = nowMs() + (isWhole ? WHOLE_EVERY_MS : againMs);
+        }
+        await this.#lookAtNoted();
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#wholeDueMs = Math.max(this.#wholeDueMs, nowMs() + UNFINISHED_MS);
+        logFailure(log, error, 'tags that await write-back were not looked at; tried again', {}, 'debug');
+      }
+    } while (await pause(LOOK_MS, signal));
+  }
+
+  async #lookAtNoted(): Promise<void> {
+    const { members, queue, nowMs } = this.#deps;
+    const owed = new Map<string, TagName[]>();
+    for (const [key, { name, dueMs, isRestored }] of [...this.#noted]) {
+      if (dueMs > nowMs()) continue;
+      this.#noted.delete(key);
+      const shard = shardKey(name.upstream, name.repository);
+      const isOwn = members.leaderOf(shard) === members.selfId && queue.mayRun(name);
+      if (isRestored || (isOwn && (await this.#isOwedHere(key))))
+        owed.set(shard, [...(owed.get(shard) ?? []), name]);
+    }
+    let count = 0;
+    for (const names of owed.values()) count += await this.#oweAgain(names);
+    if (count > 0) this.#deps.wake();
+  }
+
+  /** By this origin's own acceptor: nearly every tag whose job ended is paid, which costs one look here. */
+  async #isOwedHere(key: string): Promise<boolean> {
+    const { value } = await this.#deps.records.registers.state(key);
+    return settledValue<TagState>(key, value)?.owed !== undefined;
+  }
+
+  async #oweAgain(names: readonly TagName[]): Promise<number> {
+    const owed: OwedTag[] = [];
+    for (const name of names) {
+      try {
+        const state = await this.#deps.tags.state(name);
+        const digest = state?.digest === undefined ? {} : { digest: state.digest };
+        if (state?.owed !== undefined) owed.push({ tag: name.tag, ...digest });
+      } catch (error) {
+        throwIfBug(error);
+        this.#note(name, { inMs: CHECK_MS, isRestored: true });
+      }
+    }
+    return await this.#owe(names[0]!, owed);
+  }
+
+  /** Tags of one repository. @throws `QUORUM_LOST` */
+  async #owe(
+    { upstream, repository }: Pick<TagName, 'upstream' | 'repository'>,
+    owed: readonly OwedTag[],
+  ): Promise<number> {
+    const { queue } = this.#deps;
+    const name = { upstream, repository };
+    const rule = writeBackRule(upstream);
+    const lacking = await queue.without(
+      name,
+      rule,
+      owed.map(({ tag }) => tag),
+    );
+    const entries = owed
+      .filter(({ tag }) => lacking.has(tag))
+      .map(({ tag, digest }): OpenJob => {
+        const job = digest !== undefined ? { kind: 'copy' as const, digest } : { kind: 'delete' as const };
+        return queue.newEntry({ ...name, rule, state: 'waiting', reference: parseTag(tag), ...job });
+      });
+    for (let at = 0; at < entries.length; at += MAX_JOBS) await queue.write(entries.slice(at, at + MAX_JOBS));
+    return entries.length;
+  }
+}
