@@ -1,7 +1,12 @@
 import { execFile } from 'node:child_process';
 import { resolve } from 'node:path';
 import { call } from '@sepia/test-support/clients/registry-calls';
-import { pullImage, pushImage, randomImage } from '@sepia/test-support/clients/registry-client';
+import {
+  pullImage,
+  pushImage,
+  pushUntilTaken,
+  randomImage,
+} from '@sepia/test-support/clients/registry-client';
 import { Constellation } from '@sepia/test-support/cluster/constellation';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -61,15 +66,15 @@ t.test('what no tag leads to goes, its quota and its bytes are free; all else st
   const shared = randomImage([200_000, 300_000]);
   const moved = randomImage([400_000]);
   const gone = randomImage([700_000]);
-  await pushImage(proxy, 'team/app', 'v1', shared);
-  await pushImage(proxy, 'team/twin', 'v1', shared);
-  await pushImage(proxy, 'team/app', 'latest', moved);
-  await pushImage(proxy, 'team/app', 'latest', shared);
-  await pushImage(proxy, 'small/app', 'v1', gone);
+  await pushUntilTaken(proxy, 'team/app', 'v1', shared);
+  await pushUntilTaken(proxy, 'team/twin', 'v1', shared);
+  await pushUntilTaken(proxy, 'team/app', 'latest', moved);
+  await pushUntilTaken(proxy, 'team/app', 'latest', shared);
+  await pushUntilTaken(proxy, 'small/app', 'v1', gone);
 
   t.equal((await call('DELETE', `${proxy()}/v2/small/app/manifests/${gone.manifestDigest}`)).status, 202);
   t.equal((await call('DELETE', `${proxy()}/v2/team/twin/manifests/${shared.manifestDigest}`)).status, 202);
-  await t.rejects(pushImage(proxy, 'small/app', 'v2', randomImage([700_000])), 'the quota is used up');
+  await t.rejects(pushUntilTaken(proxy, 'small/app', 'v2', randomImage([700_000])), 'the quota is used up');
 
   const young = await gc(cluster);
   t.match(
@@ -102,8 +107,8 @@ t.test('what no tag leads to goes, its quota and its bytes are free; all else st
     const back = `manifests/${moved.manifestDigest}`;
     t.equal((await call('GET', `${url}/v2/team/app/${back}`)).status, 200, 'history is kept');
   }
-  await pushImage(proxy, 'small/app', 'v2', gone);
-  await pushImage(proxy, 'team/twin', 'v1', shared);
+  await pushUntilTaken(proxy, 'small/app', 'v2', gone);
+  await pushUntilTaken(proxy, 'team/twin', 'v1', shared);
   for (const url of cluster.proxyUrls) {
     await pullImage(url, 'small/app', 'v2');
     await pullImage(url, 'team/twin', 'v1');

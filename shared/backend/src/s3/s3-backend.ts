@@ -7,8 +7,10 @@ import {
   ListObjectsV2Command,
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
+import { backoffMs } from '@sepia/base/async/backoff';
 import { type Digest, digestAlgorithm, digestHex, digestOf } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { delay } from '@sepia/base/lifecycle';
 import { blobOf } from '@sepia/upstream/blob-body';
 import type { BlobQuery, BlobWish, UpstreamBlob } from '@sepia/upstream/queries';
 import type { BackendEntry, BlobBackend, BlobContent } from '../blob-backend.ts';
@@ -33,6 +35,10 @@ interface UploadMarker {
   readonly UploadIdMarker: string | undefined;
 }
 
+/** Looks for what was written just now, and the waits between them, in ms. */
+const MAX_LOOKS = 4;
+const FIRST_LOOK_MS = 250;
+const MAX_LOOK_MS = 2_000;
 /** Three of them are in memory for each blob that is written. */
 const PART_BYTES = 8 * 1024 * 1024;
 
@@ -92,8 +98,12 @@ export class S3Backend implements BlobBackend {
         if (await this.#holds(content, signal)) return 'there';
         throw this.#down('an upload was ended by somebody else; it is begun anew', error);
       }
-      if (!(await this.#holds(content, signal, true)))
-        throw this.#lies(`says that it wrote ${content.digest}, and does not have it`);
+      // Another origin that completes its own upload may be putting the same in its place at this moment.
+      for (let looks = 1; !(await this.#holds(content, signal, true)); looks++) {
+        if (looks >= MAX_LOOKS)
+          throw this.#lies(`says that it wrote ${content.digest}, and does not have it`);
+        await delay(backoffMs(looks, FIRST_LOOK_MS, MAX_LOOK_MS), signal);
+      }
       await upload.endOthers(signal);
     }
     return 'written';

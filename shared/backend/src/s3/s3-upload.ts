@@ -25,6 +25,11 @@ const PARTS_AT_ONCE = 3;
 const MAX_TRIES = 4;
 const FIRST_WAIT_MS = 250;
 const MAX_WAIT_MS = 4_000;
+/** Tries to complete an upload whose parts are said to be missing: within some 8 s, and 4 s more for each GiB. */
+const COMPLETE_TRIES = 3;
+const BYTES_PER_TRY = 2 ** 30;
+/** Uploads of one blob that are looked at for the one to go on with. */
+const MAX_COMPARED = 4;
 
 interface SentPart extends CompletedPart {
   readonly sha256: Buffer;
@@ -70,18 +75,42 @@ export class S3Upload {
       if (isCoded(error, 'DISK_CORRUPT')) await this.#abort(open.id);
       throw error;
     }
-    try {
-      await this.#complete(open.id, sent, signal);
-    } catch (error) {
-      if (isCoded(error) && error.detail['s3'] === 'InvalidPart') {
-        await this.#abort(open.id);
-        throw new CodedError('UPSTREAM_LIES', {
-          message: `${this.#store.place} acknowledged parts that it does not have`,
-          detail: { digest: this.#content.digest, place: this.#store.place },
-          cause: error,
-        });
+    await this.#finish(open.id, sent, signal);
+  }
+
+  /**
+   * Completes it. While another origin does the same, a store may have taken parts away that stood here (versitygw), until
+   * it knows no such upload any more: nothing is asked of it but what it has. Only a store that goes on lacking parts
+   * acknowledged what it does not have.
+   */
+  async #finish(id: string, sent: readonly SentPart[], signal: AbortSignal): Promise<void> {
+    const { digest, sizeBytes } = this.#content;
+    const maxTries = COMPLETE_TRIES + Math.floor(sizeBytes / BYTES_PER_TRY);
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#complete(id, sent, signal);
+        return;
+      } catch (error) {
+        if (!isCoded(error) || error.detail['s3'] !== 'InvalidPart') throw error;
+        if (tries >= maxTries) {
+          await this.#abort(id);
+          throw new CodedError('UPSTREAM_LIES', {
+            message: `${this.#store.place} acknowledged parts that it does not have`,
+            detail: { digest, place: this.#store.place },
+            cause: error,
+          });
+        }
+        await this.#untilWhole(id, sent, signal);
       }
-      throw error;
+    }
+  }
+
+  /** Waits for the parts of an upload to be there, a while. @throws `UPLOAD_UNKNOWN` when somebody else completed it */
+  async #untilWhole(id: string, sent: readonly SentPart[], signal: AbortSignal): Promise<void> {
+    for (let looks = 1; looks <= MAX_TRIES; looks++) {
+      await delay(backoffMs(looks, FIRST_WAIT_MS, MAX_WAIT_MS), signal);
+      const parts = await this.#partsOf(id, signal);
+      if (sent.every(({ PartNumber, ETag }) => parts.get(PartNumber!)?.etag === ETag)) return;
     }
   }
 
@@ -202,17 +231,22 @@ export class S3Upload {
     return { id: UploadId, parts: new Map() };
   }
 
-  /** The newest upload of this blob that stands there. A store that does not tell has none. */
+  /**
+   * The upload of this blob that stands there with the most parts, of the newest few. There are several where more than
+   * one origin began. A store that does not tell has none.
+   */
   async #left(signal: AbortSignal): Promise<OpenUpload | undefined> {
+    let fullest: OpenUpload | undefined;
     try {
-      const [newest] = (await this.#uploads(signal)).sort((one, other) => other.beganMs - one.beganMs);
-      return newest === undefined
-        ? undefined
-        : { id: newest.id, parts: await this.#partsOf(newest.id, signal) };
+      const uploads = (await this.#uploads(signal)).sort((one, other) => other.beganMs - one.beganMs);
+      for (const { id } of uploads.slice(0, MAX_COMPARED)) {
+        const parts = await this.#partsOf(id, signal);
+        if (fullest === undefined || parts.size > fullest.parts.size) fullest = { id, parts };
+      }
     } catch (error) {
-      if (isCoded(error, 'UPSTREAM_DENIED') || isCoded(error, 'UPLOAD_UNKNOWN')) return undefined;
-      throw error;
+      if (!isCoded(error, 'UPSTREAM_DENIED') && !isCoded(error, 'UPLOAD_UNKNOWN')) throw error;
     }
+    return fullest;
   }
 
   async #uploads(signal: AbortSignal): Promise<{ readonly id: string; readonly beganMs: number }[]> {

@@ -1,5 +1,6 @@
 import { copyFileSync, cpSync, readdirSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
+import { CreateMultipartUploadCommand, S3Client } from '@aws-sdk/client-s3';
 import { digestOf } from '@sepia/base/digest';
 import { isCoded } from '@sepia/base/errors';
 import { createDispatcher } from '@sepia/http/sockets';
@@ -162,6 +163,43 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
     faults.fault = () => undefined;
     t.equal(await backend.putBlob(large, soon()), 'written');
     t.ok((await bytesIn(backend, large.digest)).equals(largeBytes));
+  });
+
+  await t.test('of several uploads that were left the one with the most parts is gone on with', async (t) => {
+    const { faults, backend, name } = await through(t);
+    faults.fault = (seen) =>
+      isPart(seen) && partOf(seen) > 2 ? { type: 'answer', status: 403, code: 'AccessDenied' } : undefined;
+    await t.rejects(backend.putBlob(large, soon()), { code: 'UPSTREAM_DENIED' });
+    const client = new S3Client({
+      ...{ endpoint: server.url, region: 'us-east-1', forcePathStyle: true },
+      credentials: S3_CREDENTIALS,
+    });
+    t.teardown(() => client.destroy());
+    const begin = { Bucket: name, Key: KEYS.keyOf(large.digest), ChecksumAlgorithm: 'SHA256' } as const;
+    await client.send(new CreateMultipartUploadCommand(begin));
+    t.equal(uploads(name).length, 2);
+    faults.seen.length = 0;
+    faults.fault = () => undefined;
+    t.equal(await backend.putBlob(large, soon()), 'written');
+    t.same(faults.seen.filter(isPart).map(partOf).sort(), [3, 4], 'parts that are there are not sent again');
+    t.same(uploads(name), [], 'the other one is ended');
+  });
+
+  await t.test('parts that another writer takes away by completing the upload are no lie', async (t) => {
+    const { faults, backend, name } = await through(t);
+    const other = open(t, server.url, name);
+    let completed: 'written' | 'there' | undefined;
+    faults.fault = async ({ method, path }) => {
+      if (method !== 'POST' || !path.includes('uploadId=')) return undefined;
+      // It goes on with the same upload, all of whose parts are there.
+      completed = await other.putBlob(large, soon());
+      return { type: 'answer', status: 400, code: 'InvalidPart' };
+    };
+    t.equal(await backend.putBlob(large, soon()), 'there');
+    t.equal(completed, 'written');
+    t.equal(faults.seen.filter(({ method }) => method === 'DELETE').length, 0, 'nobody ended it');
+    t.ok((await bytesIn(backend, large.digest)).equals(largeBytes));
+    t.same(uploads(name), []);
   });
 
   await t.test('bytes that change on their way there are refused by the store, and sent again', async (t) => {

@@ -28,7 +28,7 @@ export interface SeenRequest {
 export class S3Faults {
   readonly url: string;
   readonly seen: SeenRequest[] = [];
-  fault: (seen: SeenRequest) => S3Fault | undefined = () => undefined;
+  fault: (seen: SeenRequest) => S3Fault | undefined | Promise<S3Fault | undefined> = () => undefined;
   readonly #server: Server;
   readonly #target: URL;
 
@@ -57,7 +57,7 @@ export class S3Faults {
   async #serve(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const seen: SeenRequest = { method: req.method!, path: req.url!, range: req.headers.range };
     this.seen.push(seen);
-    const fault = this.fault(seen);
+    const fault = await this.fault(seen);
     if (fault?.type === 'answer') {
       req.resume();
       await once(req, 'end');
@@ -101,6 +101,8 @@ export class S3Faults {
     const { method, url: path, headers } = req;
     const { 'transfer-encoding': _chunked, ...sent } = headers;
     const out = request({ hostname, port, method, path, headers: sent });
+    // A store that answers before it has read all may reset the connection then: its answer is carried on.
+    out.on('error', () => undefined);
     out.end(body);
     const [answer] = (await once(out, 'response')) as [IncomingMessage];
     return answer;
