@@ -99,7 +99,7 @@ export const ERROR_TABLE = {
   START_FAILED: f('UNKNOWN', 500, false, 'start is not possible'),
   WIRE_INVALID: f('UNKNOWN', 500, false, 'peer broke the wire protocol'),
   METAINFO_INVALID: f('UNKNOWN', 500, false, 'metainfo is not valid'),
-  PIECE_BAD: f('UNKNOWN', 500, true, 'piece does not match its hash'),
+  PIECE_BAD: f('UNAVAILABLE', 503, true, 'piece does not match its hash'),
   STALE_ATTEMPT: f('UNAVAILABLE', 503, true, 'the attempt to fetch this content was dropped'),
   LAYER_INVALID: f('UNKNOWN', 500, false, 'layer is not a valid archive'),
   LAYER_NOT_LAZY: f(

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import { Bitfield } from '@sepia/base/bitfield';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
@@ -9,11 +10,13 @@ import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { Chance } from '@sepia/swarm/core/random';
 import { type PieceStore, SwarmEngine } from '@sepia/swarm/shell/engine';
 import type { SwarmNet } from '@sepia/swarm/shell/net';
-import { type Content, json, type Truth, wait } from '../../../proxy/test/support/answers.ts';
+import { bodyOf, type Content, json, type Truth, wait } from '../../../proxy/test/support/answers.ts';
 import { FaultyOrigins, type Weather } from '../../../proxy/test/support/faulty-origins.ts';
 
 export const CLUSTER_KEY = new Uint8Array(32).fill(7);
 const FOREVER_MS = 1_000_000;
+/** Of `InternalClient`, where a call names none. */
+const BODY_TIMEOUT_MS = 30_000;
 
 /** What a cluster of a run has beside its origins. */
 interface ClusterFacts {
@@ -40,7 +43,23 @@ export class FaultyCluster extends FaultyOrigins {
     this.#deadAtMs = Date.now() + facts.deadAfterMs;
   }
 
+  /** As the client that ships: headers and bytes that are silent for too long are given up. */
   override async raw(request: InternalRequest): Promise<InternalResponse> {
+    const late = new AbortController();
+    const giveUp = (): void => late.abort(new CodedError('PEER_HTTP', { message: 'no answer in time' }));
+    const { headersTimeoutMs, bodyTimeoutMs = BODY_TIMEOUT_MS } = request;
+    const signal = AbortSignal.any([late.signal, ...(request.signal === undefined ? [] : [request.signal])]);
+    const timer = setTimeout(giveUp, headersTimeoutMs);
+    try {
+      const answer = await this.#answer({ ...request, signal });
+      const body = watched(answer.body, bodyTimeoutMs, giveUp);
+      return { ...answer, body: bodyOf(Readable.from(body, { objectMode: true })) };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #answer(request: InternalRequest): Promise<InternalResponse> {
     if (Date.now() >= this.#deadAtMs) {
       const isSilent = this.#chance.next() < 0.3;
       await wait(isSilent ? request.headersTimeoutMs : this.#chance.below(20), request.signal);
@@ -64,6 +83,25 @@ export class FaultyCluster extends FaultyOrigins {
     if (sizeBytes <= SMALL_BLOB_BYTES) return { kind: 'small', sizeBytes, owners };
     const metainfo = Buffer.from(this.known().encode()).toString('base64');
     return { kind: 'swarm', sizeBytes, metainfo, owners, peers: this.#facts.peers, intervalMs: 1_000 };
+  }
+}
+
+/** A body whose silence is given up; the time that its reader takes is none. */
+async function* watched(
+  body: InternalResponse['body'],
+  silentMs: number,
+  giveUp: () => void,
+): AsyncGenerator<Uint8Array> {
+  const chunks = (body as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const timer = setTimeout(giveUp, silentMs);
+      const { value, done } = await chunks.next().finally(() => clearTimeout(timer));
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    body.destroy();
   }
 }
 
