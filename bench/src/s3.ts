@@ -41,7 +41,10 @@ await runBench({
     const direct = async (blob: MadeBlob): Promise<Transfer> => {
       const hex = blob.digest.slice('sha256:'.length);
       const { accessKeyId, secretAccessKey } = S3_CREDENTIALS;
-      const args = ['--aws-sigv4', 'aws:amz:us-east-1:s3', '--user', `${accessKeyId}:${secretAccessKey}`];
+      // curl leaves this header out, and stores want it.
+      const header = ['--header', 'x-amz-content-sha256: UNSIGNED-PAYLOAD'];
+      const user = ['--user', `${accessKeyId}:${secretAccessKey}`];
+      const args = ['--aws-sigv4', 'aws:amz:us-east-1:s3', ...user, ...header];
       return await curl(`${server.url}/${BUCKET}/blobs/sha256/${hex.slice(0, 2)}/${hex}`, { args });
     };
     const through = async (blob: MadeBlob): Promise<Transfer> => await curl(blobUrl(proxy, blob.digest));
