@@ -8,6 +8,7 @@ import type { Descriptor, ParsedManifest } from '@sepia/oci/manifest';
 import { parsePushedManifest } from '@sepia/oci/pushed-manifest';
 import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
+import type { Kept } from '../blobs/kept.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import { readOnly } from '../blobs/uploads.ts';
 import { closureOf, type ReadManifest } from '../fence/closure.ts';
@@ -53,6 +54,7 @@ interface PushDeps {
   /** Size of a blob that this origin does not have, where another one tells it. */
   readonly sizeOf: (name: BlobName) => Promise<number | undefined>;
   readonly links: Links;
+  readonly keeps: Pick<Kept, 'byOwners'>;
   readonly tags: Tags;
   readonly quotas: Pick<Quotas, 'check' | 'hold' | 'release'>;
   readonly referrers: Referrers;
@@ -101,6 +103,7 @@ async function storeManifest(
   const isWrittenBack = upstreams.get(name.upstream).mode === 'write-back';
   if (isWrittenBack) await confirmLinks(links, name, needed);
   await requireLinks(links, name, needed);
+  if (isWrittenBack) await keepNeeded(deps, name, needed);
   await checkSizes(deps, name, parsed.descriptors);
   await quotas.check({ ...name, digest }, bytes.length);
   if (push.reference.kind === 'tag') await holdTag(deps, name, push.reference.tag);
@@ -152,6 +155,25 @@ async function confirmLinks(links: Links, name: Repository, needed: readonly Des
       // Whether it is linked now is asked next; a registry that is silent leaves it missing.
       if (!isCoded(error)) throw error;
     }
+  });
+}
+
+/**
+ * What the registry had once and is a cached copy here by now counts as pushed again: it may be gone there. What this
+ * origin keeps as pushed by this repository is not cached anywhere before its registry has it. The rest is there alone.
+ */
+async function keepNeeded(
+  { store, keeps }: Pick<PushDeps, 'store' | 'keeps'>,
+  name: Repository,
+  needed: readonly Descriptor[],
+): Promise<void> {
+  const digests = [...new Set(needed.map(({ digest }) => digest))];
+  await fewAtOnce(digests, CONFIRMS_AT_ONCE, async (digest) => {
+    const attrs = (await store.stat(digest))?.attrs;
+    const isByUs = (one: Repository): boolean =>
+      one.upstream === name.upstream && one.repository === name.repository;
+    if (attrs?.class !== 'pushed' || !attrs.provenance.some((one) => isByUs(one as Repository)))
+      await keeps.byOwners({ ...name, digest }, false);
   });
 }
 

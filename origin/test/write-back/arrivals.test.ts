@@ -1,0 +1,70 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
+import { type BlobAttrs, decodeSidecar } from '@sepia/store/sidecar';
+import t from 'tap';
+import { Hub, until } from '../support/hub.ts';
+
+const LAYER_BYTES = 300_000;
+/** Less than one layer fits: what is cached goes. */
+const CONFIG = 'cache:\n  budget: 200KiB\n  high: 0.5\n  low: 0.2';
+
+function kept(hub: Hub, digest: string): (BlobAttrs | undefined)[] {
+  const hex = digestHex(digest as Digest);
+  return hub.c.ids.map((id) => {
+    const file = join(hub.c.dataOf(id), 'v1/meta/sha256', hex.slice(0, 2), hex);
+    return existsSync(file) ? decodeSidecar(readFileSync(file)).attrs : undefined;
+  });
+}
+
+t.test('what came to the registry makes room, and is read through again; what waits stays', async (t) => {
+  const hub = await Hub.start(t, {}, { config: CONFIG });
+  const there = randomBytes(LAYER_BYTES);
+  const gone = randomBytes(LAYER_BYTES);
+  const image = await hub.image('team/app', 'v1', there);
+  await hub.image('team/app', 'gone', gone);
+  await hub.drained();
+  hub.target.fault = (method) => (method === 'PUT' || method === 'POST' ? { status: 503 } : undefined);
+  const waits = randomBytes(LAYER_BYTES);
+  await hub.image('team/app', 'v2', waits);
+  for (const one of [there, gone])
+    await until(() => kept(hub, digestOf(one)).every((found) => found === undefined), 'it is evicted');
+  hub.target.blobs.delete(`team/app@${digestOf(gone)}`);
+  for (const id of hub.c.ids) {
+    const path = `/v1/blobs/${digestOf(gone)}?upstream=hub&repository=team/app`;
+    t.equal((await hub.c.call(id, { method: 'HEAD', path })).status, 404, 'taken away there, it is nowhere');
+  }
+  for (const id of hub.c.ids) {
+    const path = `/v1/blobs/${digestOf(there)}?upstream=hub&repository=team/app`;
+    const read = await hub.c.call(id, { method: 'GET', path });
+    t.ok(read.status === 307 || read.bytes.equals(there), `${id} reads it through`);
+  }
+  t.match(await hub.tag('team/app', 'v1'), { status: 200, digest: image });
+  t.ok(
+    kept(hub, digestOf(waits)).every((one) => one?.class === 'pushed'),
+    'what the registry has not got stays',
+  );
+  hub.target.fault = () => undefined;
+  await hub.drained();
+  t.ok(hub.target.blobs.has(`team/app@${digestOf(waits)}`));
+});
+
+t.test(
+  'a mount keeps what is cached by now until its own registry has it; nothing to keep: no mount',
+  async (t) => {
+    const hub = await Hub.start(t);
+    const bytes = randomBytes(LAYER_BYTES);
+    const digest = digestOf(bytes);
+    await hub.image('team/base', 'v1', bytes);
+    await hub.drained();
+    const classes = (): (string | undefined)[] => kept(hub, digest).map((one) => one?.class);
+    await until(() => classes().every((one) => one === 'cached'), 'it came there');
+    hub.target.fault = (method) => (method === 'PUT' || method === 'POST' ? { status: 503 } : undefined);
+    const mount = `/v1/mounts?upstream=hub&repository=team/app&from=team/base&digest=${digest}`;
+    t.equal((await hub.call('POST', mount)).status, 201);
+    await until(() => classes().every((one) => one === 'pushed'), 'it is a pushed one again');
+    const other = digestOf(Buffer.from('other'));
+    t.equal((await hub.call('POST', mount.replace(digest, other))).status, 404);
+  },
+);
