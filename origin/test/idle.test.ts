@@ -8,9 +8,9 @@ import t, { type Test } from 'tap';
 import { startCluster, type TestCluster } from './support/cluster.ts';
 
 /** Pushes of a long history: each left two tombstones in the queue of owed copies, in earlier versions. */
-const PUSHES = Number(process.env['SEPIA_IDLE_PUSHES'] ?? 20_000);
+const PUSHES = Number(process.env['SEPIA_IDLE_PUSHES'] ?? 8_000);
 /** Links that stay. */
-const LINKS = 5_000;
+const LINKS = 2_000;
 const AT_ONCE = 2_000;
 /** For so long the work of idle members is counted, in ms; more makes the count only surer. */
 const COUNTED_MS = 10_000;
