@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { StopStack } from '@sepia/base/lifecycle';
 import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
 import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
 import { must, testbed } from '@sepia/test-support/testbed';
-import type { Up } from '@sepia/test-support/up';
 import { round } from './support/figures.ts';
+import { startIndexed } from './support/indexed.ts';
 import { SlowLink } from './support/link.ts';
 import { startRegistry, startUp } from './support/loopback.ts';
 import { IdleMeter, quietMachine } from './support/machine.ts';
@@ -18,7 +19,7 @@ const HOST = 'registry.example:5000';
 const MIB = 1024 * 1024;
 /** Images of the test bed, and a large one that reads a twentieth of itself. */
 const IMAGES = ['python', 'node', 'big'] as const;
-const MODES = ['ordinary', 'ordinary-sepia', 'lazy'] as const;
+const MODES = ['ordinary', 'ordinary-sepia', 'lazy', 'lazy-guessed', 'lazy-profile'] as const;
 const LEFT_OUT = [
   'lazy eStargz and stargz-snapshotter: no package here has containerd-stargz-grpc (Debian’s stargz-snapshotter is ctr-remote alone)',
   'nydus: no package here has nydusd or nydus-image',
@@ -34,6 +35,8 @@ interface Bed {
   readonly ociOf: (image: Image) => string;
   readonly tagOf: (image: Image) => string;
   readonly bigMb: number;
+  /** What the lazy start of an image read, in that order. */
+  readonly filesRead: Map<Image, readonly string[]>;
 }
 
 await runBench({
@@ -46,6 +49,7 @@ await runBench({
     const bigMb = context.number('big');
     const images = IMAGES.slice(0, context.number('images'));
     const bed: Bed = {
+      filesRead: new Map(),
       ...{ context, bigMb, registry: await startRegistry(context.stops, context.dir) },
       ociOf: (image) => join(context.dir, `oci-${image}`),
       tagOf: (image) => (image === 'big' ? `big${bigMb}x1` : image),
@@ -77,60 +81,92 @@ async function make({ registry, ociOf, tagOf, bigMb }: Bed, image: Image): Promi
 async function measure(bed: Bed, image: Image, mode: Mode): Promise<StartRow> {
   const { context, registry } = bed;
   const dir = join(context.dir, `${image}-${mode}`);
-  const stops: (() => Promise<unknown>)[] = [];
+  const stops = new StopStack();
   const link = await SlowLink.start(registry.port, {
     megabytes: context.number('rate'),
     delayMs: context.number('delay'),
   });
+  stops.push('link', () => link.stop());
   try {
-    const up = mode === 'ordinary' ? undefined : await startSepia(bed, dir, link);
-    const [agent] = up?.cluster.agents ?? [];
-    if (agent !== undefined && mode === 'lazy') await startLazy(bed, image, { dir, agent: agent.url, stops });
+    const node = await startNode(bed, image, mode, { dir, link, stops });
+    const isLazy = mode.startsWith('lazy');
     const containerd = await Containerd24.start(join(dir, 'c'), {
-      contentCache: join(dir, 'content'),
-      mirrors: { [HOST]: agent?.url ?? `http://127.0.0.1:${link.port}` },
+      contentCache: node.content ?? join(dir, 'content'),
+      mirrors: { [HOST]: node.agent ?? `http://127.0.0.1:${link.port}` },
     });
-    stops.unshift(() => containerd.stop());
-    const snapshotter = mode === 'lazy' ? 'erofs' : 'overlayfs';
+    stops.push('containerd', () => containerd.stop());
+    const snapshotter = isLazy ? 'erofs' : 'overlayfs';
     const reference = `${HOST}/t/${image}:1`;
     const { ctr, address, hostsDir } = containerd.paths;
     const own = ['-a', address, '-n', 'k8s.io'];
-    const transfer = mode === 'lazy' ? [] : ['--local'];
+    const transfer = isLazy ? [] : ['--local'];
     const pull = ['images', 'pull', ...transfer, '--snapshotter', snapshotter, '--hosts-dir', hostsDir];
+    const before = await link.received();
     const pullMs = await timed(() => must(ctr, [...own, ...pull, reference], {}, 900_000));
     const create = ['containers', 'create', '--snapshotter', snapshotter, '--net-host', reference, 'one'];
     const createMs = await timed(() => must(ctr, [...own, ...create, ...commandOf(bed, image)]));
     const runMs = await untilFirstLine(ctr, [...own, 'tasks', 'start', 'one']);
-    const bytes = await link.received();
+    const bytes = (await link.received()) - before;
+    if (mode === 'lazy') bed.filesRead.set(image, (await node.daemon?.filesRead()) ?? []);
     await must(ctr, [...own, 'containers', 'rm', 'one']);
     return { image, mode, pullMs, createMs, runMs, megabytes: round(bytes / 1e6, 1) };
   } finally {
-    for (const stop of stops) await stop();
-    await link.stop();
+    await stops.stop();
   }
 }
 
-async function startSepia({ context }: Bed, dir: string, link: SlowLink): Promise<Up> {
-  const counts = ['origins', 'trackers', 'proxies', 'agents'].flatMap((role) => [`--${role}`, '1']);
+/** What a mode needs beside containerd. */
+interface Node {
+  readonly agent?: string;
+  readonly content?: string;
+  readonly daemon?: LazyDaemon;
+}
+
+async function startNode(
+  bed: Bed,
+  image: Image,
+  mode: Mode,
+  at: { readonly dir: string; readonly link: SlowLink; readonly stops: StopStack },
+): Promise<Node> {
+  const { dir, link, stops } = at;
+  if (mode === 'ordinary') return {};
   const upstream = `bench=http://127.0.0.1:${link.port},${HOST}`;
-  return await startUp(context.stops, dir, [...counts, '--upstream', upstream]);
+  if (mode === 'lazy-guessed') {
+    const layers = layersOf(bed.ociOf(image));
+    const cluster = await startIndexed(stops, dir, { reference: `${HOST}/t/${image}:1`, layers, upstream });
+    return { agent: cluster.up.cluster.agents[0]!.url, content: cluster.content };
+  }
+  const counts = ['origins', 'trackers', 'proxies', 'agents'].flatMap((role) => [`--${role}`, '1']);
+  const up = await startUp(stops, dir, [...counts, '--upstream', upstream]);
+  const agent = up.cluster.agents[0]!.url;
+  if (mode === 'ordinary-sepia') return { agent };
+  const fillFirst = mode === 'lazy-profile' ? bed.filesRead.get(image) : undefined;
+  return { agent, daemon: await startLazy(bed, image, { dir, agent, fillFirst, stops }) };
 }
 
 /** The snapshotter of the node, with indexes that were made from the image's files: nothing of it was pulled yet. */
 async function startLazy(
   { ociOf }: Bed,
   image: Image,
-  node: { dir: string; agent: string; stops: (() => Promise<unknown>)[] },
-): Promise<void> {
+  node: {
+    dir: string;
+    agent: string;
+    fillFirst: readonly string[] | undefined;
+    stops: StopStack;
+  },
+): Promise<LazyDaemon> {
   const indexes: string[] = [];
   for (const digest of layersOf(ociOf(image))) {
     const out = join(node.dir, `${digest.slice(7)}.lazy`);
     await must(SEPIA, ['lazy', 'index', join(ociOf(image), 'blobs/sha256', digest.slice(7)), '--out', out]);
     indexes.push(out);
   }
-  const teardown = (stop: () => unknown): void => void node.stops.push(async () => await stop());
-  const options = { agent: node.agent, image: `${HOST}/t/${image}`, indexes };
-  await LazyDaemon.start({ teardown }, node.dir, options);
+  const teardown = (stop: () => unknown): void =>
+    node.stops.push('snapshotter', async () => void (await stop()));
+  const { agent, fillFirst } = node;
+  const first = fillFirst === undefined ? {} : { fillFirst };
+  const options = { agent, image: `${HOST}/t/${image}`, indexes, ...first };
+  return await LazyDaemon.start({ teardown }, node.dir, options);
 }
 
 /** What the large image runs reads a twentieth of it; the others run their own command. */

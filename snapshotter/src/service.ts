@@ -26,6 +26,7 @@ import { readPaths } from './layers/named-files.ts';
 import { Findable } from './offers/core/findable.ts';
 import type { ImageStatus } from './offers/image-table.ts';
 import { nodeSecretOf, type OfferSide, openOffers } from './offers/open-offers.ts';
+import { StartReads } from './offers/start-reads.ts';
 import { looksOf, Readiness } from './readiness.ts';
 import { Grants } from './snapshots/core/grants.ts';
 import { openSnapshots } from './snapshots/open-snapshots.ts';
@@ -89,12 +90,13 @@ async function build({ config, fuseFd, onEnd, log, stops }: Parts): Promise<Snap
   await showAgain({ config, door, layers, show, log });
   const second = await openSnapshots({ config, layers, grants, fileOf, metrics, log });
   if (second !== undefined) stops.push('snapshots', () => second.stop());
+  const starts = new StartReads({ log }, { paths: await readPaths(config['fill-first'], log) });
   const kept = { config, layers, indexes, door, show, fuse: mount.fuse, snapshots: second, metrics, log };
   const pulls =
     secret === undefined
       ? undefined
-      : await takePulls({ ...kept, dispatcher, source, grants }, secret, stops);
-  if (config.fill === 'all') fillLayers({ layers, mount, cache: pulls?.cache, log }, stops);
+      : await takePulls({ ...kept, dispatcher, source, grants, starts }, secret, stops);
+  if (config.fill === 'all') fillLayers({ layers, starts, mount, cache: pulls?.cache, log }, stops);
   await openAdmin({ config, dispatcher, layers, mount, pulls, metrics, log }, stops);
   log.info({ layers: layers.files().length, mount: config.mount }, 'snapshotter is ready');
   const adjust = (next: SnapshotterConfig): void => putInForce(next, log, pulls?.cache);
@@ -118,7 +120,6 @@ async function openLayers(
     'sepia_snapshotter_fetched_bytes_total',
     'Compressed bytes read from the agent.',
   );
-  const readFirst = await readPaths(config['fill-first'], log);
   const layers = new Layers(
     {
       log,
@@ -126,7 +127,7 @@ async function openLayers(
       onFetched: (bytes) => fetched.inc(bytes),
       onComplete: (layer) => void completed(layer, door, log),
     },
-    { dir: join(config.data, 'layers'), bootId: await bootId(), readFirst },
+    { dir: join(config.data, 'layers'), bootId: await bootId() },
   );
   stops.push('layers', () => layers.close());
   for (const { index, image } of config.layers) await layers.add(index, image);
@@ -179,14 +180,19 @@ async function takePulls(
     readonly dispatcher: Dispatcher;
     readonly source: AgentSource;
     readonly grants: Grants;
+    readonly starts: StartReads;
   },
   secret: Uint8Array,
   stops: StopStack,
 ): Promise<Pulls> {
-  const { config, layers, door } = parts;
+  const { config, layers, door, starts } = parts;
   const shown = (await door.list()).map(({ diffId }) => diffId);
   const findable = config['snapshots-socket'] === undefined ? new Findable(shown) : undefined;
-  const offers = openOffers({ ...parts, findable }, secret);
+  const expectStart: StartReads['expect'] = (...start) => {
+    // Where only what is read may be fetched, nothing is guessed.
+    if (config.fill === 'all') starts.expect(...start);
+  };
+  const offers = openOffers({ ...parts, findable, expectStart }, secret);
   stops.push('offers', () => offers.stop());
   const cache = keepCache({ ...parts, findable }, stops);
   layers.follow({
@@ -199,16 +205,20 @@ async function takePulls(
 function fillLayers(
   parts: {
     readonly layers: Layers;
+    readonly starts: StartReads;
     readonly mount: Mount;
     readonly cache: CacheKeeper | undefined;
     readonly log: Logger;
   },
   stops: StopStack,
 ): void {
-  const { layers, mount, cache, log } = parts;
+  const { layers, starts, mount, cache, log } = parts;
+  starts.addListed(layers.shown());
   const filler = new Filler({
     log,
     layers: () => layers.shown().filter((layer) => cache?.mayFill(layer) !== false),
+    first: starts.spans,
+    firstAdded: async (signal) => await starts.added(signal),
     reads: () => ({ waiting: mount.fuse.missing, lastReadMs: mount.lastReadMs() }),
     nowMs: () => performance.now(),
   });

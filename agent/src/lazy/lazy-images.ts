@@ -18,7 +18,7 @@ import { leastBytes } from '@sepia/cluster/conversion-rule';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
 import { isCertain } from '../cluster/members.ts';
 import type { ProxyClient } from '../cluster/proxy-client.ts';
-import { readDiffIds } from './core/image-config.ts';
+import { readCommand, readDiffIds } from './core/image-config.ts';
 import { type PulledImage, PulledImages } from './core/pulled-images.ts';
 import type { Offers } from './offers.ts';
 
@@ -146,7 +146,9 @@ export class LazyImages {
     if (!offers.isServed) return;
     const { upstream, repository, manifest } = image;
     const layers = offered(image, diffIds, bindings);
-    const asked = { upstream, repository, manifest, ...this.#whyNever(image), layers };
+    const command = readCommand(config);
+    const known = { ...(command === undefined ? {} : { command }), ...this.#whyNever(image) };
+    const asked = { upstream, repository, manifest, ...known, layers };
     const doubtMs = nowMs() + DOUBT_MS;
     let answer = await offers.offer(asked, untilMs - nowMs());
     while (answer?.isPending === true && nowMs() < doubtMs && !signal.aborted) {

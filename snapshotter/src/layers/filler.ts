@@ -1,31 +1,50 @@
 import { logFailure } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
-import { nextFill } from './core/fill.ts';
+import { FILL_SPANS, FIRST_LANES, mayFetchFirst, nextFill, type Reads } from './core/fill.ts';
+import type { FirstSpans } from './core/first-spans.ts';
+import type { Run } from './core/runs.ts';
 import type { LazyLayer } from './lazy-layer.ts';
 
-interface FillerDeps {
+/** What of a layer filling needs. */
+type Filled = Pick<LazyLayer, 'presence' | 'fetch' | 'hasOrFetches'>;
+
+interface FillerDeps<Layer extends Filled> {
   readonly log: Logger;
   /** The layers that are to be filled, as they are now. */
-  readonly layers: () => readonly LazyLayer[];
-  readonly reads: () => { readonly waiting: number; readonly lastReadMs: number };
+  readonly layers: () => readonly Layer[];
+  /** What comes before all else. */
+  readonly first: Pick<FirstSpans<Layer>, 'isEmpty' | 'take'>;
+  /** Ends when something is put into it; throws the signal's reason. */
+  readonly firstAdded: (signal: AbortSignal) => Promise<void>;
+  readonly reads: () => Reads;
   readonly nowMs: () => number;
 }
 
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 60_000;
-/** Layers may be added, whose first files a start waits for: looked at this often while all are whole. */
+/** Layers may be added: looked at this often while all are whole. */
 const IDLE_MS = 500;
+/** A lane that has to stand still looks again after this. */
+const BESIDE_MS = 100;
 
-/** Fetches what nobody has read yet, while nobody waits. A failure is tried again, ever more slowly. */
-export class Filler {
-  readonly #deps: FillerDeps;
+/**
+ * Fetches what a start reads first, also beside programs that wait; then what nobody has read yet, while nobody waits. A
+ * failure is tried again, ever more slowly.
+ */
+export class Filler<Layer extends Filled> {
+  readonly #deps: FillerDeps<Layer>;
   readonly #abort = new AbortController();
-  readonly #running: Promise<void>;
+  readonly #running: Promise<unknown>;
+  #firstRuns = 0;
 
-  constructor(deps: FillerDeps) {
+  constructor(deps: FillerDeps<Layer>) {
     this.#deps = deps;
-    this.#running = this.#run();
+    const lanes = Array.from({ length: FIRST_LANES }, (_none, lane) => lane);
+    this.#running = Promise.all([
+      this.#repeat(() => this.#restStep()),
+      ...lanes.map((lane) => this.#repeat(() => this.#firstStep(lane))),
+    ]);
   }
 
   async stop(): Promise<void> {
@@ -33,34 +52,50 @@ export class Filler {
     await this.#running;
   }
 
-  async #run(): Promise<void> {
-    const { reads, nowMs, log } = this.#deps;
+  async #repeat(step: () => Promise<void>): Promise<void> {
     const { signal } = this.#abort;
     let pauseMs = FIRST_PAUSE_MS;
     while (!signal.aborted) {
-      const layers = this.#deps.layers();
-      const step = nextFill(
-        layers.map(({ presence, first }) => ({
-          firstWanted: (most) => presence.firstMissingOf(first, most),
-          firstMissing: (most) => presence.firstMissing(most),
-        })),
-        reads(),
-        nowMs(),
-      );
       try {
-        if (step.type === 'done') await delay(IDLE_MS, signal);
-        else if (step.type === 'wait') await delay(step.untilMs - nowMs(), signal);
-        else {
-          await layers[step.layer]!.fetch(step.run);
-          pauseMs = FIRST_PAUSE_MS;
-        }
+        await step();
+        pauseMs = FIRST_PAUSE_MS;
       } catch (error) {
         if (signal.aborted) return;
-        logFailure(log, error, 'filling a layer failed; it is tried again', { pauseMs });
+        logFailure(this.#deps.log, error, 'filling a layer failed; it is tried again', { pauseMs });
         await Promise.race([delay(pauseMs), aborted(signal)]);
         pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
       }
     }
+  }
+
+  async #firstStep(lane: number): Promise<void> {
+    const { first, firstAdded, reads, layers } = this.#deps;
+    const { signal } = this.#abort;
+    if (first.isEmpty) return await firstAdded(signal);
+    if (!mayFetchFirst(lane, reads())) return await delay(BESIDE_MS, signal);
+    const filled = new Set(layers());
+    const next = first.take(FILL_SPANS, (layer) => filled.has(layer));
+    if (next === undefined) return;
+    this.#firstRuns += 1;
+    try {
+      await next.layer.fetch(next.run);
+    } finally {
+      this.#firstRuns -= 1;
+    }
+  }
+
+  async #restStep(): Promise<void> {
+    const { first, layers, reads, nowMs } = this.#deps;
+    const { signal } = this.#abort;
+    if (!first.isEmpty || this.#firstRuns > 0) return await delay(IDLE_MS, signal);
+    const all = layers();
+    const missing = all.map(({ presence }) => ({
+      firstMissing: (most: number): Run | undefined => presence.firstMissing(most),
+    }));
+    const step = nextFill(missing, reads(), nowMs());
+    if (step.type === 'done') return await delay(IDLE_MS, signal);
+    if (step.type === 'wait') return await delay(step.untilMs - nowMs(), signal);
+    await all[step.layer]!.fetch(step.run);
   }
 }
 

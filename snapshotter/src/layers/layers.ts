@@ -30,8 +30,6 @@ interface LayersOptions {
   /** Holds one folder per layer. */
   readonly dir: string;
   readonly bootId: string;
-  /** Files that are filled first. */
-  readonly readFirst?: readonly string[];
 }
 
 /** What is known of a layer here. */
@@ -243,8 +241,7 @@ export class Layers {
     expected?: { readonly layer: Digest; readonly diffId: Digest | undefined },
   ): Promise<LazyLayer> {
     const [host, repository] = splitImage(image);
-    const { bootId, readFirst = [] } = this.#options;
-    const options = { dir, indexFile, host, repository, bootId, readFirst };
+    const options = { dir, indexFile, host, repository, bootId: this.#options.bootId };
     const onMismatch = (layer: LazyLayer, error: CodedError): void => {
       for (const { mismatched } of this.#followers) mismatched?.(layer, error);
     };

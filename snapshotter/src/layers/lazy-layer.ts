@@ -11,7 +11,6 @@ import type { AgentSource, LayerName } from './agent-source.ts';
 import { firstReads, turnBytes } from './core/first-reads.ts';
 import { Presence } from './core/presence.ts';
 import { type Run, runsOf } from './core/runs.ts';
-import { spansOfPaths } from './named-files.ts';
 import { SpanMap } from './span-map.ts';
 
 interface LayerDeps {
@@ -32,8 +31,6 @@ interface LayerOptions {
   readonly host: string;
   readonly repository: string;
   readonly bootId: string;
-  /** Files whose content is filled first, where this layer has them. */
-  readonly readFirst?: readonly string[];
 }
 
 /** A file that was read, and in which of the daemon's reads first. */
@@ -55,8 +52,6 @@ export class LazyLayer {
   readonly index: LayerIndex;
   readonly imageBytes: number;
   readonly presence: Presence;
-  /** Spans that filling fetches first, in this order. */
-  readonly first: readonly number[];
   /** Per block of the image the turn in which it was read first; the thread that answers reads writes it. */
   readonly turns: SharedArrayBuffer;
   /** The image as a file: whole only where the layer is complete. */
@@ -73,7 +68,7 @@ export class LazyLayer {
 
   private constructor(
     deps: LayerDeps,
-    parts: Pick<LazyLayer, 'index' | 'imageBytes' | 'presence' | 'first' | 'imagePath'> & {
+    parts: Pick<LazyLayer, 'index' | 'imageBytes' | 'presence' | 'imagePath'> & {
       name: LayerName;
       extents: Extents;
     },
@@ -85,7 +80,6 @@ export class LazyLayer {
     this.presence = parts.presence;
     this.#name = parts.name;
     this.imagePath = parts.imagePath;
-    this.first = parts.first;
     this.turns = new SharedArrayBuffer(turnBytes(parts.imageBytes));
     this.#extents = parts.extents;
     this.#image = files.image;
@@ -128,10 +122,9 @@ export class LazyLayer {
       await image.datasync();
       await map.markClean();
     }
-    const first = spansOfPaths(index, options.readFirst ?? []);
     return new LazyLayer(
       deps,
-      { index, imageBytes: erofs.sizeBytes, presence, first, name, imagePath, extents: erofs.extents },
+      { index, imageBytes: erofs.sizeBytes, presence, name, imagePath, extents: erofs.extents },
       { image, map, indexFile },
     );
   }
@@ -158,6 +151,21 @@ export class LazyLayer {
         detail: { layer: this.index.layer, offset, expected: length, found: bytesRead },
       });
     return bytes;
+  }
+
+  /** The span is on disk, or on its way there. */
+  hasOrFetches(span: number): boolean {
+    return this.presence.has(span) || this.#running.has(span);
+  }
+
+  /** Bytes of the uncompressed layer within one file's content. @throws {CodedError} as {@link read} */
+  async readContent(offset: number, length: number): Promise<Buffer> {
+    const { image, layer, length: lengths } = this.#extents;
+    const extent = lastAtMost(layer, offset);
+    const from = offset - (layer[extent] ?? offset + 1);
+    if (from < 0 || from + length > lengths[extent]!)
+      throw new Error(`${offset} + ${length} of ${this.index.layer} is in no file`);
+    return await this.read(image[extent]! + from, length);
   }
 
   /** Files whose content programs asked for since this daemon has the layer, in the order of their first reads. */
@@ -279,6 +287,18 @@ export class LazyLayer {
     this.#completed ??= this.#complete();
     await this.#completed;
   }
+}
+
+/** Index of the last of ascending numbers that is at most `value`; -1 where all are above. */
+function lastAtMost(sorted: Float64Array, value: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle]! <= value) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {

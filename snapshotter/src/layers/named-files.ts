@@ -26,17 +26,33 @@ export async function readPaths(file: string | undefined, log: Logger): Promise<
   }
 }
 
-/** The spans with the content of these files of a layer, each once, in the order of the paths. Others are left out. */
-export function spansOfPaths(index: LayerIndex, paths: readonly string[]): readonly number[] {
+/** The spans with the content of these files, each once, in the order of the paths, over all layers. Others are left out. */
+export function spansOfPaths<Layer extends { readonly index: LayerIndex }>(
+  layers: readonly Layer[],
+  paths: readonly string[],
+): { readonly layer: Layer; readonly span: number }[] {
   if (paths.length === 0) return [];
-  const byPath = new Map(index.entries.map((entry) => [entry.path, entry]));
-  const spans = new Set<number>();
-  for (const text of paths) {
-    const named = byPath.get(cleanPath(byteStringOf(text)));
-    const entry = named?.type === 'hardlink' ? byPath.get(named.link) : named;
-    if (entry?.type !== 'file' || entry.size === 0) continue;
-    const { first, last } = spansOf(index, entry.offset, entry.size);
-    for (let span = first; span <= last; span++) spans.add(span);
+  const turns = new Map(paths.map((text, turn) => [cleanPath(byteStringOf(text)), turn]));
+  const found: { layer: Layer; turn: number; offset: number; size: number }[] = [];
+  for (const layer of layers) {
+    const files = new Map(layer.index.entries.map((entry) => [entry.path, entry]));
+    for (const [path, turn] of turns) {
+      const named = files.get(path);
+      const entry = named?.type === 'hardlink' ? files.get(named.link) : named;
+      if (entry?.type === 'file' && entry.size > 0)
+        found.push({ layer, turn, offset: entry.offset, size: entry.size });
+    }
   }
-  return [...spans];
+  found.sort((a, b) => a.turn - b.turn);
+  return found.flatMap(({ layer, offset, size }) => spansOfBytes(layer, offset, size));
+}
+
+/** The spans that hold `[offset, offset + size)` of a layer. */
+export function spansOfBytes<Layer extends { readonly index: LayerIndex }>(
+  layer: Layer,
+  offset: number,
+  size: number,
+): { readonly layer: Layer; readonly span: number }[] {
+  const { first, last } = spansOf(layer.index, offset, size);
+  return Array.from({ length: last - first + 1 }, (_none, step) => ({ layer, span: first + step }));
 }

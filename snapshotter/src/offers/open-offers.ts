@@ -4,8 +4,10 @@ import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
+import type { LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { InternalClient } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
+import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import type { AgentSource } from '../layers/agent-source.ts';
 import type { IndexFolder } from '../layers/index-folder.ts';
 import type { Layers } from '../layers/layers.ts';
@@ -32,6 +34,8 @@ interface Parts {
   readonly findable: Findable | undefined;
   readonly show: (layer: LazyLayer) => Promise<void>;
   readonly grants: Grants;
+  /** The image will be started from these layers; must not throw. */
+  readonly expectStart: (offer: LazyOffer, trees: readonly TreeNode[], layers: readonly LazyLayer[]) => void;
   readonly log: Logger;
 }
 
@@ -54,7 +58,7 @@ export function nodeSecretOf(config: Pick<AgentAt, 'node-secret-file'>): Uint8Ar
 
 /** Begins to take images that are pulled from the agent. */
 export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
-  const { config, dispatcher, source, indexes, layers, findable, show, grants, log } = parts;
+  const { config, dispatcher, source, indexes, layers, findable, show, grants, expectStart, log } = parts;
   const clock = new MemberClock();
   const client = new InternalClient({ dispatcher, clusterKey: secret, memberId: 'snapshotter', clock });
   const agent = new AgentCalls({ client, url: config.agent });
@@ -77,6 +81,7 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
     },
     show,
     grant: (offer) => grants.add(offer.manifest, offer.layers, performance.now()),
+    expectStart,
     log,
     nowMs: () => performance.now(),
     wallMs: clock.nowMs,

@@ -5,7 +5,7 @@ import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
-import { layerTree } from '@sepia/lazy/erofs/layer-tree';
+import { layerTree, type TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import { textOf } from '@sepia/lazy/tar/byte-string';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { AgentCalls } from './agent-calls.ts';
@@ -32,6 +32,8 @@ interface Deps {
   readonly show: (layer: LazyLayer) => Promise<void>;
   /** All layers of an image may be shown to who pulls it now. */
   readonly grant: (offer: LazyOffer) => void;
+  /** The image will be started from these layers; must not throw. */
+  readonly expectStart: (offer: LazyOffer, trees: readonly TreeNode[], layers: readonly LazyLayer[]) => void;
   readonly log: Logger;
   /** A clock that never goes back. */
   readonly nowMs: () => number;
@@ -223,7 +225,7 @@ export class Publisher {
     offer: LazyOffer,
     untilMs: number,
   ): Promise<{ isLazy: boolean; reason?: string; layers: readonly JudgedLayer[] }> {
-    const { open, show, grant, nowMs, log } = this.#deps;
+    const { open, show, grant, expectStart, nowMs, log } = this.#deps;
     const outcomes = await Promise.all(
       offer.layers.map(async (one): Promise<JudgedLayer & { layer?: LazyLayer }> => {
         const { digest, diffId } = one;
@@ -239,7 +241,8 @@ export class Publisher {
     const layers = outcomes.map(({ digest, diffId, reason }) => ({ digest, diffId, reason }));
     const opened = outcomes.flatMap(({ layer }) => (layer === undefined ? [] : [layer]));
     if (opened.length < layers.length) return { isLazy: false, layers };
-    const [conflict] = imageConflicts(opened.map((one) => layerTree(one.index.entries)));
+    const trees = opened.map((one) => layerTree(one.index.entries));
+    const [conflict] = imageConflicts(trees);
     if (conflict !== undefined) {
       const reason = `its layers, mounted, would differ from what is unpacked (${conflict.reason}: ${textOf(conflict.path)})`;
       return { isLazy: false, reason, layers };
@@ -251,6 +254,7 @@ export class Publisher {
     // The lowest last: containerd begins there, and without it looks no further.
     for (const layer of opened.toReversed()) await show(layer);
     grant(offer);
+    expectStart(offer, trees, opened);
     return { isLazy: true, layers };
   }
 }

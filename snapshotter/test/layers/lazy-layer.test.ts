@@ -11,6 +11,7 @@ import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import { noteRead } from '../../src/fuse/shown-file.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
+import { spansOfPaths } from '../../src/layers/named-files.ts';
 
 const TAR = writeTar(
   Array.from({ length: 30 }, (_none, index) => ({
@@ -30,7 +31,7 @@ function made(t: { testdir(): string }): {
   dir: string;
   whole: Buffer;
   source: Source;
-  open: (bootId?: string, readFirst?: readonly string[]) => Promise<LazyLayer>;
+  open: (bootId?: string) => Promise<LazyLayer>;
 } {
   const dir = t.testdir();
   const indexer = new LayerIndexer({ spanBytes: 20_000 });
@@ -42,7 +43,7 @@ function made(t: { testdir(): string }): {
     source.reads.push({ start, end });
     return await source.answer(start, end);
   };
-  const open = (bootId = 'b'.repeat(36), readFirst: readonly string[] = []): Promise<LazyLayer> =>
+  const open = (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
     LazyLayer.open(
       {
         source: { read },
@@ -57,7 +58,6 @@ function made(t: { testdir(): string }): {
         host: 'registry.example',
         repository: 't/x',
         bootId,
-        readFirst,
       },
     );
   return { dir, whole: materialize(layerImage(readIndexHead(bytes)), TAR), source, open };
@@ -169,15 +169,23 @@ t.test(
     ]);
     await layer.close();
     const paths = ['./file-20', 'not/there', '/file-4', 'file-11'];
-    const next = await open('b'.repeat(36), paths);
-    const wanted = [...next.first];
-    for (let run = next.presence.firstMissingOf(next.first, 2); run !== undefined; ) {
-      await next.fetch(run);
-      run = next.presence.firstMissingOf(next.first, 2);
-    }
-    t.equal(next.presence.count, wanted.length, 'no span but those of the files');
+    const next = await open();
+    const wanted = spansOfPaths([next], paths).map(({ span }) => span);
+    for (const span of wanted) await next.fetch({ first: span, last: span });
+    t.equal(next.presence.count, new Set(wanted).size, 'no span but those of the files');
     for (const number of [20, 4, 11])
       t.same(next.presence.missing(contentOf(number), 9000 + 700 * number), [], `file-${number} is there`);
     await next.close();
   },
 );
+
+t.test('content of a file is read by where it lies in the layer', async (t) => {
+  const { open } = made(t);
+  const layer = await open();
+  const entry = layer.index.entries.find(({ path }) => path === 'file-7')!;
+  const bytes = await layer.readContent(entry.offset + 10, 500);
+  t.ok(bytes.equals(TAR.subarray(entry.offset + 10, entry.offset + 510)));
+  await t.rejects(layer.readContent(entry.offset, entry.size + 1), /in no file/);
+  await t.rejects(layer.readContent(0, 10), /in no file/);
+  await layer.close();
+});

@@ -43,6 +43,7 @@ function published(
   const shown: string[] = [];
   const answers: LazyAnswer[] = [];
   const granted: string[] = [];
+  const starts: string[] = [];
   const images = new ImageTable();
   const read = new Map<Digest, Digest>();
   const queue = [offers].flat();
@@ -87,13 +88,15 @@ function published(
     },
     show: async (layer) => void shown.push(layer.index.layer),
     grant: ({ manifest }) => void granted.push(manifest),
+    expectStart: ({ manifest }, trees, layers) =>
+      void starts.push(`${manifest} ${trees.length} ${layers.length}`),
     log: silentLogger(),
     nowMs: () => nowMs,
     wallMs: () => 7,
   });
   t.teardown(() => publisher.stop());
   const untilAnswered = async (count = 1) => await until(() => answers.length >= count, `${count} answers`);
-  return { shown, granted, answers, images, answered: untilAnswered };
+  return { shown, granted, starts, answers, images, answered: untilAnswered };
 }
 
 t.test('all layers are shown, the lowest last', async (t) => {
@@ -102,6 +105,7 @@ t.test('all layers are shown, the lowest last', async (t) => {
   t.same(run.answers, [{ isShown: true }]);
   t.same(run.shown, [id('high'), id('low')]);
   t.same(run.granted, [id('m')]);
+  t.same(run.starts, [`${id('m')} 2 2`]);
   t.match(run.images.list(), [{ image: 'local/team/app', isLazy: true, atMs: 7 }]);
 });
 

@@ -5,6 +5,21 @@ import { LAYER_BINDING } from './layer-binding.ts';
 const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
 const REASON = z.string().max(1_000);
 
+/** Bounds of {@link START_COMMAND}: what is longer is left out. */
+export const MAX_COMMAND_WORDS = 16;
+export const MAX_COMMAND_TEXT = 4_096;
+
+/** What the config of an image says that it runs: a hint of what is read first, nothing is believed for it. */
+export const START_COMMAND = z.object({
+  /** Entrypoint, then command. */
+  words: z.array(z.string().max(MAX_COMMAND_TEXT)).max(MAX_COMMAND_WORDS),
+  /** `PATH` and `LD_LIBRARY_PATH` of its environment. */
+  path: z.string().max(MAX_COMMAND_TEXT),
+  libraryPath: z.string().max(MAX_COMMAND_TEXT),
+  folder: z.string().max(MAX_COMMAND_TEXT),
+});
+export type StartCommand = z.infer<typeof START_COMMAND>;
+
 /** Most layers of an image that is lazy. */
 export const MAX_OFFER_LAYERS = 500;
 
@@ -23,6 +38,7 @@ export const LAZY_OFFER = z.object({
   manifest: DIGEST,
   /** The config goes out after this, whatever the snapshotter says, in ms. */
   waitMs: z.number().int().min(0),
+  command: START_COMMAND.optional(),
   /** Why it cannot be lazy at all; its diffIDs must not be found all the same. */
   reason: REASON.optional(),
   layers: z

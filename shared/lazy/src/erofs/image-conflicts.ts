@@ -1,5 +1,5 @@
 import type { ByteString } from '../tar/byte-string.ts';
-import type { TreeNode } from './layer-tree.ts';
+import { isOpaque, isWhiteout, type TreeNode } from './layer-tree.ts';
 
 /** Why layers, mounted one over the other, would not be what unpacking them one after the other gives. */
 export interface Conflict {
@@ -62,12 +62,4 @@ function isPlain(node: TreeNode): boolean {
   return (
     node.isImplied || (node.mode === 0o755 && node.uid === 0 && node.gid === 0 && node.xattrs.size === 0)
   );
-}
-
-function isWhiteout(node: TreeNode): boolean {
-  return node.type === 'char' && node.devMajor === 0 && node.devMinor === 0;
-}
-
-function isOpaque(node: TreeNode): boolean {
-  return node.xattrs.has('trusted.overlay.opaque' as ByteString);
 }

@@ -184,6 +184,16 @@ export function impliedDirectory(): TreeNode {
   };
 }
 
+/** A node that hides what lower layers have under its name. */
+export function isWhiteout(node: TreeNode): boolean {
+  return node.type === 'char' && node.devMajor === 0 && node.devMinor === 0;
+}
+
+/** A directory that shows nothing of lower layers. */
+export function isOpaque(node: TreeNode): boolean {
+  return node.xattrs.has(OVERLAY_OPAQUE);
+}
+
 function whiteoutNode(): TreeNode {
   return { ...impliedDirectory(), type: 'char', mode: 0, children: undefined, isImplied: false };
 }

@@ -2,10 +2,16 @@ import type { Run } from './runs.ts';
 
 /** A layer as filling sees it. */
 interface Fillable {
-  /** As below, of the spans that come before all others. */
-  firstWanted(most: number): Run | undefined;
   /** The first spans that are not there, at most `most`; undefined where all are. */
   firstMissing(most: number): Run | undefined;
+}
+
+/** What programs do now. */
+export interface Reads {
+  /** How many wait for bytes. */
+  readonly waiting: number;
+  /** When one waited last. */
+  readonly lastReadMs: number;
 }
 
 export type FillStep =
@@ -16,24 +22,25 @@ export type FillStep =
 /** Filling begins so long after the last read that a program waited for. */
 export const FILL_QUIET_MS = 2_000;
 /** Spans of one step: what a program that begins to read may have to wait for. */
-const FILL_SPANS = 2;
+export const FILL_SPANS = 2;
+/** Runs of what a start reads first that are under way at once. */
+export const FIRST_LANES = 2;
 
-/**
- * What filling does next: nothing while programs wait for bytes; else what is missing of the spans that all layers want
- * first, then what is missing at all, layer by layer. `lastReadMs`: when a program last waited; `waiting`: how many do now.
- */
-export function nextFill(
-  layers: readonly Fillable[],
-  reads: { readonly waiting: number; readonly lastReadMs: number },
-  nowMs: number,
-): FillStep {
-  const wanted = layers.map((one) => one.firstWanted(FILL_SPANS));
-  const isWanted = wanted.some((run) => run !== undefined);
-  const found = isWanted ? wanted : layers.map((one) => one.firstMissing(FILL_SPANS));
+/** What filling does next: nothing while programs wait for bytes; else what is missing, layer by layer. */
+export function nextFill(layers: readonly Fillable[], reads: Reads, nowMs: number): FillStep {
+  const found = layers.map((one) => one.firstMissing(FILL_SPANS));
   const layer = found.findIndex((run) => run !== undefined);
   if (layer < 0) return { type: 'done' };
   const quietAtMs = reads.lastReadMs + FILL_QUIET_MS;
   if (reads.waiting > 0) return { type: 'wait', untilMs: nowMs + FILL_QUIET_MS };
   if (nowMs < quietAtMs) return { type: 'wait', untilMs: quietAtMs };
   return { type: 'fetch', layer, run: found[layer]! };
+}
+
+/**
+ * Whether a lane may take the next run of what a start reads first. A start is a chain of reads, each of which waits for
+ * a round trip: beside a program that waits, one run keeps the link at work; the other lanes stand still.
+ */
+export function mayFetchFirst(lane: number, reads: Reads): boolean {
+  return lane === 0 || reads.waiting === 0;
 }

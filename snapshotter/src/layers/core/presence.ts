@@ -73,17 +73,6 @@ export class Presence {
     return { first, last };
   }
 
-  /** The first of these spans that is not there, with those behind it in the list that are its neighbours, at most `most`. */
-  firstMissingOf(order: readonly number[], most: number): { first: number; last: number } | undefined {
-    const at = order.findIndex((span) => !this.has(span));
-    const first = order[at];
-    if (first === undefined) return undefined;
-    let last = first;
-    while (last + 1 - first < most && order[at + last + 1 - first] === last + 1 && !this.has(last + 1))
-      last += 1;
-    return { first, last };
-  }
-
   /** The span's bytes are in the image file: its blocks can be read. */
   add(span: number): void {
     if (this.has(span)) return;

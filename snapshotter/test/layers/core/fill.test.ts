@@ -1,10 +1,8 @@
 import t from 'tap';
-import { FILL_QUIET_MS, nextFill } from '../../../src/layers/core/fill.ts';
+import { FILL_QUIET_MS, mayFetchFirst, nextFill } from '../../../src/layers/core/fill.ts';
 
-const none = (): undefined => undefined;
-const whole = { firstWanted: none, firstMissing: none };
-const part = { firstWanted: none, firstMissing: (most: number) => ({ first: 3, last: 2 + most }) };
-const wanting = { ...part, firstWanted: (most: number) => ({ first: 7, last: 6 + most }) };
+const whole = { firstMissing: (): undefined => undefined };
+const part = { firstMissing: (most: number) => ({ first: 3, last: 2 + most }) };
 
 t.test('filling waits while programs do, then takes the first that is missing', async (t) => {
   const quiet = { waiting: 0, lastReadMs: 1_000 };
@@ -22,9 +20,9 @@ t.test('filling waits while programs do, then takes the first that is missing', 
   });
 });
 
-t.test('what any layer wants first comes before what others miss', async (t) => {
-  const quiet = { waiting: 0, lastReadMs: 0 };
-  const step = nextFill([part, whole, wanting], quiet, FILL_QUIET_MS);
-  t.same(step, { type: 'fetch', layer: 2, run: { first: 7, last: 8 } });
-  t.equal(nextFill([wanting], { waiting: 1, lastReadMs: 0 }, 0).type, 'wait', 'programs come before it');
+t.test('one lane goes on beside programs that wait', async (t) => {
+  const lanes = (waiting: number): boolean[] =>
+    [0, 1, 2].map((lane) => mayFetchFirst(lane, { waiting, lastReadMs: 0 }));
+  t.same(lanes(0), [true, true, true]);
+  t.same(lanes(3), [true, false, false]);
 });

@@ -136,31 +136,3 @@ t.test('neighbours are fetched together, as many as allowed', async (t) => {
     { first: 9, last: 10 },
   ]);
 });
-
-t.test('spans of a list are fetched in its order, neighbours together, each once', async () => {
-  fc.assert(
-    fc.property(
-      layouts,
-      fc.array(fc.nat(), { maxLength: 40 }),
-      fc.integer({ min: 1, max: 4 }),
-      (layout, numbers, most) => {
-        const presence = presenceOf(layout);
-        const spans = layout.spanOffsets.length;
-        const order = [...new Set(numbers.map((one) => one % spans))];
-        const fetched: number[] = [];
-        for (;;) {
-          const run = presence.firstMissingOf(order, most);
-          if (run === undefined) break;
-          const length = run.last - run.first + 1;
-          if (length < 1 || length > most) return false;
-          for (let span = run.first; span <= run.last; span++) {
-            if (presence.has(span)) return false;
-            presence.add(span);
-            fetched.push(span);
-          }
-        }
-        return fetched.join() === order.join();
-      },
-    ),
-  );
-});

@@ -19,7 +19,16 @@ export class LazyDaemon {
   static async start(
     t: { teardown(done: () => unknown): void },
     dir: string,
-    options: { agent: string; image: string; indexes: readonly string[]; readDeadline?: string },
+    options: {
+      agent: string;
+      image: string;
+      indexes: readonly string[];
+      readDeadline?: string;
+      /** Files that are fetched first; the rest is filled too then. */
+      fillFirst?: readonly string[];
+      /** The agent's; with it what is pulled is told to the daemon, and all is filled. */
+      nodeSecretFile?: string;
+    },
   ): Promise<LazyDaemon> {
     const admin = `127.0.0.1:${await freePort()}`;
     const config = {
@@ -28,10 +37,14 @@ export class LazyDaemon {
       agent: options.agent,
       mount: join(dir, 'mnt'),
       'content-cache': join(dir, 'content'),
-      fill: 'none',
+      fill: options.fillFirst === undefined && options.nodeSecretFile === undefined ? 'none' : 'all',
+      ...(options.fillFirst === undefined ? {} : { 'fill-first': join(dir, 'first.paths') }),
+      ...(options.nodeSecretFile === undefined ? {} : { 'node-secret-file': options.nodeSecretFile }),
       'read-deadline': options.readDeadline ?? '60s',
       layers: options.indexes.map((index) => ({ index, image: options.image })),
     };
+    if (options.fillFirst !== undefined)
+      writeFileSync(join(dir, 'first.paths'), options.fillFirst.join('\n'));
     writeFileSync(join(dir, 'snapshotter.yaml'), JSON.stringify(config));
     const daemon = new LazyDaemon(dir, admin);
     const node = process.execPath;

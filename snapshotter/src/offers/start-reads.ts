@@ -1,0 +1,63 @@
+import { logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
+import { News } from '@sepia/base/news';
+import type { LazyOffer } from '@sepia/cluster/api/lazy-offers';
+import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
+import { FirstSpans } from '../layers/core/first-spans.ts';
+import type { LazyLayer } from '../layers/lazy-layer.ts';
+import { spansOfBytes, spansOfPaths } from '../layers/named-files.ts';
+import { findStartFiles } from './start-files.ts';
+
+/** What starts read first is put in front of the rest: files of the operator's list, else what the image's config leads to. */
+export class StartReads {
+  readonly spans = new FirstSpans<LazyLayer>();
+  readonly #news = new News();
+  readonly #log: Logger;
+  readonly #paths: readonly string[];
+
+  constructor(deps: { readonly log: Logger }, options: { readonly paths: readonly string[] }) {
+    this.#log = deps.log;
+    this.#paths = options.paths;
+  }
+
+  /** Puts the listed files of these layers in front. @returns whether they have any */
+  addListed(layers: readonly LazyLayer[]): boolean {
+    const listed = spansOfPaths(layers, this.#paths);
+    this.#add(listed);
+    return listed.length > 0;
+  }
+
+  /** Ends when spans are put in front. @throws the signal's reason */
+  async added(signal: AbortSignal): Promise<void> {
+    await this.#news.next(signal);
+  }
+
+  /** An image will be started from these layers. What cannot be found out is not fetched first; nothing else comes of it. */
+  expect({ command, repository }: LazyOffer, trees: readonly TreeNode[], layers: readonly LazyLayer[]): void {
+    if (this.addListed(layers) || command === undefined) return;
+    const found = findStartFiles(
+      {
+        trees,
+        read: async (file, offset, length) =>
+          await layers[file.layer]!.readContent(file.node.offset + offset, length),
+        onPart: (file, offset, length) =>
+          this.#add(spansOfBytes(layers[file.layer]!, file.node.offset + offset, length)),
+      },
+      command,
+    );
+    found.catch((error: unknown) =>
+      logFailure(
+        this.#log,
+        error,
+        'what the start of an image reads was not found out',
+        { repository },
+        'debug',
+      ),
+    );
+  }
+
+  #add(spans: Parameters<FirstSpans<LazyLayer>['add']>[0]): void {
+    this.spans.add(spans);
+    this.#news.tell();
+  }
+}

@@ -1,0 +1,122 @@
+import { silentLogger } from '@sepia/base/log';
+import { News } from '@sepia/base/news';
+import { until } from '@sepia/test-support/until';
+import t, { type Test } from 'tap';
+import { FirstSpans } from '../../src/layers/core/first-spans.ts';
+import { Presence } from '../../src/layers/core/presence.ts';
+import type { Run } from '../../src/layers/core/runs.ts';
+import { Filler } from '../../src/layers/filler.ts';
+
+const SPANS = 10;
+
+/** A layer of ten spans whose fetches wait until they are let go. */
+class Layer {
+  readonly presence: Presence;
+  readonly asked: Run[] = [];
+  readonly #waits: { run: Run; end: (error?: Error) => void }[] = [];
+
+  constructor() {
+    const [image, layer, length] = [[4096], [0], [SPANS * 4096]].map((one) => Float64Array.from(one));
+    const layout = {
+      spanOffsets: Float64Array.from({ length: SPANS }, (_none, index) => index * 4096),
+      uncompressedBytes: SPANS * 4096,
+      extents: { image: image!, layer: layer!, length: length! },
+      metaBytes: 4096,
+      imageBytes: (SPANS + 1) * 4096,
+    };
+    this.presence = new Presence(layout, new SharedArrayBuffer(Presence.blockBytes(layout.imageBytes)));
+  }
+
+  get running(): number {
+    return this.#waits.length;
+  }
+
+  hasOrFetches(span: number): boolean {
+    return this.presence.has(span) || this.#waits.some(({ run }) => run.first <= span && span <= run.last);
+  }
+
+  async fetch(run: Run): Promise<void> {
+    this.asked.push(run);
+    await new Promise<void>((resolve, reject) => {
+      const end = (error?: Error): void => (error === undefined ? resolve() : reject(error));
+      this.#waits.push({ run, end });
+    });
+  }
+
+  /** Ends the fetch that began first. */
+  letGo(error?: Error): void {
+    const { run, end } = this.#waits.shift()!;
+    if (error === undefined) for (let span = run.first; span <= run.last; span++) this.presence.add(span);
+    end(error);
+  }
+}
+
+function filled(t: Test, reads: { waiting: number; lastReadMs: number }, want: readonly number[]) {
+  const layer = new Layer();
+  const first = new FirstSpans<Layer>();
+  first.add(want.map((span) => ({ layer, span })));
+  const layers: Layer[] = [layer];
+  const news = new News();
+  const filler = new Filler<Layer>({
+    log: silentLogger(),
+    layers: () => layers,
+    first,
+    firstAdded: async (signal) => await news.next(signal),
+    reads: () => reads,
+    nowMs: () => 1_000_000,
+  });
+  t.teardown(async () => {
+    const stopping = filler.stop();
+    while (layer.running > 0) layer.letGo();
+    await stopping;
+  });
+  return { layer, first, news };
+}
+
+t.test('what a start reads comes first, two runs at once, then the rest', async (t) => {
+  const { layer } = filled(t, { waiting: 0, lastReadMs: 0 }, [7, 8, 3]);
+  await until(() => layer.running === 2, 'two runs');
+  t.same(layer.asked, [
+    { first: 7, last: 8 },
+    { first: 3, last: 3 },
+  ]);
+  layer.letGo();
+  layer.letGo();
+  await until(() => layer.running === 1, 'the rest');
+  t.same(layer.asked[2], { first: 0, last: 1 });
+});
+
+t.test('beside a program that waits one run is under way, and nothing of the rest', async (t) => {
+  const reads = { waiting: 1, lastReadMs: 0 };
+  const { layer, first } = filled(t, reads, [5, 1]);
+  await until(() => layer.running === 1, 'one run');
+  t.same(layer.asked, [{ first: 5, last: 5 }]);
+  layer.letGo();
+  await until(() => layer.running === 1 && first.isEmpty, 'the next');
+  t.same(layer.asked[1], { first: 1, last: 1 });
+  layer.letGo();
+  reads.waiting = 0;
+  await until(() => layer.running === 1, 'the rest, when nobody waits any more');
+  t.same(layer.asked[2], { first: 0, last: 0 });
+});
+
+t.test('a run that fails is left to the rest', async (t) => {
+  const { layer } = filled(t, { waiting: 0, lastReadMs: 0 }, [9]);
+  await until(() => layer.running === 1, 'the run');
+  layer.letGo(new Error('nobody has it'));
+  while (!layer.presence.isComplete) {
+    await until(() => layer.running === 1, 'the rest');
+    layer.letGo();
+  }
+  t.same(layer.asked.at(-1), { first: 8, last: 9 });
+});
+
+t.test('what is put in later is taken at once', async (t) => {
+  const reads = { waiting: 1, lastReadMs: 0 };
+  const { layer, first, news } = filled(t, reads, []);
+  await until(() => news.waiting === 2, 'both lanes wait');
+  first.add([{ layer, span: 4 }]);
+  news.tell();
+  await until(() => layer.running === 1, 'the run');
+  t.same(layer.asked, [{ first: 4, last: 4 }]);
+});

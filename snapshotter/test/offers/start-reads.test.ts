@@ -1,0 +1,57 @@
+import { silentLogger } from '@sepia/base/log';
+import { layerTree } from '@sepia/lazy/erofs/layer-tree';
+import { layerEntry } from '@sepia/lazy/index/layer-entry';
+import { tarEntries } from '@sepia/lazy/tar/tar-reader';
+import { until } from '@sepia/test-support/until';
+import t from 'tap';
+import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import type { LazyLayer } from '../../src/layers/lazy-layer.ts';
+import { StartReads } from '../../src/offers/start-reads.ts';
+
+const TAR = writeTar([
+  { name: 'bin/tool', payload: Buffer.alloc(2_000, '#') },
+  { name: 'etc/listed', payload: Buffer.alloc(2_000, 'x') },
+]);
+const ENTRIES = tarEntries(TAR).map(layerEntry);
+
+/** A layer with a span a KiB of which nothing is there. */
+function layerOf(broken = false): LazyLayer {
+  const spans = Array.from({ length: TAR.length / 1024 }, (_none, index) => ({ offset: index * 1024 }));
+  return {
+    index: { spans, entries: ENTRIES },
+    hasOrFetches: () => false,
+    readContent: async (offset: number, length: number) => {
+      if (broken) throw new Error('nobody has it');
+      return TAR.subarray(offset, offset + length);
+    },
+  } as unknown as LazyLayer;
+}
+
+const OFFER = { repository: 'team/app' } as Parameters<StartReads['expect']>[0];
+const COMMAND = { words: ['tool'], path: '/bin', libraryPath: '', folder: '/' };
+const spanAt = (name: string): number => Math.floor(ENTRIES.find(({ path }) => path === name)!.offset / 1024);
+
+t.test('the files of the list come first; an image without them is looked into', async (t) => {
+  for (const [paths, first] of [
+    [['/etc/listed', 'not/there'], 'etc/listed'],
+    [['not/there'], 'bin/tool'],
+  ] as const) {
+    const starts = new StartReads({ log: silentLogger() }, { paths });
+    const layer = layerOf();
+    const told = starts.added(new AbortController().signal);
+    starts.expect({ ...OFFER, command: COMMAND }, [layerTree(ENTRIES)], [layer]);
+    await told;
+    await until(() => !starts.spans.isEmpty, 'spans');
+    const next = starts.spans.take(9, () => true);
+    t.equal(next?.run.first, spanAt(first), first);
+  }
+});
+
+t.test('no command, or a layer that cannot be read: nothing comes of it', async (t) => {
+  const starts = new StartReads({ log: silentLogger() }, { paths: [] });
+  starts.expect(OFFER, [layerTree(ENTRIES)], [layerOf()]);
+  t.ok(starts.spans.isEmpty);
+  starts.expect({ ...OFFER, command: COMMAND }, [layerTree(ENTRIES)], [layerOf(true)]);
+  await until(() => !starts.spans.isEmpty, 'what is known before it is read');
+  t.equal(starts.spans.take(1, () => true)?.run.first, spanAt('bin/tool'));
+});
