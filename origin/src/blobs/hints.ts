@@ -46,11 +46,15 @@ export class Hints {
     return this.#known.size;
   }
 
-  /** Durable when it resolves. */
-  async add(hint: Hint): Promise<void> {
-    await this.#records.jobSet.put(keyOf(hint), hint, this.#nowMs());
-    this.#doneMeanwhile?.delete(textOf(hint));
-    this.#know(hint);
+  /** Durable when it resolves, all of them in one step. */
+  async add(...hints: readonly Hint[]): Promise<void> {
+    if (hints.length === 0) return;
+    const atMs = this.#nowMs();
+    await this.#records.jobSet.mergeAll(hints.map((hint) => ({ key: keyOf(hint), atMs, value: hint })));
+    for (const hint of hints) {
+      this.#doneMeanwhile?.delete(textOf(hint));
+      this.#know(hint);
+    }
     this.news.tell();
   }
 

@@ -117,7 +117,8 @@ export class Replicator {
     const others = owners.filter((id) => id !== members.selfId);
     const selfCounts = owners.includes(members.selfId) || standIns.includes(members.selfId);
     const isOwner = owners.includes(members.selfId);
-    for (const target of others) await hints.add({ ...name, target });
+    // Durable before the push is acknowledged, not before the copies begin: until then nothing is promised.
+    const noted = hints.add(...others.map((target) => ({ ...name, target })));
     const spare = standIns.filter((id) => id !== members.selfId);
     const verdict = new Verdict<void>();
     const holders = new Set(isOwner ? [members.selfId] : []);
@@ -152,7 +153,11 @@ export class Replicator {
         .then(
           async () => {
             holders.add(id);
-            if (!isStandIn) await hints.done({ digest: name.digest, target: id });
+            // What is owed no more is taken off the disk behind the push's back.
+            judge();
+            if (isStandIn) return;
+            await noted;
+            await hints.done({ digest: name.digest, target: id });
           },
           (error: unknown) => {
             if (isBug(error)) verdict.fail(error);
@@ -177,7 +182,7 @@ export class Replicator {
     };
     for (const id of others) copy(id, false);
     judge();
-    await verdict.outcome;
+    await Promise.all([verdict.outcome, noted]);
   }
 
   /** Makes one copy now, or joins the one under way; it is owed until it is made. @throws `PEER_HTTP` and the like */
@@ -191,8 +196,9 @@ export class Replicator {
   /** A stand-in got a blob for owners that were away: it owes them a copy each. */
   async owe(name: CopyName): Promise<void> {
     const { members, hints } = this.#deps;
-    for (const target of members.placement(name.digest).owners)
-      if (target !== members.selfId) await hints.add({ ...name, target });
+    const { owners } = members.placement(name.digest);
+    const others = owners.filter((id) => id !== members.selfId);
+    await hints.add(...others.map((target) => ({ ...name, target })));
   }
 
   /** Copies for `target` that failed are tried again at once: it came back, or asks for them. */

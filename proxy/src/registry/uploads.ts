@@ -13,6 +13,9 @@ import { checkChunkRange, heldRange, parseUploadId, type UploadId } from './core
 import { type PushGate, pusherOf } from './push-gate.ts';
 import type { PushTarget, UploadBody, Uploads } from './upload-sessions.ts';
 
+/** A body up to this size closes its session where it was begun. */
+const SMALL_BODY_BYTES = 256 * 1024;
+
 interface UploadDeps {
   readonly uploads: Uploads;
   readonly gate: PushGate;
@@ -96,6 +99,10 @@ export function finishUpload(deps: UploadDeps): RegistryHandler<'upload'> {
   };
 }
 
+/**
+ * Sends the closing request's body where it costs least. A large whole body goes to an owner of the blob, which stores it
+ * once; a small one goes to the stager: another copy costs less than the questions for an owner that has room.
+ */
 async function finish(
   deps: UploadDeps,
   id: UploadId,
@@ -104,9 +111,9 @@ async function finish(
   body: UploadBody,
   signal: AbortSignal,
 ): Promise<void> {
-  const isWhole =
-    (body.contentLength ?? 0) > 0 && (body.contentRange === undefined || body.contentRange.startsWith('0-'));
-  if (!isWhole || (await deps.uploads.offset(id, target, signal)) > 0) {
+  const isWhole = body.contentRange === undefined || body.contentRange.startsWith('0-');
+  const isLarge = (body.contentLength ?? 0) > SMALL_BODY_BYTES;
+  if (!isWhole || !isLarge || (await deps.uploads.offset(id, target, signal)) > 0) {
     await deps.uploads.finish(id, target, digest, body, signal);
     return;
   }

@@ -106,20 +106,6 @@ t.test('a chunked body without a byte is an empty one', async (t) => {
   t.match(await raw('POST', `/v2/app/blobs/uploads/?digest=${empty.digest}`), '201');
 });
 
-t.test('a whole body on an empty session goes straight to an owner', async (t) => {
-  const { proxies, origins, cluster } = await startCluster(t, { origins: 7 });
-  const { url } = proxies[0]!;
-  const content = randomContent(2 * MIB);
-  t.equal((await pushBlob(url, 'app', content)).status, 201);
-  const puts = origins.filter((origin) => origin.calls.includes(`PUT /v1/blobs/${content.digest}`));
-  t.equal(puts.length, 1);
-  t.ok(cluster.origins(content.digest).owners.includes(puts[0]!.id), 'it is an owner');
-  t.ok(
-    origins.every((origin) => origin.uploads.size === 0),
-    'the empty session was dropped',
-  );
-});
-
 t.test('the last chunk may come with the PUT', async (t) => {
   const { proxies } = await startCluster(t);
   const { url } = proxies[0]!;

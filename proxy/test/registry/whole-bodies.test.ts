@@ -1,0 +1,34 @@
+import t from 'tap';
+import { ask, pushBlob, randomContent } from '../support/client.ts';
+import { startCluster } from '../support/fake-cluster.ts';
+
+const MIB = 1024 * 1024;
+
+t.test('a whole body on an empty session goes straight to an owner', async (t) => {
+  const { proxies, origins, cluster } = await startCluster(t, { origins: 7 });
+  const { url } = proxies[0]!;
+  const content = randomContent(2 * MIB);
+  t.equal((await pushBlob(url, 'app', content)).status, 201);
+  const puts = origins.filter((origin) => origin.calls.includes(`PUT /v1/blobs/${content.digest}`));
+  t.equal(puts.length, 1);
+  t.ok(cluster.origins(content.digest).owners.includes(puts[0]!.id), 'it is an owner');
+  t.ok(
+    origins.every((origin) => origin.uploads.size === 0),
+    'the empty session was dropped',
+  );
+});
+
+t.test('a small whole body ends its session at the stager: two calls in all', async (t) => {
+  const { proxies, origins } = await startCluster(t, { origins: 7 });
+  const { url } = proxies[0]!;
+  const content = randomContent(10_000);
+  const before = origins.map((origin) => origin.calls.length);
+  t.equal((await pushBlob(url, 'app', content)).status, 201);
+  const calls = origins.flatMap((origin, index) => origin.calls.slice(before[index]));
+  const made = calls.map((call) => call.split('/').slice(0, 3).join('/'));
+  t.same(
+    made.filter((call) => call !== 'GET /v1/cluster'),
+    ['POST /v1/uploads', 'PUT /v1/uploads'],
+  );
+  t.equal((await ask(`${url}/v2/app/blobs/${content.digest}`)).status, 200);
+});
