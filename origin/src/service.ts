@@ -24,6 +24,7 @@ import { Absence } from './blobs/absence.ts';
 import { BlobIndex } from './blobs/blob-index.ts';
 import { Blobs } from './blobs/blobs.ts';
 import { Hints } from './blobs/hints.ts';
+import { Kept } from './blobs/kept.ts';
 import { openStore } from './blobs/open-store.ts';
 import { Replicator } from './blobs/replicator.ts';
 import { soundness } from './blobs/soundness.ts';
@@ -246,7 +247,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const guard = new ContentGuard({ fence, elapsedMs: nowMs });
   const behind = new RegistryBehind({ cluster, upstreams, nowMs });
   const writeBack = createWriteBack({
-    ...{ cluster, ...counted, tags, tagIndex, links },
+    ...{ cluster, ...counted, upstreams, index, store, tags, tagIndex, links },
     ...{ metrics, log, nowMs, dateMs },
   });
   const { replication, intake, queue, jobs } = createReplication({
@@ -261,8 +262,9 @@ async function build(parts: BuildParts): Promise<Origin> {
   await refuseLeftBehind({ cluster, jobs, log }, acceptLoss);
   const watch = writeBack.watch(replication, queue);
   stops.push('write-back', async () => await watch.stop());
+  const keeps = new Kept({ members, standing, store, onKept: watch.onKept });
   const manifests: Manifests = new Manifests({
-    ...{ members, store, blobs, links, proofs, quotas, tags, referrers, replicator },
+    ...{ members, store, blobs, links, keeps, proofs, quotas, tags, referrers, replicator },
     replication: intake,
     behind,
     upstreams,
@@ -329,6 +331,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       behind,
       writeBack,
       owedTags: watch.owedTags,
+      keeps,
     },
     ...{ tags, manifests, invalidation, purges, pullTimes, status, catalog, deletes, referrers, tagIndex },
     ...{ access, sessions, swarms, recordMembers, recordStanding, ring, agreement, ...recovery, ...gc },

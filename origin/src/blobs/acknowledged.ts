@@ -1,14 +1,17 @@
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
+import type { Located } from './core/quorum.ts';
 
 /**
  * What a push made is somewhere, whatever the registry behind says that may not have it yet: "unknown" from there only
- * means that who has it is silent. @throws `QUORUM_LOST` then, else what `work` fails with
+ * counts when all who could have it say no: then it came there, was evicted here, and was taken away there.
+ * @throws `QUORUM_LOST` when one of them is silent, else what `work` fails with
  */
 export async function acknowledged<T>(
   name: BlobName,
   link: { readonly pushed?: boolean | undefined } | undefined,
+  blobs: { locateOthers(name: BlobName): Promise<Located> },
   work: () => Promise<T>,
 ): Promise<T> {
   try {
@@ -17,6 +20,7 @@ export async function acknowledged<T>(
     throwIfBug(error);
     const isUnknown = isCoded(error, 'BLOB_UNKNOWN') || isCoded(error, 'MANIFEST_UNKNOWN');
     if (link?.pushed !== true || !isUnknown) throw error;
+    if ((await blobs.locateOthers(name)).type === 'absent') throw error;
     throw new CodedError('QUORUM_LOST', {
       message: 'an origin that holds this pushed content does not answer',
       detail: { digest: name.digest, repository: name.repository },

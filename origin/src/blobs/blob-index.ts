@@ -27,7 +27,7 @@ export class BlobIndex {
   readonly #wanted: RecordSet<{ readonly from: string }>;
   readonly #locks = new KeyedLocks<Digest>();
   #wantedCount = 0;
-  #onAdded: (digest: Digest, sizeBytes: number) => void = () => undefined;
+  readonly #listeners = new Set<(digest: Digest, sizeBytes: number) => void>();
   /** When another origin was asked for a wanted blob last, and which. */
   readonly #asked = new Map<string, { readonly from: string; readonly atMs: number }>();
 
@@ -55,13 +55,13 @@ export class BlobIndex {
   /** A pushed blob is durable here. */
   async added(digest: Digest, sizeBytes: number): Promise<void> {
     await this.#deps.records.blobSet.put([digest], { sizeBytes }, 0);
-    this.#onAdded(digest, sizeBytes);
+    for (const listener of this.#listeners) listener(digest, sizeBytes);
     await this.#unwant(digest);
   }
 
   /** Calls `listener` when a pushed blob is durable here, also for one that was before. */
   onAdded(listener: (digest: Digest, sizeBytes: number) => void): void {
-    this.#onAdded = listener;
+    this.#listeners.add(listener);
   }
 
   /** The first wanted blobs in order of their digests, from behind `after`. */
@@ -81,9 +81,9 @@ export class BlobIndex {
     await this.#deps.records.blobSet.remove([digest]);
   }
 
-  /** Pushed blobs that are here, by the index, in order. */
-  async *list(): AsyncGenerator<Digest, void, void> {
-    for (let after: { after?: string } = {}; ; ) {
+  /** Pushed blobs that are here, by the index, in order, from behind `first`. */
+  async *list(first?: Digest): AsyncGenerator<Digest, void, void> {
+    for (let after: { after?: string } = first === undefined ? {} : { after: first }; ; ) {
       const keys: string[] = [];
       for await (const { key } of this.#deps.records.blobSet.list([], { ...after, limit: TURN }))
         keys.push(key[0]!);

@@ -319,7 +319,7 @@ export class Blobs {
   /** Asks a backend or upstream. "Not there" of a backend says nothing about what an origin that is silent owes it. */
   async #ask<T>(name: BlobName, link: LinkEntry, ask: () => Promise<T> | undefined): Promise<T | undefined> {
     try {
-      return await acknowledged(name, link, async () => await ask());
+      return await acknowledged(name, link, this, async () => await ask());
     } catch (error) {
       const decides = this.#deps.upstreams.client(name.upstream) !== undefined;
       if (decides || !isCoded(error, 'BLOB_UNKNOWN')) throw error;

@@ -5,9 +5,10 @@ import { parseRepositoryName } from '@sepia/base/names/repository';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { takesPushes } from '@sepia/cluster/write-back';
 import { serve } from '@sepia/http/router';
-import { bodyOf } from '@sepia/http/signed';
+import { bodyOf, queryValue } from '@sepia/http/signed';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Context } from 'koa';
+import type { Kept } from '../blobs/kept.ts';
 import type { UploadBody, UploadName, Uploads } from '../blobs/uploads.ts';
 import { readOnly } from '../blobs/uploads.ts';
 import type { ContentGuard } from '../fence/content-guard.ts';
@@ -15,11 +16,12 @@ import type { Links } from '../records/links.ts';
 import type { Quotas } from '../records/quotas.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { chunkStart } from './core/content-range.ts';
-import { clientOf, contentLength, numberOf, repositoryOf, required } from './request.ts';
+import { blobNameOf, clientOf, contentLength, numberOf, repositoryOf, required } from './request.ts';
 
 export interface UploadRouteDeps {
   readonly uploads: Uploads;
   readonly links: Links;
+  readonly keeps: Pick<Kept, 'own' | 'byOwners'>;
   readonly quotas: Pick<Quotas, 'check'>;
   readonly upstreams: Upstreams;
   readonly room: Pick<DiskRoom, 'check'>;
@@ -58,6 +60,9 @@ export function uploadRoutes(router: Router, deps: UploadRouteDeps): void {
     await uploads.cancel(uploadOf(ctx));
     ctx.status = 204;
   });
+  serve(router, ORIGIN_BLOBS.keep, async (ctx) => {
+    ctx.body = { kept: await deps.keeps.own(blobNameOf(ctx), queryValue(ctx, 'mount') === '1') };
+  });
   serve(router, ORIGIN_BLOBS.mount, async (ctx) => await mount(deps, ctx));
 }
 
@@ -70,8 +75,12 @@ async function mount(deps: UploadRouteDeps, ctx: Context): Promise<void> {
   await deps.guard.using([{ upstream, repository, digest }], async () => {
     // What was remembered of a link may be older than the collection of its bytes.
     const link = await deps.links.find({ upstream, repository: from, digest }, { fresh: true });
-    // Other links may name anything, and what is only cached may go before the registry behind has the mount.
-    if (link === undefined || (mode !== 'none' && link.pushed !== true))
+    // Other links may name anything, and what may go before the registry behind has the mount is sent by the client.
+    const isKept =
+      mode === 'none' ||
+      (link?.pushed === true &&
+        (await deps.keeps.byOwners({ upstream, repository, digest }, true)) === 'quorum');
+    if (link === undefined || !isKept)
       throw new CodedError('BLOB_UNKNOWN', { detail: { digest, repository: from } });
     await deps.quotas.check({ upstream, repository, digest }, link.sizeBytes ?? 0);
     await deps.links.write([{ ...link, repository, pushed: mode === 'none' ? undefined : true }]);

@@ -8,6 +8,7 @@ import type { Descriptor, ParsedManifest } from '@sepia/oci/manifest';
 import { parsePushedManifest } from '@sepia/oci/pushed-manifest';
 import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
+import type { Kept } from '../blobs/kept.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import { readOnly } from '../blobs/uploads.ts';
 import { closureOf, type ReadManifest } from '../fence/closure.ts';
@@ -19,6 +20,7 @@ import type { Referrers } from '../records/referrers.ts';
 import type { Tags } from '../records/tags.ts';
 import type { RegistryBehind } from '../upstream/registry-behind.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
+import { keepNeeded } from './keep-needed.ts';
 import type { StoredManifest } from './manifest-cache.ts';
 
 interface Repository {
@@ -53,6 +55,7 @@ interface PushDeps {
   /** Size of a blob that this origin does not have, where another one tells it. */
   readonly sizeOf: (name: BlobName) => Promise<number | undefined>;
   readonly links: Links;
+  readonly keeps: Pick<Kept, 'byOwners'>;
   readonly tags: Tags;
   readonly quotas: Pick<Quotas, 'check' | 'hold' | 'release'>;
   readonly referrers: Referrers;
@@ -120,6 +123,7 @@ async function storeManifest(
         await replication.intend(name, one, { digest, hasSubject: parsed.subject !== undefined }),
     ),
   );
+  if (isWrittenBack) await keepNeeded(deps, name, [{ digest, mediaType }, ...needed]);
   const own = { ...name, digest, sizeBytes: bytes.length, mediaType };
   const entries: LinkEntry[] = [
     isWrittenBack ? { ...own, pushed: true } : own,

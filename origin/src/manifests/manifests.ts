@@ -19,6 +19,7 @@ import type { Reference } from '@sepia/oci/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import { acknowledged } from '../blobs/acknowledged.ts';
 import type { Blobs } from '../blobs/blobs.ts';
+import type { Kept } from '../blobs/kept.ts';
 import type { Repair } from '../blobs/repair.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import { H_HOP, type Members } from '../cluster/members.ts';
@@ -66,6 +67,7 @@ interface ManifestsDeps {
   readonly store: BlobStore;
   readonly blobs: Blobs;
   readonly links: Links;
+  readonly keeps: Pick<Kept, 'byOwners'>;
   readonly proofs: LinkProofs;
   readonly tags: Tags;
   readonly quotas: Pick<Quotas, 'check' | 'hold' | 'release'>;
@@ -111,8 +113,7 @@ export class Manifests {
 
   /** Takes a pushed manifest. @throws as {@link pushManifest} */
   async put(push: ManifestPush): Promise<StoredManifest & { readonly tags: readonly Tag[] }> {
-    const read: ReadManifest = async (name, digest) =>
-      await this.get(name, { kind: 'digest', digest }, false);
+    const read: ReadManifest = (name, digest) => this.get(name, { kind: 'digest', digest }, false);
     const sizeOf = async (name: BlobName) => await this.#deps.blobs.sizeElsewhere(name);
     const pushed = await pushManifest({ ...this.#deps, read, sizeOf }, push);
     const { digest, mediaType, bytes } = pushed;
@@ -284,7 +285,7 @@ export class Manifests {
       return { digest: name.digest, mediaType: manifest.mediaType, bytes: manifest.bytes };
     };
     try {
-      return await acknowledged(name, link, async () => await this.#flights.share(key, fetch));
+      return await acknowledged(name, link, this.#deps.blobs, () => this.#flights.share(key, fetch));
     } catch (error) {
       throw upstreamError(error, name.upstream);
     }

@@ -1,10 +1,15 @@
+import type { Digest } from '@sepia/base/digest';
 import type { Stoppable } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import { Gauge, type Metrics } from '@sepia/base/metrics';
+import { parseRepositoryName } from '@sepia/base/names/repository';
 import type { WriteBackBacklog } from '@sepia/cluster/api/write-back';
 import type { Cluster, ClusterUpstream } from '@sepia/cluster/cluster';
 import { type WriteBack, writeBackOf } from '@sepia/cluster/write-back';
 import type { RecordStore } from '@sepia/records/store/record-store';
+import type { BlobStore, Provenance } from '@sepia/store/blob-store';
+import { MAX_PROVENANCE } from '@sepia/store/sidecar';
+import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
 import type { Links } from '../records/links.ts';
 import type { TagIndex } from '../records/tag-index.ts';
@@ -12,6 +17,9 @@ import type { Tags } from '../records/tags.ts';
 import type { JobQueue } from '../replication/job-queue.ts';
 import type { CarryOut, Replication } from '../replication/replication.ts';
 import { writeBackRule } from '../replication/targets.ts';
+import type { Upstreams } from '../upstream/upstreams.ts';
+import { Arrivals } from './arrivals.ts';
+import type { Keeper } from './core/arrival.ts';
 import { backlogWarning } from './core/backlog-warning.ts';
 import { OwedTags } from './owed-tags.ts';
 import { WriteBackWork } from './write-back.ts';
@@ -24,15 +32,20 @@ interface WriteBackParts {
   /** As records see them. */
   readonly members: Members;
   readonly records: RecordStore;
+  readonly upstreams: Upstreams;
+  readonly index: BlobIndex;
+  readonly store: BlobStore;
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly dateMs: () => number;
 }
 
-/** What sees to it that nothing is owed without a job. */
+/** What sees to it that nothing is owed without a job, and that what came to the registry need not stay here. */
 interface WriteBackWatch extends Stoppable {
   readonly owedTags: OwedTags;
+  /** A push needs this blob from now on. */
+  readonly onKept: (digest: Digest) => void;
   start(): void;
 }
 
@@ -100,10 +113,17 @@ export function createWriteBack(parts: WriteBackParts): WriteBackView {
       const names = written.map(([{ name }]) => name);
       const wake = (): void => replication.wake();
       const owedTags = new OwedTags({ ...parts, upstreams: names, queue: jobs, wake });
+      const arrivals = arrivalsOf(parts, jobs, names.length > 0);
       return {
         owedTags,
-        start: () => owedTags.start(),
-        stop: async () => await owedTags.stop(),
+        onKept: (digest) => arrivals.kept(digest),
+        start: () => {
+          owedTags.start();
+          arrivals.start();
+        },
+        stop: async () => {
+          await Promise.all([owedTags.stop(), arrivals.stop()]);
+        },
       };
     },
     backlogs,
@@ -111,4 +131,33 @@ export function createWriteBack(parts: WriteBackParts): WriteBackView {
       return backlogs().flatMap((backlog, index) => backlogWarning(backlog, written[index]![1]) ?? []);
     },
   };
+}
+
+/** What sees that pushes came to their registries; not started. */
+function arrivalsOf(
+  parts: Pick<WriteBackParts, 'cluster' | 'tagIndex' | 'upstreams' | 'index' | 'store' | 'log' | 'nowMs'>,
+  jobs: Pick<JobQueue, 'waiting'>,
+  isOn: boolean,
+): Arrivals {
+  const { cluster, tagIndex } = parts;
+  const keeping = {
+    keeperOf: (upstream: string) => keeperIn(cluster, upstream),
+    maxPlaces: MAX_PROVENANCE,
+  };
+  const owes = async ({ upstream, repository }: Provenance): Promise<boolean> => {
+    const place = { upstream, repository: parseRepositoryName(repository) };
+    if ((await jobs.waiting(place, writeBackRule(upstream))) !== undefined) return true;
+    // One that has lost its job gets another.
+    for await (const _ of tagIndex.owed(place)) return true;
+    return false;
+  };
+  return new Arrivals({ ...parts, keeping, owes }, { isOn });
+}
+
+function keeperIn({ upstreams }: Pick<Cluster, 'upstreams'>, name: string): Keeper | undefined {
+  const found = upstreams.find((one) => one.name === name);
+  if (found === undefined) return undefined;
+  if (found.mode === 'write-back') return 'registry';
+  if (found.mode === 'pull-through') return 'elsewhere';
+  return found.backend === undefined ? 'origins' : 'backend';
 }

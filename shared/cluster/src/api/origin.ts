@@ -30,6 +30,7 @@ export const ORIGIN_BLOBS = {
     callers: ['tracker'],
     json: 48 * MIB,
   }),
+  keep: route('keep', 'POST /v1/blobs/:digest/keep', { query: [...NAME, 'mount?'], callers: ['origin'] }),
   fetch: route('fetch', 'POST /v1/blobs/:digest/fetch', {
     query: [...NAME, 'wait?', 'copies?'],
     callers: ['proxy'],

@@ -1,0 +1,98 @@
+import { OwedPlan } from '../../backend/core/owed-plan.ts';
+
+const TIMES = {
+  lookMs: 2_000,
+  takeOverMs: Number.POSITIVE_INFINITY,
+  firstRetryMs: 15_000,
+  maxRetryMs: 3_600_000,
+};
+/** A newcomer that did not come after so many looks (about two hours) makes room for others, where there are many. */
+const MAX_LOOKS = 12;
+/** What did not fit is read from record this often, in ms: each such reading asks the registry for all that it brings. */
+const READ_EVERY_MS = 300_000;
+
+/**
+ * Which pushed blobs are looked for at the registry behind, and when: a pure book, held within `maxKnown`. Half of it is
+ * for newcomers. The rest goes round through what is on record, so that blobs that never come hold up no others.
+ */
+export class ArrivalBook<D extends string> {
+  readonly #plan: OwedPlan;
+  readonly #maxKnown: number;
+  readonly #looks = new Map<D, number>();
+  #after: D | undefined;
+  #readAtMs: number | undefined;
+  #isRead = false;
+
+  constructor(options: { readonly maxKnown: number }) {
+    this.#maxKnown = options.maxKnown;
+    this.#plan = new OwedPlan({ times: TIMES, maxKnown: options.maxKnown });
+  }
+
+  get size(): number {
+    return this.#plan.size;
+  }
+
+  /** A blob was pushed: it is due at once, or stays on record where there is no room. */
+  added(digest: D, sizeBytes: number, nowMs: number): void {
+    if (!this.#plan.add(digest, sizeBytes, nowMs)) this.#isRead = false;
+  }
+
+  /** Where to read on from record, or undefined while there is nothing to read, or no room. */
+  readFrom(nowMs: number): { readonly after: D | undefined } | undefined {
+    if (this.#isRead || this.#plan.size >= this.#maxKnown / 2) return undefined;
+    if (this.#readAtMs !== undefined && nowMs - this.#readAtMs < READ_EVERY_MS) return undefined;
+    this.#readAtMs = nowMs;
+    return { after: this.#after };
+  }
+
+  /** One from record; false if it is the last one that has room in this round. */
+  read(digest: D, sizeBytes: number, nowMs: number): boolean {
+    this.#after = digest;
+    // It was looked for before, as a newcomer: where there are many, one look is enough for this round.
+    if (!this.#looks.has(digest)) this.#looks.set(digest, MAX_LOOKS - 1);
+    this.#plan.add(digest, sizeBytes, nowMs);
+    return this.#plan.size < this.#maxKnown / 2;
+  }
+
+  /** The end of the record. `fromStart`: it was read as a whole, and nothing of it was left out. */
+  readToEnd(fromStart: boolean): void {
+    this.#after = undefined;
+    this.#isRead = fromStart;
+  }
+
+  due(nowMs: number): D[] {
+    return this.#plan.due(nowMs) as D[];
+  }
+
+  nextMs(nowMs: number): number | undefined {
+    return this.#plan.nextMs(nowMs);
+  }
+
+  /** False: others are looked for first, it was pushed a moment ago. */
+  mayLook(digest: D, nowMs: number): boolean {
+    return this.#plan.step(digest, false, nowMs) !== 'wait';
+  }
+
+  /** It came there, or is no business of this origin any more. */
+  done(digest: D): void {
+    this.#looks.delete(digest);
+    this.#plan.done(digest);
+  }
+
+  /** It was looked for and is not there yet. */
+  notYet(digest: D, nowMs: number): void {
+    const looks = (this.#looks.get(digest) ?? 0) + 1;
+    this.#looks.set(digest, looks);
+    const isCrowded = !this.#isRead || this.#plan.size >= this.#maxKnown / 2;
+    if (looks >= MAX_LOOKS && isCrowded) {
+      this.done(digest);
+      // It is still on record, and its turn comes again.
+      this.#isRead = false;
+    } else this.#plan.notYet(digest, nowMs);
+  }
+
+  /** Whether it is there could not be said. */
+  failed(digest: D, nowMs: number): void {
+    this.#plan.failed(digest, undefined, nowMs);
+  }
+}
