@@ -102,10 +102,12 @@ function* layerEntries(
   byOffset: Map<number, TarEntry>,
 ): Generator<LayerEntry> {
   for (const entry of entries) {
-    if (entry.type === 'file') byOffset.set(entry.payloadOffset, entry);
     const filled = sparse.get(entry);
+    if (entry.type === 'file' || filled !== undefined) byOffset.set(entry.payloadOffset, entry);
     yield layerEntry(
-      filled === undefined ? entry : { ...entry, sparse: false, name: filled.name, size: filled.sizeBytes },
+      filled === undefined
+        ? entry
+        : { ...entry, sparse: false, type: 'file', name: filled.name, size: filled.sizeBytes },
     );
   }
 }

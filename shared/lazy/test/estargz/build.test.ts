@@ -9,7 +9,7 @@ import { byteStringOf, textOf } from '../../src/tar/byte-string.ts';
 import { arbitraryParts, madeFit } from '../support/arbitrary-tar.ts';
 import { buildLayer, builtLayer } from '../support/build-layer.ts';
 import { bytesText, eager, lazy, tarBytes, unpacked } from '../support/layer-tree.ts';
-import { type TarPart, writeGlobal, writeTar } from '../support/tar-writer.ts';
+import { type TarPart, writeGlobal, writeOldSparse, writeTar } from '../support/tar-writer.ts';
 
 const sha = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
@@ -166,7 +166,7 @@ t.test('sparse files of all four forms keep their content', async (t) => {
       ],
       writeTar([file('big', payload)]),
     ),
-    'GNU old': oldSparse('big', numbers, content.length, payload),
+    'GNU old': writeOldSparse({ name: 'big', payload }, numbers, content.length),
   };
   for (const [name, tar] of Object.entries(forms)) {
     const built = await builtLayer(
@@ -178,7 +178,7 @@ t.test('sparse files of all four forms keep their content', async (t) => {
     t.equal(tree['next']?.content, Buffer.from('n').toString('base64'), name);
     t.same(await findings(built), [], name);
   }
-  const huge = oldSparse('big', [0, 0], 2 ** 40, new Uint8Array());
+  const huge = writeOldSparse({ name: 'big' }, [0, 0], 2 ** 40);
   t.match(await buildLayer(huge), /the limit is/, 'a hole of a TiB is not filled in');
 });
 
@@ -193,28 +193,6 @@ function withPax(records: [string, string][], tar: Buffer): Buffer {
     writeTar([{ name: 'x', typeFlag: 'x', payload: Buffer.from(text.join('')) }], 'pax', new Uint8Array()),
     tar,
   ]);
-}
-
-/** Type `S`: one pair in the header, the rest in a block behind it. */
-function oldSparse(name: string, numbers: number[], sizeBytes: number, payload: Uint8Array): Buffer {
-  const tar = writeTar([{ name, payload }], 'gnu');
-  const header = Buffer.from(tar.subarray(0, 512));
-  const octal = (value: number): string =>
-    value < 8 ** 11 ? `${value.toString(8).padStart(11, '0')}\0` : '';
-  header.write('S', 156);
-  header.write(octal(numbers[0]!) + octal(numbers[1]!), 386);
-  header[482] = numbers.length > 2 ? 1 : 0;
-  if (sizeBytes < 8 ** 11) header.write(octal(sizeBytes), 483);
-  else {
-    header[483] = 0x80;
-    header.writeBigUInt64BE(BigInt(sizeBytes), 487);
-  }
-  header.fill(0x20, 148, 156);
-  const sum = header.reduce((total, byte) => total + byte, 0);
-  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
-  const more = Buffer.alloc(numbers.length > 2 ? 512 : 0);
-  for (const [index, value] of numbers.slice(2).entries()) more.write(octal(value), index * 12);
-  return Buffer.concat([header, more, tar.subarray(512)]);
 }
 
 t.test('what a TOC cannot say leaves the layer as it is, by name', async (t) => {

@@ -1,6 +1,6 @@
 import { cleanPath, type TarEntry } from '../../src/tar/tar-entry.ts';
 import { TarReader } from '../../src/tar/tar-reader.ts';
-import { type TarPart, writeGlobal, writeTar } from './tar-writer.ts';
+import { type TarPart, writeGlobal, writeOldSparse, writeTar } from './tar-writer.ts';
 
 /** A node of an image's root, as `mtree` would print it. */
 interface Node {
@@ -221,6 +221,11 @@ const HOLES = writeTar([
   }),
   file('next', 'n'),
 ]);
+/** The same in GNU's old form. */
+const OLD_HOLES = Buffer.concat([
+  writeOldSparse(file('big', 'datadata'), [4096, 4, 50_000, 4], 100_000).subarray(0, -1024),
+  writeTar([file('next', 'n')]),
+]);
 const FILLED = (() => {
   const content = Buffer.alloc(100_000);
   content.write('data', 4096);
@@ -228,8 +233,9 @@ const FILLED = (() => {
   return writeTar([{ ...file('big', ''), payload: content }, file('next', 'n')]);
 })();
 
-/** Ten odd images and one with holes: their layers, and what they mean. */
+/** Ten odd images and two with holes: their layers, and what they mean. */
 export const ODD_IMAGES: [name: string, before: Buffer[], meaning: Buffer[]][] = [
   ...Object.entries(IMAGES).map(([name, tars]): [string, Buffer[], Buffer[]] => [name, tars, tars]),
   ['sparse files', [HOLES], [FILLED]],
+  ['sparse files of the old form', [OLD_HOLES], [FILLED]],
 ];

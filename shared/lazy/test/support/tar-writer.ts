@@ -29,6 +29,29 @@ export function writeTar(parts: readonly TarPart[], form: TarForm = 'pax', end: 
   return Buffer.concat([...parts.map((part) => writePart(part, form)), end]);
 }
 
+/**
+ * A tar of one sparse file in GNU's old form (type `S`): one pair of offset and length in the header, the rest in a block
+ * behind it; `sizeBytes`: its length with its holes.
+ */
+export function writeOldSparse(part: TarPart, numbers: readonly number[], sizeBytes: number): Buffer {
+  const tar = writeTar([part], 'gnu');
+  const header = Buffer.from(tar.subarray(0, 512));
+  const octal = (value: number): string =>
+    value < 8 ** 11 ? `${value.toString(8).padStart(11, '0')}\0` : '';
+  header.write('S', 156);
+  header.write(octal(numbers[0]!) + octal(numbers[1]!), 386);
+  header[482] = numbers.length > 2 ? 1 : 0;
+  if (sizeBytes < 8 ** 11) header.write(octal(sizeBytes), 483);
+  else {
+    header[483] = 0x80;
+    header.writeBigUInt64BE(BigInt(sizeBytes), 487);
+  }
+  fixSum(header);
+  const more = Buffer.alloc(numbers.length > 2 ? 512 : 0);
+  for (const [index, value] of numbers.slice(2).entries()) more.write(octal(value), index * 12);
+  return Buffer.concat([header, more, tar.subarray(512)]);
+}
+
 /** A header of its own: `g` (global) or any other type. */
 export function writePart(part: TarPart, form: TarForm = 'pax'): Buffer {
   const records = new Map<string, Buffer>();
