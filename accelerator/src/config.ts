@@ -33,7 +33,7 @@ export const ACCELERATOR_CONFIG = z.strictObject({
     .min(1)
     .max(256)
     .optional()
-    .describe('Compression threads for all of them; left out: one per core.'),
+    .describe('Compression threads for all of them; left out: one per core, fewer where memory is short.'),
   scan: duration()
     .prefault('1h')
     .describe('How often all tags that rules name are looked at, for what no webhook told.'),

@@ -6,6 +6,7 @@ import { readClusterKey } from '@sepia/base/config/load';
 import { CodedError } from '@sepia/base/errors';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
 import { createLogger, type Logger } from '@sepia/base/log';
+import { processMemoryBytes } from '@sepia/base/memory/process-memory';
 import { Metrics } from '@sepia/base/metrics';
 import { Reach, steadyMs } from '@sepia/base/reach';
 import { Cluster } from '@sepia/cluster/cluster';
@@ -16,6 +17,7 @@ import { HttpListener } from '@sepia/http/listener';
 import { createDispatcher } from '@sepia/http/sockets';
 import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
 import { PackPool } from '@sepia/lazy/pack/pool';
+import { fittingThreads } from '@sepia/lazy/pack/threads';
 import { DataFolder } from '@sepia/store/data-folder';
 import { JsonFolder } from '@sepia/store/scratch/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
@@ -82,7 +84,7 @@ export async function startAccelerator(
       dateMs,
     });
     stops.push('registries', () => registries.close());
-    const pool = new PackPool(config.threads ?? availableParallelism());
+    const pool = new PackPool(config.threads ?? fittingThreads(availableParallelism(), processMemoryBytes()));
     stops.push('compression threads', () => pool.close());
     const proxies = new Proxies({
       cluster,

@@ -1,12 +1,14 @@
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
+import { processMemoryBytes } from '@sepia/base/memory/process-memory';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
 import { type ConvertOptions, type ConvertResult, convertImage } from '@sepia/lazy/convert/convert-image';
 import type { Document } from '@sepia/lazy/convert/documents';
 import type { ImageSource, ImageTarget } from '@sepia/lazy/convert/ends';
 import { isLayerRecord } from '@sepia/lazy/convert/layer-job';
 import { PackPool } from '@sepia/lazy/pack/pool';
+import { fittingThreads } from '@sepia/lazy/pack/threads';
 import { JsonFolder } from '@sepia/store/scratch/json-folder';
 import { ScratchFile, sweepScratch } from '@sepia/store/scratch/scratch';
 import { openArchive } from '../image/archive.ts';
@@ -25,7 +27,7 @@ export interface RunConvert {
   readonly credentials: CredentialFlags;
   /** Folder for work and records. */
   readonly workDir: string;
-  /** Compression threads; undefined: one per core. */
+  /** Compression threads; undefined: one per core, fewer where memory is short. */
   readonly threads?: number | undefined;
   /** Where progress is shown; undefined: nowhere. */
   readonly out: NodeJS.WriteStream | undefined;
@@ -47,7 +49,9 @@ export function defaultWorkDir(env: Readonly<Record<string, string | undefined>>
 export async function runConvert(run: RunConvert): Promise<ConvertResult> {
   const work = join(run.workDir, 'work');
   await sweepScratch(work);
-  await using pool = new PackPool(run.threads ?? availableParallelism());
+  await using pool = new PackPool(
+    run.threads ?? fittingThreads(availableParallelism(), processMemoryBytes()),
+  );
   const dispatcher = createDispatcher();
   const { source, reference } = await openSource(run.source, run.credentials, dispatcher);
   const { target, tag, finish } = await openTarget(run.target, run.source, run.credentials, dispatcher);

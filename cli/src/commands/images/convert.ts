@@ -75,7 +75,11 @@ export function addConvert(program: Command): void {
     .option('--proxy <url>', 'read and write through this proxy of a cluster', urlOption('--proxy'))
     .option('--plain-http', 'speak to registries of other machines without TLS')
     .option('--work-dir <dir>', 'layers in work, and what was done so far (default: the cache folder)')
-    .option('--threads <n>', 'compression threads (default: one per core)', wholeNumber('--threads'))
+    .option(
+      '--threads <n>',
+      'compression threads (default: one per core, fewer where memory is short)',
+      wholeNumber('--threads'),
+    )
     .option('--json', 'print the result as JSON')
     .addHelpText('after', HELP);
   addCredentialOptions(command).action(async (src: string, dst: string | undefined, flags: Flags) => {

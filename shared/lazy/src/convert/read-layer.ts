@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import { giveBack } from '@sepia/base/chunk';
 import { type Digest, Digester } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { ended, readElsewhere, throwIfBug } from '@sepia/base/failure';
@@ -95,7 +96,10 @@ export class LayerReader {
 
   async #consume(stream: Duplex): Promise<void> {
     try {
-      for await (const bytes of stream as AsyncIterable<Buffer>) await this.#take(bytes);
+      for await (const bytes of stream as AsyncIterable<Buffer>) {
+        await this.#take(bytes);
+        giveBack(bytes);
+      }
     } catch (cause) {
       throwIfBug(cause);
       const { code } = cause as NodeJS.ErrnoException;

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readElsewhere } from '@sepia/base/failure';
 import { COMPRESSION_LEVELS } from '@sepia/oci/compression-levels';
-import type { Packed, Packer, PackJob } from '../pack/batch.ts';
+import { freeOwn, type Packed, type Packer, type PackJob } from '../pack/batch.ts';
 import type { ByteString } from '../tar/byte-string.ts';
 import { EMPTY_HEADER, encodeHeader, zerosAfter } from '../tar/encode-header.ts';
 import type { OutEntry } from './arrange.ts';
@@ -18,7 +18,10 @@ export interface TarBytes {
   readInto(into: Uint8Array, offset: number): Promise<void>;
 }
 
-/** Takes the bytes of the blob in order; what it returns is awaited, so that a slow taker slows the writer. */
+/**
+ * Takes the bytes of the blob in order; what it returns is awaited, so that a slow taker slows the writer. They are good until
+ * then: their memory is used again, or freed.
+ */
 export type TakeBytes = (bytes: Uint8Array) => Promise<void> | void;
 
 export interface EstargzOptions {
@@ -150,16 +153,19 @@ export async function packTar(
   }
 }
 
-/** Batches compressed, in order; a few are in work at once. */
+/** Batches compressed, in order; a few are in work at once. What is handed out is good until the next is asked for. */
 export async function* packBatches<B extends Batch>(
   deps: WriteDeps,
   batches: Iterable<B>,
   how: Pick<PackJob, 'format' | 'level'>,
 ): AsyncGenerator<{ batch: B; packed: Packed }> {
   const queue: { batch: B; packed: Promise<Packed> }[] = [];
-  const next = async (): Promise<{ batch: B; packed: Packed }> => {
+  const next = async function* (): AsyncGenerator<{ batch: B; packed: Packed }> {
     const { batch, packed } = queue.shift()!;
-    return { batch, packed: await packed };
+    const done = await packed;
+    yield { batch, packed: done };
+    freeOwn(done.packed);
+    freeOwn(done.raw);
   };
   try {
     for (const batch of batches) {
@@ -170,9 +176,9 @@ export async function* packBatches<B extends Batch>(
       // Awaited in its turn; until then a failure must not count as unhandled.
       readElsewhere(packed);
       queue.push({ batch, packed });
-      if (queue.length > deps.packer.width + 1) yield await next();
+      if (queue.length > deps.packer.width + 1) yield* next();
     }
-    while (queue.length > 0) yield await next();
+    while (queue.length > 0) yield* next();
   } finally {
     await Promise.allSettled(queue.map((one) => one.packed));
   }

@@ -17,7 +17,7 @@ export interface PackJob {
   readonly level: number;
 }
 
-/** What became of a {@link PackJob}. The bytes are the receiver's. */
+/** What became of a {@link PackJob}. The bytes are the receiver's, and alone in their memory. */
 export interface Packed {
   /** The bytes that were given. */
   readonly raw: Uint8Array<ArrayBuffer>;
@@ -50,7 +50,21 @@ export function packBatch(job: PackJob): Packed {
   const digests = job.digests.map(([start, length]) =>
     hash('sha256', job.raw.subarray(start, start + length), 'hex'),
   );
-  return { raw: job.raw, packed: joined(parts), lengths, digests };
+  return { raw: job.raw, packed: putTogether(parts, job.format), lengths, digests };
+}
+
+/** The parts as one; what they were made in is freed at once, for V8 finds it late. */
+function putTogether(parts: readonly Uint8Array[], format: PackFormat): Uint8Array {
+  if (format === 'none') return joined(parts);
+  if (parts.length === 1) return parts[0]!;
+  const whole = joined(parts);
+  for (const part of parts) freeOwn(part);
+  return whole;
+}
+
+/** Frees memory that these bytes have for themselves: all of {@link Packed}, when nobody looks at it any more. */
+export function freeOwn(bytes: Uint8Array): void {
+  (bytes.buffer as ArrayBuffer).transfer(0);
 }
 
 /** A packer without threads. */
@@ -59,9 +73,13 @@ export const inlinePacker: Packer = { width: 1, pack: async (job) => packBatch(j
 /** One gzip member or zstd frame of these bytes; for `none` the bytes themselves. */
 export function compress(raw: Uint8Array, format: PackFormat, level: number): Uint8Array {
   if (format === 'none') return raw;
+  // Room for all of it: nothing is put together afterwards, and zstd needs no buffers of its own. Never so little that it
+  // would come out of Node's pool, which others share.
+  const chunkSize = Math.max(Buffer.poolSize, raw.length + Math.ceil(raw.length / 128) + 1024);
   if (format === 'zstd')
-    return zstdCompressSync(raw, { params: { [constants.ZSTD_c_compressionLevel]: level } });
-  return fixedHeader(gzipSync(raw, { level }));
+    return zstdCompressSync(raw, { chunkSize, params: { [constants.ZSTD_c_compressionLevel]: level } });
+  // What zlib stores (level 0) depends on the room that it has.
+  return fixedHeader(gzipSync(raw, level === 0 ? { level } : { level, chunkSize }));
 }
 
 /** The header fields that zlib fills in by level and platform are set to what Go writes: no hints, system unknown. */

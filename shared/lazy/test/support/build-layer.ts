@@ -10,7 +10,11 @@ export async function buildLayer(
   packer: Packer = inlinePacker,
 ): Promise<(BuiltLayer & { blob: Buffer }) | string> {
   const pieces: Uint8Array[] = [];
-  const deps = { source: tarBytes(tar), packer, take: (bytes: Uint8Array) => void pieces.push(bytes) };
+  const deps = {
+    source: tarBytes(tar),
+    packer,
+    take: (bytes: Uint8Array) => void pieces.push(Uint8Array.from(bytes)),
+  };
   const built = await buildEstargz(deps, tarEntries(tar), { ...BUILD_DEFAULTS, ...options });
   return 'unfit' in built ? built.unfit : { ...built, blob: Buffer.concat(pieces) };
 }

@@ -18,7 +18,11 @@ export async function buildZstd(
   packer: Packer = inlinePacker,
 ): Promise<ZstdLayer | string> {
   const pieces: Uint8Array[] = [];
-  const deps = { source: tarBytes(tar), packer, take: (bytes: Uint8Array) => void pieces.push(bytes) };
+  const deps = {
+    source: tarBytes(tar),
+    packer,
+    take: (bytes: Uint8Array) => void pieces.push(Uint8Array.from(bytes)),
+  };
   const built = await buildZstdChunked(deps, tarEntries(tar), { ...BUILD_DEFAULTS, level: 3, ...options });
   return 'unfit' in built ? built.unfit : { ...built, blob: Buffer.concat(pieces) };
 }
