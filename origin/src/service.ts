@@ -63,7 +63,7 @@ import { createRing, hears } from './ring/start.ts';
 import { originStatus } from './status.ts';
 import { RegistryBehind } from './upstream/registry-behind.ts';
 import { Upstreams } from './upstream/upstreams.ts';
-import { refuseLeftBehind } from './write-back/left-behind.ts';
+import { refuseLeftBehind, refuseMoved } from './write-back/left-behind.ts';
 import { createWriteBack } from './write-back/start.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
@@ -260,6 +260,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
   stops.push('replication', async () => await replication.stop());
   await refuseLeftBehind({ cluster, jobs, log }, acceptLoss);
+  await refuseMoved({ cluster, jobs, db: folder.db });
   const watch = writeBack.watch(replication, queue);
   stops.push('write-back', async () => await watch.stop());
   const keeps = new Kept({ members, standing, store, onKept: watch.onKept });

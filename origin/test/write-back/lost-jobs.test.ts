@@ -98,3 +98,30 @@ t.test('an upstream whose pushes wait keeps its mode: another one is refused at 
   c.upstreams([{ ...hub, mode: 'pull-through' }]);
   await c.start('o1');
 });
+
+t.test('another url is refused while pushes wait for the one of before, and a way on is named', async (t) => {
+  const [before, after] = [await TestTarget.start(t), await TestTarget.start(t)];
+  const hub = { name: 'hub', mode: 'write-back', access: 'cluster' };
+  const c = await startCluster(t, { origins: 1, upstreams: [{ ...hub, url: before.url }] });
+  const one = new Hub(before, c);
+  await before.down();
+  const pushed = await one.image('team/app', 'v1');
+  await c.stop('o1');
+  const moved = { ...hub, url: after.url };
+  c.upstreams([moved]);
+  const message = new RegExp(
+    `hub: url is ${after.url}/, but pushes wait for ${before.url}/ .*team/app: v1.*drain hub.*moved-from`,
+  );
+  await t.rejects(c.start('o1'), { code: 'CONFIG_INVALID', message });
+  c.upstreams([{ ...moved, 'write-back': { 'moved-from': 'http://other.test' } }]);
+  await t.rejects(c.start('o1'), { code: 'CONFIG_INVALID', message });
+  c.upstreams([{ ...moved, 'write-back': { 'moved-from': before.url } }]);
+  await (await c.start('o1')).whenSettled();
+  await until(() => after.manifests.get('team/app:v1') === pushed, "by the operator's word it goes there");
+  await one.drained();
+  await c.stop('o1');
+  await before.up();
+  c.upstreams([{ ...hub, url: before.url }]);
+  await (await c.start('o1')).whenSettled();
+  t.pass('nothing waits: any url is taken');
+});

@@ -31,6 +31,12 @@ export const WRITE_BACK = z.strictObject({
     })
     .prefault({})
     .describe('What happens when the registry fails.'),
+  'moved-from': z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe(
+      'The url of before, where url names the same registry anew, or one that has all that it had: pushes that wait go there. Without it another url is refused while pushes wait.',
+    ),
   'warn-after': duration()
     .prefault('15m')
     .describe('How old the oldest waiting push may be before /readyz warns.'),
