@@ -8,6 +8,8 @@ mount_point=$1 pid_file=$2
 shift 2
 orphan=${SEPIA_ORPHAN:-}
 unset SEPIA_ORPHAN
+# What the daemon frees of 64 KiB and more goes back to the system (glibc would raise that to 32 MiB).
+export MALLOC_MMAP_THRESHOLD_=65536
 if [ -z "$orphan" ]; then
   exec 3<>/dev/fuse || exit 1
   mount -i -t fuse -o ro,nosuid,nodev,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,max_read=1048576 \

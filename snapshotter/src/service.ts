@@ -213,7 +213,9 @@ function fillLayers(
   stops: StopStack,
 ): void {
   const { layers, starts, mount, cache, log } = parts;
-  starts.addListed(layers.shown());
+  starts
+    .addListed(layers.shown())
+    .catch((error: unknown) => logFailure(log, error, 'the files of fill-first are not fetched first'));
   const filler = new Filler({
     log,
     layers: () => layers.shown().filter((layer) => cache?.mayFill(layer) !== false),

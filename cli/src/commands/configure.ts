@@ -9,6 +9,7 @@ import {
   restore,
 } from '../lazy/configure-containerd.ts';
 import { chooseDoor } from '../lazy/door.ts';
+import { lazyContainersHere } from '../lazy/lazy-containers.ts';
 import { effectiveConfig, probeNode, whyNotUnderstood } from '../lazy/node-facts.ts';
 import { hostsDirs, plannedHosts, restoreHosts } from '../lazy/registry-hosts.ts';
 import { urlOption } from '../options/option-values.ts';
@@ -38,7 +39,11 @@ export function addConfigure(program: Command): void {
       false,
     )
     .option('--dry-run', 'probe and print what would be written', false)
-    .option('--restore', 'take back what --lazy wrote', false)
+    .option(
+      '--restore',
+      'take back what --lazy wrote, and name the containers that still need the snapshotter',
+      false,
+    )
     .option('--config <file>', 'containerd’s config', '/etc/containerd/config.toml')
     .option(
       '--content-cache <dir>',
@@ -58,7 +63,9 @@ export function addConfigure(program: Command): void {
           flags.hostsDir === undefined
             ? hostsDirs(await effectiveConfig(files.config))
             : [resolve(flags.hostsDir)];
-        return say([...(await restore(files)), ...(await restoreHosts(dirs))], 'nothing to take back');
+        say([...(await restore(files)), ...(await restoreHosts(dirs))], 'nothing to take back');
+        process.stdout.write(await whatToStop(files.contentCache));
+        return;
       }
       const { changes, note } = await changesFor(files, flags);
       if (flags.dryRun)
@@ -109,6 +116,20 @@ async function changesFor(
     changes: [...changes, ...hosts.changes],
     note: `${round}door 2 (our snapshotter)${why === '' ? '\n' : `; not door 1:\n${why}`}the snapshotter needs in its config: snapshots-socket: ${at}\n`,
   };
+}
+
+/** Who must be stopped before the snapshotter is; empty where nobody. */
+async function whatToStop(contentCache: string): Promise<string> {
+  const containers = await lazyContainersHere(contentCache);
+  if (containers.length === 0) return '';
+  const lines = containers.map(
+    ({ name, layers }) => `  - ${name} (${layers} layer${layers === 1 ? '' : 's'})`,
+  );
+  return [
+    'these containers read layers of the snapshotter, and go on while it runs (its holder does):',
+    ...lines,
+    'stop them and remove their images before you end it: kill $(cat DATA/holder.pid) in its data folder\n',
+  ].join('\n');
 }
 
 function say(lines: readonly string[], otherwise: string): void {

@@ -56,9 +56,9 @@ export async function startAdmin(deps: AdminDeps, address: string): Promise<Http
   const answers = new Map(
     Object.entries({ ...deps.debug, routes: () => ({ main: listRoutes(deps.app), admin: listRoutes(app) }) }),
   );
-  router.get('/debug/:name', (ctx) => {
+  router.get('/debug/:name', async (ctx) => {
     const answer = answers.get(ctx.params['name'] ?? '');
-    if (answer !== undefined) ctx.body = answer();
+    if (answer !== undefined) ctx.body = await answer();
   });
   app.use(routesOf(router));
   const listener = await HttpListener.start(app.callback(), address, 'admin-listen');

@@ -6,8 +6,9 @@ import type { Logger } from '@sepia/base/log';
 import { EROFS_LAYOUT } from '@sepia/lazy/erofs/encode';
 import type { FileToShow } from '../fuse/fuse-server.ts';
 import type { AgentSource } from './agent-source.ts';
+import { ImageProcess } from './image-process.ts';
 import type { KeptIndex } from './index-folder.ts';
-import { LazyLayer, type ReadFile } from './lazy-layer.ts';
+import { LazyLayer, type ReadFile, readIndexFacts } from './lazy-layer.ts';
 
 interface LayersDeps {
   readonly log: Logger;
@@ -61,6 +62,7 @@ interface Known {
 export class Layers {
   readonly #deps: LayersDeps;
   readonly #options: LayersOptions;
+  readonly #images: ImageProcess;
   readonly #byName = new Map<string, LazyLayer>();
   readonly #opening = new Map<string, Promise<LazyLayer>>();
   readonly #removing = new Map<string, Promise<void>>();
@@ -70,6 +72,7 @@ export class Layers {
   constructor(deps: LayersDeps, options: LayersOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#images = new ImageProcess(options.dir);
   }
 
   /** From now on it is told what happens to layers. */
@@ -196,15 +199,19 @@ export class Layers {
   }
 
   /** What was read of each layer since the daemon started; of whole layers that are mounted without us nothing is seen. */
-  reads(): { readonly layer: Digest; readonly isWhole: boolean; readonly files: readonly ReadFile[] }[] {
-    return [...this.#byName.values()].map((layer) => ({
+  async reads(): Promise<
+    { readonly layer: Digest; readonly isWhole: boolean; readonly files: readonly ReadFile[] }[]
+  > {
+    const reads = [...this.#byName.values()].map(async (layer) => ({
       layer: layer.index.layer,
       isWhole: layer.presence.isComplete,
-      files: layer.filesRead(),
+      files: await layer.filesRead(),
     }));
+    return await Promise.all(reads);
   }
 
   async close(): Promise<void> {
+    this.#images.close();
     await Promise.all([...this.#byName.values()].map((layer) => layer.close()));
   }
 
@@ -240,22 +247,22 @@ export class Layers {
     dir: (diffId: Digest) => string,
     expected?: { readonly layer: Digest; readonly diffId: Digest | undefined },
   ): Promise<LazyLayer> {
+    const { layer: digest, diffId } = await readIndexFacts(indexFile);
+    if (
+      expected !== undefined &&
+      (digest !== expected.layer || (expected.diffId !== undefined && diffId !== expected.diffId))
+    )
+      throw new CodedError('INDEX_INVALID', { message: `${indexFile} is the index of another layer` });
+    const name = fileNameOf(diffId);
+    // Opened twice, one would take the other's files from it.
+    const known = this.#byName.get(name);
+    if (known !== undefined) return known;
     const [host, repository] = splitImage(image);
     const options = { dir, indexFile, host, repository, bootId: this.#options.bootId };
     const onMismatch = (layer: LazyLayer, error: CodedError): void => {
       for (const { mismatched } of this.#followers) mismatched?.(layer, error);
     };
-    const layer = await LazyLayer.open({ ...this.#deps, onMismatch }, options);
-    const { layer: digest, diffId } = layer.index;
-    const isOther =
-      expected !== undefined &&
-      (digest !== expected.layer || (expected.diffId !== undefined && diffId !== expected.diffId));
-    const name = fileNameOf(diffId);
-    const known = this.#byName.get(name);
-    if (isOther || known !== undefined) await layer.close();
-    if (isOther)
-      throw new CodedError('INDEX_INVALID', { message: `${indexFile} is the index of another layer` });
-    if (known !== undefined) return known;
+    const layer = await LazyLayer.open({ ...this.#deps, images: this.#images, onMismatch }, options);
     this.#byName.set(name, layer);
     for (const { opened } of this.#followers) opened?.(fileOf(name, layer));
     return layer;

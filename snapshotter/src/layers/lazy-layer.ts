@@ -1,19 +1,29 @@
-import { type FileHandle, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import type { Extents } from '@sepia/lazy/erofs/extents';
-import { layerImage } from '@sepia/lazy/erofs/layer-image';
-import { compressedRange, type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
+import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
+import {
+  compressedRange,
+  INDEX_HEADER_BYTES,
+  indexEntries,
+  indexHeadBytes,
+  type LayerHead,
+  readIndexSpans,
+} from '@sepia/lazy/index/layer-index';
 import { readSpan } from '@sepia/lazy/index/read-span';
-import { textOf } from '@sepia/lazy/tar/byte-string';
+import type { ByteString } from '@sepia/lazy/tar/byte-string';
 import type { AgentSource, LayerName } from './agent-source.ts';
 import { firstReads, turnBytes } from './core/first-reads.ts';
 import { Presence } from './core/presence.ts';
 import { type Run, runsOf } from './core/runs.ts';
+import type { ImageMaker, IndexAt } from './image-process.ts';
+import type { FilePlace } from './made-image.ts';
 import { SpanMap } from './span-map.ts';
 
 interface LayerDeps {
+  readonly images: ImageMaker;
   readonly source: Pick<AgentSource, 'read'>;
   /** Bytes that came from the agent. */
   readonly onFetched: (bytes: number) => void;
@@ -49,7 +59,10 @@ const MISMATCH_TRIES = 3;
  * their span's SHA-256 matched.
  */
 export class LazyLayer {
-  readonly index: LayerIndex;
+  readonly index: LayerHead;
+  /** Directories that only other paths of the layer name: see `imageConflicts`. */
+  readonly implied: readonly ByteString[];
+  readonly entryCount: number;
   readonly imageBytes: number;
   readonly presence: Presence;
   /** Per block of the image the turn in which it was read first; the thread that answers reads writes it. */
@@ -62,26 +75,31 @@ export class LazyLayer {
   readonly #image: FileHandle;
   readonly #map: SpanMap;
   readonly #indexFile: FileHandle;
+  readonly #indexPath: string;
   readonly #running = new Map<number, Promise<void>>();
   readonly #abort = new AbortController();
   #completed: Promise<void> | undefined;
 
   private constructor(
     deps: LayerDeps,
-    parts: Pick<LazyLayer, 'index' | 'imageBytes' | 'presence' | 'imagePath'> & {
+    parts: Pick<LazyLayer, 'index' | 'implied' | 'entryCount' | 'imageBytes' | 'presence' | 'imagePath'> & {
       name: LayerName;
       extents: Extents;
+      indexPath: string;
     },
     files: { image: FileHandle; map: SpanMap; indexFile: FileHandle },
   ) {
     this.#deps = deps;
     this.index = parts.index;
+    this.implied = parts.implied;
+    this.entryCount = parts.entryCount;
     this.imageBytes = parts.imageBytes;
     this.presence = parts.presence;
     this.#name = parts.name;
     this.imagePath = parts.imagePath;
     this.turns = new SharedArrayBuffer(turnBytes(parts.imageBytes));
     this.#extents = parts.extents;
+    this.#indexPath = parts.indexPath;
     this.#image = files.image;
     this.#map = files.map;
     this.#indexFile = files.indexFile;
@@ -89,8 +107,21 @@ export class LazyLayer {
 
   /** @throws {CodedError} `INDEX_INVALID`, `LAYER_NOT_LAZY` */
   static async open(deps: LayerDeps, options: LayerOptions): Promise<LazyLayer> {
-    const index = readIndexHead(await readFile(options.indexFile));
-    const erofs = layerImage(index);
+    const indexFile = await open(options.indexFile, 'r');
+    try {
+      return await LazyLayer.#from(deps, options, indexFile);
+    } catch (error) {
+      await indexFile.close();
+      throw error;
+    }
+  }
+
+  static async #from(deps: LayerDeps, options: LayerOptions, indexFile: FileHandle): Promise<LazyLayer> {
+    const head = await readHead(indexFile);
+    const index = readIndexSpans(head);
+    const at = { file: options.indexFile, head };
+    const erofs = await deps.images.ask(at, { type: 'image' });
+    const { extents } = erofs;
     const dir = options.dir(index.diffId);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const imagePath = join(dir, 'image');
@@ -101,14 +132,13 @@ export class LazyLayer {
     // A new file: the old one may still be mounted.
     if (isNew) await rm(imagePath, { force: true });
     const image = await open(imagePath, isNew ? 'wx+' : 'r+', 0o600);
-    const indexFile = await open(options.indexFile, 'r');
     await image.truncate(erofs.sizeBytes);
     await image.write(erofs.meta, 0, erofs.meta.length, 0);
     const presence = new Presence(
       {
         spanOffsets: Float64Array.from(index.spans, (span) => span.offset),
         uncompressedBytes: index.uncompressedBytes,
-        extents: erofs.extents,
+        extents,
         metaBytes: erofs.meta.length,
         imageBytes: erofs.sizeBytes,
       },
@@ -122,11 +152,10 @@ export class LazyLayer {
       await image.datasync();
       await map.markClean();
     }
-    return new LazyLayer(
-      deps,
-      { index, imageBytes: erofs.sizeBytes, presence, name, imagePath, extents: erofs.extents },
-      { image, map, indexFile },
-    );
+    const { sizeBytes: imageBytes, implied } = erofs;
+    const entryCount = indexEntries(head);
+    const facts = { index, implied, entryCount, imageBytes, imagePath, indexPath: options.indexFile };
+    return new LazyLayer(deps, { ...facts, presence, name, extents }, { image, map, indexFile });
   }
 
   /** The image file, for the thread that answers hits. */
@@ -169,14 +198,29 @@ export class LazyLayer {
   }
 
   /** Files whose content programs asked for since this daemon has the layer, in the order of their first reads. */
-  filesRead(): ReadFile[] {
-    const { entries } = this.index;
-    const files = entries.filter((entry) => entry.type === 'file' && entry.size > 0);
-    const paths = new Map(files.map((entry) => [entry.offset, entry.path]));
-    return firstReads(new Int32Array(this.turns), this.#extents).flatMap(({ extent, turn }) => {
+  async filesRead(): Promise<ReadFile[]> {
+    const reads = firstReads(new Int32Array(this.turns), this.#extents);
+    if (reads.length === 0) return [];
+    const paths = await this.#deps.images.ask(await this.#index(), { type: 'files' });
+    return reads.flatMap(({ extent, turn }) => {
       const path = paths.get(this.#extents.layer[extent]!);
-      return path === undefined ? [] : [{ path: textOf(path), turn }];
+      return path === undefined ? [] : [{ path, turn }];
     });
+  }
+
+  /** All of its tree, which takes hundreds of bytes an entry while it is held. */
+  async tree(): Promise<TreeNode> {
+    return await this.#deps.images.ask(await this.#index(), { type: 'tree' });
+  }
+
+  /** Where the content of these files is that it has. */
+  async places(paths: readonly string[]): Promise<readonly FilePlace[]> {
+    return await this.#deps.images.ask(await this.#index(), { type: 'places', paths });
+  }
+
+  /** What of its tree lies on the ways to these paths. */
+  async outline(paths: readonly ByteString[]): Promise<TreeNode> {
+    return await this.#deps.images.ask(await this.#index(), { type: 'outline', paths });
   }
 
   /** Reads go by this repository from now on: it was seen last to have the layer. */
@@ -270,6 +314,10 @@ export class LazyLayer {
     this.#deps.onComplete(this);
   }
 
+  async #index(): Promise<IndexAt> {
+    return { file: this.#indexPath, head: await readHead(this.#indexFile) };
+  }
+
   async #window(span: number): Promise<Buffer> {
     const { windowOffset, windowLength } = this.index.spans[span]!;
     const stored = Buffer.alloc(windowLength);
@@ -299,6 +347,25 @@ function lastAtMost(sorted: Float64Array, value: number): number {
     else high = middle;
   }
   return low - 1;
+}
+
+/** What an index file says of its layer, without its entries. @throws {CodedError} `INDEX_INVALID` */
+export async function readIndexFacts(path: string): Promise<LayerHead> {
+  const file = await open(path, 'r');
+  try {
+    return readIndexSpans(await readHead(file));
+  } finally {
+    await file.close();
+  }
+}
+
+/** The head of an index, in memory of its own. @throws {CodedError} `INDEX_INVALID` */
+async function readHead(file: FileHandle): Promise<Buffer> {
+  const header = Buffer.alloc(INDEX_HEADER_BYTES);
+  const { bytesRead } = await file.read(header, 0, header.length, 0);
+  const head = Buffer.alloc(indexHeadBytes(header.subarray(0, bytesRead)));
+  const { bytesRead: length } = await file.read(head, 0, head.length, 0);
+  return head.subarray(0, length);
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {

@@ -3,8 +3,7 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import type { LayerIndex } from '@sepia/lazy/index/layer-index';
 import { spansOf } from '@sepia/lazy/index/read-span';
-import { byteStringOf } from '@sepia/lazy/tar/byte-string';
-import { cleanPath } from '@sepia/lazy/tar/tar-entry';
+import type { FilePlace } from './made-image.ts';
 
 /** Paths of a list; more are not looked at. */
 const MAX_PATHS = 200_000;
@@ -27,28 +26,27 @@ export async function readPaths(file: string | undefined, log: Logger): Promise<
 }
 
 /** The spans with the content of these files, each once, in the order of the paths, over all layers. Others are left out. */
-export function spansOfPaths<Layer extends { readonly index: LayerIndex }>(
+export async function spansOfPaths<
+  Layer extends {
+    readonly index: Pick<LayerIndex, 'spans'>;
+    places(paths: readonly string[]): Promise<readonly FilePlace[]>;
+  },
+>(
   layers: readonly Layer[],
   paths: readonly string[],
-): { readonly layer: Layer; readonly span: number }[] {
+): Promise<{ readonly layer: Layer; readonly span: number }[]> {
   if (paths.length === 0) return [];
-  const turns = new Map(paths.map((text, turn) => [cleanPath(byteStringOf(text)), turn]));
-  const found: { layer: Layer; turn: number; offset: number; size: number }[] = [];
-  for (const layer of layers) {
-    const files = new Map(layer.index.entries.map((entry) => [entry.path, entry]));
-    for (const [path, turn] of turns) {
-      const named = files.get(path);
-      const entry = named?.type === 'hardlink' ? files.get(named.link) : named;
-      if (entry?.type === 'file' && entry.size > 0)
-        found.push({ layer, turn, offset: entry.offset, size: entry.size });
-    }
-  }
-  found.sort((a, b) => a.turn - b.turn);
-  return found.flatMap(({ layer, offset, size }) => spansOfBytes(layer, offset, size));
+  const found = layers.map(async (layer) =>
+    (await layer.places(paths)).map((place) => ({ layer, ...place })),
+  );
+  return (await Promise.all(found))
+    .flat()
+    .sort((a, b) => a.turn - b.turn)
+    .flatMap(({ layer, offset, size }) => spansOfBytes(layer, offset, size));
 }
 
 /** The spans that hold `[offset, offset + size)` of a layer. */
-export function spansOfBytes<Layer extends { readonly index: LayerIndex }>(
+export function spansOfBytes<Layer extends { readonly index: Pick<LayerIndex, 'spans'> }>(
   layer: Layer,
   offset: number,
   size: number,

@@ -7,7 +7,6 @@ import type { Logger } from '@sepia/base/log';
 import type { LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { InternalClient } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
-import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import type { AgentSource } from '../layers/agent-source.ts';
 import type { IndexFolder } from '../layers/index-folder.ts';
 import type { Layers } from '../layers/layers.ts';
@@ -35,7 +34,7 @@ interface Parts {
   readonly show: (layer: LazyLayer) => Promise<void>;
   readonly grants: Grants;
   /** The image will be started from these layers; must not throw. */
-  readonly expectStart: (offer: LazyOffer, trees: readonly TreeNode[], layers: readonly LazyLayer[]) => void;
+  readonly expectStart: (offer: LazyOffer, layers: readonly LazyLayer[]) => void;
   readonly log: Logger;
 }
 

@@ -5,8 +5,8 @@ import { pause } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
-import { layerTree, type TreeNode } from '@sepia/lazy/erofs/layer-tree';
-import { textOf } from '@sepia/lazy/tar/byte-string';
+import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
+import { type ByteString, textOf } from '@sepia/lazy/tar/byte-string';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { AgentCalls } from './agent-calls.ts';
 import type { Claim, Findable } from './core/findable.ts';
@@ -33,7 +33,7 @@ interface Deps {
   /** All layers of an image may be shown to who pulls it now. */
   readonly grant: (offer: LazyOffer) => void;
   /** The image will be started from these layers; must not throw. */
-  readonly expectStart: (offer: LazyOffer, trees: readonly TreeNode[], layers: readonly LazyLayer[]) => void;
+  readonly expectStart: (offer: LazyOffer, layers: readonly LazyLayer[]) => void;
   readonly log: Logger;
   /** A clock that never goes back. */
   readonly nowMs: () => number;
@@ -241,8 +241,7 @@ export class Publisher {
     const layers = outcomes.map(({ digest, diffId, reason }) => ({ digest, diffId, reason }));
     const opened = outcomes.flatMap(({ layer }) => (layer === undefined ? [] : [layer]));
     if (opened.length < layers.length) return { isLazy: false, layers };
-    const trees = opened.map((one) => layerTree(one.index.entries));
-    const [conflict] = imageConflicts(trees);
+    const [conflict] = imageConflicts(await outlines(opened));
     if (conflict !== undefined) {
       const reason = `its layers, mounted, would differ from what is unpacked (${conflict.reason}: ${textOf(conflict.path)})`;
       return { isLazy: false, reason, layers };
@@ -254,9 +253,16 @@ export class Publisher {
     // The lowest last: containerd begins there, and without it looks no further.
     for (const layer of opened.toReversed()) await show(layer);
     grant(offer);
-    expectStart(offer, trees, opened);
+    expectStart(offer, opened);
     return { isLazy: true, layers };
   }
+}
+
+/** What is needed of the layers' trees to find conflicts: nothing where none of them only implies a directory. */
+async function outlines(layers: readonly LazyLayer[]): Promise<TreeNode[]> {
+  const implied = new Set<ByteString>(layers.flatMap((one) => one.implied));
+  if (implied.size === 0) return [];
+  return await Promise.all(layers.map((one) => one.outline([...implied])));
 }
 
 function claimOf({

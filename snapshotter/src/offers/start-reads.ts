@@ -2,11 +2,13 @@ import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { News } from '@sepia/base/news';
 import type { LazyOffer } from '@sepia/cluster/api/lazy-offers';
-import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import { FirstSpans } from '../layers/core/first-spans.ts';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import { spansOfBytes, spansOfPaths } from '../layers/named-files.ts';
 import { findStartFiles } from './start-files.ts';
+
+/** The trees of an image are held while it is looked into: of so many files that is some 40 MB. */
+const MAX_ENTRIES = 100_000;
 
 /** What starts read first is put in front of the rest: files of the operator's list, else what the image's config leads to. */
 export class StartReads {
@@ -21,8 +23,8 @@ export class StartReads {
   }
 
   /** Puts the listed files of these layers in front. @returns whether they have any */
-  addListed(layers: readonly LazyLayer[]): boolean {
-    const listed = spansOfPaths(layers, this.#paths);
+  async addListed(layers: readonly LazyLayer[]): Promise<boolean> {
+    const listed = await spansOfPaths(layers, this.#paths);
     this.#add(listed);
     return listed.length > 0;
   }
@@ -33,9 +35,19 @@ export class StartReads {
   }
 
   /** An image will be started from these layers. What cannot be found out is not fetched first; nothing else comes of it. */
-  expect({ command, repository }: LazyOffer, trees: readonly TreeNode[], layers: readonly LazyLayer[]): void {
-    if (this.addListed(layers) || command === undefined) return;
-    const found = findStartFiles(
+  expect(offer: LazyOffer, layers: readonly LazyLayer[]): void {
+    const { repository } = offer;
+    const text = 'what the start of an image reads was not found out';
+    this.#find(offer, layers).catch((error: unknown) =>
+      logFailure(this.#log, error, text, { repository }, 'debug'),
+    );
+  }
+
+  async #find({ command }: LazyOffer, layers: readonly LazyLayer[]): Promise<void> {
+    if ((await this.addListed(layers)) || command === undefined) return;
+    if (layers.reduce((sum, { entryCount }) => sum + entryCount, 0) > MAX_ENTRIES) return;
+    const trees = await Promise.all(layers.map(async (one) => await one.tree()));
+    await findStartFiles(
       {
         trees,
         read: async (file, offset, length) =>
@@ -44,15 +56,6 @@ export class StartReads {
           this.#add(spansOfBytes(layers[file.layer]!, file.node.offset + offset, length)),
       },
       command,
-    );
-    found.catch((error: unknown) =>
-      logFailure(
-        this.#log,
-        error,
-        'what the start of an image reads was not found out',
-        { repository },
-        'debug',
-      ),
     );
   }
 

@@ -11,6 +11,7 @@ import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import { noteRead } from '../../src/fuse/shown-file.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
+import { answerFrom, type FilePlace } from '../../src/layers/made-image.ts';
 import { spansOfPaths } from '../../src/layers/named-files.ts';
 
 const TAR = writeTar(
@@ -46,6 +47,7 @@ function made(t: { testdir(): string }): {
   const open = (bootId = 'b'.repeat(36)): Promise<LazyLayer> =>
     LazyLayer.open(
       {
+        images: { ask: async ({ head }, question) => answerFrom(head, question) },
         source: { read },
         onFetched: () => undefined,
         onComplete: () => {
@@ -156,12 +158,12 @@ t.test(
   async (t) => {
     const { whole, open } = made(t);
     const layer = await open();
-    t.same(layer.filesRead(), []);
+    t.same(await layer.filesRead(), []);
     const turns = new Int32Array(layer.turns);
     const contentOf = (number: number): number =>
       whole.indexOf(noise(number, 9000 + 700 * number, 30).subarray(0, 4096));
     for (const [turn, number] of [20, 4, 20, 11].entries()) noteRead(turns, turn + 1, contentOf(number), 100);
-    const read = layer.filesRead();
+    const read = await layer.filesRead();
     t.same(read, [
       { path: 'file-20', turn: 1 },
       { path: 'file-4', turn: 2 },
@@ -170,7 +172,7 @@ t.test(
     await layer.close();
     const paths = ['./file-20', 'not/there', '/file-4', 'file-11'];
     const next = await open();
-    const wanted = spansOfPaths([next], paths).map(({ span }) => span);
+    const wanted = (await spansOfPaths([next], paths)).map(({ span }) => span);
     for (const span of wanted) await next.fetch({ first: span, last: span });
     t.equal(next.presence.count, new Set(wanted).size, 'no span but those of the files');
     for (const number of [20, 4, 11])
@@ -182,7 +184,7 @@ t.test(
 t.test('content of a file is read by where it lies in the layer', async (t) => {
   const { open } = made(t);
   const layer = await open();
-  const entry = layer.index.entries.find(({ path }) => path === 'file-7')!;
+  const [entry] = (await layer.places(['file-7'])) as readonly [FilePlace];
   const bytes = await layer.readContent(entry.offset + 10, 500);
   t.ok(bytes.equals(TAR.subarray(entry.offset + 10, entry.offset + 510)));
   await t.rejects(layer.readContent(entry.offset, entry.size + 1), /in no file/);

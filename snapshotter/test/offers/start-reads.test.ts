@@ -1,11 +1,12 @@
 import { silentLogger } from '@sepia/base/log';
-import { layerTree } from '@sepia/lazy/erofs/layer-tree';
 import { layerEntry } from '@sepia/lazy/index/layer-entry';
+import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
 import { tarEntries } from '@sepia/lazy/tar/tar-reader';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
 import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import type { LazyLayer } from '../../src/layers/lazy-layer.ts';
+import { answerFrom } from '../../src/layers/made-image.ts';
 import { StartReads } from '../../src/offers/start-reads.ts';
 
 const TAR = writeTar([
@@ -13,12 +14,20 @@ const TAR = writeTar([
   { name: 'etc/listed', payload: Buffer.alloc(2_000, 'x') },
 ]);
 const ENTRIES = tarEntries(TAR).map(layerEntry);
+const INDEX = ((): Buffer => {
+  const indexer = new LayerIndexer();
+  indexer.push(TAR);
+  return indexer.end().bytes;
+})();
 
 /** A layer with a span a KiB of which nothing is there. */
-function layerOf(broken = false): LazyLayer {
+function layerOf(broken = false, entryCount = 2): LazyLayer {
   const spans = Array.from({ length: TAR.length / 1024 }, (_none, index) => ({ offset: index * 1024 }));
   return {
-    index: { spans, entries: ENTRIES },
+    index: { spans },
+    entryCount,
+    tree: async () => answerFrom(INDEX, { type: 'tree' }),
+    places: async (paths: readonly string[]) => answerFrom(INDEX, { type: 'places', paths }),
     hasOrFetches: () => false,
     readContent: async (offset: number, length: number) => {
       if (broken) throw new Error('nobody has it');
@@ -39,7 +48,7 @@ t.test('the files of the list come first; an image without them is looked into',
     const starts = new StartReads({ log: silentLogger() }, { paths });
     const layer = layerOf();
     const told = starts.added(new AbortController().signal);
-    starts.expect({ ...OFFER, command: COMMAND }, [layerTree(ENTRIES)], [layer]);
+    starts.expect({ ...OFFER, command: COMMAND }, [layer]);
     await told;
     await until(() => !starts.spans.isEmpty, 'spans');
     const next = starts.spans.take(9, () => true);
@@ -49,9 +58,11 @@ t.test('the files of the list come first; an image without them is looked into',
 
 t.test('no command, or a layer that cannot be read: nothing comes of it', async (t) => {
   const starts = new StartReads({ log: silentLogger() }, { paths: [] });
-  starts.expect(OFFER, [layerTree(ENTRIES)], [layerOf()]);
-  t.ok(starts.spans.isEmpty);
-  starts.expect({ ...OFFER, command: COMMAND }, [layerTree(ENTRIES)], [layerOf(true)]);
+  starts.expect(OFFER, [layerOf()]);
+  starts.expect({ ...OFFER, command: COMMAND }, [layerOf(false, 60_000), layerOf(false, 60_000)]);
+  await new Promise((settle) => setTimeout(settle, 100));
+  t.ok(starts.spans.isEmpty, 'nor of too many files');
+  starts.expect({ ...OFFER, command: COMMAND }, [layerOf(true)]);
   await until(() => !starts.spans.isEmpty, 'what is known before it is read');
   t.equal(starts.spans.take(1, () => true)?.run.first, spanAt('bin/tool'));
 });

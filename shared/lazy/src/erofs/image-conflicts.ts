@@ -19,6 +19,41 @@ export function imageConflicts(layers: readonly TreeNode[]): Conflict[] {
   return layers.flatMap((tree, layer) => conflictsOf(tree, layers.slice(0, layer).toReversed(), layer));
 }
 
+/** Paths of the directories that a layer only implies, but for its root: without any there is no conflict. */
+export function impliedDirectories(tree: TreeNode): ByteString[] {
+  const found: ByteString[] = [];
+  const open: { path: ByteString; node: TreeNode }[] = [{ path: '' as ByteString, node: tree }];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    const { path, node } = next;
+    if (node.isImplied && path !== '') found.push(path);
+    for (const [name, child] of node.children ?? [])
+      if (child.type === 'directory')
+        open.push({ path: (path === '' ? name : `${path}/${name}`) as ByteString, node: child });
+  }
+  return found;
+}
+
+/** What of a tree lies on the ways to these paths: conflicts of layers are those of their outlines by all implied directories. */
+export function outlineOf(tree: TreeNode, paths: Iterable<ByteString>): TreeNode {
+  const root = bare(tree);
+  for (const path of paths) {
+    let node: TreeNode | undefined = tree;
+    let copy = root;
+    for (const name of path.split('/') as ByteString[]) {
+      node = node.children?.get(name);
+      if (node === undefined) break;
+      const next = copy.children?.get(name) ?? bare(node);
+      copy.children?.set(name, next);
+      copy = next;
+    }
+  }
+  return root;
+}
+
+function bare(node: TreeNode): TreeNode {
+  return { ...node, children: node.children === undefined ? undefined : new Map() };
+}
+
 function conflictsOf(tree: TreeNode, below: readonly TreeNode[], layer: number): Conflict[] {
   const found: Conflict[] = [];
   const open: { path: ByteString; node: TreeNode; below: readonly TreeNode[] }[] = [

@@ -37,6 +37,9 @@ export interface LayerIndex {
   readonly indexBytes: number;
 }
 
+/** What an index says of its layer but for the entries, of which there may be very many. */
+export type LayerHead = Omit<LayerIndex, 'entries'>;
+
 /** What {@link writeIndex} needs of a span: its window as it is, not stored yet. */
 export interface SpanToWrite {
   readonly compressedBit: number;
@@ -121,11 +124,42 @@ export function indexHeadBytes(header: Buffer): number {
   return headBytes;
 }
 
+/** How many entries an index has by its head, which is not checked otherwise. @throws {CodedError} `INDEX_INVALID` */
+export function indexEntries(head: Buffer): number {
+  indexHeadBytes(head);
+  return head.readUInt32LE(68);
+}
+
 /**
  * Reads the head of an index; bytes after it are not looked at.
  * @throws {CodedError} `INDEX_INVALID`
  */
 export function readIndexHead(bytes: Buffer): LayerIndex {
+  const { head, entries: stored } = readStored(bytes);
+  const raw = inflate(stored.bytes, stored.rawBytes);
+  const entries = decodeEntries(raw, stored.count);
+  for (const entry of entries)
+    if (entry.offset < 0 || entry.offset + entry.size > head.uncompressedBytes)
+      invalidIndex('a file lies outside');
+  return { ...head, entries };
+}
+
+/**
+ * As {@link readIndexHead} without the entries; nothing of `bytes` is kept.
+ * @throws {CodedError} `INDEX_INVALID`
+ */
+export function readIndexSpans(bytes: Buffer): LayerHead {
+  return readStored(bytes).head;
+}
+
+/** The entries as they are stored. */
+interface StoredEntries {
+  readonly bytes: Buffer;
+  readonly rawBytes: number;
+  readonly count: number;
+}
+
+function readStored(bytes: Buffer): { readonly head: LayerHead; readonly entries: StoredEntries } {
   const headBytes = indexHeadBytes(bytes);
   if (bytes.length < headBytes) invalidIndex('it is cut short');
   const head = bytes.subarray(0, headBytes);
@@ -145,15 +179,17 @@ export function readIndexHead(bytes: Buffer): LayerIndex {
   const indexBytes = getNumber(head, 24);
   const spans = readSpans(head, spanCount, { headBytes, indexBytes, compressedBytes, uncompressedBytes });
   const entriesAt = INDEX_HEADER_BYTES + spanCount * SPAN_BYTES;
-  const raw = inflate(head.subarray(entriesAt, entriesAt + entriesBytes), rawBytes);
-  const entries = decodeEntries(raw, head.readUInt32LE(68));
-  for (const entry of entries)
-    if (entry.offset < 0 || entry.offset + entry.size > uncompressedBytes)
-      invalidIndex('a file lies outside');
   return {
-    layer: getDigest(head, 72),
-    diffId: getDigest(head, 144),
-    ...{ compression, compressedBytes, uncompressedBytes, entries, spans, headBytes, indexBytes },
+    head: {
+      layer: getDigest(head, 72),
+      diffId: getDigest(head, 144),
+      ...{ compression, compressedBytes, uncompressedBytes, spans, headBytes, indexBytes },
+    },
+    entries: {
+      bytes: head.subarray(entriesAt, entriesAt + entriesBytes),
+      rawBytes,
+      count: head.readUInt32LE(68),
+    },
   };
 }
 
@@ -169,7 +205,10 @@ export function readWindow(span: LayerSpan, stored: Buffer): Buffer {
 }
 
 /** The compressed bytes that a span is read from: first byte, byte after the last. */
-export function compressedRange(index: LayerIndex, spanIndex: number): { start: number; end: number } {
+export function compressedRange(
+  index: Pick<LayerIndex, 'spans' | 'compressedBytes'>,
+  spanIndex: number,
+): { start: number; end: number } {
   const next = index.spans[spanIndex + 1];
   return {
     start: Math.floor(index.spans[spanIndex]!.compressedBit / 8),
@@ -185,7 +224,9 @@ interface Bounds {
 }
 
 /** Spans must be adjacent and go forward in the blob; windows lie behind the head in the order of the spans. */
-function readSpans(head: Buffer, count: number, bounds: Bounds): LayerSpan[] {
+function readSpans(whole: Buffer, count: number, bounds: Bounds): LayerSpan[] {
+  // A copy: what is cut from it would keep all of the index in memory.
+  const head = Buffer.from(whole.subarray(0, INDEX_HEADER_BYTES + count * SPAN_BYTES));
   const spans: LayerSpan[] = [];
   let windowOffset = bounds.headBytes;
   let offset = 0;

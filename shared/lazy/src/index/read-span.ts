@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { CodedError } from '@sepia/base/errors';
 import { resumeGzip } from '../gzip/resume.ts';
 import { resumeZstd } from '../zstd/zstd-spans.ts';
-import { type LayerIndex, readWindow } from './layer-index.ts';
+import { type LayerHead, type LayerIndex, readWindow } from './layer-index.ts';
 
 /**
  * Decompresses one span and checks it: bytes come back only where their SHA-256 is the index's.
@@ -11,7 +11,7 @@ import { type LayerIndex, readWindow } from './layer-index.ts';
  * @throws {CodedError} `DIGEST_MISMATCH`, `LAYER_INVALID` (bytes of the blob are wrong), `INDEX_INVALID` (the window is)
  */
 export async function readSpan(
-  index: LayerIndex,
+  index: LayerHead,
   spanIndex: number,
   compressed: Buffer,
   storedWindow: Buffer,
@@ -32,7 +32,7 @@ export async function readSpan(
 }
 
 async function decompress(
-  index: LayerIndex,
+  index: LayerHead,
   spanIndex: number,
   compressed: Buffer,
   storedWindow: Buffer,
@@ -45,12 +45,16 @@ async function decompress(
 }
 
 /** The spans that cover `[offset, offset + length)` of the uncompressed layer: first and last index. */
-export function spansOf(index: LayerIndex, offset: number, length: number): { first: number; last: number } {
+export function spansOf(
+  index: Pick<LayerIndex, 'spans'>,
+  offset: number,
+  length: number,
+): { first: number; last: number } {
   const first = spanAt(index, offset);
   return { first, last: length <= 1 ? first : spanAt(index, offset + length - 1) };
 }
 
-function spanAt(index: LayerIndex, offset: number): number {
+function spanAt(index: Pick<LayerIndex, 'spans'>, offset: number): number {
   let low = 0;
   let high = index.spans.length - 1;
   while (low < high) {

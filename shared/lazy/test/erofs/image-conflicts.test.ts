@@ -1,5 +1,5 @@
 import t from 'tap';
-import { imageConflicts } from '../../src/erofs/image-conflicts.ts';
+import { imageConflicts, impliedDirectories, outlineOf } from '../../src/erofs/image-conflicts.ts';
 import { layerTree } from '../../src/erofs/layer-tree.ts';
 import { layerEntry } from '../../src/index/layer-entry.ts';
 import { tarEntries } from '../../src/tar/tar-reader.ts';
@@ -7,7 +7,10 @@ import { type TarPart, writeTar } from '../support/tar-writer.ts';
 
 function found(...layers: TarPart[][]): string[] {
   const trees = layers.map((parts) => layerTree(tarEntries(writeTar(parts)).map(layerEntry)));
-  return imageConflicts(trees).map((one) => `${one.layer} ${one.path} ${one.reason}`);
+  const conflicts = imageConflicts(trees);
+  const implied = new Set(trees.flatMap(impliedDirectories));
+  t.same(imageConflicts(trees.map((tree) => outlineOf(tree, implied))), conflicts, 'outlines are enough');
+  return conflicts.map((one) => `${one.layer} ${one.path} ${one.reason}`);
 }
 
 const dir = (name: string, more: Partial<TarPart> = {}): TarPart => ({

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pushBlobInTwo } from '@sepia/test-support/clients/registry-calls';
 import { freePort, must, startRegistry, testbed } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
@@ -148,10 +149,10 @@ export class LazyCluster {
   ): Promise<void> {
     const text = (await this.blob(from, manifest.config.digest)).toString('utf8');
     const config = Buffer.from(JSON.stringify({ ...JSON.parse(text), author: repository }));
-    await this.#push(repository, config);
+    await pushBlobInTwo(this.registry, repository, config);
     const parts: Part[] = [];
     for (const layer of layers) {
-      if (Buffer.isBuffer(layer)) await this.#push(repository, layer);
+      if (Buffer.isBuffer(layer)) await pushBlobInTwo(this.registry, repository, layer);
       const { mediaType } = manifest.layers[0]!;
       parts.push(Buffer.isBuffer(layer) ? { mediaType, digest: digestOf(layer), size: layer.length } : layer);
     }
@@ -164,14 +165,5 @@ export class LazyCluster {
       headers,
     });
     if (done.status !== 201) throw new Error(`push of a manifest: ${done.status} ${await done.text()}`);
-  }
-
-  async #push(repository: string, bytes: Buffer): Promise<void> {
-    const begun = await fetch(`${this.registry}/v2/${repository}/blobs/uploads/`, { method: 'POST' });
-    const url = new URL(begun.headers.get('location')!, this.registry);
-    url.searchParams.set('digest', digestOf(bytes));
-    const headers = { 'content-type': 'application/octet-stream' };
-    const done = await fetch(url, { method: 'PUT', body: new Uint8Array(bytes), headers });
-    if (done.status !== 201) throw new Error(`push: ${done.status}`);
   }
 }

@@ -76,14 +76,20 @@ export class Containerd24 {
     return await this.ctr(this.#pullArgs(reference));
   }
 
-  /** Runs a container to its end. */
-  async run(reference: string, name: string, command: readonly string[] = []): Promise<Output> {
+  /** Runs a container to its end. `options`: more of `ctr run`. */
+  async run(
+    reference: string,
+    name: string,
+    command: readonly string[] = [],
+    options: readonly string[] = [],
+  ): Promise<Output> {
     return await this.ctr([
       'run',
       '--snapshotter',
       'erofs',
       '--rm',
       '--net-host',
+      ...options,
       reference,
       name,
       ...command,
@@ -118,14 +124,23 @@ export class Containerd24 {
   async stop(): Promise<void> {
     const images = (await this.ctr(['images', 'ls', '-q'])).stdout.split('\n').filter((one) => one !== '');
     for (const image of images) await this.ctr(['images', 'rm', '--sync', image]);
-    const gone = new Promise((settle) => this.#process.once('exit', settle));
-    this.#process.kill('SIGTERM');
-    await gone;
+    await this.#end('SIGTERM');
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .map((line) => line.split(' ')[4] ?? '')
       .filter((path) => path.startsWith(`${this.#dir}/`));
     for (const mount of mounts.reverse()) await run('umount', ['-l', mount]);
+  }
+
+  /** Ends it at once; all that it mounted stays. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const gone = new Promise((settle) => this.#process.once('exit', settle));
+    this.#process.kill(signal);
+    await gone;
   }
 
   #pullArgs(reference: string): string[] {

@@ -1,10 +1,15 @@
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../testbed.ts';
 import { until } from '../until.ts';
 
 const ROOT = join(import.meta.dirname, '../../../..');
+
+/** Index files, of one image or each with its own. */
+type ShownLayers =
+  | { image: string; indexes: readonly string[] }
+  | { layers: readonly { index: string; image: string }[] };
 
 /** `sepia snapshotter` of a test: its files lie in `dir`, the mount in `dir/mnt`. It ends with the test. */
 export class LazyDaemon {
@@ -21,14 +26,12 @@ export class LazyDaemon {
     dir: string,
     options: {
       agent: string;
-      image: string;
-      indexes: readonly string[];
       readDeadline?: string;
       /** Files that are fetched first; the rest is filled too then. */
       fillFirst?: readonly string[];
       /** The agent's; with it what is pulled is told to the daemon, and all is filled. */
       nodeSecretFile?: string;
-    },
+    } & ShownLayers,
   ): Promise<LazyDaemon> {
     const admin = `127.0.0.1:${await freePort()}`;
     const config = {
@@ -41,7 +44,10 @@ export class LazyDaemon {
       ...(options.fillFirst === undefined ? {} : { 'fill-first': join(dir, 'first.paths') }),
       ...(options.nodeSecretFile === undefined ? {} : { 'node-secret-file': options.nodeSecretFile }),
       'read-deadline': options.readDeadline ?? '60s',
-      layers: options.indexes.map((index) => ({ index, image: options.image })),
+      layers:
+        'layers' in options
+          ? options.layers
+          : options.indexes.map((index) => ({ index, image: options.image })),
     };
     if (options.fillFirst !== undefined)
       writeFileSync(join(dir, 'first.paths'), options.fillFirst.join('\n'));
@@ -54,7 +60,7 @@ export class LazyDaemon {
     t.teardown(async () => {
       // It waits, and may have to start a holder, where the daemon was not ready in time.
       command.kill('SIGKILL');
-      await daemon.#end();
+      await daemon.end();
     });
     await until(async () => (await daemon.#get('/readyz')) !== undefined, 'the daemon is ready', 90_000);
     command.kill('SIGTERM');
@@ -77,6 +83,16 @@ export class LazyDaemon {
     return await this.#metric('sepia_snapshotter_waiting_reads');
   }
 
+  get adminUrl(): string {
+    return `http://${this.#admin}`;
+  }
+
+  /** What it says of its layers. */
+  async status(): Promise<readonly { indexFile: string; state: string; reason?: string }[]> {
+    const answer = await fetch(`http://${this.#admin}/debug/layers`);
+    return (await answer.json()) as { indexFile: string; state: string; reason?: string }[];
+  }
+
   async #metric(name: string): Promise<number> {
     const metrics = (await this.#get('/metrics')) ?? '';
     return Number(new RegExp(`^${name}\\{.*\\} (\\d+)`, 'm').exec(metrics)?.[1]);
@@ -93,15 +109,23 @@ export class LazyDaemon {
     return this.#holder();
   }
 
-  async #end(): Promise<void> {
+  /** Ends holder and daemon; killed, they leave the mount as a failed system does. */
+  async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+    if (signal === 'SIGKILL') {
+      // The second shell first: it would take the holder's place.
+      for (const which of ['.second', '', '.daemon']) process.kill(this.#holder(which), 'SIGKILL');
+      for (const which of ['.second', '', '.daemon'])
+        rmSync(join(this.#dir, `snapshotter/holder.pid${which}`), { force: true });
+      return;
+    }
     if (existsSync(join(this.#dir, 'snapshotter/holder.pid'))) process.kill(this.#holder(), 'SIGTERM');
     const isMounted = (): boolean =>
       readFileSync('/proc/self/mountinfo', 'utf8').includes(`${this.#dir}/mnt`);
     await until(() => !isMounted(), 'the mount is gone', 60_000);
   }
 
-  #holder(): number {
-    return Number(readFileSync(join(this.#dir, 'snapshotter/holder.pid'), 'utf8'));
+  #holder(which = ''): number {
+    return Number(readFileSync(join(this.#dir, `snapshotter/holder.pid${which}`), 'utf8'));
   }
 
   async #get(path: string): Promise<string | undefined> {

@@ -44,6 +44,20 @@ export async function pushBlob(url: string, repository: string, bytes: Buffer): 
   return digest;
 }
 
+/** Pushes a blob in two requests, as docker-registry wants it. */
+export async function pushBlobInTwo(url: string, repository: string, bytes: Buffer): Promise<Digest> {
+  const digest = digestOf(bytes);
+  const begun = await call('POST', `${url}/v2/${repository}/blobs/uploads/`);
+  const to = new URL(String(begun.headers['location']), url);
+  to.searchParams.set('digest', digest);
+  const done = await call('PUT', to, {
+    body: bytes,
+    headers: { 'content-type': 'application/octet-stream' },
+  });
+  if (done.status !== 201) throw new Error(`push of a blob: ${begun.status}, ${done.status}`);
+  return digest;
+}
+
 /** Pushes a manifest made of `fields` by digest, or under `tag`, and returns its digest. */
 export async function pushManifest(
   url: string,

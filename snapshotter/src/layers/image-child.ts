@@ -1,0 +1,47 @@
+import { closeSync, openSync, readSync, rmSync, writevSync } from 'node:fs';
+import { isCoded } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import type { ImageDone, ImageInFile, ImageJob } from './image-process.ts';
+import { answerFrom, type MadeImage } from './made-image.ts';
+
+/** The process of an `ImageProcess`: one job after the other, until the daemon is gone. */
+process.on('message', ({ indexFile, headBytes, question, into }: ImageJob) => {
+  try {
+    const answer = answerFrom(headOf(indexFile, headBytes), question);
+    tell({ answer: 'meta' in answer ? put(answer, into) : answer });
+  } catch (error) {
+    throwIfBug(error);
+    if (!isCoded(error)) throw error;
+    tell({ refused: { code: error.code, message: error.message, detail: error.detail } });
+  }
+});
+
+function tell(done: ImageDone): void {
+  process.send?.(done);
+}
+
+function headOf(file: string, bytes: number): Buffer {
+  const fd = openSync(file, 'r');
+  try {
+    const head = Buffer.alloc(bytes);
+    return head.subarray(0, readSync(fd, head, 0, bytes, 0));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function put({ meta, extents, ...facts }: MadeImage, into: string): ImageInFile {
+  // One of a process before may be read still.
+  rmSync(into, { force: true });
+  const fd = openSync(into, 'wx', 0o600);
+  try {
+    const parts = [extents.image, extents.layer, extents.length, meta];
+    writevSync(
+      fd,
+      parts.map((one) => Buffer.from(one.buffer, one.byteOffset, one.byteLength)),
+    );
+  } finally {
+    closeSync(fd);
+  }
+  return { ...facts, extentsInFile: extents.image.length };
+}

@@ -1,0 +1,75 @@
+import { encodeErofs } from '@sepia/lazy/erofs/encode';
+import type { Extents } from '@sepia/lazy/erofs/extents';
+import { impliedDirectories, outlineOf } from '@sepia/lazy/erofs/image-conflicts';
+import { imageUuid } from '@sepia/lazy/erofs/layer-image';
+import { layerTree, type TreeNode } from '@sepia/lazy/erofs/layer-tree';
+import { type LayerIndex, readIndexHead } from '@sepia/lazy/index/layer-index';
+import { type ByteString, byteStringOf, textOf } from '@sepia/lazy/tar/byte-string';
+import { cleanPath } from '@sepia/lazy/tar/tar-entry';
+
+/** What is asked of an index whose head is given; entries are too many to be kept. */
+export type ImageQuestion =
+  | { readonly type: 'image' }
+  | { readonly type: 'tree' }
+  | { readonly type: 'outline'; readonly paths: readonly ByteString[] }
+  | { readonly type: 'files' }
+  | { readonly type: 'places'; readonly paths: readonly string[] };
+
+/** Where a file's content is in the uncompressed layer; `turn`: its place in the list that names it. */
+export interface FilePlace {
+  readonly turn: number;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** A layer as an image, and what of its entries is needed again and again. */
+export interface MadeImage {
+  /** The first bytes of the image: all but the content of files. */
+  readonly meta: Uint8Array;
+  readonly sizeBytes: number;
+  readonly extents: Extents;
+  /** Directories that only other paths name: see `imageConflicts`. */
+  readonly implied: readonly ByteString[];
+}
+
+/** The answer to each question: an image; its tree, or what of it lies on the ways to some paths; files with content by where that begins; those of a list. */
+export interface ImageAnswers {
+  readonly image: MadeImage;
+  readonly tree: TreeNode;
+  readonly outline: TreeNode;
+  readonly files: ReadonlyMap<number, string>;
+  readonly places: readonly FilePlace[];
+}
+
+/** @throws {CodedError} `INDEX_INVALID`, `LAYER_NOT_LAZY` */
+export function answerFrom<Q extends ImageQuestion>(head: Buffer, question: Q): ImageAnswers[Q['type']] {
+  return answerOf(readIndexHead(head), question) as ImageAnswers[Q['type']];
+}
+
+function answerOf(index: LayerIndex, question: ImageQuestion): ImageAnswers[ImageQuestion['type']] {
+  if (question.type === 'files') return contentFiles(index);
+  if (question.type === 'places') return placesOf(index, question.paths);
+  const tree = layerTree(index.entries);
+  if (question.type === 'tree') return tree;
+  if (question.type === 'outline') return outlineOf(tree, question.paths);
+  const { meta, sizeBytes, extents } = encodeErofs(tree, { uuid: imageUuid(index.diffId) });
+  return {
+    ...{ meta, sizeBytes, extents },
+    implied: impliedDirectories(tree),
+  };
+}
+
+function contentFiles(index: LayerIndex): Map<number, string> {
+  const files = index.entries.filter((entry) => entry.type === 'file' && entry.size > 0);
+  return new Map(files.map((entry) => [entry.offset, textOf(entry.path)]));
+}
+
+function placesOf(index: LayerIndex, paths: readonly string[]): FilePlace[] {
+  const files = new Map(index.entries.map((entry) => [entry.path, entry]));
+  const turns = new Map(paths.map((text, turn) => [cleanPath(byteStringOf(text)), turn]));
+  return [...turns].flatMap(([path, turn]) => {
+    const named = files.get(path);
+    const entry = named?.type === 'hardlink' ? files.get(named.link) : named;
+    return entry?.type === 'file' && entry.size > 0 ? [{ turn, offset: entry.offset, size: entry.size }] : [];
+  });
+}

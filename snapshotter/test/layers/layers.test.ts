@@ -1,0 +1,79 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { silentLogger } from '@sepia/base/log';
+import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import { readIndexHead } from '@sepia/lazy/index/layer-index';
+import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
+import t, { type Test } from 'tap';
+import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
+import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
+import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
+import { Layers } from '../../src/layers/layers.ts';
+import type { LazyLayer } from '../../src/layers/lazy-layer.ts';
+
+const TAR = writeTar([{ name: 'bin', payload: noise(1, 90_000) }]);
+const BLOB = gzipSync(TAR);
+
+/** Layers whose blob is at hand, and index files of it with these lengths of spans. */
+function made(t: Test, spanBytes: readonly number[]) {
+  const dir = t.testdir();
+  const files = spanBytes.map((bytes, at) => {
+    const indexer = new LayerIndexer({ spanBytes: bytes });
+    indexer.push(BLOB);
+    const file = join(dir, `index-${at}`);
+    writeFileSync(file, indexer.end().bytes);
+    return file;
+  });
+  const completed: LazyLayer[] = [];
+  const layers = new Layers(
+    {
+      log: silentLogger(),
+      source: { read: async (_layer, start, end) => BLOB.subarray(start, end) },
+      onFetched: () => undefined,
+      onComplete: (layer) => void completed.push(layer),
+    },
+    { dir: join(dir, 'layers'), bootId: 'b'.repeat(36) },
+  );
+  t.teardown(() => layers.close());
+  const whole = materialize(layerImage(readIndexHead(readFileSync(files[0]!))), TAR);
+  return { layers, files, completed, whole };
+}
+
+t.test('a layer of two images is opened once: its file is what was read', async (t) => {
+  for (const spans of [
+    [20_000, 20_000],
+    [20_000, 40_000],
+  ]) {
+    await t.test(`spans of ${spans.join(' and ')} bytes`, async (t) => {
+      const { layers, files, completed, whole } = made(t, spans);
+      const first = await layers.add(files[0]!, 'host/team/one');
+      const second = await layers.add(files[1]!, 'host/team/two');
+      t.equal(second, first);
+      t.equal(layers.files().length, 1);
+      t.same(
+        layers.status().map(({ state }) => state),
+        ['lazy', 'lazy'],
+      );
+      const [file] = layers.files();
+      t.ok((await layers.read(file!.name, 0, whole.length)).equals(whole));
+      t.equal(completed.length, 1);
+      t.ok(readFileSync(first!.imagePath).equals(whole), 'the file that is mounted from now on');
+    });
+  }
+});
+
+t.test('an index that cannot be read refuses its image, and no other', async (t) => {
+  const { layers, files, whole } = made(t, [20_000, 20_000]);
+  const damaged = readFileSync(files[1]!);
+  damaged[300]! ^= 1;
+  writeFileSync(files[1]!, damaged);
+  await layers.add(files[1]!, 'host/team/bad');
+  await layers.add(files[0]!, 'host/team/good');
+  t.match(layers.status(), [
+    { image: 'host/team/bad', state: 'refused', reason: /checksum/ },
+    { image: 'host/team/good', state: 'lazy' },
+  ]);
+  const [file] = layers.files();
+  t.ok((await layers.read(file!.name, 0, whole.length)).equals(whole));
+});
