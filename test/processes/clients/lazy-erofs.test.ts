@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { encodeErofs } from '@sepia/lazy/erofs/encode';
 import { layerTree } from '@sepia/lazy/erofs/layer-tree';
 import { layerEntry } from '@sepia/lazy/index/layer-entry';
+import { encodeBootstrap, flatOffsets } from '@sepia/lazy/rafs/encode-bootstrap';
 import { tarEntries } from '@sepia/lazy/tar/tar-reader';
 import { fc } from '@sepia/test-support/property';
 import { must, run } from '@sepia/test-support/testbed';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
 import { arbitraryParts } from '../../../shared/lazy/test/support/arbitrary-tar.ts';
+import { builtRafs, deviceOf, ownBootstrap } from '../../../shared/lazy/test/support/build-rafs.ts';
 import { materialize } from '../../../shared/lazy/test/support/erofs-reader.ts';
 import { type TarPart, writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 
@@ -101,11 +103,50 @@ t.test(
       await must('umount', [join(dir, 'mounted')]);
       const expected = facts(root);
       t.strictSame(found, expected, `layer ${index}: ${Object.keys(expected).length} paths`);
+      if (index % 3 === 0) await isShownAsNydus(t, dir, index, tar, expected);
       nodes += Object.keys(expected).length;
     }
     t.ok(nodes > 300, `${nodes} paths were compared`);
   },
 );
+
+/** The kernel shows the same tree of a layer's Nydus bootstrap; each has files of its own, for loop devices remember. */
+async function isShownAsNydus(
+  t: Test,
+  dir: string,
+  index: number,
+  tar: Buffer,
+  expected: object,
+): Promise<void> {
+  const path = join(dir, `nydus-${index}`);
+  const { code, text } = await flatNydus(path, tar);
+  t.equal(code, 0, `fsck.erofs of the bootstrap of layer ${index}: ${text}`);
+  await must('mount', ['-t', 'erofs', '-o', 'ro,loop', `${path}.flat`, join(dir, 'mounted')]);
+  const shown = facts(join(dir, 'mounted'));
+  await must('umount', [join(dir, 'mounted')]);
+  t.strictSame(shown, expected, `layer ${index} as Nydus`);
+}
+
+/**
+ * Writes a layer's Nydus bootstrap, and behind it, where its device slot says, the chunks of its data blob as they are
+ * uncompressed: what the kernel mounts as one flat device. @returns what fsck.erofs says of it
+ */
+async function flatNydus(path: string, tar: Buffer): Promise<{ code: number; text: string }> {
+  const made = await builtRafs(tar, { chunkBytes: 65_536 });
+  if (typeof made === 'string') throw new Error(made);
+  const bootstrap = ownBootstrap(made.built);
+  const bytes = encodeBootstrap(bootstrap);
+  const [blob] = bootstrap.blobs;
+  const device = blob === undefined ? Buffer.alloc(0) : deviceOf(blob, made.blob, bootstrap);
+  const [offset = bytes.length] = flatOffsets(bootstrap.blobs, bytes.length);
+  writeFileSync(`${path}.flat`, Buffer.concat([bytes, Buffer.alloc(offset - bytes.length), device]));
+  writeFileSync(`${path}.boot`, bytes);
+  writeFileSync(`${path}.device`, device);
+  const devices = blob === undefined ? [] : [`--device=${path}.device`];
+  const check = await run('fsck.erofs', [...devices, `${path}.boot`]);
+  const isMissing = check.stderr.includes('ENOENT');
+  return { code: isMissing ? 0 : check.code, text: `${check.stdout}${check.stderr}` };
+}
 
 function facts(root: string): Record<string, object> {
   const text = execFileSync('python3', [FACTS, root], { maxBuffer: 256 * 1024 * 1024, encoding: 'utf8' });
