@@ -16,7 +16,8 @@ import type { Entrance } from './entrance.ts';
 import { createHarbor } from './harbor/parts.ts';
 import { harborGuards, harborRoutes } from './harbor/routes.ts';
 import { LayerBindings } from './layers/layer-bindings.ts';
-import { layerRoutes } from './layers/routes.ts';
+import { layerRoutes, profileRoutes } from './layers/routes.ts';
+import { StartProfiles } from './layers/start-profiles.ts';
 import { OWN_VERSION, pageRoutes } from './page/page.ts';
 import { type OwnStatus, StatusGatherer } from './page/status.ts';
 import type { ProxyMetrics } from './proxy-metrics.ts';
@@ -121,6 +122,7 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
       harborRoutes(router, harbor, defaultUpstream);
       conversionRoutes(router, harbor.conversions);
       layerRoutes(router, layers);
+      profileRoutes(router, new StartProfiles({ registers: harbor.records, nowMs: dateMs }));
       revocationRoute(router, cache);
       memberLoginRoutes(router, parts.entrance.logins);
       pageRoutes(router, { status, own, clusterVersion: cluster.version });

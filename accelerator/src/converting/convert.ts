@@ -8,6 +8,7 @@ import { type ConvertFormat, layerDefaults } from '@sepia/lazy/convert/layer-job
 import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import type { Packer } from '@sepia/lazy/pack/batch';
 import type { Proxies } from '../net/proxies.ts';
+import { recordedStart } from '../net/recorded-start.ts';
 import { registryTarget } from '../net/registry-target.ts';
 import type { ResultRegistry } from '../net/result-registries.ts';
 import { attachedTo } from './attached.ts';
@@ -77,6 +78,7 @@ async function convertOnce(
   const before = isReferrer
     ? referrers.map((one) => one.digest)
     : [await client.headManifest(name.repository, name.tag, signal)];
+  const prioritized = rule.profile ? await recordedStart(deps.proxies, task, top.digest, signal) : [];
   const progress = new ProgressBook();
   const target = registryTarget(client, name.repository, places, { refersToSource: isReferrer });
   const moved = new CodedError('CONFLICT', { message: `${task.repository}:${task.tag} moved` });
@@ -113,6 +115,7 @@ async function convertOnce(
         ...layerDefaults(format),
         ...(rule.level === undefined ? {} : { level: rule.level }),
         platforms: rule.platforms,
+        prioritized,
         tag: isReferrer ? undefined : name.tag,
         form: rule.result,
         parallel: PARALLEL_LAYERS,

@@ -13,6 +13,7 @@ import { isSignedBinding, LAYER_BINDING, type LayerBinding } from '@sepia/cluste
 import type { LazyComplaint, LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
+import { PROFILE_ANSWER } from '@sepia/cluster/api/start-profile';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { leastBytes } from '@sepia/cluster/conversion-rule';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
@@ -141,13 +142,21 @@ export class LazyImages {
     const { diffIds } = read;
     // Whatever the cluster says or does not: the snapshotter is asked, with time left for it.
     const half = AbortSignal.timeout(boundedMs((untilMs - nowMs()) / 2));
-    const bindings = await this.#bindings(image, AbortSignal.any([signal, half]));
+    const either = AbortSignal.any([signal, half]);
+    const [bindings, readFirst] = await Promise.all([
+      this.#bindings(image, either),
+      this.#recorded(image, either),
+    ]);
     if (bindings.some((one) => one.binding === undefined && !one.isUnanswered)) this.#askForIndexes(image);
     if (!offers.isServed) return;
     const { upstream, repository, manifest } = image;
     const layers = offered(image, diffIds, bindings);
     const command = readCommand(config);
-    const known = { ...(command === undefined ? {} : { command }), ...this.#whyNever(image) };
+    const hints = {
+      ...(command === undefined ? {} : { command }),
+      ...(readFirst === undefined ? {} : { readFirst }),
+    };
+    const known = { ...hints, ...this.#whyNever(image) };
     const asked = { upstream, repository, manifest, ...known, layers };
     const doubtMs = nowMs() + DOUBT_MS;
     let answer = await offers.offer(asked, untilMs - nowMs());
@@ -194,6 +203,19 @@ export class LazyImages {
         }
       }),
     );
+  }
+
+  /** What a recorded start read first; without it the image is as lazy. */
+  async #recorded(image: PulledImage, signal: AbortSignal): Promise<string[] | undefined> {
+    const { upstream, repository, manifest } = image;
+    const call = { ...to(PROXY.profile, { upstream, repository, manifest }), headersTimeoutMs: CALL_MS };
+    try {
+      const answer = PROFILE_ANSWER.safeParse(await this.#deps.proxies.json<unknown>(call, signal));
+      return answer.success ? answer.data.profile?.paths : undefined;
+    } catch (error) {
+      throwIfBug(error);
+      return undefined;
+    }
   }
 
   #whyNever({ upstream }: PulledImage): { reason?: string } {

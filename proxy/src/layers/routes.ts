@@ -5,6 +5,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { parseRepositoryName } from '@sepia/base/names/repository';
 import { LAYER_CALLS, MAX_INDEX_BYTES } from '@sepia/cluster/api/layer-binding';
 import { PROXY } from '@sepia/cluster/api/proxy';
+import { PROFILE_CALL } from '@sepia/cluster/api/start-profile';
 import type { RequestState } from '@sepia/http/app';
 import { serve } from '@sepia/http/router';
 import { queryValue, readBody } from '@sepia/http/signed';
@@ -12,6 +13,7 @@ import type { Context } from 'koa';
 import { jsonBody } from '../http/json-body.ts';
 import { clientSignal } from '../registry/answers.ts';
 import type { LayerBindings } from './layer-bindings.ts';
+import type { StartProfiles } from './start-profiles.ts';
 
 const BODY = { limitBytes: PROXY.layerBind.body.maxBytes, what: 'layers' };
 
@@ -45,8 +47,26 @@ export function layerRoutes(router: Router, bindings: LayerBindings): void {
   });
 }
 
-function layerOf(ctx: Context, layer: string): BlobName {
-  const digest = parseDigest(layer);
+/** What starts of images read: told to members, kept for operators. */
+export function profileRoutes(router: Router, profiles: StartProfiles): void {
+  serve(router, PROXY.profile, async (ctx) => {
+    const profile = await profiles.get(repositoryOf(ctx), parseDigest(queryValue(ctx, 'manifest') ?? ''));
+    ctx.body = profile === undefined ? {} : { profile };
+  });
+  serve(router, PROXY.profilePut, async (ctx) => {
+    const limit = { limitBytes: PROXY.profilePut.body.maxBytes, what: 'profiles' };
+    const { profile } = await jsonBody(ctx, PROFILE_CALL, limit);
+    const by = (ctx.state as RequestState).caller ?? 'unknown';
+    await profiles.put(repositoryOf(ctx), { ...profile, by });
+    ctx.body = {};
+  });
+}
+
+function repositoryOf(ctx: Context): Pick<BlobName, 'upstream' | 'repository'> {
   const upstream = queryValue(ctx, 'upstream') ?? '';
-  return { upstream, repository: parseRepositoryName(queryValue(ctx, 'repository') ?? ''), digest };
+  return { upstream, repository: parseRepositoryName(queryValue(ctx, 'repository') ?? '') };
+}
+
+function layerOf(ctx: Context, layer: string): BlobName {
+  return { ...repositoryOf(ctx), digest: parseDigest(layer) };
 }

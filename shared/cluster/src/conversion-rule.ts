@@ -63,6 +63,12 @@ export const CONVERSION_RULE = z.strictObject({
     .describe(
       'Level of compression: estargz 0 to 9 (left out: 6), zstdchunked and nydus 1 to 19 (left out: 3).',
     ),
+  profile: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Put first what a recorded start of the image, or else of its repository, read (sepia lazy profile REF --keep). Of eStargz, zstd:chunked and Nydus results.',
+    ),
   'max-size': bytes().optional().describe('Larger images (compressed) are left alone; left out: no limit.'),
   'min-size': bytes()
     .optional()

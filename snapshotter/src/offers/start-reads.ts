@@ -10,7 +10,10 @@ import { findStartFiles } from './start-files.ts';
 /** The trees of an image are held while it is looked into: of so many files that is some 40 MB. */
 const MAX_ENTRIES = 100_000;
 
-/** What starts read first is put in front of the rest: files of the operator's list, else what the image's config leads to. */
+/**
+ * What starts read first is put in front of the rest: files of a recorded start and of the operator's list, else what the
+ * image's config leads to.
+ */
 export class StartReads {
   readonly spans = new FirstSpans<LazyLayer>();
   readonly #news = new News();
@@ -43,8 +46,10 @@ export class StartReads {
     );
   }
 
-  async #find({ command }: LazyOffer, layers: readonly LazyLayer[]): Promise<void> {
-    if ((await this.addListed(layers)) || command === undefined) return;
+  async #find({ command, readFirst = [] }: LazyOffer, layers: readonly LazyLayer[]): Promise<void> {
+    const recorded = await spansOfPaths(layers, readFirst);
+    this.#add(recorded);
+    if ((await this.addListed(layers)) || recorded.length > 0 || command === undefined) return;
     if (layers.reduce((sum, { entryCount }) => sum + entryCount, 0) > MAX_ENTRIES) return;
     const trees = await Promise.all(layers.map(async (one) => await one.tree()));
     await findStartFiles(

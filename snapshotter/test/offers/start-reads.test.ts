@@ -40,21 +40,26 @@ const OFFER = { repository: 'team/app' } as Parameters<StartReads['expect']>[0];
 const COMMAND = { words: ['tool'], path: '/bin', libraryPath: '', folder: '/' };
 const spanAt = (name: string): number => Math.floor(ENTRIES.find(({ path }) => path === name)!.offset / 1024);
 
-t.test('the files of the list come first; an image without them is looked into', async (t) => {
-  for (const [paths, first] of [
-    [['/etc/listed', 'not/there'], 'etc/listed'],
-    [['not/there'], 'bin/tool'],
-  ] as const) {
-    const starts = new StartReads({ log: silentLogger() }, { paths });
-    const layer = layerOf();
-    const told = starts.added(new AbortController().signal);
-    starts.expect({ ...OFFER, command: COMMAND }, [layer]);
-    await told;
-    await until(() => !starts.spans.isEmpty, 'spans');
-    const next = starts.spans.take(9, () => true);
-    t.equal(next?.run.first, spanAt(first), first);
-  }
-});
+t.test(
+  'recorded files come first, then those of the list; an image without any is looked into',
+  async (t) => {
+    for (const [paths, more, first] of [
+      [['/etc/listed', 'not/there'], {}, 'etc/listed'],
+      [['not/there'], {}, 'bin/tool'],
+      [['bin/tool'], { readFirst: ['not/there', '/etc/listed'] }, 'etc/listed'],
+      [[], { readFirst: ['not/there'] }, 'bin/tool'],
+    ] satisfies [string[], object, string][]) {
+      const starts = new StartReads({ log: silentLogger() }, { paths });
+      const layer = layerOf();
+      const told = starts.added(new AbortController().signal);
+      starts.expect({ ...OFFER, ...more, command: COMMAND }, [layer]);
+      await told;
+      await until(() => !starts.spans.isEmpty, 'spans');
+      const next = starts.spans.take(9, () => true);
+      t.equal(next?.run.first, spanAt(first), first);
+    }
+  },
+);
 
 t.test('no command, or a layer that cannot be read: nothing comes of it', async (t) => {
   const starts = new StartReads({ log: silentLogger() }, { paths: [] });

@@ -1,6 +1,7 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
 import { z } from 'zod';
 import { LAYER_BINDING } from './layer-binding.ts';
+import { START_PATHS } from './start-profile.ts';
 
 const DIGEST = z.string().refine((text): text is Digest => isDigest(text), { message: 'is not a digest' });
 const REASON = z.string().max(1_000);
@@ -39,6 +40,8 @@ export const LAZY_OFFER = z.object({
   /** The config goes out after this, whatever the snapshotter says, in ms. */
   waitMs: z.number().int().min(0),
   command: START_COMMAND.optional(),
+  /** What a recorded start of this image, or of its repository, read first: a hint, as `command`. */
+  readFirst: START_PATHS.optional(),
   /** Why it cannot be lazy at all; its diffIDs must not be found all the same. */
   reason: REASON.optional(),
   layers: z

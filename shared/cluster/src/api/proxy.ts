@@ -40,6 +40,11 @@ export const PROXY = {
     callers: ['accelerator'],
     bytes: MAX_INDEX_BYTES,
   }),
+  profile: route('profile', 'GET /v1/profiles', {
+    query: [...NAME, 'manifest'],
+    callers: ['accelerator', 'agent'],
+  }),
+  profilePut: route('profile-put', 'PUT /v1/profiles', { query: NAME, callers: ['cli'], json: 128 * 1024 }),
   layerComplaint: route('layer-complaint', 'POST /v1/layers/:layer/complaints', {
     query: NAME,
     callers: ['agent'],

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AGENT_CONFIG, type Agent, createAgent } from '@sepia/agent';
 import { MemberClock } from '@sepia/base/clock/member-clock';
 import { silentLogger } from '@sepia/base/log';
 import { AGENT_OF_NODE, type LazyAnswer, type LazyOffer } from '@sepia/cluster/api/lazy-offers';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
 import { type ConversionCluster, conversionCluster } from '@sepia/test-support/cluster/conversion-cluster';
@@ -105,6 +107,7 @@ t.test(
       return got;
     });
     const next = await nextOffer(one);
+    t.equal(next.readFirst, undefined, 'nobody recorded a start');
     t.match(next.layers[0]!.binding, { layer: next.layers[0]!.digest, diffId: next.layers[0]!.diffId });
     isAnswered = true;
     await answer(one, next, { isShown: true });
@@ -140,4 +143,22 @@ t.test('only the snapshotter of this node is told what is pulled', { timeout: 12
   t.equal((await request(`${one.agent.url}${path}`)).statusCode, 403);
   const stranger = clientOf(randomBytes(32));
   await t.rejects(stranger.json({ ...at(one.agent), method: 'GET', path }), { code: 'SIGNATURE_INVALID' });
+});
+
+t.test('an offer brings what a recorded start read', { timeout: 120_000 }, async (t) => {
+  const one = await node(t);
+  const manifest = await one.here.push('team/app', '1', 'hello');
+  const key = Buffer.from(readFileSync(one.here.cluster.keyFile, 'utf8').trim(), 'hex');
+  const dispatcher = createDispatcher();
+  t.teardown(() => dispatcher.destroy());
+  await clientOf(key, dispatcher).json({
+    ...to(PROXY.profilePut, { upstream: 'local', repository: 'team/app' }),
+    ...{ url: one.here.proxy, to: 'proxy-1', headersTimeoutMs: 10_000 },
+    json: { profile: { manifest, paths: ['/b', '/a'] } },
+  });
+  const pull = pullConfig(one, 'team/app', '1');
+  const offer = await nextOffer(one);
+  t.same(offer.readFirst, ['/b', '/a']);
+  await answer(one, offer, { isShown: false });
+  t.equal((await pull).status, 200);
 });

@@ -1,0 +1,19 @@
+import type { Digest } from '@sepia/base/digest';
+import { PROXY } from '@sepia/cluster/api/proxy';
+import { to } from '@sepia/cluster/api/route';
+import { PROFILE_ANSWER } from '@sepia/cluster/api/start-profile';
+import type { Proxies } from './proxies.ts';
+
+const CALL_MS = 30_000;
+
+/** Paths that a recorded start of an image, or else of its repository, read first; none where nobody recorded one. @throws what a proxy named, `NO_PEERS` */
+export async function recordedStart(
+  proxies: Pick<Proxies, 'json'>,
+  { upstream, repository }: { readonly upstream: string; readonly repository: string },
+  manifest: Digest,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const line = to(PROXY.profile, { upstream, repository, manifest });
+  const answer = await proxies.json<unknown>({ ...line, headersTimeoutMs: CALL_MS, signal });
+  return PROFILE_ANSWER.parse(answer).profile?.paths ?? [];
+}
