@@ -67,7 +67,7 @@ await runBench({
     });
     stops.push('link', async () => await link.stop());
     const endpoint = `http://127.0.0.1:${link.port}`;
-    const behind = await start(data, { endpoint, registry: registry.url }, stops);
+    const behind = await start(data, { endpoint, before: server.url, registry: registry.url }, stops);
     const farProxy = behind.cluster.proxies[0]!.url;
     const farMeter = new IdleMeter();
     const linked = await pairOf(far, directOf(endpoint), (blob) => curl(blobUrl(farProxy, blob.digest)));
@@ -124,13 +124,19 @@ function directOf(endpoint: string): Read {
 /** One member of each role; upstream `local` rests in the bucket, `bench` is a registry that is pulled through. */
 async function start(
   dir: string,
-  { endpoint, registry }: { readonly endpoint: string; readonly registry: string },
+  {
+    endpoint,
+    before,
+    registry,
+  }: { readonly endpoint: string; readonly before?: string; readonly registry: string },
   stops: StopStack,
 ): Promise<Up> {
   Object.assign(process.env, S3_ENV);
   mkdirSync(dir, { recursive: true });
+  // Behind a link the same bucket has another address.
+  const moved = before === undefined ? {} : { 'moved-from': `s3://${BUCKET}/ at ${new URL(before).host}` };
   const upstreams = [
-    { name: 'local', mode: 'none', backend: { s3: { bucket: BUCKET, endpoint } } },
+    { name: 'local', mode: 'none', backend: { s3: { bucket: BUCKET, endpoint }, ...moved } },
     { name: 'bench', mode: 'pull-through', url: registry, hosts: [REGISTRY_HOST] },
   ];
   writeFileSync(join(dir, 'cluster-document.yaml'), JSON.stringify({ version: 1, members: [], upstreams }));

@@ -14,6 +14,7 @@ import { startAdmin } from '@sepia/http/admin';
 import { InternalClient } from '@sepia/http/client';
 import { HttpListener } from '@sepia/http/listener';
 import { createDispatcher } from '@sepia/http/sockets';
+import { ownerName } from '@sepia/records/table/owner';
 import { DiskRoom, type FreeBytes } from '@sepia/store/disk-room';
 import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
 import { Access } from './access/access.ts';
@@ -219,9 +220,10 @@ async function build(parts: BuildParts): Promise<Origin> {
   );
   stops.push('replicator', async () => await replicator.stop());
   const fence = new Fence();
+  const owner = ownerName(clusterKey);
   const writeBehind = createWriteBehind({
     ...{
-      cluster,
+      ...{ cluster, owner },
       fence,
       db: folder.db,
       backends,
@@ -282,7 +284,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   });
   const gc = createGc(
     {
-      ...{ cluster, backends, members, records, standing: recordStanding, sets, store },
+      ...{ cluster, backends, owner, members, records, standing: recordStanding, sets, store },
       ...{ swarms, replicator, tags, manifests, invalidation },
       ...{ fence, elapsedMs: nowMs, metrics, log, nowMs: dateMs },
     },

@@ -1,13 +1,17 @@
 import type { BlobBackend } from '@sepia/backend/blob-backend';
 import { openBackend, threadsOf } from '@sepia/backend/open/open-backend';
+import { CodedError } from '@sepia/base/errors';
 import type { StopStack } from '@sepia/base/lifecycle';
 import { Gauge, type Metrics } from '@sepia/base/metrics';
+import { type BackendConfig, placeOf } from '@sepia/cluster/backend-keys';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { Database } from '@sepia/store/data-folder';
 import { WriteBehind, type WriteBehindDeps } from './write-behind.ts';
 
 /** In the database of an origin that saw a backend there; the upstream and the place follow. */
 const SEEN_KEY = 'm1\0backend\0';
+/** In the database of an origin that saw its own blobs in a backend: where; the upstream follows. */
+const PLACE_KEY = 'm1\0backend-place\0';
 
 interface OpenBackendsDeps {
   readonly cluster: Cluster;
@@ -28,6 +32,7 @@ export async function openBackends(
   const threads = threadsOf(deps.env, folders);
   for (const { name, mode, backend: config } of cluster.upstreams) {
     if (config === undefined) continue;
+    if (mode === 'none') refuseMoved(name, config, await db.get(`${PLACE_KEY}${name}`));
     const wasSeen = (await db.get(seenKey(name, config.fs?.path ?? ''))) !== undefined;
     // What nobody here writes to is somebody else's, who marked it.
     const mayBegin = mode === 'none' && !wasSeen;
@@ -36,6 +41,21 @@ export async function openBackends(
     stops.push(`backend of ${name}`, async () => await backend.close());
   }
   return backends;
+}
+
+/**
+ * What was evicted here is in the place of before alone. `before`: that, where this origin saw its blobs in one.
+ * @throws {CodedError} `CONFIG_INVALID` that names both places
+ */
+function refuseMoved(upstream: string, config: BackendConfig, before: string | undefined): void {
+  const place = placeOf(config);
+  if (before === undefined || before === place || config['moved-from'] === before) return;
+  throw new CodedError('CONFIG_INVALID', {
+    message:
+      `upstreams: ${upstream}: backend is ${place}, but its blobs rest in ${before}: set that again, ` +
+      `or copy all of it, its mark below clusters/ too, and say so by backend.moved-from: ${before}`,
+    detail: { upstream },
+  });
 }
 
 interface WriteBehindParts
@@ -70,8 +90,9 @@ export function createWriteBehind(parts: WriteBehindParts): WriteBehind {
     keepsPushes: (upstream) => writtenBack.has(upstream),
     onSeen: async (upstream) => {
       if (seen.has(upstream)) return;
-      const path = cluster.upstream(upstream).backend?.fs?.path;
-      if (path !== undefined) await db.put(seenKey(upstream, path), '1');
+      const config = cluster.upstream(upstream).backend!;
+      if (config.fs !== undefined) await db.put(seenKey(upstream, config.fs.path), '1');
+      await db.put(`${PLACE_KEY}${upstream}`, placeOf(config));
       seen.add(upstream);
     },
     onWritten: (upstream, bytes) => written.inc({ upstream }, bytes),

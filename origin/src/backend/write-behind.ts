@@ -32,12 +32,16 @@ const WHOLE: ReadonlySet<ErrorCode> = new Set([
   'UPSTREAM_DENIED',
   'DISK_FULL',
 ]);
+/** Whose a backend is is looked at again after this, in ms. */
+const OWNED_MS = 600_000;
 /** A backend that goes on failing is logged again after so many times. */
 const TOLD_EVERY = 10;
 
 export interface WriteBehindDeps {
   /** Of upstreams of mode none, by name. */
   readonly backends: ReadonlyMap<string, BlobBackend>;
+  /** Name of this cluster at backends. */
+  readonly owner: string;
   /** True for an upstream whose pushes only origins have until its registry does: no backend stands in for them. */
   readonly keepsPushes: (upstream: string) => boolean;
   readonly index: Pick<BlobIndex, 'list' | 'onAdded' | 'removed'>;
@@ -97,6 +101,8 @@ export class WriteBehind {
   #hasSettled = false;
   /** What the last failure of an upstream's backend said. */
   readonly #problems = new Map<string, string>();
+  /** Backends that are this cluster's, and until when that is believed. */
+  readonly #ownedUntilMs = new Map<string, number>();
 
   constructor(deps: WriteBehindDeps) {
     this.#deps = deps;
@@ -264,6 +270,7 @@ export class WriteBehind {
     this.#writing += 1;
     try {
       const { signal } = this.#stopped;
+      await this.#claim(upstream, backend);
       if (step === 'look' && !(await isThere(backend, content, signal))) {
         this.#answered(upstream, backend.place);
         return this.#plan.notYet(digest, nowMs());
@@ -284,6 +291,14 @@ export class WriteBehind {
     } finally {
       this.#writing -= 1;
     }
+  }
+
+  /** Beside another cluster nothing is written, and nothing there counts: it collects what it does not know. */
+  async #claim(upstream: string, backend: BlobBackend): Promise<void> {
+    const { owner, nowMs } = this.#deps;
+    if ((this.#ownedUntilMs.get(upstream) ?? 0) > nowMs()) return;
+    await backend.claim(owner, this.#stopped.signal);
+    this.#ownedUntilMs.set(upstream, nowMs() + OWNED_MS);
   }
 
   #answered(upstream: string, place: string): void {

@@ -20,7 +20,9 @@ const SKEW_MS = 3_600_000;
 
 interface BackendContentDeps {
   readonly upstream: string;
-  readonly backend: Pick<BlobBackend, 'place' | 'listBlobs' | 'deleteBlob'>;
+  readonly backend: Pick<BlobBackend, 'place' | 'claim' | 'listBlobs' | 'deleteBlob'>;
+  /** Name of this cluster at backends. */
+  readonly owner: string;
   /** Of the leader. */
   readonly fence: Pick<Fence, 'mayRemove' | 'isCondemned'>;
   readonly elapsedMs: () => number;
@@ -63,8 +65,10 @@ export class BackendContent {
   }
 
   async *#listed(): AsyncGenerator<BackendEntry, void, void> {
-    const { backend, signal, log, upstream } = this.#deps;
+    const { backend, owner, signal, log, upstream } = this.#deps;
     try {
+      // What another cluster keeps there is linked by none of this one.
+      await backend.claim(owner, signal);
       yield* backend.listBlobs(undefined, signal);
     } catch (error) {
       throwIfBug(error);

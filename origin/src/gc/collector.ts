@@ -48,6 +48,8 @@ export interface CollectorDeps {
   readonly invalidation: Pick<Invalidation, 'broadcast'>;
   /** Of upstreams of mode none, by name. */
   readonly backends: ReadonlyMap<string, BlobBackend>;
+  /** Name of this cluster at backends. */
+  readonly owner: string;
   readonly fence: Pick<Fence, 'mayRemove' | 'isCondemned'>;
   readonly log: Logger;
   /** The cluster's date, for what is kept. */
@@ -265,10 +267,10 @@ export class Collector {
 
   /** What the backend holds and nothing links; a backend that fails is left for the next sweep. */
   async #sweepBackend(report: Report, upstream: string, backend: BlobBackend): Promise<void> {
-    const { fence, elapsedMs, log, onWithdrawn } = this.#deps;
+    const { owner, fence, elapsedMs, log, onWithdrawn } = this.#deps;
     const { dryRun, graceMs, startedAtMs } = report;
     const { signal } = this.#stopped;
-    const content = new BackendContent({ upstream, backend, fence, elapsedMs, log, signal });
+    const content = new BackendContent({ upstream, backend, owner, fence, elapsedMs, log, signal });
     let [unlinked, blobs, bytes] = [0, 0, 0];
     for await (const batch of content.candidates(startedAtMs - graceMs, this.#sinceMs)) {
       const sizes = new Map(batch.map(({ digest, sizeBytes }) => [digest, sizeBytes]));

@@ -23,6 +23,8 @@ interface GcDeps {
   readonly cluster: Cluster;
   /** Of all upstreams that have one, by name. */
   readonly backends: ReadonlyMap<string, BlobBackend>;
+  /** Name of this cluster at backends. */
+  readonly owner: string;
   readonly members: Members;
   readonly records: RecordStore;
   readonly standing: Pick<OwnStanding, 'requireAll'>;

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
+import type { GcReport } from '@sepia/cluster/api/gc-report';
 import { seeded } from '@sepia/test-support/seeded';
 import { until as untilWithin } from '@sepia/test-support/until';
 import type { Test } from 'tap';
@@ -129,3 +130,21 @@ export function copies(c: TestCluster, digest: Digest): string[] {
 
 export const fileIn = (place: string, digest: Digest): string =>
   join(place, 'blobs/sha256', digestHex(digest).slice(0, 2), digestHex(digest));
+
+/** A whole collection led by the first origin, without a grace. */
+export async function collect(c: TestCluster, dryRun = false): Promise<GcReport> {
+  const [leader = ''] = c.ids;
+  const body = Buffer.from(JSON.stringify({ dryRun, graceMs: 0 }));
+  const headers = { 'content-type': 'application/json' };
+  await until(async () => {
+    const { status, bytes } = await c.call(leader, { method: 'POST', path: '/v1/gc', body, headers });
+    if (status !== 202 && !/another collection|does not answer|owes/.test(bytes.toString()))
+      throw new Error(`gc: ${status} ${bytes}`);
+    return status === 202;
+  }, 'a collection begins');
+  return await until(async () => {
+    const { bytes } = await c.call(leader, { method: 'GET', path: '/v1/gc' });
+    const { report } = JSON.parse(bytes.toString()) as { report?: GcReport };
+    return report?.endedAtMs === undefined ? undefined : report;
+  }, 'it ends');
+}

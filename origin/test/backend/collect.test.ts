@@ -1,30 +1,22 @@
 import { existsSync, mkdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Digest, digestOf } from '@sepia/base/digest';
-import type { GcReport } from '@sepia/cluster/api/gc-report';
 import t from 'tap';
-import type { TestCluster } from '../support/cluster.ts';
-import { bytesOf, copies, fileIn, MIB, pull, push, pushImage, setUp, until, written } from './bed.ts';
+import {
+  bytesOf,
+  collect,
+  copies,
+  fileIn,
+  MIB,
+  pull,
+  push,
+  pushImage,
+  setUp,
+  until,
+  written,
+} from './bed.ts';
 
 const DAY_SECONDS = 86_400;
-
-/** A whole collection led by the first origin, without a grace. */
-async function collect(c: TestCluster, dryRun = false): Promise<GcReport> {
-  const [leader = ''] = c.ids;
-  const body = Buffer.from(JSON.stringify({ dryRun, graceMs: 0 }));
-  const headers = { 'content-type': 'application/json' };
-  await until(async () => {
-    const { status, bytes } = await c.call(leader, { method: 'POST', path: '/v1/gc', body, headers });
-    if (status !== 202 && !/another collection|does not answer|owes/.test(bytes.toString()))
-      throw new Error(`gc: ${status} ${bytes}`);
-    return status === 202;
-  }, 'a collection begins');
-  return await until(async () => {
-    const { bytes } = await c.call(leader, { method: 'GET', path: '/v1/gc' });
-    const { report } = JSON.parse(bytes.toString()) as { report?: GcReport };
-    return report?.endedAtMs === undefined ? undefined : report;
-  }, 'it ends');
-}
 
 /** As somebody else, or a collection that was killed, leaves it. */
 function leave(place: string, bytes: Buffer, ageSeconds: number): Digest {

@@ -33,6 +33,7 @@ function bedOf(t: Test): Bed {
   const backend = {
     kind: 's3',
     place: 's3://images',
+    claim: async () => undefined,
     putBlob: async ({ digest }: BlobContent) => {
       bed.asked.push(digest);
       const fault = bed.fault();
@@ -55,6 +56,7 @@ function bedOf(t: Test): Bed {
   const deps = {
     ...{ index, store, log: log.logger, fence: new Fence() },
     backends: new Map([['local', backend]]),
+    owner: 'us',
     keepsPushes: () => false,
     members: { leaderOf: () => 'o1', selfId: 'o1' },
     nowMs: () => performance.now(),

@@ -12,14 +12,19 @@ const digests = ['a', 'b', 'c'].map((name) => digestOf(Buffer.from(name)));
 interface Fake {
   readonly entries?: readonly BackendEntry[];
   readonly fault?: (digest: Digest) => unknown;
+  /** Why it is not this cluster's. */
+  readonly claim?: CodedError;
 }
 
-function contentOf({ entries = [], fault = () => undefined }: Fake = {}) {
+function contentOf({ entries = [], fault = () => undefined, claim }: Fake = {}) {
   const fence = new Fence();
   const gone: Digest[] = [];
   const clock = { ms: 0 };
   const backend = {
     place: 's3://images',
+    claim: async () => {
+      if (claim !== undefined) throw claim;
+    },
     listBlobs: async function* () {
       yield* entries;
       const failure = fault(digests[0]!);
@@ -33,12 +38,21 @@ function contentOf({ entries = [], fault = () => undefined }: Fake = {}) {
   };
   const { signal } = new AbortController();
   const content = new BackendContent({
-    ...{ upstream: 'local', backend, fence, signal, log: silentLogger() },
+    ...{ upstream: 'local', backend, owner: 'us', fence, signal, log: silentLogger() },
     elapsedMs: () => clock.ms,
   });
   fence.condemn('g', digests, 0);
   return { content, fence, gone, clock };
 }
+
+t.test('nothing is a candidate where another cluster keeps its blobs', async (t) => {
+  const bed = contentOf({
+    entries: [{ digest: digests[0]!, sizeBytes: 1, writtenMs: DAY_MS }],
+    claim: new CodedError('UPSTREAM_DENIED', { message: 'belongs to another cluster' }),
+  });
+  for await (const batch of bed.content.candidates(2 * DAY_MS, 0)) t.same(batch, []);
+  t.equal(bed.content.left, 'belongs to another cluster');
+});
 
 t.test('what is old, and not older than all records, is a candidate', async (t) => {
   const at = (writtenMs: number, index: number): BackendEntry => ({

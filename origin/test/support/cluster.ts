@@ -35,8 +35,8 @@ export interface TestCluster {
   ): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; bytes: Buffer }>;
   start(id: string, deps?: { readonly acceptLoss?: boolean }): Promise<Origin>;
   stop(id: string): Promise<void>;
-  /** Other upstreams after `local` in the document of the ring's first members. */
-  upstreams(upstreams: readonly object[]): void;
+  /** Other upstreams after `local` (or `first`) in the document of the ring's first members. */
+  upstreams(upstreams: readonly object[], first?: object): void;
   dataOf(id: string): string;
   /** Changes the members in a document: `first` is that of the ring's first members, `cluster` that of the others. */
   document(name: 'first' | 'cluster', change: (members: readonly object[]) => readonly object[]): void;
@@ -112,10 +112,10 @@ export async function startCluster(t: Test, options: ClusterOptions): Promise<Te
       const now = JSON.parse(readFileSync(file, 'utf8')) as { members: object[] };
       writeFileSync(file, JSON.stringify({ ...now, members: change(now.members) }));
     },
-    upstreams(upstreams) {
+    upstreams(upstreams, first) {
       const file = join(dir, 'first.yaml');
       const now = JSON.parse(readFileSync(file, 'utf8')) as { upstreams: readonly object[] };
-      writeFileSync(file, JSON.stringify({ ...now, upstreams: [now.upstreams[0], ...upstreams] }));
+      writeFileSync(file, JSON.stringify({ ...now, upstreams: [first ?? now.upstreams[0], ...upstreams] }));
     },
     async stop(id) {
       await origins.get(id)?.stop();

@@ -44,6 +44,11 @@ export interface BlobBackend extends BlobSource {
   /** Where it is, for people: a host, a bucket, a folder. */
   readonly place: string;
   /**
+   * Marks the place as this cluster's, which writes and collects there alone; `owner`: its name, for a file or key.
+   * @throws `UPSTREAM_DENIED` that names the mark where it is another cluster's: what one counts on the other collects
+   */
+  claim(owner: string, signal: AbortSignal): Promise<void>;
+  /**
    * Writes a blob, or finds that it is there already; durable there when it resolves. What an earlier writer that was
    * killed or cut off left is gone on with where the backend can. @throws also `DISK_CORRUPT` when what was read is not
    * the blob (nothing is left there), `DISK_FULL`

@@ -24,3 +24,17 @@ export function wrongContent(digest: Digest, found: Digest): CodedError {
 export function unknownBlob(digest: Digest, place: string): CodedError {
   return new CodedError('BLOB_UNKNOWN', { message: `${place} does not have it`, detail: { digest, place } });
 }
+
+/** The place has marks of these clusters, and it is for one alone. @throws `UPSTREAM_DENIED` for another's than `owner`'s */
+export function requireAlone(
+  { place, marks }: { readonly place: string; readonly marks: string },
+  owners: readonly string[],
+  owner: string,
+): void {
+  const other = owners.find((one) => one !== owner);
+  if (other === undefined) return;
+  throw new CodedError('UPSTREAM_DENIED', {
+    message: `${place} belongs to another cluster (${marks}${other}): give each cluster a place of its own; where that one is gone, remove this mark`,
+    detail: { place, mark: `${marks}${other}` },
+  });
+}

@@ -14,6 +14,8 @@ export interface Ground {
   again(t: Test, backend: BlobBackend): Promise<BlobBackend>;
   /** Bytes of a blob that is written in several parts. */
   readonly largeBytes: number;
+  /** False: any number of clusters share it. */
+  readonly isAlone?: boolean;
 }
 
 export const REPOSITORY = parseRepositoryName('team/app');
@@ -77,6 +79,7 @@ export async function backendContract(t: Test, ground: Ground): Promise<void> {
   await t.test('what is not the blob is not written', async (t) => await wrong(t, ground));
   await t.test('nothing half is ever seen; a later writer finishes it', async (t) => await half(t, ground));
   await t.test('writers of one blob do not harm each other', async (t) => await crowd(t, ground));
+  if (ground.isAlone !== false) await t.test('it is for one cluster', async (t) => await claims(t, ground));
   await t.test('all blobs are listed, in order', async (t) => await listed(t, ground));
   await t.test('any sequence of calls is as a map would answer', async (t) => await model(t, ground));
 }
@@ -128,6 +131,22 @@ async function absent(t: Test, ground: Ground): Promise<void> {
   await backend.deleteBlob({ repository: REPOSITORY, digest: digestOf(bytes) }, soon());
   t.notOk(await isThere(backend, digestOf(bytes)), 'what was deleted is gone');
   t.equal(await backend.putBlob(contentOf(bytes), soon()), 'written', 'and may be written again');
+}
+
+async function claims(t: Test, ground: Ground): Promise<void> {
+  const backend = await ground.open(t);
+  const bytes = bytesOf(1_000, 7);
+  await backend.putBlob(contentOf(bytes), soon());
+  await Promise.all([backend.claim('us', soon()), backend.claim('us', soon())]);
+  const again = await ground.again(t, backend);
+  await again.claim('us', soon());
+  await t.rejects(again.claim('them', soon()), {
+    code: 'UPSTREAM_DENIED',
+    message: /belongs to another cluster \(.*clusters\/us\).*remove this mark/,
+  });
+  const listed: string[] = [];
+  for await (const { digest } of again.listBlobs(undefined, soon())) listed.push(digest);
+  t.same(listed, [digestOf(bytes)], 'the mark is no blob');
 }
 
 async function wrong(t: Test, ground: Ground): Promise<void> {

@@ -66,12 +66,29 @@ const FS = z
 
 /** `backend` of an upstream; docs are made from it. */
 export const BACKEND = z
-  .strictObject({ s3: S3.optional(), fs: FS.optional() })
+  .strictObject({
+    s3: S3.optional(),
+    fs: FS.optional(),
+    'moved-from': z
+      .string()
+      .max(2_048)
+      .optional()
+      .describe(
+        'The place of before, as the refusal names it, once all that it held was copied to this one, or this is the same under a new name. Without it another place is refused by origins that saw their blobs in the one of before.',
+      ),
+  })
   .refine(({ s3, fs }) => (s3 === undefined) !== (fs === undefined), {
     message: 'names none or both of s3 and fs; give one',
   });
 
 export type BackendConfig = z.infer<typeof BACKEND>;
+
+/** Where a backend is, in words that are the same for the same place: `s3://BUCKET/PREFIX at HOST`, or a folder. */
+export function placeOf({ s3, fs }: BackendConfig): string {
+  if (s3 === undefined) return fs!.path;
+  const at = s3.endpoint === undefined ? '' : ` at ${new URL(s3.endpoint).host}`;
+  return `s3://${s3.bucket}/${s3.prefix}${at}`;
+}
 
 /** A bucket that a registry writes is its own: nothing else is written there. */
 export function checkBackend(

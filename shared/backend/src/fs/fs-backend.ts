@@ -9,12 +9,14 @@ import { digestOfName, Layout } from '@sepia/store/layout';
 import type { BlobQuery, BlobWish, UpstreamBlob } from '@sepia/upstream/queries';
 import { SlotGate } from '@sepia/upstream/slot-gate';
 import { type BackendEntry, type BlobBackend, type BlobContent, chunksOf } from '../blob-backend.ts';
-import { unknownBlob, wrongContent } from '../content-faults.ts';
+import { requireAlone, unknownBlob, wrongContent } from '../content-faults.ts';
 import { inTime } from '../in-time.ts';
 import { FileStream } from './file-stream.ts';
 
 /** Says that the folder is a backend. Where it is missing, the file system is not mounted. */
 const MARK = 'sepia-backend';
+/** Files that name the clusters whose place it is. */
+const MARKS = 'clusters';
 /** Half-written blobs. */
 const WRITING = 'writing';
 const QUEUE_LIMIT = 1_000;
@@ -90,6 +92,19 @@ export class FsBackend implements BlobBackend {
       this.#letGo(file);
       throw error;
     }
+  }
+
+  async claim(owner: string, signal: AbortSignal): Promise<void> {
+    this.#isMarked = false;
+    await this.#require(signal);
+    const folder = join(this.place, MARKS);
+    let owners = await this.#call(() => this.#files.list(folder), signal);
+    if (owners.length === 0) {
+      await this.#call(() => this.#folders.ensure(folder, this.place), signal);
+      await this.#mark(join(folder, owner), folder, signal);
+      owners = await this.#call(() => this.#files.list(folder), signal);
+    }
+    requireAlone({ place: this.place, marks: `${MARKS}/` }, owners, owner);
   }
 
   async putBlob(content: BlobContent, signal: AbortSignal): Promise<'written' | 'there'> {
@@ -204,18 +219,19 @@ export class FsBackend implements BlobBackend {
       const folder = await this.#call(() => this.#files.stat(this.place), signal);
       if (folder?.isFolder !== true) throw this.#away('is no folder');
       if (!this.#mayBegin) throw this.#away(`has no file ${MARK} any more; is it mounted?`);
-      await this.#begin(mark, signal);
+      await this.#mark(mark, this.place, signal);
     }
     this.#isMarked = true;
     this.#mayBegin = false;
   }
 
-  async #begin(mark: string, signal: AbortSignal): Promise<void> {
+  /** An empty file in `folder`, durable. */
+  async #mark(mark: string, folder: string, signal: AbortSignal): Promise<void> {
     const file = await this.#open(() => this.#files.open(mark, 'create'), signal).catch((error: unknown) => {
       if (systemCode(error) !== 'EEXIST') throw error;
     });
     if (file !== undefined) await this.#call(() => file.close(), signal);
-    await this.#call(() => this.#files.syncFolder(this.place), signal);
+    await this.#call(() => this.#files.syncFolder(folder), signal);
   }
 
   #away(why: string, cause?: unknown): CodedError {

@@ -41,6 +41,9 @@ export class RegistryBackend implements BlobBackend {
     return await this.#deps.reader.getBlob(wish, signal);
   }
 
+  /** Registries are shared; its accounts say who may write where. */
+  async claim(): Promise<void> {}
+
   async putBlob(content: BlobContent, signal: AbortSignal): Promise<'written' | 'there'> {
     const { repository, digest, sizeBytes } = content;
     const { writer } = this.#deps;

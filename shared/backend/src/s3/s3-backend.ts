@@ -14,7 +14,7 @@ import { delay } from '@sepia/base/lifecycle';
 import { blobOf } from '@sepia/upstream/blob-body';
 import type { BlobQuery, BlobWish, UpstreamBlob } from '@sepia/upstream/queries';
 import type { BackendEntry, BlobBackend, BlobContent } from '../blob-backend.ts';
-import { shortContent, wrongContent } from '../content-faults.ts';
+import { requireAlone, shortContent, wrongContent } from '../content-faults.ts';
 import { likeness, partBytesOf, type StatedChecksum } from './core/part-plan.ts';
 import type { S3Keys } from './core/s3-keys.ts';
 import { pagesOf } from './pages.ts';
@@ -81,6 +81,21 @@ export class S3Backend implements BlobBackend {
     // An object's bytes are the blob, whatever who wrote it called their encoding.
     const { 'content-encoding': _encoding, ...headers } = answer.headers;
     return blobOf({ ...answer, headers }, wish, this.#options.upstream, signal, PEER);
+  }
+
+  async claim(owner: string, signal: AbortSignal): Promise<void> {
+    const { marks } = this.#keys;
+    let owners = await this.#owners(signal);
+    if (owners.length === 0) {
+      const mark = { Bucket: this.#store.bucket, Key: `${marks}${owner}`, Body: Buffer.from(`${owner}\n`) };
+      await this.#store.call(
+        async (client, abortSignal) => await client.send(new PutObjectCommand(mark), { abortSignal }),
+        signal,
+      );
+      owners = await this.#owners(signal);
+    }
+    requireAlone({ place: this.place, marks }, owners, owner);
+    if (owners.length === 0) throw this.#lies(`says that it wrote ${marks}${owner}, and does not list it`);
   }
 
   async putBlob(content: BlobContent, signal: AbortSignal): Promise<'written' | 'there'> {
@@ -181,6 +196,17 @@ export class S3Backend implements BlobBackend {
 
   async close(): Promise<void> {
     await this.#store.close();
+  }
+
+  /** Two are enough to tell whether there is another. */
+  async #owners(signal: AbortSignal): Promise<string[]> {
+    const { marks } = this.#keys;
+    const wish = { Bucket: this.#store.bucket, Prefix: marks, MaxKeys: 2 };
+    const { Contents = [] } = await this.#store.call(
+      async (client, abortSignal) => await client.send(new ListObjectsV2Command(wish), { abortSignal }),
+      signal,
+    );
+    return Contents.map(({ Key = '' }) => Key.slice(marks.length));
   }
 
   /** In one call, whose checksum is the digest: the store itself checks it. */

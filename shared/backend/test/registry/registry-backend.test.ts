@@ -42,6 +42,7 @@ t.test('a registry keeps the contract', async (t) => {
     open: async (t) => at(t, (await TestTarget.start(t)).url),
     again: async (t, backend) => at(t, urls.get(backend)!),
     largeBytes: 5 * 1024 * 1024,
+    isAlone: false,
   });
 });
 

@@ -10,10 +10,13 @@ const ENDS = { sepia: '', registry: '/data' } as const;
 export class S3Keys {
   /** Begins the key of every blob. */
   readonly root: string;
+  /** Begins the keys that name the clusters whose place it is. */
+  readonly marks: string;
   readonly #end: string;
 
   constructor(prefix: string, layout: KeyLayout) {
     this.root = `${prefix}${ROOTS[layout]}`;
+    this.marks = `${prefix}clusters/`;
     this.#end = ENDS[layout];
   }
 
