@@ -53,6 +53,11 @@ t.test(
         places[0]! > 0 && places[0]! < places[1]!,
         `the libraries first, then what Python reads: ${places}`,
       );
+      const keep = ['--keep', '--cluster', join(cluster.dir, 'up/cluster.json')];
+      t.match(
+        await cluster.sepia('lazy', 'profile', IMAGE, '--admin', admin, ...keep),
+        /^kept in the cluster: (\d+) of \1 files of local-registry\/t\/python@sha256:/,
+      );
     });
 
     await t.test('an image that claims this image’s diffIDs for its own layer finds nothing', async (t) => {
