@@ -3,6 +3,7 @@ import type Router from '@koa/router';
 import { LinkedAbort } from '@sepia/base/async/linked-abort';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { goneSignal } from '@sepia/http/client-gone';
 import { routed } from '@sepia/http/router';
 import type { Context } from 'koa';
 import { eventStream } from '../events/event-stream.ts';
@@ -33,14 +34,17 @@ export function eventRoutes(router: Router, deps: EventDeps): void {
         message: `${MAX_STREAMS} clients watch already; ask another one`,
       });
     const { watch, nowMs, stopping } = deps;
+    const gone = goneSignal(ctx);
+    // It went while its job was looked for.
+    gone.throwIfAborted();
     const over = new LinkedAbort(stopping);
     const events = eventStream({ watch, nowMs }, only, over.signal);
     // One piece in advance: who does not read is told less, and nothing piles up for it.
     const body = Readable.from(untilOver(events, over.signal), { highWaterMark: 1 });
     open += 1;
-    ctx.res.once('close', () => {
+    gone.addEventListener('abort', () => {
       open -= 1;
-      over.abort(new CodedError('PEER_HTTP', { message: 'the client is gone' }));
+      over.abort(gone.reason);
     });
     ctx.set('Cache-Control', 'no-store');
     ctx.set('X-Accel-Buffering', 'no');

@@ -4,6 +4,7 @@ import type { BlobName } from '@sepia/base/names/blob-name';
 import { sendManifest } from '@sepia/face/manifest-answer';
 import type { RegistryHandlers } from '@sepia/face/registry-app';
 import { checkedPiece } from '@sepia/http/bodies/checked-body';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serveBlob, serveHead } from '@sepia/http/serve-blob';
 import { queryValue } from '@sepia/http/signed';
 import { pieceCount } from '@sepia/metainfo/tree';
@@ -150,11 +151,4 @@ async function serve(ctx: Context, lease: Lease, deps: HandlerDeps, gone: AbortS
     resumable: lease.isResumable(),
     ...(lease.cached ? { onBytes: deps.onCacheBytes } : {}),
   });
-}
-
-/** Aborted when the client goes away. */
-function goneSignal(ctx: Context): AbortSignal {
-  const gone = new AbortController();
-  ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
-  return gone.signal;
 }

@@ -3,6 +3,7 @@ import { boundedMs } from '@sepia/base/bounded-ms';
 import { CodedError } from '@sepia/base/errors';
 import { AGENT } from '@sepia/cluster/api/agent';
 import { LAZY_ANSWER, LAZY_COMPLAINT } from '@sepia/cluster/api/lazy-offers';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context } from 'koa';
@@ -15,10 +16,8 @@ const MAX_WAIT_MS = 25_000;
 /** For the snapshotter of this node, whose calls are signed with the node's secret. */
 export function lazyRoutes(router: Router, offers: Offers, images: Pick<LazyImages, 'complain'>): void {
   serve(router, AGENT.offers, async (ctx) => {
-    const gone = new AbortController();
-    ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
     const waitMs = boundedMs(Number(queryValue(ctx, 'wait') ?? 0), 0, MAX_WAIT_MS);
-    ctx.body = { offers: await offers.next(waitMs, gone.signal) };
+    ctx.body = { offers: await offers.next(waitMs, goneSignal(ctx)) };
   });
   serve(router, AGENT.offerAnswer, async (ctx, params) => {
     offers.answer(params.id, await jsonOf(ctx, LAZY_ANSWER));

@@ -7,6 +7,7 @@ import { H_ATTEMPT, H_BLOB_SIZE, H_BROUGHT, H_CLASS, H_PIECE_HASH } from '@sepia
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { rightLeaves } from '@sepia/http/bodies/checked-body';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import { serveBlob, serveHead } from '@sepia/http/serve-blob';
 import { bodyOf, queryValue, readJson } from '@sepia/http/signed';
@@ -33,7 +34,6 @@ import {
   clientOf,
   contentLength,
   digestParam,
-  goneSignal,
   isHop,
   numberOf,
 } from './request.ts';

@@ -65,13 +65,6 @@ export function broughtAuthorization(ctx: Context): string | undefined {
   return text === '' ? undefined : text;
 }
 
-/** A signal that is aborted when the client is gone. */
-export function goneSignal(ctx: Context): AbortSignal {
-  const gone = new AbortController();
-  ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
-  return gone.signal;
-}
-
 /** Length of the body as announced, or undefined. */
 export function contentLength(ctx: Context): number | undefined {
   const text = ctx.get('content-length');

@@ -4,6 +4,7 @@ import { parseHostPort } from '@sepia/base/host-port';
 import { H_BLOB_SIZE } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { goneSignal } from '@sepia/http/client-gone';
 import { serve } from '@sepia/http/router';
 import type { Context } from 'koa';
 import type { Access } from '../access/access.ts';
@@ -13,7 +14,7 @@ import type { Members } from '../cluster/members.ts';
 import { StrangerAccess } from '../strangers/stranger-access.ts';
 import { TorrentPieces } from '../strangers/torrent-pieces.ts';
 import { relay } from './relay.ts';
-import { blobNameOf, goneSignal, isHop, numberOf, required } from './request.ts';
+import { blobNameOf, isHop, numberOf, required } from './request.ts';
 
 /** A blob that is read for longer than this is asked for again, in ms: the tracker's client waits about a minute. */
 const ANSWER_MS = 45_000;

@@ -7,6 +7,7 @@ import { contentRange, parseRange } from '@sepia/oci/range';
 import type { Context } from 'koa';
 import type { ReadableBlob } from './bodies/readable-blob.ts';
 import { type BodyPlan, sendBody } from './bodies/send-body.ts';
+import { goneSignal } from './client-gone.ts';
 
 /** A client that takes no byte for this long is cut, in ms: what it holds is needed by those that read. */
 const UNTAKEN_MS = 60_000;
@@ -129,9 +130,7 @@ async function answer(
   options: ServeOptions,
   plan: AnswerPlan,
 ): Promise<void> {
-  const gone = new AbortController();
-  const onClose = (): void => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' }));
-  ctx.res.once('close', onClose);
+  const gone = goneSignal(ctx);
   const { socket } = ctx.res;
   const idleMs = socket?.timeout;
   const sink = {
@@ -145,21 +144,19 @@ async function answer(
       socket?.setTimeout(options.untakenMs ?? UNTAKEN_MS);
     },
     write: async (bytes: Uint8Array) => {
-      await write(ctx, bytes, gone.signal);
+      await write(ctx, bytes, gone);
       options.onBytes?.(bytes.length);
     },
   };
   try {
-    await sendBody(blob, plan, sink, options, gone.signal);
+    await sendBody(blob, plan, sink, options, gone);
     ctx.res.end();
-    if (!ctx.res.writableFinished)
-      await once(ctx.res, 'finish', { signal: gone.signal }).catch(ignoreFailure);
+    if (!ctx.res.writableFinished) await once(ctx.res, 'finish', { signal: gone }).catch(ignoreFailure);
   } catch (error) {
     if (!ctx.res.headersSent) throw error;
     ctx.res.destroy();
-    if (!gone.signal.aborted) throw error;
+    if (!gone.aborted) throw error;
   } finally {
-    ctx.res.off('close', onClose);
     if (idleMs !== undefined) socket?.setTimeout(idleMs);
   }
 }

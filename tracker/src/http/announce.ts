@@ -8,6 +8,7 @@ import { withoutPrefix } from '@sepia/base/networks';
 import { TORRENT } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { RequestState } from '@sepia/http/app';
+import { goneSignal } from '@sepia/http/client-gone';
 import { createRouter, routed, routesOf, serve } from '@sepia/http/router';
 import { queryValue } from '@sepia/http/signed';
 import { TORRENT_TYPE, torrentFile, torrentName } from '@sepia/metainfo/torrent';
@@ -118,7 +119,5 @@ function demandPolicy(cluster: Cluster): void {
 }
 
 function waiting(ctx: Context, { stopping }: AnnounceDeps): AbortSignal {
-  const gone = new AbortController();
-  ctx.res.once('close', () => gone.abort(new CodedError('TIMEOUT', { message: 'client is gone' })));
-  return AbortSignal.any([gone.signal, stopping, AbortSignal.timeout(ANSWER_MS)]);
+  return AbortSignal.any([goneSignal(ctx), stopping, AbortSignal.timeout(ANSWER_MS)]);
 }

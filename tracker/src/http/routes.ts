@@ -16,6 +16,7 @@ import { setHash } from '@sepia/cluster/api/set-hash';
 import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { PROTOCOL_VERSION } from '@sepia/http/app';
+import { goneSignal } from '@sepia/http/client-gone';
 import { createRouter, routesOf, serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import type { Context, Middleware } from 'koa';
@@ -117,9 +118,7 @@ async function metainfo(deps: RouteDeps, ctx: Context, digest: Digest): Promise<
   const waitMs = Math.min(MAX_WAIT_MS, Number(queryValue(ctx, 'wait') ?? 0) || 0);
   const from = Math.max(0, Number(queryValue(ctx, 'from') ?? 0) || 0);
   const etag = ctx.get('if-none-match');
-  const gone = new AbortController();
-  ctx.res.once('close', () => gone.abort(new CodedError('DRAINING')));
-  const found = await deps.keeper.wait(name, etag, waitMs, AbortSignal.any([gone.signal, deps.stopping]));
+  const found = await deps.keeper.wait(name, etag, waitMs, AbortSignal.any([goneSignal(ctx), deps.stopping]));
   if (found === undefined) {
     ctx.status = 304;
     return;
