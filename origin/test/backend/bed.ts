@@ -26,13 +26,16 @@ export interface SetUp {
   readonly place: string;
 }
 
-export async function setUp(t: Test, options: { origins?: number; budget?: string } = {}): Promise<SetUp> {
+export async function setUp(
+  t: Test,
+  options: { readonly origins?: number; readonly budget?: string; readonly config?: string } = {},
+): Promise<SetUp> {
   // The test's own folder is the cluster's.
   const dir = mkdtempSync(join(tmpdir(), 'sepia-backend-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const place = join(dir, 'place');
   mkdirSync(place);
-  const config = `cache:\n  budget: ${options.budget ?? '50GiB'}\n  high: 0.5\n  low: 0.2`;
+  const config = `cache:\n  budget: ${options.budget ?? '50GiB'}\n  high: 0.5\n  low: 0.2\n${options.config ?? ''}`;
   const upstreams = [{ name: 'local', mode: 'none', backend: { fs: { path: place } } }];
   const c = await startCluster(t, { origins: options.origins ?? 3, config, document: { upstreams } });
   return { c, place };

@@ -1,6 +1,9 @@
-import type { BlobContent } from '@sepia/backend/blob-backend';
+import type { BlobBackend, BlobContent } from '@sepia/backend/blob-backend';
+import { FsBackend } from '@sepia/backend/fs/fs-backend';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
+import { diskFiles } from '@sepia/store/files/disk-files';
+import type { FilePort } from '@sepia/store/files/file-port';
 import type { BlobAttrs } from '@sepia/store/sidecar';
 import { LogLines } from '@sepia/test-support/log-lines';
 import t, { type Test } from 'tap';
@@ -20,9 +23,11 @@ interface Bed {
 }
 
 /** What brings 50 blobs of one origin to a backend of this test. */
-function bedOf(t: Test): Bed {
+function bedOf(t: Test, folder?: BlobBackend): Bed {
   const log = new LogLines('info');
-  const digests = Array.from({ length: BLOBS }, (_, at) => digestOf(Buffer.from(`blob ${at}`)));
+  const contents = Array.from({ length: BLOBS }, (_, at) => Buffer.from(`blob ${at}`));
+  const byDigest = new Map(contents.map((bytes) => [digestOf(bytes), bytes]));
+  const digests = [...byDigest.keys()];
   const attrs = new Map(
     digests.map((digest): [Digest, BlobAttrs] => {
       const provenance = [{ upstream: 'local', repository: 'team/app' }];
@@ -44,7 +49,15 @@ function bedOf(t: Test): Bed {
   };
   const store = {
     stat: async (digest: Digest) => ({ sizeBytes: 10, attrs: attrs.get(digest)! }),
-    open: async (digest: Digest) => ({ digest, sizeBytes: 10, close: async () => undefined }),
+    open: async (digest: Digest) => {
+      const bytes = byDigest.get(digest)!;
+      const read = async (at: number, into: Uint8Array): Promise<Uint8Array> => {
+        const part = bytes.subarray(at, at + into.length);
+        into.set(part);
+        return into.subarray(0, part.length);
+      };
+      return { digest, sizeBytes: bytes.length, read, close: async () => undefined };
+    },
     setAttrs: async (digest: Digest, change: (now: BlobAttrs) => BlobAttrs) => {
       attrs.set(digest, change(attrs.get(digest)!));
       return attrs.get(digest);
@@ -55,7 +68,7 @@ function bedOf(t: Test): Bed {
   let added: (digest: Digest, sizeBytes: number) => void = () => undefined;
   const deps = {
     ...{ index, store, log: log.logger, fence: new Fence() },
-    backends: new Map([['local', backend]]),
+    backends: new Map([['local', folder ?? backend]]),
     owner: 'us',
     keepsPushes: () => false,
     members: { leaderOf: () => 'o1', selfId: 'o1' },
@@ -110,3 +123,44 @@ t.test('a failure of one blob holds up no other', async (t) => {
   t.match(bed.behind.states, [{ isFailing: false }]);
   t.equal(bed.log.matching(/was not written/).length, 1);
 });
+
+t.test(
+  'a folder whose mount hangs while it syncs rests, is told of, and gets all when it is back',
+  async (t) => {
+    const back = Promise.withResolvers<void>();
+    t.teardown(() => back.resolve());
+    let hanging = 0;
+    const files: FilePort = {
+      ...diskFiles,
+      open: async (path, mode) => {
+        const file = await diskFiles.open(path, mode);
+        const sync = file.sync.bind(file);
+        return Object.assign(file, {
+          sync: async () => {
+            hanging += 1;
+            await back.promise;
+            hanging -= 1;
+            await sync();
+          },
+        });
+      },
+    };
+    const folder = new FsBackend({ files }, { path: t.testdir({}), callMs: 200, threads: 3, mayBegin: true });
+    const { behind, log } = bedOf(t, folder);
+    behind.start();
+    await until(() => log.matching(/takes nothing/).length === 1, 'it is told of');
+    await until(
+      () => /calls of the system hang/.test(behind.states[0]?.problem ?? ''),
+      'all its threads hang',
+    );
+    t.equal(hanging, 3, 'and no more than it may have');
+    t.match(behind.states, [{ isFailing: true, blobs: BLOBS }]);
+    t.match(behind.warnings.join('\n'), /50 pushed blobs .* wait .*\n.*fails; it is asked again in \d+ s/);
+    back.resolve();
+    await until(() => behind.backlog.blobs === 0, 'all is written');
+    t.match(behind.states, [{ isFailing: false, problem: undefined, blobs: 0 }]);
+    let listed = 0;
+    for await (const _ of folder.listBlobs(undefined, AbortSignal.timeout(60_000))) listed += 1;
+    t.equal(listed, BLOBS);
+  },
+);
