@@ -1,4 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
+import { giveBack } from '@sepia/base/chunk';
+import { type Digest, Digester } from '@sepia/base/digest';
 import { textOf } from '../tar/byte-string.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import type { Mark } from './cut.ts';
@@ -23,6 +25,7 @@ const TYPES: Readonly<Record<Exclude<TarEntry['type'], 'other'>, TocType>> = {
 };
 const EMPTY_DIGEST = 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const TEXT_PIECE = 256 * 1024;
+const BARE = (): { before: Uint8Array; after: number } => ({ before: new Uint8Array(), after: 0 });
 
 /**
  * What a TOC says of an entry, apart from its content. Owner names are as the header has them.
@@ -87,11 +90,30 @@ export class TocBuilder {
     else this.#chunk(mark, at);
   }
 
-  /** The whole TOC, byte for byte as it is to be written; the builder is then of no more use. */
-  finish(tail: string = TOC_TAIL): Buffer {
+  /**
+   * The whole TOC, byte for byte as it is to be written, behind `before` and with `after` at its end; in memory of its own. The
+   * builder is then of no more use.
+   */
+  finish(
+    tail: string = TOC_TAIL,
+    around: (sizeBytes: number) => { readonly before: Uint8Array; readonly after: number } = BARE,
+  ): { readonly bytes: Uint8Array<ArrayBuffer>; readonly digest: Digest; readonly tocBytes: number } {
     this.#text += tail;
     this.#flush();
-    return Buffer.concat(this.#pieces);
+    const tocBytes = this.#pieces.reduce((sum, piece) => sum + piece.length, 0);
+    const { before, after } = around(tocBytes);
+    const bytes = new Uint8Array(before.length + tocBytes + after);
+    bytes.set(before, 0);
+    const digester = new Digester();
+    let at = before.length;
+    for (const piece of this.#pieces) {
+      digester.update(piece);
+      bytes.set(piece, at);
+      at += piece.length;
+      // A TOC can be long: it is never there twice.
+      giveBack(piece);
+    }
+    return { bytes, digest: digester.digest(), tocBytes };
   }
 
   #plain(entry: TarEntry): void {

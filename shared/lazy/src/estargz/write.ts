@@ -81,9 +81,7 @@ export async function writeEstargz(
   const toc = new TocBuilder();
   const cut: CutOptions = { ...options, tarBytes: deps.source.sizeBytes, trailer };
   await packTar(deps, cutMembers(entries, cut), { format: 'gzip', level: options.level }, { out, toc });
-  const json = toc.finish();
-  const tocDigest = createHash('sha256').update(json).digest('hex');
-  const tar = tocTar(json);
+  const { bytes: tar, digest: tocDigest } = toc.finish(undefined, asTar);
   const tocMember = await deps.packer.pack({
     raw: tar,
     members: [tar.length],
@@ -96,7 +94,7 @@ export async function writeEstargz(
   await out.put(new Uint8Array(), footer);
   return {
     ...out.finish(),
-    tocDigest: `sha256:${tocDigest}`,
+    tocDigest,
     ...(options.externalToc ? { externalToc: tocMember.packed } : {}),
   };
 }
@@ -228,12 +226,8 @@ function markAll(toc: TocBuilder, batch: Batch, packed: Packed, blobOffset: numb
   }
 }
 
-/** A tar of its own memory (it changes threads) with the TOC as its one file. */
-function tocTar(json: Uint8Array): Uint8Array<ArrayBuffer> {
-  const header = encodeHeader({ ...EMPTY_HEADER, name: TOC_NAME as ByteString, size: json.length });
-  const end = header.length + json.length + zerosAfter(json.length).length;
-  const tar = new Uint8Array(end + END_OF_TAR_BYTES);
-  tar.set(header, 0);
-  tar.set(json, header.length);
-  return tar;
+/** What stands around a TOC of this length in the tar whose one file it is. */
+function asTar(tocBytes: number): { before: Uint8Array; after: number } {
+  const before = encodeHeader({ ...EMPTY_HEADER, name: TOC_NAME as ByteString, size: tocBytes });
+  return { before, after: zerosAfter(tocBytes).length + END_OF_TAR_BYTES };
 }

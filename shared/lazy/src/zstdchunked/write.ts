@@ -46,10 +46,9 @@ export async function writeZstdChunked(
   await packTar(deps, cutMembers(entries, cut), how, { out, toc, see });
   splitter.end();
   const tarSplit = await split.finish();
-  const json = toc.finish(`\n],"tarSplitDigest":"${digestOf(tarSplit.packed)}"}`);
-  const tocDigest = digestOf(json);
-  const tocRawBytes = json.length;
-  const packedToc = await packWhole(deps.packer, joined([json]), level);
+  const whole = toc.finish(`\n],"tarSplitDigest":"${digestOf(tarSplit.packed)}"}`);
+  const { digest: tocDigest, tocBytes: tocRawBytes } = whole;
+  const packedToc = await packWhole(deps.packer, whole.bytes, level);
   const none = new Uint8Array();
   const tocAt: Stretch = {
     offset: out.sizeBytes + FRAME_HEAD_BYTES,
