@@ -6,19 +6,25 @@ import { until } from '@sepia/test-support/until';
 
 const CRI_PULL = join(TESTBED, 'cri-pull.mjs');
 
-/** The containerd of the machine (Debian 12: 1.6), with a snapshotter of ours behind `proxy_plugins`. */
+/** The containerd of the machine (Debian 12: 1.6), with a remote snapshotter behind `proxy_plugins`. */
 export class Containerd16 {
   readonly #dir: string;
+  readonly #snapshotter: string;
   #process: ChildProcess | undefined;
 
-  private constructor(dir: string) {
+  private constructor(dir: string, snapshotter: string) {
     this.#dir = dir;
+    this.#snapshotter = snapshotter;
   }
 
-  /** `dir`: short, since sockets lie there. `mirrors`: registry host to URL. */
+  /** `dir`: short, since sockets lie there. `mirrors`: registry host to URL. `snapshotter`: its name; left out: `sepia`. */
   static async start(
     dir: string,
-    options: { snapshotsSocket: string; mirrors: Readonly<Record<string, string>> },
+    options: {
+      readonly snapshotsSocket: string;
+      readonly mirrors: Readonly<Record<string, string>>;
+      readonly snapshotter?: string;
+    },
   ): Promise<Containerd16> {
     mkdirSync(join(dir, 'cni'), { recursive: true });
     for (const [host, url] of Object.entries(options.mirrors)) {
@@ -26,8 +32,9 @@ export class Containerd16 {
       const text = `server = "http://127.0.0.1:9"\n[host."${url}"]\n  capabilities = ["pull", "resolve"]\n`;
       writeFileSync(join(dir, 'certs.d', host, 'hosts.toml'), text);
     }
-    writeFileSync(join(dir, 'config.toml'), configOf(dir, options.snapshotsSocket));
-    const containerd = new Containerd16(dir);
+    const { snapshotsSocket, snapshotter = 'sepia' } = options;
+    writeFileSync(join(dir, 'config.toml'), configOf(dir, snapshotter, snapshotsSocket));
+    const containerd = new Containerd16(dir, snapshotter);
     await containerd.begin();
     return containerd;
   }
@@ -58,14 +65,36 @@ export class Containerd16 {
   }
 
   async run(reference: string, name: string, command: readonly string[] = []): Promise<Output> {
-    const options = ['--snapshotter', 'sepia', '--rm', '--net-host'];
+    const options = ['--snapshotter', this.#snapshotter, '--rm', '--net-host'];
     return await this.ctr(['run', ...options, reference, name, ...command]);
   }
 
   /** Waits until it reaches the snapshotter: after a failed connection it tries again only after a while. */
   async untilConnected(): Promise<void> {
-    const list = ['snapshots', '--snapshotter', 'sepia', 'ls'];
+    const list = ['snapshots', '--snapshotter', this.#snapshotter, 'ls'];
     await until(async () => (await this.ctr(list)).code === 0, 'containerd reaches the snapshotter', 60_000);
+  }
+
+  /** Mounts, read-only, the file system of the one image that a snapshotter has. `snapshotter`: left out, its own. */
+  async mount(target: string, snapshotter = this.#snapshotter): Promise<void> {
+    mkdirSync(target);
+    const snapshots = this.#ctrArgs(['snapshots', '--snapshotter', snapshotter]);
+    const { stdout: list } = await must('ctr', [...snapshots, 'ls']);
+    const rows = list
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/));
+    const isParent = new Set(rows.flatMap((row) => (row.length === 3 ? [row[1]] : [])));
+    const top = rows.find((row) => row.at(-1) === 'Committed' && !isParent.has(row[0]));
+    const view = await must('ctr', [...snapshots, 'view', '--target', target, `view-${target}`, top![0]!]);
+    await must('sh', ['-c', view.stdout]);
+  }
+
+  /** Pulls and unpacks an image as ever, for another snapshotter. */
+  async pullFor(snapshotter: string, reference: string): Promise<void> {
+    const hosts = ['--hosts-dir', join(this.#dir, 'certs.d')];
+    await must('ctr', this.#ctrArgs(['images', 'pull', '--snapshotter', snapshotter, ...hosts, reference]));
   }
 
   /** Digests in the content store. */
@@ -100,13 +129,13 @@ export class Containerd16 {
   }
 }
 
-function configOf(dir: string, socket: string): string {
+function configOf(dir: string, snapshotter: string, socket: string): string {
   return `version = 2
 root = "${dir}/root"
 state = "${dir}/state"
 [grpc]
   address = "${dir}/c.sock"
-[proxy_plugins.sepia]
+[proxy_plugins.${snapshotter}]
   type = "snapshot"
   address = "${socket}"
 [plugins."io.containerd.internal.v1.opt"]
@@ -114,7 +143,7 @@ state = "${dir}/state"
 [plugins."io.containerd.grpc.v1.cri"]
   disable_tcp_service = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "sepia"
+    snapshotter = "${snapshotter}"
     disable_snapshot_annotations = false
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "${dir}/certs.d"

@@ -12,7 +12,7 @@ def facts(path, groups, relative):
     one = {"kind": kind, "mode": info.st_mode & 0o7777, "uid": info.st_uid, "gid": info.st_gid, "mtime": info.st_mtime_ns}
     if not stat.S_ISDIR(info.st_mode):
         one["links"] = info.st_nlink
-        one["first"] = groups.setdefault(info.st_ino, relative.hex())
+        one["first"] = groups.setdefault((info.st_dev, info.st_ino), relative.hex())
     if stat.S_ISREG(info.st_mode):
         with open(path, "rb") as file:
             one["size"] = info.st_size

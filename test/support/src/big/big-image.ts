@@ -42,7 +42,7 @@ interface Plan {
 }
 
 /**
- * Writes an OCI layout with an image of one layer: two parts of noise in one long file, one of text in files of 4 to 60
+ * Writes an OCI layout with an image of one layer: two parts of noise in one long file, one of text in files of 4 to 124
  * KiB, one in files of 1 MiB, a sparse file at the end. The same sizes give the same bytes. @returns its files by name
  */
 export async function writeBigImage(folder: string, image: BigImage): Promise<Map<string, BigFile>> {
@@ -145,7 +145,7 @@ function* plansOf({ tarBytes, sparseBytes }: BigImage): Generator<Plan> {
   };
   let seed = 0;
   for (let left = tarBytes / 4; left > 0; seed += 1) {
-    const sizeBytes = 4 * KIB + ((seed * 3571) % (56 * KIB));
+    const sizeBytes = 4 * KIB + ((seed * 3571) % (120 * KIB));
     yield { name: `small/${seed % 97}/file-${seed}`, sizeBytes, piece: pieceOf(slice, seed) };
     left -= sizeBytes;
   }
