@@ -4,10 +4,10 @@ import { gzipSync } from 'node:zlib';
 import { digestOf } from '@sepia/base/digest';
 import { freePort, must, run, startRegistry, whyNoClients } from '@sepia/test-support/testbed';
 import t, { type Test } from 'tap';
-import { LayoutWriter } from '../../../cli/src/image/layout-writer.ts';
-import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
-import { writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
-import { Relay } from './support/relay.ts';
+import { LayoutWriter } from '../../../../cli/src/image/layout-writer.ts';
+import { noise } from '../../../../shared/lazy/test/support/arbitrary-gzip.ts';
+import { writeTar } from '../../../../shared/lazy/test/support/tar-writer.ts';
+import { Relay } from '../support/relay.ts';
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const SHARED_FILES = 20;
@@ -88,7 +88,7 @@ t.test('podman fetches the files that it lacks', { skip: whyNot() ?? false, time
   const port = await freePort();
   await startRegistry(t, port);
   const dir = t.testdir();
-  const sepia = join(import.meta.dirname, '../../../sepia');
+  const sepia = join(import.meta.dirname, '../../../../sepia');
   const layers: Buffer[] = [];
   for (const own of ['first', 'second']) {
     layers.push(await layout(join(dir, own), own));

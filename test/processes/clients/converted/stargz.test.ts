@@ -4,11 +4,11 @@ import { Stargz, stargzProgram } from '@sepia/test-support/clients/stargz/stargz
 import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t, { type Test } from 'tap';
-import { Containerd16 } from './support/containerd16.ts';
-import { Relay } from './support/relay.ts';
+import { Containerd16 } from '../support/containerd16.ts';
+import { Relay } from '../support/relay.ts';
 
-const ROOT = join(import.meta.dirname, '../../..');
-const FACTS = join(import.meta.dirname, 'support/tree-facts.py');
+const ROOT = join(import.meta.dirname, '../../../..');
+const FACTS = join(import.meta.dirname, '../support/tree-facts.py');
 const HOST = 'registry.example:5000';
 const HELLO = /^hello from python 3\./;
 const TOC_DIGEST = 'containerd.io/snapshot/stargz/toc.digest';
