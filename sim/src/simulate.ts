@@ -1,4 +1,5 @@
-import type { CoreLimits } from '@sepia/swarm/core/limits';
+import type { KnownPeer } from '@sepia/swarm/core/events';
+import { CORE_LIMITS, type CoreLimits } from '@sepia/swarm/core/limits';
 import { Chance } from '@sepia/swarm/core/random';
 import { VirtualClock } from './clock.ts';
 import { HttpPort } from './http.ts';
@@ -6,6 +7,10 @@ import { DEFAULT_LATENCY_MS, DEFAULT_START_MS, Network } from './network.ts';
 import { SimNode } from './node.ts';
 import { TraceHash } from './trace.ts';
 import { BLOCK_BYTES, BLOCKS } from './uplink.ts';
+
+/** Members that a core keeps in mind; of more, each is told by lot what a tracker hands out at most. */
+const KNOWN = CORE_LIMITS.knownPeers;
+const HANDED_OUT = 50;
 
 /** What goes wrong: at `atMs` the node dies (no word to anybody who listens), stops for good, or sends bad pieces from then on. */
 export interface Fault {
@@ -127,16 +132,25 @@ class World {
     const peers = [...this.#nodes.values()]
       .filter((node) => !this.#empty.includes(node.name))
       .map(({ name, origin, zone }) => ({ peerId: name, addresses: [name], origin, zone }));
+    const origins = peers.filter(({ origin }) => origin);
     const ports = this.#options.http === false ? [] : [...this.#ports.values()];
     for (const node of this.#nodes.values()) {
       const atMs = this.#chance.next() * (this.#options.startMs ?? DEFAULT_START_MS);
-      this.#clock.at(atMs, () => node.start(peers, node.origin ? [] : ports));
+      const known = peers.length <= KNOWN ? peers : [...origins, ...this.#drawn(peers)];
+      this.#clock.at(atMs, () => node.start(known, node.origin ? [] : ports));
     }
     for (const fault of this.#options.faults ?? [])
       this.#clock.at(fault.atMs, () => {
         this.#nodes.get(fault.node)?.fail(fault.kind);
         if (fault.kind !== 'corrupt') this.#ports.get(fault.node)?.fail(fault.kind);
       });
+  }
+
+  /** Members as a tracker hands them out: by lot, since nobody keeps more. */
+  #drawn(peers: readonly KnownPeer[]): KnownPeer[] {
+    const drawn = new Set<KnownPeer>();
+    while (drawn.size < HANDED_OUT) drawn.add(peers[this.#chance.below(peers.length)]!);
+    return [...drawn].filter(({ origin }) => !origin);
   }
 
   run(): void {

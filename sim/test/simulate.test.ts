@@ -53,3 +53,19 @@ t.test(
     t.end();
   },
 );
+
+t.test('more members than one keeps in mind: nobody is left out', (t) => {
+  const result = simulate({
+    nodes: 500,
+    origins: 3,
+    pieces: 8,
+    rateBytesPerSec: 125e6,
+    originRateBytesPerSec: 125e6,
+    landEveryMs: 8,
+    seed: 1,
+  });
+  t.equal(result.finishedMs.size, 500);
+  t.ok(result.lastMs <= 2_000, `last ${result.lastMs} ms of virtual time`);
+  t.ok(result.originCopies <= 3, `origins gave ${result.originCopies} copies`);
+  t.end();
+});

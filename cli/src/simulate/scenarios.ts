@@ -57,6 +57,16 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     upstreamBytesPerSec: undefined,
     meaning: '100 nodes with 1 Gbit/s, 3 origins with 2 Gbit/s, 256 MiB',
   },
+  l12: {
+    nodes: 1_000,
+    origins: 5,
+    blobBytes: 30_000_000,
+    rateBytesPerSec: 125_000_000,
+    originRateBytesPerSec: 125_000_000,
+    upstreamBytesPerSec: 125_000_000,
+    meaning:
+      '1,000 nodes start the same image at once, all cold: the 30 MB that its start reads come from the registry at 1 Gbit/s, the links are 1 Gbit/s (L12)',
+  },
   n5: {
     nodes: 2_600,
     origins: 5,
