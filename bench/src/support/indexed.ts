@@ -9,11 +9,25 @@ import { startUp } from './loopback.ts';
 const SEPIA = join(import.meta.dirname, '../../../sepia');
 const INDEXED_MS = 600_000;
 
-/** A cluster whose accelerator has indexed an image, with the snapshotter of its one node. */
+/** A cluster with an accelerator, and the snapshotter of its one node. */
 export interface IndexedCluster {
   readonly up: Up;
   /** Folder for `layer_content_caches`. */
   readonly content: string;
+}
+
+/** `sepia up --lazy`: one member of each role, and the snapshotter of its one node. Ends with `stops`. */
+export async function startLazyUp(stops: StopStack, dir: string, upstream: string): Promise<IndexedCluster> {
+  const counts = ['origins', 'trackers', 'proxies', 'agents'].flatMap((role) => [`--${role}`, '1']);
+  const up = await startUp(stops, dir, [...counts, '--lazy', '--upstream', upstream]);
+  stops.push('holder', async () => {
+    const holder = readFileSync(join(up.dir, 'members/snapshotter-1/data/holder.pid'), 'utf8');
+    await up.stop();
+    process.kill(Number(holder), 'SIGTERM');
+    const isMounted = (): boolean => readFileSync('/proc/self/mountinfo', 'utf8').includes(up.dir);
+    await until(() => !isMounted(), 'the mount is gone', 60_000);
+  });
+  return { up, content: join(up.dir, 'members/snapshotter-1/content') };
 }
 
 /**
@@ -25,16 +39,8 @@ export async function startIndexed(
   dir: string,
   image: { readonly reference: string; readonly layers: readonly string[]; readonly upstream: string },
 ): Promise<IndexedCluster> {
-  const counts = ['origins', 'trackers', 'proxies', 'agents'].flatMap((role) => [`--${role}`, '1']);
-  const up = await startUp(stops, dir, [...counts, '--lazy', '--upstream', image.upstream]);
-  const cluster = ['--cluster', join(up.dir, 'cluster.json')];
-  stops.push('holder', async () => {
-    const holder = readFileSync(join(up.dir, 'members/snapshotter-1/data/holder.pid'), 'utf8');
-    await up.stop();
-    process.kill(Number(holder), 'SIGTERM');
-    const isMounted = (): boolean => readFileSync('/proc/self/mountinfo', 'utf8').includes(up.dir);
-    await until(() => !isMounted(), 'the mount is gone', 60_000);
-  });
+  const started = await startLazyUp(stops, dir, image.upstream);
+  const cluster = ['--cluster', join(started.up.dir, 'cluster.json')];
   await must(SEPIA, ['lazy', 'index', image.reference, ...cluster]);
   const isIndexed = async (): Promise<boolean> => {
     const { stdout } = await must(SEPIA, ['lazy', 'show', image.reference, ...cluster]);
@@ -46,5 +52,5 @@ export async function startIndexed(
   await until(isIndexed, 'every layer has its index', INDEXED_MS);
   const repository = image.reference.slice(0, image.reference.lastIndexOf(':'));
   for (const layer of image.layers) await must(SEPIA, ['purge', `${repository}@${layer}`, ...cluster]);
-  return { up, content: join(up.dir, 'members/snapshotter-1/content') };
+  return started;
 }
