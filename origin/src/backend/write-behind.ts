@@ -20,6 +20,8 @@ const MAX_KNOWN = 10_000;
 const WRITES_AT_ONCE = 2;
 /** With nothing owed nothing is looked at, beside a look for what is on record, this often, in ms. */
 const REST_MS = 60_000;
+/** After a turn that failed for another reason than a backend, in ms. */
+const FAILED_MS = 1_000;
 /** What writers left half and nobody goes on with is removed after this, looked for this often, in ms. */
 const HALF_MS = 24 * 3_600_000;
 /** A backlog that is older is told of. */
@@ -167,25 +169,37 @@ export class WriteBehind {
 
   async #forever(): Promise<void> {
     const { signal } = this.#stopped;
-    const { nowMs } = this.#deps;
+    const { nowMs, log } = this.#deps;
     while (!signal.aborted) {
-      this.#hasSettled = false;
       this.#wake = new AbortController();
-      if (this.#plan.wantsMore)
-        await this.#readOwed().catch((error: unknown) =>
-          logFailure(this.#deps.log, error, 'what is owed to backends cannot be read', {}, 'error'),
-        );
-      await fewAtOnce(
-        this.#plan.due(nowMs()) as Digest[],
-        WRITES_AT_ONCE,
-        async (digest) => await this.#look(digest),
-        signal,
-      );
-      // What is cached since may be more than the disk is to hold.
-      if (this.#hasSettled) await this.#deps.store.evict();
+      try {
+        await this.#turn();
+      } catch (error) {
+        if (signal.aborted) return;
+        // Whatever ends a turn ends no other: what is owed would be owed for ever.
+        logFailure(log, error, 'what is owed to backends was not looked through; it is again', {}, 'error');
+        await pause(FAILED_MS, signal);
+      }
       const restMs = Math.max(50, Math.min(this.#plan.nextMs(nowMs()) ?? REST_MS, REST_MS));
       await pause(restMs, AbortSignal.any([signal, this.#wake.signal]));
     }
+  }
+
+  async #turn(): Promise<void> {
+    const { nowMs, log, store } = this.#deps;
+    this.#hasSettled = false;
+    if (this.#plan.wantsMore)
+      await this.#readOwed().catch((error: unknown) =>
+        logFailure(log, error, 'what is owed to backends cannot be read', {}, 'error'),
+      );
+    await fewAtOnce(
+      this.#plan.due(nowMs()) as Digest[],
+      WRITES_AT_ONCE,
+      async (digest) => await this.#look(digest),
+      this.#stopped.signal,
+    );
+    // What is cached since may be more than the disk is to hold.
+    if (this.#hasSettled) await store.evict();
   }
 
   /** Takes up what is on record. Entries of blobs that are cached by now are left over from a stop in between. */

@@ -65,10 +65,7 @@ export class Replicator {
   }
 
   start(): void {
-    this.#loop = this.#retryForever().catch((error: unknown) => {
-      if (!this.#stopped.signal.aborted)
-        logFailure(this.#deps.log, error, 'replication stopped', {}, 'error');
-    });
+    this.#loop = this.#retryForever();
   }
 
   async stop(): Promise<void> {
@@ -293,20 +290,30 @@ export class Replicator {
 
   async #retryForever(): Promise<void> {
     const { signal } = this.#stopped;
+    while (!signal.aborted)
+      try {
+        await this.#retry(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        // Whatever ends a round ends no other: what is owed would be owed for ever.
+        logFailure(this.#deps.log, error, 'owed copies were not looked through; they are again', {}, 'error');
+        await pause(RETRY_EVERY_MS, signal);
+      }
+  }
+
+  async #retry(signal: AbortSignal): Promise<void> {
     const { hints } = this.#deps;
-    for (let owed = await hints.all(); ; owed = await hints.all()) {
-      // An origin that owes nothing does nothing.
-      if (owed.length === 0) await hints.news.next(signal);
-      this.#rested = new AbortController();
-      await pause(RETRY_EVERY_MS, AbortSignal.any([signal, this.#rested.signal]));
-      signal.throwIfAborted();
-      const due = (await hints.all()).filter((hint) => this.#isDue(hint));
-      const handBack = async (hint: Hint): Promise<void> =>
-        await this.#handBack(hint).catch((error: unknown) =>
-          logFailure(this.#deps.log, error, 'owed copy not made', { digest: hint.digest }),
-        );
-      await fewAtOnce(due, BACKGROUND_COPIES, handBack, signal);
-    }
+    // An origin that owes nothing does nothing.
+    if ((await hints.all()).length === 0) await hints.news.next(signal);
+    this.#rested = new AbortController();
+    await pause(RETRY_EVERY_MS, AbortSignal.any([signal, this.#rested.signal]));
+    signal.throwIfAborted();
+    const due = (await hints.all()).filter((hint) => this.#isDue(hint));
+    const handBack = async (hint: Hint): Promise<void> =>
+      await this.#handBack(hint).catch((error: unknown) =>
+        logFailure(this.#deps.log, error, 'owed copy not made', { digest: hint.digest }),
+      );
+    await fewAtOnce(due, BACKGROUND_COPIES, handBack, signal);
   }
 
   async #handBack(hint: Hint): Promise<void> {

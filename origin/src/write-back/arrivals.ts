@@ -88,9 +88,15 @@ export class Arrivals {
         logFailure(log, error, 'pushed blobs cannot be read', {}, 'error'),
       );
       this.#hasArrived = false;
-      await this.#round(this.#book.due(nowMs()));
-      // What is cached since may be more than the disk is to hold.
-      if (this.#hasArrived) await store.evict();
+      try {
+        await this.#round(this.#book.due(nowMs()));
+        // What is cached since may be more than the disk is to hold.
+        if (this.#hasArrived) await store.evict();
+      } catch (error) {
+        if (signal.aborted) return;
+        // Whatever ends a round ends no other.
+        logFailure(log, error, 'what came to the registry was not looked through; it is again', {}, 'error');
+      }
     } while (await pause(Math.max(1_000, Math.min(this.#book.nextMs(nowMs()) ?? REST_MS, LOOK_MS)), signal));
   }
 

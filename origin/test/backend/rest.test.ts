@@ -18,6 +18,10 @@ interface Bed {
   readonly log: LogLines;
   /** What the backend says to a write. */
   fault: () => CodedError | undefined;
+  /** What the disk says to an eviction. */
+  evictFault: () => CodedError | undefined;
+  /** Pushes one more blob. */
+  readonly push: (text: string) => Digest;
   readonly asked: Digest[];
   readonly written: Set<Digest>;
 }
@@ -34,7 +38,13 @@ function bedOf(t: Test, folder?: BlobBackend): Bed {
       return [digest, { class: 'pushed', provenance, writtenBack: false }];
     }),
   );
-  const bed = { log, fault: () => undefined, asked: [], written: new Set() } as unknown as Bed;
+  const bed = {
+    log,
+    fault: () => undefined,
+    evictFault: () => undefined,
+    asked: [],
+    written: new Set(),
+  } as unknown as Bed;
   const backend = {
     kind: 's3',
     place: 's3://images',
@@ -62,7 +72,10 @@ function bedOf(t: Test, folder?: BlobBackend): Bed {
       attrs.set(digest, change(attrs.get(digest)!));
       return attrs.get(digest);
     },
-    evict: async () => undefined,
+    evict: async () => {
+      const fault = bed.evictFault();
+      if (fault !== undefined) throw fault;
+    },
   };
   const index = { list: async function* () {}, onAdded: (add: typeof added) => (added = add) };
   let added: (digest: Digest, sizeBytes: number) => void = () => undefined;
@@ -82,7 +95,16 @@ function bedOf(t: Test, folder?: BlobBackend): Bed {
   const behind = new WriteBehind(deps as unknown as WriteBehindDeps);
   t.teardown(async () => await behind.stop());
   for (const digest of digests) added(digest, 10);
-  return Object.assign(bed, { behind });
+  const push = (text: string): Digest => {
+    const bytes = Buffer.from(text);
+    const digest = digestOf(bytes);
+    byDigest.set(digest, bytes);
+    const provenance = [{ upstream: 'local', repository: 'team/app' }];
+    attrs.set(digest, { class: 'pushed', provenance, writtenBack: false });
+    added(digest, 10);
+    return digest;
+  };
+  return Object.assign(bed, { behind, push });
 }
 
 t.test(
@@ -164,3 +186,17 @@ t.test(
     t.equal(listed, BLOBS);
   },
 );
+
+t.test('an eviction that fails ends no writing to backends', async (t) => {
+  const bed = bedOf(t);
+  let evictions = 0;
+  bed.evictFault = () => {
+    evictions += 1;
+    return new CodedError('DISK_CORRUPT', { message: 'the disk cannot be read' });
+  };
+  bed.behind.start();
+  await until(() => evictions > 0, 'all is written, and room is to be made');
+  const next = bed.push('one more');
+  await until(() => bed.written.has(next), 'what is pushed after that is written, too');
+  t.ok(bed.log.matching(/was not looked through; it is again/).length > 0);
+});

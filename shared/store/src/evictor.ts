@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
+import { isCoded } from '@sepia/base/errors';
 import type { BlobFiles } from './blob-files.ts';
 import { type Budget, decideEvictions, keepReason, mustEvict } from './core/eviction.ts';
 import type { BlobAttrs } from './sidecar.ts';
@@ -80,7 +81,9 @@ export class Evictor {
   async #evict(digest: Digest): Promise<number> {
     const { blobs, isOpen, onEvicted } = this.#deps;
     const keep = (attrs: BlobAttrs): boolean => keepReason({ open: isOpen(digest), attrs }) !== undefined;
-    const freed = await blobs.remove(digest, (sidecar) => sidecar === undefined || keep(sidecar.attrs));
+    const stays = (sidecar: { readonly attrs: BlobAttrs } | undefined): boolean =>
+      sidecar === undefined || keep(sidecar.attrs);
+    const freed = (await ifReadable(blobs.remove(digest, stays))) ?? 0;
     if (freed > 0) onEvicted(digest, freed);
     return freed;
   }
@@ -88,7 +91,7 @@ export class Evictor {
   async #candidates(listed: readonly ListedBlob[]) {
     const found = [];
     for (const { digest, sizeBytes } of listed) {
-      const sidecar = await this.#deps.blobs.find(digest);
+      const sidecar = await ifReadable(this.#deps.blobs.find(digest));
       if (sidecar === undefined || !(await this.#deps.mayEvict(digest, sidecar.attrs))) continue;
       found.push({ digest, sizeBytes, open: this.#deps.isOpen(digest), attrs: sidecar.attrs });
     }
@@ -104,5 +107,15 @@ export class Evictor {
       if (kept.length >= OLDEST_KEPT * 2) kept = kept.sort(byAge).slice(0, OLDEST_KEPT);
     }
     return kept.sort(byAge);
+  }
+}
+
+/** Whether a blob that the disk does not read may go is not known: it stays, and holds up no other. */
+async function ifReadable<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!isCoded(error, 'DISK_CORRUPT')) throw error;
+    return undefined;
   }
 }

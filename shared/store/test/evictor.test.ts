@@ -1,0 +1,45 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import { bytesOf } from '@sepia/test-support/seeded';
+import t from 'tap';
+import { BlobStore } from '../src/blob-store.ts';
+import type { FilePort } from '../src/files/file-port.ts';
+import { blobPath, CACHED } from './contract.ts';
+import { inMemory } from './grounds.ts';
+
+t.test('a blob whose sidecar the disk does not read stays, and holds up no other', async (t) => {
+  const { files, dir } = await inMemory();
+  let nowMs = 1e12;
+  const deps = { dir, log: silentLogger(), nowMs: () => nowMs };
+  const budget = { budgetBytes: 60_000, highWatermark: 0.9, lowWatermark: 0.5 };
+  const first = await BlobStore.open({ ...deps, files }, { durable: true, budgetBytes: 1e6 });
+  const digests = [];
+  for (let seed = 0; seed < 6; seed++) {
+    const bytes = bytesOf(10_000, seed);
+    digests.push(digestOf(bytes));
+    await first.putBytes(digestOf(bytes), bytes, CACHED);
+    nowMs += 10_000;
+  }
+  await first.close();
+  const bad = blobPath(dir, digests[0]!, 'meta');
+  const failing: FilePort = {
+    open: async (path, mode) => {
+      if (path === bad) throw new CodedError('DISK_CORRUPT', { detail: { path, system: 'EIO' } });
+      return await files.open(path, mode);
+    },
+    rename: async (from, to) => await files.rename(from, to),
+    unlink: async (path) => await files.unlink(path),
+    list: async (folder) => await files.list(folder),
+    stat: async (path) => await files.stat(path),
+    makeFolder: async (path) => await files.makeFolder(path),
+    syncFolder: async (path) => await files.syncFolder(path),
+    touch: async (path, atMs) => await files.touch(path, atMs),
+  };
+  const store = await BlobStore.open({ ...deps, files: failing }, { durable: true, ...budget });
+  await store.reconcile();
+  await store.evict();
+  t.ok(store.usage() <= 30_000, `${store.usage()} bytes left`);
+  t.ok(await files.stat(blobPath(dir, digests[0]!)), 'what cannot be judged is not taken');
+  await store.close();
+});
