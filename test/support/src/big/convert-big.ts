@@ -22,6 +22,8 @@ export interface BigConversion {
   readonly format: ConvertFormat;
   readonly level: number;
   readonly limitBytes: number;
+  /** Memory of the verification; left out: `limitBytes`. */
+  readonly verifyBytes?: number;
   /** Of each of conversion and verification. */
   readonly limitMs: number;
 }
@@ -29,7 +31,7 @@ export interface BigConversion {
 export interface BigResult {
   readonly kind: MemoryGroup['kind'];
   readonly convert: LimitedRun;
-  /** `sepia lazy verify` under the same limit; undefined where the conversion failed. */
+  /** `sepia lazy verify`; undefined where the conversion failed. */
   readonly verify: LimitedRun | undefined;
   readonly layerBytes: number;
   /** Files whose digests in the result are not those of what was written; empty: all is right. */
@@ -41,24 +43,38 @@ export interface BigResult {
  * those of the files that were written. @returns why not, where no cgroup can be made
  */
 export async function convertBig(job: BigConversion): Promise<BigResult | string> {
-  const group = MemoryGroup.create(`sepia-${job.format}`, job.limitBytes);
-  if (typeof group === 'string') return group;
   const target = join(job.dir, 'result');
   const work = ['--work-dir', join(job.dir, 'work')];
-  // As from a shell: not with what the launcher of this process gave to it.
-  const env = { UV_THREADPOOL_SIZE: undefined };
+  const how = ['--to', job.format, '--level', String(job.level), '--json', ...work];
   try {
-    const how = ['--to', job.format, '--level', String(job.level), '--json', ...work];
-    const convert = await group.run([SEPIA, 'convert', job.source, target, ...how], env, job.limitMs);
-    if (convert.code !== 0)
-      return { kind: group.kind, convert, verify: undefined, layerBytes: 0, wrong: [convert.stderr] };
-    const verify = await group.run([SEPIA, 'lazy', 'verify', target, ...work], env, job.limitMs);
+    const convert = await limited(job, job.limitBytes, ['convert', job.source, target, ...how]);
+    if (typeof convert === 'string') return convert;
+    const { kind, run } = convert;
+    if (run.code !== 0) return { kind, convert: run, verify: undefined, layerBytes: 0, wrong: [run.stderr] };
+    const verify = await limited(job, job.verifyBytes ?? job.limitBytes, ['lazy', 'verify', target, ...work]);
+    if (typeof verify === 'string') return verify;
     const layers = layersOf(target);
     const wrong = await wrongFiles(target, layers, job);
-    return { kind: group.kind, convert, verify, layerBytes: layers[0]!.size, wrong };
+    return { kind, convert: run, verify: verify.run, layerBytes: layers[0]!.size, wrong };
+  } finally {
+    for (const name of ['result', 'work']) rmSync(join(job.dir, name), { recursive: true, force: true });
+  }
+}
+
+/** Runs `sepia` in a cgroup of its own. */
+async function limited(
+  { format, limitMs }: Pick<BigConversion, 'format' | 'limitMs'>,
+  limitBytes: number,
+  args: readonly string[],
+): Promise<{ kind: MemoryGroup['kind']; run: LimitedRun } | string> {
+  const group = MemoryGroup.create(`sepia-${format}`, limitBytes);
+  if (typeof group === 'string') return group;
+  try {
+    // As from a shell: not with what the launcher of this process gave to it.
+    const run = await group.run([SEPIA, ...args], { UV_THREADPOOL_SIZE: undefined }, limitMs);
+    return { kind: group.kind, run };
   } finally {
     group.remove();
-    for (const name of ['result', 'work']) rmSync(join(job.dir, name), { recursive: true, force: true });
   }
 }
 
