@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { GIB, round } from './figures.ts';
+import { peakRssMiB } from './machine.ts';
 
 /** Clock ticks per second of `/proc/PID/stat`; the kernel's ABI fixes it. */
 const TICKS = 100;
@@ -54,6 +55,51 @@ export class CpuMeter {
         ];
       }),
     );
+  }
+}
+
+/** What all members of a role used. */
+export interface RoleUse {
+  readonly members: number;
+  readonly cpuSec: number;
+  readonly user: number;
+  readonly system: number;
+  /** Peak resident memory of the largest of them, MiB. */
+  readonly peakMiB: number;
+}
+
+/** CPU and memory of a cluster's members by role, from the moment it is made. */
+export class RoleMeter {
+  readonly #members: readonly { readonly role: string; readonly pid: number }[];
+  readonly #from: Readonly<Record<string, CpuTimes>>;
+
+  constructor(members: readonly { readonly role: string; readonly pid: number }[]) {
+    this.#members = members;
+    this.#from = timesOf(this.#pids());
+  }
+
+  /** Every member must live. */
+  byRole(): Record<string, RoleUse> {
+    const now = timesOf(this.#pids());
+    const roles = [...new Set(this.#members.map(({ role }) => role))];
+    return Object.fromEntries(
+      roles.map((role) => {
+        const pids = this.#members.filter((one) => one.role === role).map(({ pid }) => pid);
+        const used = (part: 'user' | 'system'): number =>
+          pids.reduce((sum, pid) => sum + now[pid]![part] - this.#from[pid]![part], 0);
+        const [user, system] = [used('user'), used('system')];
+        const peakMiB = Math.max(...pids.map(peakRssMiB));
+        const cpuSec = round(user + system, 2);
+        return [
+          role,
+          { members: pids.length, cpuSec, user: round(user, 2), system: round(system, 2), peakMiB },
+        ];
+      }),
+    );
+  }
+
+  #pids(): Record<string, number> {
+    return Object.fromEntries(this.#members.map(({ pid }) => [String(pid), pid]));
   }
 }
 

@@ -13,6 +13,8 @@ export interface CurlOptions {
   readonly namespace?: string;
   readonly args?: readonly string[];
   readonly signal?: AbortSignal;
+  /** Told the process that runs. */
+  readonly onStart?: (pid: number) => void;
   /** Longest run in seconds; 900 if left out. */
   readonly maxSeconds?: number;
 }
@@ -31,7 +33,7 @@ export async function curl(url: string, options: CurlOptions = {}): Promise<Tran
     ...(options.args ?? []),
     url,
   ];
-  const { code, stdout, stderr } = await runIn(options.namespace, 'curl', args, options.signal);
+  const { code, stdout, stderr } = await runIn(options.namespace, 'curl', args, options);
   const [status = 0, bytes = 0, seconds = 0, firstByteSeconds = 0] = stdout.split(' ').map(Number);
   if ((code !== 0 || status !== 200) && options.signal?.aborted !== true)
     throw new Error(`curl ${url}: exit ${code}, status ${status}, ${bytes} bytes in ${seconds} s: ${stderr}`);
@@ -50,7 +52,7 @@ async function runIn(
   namespace: string | undefined,
   command: string,
   args: readonly string[],
-  signal?: AbortSignal,
+  { signal, onStart }: Pick<CurlOptions, 'signal' | 'onStart'> = {},
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const [file, all] =
     namespace === undefined
@@ -58,6 +60,7 @@ async function runIn(
       : ['nsenter', [`--net=/run/netns/${namespace}`, '--', command, ...args]];
   return await new Promise((resolve, reject) => {
     const child = spawn(file, all, { stdio: ['ignore', 'pipe', 'pipe'] });
+    if (child.pid !== undefined) onStart?.(child.pid);
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (chunk) => {

@@ -5,8 +5,8 @@ import { must } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import type { Up } from '@sepia/test-support/up';
 import { startUp } from './loopback.ts';
+import { SEPIA } from './member.ts';
 
-const SEPIA = join(import.meta.dirname, '../../../sepia');
 const INDEXED_MS = 600_000;
 
 /** A cluster with an accelerator, and the snapshotter of its one node. */

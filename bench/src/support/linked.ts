@@ -1,24 +1,20 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { delay, type StopStack } from '@sepia/base/lifecycle';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { StopStack } from '@sepia/base/lifecycle';
 import { quietly, run, testbed } from '@sepia/test-support/testbed';
 import { stringify } from 'yaml';
+import { endMember, type Role, spawnMember, untilReady } from './member.ts';
 import type { BenchRegistry } from './registry.ts';
 
-const ROOT = resolve(import.meta.dirname, '../../..');
 const PREFIX = 'sb';
-const READY_MS = 60_000;
-const STOP_MS = 20_000;
+const READY_MS = 180_000;
 const PORT: Readonly<Record<Role, number>> = {
   agent: 17_000,
   tracker: 17_100,
   origin: 17_200,
   proxy: 17_300,
 };
-
-type Role = 'agent' | 'tracker' | 'origin' | 'proxy';
 
 export interface LinkedShape {
   readonly agents: number;
@@ -146,17 +142,8 @@ export class LinkedCluster {
     const file = join(this.#dir, `${id}.yaml`);
     writeFileSync(file, stringify(config));
     const namespace = `${PREFIX}${host}`;
-    const log = openSync(join(this.#dir, `${id}.log`), 'a');
-    const child = spawn(
-      'nsenter',
-      [`--net=/run/netns/${namespace}`, '--', process.execPath, join(ROOT, 'sepia'), role, '--config', file],
-      {
-        stdio: ['ignore', log, log],
-        env: { ...process.env, SEPIA_SUPERVISOR: String(process.pid), UV_THREADPOOL_SIZE: '16' },
-      },
-    );
-    closeSync(log);
-    this.#stops.push(id, () => end(child));
+    const child = spawnMember(role, { config: file, log: join(this.#dir, `${id}.log`), namespace });
+    this.#stops.push(id, () => endMember(child));
     this.members.push({ role, namespace, address, url: `http://${listen}`, pid: child.pid ?? -1 });
   }
 }
@@ -165,22 +152,9 @@ async function addressOf(host: number): Promise<string> {
   return (await testbed('netns.sh', ['addr', String(host)])).stdout.trim();
 }
 
-async function ready(member: LinkedMember): Promise<void> {
-  const deadline = Date.now() + READY_MS;
-  const url = `http://127.0.0.1:${PORT[member.role] + 2}/readyz`;
-  for (;;) {
-    const args = [`--net=/run/netns/${member.namespace}`, 'curl', '-sf', '-m', '2', '-o', '/dev/null', url];
-    if ((await run('nsenter', args)).code === 0) return;
-    if (Date.now() > deadline) throw new Error(`${member.role} in ${member.namespace} is not ready`);
-    await delay(100);
-  }
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const gone = new Promise<void>((settle) => child.once('exit', () => settle()));
-  child.kill('SIGTERM');
-  const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
-  await gone;
-  clearTimeout(late);
+async function ready({ role, namespace }: LinkedMember): Promise<void> {
+  const url = `http://127.0.0.1:${PORT[role] + 2}/readyz`;
+  const args = [`--net=/run/netns/${namespace}`, 'curl', '-sf', '-m', '2', '-o', '/dev/null', url];
+  const isReady = async (): Promise<boolean> => (await run('nsenter', args)).code === 0;
+  await untilReady(`${role} in ${namespace}`, READY_MS, 100, isReady);
 }

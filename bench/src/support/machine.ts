@@ -21,7 +21,16 @@ export function cpuSeconds(pid: number): number {
 
 /** Peak resident memory of a process, in MiB. */
 export function peakRssMiB(pid: number): number {
-  const found = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return statusMiB(pid, 'VmHWM');
+}
+
+/** Resident memory of a process now, in MiB. */
+export function rssMiB(pid: number): number {
+  return statusMiB(pid, 'VmRSS');
+}
+
+function statusMiB(pid: number, field: 'VmHWM' | 'VmRSS'): number {
+  const found = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
   return Math.round(Number(found![1]) / 1024);
 }
 
@@ -36,9 +45,44 @@ export class IdleMeter {
   }
 }
 
+/** Idle share below which the CPU limits what a link should limit, in percent. */
+const LINK_IDLE = 25;
+/** Idle share of a machine that does nothing else, in percent. */
+const QUIET = 85;
+
+/** What a run says of the machine. */
+export interface MachineVerdict {
+  readonly idleBeforePercent: number;
+  readonly idlePercent: number;
+  /** Nothing else ran before and, where a link should be the limit, the CPU was not. */
+  readonly valid: boolean;
+}
+
+/** One measured stretch of time on a machine that was waited for. */
+export class QuietRun {
+  readonly #before: number;
+  readonly #meter = new IdleMeter();
+
+  private constructor(before: number) {
+    this.#before = before;
+  }
+
+  /** Waits for a quiet machine as {@link quietMachine} does; measures from then on. */
+  static async begin(): Promise<QuietRun> {
+    return new QuietRun(await quietMachine(QUIET));
+  }
+
+  /** `limit`: what should limit the run. */
+  verdict(limit: 'link' | 'cpu'): MachineVerdict {
+    const idlePercent = this.#meter.percent();
+    const valid = this.#before >= QUIET && (limit === 'cpu' || idlePercent >= LINK_IDLE);
+    return { idleBeforePercent: this.#before, idlePercent, valid };
+  }
+}
+
 /** Waits until the machine was `percent` idle for 2 s in a row, at most `limitMs`; returns the last figure. */
 export async function quietMachine(
-  percent = 85,
+  percent = QUIET,
   limitMs = Number(process.env['SEPIA_BENCH_QUIET_MS'] ?? 120_000),
 ): Promise<number> {
   const deadline = Date.now() + limitMs;
