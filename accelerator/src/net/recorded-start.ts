@@ -2,6 +2,7 @@ import type { Digest } from '@sepia/base/digest';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { PROFILE_ANSWER } from '@sepia/cluster/api/start-profile';
+import { filesOf } from '@sepia/cluster/core/path-line';
 import type { Proxies } from './proxies.ts';
 
 const CALL_MS = 30_000;
@@ -15,5 +16,5 @@ export async function recordedStart(
 ): Promise<readonly string[]> {
   const line = to(PROXY.profile, { upstream, repository, manifest });
   const answer = await proxies.json<unknown>({ ...line, headersTimeoutMs: CALL_MS, signal });
-  return PROFILE_ANSWER.parse(answer).profile?.paths ?? [];
+  return filesOf(PROFILE_ANSWER.parse(answer).profile?.paths ?? []);
 }

@@ -32,7 +32,13 @@ const READS = z.array(
   z.object({
     layer: z.string(),
     isWhole: z.boolean(),
-    files: z.array(z.object({ path: z.string(), turn: z.number() })),
+    files: z.array(
+      z.object({
+        path: z.string(),
+        turn: z.number(),
+        part: z.object({ offset: z.number(), length: z.number() }).optional(),
+      }),
+    ),
   }),
 );
 

@@ -1,11 +1,12 @@
 import { CodedError } from '@sepia/base/errors';
+import { pathLine } from '@sepia/cluster/core/path-line';
 import { imagesOf, type LayerReads, type SnapshotterImage } from './snapshotter-status.ts';
 
 /** What a start of an image read. */
 export interface StartProfile {
   /** Manifest of the image. */
   readonly image: string;
-  /** Files, in the order of their first reads. */
+  /** Files and parts of large ones (`pathLine`), in the order of their first reads. */
   readonly paths: readonly string[];
   /** Layers of which reads are not seen: whole on this node, so mounted without the snapshotter. */
   readonly unseen: readonly string[];
@@ -32,7 +33,8 @@ export function profileOf(
   const own = new Set(latest.layers.map(({ digest }) => digest));
   const layers = reads.filter(({ layer }) => own.has(layer));
   const files = layers.flatMap((one) => one.files).sort((a, b) => a.turn - b.turn);
-  const paths = [...new Set(files.map(({ path }) => path))].filter((path) => !UNFIT.test(path));
+  const fit = files.filter(({ path }) => !UNFIT.test(path));
+  const paths = [...new Set(fit.map(({ path, part }) => pathLine(path, part)))];
   if (paths.length === 0)
     throw new CodedError('REQUEST_INVALID', {
       message: `nothing of ${reference} was read since the snapshotter started; run a container of it first`,

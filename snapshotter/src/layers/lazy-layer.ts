@@ -2,6 +2,7 @@ import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
+import type { FilePart } from '@sepia/cluster/core/path-line';
 import type { Extents } from '@sepia/lazy/erofs/extents';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
 import {
@@ -47,6 +48,8 @@ interface LayerOptions {
 export interface ReadFile {
   readonly path: string;
   readonly turn: number;
+  /** Of a large file: what of it was read. */
+  readonly part?: FilePart;
 }
 
 /** Spans that are fetched by one request, at most. */
@@ -202,9 +205,9 @@ export class LazyLayer {
     const reads = firstReads(new Int32Array(this.turns), this.#extents);
     if (reads.length === 0) return [];
     const paths = await this.#deps.images.ask(await this.#index(), { type: 'files' });
-    return reads.flatMap(({ extent, turn }) => {
+    return reads.flatMap(({ extent, turn, part }) => {
       const path = paths.get(this.#extents.layer[extent]!);
-      return path === undefined ? [] : [{ path, turn }];
+      return path === undefined ? [] : [{ path, turn, ...(part === undefined ? {} : { part }) }];
     });
   }
 

@@ -1,3 +1,4 @@
+import { readPathLine } from '@sepia/cluster/core/path-line';
 import { encodeErofs } from '@sepia/lazy/erofs/encode';
 import type { Extents } from '@sepia/lazy/erofs/extents';
 import { impliedDirectories, outlineOf } from '@sepia/lazy/erofs/image-conflicts';
@@ -66,10 +67,12 @@ function contentFiles(index: LayerIndex): Map<number, string> {
 
 function placesOf(index: LayerIndex, paths: readonly string[]): FilePlace[] {
   const files = new Map(index.entries.map((entry) => [entry.path, entry]));
-  const turns = new Map(paths.map((text, turn) => [cleanPath(byteStringOf(text)), turn]));
-  return [...turns].flatMap(([path, turn]) => {
-    const named = files.get(path);
+  return paths.flatMap((line, turn) => {
+    const { path, part } = readPathLine(line);
+    const named = files.get(cleanPath(byteStringOf(path)));
     const entry = named?.type === 'hardlink' ? files.get(named.link) : named;
-    return entry?.type === 'file' && entry.size > 0 ? [{ turn, offset: entry.offset, size: entry.size }] : [];
+    const { offset = 0, length = entry?.size ?? 0 } = part ?? {};
+    const size = Math.min(length, (entry?.size ?? 0) - offset);
+    return entry?.type === 'file' && size > 0 ? [{ turn, offset: entry.offset + offset, size }] : [];
   });
 }

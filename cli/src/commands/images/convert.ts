@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { filesOf } from '@sepia/cluster/core/path-line';
 import { FORMATS, layerDefaults, optionsFault } from '@sepia/lazy/convert/layer-job';
 import { COMPRESSORS, type Compressor } from '@sepia/lazy/rafs/format';
 import { COMPRESSION_LEVELS } from '@sepia/oci/compression-levels';
@@ -151,7 +152,7 @@ async function convert(src: string, dst: string | undefined, flags: Flags): Prom
 async function prioritizedOf({ prioritize, profile, admin }: Flags): Promise<string[]> {
   const listed = prioritize === undefined ? [] : readList(prioritize);
   const read = profile === undefined ? [] : (await recordedProfile(profile, admin)).paths;
-  return [...new Set([...listed, ...read])];
+  return filesOf([...listed, ...read]);
 }
 
 function optionsOf(

@@ -1,3 +1,4 @@
+import { filesOf } from '@sepia/cluster/core/path-line';
 import type { Command } from 'commander';
 import { keepProfile } from '../../lazy/keep-profile.ts';
 import { saveIndex } from '../../lazy/layer-file.ts';
@@ -33,12 +34,12 @@ export function addProfile(lazy: Command): void {
       await using operator = Operator.open(flags);
       const kept = await keepProfile(operator, operator.nameOf(reference), profile);
       process.stdout.write(
-        `kept in the cluster: ${kept} of ${profile.paths.length} files of ${profile.image}\n`,
+        `kept in the cluster: ${filesOf(kept).length} of ${filesOf(profile.paths).length} files of ${profile.image}\n`,
       );
     }
     if (flags.out !== undefined) {
       await saveIndex(flags.out, Buffer.from(profileText(profile)));
-      process.stdout.write(`${flags.out}: ${profile.paths.length} files of ${profile.image}\n`);
+      process.stdout.write(`${flags.out}: ${filesOf(profile.paths).length} files of ${profile.image}\n`);
     } else if (!flags.keep) process.stdout.write(profileText(profile));
   });
 }

@@ -40,3 +40,20 @@ t.test('files are told by the first read that touched one of their blocks', asyn
   );
   t.equal(turnBytes(0), 4);
 });
+
+t.test('of a large file the parts are told that were read, each by its own first read', async (t) => {
+  const MIB = 1024 * 1024;
+  const places = placesOf([5_000, 10 * MIB + 100]);
+  const turns = new Int32Array(new SharedArrayBuffer(turnBytes(places.bytes)));
+  const large = places.image[1]!;
+  noteRead(turns, 1, large + 10 * MIB, 50);
+  noteRead(turns, 2, places.image[0]!, 10);
+  noteRead(turns, 3, large + 2 * MIB + 5_000, 2 * MIB);
+  t.same(firstReads(turns, places), [
+    { extent: 1, turn: 1, part: { offset: 10 * MIB, length: 100 } },
+    { extent: 0, turn: 2 },
+    { extent: 1, turn: 3, part: { offset: 2 * MIB, length: MIB } },
+    { extent: 1, turn: 3, part: { offset: 3 * MIB, length: MIB } },
+    { extent: 1, turn: 3, part: { offset: 4 * MIB, length: MIB } },
+  ]);
+});

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type FilePart, pathLine } from '@sepia/cluster/core/path-line';
 import { freePort } from '../testbed.ts';
 import { until } from '../until.ts';
 
@@ -67,11 +68,12 @@ export class LazyDaemon {
     return daemon;
   }
 
-  /** Files that were read, in the order of their first reads. */
+  /** What was read, as lines of a list, in the order of first reads. */
   async filesRead(): Promise<string[]> {
     const answer = await fetch(`http://${this.#admin}/debug/reads`);
-    const layers = (await answer.json()) as { files: { path: string }[] }[];
-    return layers.flatMap(({ files }) => files.map(({ path }) => path));
+    const layers = (await answer.json()) as { files: { path: string; turn: number; part?: FilePart }[] }[];
+    const files = layers.flatMap((one) => one.files).sort((a, b) => a.turn - b.turn);
+    return files.map(({ path, part }) => pathLine(path, part));
   }
 
   async fetchedBytes(): Promise<number> {
