@@ -22,13 +22,7 @@ import { isNydusLayer } from './results.ts';
 import type { MakeScratch, Scratch } from './scratch.ts';
 import { smallBlob } from './small-blob.ts';
 import { LAYER_DIGEST_ANNOTATION } from './toc-image.ts';
-import {
-  bootstrapOf,
-  MAX_BOOTSTRAP_LAYER_BYTES,
-  type NydusBootstrap,
-  verifyBootstrap,
-  verifyNydusBlob,
-} from './verify-nydus.ts';
+import { bootstrapOf, type NydusBootstrap, verifyBootstrap, verifyNydusBlob } from './verify-nydus.ts';
 
 interface Deps {
   readonly source: ImageSource;
@@ -120,8 +114,9 @@ async function readNydus(
   layers: readonly RawDescriptor[],
   diffId: Digest | undefined,
 ): Promise<NydusBootstrap> {
-  const packed = await smallBlob(deps.source, layer, MAX_BOOTSTRAP_LAYER_BYTES, deps.signal);
-  return verifyBootstrap(packed, layer, layers, diffId);
+  await using packed = await deps.scratch();
+  await deps.source.blob(layer, (chunk) => packed.append(chunk), deps.signal);
+  return await verifyBootstrap(layer, packed, layers, diffId);
 }
 
 async function diffIdsIn(deps: Deps, image: Extract<SourceDocument, { kind: 'image' }>): Promise<Digest[]> {

@@ -1,13 +1,13 @@
-import { gunzipSync } from 'node:zlib';
-import { type Digest, digestOf } from '@sepia/base/digest';
-import { CodedError, isCoded } from '@sepia/base/errors';
-import { throwIfBug } from '@sepia/base/failure';
+import type { Digest } from '@sepia/base/digest';
+import { isCoded } from '@sepia/base/errors';
 import { EROFS_BLOCK } from '../erofs/inodes.ts';
-import { Findings, type VerifyResult } from '../estargz/check-layer.ts';
-import { bootstrapIn, fileIn, tableFile } from '../rafs/bootstrap-layer.ts';
+import { checkBlob, Findings, type VerifyResult } from '../estargz/check-layer.ts';
+import type { ReadAt } from '../pack/inflate.ts';
+import { BOOTSTRAP_NAME, tableFile, tableName } from '../rafs/bootstrap-layer.ts';
 import { HEADER_BYTES, headerFault } from '../rafs/chunk-info.ts';
-import { FEATURES, type RafsBlob, type RafsChunk, roundUp } from '../rafs/format.ts';
-import { MAX_BOOTSTRAP_BYTES, readBootstrap } from '../rafs/read-bootstrap.ts';
+import { FEATURES, invalid, type RafsBlob, type RafsChunk, roundUp } from '../rafs/format.ts';
+import { readBootstrap } from '../rafs/read-bootstrap.ts';
+import { readBootstrapLayer } from '../rafs/read-bootstrap-layer.ts';
 import { verifyRafs } from '../rafs/verify.ts';
 import { annotationsOf, type RawDescriptor } from './documents.ts';
 import { NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-image.ts';
@@ -20,9 +20,6 @@ export interface NydusBootstrap {
   readonly chunks: readonly RafsChunk[];
 }
 
-/** Longest layer with a bootstrap. */
-export const MAX_BOOTSTRAP_LAYER_BYTES = 512 * 1024 * 1024;
-
 /** The layer of a Nydus image that has its bootstrap; undefined for other images. */
 export function bootstrapOf(layers: readonly RawDescriptor[]): RawDescriptor | undefined {
   const last = layers.at(-1);
@@ -31,26 +28,33 @@ export function bootstrapOf(layers: readonly RawDescriptor[]): RawDescriptor | u
     : undefined;
 }
 
-/** Reads the bootstrap of an image, and checks that its blobs are layers of the image. */
-export function verifyBootstrap(
-  packed: Buffer,
+/**
+ * Reads the bootstrap of an image, and checks that its blobs are layers of the image. Memory: the bootstrap and the
+ * tables beside it, whatever else the layer has. @throws what `packed.read` throws
+ */
+export async function verifyBootstrap(
   layer: RawDescriptor,
+  packed: Scratch,
   layers: readonly RawDescriptor[],
   diffId: Digest | undefined,
-): NydusBootstrap {
+): Promise<NydusBootstrap> {
+  const { sizeBytes } = packed;
   const findings = new Findings();
-  if (digestOf(packed) !== layer.digest)
-    findings.add('blob', `the layer does not match its digest ${layer.digest}`);
+  const read: ReadAt = (offset, length) => packed.read(offset, length);
+  await checkBlob({ sizeBytes, read, digest: layer.digest, diffId }, findings.add);
+  const known = new Set(layers.map(({ digest }) => digest.slice('sha256:'.length)));
+  const wanted = new Set([BOOTSTRAP_NAME, ...[...known].map(tableName)]);
   try {
-    const tar = unpacked(packed);
-    if (diffId !== undefined && digestOf(tar) !== diffId)
+    const found = await readBootstrapLayer({ sizeBytes, read }, (name) => wanted.has(name));
+    if (diffId !== undefined && found.diffId !== diffId)
       findings.add('stream', `it does not match its DiffID ${diffId}`);
-    const bootstrap = readBootstrap(bootstrapIn(tar));
-    const known = new Set(layers.map(({ digest }) => digest.slice('sha256:'.length)));
+    const bytes = found.files.get(BOOTSTRAP_NAME);
+    if (bytes === undefined) throw invalid(`its bootstrap layer has no ${BOOTSTRAP_NAME}`);
+    const bootstrap = readBootstrap(bytes);
     for (const { id } of bootstrap.blobs)
       if (!known.has(id))
         findings.add('entries', `its bootstrap names the blob ${id}, which is no layer of the image`);
-    checkTables(tar, bootstrap.blobs, bootstrap.table, findings);
+    checkTables(found.files, bootstrap.blobs, bootstrap.table, findings);
     return {
       result: { findings: findings.list, entries: bootstrap.inodes, chunks: 0 },
       blobs: new Map(bootstrap.blobs.map((blob) => [blob.id, blob])),
@@ -65,13 +69,13 @@ export function verifyBootstrap(
 
 /** Tables of chunks beside the bootstrap are what it says, where the image uses all chunks of a blob. */
 function checkTables(
-  tar: Buffer,
+  files: ReadonlyMap<string, Buffer>,
   blobs: readonly RafsBlob[],
   table: readonly RafsChunk[],
   findings: Findings,
 ): void {
   for (const blob of blobs) {
-    const beside = fileIn(tar, `image/${blob.id}.blob.meta`);
+    const beside = files.get(tableName(blob.id));
     const own = table.filter((chunk) => chunk.blob === blob);
     const isOurs = (blob.features & FEATURES.chunkInfoV2) === 0 && own.length === blob.chunkCount;
     if (beside === undefined || !isOurs) continue;
@@ -100,18 +104,4 @@ export async function verifyNydusBlob(
     ...{ digest: layer.digest, diffId, blob: described },
     chunks: bootstrap.chunks.filter((chunk) => chunk.blob === described),
   });
-}
-
-function unpacked(packed: Buffer): Buffer {
-  try {
-    return gunzipSync(packed, { maxOutputLength: 2 * MAX_BOOTSTRAP_BYTES });
-  } catch (cause) {
-    throwIfBug(cause);
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code !== 'ERR_BUFFER_TOO_LARGE' && code?.startsWith('Z_') !== true) throw cause;
-    throw new CodedError('LAYER_INVALID', {
-      message: `the bootstrap layer cannot be decompressed (${code})`,
-      cause,
-    });
-  }
 }

@@ -34,7 +34,7 @@ export async function bootstrapLayer(
 ): Promise<BootstrapLayer> {
   const tables = new Map(layers.flatMap((layer) => layer.blobs.map((blob) => [blob, layer.table] as const)));
   const files = bootstrap.blobs.map((blob) => ({
-    name: `image/${blob.id}.blob.meta`,
+    name: tableName(blob.id),
     bytes: tableFile(blob, tables.get(blob)!),
   }));
   const tar = tarOf([{ name: BOOTSTRAP_NAME, bytes: encodeBootstrap(bootstrap) }, ...files]);
@@ -45,6 +45,9 @@ export async function bootstrapLayer(
   });
   return { bytes: packed, diffId };
 }
+
+/** Where nydusd's table of a blob's chunks stands beside the bootstrap. */
+export const tableName = (id: string): string => `image/${id}.blob.meta`;
 
 /** A blob's table of chunks, uncompressed, and its header at the next whole block. */
 export function tableFile(blob: RafsBlob, chunks: readonly RafsChunk[]): Uint8Array {
@@ -67,17 +70,9 @@ function tarOf(
   return joined(parts) as Uint8Array<ArrayBuffer>;
 }
 
-/** The bootstrap in an uncompressed layer. @throws {CodedError} `LAYER_INVALID` */
+/** The bootstrap in an uncompressed layer that is in memory. @throws {CodedError} `LAYER_INVALID` */
 export function bootstrapIn(tar: Buffer): Buffer {
-  const found = fileIn(tar, BOOTSTRAP_NAME);
+  const found = tarEntries(tar).find(({ name, type }) => name === BOOTSTRAP_NAME && type === 'file');
   if (found === undefined) throw invalid(`its bootstrap layer has no ${BOOTSTRAP_NAME}`);
-  return found;
-}
-
-/** A file of an uncompressed layer, by its name as it is there. */
-export function fileIn(tar: Buffer, name: string): Buffer | undefined {
-  const found = tarEntries(tar).find((entry) => entry.name === name && entry.type === 'file');
-  return found === undefined
-    ? undefined
-    : tar.subarray(found.payloadOffset, found.payloadOffset + found.size);
+  return tar.subarray(found.payloadOffset, found.payloadOffset + found.size);
 }

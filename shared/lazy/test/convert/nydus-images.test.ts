@@ -1,4 +1,6 @@
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { digestOf } from '@sepia/base/digest';
+import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t, { type Test } from 'tap';
 import { type ConvertOptions, type ConvertResult, convertImage } from '../../src/convert/convert-image.ts';
 import { readDocument } from '../../src/convert/documents.ts';
@@ -244,4 +246,32 @@ t.test('a blob or bootstrap that was changed is wrong, and said so', async (t) =
     images.blobs.set(digest, right);
   }
   t.same(textsOf(await verified(images)), []);
+});
+
+t.test('a bootstrap layer with more than its files: what it is, it says', async (t) => {
+  const images = new MemoryImages();
+  images.addImage([writeTar([file('a', 'content of a file')])], { tag: 'app' });
+  await converted(images, 'app');
+  const manifest = images.json<Manifest>('result');
+  const last = manifest.layers.at(-1)!;
+  const packed = images.blobs.get(last.digest)!;
+  const tar = gunzipSync(packed);
+  /** What the verifier says of the image with another last layer. */
+  const saidOf = async (bytes: Buffer, raw: Buffer): Promise<string[]> => {
+    const config = JSON.parse(images.blobs.get(manifest.config.digest)!.toString());
+    config.rootfs.diff_ids.splice(-1, 1, digestOf(raw));
+    const layers = [
+      ...manifest.layers.slice(0, -1),
+      { ...last, ...images.addBlob(bytes, last['mediaType']) },
+    ];
+    const part = images.addBlob(Buffer.from(JSON.stringify(config)), manifest.config.mediaType);
+    images.addManifest({ ...manifest, config: part, layers }, OCI_MANIFEST, 'other');
+    return textsOf(await verified(images, 'other'));
+  };
+  const more = Buffer.concat([writeTar([file('b', 'x'.repeat(2_000_000))], 'pax', Buffer.alloc(0)), tar]);
+  t.same(await saidOf(gzipSync(more), more), [], 'files that it need not have');
+  t.match(await saidOf(gzipSync(more), tar), [/does not match its DiffID/]);
+  t.match(await saidOf(Buffer.concat([packed, Buffer.alloc(40, 7)]), tar), [/has no header/]);
+  const empty = writeTar([file('b', 'b')]);
+  t.match((await saidOf(gzipSync(empty), empty))[0], /its bootstrap layer has no image\/image.boot/);
 });
