@@ -54,6 +54,8 @@ const FEW_ENTRIES = 4_096;
 const MAX_JOBS = 4_096;
 /** The process ends after so long without a job, in ms. */
 const IDLE_MS = 2_000;
+/** One job may take so long, in ms: a million entries take some seconds. */
+const JOB_MS = 120_000;
 /** What it may take for objects, in MiB: some millions of entries. */
 const HEAP_MIB = 2_048;
 
@@ -67,12 +69,15 @@ export class ImageProcess implements ImageMaker {
   readonly #jobs: Waiting[] = [];
   #child: ChildProcess | undefined;
   #idle: NodeJS.Timeout | undefined;
+  #late: NodeJS.Timeout | undefined;
   #isClosed = false;
   readonly #into: string;
+  readonly #jobMs: number;
 
   /** `dir`: where the process may leave a file. */
-  constructor(dir: string) {
+  constructor(dir: string, options: { readonly jobMs?: number } = {}) {
     this.#into = join(dir, 'made-image');
+    this.#jobMs = options.jobMs ?? JOB_MS;
   }
 
   async ask<Q extends ImageQuestion>(
@@ -104,12 +109,14 @@ export class ImageProcess implements ImageMaker {
       this.#idle = setTimeout(() => this.#rest(), IDLE_MS).unref();
       return;
     }
-    this.#child ??= this.#start();
+    const child = this.#start();
+    this.#late = setTimeout(() => child.kill('SIGKILL'), this.#jobMs).unref();
     // What it does not get is told by its end.
-    this.#child.send(first.job, () => undefined);
+    child.send(first.job, () => undefined);
   }
 
   #start(): ChildProcess {
+    if (this.#child !== undefined) return this.#child;
     mkdirSync(dirname(this.#into), { recursive: true, mode: 0o700 });
     const child = fork(new URL('./image-child.ts', import.meta.url), [], {
       serialization: 'advanced',
@@ -121,23 +128,31 @@ export class ImageProcess implements ImageMaker {
     });
     child.once('error', () => this.#ended(child, 'could not be started'));
     child.once('exit', (code, signal) => this.#ended(child, `ended with ${signal ?? code}`));
+    this.#child = child;
     return child;
   }
 
   #take(done: ImageDone): void {
+    clearTimeout(this.#late);
     const waiting = this.#jobs.shift();
-    if ('answer' in done) {
-      const { answer } = done;
-      waiting?.resolve(('extentsInFile' in answer ? imageIn(this.#into, answer) : answer) as never);
-    } else {
-      const { code, message, detail } = done.refused;
-      waiting?.reject(new CodedError(code, { message, detail }));
+    try {
+      if ('answer' in done) {
+        const { answer } = done;
+        waiting?.resolve(('extentsInFile' in answer ? imageIn(this.#into, answer) : answer) as never);
+      } else {
+        const { code, message, detail } = done.refused;
+        waiting?.reject(new CodedError(code, { message, detail }));
+      }
+    } catch (error) {
+      // What it left could not be read: whoever waits for it says so, bugs too.
+      waiting?.reject(error);
     }
     this.#work();
   }
 
   #rest(): void {
     clearTimeout(this.#idle);
+    clearTimeout(this.#late);
     // The next job gets a process of its own, whenever this one has ended.
     this.#child?.kill('SIGKILL');
     this.#child = undefined;
@@ -146,8 +161,9 @@ export class ImageProcess implements ImageMaker {
   /** It was about the first job; the others go to another process. */
   #ended(child: ChildProcess, how: string): void {
     if (this.#child !== child) return;
+    clearTimeout(this.#late);
     this.#child = undefined;
-    const message = `the process that makes its image ${how}: it may have too many entries`;
+    const message = `the process that makes its image ${how}: it may have too many entries, or take too long`;
     this.#jobs.shift()?.reject(new CodedError('LAYER_NOT_LAZY', { message }));
     this.#work();
   }

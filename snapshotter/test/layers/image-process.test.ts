@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isCoded } from '@sepia/base/errors';
@@ -25,9 +26,12 @@ const FEW = indexOf(10);
 const IMAGE = { type: 'image' } as const;
 
 /** A process of the test's, and indexes in files. */
-function made(t: Test): { images: ImageProcess; at: (bytes: Buffer) => IndexAt } {
+function made(
+  t: Test,
+  options: { jobMs?: number } = {},
+): { images: ImageProcess; at: (bytes: Buffer) => IndexAt } {
   const dir = t.testdir();
-  const images = new ImageProcess(join(dir, 'layers'));
+  const images = new ImageProcess(join(dir, 'layers'), options);
   t.teardown(() => images.close());
   let number = 0;
   const at = (bytes: Buffer): IndexAt => {
@@ -89,4 +93,17 @@ t.test('who waits at the end is told', async (t) => {
   images.close();
   await t.rejects(waiting, { code: 'DRAINING' });
   await t.rejects(images.ask(at(FEW), IMAGE), { code: 'DRAINING' });
+});
+
+t.test('a job that hangs is given up, and the next one is done', { timeout: 120_000 }, async (t) => {
+  const { images, at } = made(t, { jobMs: 15_000 });
+  const pipe = join(t.testdir(), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const { head } = at(MANY);
+  const [hung, next] = await Promise.allSettled([
+    images.ask({ file: pipe, head }, IMAGE),
+    images.ask(at(MANY), IMAGE),
+  ]);
+  t.match(hung, { status: 'rejected', reason: { code: 'LAYER_NOT_LAZY', message: /take too long/ } });
+  t.equal(next.status, 'fulfilled');
 });
