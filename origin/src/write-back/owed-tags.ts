@@ -167,22 +167,43 @@ export class OwedTags {
 
   async #lookAtNoted(): Promise<void> {
     const { members, queue, nowMs } = this.#deps;
-    const owed = new Map<string, TagName[]>();
-    for (const [key, { name, dueMs, isRestored }] of [...this.#noted]) {
-      if (dueMs > nowMs()) continue;
+    const shards = new Map<string, Noted[]>();
+    for (const [key, noted] of [...this.#noted]) {
+      if (noted.dueMs > nowMs()) continue;
       this.#noted.delete(key);
-      const shard = shardKey(name.upstream, name.repository);
-      const isOwn = members.leaderOf(shard) === members.selfId && queue.mayRun(name);
-      if (isRestored || (isOwn && (await this.#isOwedHere(key))))
-        owed.set(shard, [...(owed.get(shard) ?? []), name]);
+      const { upstream, repository } = noted.name;
+      const shard = shardKey(upstream, repository);
+      const list = shards.get(shard);
+      if (list === undefined) shards.set(shard, [noted]);
+      else list.push(noted);
     }
     let count = 0;
-    for (const names of owed.values()) count += await this.#oweAgain(names);
+    for (const [shard, list] of shards) {
+      const isOwn = members.leaderOf(shard) === members.selfId && queue.mayRun(list[0]!.name);
+      count += await this.#oweNoted(list, isOwn);
+    }
     if (count > 0) this.#deps.wake();
   }
 
+  /** Noted tags of one repository; what could not be looked at, or got no job, is noted again. */
+  async #oweNoted(list: readonly Noted[], isOwn: boolean): Promise<number> {
+    try {
+      const names: TagName[] = [];
+      for (const { name, isRestored } of list)
+        if (isRestored || (isOwn && (await this.#isOwedHere(name)))) names.push(name);
+      return names.length === 0 ? 0 : await this.#oweAgain(names);
+    } catch (error) {
+      throwIfBug(error);
+      const { upstream, repository } = list[0]!.name;
+      this.#deps.log.debug({ upstream, repository, err: error }, 'noted tags are looked at again');
+      for (const { name, isRestored } of list) this.#note(name, { inMs: CHECK_MS, isRestored });
+      return 0;
+    }
+  }
+
   /** By this origin's own acceptor: nearly every tag whose job ended is paid, which costs one look here. */
-  async #isOwedHere(key: string): Promise<boolean> {
+  async #isOwedHere({ upstream, repository, tag }: TagName): Promise<boolean> {
+    const key = tagKey(upstream, repository, tag);
     const { value } = await this.#deps.records.registers.state(key);
     return settledValue<TagState>(key, value)?.owed !== undefined;
   }
@@ -190,6 +211,8 @@ export class OwedTags {
   async #oweAgain(names: readonly TagName[]): Promise<number> {
     const owed: OwedTag[] = [];
     for (const name of names) {
+      // Each may take until its quorum is given up.
+      this.#stopped.signal.throwIfAborted();
       try {
         const state = await this.#deps.tags.state(name);
         const digest = state?.digest === undefined ? {} : { digest: state.digest };

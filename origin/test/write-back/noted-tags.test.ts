@@ -1,0 +1,58 @@
+import { digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
+import { silentLogger } from '@sepia/base/log';
+import { parseRepositoryName, parseTag } from '@sepia/base/names/repository';
+import { until } from '@sepia/test-support/until';
+import t from 'tap';
+import type { JobEntry } from '../../src/replication/replication-jobs.ts';
+import { OwedTags, type OwedTagsDeps } from '../../src/write-back/owed-tags.ts';
+
+const WITHIN_MS = 90_000;
+
+t.test('a tag that gets no job while too few origins answer is looked at again soon', async (t) => {
+  const digest = digestOf(Buffer.from('a'));
+  const owed = { digest, checkedAtMs: 1, owed: { sinceMs: 1, ours: [digest] } };
+  const lost = new CodedError('QUORUM_LOST', { message: 'too few origins answer' });
+  const written: string[] = [];
+  const [states, writes] = [[lost], [lost]];
+  let changed: (space: string, key: string, before: unknown, after: unknown) => void = () => undefined;
+  const deps = {
+    upstreams: ['hub'],
+    members: { selfId: 'o1', epoch: 1, leaderOf: () => 'o1' },
+    records: {
+      onRecord: (listener: typeof changed) => (changed = listener),
+      repositories: async () => [],
+      registers: {
+        state: async () => {
+          const fault = states.pop();
+          if (fault !== undefined) throw fault;
+          return { value: { v: 1, value: owed, recent: [] } };
+        },
+      },
+    },
+    queue: {
+      mayRun: () => true,
+      without: async (_name: unknown, _rule: string, tags: Iterable<string>) => new Set(tags),
+      newEntry: (job: object) => ({ job }),
+      write: async (entries: readonly JobEntry[]) => {
+        const fault = writes.pop();
+        if (fault !== undefined) throw fault;
+        for (const { job } of entries) written.push(`${job!.repository}:${job!.reference}`);
+      },
+    },
+    tags: { state: async () => owed },
+    tagIndex: {},
+    ...{ wake: () => undefined, log: silentLogger(), nowMs: () => performance.now() },
+  };
+  const tags = new OwedTags(deps as unknown as OwedTagsDeps);
+  t.teardown(async () => await tags.stop());
+  tags.restored({ upstream: 'hub', repository: parseRepositoryName('team/put-back'), tag: parseTag('v1') });
+  const job = { rule: 'write-back/hub', upstream: 'hub', repository: 'team/ended', reference: 'v1' };
+  changed('j1', 'any', { value: job }, {});
+  tags.start();
+  await until(() => writes.length === 0, 'the job of one is not written', WITHIN_MS);
+  await until(() => written.includes('team/put-back:v1'), 'it gets its job', WITHIN_MS);
+  await until(() => states.length === 0, 'the other cannot be looked at', WITHIN_MS);
+  await until(() => written.includes('team/ended:v1'), 'it gets its job, too', WITHIN_MS);
+  t.same(written, ['team/put-back:v1', 'team/ended:v1'], 'each once');
+});
