@@ -1,4 +1,5 @@
 import { zstdDecompressSync } from 'node:zlib';
+import { giveBack } from '@sepia/base/chunk';
 import { systemCode } from '@sepia/base/errors';
 import { invalidZstd, isZstdFault, zstdFrame } from '@sepia/base/zstd/zstd-frame';
 import type { ReadAt, TakeRaw } from '../pack/inflate.ts';
@@ -22,13 +23,18 @@ export async function inflateFrames(read: ReadAt, from: number, to: number, take
       if (at + bytes.length >= to) invalidZstd(`the frame at ${at} is cut short`);
       if (frame.length > MAX_FRAME_BYTES) invalidZstd(`the frame at ${at} is longer than 256 MiB`);
       const more = Math.min(Math.max(frame.length - bytes.length, READ_BYTES), to - at - bytes.length);
+      const before = held;
       held = Buffer.concat([bytes, await read(at + bytes.length, more)]);
+      // It is ours, as what frames hold is: V8 would find it late, and a layer has thousands.
+      giveBack(before);
       heldAt = at;
       bytes = held;
       frame = zstdFrame(bytes);
     }
     if (frame.isSkippable) invalidZstd(`a skippable frame at ${at}, among the layer's own`);
-    await take(inflateFrame(bytes.subarray(0, frame.length), at));
+    const raw = inflateFrame(bytes.subarray(0, frame.length), at);
+    await take(raw);
+    giveBack(raw);
     at += frame.length;
   }
 }
