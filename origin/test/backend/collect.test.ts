@@ -95,7 +95,7 @@ t.test('what pushes bring back while collections run is in the backend at the en
       return undefined;
     });
     return manifest !== undefined;
-  }, 'an image is taken');
+  }, 'an image is taken', 240_000);
   over = true;
   t.ok((await sweeping) >= 2);
   await until(written(c), 'all is written');
