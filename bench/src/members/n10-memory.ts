@@ -5,10 +5,10 @@ import { readElsewhere, throwIfBug } from '@sepia/base/failure';
 import { delay } from '@sepia/base/lifecycle';
 import { request } from 'undici';
 import { MadeBlob, pushImage } from '../support/blobs.ts';
-import type { CrowdOrder, CrowdTargets } from '../support/crowd.ts';
 import { curl } from '../support/curl.ts';
 import { GIB, MIB, round } from '../support/figures.ts';
 import { blobUrl, REPOSITORY, readManifest } from '../support/image.ts';
+import type { CrowdOrder, CrowdTargets } from '../support/load/crowd.ts';
 import { type LoopbackCluster, startLoopback, startRegistry } from '../support/loopback.ts';
 import { cpuSeconds, IdleMeter, peakRssMiB } from '../support/machine.ts';
 import { type BenchContext, runBench } from '../support/run.ts';
@@ -148,7 +148,7 @@ async function startCrowd(
   cluster: LoopbackCluster,
   blobs: readonly MadeBlob[],
 ): Promise<ChildProcess> {
-  const child = fork(join(import.meta.dirname, '../support/crowd.ts'));
+  const child = fork(join(import.meta.dirname, '../support/load/crowd.ts'));
   const gone = new Promise<void>((settle) => child.once('exit', () => settle()));
   context.stops.push('crowd', async () => {
     child.kill();

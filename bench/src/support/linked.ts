@@ -3,8 +3,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { StopStack } from '@sepia/base/lifecycle';
 import { quietly, run, testbed } from '@sepia/test-support/testbed';
+import { until } from '@sepia/test-support/until';
 import { stringify } from 'yaml';
-import { endMember, type Role, spawnMember, untilReady } from './member.ts';
+import { endMember, type Role, spawnMember } from './member.ts';
 import type { BenchRegistry } from './registry.ts';
 
 const PREFIX = 'sb';
@@ -156,5 +157,5 @@ async function ready({ role, namespace }: LinkedMember): Promise<void> {
   const url = `http://127.0.0.1:${PORT[role] + 2}/readyz`;
   const args = [`--net=/run/netns/${namespace}`, 'curl', '-sf', '-m', '2', '-o', '/dev/null', url];
   const isReady = async (): Promise<boolean> => (await run('nsenter', args)).code === 0;
-  await untilReady(`${role} in ${namespace}`, READY_MS, 100, isReady);
+  await until(isReady, `${role} in ${namespace} is ready`, READY_MS);
 }

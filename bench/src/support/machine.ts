@@ -29,9 +29,10 @@ export function rssMiB(pid: number): number {
   return statusMiB(pid, 'VmRSS');
 }
 
+/** 0 for a process that has just ended. */
 function statusMiB(pid: number, field: 'VmHWM' | 'VmRSS'): number {
   const found = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  return Math.round(Number(found![1]) / 1024);
+  return Math.round(Number(found?.[1] ?? 0) / 1024);
 }
 
 /** Measures the share of CPU time of the whole machine that nobody used. */

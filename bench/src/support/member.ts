@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { delay } from '@sepia/base/lifecycle';
 
 export const SEPIA = resolve(import.meta.dirname, '../../../sepia');
 const STOP_MS = 60_000;
@@ -45,18 +44,4 @@ export async function endMember(child: ChildProcess, signal: NodeJS.Signals = 'S
   const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
   await gone;
   clearTimeout(late);
-}
-
-/** Resolves when `isReady` says so. @throws {Error} after `limitMs` */
-export async function untilReady(
-  what: string,
-  limitMs: number,
-  everyMs: number,
-  isReady: () => Promise<boolean>,
-): Promise<void> {
-  const deadline = performance.now() + limitMs;
-  while (!(await isReady())) {
-    if (performance.now() > deadline) throw new Error(`${what} is not ready after ${limitMs / 1000} s`);
-    await delay(everyMs);
-  }
 }

@@ -87,15 +87,19 @@ t.test('what pushes bring back while collections run is in the backend at the en
   for (let round = 0; round < 4; round++) for (const bytes of blobs) await push(c, bytes);
   let manifest: Digest | undefined;
   // A layer may be collected between its push and the manifest: both are repeated then, as clients do.
-  await until(async () => {
-    const layers: { digest: Digest; size: number }[] = [];
-    for (const bytes of blobs) layers.push({ digest: await push(c, bytes), size: bytes.length });
-    manifest = await pushImage(c, layers).catch((error: unknown) => {
-      if (!/manifest: 400/.test(String(error))) throw error;
-      return undefined;
-    });
-    return manifest !== undefined;
-  }, 'an image is taken', 240_000);
+  await until(
+    async () => {
+      const layers: { digest: Digest; size: number }[] = [];
+      for (const bytes of blobs) layers.push({ digest: await push(c, bytes), size: bytes.length });
+      manifest = await pushImage(c, layers).catch((error: unknown) => {
+        if (!/manifest: 400/.test(String(error))) throw error;
+        return undefined;
+      });
+      return manifest !== undefined;
+    },
+    'an image is taken',
+    240_000,
+  );
   over = true;
   t.ok((await sweeping) >= 2);
   await until(written(c), 'all is written');

@@ -5,7 +5,7 @@ import { peerIdHexOf, peerIdOf } from '@sepia/base/names/peer-id';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PieceHasher } from '@sepia/metainfo/tree';
 import { SwarmEngine } from '@sepia/swarm/shell/engine';
-import { MadeBlob } from './blobs.ts';
+import { MadeBlob } from '../blobs.ts';
 
 /** What the crowd's process is told, once. */
 export interface CrowdOrder {
