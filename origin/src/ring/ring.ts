@@ -10,8 +10,8 @@ import type { Cluster } from '@sepia/cluster/cluster';
 import {
   beginChange,
   endChange,
+  forkOf,
   isMoving,
-  isSameMembership,
   type Membership,
   type RingChange,
   refuseOtherRing,
@@ -67,7 +67,7 @@ export class Ring {
   /** Newest epochs that others named, while they are asked for, and a while after one was not got. */
   readonly #heard = new Map<string, number>();
   #turns = 0;
-  /** Who named other origins at this origin's own epoch, and which. */
+  /** Who named another ring than this origin's own, and which, in words. */
   readonly #differing = new Map<string, string>();
 
   constructor(deps: RingDeps) {
@@ -92,10 +92,7 @@ export class Ring {
   /** In words, for `/readyz`: a change under way, or that this origin is drained. */
   get warnings(): string[] {
     const { epoch, change } = this.membership;
-    const differing = [...this.#differing].map(
-      ([id, others]) => `the origins do not agree who they are (epoch ${epoch}): ${id} names ${others}`,
-    );
-    return [...differing, ...this.#stateWarnings(epoch, change)];
+    return [...this.#differing.values(), ...this.#stateWarnings(epoch, change)];
   }
 
   #stateWarnings(epoch: number, change: string | undefined): string[] {
@@ -129,11 +126,10 @@ export class Ring {
 
   /**
    * This origin takes part in `membership` from here on, durably; an older one changes nothing. `from`: who named it.
-   * @throws `CONFLICT` for another ring of the same epoch
+   * @throws `CONFLICT` for another ring: of the same epoch, or of a later one that came from another
    */
   async follow(membership: Membership, from = 'another origin'): Promise<void> {
-    if (this.isFounded) refuseOtherRing(this.membership, membership, from);
-    const turn = this.#turn.then(async () => await this.#follow(membership));
+    const turn = this.#turn.then(async () => await this.#follow(membership, from));
     this.#turn = turn.then(ignoreFailure, ignoreFailure);
     await turn;
   }
@@ -143,14 +139,14 @@ export class Ring {
     if (!this.isFounded) await this.follow(this.membership);
   }
 
-  /** Asks the others (or one) for their membership and follows the newest. */
+  /** Asks the others (or one) for their membership and follows the newest of this ring; others are warned of. */
   async catchUp(ids: readonly string[] = this.#others): Promise<void> {
     const ask = async (): Promise<void> => {
       const { signal } = this.#stopped;
       const said = await askAll(ids, async (id, over) => await this.#askedOf(id, over), { signal });
       const told = answersOf(said).filter((one) => one !== undefined);
       told.sort((a, b) => b.epoch - a.epoch);
-      const [newest] = told;
+      const newest = told.find((one) => !this.isFounded || forkOf(this.membership, one) === undefined);
       if (newest !== undefined && (!this.isFounded || newest.epoch > this.membership.epoch))
         await this.follow(newest);
       for (const one of said)
@@ -164,10 +160,9 @@ export class Ring {
     if (this.membership.epoch >= epoch) return;
     if (from !== undefined) await this.catchUp([from]);
     if (this.membership.epoch < epoch) await this.catchUp();
-    if (this.membership.epoch < epoch)
-      throw new CodedError('RECORDS_PENDING', {
-        message: `membership of epoch ${epoch} is not known here yet`,
-      });
+    if (this.membership.epoch >= epoch) return;
+    const why = [`membership of epoch ${epoch} is not known here yet`, ...this.#differing.values()];
+    throw new CodedError('RECORDS_PENDING', { message: why.join('; ') });
   }
 
   /** An answer of another origin named a newer epoch. It is asked for once, and again after a rest if it was not got. */
@@ -248,8 +243,9 @@ export class Ring {
       .filter((id) => id !== members.selfId);
   }
 
-  async #follow(membership: Membership): Promise<void> {
+  async #follow(membership: Membership, from: string): Promise<void> {
     const { cluster, standing, log } = this.#deps;
+    if (this.isFounded) refuseOtherRing(this.membership, membership, from);
     const isNews = !this.isFounded || membership.epoch > cluster.epoch;
     if (!isNews) return;
     await standing.follow(
@@ -265,18 +261,19 @@ export class Ring {
     this.#rested?.abort();
   }
 
-  /** Documents that differed at the first start: from then on nothing else would tell. */
+  /** Documents that differed at the first start, a folder of another cluster: from then on nothing else would tell. */
   #compare(id: string, told: Membership): void {
-    const { epoch } = this.membership;
-    if (!this.isFounded || told.epoch !== epoch) return;
-    if (isSameMembership(told, this.membership)) {
+    if (!this.isFounded) return;
+    const epoch = forkOf(this.membership, told);
+    if (epoch === undefined) {
       this.#differing.delete(id);
       return;
     }
-    const others = ringInWords(told);
+    const at = told.epoch === this.membership.epoch ? '' : ` at epoch ${told.epoch}`;
+    const others = `${ringInWords(told)}${at}`;
     if (!this.#differing.has(id))
       this.#deps.log.error({ id, epoch, others }, 'another origin names other origins at the same epoch');
-    this.#differing.set(id, others);
+    this.#differing.set(id, `the origins do not agree who they are (epoch ${epoch}): ${id} names ${others}`);
   }
 
   async #askedOf(id: string, signal: AbortSignal): Promise<Membership | undefined> {
