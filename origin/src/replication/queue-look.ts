@@ -7,7 +7,7 @@ import { isWriteBackRule } from './targets.ts';
 
 /** Groups of one rule that one look takes up; the others wait for a later one. */
 const MAX_GROUPS = 2_000;
-/** Jobs that one look keeps of all that may run. */
+/** Jobs that one look keeps of all that may run; each rule has its share, so that a registry that is away holds up no other. */
 const MAX_KEPT = 10_000;
 /** The leader of a shard is told again of the jobs that others keep for it. */
 const TELL_AGAIN_MS = 15_000;
@@ -45,7 +45,7 @@ interface QueueLookDeps {
   readonly jobs: Pick<ReplicationJobs, 'open'>;
   readonly queue: Pick<JobQueue, 'mayRun'>;
   readonly members: Pick<Members, 'leaderOf' | 'selfId'>;
-  readonly rules: { has(rule: string): boolean };
+  readonly rules: { readonly size: number; has(rule: string): boolean };
   readonly nowMs: () => number;
 }
 
@@ -69,7 +69,9 @@ export class QueueLook {
     const open = new Set<string>();
     const counts = { waiting: 0, dead: 0 };
     const backlogs = new Map<string, Backlog>();
-    let [size, kept] = [0, 0];
+    const kept = new Map<string, number>();
+    const share = Math.ceil(MAX_KEPT / Math.max(1, rules.size));
+    let size = 0;
     for (const [id, atMs] of this.#toldMs) if (nowMs() - atMs >= TELL_AGAIN_MS) this.#toldMs.delete(id);
     for await (const one of jobs.open()) {
       size += 1;
@@ -87,16 +89,17 @@ export class QueueLook {
       if (!rules.has(job.rule) || job.state === 'dead' || !this.#isRipe(one, seenMs)) continue;
       const key = groupKey(job);
       const group = groups.get(key);
+      const keptOf = kept.get(job.rule) ?? 0;
+      if (keptOf >= share) continue;
       if (group !== undefined) {
-        if (group.jobs.length >= MAX_JOBS || kept >= MAX_KEPT) continue;
+        if (group.jobs.length >= MAX_JOBS) continue;
         group.jobs.push(one);
-        kept += 1;
+        kept.set(job.rule, keptOf + 1);
         continue;
       }
       const ofRule = sizes.get(job.rule) ?? 0;
-      if (ofRule >= MAX_GROUPS || kept >= MAX_KEPT || !mayBegin(key, job.rule) || !queue.mayRun(one))
-        continue;
-      kept += 1;
+      if (ofRule >= MAX_GROUPS || !mayBegin(key, job.rule) || !queue.mayRun(one)) continue;
+      kept.set(job.rule, keptOf + 1);
       sizes.set(job.rule, ofRule + 1);
       groups.set(key, { key, jobs: [one] });
     }

@@ -11,7 +11,7 @@ function job(at: number, change: Partial<ReplicationJob> = {}): OpenJob {
   return { ...name, id: `j${at}`, atMs: 1, job: whole };
 }
 
-function lookAt(list: () => Iterable<OpenJob>, clock = { nowMs: 0 }, leader = 'o1'): QueueLook {
+function lookAt(list: () => Iterable<OpenJob>, clock = { nowMs: 0 }, leader = 'o1', rules = 1): QueueLook {
   return new QueueLook({
     jobs: {
       async *open() {
@@ -20,7 +20,7 @@ function lookAt(list: () => Iterable<OpenJob>, clock = { nowMs: 0 }, leader = 'o
     },
     queue: { mayRun: () => true },
     members: { selfId: 'o1', leaderOf: () => leader },
-    rules: { has: () => true },
+    rules: { size: rules, has: () => true },
     nowMs: () => clock.nowMs,
   });
 }
@@ -56,6 +56,23 @@ t.test('one tag that is pushed very often is one group, within a limit', async (
       ['latest', 500],
       ['v1', 1],
     ],
+  );
+});
+
+t.test('a rule with a long backlog takes no share of another', async (t) => {
+  const other = { rule: 'write-back/other' };
+  function* both(): Generator<OpenJob> {
+    // Many jobs a tag: as many as are kept, in fewer groups than one rule may have.
+    for (let at = 0; at < LONG; at++) yield job(at, { reference: `v${at % 1_000}` });
+    for (let at = 0; at < 100; at++) yield job(LONG + at, other);
+  }
+  const { groups } = await lookAt(both, { nowMs: 0 }, 'o1', 2).look(new Set(), () => true);
+  const ofOther = groups.filter(({ jobs }) => jobs[0]!.job.rule === other.rule);
+  t.equal(ofOther.length, 100);
+  t.equal(
+    groups.flatMap(({ jobs }) => jobs).length,
+    5_000 + 100,
+    'half of what is kept, and all of the other',
   );
 });
 
