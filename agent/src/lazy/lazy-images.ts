@@ -145,7 +145,8 @@ export class LazyImages {
     const either = AbortSignal.any([signal, half]);
     const [bindings, readFirst] = await Promise.all([
       this.#bindings(image, either),
-      this.#recorded(image, either),
+      // For who shows the layers; without a snapshotter nobody reads it.
+      offers.isServed ? this.#recorded(image, either) : undefined,
     ]);
     if (bindings.some((one) => one.binding === undefined && !one.isUnanswered)) this.#askForIndexes(image);
     if (!offers.isServed) return;

@@ -113,7 +113,7 @@ class StartFiles {
     const own = folders.map((one) => one.replace(/\$\{?ORIGIN\}?/g, origin));
     const triplet = TRIPLETS[machine];
     const multiarch = triplet === undefined ? [] : [`/lib/${triplet}`, `/usr/lib/${triplet}`];
-    const all = [...own, ...this.#command.libraryPath.split(':'), ...multiarch, ...LIBRARY_FOLDERS];
+    const all = [...own, ...this.#command.loaderPath.split(':'), ...multiarch, ...LIBRARY_FOLDERS];
     const absolute = all.filter((folder) => folder.startsWith('/'));
     const linker = interpreter === undefined ? undefined : this.#file(interpreter);
     return [

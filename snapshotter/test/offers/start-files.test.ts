@@ -18,7 +18,7 @@ const link = (name: string, linkName: string): TarPart => ({ name, typeFlag: '2'
 async function parts(layers: TarPart[][], words: string[], more: object = {}): Promise<string[]> {
   const tars = layers.map((one) => writeTar(one));
   const told: string[] = [];
-  const command = { words, path: '/usr/local/bin:/usr/bin:/bin', libraryPath: '', folder: '/app', ...more };
+  const command = { words, path: '/usr/local/bin:/usr/bin:/bin', loaderPath: '', folder: '/app', ...more };
   await findStartFiles(
     {
       trees: tars.map((tar) => layerTree(tarEntries(tar).map(layerEntry))),

@@ -37,7 +37,7 @@ function layerOf(broken = false, entryCount = 2): LazyLayer {
 }
 
 const OFFER = { repository: 'team/app' } as Parameters<StartReads['expect']>[0];
-const COMMAND = { words: ['tool'], path: '/bin', libraryPath: '', folder: '/' };
+const COMMAND = { words: ['tool'], path: '/bin', loaderPath: '', folder: '/' };
 const spanAt = (name: string): number => Math.floor(ENTRIES.find(({ path }) => path === name)!.offset / 1024);
 
 t.test(

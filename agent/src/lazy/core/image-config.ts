@@ -40,7 +40,7 @@ export function readCommand(config: Uint8Array): StartCommand | undefined {
   return {
     words,
     path: variable('PATH') ?? DEFAULT_PATH,
-    libraryPath: variable('LD_LIBRARY_PATH') ?? '',
+    loaderPath: variable('LD_LIBRARY_PATH') ?? '',
     folder,
   };
 }

@@ -30,7 +30,7 @@ t.test('what an image runs, as a hint', async (t) => {
       Env: ['PATH=/old', 'PATH=/app/bin:/bin', 'LD_LIBRARY_PATH=/app/lib', 'X'],
       WorkingDir: '/app',
     }),
-    { words: ['/start.sh', 'serve'], path: '/app/bin:/bin', libraryPath: '/app/lib', folder: '/app' },
+    { words: ['/start.sh', 'serve'], path: '/app/bin:/bin', loaderPath: '/app/lib', folder: '/app' },
   );
   t.match(run({ Cmd: ['a'], WorkingDir: '' }), { words: ['a'], path: /^\/usr\/local\/sbin:/, folder: '/' });
   for (const nothing of [undefined, null, 1, [], {}, { Cmd: 'a' }, { Cmd: [] }, { Entrypoint: [{}] }])

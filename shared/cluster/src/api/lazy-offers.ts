@@ -16,7 +16,7 @@ export const START_COMMAND = z.object({
   words: z.array(z.string().max(MAX_COMMAND_TEXT)).max(MAX_COMMAND_WORDS),
   /** `PATH` and `LD_LIBRARY_PATH` of its environment. */
   path: z.string().max(MAX_COMMAND_TEXT),
-  libraryPath: z.string().max(MAX_COMMAND_TEXT),
+  loaderPath: z.string().max(MAX_COMMAND_TEXT),
   folder: z.string().max(MAX_COMMAND_TEXT),
 });
 export type StartCommand = z.infer<typeof START_COMMAND>;
