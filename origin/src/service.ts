@@ -357,7 +357,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       app,
       notReady,
       warnings: () => [
-        ...[...ring.warnings, ...recovery.warnings, ...scrubber.warnings],
+        ...[...ring.warnings, ...recovery.warnings, ...scrubber.warnings, ...room.warnings],
         ...[...writeBack.warnings, ...writeBehind.warnings],
       ],
       clock,

@@ -9,6 +9,7 @@ const RESERVE_BYTES = 64 * 1024 * 1024;
 /** Writes up to this size may use the reserve. */
 const SMALL_BYTES = 64 * 1024;
 const REFRESH_MS = 1_000;
+const REMEDY = 'make room, or give it a larger disk';
 /** After a write that found no room, no blob is begun for this long, in ms: others take it. */
 const HOLD_MS = 10_000;
 /** A blob that is refused alone for its size is logged at most this often, in ms. */
@@ -63,6 +64,15 @@ export class DiskRoom {
 
   get isFull(): boolean {
     return this.#deps.nowMs() < this.#heldUntilMs || this.#free <= RESERVE_BYTES;
+  }
+
+  /** For `/readyz`: what this origin cannot do for want of room; empty where it can. */
+  get warnings(): readonly string[] {
+    if (!this.isFull) return [];
+    const mib = Math.floor(this.#free / 1024 ** 2);
+    return [
+      `the disk of ${this.#deps.dir} is full (${mib} MiB free): no uploads, copies and fetches are taken; ${REMEDY}`,
+    ];
   }
 
   /** Returns if `bytes` more fit beside the reserve. @throws {CodedError} `DISK_FULL` that names this origin */
@@ -144,7 +154,7 @@ export class DiskRoom {
     if (this.#wasFull)
       this.#deps.log.error(
         this.#facts(),
-        'disk is full: no uploads, copies and fetches are taken; make room, or give it a larger disk',
+        `disk is full: no uploads, copies and fetches are taken; ${REMEDY}`,
       );
     else this.#deps.log.info(this.#facts(), 'disk has room again');
   }
@@ -170,8 +180,8 @@ export class DiskRoom {
     const { selfId } = this.#deps;
     const message =
       neededBytes === undefined
-        ? `disk of origin ${selfId} is full`
-        : `disk of origin ${selfId} has no room for ${neededBytes} bytes`;
+        ? `disk of origin ${selfId} is full; ${REMEDY}`
+        : `disk of origin ${selfId} has no room for ${neededBytes} bytes; ${REMEDY}`;
     const detail = {
       origin: selfId,
       freeBytes: this.#free,

@@ -49,7 +49,8 @@ t.test('what does not fit beside the reserve is refused by name', async (t) => {
 t.test('a disk at its reserve is full', async (t) => {
   const { room } = await setUp(t, RESERVE);
   t.equal(room.isFull, true);
-  t.throws(() => room.check(0), { code: 'DISK_FULL', message: 'disk of origin o2 is full' });
+  t.throws(() => room.check(0), { code: 'DISK_FULL', message: /^disk of origin o2 is full; make room, or/ });
+  t.match(room.warnings, [/^the disk of .* is full \(64 MiB free\): no uploads, .*; make room, or/]);
 });
 
 t.test('large writes leave the reserve alone, small ones may use it', async (t) => {
