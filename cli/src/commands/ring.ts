@@ -29,7 +29,7 @@ export function addRing(program: Command): void {
     .description('the origins that keep content: who they are, and changes of that');
   operatorOptions(ring.command('status'))
     .description(
-      'members of the ring, and how far a change is; exit 0 only if none is under way and nothing is owed',
+      'members of the ring, and how far a change is; exit 0 only if none is under way, nothing is owed and no origin is of another ring',
     )
     .option('--json', 'print JSON', false)
     .action(async (flags: OperatorFlags & { json: boolean }) => {
@@ -119,13 +119,14 @@ async function viewOf(operator: Operator): Promise<RingView> {
   const answers = await operator.askAll<RingStatus>(to(ORIGIN_RING.status));
   const statuses = answers.flatMap(({ answer }) => (answer === undefined ? [] : [answer]));
   if (statuses.length === 0) throw answers[0]?.error ?? new CodedError('NO_PEERS');
-  return { membership: operator.cluster.membership, statuses };
+  return { membership: operator.cluster.membership, statuses, otherRings: operator.otherRings };
 }
 
-function isQuiet({ membership, statuses }: RingView): boolean {
+function isQuiet({ membership, statuses, otherRings }: RingView): boolean {
   const owing = membership.origins.filter(({ state }) => state !== 'draining');
   return (
     !isMoving(membership) &&
+    otherRings.length === 0 &&
     owing.every(({ id }) => {
       const one = statuses.find((status) => status.id === id);
       return one?.isSettled === true && one.blobsOwed === 0 && one.copiesOwed === 0;

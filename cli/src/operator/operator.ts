@@ -9,6 +9,7 @@ import { ORIGIN_RING } from '@sepia/cluster/api/ring';
 import { to } from '@sepia/cluster/api/route';
 import { Cluster, shardKey } from '@sepia/cluster/cluster';
 import { loadClusterDocument } from '@sepia/cluster/load-document';
+import { ringOfMost, type ToldRing } from '@sepia/cluster/membership';
 import { RING_ANSWER } from '@sepia/cluster/ring-messages';
 import { InternalClient, type InternalRequest } from '@sepia/http/client';
 import { createDispatcher, type Dispatcher } from '@sepia/http/sockets';
@@ -54,6 +55,7 @@ export class Operator {
   readonly #client: InternalClient;
   readonly #dispatcher: Dispatcher;
   #followed: Promise<void> | undefined;
+  #otherRings: readonly ToldRing[] = [];
 
   constructor(cluster: Cluster, clusterKey: Uint8Array) {
     this.cluster = cluster;
@@ -85,7 +87,12 @@ export class Operator {
     return this.cluster.members('origin').map((member) => member.id);
   }
 
-  /** Follows the membership that the origins agreed on, as far as one of them tells it. Asked once, or `anew`. */
+  /** Origins that name another ring than the one that is followed, when they were asked last. */
+  get otherRings(): readonly ToldRing[] {
+    return this.#otherRings;
+  }
+
+  /** Follows the membership that most origins agreed on, of those that tell it. Asked once, or `anew`. */
   async follow(anew = false): Promise<void> {
     if (anew) this.#followed = undefined;
     this.#followed ??= this.#askRing();
@@ -110,10 +117,13 @@ export class Operator {
 
   async #askRing(): Promise<void> {
     const answers = await this.#each<unknown>({ ...to(ORIGIN_RING.membership), headersTimeoutMs: RING_MS });
-    const told = answers.map(({ answer }) => RING_ANSWER.safeParse(answer).data);
-    const known = told.filter((one) => one?.founded === true).map((one) => one!.membership);
-    known.sort((a, b) => b.epoch - a.epoch);
-    if (known[0] !== undefined) this.cluster.follow(known[0]);
+    const told = answers.flatMap(({ id, answer }) => {
+      const one = RING_ANSWER.safeParse(answer).data;
+      return one?.founded === true ? [{ by: id, membership: one.membership }] : [];
+    });
+    const { ring, others } = ringOfMost(told);
+    this.#otherRings = others;
+    if (ring !== undefined) this.cluster.follow(ring);
   }
 
   /** Upstream, repository and reference of `[HOST/]REPOSITORY[:TAG|@DIGEST]`. @throws `UPSTREAM_UNKNOWN`, `REQUEST_INVALID` */

@@ -1,5 +1,5 @@
 import type { RingStatus } from '@sepia/cluster/api/ring';
-import { isMoving, type Membership } from '@sepia/cluster/membership';
+import { isMoving, type Membership, ringInWords, type ToldRing } from '@sepia/cluster/membership';
 import Table from 'cli-table3';
 import { barText } from '../terminal/format.ts';
 
@@ -8,12 +8,14 @@ export interface RingView {
   readonly membership: Membership;
   /** Of those that answer. */
   readonly statuses: readonly RingStatus[];
+  /** Origins of another ring than the one that most of them name. */
+  readonly otherRings: readonly ToldRing[];
 }
 
 const BAR_CELLS = 20;
 
 /** Table of the members, with a bar for each part of a change under way. */
-export function ringText({ membership, statuses }: RingView): string {
+export function ringText({ membership, statuses, otherRings }: RingView): string {
   const { epoch, origins, before = [], change } = membership;
   const table = new Table({
     head: ['origin', 'state', 'epoch', 'part of the change', 'blobs to get', 'copies to send', 'doing'],
@@ -31,7 +33,11 @@ export function ringText({ membership, statuses }: RingView): string {
     }
   }
   const what = isMoving(membership) ? `a change is under way: ${change}` : 'no change is under way';
-  return `${table.toString()}\nEpoch ${epoch}; ${what}.\n`;
+  const others = otherRings.map(
+    (one) =>
+      `${one.by} is of another ring (epoch ${one.membership.epoch}: ${ringInWords(one.membership)}).\n`,
+  );
+  return `${table.toString()}\nEpoch ${epoch}; ${what}.\n${others.join('')}`;
 }
 
 function stateText({ epoch, before = [], origins }: Membership, id: string, state: string): string {

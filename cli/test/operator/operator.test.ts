@@ -1,8 +1,10 @@
 import { CodedError } from '@sepia/base/errors';
 import { Cluster } from '@sepia/cluster/cluster';
 import { parseClusterDocument } from '@sepia/cluster/load-document';
+import { beginChange, endChange, type Membership } from '@sepia/cluster/membership';
 import t, { type Test } from 'tap';
 import { Operator } from '../../src/operator/operator.ts';
+import { ringText } from '../../src/operator/ring-view.ts';
 
 const CALL = { method: 'GET', path: '/v1/x' } as const;
 
@@ -50,4 +52,29 @@ t.test('proxies are asked in turn; what one answers is told as it is', async (t)
   });
   await t.rejects(refusing.operator.askProxy(CALL), refused);
   t.same(refusing.asked, ['proxy-1'], 'another would say the same');
+});
+
+t.test('the ring that most origins name is shown, and who names another', async (t) => {
+  const { operator } = start(t, [], () => 1);
+  const member = (id: string) => ({
+    id,
+    role: 'origin' as const,
+    urls: ['http://x:1'],
+    peers: [],
+    weight: 1,
+    state: 'active' as const,
+  });
+  const founded = (...ids: string[]): Membership => ({ v: 1, epoch: 0, origins: ids.map(member) });
+  const drained = (ring: Membership, id: string): Membership =>
+    endChange(beginChange(ring, { action: 'drain', ids: [id] }));
+  const own = drained(founded('origin-1', 'origin-2', 'origin-3'), 'origin-3');
+  const other = drained(drained(founded('origin-1', 'origin-2', 'origin-9'), 'origin-9'), 'origin-1');
+  operator.cluster.follow(own);
+  operator.ask = async <T>(id: string): Promise<T> =>
+    ({ founded: true, membership: id === 'origin-2' ? other : own }) as T;
+  await operator.follow(true);
+  t.same(operator.cluster.membership, own);
+  t.match(operator.otherRings, [{ by: 'origin-2', membership: { epoch: 4 } }]);
+  const text = ringText({ membership: own, statuses: [], otherRings: operator.otherRings });
+  t.match(text, /\nEpoch 2; no change is under way\.\norigin-2 is of another ring \(epoch 4: .*origin-9/);
 });

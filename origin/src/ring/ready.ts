@@ -5,7 +5,7 @@ import { ORIGIN_RING, type RingStatus } from '@sepia/cluster/api/ring';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { type Member, sharedAddresses } from '@sepia/cluster/document';
-import { isSameRing, type Membership, ringInWords, spareOf } from '@sepia/cluster/membership';
+import { forkOf, type Membership, ringInWords, spareOf } from '@sepia/cluster/membership';
 import { RING_ANSWER, type RingAnswer } from '@sepia/cluster/ring-messages';
 import type { InternalClient } from '@sepia/http/client';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
@@ -102,11 +102,12 @@ function checkAddresses({ cluster }: ReadyDeps, { current, next }: Change): void
 function checkLineage(current: Membership, { id }: Member, { founded, membership }: RingAnswer): void {
   if (!founded) return;
   const here = current.origins.find((one) => one.id === id);
-  const isSame = membership.epoch !== current.epoch || isSameRing(membership, current);
+  const fork = forkOf(membership, current);
+  const isSame = fork === undefined;
   if (here !== undefined && isActive(here)) {
     if (isSame) return;
     throw refused(
-      `${id} knows other origins at the same epoch ${current.epoch} (${ringInWords(membership)}; here ${ringInWords(current)}); the ring does not change before those that are wrong were started empty, one at a time`,
+      `${id} is of another ring: it knows other origins at epoch ${fork} (${ringInWords(membership)}; here ${ringInWords(current)}); the ring does not change before those that are wrong were started empty, one at a time`,
     );
   }
   const there = [...membership.origins, ...(membership.before ?? [])].find((one) => one.id === id);

@@ -11,11 +11,9 @@ import {
   beginChange,
   endChange,
   isMoving,
-  isSameMembership,
   type Membership,
   type RingChange,
   refuseOtherRing,
-  ringInWords,
   waitsFor,
 } from '@sepia/cluster/membership';
 import { RING_ANSWER } from '@sepia/cluster/ring-messages';
@@ -29,6 +27,7 @@ import type { OwnStanding } from '../records/own-standing.ts';
 import type { Agreement } from './agreement.ts';
 import type { Leftovers } from './leftovers.ts';
 import type { Move } from './move.ts';
+import { OtherRings } from './other-rings.ts';
 import { checkReady } from './ready.ts';
 
 const MOVING_REST_MS = 500;
@@ -67,11 +66,11 @@ export class Ring {
   /** Newest epochs that others named, while they are asked for, and a while after one was not got. */
   readonly #heard = new Map<string, number>();
   #turns = 0;
-  /** Who named other origins at this origin's own epoch, and which. */
-  readonly #differing = new Map<string, string>();
+  readonly #otherRings: OtherRings;
 
   constructor(deps: RingDeps) {
     this.#deps = deps;
+    this.#otherRings = new OtherRings(deps.log);
   }
 
   get membership(): Membership {
@@ -92,10 +91,7 @@ export class Ring {
   /** In words, for `/readyz`: a change under way, or that this origin is drained. */
   get warnings(): string[] {
     const { epoch, change } = this.membership;
-    const differing = [...this.#differing].map(
-      ([id, others]) => `the origins do not agree who they are (epoch ${epoch}): ${id} names ${others}`,
-    );
-    return [...differing, ...this.#stateWarnings(epoch, change)];
+    return [...this.#otherRings.warnings, ...this.#stateWarnings(epoch, change)];
   }
 
   #stateWarnings(epoch: number, change: string | undefined): string[] {
@@ -129,11 +125,10 @@ export class Ring {
 
   /**
    * This origin takes part in `membership` from here on, durably; an older one changes nothing. `from`: who named it.
-   * @throws `CONFLICT` for another ring of the same epoch
+   * @throws `CONFLICT` for another ring: of the same epoch, or of a later one that came from another
    */
   async follow(membership: Membership, from = 'another origin'): Promise<void> {
-    if (this.isFounded) refuseOtherRing(this.membership, membership, from);
-    const turn = this.#turn.then(async () => await this.#follow(membership));
+    const turn = this.#turn.then(async () => await this.#follow(membership, from));
     this.#turn = turn.then(ignoreFailure, ignoreFailure);
     await turn;
   }
@@ -143,20 +138,22 @@ export class Ring {
     if (!this.isFounded) await this.follow(this.membership);
   }
 
-  /** Asks the others (or one) for their membership and follows the newest. */
+  /** Asks the others (or one) for their membership and follows the newest of this ring; others are warned of. */
   async catchUp(ids: readonly string[] = this.#others): Promise<void> {
+    // Who knows none yet follows the ring that most name, not that of whoever is heard first.
+    const asked = this.isFounded ? ids : [...new Set([...ids, ...this.#others])];
     const ask = async (): Promise<void> => {
       const { signal } = this.#stopped;
-      const said = await askAll(ids, async (id, over) => await this.#askedOf(id, over), { signal });
-      const told = answersOf(said).filter((one) => one !== undefined);
-      told.sort((a, b) => b.epoch - a.epoch);
-      const [newest] = told;
+      const said = await askAll(asked, async (id, over) => await this.#askedOf(id, over), { signal });
+      const told = said.flatMap((one) =>
+        one.type === 'answer' && one.answer !== undefined ? [{ by: one.by, membership: one.answer }] : [],
+      );
+      const newest = this.#otherRings.newestOf(this.isFounded ? this.membership : undefined, told);
       if (newest !== undefined && (!this.isFounded || newest.epoch > this.membership.epoch))
         await this.follow(newest);
-      for (const one of said)
-        if (one.type === 'answer' && one.answer !== undefined) this.#compare(one.by, one.answer);
+      if (this.isFounded) for (const one of told) this.#otherRings.compare(this.membership, one);
     };
-    await this.#flights.run(ids.join('\n'), ask, this.#stopped.signal);
+    await this.#flights.run(asked.join('\n'), ask, this.#stopped.signal);
   }
 
   /** Returns once this origin's membership is at least that of a message. @throws `RECORDS_PENDING` if it does not get it */
@@ -164,10 +161,9 @@ export class Ring {
     if (this.membership.epoch >= epoch) return;
     if (from !== undefined) await this.catchUp([from]);
     if (this.membership.epoch < epoch) await this.catchUp();
-    if (this.membership.epoch < epoch)
-      throw new CodedError('RECORDS_PENDING', {
-        message: `membership of epoch ${epoch} is not known here yet`,
-      });
+    if (this.membership.epoch >= epoch) return;
+    const why = [`membership of epoch ${epoch} is not known here yet`, ...this.#otherRings.warnings];
+    throw new CodedError('RECORDS_PENDING', { message: why.join('; ') });
   }
 
   /** An answer of another origin named a newer epoch. It is asked for once, and again after a rest if it was not got. */
@@ -248,8 +244,9 @@ export class Ring {
       .filter((id) => id !== members.selfId);
   }
 
-  async #follow(membership: Membership): Promise<void> {
+  async #follow(membership: Membership, from: string): Promise<void> {
     const { cluster, standing, log } = this.#deps;
+    if (this.isFounded) refuseOtherRing(this.membership, membership, from);
     const isNews = !this.isFounded || membership.epoch > cluster.epoch;
     if (!isNews) return;
     await standing.follow(
@@ -260,23 +257,9 @@ export class Ring {
     log.info({ epoch: membership.epoch, change: membership.change }, 'membership of the ring');
     this.#turns = 0;
     this.#waits = [];
-    this.#differing.clear();
+    this.#otherRings.clear();
     this.#deps.onFollow();
     this.#rested?.abort();
-  }
-
-  /** Documents that differed at the first start: from then on nothing else would tell. */
-  #compare(id: string, told: Membership): void {
-    const { epoch } = this.membership;
-    if (!this.isFounded || told.epoch !== epoch) return;
-    if (isSameMembership(told, this.membership)) {
-      this.#differing.delete(id);
-      return;
-    }
-    const others = ringInWords(told);
-    if (!this.#differing.has(id))
-      this.#deps.log.error({ id, epoch, others }, 'another origin names other origins at the same epoch');
-    this.#differing.set(id, others);
   }
 
   async #askedOf(id: string, signal: AbortSignal): Promise<Membership | undefined> {

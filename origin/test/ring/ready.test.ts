@@ -127,7 +127,7 @@ t.test('an origin that names other origins at this epoch stops every change, by 
   await t.rejects(check({}, { change, rings: said(['o1', 'o2', 'o3', 'o4']) }), {
     code: 'REQUEST_INVALID',
     message:
-      /^ring: o2 knows other origins at the same epoch 2 \(o1 .*, o4 \(weight 1\); here o1 .*, o3 \(weight 1\)\)/,
+      /^ring: o2 is of another ring: it knows other origins at epoch 2 \(o1 .*, o4 \(weight 1\); here o1 .*, o3 \(weight 1\)\)/,
   });
   await t.resolves(check({}, { change, rings: said(['o3', 'o2', 'o1']) }));
   await t.resolves(check({}, { change, rings: said(['o1', 'o2'], 0) }), 'it gets the newer one');

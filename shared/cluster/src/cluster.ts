@@ -17,6 +17,7 @@ export class Cluster {
   readonly file: ClusterDocument;
   readonly upstreams: readonly ClusterUpstream[];
   #membership: Membership;
+  #isAgreed = false;
   #document: ClusterDocument;
   #members: ReadonlyMap<string, Member>;
   readonly #listeners = new Set<() => void>();
@@ -51,6 +52,11 @@ export class Cluster {
     return this.#membership;
   }
 
+  /** The membership that was followed last; undefined where only the file is known. */
+  get agreed(): Membership | undefined {
+    return this.#isAgreed ? this.#membership : undefined;
+  }
+
   /** Of the membership. */
   get epoch(): number {
     return this.#membership.epoch;
@@ -59,6 +65,7 @@ export class Cluster {
   /** Follows the membership of the origins; where the file names a member, its addresses are the file's. */
   follow(membership: Membership): void {
     this.#membership = membership;
+    this.#isAgreed = true;
     const kept = [...membership.origins, ...(membership.before ?? [])];
     const origins = new Map<string, Member>();
     for (const member of kept) if (!origins.has(member.id)) origins.set(member.id, this.#addressed(member));

@@ -1,6 +1,16 @@
+import { createHash } from 'node:crypto';
 import { CodedError } from '@sepia/base/errors';
 import type { ClusterDocument, Member } from './document.ts';
 import { majority, type Ownership, ownersOf, type Shard, STAND_INS } from './ring.ts';
+
+/** Epochs that a membership names of its own past: those of 32 changes. The oldest that is known stays besides. */
+const ANCESTORS = 64;
+
+/** An earlier epoch of a ring: `hash` is of who was in it, and of the hash of the epoch before it. */
+export interface Ancestor {
+  readonly epoch: number;
+  readonly hash: string;
+}
 
 /**
  * Who keeps records and pushed blobs, as the origins agreed. An even `epoch` is settled; an odd one is a ring change
@@ -13,6 +23,8 @@ export interface Membership {
   readonly before?: readonly Member[];
   /** In words: what the change under way does. */
   readonly change?: string;
+  /** The epochs that it came from, oldest first; memberships of earlier versions name none. */
+  readonly lineage?: readonly Ancestor[];
 }
 
 /** What an operator changes of the ring. */
@@ -96,12 +108,14 @@ export function beginChange(membership: Membership, change: RingChange): Members
     origins: after,
     before: origins,
     change: `${change.action} ${ids.join(', ')}`,
+    lineage: lineageAfter(membership),
   };
 }
 
 /** The last step: the new owners alone. */
-export function endChange({ epoch, origins }: Membership): Membership {
-  return { v: 1, epoch: epoch + 1, origins };
+export function endChange(membership: Membership): Membership {
+  const { epoch, origins } = membership;
+  return { v: 1, epoch: epoch + 1, origins, lineage: lineageAfter(membership) };
 }
 
 /** How far one origin is with its part of a change. */
@@ -152,26 +166,77 @@ export function handEdits(membership: Membership, last: readonly Member[], now: 
 }
 
 /** True if both name the same origins, with the same weights and states. Addresses may differ. */
-export function isSameRing(one: Membership, other: Membership): boolean {
+function isSameRing(one: Membership, other: Membership): boolean {
   return ringInWords(one) === ringInWords(other);
 }
 
 /** True if both say the same of one epoch: who is in the ring, and who was in it when its change began. */
-export function isSameMembership(one: Membership, other: Membership): boolean {
-  const began = ({ before = [] }: Membership): string => ringInWords({ v: 1, epoch: 0, origins: before });
-  return one.epoch === other.epoch && isSameRing(one, other) && began(one) === began(other);
+function isSameMembership(one: Membership, other: Membership): boolean {
+  return one.epoch === other.epoch && isSameRing(one, other) && beganWith(one) === beganWith(other);
 }
 
 /**
- * Epochs alone do not tell two rings apart: whoever knows one refuses another of the same epoch. `from`: who says so.
+ * The first epoch at which both are known to be different rings; undefined where nothing says that they are. Compared is
+ * each epoch that both name, as their own or in their lineage. ADR 0068.
+ */
+export function forkOf(one: Membership, other: Membership): number | undefined {
+  const [early, late] = one.epoch <= other.epoch ? [one, other] : [other, one];
+  const past = new Map((late.lineage ?? []).map(({ epoch, hash }) => [epoch, hash]));
+  const isFork = ({ epoch, hash }: Ancestor): boolean => past.has(epoch) && past.get(epoch) !== hash;
+  const fork = (early.lineage ?? []).find(isFork);
+  if (fork !== undefined) return fork.epoch;
+  const isSame = early.epoch === late.epoch ? isSameMembership(early, late) : !isFork(ancestorOf(early));
+  return isSame ? undefined : early.epoch;
+}
+
+/**
+ * Epochs alone do not tell two rings apart: whoever knows one refuses another of the same epoch, and a later one that
+ * came from another. An older one is no matter. `from`: who says so.
  * @throws {CodedError} `CONFLICT` that names both
  */
 export function refuseOtherRing(known: Membership, told: Membership, from: string): void {
-  if (told.epoch !== known.epoch || isSameMembership(known, told)) return;
+  if (told.epoch < known.epoch) return;
+  const epoch = forkOf(known, told);
+  if (epoch === undefined) return;
+  const isLater = told.epoch > known.epoch;
+  const [at, here] = isLater ? [` (epoch ${told.epoch})`, ` (epoch ${known.epoch})`] : ['', ''];
   throw new CodedError('CONFLICT', {
-    message: `ring: two rings have epoch ${known.epoch}: ${from} names ${ringInWords(told)}; known here: ${ringInWords(known)}; those that are wrong must be started empty, one at a time`,
-    detail: { epoch: known.epoch },
+    message: `ring: two rings have epoch ${epoch}: ${from} names ${ringInWords(told)}${at}; known here: ${ringInWords(known)}${here}; those that are wrong must be started empty, one at a time`,
+    detail: { epoch },
   });
+}
+
+/** A ring, and who told of it. */
+export interface ToldRing {
+  readonly by: string;
+  readonly membership: Membership;
+}
+
+/** What several members told of the ring. */
+interface ToldRings {
+  /** The newest of the ring that most of them are of; undefined if nobody told one. */
+  readonly ring: Membership | undefined;
+  /** So many told of that ring. */
+  readonly count: number;
+  /** Who told of another ring, and which. */
+  readonly others: readonly ToldRing[];
+}
+
+/**
+ * The ring that most name, for whoever knows none yet: one folder of another cluster must not decide. Where as many name
+ * one as another, the one with the newest epoch stands.
+ */
+export function ringOfMost(told: readonly ToldRing[]): ToldRings {
+  const rings: ToldRing[][] = [];
+  for (const one of told.toSorted((a, b) => b.membership.epoch - a.membership.epoch)) {
+    const same = rings.find((ring) =>
+      ring.every(({ membership }) => forkOf(membership, one.membership) === undefined),
+    );
+    if (same === undefined) rings.push([one]);
+    else same.push(one);
+  }
+  const [most = [], ...rest] = rings.toSorted((a, b) => b.length - a.length);
+  return { ring: most[0]?.membership, count: most.length, others: rest.flat() };
 }
 
 /** What keys are placed by, in words: origins with weights and states, in the order of their ids. */
@@ -180,6 +245,22 @@ export function ringInWords({ origins }: Membership): string {
     (one) => `${one.id} (weight ${one.weight}${isActive(one) ? '' : `, ${one.state}`})`,
   );
   return words.sort().join(', ');
+}
+
+function beganWith({ before = [] }: Membership): string {
+  return ringInWords({ v: 1, epoch: 0, origins: before });
+}
+
+/** These bytes are for ever: all versions must say the same of an epoch. */
+function ancestorOf(membership: Membership): Ancestor {
+  const { epoch, lineage = [] } = membership;
+  const text = [lineage.at(-1)?.hash ?? '', epoch, ringInWords(membership), beganWith(membership)].join('\n');
+  return { epoch, hash: createHash('sha256').update(text).digest('hex').slice(0, 32) };
+}
+
+function lineageAfter(parent: Membership): Ancestor[] {
+  const [oldest, ...later] = [...(parent.lineage ?? []), ancestorOf(parent)];
+  return [oldest!, ...later.slice(-ANCESTORS)];
 }
 
 function added(origins: readonly Member[], members: readonly Member[]): Member[] {

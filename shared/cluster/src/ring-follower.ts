@@ -1,3 +1,5 @@
+import { askAll, type Said } from '@sepia/base/async/ask-many';
+import { isCoded } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { InternalClient, type InternalRequest, type InternalResponse } from '@sepia/http/client';
@@ -5,10 +7,20 @@ import { H_EPOCH } from './api/headers.ts';
 import { ORIGIN_RING } from './api/ring.ts';
 import { to } from './api/route.ts';
 import type { Cluster } from './cluster.ts';
+import { type Membership, refuseOtherRing, ringOfMost, type ToldRing } from './membership.ts';
 import { RING_ANSWER } from './ring-messages.ts';
 
 /** How long an origin may take to tell the membership, in ms. */
 const ASK_MS = 3_000;
+
+/** Who told which ring, of origins by id and address. */
+function toldBy(
+  said: readonly Said<readonly [id: string, url: string], Membership | undefined>[],
+): ToldRing[] {
+  return said.flatMap(({ by: [by], ...one }) =>
+    one.type === 'answer' && one.answer !== undefined ? [{ by, membership: one.answer }] : [],
+  );
+}
 
 type ClientDeps = ConstructorParameters<typeof InternalClient>[0];
 
@@ -20,19 +32,42 @@ export function epochOf(headers: InternalResponse['headers']): number {
 
 /**
  * A client of a member that is no origin. Every answer of an origin names the epoch of its membership: a newer one is
- * got from that origin, and followed.
+ * got from that origin, and followed; one of another ring than the one that was followed is refused, and logged once.
  */
 export function followingClient(cluster: Cluster, log: Logger, deps: ClientDeps): InternalClient {
   let asking = false;
-  const follow = async ({ url, to: id }: InternalRequest): Promise<void> => {
+  /** Newest epochs of other rings, by the origin that named them. */
+  const others = new Map<string, number>();
+  const ringOf = async (url: string, id: string): Promise<Membership | undefined> => {
+    const call = { ...to(ORIGIN_RING.membership), url, to: id, headersTimeoutMs: ASK_MS };
+    const told = RING_ANSWER.safeParse(await client.json(call)).data;
+    return told?.founded === true ? told.membership : undefined;
+  };
+  /** Where none was followed yet, the ring that most origins name: the first that is heard may be of another one. */
+  const firstRing = async (url: string, id: string): Promise<Membership | undefined> => {
+    const origins = new Map(cluster.members('origin').map((one) => [one.id, one.urls[0] ?? ''])).set(id, url);
+    const isEnough = (said: Parameters<typeof toldBy>[0]): boolean =>
+      ringOfMost(toldBy(said)).count > origins.size / 2;
+    return ringOfMost(
+      toldBy(await askAll([...origins], async ([by, at]) => await ringOf(at, by), { isEnough })),
+    ).ring;
+  };
+  const follow = async ({ url, to: id }: InternalRequest, epoch: number): Promise<void> => {
     asking = true;
     try {
-      const call = { ...to(ORIGIN_RING.membership), url, to: id, headersTimeoutMs: ASK_MS };
-      const told = RING_ANSWER.safeParse(await client.json(call)).data;
-      if (told?.founded !== true || told.membership.epoch <= cluster.epoch) return;
-      cluster.follow(told.membership);
+      const known = cluster.agreed;
+      const told = known === undefined ? await firstRing(url, id) : await ringOf(url, id);
+      if (told === undefined || told.epoch <= cluster.epoch) return;
+      if (known !== undefined) refuseOtherRing(known, told, id);
+      cluster.follow(told);
+      others.clear();
       log.info({ epoch: cluster.epoch }, 'membership of the ring');
     } catch (error) {
+      if (isCoded(error, 'CONFLICT')) {
+        others.set(id, epoch);
+        logFailure(log, error, 'another ring is not followed', { id, epoch }, 'error');
+        return;
+      }
       // The next answer names it again.
       logFailure(log, error, 'membership not got', { id }, 'debug');
     } finally {
@@ -42,7 +77,8 @@ export function followingClient(cluster: Cluster, log: Logger, deps: ClientDeps)
   const client = new InternalClient({
     ...deps,
     onAnswer: (call, headers) => {
-      if (!asking && epochOf(headers) > cluster.epoch) void follow(call);
+      const epoch = epochOf(headers);
+      if (!asking && epoch > cluster.epoch && epoch > (others.get(call.to) ?? 0)) void follow(call, epoch);
     },
   });
   return client;

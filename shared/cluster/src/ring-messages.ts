@@ -12,6 +12,10 @@ export const MEMBERSHIP_SCHEMA: z.ZodType<Membership> = z.looseObject({
   origins: z.array(KEPT_MEMBER).max(1_000),
   before: z.array(KEPT_MEMBER).max(1_000).exactOptional(),
   change: z.string().max(4_096).exactOptional(),
+  lineage: z
+    .array(z.looseObject({ epoch: z.number().int().nonnegative(), hash: z.string().max(128) }))
+    .max(1_000)
+    .exactOptional(),
 });
 
 /** Answer of `GET /v1/ring`. `founded`: it is agreed; else only what the answering origin's file says. */

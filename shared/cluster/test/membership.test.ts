@@ -5,11 +5,13 @@ import {
   beginChange,
   electorate,
   endChange,
+  forkOf,
   foundingMembership,
   handEdits,
   type Membership,
   ownershipOf,
   owningIds,
+  ringOfMost,
   shardOf,
   spareOf,
   waitsFor,
@@ -160,4 +162,98 @@ t.test('a document changed by hand is refused where content would be lost', asyn
   const moving = beginChange(ring, { action: 'drain', ids: ['o3'] });
   t.match(handEdits(moving, file, file.slice(0, 2)), [/o3 is not in it any more/], 'it is not drained yet');
   t.same(handEdits(endChange(moving), file, file.slice(0, 2)), [], 'it keeps nothing any more');
+});
+
+/** One change: the last origin is drained, or added again. */
+function turned(ring: Membership, id: string): Membership {
+  const isActive = ring.origins.some((one) => one.id === id && one.state === 'active');
+  return endChange(
+    beginChange(ring, isActive ? { action: 'drain', ids: [id] } : { action: 'add', members: [origin(id)] }),
+  );
+}
+
+t.test('two epochs of one ring are no fork, whatever lies between; a branch is one, for ever', async () => {
+  const ring = { min: 0, max: 40 };
+  fc.assert(
+    fc.property(fc.integer(ring), fc.integer(ring), fc.boolean(), (common, more, isBegun) => {
+      let at = founded(4);
+      for (let done = 0; done < common; done++) at = turned(at, 'o4');
+      let grown = at;
+      for (let done = 0; done < more; done++) grown = turned(grown, 'o4');
+      if (isBegun) grown = beginChange(grown, { action: 'drain', ids: ['o2'] });
+      if (forkOf(at, grown) !== undefined || forkOf(grown, at) !== undefined) return false;
+      // As a copy of the folders that went another way, at the same epochs and with the same origins in the end.
+      const branch = turned(turned(at, 'o3'), 'o3');
+      const rest = turned(turned(at, 'o2'), 'o2');
+      return (
+        forkOf(turned(branch, 'o1'), turned(rest, 'o1')) === 2 * common + 1 &&
+        forkOf(branch, at) === undefined
+      );
+    }),
+  );
+});
+
+t.test('a ring of other origins is told apart by its first epoch, however long ago', async (t) => {
+  let other = foundingMembership({ members: ['o1', 'o2', 'o7', 'o4'].map((id) => origin(id)) });
+  for (let done = 0; done < 100; done++) other = turned(other, 'o4');
+  t.equal(forkOf(founded(4), other), 0);
+  t.equal(forkOf(turned(founded(4), 'o4'), other), 0);
+  t.equal(other.lineage?.length, 65);
+});
+
+t.test(
+  'a membership of an earlier version names no past: it is followed, and its successors name it',
+  async (t) => {
+    const { lineage: _, ...early } = turned(founded(4), 'o4');
+    t.equal(forkOf(founded(3), early), undefined);
+    const next = turned(early, 'o4');
+    t.same(
+      next.lineage?.map(({ epoch }) => epoch),
+      [2, 3],
+    );
+    t.equal(forkOf(early, next), undefined);
+    t.equal(forkOf({ ...early, origins: founded(3).origins }, next), 2);
+  },
+);
+
+t.test('addresses are no part of a lineage, and its bytes stay', async (t) => {
+  const moved = foundingMembership({ members: ids(1, 4).map((id) => origin(id, { urls: ['http://x:9'] })) });
+  t.equal(forkOf(moved, turned(founded(4), 'o4')), undefined);
+  t.same(turned(founded(4), 'o4').lineage, [
+    { epoch: 0, hash: '9156e67aa3befa1186d573ea47619d91' },
+    { epoch: 1, hash: 'a15d21eea5ea19aa31ba6b9a7401bf54' },
+  ]);
+});
+
+t.test('steps of members that drop the lineage never make a fork of one ring', async () => {
+  fc.assert(
+    fc.property(fc.array(fc.boolean(), { minLength: 1, maxLength: 80 }), (isOlder) => {
+      const epochs = [founded(4)];
+      for (const drops of isOlder) {
+        const at = epochs.at(-1)!;
+        const isDrain = at.origins.some((one) => one.id === 'o4' && one.state === 'active');
+        const change = isDrain
+          ? ({ action: 'drain', ids: ['o4'] } as const)
+          : ({ action: 'add', members: [origin('o4')] } as const);
+        const { lineage, ...next } = at.epoch % 2 === 1 ? endChange(at) : beginChange(at, change);
+        epochs.push(drops || lineage === undefined ? next : { ...next, lineage });
+      }
+      return epochs.every((one) => epochs.every((other) => forkOf(one, other) === undefined));
+    }),
+  );
+});
+
+t.test('who knows no ring follows the one that most name, at whatever epoch', async (t) => {
+  const own = founded(3);
+  let other = foundingMembership({ members: ['o1', 'o2', 'o7'].map((id) => origin(id)) });
+  for (let done = 0; done < 5; done++) other = turned(other, 'o7');
+  const grown = turned(own, 'o3');
+  const by = (id: string, membership: Membership) => ({ by: id, membership });
+  t.same(ringOfMost([]), { ring: undefined, count: 0, others: [] });
+  t.same(ringOfMost([by('o1', own), by('o2', other), by('o3', grown)]), {
+    ring: grown,
+    count: 2,
+    others: [by('o2', other)],
+  });
+  t.equal(ringOfMost([by('o1', own), by('o2', other)]).ring, other, 'of as many the newest');
 });
