@@ -59,6 +59,11 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
     () => recovery.antiEntropy.differing ?? 1,
   );
   metrics.gauge(
+    'sepia_origin_former_records',
+    'Records here that other origins own since the ring changed, not yet confirmed by all of them.',
+    () => recovery.formerRecords,
+  );
+  metrics.gauge(
     'sepia_origin_under_replicated',
     '1 while copies of what was pushed are missing somewhere, or an origin that keeps some is away.',
     () => (recovery.warnings.length > 0 ? 1 : 0),

@@ -5,7 +5,7 @@ import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { Members } from '../cluster/members.ts';
-import { SYNC_SPACES, shardOf } from '../records/core/record-shard.ts';
+import { RECORD_SPACES, SYNC_SPACES, shardOf } from '../records/core/record-shard.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { AntiEntropy } from '../recovery/anti-entropy.ts';
 import type { CopiesOwed } from '../recovery/copies-owed.ts';
@@ -26,6 +26,10 @@ const PAGE = z.object({
   buckets: z.array(z.string().max(4096)).max(MAX_BUCKETS),
   /** Members of the version before do not say. */
   how: z.enum(['handover', 'repair']).default('handover'),
+});
+const COVERS = z.object({
+  space: z.enum(RECORD_SPACES),
+  records: z.array(z.object({ key: z.string().min(1).max(8192), stored: z.unknown() })).max(1_000),
 });
 const OWE = z.object({ to: ID, digests: z.array(z.string().max(256)).max(10_000) });
 
@@ -93,6 +97,18 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
       return isWhole || shard === undefined || standing.counts(members.shard(shard));
     };
     ctx.body = await pages.page(space, new Set(buckets), { after }, isServed);
+  });
+  serve(router, ORIGIN_SYNC.covers, async (ctx) => {
+    const { space, records } = await readJson(ctx, ORIGIN_SYNC.covers.body.maxBytes, (value) =>
+      check(COVERS, value),
+    );
+    const isOwned = ({ key }: { readonly key: string }): boolean => {
+      const shard = members.shard(shardOf(space, key) ?? key);
+      const [owners = []] = shard.sets;
+      return shard.sets.length === 1 && owners.includes(members.selfId) && standing.counts(shard);
+    };
+    const covered = await pages.covers(space, records);
+    ctx.body = { covered: records.map((one, index) => isOwned(one) && covered[index] === true) };
   });
   serve(router, ORIGIN_SYNC.owe, async (ctx) => {
     const { to, digests: wanted } = await readJson(ctx, ORIGIN_SYNC.owe.body.maxBytes, (value) =>

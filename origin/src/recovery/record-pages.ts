@@ -1,16 +1,21 @@
 import type { Entry } from '@sepia/records/core/join';
 import { acceptorStateOf } from '@sepia/records/register/acceptor-store';
+import { isCovered } from '@sepia/records/register/register';
 import type { RecordEntry, RecordSet } from '@sepia/records/set/record-set';
 import { parsedRecord } from '@sepia/records/store/record-dump';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Database } from '@sepia/store/data-folder';
-import type { SyncSpace } from '../records/core/record-shard.ts';
+import type { RecordSpace, SyncSpace } from '../records/core/record-shard.ts';
 import { comparable, type RecordDigests } from './record-digests.ts';
 
 const PAGE_RECORDS = 2_000;
 const PAGE_BYTES = 1024 * 1024;
 /** Records that are looked at for one page. */
 const LOOKED_AT = 20_000;
+/** As these, of records that other origins own: one page is one message to each of their owners. */
+const FORMER_RECORDS = 500;
+const FORMER_BYTES = 512 * 1024;
+const FORMER_LOOKED_AT = 5_000;
 
 /** One record as it is stored, its key behind the space. */
 export interface SyncRecord {
@@ -24,10 +29,16 @@ export interface SyncPage {
   readonly next?: string;
 }
 
+/** A record that other origins own. */
+export interface FormerRecord extends SyncRecord {
+  readonly owners: readonly string[];
+}
+
 interface RecordPagesDeps {
   readonly db: Database;
   readonly records: RecordStore;
   readonly digests: Pick<RecordDigests, 'bucketOf'>;
+  readonly selfId: string;
 }
 
 /** Reads this origin's records for other owners, and takes theirs over. */
@@ -89,6 +100,54 @@ export class RecordPages {
   /** Removes an entry that no other owner has. */
   async drop(space: Exclude<SyncSpace, 'r1' | 'b1'>, key: string): Promise<void> {
     await this.#set(space).remove(key.split('\0'));
+  }
+
+  /** Records here that other origins own by now, behind the key `after`. `next`: where the rest begins. */
+  async former(
+    space: RecordSpace,
+    after: string | undefined,
+  ): Promise<{ readonly entries: readonly FormerRecord[]; readonly next?: string }> {
+    const { db, digests, selfId } = this.#deps;
+    const prefix = `${space}\0`;
+    const lower = after === undefined ? { gte: prefix } : { gt: prefix + after };
+    const entries: FormerRecord[] = [];
+    let [bytes, seen] = [0, 0];
+    for await (const [full, text] of db.iterator({ ...lower, lt: `${space}\x01` })) {
+      const key = full.slice(prefix.length);
+      const owners = digests.bucketOf(space, key)?.owners;
+      if (owners !== undefined && !owners.includes(selfId)) {
+        entries.push({ key, stored: parsedRecord(full, text), owners });
+        bytes += full.length + text.length;
+      }
+      seen += 1;
+      if (entries.length >= FORMER_RECORDS || bytes > FORMER_BYTES || seen >= FORMER_LOOKED_AT)
+        return { entries, next: key };
+    }
+    return { entries };
+  }
+
+  /** Of each record of a former owner, whether what is here is the same or later. */
+  async covers(space: RecordSpace, records: readonly SyncRecord[]): Promise<boolean[]> {
+    return await Promise.all(
+      records.map(async (record) => {
+        if (space !== 'r1') return await this.#set(space).covers(entryOf(record));
+        const from = acceptorStateOf(record.key, record.stored);
+        return isCovered(await this.#deps.records.registers.state(record.key), from);
+      }),
+    );
+  }
+
+  /** Takes records off the disk that are still as they were read, as long as `may` says so. Returns how many are gone. */
+  async dropFormer(space: RecordSpace, records: readonly SyncRecord[], may: () => boolean): Promise<number> {
+    const { registers } = this.#deps.records;
+    const gone = await Promise.all(
+      records.map(async (record) =>
+        space === 'r1'
+          ? await registers.forget(record.key, acceptorStateOf(record.key, record.stored), may)
+          : await this.#set(space).drop(entryOf(record), may),
+      ),
+    );
+    return gone.filter(Boolean).length;
   }
 
   /** What is here under a key, as it is compared; undefined if nothing is. */

@@ -75,7 +75,7 @@ export class Recovery {
     } = deps;
     this.#deps = deps;
     this.#ring = ring;
-    this.pages = new RecordPages({ db: folder.db, records, digests });
+    this.pages = new RecordPages({ db: folder.db, records, digests, selfId: members.selfId });
     this.copies = new CopiesOwed({ store, hints, cluster, replicator });
     const alone = new AloneEntries({ records, digests, selfId: members.selfId });
     this.pull = new SyncPull({ members, digests, pages: this.pages, alone, blobs: index, store, log });
@@ -137,6 +137,11 @@ export class Recovery {
   /** Copies that this origin still has to send. */
   get copiesOwed(): number {
     return this.#deps.hints.size;
+  }
+
+  /** Records here that other origins own by now, as far as they were looked through. */
+  get formerRecords(): number {
+    return this.#ring().formerRecords ?? 0;
   }
 
   /** Why records are not written here at present; empty if they are. */

@@ -55,6 +55,8 @@ export interface RecoveryRing {
   readonly membership: Membership;
   /** The membership is known, and this origin is not in it. */
   readonly isOutside: boolean;
+  /** Records here that other origins own by now; undefined before all were looked through. */
+  readonly formerRecords: number | undefined;
   /** Asks the others for their membership and follows the newest. */
   catchUp(): Promise<void>;
   /** What the document says is agreed. */

@@ -25,6 +25,7 @@ import type { Members } from '../cluster/members.ts';
 import type { Peers } from '../gc/peers.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { Agreement } from './agreement.ts';
+import type { FormerRecords } from './former-records.ts';
 import type { Leftovers } from './leftovers.ts';
 import type { Move } from './move.ts';
 import { OtherRings } from './other-rings.ts';
@@ -49,6 +50,7 @@ interface RingDeps {
   readonly hints: Pick<Hints, 'size'>;
   readonly sweeps: Pick<Peers, 'hold' | 'release'>;
   readonly leftovers: Leftovers;
+  readonly formerRecords: FormerRecords;
   readonly log: Logger;
   /** The membership is another one: what follows from it is counted anew. */
   readonly onFollow: () => void;
@@ -86,6 +88,11 @@ export class Ring {
   get isOutside(): boolean {
     const { members } = this.#deps;
     return this.isFounded && members.find(members.selfId) === undefined;
+  }
+
+  /** Records here that other origins own by now; undefined before all were looked through. */
+  get formerRecords(): number | undefined {
+    return this.#deps.formerRecords.count;
   }
 
   /** In words, for `/readyz`: a change under way, or that this origin is drained. */
@@ -228,6 +235,7 @@ export class Ring {
       blobsOwed: index.wanted,
       copiesOwed: hints.size,
       ...(leftovers.count === undefined ? {} : { leftovers: leftovers.count }),
+      ...(this.formerRecords === undefined ? {} : { formerRecords: this.formerRecords }),
     };
   }
 
@@ -326,7 +334,8 @@ export class Ring {
         });
       this.#rested = new AbortController();
       const isBusyNow = isMoving(this.membership);
-      const idleMs = this.#deps.leftovers.count === 0 ? IDLE_REST_MS : LEFTOVERS_REST_MS;
+      const isTidy = this.#deps.leftovers.count === 0 && this.formerRecords !== undefined;
+      const idleMs = isTidy ? IDLE_REST_MS : LEFTOVERS_REST_MS;
       const restMs = isBusyNow ? MOVING_REST_MS : idleMs;
       await pause(restMs, AbortSignal.any([signal, this.#rested.signal]));
     }
@@ -336,6 +345,8 @@ export class Ring {
   async #settled(signal: AbortSignal): Promise<void> {
     if (this.isFounded && !this.isOutside) await this.catchUp();
     await this.#deps.leftovers.tidy(signal);
+    // Never beside this origin's part of a change: what that takes over may have to be here.
+    await this.#deps.formerRecords.tidy(signal);
   }
 
   /** This origin's part, then the end of the change once everybody's is done. */

@@ -4,6 +4,7 @@ import type { Peers } from '../gc/peers.ts';
 import { Recovery, type RecoveryDeps } from '../recovery/recovery.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { Agreement } from './agreement.ts';
+import { FormerRecords } from './former-records.ts';
 import { Leftovers } from './leftovers.ts';
 import { Move } from './move.ts';
 import { Ring } from './ring.ts';
@@ -43,6 +44,10 @@ export function createRing(
     log,
     nowMs: () => performance.now(),
   });
+  const formerRecords = new FormerRecords({
+    ...{ members, standing, log, pages: recovery.pages, isShared: records.isShared },
+    nowMs: () => performance.now(),
+  });
   const move = new Move({ members, records, pull, tags, index, hints, copies, log });
   const ring: Ring = new Ring({
     cluster,
@@ -55,6 +60,7 @@ export function createRing(
     hints,
     sweeps,
     leftovers,
+    formerRecords,
     log,
     onFollow: () => {
       digests.reset();

@@ -1,9 +1,13 @@
 import { shardKey } from '@sepia/cluster/cluster';
-import { type RecordSpace, shardOfRecord } from '@sepia/records/core/record-space';
+import { type RecordSpace as BackupSpace, shardOfRecord } from '@sepia/records/core/record-space';
 
 /** Key spaces that owners compare, in the order that they hand them over. `b1`: which pushed blobs are here. */
 export const SYNC_SPACES = ['r1', 'l1', 'f1', 'p1', 'j1', 'b1'] as const;
 export type SyncSpace = (typeof SYNC_SPACES)[number];
+
+/** Those of them that hold records of repositories. */
+export const RECORD_SPACES = ['r1', 'l1', 'f1', 'p1', 'j1'] as const satisfies readonly SyncSpace[];
+export type RecordSpace = (typeof RECORD_SPACES)[number];
 
 export function isSyncSpace(space: string): space is SyncSpace {
   return (SYNC_SPACES as readonly string[]).includes(space);
@@ -12,7 +16,7 @@ export function isSyncSpace(space: string): space is SyncSpace {
 /** What the ring places a record by. */
 export function shardOf(space: SyncSpace, key: string): string | undefined {
   if (space === 'b1') return key;
-  const found = shardOfRecord(space as RecordSpace, key);
+  const found = shardOfRecord(space as BackupSpace, key);
   if (found !== undefined) return shardKey(found.upstream, found.repository);
   // Other registers (those of proxies) are placed by their own key.
   return space === 'r1' && !key.startsWith('tag\0') ? key : undefined;

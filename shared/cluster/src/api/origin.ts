@@ -189,6 +189,7 @@ export const ORIGIN_SYNC = {
   }),
   digests: route('sync-digests', 'GET /v1/sync/digests', { query: ['with'], callers: ['origin'] }),
   page: route('sync-page', 'POST /v1/sync/page', { callers: ['origin'], json: MIB }),
+  covers: route('sync-covers', 'POST /v1/sync/covers', { callers: ['origin'], json: 2 * MIB }),
   owe: route('sync-owe', 'POST /v1/sync/owe', { callers: ['origin'], json: MIB }),
 } as const;
 

@@ -35,4 +35,6 @@ export interface RingStatus {
   readonly copiesOwed: number;
   /** Pushed blobs that moved away, and whose owners did not confirm yet that they have them; undefined before they were looked through. */
   readonly leftovers?: number;
+  /** Records that moved away and are still here: not all of their owners said yet that they have them. Undefined as above. */
+  readonly formerRecords?: number;
 }

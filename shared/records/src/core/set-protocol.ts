@@ -12,6 +12,11 @@ export function taken(before: Entry | undefined, now: Entry, join: Join): Entry 
   return joined === before ? undefined : joined;
 }
 
+/** True if an owner with `own` loses nothing where a former owner drops `theirs`: it has that, or what hides it. ADR 0069. */
+export function isCovered(own: Entry | undefined, theirs: Entry, join: Join): boolean {
+  return taken(own, theirs, join) === undefined;
+}
+
 /**
  * Clock of what stands in the way of a write, where `standing` is what its owner has after it took the write over;
  * undefined if all that it says stands there. By field, a write may be news in part: its clock alone is remembered, or

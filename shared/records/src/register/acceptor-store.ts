@@ -52,6 +52,20 @@ export class AcceptorStore {
     });
   }
 
+  /**
+   * Takes a register off the disk if it still is `known` and `may` says so in the same step: of one that this origin
+   * does not own. True if it is gone.
+   */
+  forget(key: string, known: AcceptorState, may: () => boolean): Promise<boolean> {
+    return this.#deps.table.change([this.#prefix + key], ([found]) => {
+      if (found === undefined) return { writes: [], answer: true };
+      const state = parseState(key, found);
+      if (canonicalJson(state) !== canonicalJson(known) || !may()) return { writes: [], answer: false };
+      const onDurable = (): void => this.#deps.onRecord(this.#space, key, state, undefined);
+      return { writes: [{ type: 'del', key: this.#prefix + key }], answer: true, onDurable };
+    });
+  }
+
   /** What this acceptor keeps of a register. */
   async state(key: string): Promise<AcceptorState> {
     return parseState(key, await this.#deps.table.get(this.#prefix + key));

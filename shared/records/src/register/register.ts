@@ -1,3 +1,5 @@
+import { canonicalJson } from '../core/join.ts';
+
 /** Order of proposals: by counter, then by proposer. Each is used for one value only. */
 export interface Ballot {
   readonly counter: number;
@@ -123,6 +125,15 @@ export function repaired(
   }
   if (compareBallots(from.promised, next.promised) > 0) next = { ...next, promised: from.promised };
   return { next, isWhole: !isLater || mayAccept };
+}
+
+/**
+ * True if an owner with `own` accepted what a former owner with `from` did, or something later: what `from` says is
+ * needed no more. A promise alone says nothing: it belongs to an epoch that is over. ADR 0069.
+ */
+export function isCovered(own: AcceptorState, from: AcceptorState): boolean {
+  const order = compareBallots(own.accepted, from.accepted);
+  return order > 0 || (order === 0 && canonicalJson(own.value ?? null) === canonicalJson(from.value ?? null));
 }
 
 /** The value of the highest accepted ballot among promises of a majority: what a change must build on. */

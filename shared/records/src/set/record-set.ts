@@ -1,7 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { canonicalJson, type Entry, type Join, joinWhole } from '../core/join.ts';
-import { taken } from '../core/set-protocol.ts';
+import { isCovered, taken } from '../core/set-protocol.ts';
 import type { OnRecord } from '../on-record.ts';
 import type { RecordTable } from '../table/record-table.ts';
 
@@ -119,6 +119,21 @@ export class RecordSet<T> {
     await Promise.all(keys.map(async (key) => await this.#remove(key, () => true)));
   }
 
+  /**
+   * Takes an entry off the disk if it still is `known` and `may` says so in the same step, and leaves nothing: of a
+   * shard that this origin does not own. True if it is gone.
+   */
+  async drop(known: RecordEntry<T>, may: () => boolean): Promise<boolean> {
+    const text = canonicalJson(storedOf(clocksOf(known)));
+    return await this.#remove(known.key, (stored) => canonicalJson(stored) === text && may());
+  }
+
+  /** True if what is here covers `theirs`, see {@link isCovered}. */
+  async covers(theirs: RecordEntry<T>): Promise<boolean> {
+    const own = await this.entry(theirs.key);
+    return isCovered(own && clocksOf(own), clocksOf(theirs), this.#join);
+  }
+
   /** The value, undefined if it is not there or deleted. */
   async get(key: readonly string[]): Promise<T | undefined> {
     const text = this.#keyOf(key);
@@ -174,20 +189,21 @@ export class RecordSet<T> {
   }
 
   /** What is stored once `entry` is taken over; undefined if it says nothing new. */
-  #joined(before: Stored | undefined, { atMs, value, fieldMs, deadMs }: RecordEntry<T>): Stored | undefined {
-    const now = { atMs, value, ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
-    const joined = taken(before && entryOf(before), now, this.#join);
+  #joined(before: Stored | undefined, entry: RecordEntry<T>): Stored | undefined {
+    const joined = taken(before && entryOf(before), clocksOf(entry), this.#join);
     return joined && storedOf(joined);
   }
 
-  async #remove(parts: readonly string[], isMeant: (stored: Stored) => boolean): Promise<void> {
+  /** True if nothing is there any more. */
+  async #remove(parts: readonly string[], isMeant: (stored: Stored) => boolean): Promise<boolean> {
     const key = this.#keyOf(parts);
-    await this.#deps.table.change([key], ([text]) => {
+    return await this.#deps.table.change([key], ([text]) => {
       const stored = parse(key, text);
-      if (stored === undefined || !isMeant(stored)) return { writes: [], answer: undefined };
+      if (stored === undefined) return { writes: [], answer: true };
+      if (!isMeant(stored)) return { writes: [], answer: false };
       const onDurable = (): void =>
         this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), stored, undefined);
-      return { writes: [{ type: 'del', key }], answer: undefined, onDurable };
+      return { writes: [{ type: 'del', key }], answer: true, onDurable };
     });
   }
 
@@ -202,6 +218,11 @@ export class RecordSet<T> {
 function recordOf<T>(key: readonly string[], { atMs, value, fieldMs, deadMs }: Stored): RecordEntry<T> {
   const clocks = { ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
   return { key, atMs, value: value as T | undefined, ...clocks };
+}
+
+/** An entry without its key. */
+function clocksOf({ atMs, value, fieldMs, deadMs }: RecordEntry<unknown>): Entry {
+  return { atMs, value, ...defined('fieldMs', fieldMs), ...defined('deadMs', deadMs) };
 }
 
 function entryOf({ v: _, deleted: __, ...entry }: Stored): Entry {

@@ -20,6 +20,13 @@ export interface Proposer {
   tries: number;
 }
 
+/** What a former owner asked the owners about: its epoch and register then, and who covers that. */
+interface Asked {
+  readonly epoch: number;
+  readonly register: AcceptorState;
+  readonly covered: readonly string[];
+}
+
 /** Everything there is. Messages and what members keep are never changed in place. */
 export interface ModelState {
   readonly members: Map<string, Member>;
@@ -27,6 +34,8 @@ export interface ModelState {
   readonly net: Map<string, Message>;
   readonly snapshots: Map<string, Member>;
   readonly generations: Map<string, number>;
+  /** By former owner. */
+  readonly asked: Map<string, Asked>;
   /** Ballots of which a counted promise made the floor of a member. */
   readonly promised: Map<string, Ballot>;
   readonly used: { wipes: number; setBacks: number; snapshots: number; restarts: number };
@@ -59,6 +68,7 @@ export function firstState(scope: Scope): ModelState {
     net: new Map(),
     snapshots: new Map(),
     generations: new Map(scope.members.map((id) => [id, 1])),
+    asked: new Map(),
     promised: new Map(),
     used: { wipes: 0, setBacks: 0, snapshots: 0, restarts: 0 },
     floor: '',
@@ -76,6 +86,7 @@ export function copyOf(state: ModelState): ModelState {
     net: new Map(state.net),
     snapshots: new Map(state.snapshots),
     generations: new Map(state.generations),
+    asked: new Map(state.asked),
     promised: new Map(state.promised),
     used: { ...state.used },
     ring: { ...state.ring },
@@ -83,8 +94,8 @@ export function copyOf(state: ModelState): ModelState {
 }
 
 export function textOf(state: ModelState): string {
-  const { members, proposers, snapshots, promised, used, floor, ring, net } = state;
-  const maps = [members, snapshots, promised].map((map) => [...map]);
+  const { members, proposers, snapshots, asked, promised, used, floor, ring, net } = state;
+  const maps = [members, snapshots, asked, promised].map((map) => [...map]);
   return JSON.stringify([maps, proposers, used, floor, ring, [...net.keys()].sort()]);
 }
 

@@ -15,6 +15,7 @@ const BCD = ['B', 'C', 'D'];
 const DEF = ['D', 'E', 'F'];
 const RING = [[ABC], [ABC, BCD], [BCD]];
 const THERE_AND_BACK = [...RING, [BCD, ABC], [ABC]];
+const TWICE = [...THERE_AND_BACK, [ABC, BCD], [BCD]];
 const RING6 = [[ABC], [ABC, DEF], [DEF]];
 
 const THREE = [
@@ -28,6 +29,23 @@ const WIPE = { ...BUSY, wipes: 1 };
 const HEAR = { work: [['append'], ['append'], ['read']], attempts: 1, wipes: 1 } as const;
 const SMALL = { work: [['append'], ['read'], ['rewrite']], epochs: RING, attempts: 1, wipes: 1 } as const;
 const PAIR = { work: [['append'], ['append']], attempts: 1, wipes: 1, wipeOnly: ['A'] } as const;
+const FORMER = {
+  epochs: TWICE,
+  work: [...THREE, ['rewrite', 'rewrite', 'rewrite']],
+  attempts: 5,
+  givesUp: true,
+  repairs: true,
+  drops: true,
+} as const;
+const FORMER_SMALL = {
+  epochs: THERE_AND_BACK,
+  work: [
+    ['append', 'append'],
+    ['rewrite', 'rewrite'],
+  ],
+  attempts: 2,
+  drops: true,
+} as const;
 const RING_BUSY = { epochs: RING, work: ADMIN, attempts: 4 };
 
 /** The experiments by name, those of the design's model. */
@@ -57,6 +75,13 @@ export const EXPERIMENTS: Readonly<Record<string, Experiment>> = {
     steps: 300,
   },
   'small ring and a lost disk': { scope: SMALL, steps: 70 },
+  'former owners drop what they had': { scope: FORMER, steps: 400 },
+  'a few steps, former owners drop what they had': { scope: FORMER_SMALL, steps: 120 },
+  'former owners drop, a disk is lost': { scope: { ...FORMER, wipes: 1 }, steps: 400 },
+  'former owners drop, a disk is set back': {
+    scope: { ...FORMER, snapshots: 2, setBacks: 1, restarts: 2 },
+    steps: 400,
+  },
 
   'a promise is forgotten': {
     scope: { work: THREE, attempts: 4 },
@@ -177,6 +202,20 @@ export const EXPERIMENTS: Readonly<Record<string, Experiment>> = {
     steps: 90,
     breaks: true,
     found: 44_084,
+  },
+  'old owners drop while the ring changes': {
+    scope: FORMER,
+    rules: { dropsInChange: true },
+    steps: 400,
+    breaks: true,
+    found: 4,
+  },
+  'former owners drop without another look': {
+    scope: FORMER_SMALL,
+    rules: { dropsBlindly: true },
+    steps: 120,
+    breaks: true,
+    found: 7_379,
   },
   'keys with a promise alone stay': {
     scope: { ...SMALL, wipes: 0 },

@@ -7,6 +7,7 @@ import {
   newestValue,
 } from '../../src/register/register.ts';
 import { faultActions, ringActions } from './faults.ts';
+import { formerActions } from './former-steps.ts';
 import {
   handOverStep,
   type Member,
@@ -72,6 +73,7 @@ export class RegisterModel {
     out.push(
       ...faultActions(this.state, this.scope, this.rules),
       ...ringActions(this.state, this.scope, this.rules),
+      ...(this.scope.drops ? formerActions(this.state, this.scope, this.rules) : []),
     );
     return out;
   }
@@ -182,7 +184,7 @@ export class RegisterModel {
   }
 
   #finish(proposer: Proposer, list: string): void {
-    if (proposer.kind === 'rewrite') this.state.ring.rewritten = true;
+    if (proposer.kind === 'rewrite') this.state.ring.rewritten ||= proposer.epoch === this.state.ring.epoch;
     else {
       if (new Set(list).size !== list.length) this.bad ||= `a change made twice: ${list}`;
       if (proposer.kind === 'append' && !list.includes(proposer.letter))

@@ -21,6 +21,8 @@ export interface Rules {
   readonly missesPromised: boolean;
   readonly goesOnInNextEpoch: boolean;
   readonly keepsEpoch: boolean;
+  readonly dropsInChange: boolean;
+  readonly dropsBlindly: boolean;
   readonly handoverOf: 'both' | 'old' | 'new';
 }
 
@@ -44,6 +46,8 @@ export const NO_RULE_DROPPED: Rules = {
   missesPromised: false,
   goesOnInNextEpoch: false,
   keepsEpoch: false,
+  dropsInChange: false,
+  dropsBlindly: false,
   handoverOf: 'both',
 };
 
@@ -62,6 +66,8 @@ export interface ScopeInit {
   readonly restarts?: number;
   readonly repairs?: boolean;
   readonly givesUp?: boolean;
+  /** Who owns the key no longer drops it. */
+  readonly drops?: boolean;
   /** The next fault may come before the last is made good. */
   readonly overlap?: boolean;
 }
@@ -79,6 +85,7 @@ export class Scope {
   readonly restarts: number;
   readonly repairs: boolean;
   readonly givesUp: boolean;
+  readonly drops: boolean;
   readonly overlap: boolean;
   readonly #quorums = new Map<string, string[][]>();
 
@@ -94,6 +101,7 @@ export class Scope {
     this.restarts = init.restarts ?? 0;
     this.repairs = init.repairs ?? false;
     this.givesUp = init.givesUp ?? false;
+    this.drops = init.drops ?? false;
     this.overlap = init.overlap ?? false;
   }
 
