@@ -1,4 +1,7 @@
+import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
+import { throwIfBug } from '@sepia/base/failure';
+import { readLimited } from '@sepia/http/client';
 import type { Dispatcher } from '@sepia/http/sockets';
 import { type Answer, exchange, type Method } from '@sepia/upstream/exchange';
 import { SlotGate } from '@sepia/upstream/slot-gate';
@@ -19,7 +22,7 @@ interface SentAnswer {
   readonly response: {
     readonly statusCode: number;
     readonly headers: Record<string, string>;
-    readonly body: Answer['body'];
+    readonly body: Readable;
   };
 }
 
@@ -36,6 +39,11 @@ export interface S3SenderOptions {
 }
 
 export const PEER = 'S3 store';
+
+/** An error of S3 is some hundred bytes; the SDK takes seconds, in which nothing else happens, to read a page of a proxy as one. */
+const MAX_ERROR_BYTES = 16 * 1024;
+/** A page of a listing: 1,000 keys of at most 1,024 bytes, escaped. */
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 /** Carries what the SDK signed over this process's sockets, with the deadlines of every other client. */
 export class S3Sender {
@@ -87,8 +95,26 @@ export class S3Sender {
       { url, method: request.method as Method, headers, body: bodyOf(request.body) },
       signal,
     );
-    this.#answers.set(answer.body, answer);
-    return { response: { statusCode: answer.status, headers: flat(answer.headers), body: answer.body } };
+    const isContent = answer.status < 300 && request.query?.['x-id'] === 'GetObject';
+    const body = isContent ? answer.body : await wholeOf(answer);
+    this.#answers.set(body, answer);
+    return { response: { statusCode: answer.status, headers: flat(answer.headers), body } };
+  }
+}
+
+/** What the SDK reads as XML, in memory and of a bounded size. @throws {CodedError} `BACKEND_DOWN` */
+async function wholeOf({ status, body, url }: Answer): Promise<Readable> {
+  const limitBytes = status < 300 ? MAX_ANSWER_BYTES : MAX_ERROR_BYTES;
+  try {
+    return Readable.from([await readLimited(body, limitBytes, `${PEER} ${url.host}`)]);
+  } catch (error) {
+    throwIfBug(error);
+    const { message } = error as Error;
+    throw new CodedError('BACKEND_DOWN', {
+      message: `${message} (status ${status})`,
+      detail: { status },
+      cause: error,
+    });
   }
 }
 
