@@ -49,10 +49,10 @@ async function index(
   const source = clusterSource(deps.proxies, task);
   const progress = new ProgressBook();
   const onProgress = (): void => deps.onProgress(progress);
-  const { clusterKey, memberId, records, nowMs } = deps;
+  const { clusterKey, memberId, records, nowMs, scratch } = deps;
   try {
     return await runIndex(
-      { source, records, clusterKey, memberId, nowMs, progress, onProgress },
+      { source, scratch, records, clusterKey, memberId, nowMs, progress, onProgress },
       task,
       rule,
       signal,

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { COMPRESSORS } from '@sepia/lazy/rafs/format';
+import { COMPRESSORS } from '@sepia/lazy/pack/unpack';
 import { run } from '@sepia/test-support/testbed';
 import t, { type Test } from 'tap';
 import { ODD_IMAGES, stacked } from '../../shared/lazy/test/support/odd-images.ts';

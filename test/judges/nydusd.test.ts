@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { COMPRESSORS } from '@sepia/lazy/rafs/format';
+import { COMPRESSORS } from '@sepia/lazy/pack/unpack';
 import { must, run } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';

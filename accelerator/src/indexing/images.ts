@@ -1,6 +1,6 @@
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
-import { diffIdsOf, isAttestation, readDocument } from '@sepia/lazy/convert/documents';
+import { diffIdsOf, isAttestation, type RawDescriptor, readDocument } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { isManifestType } from '@sepia/oci/manifest';
 
@@ -11,6 +11,7 @@ export interface ImageLayer {
   readonly mediaType: string;
   /** What the config claims; nobody checked it yet. */
   readonly diffId: Digest;
+  readonly descriptor: RawDescriptor;
 }
 
 export interface Image {
@@ -35,10 +36,10 @@ export async function imagesOf(
   if (document.kind === 'other') return [];
   if (document.kind === 'image') {
     const diffIds = diffIdsOf(await configOf(source, document.config, signal), document.layers.length);
-    const layers = document.layers.map(({ digest, sizeBytes, mediaType }, index) => ({
-      ...{ digest, sizeBytes, mediaType },
-      diffId: diffIds[index]!,
-    }));
+    const layers = document.layers.map((descriptor, index): ImageLayer => {
+      const { digest, sizeBytes, mediaType } = descriptor;
+      return { digest, sizeBytes, mediaType, diffId: diffIds[index]!, descriptor };
+    });
     return [{ digest: top.digest, layers }];
   }
   const images: Image[] = [];

@@ -6,13 +6,17 @@ import { isReadableLayer } from '@sepia/lazy/convert/documents';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
-import { LayerIndexer } from '@sepia/lazy/index/layer-indexer';
+import { LayerIndexer, type MadeIndex } from '@sepia/lazy/index/layer-indexer';
+import { BOOTSTRAP_NAME } from '@sepia/lazy/rafs/bootstrap-layer';
 import type { ImageLayer } from './images.ts';
 
 /** What was learned of a layer by reading all of it: its index, or why it has none. */
-export type Learned = Pick<BindingFacts, 'diffId' | 'index' | 'indexBytes' | 'reason'> & {
+export type Learned = Pick<BindingFacts, 'kind' | 'diffId' | 'index' | 'indexBytes' | 'reason'> & {
   readonly bytes?: Buffer;
 };
+
+/** Longest reason of a record. */
+export const MAX_REASON = 1_000;
 
 /**
  * Reads a whole layer, checks its digest, and makes its index. What is wrong with the layer itself is an answer, not an
@@ -38,12 +42,22 @@ export async function indexLayer(
     },
     signal,
   );
-  let made: ReturnType<LayerIndexer['end']> | undefined;
+  let made: MadeIndex | undefined;
+  let isBootstrap = false;
   refusal ??= refusalOf(() => {
     made = indexer.end();
-    layerImage(readIndexHead(made.bytes));
+    const index = readIndexHead(made.bytes);
+    isBootstrap = index.entries.some(({ path, type }) => type === 'file' && path === BOOTSTRAP_NAME);
+    layerImage(index);
   });
   if (refusal !== undefined || made === undefined) return { reason: reasonOf(refusal) };
+  // Shown as a tar, it would stand in the way of the image whose bootstrap it has.
+  if (isBootstrap) return { diffId: made.diffId, reason: 'it has the bootstrap of a Nydus image' };
+  return learnedOf(made);
+}
+
+/** An index as it goes on record, or that it is too long for that. */
+export function learnedOf(made: MadeIndex): Learned {
   if (made.bytes.length > MAX_INDEX_BYTES)
     return { diffId: made.diffId, reason: `its index would have ${made.bytes.length} bytes` };
   return {
@@ -55,7 +69,7 @@ export async function indexLayer(
 }
 
 /** What the layer is refused for; other errors are thrown. */
-function refusalOf(step: () => void): CodedError | undefined {
+export function refusalOf(step: () => void): CodedError | undefined {
   try {
     step();
     return undefined;
@@ -65,8 +79,9 @@ function refusalOf(step: () => void): CodedError | undefined {
   }
 }
 
-function reasonOf(error: CodedError | undefined): string {
+/** A refusal in words that fit into a record. */
+export function reasonOf(error: CodedError | undefined): string {
   if (error === undefined) return 'it has no content';
   const what = [error.detail['reason'], error.detail['path']].filter((one) => one !== undefined).join(': ');
-  return `${error.message}${what === '' ? '' : ` (${what})`}`.slice(0, 1_000);
+  return `${error.message}${what === '' ? '' : ` (${what})`}`.slice(0, MAX_REASON);
 }

@@ -5,12 +5,16 @@ import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/clu
 import { type BindingFacts, type LayerBinding, signBinding } from '@sepia/cluster/api/layer-binding';
 import { type ConversionRule, sizeFault } from '@sepia/cluster/conversion-rule';
 import type { ImageSource } from '@sepia/lazy/convert/ends';
+import type { MakeScratch } from '@sepia/lazy/convert/scratch';
 import type { LayerRecords } from '../net/layer-records.ts';
 import { type Image, type ImageLayer, imagesOf } from './images.ts';
-import { indexLayer } from './index-layer.ts';
+import { indexLayer, type Learned } from './index-layer.ts';
+import { indexNydus, nydusKindOf } from './index-nydus.ts';
 
 interface RunIndexDeps {
   readonly source: ImageSource;
+  /** Room for the layers of Nydus images. */
+  readonly scratch: MakeScratch;
   readonly records: Pick<LayerRecords, 'get' | 'bind' | 'store'>;
   readonly clusterKey: Uint8Array;
   /** Id of this accelerator. */
@@ -38,23 +42,35 @@ export async function runIndex(
   if (first === undefined) return { outcome: 'skipped', reason: 'it is not an image of layers' };
   if (wanted.length === 0) return { outcome: 'skipped', reason: whyNot(first, rule)! };
   const layers = new Map(wanted.flatMap((image) => image.layers.map((one) => [one.digest, one] as const)));
-  const notLazy: string[] = [];
-  let made = 0;
-  for (const layer of layers.values()) {
-    signal.throwIfAborted();
-    const { binding, isNew } = await bindingOf(deps, task, layer, signal);
-    if (isNew) made += 1;
-    if (binding.reason !== undefined) notLazy.push(`${layer.digest}: ${binding.reason}`);
+  const notLazy = new Map<Digest, string>();
+  const made = new Set<Digest>();
+  const note = (layer: ImageLayer, reason: string | undefined, isNew: boolean): void => {
+    if (isNew) made.add(layer.digest);
+    if (reason !== undefined) notLazy.set(layer.digest, `${layer.digest}: ${reason}`);
     deps.progress.note(layer.digest, 'done', 1);
     deps.onProgress();
+  };
+  const known = new Set<Digest>();
+  for (const image of wanted) {
+    if (nydusKindOf(image) !== undefined) {
+      await indexNydusImage(deps, task, image, note, signal);
+      continue;
+    }
+    for (const layer of image.layers) {
+      if (known.has(layer.digest)) continue;
+      signal.throwIfAborted();
+      known.add(layer.digest);
+      const { binding, isNew } = await bindingOf(deps, task, layer, signal);
+      note(layer, binding.reason, isNew);
+    }
   }
   return {
-    outcome: made > 0 ? 'indexed' : 'unchanged',
+    outcome: made.size > 0 ? 'indexed' : 'unchanged',
     digest: first.digest,
     sourceBytes: [...layers.values()].reduce((sum, layer) => sum + layer.sizeBytes, 0),
     layers: layers.size,
-    layersFromCache: layers.size - made,
-    ...(notLazy.length === 0 ? {} : { notLazy: notLazy.slice(0, 50) }),
+    layersFromCache: layers.size - made.size,
+    ...(notLazy.size === 0 ? {} : { notLazy: [...notLazy.values()].slice(0, 50) }),
   };
 }
 
@@ -66,10 +82,49 @@ export async function isIndexed(
   signal: AbortSignal,
 ): Promise<boolean> {
   const images = await imagesOf(deps.source, place.tag, signal);
-  for (const image of images.filter((one) => whyNot(one, rule) === undefined))
+  for (const image of images.filter((one) => whyNot(one, rule) === undefined)) {
+    const kindOf = nydusKindOf(image);
     for (const layer of image.layers)
-      if ((await deps.records.get(nameOf(place, layer), signal)) === undefined) return false;
+      if (!isOnRecord(await deps.records.get(nameOf(place, layer), signal), kindOf?.(layer))) return false;
+  }
   return true;
+}
+
+/**
+ * The layers of a Nydus image are read together, all or none. What was found wrong goes on record only where a layer has no
+ * record: it may be an ordinary layer that this image calls otherwise.
+ */
+async function indexNydusImage(
+  deps: RunIndexDeps,
+  task: ConversionTask,
+  image: Image,
+  note: (layer: ImageLayer, reason: string | undefined, isNew: boolean) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { records } = deps;
+  const kindOf = nydusKindOf(image)!;
+  const known = new Map<Digest, LayerBinding | undefined>();
+  for (const layer of image.layers) known.set(layer.digest, await records.get(nameOf(task, layer), signal));
+  const isKnown = image.layers.every((layer) => isOnRecord(known.get(layer.digest), kindOf(layer)));
+  const isToRenew = task.rule === BY_HAND && [...known.values()].some((one) => one?.bad !== undefined);
+  if (isKnown && !isToRenew) {
+    for (const layer of image.layers) note(layer, known.get(layer.digest)?.reason, false);
+    return;
+  }
+  const learned = await indexNydus(deps, image, (layer, bytes) => noteBytes(deps, layer, bytes), signal);
+  for (const layer of image.layers) {
+    const one = learned.get(layer.digest)!;
+    const { reason } = one;
+    const isNew = reason === undefined || known.get(layer.digest) === undefined;
+    if (isNew) await bind(deps, task, layer, one, signal);
+    note(layer, reason, isNew);
+  }
+}
+
+/** A record that says something of a layer as its image has it; what another image found wrong does not. */
+function isOnRecord(known: LayerBinding | undefined, kind: BindingFacts['kind']): known is LayerBinding {
+  if (known === undefined) return false;
+  return kind === undefined ? known.kind === undefined || known.index !== undefined : known.kind === kind;
 }
 
 async function bindingOf(
@@ -78,16 +133,28 @@ async function bindingOf(
   layer: ImageLayer,
   signal: AbortSignal,
 ): Promise<{ binding: LayerBinding; isNew: boolean }> {
+  const known = await deps.records.get(nameOf(task, layer), signal);
+  const isToRenew = task.rule === BY_HAND && known?.bad !== undefined;
+  if (isOnRecord(known, undefined) && !isToRenew) return { binding: known, isNew: false };
+  const onProgress = (bytes: number): void => noteBytes(deps, layer, bytes);
+  const learned = await indexLayer(deps.source, layer, onProgress, signal);
+  return { binding: await bind(deps, task, layer, learned, signal), isNew: true };
+}
+
+function noteBytes(deps: RunIndexDeps, layer: ImageLayer, bytes: number): void {
+  deps.progress.note(layer.digest, 'pull', layer.sizeBytes === 0 ? 1 : bytes / layer.sizeBytes);
+  deps.onProgress();
+}
+
+async function bind(
+  deps: RunIndexDeps,
+  task: ConversionTask,
+  layer: ImageLayer,
+  { bytes, ...learned }: Learned,
+  signal: AbortSignal,
+): Promise<LayerBinding> {
   const { records, clusterKey } = deps;
   const name = nameOf(task, layer);
-  const known = await records.get(name, signal);
-  const isToRenew = task.rule === BY_HAND && known?.bad !== undefined;
-  if (known !== undefined && !isToRenew) return { binding: known, isNew: false };
-  const onProgress = (bytes: number): void => {
-    deps.progress.note(layer.digest, 'pull', layer.sizeBytes === 0 ? 1 : bytes / layer.sizeBytes);
-    deps.onProgress();
-  };
-  const { bytes, ...learned } = await indexLayer(deps.source, layer, onProgress, signal);
   // The index first: a record never names what is not there.
   if (bytes !== undefined) await records.store(name, learned.index!, bytes, signal);
   const facts: BindingFacts = {
@@ -100,7 +167,7 @@ async function bindingOf(
   };
   const binding = signBinding(clusterKey, facts);
   await records.bind(name, binding, signal);
-  return { binding, isNew: true };
+  return binding;
 }
 
 function whyNot(image: Image, rule: ConversionRule | undefined): string | undefined {

@@ -19,6 +19,9 @@ import { relink } from './core/relink.ts';
 /** A stale attempt or a damaged start is tried again this often before any byte was sent. */
 const MAX_TRIES = 3;
 
+/** What containerd and its clients begin their `User-Agent` with. */
+const CONTAINERD = 'containerd/';
+
 interface HandlerDeps {
   readonly blobs: BlobTable;
   readonly manifests: Manifests;
@@ -46,7 +49,8 @@ export function agentHandlers(deps: HandlerDeps): RegistryHandlers {
       else {
         const gone = goneSignal(ctx);
         const config = (signal: AbortSignal): Promise<Buffer> => readSmall(deps.blobs, name, signal);
-        await deps.lazy.beforeBlob(name, config, gone);
+        const isRuntime = ctx.get('user-agent').startsWith(CONTAINERD);
+        await deps.lazy.beforeBlob(name, config, { isRuntime, signal: gone });
         await get(ctx, name, deps);
       }
     },

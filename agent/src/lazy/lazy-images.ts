@@ -36,6 +36,8 @@ const DOUBT_MS = 60_000;
 /** One wait for the snapshotter's next word, in ms. */
 const AGAIN_MS = 10_000;
 const NOT_INDEXED = 'an image was not handed to be indexed';
+const NYDUS_UNANSWERED =
+  'it is a Nydus image, which is mounted or cannot be used, and the snapshotter of this node did not say in time whether it is: pull again in a moment';
 
 interface Deps {
   readonly cluster: Cluster;
@@ -80,12 +82,13 @@ export class LazyImages {
 
   /**
    * Called before the bytes of a blob go out; does nothing unless it is the config of an image that passed.
-   * @throws {CodedError} `LAYER_UNPROVEN` where the pull could show another image's layer; what reading the config throws
+   * @param client `isRuntime`: it will unpack what it pulls
+   * @throws {CodedError} `IMAGE_NOT_MOUNTED` where a runtime could do nothing with a Nydus image; `LAYER_UNPROVEN` where the pull could show another image's layer; what reading the config throws
    */
   async beforeBlob(
     name: BlobName,
     readConfig: (signal: AbortSignal) => Promise<Buffer>,
-    signal: AbortSignal,
+    { isRuntime, signal }: { readonly isRuntime: boolean; readonly signal: AbortSignal },
   ): Promise<void> {
     const image = this.#pulled.of(name, name.digest);
     if (image === undefined) return;
@@ -112,6 +115,11 @@ export class LazyImages {
       await publish(async () => config, signal);
     } catch (error) {
       if (isBug(error) || isCoded(error, 'LAYER_UNPROVEN')) throw error;
+      if (isCoded(error, 'IMAGE_NOT_MOUNTED')) {
+        // Whoever only copies it needs no mount.
+        if (isRuntime) throw error;
+        return;
+      }
       signal.throwIfAborted();
       logFailure(log, error, 'an image is pulled the ordinary way', {
         ...image,
@@ -158,15 +166,20 @@ export class LazyImages {
       ...(readFirst === undefined ? {} : { readFirst }),
     };
     const known = { ...hints, ...this.#whyNever(image) };
-    const asked = { upstream, repository, manifest, ...known, layers };
+    const { isNydus } = image;
+    const asked = { upstream, repository, manifest, isNydus, ...known, layers };
     const doubtMs = nowMs() + DOUBT_MS;
     let answer = await offers.offer(asked, untilMs - nowMs());
+    // Nobody could use a Nydus image that is not shown: there is more time for it.
+    if (isNydus) answer ??= await offers.offer(asked, AGAIN_MS);
     while (answer?.isPending === true && nowMs() < doubtMs && !signal.aborted) {
       const again = await offers.offer(asked, AGAIN_MS);
       if (again === undefined) break;
       answer = again;
     }
     if (answer?.refusal !== undefined) refuse(image, answer.refusal);
+    const unusable = answer === undefined && isNydus ? NYDUS_UNANSWERED : answer?.unusable;
+    if (unusable !== undefined) refuse(image, unusable, 'IMAGE_NOT_MOUNTED');
   }
 
   async #configOf(
@@ -250,10 +263,14 @@ export class LazyImages {
   }
 }
 
-/** Nobody can say what this image would show: it is not let through. @throws {CodedError} `LAYER_UNPROVEN` */
-function refuse({ repository, manifest }: PulledImage, why: string): never {
+/** Not let through: nobody can say what it would show, or it is of no use. @throws {CodedError} of that code */
+function refuse(
+  { repository, manifest }: PulledImage,
+  why: string,
+  code: 'LAYER_UNPROVEN' | 'IMAGE_NOT_MOUNTED' = 'LAYER_UNPROVEN',
+): never {
   const message = why.includes(manifest) ? why : `${repository}@${manifest}: ${why}`;
-  throw new CodedError('LAYER_UNPROVEN', { message, detail: { manifest } });
+  throw new CodedError(code, { message, detail: { manifest } });
 }
 
 function offered(

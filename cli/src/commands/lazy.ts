@@ -175,6 +175,7 @@ export function addLazy(program: Command): void {
 function factsOf(index: LayerIndex): Record<string, string | number> {
   const image = layerImage(index);
   return {
+    kind: index.kind,
     layer: index.layer,
     diffId: index.diffId,
     compression: index.compression,
@@ -182,6 +183,7 @@ function factsOf(index: LayerIndex): Record<string, string | number> {
     uncompressedBytes: index.uncompressedBytes,
     entries: index.entries.length,
     spans: index.spans.length,
+    dataBlobs: index.sources.length,
     windows: index.spans.filter((span) => span.windowLength > 0).length,
     headBytes: index.headBytes,
     windowBytes: index.indexBytes - index.headBytes,

@@ -67,11 +67,17 @@ export async function layersInCluster(operator: Operator, name: OperatorName): P
 export function layerText({ layer, binding }: ClusterLayer): string {
   if (binding === undefined) return `${layer}  not indexed yet`;
   if (binding.index === undefined) return `${layer}  not lazy: ${binding.reason}`;
-  const index = `index ${binding.index}, ${bytesText(binding.indexBytes ?? 0)}, by ${binding.by}`;
+  const part = binding.kind === undefined ? '' : `, ${PART_TEXTS[binding.kind]}`;
+  const index = `index ${binding.index}, ${bytesText(binding.indexBytes ?? 0)}, by ${binding.by}${part}`;
   return binding.bad === undefined
     ? `${layer}  lazy: ${index}`
     : `${layer}  not lazy: its index is bad (${binding.bad.reason}; said ${binding.bad.by})`;
 }
+
+const PART_TEXTS = {
+  'nydus-bootstrap': 'bootstrap of a Nydus image',
+  'nydus-blob': 'data blob of Nydus images',
+} as const;
 
 async function layersOf(
   operator: Operator,

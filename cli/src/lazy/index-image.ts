@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type Digest, digestHex, parseDigest } from '@sepia/base/digest';
 import { CodedError, isCoded } from '@sepia/base/errors';
+import { NYDUS_BOOTSTRAP_ANNOTATION } from '@sepia/lazy/convert/nydus-marks';
 import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import { layerTree } from '@sepia/lazy/erofs/layer-tree';
@@ -94,8 +95,12 @@ async function layersOf(
 ): Promise<Layer[]> {
   const { config, layers } = JSON.parse(manifest.bytes.toString('utf8')) as {
     config?: { digest: string; size: number };
-    layers?: { digest: string; size: number }[];
+    layers?: { digest: string; size: number; annotations?: Readonly<Record<string, string>> }[];
   };
+  if (layers?.at(-1)?.annotations?.[NYDUS_BOOTSTRAP_ANNOTATION] !== undefined)
+    throw new CodedError('LAYER_NOT_LAZY', {
+      message: `${manifest.digest} is a Nydus image, whose layers are indexed together, by an accelerator: leave out --out`,
+    });
   if (config === undefined || layers === undefined)
     throw new CodedError('MANIFEST_SYNTAX', { message: `${manifest.digest} is no image of layers` });
   const chunks: Buffer[] = [];

@@ -108,6 +108,12 @@ export const ERROR_TABLE = {
     false,
     'layer cannot be read before it is downloaded; it is pulled whole',
   ),
+  IMAGE_NOT_MOUNTED: f(
+    'UNAVAILABLE',
+    503,
+    true,
+    'Nydus image, which no runtime unpacks, and which the snapshotter of this node does not mount (yet); the message says why',
+  ),
   LAYER_UNPROVEN: f(
     'UNAVAILABLE',
     503,

@@ -12,6 +12,8 @@ import {
   indexHeadBytes,
   type LayerHead,
   readIndexSpans,
+  type SpanRange,
+  spanRanges,
 } from '@sepia/lazy/index/layer-index';
 import { readSpan } from '@sepia/lazy/index/read-span';
 import type { ByteString } from '@sepia/lazy/tar/byte-string';
@@ -299,11 +301,16 @@ export class LazyLayer {
   }
 
   async #fetchOnce(first: number, last: number): Promise<void> {
-    const { start } = compressedRange(this.index, first);
-    const { end } = compressedRange(this.index, last);
-    const compressed = await this.#deps.source.read(this.#name, start, end, this.#abort.signal);
+    for (const range of spanRanges(this.index, first, last)) await this.#fetchRange(range);
+  }
+
+  async #fetchRange({ first, last, start, end, source }: SpanRange): Promise<void> {
+    const missing = Array.from({ length: last - first + 1 }, (_none, step) => first + step);
+    if (missing.every((span) => this.presence.has(span))) return;
+    const name = source === undefined ? this.#name : { ...this.#name, digest: source };
+    const compressed = await this.#deps.source.read(name, start, end, this.#abort.signal);
     this.#deps.onFetched(compressed.length);
-    for (let span = first; span <= last; span++) {
+    for (const span of missing) {
       if (this.presence.has(span)) continue;
       const range = compressedRange(this.index, span);
       const bytes = compressed.subarray(range.start - start, range.end - start);

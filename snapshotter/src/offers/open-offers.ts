@@ -69,6 +69,7 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
     images,
     proofs,
     layersOf: (diffId) => layers.layersOf(diffId),
+    kindOf: (diffId) => layers.byDiffId(diffId)?.index.kind,
     open: async (offer, { digest, diffId, binding }, signal) => {
       const image = `${offer.upstream}/${offer.repository}`;
       // Nobody answered for it, and it is open from before.

@@ -6,11 +6,12 @@ import type { Logger } from '@sepia/base/log';
 import type { LazyAnswer, LazyOffer } from '@sepia/cluster/api/lazy-offers';
 import { imageConflicts } from '@sepia/lazy/erofs/image-conflicts';
 import type { TreeNode } from '@sepia/lazy/erofs/layer-tree';
+import type { LayerKind } from '@sepia/lazy/index/layer-index';
 import { type ByteString, textOf } from '@sepia/lazy/tar/byte-string';
 import type { LazyLayer } from '../layers/lazy-layer.ts';
 import type { AgentCalls } from './agent-calls.ts';
 import type { Claim, Findable } from './core/findable.ts';
-import { type JudgedLayer, judge, type Verdict } from './core/judge.ts';
+import { type JudgedLayer, judge, partOf, type Verdict, whyMisfit } from './core/judge.ts';
 import type { ImageTable } from './image-table.ts';
 import { type LayerProofs, MAX_PROOFS } from './layer-proofs.ts';
 
@@ -21,6 +22,7 @@ interface Deps {
   readonly images: ImageTable;
   /** Layers that were bound to a diffID when they came here. */
   readonly layersOf: (diffId: Digest) => readonly Digest[];
+  readonly kindOf: (diffId: Digest) => LayerKind | undefined;
   readonly proofs: Pick<LayerProofs, 'diffIdOf' | 'prove'>;
   /** Opens a layer whose record was checked, fetching its index; shows nothing yet. */
   readonly open: (
@@ -40,9 +42,19 @@ interface Deps {
   readonly wallMs: () => number;
 }
 
+/** What came of showing an image. */
+interface Outcome {
+  readonly isLazy: boolean;
+  readonly reason?: string;
+  readonly layers: readonly JudgedLayer[];
+  /** Asked again, it may be otherwise. */
+  readonly isPending?: boolean;
+}
+
 const RETRY_MS = 1_000;
 /** Before the config goes out, containerd must find the links or not: this much of the wait is left for the answer. */
 const MARGIN_MS = 50;
+const MAX_UNUSABLE = 1_000;
 
 /**
  * Shows images at their pull: takes them from the agent, which holds the config back meanwhile. All layers of an image
@@ -128,18 +140,19 @@ export class Publisher {
     const verdict = await this.#judge(offer, untilMs);
     const [unproven] = [...verdict.forged, ...verdict.unproven];
     if (unproven !== undefined) {
-      const reason = whyRefused(unproven, this.#deps.proofs.diffIdOf(unproven.digest));
+      const isMisfit = verdict.misfits.includes(unproven.digest);
+      const reason = isMisfit
+        ? `its layer ${unproven.digest}: ${verdict.layers.find(({ digest }) => digest === unproven.digest)?.reason}`
+        : whyRefused(unproven, this.#deps.proofs.diffIdOf(unproven.digest));
       images.note(offer, { isLazy: false, reason, layers: verdict.layers }, wallMs());
       const isPending = verdict.forged.length === 0;
       return { isShown: false, refusal: `${offer.repository}@${offer.manifest}: ${reason}`, isPending };
     }
-    if (!verdict.isLazy) {
-      images.note(offer, verdict, wallMs());
-      return { isShown: false };
-    }
-    const outcome = await this.#show(offer, untilMs);
+    const outcome = verdict.isLazy ? await this.#show(offer, untilMs) : verdict;
     images.note(offer, outcome, wallMs());
-    return { isShown: outcome.isLazy };
+    if (outcome.isLazy || !offer.isNydus) return { isShown: outcome.isLazy };
+    const { isPending = false } = outcome as Outcome;
+    return { isShown: false, unusable: whyNotMounted(offer, outcome), isPending };
   }
 
   /** What is not proven by records is read whole, as far as there is time; the reading goes on for the next pull. */
@@ -158,14 +171,15 @@ export class Publisher {
 
   /** In one turn: what is decided to be shown later sees the claims of an image that goes out, and what was before is judged. */
   #verdict(offer: LazyOffer): Verdict {
-    const { findable, layersOf, proofs, nowMs } = this.#deps;
+    const { findable, layersOf, kindOf, proofs, nowMs } = this.#deps;
     const verdict = judge(offer, {
       isShown: (diffId) => findable?.isShown(diffId) === true,
-      layersOf,
+      ...{ layersOf, kindOf },
       readDiffId: (layer) => proofs.diffIdOf(layer),
     });
     const { upstream, repository } = offer;
-    if (verdict.unproven.length === 0)
+    // A Nydus image that is not shown does not go out: its pull finds nothing later.
+    if (verdict.unproven.length === 0 && !offer.isNydus)
       findable?.claim(
         verdict.claims.map((one) => ({ ...claimOf(one), upstream, repository })),
         nowMs(),
@@ -210,27 +224,29 @@ export class Publisher {
     const { findable, proofs, nowMs } = this.#deps;
     const bound = new Map(offer.layers.map(({ digest, diffId }) => [digest, diffId]));
     const diffIds = offer.layers.map(({ diffId }) => diffId);
-    const holds = (layer: Digest): Digest | undefined => bound.get(layer) ?? proofs.diffIdOf(layer);
+    // Claims are those of ordinary images: what a part of a Nydus image is shown as, they do not mean.
+    const holds = ({ digest }: Pick<Claim, 'digest'>): Digest | undefined =>
+      offer.isNydus ? undefined : (bound.get(digest) ?? proofs.diffIdOf(digest));
     const showing = findable?.show(diffIds, holds, nowMs());
     if (showing === undefined || showing.isShown) return undefined;
     this.#proveSome(showing.claims);
     // One that was found false stands for its day, whatever is read yet.
-    const claim = showing.claims.find(({ digest }) => holds(digest) !== undefined) ?? showing.claims[0];
+    const claim = showing.claims.find((one) => holds(one) !== undefined) ?? showing.claims[0];
     return claim === undefined
       ? 'more images than can be remembered were pulled here with layers that nobody knows: for a day nothing new is shown'
-      : whyHeldBack(claim, holds(claim.digest));
+      : whyHeldBack(claim, holds(claim));
   }
 
-  async #show(
-    offer: LazyOffer,
-    untilMs: number,
-  ): Promise<{ isLazy: boolean; reason?: string; layers: readonly JudgedLayer[] }> {
+  async #show(offer: LazyOffer, untilMs: number): Promise<Outcome> {
     const { open, show, grant, expectStart, nowMs, log } = this.#deps;
     const outcomes = await Promise.all(
       offer.layers.map(async (one): Promise<JudgedLayer & { layer?: LazyLayer }> => {
         const { digest, diffId } = one;
         try {
-          return { digest, diffId, reason: undefined, layer: await open(offer, one, this.#abort.signal) };
+          const layer = await open(offer, one, this.#abort.signal);
+          const misfit = whyOther(offer, one, layer);
+          if (misfit !== undefined) return { digest, diffId, reason: misfit };
+          return { digest, diffId, reason: undefined, layer };
         } catch (error) {
           throwIfBug(error);
           logFailure(log, error, 'a layer cannot be lazy', { layer: digest });
@@ -247,7 +263,7 @@ export class Publisher {
       return { isLazy: false, reason, layers };
     }
     if (nowMs() > untilMs)
-      return { isLazy: false, reason: 'its indexes came too late for this pull', layers };
+      return { isLazy: false, reason: 'its indexes came too late for this pull', layers, isPending: true };
     const reason = this.#whyNotFound(offer);
     if (reason !== undefined) return { isLazy: false, reason, layers };
     // The lowest last: containerd begins there, and without it looks no further.
@@ -256,6 +272,28 @@ export class Publisher {
     expectStart(offer, opened);
     return { isLazy: true, layers };
   }
+}
+
+/** Why an open layer is not what its image has it for. A bootstrap opens no blob that its image does not name itself. */
+function whyOther(
+  offer: LazyOffer,
+  named: LazyOffer['layers'][number],
+  { index }: Pick<LazyLayer, 'index'>,
+): string | undefined {
+  const foreign = index.sources.find(({ digest }) => !offer.layers.some((one) => one.digest === digest));
+  if (foreign !== undefined)
+    return `its bootstrap needs the data blob ${foreign.digest}, which is no layer of the image`;
+  return whyMisfit(partOf(offer, named), [index.kind]);
+}
+
+function whyNotMounted(
+  { repository, manifest }: LazyOffer,
+  { reason, layers }: Pick<Outcome, 'reason' | 'layers'>,
+): string {
+  const bad = layers.find((one) => one.reason !== undefined);
+  const why = reason ?? `its layer ${bad?.digest}: ${bad?.reason}`;
+  const text = `${repository}@${manifest}: it is a Nydus image, which no runtime unpacks, and it is not mounted: ${why}`;
+  return text.slice(0, MAX_UNUSABLE);
 }
 
 /** What is needed of the layers' trees to find conflicts: nothing where none of them only implies a directory. */

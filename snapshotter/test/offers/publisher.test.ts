@@ -23,8 +23,15 @@ function offerOf(...names: string[]): LazyOffer {
     const binding = signBinding(Buffer.alloc(32), { ...facts, index: id(`i ${name}`), indexBytes: 1 });
     return { digest: id(name), sizeBytes: 1, diffId: id(`d ${name}`), isUnanswered: false, binding };
   });
-  return { id: 'offer', ...home, manifest: id('m'), waitMs: 1_000, layers };
+  return { id: 'offer', ...home, manifest: id('m'), waitMs: 1_000, isNydus: false, layers };
 }
+
+/** Layers of Nydus images as their indexes say: kind, then data blobs. */
+const parts = new Map<Digest, readonly string[]>([
+  [id('boot'), ['nydus-bootstrap', 'blob']],
+  [id('greedy'), ['nydus-bootstrap', 'blob', 'private']],
+  [id('blob'), ['nydus-blob']],
+]);
 
 /** A publisher with one offer, or several that it gets one after the other; what it shows and answers. */
 function published(
@@ -80,11 +87,14 @@ function published(
       },
     },
     layersOf: () => [],
+    kindOf: () => undefined,
     open: async (_offer, { digest }) => {
       if (cannotOpen.some((one) => id(one) === digest))
         throw new CodedError('TIMEOUT', { message: 'no index came' });
       if (digest === id('slow')) nowMs += 5_000;
-      return { index: { layer: digest }, implied: [] } as unknown as LazyLayer;
+      const [kind = 'layer', ...sources] = parts.get(digest) ?? [];
+      const index = { layer: digest, kind, sources: sources.map((one) => ({ digest: id(one) })) };
+      return { index, implied: [] } as unknown as LazyLayer;
     },
     show: async (layer) => void shown.push(layer.index.layer),
     grant: ({ manifest }) => void granted.push(manifest),
@@ -123,6 +133,52 @@ t.test('what comes after the agent’s wait is not shown', async (t) => {
   await run.answered();
   t.same([run.shown, run.granted], [[], []]);
   t.match(run.images.list(), [{ isLazy: false, reason: /too late/ }]);
+});
+
+function nydusOf(blob: string, boot: string): LazyOffer {
+  const offer = offerOf(blob, boot);
+  const layers = offer.layers.map((layer, index) => {
+    const kind = index === 0 ? ('nydus-blob' as const) : ('nydus-bootstrap' as const);
+    return { ...layer, binding: { ...layer.binding!, kind } };
+  });
+  return { ...offer, isNydus: true, layers };
+}
+
+t.test('a Nydus image is shown, or refused with the reason: nothing could unpack it', async (t) => {
+  const run = published(t, [nydusOf('blob', 'boot'), nydusOf('other', 'boot')]);
+  await run.answered(2);
+  t.same(run.answers[0], { isShown: true });
+  t.same(run.shown, [id('boot'), id('blob')]);
+  t.match(run.answers[1], {
+    isShown: false,
+    unusable: /Nydus image.*not mounted: its layer .*an ordinary layer/,
+  });
+  const unknown = nydusOf('blob', 'boot');
+  const { binding: _none, ...layer } = unknown.layers[0]!;
+  const other = published(t, { ...unknown, layers: [layer, unknown.layers[1]!] });
+  await other.answered();
+  t.match(other.answers, [
+    { isShown: false, isPending: false, unusable: /not mounted: its layer .*no index/ },
+  ]);
+  t.same(other.shown, []);
+});
+
+t.test('a bootstrap opens no data blob that its image does not have', async (t) => {
+  const run = published(t, nydusOf('blob', 'greedy'));
+  await run.answered();
+  const unusable = new RegExp(`needs the data blob ${id('private')}, which is no layer of the image`);
+  t.match(run.answers, [{ isShown: false, unusable }]);
+  t.same([run.shown, run.granted], [[], []]);
+});
+
+t.test('what an ordinary image has of a Nydus image stands in its way: it would find its tree', async (t) => {
+  const unknown = offerOf('boot');
+  const first = { ...unknown, layers: unknown.layers.map(({ binding: _none, ...layer }) => layer) };
+  const run = published(t, [first, nydusOf('blob', 'boot')]);
+  await run.answered(2);
+  t.same(run.answers[0], { isShown: false });
+  t.match(run.answers[1], { isShown: false, unusable: /says that its layer/ });
+  t.same(run.shown, []);
 });
 
 const claiming = (diffId: string, layer = 'mine'): LazyOffer => {

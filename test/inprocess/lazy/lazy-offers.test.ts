@@ -9,6 +9,7 @@ import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
+import { pushBlob } from '@sepia/test-support/clients/registry-calls';
 import { type ConversionCluster, conversionCluster } from '@sepia/test-support/cluster/conversion-cluster';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
@@ -76,11 +77,13 @@ async function pullConfig(
   { agent }: Node,
   repository: string,
   tag: string,
+  client = 'containerd/v2.4.2',
 ): Promise<{ status: number; text: string }> {
   const manifest = await request(`${agent.url}/v2/${repository}/manifests/${tag}?ns=harbor.test`);
   const { config } = (await manifest.body.json()) as { config: { digest: string } };
   const { statusCode, body } = await request(
     `${agent.url}/v2/${repository}/blobs/${config.digest}?ns=harbor.test`,
+    { headers: { 'user-agent': client } },
   );
   return { status: statusCode, text: await body.text() };
 }
@@ -136,6 +139,32 @@ t.test(
     t.match(await doubtful, { status: 200, text: /diff_ids/ }, 'it is asked again, and goes out');
   },
 );
+
+t.test('a Nydus image that is not shown is refused to a runtime alone', { timeout: 120_000 }, async (t) => {
+  const one = await node(t, { 'lazy-wait': '3s' });
+  const layer = await pushBlob(one.here.proxy, 'team/app', Buffer.from('bootstrap'));
+  const annotations = { 'containerd.io/snapshot/nydus-bootstrap': 'true' };
+  const mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip';
+  await one.here.push('team/app', 'nydus', 'x', {
+    layers: [{ mediaType, digest: layer, size: 9, annotations }],
+  });
+  const unusable = 'not mounted: it has no index yet';
+  for (const [client, status] of [
+    ['containerd/v2.4.2', 503],
+    ['skopeo/1.9', 200],
+  ] as const) {
+    const pull = pullConfig(one, 'team/app', 'nydus', client);
+    const offer = await nextOffer(one);
+    t.equal(offer.isNydus, true);
+    await answer(one, offer, { isShown: false, unusable });
+    const { status: found, text } = await pull;
+    t.equal(found, status, client);
+    if (status === 503) t.match(text, /not mounted: it has no index yet/);
+  }
+  const shown = pullConfig(one, 'team/app', 'nydus');
+  await answer(one, await nextOffer(one), { isShown: true });
+  t.equal((await shown).status, 200);
+});
 
 t.test('only the snapshotter of this node is told what is pulled', { timeout: 120_000 }, async (t) => {
   const one = await node(t);

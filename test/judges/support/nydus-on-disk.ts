@@ -4,8 +4,8 @@ import { gunzipSync } from 'node:zlib';
 import { convertImage } from '@sepia/lazy/convert/convert-image';
 import { layerDefaults } from '@sepia/lazy/convert/layer-job';
 import { inlinePacker } from '@sepia/lazy/pack/batch';
+import type { Compressor } from '@sepia/lazy/pack/unpack';
 import { bootstrapIn } from '@sepia/lazy/rafs/bootstrap-layer';
-import type { Compressor } from '@sepia/lazy/rafs/format';
 import {
   MemoryImages,
   MemoryScratch,

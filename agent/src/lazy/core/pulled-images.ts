@@ -4,6 +4,7 @@ import { LatestMap } from '@sepia/base/latest-map';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { MAX_OFFER_LAYERS } from '@sepia/cluster/api/lazy-offers';
 import { OCI_CONFIG, ociType } from '@sepia/lazy/convert/documents';
+import { NYDUS_BOOTSTRAP_ANNOTATION } from '@sepia/lazy/convert/nydus-marks';
 import { isTwofold } from './twofold.ts';
 
 /** An image whose manifest passed. */
@@ -11,6 +12,8 @@ export interface PulledImage extends ResolvedName {
   readonly manifest: Digest;
   readonly config: Digest;
   readonly layers: readonly { readonly digest: Digest; readonly sizeBytes: number }[];
+  /** A Nydus image by the marks of its last layer: no runtime unpacks it. */
+  readonly isNydus: boolean;
   /** Why its readers may take it for another image than we do. */
   readonly doubt?: string;
 }
@@ -45,8 +48,13 @@ export class PulledImages {
   /** Reads a manifest as the most lenient client does: one that we cannot read must not pass unseen. */
   note(target: ResolvedName, manifest: { readonly digest: Digest; readonly bytes: Uint8Array }): void {
     const { upstream, repository } = target;
-    const keep = (config: Digest, layers: PulledImage['layers'], doubt: string | undefined): void => {
-      const facts = { upstream, repository, manifest: manifest.digest, config, layers };
+    const keep = (
+      config: Digest,
+      layers: PulledImage['layers'],
+      doubt: string | undefined,
+      isNydus = false,
+    ): void => {
+      const facts = { upstream, repository, manifest: manifest.digest, config, layers, isNydus };
       this.#images.set(keyOf(target, config), { ...facts, ...(doubt === undefined ? {} : { doubt }) });
     };
     const text = new TextDecoder().decode(manifest.bytes);
@@ -66,7 +74,9 @@ export class PulledImages {
         ? [{ digest: one.digest, sizeBytes: Math.max(0, Math.floor(one.size)) }]
         : [],
     );
-    keep(config.digest, known, doubtOf(layers, known.length));
+    const marks = (layers as (Part | null)[]).at(-1)?.annotations ?? {};
+    const isNydus = marks[NYDUS_BOOTSTRAP_ANNOTATION] !== undefined;
+    keep(config.digest, known, doubtOf(layers, known.length), isNydus);
   }
 
   of(target: ResolvedName, config: Digest): PulledImage | undefined {

@@ -22,8 +22,17 @@ t.test('an image is known by its config, in its repository', async (t) => {
     manifest: id('m'),
     config: id('c'),
     layers: [{ digest: id('l'), sizeBytes: 7 }],
+    isNydus: false,
   });
   t.equal(noted({ config: CONFIG, layers: [LAYER] }, id('other')), undefined);
+});
+
+t.test('a Nydus image is known by the mark of its last layer', async (t) => {
+  const bootstrap = { ...LAYER, annotations: { 'containerd.io/snapshot/nydus-bootstrap': 'true' } };
+  const noteOf = (...layers: object[]) => noted({ config: CONFIG, layers })?.isNydus;
+  t.equal(noteOf(LAYER, bootstrap), true);
+  t.equal(noteOf(bootstrap, LAYER), false, 'it is not the last');
+  t.equal(noteOf({ ...LAYER, mediaType: 'application/vnd.oci.image.layer.nydus.blob.v1' }), false);
 });
 
 t.test('what containerd would unpack does not pass unseen', async (t) => {

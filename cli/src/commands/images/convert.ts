@@ -4,7 +4,7 @@ import { CodedError, systemCode } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { filesOf } from '@sepia/cluster/core/path-line';
 import { FORMATS, layerDefaults, optionsFault } from '@sepia/lazy/convert/layer-job';
-import { COMPRESSORS, type Compressor } from '@sepia/lazy/rafs/format';
+import { COMPRESSORS, type Compressor } from '@sepia/lazy/pack/unpack';
 import { COMPRESSION_LEVELS } from '@sepia/oci/compression-levels';
 import { type Command, Option } from 'commander';
 import { summaryJson, summaryText } from '../../convert/convert-view.ts';

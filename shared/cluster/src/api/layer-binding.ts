@@ -22,6 +22,8 @@ const FACTS = {
   layer: DIGEST,
   /** Digest of the layer's tar, computed from the whole blob. */
   diffId: DIGEST.optional(),
+  /** Of a Nydus image: what the layer is there; left out: a tar of its own. */
+  kind: z.enum(['nydus-bootstrap', 'nydus-blob']).optional(),
   /** The index, a blob of `home`; undefined: the layer is not lazy, and `reason` says why. */
   index: DIGEST.optional(),
   indexBytes: z.number().int().min(1).max(MAX_INDEX_BYTES).optional(),
@@ -72,10 +74,12 @@ export function isSignedBinding(clusterKey: Uint8Array, binding: LayerBinding): 
   );
 }
 
-/** HMAC-SHA-256(key, "sepia-layer-1" and each fact as JSON, in this order, a line each). */
+/** HMAC-SHA-256(key, "sepia-layer-1" and each fact as JSON, in this order, a line each; the kind only where there is one). */
 function signatureOf(clusterKey: Uint8Array, facts: BindingFacts): string {
-  const { version, layer, diffId, index, indexBytes, reason, home, by, atMs } = facts;
-  const lines = [version, layer, diffId, index, indexBytes, reason, home.upstream, home.repository, by, atMs];
+  const { version, layer, diffId, index, indexBytes, reason, home, by, atMs, kind } = facts;
+  const lines: unknown[] = [version, layer, diffId, index, indexBytes, reason];
+  lines.push(home.upstream, home.repository, by, atMs);
+  if (kind !== undefined) lines.push(kind);
   const text = ['sepia-layer-1', ...lines.map((one) => JSON.stringify(one ?? null))].join('\n');
   return createHmac('sha256', clusterKey).update(text).digest('hex');
 }

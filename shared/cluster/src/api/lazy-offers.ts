@@ -42,6 +42,8 @@ export const LAZY_OFFER = z.object({
   command: START_COMMAND.optional(),
   /** What a recorded start of this image, or of its repository, read first: a hint, as `command`. */
   readFirst: START_PATHS.optional(),
+  /** A Nydus image: its last layer has the bootstrap, the others are data blobs. It is mounted, or cannot be used here. */
+  isNydus: z.boolean().default(false),
   /** Why it cannot be lazy at all; its diffIDs must not be found all the same. */
   reason: REASON.optional(),
   layers: z
@@ -68,6 +70,8 @@ export const LAZY_ANSWER = z.strictObject({
   isShown: z.boolean(),
   /** The image must not be pulled now, and why: it would show another image's layer. */
   refusal: REASON.optional(),
+  /** It is a Nydus image that is not shown, and why: a runtime has no use for it. */
+  unusable: REASON.optional(),
   /** It is not known yet whether it would: asked again, the snapshotter may say otherwise. */
   isPending: z.boolean().optional(),
 });

@@ -6,11 +6,13 @@ import { BUILD_DEFAULTS, type BuildOptions, buildEstargz } from '../estargz/buil
 import { TOC_DIGEST_ANNOTATION, UNCOMPRESSED_SIZE_ANNOTATION } from '../estargz/toc.ts';
 import type { EstargzResult, WriteDeps } from '../estargz/write.ts';
 import type { Packer } from '../pack/batch.ts';
+import type { Compressor } from '../pack/unpack.ts';
 import { type BuiltRafs, buildRafs } from '../rafs/build.ts';
-import { type Compressor, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES } from '../rafs/format.ts';
+import { LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES } from '../rafs/format.ts';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { buildZstdChunked } from '../zstdchunked/build.ts';
-import { NYDUS_BLOB, NYDUS_BLOB_ANNOTATION } from './nydus-image.ts';
+import { NYDUS_BLOB } from './nydus-image.ts';
+import { NYDUS_BLOB_ANNOTATION } from './nydus-marks.ts';
 import { LayerReader } from './read-layer.ts';
 import type { MakeScratch, Scratch } from './scratch.ts';
 

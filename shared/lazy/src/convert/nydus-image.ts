@@ -1,8 +1,8 @@
 import { zstdDecompressSync } from 'node:zlib';
 import { type Digest, digestOf, parseDigest } from '@sepia/base/digest';
 import type { Packer } from '../pack/batch.ts';
+import type { Compressor } from '../pack/unpack.ts';
 import { bootstrapLayer } from '../rafs/bootstrap-layer.ts';
-import type { Compressor } from '../rafs/format.ts';
 import { type LayerPart, mergeLayers } from '../rafs/merge.ts';
 import { MAX_BOOTSTRAP_BYTES, readBootstrap } from '../rafs/read-bootstrap.ts';
 import {
@@ -17,12 +17,10 @@ import {
 } from './documents.ts';
 import type { ConvertedRecord, LayerRecord } from './layer-job.ts';
 import { type JsonObject, parseObject } from './lossless-json.ts';
+import { NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-marks.ts';
 
 /** Media type of a data blob. */
 export const NYDUS_BLOB = 'application/vnd.oci.image.layer.nydus.blob.v1';
-/** By these nydus-snapshotter knows data blobs and the layer with the bootstrap. */
-export const NYDUS_BLOB_ANNOTATION = 'containerd.io/snapshot/nydus-blob';
-export const NYDUS_BOOTSTRAP_ANNOTATION = 'containerd.io/snapshot/nydus-bootstrap';
 const NYDUS_VERSION_ANNOTATION = 'containerd.io/snapshot/nydus-fs-version';
 const OCI_GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 

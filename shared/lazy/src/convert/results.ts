@@ -8,7 +8,7 @@ import {
 } from './documents.ts';
 import { NYDUS_FEATURE, osFeature } from './image-index.ts';
 import { isObject, type JsonObject } from './lossless-json.ts';
-import { NYDUS_BLOB_ANNOTATION, NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-image.ts';
+import { NYDUS_BLOB_ANNOTATION, NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-marks.ts';
 
 /** On manifests and indexes that other services made (acceleration-service, nydusify). */
 const FOREIGN_MARKS = [

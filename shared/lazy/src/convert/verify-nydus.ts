@@ -6,11 +6,11 @@ import type { ReadAt } from '../pack/inflate.ts';
 import { BOOTSTRAP_NAME, tableFile, tableName } from '../rafs/bootstrap-layer.ts';
 import { HEADER_BYTES, headerFault } from '../rafs/chunk-info.ts';
 import { FEATURES, invalid, type RafsBlob, type RafsChunk, roundUp } from '../rafs/format.ts';
-import { readBootstrap } from '../rafs/read-bootstrap.ts';
+import { type ReadBootstrap, readBootstrap } from '../rafs/read-bootstrap.ts';
 import { readBootstrapLayer } from '../rafs/read-bootstrap-layer.ts';
 import { verifyRafs } from '../rafs/verify.ts';
 import { annotationsOf, type RawDescriptor } from './documents.ts';
-import { NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-image.ts';
+import { NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-marks.ts';
 import type { Scratch } from './scratch.ts';
 
 /** What the bootstrap of an image says, and what is wrong with its layer. */
@@ -18,6 +18,8 @@ export interface NydusBootstrap {
   readonly result: VerifyResult;
   readonly blobs: ReadonlyMap<string, RafsBlob>;
   readonly chunks: readonly RafsChunk[];
+  /** Whole, with the digest of the uncompressed layer; undefined where it cannot be read. */
+  readonly read: { readonly bootstrap: ReadBootstrap; readonly diffId: Digest } | undefined;
 }
 
 /** The layer of a Nydus image that has its bootstrap; undefined for other images. */
@@ -59,11 +61,13 @@ export async function verifyBootstrap(
       result: { findings: findings.list, entries: bootstrap.inodes, chunks: 0 },
       blobs: new Map(bootstrap.blobs.map((blob) => [blob.id, blob])),
       chunks: bootstrap.table,
+      read: { bootstrap, diffId: found.diffId as Digest },
     };
   } catch (error) {
     if (!isCoded(error, 'LAYER_INVALID')) throw error;
     findings.add('entries', error.message);
-    return { result: { findings: findings.list, entries: 0, chunks: 0 }, blobs: new Map(), chunks: [] };
+    const result = { findings: findings.list, entries: 0, chunks: 0 };
+    return { result, blobs: new Map(), chunks: [], read: undefined };
   }
 }
 

@@ -1,13 +1,32 @@
 import { createHash } from 'node:crypto';
 import { crc32, deflateRawSync, inflateRawSync } from 'node:zlib';
-import type { Digest, DigestAlgorithm } from '@sepia/base/digest';
+import type { Digest } from '@sepia/base/digest';
 import { CodedError, systemCode } from '@sepia/base/errors';
 import { invalidIndex } from './byte-reader.ts';
 import { decodeEntries, encodeEntries } from './entries-codec.ts';
+import {
+  getDigest,
+  getNumber,
+  getPacked,
+  getSource,
+  MAX_SOURCES,
+  MAX_SPAN_BYTES,
+  type PackedPlace,
+  putDigest,
+  putNumber,
+  putPacked,
+  putSource,
+  SOURCE_BYTES,
+  type SpanSource,
+} from './head-fields.ts';
 import type { LayerEntry } from './layer-entry.ts';
 
-/** How a layer's blob is compressed. */
-export type LayerCompression = 'none' | 'gzip' | 'zstd';
+/** How a layer's blob is compressed; `chunks`: its content lies in chunks of the data blobs of a Nydus image. */
+export type LayerCompression = 'none' | 'gzip' | 'zstd' | 'chunks';
+
+/** What a layer is: a tar of its own, or of a Nydus image the layer with the bootstrap, or a data blob. */
+export const LAYER_KINDS = ['layer', 'nydus-bootstrap', 'nydus-blob'] as const;
+export type LayerKind = (typeof LAYER_KINDS)[number];
 
 /** A stretch of the uncompressed layer that is read and verified alone. */
 export interface LayerSpan {
@@ -22,10 +41,13 @@ export interface LayerSpan {
   readonly windowLength: number;
   /** CRC-32 of the stored window. */
   readonly windowCrc: number;
+  /** Of a Nydus image: number of the data blob, and how many of its bytes; `compressedBit` is of that blob, too. */
+  readonly packed?: PackedPlace;
 }
 
 /** The head of an index: all but the windows. */
 export interface LayerIndex {
+  readonly kind: LayerKind;
   readonly layer: Digest;
   readonly diffId: Digest;
   readonly compression: LayerCompression;
@@ -33,6 +55,8 @@ export interface LayerIndex {
   readonly uncompressedBytes: number;
   readonly entries: readonly LayerEntry[];
   readonly spans: readonly LayerSpan[];
+  /** Data blobs by their numbers in spans; empty where spans lie in the layer itself. */
+  readonly sources: readonly SpanSource[];
   readonly headBytes: number;
   readonly indexBytes: number;
 }
@@ -48,24 +72,30 @@ export interface SpanToWrite {
   readonly sha256: Buffer;
   /** Compressed by {@link storeWindow}; empty where none is needed. */
   readonly window: Buffer;
+  readonly packed?: PackedPlace;
 }
 
-export interface IndexToWrite extends Omit<LayerIndex, 'spans' | 'headBytes' | 'indexBytes'> {
+export interface IndexToWrite
+  extends Omit<LayerIndex, 'kind' | 'spans' | 'sources' | 'headBytes' | 'indexBytes'> {
   readonly spans: readonly SpanToWrite[];
+  /** Left out: a tar of its own. */
+  readonly nydus?: { readonly kind: Exclude<LayerKind, 'layer'>; readonly sources: readonly SpanSource[] };
 }
 
 const MAGIC = Buffer.from('SEPIALX\n', 'latin1');
 export const INDEX_VERSION = 1;
+/** Version of indexes of Nydus layers: who reads only the first refuses them. */
+const NYDUS_VERSION = 2;
 /** The fixed first part of an index; it says how long the head is. */
 export const INDEX_HEADER_BYTES = 256;
 const SPAN_BYTES = 56;
 const SUM_BYTES = 32;
 const MAX_HEAD_BYTES = 256 * 1024 * 1024;
 const MAX_ENTRIES_BYTES = 1024 * 1024 * 1024;
-const MAX_SPAN_BYTES = 64 * 1024 * 1024;
 const WINDOW_BYTES = 32 * 1024;
-const COMPRESSIONS: readonly LayerCompression[] = ['none', 'gzip', 'zstd'];
-const ALGORITHMS: readonly DigestAlgorithm[] = ['sha256', 'sha512'];
+const COMPRESSIONS: readonly LayerCompression[] = ['none', 'gzip', 'zstd', 'chunks'];
+const KIND_AT = 13;
+const SOURCES_AT = 216;
 
 /** A window as it is stored: raw deflate. */
 export function storeWindow(window: Buffer): Buffer {
@@ -79,12 +109,15 @@ export function storeWindow(window: Buffer): Buffer {
 export function writeIndex(index: IndexToWrite): Buffer {
   const raw = encodeEntries(index.entries);
   const entries = deflateRawSync(raw, { level: 9 });
-  const headBytes = INDEX_HEADER_BYTES + index.spans.length * SPAN_BYTES + entries.length + SUM_BYTES;
+  const sources = index.nydus?.sources ?? [];
+  const fixedBytes = INDEX_HEADER_BYTES + index.spans.length * SPAN_BYTES + sources.length * SOURCE_BYTES;
+  const headBytes = fixedBytes + entries.length + SUM_BYTES;
   const windowBytes = index.spans.reduce((total, span) => total + span.window.length, 0);
   const head = Buffer.alloc(headBytes);
   MAGIC.copy(head);
-  head.writeUInt32LE(INDEX_VERSION, 8);
+  head.writeUInt32LE(index.nydus === undefined ? INDEX_VERSION : NYDUS_VERSION, 8);
   head.writeUInt8(COMPRESSIONS.indexOf(index.compression), 12);
+  head.writeUInt8(LAYER_KINDS.indexOf(index.nydus?.kind ?? 'layer'), KIND_AT);
   putNumber(head, 16, headBytes);
   putNumber(head, 24, headBytes + windowBytes);
   putNumber(head, 32, index.compressedBytes);
@@ -95,8 +128,10 @@ export function writeIndex(index: IndexToWrite): Buffer {
   head.writeUInt32LE(index.entries.length, 68);
   putDigest(head, 72, index.layer);
   putDigest(head, 144, index.diffId);
+  head.writeUInt32LE(sources.length, SOURCES_AT);
   let at = INDEX_HEADER_BYTES;
   for (const span of index.spans) at = putSpan(head, at, span);
+  for (const source of sources) at = putSource(head, at, source);
   entries.copy(head, at);
   createHash('sha256')
     .update(head.subarray(0, -SUM_BYTES))
@@ -113,9 +148,9 @@ export function indexHeadBytes(header: Buffer): number {
   if (header.length < INDEX_HEADER_BYTES) invalidIndex('it is too short');
   if (!header.subarray(0, 8).equals(MAGIC)) invalidIndex('it does not begin as one');
   const version = header.readUInt32LE(8);
-  if (version !== INDEX_VERSION)
+  if (version !== INDEX_VERSION && version !== NYDUS_VERSION)
     throw new CodedError('INDEX_INVALID', {
-      message: `layer index has version ${version}; this Sepia reads ${INDEX_VERSION}`,
+      message: `layer index has version ${version}; this Sepia reads ${INDEX_VERSION} and ${NYDUS_VERSION}`,
       detail: { found: version, expected: INDEX_VERSION },
     });
   const headBytes = getNumber(header, 16);
@@ -165,25 +200,30 @@ function readStored(bytes: Buffer): { readonly head: LayerHead; readonly entries
   const head = bytes.subarray(0, headBytes);
   const sum = createHash('sha256').update(head.subarray(0, -SUM_BYTES)).digest();
   if (!sum.equals(head.subarray(-SUM_BYTES))) invalidIndex('its checksum is wrong');
-  const compression = COMPRESSIONS[head[12]!] ?? invalidIndex('unknown compression');
+  const { kind, compression, sourceCount } = readKind(head);
   const uncompressedBytes = getNumber(head, 40);
   const compressedBytes = getNumber(head, 32);
   const entriesBytes = getNumber(head, 48);
   const rawBytes = getNumber(head, 56);
   const spanCount = head.readUInt32LE(64);
   if (
-    INDEX_HEADER_BYTES + spanCount * SPAN_BYTES + entriesBytes + SUM_BYTES !== headBytes ||
+    INDEX_HEADER_BYTES + spanCount * SPAN_BYTES + sourceCount * SOURCE_BYTES + entriesBytes + SUM_BYTES !==
+      headBytes ||
     rawBytes > MAX_ENTRIES_BYTES
   )
     invalidIndex('lengths do not fit');
   const indexBytes = getNumber(head, 24);
-  const spans = readSpans(head, spanCount, { headBytes, indexBytes, compressedBytes, uncompressedBytes });
-  const entriesAt = INDEX_HEADER_BYTES + spanCount * SPAN_BYTES;
+  const sourcesAt = INDEX_HEADER_BYTES + spanCount * SPAN_BYTES;
+  const sources = Array.from({ length: sourceCount }, (_none, index) =>
+    getSource(head, sourcesAt + index * SOURCE_BYTES),
+  );
+  const bounds = { headBytes, indexBytes, compressedBytes, uncompressedBytes };
+  const spans = readSpans(head, spanCount, kind === 'layer' ? bounds : { ...bounds, sources });
+  const entriesAt = sourcesAt + sourceCount * SOURCE_BYTES;
   return {
     head: {
-      layer: getDigest(head, 72),
-      diffId: getDigest(head, 144),
-      ...{ compression, compressedBytes, uncompressedBytes, spans, headBytes, indexBytes },
+      ...{ kind, layer: getDigest(head, 72), diffId: getDigest(head, 144) },
+      ...{ compression, compressedBytes, uncompressedBytes, spans, sources, headBytes, indexBytes },
     },
     entries: {
       bytes: head.subarray(entriesAt, entriesAt + entriesBytes),
@@ -191,6 +231,24 @@ function readStored(bytes: Buffer): { readonly head: LayerHead; readonly entries
       count: head.readUInt32LE(68),
     },
   };
+}
+
+/** What version and first bytes say together. */
+function readKind(head: Buffer): {
+  kind: LayerKind;
+  compression: LayerCompression;
+  sourceCount: number;
+} {
+  const compression = COMPRESSIONS[head[12]!] ?? invalidIndex('unknown compression');
+  const kind = LAYER_KINDS[head[KIND_AT]!] ?? invalidIndex('unknown kind of layer');
+  const isNydus = head.readUInt32LE(8) === NYDUS_VERSION;
+  if (isNydus !== (kind !== 'layer') || isNydus !== (compression === 'chunks'))
+    invalidIndex('version and kind do not fit');
+  const sourceCount = head.readUInt32LE(SOURCES_AT);
+  if (sourceCount > (kind === 'nydus-bootstrap' ? MAX_SOURCES : 0)) invalidIndex('number of data blobs');
+  const isEmpty = head.readUInt32LE(64) === 0 && head.readUInt32LE(68) === 0;
+  if (kind === 'nydus-blob' && !isEmpty) invalidIndex('a data blob has content of its own');
+  return { kind, compression, sourceCount };
 }
 
 /**
@@ -204,16 +262,49 @@ export function readWindow(span: LayerSpan, stored: Buffer): Buffer {
   return inflate(stored, WINDOW_BYTES, true);
 }
 
-/** The compressed bytes that a span is read from: first byte, byte after the last. */
+/** The compressed bytes that a span is read from: first byte, byte after the last; of a Nydus image those of its data blob. */
 export function compressedRange(
   index: Pick<LayerIndex, 'spans' | 'compressedBytes'>,
   spanIndex: number,
 ): { start: number; end: number } {
+  const { compressedBit, packed } = index.spans[spanIndex]!;
+  const start = Math.floor(compressedBit / 8);
+  if (packed !== undefined) return { start, end: start + packed.bytes };
   const next = index.spans[spanIndex + 1];
   return {
-    start: Math.floor(index.spans[spanIndex]!.compressedBit / 8),
+    start,
     end: next === undefined ? index.compressedBytes : Math.ceil(next.compressedBit / 8),
   };
+}
+
+/** Bytes that spans are read from by one request. */
+export interface SpanRange {
+  readonly first: number;
+  readonly last: number;
+  readonly start: number;
+  readonly end: number;
+  /** The data blob that they lie in; undefined: the layer itself. */
+  readonly source: Digest | undefined;
+}
+
+/** Spans that are neighbours, as ranges: one in the layer itself; of a Nydus image one for each row in a data blob. */
+export function spanRanges(
+  index: Pick<LayerIndex, 'spans' | 'compressedBytes' | 'sources'>,
+  first: number,
+  last: number,
+): SpanRange[] {
+  const ranges: SpanRange[] = [];
+  for (let span = first; span <= last; span++) {
+    const { start, end } = compressedRange(index, span);
+    const number = index.spans[span]!.packed?.source;
+    const source = number === undefined ? undefined : index.sources[number]!.digest;
+    const before = ranges.at(-1);
+    const isNext =
+      before !== undefined && before.source === source && (source === undefined || before.end === start);
+    if (isNext) ranges[ranges.length - 1] = { ...before, last: span, end };
+    else ranges.push({ first: span, last: span, start, end, source });
+  }
+  return ranges;
 }
 
 interface Bounds {
@@ -221,6 +312,8 @@ interface Bounds {
   readonly indexBytes: number;
   readonly compressedBytes: number;
   readonly uncompressedBytes: number;
+  /** Of a Nydus image: spans lie in these, in any order. */
+  readonly sources?: readonly SpanSource[];
 }
 
 /** Spans must be adjacent and go forward in the blob; windows lie behind the head in the order of the spans. */
@@ -234,7 +327,9 @@ function readSpans(whole: Buffer, count: number, bounds: Bounds): LayerSpan[] {
   for (let index = 0; index < count; index++) {
     const at = INDEX_HEADER_BYTES + index * SPAN_BYTES;
     const span: LayerSpan = {
-      compressedBit: getNumber(head, at),
+      ...(bounds.sources === undefined
+        ? { compressedBit: getNumber(head, at) }
+        : getPacked(head, at, bounds.sources)),
       offset,
       length: head.readUInt32LE(at + 8),
       windowLength: head.readUInt32LE(at + 12),
@@ -244,8 +339,8 @@ function readSpans(whole: Buffer, count: number, bounds: Bounds): LayerSpan[] {
     };
     if (span.length === 0 || span.length > MAX_SPAN_BYTES || span.windowLength > 2 * WINDOW_BYTES)
       invalidIndex('length of a span');
-    if (span.compressedBit <= bit || span.compressedBit >= bounds.compressedBytes * 8)
-      invalidIndex('order of spans');
+    const isBehind = span.compressedBit > bit && span.compressedBit < bounds.compressedBytes * 8;
+    if (span.packed === undefined && !isBehind) invalidIndex('order of spans');
     bit = span.compressedBit;
     offset += span.length;
     windowOffset += span.windowLength;
@@ -257,35 +352,14 @@ function readSpans(whole: Buffer, count: number, bounds: Bounds): LayerSpan[] {
 }
 
 function putSpan(head: Buffer, at: number, span: SpanToWrite): number {
-  putNumber(head, at, span.compressedBit);
+  const { packed } = span;
+  if (packed === undefined) putNumber(head, at, span.compressedBit);
+  else putPacked(head, at, span.compressedBit / 8, packed);
   head.writeUInt32LE(span.length, at + 8);
   head.writeUInt32LE(span.window.length, at + 12);
   head.writeUInt32LE(crc32(span.window), at + 16);
   span.sha256.copy(head, at + 24);
   return at + SPAN_BYTES;
-}
-
-/** One byte of algorithm (1 sha256, 2 sha512), seven zero, the digest in 64 bytes. */
-function putDigest(head: Buffer, at: number, digest: Digest): void {
-  const [algorithm, hex] = digest.split(':') as [DigestAlgorithm, string];
-  head.writeUInt8(ALGORITHMS.indexOf(algorithm) + 1, at);
-  Buffer.from(hex, 'hex').copy(head, at + 8);
-}
-
-function getDigest(head: Buffer, at: number): Digest {
-  const algorithm = ALGORITHMS[head[at]! - 1] ?? invalidIndex('unknown digest');
-  const bytes = head.subarray(at + 8, at + (algorithm === 'sha256' ? 40 : 72));
-  return `${algorithm}:${bytes.toString('hex')}` as Digest;
-}
-
-function putNumber(head: Buffer, at: number, value: number): void {
-  head.writeUInt32LE(value % 2 ** 32, at);
-  head.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
-}
-
-function getNumber(head: Buffer, at: number): number {
-  const value = head.readUInt32LE(at) + head.readUInt32LE(at + 4) * 2 ** 32;
-  return Number.isSafeInteger(value) ? value : invalidIndex('a number is too large');
 }
 
 function inflate(bytes: Buffer, most: number, mayBeShorter = false): Buffer {

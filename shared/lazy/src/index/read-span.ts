@@ -3,6 +3,7 @@ import { CodedError } from '@sepia/base/errors';
 import { resumeGzip } from '../gzip/resume.ts';
 import { resumeZstd } from '../zstd/zstd-spans.ts';
 import { type LayerHead, type LayerIndex, readWindow } from './layer-index.ts';
+import { unpackChunks } from './span-chunks.ts';
 
 /**
  * Decompresses one span and checks it: bytes come back only where their SHA-256 is the index's.
@@ -41,6 +42,11 @@ async function decompress(
   if (index.compression === 'none') return compressed;
   if (index.compression === 'zstd') return await resumeZstd(compressed, span.length);
   const window = readWindow(span, storedWindow);
+  if (index.compression === 'chunks')
+    return unpackChunks(compressed, window, {
+      compressor: index.sources[span.packed!.source]!.compressor,
+      sizeBytes: span.length,
+    });
   return await resumeGzip({ compressedBit: span.compressedBit, window }, compressed, span.length);
 }
 

@@ -8,6 +8,7 @@ import { type BuildOptions, sparseFiles } from '../estargz/build.ts';
 import { wholeFile } from '../estargz/part.ts';
 import { packBatches, type TakeBytes, type WriteDeps } from '../estargz/write.ts';
 import { type LayerEntry, layerEntry } from '../index/layer-entry.ts';
+import type { Compressor } from '../pack/unpack.ts';
 import { type ByteString, byteStringOf } from '../tar/byte-string.ts';
 import { cleanPath, type TarEntry } from '../tar/tar-entry.ts';
 import { encodeChunkHeader, encodeChunkInfos, HEADER_BYTES, packChunkInfos } from './chunk-info.ts';
@@ -15,7 +16,6 @@ import { cutChunks, type LayerFile } from './cut-chunks.ts';
 import { encodeBootstrap } from './encode-bootstrap.ts';
 import {
   BLOB_FEATURES,
-  type Compressor,
   FEATURES,
   ID_INSIDE,
   MAX_CHUNKS,

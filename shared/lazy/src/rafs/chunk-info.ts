@@ -1,9 +1,8 @@
-import { constants, gunzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { throwIfBug } from '@sepia/base/failure';
+import { constants, zstdCompressSync } from 'node:zlib';
+import { type Compressor, unpackExactly } from '../pack/unpack.ts';
 import {
   type ChunkTablePlace,
   COMPRESSOR_NUMBERS,
-  type Compressor,
   FEATURES,
   invalid,
   type RafsBlob,
@@ -117,17 +116,7 @@ export function headerFault(
 
 /** Exactly `sizeBytes` of what was compressed. @throws {CodedError} `LAYER_INVALID` */
 export function unpack(packed: Uint8Array, compressor: Compressor, sizeBytes: number, what: string): Buffer {
-  let raw: Buffer;
-  try {
-    if (compressor === 'none') raw = Buffer.from(packed);
-    else if (compressor === 'gzip') raw = gunzipSync(packed, { maxOutputLength: Math.max(1, sizeBytes) });
-    else raw = zstdDecompressSync(packed, { maxOutputLength: Math.max(1, sizeBytes) });
-  } catch (cause) {
-    throwIfBug(cause);
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code !== 'ERR_BUFFER_TOO_LARGE' && !/^(Z_|ZSTD_)/.test(code ?? '')) throw cause;
-    throw invalid(`${what} cannot be decompressed (${code})`);
-  }
-  if (raw.length !== sizeBytes) throw invalid(`${what} has ${raw.length} bytes, ${sizeBytes} are said`);
+  const raw = unpackExactly(packed, compressor, sizeBytes);
+  if (typeof raw === 'string') throw invalid(`${what} ${raw}`);
   return raw;
 }

@@ -1,10 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import type { TreeNode } from '../erofs/layer-tree.ts';
+import type { Compressor } from '../pack/unpack.ts';
 import type { ByteString } from '../tar/byte-string.ts';
-
-/** How chunks are compressed. */
-export const COMPRESSORS = ['none', 'gzip', 'zstd'] as const;
-export type Compressor = (typeof COMPRESSORS)[number];
 
 /** The numbers of a compressor: in the flags of the file system, in tables of blobs, in a table of contents. */
 export const COMPRESSOR_NUMBERS: Readonly<Record<Compressor, { flag: number; id: number; toc: number }>> = {
@@ -132,7 +129,10 @@ export interface Bootstrap {
 }
 
 /** Is the chunk stored as it is? */
-export function isPlainChunk({ packedBytes, sizeBytes }: RafsChunk): boolean {
+export function isPlainChunk({
+  packedBytes,
+  sizeBytes,
+}: Pick<RafsChunk, 'packedBytes' | 'sizeBytes'>): boolean {
   return packedBytes === sizeBytes;
 }
 

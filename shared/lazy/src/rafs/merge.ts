@@ -1,16 +1,9 @@
 import { impliedDirectory, type TreeNode } from '../erofs/layer-tree.ts';
 import type { Unfit } from '../estargz/arrange.ts';
+import type { Compressor } from '../pack/unpack.ts';
 import { type ByteString, byteStringOf, textOf } from '../tar/byte-string.ts';
 import { cleanPath } from '../tar/tar-entry.ts';
-import {
-  type Bootstrap,
-  type Compressor,
-  MAX_BLOBS,
-  OPAQUE,
-  type RafsBlob,
-  type RafsChunk,
-  WHITEOUT,
-} from './format.ts';
+import { type Bootstrap, MAX_BLOBS, OPAQUE, type RafsBlob, type RafsChunk, WHITEOUT } from './format.ts';
 import type { ReadBootstrap } from './read-bootstrap.ts';
 
 /** A layer as it was converted: its bootstrap, and what a bootstrap cannot say. */

@@ -1,4 +1,5 @@
 import { EROFS_BLOCK, EROFS_MAGIC } from '../erofs/inodes.ts';
+import { COMPRESSORS, type Compressor } from '../pack/unpack.ts';
 import {
   BLOB_BYTES,
   BLOCK_BITS,
@@ -7,8 +8,6 @@ import {
   COMPAT_RAFS,
   COMPRESSED_CHUNK,
   COMPRESSOR_NUMBERS,
-  COMPRESSORS,
-  type Compressor,
   DEVICE_BYTES,
   DEVICES_AT,
   EXTENDED_AT,

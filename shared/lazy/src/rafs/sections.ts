@@ -1,7 +1,8 @@
 import type { ReadAt } from '../pack/inflate.ts';
+import type { Compressor } from '../pack/unpack.ts';
 import type { ByteString } from '../tar/byte-string.ts';
 import { EMPTY_HEADER, encodeHeader } from '../tar/encode-header.ts';
-import { COMPRESSOR_NUMBERS, type Compressor, invalid } from './format.ts';
+import { COMPRESSOR_NUMBERS, invalid } from './format.ts';
 
 /** Sections of a data blob; each is followed by a tar header of its own. */
 export const SECTIONS = {

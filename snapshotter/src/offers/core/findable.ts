@@ -62,13 +62,13 @@ export class Findable {
   }
 
   /**
-   * Whether diffIDs may be shown; then they count as shown from now on. All or none. `holds` tells what a layer was found
-   * to hold.
+   * Whether diffIDs may be shown; then they count as shown from now on. All or none. `holds` tells what the layer of
+   * a claim was found to hold.
    */
-  show(diffIds: readonly Digest[], holds: (layer: Digest) => Digest | undefined, nowMs: number): Showing {
+  show(diffIds: readonly Digest[], holds: (claim: Claim) => Digest | undefined, nowMs: number): Showing {
     const fresh = new Set(diffIds.filter((one) => !this.#shown.has(one)));
     const claims = [...this.#claims.values()].filter(
-      ({ diffId, digest, untilMs }) => fresh.has(diffId) && untilMs > nowMs && holds(digest) !== diffId,
+      (one) => fresh.has(one.diffId) && one.untilMs > nowMs && holds(one) !== one.diffId,
     );
     const isShown = fresh.size === 0 || (claims.length === 0 && this.#unknownUntilMs <= nowMs);
     if (isShown) for (const one of fresh) this.#shown.add(one);

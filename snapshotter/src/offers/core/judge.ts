@@ -1,6 +1,7 @@
 import type { Digest } from '@sepia/base/digest';
 import { whyNotBound } from '@sepia/cluster/api/layer-binding';
 import type { LazyOffer } from '@sepia/cluster/api/lazy-offers';
+import type { LayerKind } from '@sepia/lazy/index/layer-index';
 
 /** A layer of an image, and why it is not lazy. */
 export interface JudgedLayer {
@@ -17,8 +18,10 @@ export interface Verdict {
   readonly claims: readonly LazyOffer['layers'][number][];
   /** Those of them whose claimed diffID is shown here. */
   readonly unproven: readonly LazyOffer['layers'][number][];
-  /** Those of them that were read whole: they hold something else, and no runtime would unpack them. */
+  /** Those of them that were read whole: they hold something else, and no runtime would unpack them; misfits, too. */
   readonly forged: readonly LazyOffer['layers'][number][];
+  /** Layers that are, or are shown here as, something else than this image has them for. */
+  readonly misfits: readonly Digest[];
 }
 
 /** What this node knows of diffIDs. */
@@ -27,6 +30,8 @@ export interface Known {
   isShown(diffId: Digest): boolean;
   /** Layers that the cluster's record bound to it when they came here. */
   layersOf(diffId: Digest): readonly Digest[];
+  /** As what a diffID is shown here: a tar of its own, or a part of a Nydus image; undefined: it is not. */
+  kindOf(diffId: Digest): LayerKind | undefined;
   /** What this node found in a layer by reading all of it. */
   readDiffId(layer: Digest): Digest | undefined;
 }
@@ -42,21 +47,52 @@ const SILENT = 'nobody in the cluster says whether it has an index';
 export function judge(offer: LazyOffer, known: Known): Verdict {
   const isKnownHere = (layer: LazyOffer['layers'][number]): boolean =>
     layer.isUnanswered && known.layersOf(layer.diffId).includes(layer.digest);
+  const misfitOf = (layer: LazyOffer['layers'][number]): string | undefined =>
+    whyMisfit(partOf(offer, layer), [known.kindOf(layer.diffId), kindOnRecord(layer)]);
   const layers = offer.layers.map((layer) => {
     const { digest, diffId, binding } = layer;
     const reason = offer.reason ?? (isKnownHere(layer) ? undefined : whyNotBound(binding, diffId));
-    return { digest, diffId, reason: layer.isUnanswered && reason !== undefined ? SILENT : reason };
+    const said = layer.isUnanswered && reason !== undefined ? SILENT : reason;
+    return { digest, diffId, reason: misfitOf(layer) ?? said };
   });
+  const misfits = offer.layers.filter((one) => misfitOf(one) !== undefined).map(({ digest }) => digest);
   // `offer.reason` and a bad index take laziness away, not the proof that the layer is what it says.
-  const claims = offer.layers
-    .filter((one) => one.binding?.diffId !== one.diffId && !isKnownHere(one))
-    .filter((one) => known.readDiffId(one.digest) !== one.diffId);
+  const isProven = (one: LazyOffer['layers'][number]): boolean =>
+    one.binding?.diffId === one.diffId || isKnownHere(one) || known.readDiffId(one.digest) === one.diffId;
+  const claims = offer.layers.filter((one) => misfits.includes(one.digest) || !isProven(one));
   const unproven = claims.filter((one) => known.isShown(one.diffId));
   return {
     isLazy: layers.length > 0 && layers.every((one) => one.reason === undefined),
     layers,
     claims,
     unproven,
-    forged: unproven.filter((one) => known.readDiffId(one.digest) !== undefined),
+    forged: unproven.filter(
+      (one) => misfits.includes(one.digest) || known.readDiffId(one.digest) !== undefined,
+    ),
+    misfits,
   };
 }
+
+/** What a layer is to its image. */
+export function partOf(offer: LazyOffer, layer: { readonly digest: Digest }): LayerKind {
+  if (!offer.isNydus) return 'layer';
+  return offer.layers.at(-1)?.digest === layer.digest ? 'nydus-bootstrap' : 'nydus-blob';
+}
+
+function kindOnRecord({ binding }: LazyOffer['layers'][number]): LayerKind | undefined {
+  return binding?.index === undefined ? undefined : (binding.kind ?? 'layer');
+}
+
+/**
+ * The same bytes are shown as one tree where they are a part of a Nydus image, and unpacked as another: what an image does
+ * not mean must not be found by it. `kinds`: of what is shown and what is on record.
+ */
+export function whyMisfit(part: LayerKind, kinds: readonly (LayerKind | undefined)[]): string | undefined {
+  const other = kinds.find((kind) => kind !== undefined && kind !== part);
+  if (other === undefined) return undefined;
+  return part === 'layer'
+    ? 'it is a part of a Nydus image, and this image has it as an ordinary layer'
+    : `this Nydus image has it as its ${PART_NAMES[part]}, and it is ${other === 'layer' ? 'an ordinary layer' : `a ${PART_NAMES[other]}`}`;
+}
+
+const PART_NAMES = { layer: 'layer', 'nydus-bootstrap': 'bootstrap', 'nydus-blob': 'data blob' } as const;

@@ -67,7 +67,7 @@ t.test('in any order: nothing is shown that somebody under way claims falsely', 
           findable.claim([claim(one.layer, one.diffId)], nowMs);
           if (holds[one.layer] !== one.diffId) open.set(`${one.layer} ${one.diffId}`, nowMs + DAY_MS);
         } else {
-          const found = findable.show(one.diffIds.map(id), (layer) => held.get(layer), nowMs);
+          const found = findable.show(one.diffIds.map(id), ({ digest }) => held.get(digest), nowMs);
           if (found.isShown) for (const diffId of one.diffIds) shown.add(diffId);
           else if (one.diffIds.some((diffId) => !shown.has(diffId) && findable.isShown(id(diffId))))
             return false;

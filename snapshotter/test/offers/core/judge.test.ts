@@ -24,13 +24,19 @@ function offer(layers: Partial<LazyOffer['layers'][number]>[], more: Partial<Laz
     isUnanswered: false,
     ...one,
   }));
-  return { id: '1', ...home, manifest: id('m'), waitMs: 1_000, layers: whole, ...more };
+  return { id: '1', ...home, manifest: id('m'), waitMs: 1_000, isNydus: false, layers: whole, ...more };
 }
 
-const nothing: Known = { isShown: () => false, layersOf: () => [], readDiffId: () => undefined };
+const nothing: Known = {
+  isShown: () => false,
+  layersOf: () => [],
+  kindOf: () => undefined,
+  readDiffId: () => undefined,
+};
 const showing = (diffId: string, ...layers: string[]): Known => ({
   isShown: (one) => one === id(diffId),
   layersOf: (one) => (one === id(diffId) ? layers.map(id) : []),
+  kindOf: (one) => (one === id(diffId) ? 'layer' : undefined),
   readDiffId: () => undefined,
 });
 
@@ -86,6 +92,49 @@ t.test(
       unproven: [{ diffId: id('d') }],
       layers: [{ reason: /nobody in the cluster says/ }],
     });
+  },
+);
+
+const BLOB = { digest: id('b'), diffId: id('b'), binding: bound('b', 'b', { kind: 'nydus-blob' }) };
+const BOOTSTRAP = { binding: bound('l', 'd', { kind: 'nydus-bootstrap' }) };
+
+t.test(
+  'a Nydus image is lazy where its bootstrap and all of its data blobs are proven as such',
+  async (t) => {
+    const nydus = { isNydus: true };
+    t.match(judge(offer([BLOB, BOOTSTRAP], nydus), nothing), { isLazy: true, claims: [], misfits: [] });
+    const { binding: _none, ...unknown } = BLOB;
+    t.match(judge(offer([unknown, BOOTSTRAP], nydus), nothing), { isLazy: false, misfits: [] });
+    const tar = { ...BLOB, binding: bound('b', 'b') };
+    t.match(judge(offer([tar, BOOTSTRAP], nydus), nothing), {
+      isLazy: false,
+      misfits: [id('b')],
+      layers: [{ reason: /has it as its data blob, and it is an ordinary layer/ }, { reason: undefined }],
+    });
+    t.match(judge(offer([BOOTSTRAP, BLOB], nydus), nothing), { isLazy: false, misfits: [id('l'), id('b')] });
+  },
+);
+
+t.test(
+  'an ordinary image never finds a part of a Nydus image, whatever its record or its bytes say',
+  async (t) => {
+    const shown: Known = { ...showing('d', 'l'), kindOf: () => 'nydus-bootstrap', readDiffId: () => id('d') };
+    const read = { digest: id('l'), diffId: id('d') };
+    for (const layer of [BOOTSTRAP, read, { ...read, isUnanswered: true }]) {
+      const verdict = judge(offer([layer]), shown);
+      t.match(verdict, { isLazy: false, layers: [{ reason: /a part of a Nydus image/ }] });
+      t.same([verdict.unproven.length, verdict.forged.length], [1, 1]);
+    }
+    t.match(judge(offer([BOOTSTRAP]), nothing), {
+      isLazy: false,
+      unproven: [],
+      claims: [{ digest: id('l') }],
+    });
+    t.match(
+      judge(offer([BLOB, BOOTSTRAP], { isNydus: true }), shown),
+      { isLazy: false },
+      'its blob is not one',
+    );
   },
 );
 

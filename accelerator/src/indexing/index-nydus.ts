@@ -1,0 +1,127 @@
+import type { Digest } from '@sepia/base/digest';
+import type { ImageSource } from '@sepia/lazy/convert/ends';
+import type { MakeScratch, Scratch } from '@sepia/lazy/convert/scratch';
+import {
+  bootstrapOf,
+  type NydusBootstrap,
+  verifyBootstrap,
+  verifyNydusBlob,
+} from '@sepia/lazy/convert/verify-nydus';
+import { layerImage } from '@sepia/lazy/erofs/layer-image';
+import type { VerifyResult } from '@sepia/lazy/estargz/check-layer';
+import { readIndexHead } from '@sepia/lazy/index/layer-index';
+import { blobIndex, NydusIndexer } from '@sepia/lazy/rafs/nydus-index';
+import type { Image, ImageLayer } from './images.ts';
+import { type Learned, learnedOf, MAX_REASON, reasonOf, refusalOf } from './index-layer.ts';
+
+interface Deps {
+  readonly source: ImageSource;
+  readonly scratch: MakeScratch;
+}
+
+/** What a layer is in a Nydus image; undefined for all layers of other images. */
+export function nydusKindOf(image: Image): ((layer: ImageLayer) => NonNullable<Learned['kind']>) | undefined {
+  const last = bootstrapOf(image.layers.map(({ descriptor }) => descriptor));
+  if (last === undefined) return undefined;
+  return ({ digest }) => (digest === last.digest ? 'nydus-bootstrap' : 'nydus-blob');
+}
+
+/** What is learned of a Nydus image. */
+interface Reading {
+  readonly image: Image;
+  readonly bootstrap: NydusBootstrap;
+  readonly indexer: NydusIndexer | undefined;
+  /** Lengths of data blobs by their ids. */
+  readonly sizes: Map<string, number>;
+}
+
+/**
+ * Reads a whole Nydus image, layer by layer, as `sepia lazy verify` does: every digest of a blob, a chunk and a table. The
+ * layer with the bootstrap gets the index of all, data blobs get that of an empty tree. What a layer is, its bytes say: a
+ * tar never passes for a data blob, whatever the manifest calls it. One layer at a time is in `scratch`.
+ * @returns what was learned of each layer, by its digest: index, or why it has none
+ * @throws {CodedError} what the source throws
+ */
+export async function indexNydus(
+  deps: Deps,
+  image: Image,
+  onProgress: (layer: ImageLayer, bytes: number) => void,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<Digest, Learned>> {
+  const last = image.layers.at(-1)!;
+  const fetched = async (layer: ImageLayer): Promise<Scratch> => {
+    const packed = await deps.scratch();
+    const take = async (chunk: Uint8Array): Promise<void> => {
+      await packed.append(chunk);
+      onProgress(layer, packed.sizeBytes);
+    };
+    try {
+      await deps.source.blob(layer, take, signal);
+      return packed;
+    } catch (error) {
+      await packed[Symbol.asyncDispose]();
+      throw error;
+    }
+  };
+  const bootstrap = await bootstrapIn(image, await fetched(last));
+  let indexer: NydusIndexer | undefined;
+  const refusal = refusalOf(() => {
+    if (bootstrap.read !== undefined) indexer = new NydusIndexer(bootstrap.read.bootstrap);
+  });
+  const reading: Reading = { image, bootstrap, indexer, sizes: new Map() };
+  const learned = new Map<Digest, Learned>();
+  for (const layer of new Map(image.layers.map((one) => [one.digest, one])).values()) {
+    if (layer.digest === last.digest) continue;
+    await using packed = await fetched(layer);
+    learned.set(layer.digest, await blobOf(reading, layer, packed));
+  }
+  const broken = [...learned].find(([, { reason }]) => reason !== undefined);
+  const reason =
+    faultOf(bootstrap.result) ??
+    (refusal === undefined ? undefined : reasonOf(refusal)) ??
+    (broken === undefined ? undefined : `its data blob ${broken[0]}: ${broken[1].reason}`);
+  learned.set(last.digest, {
+    kind: 'nydus-bootstrap',
+    ...(reason === undefined ? indexOf(reading, last) : { reason: reason.slice(0, MAX_REASON) }),
+  });
+  return learned;
+}
+
+async function bootstrapIn({ layers }: Image, packed: Scratch): Promise<NydusBootstrap> {
+  await using held = packed;
+  const { descriptor } = layers.at(-1)!;
+  return await verifyBootstrap(
+    descriptor,
+    held,
+    layers.map((layer) => layer.descriptor),
+    undefined,
+  );
+}
+
+async function blobOf(
+  { bootstrap, indexer, sizes }: Reading,
+  { descriptor, digest }: ImageLayer,
+  packed: Scratch,
+): Promise<Learned> {
+  const { sizeBytes } = packed;
+  const reason = faultOf(await verifyNydusBlob(descriptor, packed, bootstrap, digest));
+  if (reason !== undefined) return { kind: 'nydus-blob', reason };
+  const id = digest.slice('sha256:'.length);
+  const blob = bootstrap.blobs.get(id);
+  sizes.set(id, sizeBytes);
+  if (blob !== undefined) await indexer?.read(blob, (offset, length) => packed.read(offset, length));
+  return { kind: 'nydus-blob', ...learnedOf(blobIndex({ layer: digest, sizeBytes })) };
+}
+
+function indexOf({ bootstrap, indexer, sizes }: Reading, { digest, sizeBytes }: ImageLayer): Learned {
+  const { diffId } = bootstrap.read!;
+  const made = indexer!.end({ layer: digest, diffId, sizeBytes }, sizes);
+  const refusal = refusalOf(() => void layerImage(readIndexHead(made.bytes)));
+  if (refusal !== undefined) return { diffId, reason: reasonOf(refusal) };
+  return learnedOf(made);
+}
+
+/** The first of what is wrong. */
+function faultOf({ findings: [finding] }: VerifyResult): string | undefined {
+  return finding?.message.slice(0, MAX_REASON);
+}

@@ -1,0 +1,3 @@
+/** By these nydus-snapshotter knows data blobs and the layer with the bootstrap. */
+export const NYDUS_BLOB_ANNOTATION = 'containerd.io/snapshot/nydus-blob';
+export const NYDUS_BOOTSTRAP_ANNOTATION = 'containerd.io/snapshot/nydus-bootstrap';

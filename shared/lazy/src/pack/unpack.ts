@@ -1,0 +1,26 @@
+import { gunzipSync, zstdDecompressSync } from 'node:zlib';
+import { throwIfBug } from '@sepia/base/failure';
+
+/** How chunks are compressed, each by itself. */
+export const COMPRESSORS = ['none', 'gzip', 'zstd'] as const;
+export type Compressor = (typeof COMPRESSORS)[number];
+
+/** Exactly `sizeBytes` of what was compressed, or what is wrong with it. */
+export function unpackExactly(
+  packed: Uint8Array,
+  compressor: Compressor,
+  sizeBytes: number,
+): Buffer | string {
+  let raw: Buffer;
+  try {
+    if (compressor === 'none') raw = Buffer.from(packed);
+    else if (compressor === 'gzip') raw = gunzipSync(packed, { maxOutputLength: Math.max(1, sizeBytes) });
+    else raw = zstdDecompressSync(packed, { maxOutputLength: Math.max(1, sizeBytes) });
+  } catch (cause) {
+    throwIfBug(cause);
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code !== 'ERR_BUFFER_TOO_LARGE' && !/^(Z_|ZSTD_)/.test(code ?? '')) throw cause;
+    return `cannot be decompressed (${code})`;
+  }
+  return raw.length === sizeBytes ? raw : `has ${raw.length} bytes, ${sizeBytes} are said`;
+}
