@@ -29,8 +29,7 @@ export class Containerd16 {
     mkdirSync(join(dir, 'cni'), { recursive: true });
     for (const [host, url] of Object.entries(options.mirrors)) {
       mkdirSync(join(dir, 'certs.d', host), { recursive: true });
-      const text = `server = "http://127.0.0.1:9"\n[host."${url}"]\n  capabilities = ["pull", "resolve"]\n`;
-      writeFileSync(join(dir, 'certs.d', host, 'hosts.toml'), text);
+      writeFileSync(join(dir, 'certs.d', host, 'hosts.toml'), hostsToml(url));
     }
     const { snapshotsSocket, snapshotter = 'sepia' } = options;
     writeFileSync(join(dir, 'config.toml'), configOf(dir, snapshotter, snapshotsSocket));
@@ -57,6 +56,11 @@ export class Containerd16 {
 
   async ctr(args: readonly string[]): Promise<Output> {
     return await run('ctr', this.#ctrArgs(args));
+  }
+
+  /** From now on it shows a mirror this `Authorization`, or none: `hosts.toml` is read at each pull. */
+  authorize(host: string, url: string, authorization?: string): void {
+    writeFileSync(join(this.#dir, 'certs.d', host, 'hosts.toml'), hostsToml(url, authorization));
   }
 
   /** As the kubelet pulls: with the labels that a remote snapshotter needs. */
@@ -127,6 +131,12 @@ export class Containerd16 {
   #ctrArgs(args: readonly string[]): string[] {
     return ['-a', join(this.#dir, 'c.sock'), '-n', 'k8s.io', ...args];
   }
+}
+
+function hostsToml(url: string, authorization?: string): string {
+  const mirror = `server = "http://127.0.0.1:9"\n[host."${url}"]\n  capabilities = ["pull", "resolve"]\n`;
+  if (authorization === undefined) return mirror;
+  return `${mirror}  [host."${url}".header]\n    Authorization = "${authorization}"\n`;
 }
 
 function configOf(dir: string, snapshotter: string, socket: string): string {

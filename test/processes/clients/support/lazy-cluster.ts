@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pushBlobInTwo } from '@sepia/test-support/clients/registry-calls';
+import type { TestUser } from '@sepia/test-support/clients/token-client';
 import { freePort, must, startRegistry, testbed } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import { Up } from '@sepia/test-support/up';
@@ -39,18 +40,27 @@ export class LazyCluster {
     this.#root = join(dir, 'up');
   }
 
-  /** `snapshotter`: lines of its config. Ended by the test's teardown. */
-  static async start(t: Test, snapshotter: (dir: string) => string): Promise<LazyCluster> {
+  /**
+   * `snapshotter`: lines of its config. `own`: a registry of the test's, and the account that origins read it with; left
+   * out, one with {@link IMAGE}. Ended by the test's teardown.
+   */
+  static async start(
+    t: Test,
+    snapshotter: (dir: string) => string,
+    own?: { readonly registry: string; readonly robot: TestUser },
+  ): Promise<LazyCluster> {
     const dir = mkdtempSync('/tmp/sepia-lc-');
     t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-    const port = await freePort();
-    const registry = `http://127.0.0.1:${port}`;
-    await startRegistry(t, port);
-    await testbed('make-image.sh', ['python', join(dir, 'oci')]);
-    await testbed('make-image.sh', ['push', `${join(dir, 'oci')}:python`, `127.0.0.1:${port}/t/python:oci`]);
+    const registry = own?.registry ?? (await registryWithPython(t, dir));
     const root = join(dir, 'up');
     mkdirSync(join(root, 'overrides'), { recursive: true });
     writeFileSync(join(root, 'overrides', 'agent.yaml'), 'lazy-wait: 20s\n');
+    if (own !== undefined) {
+      writeFileSync(join(root, 'overrides', 'robot'), own.robot.password);
+      const robot = { username: own.robot.username, 'password-file': '../overrides/robot' };
+      const origin = JSON.stringify({ credentials: { 'local-registry': robot } });
+      writeFileSync(join(root, 'overrides', 'origin.yaml'), origin);
+    }
     writeFileSync(join(root, 'overrides', 'snapshotter.yaml'), snapshotter(dir));
     const up = await Up.start(root, [
       ...['--agents', '1', '--origins', '1', '--trackers', '1', '--proxies', '1', '--lazy'],
@@ -64,6 +74,11 @@ export class LazyCluster {
       await until(() => !isMounted(), 'the mount is gone', 60_000);
     });
     return cluster;
+  }
+
+  /** The file by which its operator's commands find it. */
+  get file(): string {
+    return join(this.#root, 'cluster.json');
   }
 
   get agent(): string {
@@ -120,7 +135,7 @@ export class LazyCluster {
   /** Pulls an image by hand, so that the cluster indexes it, and waits for that. */
   async index(reference: string): Promise<void> {
     await this.sepia('pull', reference, '--agent', this.agent);
-    const show = ['lazy', 'show', reference, '--cluster', join(this.#root, 'cluster.json')];
+    const show = ['lazy', 'show', reference, '--cluster', this.file];
     const isIndexed = async (): Promise<boolean> =>
       (await this.sepia(...show))
         .trim()
@@ -166,4 +181,13 @@ export class LazyCluster {
     });
     if (done.status !== 201) throw new Error(`push of a manifest: ${done.status} ${await done.text()}`);
   }
+}
+
+/** @returns its URL */
+async function registryWithPython(t: Test, dir: string): Promise<string> {
+  const port = await freePort();
+  await startRegistry(t, port);
+  await testbed('make-image.sh', ['python', join(dir, 'oci')]);
+  await testbed('make-image.sh', ['push', `${join(dir, 'oci')}:python`, `127.0.0.1:${port}/t/python:oci`]);
+  return `http://127.0.0.1:${port}`;
 }

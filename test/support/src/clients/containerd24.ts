@@ -71,9 +71,10 @@ export class Containerd24 {
     await this.#must(this.#pullArgs(reference));
   }
 
-  /** A pull that may fail. */
-  async tryPull(reference: string): Promise<Output> {
-    return await this.ctr(this.#pullArgs(reference));
+  /** A pull that may fail. `user`: `NAME:PASSWORD`. */
+  async tryPull(reference: string, user?: string): Promise<Output> {
+    const [images, pull, ...rest] = this.#pullArgs(reference);
+    return await this.ctr([images!, pull!, ...(user === undefined ? [] : ['--user', user]), ...rest]);
   }
 
   /** Runs a container to its end. `options`: more of `ctr run`. */
