@@ -1,4 +1,4 @@
-import type { BlobBackend, BlobContent } from '@sepia/backend/blob-backend';
+import { type BlobBackend, type BlobContent, isBlob } from '@sepia/backend/blob-backend';
 import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError, type ErrorCode, isCoded } from '@sepia/base/errors';
@@ -289,7 +289,16 @@ export class WriteBehind {
         this.#answered(upstream, backend.place);
         return this.#plan.notYet(digest, nowMs());
       }
-      if ((await backend.putBlob(content, signal)) === 'written') {
+      let put = await backend.putBlob(content, signal);
+      // It is there from before, and was pushed again: perhaps since it can no longer be read.
+      if (put === 'there' && step === 'write' && !(await isBlob(backend, content, signal))) {
+        log.warn(
+          { digest, upstream, place: backend.place },
+          'the backend has wrong content; it is written over',
+        );
+        put = await backend.putBlob(content, signal, true);
+      }
+      if (put === 'written') {
         onWritten(upstream, sizeBytes);
         log.info({ digest, upstream, place: backend.place, sizeBytes }, 'blob written to its backend');
       }

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, digestHex, digestOf } from '@sepia/base/digest';
 import t from 'tap';
@@ -55,6 +55,20 @@ t.test('what was pushed is written to the backend, may leave the origins, and co
     const answer = await c.call(c.ids[2]!, { method: 'GET', path });
     return answer.status === 200 && digestOf(answer.bytes) === manifest;
   }, 'the manifest comes back');
+});
+
+t.test('what rotted in the backend is written over by the next push of it', async (t) => {
+  const { c, place } = await setUp(t);
+  const bytes = bytesOf(MIB, 1);
+  const digest = await push(c, bytes);
+  await until(written(c), 'it is written');
+  const file = fileIn(place, digest);
+  const rotten = Buffer.from(bytes);
+  rotten[MIB - 1]! ^= 1;
+  writeFileSync(file, rotten);
+  await push(c, bytes);
+  await until(() => readFileSync(file).equals(bytes), 'it is right again');
+  await until(written(c), 'and nothing is owed');
 });
 
 t.test('a backend that is away delays nothing and loses nothing', async (t) => {

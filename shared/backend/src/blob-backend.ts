@@ -51,9 +51,10 @@ export interface BlobBackend extends BlobSource {
   /**
    * Writes a blob, or finds that it is there already; durable there when it resolves. What an earlier writer that was
    * killed or cut off left is gone on with where the backend can. @throws also `DISK_CORRUPT` when what was read is not
-   * the blob (nothing is left there), `DISK_FULL`
+   * the blob (nothing is left there), `DISK_FULL`. `isWrong`: what is there was read and is not the blob, so it is
+   * written over; a registry, which checks what it takes, keeps what it has
    */
-  putBlob(content: BlobContent, signal: AbortSignal): Promise<'written' | 'there'>;
+  putBlob(content: BlobContent, signal: AbortSignal, isWrong?: boolean): Promise<'written' | 'there'>;
   /**
    * A blob that is not there is fine. When it was cut off or aborted, the blob may go yet. `repository`: a registry
    * deletes only what it is told the repository of. @throws also `METHOD_UNSUPPORTED`
@@ -84,6 +85,23 @@ export async function* chunksOf(
     at += length;
     yield chunk;
   }
+}
+
+/** Whether what is there is the blob: reads all of it. @throws {CodedError} as `BlobSource.getBlob` */
+export async function isBlob(
+  source: BlobSource,
+  { repository, digest, sizeBytes }: BlobContent,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { body } = await source.getBlob({ repository, digest, sizeBytes }, signal);
+  const digester = new Digester(digestAlgorithm(digest));
+  let readBytes = 0;
+  for await (const chunk of body) {
+    readBytes += chunk.length;
+    if (readBytes > sizeBytes) return false;
+    digester.update(chunk);
+  }
+  return digester.digest() === digest;
 }
 
 /** Reads all of it. @throws {CodedError} `DISK_CORRUPT` if it is not the blob */

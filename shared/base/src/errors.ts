@@ -70,7 +70,12 @@ export const ERROR_TABLE = {
   UPSTREAM_DENIED: f('DENIED', 403, false, 'upstream registry refuses access'),
   UPSTREAM_POLICY: f('DENIED', 412, false, 'upstream registry refuses this content by a policy of its own'),
   UPSTREAM_LIMITED: f('UNAVAILABLE', 503, true, 'upstream registry limits the request rate'),
-  UPSTREAM_LIES: f('UNAVAILABLE', 502, true, 'upstream registry sent content that does not match its digest'),
+  UPSTREAM_LIES: f(
+    'UNAVAILABLE',
+    502,
+    true,
+    'upstream registry, or its backend, sent content that does not match its digest',
+  ),
   QUORUM_LOST: f('UNAVAILABLE', 503, true, 'too few origins answer to decide'),
   CONFLICT: f('UNAVAILABLE', 503, true, 'concurrent writers got in the way; try again'),
   WRITE_BACK_CONFLICT: f(

@@ -107,12 +107,12 @@ export class FsBackend implements BlobBackend {
     requireAlone({ place: this.place, marks: `${MARKS}/` }, owners, owner);
   }
 
-  async putBlob(content: BlobContent, signal: AbortSignal): Promise<'written' | 'there'> {
+  async putBlob(content: BlobContent, signal: AbortSignal, isWrong = false): Promise<'written' | 'there'> {
     const { digest, sizeBytes } = content;
     await this.#require(signal);
     const path = this.#layout.blob(digest);
     const found = await this.#call(() => this.#files.stat(path), signal);
-    if (found?.sizeBytes === sizeBytes) {
+    if (found?.sizeBytes === sizeBytes && !isWrong) {
       // Whoever renamed it may have been killed before the name was durable.
       await this.#call(() => this.#folders.settle(this.#layout.blobShard(digest), this.place), signal);
       return 'there';

@@ -1,4 +1,4 @@
-import { copyFileSync, cpSync, readdirSync, truncateSync } from 'node:fs';
+import { copyFileSync, cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CreateMultipartUploadCommand, S3Client } from '@aws-sdk/client-s3';
 import { digestOf } from '@sepia/base/digest';
@@ -7,6 +7,7 @@ import { createDispatcher } from '@sepia/http/sockets';
 import { S3Faults, type SeenRequest } from '@sepia/test-support/s3/s3-faults';
 import { noS3, S3_CREDENTIALS, S3Server } from '@sepia/test-support/s3/s3-server';
 import t, { type Test } from 'tap';
+import { isBlob } from '../../src/blob-backend.ts';
 import { S3Keys } from '../../src/s3/core/s3-keys.ts';
 import { S3Backend } from '../../src/s3/s3-backend.ts';
 import { S3Store } from '../../src/s3/s3-store.ts';
@@ -238,6 +239,13 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
       cpSync(join(meta, KEYS.keyOf(digestOf(other))), join(meta, key), { recursive: true });
       t.equal(await backend.putBlob(content, soon()), 'written', 'it is written over');
       t.equal(await backend.putBlob(content, soon()), 'there');
+      // Rotten under the checksum of before: who read it says so.
+      const bytes = readFileSync(join(server.files, name, key));
+      bytes[1_000]! ^= 1;
+      writeFileSync(join(server.files, name, key), bytes);
+      t.notOk(await isBlob(backend, content, soon()));
+      t.equal(await backend.putBlob(content, soon(), true), 'written');
+      t.ok(await isBlob(backend, content, soon()));
       t.equal(digestOf(await bytesIn(backend, content.digest)), content.digest);
     }
   });
