@@ -52,6 +52,12 @@ export const SNAPSHOTTER_CONFIG = z.strictObject({
     .describe(
       'File of paths, one a line, as "sepia lazy profile" writes it, relative to this file: with fill all they are fetched before everything else, in this order.',
     ),
+  nydus: z
+    .enum(['mount', 'leave'])
+    .default('mount')
+    .describe(
+      'mount: Nydus images are mounted, and containerd is refused those that cannot be; leave: they are left to nydus-snapshotter on this node.',
+    ),
   cache: CACHE_KEYS.describe(
     'Disk for layers: above it the least recently used go whole, except those that a snapshot of containerd names.',
   ),

@@ -21,6 +21,7 @@ import { Publisher } from './publisher.ts';
 /** The agent of this node, as the config names it. */
 interface AgentAt {
   readonly agent: string;
+  readonly nydus: 'mount' | 'leave';
   readonly 'node-secret-file'?: string | undefined;
 }
 
@@ -65,7 +66,7 @@ export function openOffers(parts: Parts, secret: Uint8Array): OfferSide {
   const proofs = new LayerProofs({ source });
   const publisher = new Publisher({
     agent,
-    findable,
+    ...{ findable, leavesNydus: config.nydus === 'leave' },
     images,
     proofs,
     layersOf: (diffId) => layers.layersOf(diffId),

@@ -19,6 +19,8 @@ interface Deps {
   readonly agent: Pick<AgentCalls, 'offers' | 'answer'>;
   /** What is found by diffID alone; undefined where containerd asks with the name of the image's manifest (door 2). */
   readonly findable: Findable | undefined;
+  /** Nydus images are another snapshotter's. */
+  readonly leavesNydus: boolean;
   readonly images: ImageTable;
   /** Layers that were bound to a diffID when they came here. */
   readonly layersOf: (diffId: Digest) => readonly Digest[];
@@ -55,6 +57,7 @@ const RETRY_MS = 1_000;
 /** Before the config goes out, containerd must find the links or not: this much of the wait is left for the answer. */
 const MARGIN_MS = 50;
 const MAX_UNUSABLE = 1_000;
+const LEFT = 'it is a Nydus image, which this node leaves to nydus-snapshotter (nydus: leave)';
 
 /**
  * Shows images at their pull: takes them from the agent, which holds the config back meanwhile. All layers of an image
@@ -148,6 +151,10 @@ export class Publisher {
       const isPending = verdict.forged.length === 0;
       return { isShown: false, refusal: `${offer.repository}@${offer.manifest}: ${reason}`, isPending };
     }
+    if (offer.isNydus && this.#deps.leavesNydus) {
+      images.note(offer, { isLazy: false, reason: LEFT, layers: verdict.layers }, wallMs());
+      return { isShown: false };
+    }
     const outcome = verdict.isLazy ? await this.#show(offer, untilMs) : verdict;
     images.note(offer, outcome, wallMs());
     if (outcome.isLazy || !offer.isNydus) return { isShown: outcome.isLazy };
@@ -179,7 +186,7 @@ export class Publisher {
     });
     const { upstream, repository } = offer;
     // A Nydus image that is not shown does not go out: its pull finds nothing later.
-    if (verdict.unproven.length === 0 && !offer.isNydus)
+    if (verdict.unproven.length === 0 && (!offer.isNydus || this.#deps.leavesNydus))
       findable?.claim(
         verdict.claims.map((one) => ({ ...claimOf(one), upstream, repository })),
         nowMs(),

@@ -43,6 +43,7 @@ function published(
   holds: Readonly<Record<string, string>> = {},
   /** What happens before a layer is read whole. */
   onProve: (layer: Digest) => void | Promise<void> = () => undefined,
+  leavesNydus = false,
 ) {
   let nowMs = 0;
   let answered = Promise.resolve();
@@ -74,7 +75,7 @@ function published(
         tell();
       },
     },
-    findable,
+    ...{ findable, leavesNydus },
     images,
     proofs: {
       diffIdOf: (layer) => read.get(layer),
@@ -161,6 +162,19 @@ t.test('a Nydus image is shown, or refused with the reason: nothing could unpack
     { isShown: false, isPending: false, unusable: /not mounted: its layer .*no index/ },
   ]);
   t.same(other.shown, []);
+});
+
+t.test('where nydus-snapshotter has them, Nydus images are let through, but find nothing', async (t) => {
+  const leave = (...offers: LazyOffer[]) => published(t, offers, [], ['private'], {}, undefined, true);
+  const run = leave(nydusOf('blob', 'boot'));
+  await run.answered();
+  t.same(run.answers, [{ isShown: false }]);
+  t.same([run.shown, run.granted], [[], []]);
+  t.match(run.images.list(), [{ isLazy: false, reason: /leaves to nydus-snapshotter/ }]);
+  const [blob, boot] = nydusOf('blob', 'boot').layers;
+  const thief = leave({ ...nydusOf('blob', 'boot'), layers: [{ ...blob!, diffId: id('private') }, boot!] });
+  await thief.answered();
+  t.match(thief.answers, [{ isShown: false, refusal: /names .* as its layer/ }]);
 });
 
 t.test('a bootstrap opens no data blob that its image does not have', async (t) => {
