@@ -211,8 +211,11 @@ export class Collector {
         });
       }
     }
-    if (report.seen === 0 && !report.dryRun && (await this.#hasPushedBlobs()))
+    const pushed = report.seen > 0 || report.dryRun ? 'unknown' : await this.#pushedBlobs();
+    if (pushed === 'unlinked')
       throw refused('no origin has a repository on record; bring the records back with "sepia restore"');
+    // All that was pushed is of upstreams of which nothing is collected; or records were lost, and this is what came since.
+    if (pushed === 'linked') return log.info({ ...brief(report) }, 'there was no garbage to look for');
     report.phase = 'bytes';
     for (const id of peers.ids) await this.#sweepMember(report, id);
     report.phase = 'backends';
@@ -375,16 +378,19 @@ export class Collector {
     return [...found].sort();
   }
 
-  async #hasPushedBlobs(): Promise<boolean> {
+  /** What origins keep that was pushed, and whether a repository links any of it. */
+  async #pushedBlobs(): Promise<'none' | 'linked' | 'unlinked'> {
     const { peers } = this.#deps;
+    let found: 'none' | 'unlinked' = 'none';
     for (const id of peers.ids)
       for (let after: Digest | undefined; ; ) {
-        const page = await peers.candidates(id, after, 0);
-        if (page.digests.length > 0) return true;
-        if (page.next === undefined) break;
-        after = page.next;
+        const { digests, next } = await peers.candidates(id, after, 0);
+        if (digests.length > 0) found = 'unlinked';
+        if (digests.length > 0 && (await peers.linked(digests)).size > 0) return 'linked';
+        if (next === undefined) break;
+        after = next;
       }
-    return false;
+    return found;
   }
 }
 
