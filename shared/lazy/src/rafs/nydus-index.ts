@@ -14,7 +14,11 @@ import type { ReadBootstrap } from './read-bootstrap.ts';
 
 /** Uncompressed bytes of a span of several chunks, at most; one chunk may be longer. */
 const SPAN_BYTES = 1024 * 1024;
+/** Bytes of a data blob that are one span: chunks may be longer than what they hold. */
+const PACKED_BYTES = 2 * SPAN_BYTES;
 const MAX_ENTRIES = 2_000_000;
+/** More would not fit into an index that is kept. */
+const MAX_SPANS = 1_000_000;
 /** Files that have chunks in common are read once each: so often their chunks, at most, and this much besides. */
 const MAX_SHARED = 4;
 const SHARED_BYTES = 1024 ** 3;
@@ -148,6 +152,7 @@ function layContent({ chunks, blobs, table }: ReadBootstrap): {
       offset += chunk.sizeBytes;
     }
     if (offset > most) notLazy('content-shared-too-often', '' as ByteString);
+    if (rows.length > MAX_SPANS) notLazy('too-many-spans', '' as ByteString);
   }
   return { places, rows, contentBytes: offset };
 }
@@ -160,6 +165,7 @@ function addTo(rows: Row[], chunk: RafsChunk, offset: number): void {
     before?.blob === chunk.blob &&
     before.packedOffset + before.packedBytes === chunk.packedOffset &&
     row.length + chunk.sizeBytes <= SPAN_BYTES &&
+    packedBytesOf(row) + chunk.packedBytes <= PACKED_BYTES &&
     row.chunks.length < MAX_SPAN_CHUNKS;
   if (!isNext) {
     rows.push({ blob: chunk.blob, chunks: [chunk], offset, length: chunk.sizeBytes });

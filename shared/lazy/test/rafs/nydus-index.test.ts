@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { digestOf } from '@sepia/base/digest';
-import { isCoded } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { fc } from '@sepia/test-support/property';
 import t from 'tap';
 import { layerTree, type TreeNode } from '../../src/erofs/layer-tree.ts';
@@ -15,6 +15,11 @@ import { arbitraryParts } from '../support/arbitrary-tar.ts';
 import { builtRafs, deviceOf, ownBootstrap } from '../support/build-rafs.ts';
 import { plainTree } from '../support/plain-tree.ts';
 import { type TarPart, writeTar } from '../support/tar-writer.ts';
+
+/** So many small files. */
+function partsOf(count: number): TarPart[] {
+  return Array.from({ length: count }, (_none, at) => ({ name: `f${at}`, payload: noise(at, 100) }));
+}
 
 interface Made {
   readonly bootstrap: ReadBootstrap;
@@ -228,6 +233,58 @@ t.test('a data blob has an index without content', (t) => {
   t.match(index, { kind: 'nydus-blob', layer: blob.layer, diffId: blob.layer, compressedBytes: 77 });
   t.same([index.entries.length, index.spans.length, index.sources.length], [0, 0, 0]);
   t.end();
+});
+
+t.test('whatever a bootstrap says, it gives an index or a refusal by code', async (t) => {
+  const bytes = encodeBootstrap((await imageOf(EXAMPLE, 'zstd'))!.bootstrap);
+  const found = { read: 0, refused: 0 };
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.nat(bytes.length - 1), fc.nat(255)), { minLength: 1, maxLength: 3 }),
+      (flips) => {
+        const changed = Buffer.from(bytes);
+        for (const [at, value] of flips) changed[at] = value;
+        try {
+          new NydusIndexer(readBootstrap(changed));
+          found.read += 1;
+        } catch (error) {
+          if (!isCoded(error, 'LAYER_INVALID') && !isCoded(error, 'LAYER_NOT_LAZY')) throw error;
+          found.refused += 1;
+        }
+      },
+    ),
+    { numRuns: 1_000 },
+  );
+  t.ok(found.read > 50 && found.refused > 50, JSON.stringify(found));
+});
+
+t.test('chunks that are far longer than what they hold are spans of their own', async (t) => {
+  const made = (await imageOf([partsOf(40)], 'none'))!;
+  const { bootstrap } = made;
+  const [blob] = bootstrap.blobs;
+  const long = { ...blob!, packedBytes: 2 ** 40, compressor: 'zstd' as const };
+  let packedOffset = 0;
+  const chunks = new Map(
+    [...bootstrap.chunks].map(([node, own]) => [
+      node,
+      own.map((chunk) => {
+        const one = { ...chunk, blob: long, packedOffset, packedBytes: 1_000_000 };
+        packedOffset += one.packedBytes;
+        return one;
+      }),
+    ]),
+  );
+  const indexer = new NydusIndexer({ ...bootstrap, blobs: [long], chunks });
+  const asked: number[] = [];
+  const read = async (_offset: number, length: number): Promise<Buffer> => {
+    asked.push(length);
+    throw new CodedError('LAYER_INVALID');
+  };
+  await t.rejects(indexer.read(long, read), { code: 'LAYER_INVALID' });
+  t.ok(
+    asked.every((length) => length <= 2 * 1024 * 1024),
+    String(asked),
+  );
 });
 
 t.test('a tree that would hide or link what is not its own is not lazy', async (t) => {
