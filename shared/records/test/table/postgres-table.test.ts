@@ -145,6 +145,15 @@ t.test('records on PostgreSQL', { skip: noPostgres() }, async (t) => {
     });
   });
 
+  await t.test('are not kept where not every text can be', async (t) => {
+    server.sql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
+    const latin = freshUrl().replace(/[^/]*$/, 'latin');
+    await t.rejects(PostgresTable.open({ log }, { url: latin }), {
+      code: 'START_FAILED',
+      message: /has encoding LATIN1/,
+    });
+  });
+
   await t.test('are not asked of who may forget them', async (t) => {
     const standby = freshUrl();
     await server.kill();

@@ -220,10 +220,13 @@ export class PostgresDatabase {
   }
 }
 
+/** Those that take any text; SQL_ASCII takes bytes as they are. */
+const ENCODINGS: ReadonlySet<string> = new Set(['UTF8', 'SQL_ASCII']);
+
 /** What a new connection must be: the primary, and one that keeps what it acknowledges. */
 async function checkPrimary(ask: Ask): Promise<void> {
   const [found] = await ask(
-    "SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync, current_setting('server_version_num')::int AS version",
+    "SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync, current_setting('server_version_num')::int AS version, current_setting('server_encoding') AS encoding",
   );
   if (found?.['standby'] === true)
     throw new CodedError('BACKEND_DOWN', { message: 'it is a standby, not the primary' });
@@ -233,6 +236,11 @@ async function checkPrimary(ask: Ask): Promise<void> {
     });
   if (Number(found['version']) < 130_000)
     throw new CodedError('START_FAILED', { message: 'the database is older than PostgreSQL 13' });
+  const encoding = String(found['encoding']);
+  if (!ENCODINGS.has(encoding))
+    throw new CodedError('START_FAILED', {
+      message: `the database has encoding ${encoding}, which cannot hold every name and annotation: make it anew with ENCODING 'UTF8'`,
+    });
   await ask("SET synchronous_commit = 'on'");
 }
 
