@@ -11,6 +11,8 @@ import type { Command } from 'commander';
 import { Operator, type OperatorFlags, operatorOptions } from '../operator/operator.ts';
 import { bytesText, durationText } from '../terminal/format.ts';
 
+/** An origin that is to lead it and says nothing for so long is passed over, in ms. */
+const LEADER_MS = 10_000;
 const BEGIN_MS = 60_000;
 const LOOK_EVERY_MS = 500;
 /** The origin that leads it may be silent for this long, in ms. */
@@ -30,17 +32,22 @@ export function addGc(program: Command): void {
           message: `--grace: "${flags.grace}" is not a duration; write 0s, 30m or 24h`,
         });
       await using operator = Operator.open(flags);
-      const begun = await begin(operator, { dryRun: flags.dryRun, graceMs });
+      const begun = await beginCollection(operator, { dryRun: flags.dryRun, graceMs });
       const report = await ended(operator, begun, flags.json);
       process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : textOf(report));
       if (report.phase === 'failed') process.exitCode = 1;
     });
 }
 
-/** At the first origin in the order of the key `gc` that answers. */
-async function begin(operator: Operator, json: { dryRun: boolean; graceMs: number }): Promise<GcReport> {
-  const ask = async (id: string): Promise<GcReport> =>
-    await operator.ask<GcReport>(id, { ...to(ORIGIN_GC.begin), json, headersTimeoutMs: BEGIN_MS });
+/** At the first origin in the order of the key `gc` that answers. One that hangs is not told: it would begin when it wakes. */
+export async function beginCollection(
+  operator: Pick<Operator, 'ask' | 'cluster'>,
+  json: { dryRun: boolean; graceMs: number },
+): Promise<GcReport> {
+  const ask = async (id: string): Promise<GcReport> => {
+    await operator.ask<unknown>(id, { ...to(ORIGIN_GC.report), headersTimeoutMs: LEADER_MS });
+    return await operator.ask<GcReport>(id, { ...to(ORIGIN_GC.begin), json, headersTimeoutMs: BEGIN_MS });
+  };
   const isFinal = (error: unknown): boolean => !isCoded(error, 'PEER_HTTP') && !isCoded(error, 'DRAINING');
   return await askInTurn(operator.cluster.origins('gc').order, ask, { isFinal });
 }

@@ -13,6 +13,8 @@ import type { CandidatePage, OwnContent, OwnLayerIndex, OwnRecord, OwnTag } from
 
 /** A member may take this long to look through all of its links, or to delete many files, in ms. */
 const SLOW_MS = 60_000;
+/** A member that does not say within this that a sweep may begin is silent, in ms. */
+const READY_MS = 10_000;
 /** All members must have condemned within this, so that their fences stand together, in ms. */
 const CONDEMN_MS = 10_000;
 /** A member that does not take part in a hold within this is passed over, in ms. */
@@ -62,7 +64,7 @@ export class Peers {
 
   async ready(id: string): Promise<GcReadiness> {
     if (id === this.#self) return await this.#deps.own.ready();
-    return await this.#get(id, to(ORIGIN_GC.ready));
+    return await this.#get(id, to(ORIGIN_GC.ready), READY_MS);
   }
 
   async repositories(id: string, upstream: string, after: string | undefined): Promise<OwnPage<string>> {
@@ -189,9 +191,9 @@ export class Peers {
     return await askEvery(this.ids, ask);
   }
 
-  async #get<T>(id: string, call: RouteCall): Promise<T> {
+  async #get<T>(id: string, call: RouteCall, headersTimeoutMs = SLOW_MS): Promise<T> {
     const { members } = this.#deps;
-    return await members.json<T>(id, { ...call, epoch: members.epoch, headersTimeoutMs: SLOW_MS });
+    return await members.json<T>(id, { ...call, epoch: members.epoch, headersTimeoutMs });
   }
 
   async #post<T>(id: string, call: RouteCall, json: unknown, headersTimeoutMs: number): Promise<T> {
