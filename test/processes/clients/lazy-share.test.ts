@@ -131,7 +131,12 @@ t.test(
       async (t) => {
         toAgent.cut();
         const ending = sha256('away', LATER_MIB, 1);
-        await until(async () => (await daemon.waitingReads()) > 0, 'a read waits', 60_000);
+        // One that ends at once is told by its end, not by a minute of silence.
+        const early = ending.then((end) => {
+          throw new Error(`it ended before any read waited: ${JSON.stringify(end)}`);
+        });
+        const waits = until(async () => (await daemon.waitingReads()) > 0, 'a read waits', 60_000);
+        await Promise.race([waits, early]);
         const { code, stderr } = await ending;
         t.not(code, 0);
         t.match(stderr, /Input\/output error/i);
