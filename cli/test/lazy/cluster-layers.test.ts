@@ -38,6 +38,11 @@ t.test('why a layer is not lazy is said', async (t) => {
   const none = signBinding(Buffer.alloc(32), { ...facts, reason: 'sparse' });
   t.equal(layerText({ layer, binding: none }), `${layer}  not lazy: sparse`);
   const lazy = signBinding(Buffer.alloc(32), { ...facts, diffId: layer, index: layer, indexBytes: 5 });
+  const part = { ...facts, kind: 'nydus-blob', diffId: layer, index: layer, indexBytes: 5 } as const;
+  t.match(
+    layerText({ layer, binding: signBinding(Buffer.alloc(32), part) }),
+    / {2}lazy: index .* by a, data blob of Nydus images$/,
+  );
   const bad = { index: layer, reason: 'span 1', by: 'agent-1', atMs: 2 };
   t.match(layerText({ layer, binding: { ...lazy, bad } }), /its index is bad \(span 1; said agent-1\)/);
 });

@@ -17,6 +17,7 @@ async function imageOf(
   t: { teardown(done: () => unknown): void },
   layers: readonly TarPart[][],
   lie: (diffIds: string[]) => string[] = (diffIds) => diffIds,
+  annotations: object = {},
 ): Promise<RegistryClient> {
   const registry = new FakeRegistry();
   const url = await registry.start();
@@ -32,6 +33,7 @@ async function imageOf(
     digest: registry.addBlob(bytes),
     size: bytes.length,
     mediaType: 'x/y',
+    annotations,
   });
   const manifest = Buffer.from(
     JSON.stringify({
@@ -80,6 +82,12 @@ t.test(
     await t.rejects(indexImage(tmp, IMAGE, options(dir)), {
       code: 'LAYER_NOT_LAZY',
       message: /implied-directory.*: tmp/,
+    });
+    const mark = { 'containerd.io/snapshot/nydus-bootstrap': 'true' };
+    const nydus = await imageOf(t, [[{ name: 'x' }]], undefined, mark);
+    await t.rejects(indexImage(nydus, IMAGE, options(dir)), {
+      code: 'LAYER_NOT_LAZY',
+      message: /is a Nydus image, whose layers are indexed together, by an accelerator: leave out --out/,
     });
     t.same(readdirSync(join(dir)), []);
   },
