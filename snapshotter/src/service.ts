@@ -1,5 +1,6 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fewAtOnce } from '@sepia/base/async/few-at-once';
 import { CodedError } from '@sepia/base/errors';
 import { logFailure } from '@sepia/base/failure';
 import { StopStack, startAll } from '@sepia/base/lifecycle';
@@ -41,6 +42,9 @@ export interface SnapshotterGiven {
 export interface Snapshotter extends Adjustable<SnapshotterConfig> {
   status(): LayerStatus[];
 }
+
+/** Layers that are opened at once at a start: more than the processes that make their images have to do. */
+const OPENED_AT_ONCE = 16;
 
 type OnEnd = (why: 'unmounted' | 'failed') => void;
 
@@ -130,8 +134,12 @@ async function openLayers(
     { dir: join(config.data, 'layers'), bootId: await bootId() },
   );
   stops.push('layers', () => layers.close());
-  for (const { index, image } of config.layers) await layers.add(index, image);
-  for (const kept of await indexes.list()) await layers.reopen(kept);
+  await fewAtOnce(config.layers, OPENED_AT_ONCE, async ({ index, image }) => {
+    await layers.add(index, image);
+  });
+  await fewAtOnce(await indexes.list(), OPENED_AT_ONCE, async (kept) => {
+    await layers.reopen(kept);
+  });
   metrics.gauge('sepia_snapshotter_layers', 'Layers that are shown.', () => layers.files().length);
   return layers;
 }

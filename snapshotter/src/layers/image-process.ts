@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { CodedError, type ErrorCode, type ErrorDetail } from '@sepia/base/errors';
 import { indexEntries } from '@sepia/lazy/index/layer-index';
 import { answerFrom, type ImageAnswers, type ImageQuestion, type MadeImage } from './made-image.ts';
@@ -43,41 +44,57 @@ export type ImageDone =
     };
 
 interface Waiting {
-  readonly job: ImageJob;
+  readonly job: Omit<ImageJob, 'into'>;
   readonly resolve: (answer: never) => void;
   readonly reject: (error: unknown) => void;
+}
+
+/** A process, and what it works on. */
+interface Maker {
+  readonly child: ChildProcess;
+  /** Where it leaves extents and metadata of an image. */
+  readonly into: string;
+  waiting: Waiting | undefined;
+  late: NodeJS.Timeout | undefined;
 }
 
 /** Layers of so few entries are made here at once: to start a process takes longer. */
 const FEW_ENTRIES = 4_096;
 /** Jobs that wait at once; an image has 500 layers at most. */
 const MAX_JOBS = 4_096;
-/** The process ends after so long without a job, in ms. */
+/** A second process starts where so many jobs wait: for fewer it takes longer to start than they do. */
+const MANY_JOBS = 6;
+/** Processes at once, where there are as many processors. */
+const MAX_PROCESSES = 2;
+/** Processes end after so long without a job, in ms. */
 const IDLE_MS = 2_000;
 /** One job may take so long, in ms: a million entries take some seconds. */
 const JOB_MS = 120_000;
-/** What it may take for objects, in MiB: some millions of entries. */
+/** What one may take for objects, in MiB: some millions of entries. */
 const HEAP_MIB = 2_048;
+/** Room for objects that soon go, in MiB: with V8's 16, collecting them takes a fifth of a job. */
+const YOUNG_MIB = 64;
 
 /**
- * Makes images in a process of its own, which starts with a job: entries of layers become objects of hundreds of bytes
+ * Makes images in processes of their own, which start with jobs: entries of layers become objects of hundreds of bytes
  * each, which V8 does not give back to the system for long, and a layer that has too many of them must not end the
  * daemon.
  */
 export class ImageProcess implements ImageMaker {
-  /** In the order in which they are worked on; the first one now. */
+  /** In the order in which they are worked on. */
   readonly #jobs: Waiting[] = [];
-  #child: ChildProcess | undefined;
+  readonly #makers: Maker[] = [];
   #idle: NodeJS.Timeout | undefined;
-  #late: NodeJS.Timeout | undefined;
   #isClosed = false;
-  readonly #into: string;
+  readonly #dir: string;
   readonly #jobMs: number;
+  readonly #most: number;
 
-  /** `dir`: where the process may leave a file. */
+  /** `dir`: where the processes may leave a file each. */
   constructor(dir: string, options: { readonly jobMs?: number } = {}) {
-    this.#into = join(dir, 'made-image');
+    this.#dir = dir;
     this.#jobMs = options.jobMs ?? JOB_MS;
+    this.#most = Math.min(MAX_PROCESSES, availableParallelism());
   }
 
   async ask<Q extends ImageQuestion>(
@@ -88,57 +105,72 @@ export class ImageProcess implements ImageMaker {
     if (indexEntries(head) <= FEW_ENTRIES) return answerFrom(head, question);
     if (this.#jobs.length >= MAX_JOBS) throw new CodedError('MEMBER_BUSY');
     return await new Promise<ImageAnswers[Q['type']]>((resolve, reject) => {
-      const job = { indexFile, headBytes: head.length, question, into: this.#into };
+      const job = { indexFile, headBytes: head.length, question };
       this.#jobs.push({ job, resolve, reject });
-      if (this.#jobs.length === 1) this.#work();
+      this.#work();
     });
   }
 
-  /** Ends the process; jobs that wait fail. */
+  /** Ends the processes; jobs that wait fail. */
   close(): void {
     this.#isClosed = true;
+    const open = [...this.#makers.flatMap(({ waiting }) => waiting ?? []), ...this.#jobs.splice(0)];
     this.#rest();
-    for (const waiting of this.#jobs.splice(0)) waiting.reject(new CodedError('DRAINING'));
+    for (const waiting of open) waiting.reject(new CodedError('DRAINING'));
   }
 
-  /** One job at a time. */
+  /** Each process has one job at a time. */
   #work(): void {
     clearTimeout(this.#idle);
-    const [first] = this.#jobs;
-    if (first === undefined) {
-      this.#idle = setTimeout(() => this.#rest(), IDLE_MS).unref();
-      return;
+    while (this.#jobs.length > 0) {
+      const maker = this.#makers.find(({ waiting }) => waiting === undefined) ?? this.#start();
+      if (maker === undefined) return;
+      const waiting = this.#jobs.shift()!;
+      maker.waiting = waiting;
+      maker.late = setTimeout(() => maker.child.kill('SIGKILL'), this.#jobMs).unref();
+      const job: ImageJob = { ...waiting.job, into: maker.into };
+      // What it does not get is told by its end.
+      maker.child.send(job, () => undefined);
     }
-    const child = this.#start();
-    this.#late = setTimeout(() => child.kill('SIGKILL'), this.#jobMs).unref();
-    // What it does not get is told by its end.
-    child.send(first.job, () => undefined);
+    if (this.#makers.every(({ waiting }) => waiting === undefined))
+      this.#idle = setTimeout(() => this.#rest(), IDLE_MS).unref();
   }
 
-  #start(): ChildProcess {
-    if (this.#child !== undefined) return this.#child;
-    mkdirSync(dirname(this.#into), { recursive: true, mode: 0o700 });
+  /** Another process, where one is worth its start. */
+  #start(): Maker | undefined {
+    const running = this.#makers.length;
+    if (running >= this.#most || (running > 0 && this.#jobs.length < MANY_JOBS)) return undefined;
+    mkdirSync(this.#dir, { recursive: true, mode: 0o700 });
     const child = fork(new URL('./image-child.ts', import.meta.url), [], {
       serialization: 'advanced',
-      execArgv: [...process.execArgv, `--max-old-space-size=${HEAP_MIB}`],
+      execArgv: [
+        ...process.execArgv,
+        `--max-old-space-size=${HEAP_MIB}`,
+        `--max-semi-space-size=${YOUNG_MIB}`,
+      ],
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
+    const taken = new Set(this.#makers.map(({ into }) => into));
+    const names = Array.from({ length: this.#most }, (_none, at) => join(this.#dir, `made-image-${at}`));
+    const into = names.find((name) => !taken.has(name))!;
+    const maker: Maker = { child, into, waiting: undefined, late: undefined };
     child.on('message', (done: ImageDone) => {
-      if (this.#child === child) this.#take(done);
+      if (this.#makers.includes(maker)) this.#take(maker, done);
     });
-    child.once('error', () => this.#ended(child, 'could not be started'));
-    child.once('exit', (code, signal) => this.#ended(child, `ended with ${signal ?? code}`));
-    this.#child = child;
-    return child;
+    child.once('error', () => this.#ended(maker, 'could not be started'));
+    child.once('exit', (code, signal) => this.#ended(maker, `ended with ${signal ?? code}`));
+    this.#makers.push(maker);
+    return maker;
   }
 
-  #take(done: ImageDone): void {
-    clearTimeout(this.#late);
-    const waiting = this.#jobs.shift();
+  #take(maker: Maker, done: ImageDone): void {
+    clearTimeout(maker.late);
+    const { waiting } = maker;
+    maker.waiting = undefined;
     try {
       if ('answer' in done) {
         const { answer } = done;
-        waiting?.resolve(('extentsInFile' in answer ? imageIn(this.#into, answer) : answer) as never);
+        waiting?.resolve(('extentsInFile' in answer ? imageIn(maker.into, answer) : answer) as never);
       } else {
         const { code, message, detail } = done.refused;
         waiting?.reject(new CodedError(code, { message, detail }));
@@ -152,19 +184,21 @@ export class ImageProcess implements ImageMaker {
 
   #rest(): void {
     clearTimeout(this.#idle);
-    clearTimeout(this.#late);
-    // The next job gets a process of its own, whenever this one has ended.
-    this.#child?.kill('SIGKILL');
-    this.#child = undefined;
+    // The next job gets a process of its own, whenever these have ended.
+    for (const { child, late } of this.#makers.splice(0)) {
+      clearTimeout(late);
+      child.kill('SIGKILL');
+    }
   }
 
-  /** It was about the first job; the others go to another process. */
-  #ended(child: ChildProcess, how: string): void {
-    if (this.#child !== child) return;
-    clearTimeout(this.#late);
-    this.#child = undefined;
+  /** It was about its own job; the others go to another process. */
+  #ended(maker: Maker, how: string): void {
+    const at = this.#makers.indexOf(maker);
+    if (at < 0) return;
+    this.#makers.splice(at, 1);
+    clearTimeout(maker.late);
     const message = `the process that makes its image ${how}: it may have too many entries, or take too long`;
-    this.#jobs.shift()?.reject(new CodedError('LAYER_NOT_LAZY', { message }));
+    maker.waiting?.reject(new CodedError('LAYER_NOT_LAZY', { message }));
     this.#work();
   }
 }

@@ -104,9 +104,9 @@ export class Layers {
 
   /** Opens a layer from an index that the cluster's record names; one that is open is read from where it is said now. @throws as `LazyLayer.open` */
   async adopt(kept: KeptIndex, diffId?: Digest): Promise<LazyLayer> {
-    const name = diffId === undefined ? kept.layer : fileNameOf(diffId);
-    await this.#removing.get(name)?.catch(ignoreFailure);
-    const known = this.#byName.get(name) ?? (await this.#opening.get(name));
+    const name = diffId === undefined ? undefined : fileNameOf(diffId);
+    if (name !== undefined) await this.#removing.get(name)?.catch(ignoreFailure);
+    const known = name === undefined ? undefined : this.#byName.get(name);
     if (known !== undefined) {
       if (known.index.layer === kept.layer) known.readFrom(...splitImage(kept.image));
       this.#used(known);
@@ -115,17 +115,13 @@ export class Layers {
     // Spans are those of one index: with another, what is on disk means nothing.
     const mark = `${digestHex(kept.index).slice(0, 16)}`;
     const dir = (id: Digest): string => join(this.#options.dir, `${digestHex(id)}.${EROFS_LAYOUT}.${mark}`);
-    const opening = this.#open(kept.file, kept.image, dir, { layer: kept.layer, diffId });
-    this.#opening.set(name, opening);
-    try {
-      const layer = await opening;
-      const { file: indexFile, image, keptMs } = kept;
-      this.#status.set(indexFile, { indexFile, image, layer, reason: undefined, keptMs, isLocal: false });
-      this.#used(layer);
-      return layer;
-    } finally {
-      this.#opening.delete(name);
-    }
+    const layer = await this.#open(kept.file, kept.image, dir, { layer: kept.layer, diffId });
+    // Another pull may have opened it meanwhile.
+    if (layer.index.layer === kept.layer) layer.readFrom(...splitImage(kept.image));
+    const { file: indexFile, image, keptMs } = kept;
+    this.#status.set(indexFile, { indexFile, image, layer, reason: undefined, keptMs, isLocal: false });
+    this.#used(layer);
+    return layer;
   }
 
   /** Layers that are open under a diffID. */
@@ -254,11 +250,20 @@ export class Layers {
     )
       throw new CodedError('INDEX_INVALID', { message: `${indexFile} is the index of another layer` });
     const name = fileNameOf(diffId);
-    // Opened twice, one would take the other's files from it.
-    const known = this.#byName.get(name);
-    if (known !== undefined) return known;
+    // Opened twice, one would take the other's files from it. Nothing is waited for between the look and the note.
+    const known = this.#byName.get(name) ?? this.#opening.get(name);
+    if (known !== undefined) return await known;
     const [host, repository] = splitImage(image);
-    const options = { dir, indexFile, host, repository, bootId: this.#options.bootId };
+    const opening = this.#openFresh(name, { dir, indexFile, host, repository, bootId: this.#options.bootId });
+    this.#opening.set(name, opening);
+    try {
+      return await opening;
+    } finally {
+      this.#opening.delete(name);
+    }
+  }
+
+  async #openFresh(name: string, options: Parameters<typeof LazyLayer.open>[1]): Promise<LazyLayer> {
     const onMismatch = (layer: LazyLayer, error: CodedError): void => {
       for (const { mismatched } of this.#followers) mismatched?.(layer, error);
     };

@@ -128,11 +128,12 @@ export class LazyLayer {
     const erofs = await deps.images.ask(at, { type: 'image' });
     const { extents } = erofs;
     const dir = options.dir(index.diffId);
-    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const isFolderNew = (await mkdir(dir, { recursive: true, mode: 0o700 })) !== undefined;
     const imagePath = join(dir, 'image');
     // Bits without the image that they are about mean nothing.
     if ((await sizeOf(imagePath)) !== erofs.sizeBytes) await rm(join(dir, 'map'), { force: true });
-    const { map, bits } = await SpanMap.open(join(dir, 'map'), index.spans.length, options.bootId);
+    const mapPath = join(dir, 'map');
+    const { map, bits } = await SpanMap.open(mapPath, index.spans.length, options.bootId, isFolderNew);
     const isNew = bits.every((byte) => byte === 0);
     // A new file: the old one may still be mounted.
     if (isNew) await rm(imagePath, { force: true });

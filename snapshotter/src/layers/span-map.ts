@@ -22,11 +22,15 @@ export class SpanMap {
     this.#bootId = bootId;
   }
 
-  /** Opens or makes the map. @returns also the bits that are believed; all zero otherwise */
+  /**
+   * Opens or makes the map. `isFolderNew`: no power cut can bring back an older one at this path.
+   * @returns also the bits that are believed; all zero otherwise
+   */
   static async open(
     path: string,
     spans: number,
     bootId: string,
+    isFolderNew = false,
   ): Promise<{ map: SpanMap; bits: Uint8Array }> {
     const file = await openOrMake(path);
     const bytes = Buffer.alloc(HEADER_BYTES + Math.ceil(spans / 8));
@@ -44,7 +48,7 @@ export class SpanMap {
     await map.#writeHeader(false);
     if (bits.length > 0) await file.write(bits, 0, bits.length, HEADER_BYTES);
     // A reboot must not find "clean" beside bits that come later.
-    await file.datasync();
+    if (!isFolderNew) await file.datasync();
     return { map, bits };
   }
 

@@ -87,6 +87,27 @@ t.test('a process that ends takes one layer with it, and no other', async (t) =>
   t.match(ended, { reason: { message: /ended with/ } });
 });
 
+t.test('many at once: each gets its own, whichever process made it', async (t) => {
+  const { images, at } = made(t);
+  const heads = Array.from({ length: 16 }, (_none, number) => indexOf(4_200 + 50 * number));
+  const answers = await Promise.all(
+    heads.map(async (head) => {
+      const index = at(head);
+      const [image, files] = await Promise.all([
+        images.ask(index, IMAGE),
+        images.ask(index, { type: 'files' }),
+      ]);
+      return { image, files };
+    }),
+  );
+  for (const [number, { image, files }] of answers.entries()) {
+    const right = answerFrom(heads[number]!, IMAGE);
+    t.ok(Buffer.from(image.meta).equals(Buffer.from(right.meta)), `${number}`);
+    t.same(image.extents.layer.length, right.extents.layer.length);
+    t.equal(files.size, 4_200 + 50 * number);
+  }
+});
+
 t.test('who waits at the end is told', async (t) => {
   const { images, at } = made(t);
   const waiting = images.ask(at(MANY), IMAGE);

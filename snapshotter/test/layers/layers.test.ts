@@ -63,6 +63,17 @@ t.test('a layer of two images is opened once: its file is what was read', async 
   }
 });
 
+t.test('opened by two at the same moment it is one layer', async (t) => {
+  const { layers, files, whole } = made(t, [20_000, 40_000]);
+  const [first, second] = await Promise.all(
+    files.map(async (file, at) => await layers.add(file, `host/team/${at}`)),
+  );
+  t.ok(first);
+  t.equal(second, first);
+  const [file] = layers.files();
+  t.ok((await layers.read(file!.name, 0, whole.length)).equals(whole));
+});
+
 t.test('an index that cannot be read refuses its image, and no other', async (t) => {
   const { layers, files, whole } = made(t, [20_000, 20_000]);
   const damaged = readFileSync(files[1]!);

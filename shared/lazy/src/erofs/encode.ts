@@ -58,12 +58,19 @@ export function encodeErofs(root: TreeNode, options: ErofsOptions): ErofsImage {
     meta,
     sizeBytes: block * EROFS_BLOCK,
     extents: {
-      image: Float64Array.from(files, (one) => one.firstBlock * EROFS_BLOCK),
-      layer: Float64Array.from(files, (one) => one.node.offset),
-      length: Float64Array.from(files, (one) => one.size),
+      image: numbersOf(files, (one) => one.firstBlock * EROFS_BLOCK),
+      layer: numbersOf(files, (one) => one.node.offset),
+      length: numbersOf(files, (one) => one.size),
     },
     inodes: laid.inodes.length,
   };
+}
+
+/** As `Float64Array.from`, which walks an iterator. */
+function numbersOf<T>(list: readonly T[], numberOf: (one: T) => number): Float64Array {
+  const numbers = new Float64Array(list.length);
+  for (let at = 0; at < list.length; at++) numbers[at] = numberOf(list[at]!);
+  return numbers;
 }
 
 function writeSuperblock(meta: Buffer, facts: { inodes: number; blocks: number; uuid: Uint8Array }): void {

@@ -26,6 +26,9 @@ export const KINDS: Readonly<Record<TreeNode['type'], { mode: number; dirent: nu
 const DOT = byteString(Buffer.from('.'));
 const DOT_DOT = byteString(Buffer.from('..'));
 
+const NO_NAMES: readonly ByteString[] = [];
+const NO_BLOCKS: readonly number[] = [];
+
 /** A file whose content lies in chunks on other devices: its 8-byte chunk indexes and its chunk format. */
 export interface ChunkIndexes {
   readonly indexes: Uint8Array;
@@ -50,8 +53,8 @@ export interface Inode {
   links: number;
   readonly xattrBytes: number;
   /** Of a directory: names in order, and where in that list each block begins. */
-  names: ByteString[];
-  blocks: number[];
+  names: readonly ByteString[];
+  blocks: readonly number[];
   /** What follows the inode directly. */
   inlineBytes: number;
   size: number;
@@ -76,8 +79,7 @@ export interface LaidInodes {
  * fits one; then blocks of directories and links that are not inline.
  */
 export function layInodes(root: TreeNode, room: InodeRoom): LaidInodes {
-  const byNode = new Map<TreeNode, Inode>();
-  const inodes = collect(root, byNode, room.chunksOf);
+  const inodes = collect(root, room.chunksOf);
   for (const inode of inodes) plan(inode);
   let position = room.from;
   for (const inode of inodes) position = place(inode, position);
@@ -88,7 +90,11 @@ export function layInodes(root: TreeNode, room: InodeRoom): LaidInodes {
     inode.firstBlock = block;
     block += blocks;
   }
-  const nidOf = (node: TreeNode): number => (byNode.get(node)!.position - room.base) / EROFS_SLOT;
+  const nidOf = (node: TreeNode): number => {
+    const inode = inodes[node.turn];
+    if (inode?.node !== node) throw new TypeError('a node of another tree, or laid out again since');
+    return (inode.position - room.base) / EROFS_SLOT;
+  };
   const write = (image: Buffer): void => {
     for (const inode of inodes) writeInode(image, inode, nidOf);
   };
@@ -96,29 +102,31 @@ export function layInodes(root: TreeNode, room: InodeRoom): LaidInodes {
 }
 
 /** All inodes, directories before what they hold, names in byte order. Depth is not limited by the stack. */
-function collect(
-  root: TreeNode,
-  byNode: Map<TreeNode, Inode>,
-  chunksOf: InodeRoom['chunksOf'],
-): readonly Inode[] {
+function collect(root: TreeNode, chunksOf: InodeRoom['chunksOf']): readonly Inode[] {
   const inodes: Inode[] = [];
-  const open: { node: TreeNode; parent: Inode | undefined }[] = [{ node: root, parent: undefined }];
-  for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    const { node, parent } = next;
-    const known = byNode.get(node);
-    if (known !== undefined) {
+  const open: TreeNode[] = [root];
+  const parents: (Inode | undefined)[] = [undefined];
+  for (let node = open.pop(); node !== undefined; node = open.pop()) {
+    const parent = parents.pop();
+    const known = inodes[node.turn];
+    if (known?.node === node) {
       known.links += 1;
       continue;
     }
     const chunks = node.type === 'file' ? chunksOf?.(node) : undefined;
+    node.turn = inodes.length;
     const inode = newInode(node, parent, inodes.length + 1, chunks);
-    byNode.set(node, inode);
     inodes.push(inode);
     if (node.children === undefined) continue;
     if (parent !== undefined) parent.links += 1;
-    const names = [...node.children.keys()].sort();
-    for (const name of names.toReversed()) open.push({ node: node.children.get(name)!, parent: inode });
-    inode.names = [DOT, DOT_DOT, ...names].sort();
+    const names = [DOT, DOT_DOT, ...node.children.keys()].sort();
+    inode.names = names;
+    for (let at = names.length - 1; at >= 0; at--) {
+      const child = node.children.get(names[at]!);
+      if (child === undefined) continue;
+      open.push(child);
+      parents.push(inode);
+    }
   }
   return inodes;
 }
@@ -129,10 +137,20 @@ function newInode(
   number: number,
   chunks: ChunkIndexes | undefined,
 ): Inode {
+  // One literal: of a hundred thousand inodes a spread makes as many objects more.
   return {
-    ...{ node, parent, number, chunks, links: node.children === undefined ? 1 : 2 },
+    node,
+    parent,
+    number,
+    chunks,
+    links: node.children === undefined ? 1 : 2,
     xattrBytes: xattrBytes(node.xattrs),
-    ...{ names: [], blocks: [], inlineBytes: 0, size: node.size, position: 0, firstBlock: 0 },
+    names: NO_NAMES,
+    blocks: NO_BLOCKS,
+    inlineBytes: 0,
+    size: node.size,
+    position: 0,
+    firstBlock: 0,
   };
 }
 
@@ -154,16 +172,18 @@ function chunksFrom({ xattrBytes: bytes }: Inode): number {
 
 /** Fills blocks with entries: none crosses a block. @returns the directory's size */
 function planDirectory(inode: Inode): number {
+  const blocks: number[] = [];
   let used = EROFS_BLOCK;
-  for (const [index, name] of inode.names.entries()) {
-    const need = DIRENT_BYTES + name.length;
+  for (let index = 0; index < inode.names.length; index++) {
+    const need = DIRENT_BYTES + inode.names[index]!.length;
     if (used + need > EROFS_BLOCK) {
-      inode.blocks.push(index);
+      blocks.push(index);
       used = 0;
     }
     used += need;
   }
-  return (inode.blocks.length - 1) * EROFS_BLOCK + used;
+  inode.blocks = blocks;
+  return (blocks.length - 1) * EROFS_BLOCK + used;
 }
 
 /** Finds the inode's place from `position` on; what fits a block crosses none. @returns where it ends */
@@ -186,7 +206,7 @@ function writeInode(image: Buffer, inode: Inode, nidOf: (node: TreeNode) => numb
   image.writeUInt32LE(inode.number, position + 20);
   image.writeUInt32LE(node.uid, position + 24);
   image.writeUInt32LE(node.gid, position + 28);
-  image.writeBigInt64LE(BigInt(node.mtimeSec), position + 32);
+  writeI64(image, position + 32, node.mtimeSec);
   image.writeUInt32LE(node.mtimeNsec, position + 40);
   image.writeUInt32LE(inode.links, position + 44);
   const behind = position + INODE_BYTES;
@@ -216,13 +236,15 @@ function dataAt(inode: Inode, index: number): number {
 
 /** Each block: entries `{u64 nid, u16 where its name is, u8 type, u8 0}`, then the names without an end. */
 function writeDirectory(image: Buffer, inode: Inode, nidOf: (node: TreeNode) => number): void {
-  for (const [index, first] of inode.blocks.entries()) {
-    const names = inode.names.slice(first, inode.blocks[index + 1]);
+  for (let index = 0; index < inode.blocks.length; index++) {
+    const first = inode.blocks[index]!;
+    const end = inode.blocks[index + 1] ?? inode.names.length;
     const start = dataAt(inode, index);
-    let nameAt = names.length * DIRENT_BYTES;
-    for (const [slot, name] of names.entries()) {
+    let nameAt = (end - first) * DIRENT_BYTES;
+    for (let number = first; number < end; number++) {
+      const name = inode.names[number]!;
       const child = childOf(inode, name);
-      const at = start + slot * DIRENT_BYTES;
+      const at = start + (number - first) * DIRENT_BYTES;
       writeU64(image, at, nidOf(child));
       image.writeUInt16LE(nameAt, at + 8);
       image.writeUInt8(KINDS[child.type].dirent, at + 10);
@@ -236,6 +258,13 @@ function childOf(inode: Inode, name: ByteString): TreeNode {
   if (name === DOT) return inode.node;
   if (name === DOT_DOT) return (inode.parent ?? inode).node;
   return inode.node.children!.get(name)!;
+}
+
+/** Writes a whole number of up to 53 bits, which may be negative. */
+function writeI64(target: Buffer, at: number, value: number): void {
+  const high = Math.floor(value / 2 ** 32);
+  target.writeUInt32LE(value - high * 2 ** 32, at);
+  target.writeInt32LE(high, at + 4);
 }
 
 /** Writes a whole number of up to 53 bits. */

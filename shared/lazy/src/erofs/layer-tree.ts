@@ -23,6 +23,8 @@ export interface TreeNode {
   readonly children: Map<ByteString, TreeNode> | undefined;
   /** A directory that only other entries' paths name. */
   isImplied: boolean;
+  /** Its turn in the list of inodes that was made of it last: counts only where that list has it there. */
+  turn: number;
 }
 
 const NAME_BYTES = 255;
@@ -55,6 +57,8 @@ class TreeBuilder {
   /** Names that a directory hides from lower layers. */
   readonly #whiteouts = new Map<TreeNode, Set<ByteString>>();
   readonly #outside: Map<ByteString, ByteString> | undefined;
+  /** Directories by path, as long as no directory was replaced: most entries lie in one that was found before. */
+  readonly #ways = new Map<ByteString, TreeNode>();
 
   constructor(outside: Map<ByteString, ByteString> | undefined) {
     this.#outside = outside;
@@ -66,13 +70,15 @@ class TreeBuilder {
       setAttributes(this.#root, entry);
       return;
     }
-    const parts = entry.path.split('/') as ByteString[];
-    for (const part of parts)
-      if (part.length > NAME_BYTES || part.includes('\0')) notLazy('name-not-possible', entry);
+    const { path } = entry;
+    const slash = path.lastIndexOf('/');
+    const name = path.slice(slash + 1) as ByteString;
+    const above = path.slice(0, Math.max(0, slash)) as ByteString;
+    checkName(name, entry);
+    if (!this.#ways.has(above)) for (const part of above.split('/')) checkName(part, entry);
     // Bookkeeping of AUFS at the root is no content; links into it will not find their target.
-    if (entry.path.startsWith(AUFS) && entry.path !== OPAQUE) return;
-    const parent = this.#directory(parts.slice(0, -1), entry);
-    const name = parts.at(-1)!;
+    if (path.startsWith(AUFS) && path !== OPAQUE) return;
+    const parent = this.#ways.get(above) ?? this.#directory(above, entry);
     if (name === OPAQUE) parent.xattrs = new Map([...parent.xattrs, [OVERLAY_OPAQUE, YES]]);
     else if (name.startsWith(WHITEOUT))
       this.#whiteout(parent, name.slice(WHITEOUT.length) as ByteString, entry);
@@ -107,21 +113,27 @@ class TreeBuilder {
     if (entry.type === 'hardlink') {
       const target = this.#find(entry.link);
       if (target === undefined && this.#outside !== undefined) {
-        children.delete(name);
+        this.#replace(children, name, undefined);
         this.#outside.set(entry.path, entry.link);
         return;
       }
       if (target === undefined) notLazy('hard-link-into-another-layer', entry);
       if (target.type === 'directory') notLazy('hard-link-to-directory', entry);
-      children.set(name, target);
+      this.#replace(children, name, target);
       return;
     }
-    children.set(name, nodeOf(entry));
+    this.#replace(children, name, nodeOf(entry));
   }
 
-  #directory(parts: readonly ByteString[], entry: LayerEntry): TreeNode {
+  #replace(children: Map<ByteString, TreeNode>, name: ByteString, node: TreeNode | undefined): void {
+    if (children.get(name)?.type === 'directory') this.#ways.clear();
+    if (node === undefined) children.delete(name);
+    else children.set(name, node);
+  }
+
+  #directory(path: ByteString, entry: LayerEntry): TreeNode {
     let node = this.#root;
-    for (const part of parts) {
+    for (const part of path === '' ? [] : (path.split('/') as ByteString[])) {
       let next = node.children!.get(part);
       if (next === undefined) {
         next = impliedDirectory();
@@ -130,6 +142,7 @@ class TreeBuilder {
       if (next.type !== 'directory') notLazy('path-through-link-or-file', entry);
       node = next;
     }
+    this.#ways.set(path, node);
     return node;
   }
 
@@ -140,21 +153,34 @@ class TreeBuilder {
   }
 }
 
+function checkName(name: string, entry: LayerEntry): void {
+  if (name.length > NAME_BYTES || name.includes('\0')) notLazy('name-not-possible', entry);
+}
+
 function nodeOf(entry: LayerEntry): TreeNode {
-  const { type, link, devMajor, devMinor, offset, size } = entry;
+  const { type, link, mode, uid, gid, mtimeSec, mtimeNsec, devMajor, devMinor, offset, size } = entry;
   if (type === 'symlink' && (link === '' || link.length > TARGET_BYTES || link.includes('\0')))
     notLazy('link-target-not-possible', entry);
   if (devMajor > MAX_MAJOR || devMinor > MAX_MINOR) notLazy('device-number-not-possible', entry);
-  const node: TreeNode = {
-    ...impliedDirectory(),
+  // One literal: a layer has up to millions of them.
+  return {
     type: type as TreeNode['type'],
-    ...{ link, devMajor, devMinor, offset, size },
+    // Linux keeps no mode of a symbolic link.
+    mode: type === 'symlink' ? 0o777 : mode,
+    uid,
+    gid,
+    mtimeSec,
+    mtimeNsec,
+    devMajor,
+    devMinor,
+    xattrs: entry.xattrs.size === 0 ? NONE : checkXattrs(entry.xattrs, (reason) => notLazy(reason, entry)),
+    link,
+    offset,
+    size,
     children: type === 'directory' ? new Map() : undefined,
+    isImplied: false,
+    turn: -1,
   };
-  setAttributes(node, entry);
-  // Linux keeps no mode of a symbolic link.
-  if (type === 'symlink') node.mode = 0o777;
-  return node;
 }
 
 function setAttributes(node: TreeNode, entry: LayerEntry): void {
@@ -176,11 +202,19 @@ export function impliedDirectory(): TreeNode {
   return {
     type: 'directory',
     mode: 0o755,
-    ...{ uid: 0, gid: 0, mtimeSec: 0, mtimeNsec: 0, devMajor: 0, devMinor: 0, offset: 0, size: 0 },
+    uid: 0,
+    gid: 0,
+    mtimeSec: 0,
+    mtimeNsec: 0,
+    devMajor: 0,
+    devMinor: 0,
     xattrs: NONE,
     link: '' as ByteString,
+    offset: 0,
+    size: 0,
     children: new Map(),
     isImplied: true,
+    turn: -1,
   };
 }
 

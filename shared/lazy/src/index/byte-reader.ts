@@ -1,4 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
+import type { ByteString } from '../tar/byte-string.ts';
 
 /** Reads what a `ByteWriter` wrote. Every read is checked: bytes that end early or numbers that are too large are refused. */
 export class ByteReader {
@@ -40,6 +41,13 @@ export class ByteReader {
     if (count > this.left) invalidIndex('it ends early');
     this.#at += count;
     return this.#bytes.subarray(this.#at - count, this.#at);
+  }
+
+  /** The next bytes, as a byte string. */
+  text(count: number): ByteString {
+    if (count > this.left) invalidIndex('it ends early');
+    this.#at += count;
+    return this.#bytes.toString('latin1', this.#at - count, this.#at) as ByteString;
   }
 
   /** @throws {CodedError} `INDEX_INVALID` where bytes are left */

@@ -1,4 +1,4 @@
-import { type ByteString, byteString, bytesOf } from '../tar/byte-string.ts';
+import { type ByteString, bytesOf } from '../tar/byte-string.ts';
 import { ByteReader, invalidIndex } from './byte-reader.ts';
 import { ByteWriter } from './byte-writer.ts';
 import type { LayerEntry, LayerEntryType } from './layer-entry.ts';
@@ -107,8 +107,9 @@ function readEntry(
   const offset = isFile ? state.end + columns.gap.signed() : 0;
   const size = isFile ? columns.size.varint() : 0;
   if (isFile) state.end = offset + Math.ceil(size / BLOCK) * BLOCK;
-  if (![state.mtime, offset, offset + size].every(Number.isSafeInteger))
-    invalidIndex('a number is too large');
+  const isSafe =
+    Number.isSafeInteger(state.mtime) && Number.isSafeInteger(offset) && Number.isSafeInteger(offset + size);
+  if (!isSafe) invalidIndex('a number is too large');
   const isDevice = type === 'char' || type === 'block';
   return {
     type,
@@ -167,7 +168,7 @@ function putBytes(writer: ByteWriter, bytes: ByteString): void {
 }
 
 function takeBytes(reader: ByteReader): ByteString {
-  return byteString(reader.raw(reader.varint(reader.left)));
+  return reader.text(reader.varint(reader.left));
 }
 
 function sharedLength(a: string, b: string): number {

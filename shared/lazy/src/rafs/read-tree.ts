@@ -123,6 +123,7 @@ class TreeReader {
       xattrs: readXattrs(image.own(at + bytes, xattrBytes), (what) => invalid(what, at + bytes)),
       link: '' as ByteString,
       offset: 0,
+      turn: -1,
       size: isRegular ? sizeBytes : 0,
       children: type === 'directory' ? new Map() : undefined,
       isImplied: false,
