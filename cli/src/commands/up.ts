@@ -24,6 +24,7 @@ interface UpFlags {
   readonly preheat: boolean;
   readonly records?: string;
   readonly urlFile?: string;
+  readonly acceptLoss: boolean;
   readonly json: boolean;
 }
 
@@ -62,6 +63,11 @@ export function addUp(program: Command): void {
     )
     .option('--url-file <file>', `for --records postgres: ${URL_FILE_HELP}`)
     .option(
+      '--accept-loss',
+      'start the origins with the records that are here although others are missing, or rest in the other engine: those are lost (once; not when one is started again)',
+      false,
+    )
+    .option(
       '--ports-from <port>',
       'first agent port; the ports of the other roles shift along',
       wholeNumber('--ports-from'),
@@ -85,17 +91,9 @@ export function addUp(program: Command): void {
       false,
     )
     .action(async (flags: UpFlags) => {
-      const counts = {
-        origin: flags.origins,
-        tracker: flags.trackers,
-        proxy: flags.proxies,
-        agent: flags.agents,
-        accelerator: flags.lazy || flags.accelerate ? Math.max(1, flags.accelerators) : flags.accelerators,
-        snapshotter: flags.lazy && flags.agents > 0 ? snapshottersHere() : 0,
-      };
       await runUp({
         data: flags.data,
-        shape: { counts, portsFrom: flags.portsFrom },
+        shape: { counts: countsOf(flags), portsFrom: flags.portsFrom },
         upstreams: withWriteBack(flags.upstream, flags.writeBack),
         restart: flags.restart,
         isLazy: flags.lazy,
@@ -103,9 +101,22 @@ export function addUp(program: Command): void {
         preheat: flags.preheat,
         ...(flags.strangers === undefined ? {} : { strangers: flags.strangers }),
         ...recordsOf(flags),
+        acceptLoss: flags.acceptLoss,
         json: flags.json,
       });
     });
+}
+
+/** Members of each role. */
+function countsOf(flags: UpFlags) {
+  return {
+    origin: flags.origins,
+    tracker: flags.trackers,
+    proxy: flags.proxies,
+    agent: flags.agents,
+    accelerator: flags.lazy || flags.accelerate ? Math.max(1, flags.accelerators) : flags.accelerators,
+    snapshotter: flags.lazy && flags.agents > 0 ? snapshottersHere() : 0,
+  };
 }
 
 /** One where it can mount; else images are indexed here for nodes that can. */

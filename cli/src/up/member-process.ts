@@ -18,6 +18,8 @@ interface MemberProcessDeps {
   readonly log: string;
   /** File that Node runs for a role. */
   readonly mainOf: (role: Role) => string;
+  /** Further arguments of this run. */
+  readonly flags: readonly string[];
 }
 
 /**
@@ -50,7 +52,7 @@ export class MemberProcess {
     try {
       this.#child = spawn(
         process.execPath,
-        [...NODE_FLAGS, deps.mainOf(deps.plan.role), '--config', deps.config],
+        [...NODE_FLAGS, deps.mainOf(deps.plan.role), '--config', deps.config, ...deps.flags],
         {
           detached: true,
           stdio: ['ignore', log, log],

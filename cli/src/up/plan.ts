@@ -67,7 +67,7 @@ export function planMembers(shape: ClusterShape): MemberPlan[] {
     const least = MAY_BE_NONE.includes(role) ? 0 : 1;
     if (!Number.isSafeInteger(count) || count < least || count > MAX_MEMBERS) {
       throw new CodedError('CONFIG_INVALID', {
-        message: `--${role}s: ${count} is not possible; from ${least} to ${MAX_MEMBERS}`,
+        message: `--${role === 'proxy' ? 'proxies' : `${role}s`}: ${count} is not possible; from ${least} to ${MAX_MEMBERS}`,
       });
     }
     return Array.from({ length: count }, (_, index) => planMember(role, index, shape.portsFrom));

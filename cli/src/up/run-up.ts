@@ -21,6 +21,8 @@ export interface UpOptions {
   readonly strangers?: StrangersPolicy;
   /** `embedded` or the address of a PostgreSQL; left out: as at the last start. */
   readonly records?: string;
+  /** Origins count with the records that are here. */
+  readonly acceptLoss: boolean;
   readonly json: boolean;
 }
 
@@ -43,6 +45,7 @@ export async function runUp(options: UpOptions): Promise<void> {
         isLazy: options.isLazy,
         accelerates: options.accelerates,
         preheat: options.preheat,
+        acceptLoss: options.acceptLoss,
         ...(options.strangers === undefined ? {} : { strangers: options.strangers }),
         ...(options.records === undefined ? {} : { records: options.records }),
       },

@@ -32,6 +32,8 @@ export interface SupervisorOptions {
   readonly strangers?: StrangersPolicy;
   /** `embedded` or the address of a PostgreSQL; left out: as at the last start. */
   readonly records?: string;
+  /** Origins count with the records that are here; at this start, not where one is started again. */
+  readonly acceptLoss?: boolean;
   /** Until every member must be ready, in ms. */
   readonly readyTimeoutMs?: number;
 }
@@ -170,7 +172,8 @@ export class Supervisor {
   async #startFirst(slot: Slot, timeoutMs: number): Promise<void> {
     this.#abort.signal.throwIfAborted();
     this.#tell('starting', slot);
-    const member = this.#spawn(slot);
+    const acceptsLoss = this.#options.acceptLoss === true && slot.plan.role === 'origin';
+    const member = this.#spawn(slot, acceptsLoss ? ['--accept-loss'] : []);
     const outcome = await this.#untilReady(slot.plan, member, timeoutMs);
     if (outcome === 'ready') return this.#tell('ready', slot);
     const why =
@@ -180,13 +183,14 @@ export class Supervisor {
     throw new CodedError('START_FAILED', { message: `${slot.plan.name}: ${why}` });
   }
 
-  #spawn(slot: Slot): MemberProcess {
+  #spawn(slot: Slot, flags: readonly string[] = []): MemberProcess {
     const { name } = slot.plan;
     const member = new MemberProcess({
       plan: slot.plan,
       config: this.paths.config(name),
       log: this.paths.log(name),
       mainOf: this.#deps.mainOf,
+      flags,
     });
     slot.process = member;
     return member;

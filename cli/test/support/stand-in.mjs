@@ -10,6 +10,7 @@ const file = process.argv[process.argv.indexOf('--config') + 1];
 const config = parse(readFileSync(file, 'utf8'));
 const data = resolve(dirname(file), config.data);
 mkdirSync(data, { recursive: true });
+writeFileSync(`${data}/flags`, process.argv.slice(4).join(' '));
 const sign = (name) => existsSync(`${data}/${name}`);
 
 await runService(config.id.replace(/-\d+$/, ''), async () => {

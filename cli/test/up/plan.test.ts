@@ -32,6 +32,10 @@ t.test('impossible shapes are refused with the option that made them', async (t)
     code: 'CONFIG_INVALID',
     message: /^--origins: 0/,
   });
+  t.throws(() => planMembers({ counts: { ...ONE, proxy: 0 }, portsFrom: 17_000 }), {
+    code: 'CONFIG_INVALID',
+    message: /^--proxies: 0/,
+  });
   t.throws(() => planMembers({ counts: ONE, portsFrom: 65_400 }), {
     code: 'CONFIG_INVALID',
     message: /^--ports-from: /,

@@ -84,6 +84,16 @@ t.test('cluster.json is there while the cluster is ready, and a second run works
   );
 });
 
+t.test('loss is accepted by origins alone, and not by one that is started again', async (t) => {
+  const { supervisor, root } = await make(t, { acceptLoss: true, restart: true });
+  const cluster = await supervisor.start();
+  const flags = (member: string): string => readFileSync(join(root, 'members', member, 'flags'), 'utf8');
+  t.equal(flags('origin-1'), '--accept-loss');
+  for (const one of ['tracker-1', 'proxy-1', 'agent-1']) t.equal(flags(one), '', one);
+  process.kill(cluster.origins[0]!.pid, 'SIGKILL');
+  await until(() => flags('origin-1') === '', 'it is started again, as ever');
+});
+
 t.test('a second run on the same data is refused and breaks nothing', async (t) => {
   const { supervisor, root } = await make(t);
   const cluster = await supervisor.start();
