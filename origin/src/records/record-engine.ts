@@ -102,7 +102,7 @@ export async function openRecordEngine(
     standing: shared.standing,
     seenBy: (members) => members.alone(),
     get away() {
-      return table.database.state.away ?? shared.lack;
+      return table.database.state.away ?? table.database.state.noWrites ?? shared.lack;
     },
   };
 }
@@ -257,6 +257,9 @@ function foreign(): CodedError {
 function gauges(metrics: Metrics, { database }: PostgresTable): void {
   metrics.gauge('sepia_origin_records_up', "1 while the records' database answers.", () =>
     database.state.away === undefined ? 1 : 0,
+  );
+  metrics.gauge('sepia_origin_records_writable', "0 while the records' database takes no writes.", () =>
+    database.state.away === undefined && database.state.noWrites === undefined ? 1 : 0,
   );
   metrics.gauge(
     'sepia_origin_records_waiting',

@@ -145,6 +145,47 @@ t.test('records on PostgreSQL', { skip: noPostgres() }, async (t) => {
     });
   });
 
+  await t.test('are read where nothing can be written, and that is said', async (t) => {
+    const url = freshUrl();
+    const name = url.split('/').at(-1)!;
+    await (await openAt(t, url)).change(['k'], () => ({ writes: [put('k', '1')], answer: undefined }));
+    const changes: readonly [string, string, RegExp][] = [
+      [
+        `ALTER DATABASE ${name} SET default_transaction_read_only = on`,
+        `ALTER DATABASE ${name} RESET default_transaction_read_only`,
+        /takes no writes: .*read-only transaction/,
+      ],
+      ['ALTER ROLE writer NOINHERIT', 'ALTER ROLE writer INHERIT', /takes no writes: permission denied/],
+    ];
+    server.sql('CREATE ROLE rights NOLOGIN');
+    server.sql('CREATE ROLE writer LOGIN IN ROLE rights');
+    const owner = await openAt(t, url);
+    await owner.database.run(async (ask) => {
+      await ask('GRANT SELECT ON sepia_schema, sepia_records TO writer');
+      await ask('GRANT INSERT, UPDATE, DELETE ON sepia_records TO rights');
+    });
+    for (const [stop, back, words] of changes) {
+      server.sql(stop);
+      const table = await openAt(t, url.replace('sepia@', 'writer@'));
+      const write = async (value: string): Promise<unknown> =>
+        await table.change(['k'], () => ({ writes: [put('k', value)], answer: undefined }));
+      for (const _ of [1, 2])
+        await t.rejects(write('2'), {
+          code: 'QUORUM_LOST',
+          message: "the records' database takes no writes",
+        });
+      t.match(table.database.state.noWrites, words);
+      t.equal(await table.get('k'), '1');
+      t.equal(table.database.state.away, undefined, 'reads are answered');
+      t.match(table.database.state.noWrites, words, 'and do not say that all is well');
+      server.sql(back);
+      await until(() => table.database.state.noWrites === undefined, 'it takes writes again');
+      await write('2');
+      t.equal(await table.get('k'), '2');
+      await write('1');
+    }
+  });
+
   await t.test('are not kept where not every text can be', async (t) => {
     server.sql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
     const latin = freshUrl().replace(/[^/]*$/, 'latin');

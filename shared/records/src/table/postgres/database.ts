@@ -29,13 +29,20 @@ const CONNECTIONS = 16;
 const MAX_WAITING = 2_000;
 /** An idle connection is closed after this, in ms. */
 const IDLE_MS = 30_000;
-/** SQLSTATEs of a database that lets nobody of us in: authorization, no such database, no right. */
-const REFUSES_US = /^(?:28|3D|42501)/;
+/** SQLSTATEs of a database that lets nobody of us in: authorization, no such database. */
+const REFUSES_US = /^(?:28|3D)/;
 const SILENT = "the records' database does not answer";
 
-/** How it stands with the database; `away`: the reason in words and where it is, for the operator alone. */
+/** SQLSTATEs of a primary that answers, and takes no writes: it is read-only, or our role has lost its rights. */
+const TAKES_NO_WRITES: ReadonlySet<string> = new Set(['25006', '42501']);
+
+/**
+ * How it stands with the database, as reasons in words that name it, for the operator alone. `away`: nothing is answered.
+ * `noWrites`: reads are, nothing can be written.
+ */
 export interface DatabaseState {
   readonly away: string | undefined;
+  readonly noWrites: string | undefined;
   readonly waiting: number;
   readonly retries: number;
 }
@@ -57,6 +64,7 @@ export class PostgresDatabase {
   readonly #name: string;
   readonly #closed = new AbortController();
   #away: string | undefined;
+  #noWrites: string | undefined;
   #returning: Promise<void> | undefined;
   #retries = 0;
 
@@ -86,13 +94,18 @@ export class PostgresDatabase {
     } catch (cause) {
       await database.close();
       if (!isCoded(cause, 'QUORUM_LOST')) throw cause;
-      const message = database.state.away ?? cause.message;
+      const message = database.state.away ?? database.state.noWrites ?? cause.message;
       throw new CodedError('START_FAILED', { message, detail: cause.detail, cause });
     }
   }
 
   get state(): DatabaseState {
-    return { away: this.#away, waiting: this.#pool.waitingCount, retries: this.#retries };
+    return {
+      away: this.#away,
+      noWrites: this.#noWrites,
+      waiting: this.#pool.waitingCount,
+      retries: this.#retries,
+    };
   }
 
   /** For a connection that listens. */
@@ -113,6 +126,7 @@ export class PostgresDatabase {
     const { deadlineMs = DATABASE_DEADLINE_MS, askedAtMs = nowMs } = limits;
     const untilMs = this.#away === undefined ? nowMs + deadlineMs : askedAtMs + DOWN_DEADLINE_MS;
     if (nowMs >= untilMs) throw new CodedError('QUORUM_LOST', { message: SILENT });
+    let readOnly: unknown;
     for (let tries = 1; ; tries++) {
       try {
         const answer = await this.#try(task, tryLimitMs(untilMs - performance.now()));
@@ -124,7 +138,11 @@ export class PostgresDatabase {
         const failure = databaseFailure(stateOf(error));
         const waitMs = backoffMs(tries, FIRST_RETRY_MS, MAX_RETRY_MS) * (0.5 + randomInt(1_000) / 1_000);
         this.#retries += 1;
-        if (failure !== 'refusal' && performance.now() + waitMs < untilMs) await delay(waitMs);
+        if (isReadOnly(error)) readOnly = error;
+        const isHopeless = failure === 'refusal' || (this.#noWrites !== undefined && isReadOnly(error));
+        if (!isHopeless && performance.now() + waitMs < untilMs) await delay(waitMs);
+        // The last try may have been too short for an answer.
+        else if (readOnly !== undefined) throw this.#writesNothing(readOnly);
         else throw this.#lost(error, failure);
       }
     }
@@ -186,14 +204,21 @@ export class PostgresDatabase {
     this.#away = undefined;
   }
 
-  /** Asks a database that is away, with all the time there is, until it answers: one that is slow comes back, too. */
+  /**
+   * Asks a database that is away, or takes no writes, with all the time there is, until it answers and takes them: one that
+   * is slow comes back, too.
+   */
   async #untilBack(): Promise<void> {
     const { signal } = this.#closed;
-    for (let tries = 1; this.#away !== undefined; tries++) {
+    for (let tries = 1; this.#away !== undefined || this.#noWrites !== undefined; tries++) {
       if (!(await pause(backoffMs(tries, FIRST_RETRY_MS, MAX_RETURN_MS), signal))) return;
       try {
         await this.#try(async (ask) => await ask('SELECT 1 FROM sepia_schema'), CONNECT_MS);
         this.#answered();
+        if (this.#noWrites === undefined) continue;
+        await this.#try(requireWritable, CONNECT_MS);
+        this.#log.info({ database: this.#name }, 'the database takes writes again');
+        this.#noWrites = undefined;
       } catch (error) {
         logFailure(this.#log, error, 'the database is still away', { tries }, 'debug');
       }
@@ -207,6 +232,7 @@ export class PostgresDatabase {
         message: 'other changes of these records kept coming between',
         cause,
       });
+    if (TAKES_NO_WRITES.has(stateOf(cause) ?? '')) return this.#writesNothing(cause);
     const verb = failure === 'refusal' ? 'refuses' : 'does not answer';
     const message = failure === 'refusal' ? "the records' database refuses" : SILENT;
     const error = new CodedError('QUORUM_LOST', { message, cause });
@@ -218,6 +244,27 @@ export class PostgresDatabase {
     this.#returning ??= this.#untilBack();
     return error;
   }
+
+  /** Reads go on; what may write again is asked on connections made anew, since settings hold for a connection's life. */
+  #writesNothing(cause: unknown): CodedError {
+    if (this.#noWrites === undefined)
+      this.#log.error({ err: cause, database: this.#name }, 'records cannot be written');
+    this.#noWrites = `the records' database ${this.#name} takes no writes: ${reasonOf(cause)}`;
+    this.#returning ??= this.#untilBack();
+    return new CodedError('QUORUM_LOST', { message: "the records' database takes no writes", cause });
+  }
+}
+
+function isReadOnly(thrown: unknown): boolean {
+  return stateOf(thrown) === '25006';
+}
+
+/** @throws `BACKEND_DOWN` unless a new transaction of this connection may write all that we write. */
+async function requireWritable(ask: Ask): Promise<void> {
+  const [found] = await ask(
+    "SELECT current_setting('transaction_read_only') = 'off' AND has_table_privilege('sepia_records', 'SELECT') AND has_table_privilege('sepia_records', 'INSERT') AND has_table_privilege('sepia_records', 'UPDATE') AND has_table_privilege('sepia_records', 'DELETE') AS writable",
+  );
+  if (found?.['writable'] !== true) throw new CodedError('BACKEND_DOWN', { message: 'it takes no writes' });
 }
 
 /** Those that take any text; SQL_ASCII takes bytes as they are. */
