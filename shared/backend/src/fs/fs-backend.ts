@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { type Digest, Digester, digestAlgorithm, digestHex } from '@sepia/base/digest';
-import { CodedError, systemCode } from '@sepia/base/errors';
+import { CodedError, isCoded, systemCode } from '@sepia/base/errors';
 import { ignoreFailure, isBug, throwIfBug } from '@sepia/base/failure';
 import { type FilePort, type OpenFile, openExisting } from '@sepia/store/files/file-port';
 import { Folders } from '@sepia/store/folders';
@@ -302,19 +302,14 @@ export class FsBackend implements BlobBackend {
       });
     } catch (error) {
       signal.throwIfAborted();
-      const system = systemCode(error);
-      if (isBug(error) || error instanceof CodedError || system === undefined || system === 'EEXIST') {
-        if (
-          error instanceof CodedError &&
-          error.code === 'DISK_CORRUPT' &&
-          error.detail['system'] !== undefined
-        )
-          throw this.#away(`fails (${error.detail['system']})`, error);
-        throw error;
-      }
+      // What makes folders tells of the system in its own words.
+      const told = isCoded(error, 'DISK_CORRUPT') ? error.detail['system'] : undefined;
+      const system = typeof told === 'string' ? told : systemCode(error);
+      const isOther = error instanceof CodedError ? told === undefined : isBug(error);
+      if (isOther || system === undefined || system === 'EEXIST') throw error;
       if (system === 'EACCES' || system === 'EPERM' || system === 'EROFS')
         throw new CodedError('UPSTREAM_DENIED', {
-          message: `backend folder ${this.place} refuses access (${system}); check its owner and rights`,
+          message: `backend folder ${this.place} refuses access (${system}); ${system === 'EROFS' ? 'it is mounted read-only' : 'check its owner and rights'}`,
           detail: { place: this.place, system },
           cause: error,
         });

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, renameSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { digestHex, digestOf } from '@sepia/base/digest';
+import { CodedError } from '@sepia/base/errors';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
 import { until } from '@sepia/test-support/until';
@@ -133,6 +134,19 @@ t.test('what the file system refuses or fails at is told apart', async (t) => {
   });
   await t.rejects(at(path, { files: failing('EACCES') }).putBlob(other, soon()), { code: 'UPSTREAM_DENIED' });
   await t.rejects(at(path, { files: failing('ESTALE') }).putBlob(other, soon()), { code: 'BACKEND_DOWN' });
+  const readOnly: FilePort = {
+    ...diskFiles,
+    // As the port of a disk tells of it.
+    open: async (file, mode) => {
+      if (mode === 'create')
+        throw new CodedError('DISK_CORRUPT', { detail: { path: file, system: 'EROFS' } });
+      return await diskFiles.open(file, mode);
+    },
+  };
+  await t.rejects(at(path, { files: readOnly }).putBlob(other, soon()), {
+    code: 'UPSTREAM_DENIED',
+    message: /mounted read-only/,
+  });
   const bug: FilePort = { ...diskFiles, rename: async () => Promise.reject(new TypeError('bug')) };
   await t.rejects(at(path, { files: bug }).putBlob(other, soon()), { name: 'TypeError' });
   t.same(readdirSync(join(path, 'writing')), [], 'nothing half is left');
