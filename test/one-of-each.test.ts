@@ -261,3 +261,13 @@ t.test('the tables of routes name who makes each call', async (t) => {
     else t.same(callers, [...route.callers].sort(), line);
   }
 });
+
+t.test('a decision record has a number of its own, which its title says', async (t) => {
+  const files = globSync('docs/adr/[0-9]*.md', { cwd: ROOT }).map((file) => file.slice('docs/adr/'.length));
+  t.ok(files.length > 40);
+  t.equal(new Set(files.map((file) => file.slice(0, 4))).size, files.length, files.sort().join(' '));
+  for (const file of files) {
+    const [title] = readFileSync(join(ROOT, 'docs/adr', file), 'utf8').split('\n');
+    t.match(title, new RegExp(`^# ${Number(file.slice(0, 4))}\\. `), file);
+  }
+});

@@ -41,7 +41,7 @@ interface Pass {
 
 /**
  * Records of repositories that other origins own since a change of the ring. They go once every one of their owners says
- * that it has the same or something later; what one of them lacks stays. ADR 0069.
+ * that it has the same or something later; what one of them lacks stays. ADR 0071.
  */
 export class FormerRecords {
   readonly #deps: FormerRecordsDeps;

@@ -12,7 +12,7 @@ export function taken(before: Entry | undefined, now: Entry, join: Join): Entry 
   return joined === before ? undefined : joined;
 }
 
-/** True if an owner with `own` loses nothing where a former owner drops `theirs`: it has that, or what hides it. ADR 0069. */
+/** True if an owner with `own` loses nothing where a former owner drops `theirs`: it has that, or what hides it. ADR 0071. */
 export function isCovered(own: Entry | undefined, theirs: Entry, join: Join): boolean {
   return taken(own, theirs, join) === undefined;
 }

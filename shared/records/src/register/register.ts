@@ -129,7 +129,7 @@ export function repaired(
 
 /**
  * True if an owner with `own` accepted what a former owner with `from` did, or something later: what `from` says is
- * needed no more. A promise alone says nothing: it belongs to an epoch that is over. ADR 0069.
+ * needed no more. A promise alone says nothing: it belongs to an epoch that is over. ADR 0071.
  */
 export function isCovered(own: AcceptorState, from: AcceptorState): boolean {
   const order = compareBallots(own.accepted, from.accepted);
