@@ -72,18 +72,26 @@ export class CheckedBody {
   }
 
   /**
-   * The checked bytes of a range from `at` on, as many as a buffer of this size holds, or with `mayBorrow` the rest of a
-   * piece that is lent; while a piece is waited for, no buffer is held.
+   * The checked bytes of a range from `at` on, as many as a buffer holds, or with `mayBorrow` the rest of a piece that is
+   * lent; while a piece is waited for, no buffer is held. `sizeOf` is asked when the buffer is taken: what others took
+   * meanwhile counts.
    * @throws `UPSTREAM_LIES` when the whole digest is wrong, `DISK_CORRUPT`, what the blob rejects with
    */
-  async take(range: CheckedRange, at: number, size: BufferSize, mayBorrow = false): Promise<CheckedChunk> {
-    const window = windowAt(range, at, BUFFER_BYTES[size]);
-    if (this.isWithheld(range, window)) await this.#untilWhole(window.piece);
-    await this.#untilThere(window.piece);
+  async take(
+    range: CheckedRange,
+    at: number,
+    sizeOf: () => BufferSize,
+    mayBorrow = false,
+  ): Promise<CheckedChunk> {
+    const first = windowAt(range, at, BUFFER_BYTES.small);
+    if (this.isWithheld(range, first)) await this.#untilWhole(first.piece);
+    await this.#untilThere(first.piece);
     const lent = mayBorrow ? this.#lent(windowAt(range, at, PIECE_BYTES)) : undefined;
     if (lent !== undefined) return lent;
     return await readTurns.run(async () => {
+      const size = sizeOf();
       const buffer = readBuffers.take(size);
+      const window = windowAt(range, at, BUFFER_BYTES[size]);
       try {
         const bytes = await this.#read(window, buffer);
         this.#whole?.update(bytes);
@@ -123,7 +131,7 @@ export class CheckedBody {
     if (whole === undefined) return;
     const range = { start: lastPiece * PIECE_BYTES, end: blob.sizeBytes - 1, withhold: false };
     for (let at = range.start; at <= range.end; ) {
-      const chunk = await this.take(range, at, 'usual');
+      const chunk = await this.take(range, at, usual);
       whole.update(chunk.bytes);
       at += chunk.bytes.length;
       chunk.free();
@@ -193,7 +201,7 @@ export async function* checkedChunks(
   try {
     for (let at = range.start; at <= range.end; ) {
       reader.move(Math.floor(at / PIECE_BYTES));
-      const taking = body.take({ ...range, withhold: false }, at, 'usual');
+      const taking = body.take({ ...range, withhold: false }, at, usual);
       const chunk = await deadline.run(stallMs, taking, (late) => late.free());
       const bytes = Uint8Array.prototype.slice.call(chunk.bytes);
       chunk.free();
@@ -217,7 +225,7 @@ export async function checkedPiece(
   const body = new CheckedBody(blob, false, signal);
   const range = { start, end: start + bytes.length - 1, withhold: false };
   for (let at = 0; at < bytes.length; ) {
-    const chunk = await body.take(range, start + at, 'usual');
+    const chunk = await body.take(range, start + at, usual);
     bytes.set(chunk.bytes, at);
     at += chunk.bytes.length;
     chunk.free();
@@ -260,6 +268,10 @@ function areLeaves(hashes: Buffer, first: number, bytes: Buffer): boolean {
   for (let at = 0, leaf = first; at < bytes.length; at += LEAF_BYTES, leaf += 1)
     if (!isLeaf(hashes, leaf, bytes.subarray(at, at + LEAF_BYTES))) return false;
   return true;
+}
+
+function usual(): BufferSize {
+  return 'usual';
 }
 
 function view(bytes: Uint8Array): Buffer {

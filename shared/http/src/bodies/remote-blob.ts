@@ -176,7 +176,8 @@ export class RemoteBlob implements ReadableBlob {
     } finally {
       for (const stream of [...opened, this.#stream]) if (stream !== won) stream?.close();
       if (won?.isRead === true) won.close();
-      this.#stream = won;
+      // One that is over still holds its answer: some 40 KiB, for as long as the client does not read on.
+      this.#stream = won?.at === undefined ? undefined : won;
       this.#reading -= 1;
       this.#closeWhenUnread();
     }
@@ -331,6 +332,7 @@ export class RemoteBlob implements ReadableBlob {
       else {
         if (this.#stream?.at !== undefined) this.#pace = SLOW_READER;
         this.#stream?.close();
+        this.#stream = undefined;
       }
     };
     this.#unread = setTimeout(look, UNREAD_MS);

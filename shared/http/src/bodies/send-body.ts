@@ -145,7 +145,7 @@ class Sender {
 
   #take(range: CheckedRange, at: number): Promise<CheckedChunk> {
     const pace = this.#pace;
-    return this.#body.take(range, at, bufferFor(pace, readBuffers.lent), mayBorrow(pace));
+    return this.#body.take(range, at, () => bufferFor(pace, readBuffers.lent), mayBorrow(pace));
   }
 
   /** Begins to read what follows, unless it must wait for the whole digest. */

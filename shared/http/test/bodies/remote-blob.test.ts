@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { Digester, digestOf } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { firstAttempt, Metainfo } from '@sepia/metainfo/metainfo';
@@ -20,9 +22,17 @@ function piece(index: number): Buffer {
   return BYTES.subarray(at, at + pieceLength(BYTES.length, index));
 }
 
-/** Members that have all of it; `asked`: the ranges that they were asked for. */
-function remote(): { blob: RemoteBlob; asked: [number, number][] } {
+interface Remote {
+  readonly blob: RemoteBlob;
+  /** The ranges that were asked for. */
+  readonly asked: [number, number][];
+  readonly answers: WeakRef<object>[];
+}
+
+/** Members that have all of it. */
+function remote(): Remote {
   const asked: [number, number][] = [];
+  const answers: WeakRef<object>[] = [];
   const layer = Buffer.concat(Array.from({ length: PIECES }, (_, index) => pieceHash(piece(index))));
   const metainfo = Metainfo.final(DIGEST, BYTES.length, layer);
   const holders = { ids: ['origin-1', 'origin-2'], areWhole: true };
@@ -37,10 +47,12 @@ function remote(): { blob: RemoteBlob; asked: [number, number][] } {
           yield Uint8Array.prototype.slice.call(BYTES, at, Math.min(end + 1, at + WINDOW));
       };
       const body = chunks();
-      return Promise.resolve({
+      const answer = {
         [Symbol.asyncIterator]: () => ({ next: async () => await Promise.resolve(body.next()) }),
         destroy: () => undefined,
-      });
+      };
+      answers.push(new WeakRef(answer));
+      return Promise.resolve(answer);
     },
     wantAll: () => Promise.resolve(),
     isDefinite: () => false,
@@ -49,6 +61,7 @@ function remote(): { blob: RemoteBlob; asked: [number, number][] } {
   return {
     blob: new RemoteBlob(source, { progressMs: 10_000, stallMs: 30_000 }, { holders, metainfo }),
     asked,
+    answers,
   };
 }
 
@@ -93,6 +106,20 @@ t.test('a process keeps few ranges open, however many read', async (t) => {
   t.same(all.at(-1)!.asked, [[0, WINDOW - 1]], 'the rest asked for their window');
   for (const { blob } of all) blob.close();
   t.equal(openRangeCount(), 0);
+});
+
+t.test('who does not read on holds no answer that is over', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const all = Array.from({ length: 30 }, remote);
+  for (const { blob } of all) await readAt(blob, 0);
+  await until(() => openRangeCount() === 0, 'those that stayed open are closed');
+  await until(() => {
+    collect();
+    return all.every(({ answers }) => answers.every((one) => one.deref() === undefined));
+  }, 'the answers are gone');
+  t.ok(all.every(({ answers }) => answers.length > 0));
+  for (const { blob } of all) blob.close();
 });
 
 /** All of it is known but the end; `tell`: what a member says of it, `found`: who is found when the first is dead. */
