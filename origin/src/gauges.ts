@@ -78,14 +78,23 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   );
 }
 
-/** Counters of bytes of blobs: what upstreams sent, and what was answered. */
+/** Counters of blobs: what upstreams sent and failed, and what was answered. */
 export function byteCounters(metrics: Metrics) {
+  const bytes = metrics.counter(
+    'sepia_origin_upstream_bytes_total',
+    'Bytes of blobs that came from an upstream.',
+    ['upstream'],
+  );
+  const failures = metrics.counter(
+    'sepia_origin_upstream_failures_total',
+    'Fetches of blobs from an upstream or backend that failed, by code: UPSTREAM_LIES is wrong content, BLOB_UNKNOWN is none.',
+    ['upstream', 'code'],
+  );
   return {
-    upstreamBytes: metrics.counter(
-      'sepia_origin_upstream_bytes_total',
-      'Bytes of blobs that came from an upstream.',
-      ['upstream'],
-    ),
+    fetched: {
+      onUpstreamBytes: (upstream: string, count: number) => bytes.inc({ upstream }, count),
+      onFailed: (upstream: string, code: string) => failures.inc({ upstream, code }),
+    },
     servedBytes: metrics.counter('sepia_origin_served_bytes_total', 'Bytes of blobs answered over HTTP.'),
   };
 }

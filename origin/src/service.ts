@@ -127,7 +127,7 @@ async function build(parts: BuildParts): Promise<Origin> {
   const startedMs = nowMs();
   const stopping = new AbortController();
   const metrics = new Metrics('origin', selfId);
-  const { upstreamBytes, servedBytes } = byteCounters(metrics);
+  const { fetched, servedBytes } = byteCounters(metrics);
 
   const opened = await openRecords({ cluster, selfId, log, nowMs: dateMs }, { dir: config.data, acceptLoss });
   const { folder, standing, digests } = opened;
@@ -184,7 +184,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       log,
       nowMs,
       events: swarms,
-      onUpstreamBytes: (upstream, bytes) => upstreamBytes.inc({ upstream }, bytes),
+      ...fetched,
     },
     pace,
   );

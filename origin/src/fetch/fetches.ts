@@ -22,6 +22,9 @@ const DOUBT_MS = 24 * 3_600_000;
 /** A fetch for ranges alone ends when nobody read for this long, in ms. */
 const LINGER_MS = 60_000;
 
+/** Ends of fetches that are no fault of the upstream: nobody wanted it any more, or the origin stops. */
+const OWN_ENDS: readonly string[] = ['STALE_ATTEMPT', 'DRAINING', unwantedError().code];
+
 interface BeginOptions {
   readonly wantAll: boolean;
   readonly sizeHint: number | undefined;
@@ -40,6 +43,8 @@ interface FetchesDeps {
   readonly nowMs: () => number;
   readonly events: FetchEvents;
   readonly onUpstreamBytes: (upstream: string, bytes: number) => void;
+  /** A fetch has ended without its blob. */
+  readonly onFailed: (upstream: string, code: string) => void;
 }
 
 /** The running fetches of this origin, one per digest. */
@@ -154,6 +159,8 @@ export class Fetches {
       this.#lies.set(digest, { error: fetch.error, untilMs: this.#deps.nowMs() + LIE_MS });
     }
     const { upstream, repository } = fetch.name;
+    if (fetch.error !== undefined && !OWN_ENDS.includes(fetch.error.code))
+      this.#deps.onFailed(upstream, fetch.error.code);
     if (fetch.error === undefined)
       this.#deps.log.info(
         { digest, upstream, repository, sizeBytes: fetch.sizeBytes },

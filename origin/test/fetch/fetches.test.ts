@@ -13,10 +13,12 @@ import type { Upstreams } from '../../src/upstream/upstreams.ts';
 const never = new AbortController().signal;
 const ALL = { wantAll: true, sizeHint: undefined };
 
-/** Fetches from an upstream that answers nothing. */
-function silentFetches(): Fetches {
+/** Fetches from an upstream that answers nothing, or else fails; `failed` gets the codes that are counted. */
+function silentFetches(failed: string[] = [], error?: CodedError): Fetches {
   const silent = async (_asked: unknown, signal: AbortSignal): Promise<never> =>
-    await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    await new Promise((_, reject) =>
+      error === undefined ? signal.addEventListener('abort', () => reject(signal.reason)) : reject(error),
+    );
   const source: BlobSource = { headBlob: silent, getBlob: silent };
   const ignore = (): void => undefined;
   return new Fetches(
@@ -28,6 +30,7 @@ function silentFetches(): Fetches {
       nowMs: () => performance.now(),
       events: { started: ignore, landed: ignore, restarted: ignore, ended: ignore },
       onUpstreamBytes: ignore,
+      onFailed: (upstream, code) => void failed.push(`${upstream} ${code}`),
     },
     { progressMs: 60_000, firstByteMs: 60_000 },
   );
@@ -73,4 +76,17 @@ t.test('who waits is refused when the origin stops', async (t) => {
   const waiting = fetches.begin(nameOf(512), ALL, never);
   fetches.stop();
   await t.rejects(waiting, { code: 'DRAINING' });
+});
+
+t.test('a fetch that an upstream fails is counted, one that nobody wants any more is not', async (t) => {
+  const failed: string[] = [];
+  const missing = silentFetches(failed, new CodedError('BLOB_UNKNOWN'));
+  await missing.begin(nameOf(1), ALL, never);
+  await until(() => missing.size === 0, 'it ends');
+  t.same(failed, ['hub BLOB_UNKNOWN']);
+  const stopped = silentFetches(failed);
+  await stopped.begin(nameOf(1), ALL, never);
+  stopped.stop();
+  await until(() => stopped.size === 0, 'it ends');
+  t.equal(failed.length, 1);
 });

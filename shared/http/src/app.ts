@@ -108,7 +108,7 @@ async function mapErrors(ctx: Context, next: Next, log: Logger): Promise<void> {
     }
     if (error.facts.status >= 500 && !error.facts.retryable)
       log.error({ err: thrown, url: ctx.url }, error.message);
-    writeError(ctx, withoutAddresses(ctx, error, log));
+    writeError(ctx, withoutPlaces(ctx, error, log));
   }
 }
 
@@ -117,20 +117,27 @@ const MEMBER_URL = /https?:\/\/[\w.:[\]-]+/g;
 /** Which member failed a client, for the operator. */
 const saidLimit = new LogLimit({ everyMs: 10_000, lines: 20 });
 
-/** What a member said of another one, for somebody who is none: without its address, which the log keeps. */
-function withoutAddresses(ctx: Context, error: CodedError, log: Logger): CodedError {
+/** Keys of an error's detail that tell how the cluster is made: members, places of backends, records on disk. */
+const INNER_KEYS = ['url', 'place', 'mark', 'key', 'system'] as const;
+
+/** What a member said of another one, of a backend or of its records, for somebody who is none: the log keeps what is left out. */
+function withoutPlaces(ctx: Context, error: CodedError, log: Logger): CodedError {
   const { code, message, facts } = error;
   const { caller, requestId } = ctx.state as RequestState;
-  const { url, ...detail } = error.detail;
-  if (caller !== undefined || (url === undefined && code !== 'PEER_HTTP')) return error;
+  const { url, place } = error.detail;
+  const isInner = INNER_KEYS.some((key) => error.detail[key] !== undefined) || code === 'PEER_HTTP';
+  if (caller !== undefined || !isInner || (facts.status < 500 && url === undefined && place === undefined))
+    return error;
   if (facts.status >= 500 && saidLimit.take(`${code} ${String(url)}`, performance.now()) !== undefined)
-    log.info({ requestId, code, member: url }, message);
-  const address = code === 'PEER_HTTP' ? MEMBER_URL : String(url);
-  return new CodedError(code, {
-    message: message.replaceAll(address, 'a member of the cluster'),
-    detail,
-    cause: error,
-  });
+    log.info({ requestId, code, member: url, place }, message);
+  let shown = message;
+  if (code === 'PEER_HTTP' || url !== undefined)
+    shown = shown.replaceAll(code === 'PEER_HTTP' ? MEMBER_URL : String(url), 'a member of the cluster');
+  if (typeof place === 'string' && place !== '') shown = shown.replaceAll(place, 'the blob store');
+  const detail = Object.fromEntries(
+    Object.entries(error.detail).filter(([key]) => !(INNER_KEYS as readonly string[]).includes(key)),
+  );
+  return new CodedError(code, { message: shown, detail, cause: error });
 }
 
 /** What a route said of its content before it failed: an error must not carry it, least of all be cached by it. */

@@ -43,7 +43,7 @@ t.test('an error answers HEAD with the headers that GET would get', async (t) =>
     t.equal(head.headers[name], got.headers[name], name);
 });
 
-t.test('addresses of members are for members and the log', async (t) => {
+t.test('addresses of members, places of blobs and keys of records are for members and the log', async (t) => {
   const said: { facts: object; message: string }[] = [];
   const log = Object.assign(silentLogger(), {
     info: (facts: object, message: string) => void said.push({ facts, message }),
@@ -58,6 +58,12 @@ t.test('addresses of members are for members and the log', async (t) => {
       message: 'https://up.example is down',
       detail: { url, host: 'h' },
     }),
+    '/folder': new CodedError('BACKEND_DOWN', {
+      message: 'backend folder /mnt/blobs has no file; is it mounted?',
+      detail: { place: '/mnt/blobs', system: 'ENOENT', digest: 'd' },
+    }),
+    '/record': new CodedError('QUORUM_LOST', { detail: { key: 'tag\0up\0app', answered: 1 } }),
+    '/bad': new CodedError('REQUEST_INVALID', { detail: { key: 'size' } }),
   };
   app.use((ctx) => {
     if (ctx.get('x-member') !== '') ctx.state['caller'] = 'agent-1';
@@ -76,6 +82,13 @@ t.test('addresses of members are for members and the log', async (t) => {
   t.match(await ask('/cut'), { message: 'answer of a member of the cluster was cut' });
   t.match(await ask('/unknown'), { code: 'BLOB_UNKNOWN', detail: { digest: 'd', url: undefined } });
   t.match(await ask('/upstream'), { message: 'https://up.example is down', detail: { host: 'h' } });
+  t.same(await ask('/folder'), {
+    code: 'UNAVAILABLE',
+    message: 'backend folder the blob store has no file; is it mounted?',
+    detail: { digest: 'd' },
+  });
+  t.same(((await ask('/record')) as { detail: unknown }).detail, { answered: 1 });
+  t.match(await ask('/bad'), { detail: { key: 'size' } }, 'what the client sent is named');
   t.match(said[0], { facts: { code: 'PEER_HTTP', member: url }, message: `${url} does not answer` });
   t.match(await ask('/silent', { 'x-member': '1' }), { detail: { url }, message: `${url} does not answer` });
 });
