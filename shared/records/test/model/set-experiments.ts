@@ -18,6 +18,8 @@ const WIPE: SetScope = { ...DROPS, wipes: 1 };
 const SET_BACK: SetScope = { ...DROPS, setBacks: 1 };
 const REJOIN: SetScope = { ...DROPS, rejoins: true };
 const BESIDE: SetScope = { writes: ANY, setBacks: 1, kills: 2 };
+const FLOORS: SetScope = { writes: ANY, floors: 3, skews: [-3, 0, 3] };
+const FLOORS_SET_BACK: SetScope = { ...FLOORS, writes: ['put', 'delete'], setBacks: 1, kills: 1 };
 const PUT_DELETE: SetScope = { ...DROPS, writes: ['put', 'delete'] };
 
 /** The experiments by name: those of the design's model, and those of a start beside a fault. */
@@ -35,6 +37,14 @@ export const SET_EXPERIMENTS: Readonly<Record<string, SetExperiment>> = {
   'starts beside a disk that is lost': { scope: { writes: ANY, wipes: 1, kills: 2 } },
   'starts beside a disk that is set back': { scope: BESIDE },
   'starts while tombstones go': { scope: { ...DROPS, kills: 3 } },
+
+  'tombstones go below a floor': { scope: FLOORS },
+  'below a floor, a disk is lost': { scope: { ...FLOORS, wipes: 1 } },
+  'below a floor, a disk is lost beside starts': { scope: { ...FLOORS, wipes: 1, kills: 2 } },
+  'below a floor, a disk is set back': { scope: { ...FLOORS, setBacks: 1 } },
+  'below a floor, a disk is set back beside starts': { scope: { ...FLOORS, setBacks: 1, kills: 2 } },
+  'below a floor, what was deleted on a disk set back beside a start': { scope: FLOORS_SET_BACK },
+  'below a floor, removed and added again beside starts': { scope: { ...FLOORS, rejoins: true, kills: 2 } },
 
   'clocks alone decide': { scope: OFF, rules: { trustsClocks: true }, breaks: true, found: 37 },
   'a write is news in part': {
@@ -80,5 +90,17 @@ export const SET_EXPERIMENTS: Readonly<Record<string, SetExperiment>> = {
     scope: { ...PUT_DELETE, setBacks: 1, kills: 1 },
     breaks: true,
     found: 389,
+  },
+  'a floor without a promise': {
+    scope: FLOORS,
+    rules: { promisesNothing: true },
+    breaks: true,
+    found: 16_129,
+  },
+  'what is below the floor is taken': {
+    scope: FLOORS,
+    rules: { forgetsFloor: true },
+    breaks: true,
+    found: 178,
   },
 };

@@ -1,9 +1,11 @@
+import { belowPromise, NOBODY_MS, standingAbove, type Told, takenAbove } from '../../src/core/floor.ts';
 import { type Entry, joinFields, joinWhole } from '../../src/core/join.ts';
-import { clockOf, inTheWay, standingOf, taken, tryStep, writeStep } from '../../src/core/set-protocol.ts';
+import { clockOf, inTheWay, taken, tryStep, writeStep } from '../../src/core/set-protocol.ts';
 import { counted, type Sender } from '../../src/core/standing.ts';
 import { senderOf } from './member-steps.ts';
 import type { Action } from './model-state.ts';
-import { setFaults, tombstoneActions } from './set-faults.ts';
+import { type Merge, setFaults, tombstoneActions } from './set-faults.ts';
+import { floorActions } from './set-floors.ts';
 import {
   firstSetState,
   NO_SET_RULE_DROPPED,
@@ -49,9 +51,10 @@ export class SetModel {
     for (const message of this.state.net.values()) this.#delivers(out, message);
     for (const [index, write] of this.state.writes.entries())
       if (write.isOpen) this.#counts(out, index, write);
-    out.push(
-      ...setFaults(this.state, this.scope, this.rules, (before, now) => this.#taken(before, now) ?? before),
-    );
+    const merge: Merge = (own, theirs) => this.#taken(own, theirs) ?? own.entry;
+    out.push(...setFaults(this.state, this.scope, this.rules, merge));
+    if (this.scope.floors !== undefined)
+      out.push(...floorActions(this.state, this.scope.floors, this.rules, merge));
     if (this.scope.drops === true) out.push(...tombstoneActions(this.state, this.rules));
     return out;
   }
@@ -68,8 +71,8 @@ export class SetModel {
       for (const b of ids.slice(index + 1)) {
         const told = [owners.get(a)!, owners.get(b)!];
         if (this.#counted(told.map(({ standing }) => ({ sender: senderOf(standing) }))).length < 2) continue;
-        const entry = standingOf(
-          told.map((one) => one.entry),
+        const entry = standingAbove(
+          told.map((one) => ({ entry: one.entry, agreedMs: one.floor.agreedMs })),
           this.#join,
         );
         if ((entry?.value !== undefined) !== (last.kind === 'put'))
@@ -119,8 +122,25 @@ export class SetModel {
     for (const id of ringOf(this.state)) {
       const owner = this.state.owners.get(id)!;
       if (!owner.standing.settled) continue;
-      const next = this.#taken(owner.entry, message.entry);
-      const answer = message.type === 'put' ? this.#answer(owner, message, next) : undefined;
+      const agreedMs = message.type === 'offer' ? message.agreedMs : NOBODY_MS;
+      const told = { entry: owner.entry, agreedMs: owner.floor.agreedMs };
+      let next = this.#taken(told, { entry: message.entry, agreedMs });
+      let answer: SetMessage | undefined;
+      if (message.type === 'put') {
+        const { write, entry } = message;
+        // Of what is not there a write below the floor is hidden: nothing is news, and yet it does not stand.
+        const isHidden = owner.entry === undefined && entry.atMs <= owner.floor.agreedMs;
+        const laterMs = isHidden
+          ? owner.floor.agreedMs
+          : this.rules.promisesNothing
+            ? undefined
+            : belowPromise(owner.floor, entry, next);
+        if (laterMs === undefined) answer = this.#answer(owner, message, next);
+        else {
+          next = undefined;
+          answer = { type: 'behind', write, atMs: entry.atMs, behindMs: laterMs };
+        }
+      }
       if (next === undefined && (answer === undefined || this.state.net.has(JSON.stringify(answer))))
         continue;
       const what = message.type === 'put' ? `write ${message.write}` : 'a repair';
@@ -181,8 +201,9 @@ export class SetModel {
     return this.rules.mixesGenerations ? { ...sender, known: {} } : sender;
   }
 
-  #taken(before: Entry | undefined, now: Entry): Entry | undefined {
-    return taken(before, now, this.#join);
+  #taken(own: Told, theirs: { readonly entry: Entry; readonly agreedMs: number }): Entry | undefined {
+    if (this.rules.forgetsFloor) return taken(own.entry, theirs.entry, this.#join);
+    return takenAbove(own, theirs, this.#join);
   }
 }
 

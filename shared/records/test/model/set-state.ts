@@ -1,3 +1,4 @@
+import { type Floor, NO_FLOOR } from '../../src/core/floor.ts';
 import type { Entry } from '../../src/core/join.ts';
 import { type Sender, type Standing, ungenerated } from '../../src/core/standing.ts';
 
@@ -22,6 +23,12 @@ export interface SetRules {
   readonly believesAnyone: boolean;
   /** Owners take records from one that does not count. */
   readonly repairsFromAnyone: boolean;
+  /** Owners agree on a floor without refusing older writes before. */
+  readonly promisesNothing: boolean;
+  /** Owners take what is below their floor, whoever has it. */
+  readonly forgetsFloor: boolean;
+  /** What one has, and another of a higher floor has not, stays. */
+  readonly ignoresHigherFloor: boolean;
 }
 
 export const NO_SET_RULE_DROPPED: SetRules = {
@@ -35,6 +42,9 @@ export const NO_SET_RULE_DROPPED: SetRules = {
   keepsAlone: false,
   believesAnyone: false,
   repairsFromAnyone: false,
+  promisesNothing: false,
+  forgetsFloor: false,
+  ignoresHigherFloor: false,
 };
 
 /** What may happen in an experiment, and how often. */
@@ -50,12 +60,17 @@ export interface SetScope {
   readonly rejoins?: boolean;
   /** Tombstones go once they are confirmed. */
   readonly drops?: boolean;
+  /** Tombstones go below a floor; so often one is looked for. Messages live for ever then. */
+  readonly floors?: number;
 }
 
 /** What one owner has of the one key there is. */
 export interface Owner {
   standing: Standing;
   entry: Entry | undefined;
+  floor: Floor;
+  /** The floor that another one had, before what it has is taken over. */
+  pending: { readonly from: string; readonly generation: number; readonly floor: Floor } | undefined;
   /** Others that lack what its folder had. */
   lacking: readonly string[];
   isIn: boolean;
@@ -77,7 +92,14 @@ export type SetMessage =
   | { readonly type: 'put'; readonly write: number; readonly entry: Entry }
   | { readonly type: 'ack'; readonly write: number; readonly atMs: number; readonly sender: Sender }
   | { readonly type: 'behind'; readonly write: number; readonly atMs: number; readonly behindMs: number }
-  | { readonly type: 'offer'; readonly entry: Entry };
+  | { readonly type: 'offer'; readonly entry: Entry; readonly agreedMs: number };
+
+/** `ring`: the owners when it began. */
+export interface Round {
+  readonly atMs: number;
+  readonly ring: readonly string[];
+  readonly told: readonly { readonly sender: Sender; readonly text: string }[];
+}
 
 export interface SetState {
   readonly owners: Map<string, Owner>;
@@ -89,7 +111,9 @@ export interface SetState {
   readonly confirmed: Map<number, readonly { readonly id: string; readonly generation: number }[]>;
   /** Clocks of tombstones that may go. */
   readonly gone: Set<number>;
-  readonly used: { faults: number; kills: number; rejoin: 'not' | 'out' | 'in' };
+  /** A floor that is looked for: what each owner told since it promised. */
+  round: Round | undefined;
+  readonly used: { rounds: number; faults: number; kills: number; rejoin: 'not' | 'out' | 'in' };
   now: number;
 }
 
@@ -98,6 +122,8 @@ export function firstSetState(): SetState {
   const owner = (id: string): Owner => ({
     standing: { ...ungenerated(id), generation: 1, settled: true },
     entry: undefined,
+    floor: NO_FLOOR,
+    pending: undefined,
     lacking: [],
     isIn: true,
   });
@@ -109,7 +135,8 @@ export function firstSetState(): SetState {
     snapshots: new Map(),
     confirmed: new Map(),
     gone: new Set(),
-    used: { faults: 0, kills: 0, rejoin: 'not' },
+    round: undefined,
+    used: { rounds: 0, faults: 0, kills: 0, rejoin: 'not' },
     now: 10,
   };
 }
