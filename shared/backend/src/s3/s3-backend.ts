@@ -110,7 +110,8 @@ export class S3Backend implements BlobBackend {
       } catch (error) {
         // Another origin completed it, or somebody ended it.
         if (!isCoded(error, 'UPLOAD_UNKNOWN')) throw error;
-        if (await this.#holds(content, signal)) return 'there';
+        // What is wrong looks right to the store, too: whoever asks again reads it first.
+        if (!isWrong && (await this.#holds(content, signal))) return 'there';
         throw this.#down('an upload was ended by somebody else; it is begun anew', error);
       }
       // Another origin that completes its own upload may be putting the same in its place at this moment.

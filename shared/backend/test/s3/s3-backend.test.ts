@@ -250,6 +250,26 @@ t.test('blobs in a bucket', { skip: noS3() }, async (t) => {
     }
   });
 
+  await t.test(
+    'rot is not taken for the blob where somebody else ends the upload that mends it',
+    async (t) => {
+      const { faults, backend, name } = await through(t);
+      await backend.putBlob(large, soon());
+      const path = join(server.files, name, KEYS.keyOf(large.digest));
+      const bytes = readFileSync(path);
+      bytes[1_000]! ^= 1;
+      writeFileSync(path, bytes);
+      faults.fault = ({ method, path: asked }) =>
+        method === 'POST' && asked.includes('uploadId=')
+          ? { type: 'answer', status: 404, code: 'NoSuchUpload' }
+          : undefined;
+      await t.rejects(backend.putBlob(large, soon(), true), { code: 'BACKEND_DOWN' });
+      faults.fault = () => undefined;
+      t.equal(await backend.putBlob(large, soon(), true), 'written');
+      t.ok(await isBlob(backend, large, soon()));
+    },
+  );
+
   await t.test('a body that is cut, or silent, is told; the rest may be asked for', async (t) => {
     const { faults, backend } = await through(t);
     await backend.putBlob(large, soon());
