@@ -167,8 +167,7 @@ export class Publisher {
     const { nowMs } = this.#deps;
     const verdict = this.#verdict(offer);
     if (verdict.unproven.length === 0 || verdict.forged.length > 0) return verdict;
-    const { upstream, repository } = offer;
-    const reading = verdict.unproven.map((one) => this.#prove({ ...claimOf(one), upstream, repository }));
+    const reading = verdict.unproven.map((one) => this.#prove(claimOf(offer, one)));
     const over = new AbortController();
     const late = pause(untilMs - nowMs(), AbortSignal.any([over.signal, this.#abort.signal]));
     await Promise.race([Promise.all(reading), late]);
@@ -184,11 +183,10 @@ export class Publisher {
       ...{ layersOf, kindOf },
       readDiffId: (layer) => proofs.diffIdOf(layer),
     });
-    const { upstream, repository } = offer;
-    // A Nydus image that is not shown does not go out: its pull finds nothing later.
-    if (verdict.unproven.length === 0 && (!offer.isNydus || this.#deps.leavesNydus))
+    // A Nydus image, too: what is not shown is refused to who calls itself containerd, and goes out to others.
+    if (verdict.unproven.length === 0)
       findable?.claim(
-        verdict.claims.map((one) => ({ ...claimOf(one), upstream, repository })),
+        verdict.claims.map((one) => claimOf(offer, one)),
         nowMs(),
       );
     return verdict;
@@ -231,9 +229,10 @@ export class Publisher {
     const { findable, proofs, nowMs } = this.#deps;
     const bound = new Map(offer.layers.map(({ digest, diffId }) => [digest, diffId]));
     const diffIds = offer.layers.map(({ diffId }) => diffId);
-    // Claims are those of ordinary images: what a part of a Nydus image is shown as, they do not mean.
-    const holds = ({ digest }: Pick<Claim, 'digest'>): Digest | undefined =>
-      offer.isNydus ? undefined : (bound.get(digest) ?? proofs.diffIdOf(digest));
+    const holds = (claim: Claim): Digest | undefined => {
+      if (offer.isNydus) return meansTheSame(claim, offer) ? bound.get(claim.digest) : undefined;
+      return bound.get(claim.digest) ?? proofs.diffIdOf(claim.digest);
+    };
     const showing = findable?.show(diffIds, holds, nowMs());
     if (showing === undefined || showing.isShown) return undefined;
     this.#proveSome(showing.claims);
@@ -310,12 +309,25 @@ async function outlines(layers: readonly LazyLayer[]): Promise<TreeNode[]> {
   return await Promise.all(layers.map((one) => one.outline([...implied])));
 }
 
-function claimOf({
-  digest,
-  sizeBytes,
-  diffId,
-}: LazyOffer['layers'][number]): Pick<Claim, 'digest' | 'sizeBytes' | 'diffId'> {
-  return { digest, sizeBytes, diffId };
+function claimOf(offer: LazyOffer, layer: LazyOffer['layers'][number]): Claim {
+  const { upstream, repository, manifest } = offer;
+  const { digest, sizeBytes, diffId } = layer;
+  return { digest, sizeBytes, diffId, upstream, repository, manifest, part: partOf(offer, layer) };
+}
+
+/**
+ * True if an image that was pulled with this claim may find what a Nydus image shows for the layer: an empty tree for a
+ * data blob; the tree of a bootstrap only where it is that image itself, pulled before its index was there, since another
+ * one may have the bootstrap and no right to its data blobs. What an ordinary image means it never finds.
+ */
+function meansTheSame(claim: Claim, offer: LazyOffer): boolean {
+  if (claim.part !== partOf(offer, claim)) return false;
+  if (claim.part === 'nydus-blob') return true;
+  return (
+    claim.manifest === offer.manifest &&
+    claim.upstream === offer.upstream &&
+    claim.repository === offer.repository
+  );
 }
 
 function whyHeldBack({ repository, digest, diffId }: Claim, found: Digest | undefined): string {

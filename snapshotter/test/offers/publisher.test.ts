@@ -80,7 +80,7 @@ function published(
     proofs: {
       diffIdOf: (layer) => read.get(layer),
       prove: async (image, { digest }) => {
-        t.same(image, { host: 'local', repository: 'team/app' });
+        t.match(image, { host: 'local', repository: /^team\/(?:app|thief)$/ });
         await onProve(digest);
         const [, found] = Object.entries(holds).find(([name]) => id(name) === digest) ?? [];
         if (found === undefined) throw new CodedError('TIMEOUT', { message: 'no bytes came' });
@@ -193,6 +193,47 @@ t.test('what an ordinary image has of a Nydus image stands in its way: it would 
   t.same(run.answers[0], { isShown: false });
   t.match(run.answers[1], { isShown: false, unusable: /says that its layer/ });
   t.same(run.shown, []);
+});
+
+t.test(
+  'a Nydus image that is not shown may go out: what it claims of others stands in their way, not in its own',
+  async (t) => {
+    const known = nydusOf('blob', 'boot');
+    const unbound = (offer: LazyOffer): LazyOffer => ({
+      ...offer,
+      layers: offer.layers.map(({ binding: _none, ...layer }) => layer),
+    });
+    const own = published(t, [unbound(known), known]);
+    await own.answered(2);
+    t.match(own.answers[0], { isShown: false, unusable: /no index/ });
+    t.same(own.answers[1], { isShown: true }, 'it was pulled before its index was there');
+    // Somebody's image names the layer, and has no right to its data blobs.
+    const thief = { ...unbound(known), repository: 'team/thief', manifest: id('theirs') };
+    const run = published(t, [thief, known]);
+    await run.answered(2);
+    t.match(run.answers[1], {
+      isShown: false,
+      unusable: new RegExp(`team/thief that is pulled here says that its layer ${id('boot')}`),
+    });
+    t.same(run.shown, []);
+    const forged = unbound(nydusOf('blob', 'mine'));
+    const named = {
+      ...forged,
+      layers: [forged.layers[0]!, { ...forged.layers[1]!, diffId: id('d private') }],
+    };
+    const victim = published(t, [named, offerOf('private')]);
+    await victim.answered(2);
+    t.same(victim.answers[1], { isShown: false }, 'an ordinary layer is not shown under what it claims');
+    t.same(victim.shown, []);
+  },
+);
+
+t.test('a data blob of several Nydus images is an empty tree to each', async (t) => {
+  const first = nydusOf('blob', 'boot-1');
+  const unknown = first.layers.map(({ binding: _none, ...layer }) => layer);
+  const run = published(t, [{ ...first, manifest: id('m1'), layers: unknown }, nydusOf('blob', 'boot')]);
+  await run.answered(2);
+  t.same(run.answers[1], { isShown: true });
 });
 
 const claiming = (diffId: string, layer = 'mine'): LazyOffer => {

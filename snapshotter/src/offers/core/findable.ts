@@ -1,4 +1,5 @@
 import type { Digest } from '@sepia/base/digest';
+import type { LayerKind } from '@sepia/lazy/index/layer-index';
 
 /** A layer of an image that is being pulled here, and the diffID that its image's config gives it without a proof. */
 export interface Claim {
@@ -8,6 +9,9 @@ export interface Claim {
   /** Where the layer can be read. */
   readonly upstream: string;
   readonly repository: string;
+  /** The image, and what it has the layer for. */
+  readonly manifest: Digest;
+  readonly part: LayerKind;
 }
 
 /** How long a pull may go on looking for layers after its config went out, in ms. */
@@ -53,7 +57,9 @@ export class Findable {
   claim(claims: readonly Claim[], nowMs: number): void {
     const untilMs = nowMs + CLAIM_MS;
     for (const one of claims) {
-      const key = `${one.diffId} ${one.digest}`;
+      // Ordinary images mean the same by the same bytes; what a Nydus image means hangs on its other layers.
+      const image = one.part === 'layer' ? '' : `${one.upstream} ${one.repository} ${one.manifest}`;
+      const key = `${one.diffId} ${one.digest} ${image}`;
       if (this.#claims.size >= this.#limit && !this.#claims.has(key)) this.#forgetOld(nowMs);
       // None is dropped for another's sake: whoever makes many would be rid of one.
       if (this.#claims.size >= this.#limit && !this.#claims.has(key)) this.#unknownUntilMs = untilMs;

@@ -7,7 +7,7 @@ const id = (text: string): Digest => digestOf(Buffer.from(text));
 const DAY_MS = 24 * 60 * 60_000;
 
 function claim(layer: string, diffId: string): Claim {
-  const name = { upstream: 'local', repository: 'team/app' };
+  const name = { upstream: 'local', repository: 'team/app', manifest: id('m'), part: 'layer' as const };
   return { digest: id(layer), sizeBytes: 1, diffId: id(diffId), ...name };
 }
 
