@@ -54,7 +54,7 @@ interface BackupRouteDeps {
   readonly records: RecordStore;
   readonly tags: Tags;
   readonly links: Pick<Links, 'isDeleted'>;
-  readonly owedTags: Pick<OwedTags, 'restored'>;
+  readonly owedTags: Pick<OwedTags, 'restored' | 'restoring'>;
 }
 
 /** This origin's own records page by page, and records of a backup that are put back. */
@@ -75,6 +75,7 @@ export function backupRoutes(router: Router, deps: BackupRouteDeps): void {
       const [issue] = found.error.issues;
       throw new CodedError('REQUEST_INVALID', { message: `${issue?.path.join('.')}: ${issue?.message}` });
     });
+    deps.owedTags.restoring();
     if (space === 'r1')
       for (let at = 0; at < entries.length; at += AT_ONCE)
         await Promise.all(

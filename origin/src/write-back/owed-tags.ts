@@ -59,6 +59,7 @@ export class OwedTags {
   #wholeDueMs = 0;
   #wholeEpoch: number | undefined;
   #unfinished = 0;
+  #restoringUntilMs = Number.NEGATIVE_INFINITY;
   #loop: Promise<void> | undefined;
 
   constructor(deps: OwedTagsDeps) {
@@ -75,6 +76,11 @@ export class OwedTags {
   async stop(): Promise<void> {
     this.#stopped.abort(new CodedError('DRAINING'));
     await this.#loop;
+  }
+
+  /** Records of a backup come: tags first, their jobs last. Until none came for a while no tag is said to lack its job. */
+  restoring(): void {
+    this.#restoringUntilMs = this.#deps.nowMs() + CHECK_MS;
   }
 
   /** A tag of a backup was put back, at whichever of its owners. */
@@ -169,7 +175,7 @@ export class OwedTags {
     const { members, queue, nowMs } = this.#deps;
     const shards = new Map<string, Noted[]>();
     for (const [key, noted] of [...this.#noted]) {
-      if (noted.dueMs > nowMs()) continue;
+      if (noted.dueMs > nowMs() || (noted.isRestored && this.#restoringUntilMs > nowMs())) continue;
       this.#noted.delete(key);
       const { upstream, repository } = noted.name;
       const shard = shardKey(upstream, repository);

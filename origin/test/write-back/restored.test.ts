@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { Hub } from '../support/hub.ts';
 
@@ -7,13 +8,13 @@ interface Dumped {
 }
 
 /** The tags of a cluster, as a backup has them. */
-async function tagsOf(hub: Hub): Promise<Dumped['entries']> {
-  const { bytes } = await hub.call('GET', '/v1/backup/r1');
+async function tagsOf(hub: Hub, space = 'r1'): Promise<Dumped['entries']> {
+  const { bytes } = await hub.call('GET', `/v1/backup/${space}`);
   return (JSON.parse(bytes.toString()) as Dumped).entries;
 }
 
-async function restore(hub: Hub, entries: Dumped['entries']): Promise<void> {
-  const body = Buffer.from(JSON.stringify({ space: 'r1', entries }));
+async function restore(hub: Hub, entries: Dumped['entries'], space = 'r1'): Promise<void> {
+  const body = Buffer.from(JSON.stringify({ space, entries }));
   const { status, bytes } = await hub.call('POST', '/v1/restore', body);
   if (status !== 200) throw new Error(`restore: ${status} ${bytes}`);
 }
@@ -47,4 +48,28 @@ t.test('a backup says that tags wait: what never got there is brought, what is t
   await after.drained();
   t.equal(target.manifests.get('team/app:never'), never);
   t.match(await after.tag('team/app', 'newer'), { status: 200, digest: newer });
+});
+
+t.test('a tag whose job comes later from the same backup gets no second one', async (t) => {
+  const before = await Hub.start(t);
+  await before.target.down();
+  await before.image('team/app', 'v1', randomBytes(300));
+  const [tags, jobs] = [await tagsOf(before), await tagsOf(before, 'j1')];
+  const links = await tagsOf(before, 'l1');
+  t.equal(jobs.length, 1);
+  for (const id of before.c.ids) await before.c.stop(id);
+  const after = await Hub.start(t, {}, { target: before.target });
+  await after.target.down();
+  const atEach = async (entries: Dumped['entries'], space: string): Promise<void> => {
+    for (const _ of after.c.ids) await restore(after, entries, space);
+  };
+  await atEach(tags, 'r1');
+  // A large backup takes longer than noted tags wait.
+  for (let page = 0; page < 12; page++) {
+    await atEach(links, 'l1');
+    await delay(500);
+  }
+  await atEach(jobs, 'j1');
+  await delay(13_000);
+  t.equal(new Set((await after.jobs()).map(({ id }) => id)).size, 1);
 });
