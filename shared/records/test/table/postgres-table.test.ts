@@ -141,7 +141,7 @@ t.test('records on PostgreSQL', { skip: noPostgres() }, async (t) => {
     const empty = freshUrl().replace('sepia@', 'origin@');
     await t.rejects(PostgresTable.open({ log }, { url: empty, deadlineMs: 500 }), {
       code: 'START_FAILED',
-      message: /records' database .* permission denied/,
+      message: /records' database .* permission denied.*one start as the owner of the database/,
     });
   });
 

@@ -31,6 +31,9 @@ const MAX_WAITING = 2_000;
 const IDLE_MS = 30_000;
 /** SQLSTATEs of a database that lets nobody of us in: authorization, no such database. */
 const REFUSES_US = /^(?:28|3D)/;
+/** What to do where the role may not make or change the schema. */
+const RIGHTS =
+  '; the schema is made, and brought up after an upgrade, by one start as the owner of the database (docs/records.md)';
 const SILENT = "the records' database does not answer";
 
 /** SQLSTATEs of a primary that answers, and takes no writes: it is read-only, or our role has lost its rights. */
@@ -94,7 +97,8 @@ export class PostgresDatabase {
     } catch (cause) {
       await database.close();
       if (!isCoded(cause, 'QUORUM_LOST')) throw cause;
-      const message = database.state.away ?? database.state.noWrites ?? cause.message;
+      const said = database.state.away ?? database.state.noWrites ?? cause.message;
+      const message = stateOf(cause.cause) === '42501' ? `${said}${RIGHTS}` : said;
       throw new CodedError('START_FAILED', { message, detail: cause.detail, cause });
     }
   }
