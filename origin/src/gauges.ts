@@ -60,7 +60,7 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   );
   metrics.gauge(
     'sepia_origin_former_records',
-    'Records here that other origins own since the ring changed, not yet confirmed by all of them.',
+    'Records here that other origins own since the ring changed, not yet confirmed by all of them; NaN before they were looked through.',
     () => recovery.formerRecords,
   );
   metrics.gauge(

@@ -139,9 +139,9 @@ export class Recovery {
     return this.#deps.hints.size;
   }
 
-  /** Records here that other origins own by now, as far as they were looked through. */
+  /** Records here that other origins own by now; NaN before they were looked through under this membership. */
   get formerRecords(): number {
-    return this.#ring().formerRecords ?? 0;
+    return this.#ring().formerRecords ?? Number.NaN;
   }
 
   /** Why records are not written here at present; empty if they are. */

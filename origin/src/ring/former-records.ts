@@ -87,13 +87,16 @@ export class FormerRecords {
     const space = RECORD_SPACES[pass.space];
     if (space === undefined) return false;
     const { entries, next } = await pages.former(space, pass.after);
+    // A page that fails in its middle is read again, without what went.
+    let left = 0;
     for (const [owners, records] of byOwners(entries)) {
       if (members.epoch !== pass.epoch) return true;
       const covered = await this.#coveredByAll(space, owners.split(','), records, pass.epoch, signal);
       const dropped = await pages.dropFormer(space, covered, () => this.#isStill(pass.epoch));
       pass.dropped += dropped;
-      pass.left += records.length - dropped;
+      left += records.length - dropped;
     }
+    pass.left += left;
     pass.after = next;
     if (next === undefined) pass.space += 1;
     return true;
