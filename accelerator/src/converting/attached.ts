@@ -9,9 +9,9 @@ import type { Proxies } from '../net/proxies.ts';
 import { cosignTags } from './core/cosign-tags.ts';
 import { manifestOrNone } from './sources.ts';
 
-/** Manifests of an index that are looked at for what is attached to them. */
-const MAX_MANIFESTS = 20;
-/** Lines that a job keeps of what is lost. */
+/** Manifests of an index that are looked at for what is attached to them: four requests each. The rest is counted. */
+const MAX_MANIFESTS = 200;
+/** Lines that a job keeps of what is lost; a last one counts the others. */
 const MAX_LOST = 50;
 
 /** What is attached to a source. */
@@ -44,10 +44,13 @@ export async function attachedTo(
   };
   const referrers = await look(top.digest, '');
   const parsed = readDocument(top.bytes, top.mediaType);
-  const children = parsed.kind === 'index' ? parsed.children : [];
-  for (const child of children
-    .filter((one) => isManifestType(one.mediaType) && !isAttestation(one))
-    .slice(0, MAX_MANIFESTS))
-    await look(child.digest, ` of ${child.digest}`);
-  return { referrers, lost: lost.slice(0, MAX_LOST) };
+  const children = (parsed.kind === 'index' ? parsed.children : []).filter(
+    (one) => isManifestType(one.mediaType) && !isAttestation(one),
+  );
+  for (const child of children.slice(0, MAX_MANIFESTS)) await look(child.digest, ` of ${child.digest}`);
+  const unseen = children.length - MAX_MANIFESTS;
+  const shown = lost.slice(0, MAX_LOST);
+  if (lost.length > shown.length) shown.push(`${lost.length - shown.length} more`);
+  if (unseen > 0) shown.push(`what is attached to ${unseen} further manifests of the index: not looked at`);
+  return { referrers, lost: shown };
 }

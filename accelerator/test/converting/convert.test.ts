@@ -232,3 +232,25 @@ t.test('where no single tag can be deleted, its manifest goes unless another tag
   });
   t.match(await remove(deps, removal, SIGNAL), { outcome: 'skipped', reason: /is not a result/ });
 });
+
+t.test('of a large index what is lost is counted, and what was not looked at is said', async (t) => {
+  const { world, deps, job } = start(t, { platforms: ['linux/amd64'] });
+  const stem = (digest: Digest): string => digest.replace(':', '-');
+  const manifests = Array.from({ length: 203 }, (_, at) => {
+    const image = world.image(`child-${at}`, `content ${at}`);
+    if (at >= 140) world.image(`${stem(image.digest)}.sig`, `signature ${at}`);
+    const platform = at === 0 ? 'amd64' : 'arm64';
+    return {
+      mediaType: OCI_MANIFEST,
+      digest: image.digest,
+      size: image.bytes.length,
+      platform: { os: 'linux', architecture: platform },
+    };
+  });
+  const index = documentOf({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }, OCI_INDEX);
+  world.manifests.set('1', index).set(index.digest, index);
+  const { lost } = await convert(deps, job, SIGNAL);
+  t.equal(lost?.length, 52);
+  t.equal(lost?.[0], `cosign signature ${stem(manifests[140]!.digest)}.sig of ${manifests[140]!.digest}`);
+  t.same(lost?.slice(50), ['10 more', 'what is attached to 3 further manifests of the index: not looked at']);
+});
