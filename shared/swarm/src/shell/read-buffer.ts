@@ -1,5 +1,6 @@
 import { type OnReadOpts, Socket } from 'node:net';
 import { giveBack } from '@sepia/base/chunk';
+import { Gather } from './gather.ts';
 
 /**
  * Where the sockets of the swarm are read into, all of them: a chunk is handed on before the next read. Without it every
@@ -7,13 +8,16 @@ import { giveBack } from '@sepia/base/chunk';
  */
 const READ_BUFFER = Buffer.allocUnsafeSlow(256 * 1024);
 
-/** Reads into the shared buffer and tells `data` of what came: lent until the event ends. */
+const gather = new Gather();
+
+/** Reads into the shared buffer and tells `data` of what came, lent until the event ends; what trickles gathers first. */
 export function sharedRead(socketOf: () => Socket): OnReadOpts {
   return {
     buffer: READ_BUFFER,
     callback: (count) => {
-      socketOf().emit('data', READ_BUFFER.subarray(0, count));
-      return true;
+      const socket = socketOf();
+      socket.emit('data', READ_BUFFER.subarray(0, count));
+      return !gather.holds(socket, count);
     },
   };
 }
