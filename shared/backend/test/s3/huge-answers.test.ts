@@ -1,13 +1,9 @@
-import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { digestOf } from '@sepia/base/digest';
-import { createDispatcher } from '@sepia/http/sockets';
 import { until } from '@sepia/test-support/until';
 import t from 'tap';
-import { S3Keys } from '../../src/s3/core/s3-keys.ts';
-import { S3Backend } from '../../src/s3/s3-backend.ts';
-import { S3Store } from '../../src/s3/s3-store.ts';
 import { soon } from '../contract.ts';
+import { s3At } from '../s3-at.ts';
 
 const DIGEST = digestOf(Buffer.from('anything'));
 const CHUNK = Buffer.alloc(64 * 1024, 'x');
@@ -29,23 +25,7 @@ t.test('a store or a proxy before it that answers without end is not read to its
     res.on('drain', more).on('close', () => (ended += 1));
     more();
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => server.close());
-  const endpoint = `http://127.0.0.1:${(server.address() as { port: number }).port}`;
-  const dispatcher = createDispatcher({ connections: 2 });
-  const store = new S3Store(
-    {
-      dispatcher: () => dispatcher,
-      close: async () => await dispatcher.destroy(),
-      nowMs: () => performance.now(),
-      credentials: { accessKeyId: 'key', secretAccessKey: 'secret' },
-    },
-    { bucket: 'images', region: 'us-east-1', endpoint, pathStyle: true },
-    { connections: 2, headersTimeoutMs: 20_000, bodyTimeoutMs: 20_000 },
-  );
-  const backend = new S3Backend({ store, keys: new S3Keys('', 'sepia') }, { upstream: 'local' });
-  t.teardown(async () => await backend.close());
+  const backend = await s3At(t, server);
   const down = {
     code: 'BACKEND_DOWN',
     message: /S3 store 127\.0\.0\.1:\d+ is larger than \d+ bytes/,

@@ -1,11 +1,7 @@
-import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { createDispatcher } from '@sepia/http/sockets';
 import t from 'tap';
-import { S3Keys } from '../../src/s3/core/s3-keys.ts';
-import { S3Backend } from '../../src/s3/s3-backend.ts';
-import { S3Store } from '../../src/s3/s3-store.ts';
 import { soon } from '../contract.ts';
+import { s3At } from '../s3-at.ts';
 
 const HEX = 'ab'.repeat(32);
 const LISTING = `<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated>
@@ -22,23 +18,7 @@ t.test('a store that names the same page for ever is not believed', async (t) =>
     res.writeHead(200, { 'content-type': 'application/xml' });
     res.end(req.url!.includes('uploads') ? UPLOADS : LISTING);
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => server.close());
-  const endpoint = `http://127.0.0.1:${(server.address() as { port: number }).port}`;
-  const dispatcher = createDispatcher({ connections: 2 });
-  const store = new S3Store(
-    {
-      dispatcher: () => dispatcher,
-      close: async () => await dispatcher.destroy(),
-      nowMs: () => performance.now(),
-      credentials: { accessKeyId: 'key', secretAccessKey: 'secret' },
-    },
-    { bucket: 'images', region: 'us-east-1', endpoint, pathStyle: true },
-    { connections: 2, headersTimeoutMs: 20_000, bodyTimeoutMs: 20_000 },
-  );
-  const backend = new S3Backend({ store, keys: new S3Keys('', 'sepia') }, { upstream: 'local' });
-  t.teardown(async () => await backend.close());
+  const backend = await s3At(t, server);
   const lies = { code: 'UPSTREAM_LIES', message: /s3:\/\/images .* same page again/ } as const;
   await t.rejects(async () => {
     for await (const { digest } of backend.listBlobs(undefined, soon()))

@@ -11,7 +11,7 @@ import type { TreeNode } from '../../src/erofs/layer-tree.ts';
 import { inlinePacker } from '../../src/pack/batch.ts';
 import { bootstrapIn } from '../../src/rafs/bootstrap-layer.ts';
 import { type ReadBootstrap, readBootstrap } from '../../src/rafs/read-bootstrap.ts';
-import { deviceOf } from '../support/build-rafs.ts';
+import { contentThrough } from '../support/build-rafs.ts';
 import { MemoryImages, MemoryScratch, memoryCache, type Part } from '../support/memory-images.ts';
 import { ODD_IMAGES, stacked } from '../support/odd-images.ts';
 import { plainTree } from '../support/plain-tree.ts';
@@ -46,15 +46,7 @@ function bootstrapOf(images: MemoryImages, reference = 'result'): ReadBootstrap 
 }
 
 function contentIn(images: MemoryImages, bootstrap: ReadBootstrap): (node: TreeNode) => string {
-  const devices = new Map(
-    bootstrap.blobs.map((blob) => [blob, deviceOf(blob, images.blobs.get(`sha256:${blob.id}`)!, bootstrap)]),
-  );
-  return (node) =>
-    Buffer.concat(
-      bootstrap.chunks
-        .get(node)!
-        .map(({ blob, offset, sizeBytes }) => devices.get(blob)!.subarray(offset, offset + sizeBytes)),
-    ).toString('base64');
+  return contentThrough(bootstrap, (id) => images.blobs.get(`sha256:${id}`)!);
 }
 
 async function verified(images: MemoryImages, reference = 'result'): Promise<VerifiedLayer[]> {

@@ -1,4 +1,5 @@
 import { zstdDecompressSync } from 'node:zlib';
+import type { TreeNode } from '../../src/erofs/layer-tree.ts';
 import { inlinePacker } from '../../src/pack/batch.ts';
 import { type BuiltRafs, buildRafs, type RafsOptions } from '../../src/rafs/build.ts';
 import { unpack } from '../../src/rafs/chunk-info.ts';
@@ -41,4 +42,18 @@ export function deviceOf(blob: RafsBlob, bytes: Buffer, { chunks }: Pick<Bootstr
       );
     }
   return device;
+}
+
+/** Content of a node of a tree, in base64, read through its chunks from the data blobs; `bytesOf` finds one by its id. */
+export function contentThrough(
+  bootstrap: ReadBootstrap,
+  bytesOf: (id: string) => Buffer,
+): (node: TreeNode) => string {
+  const devices = new Map(bootstrap.blobs.map((blob) => [blob, deviceOf(blob, bytesOf(blob.id), bootstrap)]));
+  return (node) =>
+    Buffer.concat(
+      bootstrap.chunks
+        .get(node)!
+        .map(({ blob, offset, sizeBytes }) => devices.get(blob)!.subarray(offset, offset + sizeBytes)),
+    ).toString('base64');
 }
