@@ -358,7 +358,7 @@ async function build(parts: BuildParts): Promise<Origin> {
       notReady,
       warnings: () => [
         ...[...ring.warnings, ...recovery.warnings, ...scrubber.warnings, ...room.warnings],
-        ...[...writeBack.warnings, ...writeBehind.warnings],
+        ...[...writeBack.warnings, ...writeBehind.warnings, ...kept.warnings],
       ],
       clock,
       debug: { suspects: () => health.suspects(nowMs()) },

@@ -46,6 +46,8 @@ export interface RecordEngine {
   seenBy(members: Members): Members;
   /** Why records cannot be reached; undefined while they can. */
   readonly away: string | undefined;
+  /** What still works but is to be seen to: nothing can be written. */
+  readonly warnings: readonly string[];
 }
 
 interface EngineDeps {
@@ -84,7 +86,7 @@ export async function openRecordEngine(
   if (engine === 'embedded') {
     if (isLeft) await leaveEngine(deps, kept);
     if (kept === 'postgres') await forgetEngine(folder);
-    return { records, standing: deps.standing, seenBy: (members) => members, away: undefined };
+    return { records, standing: deps.standing, seenBy: (members) => members, away: undefined, warnings: [] };
   }
   const table = await PostgresTable.open(
     { log },
@@ -102,7 +104,11 @@ export async function openRecordEngine(
     standing: shared.standing,
     seenBy: (members) => members.alone(),
     get away() {
-      return table.database.state.away ?? table.database.state.noWrites ?? shared.lack;
+      return table.database.state.away ?? shared.lack;
+    },
+    get warnings() {
+      const { noWrites } = table.database.state;
+      return noWrites === undefined ? [] : [noWrites];
     },
   };
 }
