@@ -20,7 +20,9 @@ const SKEW_MS = 3_600_000;
 
 interface BackendContentDeps {
   readonly upstream: string;
-  readonly backend: Pick<BlobBackend, 'place' | 'claim' | 'listBlobs' | 'deleteBlob'>;
+  readonly backend: Pick<BlobBackend, 'place' | 'claim' | 'requireFree' | 'listBlobs' | 'deleteBlob'>;
+  /** Nothing is written there, its mark neither. */
+  readonly isDry: boolean;
   /** Name of this cluster at backends. */
   readonly owner: string;
   /** Of the leader. */
@@ -65,10 +67,10 @@ export class BackendContent {
   }
 
   async *#listed(): AsyncGenerator<BackendEntry, void, void> {
-    const { backend, owner, signal, log, upstream } = this.#deps;
+    const { backend, owner, isDry, signal, log, upstream } = this.#deps;
     try {
       // What another cluster keeps there is linked by none of this one.
-      await backend.claim(owner, signal);
+      await (isDry ? backend.requireFree(owner, signal) : backend.claim(owner, signal));
       yield* backend.listBlobs(undefined, signal);
     } catch (error) {
       throwIfBug(error);

@@ -272,8 +272,8 @@ export class Collector {
   async #sweepBackend(report: Report, upstream: string, backend: BlobBackend): Promise<void> {
     const { owner, fence, elapsedMs, log, onWithdrawn } = this.#deps;
     const { dryRun, graceMs, startedAtMs } = report;
-    const { signal } = this.#stopped;
-    const content = new BackendContent({ upstream, backend, owner, fence, elapsedMs, log, signal });
+    const deps = { upstream, backend, owner, isDry: dryRun, fence, elapsedMs, log };
+    const content = new BackendContent({ ...deps, signal: this.#stopped.signal });
     let [unlinked, blobs, bytes] = [0, 0, 0];
     for await (const batch of content.candidates(startedAtMs - graceMs, this.#sinceMs)) {
       const sizes = new Map(batch.map(({ digest, sizeBytes }) => [digest, sizeBytes]));

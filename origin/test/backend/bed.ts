@@ -12,7 +12,7 @@ export const MIB = 1024 * 1024;
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const REPOSITORY = 'team/app';
 
-export const until: typeof untilWithin = async (look, what) => await untilWithin(look, what, 60_000);
+export const until: typeof untilWithin = async (look, what, ms = 60_000) => await untilWithin(look, what, ms);
 
 export interface Backlog {
   readonly blobs: number;

@@ -1,5 +1,5 @@
-import { existsSync, mkdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { type Digest, digestOf } from '@sepia/base/digest';
 import t from 'tap';
 import {
@@ -57,6 +57,20 @@ t.test('what nothing links goes from the backend and from all origins; all else 
   await until(written(c), 'it is written again');
   t.ok(existsSync(fileIn(place, dead)));
   t.ok((await pull(c, c.ids[2]!, dead)).bytes.equals(deadBytes));
+});
+
+t.test('a dry run writes nothing to the backend, a mark neither', async (t) => {
+  const { c, place } = await setUp(t);
+  const theirs = leave(place, bytesOf(1_000, 6), 2 * DAY_SECONDS);
+  const before = readdirSync(place, { recursive: true });
+  t.match(await collect(c, true), {
+    phase: 'done',
+    backends: [{ upstream: 'local', place, left: undefined }],
+  });
+  t.same(readdirSync(place, { recursive: true }), before, 'nobody has marked it');
+  t.match(await collect(c), { phase: 'done' });
+  t.ok(existsSync(join(place, 'clusters')), 'a collection takes it for this cluster');
+  t.ok(existsSync(fileIn(place, theirs)));
 });
 
 t.test('a backend that is away is left for the next collection, and says so', async (t) => {

@@ -25,6 +25,7 @@ function contentOf({ entries = [], fault = () => undefined, claim }: Fake = {}) 
     claim: async () => {
       if (claim !== undefined) throw claim;
     },
+    requireFree: async () => undefined,
     listBlobs: async function* () {
       yield* entries;
       const failure = fault(digests[0]!);
@@ -38,7 +39,7 @@ function contentOf({ entries = [], fault = () => undefined, claim }: Fake = {}) 
   };
   const { signal } = new AbortController();
   const content = new BackendContent({
-    ...{ upstream: 'local', backend, owner: 'us', fence, signal, log: silentLogger() },
+    ...{ upstream: 'local', backend, owner: 'us', isDry: false, fence, signal, log: silentLogger() },
     elapsedMs: () => clock.ms,
   });
   fence.condemn('g', digests, 0);

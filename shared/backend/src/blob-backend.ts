@@ -48,6 +48,8 @@ export interface BlobBackend extends BlobSource {
    * @throws `UPSTREAM_DENIED` that names the mark where it is another cluster's: what one counts on the other collects
    */
   claim(owner: string, signal: AbortSignal): Promise<void>;
+  /** Looks whose the place is and writes nothing: one that nobody has marked is anybody's. @throws as {@link claim} */
+  requireFree(owner: string, signal: AbortSignal): Promise<void>;
   /**
    * Writes a blob, or finds that it is there already; durable there when it resolves. What an earlier writer that was
    * killed or cut off left is gone on with where the backend can. @throws also `DISK_CORRUPT` when what was read is not

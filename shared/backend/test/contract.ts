@@ -137,9 +137,12 @@ async function claims(t: Test, ground: Ground): Promise<void> {
   const backend = await ground.open(t);
   const bytes = bytesOf(1_000, 7);
   await backend.putBlob(contentOf(bytes), soon());
+  await backend.requireFree('them', soon());
   await Promise.all([backend.claim('us', soon()), backend.claim('us', soon())]);
   const again = await ground.again(t, backend);
   await again.claim('us', soon());
+  await again.requireFree('us', soon());
+  await t.rejects(again.requireFree('them', soon()), { code: 'UPSTREAM_DENIED' });
   await t.rejects(again.claim('them', soon()), {
     code: 'UPSTREAM_DENIED',
     message: /belongs to another cluster \(.*clusters\/us\).*remove this mark/,

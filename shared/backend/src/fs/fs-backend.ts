@@ -96,7 +96,7 @@ export class FsBackend implements BlobBackend {
 
   async claim(owner: string, signal: AbortSignal): Promise<void> {
     this.#isMarked = false;
-    await this.#require(signal);
+    await this.#require(signal, true);
     const folder = join(this.place, MARKS);
     let owners = await this.#call(() => this.#files.list(folder), signal);
     if (owners.length === 0) {
@@ -107,9 +107,16 @@ export class FsBackend implements BlobBackend {
     requireAlone({ place: this.place, marks: `${MARKS}/` }, owners, owner);
   }
 
+  async requireFree(owner: string, signal: AbortSignal): Promise<void> {
+    this.#isMarked = false;
+    await this.#require(signal);
+    const owners = await this.#call(() => this.#files.list(join(this.place, MARKS)), signal);
+    requireAlone({ place: this.place, marks: `${MARKS}/` }, owners, owner);
+  }
+
   async putBlob(content: BlobContent, signal: AbortSignal, isWrong = false): Promise<'written' | 'there'> {
     const { digest, sizeBytes } = content;
-    await this.#require(signal);
+    await this.#require(signal, true);
     const path = this.#layout.blob(digest);
     const found = await this.#call(() => this.#files.stat(path), signal);
     if (found?.sizeBytes === sizeBytes && !isWrong) {
@@ -119,7 +126,7 @@ export class FsBackend implements BlobBackend {
     }
     // Beside a mount that is gone nothing is written.
     this.#isMarked = false;
-    await this.#require(signal);
+    await this.#require(signal, true);
     const writing = join(this.place, WRITING);
     await this.#call(() => this.#folders.ensure(writing, this.place), signal);
     const temporary = join(writing, `${digestHex(digest)}.${randomBytes(6).toString('hex')}`);
@@ -211,14 +218,18 @@ export class FsBackend implements BlobBackend {
     return unknownBlob(digest, this.place);
   }
 
-  /** The folder is a backend, and its file system is mounted. @throws `BACKEND_DOWN` */
-  async #require(signal: AbortSignal): Promise<void> {
+  /**
+   * The folder is a backend, and its file system is mounted; one that may begin is made one by who `writes`, and is empty
+   * for who reads. @throws `BACKEND_DOWN`
+   */
+  async #require(signal: AbortSignal, writes = false): Promise<void> {
     if (this.#isMarked) return;
     const mark = join(this.place, MARK);
     if ((await this.#call(() => this.#files.stat(mark), signal)) === undefined) {
       const folder = await this.#call(() => this.#files.stat(this.place), signal);
       if (folder?.isFolder !== true) throw this.#away('is no folder');
       if (!this.#mayBegin) throw this.#away(`has no file ${MARK} any more; is it mounted?`);
+      if (!writes) return;
       await this.#mark(mark, this.place, signal);
     }
     this.#isMarked = true;

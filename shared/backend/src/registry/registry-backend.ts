@@ -44,6 +44,8 @@ export class RegistryBackend implements BlobBackend {
   /** Registries are shared; its accounts say who may write where. */
   async claim(): Promise<void> {}
 
+  async requireFree(): Promise<void> {}
+
   async putBlob(content: BlobContent, signal: AbortSignal): Promise<'written' | 'there'> {
     const { repository, digest, sizeBytes } = content;
     const { writer } = this.#deps;

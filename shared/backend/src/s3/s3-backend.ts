@@ -98,6 +98,10 @@ export class S3Backend implements BlobBackend {
     if (owners.length === 0) throw this.#lies(`says that it wrote ${marks}${owner}, and does not list it`);
   }
 
+  async requireFree(owner: string, signal: AbortSignal): Promise<void> {
+    requireAlone({ place: this.place, marks: this.#keys.marks }, await this.#owners(signal), owner);
+  }
+
   async putBlob(content: BlobContent, signal: AbortSignal, isWrong = false): Promise<'written' | 'there'> {
     if (!isWrong && (await this.#holds(content, signal))) return 'there';
     const partBytes = partBytesOf(content.sizeBytes, this.#options.partBytes);
