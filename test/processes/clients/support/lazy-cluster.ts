@@ -104,18 +104,28 @@ export class LazyCluster {
       if (!(this.daemon > 0) || this.daemon === before) return false;
       return (await this.metrics()) !== undefined;
     };
-    await until(isServed, 'the next daemon', 90_000);
+    await until(isServed, 'the next daemon', 180_000);
   }
 
   /** Metrics of the daemon, or undefined while it does not answer. */
   async metrics(): Promise<string | undefined> {
+    return await this.told('/metrics');
+  }
+
+  /** What the daemon says at a path of its admin endpoint, or undefined while it does not answer. */
+  async told(path: string): Promise<string | undefined> {
     try {
-      return await (await fetch(`${this.up.cluster.snapshotters[0]!.adminUrl}/metrics`)).text();
+      return await (await fetch(`${this.up.cluster.snapshotters[0]!.adminUrl}${path}`)).text();
     } catch (error) {
       // Nobody listens: "fetch failed" with the socket's error as its cause.
       if (!(error instanceof TypeError) || error.cause === undefined) throw error;
       return undefined;
     }
+  }
+
+  /** The end of what the daemon logged. */
+  log(characters: number): string {
+    return readFileSync(join(this.#root, 'members/snapshotter-1/data/log'), 'utf8').slice(-characters);
   }
 
   async sepia(...args: string[]): Promise<string> {
@@ -141,7 +151,7 @@ export class LazyCluster {
         .trim()
         .split('\n')
         .every((line) => line.includes('  lazy: index '));
-    await until(isIndexed, 'every layer has its index', 120_000);
+    await until(isIndexed, 'every layer has its index', 240_000);
   }
 
   async manifest(repository: string, tag: string): Promise<Manifest> {
