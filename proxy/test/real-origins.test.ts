@@ -94,11 +94,7 @@ t.test(
       await cluster.stopMember(away);
       const next = randomContent(500_000);
       // Origins pass over a member that was away for some seconds more; a client would try again as well.
-      await until(
-        async () => (await pushBlob(two, 'app', next)).status === 201,
-        `push without ${away}`,
-        20_000,
-      );
+      await until(async () => (await pushBlob(two, 'app', next)).status === 201, `push without ${away}`);
       t.equal((await put(two, `without-${away}`)).status, 201, `tag without ${away}`);
       t.ok(
         (await ask(`${one}/v2/app/manifests/v1`)).bytes.equals(manifest.bytes),

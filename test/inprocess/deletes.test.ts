@@ -53,7 +53,7 @@ t.test('a deleted manifest is gone at every proxy at once, at agents within a he
   for (const { url } of cluster.agents) {
     t.equal(await statusOf(url, 'manifests/v1'), 404, 'an agent asks for tags');
     const path = `manifests/${image.manifestDigest}`;
-    await until(async () => (await statusOf(url, path)) === 404, 'the agent heard of it', 10_000);
+    await until(async () => (await statusOf(url, path)) === 404, 'the agent heard of it');
     t.equal(await statusOf(url, path, 'HEAD'), 404);
   }
   const again = await call('DELETE', `${proxy()}/v2/${REPOSITORY}/manifests/${image.manifestDigest}`);
@@ -83,7 +83,7 @@ t.test('a deleted blob is gone in its repository alone, and may be pushed again 
       t.equal(await statusOf(url, `blobs/${layer}`, 'HEAD'), 404);
     }
     for (const { url } of cluster.agents) {
-      await until(async () => (await statusOf(url, `blobs/${layer}`, 'HEAD')) === 404, 'heard of it', 10_000);
+      await until(async () => (await statusOf(url, `blobs/${layer}`, 'HEAD')) === 404, 'heard of it');
       t.equal(await statusOf(url, `blobs/${layer}`), 404);
       await pullImage(url, 'team/twin', 'v1');
     }

@@ -8,7 +8,7 @@ import t from 'tap';
 
 const SEPIA = resolve(import.meta.dirname, '../../sepia');
 const SMALL = ['--origins', '1', '--trackers', '1', '--proxies', '1', '--agents', '1'];
-const GONE_MS = 30_000;
+const GONE_MS = 120_000;
 
 t.test('SIGTERM drains all; a second run with the same data serves what was pushed', async (t) => {
   const dir = t.testdir();

@@ -83,7 +83,7 @@ t.test(
     });
 
     await t.test('all is drained at the end', async (t) => {
-      await compose('stop', '--timeout', '15');
+      await compose('stop', '--timeout', '90');
       const { stdout } = await docker('ps', '-a', '--format', '{{.Names}} {{.Status}}');
       const members = stdout
         .trim()

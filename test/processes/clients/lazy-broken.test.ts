@@ -41,7 +41,7 @@ t.test('what is broken of one layer stops no other, and is told', OPTIONS, async
   rmSync(folderOf(3), { recursive: true });
   const before = await daemon.pid();
   process.kill(before, 'SIGKILL');
-  await until(async () => (await daemon.pid()) !== before, 'the next daemon', 60_000);
+  await until(async () => (await daemon.pid()) !== before, 'the next daemon', 180_000);
 
   await t.test('the damaged index is refused by name, all else is shown', async (t) => {
     const status = await daemon.status();
@@ -64,7 +64,7 @@ t.test('what is broken of one layer stops no other, and is told', OPTIONS, async
     writeFileSync(node.indexOf(1, 1), images[1]!.layers[1]!.index);
     const broken = await daemon.pid();
     process.kill(broken, 'SIGKILL');
-    await until(async () => (await daemon.pid()) !== broken, 'the next daemon', 60_000);
+    await until(async () => (await daemon.pid()) !== broken, 'the next daemon', 180_000);
     t.equal(await run(1, 'mended'), 'I am index\n');
   });
 });
@@ -83,7 +83,8 @@ t.test('taking Sepia off a node names the containers that need it; they go on', 
       ])
     ).stdout;
   t.equal(await restore(), 'nothing to take back\n');
-  const running = containerd.run(node.images[0]!, 'web', ['/bin/sh', '-c', 'sleep 20; cat /late']);
+  const script = 'trap "cat /late; exit" TERM; for second in $(seq 1 150); do sleep 1; done';
+  const running = containerd.run(node.images[0]!, 'web', ['/bin/sh', '-c', script]);
   let told = '';
   await until(
     async () => {
@@ -91,9 +92,10 @@ t.test('taking Sepia off a node names the containers that need it; they go on', 
       return told.includes('web');
     },
     'it is named',
-    60_000,
+    120_000,
   );
   t.match(told, /- k8s\.io\/web \(2 layers\)\nstop them/);
+  t.match(await containerd.ctr(['tasks', 'kill', '--signal', 'SIGTERM', 'web']), { code: 0 });
   const { stdout, stderr } = await running;
   t.equal(stdout, late, stderr);
   t.equal(await restore(), 'nothing to take back\n');

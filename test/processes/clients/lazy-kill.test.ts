@@ -18,7 +18,7 @@ t.test('the daemon is killed with a read in flight: the reader gets the right by
     await until(() => agent.held > 0, 'a read waits for the agent', 60_000);
     const held = agent.held;
     process.kill(before, 'SIGKILL');
-    await until(async () => (await daemon.pid()) !== before, 'the next daemon', 60_000);
+    await until(async () => (await daemon.pid()) !== before, 'the next daemon', 180_000);
     await until(() => agent.held > held, 'the kernel has sent the read again', 60_000);
     agent.release();
     const { code, stdout, stderr } = await reading;
@@ -35,8 +35,8 @@ t.test('the holder is killed, then the daemon: another takes its place', OPTIONS
   await until(() => agent.held > 0, 'a read waits for the agent', 60_000);
   process.kill(holder, 'SIGKILL');
   process.kill(before, 'SIGKILL');
-  await until(() => daemon.holder !== holder, 'the next holder', 60_000);
-  await until(async () => (await daemon.pid()) !== before, 'the next daemon', 60_000);
+  await until(() => daemon.holder !== holder, 'the next holder', 180_000);
+  await until(async () => (await daemon.pid()) !== before, 'the next daemon', 180_000);
   agent.release();
   const { stdout, stderr } = await reading;
   t.equal(stdout.split(' ')[0], createHash('sha256').update(files[0]!).digest('hex'), stderr);
@@ -46,7 +46,7 @@ t.test(
   'an agent that is silent: EIO at the deadline, what is here stays readable, then it heals',
   OPTIONS,
   async (t) => {
-    const { agent, tree, files } = await mountHeldLayer(t, 3, '2s');
+    const { agent, tree, files } = await mountHeldLayer(t, 3, '10s');
     const read = (index: number): ReturnType<typeof run> => run('sha256sum', [join(tree, `file-${index}`)]);
     const digest = (index: number): string => createHash('sha256').update(files[index]!).digest('hex');
     t.match((await read(0)).stdout, digest(0));

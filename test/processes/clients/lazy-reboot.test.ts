@@ -15,7 +15,7 @@ async function read(t: Test): Promise<{
   const files = { app: noise(1, FILE_BYTES), late: noise(2, FILE_BYTES) };
   const part = (name: 'app' | 'late') => ({ name, mode: 0o644, payload: files[name] });
   const layers = [shellLayer(), madeLayer([part('app'), part('late')])];
-  const node = await LazyNode.start(t, [{ repository: 't/app', layers }], '3s');
+  const node = await LazyNode.start(t, [{ repository: 't/app', layers }], '10s');
   await node.containerd.pull(node.images[0]!);
   t.same(await node.stored({ repository: 't/app', layers }), [], 'no layer is stored');
   const look = async (name: string, file: string): ReturnType<LazyNode['containerd']['run']> =>

@@ -58,7 +58,7 @@ async function start(t: Test): Promise<Here> {
     agent: `http://127.0.0.1:${toAgent.port}`,
     image: `${HOST}/t/big`,
     indexes,
-    readDeadline: '20s',
+    readDeadline: '40s',
   });
   const containerd = await Containerd24.start(join(dir, 'c'), {
     contentCache: join(dir, 'content'),
@@ -135,7 +135,7 @@ t.test(
         const early = ending.then((end) => {
           throw new Error(`it ended before any read waited: ${JSON.stringify(end)}`);
         });
-        const waits = until(async () => (await daemon.waitingReads()) > 0, 'a read waits', 60_000);
+        const waits = until(async () => (await daemon.waitingReads()) > 0, 'a read waits', 180_000);
         await Promise.race([waits, early]);
         const { code, stderr } = await ending;
         t.not(code, 0);

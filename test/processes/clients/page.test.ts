@@ -8,6 +8,8 @@ import t from 'tap';
 
 const CHROMIUM = '/usr/bin/chromium';
 const MIB = 1024 * 1024;
+/** For what the page shows in the end, in ms. */
+const WAIT_MS = 90_000;
 /** Chromium without what would look for hosts outside. */
 const FLAGS = [
   '--no-sandbox',
@@ -21,7 +23,7 @@ const FLAGS = [
 
 t.test(
   'the page shows members, and a swarm that fills in live',
-  { skip: existsSync(CHROMIUM) ? false : 'needs Chromium', timeout: 180_000 },
+  { skip: existsSync(CHROMIUM) ? false : 'needs Chromium', timeout: 400_000 },
   async (t) => {
     const upstream = await FakeUpstream.start();
     t.teardown(() => upstream.stop());
@@ -50,16 +52,16 @@ t.test(
       });
       page.on('pageerror', (error) => complaints.push(String(error)));
       await page.goto(`${up.cluster.proxies[0]!.url}/ui/`);
-      await page.locator('#members tr').nth(6).waitFor({ timeout: 20_000 });
+      await page.locator('#members tr').nth(6).waitFor({ timeout: WAIT_MS });
       const pulls = Promise.all(up.cluster.agents.map((agent) => pullImage(agent.url, 'team/app', 'v1')));
-      await page.locator('#swarms canvas').first().waitFor({ timeout: 20_000 });
+      await page.locator('#swarms canvas').first().waitFor({ timeout: WAIT_MS });
       const shot = process.env['SEPIA_PAGE_SHOT'];
       if (shot !== undefined) {
         await page.waitForTimeout(3_000);
         await page.screenshot({ path: shot, fullPage: true });
       }
       await pulls;
-      await page.locator('#peer-bytes', { hasText: /[1-9].*B/ }).waitFor({ timeout: 20_000 });
+      await page.locator('#peer-bytes', { hasText: /[1-9].*B/ }).waitFor({ timeout: WAIT_MS });
       t.same(complaints, [], 'no errors in the console');
     } finally {
       await browser.close();

@@ -9,11 +9,13 @@ import t from 'tap';
 
 const why = whyNoClients();
 const USER = { username: 'robot', password: 'dr-S3cret' };
+/** For what is pushed to one registry to be in the other, in ms. */
+const THERE_MS = 120_000;
 const CREDS = `${USER.username}:${USER.password}`;
 
 t.test(
   'what skopeo pushes to a proxy is the same at docker-registry, which wants basic auth',
-  { skip: why ?? false, timeout: 120_000 },
+  { skip: why ?? false, timeout: 400_000 },
   async (t) => {
     // Not a folder of the test's: that goes before the registry in it is stopped.
     const folder = mkdtempSync('/tmp/sepia-replication-');
@@ -52,10 +54,14 @@ t.test(
     const copied = `docker://127.0.0.1:${port}/mirror/multi:1`;
     const asUser = ['--tls-verify=false', '--creds', CREDS];
     t.not((await run('skopeo', ['inspect', '--raw', '--tls-verify=false', copied])).code, 0, 'not without');
-    const there = await until(async () => {
-      const output = await run('skopeo', ['inspect', '--raw', ...asUser, copied]);
-      return output.code === 0 && output.stdout;
-    }, 'docker-registry has the tag');
+    const there = await until(
+      async () => {
+        const output = await run('skopeo', ['inspect', '--raw', ...asUser, copied]);
+        return output.code === 0 && output.stdout;
+      },
+      'docker-registry has the tag',
+      THERE_MS,
+    );
     const here = await must('skopeo', ['inspect', '--raw', '--tls-verify=false', image]);
     t.equal(there, here.stdout, 'the same index, byte for byte');
     t.match(there, /"manifests"/, 'it is an index');
@@ -84,6 +90,7 @@ t.test(
     await until(
       async () => (await run('skopeo', ['inspect', ...asUser, `${copied.slice(0, -1)}2`])).code === 0,
       'a later push',
+      THERE_MS,
     );
     await must('skopeo', ['inspect', ...asUser, copied]);
   },

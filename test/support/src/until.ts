@@ -4,7 +4,7 @@ const EVERY_MS = 20;
 export async function until<T>(
   look: () => T | undefined | false | Promise<T | undefined | false>,
   what: string,
-  withinMs = 20_000,
+  withinMs = 60_000,
 ): Promise<T> {
   const deadlineMs = performance.now() + withinMs;
   for (;;) {

@@ -5,10 +5,10 @@ import { delay } from '@sepia/base/lifecycle';
 import { until } from './until.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
-const START_MS = 60_000;
+const START_MS = 150_000;
 /** `sepia up` gives a restarted member 60 s, and after that another try. */
 const BACK_MS = 180_000;
-const STOP_MS = 30_000;
+const STOP_MS = 90_000;
 
 /** A member as `cluster.json` names it. */
 export interface UpMember {

@@ -50,7 +50,7 @@ export class Containerd24 {
       env,
     });
     const containerd = new Containerd24(bin, dir, child);
-    await until(async () => (await containerd.ctr(['version'])).code === 0, 'containerd answers', 60_000);
+    await until(async () => (await containerd.ctr(['version'])).code === 0, 'containerd answers', 180_000);
     return containerd;
   }
 

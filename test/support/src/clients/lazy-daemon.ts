@@ -63,7 +63,7 @@ export class LazyDaemon {
       command.kill('SIGKILL');
       await daemon.end();
     });
-    await until(async () => (await daemon.#get('/readyz')) !== undefined, 'the daemon is ready', 90_000);
+    await until(async () => (await daemon.#get('/readyz')) !== undefined, 'the daemon is ready', 180_000);
     command.kill('SIGTERM');
     return daemon;
   }
@@ -102,7 +102,7 @@ export class LazyDaemon {
 
   /** Process of the daemon, waited for. */
   async pid(): Promise<number> {
-    await until(async () => (await this.#get('/readyz')) !== undefined, 'the daemon is ready', 60_000);
+    await until(async () => (await this.#get('/readyz')) !== undefined, 'the daemon is ready', 180_000);
     return Number(readFileSync(join(this.#dir, 'snapshotter/holder.pid.daemon'), 'utf8'));
   }
 
