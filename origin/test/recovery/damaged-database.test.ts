@@ -12,6 +12,9 @@ const DAMAGE: Readonly<Record<string, (db: string) => void>> = {
   'the manifest of the database is garbage': (db) => {
     for (const name of readdirSync(db)) if (/^MANIFEST/.test(name)) writeFileSync(join(db, name), 'garbage');
   },
+  'the manifest of the database is gone': (db) => {
+    for (const name of readdirSync(db)) if (/^MANIFEST/.test(name)) unlinkSync(join(db, name));
+  },
   'the database lost its first file': (db) => unlinkSync(join(db, 'CURRENT')),
   'the database is gone': (db) => rmSync(db, { recursive: true }),
   'the log of the database is garbage': (db) => {

@@ -145,9 +145,12 @@ async function openDatabase(dir: string, path: string): ReturnType<typeof openLe
   }
 }
 
-/** The files are there and nobody else holds them, but they do not read. */
+/** Nobody else holds the files, but they do not read, or one that others name is gone. */
 function isDamage(error: unknown): boolean {
-  return isCoded(error, 'START_FAILED') && error.detail['reason'] === 'LEVEL_CORRUPTION';
+  if (!isCoded(error, 'START_FAILED')) return false;
+  const { reason } = error.detail;
+  // Level knows a failed read by its words alone; what failed otherwise may read the next time.
+  return reason === 'LEVEL_CORRUPTION' || (reason === 'LEVEL_IO_ERROR' && /No such file/.test(error.message));
 }
 
 function noRoom(dir: string, cause: unknown): CodedError {
