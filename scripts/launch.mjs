@@ -32,7 +32,7 @@ const TASKS = {
   'test:processes': {
     level: 'all',
     run: (args) =>
-      runTap(['test/processes', ...POSTGRES, ...S3], ['--jobs=2', '--timeout=400', ...args], node, {
+      runTap(['test/processes', ...POSTGRES, ...S3], ['--jobs=2', '--timeout=900', ...args], node, {
         except: 'test/processes/clients',
         env: { SEPIA_PROCESSES: '1' },
       }),
@@ -97,7 +97,7 @@ async function clients(given) {
   if (!existsSync(join(testbed, 'install.sh')))
     return refuse(`no testbed at ${testbed}; set SEPIA_TESTBED to the folder that holds install.sh`);
   // One file at a time: the clients share the machine's network and are timed.
-  return await runTap(['test/processes/clients'], ['--jobs=1', '--timeout=600', ...given], node, {
+  return await runTap(['test/processes/clients'], ['--jobs=1', '--timeout=1200', ...given], node, {
     env: { SEPIA_TESTBED: testbed },
     demandAll: process.env['CI'] === 'true',
   });

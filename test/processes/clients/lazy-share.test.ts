@@ -22,7 +22,7 @@ const MAX_SHARE = 0.35;
 /** Where a MiB lies that it reads later. */
 const LATER_MIB = 400;
 const MIB = 1024 * 1024;
-/** A read that fails takes five of them, since the kernel asks again: they must be over within a client's 180 s. */
+/** A read that fails takes five of them, since the kernel asks again: they must be over within the time of a client. */
 const READ_DEADLINE = '20s';
 
 interface Here {

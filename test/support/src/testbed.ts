@@ -8,7 +8,7 @@ export const TESTBED =
   process.env['SEPIA_TESTBED'] ?? resolve(import.meta.dirname, '../../../../shared/testbed');
 
 /** Longest run of one client command, in ms. */
-const COMMAND_MS = 180_000;
+const COMMAND_MS = 300_000;
 /** Longest run of a script of the test bed, in ms: images are made from files of up to 500 MB. */
 const SCRIPT_MS = 600_000;
 /** Exit code of what its time limit ended, as that of timeout(1). */
