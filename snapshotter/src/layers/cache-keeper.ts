@@ -100,7 +100,7 @@ export class CacheKeeper {
     const cached = layers.cached();
     // One that is here again is counted among them, and its files are in use.
     for (const { layer } of cached) this.#going.delete(idOf(layer));
-    for (const remove of this.#going.values()) await remove();
+    for (const remove of this.#going.values()) await this.#tryTo(remove);
     const byId = new Map(cached.map(({ layer }) => [idOf(layer), layer]));
     const found: CachedLayer[] = await Promise.all(
       cached.map(async ({ layer, keptMs, isLocal }) => ({
@@ -160,7 +160,16 @@ export class CacheKeeper {
         log.info({ layer: layer.index.layer }, 'a layer that no snapshot names made room');
       };
       this.#going.set(idOf(layer), remove);
+      await this.#tryTo(remove);
+    }
+  }
+
+  /** Files that cannot go now keep no other layer here. */
+  async #tryTo(remove: () => Promise<void>): Promise<void> {
+    try {
       await remove();
+    } catch (error) {
+      logFailure(this.#deps.log, error, 'files of a layer that makes room are left; it is tried again');
     }
   }
 }

@@ -12,7 +12,7 @@ import { ContentCache } from '../../src/doors/content-cache.ts';
 import { CacheKeeper } from '../../src/layers/cache-keeper.ts';
 import { LEAVING_MS, SHOWN_MS } from '../../src/layers/core/cache-keeping.ts';
 import { IndexFolder, type KeptIndex } from '../../src/layers/index-folder.ts';
-import { Layers } from '../../src/layers/layers.ts';
+import { fileNameOf, Layers } from '../../src/layers/layers.ts';
 import type { LazyLayer } from '../../src/layers/lazy-layer.ts';
 
 const FILE_BYTES = 1024 * 1024;
@@ -31,6 +31,8 @@ class Node {
   keeper: CacheKeeper | undefined;
   /** So often the mount does not hide a file. */
   hideFails = 0;
+  /** A file that it never hides. */
+  stuck: string | undefined;
   readonly #blobs = new Map<string, Buffer>();
 
   constructor(dir: string) {
@@ -74,7 +76,7 @@ class Node {
         withdraw: (layer, mayGo) => this.door.withdraw(layer.index.diffId, mayGo),
         show: (layer) => this.door.publish(layer.index.diffId, layer.imagePath),
         hide: async (name) => {
-          if (this.hideFails-- > 0) throw new Error('the mount is busy');
+          if (this.hideFails-- > 0 || name === this.stuck) throw new Error('the mount is busy');
           this.hidden.push(name);
         },
         leaving: (layer) => this.indexes.forgetting(layer.index.layer),
@@ -160,6 +162,23 @@ t.test('files that could not go are taken away later, unless their layer is here
   await until(() => keeper.removed === 1, 'it is gone at the second try');
   t.notOk(existsSync(first.imagePath));
   t.equal(node.indexes.indexOf(first.index.layer), undefined);
+});
+
+t.test('files that never go keep no other layer here', async (t) => {
+  const node = new Node(t.testdir());
+  const keeper = node.keep(t);
+  const [first, second, last] = [await node.pull(1), await node.pull(2), await node.pull(3)];
+  node.stuck = fileNameOf(first.index.diffId);
+  node.held.add(last.index.diffId);
+  await until(() => keeper.fill.layersInUse === 1, 'the snapshot is seen');
+  node.nowMs += SHOWN_MS;
+  const isWithdrawn = async (): Promise<boolean> => !(await node.door.has(second.index.diffId));
+  await until(isWithdrawn, 'it cannot be found any more');
+  node.nowMs += LEAVING_MS;
+  await until(() => node.hidden.includes(fileNameOf(second.index.diffId)), 'the other one goes');
+  await until(() => keeper.removed === 1, 'and its files with it');
+  t.notOk(existsSync(second.imagePath));
+  t.ok(existsSync(last.imagePath), 'what is in use stays');
 });
 
 t.test('another budget counts at once', async (t) => {
