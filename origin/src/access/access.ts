@@ -19,14 +19,13 @@ import type { PublicRepositories } from '../records/public-repositories.ts';
 import type { Tags } from '../records/tags.ts';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
+import { PRIVATE_MS, type PrivateRepositories, type SaidToNobody } from './private-repositories.ts';
 import type { Sessions } from './sessions.ts';
 
 /** How long it is believed that everybody may read a repository, in ms. */
 const PUBLIC_MS = 5 * 60_000;
 /** How long credentials that the upstream accepted are believed, in ms; never beyond their own life. */
 const GRANTED_MS = 60_000;
-/** How long it is believed that nobody may without credentials, in ms: for clients that ask twice in a row. */
-const PRIVATE_MS = 5_000;
 /** While the upstream does not answer, what was public is told for so much longer at a time, in ms. */
 const STALE_TTL_MS = 10_000;
 /** Who asks twice in a row (containerd: for the HEAD and for the GETs) gets the same token: one check for both, in ms. */
@@ -47,6 +46,7 @@ interface AccessDeps {
   readonly tags: Tags;
   readonly links: Links;
   readonly sessions: Sessions;
+  readonly privates: PrivateRepositories;
   readonly publics: Pick<PublicRepositories, 'note' | 'forget' | 'recall'>;
   readonly nowMs: () => number;
   /** The cluster's date, which may be set. */
@@ -68,7 +68,6 @@ export class Access {
   readonly #deps: AccessDeps;
   /** Until when a repository counts as public; the value is when the upstream last said so. */
   readonly #public = new ExpiringMap<number>(MAX_ENTRIES);
-  readonly #private = new ExpiringMap<AccessChallenge | { readonly denied: string }>(MAX_ENTRIES);
   readonly #granted = new ExpiringMap<true>(MAX_ENTRIES);
   /** Credentials that the upstream refused for a repository a moment ago. */
   readonly #refused = new ExpiringMap<true>(MAX_ENTRIES);
@@ -89,10 +88,6 @@ export class Access {
   constructor(deps: AccessDeps) {
     this.#deps = deps;
   }
-
-  /** True if the upstream refused to serve a repository to nobody in particular a moment ago. */
-  isPrivate = (repositoryKey: string): boolean =>
-    this.#private.get(repositoryKey, this.#deps.nowMs()) !== undefined;
 
   /**
    * May whoever sent `authorization` (undefined: nobody) read this?
@@ -189,7 +184,7 @@ export class Access {
     if (hash !== '' && this.#granted.get(grant, nowMs) !== undefined)
       return { verdict: 'granted', ttlMs: this.#granted.leftMs(grant, nowMs) };
     if (hash !== '' && this.#refused.get(grant, nowMs) === undefined) return undefined;
-    const refused = this.#private.get(key, nowMs);
+    const refused = this.#deps.privates.get(key);
     return refused === undefined ? undefined : refusal(refused);
   }
 
@@ -205,7 +200,7 @@ export class Access {
     authorization: string | undefined,
   ): Promise<AccessAnswer> {
     const client = this.#client(name.upstream);
-    const { sessions, upstreams, publics } = this.#deps;
+    const { sessions, upstreams, publics, privates } = this.#deps;
     let mine: CodedError | undefined;
     if (authorization !== undefined) {
       const as = sessions.authorizer(client, key, authorization);
@@ -219,7 +214,7 @@ export class Access {
       const nowMs = this.#deps.nowMs();
       if (!isForbidden(mine)) {
         this.#refused.set(`${key}\n${hashOf(authorization)}`, true, nowMs + PRIVATE_MS);
-        const known = this.#private.get(key, nowMs);
+        const known = privates.get(key);
         if (known !== undefined) return refusal(known);
       }
     }
@@ -229,7 +224,7 @@ export class Access {
     if (refused === undefined) {
       const staleLimitMs = upstreams.get(name.upstream).tags['stale-limit'];
       this.#public.set(key, nowMs, nowMs + Math.max(PUBLIC_MS, staleLimitMs));
-      this.#private.delete(key);
+      privates.forget(key);
       publics.note(name);
       return { verdict: 'public', ttlMs: PUBLIC_MS };
     }
@@ -239,7 +234,7 @@ export class Access {
     const challenge = anonymous.challenge(scopeOf(name));
     this.#learnRealm(name.upstream, challenge);
     const answer = challenge === undefined ? { denied: refused.message } : told(challenge);
-    this.#private.set(key, answer, nowMs + PRIVATE_MS);
+    privates.note(key, answer);
     if (mine !== undefined && !isForbidden(mine))
       this.#refused.set(`${key}\n${hashOf(authorization ?? '')}`, true, nowMs + PRIVATE_MS);
     // Credentials that the upstream knows and does not let in: another login would not help.
@@ -336,7 +331,7 @@ function isForbidden(error: CodedError | undefined): boolean {
   return error?.detail['status'] === 403 || error?.detail['status'] === 412;
 }
 
-function refusal(known: AccessChallenge | { readonly denied: string }): AccessAnswer {
+function refusal(known: SaidToNobody): AccessAnswer {
   return 'denied' in known
     ? { verdict: 'denied', message: known.denied }
     : { verdict: 'challenge', challenge: known };

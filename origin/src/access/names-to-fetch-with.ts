@@ -5,6 +5,7 @@ import { shardKey } from '@sepia/cluster/cluster';
 import type { Authorizer } from '@sepia/upstream/authenticator';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
+import type { PrivateRepositories } from './private-repositories.ts';
 import type { Sessions } from './sessions.ts';
 
 /** Credentials of clients that are tried for one request, the newest first. */
@@ -13,7 +14,7 @@ export const MAX_LENT = 3;
 interface NamesDeps {
   readonly members: Members;
   readonly sessions: Sessions;
-  readonly isPrivate: (repositoryKey: string) => boolean;
+  readonly privates: Pick<PrivateRepositories, 'has'>;
 }
 
 /** What is needed to know of an upstream. */
@@ -39,7 +40,7 @@ export async function* namesToFetchWith(
   const { client, anonymous, hasRobot, fetchWith } = upstream;
   const key = shardKey(upstream.name, repository);
   if (hasRobot && fetchWith !== 'client') yield client.own;
-  if (!deps.isPrivate(key)) yield anonymous;
+  if (!deps.privates.has(key)) yield anonymous;
   if (fetchWith === 'robot' || (hasRobot && fetchWith === 'any')) return;
   const tried = new Set<string>();
   for (const { authorization, as } of deps.sessions.of(key).slice(0, MAX_LENT)) {

@@ -6,8 +6,8 @@ import type { BlobIndex } from './blob-index.ts';
 
 interface AbsenceDeps {
   readonly members: Pick<Members, 'shard' | 'selfId' | 'epoch' | 'candidates'>;
-  /** This origin's part of the ring change of that epoch is done. */
-  readonly isMoved: (epoch: number) => boolean;
+  /** Whether this origin's part of the ring change of that epoch is done. */
+  readonly moves: { isDone(epoch: number): boolean };
   readonly standing: Pick<OwnStanding, 'require'>;
   readonly index: Pick<BlobIndex, 'isWanted'>;
 }
@@ -31,7 +31,7 @@ export class Absence {
         : sets[0]!.includes(members.selfId);
     // A new owner does not know before it took over; who owns it no longer may have given it away. In a ring that never
     // changed nobody is either of them.
-    if (members.epoch > 0 && !isOld && !(sets.length > 1 && this.#deps.isMoved(members.epoch)))
+    if (members.epoch > 0 && !isOld && !(sets.length > 1 && this.#deps.moves.isDone(members.epoch)))
       throw new CodedError('RECORDS_PENDING', { detail: { digest } });
     if (await index.isWanted(digest)) throw new CodedError('RECORDS_PENDING', { detail: { digest } });
   }

@@ -15,8 +15,6 @@ interface KeptDeps {
   readonly members: Pick<Members, 'shard' | 'selfId' | 'counted'>;
   readonly standing: Pick<OwnStanding, 'sender'>;
   readonly store: Pick<BlobStore, 'setAttrs'>;
-  /** It is kept here from now on: called before anything that was seen of it before can let it go. */
-  readonly onKept: (digest: Digest) => void;
 }
 
 /**
@@ -31,9 +29,15 @@ export type KeptBy = 'quorum' | 'some' | 'none' | 'unsure';
  */
 export class Kept {
   readonly #deps: KeptDeps;
+  readonly #listeners: ((digest: Digest) => void)[] = [];
 
   constructor(deps: KeptDeps) {
     this.#deps = deps;
+  }
+
+  /** It is kept here from now on: `listener` is called before anything that was seen of it before can let it go. */
+  onKept(listener: (digest: Digest) => void): void {
+    this.#listeners.push(listener);
   }
 
   /**
@@ -48,7 +52,7 @@ export class Kept {
       const isFull = now.class === 'pushed' && now.provenance.length >= MAX_PROVENANCE;
       isKept = isMount || isOurs || isFull;
       if (!isKept) return now;
-      this.#deps.onKept(digest);
+      for (const listener of this.#listeners) listener(digest);
       const provenance = withProvenance(now.provenance, { upstream, repository });
       if (now.class === 'pushed' && provenance === now.provenance) return now;
       return { ...now, class: 'pushed', writtenBack: false, provenance };

@@ -58,8 +58,6 @@ const SHARED_OPTIONS = {
 
 interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' | 'incarnation'>> {
   readonly members: Pick<Members, 'selfId' | 'shard' | 'counted'>;
-  /** Another owner knows a newer membership: resolves once it is known here. */
-  readonly onOutdated?: (epoch: number, from: string) => Promise<void>;
   readonly records: RecordStore;
   readonly standing: Pick<OwnStanding, 'require' | 'sender' | 'standing'>;
   readonly nowMs: () => number;
@@ -71,6 +69,7 @@ interface TagsDeps extends Partial<Pick<RegisterClientDeps, 'chance' | 'delay' |
 export class Tags {
   readonly #deps: TagsDeps;
   readonly #registers: RegisterClient;
+  #reach: ((epoch: number, from: string) => Promise<void>) | undefined;
 
   constructor(deps: TagsDeps) {
     this.#deps = deps;
@@ -84,6 +83,11 @@ export class Tags {
       },
       { proposerId: deps.members.selfId, ...(deps.records.isShared ? SHARED_OPTIONS : REGISTER_OPTIONS) },
     );
+  }
+
+  /** Another owner knows a newer membership: `reach` resolves once it is known here. */
+  onOutdated(reach: (epoch: number, from: string) => Promise<void>): void {
+    this.#reach = reach;
   }
 
   /** Quorum read. @throws `QUORUM_LOST`, `CONFLICT` */
@@ -232,7 +236,7 @@ export class Tags {
       signal,
     });
     const reply = parseRegisterReply(answer);
-    if (reply.type === 'outdated') await this.#deps.onOutdated?.(reply.epoch, id);
+    if (reply.type === 'outdated') await this.#reach?.(reply.epoch, id);
     return { ...reply, sender };
   }
 }

@@ -23,16 +23,20 @@ interface IntakeDeps {
   readonly targets: ReadonlyMap<string, Target>;
   readonly tagIndex: TagIndex;
   readonly nowMs: () => number;
-  /** The queue has something new. */
-  readonly wake: () => void;
 }
 
 /** What becomes a replication job: pushes, deletions, and all that is there when an operator asks. */
 export class ReplicationIntake {
   readonly #deps: IntakeDeps;
+  #wake = (): void => undefined;
 
   constructor(deps: IntakeDeps) {
     this.#deps = deps;
+  }
+
+  /** `wake` is called when the queue has something new. */
+  onNoted(wake: () => void): void {
+    this.#wake = wake;
   }
 
   /**
@@ -86,7 +90,7 @@ export class ReplicationIntake {
       queue
         .write(due)
         .catch(ignoreFailure)
-        .finally(() => this.#deps.wake());
+        .finally(() => this.#wake());
       // An intent that is about to run by itself may have run before the tag moved: jobs of their own then.
       if (nowMs() - beganMs > INTENT_MS / 2)
         await queue.write(rules.map(({ rule }) => entry(rule.name, 'waiting')));
@@ -110,7 +114,7 @@ export class ReplicationIntake {
         }),
       ),
     );
-    this.#deps.wake();
+    this.#wake();
   }
 
   /** Tag or digest of a push to a repository that its registry behind has not got. @throws `QUORUM_LOST` */
@@ -143,7 +147,7 @@ export class ReplicationIntake {
       await queue.write(entries);
       if (members.leaderOf(shardKey(rule.from, repository)) === members.selfId) count += entries.length;
     }
-    this.#deps.wake();
+    this.#wake();
     return count;
   }
 }

@@ -20,44 +20,61 @@ import { ReplicationIntake } from './intake.ts';
 import { JobQueue } from './job-queue.ts';
 import { type CarryOut, Replication } from './replication.ts';
 import { ReplicationJobs } from './replication-jobs.ts';
-import { openTargets } from './targets.ts';
+import { openTargets, type Target } from './targets.ts';
 
 /** Referrers of one manifest that are looked at; a rule may have less. */
 const MAX_REFERRERS = 10_000;
 
-interface ReplicationParts {
+interface IntakeParts {
   readonly cluster: Cluster;
   readonly members: Members;
   /** As records see them. */
   readonly recordMembers: Members;
   readonly records: RecordStore;
-  readonly blobs: Blobs;
-  readonly store: BlobStore;
-  readonly tags: Tags;
   readonly tagIndex: TagIndex;
-  readonly referrers: Referrers;
-  /** Asked late: manifests and replication know each other. */
-  readonly manifests: () => Manifests;
   readonly credentials: Readonly<Record<string, CredentialConfig>>;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly standing: Pick<OwnStanding, 'require' | 'counts' | 'sender' | 'within'>;
-  readonly metrics: Metrics;
   readonly log: Logger;
   readonly nowMs: () => number;
   readonly dateMs: () => number;
+}
+
+/** What becomes a job, and where it lies. */
+interface NotedWork {
+  readonly intake: ReplicationIntake;
+  readonly queue: JobQueue;
+  readonly jobs: ReplicationJobs;
+  readonly targets: ReadonlyMap<string, Target>;
+}
+
+interface ReplicationParts extends NotedWork {
+  readonly members: Members;
+  readonly blobs: Blobs;
+  readonly store: BlobStore;
+  readonly tags: Tags;
+  readonly referrers: Referrers;
+  readonly manifests: Manifests;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly nowMs: () => number;
   /** Carries out jobs of the registries behind upstreams. */
   readonly writeBack: CarryOut;
 }
 
-/** Builds replication with its metrics; not started. @throws {CodedError} `CONFIG_INVALID` */
-export function createReplication(parts: ReplicationParts): {
-  replication: Replication;
-  intake: ReplicationIntake;
-  queue: JobQueue;
-  jobs: ReplicationJobs;
-} {
-  const { cluster, members, records, standing, blobs, store, tags } = parts;
-  const { tagIndex, credentials, env, metrics, log, nowMs } = parts;
+/** Opens the queue and what notes jobs in it. @throws {CodedError} `CONFIG_INVALID` */
+export function openIntake(parts: IntakeParts): NotedWork {
+  const { cluster, members, records, standing, tagIndex, credentials, env, log, nowMs, dateMs } = parts;
+  const jobs = new ReplicationJobs({ records, nowMs: dateMs });
+  const queue = new JobQueue({ members: parts.recordMembers, jobs, standing, nowMs: dateMs });
+  const targets = openTargets({ cluster, credentials, env, log, nowMs, dateMs });
+  const intake = new ReplicationIntake({ members, records, queue, targets, tagIndex, nowMs });
+  return { intake, queue, jobs, targets };
+}
+
+/** Builds replication with its metrics; not started. */
+export function createReplication(parts: ReplicationParts): Replication {
+  const { members, jobs, queue, targets, blobs, store, manifests, tags, metrics, log, nowMs } = parts;
   const bytes = metrics.counter('sepia_origin_replication_bytes_total', 'Bytes of blobs sent to targets.', [
     'rule',
   ]);
@@ -66,7 +83,6 @@ export function createReplication(parts: ReplicationParts): {
     'Runs of replication jobs by how they ended: done, failed (tried again), dead.',
     ['rule', 'outcome'],
   );
-  const jobs = new ReplicationJobs({ records, nowMs: parts.dateMs });
   const reader = new BlobReader({ blobs, members });
   const referrersOf = async (
     name: { readonly upstream: string; readonly repository: RepositoryName },
@@ -84,8 +100,6 @@ export function createReplication(parts: ReplicationParts): {
   const broughtBy = async (digest: Digest): Promise<readonly Provenance[]> =>
     (await store.stat(digest))?.attrs.provenance ?? [];
   const onBytes = (rule: string, count: number): void => bytes.inc({ rule }, count);
-  const queue = new JobQueue({ members: parts.recordMembers, jobs, standing, nowMs: parts.dateMs });
-  const targets = openTargets({ cluster, credentials, env, log, nowMs, dateMs: parts.dateMs });
   const replication = new Replication({
     members,
     jobs,
@@ -93,11 +107,7 @@ export function createReplication(parts: ReplicationParts): {
     targets,
     carryOut: carryOut(parts),
     newCopy: (target, signal) =>
-      new ImageCopy(
-        { manifests: parts.manifests(), tags, reader, referrersOf, broughtBy, nowMs, onBytes },
-        target,
-        signal,
-      ),
+      new ImageCopy({ manifests, tags, reader, referrersOf, broughtBy, nowMs, onBytes }, target, signal),
     log,
     nowMs,
     chance: () => randomInt(2 ** 32) / 2 ** 32,
@@ -114,9 +124,8 @@ export function createReplication(parts: ReplicationParts): {
     'Replication jobs on record here that were given up.',
     () => replication.counts.dead,
   );
-  const noted = { members, records, queue, targets, tagIndex, nowMs };
-  const intake = new ReplicationIntake({ ...noted, wake: () => replication.wake() });
-  return { replication, intake, queue, jobs };
+  parts.intake.onNoted(() => replication.wake());
+  return replication;
 }
 
 /** What a rule wants: a copy, or a tag taken away; of the registry behind an upstream what is owed to it. */

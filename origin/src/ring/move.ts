@@ -16,6 +16,7 @@ import { shardOf } from '../records/core/record-shard.ts';
 import type { Tags } from '../records/tags.ts';
 import type { CopiesOwed } from '../recovery/copies-owed.ts';
 import type { SyncPull } from '../recovery/sync-pull.ts';
+import type { DoneMoves } from './done-moves.ts';
 
 /** Registers that are settled at once. */
 const AT_ONCE = 8;
@@ -35,6 +36,7 @@ interface MoveDeps {
   readonly index: BlobIndex;
   readonly hints: Hints;
   readonly copies: Pick<CopiesOwed, 'add'>;
+  readonly moves: DoneMoves;
   readonly log: Logger;
 }
 
@@ -56,7 +58,6 @@ export class Move {
   #registers = 0;
   /** Of this epoch all registers that this origin leads were settled. */
   #ledEpoch = -1;
-  #doneEpoch = -1;
   /** Of this change it remembers what it has done so far: it need not be done again where another step failed. */
   #epoch = -1;
   /** Old owners whose records were taken over. */
@@ -88,7 +89,7 @@ export class Move {
   }
 
   isDone(epoch: number): boolean {
-    return this.#doneEpoch >= epoch;
+    return this.#deps.moves.isDone(epoch);
   }
 
   /**
@@ -120,7 +121,7 @@ export class Move {
     await this.#untilCopied(isNew, signal);
     this.#share = 1;
     this.#step = '';
-    this.#doneEpoch = epoch;
+    this.#deps.moves.note(epoch);
     this.#deps.log.info(
       { epoch, registers: this.#registers, before: before.length },
       'part of a ring change done',

@@ -1,9 +1,10 @@
 import { epochOf } from '@sepia/cluster/ring-follower';
-import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
+import type { InternalClient } from '@sepia/http/client';
 import type { Peers } from '../gc/peers.ts';
 import { Recovery, type RecoveryDeps } from '../recovery/recovery.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import { Agreement } from './agreement.ts';
+import type { DoneMoves } from './done-moves.ts';
 import { FormerRecords } from './former-records.ts';
 import { Leftovers } from './leftovers.ts';
 import { Move } from './move.ts';
@@ -12,7 +13,6 @@ import { Ring } from './ring.ts';
 interface RingParts {
   readonly recovery: Recovery;
   readonly ring: Ring;
-  readonly move: Move;
   readonly agreement: Agreement;
 }
 
@@ -22,6 +22,7 @@ export function createRing(
     readonly client: InternalClient;
     readonly upstreams: Pick<Upstreams, 'keepsPushes'>;
     readonly sweeps: Pick<Peers, 'hold' | 'release'>;
+    readonly moves: DoneMoves;
     readonly nowMs: () => number;
   },
   options: { readonly compareEveryMs: number },
@@ -48,7 +49,8 @@ export function createRing(
     ...{ members, standing, log, pages: recovery.pages, isShared: records.isShared },
     nowMs: () => performance.now(),
   });
-  const move = new Move({ members, records, pull, tags, index, hints, copies, log });
+  const { moves } = deps;
+  const move = new Move({ members, records, pull, tags, index, hints, copies, moves, log });
   const ring: Ring = new Ring({
     cluster,
     members,
@@ -68,12 +70,7 @@ export function createRing(
       for (const id of members.ids) if (id !== members.selfId) antiEntropy.soon(id);
     },
   });
-  return { recovery, ring, move, agreement };
-}
-
-/** For the client of an origin: answers of others tell of a newer membership. */
-export function hears(
-  ring: () => Ring,
-): (call: InternalRequest, headers: InternalResponse['headers']) => void {
-  return ({ to }, headers) => ring().heard(epochOf(headers), to);
+  client.onAnswer(({ to }, headers) => ring.heard(epochOf(headers), to));
+  tags.onOutdated(async (epoch, from) => await ring.reach(epoch, from));
+  return { recovery, ring, agreement };
 }

@@ -4,6 +4,7 @@ import type { Authorizer } from '@sepia/upstream/authenticator';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import t from 'tap';
 import { Access } from '../../src/access/access.ts';
+import { PrivateRepositories } from '../../src/access/private-repositories.ts';
 import { Sessions } from '../../src/access/sessions.ts';
 import type { PublicRepositories } from '../../src/records/public-repositories.ts';
 
@@ -38,6 +39,7 @@ class Bench {
         get: () => ({ tags: { 'stale-limit': 24 * 60 * MINUTE_MS }, 'fetch-with': 'robot' }),
       },
       sessions: new Sessions({ nowMs, dateMs: () => this.nowMs + DATE_MS }),
+      privates: new PrivateRepositories(nowMs),
       publics: {
         note: () => undefined,
         forget: async () => undefined,

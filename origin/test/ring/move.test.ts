@@ -2,6 +2,7 @@ import { silentLogger } from '@sepia/base/log';
 import type { Member } from '@sepia/cluster/document';
 import { beginChange, shardOf } from '@sepia/cluster/membership';
 import t from 'tap';
+import { DoneMoves } from '../../src/ring/done-moves.ts';
 import { Move } from '../../src/ring/move.ts';
 
 interface Hint {
@@ -42,6 +43,7 @@ function world(given: { onPull?: (pulls: number) => void; hints?: () => Hint[] }
     index: { wanted: 0 } as never,
     hints: { all: async () => given.hints?.() ?? [] } as never,
     copies: { add: async () => ({ owed: 0, lacking: [] }) },
+    moves: new DoneMoves(),
     log: silentLogger(),
   });
   const run = async (): Promise<void> => await move.run(membership, new AbortController().signal);

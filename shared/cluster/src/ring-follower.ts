@@ -74,12 +74,10 @@ export function followingClient(cluster: Cluster, log: Logger, deps: ClientDeps)
       asking = false;
     }
   };
-  const client = new InternalClient({
-    ...deps,
-    onAnswer: (call, headers) => {
-      const epoch = epochOf(headers);
-      if (!asking && epoch > cluster.epoch && epoch > (others.get(call.to) ?? 0)) void follow(call, epoch);
-    },
+  const client = new InternalClient(deps);
+  client.onAnswer((call, headers) => {
+    const epoch = epochOf(headers);
+    if (!asking && epoch > cluster.epoch && epoch > (others.get(call.to) ?? 0)) void follow(call, epoch);
   });
   return client;
 }

@@ -42,16 +42,20 @@ interface InternalClientDeps {
   readonly clock: MemberClock;
   /** Signs in the former form as well, for members of the former version; see ADR 11. */
   readonly oldSignatures?: boolean;
-  /** Sees the headers of each answer. */
-  readonly onAnswer?: (call: InternalRequest, headers: InternalResponse['headers']) => void;
 }
 
 /** Signed HTTP calls to other members. Never retries: callers choose another member. */
 export class InternalClient {
   readonly #deps: InternalClientDeps;
+  readonly #listeners: ((call: InternalRequest, headers: InternalResponse['headers']) => void)[] = [];
 
   constructor(deps: InternalClientDeps) {
     this.#deps = deps;
+  }
+
+  /** `listener` sees the headers of each answer. */
+  onAnswer(listener: (call: InternalRequest, headers: InternalResponse['headers']) => void): void {
+    this.#listeners.push(listener);
   }
 
   /**
@@ -89,7 +93,7 @@ export class InternalClient {
       const signature = signatures['sepia-signature'] ?? signatures['authorization'] ?? '';
       const theirMs = clockOf(clusterKey, call.to, signature, answer.headers['sepia-clock']);
       if (theirMs !== undefined) clock.answered(call.to, theirMs, markMs);
-      this.#deps.onAnswer?.(call, answer.headers);
+      for (const listener of this.#listeners) listener(call, answer.headers);
       return {
         answer: { status: answer.statusCode, headers: answer.headers, body: answer.body },
         isMisdated:

@@ -1,0 +1,35 @@
+import { ExpiringMap } from '@sepia/base/expiring-map';
+import type { AccessChallenge } from '@sepia/cluster/api/access';
+
+/** How long it is believed that nobody may without credentials, in ms: for clients that ask twice in a row. */
+export const PRIVATE_MS = 5_000;
+const MAX_ENTRIES = 20_000;
+
+/** What the upstream said to nobody in particular: what it asks for, or no. */
+export type SaidToNobody = AccessChallenge | { readonly denied: string };
+
+/** Repositories that an upstream refused to serve to nobody in particular a moment ago, by their key. */
+export class PrivateRepositories {
+  readonly #nowMs: () => number;
+  readonly #refused = new ExpiringMap<SaidToNobody>(MAX_ENTRIES);
+
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
+  }
+
+  has(key: string): boolean {
+    return this.get(key) !== undefined;
+  }
+
+  get(key: string): SaidToNobody | undefined {
+    return this.#refused.get(key, this.#nowMs());
+  }
+
+  note(key: string, said: SaidToNobody): void {
+    this.#refused.set(key, said, this.#nowMs() + PRIVATE_MS);
+  }
+
+  forget(key: string): void {
+    this.#refused.delete(key);
+  }
+}

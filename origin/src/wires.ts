@@ -1,0 +1,48 @@
+import { InternalClient } from '@sepia/http/client';
+import { createDispatcher } from '@sepia/http/sockets';
+import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
+import { namesToFetchWith } from './access/names-to-fetch-with.ts';
+import { PrivateRepositories } from './access/private-repositories.ts';
+import { Sessions } from './access/sessions.ts';
+import { Health } from './cluster/core/health.ts';
+import { Members } from './cluster/members.ts';
+import type { Ground } from './ground.ts';
+import { Upstreams } from './upstream/upstreams.ts';
+
+const CONNECT_TIMEOUT_MS = 1_000;
+
+/** What an origin reaches others by. */
+export type Wires = Awaited<ReturnType<typeof openWires>>;
+
+/** Second: the other members, the upstreams, the swarm. @throws {CodedError} `CONFIG_INVALID`, `START_FAILED` */
+export async function openWires(ground: Ground) {
+  const { given, pace, clock, nowMs, dateMs, backends, recordEngine } = ground;
+  const { config, cluster, clusterKey, selfId, log, stops, env } = given;
+  const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
+  const health = new Health();
+  const oldSignatures = config['old-signatures'];
+  const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
+  const members = new Members({ cluster, selfId, client, health, nowMs, records: config.records.engine });
+  const recordMembers = recordEngine.seenBy(members);
+  const sessions = new Sessions({ nowMs, dateMs });
+  const privates = new PrivateRepositories(nowMs);
+  const identities = { credentials: config.credentials, env };
+  const upstreams = new Upstreams(
+    {
+      ...{ cluster, backends, log, nowMs, dateMs },
+      ...identities,
+      names: (...of) => namesToFetchWith({ members, sessions, privates }, ...of),
+    },
+    pace,
+  );
+  stops.push('upstreams', async () => await upstreams.close());
+  stops.push('sockets', async () => await dispatcher.destroy());
+  const { policies } = cluster.document;
+  const engine = memberEngine({ clusterKey, log, policies }, { id: selfId, zone: config.zone, origin: true });
+  stops.push('swarm engine', async () => await engine.stop());
+  const peerAddresses = await listenForPeers(engine, config['peer-listen']);
+  return {
+    ...{ client, health, members, recordMembers, upstreams, sessions, privates, identities },
+    ...{ engine, peerAddresses },
+  };
+}
