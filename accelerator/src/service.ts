@@ -61,108 +61,13 @@ export async function startAccelerator(
   const clusterKey = readClusterKey(config['cluster-key-file']);
   const id = config.id ?? 'accelerator';
   const log = deps.log ?? createLogger('accelerator', id, config.log.level);
-  const metrics = new Metrics('accelerator', id);
   const guard = apiGuard(config.api);
   const stops = new StopStack();
+  const given = { config, env: deps.env ?? {}, cluster, clusterKey, id, log, guard, stops };
   return await startAll(stops, async () => {
-    const clock = new MemberClock();
-    const dateMs = clock.nowMs;
-    const chance = (): number => randomInt(2 ** 32) / 2 ** 32;
-    const folder = await DataFolder.open({ log }, { dir: config.data, id });
-    stops.push('data folder', () => folder.close());
-    const work = join(config.data, 'work');
-    await sweepScratch(work);
-    const oldSignatures = config['old-signatures'];
-    const dispatcher = createDispatcher();
-    stops.push('sockets', () => dispatcher.destroy());
-    const registries = new ResultRegistries({
-      cluster,
-      credentials: config.credentials,
-      env: deps.env ?? {},
-      log,
-      nowMs: steadyMs,
-      dateMs,
-    });
-    stops.push('registries', () => registries.close());
-    const pool = new PackPool(config.threads ?? fittingThreads(availableParallelism(), processMemoryBytes()));
-    stops.push('compression threads', () => pool.close());
-    const proxies = new Proxies({
-      cluster,
-      client: followingClient(cluster, log, { dispatcher, clusterKey, memberId: id, clock, oldSignatures }),
-    });
-    const queue = new QueueClient(proxies);
-    const records = new LayerRecords(proxies);
-    const ended = metrics.counter('sepia_accelerator_conversions_total', 'Conversions by how they ended.', [
-      'outcome',
-    ]);
-    const shared = {
-      cluster,
-      proxies,
-      registryOf: (upstream: string) => registries.of(upstream),
-      cache: new JsonFolder(join(config.data, 'layers'), isLayerRecord),
-      packer: pool,
-      scratch: () => ScratchFile.create(work),
-      records,
-      clusterKey,
-      memberId: id,
-      nowMs: dateMs,
-    };
-    const reach = new Reach({ whom: 'proxies', patienceMs: PATIENCE_MS });
-    const worker = new Worker(
-      {
-        queue,
-        holder: `${id}.${randomUUID()}`,
-        log,
-        reach,
-        onEnd: (outcome) => ended.inc({ outcome }),
-        run: async (task, onProgress, signal) =>
-          await runTask(
-            { ...shared, onProgress: (progress) => onProgress({ layers: progress.view() }) },
-            task,
-            signal,
-          ),
-      },
-      { workers: config.workers },
-    );
-    metrics.gauge('sepia_accelerator_running', 'Images that are converted now.', () => worker.running);
-    const stopping = new AbortController();
-    const app = apiApp({
-      cluster,
-      queue,
-      progressOf: (job) => worker.progressOf(job),
-      guard,
-      clusterKey,
-      selfId: id,
-      log,
-      metrics,
-      clock,
-      oldSignatures,
-      stopping: stopping.signal,
-    });
-    const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
-    stops.push('listener', () => listener.stop(STOP_GRACE_MS));
-    const admin = await startAdmin(
-      {
-        log,
-        metrics,
-        app,
-        notReady: () => (stopping.signal.aborted ? 'stopping' : reach.lack(performance.now())?.why),
-        clock,
-      },
-      config['admin-listen'],
-    );
-    stops.push('admin', () => admin.stop(STOP_GRACE_MS));
-    worker.start();
-    stops.push('worker', () => worker.stop());
-    const scanning = scanForever(
-      { cluster, proxies, queue, records, log, chance },
-      config.scan,
-      stopping.signal,
-    );
-    stops.push('scan', async () => {
-      stopping.abort(new CodedError('DRAINING'));
-      await scanning;
-    });
+    const parts = await openParts(given);
+    const { worker } = parts;
+    const { listener, admin } = await serve(given, parts);
     log.info(
       { listen: listener.hostPort, admin: admin.hostPort, clusterVersion: cluster.version },
       'accelerator is ready',
@@ -170,6 +75,99 @@ export async function startAccelerator(
     const adjust = (next: AcceleratorConfig): void => putInForce(next, log, worker);
     return { url: listener.url, adminUrl: admin.url, adjust, stop: () => stops.stop() };
   });
+}
+
+interface Given {
+  readonly config: AcceleratorConfig;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cluster: Cluster;
+  readonly clusterKey: Uint8Array;
+  readonly id: string;
+  readonly log: Logger;
+  readonly guard: ReturnType<typeof apiGuard>;
+  readonly stops: StopStack;
+}
+
+/** The worker with all that it works by, from the disk to the cluster's queue; nothing runs yet. */
+async function openParts({ config, env, cluster, clusterKey, id, log, stops }: Given) {
+  const metrics = new Metrics('accelerator', id);
+  const clock = new MemberClock();
+  const dateMs = clock.nowMs;
+  const folder = await DataFolder.open({ log }, { dir: config.data, id });
+  stops.push('data folder', () => folder.close());
+  const work = join(config.data, 'work');
+  await sweepScratch(work);
+  const oldSignatures = config['old-signatures'];
+  const dispatcher = createDispatcher();
+  stops.push('sockets', () => dispatcher.destroy());
+  const { credentials } = config;
+  const registries = new ResultRegistries({ cluster, credentials, env, log, nowMs: steadyMs, dateMs });
+  stops.push('registries', () => registries.close());
+  const pool = new PackPool(config.threads ?? fittingThreads(availableParallelism(), processMemoryBytes()));
+  stops.push('compression threads', () => pool.close());
+  const signing = { dispatcher, clusterKey, memberId: id, clock, oldSignatures };
+  const proxies = new Proxies({ cluster, client: followingClient(cluster, log, signing) });
+  const queue = new QueueClient(proxies);
+  const records = new LayerRecords(proxies);
+  const shared = {
+    ...{ cluster, proxies, records, clusterKey, memberId: id, nowMs: dateMs },
+    registryOf: (upstream: string) => registries.of(upstream),
+    cache: new JsonFolder(join(config.data, 'layers'), isLayerRecord),
+    packer: pool,
+    scratch: () => ScratchFile.create(work),
+  };
+  const ended = metrics.counter('sepia_accelerator_conversions_total', 'Conversions by how they ended.', [
+    'outcome',
+  ]);
+  const reach = new Reach({ whom: 'proxies', patienceMs: PATIENCE_MS });
+  const worker = new Worker(
+    {
+      ...{ queue, holder: `${id}.${randomUUID()}`, log, reach },
+      onEnd: (outcome) => ended.inc({ outcome }),
+      run: async (task, onProgress, signal) =>
+        await runTask(
+          { ...shared, onProgress: (progress) => onProgress({ layers: progress.view() }) },
+          task,
+          signal,
+        ),
+    },
+    { workers: config.workers },
+  );
+  metrics.gauge('sepia_accelerator_running', 'Images that are converted now.', () => worker.running);
+  return { metrics, clock, proxies, queue, records, reach, worker };
+}
+
+/** Opens the port of the API and the admin port, then lets the worker and the scan run. */
+async function serve(
+  { config, cluster, clusterKey, id, log, guard, stops }: Given,
+  { metrics, clock, proxies, queue, records, reach, worker }: Awaited<ReturnType<typeof openParts>>,
+): Promise<{ readonly listener: HttpListener; readonly admin: HttpListener }> {
+  const stopping = new AbortController();
+  const app = apiApp({
+    ...{ cluster, queue, guard, clusterKey, selfId: id, log, metrics, clock },
+    progressOf: (job) => worker.progressOf(job),
+    oldSignatures: config['old-signatures'],
+    stopping: stopping.signal,
+  });
+  const listener = await HttpListener.start(app.callback(), config.listen, 'listen');
+  stops.push('listener', () => listener.stop(STOP_GRACE_MS));
+  const notReady = (): string | undefined =>
+    stopping.signal.aborted ? 'stopping' : reach.lack(performance.now())?.why;
+  const admin = await startAdmin({ log, metrics, app, notReady, clock }, config['admin-listen']);
+  stops.push('admin', () => admin.stop(STOP_GRACE_MS));
+  worker.start();
+  stops.push('worker', () => worker.stop());
+  const chance = (): number => randomInt(2 ** 32) / 2 ** 32;
+  const scanning = scanForever(
+    { cluster, proxies, queue, records, log, chance },
+    config.scan,
+    stopping.signal,
+  );
+  stops.push('scan', async () => {
+    stopping.abort(new CodedError('DRAINING'));
+    await scanning;
+  });
+  return { listener, admin };
 }
 
 function putInForce(config: AcceleratorConfig, log: Logger, worker: Worker): void {
