@@ -107,13 +107,14 @@ const ONES: readonly OneOfEach[] = [
     homes: ['shared/cluster/src/ring.ts'],
   },
   {
-    what: 'memory of who is silent, in each service that asks',
+    what: 'memory of who is silent',
     copy: /\bclass \w*Health\b/,
-    homes: [
-      'agent/src/cluster/members.ts',
-      'origin/src/cluster/core/health.ts',
-      'proxy/src/cluster/core/origin-health.ts',
-    ],
+    homes: ['shared/cluster/src/core/health.ts'],
+  },
+  {
+    what: 'whether what a member said is silence, an answer, the last word',
+    copy: /\bfunction is(?:Silence|Definite|Certain|Decisive)\b|=== 'PEER_HTTP' && \w+\.detail/,
+    homes: ['shared/cluster/src/core/answers.ts'],
   },
   {
     what: 'belief in a link, which ends by time and by a revocation',

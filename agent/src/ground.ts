@@ -16,7 +16,7 @@ import { DataFolder } from '@sepia/store/data-folder';
 import { diskFiles } from '@sepia/store/files/disk-files';
 import type { FilePort } from '@sepia/store/files/file-port';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
-import { MemberHealth } from './cluster/members.ts';
+import { CallWatch } from './cluster/members.ts';
 import { OriginClient } from './cluster/origin-client.ts';
 import { TrackerClient } from './cluster/tracker-client.ts';
 import type { AgentConfig } from './config.ts';
@@ -101,7 +101,7 @@ export async function layGround(
 /** Those whom an agent asks. */
 export interface Outside {
   readonly client: InternalClient;
-  readonly health: MemberHealth;
+  readonly health: CallWatch;
   readonly trackers: TrackerClient;
   readonly origins: OriginClient;
   readonly upstreamClient: (name: string) => UpstreamClient;
@@ -120,7 +120,7 @@ export function reachOut(ground: Ground, env: AgentGiven['env'] = {}): Outside {
     clock,
     oldSignatures: config['old-signatures'],
   });
-  const health = new MemberHealth(nowMs);
+  const health = new CallWatch(nowMs);
   const upstreams = new UpstreamClients({ cluster, log, nowMs, env });
   stops.push('upstreams', () => upstreams.stop());
   return {

@@ -15,7 +15,7 @@ export type OriginParts = Ground & Wires & Names & Content & Pushes & Keeping;
 
 /** Last: the port for members and the admin port. They serve when this resolves. @throws {CodedError} `START_FAILED` */
 export async function openDoors(parts: OriginParts) {
-  const { given, metrics, clock, standing, ending, room, recordEngine, nowMs } = parts;
+  const { given, metrics, clock, standing, ending, room, recordEngine } = parts;
   const { health, ring, recovery, scrubber, writeBack, writeBehind } = parts;
   const { config, cluster, clusterKey, selfId, log, stops } = given;
   const { deadlines } = config;
@@ -46,7 +46,7 @@ export async function openDoors(parts: OriginParts) {
         ...[...ring.warnings, ...recovery.warnings, ...scrubber.warnings, ...room.warnings],
         ...[...writeBack.warnings, ...writeBehind.warnings, ...recordEngine.warnings],
       ],
-      debug: { suspects: () => health.suspects(nowMs()) },
+      debug: { suspects: () => health.suspects },
     },
     config['admin-listen'],
   );

@@ -1,11 +1,11 @@
 import type { Metrics } from '@sepia/base/metrics';
 import type { Cluster } from '@sepia/cluster/cluster';
+import type { Health } from '@sepia/cluster/core/health';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { BlobIndex } from './blobs/blob-index.ts';
 import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';
-import type { Health } from './cluster/core/health.ts';
 import type { Fetches } from './fetch/fetches.ts';
 import type { Recovery } from './recovery/recovery.ts';
 
@@ -19,12 +19,11 @@ interface GaugedParts {
   readonly health: Health;
   readonly recovery: Recovery;
   readonly index: BlobIndex;
-  readonly nowMs: () => number;
 }
 
 /** Gauges of an origin's parts, read when they are asked for. */
 export function originGauges(metrics: Metrics, parts: GaugedParts): void {
-  const { cluster, fetches, uploads, swarms, store, room, health, recovery, index, nowMs } = parts;
+  const { cluster, fetches, uploads, swarms, store, room, health, recovery, index } = parts;
   metrics.gauge(
     'sepia_origin_ring_epoch',
     "Epoch of the ring's membership; odd while a change is under way.",
@@ -71,11 +70,7 @@ export function originGauges(metrics: Metrics, parts: GaugedParts): void {
   metrics.gauge('sepia_origin_settled', '1 once what this origin says of records counts.', () =>
     recovery.startUp.waiting === undefined ? 1 : 0,
   );
-  metrics.gauge(
-    'sepia_origin_suspects',
-    'Origins that did not answer lately.',
-    () => health.suspects(nowMs()).length,
-  );
+  metrics.gauge('sepia_origin_suspects', 'Origins that did not answer lately.', () => health.suspects.length);
 }
 
 /** Counters of blobs: what upstreams sent and failed, and what was answered. */

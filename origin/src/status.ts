@@ -1,5 +1,6 @@
 import type { BlobBackend } from '@sepia/backend/blob-backend';
 import type { Cluster } from '@sepia/cluster/cluster';
+import type { Health } from '@sepia/cluster/core/health';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { DiskRoom } from '@sepia/store/disk-room';
 import type { Scrubber } from '@sepia/store/scrubber';
@@ -8,7 +9,6 @@ import type { WriteBehind } from './backend/write-behind.ts';
 import type { Replicator } from './blobs/replicator.ts';
 import type { Swarms } from './blobs/swarms.ts';
 import type { Uploads } from './blobs/uploads.ts';
-import type { Health } from './cluster/core/health.ts';
 import type { Fetches } from './fetch/fetches.ts';
 import type { Recovery } from './recovery/recovery.ts';
 import type { WriteBackView } from './write-back/start.ts';
@@ -69,7 +69,7 @@ export async function originStatus(parts: StatusParts): Promise<unknown> {
     owed: recovery.owed(),
     writeBack: writeBack.backlogs(),
     scrub: { ...scrubber.pass, damaged: scrubber.damaged },
-    suspects: health.suspects(nowMs()),
+    suspects: health.suspects,
     fetches: [...fetches].map((fetch) => ({
       digest: fetch.name.digest,
       upstream: fetch.name.upstream,

@@ -1,15 +1,17 @@
+import { Health, type Rest } from '@sepia/cluster/core/health';
 import { InternalClient } from '@sepia/http/client';
 import { createDispatcher } from '@sepia/http/sockets';
 import { listenForPeers, memberEngine } from '@sepia/swarm/shell/member-engine';
 import { namesToFetchWith } from './access/names-to-fetch-with.ts';
 import { PrivateRepositories } from './access/private-repositories.ts';
 import { Sessions } from './access/sessions.ts';
-import { Health } from './cluster/core/health.ts';
 import { Members } from './cluster/members.ts';
 import type { Ground } from './ground.ts';
 import { Upstreams } from './upstream/upstreams.ts';
 
 const CONNECT_TIMEOUT_MS = 1_000;
+/** How long a member that failed is passed over. */
+const REST: Rest = { firstMs: 1_000, maxMs: 15_000 };
 
 /** What an origin reaches others by. */
 export type Wires = Awaited<ReturnType<typeof openWires>>;
@@ -19,7 +21,7 @@ export async function openWires(ground: Ground) {
   const { given, pace, clock, nowMs, dateMs, backends, recordEngine } = ground;
   const { config, cluster, clusterKey, selfId, log, stops, env } = given;
   const dispatcher = createDispatcher({ connectTimeoutMs: CONNECT_TIMEOUT_MS });
-  const health = new Health();
+  const health = new Health(nowMs, REST);
   const oldSignatures = config['old-signatures'];
   const client = new InternalClient({ dispatcher, clusterKey, memberId: selfId, clock, oldSignatures });
   const members = new Members({ cluster, selfId, client, health, nowMs, records: config.records.engine });

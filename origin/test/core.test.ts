@@ -2,7 +2,6 @@ import { Bitfield } from '@sepia/base/bitfield';
 import { CodedError } from '@sepia/base/errors';
 import t from 'tap';
 import { locate } from '../src/blobs/core/quorum.ts';
-import { Health } from '../src/cluster/core/health.ts';
 import { FetchPace } from '../src/fetch/core/fetch-pace.ts';
 import { FetchPlan } from '../src/fetch/core/fetch-plan.ts';
 import { errorWeight, retryDelayMs } from '../src/fetch/core/fetch-retry.ts';
@@ -231,22 +230,6 @@ t.test('pace: retries with growing pauses, ends without progress, lingers for re
   t.equal(errorWeight('BACKEND_DOWN'), 'passing');
   t.equal(errorWeight('UPSTREAM_DENIED'), 'certain');
   t.equal(retryDelayMs(50, undefined), 2_000);
-  t.end();
-});
-
-t.test('health passes over who failed, longer each time, and forgives at once', (t) => {
-  const health = new Health();
-  health.failed('b', 0);
-  t.same(health.order(['b', 'a', 'c'], 10), ['a', 'c', 'b']);
-  t.same(health.suspects(10), ['b']);
-  t.equal(health.isSuspect('b', 1_001), false);
-  health.failed('b', 1_001);
-  t.equal(health.isSuspect('b', 2_900), true);
-  for (let count = 0; count < 30; count++) health.failed('b', 3_000);
-  t.equal(health.isSuspect('b', 17_999), true);
-  t.equal(health.isSuspect('b', 18_001), false, 'never for more than 15 s');
-  health.answered('b');
-  t.same(health.order(['b', 'a'], 3_000), ['b', 'a']);
   t.end();
 });
 

@@ -143,17 +143,13 @@ export function createFace(parts: FaceParts, stops: StopStack): Face {
 }
 
 /** What is told of the face at `/metrics`. */
-function watchFace(
-  { metrics, origins, entrance, nowMs }: FaceParts,
-  cache: ManifestCache,
-  gate: PushGate,
-): void {
+function watchFace({ metrics, origins, entrance }: FaceParts, cache: ManifestCache, gate: PushGate): void {
   metrics.watch('sepia_proxy_manifest_cache_bytes', 'Memory held by cached manifests.', () => cache.used);
   metrics.watch('sepia_proxy_open_uploads', 'Requests with a blob in their body.', () => gate.open);
   metrics.watch(
     'sepia_proxy_origins_answering',
     'Origins that answer: /readyz counts these.',
-    () => origins.ids.length - origins.health.silent(origins.ids, nowMs()).length,
+    () => origins.ids.length - origins.health.silent(origins.ids).length,
   );
   metrics.watch(
     'sepia_proxy_accounts_differ',

@@ -5,9 +5,9 @@ import type { Logger } from '@sepia/base/log';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { linkKey } from '@sepia/base/names/blob-name';
 import type { Revocation } from '@sepia/cluster/api/revocation';
+import { isDefinite } from '@sepia/cluster/core/answers';
 import type { LinkLedger } from '@sepia/cluster/core/link-ledger';
 import type { BlobStore } from '@sepia/store/blob-store';
-import { isCertain } from '../cluster/members.ts';
 import type { OriginClient } from '../cluster/origin-client.ts';
 import type { Hints } from './core/hints.ts';
 import type { Seeds } from './seeds.ts';
@@ -76,7 +76,7 @@ export class Links {
     } catch (error) {
       throwIfBug(error);
       if (isCoded(error, 'BLOB_UNKNOWN')) await this.drop([name]);
-      if (isCertain(error)) throw error;
+      if (isDefinite(error)) throw error;
       log.debug({ digest: name.digest, reason: String(error) }, 'nobody says whether a link is still there');
     }
   }

@@ -9,6 +9,7 @@ import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
+import { isDecisive } from '@sepia/cluster/core/answers';
 import { candidatesOf, ownersOf } from '@sepia/cluster/ring';
 import {
   type BasicCredentials,
@@ -25,7 +26,7 @@ import { carriesPassword } from '@sepia/upstream/transport';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import { type BackToSourcePolicy, sourceDelayMs } from '../source/core/back-to-source.ts';
 import type { SourceGate } from '../source/source-gate.ts';
-import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
+import { type CallWatch, type Target, targetsOf } from './members.ts';
 
 /** A member that is silent for this long is passed over, in ms. */
 const HEDGE_MS = 1_000;
@@ -45,7 +46,7 @@ const MAX_NAMES = 5_000;
 interface AccessClientDeps {
   readonly cluster: Cluster;
   readonly client: InternalClient;
-  readonly health: MemberHealth;
+  readonly health: CallWatch;
   readonly gate: SourceGate;
   readonly upstreamClient: (upstream: string) => UpstreamClient;
   readonly nodeId: string;

@@ -7,12 +7,13 @@ import { type OwnerEntry, SMALL_BLOB_BYTES } from '@sepia/cluster/api/join';
 import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { isDecisive } from '@sepia/cluster/core/answers';
 import { candidatesOf } from '@sepia/cluster/ring';
 import { answeredRange, type RangeBody } from '@sepia/http/bodies/range-stream';
 import { type InternalClient, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES, pieceHash, pieceLength } from '@sepia/metainfo/tree';
-import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
+import { type CallWatch, type Target, targetsOf } from './members.ts';
 import { type MetainfoNews, newsOf } from './tracker-client.ts';
 import type { Wish } from './wish.ts';
 
@@ -39,12 +40,12 @@ export interface VouchedPiece {
 export class OriginClient {
   readonly #cluster: Cluster;
   readonly #client: InternalClient;
-  readonly #health: MemberHealth;
+  readonly #health: CallWatch;
 
   constructor(deps: {
     readonly cluster: Cluster;
     readonly client: InternalClient;
-    readonly health: MemberHealth;
+    readonly health: CallWatch;
   }) {
     this.#cluster = deps.cluster;
     this.#client = deps.client;

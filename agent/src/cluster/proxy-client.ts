@@ -1,8 +1,9 @@
 import { firstAnswer } from '@sepia/base/async/ask-many';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { isDecisive } from '@sepia/cluster/core/answers';
 import { ownersOf } from '@sepia/cluster/ring';
 import type { InternalClient, InternalRequest } from '@sepia/http/client';
-import { isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
+import { type CallWatch, type Target, targetsOf } from './members.ts';
 
 /** A proxy that is silent for this long is passed over, in ms. */
 const HEDGE_MS = 500;
@@ -14,14 +15,14 @@ export class ProxyClient {
   readonly #deps: {
     readonly cluster: Cluster;
     readonly client: InternalClient;
-    readonly health: MemberHealth;
+    readonly health: CallWatch;
     readonly nodeId: string;
   };
 
   constructor(deps: {
     readonly cluster: Cluster;
     readonly client: InternalClient;
-    readonly health: MemberHealth;
+    readonly health: CallWatch;
     readonly nodeId: string;
   }) {
     this.#deps = deps;

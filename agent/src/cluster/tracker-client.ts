@@ -7,9 +7,10 @@ import type { LeaseAnswer, LeaseRequest } from '@sepia/cluster/api/lease';
 import { to } from '@sepia/cluster/api/route';
 import { TRACKER } from '@sepia/cluster/api/tracker';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { isDecisive, isDefinite } from '@sepia/cluster/core/answers';
 import type { InternalClient } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
-import { isCertain, isDecisive, type MemberHealth, type Target, targetsOf } from './members.ts';
+import { type CallWatch, type Target, targetsOf } from './members.ts';
 
 /** A silent tracker is passed over after this, in ms. */
 const HEDGE_MS = 800;
@@ -32,12 +33,12 @@ export function newsOf(bytes: Uint8Array, etag: string | string[] | undefined): 
 export class TrackerClient {
   readonly #cluster: Cluster;
   readonly #client: InternalClient;
-  readonly #health: MemberHealth;
+  readonly #health: CallWatch;
 
   constructor(deps: {
     readonly cluster: Cluster;
     readonly client: InternalClient;
-    readonly health: MemberHealth;
+    readonly health: CallWatch;
   }) {
     this.#cluster = deps.cluster;
     this.#client = deps.client;
@@ -94,7 +95,7 @@ export class TrackerClient {
     const { status, bytes, headers } = await firstAnswer(targets, ask, {
       hedgeAfterMs: waitMs + HEDGE_MS,
       signal,
-      isFinal: isCertain,
+      isFinal: isDefinite,
     });
     return status === 304 ? undefined : newsOf(bytes, headers['etag']);
   }

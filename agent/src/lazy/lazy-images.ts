@@ -16,8 +16,8 @@ import { to } from '@sepia/cluster/api/route';
 import { PROFILE_ANSWER } from '@sepia/cluster/api/start-profile';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { leastBytes } from '@sepia/cluster/conversion-rule';
+import { isDefinite } from '@sepia/cluster/core/answers';
 import type { ManifestAnswer } from '@sepia/face/manifest-answer';
-import { isCertain } from '../cluster/members.ts';
 import type { ProxyClient } from '../cluster/proxy-client.ts';
 import { readCommand, readDiffIds } from './core/image-config.ts';
 import { type PulledImage, PulledImages } from './core/pulled-images.ts';
@@ -213,7 +213,7 @@ export class LazyImages {
         } catch (error) {
           throwIfBug(error);
           // A "no" of the cluster is one: this repository does not have the layer.
-          return { binding: undefined, isUnanswered: !(isCoded(error) && isCertain(error)) };
+          return { binding: undefined, isUnanswered: !(isCoded(error) && isDefinite(error)) };
         }
       }),
     );

@@ -6,7 +6,7 @@ import type { InternalClient } from '@sepia/http/client';
 import type { UpstreamClient } from '@sepia/upstream/upstream-client';
 import t from 'tap';
 import { AccessClient } from '../../src/cluster/access-client.ts';
-import { MemberHealth } from '../../src/cluster/members.ts';
+import { CallWatch } from '../../src/cluster/members.ts';
 import type { SourceGate } from '../../src/source/source-gate.ts';
 
 const NOW_MS = 1_000_000;
@@ -31,7 +31,7 @@ function alone(): AccessClient {
     {
       cluster: new Cluster(parseClusterDocument(DOCUMENT, 'cluster.yaml')),
       client: { bytes: silent, raw: silent } as unknown as InternalClient,
-      health: new MemberHealth(nowMs),
+      health: new CallWatch(nowMs),
       gate: { note: () => undefined, silentForMs: () => 60_000 } as unknown as SourceGate,
       upstreamClient: () => upstream,
       nodeId: 'agent-1',

@@ -5,12 +5,13 @@ import { H_EPOCH, H_RECORDS, H_STANDING } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { headTo } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { isSilence } from '@sepia/cluster/core/answers';
+import type { Health } from '@sepia/cluster/core/health';
 import type { Member } from '@sepia/cluster/document';
 import { candidatesOf, type Ownership, type Shard } from '@sepia/cluster/ring';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
 import type { Sender } from '@sepia/records/core/standing';
 import { senderOf } from '@sepia/records/sender-header';
-import type { Health } from './core/health.ts';
 
 /** A member that says nothing to a small question within this counts as failing, in ms. */
 export const QUICK_MS = 800;
@@ -96,7 +97,7 @@ export class Members {
 
   /** Ids in the order to try them. */
   order(ids: readonly string[]): string[] {
-    return this.#deps.health.order(ids, this.#deps.nowMs());
+    return this.#deps.health.order(ids);
   }
 
   /** Calls `listener` when an origin answers that did not before. */
@@ -105,7 +106,7 @@ export class Members {
   }
 
   isSuspect(id: string): boolean {
-    return id !== this.selfId && this.#deps.health.isSuspect(id, this.#deps.nowMs());
+    return id !== this.selfId && this.#deps.health.isSuspect(id);
   }
 
   /** The first owner that is not suspected. */
@@ -223,25 +224,16 @@ export class Members {
         throwIfBug(error);
         last = error;
         if (call.signal?.aborted === true) {
-          if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS)
-            health.failed(id, nowMs());
+          if (call.headersTimeoutMs === undefined && nowMs() - startedMs >= SILENT_MS) health.failed(id);
           throw error;
         }
-        const answered =
-          isCoded(error) &&
-          error.code !== 'SIGNATURE_INVALID' &&
-          (error.code !== 'PEER_HTTP' || error.detail['status'] !== undefined);
+        const answered = isCoded(error) && !isSilence(error);
         if (answered) this.#answered(id);
         if (answered || call.body !== undefined) break;
       }
     }
     // Who refuses our signature (a clock is off) is as good as dead to us.
-    if (
-      !isCoded(last) ||
-      last.code === 'SIGNATURE_INVALID' ||
-      (last.code === 'PEER_HTTP' && last.detail['status'] === undefined)
-    )
-      health.failed(id, nowMs());
+    if (!isCoded(last) || isSilence(last)) health.failed(id);
     throw last;
   }
 }

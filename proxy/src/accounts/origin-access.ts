@@ -8,6 +8,7 @@ import { H_CLIENT_AUTH } from '@sepia/cluster/api/headers';
 import { ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { isDecisive } from '@sepia/cluster/core/answers';
 import type { BasicCredentials } from '@sepia/face/access/authorization';
 import { parseRepositoryScope } from '@sepia/face/access/scope';
 import { accessCall } from '@sepia/face/door/upstream-access';
@@ -15,7 +16,7 @@ import { readLimited } from '@sepia/http/client';
 import { basic } from '@sepia/upstream/credentials/basic';
 import { carriesPassword } from '@sepia/upstream/transport';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { isDecisive, type OriginRequest, type Origins } from '../cluster/origins.ts';
+import type { OriginRequest, Origins } from '../cluster/origins.ts';
 
 /** An origin may have to ask a slow upstream; the next is asked beside a silent one after this, in ms. */
 const HEDGE_MS = 1_000;

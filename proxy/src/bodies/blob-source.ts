@@ -3,8 +3,9 @@ import { CodedError } from '@sepia/base/errors';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import { isDecisive } from '@sepia/cluster/core/answers';
 import type { InternalResponse } from '@sepia/http/client';
-import { isDecisive, type Origins } from '../cluster/origins.ts';
+import type { Origins } from '../cluster/origins.ts';
 import type { SourcePlan } from './core/choose-source.ts';
 
 /** Whoever has the whole blob must begin to answer within this, else the next is asked beside it, in ms. */

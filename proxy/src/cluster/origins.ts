@@ -1,12 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { askAll } from '@sepia/base/async/ask-many';
 import { SingleFlight } from '@sepia/base/async/single-flight';
-import { CodedError, isCoded, isUpstreamFailure } from '@sepia/base/errors';
+import { CodedError, isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import { pause } from '@sepia/base/lifecycle';
 import { ORIGIN_BLOBS, ORIGIN_RECORDS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { isSilence } from '@sepia/cluster/core/answers';
+import type { Health } from '@sepia/cluster/core/health';
 import type { Member } from '@sepia/cluster/document';
 import { candidatesOf, type Shard } from '@sepia/cluster/ring';
 import {
@@ -15,7 +17,6 @@ import {
   type InternalResponse,
   readLimited,
 } from '@sepia/http/client';
-import type { OriginHealth } from './core/origin-health.ts';
 import { quorumLack } from './core/quorum-lack.ts';
 
 const PROBE_EVERY_MS = 1_000;
@@ -36,8 +37,7 @@ interface OriginsDeps {
   readonly client: InternalClient;
   /** Sockets of its own: who asks whether an origin lives never queues behind bodies. */
   readonly prober?: InternalClient;
-  readonly health: OriginHealth;
-  readonly nowMs: () => number;
+  readonly health: Health;
 }
 
 /** Calls to origins, noting who answers. */
@@ -54,7 +54,7 @@ export class Origins {
     return this.#deps.cluster.members('origin').map((member) => member.id);
   }
 
-  get health(): OriginHealth {
+  get health(): Health {
     return this.#deps.health;
   }
 
@@ -76,7 +76,7 @@ export class Origins {
 
   /** True if the origin answered anything within the last `ms`. */
   alive(id: string, ms: number): boolean {
-    return this.#deps.health.aliveWithin(id, ms, this.#deps.nowMs());
+    return this.#deps.health.aliveWithin(id, ms);
   }
 
   /** Why an origin refused our signature last. */
@@ -84,7 +84,7 @@ export class Origins {
 
   /** Undefined while a majority answers, else why not, and why one refuses us. */
   lack(): string | undefined {
-    const why = quorumLack(this.ids, this.health, this.#deps.nowMs());
+    const why = quorumLack(this.ids, this.health);
     return why === undefined || this.refusedBy === undefined ? why : `${why} (${this.refusedBy})`;
   }
 
@@ -93,12 +93,12 @@ export class Origins {
     const member = this.#deps.cluster.member(id);
     try {
       const answer = await this.#anyUrl(member, call, client);
-      this.health.ok(id, this.#deps.nowMs());
+      this.health.answered(id);
       return answer;
     } catch (error) {
       if (isCoded(error, 'SIGNATURE_INVALID')) this.refusedBy = `${id}: ${error.message}`;
       if (isSilence(error)) this.health.failed(id);
-      else if (isCoded(error) && call.signal?.aborted !== true) this.health.ok(id, this.#deps.nowMs());
+      else if (isCoded(error) && call.signal?.aborted !== true) this.health.answered(id);
       throw error;
     }
   }
@@ -175,7 +175,7 @@ export class Origins {
   /** Probes, each second until the signal aborts, every origin that is suspect or that no call heard of lately. */
   async watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const unheard = this.health.unheard(this.ids, HEARD_MS, this.#deps.nowMs());
+      const unheard = this.health.unheard(this.ids, HEARD_MS);
       const round = askAll(unheard, async (id) => await this.probe(id, signal));
       await Promise.all([round, pause(PROBE_EVERY_MS, signal)]);
     }
@@ -199,33 +199,6 @@ export class Origins {
     }
     throw new CodedError('NO_PEERS', { message: 'member without address' });
   }
-}
-
-/**
- * True when a member is no use to us: it gave no answer at all, or refuses our signature (another key, or a clock that
- * is off), as dead as the other.
- */
-export function isSilence(error: unknown): boolean {
-  if (isCoded(error, 'SIGNATURE_INVALID')) return true;
-  return isCoded(error, 'PEER_HTTP') && error.detail['status'] === undefined;
-}
-
-/** True for an answer that no other origin would better. */
-export function isDefinite(error: unknown): boolean {
-  return (
-    isCoded(error) &&
-    !error.facts.retryable &&
-    error.code !== 'INTERNAL' &&
-    error.code !== 'SIGNATURE_INVALID'
-  );
-}
-
-/**
- * True for an answer about content of an upstream that ends the search: definite, or how the upstream failed, as the origin
- * that asked it tells. That one has waited as long as anybody may; each other would wait as long once more.
- */
-export function isDecisive(error: unknown): boolean {
-  return isDefinite(error) || isUpstreamFailure(error);
 }
 
 /** An id for a change of a tag that several origins may be given, one after the other. */

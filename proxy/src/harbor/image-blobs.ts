@@ -5,11 +5,12 @@ import { H_STALE, H_UPSTREAM_AUTHORIZATION } from '@sepia/cluster/api/headers';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { isDefinite } from '@sepia/cluster/core/answers';
 import { readLimited } from '@sepia/http/client';
 import { isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '@sepia/oci/manifest';
 import { type Reference, referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { headerOf, isDefinite, type Origins } from '../cluster/origins.ts';
+import { headerOf, type Origins } from '../cluster/origins.ts';
 import type { ImageName } from './core/image-url.ts';
 
 const MAX_DEPTH = 4;

@@ -7,11 +7,12 @@ import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { PROXY } from '@sepia/cluster/api/proxy';
 import { to } from '@sepia/cluster/api/route';
 import { type Cluster, shardKey } from '@sepia/cluster/cluster';
+import { isDefinite } from '@sepia/cluster/core/answers';
 import type { NodeCommands } from '@sepia/cluster/node-commands';
 import type { InternalClient } from '@sepia/http/client';
 import { readLimited } from '@sepia/http/client';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { isDefinite, type Origins } from '../cluster/origins.ts';
+import type { Origins } from '../cluster/origins.ts';
 import type { ManifestCache } from '../registry/core/manifest-cache.ts';
 
 /** Origins ask the upstream first, in ms. */

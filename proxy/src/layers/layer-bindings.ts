@@ -10,8 +10,9 @@ import {
 } from '@sepia/cluster/api/layer-binding';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { headTo, to } from '@sepia/cluster/api/route';
+import { isDefinite } from '@sepia/cluster/core/answers';
 import type { Registers } from '@sepia/records/jobs/job-queue';
-import { isDefinite, type Origins } from '../cluster/origins.ts';
+import type { Origins } from '../cluster/origins.ts';
 
 const HEDGE_MS = 500;
 /** An origin may have to ask the upstream whether the repository has the layer, in ms. */

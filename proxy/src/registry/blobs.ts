@@ -55,7 +55,7 @@ export function readBlob(deps: BlobDeps): RegistryHandler<'blob'> {
     if (
       ctx.method === 'HEAD' &&
       !deps.takesDeletes(target.upstream) &&
-      plan.isCertain &&
+      plan.isDefinite &&
       plan.sizeBytes !== undefined &&
       headers['if-none-match'] === undefined
     ) {

@@ -6,10 +6,11 @@ import { H_CHANGE } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS, ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { type RouteCall, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { isDefinite } from '@sepia/cluster/core/answers';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { referenceText } from '@sepia/oci/route';
 import { whileAlive } from '../bodies/blob-source.ts';
-import { isDefinite, newChange, type Origins } from '../cluster/origins.ts';
+import { newChange, type Origins } from '../cluster/origins.ts';
 import { clientSignal, sendEmpty } from './answers.ts';
 
 /** An origin that records a delete on a quorum and tells the others needs less than this, in ms. */

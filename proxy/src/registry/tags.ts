@@ -4,10 +4,11 @@ import { throwIfBug } from '@sepia/base/failure';
 import { ORIGIN_NAMES } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
+import { isDefinite } from '@sepia/cluster/core/answers';
 import type { RegistryHandler } from '@sepia/face/registry-app';
 import { readLimited } from '@sepia/http/client';
 import { queryValue } from '@sepia/http/signed';
-import { isDefinite, type Origins } from '../cluster/origins.ts';
+import type { Origins } from '../cluster/origins.ts';
 import { clientSignal } from './answers.ts';
 import { parsePageSize, tagPage } from './core/tag-page.ts';
 

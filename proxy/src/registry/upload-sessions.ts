@@ -5,10 +5,11 @@ import { throwIfBug } from '@sepia/base/failure';
 import type { ResolvedName } from '@sepia/base/names/upstream-name';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
+import { isDefinite, isSilence } from '@sepia/cluster/core/answers';
 import { type InternalResponse, readLimited } from '@sepia/http/client';
 import type { FlowLimits } from '../bodies/core/flow.ts';
 import { type RequestBody, watchFlow } from '../bodies/request-body.ts';
-import { isDefinite, isSilence, type OriginRequest, type Origins } from '../cluster/origins.ts';
+import type { OriginRequest, Origins } from '../cluster/origins.ts';
 import type { UploadId } from './core/upload.ts';
 
 /** A stager that answers nothing for this long is lost, in ms (design, "One push"). */

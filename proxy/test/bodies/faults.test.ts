@@ -1,5 +1,6 @@
 import { silentLogger } from '@sepia/base/log';
 import { parseRepositoryName } from '@sepia/base/names/repository';
+import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
 import { createApp } from '@sepia/http/app';
 import { createGate } from '@sepia/http/gate';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
@@ -8,7 +9,6 @@ import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import { severalParts, twoRanges, virtualGet } from '@sepia/test-support/virtual-get';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
-import { OriginHealth } from '../../src/cluster/core/origin-health.ts';
 import { Origins } from '../../src/cluster/origins.ts';
 import { readBlob } from '../../src/registry/blobs.ts';
 import { type Truth, truthOf } from '../support/answers.ts';
@@ -53,8 +53,7 @@ async function run(truth: Truth, weather: Weather, seed: number): Promise<Outcom
     const origins = new Origins({
       cluster: faulty.cluster,
       client: faulty,
-      health: new OriginHealth(),
-      nowMs: Date.now,
+      health: new Health(Date.now, UNTIL_IT_ANSWERS),
     });
     const handler = readBlob({ origins, log: silentLogger(), takesDeletes: () => true, stallMs: STALL_MS });
     const app = createApp({ log: silentLogger(), gate: createGate({ open: { '/*': 'anyone' } }) });

@@ -1,6 +1,7 @@
 import { CodedError } from '@sepia/base/errors';
 import { delay } from '@sepia/base/lifecycle';
 import { silentLogger } from '@sepia/base/log';
+import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
 import type { InternalClient, InternalRequest, InternalResponse } from '@sepia/http/client';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import { Chance } from '@sepia/swarm/core/random';
@@ -8,7 +9,6 @@ import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
 import { openOriginBlob } from '../../src/bodies/origin-blob.ts';
-import { OriginHealth } from '../../src/cluster/core/origin-health.ts';
 import { Origins } from '../../src/cluster/origins.ts';
 import { truthOf } from '../support/answers.ts';
 import { FaultyOrigins } from '../support/faulty-origins.ts';
@@ -30,14 +30,13 @@ function readers(answer: Call = async (request, right) => await right.call(reque
   const origins = new Origins({
     cluster: right.cluster,
     client: { call } as unknown as InternalClient,
-    health: new OriginHealth(),
-    nowMs: () => 0,
+    health: new Health(() => 0, UNTIL_IT_ANSWERS),
   });
   const name = { upstream: 'local', repository: 'app', digest: truth.digest } as never;
   const plan = {
     type: 'holders',
     originIds: ['origin-1', 'origin-2'],
-    isCertain: true,
+    isDefinite: true,
     sizeBytes: truth.bytes.length,
   } as const;
   const deps = { origins, log: silentLogger(), stallMs: 30_000 };

@@ -2,11 +2,11 @@ import { Readable } from 'node:stream';
 import { mock } from 'node:test';
 import { CodedError, isCoded } from '@sepia/base/errors';
 import { Cluster } from '@sepia/cluster/cluster';
+import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
 import { parseClusterDocument } from '@sepia/cluster/load-document';
 import type { InternalClient } from '@sepia/http/client';
 import t from 'tap';
 import { whileAlive } from '../../src/bodies/blob-source.ts';
-import { OriginHealth } from '../../src/cluster/core/origin-health.ts';
 import { Origins } from '../../src/cluster/origins.ts';
 
 const never = new AbortController().signal;
@@ -38,8 +38,7 @@ function origin() {
     cluster,
     client: clientOf('bodies'),
     prober: clientOf('probes'),
-    health: new OriginHealth(),
-    nowMs: () => state.nowMs,
+    health: new Health(() => state.nowMs, UNTIL_IT_ANSWERS),
   });
   return { origins, asked, state };
 }
@@ -85,7 +84,8 @@ t.test('an origin that answers others lives: it is not asked', async (t) => {
     await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
   });
   const ended = Promise.allSettled([waiting]);
-  origins.health.ok('origin-1', 100);
+  state.nowMs = 100;
+  origins.health.answered('origin-1');
   state.nowMs = 250;
   mock.timers.tick(250);
   for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);

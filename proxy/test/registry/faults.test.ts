@@ -1,5 +1,6 @@
 import { digestOf } from '@sepia/base/digest';
 import { silentLogger } from '@sepia/base/log';
+import { Health, UNTIL_IT_ANSWERS } from '@sepia/cluster/core/health';
 import { createRegistryApp } from '@sepia/face/registry-app';
 import { createGate } from '@sepia/http/gate';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
@@ -8,7 +9,6 @@ import { seededBytes } from '@sepia/test-support/upstream/fake-upstream';
 import { type VirtualAnswer, virtualGet } from '@sepia/test-support/virtual-get';
 import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
-import { OriginHealth } from '../../src/cluster/core/origin-health.ts';
 import { Origins } from '../../src/cluster/origins.ts';
 import { readBlob } from '../../src/registry/blobs.ts';
 import { createManifestCache } from '../../src/registry/core/manifest-cache.ts';
@@ -54,8 +54,7 @@ async function run(way: Way, seed: number): Promise<VirtualAnswer[]> {
     const origins = new Origins({
       cluster: faulty.cluster,
       client: faulty,
-      health: new OriginHealth(),
-      nowMs: Date.now,
+      health: new Health(Date.now, UNTIL_IT_ANSWERS),
     });
     const log = silentLogger();
     const cache = createManifestCache(1_000_000, takesDeletes);

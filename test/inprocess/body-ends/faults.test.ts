@@ -17,7 +17,7 @@ import { VirtualTime } from '@sepia/test-support/virtual-time';
 import t from 'tap';
 import { CachedBlob } from '../../../agent/src/blobs/cached-blob.ts';
 import { EnduringBlob } from '../../../agent/src/blobs/enduring-blob.ts';
-import { MemberHealth } from '../../../agent/src/cluster/members.ts';
+import { CallWatch } from '../../../agent/src/cluster/members.ts';
 import { OriginClient } from '../../../agent/src/cluster/origin-client.ts';
 import type { Download } from '../../../agent/src/downloads/download.ts';
 import { ClusterGuide } from '../../../agent/src/downloads/guide.ts';
@@ -108,7 +108,7 @@ function passage(truth: Truth, chance: Chance): RemoteBlob {
   const dies = chance.next() < 0.3 ? { livesMs: chance.below(1_000) } : {};
   const weather = { timing: true, wrong: true, fetchRate: undefined, ...dies };
   const faulty = new FaultyOrigins(truth, weather, chance);
-  const health = new MemberHealth(Date.now);
+  const health = new CallWatch(Date.now);
   const origins = new OriginClient({ cluster: faulty.cluster, client: faulty, health });
   const deps = {
     trackers: undefined as never,

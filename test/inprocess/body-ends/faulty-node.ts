@@ -15,7 +15,7 @@ import { CachedBlobs } from '../../../agent/src/blobs/cached-blobs.ts';
 import { Hints } from '../../../agent/src/blobs/core/hints.ts';
 import { type LinkProofs, Links } from '../../../agent/src/blobs/links.ts';
 import { Seeds } from '../../../agent/src/blobs/seeds.ts';
-import { MemberHealth } from '../../../agent/src/cluster/members.ts';
+import { CallWatch } from '../../../agent/src/cluster/members.ts';
 import { OriginClient } from '../../../agent/src/cluster/origin-client.ts';
 import { TrackerClient } from '../../../agent/src/cluster/tracker-client.ts';
 import type { Wish } from '../../../agent/src/cluster/wish.ts';
@@ -62,7 +62,7 @@ export async function faultyNode({ cluster: client, upstream, files, net, tags }
     { files, dir: '/d', log, nowMs },
     { durable: false, bootId: 'one', mapDelayMs: 1e6 },
   );
-  const health = new MemberHealth(nowMs);
+  const health = new CallWatch(nowMs);
   const origins = new OriginClient({ cluster, client, health });
   const trackers = new TrackerClient({ cluster, client, health });
   const engine = new SwarmEngine({ clusterKey: CLUSTER_KEY, peerId: peerIdOf(NODE), log, net });

@@ -9,11 +9,12 @@ import { type BlobName, linkKey } from '@sepia/base/names/blob-name';
 import type { PeerEntry } from '@sepia/cluster/api/join';
 import type { Revocation } from '@sepia/cluster/api/revocation';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { isDefinite } from '@sepia/cluster/core/answers';
 import { LINK_BELIEF_MS } from '@sepia/cluster/core/link-ledger';
 import type { Metainfo } from '@sepia/metainfo/metainfo';
 import { type Entry, Followed, type Located } from './core/followed.ts';
 import { chooseOrigins } from './core/locate.ts';
-import { isCertain, type Origins, type Wish } from './origins.ts';
+import type { Origins, Wish } from './origins.ts';
 
 /** Wait of one poll at the leader, in ms; short, so that a stopped leader is noticed within about a second. */
 const POLL_MS = 400;
@@ -136,7 +137,7 @@ export class MetainfoKeeper {
       return entry;
     } catch (error) {
       throwIfBug(error);
-      const kept = isCertain(error) ? undefined : this.#followed.withoutOrigins(name);
+      const kept = isDefinite(error) ? undefined : this.#followed.withoutOrigins(name);
       if (kept === undefined) throw error;
       return kept;
     }
@@ -156,7 +157,7 @@ export class MetainfoKeeper {
     const choice = chooseOrigins(answers, origins.candidates(name.digest).ownerIds);
     if (choice.originIds.length === 0)
       throw new CodedError('NO_PEERS', { message: 'no origin answers', detail: { digest: name.digest } });
-    const isRefused = (error: unknown): boolean => isCertain(error) || isUpstreamFailure(error);
+    const isRefused = (error: unknown): boolean => isDefinite(error) || isUpstreamFailure(error);
     const adoptable =
       (choice.type === 'fetch' || (isOrphan && choice.state === 'open')) &&
       known?.state === 'open' &&
@@ -219,7 +220,7 @@ export class MetainfoKeeper {
       } catch (error) {
         throwIfBug(error);
         signal.throwIfAborted();
-        if (this.#followed.unanswered(entry, isCertain(error), nowMs()) === 'give-up') throw error;
+        if (this.#followed.unanswered(entry, isDefinite(error), nowMs()) === 'give-up') throw error;
         log.info({ digest: name.digest, leader, err: error }, 'leader is gone; looking for the next');
         await this.#nextLeader(name, entry, signal);
       }
@@ -231,7 +232,7 @@ export class MetainfoKeeper {
       this.#learn(entry, await this.#ask(name, entry.metainfo, wishOf(entry), true));
     } catch (error) {
       throwIfBug(error);
-      if (isCertain(error)) throw error;
+      if (isDefinite(error)) throw error;
       await delay(RETRY_MS, signal);
     }
   }

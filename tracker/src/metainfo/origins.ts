@@ -1,6 +1,6 @@
 import { answersOf, askAll } from '@sepia/base/async/ask-many';
 import type { Digest } from '@sepia/base/digest';
-import { type CodedError, isCoded } from '@sepia/base/errors';
+import { isCoded } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
 import type { BlobName } from '@sepia/base/names/blob-name';
 import type { Reach } from '@sepia/base/reach';
@@ -155,11 +155,6 @@ export class Origins {
     });
     return Metainfo.decode(bytes);
   }
-}
-
-/** True for an answer that another origin would give as well. */
-export function isCertain(error: unknown): boolean {
-  return isCoded(error) && !(error as CodedError).facts.retryable && error.code !== 'INTERNAL';
 }
 
 function wished({ all, piece }: Wish): { want: 'all' | 'ranges'; piece: number | undefined } {

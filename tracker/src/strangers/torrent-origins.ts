@@ -6,10 +6,10 @@ import { H_BLOB_SIZE } from '@sepia/cluster/api/headers';
 import { ORIGIN_BLOBS } from '@sepia/cluster/api/origin';
 import { to } from '@sepia/cluster/api/route';
 import type { Cluster } from '@sepia/cluster/cluster';
+import { isDefinite } from '@sepia/cluster/core/answers';
 import { candidatesOf } from '@sepia/cluster/ring';
 import type { InternalClient } from '@sepia/http/client';
 import type { TorrentFacts } from '@sepia/metainfo/torrent';
-import { isCertain } from '../metainfo/origins.ts';
 
 /** An origin reads the whole blob for its torrent, and says after 45 s that it is not done, in ms. */
 const FACTS_MS = 60_000;
@@ -51,11 +51,11 @@ export class TorrentOrigins {
       }
     };
     try {
-      return await askInTurn(this.#candidates(name), ask, { signal, isFinal: isCertain });
+      return await askInTurn(this.#candidates(name), ask, { signal, isFinal: isDefinite });
     } catch (error) {
       throwIfBug(error);
       signal.throwIfAborted();
-      throw isCertain(error) ? error : (told ?? error);
+      throw isDefinite(error) ? error : (told ?? error);
     }
   }
 
@@ -69,7 +69,7 @@ export class TorrentOrigins {
     const outcomes = await askEvery(ids, async (id) => await this.#open(id, values));
     const refused = outcomes.find((one) => isCoded(one, 'AUTH_DENIED'));
     if (refused !== undefined) throw refused;
-    if (outcomes.every((one) => one instanceof CodedError && !isCertain(one)))
+    if (outcomes.every((one) => one instanceof CodedError && !isDefinite(one)))
       throw new CodedError('NO_PEERS', { message: 'no origin answers' });
     return ids.filter((_id, at) => outcomes[at] === true);
   }

@@ -18,7 +18,7 @@ export interface SourcePlan {
   /** Size in bytes as an origin that has a link named it. */
   readonly sizeBytes?: number;
   /** Some origin has the whole blob and a link of this repository to it. */
-  readonly isCertain: boolean;
+  readonly isDefinite: boolean;
 }
 
 /**
@@ -37,7 +37,7 @@ export function chooseSource(
     return {
       type: 'holders',
       originIds: ids(ordered),
-      isCertain: finals.some((one) => one.linked),
+      isDefinite: finals.some((one) => one.linked),
       ...withSize,
     };
   }
@@ -47,7 +47,7 @@ export function chooseSource(
   const none = heard.filter((one) => one.state === 'none');
   const owners = none.filter((one) => ownerIds.includes(one.originId));
   const others = none.filter((one) => !ownerIds.includes(one.originId));
-  return { type: 'leader', originIds: ids([...open, ...owners, ...others]), isCertain: false, ...withSize };
+  return { type: 'leader', originIds: ids([...open, ...owners, ...others]), isDefinite: false, ...withSize };
 }
 
 /** How much has been learned: `all` there is to know, `holder` once a whole copy is known, else `little`. */

@@ -1,11 +1,11 @@
+import type { Health } from '@sepia/cluster/core/health';
 import { majority } from '@sepia/cluster/ring';
-import type { OriginHealth } from './origin-health.ts';
 
 /**
  * Undefined while a majority of the origins answers, else why a proxy is not ready: how many answer and who is silent.
  */
-export function quorumLack(ids: readonly string[], health: OriginHealth, nowMs: number): string | undefined {
-  const silent = health.silent(ids, nowMs);
+export function quorumLack(ids: readonly string[], health: Health): string | undefined {
+  const silent = health.silent(ids);
   const answering = ids.length - silent.length;
   const needed = majority(ids.length);
   if (answering >= needed) return undefined;

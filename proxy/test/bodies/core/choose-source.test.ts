@@ -10,12 +10,12 @@ t.test('who has the whole blob is asked, those with a link first', async (t) => 
     [at('a', 'none'), at('b', 'final', false, 5), at('c', 'final', true, 5), at('d', 'open', true)],
     ['a', 'b', 'c'],
   );
-  t.same(plan, { type: 'holders', originIds: ['c', 'b'], sizeBytes: 5, isCertain: true });
+  t.same(plan, { type: 'holders', originIds: ['c', 'b'], sizeBytes: 5, isDefinite: true });
 });
 
 t.test('a whole blob without a link is no certainty', async (t) => {
   const plan = chooseSource([at('a', 'final', false, 9)], ['a']);
-  t.same(plan, { type: 'holders', originIds: ['a'], isCertain: false }, 'and its size is not told');
+  t.same(plan, { type: 'holders', originIds: ['a'], isDefinite: false }, 'and its size is not told');
 });
 
 t.test('else whoever fetches it, then owners before stand-ins; the silent are left out', async (t) => {
@@ -23,7 +23,7 @@ t.test('else whoever fetches it, then owners before stand-ins; the silent are le
     [at('a', 'silent'), at('s', 'none'), at('b', 'none'), at('c', 'open', true, 7)],
     ['a', 'b', 'c'],
   );
-  t.same(plan, { type: 'leader', originIds: ['c', 'b', 's'], sizeBytes: 7, isCertain: false });
+  t.same(plan, { type: 'leader', originIds: ['c', 'b', 's'], sizeBytes: 7, isDefinite: false });
 });
 
 t.test('nobody answered: undefined', async (t) => {

@@ -1,0 +1,98 @@
+import { backoffMs } from '@sepia/base/async/backoff';
+
+/** A member that fails may have answered this long ago until it counts as silent, in ms. */
+export const PATIENCE_MS = 5_000;
+
+/** How long a member that failed is passed over, in ms: at first, doubling with each further failure up to `maxMs`. */
+export interface Rest {
+  readonly firstMs: number;
+  readonly maxMs: number;
+}
+
+/** For who asks suspects by itself: one that failed is passed over until it answers. */
+export const UNTIL_IT_ANSWERS: Rest = { firstMs: Number.POSITIVE_INFINITY, maxMs: Number.POSITIVE_INFINITY };
+
+interface Pulse {
+  readonly lastOkMs: number;
+  /** In a row. */
+  readonly failures: number;
+  readonly suspectUntilMs: number;
+}
+
+const UNHEARD: Pulse = { lastOkMs: Number.NEGATIVE_INFINITY, failures: 0, suspectUntilMs: 0 };
+
+/**
+ * When each member answered last, and who fails. Health never changes who owns what: it only orders the tries and names
+ * stand-ins (design, "Membership, ring, records"). One that was never heard of counts as healthy. Pure: the clock is
+ * passed in.
+ */
+export class Health {
+  readonly #nowMs: () => number;
+  readonly #rest: Rest;
+  readonly #pulses = new Map<string, Pulse>();
+
+  constructor(nowMs: () => number, rest: Rest) {
+    this.#nowMs = nowMs;
+    this.#rest = rest;
+  }
+
+  /** The member answered anything at all. True if it had failed before. */
+  answered(id: string): boolean {
+    const hadFailed = this.#of(id).failures > 0;
+    this.#pulses.set(id, { lastOkMs: this.#nowMs(), failures: 0, suspectUntilMs: 0 });
+    return hadFailed;
+  }
+
+  /** The member was silent or could not be reached. */
+  failed(id: string): void {
+    const { lastOkMs, failures: before } = this.#of(id);
+    const failures = before + 1;
+    const restMs = backoffMs(failures, this.#rest.firstMs, this.#rest.maxMs);
+    this.#pulses.set(id, { lastOkMs, failures, suspectUntilMs: this.#nowMs() + restMs });
+  }
+
+  isSuspect(id: string): boolean {
+    return this.#of(id).suspectUntilMs > this.#nowMs();
+  }
+
+  /** Those that are passed over now. */
+  get suspects(): string[] {
+    return [...this.#pulses.keys()].filter((id) => this.isSuspect(id));
+  }
+
+  /** The same ids: those not suspected first, both parts in their given order. */
+  order(ids: readonly string[]): string[] {
+    return this.orderBy(ids, (id) => id);
+  }
+
+  /** As {@link order}, of whatever has an id. */
+  orderBy<T>(all: readonly T[], idOf: (one: T) => string): T[] {
+    const isSuspect = (one: T): boolean => this.isSuspect(idOf(one));
+    return [...all.filter((one) => !isSuspect(one)), ...all.filter(isSuspect)];
+  }
+
+  /** True if the member answered within the last `ms`. */
+  aliveWithin(id: string, ms: number): boolean {
+    return this.#of(id).lastOkMs >= this.#nowMs() - ms;
+  }
+
+  /** Those of `ids` of which nothing good was heard within the last `ms`: a probe must tell. */
+  unheard(ids: readonly string[], ms: number): string[] {
+    return ids.filter((id) => this.isSuspect(id) || !this.aliveWithin(id, ms));
+  }
+
+  /**
+   * Those of `ids` that never answered, or failed since they did and last answered more than {@link PATIENCE_MS} ago:
+   * one slow answer silences nobody, and the next answer ends it.
+   */
+  silent(ids: readonly string[]): string[] {
+    return ids.filter((id) => {
+      const { lastOkMs, failures } = this.#of(id);
+      return (failures > 0 || lastOkMs === Number.NEGATIVE_INFINITY) && !this.aliveWithin(id, PATIENCE_MS);
+    });
+  }
+
+  #of(id: string): Pulse {
+    return this.#pulses.get(id) ?? UNHEARD;
+  }
+}

@@ -1,0 +1,74 @@
+import t from 'tap';
+import { Health, PATIENCE_MS, type Rest, UNTIL_IT_ANSWERS } from '../../src/core/health.ts';
+
+/** A health whose clock the test turns. */
+function made(rest: Rest): { readonly health: Health; at(ms: number): Health } {
+  let nowMs = 0;
+  const health = new Health(() => nowMs, rest);
+  return {
+    health,
+    at(ms) {
+      nowMs = ms;
+      return health;
+    },
+  };
+}
+
+t.test('who failed is passed over, longer each time, and forgiven at the next answer', async (t) => {
+  const { health, at } = made({ firstMs: 1_000, maxMs: 15_000 });
+  health.failed('b');
+  t.same(at(10).order(['b', 'a', 'c']), ['a', 'c', 'b']);
+  t.same(health.suspects, ['b']);
+  t.equal(at(1_001).isSuspect('b'), false);
+  health.failed('b');
+  t.equal(at(2_900).isSuspect('b'), true);
+  at(3_000);
+  for (let count = 0; count < 30; count++) health.failed('b');
+  t.equal(at(17_999).isSuspect('b'), true);
+  t.equal(at(18_001).isSuspect('b'), false, 'never for more than 15 s');
+  at(3_000);
+  t.equal(health.answered('b'), true);
+  t.same(health.order(['b', 'a']), ['b', 'a']);
+  t.equal(health.answered('b'), false, 'it had not failed since');
+});
+
+t.test('where suspects are asked: passed over until it answers', async (t) => {
+  const { health, at } = made(UNTIL_IT_ANSWERS);
+  t.same(health.order(['a', 'b', 'c']), ['a', 'b', 'c']);
+  at(100).answered('a');
+  health.failed('a');
+  health.failed('b');
+  t.same(at(1e12).order(['a', 'b', 'c']), ['c', 'a', 'b']);
+  t.same(
+    health.orderBy([{ id: 'b' }, { id: 'c' }], ({ id }) => id),
+    [{ id: 'c' }, { id: 'b' }],
+  );
+  t.ok(at(150).aliveWithin('a', 50));
+  t.notOk(at(151).aliveWithin('a', 50));
+  t.notOk(at(0).aliveWithin('b', 1e9), 'never heard of');
+  at(200).answered('a');
+  t.notOk(health.isSuspect('a'));
+});
+
+t.test('silent: never heard of, or failing for longer than patience', async (t) => {
+  const { health, at } = made(UNTIL_IT_ANSWERS);
+  t.same(health.silent(['a', 'b']), ['a', 'b'], 'nobody was heard of yet');
+  health.answered('a');
+  t.same(at(1e9).silent(['a', 'b']), ['b'], 'time alone silences nobody');
+  at(0).failed('a');
+  t.same(at(PATIENCE_MS).silent(['a']), [], 'one slow answer');
+  t.same(at(PATIENCE_MS + 1).silent(['a']), ['a']);
+  at(PATIENCE_MS + 2).answered('a');
+  t.same(health.silent(['a']), [], 'one answer ends it');
+});
+
+t.test('probes go to suspects and to those of which no call told', async (t) => {
+  const { health, at } = made(UNTIL_IT_ANSWERS);
+  t.same(health.unheard(['a', 'b'], 100), ['a', 'b']);
+  health.answered('a');
+  at(50).answered('b');
+  t.same(at(100).unheard(['a', 'b'], 100), []);
+  t.same(at(101).unheard(['a', 'b'], 100), ['a']);
+  health.failed('b');
+  t.same(at(60).unheard(['a', 'b'], 100), ['b'], 'a suspect is asked each time');
+});
