@@ -65,13 +65,23 @@ t.test(
     });
     t.match(await call('POST', `${api}/conversions`, { type: 'PUSH_ARTIFACT' }, { authorization: SECRET }), {
       status: 400,
-      json: { code: /^ERR_/ },
+      json: { code: 'ERR_ILLEGAL_PARAMETER' },
     });
     t.equal(
       (await call('POST', `${api}/conversions`, { type: 'SCANNING_COMPLETED' }, { authorization: SECRET }))
         .status,
       200,
     );
+    await here.push('team/app', 'waits', 'waits');
+    const waits = {
+      type: 'PUSH_ARTIFACT',
+      event_data: { resources: [{ resource_url: 'harbor.test/team/app:waits' }] },
+    };
+    t.match(await call('POST', `${api}/conversions?sync=true`, waits, { authorization: SECRET }), {
+      status: 200,
+      text: '"Ok"',
+    });
+    t.ok(await here.manifest('team/app', 'waits-estargz'), 'the answer comes once it is converted');
     await until(
       async () =>
         (await here.manifest('team/app', 'untold-estargz')) !== undefined &&

@@ -12,7 +12,8 @@ export async function answered(ctx: Context, work: (ctx: Context) => Promise<unk
   } catch (error) {
     if (!isCoded(error)) throw error;
     ctx.status = error.facts.status;
-    ctx.body = JSON.stringify({ code: `ERR_${error.code}`, message: error.message });
+    const code = error.code === 'REQUEST_INVALID' ? 'ILLEGAL_PARAMETER' : error.code;
+    ctx.body = JSON.stringify({ code: `ERR_${code}`, message: error.message });
   }
 }
 

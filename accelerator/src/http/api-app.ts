@@ -15,6 +15,7 @@ import type { QueueClient } from '../net/queue-client.ts';
 import { type AcceldTask, acceldTask } from './acceld.ts';
 import { eventRoutes } from './event-routes.ts';
 import { apiRoutes } from './routes.ts';
+import { SyncRequests } from './sync-requests.ts';
 
 interface ApiDeps {
   readonly cluster: Cluster;
@@ -53,7 +54,7 @@ export function apiApp(deps: ApiDeps): Koa {
   const app = createApp({ log, gate, onRequest: metrics.onRequest });
   const router = createRouter();
   eventRoutes(router, { list, watch, nowMs: steadyMs, stopping });
-  apiRoutes(router, { cluster, queue, list });
+  apiRoutes(router, { cluster, queue, list, sync: new SyncRequests({ watch, stopping }) });
   pageFiles(router, new URL('../../ui/', import.meta.url));
   app.use(routesOf(router));
   return app;

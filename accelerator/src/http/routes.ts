@@ -14,10 +14,12 @@ import type { Context } from 'koa';
 import type { QueueClient } from '../net/queue-client.ts';
 import { type AcceldTask, parseAcceldRequest } from './acceld.ts';
 import { answered, knownTask } from './answers.ts';
+import type { SyncRequests } from './sync-requests.ts';
 
 interface RouteDeps {
   readonly cluster: Cluster;
-  readonly queue: QueueClient;
+  readonly queue: Pick<QueueClient, 'add' | 'cancel' | 'retry'>;
+  readonly sync: SyncRequests;
   /** All jobs as they are shown, the newest first. */
   readonly list: () => Promise<readonly AcceldTask[]>;
 }
@@ -27,7 +29,7 @@ const MAX_BODY_BYTES = 1024 * 1024;
 /**
  * The API of Harbor's acceleration-service, so that its users change the URL only:
  *
- * `POST /api/v1/conversions` webhook → `"Ok"` · `GET /api/v1/conversions` · `GET /api/v1/health`. Ours beyond it, signed:
+ * `POST /api/v1/conversions` webhook → `"Ok"`, with `sync=true` once all of it is converted · `GET /api/v1/conversions` · `GET /api/v1/health`. Ours beyond it, signed:
  * `GET /api/v1/conversions/<id>`, `POST /api/v1/conversions/<id>/cancel|retry`. Errors are `{code, message}`.
  */
 export function apiRoutes(router: Router, deps: RouteDeps): void {
@@ -41,7 +43,13 @@ export function apiRoutes(router: Router, deps: RouteDeps): void {
       if (request !== undefined && 'wrong' in request)
         throw new CodedError('REQUEST_INVALID', { message: `${request.wrong} is missing or not valid` });
       const tasks = (request ?? []).flatMap((url) => tasksOf(deps.cluster, rules, url));
-      for (const task of tasks) await deps.queue.add(task);
+      const add = async (): Promise<readonly string[]> => {
+        const ids: string[] = [];
+        for (const task of tasks) ids.push((await deps.queue.add(task)).id);
+        return ids;
+      };
+      if (ctx.query['sync'] === 'true') await deps.sync.after(ctx, add);
+      else await add();
       return 'Ok';
     });
   });

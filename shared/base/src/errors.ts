@@ -106,6 +106,7 @@ export const ERROR_TABLE = {
   METAINFO_INVALID: f('UNKNOWN', 500, false, 'metainfo is not valid'),
   PIECE_BAD: f('UNAVAILABLE', 503, true, 'piece does not match its hash'),
   STALE_ATTEMPT: f('UNAVAILABLE', 503, true, 'the attempt to fetch this content was dropped'),
+  CONVERT_FAILED: f('UNKNOWN', 500, false, 'image was not converted'),
   LAYER_INVALID: f('UNKNOWN', 500, false, 'layer is not a valid archive'),
   LAYER_NOT_LAZY: f(
     'UNKNOWN',
