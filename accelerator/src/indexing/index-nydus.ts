@@ -10,6 +10,7 @@ import {
 import { layerImage } from '@sepia/lazy/erofs/layer-image';
 import type { VerifyResult } from '@sepia/lazy/estargz/check-layer';
 import { readIndexHead } from '@sepia/lazy/index/layer-index';
+import type { MadeIndex } from '@sepia/lazy/index/layer-indexer';
 import { blobIndex, NydusIndexer } from '@sepia/lazy/rafs/nydus-index';
 import type { Image, ImageLayer } from './images.ts';
 import { type Learned, learnedOf, MAX_REASON, reasonOf, refusalOf } from './index-layer.ts';
@@ -104,20 +105,25 @@ async function blobOf(
   packed: Scratch,
 ): Promise<Learned> {
   const { sizeBytes } = packed;
-  const reason = faultOf(await verifyNydusBlob(descriptor, packed, bootstrap, digest));
+  const reason = faultOf(
+    await verifyNydusBlob(
+      ...([descriptor, packed, bootstrap, digest] as const),
+      indexer && ((blob, infos) => indexer.content(blob, infos)),
+    ),
+  );
   if (reason !== undefined) return { kind: 'nydus-blob', reason };
-  const id = digest.slice('sha256:'.length);
-  const blob = bootstrap.blobs.get(id);
-  sizes.set(id, sizeBytes);
-  if (blob !== undefined) await indexer?.read(blob, (offset, length) => packed.read(offset, length));
+  sizes.set(digest.slice('sha256:'.length), sizeBytes);
   return { kind: 'nydus-blob', ...learnedOf(blobIndex({ layer: digest, sizeBytes })) };
 }
 
 function indexOf({ bootstrap, indexer, sizes }: Reading, { digest, sizeBytes }: ImageLayer): Learned {
   const { diffId } = bootstrap.read!;
-  const made = indexer!.end({ layer: digest, diffId, sizeBytes }, sizes);
-  const refusal = refusalOf(() => void layerImage(readIndexHead(made.bytes)));
-  if (refusal !== undefined) return { diffId, reason: reasonOf(refusal) };
+  let made: MadeIndex | undefined;
+  const refusal = refusalOf(() => {
+    made = indexer!.end({ layer: digest, diffId, sizeBytes }, sizes);
+    layerImage(readIndexHead(made.bytes));
+  });
+  if (refusal !== undefined || made === undefined) return { diffId, reason: reasonOf(refusal) };
   return learnedOf(made);
 }
 

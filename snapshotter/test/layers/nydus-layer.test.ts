@@ -9,7 +9,7 @@ import { NydusIndexer } from '@sepia/lazy/rafs/nydus-index';
 import { readBootstrap } from '@sepia/lazy/rafs/read-bootstrap';
 import t from 'tap';
 import { noise } from '../../../shared/lazy/test/support/arbitrary-gzip.ts';
-import { builtRafs, ownBootstrap } from '../../../shared/lazy/test/support/build-rafs.ts';
+import { builtRafs, ownBootstrap, readBlob } from '../../../shared/lazy/test/support/build-rafs.ts';
 import { type TarPart, writeTar } from '../../../shared/lazy/test/support/tar-writer.ts';
 import type { LayerName } from '../../src/layers/agent-source.ts';
 import { LazyLayer } from '../../src/layers/lazy-layer.ts';
@@ -34,9 +34,7 @@ t.test('a Nydus image is read from its data blobs, by their digests, in rows of 
   const bootstrap = readBootstrap(encodeBootstrap(merged));
   const indexer = new NydusIndexer(bootstrap);
   for (const blob of bootstrap.blobs)
-    await indexer.read(blob, async (offset, length) =>
-      blobs.get(`sha256:${blob.id}`)!.subarray(offset, offset + length),
-    );
+    await readBlob(indexer, bootstrap, blob, blobs.get(`sha256:${blob.id}`)!);
   const facts = { layer: digestOf(Buffer.from('l')), diffId: digestOf(Buffer.from('d')), sizeBytes: 9 };
   const sizes = new Map([...blobs].map(([digest, { length }]) => [digest.slice(7), length]));
   const { bytes } = indexer.end(facts, sizes);

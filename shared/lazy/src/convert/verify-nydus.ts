@@ -4,11 +4,18 @@ import { EROFS_BLOCK } from '../erofs/inodes.ts';
 import { checkBlob, Findings, type VerifyResult } from '../estargz/check-layer.ts';
 import type { ReadAt } from '../pack/inflate.ts';
 import { BOOTSTRAP_NAME, tableFile, tableName } from '../rafs/bootstrap-layer.ts';
-import { HEADER_BYTES, headerFault } from '../rafs/chunk-info.ts';
-import { FEATURES, invalid, type RafsBlob, type RafsChunk, roundUp } from '../rafs/format.ts';
-import { type ReadBootstrap, readBootstrap } from '../rafs/read-bootstrap.ts';
+import { type ChunkInfo, HEADER_BYTES, headerFault } from '../rafs/chunk-info.ts';
+import {
+  type ChunkAddress,
+  FEATURES,
+  invalid,
+  type RafsBlob,
+  type RafsChunk,
+  roundUp,
+} from '../rafs/format.ts';
+import { type ReadBootstrap, readImageBootstrap } from '../rafs/read-bootstrap.ts';
 import { readBootstrapLayer } from '../rafs/read-bootstrap-layer.ts';
-import { verifyRafs } from '../rafs/verify.ts';
+import { type TakeChunk, verifyRafs } from '../rafs/verify.ts';
 import { annotationsOf, type RawDescriptor } from './documents.ts';
 import { NYDUS_BOOTSTRAP_ANNOTATION } from './nydus-marks.ts';
 import type { Scratch } from './scratch.ts';
@@ -19,7 +26,7 @@ export interface NydusBootstrap {
   readonly blobs: ReadonlyMap<string, RafsBlob>;
   readonly chunks: readonly RafsChunk[];
   /** Whole, with the digest of the uncompressed layer; undefined where it cannot be read. */
-  readonly read: { readonly bootstrap: ReadBootstrap; readonly diffId: Digest } | undefined;
+  readonly read: { readonly bootstrap: ReadBootstrap<ChunkAddress>; readonly diffId: Digest } | undefined;
 }
 
 /** The layer of a Nydus image that has its bootstrap; undefined for other images. */
@@ -52,7 +59,7 @@ export async function verifyBootstrap(
       findings.add('stream', `it does not match its DiffID ${diffId}`);
     const bytes = found.files.get(BOOTSTRAP_NAME);
     if (bytes === undefined) throw invalid(`its bootstrap layer has no ${BOOTSTRAP_NAME}`);
-    const bootstrap = readBootstrap(bytes);
+    const bootstrap = readImageBootstrap(bytes);
     for (const { id } of bootstrap.blobs)
       if (!known.has(id))
         findings.add('entries', `its bootstrap names the blob ${id}, which is no layer of the image`);
@@ -94,12 +101,13 @@ function checkTables(
   }
 }
 
-/** Verifies a data blob of an image. */
+/** Verifies a data blob of an image. @param content as that of `verifyRafs` */
 export async function verifyNydusBlob(
   layer: RawDescriptor,
   blob: Scratch,
   bootstrap: NydusBootstrap,
   diffId: Digest | undefined,
+  content?: (blob: RafsBlob, infos: readonly ChunkInfo[]) => TakeChunk,
 ): Promise<VerifyResult> {
   const described = bootstrap.blobs.get(layer.digest.slice('sha256:'.length));
   return await verifyRafs({
@@ -107,5 +115,17 @@ export async function verifyNydusBlob(
     read: (offset, length) => blob.read(offset, length),
     ...{ digest: layer.digest, diffId, blob: described },
     chunks: bootstrap.chunks.filter((chunk) => chunk.blob === described),
+    parts: described === undefined ? [] : partsIn(bootstrap, described),
+    ...(described === undefined || content === undefined
+      ? {}
+      : { content: (infos) => content(described, infos) }),
   });
+}
+
+/** What the image's files have of a blob. */
+function partsIn({ read }: NydusBootstrap, blob: RafsBlob): ChunkAddress[] {
+  const found = new Set<ChunkAddress>();
+  for (const own of read?.bootstrap.chunks.values() ?? [])
+    for (const part of own) if (part.blob === blob) found.add(part);
+  return [...found];
 }

@@ -1,5 +1,5 @@
 import type { Digest, DigestAlgorithm } from '@sepia/base/digest';
-import { COMPRESSORS, type Compressor } from '../pack/unpack.ts';
+import { READ_COMPRESSORS, type ReadCompressor } from '../pack/unpack.ts';
 import { invalidIndex } from './byte-reader.ts';
 import type { LayerSpan } from './layer-index.ts';
 
@@ -7,7 +7,7 @@ import type { LayerSpan } from './layer-index.ts';
 export interface SpanSource {
   readonly digest: Digest;
   readonly sizeBytes: number;
-  readonly compressor: Compressor;
+  readonly compressor: ReadCompressor;
 }
 
 /** Which bytes of a data blob a span is. */
@@ -50,12 +50,12 @@ export function getPacked(
 export function putSource(head: Buffer, at: number, { digest, sizeBytes, compressor }: SpanSource): number {
   putDigest(head, at, digest);
   putNumber(head, at + 72, sizeBytes);
-  head.writeUInt8(COMPRESSORS.indexOf(compressor), at + 80);
+  head.writeUInt8(READ_COMPRESSORS.indexOf(compressor), at + 80);
   return at + SOURCE_BYTES;
 }
 
 export function getSource(head: Buffer, at: number): SpanSource {
-  const compressor = COMPRESSORS[head[at + 80]!] ?? invalidIndex('unknown compressor of a data blob');
+  const compressor = READ_COMPRESSORS[head[at + 80]!] ?? invalidIndex('unknown compressor of a data blob');
   return { digest: getDigest(head, at), sizeBytes: getNumber(head, at + 72), compressor };
 }
 

@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import { type Compressor, unpackExactly } from '../pack/unpack.ts';
+import { type ReadCompressor, unpackExactly } from '../pack/unpack.ts';
 import { invalidIndex } from './byte-reader.ts';
 
 /** Lengths of a chunk; where they are the same it is not compressed. */
@@ -31,7 +31,7 @@ export function encodeCuts(chunks: readonly Cut[]): Buffer {
 export function unpackChunks(
   packed: Buffer,
   cuts: Buffer,
-  { compressor, sizeBytes }: { readonly compressor: Compressor; readonly sizeBytes: number },
+  { compressor, sizeBytes }: { readonly compressor: ReadCompressor; readonly sizeBytes: number },
 ): Buffer {
   if (cuts.length % CUT_BYTES !== 0) invalidIndex('cuts of a span');
   const parts: Buffer[] = [];

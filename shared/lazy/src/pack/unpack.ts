@@ -1,16 +1,21 @@
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { throwIfBug } from '@sepia/base/failure';
+import { inflateLz4 } from './lz4-block.ts';
 
-/** How chunks are compressed, each by itself. */
+/** How chunks that are written here are compressed, each by itself. */
 export const COMPRESSORS = ['none', 'gzip', 'zstd'] as const;
 export type Compressor = (typeof COMPRESSORS)[number];
+/** How chunks that are read are: others write LZ4 blocks, too. */
+export const READ_COMPRESSORS = [...COMPRESSORS, 'lz4'] as const;
+export type ReadCompressor = (typeof READ_COMPRESSORS)[number];
 
 /** Exactly `sizeBytes` of what was compressed, or what is wrong with it. */
 export function unpackExactly(
   packed: Uint8Array,
-  compressor: Compressor,
+  compressor: ReadCompressor,
   sizeBytes: number,
 ): Buffer | string {
+  if (compressor === 'lz4') return inflateLz4(packed, sizeBytes);
   let raw: Buffer;
   try {
     if (compressor === 'none') raw = Buffer.from(packed);

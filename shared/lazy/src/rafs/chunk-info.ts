@@ -1,5 +1,5 @@
 import { constants, zstdCompressSync } from 'node:zlib';
-import { type Compressor, unpackExactly } from '../pack/unpack.ts';
+import { type Compressor, type ReadCompressor, unpackExactly } from '../pack/unpack.ts';
 import {
   type ChunkTablePlace,
   COMPRESSOR_NUMBERS,
@@ -115,7 +115,12 @@ export function headerFault(
 }
 
 /** Exactly `sizeBytes` of what was compressed. @throws {CodedError} `LAYER_INVALID` */
-export function unpack(packed: Uint8Array, compressor: Compressor, sizeBytes: number, what: string): Buffer {
+export function unpack(
+  packed: Uint8Array,
+  compressor: ReadCompressor,
+  sizeBytes: number,
+  what: string,
+): Buffer {
   const raw = unpackExactly(packed, compressor, sizeBytes);
   if (typeof raw === 'string') throw invalid(`${what} ${raw}`);
   return raw;

@@ -13,6 +13,7 @@ import {
   DEVICE_ALIGN,
   DEVICE_BYTES,
   DEVICES_AT,
+  DIGESTERS,
   EXTENDED_AT,
   FEATURES,
   FLAGS,
@@ -159,7 +160,7 @@ function writeExtended(
   const areInlined = blobs.every((blob) => (blob.features & FEATURES.inlinedDigests) !== 0);
   const flags =
     COMPRESSOR_NUMBERS[compressor].flag |
-    FLAGS.sha256 |
+    DIGESTERS.sha256.flag |
     FLAGS.explicitOwners |
     FLAGS.cipherNone |
     (hasXattrs ? FLAGS.hasXattrs : 0) |
@@ -204,7 +205,7 @@ function writeBlob(image: Buffer, at: number, blob: RafsBlob, index: number): vo
   image.writeUInt32LE(blob.chunkBytes, at + 68);
   image.writeUInt32LE(blob.chunkCount, at + 72);
   image.writeUInt32LE(COMPRESSOR_NUMBERS[blob.compressor].id, at + 76);
-  image.writeUInt32LE(DIGESTER_SHA256, at + 80);
+  image.writeUInt32LE(DIGESTERS.sha256.id, at + 80);
   image.writeUInt32LE(blob.features, at + 84);
   writeU64(image, at + 88, blob.packedBytes);
   writeU64(image, at + 96, blob.rawBytes);
@@ -213,8 +214,6 @@ function writeBlob(image: Buffer, at: number, blob: RafsBlob, index: number): vo
   writeU64(image, at + 120, table.packedBytes);
   writeU64(image, at + 128, table.rawBytes);
 }
-
-const DIGESTER_SHA256 = 1;
 
 function writeChunk(image: Buffer, at: number, { chunk, blob, fileOffset }: ChunkRecord): void {
   image.write(chunk.digest, at, 'hex');

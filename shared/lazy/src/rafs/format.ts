@@ -1,19 +1,21 @@
 import { CodedError } from '@sepia/base/errors';
 import type { TreeNode } from '../erofs/layer-tree.ts';
-import type { Compressor } from '../pack/unpack.ts';
+import type { ReadCompressor } from '../pack/unpack.ts';
 import type { ByteString } from '../tar/byte-string.ts';
 
 /** The numbers of a compressor: in the flags of the file system, in tables of blobs, in a table of contents. */
-export const COMPRESSOR_NUMBERS: Readonly<Record<Compressor, { flag: number; id: number; toc: number }>> = {
-  none: { flag: 0x1, id: 0, toc: 1 },
-  gzip: { flag: 0x40, id: 2, toc: 0 },
-  zstd: { flag: 0x80, id: 3, toc: 2 },
-};
+export const COMPRESSOR_NUMBERS: Readonly<Record<ReadCompressor, { flag: number; id: number; toc: number }>> =
+  {
+    none: { flag: 0x1, id: 0, toc: 1 },
+    lz4: { flag: 0x2, id: 1, toc: 4 },
+    gzip: { flag: 0x40, id: 2, toc: 0 },
+    zstd: { flag: 0x80, id: 3, toc: 2 },
+  };
+/** What content is hashed with: the flag of the file system, and the number in tables of blobs. */
+export const DIGESTERS = { blake3: { flag: 0x4, id: 0 }, sha256: { flag: 0x8, id: 1 } } as const;
+export type Digester = keyof typeof DIGESTERS;
 /** Other flags of the extended superblock. */
 export const FLAGS = {
-  lz4: 0x2,
-  blake3: 0x4,
-  sha256: 0x8,
   explicitOwners: 0x10,
   hasXattrs: 0x20,
   inlinedDigests: 0x100,
@@ -83,37 +85,43 @@ export interface ChunkTablePlace {
   readonly offset: number;
   readonly packedBytes: number;
   readonly rawBytes: number;
-  readonly compressor: Compressor;
+  readonly compressor: ReadCompressor;
 }
 
 /** A data blob as a bootstrap describes it. */
 export interface RafsBlob {
   /** Hex SHA-256 of the blob: the digest of the layer; {@link ID_INSIDE} in the bootstrap that lies in it. */
   readonly id: string;
-  readonly compressor: Compressor;
+  readonly compressor: ReadCompressor;
   readonly features: number;
   readonly chunkBytes: number;
   readonly chunkCount: number;
-  /** Bytes of chunks in the blob. */
+  /** Bytes of chunks in the blob; nydus-image 2.2 counts their table and digests, too. */
   readonly packedBytes: number;
   /** Length of the device that the blob is to the kernel: whole blocks. */
   readonly rawBytes: number;
   readonly table: ChunkTablePlace;
 }
 
-/** Where a part of a file lies. */
-export interface RafsChunk {
+/** A part of a file as its inode names it. */
+export interface ChunkAddress {
   readonly blob: RafsBlob;
   /** Number in its blob. */
   readonly index: number;
-  /** Hex SHA-256 of its content. */
-  readonly digest: string;
-  readonly packedOffset: number;
-  readonly packedBytes: number;
   /** Where it lies on the device: at a whole block. */
   readonly offset: number;
   readonly sizeBytes: number;
 }
+
+/** Where a part of a file lies. */
+export interface RafsChunk extends ChunkAddress {
+  /** Hex digest of its content; {@link NO_DIGEST} in images of nydus-image. */
+  readonly digest: string;
+  readonly packedOffset: number;
+  readonly packedBytes: number;
+}
+/** `nydus-image merge` does not know the digests of chunks, and keeps one record of those that have none. */
+export const NO_DIGEST = '0'.repeat(64);
 
 /** What a bootstrap says. */
 export interface Bootstrap {
@@ -123,7 +131,7 @@ export interface Bootstrap {
   /** Every chunk is in one of these. */
   readonly blobs: readonly RafsBlob[];
   readonly chunkBytes: number;
-  readonly compressor: Compressor;
+  readonly compressor: ReadCompressor;
   /** Files that are read ahead. */
   readonly prefetch: readonly TreeNode[];
 }

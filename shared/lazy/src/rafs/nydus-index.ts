@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
 import { CodedError } from '@sepia/base/errors';
 import { isWhiteout, type TreeNode } from '../erofs/layer-tree.ts';
@@ -6,11 +6,11 @@ import type { LayerEntry } from '../index/layer-entry.ts';
 import { type SpanToWrite, storeWindow, writeIndex } from '../index/layer-index.ts';
 import type { MadeIndex } from '../index/layer-indexer.ts';
 import { encodeCuts, MAX_SPAN_CHUNKS } from '../index/span-chunks.ts';
-import type { ReadAt } from '../pack/inflate.ts';
 import { type ByteString, textOf } from '../tar/byte-string.ts';
-import { unpack } from './chunk-info.ts';
-import { invalid, isPlainChunk, type RafsBlob, type RafsChunk, WHITEOUT } from './format.ts';
+import type { ChunkInfo } from './chunk-info.ts';
+import { type ChunkAddress, type RafsBlob, WHITEOUT } from './format.ts';
 import type { ReadBootstrap } from './read-bootstrap.ts';
+import type { TakeChunk } from './verify.ts';
 
 /** Uncompressed bytes of a span of several chunks, at most; one chunk may be longer. */
 const SPAN_BYTES = 1024 * 1024;
@@ -30,10 +30,19 @@ export interface NydusLayer {
   readonly sizeBytes: number;
 }
 
+/** Parts of files, one behind the other in the content, that lie in the same data blob. */
+interface Run {
+  readonly offset: number;
+  readonly parts: ChunkAddress[];
+}
+
+/** A chunk and where it lies in its blob. */
+type PlacedChunk = ChunkAddress & Pick<ChunkInfo, 'packedOffset' | 'packedBytes'>;
+
 /** Chunks that lie in a row in a data blob and in the files. */
 interface Row {
   readonly blob: RafsBlob;
-  readonly chunks: RafsChunk[];
+  readonly chunks: PlacedChunk[];
   readonly offset: number;
   length: number;
   sha256?: Buffer;
@@ -53,46 +62,46 @@ export function blobIndex({ layer, sizeBytes }: Omit<NydusLayer, 'diffId'>): Mad
 /**
  * Makes the index of the layer with an image's bootstrap: the image's tree, and its content as spans of the data blobs. The
  * content of files lies one behind the other, in the order of the blobs; what files have in common is there for each.
- * Usage: {@link read} once for each blob, in any order, then {@link end}.
+ * Usage: {@link content} once for each blob, in any order, while the blob is verified; then {@link end}.
  */
 export class NydusIndexer {
-  readonly #bootstrap: ReadBootstrap;
+  readonly #bootstrap: ReadBootstrap<ChunkAddress>;
   readonly #entries: readonly LayerEntry[];
-  readonly #rows: readonly Row[];
+  readonly #runs: ReadonlyMap<RafsBlob, readonly Run[]>;
   readonly #contentBytes: number;
+  readonly #rows = new Map<RafsBlob, readonly Row[]>();
 
   /** @throws {CodedError} `LAYER_NOT_LAZY` with the reason */
-  constructor(bootstrap: ReadBootstrap) {
+  constructor(bootstrap: ReadBootstrap<ChunkAddress>) {
     this.#bootstrap = bootstrap;
-    const { places, rows, contentBytes } = layContent(bootstrap);
+    const { places, runs, contentBytes } = layContent(bootstrap);
     this.#entries = entriesOf(bootstrap.root, places);
-    this.#rows = rows;
+    this.#runs = runs;
     this.#contentBytes = contentBytes;
   }
 
   /**
-   * Reads what of a blob is in files, each chunk checked against its digest.
-   * @throws {CodedError} `LAYER_INVALID`, what `read` throws
+   * Cuts what files have of a blob into spans, by the table of a blob that fits the bootstrap.
+   * @returns takes every chunk of the blob, in order, once it matched its digest
    */
-  async read(blob: RafsBlob, read: ReadAt): Promise<void> {
-    for (const row of this.#rows) {
-      if (row.blob !== blob) continue;
-      const start = row.chunks[0]!.packedOffset;
-      const packed = await read(start, packedBytesOf(row));
-      const hash = createHash('sha256');
-      for (const { packedOffset, packedBytes, sizeBytes, digest, ...chunk } of row.chunks) {
-        const bytes = packed.subarray(packedOffset - start, packedOffset - start + packedBytes);
-        const how = isPlainChunk({ packedBytes, sizeBytes }) ? 'none' : blob.compressor;
-        const raw = unpack(bytes, how, sizeBytes, `chunk ${chunk.index} of ${blob.id}`);
-        if (createHash('sha256').update(raw).digest('hex') !== digest)
-          throw invalid(`chunk ${chunk.index} of ${blob.id} does not match its digest`);
+  content(blob: RafsBlob, infos: readonly ChunkInfo[]): TakeChunk {
+    const rows: Row[] = [];
+    for (const { parts, offset } of this.#runs.get(blob) ?? []) cutRun(rows, parts, infos, offset);
+    this.#rows.set(blob, rows);
+    const starting = Map.groupBy(rows, ({ chunks }) => chunks[0]!.index);
+    const open = new Map<Row, Hash>();
+    return (index, raw) => {
+      for (const row of starting.get(index) ?? []) open.set(row, createHash('sha256'));
+      for (const [row, hash] of open) {
         hash.update(raw);
+        if (row.chunks.at(-1)!.index !== index) continue;
+        row.sha256 = hash.digest();
+        open.delete(row);
       }
-      row.sha256 = hash.digest();
-    }
+    };
   }
 
-  /** @param sizes lengths of the blobs by their ids */
+  /** @param sizes lengths of the blobs by their ids. @throws {CodedError} `LAYER_NOT_LAZY` with the reason */
   end({ layer, diffId, sizeBytes }: NydusLayer, sizes: ReadonlyMap<string, number>): MadeIndex {
     const { blobs } = this.#bootstrap;
     const sources = blobs.map((blob) => ({
@@ -100,8 +109,15 @@ export class NydusIndexer {
       sizeBytes: sizes.get(blob.id)!,
       compressor: blob.compressor,
     }));
-    const spans = this.#rows.map((row): SpanToWrite => {
-      if (row.sha256 === undefined) throw new Error(`the blob ${row.blob.id} was not read`);
+    const rows = [...this.#runs.keys()].flatMap((blob) => {
+      const own = this.#rows.get(blob);
+      if (own === undefined) throw new Error(`the blob ${blob.id} was not read`);
+      return own;
+    });
+    if (rows.length > MAX_SPANS) notLazy('too-many-spans', '' as ByteString);
+    rows.sort((one, other) => one.offset - other.offset);
+    const spans = rows.map((row): SpanToWrite => {
+      if (row.sha256 === undefined) throw new Error(`the blob ${row.blob.id} was not read to its end`);
       return {
         ...{ compressedBit: row.chunks[0]!.packedOffset * 8, offset: row.offset, length: row.length },
         ...{ sha256: row.sha256, window: storeWindow(encodeCuts(row.chunks)) },
@@ -123,56 +139,76 @@ function packedBytesOf({ chunks }: Row): number {
 }
 
 /** Gives each file its place in the content, in the order of the blobs; files whose beginning another has come last. */
-function layContent({ chunks, blobs, table }: ReadBootstrap): {
+function layContent({ chunks, blobs }: ReadBootstrap<ChunkAddress>): {
   places: ReadonlyMap<TreeNode, number>;
-  rows: readonly Row[];
+  runs: ReadonlyMap<RafsBlob, readonly Run[]>;
   contentBytes: number;
 } {
   const files = [...chunks].filter(([, own]) => own.length > 0);
   const numbers = new Map(blobs.map((blob, index) => [blob, index]));
   files.sort(
     ([, [one]], [, [other]]) =>
-      numbers.get(one!.blob)! - numbers.get(other!.blob)! || one!.packedOffset - other!.packedOffset,
+      numbers.get(one!.blob)! - numbers.get(other!.blob)! || one!.index - other!.index,
   );
-  const seen = new Set<RafsChunk>();
+  const seen = new Set<ChunkAddress>();
   const [first, again] = [[], []] as [typeof files, typeof files];
   for (const file of files) {
     const start = file[1][0]!;
     (seen.has(start) ? again : first).push(file);
     seen.add(start);
   }
-  const most = MAX_SHARED * table.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) + SHARED_BYTES;
+  const all = new Set(files.flatMap(([, own]) => own));
+  const most = MAX_SHARED * [...all].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) + SHARED_BYTES;
   const places = new Map<TreeNode, number>();
-  const rows: Row[] = [];
+  const runs = new Map<RafsBlob, Run[]>();
+  let run: Run | undefined;
+  let blob: RafsBlob | undefined;
   let offset = 0;
   for (const [node, own] of [...first, ...again]) {
     places.set(node, offset);
-    for (const chunk of own) {
-      addTo(rows, chunk, offset);
-      offset += chunk.sizeBytes;
+    for (const part of own) {
+      if (run === undefined || blob !== part.blob) {
+        run = { offset, parts: [] };
+        blob = part.blob;
+        const ofBlob = runs.get(blob) ?? [];
+        ofBlob.push(run);
+        runs.set(blob, ofBlob);
+      }
+      run.parts.push(part);
+      offset += part.sizeBytes;
     }
     if (offset > most) notLazy('content-shared-too-often', '' as ByteString);
-    if (rows.length > MAX_SPANS) notLazy('too-many-spans', '' as ByteString);
   }
-  return { places, rows, contentBytes: offset };
+  return { places, runs, contentBytes: offset };
 }
 
-function addTo(rows: Row[], chunk: RafsChunk, offset: number): void {
-  const row = rows.at(-1);
-  const before = row?.chunks.at(-1);
-  const isNext =
-    row !== undefined &&
-    before?.blob === chunk.blob &&
-    before.packedOffset + before.packedBytes === chunk.packedOffset &&
-    row.length + chunk.sizeBytes <= SPAN_BYTES &&
-    packedBytesOf(row) + chunk.packedBytes <= PACKED_BYTES &&
-    row.chunks.length < MAX_SPAN_CHUNKS;
-  if (!isNext) {
-    rows.push({ blob: chunk.blob, chunks: [chunk], offset, length: chunk.sizeBytes });
-    return;
+/** Cuts a run into rows. */
+function cutRun(
+  rows: Row[],
+  parts: readonly ChunkAddress[],
+  infos: readonly ChunkInfo[],
+  start: number,
+): void {
+  let row: Row | undefined;
+  let offset = start;
+  for (const part of parts) {
+    const { packedOffset, packedBytes } = infos[part.index]!;
+    const chunk = { ...part, packedOffset, packedBytes };
+    const isNext =
+      row !== undefined &&
+      row.chunks.at(-1)!.index + 1 === part.index &&
+      row.length + part.sizeBytes <= SPAN_BYTES &&
+      packedBytesOf(row) + packedBytes <= PACKED_BYTES &&
+      row.chunks.length < MAX_SPAN_CHUNKS;
+    if (isNext) {
+      row!.chunks.push(chunk);
+      row!.length += part.sizeBytes;
+    } else {
+      row = { blob: part.blob, chunks: [chunk], offset, length: part.sizeBytes };
+      rows.push(row);
+    }
+    offset += part.sizeBytes;
   }
-  row.chunks.push(chunk);
-  row.length += chunk.sizeBytes;
 }
 
 /** The tree as entries, directories before what they hold; further names of a file are hard links. */

@@ -1,15 +1,20 @@
 import { EROFS_BLOCK, EROFS_MAGIC } from '../erofs/inodes.ts';
-import { COMPRESSORS, type Compressor } from '../pack/unpack.ts';
+import type { TreeNode } from '../erofs/layer-tree.ts';
+import { READ_COMPRESSORS, type ReadCompressor } from '../pack/unpack.ts';
+import { chunksOfInodes, chunksOfTable, type FindChunk } from './chunk-finders.ts';
 import {
   BLOB_BYTES,
   BLOCK_BITS,
   type Bootstrap,
   CHUNK_RECORD_BYTES,
+  type ChunkAddress,
   COMPAT_RAFS,
   COMPRESSED_CHUNK,
   COMPRESSOR_NUMBERS,
   DEVICE_BYTES,
   DEVICES_AT,
+  DIGESTERS,
+  type Digester,
   EXTENDED_AT,
   FEATURES,
   FLAGS,
@@ -34,8 +39,10 @@ interface Known {
   readonly insideOf?: string;
 }
 
-/** A bootstrap that was read. */
-export interface ReadBootstrap extends Bootstrap {
+/** A bootstrap that was read. `C`: what it says of the chunks of its files. */
+export interface ReadBootstrap<C extends ChunkAddress = RafsChunk> extends Omit<Bootstrap, 'chunks'> {
+  readonly chunks: ReadonlyMap<TreeNode, readonly C[]>;
+  readonly digester: Digester;
   /** All chunks that its table has. */
   readonly table: readonly RafsChunk[];
   readonly inodes: number;
@@ -46,23 +53,43 @@ export const MAX_BOOTSTRAP_BYTES = 1024 ** 3;
 const BYTES_OF_1_TIB = 1024 ** 4;
 
 /**
- * Reads a RAFS v6 bootstrap whole, as `encodeBootstrap` and nydus-image write it, and checks all that nydusd and the kernel
- * rely on. Memory is bounded by its length, whatever it says.
- * @throws {CodedError} `LAYER_INVALID` with what is wrong and where; also for compressors and digests that are not known here
+ * Reads a RAFS v6 bootstrap whole, as `encodeBootstrap` writes it and nydus-image in each blob, and checks all that nydusd
+ * and the kernel rely on. Memory is bounded by its length, whatever it says.
+ * @throws {CodedError} `LAYER_INVALID` with what is wrong and where; also for what is not known here
  */
 export function readBootstrap(bytes: Buffer, known: Known = {}): ReadBootstrap {
+  return read(bytes, known, chunksOfTable);
+}
+
+/**
+ * Reads the bootstrap of an image. Where chunks lie in their blobs, the blobs' own tables say: `nydus-image merge` leaves
+ * records of chunks out, as nydusd does not read them.
+ * @throws {CodedError} as {@link readBootstrap}
+ */
+export function readImageBootstrap(bytes: Buffer): ReadBootstrap<ChunkAddress> {
+  return read(bytes, {}, chunksOfInodes);
+}
+
+function read<C extends ChunkAddress>(
+  bytes: Buffer,
+  known: Known,
+  finder: (table: readonly RafsChunk[]) => FindChunk<C>,
+): ReadBootstrap<C> {
   if (bytes.length < 2 * EROFS_BLOCK || bytes.length % EROFS_BLOCK !== 0)
     throw invalid(`a bootstrap of ${bytes.length} bytes is not whole blocks`);
   if (bytes.length > MAX_BOOTSTRAP_BYTES) throw invalid('the bootstrap is longer than 1 GiB');
   const image = new ImageBytes(bytes);
   const { meta, root, devices, inodes } = readSuperblock(image);
-  const { chunkBytes, compressor, chunkTable, blobTable, prefetchTable } = readExtended(image, devices);
+  const { chunkBytes, compressor, digester, chunkTable, blobTable, prefetchTable } = readExtended(
+    image,
+    devices,
+  );
   const blobs: RafsBlob[] = [];
   for (let index = 0; index < devices; index++)
-    blobs.push(readBlob(image, blobTable, index, chunkBytes, known));
+    blobs.push(readBlob(image, blobTable, index, { chunkBytes, digester }, known));
   for (const [index, blob] of blobs.entries()) checkDevice(image, index, blob, known);
   const table = readChunkTable(image, chunkTable, blobs, chunkBytes);
-  const tree = readTree(image, { meta, root, table, blobs, chunkBytes });
+  const tree = readTree(image, { meta, root, chunkAt: finder(table), blobs, chunkBytes });
   const prefetch = prefetchTable.map((nid) => {
     const node = tree.byNid.get(nid);
     if (node === undefined) throw invalid(`its prefetch table names ${nid}, which is no inode of the tree`);
@@ -74,7 +101,10 @@ export function readBootstrap(bytes: Buffer, known: Known = {}): ReadBootstrap {
       SUPERBLOCK_AT + 16,
     );
   const { root: rootNode, chunks } = tree;
-  return { root: rootNode, chunks, blobs, chunkBytes, compressor, prefetch, table, inodes: tree.byNid.size };
+  return {
+    ...{ root: rootNode, chunks, blobs, chunkBytes, compressor, digester, prefetch, table },
+    inodes: tree.byNid.size,
+  };
 }
 
 function readSuperblock(image: ImageBytes): { meta: number; root: number; devices: number; inodes: number } {
@@ -106,7 +136,8 @@ function readSuperblock(image: ImageBytes): { meta: number; root: number; device
 
 interface Tables {
   readonly chunkBytes: number;
-  readonly compressor: Compressor;
+  readonly compressor: ReadCompressor;
+  readonly digester: Digester;
   readonly blobTable: number;
   readonly chunkTable: { readonly offset: number; readonly count: number };
   readonly prefetchTable: readonly number[];
@@ -115,13 +146,8 @@ interface Tables {
 function readExtended(image: ImageBytes, devices: number): Tables {
   const at = EXTENDED_AT;
   const flags = image.u64(at);
-  const compressor = compressorOf(
-    (one) => (flags & one.flag) !== 0,
-    (flags & FLAGS.lz4) !== 0 ? 'LZ4' : undefined,
-    at,
-  );
-  if ((flags & (FLAGS.blake3 | FLAGS.sha256)) !== FLAGS.sha256)
-    throw invalid('its digests are not SHA-256 (BLAKE3 is not read here)', at);
+  const compressor = compressorOf((one) => (flags & one.flag) !== 0, at);
+  const digester = digesterOf(flags);
   if ((flags & (FLAGS.tarfs | FLAGS.cipherAes)) !== 0) throw invalid('it is a tarfs, or encrypted', at);
   const chunkBytes = image.u32(at + 20);
   if (
@@ -149,36 +175,32 @@ function readExtended(image: ImageBytes, devices: number): Tables {
     image.u32(prefetchAt + index * 4),
   );
   return {
-    ...{ chunkBytes, compressor, blobTable, prefetchTable },
+    ...{ chunkBytes, compressor, digester, blobTable, prefetchTable },
     chunkTable: { offset, count: tableBytes / CHUNK_RECORD_BYTES },
   };
 }
 
-function compressorOf(
-  isOne: (numbers: { flag: number; id: number }) => boolean,
-  other: string | undefined,
-  at: number,
-): Compressor {
-  const found = COMPRESSORS.filter((name) => isOne(COMPRESSOR_NUMBERS[name]));
-  if (found.length !== 1 || other !== undefined)
-    throw invalid(
-      `its compression is not none, gzip or zstd${other === undefined ? '' : ` but ${other}`}`,
-      at,
-    );
+function compressorOf(isOne: (numbers: { flag: number; id: number }) => boolean, at: number): ReadCompressor {
+  const found = READ_COMPRESSORS.filter((name) => isOne(COMPRESSOR_NUMBERS[name]));
+  if (found.length !== 1) throw invalid('its compression is not one of none, gzip, zstd and LZ4', at);
   return found[0]!;
 }
 
-function compressorBy(id: number, at: number): Compressor {
-  return compressorOf((one) => one.id === id, id === LZ4_ID ? 'LZ4' : undefined, at);
+function compressorBy(id: number, at: number): ReadCompressor {
+  return compressorOf((one) => one.id === id, at);
 }
 
-const LZ4_ID = 1;
+function digesterOf(flags: number): Digester {
+  const found = Object.entries(DIGESTERS).filter(([, { flag }]) => (flags & flag) !== 0);
+  if (found.length !== 1) throw invalid('its digests are not one of SHA-256 and BLAKE3', EXTENDED_AT);
+  return found[0]![0] as Digester;
+}
 
 function readBlob(
   image: ImageBytes,
   table: number,
   index: number,
-  chunkBytes: number,
+  { chunkBytes, digester }: { readonly chunkBytes: number; readonly digester: Digester },
   { insideOf }: Known,
 ): RafsBlob {
   const at = table + index * BLOB_BYTES;
@@ -188,6 +210,8 @@ function readBlob(
     throw invalid(`blob ${index} has no SHA-256 as its id`, at);
   if (image.u32(at + 64) !== index) throw invalid(`blob ${index} has another number`, at + 64);
   if (image.u32(at + 68) !== chunkBytes) throw invalid(`blob ${index} has another chunk size`, at + 68);
+  if (image.u32(at + 80) !== DIGESTERS[digester].id)
+    throw invalid(`blob ${index} has other digests`, at + 80);
   const features = image.u32(at + 84);
   if ((features & FEATURES.aligned) === 0 || (features & FOREIGN_FEATURES) !== 0)
     throw invalid(`blob ${index} has features that are not read here: 0x${features.toString(16)}`, at + 84);

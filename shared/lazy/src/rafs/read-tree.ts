@@ -2,29 +2,30 @@ import { DIRENT_BYTES, EROFS_BLOCK, EROFS_SLOT, INODE_BYTES, KINDS, LAYOUT } fro
 import type { TreeNode } from '../erofs/layer-tree.ts';
 import { readXattrs } from '../erofs/xattrs.ts';
 import { type ByteString, byteString } from '../tar/byte-string.ts';
+import type { FindChunk } from './chunk-finders.ts';
 import {
   BLOCK_BITS,
   CHUNK_INDEX_BYTES,
   CHUNK_INDEXES,
+  type ChunkAddress,
   invalid,
   type RafsBlob,
-  type RafsChunk,
 } from './format.ts';
 import type { ImageBytes } from './image-bytes.ts';
 
 /** What is known of a bootstrap before its tree is read. */
-interface Facts {
+interface Facts<C extends ChunkAddress> {
   /** What inode numbers count from. */
   readonly meta: number;
   readonly root: number;
-  readonly table: readonly RafsChunk[];
+  readonly chunkAt: FindChunk<C>;
   readonly blobs: readonly RafsBlob[];
   readonly chunkBytes: number;
 }
 
-interface FoundTree {
+interface FoundTree<C extends ChunkAddress> {
   readonly root: TreeNode;
-  readonly chunks: ReadonlyMap<TreeNode, readonly RafsChunk[]>;
+  readonly chunks: ReadonlyMap<TreeNode, readonly C[]>;
   readonly byNid: ReadonlyMap<number, TreeNode>;
 }
 
@@ -34,7 +35,7 @@ const TARGET_BYTES = 4095;
 const TYPE_BITS = 0o170000;
 
 /** All inodes that can be reached from the root. @throws {CodedError} `LAYER_INVALID` */
-export function readTree(image: ImageBytes, facts: Facts): FoundTree {
+export function readTree<C extends ChunkAddress>(image: ImageBytes, facts: Facts<C>): FoundTree<C> {
   return new TreeReader(image, facts).read();
 }
 
@@ -50,25 +51,18 @@ interface Found {
   readonly behind: number;
 }
 
-class TreeReader {
+class TreeReader<C extends ChunkAddress> {
   readonly #image: ImageBytes;
-  readonly #facts: Facts;
+  readonly #facts: Facts<C>;
   readonly #byNid = new Map<number, TreeNode>();
-  readonly #chunks = new Map<TreeNode, readonly RafsChunk[]>();
-  readonly #records = new Map<RafsBlob, Map<number, RafsChunk>>();
+  readonly #chunks = new Map<TreeNode, readonly C[]>();
 
-  constructor(image: ImageBytes, facts: Facts) {
+  constructor(image: ImageBytes, facts: Facts<C>) {
     this.#image = image;
     this.#facts = facts;
-    for (const chunk of facts.table) {
-      const ofBlob = this.#records.get(chunk.blob) ?? new Map<number, RafsChunk>();
-      this.#records.set(chunk.blob, ofBlob);
-      if (ofBlob.has(chunk.index)) throw invalid(`chunk ${chunk.index} of a blob has two records`);
-      ofBlob.set(chunk.index, chunk);
-    }
   }
 
-  read(): FoundTree {
+  read(): FoundTree<C> {
     const found = this.#inode(this.#facts.root);
     if (found.node.type !== 'directory') throw invalid('its root is not a directory');
     const open = [{ found, parent: found.nid }];
@@ -149,25 +143,28 @@ class TreeReader {
     return this.#image.own(isInline ? behind : (place + block) * EROFS_BLOCK, length);
   }
 
-  #chunksOf({ nid, place, sizeBytes, behind }: Found): RafsChunk[] {
-    const { chunkBytes, blobs } = this.#facts;
+  #chunksOf({ nid, place, sizeBytes, behind }: Found): C[] {
+    const { chunkBytes, blobs, chunkAt } = this.#facts;
     const bits = (place & 0x1f) + BLOCK_BITS;
     if ((place & CHUNK_INDEXES) === 0 || place > 0x3f || 2 ** bits < chunkBytes)
       throw invalid(`the file ${nid} has an unknown chunk format ${place}`);
     const count = Math.ceil(sizeBytes / chunkBytes);
     const start = Math.ceil(behind / 8) * 8;
     const indexes = this.#image.own(start, count * CHUNK_INDEX_BYTES);
-    const chunks: RafsChunk[] = [];
+    const chunks: C[] = [];
     for (let slot = 0; slot < count; slot++) {
       const at = slot * CHUNK_INDEX_BYTES;
       const high = indexes.readUInt16LE(at + 2);
       const blob = blobs[(high & 0xff) - 1];
-      const chunk = this.#records.get(blob!)?.get(((high >> 8) << 16) | indexes.readUInt16LE(at));
+      const index = ((high >> 8) << 16) | indexes.readUInt16LE(at);
+      const offset = indexes.readUInt32LE(at + 4) * EROFS_BLOCK;
+      const length = Math.min(chunkBytes, sizeBytes - slot * chunkBytes);
+      const chunk = blob && chunkAt({ blob, index, offset, sizeBytes: length });
       if (chunk === undefined)
         throw invalid(`part ${slot} of the file ${nid} is no chunk of the table`, start + at);
-      if (chunk.offset !== indexes.readUInt32LE(at + 4) * EROFS_BLOCK)
+      if (chunk.offset !== offset)
         throw invalid(`part ${slot} of the file ${nid} lies elsewhere than its chunk`, start + at + 4);
-      if (chunk.sizeBytes !== Math.min(chunkBytes, sizeBytes - slot * chunkBytes))
+      if (chunk.sizeBytes !== length)
         throw invalid(`part ${slot} of the file ${nid} is not as long as its chunk`, start + at);
       const first = chunks[0];
       if (2 ** bits > chunkBytes && first !== undefined && !isBehind(first, chunk, slot * chunkBytes))
@@ -197,7 +194,7 @@ class TreeReader {
 
 const XATTR_HEADER_BYTES = 12;
 
-function isBehind(first: RafsChunk, chunk: RafsChunk, bytes: number): boolean {
+function isBehind(first: ChunkAddress, chunk: ChunkAddress, bytes: number): boolean {
   return chunk.blob === first.blob && chunk.offset === first.offset + bytes;
 }
 

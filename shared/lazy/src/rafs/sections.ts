@@ -1,5 +1,5 @@
 import type { ReadAt } from '../pack/inflate.ts';
-import type { Compressor } from '../pack/unpack.ts';
+import type { ReadCompressor } from '../pack/unpack.ts';
 import type { ByteString } from '../tar/byte-string.ts';
 import { EMPTY_HEADER, encodeHeader } from '../tar/encode-header.ts';
 import { COMPRESSOR_NUMBERS, invalid } from './format.ts';
@@ -49,7 +49,7 @@ function sumOf(header: Buffer): number {
 /** An entry of the table of contents. */
 export interface TocEntry {
   readonly name: string;
-  readonly compressor: Compressor;
+  readonly compressor: ReadCompressor;
   /** Hex SHA-256 of what it is uncompressed. */
   readonly digest: string;
   readonly offset: number;
@@ -125,7 +125,9 @@ function readToc(toc: Buffer, offset: number): Map<string, TocEntry> {
   for (let at = 0; at < toc.length; at += TOC_ENTRY_BYTES) {
     const name = toc.toString('latin1', at + 8, at + 24).replace(/\0+$/, '');
     const flags = toc.readUInt32LE(at);
-    const compressor = (['none', 'zstd'] as const).find((one) => COMPRESSOR_NUMBERS[one].toc === flags);
+    const compressor = (['none', 'zstd', 'lz4'] as const).find(
+      (one) => COMPRESSOR_NUMBERS[one].toc === flags,
+    );
     if (compressor === undefined)
       throw invalid(`the table of contents has an unknown compression of ${name}`, offset + at);
     if (

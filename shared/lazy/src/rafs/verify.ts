@@ -8,18 +8,34 @@ import {
   type VerifyResult,
 } from '../estargz/check-layer.ts';
 import type { ReadAt } from '../pack/inflate.ts';
+import { chunkHasher } from './chunk-digest.ts';
 import { type ChunkInfo, HEADER_BYTES, headerFault, readChunkInfos, unpack } from './chunk-info.ts';
-import { ID_INSIDE, invalid, type RafsBlob, type RafsChunk } from './format.ts';
+import { type ChunkAddress, ID_INSIDE, invalid, NO_DIGEST, type RafsBlob, type RafsChunk } from './format.ts';
 import { MAX_BOOTSTRAP_BYTES, readBootstrap } from './read-bootstrap.ts';
-import { readSections, SECTIONS, type Section, type Sections, TABLE_HEADER, TAR_BLOCK } from './sections.ts';
+import {
+  readSections,
+  SECTIONS,
+  type Section,
+  type Sections,
+  TABLE_HEADER,
+  TAR_BLOCK,
+  type TocEntry,
+} from './sections.ts';
 
 /** A data blob, and what the bootstrap of its image says of it. */
 export interface RafsToVerify extends BlobToVerify {
   /** Undefined where no file has content in it. */
   readonly blob: RafsBlob | undefined;
-  /** Chunks of it that the image uses. */
+  /** Records of it that the image's bootstrap has. */
   readonly chunks: readonly RafsChunk[];
+  /** Chunks of it that the image's files name. */
+  readonly parts?: readonly ChunkAddress[];
+  /** Hears its table, once nothing is wrong with it; the answer hears each chunk that matches its digest, in order. */
+  readonly content?: (infos: readonly ChunkInfo[]) => TakeChunk;
 }
+
+/** Hears the content of a chunk. */
+export type TakeChunk = (index: number, raw: Uint8Array) => void;
 
 const DIGEST_BYTES = 32;
 const READ_BYTES = 4 * 1024 * 1024;
@@ -36,7 +52,7 @@ export async function verifyRafs(target: RafsToVerify): Promise<VerifyResult> {
     findings.add('blob', `its DiffID is not the digest of the blob: ${target.diffId}`);
   let found = { entries: 0, chunks: 0 };
   try {
-    found = await new BlobCheck(target, findings.add).run();
+    found = await new BlobCheck(target, findings).run();
   } catch (error) {
     if (!isCoded(error, 'LAYER_INVALID')) throw error;
     findings.add('toc', error.message);
@@ -46,11 +62,13 @@ export async function verifyRafs(target: RafsToVerify): Promise<VerifyResult> {
 
 class BlobCheck {
   readonly #target: RafsToVerify;
+  readonly #findings: Findings;
   readonly #found: Found;
 
-  constructor(target: RafsToVerify, found: Found) {
+  constructor(target: RafsToVerify, findings: Findings) {
     this.#target = target;
-    this.#found = found;
+    this.#findings = findings;
+    this.#found = findings.add;
   }
 
   async run(): Promise<{ entries: number; chunks: number }> {
@@ -70,8 +88,12 @@ class BlobCheck {
     if (inside.table.length !== infos.length)
       this.#found('entries', 'its own bootstrap does not have all of its chunks');
     this.#sameChunks(this.#target.chunks, infos, digests, 'the bootstrap of the image');
-    await this.#content(own, infos, digests);
-    await this.#sectionOfChunks(sections, own);
+    this.#sameParts(infos);
+    const entry = sections.toc.get(SECTIONS.chunks);
+    if (entry === undefined) throw invalid('its table of contents has no chunks');
+    const hash = await chunkHasher(inside.digester);
+    await this.#content({ own, end: entry.packedBytes, hash }, infos, digests);
+    await this.#sectionOfChunks(sections, entry, own);
     return { entries: inside.inodes, chunks: infos.length };
   }
 
@@ -139,7 +161,7 @@ class BlobCheck {
       const info = infos[index];
       const isSame =
         info !== undefined &&
-        digestAt(digests, index) === digest &&
+        (digest === NO_DIGEST || digestAt(digests, index) === digest) &&
         info.offset === record.offset &&
         info.sizeBytes === record.sizeBytes &&
         info.packedOffset === record.packedOffset &&
@@ -148,42 +170,59 @@ class BlobCheck {
     }
   }
 
+  /** Files name chunks where the blob has them. */
+  #sameParts(infos: readonly ChunkInfo[]): void {
+    for (const { index, offset, sizeBytes } of this.#target.parts ?? []) {
+      const info = infos[index];
+      if (info?.offset !== offset || info.sizeBytes !== sizeBytes)
+        this.#found('chunks', `a file of the image has chunk ${index} where its table does not`);
+    }
+  }
+
   /** Every chunk, and that they lie one behind the other. */
-  async #content(own: RafsBlob, infos: readonly ChunkInfo[], digests: Buffer): Promise<void> {
-    const { read } = this.#target;
+  async #content(
+    blob: { readonly own: RafsBlob; readonly end: number; readonly hash: (raw: Uint8Array) => string },
+    infos: readonly ChunkInfo[],
+    digests: Buffer,
+  ): Promise<void> {
+    const { read, content } = this.#target;
+    const { own } = blob;
+    const take = this.#findings.list.length === 0 ? content?.(infos) : undefined;
     let end = 0;
     for (const [index, info] of infos.entries()) {
       if (info.packedOffset !== end)
         this.#found('chunks', `chunk ${index} does not begin where the one before ends`);
       end = info.packedOffset + info.packedBytes;
-      if (end > own.packedBytes || info.sizeBytes > own.chunkBytes || info.packedBytes > own.chunkBytes) {
+      if (end > blob.end || info.sizeBytes > own.chunkBytes || info.packedBytes > own.chunkBytes) {
         this.#found('chunks', `chunk ${index} does not lie in its blob`);
         continue;
       }
       const packed = await read(info.packedOffset, info.packedBytes);
       const isPlain = info.packedBytes === info.sizeBytes;
-      const digest = digestOfChunk(packed, isPlain ? 'none' : own.compressor, info, index, this.#found);
-      if (digest !== undefined && digest !== digestAt(digests, index))
-        this.#found('chunks', `chunk ${index} does not match its digest`);
+      const raw = contentOf(packed, isPlain ? 'none' : own.compressor, info, index, this.#found);
+      if (raw === undefined) continue;
+      if (blob.hash(raw) === digestAt(digests, index)) take?.(index, raw);
+      else this.#found('chunks', `chunk ${index} does not match its digest`);
     }
-    if (end !== own.packedBytes) this.#found('chunks', 'bytes of the blob belong to no chunk');
+    if (end !== blob.end) this.#found('chunks', 'bytes of the blob belong to no chunk');
   }
 
   /** The section's digest is that with its tar header (nydus-image), or without it. */
-  async #sectionOfChunks(sections: Sections, own: RafsBlob): Promise<void> {
-    const entry = sections.toc.get(SECTIONS.chunks);
-    if (entry === undefined) throw invalid('its table of contents has no chunks');
-    if (entry.packedBytes !== own.packedBytes || entry.rawBytes !== own.rawBytes || entry.offset !== 0)
+  async #sectionOfChunks({ toc }: Sections, entry: TocEntry, own: RafsBlob): Promise<void> {
+    // What a bootstrap says of them may end with the chunks, or where the bootstrap itself begins.
+    const isSaid = [entry.packedBytes, toc.get(SECTIONS.bootstrap)?.offset].includes(own.packedBytes);
+    if (!isSaid || entry.rawBytes !== own.rawBytes || entry.offset !== 0)
       this.#found('toc', 'the table of contents says something else of the chunks than the bootstrap');
-    const end = own.packedBytes + TAR_BLOCK;
+    const end = entry.packedBytes + TAR_BLOCK;
+    if (end > this.#target.sizeBytes) throw invalid('its chunks lie outside of its blob');
     const hash = createHash('sha256');
     let without = '';
     for (let at = 0; at < end; ) {
-      const limit = at < own.packedBytes ? own.packedBytes : end;
+      const limit = at < entry.packedBytes ? entry.packedBytes : end;
       const bytes = await this.#target.read(at, Math.min(READ_BYTES, limit - at));
       hash.update(bytes);
       at += bytes.length;
-      if (at === own.packedBytes) without = hash.copy().digest('hex');
+      if (at === entry.packedBytes) without = hash.copy().digest('hex');
     }
     if (entry.digest !== hash.digest('hex') && entry.digest !== without)
       this.#found('toc', 'the chunks do not match their digest in the table of contents');
@@ -216,16 +255,15 @@ function digestAt(digests: Buffer, index: number): string {
   return digests.toString('hex', index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES);
 }
 
-function digestOfChunk(
+function contentOf(
   packed: Awaited<ReturnType<ReadAt>>,
   compressor: RafsBlob['compressor'],
   { sizeBytes }: ChunkInfo,
   index: number,
   found: Found,
-): string | undefined {
+): Buffer | undefined {
   try {
-    const raw = unpack(packed, compressor, sizeBytes, `chunk ${index}`);
-    return createHash('sha256').update(raw).digest('hex');
+    return unpack(packed, compressor, sizeBytes, `chunk ${index}`);
   } catch (error) {
     if (!isCoded(error, 'LAYER_INVALID')) throw error;
     found('chunks', error.message);

@@ -124,9 +124,9 @@ t.test('what a bootstrap must not say is named', async (t) => {
   const cases: [string, number, number, RegExp][] = [
     ['a checksum', 1028, 1, /has a checksum/],
     ['blocks of 512 bytes', 1036, 9, /4096 bytes/],
-    ['two compressors', 1152, 0xc0, /not none, gzip or zstd/],
-    ['BLAKE3', 1152, 0x84, /BLAKE3/],
-    ['LZ4', 1152, 0x82, /LZ4/],
+    ['two compressors', 1152, 0xc0, /not one of none, gzip, zstd and LZ4/],
+    ['two digests', 1152, 0x8c, /not one of SHA-256 and BLAKE3/],
+    ['digests that its blob does not have', 1152, 0x84, /other digests/],
     ['chunks of another size', 1152 + 21, 3, /chunks of/],
     ['a blob table elsewhere', 1152 + 9, 1, /blob table/],
     ['a device of another length', 1408 + 64, 99, /another length/],

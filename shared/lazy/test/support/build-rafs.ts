@@ -1,10 +1,13 @@
 import { zstdDecompressSync } from 'node:zlib';
+import { CodedError } from '@sepia/base/errors';
 import type { TreeNode } from '../../src/erofs/layer-tree.ts';
 import { inlinePacker } from '../../src/pack/batch.ts';
 import { type BuiltRafs, buildRafs, type RafsOptions } from '../../src/rafs/build.ts';
 import { unpack } from '../../src/rafs/chunk-info.ts';
 import { type Bootstrap, isPlainChunk, type RafsBlob } from '../../src/rafs/format.ts';
+import type { NydusIndexer } from '../../src/rafs/nydus-index.ts';
 import { type ReadBootstrap, readBootstrap } from '../../src/rafs/read-bootstrap.ts';
+import { verifyRafs } from '../../src/rafs/verify.ts';
 import { tarEntries } from '../../src/tar/tar-reader.ts';
 import { tarBytes } from './layer-tree.ts';
 
@@ -27,6 +30,21 @@ export async function builtRafs(
 /** A layer's bootstrap as the image sees it. */
 export function ownBootstrap({ bootstrap, digest }: BuiltRafs): ReadBootstrap {
   return readBootstrap(zstdDecompressSync(bootstrap), { insideOf: digest.slice('sha256:'.length) });
+}
+
+/** Verifies a data blob, and lets an indexer read it. @throws {CodedError} `LAYER_INVALID` with the first fault */
+export async function readBlob(
+  indexer: NydusIndexer,
+  { table }: Pick<ReadBootstrap, 'table'>,
+  blob: RafsBlob,
+  bytes: Buffer,
+): Promise<void> {
+  const { findings } = await verifyRafs({
+    ...{ blob, sizeBytes: bytes.length, chunks: table.filter((chunk) => chunk.blob === blob) },
+    read: async (offset, length) => bytes.subarray(offset, offset + length),
+    content: (infos) => indexer.content(blob, infos),
+  });
+  if (findings[0] !== undefined) throw new CodedError('LAYER_INVALID', { message: findings[0].message });
 }
 
 /** What the kernel sees of a blob: its chunks at their places. */
