@@ -112,11 +112,9 @@ async function attack(t: Test, here: Here, targets: Targets, target: PushedImage
     t.match(first, / {2}ordinary/, 'and it is told');
     t.match(`${first}${layers[1]}`, /ordinary: it names|not lazy: /, 'with the reason');
   }
-  t.equal(
-    (await door.content()).includes(target.layers[1]!.digest),
-    wasThere,
-    'its layer was not downloaded',
-  );
+  // One that was there may have been collected since.
+  const isThere = (await door.content()).includes(target.layers[1]!.digest);
+  t.ok(wasThere || !isThere, 'its layer was not downloaded');
 }
 
 async function reads(t: Test, { door }: Here, image: PushedImage, name: string): Promise<void> {
