@@ -80,7 +80,7 @@ export function addUp(program: Command): void {
     )
     .option(
       '--accelerate',
-      'convert every image that is pushed to eStargz, beside it; takes webhooks with the Authorization of DATA/webhook-authorization. Results of a pull-through upstream are pushed to its registry: that needs an account, credentials.UPSTREAM in DATA/overrides/accelerator.yaml, or its jobs fail',
+      'convert every image that is pushed to eStargz, beside it, within about a minute; takes webhooks with the Authorization of DATA/webhook-authorization. Results of a pull-through upstream are pushed to its registry: that needs an account, credentials.UPSTREAM in DATA/overrides/accelerator.yaml, or its jobs fail',
       false,
     )
     .option('--restart', 'start members again that died', false)

@@ -230,7 +230,11 @@ function memberConfig(
   const authorization = { 'authorization-file': beside(paths.webhookAuthorization) };
   if (member.role === 'tracker') return { ...common, listen };
   if (member.role === 'accelerator')
-    return { ...common, listen, ...(accelerates === true ? { api: authorization } : {}) };
+    return {
+      ...common,
+      listen,
+      ...(accelerates === true ? { api: authorization, scan: PUSHES_SEEN_EVERY } : {}),
+    };
   if (member.role === 'origin') {
     const postgres = { engine: 'postgres', 'url-file': beside(paths.recordsUrl) };
     const records = existsSync(paths.recordsUrl) ? { records: postgres } : {};
@@ -247,6 +251,9 @@ function memberConfig(
     'back-to-source': { mode: 'auto', after: '5s', 'max-parallel': 2 },
   };
 }
+
+/** Nobody sends webhooks of what is pushed to a proxy: scans find it. */
+const PUSHES_SEEN_EVERY = '1m';
 
 /** What proxies take of Harbor: only what was asked for. */
 function harborOf(preheat = false, accelerates = false, authorization: object = {}): { harbor?: object } {

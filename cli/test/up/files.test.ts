@@ -49,6 +49,7 @@ t.test('one flag brings rules, webhooks and their secret; what is there stays', 
   writeClusterFiles(paths, members, upstreams);
   t.notOk('conversions' in read(paths.document));
   t.notOk('api' in read(paths.config('accelerator-1')));
+  t.notOk('scan' in read(paths.config('accelerator-1')));
   writeClusterFiles(paths, members, upstreams, { accelerates: true, isLazy: true });
   const rules = [
     { name: 'index-local', from: 'local', repositories: ['**'], to: 'index' },
@@ -57,7 +58,7 @@ t.test('one flag brings rules, webhooks and their secret; what is there stays', 
   t.strictSame(read(paths.document)['conversions'], rules);
   const file = { 'authorization-file': '../webhook-authorization' };
   t.match(read(paths.config('proxy-1')), { harbor: { webhook: { auth: 'header', ...file } } });
-  t.match(read(paths.config('accelerator-1')), { api: file });
+  t.match(read(paths.config('accelerator-1')), { api: file, scan: '1m' }, 'a push to a proxy is found soon');
   const secret = readFileSync(paths.webhookAuthorization, 'utf8');
   writeClusterFiles(paths, members, upstreams, { accelerates: true });
   t.strictSame(read(paths.document)['conversions'], rules, 'none twice');
