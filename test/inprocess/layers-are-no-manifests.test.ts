@@ -14,6 +14,8 @@ t.test('the layers that an index names are blobs, and 404 as manifests, at every
     ['application/vnd.oci.image.layer.v1.tar+zstd', randomBytes(2_000_000)],
     ['application/vnd.buildkit.cacheconfig.v0', config],
     ['application/vnd.oci.image.manifest.v1+json', randomBytes(3_000)],
+    ['application/vnd.oci.image.layer.v1.tar', randomBytes(5_000_000)],
+    ['application/vnd.oci.image.manifest.v1+json', randomBytes(5_100_000)],
   ];
   const manifests = [];
   for (const [mediaType, bytes] of kinds) {

@@ -30,7 +30,8 @@ export class ManifestCache {
     this.#entries.delete(digest);
   }
 
-  put(manifest: StoredManifest): void {
+  /** Takes it, and returns it. */
+  put(manifest: StoredManifest): StoredManifest {
     const before = this.#entries.get(manifest.digest);
     if (before !== undefined) {
       this.#entries.delete(manifest.digest);
@@ -39,9 +40,10 @@ export class ManifestCache {
     this.#entries.set(manifest.digest, manifest);
     this.#bytes += manifest.bytes.length;
     for (const [digest, { bytes }] of this.#entries) {
-      if (this.#bytes <= this.#limitBytes) return;
+      if (this.#bytes <= this.#limitBytes) break;
       this.#entries.delete(digest);
       this.#bytes -= bytes.length;
     }
+    return manifest;
   }
 }

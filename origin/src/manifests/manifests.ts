@@ -252,24 +252,20 @@ export class Manifests {
       if (upstreams.takesDeletes(name.upstream) || !isQuorumProblem(error)) throw error;
     }
     proofs.noteLink(name, link);
-    if (link !== undefined) {
+    // What is larger is no manifest, whatever an index calls it.
+    const known = (link?.sizeBytes ?? 0) > MAX_MANIFEST_BYTES ? undefined : link;
+    if (known !== undefined) {
       const provenance = (await store.stat(name.digest))?.attrs.provenance ?? [];
       const here = proofs.isProven(name, provenance)
-        ? (this.#cache.get(name.digest) ?? (await this.#fromStore(name, link)))
+        ? (this.#cache.get(name.digest) ?? (await this.#fromStore(name, known)))
         : undefined;
       const found = here ?? (await this.#fromOthers(name));
-      if (found !== undefined) {
-        this.#cache.put(found);
-        return found;
-      }
+      if (found !== undefined) return this.#cache.put(found);
     }
     if (client === undefined || (link === undefined && (await links.isDeleted(name)))) {
       const late = AbortSignal.timeout(upstreams.firstByteMs + BODY_MS);
-      const back = link && (await manifestFromBackend(this.#deps, name, link, late));
-      if (back !== undefined) {
-        this.#cache.put(back);
-        return back;
-      }
+      const back = known && (await manifestFromBackend(this.#deps, name, known, late));
+      if (back !== undefined) return this.#cache.put(back);
       throw new CodedError('MANIFEST_UNKNOWN', {
         detail: { reference: name.digest, repository: name.repository },
       });
@@ -329,6 +325,7 @@ export class Manifests {
       .catch((error: unknown) => {
         // It asked the upstream whether this repository has it; a GET says better what is wrong.
         if (isCoded(error, 'BLOB_UNKNOWN') || isCoded(error, 'MANIFEST_UNKNOWN')) return undefined;
+        if (isCoded(error, 'PEER_HTTP') && error.detail['limitBytes'] !== undefined) return undefined;
         throw error;
       });
     if (answer === undefined) return undefined;

@@ -193,6 +193,8 @@ export async function readLimited(
       if (sizeBytes > limitBytes)
         throw new CodedError('PEER_HTTP', {
           message: `answer of ${from} is larger than ${limitBytes} bytes`,
+          // It did answer.
+          detail: { status: 200, limitBytes },
         });
       chunks.push(chunk);
     }

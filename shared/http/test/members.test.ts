@@ -185,7 +185,11 @@ t.test('no answer, a late one, a cut one, a big one and bad JSON are PEER_HTTP',
   });
   await t.rejects(client.call(call({ path: '/late', headersTimeoutMs: 50 })), peer);
   await t.rejects(client.bytes(call({ path: '/cut' })), { ...peer, message: /was cut/ });
-  await t.rejects(client.bytes(call(), 99), { ...peer, message: /larger than 99/ });
+  await t.rejects(client.bytes(call(), 99), {
+    ...peer,
+    message: /larger than 99/,
+    detail: { status: 200, limitBytes: 99 },
+  });
   await t.rejects(client.json(call()), { ...peer, message: /bad JSON/ });
   const reason = new Error('enough');
   await t.rejects(client.call(call({ signal: AbortSignal.abort(reason) })), reason);

@@ -55,6 +55,19 @@ t.test('a key twice and a byte order mark have two readings', async (t) => {
   t.ok(parsePushedManifest(json({ schemaVersion: 2, layers: [one, one], annotations }), OCI_MANIFEST));
 });
 
+t.test('an object of very many keys is refused before all of them are looked at', async (t) => {
+  const keys = (count: number) => Array.from({ length: count }, (_, index) => `"k${index}":1`).join(',');
+  t.equal(keyTwice(Buffer.from(`{"a":{${keys(10_000)}},"b":{${keys(10_000)}}}`)), undefined);
+  const code = 'MANIFEST_SYNTAX';
+  t.throws(() => keyTwice(Buffer.from(`{"a":{${keys(10_001)}}}`)), { code, message: /more than 10000 keys/ });
+});
+
+t.test('keys are compared as readers decode them', async (t) => {
+  for (const text of ['{"a":{"é":1,"\\u00e9":2}}', '{"x":{"k":1,"\\u006b":2}}', '{"x":{"~":1,"~":2}}'])
+    t.ok(keyTwice(Buffer.from(text)), text);
+  t.equal(keyTwice(Buffer.from('{"x":{"é":1,"\u00c3\u00a9":2,"]":3,"\\\\":4}}')), undefined);
+});
+
 t.test('no text that JSON prints has a key twice; one that is put in is found', async (t) => {
   fc.assert(
     fc.property(
