@@ -35,7 +35,7 @@ async function get(
 }
 
 t.test('revalidate: within the ttl one question upstream, after it the new digest everywhere', async (t) => {
-  const { upstream, c } = await setUp(t, { ttl: '400ms' });
+  const { upstream, c } = await setUp(t, { ttl: '3s' });
   upstream.addManifest('lib/x', 'v1', manifest('one'), OCI_MANIFEST);
   for (const id of c.ids) t.match((await get(c, id)).bytes.toString(), /one/);
   t.equal(upstream.requests.length, 1, upstream.requests.join('\n'));
