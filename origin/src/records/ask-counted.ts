@@ -22,7 +22,7 @@ export async function askCounted<A>(
   settles: (answers: readonly A[]) => boolean = () => false,
   isEnough: (ids: readonly string[]) => boolean = (ids) => isReadQuorum(ids, shard),
   ids: readonly string[] = [...new Set(shard.sets.flat())],
-): Promise<{ readonly answers: A[]; readonly isEnough: boolean }> {
+): Promise<{ readonly answers: A[]; readonly isEnough: boolean; readonly silent: string[] }> {
   const good = (said: readonly Said<string, CountedAnswer<A>>[]): CountedAnswer<A>[] =>
     counted(answersOf(said));
   const isDone = (answers: readonly CountedAnswer<A>[]): boolean =>
@@ -36,7 +36,8 @@ export async function askCounted<A>(
   const [sole] = said;
   if (sole !== undefined && sole.type !== 'answer' && isFinal(sole.error, ids)) throw sole.error;
   const answers = good(said);
-  return { answers: answers.map(({ answer }) => answer), isEnough: isDone(answers) };
+  const silent = said.filter(({ type }) => type === 'silence').map(({ by }) => by);
+  return { answers: answers.map(({ answer }) => answer), isEnough: isDone(answers), silent };
 }
 
 /** The sole owner says why it cannot know: nobody else is asked. */

@@ -1,14 +1,16 @@
 import { CodedError, type ErrorDetail } from '@sepia/base/errors';
 import type { Shard } from '@sepia/cluster/ring';
-import type { Members } from '../cluster/members.ts';
+import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { askCounted, type CountedAnswer } from './ask-counted.ts';
 import type { OwnStanding } from './own-standing.ts';
 
 /** So often something is asked or written while the ring changes, or a later clock stands in the way. */
 export const MAX_TRIES = 5;
+/** How long an owner may take whose first silence this was, in ms: a busy machine is not a dead one. */
+const PATIENT_MS = QUICK_MS * 4;
 
 interface AskOwnersDeps {
-  readonly members: Pick<Members, 'selfId' | 'epoch' | 'news'>;
+  readonly members: Pick<Members, 'selfId' | 'epoch' | 'news' | 'isSuspect'>;
   readonly standing: Pick<OwnStanding, 'sender' | 'within'>;
 }
 
@@ -17,6 +19,8 @@ export interface Under {
   /** Of the membership it is asked by. */
   readonly epoch: number;
   readonly signal?: AbortSignal;
+  /** In place of what such a call may take otherwise. */
+  readonly headersTimeoutMs?: number;
 }
 
 /** What one member is asked. */
@@ -40,22 +44,30 @@ interface Question<A> extends MemberQuestion<A> {
 
 /**
  * Asks owners under one membership until enough of their answers count or settle it; asks again where too few did
- * because the ring changed meanwhile.
+ * because the ring changed meanwhile, and once more, with patience, where owners were silent that no
+ * question before found so.
  * @throws `QUORUM_LOST`
  */
 export async function askOwners<A>(deps: AskOwnersDeps, question: Question<A>): Promise<A[]> {
   const { settles = () => false, isEnough } = question;
+  let patience: Pick<Under, 'headersTimeoutMs'> = {};
   for (let tries = 1; ; tries++) {
     const owners = question.owners();
+    const suspects = new Set(owners.sets.flat().filter((id) => deps.members.isSuspect(id)));
     const found = await askCounted(
       owners,
-      async (id, signal) => await askMember(deps, id, { epoch: owners.epoch, signal }, question),
+      async (id, signal) => await askMember(deps, id, { epoch: owners.epoch, signal, ...patience }, question),
       settles,
       isEnough === undefined ? undefined : (ids) => isEnough(ids, owners),
     );
     if (found.isEnough) return found.answers;
     if (tries < MAX_TRIES && !(await isSameEpoch(deps.members, owners.epoch))) continue;
     if (settles(found.answers)) return found.answers;
+    const isNew = found.silent.some((id) => !suspects.has(id));
+    if (isNew && patience.headersTimeoutMs === undefined && tries < MAX_TRIES) {
+      patience = { headersTimeoutMs: PATIENT_MS };
+      continue;
+    }
     throw new CodedError('QUORUM_LOST', question.lost(owners));
   }
 }

@@ -6,12 +6,13 @@ const IDS = ['a', 'b', 'c'];
 const sender = (id: string) => ({ id, generation: 1, known: {} });
 const lost = ({ epoch }: { readonly epoch: number }) => ({ message: 'too few', detail: { epoch } });
 
-/** Origin `a` as it sees itself and the ring; `epochs`: those that hold after each look for news. */
-function origin(epochs: readonly number[] = []) {
+/** Origin `a` as it sees itself, `suspects` and the ring; `epochs`: those that hold after each look for news. */
+function origin(epochs: readonly number[] = [], suspects: readonly string[] = []) {
   const left = [...epochs];
   const members = {
     selfId: 'a',
     epoch: 0,
+    isSuspect: (id: string) => suspects.includes(id),
     news: async () => {
       members.epoch = left.shift() ?? members.epoch;
     },
@@ -72,7 +73,7 @@ t.test('too few answers of a ring that stands, or never does, are a lost quorum'
     throw new CodedError('PEER_HTTP');
   };
   for (const [epochs, tries] of [
-    [[], 1],
+    [[], 2],
     [Array.from({ length: 50 }, (_, at) => at + 1), MAX_TRIES],
   ] as const) {
     const { owners, ...deps } = origin(epochs);
@@ -90,6 +91,33 @@ t.test('too few answers of a ring that stands, or never does, are a lost quorum'
     t.equal(asked, tries);
   }
 });
+
+t.test(
+  'owners that were silent are asked once more, with patience; who refuses, or was silent before, is not',
+  async (t) => {
+    const { owners, ...deps } = origin([], ['c']);
+    const asked: (number | undefined)[] = [];
+    const busy = async (id: string, { headersTimeoutMs }: { readonly headersTimeoutMs?: number }) => {
+      if (id === 'b') asked.push(headersTimeoutMs);
+      if (id === 'c' || headersTimeoutMs === undefined) throw new CodedError('PEER_HTTP');
+      return { sender: sender(id), answer: id };
+    };
+    t.same(await askOwners(deps, { owners, own: async () => 'own', other: busy, lost }), ['own', 'b']);
+    t.same(asked, [undefined, 3_200]);
+    let refusals = 0;
+    const refuse = async (): Promise<never> => {
+      refusals += 1;
+      throw new CodedError('RECORDS_PENDING');
+    };
+    const refused = askOwners(deps, { owners, own: async () => 'own', other: refuse, lost });
+    await t.rejects(refused, { code: 'QUORUM_LOST' });
+    t.equal(refusals, 2);
+    const { owners: _, ...gone } = origin([], ['b', 'c']);
+    const lostAtOnce = askOwners(gone, { owners, own: async () => 'own', other: busy, lost });
+    await t.rejects(lostAtOnce, { code: 'QUORUM_LOST' });
+    t.same(asked, [undefined, 3_200, undefined]);
+  },
+);
 
 t.test('answers that settle it need no quorum', async (t) => {
   const { owners, ...deps } = origin();

@@ -17,6 +17,7 @@ function setOf(has: Record<string, (key: string) => number | undefined>, isOld: 
     selfId: 'a',
     shard: () => ({ epoch: 0, sets: [['a', 'b', 'c']] }),
     epoch: 0,
+    isSuspect: () => false,
     news: async (): Promise<void> => undefined,
     counted: async (id: string, call: { path: string; json?: { keys: string[][] } }) => {
       const { pathname, searchParams } = new URL(call.path, 'http://x');
