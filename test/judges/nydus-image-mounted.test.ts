@@ -5,8 +5,8 @@ import { Containerd24, containerd24 } from '@sepia/test-support/clients/containe
 import { call, pushBlobInTwo } from '@sepia/test-support/clients/registry-calls';
 import { must, whyNoClients } from '@sepia/test-support/testbed';
 import t from 'tap';
-import { writeTar } from '../../../../shared/lazy/test/support/tar-writer.ts';
-import { digestOf, HOST, IMAGE, LazyCluster } from '../support/lazy-cluster.ts';
+import { writeTar } from '../../shared/lazy/test/support/tar-writer.ts';
+import { digestOf, HOST, IMAGE, LazyCluster } from '../processes/clients/support/lazy-cluster.ts';
 
 /** Built as docs/adr/0066-nydus.md says; nothing else has it. */
 const NYDUS_IMAGE = process.env['NYDUS_IMAGE'] ?? '/usr/bin/nydus-image';
