@@ -1,4 +1,5 @@
 import { type ExecFileException, execFile } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { accessSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
@@ -90,13 +91,29 @@ export function whyNoClients(): string | undefined {
   }
 }
 
-/** A port that was free a moment ago. */
+/** Where ports are looked for: below those that the system takes for outgoing connections, beside all that tests name. */
+const FREE_PORTS = [10_000, 14_998] as const;
+const PORT_TRIES = 100;
+
+/** A port that was free a moment ago, as was the next one, which some clients take for themselves. */
 export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < PORT_TRIES; tries++) {
+    const port = randomInt(...FREE_PORTS);
+    if ((await isFree(port)) && (await isFree(port + 1))) return port;
+  }
+  throw new Error(`no two free ports from ${FREE_PORTS.join(' to ')}`);
+}
+
+async function isFree(port: number): Promise<boolean> {
   const server = createServer();
-  await new Promise<void>((settle) => server.listen(0, '127.0.0.1', settle));
-  const { port } = server.address() as { port: number };
-  await new Promise((settle) => server.close(settle));
-  return port;
+  const isBound = await new Promise<boolean>((settle, fail) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      error.code === 'EADDRINUSE' ? settle(false) : fail(error),
+    );
+    server.listen(port, '0.0.0.0', () => settle(true));
+  });
+  if (isBound) await new Promise((settle) => server.close(settle));
+  return isBound;
 }
 
 /**
