@@ -7,29 +7,13 @@ import { must, whyNoClients } from '@sepia/test-support/testbed';
 import t from 'tap';
 import { writeTar } from '../../shared/lazy/test/support/tar-writer.ts';
 import { digestOf, HOST, IMAGE, LazyCluster } from '../processes/clients/support/lazy-cluster.ts';
+import { treeWalk } from '../processes/clients/support/tree-walk.ts';
 
 /** Built as docs/adr/0066-nydus.md says; nothing else has it. */
 const NYDUS_IMAGE = process.env['NYDUS_IMAGE'] ?? '/usr/bin/nydus-image';
 const NAME = `${HOST}/t/nydus-image:1`;
 const MARK = 'containerd.io/snapshot/nydus-';
 const OPTIONS = ['--blob-inline-meta', '--features', 'blob-toc', '--whiteout-spec', 'none'];
-
-/** A line for each path; nydus-image keeps no times of most files. */
-const WALK = `
-import hashlib, os, stat
-for folder, dirs, files in os.walk("/", followlinks=False):
-    if folder == "/": dirs[:] = [d for d in dirs if d not in ("proc", "sys", "dev", "run")]
-    dirs.sort()
-    for name in sorted(dirs + files):
-        path = os.path.join(folder, name)
-        if path in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/etc"): continue
-        s = os.lstat(path)
-        facts = [path, s.st_mode, s.st_uid, s.st_gid, s.st_rdev, sorted(os.listxattr(path, follow_symlinks=False))]
-        if stat.S_ISLNK(s.st_mode): facts.append(os.readlink(path))
-        if stat.S_ISREG(s.st_mode):
-            with open(path, "rb") as f: facts.append(hashlib.sha256(f.read()).hexdigest())
-        print(ascii(facts))
-`;
 
 /** The cluster's image as nydus-snapshotter's converter has nydus-image make it. */
 async function pushConverted(cluster: LazyCluster): Promise<void> {
@@ -111,7 +95,12 @@ t.test(
     await cluster.index(IMAGE);
     await containerd.pull(IMAGE);
     const walk = async (image: string, name: string): Promise<string[]> => {
-      const { stdout, stderr, code } = await containerd.run(image, name, ['python3', '-B', '-c', WALK]);
+      const { stdout, stderr, code } = await containerd.run(image, name, [
+        'python3',
+        '-B',
+        '-c',
+        treeWalk(false),
+      ]);
       t.equal(code, 0, stderr);
       return stdout.split('\n');
     };

@@ -5,28 +5,11 @@ import { must, whyNoClients } from '@sepia/test-support/testbed';
 import t, { type Test } from 'tap';
 import { Containerd16 } from './support/containerd16.ts';
 import { digestOf, HOST, IMAGE, LazyCluster, type Manifest, type Part } from './support/lazy-cluster.ts';
+import { treeWalk } from './support/tree-walk.ts';
 
 const SEPIA = join(import.meta.dirname, '../../../sepia');
 const NYDUS = `${HOST}/t/python:nydus`;
 const HELLO = /^hello from python 3\./;
-
-/** A line for each path of the image: what is known of it, and the hash of a file's bytes. */
-const WALK = `
-import hashlib, os, stat
-for folder, dirs, files in os.walk("/", followlinks=False):
-    if folder == "/": dirs[:] = [d for d in dirs if d not in ("proc", "sys", "dev", "run")]
-    dirs.sort()
-    for name in sorted(dirs + files):
-        path = os.path.join(folder, name)
-        if path in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/etc"): continue
-        s = os.lstat(path)
-        facts = [path, s.st_mode, s.st_uid, s.st_gid, s.st_mtime_ns, s.st_rdev, sorted(os.listxattr(path, follow_symlinks=False))]
-        if not stat.S_ISDIR(s.st_mode): facts.append(s.st_nlink)
-        if stat.S_ISLNK(s.st_mode): facts.append(os.readlink(path))
-        if stat.S_ISREG(s.st_mode):
-            with open(path, "rb") as f: facts.append(hashlib.sha256(f.read()).hexdigest())
-        print(ascii(facts))
-`;
 
 type Config = { readonly rootfs: { readonly diff_ids: readonly string[] } };
 
@@ -130,7 +113,12 @@ t.test(
       await cluster.index(IMAGE);
       await containerd.pull(IMAGE);
       const walk = async (image: string, name: string): Promise<string[]> => {
-        const { stdout, stderr, code } = await containerd.run(image, name, ['python3', '-B', '-c', WALK]);
+        const { stdout, stderr, code } = await containerd.run(image, name, [
+          'python3',
+          '-B',
+          '-c',
+          treeWalk(true),
+        ]);
         t.equal(code, 0, stderr);
         return stdout.split('\n');
       };
