@@ -14,7 +14,7 @@ const PARTS = [
   { key: 'createMs', name: 'create', colour: '#72b7b2' },
   { key: 'runMs', name: 'run', colour: '#f58518' },
 ] as const;
-const LEFT = 190;
+const LEFT = 240;
 const WIDTH = 560;
 const BAR = 18;
 const STEP = 26;
