@@ -1,8 +1,10 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { StopStack } from '@sepia/base/lifecycle';
+import { Containerd16 } from '@sepia/test-support/clients/containerd16';
 import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
 import { LazyDaemon } from '@sepia/test-support/clients/lazy-daemon';
+import { Stargz, stargzProgram } from '@sepia/test-support/clients/stargz/stargz';
 import { must, testbed } from '@sepia/test-support/testbed';
 import { round } from './support/figures.ts';
 import { startIndexed } from './support/indexed.ts';
@@ -17,18 +19,22 @@ import { timed, untilFirstLine } from './support/timed.ts';
 const SEPIA = join(import.meta.dirname, '../../sepia');
 const HOST = 'registry.example:5000';
 const MIB = 1024 * 1024;
+const PULL_MS = 900_000;
 /** Images of the test bed, and a large one that reads a twentieth of itself. */
 const IMAGES = ['python', 'node', 'big'] as const;
 const MODES = [
   ...(['ordinary', 'ordinary-sepia', 'lazy', 'lazy-profile'] as const),
   ...(['lazy-guessed', 'lazy-nydus', 'lazy-estargz'] as const),
+  ...(['stargz', 'stargz-sepia'] as const),
 ];
 /** Images that our own converter makes first, beside the link. */
-const CONVERTED: Partial<Record<Mode, string>> = { 'lazy-nydus': 'nydus', 'lazy-estargz': 'estargz' };
-const LEFT_OUT = [
-  'eStargz by stargz-snapshotter: not in this bench (test/processes/clients/converted runs it, untimed)',
-  'Nydus by nydusd: not in this bench (test/judges says how to get it)',
-];
+const CONVERTED: Partial<Record<Mode, string>> = {
+  ...{ 'lazy-nydus': 'nydus', 'lazy-estargz': 'estargz' },
+  ...{ stargz: 'estargz', 'stargz-sepia': 'estargz' },
+};
+const STARGZ_LEFT_OUT =
+  'eStargz by stargz-snapshotter: run test/support/src/clients/stargz/stargz.sh first (as root)';
+const LEFT_OUT = ['Nydus by nydusd: not in this bench (test/judges says how to get it)'];
 
 type Image = (typeof IMAGES)[number];
 type Mode = (typeof MODES)[number];
@@ -52,6 +58,7 @@ await runBench({
   options: { rate: 5, delay: 20, big: 500, images: IMAGES.length, first: 0, from: 0 },
   run: async (context) => {
     if (containerd24() === undefined) throw new Error('run test/support/src/clients/containerd24.sh first');
+    const hasStargz = stargzProgram() !== undefined;
     const bigMb = context.number('big');
     const images = IMAGES.slice(context.number('first'), context.number('images'));
     const bed: Bed = {
@@ -64,8 +71,9 @@ await runBench({
     const quiet = await quietMachine();
     const meter = new IdleMeter();
     const rows: StartRow[] = [];
+    const modes = MODES.slice(context.number('from')).filter((mode) => hasStargz || !isStargz(mode));
     for (const image of images) {
-      for (const mode of MODES.slice(context.number('from'))) {
+      for (const mode of modes) {
         for (const row of await measure(bed, image, mode)) {
           rows.push(row);
           context.say(`${image}, ${row.mode}: ready after ${row.pullMs + row.createMs + row.runMs} ms`);
@@ -73,7 +81,8 @@ await runBench({
       }
     }
     const link = `${context.number('rate')} MB/s, ${context.number('delay')} ms`;
-    return { link, rows, leftOut: LEFT_OUT, idleBeforePercent: quiet, idlePercent: meter.percent() };
+    const leftOut = hasStargz ? LEFT_OUT : [STARGZ_LEFT_OUT, ...LEFT_OUT];
+    return { link, rows, leftOut, idleBeforePercent: quiet, idlePercent: meter.percent() };
   },
 });
 
@@ -90,7 +99,7 @@ async function tagFor({ context, registry }: Bed, image: Image, mode: Mode): Pro
   if (format === undefined) return '1';
   const name = `127.0.0.1:${registry.port}/t/${image}`;
   const work = ['--work-dir', join(context.dir, 'convert')];
-  await must(SEPIA, ['convert', `${name}:1`, `${name}:${format}`, '--to', format, ...work], {}, 900_000);
+  await must(SEPIA, ['convert', `${name}:1`, `${name}:${format}`, '--to', format, ...work], {}, PULL_MS);
   return format;
 }
 
@@ -133,26 +142,79 @@ async function startOn(
   at: Scene & { readonly bed: Bed; readonly image: Image; readonly mode: Mode },
 ): Promise<Omit<StartRow, 'image' | 'mode'>> {
   const { bed, image, mode, dir, link, stops, tag } = at;
-  const isLazy = mode.startsWith('lazy');
-  const containerd = await Containerd24.start(join(dir, `c${node.number}`), {
-    contentCache: node.content ?? join(dir, 'content'),
-    mirrors: { [HOST]: node.agent ?? `http://127.0.0.1:${link.port}` },
-  });
-  stops.push('containerd', () => containerd.stop());
-  const snapshotter = isLazy ? 'erofs' : 'overlayfs';
-  const reference = `${HOST}/t/${image}:${tag}`;
-  const { ctr, address, hostsDir } = containerd.paths;
+  const mirror = node.agent ?? `http://127.0.0.1:${link.port}`;
+  const place = { mirror, dir: join(dir, `c${node.number}`), stops };
+  const daemon = isStargz(mode)
+    ? await stargzDaemon(place)
+    : await containerdDaemon(mode, { ...place, content: node.content ?? join(dir, 'content') });
+  const { ctr, address, snapshotter } = daemon;
   const own = ['-a', address, '-n', 'k8s.io'];
-  const transfer = isLazy ? [] : ['--local'];
-  const pull = ['images', 'pull', ...transfer, '--snapshotter', snapshotter, '--hosts-dir', hostsDir];
+  const reference = `${HOST}/t/${image}:${tag}`;
   const before = await link.received();
-  const pullMs = await timed(() => must(ctr, [...own, ...pull, reference], {}, 900_000));
-  const create = ['containers', 'create', '--snapshotter', snapshotter, '--net-host', reference, 'one'];
-  const createMs = await timed(() => must(ctr, [...own, ...create, ...commandOf(bed, image)]));
-  const runMs = await untilFirstLine(ctr, [...own, 'tasks', 'start', 'one']);
+  const pullMs = await timed(() => daemon.pull(reference));
+  const how = ['--snapshotter', snapshotter, '--net-host', reference, 'one', ...commandOf(bed, image)];
+  // Its `ctr containers create` takes an option of the command for one of its own.
+  const isOne = isStargz(mode);
+  const create = [...own, 'containers', 'create', ...how];
+  const createMs = isOne ? 0 : await timed(() => must(ctr, create));
+  const runMs = await untilFirstLine(ctr, [...own, ...(isOne ? ['run', ...how] : ['tasks', 'start', 'one'])]);
   const bytes = (await link.received()) - before;
   await must(ctr, [...own, 'containers', 'rm', 'one']);
   return { pullMs, createMs, runMs, megabytes: round(bytes / 1e6, 1) };
+}
+
+/** A containerd, ready to pull. */
+interface Daemon {
+  readonly ctr: string;
+  readonly address: string;
+  readonly snapshotter: string;
+  readonly pull: (reference: string) => Promise<unknown>;
+}
+
+interface Place {
+  /** URL where it pulls from. */
+  readonly mirror: string;
+  /** Short: sockets lie there. */
+  readonly dir: string;
+  readonly stops: StopStack;
+}
+
+/** Containerd 2.4, with the erofs snapshotter for lazy modes. */
+async function containerdDaemon(mode: Mode, at: Place & { readonly content: string }): Promise<Daemon> {
+  const mirrors = { [HOST]: at.mirror };
+  const containerd = await Containerd24.start(at.dir, { contentCache: at.content, mirrors });
+  at.stops.push('containerd', () => containerd.stop());
+  const { ctr, address, hostsDir } = containerd.paths;
+  const isLazy = mode.startsWith('lazy');
+  const snapshotter = isLazy ? 'erofs' : 'overlayfs';
+  const how = [...(isLazy ? [] : ['--local']), '--snapshotter', snapshotter, '--hosts-dir', hostsDir];
+  const pull = ['-a', address, '-n', 'k8s.io', 'images', 'pull', ...how];
+  return {
+    ...{ ctr, address, snapshotter },
+    pull: async (reference) => await must(ctr, [...pull, reference], {}, PULL_MS),
+  };
+}
+
+/** The machine's containerd with a stargz-snapshotter, which fetches nothing on its own. */
+async function stargzDaemon({ mirror, dir, stops }: Place): Promise<Daemon> {
+  const stargz = await Stargz.start(`${dir}s`, { [HOST]: new URL(mirror).host });
+  stops.push('stargz-snapshotter', () => stargz.stop());
+  const containerd = await Containerd16.start(dir, {
+    ...{ snapshotsSocket: stargz.socket, snapshotter: 'stargz' },
+    mirrors: { [HOST]: mirror },
+  });
+  stops.push('containerd', () => containerd.stop());
+  return {
+    ...{ ctr: 'ctr', address: containerd.address, snapshotter: 'stargz' },
+    pull: async (reference) => {
+      const { code, stderr } = await containerd.tryPull(reference);
+      if (code !== 0) throw new Error(`stargz-snapshotter: ${stderr}`);
+    },
+  };
+}
+
+function isStargz(mode: Mode): boolean {
+  return mode.startsWith('stargz');
 }
 
 /** What a mode needs beside containerd. */
@@ -165,9 +227,9 @@ interface Node {
 
 async function startNodes(bed: Bed, image: Image, mode: Mode, scene: Scene): Promise<Node[]> {
   const { dir, link, stops, tag } = scene;
-  if (mode === 'ordinary') return [{ number: 1 }];
+  if (mode === 'ordinary' || mode === 'stargz') return [{ number: 1 }];
   const upstream = `bench=http://127.0.0.1:${link.port},${HOST}`;
-  if (mode === 'lazy-guessed' || CONVERTED[mode] !== undefined) {
+  if (mode === 'lazy-guessed' || (CONVERTED[mode] !== undefined && !isStargz(mode))) {
     const layers = await layersAt(bed, image, tag);
     const reference = `${HOST}/t/${image}:${tag}`;
     const cluster = await startIndexed(stops, dir, { reference, layers, upstream });
@@ -176,7 +238,7 @@ async function startNodes(bed: Bed, image: Image, mode: Mode, scene: Scene): Pro
   const counts = ['origins', 'trackers', 'proxies'].flatMap((role) => [`--${role}`, '1']);
   const up = await startUp(stops, dir, [...counts, '--agents', '2', '--upstream', upstream]);
   const nodes = up.cluster.agents.map(({ url }, at) => ({ number: at + 1, agent: url }));
-  if (mode === 'ordinary-sepia') return nodes;
+  if (mode === 'ordinary-sepia' || mode === 'stargz-sepia') return nodes;
   const fillFirst = mode === 'lazy-profile' ? bed.filesRead.get(image) : undefined;
   const lazy: Node[] = [];
   for (const node of nodes) {

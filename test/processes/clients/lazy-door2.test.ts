@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { Containerd16 } from '@sepia/test-support/clients/containerd16';
 import { must, whyNoClients } from '@sepia/test-support/testbed';
 import { until } from '@sepia/test-support/until';
 import t, { type Test } from 'tap';
-import { Containerd16 } from './support/containerd16.ts';
 import { HOST, IMAGE, LazyCluster, type Manifest } from './support/lazy-cluster.ts';
 
 const HELLO = /^hello from python 3\./;

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
+import { Containerd16 } from '@sepia/test-support/clients/containerd16';
 import { Containerd24, containerd24 } from '@sepia/test-support/clients/containerd24';
 import { pushBlobInTwo } from '@sepia/test-support/clients/registry-calls';
 import { must, whyNoClients } from '@sepia/test-support/testbed';
 import t, { type Test } from 'tap';
-import { Containerd16 } from './support/containerd16.ts';
 import { digestOf, HOST, IMAGE, LazyCluster, type Manifest, type Part } from './support/lazy-cluster.ts';
 import { treeWalk } from './support/tree-walk.ts';
 

@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { Containerd16 } from '@sepia/test-support/clients/containerd16';
 import { Containerd24 } from '@sepia/test-support/clients/containerd24';
 import { askAs } from '@sepia/test-support/clients/token-client';
 import { type Output, whyNoClients } from '@sepia/test-support/testbed';
 import t, { type Test } from 'tap';
-import { Containerd16 } from '../support/containerd16.ts';
 import { HOST, LazyCluster } from '../support/lazy-cluster.ts';
 import { madeLayer, shellLayer, whyNoLazyNode } from '../support/lazy-node.ts';
 import { ALICE, PrivateRegistry, type PushedImage, ROBOT } from '../support/private-registry.ts';

@@ -1,10 +1,10 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Containerd16 } from '@sepia/test-support/clients/containerd16';
 import { Stargz, stargzProgram } from '@sepia/test-support/clients/stargz/stargz';
 import { freePort, must, startRegistry, testbed, whyNoClients } from '@sepia/test-support/testbed';
 import { Up } from '@sepia/test-support/up';
 import t, { type Test } from 'tap';
-import { Containerd16 } from '../support/containerd16.ts';
 import { Relay } from '../support/relay.ts';
 
 const ROOT = join(import.meta.dirname, '../../../..');

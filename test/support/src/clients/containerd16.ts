@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { must, type Output, run, TESTBED } from '@sepia/test-support/testbed';
-import { until } from '@sepia/test-support/until';
+import { must, type Output, run, TESTBED } from '../testbed.ts';
+import { until } from '../until.ts';
 
 const CRI_PULL = join(TESTBED, 'cri-pull.mjs');
 /**
@@ -65,6 +65,11 @@ export class Containerd16 {
     return await run('ctr', this.#ctrArgs(args));
   }
 
+  /** Where it listens. */
+  get address(): string {
+    return join(this.#dir, 'c.sock');
+  }
+
   /** From now on it shows a mirror this `Authorization`, or none: `hosts.toml` is read at each pull. */
   authorize(host: string, url: string, authorization?: string): void {
     writeFileSync(join(this.#dir, 'certs.d', host, 'hosts.toml'), hostsToml(url, authorization));
@@ -76,7 +81,7 @@ export class Containerd16 {
    */
   async tryPull(reference: string): Promise<Output> {
     for (let pulls = 1; ; pulls++) {
-      const pulled = await run(process.execPath, [CRI_PULL, join(this.#dir, 'c.sock'), reference]);
+      const pulled = await run(process.execPath, [CRI_PULL, this.address, reference]);
       if (pulls === PULLS || pulled.code === 0 || !COLLECTED.test(pulled.stderr)) return pulled;
       await this.#collect();
     }
@@ -150,7 +155,7 @@ export class Containerd16 {
   }
 
   #ctrArgs(args: readonly string[]): string[] {
-    return ['-a', join(this.#dir, 'c.sock'), '-n', 'k8s.io', ...args];
+    return ['-a', this.address, '-n', 'k8s.io', ...args];
   }
 }
 
