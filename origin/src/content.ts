@@ -72,7 +72,8 @@ export function createContent(ground: Ground, wires: Wires, { links, proofs }: N
   store.onEvicted((digest) => swarms.forget(digest));
   const fetches = new Fetches({ store, upstreams, room, log, nowMs, events: swarms, ...fetched }, pace);
   stops.push('fetches', async () => fetches.stop());
-  const hints = new Hints({ records: opened.records, nowMs: dateMs });
+  const hints = new Hints({ records: opened.records, log, nowMs: dateMs });
+  stops.push('copies made', async () => await hints.settle());
   const { repair, scrubber } = soundness(
     { members, store, room, index, upstreams, metrics, dir: opened.folder.dir, stops, log, nowMs, dateMs },
     { rateBytesPerSec: scrub.rate, everyMs: scrub.every, mendMs: deadlines['body-stall'] },

@@ -17,10 +17,23 @@ export async function appendBody(
   maxBytes: number = MAX_BLOB_BYTES,
   reach?: (bytes: number) => Promise<void>,
 ): Promise<void> {
-  const buffer = Buffer.allocUnsafe(GATHER_BYTES);
+  let buffer: Buffer | undefined;
+  /** A chunk that came alone so far: a small body is one, and is written as it came. */
+  let lone: Uint8Array | undefined;
   let fill = 0;
+  const gather = (chunk: Uint8Array): void => {
+    if (fill === 0) lone = chunk;
+    else {
+      buffer ??= Buffer.allocUnsafe(GATHER_BYTES);
+      if (lone !== undefined) buffer.set(lone, 0);
+      lone = undefined;
+      buffer.set(chunk, fill);
+    }
+    fill += chunk.length;
+  };
   const flush = async (): Promise<void> => {
-    if (fill > 0) await file.append(buffer.subarray(0, fill));
+    if (fill > 0) await file.append(lone ?? buffer!.subarray(0, fill));
+    lone = undefined;
     fill = 0;
   };
   const chunks = body[Symbol.asyncIterator]();
@@ -44,9 +57,6 @@ export async function appendBody(
     await reach?.(file.offset + fill + chunk.length);
     if (fill + chunk.length > GATHER_BYTES) await flush();
     if (chunk.length >= GATHER_BYTES) await file.append(chunk);
-    else {
-      buffer.set(chunk, fill);
-      fill += chunk.length;
-    }
+    else if (chunk.length > 0) gather(chunk);
   }
 }

@@ -1,4 +1,6 @@
 import { type Digest, isDigest } from '@sepia/base/digest';
+import { logFailure } from '@sepia/base/failure';
+import type { Logger } from '@sepia/base/log';
 import { News } from '@sepia/base/news';
 import type { RecordStore } from '@sepia/records/store/record-store';
 
@@ -13,6 +15,8 @@ export interface Hint {
 const QUEUE = 'copy';
 /** Owed copies that are held in memory; what is more waits on the disk. */
 const HINTS_DEFAULTS = Object.freeze({ maxKnown: 10_000 });
+/** Copies that were made are taken off the disk together after this, in ms: one more is made again if that is lost. */
+const FORGET_MS = 500;
 /** Left-overs of copies made by earlier versions that are taken off the disk in one go. */
 const SWEEP_BATCH = 500;
 
@@ -24,20 +28,25 @@ export class Hints {
   /** Told when there is something new. */
   readonly news = new News();
   readonly #records: RecordStore;
+  readonly #log: Logger;
   readonly #nowMs: () => number;
   readonly #maxKnown: number;
   readonly #known = new Map<string, Hint>();
   /** Keys that were made good while the disk was being read. */
   #doneMeanwhile: Set<string> | undefined;
+  /** Keys of copies that were made, still on the disk. */
+  readonly #made = new Map<string, string[]>();
+  #forgetting: NodeJS.Timeout | undefined;
   /** There may be some on the disk that are not known here. */
   #more = true;
 
   constructor(
-    deps: { readonly records: RecordStore; readonly nowMs: () => number },
+    deps: { readonly records: RecordStore; readonly log: Logger; readonly nowMs: () => number },
     options: { readonly maxKnown?: number } = {},
   ) {
     this.#maxKnown = options.maxKnown ?? HINTS_DEFAULTS.maxKnown;
     this.#records = deps.records;
+    this.#log = deps.log;
     this.#nowMs = deps.nowMs;
   }
 
@@ -50,6 +59,7 @@ export class Hints {
   async add(...hints: readonly Hint[]): Promise<void> {
     if (hints.length === 0) return;
     const atMs = this.#nowMs();
+    for (const hint of hints) this.#made.delete(textOf(hint));
     await this.#records.jobSet.mergeAll(hints.map((hint) => ({ key: keyOf(hint), atMs, value: hint })));
     for (const hint of hints) {
       this.#doneMeanwhile?.delete(textOf(hint));
@@ -58,10 +68,27 @@ export class Hints {
     this.news.tell();
   }
 
-  async done(hint: Pick<Hint, 'digest' | 'target'>): Promise<void> {
-    this.#known.delete(textOf(hint));
-    this.#doneMeanwhile?.add(textOf(hint));
-    await this.#records.jobSet.remove(keyOf(hint));
+  /** A copy was made. It is off the disk soon, or copied once more after a restart, which does no harm. */
+  done(hint: Pick<Hint, 'digest' | 'target'>): void {
+    const text = textOf(hint);
+    this.#known.delete(text);
+    this.#doneMeanwhile?.add(text);
+    this.#made.set(text, keyOf(hint));
+    this.#forgetting ??= setTimeout(() => void this.settle(), FORGET_MS);
+  }
+
+  /** Takes copies that were made off the disk now. */
+  async settle(): Promise<void> {
+    clearTimeout(this.#forgetting);
+    this.#forgetting = undefined;
+    const keys = [...this.#made.values()];
+    this.#made.clear();
+    try {
+      for (let at = 0; at < keys.length; at += SWEEP_BATCH)
+        await this.#records.jobSet.remove(...keys.slice(at, at + SWEEP_BATCH));
+    } catch (error) {
+      logFailure(this.#log, error, 'copies that were made are not off the disk', {}, 'debug');
+    }
   }
 
   /** Those that are known, the oldest first; reads the disk where there may be others. */
@@ -74,7 +101,8 @@ export class Hints {
   async owes(digest: Digest): Promise<boolean> {
     for (const hint of this.#known.values()) if (hint.digest === digest) return true;
     if (!this.#more) return false;
-    for await (const _ of this.#records.jobSet.list([QUEUE, digest], { limit: 1 })) return true;
+    for await (const { key } of this.#records.jobSet.list([QUEUE, digest]))
+      if (!this.#made.has(`${digest}\n${key[2]}`)) return true;
     return false;
   }
 
@@ -98,7 +126,8 @@ export class Hints {
       const hint = value as Partial<Hint> | null | undefined;
       if (value === undefined) left.push(key);
       else if (typeof hint?.target === 'string' && typeof hint.digest === 'string' && isDigest(hint.digest)) {
-        if (!done.has(textOf(hint as Hint)) && !this.#know(hint as Hint)) more = true;
+        const text = textOf(hint as Hint);
+        if (!done.has(text) && !this.#made.has(text) && !this.#know(hint as Hint)) more = true;
       }
       if (left.length >= SWEEP_BATCH) await jobSet.remove(...left.splice(0));
       if (more) break;

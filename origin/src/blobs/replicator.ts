@@ -17,6 +17,7 @@ import type { Upstreams } from '../upstream/upstreams.ts';
 import { broughtText, knowsPushes } from './core/brought-by.ts';
 import type { Where } from './core/quorum.ts';
 import type { Hint, Hints } from './hints.ts';
+import { CHUNK_BYTES, watched, wholeOf } from './sent-blob.ts';
 
 type CopyName = Pick<Hint, 'digest' | 'upstream' | 'repository'>;
 
@@ -26,9 +27,6 @@ const RETRY_EVERY_MS = 2_000;
 const MAX_RETRY_MS = 60_000;
 /** Until the receiving member answers after the last byte, in ms: it syncs first. */
 const COPY_HEADERS_MS = 60_000;
-/** A copy whose receiver takes no byte for this long is cut, in ms. */
-const COPY_STALL_MS = 5_000;
-const CHUNK_BYTES = 256 * 1024;
 /** Memberships that one push may see. */
 const MAX_EPOCHS = 5;
 
@@ -154,7 +152,7 @@ export class Replicator {
             judge();
             if (isStandIn) return;
             await noted;
-            await hints.done({ digest: name.digest, target: id });
+            hints.done({ digest: name.digest, target: id });
           },
           (error: unknown) => {
             if (isBug(error)) verdict.fail(error);
@@ -187,7 +185,7 @@ export class Replicator {
     const { hints } = this.#deps;
     await hints.add({ ...name, target: id });
     await this.#copy(name, id, false, this.#stopped.signal);
-    await hints.done({ digest: name.digest, target: id });
+    hints.done({ digest: name.digest, target: id });
   }
 
   /** A stand-in got a blob for owners that were away: it owes them a copy each. */
@@ -251,23 +249,8 @@ export class Replicator {
     const handle = await store.open(name.digest);
     if (handle === undefined) throw new CodedError('BLOB_UNKNOWN', { detail: { digest: name.digest } });
     const stall = new AbortController();
-    let movedAtMs = performance.now();
-    const watch = setInterval(() => {
-      if (performance.now() - movedAtMs > COPY_STALL_MS)
-        stall.abort(new CodedError('TIMEOUT', { message: `${id} takes no bytes` }));
-    }, 500);
     const { sizeBytes, attrs } = handle;
-    // The client pulls a chunk only after the socket took the one before (each is larger than its buffer), so two
-    // buffers in turn are enough; fresh ones would outlive many collections.
-    const buffers = [Buffer.allocUnsafe(CHUNK_BYTES), Buffer.allocUnsafe(CHUNK_BYTES)];
-    async function* chunks(): AsyncGenerator<Uint8Array> {
-      for (let at = 0, turn = 0; at < sizeBytes; at += CHUNK_BYTES, turn = 1 - turn) {
-        yield await handle!.read(at, buffers[turn]!);
-        movedAtMs = performance.now();
-      }
-      // From here the receiver syncs: its answer has a deadline of its own.
-      movedAtMs = Number.POSITIVE_INFINITY;
-    }
+    const sent = sizeBytes <= CHUNK_BYTES ? undefined : watched(handle, id, stall);
     try {
       await members.json(id, {
         ...to(ORIGIN_BLOBS.blobPut, { ...name, copy: true, hint: isStandIn }),
@@ -277,13 +260,13 @@ export class Replicator {
           'content-length': String(sizeBytes),
           ...(attrs.mediaType === undefined ? {} : { 'sepia-media-type': attrs.mediaType }),
         },
-        ...({ body: sizeBytes === 0 ? new Uint8Array(0) : chunks() } as object),
+        ...({ body: sent?.chunks ?? (await wholeOf(handle)) } as object),
         headersTimeoutMs: COPY_HEADERS_MS,
         epoch,
-        signal: AbortSignal.any([signal, stall.signal]),
+        signal: sent === undefined ? signal : AbortSignal.any([signal, stall.signal]),
       });
     } finally {
-      clearInterval(watch);
+      sent?.end();
       await handle.close();
     }
   }
@@ -321,12 +304,12 @@ export class Replicator {
     const key = keyOf(hint.digest, hint.target);
     if (!(await store.has(hint.digest)) || members.find(hint.target) === undefined) {
       log.warn({ ...hint }, 'owed copy is void: the blob or the member is gone');
-      return await hints.done(hint);
+      return hints.done(hint);
     }
     try {
       await this.hold(hint.digest, async () => {
         await this.#copy(hint, hint.target, false, this.#stopped.signal);
-        await hints.done(hint);
+        hints.done(hint);
       });
       this.#backoff.delete(key);
       log.info({ digest: hint.digest, target: hint.target }, 'owed copy made');

@@ -1,4 +1,5 @@
-import { createHmac, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
+import { hmacOf } from '@sepia/base/hmac';
 
 /** `Authorization` of the former form (protocol version 1): it covers neither recipient, headers nor the body's bytes. */
 export const OLD_FORM =
@@ -30,5 +31,5 @@ export function oldMac(
 ): Buffer {
   const { id, date, nonce } = facts;
   const text = ['sepia-http-1', id, call.method, call.path, date, nonce, String(call.bodyBytes)].join('\n');
-  return createHmac('sha256', key).update(text).digest();
+  return hmacOf(key, text);
 }

@@ -1,5 +1,6 @@
-import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { CodedError } from '@sepia/base/errors';
+import { hmacOf } from '@sepia/base/hmac';
 import type { Logger } from '@sepia/base/log';
 import { NonceBook } from './nonce-book.ts';
 import { OLD_FORM, oldMac } from './sign-old.ts';
@@ -12,7 +13,9 @@ export const NONCE_KEEP_MS = 120_000;
 export const MAX_NONCES = 2 ** 21;
 const TELL_FULL_EVERY_MS = 60_000;
 /** Headers beside `Sepia-*` that change what a call means. */
-const COVERED = ['accept', 'content-range', 'content-type', 'if-match', 'if-none-match', 'if-range', 'range'];
+const COVERED = new Set([
+  ...['accept', 'content-range', 'content-type', 'if-match', 'if-none-match', 'if-range', 'range'],
+]);
 
 /**
  * What the signature says of the body: its hash; or, for a stream, its length, where the path names the digest that the
@@ -48,7 +51,7 @@ export interface Verified {
 
 /** What is signed of a body held in memory. */
 export function hashOf(body: Uint8Array | string): SignedBody {
-  return { type: 'hash', hex: createHash('sha256').update(body).digest('hex') };
+  return { type: 'hash', hex: hash('sha256', body, 'hex') };
 }
 
 /**
@@ -214,7 +217,7 @@ export function clockOf(
 }
 
 function clockMac(key: Uint8Array, id: string, nonce: string, date: string): Buffer {
-  return createHmac('sha256', key).update(['sepia-clock-1', id, nonce, date].join('\n')).digest();
+  return hmacOf(key, ['sepia-clock-1', id, nonce, date].join('\n'));
 }
 
 /** A call that is refused for its signature. */
@@ -238,22 +241,18 @@ interface Facts {
 function mac(key: Uint8Array, facts: Facts, call: SignedCall): Buffer {
   const { id, to, date, nonce } = facts;
   const lines = ['sepia-http-2', id, to, call.method, call.path, date, nonce, bodyText(call.body)];
-  return createHmac('sha256', key)
-    .update([...lines, ...coveredHeaders(call.headers)].join('\n'))
-    .digest();
+  return hmacOf(key, [...lines, ...coveredHeaders(call.headers)].join('\n'));
 }
 
 function coveredHeaders(headers: Headers): string[] {
-  return Object.entries(headers)
-    .map(([name, value]) => [name.toLowerCase(), value] as const)
-    .filter(
-      ([name, value]) =>
-        value !== undefined &&
-        name !== 'sepia-signature' &&
-        (name.startsWith('sepia-') || COVERED.includes(name)),
-    )
-    .map(([name, value]) => `${name}:${String(Array.isArray(value) ? value.join(', ') : value).trim()}`)
-    .sort();
+  const covered: string[] = [];
+  for (const [spelled, value] of Object.entries(headers)) {
+    const name = spelled.toLowerCase();
+    if (value === undefined || name === 'sepia-signature') continue;
+    if (!name.startsWith('sepia-') && !COVERED.has(name)) continue;
+    covered.push(`${name}:${String(Array.isArray(value) ? value.join(', ') : value).trim()}`);
+  }
+  return covered.sort();
 }
 
 function bodyText(body: SignedBody): string {

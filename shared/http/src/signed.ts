@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
@@ -25,7 +25,7 @@ export async function verifyRequest(ctx: Context, verifier: CallVerifier): Promi
   );
   if (body?.type === 'hash') {
     const bytes = announced === 0 ? Buffer.alloc(0) : await readBody(ctx, MAX_HASHED_BYTES);
-    if (createHash('sha256').update(bytes).digest('hex') !== body.hex)
+    if (hash('sha256', bytes, 'hex') !== body.hex)
       throw signatureFault('the body is another than was signed');
     state.body = bytes;
   } else if (body !== undefined) {
@@ -69,6 +69,11 @@ export async function readBody(
   tooLarge: () => CodedError = () => new CodedError('REQUEST_TOO_LARGE'),
 ): Promise<Buffer> {
   if (Number(ctx.get('content-length') || 0) > limitBytes) throw tooLarge();
+  const { body } = ctx.state as RequestState;
+  if (body !== undefined) {
+    if (body.length > limitBytes) throw tooLarge();
+    return body;
+  }
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
   for await (const chunk of bodyOf(ctx)) {

@@ -46,6 +46,8 @@ export class UploadFile {
   #sealing: Promise<SealedUpload> | undefined;
   #sealed: SealedUpload | undefined;
   #ended = false;
+  /** A write failed in its middle: there may be bytes behind those that count. */
+  #isTorn = false;
   #found: Digest | undefined;
 
   /** Made by `BlobStore.createUpload`. */
@@ -66,7 +68,10 @@ export class UploadFile {
   append(bytes: Uint8Array): Promise<void> {
     const done = this.#tail.then(async () => {
       if (this.#ended || this.#sealing !== undefined) throw this.#unknown();
-      await this.#deps.file.write(bytes, this.#offset);
+      await this.#deps.file.write(bytes, this.#offset).catch((error: unknown) => {
+        this.#isTorn = true;
+        throw error;
+      });
       this.#digester.update(bytes);
       this.#hasher.update(bytes);
       this.#offset += bytes.length;
@@ -138,7 +143,7 @@ export class UploadFile {
   async #seal(digest: Digest): Promise<SealedUpload> {
     if (this.#sealed !== undefined) return this.#sealed;
     const { file } = this.#deps;
-    await file.truncate(this.#offset);
+    if (this.#isTorn) await file.truncate(this.#offset);
     this.#found = digestAlgorithm(digest) === 'sha256' ? this.#digester.digest() : await this.#reread(digest);
     if (this.#found !== digest) {
       throw new CodedError('DIGEST_MISMATCH', { detail: { expected: digest, found: this.#found } });

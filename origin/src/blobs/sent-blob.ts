@@ -1,0 +1,39 @@
+import { CodedError } from '@sepia/base/errors';
+import type { BlobHandle } from '@sepia/store/blob-handle';
+
+/** A blob up to this is sent in one piece, a larger one in pieces of it. */
+export const CHUNK_BYTES = 256 * 1024;
+/** A member that takes no byte of a copy for so long is given up, in ms. */
+const COPY_STALL_MS = 5_000;
+
+/** A small blob in one piece: no stream has to be set up for it at either end. */
+export async function wholeOf(handle: BlobHandle): Promise<Uint8Array> {
+  return handle.sizeBytes === 0
+    ? new Uint8Array(0)
+    : await handle.read(0, Buffer.allocUnsafe(handle.sizeBytes));
+}
+
+/** A blob in chunks; `stall` is aborted once `id` takes none of them for long. */
+export function watched(
+  handle: BlobHandle,
+  id: string,
+  stall: AbortController,
+): { readonly chunks: AsyncGenerator<Uint8Array>; end(): void } {
+  let movedAtMs = performance.now();
+  const watch = setInterval(() => {
+    if (performance.now() - movedAtMs > COPY_STALL_MS)
+      stall.abort(new CodedError('TIMEOUT', { message: `${id} takes no bytes` }));
+  }, 500);
+  // The client pulls a chunk only after the socket took the one before (each is larger than its buffer), so two
+  // buffers in turn are enough; fresh ones would outlive many collections.
+  const buffers = [Buffer.allocUnsafe(CHUNK_BYTES), Buffer.allocUnsafe(CHUNK_BYTES)];
+  async function* chunks(): AsyncGenerator<Uint8Array> {
+    for (let at = 0, turn = 0; at < handle.sizeBytes; at += CHUNK_BYTES, turn = 1 - turn) {
+      yield await handle.read(at, buffers[turn]!);
+      movedAtMs = performance.now();
+    }
+    // From here the receiver syncs: its answer has a deadline of its own.
+    movedAtMs = Number.POSITIVE_INFINITY;
+  }
+  return { chunks: chunks(), end: () => clearInterval(watch) };
+}

@@ -1,0 +1,59 @@
+import type { UploadFile } from '@sepia/store/upload-file';
+import t from 'tap';
+import { appendBody } from '../../src/blobs/append-body.ts';
+
+/** An upload in memory that counts its writes, and takes a copy of each as a disk does. */
+class Taken {
+  readonly writes: Buffer[] = [];
+
+  get offset(): number {
+    return this.writes.reduce((sum, one) => sum + one.length, 0);
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    this.writes.push(Buffer.from(bytes));
+  }
+}
+
+async function* chunksOf(bytes: Buffer, sizes: readonly number[]): AsyncGenerator<Uint8Array> {
+  let at = 0;
+  for (const size of sizes) {
+    yield bytes.subarray(at, at + size);
+    at += size;
+  }
+}
+
+const KIB = 1024;
+const BODIES: readonly {
+  readonly what: string;
+  readonly sizes: readonly number[];
+  readonly writes: number;
+}[] = [
+  { what: 'none', sizes: [], writes: 0 },
+  { what: 'one small chunk', sizes: [10 * KIB], writes: 1 },
+  { what: 'small chunks, empty ones among them', sizes: [1, 0, 64 * KIB, 7], writes: 1 },
+  { what: 'a small chunk before a large one', sizes: [5, 300 * KIB, 9], writes: 3 },
+  { what: 'more small chunks than are gathered', sizes: Array(10).fill(60 * KIB), writes: 3 },
+  { what: 'one of just the size that is gathered', sizes: [256 * KIB, 1], writes: 2 },
+];
+
+t.test('a body is written as it came, small chunks together', async (t) => {
+  for (const { what, sizes, writes } of BODIES) {
+    const length = sizes.reduce((sum, one) => sum + one, 0);
+    const bytes = Buffer.from(Array.from({ length }, (_, at) => (at * 7 + (at >> 8)) % 251));
+    const file = new Taken();
+    await appendBody(file as unknown as UploadFile, chunksOf(bytes, sizes));
+    t.ok(Buffer.concat(file.writes).equals(bytes), what);
+    t.equal(file.writes.length, writes, what);
+  }
+});
+
+t.test('what came before a cut is stored', async (t) => {
+  async function* cut(): AsyncGenerator<Uint8Array> {
+    yield Buffer.from('ab');
+    throw Object.assign(new Error('gone'), { code: 'ECONNRESET' });
+  }
+  const file = new Taken();
+  await t.rejects(appendBody(file as unknown as UploadFile, cut()), { code: 'UPLOAD_INVALID' });
+  t.equal(Buffer.concat(file.writes).toString(), 'ab');
+});
