@@ -1,3 +1,4 @@
+import { type Floor, higherFloor, isGoneBy, NO_FLOOR, type Told } from '../../src/core/floor.ts';
 import type { Entry } from '../../src/core/join.ts';
 import { majorityOf } from '../../src/core/majority.ts';
 import { isAlone, isWitness } from '../../src/core/set-protocol.ts';
@@ -12,9 +13,14 @@ import {
   type SetScope,
   type SetState,
   sendSet,
+  setsAt,
 } from './set-state.ts';
 
-type Merge = (before: Entry | undefined, now: Entry) => Entry | undefined;
+/** What an owner has once it took over what another one has. */
+export type Merge = (
+  own: Told,
+  theirs: { readonly entry: Entry; readonly agreedMs: number },
+) => Entry | undefined;
 
 /** Disks lost or set back, kills, an owner that leaves and comes back; handover and repair after them. */
 export function setFaults(state: SetState, scope: SetScope, rules: SetRules, merge: Merge): Action[] {
@@ -45,11 +51,11 @@ export function setFaults(state: SetState, scope: SetScope, rules: SetRules, mer
         0.2,
       ]);
     if (entry !== undefined && (standing.settled || rules.repairsFromAnyone)) {
-      const isSent = state.net.has(JSON.stringify({ type: 'offer', entry }));
-      if (!isSent)
-        out.push([`${name} has its record for repair`, () => sendSet(state, { type: 'offer', entry }), 0.3]);
+      const offer = { type: 'offer', entry, agreedMs: owner.floor.agreedMs } as const;
+      if (!state.net.has(JSON.stringify(offer)))
+        out.push([`${name} has its record for repair`, () => sendSet(state, offer), 0.3]);
     }
-    if (!standing.settled) out.push(...handovers(state, rules, ring, id, merge));
+    if (!standing.settled && owner.noted === undefined) out.push(...handovers(state, rules, ring, id, merge));
   }
   if (scope.rejoins === true) out.push(...rejoins(state));
   return out;
@@ -61,13 +67,23 @@ function fault(state: SetState, id: string, folder: Owner | undefined): void {
 }
 
 /** A start: with what is in the folder, or with an empty one. */
-function fresh(state: SetState, id: string, folder: Owner | undefined): void {
+export function fresh(state: SetState, id: string, folder: Owner | undefined): void {
   const generation = state.generations.get(id)! + 1;
   state.generations.set(id, generation);
   const before = folder?.standing ?? { ...ungenerated(id), kept: false };
   const kept = folder !== undefined && (before.kept || before.settled);
   const standing = begin(before, generation, kept);
-  state.owners.set(id, { standing, entry: folder?.entry, lacking: [], isIn: true });
+  state.owners.set(id, {
+    standing,
+    entry: folder?.entry,
+    floor: folder?.floor ?? NO_FLOOR,
+    pending: undefined,
+    lacking: [],
+    isIn: true,
+    epoch: folder?.epoch ?? 0,
+    pulled: [],
+    noted: undefined,
+  });
 }
 
 /** Each other owner that may hand over to `id`; one that has no folder of its own does not. */
@@ -88,16 +104,32 @@ function handovers(
     const run = (): void => {
       const isBelieved = rules.believesAnyone || isWitness(source.standing);
       source.standing = granted.next;
-      if (source.entry !== undefined) asker.entry = merge(asker.entry, source.entry);
-      else if (isBelieved) asker.lacking = [...asker.lacking, from];
+      takeFrom(asker, source, source.floor, rules, merge);
+      if (source.entry === undefined && isBelieved) asker.lacking = [...asker.lacking, from];
       if (!rules.keepsAlone && isAlone(ring, id, (other) => asker.lacking.includes(other)))
         asker.entry = undefined;
       const sender = { ...senderOf(source.standing), epoch: 0 };
-      asker.standing = takeOver(asker.standing, sender, [ring]);
+      asker.standing = takeOver(asker.standing, sender, setsAt(state, state.epoch));
     };
     out.push([`${from} hands over to ${id}${asker.standing.generation}`, run, 1]);
   }
   return out;
+}
+
+/** All that a source has, then its floor as it was before that was read. */
+export function takeFrom(
+  own: Owner,
+  source: Pick<Owner, 'entry' | 'floor'>,
+  floor: Floor,
+  rules: SetRules,
+  merge: Merge,
+): void {
+  const told = { entry: own.entry, agreedMs: own.floor.agreedMs };
+  const { entry } = source;
+  if (entry !== undefined) own.entry = merge(told, { entry, agreedMs: source.floor.agreedMs });
+  else if (!rules.ignoresHigherFloor && isGoneBy(told, { entry, agreedMs: floor.agreedMs }))
+    own.entry = undefined;
+  own.floor = higherFloor(own.floor, floor);
 }
 
 function rejoins(state: SetState): Action[] {

@@ -1,9 +1,13 @@
+import { belowPromise, NOBODY_MS, standingAbove, type Told, takenAbove } from '../../src/core/floor.ts';
 import { type Entry, joinFields, joinWhole } from '../../src/core/join.ts';
-import { clockOf, inTheWay, standingOf, taken, tryStep, writeStep } from '../../src/core/set-protocol.ts';
-import { counted, type Sender } from '../../src/core/standing.ts';
+import { clockOf, inTheWay, taken, tryStep, writeStep } from '../../src/core/set-protocol.ts';
+import { counted, isReadQuorum, type Sender } from '../../src/core/standing.ts';
 import { senderOf } from './member-steps.ts';
 import type { Action } from './model-state.ts';
-import { setFaults, tombstoneActions } from './set-faults.ts';
+import { burialActions } from './set-burials.ts';
+import { type Merge, setFaults, tombstoneActions } from './set-faults.ts';
+import { floorActions } from './set-floors.ts';
+import { follow, ringActions } from './set-ring.ts';
 import {
   firstSetState,
   NO_SET_RULE_DROPPED,
@@ -14,6 +18,7 @@ import {
   type SetScope,
   type SetState,
   sendSet,
+  setsAt,
   type Write,
 } from './set-state.ts';
 
@@ -29,11 +34,12 @@ export class SetModel {
   bad = '';
   readonly rules: SetRules;
   readonly scope: SetScope;
-  readonly state: SetState = firstSetState();
+  readonly state: SetState;
   readonly #byField: boolean;
 
   constructor(scope: SetScope, rules: Partial<SetRules> = {}, byField = false) {
     this.scope = scope;
+    this.state = firstSetState(scope.rings);
     this.rules = { ...NO_SET_RULE_DROPPED, ...rules };
     this.#byField = byField;
   }
@@ -49,9 +55,18 @@ export class SetModel {
     for (const message of this.state.net.values()) this.#delivers(out, message);
     for (const [index, write] of this.state.writes.entries())
       if (write.isOpen) this.#counts(out, index, write);
-    out.push(
-      ...setFaults(this.state, this.scope, this.rules, (before, now) => this.#taken(before, now) ?? before),
-    );
+    const merge: Merge = (own, theirs) => this.#taken(own, theirs) ?? own.entry;
+    out.push(...setFaults(this.state, this.scope, this.rules, merge));
+    if (this.scope.floors !== undefined)
+      out.push(...floorActions(this.state, this.scope.floors, this.rules, merge));
+    if (this.scope.buries !== undefined)
+      out.push(
+        ...burialActions(this.state, this.scope.buries, this.rules, {
+          join: this.#join,
+          byField: this.#byField,
+        }),
+      );
+    out.push(...ringActions(this.state, this.rules, merge));
     if (this.scope.drops === true) out.push(...tombstoneActions(this.state, this.rules));
     return out;
   }
@@ -63,18 +78,25 @@ export class SetModel {
     const isClear = (one: Write): boolean =>
       one.kind === last.kind || (one.isDone && one.endedAt < last.begunAt);
     if (!writes.every(isClear)) return;
-    const ids = ringOf(this.state).filter((id) => owners.get(id)!.standing.settled);
-    for (const [index, a] of ids.entries())
-      for (const b of ids.slice(index + 1)) {
-        const told = [owners.get(a)!, owners.get(b)!];
-        if (this.#counted(told.map(({ standing }) => ({ sender: senderOf(standing) }))).length < 2) continue;
-        const entry = standingOf(
-          told.map((one) => one.entry),
+    // A reader may know an older membership than the last one; who follows a later one does not answer it.
+    for (let epoch = this.state.epoch; epoch >= 0; epoch--) {
+      const sets = setsAt(this.state, epoch);
+      const ids = ringOf(this.state, epoch).filter((id) => {
+        const owner = owners.get(id)!;
+        return owner.standing.settled && owner.epoch <= epoch;
+      });
+      for (const some of groups(ids, sets.length)) {
+        const told = some.map((id) => owners.get(id)!);
+        const good = this.#counted(told.map(({ standing }) => ({ sender: senderOf(standing) })));
+        if (good.length < some.length || !isReadQuorum(some, { epoch, sets })) continue;
+        const entry = standingAbove(
+          told.map((one) => ({ entry: one.entry, agreedMs: one.floor.agreedMs })),
           this.#join,
         );
         if ((entry?.value !== undefined) !== (last.kind === 'put'))
-          this.bad = `${last.kind}@${last.atMs} was acknowledged, ${a} and ${b} now say ${textOf(entry)}`;
+          this.bad = `${last.kind}@${last.atMs} was acknowledged, ${some.join(' and ')} now say ${textOf(entry)}`;
       }
+    }
   }
 
   get #join() {
@@ -83,7 +105,7 @@ export class SetModel {
 
   #begins(out: Action[]): void {
     const { state, scope } = this;
-    const due = scope.writes[state.writes.length];
+    const due = scope.writes[state.writes.length - state.used.buries];
     if (due === undefined) return;
     for (const kind of due === 'any' ? (['put', 'delete'] as const) : [due])
       for (const skew of scope.skews ?? [0])
@@ -96,6 +118,7 @@ export class SetModel {
               begunAt: state.now++,
               tries: 0,
               atMs: 0,
+              epoch: 0,
               endedAt: 0,
               isOpen: true,
               isDone: false,
@@ -110,17 +133,37 @@ export class SetModel {
   #try(index: number, write: Write, behindMs: number | undefined): void {
     write.tries += 1;
     write.atMs = clockOf(this.state.now + write.skew, behindMs);
+    write.epoch = this.state.epoch;
     const value = write.kind === 'put' ? { value: { is: 'live', [`of${index}`]: index } } : {};
-    sendSet(this.state, { type: 'put', write: index, entry: { atMs: write.atMs, ...value } });
+    const entry = { atMs: write.atMs, ...value };
+    sendSet(this.state, { type: 'put', write: index, entry, epoch: write.epoch });
   }
 
   #delivers(out: Action[], message: SetMessage): void {
     if (message.type !== 'put' && message.type !== 'offer') return;
-    for (const id of ringOf(this.state)) {
+    const epoch = message.type === 'put' ? message.epoch : this.state.epoch;
+    for (const id of ringOf(this.state, epoch)) {
       const owner = this.state.owners.get(id)!;
-      if (!owner.standing.settled) continue;
-      const next = this.#taken(owner.entry, message.entry);
-      const answer = message.type === 'put' ? this.#answer(owner, message, next) : undefined;
+      if (!owner.standing.settled || owner.epoch > epoch) continue;
+      const agreedMs = message.type === 'offer' ? message.agreedMs : NOBODY_MS;
+      const told = { entry: owner.entry, agreedMs: owner.floor.agreedMs };
+      let next = this.#taken(told, { entry: message.entry, agreedMs });
+      let answer: SetMessage | undefined;
+      if (message.type === 'put') {
+        const { write, entry } = message;
+        // Of what is not there a write below the floor is hidden: nothing is news, and yet it does not stand.
+        const isHidden = owner.entry === undefined && entry.atMs <= owner.floor.agreedMs;
+        const laterMs = isHidden
+          ? owner.floor.agreedMs
+          : this.rules.promisesNothing
+            ? undefined
+            : belowPromise(owner.floor, entry, next);
+        if (laterMs === undefined) answer = this.#answer(owner, message, next);
+        else {
+          next = undefined;
+          answer = { type: 'behind', write, atMs: entry.atMs, behindMs: laterMs };
+        }
+      }
       if (next === undefined && (answer === undefined || this.state.net.has(JSON.stringify(answer))))
         continue;
       const what = message.type === 'put' ? `write ${message.write}` : 'a repair';
@@ -128,6 +171,7 @@ export class SetModel {
         `${id}${owner.standing.generation} gets ${what}: ${textOf(message.entry)}`,
         () => {
           if (next !== undefined) owner.entry = next;
+          if (message.type === 'put') follow(owner, epoch);
           if (answer !== undefined) sendSet(this.state, answer);
         },
         1,
@@ -137,14 +181,14 @@ export class SetModel {
 
   #answer(
     owner: Owner,
-    { write, entry }: Extract<SetMessage, { type: 'put' }>,
+    { write, entry, epoch }: Extract<SetMessage, { type: 'put' }>,
     next: Entry | undefined,
   ): SetMessage {
     const isNews = next !== undefined && this.rules.newsIsEnough;
     const behindMs = isNews ? undefined : inTheWay(entry, next ?? owner.entry, this.#byField);
     const { atMs } = entry;
     return behindMs === undefined || this.rules.trustsClocks
-      ? { type: 'ack', write, atMs, sender: senderOf(owner.standing) }
+      ? { type: 'ack', write, atMs, epoch, sender: senderOf(owner.standing) }
       : { type: 'behind', write, atMs, behindMs };
   }
 
@@ -153,24 +197,27 @@ export class SetModel {
     for (const message of this.state.net.values()) {
       if (message.type !== 'ack' && message.type !== 'behind') continue;
       if (message.write !== index || message.atMs !== write.atMs) continue;
-      if (message.type === 'ack') acks.push(message);
-      else {
+      if (message.type === 'ack') {
+        if (message.epoch === write.epoch) acks.push(message);
+      } else {
         const { behindMs } = message;
         const step = tryStep({ isAcknowledged: false, behindMs, isMoved: false, left: TRIES - write.tries });
         if (step === 'again')
           out.push([`write ${index} is behind ${behindMs}`, () => this.#try(index, write, behindMs), 1]);
       }
     }
-    for (const [at, a] of acks.entries())
-      for (const b of acks.slice(at + 1)) {
-        const heard = [a, b].map(({ sender }) => ({ sender: this.#asHeard(sender) }));
-        if (writeStep(heard, [], [ringOf(this.state)]) !== 'done') continue;
-        out.push([
-          `write ${index} is acknowledged by ${[a, b].map(({ sender }) => sender.id + sender.generation).join(' ')}`,
-          () => Object.assign(write, { isDone: true, isOpen: false, endedAt: this.state.now++ }),
-          2,
-        ]);
-      }
+    if (write.epoch < this.state.epoch && write.tries < TRIES && write.isBurial === undefined)
+      out.push([`write ${index} is tried under a new ring`, () => this.#try(index, write, undefined), 0.5]);
+    const sets = setsAt(this.state, write.epoch);
+    for (const some of groups(acks, sets.length)) {
+      const heard = some.map(({ sender }) => ({ sender: this.#asHeard(sender) }));
+      if (writeStep(heard, [], sets) !== 'done') continue;
+      out.push([
+        `write ${index} is acknowledged by ${some.map(({ sender }) => sender.id + sender.generation).join(' ')}`,
+        () => Object.assign(write, { isDone: true, isOpen: false, endedAt: this.state.now++ }),
+        2,
+      ]);
+    }
   }
 
   #counted<R extends { readonly sender: Sender }>(replies: readonly R[]): R[] {
@@ -181,9 +228,21 @@ export class SetModel {
     return this.rules.mixesGenerations ? { ...sender, known: {} } : sender;
   }
 
-  #taken(before: Entry | undefined, now: Entry): Entry | undefined {
-    return taken(before, now, this.#join);
+  #taken(own: Told, theirs: { readonly entry: Entry; readonly agreedMs: number }): Entry | undefined {
+    if (this.rules.forgetsFloor) return taken(own.entry, theirs.entry, this.#join);
+    return takenAbove(own, theirs, this.#join);
   }
+}
+
+/** Pairs, and in a ring change groups of three too. */
+function groups<T>(all: readonly T[], sets: number): T[][] {
+  const found: T[][] = [];
+  for (const [at, a] of all.entries())
+    for (const [on, b] of all.slice(at + 1).entries()) {
+      found.push([a, b]);
+      if (sets > 1) for (const c of all.slice(at + on + 2)) found.push([a, b, c]);
+    }
+  return found;
 }
 
 function textOf(entry: Entry | undefined): string {
