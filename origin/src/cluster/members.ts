@@ -17,6 +17,8 @@ import { senderOf } from '@sepia/records/sender-header';
 export const QUICK_MS = 800;
 /** A member that is asked something long is asked something small this often meanwhile, in ms. */
 const ATTEND_EVERY_MS = 250;
+/** So many small questions in a row without an answer, and a long call is given up: one is missed by a busy member too. */
+const MISSES = 2;
 /** An aborted small question that was silent for this long counts as a failure as well, in ms. */
 const SILENT_MS = 400;
 
@@ -164,17 +166,27 @@ export class Members {
   }
 
   /**
-   * Runs a call that may take long; gives it up with `PEER_HTTP` when the member does not answer small questions
-   * meanwhile, so that a hung one costs about a second.
+   * Runs a call that may take long; gives it up with `PEER_HTTP` when the member leaves {@link MISSES} small questions in a
+   * row without an answer meanwhile, so that a hung one costs about two seconds, and a busy one nothing.
    */
   async attended<T>(id: string, run: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const gone = new AbortController();
     const done = new AbortController();
+    const ask = async (): Promise<void> => {
+      const answer = await this.raw(id, { ...headTo(ORIGIN_RECORDS.cluster), signal: done.signal });
+      await answer.body.dump();
+    };
     const attend = async (): Promise<void> => {
-      for (;;) {
+      for (let missed = 0; ; ) {
         await delay(ATTEND_EVERY_MS, done.signal);
-        const answer = await this.raw(id, { ...headTo(ORIGIN_RECORDS.cluster), signal: done.signal });
-        await answer.body.dump();
+        try {
+          await ask();
+          missed = 0;
+        } catch (error) {
+          throwIfBug(error);
+          missed += 1;
+          if (missed >= MISSES || done.signal.aborted) throw error;
+        }
       }
     };
     attend().catch((error: unknown) => {

@@ -14,6 +14,8 @@ export const HOLDER_HEDGE_MS = 400;
 export const LEADER_TIMEOUT_MS = 120_000;
 /** While it thinks, it is probed this often, in ms; a probe without an answer means that it is gone. */
 const PROBE_EVERY_MS = 250;
+/** One question is missed by a busy origin too. */
+const MISSES = 2;
 const NEVER_MS = 2 ** 31 - 1;
 /** Undici's own guard on a silent body; our deadlines are shorter. */
 const BODY_TIMEOUT_MS = 60_000;
@@ -63,15 +65,15 @@ export async function openBlob(
 }
 
 /**
- * Runs a call that may take long, and gives up when the origin answers nothing at all meanwhile, `misses` times in a row:
- * more where nobody else can be asked in its place.
+ * Runs a call that may take long, and gives up when the origin answers nothing at all meanwhile, `misses` small questions in
+ * a row: more where nobody else can be asked in its place.
  */
 export async function whileAlive<T>(
   origins: Origins,
   originId: string,
   signal: AbortSignal,
   run: (signal: AbortSignal) => Promise<T>,
-  misses = 1,
+  misses = MISSES,
 ): Promise<T> {
   const dead = new AbortController();
   let probing = false;

@@ -70,9 +70,39 @@ t.test('all who wait for an origin are one probe; when it is silent all give up'
   const ended = Promise.allSettled(waiting);
   for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
   t.equal(asked.probes, 1, 'one question for all of them');
-  mock.timers.tick(250);
+  for (let miss = 1; miss <= 2; miss++) {
+    mock.timers.tick(250);
+    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+  }
   const outcomes = await ended;
   t.ok(outcomes.every((one) => one.status === 'rejected' && isCoded(one.reason, 'PEER_HTTP')));
+});
+
+t.test('an origin that misses one question is not given up', async (t) => {
+  const { origins, asked, state } = origin();
+  mock.timers.enable({ apis: ['setInterval'] });
+  t.teardown(() => mock.timers.reset());
+  let finish: (what: string) => void = () => undefined;
+  const waiting = whileAlive(
+    origins,
+    'origin-1',
+    never,
+    async (signal) =>
+      await new Promise<string>((resolve, reject) => {
+        finish = resolve;
+        signal.addEventListener('abort', () => reject(signal.reason));
+      }),
+  );
+  const look = async (isSilent: boolean): Promise<void> => {
+    state.silent = isSilent;
+    state.nowMs += 1_000;
+    mock.timers.tick(250);
+    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+  };
+  for (const isSilent of [true, false, true]) await look(isSilent);
+  t.equal(asked.probes, 3);
+  finish('answered');
+  t.equal(await waiting, 'answered');
 });
 
 t.test('an origin that answers others lives: it is not asked', async (t) => {
