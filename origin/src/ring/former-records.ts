@@ -64,10 +64,10 @@ export class FormerRecords {
 
   /** One round: some pages of a pass. A pass is made once for each membership, and again ever less often while some are left. */
   async tidy(signal: AbortSignal): Promise<void> {
-    const { members, standing, nowMs } = this.#deps;
+    const { members, nowMs } = this.#deps;
     const { epoch } = members;
     // Under the first membership nothing ever moved.
-    if (isMoving({ epoch }) || !standing.isSettled || this.count === 0) return;
+    if (isMoving({ epoch }) || this.count === 0) return;
     if (this.#pass?.epoch !== epoch) {
       if (this.#count?.epoch !== epoch) this.#idlePasses = 0;
       else if (nowMs() < this.#dueMs) return;
@@ -83,7 +83,7 @@ export class FormerRecords {
 
   /** False behind the last page. */
   async #page(pass: Pass, signal: AbortSignal): Promise<boolean> {
-    const { pages, members } = this.#deps;
+    const { pages, members, standing } = this.#deps;
     const space = RECORD_SPACES[pass.space];
     if (space === undefined) return false;
     const { entries, next } = await pages.former(space, pass.after);
@@ -91,7 +91,10 @@ export class FormerRecords {
     let left = 0;
     for (const [owners, records] of byOwners(entries)) {
       if (members.epoch !== pass.epoch) return true;
-      const covered = await this.#coveredByAll(space, owners.split(','), records, pass.epoch, signal);
+      // Who does not count, as an origin that was taken out of the ring, drops nothing; what is left here is counted.
+      const covered = standing.isSettled
+        ? await this.#coveredByAll(space, owners.split(','), records, pass.epoch, signal)
+        : [];
       const dropped = await pages.dropFormer(space, covered, () => this.#isStill(pass.epoch));
       pass.dropped += dropped;
       left += records.length - dropped;

@@ -37,6 +37,7 @@ async function world(t: Test) {
   }
   const made = {
     epoch: 2,
+    isSettled: true,
     nowMs: 0,
     silent: new Set<string>(),
     known: {} as Sender['known'],
@@ -60,7 +61,9 @@ async function world(t: Test) {
       },
     } as never,
     standing: {
-      isSettled: true,
+      get isSettled() {
+        return made.isSettled;
+      },
       get standing() {
         return { epoch: made.epoch } as never;
       },
@@ -110,6 +113,18 @@ t.test('a record goes once all of its owners have it or something later', async 
   const { asked } = made;
   t.equal(await tidy(), 0);
   t.equal(made.asked, asked, 'nobody is asked again under this membership');
+});
+
+t.test('who does not count drops nothing, and says how much it has', async (t) => {
+  await using w = await world(t);
+  const { made, records, owners, tidy } = w;
+  for (const one of [records, ...owners]) await one.linkSet.put(LINK, {}, 5);
+  made.isSettled = false;
+  t.equal(await tidy(), 1, 'a rule on the number sees it');
+  t.equal(made.asked, 0);
+  t.ok(await records.linkSet.has(LINK));
+  made.isSettled = true;
+  t.equal(await tidy(), 0, 'once it counts it goes');
 });
 
 t.test('nothing goes while an owner is silent, or is another folder by now', async (t) => {
