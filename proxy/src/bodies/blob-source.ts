@@ -16,6 +16,8 @@ export const LEADER_TIMEOUT_MS = 120_000;
 const PROBE_EVERY_MS = 250;
 /** One question is missed by a busy origin too. */
 const MISSES = 2;
+/** For reads: another origin is asked in its place, and a frozen one costs at most 1.5 s. */
+export const READ_MISSES = 1;
 const NEVER_MS = 2 ** 31 - 1;
 /** Undici's own guard on a silent body; our deadlines are shorter. */
 const BODY_TIMEOUT_MS = 60_000;
@@ -53,7 +55,7 @@ export async function openBlob(
       origins.call(originId, { ...call, signal: running });
     return {
       originId,
-      answer: isLeader ? await whileAlive(origins, originId, either, run) : await run(either),
+      answer: isLeader ? await whileAlive(origins, originId, either, run, READ_MISSES) : await run(either),
     };
   };
   const hedgeAfterMs = isLeader ? NEVER_MS : HOLDER_HEDGE_MS;

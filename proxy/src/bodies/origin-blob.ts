@@ -15,12 +15,12 @@ import { MemoryBlob } from '@sepia/http/bodies/memory-blob';
 import { answeredRange } from '@sepia/http/bodies/range-stream';
 import type { ReadableBlob } from '@sepia/http/bodies/readable-blob';
 import { type BlobSource, RemoteBlob } from '@sepia/http/bodies/remote-blob';
-import { MAX_ANSWER_BYTES, readLimited } from '@sepia/http/client';
+import { type InternalResponse, MAX_ANSWER_BYTES, readLimited } from '@sepia/http/client';
 import { Metainfo } from '@sepia/metainfo/metainfo';
 import { PIECE_BYTES } from '@sepia/metainfo/tree';
 import type { RangeWish } from '@sepia/oci/range';
 import { headerOf, type OriginRequest, type Origins } from '../cluster/origins.ts';
-import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, whileAlive } from './blob-source.ts';
+import { HOLDER_HEDGE_MS, LEADER_TIMEOUT_MS, openBlob, READ_MISSES, whileAlive } from './blob-source.ts';
 import type { SourcePlan } from './core/choose-source.ts';
 import { findSource } from './whereabouts.ts';
 
@@ -135,9 +135,9 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
         headers: known === undefined ? {} : { 'if-none-match': known.etag },
         headersTimeoutMs: LEADER_TIMEOUT_MS + waitMs + POLL_SLACK_MS,
       } as const;
-      const answer = await whileAlive(origins, id, signal, (alive) =>
-        origins.call(id, { ...call, signal: alive }),
-      );
+      const run = (alive: AbortSignal): Promise<InternalResponse> =>
+        origins.call(id, { ...call, signal: alive });
+      const answer = await whileAlive(origins, id, signal, run, READ_MISSES);
       if (answer.status === 304) {
         await answer.body.dump();
         return undefined;
@@ -154,9 +154,9 @@ function originSource({ origins, log }: OriginBlobDeps, name: BlobName, wish: Ra
         headersTimeoutMs: LEADER_TIMEOUT_MS,
         bodyTimeoutMs: BODY_TIMEOUT_MS,
       } as const;
-      const answer = await whileAlive(origins, id, signal, (alive) =>
-        origins.call(id, { ...call, signal: alive }),
-      );
+      const run = (alive: AbortSignal): Promise<InternalResponse> =>
+        origins.call(id, { ...call, signal: alive });
+      const answer = await whileAlive(origins, id, signal, run, READ_MISSES);
       answer.body.on('error', () => undefined);
       const range = headerOf(answer, 'content-range') ?? '';
       if (answer.status === 206 && range.startsWith(`bytes ${start}-${end}/`))
@@ -196,11 +196,12 @@ async function leavesAt(
     const abort = new LinkedAbort(running);
     const late = setTimeout(() => abort.abort(new CodedError('TIMEOUT')), LEADER_TIMEOUT_MS + POLL_SLACK_MS);
     try {
-      return await whileAlive(origins, id, abort.signal, async (alive) => {
+      const run = async (alive: AbortSignal): Promise<Uint8Array> => {
         const call = { ...asked, headersTimeoutMs: LEADER_TIMEOUT_MS, signal: alive };
         const answer = await origins.call(id, call);
         return await readLimited(answer.body, MAX_LEAVES_BYTES, id);
-      });
+      };
+      return await whileAlive(origins, id, abort.signal, run, READ_MISSES);
     } finally {
       clearTimeout(late);
       abort.unlink();
