@@ -9,6 +9,9 @@ import { createZstdFrames } from '@sepia/base/zstd/zstd-stream';
 import type { TarEntry } from '../tar/tar-entry.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 
+/** Entries of one layer that are taken; each is about 0.5 KiB of memory. As many as an index takes. */
+const MAX_ENTRIES = 2_000_000;
+
 /** A layer that was read whole: uncompressed on disk, with its entries. */
 export interface ReadLayer {
   readonly entries: readonly TarEntry[];
@@ -27,9 +30,10 @@ interface Spool {
 export class LayerReader {
   readonly #spool: Spool;
   readonly #maxBytes: number;
+  readonly #maxEntries: number;
   readonly #digester = new Digester();
   readonly #entries: TarEntry[] = [];
-  readonly #reader = new TarReader({ entry: (entry) => void this.#entries.push(entry) });
+  readonly #reader = new TarReader({ entry: (entry) => this.#addEntry(entry) });
   #sizeBytes = 0;
   #head: Buffer = Buffer.alloc(0);
   /** Decompressor and its consumer, once the first bytes told which; undefined for a plain tar. */
@@ -37,9 +41,10 @@ export class LayerReader {
   #isBegun = false;
 
   /** @param maxBytes longest uncompressed layer that is taken */
-  constructor(spool: Spool, maxBytes: number) {
+  constructor(spool: Spool, maxBytes: number, maxEntries = MAX_ENTRIES) {
     this.#spool = spool;
     this.#maxBytes = maxBytes;
+    this.#maxEntries = maxEntries;
   }
 
   /** @throws {CodedError} `LAYER_INVALID`, `LAYER_NOT_LAZY` where it is too long */
@@ -63,6 +68,14 @@ export class LayerReader {
   /** Lets go of what a layer that is not read to its end holds. Idempotent. */
   destroy(): void {
     this.#unpacking?.stream.destroy();
+  }
+
+  #addEntry(entry: TarEntry): void {
+    if (this.#entries.length >= this.#maxEntries)
+      throw new CodedError('LAYER_NOT_LAZY', {
+        message: `the layer has more than ${this.#maxEntries} entries`,
+      });
+    this.#entries.push(entry);
   }
 
   async #begin(): Promise<void> {

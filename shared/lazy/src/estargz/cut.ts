@@ -58,7 +58,10 @@ export function* cutMembers(entries: readonly OutEntry[], options: CutOptions): 
   const cutter = new Cutter();
   for (const out of entries) {
     const { entry } = out;
-    if (cutter.bytesAfterChunk >= HEADER_RUN_BYTES) cutter.endMember();
+    if (cutter.bytesAfterChunk >= HEADER_RUN_BYTES) {
+      cutter.endMember();
+      if (cutter.isBatchFull) yield cutter.takeBatch();
+    }
     cutter.add(out.isRaw ? rawHeader(entry) : { bytes: encodeHeader(entry) });
     if (out.payload.length === 0) cutter.mark({ kind: 'plain', entry });
     for (let at = 0; at < entry.size; at += options.chunkBytes) {

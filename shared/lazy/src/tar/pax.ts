@@ -36,8 +36,12 @@ export function parsePax(bytes: Uint8Array, offset: number): PaxRecords {
   return records;
 }
 
+/** What most entries have: one for all of them, for a layer may have a million. */
+const NO_XATTRS: ReadonlyMap<ByteString, Uint8Array> = new Map();
+
 /** The extended attributes among records, without those that are taken back by an empty keyword. */
-export function xattrsOf(records: PaxRecords): Map<ByteString, Uint8Array> {
+export function xattrsOf(records: PaxRecords): ReadonlyMap<ByteString, Uint8Array> {
+  if (records.size === 0) return NO_XATTRS;
   const xattrs = new Map<ByteString, Uint8Array>();
   for (const [key, value] of records) {
     if (key.startsWith(XATTR) && key.length > XATTR.length)

@@ -1,0 +1,22 @@
+import t from 'tap';
+import { arrange } from '../../src/estargz/arrange.ts';
+import { cutMembers } from '../../src/estargz/cut.ts';
+import { tarEntries } from '../../src/tar/tar-reader.ts';
+import { type TarPart, writeTar } from '../support/tar-writer.ts';
+
+t.test('headers without content go in batches of their own, not all at once', async (t) => {
+  const parts: TarPart[] = Array.from({ length: 30_000 }, (_, n) => ({ name: `f${n}`, mode: 0o644 }));
+  const tar = writeTar(parts);
+  const arranged = arrange(tarEntries(tar), { sparse: new Map(), withLandmark: false });
+  if ('unfit' in arranged) throw new Error(arranged.unfit);
+  for (const isExact of [false, true])
+    for (const minChunkBytes of [0, 1 << 20]) {
+      const cut = { chunkBytes: 4 << 20, minChunkBytes, isExact, tarBytes: tar.length };
+      const sizes = [...cutMembers(arranged.entries, cut)].map((batch) => batch.sizeBytes);
+      t.equal(
+        sizes.reduce((sum, size) => sum + size, 0),
+        30_000 * 512,
+      );
+      t.ok(Math.max(...sizes) <= 5 << 20, `the longest of ${sizes.length} has ${Math.max(...sizes)} bytes`);
+    }
+});
