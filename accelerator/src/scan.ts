@@ -19,15 +19,18 @@ import type { LayerRecords } from './net/layer-records.ts';
 import { listed, referrersOf } from './net/lists.ts';
 import type { Proxies } from './net/proxies.ts';
 import type { QueueClient } from './net/queue-client.ts';
+import { Settled } from './settled.ts';
 
 interface ScanDeps {
   readonly cluster: Cluster;
   readonly proxies: Proxies;
-  readonly queue: Pick<QueueClient, 'add'>;
+  readonly queue: Pick<QueueClient, 'add' | 'list'>;
   readonly records: LayerRecords;
   readonly log: Logger;
   /** A number from 0 up to 1. */
   readonly chance: () => number;
+  /** The clock that jobs are dated by. */
+  readonly dateMs: () => number;
 }
 
 /** Most refusals of one scan that are logged one by one. */
@@ -61,20 +64,22 @@ class Looks {
 /**
  * Looks at every tag that a rule names and puts into the queue what no webhook told: tags that moved, images from before
  * the rule, results whose source is gone. It asks the cluster for repositories, so a repository that nobody ever pulled or
- * pushed here is not seen. What is refused of a repository or tag, as a manifest that is not valid, is logged and left out.
+ * pushed here is not seen. What is refused of a repository or tag, as a manifest that is not valid, is logged and left out;
+ * so is, silently, a source whose job was cancelled or is dead since less than an hour.
  * @returns how many tasks were put in
  */
 export async function scanOnce(deps: ScanDeps, signal: AbortSignal): Promise<number> {
   const { conversions } = deps.cluster.document;
   const rules = new ConversionRules(conversions);
   const looks = new Looks(deps.log);
+  const settled = new Settled(await deps.queue.list(), deps.dateMs());
   let added = 0;
   for (const upstream of new Set(conversions.map((rule) => rule.from))) {
     const list = { path: '/v2/_catalog', key: 'repositories' } as const;
     for await (const repository of listed(deps.proxies, upstream, list, signal)) {
       if (!isRepositoryName(repository)) continue;
       const place = { upstream, repository };
-      added += await looks.at(place, () => scanRepository(deps, looks, rules, place, signal));
+      added += await looks.at(place, () => scanRepository({ ...deps, settled }, looks, rules, place, signal));
     }
   }
   if (looks.refused > 0)
@@ -88,7 +93,7 @@ interface Repository {
 }
 
 async function scanRepository(
-  deps: ScanDeps,
+  deps: ScanDeps & { readonly settled: Settled },
   looks: Looks,
   rules: ConversionRules,
   place: Repository,
@@ -106,8 +111,10 @@ async function scanRepository(
     for (const task of rules.tasksOf({ kind: 'push', ...place, tag })) {
       const rule = own.find((one) => one.name === task.rule)!;
       added += await looks.at({ ...place, tag, rule: rule.name }, async () => {
-        if (await isUpToDate(deps, rule, task, signal)) return 0;
-        await deps.queue.add(task);
+        const lack = await lackOf(deps, rule, task, signal);
+        const wanted = { ...task, ...lack };
+        if (lack === undefined || deps.settled.has(wanted)) return 0;
+        await deps.queue.add(wanted);
         return 1;
       });
     }
@@ -159,36 +166,38 @@ async function tagsOf(
   return tags;
 }
 
-/** True if the result there was made from what the tag points at, or the job would say that there can be none. */
-async function isUpToDate(
+/**
+ * Undefined if the result there was made from what the tag points at, or the job would say that there can be none; else
+ * what the tag points at, where that is known.
+ */
+async function lackOf(
   deps: ScanDeps,
   rule: ConversionRule,
   task: ConversionTask,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<Pick<ConversionTask, 'digest'> | undefined> {
   const { upstream, repository, tag } = task;
   try {
     const from = clusterSource(deps.proxies, { upstream, repository });
-    if (rule.to === 'index')
-      return await isIndexed(
-        { source: from, records: deps.records },
-        { upstream, repository, tag },
-        rule,
-        signal,
-      );
+    if (rule.to === 'index') {
+      const { records } = deps;
+      const isThere = await isIndexed({ source: from, records }, { upstream, repository, tag }, rule, signal);
+      return isThere ? undefined : { digest: (await from.manifest(tag, signal)).digest };
+    }
     const name = resultName(rule, repository, tag);
-    if ('wrong' in name) return true;
+    if ('wrong' in name) return undefined;
     const source = await from.manifest(tag, signal);
     const isMade =
       rule.result === 'referrer'
         ? await hasReferrer(deps, rule, task, source, signal)
         : await hasResult(deps, { upstream, ...name }, source, signal);
     // Asked last: of an index it reads every child.
-    return isMade || (await whyNotASource(from, source, rule, signal)) !== undefined;
+    const isDone = isMade || (await whyNotASource(from, source, rule, signal)) !== undefined;
+    return isDone ? undefined : { digest: source.digest };
   } catch (error) {
     if (!isCoded(error)) throw error;
     // Gone or silent: the job finds out which.
-    if (error.facts.status === 404 || error.facts.retryable) return false;
+    if (error.facts.status === 404 || error.facts.retryable) return {};
     throw error;
   }
 }

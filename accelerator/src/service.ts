@@ -159,7 +159,7 @@ async function serve(
   stops.push('worker', () => worker.stop());
   const chance = (): number => randomInt(2 ** 32) / 2 ** 32;
   const scanning = scanForever(
-    { cluster, proxies, queue, records, log, chance },
+    { cluster, proxies, queue, records, log, chance, dateMs: clock.nowMs },
     config.scan,
     stopping.signal,
   );

@@ -1,5 +1,5 @@
 import { CodedError } from '@sepia/base/errors';
-import type { ConversionTask } from '@sepia/cluster/api/conversions';
+import type { ConversionJob, ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import { CONVERSION_RULE } from '@sepia/cluster/conversion-rule';
 import { type Document, documentOf, sourceMarks } from '@sepia/lazy/convert/documents';
@@ -21,6 +21,11 @@ class World {
   /** What is answered instead, by the path's beginning. */
   readonly failures = new Map<string, CodedError>();
   readonly log = new LogLines();
+  /** What the queue has on record. */
+  jobs: Pick<ConversionJob, 'payload' | 'state' | 'endedAtMs'>[] = [];
+  /** What the last scan put in. */
+  tasks: ConversionTask[] = [];
+  nowMs = 0;
 
   put(tag: string | undefined, json: object, mediaType = OCI_MANIFEST): Document {
     const document = documentOf(json as Record<string, unknown>, mediaType);
@@ -47,7 +52,8 @@ class World {
   async scanned(keys: object = {}): Promise<string[]> {
     const conversions = [CONVERSION_RULE.parse({ name: 'r', from: 'u', repositories: ['**'], ...keys })];
     const tasks: ConversionTask[] = [];
-    const queue = { add: async (task: ConversionTask) => void tasks.push(task) };
+    this.tasks = tasks;
+    const queue = { add: async (task: ConversionTask) => void tasks.push(task), list: async () => this.jobs };
     await scanOnce(
       {
         cluster: { document: { conversions } } as unknown as Cluster,
@@ -56,6 +62,7 @@ class World {
         records: undefined as unknown as LayerRecords,
         log: this.log.logger,
         chance: () => 0,
+        dateMs: () => this.nowMs,
       },
       SIGNAL,
     );
@@ -148,4 +155,23 @@ t.test('silence ends a scan', async (t) => {
   world.put('1', fileImage('x').manifest);
   world.failures.set('/v2/a/tags/list', new CodedError('NO_PEERS'));
   await t.rejects(world.scanned(), { code: 'NO_PEERS' });
+});
+
+t.test('what was cancelled, or died lately, is not put in again', async (t) => {
+  const world = new World();
+  world.put('1', fileImage('x').manifest);
+  world.put('2', fileImage('y').manifest);
+  t.same(await world.scanned(), ['1', '2']);
+  const [payload] = world.tasks;
+  t.equal(payload?.digest, world.tags.get('1')?.digest);
+  world.jobs = [{ payload: payload!, state: 'dead', endedAtMs: 1_000 }];
+  world.nowMs = 60_000;
+  t.same(await world.scanned(), ['2'], 'dead for a minute');
+  t.same(await world.scanned({ name: 'other' }), ['1', '2'], 'by another rule');
+  world.nowMs = 3_700_000;
+  t.same(await world.scanned(), ['1', '2'], 'dead for an hour');
+  world.jobs = [{ payload: payload!, state: 'cancelled', endedAtMs: 1_000 }];
+  t.same(await world.scanned(), ['2'], 'cancelled');
+  world.put('1', fileImage('newer').manifest);
+  t.same(await world.scanned(), ['1', '2'], 'moved since');
 });

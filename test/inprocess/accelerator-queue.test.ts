@@ -72,6 +72,13 @@ t.test(
         .status,
       200,
     );
+    const untagged = [{ resource_url: `harbor.test/team/app@sha256:${'1'.repeat(64)}` }];
+    const digestOnly = { type: 'PUSH_ARTIFACT', event_data: { resources: untagged } };
+    t.equal((await call('POST', `${api}/conversions`, digestOnly, { authorization: SECRET })).status, 200);
+    t.notOk(
+      (await here.jobs()).some((job) => job.payload.tag === 'latest'),
+      'an image without a tag is not latest',
+    );
     await here.push('team/app', 'waits', 'waits');
     const waits = {
       type: 'PUSH_ARTIFACT',

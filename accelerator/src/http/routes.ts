@@ -71,13 +71,14 @@ export function apiRoutes(router: Router, deps: RouteDeps): void {
     });
 }
 
-/** What the rules make of a pushed image `host/repository:tag[@digest]`. @throws `REQUEST_INVALID`, `UPSTREAM_UNKNOWN` */
+/** What the rules make of a pushed image `host/repository:tag[@digest]`: nothing without a tag. @throws `REQUEST_INVALID`, `UPSTREAM_UNKNOWN` */
 function tasksOf(cluster: Cluster, rules: ConversionRules, url: string): ConversionTask[] {
   const named = url.replace(/^https?:\/\//, '').replace(/@sha(?:256|512):[0-9a-f]+$/, '');
   const slash = named.indexOf('/');
   const colon = named.lastIndexOf(':');
   const host = named.slice(0, Math.max(0, slash));
   const repository = named.slice(slash + 1, colon > slash ? colon : undefined);
+  const isUntagged = colon <= slash && url.includes('@');
   const tag = colon > slash ? named.slice(colon + 1) : 'latest';
   if (slash < 1 || !isRepositoryName(repository) || !isTag(tag))
     throw new CodedError('REQUEST_INVALID', {
@@ -86,7 +87,7 @@ function tasksOf(cluster: Cluster, rules: ConversionRules, url: string): Convers
   const upstream = upstreamOfHost(host, cluster.upstreams);
   if (upstream === undefined)
     throw new CodedError('UPSTREAM_UNKNOWN', { message: `no upstream answers to ${host}` });
-  return rules.tasksOf({ kind: 'push', upstream: upstream.name, repository, tag });
+  return isUntagged ? [] : rules.tasksOf({ kind: 'push', upstream: upstream.name, repository, tag });
 }
 
 /**

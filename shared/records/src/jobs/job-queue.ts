@@ -108,7 +108,7 @@ export class JobQueue<T> {
     await this.#change(laneOfId(id), (jobs) => releaseJob(jobs, id, holder, this.#deps.nowMs()));
   }
 
-  /** @throws `COMMAND_UNKNOWN` */
+  /** @throws `COMMAND_UNKNOWN`, `CONFLICT` if it has ended */
   async cancel(id: string): Promise<void> {
     await this.#change(laneOfId(id), (jobs) => cancelJob(jobs, id, this.#deps.nowMs()));
   }

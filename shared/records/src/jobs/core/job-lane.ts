@@ -7,6 +7,8 @@ export const MAX_OPEN = 200;
 const MAX_ENDED = 100;
 /** A worker that took a job has to renew or end it within this, in ms. */
 export const HOLD_MS = 60_000;
+/** Holders that may go away with one job: then it is dead, for it may be what ends them (as one that takes too much memory). */
+export const MAX_LOSSES = 8;
 
 export type JobState = 'waiting' | 'running' | 'done' | 'dead' | 'cancelled';
 
@@ -22,6 +24,8 @@ export interface Job<T> {
   readonly notBeforeMs: number;
   /** Failures so far. */
   readonly tries: number;
+  /** Holders that went away while they held it, since it was put in or begun anew. */
+  readonly losses?: number;
   readonly holder?: string;
   readonly heldUntilMs?: number;
   /** A newer payload that came while the job ran: it runs again with that one. */
@@ -67,7 +71,7 @@ export function addJob<T>(
     const newer: Job<T> =
       before.state === 'running'
         ? { ...before, next: added.payload }
-        : { ...before, payload: added.payload, tries: 0, notBeforeMs: nowMs };
+        : { ...before, payload: added.payload, tries: 0, losses: 0, notBeforeMs: nowMs };
     return { lane: replace(lane, newer), id: before.id, isNew: false };
   }
   if (lane.jobs.filter(isOpen).length >= MAX_OPEN)
@@ -76,7 +80,10 @@ export function addJob<T>(
   return { lane: swept({ jobs: [...lane.jobs, job] }), id: job.id, isNew: true };
 }
 
-/** Gives jobs whose time has come, and those whose holder went away, to `holder`; at most `limit`, the oldest first. */
+/**
+ * Gives jobs whose time has come, and those whose holder went away, to `holder`; at most `limit`, the oldest first. A job
+ * that {@link MAX_LOSSES} holders went away with is dead instead, unless a newer payload waits.
+ */
 export function takeJobs<T>(
   lane: JobLane<T> = EMPTY,
   holder: string,
@@ -84,14 +91,22 @@ export function takeJobs<T>(
   limit: number,
 ): { readonly lane: JobLane<T>; readonly taken: readonly Job<T>[] } {
   const taken: Job<T>[] = [];
-  const jobs = lane.jobs.map((job) => {
-    if (taken.length >= limit || !isDue(job, nowMs)) return job;
-    const { progress: _progress, ...rest } = job;
-    const held: Job<T> = { ...rest, state: 'running', holder, heldUntilMs: nowMs + HOLD_MS };
+  let next = lane;
+  for (const due of lane.jobs) {
+    if (taken.length >= limit || !isDue(due, nowMs)) continue;
+    const losses = (due.losses ?? 0) + (due.state === 'running' ? 1 : 0);
+    if (losses >= MAX_LOSSES && due.next === undefined) {
+      const error = `${losses} workers went away while they held this job; it may be what ends them`;
+      next = ended(next, { ...due, losses, error }, 'dead', nowMs);
+      continue;
+    }
+    const { progress: _progress, losses: _losses, ...rest } = due;
+    const counted = losses === 0 ? rest : { ...rest, losses };
+    const held: Job<T> = { ...counted, state: 'running', holder, heldUntilMs: nowMs + HOLD_MS };
     taken.push(held);
-    return held;
-  });
-  return { lane: taken.length === 0 ? lane : { jobs }, taken };
+    next = replace(next, held);
+  }
+  return { lane: next, taken };
 }
 
 export function hasDueJob<T>(lane: JobLane<T> | undefined, nowMs: number): boolean {
@@ -167,10 +182,12 @@ export function releaseJob<T>(
   return replace(lane, { ...letGo(job), state: 'waiting', notBeforeMs: nowMs });
 }
 
-/** Ends an open job; one that ended already stays as it is. @throws {CodedError} `COMMAND_UNKNOWN` */
+/** Ends an open job; one that is cancelled stays so. @throws {CodedError} `COMMAND_UNKNOWN`, `CONFLICT` if it ended otherwise */
 export function cancelJob<T>(lane: JobLane<T> = EMPTY, id: string, nowMs: number): JobLane<T> {
   const job = known(lane, id);
-  return isOpen(job) ? ended(lane, job, 'cancelled', nowMs) : lane;
+  if (isOpen(job)) return ended(lane, job, 'cancelled', nowMs);
+  if (job.state === 'cancelled') return lane;
+  throw new CodedError('CONFLICT', { message: `the job ${id} has ended already: it is ${job.state}` });
 }
 
 /** Runs an ended job again, a waiting one at once. @throws {CodedError} `COMMAND_UNKNOWN`, `CONFLICT` if a newer job of its key is open */
@@ -179,7 +196,7 @@ export function retryJob<T>(lane: JobLane<T> = EMPTY, id: string, nowMs: number)
   if (job.state === 'running') return lane;
   if (lane.jobs.some((other) => other.id !== id && other.key === job.key && isOpen(other)))
     throw new CodedError('CONFLICT', { message: `a newer job is about the same as ${id}; it runs instead` });
-  const { endedAtMs: _ended, result: _result, ...rest } = job;
+  const { endedAtMs: _ended, result: _result, losses: _losses, ...rest } = job;
   return replace(lane, { ...rest, state: 'waiting', tries: 0, notBeforeMs: nowMs });
 }
 
@@ -200,7 +217,7 @@ function known<T>(lane: JobLane<T>, id: string): Job<T> {
 }
 
 function again<T>(lane: JobLane<T>, job: Job<T>, nowMs: number): JobLane<T> {
-  const { next, error: _error, ...rest } = job;
+  const { next, error: _error, losses: _losses, ...rest } = job;
   const payload = next ?? job.payload;
   return replace(lane, { ...letGo(rest as Job<T>), payload, state: 'waiting', tries: 0, notBeforeMs: nowMs });
 }

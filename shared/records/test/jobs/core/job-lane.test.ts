@@ -10,6 +10,7 @@ import {
   isOpen,
   type Job,
   type JobLane,
+  MAX_LOSSES,
   MAX_OPEN,
   releaseJob,
   renewJob,
@@ -71,12 +72,35 @@ t.test('failures wait longer and end as dead; what no try can mend is dead at on
   t.equal(jobOf(failJob(other, 'b', 'x', 1, { ...failure, isFinal: true }), 'b').state, 'dead');
 });
 
+t.test('a job that ends one holder after the other is dead', async (t) => {
+  let { lane } = addJob<string>(undefined, one('a', 'k', '1'), 0);
+  const lose = (until: number): void => {
+    for (let n = 0; n < until; n += 1) lane = takeJobs(lane, `h${n}`, n * HOLD_MS, 1).lane;
+  };
+  lose(MAX_LOSSES);
+  t.match(jobOf(lane, 'a'), { state: 'running', losses: MAX_LOSSES - 1 });
+  const newer = addJob(lane, one('b', 'k', '2'), 0).lane;
+  const late = MAX_LOSSES * HOLD_MS;
+  t.match(takeJobs(newer, 'x', late, 1).taken, [{ id: 'a' }], 'a newer payload is owed its own tries');
+  const { lane: end, taken } = takeJobs(lane, 'x', late, 1);
+  t.same(taken, []);
+  t.match(jobOf(end, 'a'), { state: 'dead', error: /8 workers went away/, endedAtMs: late });
+  t.equal(jobOf(retryJob(end, 'a', late), 'a').losses, undefined);
+
+  // Who gives a job back, or fails it, did not go away with it.
+  lane = addJob<string>(undefined, one('a'), 0).lane;
+  for (let n = 0; n < 2 * MAX_LOSSES; n += 1) lane = releaseJob(takeJobs(lane, 'x', 0, 1).lane, 'a', 'x', 0);
+  t.match(jobOf(lane, 'a'), { state: 'waiting', losses: undefined });
+});
+
 t.test('cancel, retry and release', async (t) => {
   const taken = takeJobs(addJob<string>(undefined, one('a', 'k'), 0).lane, 'x', 0, 1).lane;
   const cancelled = cancelJob(taken, 'a', 5);
   t.match(jobOf(cancelled, 'a'), { state: 'cancelled', endedAtMs: 5 });
   t.notOk(renewJob(cancelled, 'a', 'x', 6).isHeld);
   t.equal(cancelJob(cancelled, 'a', 7), cancelled);
+  const done = finishJob(taken, 'a', 'x', 6, 'r');
+  t.throws(() => cancelJob(done, 'a', 7), { code: 'CONFLICT', message: /ended already: it is done/ });
   const newer = addJob(cancelled, one('b', 'k'), 8).lane;
   t.throws(() => retryJob(newer, 'a', 9), { code: 'CONFLICT' });
   t.throws(() => retryJob(newer, 'nobody', 9), { code: 'COMMAND_UNKNOWN' });
@@ -133,7 +157,12 @@ t.test('model: nothing that was taken in is lost, no job has two holders, ends s
           const id = lane.jobs[each.at]?.id ?? 'none';
           const before = lane.jobs.find((job) => job.id === id);
           if (each.do === 'wait') nowMs += HOLD_MS;
-          if (each.do === 'take') lane = takeJobs(lane, each.holder, nowMs, 2).lane;
+          if (each.do === 'take') {
+            lane = takeJobs(lane, each.holder, nowMs, 2).lane;
+            for (const job of lane.jobs)
+              if (job.state === 'dead' && job.losses === MAX_LOSSES && job.endedAtMs === nowMs)
+                owed.delete(job.key);
+          }
           if (each.do === 'renew') lane = renewJob(lane, id, each.holder, nowMs).lane;
           if (each.do === 'release') lane = releaseJob(lane, id, each.holder, nowMs);
           if (each.do === 'finish') lane = finishJob(lane, id, each.holder, nowMs, before?.payload);
