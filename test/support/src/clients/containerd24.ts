@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { must, type Output, run } from '../testbed.ts';
@@ -169,6 +169,12 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/amd64"
   snapshotter = "erofs"
-  differ = "walking"
+  differ = "${mkfsTakesTar() ? 'erofs' : 'walking'}"
 `;
+}
+
+/** Whether layers become EROFS images straight from their tar (erofs-utils 1.7), as `sepia configure` asks for. */
+export function mkfsTakesTar(): boolean {
+  const { stdout, stderr } = spawnSync('mkfs.erofs', ['--help'], { encoding: 'utf8' });
+  return /--tar\b/.test(`${stdout}${stderr}`);
 }
