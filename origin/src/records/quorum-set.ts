@@ -6,7 +6,14 @@ import { to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Shard } from '@sepia/cluster/ring';
 import { joinFields, joinWhole } from '@sepia/records/core/join';
-import { clockOf, inTheWay, standingOf, tryStep } from '@sepia/records/core/set-protocol';
+import {
+  clockOf,
+  inTheWay,
+  standingOf,
+  standsLater,
+  type ToldClocks,
+  tryStep,
+} from '@sepia/records/core/set-protocol';
 import type { RecordEntry } from '@sepia/records/set/record-set';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { acknowledged, type CountedAnswer } from './ask-counted.ts';
@@ -106,10 +113,14 @@ export class QuorumSet<T> {
     return found.map((one) => (one === undefined ? null : toRecord(one)));
   }
 
-  /** Takes records of another member; durable when it resolves. Names the latest clock that stands in the way, if any. */
-  async putOwn(shard: ShardName, records: readonly ShardRecord<T>[]): Promise<{ behindMs?: number }> {
+  /**
+   * Takes records of another member; durable when it resolves. Names the latest clock that stands in the way, and the latest
+   * under which the same stands already, if any.
+   */
+  async putOwn(shard: ShardName, records: readonly ShardRecord<T>[]): Promise<ToldClocks> {
     const { own, standing, byField = false } = this.#deps;
     let behindMs: number | undefined;
+    let aheadMs: number | undefined;
     for await (const some of inTurns(records, BATCH_RECORDS)) {
       standing.require(this.#shard(shard));
       const entries = some.map(({ key, atMs, value }) => ({
@@ -122,11 +133,13 @@ export class QuorumSet<T> {
       const inDoubt = entries.filter((_, index) => byField || isNews[index] === false);
       const found = await own.entriesOf(inDoubt.map(({ key }) => key));
       for (const [index, { atMs, value }] of inDoubt.entries()) {
-        const laterMs = inTheWay({ atMs, value }, found[index], byField);
-        if (laterMs !== undefined) behindMs = Math.max(behindMs ?? 0, laterMs);
+        const wanted = { atMs, value };
+        const laterMs = inTheWay(wanted, found[index], byField);
+        if (laterMs !== undefined) behindMs = latest(behindMs, laterMs);
+        else aheadMs = latest(aheadMs, standsLater(wanted, found[index], byField));
       }
     }
-    return behindMs === undefined ? {} : { behindMs };
+    return { ...(behindMs === undefined ? {} : { behindMs }), ...(aheadMs === undefined ? {} : { aheadMs }) };
   }
 
   /**
@@ -138,11 +151,12 @@ export class QuorumSet<T> {
     changes: readonly { readonly key: readonly string[]; readonly value?: T | undefined }[],
   ): Promise<void> {
     if (changes.length === 0) return;
-    let laterMs: number | undefined;
+    let told: ToldClocks = {};
     for (let tries = 1; ; tries++) {
-      const atMs = clockOf(this.#deps.nowMs(), laterMs);
+      const atMs = clockOf(this.#deps.nowMs(), told);
       // Of this try alone: an owner may still answer when the next one is under way.
       let behindMs: number | undefined;
+      let aheadMs: number | undefined;
       let failure: unknown;
       const owners = this.#shard(shard);
       const records = changes.map(({ key, value }) =>
@@ -152,10 +166,11 @@ export class QuorumSet<T> {
         await acknowledged(owners, async (id) => {
           let { sender } = this.#deps.standing;
           for await (const some of inTurns(records, BATCH_RECORDS)) {
-            const told = await this.#put(id, shard, owners.epoch, some);
-            sender = told.sender;
-            if (told.answer.behindMs === undefined) continue;
-            behindMs = Math.max(behindMs ?? 0, told.answer.behindMs);
+            const put = await this.#put(id, shard, owners.epoch, some);
+            sender = put.sender;
+            aheadMs = latest(aheadMs, put.answer.aheadMs);
+            behindMs = latest(behindMs, put.answer.behindMs);
+            if (put.answer.behindMs === undefined) continue;
             throw new CodedError('CONFLICT', {
               message: 'a later record stands in the way',
               detail: { origin: id },
@@ -170,11 +185,11 @@ export class QuorumSet<T> {
       const isAcknowledged = failure === undefined;
       const isMoved =
         behindMs === undefined && !isAcknowledged && !(await isSameEpoch(this.#deps.members, owners.epoch));
-      const step = tryStep({ isAcknowledged, behindMs, isMoved, left: MAX_TRIES - tries });
+      const step = tryStep({ isAcknowledged, behindMs, aheadMs, isMoved, left: MAX_TRIES - tries });
       if (step === 'done') return;
       if (step === 'failed') throw failure;
       if (step === 'conflict') throw new CodedError('CONFLICT', { detail: { ...shard, tries } });
-      laterMs = behindMs;
+      told = { behindMs, aheadMs };
     }
   }
 
@@ -310,7 +325,7 @@ export class QuorumSet<T> {
     shard: ShardName,
     epoch: number,
     records: readonly ShardRecord<T>[],
-  ): Promise<CountedAnswer<{ behindMs?: number }>> {
+  ): Promise<CountedAnswer<ToldClocks>> {
     return await askMember(
       this.#deps,
       id,
@@ -318,7 +333,7 @@ export class QuorumSet<T> {
       {
         own: async () => await this.putOwn(shard, records),
         other: async (_, under) =>
-          await this.#deps.members.counted<{ behindMs?: number }>(id, {
+          await this.#deps.members.counted<ToldClocks>(id, {
             ...to(ORIGIN_RECORDS.recordsPut, { ...shard, set: this.name }),
             json: { records },
             ...under,
@@ -327,6 +342,10 @@ export class QuorumSet<T> {
       },
     );
   }
+}
+
+function latest(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined || other === undefined ? (one ?? other) : Math.max(one, other);
 }
 
 function isValueAlone(answers: readonly ({ readonly value?: unknown } | undefined)[]): boolean {

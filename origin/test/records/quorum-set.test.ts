@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { CodedError } from '@sepia/base/errors';
 import { silentLogger } from '@sepia/base/log';
 import { type Link, RecordStore } from '@sepia/records/store/record-store';
@@ -95,4 +96,84 @@ t.test('a write that a later record hides in part is made again under a later cl
   await set.write(shard, [{ key }]);
   t.equal((await set.read(shard, key))?.value, undefined, 'its clock is news, the value stood');
   await records.close();
+});
+
+interface Owner {
+  readonly set: QuorumSet<Link>;
+  readonly own: RecordStore['linkSet'];
+}
+
+const REPOSITORY = { upstream: 'u', repository: 'r' };
+const FULL_KEY = ['u', 'r', 'k'];
+
+/** Three owners of the repository; `pauseMs`: before each message arrives. */
+async function owners(
+  dir: string,
+  stack: AsyncDisposableStack,
+  { nowMs, pauseMs = () => 0 }: { nowMs: () => number; pauseMs?: () => number },
+): Promise<ReadonlyMap<string, Owner>> {
+  const found = new Map<string, Owner>();
+  for (const id of IDS) {
+    const folder = stack.use(await DataFolder.open({ log: silentLogger() }, { dir: join(dir, id), id }));
+    const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
+    stack.defer(async () => await records.close());
+    const members = {
+      ...{ selfId: id, epoch: 0, news: async () => undefined, shard: () => SHARD },
+      isSuspect: () => false,
+      counted: async (other: string, call: { json?: { records: never[] } }) => {
+        await new Promise((resolve) => setTimeout(resolve, pauseMs()));
+        const owner = found.get(other)!;
+        if (call.json === undefined)
+          return { sender: sender(other), answer: { record: await owner.set.own(REPOSITORY, ['k']) } };
+        return { sender: sender(other), answer: await owner.set.putOwn(REPOSITORY, call.json.records) };
+      },
+    } as unknown as Members;
+    const standing = {
+      require: () => undefined,
+      sender: sender(id),
+      within: async <T>(_epoch: number, work: () => Promise<T>): Promise<T> => await work(),
+    };
+    const own = records.linkSet;
+    found.set(id, {
+      own,
+      set: new QuorumSet<Link>('links', { members, standing, own, nowMs, byField: true }),
+    });
+  }
+  return found;
+}
+
+t.test('a delete is not done where only one owner has it under a later clock', async (t) => {
+  await using stack = new AsyncDisposableStack();
+  const all = await owners(t.testdir(), stack, { nowMs: () => 11 });
+  const of = (id: string): Owner => all.get(id)!;
+  // A value that was acknowledged by a and b, then a delete under a later clock that reached b alone.
+  for (const id of ['a', 'b'])
+    await of(id).own.mergeAll([{ key: FULL_KEY, atMs: 14, value: { sizeBytes: 1 } }]);
+  await of('b').own.mergeAll([{ key: FULL_KEY, atMs: 15, value: undefined }]);
+  t.same(await of('b').set.putOwn(REPOSITORY, [{ key: ['k'], atMs: 11 }]), { aheadMs: 15 });
+  await of('c').set.write(REPOSITORY, [{ key: ['k'] }]);
+  const told = await Promise.all(IDS.map(async (id) => (await of(id).own.entry(FULL_KEY))?.value));
+  t.equal((await of('c').set.read(REPOSITORY, ['k']))?.value, undefined, 'whoever is asked');
+  t.ok(
+    told.filter((value) => value === undefined).length >= 2,
+    'two have the delete, under a clock that wins',
+  );
+  const [one, other] = await Promise.all([of('a').own.entry(FULL_KEY), of('c').own.entry(FULL_KEY)]);
+  t.ok(Math.max(one?.value === undefined ? (one?.atMs ?? 0) : 0, other?.atMs ?? 0) >= 15);
+});
+
+t.test('many who write the same at once agree on a clock', async (t) => {
+  let clockMs = 1_000;
+  let turn = 0;
+  await using stack = new AsyncDisposableStack();
+  const all = await owners(t.testdir(), stack, {
+    nowMs: () => (clockMs += 1),
+    pauseMs: () => (turn++ * 7) % 13,
+  });
+  const writers = Array.from({ length: 24 }, (_, index) => all.get(IDS[index % 3]!)!.set);
+  for (let round = 0; round < 5; round++) {
+    const value = { sizeBytes: round };
+    await Promise.all(writers.map((set) => set.write(REPOSITORY, [{ key: ['k'], value }])));
+    t.same((await writers[0]!.read(REPOSITORY, ['k']))?.value, value);
+  }
 });

@@ -26,9 +26,36 @@ export function inTheWay(wanted: Entry, standing: Entry | undefined, byField: bo
   return standing === undefined || isShown(wanted, standing, byField) ? undefined : standing.atMs;
 }
 
-/** Clock of a write: the writer's, or later than the latest one that it was told stands in its way. */
-export function clockOf(nowMs: number, behindMs: number | undefined): number {
-  return behindMs === undefined ? nowMs : Math.max(nowMs, behindMs + 1);
+/**
+ * Clock under which all that a write says stands with an owner already; undefined unless it is later than the write's. That
+ * owner keeps nothing of the write's clock, so a record between the two clocks, which the others may have, would still win:
+ * the write has to be made again under this clock before it is acknowledged.
+ */
+export function standsLater(
+  wanted: Entry,
+  standing: Entry | undefined,
+  byField: boolean,
+): number | undefined {
+  if (standing === undefined || standing.atMs <= wanted.atMs) return undefined;
+  if (!byField || wanted.value === undefined || standing.value === undefined) return standing.atMs;
+  const names = Object.keys(wanted.value as object);
+  const latestMs = Math.max(...names.map((name) => standing.fieldMs?.[name] ?? standing.atMs));
+  return latestMs > wanted.atMs ? latestMs : undefined;
+}
+
+/** What owners told a writer of clocks: the latest one in its way, and the latest under which it stands already. */
+export interface ToldClocks {
+  readonly behindMs?: number | undefined;
+  readonly aheadMs?: number | undefined;
+}
+
+/**
+ * Clock of a write: the writer's, or later than the latest one that it was told stands in its way. Where nothing does, it is
+ * the clock under which the same stands somewhere: many writers of the same agree on one so.
+ */
+export function clockOf(nowMs: number, { behindMs, aheadMs }: ToldClocks = {}): number {
+  if (behindMs !== undefined) return Math.max(nowMs, behindMs + 1, aheadMs ?? 0);
+  return aheadMs ?? nowMs;
 }
 
 /**
@@ -50,14 +77,16 @@ export function tryStep(ended: {
   readonly isAcknowledged: boolean;
   /** Latest clock that an owner said stands in the way. */
   readonly behindMs: number | undefined;
+  /** Latest clock under which an owner that acknowledged it has the same, see {@link standsLater}. */
+  readonly aheadMs?: number | undefined;
   /** The membership changed meanwhile. */
   readonly isMoved: boolean;
   /** Tries that are left. */
   readonly left: number;
 }): 'done' | 'again' | 'failed' | 'conflict' {
   if (ended.behindMs === undefined) {
-    if (ended.isAcknowledged) return 'done';
-    if (!ended.isMoved) return 'failed';
+    if (ended.isAcknowledged && ended.aheadMs === undefined) return 'done';
+    if (!ended.isAcknowledged && !ended.isMoved) return 'failed';
   }
   return ended.left > 0 ? 'again' : 'conflict';
 }

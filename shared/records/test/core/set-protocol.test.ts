@@ -27,7 +27,7 @@ t.test('a write stands with its owner, or is told a clock under which it does', 
       own = taken(own, wanted, join) ?? own;
       const behindMs = inTheWay(wanted, own, byField);
       if (behindMs === undefined) return isShown(wanted, own, byField);
-      const again = { ...wanted, atMs: clockOf(wanted.atMs, behindMs) };
+      const again = { ...wanted, atMs: clockOf(wanted.atMs, { behindMs }) };
       return isShown(again, taken(own, again, join) ?? own, byField);
     }),
   );
@@ -64,6 +64,9 @@ t.test('a try that is over is done, made again or failed', async (t) => {
   t.equal(tryStep(ended), 'done');
   t.equal(tryStep({ ...ended, behindMs: 7 }), 'again', 'a majority took it, but one says that it is late');
   t.equal(tryStep({ ...ended, behindMs: 7, left: 0 }), 'conflict');
+  t.equal(tryStep({ ...ended, aheadMs: 7 }), 'again', 'one has the same under a later clock');
+  t.equal(tryStep({ ...ended, aheadMs: 7, left: 0 }), 'conflict');
+  t.equal(tryStep({ ...ended, isAcknowledged: false, aheadMs: 7 }), 'failed');
   t.equal(tryStep({ ...ended, isAcknowledged: false }), 'failed');
   t.equal(tryStep({ ...ended, isAcknowledged: false, isMoved: true }), 'again');
   t.equal(tryStep({ ...ended, isAcknowledged: false, isMoved: true, left: 0 }), 'conflict');

@@ -9,6 +9,8 @@ export interface SetExperiment {
   readonly byField?: true;
   /** The run of seed 1 in which chance finds it. */
   readonly found?: number;
+  /** Steps of a run, where chance needs more of them. */
+  readonly steps?: number;
 }
 
 const ANY = ['any', 'any', 'any'] as const;
@@ -75,6 +77,13 @@ export const SET_EXPERIMENTS: Readonly<Record<string, SetExperiment>> = {
     breaks: true,
     byField: true,
     found: 641,
+  },
+  'the same under a later clock is enough': {
+    scope: { ...OFF, writes: ['put', 'delete', 'delete'] },
+    rules: { sameIsEnough: true },
+    breaks: true,
+    steps: 120,
+    found: 3870,
   },
   'generations mix': { scope: WIPE, rules: { mixesGenerations: true }, breaks: true, found: 242 },
   'a majority confirms': { scope: DROPS, rules: { majorityConfirms: true }, breaks: true, found: 265 },

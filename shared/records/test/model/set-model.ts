@@ -1,6 +1,14 @@
 import { belowPromise, NOBODY_MS, standingAbove, type Told, takenAbove } from '../../src/core/floor.ts';
 import { type Entry, joinFields, joinWhole } from '../../src/core/join.ts';
-import { clockOf, inTheWay, taken, tryStep, writeStep } from '../../src/core/set-protocol.ts';
+import {
+  clockOf,
+  inTheWay,
+  standsLater,
+  type ToldClocks,
+  taken,
+  tryStep,
+  writeStep,
+} from '../../src/core/set-protocol.ts';
 import { counted, isReadQuorum, type Sender } from '../../src/core/standing.ts';
 import { senderOf } from './member-steps.ts';
 import type { Action } from './model-state.ts';
@@ -124,15 +132,15 @@ export class SetModel {
               isDone: false,
             };
             state.writes.push(write);
-            this.#try(state.writes.length - 1, write, undefined);
+            this.#try(state.writes.length - 1, write);
           },
           0.8,
         ]);
   }
 
-  #try(index: number, write: Write, behindMs: number | undefined): void {
+  #try(index: number, write: Write, told?: ToldClocks): void {
     write.tries += 1;
-    write.atMs = clockOf(this.state.now + write.skew, behindMs);
+    write.atMs = clockOf(this.state.now + write.skew, told);
     write.epoch = this.state.epoch;
     const value = write.kind === 'put' ? { value: { is: 'live', [`of${index}`]: index } } : {};
     const entry = { atMs: write.atMs, ...value };
@@ -187,9 +195,11 @@ export class SetModel {
     const isNews = next !== undefined && this.rules.newsIsEnough;
     const behindMs = isNews ? undefined : inTheWay(entry, next ?? owner.entry, this.#byField);
     const { atMs } = entry;
-    return behindMs === undefined || this.rules.trustsClocks
-      ? { type: 'ack', write, atMs, epoch, sender: senderOf(owner.standing) }
-      : { type: 'behind', write, atMs, behindMs };
+    if (behindMs !== undefined && !this.rules.trustsClocks) return { type: 'behind', write, atMs, behindMs };
+    const aheadMs =
+      isNews || this.rules.sameIsEnough ? undefined : standsLater(entry, next ?? owner.entry, this.#byField);
+    const ahead = aheadMs === undefined ? {} : { aheadMs };
+    return { type: 'ack', write, atMs, epoch, sender: senderOf(owner.standing), ...ahead };
   }
 
   #counts(out: Action[], index: number, write: Write): void {
@@ -203,15 +213,21 @@ export class SetModel {
         const { behindMs } = message;
         const step = tryStep({ isAcknowledged: false, behindMs, isMoved: false, left: TRIES - write.tries });
         if (step === 'again')
-          out.push([`write ${index} is behind ${behindMs}`, () => this.#try(index, write, behindMs), 1]);
+          out.push([`write ${index} is behind ${behindMs}`, () => this.#try(index, write, { behindMs }), 1]);
       }
     }
     if (write.epoch < this.state.epoch && write.tries < TRIES && write.isBurial === undefined)
-      out.push([`write ${index} is tried under a new ring`, () => this.#try(index, write, undefined), 0.5]);
+      out.push([`write ${index} is tried under a new ring`, () => this.#try(index, write), 0.5]);
     const sets = setsAt(this.state, write.epoch);
     for (const some of groups(acks, sets.length)) {
       const heard = some.map(({ sender }) => ({ sender: this.#asHeard(sender) }));
       if (writeStep(heard, [], sets) !== 'done') continue;
+      const aheadMs = Math.max(0, ...some.map((ack) => ack.aheadMs ?? 0)) || undefined;
+      const left = TRIES - write.tries;
+      const step = tryStep({ isAcknowledged: true, behindMs: undefined, aheadMs, isMoved: false, left });
+      if (step === 'again')
+        out.push([`write ${index} stands at ${aheadMs}`, () => this.#try(index, write, { aheadMs }), 1]);
+      if (step !== 'done') continue;
       out.push([
         `write ${index} is acknowledged by ${some.map(({ sender }) => sender.id + sender.generation).join(' ')}`,
         () => Object.assign(write, { isDone: true, isOpen: false, endedAt: this.state.now++ }),

@@ -8,6 +8,8 @@ export interface SetRules {
   readonly trustsClocks: boolean;
   /** A write that says something new is taken, though a later record hides some of it. */
   readonly newsIsEnough: boolean;
+  /** A write is acknowledged though an owner has the same under a later clock, and nothing of this one. */
+  readonly sameIsEnough: boolean;
   readonly mixesGenerations: boolean;
   /** A tombstone goes when a majority confirmed it. */
   readonly majorityConfirms: boolean;
@@ -40,6 +42,7 @@ export interface SetRules {
 export const NO_SET_RULE_DROPPED: SetRules = {
   trustsClocks: false,
   newsIsEnough: false,
+  sameIsEnough: false,
   mixesGenerations: false,
   majorityConfirms: false,
   messagesOutlive: false,
@@ -120,6 +123,8 @@ export type SetMessage =
       readonly atMs: number;
       readonly epoch: number;
       readonly sender: Sender;
+      /** The owner has the same under this clock. */
+      readonly aheadMs?: number;
     }
   | { readonly type: 'behind'; readonly write: number; readonly atMs: number; readonly behindMs: number }
   | { readonly type: 'offer'; readonly entry: Entry; readonly agreedMs: number };
