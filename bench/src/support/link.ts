@@ -43,9 +43,19 @@ export class SlowLink {
     return (JSON.parse(this.#printed.slice(before)) as { down: number }).down;
   }
 
+  /** Nothing passes until {@link resume}. */
+  pause(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child.kill('SIGCONT');
+  }
+
   async stop(): Promise<void> {
     const gone = new Promise((settle) => this.#child.once('exit', settle));
     this.#child.kill('SIGTERM');
+    this.resume();
     await gone;
   }
 }
