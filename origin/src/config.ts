@@ -123,6 +123,11 @@ export const ORIGIN_CONFIG = z.strictObject({
         .describe(
           'File with postgres://user:password@host:port/database, relative to this file; engine postgres needs it.',
         ),
+      tombstones: duration()
+        .prefault('7d')
+        .describe(
+          'So long records of deletes are kept at least: a member whose clock is further behind needs one more round for a write. Engine embedded.',
+        ),
     })
     .superRefine((one, ctx) => {
       const isShared = one.engine === 'postgres';

@@ -95,14 +95,15 @@ export function createKeeping(
     uploadOptions(config),
   );
   stops.push('uploads', async () => await uploads.stop());
-  const { recovery, ring, agreement } = createRing(
+  const { recovery, ring, agreement, ...floors } = createRing(
     {
       ...{ ...opened, cluster, members, client, index, store, hints, moves },
-      ...{ replicator, tags, upstreams, log, nowMs, sweeps: gc.peers },
+      ...{ replicator, tags, upstreams, metrics, log, nowMs, dateMs, sweeps: gc.peers },
     },
-    { compareEveryMs: config['compare-every'] },
+    { compareEveryMs: config['compare-every'], tombstonesMs: config.records.tombstones },
   );
   stops.push('ring', async () => await ring.stop());
   stops.push('recovery', async () => await recovery.stop());
-  return { deletes, purges, removals, gc, access, uploads, recovery, ring, agreement };
+  stops.push('tombstones', async () => await floors.tombstones.stop());
+  return { deletes, purges, removals, gc, access, uploads, recovery, ring, agreement, ...floors };
 }

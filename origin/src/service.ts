@@ -78,7 +78,8 @@ async function build(given: OriginGiven): Promise<Origin> {
 
 /** Starts all that works by itself. */
 function run(parts: OriginParts): void {
-  const { recovery, ring, scrubber, replicator, writeBehind, pullTimes, replication, watch, gc } = parts;
+  const { recovery, ring, scrubber, replicator, writeBehind, pullTimes, replication, watch, gc, tombstones } =
+    parts;
   recovery.start();
   ring.start();
   scrubber.start();
@@ -88,6 +89,8 @@ function run(parts: OriginParts): void {
   replication.start();
   watch.start();
   gc.schedule.start();
+  // NOTE: a shared table has no floors, and its origins keep none on their own disks.
+  if (!parts.records.isShared) tombstones.start();
   const { store, given } = parts;
   void store
     .reconcile()

@@ -9,8 +9,8 @@ import type { Swarms } from '../blobs/swarms.ts';
 import { type Fence, MAX_CONDEMNED } from '../fence/core/fence.ts';
 import type { OwnPage } from '../records/core/record-merge.ts';
 import type { TagState } from '../records/core/tag-record.ts';
+import type { ShardName } from '../records/own-records.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
-import type { ShardName } from '../records/quorum-set.ts';
 import type { GcRemoved } from './core/sweep.ts';
 
 /** Records of one page. */
@@ -167,15 +167,16 @@ export class OwnContent {
         readonly atMs: number;
       }[];
     },
-    merge: (records: readonly OwnRecord[]) => Promise<unknown>,
+    into: Readonly<Record<'links' | 'referrers', (dead: readonly OwnRecord[]) => Promise<void>>>,
   ): Promise<void> {
-    const { fence, elapsedMs, records } = this.#deps;
+    const { fence, elapsedMs } = this.#deps;
     const { upstream, repository } = shard;
     const may = ({ digest }: { readonly digest: Digest }): boolean =>
       fence.mayRemove(generation, linkKey({ upstream, repository, digest }), elapsedMs());
-    await merge(dead.links.filter(may).map(({ digest, atMs }) => ({ key: [digest], atMs })));
-    for (const { subject, digest, atMs } of dead.referrers)
-      await records.referrerSet.delete([upstream, repository, subject, digest], atMs);
+    await into.links(dead.links.filter(may).map(({ digest, atMs }) => ({ key: [digest], atMs })));
+    await into.referrers(
+      dead.referrers.map(({ subject, digest, atMs }) => ({ key: [subject, digest], atMs })),
+    );
   }
 
   /** Pushed blobs that nobody wrote or read for `graceMs`, behind `after`. */

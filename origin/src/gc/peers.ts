@@ -7,7 +7,7 @@ import { type RouteCall, to } from '@sepia/cluster/api/route';
 import { shardKey } from '@sepia/cluster/cluster';
 import type { Members } from '../cluster/members.ts';
 import type { OwnPage } from '../records/core/record-merge.ts';
-import type { ShardName } from '../records/quorum-set.ts';
+import type { ShardName } from '../records/own-records.ts';
 import type { GcRemoved } from './core/sweep.ts';
 import type { CandidatePage, OwnContent, OwnLayerIndex, OwnRecord, OwnTag } from './own-content.ts';
 

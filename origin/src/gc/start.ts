@@ -71,7 +71,10 @@ export function createGc(deps: GcDeps, options: GcOptions) {
     },
     release: (generation) => fence.release(generation),
     bury: async (generation, shard, dead) =>
-      await content.bury(generation, shard, dead, async (list) => await sets.links.putOwn(shard, list)),
+      await content.bury(generation, shard, dead, {
+        links: async (list) => await sets.links.here.buryOwn(shard, list),
+        referrers: async (list) => await sets.referrers.here.buryOwn(shard, list),
+      }),
   };
   const peers = new Peers({ members, own });
   const collector = new Collector({

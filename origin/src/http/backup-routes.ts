@@ -53,7 +53,7 @@ const TAG_STATE = z.object({
 interface BackupRouteDeps {
   readonly records: RecordStore;
   readonly tags: Tags;
-  readonly links: Pick<Links, 'isDeleted'>;
+  readonly links: Pick<Links, 'isGone'>;
   readonly owedTags: Pick<OwedTags, 'restored' | 'restoring'>;
 }
 
@@ -114,7 +114,8 @@ async function restoreTag(
   const backup = checked.data as TagState;
   await tags.restore(name, backup);
   const { digest } = backup;
-  if (digest !== undefined && (await links.isDeleted({ ...name, digest })))
+  const movedMs = backup.history?.at(-1)?.atMs ?? backup.checkedAtMs;
+  if (digest !== undefined && (await links.isGone({ ...name, digest }, movedMs)))
     await tags.delete(name, digest, 'delete');
   if (backup.owed !== undefined) owedTags.restored(name);
 }

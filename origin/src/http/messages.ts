@@ -4,7 +4,7 @@ import { CodedError } from '@sepia/base/errors';
 import { isTag, type Tag } from '@sepia/base/names/repository';
 import { z } from 'zod';
 import type { Wanted } from '../records/core/quota.ts';
-import { BATCH_RECORDS, MAX_RECORDS } from '../records/quorum-set.ts';
+import { BATCH_RECORDS, MAX_RECORDS } from '../records/own-records.ts';
 
 /** `peers` of adopt. */
 export const PEER_ENTRIES = z

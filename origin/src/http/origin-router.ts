@@ -12,7 +12,7 @@ import { replicationRoutes } from './replication-routes.ts';
 import { ringRoutes } from './ring-routes.ts';
 import { setRoutes } from './set-routes.ts';
 import { strangerRoutes } from './stranger-routes.ts';
-import { syncRoutes } from './sync-routes.ts';
+import { floorRoutes, syncRoutes } from './sync-routes.ts';
 import { tagRoutes } from './tag-routes.ts';
 import { uploadRoutes } from './upload-routes.ts';
 
@@ -23,6 +23,7 @@ type OriginRouterDeps = DepsOf<typeof accessRoutes> &
   DepsOf<typeof backupRoutes> &
   DepsOf<typeof blobRoutes> &
   DepsOf<typeof discoveryRoutes> &
+  DepsOf<typeof floorRoutes> &
   DepsOf<typeof gcRoutes> &
   DepsOf<typeof recordRoutes> &
   DepsOf<typeof removalRoutes> &
@@ -50,6 +51,7 @@ export function originRouter(deps: OriginRouterDeps): Router {
     ringRoutes,
     setRoutes,
     syncRoutes,
+    floorRoutes,
     recordRoutes,
     discoveryRoutes,
     accessRoutes,

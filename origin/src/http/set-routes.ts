@@ -25,12 +25,11 @@ export function setRoutes(router: Router, deps: SetRouteDeps): void {
     const shard = repositoryOf(ctx);
     const key = queryValue(ctx, 'key');
     if (key !== undefined) {
-      const record = await set.own(shard, checkedKey('key', key));
-      ctx.body = record === undefined ? {} : { record };
+      ctx.body = await set.here.own(shard, checkedKey('key', key));
       return;
     }
     const [after] = RECORD_KEY.safeParse([queryValue(ctx, 'after')]).data ?? [];
-    ctx.body = await set.ownPage(shard, checkedKey('prefix', required(ctx, 'prefix')), {
+    ctx.body = await set.here.ownPage(shard, checkedKey('prefix', required(ctx, 'prefix')), {
       after,
       limit: Math.max(1, numberOf(ctx, 'limit', MAX_PAGE) ?? MAX_PAGE),
     });
@@ -39,13 +38,13 @@ export function setRoutes(router: Router, deps: SetRouteDeps): void {
     const name = setName(params.set);
     const { maxBytes } = ORIGIN_RECORDS.recordsPut.body;
     const { records } = await readJson(ctx, maxBytes, (value) => check(recordsBody(name), value));
-    ctx.body = await deps.sets[name].putOwn(repositoryOf(ctx), records);
+    ctx.body = await deps.sets[name].here.putOwn(repositoryOf(ctx), records);
   });
   serve(router, ORIGIN_RECORDS.recordsRead, async (ctx, params) => {
     const set = deps.sets[setName(params.set)];
     const { maxBytes } = ORIGIN_RECORDS.recordsRead.body;
     const { keys } = await readJson(ctx, maxBytes, (value) => check(KEYS_BODY, value));
-    ctx.body = { records: await set.ownMany(repositoryOf(ctx), keys) };
+    ctx.body = await set.here.ownMany(repositoryOf(ctx), keys);
   });
   serve(router, ORIGIN_NAMES.revocations, async (ctx) => {
     const { maxBytes } = ORIGIN_NAMES.revocations.body;

@@ -1,11 +1,16 @@
 import type Router from '@koa/router';
 import { CodedError } from '@sepia/base/errors';
-import { ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { ORIGIN_FLOORS, ORIGIN_SYNC } from '@sepia/cluster/api/origin';
+import { shardKey } from '@sepia/cluster/cluster';
 import { serve } from '@sepia/http/router';
 import { queryValue, readJson } from '@sepia/http/signed';
 import { z } from 'zod';
 import type { Members } from '../cluster/members.ts';
+import type { FloorPages } from '../floors/floor-pages.ts';
+import type { FloorRounds } from '../floors/floor-rounds.ts';
+import { AGREE_BODY, LIST_BODY, PAGE_BODY, PROMISE_BODY } from '../floors/messages.ts';
 import { RECORD_SPACES, SYNC_SPACES, shardOf } from '../records/core/record-shard.ts';
+import type { ShardName } from '../records/own-records.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
 import type { AntiEntropy } from '../recovery/anti-entropy.ts';
 import type { CopiesOwed } from '../recovery/copies-owed.ts';
@@ -13,6 +18,7 @@ import type { RecordDigests } from '../recovery/record-digests.ts';
 import type { RecordPages } from '../recovery/record-pages.ts';
 import type { HandoverAnswer, StandingAnswer, StartUp } from '../recovery/start-up.ts';
 import type { Agreement } from '../ring/agreement.ts';
+import { repositoryOf } from './request.ts';
 
 const MAX_BUCKETS = 20_000;
 const ID = z.string().min(1).max(64);
@@ -42,6 +48,13 @@ export interface SyncRouteDeps {
   readonly startUp: Pick<StartUp, 'soon'>;
   readonly antiEntropy: AntiEntropy;
   readonly agreement: Pick<Agreement, 'next'>;
+}
+
+interface FloorRouteDeps {
+  readonly members: Pick<Members, 'shard'>;
+  readonly standing: Pick<OwnStanding, 'within' | 'require' | 'counts'>;
+  readonly floorRounds: Pick<FloorRounds, 'promise' | 'agree'>;
+  readonly floorPages: FloorPages;
 }
 
 /** Handover and comparison between origins: ADR 0023. */
@@ -115,6 +128,40 @@ export function syncRoutes(router: Router, deps: SyncRouteDeps): void {
       check(OWE, value),
     );
     ctx.body = await copies.add(other(members, to), wanted);
+  });
+}
+
+/** Up to where the owners of repositories agreed that tombstones go: ADR 0072. */
+export function floorRoutes(router: Router, deps: FloorRouteDeps): void {
+  const { members, standing, floorRounds, floorPages } = deps;
+  const ownersOf = ({ upstream, repository }: ShardName): ReturnType<Members['shard']> =>
+    members.shard(shardKey(upstream, repository));
+  serve(router, ORIGIN_FLOORS.promise, async (ctx) => {
+    const { maxBytes } = ORIGIN_FLOORS.promise.body;
+    const { atMs, epoch } = await readJson(ctx, maxBytes, (value) => check(PROMISE_BODY, value));
+    const shard = repositoryOf(ctx);
+    ctx.body = await standing.within(epoch, async () => await floorRounds.promise(shard, atMs));
+  });
+  serve(router, ORIGIN_FLOORS.agree, async (ctx) => {
+    const { maxBytes } = ORIGIN_FLOORS.agree.body;
+    const { atMs, epoch, generation } = await readJson(ctx, maxBytes, (value) => check(AGREE_BODY, value));
+    const shard = repositoryOf(ctx);
+    await standing.within(epoch, async () => await floorRounds.agree(shard, atMs, generation));
+    ctx.body = {};
+  });
+  serve(router, ORIGIN_FLOORS.list, async (ctx) => {
+    const { maxBytes } = ORIGIN_FLOORS.list.body;
+    const { how, after, buckets } = await readJson(ctx, maxBytes, (value) => check(LIST_BODY, value));
+    const isServed = (shard: ShardName): boolean => how === 'handover' || standing.counts(ownersOf(shard));
+    ctx.body = floorPages.list(new Set(buckets), after, isServed);
+  });
+  serve(router, ORIGIN_FLOORS.page, async (ctx) => {
+    const { maxBytes } = ORIGIN_FLOORS.page.body;
+    const { how, space, after } = await readJson(ctx, maxBytes, (value) => check(PAGE_BODY, value));
+    const shard = repositoryOf(ctx);
+    if (how === 'repair') standing.require(ownersOf(shard));
+    ctx.body = await floorPages.page(shard, space, after);
+    if (how === 'repair') standing.require(ownersOf(shard));
   });
 }
 

@@ -5,8 +5,8 @@ import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { askOwners } from './ask-owners.ts';
 import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
+import type { ShardName } from './own-records.ts';
 import type { OwnStanding } from './own-standing.ts';
-import type { ShardName } from './quorum-set.ts';
 
 /** Most repositories of one page. */
 export const MAX_CATALOG_PAGE = 1_000;

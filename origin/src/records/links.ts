@@ -61,7 +61,7 @@ export class Links {
   /** The link as this origin's own records have it, for people who look and for guesses. */
   async own(name: BlobName): Promise<Link | undefined> {
     try {
-      return (await this.#deps.set.own(name, [name.digest]))?.value;
+      return (await this.#deps.set.here.own(name, [name.digest])).record?.value;
     } catch (error) {
       if (isCoded(error, 'RECORDS_PENDING')) return undefined;
       throw error;
@@ -111,6 +111,13 @@ export class Links {
   async isDeleted(name: BlobName): Promise<boolean> {
     if (!this.#deps.upstreams.takesDeletes(name.upstream)) return false;
     return (await this.#read(name)) === 'deleted';
+  }
+
+  /** As {@link isDeleted}, also if no tombstone tells of it any more, of a link that was there at `atMs`. @throws `QUORUM_LOST` */
+  async isGone(name: BlobName, atMs: number): Promise<boolean> {
+    if (!this.#deps.upstreams.takesDeletes(name.upstream)) return false;
+    const { record, agreedMs } = await this.#deps.set.readAbove(name, [name.digest]);
+    return record === undefined ? atMs <= agreedMs : record.value === undefined;
   }
 
   async #read(name: BlobName): Promise<LinkEntry | 'deleted' | undefined> {

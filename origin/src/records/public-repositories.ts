@@ -3,7 +3,8 @@ import { ExpiringMap } from '@sepia/base/expiring-map';
 import { logFailure, throwIfBug } from '@sepia/base/failure';
 import type { Logger } from '@sepia/base/log';
 import { shardKey } from '@sepia/cluster/cluster';
-import type { QuorumSet, ShardName } from './quorum-set.ts';
+import type { ShardName } from './own-records.ts';
+import type { QuorumSet } from './quorum-set.ts';
 
 /** A repository is written down again after this, in ms. */
 const WRITE_EVERY_MS = 10 * 60_000;

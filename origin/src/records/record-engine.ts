@@ -6,6 +6,7 @@ import { logFailure } from '@sepia/base/failure';
 import { pause, type StopStack } from '@sepia/base/lifecycle';
 import type { Logger } from '@sepia/base/log';
 import type { Metrics } from '@sepia/base/metrics';
+import { FLOOR_SPACE } from '@sepia/records/store/floors';
 import { RecordStore } from '@sepia/records/store/record-store';
 import { claim, ownerName, ownerOf } from '@sepia/records/table/owner';
 import { readDatabaseUrl } from '@sepia/records/table/postgres/database-url';
@@ -27,8 +28,8 @@ const START_MS = 30_000;
 /** A database that cannot be claimed is tried again after this, in ms, doubling up to the next. */
 const FIRST_RETRY_MS = 200;
 const MAX_RETRY_MS = 5_000;
-/** Key spaces that move to a shared table. Which blobs are here, and what is owed, stays with the disk they are on. */
-const SPACES = ['r1', 'l1', 't1', 'n1', 'f1', 'p1'];
+/** Key spaces that move to a shared table; floors first, for they say what is not below them. Which blobs are here, and what is owed, stays with the disk they are on. */
+const SPACES = [FLOOR_SPACE, 'r1', 'l1', 't1', 'n1', 'f1', 'p1'];
 
 export type EngineName = 'embedded' | 'postgres';
 
@@ -114,9 +115,10 @@ export async function openRecordEngine(
 }
 
 /** By the word of the operator the records of the former engine do not count any more. */
-async function leaveEngine({ folder, digests, log }: EngineDeps, kept: EngineName): Promise<void> {
+async function leaveEngine({ folder, records, digests, log }: EngineDeps, kept: EngineName): Promise<void> {
   log.warn({ kept }, 'begins without the records of the former engine, by the word of the operator');
   await forgetRecords(folder);
+  await records.floors.load();
   digests.reset();
   await digests.scan();
 }

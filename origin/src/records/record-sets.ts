@@ -24,7 +24,9 @@ export function recordSets(deps: {
       own: {
         entry: async (key) => await records.linkSet.entry(key),
         entriesOf: async (keys) => await records.linkSet.entriesOf(keys),
-        mergeAll: async (entries) => await records.mergeLinks(entries),
+        putAll: async (entries) => await records.putLinks(entries),
+        buryAll: async (dead) => await records.linkSet.buryAll(dead),
+        agreedMs: (key) => records.linkSet.agreedMs(key),
         entries: (prefix, after) => records.linkSet.entries(prefix, after),
       },
       nowMs,

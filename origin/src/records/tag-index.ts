@@ -7,8 +7,8 @@ import { type RecordStore, tagKey } from '@sepia/records/store/record-store';
 import type { Members } from '../cluster/members.ts';
 import { askOwners } from './ask-owners.ts';
 import { type MergedPage, mergePages, type OwnPage } from './core/record-merge.ts';
+import type { ShardName } from './own-records.ts';
 import type { OwnStanding } from './own-standing.ts';
-import type { ShardName } from './quorum-set.ts';
 
 /** A tag as one owner's acceptor has it; without digest it was deleted. */
 interface TagState {

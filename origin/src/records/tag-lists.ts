@@ -3,7 +3,7 @@ import { ignoreFailure } from '@sepia/base/failure';
 import type { RepositoryName } from '@sepia/base/names/repository';
 import { isPassing, upstreamError } from '../upstream/upstream-failure.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
-import type { ShardName } from './quorum-set.ts';
+import type { ShardName } from './own-records.ts';
 import type { OwedTag, TagIndex } from './tag-index.ts';
 import { byBytes } from './tags.ts';
 

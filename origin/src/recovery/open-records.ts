@@ -43,6 +43,7 @@ export async function openRecords(
     );
     try {
       const records = new RecordStore({ table: new LevelTable({ db: folder.db }) });
+      await records.floors.load();
       const standing = await OwnStanding.open({
         ...deps,
         folder,

@@ -6,7 +6,7 @@ import { parsedRecord } from '@sepia/records/store/record-dump';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Database } from '@sepia/store/data-folder';
 import type { Members } from '../cluster/members.ts';
-import { isSyncSpace, SYNC_SPACES, type SyncSpace, shardOf } from '../records/core/record-shard.ts';
+import { COUNTED_SPACES, type CountedSpace, isCountedSpace, shardOf } from '../records/core/record-shard.ts';
 
 const BUCKETS = 64;
 /** Between the first and the last of the spaces that are compared. */
@@ -71,7 +71,7 @@ export class RecordDigests {
   }
 
   /** Where a record is compared; undefined for what belongs to this origin alone. */
-  bucketOf(space: SyncSpace, key: string): Bucket | undefined {
+  bucketOf(space: CountedSpace, key: string): Bucket | undefined {
     const shard = shardOf(space, key);
     if (shard === undefined) return undefined;
     if (this.#last?.shard === shard) return this.#last.bucket;
@@ -135,7 +135,7 @@ export class RecordDigests {
   async #readAll(count: Count): Promise<void> {
     const { db, records } = this.#deps;
     const { snapshot } = count;
-    const spaces = [...SYNC_SPACES].sort();
+    const spaces = [...COUNTED_SPACES].sort();
     let read = 0;
     let isWhole = false;
     try {
@@ -166,7 +166,7 @@ export class RecordDigests {
   /** As {@link bucketOf}; what was promised about memberships is compared with nobody, but a clean stop tells of it. */
   #countedIn(space: string, key: string): Bucket | undefined {
     if (space === AGREEMENT_SPACE) return { owners: [this.#deps.members.selfId], name: space };
-    return isSyncSpace(space) ? this.bucketOf(space, key) : undefined;
+    return isCountedSpace(space) ? this.bucketOf(space, key) : undefined;
   }
 
   #toggle({ owners, name }: Bucket, space: string, key: string, stored: unknown): void {

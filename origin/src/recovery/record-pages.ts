@@ -2,6 +2,7 @@ import type { Entry } from '@sepia/records/core/join';
 import { acceptorStateOf } from '@sepia/records/register/acceptor-store';
 import { isCovered } from '@sepia/records/register/register';
 import type { RecordEntry, RecordSet } from '@sepia/records/set/record-set';
+import { isFloored } from '@sepia/records/store/floors';
 import { parsedRecord } from '@sepia/records/store/record-dump';
 import type { RecordStore } from '@sepia/records/store/record-store';
 import type { Database } from '@sepia/store/data-folder';
@@ -89,12 +90,19 @@ export class RecordPages {
     return true;
   }
 
-  /** Joins an entry of a set. */
-  async takeEntry(space: Exclude<SyncSpace, 'r1' | 'b1'>, record: SyncRecord): Promise<void> {
+  /** Joins an entry of a set of an owner whose floor is `theirsMs`; false if it says nothing new. */
+  async takeEntry(
+    space: Exclude<SyncSpace, 'r1' | 'b1'>,
+    record: SyncRecord,
+    theirsMs: number,
+  ): Promise<boolean> {
     const { records } = this.#deps;
-    const entry = entryOf(record);
-    if (space === 'l1') await records.mergeLink(entry);
-    else await this.#set(space).merge(entry);
+    const entries = [entryOf(record)];
+    const [isNews = false] =
+      space === 'l1'
+        ? await records.mergeLinks(entries, theirsMs)
+        : await this.#set(space).mergeAll(entries, theirsMs);
+    return isNews;
   }
 
   /** Removes an entry that no other owner has. */
@@ -137,9 +145,18 @@ export class RecordPages {
     );
   }
 
-  /** Takes records off the disk that are still as they were read, as long as `may` says so. Returns how many are gone. */
+  /**
+   * Takes records off the disk that are still as they were read, as long as `may` says so; the floors of their repositories
+   * before them, for those say what is not there. Returns how many are gone.
+   */
   async dropFormer(space: RecordSpace, records: readonly SyncRecord[], may: () => boolean): Promise<number> {
-    const { registers } = this.#deps.records;
+    const { registers, floors } = this.#deps.records;
+    if (!may()) return 0;
+    if (isFloored(space))
+      for (const { key } of records) {
+        const repository = key.split('\0').slice(0, 2);
+        if (floors.of(repository).promisedMs > 0) await floors.forget(repository);
+      }
     const gone = await Promise.all(
       records.map(async (record) =>
         space === 'r1'

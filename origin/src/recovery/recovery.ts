@@ -11,6 +11,7 @@ import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Hints } from '../blobs/hints.ts';
 import type { Replicator } from '../blobs/replicator.ts';
 import type { Members } from '../cluster/members.ts';
+import { FloorTakeover } from '../floors/floor-takeover.ts';
 import type { Tags } from '../records/tags.ts';
 import { AloneEntries } from './alone-entries.ts';
 import { AntiEntropy } from './anti-entropy.ts';
@@ -78,7 +79,17 @@ export class Recovery {
     this.pages = new RecordPages({ db: folder.db, records, digests, selfId: members.selfId });
     this.copies = new CopiesOwed({ store, hints, cluster, replicator });
     const alone = new AloneEntries({ records, digests, selfId: members.selfId });
-    this.pull = new SyncPull({ members, digests, pages: this.pages, alone, blobs: index, store, log });
+    const floors = new FloorTakeover({ members, records, digests });
+    this.pull = new SyncPull({
+      members,
+      digests,
+      pages: this.pages,
+      alone,
+      floors,
+      blobs: index,
+      store,
+      log,
+    });
     const { pull } = this;
     this.startUp = new StartUp({
       members,

@@ -8,6 +8,7 @@ import { to } from '@sepia/cluster/api/route';
 import type { BlobStore } from '@sepia/store/blob-store';
 import type { BlobIndex } from '../blobs/blob-index.ts';
 import type { Members } from '../cluster/members.ts';
+import type { FloorTakeover, TheirFloors } from '../floors/floor-takeover.ts';
 import { SYNC_SPACES, type SyncSpace } from '../records/core/record-shard.ts';
 import type { AloneEntries, SetSpace } from './alone-entries.ts';
 import { comparable, type RecordDigests } from './record-digests.ts';
@@ -31,11 +32,21 @@ export interface Pulled {
   readonly unsettled: readonly string[];
 }
 
+/** What taking a record over needs, and what it adds to. */
+interface Taking {
+  readonly how: How;
+  /** The other's agreed floor. */
+  readonly theirsMs: number;
+  readonly found: { records: number; blobs: number; readonly unsettled: string[] };
+  readonly missing: string[];
+}
+
 interface SyncPullDeps {
   readonly members: Members;
   readonly digests: RecordDigests;
   readonly pages: RecordPages;
   readonly alone: AloneEntries;
+  readonly floors: Pick<FloorTakeover, 'listOf' | 'take'>;
   readonly blobs: BlobIndex;
   readonly store: BlobStore;
   readonly log: Logger;
@@ -70,15 +81,25 @@ export class SyncPull {
     // It may have been asked before, and have got something since.
     if (how !== 'repair') await this.#deps.alone.forget(id);
     if (buckets.size === 0) return found;
+    // Before the entries, which are at least as new then.
+    const theirs = await this.#deps.floors.listOf(id, asked(how), buckets, signal);
     const missing: string[] = [];
     for (const space of SYNC_SPACES) {
       let after: string | undefined;
       do {
-        const page = await this.#page(id, { space, how, after, buckets: [...buckets] }, signal);
+        const page = await this.#page(id, { space, how, after, buckets: [...buckets] }, theirs, signal);
         // Several at once share a commit.
         for await (const some of inTurns(page.entries, TAKEN_AT_ONCE))
           await Promise.all(
-            some.map(async (entry) => await this.#take(id, space, entry, how, found, missing)),
+            some.map(
+              async (entry) =>
+                await this.#take(id, space, entry, {
+                  how,
+                  theirsMs: theirs.agreedMs(entry.key),
+                  found,
+                  missing,
+                }),
+            ),
           );
         if (how === 'witness' && space !== 'r1' && space !== 'b1')
           await this.#noteAlone(id, space, buckets, after, page);
@@ -87,6 +108,7 @@ export class SyncPull {
         if (how === 'repair' && after !== undefined) await delay(PAGE_REST_MS, signal);
       } while (after !== undefined);
     }
+    await this.#deps.floors.take(id, asked(how), theirs, signal);
     return found;
   }
 
@@ -108,24 +130,25 @@ export class SyncPull {
   async #page(
     id: string,
     what: { readonly space: SyncSpace; readonly how: How; after: string | undefined; buckets: string[] },
+    theirs: TheirFloors,
     signal: AbortSignal,
   ): Promise<SyncPage> {
     const json = {
       ...what,
       with: this.#deps.members.selfId,
-      how: what.how === 'repair' ? 'repair' : 'handover',
+      how: asked(what.how),
     };
     const call = { ...to(ORIGIN_SYNC.page), json, headersTimeoutMs: PAGE_MS, signal };
-    return await this.#deps.members.json<SyncPage>(id, call);
+    const told = await this.#deps.members.counted<SyncPage>(id, call);
+    theirs.requireSame(id, told.sender);
+    return told.answer;
   }
 
   async #take(
     id: string,
     space: SyncSpace,
     record: SyncRecord,
-    how: How,
-    found: { records: number; blobs: number; unsettled: string[] },
-    missing: string[],
+    { how, theirsMs, found, missing }: Taking,
   ): Promise<void> {
     const { pages, blobs, store, log } = this.#deps;
     if ((await pages.own(space, record.key)) === comparable(space, record.stored)) return;
@@ -136,10 +159,12 @@ export class SyncPull {
         found.blobs += 1;
         return;
       }
+      if (space !== 'r1') {
+        if (await pages.takeEntry(space, record, theirsMs)) found.records += 1;
+        return;
+      }
       found.records += 1;
-      if (space !== 'r1') await pages.takeEntry(space, record);
-      else if (!(await pages.takeRegister(record, how === 'repair' ? 'repair' : 'handover')))
-        found.unsettled.push(record.key);
+      if (!(await pages.takeRegister(record, asked(how)))) found.unsettled.push(record.key);
     } catch (error) {
       // A record of the other that does not read is its matter; it must not stop the rest.
       if (!isCoded(error, 'DISK_CORRUPT') && !isCoded(error, 'DISK_FORMAT')) throw error;
@@ -212,4 +237,8 @@ export class SyncPull {
     const call = { ...to(ORIGIN_SYNC.owe), json, headersTimeoutMs: PAGE_MS, signal };
     return await this.#deps.members.json(id, call);
   }
+}
+
+function asked(how: How): 'handover' | 'repair' {
+  return how === 'repair' ? 'repair' : 'handover';
 }

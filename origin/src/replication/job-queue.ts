@@ -7,8 +7,8 @@ import type { Sender } from '@sepia/records/core/standing';
 import { type Members, QUICK_MS } from '../cluster/members.ts';
 import { acknowledged } from '../records/ask-counted.ts';
 import { askOwners } from '../records/ask-owners.ts';
+import type { ShardName } from '../records/own-records.ts';
 import type { OwnStanding } from '../records/own-standing.ts';
-import type { ShardName } from '../records/quorum-set.ts';
 import type { JobEntry, OpenJob, ReplicationJob, ReplicationJobs } from './replication-jobs.ts';
 
 /** Most jobs in one message. */

@@ -236,6 +236,7 @@ export class Ring {
       copiesOwed: hints.size,
       ...(leftovers.count === undefined ? {} : { leftovers: leftovers.count }),
       ...(this.formerRecords === undefined ? {} : { formerRecords: this.formerRecords }),
+      knowsFloors: true,
     };
   }
 

@@ -1,5 +1,9 @@
+import type { Metrics } from '@sepia/base/metrics';
 import { epochOf } from '@sepia/cluster/ring-follower';
 import type { InternalClient } from '@sepia/http/client';
+import { FloorPages } from '../floors/floor-pages.ts';
+import { FloorRounds } from '../floors/floor-rounds.ts';
+import { Tombstones } from '../floors/tombstones.ts';
 import type { Peers } from '../gc/peers.ts';
 import { Recovery, type RecoveryDeps } from '../recovery/recovery.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
@@ -14,6 +18,9 @@ interface RingParts {
   readonly recovery: Recovery;
   readonly ring: Ring;
   readonly agreement: Agreement;
+  readonly floorPages: FloorPages;
+  readonly floorRounds: FloorRounds;
+  readonly tombstones: Tombstones;
 }
 
 /** Recovery and ring: the start of an origin follows the membership, a change of the ring uses the comparison. */
@@ -23,9 +30,11 @@ export function createRing(
     readonly upstreams: Pick<Upstreams, 'keepsPushes'>;
     readonly sweeps: Pick<Peers, 'hold' | 'release'>;
     readonly moves: DoneMoves;
+    readonly metrics: Metrics;
     readonly nowMs: () => number;
+    readonly dateMs: () => number;
   },
-  options: { readonly compareEveryMs: number },
+  options: { readonly compareEveryMs: number; readonly tombstonesMs: number },
 ): RingParts {
   const { cluster, members, standing, records, digests, index, hints, tags, log, nowMs, client, sweeps } =
     deps;
@@ -72,5 +81,35 @@ export function createRing(
   });
   client.onAnswer(({ to }, headers) => ring.heard(epochOf(headers), to));
   tags.onOutdated(async (epoch, from) => await ring.reach(epoch, from));
-  return { recovery, ring, agreement };
+  return { recovery, ring, agreement, ...createFloors(deps, () => ring, options.tombstonesMs) };
+}
+
+/** How tombstones of this origin go. */
+function createFloors(
+  deps: RecoveryDeps & { readonly metrics: Metrics; readonly dateMs: () => number },
+  ring: () => Ring,
+  graceMs: number,
+): Pick<RingParts, 'floorPages' | 'floorRounds' | 'tombstones'> {
+  const { cluster, members, standing, records, digests, metrics, log, dateMs } = deps;
+  const dropped = metrics.counter(
+    'sepia_origin_tombstones_dropped_total',
+    'Records of deletes that went from here: all of their owners agreed up to there.',
+  );
+  const onDropped = (count: number): void => dropped.inc(count);
+  const floorRounds = new FloorRounds({ members, standing, records, dateMs, onDropped });
+  const tombstones = new Tombstones(
+    { cluster, members, standing, records, ring, rounds: floorRounds, log, dateMs },
+    { graceMs },
+  );
+  metrics.gauge(
+    'sepia_origin_tombstones',
+    'Records of deletes here, as they were looked through last; NaN before that.',
+    () => tombstones.count,
+  );
+  metrics.gauge(
+    'sepia_origin_floors',
+    'Repositories of which owners agreed, or look for, up to where deletes need no records.',
+    () => records.floors.size,
+  );
+  return { floorPages: new FloorPages({ records, digests }), floorRounds, tombstones };
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Digest } from '@sepia/base/digest';
 import { OCI_MANIFEST } from '@sepia/oci/manifest';
 import t from 'tap';
-import { BATCH_RECORDS } from '../../src/records/quorum-set.ts';
+import { BATCH_RECORDS } from '../../src/records/own-records.ts';
 import { startCluster, type TestCluster } from '../support/cluster.ts';
 
 const LOCAL = 'upstream=local&repository=team/large';

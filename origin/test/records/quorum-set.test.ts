@@ -124,8 +124,8 @@ async function owners(
         await new Promise((resolve) => setTimeout(resolve, pauseMs()));
         const owner = found.get(other)!;
         if (call.json === undefined)
-          return { sender: sender(other), answer: { record: await owner.set.own(REPOSITORY, ['k']) } };
-        return { sender: sender(other), answer: await owner.set.putOwn(REPOSITORY, call.json.records) };
+          return { sender: sender(other), answer: await owner.set.here.own(REPOSITORY, ['k']) };
+        return { sender: sender(other), answer: await owner.set.here.putOwn(REPOSITORY, call.json.records) };
       },
     } as unknown as Members;
     const standing = {
@@ -150,7 +150,7 @@ t.test('a delete is not done where only one owner has it under a later clock', a
   for (const id of ['a', 'b'])
     await of(id).own.mergeAll([{ key: FULL_KEY, atMs: 14, value: { sizeBytes: 1 } }]);
   await of('b').own.mergeAll([{ key: FULL_KEY, atMs: 15, value: undefined }]);
-  t.same(await of('b').set.putOwn(REPOSITORY, [{ key: ['k'], atMs: 11 }]), { aheadMs: 15 });
+  t.same(await of('b').set.here.putOwn(REPOSITORY, [{ key: ['k'], atMs: 11 }]), { aheadMs: 15 });
   await of('c').set.write(REPOSITORY, [{ key: ['k'] }]);
   const told = await Promise.all(IDS.map(async (id) => (await of(id).own.entry(FULL_KEY))?.value));
   t.equal((await of('c').set.read(REPOSITORY, ['k']))?.value, undefined, 'whoever is asked');

@@ -1,7 +1,8 @@
 import { CodedError } from '@sepia/base/errors';
 import t from 'tap';
 import type { Members } from '../../src/cluster/members.ts';
-import { BATCH_RECORDS, QuorumSet, type ShardRecord } from '../../src/records/quorum-set.ts';
+import { BATCH_RECORDS, type ShardRecord } from '../../src/records/own-records.ts';
+import { QuorumSet } from '../../src/records/quorum-set.ts';
 
 const SHARD = { upstream: 'u', repository: 'r' };
 const KEYS = Array.from({ length: BATCH_RECORDS + 7 }, (_, index) => [`k${index}`]);
@@ -31,6 +32,7 @@ function setOf(has: Record<string, (key: string) => number | undefined>, isOld: 
     },
   };
   const own = {
+    agreedMs: () => 0,
     entriesOf: async (keys: readonly (readonly string[])[]) =>
       keys.map((key) => {
         const found = recordOf('a', key.slice(2));

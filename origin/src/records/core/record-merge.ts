@@ -1,3 +1,5 @@
+import { standingOf } from '@sepia/records/core/set-protocol';
+
 /** What one owner has behind a key: entries in key order, and whether there are more behind them. */
 export interface OwnPage<E> {
   readonly entries: readonly E[];
@@ -11,13 +13,13 @@ export interface MergedPage<E> {
 }
 
 /**
- * Merges pages that begin behind the same key. Where owners differ `join` makes one of two entries.
+ * Merges pages that begin behind the same key. `standing` makes one of what each of them has of a key, or none.
  * Goes only as far as the shortest page that was cut: behind it an owner may know something newer.
  */
-export function mergePages<E>(
-  pages: readonly OwnPage<E>[],
+export function mergeTold<E, P extends OwnPage<E>>(
+  pages: readonly P[],
   keyOf: (entry: E) => string,
-  join: (a: E, b: E) => E,
+  standing: (told: readonly { readonly page: P; readonly entry: E | undefined }[]) => E | undefined,
 ): MergedPage<E> {
   let horizon: string | undefined;
   for (const { entries, more } of pages) {
@@ -26,13 +28,30 @@ export function mergePages<E>(
     const key = keyOf(last);
     if (horizon === undefined || key < horizon) horizon = key;
   }
-  const byKey = new Map<string, E>();
-  for (const entry of pages.flatMap((page) => page.entries)) {
-    const key = keyOf(entry);
-    if (horizon !== undefined && key > horizon) continue;
-    const known = byKey.get(key);
-    byKey.set(key, known === undefined ? entry : join(known, entry));
-  }
-  const keys = [...byKey.keys()].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
-  return { entries: keys.map((key) => byKey.get(key)!), next: horizon };
+  const byPage = pages.map((page) => ({
+    page,
+    entries: new Map(page.entries.map((entry) => [keyOf(entry), entry])),
+  }));
+  const keys = [...new Set(byPage.flatMap(({ entries }) => [...entries.keys()]))]
+    .filter((key) => horizon === undefined || key <= horizon)
+    .sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  const found = keys.flatMap((key) => {
+    const entry = standing(byPage.map(({ page, entries }) => ({ page, entry: entries.get(key) })));
+    return entry === undefined ? [] : [entry];
+  });
+  return { entries: found, next: horizon };
+}
+
+/** As {@link mergeTold} where no owner lacks what was deleted: `join` makes one of two entries. */
+export function mergePages<E>(
+  pages: readonly OwnPage<E>[],
+  keyOf: (entry: E) => string,
+  join: (a: E, b: E) => E,
+): MergedPage<E> {
+  return mergeTold(pages, keyOf, (told) =>
+    standingOf(
+      told.map(({ entry }) => entry),
+      join,
+    ),
+  );
 }

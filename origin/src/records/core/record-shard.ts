@@ -1,20 +1,25 @@
 import { shardKey } from '@sepia/cluster/cluster';
 import { type RecordSpace as BackupSpace, shardOfRecord } from '@sepia/records/core/record-space';
+import { FLOOR_SPACE } from '@sepia/records/store/floors';
 
 /** Key spaces that owners compare, in the order that they hand them over. `b1`: which pushed blobs are here. */
 export const SYNC_SPACES = ['r1', 'l1', 'f1', 'p1', 'j1', 'b1'] as const;
 export type SyncSpace = (typeof SYNC_SPACES)[number];
 
+/** Key spaces whose digests owners compare: those, and the floors, which are taken over otherwise. */
+export const COUNTED_SPACES = [...SYNC_SPACES, FLOOR_SPACE] as const;
+export type CountedSpace = (typeof COUNTED_SPACES)[number];
+
 /** Those of them that hold records of repositories. */
 export const RECORD_SPACES = ['r1', 'l1', 'f1', 'p1', 'j1'] as const satisfies readonly SyncSpace[];
 export type RecordSpace = (typeof RECORD_SPACES)[number];
 
-export function isSyncSpace(space: string): space is SyncSpace {
-  return (SYNC_SPACES as readonly string[]).includes(space);
+export function isCountedSpace(space: string): space is CountedSpace {
+  return (COUNTED_SPACES as readonly string[]).includes(space);
 }
 
 /** What the ring places a record by. */
-export function shardOf(space: SyncSpace, key: string): string | undefined {
+export function shardOf(space: CountedSpace, key: string): string | undefined {
   if (space === 'b1') return key;
   const found = shardOfRecord(space as BackupSpace, key);
   if (found !== undefined) return shardKey(found.upstream, found.repository);

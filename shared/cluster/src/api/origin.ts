@@ -193,6 +193,18 @@ export const ORIGIN_SYNC = {
   owe: route('sync-owe', 'POST /v1/sync/owe', { callers: ['origin'], json: MIB }),
 } as const;
 
+/** Calls by which origins agree up to where tombstones go, and take that over from each other. ADR 0072. */
+export const ORIGIN_FLOORS = {
+  promise: route('floor-promise', 'POST /v1/floors/promise', {
+    query: NAME,
+    callers: ['origin'],
+    json: 4 * KIB,
+  }),
+  agree: route('floor-agree', 'POST /v1/floors/agree', { query: NAME, callers: ['origin'], json: 4 * KIB }),
+  list: route('floors', 'POST /v1/floors/list', { callers: ['origin'], json: MIB }),
+  page: route('floor-page', 'POST /v1/floors/page', { query: NAME, callers: ['origin'], json: 16 * KIB }),
+} as const;
+
 /** Calls by which an operator looks at what waits for the registries behind, and steers it. */
 export const ORIGIN_WRITE_BACK = {
   status: route('write-back', 'GET /v1/write-back', { query: ['upstream?'], callers: ['cli'] }),

@@ -37,4 +37,6 @@ export interface RingStatus {
   readonly leftovers?: number;
   /** Records that moved away and are still here: not all of their owners said yet that they have them. Undefined as above. */
   readonly formerRecords?: number;
+  /** It knows that what is not there may be below a floor; undefined of older versions. */
+  readonly knowsFloors?: true;
 }

@@ -43,7 +43,8 @@ export function takenAbove(
   theirs: { readonly entry: Entry; readonly agreedMs: number },
   join: Join,
 ): Entry | undefined {
-  if (own.entry !== undefined || own.agreedMs <= theirs.agreedMs) return taken(own.entry, theirs.entry, join);
+  if (own.entry !== undefined || own.agreedMs === 0 || own.agreedMs <= theirs.agreedMs)
+    return taken(own.entry, theirs.entry, join);
   const joined = join({ atMs: own.agreedMs }, theirs.entry);
   return joined.value === undefined && joined.atMs <= own.agreedMs ? undefined : joined;
 }
@@ -68,8 +69,17 @@ export function standingAbove(told: readonly Told[], join: Join): Entry | undefi
   return standing;
 }
 
-/** Clock that a write must exceed; undefined if it may be taken. `next`: what the owner has once it takes it. */
-export function belowPromise(floor: Floor, write: Entry, next: Entry | undefined): number | undefined {
+/**
+ * Clock that a write must exceed; undefined if it may be taken. `own` and `next`: what the owner has, and has once it takes
+ * it. Of what is not there a write below the floor is hidden: nothing of it is news, and yet it does not stand.
+ */
+export function behindFloor(
+  floor: Floor,
+  own: Entry | undefined,
+  write: Entry,
+  next: Entry | undefined,
+): number | undefined {
+  if (own === undefined && write.atMs <= floor.agreedMs) return floor.agreedMs;
   return next !== undefined && write.atMs <= floor.promisedMs ? floor.promisedMs : undefined;
 }
 

@@ -54,8 +54,10 @@ export interface ToldClocks {
  * the clock under which the same stands somewhere: many writers of the same agree on one so.
  */
 export function clockOf(nowMs: number, { behindMs, aheadMs }: ToldClocks = {}): number {
-  if (behindMs !== undefined) return Math.max(nowMs, behindMs + 1, aheadMs ?? 0);
-  return aheadMs ?? nowMs;
+  // Whole, also where a tombstone stands half a millisecond above a floor.
+  const sameMs = aheadMs === undefined ? undefined : Math.ceil(aheadMs);
+  if (behindMs !== undefined) return Math.max(nowMs, Math.floor(behindMs) + 1, sameMs ?? 0);
+  return sameMs ?? nowMs;
 }
 
 /**
@@ -92,11 +94,8 @@ export function tryStep(ended: {
 }
 
 /** What stands, of what enough owners told; undefined if none of them has anything. */
-export function standingOf<E extends object>(
-  told: readonly (E | undefined)[],
-  join: (a: E, b: E) => E,
-): E | undefined {
-  const found: E[] = told.filter((one) => one !== undefined);
+export function standingOf<E>(told: readonly (E | undefined)[], join: (a: E, b: E) => E): E | undefined {
+  const found = told.filter((one): one is E => one !== undefined);
   return found.length === 0 ? undefined : found.reduce((a, b) => join(a, b));
 }
 

@@ -1,7 +1,8 @@
 import { CodedError } from '@sepia/base/errors';
 import { throwIfBug } from '@sepia/base/failure';
+import { behindFloor, buriedAt, type Floor, mayGo, NO_FLOOR, NOBODY_MS, takenAbove } from '../core/floor.ts';
 import { canonicalJson, type Entry, type Join, joinWhole } from '../core/join.ts';
-import { isCovered, taken } from '../core/set-protocol.ts';
+import { taken } from '../core/set-protocol.ts';
 import type { OnRecord } from '../on-record.ts';
 import type { RecordTable } from '../table/record-table.ts';
 
@@ -36,8 +37,27 @@ interface Stored {
   readonly deadMs?: number;
 }
 
+/** What became of a write. */
+export interface Put {
+  readonly isNews: boolean;
+  /** What is there now. */
+  readonly standing: Entry | undefined;
+  /** It was refused: it must have a later clock than this. */
+  readonly behindMs: number | undefined;
+}
+
+/** The floors that entries of a set stand above. */
+interface SetFloors {
+  of(key: readonly string[]): Floor;
+  closedMs(key: readonly string[]): number;
+}
+
+const WITHOUT_FLOORS: SetFloors = { of: () => NO_FLOOR, closedMs: () => 0 };
+
 interface RecordSetDeps {
   readonly table: RecordTable;
+  /** Of its repositories; none: its tombstones stay. */
+  readonly floors?: SetFloors;
   /** Hears of every change, once it is durable. */
   readonly onRecord: OnRecord;
 }
@@ -51,6 +71,7 @@ export class RecordSet<T> {
   readonly #name: string;
   readonly #prefix: string;
   readonly #join: Join;
+  readonly #floors: SetFloors;
 
   /** `name` begins every key of this set in the database. `join` decides between two entries of a key. */
   constructor(deps: RecordSetDeps, name: string, join: Join = joinWhole) {
@@ -58,6 +79,12 @@ export class RecordSet<T> {
     this.#name = name;
     this.#prefix = `${name}${SEPARATOR}`;
     this.#join = join;
+    this.#floors = deps.floors ?? WITHOUT_FLOORS;
+  }
+
+  /** The agreed floor of a key's repository: what is not here, and not above it, was deleted. */
+  agreedMs(key: readonly string[]): number {
+    return this.#floors.of(key).agreedMs;
   }
 
   /** Adds or replaces; false if a later entry is there. Durable when it resolves. */
@@ -78,23 +105,61 @@ export class RecordSet<T> {
 
   /**
    * As {@link merge} for several, read at once and written in one step: which of them said something new. The caller
-   * bounds how many.
+   * bounds how many. `theirsMs`: the floor of the owner that has them; by default they are nobody's.
    */
-  async mergeAll(entries: readonly RecordEntry<T>[]): Promise<boolean[]> {
-    const keys = entries.map(({ key }) => this.#keyOf(key));
+  async mergeAll(entries: readonly RecordEntry<T>[], theirsMs = NOBODY_MS): Promise<boolean[]> {
+    return await this.#changeAll(entries, (entry, before) => {
+      const next = this.#taken(entry.key, before, clocksOf(entry), theirsMs);
+      return { next, answer: next !== undefined };
+    });
+  }
+
+  /** Takes writes: as {@link mergeAll}, but what a floor stands against is refused, and not passed over. */
+  async putAll(entries: readonly RecordEntry<T>[]): Promise<Put[]> {
+    return await this.#changeAll(entries, (entry, before) => {
+      const floor = this.#floors.of(entry.key);
+      const write = clocksOf(entry);
+      const own = { entry: before, agreedMs: floor.agreedMs };
+      const next = takenAbove(own, { entry: write, agreedMs: NOBODY_MS }, this.#join);
+      const behindMs = behindFloor(floor, before, write, next);
+      if (behindMs !== undefined)
+        return { next: undefined, answer: { isNews: false, standing: before, behindMs } };
+      const answer: Put = { isNews: next !== undefined, standing: next ?? before, behindMs };
+      return { next, answer };
+    });
+  }
+
+  /** Leaves tombstones for what a garbage collection saw at these clocks, where nothing later is there: {@link buriedAt}. */
+  async buryAll(
+    dead: readonly { readonly key: readonly string[]; readonly atMs: number }[],
+  ): Promise<boolean[]> {
+    return await this.#changeAll(dead, ({ key, atMs }, before) => {
+      const graveMs = buriedAt(this.#floors.of(key), before, atMs);
+      const next = graveMs === undefined ? undefined : taken(before, { atMs: graveMs }, this.#join);
+      return { next, answer: next !== undefined };
+    });
+  }
+
+  /** Changes entries in one step, each by what is there then; `next`: what is there after it, undefined: the same. */
+  async #changeAll<E extends { readonly key: readonly string[] }, A>(
+    wanted: readonly E[],
+    step: (one: E, before: Entry | undefined) => { readonly next: Entry | undefined; readonly answer: A },
+  ): Promise<A[]> {
+    const keys = wanted.map(({ key }) => this.#keyOf(key));
     return await this.#deps.table.change(keys, (texts) => {
       const found = new Map<string, Stored | undefined>();
       for (const [index, key] of keys.entries()) found.set(key, parse(key, texts[index]));
       const news: { readonly key: string; readonly before: Stored | undefined; readonly stored: Stored }[] =
         [];
-      const answer = entries.map((entry, index) => {
+      const answer = wanted.map((one, index) => {
         const key = keys[index]!;
         const before = found.get(key);
-        const stored = this.#joined(before, entry);
-        if (stored === undefined) return false;
+        const made = step(one, before && entryOf(before));
+        if (made.next === undefined) return made.answer;
+        const stored = storedOf(made.next);
         found.set(key, stored);
         news.push({ key, before, stored });
-        return true;
+        return made.answer;
       });
       const writes = news.map(({ key, stored }) => ({
         type: 'put' as const,
@@ -128,10 +193,35 @@ export class RecordSet<T> {
     return await this.#remove(known.key, (stored) => canonicalJson(stored) === text && may());
   }
 
-  /** True if what is here covers `theirs`, see {@link isCovered}. */
+  /**
+   * Takes entries off the disk that `isGone` says are, as they are in that step and under the floor of then, and leaves
+   * nothing; the caller bounds how many. How many went.
+   */
+  async dropAll(
+    keys: readonly (readonly string[])[],
+    isGone: (entry: Entry, floor: Floor) => boolean,
+  ): Promise<number> {
+    const full = keys.map((key) => this.#keyOf(key));
+    return await this.#deps.table.change(full, (texts) => {
+      const gone = full.flatMap((key, index) => {
+        const stored = parse(key, texts[index]);
+        const isMeant = stored !== undefined && isGone(entryOf(stored), this.#floors.of(keys[index]!));
+        return isMeant ? [{ key, stored }] : [];
+      });
+      const writes = gone.map(({ key }) => ({ type: 'del' as const, key }));
+      const onDurable = (): void => {
+        for (const { key, stored } of gone)
+          this.#deps.onRecord(this.#name, key.slice(this.#prefix.length), stored, undefined);
+      };
+      return { writes, answer: gone.length, onDurable };
+    });
+  }
+
+  /** True if nothing is lost where a former owner drops `theirs`: what is here, or the floor, says the same or more. ADR 0071. */
   async covers(theirs: RecordEntry<T>): Promise<boolean> {
-    const own = await this.entry(theirs.key);
-    return isCovered(own && clocksOf(own), clocksOf(theirs), this.#join);
+    const found = await this.entry(theirs.key);
+    const own = { entry: found && clocksOf(found), agreedMs: this.agreedMs(theirs.key) };
+    return takenAbove(own, { entry: clocksOf(theirs), agreedMs: NOBODY_MS }, this.#join) === undefined;
   }
 
   /** The value, undefined if it is not there or deleted. */
@@ -178,20 +268,42 @@ export class RecordSet<T> {
 
   /** Values and tombstones below `prefix`; for repair and moves. */
   async *entries(prefix: readonly string[], after?: string): AsyncGenerator<RecordEntry<T>, void, void> {
-    const base = prefix.length === 0 ? this.#prefix : `${this.#keyOf(prefix)}${SEPARATOR}`;
-    const lower = after === undefined ? { gte: base } : { gte: `${base}${after}${AFTER_SEPARATOR}` };
-    const range = { ...lower, lt: `${base.slice(0, -1)}${AFTER_SEPARATOR}` };
-    for await (const [key, text] of this.#deps.table.entries(range)) {
+    for await (const [key, text] of this.#deps.table.entries(this.#rangeOf(prefix, after))) {
       const stored = parse(key, text);
       if (stored === undefined) continue;
       yield recordOf<T>(key.slice(this.#prefix.length).split(SEPARATOR), stored);
     }
   }
 
-  /** What is stored once `entry` is taken over; undefined if it says nothing new. */
-  #joined(before: Stored | undefined, entry: RecordEntry<T>): Stored | undefined {
-    const joined = taken(before && entryOf(before), clocksOf(entry), this.#join);
-    return joined && storedOf(joined);
+  /**
+   * Tombstones below `prefix`. Live entries are passed over by their text: nothing but a field of the stored record itself
+   * is written so, for quotes within a value are escaped.
+   */
+  async *tombstones(prefix: readonly string[]): AsyncGenerator<RecordEntry<T> | undefined, void, void> {
+    for await (const [key, text] of this.#deps.table.entries(this.#rangeOf(prefix))) {
+      const stored = text.includes('"deleted":true') ? parse(key, text) : undefined;
+      const isDead = stored !== undefined && stored.value === undefined;
+      yield isDead ? recordOf<T>(key.slice(this.#prefix.length).split(SEPARATOR), stored) : undefined;
+    }
+  }
+
+  #rangeOf(prefix: readonly string[], after?: string): { gte: string; lt: string } {
+    const base = prefix.length === 0 ? this.#prefix : `${this.#keyOf(prefix)}${SEPARATOR}`;
+    const gte = after === undefined ? base : `${base}${after}${AFTER_SEPARATOR}`;
+    return { gte, lt: `${base.slice(0, -1)}${AFTER_SEPARATOR}` };
+  }
+
+  /** What is there once `theirs` is taken over; undefined if it says nothing new, or is a tombstone that would go at once. */
+  #taken(
+    key: readonly string[],
+    before: Entry | undefined,
+    theirs: Entry,
+    theirsMs: number,
+  ): Entry | undefined {
+    const own = { entry: before, agreedMs: this.#floors.closedMs(key) };
+    const next = takenAbove(own, { entry: theirs, agreedMs: theirsMs }, this.#join);
+    const goes = next !== undefined && before === undefined && mayGo(next, this.#floors.of(key));
+    return goes ? undefined : next;
   }
 
   /** True if nothing is there any more. */

@@ -2,8 +2,9 @@ import type { Digest } from '@sepia/base/digest';
 import { joinFields } from '../core/join.ts';
 import type { OnRecord } from '../on-record.ts';
 import { AcceptorStore } from '../register/acceptor-store.ts';
-import { type RecordEntry, type RecordPage, RecordSet } from '../set/record-set.ts';
+import { type Put, type RecordEntry, type RecordPage, RecordSet } from '../set/record-set.ts';
 import type { OnForeign, RecordTable } from '../table/record-table.ts';
+import { Floors } from './floors.ts';
 import { RecordDump } from './record-dump.ts';
 
 /** What a link (upstream, repository) → digest knows of the blob. */
@@ -41,6 +42,8 @@ export class RecordStore {
   readonly registers: AcceptorStore;
   /** Registers that all origins keep: the memberships, by epoch. */
   readonly agreements: AcceptorStore;
+  /** Of repositories: up to where tombstones of links, referrers and public marks are gone. */
+  readonly floors: Floors;
   /** (upstream, repository, digest). */
   readonly linkSet: RecordSet<Link>;
   /** (upstream, repository, tag). */
@@ -71,16 +74,18 @@ export class RecordStore {
       for (const listener of this.#listeners) listener(...change);
     };
     const parts = { table, onRecord };
+    this.floors = new Floors(parts);
+    const above = { ...parts, floors: this.floors };
     this.registers = new AcceptorStore(parts);
     this.agreements = new AcceptorStore(parts, 'e1');
-    this.linkSet = new RecordSet(parts, 'l1', joinFields);
+    this.linkSet = new RecordSet(above, 'l1', joinFields);
     this.blobSet = new RecordSet(parts, 'b1');
     this.wantedSet = new RecordSet(parts, 'w1');
     this.aloneSet = new RecordSet(parts, 'a1');
     this.tagSet = new RecordSet(parts, 't1');
     this.repositorySet = new RecordSet(parts, 'n1');
-    this.referrerSet = new RecordSet(parts, 'f1');
-    this.publicSet = new RecordSet(parts, 'p1');
+    this.referrerSet = new RecordSet(above, 'f1');
+    this.publicSet = new RecordSet(above, 'p1');
     this.jobSet = new RecordSet(parts, 'j1');
     this.dump = new RecordDump({
       table,
@@ -120,20 +125,30 @@ export class RecordStore {
     return isNews;
   }
 
-  /** As {@link mergeLink} for several of one or more repositories; the caller bounds how many. */
-  async mergeLinks(entries: readonly RecordEntry<Link>[]): Promise<boolean[]> {
+  /** As {@link mergeLink} for several of one or more repositories; the caller bounds how many. `theirsMs`: their owner's floor. */
+  async mergeLinks(entries: readonly RecordEntry<Link>[], theirsMs?: number): Promise<boolean[]> {
+    return await this.#noting(entries, async () => await this.linkSet.mergeAll(entries, theirsMs));
+  }
+
+  /** Takes writes of links, as {@link RecordSet.putAll}. */
+  async putLinks(entries: readonly RecordEntry<Link>[]): Promise<Put[]> {
+    return await this.#noting(entries, async () => await this.linkSet.putAll(entries));
+  }
+
+  /** Runs `work` on links and notes their repositories beside it. */
+  async #noting<A>(entries: readonly RecordEntry<Link>[], work: () => Promise<A>): Promise<A> {
     const repositories = new Map<string, RecordEntry<Link>>();
     for (const entry of entries) {
       const [upstream = '', repository = ''] = entry.key;
       if (entry.value !== undefined) repositories.set(repositoryOnDisk(upstream, repository), entry);
     }
-    const [isNews] = await Promise.all([
-      this.linkSet.mergeAll(entries),
+    const [done] = await Promise.all([
+      work(),
       ...[...repositories.values()].map(async ({ key: [upstream = '', repository = ''], atMs }) => {
         await this.#noteRepository(upstream, repository, atMs);
       }),
     ]);
-    return isNews;
+    return done;
   }
 
   getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {

@@ -1,4 +1,4 @@
-import { belowPromise, NOBODY_MS, standingAbove, type Told, takenAbove } from '../../src/core/floor.ts';
+import { behindFloor, NOBODY_MS, standingAbove, type Told, takenAbove } from '../../src/core/floor.ts';
 import { type Entry, joinFields, joinWhole } from '../../src/core/join.ts';
 import {
   clockOf,
@@ -159,13 +159,9 @@ export class SetModel {
       let answer: SetMessage | undefined;
       if (message.type === 'put') {
         const { write, entry } = message;
-        // Of what is not there a write below the floor is hidden: nothing is news, and yet it does not stand.
-        const isHidden = owner.entry === undefined && entry.atMs <= owner.floor.agreedMs;
-        const laterMs = isHidden
-          ? owner.floor.agreedMs
-          : this.rules.promisesNothing
-            ? undefined
-            : belowPromise(owner.floor, entry, next);
+        const { agreedMs: hiddenMs } = owner.floor;
+        const floor = this.rules.promisesNothing ? { promisedMs: 0, agreedMs: hiddenMs } : owner.floor;
+        const laterMs = behindFloor(floor, owner.entry, entry, next);
         if (laterMs === undefined) answer = this.#answer(owner, message, next);
         else {
           next = undefined;
