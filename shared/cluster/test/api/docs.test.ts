@@ -4,6 +4,7 @@ import t from 'tap';
 import { AGENT } from '../../src/api/agent.ts';
 import {
   ORIGIN_BLOBS,
+  ORIGIN_FLOORS,
   ORIGIN_GC,
   ORIGIN_NAMES,
   ORIGIN_RECORDS,
@@ -22,6 +23,7 @@ const SECTIONS: Readonly<Record<string, readonly Route[]>> = {
     ORIGIN_NAMES,
     ORIGIN_RECORDS,
     ORIGIN_SYNC,
+    ORIGIN_FLOORS,
     ORIGIN_RING,
     ORIGIN_WRITE_BACK,
     ORIGIN_GC,
