@@ -8,7 +8,15 @@ import type { ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { ConversionRules } from '@sepia/cluster/conversion-rules';
-import { type Document, FORMAT_ANNOTATION, SOURCE_ANNOTATION } from '@sepia/lazy/convert/documents';
+import {
+  annotationsOf,
+  type Document,
+  FORMAT_ANNOTATION,
+  OPTIONS_ANNOTATION,
+  readDocument,
+  SOURCE_ANNOTATION,
+} from '@sepia/lazy/convert/documents';
+import { optionsMark } from '@sepia/lazy/convert/options-mark';
 import { resultName } from './converting/core/result-name.ts';
 import { sourceOfResult } from './converting/core/result-source.ts';
 import { madeFrom } from './converting/remove.ts';
@@ -167,7 +175,7 @@ async function tagsOf(
 }
 
 /**
- * Undefined if the result there was made from what the tag points at, or the job would say that there can be none; else
+ * Undefined if the result there was made from what the tag points at by the rule as it is now, or the job would say that there can be none; else
  * what the tag points at, where that is known.
  */
 async function lackOf(
@@ -190,7 +198,7 @@ async function lackOf(
     const isMade =
       rule.result === 'referrer'
         ? await hasReferrer(deps, rule, task, source, signal)
-        : await hasResult(deps, { upstream, ...name }, source, signal);
+        : await hasResult(deps, rule, { upstream, ...name }, source, signal);
     // Asked last: of an index it reads every child.
     const isDone = isMade || (await whyNotASource(from, source, rule, signal)) !== undefined;
     return isDone ? undefined : { digest: source.digest };
@@ -204,24 +212,41 @@ async function lackOf(
 
 async function hasResult(
   { proxies }: ScanDeps,
+  rule: ConversionRule,
   at: Repository & { readonly tag: string },
-  { digest }: Document,
+  source: Document,
   signal: AbortSignal,
 ): Promise<boolean> {
   const result = await manifestOrNone(clusterSource(proxies, at), at.tag, signal);
-  return result !== undefined && madeFrom(result) === digest;
+  if (result === undefined) return false;
+  const parsed = readDocument(result.bytes, result.mediaType);
+  return parsed.kind !== 'other' && isMadeBy(rule, source, annotationsOf(parsed.json));
 }
 
 async function hasReferrer(
   deps: ScanDeps,
   rule: ConversionRule,
   task: ConversionTask,
-  { digest }: Document,
+  source: Document,
   signal: AbortSignal,
 ): Promise<boolean> {
-  return (await referrersOf(deps.proxies, task, digest, signal)).some(
-    ({ annotations }) =>
-      annotations?.[SOURCE_ANNOTATION] === digest && annotations[FORMAT_ANNOTATION] === rule.to,
+  return (await referrersOf(deps.proxies, task, source.digest, signal)).some(({ annotations }) =>
+    isMadeBy(rule, source, annotations ?? {}),
+  );
+}
+
+/** Did the rule, as it is now, make a result that says this of itself, and of this source? */
+function isMadeBy(
+  rule: ConversionRule,
+  { digest }: Document,
+  marks: Readonly<Record<string, string>>,
+): boolean {
+  if (rule.to === 'index') return false;
+  const { to: format, level, platforms, result: form } = rule;
+  return (
+    marks[SOURCE_ANNOTATION] === digest &&
+    marks[FORMAT_ANNOTATION] === format &&
+    marks[OPTIONS_ANNOTATION] === optionsMark({ format, level, platforms, form })
   );
 }
 

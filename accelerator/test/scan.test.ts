@@ -104,6 +104,28 @@ t.test('a scan puts in only what a job would do', async (t) => {
   t.same(await world.scanned(), ['1'], 'moved');
 });
 
+t.test('a result that the rule would make otherwise now counts as none', async (t) => {
+  const image = fileImage('x').manifest;
+  const usual = { 'tag-suffix': '-fast' };
+  const others = [
+    [{ ...usual, to: 'nydus' }, 'nydus', undefined],
+    [{ ...usual, level: 9 }, 'estargz', 'level=9'],
+    [{ ...usual, platforms: ['linux/s390x', 'linux/amd64'] }, 'estargz', 'platforms=linux/amd64,linux/s390x'],
+    [{ ...usual, result: 'image-index' }, 'estargz', 'form=image-index'],
+  ] as const;
+  for (const [rule, format, options] of others) {
+    const world = new World();
+    const one = world.put('1', image);
+    world.put('1-fast', { ...image, annotations: sourceMarks(one.digest, 'estargz') });
+    t.same(await world.scanned(usual), [], 'as the rule was');
+    t.same(await world.scanned({ ...usual, level: 6 }), [], 'the usual level');
+    t.same(await world.scanned(rule), ['1'], 'the rule has changed');
+    world.put('1-fast', { ...image, annotations: sourceMarks(one.digest, format, options) });
+    t.same(await world.scanned(rule), [], 'made again');
+    t.same(await world.scanned(usual), ['1'], 'and changed back');
+  }
+});
+
 /** The tags that the log names as left out, and how many were. */
 function leftOut({ log }: World): { tags: unknown[]; count: unknown } {
   return {

@@ -23,6 +23,7 @@ import type { ImageSource, ImageTarget } from './ends.ts';
 import { besideSource, type ResultForm } from './image-index.ts';
 import { convertLayer, type LayerOptions, type LayerPhase, type LayerRecord, layerKey } from './layer-job.ts';
 import { nydusImage } from './nydus-image.ts';
+import { optionsMark } from './options-mark.ts';
 import { isNydusLayer } from './results.ts';
 import type { MakeScratch } from './scratch.ts';
 import { Slots, settleAll } from './slots.ts';
@@ -137,7 +138,11 @@ class Conversion {
     this.#options = options;
     this.#abort = abort;
     this.#slots = new Slots(options.parallel);
-    this.#marks = { format: options.format, refersToSource: options.form === 'referrer' };
+    this.#marks = {
+      format: options.format,
+      options: optionsMark({ ...options, form: undefined }),
+      refersToSource: options.form === 'referrer',
+    };
   }
 
   /** In the order in which the image names them. */
@@ -197,7 +202,10 @@ class Conversion {
     if (parsed.kind !== 'index')
       for (const one of [source, converted]) await target.putManifest(one, undefined, signal);
     const config = parsed.kind === 'image' ? await this.#small(parsed.config) : undefined;
-    return besideSource(source, converted, config, this.#options.format);
+    return besideSource(source, converted, config, {
+      format: this.#options.format,
+      options: optionsMark(this.#options),
+    });
   }
 
   async #manifestOf(descriptor: RawDescriptor): Promise<Document> {

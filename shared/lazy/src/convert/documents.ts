@@ -9,6 +9,8 @@ import { isObject, type JsonObject, parseObject } from './lossless-json.ts';
 export const SOURCE_ANNOTATION = 'io.sepia.conversion.source';
 /** Annotation of a result: what it was made to, as `estargz`. */
 export const FORMAT_ANNOTATION = 'io.sepia.conversion.format';
+/** Annotation of a result: the options that made it, where they are not the usual ones. */
+export const OPTIONS_ANNOTATION = 'io.sepia.conversion.options';
 /** On a child of an index: what it attests, as BuildKit writes it. */
 const ATTESTATION_TYPE = 'vnd.docker.reference.type';
 export const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
@@ -139,6 +141,7 @@ export function newConfig(config: Buffer, old: readonly Digest[], diffIds: reado
 /** How a result says what it is. */
 export interface ResultMarks {
   readonly format: string;
+  readonly options?: string | undefined;
   /** It names its source as its subject, too. */
   readonly refersToSource: boolean;
 }
@@ -214,18 +217,23 @@ export function documentOf(json: JsonObject, mediaType: string): Document {
 function resultMarks(
   json: JsonObject,
   source: Document,
-  { format, refersToSource }: ResultMarks,
+  { format, options, refersToSource }: ResultMarks,
 ): JsonObject {
   const { mediaType, digest, bytes } = source;
   return {
     ...(refersToSource ? { subject: { mediaType, digest, size: bytes.length } } : {}),
-    annotations: { ...annotationsOf(json), ...sourceMarks(digest, format) },
+    annotations: { ...annotationsOf(json), ...sourceMarks(digest, format, options) },
   };
 }
 
 /** The annotations that say of a result what it is. */
-export function sourceMarks(source: Digest, format: string): Readonly<Record<string, string>> {
-  return { [SOURCE_ANNOTATION]: source, [FORMAT_ANNOTATION]: format };
+export function sourceMarks(
+  source: Digest,
+  format: string,
+  options?: string,
+): Readonly<Record<string, string>> {
+  const marks = { [SOURCE_ANNOTATION]: source, [FORMAT_ANNOTATION]: format };
+  return options === undefined ? marks : { ...marks, [OPTIONS_ANNOTATION]: options };
 }
 
 /** The annotations of a manifest or descriptor. */

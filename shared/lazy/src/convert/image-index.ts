@@ -4,6 +4,7 @@ import {
   type Document,
   documentOf,
   type RawDescriptor,
+  type ResultMarks,
   readDocument,
   sourceMarks,
 } from './documents.ts';
@@ -31,7 +32,7 @@ export function besideSource(
   source: Document,
   converted: Document,
   config: Uint8Array | undefined,
-  format: string,
+  { format, options }: Pick<ResultMarks, 'format' | 'options'>,
 ): Document {
   const parsed = readDocument(source.bytes, source.mediaType);
   const made = readDocument(converted.bytes, converted.mediaType);
@@ -44,7 +45,7 @@ export function besideSource(
     ...results.filter((one) => !known.has(one.digest)).map((one) => marked(one, source, format)),
   ];
   const json = parsed.kind === 'index' ? parsed.json : {};
-  const annotations = { ...annotationsOf(json), ...sourceMarks(source.digest, format) };
+  const annotations = { ...annotationsOf(json), ...sourceMarks(source.digest, format, options) };
   return documentOf({ ...json, schemaVersion: 2, mediaType: OCI_INDEX, manifests, annotations }, OCI_INDEX);
 }
 
