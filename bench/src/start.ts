@@ -15,6 +15,7 @@ import type { BenchRegistry } from './support/registry.ts';
 import { type BenchContext, runBench } from './support/run.ts';
 import type { StartRow } from './support/start-chart.ts';
 import { timed, untilFirstLine } from './support/timed.ts';
+import { touchedBytes } from './support/touched-pieces.ts';
 
 const SEPIA = join(import.meta.dirname, '../../sepia');
 const HOST = 'registry.example:5000';
@@ -161,8 +162,10 @@ async function startOn(
   const createMs = isOne ? 0 : await timed(() => must(ctr, create));
   const runMs = await untilFirstLine(ctr, [...own, ...(isOne ? ['run', ...how] : ['tasks', 'start', 'one'])]);
   const bytes = (await link.received()) - before;
+  const touched = node.touchedBytes?.();
   await must(ctr, [...own, 'containers', 'rm', 'one']);
-  return { pullMs, createMs, runMs, megabytes: round(bytes / 1e6, 1) };
+  const row = { pullMs, createMs, runMs, megabytes: round(bytes / 1e6, 1) };
+  return touched === undefined ? row : { ...row, touchedMegabytes: round(touched / 1e6, 1) };
 }
 
 /** A containerd, ready to pull. */
@@ -225,6 +228,8 @@ interface Node {
   readonly agent?: string;
   readonly content?: string;
   readonly daemon?: LazyDaemon;
+  /** Bytes of the pieces of which the snapshotter holds something. */
+  readonly touchedBytes?: () => number;
 }
 
 /** Nodes of a cluster of their own, each ready when it is asked for. */
@@ -248,8 +253,16 @@ async function* startNodes(bed: Bed, image: Image, mode: Mode, scene: Scene): As
     mkdirSync(home);
     // A snapshotter that has its indexes and an order begins to fetch: not before the pull, as on a node.
     if (fillFirst !== undefined) link.pause();
-    const daemon = await startLazy(bed, image, { dir: home, agent: node.agent, fillFirst, stops });
-    yield { ...node, daemon, content: join(home, 'content') };
+    const { daemon, indexes } = await startLazy(bed, image, {
+      dir: home,
+      agent: node.agent,
+      fillFirst,
+      stops,
+    });
+    const touched = (): number => touchedBytes(indexes, join(home, 'snapshotter'));
+    // With an order all is filled: what is held was not all touched.
+    const measured = fillFirst === undefined ? { touchedBytes: touched } : {};
+    yield { ...node, daemon, content: join(home, 'content'), ...measured };
     // The second would have everything from the first one before it is asked for.
     if (fillFirst !== undefined) return;
   }
@@ -265,7 +278,7 @@ async function startLazy(
     fillFirst: readonly string[] | undefined;
     stops: StopStack;
   },
-): Promise<LazyDaemon> {
+): Promise<{ daemon: LazyDaemon; indexes: readonly string[] }> {
   const indexes: string[] = [];
   for (const digest of layersOf(ociOf(image))) {
     const out = join(node.dir, `${digest.slice(7)}.lazy`);
@@ -277,7 +290,7 @@ async function startLazy(
   const { agent, fillFirst } = node;
   const first = fillFirst === undefined ? {} : { fillFirst };
   const options = { agent, image: `${HOST}/t/${image}`, indexes, ...first };
-  return await LazyDaemon.start({ teardown }, node.dir, options);
+  return { daemon: await LazyDaemon.start({ teardown }, node.dir, options), indexes };
 }
 
 /** What the large image runs reads a twentieth of it; the others run their own command. */

@@ -7,6 +7,8 @@ export interface StartRow {
   readonly runMs: number;
   /** What the registry sent, in units of 10⁶ bytes. */
   readonly megabytes: number;
+  /** L4: of the pieces that the start touched, where that is known. */
+  readonly touchedMegabytes?: number;
 }
 
 const PARTS = [
