@@ -1,7 +1,7 @@
 import { BY_HAND, type ConversionOutcome, type ConversionTask } from '@sepia/cluster/api/conversions';
 import type { Cluster } from '@sepia/cluster/cluster';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
-import { type ConvertDeps, convert, skipped } from './converting/convert.ts';
+import { type ConvertDeps, convert, skipped, sourceGone } from './converting/convert.ts';
 import { ProgressBook, resultName } from './converting/core/result-name.ts';
 import { remove } from './converting/remove.ts';
 import { isGone } from './converting/sources.ts';
@@ -59,6 +59,6 @@ async function index(
     );
   } catch (error) {
     if (!isGone(error)) throw error;
-    return skipped(`${task.repository}:${task.tag} is gone`);
+    return sourceGone(task);
   }
 }

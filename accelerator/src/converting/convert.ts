@@ -52,7 +52,7 @@ export async function convert(
   const { task, rule, source } = job;
   let top = await manifestOrNone(source, task.tag, signal);
   for (let turn = 0; turn < MAX_TURNS; turn += 1) {
-    if (top === undefined) return skipped(`${task.repository}:${task.tag} is gone`);
+    if (top === undefined) return sourceGone(task);
     const reason = await whyNotASource(source, top, rule, signal);
     if (reason !== undefined) return skipped(reason);
     const outcome = await convertOnce(deps, job, top, signal);
@@ -146,6 +146,11 @@ function outcomeOf({ source, result, layers }: ConvertResult): Omit<ConversionOu
     layersFromCache: layers.filter((layer) => layer.isFromCache).length,
     layersKept: layers.filter((layer) => layer.record.kind === 'kept').length,
   };
+}
+
+/** The end of a task whose source is not there. */
+export function sourceGone({ repository, tag }: ConversionTask): ConversionOutcome {
+  return { ...skipped(`${repository}:${tag} is gone`), isSourceGone: true };
 }
 
 export function skipped(reason: string): ConversionOutcome {

@@ -47,10 +47,10 @@ export function parseAcceldRequest(value: unknown): AcceldRequest | { readonly w
   return urls;
 }
 
-/** A job in the words of Harbor's acceleration-service. Jobs that wait or run are PROCESSING, as there. */
+/** A job in the words of Harbor's acceleration-service. Jobs that wait or run are PROCESSING, those without a source FAILED, as there. */
 export function acceldTask(job: ConversionJob, hostOf: (upstream: string) => string): AcceldTask {
   const { payload, result, state } = job;
-  const failed = state === 'dead' || state === 'cancelled';
+  const failed = state === 'dead' || state === 'cancelled' || result?.isSourceGone === true;
   const isOver = failed || state === 'done';
   return {
     id: job.id,

@@ -149,7 +149,7 @@ t.test('a tag that never stands still is tried again later; one that goes is not
   await t.rejects(convert(deps, job, SIGNAL), { code: 'CONFLICT' });
   t.equal(turns, 3, 'bounded');
   world.onPut = () => void world.manifests.delete('1');
-  t.match(await convert(deps, job, SIGNAL), { outcome: 'skipped', reason: /is gone/ });
+  t.match(await convert(deps, job, SIGNAL), { outcome: 'skipped', reason: /is gone/, isSourceGone: true });
 });
 
 t.test('a rule begins at a size', async (t) => {

@@ -56,6 +56,12 @@ t.test('jobs in its words', async (t) => {
     reason: 'why',
     tries: 2,
   });
+  const nothing = { outcome: 'skipped', reason: 'library/nginx:1 is gone', isSourceGone: true } as const;
+  t.match(
+    view({ state: 'done', endedAtMs: 1_000, result: nothing }),
+    { status: 'FAILED', reason: nothing.reason },
+    'a tag that does not exist was not converted',
+  );
   const result = { outcome: 'converted', sourceBytes: 5, targetBytes: 6, digest: 'sha256:x' } as const;
   t.match(view({ state: 'done', endedAtMs: 1_000, result }), {
     status: 'COMPLETED',

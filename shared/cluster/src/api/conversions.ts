@@ -72,6 +72,8 @@ export interface ConversionOutcome {
   /** `skipped` says why in `reason`. */
   readonly outcome: 'converted' | 'indexed' | 'unchanged' | 'skipped' | 'removed';
   readonly reason?: string;
+  /** There was nothing to convert: the tag is not there. */
+  readonly isSourceGone?: true;
   readonly source?: string;
   readonly target?: string;
   readonly digest?: string;
