@@ -35,7 +35,7 @@ export interface SourceTag {
 
 /**
  * Reads an OCI layout, or what `docker save` wrote. `source` chooses among several images.
- * @throws {CodedError} `REQUEST_INVALID`, `MANIFEST_SYNTAX`
+ * @throws {CodedError} `REQUEST_INVALID`, `MANIFEST_SYNTAX`, `SIZE_MISMATCH` where a manifest lies about a blob
  */
 export async function loadImage(archive: Archive, source: SourceTag): Promise<ImageToPush> {
   const index = await readText(archive, 'index.json');
@@ -77,7 +77,13 @@ async function fromLayout(
       throw refuse(`${layoutPath(digest)} does not match its digest`);
     const parsed = parseManifest(bytes, typeof mediaType === 'string' ? mediaType : undefined);
     for (const one of parsed.descriptors) {
-      const isHere = archive.sizeOf(layoutPath(one.digest)) !== undefined;
+      const found = archive.sizeOf(layoutPath(one.digest));
+      const isHere = found !== undefined;
+      if (isHere && found !== one.sizeBytes)
+        throw new CodedError('SIZE_MISMATCH', {
+          message: `blob ${one.digest} of the layout has ${found} bytes; ${digest} says ${one.sizeBytes}`,
+          detail: { digest: one.digest, expected: one.sizeBytes, found },
+        });
       if (one.kind === 'child') {
         // A layout may leave platforms out; an index may then not be pushed under its digest, which the registry will say.
         if (isHere) await visit(one.digest, one.mediaType, depth + 1);
