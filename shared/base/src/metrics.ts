@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { NEVER_MS, showLoopLag } from './event-loop/lag.ts';
 import { bugsSeen } from './failure.ts';
 import { logLinesLost } from './log-sink.ts';
 
@@ -11,7 +12,8 @@ export class Metrics {
 
   constructor(service: string, member: string) {
     this.registry.setDefaultLabels({ service, member });
-    collectDefaultMetrics({ register: this.registry });
+    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: NEVER_MS });
+    showLoopLag(this.registry);
     new Counter({
       name: 'sepia_bugs_total',
       help: 'Failures of this process that only wrong code can cause; each is in the log with "bug": true. Aim: 0.',
