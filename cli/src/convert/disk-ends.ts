@@ -46,6 +46,8 @@ export function diskSource(images: readonly ImageToPush[]): ImageSource {
 export interface DiskTarget extends ImageTarget {
   /** Writes the index (and the tar, where that was asked). */
   finish(): Promise<void>;
+  /** Ends it, finished or not; a layout keeps the blobs that it has, for the next try. Idempotent. */
+  close(): Promise<void>;
 }
 
 /** An OCI layout folder as the target of a conversion; blobs that it already holds are kept. */
@@ -69,6 +71,7 @@ export function layoutTarget(folder: string): DiskTarget {
       if (tag !== undefined) tagged.push({ top: document, reference: tag });
     },
     finish: async () => writer.writeIndex(tagged),
+    close: async () => undefined,
   };
 }
 
@@ -84,7 +87,9 @@ export async function tarTarget(path: string): Promise<DiskTarget> {
       await target.finish();
       await writeTar(folder, `${file}.partial`);
       await rename(`${file}.partial`, file);
-      await rm(folder, { recursive: true });
+    },
+    close: async () => {
+      for (const path of [folder, `${file}.partial`]) await rm(path, { recursive: true, force: true });
     },
   };
 }

@@ -16,7 +16,7 @@ import { loadImage } from '../image/load-image.ts';
 import { type CredentialFlags, credentialsFor } from '../registry/credentials.ts';
 import { RegistryClient } from '../registry/registry-client.ts';
 import { convertView } from './convert-view.ts';
-import { diskSource, layoutTarget, tarTarget } from './disk-ends.ts';
+import { type DiskTarget, diskSource, layoutTarget, tarTarget } from './disk-ends.ts';
 import type { Place } from './place.ts';
 import { registrySource, registryTarget } from './registry-ends.ts';
 
@@ -54,7 +54,7 @@ export async function runConvert(run: RunConvert): Promise<ConvertResult> {
   );
   const dispatcher = createDispatcher();
   const { source, reference } = await openSource(run.source, run.credentials, dispatcher);
-  const { target, tag, finish } = await openTarget(run.target, run.source, run.credentials, dispatcher);
+  const { target, tag, ends } = await openTarget(run.target, run.source, run.credentials, dispatcher);
   const deps = {
     source,
     target,
@@ -64,10 +64,14 @@ export async function runConvert(run: RunConvert): Promise<ConvertResult> {
     report: convertView(run.out),
     signal: run.signal,
   };
-  const result = await convertImage(deps, reference, { ...run.options, tag, parallel: PARALLEL_LAYERS });
-  if (result.tocImage !== undefined) await target.putManifest(result.tocImage, tocTag(tag), run.signal);
-  await finish();
-  return result;
+  try {
+    const result = await convertImage(deps, reference, { ...run.options, tag, parallel: PARALLEL_LAYERS });
+    if (result.tocImage !== undefined) await target.putManifest(result.tocImage, tocTag(tag), run.signal);
+    await ends?.finish();
+    return result;
+  } finally {
+    await ends?.close();
+  }
 }
 
 /** An image that is read. */
@@ -127,14 +131,14 @@ async function openTarget(
   source: Place,
   flags: CredentialFlags,
   dispatcher: Dispatcher,
-): Promise<{ target: ImageTarget; tag: string; finish: () => Promise<void> }> {
+): Promise<{ target: ImageTarget; tag: string; ends?: Pick<DiskTarget, 'finish' | 'close'> }> {
   if (place.kind === 'registry') {
     const target = registryTarget(clientOf(place, flags, dispatcher), place.repository);
-    return { target, tag: place.reference, finish: async () => undefined };
+    return { target, tag: place.reference };
   }
   const tag = source.kind === 'registry' && !source.reference.includes(':') ? source.reference : LAYOUT_TAG;
   const target = place.isTar ? await tarTarget(place.path) : layoutTarget(place.path);
-  return { target, tag, finish: async () => await target.finish() };
+  return { target, tag, ends: target };
 }
 
 function clientOf(

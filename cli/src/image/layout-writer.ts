@@ -12,14 +12,13 @@ export interface BlobFile {
   close(): Promise<void>;
 }
 
-/** Writes an OCI image layout (image-spec, "Image Layout"). */
+/** Writes an OCI image layout (image-spec, "Image Layout"); its folder is made with the first thing in it. */
 export class LayoutWriter {
   readonly #root: string;
+  #isBegun = false;
 
   constructor(root: string) {
     this.#root = root;
-    mkdirSync(root, { recursive: true });
-    writeFileSync(join(root, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
   }
 
   writeManifest(manifest: PulledManifest): void {
@@ -34,6 +33,7 @@ export class LayoutWriter {
       size: top.bytes.length,
       annotations: { 'org.opencontainers.image.ref.name': reference },
     }));
+    this.#begin();
     writeFileSync(join(this.#root, 'index.json'), `${JSON.stringify({ schemaVersion: 2, manifests })}\n`);
   }
 
@@ -61,7 +61,15 @@ export class LayoutWriter {
     };
   }
 
+  #begin(): void {
+    if (this.#isBegun) return;
+    mkdirSync(this.#root, { recursive: true });
+    writeFileSync(join(this.#root, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+    this.#isBegun = true;
+  }
+
   #pathOf(digest: Digest): string {
+    this.#begin();
     const folder = join(this.#root, 'blobs', digestAlgorithm(digest));
     mkdirSync(folder, { recursive: true });
     return join(folder, digestHex(digest));

@@ -224,6 +224,24 @@ t.test('layouts and tars, in and out', async (t) => {
   t.equal(code, 0);
 });
 
+t.test('a conversion that fails leaves nothing on the disk that nobody can use', async (t) => {
+  const { fake, host } = await registry(t);
+  const folder = t.testdir();
+  const work = join(folder, 'work');
+  const [layout, tar] = ['layout', 'image.tar'].map((name) => join(folder, name)) as [string, string];
+  for (const target of [layout, tar])
+    await t.rejects(convert(`${host}/app:none`, target, work), /MANIFEST_UNKNOWN/);
+  const left = (): string[] => readdirSync(folder).filter((name) => name !== 'work');
+  t.same(left(), [], 'no folder where nothing was converted');
+  addImage(fake, 'bad', [tarOf({ a: 'content' }), Buffer.from('not a tar')]);
+  for (const target of [layout, tar])
+    await t.rejects(convert(`${host}/app:bad`, target, work), { code: 'LAYER_INVALID' });
+  t.notOk(
+    left().some((name) => name.startsWith('image.tar')),
+    'of a tar nothing is left',
+  );
+});
+
 t.test('prioritized files', async (t) => {
   const { fake, host } = await registry(t);
   addImage(fake, 'one', [tarOf({ a: 'first', z: 'last' })]);
