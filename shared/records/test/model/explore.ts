@@ -53,10 +53,22 @@ export function randomRuns(
   return { bad: '', trace: [], runs: options.runs, answered };
 }
 
-/** Visits every state, breadth first, up to `limit` of them. */
+/** A state on the way of a search: the action that led to it from the one before; the model itself where there is room. */
+interface Reached<M> {
+  readonly before: Reached<M> | undefined;
+  readonly action: number;
+  readonly label: string;
+  model: M | undefined;
+}
+
+/**
+ * Visits every state, breadth first, up to `limit` of them. At most `kept` models of a layer are held; the others are made
+ * again by the way to them.
+ */
 export function everyState<M extends Explorable & { clone(): M; hash(): string }>(
   first: M,
   limit: number,
+  kept = 50_000,
 ): {
   readonly bad: string;
   readonly trace: readonly string[];
@@ -64,28 +76,46 @@ export function everyState<M extends Explorable & { clone(): M; hash(): string }
   readonly whole: boolean;
 } {
   const seen = new Set([short(first.hash())]);
-  let layer: { readonly model: M; readonly trace: readonly string[] }[] = [{ model: first, trace: [] }];
+  let layer: Reached<M>[] = [{ before: undefined, action: -1, label: '', model: first }];
   while (layer.length > 0) {
     const next: typeof layer = [];
-    for (const { model, trace } of layer) {
+    for (const reached of layer) {
+      const model = reached.model ?? madeAgain(first, reached);
+      // Ways lead through it: each would hold its model for ever.
+      reached.model = undefined;
       const count = model.actions().length;
-      for (let index = 0; index < count; index++) {
+      for (let action = 0; action < count; action++) {
         const copy = model.clone();
-        const [label, go] = copy.actions()[index]!;
+        const [label, go] = copy.actions()[action]!;
         go();
         copy.check();
-        if (copy.bad !== '')
-          return { bad: copy.bad, trace: [...trace, label], states: seen.size, whole: false };
+        if (copy.bad !== '') {
+          const trace = [...wayTo(reached).map((one) => one.label), label];
+          return { bad: copy.bad, trace, states: seen.size, whole: false };
+        }
         const key = short(copy.hash());
         if (seen.has(key)) continue;
         seen.add(key);
         if (seen.size >= limit) return { bad: '', trace: [], states: seen.size, whole: false };
-        next.push({ model: copy, trace: [...trace, label] });
+        next.push({ before: reached, action, label, model: next.length < kept ? copy : undefined });
       }
     }
     layer = next;
   }
   return { bad: '', trace: [], states: seen.size, whole: true };
+}
+
+/** From the first action on. */
+function wayTo<M>(reached: Reached<M>): Reached<M>[] {
+  const way: Reached<M>[] = [];
+  for (let one = reached; one.before !== undefined; one = one.before) way.push(one);
+  return way.reverse();
+}
+
+function madeAgain<M extends Explorable & { clone(): M }>(first: M, reached: Reached<M>): M {
+  const model = first.clone();
+  for (const { action } of wayTo(reached)) model.actions()[action]![1]();
+  return model;
 }
 
 function chosen(actions: ReturnType<Explorable['actions']>, chance: number) {

@@ -39,3 +39,11 @@ for (const [name, scope] of Object.entries(TINY))
     t.equal(bad, '', trace.join('; '));
     t.comment(`${states} states${whole ? ', all there are' : ''}`);
   });
+
+t.test('every state: models that are made again by the way to them', async (t) => {
+  const search = (kept: number): unknown =>
+    everyState(new RegisterModel(new Scope({ ...AB, wipes: 1 })), 3_000, kept);
+  const found = search(0);
+  t.same(found, search(Number.POSITIVE_INFINITY), 'are the same ones');
+  t.match(found, { bad: '', states: 3_000 });
+});
