@@ -41,12 +41,16 @@ interface ScanDeps {
   readonly dateMs: () => number;
 }
 
+/** A scan that found the queue full is repeated after this, in ms. */
+const FULL_AGAIN_MS = 300_000;
 /** Most refusals of one scan that are logged one by one. */
 const MAX_LOGGED = 20;
 
 /** Looks at one thing at a time: what is refused of it ends nothing but that. */
 class Looks {
   refused = 0;
+  /** Tasks that found no place in the queue. */
+  full = 0;
   readonly #log: Logger;
 
   constructor(log: Logger) {
@@ -67,6 +71,24 @@ class Looks {
       return 0;
     }
   }
+
+  /** 1 if the queue took it, 0 if it, or the share of its project, is full: others may still have places. */
+  async put(add: () => Promise<unknown>): Promise<number> {
+    try {
+      await add();
+      return 1;
+    } catch (error) {
+      if (!isCoded(error, 'OVERLOADED')) throw error;
+      this.full += 1;
+      return 0;
+    }
+  }
+}
+
+/** What a scan came to: tasks that it put in, and such that must wait for a place in the queue. */
+interface Scanned {
+  readonly added: number;
+  readonly full: number;
 }
 
 /**
@@ -74,9 +96,8 @@ class Looks {
  * the rule, results whose source is gone. It asks the cluster for repositories, so a repository that nobody ever pulled or
  * pushed here is not seen. What is refused of a repository or tag, as a manifest that is not valid, is logged and left out;
  * so is, silently, a source whose job was cancelled or is dead since less than an hour.
- * @returns how many tasks were put in
  */
-export async function scanOnce(deps: ScanDeps, signal: AbortSignal): Promise<number> {
+export async function scanOnce(deps: ScanDeps, signal: AbortSignal): Promise<Scanned> {
   const { conversions } = deps.cluster.document;
   const rules = new ConversionRules(conversions);
   const looks = new Looks(deps.log);
@@ -92,7 +113,7 @@ export async function scanOnce(deps: ScanDeps, signal: AbortSignal): Promise<num
   }
   if (looks.refused > 0)
     deps.log.warn({ refused: looks.refused }, 'a scan could not look at some repositories or tags');
-  return added;
+  return { added, full: looks.full };
 }
 
 interface Repository {
@@ -122,8 +143,7 @@ async function scanRepository(
         const lack = await lackOf(deps, rule, task, signal);
         const wanted = { ...task, ...lack };
         if (lack === undefined || deps.settled.has(wanted)) return 0;
-        await deps.queue.add(wanted);
-        return 1;
+        return await looks.put(async () => await deps.queue.add(wanted));
       });
     }
   }
@@ -152,8 +172,8 @@ async function scanResults(
     added += await looks.at({ ...place, tag, rule: rule.name }, async () => {
       const result = await manifestOrNone(clusterSource(deps.proxies, place), tag, signal);
       if (result === undefined || madeFrom(result) === undefined) return 0;
-      await deps.queue.add({ kind: 'remove', rule: rule.name, ...from, tag: source.tag });
-      return 1;
+      const task = { kind: 'remove', rule: rule.name, ...from, tag: source.tag } as const;
+      return await looks.put(async () => await deps.queue.add(task));
     });
   }
   return added;
@@ -252,11 +272,14 @@ function isMadeBy(
 
 /** Scans now and then, until `signal`; the first time after a part of the pause, so that accelerators do not scan at once. */
 export async function scanForever(deps: ScanDeps, everyMs: number, signal: AbortSignal): Promise<void> {
-  for (let pauseMs = everyMs * 0.1 * deps.chance(); ; pauseMs = everyMs * (0.9 + 0.2 * deps.chance())) {
+  let nextMs = everyMs;
+  for (let pauseMs = everyMs * 0.1 * deps.chance(); ; pauseMs = nextMs * (0.9 + 0.2 * deps.chance())) {
+    nextMs = everyMs;
     try {
       await delay(pauseMs, signal);
-      const added = await scanOnce(deps, signal);
-      if (added > 0) deps.log.info({ added }, 'a scan found images to convert');
+      const { added, full } = await scanOnce(deps, signal);
+      if (full > 0) nextMs = Math.min(everyMs, FULL_AGAIN_MS);
+      if (added + full > 0) deps.log.info({ added, full }, 'a scan found images to convert');
     } catch (error) {
       if (signal.aborted) return throwIfBug(error);
       logFailure(deps.log, error, 'scan for images to convert was not finished');

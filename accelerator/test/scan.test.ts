@@ -25,6 +25,9 @@ class World {
   jobs: Pick<ConversionJob, 'payload' | 'state' | 'endedAtMs'>[] = [];
   /** What the last scan put in. */
   tasks: ConversionTask[] = [];
+  /** What the last scan came to. */
+  result = { added: 0, full: 0 };
+  isFull: (task: ConversionTask) => boolean = () => false;
   nowMs = 0;
 
   put(tag: string | undefined, json: object, mediaType = OCI_MANIFEST): Document {
@@ -53,8 +56,12 @@ class World {
     const conversions = [CONVERSION_RULE.parse({ name: 'r', from: 'u', repositories: ['**'], ...keys })];
     const tasks: ConversionTask[] = [];
     this.tasks = tasks;
-    const queue = { add: async (task: ConversionTask) => void tasks.push(task), list: async () => this.jobs };
-    await scanOnce(
+    const add = async (task: ConversionTask): Promise<void> => {
+      if (this.isFull(task)) throw new CodedError('OVERLOADED');
+      tasks.push(task);
+    };
+    const queue = { add, list: async () => this.jobs };
+    this.result = await scanOnce(
       {
         cluster: { document: { conversions } } as unknown as Cluster,
         proxies: this.proxies,
@@ -80,6 +87,14 @@ const signatureOf = (image: object): object => ({
       size: 9,
     },
   ],
+});
+
+t.test('a queue without a place for one leaves the others their places', async (t) => {
+  const world = new World();
+  for (const tag of ['1', '2', '3']) world.put(tag, fileImage(tag).manifest);
+  world.isFull = ({ tag }) => tag === '2';
+  t.same(await world.scanned(), ['1', '3']);
+  t.same(world.result, { added: 2, full: 1 });
 });
 
 t.test('a scan puts in only what a job would do', async (t) => {

@@ -1,4 +1,4 @@
-import { type ConversionTask, conversionKey } from '@sepia/cluster/api/conversions';
+import { type ConversionTask, conversionKey, conversionOwner } from '@sepia/cluster/api/conversions';
 import type { ConversionRule } from '@sepia/cluster/conversion-rule';
 import { ConversionRules, type TagEvent } from '@sepia/cluster/conversion-rules';
 import { JobQueue, type Registers } from '@sepia/records/jobs/job-queue';
@@ -19,7 +19,10 @@ export class Conversions {
   readonly #rules: ConversionRules;
 
   constructor({ registers, rules, dateMs, chance }: ConversionsDeps) {
-    this.queue = new JobQueue({ registers, nowMs: dateMs, chance }, { name: 'conversions', retry: RETRY });
+    this.queue = new JobQueue(
+      { registers, nowMs: dateMs, chance },
+      { name: 'conversions', retry: RETRY, ownerOf: conversionOwner },
+    );
     this.#rules = new ConversionRules(rules);
   }
 

@@ -36,3 +36,20 @@ t.test('a repeated event makes no second job, a moved tag renews the one', async
   t.match(jobs, [{ payload: { tag: '1', digest: digest('2') }, state: 'waiting' }]);
   t.equal(jobs.length, 1);
 });
+
+t.test('one project does not take all places of the queue', async (t) => {
+  const conversions = make({ name: 'all', from: 'local', repositories: ['**'] });
+  const digest = `sha256:${'1'.repeat(64)}`;
+  const fill = async (project: string): Promise<number> => {
+    for (let taken = 0; ; taken += 1)
+      try {
+        await conversions.take({ ...push, repository: `${project}/app-${taken}`, digest });
+      } catch (error) {
+        t.match(error, { code: 'OVERLOADED', message: `too many jobs of local/${project} wait` });
+        return taken;
+      }
+  };
+  const [first, second] = [await fill('greedy'), await fill('late')];
+  t.ok(first > 500 && first <= 800, `${first} of the first`);
+  t.ok(second > 200, `${second} of the next`);
+});

@@ -29,6 +29,12 @@ export function conversionKey(
   return [task.rule, task.upstream, task.repository, task.tag].join('\n');
 }
 
+/** Whose the job of a key is: an upstream's project, by the first part of its repositories' names. */
+export function conversionOwner(key: string): string {
+  const [, upstream = '', repository = ''] = key.split('\n');
+  return `${upstream}/${repository.split('/')[0]}`;
+}
+
 const HOLDER = z.string().min(1).max(160);
 
 /** Bodies of `POST /v1/conversions/…` at a proxy. */

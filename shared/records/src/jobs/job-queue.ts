@@ -7,6 +7,7 @@ import {
   hasDueJob,
   type Job,
   type JobLane,
+  type OwnerOf,
   type RetryRules,
   releaseJob,
   renewJob,
@@ -33,6 +34,8 @@ interface JobQueueOptions {
   /** Names the queue's registers: `jobs NAME N`. */
   readonly name: string;
   readonly retry: RetryRules;
+  /** Whose a job is: nobody takes all places. Default: the places are for whoever comes first. */
+  readonly ownerOf?: OwnerOf;
 }
 
 /** Registers that the jobs of one queue are spread over, by their key. */
@@ -57,7 +60,12 @@ export class JobQueue<T> {
     const id = `${lane}-${this.#deps.nowMs().toString(36)}-${hash(`${key}\n${this.#deps.chance()}`).slice(0, 8)}`;
     let added: { readonly id: string; readonly isNew: boolean } = { id, isNew: true };
     await this.#change(lane, (jobs) => {
-      const { lane: next, ...rest } = addJob(jobs, { id, key, payload }, this.#deps.nowMs());
+      const { lane: next, ...rest } = addJob(
+        jobs,
+        { id, key, payload },
+        this.#deps.nowMs(),
+        this.#options.ownerOf,
+      );
       added = rest;
       return next;
     });

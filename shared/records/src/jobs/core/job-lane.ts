@@ -3,6 +3,8 @@ import { CodedError } from '@sepia/base/errors';
 
 /** Jobs that one lane holds before they end; more are refused. */
 export const MAX_OPEN = 200;
+/** Whose a job is, by its key: nobody fills a lane alone. */
+export type OwnerOf = (key: string) => string;
 /** Jobs that ended and are still shown; the oldest go first. */
 const MAX_ENDED = 100;
 /** A worker that took a job has to renew or end it within this, in ms. */
@@ -57,12 +59,14 @@ export function isOpen(job: { readonly state: JobState }): boolean {
 
 /**
  * Takes a job in. Of a key that is open already the newest payload wins: a waiting job gets it, a running one runs again
- * with it. @returns the id of the job that now stands for the key @throws {CodedError} `OVERLOADED`
+ * with it. Of one owner it takes at most as many as it leaves places free: one alone has half of them, two a third each,
+ * and whoever comes next still gets in. @returns the id of the job that now stands for the key @throws {CodedError} `OVERLOADED`
  */
 export function addJob<T>(
   lane: JobLane<T> = EMPTY,
   added: { readonly id: string; readonly key: string; readonly payload: T },
   nowMs: number,
+  ownerOf?: OwnerOf,
 ): { readonly lane: JobLane<T>; readonly id: string; readonly isNew: boolean } {
   const before = lane.jobs.find((job) => job.key === added.key && isOpen(job));
   if (before !== undefined) {
@@ -74,8 +78,14 @@ export function addJob<T>(
         : { ...before, payload: added.payload, tries: 0, losses: 0, notBeforeMs: nowMs };
     return { lane: replace(lane, newer), id: before.id, isNew: false };
   }
-  if (lane.jobs.filter(isOpen).length >= MAX_OPEN)
-    throw new CodedError('OVERLOADED', { message: 'too many jobs wait; try again later' });
+  const open = lane.jobs.filter(isOpen);
+  const free = MAX_OPEN - open.length;
+  const owner = ownerOf?.(added.key);
+  const own = owner === undefined ? [] : open.filter((job) => ownerOf?.(job.key) === owner);
+  if (free <= 0 || own.length >= free) {
+    const whose = free > 0 ? ` of ${owner}` : '';
+    throw new CodedError('OVERLOADED', { message: `too many jobs${whose} wait; try again later` });
+  }
   const job: Job<T> = { ...added, state: 'waiting', addedAtMs: nowMs, notBeforeMs: nowMs, tries: 0 };
   return { lane: swept({ jobs: [...lane.jobs, job] }), id: job.id, isNew: true };
 }

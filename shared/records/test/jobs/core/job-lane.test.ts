@@ -118,6 +118,30 @@ t.test('a lane has its limits', async (t) => {
   t.equal(lane!.jobs[0]?.id, 'j100', 'the oldest ends go first');
 });
 
+t.test('nobody fills a lane alone', async (t) => {
+  const ownerOf = (key: string): string => key.split('/')[0]!;
+  let lane: JobLane<string> | undefined;
+  let count = 0;
+  /** How many more are taken in until the next one is refused. */
+  const fill = (owner: string): number => {
+    for (let taken = 0; ; taken += 1) {
+      count += 1;
+      try {
+        ({ lane } = addJob(lane, one(`j${count}`, `${owner}/${count}`), 0, ownerOf));
+      } catch (error) {
+        t.match(error, { code: 'OVERLOADED', message: `too many jobs of ${owner} wait; try again later` });
+        return taken;
+      }
+    }
+  };
+  t.equal(fill('a'), MAX_OPEN / 2);
+  t.equal(fill('b'), MAX_OPEN / 4);
+  t.equal(fill('c'), MAX_OPEN / 8);
+  lane = cancelJob(lane, 'j1', 1);
+  t.equal(fill('a'), 0, 'who has most waits until others are done');
+  t.equal(fill('d'), 13);
+});
+
 t.test('model: nothing that was taken in is lost, no job has two holders, ends stay ends', async () => {
   const step = fc.oneof(
     fc.record({
