@@ -127,15 +127,25 @@ export class Uploads {
     await answer.body.dump();
   }
 
-  /** Stores a whole blob through one of its owners: done when it is durable. */
-  async putWhole(target: PushTarget, digest: Digest, body: UploadBody, signal: AbortSignal): Promise<void> {
+  /**
+   * Stores a whole blob through one of its owners: done when it is durable. `session`: the one that the body closes; it ends
+   * with an owner that goes once it has begun to take the body.
+   */
+  async putWhole(
+    target: PushTarget,
+    digest: Digest,
+    body: UploadBody,
+    signal: AbortSignal,
+    session?: UploadId,
+  ): Promise<void> {
     const { contentLength } = body;
     const owner =
       contentLength === undefined
         ? await roomy(async (room, noteFull) => await this.#liveOwner(target, digest, room, noteFull, signal))
         : await this.#liveOwner(target, digest, contentLength, rethrow, signal);
     const call = to(ORIGIN_BLOBS.blobPut, { ...target, digest });
-    const answer = await this.#send(owner, call, body, signal);
+    const send = async (): Promise<InternalResponse> => await this.#send(owner, call, body, signal);
+    const answer = await (session === undefined ? send() : orLost(session, send));
     await answer.body.dump();
   }
 
@@ -163,7 +173,10 @@ export class Uploads {
   ): Promise<InternalResponse> {
     const abort = new AbortController();
     const { stream, contentLength, contentRange } = body;
-    stream.once('error', (error) => abort.abort(error));
+    // Only what the client did: what befell the call, which ends the stream as well, the call itself tells.
+    stream.once('error', (error) => {
+      if (isCoded(error)) abort.abort(error);
+    });
     const endWatch = watchFlow(stream, this.#limits, () => this.#origins.alive(originId, ALIVE_MS), abort);
     const either = AbortSignal.any([abort.signal, signal]);
     try {
@@ -192,12 +205,7 @@ export class Uploads {
   /** Runs a call to a session's stager; a stager that is gone takes the session with it. */
   async #session<T>(id: UploadId, run: () => Promise<T>): Promise<T> {
     if (!this.#origins.has(id.stagerId)) throw lost(id);
-    try {
-      return await run();
-    } catch (error) {
-      if (isSilence(error)) throw lost(id, error);
-      throw error;
-    }
+    return await orLost(id, run);
   }
 
   async #short(
@@ -250,6 +258,16 @@ function offsetOf(answer: object): number {
     message: 'origin answered without an offset',
     detail: { status: 200 },
   });
+}
+
+/** Runs a call that takes a session with it when its origin is gone. */
+async function orLost<T>(id: UploadId, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (isSilence(error)) throw lost(id, error);
+    throw error;
+  }
 }
 
 function lost(id: UploadId, cause?: unknown): CodedError {

@@ -117,7 +117,7 @@ async function finish(
     await deps.uploads.finish(id, target, digest, body, signal);
     return;
   }
-  await deps.uploads.putWhole(target, digest, body, signal);
+  await deps.uploads.putWhole(target, digest, body, signal, id);
   await deps.uploads.cancel(id, target, AbortSignal.timeout(1_000)).catch((error: unknown) => {
     logFailure(deps.log, error, 'an empty session was left to expire', { uploadId: id.text }, 'debug');
   });
