@@ -40,6 +40,7 @@ for (const [role, routes] of Object.entries(SECTIONS)) {
     const beginnings = rows.map((row) => /^(?:\|(?:[^|\\]|\\.)*){3}\|/.exec(row)?.[0]);
     t.same(beginnings, routes.map(rowOf), 'call, callers and body of each row, in order');
     for (const row of rows) t.match(row, /\| [^|].{10,} \|$/, 'what it does');
+    t.equal(section.match(/^\|(?:.*\n\|)+/gm)?.length, 1, 'one table, that no text cuts in two');
   });
 }
 
